@@ -1,0 +1,110 @@
+"""What judging a credential yields: an :class:`AccessToken`; and what has not been judged yet: :class:`Unverified`.
+
+The two share no base. No scope, audience or policy is ever decided on an :class:`Unverified` (law 3).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final
+
+from scopeguard.errors import ConfigurationError
+
+
+def fingerprint(token: str) -> str:
+    """The only trace of a token that may reach a log: 12 hexadecimal digits of its SHA-256 (law 6)."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+def frozen_json(value: Any) -> Any:
+    """*value*, as parsed from JSON, made read-only at every depth: objects and arrays become proxies and tuples.
+
+    An app that writes into the claims of one request must not change what the next one sees (X-64).
+    """
+    if isinstance(value, dict):
+        return MappingProxyType({name: frozen_json(item) for name, item in value.items()})
+    if isinstance(value, list):
+        return tuple(frozen_json(item) for item in value)
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessToken:
+    """A judged access token: signature, issuer, audience and times were checked; scopes are for the route to check.
+
+    * ``issuer``: the configured issuer whose policy judged it. ``subject`` and ``client_id`` may be ``None`` where
+      that issuer's tokens lack them. A user is the *pair* (issuer, subject), never the subject alone (G-31).
+    * ``scopes``: what it may do, including what the operator declared as implied, in both spellings of a scope
+      prefix. ``granted_scopes``: exactly what the token says, in its order; ``None`` when it says nothing at all.
+    * ``roles``: roles, groups and permissions the policy names. They are never scopes (G-15).
+    * ``expires_at``: seconds since the epoch, ``None`` only where the policy allows it.
+    * ``claims``: every claim, read-only at every depth (arrays are tuples).
+    * ``sender_constrained``: whether a proof of possession was checked for this request.
+
+    The token itself is not kept. ``repr`` shows no claim beyond the names above.
+    """
+
+    issuer: str
+    subject: str | None
+    client_id: str | None
+    audience: tuple[str, ...]
+    scopes: frozenset[str]
+    granted_scopes: tuple[str, ...] | None
+    expires_at: float | None
+    issued_at: float | None = None
+    roles: frozenset[str] = frozenset()
+    claims: Mapping[str, Any] = field(repr=False)
+    fingerprint: str = ""
+    sender_constrained: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unverified:
+    """A token that was parsed and nothing more. Its content selects a policy and a key; it proves nothing.
+
+    ``signed`` are the exact bytes under the signature, ``signature`` the decoded signature.
+    """
+
+    header: Mapping[str, Any] = field(repr=False)
+    claims: Mapping[str, Any] = field(repr=False)
+    signed: bytes = field(repr=False)
+    signature: bytes = field(repr=False)
+    fingerprint: str
+
+
+_current: Final[ContextVar[AccessToken | None]] = ContextVar("scopeguard_access_token", default=None)
+
+
+def current_access_token() -> AccessToken:
+    """The access token of the request being served, from anywhere below the adapter, threads included.
+
+    Raises :class:`ConfigurationError` outside a guarded request, and on a route that let an anonymous caller in:
+    use :func:`current_access_token_or_none` there.
+    """
+    token = _current.get()
+    if token is None:
+        raise ConfigurationError(
+            "no access token here: the code runs outside a guarded request, or the route is public or lets "
+            "anonymous callers in; guard the route, or use current_access_token_or_none()"
+        )
+    return token
+
+
+def current_access_token_or_none() -> AccessToken | None:
+    """The access token of the request being served, ``None`` for an anonymous caller and outside a request."""
+    return _current.get()
+
+
+@contextmanager
+def serving(token: AccessToken | None) -> Iterator[None]:
+    """For adapters: *token* is the current one inside the block, and what was before is restored after it (H-14)."""
+    reset = _current.set(token)
+    try:
+        yield
+    finally:
+        _current.reset(reset)

@@ -1,0 +1,100 @@
+"""What the flow may ask of the outside world, as data. None of it knows OAuth.
+
+The flow yields an effect, an edge performs it and sends the answer back; a failure is thrown in. There are five
+effects, and a sixth needs a reason in CHANGELOG.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar, cast
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Effect(Generic[T_co]):
+    """Something to be done outside; ``T_co`` is the type of the answer."""
+
+    __slots__ = ()
+
+
+
+Flow = Generator[Effect[Any], Any, T]
+
+
+class Clock(Protocol):
+    """Both clocks, in seconds. Tokens are judged by the wall clock, caches live by the monotonic one (X-66)."""
+
+    def wall(self) -> float: ...
+    def monotonic(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back from one HTTP exchange; header names are lower case."""
+
+    status: int
+    body: bytes = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Send(Effect[Answer]):
+    """One HTTP exchange: no redirect is followed, and the answer is bounded in size and time.
+
+    ``form`` makes it a POST. ``limit`` is in bytes after decompression, ``timeout`` in seconds for the whole
+    exchange. A failure of transport, a timeout and an oversized answer are thrown in as
+    :class:`~scopeguard.errors.AuthorityUnavailable` naming ``authority``.
+    """
+
+    url: str
+    authority: str
+    accept: str = "application/json"
+    form: tuple[tuple[str, str], ...] | None = field(default=None, repr=False)
+    authorization: str | None = field(default=None, repr=False)
+    limit: int = 512 * 1024
+    timeout: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadFile(Effect[bytes]):
+    """The content of a local file named in the configuration, at most ``limit`` bytes."""
+
+    path: str
+    authority: str
+    limit: int = 512 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SingleFlight(Effect[None]):
+    """Run ``flow`` once for all who ask under ``key``, whatever thread or event loop they are in.
+
+    Those who waited look at ``needed()`` again and go on without a flight of their own when it says no; when the
+    one who led was cancelled, the next one leads. Waiting is bounded by ``deadline`` seconds.
+
+    ``background``: do not wait; the flight is started beside the request, and its failure is nobody's answer.
+    """
+
+    key: str
+    authority: str
+    needed: Callable[[], bool] = field(compare=False, repr=False)
+    flow: Callable[[], Flow[None]] = field(compare=False, repr=False)
+    deadline: float = 15.0
+    background: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadForm(Effect[bytes]):
+    """The body of the request, at most ``limit`` bytes; the adapter replays it unchanged to the app (B-27).
+
+    A larger one is thrown in as :class:`~scopeguard.errors.RequestTooLarge` (B-26).
+    """
+
+    limit: int
+
+
+def ask(effect: Effect[T]) -> Flow[T]:
+    """Yield *effect* and return its answer with its own static type."""
+    return cast(T, (yield effect))

@@ -1,0 +1,205 @@
+"""Everything that can go wrong, sorted by whose fault it is.
+
+    Exception
+    +-- AccessDenied            the caller's request was judged and refused: 4xx
+    |   +-- MissingCredentials      401, a challenge without an error code
+    |   +-- InvalidRequest          400  invalid_request
+    |   |   +-- RequestTooLarge     413  invalid_request
+    |   +-- InvalidToken            401  invalid_token
+    |   +-- InsufficientScope       403  insufficient_scope
+    |   +-- Forbidden               403, a refusal that no scope would cure
+    +-- AuthorityUnavailable    never judged, because the authorization server could not be asked: 503
+    +-- ConfigurationError      the operator's settings cannot work: raised at construction
+
+The first two share no base but ``Exception``: no ``except`` clause can take an outage for a denial (law 4).
+
+``str()`` of these exceptions is for the operator's log. It names the reason and what was expected, and never
+contains a token or a secret. What a client is told is the constant ``description`` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import ClassVar, Final
+
+
+class Reason(StrEnum):
+    """Why a request was not let through: stable codes for logs, metrics and tests.
+
+    Clients never see them, except where the text that belongs to the code says as much (rule B-49).
+    """
+
+    # the request (RFC 6750 section 2)
+    NO_CREDENTIALS = "no_credentials"
+    UNSUPPORTED_SCHEME = "unsupported_scheme"
+    MALFORMED_CREDENTIALS = "malformed_credentials"
+    EMPTY_CREDENTIALS = "empty_credentials"
+    REPEATED_AUTHORIZATION = "repeated_authorization"
+    SEVERAL_METHODS = "several_methods"
+    REPEATED_PARAMETER = "repeated_parameter"
+    TOO_MANY_PARAMETERS = "too_many_parameters"
+    NON_ASCII_FORM = "non_ascii_form"
+    FORM_TOO_LARGE = "form_too_large"
+    FORM_INCOMPLETE = "form_incomplete"
+    TOKEN_TOO_LARGE = "token_too_large"
+    QUERY_TOKEN_REFUSED = "query_token_refused"
+    HTTPS_REQUIRED = "https_required"
+    # the token's form (RFC 7515, RFC 7519, RFC 8725)
+    MALFORMED_TOKEN = "malformed_token"
+    ENCRYPTED_TOKEN = "encrypted_token"
+    NESTED_TOKEN = "nested_token"
+    CRITICAL_HEADER = "critical_header"
+    UNENCODED_PAYLOAD = "unencoded_payload"
+    ALGORITHM_REFUSED = "algorithm_refused"
+    TYPE_REFUSED = "type_refused"
+    HEADER_REFUSED = "header_refused"
+    # its issuer, key and signature
+    UNKNOWN_ISSUER = "unknown_issuer"
+    UNKNOWN_KEY = "unknown_key"
+    BAD_SIGNATURE = "bad_signature"
+    # its claims (RFC 7519 section 4.1, RFC 9068 section 4)
+    MISSING_CLAIM = "missing_claim"
+    MALFORMED_CLAIM = "malformed_claim"
+    FORBIDDEN_CLAIM = "forbidden_claim"
+    UNEXPECTED_CLAIM = "unexpected_claim"
+    REPLICATED_CLAIM = "replicated_claim"
+    NOT_AN_ACCESS_TOKEN = "not_an_access_token"
+    WRONG_AUDIENCE = "wrong_audience"
+    TOKEN_EXPIRED = "token_expired"
+    TOKEN_NOT_YET_VALID = "token_not_yet_valid"
+    TOKEN_ISSUED_IN_FUTURE = "token_issued_in_future"
+    TOKEN_LIFETIME_TOO_LONG = "token_lifetime_too_long"
+    MALFORMED_SCOPE = "malformed_scope"
+    SENDER_CONSTRAINT_UNPROVEN = "sender_constraint_unproven"
+    # the route
+    INSUFFICIENT_SCOPE = "insufficient_scope"
+    NO_RULE = "no_rule"
+    # the authority, none of which is a verdict on the token
+    AUTHORITY_UNREACHABLE = "authority_unreachable"
+    AUTHORITY_ANSWERED_NONSENSE = "authority_answered_nonsense"
+    AUTHORITY_BACKING_OFF = "authority_backing_off"
+    AUTHORITY_TIMED_OUT = "authority_timed_out"
+
+
+# RFC 6750 section 3 allows %x20-21 / %x23-5B / %x5D-7E here: no quotes, no backslash, ASCII only (B-39).
+_INVALID_TOKEN: Final = "The access token is not valid for this API"
+_CLIENT_TEXTS: Final[Mapping[Reason, str]] = {
+    Reason.NO_CREDENTIALS: "Send an access token in the request header: Authorization: Bearer",
+    Reason.UNSUPPORTED_SCHEME: "Send an access token in the request header: Authorization: Bearer",
+    Reason.MALFORMED_CREDENTIALS: "The access token is not well formed: one scheme, a space, one token",
+    Reason.EMPTY_CREDENTIALS: "The request names a place for an access token and leaves it empty",
+    Reason.REPEATED_AUTHORIZATION: "Send the Authorization header once",
+    Reason.SEVERAL_METHODS: "Send the access token by one method only",
+    Reason.REPEATED_PARAMETER: "Send the access_token parameter once",
+    Reason.TOO_MANY_PARAMETERS: "The request has too many parameters",
+    Reason.NON_ASCII_FORM: "A form that carries an access token contains ASCII characters only",
+    Reason.FORM_TOO_LARGE: "A form that may carry an access token is limited in size; use the Authorization header",
+    Reason.FORM_INCOMPLETE: "The form ended before it was complete",
+    Reason.TOKEN_TOO_LARGE: "The access token is too large",
+    Reason.QUERY_TOKEN_REFUSED: "Access tokens are not accepted in the query string; use the Authorization header",
+    Reason.HTTPS_REQUIRED: "Access tokens are accepted over https only",
+    # Beside this one, no text tells which check failed (B-49); RFC 6750 section 3 itself uses this sentence.
+    Reason.TOKEN_EXPIRED: "The access token expired",
+    Reason.INSUFFICIENT_SCOPE: "The access token lacks a scope that this operation needs",
+    Reason.NO_RULE: "No rule lets anyone use this operation",
+}
+
+
+def _printable(value: object, limit: int = 200) -> str:
+    """One line, escaped and bounded: values from tokens may carry control characters (X-13, X-78)."""
+    text = value if isinstance(value, str) else repr(value)
+    text = text.encode("unicode_escape", "backslashreplace").decode("ascii")
+    return text if len(text) <= limit else text[:limit] + "..."
+
+
+class AccessDenied(Exception):
+    """The request was judged and refused.
+
+    ``reason`` is the stable code, ``status`` the HTTP status, ``error`` the OAuth error code of RFC 6750
+    section 3.1 (``None``: the challenge carries none), ``description`` the constant text for the client, and
+    ``detail`` the facts for the operator's log.
+    """
+
+    status: ClassVar[int] = 403
+    error: ClassVar[str | None] = None
+
+    def __init__(self, reason: Reason, /, **detail: object) -> None:
+        self.reason = reason
+        self.detail: dict[str, str] = {name: _printable(value) for name, value in detail.items()}
+        facts = ", ".join(f"{name}={value}" for name, value in self.detail.items())
+        super().__init__(f"{reason.value} ({facts})" if facts else reason.value)
+
+    @property
+    def description(self) -> str:
+        """The text a client is shown: a constant."""
+        return _CLIENT_TEXTS.get(self.reason, _INVALID_TOKEN)
+
+
+class MissingCredentials(AccessDenied):
+    """No usable credentials: RFC 6750 section 3.1 says to send a challenge without an error code."""
+
+    status = 401
+
+
+class InvalidRequest(AccessDenied):
+    """The request cannot be read: more than one token, a malformed one, a repeated parameter."""
+
+    status = 400
+    error = "invalid_request"
+
+
+class RequestTooLarge(InvalidRequest):
+    """A form that may carry a token is larger than we read (B-26)."""
+
+    status = 413
+
+
+class InvalidToken(AccessDenied):
+    """The token is expired, malformed, revoked, not ours, or its signature is wrong."""
+
+    status = 401
+    error = "invalid_token"
+
+
+class InsufficientScope(AccessDenied):
+    """The token is valid and does not carry what the route needs.
+
+    ``scopes`` are all scopes of the operation (not only the missing ones: G-13), as the challenge names them.
+    """
+
+    status = 403
+    error = "insufficient_scope"
+
+    def __init__(self, scopes: tuple[str, ...], /, **detail: object) -> None:
+        super().__init__(Reason.INSUFFICIENT_SCOPE, needed=" ".join(scopes), **detail)
+        self.scopes = scopes
+
+
+class Forbidden(AccessDenied):
+    """A policy refusal that no scope would cure: 403 without an OAuth error code."""
+
+
+class AuthorityUnavailable(Exception):
+    """The authorization server could not be asked, so the token was never judged: 503, never 401 (law 4).
+
+    ``authority`` names it (an issuer, as configured), ``retry_after`` is in seconds.
+    """
+
+    status: ClassVar[int] = 503
+
+    def __init__(self, reason: Reason, /, authority: str, *, retry_after: float = 5.0, **detail: object) -> None:
+        self.reason = reason
+        self.authority = authority
+        self.retry_after = retry_after
+        self.detail: dict[str, str] = {name: _printable(value) for name, value in detail.items()}
+        facts = "".join(f", {name}={value}" for name, value in self.detail.items())
+        super().__init__(f"{reason.value} (authority={_printable(authority)}{facts})")
+
+
+class ConfigurationError(Exception):
+    """A setting is missing, contradictory or unsafe; the message names the setting and the fix.
+
+    Raised when an object is constructed, or when an app is used without the guard it needs. Never the answer
+    to a client's mistake.
+    """

@@ -1,0 +1,52 @@
+"""The request as the core sees it: a frozen value that an adapter fills in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Headers(Protocol):
+    """The header fields of a request, as the server received them."""
+
+    def get_all(self, name: str, /) -> Sequence[bytes]:
+        """Every field line called *name* (lower case), raw and in order; empty when there is none.
+
+        WSGI servers join repeated fields with a comma before anyone sees them, so there it has one item at most.
+        """
+        ...  # pragma: no branch - a protocol has no body
+
+
+class HeaderList:
+    """Header fields given as pairs of bytes, as in an ASGI scope; names are compared without regard to case (H-13)."""
+
+    __slots__ = ("_pairs",)
+
+    def __init__(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        self._pairs = pairs if isinstance(pairs, list | tuple) else tuple(pairs)
+
+    def get_all(self, name: str, /) -> Sequence[bytes]:
+        wanted = name.encode("ascii")
+        # bytes.lower() touches ASCII letters only; str.lower() would fold KELVIN SIGN to "k" (X-23).
+        return [value for key, value in self._pairs if key == wanted or key.lower() == wanted]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestView:
+    """One request.
+
+    * ``method``: as sent; the method of the request line, whatever override headers say (H-10).
+    * ``path``: the decoded path the app routes on, without mount prefix.
+    * ``headers``: the header fields.
+    * ``query``: the raw query string, without the question mark.
+    * ``secure``: whether the request came by TLS as far as the server knows (``https``, ``wss``).
+    * ``client``: the address of the peer, ``None`` for a Unix socket.
+    """
+
+    method: str
+    path: str
+    headers: Headers
+    query: bytes = b""
+    secure: bool = True
+    client: str | None = None

@@ -1,0 +1,75 @@
+"""JSON (RFC 8259) as a security protocol needs it.
+
+``json.loads`` guesses UTF-16, keeps the last of two equal members, reads ``NaN`` and turns ``1e400`` into infinity.
+Each of these has been a vulnerability somewhere; here each is an error.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, Final
+
+# Real tokens and metadata stay below 8. Whatever walks a parsed value recursively relies on this bound (X-26).
+MAX_DEPTH: Final = 32
+_ALL_BUT_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+
+
+class MalformedJSON(ValueError):
+    """Not one JSON object in UTF-8, or one that two parsers could read differently."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise MalformedJSON("a member occurs twice")  # RFC 7519 section 4: reject (J-07, J-08, J-09, X-20)
+    return found
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise MalformedJSON("a number is too large")  # J-57
+    return value
+
+
+def _refuse_constant(name: str) -> float:
+    raise MalformedJSON(f"{name} is not JSON")
+
+
+_decoder: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_constant=_refuse_constant)
+
+
+def _depth(data: bytes) -> int:
+    depth = deepest = 0
+    for byte in _STRINGS.sub(b"", data).translate(None, _ALL_BUT_BRACKETS):
+        depth += 1 if byte in b"[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def parse_object(data: bytes) -> dict[str, Any]:
+    """*data* as one JSON object.
+
+    Refused with :class:`MalformedJSON`: anything but UTF-8 without a byte order mark, duplicate members at any
+    depth, ``NaN``, infinities and numbers that overflow, unpaired surrogates, nesting deeper than 32, and a
+    top-level value that is not an object. Size is the caller's to bound.
+    """
+    # No value nests deeper than it has opening brackets: the exact count is needed only for the odd large document.
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _depth(data) > MAX_DEPTH:
+        raise MalformedJSON("nested too deeply")
+    try:
+        text = data.decode("utf-8")
+        value = _decoder.decode(text)
+        if "\\u" in text:
+            # A lone surrogate parses and then breaks every log line and header it reaches (X-21).
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except MalformedJSON:
+        raise
+    except (ValueError, RecursionError):  # from None: the cause would quote the document
+        raise MalformedJSON("not JSON in UTF-8") from None
+    if not isinstance(value, dict):
+        raise MalformedJSON("not an object")
+    return value
