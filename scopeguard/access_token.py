@@ -62,6 +62,36 @@ class AccessToken:
     fingerprint: str = ""
     sender_constrained: bool = False
 
+    # The face that Starlette expects of ``request.user``; ``scopes`` is the one it expects of ``request.auth``.
+
+    @property
+    def is_authenticated(self) -> bool:
+        """Always true: there is no access token for anonymous callers."""
+        return True
+
+    @property
+    def display_name(self) -> str:
+        """The subject, else the client: something for a log line, not an identity."""
+        return self.subject or self.client_id or ""
+
+    @property
+    def identity(self) -> tuple[str, str | None]:
+        """Who it is: the issuer and the subject, together (RFC 7519 section 4.1.2, G-31)."""
+        return self.issuer, self.subject
+
+
+@dataclass(frozen=True, slots=True)
+class Anonymous:
+    """Stands for the caller on public routes, and where authentication is optional and no token was sent."""
+
+    scopes: frozenset[str] = frozenset()
+    is_authenticated: bool = False
+    display_name: str = ""
+    identity: None = None
+
+
+ANONYMOUS: Final = Anonymous()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unverified:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum, StrEnum
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import urlsplit
@@ -121,7 +121,8 @@ class TokenSources:
     """Where tokens are looked for. More than one *enabled* place used in one request is refused (B-13).
 
     The query and the form are opt-in, for an API or for a route: a URL ends up in logs, histories and Referer
-    headers, and reading a form means reading the body. Sizes are in bytes.
+    headers, and reading a form means reading the body. Sizes are in bytes, ``form_timeout`` in seconds (ASGI only: a
+    WSGI app cannot stop waiting for its server).
     """
 
     methods: frozenset[TokenSource] = frozenset((TokenSource.HEADER,))
@@ -129,13 +130,14 @@ class TokenSources:
     max_token_bytes: int = 16 * 1024
     max_form_bytes: int = 64 * 1024
     max_parameters: int = 1000
+    form_timeout: float = 10.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "methods", checked_sources(self.methods, "token_sources"))
         object.__setattr__(
             self, "stray_query_token", _member(StrayQueryToken, self.stray_query_token, "stray_query_token")
         )
-        for name in ("max_token_bytes", "max_form_bytes", "max_parameters"):
+        for name in ("max_token_bytes", "max_form_bytes", "max_parameters", "form_timeout"):
             _positive(getattr(self, name), name)
         if self.stray_query_token is StrayQueryToken.REFUSE and TokenSource.QUERY in self.methods:
             raise ConfigurationError(
@@ -199,7 +201,7 @@ class KeySetPolicy:
     refetch_burst: int = 3
     refetch_interval: float = 10.0
     negative_kids: int = 128
-    negative_ttl: float = 60.0
+    negative_ttl: float = 10.0
     first_backoff: float = 0.25
     max_backoff: float = 30.0
     max_bytes: int = 512 * 1024
@@ -207,8 +209,8 @@ class KeySetPolicy:
     timeout: float = 5.0
 
     def __post_init__(self) -> None:
-        for name in self.__slots__:
-            _positive(getattr(self, name), f"key_set.{name}")
+        for setting in fields(self):
+            _positive(getattr(self, setting.name), f"key_set.{setting.name}")
         if not self.min_ttl <= self.ttl <= self.max_ttl <= self.max_stale:
             raise ConfigurationError("key_set: needs min_ttl <= ttl <= max_ttl <= max_stale")
         if self.refresh_ahead > 1:
@@ -316,9 +318,7 @@ class Issuer:
         return self.keys is None and self.jwks_file is None and self.jwks_uri is None
 
     def _check_keys(self) -> None:
-        given = [
-            name for name in ("keys", "jwks_file", "jwks_uri", "metadata_url") if getattr(self, name) is not None
-        ]
+        given = [name for name in ("keys", "jwks_file", "jwks_uri", "metadata_url") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ConfigurationError(f"issuer {self.url!r}: {' and '.join(given)} are alternatives; keep one")
         if self.jwks_uri is not None:

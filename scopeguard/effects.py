@@ -71,18 +71,20 @@ class ReadFile(Effect[bytes]):
 class SingleFlight(Effect[None]):
     """Run ``flow`` once for all who ask under ``key``, whatever thread or event loop they are in.
 
-    Those who waited look at ``needed()`` again and go on without a flight of their own when it says no; when the
-    one who led was cancelled, the next one leads. Waiting is bounded by ``deadline`` seconds.
+    Whoever waited, and whoever comes to lead, looks at ``needed()`` again and does not fly when it says no. A failure
+    is thrown into the one that led. Waiting is bounded by ``deadline`` seconds. Cancelling a waiter, be it the first
+    one, does not stop the flight: a caller that hangs up must not cost the others their answer.
 
-    ``background``: do not wait; the flight is started beside the request, and its failure is nobody's answer.
+    Without ``wait`` the flight goes on beside the request, and its failure is nobody's answer. What the flow returns
+    are sentences for the operator's log.
     """
 
     key: str
     authority: str
     needed: Callable[[], bool] = field(compare=False, repr=False)
-    flow: Callable[[], Flow[None]] = field(compare=False, repr=False)
+    flow: Callable[[], Flow[tuple[str, ...]]] = field(compare=False, repr=False)
+    wait: bool = True
     deadline: float = 15.0
-    background: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,6 +42,7 @@ class Reason(StrEnum):
     NON_ASCII_FORM = "non_ascii_form"
     FORM_TOO_LARGE = "form_too_large"
     FORM_INCOMPLETE = "form_incomplete"
+    FORM_TOO_SLOW = "form_too_slow"
     TOKEN_TOO_LARGE = "token_too_large"
     QUERY_TOKEN_REFUSED = "query_token_refused"
     HTTPS_REQUIRED = "https_required"
@@ -96,6 +97,7 @@ _CLIENT_TEXTS: Final[Mapping[Reason, str]] = {
     Reason.NON_ASCII_FORM: "A form that carries an access token contains ASCII characters only",
     Reason.FORM_TOO_LARGE: "A form that may carry an access token is limited in size; use the Authorization header",
     Reason.FORM_INCOMPLETE: "The form ended before it was complete",
+    Reason.FORM_TOO_SLOW: "The form did not arrive in time",
     Reason.TOKEN_TOO_LARGE: "The access token is too large",
     Reason.QUERY_TOKEN_REFUSED: "Access tokens are not accepted in the query string; use the Authorization header",
     Reason.HTTPS_REQUIRED: "Access tokens are accepted over https only",
@@ -155,6 +157,12 @@ class RequestTooLarge(InvalidRequest):
     status = 413
 
 
+class RequestTimedOut(InvalidRequest):
+    """A form that may carry a token did not arrive in time (X-31)."""
+
+    status = 408
+
+
 class InvalidToken(AccessDenied):
     """The token is expired, malformed, revoked, not ours, or its signature is wrong."""
 
@@ -183,12 +191,14 @@ class Forbidden(AccessDenied):
 class AuthorityUnavailable(Exception):
     """The authorization server could not be asked, so the token was never judged: 503, never 401 (law 4).
 
-    ``authority`` names it (an issuer, as configured), ``retry_after`` is in seconds.
+    ``authority`` names it (an issuer, as configured); ``retry_after`` is in seconds, ``None`` where nobody knows.
     """
 
     status: ClassVar[int] = 503
 
-    def __init__(self, reason: Reason, /, authority: str, *, retry_after: float = 5.0, **detail: object) -> None:
+    def __init__(
+        self, reason: Reason, /, authority: str, *, retry_after: float | None = None, **detail: object
+    ) -> None:
         self.reason = reason
         self.authority = authority
         self.retry_after = retry_after

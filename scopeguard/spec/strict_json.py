@@ -21,11 +21,30 @@ class MalformedJSON(ValueError):
     """Not one JSON object in UTF-8, or one that two parsers could read differently."""
 
 
+class AmbiguousObject(dict[str, Any]):
+    """An object in which a member occurs twice: two parsers would read it differently, so nobody should use it.
+
+    Only :func:`parse_object` with ``mark_ambiguous`` yields it. It holds the last of the equal members.
+    """
+
+
+def is_ambiguous(value: Any) -> bool:
+    """Whether *value*, or anything inside it, is an :class:`AmbiguousObject`."""
+    if isinstance(value, dict):
+        return isinstance(value, AmbiguousObject) or any(map(is_ambiguous, value.values()))
+    return isinstance(value, list) and any(map(is_ambiguous, value))
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise MalformedJSON("a member occurs twice")  # RFC 7519 section 4: reject (J-07, J-08, J-09, X-20)
     return found
+
+
+def _marked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else AmbiguousObject(found)
 
 
 def _finite(text: str) -> float:
@@ -40,6 +59,9 @@ def _refuse_constant(name: str) -> float:
 
 
 _decoder: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_constant=_refuse_constant)
+_marking_decoder: Final = json.JSONDecoder(
+    object_pairs_hook=_marked, parse_float=_finite, parse_constant=_refuse_constant
+)
 
 
 def _depth(data: bytes) -> int:
@@ -50,19 +72,22 @@ def _depth(data: bytes) -> int:
     return deepest
 
 
-def parse_object(data: bytes) -> dict[str, Any]:
+def parse_object(data: bytes, *, mark_ambiguous: bool = False) -> dict[str, Any]:
     """*data* as one JSON object.
 
     Refused with :class:`MalformedJSON`: anything but UTF-8 without a byte order mark, duplicate members at any
     depth, ``NaN``, infinities and numbers that overflow, unpaired surrogates, nesting deeper than 32, and a
     top-level value that is not an object. Size is the caller's to bound.
+
+    With *mark_ambiguous*, duplicate members below the top level do not spoil the whole document: the object that has
+    them comes back as an :class:`AmbiguousObject`, for the caller to find with :func:`is_ambiguous` and to drop.
     """
     # No value nests deeper than it has opening brackets: the exact count is needed only for the odd large document.
     if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _depth(data) > MAX_DEPTH:
         raise MalformedJSON("nested too deeply")
     try:
         text = data.decode("utf-8")
-        value = _decoder.decode(text)
+        value = (_marking_decoder if mark_ambiguous else _decoder).decode(text)
         if "\\u" in text:
             # A lone surrogate parses and then breaks every log line and header it reaches (X-21).
             json.dumps(value, ensure_ascii=False).encode("utf-8")
@@ -72,4 +97,6 @@ def parse_object(data: bytes) -> dict[str, Any]:
         raise MalformedJSON("not JSON in UTF-8") from None
     if not isinstance(value, dict):
         raise MalformedJSON("not an object")
+    if isinstance(value, AmbiguousObject):
+        raise MalformedJSON("a member occurs twice")
     return value

@@ -1,0 +1,252 @@
+"""ASGI middleware: any ASGI app, protected without touching its code.
+
+It translates a scope into a :class:`~scopeguard.request.RequestView`, a decision into messages, and decides nothing
+(law 8). ``lifespan`` passes through, streaming is not touched, and a request body is read only where a form may carry
+the token, and then replayed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from enum import StrEnum
+from typing import Any
+
+from scopeguard.access_token import ANONYMOUS, AccessToken, serving
+from scopeguard.config import TokenSource, TokenSources
+from scopeguard.edge.aio import TimedOut, time_limit, until
+from scopeguard.errors import (
+    ConfigurationError,
+    Forbidden,
+    InvalidRequest,
+    MissingCredentials,
+    Reason,
+    RequestTimedOut,
+    RequestTooLarge,
+)
+from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
+from scopeguard.request import HeaderList, RequestView
+from scopeguard.rules import OPTIONAL, PUBLIC, Rule, Rules
+from scopeguard.scopes import Requirement
+from scopeguard.spec.challenge import Response, private_headers
+from scopeguard.spec.credentials import has_access_token, without_access_token
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Preflight(StrEnum):
+    """What happens to a CORS preflight, which carries no credentials by design (B-57)."""
+
+    GUARD = "guard"
+    PASS = "pass"
+
+
+class GuardMiddleware:
+    """*app* behind *guard*: every request needs a valid access token unless a rule says otherwise.
+
+    * *public*: path templates that need no token. *rules*: which route needs what; the guard's own by default.
+    * *cors_preflight*: ``"pass"`` hands genuine preflights to the app, and lets browsers read the challenge.
+    * *close_on_expiry*: end a response stream or a websocket (code 1008) when its token expires (H-04).
+
+    The app finds the token in ``scope["state"]["access_token"]`` (Starlette: ``request.state.access_token``,
+    ``request.user``, ``request.auth``) and through :func:`scopeguard.current_access_token`, in worker threads too.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        guard: Guard,
+        public: Iterable[str] = (),
+        rules: Rules | Iterable[Rule] | None = None,
+        cors_preflight: Preflight | str = Preflight.GUARD,
+        close_on_expiry: bool = False,
+    ) -> None:
+        if not isinstance(guard, Guard):
+            raise ConfigurationError(
+                "GuardMiddleware: guard is a scopeguard.Guard, as in GuardMiddleware(app, guard=guard)"
+            )
+        self.app = app
+        self.guard = guard
+        self._rules = Rules.of(guard.rules if rules is None else rules).with_public(public)
+        self._pass_preflight = Preflight(cors_preflight) is Preflight.PASS
+        self._close_on_expiry = close_on_expiry
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        if kind not in ("http", "websocket"):
+            raise RuntimeError(f"scopeguard does not know the ASGI scope type {kind!r} and lets nothing through")
+        method = scope["method"] if kind == "http" else "GET"
+        rule = self._rules.find(method, route_path(scope))
+        if (rule is not None and rule.access is PUBLIC) or (self._pass_preflight and _is_preflight(scope, method)):
+            _present(scope, None)
+            with serving(None):
+                await self.app(scope, receive, send)
+            return
+        await self._guarded(scope, receive, send, method, rule)
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send, method: str, rule: Rule | None) -> None:
+        guard = self.guard
+        sources = guard.sources if rule is None or rule.sources is None else guard.sources.only(rule.sources)
+        requirement = rule.access if rule is not None and isinstance(rule.access, Requirement) else None
+        body = FormBody(scope, receive, sources)
+        by_query = TokenSource.QUERY in sources.methods and has_access_token(scope["query_string"])
+        view = request_view(scope, method)
+        if by_query:
+            # In place: the server logs the query string of this very dict (B-31, X-79).
+            scope["query_string"] = without_access_token(scope["query_string"])
+            send = _private(send)
+        decision: Decision = await guard.acheck(view, requirement, sources=sources, read_form=body.read)
+        token: AccessToken | None = None
+        match decision:
+            case Granted(access_token=token):
+                if rule is None and self._rules.deny_unmatched:
+                    await self._refuse(guard.refuse(Forbidden(Reason.NO_RULE), head=method == "HEAD"), scope, send)
+                    return
+            case Denied(error=MissingCredentials(reason=Reason.NO_CREDENTIALS)) if rule and rule.access is OPTIONAL:
+                pass
+            case refusal:
+                await self._refuse(refusal, scope, send)
+                return
+        if rule is not None and rule.access is OPTIONAL:
+            send = _varying(send)
+        _present(scope, token)
+        with serving(token):
+            if self._close_on_expiry and token is not None and token.expires_at is not None:
+                await until(token.expires_at - guard.clock.wall(), self.app, scope, body.receive, send)
+            else:
+                await self.app(scope, body.receive, send)
+
+    async def _refuse(self, refusal: Denied | Unavailable, scope: Scope, send: Send) -> None:
+        response = refusal.response
+        headers = [(name.encode("ascii"), value.encode("ascii")) for name, value in response.headers]
+        if self._pass_preflight and HeaderList(scope["headers"]).get_all("origin"):
+            headers.append((b"access-control-expose-headers", b"WWW-Authenticate"))  # B-58
+        await send_response(response, headers, scope, send)
+
+
+class FormBody:
+    """The body of one request: read when the token may be in it, and replayed to the app message by message (B-27)."""
+
+    __slots__ = ("_receive", "_replay", "_scope", "_timeout", "_was_read")
+
+    def __init__(self, scope: Scope, receive: Receive, sources: TokenSources) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._timeout = sources.form_timeout
+        self._replay: list[Message] = []
+        self._was_read = False
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body, at most *limit* bytes; more is :class:`RequestTooLarge` and not held in memory (B-26)."""
+        for length in HeaderList(self._scope["headers"]).get_all("content-length"):
+            if length.isdigit() and int(length) > limit:
+                raise RequestTooLarge(Reason.FORM_TOO_LARGE, limit=limit)
+        self._was_read = True
+        try:
+            async with time_limit(self._timeout):
+                return await self._collected(limit)
+        except TimedOut:
+            raise RequestTimedOut(Reason.FORM_TOO_SLOW, seconds=self._timeout) from None
+
+    async def _collected(self, limit: int) -> bytes:
+        size = 0
+        while True:
+            message = await self._receive()
+            if message["type"] != "http.request":
+                raise InvalidRequest(Reason.FORM_INCOMPLETE)
+            self._replay.append(message)
+            size += len(message.get("body", b""))
+            if size > limit:
+                self._replay.clear()
+                raise RequestTooLarge(Reason.FORM_TOO_LARGE, limit=limit)
+            if not message.get("more_body", False):
+                return b"".join(part.get("body", b"") for part in self._replay)
+
+    @property
+    def receive(self) -> Receive:
+        """What the app receives from: the server itself, unless there is something to replay."""
+        return self._replayed if self._was_read else self._receive
+
+    async def _replayed(self) -> Message:
+        # Behind the body comes whatever the server says next: an app that waits for the disconnect must wait.
+        return self._replay.pop(0) if self._replay else await self._receive()
+
+
+def request_view(scope: Scope, method: str) -> RequestView:
+    """The request that *scope* describes."""
+    client = scope.get("client")
+    return RequestView(
+        method=method,
+        path=route_path(scope),
+        headers=HeaderList(scope["headers"]),
+        query=scope["query_string"],
+        secure=scope.get("scheme") in ("https", "wss"),
+        client=client[0] if client else None,
+    )
+
+
+def route_path(scope: Scope) -> str:
+    """The path that routers below dispatch on: decoded once, without the mount prefix (H-06)."""
+    path: str = scope["path"]
+    prefix: str = scope.get("root_path", "")
+    if prefix and path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/"):
+        return path[len(prefix) :]
+    return path
+
+
+def _present(scope: Scope, token: AccessToken | None) -> None:
+    """Show *token* to the app. Only the server's own process can write these keys, no header can (H-18)."""
+    # A copy: some servers hand every request the same state.
+    scope["state"] = {**scope.get("state", {}), "access_token": token}
+    scope["user"] = scope["auth"] = ANONYMOUS if token is None else token
+
+
+def _is_preflight(scope: Scope, method: str) -> bool:
+    if scope["type"] != "http" or method != "OPTIONS":
+        return False
+    headers = HeaderList(scope["headers"])
+    return bool(headers.get_all("origin")) and bool(headers.get_all("access-control-request-method"))
+
+
+async def send_response(response: Response, headers: list[tuple[bytes, bytes]], scope: Scope, send: Send) -> None:
+    """Send *response* with *headers*, on a websocket as well: before it is accepted it can be answered like HTTP by
+    servers that have the extension; others are told to close, which they answer with a 403 (H-02, H-03)."""
+    prefix = "http.response"
+    if scope["type"] == "websocket":
+        prefix = "websocket.http.response"
+        if prefix not in scope.get("extensions", {}):
+            await send({"type": "websocket.close", "code": 1008, "reason": response.reason_phrase})
+            return
+    await send({"type": f"{prefix}.start", "status": response.status, "headers": headers})
+    await send({"type": f"{prefix}.body", "body": response.body})
+
+
+def _private(send: Send) -> Send:
+    """Keep responses to a request whose URL carried a token out of shared caches and Referer headers (B-28, B-30)."""
+
+    async def sending(message: Message) -> None:
+        if message["type"].endswith(("http.response.start", "websocket.accept")):
+            given = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in message.get("headers", ())]
+            private = [(k.encode("latin-1"), v.encode("latin-1")) for k, v in private_headers(given)]
+            message = {**message, "headers": private}
+        await send(message)
+
+    return sending
+
+
+def _varying(send: Send) -> Send:
+    """What an anonymous caller is shown differs from what others see: tell caches so (B-54)."""
+
+    async def sending(message: Message) -> None:
+        if message["type"].endswith("http.response.start"):
+            message = {**message, "headers": [*message.get("headers", ()), (b"vary", b"Authorization")]}
+        await send(message)
+
+    return sending

@@ -1,0 +1,160 @@
+"""An authorization server for development, on a loopback port. FOR DEVELOPMENT ONLY: it says so wherever it can.
+
+    authority = Authority(
+        audience="https://api.example.com",
+        clients=[Client(client_id="robot", secret="for development", scopes=["bigquery.insertdata"])],
+    )
+    with DevServer(authority) as server:
+        guard = Guard(Issuer(server.url, audience="https://api.example.com"))
+
+``serve`` does the same in the foreground. What it can do stands in :mod:`scopeguard.devserver.authority`, how it is
+told to misbehave in :mod:`scopeguard.devserver.app`. It needs uvicorn: ``pip install "scopeguard[devserver]"``.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+from scopeguard.config import is_loopback
+from scopeguard.devserver.app import create_app
+from scopeguard.devserver.authority import Authority
+from scopeguard.devserver.faults import Endpoint, Mode, Outage, Switch, Unreachable
+from scopeguard.devserver.keys import KeyRing, SigningKey
+from scopeguard.devserver.page import WARNING
+from scopeguard.devserver.registry import (
+    GOOGLE_TOKEN_AUDIENCE,
+    Client,
+    ClientAuthMethod,
+    ServiceAccount,
+    TokenFormat,
+)
+from scopeguard.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import uvicorn
+
+__all__ = [
+    "GOOGLE_TOKEN_AUDIENCE",
+    "Authority",
+    "Client",
+    "ClientAuthMethod",
+    "DevServer",
+    "Endpoint",
+    "KeyRing",
+    "Mode",
+    "Outage",
+    "ServiceAccount",
+    "SigningKey",
+    "Switch",
+    "TokenFormat",
+    "Unreachable",
+    "create_app",
+    "serve",
+]
+
+log: Final = logging.getLogger("scopeguard.devserver")
+
+
+def serve(
+    authority: Authority,
+    host: str = "127.0.0.1",
+    port: int = 9000,
+    *,
+    control: bool = True,
+    allow_remote: bool = False,
+) -> None:
+    """Serve *authority* on *host* and *port* until interrupted.
+
+    An issuer that is only a path becomes ``http://host:port`` and that path. Raises :class:`ConfigurationError` for an
+    address that is not loopback, unless ``allow_remote``: then anybody who reaches the port gets tokens. The control
+    endpoint answers to this machine all the same, and with ``control=False`` to nobody.
+    """
+    with _listen(host, port, allow_remote=allow_remote) as listener:
+        server = _server(authority, listener, host, control=control)
+        server.run(sockets=[listener])
+
+
+class DevServer:
+    """*authority* on a loopback port, in a thread of its own, for the length of a ``with`` block.
+
+    ``port=0`` takes a free one. ``url`` is the issuer, complete once the block is entered; the port accepts connections
+    from that moment on. Requests are remembered in ``authority.requests``.
+    """
+
+    def __init__(self, authority: Authority, *, host: str = "127.0.0.1", port: int = 0, control: bool = True) -> None:
+        _check_host(host, allow_remote=False)
+        self.authority = authority
+        self._host = host
+        self._port = port
+        self._control = control
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        """The issuer, as tokens and metadata name it."""
+        return self.authority.issuer
+
+    def __enter__(self) -> Self:
+        listener = _listen(self._host, self._port, allow_remote=False)
+        self._port = listener.getsockname()[1]  # entered again, it is found where it was
+        try:
+            self._server = _server(self.authority, listener, self._host, control=self._control)
+        except BaseException:
+            listener.close()
+            raise
+        # The socket listens already: whoever connects before uvicorn is ready waits in its queue.
+        self._thread = threading.Thread(
+            target=self._server.run, args=([listener],), name="scopeguard-devserver", daemon=True
+        )
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        server, thread = self._server, self._thread
+        self._server = self._thread = None
+        if server is not None and thread is not None:
+            server.should_exit = True
+            thread.join()
+
+
+def _check_host(host: str, *, allow_remote: bool) -> None:
+    if not allow_remote and not is_loopback(host):
+        raise ConfigurationError(
+            f"host: {host!r} is not a loopback address, and this server gives tokens to everybody who reaches it; "
+            "use 127.0.0.1, or allow_remote=True if that is what you want"
+        )
+
+
+def _listen(host: str, port: int, *, allow_remote: bool) -> socket.socket:
+    _check_host(host, allow_remote=allow_remote)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family)
+
+
+def _server(authority: Authority, listener: socket.socket, host: str, *, control: bool) -> uvicorn.Server:
+    try:
+        import uvicorn  # noqa: PLC0415 - an extra: the rest of this package works without it
+    except ImportError:
+        raise ConfigurationError('devserver: needs uvicorn; pip install "scopeguard[devserver]"') from None
+    if not authority.is_settled and not is_loopback(host):
+        raise ConfigurationError("issuer: name the https URL by which other machines reach this server")
+    port = listener.getsockname()[1]
+    authority.settle(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+    log.warning("%s: an authorization server that anybody on this machine may use: %s", WARNING, authority.issuer)
+    return uvicorn.Server(
+        uvicorn.Config(
+            create_app(authority, control=control),
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=1,
+        )
+    )

@@ -1,0 +1,189 @@
+"""The development authority as an ASGI app."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
+
+import anyio
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from scopeguard.config import is_loopback
+from scopeguard.devserver.authority import Authority
+from scopeguard.devserver.faults import Endpoint, Switch, Unreachable
+from scopeguard.devserver.page import WARNING, start_page
+from scopeguard.devserver.registry import Form
+from scopeguard.errors import ConfigurationError
+from scopeguard.spec.strict_json import MalformedJSON, parse_object
+
+log: Final = logging.getLogger("scopeguard.devserver")
+
+MAX_BODY: Final = 64 * 1024  # bytes
+_METHODS: Final = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+_FORM: Final = "application/x-www-form-urlencoded"
+# A page on another loopback port, Swagger UI for one, may ask for tokens. No other page may, and no page may control.
+_LOOPBACK_ORIGIN: Final = r"https?://(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?"
+_PAGE_HEADERS: Final = {
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
+}
+
+
+def create_app(authority: Authority, *, control: bool = True) -> Starlette:
+    """*authority* as an ASGI app: its endpoints under the path of its issuer, a start page, and the control endpoint.
+
+    ``POST /control/{rotate,revoke,outage,slow,mode,reset}`` takes JSON and answers only to this machine: the peer and
+    the ``Host`` header must be loopback, the body must be declared as JSON, and an ``Origin`` must be the server's
+    own. A web page cannot send such a request, not even one whose name resolves to 127.0.0.1. With
+    ``control=False`` it is not there.
+
+    Every answer is for development only: see :class:`~scopeguard.devserver.authority.Authority`.
+    """
+    cors = Middleware(
+        CORSMiddleware, allow_origin_regex=_LOOPBACK_ORIGIN, allow_methods=["POST"], allow_headers=["*"], max_age=60
+    )
+    if not authority.is_settled:
+        raise ConfigurationError("issuer: only its path is known; use serve() or DevServer, or give the whole URL")
+    front = _Front(authority, control=control)
+    routes = [
+        Route("/", front.page, methods=["GET"]),
+        Route(authority.path(Endpoint.TOKEN), front.answer, methods=_METHODS, middleware=[cors]),
+        *([Route("/control/{action}", front.control, methods=["POST"])] if control else []),
+        Route("/{path:path}", front.answer, methods=_METHODS),
+    ]
+    return Starlette(routes=routes)
+
+
+class _Front:
+    """The endpoints: translate a request, ask the authority, translate the answer."""
+
+    def __init__(self, authority: Authority, *, control: bool) -> None:
+        self._authority = authority
+        self._has_control = control
+        faults = authority.faults
+        self._actions: Mapping[str, Callable[[dict[str, Any]], None]] = {
+            "rotate": lambda body: authority.rotate(overlap=_seconds(body, "overlap")),
+            "revoke": lambda body: authority.tokens.revoke(_text(body, "token")),
+            "outage": lambda body: _ignore(faults.outage(_text(body, "kind") if body["kind"] else None)),
+            "slow": lambda body: _ignore(faults.slow(body["seconds"])),
+            "mode": lambda body: _ignore(faults.mode(_text(body, "endpoint"), _text(body, "mode"))),
+            "reset": lambda body: authority.reset(),
+        }
+
+    async def page(self, request: Request) -> Response:
+        page = start_page(self._authority, show_secrets=_is_local(request), control=self._has_control)
+        return HTMLResponse(page, headers=_PAGE_HEADERS)
+
+    async def answer(self, request: Request) -> Response:
+        form = await _read_form(request)
+        path = request.scope["path"]
+        await anyio.sleep(self._authority.faults.delay)
+        try:
+            answer = self._authority.respond(
+                request.method,
+                path,
+                form=form,
+                authorization=", ".join(request.headers.getlist("authorization")) or None,
+            )
+        except Unreachable:
+            log.info("%s %r: dropped, as the outage says", request.method, path)
+            return _Dropped()
+        log.info("%s %r: %s", request.method, path, answer.status)
+        return Response(answer.body, answer.status, dict(answer.headers))
+
+    async def control(self, request: Request) -> Response:
+        """One switch. What is refused here is refused before the body is read."""
+        if not _is_local(request) or not _is_same_origin(request):
+            return JSONResponse({"error": "the control endpoint answers to this machine only"}, 403)
+        if _media_type(request) != "application/json":
+            return JSONResponse({"error": "send application/json"}, 415)
+        action = self._actions.get(request.path_params["action"])
+        if action is None:
+            return JSONResponse({"error": f"the actions are {', '.join(self._actions)}"}, 404)
+        try:
+            action(parse_object(await _read_body(request) or b"{}"))
+        except KeyError as missing:
+            return JSONResponse({"error": f"the member {missing} is missing"}, 400)
+        except (ConfigurationError, MalformedJSON) as problem:
+            return JSONResponse({"error": str(problem)}, 400)
+        log.warning("%s: control: %s", WARNING, request.path_params["action"])
+        return JSONResponse({"done": request.path_params["action"]}, headers={"cache-control": "no-store"})
+
+
+class _Dropped(Response):
+    """An answer that never comes to its end: the server closes the connection, the client sees a broken one."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del scope, receive
+        await send({"type": "http.response.start", "status": 503, "headers": [(b"content-length", b"1")]})
+
+
+def _is_local(request: Request) -> bool:
+    """Whether both ends are this machine: the peer by its address, the server by the name it was called by.
+
+    The name matters: a page may make its own host name resolve to 127.0.0.1 and would then be same-origin.
+    """
+    if "forwarded" in request.headers or "x-forwarded-for" in request.headers:
+        return False
+    try:
+        called = urlsplit("//" + request.headers.get("host", "")).hostname or ""
+    except ValueError:
+        return False
+    return request.client is not None and is_loopback(request.client.host) and is_loopback(called)
+
+
+def _is_same_origin(request: Request) -> bool:
+    return request.headers.get("origin") in (None, f"http://{request.headers.get('host')}")
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip(" \t").lower()
+
+
+async def _read_body(request: Request) -> bytes:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise HTTPException(413, f"At most {MAX_BODY} bytes")
+    return body
+
+
+async def _read_form(request: Request) -> Form | None:
+    """The parameters of an urlencoded body; ``None`` for every other body, and for one that cannot be decoded."""
+    if _media_type(request) != _FORM:
+        return None
+    body = await _read_body(request)
+    try:
+        return tuple(parse_qsl(body.decode("utf-8"), keep_blank_values=True, errors="strict", max_num_fields=100))
+    except ValueError:
+        return None
+
+
+def _text(body: Mapping[str, Any], name: str) -> str:
+    value = body[name]
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{name}: a string is needed")
+    return value
+
+
+def _seconds(body: Mapping[str, Any], name: str) -> float | None:
+    value = body.get(name)
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return value
+    raise ConfigurationError(f"{name}: a number of seconds is needed")
+
+
+def _ignore(switch: Switch) -> None:
+    """A switch that nobody will turn off but ``reset``."""
+    del switch

@@ -1,0 +1,287 @@
+"""An authorization server for development and tests, as a model: requests in, answers out, no socket.
+
+FOR DEVELOPMENT ONLY. It keeps everything in memory, knows no users to log in, and does on request everything that an
+authorization server must never do. :mod:`scopeguard.devserver` puts it on a loopback port, :mod:`scopeguard.testing`
+answers from it in process.
+
+It speaks: client credentials (RFC 6749 section 4.4), JWT bearer assertions (RFC 7523), resource indicators (RFC 8707),
+JWT access tokens (RFC 9068) and opaque ones, introspection (RFC 7662), revocation (RFC 7009), metadata (RFC 8414 and
+OpenID Connect Discovery), key rotation. It does not speak DPoP (RFC 9449).
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from scopeguard.config import checked_url
+from scopeguard.devserver.faults import Endpoint, Faults
+from scopeguard.devserver.grants import GRANTS, Grant, GrantRequest, Parameters
+from scopeguard.devserver.keys import KeyRing, compact
+from scopeguard.devserver.registry import (
+    Client,
+    ClientAuthMethod,
+    Form,
+    OAuthError,
+    Registry,
+    ServiceAccount,
+    TokenFormat,
+)
+from scopeguard.devserver.tokens import IssuedToken, TokenBook
+from scopeguard.edge.outside import SystemClock
+from scopeguard.effects import Answer, Clock
+from scopeguard.errors import ConfigurationError
+
+# RFC 6749 section 5.1: whatever holds a token is not for caches (T-01).
+_NO_STORE: Final = {"content-type": "application/json", "cache-control": "no-store", "pragma": "no-cache"}
+_OAUTH_WELL_KNOWN: Final = "/.well-known/oauth-authorization-server"
+_OPENID_WELL_KNOWN: Final = "/.well-known/openid-configuration"
+_POSTED: Final = (Endpoint.TOKEN, Endpoint.INTROSPECTION, Endpoint.REVOCATION)
+_PATHS: Final[Mapping[Endpoint, str]] = {
+    Endpoint.TOKEN: "/token",
+    Endpoint.INTROSPECTION: "/introspect",
+    Endpoint.REVOCATION: "/revoke",
+    Endpoint.JWKS: "/jwks",
+}
+MOST_REQUESTS: Final = 1000
+OPAQUE_PREFIX: Final = "sg-opaque-"
+"""What opaque tokens begin with: something that a search for leaked tokens can look for."""
+
+
+class Authority:
+    """One authorization server.
+
+    * ``issuer``: its URL, or only a path (``""``, ``"/tenant"``), which the server that carries it completes with
+      its own address (:meth:`settle`).
+    * ``audience``: the ``aud`` of tokens whose request and client name none.
+    * ``clients``, ``service_accounts``: who may ask; ``subjects``: users whose names no client may take.
+    * ``keys``: the signing keys; ephemeral RS256 unless given.
+    * ``clock``: the time; the machine's unless given.
+    * ``jwks_max_age``: seconds for ``Cache-Control`` on the key set; ``None`` sends no such header.
+
+    >>> authority = Authority(
+    ...     "https://as.example",
+    ...     audience="https://api.example",
+    ...     clients=[Client(client_id="robot", secret="for development", scopes=["read"])],
+    ...     keys=KeyRing("ES256"),
+    ... )
+    >>> authority.metadata()["token_endpoint"]
+    'https://as.example/token'
+    >>> form = (("grant_type", "client_credentials"), ("client_id", "robot"), ("client_secret", "for development"))
+    >>> authority.respond("POST", "/token", form=form).status
+    200
+
+    Raises :class:`ConfigurationError` for an issuer that is no https or loopback URL, and for an id used twice.
+    """
+
+    def __init__(
+        self,
+        issuer: str = "",
+        *,
+        audience: str,
+        clients: Iterable[Client] = (),
+        service_accounts: Iterable[ServiceAccount] = (),
+        subjects: Iterable[str] = (),
+        keys: KeyRing | None = None,
+        clock: Clock | None = None,
+        jwks_max_age: int | None = None,
+    ) -> None:
+        if not audience:
+            raise ConfigurationError("audience: name the API that tokens are for, as its guard knows it")
+        self.audience = audience
+        self.registry = Registry(clients, service_accounts, subjects)
+        self.keys = keys if keys is not None else KeyRing()
+        self.clock: Clock = clock if clock is not None else SystemClock()
+        self.faults = Faults()
+        self.tokens = TokenBook()
+        self.jwks_max_age = jwks_max_age
+        self.requests: deque[str] = deque(maxlen=MOST_REQUESTS)
+        self._issuer = issuer
+        if issuer and not issuer.startswith("/"):
+            checked_url(issuer, "issuer", query=False)
+
+    @property
+    def issuer(self) -> str:
+        """The issuer identifier; :class:`ConfigurationError` while only its path is known."""
+        if not self.is_settled:
+            raise ConfigurationError("issuer: only its path is known; serve the authority, or give it its whole URL")
+        return self._issuer
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the issuer is a whole URL."""
+        return self._issuer != "" and not self._issuer.startswith("/")
+
+    def settle(self, origin: str) -> None:
+        """Complete an issuer that is only a path with *origin*; one that is a URL stays as it is."""
+        if not self.is_settled:
+            self._issuer = checked_url(origin.rstrip("/") + self._issuer, "issuer", query=False)
+
+    def path(self, endpoint: Endpoint) -> str:
+        """The path of *endpoint*; of the metadata, the one of RFC 8414."""
+        prefix = urlsplit(self._issuer).path.rstrip("/")
+        return _OAUTH_WELL_KNOWN + prefix if endpoint is Endpoint.METADATA else prefix + _PATHS[endpoint]
+
+    def url(self, endpoint: Endpoint) -> str:
+        """Where *endpoint* is."""
+        parts = urlsplit(self.issuer)
+        return f"{parts.scheme}://{parts.netloc}{self.path(endpoint)}"
+
+    def endpoint_at(self, path: str) -> Endpoint | None:
+        """What is served at *path*.
+
+        The metadata are at three places: RFC 8414 inserts the well-known string before the issuer's path (A-01,
+        A-02), for OAuth and for OpenID alike, and OpenID Connect Discovery appends its own (A-03).
+        """
+        prefix = urlsplit(self._issuer).path.rstrip("/")
+        if path in (_OPENID_WELL_KNOWN + prefix, prefix + _OPENID_WELL_KNOWN):
+            return Endpoint.METADATA
+        return next((endpoint for endpoint in Endpoint if path == self.path(endpoint)), None)
+
+    def respond(self, method: str, path: str, *, form: Form | None = None, authorization: str | None = None) -> Answer:
+        """The answer to one request, spoilt by the faults that are on.
+
+        ``form`` are the decoded parameters of an urlencoded body, ``None`` when there was no such body. Raises
+        :class:`~scopeguard.devserver.faults.Unreachable` in an outage without answers. ``requests`` remembers the
+        method and path of each (never a query, a body or a header).
+        """
+        self.requests.append(f"{method} {path}")
+        instead = self.faults.before()
+        if instead is not None:
+            return instead
+        endpoint = self.endpoint_at(path)
+        if endpoint is None:
+            return Answer(404, b"Not Found", {"content-type": "text/plain"})
+        allowed = ("POST",) if endpoint in _POSTED else ("GET", "HEAD")
+        if method not in allowed:
+            return Answer(405, b"Method Not Allowed", {"content-type": "text/plain", "allow": ", ".join(allowed)})
+        try:
+            answer = self._answer(endpoint, form, authorization)
+        except OAuthError as error:
+            answer = _error_answer(error)
+        return self.faults.after(endpoint, answer, self.issuer)
+
+    def _answer(self, endpoint: Endpoint, form: Form | None, authorization: str | None) -> Answer:
+        if endpoint is Endpoint.METADATA:
+            return _json_answer(self.metadata(), {"content-type": "application/json"})
+        if endpoint is Endpoint.JWKS:
+            headers = {"content-type": "application/json"}
+            if self.jwks_max_age is not None:
+                headers["cache-control"] = f"public, max-age={self.jwks_max_age}"
+            return _json_answer(self.keys.key_set(self.clock.wall()), headers)
+        if form is None:
+            raise OAuthError("invalid_request", "Send the parameters as application/x-www-form-urlencoded")
+        handlers: Mapping[Endpoint, Callable[[Parameters, str | None], Answer]] = {
+            Endpoint.TOKEN: self._token,
+            Endpoint.INTROSPECTION: self._introspect,
+            Endpoint.REVOCATION: self._revoke,
+        }
+        return handlers[endpoint](Parameters(form), authorization)
+
+    def _token(self, parameters: Parameters, authorization: str | None) -> Answer:
+        handler = GRANTS.get(parameters.needed("grant_type"))
+        if handler is None:
+            raise OAuthError("unsupported_grant_type", "This server knows " + " and ".join(GRANTS))
+        grant = handler(
+            GrantRequest(
+                registry=self.registry,
+                parameters=parameters,
+                authorization=authorization,
+                now=self.clock.wall(),
+                default_audience=self.audience,
+                own_audiences=(self.issuer, self.url(Endpoint.TOKEN)),
+            )
+        )
+        issued = self.issue(grant)
+        return _json_answer(
+            {
+                "access_token": issued.token,
+                "token_type": "Bearer",
+                "expires_in": grant.lifetime,
+                "scope": " ".join(grant.scopes),
+            }
+        )
+
+    def issue(self, grant: Grant) -> IssuedToken:
+        """A new access token for *grant*: an ``at+jwt`` with all that RFC 9068 section 2.2 asks for, or opaque."""
+        now = int(self.clock.wall())
+        claims: dict[str, Any] = {
+            "iss": self.issuer,
+            "exp": now + grant.lifetime,
+            "aud": grant.audiences[0] if len(grant.audiences) == 1 else list(grant.audiences),
+            "sub": grant.subject,
+            "client_id": grant.client_id,
+            "iat": now,
+            "jti": secrets.token_urlsafe(16),
+        }
+        if grant.scopes:
+            claims["scope"] = " ".join(grant.scopes)
+        if grant.token_format == TokenFormat.OPAQUE:
+            token = OPAQUE_PREFIX + secrets.token_urlsafe(32)
+        else:
+            key = self.keys.signing()
+            token = compact({"typ": "at+jwt", "alg": key.algorithm, "kid": key.kid}, claims, key)
+        return self.tokens.add(token, claims, now)
+
+    def _introspect(self, parameters: Parameters, authorization: str | None) -> Answer:
+        """RFC 7662. The caller learns nothing about a token that is not for it, not even that it exists (T-05)."""
+        client = self.registry.authenticate(parameters.single, authorization)  # T-04
+        issued = self.tokens.active(parameters.needed("token"), self.clock.wall())
+        if issued is None or not set(client.introspects) & set(issued.audiences):
+            return _json_answer({"active": False})
+        return _json_answer({"active": True, "token_type": "Bearer", **issued.claims})
+
+    def _revoke(self, parameters: Parameters, authorization: str | None) -> Answer:
+        """RFC 7009 section 2: an unknown token is as good as revoked, another client's is refused."""
+        client = self.registry.authenticate(parameters.single, authorization)
+        token = parameters.needed("token")
+        issued = self.tokens.find(token)
+        if issued is not None and issued.client_id != client.client_id:
+            raise OAuthError("invalid_request", "The token was not issued to this client")
+        self.tokens.revoke(token)
+        return Answer(200, b"", {"cache-control": "no-store", "pragma": "no-cache"})
+
+    def metadata(self) -> dict[str, Any]:
+        """The metadata, one document for OAuth and OpenID alike: contradictions are then impossible (P-13)."""
+        methods = [method.value for method in ClientAuthMethod]
+        return {
+            "issuer": self.issuer,
+            "token_endpoint": self.url(Endpoint.TOKEN),
+            "jwks_uri": self.url(Endpoint.JWKS),
+            "introspection_endpoint": self.url(Endpoint.INTROSPECTION),
+            "revocation_endpoint": self.url(Endpoint.REVOCATION),
+            "grant_types_supported": list(GRANTS),
+            # RFC 8414 section 2 requires the member; there is no authorization endpoint that could use one.
+            "response_types_supported": [],
+            "scopes_supported": sorted({scope for client in self.registry.clients.values() for scope in client.scopes}),
+            "token_endpoint_auth_methods_supported": methods,
+            "introspection_endpoint_auth_methods_supported": methods,
+            "revocation_endpoint_auth_methods_supported": methods,
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": [self.keys.algorithm],
+        }
+
+    def rotate(self, *, overlap: float | None = None) -> None:
+        """Sign with a new key. The old one stays published for *overlap* seconds, 0 removes it at once."""
+        self.keys.rotate(self.clock.wall(), overlap=overlap)
+
+    def reset(self) -> None:
+        """No faults, no tokens, no retired keys, no remembered requests. Clients and the signing key stay."""
+        self.faults.reset()
+        self.tokens.reset()
+        self.keys.reset()
+        self.requests.clear()
+
+
+def _json_answer(document: Mapping[str, Any], headers: Mapping[str, str] = _NO_STORE, *, status: int = 200) -> Answer:
+    return Answer(status, json.dumps(document).encode("utf-8"), headers)
+
+
+def _error_answer(error: OAuthError) -> Answer:
+    document = {"error": error.error, "error_description": error.description}
+    challenge = {"www-authenticate": 'Basic realm="scopeguard development server"'} if error.challenge else {}
+    return _json_answer(document, {**_NO_STORE, **challenge}, status=error.status)

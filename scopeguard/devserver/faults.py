@@ -1,0 +1,192 @@
+"""What can be made to go wrong at the development authority, on purpose (T-12).
+
+A fault is a switch: turned on it stays on until it is turned off, by the block that turned it on or by ``reset``.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import threading
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from types import TracebackType
+from typing import Any, Final, Self
+
+from scopeguard.effects import Answer
+from scopeguard.errors import ConfigurationError
+
+OVERSIZE: Final = 10 * 1024 * 1024
+
+
+class Endpoint(StrEnum):
+    """The places of an authorization server that can be asked."""
+
+    METADATA = "metadata"
+    JWKS = "jwks"
+    TOKEN = "token"
+    INTROSPECTION = "introspection"
+    REVOCATION = "revocation"
+
+
+class Mode(StrEnum):
+    """How an endpoint answers."""
+
+    NORMAL = "normal"
+    REDIRECT = "redirect"  # 302, to /canary of the same server, which nobody should ever ask for
+    OVERSIZE = "oversize"  # 10 MiB of JSON
+    GZIP_BOMB = "gzip_bomb"  # 10 MiB of JSON in 10 KiB
+    GARBAGE = "garbage"  # HTML, as from a proxy or a captive portal
+    TRUNCATED = "truncated"  # the first half of the right answer
+    WRONG_CONTENT_TYPE = "wrong_content_type"  # the right answer as text/html
+    EMPTY = "empty"  # {}
+    SERVER_ERROR = "server_error"  # 500
+    WRONG_ISSUER = "wrong_issuer"  # the right answer of another issuer
+
+
+class Outage(StrEnum):
+    """How an authority is down."""
+
+    UNAVAILABLE = "unavailable"  # every request is answered 503
+    UNREACHABLE = "unreachable"  # no request is answered
+
+
+class Unreachable(Exception):
+    """The connection fails: there is no answer to send."""
+
+
+class Switch:
+    """Something that is on. Leave the ``with`` block, or call :meth:`off`, and it is as it was before."""
+
+    def __init__(self, off: Callable[[], None]) -> None:
+        self.off = off
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.off()
+
+
+class Faults:
+    """The switches of one authority. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._modes: dict[Endpoint, Mode | Answer] = {}
+        self._outage: Outage | None = None
+        self._delay = 0.0
+
+    @property
+    def delay(self) -> float:
+        """Seconds that every answer takes; whoever carries the answers does the waiting."""
+        return self._delay
+
+    def outage(self, kind: Outage | str | None = Outage.UNREACHABLE) -> Switch:
+        """Nobody gets an answer, or nobody a good one; ``None`` ends it."""
+        chosen = None if kind is None else _member(Outage, kind, "outage")
+        with self._lock:
+            previous, self._outage = self._outage, chosen
+
+        def off() -> None:
+            self._outage = previous
+
+        return Switch(off)
+
+    def slow(self, seconds: float) -> Switch:
+        """Every answer takes *seconds*."""
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= 3600:
+            raise ConfigurationError("slow: a number of seconds between 0 and 3600")
+        with self._lock:
+            previous, self._delay = self._delay, float(seconds)
+
+        def off() -> None:
+            self._delay = previous
+
+        return Switch(off)
+
+    def mode(self, endpoint: Endpoint | str, mode: Mode | str | Answer) -> Switch:
+        """*endpoint* answers as *mode* says; an :class:`~scopeguard.effects.Answer` is sent as it stands."""
+        place = _member(Endpoint, endpoint, "endpoint")
+        chosen = mode if isinstance(mode, Answer) else _member(Mode, mode, "mode")
+        if chosen is Mode.WRONG_ISSUER and place not in (Endpoint.METADATA, Endpoint.INTROSPECTION):
+            raise ConfigurationError(f"mode: an answer of the {place.value} endpoint names no issuer")
+        with self._lock:
+            previous = self._modes.get(place, Mode.NORMAL)
+            self._modes[place] = chosen
+
+        def off() -> None:
+            self._modes[place] = previous
+
+        return Switch(off)
+
+    def reset(self) -> None:
+        """Everything works again."""
+        with self._lock:
+            self._modes = {}
+            self._outage = None
+            self._delay = 0.0
+
+    def before(self) -> Answer | None:
+        """What an outage answers instead of the authority; :class:`Unreachable` when it answers nothing."""
+        match self._outage:
+            case None:
+                return None
+            case Outage.UNREACHABLE:
+                raise Unreachable
+            case Outage.UNAVAILABLE:
+                return Answer(503, b"Service Unavailable", {"content-type": "text/plain", "retry-after": "7"})
+
+    def after(self, endpoint: Endpoint, answer: Answer, issuer: str) -> Answer:
+        """*answer* of *endpoint*, spoilt as its mode says."""
+        mode = self._modes.get(endpoint, Mode.NORMAL)
+        if isinstance(mode, Answer):
+            return mode
+        return _SPOILERS[mode](answer, issuer)
+
+
+def _member(kind: Any, value: object, setting: str) -> Any:
+    try:
+        return kind(value)
+    except ValueError:
+        choices = ", ".join(item.value for item in kind)
+        raise ConfigurationError(f"{setting}: {value!r} is not one of {choices}") from None
+
+
+def _padded() -> bytes:
+    return b'{"padding": "' + b"x" * OVERSIZE + b'"}'
+
+
+def _with_headers(answer: Answer, **headers: str) -> Mapping[str, str]:
+    return {**answer.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
+
+
+def _wrong_issuer(answer: Answer, issuer: str) -> Answer:
+    document = json.loads(answer.body)
+    # An inactive token's answer names no issuer and stays as it is: adding one would break RFC 7662 section 2.2.
+    if "issuer" in document:
+        document["issuer"] = issuer + "/"
+    if "iss" in document:
+        document["iss"] = issuer + "/"
+    return Answer(answer.status, json.dumps(document).encode(), answer.headers)
+
+
+_JSON: Final = {"content-type": "application/json"}
+_SPOILERS: Final[Mapping[Mode, Callable[[Answer, str], Answer]]] = {
+    Mode.NORMAL: lambda answer, issuer: answer,
+    Mode.REDIRECT: lambda answer, issuer: Answer(302, b"", {"location": issuer.rstrip("/") + "/canary"}),
+    Mode.OVERSIZE: lambda answer, issuer: Answer(200, _padded(), _JSON),
+    Mode.GZIP_BOMB: lambda answer, issuer: Answer(200, gzip.compress(_padded()), {**_JSON, "content-encoding": "gzip"}),
+    Mode.GARBAGE: lambda answer, issuer: Answer(
+        200, b"<!doctype html><title>Sign in to continue</title>", {"content-type": "text/html"}
+    ),
+    Mode.TRUNCATED: lambda answer, issuer: Answer(answer.status, answer.body[: len(answer.body) // 2], answer.headers),
+    Mode.WRONG_CONTENT_TYPE: lambda answer, issuer: Answer(
+        answer.status, answer.body, _with_headers(answer, content_type="text/html")
+    ),
+    Mode.EMPTY: lambda answer, issuer: Answer(200, b"{}", _JSON),
+    Mode.SERVER_ERROR: lambda answer, issuer: Answer(500, b"Internal Server Error", {"content-type": "text/plain"}),
+    Mode.WRONG_ISSUER: _wrong_issuer,
+}

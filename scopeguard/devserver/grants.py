@@ -1,0 +1,199 @@
+"""What a token request asks for, and whether it may have it: RFC 6749 sections 4.4 and 5, RFC 7523, RFC 8707."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import jwt
+from jwt.exceptions import PyJWTError
+
+from scopeguard.devserver.registry import Form, OAuthError, Registry, ServiceAccount, TokenFormat
+from scopeguard.errors import ConfigurationError
+from scopeguard.scopes import checked_scope
+
+CLIENT_CREDENTIALS: Final = "client_credentials"
+JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+
+# RFC 8707 section 2 lets ``resource`` occur more than once, RFC 8693 section 2.1 ``audience``; nothing else may.
+_REPEATABLE: Final = ("resource", "audience")
+_ASSERTION_ALGORITHMS: Final = ("RS256", "ES256", "EdDSA")
+_ASSERTION_LIFETIME: Final = 3600.0  # what Google's authorization server allows
+_LEEWAY: Final = 30.0
+_ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s#]+")
+# The claims are judged here, by the authority's own clock; PyJWT would read the system's.
+_SIGNATURE_ONLY: Final[Any] = {
+    f"verify_{claim}": False for claim in ("exp", "nbf", "iat", "aud", "iss", "sub", "jti")
+}  # fmt: skip
+
+
+class Parameters:
+    """The parameters of a form: an empty one is as good as absent, a repeated one is an error (RFC 6749 3.2)."""
+
+    def __init__(self, form: Form) -> None:
+        self._values: dict[str, list[str]] = {}
+        for name, value in form:
+            if value:
+                self._values.setdefault(name, []).append(value)
+        for name, values in self._values.items():
+            if len(values) > 1 and name not in _REPEATABLE:
+                raise OAuthError("invalid_request", "A parameter occurs more than once")
+
+    def get(self, name: str) -> str | None:
+        values = self._values.get(name)
+        return values[0] if values else None
+
+    def all(self, name: str) -> tuple[str, ...]:
+        return tuple(self._values.get(name, ()))
+
+    def needed(self, name: str) -> str:
+        value = self.get(name)
+        if value is None:
+            raise OAuthError("invalid_request", f"The parameter {name} is missing")
+        return value
+
+    @property
+    def single(self) -> Mapping[str, str]:
+        """The first value of each."""
+        return {name: values[0] for name, values in self._values.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """What may be issued. The lifetime is in seconds."""
+
+    client_id: str
+    subject: str
+    scopes: tuple[str, ...]
+    audiences: tuple[str, ...]
+    token_format: TokenFormat | str
+    lifetime: int
+
+
+GrantHandler = Callable[["GrantRequest"], Grant]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantRequest:
+    """One request to the token endpoint, with what is needed to answer it. ``now`` is in seconds since the epoch."""
+
+    registry: Registry
+    parameters: Parameters
+    authorization: str | None
+    now: float
+    default_audience: str
+    own_audiences: tuple[str, ...]
+
+
+def client_credentials(request: GrantRequest) -> Grant:
+    """RFC 6749 section 4.4: the client acts for itself, so it is also the subject (RFC 9068 section 2.2)."""
+    client = request.registry.authenticate(request.parameters.single, request.authorization)
+    return Grant(
+        client_id=client.client_id,
+        subject=client.client_id,
+        scopes=_granted_scopes(request.parameters.get("scope"), client.scopes),
+        audiences=_granted_audiences(request, client.audiences),
+        token_format=client.token_format,
+        lifetime=client.lifetime,
+    )
+
+
+def jwt_bearer(request: GrantRequest) -> Grant:
+    """RFC 7523 section 2.1: a service account presents an assertion it signed itself.
+
+    Checked: the signature with the registered key, ``iss``, ``sub`` (absent or equal to ``iss``), ``aud``, ``exp``,
+    ``iat``, and a lifetime of an hour at most. Not checked: whether the assertion was used before.
+    Scopes come from the ``scope`` parameter, or from the assertion, as Google's clients send them.
+    """
+    if request.authorization is not None or request.parameters.get("client_secret") is not None:
+        request.registry.authenticate(request.parameters.single, request.authorization)
+    account, claims = _verified_assertion(request)
+    scope = request.parameters.get("scope")
+    if scope is None:
+        scope = claims.get("scope")
+        if scope is not None and not isinstance(scope, str):
+            raise _invalid_grant("scope is not a string")
+    return Grant(
+        client_id=account.email,
+        subject=account.email,
+        scopes=_granted_scopes(scope, account.scopes),
+        audiences=_granted_audiences(request, account.audiences),
+        token_format=account.token_format,
+        lifetime=account.lifetime,
+    )
+
+
+GRANTS: Final[Mapping[str, GrantHandler]] = {CLIENT_CREDENTIALS: client_credentials, JWT_BEARER: jwt_bearer}
+"""The grant types this authority knows."""
+
+
+def _invalid_grant(what: str) -> OAuthError:
+    return OAuthError("invalid_grant", f"The assertion is not acceptable: {what}")
+
+
+def _verified_assertion(request: GrantRequest) -> tuple[ServiceAccount, dict[str, Any]]:
+    assertion = request.parameters.needed("assertion")
+    try:
+        issuer = jwt.decode(assertion, options={"verify_signature": False}).get("iss")
+        account = request.registry.service_accounts.get(issuer) if isinstance(issuer, str) else None
+        if account is None:
+            raise _invalid_grant("its issuer is not a service account of this server")
+        claims: dict[str, Any] = jwt.decode(
+            assertion, account.verification_key, algorithms=list(_ASSERTION_ALGORITHMS), options=_SIGNATURE_ONLY
+        )
+    except (PyJWTError, TypeError, ValueError):
+        raise _invalid_grant("it is malformed, or its signature is wrong") from None
+    _check_assertion(claims, account, request)
+    return account, claims
+
+
+def _check_assertion(claims: Mapping[str, Any], account: ServiceAccount, request: GrantRequest) -> None:
+    if claims.get("sub", account.email) != account.email:
+        raise _invalid_grant("sub is not the service account itself")
+    audience = claims.get("aud")
+    offered = [audience] if isinstance(audience, str) else audience
+    accepted = {*request.own_audiences, *account.assertion_audiences}
+    if not isinstance(offered, list) or not any(isinstance(item, str) and item in accepted for item in offered):
+        raise _invalid_grant("aud names neither this server nor its token endpoint")
+    expires_at, issued_at = _moment(claims, "exp"), _moment(claims, "iat")
+    if request.now >= expires_at + _LEEWAY:
+        raise _invalid_grant("it has expired")
+    if issued_at > request.now + _LEEWAY:
+        raise _invalid_grant("it was issued in the future")
+    if expires_at - issued_at > _ASSERTION_LIFETIME:
+        raise _invalid_grant("it is valid for more than an hour")
+
+
+def _moment(claims: Mapping[str, Any], name: str) -> float:
+    value = claims.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _invalid_grant("it needs exp and iat, in seconds")
+    return value
+
+
+def _granted_scopes(asked: str | None, allowed: Sequence[str]) -> tuple[str, ...]:
+    if asked is None:
+        return tuple(allowed)
+    scopes = tuple(dict.fromkeys(asked.split(" ")))
+    try:
+        for scope in scopes:
+            checked_scope(scope, "scope")
+    except ConfigurationError:
+        raise OAuthError("invalid_scope", "scope is not a list of scopes separated by single spaces") from None
+    if not set(scopes) <= set(allowed):
+        raise OAuthError("invalid_scope", "A scope is not among those this client may have")
+    return scopes
+
+
+def _granted_audiences(request: GrantRequest, allowed: Sequence[str]) -> tuple[str, ...]:
+    allowed = allowed or (request.default_audience,)
+    resources = request.parameters.all("resource")
+    for resource in resources:
+        if not _ABSOLUTE_URI.fullmatch(resource):
+            raise OAuthError("invalid_target", "resource is an absolute URI without a fragment (RFC 8707 section 2)")
+    asked = tuple(dict.fromkeys((*resources, *request.parameters.all("audience"))))
+    if not set(asked) <= set(allowed):
+        raise OAuthError("invalid_target", "The client may not have tokens for this resource")
+    return asked or (allowed[0],)

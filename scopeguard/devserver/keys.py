@@ -1,0 +1,204 @@
+"""The signing keys of the development authority: made, published, rotated, and kept in a file if one is named.
+
+Keys are ephemeral unless a path is given: a restart then means new keys, as it should for a toy. The cryptography
+is that of the ``cryptography`` package, the JOSE forms are PyJWT's.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import stat
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
+
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from jwt import PyJWK
+from jwt.algorithms import get_default_algorithms
+from jwt.exceptions import PyJWTError
+
+from scopeguard.errors import ConfigurationError
+
+_RSA_BITS: Final = 2048
+
+
+def _rsa() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=_RSA_BITS)
+
+
+_MAKERS: Final[Mapping[str, Callable[[], Any]]] = {
+    **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), _rsa),
+    "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "ES384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "ES512": lambda: ec.generate_private_key(ec.SECP521R1()),
+    "ES256K": lambda: ec.generate_private_key(ec.SECP256K1()),
+    "EdDSA": ed25519.Ed25519PrivateKey.generate,
+    "Ed25519": ed25519.Ed25519PrivateKey.generate,
+}
+# RFC 9864 gave EdDSA over Curve25519 a name of its own; PyJWT knows the older one, and the signatures are the same.
+_ALGORITHMS: Final[Mapping[str, Any]] = {
+    name: get_default_algorithms()["EdDSA" if name == "Ed25519" else name] for name in _MAKERS
+}
+_JWK_MEMBERS: Final = ("kty", "crv", "x", "y", "n", "e")
+
+
+def base64url(data: bytes) -> str:
+    """*data* as JOSE writes it: base64url without padding (RFC 7515 section 2)."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SigningKey:
+    """A private key with its key id, and the one algorithm it is used with (J-15)."""
+
+    kid: str
+    algorithm: str
+    private_key: Any = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if self.algorithm not in _MAKERS:
+            raise ConfigurationError(
+                f"algorithm: {self.algorithm!r} is not one this authority signs with; known are {', '.join(_MAKERS)}"
+            )
+
+    @classmethod
+    def generate(cls, algorithm: str = "RS256", *, kid: str | None = None) -> Self:
+        """A new key for *algorithm*, with a random key id unless one is given."""
+        maker = _MAKERS.get(algorithm)
+        if kid is None:
+            kid = f"dev-{algorithm.lower()}-{secrets.token_hex(4)}"
+        return cls(kid=kid, algorithm=algorithm, private_key=maker() if maker else None)
+
+    @classmethod
+    def from_private_jwk(cls, jwk: Mapping[str, Any]) -> Self:
+        """The key in *jwk*, which must name its ``kid`` and ``alg``."""
+        algorithm = jwk["alg"]
+        name = "EdDSA" if algorithm == "Ed25519" else algorithm
+        return cls(kid=jwk["kid"], algorithm=algorithm, private_key=PyJWK(dict(jwk), algorithm=name).key)
+
+    def sign(self, message: bytes) -> bytes:
+        """The signature over *message* in the form JWS wants (RFC 7518 section 3)."""
+        signature: bytes = _ALGORITHMS[self.algorithm].sign(message, self.private_key)
+        return signature
+
+    def public_jwk(self) -> dict[str, Any]:
+        """What a key set says of this key: never a private member (J-23)."""
+        exported = _ALGORITHMS[self.algorithm].to_jwk(self.private_key.public_key(), as_dict=True)
+        members = {name: exported[name] for name in _JWK_MEMBERS if name in exported}
+        return {"kid": self.kid, "use": "sig", "alg": self.algorithm, **members}
+
+    def private_jwk(self) -> dict[str, Any]:
+        """The whole key, for the key file alone."""
+        exported: dict[str, Any] = _ALGORITHMS[self.algorithm].to_jwk(self.private_key, as_dict=True)
+        exported.pop("key_ops", None)
+        return {**exported, "kid": self.kid, "alg": self.algorithm}
+
+
+def compact(header: Mapping[str, Any] | bytes, payload: Mapping[str, Any] | bytes, key: SigningKey) -> str:
+    """A JWS in compact serialization (RFC 7515 section 3.1); bytes are taken as they are."""
+    parts = (part if isinstance(part, bytes) else json_bytes(part) for part in (header, payload))
+    signed = ".".join(base64url(part) for part in parts)
+    return f"{signed}.{base64url(key.sign(signed.encode('ascii')))}"
+
+
+def json_bytes(value: Mapping[str, Any]) -> bytes:
+    """*value* as JSON, without white space."""
+    return json.dumps(value, separators=(",", ":")).encode("utf-8")
+
+
+class KeyRing:
+    """The keys of one authority: one that signs for each algorithm in use, and retired ones still published.
+
+    ``algorithm`` is what tokens are signed with unless a caller asks for another. ``overlap``: how long, in seconds,
+    a retired key stays published. ``path``: keep the signing keys in this file, which must be private to its owner;
+    without it they live as long as the process. Retired keys are not kept: a restart ends their overlap.
+
+    Raises :class:`ConfigurationError` for an unknown algorithm and for a file that is not a private key set or that
+    others may read.
+    """
+
+    def __init__(
+        self, algorithm: str = "RS256", *, overlap: float = 3600.0, path: str | os.PathLike[str] | None = None
+    ) -> None:
+        if algorithm not in _MAKERS:
+            raise ConfigurationError(f"algorithm: {algorithm!r} is not supported; known are {', '.join(_MAKERS)}")
+        self.algorithm = algorithm
+        self.overlap = overlap
+        self._path = path
+        self._lock = threading.RLock()
+        self._active: dict[str, SigningKey] = {}
+        self._retired: list[tuple[SigningKey, float]] = []
+        self._others: list[dict[str, Any]] = []
+        if path is not None and os.path.exists(path):
+            self._active = {key.algorithm: key for key in _read_keys(path)}
+
+    def signing(self, algorithm: str | None = None) -> SigningKey:
+        """The key that signs with *algorithm* now: made, and published from then on, when first asked for."""
+        name = algorithm or self.algorithm
+        with self._lock:
+            key = self._active.get(name)
+            if key is None:
+                key = self._active[name] = SigningKey.generate(name)
+                self._save()
+            return key
+
+    def rotate(self, now: float, *, overlap: float | None = None) -> SigningKey:
+        """A new signing key; the previous ones stay published for *overlap* seconds (the ring's unless given).
+
+        ``overlap=0`` removes them at once: tokens they signed stop verifying as soon as the key set is read again.
+        """
+        until = now + (self.overlap if overlap is None else overlap)
+        with self._lock:
+            if until > now:
+                self._retired = [(key, end) for key, end in self._retired if end > now]
+                self._retired += [(key, until) for key in self._active.values()]
+            else:
+                self._retired = []
+            self._active = {}
+            return self.signing()
+
+    def publish(self, jwk: Mapping[str, Any]) -> None:
+        """Publish *jwk* as it stands, after the other keys: an encryption key, or a hostile one for a test."""
+        with self._lock:
+            self._others.append(dict(jwk))
+
+    def key_set(self, now: float) -> dict[str, Any]:
+        """The JWK Set to publish at *now* (RFC 7517 section 5)."""
+        with self._lock:
+            self.signing()
+            keys = [*self._active.values(), *(key for key, until in self._retired if until > now)]
+            return {"keys": [*(key.public_jwk() for key in keys), *map(dict, self._others)]}
+
+    def reset(self) -> None:
+        """Forget retired and published foreign keys."""
+        with self._lock:
+            self._retired = []
+            self._others = []
+
+    def _save(self) -> None:
+        if self._path is None:
+            return
+        data = json.dumps({"keys": [key.private_jwk() for key in self._active.values()]}, indent=1)
+        # The mode is given at creation: between a later chmod and the write, others could read the key.
+        temporary = f"{os.fspath(self._path)}.{secrets.token_hex(4)}.new"
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(data)
+        os.replace(temporary, self._path)
+
+
+def _read_keys(path: str | os.PathLike[str]) -> list[SigningKey]:
+    if os.name == "posix" and stat.S_IMODE(os.stat(path).st_mode) & 0o077:
+        raise ConfigurationError("key file: others may read it; it holds private keys, so set its mode to 600")
+    try:
+        with open(path, encoding="utf-8") as file:
+            return [SigningKey.from_private_jwk(jwk) for jwk in json.load(file)["keys"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, PyJWTError):
+        # from None: the cause may quote the file.
+        raise ConfigurationError(
+            "key file: not a set of private keys with kid and alg; remove it to have new ones made"
+        ) from None

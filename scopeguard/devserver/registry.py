@@ -1,0 +1,247 @@
+"""Who may ask the development authority for something: clients, service accounts, and the users it knows of."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+from urllib.parse import unquote_plus
+
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from jwt import PyJWK
+from jwt.exceptions import PyJWTError
+
+from scopeguard.errors import ConfigurationError
+from scopeguard.scopes import checked_scope
+
+GOOGLE_TOKEN_AUDIENCE: Final = "https://oauth2.googleapis.com/token"
+"""The audience that Google's client libraries write into every assertion, whatever ``token_uri`` they were given."""
+
+Form = tuple[tuple[str, str], ...]
+
+
+class TokenFormat(StrEnum):
+    """What an access token looks like."""
+
+    JWT = "jwt"  # RFC 9068
+    OPAQUE = "opaque"  # a random string that only introspection can explain
+
+
+class ClientAuthMethod(StrEnum):
+    """How a client proves itself (RFC 6749 section 2.3.1)."""
+
+    BASIC = "client_secret_basic"
+    POST = "client_secret_post"
+
+
+class OAuthError(Exception):
+    """An error answer of RFC 6749 section 5.2; ``challenge`` adds ``WWW-Authenticate: Basic`` (T-02)."""
+
+    def __init__(self, error: str, description: str, *, status: int = 400, challenge: bool = False) -> None:
+        super().__init__(error)
+        self.error = error
+        self.description = description
+        self.status = status
+        self.challenge = challenge
+
+
+def invalid_client() -> OAuthError:
+    """The answer to every failed client authentication, whatever it was that failed."""
+    return OAuthError("invalid_client", "Client authentication failed", status=401, challenge=True)
+
+
+def _strings(values: Sequence[str], setting: str) -> tuple[str, ...]:
+    if isinstance(values, str):
+        raise ConfigurationError(f'{setting}: write a list, as in ["{values}"], not one string')
+    if not all(isinstance(item, str) and item for item in values):
+        raise ConfigurationError(f"{setting}: every item is a string that is not empty")
+    return tuple(dict.fromkeys(values))
+
+
+def _scopes(values: Sequence[str], setting: str) -> tuple[str, ...]:
+    return tuple(checked_scope(scope, setting) for scope in _strings(values, setting))
+
+
+def _checked_lifetime(lifetime: object, setting: str) -> None:
+    if isinstance(lifetime, bool) or not isinstance(lifetime, int) or lifetime <= 0:
+        raise ConfigurationError(f"{setting}: lifetime is a whole number of seconds greater than 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """A confidential client of RFC 6749 section 2.
+
+    * ``scopes``: what it may be granted; a request without ``scope`` gets all of them.
+    * ``audiences``: the APIs it may have tokens for; the first is used when a request names none (RFC 8707).
+      Empty: the authority's default audience alone.
+    * ``introspects``: the audiences for which this client is the API. It learns about tokens for these and about
+      no others (RFC 7662 section 2.2).
+    * ``token_format``: ``"jwt"`` or ``"opaque"``. ``lifetime``: of its tokens, in seconds.
+    * ``auth_methods``: how it may authenticate.
+
+    Raises :class:`ConfigurationError` for an empty secret, an invalid scope, or no authentication method.
+    """
+
+    client_id: str
+    secret: str = field(repr=False)
+    scopes: Sequence[str] = ()
+    audiences: Sequence[str] = ()
+    introspects: Sequence[str] = ()
+    token_format: TokenFormat | str = TokenFormat.JWT
+    lifetime: int = 3600
+    auth_methods: Collection[ClientAuthMethod | str] = (ClientAuthMethod.BASIC, ClientAuthMethod.POST)
+
+    def __post_init__(self) -> None:
+        setting = f"client {self.client_id!r}"
+        if not self.client_id or not self.secret:
+            raise ConfigurationError(f"{setting}: needs a client_id and a secret that are not empty")
+        _checked_lifetime(self.lifetime, setting)
+        try:
+            methods = frozenset(ClientAuthMethod(method) for method in self.auth_methods)
+            token_format = TokenFormat(self.token_format)
+        except ValueError as problem:
+            raise ConfigurationError(f"{setting}: {problem}") from None
+        if not methods:
+            raise ConfigurationError(f"{setting}: auth_methods is empty; name at least one")
+        for name, value in (
+            ("scopes", _scopes(self.scopes, f"{setting}, scopes")),
+            ("audiences", _strings(self.audiences, f"{setting}, audiences")),
+            ("introspects", _strings(self.introspects, f"{setting}, introspects")),
+            ("token_format", token_format),
+            ("auth_methods", methods),
+        ):
+            object.__setattr__(self, name, value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceAccount:
+    """Somebody who gets tokens for assertions signed with a key of its own (RFC 7523 section 2.1).
+
+    * ``email``: the ``iss`` of its assertions, and the subject and client of its tokens.
+    * ``public_key``: PEM text, or a JWK as a dict.
+    * ``scopes``, ``audiences``, ``token_format``, ``lifetime``: as of a :class:`Client`.
+    * ``assertion_audiences``: accepted in the ``aud`` of its assertions beside the issuer and the token endpoint;
+      :data:`GOOGLE_TOKEN_AUDIENCE` for Google's own libraries.
+    """
+
+    email: str
+    public_key: str | Mapping[str, Any] = field(repr=False)
+    scopes: Sequence[str] = ()
+    audiences: Sequence[str] = ()
+    token_format: TokenFormat | str = TokenFormat.JWT
+    lifetime: int = 3600
+    assertion_audiences: Sequence[str] = ()
+    verification_key: Any = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        setting = f"service account {self.email!r}"
+        if not self.email:
+            raise ConfigurationError(f"{setting}: needs an email")
+        _checked_lifetime(self.lifetime, setting)
+        try:
+            token_format = TokenFormat(self.token_format)
+        except ValueError as problem:
+            raise ConfigurationError(f"{setting}: {problem}") from None
+        for name, value in (
+            ("scopes", _scopes(self.scopes, f"{setting}, scopes")),
+            ("audiences", _strings(self.audiences, f"{setting}, audiences")),
+            ("assertion_audiences", _strings(self.assertion_audiences, f"{setting}, assertion_audiences")),
+            ("token_format", token_format),
+            ("verification_key", _public_key(self.public_key, setting)),
+        ):
+            object.__setattr__(self, name, value)
+
+
+def _public_key(source: str | Mapping[str, Any], setting: str) -> Any:
+    try:
+        if isinstance(source, str):
+            return load_pem_public_key(source.encode("ascii"))
+        key = PyJWK(dict(source)).key
+    except (ValueError, TypeError, PyJWTError):
+        raise ConfigurationError(f"{setting}: public_key is neither a PEM public key nor a JWK") from None
+    if not hasattr(key, "public_bytes"):  # a private key, or the bytes of a shared secret
+        raise ConfigurationError(f"{setting}: public_key holds a private or symmetric key; give the public one")
+    return key
+
+
+class Registry:
+    """The parties an authority knows. Client ids and subjects are kept apart.
+
+    A client whose id equals a user's subject would get tokens that an API takes for that user's (RFC 9068
+    section 5, T-08): whichever comes second is refused.
+    """
+
+    def __init__(
+        self, clients: Iterable[Client], service_accounts: Iterable[ServiceAccount], subjects: Iterable[str]
+    ) -> None:
+        self.clients: dict[str, Client] = {}
+        self.service_accounts: dict[str, ServiceAccount] = {}
+        self.subjects: set[str] = set()
+        for subject in subjects:
+            self.add_subject(subject)
+        for client in clients:
+            self.add_client(client)
+        for account in service_accounts:
+            self.add_service_account(account)
+
+    def add_client(self, client: Client) -> None:
+        self._refuse_taken(client.client_id, f"client {client.client_id!r}")
+        if client.client_id in self.subjects:
+            raise ConfigurationError(
+                f"client {client.client_id!r}: a user has this name as subject; choose another client_id (RFC 9068 5)"
+            )
+        self.clients[client.client_id] = client
+
+    def add_service_account(self, account: ServiceAccount) -> None:
+        self._refuse_taken(account.email, f"service account {account.email!r}")
+        if account.email in self.subjects:
+            raise ConfigurationError(f"service account {account.email!r}: a user has this name as subject")
+        self.service_accounts[account.email] = account
+
+    def add_subject(self, subject: str) -> None:
+        self._refuse_taken(subject, f"subject {subject!r}")
+        self.subjects.add(subject)
+
+    def _refuse_taken(self, name: str, setting: str) -> None:
+        if name in self.clients or name in self.service_accounts:
+            raise ConfigurationError(f"{setting}: a client or service account has this name; choose another")
+
+    def authenticate(self, form: Mapping[str, str], authorization: str | None) -> Client:
+        """The client that *authorization* or the form prove; :class:`OAuthError` ``invalid_client`` otherwise.
+
+        Exactly one method may be used in a request (RFC 6749 section 2.3).
+        """
+        if authorization is not None:
+            if "client_secret" in form:
+                raise OAuthError("invalid_request", "Use one client authentication method")
+            client_id, secret = _basic_credentials(authorization)
+            if form.get("client_id", client_id) != client_id:
+                raise OAuthError("invalid_request", "client_id differs from the authenticated client")
+            method = ClientAuthMethod.BASIC
+        else:
+            client_id, secret = form.get("client_id", ""), form.get("client_secret", "")
+            method = ClientAuthMethod.POST
+        client = self.clients.get(client_id)
+        expected = client.secret if client else ""
+        matches = hmac.compare_digest(expected.encode("utf-8"), secret.encode("utf-8", "surrogatepass"))
+        if client is None or not secret or not matches or method not in client.auth_methods:
+            raise invalid_client()
+        return client
+
+
+def _basic_credentials(authorization: str) -> tuple[str, str]:
+    """Id and secret, form-decoded after base64 (RFC 6749 section 2.3.1, T-03)."""
+    scheme, _, encoded = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        raise invalid_client()
+    try:
+        decoded = base64.b64decode(encoded.strip(" "), validate=True).decode("utf-8")
+        client_id, colon, secret = decoded.partition(":")
+        if not colon:
+            raise invalid_client()
+        return unquote_plus(client_id, errors="strict"), unquote_plus(secret, errors="strict")
+    except ValueError:
+        raise invalid_client() from None

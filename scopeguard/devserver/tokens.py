@@ -1,0 +1,83 @@
+"""The access tokens an authority has issued: what introspection and revocation look at."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuedToken:
+    """One access token and the claims it stands for, whether it carries them itself (JWT) or not (opaque)."""
+
+    token: str = field(repr=False)
+    client_id: str | None
+    claims: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def audiences(self) -> tuple[str, ...]:
+        """``aud``, which may be one string or several (RFC 7519 section 4.1.3)."""
+        audience = self.claims.get("aud", ())
+        return (audience,) if isinstance(audience, str) else tuple(audience or ())
+
+    def is_expired(self, now: float) -> bool:
+        """Whether *now* is at or after ``exp``; without a usable ``exp`` it always is (fail closed)."""
+        expires_at = _number(self.claims.get("exp"))
+        return expires_at is None or now >= expires_at
+
+    def is_active(self, now: float) -> bool:
+        """Whether *now* lies in its lifetime."""
+        not_before = _number(self.claims.get("nbf", 0))
+        return not self.is_expired(now) and not_before is not None and now >= not_before
+
+
+def _number(value: object) -> float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+class TokenBook:
+    """Issued tokens, until they expire or are revoked. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._issued: dict[str, IssuedToken] = {}
+        self._purge_at = 1024
+
+    def add(self, token: str, claims: Mapping[str, Any], now: float) -> IssuedToken:
+        """Remember *token*; expired ones are forgotten now and then, so the book stays as small as what is live."""
+        client_id = claims.get("client_id")
+        issued = IssuedToken(
+            token=token,
+            client_id=client_id if isinstance(client_id, str) else None,
+            claims=copy.deepcopy(dict(claims)),
+        )
+        with self._lock:
+            if len(self._issued) >= self._purge_at:
+                self._issued = {key: held for key, held in self._issued.items() if not held.is_expired(now)}
+                self._purge_at = max(1024, 2 * len(self._issued))
+            self._issued[token] = issued
+        return issued
+
+    def active(self, token: str, now: float) -> IssuedToken | None:
+        """What *token* stands for at *now*; ``None`` for an unknown, expired or revoked one."""
+        with self._lock:
+            issued = self._issued.get(token)
+        return issued if issued is not None and issued.is_active(now) else None
+
+    def revoke(self, token: str) -> None:
+        """Forget *token*: from now on it is as good as one never issued."""
+        with self._lock:
+            self._issued.pop(token, None)
+
+    def find(self, token: str) -> IssuedToken | None:
+        """The record of *token*, expired or not."""
+        with self._lock:
+            return self._issued.get(token)
+
+    def reset(self) -> None:
+        """Forget every token."""
+        with self._lock:
+            self._issued = {}

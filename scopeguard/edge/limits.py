@@ -1,0 +1,165 @@
+"""HTTP with its hands tied: https only, no redirects, no cookies, no environment proxies, bounded size and time.
+
+The one place that knows ``httpx``, imported at the first exchange: importing it takes longer than everything else.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Final
+
+from scopeguard.config import checked_url
+from scopeguard.effects import Answer, Send
+from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
+
+if TYPE_CHECKING:
+    import httpx
+
+USER_AGENT: Final = "scopeguard"
+_CONNECT_TIMEOUT: Final = 2.0
+
+
+class HttpxTransport:
+    """Performs exchanges with ``httpx``; safe to use from several threads at once.
+
+    * *verify*: ``None`` for the certificate authorities httpx trusts, else an ``ssl.SSLContext`` or the path of a
+      bundle. There is no value that turns verification off but *dangerously_skip_tls_verification*, which warns at
+      every start (A-23).
+    * *proxy*: the URL of a proxy. ``HTTPS_PROXY`` and its like are not read: they would silently reroute what keys
+      are trusted (X-70).
+    """
+
+    def __init__(
+        self,
+        *,
+        verify: ssl.SSLContext | str | None = None,
+        proxy: str | None = None,
+        dangerously_skip_tls_verification: bool = False,
+    ) -> None:
+        if verify is not None and not isinstance(verify, ssl.SSLContext | str):
+            raise ConfigurationError(
+                f"verify: an ssl.SSLContext, the path of a bundle or None, not {type(verify).__name__}; to switch "
+                "verification off say dangerously_skip_tls_verification=True"
+            )
+        if verify is not None and dangerously_skip_tls_verification:
+            raise ConfigurationError("verify and dangerously_skip_tls_verification contradict each other; keep one")
+        self._verify = verify
+        self._proxy = proxy
+        self._skip_verification = dangerously_skip_tls_verification
+        self._lock = threading.Lock()
+        self._client: httpx.Client | None = None
+        _every.add(self)
+
+    def send(self, request: Send, /) -> Answer:
+        """One exchange: see :class:`~scopeguard.effects.Send`. Raises :class:`AuthorityUnavailable`."""
+        import httpx
+
+        checked_url(request.url, "url")
+        headers = {"accept": request.accept}
+        if request.authorization is not None:
+            headers["authorization"] = request.authorization
+        try:
+            with self._opened().stream(
+                "GET" if request.form is None else "POST",
+                request.url,
+                headers=headers,
+                data=None if request.form is None else _form(request.form),
+                timeout=httpx.Timeout(request.timeout, connect=min(_CONNECT_TIMEOUT, request.timeout)),
+            ) as response:
+                body = _bounded_body(response, request)
+                return Answer(response.status_code, body, {k.lower(): v for k, v in response.headers.items()})
+        except httpx.HTTPError as error:
+            late = isinstance(error, httpx.TimeoutException)
+            raise AuthorityUnavailable(
+                Reason.AUTHORITY_TIMED_OUT if late else Reason.AUTHORITY_UNREACHABLE,
+                request.authority,
+                url=request.url,
+                problem=type(error).__name__,
+            ) from None  # the cause would hold the request, and with it credentials
+
+    def _opened(self) -> httpx.Client:
+        with self._lock:
+            if self._client is None:
+                self._client = self._new_client()
+            return self._client
+
+    def _new_client(self) -> httpx.Client:
+        from http.cookiejar import CookieJar, DefaultCookiePolicy
+
+        import httpx
+
+        verify: ssl.SSLContext | bool = True
+        if self._skip_verification:
+            import logging
+
+            logging.getLogger("scopeguard").warning("TLS certificates are NOT verified, as configured")
+            verify = False
+        elif isinstance(self._verify, str):
+            verify = ssl.create_default_context(cafile=self._verify)
+        elif self._verify is not None:
+            verify = self._verify
+        return httpx.Client(
+            verify=verify,
+            proxy=self._proxy,
+            trust_env=False,
+            follow_redirects=False,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+            # Identity: a compressed answer of a few KB can unfold to gigabytes before anybody counts (A-13, X-56).
+            headers={"user-agent": USER_AGENT, "accept-encoding": "identity"},
+            limits=httpx.Limits(max_connections=32, max_keepalive_connections=8, keepalive_expiry=30.0),
+        )
+
+    def close(self) -> None:
+        """Close the connections; the next :meth:`send` opens new ones."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+        self._client = None  # its sockets belong to the parent
+
+
+_every: weakref.WeakSet[HttpxTransport] = weakref.WeakSet()
+
+
+def _drop_connections_of_the_parent() -> None:
+    for transport in _every:
+        transport._after_fork()
+
+
+os.register_at_fork(after_in_child=_drop_connections_of_the_parent)
+
+
+def _form(pairs: tuple[tuple[str, str], ...]) -> dict[str, str | list[str]]:
+    fields: dict[str, list[str]] = {}
+    for name, value in pairs:
+        fields.setdefault(name, []).append(value)
+    return {name: values[0] if len(values) == 1 else values for name, values in fields.items()}
+
+
+def _bounded_body(response: httpx.Response, request: Send) -> bytes:
+    """The body, unless it is compressed against our wish, too large or too slow in total."""
+
+    def refuse(reason: Reason, problem: str) -> AuthorityUnavailable:
+        return AuthorityUnavailable(reason, request.authority, url=request.url, problem=problem)
+
+    nonsense = Reason.AUTHORITY_ANSWERED_NONSENSE
+    if response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+        raise refuse(nonsense, "the answer is compressed although that was not offered")
+    deadline = time.monotonic() + request.timeout
+    chunks: list[bytes] = []
+    size = 0
+    for chunk in response.iter_raw():
+        size += len(chunk)
+        if size > request.limit:
+            raise refuse(nonsense, f"the answer is larger than {request.limit} bytes")
+        if time.monotonic() > deadline:
+            raise refuse(Reason.AUTHORITY_TIMED_OUT, "the answer is too slow")
+        chunks.append(chunk)
+    return b"".join(chunks)

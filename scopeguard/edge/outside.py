@@ -1,0 +1,182 @@
+"""What both edges share: the clock, the transport, the flights, and the threads that flights run in."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from scopeguard.edge.flights import Flights
+from scopeguard.effects import Answer, Clock, Flow, ReadFile, ReadForm, Send, SingleFlight
+from scopeguard.errors import AuthorityUnavailable, Reason
+
+log: Final = logging.getLogger("scopeguard")
+
+# Flights are rare and short; the bound keeps a dead authority from collecting threads.
+MOST_THREADS: Final = 16
+
+
+class SystemClock:
+    """The clocks of the machine."""
+
+    __slots__ = ()
+
+    def wall(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class Transport(Protocol):
+    """Performs one HTTP exchange. Give :class:`~scopeguard.guard.Guard` your own to use another client, a proxy, a
+    private certificate authority or recorded answers. It is called in threads, from several at once."""
+
+    def send(self, request: Send, /) -> Answer:
+        """The answer, or :class:`~scopeguard.errors.AuthorityUnavailable`."""
+        ...
+
+    def close(self) -> None:
+        """Release what is held; a later :meth:`send` may open it again."""
+        ...
+
+
+class Outside:
+    """The shared half of the edges."""
+
+    def __init__(self, *, transport: Transport, clock: Clock) -> None:
+        self.transport = transport
+        self.clock = clock
+        self.flights = Flights()
+        self._lock = threading.Lock()
+        self._threads: ThreadPoolExecutor | None = None
+        _every.add(self)
+
+    def perform(self, flow: Flow[Any], answer_form: Callable[[ReadForm], bytes] | None = None) -> Any:
+        """Drive *flow* to its end in this thread and return its value."""
+        try:
+            effect = next(flow)
+            while True:
+                try:
+                    answer = self._answer(effect, answer_form)
+                except Exception as error:  # thrown into the flow, which decides what it means
+                    effect = flow.throw(error)
+                else:
+                    effect = flow.send(answer)
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            flow.close()
+
+    def _answer(self, effect: object, answer_form: Callable[[ReadForm], bytes] | None) -> Any:
+        match effect:
+            case Send():
+                return self.transport.send(effect)
+            case ReadFile(path=path, authority=authority, limit=limit):
+                return _read_file(path, authority, limit)
+            case SingleFlight(wait=False):
+                self.launch(effect, lambda error: None)
+            case SingleFlight():
+                self._fly_or_wait(effect)
+            case ReadForm() if answer_form is not None:
+                return answer_form(effect)
+            case _:
+                raise TypeError(f"nobody performs {effect!r} here")
+        return None
+
+    def _fly_or_wait(self, flight: SingleFlight) -> None:
+        deadline = time.monotonic() + flight.deadline
+        while flight.needed():
+            landed = threading.Event()
+            if self.flights.board(flight.key, landed.set):
+                try:
+                    if flight.needed():
+                        self._fly(flight)
+                    return
+                finally:
+                    self.flights.land(flight.key)
+            if not landed.wait(max(0.0, deadline - time.monotonic())):
+                raise AuthorityUnavailable(Reason.AUTHORITY_TIMED_OUT, flight.authority)
+
+    def _fly(self, flight: SingleFlight) -> None:
+        try:
+            sentences = self.perform(flight.flow())
+        except AuthorityUnavailable as error:
+            log.warning("%s: %s", flight.key, error)
+            raise
+        for sentence in sentences:
+            log.warning("%s", sentence)
+
+    def launch(self, flight: SingleFlight, wake: Callable[[BaseException | None], None]) -> None:
+        """Start *flight* in a thread of its own unless one is in the air; *wake* is called, in some thread, when it
+        has landed, with the error if this call was the one that started it."""
+        if not self.flights.board(flight.key, lambda: wake(None)):
+            return
+
+        def fly() -> None:
+            failure: BaseException | None = None
+            try:
+                if flight.needed():
+                    self._fly(flight)
+            except AuthorityUnavailable as error:
+                failure = error
+            except BaseException as error:  # reaches whoever waits; a background flight has nobody but the log
+                failure = error
+                log.exception("%s: failed unexpectedly", flight.key)
+            finally:
+                self.flights.land(flight.key)
+                wake(failure)
+
+        try:
+            self._pool().submit(fly)
+        except BaseException:
+            self.flights.land(flight.key)
+            raise
+
+    def _pool(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="scopeguard")
+            return self._threads
+
+    def close(self) -> None:
+        """End the threads after their flights and release the transport; both come back when they are needed."""
+        with self._lock:
+            threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown(wait=True)
+        self.transport.close()
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+        self._threads = None
+
+
+_every: weakref.WeakSet[Outside] = weakref.WeakSet()
+
+
+def _drop_threads_of_the_parent() -> None:
+    for outside in _every:
+        outside._after_fork()
+
+
+os.register_at_fork(after_in_child=_drop_threads_of_the_parent)
+
+
+def _read_file(path: str, authority: str, limit: int) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(limit + 1)
+    except OSError as error:
+        problem = f"{path}: {error.strerror}"
+        raise AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, authority, problem=problem) from None
+    if len(content) > limit:
+        problem = f"{path}: larger than {limit} bytes"
+        raise AuthorityUnavailable(Reason.AUTHORITY_ANSWERED_NONSENSE, authority, problem=problem)
+    return content

@@ -1,0 +1,282 @@
+"""The whole decision, in reading order. The only generators of the project.
+
+A generator here *asks* for I/O by yielding an effect (``yield from ask(Send(...))``), is resumed with the answer, and
+has failures thrown in, so that "the refresh failed but I still hold keys" is an ``except`` clause in plain sight. An
+edge drives it: ``edge/blocking.py`` in a thread, ``edge/aio.py`` in a task; neither knows what it is performing. Most
+requests yield nothing at all. A test is a script: send answers, look at what is asked next.
+
+    flow = authenticate(view, trusts=trusts, sources=sources, clock=clock)
+    effect = next(flow)                     # SingleFlight(key="keys of https://auth.example.com", ...)
+    ...
+    StopIteration.value                     # the AccessToken
+
+Refusals are raised as :class:`AccessDenied`, outages as :class:`AuthorityUnavailable`. The order of checks decides
+which refusal wins: shape of the request, presence of a credential, form and claims of the token, its signature; what
+the token may do is for the route to decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from scopeguard.access_token import AccessToken, Unverified
+from scopeguard.config import StrayQueryToken, TokenSource, TokenSources
+from scopeguard.effects import Answer, Clock, Flow, ReadFile, ReadForm, Send, SingleFlight, ask
+from scopeguard.errors import AuthorityUnavailable, InvalidRequest, InvalidToken, MissingCredentials, Reason
+from scopeguard.request import RequestView
+from scopeguard.spec import credentials, jwt
+from scopeguard.spec.discovery import MalformedMetadata, Metadata, judge_metadata, metadata_urls
+from scopeguard.spec.http_caching import is_json, lifetime, retry_after
+from scopeguard.spec.jwks import KeySet, MalformedKeySet, VerificationKey, parse_key_set
+from scopeguard.state.keyring import Absent, Due, Found
+from scopeguard.state.trust import Trust
+
+# A hostile token costs at most so many signature checks (X-86).
+MOST_VERIFICATIONS: Final = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """A token as the request presented it, and where."""
+
+    token: str = field(repr=False)
+    source: TokenSource
+
+
+def authenticate(
+    view: RequestView, *, trusts: Mapping[str, Trust], sources: TokenSources, clock: Clock
+) -> Flow[AccessToken]:
+    """The access token of *view*, judged by the policy of the issuer it names; whether it suffices is not asked."""
+    credential = yield from find_credential(view, sources)
+    token = jwt.peek(credential.token)
+    trust = trusts.get(jwt.named_issuer(token))
+    if trust is None:  # before any network access, and with no URL taken from the token (P-18)
+        raise InvalidToken(Reason.UNKNOWN_ISSUER, iss=jwt.named_issuer(token))
+    jwt.check(token, trust.issuer, clock.wall())
+    yield from verify_signature(token, trust, clock)
+    return jwt.accept(token, trust.issuer, trust.vocabulary)
+
+
+def find_credential(view: RequestView, sources: TokenSources) -> Flow[Credential]:
+    """The one token of the request; more than one enabled place in use is refused (RFC 6750 section 2, B-13)."""
+    limits = {"max_bytes": sources.max_token_bytes, "max_parameters": sources.max_parameters}
+    found: list[Credential] = []
+    absent = MissingCredentials(Reason.NO_CREDENTIALS)
+    if TokenSource.HEADER in sources.methods:
+        try:
+            token = credentials.token_from_authorization(view.headers.get_all("authorization"), sources.max_token_bytes)
+        except MissingCredentials as error:
+            token, absent = None, error
+        if token is not None:
+            found.append(Credential(token=token, source=TokenSource.HEADER))
+    if TokenSource.QUERY in sources.methods:
+        token = credentials.token_from_parameters(view.query, **limits, source="query")
+        if token is not None:
+            found.append(Credential(token=token, source=TokenSource.QUERY))
+    elif sources.stray_query_token is StrayQueryToken.REFUSE and credentials.has_access_token(view.query):
+        raise InvalidRequest(Reason.QUERY_TOKEN_REFUSED)
+    if TokenSource.FORM in sources.methods and credentials.may_carry_form(
+        view.method, view.headers.get_all("content-type")
+    ):
+        body = yield from ask(ReadForm(limit=sources.max_form_bytes))
+        token = credentials.token_from_form(body, **limits)
+        if token is not None:
+            found.append(Credential(token=token, source=TokenSource.FORM))
+    if len(found) > 1:
+        raise InvalidRequest(Reason.SEVERAL_METHODS, methods=" ".join(credential.source for credential in found))
+    if not found:
+        raise absent
+    return found[0]
+
+
+def verify_signature(token: Unverified, trust: Trust, clock: Clock) -> Flow[None]:
+    """Return if a key of the issuer made the signature, else raise :class:`InvalidToken`.
+
+    A bad signature under a key that is held may mean that its id names a new key now (an authority restarted with
+    fresh keys under old ids); that is worth one look at the published set, out of the budget for such fetches.
+    """
+    kid, algorithm = token.header.get("kid"), token.header["alg"]
+    found = yield from signing_keys(kid, algorithm, trust, clock)
+    tried = found.keys[:MOST_VERIFICATIONS]
+    if _fits(token, algorithm, tried):
+        return
+    if trust.ring.may_doubt(clock.monotonic()):
+        try:
+            yield from refreshed(trust, clock, found.generation, provoked=True)
+        except AuthorityUnavailable:
+            pass  # the token was judged by a key that is held: the verdict stands
+        match trust.ring.lookup(kid, algorithm, clock.monotonic()):
+            case Found() as newer:
+                known = {key.thumbprint for key in tried}
+                untried = tuple(key for key in newer.keys if key.thumbprint not in known)
+                if _fits(token, algorithm, untried[: MOST_VERIFICATIONS - len(tried)]):
+                    return
+            case _:
+                pass
+    raise InvalidToken(Reason.BAD_SIGNATURE, kid=kid)
+
+
+def _fits(token: Unverified, algorithm: str, keys: tuple[VerificationKey, ...]) -> bool:
+    return any(key.verify(algorithm, token.signed, token.signature) for key in keys)
+
+
+def signing_keys(kid: str | None, algorithm: str, trust: Trust, clock: Clock) -> Flow[Found]:
+    """The keys that may have signed; fetches at most what the key ring allows."""
+    first: Absent | None = None
+    while True:
+        match trust.ring.lookup(kid, algorithm, clock.monotonic()):
+            case Found() as found:
+                return found
+            case Due(found=found, overdue=False):
+                yield from refreshed(trust, clock, found.generation, wait=False)
+                return found
+            case Due(found=found):
+                try:
+                    yield from refreshed(trust, clock, found.generation)
+                except AuthorityUnavailable:
+                    return found  # late is not wrong
+            case Absent() as absent:
+                if first is not None and trust.ring.is_final(first):
+                    trust.ring.remember_absent(kid, algorithm, clock.monotonic())
+                elif absent.may_fetch:
+                    first = first or absent
+                    held = trust.ring.key_set is not None
+                    yield from refreshed(trust, clock, absent.generation, provoked=held)
+                    continue
+                if absent.unreachable:
+                    raise AuthorityUnavailable(
+                        Reason.AUTHORITY_BACKING_OFF, trust.issuer.url, retry_after=absent.retry_after
+                    )
+                raise InvalidToken(Reason.UNKNOWN_KEY, kid=kid, alg=algorithm)
+
+
+def warmed(trust: Trust, clock: Clock) -> Flow[None]:
+    """Fetch the keys of *trust* unless some are held."""
+    if trust.ring.key_set is None:
+        yield from refreshed(trust, clock, trust.ring.generation)
+
+
+def refreshed(trust: Trust, clock: Clock, seen: int, *, provoked: bool = False, wait: bool = True) -> Flow[None]:
+    """Have the keys fetched again, unless somebody has done so since generation *seen*."""
+
+    def refresh() -> Flow[tuple[str, ...]]:
+        number = trust.ring.begin(clock.monotonic(), provoked=provoked)
+        landed = False
+        try:
+            keys, seconds = yield from fetch_keys(trust, clock)
+            trust.ring.absorb(keys, clock.monotonic(), number=number, lifetime=seconds)
+            landed = True
+        except AuthorityUnavailable as error:
+            trust.ring.fail(clock.monotonic(), retry_after=error.retry_after)
+            landed = True
+            raise
+        finally:
+            if not landed:
+                trust.ring.abandon()
+        return tuple(
+            f"a key of {trust.issuer.url} is not used (kid={ignored.kid!r}): {ignored.why}" for ignored in keys.ignored
+        )
+
+    yield from ask(
+        SingleFlight(
+            key=f"keys of {trust.issuer.url}",
+            authority=trust.issuer.url,
+            needed=lambda: trust.ring.generation == seen,
+            flow=refresh,
+            wait=wait,
+        )
+    )
+
+
+def fetch_keys(trust: Trust, clock: Clock) -> Flow[tuple[KeySet, float | None]]:
+    """The published key set and how long its sender would keep it, from wherever the issuer's policy says."""
+    issuer, policy = trust.issuer, trust.issuer.key_set
+    if issuer.jwks_file is not None:
+        content = yield from ask(ReadFile(path=issuer.jwks_file, authority=issuer.url, limit=policy.max_bytes))
+        return _key_set(content, trust), None
+    uri = issuer.jwks_uri
+    if uri is None:
+        metadata = yield from discovered(trust, clock)
+        if metadata.jwks_uri is None:
+            raise AuthorityUnavailable(
+                Reason.AUTHORITY_ANSWERED_NONSENSE, issuer.url, problem="its metadata names no jwks_uri"
+            )
+        uri = metadata.jwks_uri
+    try:
+        answer = yield from ask(
+            Send(
+                url=uri,
+                authority=issuer.url,
+                accept="application/jwk-set+json, application/json",
+                limit=policy.max_bytes,
+                timeout=policy.timeout,
+            )
+        )
+        document = _json_body(answer, uri, issuer.url, clock)
+        return _key_set(document, trust), lifetime(answer.headers)
+    except AuthorityUnavailable:
+        trust.forget()
+        raise
+
+
+def _key_set(document: bytes, trust: Trust) -> KeySet:
+    try:
+        return parse_key_set(document, max_keys=trust.issuer.key_set.max_keys)
+    except MalformedKeySet as error:
+        raise AuthorityUnavailable(Reason.AUTHORITY_ANSWERED_NONSENSE, trust.issuer.url, problem=str(error)) from None
+
+
+def discovered(trust: Trust, clock: Clock) -> Flow[Metadata]:
+    """The issuer's metadata: from the configured URL, else from the first well-known place that has a document.
+
+    A place that answers 404 or the like, or with something that is not JSON (a web app answers every path), is
+    passed over; a document that names another issuer is an error, and so is an authority that does not answer.
+    """
+    known = trust.known_metadata(clock.monotonic())
+    if known is not None:
+        return known
+    issuer, policy = trust.issuer, trust.issuer.key_set
+    places = (issuer.metadata_url,) if issuer.metadata_url is not None else metadata_urls(issuer.url)
+    for place in places:
+        answer = yield from ask(Send(url=place, authority=issuer.url, limit=policy.max_bytes, timeout=policy.timeout))
+        if 400 <= answer.status < 500 and answer.status not in (408, 429):
+            continue
+        if answer.status == 200 and not is_json(answer.headers):
+            continue
+        document = _json_body(answer, place, issuer.url, clock)
+        try:
+            metadata = judge_metadata(document, issuer.url)
+        except MalformedMetadata as error:
+            raise AuthorityUnavailable(
+                Reason.AUTHORITY_ANSWERED_NONSENSE, issuer.url, url=place, problem=str(error)
+            ) from None
+        trust.learn(metadata, clock.monotonic())
+        return metadata
+    raise AuthorityUnavailable(
+        Reason.AUTHORITY_ANSWERED_NONSENSE,
+        issuer.url,
+        problem="no metadata at " + " nor ".join(places) + "; set jwks_uri or metadata_url",
+    )
+
+
+def _json_body(answer: Answer, url: str, authority: str, clock: Clock) -> bytes:
+    """The body of a 200 with a JSON content type; anything else is an outage, never a verdict on a token."""
+    if answer.status != 200:
+        busy = answer.status in (408, 429) or answer.status >= 500
+        raise AuthorityUnavailable(
+            Reason.AUTHORITY_UNREACHABLE if busy else Reason.AUTHORITY_ANSWERED_NONSENSE,
+            authority,
+            retry_after=retry_after(answer.headers, clock.wall()),
+            url=url,
+            status=answer.status,
+        )
+    if not is_json(answer.headers):
+        raise AuthorityUnavailable(
+            Reason.AUTHORITY_ANSWERED_NONSENSE,
+            authority,
+            url=url,
+            problem="the answer is not JSON, its content type is " + repr(answer.headers.get("content-type", "")),
+        )
+    return answer.body

@@ -1,0 +1,153 @@
+"""How a refusal is written: ``WWW-Authenticate`` (RFC 6750 section 3, RFC 9110 section 11) and a problem document
+(RFC 9457).
+
+Every text is a constant or a setting that was checked at construction, so nothing a request contains can reach a
+header (B-37...B-40, X-75).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Final
+
+from scopeguard.errors import (
+    AccessDenied,
+    AuthorityUnavailable,
+    ConfigurationError,
+    InsufficientScope,
+    InvalidRequest,
+    MissingCredentials,
+)
+
+_QUOTABLE: Final = re.compile(r"[\x20-\x7E]*")
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_RESERVED: Final = frozenset(("realm", "scope", "error", "error_description", "error_uri"))
+_ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:[\x21\x23-\x5B\x5D-\x7E]+")
+DEFAULT_RETRY_AFTER: Final = 5.0
+MAX_RETRY_AFTER: Final = 300.0
+
+
+def quoted(value: str) -> str:
+    """*value* as a quoted-string (RFC 9110 section 5.6.4); :class:`ConfigurationError` where it cannot be one."""
+    if not _QUOTABLE.fullmatch(value):
+        raise ConfigurationError(f"{value!r} cannot stand in a header: printable ASCII only")
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A refusal, ready to be sent. Header names are lower case; a name may occur more than once."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    @property
+    def reason_phrase(self) -> str:
+        """The words behind the status, for a WSGI status line."""
+        return HTTPStatus(self.status).phrase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChallengeStyle:
+    """What every challenge of an API has in common; checked here, at construction.
+
+    * ``realm``: always sent, so a challenge is never a bare ``Bearer`` (B-34, B-36).
+    * ``parameters``: further auth-params, sent on every challenge (names are tokens, not one of RFC 6750's).
+    * ``error_uri``: an absolute URI with more about an error (B-40).
+    * ``hide_forbidden``: answer 404 without a challenge where a scope is missing (B-62).
+    """
+
+    realm: str
+    parameters: tuple[tuple[str, str], ...] = ()
+    error_uri: str | None = None
+    hide_forbidden: bool = False
+    _fixed: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        seen = set(_RESERVED)
+        parts = [f"realm={_setting(self.realm, 'realm')}"]
+        for name, value in self.parameters:
+            if not _TOKEN.fullmatch(name) or name.lower() in seen:
+                raise ConfigurationError(f"challenge parameter {name!r}: not a token, reserved, or given twice")
+            seen.add(name.lower())  # RFC 6750 section 3: no attribute more than once, names without case (B-35)
+            parts.append(f"{name}={_setting(value, name)}")
+        if self.error_uri is not None and not _ABSOLUTE_URI.fullmatch(self.error_uri):
+            raise ConfigurationError(f"error_uri: {self.error_uri!r} is not an absolute URI in printable ASCII")
+        object.__setattr__(self, "_fixed", ", ".join(parts))
+
+    def challenge(self, denial: AccessDenied, scopes: tuple[str, ...]) -> str:
+        """The value of ``WWW-Authenticate`` for *denial* on a route that needs *scopes*."""
+        parts = [self._fixed]
+        if denial.error is not None:
+            parts.append(f'error="{denial.error}"')
+            parts.append(f"error_description={quoted(denial.description)}")
+            if self.error_uri is not None:
+                parts.append(f"error_uri={quoted(self.error_uri)}")
+        if scopes and not isinstance(denial, InvalidRequest):
+            # Scope is not error information: it may stand in a challenge to a caller without a token as well.
+            parts.append(f"scope={quoted(' '.join(scopes))}")
+        return "Bearer " + ", ".join(parts)
+
+
+def _setting(value: str, name: str) -> str:
+    try:
+        return quoted(value)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{name}: {error}") from None
+
+
+def write_denial(
+    denial: AccessDenied, style: ChallengeStyle, *, scopes: tuple[str, ...] = (), head: bool = False
+) -> Response:
+    """*denial* as a response: status, challenge on every 400, 401 and 403 (B-43), problem body, ``no-store`` (B-53).
+
+    *scopes* are those of the operation. *head*: no body, everything else the same (B-52). ``Content-Length`` is that
+    of the body a GET would have had.
+    """
+    if isinstance(denial, InsufficientScope):
+        scopes = denial.scopes
+        if style.hide_forbidden:
+            return _problem(404, "There is nothing here for this request", (), {}, head=head)
+    headers: tuple[tuple[str, str], ...] = ()
+    if denial.error is not None or isinstance(denial, MissingCredentials):
+        headers = (("www-authenticate", style.challenge(denial, scopes)),)
+    members = {"error": denial.error, "error_description": denial.description} if denial.error is not None else {}
+    return _problem(denial.status, denial.description, headers, members, head=head)
+
+
+def write_outage(outage: AuthorityUnavailable, *, head: bool = False) -> Response:
+    """*outage* as a 503 with ``Retry-After`` in whole seconds, at most 300, and no challenge: nothing was judged."""
+    wait = DEFAULT_RETRY_AFTER if outage.retry_after is None else outage.retry_after
+    seconds = max(1, math.ceil(min(wait, MAX_RETRY_AFTER)))
+    text = "The access token could not be checked because the authorization server did not answer; try again"
+    return _problem(503, text, (("retry-after", str(seconds)),), {}, head=head)
+
+
+def _problem(
+    status: int, detail: str, headers: tuple[tuple[str, str], ...], members: dict[str, str], *, head: bool
+) -> Response:
+    problem = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **members}
+    body = json.dumps(problem).encode("ascii")
+    common = (
+        ("content-type", "application/problem+json"),
+        ("content-length", str(len(body))),
+        ("cache-control", "no-store"),
+    )
+    return Response(status, headers + common, b"" if head else body)
+
+
+def private_headers(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """*headers* of a response to a request whose URL carried a token, fit for neither shared caches nor Referer:
+    ``Cache-Control: private`` in place of ``public`` (RFC 6750 section 2.3, B-28), no referrer (B-30)."""
+    kept = [(name, value) for name, value in headers if name.lower() not in ("cache-control", "referrer-policy")]
+    given = ",".join(value for name, value in headers if name.lower() == "cache-control").split(",")
+    wanted = [directive for directive in map(str.strip, given) if directive]
+    wanted = [d for d in wanted if d.lower() != "public" and not d.lower().startswith("s-maxage")]
+    if not any(directive.lower() in ("private", "no-store") for directive in wanted):
+        wanted.append("private")
+    return [*kept, ("cache-control", ", ".join(wanted)), ("referrer-policy", "no-referrer")]

@@ -1,0 +1,90 @@
+"""Reading ``WWW-Authenticate``: RFC 9110 section 11.6.1, with the list rules of section 5.6.1.
+
+One comma separates challenges and the parameters of one challenge alike: what lies between two commas is a
+parameter of the challenge before it, or begins a new one. A comma in a quoted string separates nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+MAX_CHARACTERS: Final = 16 * 1024
+MAX_CHALLENGES: Final = 32
+MAX_PARAMETERS: Final = 64
+
+_WORD: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # RFC 9110 section 5.6.2: token
+# Section 5.6.4. Everything above ASCII is obs-text, however the client library decoded it.
+_QUOTED: Final = r'"(?:[\t\x20\x21\x23-\x5B\x5D-\x7E\x80-\U0010FFFF]|\\[\t\x20-\x7E\x80-\U0010FFFF])*+"'
+_PARAMETER: Final = re.compile(rf"({_WORD})[ \t]*+=[ \t]*+(?:({_WORD})|({_QUOTED}))")
+_BEGINNING: Final = re.compile(rf"({_WORD})(?: ++(.++))?", re.DOTALL)
+_TOKEN68: Final = re.compile(r"[A-Za-z0-9\-._~+/]++=*+")
+# What lies between two commas. An unterminated quote takes the rest of the line with it: nobody knows where it ends.
+_ELEMENT: Final = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.?)*+(?:"|\Z))++', re.DOTALL)
+_ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedChallenge:
+    """One challenge: ``scheme`` and the names of ``parameters`` in lower case, values unquoted.
+
+    ``token68`` is ``None`` unless the challenge has that form, and then it has no parameters. ``repr`` shows the
+    scheme alone: the rest are the words of the other side.
+    """
+
+    scheme: str
+    token68: str | None = field(default=None, repr=False)
+    parameters: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+
+
+def parse_challenges(values: Iterable[str]) -> tuple[ParsedChallenge, ...]:
+    """The challenges in *values*, the field lines of ``WWW-Authenticate`` (or ``Proxy-Authenticate``), in order.
+
+    Never raises; returns what is well formed. Left out is a challenge with a malformed part, a repeated parameter
+    (RFC 9110 section 11.2: a name occurs once) or more than 64 of them, for what it says would be a guess; so are
+    parameters without a challenge, a field line of more than 16 KiB, and every challenge after the 32nd.
+    Not checked: whether a scheme has the parameters it needs.
+    """
+    found: list[ParsedChallenge] = []
+    for value in values:
+        if len(value) <= MAX_CHARACTERS:
+            found.extend(_in_line(value))
+        if len(found) >= MAX_CHALLENGES:
+            break
+    return tuple(found[:MAX_CHALLENGES])
+
+
+def _in_line(value: str) -> list[ParsedChallenge]:
+    found: list[ParsedChallenge | None] = [None]  # the last one is being read; None: dropped, or none has begun
+    parameters: dict[str, str] = {}
+    for element in (part.strip(" \t") for part in _ELEMENT.findall(value)):
+        if parameter := _PARAMETER.fullmatch(element):
+            if found[-1] is not None and (found[-1].token68 is not None or not _add(parameters, parameter)):
+                found[-1] = None
+        elif beginning := _BEGINNING.fullmatch(element):
+            parameters = {}
+            found.append(_begun(beginning[1].lower(), beginning[2], parameters))
+        elif element:
+            found[-1] = None
+    return [challenge for challenge in found if challenge is not None]
+
+
+def _begun(scheme: str, rest: str | None, parameters: dict[str, str]) -> ParsedChallenge | None:
+    """The challenge that begins with *scheme* and *rest*, the latter added to *parameters*; ``None`` if malformed."""
+    if rest is None:
+        return ParsedChallenge(scheme, None, MappingProxyType(parameters))
+    if parameter := _PARAMETER.fullmatch(rest):
+        _add(parameters, parameter)
+        return ParsedChallenge(scheme, None, MappingProxyType(parameters))
+    return ParsedChallenge(scheme, rest) if _TOKEN68.fullmatch(rest) else None
+
+
+def _add(parameters: dict[str, str], parameter: re.Match[str]) -> bool:
+    name = parameter[1].lower()
+    if name in parameters or len(parameters) == MAX_PARAMETERS:
+        return False
+    parameters[name] = parameter[2] or _ESCAPED.sub(r"\1", parameter[3][1:-1])
+    return True

@@ -1,0 +1,108 @@
+"""Where an access token may be sent, and what else may be there: RFC 6750 section 2, RFC 9110 section 11.
+
+Read here: the ``Authorization`` field, the query string, a form body. Never read: ``Proxy-Authorization`` (B-59),
+cookies (B-32), ``X-Forwarded-Authorization`` and its like (X-72).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from scopeguard.errors import InvalidRequest, MissingCredentials, Reason
+
+# RFC 9110 section 11.2: token68. Always with fullmatch: "$" would let a line feed pass (X-24).
+_TOKEN68: Final = re.compile(rb"[A-Za-z0-9\-._~+/]+=*")
+_TCHAR: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+# Repeated fields reach a WSGI app as one, joined with a comma.
+_SECOND_BEARER: Final = re.compile(rb",[ \t]*bearer[ \t]", re.IGNORECASE)
+_BODY_METHODS: Final = frozenset(("POST", "PUT", "PATCH"))
+
+
+def token_from_authorization(values: Sequence[bytes], max_bytes: int) -> str | None:
+    """The token of ``Authorization: Bearer <token>``, given every field line of that name; ``None`` without one.
+
+    Raises :class:`InvalidRequest` for more than one field line (B-12), a malformed or empty token (B-04...B-08),
+    an oversized one (X-25). The scheme is compared without regard to ASCII case and whole (B-02, B-10).
+    Another scheme raises :class:`MissingCredentials`: it "lacks authentication information" (B-09).
+    """
+    if not values:
+        return None
+    if len(values) > 1:
+        raise InvalidRequest(Reason.REPEATED_AUTHORIZATION, lines=len(values))
+    value = values[0].strip(b" \t")
+    if value[:6].lower() != b"bearer" or (len(value) > 6 and value[6] in _TCHAR):
+        if _SECOND_BEARER.search(value):
+            raise InvalidRequest(Reason.REPEATED_AUTHORIZATION)
+        raise MissingCredentials(Reason.UNSUPPORTED_SCHEME)
+    token = value[6:].lstrip(b" ")
+    if not token:
+        raise InvalidRequest(Reason.EMPTY_CREDENTIALS, source="header")
+    if len(token) == len(value) - 6:  # no SP behind the scheme (B-04)
+        raise InvalidRequest(Reason.MALFORMED_CREDENTIALS, source="header")
+    return checked_token(token, max_bytes, "header")
+
+
+def checked_token(token: bytes, max_bytes: int, source: str) -> str:
+    """*token* as text if it is a token68 of at most *max_bytes* bytes, else :class:`InvalidRequest`."""
+    if not token:
+        raise InvalidRequest(Reason.EMPTY_CREDENTIALS, source=source)
+    if len(token) > max_bytes:
+        raise InvalidRequest(Reason.TOKEN_TOO_LARGE, source=source, bytes=len(token), limit=max_bytes)
+    if not _TOKEN68.fullmatch(token):
+        raise InvalidRequest(Reason.MALFORMED_CREDENTIALS, source=source)
+    return token.decode("ascii")
+
+
+def _decoded(text: bytes) -> bytes:
+    return unquote_to_bytes(text.replace(b"+", b" "))
+
+
+def _is_access_token(parameter: bytes) -> bool:
+    # The name may be written with percent escapes: whoever decodes it gets the token, so we do as well.
+    return _decoded(parameter.partition(b"=")[0]) == b"access_token"
+
+
+def token_from_parameters(encoded: bytes, *, max_bytes: int, max_parameters: int, source: str) -> str | None:
+    """The ``access_token`` parameter of an ``application/x-www-form-urlencoded`` string, ``None`` without one.
+
+    Only ``&`` separates (B-24), the name is case-sensitive (B-25), ``+`` is a space and ``%2B`` a plus (B-23).
+    Raises :class:`InvalidRequest` for a repeated, empty or malformed one (B-21, B-22) and for too many parameters.
+    """
+    if encoded.count(b"&") >= max_parameters:
+        raise InvalidRequest(Reason.TOO_MANY_PARAMETERS, source=source, limit=max_parameters)
+    found = [parameter for parameter in encoded.split(b"&") if _is_access_token(parameter)]
+    if not found:
+        return None
+    if len(found) > 1:
+        raise InvalidRequest(Reason.REPEATED_PARAMETER, source=source)
+    return checked_token(_decoded(found[0].partition(b"=")[2]), max_bytes, source)
+
+
+def has_access_token(query: bytes) -> bool:
+    """Whether *query* has a parameter called ``access_token``."""
+    return b"token" in _decoded(query) and any(map(_is_access_token, query.split(b"&")))
+
+
+def without_access_token(query: bytes) -> bytes:
+    """*query* without any ``access_token`` parameter, everything else byte for byte as it was (B-31)."""
+    return b"&".join(parameter for parameter in query.split(b"&") if not _is_access_token(parameter))
+
+
+def may_carry_form(method: str, content_types: Sequence[bytes]) -> bool:
+    """Whether RFC 6750 section 2.2 allows a token in this request's body: a method whose body has a meaning (B-18)
+    and exactly one content type, ``application/x-www-form-urlencoded``, compared as a media type (B-17, B-19)."""
+    if method not in _BODY_METHODS or len(content_types) != 1:
+        return False
+    return content_types[0].partition(b";")[0].strip(b" \t").lower() == b"application/x-www-form-urlencoded"
+
+
+def token_from_form(body: bytes, *, max_bytes: int, max_parameters: int) -> str | None:
+    """The token of a form body, ``None`` without one; :class:`InvalidRequest` as for parameters, and for a form that
+    carries a token and an octet outside ASCII (RFC 6750 section 2.2, B-20)."""
+    token = token_from_parameters(body, max_bytes=max_bytes, max_parameters=max_parameters, source="form")
+    if token is not None and not body.isascii():
+        raise InvalidRequest(Reason.NON_ASCII_FORM)
+    return token

@@ -1,0 +1,93 @@
+"""Authorization server metadata: where it lies and whether it may be used. RFC 8414, OpenID Connect Discovery 1.0."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from scopeguard.config import checked_url, is_loopback
+from scopeguard.errors import ConfigurationError
+from scopeguard.spec.strict_json import MalformedJSON, parse_object
+
+
+class MalformedMetadata(ValueError):
+    """The document is not the metadata of this issuer, or names an endpoint that must not be called."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metadata:
+    """What the document says, as far as this project uses it. It never widens policy (A-21)."""
+
+    issuer: str
+    jwks_uri: str | None
+    token_endpoint: str | None
+    introspection_endpoint: str | None
+    raw: Mapping[str, Any] = field(repr=False)
+
+
+def metadata_urls(issuer: str) -> tuple[str, ...]:
+    """The places to look, in order: RFC 8414 section 3.1 inserted, the same for OpenID, OpenID appended (A-01...A-04).
+
+    A slash at the end of the issuer is dropped for the URL and kept for the comparison (A-02).
+    """
+    parts = urlsplit(issuer)
+    path = parts.path.removesuffix("/")
+
+    def at(location: str) -> str:
+        return urlunsplit((parts.scheme, parts.netloc, location, "", ""))
+
+    oauth, openid = "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"
+    return tuple(dict.fromkeys((at(oauth + path), at(openid + path), at(path + openid))))
+
+
+def judge_metadata(document: bytes, issuer: str) -> Metadata:
+    """*document* as the metadata of *issuer*; :class:`MalformedMetadata` tells what is wrong with it.
+
+    Checked: strict JSON object; ``issuer`` equal to *issuer* code point by code point (RFC 8414 section 3.3); every
+    endpoint https, or on loopback where the issuer is as well, without credentials, not an internal address that
+    the issuer itself does not have (X-55). Not checked: whether the endpoints answer; ``signed_metadata`` is ignored
+    (A-11), and lists of algorithms have no effect (A-21).
+    """
+    try:
+        members = parse_object(document)
+    except MalformedJSON as error:
+        raise MalformedMetadata(f"the metadata is {error}") from None
+    named = members.get("issuer")
+    if named != issuer:
+        shown = repr(named) if isinstance(named, str) else type(named).__name__
+        raise MalformedMetadata(
+            f"the metadata names the issuer {shown[:200]}, configured is {issuer!r}; they must be the same to the letter"
+        )
+    return Metadata(
+        issuer=issuer,
+        jwks_uri=_endpoint(members, "jwks_uri", issuer),
+        token_endpoint=_endpoint(members, "token_endpoint", issuer),
+        introspection_endpoint=_endpoint(members, "introspection_endpoint", issuer),
+        raw=members,
+    )
+
+
+def _endpoint(members: Mapping[str, Any], name: str, issuer: str) -> str | None:
+    url = members.get(name)
+    if url is None:
+        return None
+    try:
+        checked_url(url, name)
+    except ConfigurationError as error:
+        raise MalformedMetadata(f"in the metadata, {error}") from None
+    home, host = urlsplit(issuer).hostname or "", urlsplit(url).hostname or ""
+    if host != home and not (is_loopback(home) and is_loopback(host)) and _is_internal(host):
+        raise MalformedMetadata(f"in the metadata, {name} points to an internal address")
+    return str(url)
+
+
+def _is_internal(host: str) -> bool:
+    if is_loopback(host):
+        return True
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return False

@@ -1,0 +1,41 @@
+"""How long an answer may be kept, and when to ask again: RFC 9111 section 5.2, RFC 9110 section 10.2.3."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+_MAX_AGE: Final = re.compile(r"max-age\s*=\s*\"?(\d{1,10})\"?", re.ASCII | re.IGNORECASE)
+_DIGITS: Final = re.compile(r"\d{1,10}", re.ASCII)
+
+
+def lifetime(headers: Mapping[str, str]) -> float | None:
+    """The ``max-age`` of *headers* (lower-case names) in seconds, 0 for ``no-store`` and ``no-cache``, else ``None``.
+
+    Not looked at: ``Expires``, ``Age`` and ``s-maxage``; the caller clamps what it gets.
+    """
+    directives = headers.get("cache-control", "")
+    lowered = directives.lower()
+    if "no-store" in lowered or "no-cache" in lowered:
+        return 0.0
+    found = _MAX_AGE.search(directives)
+    return float(found[1]) if found else None
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """The seconds that ``Retry-After`` asks to wait from *now* (wall clock), ``None`` without a readable one."""
+    value = headers.get("retry-after", "").strip()
+    if _DIGITS.fullmatch(value):
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def is_json(headers: Mapping[str, str]) -> bool:
+    """Whether the content type is JSON: ``application/json`` or ``application/...+json`` (A-08, A-14)."""
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))

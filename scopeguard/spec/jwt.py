@@ -1,0 +1,280 @@
+"""From a token to an :class:`~scopeguard.access_token.AccessToken`: RFC 7519, RFC 9068, and the dialects of real
+authorization servers, as far as an :class:`~scopeguard.config.Issuer` describes them.
+
+In this order: :func:`peek` parses, :func:`check` refuses, the caller verifies the signature, :func:`accept` reads.
+:func:`check` is pure refusal and may run before the signature is verified, so that a bad token causes no request for
+keys; nothing is ever granted on what it looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from scopeguard.access_token import AccessToken, Unverified, fingerprint, frozen_json
+from scopeguard.config import Issuer, ScopeClaim, ScopeForm, media_type
+from scopeguard.errors import InvalidToken, Reason
+from scopeguard.scopes import ScopeVocabulary
+from scopeguard.spec.jws import check_header, parse_compact
+from scopeguard.spec.strict_json import MalformedJSON, parse_object
+
+RFC9068_CLAIMS: Final = ("iss", "exp", "aud", "sub", "client_id", "iat", "jti")
+
+# What only an ID token (OIDC Core section 2) or a security event token (RFC 8417) carries.
+_NOT_OF_ACCESS_TOKENS: Final = ("nonce", "at_hash", "c_hash", "events")
+_OTHER_PAYLOAD_TYPES: Final = frozenset(("id", "refresh", "offline", "logout"))  # Keycloak's discriminator
+_AUTHORIZATION_CLAIMS: Final = ("roles", "groups", "entitlements", "permissions", "realm_access", "resource_access")
+_STRING_CLAIMS: Final = ("sub", "jti", "client_id")
+# Dates beyond this are no dates; below it every number is exact (J-58).
+_LAST_SECOND: Final = 2.0**53
+
+
+def peek(token: str) -> Unverified:
+    """*token*, parsed strictly and verified in no way; :class:`InvalidToken` where it is not a JWT (J-01...J-08)."""
+    compact = parse_compact(token)
+    try:
+        claims = parse_object(compact.payload)
+    except MalformedJSON as error:
+        raise InvalidToken(Reason.MALFORMED_TOKEN, part="payload", problem=str(error)) from None
+    return Unverified(
+        header=compact.header,
+        claims=claims,
+        signed=compact.signed,
+        signature=compact.signature,
+        fingerprint=fingerprint(token),
+    )
+
+
+def named_issuer(token: Unverified) -> str:
+    """The ``iss`` that selects whose policy and keys apply, and nothing else (P-18). It must be a string (X-39)."""
+    issuer = token.claims.get("iss")
+    if not isinstance(issuer, str):
+        raise InvalidToken(Reason.MISSING_CLAIM if issuer is None else Reason.MALFORMED_CLAIM, claim="iss")
+    return issuer
+
+
+def check(token: Unverified, issuer: Issuer, now: float) -> None:
+    """Refuse *token* where *issuer*'s policy or the time *now* (seconds since the epoch) does; else do nothing.
+
+    Checked: algorithm, ``crit``, ``b64``, ``cty``, ``typ``; ``iss``, audience, ``exp``, ``nbf``, ``iat``; required,
+    expected and forbidden members; header claims that repeat payload claims; form of the scope claims; that it is an
+    access token. NOT checked: the signature, revocation, whether any scope suffices, and a proof of possession:
+    since none is supported yet, a token that is bound to one (``cnf``) is refused.
+    """
+    check_header(token.header, algorithms=issuer.algorithms)
+    rfc9068 = _check_type(token, issuer)
+    _check_issuer(token.claims, issuer)
+    _check_members(token, issuer)
+    _check_audience(token, issuer)
+    _check_times(token.claims, issuer, now)
+    _check_presence(token.claims, issuer, rfc9068=rfc9068)
+    if not rfc9068 and not issuer.accept_id_tokens_dangerously:
+        _check_is_access_token(token.claims, issuer)
+    granted_scopes(token.claims, issuer)
+    if "cnf" in token.claims:
+        # RFC 7800 would let an unknown confirmation be ignored; a stolen bound token would then be a bearer token.
+        raise InvalidToken(Reason.SENDER_CONSTRAINT_UNPROVEN)
+
+
+def accept(token: Unverified, issuer: Issuer, vocabulary: ScopeVocabulary) -> AccessToken:
+    """*token* as an access token. The caller has verified the signature and run :func:`check`."""
+    claims = token.claims
+    granted = granted_scopes(claims, issuer)
+    return AccessToken(
+        issuer=issuer.url,
+        subject=_first_string(claims, issuer.subject_claims),
+        client_id=_first_string(claims, issuer.client_id_claims),
+        audience=_audience(token, issuer),
+        scopes=vocabulary.effective(granted or ()),
+        granted_scopes=granted,
+        roles=_roles(claims, issuer),
+        expires_at=float(claims["exp"]),
+        issued_at=float(claims["iat"]) if "iat" in claims else None,
+        claims=frozen_json(claims),
+        fingerprint=token.fingerprint,
+    )
+
+
+def _check_type(token: Unverified, issuer: Issuer) -> bool:
+    """Whether the rules of RFC 9068 apply: the token says it is an ``at+jwt`` (P-01...P-03, J-43)."""
+    typ = token.header.get("typ")
+    if "typ" in token.header and not isinstance(typ, str):
+        raise InvalidToken(Reason.TYPE_REFUSED)
+    kind = None if typ is None else media_type(typ)
+    if kind not in issuer.types:
+        raise InvalidToken(Reason.TYPE_REFUSED, typ=kind)
+    return kind == "at+jwt"
+
+
+def _check_issuer(claims: Mapping[str, Any], issuer: Issuer) -> None:
+    named = claims.get("iss")
+    if named == issuer.url:
+        return
+    companions = issuer.aliases.get(named) if isinstance(named, str) else None
+    if companions is None:
+        raise InvalidToken(Reason.UNKNOWN_ISSUER, iss=named)
+    for claim, value in companions.items():
+        if claims.get(claim) != value:
+            raise InvalidToken(Reason.UNEXPECTED_CLAIM, claim=claim)
+
+
+def _check_members(token: Unverified, issuer: Issuer) -> None:
+    header, claims = token.header, token.claims
+    for name, values in issuer.expected_headers.items():
+        given = header.get(name)
+        if not isinstance(given, str) or given not in values:
+            raise InvalidToken(Reason.HEADER_REFUSED, parameter=name)
+    for name in issuer.forbidden_headers:
+        if name in header:
+            raise InvalidToken(Reason.HEADER_REFUSED, parameter=name)
+    for name, values in issuer.expected_claims.items():
+        given = claims.get(name)
+        if not isinstance(given, str) or given not in values:
+            raise InvalidToken(Reason.UNEXPECTED_CLAIM, claim=name)
+    for name in issuer.forbidden_claims:
+        if name in claims:
+            raise InvalidToken(Reason.FORBIDDEN_CLAIM, claim=name)
+    for name in ("iss", "sub", "aud"):  # RFC 7519 section 5.3: replicated claims must be equal (J-45)
+        if name in header and header[name] != claims.get(name):
+            raise InvalidToken(Reason.REPLICATED_CLAIM, claim=name)
+
+
+def _audience(token: Unverified, issuer: Issuer) -> tuple[str, ...]:
+    """Every audience the token names, in the claims that carry it (J-59, J-60)."""
+    found: list[str] = []
+    for name in issuer.audience_claims:
+        header_name = name.removeprefix("header:")
+        members = token.claims if header_name == name else token.header
+        if header_name not in members:
+            continue
+        value = members[header_name]
+        values = [value] if isinstance(value, str) else value
+        if not isinstance(values, list) or not values or not all(isinstance(v, str) and v for v in values):
+            raise InvalidToken(Reason.MALFORMED_CLAIM, claim=name)
+        found.extend(values)
+    return tuple(found)
+
+
+def _check_audience(token: Unverified, issuer: Issuer) -> None:
+    named = _audience(token, issuer)
+    if issuer.audiences is None:
+        return
+    if not named:
+        raise InvalidToken(Reason.MISSING_CLAIM, claim=" or ".join(issuer.audience_claims))
+    if issuer.audiences.isdisjoint(named):
+        raise InvalidToken(Reason.WRONG_AUDIENCE, aud=" ".join(named), expected=" ".join(sorted(issuer.audiences)))
+
+
+def _seconds(claims: Mapping[str, Any], name: str) -> float | None:
+    """A NumericDate (RFC 7519 section 2): a JSON number that is a date, never a string, a boolean or infinite."""
+    if name not in claims:
+        return None
+    value = claims[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > _LAST_SECOND:
+        raise InvalidToken(Reason.MALFORMED_CLAIM, claim=name)
+    return float(value)
+
+
+def _check_times(claims: Mapping[str, Any], issuer: Issuer, now: float) -> None:
+    expires, issued, begins = _seconds(claims, "exp"), _seconds(claims, "iat"), _seconds(claims, "nbf")
+    if expires is None:
+        raise InvalidToken(Reason.MISSING_CLAIM, claim="exp")  # X-36
+    if now >= expires + issuer.leeway:  # "on or after" is expired (J-52)
+        raise InvalidToken(Reason.TOKEN_EXPIRED, exp=expires, now=now)
+    if begins is not None and now < begins - issuer.leeway:
+        raise InvalidToken(Reason.TOKEN_NOT_YET_VALID, nbf=begins, now=now)
+    if issued is not None and now < issued - issuer.leeway:
+        raise InvalidToken(Reason.TOKEN_ISSUED_IN_FUTURE, iat=issued, now=now)
+    if issuer.max_lifetime is not None and expires - (now if issued is None else issued) > issuer.max_lifetime:
+        raise InvalidToken(Reason.TOKEN_LIFETIME_TOO_LONG, limit=issuer.max_lifetime)
+
+
+def _check_presence(claims: Mapping[str, Any], issuer: Issuer, *, rfc9068: bool) -> None:
+    required = issuer.required_claims
+    if required is None:
+        required = RFC9068_CLAIMS if rfc9068 else ()
+    for name in required:
+        # The audience may be bound by another claim; _check_audience has seen to it.
+        if name not in claims and not (name == "aud" and issuer.audience_claims != ("aud",)):
+            raise InvalidToken(Reason.MISSING_CLAIM, claim=name)
+    for name in _STRING_CLAIMS:  # J-62
+        if name in claims and not isinstance(claims[name], str):
+            raise InvalidToken(Reason.MALFORMED_CLAIM, claim=name)
+    if issuer.any_claims and not any(name in claims for name in issuer.any_claims):
+        raise InvalidToken(Reason.MISSING_CLAIM, claim=" or ".join(issuer.any_claims))
+
+
+def _check_is_access_token(claims: Mapping[str, Any], issuer: Issuer) -> None:
+    """Tell an access token from an ID token where ``typ`` does not: most authorization servers send ``JWT``."""
+    for name in _NOT_OF_ACCESS_TOKENS:
+        if name in claims:
+            raise InvalidToken(Reason.NOT_AN_ACCESS_TOKEN, claim=name)
+    if claims.get("token_use", "access") != "access" and "token_use" not in issuer.expected_claims:
+        raise InvalidToken(Reason.NOT_AN_ACCESS_TOKEN, claim="token_use")
+    payload_type = claims.get("typ")
+    if isinstance(payload_type, str) and payload_type.lower() in _OTHER_PAYLOAD_TYPES:
+        raise InvalidToken(Reason.NOT_AN_ACCESS_TOKEN, claim="typ")
+    speaks_of_authorization = (
+        *issuer.client_id_claims,
+        *(source.claim for source in issuer.scope_claims),
+        *(path.partition(".")[0] for path in issuer.role_claims),
+        *_AUTHORIZATION_CLAIMS,
+    )
+    if not any(name in claims for name in speaks_of_authorization):
+        raise InvalidToken(Reason.NOT_AN_ACCESS_TOKEN, claim="client, scope or role")
+
+
+def granted_scopes(claims: Mapping[str, Any], issuer: Issuer) -> tuple[str, ...] | None:
+    """The scopes exactly as granted, ``None`` where no scope claim is present (G-05...G-10).
+
+    A wrongly typed claim makes the token invalid. Values outside the scope grammar stay in and match nothing.
+    """
+    found: list[str] | None = None
+    for source in issuer.scope_claims:
+        if source.claim not in claims:
+            continue
+        values = _scope_values(claims[source.claim], source)
+        found = values if found is None else [*found, *values]
+        if not issuer.merge_scope_claims:
+            break
+    return None if found is None else tuple(dict.fromkeys(found))
+
+
+def _scope_values(value: object, source: ScopeClaim) -> list[str]:
+    match value, source.form:
+        case str(), ScopeForm.SPACE | ScopeForm.SPACE_OR_LIST:
+            # SP only: str.split() would also split at tabs and U+2003 (G-05). Extra spaces are harmless (G-06).
+            return [scope for scope in value.split(" ") if scope]
+        case str(), ScopeForm.COMMA:
+            return [scope for scope in (part.strip(" ") for part in value.split(",")) if scope]
+        case list(), ScopeForm.LIST | ScopeForm.SPACE_OR_LIST if all(isinstance(item, str) for item in value):
+            return [scope for scope in value if scope]
+        case _:
+            raise InvalidToken(Reason.MALFORMED_SCOPE, claim=source.claim, form=source.form.value)
+
+
+def _first_string(claims: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
+    for name in names:
+        value = claims.get(name)
+        if isinstance(value, str) and value:
+            return value
+    return None
+
+
+def _roles(claims: Mapping[str, Any], issuer: Issuer) -> frozenset[str]:
+    """Roles from the paths the policy names: strings, arrays of strings, or the names of an object's members."""
+    found: set[str] = set()
+    for path in issuer.role_claims:
+        value: object = claims.get(path)  # a claim may have dots in its own name: "https://example.com/roles"
+        if value is None:
+            value = claims
+            for step in path.split("."):
+                value = value.get(step) if isinstance(value, Mapping) else None
+        match value:
+            case str():
+                found.add(value)
+            case list() | dict():
+                found.update(item for item in value if isinstance(item, str))
+            case _:
+                pass
+    return frozenset(found)

@@ -1,0 +1,217 @@
+"""The keys of one issuer through rotation, outage and attack.
+
+A look-up never waits and never fetches. It says what is held and what the caller may do about it:
+
+* :class:`Found`: keys to try.
+* :class:`Due`: keys to try, and the refresh is yours: exactly one caller is told so, the others get ``Found``.
+* :class:`Absent`: no such key here, whether you may ask for a newer set, and whether its absence means anything.
+
+Two kinds of fetch, two rules. A *scheduled* one (the set grows old) happens once per lifetime and is paced by a
+back-off when it fails. A *provoked* one (unknown key id, or a bad signature under a known one) can be caused by
+anybody who can send a token, so it is paid from a small budget whatever its outcome (law 9): ``refetch_burst`` at
+once, then one per ``refetch_interval``. A failed fetch never replaces keys; it is remembered, because an unknown key
+during an outage is not the token's fault (law 4).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+from scopeguard.config import KeySetPolicy
+from scopeguard.spec.jwks import KeySet, VerificationKey
+
+# A claimed refresh that never reports back (its thread died) is offered again after this many request timeouts.
+_CLAIM_LASTS: Final = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The keys that may verify the token, and the generation of the set they come from."""
+
+    keys: tuple[VerificationKey, ...]
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Usable keys of a set that should be refreshed, by you. ``overdue``: it is past its lifetime, so wait for it."""
+
+    found: Found
+    overdue: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """No key held that could verify the token.
+
+    ``may_fetch``: ask for a newer set and look again. ``unreachable``: the last attempt failed, so the absence is no
+    verdict; ``retry_after`` is in seconds. ``begun`` is how many fetches had begun: one that began later, and landed,
+    makes the absence final.
+    """
+
+    generation: int
+    begun: int
+    may_fetch: bool
+    unreachable: bool
+    retry_after: float
+
+
+class KeyRing:
+    """Keys of one issuer, for any number of threads and event loops.
+
+    *jitter*, between -1 and 1, moves the refresh by up to 5 % so that a fleet does not refresh in step.
+    """
+
+    def __init__(self, policy: KeySetPolicy, *, jitter: float = 0.0, static: KeySet | None = None) -> None:
+        self._policy = policy
+        self._jitter = 1 + 0.05 * jitter
+        self._static = static is not None
+        self._lock = threading.Lock()
+        self._set = static
+        self._generation = 0
+        self._refresh_at = self._overdue_at = self._stale_at = float("inf") if static else 0.0
+        self._claimed_until = 0.0
+        self._next_attempt = float("-inf")
+        self._failures = 0
+        self._begun = self._landed = 0  # fetches begun; the number of the one that landed last
+        self._in_flight = 0
+        self._budget = float(policy.refetch_burst)
+        self._budget_at: float | None = None
+        self._known_absent: OrderedDict[tuple[str | None, str], float] = OrderedDict()
+
+    @property
+    def generation(self) -> int:
+        """Counts every fetch that ended, well or badly."""
+        return self._generation
+
+    @property
+    def key_set(self) -> KeySet | None:
+        """The set held now, if any."""
+        return self._set
+
+    def lookup(self, kid: str | None, algorithm: str, now: float) -> Found | Due | Absent:
+        """What is held for *kid* and *algorithm* at *now* (monotonic seconds)."""
+        held = self._set
+        if held is not None and now < self._stale_at:
+            keys = held.candidates(kid, algorithm)
+            if keys:
+                found = Found(keys, self._generation)
+                if now < self._refresh_at:
+                    return found
+                return self._claim(found, now)
+        with self._lock:
+            return self._absent(kid, algorithm, now)
+
+    def _claim(self, found: Found, now: float) -> Found | Due:
+        with self._lock:
+            if now < self._claimed_until or now < self._next_attempt or now < self._refresh_at:
+                return found
+            self._claimed_until = now + _CLAIM_LASTS * self._policy.timeout  # lapses by itself
+            # While refreshing fails, held keys are as good as they will get: nobody waits for another failure.
+            return Due(found, overdue=now >= self._overdue_at and self._failures == 0)
+
+    def _absent(self, kid: str | None, algorithm: str, now: float) -> Absent:
+        pause = max(0.0, self._next_attempt - now)
+        held = self._set if now < self._stale_at else None
+        if self._static:
+            may_fetch = unreachable = False
+        elif held is None:
+            may_fetch = self._in_flight > 0 or pause == 0.0
+            unreachable = True
+        elif kid is not None and held.knows(kid):
+            # The key is here and does not fit the algorithm: that is the token's fault, whatever the authority says.
+            may_fetch = unreachable = False
+        else:
+            affordable = self._in_flight > 0 or (pause == 0.0 and self._affordable(now))
+            may_fetch = affordable and not self._is_known_absent(kid, algorithm, now)
+            unreachable = self._failures > 0
+        return Absent(
+            generation=self._generation,
+            begun=self._begun,
+            may_fetch=may_fetch,
+            unreachable=unreachable,
+            retry_after=pause,
+        )
+
+    def may_doubt(self, now: float) -> bool:
+        """Whether a bad signature under a known key id may cause a fetch: the same id may name a new key."""
+        with self._lock:
+            if self._static or self._next_attempt > now:
+                return False
+            return bool(self._in_flight) or self._affordable(now)
+
+    def is_final(self, absent: Absent) -> bool:
+        """Whether a fetch that began after *absent* was looked up has landed: then the key does not exist."""
+        return self._landed > absent.begun
+
+    def remember_absent(self, kid: str | None, algorithm: str, now: float) -> None:
+        """The authority was just asked and has no such key: do not ask again for it for a while. Bounded."""
+        with self._lock:
+            self._known_absent[kid, algorithm] = now + self._policy.negative_ttl
+            self._known_absent.move_to_end((kid, algorithm))
+            while len(self._known_absent) > self._policy.negative_kids:
+                self._known_absent.popitem(last=False)
+
+    def begin(self, now: float, *, provoked: bool) -> int:
+        """A fetch begins; its number. A *provoked* one is paid for now, whatever comes of it."""
+        with self._lock:
+            if provoked:
+                self._affordable(now)
+                self._budget = max(0.0, self._budget - 1)
+            self._begun += 1
+            self._in_flight += 1
+            return self._begun
+
+    def absorb(self, keys: KeySet, now: float, *, number: int, lifetime: float | None) -> None:
+        """Fetch *number* brought *keys*, to be kept *lifetime* seconds as far as the policy allows.
+
+        An answer that was overtaken by a later fetch is dropped.
+        """
+        policy = self._policy
+        ttl = policy.ttl if lifetime is None else min(max(lifetime, policy.min_ttl), policy.max_ttl)
+        with self._lock:
+            self._end_flight()
+            if number < self._landed:
+                return
+            self._landed = number
+            self._set = keys
+            self._refresh_at = now + ttl * policy.refresh_ahead * self._jitter
+            self._overdue_at = now + ttl
+            self._stale_at = now + policy.max_stale
+            self._next_attempt = float("-inf")
+            self._failures = 0
+            self._known_absent.clear()
+
+    def fail(self, now: float, *, retry_after: float | None) -> None:
+        """A fetch failed: keep what is held, wait before the next attempt, longer each time."""
+        policy = self._policy
+        with self._lock:
+            self._end_flight()
+            backoff = min(policy.first_backoff * 2.0 ** min(self._failures, 30), policy.max_backoff)
+            self._next_attempt = now + max(backoff, min(retry_after or 0.0, policy.max_backoff))
+            self._failures += 1
+
+    def abandon(self) -> None:
+        """A fetch was cut off and will never land."""
+        with self._lock:
+            self._in_flight -= 1
+
+    def _end_flight(self) -> None:
+        self._in_flight -= 1
+        self._generation += 1
+        self._claimed_until = 0.0
+
+    def _affordable(self, now: float) -> bool:
+        policy = self._policy
+        if self._budget_at is not None:
+            refill = max(0.0, now - self._budget_at) / policy.refetch_interval
+            self._budget = min(float(policy.refetch_burst), self._budget + refill)
+        self._budget_at = now
+        return self._budget >= 1
+
+    def _is_known_absent(self, kid: str | None, algorithm: str, now: float) -> bool:
+        until = self._known_absent.get((kid, algorithm))
+        return until is not None and now < until

@@ -1,0 +1,183 @@
+"""WSGI middleware (PEP 3333): any WSGI app, protected without touching its code.
+
+It translates an environ into a :class:`~scopeguard.request.RequestView` and decides nothing (law 8). The app's
+iterable is returned as it is: the first byte, ``close()`` and ``write()`` stay what they were.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+from scopeguard.access_token import AccessToken, serving
+from scopeguard.config import TokenSource
+from scopeguard.errors import ConfigurationError, Forbidden, InvalidRequest, MissingCredentials, Reason, RequestTooLarge
+from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
+from scopeguard.request import RequestView
+from scopeguard.rules import OPTIONAL, PUBLIC, Rule, Rules
+from scopeguard.scopes import Requirement
+from scopeguard.spec.challenge import private_headers
+from scopeguard.spec.credentials import has_access_token, without_access_token
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
+WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+ENVIRON_KEY: Final = "scopeguard.access_token"
+"""Where the app finds the token. A dot cannot come from a header name, so no client can set it (H-18)."""
+
+
+class EnvironHeaders:
+    """The header fields in an environ. A server has joined repeated ones with a comma, and dashes and underscores look
+    alike (H-12), so nothing but ``Authorization`` and the content headers is read for a decision."""
+
+    __slots__ = ("_environ",)
+
+    def __init__(self, environ: Environ) -> None:
+        self._environ = environ
+
+    def get_all(self, name: str, /) -> Sequence[bytes]:
+        key = name.upper().replace("-", "_")
+        value = self._environ.get(key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}")
+        if value is None:
+            return ()
+        # PEP 3333: text that stands for latin-1 bytes. What does not is no header a client may send (H-11).
+        return (value.encode("latin-1", "replace"),)
+
+
+class GuardMiddleware:
+    """*app* behind *guard*: every request needs a valid access token unless a rule says otherwise.
+
+    *public*: path templates that need no token. *rules*: which route needs what; the guard's own by default.
+
+    The app finds the token in ``environ["scopeguard.access_token"]`` and, while it is being called, through
+    :func:`scopeguard.current_access_token`. Not in a generator it returns: that runs after the call.
+    """
+
+    def __init__(
+        self,
+        app: WSGIApp,
+        *,
+        guard: Guard,
+        public: Iterable[str] = (),
+        rules: Rules | Iterable[Rule] | None = None,
+    ) -> None:
+        if not isinstance(guard, Guard):
+            raise ConfigurationError(
+                "GuardMiddleware: guard is a scopeguard.Guard, as in GuardMiddleware(app, guard=guard)"
+            )
+        self.app = app
+        self.guard = guard
+        self._rules = Rules.of(guard.rules if rules is None else rules).with_public(public)
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        environ.pop(ENVIRON_KEY, None)
+        view = request_view(environ)
+        rule = self._rules.find(view.method, view.path)
+        if rule is not None and rule.access is PUBLIC:
+            with serving(None):
+                return self.app(environ, start_response)
+        guard = self.guard
+        sources = guard.sources if rule is None or rule.sources is None else guard.sources.only(rule.sources)
+        if TokenSource.QUERY in sources.methods and has_access_token(view.query):
+            strip_query_token(environ)
+            start_response = private_responses(start_response)
+        requirement = rule.access if rule is not None and isinstance(rule.access, Requirement) else None
+        decision: Decision = guard.check(
+            view, requirement, sources=sources, read_form=lambda limit: read_form(environ, limit)
+        )
+        token: AccessToken | None = None
+        match decision:
+            case Granted(access_token=token):
+                if rule is None and self._rules.deny_unmatched:
+                    denial = guard.refuse(Forbidden(Reason.NO_RULE), head=view.method == "HEAD")
+                    return refuse(denial, start_response)
+            case Denied(error=MissingCredentials(reason=Reason.NO_CREDENTIALS)) if rule and rule.access is OPTIONAL:
+                pass
+            case refusal:
+                return refuse(refusal, start_response)
+        if rule is not None and rule.access is OPTIONAL:
+            start_response = varying_responses(start_response)
+        environ[ENVIRON_KEY] = token
+        with serving(token):
+            return self.app(environ, start_response)
+
+
+def request_view(environ: Environ) -> RequestView:
+    """The request that *environ* describes."""
+    return RequestView(
+        method=environ["REQUEST_METHOD"],
+        path=environ.get("PATH_INFO", "").encode("latin-1", "replace").decode("utf-8", "replace"),
+        headers=EnvironHeaders(environ),
+        query=environ.get("QUERY_STRING", "").encode("latin-1", "replace"),
+        secure=environ.get("wsgi.url_scheme") == "https",
+        client=environ.get("REMOTE_ADDR") or None,
+    )
+
+
+def strip_query_token(environ: Environ) -> None:
+    """Take the token out of what the app, and the server's access log, see of the URL (B-31, X-79)."""
+    query = environ.get("QUERY_STRING", "")
+    environ["QUERY_STRING"] = without_access_token(query.encode("latin-1", "replace")).decode("latin-1")
+    for name in ("RAW_URI", "REQUEST_URI"):
+        path, mark, rest = str(environ.get(name, "")).partition("?")
+        if mark:
+            left = without_access_token(rest.encode("latin-1", "replace")).decode("latin-1")
+            environ[name] = f"{path}?{left}" if left else path
+
+
+def read_form(environ: Environ, limit: int) -> bytes:
+    """The body, at most *limit* bytes, left in ``wsgi.input`` for the app as well (B-26, B-27)."""
+    stream = environ["wsgi.input"]
+    length = environ.get("CONTENT_LENGTH", "")
+    if length:
+        if not (length.isascii() and length.isdigit()):
+            raise InvalidRequest(Reason.FORM_INCOMPLETE)
+        if int(length) > limit:
+            raise RequestTooLarge(Reason.FORM_TOO_LARGE, limit=limit)
+        wanted = int(length)
+    elif environ.get("wsgi.input_terminated") or environ.get("HTTP_TRANSFER_ENCODING", "").lower() == "chunked":
+        wanted = limit + 1
+    else:
+        return b""
+    body = _read(stream, wanted)
+    if len(body) > limit:
+        raise RequestTooLarge(Reason.FORM_TOO_LARGE, limit=limit)
+    if length and len(body) < wanted:
+        raise InvalidRequest(Reason.FORM_INCOMPLETE)
+    environ["wsgi.input"] = io.BytesIO(body)
+    return body
+
+
+def _read(stream: Any, wanted: int) -> bytes:
+    chunks: list[bytes] = []
+    while wanted > 0 and (chunk := stream.read(wanted)):  # a server may return less than it was asked for
+        chunks.append(chunk)
+        wanted -= len(chunk)
+    return b"".join(chunks)
+
+
+def refuse(refusal: Denied | Unavailable, start_response: StartResponse) -> Iterable[bytes]:
+    """Send the response of *refusal*."""
+    response = refusal.response
+    start_response(f"{response.status} {response.reason_phrase}", list(response.headers))
+    return [response.body]
+
+
+def private_responses(start_response: StartResponse) -> StartResponse:
+    """Keep responses to a request whose URL carried a token out of shared caches and Referer headers (B-28, B-30)."""
+
+    def starting(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+        return start_response(status, private_headers(headers), *rest)
+
+    return starting
+
+
+def varying_responses(start_response: StartResponse) -> StartResponse:
+    """What an anonymous caller is shown differs from what others see: tell caches so (B-54)."""
+
+    def starting(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+        return start_response(status, [*headers, ("Vary", "Authorization")], *rest)
+
+    return starting

@@ -1,0 +1,39 @@
+"""What every test may use: the vectors, both async back ends, and a run that leaks nothing and skips nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from environment import ROOT, in_ci, missing
+
+pytest_plugins = ["leak_search", "nothing_skipped"]
+
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+
+
+def pytest_configure() -> None:
+    hypothesis.settings.load_profile("ci" if in_ci() else "default")
+
+
+@pytest.fixture(scope="session")
+def vectors() -> Path:
+    """The folder of test vectors that nobody here wrote: ``SCOPEGUARD_VECTORS``, or its place beside the repository."""
+    folder = Path(os.environ.get("SCOPEGUARD_VECTORS") or ROOT.parent / "shared" / "vectors")
+    if not folder.is_dir():
+        missing("no test vectors: SCOPEGUARD_VECTORS names no folder, and there is none beside the repository")
+    return folder
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"), pytest.param(("trio", {}), id="trio")],
+)
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
+    """Every async test runs twice, on asyncio and on trio."""
+    backend: tuple[str, dict[str, object]] = request.param
+    return backend

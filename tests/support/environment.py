@@ -1,0 +1,28 @@
+"""Where the suite runs, and what it insists on there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def in_ci() -> bool:
+    """Whether this run decides over a change: there, nothing may be left out."""
+    return bool(os.environ.get("CI"))
+
+
+def missing(reason: str) -> NoReturn:
+    """Something that a test needs is not here: a failure in CI, a skip with *reason* elsewhere."""
+    if in_ci():
+        pytest.fail(f"{reason} (CI runs every test)", pytrace=False)
+    pytest.skip(reason)
+
+
+def plain_environment() -> dict[str, str]:
+    """The environment for a process that must not measure coverage, because what it imports is what is looked at."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE_", "PYTEST_"))}

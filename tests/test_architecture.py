@@ -1,0 +1,420 @@
+"""The laws that can be read off the source: who imports whom, where generators and locks may be, how long things get.
+
+The laws themselves stand in ``scopeguard/__init__.py``. The tables below are the whole permission: a module or a
+library that is not in them is refused, so that a new one is a decision somebody took.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from environment import ROOT, plain_environment
+
+PACKAGE = ROOT / "scopeguard"
+ADAPTERS = ("asgi", "wsgi", "starlette", "fastapi", "flask")
+
+# Imports run one way: a layer imports itself and what stands above it here. "" is scopeguard/__init__.py, the face.
+LAYERS = (
+    ("errors", "scopes", "access_token", "request", "config"),
+    ("spec",),
+    ("state",),
+    ("effects", "flow"),
+    ("edge",),
+    ("rules", "settings", "guard"),
+    ("",),
+    ADAPTERS,
+    ("client", "presets", "testing", "devserver", "cli", "__main__"),
+)
+CONVENIENCES = LAYERS[-1]
+
+# Laws 1 and 10: what the vocabulary, spec/, state/ and the flow are made of. Nothing here reads a clock, a random
+# number, a file, the environment or the network, starts a thread or writes a log.
+PURE = {
+    "__future__", "abc", "base64", "binascii", "collections", "contextlib", "contextvars", "dataclasses", "email.utils",
+    "enum", "functools", "hashlib", "hmac", "http", "ipaddress", "itertools", "json", "math", "operator", "re",
+    "string", "types", "typing", "urllib.parse",
+}  # fmt: skip
+PURE_LAYERS = (*LAYERS[0], "spec", "state", "effects", "flow")
+
+# Where what is not pure, and not of the standard library, may be imported.
+PLACES = {
+    "jwt": ("spec", *CONVENIENCES),
+    "cryptography": ("spec", *CONVENIENCES),
+    "httpx": ("edge", *CONVENIENCES),
+    "httpx2": ("edge", *CONVENIENCES),
+    "anyio": ("edge", *CONVENIENCES),
+    "asyncio": ("edge", *CONVENIENCES),
+    "threading": ("state", "edge", *CONVENIENCES),  # in state/ for its Lock, see below
+    "concurrent": ("edge", *CONVENIENCES),
+    "time": ("edge", *CONVENIENCES),
+    "datetime": CONVENIENCES,
+    "random": ("edge", "guard", *CONVENIENCES),
+    "secrets": CONVENIENCES,
+    "socket": ("edge", *CONVENIENCES),
+    "ssl": ("edge", *CONVENIENCES),
+    "starlette": ("starlette", "fastapi", "testing", "devserver", "cli"),  # FastAPI is Starlette underneath
+    "fastapi": ("fastapi",),
+    "flask": ("flask",),
+    "werkzeug": ("flask",),
+    "click": ("cli",),
+    "rich": ("cli",),
+    "uvicorn": ("cli", "devserver", "testing"),
+    "pytest": ("testing",),
+}
+MOST_LINES_OF_A_FUNCTION = 60
+MOST_LINES_OF_A_FILE = 400
+MOST_EFFECTS = 6
+
+
+@dataclass(frozen=True)
+class Module:
+    name: str  # dotted, below scopeguard: "spec.jwt", "" for the face
+    path: Path
+
+    @property
+    def layer(self) -> str:
+        return self.name.partition(".")[0]
+
+    @cached_property
+    def source(self) -> str:
+        return self.path.read_text("utf-8")
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.source)
+
+    def at(self, node: ast.stmt | ast.expr | ast.keyword) -> str:
+        return f"scopeguard/{self.path.relative_to(PACKAGE)}:{node.lineno}"
+
+    @cached_property
+    def imports(self) -> list[tuple[ast.stmt, str]]:
+        """Every import, lazy ones and those for type checkers too: the statement and the full name of the module."""
+        found: list[tuple[ast.stmt, str]] = []
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                found += [(node, alias.name) for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                origin = "." * node.level + (node.module or "")
+                found += [
+                    (node, inner if (inner := f"{origin}.{alias.name}") in OURS else origin) for alias in node.names
+                ]
+        return found
+
+
+def _name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = [Module(_name(path), path) for path in sorted(PACKAGE.rglob("*.py"))]
+OURS = {f"scopeguard.{module.name}".rstrip("."): module for module in MODULES}
+RANKS = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+
+
+def _pure() -> list[Module]:
+    return [module for module in MODULES if module.layer in PURE_LAYERS]
+
+
+def _report(wrong: Iterator[str]) -> None:
+    lines = sorted(set(wrong))
+    assert not lines, "\n" + "\n".join(lines)
+
+
+# -- who imports whom
+
+
+def test_every_module_has_its_layer():
+    _report(f"scopeguard/{m.path.relative_to(PACKAGE)} has no layer" for m in MODULES if m.layer not in RANKS)
+
+
+def test_imports_run_one_way():
+    def wrong() -> Iterator[str]:
+        for module in MODULES:
+            for node, name in module.imports:
+                if name in OURS and RANKS[OURS[name].layer] > RANKS[module.layer]:
+                    yield f"{module.at(node)} imports {name}, which stands above it"
+
+    _report(wrong())
+
+
+def test_imports_are_absolute_and_name_their_module():
+    def wrong() -> Iterator[str]:
+        for module in MODULES:
+            for node, name in module.imports:
+                if name.startswith("."):
+                    yield f"{module.at(node)}: a relative import"
+                elif name.partition(".")[0] == "scopeguard" and name not in OURS:
+                    yield f"{module.at(node)}: there is no {name}"
+
+    _report(wrong())
+
+
+def test_no_import_goes_in_a_circle():
+    graph = {
+        name: {other for _, other in module.imports if other in OURS and other != name} for name, module in OURS.items()
+    }
+    TopologicalSorter(graph).prepare()  # raises CycleError with the circle
+
+
+def test_private_names_stay_in_their_file():
+    _report(
+        f"{module.at(node)} imports {alias.name}"
+        for module in MODULES
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ImportFrom) and node.module in OURS and node.module != "__future__"
+        for alias in node.names
+        if alias.name.startswith("_") and not alias.name.startswith("__")
+    )
+
+
+def test_the_pure_layers_are_made_of_pure_parts():
+    def wrong() -> Iterator[str]:
+        for module in _pure():
+            for node, name in module.imports:
+                top = name.partition(".")[0]
+                if top != "scopeguard" and name not in PURE and top not in PURE and top not in PLACES:
+                    yield f"{module.at(node)} imports {name}; it is not in the list of pure modules"
+            for call in ast.walk(module.tree):
+                if isinstance(call, ast.Call) and ast.unparse(call.func) in ("open", "print", "input", "exec", "eval"):
+                    yield f"{module.at(call)} calls {ast.unparse(call.func)}"
+
+    _report(wrong())
+
+
+def test_libraries_are_imported_where_they_belong():
+    def wrong() -> Iterator[str]:
+        for module in MODULES:
+            for node, name in module.imports:
+                top = name.partition(".")[0]
+                if top in PLACES and module.layer not in PLACES[top]:
+                    yield f"{module.at(node)} imports {top}; it belongs into {', '.join(PLACES[top])}"
+                elif top not in PLACES and top != "scopeguard" and top not in sys.stdlib_module_names:
+                    yield f"{module.at(node)} imports {top}, which has no place yet"
+
+    _report(wrong())
+
+
+def test_threading_lends_state_its_lock_and_nothing_else():
+    def wrong() -> Iterator[str]:
+        for module in (m for m in MODULES if m.layer == "state"):
+            for node in ast.walk(module.tree):
+                if isinstance(node, ast.ImportFrom) and node.module == "threading":
+                    names = [alias.name for alias in node.names]
+                elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "threading":
+                    names = [node.attr]
+                else:
+                    continue
+                if names != ["Lock"]:
+                    yield f"{module.at(node)} uses {', '.join(names)} of threading"
+
+    _report(wrong())
+
+
+# -- generators and locks (law 2)
+
+GENERATORS_OF_OTHERS = {
+    ("effects", "ask"),  # the one expression that all of flow.py asks with
+    ("client", "auth_flow"),  # the protocol of httpx.Auth
+    ("client", "sync_auth_flow"),
+    ("client", "async_auth_flow"),
+}
+RESUMED_BY_THEIR_FRAMEWORK = ("contextmanager", "asynccontextmanager", "fixture")
+
+
+def _generators(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """The functions whose own body yields; what a nested function yields is the nested one's."""
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            todo: list[ast.AST] = list(function.body)
+            while todo:
+                node = todo.pop()
+                if isinstance(node, ast.Yield | ast.YieldFrom):
+                    yield function
+                    break
+                if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
+                    todo += ast.iter_child_nodes(node)
+
+
+def test_generators_live_in_the_flow():
+    """Context managers and pytest's fixtures are written with ``yield`` too, and are resumed by nobody of ours."""
+
+    def wrong() -> Iterator[str]:
+        for module in (m for m in MODULES if m.name != "flow"):
+            for function in _generators(module.tree):
+                decorators = {ast.unparse(d).partition("(")[0].rpartition(".")[2] for d in function.decorator_list}
+                if (module.name, function.name) in GENERATORS_OF_OTHERS:
+                    continue
+                if module.layer in ("spec", "state") or not decorators & set(RESUMED_BY_THEIR_FRAMEWORK):
+                    yield f"{module.at(function)}: {function.name} is a generator"
+
+    _report(wrong())
+
+
+def test_no_lock_of_state_is_held_across_a_pause():
+    def wrong() -> Iterator[str]:
+        for module in (m for m in MODULES if m.layer == "state"):
+            for block in ast.walk(module.tree):
+                if isinstance(block, ast.With) and any("lock" in ast.unparse(i).lower() for i in block.items):
+                    for node in ast.walk(block):
+                        if isinstance(node, ast.Yield | ast.YieldFrom | ast.Await):
+                            yield f"{module.at(node)} pauses with a lock in hand"
+                elif isinstance(block, ast.AsyncWith | ast.AsyncFunctionDef | ast.Await):
+                    yield f"{module.at(block)} is asynchronous"
+
+    _report(wrong())
+
+
+def test_the_effects_are_few():
+    effects = [
+        node.name
+        for node in ast.walk(OURS["scopeguard.effects"].tree)
+        if isinstance(node, ast.ClassDef) and any(ast.unparse(base).startswith("Effect[") for base in node.bases)
+    ]
+    assert 1 <= len(effects) <= MOST_EFFECTS, f"a further effect needs a reason in CHANGELOG.md: {effects}"
+
+
+# -- what nobody writes
+
+
+def test_checks_are_not_asserted_and_verification_is_not_switched_off():
+    """``python -O`` drops asserts. The TLS and the signature checks of libraries have no off switch in our hands."""
+
+    def wrong() -> Iterator[str]:
+        for module in MODULES:
+            for node in ast.walk(module.tree):
+                if isinstance(node, ast.Assert):
+                    yield f"{module.at(node)}: assert"
+                elif isinstance(node, ast.keyword) and node.arg == "verify" and ast.unparse(node.value) == "False":
+                    yield f"{module.at(node)}: verify=False"
+                elif isinstance(node, ast.Attribute) and node.attr == "CERT_NONE":
+                    yield f"{module.at(node)}: CERT_NONE"
+                elif (
+                    isinstance(node, ast.Constant) and node.value == "verify_signature" and module.layer != "devserver"
+                ):
+                    yield f"{module.at(node)}: {node.value}"  # the dev server reads an assertion to find whose it is
+
+    _report(wrong())
+
+
+def test_the_core_is_measured_whole():
+    _report(
+        f"scopeguard/{m.path.relative_to(PACKAGE)} excuses lines from coverage"
+        for m in MODULES
+        if m.layer in ("spec", "state", "flow") and "pragma: no" in m.source
+    )
+
+
+# -- how long things get
+
+
+def _lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    first, last = function.body[0], function.end_lineno or function.lineno
+    docstring = ast.get_docstring(function, clean=False)
+    of_docstring = (first.end_lineno or first.lineno) - first.lineno + 1 if docstring is not None else 0
+    return last - function.lineno + 1 - of_docstring
+
+
+def test_functions_fit_on_a_screen():
+    _report(
+        f"{module.at(node)}: {node.name} has {_lines(node)} lines, at most {MOST_LINES_OF_A_FUNCTION} without docstring"
+        for module in MODULES
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _lines(node) > MOST_LINES_OF_A_FUNCTION
+    )
+
+
+def test_long_files_say_why():
+    _report(
+        f"scopeguard/{module.path.relative_to(PACKAGE)} has {lines} lines: split it, or let its docstring say "
+        f'"Longer than {MOST_LINES_OF_A_FILE} lines because ..."'
+        for module in MODULES
+        if (lines := len(module.source.splitlines())) > MOST_LINES_OF_A_FILE
+        and f"Longer than {MOST_LINES_OF_A_FILE} lines because"
+        not in " ".join((ast.get_docstring(module.tree) or "").split())
+    )
+
+
+# -- what an import does (law 10)
+
+
+def _in_a_new_process(script: str, *arguments: str) -> str:
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), *arguments],
+        cwd=ROOT,
+        env=plain_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def test_the_face_imports_no_framework_and_no_client():
+    loaded = _in_a_new_process(
+        """
+        import sys
+        import scopeguard
+        print(*sorted({name.partition(".")[0] for name in sys.modules}))
+        """
+    ).split()
+    slow = "anyio asyncio click fastapi flask httpx httpx2 pytest rich ssl starlette uvicorn"
+    assert not set(slow.split()) & set(loaded)
+
+
+def test_an_import_starts_and_opens_nothing():
+    """Libraries are imported first, so that what is seen afterwards is ours. Reading Python files is all of it."""
+    names = [name for name in OURS if not name.endswith("__main__")]
+    seen = _in_a_new_process(
+        """
+        import importlib, os, sys
+        libraries, names = sys.argv[1].split(), sys.argv[2].split()
+        for name in libraries:
+            importlib.import_module(name)
+        watched = ("socket.", "_thread.", "subprocess.", "os.fork", "os.exec", "os.posix_spawn", "open")
+
+        def watch(event, arguments):
+            if event.startswith(watched):
+                if event == "open" and os.path.splitext(str(arguments[0]))[1] in (".py", ".pyc", ".so", ""):
+                    return
+                print(event, arguments[0])
+
+        sys.addaudithook(watch)
+        for name in names:
+            importlib.import_module(name)
+        """,
+        " ".join(sorted({name for name in PLACES if name not in sys.stdlib_module_names})),
+        " ".join(names),
+    )
+    assert seen == ""
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_an_adapter_needs_no_framework_but_its_own(adapter: str):
+    own = {"starlette": {"starlette"}, "fastapi": {"starlette", "fastapi"}, "flask": {"flask", "werkzeug", "click"}}
+    frameworks = {"starlette", "fastapi", "flask", "werkzeug", "django", "click", "rich", "uvicorn", "pytest"}
+    _in_a_new_process(
+        """
+        import importlib, sys
+
+        class Absent:
+            def find_spec(self, name, path=None, target=None):
+                if name.partition(".")[0] in sys.argv[2].split():
+                    raise ModuleNotFoundError(f"{name} is not installed here")
+
+        sys.meta_path.insert(0, Absent())
+        importlib.import_module(f"scopeguard.{sys.argv[1]}")
+        """,
+        adapter,
+        " ".join(sorted(frameworks - own.get(adapter, set()))),
+    )
