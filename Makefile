@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= auto
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
 # The parts where every branch has to be tested; the rest is measured and shown.
 CORE := scopeguard/spec/*,scopeguard/state/*,scopeguard/flow.py
@@ -63,7 +63,7 @@ lint: $(DEV) ## ruff: rules and format
 .PHONY: types
 types: $(DEV) ## mypy, and whether the public face is typed completely
 	@$(BIN)/mypy
-	$(BIN)/basedpyright --verifytypes scopeguard --ignoreexternal
+	PATH="$(abspath $(BIN)):$$PATH" basedpyright --verifytypes scopeguard --ignoreexternal
 
 # coverage starts pytest, not the other way round: see [tool.coverage.run] in pyproject.toml. Its verdict comes first
 # and pytest's own summary last.

@@ -47,21 +47,33 @@ from scopeguard.errors import (
     InvalidToken,
     MissingCredentials,
     Reason,
+    RequestTimedOut,
     RequestTooLarge,
 )
+from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
 from scopeguard.request import HeaderList, RequestView
+from scopeguard.rules import OPTIONAL, PUBLIC, Access, Rule, Rules
 from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, any_of
+from scopeguard.spec.challenge import ChallengeStyle, Response
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ANY_AUDIENCE_DANGEROUSLY",
     "AUTHENTICATED",
+    "OPTIONAL",
+    "PUBLIC",
+    "Access",
     "AccessDenied",
     "AccessToken",
     "AuthorityUnavailable",
+    "ChallengeStyle",
     "ConfigurationError",
+    "Decision",
+    "Denied",
     "Forbidden",
+    "Granted",
+    "Guard",
     "HeaderList",
     "InsufficientScope",
     "InvalidRequest",
@@ -70,14 +82,19 @@ __all__ = [
     "KeySetPolicy",
     "MissingCredentials",
     "Reason",
+    "RequestTimedOut",
     "RequestTooLarge",
     "RequestView",
     "Requirement",
+    "Response",
+    "Rule",
+    "Rules",
     "ScopeClaim",
     "ScopeForm",
     "StrayQueryToken",
     "TokenSource",
     "TokenSources",
+    "Unavailable",
     "all_of",
     "any_of",
     "current_access_token",

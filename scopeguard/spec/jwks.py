@@ -70,7 +70,7 @@ _POWERS_OF_65537: Final = tuple((p, frozenset(pow(65537, k, p) for k in range(p)
 # Points of order 1, 2, 4 and 8 on Ed25519: for such a "key" anyone can make up signatures, and 32 zero octets, what a
 # broken encoder publishes, are one of them. Their y coordinates, modulo 2**255 - 19:
 _ED25519_PRIME: Final = 2**255 - 19
-_ORDER_8: Final = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD83D3D706A17C7
+_ORDER_8: Final = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
 _SMALL_ORDER: Final = frozenset((0, 1, _ED25519_PRIME - 1, _ORDER_8, _ED25519_PRIME - _ORDER_8))
 
 

@@ -15,7 +15,10 @@ LONGEST_LIFETIME: Final = 10 * 365 * 86400.0
 """Seconds. What says it lives longer is taken to live this long: servers send 2**63 for "for ever" (C-12)."""
 
 RESERVED_PARAMETERS: Final = frozenset(
-    ("grant_type", "client_id", "client_secret", "scope", "resource", "audience", "client_assertion", "client_assertion_type")
+    (
+        "grant_type", "client_id", "client_secret", "client_assertion", "client_assertion_type",
+        "scope", "resource", "audience",
+    )
 )  # fmt: skip
 """Parameters with a place of their own; as extra parameters they would be sent twice (RFC 6749 section 3.2, C-01)."""
 
@@ -56,11 +59,9 @@ class TokenRefusal:
     uri: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenOutage:
-    """No token now; asking again later may help: 408, 429 or 5xx (C-20)."""
-
-    status: int
+def is_outage(status: int) -> bool:
+    """Whether a server that answers *status* may answer otherwise when asked again: 408, 429, 5xx (C-20)."""
+    return status in (408, 429) or status >= 500
 
 
 def basic_authorization(client_id: str, client_secret: str) -> str:
@@ -90,16 +91,14 @@ def client_credentials_form(
     return tuple((name, value) for name, value in form if value)
 
 
-def judge_token_answer(status: int, body: bytes) -> TokenResponse | TokenRefusal | TokenOutage:
-    """The answer of a token endpoint, judged strictly.
+def judge_token_answer(status: int, body: bytes) -> TokenResponse | TokenRefusal:
+    """The answer of a token endpoint, judged strictly. For one that :func:`is_outage` there is nothing to judge.
 
     Checked: status 200; one strict JSON object; ``access_token`` that can stand in a header (token68, C-27);
     ``token_type`` is Bearer in any case (section 7.1: never use a type that is not understood); ``expires_in`` a whole
     number, or a string of digits (C-12); ``scope`` by the grammar of section 3.3. ``null`` counts as absent.
     Not checked: the content type, and anything inside the token (RFC 9068 section 6, C-29).
     """
-    if status in (408, 429) or status >= 500:
-        return TokenOutage(status=status)
     try:
         members = parse_object(body)
     except MalformedJSON as error:
@@ -123,8 +122,7 @@ def _token(members: Mapping[str, Any]) -> TokenResponse:
     token, kind = members.get("access_token"), members.get("token_type")
     if not isinstance(token, str) or not isinstance(kind, str):
         raise _Unusable("access_token or token_type is missing or not a string")
-    # str.lower() alone would fold KELVIN SIGN to "k"; harmless here, and still not the name of this type.
-    if not kind.isascii() or kind.lower() != "bearer":
+    if kind.lower() != "bearer":
         raise _Unusable("token_type is not Bearer, and no other type is supported")
     if not _TOKEN68.fullmatch(token):
         raise _Unusable("access_token has characters that cannot stand in an Authorization header")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -163,15 +162,14 @@ class FakeTransport:
 
 
 def _bounded(answer: Answer, request: Send) -> Answer:
-    """*answer* decompressed, if that keeps within ``request.limit`` bytes."""
-    body, headers = answer.body, dict(answer.headers)
-    if headers.get("content-encoding") == "gzip":
-        body = gzip.decompress(body)
-        del headers["content-encoding"]
-    if len(body) > request.limit:
-        problem = f"larger than {request.limit} bytes"
-        raise AuthorityUnavailable(Reason.AUTHORITY_ANSWERED_NONSENSE, request.authority, problem=problem)
-    return Answer(answer.status, body, headers)
+    """*answer*, unless it is larger than ``request.limit`` bytes or compressed, which the guard never offers."""
+    if "content-encoding" in answer.headers:
+        problem = "the answer is compressed although that was not offered"
+    elif len(answer.body) > request.limit:
+        problem = f"the answer is larger than {request.limit} bytes"
+    else:
+        return answer
+    raise AuthorityUnavailable(Reason.AUTHORITY_ANSWERED_NONSENSE, request.authority, url=request.url, problem=problem)
 
 
 class _Carrier(Protocol):

@@ -46,7 +46,10 @@ WELL_FORMED: list[tuple[str, list[Plain]]] = [
     # RFC 9110 section 11.6.1, the example with two challenges in a line
     (
         'Basic realm="simple", Newauth realm="apps", type=1, title="Login to \\"apps\\""',
-        [("basic", None, {"realm": "simple"}), ("newauth", None, {"realm": "apps", "type": "1", "title": 'Login to "apps"'})],
+        [
+            ("basic", None, {"realm": "simple"}),
+            ("newauth", None, {"realm": "apps", "type": "1", "title": 'Login to "apps"'}),
+        ],
     ),
     # token68
     ("Negotiate YWJj", [("negotiate", "YWJj", {})]),
@@ -130,7 +133,9 @@ def test_no_text_makes_it_raise_or_return_what_the_grammar_forbids(values: list[
 
 
 WORDS = st.text("!#$%&'*+-.^_`|~abcXYZ019", min_size=1, max_size=8)
-TEXTS = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x2FF, exclude_characters="\x7f") | st.just("\t"), max_size=12)
+TEXTS = st.text(
+    st.characters(min_codepoint=0x20, max_codepoint=0x2FF, exclude_characters="\x7f") | st.just("\t"), max_size=12
+)
 
 
 def written(scheme: str, parameters: dict[str, str], quote: bool) -> str:
@@ -143,7 +148,9 @@ def written(scheme: str, parameters: dict[str, str], quote: bool) -> str:
 @pytest.mark.rule("C-39")
 @given(
     st.lists(
-        st.tuples(WORDS, st.dictionaries(WORDS.map(str.lower), TEXTS.filter(str.isascii) | WORDS, min_size=1, max_size=4)),
+        st.tuples(
+            WORDS, st.dictionaries(WORDS.map(str.lower), TEXTS.filter(str.isascii) | WORDS, min_size=1, max_size=4)
+        ),
         max_size=4,
     ),
     st.booleans(),

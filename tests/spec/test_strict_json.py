@@ -117,7 +117,7 @@ def test_a_number_that_is_none_is_refused(number, mark):
 
 @pytest.mark.rule("X-27")
 @pytest.mark.parametrize(
-    "text, number", [("-0", 0), ("1E+2", 100.0), ("1e-400", 0.0), ("12345678901234567890", 12345678901234567890)]
+    ("text", "number"), [("-0", 0), ("1E+2", 100.0), ("1e-400", 0.0), ("12345678901234567890", 12345678901234567890)]
 )
 def test_an_odd_number_is_the_number_it_denotes(text, number):
     assert parse_object(b'{"exp":%s}' % text.encode()) == {"exp": number}

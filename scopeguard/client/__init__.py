@@ -1,0 +1,202 @@
+"""The other half of the flow: an ``httpx`` auth class that fetches access tokens with client credentials.
+
+    client = httpx.Client(auth=ClientCredentials(token_url, client_id, client_secret, scopes=["bigquery.insertdata"]))
+
+One object serves any number of ``Client`` and ``AsyncClient``, of httpx and of httpx2, in any threads and event loops.
+It holds one token. Keep it as long as the process: an object for each request would fetch a token for each request.
+
+Why the token request does not go through the client it serves, though httpx lets an auth class yield it there: that
+client may follow redirects and would send the secret along (C-26); its failures are not thrown into the auth flow, so
+nothing could be tried again (C-20); and its hooks, its cookies and ``response.history`` would see secret and token.
+It goes through the hardened transport that the guard uses.
+
+What httpx does about redirects: it asks the auth class once, for the first request, and then follows by itself. Where
+the origin changes it drops ``Authorization`` (but for http to https on one host, which we would not have signed). So
+no redirect carries a token elsewhere, and a 401 from over there says nothing about our token.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncGenerator, Generator
+from typing import TYPE_CHECKING, Any, Self, Unpack
+
+import httpx
+
+from scopeguard.client.errors import (
+    OriginNotAllowed,
+    ScopeNotGranted,
+    TokenEndpointError,
+    TokenEndpointUnavailable,
+)
+from scopeguard.client.fetching import Fetcher
+from scopeguard.client.settings import ClientAuthentication, ClientSettings, NarrowerScope, Policy, origin
+from scopeguard.config import is_loopback
+from scopeguard.spec.challenge_parser import ParsedChallenge, parse_challenges
+from scopeguard.spec.token_endpoint import TokenResponse
+
+if TYPE_CHECKING:
+    import httpx2
+
+    class _Auth(httpx.Auth, httpx2.Auth):
+        def auth_flow(self, request: Any) -> Generator[Any, Any, None]: ...
+        def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]: ...
+        def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]: ...
+
+    _REPLAYABLE: tuple[type, ...]
+else:
+    _LIBRARIES = [httpx]
+    try:
+        import httpx2
+    except ImportError:
+        pass
+    else:
+        _LIBRARIES.append(httpx2)
+    # A client of either library refuses the Auth of the other; a class with both as its bases is welcome in both.
+    # After httpx2.alias_httpx() the two are one and the same.
+    _Auth = type("_Auth", tuple(dict.fromkeys(library.Auth for library in _LIBRARIES)), {})
+    _REPLAYABLE = tuple(library.ByteStream for library in _LIBRARIES)
+
+__all__ = [
+    "ClientAuthentication",
+    "ClientCredentials",
+    "ClientSettings",
+    "NarrowerScope",
+    "OriginNotAllowed",
+    "ScopeNotGranted",
+    "TokenEndpointError",
+    "TokenEndpointUnavailable",
+    "TokenResponse",
+    "required_scopes",
+]
+
+
+class ClientCredentials(_Auth):
+    """Signs requests with an access token from the client credentials grant (RFC 6749 section 4.4).
+
+    Fetched at the first request; renewed ahead of expiry (30 seconds or a tenth of the lifetime, whichever is less),
+    beside the requests, which go on with the token they have; and fetched anew, once for a request, when the API
+    answers 401 with a Bearer challenge ``invalid_token``. That request is then sent again, unless its body is a stream
+    (a multipart upload is one) that cannot be sent twice. One token request is in flight at a time, for however many
+    threads and tasks.
+
+    * *token_url*: https, or http on loopback. :meth:`from_issuer` has the issuer's metadata name it.
+    * *client_id*, *client_secret*: sent to the token endpoint only. *auth_method*: ``"client_secret_basic"``, or
+      ``"client_secret_post"`` for servers that want them in the form.
+    * *scopes*; *resource* (RFC 8707: absolute URIs); *audience* (Auth0 and others); *parameters*: further ones.
+    * *origins*: where the token may be taken, as in ``["https://api.example.com"]``. By default the origin of the
+      first request and no other: a link in a response, followed with the same client, must not take the token to
+      whoever wrote it. A request elsewhere, or by http beyond loopback, raises :class:`OriginNotAllowed` and is not
+      sent; ``auth=None`` sends it without a token.
+    * *narrower_scope*: ``"warn"`` in the log when fewer scopes are granted than asked for, or ``"refuse"``.
+    * *default_lifetime*: seconds, for a token that comes without ``expires_in``. *timeout*: seconds for one
+      exchange. *retries*: further attempts when the server does not answer, or answers 408, 429 or 5xx, with growing
+      pauses; a ``Retry-After`` of up to 5 seconds is waited for, a longer one is handed to the caller.
+    * *transport*, *clock*: how the token endpoint is reached, and what time it is. For a proxy or a private
+      certificate authority pass a :class:`~scopeguard.edge.limits.HttpxTransport` that has it.
+
+    Raises :class:`~scopeguard.errors.ConfigurationError`. Requests may raise :class:`TokenEndpointError`,
+    :class:`TokenEndpointUnavailable` and :class:`ScopeNotGranted`. Not checked: anything inside the token (RFC 9068
+    section 6). A 403 comes back as it is; :func:`required_scopes` reads it.
+    """
+
+    def __init__(self, token_url: str, client_id: str, client_secret: str, **settings: Unpack[ClientSettings]) -> None:
+        self._begin(
+            Policy(token_url=token_url, issuer=None, client_id=client_id, client_secret=client_secret, **settings)
+        )
+
+    @classmethod
+    def from_issuer(cls, issuer: str, client_id: str, client_secret: str, **settings: Unpack[ClientSettings]) -> Self:
+        """With the token endpoint that the metadata of *issuer* names (RFC 8414, OpenID Connect Discovery).
+
+        It is looked up with the first token, and again after an hour or a failure. The metadata must name *issuer* to
+        the letter (RFC 8414 section 3.3), else requests raise :class:`TokenEndpointError`.
+        """
+        self = cls.__new__(cls)
+        self._begin(Policy(token_url=None, issuer=issuer, client_id=client_id, client_secret=client_secret, **settings))
+        return self
+
+    def _begin(self, policy: Policy) -> None:
+        self._policy = policy
+        self._fetcher = Fetcher(policy)
+        self._lock = threading.Lock()
+        self._origins: tuple[str, ...] = policy.origins
+
+    def __repr__(self) -> str:
+        policy = self._policy
+        return f"ClientCredentials({policy.authority!r}, client_id={policy.client_id!r}, scopes={policy.scopes!r})"
+
+    def token(self) -> TokenResponse:
+        """The token that a request would be signed with now, fetched if there is none. Raises what requests raise."""
+        return self._fetcher.token()
+
+    async def atoken(self) -> TokenResponse:
+        """:meth:`token` for asyncio and trio."""
+        return await self._fetcher.atoken()
+
+    def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
+        """What ``Client`` calls: sign *request*, and once more with a new token when this one is refused (C-42)."""
+        self._admit(request)
+        token = self._fetcher.token()
+        response = yield _signed(request, token)
+        if _refuses(response, token):
+            if isinstance(response.request.stream, _REPLAYABLE):
+                yield _signed(response.request, self._fetcher.token(refused=token))
+            else:
+                self._fetcher.drop(token)  # the next request will have a new one (C-23)
+
+    async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
+        """What ``AsyncClient`` calls: the same."""
+        self._admit(request)
+        token = await self._fetcher.atoken()
+        response = yield _signed(request, token)
+        if _refuses(response, token):
+            if isinstance(response.request.stream, _REPLAYABLE):
+                yield _signed(response.request, await self._fetcher.atoken(refused=token))
+            else:
+                self._fetcher.drop(token)
+
+    def _admit(self, request: Any) -> None:
+        """Let the token go where it may (C-25)."""
+        url = request.url
+        target = origin(url.scheme, url.raw_host.decode("ascii"), url.port)
+        if not target.startswith("https:") and not (target.startswith("http:") and is_loopback(url.host)):
+            raise OriginNotAllowed(f"{target}: an access token is sent by https only (http is for loopback addresses)")
+        with self._lock:
+            self._origins = self._origins or (target,)
+        if target not in self._origins:
+            raise OriginNotAllowed(
+                f"{target}: the token is for {', '.join(self._origins)}; name every origin in origins=[...], or send "
+                "this request with auth=None"
+            )
+
+
+def _signed(request: Any, token: TokenResponse) -> Any:
+    request.headers["Authorization"] = f"Bearer {token.access_token}"
+    return request
+
+
+def _refuses(response: Any, token: TokenResponse) -> bool:
+    """Whether *response* says that *token* is invalid (C-21, C-22). After a redirect to another origin, or when a hook
+    replaced our header, it speaks of something else.
+
+    What is sent again is the request it answers: repeating the first one would repeat what a redirect has completed.
+    """
+    if response.status_code != 401 or response.request.headers.get("authorization") != f"Bearer {token.access_token}":
+        return False
+    return any(challenge.scheme == "bearer" for challenge in _challenges(response, "invalid_token"))
+
+
+def _challenges(response: Any, error: str) -> list[ParsedChallenge]:
+    found = parse_challenges(response.headers.get_list("www-authenticate"))
+    return [c for c in found if c.scheme in ("bearer", "dpop") and c.parameters.get("error") == error]
+
+
+def required_scopes(response: httpx.Response | httpx2.Response) -> tuple[str, ...]:
+    """The scopes that a refused *response* says are needed: those of its ``insufficient_scope`` challenges (C-38).
+
+    Where ``response.raise_for_status()`` is used, ask ``required_scopes(error.response)``. Empty when the response
+    says nothing of the kind.
+    """
+    named = (challenge.parameters.get("scope", "") for challenge in _challenges(response, "insufficient_scope"))
+    return tuple(dict.fromkeys(scope for scopes in named for scope in scopes.split()))

@@ -1,0 +1,153 @@
+"""The settings of the client, checked once, at construction."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final, TypedDict
+from urllib.parse import urlsplit
+
+from scopeguard.config import checked_url
+from scopeguard.edge.outside import SystemClock, Transport
+from scopeguard.effects import Clock
+from scopeguard.errors import ConfigurationError
+from scopeguard.scopes import checked_scope
+from scopeguard.spec.token_endpoint import RESERVED_PARAMETERS
+
+_ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:[\x21\x22\x24-\x7E]+")  # RFC 8707 section 2: no fragment
+
+
+class ClientAuthentication(StrEnum):
+    """How the client proves itself at the token endpoint: RFC 6749 section 2.3.1. Never both at once (C-03)."""
+
+    BASIC = "client_secret_basic"
+    POST = "client_secret_post"
+
+
+class NarrowerScope(StrEnum):
+    """What to do with a token that has fewer scopes than were asked for (C-16)."""
+
+    WARN = "warn"
+    REFUSE = "refuse"
+
+
+class ClientSettings(TypedDict, total=False):
+    """The keyword arguments of :class:`~scopeguard.client.ClientCredentials`, explained there."""
+
+    scopes: str | Iterable[str]
+    resource: str | Iterable[str]
+    audience: str | Iterable[str]
+    parameters: Mapping[str, str]
+    auth_method: str
+    origins: str | Iterable[str]
+    narrower_scope: str
+    default_lifetime: float
+    timeout: float
+    retries: int
+    transport: Transport | None
+    clock: Clock
+
+
+class Secret:
+    """A string that does not show: not in ``repr``, not in a traceback with local variables (C-28)."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(...)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """One client at one token endpoint. ``token_url`` is ``None`` where the metadata of ``issuer`` is to name it."""
+
+    token_url: str | None
+    issuer: str | None
+    client_id: str
+    client_secret: Any = field(repr=False)  # given as a string, held as a Secret
+    scopes: Any = ()  # these four are given as one string or several, and held as tuples
+    resource: Any = ()
+    audience: Any = ()
+    origins: Any = ()
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    auth_method: str = ClientAuthentication.BASIC
+    narrower_scope: str = NarrowerScope.WARN
+    default_lifetime: float = 300.0
+    timeout: float = 5.0
+    retries: int = 2
+    transport: Transport | None = None
+    clock: Clock = field(default_factory=SystemClock)
+
+    def __post_init__(self) -> None:
+        if self.token_url is not None:
+            checked_url(self.token_url, "token_url")
+        if self.issuer is not None:
+            checked_url(self.issuer, "issuer", query=False)
+        for name in ("client_id", "client_secret"):
+            if not isinstance(getattr(self, name), str) or not getattr(self, name):
+                raise ConfigurationError(f"{name}: missing; a string that is not empty is needed")
+        object.__setattr__(self, "client_secret", Secret(self.client_secret))
+        for name in ("scopes", "resource", "audience", "origins"):
+            object.__setattr__(self, name, _strings(getattr(self, name), name))
+        object.__setattr__(self, "origins", tuple(map(_configured_origin, self.origins)))
+        object.__setattr__(self, "parameters", dict(self.parameters))
+        self._check_parameters()
+        self._check_choices()
+
+    @property
+    def authority(self) -> str:
+        """Whom exceptions and log lines name."""
+        return self.issuer or self.token_url or ""
+
+    def _check_parameters(self) -> None:
+        for scope in self.scopes:
+            checked_scope(scope, "scopes")
+        for uri in self.resource:
+            if not _ABSOLUTE_URI.fullmatch(uri):
+                raise ConfigurationError(f"resource: {uri!r} is not an absolute URI without a fragment (RFC 8707)")
+        for name, value in self.parameters.items():
+            if name in RESERVED_PARAMETERS:
+                raise ConfigurationError(f"parameters: {name!r} has a setting of its own; two values would be sent")
+            if not isinstance(value, str):
+                raise ConfigurationError(f"parameters[{name!r}]: a string is needed, not {type(value).__name__}")
+
+    def _check_choices(self) -> None:
+        for name, kind in (("auth_method", ClientAuthentication), ("narrower_scope", NarrowerScope)):
+            if getattr(self, name) not in tuple(kind):
+                choices = ", ".join(repr(str(item)) for item in kind)
+                raise ConfigurationError(f"{name}: {getattr(self, name)!r} is not one of {choices}")
+        for name, least in (("default_lifetime", 1.0), ("timeout", 0.001), ("retries", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < math.inf:
+                raise ConfigurationError(f"{name}: a number is needed, at least {least}")
+
+
+def _strings(value: object, setting: str) -> tuple[str, ...]:
+    items = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
+    strings = tuple(item for item in items if isinstance(item, str))
+    if len(strings) != len(items):
+        raise ConfigurationError(f"{setting}: a string is needed, or a list of strings")
+    return strings
+
+
+def _configured_origin(url: str) -> str:
+    parts = urlsplit(checked_url(url, "origins", query=False))
+    if parts.path not in ("", "/"):
+        raise ConfigurationError(f"origins: {url!r} has a path; an origin is a scheme, a host and a port")
+    return origin(parts.scheme, parts.hostname or "", parts.port)
+
+
+def origin(scheme: str, host: str, port: int | None) -> str:
+    """The origin of a URL, with its port, in one spelling. WebSockets count as what their handshake is: HTTP."""
+    scheme = {"wss": "https", "ws": "http"}.get(scheme, scheme)
+    shown = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{shown.lower()}:{port or (443 if scheme == 'https' else 80)}"

@@ -1,0 +1,111 @@
+"""Genuine tokens of the same authority, for something else (J-63, P-14, X-40 ... X-50)."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from scopeguard.testing.forgeries.forge import Corpus, Forge, attacker_key
+
+# Everything here is signed by the authority's key and has the API as audience and the claims of an access token: only
+# its type tells it from one. (A token of another kind that lacks some claim would be refused for that.)
+_TYPES: Final[tuple[tuple[str, str, str], ...]] = (
+    ("id-token", "id_token+jwt", "P-01"),
+    ("logout-token", "logout+jwt", "X-41"),
+    ("security-event-token", "secevent+jwt", "X-42"),
+    ("introspection-response", "token-introspection+jwt", "X-43"),
+    ("dpop-proof", "dpop+jwt", "X-44"),
+    ("client-assertion", "client-authentication+jwt", "X-45"),
+    ("authorization-grant", "authorization-grant+jwt", "X-45"),
+    ("status-list", "statuslist+jwt", "X-46"),
+    ("transaction-token", "txntoken+jwt", "X-47"),
+    ("identity-assertion", "oauth-id-jag+jwt", "X-47"),
+    ("request-object", "oauth-authz-req+jwt", "X-47"),
+    ("entity-statement", "entity-statement+jwt", "X-47"),
+    ("resource-metadata", "oauth-protected-resource+jwt", "X-48"),
+    ("software-statement", "software-statement+jwt", "X-48"),
+    ("verifiable-credential", "vc+jwt", "X-47"),
+    ("selective-disclosure", "dc+sd-jwt", "X-29"),
+    ("key-binding", "kb+jwt", "X-29"),
+    ("client-attestation", "oauth-client-attestation+jwt", "X-45"),
+    ("refresh-token", "rt+jwt", "X-49"),
+    ("passport", "passport", "P-01"),
+    ("jose", "JOSE", "P-01"),
+    ("jose-json", "JOSE+JSON", "X-15"),
+)
+
+
+def add_all(forge: Forge, corpus: Corpus) -> None:
+    """Everything in this file."""
+    for name, typ, rule in _TYPES:
+        why = f"of type {typ}: made for something else, by the same key"
+        corpus.bad(f"kind-{name}", forge.signed(forge.header(typ=typ)), why, rule, "J-63", "P-01")
+    _plain_jwts(forge, corpus)
+    _not_of_the_authority(forge, corpus)
+
+
+def _id_claims(forge: Forge, **more: Any) -> dict[str, Any]:
+    now = forge.now
+    return {
+        "iss": forge.authority.url,
+        "aud": forge.authority.audience,
+        "sub": "alice",
+        "exp": now + 3600,
+        "iat": now,
+        **more,
+    }
+
+
+def _plain_jwts(forge: Forge, corpus: Corpus) -> None:
+    """Kinds whose ``typ`` says ``JWT`` or nothing, as most do: their content gives them away."""
+    event = "http://schemas.openid.net/event/backchannel-logout"
+    kinds: tuple[tuple[str, dict[str, Any], str], ...] = (
+        ("id-token-nonce", _id_claims(forge, nonce="n", azp="client", auth_time=forge.now), "X-40"),
+        ("id-token-at-hash", _id_claims(forge, at_hash="x", azp="client"), "X-40"),
+        ("id-token-c-hash", _id_claims(forge, c_hash="x", azp="client"), "X-40"),
+        ("id-token-bare", _id_claims(forge, email="alice@as.test", email_verified=True), "X-40"),
+        ("id-token-keycloak", _id_claims(forge, typ="ID", azp="client", scope="openid"), "X-40"),
+        ("id-token-cognito", _id_claims(forge, token_use="id", client_id="client"), "X-40"),
+        ("refresh-token-keycloak", _id_claims(forge, typ="Refresh", azp="client", scope="read"), "X-49"),
+        ("offline-token-keycloak", _id_claims(forge, typ="Offline", azp="client", scope="read"), "X-49"),
+        ("logout-token-untyped", _id_claims(forge, events={event: {}}, sid="s", jti="j"), "X-41"),
+        ("logout-token-keycloak", _id_claims(forge, typ="Logout", events={event: {}}, azp="client"), "X-41"),
+        ("user-info", {"iss": forge.authority.url, "aud": forge.authority.audience, "sub": "alice"}, "X-48"),
+        ("authorization-response", _id_claims(forge, code="c", state="s"), "X-47"),
+    )
+    for name, claims, rule in kinds:
+        for typ, header in (("jwt", forge.header(typ="JWT")), ("untyped", forge.header(None, "typ"))):
+            why = "an ID token or its like: it says who somebody is, not what a client may do"
+            corpus.bad(f"kind-{name}-{typ}", forge.signed(header, claims), why, rule, "J-63", "P-14")
+    claims = _id_claims(forge, azp="client", acr="1")
+    corpus.bad(
+        "kind-id-token-indistinguishable",
+        forge.signed(forge.header(typ="JWT"), claims),
+        "an ID token that looks like an access token: only typ could tell, and it says JWT",
+        "X-40", "P-14", strict=True,
+    )  # fmt: skip
+
+
+def _not_of_the_authority(forge: Forge, corpus: Corpus) -> None:
+    key = attacker_key("ES256")
+    header = {"typ": "dpop+jwt", "alg": "ES256", "jwk": key.public_jwk()}
+    proof = {"jti": "1", "htm": "GET", "htu": forge.authority.audience, "iat": forge.now}
+    corpus.bad(
+        "dpop-proof",
+        forge.signed(header, proof, key),
+        "a proof of possession is signed by whoever wants to",
+        "X-44", "J-25",
+    )  # fmt: skip
+    assertion = {
+        "iss": "client",
+        "sub": "client",
+        "aud": forge.authority.url,
+        "exp": forge.now + 60,
+        "iat": forge.now,
+        "jti": "1",
+    }
+    corpus.bad(
+        "client-assertion",
+        forge.signed({"alg": "ES256", "typ": "JWT", "kid": "client-key"}, assertion, key),
+        "what a client tells the authority is nothing to the API",
+        "X-45", "P-18",
+    )  # fmt: skip

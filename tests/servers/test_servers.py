@@ -1,0 +1,232 @@
+"""The table of scenarios, and what only sockets show, on the servers people deploy."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from environment import ROOT, plain_environment
+from scenarios import SCENARIOS, Answered, Exchange, tokens, verify
+from scopeguard.testing import FakeAuthority, FakeClock
+
+_TOO_LONG = "the server itself refuses header lines or request lines of this length"
+_OWN_LIMITS = {"a token of 17 KB": _TOO_LONG, "query, 1200 parameters": _TOO_LONG}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A server: its command line, and the scenarios that its own rules keep from the app, with the reason."""
+
+    name: str
+    command: tuple[str, ...]
+    without: dict[str, str] = field(default_factory=dict)
+    websockets: bool = False
+
+
+def _gunicorn(*more: str) -> tuple[str, ...]:
+    return ("gunicorn", "served:wsgi", "--bind", "127.0.0.1:{port}", "--access-logfile", "-", *more)
+
+
+KINDS = (
+    Kind("uvicorn-h11", ("uvicorn", "served:asgi", "--port", "{port}", "--http", "h11"), websockets=True),
+    Kind("uvicorn-httptools", ("uvicorn", "served:asgi", "--port", "{port}", "--http", "httptools"), websockets=True),
+    Kind(
+        "hypercorn",
+        ("hypercorn", "served:asgi", "--bind", "127.0.0.1:{port}", "--access-logfile", "-"),
+        websockets=True,
+    ),
+    Kind(
+        "granian",
+        ("granian", "served:asgi", "--interface", "asgi", "--port", "{port}", "--access-log"),
+        websockets=True,
+    ),
+    Kind("gunicorn-sync", _gunicorn(), _OWN_LIMITS),
+    Kind("gunicorn-gthread", _gunicorn("--worker-class", "gthread", "--threads", "4"), _OWN_LIMITS),
+    Kind("waitress", ("waitress", "--listen", "127.0.0.1:{port}", "served:wsgi")),
+)
+
+
+class Server:
+    """A running server, and the authority whose tokens it accepts."""
+
+    def __init__(self, kind: Kind, port: int, log: Path, authority: FakeAuthority) -> None:
+        self.kind = kind
+        self.port = port
+        self.authority = authority
+        self.tokens = tokens(authority)
+        self._log = log
+
+    @property
+    def output(self) -> str:
+        """Everything it has printed so far, its access log included."""
+        return self._log.read_text("utf-8", "replace")
+
+    def send(self, exchange: Exchange) -> Answered:
+        """Send *exchange* byte for byte, on a connection of its own."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
+            connection.sendall(_wire(exchange))
+            return _received(connection, exchange.method)
+
+
+def _wire(exchange: Exchange, length: int | None = None) -> bytes:
+    lines = [f"{exchange.method} {exchange.target} HTTP/1.1".encode(), b"Host: api.test"]
+    lines += [name.title() + b": " + value for name, value in exchange.headers]
+    if exchange.body or length is not None:
+        lines.append(b"Content-Length: %d" % (len(exchange.body) if length is None else length))
+    return b"\r\n".join(lines) + b"\r\n\r\n" + exchange.body
+
+
+def _received(connection: socket.socket, method: str) -> Answered:
+    response = http.client.HTTPResponse(connection, method=method)
+    response.begin()
+    headers = tuple((name.lower(), value) for name, value in response.getheaders())
+    return Answered(status=response.status, headers=headers, body=response.read())
+
+
+@contextmanager
+def _running(kind: Kind, folder: Path) -> Iterator[Server]:
+    authority = FakeAuthority(clock=FakeClock(wall=time.time()))
+    jwks = folder / "jwks.json"
+    jwks.write_text(json.dumps(authority.authority.keys.key_set(authority.clock.wall())))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", *(part.format(port=port) for part in kind.command)]
+    paths = os.pathsep.join((str(ROOT), str(ROOT / "tests" / "support")))
+    environment = {**plain_environment(), "PYTHONPATH": paths, "SERVED_JWKS": str(jwks), "PYTHONUNBUFFERED": "1"}
+    log = folder / "output.txt"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT, cwd=folder)
+        try:
+            _wait_until_it_answers(process, port, log)
+            yield Server(kind, port, log, authority)
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
+
+
+def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+                connection.sendall(_wire(Exchange(target="/started")))
+                if _received(connection, "GET").status == 200:
+                    return
+        except OSError:
+            select_nothing(0.05)
+    raise AssertionError(f"the server did not come up: {log.read_text()}")
+
+
+def select_nothing(seconds: float) -> None:
+    """Give a starting process the processor."""
+    import select
+
+    select.select([], [], [], seconds)
+
+
+@pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind.name)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with _running(request.param, tmp_path_factory.mktemp(request.param.name)) as running:
+        yield running
+
+
+@pytest.mark.rule("B-01", "B-09", "B-12", "B-13", "H-11")
+def test_the_table_holds_over_a_socket(server: Server):
+    wrong = []
+    for scenario in SCENARIOS:
+        if scenario.name in server.kind.without:
+            continue
+        try:
+            verify(scenario, server.send(scenario.send.filled(server.tokens)), server.tokens)
+        except (AssertionError, OSError, http.client.HTTPException) as error:
+            wrong.append(f"{scenario.name}: {error!r}"[:400])
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.rule("X-77", "X-79", "B-31", "B-50")
+def test_the_access_log_shows_the_request_and_no_token(server: Server):
+    token = server.authority.mint("read write", client_id="logged")
+    assert server.send(Exchange(target=f"/query?a=1&access_token={token}&b=seen-in-the-log")).status == 200
+    bad = token[:-8] + "AAAAAAAA"
+    assert server.send(Exchange(target=f"/query?a=2&access_token={bad}&b=denied")).status == 401
+    server.send(Exchange(headers=((b"authorization", f"Bearer {bad}".encode()),)))
+    output = server.output
+    assert token not in output
+    assert bad not in output
+    assert token.rpartition(".")[2] not in output
+
+
+@pytest.mark.rule("X-84", "H-14")
+def test_requests_on_one_connection_are_judged_each_on_its_own(server: Server):
+    good = Exchange(headers=((b"authorization", b"Bearer " + server.tokens["T"].encode()),))
+    statuses = []
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        for exchange in (Exchange(), good, Exchange(), good):
+            try:
+                connection.sendall(_wire(exchange))
+                statuses.append(_received(connection, "GET").status)
+            except (OSError, http.client.HTTPException):
+                break  # gunicorn's sync worker answers one request a connection
+    assert statuses in ([401, 200, 401, 200], [401])
+
+
+@pytest.mark.rule("H-17")
+def test_a_denial_does_not_wait_for_the_body(server: Server):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        if server.kind.name == "waitress":  # reads every body before it calls the app
+            connection.sendall(_wire(Exchange(method="POST", body=b"x" * 100)))
+        else:
+            connection.sendall(_wire(Exchange(method="POST"), length=10_000_000))
+        assert _received(connection, "POST").status == 401
+
+
+def test_a_stream_reaches_the_client_line_by_line(server: Server):
+    authorization = b"Bearer " + server.tokens["T"].encode()
+    exchange = Exchange(method="POST", target="/stream", headers=((b"authorization", authorization),))
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(_wire(exchange, length=4))
+        received = b""
+        if server.kind.name != "waitress":  # it reads every body before it calls the app
+            while b"first" not in received:
+                received += connection.recv(65536)
+            assert b"last" not in received
+        connection.sendall(b"done")
+        while b"last" not in received:
+            received += connection.recv(65536)
+    if "served:wsgi" in server.kind.command:
+        assert "closed the stream" in server.output
+
+
+def test_lifespan_runs_behind_the_guard(server: Server):
+    assert server.send(Exchange(target="/started")).status == 200
+
+
+@pytest.mark.rule("H-02", "H-03")
+@pytest.mark.parametrize("place", ["header", "query"])
+def test_a_websocket_is_accepted_with_a_token_and_refused_without(server: Server, place: str):
+    if not server.kind.websockets:
+        return
+    token = server.tokens["T"]
+    url = f"ws://127.0.0.1:{server.port}/ws"
+    headers = {"Authorization": f"Bearer {token}"} if place == "header" else {}
+    query = f"?access_token={token}&x=1" if place == "query" else "?x=1"
+    with connect(url + query, additional_headers=headers) as socket_:
+        assert socket_.recv() == "client x=1"
+    for bad in ("", "?access_token=" + server.tokens["EXPIRED"]):
+        with pytest.raises(InvalidStatus) as refused:
+            connect(url + bad)
+        assert refused.value.response.status_code in (401, 403)

@@ -1,0 +1,300 @@
+"""The API of the scenarios behind every door that runs in this process."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import anyio
+
+from scenarios import REALM, Answered, Exchange
+from scopeguard import (
+    OPTIONAL,
+    AccessToken,
+    ChallengeStyle,
+    Granted,
+    Guard,
+    HeaderList,
+    MissingCredentials,
+    Reason,
+    RequestView,
+    Requirement,
+    Rule,
+    Rules,
+    all_of,
+    any_of,
+    current_access_token_or_none,
+)
+from scopeguard import asgi, wsgi
+from scopeguard.testing import FakeAuthority
+
+BOTH = all_of("read", "write")
+ANY = any_of("admin", all_of("read", "write"))
+EVERYWHERE = ("header", "query", "form")
+
+
+def guard_for(authority: FakeAuthority, **settings: Any) -> Guard:
+    """The guard of the scenarios' API."""
+    return Guard(
+        authority.issuer,
+        challenge=ChallengeStyle(realm=REALM),
+        transport=authority.transport,
+        clock=authority.clock,
+        **settings,
+    )
+
+
+def rules(*, with_scopes: bool = True) -> Rules:
+    """The routes of the API as rules; without scopes where a decorator or a dependency asks for them."""
+    routes = [
+        Rule("/both", BOTH) if with_scopes else Rule("/both"),
+        Rule("/any", ANY) if with_scopes else Rule("/any"),
+        Rule("/none"),
+        Rule("/query", token_sources=("header", "query")),
+        Rule("/form", token_sources=("header", "form")),
+        Rule("/both-places", token_sources=EVERYWHERE),
+        Rule("/optional", OPTIONAL),
+    ]
+    return Rules(routes, public=["/public"])
+
+
+def seen(token: AccessToken | None, query: bytes, body: bytes) -> bytes:
+    """What the app behind the guard tells of a request."""
+    return json.dumps(
+        {
+            "client": token.client_id if token else None,
+            "scopes": sorted(token.scopes) if token else None,
+            "query": query.decode("latin-1"),
+            "body": body.decode("latin-1"),
+        }
+    ).encode()
+
+
+# ASGI
+
+
+async def asgi_app(scope: Any, receive: Any, send: Any) -> None:
+    """The API as a plain ASGI app."""
+    assert scope["type"] == "http"
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    assert current_access_token_or_none() is scope["state"]["access_token"]
+    content = seen(scope["state"]["access_token"], scope["query_string"], body)
+    headers = [(b"content-type", b"application/json"), (b"cache-control", b"public, max-age=60")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else content})
+
+
+async def call_asgi(app: Any, exchange: Exchange) -> Answered:
+    """Send *exchange* to *app* in two body messages, as a server would."""
+    path, _, query = exchange.target.partition("?")
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": exchange.method,
+        "scheme": "https",
+        "path": unquote_to_bytes(path).decode(),
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": [(b"host", b"api.test"), *exchange.headers],
+        "client": ("192.0.2.1", 50000),
+        "server": ("api.test", 443),
+        "state": {},
+    }
+    half = len(exchange.body) // 2
+    waiting: list[dict[str, Any]] = [
+        {"type": "http.request", "body": exchange.body[:half], "more_body": True},
+        {"type": "http.request", "body": exchange.body[half:], "more_body": False},
+    ]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        if waiting:
+            return waiting.pop(0)
+        return await anyio.sleep_forever()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    starts = [message for message in sent if message["type"] == "http.response.start"]
+    assert len(starts) == 1, sent  # exactly one response (X-83)
+    headers = tuple((k.decode("latin-1"), v.decode("latin-1")) for k, v in starts[0]["headers"])
+    content = b"".join(m.get("body", b"") for m in sent if m["type"] == "http.response.body")
+    return Answered(status=starts[0]["status"], headers=headers, body=content)
+
+
+# WSGI
+
+
+def wsgi_app(environ: Any, start_response: Any) -> Iterable[bytes]:
+    """The API as a plain WSGI app."""
+    body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    assert current_access_token_or_none() is environ.get("scopeguard.access_token")
+    content = seen(environ.get("scopeguard.access_token"), environ["QUERY_STRING"].encode("latin-1"), body)
+    start_response("200 OK", [("Content-Type", "application/json"), ("Cache-Control", "public, max-age=60")])
+    return [b"" if environ["REQUEST_METHOD"] == "HEAD" else content]
+
+
+def call_wsgi(app: Any, exchange: Exchange) -> Answered:
+    """Send *exchange* to *app* as PEP 3333 has it: repeated headers joined by a comma."""
+    path, _, query = exchange.target.partition("?")
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": exchange.method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": unquote_to_bytes(path).decode("latin-1"),
+        "QUERY_STRING": query,
+        "SERVER_NAME": "api.test",
+        "SERVER_PORT": "443",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "REMOTE_ADDR": "192.0.2.1",
+        "HTTP_HOST": "api.test",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "https",
+        "wsgi.input": io.BytesIO(exchange.body),
+        "wsgi.errors": io.StringIO(),
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+    }
+    if exchange.body:
+        environ["CONTENT_LENGTH"] = str(len(exchange.body))
+    for name, value in exchange.headers:
+        key = name.decode().upper().replace("-", "_")
+        key = key if key == "CONTENT_TYPE" else f"HTTP_{key}"
+        text = value.decode("latin-1")
+        environ[key] = f"{environ[key]},{text}" if key in environ else text
+    started: list[Any] = []
+
+    def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        started.append((status, headers))
+        return lambda data: None
+
+    result = app(environ, start_response)
+    content = b"".join(result)
+    if hasattr(result, "close"):
+        result.close()
+    assert len(started) == 1, started
+    status, headers = started[0]
+    return Answered(status=int(status.split()[0]), headers=tuple((k.lower(), v) for k, v in headers), body=content)
+
+
+# The guard itself
+
+
+def _rule_of(exchange: Exchange) -> tuple[RequestView, Rule | None]:
+    path, _, query = exchange.target.partition("?")
+    view = RequestView(method=exchange.method, path=path, headers=HeaderList(exchange.headers), query=query.encode())
+    return view, rules().find(view.method, view.path)
+
+
+def _answered(decision: Any, rule: Rule | None) -> Answered:
+    match decision:
+        case Granted():
+            return Answered(status=200, headers=(), body=b"{}")
+        case _ if (
+            rule is not None
+            and rule.access is OPTIONAL
+            and isinstance(decision.error, MissingCredentials)
+            and decision.error.reason is Reason.NO_CREDENTIALS
+        ):
+            return Answered(status=200, headers=(), body=b"{}")
+        case _:
+            response = decision.response
+            return Answered(status=response.status, headers=response.headers, body=response.body)
+
+
+def call_check(guard: Guard, exchange: Exchange) -> Answered:
+    """Ask the guard in this thread, as an adapter would."""
+    view, rule = _rule_of(exchange)
+    if rule is not None and rule.path == "/public":
+        return Answered(status=200, headers=(), body=b"{}")
+    requirement = rule.access if rule is not None and isinstance(rule.access, Requirement) else None
+    sources = guard.sources if rule is None or rule.sources is None else guard.sources.only(rule.sources)
+
+    def read_form(limit: int) -> bytes:
+        return wsgi.read_form(
+            {"wsgi.input": io.BytesIO(exchange.body), "CONTENT_LENGTH": str(len(exchange.body))}, limit
+        )
+
+    return _answered(guard.check(view, requirement, sources=sources, read_form=read_form), rule)
+
+
+async def call_acheck(guard: Guard, exchange: Exchange) -> Answered:
+    """Ask the guard in this task."""
+    view, rule = _rule_of(exchange)
+    if rule is not None and rule.path == "/public":
+        return Answered(status=200, headers=(), body=b"{}")
+    requirement = rule.access if rule is not None and isinstance(rule.access, Requirement) else None
+    sources = guard.sources if rule is None or rule.sources is None else guard.sources.only(rule.sources)
+    scope = {"headers": list(exchange.headers)}
+    messages = iter([{"type": "http.request", "body": exchange.body, "more_body": False}])
+
+    async def receive() -> Any:
+        return next(messages)
+
+    body = asgi.FormBody(scope, receive, sources)
+    return _answered(await guard.acheck(view, requirement, sources=sources, read_form=body.read), rule)
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A way in. *opened* builds it for an authority and returns what sends an exchange through it."""
+
+    name: str
+    opened: Callable[[FakeAuthority], Callable[[Exchange], Answered]]
+    knows_route: bool = True
+    saw: bool = True
+    # Scenarios that this door cannot have, each with its reason.
+    without: dict[str, str] = field(default_factory=dict)
+
+
+def in_loop(
+    backend: str, call: Callable[[Any, Exchange], Awaitable[Answered]], target: Any
+) -> Callable[[Exchange], Answered]:
+    """*call* with *target*, each time in an event loop of *backend* of its own."""
+
+    def send(exchange: Exchange) -> Answered:
+        return anyio.run(partial(call, target, exchange), backend=backend)
+
+    return send
+
+
+def _blocking(authority: FakeAuthority) -> Callable[[Exchange], Answered]:
+    return partial(call_check, guard_for(authority))
+
+
+def _async(backend: str) -> Callable[[FakeAuthority], Callable[[Exchange], Answered]]:
+    return lambda authority: in_loop(backend, call_acheck, guard_for(authority))
+
+
+def _asgi(backend: str) -> Callable[[FakeAuthority], Callable[[Exchange], Answered]]:
+    def opened(authority: FakeAuthority) -> Callable[[Exchange], Answered]:
+        app = asgi.GuardMiddleware(asgi_app, guard=guard_for(authority), rules=rules())
+        return in_loop(backend, call_asgi, app)
+
+    return opened
+
+
+def _wsgi(authority: FakeAuthority) -> Callable[[Exchange], Answered]:
+    return partial(call_wsgi, wsgi.GuardMiddleware(wsgi_app, guard=guard_for(authority), rules=rules()))
+
+
+DOORS: tuple[Door, ...] = (
+    Door("blocking", _blocking, saw=False),
+    Door("asyncio", _async("asyncio"), saw=False),
+    Door("trio", _async("trio"), saw=False),
+    Door("asgi-asyncio", _asgi("asyncio")),
+    Door("asgi-trio", _asgi("trio")),
+    Door("wsgi", _wsgi),
+)

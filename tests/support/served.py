@@ -1,0 +1,84 @@
+"""The API of the scenarios for real servers: ``served:asgi`` and ``served:wsgi``, configured by the environment.
+
+Beside the routes of the scenarios: ``/stream`` sends a line, waits for the body of the request to end and sends
+another; ``/ws`` is a websocket that answers with the client of its token; ``/started`` tells whether lifespan ran.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from doors import asgi_app, rules, wsgi_app
+from scenarios import REALM
+from scopeguard import AUTHENTICATED, ChallengeStyle, Guard, Issuer, Rule, Rules
+from scopeguard.asgi import GuardMiddleware as GuardASGI
+from scopeguard.wsgi import GuardMiddleware as GuardWSGI
+
+_guard = Guard(
+    Issuer("https://as.test", audience="https://api.test", jwks_file=os.environ["SERVED_JWKS"]),
+    challenge=ChallengeStyle(realm=REALM),
+)
+_rules = Rules(
+    [Rule("/stream", AUTHENTICATED), Rule("/ws", token_sources=("header", "query")), *rules().all],
+    public=["/started"],
+)
+_started = False
+
+
+async def _asgi(scope: Any, receive: Any, send: Any) -> None:
+    global _started
+    if scope["type"] == "lifespan":
+        while True:
+            message = await receive()
+            _started = _started or message["type"] == "lifespan.startup"
+            await send({"type": message["type"] + ".complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        token = scope["state"]["access_token"]
+        await send({"type": "websocket.send", "text": f"{token.client_id} {scope['query_string'].decode()}"})
+        await send({"type": "websocket.close", "code": 1000})
+    elif scope["path"] == "/stream":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+        await send({"type": "http.response.body", "body": b"first\n", "more_body": True})
+        while (await receive()).get("more_body", False):
+            pass
+        await send({"type": "http.response.body", "body": b"last\n"})
+    elif scope["path"] == "/started":
+        await send({"type": "http.response.start", "status": 200 if _started else 500, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+    else:
+        await asgi_app(scope, receive, send)
+
+
+class _Lines:
+    """Sends its second line when the client has sent the rest of its body, and says when it is closed."""
+
+    def __init__(self, environ: Any) -> None:
+        self._environ = environ
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield b"first\n"
+        self._environ["wsgi.input"].read(int(self._environ["CONTENT_LENGTH"]))
+        yield b"last\n"
+
+    def close(self) -> None:
+        print("closed the stream", file=self._environ["wsgi.errors"], flush=True)
+
+
+def _wsgi(environ: Any, start_response: Any) -> Iterable[bytes]:
+    if environ["PATH_INFO"] == "/stream":
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return _Lines(environ)
+    if environ["PATH_INFO"] == "/started":
+        start_response("200 OK", [])
+        return []
+    return wsgi_app(environ, start_response)
+
+
+asgi = GuardASGI(_asgi, guard=_guard, rules=_rules)
+wsgi = GuardWSGI(_wsgi, guard=_guard, rules=_rules)
