@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from scopeguard.access_token import ANONYMOUS, AccessToken, serving
 from scopeguard.config import TokenSource, TokenSources
@@ -35,6 +35,9 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+GUARD_KEY: Final = "scopeguard.guard"
+"""Where adapters below find the guard that judged the request; the token is in ``scope["state"]["access_token"]``."""
 
 
 class Preflight(StrEnum):
@@ -85,7 +88,7 @@ class GuardMiddleware:
         method = scope["method"] if kind == "http" else "GET"
         rule = self._rules.find(method, route_path(scope))
         if (rule is not None and rule.access is PUBLIC) or (self._pass_preflight and _is_preflight(scope, method)):
-            _present(scope, None)
+            _present(scope, self.guard, None)
             with serving(None):
                 await self.app(scope, receive, send)
             return
@@ -116,7 +119,7 @@ class GuardMiddleware:
                 return
         if rule is not None and rule.access is OPTIONAL:
             send = _varying(send)
-        _present(scope, token)
+        _present(scope, guard, token)
         with serving(token):
             if self._close_on_expiry and token is not None and token.expires_at is not None:
                 await until(token.expires_at - guard.clock.wall(), self.app, scope, body.receive, send)
@@ -201,8 +204,9 @@ def route_path(scope: Scope) -> str:
     return path
 
 
-def _present(scope: Scope, token: AccessToken | None) -> None:
+def _present(scope: Scope, guard: Guard, token: AccessToken | None) -> None:
     """Show *token* to the app. Only the server's own process can write these keys, no header can (H-18)."""
+    scope[GUARD_KEY] = guard
     # A copy: some servers hand every request the same state.
     scope["state"] = {**scope.get("state", {}), "access_token": token}
     scope["user"] = scope["auth"] = ANONYMOUS if token is None else token

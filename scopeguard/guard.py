@@ -24,6 +24,7 @@ from scopeguard.errors import (
     ConfigurationError,
     InsufficientScope,
     InvalidRequest,
+    MissingCredentials,
     Reason,
 )
 from scopeguard.flow import authenticate, warmed
@@ -176,8 +177,11 @@ class Guard:
             return self.refuse(error, requirement, head=request.method == "HEAD")
         return self.authorize(token, requirement, head=request.method == "HEAD")
 
-    def authorize(self, token: AccessToken, requirement: Requirement | None, *, head: bool = False) -> Decision:
-        """Whether *token*, judged before, satisfies *requirement*. Pure: no I/O in either colour."""
+    def authorize(self, token: AccessToken | None, requirement: Requirement | None, *, head: bool = False) -> Decision:
+        """Whether *token*, judged before, satisfies *requirement*; ``None``, an anonymous caller, satisfies none.
+        Pure: no I/O in either colour."""
+        if token is None:
+            return self.refuse(MissingCredentials(Reason.NO_CREDENTIALS), requirement, head=head)
         if requirement is not None and not requirement.allows(token.scopes):
             denial = InsufficientScope(
                 requirement.challenge_scopes,

@@ -27,6 +27,9 @@ WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 ENVIRON_KEY: Final = "scopeguard.access_token"
 """Where the app finds the token. A dot cannot come from a header name, so no client can set it (H-18)."""
 
+GUARD_KEY: Final = "scopeguard.guard"
+"""Where adapters below find the guard that judged the request."""
+
 
 class EnvironHeaders:
     """The header fields in an environ. A server has joined repeated ones with a comma, and dashes and underscores look
@@ -73,6 +76,7 @@ class GuardMiddleware:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         environ.pop(ENVIRON_KEY, None)
+        environ[GUARD_KEY] = self.guard
         view = request_view(environ)
         rule = self._rules.find(view.method, view.path)
         if rule is not None and rule.access is PUBLIC:

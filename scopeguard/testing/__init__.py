@@ -19,8 +19,8 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from scopeguard.testing.bad_keys import bad_keys
-    from scopeguard.testing.bad_tokens import BadToken, bad_tokens
+    from scopeguard.testing.hostile_keys import bad_keys
+    from scopeguard.testing.hostile_tokens import BadToken, bad_tokens
     from scopeguard.testing.clock import FakeClock
     from scopeguard.testing.fake import FakeAuthority
     from scopeguard.testing.transport import FakeTransport, Hold, Network
@@ -30,14 +30,14 @@ __all__ = ["BadToken", "FakeAuthority", "FakeClock", "FakeTransport", "Hold", "N
 # The pytest plugin lives in this package and is imported in every run of pytest, whether anybody uses it or not: what
 # costs time to import, and what has to be warned of, waits until somebody asks for it.
 _HOMES: Final = {
-    "BadToken": "bad_tokens",
+    "BadToken": "hostile_tokens",
     "FakeAuthority": "fake",
     "FakeClock": "clock",
     "FakeTransport": "transport",
     "Hold": "transport",
     "Network": "transport",
-    "bad_keys": "bad_keys",
-    "bad_tokens": "bad_tokens",
+    "bad_keys": "hostile_keys",
+    "bad_tokens": "hostile_tokens",
 }
 
 

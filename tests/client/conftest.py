@@ -17,7 +17,7 @@ import pytest
 
 from scopeguard.client import ClientCredentials
 from scopeguard.effects import Answer, Send
-from scopeguard.errors import AuthorityUnavailable
+from scopeguard.errors import AuthorityUnavailable, Reason
 
 TOKEN_URL = "https://as.example/token"
 SECRET = "sg-secret-1"
@@ -35,10 +35,6 @@ class Clock:
         return self.now
 
 
-def answer(status: int = 200, headers: Mapping[str, str] | None = None, **members: Any) -> Answer:
-    return Answer(status, json.dumps(members).encode(), {"content-type": "application/json", **(headers or {})})
-
-
 @dataclass
 class TokenEndpoint:
     """Issues sg-opaque-1, sg-opaque-2 and so on, for an hour; ``script`` comes first: answers, or failures."""
@@ -51,6 +47,14 @@ class TokenEndpoint:
     gate: threading.Event | None = None
     arrived: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @staticmethod
+    def answer(status: int = 200, headers: Mapping[str, str] | None = None, **members: Any) -> Answer:
+        return Answer(status, json.dumps(members).encode(), {"content-type": "application/json", **(headers or {})})
+
+    @staticmethod
+    def outage(reason: Reason = Reason.AUTHORITY_UNREACHABLE) -> AuthorityUnavailable:
+        return AuthorityUnavailable(reason, "as.example", problem="ConnectError")
 
     def send(self, request: Send, /) -> Answer:
         with self._lock:
@@ -69,7 +73,7 @@ class TokenEndpoint:
         if step is not None:
             return step(request)
         members = {"access_token": f"sg-opaque-{number}", "token_type": "Bearer", "expires_in": self.expires_in}
-        return answer(**{name: value for name, value in members.items() if value is not None})
+        return self.answer(**{name: value for name, value in members.items() if value is not None})
 
     def close(self) -> None:
         self.closed += 1
@@ -102,7 +106,7 @@ class Caller:
         follow_redirects: bool = False,
         **options: Any,
     ) -> Any:
-        transport = self.library.MockTransport(api)
+        transport = api if isinstance(api, self.library.BaseTransport) else self.library.MockTransport(api)
         if self.colour == "blocking":
             with self.library.Client(transport=transport, auth=auth, follow_redirects=follow_redirects) as client:
                 return client.request(method, url, **options)
@@ -125,14 +129,13 @@ class Api:
     library: ModuleType
     answers: list[Any]
     seen: list[Any] = field(default_factory=list)
+    tokens: list[str | None] = field(default_factory=list)
 
     def __call__(self, request: Any) -> Any:
         self.seen.append(request)
         self.tokens.append(request.headers.get("authorization"))
         status, headers = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         return self.library.Response(status, headers=headers)
-
-    tokens: list[str | None] = field(default_factory=list)
 
 
 @pytest.fixture

@@ -28,9 +28,10 @@ from scopeguard import (
     Rules,
     all_of,
     any_of,
+    asgi,
     current_access_token_or_none,
+    wsgi,
 )
-from scopeguard import asgi, wsgi
 from scopeguard.testing import FakeAuthority
 
 BOTH = all_of("read", "write")

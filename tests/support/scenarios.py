@@ -223,6 +223,12 @@ def tokens(authority: FakeAuthority) -> dict[str, str]:
     }
 
 
+def _filled(text: str, filled: Mapping[str, str]) -> str:
+    for place, token in filled.items():
+        text = text.replace("{" + place + "}", token)
+    return text
+
+
 def verify(
     scenario: Scenario, answer: Answered, filled: Mapping[str, str], *, knows_route: bool = True, saw: bool = True
 ) -> None:
@@ -240,10 +246,7 @@ def verify(
         if not saw:
             return
         for name, wanted in scenario.saw.items():
-            if isinstance(wanted, str):
-                for place, token in filled.items():
-                    wanted = wanted.replace("{" + place + "}", token)
-            assert answer.json[name] == wanted
+            assert answer.json[name] == (_filled(wanted, filled) if isinstance(wanted, str) else wanted)
         if "access_token=" in scenario.send.target and scenario.send.target.startswith("/query"):
             assert "private" in answer.all("cache-control")[0]
             assert answer.all("referrer-policy") == ["no-referrer"]

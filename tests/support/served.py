@@ -24,15 +24,14 @@ _rules = Rules(
     [Rule("/stream", AUTHENTICATED), Rule("/ws", token_sources=("header", "query")), *rules().all],
     public=["/started"],
 )
-_started = False
+_lifespan: set[str] = set()
 
 
 async def _asgi(scope: Any, receive: Any, send: Any) -> None:
-    global _started
     if scope["type"] == "lifespan":
         while True:
             message = await receive()
-            _started = _started or message["type"] == "lifespan.startup"
+            _lifespan.add(message["type"])
             await send({"type": message["type"] + ".complete"})
             if message["type"] == "lifespan.shutdown":
                 return
@@ -49,7 +48,9 @@ async def _asgi(scope: Any, receive: Any, send: Any) -> None:
             pass
         await send({"type": "http.response.body", "body": b"last\n"})
     elif scope["path"] == "/started":
-        await send({"type": "http.response.start", "status": 200 if _started else 500, "headers": []})
+        await send(
+            {"type": "http.response.start", "status": 200 if "lifespan.startup" in _lifespan else 500, "headers": []}
+        )
         await send({"type": "http.response.body", "body": b""})
     else:
         await asgi_app(scope, receive, send)

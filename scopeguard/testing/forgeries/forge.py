@@ -85,7 +85,7 @@ class Forge:
         self.ed = authority.key("EdDSA")
 
     def claims(self, *without: str, **overrides: Any) -> dict[str, Any]:
-        """The claims of a good token, less and changed; names with characters of their own go through a dict."""
+        """The claims of a good token, less and changed."""
         good = {
             "iss": self.authority.url,
             "exp": self.now + 3600,
@@ -98,7 +98,7 @@ class Forge:
         }
         return {name: value for name, value in {**good, **overrides}.items() if name not in without}
 
-    def header(self, key: SigningKey | None = None, *without: str, **overrides: Any) -> dict[str, Any]:
+    def header(self, key: SigningKey | None = None, /, *without: str, **overrides: Any) -> dict[str, Any]:
         """The header of a good token signed by *key*, less and changed."""
         signer = key or self.ec
         good = {"typ": "at+jwt", "alg": signer.algorithm, "kid": signer.kid}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import datetime
+import datetime as dt
 import functools
 import hashlib
 import hmac
@@ -34,7 +34,7 @@ def _attacker_certificate() -> bytes:
     """A certificate, in DER, in which the attacker vouches for the attacker."""
     key = attacker_key("ES256").private_key
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "as.test")])
-    start = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+    start = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -42,7 +42,7 @@ def _attacker_certificate() -> bytes:
         .public_key(key.public_key())
         .serial_number(1)
         .not_valid_before(start)
-        .not_valid_after(start + datetime.timedelta(days=36500))
+        .not_valid_after(start + dt.timedelta(days=36500))
         .sign(key, hashes.SHA256())
     )
     return certificate.public_bytes(Encoding.DER)

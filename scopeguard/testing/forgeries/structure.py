@@ -228,8 +228,9 @@ def _other_formats(forge: Forge, corpus: Corpus) -> None:
     good = forge.signed()
     # CBOR tag 61 (CWT), tag 18 (COSE_Sign1), and an array of four that is mostly nothing: RFC 8392 section 6.
     cwt = base64.b64encode(bytes.fromhex("d83dd28443a10126a0") + b"\x50" + bytes(16) + b"\x58\x40" + bytes(64)).decode()
+    disclosure = base64url(b'["salt","sub","root"]')
     corpus.bad("sd-jwt", f"{good}~", "an SD-JWT is another kind of thing, though its characters are legal", "X-29")
-    corpus.bad("sd-jwt-disclosure", f"{good}~{base64url(b'["salt","sub","root"]')}~", "as above", "X-29")
+    corpus.bad("sd-jwt-disclosure", f"{good}~{disclosure}~", "as above", "X-29")
     corpus.bad("cwt", cwt, "CBOR, not JSON", "X-29")
     corpus.bad("random-word", "hello", "any word is no token", "J-01")
     corpus.bad("percent-encoded", good.replace(".", "%2E"), "nothing in a header is percent-decoded", "X-30")

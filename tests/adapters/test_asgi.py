@@ -1,0 +1,509 @@
+"""What the ASGI middleware does beyond the table of scenarios: protocols, bodies, streams, mounts, preflights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+import trio
+import trio.testing
+
+from doors import call_asgi, guard_for
+from scenarios import Answered, Exchange
+from scopeguard import (
+    OPTIONAL,
+    AccessToken,
+    ConfigurationError,
+    Guard,
+    Rule,
+    Rules,
+    TokenSources,
+    all_of,
+    any_of,
+    current_access_token,
+    current_access_token_or_none,
+)
+from scopeguard.asgi import GuardMiddleware, route_path
+from scopeguard.testing import FakeAuthority
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def authority() -> FakeAuthority:
+    return FakeAuthority()
+
+
+class App:
+    """Remembers what it was called with and answers 204."""
+
+    def __init__(self) -> None:
+        self.scopes: list[Any] = []
+        self.current: list[AccessToken | None] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.scopes.append(scope)
+        self.current.append(current_access_token_or_none())
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+
+def bearer(token: str) -> tuple[tuple[bytes, bytes], ...]:
+    return ((b"authorization", f"Bearer {token}".encode()),)
+
+
+async def nothing() -> Any:
+    raise AssertionError("nobody may read the body here")
+
+
+async def test_the_app_sees_the_token_in_every_way_it_may_look(authority: FakeAuthority):
+    app = App()
+    token = authority.mint("a b", subject="alice")
+    await call_asgi(GuardMiddleware(app, guard=guard_for(authority)), Exchange(headers=bearer(token)))
+    (scope,) = app.scopes
+    seen = scope["state"]["access_token"]
+    assert (seen.subject, seen.scopes) == ("alice", {"a", "b"})
+    assert scope["user"] is scope["auth"] is seen is app.current[0]
+    assert seen.is_authenticated
+    assert seen.identity == (authority.url, "alice")
+    assert seen.display_name == "alice"
+
+
+@pytest.mark.rule("H-14")
+async def test_nothing_of_a_request_is_left_behind_it(authority: FakeAuthority):
+    app = App()
+    guarded = GuardMiddleware(app, guard=guard_for(authority), public=["/public"])
+    await call_asgi(guarded, Exchange(headers=bearer(authority.mint())))
+    assert current_access_token_or_none() is None
+    await call_asgi(guarded, Exchange(target="/public"))
+    assert app.current[-1] is None
+    assert app.scopes[-1]["state"]["access_token"] is None
+    assert not app.scopes[-1]["user"].is_authenticated
+    with pytest.raises(ConfigurationError, match="no access token here"):
+        current_access_token()
+
+
+@pytest.mark.rule("H-14")
+async def test_a_hundred_requests_at_once_see_each_its_own_token(authority: FakeAuthority):
+    seen: dict[str, str] = {}
+    everybody = anyio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        waiting.append(None)
+        if len(waiting) == 100:
+            everybody.set()
+        await everybody.wait()
+        seen[scope["path"]] = str(current_access_token().subject)
+        await anyio.to_thread.run_sync(lambda: seen.update({scope["path"] + "t": str(current_access_token().subject)}))
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    waiting: list[None] = []
+    guarded = GuardMiddleware(app, guard=guard_for(authority))
+    async with anyio.create_task_group() as group:
+        for i in range(100):
+            headers = bearer(authority.mint(subject=f"user{i}"))
+            group.start_soon(call_asgi, guarded, Exchange(target=f"/{i}", headers=headers))
+    assert seen == {f"/{i}{t}": f"user{i}" for i in range(100) for t in ("", "t")}
+
+
+@pytest.mark.rule("H-01")
+async def test_lifespan_passes_through_untouched(authority: FakeAuthority):
+    app = App()
+    scope = {"type": "lifespan", "state": {}}
+
+    async def send(message: Any) -> None: ...
+
+    await GuardMiddleware(app, guard=guard_for(authority))(scope, nothing, send)
+    assert app.scopes == [{"type": "lifespan", "state": {}}]
+    assert app.scopes[0] is scope
+
+
+@pytest.mark.rule("H-01")
+async def test_an_unknown_scope_type_reaches_nobody(authority: FakeAuthority):
+    app = App()
+
+    async def send(message: Any) -> None: ...
+
+    with pytest.raises(RuntimeError, match="'smtp'"):
+        await GuardMiddleware(app, guard=guard_for(authority))({"type": "smtp"}, nothing, send)
+    assert app.scopes == []
+
+
+@pytest.mark.rule("H-18")
+async def test_a_header_that_looks_like_our_own_key_is_only_a_header(authority: FakeAuthority):
+    for name in (b"access_token", b"scopeguard.access_token", b"scopeguard", b"state"):
+        answer = await call_asgi(GuardMiddleware(App(), guard=guard_for(authority)), Exchange(headers=((name, b"x"),)))
+        assert answer.status == 401
+
+
+@pytest.mark.rule("H-18")
+async def test_two_guards_one_in_the_other_judge_each_for_itself(authority: FakeAuthority):
+    other = FakeAuthority("https://other.test", "https://inner.test", clock=authority.clock)
+    app = App()
+    inner = GuardMiddleware(app, guard=guard_for(other))
+    answer = await call_asgi(
+        GuardMiddleware(inner, guard=guard_for(authority)), Exchange(headers=bearer(authority.mint()))
+    )
+    assert answer.status == 401
+    assert app.scopes == []
+
+
+@pytest.mark.rule("H-05")
+async def test_a_bug_in_judging_is_an_error_of_the_server_and_never_a_pass(
+    authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(request: object) -> None:
+        raise RuntimeError("a bug")
+
+    app = App()
+    guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock)
+    monkeypatch.setattr(authority.transport, "send", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        await call_asgi(GuardMiddleware(app, guard=guard), Exchange(headers=bearer(authority.mint())))
+    assert app.scopes == []
+
+
+@pytest.mark.rule("H-19")
+async def test_an_outage_is_a_503_with_retry_after_and_without_a_challenge(authority: FakeAuthority):
+    app = App()
+    authority.outage()
+    guarded = GuardMiddleware(app, guard=guard_for(authority))
+    answer = await call_asgi(guarded, Exchange(headers=bearer(authority.mint())))
+    assert answer.status == 503
+    assert int(answer.all("retry-after")[0]) >= 1
+    assert answer.all("www-authenticate") == []
+    assert "error" not in answer.json
+    assert app.scopes == []
+
+
+class WebSocket:
+    """Drives one websocket connection."""
+
+    def __init__(self, *, extension: bool = False, query: bytes = b"", headers: Any = ()) -> None:
+        self.sent: list[Any] = []
+        self.scope = {
+            "type": "websocket",
+            "scheme": "wss",
+            "path": "/ws",
+            "query_string": query,
+            "headers": list(headers),
+            "extensions": {"websocket.http.response": {}} if extension else {},
+            "state": {},
+        }
+
+    async def run(self, app: Any) -> list[Any]:
+        async def send(message: Any) -> None:
+            self.sent.append(message)
+
+        async def receive() -> Any:
+            return {"type": "websocket.connect"} if not self.sent else await anyio.sleep_forever()
+
+        await app(self.scope, receive, send)
+        return self.sent
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.send", "text": scope["state"]["access_token"].client_id})
+    await send({"type": "websocket.close"})
+
+
+@pytest.mark.rule("H-02", "H-03")
+async def test_a_websocket_is_refused_before_it_is_accepted(authority: FakeAuthority):
+    guarded = GuardMiddleware(echo, guard=guard_for(authority))
+    assert await WebSocket().run(guarded) == [
+        {"type": "websocket.close", "code": 1008, "reason": "Unauthorized"},
+    ]
+    start, body = await WebSocket(extension=True).run(guarded)
+    assert (start["type"], start["status"]) == ("websocket.http.response.start", 401)
+    assert any(name == b"www-authenticate" for name, _ in start["headers"])
+    assert body["type"] == "websocket.http.response.body"
+
+
+@pytest.mark.rule("H-02")
+async def test_a_websocket_obeys_the_rules_of_its_path(authority: FakeAuthority):
+    guarded = GuardMiddleware(
+        echo, guard=guard_for(authority), rules=[Rule("/ws", all_of("live"), token_sources=("header", "query"))]
+    )
+    sent = await WebSocket(extension=True, headers=bearer(authority.mint("other"))).run(guarded)
+    assert sent[0]["status"] == 403
+    sent = await WebSocket(headers=bearer(authority.mint("live"))).run(guarded)
+    assert [message["type"] for message in sent] == ["websocket.accept", "websocket.send", "websocket.close"]
+    socket = WebSocket(query=f"access_token={authority.mint('live')}&room=1".encode())
+    sent = await socket.run(guarded)
+    assert sent[1]["text"] == "client"
+    assert socket.scope["query_string"] == b"room=1"
+
+
+async def stream(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+    else:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"first", "more_body": True})
+    await anyio.sleep_forever()
+
+
+def in_stopped_time(function: Any) -> Any:
+    """Run on trio with a clock that jumps ahead as soon as everybody waits."""
+    return trio.run(function, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+@pytest.mark.rule("H-04")
+def test_a_websocket_is_closed_when_its_token_expires():
+    authority = FakeAuthority()
+    guarded = GuardMiddleware(stream, guard=guard_for(authority), close_on_expiry=True)
+
+    async def main() -> tuple[list[Any], float]:
+        await trio.to_thread.run_sync(guarded.guard.warm)
+        begun = trio.current_time()
+        sent = await WebSocket(headers=bearer(authority.mint(expires_in=90))).run(guarded)
+        return sent, trio.current_time() - begun
+
+    sent, took = in_stopped_time(main)
+    assert sent[-1] == {"type": "websocket.close", "code": 1008, "reason": "The access token expired"}
+    assert took == pytest.approx(90)
+
+
+@pytest.mark.rule("H-04")
+def test_a_response_stream_ends_when_its_token_expires():
+    authority = FakeAuthority()
+    guarded = GuardMiddleware(stream, guard=guard_for(authority), close_on_expiry=True)
+
+    async def main() -> Answered:
+        await trio.to_thread.run_sync(guarded.guard.warm)
+        return await call_asgi(guarded, Exchange(headers=bearer(authority.mint(expires_in=90))))
+
+    answer = in_stopped_time(main)
+    assert (answer.status, answer.body) == (200, b"first")
+
+
+@pytest.mark.rule("H-04")
+def test_a_response_that_is_late_but_no_stream_is_not_cut_off():
+    authority = FakeAuthority()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await anyio.sleep(200)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"done"})
+
+    async def failing(scope: Any, receive: Any, send: Any) -> None:
+        raise KeyError("the app's own")
+
+    async def main() -> Answered:
+        guard = guard_for(authority)
+        await trio.to_thread.run_sync(guard.warm)
+        headers = bearer(authority.mint(expires_in=90))
+        with pytest.raises(KeyError, match="the app's own"):
+            await call_asgi(GuardMiddleware(failing, guard=guard, close_on_expiry=True), Exchange(headers=headers))
+        return await call_asgi(GuardMiddleware(slow, guard=guard, close_on_expiry=True), Exchange(headers=headers))
+
+    assert in_stopped_time(main).body == b"done"
+
+
+def test_a_stream_that_begins_after_its_token_expired_ends_with_its_first_chunk():
+    authority = FakeAuthority()
+
+    async def late(scope: Any, receive: Any, send: Any) -> None:
+        await anyio.sleep(200)
+        await stream(scope, receive, send)
+
+    async def main() -> Answered:
+        guard = guard_for(authority)
+        await trio.to_thread.run_sync(guard.warm)
+        headers = bearer(authority.mint(expires_in=90))
+        return await call_asgi(GuardMiddleware(late, guard=guard, close_on_expiry=True), Exchange(headers=headers))
+
+    assert in_stopped_time(main).body == b"first"
+
+
+class Body:
+    """A request whose body messages a test chooses; keeps count of what was read."""
+
+    def __init__(self, *messages: Any, headers: Any = ()) -> None:
+        self.left = list(messages)
+        self.read = 0
+        self.sent: list[Any] = []
+        self.scope = {
+            "type": "http",
+            "method": "POST",
+            "scheme": "https",
+            "path": "/form",
+            "query_string": b"",
+            "headers": [(b"content-type", b"application/x-www-form-urlencoded"), *headers],
+        }
+
+    async def receive(self) -> Any:
+        self.read += 1
+        return self.left.pop(0) if self.left else await anyio.sleep_forever()
+
+    async def send(self, message: Any) -> None:
+        self.sent.append(message)
+
+    async def status(self, app: Any) -> int:
+        await app(self.scope, self.receive, self.send)
+        status: int = self.sent[0]["status"]
+        return status
+
+
+def part(body: bytes, *, more: bool = False) -> dict[str, Any]:
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+def forms(authority: FakeAuthority, app: Any, **sources: Any) -> GuardMiddleware:
+    guard = guard_for(authority, token_sources=TokenSources(methods=frozenset(("header", "form")), **sources))
+    return GuardMiddleware(app, guard=guard)
+
+
+@pytest.mark.rule("B-27")
+async def test_the_app_reads_the_very_messages_and_then_what_the_server_says_next(authority: FakeAuthority):
+    body = b"access_token=" + authority.mint().encode() + b"&a=1"
+    request = Body(part(body[:5], more=True), part(b"", more=True), part(body[5:]), {"type": "http.disconnect"})
+    received: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while not received or received[-1]["type"] != "http.disconnect":
+            received.append(await receive())
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+
+    assert await request.status(forms(authority, app)) == 204
+    assert received == [
+        part(body[:5], more=True),
+        part(b"", more=True),
+        part(body[5:]),
+        {"type": "http.disconnect"},
+    ]
+
+
+@pytest.mark.rule("B-26")
+async def test_a_form_that_says_it_is_too_long_is_not_read_at_all(authority: FakeAuthority):
+    request = Body(headers=[(b"content-length", b"70000")])
+    assert await request.status(forms(authority, App())) == 413
+    assert request.read == 0
+
+
+@pytest.mark.rule("B-26", "X-31")
+async def test_a_form_without_length_is_read_no_further_than_the_limit(authority: FakeAuthority):
+    request = Body(*(part(b"x" * 30_000, more=True) for _ in range(100)))
+    assert await request.status(forms(authority, App())) == 413
+    assert request.read == 3
+
+
+@pytest.mark.rule("X-31")
+def test_a_form_that_trickles_in_is_given_up():
+    authority = FakeAuthority()
+    request = Body(part(b"access_", more=True))
+
+    async def main() -> int:
+        return await request.status(forms(authority, App(), form_timeout=10))
+
+    assert in_stopped_time(main) == 408
+
+
+async def test_a_client_that_leaves_in_the_middle_of_its_form_is_refused(authority: FakeAuthority):
+    app = App()
+    request = Body(part(b"access_", more=True), {"type": "http.disconnect"})
+    assert await request.status(forms(authority, app)) == 400
+    assert app.scopes == []
+
+
+@pytest.mark.rule("H-17")
+async def test_without_a_form_in_question_nobody_reads_the_body(authority: FakeAuthority):
+    guarded = GuardMiddleware(App(), guard=guard_for(authority))
+    request = Body(part(b"x" * 100))
+    assert await request.status(guarded) == 401
+    assert request.read == 0
+
+
+@pytest.mark.rule("H-06")
+@pytest.mark.parametrize(
+    ("path", "prefix", "routed"),
+    [
+        ("/v1/items", "/v1", "/items"),
+        ("/v1", "/v1", ""),
+        ("/v10/items", "/v1", "/v10/items"),
+        ("/items", "/v1", "/items"),
+        ("/items", "", "/items"),
+    ],
+)
+async def test_rules_see_the_path_that_the_router_below_sees(path: str, prefix: str, routed: str):
+    assert route_path({"path": path, "root_path": prefix}) == routed
+
+
+@pytest.mark.rule("H-06")
+async def test_an_absolute_form_target_matches_no_public_path(authority: FakeAuthority):
+    answer = await call_asgi(
+        GuardMiddleware(App(), guard=guard_for(authority), public=["/public"]),
+        Exchange(target="http://api.test/public"),
+    )
+    assert answer.status == 401
+
+
+PREFLIGHT = Exchange(
+    method="OPTIONS", headers=((b"origin", b"https://spa.test"), (b"access-control-request-method", b"POST"))
+)
+
+
+@pytest.mark.rule("B-57")
+async def test_a_preflight_passes_where_that_is_configured_and_nothing_else_does(authority: FakeAuthority):
+    guard = guard_for(authority)
+    passing = GuardMiddleware(App(), guard=guard, cors_preflight="pass")
+    assert (await call_asgi(passing, PREFLIGHT)).status == 204
+    assert (await call_asgi(GuardMiddleware(App(), guard=guard), PREFLIGHT)).status == 401
+    assert (await call_asgi(passing, Exchange(method="OPTIONS"))).status == 401
+    assert (await call_asgi(passing, Exchange(method="GET", headers=PREFLIGHT.headers))).status == 401
+    assert (await call_asgi(passing, Exchange(method="OPTIONS", headers=PREFLIGHT.headers[:1]))).status == 401
+
+
+@pytest.mark.rule("B-58")
+async def test_a_browser_may_read_the_challenge(authority: FakeAuthority):
+    guarded = GuardMiddleware(App(), guard=guard_for(authority), cors_preflight="pass")
+    answer = await call_asgi(guarded, Exchange(headers=((b"origin", b"https://spa.test"),)))
+    assert answer.all("access-control-expose-headers") == ["WWW-Authenticate"]
+    assert (await call_asgi(guarded, Exchange())).all("access-control-expose-headers") == []
+
+
+@pytest.mark.rule("B-46")
+async def test_a_challenge_of_the_apps_own_goes_out_as_it_is(authority: FakeAuthority):
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"www-authenticate", b'Basic realm="inner"')]
+        await send({"type": "http.response.start", "status": 401, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    for rules in (Rules(), Rules([Rule("/both", OPTIONAL)])):
+        guarded = GuardMiddleware(app, guard=guard_for(authority), rules=rules)
+        answer = await call_asgi(guarded, Exchange(headers=bearer(authority.mint())))
+        assert answer.all("www-authenticate") == ['Basic realm="inner"']
+
+
+@pytest.mark.rule("H-07")
+async def test_with_rules_an_unmatched_route_is_closed_to_every_token(authority: FakeAuthority):
+    app = App()
+    guarded = GuardMiddleware(app, guard=guard_for(authority), rules=[Rule("/a", any_of("x", "y"))])
+    answer = await call_asgi(guarded, Exchange(target="/b", headers=bearer(authority.mint("x y"))))
+    assert answer.status == 403
+    assert answer.all("www-authenticate") == []
+    assert "error" not in answer.json
+    assert app.scopes == []
+
+
+async def test_the_guards_own_rules_serve_a_middleware_without_any(authority: FakeAuthority):
+    guard = guard_for(authority, rules=Rules([Rule("/a", all_of("x"))], public=["/p"]))
+    guarded = GuardMiddleware(App(), guard=guard, public=["/q"])
+    for path, status in (("/p", 204), ("/q", 204), ("/a", 401)):
+        assert (await call_asgi(guarded, Exchange(target=path))).status == status
+
+
+def test_a_middleware_without_a_guard_is_refused():
+    with pytest.raises(ConfigurationError, match="guard="):
+        GuardMiddleware(App(), guard=None)  # type: ignore[arg-type]
+
+
+def test_public_is_a_list():
+    with pytest.raises(ConfigurationError, match="list of paths"):
+        GuardMiddleware(App(), guard=guard_for(FakeAuthority()), public="/healthz")
