@@ -1,8 +1,12 @@
-"""Settings, as frozen values. What cannot work is refused here, at construction, never at request time (law 5)."""
+"""Settings, as frozen values. What cannot work is refused here, at construction, never at request time (law 5).
+
+Longer than 400 lines because each setting stands beside its meaning, its default and its check.
+"""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum, StrEnum
@@ -24,22 +28,28 @@ SUPPORTED_ALGORITHMS: Final = frozenset(
 MAX_LEEWAY: Final = 300.0  # RFC 7519 section 4.1.4: "no more than a few minutes" (J-53)
 
 
+# RFC 3986 section 2. A backslash is a slash to some readers of URLs and a part of the host to others (X-55).
+_URL_CHARACTERS: Final = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
+
+
 def checked_url(url: str, setting: str, *, query: bool = True) -> str:
     """*url* if it is https (or http to a loopback address), without credentials and fragment; else an error.
 
     Loopback is the one exception (A-07, C-08): development happens there, and nobody else can listen in.
     """
+    if not isinstance(url, str):
+        raise ConfigurationError(f"{setting}: a URL is a string, not {type(url).__name__}")
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
-    except (ValueError, AttributeError, TypeError):
+    except ValueError:
         raise ConfigurationError(f"{setting}: not a URL") from None
-    if not host or parts.scheme not in ("https", "http") or any(c <= " " or c > "~" for c in url):
+    if "@" in parts.netloc or (not parts.netloc and "@" in url):  # before any message that would show them
+        raise ConfigurationError(f"{setting}: credentials do not belong into a URL")
+    if not host or parts.scheme not in ("https", "http") or not _URL_CHARACTERS.fullmatch(url):
         raise ConfigurationError(f"{setting}: {url!r} is not an https URL")
     if parts.scheme == "http" and not is_loopback(host):
         raise ConfigurationError(f"{setting}: {url!r} is cleartext; use https (http is for loopback addresses only)")
-    if "@" in parts.netloc:
-        raise ConfigurationError(f"{setting}: credentials do not belong into a URL")
     if "#" in url or (not query and "?" in url):
         raise ConfigurationError(f"{setting}: {url!r} must not have a {'fragment' if query else 'query or fragment'}")
     return url
@@ -49,7 +59,7 @@ def is_loopback(host: str) -> bool:
     """Whether *host* is the loopback interface by its very name: no look-up that somebody could answer."""
     if host in ("localhost", "::1"):
         return True
-    octets = host.split(".")
+    octets = host.removeprefix("::ffff:").split(".")  # what a socket for both families calls 127.0.0.1
     return len(octets) == 4 and octets[0] == "127" and all(o.isascii() and o.isdigit() for o in octets)
 
 
@@ -69,6 +79,12 @@ def _strings(values: object, setting: str) -> tuple[str, ...]:
         if not isinstance(item, str):
             raise ConfigurationError(f"{setting}: holds a {type(item).__name__}; every item is a string")
     return found
+
+
+def _mapping(values: object, setting: str) -> Mapping[str, Any]:
+    if not isinstance(values, Mapping):
+        raise ConfigurationError(f"{setting}: a table of names and values, not {type(values).__name__}")
+    return values
 
 
 def _member(kind: type[E], value: str, setting: str) -> E:
@@ -134,19 +150,18 @@ class TokenSources:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "methods", checked_sources(self.methods, "token_sources"))
-        object.__setattr__(
-            self, "stray_query_token", _member(StrayQueryToken, self.stray_query_token, "stray_query_token")
-        )
+        stray = _member(StrayQueryToken, self.stray_query_token, "stray_query_token")
+        object.__setattr__(self, "stray_query_token", stray)
         for name in ("max_token_bytes", "max_form_bytes", "max_parameters", "form_timeout"):
             _positive(getattr(self, name), name)
-        if self.stray_query_token is StrayQueryToken.REFUSE and TokenSource.QUERY in self.methods:
-            raise ConfigurationError(
-                "token_sources: the query is enabled and stray_query_token = 'refuse' forbids it; drop one"
-            )
+        if stray is StrayQueryToken.REFUSE and TokenSource.QUERY in self.methods:
+            raise ConfigurationError("token_sources: stray_query_token = 'refuse' forbids the enabled query; drop one")
 
     def only(self, methods: Iterable[str]) -> Self:
-        """These settings with other *methods*, for a route that has its own."""
-        return replace(self, methods=checked_sources(methods, "token_sources"))
+        """These settings with other *methods*, for a route that has its own: a token in its query is no stray one."""
+        chosen = checked_sources(methods, "token_sources")
+        stray = StrayQueryToken.IGNORE if TokenSource.QUERY in chosen else self.stray_query_token
+        return replace(self, methods=chosen, stray_query_token=stray)
 
 
 def checked_sources(methods: Iterable[str], setting: str) -> frozenset[TokenSource]:
@@ -238,7 +253,7 @@ class Issuer:
       must be there; ``forbidden_claims`` / ``forbidden_headers``: must not be there.
     * ``scope_claims``: the first that is present is read; with ``merge_scope_claims`` all of them.
     * ``role_claims``: paths (``"realm_access.roles"``) read into ``AccessToken.roles``.
-    * ``client_id_claims``, ``subject_claims``: the first present one is it.
+    * ``client_id_claims``, ``subject_claims``: the first that holds a non-empty string is it.
     * ``accept_id_tokens_dangerously``: skip the checks that refuse ID tokens, for providers whose access tokens
       *are* ID tokens.
     * ``leeway``: clock skew in seconds, at most 300. ``max_lifetime``: refuse tokens issued for longer, in seconds.
@@ -283,7 +298,10 @@ class Issuer:
             raise ConfigurationError(f"leeway: {self.leeway} seconds; it must lie between 0 and {MAX_LEEWAY:.0f}")
         if self.max_lifetime is not None:
             _positive(self.max_lifetime, "max_lifetime")
-        _ = self.vocabulary
+        for name in ("merge_scope_claims", "accept_id_tokens_dangerously"):
+            if not isinstance(getattr(self, name), bool):  # "false" is true
+                raise ConfigurationError(f"{name}: true or false, not {type(getattr(self, name)).__name__}")
+        self._set("implies", self.vocabulary.implies)
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -323,7 +341,9 @@ class Issuer:
             raise ConfigurationError(f"issuer {self.url!r}: {' and '.join(given)} are alternatives; keep one")
         if self.jwks_uri is not None:
             checked_url(self.jwks_uri, "jwks_uri")
-        if self.keys is not None and not isinstance(self.keys.get("keys"), list):
+        if self.jwks_file is not None and (not isinstance(self.jwks_file, str) or not self.jwks_file):
+            raise ConfigurationError("jwks_file: the path of a file that holds a JWK Set")
+        if self.keys is not None and not (isinstance(self.keys, Mapping) and isinstance(self.keys.get("keys"), list)):
             raise ConfigurationError('keys: a JWK Set, as in {"keys": [{"kty": "RSA", ...}]}')
 
     def _checked_audience(self) -> frozenset[str] | AudienceOptOut:
@@ -337,7 +357,7 @@ class Issuer:
         audiences = frozenset(_strings(self.audience, "audience"))
         if not audiences:
             raise ConfigurationError(
-                f"issuer {self.url!r}: audience is missing; name the identifier that its tokens for this API carry in aud"
+                f"issuer {self.url!r}: audience is missing; name what its tokens for this API carry in aud"
             )
         for audience in audiences:
             if not audience or "*" in audience:
@@ -345,7 +365,7 @@ class Issuer:
         return audiences
 
     def _checked_algorithms(self) -> tuple[str, ...]:
-        algorithms = tuple(_strings(self.algorithms, "algorithms"))
+        algorithms = _strings(self.algorithms, "algorithms")
         if not algorithms:
             raise ConfigurationError("algorithms: name at least one; the default list is a good one")
         for algorithm in algorithms:
@@ -359,25 +379,31 @@ class Issuer:
         return algorithms
 
     def _checked_types(self) -> frozenset[str | None]:
-        given = (self.typ,) if isinstance(self.typ, str) else tuple(self.typ)
-        types = frozenset(None if typ is None else media_type(typ) for typ in given)
-        if not types:
+        given = (self.typ,) if isinstance(self.typ, str) else tuple(self.typ) if isinstance(self.typ, Iterable) else ()
+        if not given:
             raise ConfigurationError('typ: name at least one accepted type, as in typ="at+jwt"')
-        return types
+        types = {media_type(typ) for typ in _strings((typ for typ in given if typ is not None), "typ")}
+        return frozenset(types | {None} if None in given else types)
 
     def _check_claims(self) -> None:
         for name in ("expected_claims", "expected_headers"):
-            wanted = {key: frozenset(_strings(values, name)) for key, values in getattr(self, name).items()}
+            given = _mapping(getattr(self, name), name)
+            wanted = {key: frozenset(_strings(values, f"{name}[{key!r}]")) for key, values in given.items()}
             if not all(wanted.values()):
                 raise ConfigurationError(f"{name}: each entry needs at least one accepted value")
             self._set(name, wanted)
+        for alias, companions in _mapping(self.aliases, "aliases").items():
+            _strings(_mapping(companions, f"aliases[{alias!r}]").values(), f"aliases[{alias!r}]")
         tuples = (
             "audience_claims", "any_claims", "forbidden_claims", "forbidden_headers", "role_claims",
             "client_id_claims", "subject_claims",
         )  # fmt: skip
         for name in tuples:
-            self._set(name, tuple(_strings(getattr(self, name), name)))
+            self._set(name, _strings(getattr(self, name), name))
         if self.required_claims is not None:
-            self._set("required_claims", tuple(_strings(self.required_claims, "required_claims")))
+            self._set("required_claims", _strings(self.required_claims, "required_claims"))
+        self._set("scope_claims", tuple(self.scope_claims))
+        if not all(isinstance(source, ScopeClaim) for source in self.scope_claims):
+            raise ConfigurationError('scope_claims: every item is a ScopeClaim, as in ScopeClaim("scope")')
         if not self.audience_claims:
             raise ConfigurationError('audience_claims: name the claim that carries the audience, as in ("aud",)')

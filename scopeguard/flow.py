@@ -97,24 +97,22 @@ def verify_signature(token: Unverified, trust: Trust, clock: Clock) -> Flow[None
     A bad signature under a key that is held may mean that its id names a new key now (an authority restarted with
     fresh keys under old ids); that is worth one look at the published set, out of the budget for such fetches.
     """
-    kid, algorithm = token.header.get("kid"), token.header["alg"]
+    kid, algorithm, ring = token.header.get("kid"), token.header["alg"], trust.ring
+    begun = ring.begun
     found = yield from signing_keys(kid, algorithm, trust, clock)
     tried = found.keys[:MOST_VERIFICATIONS]
     if _fits(token, algorithm, tried):
         return
-    if trust.ring.may_doubt(clock.monotonic()):
+    if not ring.is_final(begun) and ring.may_doubt(clock.monotonic()):
         try:
             yield from refreshed(trust, clock, found.generation, provoked=True)
         except AuthorityUnavailable:
             pass  # the token was judged by a key that is held: the verdict stands
-        match trust.ring.lookup(kid, algorithm, clock.monotonic()):
-            case Found() as newer:
-                known = {key.thumbprint for key in tried}
-                untried = tuple(key for key in newer.keys if key.thumbprint not in known)
-                if _fits(token, algorithm, untried[: MOST_VERIFICATIONS - len(tried)]):
-                    return
-            case _:
-                pass
+        known = {key.thumbprint for key in tried}
+        newer = ring.candidates(kid, algorithm, clock.monotonic())
+        untried = tuple(key for key in newer if key.thumbprint not in known)
+        if _fits(token, algorithm, untried[: MOST_VERIFICATIONS - len(tried)]):
+            return
     raise InvalidToken(Reason.BAD_SIGNATURE, kid=kid)
 
 
@@ -123,8 +121,12 @@ def _fits(token: Unverified, algorithm: str, keys: tuple[VerificationKey, ...]) 
 
 
 def signing_keys(kid: str | None, algorithm: str, trust: Trust, clock: Clock) -> Flow[Found]:
-    """The keys that may have signed; fetches at most what the key ring allows."""
-    first: Absent | None = None
+    """The keys that may have signed; fetches at most what the key ring allows.
+
+    Each round but the last waits for a fetch to end. One that began before this look-up, and brought nothing, says
+    nothing about a key published since; one that began later does.
+    """
+    begun = trust.ring.begun
     while True:
         match trust.ring.lookup(kid, algorithm, clock.monotonic()):
             case Found() as found:
@@ -138,14 +140,12 @@ def signing_keys(kid: str | None, algorithm: str, trust: Trust, clock: Clock) ->
                 except AuthorityUnavailable:
                     return found  # late is not wrong
             case Absent() as absent:
-                if first is not None and trust.ring.is_final(first):
+                if trust.ring.is_final(begun):
                     trust.ring.remember_absent(kid, algorithm, clock.monotonic())
                 elif absent.may_fetch:
-                    first = first or absent
-                    held = trust.ring.key_set is not None
-                    yield from refreshed(trust, clock, absent.generation, provoked=held)
+                    yield from refreshed(trust, clock, absent.generation, provoked=absent.provoked)
                     continue
-                if absent.unreachable:
+                elif absent.unreachable:
                     raise AuthorityUnavailable(
                         Reason.AUTHORITY_BACKING_OFF, trust.issuer.url, retry_after=absent.retry_after
                     )
@@ -153,37 +153,44 @@ def signing_keys(kid: str | None, algorithm: str, trust: Trust, clock: Clock) ->
 
 
 def warmed(trust: Trust, clock: Clock) -> Flow[None]:
-    """Fetch the keys of *trust* unless some are held."""
-    if trust.ring.key_set is None:
-        yield from refreshed(trust, clock, trust.ring.generation)
+    """Fetch the keys of *trust* unless usable ones are held; :class:`AuthorityUnavailable` if there are none then."""
+    ring = trust.ring
+    if not ring.is_usable(clock.monotonic()):
+        yield from refreshed(trust, clock, ring.generation)
+        if not ring.is_usable(clock.monotonic()):  # somebody else's fetch was joined, and failed
+            raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, trust.issuer.url)
 
 
 def refreshed(trust: Trust, clock: Clock, seen: int, *, provoked: bool = False, wait: bool = True) -> Flow[None]:
     """Have the keys fetched again, unless somebody has done so since generation *seen*."""
 
     def refresh() -> Flow[tuple[str, ...]]:
-        number = trust.ring.begin(clock.monotonic(), provoked=provoked)
-        landed = False
+        number = ring.begin(clock.monotonic(), provoked=provoked)
+        if number is None:
+            return ()
         try:
             keys, seconds = yield from fetch_keys(trust, clock)
-            trust.ring.absorb(keys, clock.monotonic(), number=number, lifetime=seconds)
-            landed = True
-        except AuthorityUnavailable as error:
-            trust.ring.fail(clock.monotonic(), retry_after=error.retry_after)
-            landed = True
+        except Exception as error:  # a bug in somebody's transport is paced as well: everybody would run into it
+            asked = error.retry_after if isinstance(error, AuthorityUnavailable) else None
+            ring.fail(clock.monotonic(), number=number, retry_after=asked)
             raise
-        finally:
-            if not landed:
-                trust.ring.abandon()
+        except BaseException:  # the thread that led is being ended
+            ring.abandon()
+            raise
+        told = () if ring.key_set is None else ring.key_set.ignored
+        ring.absorb(keys, clock.monotonic(), number=number, lifetime=seconds)
         return tuple(
-            f"a key of {trust.issuer.url} is not used (kid={ignored.kid!r}): {ignored.why}" for ignored in keys.ignored
+            f"a key of {trust.issuer.url} is not used (kid={ignored.kid!r}): {ignored.why}"
+            for ignored in keys.ignored
+            if ignored.alarming and ignored not in told
         )
 
+    ring = trust.ring
     yield from ask(
         SingleFlight(
             key=f"keys of {trust.issuer.url}",
             authority=trust.issuer.url,
-            needed=lambda: trust.ring.generation == seen,
+            needed=lambda: ring.generation == seen,
             flow=refresh,
             wait=wait,
         )

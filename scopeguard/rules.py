@@ -2,7 +2,9 @@
 
 The first rule that matches decides. With rules present, a route that matches none is denied; with none, every route
 needs a valid token. A path that two parsers could read differently (dot segments, doubled or encoded slashes, control
-characters) matches no rule at all, so it can only ever meet the strictest answer (H-06, H-08, X-74).
+characters) matches no rule at all, so it can only ever meet the strictest answer (H-06, H-08, X-74). Nor does one that
+only a ``{rest:path}`` matches, while a rule before it needs other scopes for the same path with, or without, a slash
+at its end: many routers serve both by the same code.
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ from scopeguard.config import TokenSource, checked_sources
 from scopeguard.errors import ConfigurationError
 from scopeguard.scopes import AUTHENTICATED, Requirement
 
-_METHOD: Final = re.compile(r"[A-Z]+")
+_METHOD: Final = re.compile(r"[A-Z]+(?:-[A-Z]+)*")
 _PARAMETER: Final = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*(:path)?\}")
 _SUSPICIOUS: Final = re.compile(r"//|\\|[\x00-\x1f\x7f\ufffd]|(?:^|/)\.{1,2}(?:/|$)|%2[fF]|%5[cC]|%2[eE]")
+_ENCODED: Final = re.compile(r"%[0-9A-Fa-f]{2}")
 
 
 class Access(Enum):
@@ -38,8 +41,8 @@ class Rule:
     """*access* for requests whose path matches the template *path* and whose method is among *methods*.
 
     A template is a path in which ``{name}`` stands for one segment (or a part of one, as in ``{table}:insertAll``)
-    and ``{name:path}``, at the end, for the rest. *methods*: all of them if not given; ``GET`` includes ``HEAD``
-    (H-09). *token_sources*: where this route takes tokens, instead of the guard's own setting.
+    and ``{name:path}``, behind the last slash, for the rest, which may be empty. *methods*: all of them if not given;
+    ``GET`` includes ``HEAD`` (H-09). *token_sources*: where this route takes tokens, instead of the guard's setting.
     """
 
     path: str
@@ -55,7 +58,7 @@ class Rule:
         if self.methods is not None:
             methods = frozenset((self.methods,) if isinstance(self.methods, str) else self.methods)
             for method in methods:
-                if not _METHOD.fullmatch(method):
+                if not isinstance(method, str) or not _METHOD.fullmatch(method):
                     raise ConfigurationError(f"rule {self.path!r}: {method!r} is not a method; write it in capitals")
             if not methods:
                 raise ConfigurationError(f"rule {self.path!r}: name a method, or leave methods out for all of them")
@@ -70,7 +73,7 @@ class Rule:
         return self.token_sources if isinstance(self.token_sources, frozenset) else None
 
     def matches(self, method: str, path: str) -> bool:
-        """Whether this rule decides about *method* on the decoded *path*."""
+        """Whether this rule decides about *method*, in capitals, on the decoded *path*."""
         return (self.methods is None or method in self.methods) and self._pattern.fullmatch(path) is not None
 
 
@@ -84,6 +87,9 @@ class Rules:
             raise ConfigurationError('public: write a list of paths, as in ["/healthz"], not one string')
         self._public = tuple(Rule(path, PUBLIC) for path in public)
         self._rules = tuple(rules)
+        for rule in self._rules:
+            if not isinstance(rule, Rule):
+                raise ConfigurationError(f"rules: holds a {type(rule).__name__}; every item is a Rule")
 
     @classmethod
     def of(cls, rules: Rules | Iterable[Rule] | None) -> Rules:
@@ -101,10 +107,20 @@ class Rules:
         """The rule for a request, ``None`` where none decides: then :attr:`deny_unmatched` does."""
         if not path.startswith("/") or _SUSPICIOUS.search(path):
             return None
-        for rule in (*self._public, *self._rules):
+        # Some frameworks read "delete" as DELETE.
+        method = method.upper()
+        for rule in self.all:
             if rule.matches(method, path):
-                return rule
+                return None if self._hides(rule, method, path) else rule
         return None
+
+    def _hides(self, found: Rule, method: str, path: str) -> bool:
+        """Whether *found*, by ``{rest:path}``, overrides what an earlier rule says of *path* but for its last slash."""
+        if not found.path.endswith(":path}"):
+            return False
+        other = path[:-1] if path.endswith("/") else f"{path}/"
+        first = next((rule for rule in self.all if rule is found or rule.matches(method, other)), found)
+        return isinstance(first.access, Requirement) and first.access != found.access
 
     @property
     def deny_unmatched(self) -> bool:
@@ -122,19 +138,23 @@ def _compiled(template: str) -> re.Pattern[str]:
         raise ConfigurationError(f"rule {template!r}: a path begins with /")
     if "*" in template:
         raise ConfigurationError(f"rule {template!r}: no wildcards; {{name:path}} at the end stands for the rest")
-    if _SUSPICIOUS.search(template) or "?" in template or "#" in template:
+    if _SUSPICIOUS.search(template) or _ENCODED.search(template) or "?" in template or "#" in template:
         raise ConfigurationError(f"rule {template!r}: a decoded path without //, dot segments, query and fragment")
     pattern, position = "", 0
     for parameter in _PARAMETER.finditer(template):
-        pattern += re.escape(template[position : parameter.start()])
+        pattern += _literal(template, position, parameter.start())
         position = parameter.end()
         if parameter[1] is None:
             pattern += "[^/]+"
-        elif position == len(template):
-            pattern += ".+"
+        elif position == len(template) and template[parameter.start() - 1] == "/":
+            pattern += ".*"
         else:
-            raise ConfigurationError(f"rule {template!r}: {{name:path}} stands at the end only")
-    rest = template[position:]
-    if "{" in re.sub(r"\\.", "", pattern).replace("[^/]+", "") or "{" in rest or "}" in rest:
+            raise ConfigurationError(f"rule {template!r}: {{name:path}} stands alone behind the last slash")
+    return re.compile(pattern + _literal(template, position, len(template)), re.DOTALL)
+
+
+def _literal(template: str, start: int, end: int) -> str:
+    text = template[start:end]
+    if "{" in text or "}" in text:
         raise ConfigurationError(f"rule {template!r}: parameters are written {{name}} or {{name:path}}")
-    return re.compile(pattern + re.escape(rest), re.DOTALL)
+    return re.escape(text)

@@ -10,13 +10,15 @@ A :class:`Requirement` is a value: alternatives, each a set of scopes that must 
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Self
 
 from scopeguard.errors import ConfigurationError
 
-# RFC 6749 section 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E ). ``fullmatch`` only: ``$`` would let "\n" pass (X-24).
+# RFC 6749 section 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E ). ``fullmatch`` only: "$" would let a line feed
+# pass (X-24).
 _SCOPE_TOKEN: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")
 
 # More alternatives than any real contract has; a guard against ``(a|b) & (c|d) & ...`` growing without end.
@@ -57,6 +59,10 @@ class Requirement:
             raise ConfigurationError(f"a requirement has more than {_MOST_ALTERNATIVES} alternatives; simplify it")
         if not all(self.alternatives) and self.alternatives != (frozenset(),):
             raise ConfigurationError("an alternative without a scope lets any token through; use AUTHENTICATED alone")
+        for scope in self.scopes:
+            checked_scope(scope, "a requirement")  # a challenge could not name it, and no token could carry it
+        if frozenset(self.first) != self.alternatives[0]:
+            raise ConfigurationError("a requirement: first lists the scopes of the first alternative, in order")
 
     def allows(self, scopes: frozenset[str]) -> bool:
         """Whether *scopes*, the effective scopes of a token, satisfy this requirement."""
@@ -104,6 +110,12 @@ def _single(item: Requirement | str, setting: str) -> Requirement:
     if isinstance(item, Requirement):
         return item
     scope = checked_scope(item, setting)
+    if scope == "offline_access":  # G-14
+        warnings.warn(
+            "offline_access asks an authorization server for a refresh token; it says nothing about what a token may "
+            "do at an API, and a challenge should not name it: require another scope",
+            stacklevel=3,
+        )
     return Requirement(alternatives=(frozenset((scope,)),), first=(scope,))
 
 
@@ -158,17 +170,17 @@ class ScopeVocabulary:
     def __post_init__(self) -> None:
         if self.prefix:
             checked_scope(self.prefix, "scope_prefix")
+        implies = _checked_implies(self.implies)
+        object.__setattr__(self, "implies", implies)
         direct: dict[str, set[str]] = {}
-        for scope, implied in self.implies.items():
-            if isinstance(implied, str):
-                raise ConfigurationError(f"implies[{scope!r}]: write a list of scopes, not one string")
-            name = self._short(checked_scope(scope, "implies"))
-            direct.setdefault(name, set()).update(self._short(checked_scope(s, "implies")) for s in implied)
+        for scope, implied in implies.items():
+            direct.setdefault(self._short(scope), set()).update(map(self._short, implied))
         object.__setattr__(self, "_closure", {scope: frozenset(_reachable(scope, direct)) for scope in direct})
 
     def _short(self, scope: str) -> str:
         short = scope.removeprefix(self.prefix) if self.prefix else scope
-        return short or scope
+        # A URL is nobody's short name: "https://mail.google.com/" stays as it is.
+        return scope if not short or "://" in short else short
 
     def effective(self, granted: Iterable[str]) -> frozenset[str]:
         """*granted* with everything it implies, each in both spellings of the prefix."""
@@ -176,19 +188,28 @@ class ScopeVocabulary:
         for scope in tuple(names):
             names |= self._closure.get(scope, frozenset())
         if self.prefix:
-            # A URL is nobody's short name: "https://mail.google.com/" stays as it is.
-            names |= {self.prefix + scope for scope in names if "://" not in scope}
+            long = {self.prefix + scope for scope in names if "://" not in scope}
+            # Where the prefix stood twice, what is left of it is not the long form of another scope.
+            names = {scope for scope in names if self._short(scope) == scope} | long
         return frozenset(names)
 
     def with_implications(self, implies: Mapping[str, Iterable[str]]) -> Self:
         """This vocabulary with the API's own implications added."""
-        merged: dict[str, set[str]] = {}
-        for source in (self.implies, implies):
-            for scope, implied in source.items():
-                if isinstance(implied, str):
-                    raise ConfigurationError(f"implies[{scope!r}]: write a list of scopes, not one string")
-                merged.setdefault(scope, set()).update(implied)
+        merged = dict(_checked_implies(self.implies))
+        for scope, implied in _checked_implies(implies).items():
+            merged[scope] = (*merged.get(scope, ()), *implied)
         return type(self)(prefix=self.prefix, implies=merged)
+
+
+def _checked_implies(implies: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...]]:
+    if not isinstance(implies, Mapping):
+        raise ConfigurationError('implies: write which scope includes which, as in {"write": ["read"]}')
+    checked: dict[str, tuple[str, ...]] = {}
+    for scope, implied in implies.items():
+        if isinstance(implied, str) or not isinstance(implied, Iterable):
+            raise ConfigurationError(f"implies[{scope!r}]: write a list of scopes, as in ['read']")
+        checked[checked_scope(scope, "implies")] = tuple(checked_scope(item, f"implies[{scope!r}]") for item in implied)
+    return checked
 
 
 def _reachable(start: str, direct: Mapping[str, set[str]]) -> set[str]:

@@ -61,6 +61,7 @@ PLACES = {
     "secrets": CONVENIENCES,
     "socket": ("edge", *CONVENIENCES),
     "ssl": ("edge", *CONVENIENCES),
+    "warnings": (*LAYERS[0], "settings", *CONVENIENCES),  # about what an operator wrote, never about a request
     "starlette": ("starlette", "fastapi", "testing", "devserver", "cli"),  # FastAPI is Starlette underneath
     "fastapi": ("fastapi",),
     "flask": ("flask",),

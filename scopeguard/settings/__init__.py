@@ -132,13 +132,13 @@ def _string_by_name(place: Place, key: str, value: Any) -> dict[str, str]:
 def _scope_claims(place: Place, key: str, value: Any) -> tuple[ScopeClaim, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str | Mapping) for item in value):
         raise WrongKindError("a list of claims, each a string or a table with claim and form,")
-    found: list[ScopeClaim] = []
+    found: list[dict[str, Any]] = []
     for item in value:
         given = place.inner(f"{place.table}: {key}").read({"claim": item} if isinstance(item, str) else item, _CLAIM)
         if "claim" not in given:
             raise place.error(key, "an item has no claim; write { claim = ..., form = ... }")
-        found.append(place.built(key, lambda given=given: ScopeClaim(**given)))
-    return tuple(found)
+        found.append(given)
+    return place.built(key, lambda: tuple(ScopeClaim(**given) for given in found))
 
 
 def _types(place: Place, key: str, value: Any) -> tuple[str | None, ...]:

@@ -154,7 +154,7 @@ def number(place: Place, key: str, value: Any) -> float:
     return value
 
 
-def wholenumber(place: Place, key: str, value: Any) -> int:
+def whole_number(place: Place, key: str, value: Any) -> int:
     del place, key
     if isinstance(value, bool) or not isinstance(value, int):
         raise WrongKindError("a whole number")
@@ -183,7 +183,7 @@ def reference(place: Place, key: str, value: Any) -> str:
 
 
 def references(place: Place, key: str, value: Any) -> tuple[str, ...]:
-    return tuple(resolved(item, place, key) for item in one_or_morestrings(place, key, value))
+    return tuple(resolved(item, place, key) for item in one_or_more_strings(place, key, value))
 
 
 def resolved(value: str, place: Place, key: str) -> str:

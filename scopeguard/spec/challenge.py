@@ -59,7 +59,8 @@ class ChallengeStyle:
     * ``realm``: always sent, so a challenge is never a bare ``Bearer`` (B-34, B-36).
     * ``parameters``: further auth-params, sent on every challenge (names are tokens, not one of RFC 6750's).
     * ``error_uri``: an absolute URI with more about an error (B-40).
-    * ``hide_forbidden``: answer 404 without a challenge where a scope is missing (B-62).
+    * ``hide_forbidden``: answer 404 without a challenge wherever it would be 403 (B-62): were some of them left, they
+      would tell what the others hide.
     """
 
     realm: str
@@ -95,6 +96,8 @@ class ChallengeStyle:
 
 
 def _setting(value: str, name: str) -> str:
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{name}: a string, not {type(value).__name__}")
     try:
         return quoted(value)
     except ConfigurationError as error:
@@ -104,15 +107,16 @@ def _setting(value: str, name: str) -> str:
 def write_denial(
     denial: AccessDenied, style: ChallengeStyle, *, scopes: tuple[str, ...] = (), head: bool = False
 ) -> Response:
-    """*denial* as a response: status, challenge on every 400, 401 and 403 (B-43), problem body, ``no-store`` (B-53).
+    """*denial* as a response: status, problem body, ``no-store`` (B-53), and a challenge (B-33, B-43) unless it is a
+    :class:`Forbidden`, which no other token would cure.
 
     *scopes* are those of the operation. *head*: no body, everything else the same (B-52). ``Content-Length`` is that
     of the body a GET would have had.
     """
     if isinstance(denial, InsufficientScope):
         scopes = denial.scopes
-        if style.hide_forbidden:
-            return _problem(404, "There is nothing here for this request", (), {}, head=head)
+    if style.hide_forbidden and denial.status == HTTPStatus.FORBIDDEN:
+        return _problem(404, "There is nothing here for this request", (), {}, head=head)
     headers: tuple[tuple[str, str], ...] = ()
     if denial.error is not None or isinstance(denial, MissingCredentials):
         headers = (("www-authenticate", style.challenge(denial, scopes)),)

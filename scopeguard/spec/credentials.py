@@ -17,7 +17,7 @@ from scopeguard.errors import InvalidRequest, MissingCredentials, Reason
 _TOKEN68: Final = re.compile(rb"[A-Za-z0-9\-._~+/]+=*")
 _TCHAR: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 # Repeated fields reach a WSGI app as one, joined with a comma.
-_SECOND_BEARER: Final = re.compile(rb",[ \t]*bearer[ \t]", re.IGNORECASE)
+_SECOND_BEARER: Final = re.compile(rb",[ \t]*bearer(?:[ \t]|\Z)", re.IGNORECASE)
 _BODY_METHODS: Final = frozenset(("POST", "PUT", "PATCH"))
 
 
@@ -61,8 +61,9 @@ def _decoded(text: bytes) -> bytes:
 
 
 def _is_access_token(parameter: bytes) -> bool:
+    name = parameter.partition(b"=")[0]
     # The name may be written with percent escapes: whoever decodes it gets the token, so we do as well.
-    return _decoded(parameter.partition(b"=")[0]) == b"access_token"
+    return name == b"access_token" or (b"%" in name and unquote_to_bytes(name) == b"access_token")
 
 
 def token_from_parameters(encoded: bytes, *, max_bytes: int, max_parameters: int, source: str) -> str | None:
@@ -83,7 +84,7 @@ def token_from_parameters(encoded: bytes, *, max_bytes: int, max_parameters: int
 
 def has_access_token(query: bytes) -> bool:
     """Whether *query* has a parameter called ``access_token``."""
-    return b"token" in _decoded(query) and any(map(_is_access_token, query.split(b"&")))
+    return (b"token" in query or b"%" in query) and any(map(_is_access_token, query.split(b"&")))
 
 
 def without_access_token(query: bytes) -> bytes:

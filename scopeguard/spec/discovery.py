@@ -59,7 +59,7 @@ def judge_metadata(document: bytes, issuer: str) -> Metadata:
     if named != issuer:
         shown = repr(named) if isinstance(named, str) else type(named).__name__
         raise MalformedMetadata(
-            f"the metadata names the issuer {shown[:200]}, configured is {issuer!r}; they must be the same to the letter"
+            f"the metadata names the issuer {shown[:200]}, configured is {issuer!r}; they must be equal to the letter"
         )
     return Metadata(
         issuer=issuer,
@@ -78,16 +78,24 @@ def _endpoint(members: Mapping[str, Any], name: str, issuer: str) -> str | None:
         checked_url(url, name)
     except ConfigurationError as error:
         raise MalformedMetadata(f"in the metadata, {error}") from None
-    home, host = urlsplit(issuer).hostname or "", urlsplit(url).hostname or ""
+    home, host = _host(issuer), _host(url)
     if host != home and not (is_loopback(home) and is_loopback(host)) and _is_internal(host):
         raise MalformedMetadata(f"in the metadata, {name} points to an internal address")
     return str(url)
 
 
+def _host(url: str) -> str:
+    try:
+        return (urlsplit(url).hostname or "").removesuffix(".")
+    except ValueError:  # an issuer need not be a URL where metadata_url is configured
+        return ""
+
+
 def _is_internal(host: str) -> bool:
-    if is_loopback(host):
+    if is_loopback(host) or host.endswith(".localhost"):
         return True
     try:
         return not ipaddress.ip_address(host).is_global
     except ValueError:
-        return False
+        # No top-level domain begins with a digit: what does is an address, as in "127.1", "0x7f000001", "2130706433".
+        return host.rpartition(".")[2][:1].isdigit()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
+from email.utils import mktime_tz, parsedate_tz
 from typing import Final
 
-_MAX_AGE: Final = re.compile(r"max-age\s*=\s*\"?(\d{1,10})\"?", re.ASCII | re.IGNORECASE)
+_MAX_AGE: Final = re.compile(r"(?<![\w-])max-age\s*=\s*\"?(\d{1,10})\"?", re.ASCII | re.IGNORECASE)
 _DIGITS: Final = re.compile(r"\d{1,10}", re.ASCII)
 
 
@@ -30,7 +30,8 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     if _DIGITS.fullmatch(value):
         return float(value)
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+        date = parsedate_tz(value)  # without a zone it is GMT, as every date in HTTP
+        return None if date is None else max(0.0, mktime_tz(date) - now)
     except (ValueError, TypeError, OverflowError):
         return None
 

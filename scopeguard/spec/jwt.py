@@ -217,6 +217,7 @@ def _check_is_access_token(claims: Mapping[str, Any], issuer: Issuer) -> None:
     speaks_of_authorization = (
         *issuer.client_id_claims,
         *(source.claim for source in issuer.scope_claims),
+        *issuer.role_claims,
         *(path.partition(".")[0] for path in issuer.role_claims),
         *_AUTHORIZATION_CLAIMS,
     )

@@ -47,16 +47,27 @@ class Due:
 class Absent:
     """No key held that could verify the token.
 
-    ``may_fetch``: ask for a newer set and look again. ``unreachable``: the last attempt failed, so the absence is no
-    verdict; ``retry_after`` is in seconds. ``begun`` is how many fetches had begun: one that began later, and landed,
-    makes the absence final.
+    ``may_fetch``: ask for a newer set and look again; ``provoked``: that fetch is paid from the budget.
+    ``unreachable``: the last attempt failed, so the absence is no verdict; ``retry_after`` is in seconds. ``begun`` is
+    how many fetches had begun: one that began later, and landed, makes the absence final.
     """
 
     generation: int
     begun: int
     may_fetch: bool
+    provoked: bool
     unreachable: bool
     retry_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A key set with its times, replaced whole: whoever reads it without the lock never sees half of two."""
+
+    keys: KeySet
+    refresh_at: float
+    overdue_at: float
+    stale_at: float
 
 
 class KeyRing:
@@ -70,9 +81,9 @@ class KeyRing:
         self._jitter = 1 + 0.05 * jitter
         self._static = static is not None
         self._lock = threading.Lock()
-        self._set = static
+        never = float("inf")
+        self._held = None if static is None else _Held(static, never, never, never)
         self._generation = 0
-        self._refresh_at = self._overdue_at = self._stale_at = float("inf") if static else 0.0
         self._claimed_until = 0.0
         self._next_attempt = float("-inf")
         self._failures = 0
@@ -88,50 +99,66 @@ class KeyRing:
         return self._generation
 
     @property
+    def begun(self) -> int:
+        """How many fetches have begun, for :meth:`is_final`."""
+        return self._begun
+
+    @property
     def key_set(self) -> KeySet | None:
-        """The set held now, if any."""
-        return self._set
+        """The set fetched last, if any; it may be too old to be used."""
+        held = self._held
+        return None if held is None else held.keys
+
+    def is_usable(self, now: float) -> bool:
+        """Whether a set is held that is not too old."""
+        held = self._held
+        return held is not None and now < held.stale_at
+
+    def candidates(self, kid: str | None, algorithm: str, now: float) -> tuple[VerificationKey, ...]:
+        """The keys held for *kid* and *algorithm* at *now* (monotonic seconds)."""
+        held = self._held
+        return held.keys.candidates(kid, algorithm) if held is not None and now < held.stale_at else ()
 
     def lookup(self, kid: str | None, algorithm: str, now: float) -> Found | Due | Absent:
-        """What is held for *kid* and *algorithm* at *now* (monotonic seconds)."""
-        held = self._set
-        if held is not None and now < self._stale_at:
-            keys = held.candidates(kid, algorithm)
+        """What is held for *kid* and *algorithm* at *now* (monotonic seconds), and what may be done about it."""
+        generation, held = self._generation, self._held
+        if held is not None and now < held.refresh_at:
+            keys = held.keys.candidates(kid, algorithm)
             if keys:
-                found = Found(keys, self._generation)
-                if now < self._refresh_at:
-                    return found
-                return self._claim(found, now)
+                return Found(keys, generation)
+        # Everything else is decided on one state: a set that lands in between would make a new key look misused.
         with self._lock:
-            return self._absent(kid, algorithm, now)
+            keys = self.candidates(kid, algorithm, now)
+            return self._claim(Found(keys, self._generation), now) if keys else self._absent(kid, algorithm, now)
 
     def _claim(self, found: Found, now: float) -> Found | Due:
-        with self._lock:
-            if now < self._claimed_until or now < self._next_attempt or now < self._refresh_at:
-                return found
-            self._claimed_until = now + _CLAIM_LASTS * self._policy.timeout  # lapses by itself
-            # While refreshing fails, held keys are as good as they will get: nobody waits for another failure.
-            return Due(found, overdue=now >= self._overdue_at and self._failures == 0)
+        held = self._held
+        if held is None or now < held.refresh_at or now < self._claimed_until or now < self._next_attempt:
+            return found
+        self._claimed_until = now + _CLAIM_LASTS * self._policy.timeout  # lapses by itself
+        # While refreshing fails, held keys are as good as they will get: nobody waits for another failure.
+        return Due(found, overdue=now >= held.overdue_at and self._failures == 0)
 
     def _absent(self, kid: str | None, algorithm: str, now: float) -> Absent:
         pause = max(0.0, self._next_attempt - now)
-        held = self._set if now < self._stale_at else None
-        if self._static:
-            may_fetch = unreachable = False
-        elif held is None:
+        held = self._held if self.is_usable(now) else None
+        provoked = held is not None
+        if held is None:
             may_fetch = self._in_flight > 0 or pause == 0.0
             unreachable = True
-        elif kid is not None and held.knows(kid):
-            # The key is here and does not fit the algorithm: that is the token's fault, whatever the authority says.
+        elif self._static or self._is_known_absent(kid, algorithm, now) or (kid is not None and held.keys.knows(kid)):
+            # Configured, or just asked for, or here and of another algorithm: the token's fault, whatever else is wrong.
             may_fetch = unreachable = False
         else:
-            affordable = self._in_flight > 0 or (pause == 0.0 and self._affordable(now))
-            may_fetch = affordable and not self._is_known_absent(kid, algorithm, now)
+            shortfall = self._shortfall(now)
+            may_fetch = self._in_flight > 0 or (pause == 0.0 and shortfall == 0.0)
             unreachable = self._failures > 0
+            pause = max(pause, shortfall)
         return Absent(
             generation=self._generation,
             begun=self._begun,
             may_fetch=may_fetch,
+            provoked=provoked,
             unreachable=unreachable,
             retry_after=pause,
         )
@@ -139,13 +166,13 @@ class KeyRing:
     def may_doubt(self, now: float) -> bool:
         """Whether a bad signature under a known key id may cause a fetch: the same id may name a new key."""
         with self._lock:
-            if self._static or self._next_attempt > now:
+            if self._static or now < self._next_attempt:
                 return False
-            return bool(self._in_flight) or self._affordable(now)
+            return self._in_flight > 0 or self._shortfall(now) == 0.0
 
-    def is_final(self, absent: Absent) -> bool:
-        """Whether a fetch that began after *absent* was looked up has landed: then the key does not exist."""
-        return self._landed > absent.begun
+    def is_final(self, begun: int) -> bool:
+        """Whether a fetch has landed that began after *begun* had: what it did not bring does not exist."""
+        return self._landed > begun
 
     def remember_absent(self, kid: str | None, algorithm: str, now: float) -> None:
         """The authority was just asked and has no such key: do not ask again for it for a while. Bounded."""
@@ -155,12 +182,16 @@ class KeyRing:
             while len(self._known_absent) > self._policy.negative_kids:
                 self._known_absent.popitem(last=False)
 
-    def begin(self, now: float, *, provoked: bool) -> int:
-        """A fetch begins; its number. A *provoked* one is paid for now, whatever comes of it."""
+    def begin(self, now: float, *, provoked: bool) -> int | None:
+        """A fetch begins; its number. A *provoked* one is paid for now, whatever comes of it.
+
+        ``None``: it may not begin, somebody else has spent the budget since it was looked at.
+        """
         with self._lock:
             if provoked:
-                self._affordable(now)
-                self._budget = max(0.0, self._budget - 1)
+                if self._shortfall(now) > 0.0:
+                    return None
+                self._budget -= 1
             self._begun += 1
             self._in_flight += 1
             return self._begun
@@ -177,40 +208,52 @@ class KeyRing:
             if number < self._landed:
                 return
             self._landed = number
-            self._set = keys
-            self._refresh_at = now + ttl * policy.refresh_ahead * self._jitter
-            self._overdue_at = now + ttl
-            self._stale_at = now + policy.max_stale
+            self._held = _Held(
+                keys,
+                refresh_at=now + ttl * min(1.0, policy.refresh_ahead * self._jitter),
+                overdue_at=now + ttl,
+                stale_at=now + policy.max_stale,
+            )
             self._next_attempt = float("-inf")
             self._failures = 0
-            self._known_absent.clear()
 
-    def fail(self, now: float, *, retry_after: float | None) -> None:
-        """A fetch failed: keep what is held, wait before the next attempt, longer each time."""
+    def fail(self, now: float, *, number: int, retry_after: float | None) -> None:
+        """Fetch *number* failed: keep what is held, wait before the next attempt, longer each time."""
         policy = self._policy
         with self._lock:
             self._end_flight()
+            if number < self._landed:
+                return
             backoff = min(policy.first_backoff * 2.0 ** min(self._failures, 30), policy.max_backoff)
             self._next_attempt = now + max(backoff, min(retry_after or 0.0, policy.max_backoff))
             self._failures += 1
 
     def abandon(self) -> None:
-        """A fetch was cut off and will never land."""
+        """A fetch was cut off and will never land; the next one who needs it may begin anew."""
         with self._lock:
             self._in_flight -= 1
+            self._claimed_until = 0.0
+
+    def forget_flights(self) -> None:
+        """In a child process after a fork: what was in the air, or held the lock, stayed with the parent."""
+        self._lock = threading.Lock()
+        self._in_flight = 0
+        self._claimed_until = 0.0
 
     def _end_flight(self) -> None:
         self._in_flight -= 1
         self._generation += 1
         self._claimed_until = 0.0
 
-    def _affordable(self, now: float) -> bool:
+    def _shortfall(self, now: float) -> float:
+        """The seconds until the budget affords a fetch."""
         policy = self._policy
-        if self._budget_at is not None:
-            refill = max(0.0, now - self._budget_at) / policy.refetch_interval
-            self._budget = min(float(policy.refetch_burst), self._budget + refill)
-        self._budget_at = now
-        return self._budget >= 1
+        # Threads read the clock before they get here, so it may seem to run backwards; nothing is refilled twice.
+        last = now if self._budget_at is None else self._budget_at
+        self._budget_at = max(now, last)
+        refill = (self._budget_at - last) / policy.refetch_interval
+        self._budget = min(float(policy.refetch_burst), self._budget + refill)
+        return max(0.0, 1 - self._budget) * policy.refetch_interval
 
     def _is_known_absent(self, kid: str | None, algorithm: str, now: float) -> bool:
         until = self._known_absent.get((kid, algorithm))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -14,63 +13,64 @@ from scopeguard.devserver import Authority, Client, KeyRing
 from scopeguard.effects import Answer
 from scopeguard.testing import FakeClock
 
-NOW = 1_800_000_000
-ISSUER = "https://as.example"
-API = "https://api.example"
-OTHER_API = "https://other.example"
 
-ROBOT = Client(
-    client_id="robot", secret="sg-secret-robot", scopes=["read", "write"], audiences=[API, OTHER_API], lifetime=600
-)
-OPAQUE = Client(client_id="opaque", secret="sg-secret-opaque", scopes=["read"], token_format="opaque")
-AWKWARD = Client(client_id="a:b", secret="sg-secret-p%+ü", scopes=["read"])
-RESOURCE = Client(client_id="api", secret="sg-secret-api", introspects=[API])
-OTHER_RESOURCE = Client(client_id="other-api", secret="sg-secret-other", introspects=[OTHER_API])
+class Bench:
+    """``authority`` and what is needed to ask it for something."""
 
+    now = 1_800_000_000
+    issuer = "https://as.example"
+    api = "https://api.example"
+    other_api = "https://other.example"
 
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(NOW)
-
-
-@pytest.fixture
-def dev(clock: FakeClock) -> Authority:
-    return Authority(
-        ISSUER,
-        audience=API,
-        clients=[ROBOT, OPAQUE, AWKWARD, RESOURCE, OTHER_RESOURCE],
-        subjects=["alice"],
-        keys=KeyRing("ES256"),
-        clock=clock,
+    robot = Client(
+        client_id="robot", secret="sg-secret-robot", scopes=["read", "write"], audiences=[api, other_api], lifetime=600
     )
+    opaque = Client(client_id="opaque", secret="sg-secret-opaque", scopes=["read"], token_format="opaque")
+    awkward = Client(client_id="a:b", secret="sg-secret-p%+ü", scopes=["read"])
+    resource = Client(client_id="api", secret="sg-secret-api", introspects=[api])
+    other_resource = Client(client_id="other-api", secret="sg-secret-other", introspects=[other_api])
 
+    def __init__(self) -> None:
+        self.clock = FakeClock(self.now)
+        self.authority = Authority(
+            self.issuer,
+            audience=self.api,
+            clients=[self.robot, self.opaque, self.awkward, self.resource, self.other_resource],
+            subjects=["alice"],
+            keys=KeyRing("ES256"),
+            clock=self.clock,
+        )
 
-def basic(client: Client, *, encode: bool = True) -> str:
-    pair = (client.client_id, client.secret)
-    text = ":".join(quote_plus(part) if encode else part for part in pair)
-    return "Basic " + base64.b64encode(text.encode()).decode()
+    def basic(self, client: Client) -> str:
+        """Basic credentials, form-encoded before Base64 (RFC 6749 section 2.3.1)."""
+        text = f"{quote_plus(client.client_id)}:{quote_plus(client.secret)}"
+        return "Basic " + base64.b64encode(text.encode()).decode()
 
+    def post(self, path: str, client: Client | None, /, **form: str | list[str]) -> Answer:
+        """A form, authenticated as *client* by Basic unless it is ``None``; a list repeats the parameter."""
+        pairs = tuple(
+            (name, item) for name, value in form.items() for item in (value if isinstance(value, list) else [value])
+        )
+        return self.authority.respond(
+            "POST", path, form=pairs, authorization=None if client is None else self.basic(client)
+        )
 
-def document(answer: Answer) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(answer.body)
-    return found
+    def token(self, client: Client | None = None, /, **form: str | list[str]) -> str:
+        """An access token by client credentials."""
+        answer = self.post("/token", client or self.robot, grant_type="client_credentials", **form)
+        assert answer.status == 200, answer
+        return str(self.read(answer)["access_token"])
 
+    def read(self, answer: Answer) -> dict[str, Any]:
+        """The JSON document in *answer*."""
+        found: dict[str, Any] = json.loads(answer.body)
+        return found
 
-def post(authority: Authority, path: str, client: Client | None = ROBOT, /, **form: str | list[str]) -> Answer:
-    """A form, authenticated by Basic as *client* unless it is ``None``; a list repeats the parameter."""
-    pairs = tuple(
-        (name, item) for name, value in form.items() for item in (value if isinstance(value, list) else [value])
-    )
-    return authority.respond("POST", path, form=pairs, authorization=None if client is None else basic(client))
+    def error(self, answer: Answer) -> tuple[int, str]:
+        """The status and the error code of a refusal."""
+        return answer.status, self.read(answer)["error"]
 
 
 @pytest.fixture
-def issue(dev: Authority) -> Callable[..., str]:
-    """``issue(client, **form)``: an access token by client credentials."""
-
-    def ask(client: Client = ROBOT, **form: str | list[str]) -> str:
-        answer = post(dev, "/token", client, grant_type="client_credentials", **form)
-        assert answer.status == 200, document(answer)
-        return str(document(answer)["access_token"])
-
-    return ask
+def bench() -> Bench:
+    return Bench()

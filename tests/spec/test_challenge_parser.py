@@ -86,13 +86,13 @@ MALFORMED: list[tuple[str, list[Plain]]] = [
 
 
 @pytest.mark.rule("C-39")
-@pytest.mark.parametrize(("value", "expected"), WELL_FORMED)
+@pytest.mark.parametrize("value, expected", WELL_FORMED)
 def test_what_the_grammar_allows_is_read(value: str, expected: list[Plain]) -> None:
     assert plain(value) == expected
 
 
 @pytest.mark.rule("C-39")
-@pytest.mark.parametrize(("value", "expected"), MALFORMED)
+@pytest.mark.parametrize("value, expected", MALFORMED)
 def test_what_it_does_not_allow_is_left_out_and_the_rest_is_kept(value: str, expected: list[Plain]) -> None:
     assert plain(value) == expected
 

@@ -12,7 +12,8 @@ from environment import in_ci
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
-def _judged(report: Report) -> Report:
+def judged(report: Report) -> Report:
+    """*report*, failed if it is of a skip and this is CI."""
     if in_ci() and report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
@@ -22,9 +23,9 @@ def _judged(report: Report) -> Report:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    return _judged((yield))
+    return judged((yield))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    return _judged((yield))
+    return judged((yield))

@@ -1,0 +1,326 @@
+"""Flask: an extension that denies by default, decorators for views, an accessor bound to the request.
+
+    ScopeGuard(app, guard, public=["/static/{name:path}"])
+
+    @app.post("/insert")
+    @requires(any_of("bigquery.insertdata", "bigquery"))
+    def insert():
+        return {"subject": access_token().subject}
+
+    @app.get("/healthz")
+    @public
+    def health(): ...
+
+The extension judges the token of every request once, before the app's own hooks and whatever routing found (B-61).
+Refusals are ready responses, so that no error handler of the app changes them. ``requires`` also works without the
+extension, behind :class:`scopeguard.wsgi.GuardMiddleware`. Without either it raises, and lets nothing through.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from flask import Blueprint, Flask, current_app, has_request_context, request
+from flask.views import View
+from flask.wrappers import Response
+from werkzeug.datastructures import Headers
+from werkzeug.routing import RequestRedirect
+
+from scopeguard.access_token import AccessToken, serving
+from scopeguard.config import TokenSource, TokenSources, checked_sources
+from scopeguard.errors import ConfigurationError, Forbidden, MissingCredentials, Reason
+from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
+from scopeguard.request import RequestView
+from scopeguard.rules import OPTIONAL, PUBLIC, Access, Rule, Rules
+from scopeguard.scopes import Requirement, all_of, required
+from scopeguard.spec.challenge import private_headers
+from scopeguard.spec.credentials import has_access_token, without_access_token
+from scopeguard.wsgi import ENVIRON_KEY, GUARD_KEY, read_form, request_view, strip_query_token
+
+__all__ = ["REQUIREMENT", "ScopeGuard", "access_token", "access_token_or_none", "optional", "public", "requires"]
+
+T = TypeVar("T")
+
+REQUIREMENT: Final = "__scopeguard_requirement__"
+"""The attribute in which a decorated view shows what it requires, to the extension, to audits and documentation."""
+_ACCESS: Final = "__scopeguard_access__"
+_SOURCES: Final = "__scopeguard_token_sources__"
+_STATE: Final = "scopeguard.flask"
+
+
+class ScopeGuard:
+    """Every route of *app* needs a valid access token unless a rule, ``@public`` or ``@optional`` says otherwise.
+
+    * *public*: path templates that need no token. *rules*: which route needs what; the guard's own by default.
+    * Where a rule and a view both say something, the stricter holds: all that either requires, and no token is
+      optional or unnecessary where either requires one. So ``public=["/{path:path}"]`` opens an app except for the
+      views that say ``@requires``.
+    * With rules present, a route that matches none, and whose view says nothing, is denied.
+
+    ``ScopeGuard(app, guard)``, or ``ScopeGuard(guard=guard)`` and later :meth:`init_app`. Not covered: code that Flask
+    runs before any hook of an app (URL converters, ``url_value_preprocessor``, opening the session), and whatever is
+    mounted beside the app rather than in it.
+    """
+
+    def __init__(
+        self,
+        app: Flask | None = None,
+        guard: Guard | None = None,
+        *,
+        public: Iterable[str] = (),
+        rules: Rules | Iterable[Rule] | None = None,
+    ) -> None:
+        self._guard = guard
+        self._rules = None if rules is None else Rules.of(rules)
+        self._public = Rules(public=public).all
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask, guard: Guard | None = None) -> None:
+        """Guard *app*, with *guard* or the one given at construction.
+
+        Raises :class:`ConfigurationError` when there is none, and for an app that is guarded already.
+        """
+        guard = guard or self._guard
+        if not isinstance(guard, Guard):
+            raise ConfigurationError("ScopeGuard: guard is a scopeguard.Guard, as in ScopeGuard(app, guard)")
+        if "scopeguard" in app.extensions:
+            raise ConfigurationError("ScopeGuard: this app is guarded already; several issuers go into one Guard")
+        rules = Rules.of(guard.rules) if self._rules is None else self._rules
+        hooks = _Hooks(guard, rules.with_public(rule.path for rule in self._public))
+        app.extensions["scopeguard"] = self
+        app.before_request(hooks.judge)
+        # First, whatever was registered before: nothing of the app runs for a caller who is refused.
+        before = app.before_request_funcs[None]
+        before.insert(0, before.pop())
+        app.after_request(hooks.mark)
+        app.teardown_request(hooks.leave)
+
+
+@dataclass(slots=True, kw_only=True)
+class _State:
+    """What the hooks of one request tell each other."""
+
+    sources: TokenSources
+    decided: tuple[Requirement, ...] = ()
+    by_query: bool = False
+    varies: bool = False
+    serving: ExitStack = field(default_factory=ExitStack)
+
+
+class _Hooks:
+    """What Flask calls for each request of one app."""
+
+    def __init__(self, guard: Guard, rules: Rules) -> None:
+        self._guard = guard
+        self._rules = rules
+
+    def judge(self) -> Response | None:
+        """Before anything else: a response is a refusal, ``None`` lets the request go on."""
+        guard, environ = self._guard, request.environ
+        view = request_view(environ)
+        rule = self._rules.find(view.method, view.path)
+        route = _Route.of(rule)
+        sources = guard.sources if route.sources is None else guard.sources.only(route.sources)
+        known = environ.pop(ENVIRON_KEY, None) if environ.get(GUARD_KEY) is guard and route.sources is None else None
+        environ[GUARD_KEY] = guard
+        state = environ[_STATE] = _State(sources=sources)
+        token: AccessToken | None = None
+        if route.access is not PUBLIC:
+            requirement = route.access if isinstance(route.access, Requirement) else None
+            if known is None:
+                decision = self._check(view, requirement, state)
+            else:
+                decision = guard.authorize(known, requirement, head=view.method == "HEAD")
+            match decision:
+                case Granted(access_token=token):
+                    if route.access is None and self._rules.deny_unmatched:
+                        return _refused(guard.refuse(Forbidden(Reason.NO_RULE), head=view.method == "HEAD"))
+                case Denied(error=MissingCredentials(reason=Reason.NO_CREDENTIALS)) if route.access is OPTIONAL:
+                    pass
+                case refusal:
+                    return _refused(refusal)
+        state.decided = route.requirements
+        state.varies = route.access is OPTIONAL
+        environ[ENVIRON_KEY] = token
+        state.serving.enter_context(serving(token))
+        return None
+
+    def _check(self, view: RequestView, requirement: Requirement | None, state: _State) -> Decision:
+        environ = request.environ
+        if TokenSource.QUERY in state.sources.methods and has_access_token(view.query):
+            state.by_query = True
+            _strip_query_token()
+        return self._guard.check(
+            view, requirement, sources=state.sources, read_form=lambda limit: read_form(environ, limit)
+        )
+
+    def mark(self, response: Response) -> Response:
+        """Say to caches what they must know about the response (B-28, B-30, B-54)."""
+        state: _State | None = request.environ.get(_STATE)
+        if state is not None and state.by_query:
+            response.headers = Headers(private_headers(list(response.headers)))
+        if state is not None and state.varies:
+            response.vary.add("Authorization")
+        return response
+
+    def leave(self, error: BaseException | None) -> None:
+        """The end of the request: its token is nobody's current one any more (H-14)."""
+        del error
+        state: _State | None = request.environ.get(_STATE)
+        if state is not None:
+            state.serving.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """What the rule and the view of a request say together."""
+
+    access: Requirement | Access | None
+    requirements: tuple[Requirement, ...]
+    sources: frozenset[TokenSource] | None
+
+    @classmethod
+    def of(cls, rule: Rule | None) -> _Route:
+        marked = _marked()
+        requirements = tuple(getattr(item, REQUIREMENT) for item in marked if hasattr(item, REQUIREMENT))
+        said = {getattr(item, _ACCESS, None) for item in marked}
+        sources = [found for item in marked if (found := getattr(item, _SOURCES, None)) is not None]
+        if rule is not None:
+            if isinstance(rule.access, Requirement):
+                requirements = (rule.access, *requirements)
+            else:
+                said.add(rule.access)
+            if rule.sources is not None:
+                sources.append(rule.sources)
+        access: Requirement | Access | None
+        if requirements:
+            access = requirements[0] if len(requirements) == 1 else all_of(*requirements)
+        else:
+            access = OPTIONAL if OPTIONAL in said else PUBLIC if PUBLIC in said else None
+        return cls(access, requirements, sources[0] if sources else None)
+
+
+def _marked() -> list[Any]:
+    """What may carry marks of the decorators below, the most specific first."""
+    view = current_app.view_functions.get(request.endpoint or "")
+    found = [current_app.blueprints[name] for name in request.blueprints]
+    if view is None:
+        return found
+    view_class = getattr(view, "view_class", None)
+    method = getattr(view_class, request.method.lower(), None)
+    if method is None and request.method == "HEAD":
+        method = getattr(view_class, "get", None)
+    return [method, view_class, view, *found]
+
+
+def _strip_query_token() -> None:
+    """Take the token out of what the app sees of the URL (B-31), and of a redirect that routing has prepared."""
+    strip_query_token(request.environ)
+    request.query_string = request.environ["QUERY_STRING"].encode("latin-1")
+    for cached in ("args", "full_path", "url", "values"):
+        request.__dict__.pop(cached, None)
+    if isinstance(request.routing_exception, RequestRedirect):
+        path, mark, query = request.routing_exception.new_url.partition("?")
+        left = without_access_token(query.encode("latin-1", "replace")).decode("latin-1")
+        request.routing_exception.new_url = f"{path}{mark}{left}" if left else path
+
+
+def _refused(refusal: Denied | Unavailable) -> Response:
+    response = refusal.response
+    return Response(response.body, response.status, Headers(list(response.headers)))
+
+
+def requires(*items: Requirement | str, token_sources: Iterable[str] | None = None) -> Callable[[T], T]:
+    """The view needs an access token that satisfies all of *items*: scopes, or ``any_of(...)`` and its like.
+
+    For view functions, sync and async, methods of a ``MethodView``, whole view classes (or their ``decorators``), and
+    functions given to ``Blueprint.before_request``. It stands below the ``@app.route`` line. Several add up.
+
+    *token_sources*: where this view takes tokens, instead of the guard's own setting; it needs :class:`ScopeGuard`.
+
+    A caller without a token gets 401, one whose token does not suffice 403 with all the scopes of the operation.
+    Raises :class:`ConfigurationError` for what cannot be decorated, and, at each call, in an app without a guard.
+    """
+    requirement = required(*items)
+    sources = None if token_sources is None else checked_sources(token_sources, "requires: token_sources")
+
+    def decorate(view: Any) -> Any:
+        if isinstance(view, type) and issubclass(view, View):
+            view.decorators = [*view.decorators, decorate]
+            return view
+        if isinstance(view, type | Blueprint) or not callable(view):
+            raise ConfigurationError(
+                f"requires: {view!r} is no view; for a blueprint, decorate a function given to its before_request"
+            )
+        inner = getattr(view, REQUIREMENT, None)
+        # Of several decorators the outermost answers first; it names the scopes of all (G-13).
+        whole = requirement if inner is None else all_of(requirement, inner)
+
+        @functools.wraps(view)
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            refusal = _refusal(whole, sources)
+            return current_app.ensure_sync(view)(*args, **kwargs) if refusal is None else refusal
+
+        setattr(guarded, REQUIREMENT, whole)
+        if sources is not None:
+            setattr(guarded, _SOURCES, sources)
+        return guarded
+
+    return decorate
+
+
+def _refusal(requirement: Requirement, sources: frozenset[TokenSource] | None) -> Response | None:
+    environ = request.environ
+    guard = environ.get(GUARD_KEY)
+    state: _State | None = environ.get(_STATE)
+    if not isinstance(guard, Guard):
+        raise ConfigurationError(
+            "requires: nothing judged this request; the app needs ScopeGuard(app, guard), or scopeguard.wsgi's "
+            "GuardMiddleware around it"
+        )
+    if sources is not None and (state is None or state.sources.methods != sources):
+        raise ConfigurationError(
+            "requires: token_sources had no effect; they need ScopeGuard(app, guard), and the decorator on the view "
+            "itself, below no other that hides it"
+        )
+    if state is not None and any(requirement is decided for decided in state.decided):
+        return None
+    decision = guard.authorize(environ.get(ENVIRON_KEY), requirement, head=request.method == "HEAD")
+    return None if isinstance(decision, Granted) else _refused(decision)
+
+
+def public(view: T) -> T:
+    """The view, view class, method or blueprint needs no token: none is looked for. A requirement beside it wins."""
+    setattr(view, _ACCESS, PUBLIC)
+    return view
+
+
+def optional(view: T) -> T:
+    """The view, view class, method or blueprint serves anonymous callers as well, and refuses a bad token (B-55):
+    only an absent one is forgiven. See :func:`access_token_or_none`."""
+    setattr(view, _ACCESS, OPTIONAL)
+    return view
+
+
+def access_token() -> AccessToken:
+    """The access token of this request; in a generator under ``stream_with_context`` as well.
+
+    Raises :class:`ConfigurationError` outside a guarded request and for an anonymous caller.
+    """
+    token = access_token_or_none()
+    if token is None:
+        raise ConfigurationError(
+            "no access token here: the code runs outside a guarded request, or the view is public or lets anonymous "
+            "callers in; guard the view, or use access_token_or_none()"
+        )
+    return token
+
+
+def access_token_or_none() -> AccessToken | None:
+    """The access token of this request, ``None`` for an anonymous caller and outside a guarded request."""
+    return request.environ.get(ENVIRON_KEY) if has_request_context() else None

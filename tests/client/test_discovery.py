@@ -1,0 +1,113 @@
+"""The token endpoint as the issuer's metadata names it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from scopeguard.client import TokenEndpointError, TokenEndpointUnavailable
+from scopeguard.effects import Answer
+
+ISSUER = "https://as.example/t1"
+OAUTH = "https://as.example/.well-known/oauth-authorization-server/t1"
+OPENID = "https://as.example/.well-known/openid-configuration/t1"
+APPENDED = "https://as.example/t1/.well-known/openid-configuration"
+GOOD = {"issuer": ISSUER, "token_endpoint": "https://login.example/token"}
+
+
+@pytest.fixture
+def published(endpoint):
+    """``published[url] = answer``: what lies where; everything else is the token endpoint."""
+    places = {}
+    inner = endpoint.send
+
+    def send(request):
+        if ".well-known" not in request.url:
+            return inner(request)
+        asked.append(request)
+        return places.get(request.url, Answer(404, b"", {}))
+
+    asked = []
+    endpoint.send = send
+    endpoint.asked = asked
+    return places
+
+
+def document(**members):
+    return Answer(200, json.dumps(members).encode(), {"content-type": "application/json; charset=utf-8"})
+
+
+@pytest.mark.rule("C-30")
+@pytest.mark.parametrize("place, asked", [(OAUTH, [OAUTH]), (OPENID, [OAUTH, OPENID]), (APPENDED, [OAUTH, OPENID, APPENDED])])
+def test_the_metadata_is_found_and_the_endpoint_it_names_is_used(call, credentials, endpoint, published, place, asked):
+    published[place] = document(**GOOD)
+    auth = credentials(issuer=ISSUER, scopes="read")
+    assert call.token(auth).access_token == "sg-opaque-1"
+    assert [request.url for request in endpoint.asked] == asked
+    assert [request.url for request in endpoint.seen] == ["https://login.example/token"]
+    assert all(request.form is None and request.authorization is None for request in endpoint.asked)
+    assert "https://as.example/t1" in repr(auth)
+
+
+@pytest.mark.rule("C-30")
+@pytest.mark.parametrize(
+    "members, problem",
+    [
+        ({**GOOD, "issuer": "https://as.example/t1/"}, "issuer"),
+        ({**GOOD, "issuer": "https://AS.example/t1"}, "issuer"),
+        ({**GOOD, "issuer": "https://evil.example"}, "issuer"),
+        ({"token_endpoint": "https://as.example/token"}, "issuer"),
+        ({"issuer": ISSUER}, "token_endpoint"),
+        ({**GOOD, "token_endpoint": "http://login.example/token"}, "token_endpoint"),
+        ({**GOOD, "token_endpoint": "https://169.254.169.254/token"}, "token_endpoint"),
+    ],
+)
+def test_metadata_that_must_not_be_used_is_not(call, credentials, endpoint, published, members, problem):
+    published[OAUTH] = document(**members)
+    published[APPENDED] = document(**GOOD)
+    with pytest.raises(TokenEndpointError, match=problem):
+        call.token(credentials(issuer=ISSUER))
+    assert endpoint.seen == []
+
+
+@pytest.mark.rule("C-30")
+def test_a_web_page_for_every_path_is_passed_over(credentials, endpoint, published):
+    published[OAUTH] = Answer(200, b"<html>", {"content-type": "text/html"})
+    published[OPENID] = Answer(302, b"", {"location": "https://evil.example/"})
+    published[APPENDED] = document(**GOOD)
+    credentials(issuer=ISSUER).token()
+    assert endpoint.seen[0].url == "https://login.example/token"
+
+
+def test_no_metadata_anywhere_is_an_error_that_names_the_places(credentials, endpoint, published):
+    with pytest.raises(TokenEndpointError, match=r"oauth-authorization-server/t1 nor .*openid-configuration") as raised:
+        credentials(issuer=ISSUER).token()
+    assert raised.value.status == 404
+    assert endpoint.seen == []
+
+
+def test_an_outage_of_the_metadata_is_an_outage(credentials, endpoint, published):
+    published[OAUTH] = Answer(503, b"", {})
+    published[OPENID] = document(**GOOD)
+    with pytest.raises(TokenEndpointUnavailable, match="503"):
+        credentials(issuer=ISSUER).token()
+    assert len(endpoint.asked) == 3
+
+
+def test_the_endpoint_is_looked_up_again_after_an_hour_and_after_a_failure(credentials, endpoint, published, clock):
+    published[OAUTH] = document(**GOOD)
+    endpoint.expires_in = 0
+    auth = credentials(issuer=ISSUER)
+    auth.token()
+    clock.now += 3599
+    auth.token()
+    assert len(endpoint.asked) == 1
+    clock.now += 1
+    auth.token()
+    assert len(endpoint.asked) == 2
+    endpoint.script = [endpoint.answer(404)]
+    with pytest.raises(TokenEndpointError):
+        auth.token()
+    auth.token()
+    assert len(endpoint.asked) == 3

@@ -1,0 +1,400 @@
+"""How long a token is used, and how many are fetched, however many ask at once."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import anyio
+import httpx
+import jwt
+import pytest
+
+from scopeguard.client import ClientCredentials, TokenEndpointError, TokenEndpointUnavailable
+
+REFUSED = {"www-authenticate": 'Bearer error="invalid_token"'}
+ONE, TWO = "Bearer sg-opaque-1", "Bearer sg-opaque-2"
+
+
+# -- one after the other
+
+
+@pytest.mark.rule("C-13")
+@pytest.mark.parametrize(
+    "lifetime, renewed_at", [(60, 54), (300, 270), (301, 271), (86400, 86370), (10, 9)]
+)
+def test_a_token_is_renewed_ahead_of_expiry_beside_the_requests(
+    call, credentials, endpoint, clock, landed, lifetime, renewed_at
+):
+    endpoint.expires_in = lifetime
+    auth = credentials()
+    assert call.token(auth).access_token == "sg-opaque-1"
+    clock.now += renewed_at - 0.01
+    assert call.token(auth).access_token == "sg-opaque-1"
+    landed(auth)
+    assert len(endpoint.seen) == 1
+    clock.now += 0.01
+    assert call.token(auth).access_token == "sg-opaque-1"  # still good, so nobody waits
+    landed(auth)
+    assert call.token(auth).access_token == "sg-opaque-2"
+    assert len(endpoint.seen) == 2
+
+
+@pytest.mark.rule("C-13")
+def test_a_renewal_that_fails_leaves_the_token_in_use_and_is_tried_again_after_a_while(
+    credentials, endpoint, clock, landed
+):
+    auth = credentials(retries=0)
+    auth.token()
+    clock.now += 3570
+    endpoint.script = [endpoint.answer(500)] * 2
+    for _ in range(3):
+        assert auth.token().access_token == "sg-opaque-1"
+        landed(auth)
+    assert len(endpoint.seen) == 2
+    clock.now += 5
+    assert auth.token().access_token == "sg-opaque-1"
+    landed(auth)
+    assert len(endpoint.seen) == 3
+    clock.now += 5
+    auth.token()
+    landed(auth)
+    assert auth.token().access_token == "sg-opaque-2"
+
+
+def test_after_expiry_an_outage_is_an_error(call, credentials, endpoint, clock, api):
+    auth, service = credentials(retries=0), api()
+    call(auth, service)
+    clock.now += 3600
+    endpoint.script = [endpoint.answer(500)]
+    with pytest.raises(TokenEndpointUnavailable):
+        call(auth, service)
+    call(auth, service)
+    assert service.tokens == [ONE, TWO]
+
+
+@pytest.mark.rule("C-14")
+@pytest.mark.parametrize("change", [-3600.0, 3600.0])
+def test_a_wall_clock_that_jumps_changes_nothing(credentials, endpoint, clock, change):
+    auth = credentials()
+    auth.token()
+    clock.wall_now += change
+    clock.now += 3500
+    assert auth.token().access_token == "sg-opaque-1"
+    clock.now += 100
+    assert auth.token().access_token == "sg-opaque-2"
+
+
+@pytest.mark.rule("C-11")
+def test_without_expires_in_the_default_lifetime_counts(call, credentials, endpoint, clock):
+    endpoint.expires_in = None
+    auth = credentials(default_lifetime=100)
+    call.token(auth)
+    clock.now += 89
+    assert call.token(auth).access_token == "sg-opaque-1"
+    clock.now += 11
+    assert call.token(auth).access_token == "sg-opaque-2"
+
+
+@pytest.mark.rule("C-11", "C-21")
+def test_without_expires_in_a_refusal_renews_as_well(call, credentials, endpoint, api):
+    endpoint.expires_in = None
+    service = api((401, REFUSED), 200)
+    assert call(credentials(), service).status_code == 200
+    assert service.tokens == [ONE, TWO]
+
+
+@pytest.mark.rule("C-12")
+@pytest.mark.parametrize("expires_in", [0, -1, "0"])
+def test_a_token_without_a_lifetime_is_used_once(call, credentials, endpoint, api, expires_in):
+    endpoint.expires_in = expires_in
+    auth, service = credentials(), api()
+    for _ in range(3):
+        call(auth, service)
+    assert service.tokens == [f"Bearer sg-opaque-{number}" for number in (1, 2, 3)]
+
+
+@pytest.mark.rule("C-12")
+@pytest.mark.parametrize("expires_in", ["3600", 3600.0, 10**400])
+def test_a_lifetime_may_be_a_string_of_digits_and_any_length(credentials, endpoint, clock, expires_in):
+    endpoint.expires_in = expires_in
+    auth = credentials()
+    auth.token()
+    clock.now += 3500
+    assert auth.token().access_token == "sg-opaque-1"
+
+
+@pytest.mark.rule("C-29")
+def test_the_token_itself_is_never_looked_at(call, credentials, endpoint, clock, api):
+    expired = jwt.encode({"exp": 1}, "0" * 32, algorithm="HS256")
+    endpoint.script = [endpoint.answer(access_token=expired, token_type="Bearer", expires_in=3600)]
+    auth, service = credentials(), api()
+    call(auth, service)
+    clock.now += 3500
+    call(auth, service)
+    assert service.tokens == [f"Bearer {expired}"] * 2
+    assert len(endpoint.seen) == 1
+
+
+@pytest.mark.rule("C-36")
+def test_each_object_has_a_token_of_its_own(credentials, endpoint):
+    ways = [
+        {"scopes": ["read"]},
+        {"scopes": ["read", "write"]},
+        {"scopes": ["read"], "resource": "https://api.example/v1"},
+        {"scopes": ["read"], "client_id": "client-2"},
+        {"token_url": "https://other.example/token"},
+    ]
+    several = [credentials(**way) for way in ways]
+    first = [auth.token().access_token for auth in several]
+    assert len(set(first)) == len(ways)
+    assert [auth.token().access_token for auth in several] == first
+    assert len({(request.url, request.form, request.authorization) for request in endpoint.seen}) == len(ways)
+
+
+# -- all at once
+
+
+MANY = 200
+
+
+def open_when_all_board(auth: ClientCredentials, endpoint, number: int) -> None:
+    """The token endpoint answers when *number* callers wait for it."""
+    endpoint.gate = threading.Event()
+    flights, lock, boarded = auth._fetcher._flights, threading.Lock(), []
+    board = flights.board
+
+    def counted(key, wake):
+        mine = board(key, wake)
+        with lock:
+            boarded.append(key)
+            if len(boarded) == number:
+                endpoint.gate.set()
+        return mine
+
+    flights.board = counted
+
+
+def in_threads(number: int, work) -> list:
+    with ThreadPoolExecutor(number) as pool:
+        return [future.result() for future in [pool.submit(work) for _ in range(number)]]
+
+
+async def in_tasks(number: int, work) -> list:
+    results = []
+
+    async def one():
+        results.append(await work())
+
+    async with anyio.create_task_group() as group:
+        for _ in range(number):
+            group.start_soon(one)
+    return results
+
+
+@pytest.mark.rule("C-24")
+def test_two_hundred_threads_fetch_one_token(credentials, endpoint):
+    auth = credentials()
+    open_when_all_board(auth, endpoint, MANY)
+    tokens = in_threads(MANY, auth.token)
+    assert {token.access_token for token in tokens} == {"sg-opaque-1"}
+    assert len(endpoint.seen) == 1
+
+
+@pytest.mark.rule("C-24")
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_two_hundred_tasks_fetch_one_token(credentials, endpoint, backend):
+    auth = credentials()
+    open_when_all_board(auth, endpoint, MANY)
+    tokens = anyio.run(in_tasks, MANY, auth.atoken, backend=backend)
+    assert {token.access_token for token in tokens} == {"sg-opaque-1"}
+    assert len(endpoint.seen) == 1
+
+
+@pytest.mark.rule("C-24", "C-37")
+def test_threads_and_three_event_loops_share_one_fetch(credentials, endpoint):
+    auth = credentials()
+    open_when_all_board(auth, endpoint, 50 + 3 * 50)
+    ways = [lambda: in_threads(50, auth.token)]
+    ways += [lambda b=b: anyio.run(in_tasks, 50, auth.atoken, backend=b) for b in ("asyncio", "trio", "asyncio")]
+    with ThreadPoolExecutor(4) as pool:
+        tokens = [token for found in pool.map(lambda way: way(), ways) for token in found]
+    assert len(tokens) == 200
+    assert {token.access_token for token in tokens} == {"sg-opaque-1"}
+    assert len(endpoint.seen) == 1
+
+
+@pytest.mark.rule("C-24")
+def test_two_hundred_refusals_in_threads_fetch_one_new_token(credentials, endpoint):
+    auth = credentials()
+    auth.token()
+    all_signed = threading.Barrier(MANY, timeout=30)
+
+    def service(request):
+        if request.headers["authorization"] == ONE:
+            all_signed.wait()
+            return httpx.Response(401, headers=REFUSED)
+        return httpx.Response(200)
+
+    with httpx.Client(transport=httpx.MockTransport(service), auth=auth) as client:
+        responses = in_threads(MANY, lambda: client.get("https://api.example/"))
+    assert {response.request.headers["authorization"] for response in responses} == {TWO}
+    assert len(endpoint.seen) == 2
+
+
+@pytest.mark.rule("C-24")
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_two_hundred_refusals_in_tasks_fetch_one_new_token_and_late_ones_use_it(credentials, endpoint, backend):
+    async def main():
+        auth = credentials()
+        await auth.atoken()
+        all_signed, others_done, signed = anyio.Event(), anyio.Event(), []
+
+        async def service(request):
+            if request.headers["authorization"] != ONE:
+                return httpx.Response(200)
+            signed.append(request)
+            if len(signed) == MANY:
+                all_signed.set()
+            await all_signed.wait()
+            if request is signed[0]:
+                await others_done.wait()  # its refusal comes when the others have long gone on
+            return httpx.Response(401, headers=REFUSED)
+
+        responses = []
+        async with httpx.AsyncClient(transport=httpx.MockTransport(service), auth=auth) as client:
+
+            async def get():
+                responses.append(await client.get("https://api.example/"))
+                if len(responses) == MANY - 1:
+                    others_done.set()
+                return responses[-1]
+
+            await in_tasks(MANY, get)
+        assert {response.request.headers["authorization"] for response in responses} == {TWO}
+        assert len(responses) == MANY
+
+    anyio.run(main, backend=backend)
+    assert len(endpoint.seen) == 2
+
+
+@pytest.mark.rule("C-12", "C-24")
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_tokens_without_a_lifetime_are_not_shared_by_those_who_waited(credentials, endpoint, backend):
+    endpoint.expires_in = 0
+    auth = credentials()
+    open_when_all_board(auth, endpoint, 5)
+    tokens = anyio.run(in_tasks, 5, auth.atoken, backend=backend)
+    assert len({token.access_token for token in tokens}) == 5
+    tokens += in_threads(5, auth.token)
+    assert len({token.access_token for token in tokens}) == 10
+
+
+@pytest.mark.rule("C-19", "C-24")
+@pytest.mark.parametrize("kind, requests", [("refusal", 1), ("outage", 3)])
+def test_a_failure_is_shared_by_all_who_waited_for_it(credentials, endpoint, kind, requests):
+    auth = credentials(retries=2)
+    endpoint.script = [endpoint.answer(401, error="invalid_client") if kind == "refusal" else endpoint.answer(503)] * 9
+    open_when_all_board(auth, endpoint, 100)
+
+    def failing():
+        with pytest.raises((TokenEndpointError, TokenEndpointUnavailable)) as raised:
+            auth.token()
+        return raised.value
+
+    async def afailing():
+        with pytest.raises((TokenEndpointError, TokenEndpointUnavailable)) as raised:
+            await auth.atoken()
+        return raised.value
+
+    with ThreadPoolExecutor(1) as pool:
+        tasks = pool.submit(anyio.run, in_tasks, 50, afailing)
+        failures = in_threads(50, failing) + tasks.result()
+    assert len({id(failure) for failure in failures}) == 100  # each has its own, with its own traceback
+    assert len({str(failure) for failure in failures}) == 1
+    assert len(endpoint.seen) == requests
+
+
+@pytest.mark.rule("C-24")
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_task_that_is_cancelled_costs_the_others_nothing(credentials, endpoint, backend):
+    auth = credentials()
+    endpoint.gate = threading.Event()
+    outcome = []
+
+    async def main():
+        async def first():
+            with anyio.CancelScope() as scope:
+                scopes.append(scope)
+                await auth.atoken()
+
+        async def second():
+            scopes[0].cancel()
+            endpoint.gate.set()
+            outcome.append(await auth.atoken())
+
+        scopes = []
+        async with anyio.create_task_group() as group:
+            group.start_soon(first)
+            await anyio.to_thread.run_sync(endpoint.arrived.wait, 30)
+            group.start_soon(second)
+        assert scopes[0].cancelled_caught
+
+    anyio.run(main, backend=backend)
+    assert [token.access_token for token in outcome] == ["sg-opaque-1"]
+    assert len(endpoint.seen) == 1
+
+
+@pytest.mark.rule("C-37")
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_loop_that_ended_while_it_waited_disturbs_nobody(credentials, endpoint, landed, backend):
+    auth = credentials()
+    endpoint.gate = threading.Event()
+
+    async def main():
+        with anyio.move_on_after(0):
+            await auth.atoken()
+        await anyio.to_thread.run_sync(endpoint.arrived.wait, 30)
+
+    anyio.run(main, backend=backend)
+    endpoint.gate.set()
+    landed(auth)
+    assert auth.token().access_token == "sg-opaque-1"
+    assert len(endpoint.seen) == 1
+
+
+@pytest.mark.parametrize("colour", ["blocking", "asyncio", "trio"])
+def test_waiting_has_an_end(credentials, endpoint, landed, colour):
+    auth = credentials()
+    endpoint.gate = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        leader = pool.submit(auth.token)
+        assert endpoint.arrived.wait(30)
+        auth._fetcher._patience = 0.0
+        with pytest.raises(TokenEndpointUnavailable, match="no answer within"):
+            auth.token() if colour == "blocking" else anyio.run(auth.atoken, backend=colour)
+        endpoint.gate.set()
+        assert leader.result().access_token == "sg-opaque-1"
+
+
+def test_somebody_elses_broken_transport_is_heard_of_and_blocks_nothing(call, credentials, endpoint):
+    def broken(request):
+        raise RuntimeError("not ours")
+
+    auth = credentials()
+    endpoint.script = [broken]
+    with pytest.raises(RuntimeError, match="not ours"):
+        call.token(auth)
+    assert call.token(auth).access_token == "sg-opaque-1"
+
+
+def test_a_thread_that_does_not_start_blocks_nothing(credentials, monkeypatch):
+    def no_thread(self):
+        raise RuntimeError("can't start new thread")
+
+    auth = credentials()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(RuntimeError, match="can't start"):
+            anyio.run(auth.atoken, backend="trio")
+    assert auth.token().access_token == "sg-opaque-1"

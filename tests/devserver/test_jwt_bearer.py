@@ -1,0 +1,141 @@
+"""A service account gets tokens for assertions it signed itself (RFC 7523), Google's own clients included."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from scopeguard import ConfigurationError
+from scopeguard.devserver import GOOGLE_TOKEN_AUDIENCE, ServiceAccount, SigningKey
+
+GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+EMAIL = "robot@project.iam.example"
+KEY = SigningKey.generate("RS256", kid="1")
+OTHER_KEY = SigningKey.generate("RS256", kid="1")
+PEM = KEY.private_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def account(**settings: Any) -> ServiceAccount:
+    return ServiceAccount(**{"email": EMAIL, "public_key": PEM, "scopes": ["read", "write"], **settings})
+
+
+def assertion(bench: Any, key: SigningKey = KEY, /, **claims: Any) -> str:
+    content = {
+        "iss": EMAIL,
+        "aud": "https://as.example/token",
+        "iat": bench.now,
+        "exp": bench.now + 3600,
+        "scope": "read",
+        **claims,
+    }
+    return jwt.encode({name: value for name, value in content.items() if value is not None}, key.private_key, "RS256")
+
+
+def ask(bench: Any, text: str, **form: str) -> Any:
+    return bench.post("/token", None, grant_type=GRANT, assertion=text, **form)
+
+
+def introspected(bench: Any, answer: Any) -> dict[str, Any]:
+    assert answer.status == 200, answer
+    token = bench.read(answer)["access_token"]
+    found: dict[str, Any] = bench.read(bench.post("/introspect", bench.resource, token=token))
+    return found
+
+
+def test_an_assertion_buys_a_token_for_the_account_itself(bench):
+    bench.authority.registry.add_service_account(account())
+    claims = introspected(bench, ask(bench, assertion(bench)))
+    assert (claims["sub"], claims["client_id"], claims["scope"]) == (EMAIL, EMAIL, "read")
+    assert claims["aud"] == bench.api
+
+
+@pytest.mark.parametrize("audience", ["https://as.example", "https://as.example/token", ["x", "https://as.example"]])
+def test_the_assertion_is_for_the_issuer_or_the_token_endpoint(bench, audience):
+    bench.authority.registry.add_service_account(account())
+    assert ask(bench, assertion(bench, aud=audience)).status == 200
+
+
+def test_googles_constant_audience_is_accepted_where_it_is_configured(bench):
+    bench.authority.registry.add_service_account(account())
+    google = assertion(bench, aud=GOOGLE_TOKEN_AUDIENCE)
+    assert GOOGLE_TOKEN_AUDIENCE == "https://oauth2.googleapis.com/token"
+    assert bench.error(ask(bench, google)) == (400, "invalid_grant")
+    del bench.authority.registry.service_accounts[EMAIL]
+    bench.authority.registry.add_service_account(account(assertion_audiences=[GOOGLE_TOKEN_AUDIENCE]))
+    assert ask(bench, google).status == 200
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"aud": "https://elsewhere.example"},
+        {"aud": None},
+        {"aud": 7},
+        {"aud": [7]},
+        {"iss": "stranger@project.iam.example"},
+        {"sub": "alice"},
+        {"exp": 1_800_000_000 - 30},
+        {"exp": None},
+        {"exp": True},
+        {"iat": None},
+        {"iat": 1_800_000_000 + 31, "exp": 1_800_000_000 + 60},
+        {"exp": 1_800_000_000 + 3601},
+        {"scope": ["read"]},
+    ],
+)
+def test_an_assertion_that_is_not_in_order_is_an_invalid_grant(bench, claims):
+    bench.authority.registry.add_service_account(account())
+    assert bench.error(ask(bench, assertion(bench, **claims))) == (400, "invalid_grant")
+
+
+def test_the_signature_is_verified_with_the_registered_key(bench):
+    bench.authority.registry.add_service_account(account())
+    assert bench.error(ask(bench, assertion(bench, OTHER_KEY))) == (400, "invalid_grant")
+    head, body, _ = assertion(bench).split(".")
+    assert bench.error(ask(bench, f"{head}.{body}.")) == (400, "invalid_grant")
+    unsecured = jwt.encode({"iss": EMAIL}, None, "none")  # type: ignore[arg-type]  # PyJWT's "none" takes no key
+    assert bench.error(ask(bench, unsecured)) == (400, "invalid_grant")
+    assert bench.error(ask(bench, "sg-opaque-nonsense")) == (400, "invalid_grant")
+    assert bench.error(ask(bench, "")) == (400, "invalid_request")
+
+
+def test_scopes_are_limited_to_those_of_the_account(bench):
+    bench.authority.registry.add_service_account(account())
+    assert bench.error(ask(bench, assertion(bench, scope="admin"))) == (400, "invalid_scope")
+    assert bench.read(ask(bench, assertion(bench), scope="write"))["scope"] == "write"
+    assert bench.read(ask(bench, assertion(bench, scope=None)))["scope"] == "read write"
+
+
+def test_client_credentials_beside_an_assertion_must_be_right(bench):
+    bench.authority.registry.add_service_account(account())
+    right = bench.post("/token", bench.robot, grant_type=GRANT, assertion=assertion(bench))
+    assert right.status == 200
+    wrong = ask(bench, assertion(bench), client_id="robot", client_secret="sg-secret-wrong")
+    assert bench.error(wrong) == (401, "invalid_client")
+
+
+def test_an_account_may_get_opaque_tokens(bench):
+    bench.authority.registry.add_service_account(account(token_format="opaque", public_key=KEY.public_jwk()))
+    assert bench.read(ask(bench, assertion(bench)))["access_token"].startswith("sg-opaque-")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"email": ""}, "email"),
+        ({"lifetime": -1}, "lifetime"),
+        ({"token_format": "x"}, "'x'"),
+        ({"public_key": "no key"}, "public_key"),
+        ({"public_key": {"kty": "RSA"}}, "public_key"),
+        ({"public_key": KEY.private_jwk()}, "private"),
+        ({"public_key": {"kty": "oct", "k": "AAAA", "alg": "HS256"}}, "symmetric"),
+        ({"assertion_audiences": "https://as.example"}, "list"),
+    ],
+    ids=range(8),
+)
+def test_an_account_that_cannot_work_is_refused_at_once(wrong, words):
+    with pytest.raises(ConfigurationError, match=words):
+        account(**wrong)

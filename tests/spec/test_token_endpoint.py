@@ -1,0 +1,281 @@
+"""The question to a token endpoint and the judgement of its answer, by the grammar of RFC 6749."""
+
+from __future__ import annotations
+
+import base64
+import json
+from urllib.parse import parse_qsl
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scopeguard.spec.token_endpoint import (
+    LONGEST_LIFETIME,
+    TokenRefusal,
+    TokenResponse,
+    basic_authorization,
+    client_credentials_form,
+    is_outage,
+    judge_token_answer,
+)
+
+BEST = {"access_token": "tok-1", "token_type": "Bearer"}
+
+
+def judged(status=200, /, **members):
+    return judge_token_answer(status, json.dumps(members).encode())
+
+
+def refused(status=200, /, **members) -> TokenRefusal:
+    outcome = judged(status, **members)
+    assert isinstance(outcome, TokenRefusal)
+    return outcome
+
+
+def token(**members) -> TokenResponse:
+    outcome = judged(**{**BEST, **members})
+    assert isinstance(outcome, TokenResponse), outcome
+    return outcome
+
+
+# -- the question
+
+
+@pytest.mark.rule("C-02")
+@pytest.mark.parametrize(
+    "client_id, client_secret, pair",
+    [
+        ("a:b", "p%+ü", "a%3Ab:p%25%2B%C3%BC"),  # I-04
+        ("a:b", "ä+%", "a%3Ab:%C3%A4%2B%25"),
+        ("cc-secret.v1_x*~", "two words", "cc-secret.v1_x*~:two+words"),
+        ("client", "a/b=c&d?", "client:a%2Fb%3Dc%26d%3F"),
+    ],
+)
+def test_basic_credentials_are_form_encoded_first_and_leave_alone_what_may_stay(client_id, client_secret, pair):
+    scheme, _, encoded = basic_authorization(client_id, client_secret).partition(" ")
+    assert (scheme, base64.b64decode(encoded).decode("ascii")) == ("Basic", pair)
+
+
+TEXT = st.text(st.characters(codec="utf-8"), min_size=1)
+
+
+@pytest.mark.rule("C-02")
+@given(TEXT, TEXT)
+def test_any_id_and_secret_can_be_decoded_again(client_id, client_secret):
+    pair = base64.b64decode(basic_authorization(client_id, client_secret).removeprefix("Basic ")).decode("ascii")
+    encoded_id, encoded_secret = pair.split(":")
+    assert parse_qsl(f"id={encoded_id}&secret={encoded_secret}", strict_parsing=True) == [
+        ("id", client_id),
+        ("secret", client_secret),
+    ]
+
+
+@pytest.mark.rule("C-01", "C-06", "C-07")
+def test_the_form_has_each_parameter_once_but_resources_and_audiences_and_nothing_empty():
+    assert client_credentials_form() == (("grant_type", "client_credentials"),)
+    assert client_credentials_form(
+        scopes=["a", "b"], resources=["urn:1", "urn:2", ""], audiences=["x"], parameters={"p": "1", "q": ""}
+    ) == (
+        ("grant_type", "client_credentials"),
+        ("scope", "a b"),
+        ("resource", "urn:1"),
+        ("resource", "urn:2"),
+        ("audience", "x"),
+        ("p", "1"),
+    )
+
+
+# -- the answer
+
+
+@pytest.mark.rule("C-20")
+@pytest.mark.parametrize(
+    "status, outage", [(200, False), (400, False), (401, False), (404, False), (408, True), (429, True), (500, True), (503, True)]
+)
+def test_some_answers_are_worth_another_attempt(status, outage):
+    assert is_outage(status) is outage
+
+
+@pytest.mark.rule("C-09", "C-15", "C-17")
+def test_a_full_answer_and_the_least_one():
+    assert token() == TokenResponse(access_token="tok-1", token_type="Bearer", expires_in=None, scope=None)
+    assert token(expires_in=60, scope="a b", refresh_token="r", more=[{"deep": 1}]) == TokenResponse(
+        access_token="tok-1", token_type="Bearer", expires_in=60.0, scope=("a", "b")
+    )
+
+
+@pytest.mark.rule("C-09")
+@pytest.mark.parametrize("name", ["access_token", "token_type"])
+@pytest.mark.parametrize("value", [None, 1, "", ["x"], {}, True])
+def test_token_and_type_are_strings_that_are_there(name, value):
+    assert refused(**{**BEST, name: value}).status == 200
+
+
+@pytest.mark.rule("C-09")
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b'"tok-1"',
+        b"access_token=tok-1&token_type=Bearer",
+        b'{"access_token":"tok-1","token_type":"Bearer"',
+        b'{"access_token":"tok-1","access_token":"tok-2","token_type":"Bearer"}',
+        b'\xef\xbb\xbf{"access_token":"tok-1","token_type":"Bearer"}',
+        b'{"access_token":"tok-1","token_type":"Bearer","expires_in":NaN}',
+        b'{"access_token":"tok-1","token_type":"Bearer","expires_in":1e400}',
+    ],
+)
+def test_only_one_strict_json_object_is_an_answer(body):
+    outcome = judge_token_answer(200, body)
+    assert isinstance(outcome, TokenRefusal)
+    assert "the answer is" in outcome.problem
+
+
+@pytest.mark.rule("C-10")
+@pytest.mark.parametrize("kind", ["bearer", "BEARER", "bEaReR"])
+def test_the_type_is_compared_without_case(kind):
+    assert token(token_type=kind).token_type == kind
+
+
+@pytest.mark.rule("C-10")
+@pytest.mark.parametrize("kind", ["mac", "DPoP", "N_A", "Bearer ", "Bearer\n", "bearer,DPoP"])
+def test_a_type_that_is_not_understood_is_not_used(kind):
+    assert "token_type" in refused(access_token="tok-1", token_type=kind).problem
+
+
+@pytest.mark.rule("C-27")
+@pytest.mark.parametrize("bad", ["a b", "a\r\nX: 1", "a\n", "a\x00", "ä", "a,b", '"a"', "a=b", "=", " a"])
+def test_a_token_that_cannot_stand_in_a_header_is_not_used(bad):
+    assert "access_token" in refused(access_token=bad, token_type="Bearer").problem
+
+
+@pytest.mark.rule("C-27")
+@pytest.mark.parametrize("good", ["a", "tok-._~+/1==", "aaa.bbb.ccc"])
+def test_a_token68_is_used_as_it_is(good):
+    assert token(access_token=good).access_token == good
+
+
+@pytest.mark.rule("C-12")
+@pytest.mark.parametrize(
+    "value, seconds",
+    [
+        (None, None),
+        (3600, 3600.0),
+        (3600.0, 3600.0),
+        ("3600", 3600.0),
+        (0, 0.0),
+        ("0", 0.0),
+        (-1, 0.0),
+        (-1.0, 0.0),
+        (2**63, LONGEST_LIFETIME),
+        (10**400, LONGEST_LIFETIME),
+        (1e300, LONGEST_LIFETIME),
+        ("9" * 30, LONGEST_LIFETIME),
+    ],
+)
+def test_lifetimes(value, seconds):
+    assert token(expires_in=value).expires_in == seconds
+
+
+@pytest.mark.rule("C-12")
+@pytest.mark.parametrize("value", [True, False, 1.5, "1.5", "-1", "", " 60", "60s", "٦٠", "9" * 31, [60], {}])
+def test_what_is_not_a_whole_number_of_seconds_is_refused(value):
+    assert "expires_in" in refused(**BEST, expires_in=value).problem
+
+
+@pytest.mark.rule("C-16")
+@pytest.mark.parametrize(
+    "value, scope", [(None, None), ("", ()), ("a", ("a",)), ("b a", ("b", "a")), (" a  b ", ("a", "b"))]
+)
+def test_scopes(value, scope):
+    assert token(scope=value).scope == scope
+
+
+@pytest.mark.rule("C-16")
+@pytest.mark.parametrize("value", [["a"], 1, "a\tb", 'a"b', "a\\b", "ä", "a\n"])
+def test_malformed_scopes_are_refused(value):
+    assert "scope" in refused(**BEST, scope=value).problem
+
+
+# -- refusals
+
+
+@pytest.mark.rule("C-18")
+def test_an_oauth_error_is_kept_in_its_own_words():
+    assert refused(
+        400, error="invalid_scope", error_description="No such scope: a", error_uri="https://as.example/e"
+    ) == TokenRefusal(
+        status=400,
+        problem="no token was issued",
+        error="invalid_scope",
+        description="No such scope: a",
+        uri="https://as.example/e",
+    )
+
+
+@pytest.mark.rule("C-18")
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"error": 1, "error_description": [], "error_uri": {}}'])
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 201, 204])
+def test_a_refusal_without_an_oauth_error_is_one_too(status, body):
+    assert judge_token_answer(status, body) == TokenRefusal(status=status, problem="no token was issued")
+
+
+@pytest.mark.rule("C-18")
+def test_an_error_in_a_200_is_a_refusal_with_its_words():
+    assert refused(200, error="bad_verification").error == "bad_verification"
+
+
+@pytest.mark.rule("C-26")
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308, 399])
+def test_a_redirect_is_a_refusal(status):
+    assert "redirect" in refused(status, **BEST).problem
+
+
+@pytest.mark.rule("C-18")
+def test_texts_are_bounded_and_cannot_forge_log_lines():
+    refusal = refused(
+        400, error="a\nb", error_uri="java script:", error_description="x\r\n\x1b[31m\u202eevil \u00e9" + "y" * 1000
+    )
+    assert (refusal.error, refusal.uri) == (None, None)
+    assert refusal.description is not None
+    assert refusal.description.startswith(r"x\r\n\x1b[31m\u202eevil é")
+    assert refusal.description.endswith("y...")
+    assert len(refusal.description) == 303
+    assert refused(400, error="e" * 301).error is None
+    assert refused(400, error_description="\x00" * 300).description == r"\x00" * 75 + "..."
+    assert refused(400, error_description="y" * 300).description == "y" * 300
+
+
+@pytest.mark.rule("C-28")
+def test_neither_the_token_nor_any_part_of_an_answer_shows_in_what_is_said_about_it():
+    assert "tok-1" not in repr(token())
+    for members in ({"token_type": "mac"}, {"expires_in": "tok-1"}, {"scope": "tok-1\n"}):
+        assert "tok-1" not in repr(refused(**{**BEST, **members}))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+NAMES = ("access_token", "token_type", "expires_in", "scope", "error", "error_description", "error_uri", "other")
+LIKELY = JSON | st.sampled_from(["tok-1", "Bearer", "3600", "a b", 3600, 0])
+
+
+@pytest.mark.rule("C-09", "C-12", "C-27")
+@given(st.sampled_from([200, 400, 302]), st.dictionaries(st.sampled_from(NAMES), LIKELY) | JSON)
+def test_no_answer_makes_it_raise_or_let_through_what_could_not_be_sent(status, members):
+    outcome = judge_token_answer(status, json.dumps(members).encode())
+    if isinstance(outcome, TokenResponse):
+        assert status == 200
+        f"Bearer {outcome.access_token}".encode("ascii")
+        assert not set(outcome.access_token) & set(' \r\n\t,"')
+        assert outcome.expires_in is None or 0 <= outcome.expires_in <= LONGEST_LIFETIME
+
+
+@given(st.integers(100, 599), st.binary(max_size=200))
+def test_no_bytes_make_it_raise(status, body):
+    judge_token_answer(status, body)

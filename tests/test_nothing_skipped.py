@@ -1,0 +1,56 @@
+"""In CI a skipped test is a failed one (tests/support/nothing_skipped.py); elsewhere it is a skipped one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nothing_skipped
+from environment import plain_environment
+
+SKIPS = """
+import pytest
+from environment import missing
+
+@pytest.mark.skip(reason="too tired")
+def test_marked(): ...
+
+def test_inside(): pytest.skip("too tired")
+
+def test_missing(): missing("no server here")
+
+@pytest.mark.xfail(reason="known")
+def test_known(): raise ValueError
+
+def test_fine(): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("ci", "status", "summary"),
+    [("", pytest.ExitCode.OK, "1 passed, 3 skipped, 1 xfailed"), ("1", 1, "2 failed, 1 passed, 1 xfailed, 1 error")],
+    ids=["elsewhere", "in CI"],
+)
+def test_a_skip_is_a_failure_in_ci_only(tmp_path: Path, ci: str, status: int, summary: str):
+    (tmp_path / "test_skips.py").write_text(SKIPS, "utf-8")
+    support = str(Path(nothing_skipped.__file__).parent)
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "nothing_skipped"],
+        cwd=tmp_path,
+        env=plain_environment() | {"PYTHONPATH": support, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "CI": ci},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == status
+    assert summary in run.stdout
+
+
+def test_a_file_that_skips_itself_fails_in_ci(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CI", "1")
+    report = pytest.CollectReport("test_it.py", "skipped", ("test_it.py", 1, "Skipped: no flask"), None)
+    assert nothing_skipped.judged(report).failed
+    assert "no flask" in report.longreprtext

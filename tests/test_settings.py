@@ -1,0 +1,400 @@
+"""The configuration file: what it may say, and what is said of everything else."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import fields
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from environment import ROOT
+from scopeguard import (
+    ANY_AUDIENCE_DANGEROUSLY,
+    ConfigurationError,
+    Issuer,
+    KeySetPolicy,
+    ScopeClaim,
+    ScopeForm,
+    StrayQueryToken,
+    TokenSource,
+    TokenSources,
+    all_of,
+    any_of,
+)
+from scopeguard.guard import Guard
+from scopeguard.rules import OPTIONAL, PUBLIC, Rules
+from scopeguard.scopes import AUTHENTICATED
+from scopeguard.settings import ISSUER, KEY_SET, LATER, TABLES, TOKEN_SOURCES, read_settings, settings_from
+
+BASE = Path("/etc/api")
+ISSUERS = '[[issuers]]\nurl = "https://as.test"\naudience = "https://api.test"\n'
+RULES = "[[rules]]\n"
+
+
+def settings(text: str, **environment: str) -> tuple[tuple[Issuer, ...], dict[str, Any]]:
+    return settings_from(tomllib.loads(text), BASE, file="api.toml", environment=environment)
+
+
+def issuer(text: str, **environment: str) -> Issuer:
+    (found,), _ = settings(ISSUERS + text, **environment)
+    return found
+
+
+def refusal(text: str, **environment: str) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        settings(text, **environment)
+    return str(caught.value)
+
+
+# -- what it may say
+
+
+def test_the_smallest_file_has_one_issuer_and_leaves_everything_else_alone():
+    issuers, arguments = settings('resource = "https://api.test"\n[[issuers]]\nurl = "https://as.test"')
+    assert issuers == (Issuer("https://as.test", audience="https://api.test"),)
+    assert arguments == {"resource": "https://api.test"}
+
+
+def test_the_audience_of_an_issuer_is_its_own_where_it_has_one():
+    text = 'resource = "https://api.test"\n[[issuers]]\nurl = "https://as.test"\naudience = ["a", "b"]'
+    (found,), _ = settings(text)
+    assert found.audiences == frozenset(("a", "b"))
+
+
+def test_every_argument_of_the_guard_is_read():
+    _, arguments = settings(
+        'resource = "https://api.test"\nrealm = "it"\nrequire_https = true\ntoken_sources = ["header", "form"]\n'
+        f"{ISSUERS}[scopes.implies]\nall = ['read', 'write']"
+    )
+    assert arguments == {
+        "resource": "https://api.test",
+        "realm": "it",
+        "require_https": True,
+        "token_sources": TokenSources().only(["header", "form"]),
+        "implies": {"all": ("read", "write")},
+    }
+
+
+def test_the_sizes_of_token_sources_are_in_its_table():
+    _, arguments = settings(f'{ISSUERS}[token_sources]\nmax_token_bytes = 4096\nstray_query_token = "refuse"')
+    assert arguments["token_sources"] == TokenSources(max_token_bytes=4096, stray_query_token=StrayQueryToken.REFUSE)
+
+
+def test_rules_keep_their_order_and_say_what_they_say_in_python():
+    _, arguments = settings(
+        f"""
+        public = ["/healthz"]
+        {ISSUERS}
+        [[rules]]
+        path = "/a/{{name}}"
+        methods = ["GET", "POST"]
+        any_of = ["x", "y"]
+        token_sources = ["header", "query"]
+        [[rules]]
+        path = "/b"
+        all_of = ["x", "y"]
+        [[rules]]
+        path = "/c"
+        public = true
+        [[rules]]
+        path = "/d"
+        optional = true
+        [[rules]]
+        path = "/e"
+        authenticated = true
+        """
+    )
+    rules = arguments["rules"]
+    assert isinstance(rules, Rules)
+    assert [(rule.path, rule.access) for rule in rules.all] == [
+        ("/healthz", PUBLIC),
+        ("/a/{name}", any_of("x", "y")),
+        ("/b", all_of("x", "y")),
+        ("/c", PUBLIC),
+        ("/d", OPTIONAL),
+        ("/e", AUTHENTICATED),
+    ]
+    assert rules.all[1].methods == {"GET", "HEAD", "POST"}
+    assert rules.all[1].sources == frozenset((TokenSource.HEADER, TokenSource.QUERY))
+    assert rules.deny_unmatched
+
+
+def test_public_paths_alone_leave_the_other_routes_to_the_token():
+    _, arguments = settings(f'public = ["/healthz"]\n{ISSUERS}')
+    assert not arguments["rules"].deny_unmatched
+
+
+ISSUER_SETTINGS = [
+    ('typ = "at+jwt"', "types", frozenset(("at+jwt",))),
+    ('typ = ["JWT", ""]', "types", frozenset(("jwt", None))),
+    ('algorithms = ["ES256"]', "algorithms", ("ES256",)),
+    ('jwks_uri = "https://as.test/jwks"', "jwks_uri", "https://as.test/jwks"),
+    ('jwks_file = "keys/jwks.json"', "jwks_file", "/etc/api/keys/jwks.json"),
+    ('jwks_file = "/run/jwks.json"', "jwks_file", "/run/jwks.json"),
+    ('metadata_url = "https://as.test/m"', "metadata_url", "https://as.test/m"),
+    ('aliases = { "https://old.test" = { tid = "7" } }', "aliases", {"https://old.test": {"tid": "7"}}),
+    ('required_claims = ["jti"]', "required_claims", ("jti",)),
+    ('expected_claims = { tid = "7", azp = ["a", "b"] }', "expected_claims", {"tid": {"7"}, "azp": {"a", "b"}}),
+    (
+        'scope_claims = ["scope", { claim = "scp", form = "list" }]',
+        "scope_claims",
+        (ScopeClaim("scope"), ScopeClaim("scp", ScopeForm.LIST)),
+    ),
+    ('scope_prefix = "https://scopes.test/"', "scope_prefix", "https://scopes.test/"),
+    ('implies = { all = ["read"] }', "implies", {"all": ("read",)}),
+    ("leeway = 5", "leeway", 5),
+    ("max_lifetime = 3600.5", "max_lifetime", 3600.5),
+    ("accept_id_tokens_dangerously = true", "accept_id_tokens_dangerously", True),
+    ('validate = "jwt"', "url", "https://as.test"),
+    ("[issuers.key_set]\nttl = 60\nmax_keys = 7", "key_set", KeySetPolicy(ttl=60, max_keys=7)),
+]
+
+
+@pytest.mark.parametrize(("text", "name", "value"), ISSUER_SETTINGS, ids=[case[0] for case in ISSUER_SETTINGS])
+def test_the_settings_of_an_issuer_are_read(text: str, name: str, value: object):
+    assert getattr(issuer(text), name) == value
+
+
+def test_any_audience_has_to_be_asked_for_by_its_name():
+    text = '[[issuers]]\nurl = "https://as.test"\nany_audience_dangerously = true\nexpected_claims = { tid = "7" }'
+    (found,), _ = settings(text)
+    assert found.audience is ANY_AUDIENCE_DANGEROUSLY
+
+
+@pytest.mark.parametrize(("table", "home"), [(ISSUER, Issuer), (KEY_SET, KeySetPolicy), (TOKEN_SOURCES, TokenSources)])
+def test_the_tables_have_every_setting_of_the_classes(table: dict[str, object], home: Any):
+    assert set(table) - {"validate", "any_audience_dangerously"} == {setting.name for setting in fields(home)}
+
+
+@pytest.mark.parametrize(
+    ("table", "key"), [pytest.param(t, k, id=f"{t} {k}") for t, keys in TABLES.items() for k in keys]
+)
+def test_the_examples_that_messages_give_are_right(table: str, key: str):
+    line = f"{key} = {TABLES[table][key].example}"
+    headers = {"the top level": "", "[[rules]]": '[[rules]]\npath = "/x"\n', "[[issuers]]": ""}
+    text = headers.get(table, f"{table}\n") + line
+    if table == "[[issuers]]":
+        lines = {"url": 'url = "https://as.test"', "audience": 'audience = "a"', key: line}
+        if key == "any_audience_dangerously":
+            lines |= {"audience": 'expected_claims = { tid = "7" }'}
+        text = "[[issuers]]\n" + "\n".join(lines.values())
+    elif table == "[issuers.key_set]":
+        text = ISSUERS + text
+    elif key == "issuers":
+        text = f'resource = "https://api.test"\n{text}'
+    else:
+        if table == "[[rules]]" and key in ("path", "methods", "token_sources"):
+            text = (text if key != "path" else f"[[rules]]\n{line}") + "\nauthenticated = true"
+        text = f"{text}\n{ISSUERS}"
+    settings(text)
+
+
+@pytest.mark.parametrize(
+    ("table", "key"), [pytest.param(t, k, id=f"{t} {k}") for t, keys in TABLES.items() for k in keys]
+)
+def test_a_setting_is_refused_when_it_is_of_another_kind(table: str, key: str):
+    wrong = {key: date(1979, 5, 27)}
+    issuers: list[dict[str, object]] = [{"url": "https://as.test", "audience": "a"}]
+    documents: dict[str, dict[str, object]] = {
+        "the top level": {"issuers": issuers, **wrong},
+        "[[issuers]]": {"issuers": [{**issuers[0], **wrong}]},
+        "[issuers.key_set]": {"issuers": [{**issuers[0], "key_set": wrong}]},
+        "[[rules]]": {"issuers": issuers, "rules": [{"path": "/", **wrong}]},
+        "[token_sources]": {"issuers": issuers, "token_sources": wrong},
+        "[scopes]": {"issuers": issuers, "scopes": wrong},
+    }
+    with pytest.raises(ConfigurationError) as caught:
+        settings_from(documents[table], BASE, file="api.toml")
+    assert f": {key}: " in str(caught.value)
+    assert f"needed, not a date or time; as in: {key} = " in str(caught.value)
+
+
+# -- where secrets and URLs may stand
+
+
+def test_a_url_may_stand_in_the_environment_and_in_a_file(tmp_path: Path):
+    (tmp_path / "as.txt").write_text("https://as.test\n", "utf-8")
+    text = 'resource = "env:RESOURCE"\n[[issuers]]\nurl = "file:as.txt"\njwks_file = "env:KEYS"'
+    (found,), arguments = settings_from(
+        tomllib.loads(text), tmp_path, environment={"RESOURCE": "https://api.test", "KEYS": "keys.json"}
+    )
+    assert (found.url, arguments["resource"]) == ("https://as.test", "https://api.test")
+    assert found.audiences == frozenset(("https://api.test",))
+    assert found.jwks_file == str(tmp_path / "keys.json")
+
+
+def test_a_scope_that_looks_like_a_reference_is_a_scope():
+    _, arguments = settings(f'{ISSUERS}[[rules]]\npath = "/x"\nany_of = ["env:read"]')
+    assert arguments["rules"].all[0].access == all_of("env:read")
+
+
+# -- what is said of everything else
+
+REFUSED = [
+    # nothing to start from
+    ("", "top level: issuers: there is none"),
+    ('[[issuers]]\naudience = "a"', "[[issuers]] 1: url: is missing"),
+    ('[[issuers]]\nurl = "https://as.test"', "[[issuers]] 1: audience: is missing"),
+    # unknown, misplaced, later
+    (f'resorce = "https://api.test"\n{ISSUERS}', "top level: resorce: unknown key; did you mean resource?"),
+    (f"{ISSUERS}algoritms = []", "[[issuers]] 1: algoritms: unknown key; did you mean algorithms?"),
+    (f"zzz = 1\n{ISSUERS}", "top level: zzz: unknown key; known are issuers, public, realm"),
+    (f"{ISSUERS}[issuers.key_set]\ntll = 1", "[issuers.key_set] of [[issuers]] 1: tll: unknown key; did you mean ttl?"),
+    (f"{ISSUERS}[scopes]\nimplis = 1", "[scopes]: implis: unknown key; did you mean implies?"),
+    (f"{ISSUERS}[token_sources]\nmethod = []", "[token_sources]: method: unknown key; did you mean methods?"),
+    (f'{ISSUERS}[[rules]]\npath = "/"\nanyof = []', "[[rules]] 1: anyof: unknown key; did you mean any_of?"),
+    (f'{ISSUERS}realm = "x"', "[[issuers]] 1: realm: is a key of the top level, and stands here in another table"),
+    (f'leeway = 3\n{ISSUERS}', "top level: leeway: is a key of [[issuers]], and stands here in another table"),
+    (f'{ISSUERS}[issuers.introspection]\nclient_id = "x"', "[[issuers]] 1: introspection: is known and not available"),
+    (f'{ISSUERS}preset = "entra"', "[[issuers]] 1: preset: is known and not available in this version; write the"),
+    (f'{ISSUERS}[contract]\nopenapi = "x"', "top level: contract: is known and not available in this version; write"),
+    (f'{ISSUERS}[store]\nredis = "x"', "top level: store: is known and not available in this version; every"),
+    (f'profile = "fapi2"\n{ISSUERS}', "top level: profile: is known and not available in this version; set"),
+    (f'{ISSUERS}validate = "auto"', '[[issuers]] 1: validate: "auto" is known and not available in this version; use'),
+    (f'{ISSUERS}validate = "introspection"', '[[issuers]] 1: validate: "introspection" is known and not available'),
+    (f'{ISSUERS}validate = "saml"', "[[issuers]] 1: validate: 'saml' is not known; this version has \"jwt\""),
+    # kinds
+    (f"resource = 1\n{ISSUERS}", "top level: resource: a string is needed, not a whole number; as in: resource = "),
+    (f"require_https = 'yes'\n{ISSUERS}", "require_https: true or false is needed, not a string; as in: require_https"),
+    (f"public = '/x'\n{ISSUERS}", "top level: public: a list of strings is needed, not a string; as in: public = "),
+    (f"public = [1, '/x']\n{ISSUERS}", "a list of strings is needed, not a list with a string and a whole number"),
+    (f"token_sources = 'header'\n{ISSUERS}", "token_sources: a list of strings, or a table, is needed, not a string"),
+    ("[issuers]\nurl = 'x'", "issuers: a list of tables, each begun by [[issuers]], is needed, not a table"),
+    (f"{ISSUERS}leeway = '30'", "[[issuers]] 1: leeway: a number is needed, not a string; as in: leeway = 30"),
+    (f"{ISSUERS}leeway = true", "[[issuers]] 1: leeway: a number is needed, not true or false"),
+    (f"{ISSUERS}algorithms = 'RS256'", "[[issuers]] 1: algorithms: a list of strings is needed, not a string"),
+    (f"{ISSUERS}typ = [1.5]", "[[issuers]] 1: typ: a string or a list of strings is needed, not a list with a number"),
+    (f"{ISSUERS}key_set = 5", "[[issuers]] 1: key_set: a table is needed, not a whole number"),
+    (f"{ISSUERS}[issuers.key_set]\nmax_keys = 1.5", "max_keys: a whole number is needed, not a number"),
+    (f"{ISSUERS}expected_claims = {{ tid = 7 }}", "expected_claims: tid: a string or a list of strings is needed"),
+    (f"{ISSUERS}aliases = {{ a = {{ tid = 7 }} }}", "[[issuers]] 1: aliases: a: tid: a string is needed"),
+    (f"{ISSUERS}scope_claims = [[]]", "scope_claims: a list of claims, each a string or a table with claim and form"),
+    (f"{ISSUERS}scope_claims = [{{ form = 'list' }}]", "[[issuers]] 1: scope_claims: an item has no claim"),
+    (f"{ISSUERS}implies = {{ all = 'read' }}", "[[issuers]] 1: implies: all: a list of strings is needed"),
+    (f'{ISSUERS}[[rules]]\npath = "/"\npublic = false', "[[rules]] 1: public: true, or no such line at all, is needed"),
+    # values
+    (f"resource = 'http://api.test'\n{ISSUERS}", "top level: resource: 'http://api.test' is cleartext"),
+    (f"realm = 'ü'\n{ISSUERS}", "top level: realm: 'ü' cannot stand in a header"),
+    (f"public = ['x']\n{ISSUERS}", "top level: public: rule 'x': a path begins with /"),
+    (f"token_sources = ['cookie']\n{ISSUERS}", "token_sources: 'cookie' is not one of 'header', 'query', 'form'"),
+    (f"token_sources = []\n{ISSUERS}", "top level: token_sources: name at least one place"),
+    (f"{ISSUERS}[token_sources]\nmax_form_bytes = 0", "[token_sources]: max_form_bytes: 0 must be greater than 0"),
+    ("[[issuers]]\nurl = 'http://as.test'\naudience = 'a'", "[[issuers]] 1: url: 'http://as.test' is cleartext"),
+    ("[[issuers]]\nurl = ''\naudience = 'a'", "[[issuers]] 1: url: an issuer is the URL of its authorization server"),
+    (f"{ISSUERS}{ISSUERS}", "[[issuers]] 2: url: 'https://as.test' is the issuer of [[issuers]] 1 already"),
+    (f"{ISSUERS}leeway = 301", "[[issuers]] 1: leeway: 301 seconds; it must lie between 0 and 300"),
+    (f"{ISSUERS}algorithms = ['HS256']", "[[issuers]] 1: algorithms: HS256 is symmetric"),
+    (f"{ISSUERS}jwks_uri = 'ftp://x'", "[[issuers]] 1: jwks_uri: 'ftp://x' is not an https URL"),
+    (f"{ISSUERS}jwks_file = 'file:x'", "[[issuers]] 1: jwks_file: write the path itself"),
+    (f"{ISSUERS}jwks_file = 'x'\njwks_uri = 'https://x'", "jwks_file and jwks_uri are alternatives; keep one"),
+    (f"{ISSUERS}any_audience_dangerously = true", "[[issuers]] 1: audience: and any_audience_dangerously contradict"),
+    (f"{ISSUERS}scope_claims = [{{ claim = 'x', form = 'y' }}]", "[[issuers]] 1: scope_claims['x']: 'y'"),
+    (f"{ISSUERS}implies = {{ 'a b' = ['c'] }}", "[[issuers]] 1: implies: 'a b' holds several scopes"),
+    (f"{ISSUERS}keys = {{ keys = [{{ kty = 'oct', k = 'x' }}] }}", "[[issuers]] 1: keys: "),
+    (f"{ISSUERS}[issuers.key_set]\nttl = 1", "key_set] of [[issuers]] 1: key_set: needs min_ttl <= ttl"),
+    (f"{ISSUERS}[issuers.key_set]\nttl = 0", "key_set] of [[issuers]] 1: key_set.ttl: 0 must be greater than 0"),
+    (f"{ISSUERS}[scopes.implies]\n'a b' = ['c']", "[scopes]: implies: 'a b' holds several scopes"),
+    (f"{ISSUERS}[[rules]]\npublic = true", "[[rules]] 1: path: is missing"),
+    (f"{ISSUERS}[[rules]]\npath = '/'", "[[rules]] 1: path: a rule says exactly one of any_of, all_of, public"),
+    (f"{ISSUERS}[[rules]]\npath = '/'\npublic = true\noptional = true", "public and optional: contradict each other"),
+    (f"{ISSUERS}[[rules]]\npath = 'x'\npublic = true", "[[rules]] 1: path: rule 'x': a path begins with /"),
+    (f"{ISSUERS}[[rules]]\npath = '/x/*'\npublic = true", "[[rules]] 1: path: rule '/x/*': no wildcards"),
+    (f"{ISSUERS}[[rules]]\npath = '/'\nany_of = []", "[[rules]] 1: any_of: any_of() of nothing allows nobody"),
+    (f"{ISSUERS}[[rules]]\npath = '/'\nall_of = ['a b']", "[[rules]] 1: all_of: 'a b' holds several scopes"),
+    (f"{ISSUERS}[[rules]]\npath = '/'\npublic = true\nmethods = ['get']", "1: methods: rule '/': 'get' is not"),
+    (f"{ISSUERS}[[rules]]\npath = '/'\npublic = true\nmethods = []", "[[rules]] 1: methods: rule '/': name a method"),
+    (f"{ISSUERS}[[rules]]\npath = '/'\npublic = true\ntoken_sources = ['x']", "1: token_sources: 'x' is not one"),
+    # references
+    (f"resource = 'env:NOPE'\n{ISSUERS}", "top level: resource: the environment variable NOPE is not set"),
+    (f"resource = 'env:EMPTY'\n{ISSUERS}", "top level: resource: the environment variable EMPTY is empty"),
+    (f"resource = 'file:no/such'\n{ISSUERS}", "resource: the file no/such cannot be read: No such file or directory"),
+    (f"resource = 'file:/dev/null'\n{ISSUERS}", "top level: resource: the file /dev/null is empty"),
+    (f"resource = 'file:\\u0000'\n{ISSUERS}".replace("'", '"'), "cannot be read: not a path"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "message"), REFUSED, ids=[f"{n} {case[1][:40]}" for n, case in enumerate(REFUSED)])
+def test_what_is_wrong_is_refused_with_its_place_and_the_way_out(text: str, message: str):
+    said = refusal(text, EMPTY="")
+    assert said.startswith("api.toml: ")
+    assert message in said
+
+
+def test_an_unknown_key_is_shown_on_one_line_whatever_it_holds():
+    assert "\n" not in refusal(f'"a\\nb\\u001b[2J" = 1\n{ISSUERS}')
+
+
+def test_everything_the_design_promises_for_later_is_known():
+    assert {"introspection", "preset", "contract", "store", "profile"} == set(LATER)
+
+
+# -- the file itself
+
+
+def test_a_file_is_read_and_paths_are_relative_to_it(tmp_path: Path):
+    (tmp_path / "api.toml").write_text(f'{ISSUERS}jwks_file = "jwks.json"', "utf-8")
+    (found,), _ = read_settings(tmp_path / "api.toml")
+    assert found.jwks_file == str(tmp_path / "jwks.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        (b"\xff", "cannot be read: not UTF-8"),
+        (b"x" * (1024 * 1024 + 1), "cannot be read: larger than 1048576 bytes"),
+        (b"a = ", "not TOML: Invalid value"),
+    ],
+)
+def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, content: bytes | None, message: str):
+    path = tmp_path / "api.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"api\.toml: ") as caught:
+        read_settings(path)
+    assert message in str(caught.value)
+
+
+def test_the_guard_of_a_file_takes_its_issuers_and_its_rules_and_what_overrides_them():
+    path = str(ROOT / "examples" / "scopeguard.toml")
+    guard = Guard.from_file(path, realm="another")
+    assert [issuer.url for issuer in guard.issuers] == ["http://127.0.0.1:9000"]
+    assert guard.rules is not None
+    assert guard.rules.deny_unmatched
+    assert guard.style.realm == "another"
+
+
+# -- anything at all
+
+KEYS = st.sampled_from(sorted({key for keys in TABLES.values() for key in keys} | LATER.keys())) | st.text(max_size=8)
+SCALARS = (
+    st.text(max_size=12)
+    | st.sampled_from(["https://as.test", "http://[::1", "env:X", "file:x", "jwt", "/a/{b}", "/a/{", "a b", "header"])
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.dates()
+)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=8
+)
+
+
+@given(st.dictionaries(KEYS, VALUES, max_size=4), st.dictionaries(KEYS, VALUES, max_size=4), st.lists(VALUES))
+@example({}, {"keys": {"keys": [{"kty": "RSA", "n": 1}]}}, [])
+@example({"realm": "\ud800"}, {}, [])
+def test_whatever_a_document_says_it_is_read_or_refused(top: dict[str, Any], one: dict[str, Any], rules: list[Any]):
+    document = {"resource": "https://api.test", "issuers": [{"url": "https://as.test", **one}], "rules": rules, **top}
+    try:
+        issuers, arguments = settings_from(document, BASE, file="api.toml", environment={"X": "https://x.test"})
+    except ConfigurationError as error:
+        refused = str(error)
+    else:
+        refused = ""
+        Guard(*issuers, **arguments)
+    assert not refused or refused.startswith("api.toml: ")
