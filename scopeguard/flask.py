@@ -231,8 +231,10 @@ def _strip_query_token() -> None:
 
 
 def _refused(refusal: Denied | Unavailable) -> Response:
-    response = refusal.response
-    return Response(response.body, response.status, Headers(list(response.headers)))
+    response = Response(refusal.response.body, refusal.response.status)
+    # Not at construction, where the length of a body that HEAD does not have would be replaced by 0 (B-52).
+    response.headers = Headers(list(refusal.response.headers))
+    return response
 
 
 def requires(*items: Requirement | str, token_sources: Iterable[str] | None = None) -> Callable[[T], T]:

@@ -17,7 +17,7 @@ the token may do is for the route to decide.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -46,10 +46,20 @@ class Credential:
 
 
 def authenticate(
-    view: RequestView, *, trusts: Mapping[str, Trust], sources: TokenSources, clock: Clock
+    view: RequestView,
+    *,
+    trusts: Mapping[str, Trust],
+    sources: TokenSources,
+    clock: Clock,
+    exposed: Callable[[], None] | None = None,
 ) -> Flow[AccessToken]:
-    """The access token of *view*, judged by the policy of the issuer it names; whether it suffices is not asked."""
+    """The access token of *view*, judged by the policy of the issuer it names; whether it suffices is not asked.
+
+    *exposed* is called when a token is there, wherever it was read, and may refuse it: the request was not encrypted.
+    """
     credential = yield from find_credential(view, sources)
+    if exposed is not None:
+        exposed()
     token = jwt.peek(credential.token)
     trust = trusts.get(jwt.named_issuer(token))
     if trust is None:  # before any network access, and with no URL taken from the token (P-18)

@@ -32,7 +32,6 @@ from scopeguard.request import RequestView
 from scopeguard.rules import Rules
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import ChallengeStyle, Response, write_denial, write_outage
-from scopeguard.spec.credentials import has_access_token
 from scopeguard.spec.jwks import configured_key_set
 from scopeguard.state.keyring import KeyRing
 from scopeguard.state.trust import Trust
@@ -114,11 +113,15 @@ class Guard:
         self.style = challenge or ChallengeStyle(realm=realm or resource or "api")
         self.rules = rules
         self._require_https = require_https
-        self._told_of_cleartext = require_https
+        self._told_of_cleartext = False
         self._on_decision = on_decision
         self.clock: Clock = clock or SystemClock()
-        self._outside = Outside(transport=transport or HttpxTransport(), clock=self.clock)
         self._trusts = _trusts(issuers, implies or {})
+        self._outside = Outside(
+            transport=transport or HttpxTransport(),
+            clock=self.clock,
+            after_fork=tuple(trust.ring.forget_flights for trust in self._trusts.values()),
+        )
         if TokenSource.QUERY in self.sources.methods:
             log.warning("access tokens are accepted in the query string of every route: URLs end up in logs")
 
@@ -198,7 +201,7 @@ class Guard:
         """*error* as a decision with its response; logs the reason, and never the token."""
         # The traceback's frames hold the token; whoever keeps the decision must not keep them (X-77).
         error.__traceback__ = None
-        error.__context__ = None
+        error.__context__ = error.__cause__ = None
         refusal: Denied | Unavailable
         if isinstance(error, AuthorityUnavailable):
             log.warning("not judged: %s", error)
@@ -216,20 +219,22 @@ class Guard:
         return decision
 
     def _judge(self, request: RequestView, sources: TokenSources) -> Flow[AccessToken]:
-        if not request.secure and self._is_exposed(request):
-            if self._require_https:
-                raise InvalidRequest(Reason.HTTPS_REQUIRED)
-            if not self._told_of_cleartext:
-                self._told_of_cleartext = True
-                log.warning("a token came by cleartext http; put TLS in front, and set require_https")
-        return authenticate(request, trusts=self._trusts, sources=sources, clock=self.clock)
+        # In the clear, and from another machine (B-56).
+        exposed = not request.secure and request.client is not None and not is_loopback(request.client)
+        return authenticate(
+            request,
+            trusts=self._trusts,
+            sources=sources,
+            clock=self.clock,
+            exposed=self._token_was_exposed if exposed else None,
+        )
 
-    @staticmethod
-    def _is_exposed(request: RequestView) -> bool:
-        """Whether a token travelled in the clear beyond this machine (B-56)."""
-        if request.client is None or is_loopback(request.client):
-            return False
-        return bool(request.headers.get_all("authorization")) or has_access_token(request.query)
+    def _token_was_exposed(self) -> None:
+        if self._require_https:
+            raise InvalidRequest(Reason.HTTPS_REQUIRED)
+        if not self._told_of_cleartext:
+            self._told_of_cleartext = True
+            log.warning("a token came by cleartext http; put TLS in front, and set require_https")
 
     def _sources(self, sources: TokenSources | None, *, can_read: bool) -> TokenSources:
         chosen = self.sources if sources is None else sources
@@ -273,9 +278,9 @@ class Guard:
 
     async def aclose(self) -> None:
         """:meth:`close` for asyncio and trio."""
-        import anyio.to_thread
+        from scopeguard.edge import aio
 
-        await anyio.to_thread.run_sync(self._outside.close)
+        await aio.close(self._outside)
 
     def __repr__(self) -> str:
         return f"Guard({', '.join(repr(issuer.url) for issuer in self.issuers)})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -47,6 +47,6 @@ class RequestView:
     method: str
     path: str
     headers: Headers
-    query: bytes = b""
+    query: bytes = field(default=b"", repr=False)  # a token may be in it
     secure: bool = True
     client: str | None = None

@@ -25,12 +25,14 @@ from starlette.websockets import WebSocket, WebSocketState
 
 from scopeguard.access_token import AccessToken
 from scopeguard.access_token import current_access_token as access_token
+from scopeguard.access_token import current_access_token_or_none as access_token_or_none
 from scopeguard.asgi import GUARD_KEY, GuardMiddleware, Receive, Scope, Send, send_response
 from scopeguard.errors import ConfigurationError
-from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
+from scopeguard.guard import Granted, Guard
 from scopeguard.scopes import Requirement, all_of, required
+from scopeguard.spec import challenge
 
-__all__ = ["REQUIREMENT", "GuardMiddleware", "Refusal", "access_token", "requires"]
+__all__ = ["REQUIREMENT", "GuardMiddleware", "Refusal", "access_token", "access_token_or_none", "requires"]
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
@@ -45,10 +47,10 @@ class Refusal(Response):
     servers answer with 403 (H-02, H-03).
     """
 
-    def __init__(self, refusal: Denied | Unavailable) -> None:
-        self.refused = refusal.response
-        super().__init__(self.refused.body, self.refused.status)
-        self.raw_headers = [(name.encode("ascii"), value.encode("ascii")) for name, value in self.refused.headers]
+    def __init__(self, refused: challenge.Response) -> None:
+        self.refused = refused
+        super().__init__(refused.body, refused.status)
+        self.raw_headers = [(name.encode("ascii"), value.encode("ascii")) for name, value in refused.headers]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         del receive  # a refusal does not wait for the body (H-17)
@@ -155,8 +157,8 @@ def _refusal(scope: Scope, requirement: Requirement) -> Refusal | None:
         raise ConfigurationError(
             f"request.state.access_token is ours, and something put a {type(token).__name__} there"
         )
-    decision: Decision = guard.authorize(token, requirement, head=scope.get("method") == "HEAD")
-    return None if isinstance(decision, Granted) else Refusal(decision)
+    decision = guard.authorize(token, requirement, head=scope.get("method") == "HEAD")
+    return None if isinstance(decision, Granted) else Refusal(decision.response)
 
 
 async def _refuse_websocket(refusal: Refusal, websocket: WebSocket) -> None:

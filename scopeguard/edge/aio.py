@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import anyio
+import anyio.to_thread
 from anyio.lowlevel import current_token
 
 from scopeguard.edge.outside import Outside
@@ -40,6 +41,11 @@ async def run(flow: Flow[T], outside: Outside, read_form: Callable[[int], Awaita
         return result
     finally:
         flow.close()
+
+
+async def close(outside: Outside) -> None:
+    """Close *outside*, which waits for flights, without stopping the event loop meanwhile."""
+    await anyio.to_thread.run_sync(outside.close)
 
 
 async def _answer(effect: object, outside: Outside, read_form: Callable[[int], Awaitable[bytes]] | None) -> Any:
@@ -73,7 +79,9 @@ async def _fly_or_wait(flight: SingleFlight, outside: Outside) -> None:
 
 def _waker(landed: anyio.Event, failures: list[BaseException]) -> Callable[[BaseException | None], None]:
     """A function for other threads that sets *landed* in the event loop of the current task."""
-    native: Any = current_token().native_token  # asyncio: the event loop; trio: a TrioToken
+    # Before anyio 4.11, what is now wrapped was handed out as it is.
+    token: Any = current_token()
+    native: Any = getattr(token, "native_token", token)  # asyncio: the event loop; trio: a TrioToken
     in_loop = native.call_soon_threadsafe if hasattr(native, "call_soon_threadsafe") else native.run_sync_soon
 
     def wake(failure: BaseException | None) -> None:

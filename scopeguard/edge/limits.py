@@ -10,7 +10,7 @@ import ssl
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from scopeguard.config import checked_url
 from scopeguard.effects import Answer, Send
@@ -31,6 +31,8 @@ class HttpxTransport:
       every start (A-23).
     * *proxy*: the URL of a proxy. ``HTTPS_PROXY`` and its like are not read: they would silently reroute what keys
       are trusted (X-70).
+
+    Raises :class:`ConfigurationError`; for a bundle or a proxy that cannot be used, at the first exchange.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class HttpxTransport:
         self._skip_verification = dangerously_skip_tls_verification
         self._lock = threading.Lock()
         self._client: httpx.Client | None = None
+        self._deadline = _Deadline()
         _every.add(self)
 
     def send(self, request: Send, /) -> Answer:
@@ -62,6 +65,7 @@ class HttpxTransport:
         headers = {"accept": request.accept}
         if request.authorization is not None:
             headers["authorization"] = request.authorization
+        self._deadline.at = time.monotonic() + request.timeout
         try:
             with self._opened().stream(
                 "GET" if request.form is None else "POST",
@@ -72,13 +76,16 @@ class HttpxTransport:
             ) as response:
                 body = _bounded_body(response, request)
                 return Answer(response.status_code, body, {k.lower(): v for k, v in response.headers.items()})
-        except httpx.HTTPError as error:
-            late = isinstance(error, httpx.TimeoutException)
+        # UnicodeError: the name of the host has an empty label, or one that is too long.
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, UnicodeError) as error:
+            late = isinstance(error, httpx.TimeoutException | TimeoutError)
+            # Only of these it is certain that their text quotes nothing that was sent; a wrong certificate is one.
+            why = f": {error}" if isinstance(error, httpx.ConnectError) else ""
             raise AuthorityUnavailable(
                 Reason.AUTHORITY_TIMED_OUT if late else Reason.AUTHORITY_UNREACHABLE,
                 request.authority,
                 url=request.url,
-                problem=type(error).__name__,
+                problem=type(error).__name__ + why,
             ) from None  # the cause would hold the request, and with it credentials
 
     def _opened(self) -> httpx.Client:
@@ -99,18 +106,30 @@ class HttpxTransport:
             logging.getLogger("scopeguard").warning("TLS certificates are NOT verified, as configured")
             verify = False
         elif isinstance(self._verify, str):
-            verify = ssl.create_default_context(cafile=self._verify)
+            try:
+                verify = ssl.create_default_context(cafile=self._verify)
+            except OSError as error:
+                raise ConfigurationError(f"verify: {self._verify!r} is not a readable bundle: {error}") from None
         elif self._verify is not None:
             verify = self._verify
+        try:
+            transport = httpx.HTTPTransport(
+                verify=verify,
+                proxy=self._proxy,
+                trust_env=False,
+                limits=httpx.Limits(max_connections=32, max_keepalive_connections=8, keepalive_expiry=30.0),
+            )
+        except (httpx.InvalidURL, ValueError, ImportError) as error:
+            raise ConfigurationError(f"proxy: cannot be used: {type(error).__name__}") from None
+        pool: Any = transport._pool
+        pool._network_backend = _Hurried(pool._network_backend, self._deadline)
         return httpx.Client(
-            verify=verify,
-            proxy=self._proxy,
+            transport=transport,
             trust_env=False,
             follow_redirects=False,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             # Identity: a compressed answer of a few KB can unfold to gigabytes before anybody counts (A-13, X-56).
             headers={"user-agent": USER_AGENT, "accept-encoding": "identity"},
-            limits=httpx.Limits(max_connections=32, max_keepalive_connections=8, keepalive_expiry=30.0),
         )
 
     def close(self) -> None:
@@ -136,6 +155,51 @@ def _drop_connections_of_the_parent() -> None:
 os.register_at_fork(after_in_child=_drop_connections_of_the_parent)
 
 
+class _Deadline(threading.local):
+    """When the exchange that this thread performs must have ended, on the monotonic clock."""
+
+    at: float = float("inf")
+
+    def left(self, seconds: float | None) -> float:
+        """*seconds*, or what is left if that is less."""
+        left = self.at - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left if seconds is None else min(seconds, left)
+
+
+class _Hurried:
+    """A network backend of httpx, or a stream of one, that the exchange's deadline ends.
+
+    A timeout of httpx is for one read. An answer that drips, its headers included, would never run into it, and the
+    flight that waits for it would never land.
+    """
+
+    def __init__(self, inner: Any, deadline: _Deadline) -> None:
+        self._inner = inner
+        self._deadline = deadline
+
+    def connect_tcp(self, host: str, port: int, timeout: float | None = None, **options: Any) -> _Hurried:
+        seconds = self._deadline.left(timeout)
+        return _Hurried(self._inner.connect_tcp(host, port, timeout=seconds, **options), self._deadline)
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> _Hurried:
+        seconds = self._deadline.left(timeout)
+        return _Hurried(self._inner.start_tls(ssl_context, server_hostname, seconds), self._deadline)
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        data: bytes = self._inner.read(max_bytes, self._deadline.left(timeout))
+        return data
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._inner.write(buffer, self._deadline.left(timeout))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
 def _form(pairs: tuple[tuple[str, str], ...]) -> dict[str, str | list[str]]:
     fields: dict[str, list[str]] = {}
     for name, value in pairs:
@@ -144,22 +208,20 @@ def _form(pairs: tuple[tuple[str, str], ...]) -> dict[str, str | list[str]]:
 
 
 def _bounded_body(response: httpx.Response, request: Send) -> bytes:
-    """The body, unless it is compressed against our wish, too large or too slow in total."""
+    """The body, unless it is compressed against our wish or too large."""
 
-    def refuse(reason: Reason, problem: str) -> AuthorityUnavailable:
-        return AuthorityUnavailable(reason, request.authority, url=request.url, problem=problem)
+    def nonsense(problem: str) -> AuthorityUnavailable:
+        return AuthorityUnavailable(
+            Reason.AUTHORITY_ANSWERED_NONSENSE, request.authority, url=request.url, problem=problem
+        )
 
-    nonsense = Reason.AUTHORITY_ANSWERED_NONSENSE
     if response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
-        raise refuse(nonsense, "the answer is compressed although that was not offered")
-    deadline = time.monotonic() + request.timeout
+        raise nonsense("the answer is compressed although that was not offered")
     chunks: list[bytes] = []
     size = 0
     for chunk in response.iter_raw():
         size += len(chunk)
         if size > request.limit:
-            raise refuse(nonsense, f"the answer is larger than {request.limit} bytes")
-        if time.monotonic() > deadline:
-            raise refuse(Reason.AUTHORITY_TIMED_OUT, "the answer is too slow")
+            raise nonsense(f"the answer is larger than {request.limit} bytes")
         chunks.append(chunk)
     return b"".join(chunks)

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -48,11 +48,12 @@ class Transport(Protocol):
 
 
 class Outside:
-    """The shared half of the edges."""
+    """The shared half of the edges. *after_fork* are called in a child process, which has none of the threads."""
 
-    def __init__(self, *, transport: Transport, clock: Clock) -> None:
+    def __init__(self, *, transport: Transport, clock: Clock, after_fork: Iterable[Callable[[], None]] = ()) -> None:
         self.transport = transport
         self.clock = clock
+        self._callbacks_after_fork = tuple(after_fork)
         self.flights = Flights()
         self._lock = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
@@ -119,7 +120,11 @@ class Outside:
         if not self.flights.board(flight.key, lambda: wake(None)):
             return
 
+        cancelled = threading.Event()
+
         def fly() -> None:
+            if cancelled.is_set():
+                return
             failure: BaseException | None = None
             try:
                 if flight.needed():
@@ -134,16 +139,18 @@ class Outside:
                 wake(failure)
 
         try:
-            self._pool().submit(fly)
-        except BaseException:
+            self._submit(fly)
+        except RuntimeError as error:  # no thread can be had: a limit of the machine, or the end of the process
+            cancelled.set()  # it may stand in a queue all the same
+            log.warning("%s: no thread to fetch in: %s", flight.key, error)
             self.flights.land(flight.key)
-            raise
+            wake(AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, flight.authority, problem=str(error)))
 
-    def _pool(self) -> ThreadPoolExecutor:
-        with self._lock:
+    def _submit(self, work: Callable[[], None]) -> None:
+        with self._lock:  # all the while, so that no close() comes in between
             if self._threads is None:
                 self._threads = ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="scopeguard")
-            return self._threads
+            self._threads.submit(work)
 
     def close(self) -> None:
         """End the threads after their flights and release the transport; both come back when they are needed."""
@@ -156,6 +163,8 @@ class Outside:
     def _after_fork(self) -> None:
         self._lock = threading.Lock()
         self._threads = None
+        for callback in self._callbacks_after_fork:
+            callback()
 
 
 _every: weakref.WeakSet[Outside] = weakref.WeakSet()

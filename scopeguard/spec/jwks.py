@@ -36,6 +36,8 @@ from scopeguard.spec.jws import decode_base64url
 from scopeguard.spec.strict_json import MalformedJSON, is_ambiguous, parse_object
 
 PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
+# A key, the algorithms that fit it, and how many octets its signatures have.
+_Read = tuple[PublicKey, frozenset[str], int]
 
 MAX_CANDIDATES: Final = 8
 """Most keys that are tried for one token: what a hostile token may cost (J-19, X-86)."""
@@ -93,22 +95,28 @@ class VerificationKey:
     * ``algorithms``: the ``alg`` values it may verify: the one its JWK pins, else all that fit its type and curve.
     * ``issuer``: the issuer this key is limited to, where the set says so per key (Microsoft Entra does).
     * ``thumbprint``: RFC 7638 with SHA-256.
+    * ``signature_octets``: the one length that its signatures have.
     """
 
     kid: str | None
     algorithms: frozenset[str]
     issuer: str | None
     thumbprint: str
+    signature_octets: int
     public_key: PublicKey = field(repr=False, compare=False)
 
     def verify(self, algorithm: str, signed: bytes, signature: bytes) -> bool:
         """Whether *signature* is this key's signature of *signed* by *algorithm*, one of ``algorithms`` (J-14, J-15).
 
-        Never raises. ES*: R and S of exactly the curve's length, each between 1 and n-1 (RFC 7518 section 3.4). PS*:
-        a salt exactly as long as the hash (section 3.5). Whether *algorithm* is acceptable to the issuer is not
-        checked here (:func:`~scopeguard.spec.jws.check_header`).
+        Never raises. RS* and PS*: as long as the modulus (RFC 8017 section 8). PS*: a salt exactly as long as the
+        hash (RFC 7518 section 3.5). ES*: R and S of the curve's length each and between 1 and n-1 (section 3.4).
+        Whether *algorithm* is acceptable to the issuer is not checked here
+        (:func:`~scopeguard.spec.jws.check_header`).
         """
-        return algorithm in self.algorithms and _ALGORITHMS[algorithm].verify(signed, self.public_key, signature)
+        # OpenSSL takes a PSS signature without its leading zero octets too: one token in 256 had two spellings (J-04).
+        if algorithm not in self.algorithms or len(signature) != self.signature_octets:
+            return False
+        return _ALGORITHMS[algorithm].verify(signed, self.public_key, signature)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,7 +266,7 @@ def _verification_key(jwk: object) -> VerificationKey:
     if read is None:
         raise _NotForUs(f"kty {_shown(kty)} is not RSA, EC or OKP")
     try:
-        public_key, algorithms = read(jwk)
+        public_key, algorithms, signature_octets = read(jwk)
     except UnsupportedAlgorithm:
         raise _NotForUs("the installed OpenSSL cannot use this kind of key") from None
     except ValueError:  # an EC point off its curve above all (RFC 8725 section 3.4, J-35, X-08)
@@ -268,6 +276,7 @@ def _verification_key(jwk: object) -> VerificationKey:
         algorithms=_pinned(jwk, algorithms),
         issuer=issuer,
         thumbprint=thumbprint(jwk),
+        signature_octets=signature_octets,
         public_key=public_key,
     )
 
@@ -318,7 +327,7 @@ def _octets(jwk: Mapping[str, Any], name: str) -> bytes:
         raise _BadKey(f"{name} is {error}") from None
 
 
-def _read_rsa(jwk: Mapping[str, Any]) -> tuple[PublicKey, frozenset[str]]:
+def _read_rsa(jwk: Mapping[str, Any]) -> _Read:
     # Leading zero octets are let pass, though RFC 7518 section 6.3.1.1 forbids them: it also says who writes them.
     modulus, exponent = (int.from_bytes(_octets(jwk, name), "big") for name in ("n", "e"))
     bits = modulus.bit_length()
@@ -330,10 +339,10 @@ def _read_rsa(jwk: Mapping[str, Any]) -> tuple[PublicKey, frozenset[str]]:
         raise _BadKey("its exponent is even, below 3 or above 2**32-1")
     if all(modulus % prime in powers for prime, powers in _POWERS_OF_65537):
         raise _BadKey("its private key can be computed (CVE-2017-15361)")
-    return RSAPublicNumbers(exponent, modulus).public_key(), _RSA_ALGORITHMS
+    return RSAPublicNumbers(exponent, modulus).public_key(), _RSA_ALGORITHMS, (bits + 7) // 8
 
 
-def _read_ec(jwk: Mapping[str, Any]) -> tuple[PublicKey, frozenset[str]]:
+def _read_ec(jwk: Mapping[str, Any]) -> _Read:
     crv = jwk.get("crv")
     known = _CURVES.get(crv) if isinstance(crv, str) else None
     if known is None:
@@ -343,10 +352,10 @@ def _read_ec(jwk: Mapping[str, Any]) -> tuple[PublicKey, frozenset[str]]:
     if not len(x) == len(y) == length:  # RFC 7518 section 6.2.1.2: full size, leading zeros included
         raise _BadKey(f"its coordinates are not {length} octets each")
     numbers = EllipticCurvePublicNumbers(int.from_bytes(x, "big"), int.from_bytes(y, "big"), curve)
-    return numbers.public_key(), frozenset((algorithm,))
+    return numbers.public_key(), frozenset((algorithm,)), 2 * length
 
 
-def _read_okp(jwk: Mapping[str, Any]) -> tuple[PublicKey, frozenset[str]]:
+def _read_okp(jwk: Mapping[str, Any]) -> _Read:
     if jwk.get("crv") != "Ed25519":
         raise _NotForUs(f"crv {_shown(jwk.get('crv'))} is not Ed25519")
     x = _octets(jwk, "x")
@@ -354,10 +363,10 @@ def _read_okp(jwk: Mapping[str, Any]) -> tuple[PublicKey, frozenset[str]]:
         raise _BadKey("x is not 32 octets")
     if (int.from_bytes(x, "little") & (2**255 - 1)) % _ED25519_PRIME in _SMALL_ORDER:
         raise _BadKey("its point has a small order: anyone could sign for it")
-    return Ed25519PublicKey.from_public_bytes(x), _BOTH_NAMES
+    return Ed25519PublicKey.from_public_bytes(x), _BOTH_NAMES, 64
 
 
-_READERS: Final[Mapping[str, Callable[[Mapping[str, Any]], tuple[PublicKey, frozenset[str]]]]] = {
+_READERS: Final[Mapping[str, Callable[[Mapping[str, Any]], _Read]]] = {
     "RSA": _read_rsa,
     "EC": _read_ec,
     "OKP": _read_okp,

@@ -91,7 +91,7 @@ def parse_compact(token: str) -> CompactJWS:
             signature=_decoded(signature),
         )
     except MalformedJSON as error:
-        problem = f"the header is {error}"
+        problem = f"header: {error}"
     except ValueError as error:
         problem = f"a segment is {error}"
     # Raised here and not above: a chained JSON error would carry the document.

@@ -42,11 +42,17 @@ class ClientToken(Generic[FailureT]):
         self._claim = claim
         self._lock = threading.Lock()
         self._token: TokenResponse | None = None
-        self._renew_at = self._expires_at = self._claimed_until = 0.0
+        self._renew_at = self._expires_at = 0.0
+        self._claimed_until = float("-inf")
         self._generation = 0
         self._failure: FailureT | None = None
         self._failed_at = 0  # the generation the failure made
         self._closed_until = float("-inf")
+
+    def after_fork(self) -> None:
+        """A child process has none of the threads that might hold the lock or have claimed the renewal."""
+        self._lock = threading.Lock()
+        self._claimed_until = float("-inf")
 
     @property
     def generation(self) -> int:

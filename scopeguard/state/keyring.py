@@ -147,7 +147,7 @@ class KeyRing:
             may_fetch = self._in_flight > 0 or pause == 0.0
             unreachable = True
         elif self._static or self._is_known_absent(kid, algorithm, now) or (kid is not None and held.keys.knows(kid)):
-            # Configured, or just asked for, or here and of another algorithm: the token's fault, whatever else is wrong.
+            # Configured, or just asked for, or here and of another algorithm: the fault is the token's in any case.
             may_fetch = unreachable = False
         else:
             shortfall = self._shortfall(now)

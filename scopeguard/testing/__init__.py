@@ -19,10 +19,10 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from scopeguard.testing.hostile_keys import bad_keys
-    from scopeguard.testing.hostile_tokens import BadToken, bad_tokens
     from scopeguard.testing.clock import FakeClock
     from scopeguard.testing.fake import FakeAuthority
+    from scopeguard.testing.hostile_keys import bad_keys
+    from scopeguard.testing.hostile_tokens import BadToken, bad_tokens
     from scopeguard.testing.transport import FakeTransport, Hold, Network
 
 __all__ = ["BadToken", "FakeAuthority", "FakeClock", "FakeTransport", "Hold", "Network", "bad_keys", "bad_tokens"]

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from scopeguard.client import TokenEndpointError, TokenEndpointUnavailable
-from scopeguard.effects import Answer
+from scopeguard.effects import Answer, Send
 
 ISSUER = "https://as.example/t1"
 OAUTH = "https://as.example/.well-known/oauth-authorization-server/t1"
@@ -19,7 +19,7 @@ GOOD = {"issuer": ISSUER, "token_endpoint": "https://login.example/token"}
 @pytest.fixture
 def published(endpoint):
     """``published[url] = answer``: what lies where; everything else is the token endpoint."""
-    places = {}
+    places: dict[str, Answer] = {}
     inner = endpoint.send
 
     def send(request):
@@ -28,7 +28,7 @@ def published(endpoint):
         asked.append(request)
         return places.get(request.url, Answer(404, b"", {}))
 
-    asked = []
+    asked: list[Send] = []
     endpoint.send = send
     endpoint.asked = asked
     return places
@@ -39,7 +39,9 @@ def document(**members):
 
 
 @pytest.mark.rule("C-30")
-@pytest.mark.parametrize("place, asked", [(OAUTH, [OAUTH]), (OPENID, [OAUTH, OPENID]), (APPENDED, [OAUTH, OPENID, APPENDED])])
+@pytest.mark.parametrize(
+    "place, asked", [(OAUTH, [OAUTH]), (OPENID, [OAUTH, OPENID]), (APPENDED, [OAUTH, OPENID, APPENDED])]
+)
 def test_the_metadata_is_found_and_the_endpoint_it_names_is_used(call, credentials, endpoint, published, place, asked):
     published[place] = document(**GOOD)
     auth = credentials(issuer=ISSUER, scopes="read")

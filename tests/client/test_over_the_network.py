@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import parse_qsl
 
 import httpx
 import pytest
 
 from scopeguard.client import ClientCredentials, TokenEndpointError, TokenEndpointUnavailable
+from scopeguard.edge.limits import HttpxTransport
+
+
+class Server(ThreadingHTTPServer):
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.seen: list[tuple[str, dict[str, str], list[tuple[str, str]]]] = []
+        self.script: list[tuple[int, dict[str, str], bytes]] = []
+        self.api_tokens: list[str | None] = []
 
 
 class Handler(BaseHTTPRequestHandler):
+    server: Server
+
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
         headers = {name.lower(): value for name, value in self.headers.items()}
@@ -40,9 +54,7 @@ GOOD = json.dumps({"access_token": "sg-opaque-1", "token_type": "Bearer", "expir
 
 @pytest.fixture
 def server():
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        running.seen, running.script, running.api_tokens = [], [], []
-        running.url = f"http://127.0.0.1:{running.server_port}"
+    with Server() as running:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield running
@@ -98,8 +110,8 @@ def test_a_server_that_is_not_there_is_an_outage():
 def test_hooks_cookies_and_history_of_the_client_never_meet_the_token_request(server):
     server.script = [(200, {"set-cookie": "as=1"}, GOOD)]
     auth = ClientCredentials(f"{server.url}/token", "client-1", "sg-secret-1")
-    hooked = []
-    hooks = {"request": [hooked.append], "response": [hooked.append]}
+    hooked: list[object] = []
+    hooks: dict[str, list[Callable[..., Any]]] = {"request": [hooked.append], "response": [hooked.append]}
     with httpx.Client(auth=auth, event_hooks=hooks, headers={"x-tenant": "t"}) as client:
         response = client.get(server.url)
         assert not client.cookies
@@ -111,4 +123,6 @@ def test_hooks_cookies_and_history_of_the_client_never_meet_the_token_request(se
 def test_no_socket_is_left_open_after_a_fetch(server):
     auth = ClientCredentials(f"{server.url}/token", "client-1", "sg-secret-1")
     auth.token()
-    assert auth._fetcher._transport._client is None
+    transport = auth._fetcher._transport._inner
+    assert isinstance(transport, HttpxTransport)
+    assert transport._client is None

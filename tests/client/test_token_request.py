@@ -118,7 +118,9 @@ def test_loopback_may_be_http_and_one_scope_may_be_a_plain_string(credentials, e
 def test_a_refusal_is_raised_with_the_words_of_the_server_and_not_tried_again(
     call, credentials, endpoint, api, status, error
 ):
-    endpoint.script = [endpoint.answer(status, error=error, error_description="Because.", error_uri="https://as.example/e")]
+    endpoint.script = [
+        endpoint.answer(status, error=error, error_description="Because.", error_uri="https://as.example/e")
+    ]
     service = api()
     with pytest.raises(TokenEndpointError) as raised:
         call(credentials(), service)
@@ -139,7 +141,9 @@ def test_a_refusal_is_raised_with_the_words_of_the_server_and_not_tried_again(
         {"token_type": "Bearer"},
     ],
 )
-def test_an_answer_that_cannot_be_used_is_an_error_and_nothing_goes_to_the_api(call, credentials, endpoint, api, members):
+def test_an_answer_that_cannot_be_used_is_an_error_and_nothing_goes_to_the_api(
+    call, credentials, endpoint, api, members
+):
     endpoint.script = [endpoint.answer(**members)]
     service = api()
     with pytest.raises(TokenEndpointError) as raised:
@@ -231,7 +235,7 @@ def test_a_narrower_scope_is_surfaced_and_logged(credentials, endpoint, caplog):
 def test_a_narrower_scope_is_refused_where_that_is_configured(call, credentials, endpoint, api, scope, granted):
     endpoint.script = [endpoint.answer(access_token="sg-opaque-x", token_type="Bearer", scope=scope)]
     service = api()
-    with pytest.raises(ScopeNotGranted, match="missing: .*write") as raised:
+    with pytest.raises(ScopeNotGranted, match=r"missing: .*write") as raised:
         call(credentials(scopes=["read", "write"], narrower_scope="refuse"), service)
     assert raised.value.granted == granted
     assert raised.value.missing == tuple(scope for scope in ("read", "write") if scope not in granted)

@@ -105,10 +105,10 @@ def test_requests_are_logged_without_query_body_and_headers(bench, client, caplo
     caplog.set_level(logging.INFO, "scopeguard.devserver")
     headers = {"Authorization": bench.basic(bench.robot)}
     client.post("/token?client_secret=sg-secret-robot", data=GRANT, headers=headers)
-    client.get("/a%0Ab")
+    client.get("/a%1Bb")
     assert [record.getMessage() for record in caplog.records if record.name == "scopeguard.devserver"] == [
         "POST '/token': 200",
-        "GET '/a\\nb': 404",
+        "GET '/a\\x1bb': 404",
     ]
 
 

@@ -47,6 +47,17 @@ CURVES: Mapping[str, tuple[str, ec.EllipticCurve, hashes.HashAlgorithm]] = {
     "ES512": ("P-521", ec.SECP521R1(), hashes.SHA512()),
     "ES256K": ("secp256k1", ec.SECP256K1(), hashes.SHA256()),
 }
+# SEC 2, FIPS 186-5
+ORDERS = {
+    "ES256": 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551,
+    "ES384": 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFC7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973,
+    "ES512": int(
+        "1FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF"
+        "A51868783BF2F966B7FCC0148F709A5D03BB5C9B8899C47AEBB6FB71E91386409",
+        16,
+    ),
+    "ES256K": 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141,
+}
 
 
 def b64(data: bytes) -> str:
@@ -250,6 +261,28 @@ def test_a_signature_of_any_other_length_is_wrong(algorithm):
     assert not any(key.verify(algorithm, SIGNED, variant) for variant in variants)
 
 
+@pytest.mark.rule("J-04", "X-28")
+@pytest.mark.parametrize("algorithm", sorted(RSA_ALGORITHMS))
+def test_the_zero_octet_at_the_head_of_an_rsa_signature_cannot_be_left_out(algorithm):
+    key = key_from(rsa_jwk())
+    # PSS draws a salt for each signature, PKCS #1 v1.5 needs another content: in 1 of 256 the first octet is zero.
+    signed = signature = b"x"
+    while signature[0]:
+        signed += b"x"
+        signature = sign(algorithm, signed)
+    assert key.verify(algorithm, signed, signature)
+    assert not key.verify(algorithm, signed, signature[1:])
+    assert not key.verify(algorithm, signed, b"\0" + signature)
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "PS256"])
+@pytest.mark.parametrize("bits", [2050, 2060])
+def test_an_rsa_signature_is_as_long_as_a_modulus_of_any_length(algorithm, bits):
+    key = rsa_key("odd", bits)
+    assert key.key_size == bits
+    assert key_from(rsa_jwk(key)).verify(algorithm, SIGNED, sign(algorithm, SIGNED, key))
+
+
 @pytest.mark.rule("J-33")
 @pytest.mark.parametrize("algorithm", sorted(CURVES))
 def test_an_ecdsa_signature_is_r_and_s_of_exact_length_and_not_der(algorithm):
@@ -266,7 +299,7 @@ def test_an_ecdsa_signature_is_r_and_s_of_exact_length_and_not_der(algorithm):
 @pytest.mark.parametrize("algorithm", sorted(CURVES))
 def test_r_and_s_lie_between_zero_and_the_order_of_the_curve(algorithm):
     key, length = key_from(ec_jwk(algorithm)), coordinate(algorithm)
-    order = CURVES[algorithm][1].group_order
+    order = ORDERS[algorithm]
     signature = sign(algorithm, SIGNED)
     r, s = (int.from_bytes(half, "big") for half in (signature[:length], signature[length:]))
     edge = (0, 1, order - 1, order, order + 1, 2 ** (8 * length) - 1)

@@ -91,7 +91,8 @@ def test_the_form_has_each_parameter_once_but_resources_and_audiences_and_nothin
 
 @pytest.mark.rule("C-20")
 @pytest.mark.parametrize(
-    "status, outage", [(200, False), (400, False), (401, False), (404, False), (408, True), (429, True), (500, True), (503, True)]
+    "status, outage",
+    [(200, False), (400, False), (401, False), (404, False), (408, True), (429, True), (500, True), (503, True)],
 )
 def test_some_answers_are_worth_another_attempt(status, outage):
     assert is_outage(status) is outage

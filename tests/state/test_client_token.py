@@ -88,3 +88,12 @@ def test_nobody_asks_while_the_server_wants_to_be_left_alone(held):
     held.fail("busy", 60.0, closed_for=60.0)
     held.keep(a_token(), 60.0, begun=61.0)
     assert held.failure(61.0, seen=held.generation) is None
+
+
+def test_a_child_process_waits_for_no_thread_of_its_parent(held):
+    token = a_token()
+    held.keep(token, 60.0, begun=0.0)
+    assert held.look(55.0).renew
+    held._lock.acquire()
+    held.after_fork()
+    assert held.look(55.0) == Look(token, renew=True, generation=1)

@@ -1,0 +1,5 @@
+"""``python -m scopeguard``: the command line."""
+
+from scopeguard.cli import main
+
+main()

@@ -1,0 +1,21 @@
+"""The command line; the commands are in :mod:`scopeguard.cli.commands`.
+
+It needs ``pip install "scopeguard[cli]"``, and says so where that is missing.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """The ``scopeguard`` command. Exit status 2: the command line, the configuration or the installation is wrong."""
+    try:
+        from scopeguard.cli.commands import cli  # noqa: PLC0415 - it may be missing
+
+        cli(prog_name="scopeguard")
+    except ModuleNotFoundError as missing:
+        if missing.name not in ("click", "rich", "uvicorn", "waitress"):
+            raise
+        print('scopeguard: the command line needs more packages: pip install "scopeguard[cli]"', file=sys.stderr)
+        raise SystemExit(2) from None

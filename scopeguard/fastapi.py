@@ -1,0 +1,316 @@
+"""FastAPI: the ordinary ``Security`` idiom, with the OpenAPI document and Swagger UI's Authorize button.
+
+    protected = Protected(guard, token_url="https://auth.example.com/token", scopes={"bigquery.insertdata": "insert"})
+
+    @app.post("/insert")
+    async def insert(token: Annotated[AccessToken, Security(protected, scopes=["bigquery.insertdata"])]): ...
+
+    @app.get("/tables")
+    async def tables(token: Annotated[AccessToken, Depends(protected.requires(any_of("bigquery", "admin")))]): ...
+
+The scopes of ``Security`` are all needed. What a flat list cannot say, a requirement says.
+
+A dependency guards the routes that name it: give it to ``FastAPI(dependencies=[Depends(protected)])`` or to a router,
+and those guard all of theirs. What no route answers (404, 405), and ``/docs`` and ``/openapi.json``, stay open then;
+put :class:`~scopeguard.asgi.GuardMiddleware` in front to deny by default. With the same guard a token is judged once.
+
+FastAPI parses a request's body before it asks dependencies: a body that is no JSON at all is answered 400 or 422 to
+callers without a token, too. Wrong fields are reported after the token was judged.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Final, Self
+from urllib.parse import urlencode
+
+from fastapi import Response, Security
+from fastapi.openapi import models
+from fastapi.security import SecurityScopes
+from fastapi.security.base import SecurityBase
+from starlette.requests import HTTPConnection, Request
+
+from scopeguard.access_token import AccessToken, serving
+from scopeguard.access_token import current_access_token as access_token
+from scopeguard.access_token import current_access_token_or_none as access_token_or_none
+from scopeguard.asgi import GUARD_KEY, GuardMiddleware, Scope, request_view
+from scopeguard.config import TokenSource, TokenSources, checked_url
+from scopeguard.edge.aio import TimedOut, time_limit
+from scopeguard.errors import (
+    ConfigurationError,
+    MissingCredentials,
+    Reason,
+    RequestTimedOut,
+    RequestTooLarge,
+)
+from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
+from scopeguard.scopes import Requirement, all_of, checked_scope, required
+from scopeguard.spec.challenge import private_headers
+from scopeguard.spec.credentials import has_access_token, without_access_token
+from scopeguard.starlette import Refusal
+
+__all__ = ["AccessRefused", "GuardMiddleware", "Protected", "access_token", "access_token_or_none"]
+
+_JUDGED: Final = "scopeguard.fastapi"
+
+
+class AccessRefused(Exception):
+    """Ends the request with the response the guard wrote. Apps need no handler for it; one that they register for this
+    class is used instead, and has ``refusal`` and ``response``."""
+
+    def __init__(self, refusal: Denied | Unavailable, response: Refusal) -> None:
+        super().__init__(str(refusal.error))
+        self.refusal = refusal
+        self.response = response
+
+
+class Protected:
+    """A dependency: judges the token of a request, and yields it as an :class:`AccessToken`.
+
+    * *guard*: what judges. A request is judged once, however many dependencies ask.
+    * *optional*: yield ``None`` for a caller who sent no credentials at all. Bad ones are refused all the same (B-55).
+    * *token_sources*: where these routes take tokens, instead of the guard's own setting. From the query: the
+      response is marked private (B-28), unless the endpoint builds a ``Response`` itself; that takes
+      ``GuardMiddleware`` and a :class:`~scopeguard.rules.Rule` for the path. From a form: it needs a
+      ``Content-Length``.
+    * *token_url*, *scopes*: for Swagger UI: the token endpoint, which hands out tokens for client credentials, and what
+      scopes mean. *openid_connect_url*: the discovery document, for tools that read it.
+    * *scheme_prefix*: begins the names of the security schemes, where an app has several ``Protected`` that differ.
+
+    Raises :class:`ConfigurationError`; for a scope that is none, at the first request. A caller without a token gets
+    401, one whose token does not suffice 403 with all the scopes that this dependency needs: name all the scopes of an
+    operation in one, so that callers read them in one. On websockets the handshake is refused.
+    """
+
+    def __init__(
+        self,
+        guard: Guard,
+        *,
+        optional: bool = False,
+        token_sources: Iterable[str] | None = None,
+        token_url: str | None = None,
+        scopes: Mapping[str, str] | None = None,
+        openid_connect_url: str | None = None,
+        scheme_prefix: str = "",
+    ) -> None:
+        if not isinstance(guard, Guard):
+            raise ConfigurationError("Protected: guard is a scopeguard.Guard, as in Protected(guard)")
+        if scopes is not None and token_url is None:
+            raise ConfigurationError("Protected: scopes describe what token_url hands out; name it as well")
+        self._guard = guard
+        self._optional = optional
+        self._has_own_sources = token_sources is not None
+        self._sources = guard.sources if token_sources is None else guard.sources.only(token_sources)
+        self._requirement: Requirement | None = None
+        self._schemes = _schemes(self._sources, token_url, scopes or {}, openid_connect_url, scheme_prefix)
+        self._show()
+
+    def requires(self, *items: Requirement | str) -> Self:
+        """The same dependency with a requirement, for ``Depends``: all of *items*, scopes or ``any_of(...)`` and its
+        like. The OpenAPI document shows its alternatives (O-08); beside another dependency with scopes it would show
+        fewer than are needed, so put the whole requirement of a route into one."""
+        narrowed = copy.copy(self)
+        narrowed._requirement = required(*items) if self._requirement is None else all_of(self._requirement, *items)
+        narrowed._show()
+        return narrowed
+
+    @property
+    def responses(self) -> dict[int | str, dict[str, Any]]:
+        """The refusals, for ``FastAPI(responses=protected.responses)``, a router or a route: the OpenAPI document then
+        tells of them (O-10)."""
+        challenge = {"WWW-Authenticate": {"description": "RFC 6750 section 3", "schema": {"type": "string"}}}
+        content: dict[str, Any] = {"application/problem+json": {"schema": {"type": "object"}}}
+        return {
+            401: {"description": "No valid access token", "headers": challenge, "content": content},
+            403: {"description": "The access token lacks a scope", "headers": challenge, "content": content},
+        }
+
+    def _show(self) -> None:
+        # FastAPI reads this signature: what to hand over, and, as dependencies, what to write into its document.
+        only = inspect.Parameter.KEYWORD_ONLY
+        parameters = [
+            inspect.Parameter("connection", only, annotation=HTTPConnection),
+            inspect.Parameter("response", only, annotation=Response),
+            inspect.Parameter("security_scopes", only, annotation=SecurityScopes),
+        ]
+        for number, shown in enumerate(_shown(self._schemes, self._requirement)):
+            parameters.append(inspect.Parameter(f"scheme_{number}", only, default=shown, annotation=None))
+        self.__signature__ = inspect.Signature(parameters)
+
+    # A generator, as FastAPI calls what has to end with the request: here, that its token is the current one (H-14).
+    async def __call__(
+        self, *, connection: HTTPConnection, response: Response, security_scopes: SecurityScopes, **shown: None
+    ) -> AsyncIterator[AccessToken | None]:
+        del shown
+        requirement = _combined(self._requirement, tuple(security_scopes.scopes))
+        token = await self._judged(connection, response, requirement)
+        with serving(token):
+            yield token
+
+    async def _judged(
+        self, connection: HTTPConnection, response: Response, requirement: Requirement | None
+    ) -> AccessToken | None:
+        scope, guard = connection.scope, self._guard
+        judged: dict[object, AccessToken | None] = scope.setdefault(_JUDGED, {})
+        key = (guard, self._sources)
+        by_query = TokenSource.QUERY in self._sources.methods and has_access_token(scope["query_string"])
+        decision: Decision
+        if key in judged:
+            decision = guard.authorize(judged[key], requirement, head=scope.get("method") == "HEAD")
+        elif (known := self._known(scope)) is not None:
+            decision = guard.authorize(known, requirement, head=scope.get("method") == "HEAD")
+        else:
+            view = request_view(scope, scope.get("method", "GET"))
+            read_form = _form_reader(connection, self._sources) if isinstance(connection, Request) else None
+            if by_query:
+                _strip_query_token(connection, response)
+            decision = await guard.acheck(view, requirement, sources=self._sources, read_form=read_form)
+        token: AccessToken | None = None
+        match decision:
+            case Granted(access_token=token):
+                pass
+            case Denied(error=MissingCredentials(reason=Reason.NO_CREDENTIALS)) if self._optional:
+                pass
+            case refusal:
+                raise _refused(refusal, scope, by_query=by_query)
+        judged[key] = token
+        return token
+
+    def _known(self, scope: Scope) -> AccessToken | None:
+        """The token that GuardMiddleware has judged with the same guard, and looked for in the same places."""
+        if scope.get(GUARD_KEY) is not self._guard or self._has_own_sources:
+            return None
+        token = scope["state"].get("access_token")
+        return token if isinstance(token, AccessToken) else None
+
+
+@functools.lru_cache(maxsize=1024)
+def _combined(requirement: Requirement | None, scopes: tuple[str, ...]) -> Requirement | None:
+    parts: tuple[Requirement | str, ...] = scopes if requirement is None else (requirement, *scopes)
+    return all_of(*parts) if parts else None
+
+
+def _refused(refusal: Denied | Unavailable, scope: Scope, *, by_query: bool) -> AccessRefused:
+    response = refusal.response
+    if by_query:
+        response = replace(response, headers=tuple(private_headers(list(response.headers))))
+    # The app looks handlers up in this dict when the exception arrives. It need not know of ours beforehand, and one
+    # that it has for our exception is left in place. Without the dict the exception ends in a 500, which is a refusal.
+    handlers, _ = scope.get("starlette.exception_handlers", ({}, {}))
+    handlers.setdefault(AccessRefused, _answer)
+    return AccessRefused(refusal, Refusal(response))
+
+
+async def _answer(connection: HTTPConnection, error: AccessRefused) -> Refusal:
+    del connection
+    return error.response
+
+
+def _strip_query_token(connection: HTTPConnection, response: Response) -> None:
+    """Take the token out of what the endpoint, and the server's access log, see of the URL (B-31, X-79), and keep the
+    response out of shared caches and the URL out of Referer headers (B-28, B-30)."""
+    connection.scope["query_string"] = without_access_token(connection.scope["query_string"])
+    for memo in ("_query_params", "_url"):  # FastAPI has looked at the query before it asks any dependency
+        vars(connection).pop(memo, None)
+    for name, value in private_headers([]):
+        response.headers[name] = value
+
+
+def _form_reader(request: Request, sources: TokenSources) -> Callable[[int], Awaitable[bytes]]:
+    async def read(limit: int) -> bytes:
+        # Starlette keeps a whole body for everybody who asks later, and offers no way to stop early and put back what
+        # was read. So the length must be known beforehand; servers hold a client to what it declared.
+        length = request.headers.get("content-length", "")
+        if not (length.isascii() and length.isdigit()) or int(length) > limit:
+            raise RequestTooLarge(Reason.FORM_TOO_LARGE, limit=limit)
+        try:
+            async with time_limit(sources.form_timeout):
+                return await _body(request)
+        except TimedOut:
+            raise RequestTimedOut(Reason.FORM_TOO_SLOW, seconds=sources.form_timeout) from None
+
+    return read
+
+
+async def _body(request: Request) -> bytes:
+    try:
+        return await request.body()
+    except RuntimeError:
+        # An endpoint with Form parameters: FastAPI has parsed the body and kept no copy. Written again it has the same
+        # parameters in the same order; what gets lost is which of them were not ASCII on the wire (B-20).
+        fields = (await request.form()).multi_items()
+        return urlencode([(name, value) for name, value in fields if isinstance(value, str)]).encode("ascii")
+
+
+# The OpenAPI document
+
+
+class _Scheme(SecurityBase):
+    """Shows in the document how to authenticate. It checks nothing."""
+
+    def __init__(self, name: str, model: models.SecurityBase) -> None:
+        self.scheme_name = name
+        self.model = model
+
+    async def __call__(self) -> None:
+        return None
+
+
+class _Alternative(str):
+    """The name of a security scheme, once more.
+
+    Within one operation FastAPI adds up the scopes of schemes that have equal names: all are needed. That any will do
+    is written as several requirements with the same name (O-08), so these are spelled alike and are not equal.
+    """
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __ne__(self, other: object) -> bool:
+        return self is not other
+
+
+def _schemes(
+    sources: TokenSources, token_url: str | None, scopes: Mapping[str, str], openid_connect_url: str | None, prefix: str
+) -> dict[str, models.SecurityBase]:
+    """The ways to authenticate, by name; any one of them will do."""
+    found: dict[str, models.SecurityBase] = {}
+    for scope in scopes:
+        checked_scope(scope, "Protected: scopes")
+    if token_url is not None:
+        if "://" in token_url:  # else it is relative to the document, as FastAPI allows
+            checked_url(token_url, "token_url")
+        flow = models.OAuthFlowClientCredentials(tokenUrl=token_url, scopes=dict(scopes))
+        found[f"{prefix}OAuth2"] = models.OAuth2(flows=models.OAuthFlows(clientCredentials=flow))
+    if openid_connect_url is not None:
+        checked_url(openid_connect_url, "openid_connect_url")
+        found[f"{prefix}OpenIDConnect"] = models.OpenIdConnect(openIdConnectUrl=openid_connect_url)
+    if TokenSource.HEADER in sources.methods:
+        found[f"{prefix}Bearer"] = models.HTTPBearer(bearerFormat="JWT")
+    if TokenSource.QUERY in sources.methods:
+        in_query = {"in": models.APIKeyIn.query, "name": "access_token"}
+        found[f"{prefix}QueryToken"] = models.APIKey.model_validate(in_query)
+    return found
+
+
+def _shown(schemes: Mapping[str, models.SecurityBase], requirement: Requirement | None) -> list[Any]:
+    """Dependencies that do nothing but appear in the document: one for each scheme and alternative."""
+    if requirement is None:
+        return [Security(_Scheme(name, model)) for name, model in schemes.items()]
+    first, as_written = requirement.alternatives[0], frozenset(requirement.first)
+    # The first keeps the plain name, so that what other dependencies of the route need is added to it.
+    return [
+        Security(
+            _Scheme(name if alternative is first else _Alternative(name), model),
+            scopes=requirement.first if alternative == as_written else sorted(alternative),
+        )
+        for alternative in requirement.alternatives
+        for name, model in schemes.items()
+    ]

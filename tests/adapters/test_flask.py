@@ -1,0 +1,701 @@
+"""The Flask adapter: the extension, the decorators, the accessor."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from flask import Blueprint, Flask, Response, request, stream_with_context
+from flask.testing import FlaskClient
+from flask.views import MethodView, View
+
+from scopeguard import (
+    AUTHENTICATED,
+    OPTIONAL,
+    ChallengeStyle,
+    ConfigurationError,
+    Decision,
+    Guard,
+    Rule,
+    all_of,
+    any_of,
+    current_access_token,
+    current_access_token_or_none,
+)
+from scopeguard.flask import REQUIREMENT, ScopeGuard, access_token, access_token_or_none, optional, public, requires
+from scopeguard.testing import FakeAuthority
+from scopeguard.wsgi import GuardMiddleware
+
+EVERYTHING = "/{path:path}"
+
+
+@pytest.fixture
+def authority() -> FakeAuthority:
+    return FakeAuthority()
+
+
+@pytest.fixture
+def guard(authority: FakeAuthority) -> Guard:
+    return Guard(authority.issuer, transport=authority.transport, clock=authority.clock)
+
+
+@pytest.fixture
+def app() -> Flask:
+    """An app with a view of each kind under ``/<kind>`` that needs ``read`` and ``write``, and some others."""
+    app = Flask(__name__, static_folder=None)
+    app.testing = True
+
+    @app.get("/function")
+    @requires("read", "write")
+    def function() -> Any:
+        return {"client": access_token().client_id}
+
+    @app.get("/async")
+    @requires("read", "write")
+    async def in_a_loop() -> Any:
+        return {"client": access_token().client_id, "current": current_access_token().client_id}
+
+    class Decorated(MethodView):
+        decorators = [requires("read", "write")]  # noqa: RUF012 - as Flask has it
+
+        def get(self) -> Any:
+            return {"client": access_token().client_id}
+
+    class ByMethod(MethodView):
+        @requires("read", "write")
+        def get(self) -> Any:
+            return {"client": access_token().client_id}
+
+        @requires("read", "write")
+        async def put(self) -> Any:
+            return {"client": access_token().client_id}
+
+        def post(self) -> Any:
+            return {"client": access_token().client_id}
+
+    @requires("read", "write")
+    class Whole(View):
+        def dispatch_request(self) -> Any:
+            return {"client": access_token().client_id}
+
+    app.add_url_rule("/decorators", view_func=Decorated.as_view("decorators"))
+    app.add_url_rule("/method", view_func=ByMethod.as_view("method"))
+    app.add_url_rule("/class", view_func=Whole.as_view("class"))
+    private = Blueprint("private", __name__, url_prefix="/blueprint")
+
+    @private.before_request
+    @requires("read", "write")
+    def readers_and_writers() -> None:
+        return None
+
+    @private.get("/")
+    def inside() -> Any:
+        return {"client": access_token().client_id}
+
+    app.register_blueprint(private)
+
+    @app.get("/plain")
+    def plain() -> Any:
+        return {"client": access_token().client_id}
+
+    return app
+
+
+KINDS = ["/function", "/async", "/decorators", "/method", "/class", "/blueprint/"]
+
+
+def guarded(app: Flask, guard: Guard, **settings: Any) -> FlaskClient:
+    ScopeGuard(app, guard, **settings)
+    return app.test_client()
+
+
+@pytest.fixture(params=["extension", "middleware"])
+def client(app: Flask, guard: Guard, request: pytest.FixtureRequest) -> FlaskClient:
+    if request.param == "extension":
+        return guarded(app, guard)
+    app.wsgi_app = GuardMiddleware(app.wsgi_app, guard=guard)  # type: ignore[method-assign] # as Flask has it
+    return app.test_client()
+
+
+@pytest.mark.rule("G-11", "B-42", "B-43", "B-44", "G-13")
+@pytest.mark.parametrize("path", KINDS)
+def test_every_kind_of_view_is_guarded(authority: FakeAuthority, client: FlaskClient, path: str):
+    granted = client.get(path, headers=authority.bearer("write read more", client_id="robot"))
+    assert (granted.status_code, granted.json["client"]) == (200, "robot")  # type: ignore[index]
+    lacking = client.get(path, headers=authority.bearer("read"))
+    assert lacking.status_code == 403
+    (challenge,) = lacking.headers.getlist("WWW-Authenticate")
+    assert challenge == (
+        'Bearer realm="api", error="insufficient_scope", '
+        'error_description="The access token lacks a scope that this operation needs", scope="read write"'
+    )
+    assert lacking.headers["Content-Type"] == "application/problem+json"
+    assert lacking.headers["Cache-Control"] == "no-store"
+    assert lacking.json["error"] == "insufficient_scope"  # type: ignore[index]
+
+
+def test_async_methods_are_awaited(authority: FakeAuthority, client: FlaskClient):
+    assert client.put("/method", headers=authority.bearer("read write")).json == {"client": "client"}
+    assert client.put("/method", headers=authority.bearer("read")).status_code == 403
+
+
+def test_an_async_view_sees_the_current_token(authority: FakeAuthority, client: FlaskClient):
+    answer = client.get("/async", headers=authority.bearer("read write"))
+    assert answer.json == {"client": "client", "current": "client"}
+
+
+@pytest.mark.rule("B-11", "B-33", "H-07")
+@pytest.mark.parametrize("path", [*KINDS, "/plain"])
+def test_nobody_gets_in_without_a_token(client: FlaskClient, path: str):
+    answer = client.get(path)
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"].startswith('Bearer realm="api"')
+    assert "error" not in answer.headers["WWW-Authenticate"]
+
+
+@pytest.mark.rule("G-13")
+@pytest.mark.parametrize("path", ["/function", "/async", "/decorators", "/method", "/class"])
+def test_the_extension_names_the_scopes_to_callers_without_a_token(app: Flask, guard: Guard, path: str):
+    answer = guarded(app, guard).get(path)
+    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="api", scope="read write"'
+
+
+def test_views_without_the_decorator_need_a_token_and_no_scope(authority: FakeAuthority, client: FlaskClient):
+    assert client.get("/plain", headers=authority.bearer()).json == {"client": "client"}
+    assert client.post("/method", headers=authority.bearer()).json == {"client": "client"}
+
+
+@pytest.mark.rule("B-52")
+@pytest.mark.parametrize("headers", [{}, {"scope": "read"}])
+def test_head_is_refused_like_get_without_a_body(
+    authority: FakeAuthority, client: FlaskClient, headers: dict[str, str]
+):
+    for path in ("/function", "/method"):
+        sent = authority.bearer(**headers) if headers else {}
+        get, head = (client.open(path, method=method, headers=sent) for method in ("GET", "HEAD"))
+        assert (head.status_code, head.headers, head.data) == (get.status_code, get.headers, b"")
+        assert int(head.headers["Content-Length"]) == len(get.data)
+
+
+@pytest.mark.rule("G-13")
+def test_stacked_decorators_add_up_and_the_challenge_names_all(authority: FakeAuthority, app: Flask, client: Any):
+    @requires("a")
+    @requires(any_of("b", "c"))
+    def view() -> Any:
+        return ""
+
+    app.add_url_rule("/stacked", view_func=view)
+    assert client.get("/stacked", headers=authority.bearer("a c")).status_code == 200
+    for scopes in ("a", "b", "c", None):
+        answer = client.get("/stacked", headers=authority.bearer(scopes))
+        assert answer.status_code == 403
+        assert 'scope="a b"' in answer.headers["WWW-Authenticate"]
+
+
+def test_a_decorator_that_hides_ours_changes_nothing_about_the_scopes(
+    authority: FakeAuthority, app: Flask, client: FlaskClient
+):
+    @requires("read")
+    def view() -> str:
+        return "in"
+
+    @app.get("/hidden")
+    def hidden() -> str:
+        return view()
+
+    assert client.get("/hidden", headers=authority.bearer("write")).status_code == 403
+    assert client.get("/hidden", headers=authority.bearer("read")).text == "in"
+
+
+@pytest.mark.rule("B-62")
+def test_a_hidden_operation_is_not_found(authority: FakeAuthority, app: Flask):
+    hiding = ChallengeStyle(realm="api", hide_forbidden=True)
+    guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock, challenge=hiding)
+    answer = guarded(app, guard).get("/function", headers=authority.bearer("read"))
+    assert answer.status_code == 404
+    assert "WWW-Authenticate" not in answer.headers
+
+
+def test_error_handlers_of_the_app_do_not_change_a_refusal(authority: FakeAuthority, app: Flask, client: FlaskClient):
+    app.register_error_handler(401, lambda error: ("log in, please", 200))
+    app.register_error_handler(403, lambda error: ("go away", 200))
+    assert client.get("/function").status_code == 401
+    assert client.get("/function", headers=authority.bearer("read")).status_code == 403
+
+
+# the extension: deny by default
+
+
+@pytest.mark.rule("B-61", "H-07")
+@pytest.mark.parametrize(("method", "path"), [("GET", "/nowhere"), ("DELETE", "/function"), ("OPTIONS", "/function")])
+def test_what_routing_cannot_answer_needs_a_token_first(
+    authority: FakeAuthority, app: Flask, guard: Guard, method: str, path: str
+):
+    client = guarded(app, guard)
+    assert client.open(path, method=method).status_code == 401
+    expected = {"GET": 404, "DELETE": 405, "OPTIONS": 200}[method]
+    assert client.open(path, method=method, headers=authority.bearer("read write")).status_code == expected
+
+
+def test_nothing_of_the_app_runs_for_a_refused_caller(app: Flask, guard: Guard, authority: FakeAuthority):
+    ran: list[str] = []
+    app.before_request(lambda: ran.append("before"))
+    client = guarded(app, guard)
+    assert client.get("/plain").status_code == 401
+    assert ran == []
+    client.get("/plain", headers=authority.bearer())
+    assert ran == ["before"]
+
+
+@pytest.mark.rule("H-05")
+def test_a_guard_that_breaks_closes_the_door(app: Flask, guard: Guard, monkeypatch: pytest.MonkeyPatch):
+    client = guarded(app, guard)
+    app.testing = False
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(guard, "check", broken)
+    assert client.get("/plain").status_code == 500
+
+
+def test_public_paths_need_nothing_and_static_files_are_no_exception(
+    authority: FakeAuthority, guard: Guard, tmp_path: Any
+):
+    (tmp_path / "page.txt").write_text("a page")
+    app = Flask(__name__, static_folder=str(tmp_path), static_url_path="/static")
+    client = guarded(app, guard)
+    assert client.get("/static/page.txt").status_code == 401
+    other = Flask(__name__, static_folder=str(tmp_path), static_url_path="/static")
+    open_files = guarded(other, guard, public=["/static/{name:path}"])
+    with open_files.get("/static/page.txt") as answer:
+        assert answer.data == b"a page"
+    assert open_files.get("/static/../static/page.txt").status_code == 401
+
+
+def test_public_marks_views_methods_classes_and_blueprints(authority: FakeAuthority, app: Flask, guard: Guard):
+    @app.get("/open")
+    @public
+    def view() -> Any:
+        assert access_token_or_none() is None
+        return "open"
+
+    class Half(MethodView):
+        @public
+        def get(self) -> Any:
+            return "open"
+
+        def post(self) -> Any:
+            return "closed"
+
+    @public
+    class Open(MethodView):
+        def get(self) -> Any:
+            return "open"
+
+    blueprint = public(Blueprint("pages", __name__, url_prefix="/pages"))
+    blueprint.add_url_rule("/", view_func=lambda: "open", endpoint="index")
+    app.register_blueprint(blueprint)
+    app.add_url_rule("/half", view_func=Half.as_view("half"))
+    app.add_url_rule("/open-class", view_func=Open.as_view("open-class"))
+    client = guarded(app, guard)
+    for path in ("/open", "/half", "/open-class", "/pages/"):
+        assert client.get(path).text == "open"
+        assert client.head(path).status_code == 200
+        assert client.get(path, headers={"Authorization": "Bearer nonsense"}).text == "open"
+    assert client.post("/half").status_code == 401
+
+
+@pytest.mark.rule("B-54", "B-55")
+@pytest.mark.parametrize("how", ["decorator", "rule"])
+def test_optional_authentication_forgives_only_an_absent_token(
+    authority: FakeAuthority, app: Flask, guard: Guard, how: str
+):
+    def view() -> Any:
+        token = access_token_or_none()
+        return {"client": token and token.client_id}
+
+    app.add_url_rule("/maybe", view_func=optional(view) if how == "decorator" else view)
+    rules = None if how == "decorator" else [Rule("/maybe", OPTIONAL)]
+    client = guarded(app, guard, rules=rules)
+    anonymous = client.get("/maybe")
+    assert anonymous.json == {"client": None}
+    assert anonymous.headers["Vary"] == "Authorization"
+    assert client.get("/maybe", headers=authority.bearer()).json == {"client": "client"}
+    assert client.get("/maybe", headers=authority.bearer(expires_in=-60)).status_code == 401
+    assert client.get("/maybe", headers={"Authorization": "Basic dTpw"}).status_code == 401
+    assert client.get("/maybe", headers={"Authorization": "Bearer"}).status_code == 400
+
+
+def test_of_a_rule_and_a_view_the_stricter_holds(authority: FakeAuthority, app: Flask, guard: Guard):
+    app.add_url_rule("/admin/public", "admin-public", public(lambda: "in"))
+    app.add_url_rule("/maybe/public", "maybe-public", public(lambda: "in"))
+    app.add_url_rule("/admin/scoped", "admin-scoped", requires("read")(lambda: "in"))
+    app.add_url_rule("/open/scoped", "open-scoped", requires("read")(lambda: "in"))
+    app.add_url_rule("/maybe/scoped", "maybe-scoped", requires("read")(lambda: "in"))
+    rules = [
+        Rule("/admin/{path:path}", any_of("admin")),
+        Rule("/maybe/{path:path}", OPTIONAL),
+        Rule("/plain"),
+    ]
+    client = guarded(app, guard, rules=rules, public=["/open/{path:path}"])
+
+    def status(path: str, scope: str | None = None, *, anonymous: bool = False) -> int:
+        return client.get(path, headers={} if anonymous else authority.bearer(scope)).status_code
+
+    assert [status("/admin/public", anonymous=True), status("/admin/public"), status("/admin/public", "admin")] == [
+        401,
+        403,
+        200,
+    ]
+    assert [status("/admin/scoped", s) for s in ("admin", "read", "read admin")] == [403, 403, 200]
+    assert [status("/open/scoped", anonymous=True), status("/open/scoped"), status("/open/scoped", "read")] == [
+        401,
+        403,
+        200,
+    ]
+    assert [status("/maybe/scoped", anonymous=True), status("/maybe/scoped", "read")] == [401, 200]
+    assert status("/maybe/public", anonymous=True) == 200
+    bad = {"Authorization": "Bearer nonsense"}
+    assert client.get("/maybe/public", headers=bad).status_code == 401
+    both = client.get("/admin/scoped", headers=authority.bearer())
+    assert 'scope="admin read"' in both.headers["WWW-Authenticate"]
+
+
+def test_an_app_may_be_open_but_for_the_views_that_require(authority: FakeAuthority, app: Flask, guard: Guard):
+    app.add_url_rule("/open", view_func=lambda: "open", endpoint="open")
+    client = guarded(app, guard, public=[EVERYTHING])
+    assert client.get("/open").text == "open"
+    assert client.get("/nowhere").status_code == 404
+    for path in KINDS:
+        assert client.get(path).status_code == 401
+        assert client.get(path, headers=authority.bearer("read")).status_code == (
+            401 if path == "/blueprint/" else 403  # its decorator is not on the view: no token was looked for
+        )
+
+
+@pytest.mark.rule("H-07")
+def test_with_rules_a_route_that_nobody_speaks_for_is_denied(authority: FakeAuthority, app: Flask, guard: Guard):
+    client = guarded(app, guard, rules=[Rule("/somewhere")])
+    assert client.get("/plain").status_code == 401
+    denied = client.get("/plain", headers=authority.bearer("read write"))
+    assert denied.status_code == 403
+    assert "WWW-Authenticate" not in denied.headers
+    assert client.get("/function", headers=authority.bearer("read write")).status_code == 200
+
+
+def test_the_rules_of_the_guard_are_the_default(authority: FakeAuthority, app: Flask):
+    from scopeguard import Rules
+
+    guard = Guard(
+        authority.issuer,
+        transport=authority.transport,
+        clock=authority.clock,
+        rules=Rules([Rule("/plain", all_of("read"))]),
+    )
+    client = guarded(app, guard)
+    assert client.get("/plain", headers=authority.bearer("write")).status_code == 403
+    assert client.get("/plain", headers=authority.bearer("read")).status_code == 200
+
+
+def test_the_extension_may_be_made_before_the_app_and_serve_several(authority: FakeAuthority, guard: Guard):
+    extension = ScopeGuard(guard=guard, public=["/healthz"])
+    for name in ("one", "two"):
+        app = Flask(name)
+        app.add_url_rule("/healthz", "healthz", lambda: "ok")
+        extension.init_app(app)
+        assert app.extensions["scopeguard"] is extension
+        assert app.test_client().get("/healthz").text == "ok"
+        assert app.test_client().get("/").status_code == 401
+    late = Flask("late")
+    ScopeGuard().init_app(late, guard)
+    assert late.test_client().get("/").status_code == 401
+
+
+def test_a_guard_is_judged_once_whatever_the_layers(authority: FakeAuthority, app: Flask):
+    decisions: list[Decision] = []
+    guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock, on_decision=decisions.append)
+    client = guarded(app, guard)
+    client.get("/function", headers=authority.bearer("read write"))
+    assert len(decisions) == 1
+
+
+def test_behind_the_middleware_with_the_same_guard_its_token_is_used(
+    authority: FakeAuthority, app: Flask, guard: Guard, monkeypatch: pytest.MonkeyPatch
+):
+    judged: list[Any] = []
+    check = guard.check
+
+    def counted(*args: Any, **kwargs: Any) -> Decision:
+        judged.append(args)
+        return check(*args, **kwargs)
+
+    monkeypatch.setattr(guard, "check", counted)
+    ScopeGuard(app, guard)
+    app.wsgi_app = GuardMiddleware(app.wsgi_app, guard=guard)  # type: ignore[method-assign] # as Flask has it
+    answer = app.test_client().get("/function", headers=authority.bearer("read write"))
+    assert (answer.status_code, len(judged)) == (200, 1)
+
+
+@pytest.mark.rule("H-18")
+def test_behind_the_middleware_with_another_guard_the_token_is_judged_again(
+    authority: FakeAuthority, app: Flask, guard: Guard
+):
+    other = FakeAuthority("https://other.test")
+    ScopeGuard(app, Guard(other.issuer, transport=other.transport, clock=other.clock))
+    app.wsgi_app = GuardMiddleware(app.wsgi_app, guard=guard)  # type: ignore[method-assign] # as Flask has it
+    assert app.test_client().get("/plain", headers=authority.bearer()).status_code == 401
+
+
+# where tokens are looked for
+
+
+@pytest.fixture
+def places(app: Flask) -> Flask:
+    @app.route("/query", methods=["GET", "POST"])
+    @requires(AUTHENTICATED, token_sources=["header", "query"])
+    def query() -> Any:
+        seen = [request.query_string.decode(), request.environ["QUERY_STRING"], request.url, request.full_path]
+        answer = {"seen": seen, "args": request.args.to_dict(flat=False), "values": list(request.values)}
+        return answer, {"Cache-Control": "public, max-age=60"}
+
+    @app.post("/form")
+    @requires("read", token_sources=["header", "form"])
+    def form() -> Any:
+        return {"fields": request.form.to_dict(flat=False)}
+
+    @app.post("/raw")
+    @requires("read", token_sources=["form"])
+    def raw() -> Any:
+        return request.get_data()
+
+    @app.get("/slash/")
+    @requires("read", token_sources=["query"])
+    def slash() -> Any:
+        return ""
+
+    return app
+
+
+@pytest.mark.rule("B-14", "B-28", "B-30", "B-31")
+def test_a_token_in_the_query_is_a_matter_of_the_route(authority: FakeAuthority, places: Flask, guard: Guard):
+    client = guarded(places, guard)
+    token = authority.mint("read")
+    answer = client.get(f"/query?a=1&access_token={token}&b=2")
+    assert answer.json == {
+        "seen": ["a=1&b=2", "a=1&b=2", "http://localhost/query?a=1&b=2", "/query?a=1&b=2"],
+        "args": {"a": ["1"], "b": ["2"]},
+        "values": ["a", "b"],
+    }
+    assert answer.headers["Cache-Control"] == "max-age=60, private"
+    assert answer.headers["Referrer-Policy"] == "no-referrer"
+    assert client.get(f"/plain?access_token={token}").status_code == 401
+    header = client.get("/query", headers=authority.bearer())
+    assert (header.status_code, header.headers["Cache-Control"]) == (200, "public, max-age=60")
+
+
+@pytest.mark.rule("B-13", "B-30", "B-31")
+def test_refusals_to_a_token_in_the_query_are_private_too(authority: FakeAuthority, places: Flask, guard: Guard):
+    client = guarded(places, guard)
+    expired = client.get(f"/query?access_token={authority.mint(expires_in=-60)}")
+    assert expired.status_code == 401
+    assert expired.headers["Cache-Control"] == "no-store"
+    assert expired.headers["Referrer-Policy"] == "no-referrer"
+    assert client.get(f"/query?access_token={authority.mint()}", headers=authority.bearer()).status_code == 400
+
+
+@pytest.mark.rule("B-50")
+def test_a_redirect_of_the_router_does_not_repeat_the_token(
+    authority: FakeAuthority, places: Flask, guard: Guard, no_leaks: Any
+):
+    rules = [Rule("/slash", token_sources=["query"])]
+    client = guarded(places, guard, rules=rules)
+    answer = client.get(f"/slash?a=1&access_token={authority.mint('read')}")
+    assert (answer.status_code, answer.headers["Location"]) == (308, "http://localhost/slash/?a=1")
+    bare = client.get(f"/slash?access_token={authority.mint('read')}")
+    assert bare.headers["Location"] == "http://localhost/slash/"
+    no_leaks(answer.text + bare.text)
+
+
+@pytest.mark.rule("B-16", "B-27")
+def test_a_token_in_a_form_is_read_and_the_form_is_still_there(authority: FakeAuthority, places: Flask, guard: Guard):
+    client = guarded(places, guard)
+    token = authority.mint("read")
+    answer = client.post("/form", data={"a": "\u00e4 b", "access_token": token})
+    assert answer.status_code == 200
+    assert answer.json["fields"]["a"] == ["\u00e4 b"]  # type: ignore[index]
+    body = f"a=1&access_token={token}&b=%20"
+    urlencoded = "application/x-www-form-urlencoded"
+    assert client.post("/raw", data=body, content_type=urlencoded).data == body.encode()
+    assert client.post("/raw", data=body, content_type="text/plain").status_code == 401
+    assert client.post("/query", data={"access_token": token}).status_code == 401
+    assert client.post("/raw", headers=authority.bearer("read")).status_code == 401
+
+
+@pytest.mark.rule("B-26")
+def test_a_form_is_read_so_far_and_no_further(authority: FakeAuthority, places: Flask, guard: Guard):
+    answer = guarded(places, guard).post("/form", data={"a": "x" * 70_000, "access_token": authority.mint("read")})
+    assert answer.status_code == 413
+
+
+def test_token_sources_that_nobody_heeds_are_an_error(authority: FakeAuthority, places: Flask, guard: Guard):
+    places.wsgi_app = GuardMiddleware(places.wsgi_app, guard=guard)  # type: ignore[method-assign] # as Flask has it
+    with pytest.raises(ConfigurationError, match="token_sources had no effect"):
+        places.test_client().get("/query", headers=authority.bearer())
+
+
+def test_token_sources_behind_another_decorator_are_an_error(authority: FakeAuthority, app: Flask, guard: Guard):
+    @requires("read", token_sources=["query"])
+    def view() -> str:
+        return "in"
+
+    @app.get("/hidden")
+    def hidden() -> str:
+        return view()
+
+    client = guarded(app, guard)
+    with pytest.raises(ConfigurationError, match="token_sources had no effect"):
+        client.get("/hidden", headers=authority.bearer("read"))
+
+
+def test_a_method_may_have_token_sources_of_its_own(authority: FakeAuthority, app: Flask, guard: Guard):
+    class Stream(MethodView):
+        @requires("read", token_sources=["query"])
+        def get(self) -> Any:
+            return access_token().client_id
+
+        @requires("read")
+        def post(self) -> Any:
+            return access_token().client_id
+
+    app.add_url_rule("/stream", view_func=Stream.as_view("stream"))
+    client = guarded(app, guard)
+    query = f"/stream?access_token={authority.mint('read')}"
+    assert client.get(query).text == "client"
+    assert client.head(query).status_code == 200
+    assert client.post(query).status_code == 401
+
+
+# never by mistake
+
+
+@pytest.mark.parametrize("path", KINDS)
+def test_without_any_guard_nobody_gets_in(authority: FakeAuthority, app: Flask, path: str):
+    for headers in ({}, authority.bearer("read write")):
+        with pytest.raises(ConfigurationError, match="nothing judged this request"):
+            app.test_client().get(path, headers=headers)
+    app.testing = False
+    assert app.test_client().get(path, headers=authority.bearer("read write")).status_code == 500
+
+
+@pytest.mark.rule("H-18")
+def test_what_a_client_sends_is_not_taken_for_what_the_guard_says(app: Flask):
+    app.testing = False
+    sent = {"scopeguard.guard": "1", "scopeguard.access_token": "1", "Scopeguard-Guard": "1"}
+    assert app.test_client().get("/function", headers=sent).status_code == 500
+
+
+def test_what_cannot_be_guarded_or_decorated_is_refused_at_once(app: Flask, guard: Guard):
+    with pytest.raises(ConfigurationError, match=r"ScopeGuard\(app, guard\)"):
+        ScopeGuard(app)
+    with pytest.raises(ConfigurationError, match=r"ScopeGuard\(app, guard\)"):
+        ScopeGuard(app, "https://as.test")  # type: ignore[arg-type]
+    ScopeGuard(app, guard)
+    with pytest.raises(ConfigurationError, match="guarded already"):
+        ScopeGuard(app, guard)
+    with pytest.raises(ConfigurationError, match="before_request"):
+        requires("a")(Blueprint("b", __name__))
+    with pytest.raises(ConfigurationError, match="is no view"):
+        requires("a")(dict)
+    with pytest.raises(ConfigurationError, match="is no view"):
+        requires("a")("view")
+    with pytest.raises(ConfigurationError, match="at least one scope"):
+        requires()
+    with pytest.raises(ConfigurationError, match="token_sources"):
+        requires("a", token_sources=["cookie"])
+    with pytest.raises(ConfigurationError, match="list of paths"):
+        ScopeGuard(guard=guard, public="/healthz")
+
+
+def test_the_requirement_can_be_read_off_the_view(app: Flask):
+    for endpoint in ("function", "in_a_loop", "decorators", "class"):
+        assert getattr(app.view_functions[endpoint], REQUIREMENT) == all_of("read", "write")
+    assert app.view_functions["function"].__name__ == "function"
+
+
+def test_the_accessor_says_where_it_is_called_in_vain(app: Flask, guard: Guard):
+    with pytest.raises(ConfigurationError, match="no access token here"):
+        access_token()
+    assert access_token_or_none() is None
+    app.add_url_rule("/open", "open", public(lambda: {"client": access_token().client_id}))
+    with pytest.raises(ConfigurationError, match="lets anonymous"):
+        guarded(app, guard).get("/open")
+
+
+# each request its own
+
+
+@pytest.mark.rule("H-14")
+def test_nothing_of_a_request_is_left_behind_it(authority: FakeAuthority, app: Flask, guard: Guard):
+    app.add_url_rule("/bug", "bug", lambda: str(1 / 0))
+    app.add_url_rule("/open", "open", public(lambda: {"current": current_access_token_or_none() is not None}))
+    app.testing = False
+    client = guarded(app, guard)
+    for path, status in (("/plain", 200), ("/bug", 500), ("/nowhere", 404)):
+        assert client.get(path, headers=authority.bearer()).status_code == status
+        assert current_access_token_or_none() is None
+        assert access_token_or_none() is None
+        assert client.get("/open").json == {"current": False}
+    with client:
+        client.get("/plain", headers=authority.bearer())
+        assert access_token().client_id == "client"  # Flask keeps the request for the test to look at
+    assert access_token_or_none() is None
+
+
+@pytest.mark.rule("H-14")
+def test_a_request_within_a_request_has_its_own_token(authority: FakeAuthority, app: Flask, guard: Guard):
+    @app.get("/outer")
+    def outer() -> Any:
+        inner = app.test_client().get("/plain", headers=authority.bearer(client_id="inner"))
+        assert access_token() is current_access_token()
+        return {"inner": inner.json, "outer": access_token().client_id}
+
+    answer = guarded(app, guard).get("/outer", headers=authority.bearer(client_id="outer"))
+    assert answer.json == {"inner": {"client": "inner"}, "outer": "outer"}
+
+
+@pytest.mark.rule("H-14")
+def test_a_hundred_requests_at_once_do_not_mix(authority: FakeAuthority, app: Flask, guard: Guard):
+    together = threading.Barrier(10)
+
+    @app.get("/meeting")
+    @requires("read")
+    def meeting() -> Any:
+        before = access_token()
+        together.wait(timeout=30)
+        assert before is access_token() is current_access_token()
+        return {"client": before.client_id}
+
+    ScopeGuard(app, guard)
+    bearers = {f"client-{n}": authority.bearer("read", client_id=f"client-{n}") for n in range(100)}
+    with ThreadPoolExecutor(10) as threads:
+        answers = list(threads.map(lambda b: app.test_client().get("/meeting", headers=b).json, bearers.values()))
+    assert answers == [{"client": name} for name in bearers]
+
+
+def test_a_streamed_response_sees_its_token(authority: FakeAuthority, app: Flask, guard: Guard):
+    @app.get("/stream")
+    @requires("read")
+    def stream() -> Response:
+        def lines() -> Iterator[str]:
+            yield access_token().client_id or ""
+            yield access_token().subject or ""
+
+        return Response(stream_with_context(lines()))
+
+    answer = guarded(app, guard).get("/stream", headers=authority.bearer("read", subject="alice"))
+    assert answer.text == "clientalice"
+    assert current_access_token_or_none() is None

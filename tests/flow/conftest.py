@@ -1,0 +1,143 @@
+"""What drives a flow in these tests: a script of answers, in one thread, with everything that was asked written down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from scopeguard.config import Issuer, TokenSources
+from scopeguard.effects import Answer, Flow, ReadFile, ReadForm, Send, SingleFlight
+from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.flow import authenticate
+from scopeguard.request import HeaderList, RequestView
+from scopeguard.state.keyring import KeyRing
+from scopeguard.state.trust import Trust
+from scopeguard.testing import FakeAuthority
+
+Reply = Answer | Exception
+
+
+def trust_in(issuer: Issuer, **options: Any) -> Trust:
+    return Trust(issuer=issuer, vocabulary=issuer.vocabulary, ring=KeyRing(issuer.key_set, **options))
+
+
+def down(authority: str = "https://as.test", **options: Any) -> AuthorityUnavailable:
+    return AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, authority, **options)
+
+
+class Script:
+    """Performs what a flow asks for. ``replies`` answers a URL or a path; ``asked`` are those that were asked for.
+
+    Background flights are put off until :meth:`land_background`.
+    """
+
+    def __init__(self, replies: Callable[[str], Reply] | Mapping[str, Reply] | None = None) -> None:
+        self._replies = replies if callable(replies) else (replies or {}).__getitem__
+        self.asked: list[str] = []
+        self.sends: list[Send] = []
+        self.sentences: list[str] = []
+        self.background: list[SingleFlight] = []
+        self.form: bytes = b""
+        self.form_limits: list[int] = []
+
+    def play(self, flow: Flow[Any]) -> Any:
+        try:
+            effect = next(flow)
+            while True:
+                try:
+                    answer = self._perform(effect)
+                except Exception as error:  # thrown in, as an edge does
+                    effect = flow.throw(error)
+                else:
+                    effect = flow.send(answer)
+        except StopIteration as stop:
+            return stop.value
+
+    def _perform(self, effect: object) -> object:
+        match effect:
+            case Send(url=url):
+                self.sends.append(effect)
+                return self._reply(url)
+            case ReadFile(path=path):
+                answer = self._reply(path)
+                return answer.body
+            case ReadForm(limit=limit):
+                self.form_limits.append(limit)
+                return self.form
+            case SingleFlight(wait=False):
+                self.background.append(effect)
+            case SingleFlight():
+                self._fly(effect)
+            case _:
+                raise AssertionError(effect)
+        return None
+
+    def _reply(self, place: str) -> Answer:
+        self.asked.append(place)
+        reply = self._replies(place)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def _fly(self, flight: SingleFlight) -> None:
+        if flight.needed():
+            self.sentences += self.play(flight.flow())
+
+    def land_background(self) -> None:
+        flights, self.background = self.background, []
+        for flight in flights:
+            self._fly(flight)
+
+
+class Bench:
+    """An authority, what is trusted of it, and requests with its tokens."""
+
+    def __init__(self, authority: FakeAuthority, issuer: Issuer | None = None, **options: Any) -> None:
+        self.authority = authority
+        self.clock = authority.clock
+        self.trust = trust_in(issuer or authority.issuer, **options)
+        self.script = Script(self._ask)
+
+    def _ask(self, url: str) -> Reply:
+        try:
+            return self.authority.transport.send(Send(url=url, authority="-"))
+        except AuthorityUnavailable as error:
+            return error
+
+    @property
+    def asked(self) -> list[str]:
+        return self.script.asked
+
+    def flow(
+        self, token: str, *, sources: TokenSources | None = None, trusts: Sequence[Trust] = (), **options: Any
+    ) -> Flow[Any]:
+        view = RequestView(
+            method="GET", path="/", headers=HeaderList([(b"authorization", b"Bearer " + token.encode("ascii"))])
+        )
+        named = {trust.issuer.url: trust for trust in (trusts or (self.trust,))}
+        return authenticate(view, trusts=named, sources=sources or TokenSources(), clock=self.clock, **options)
+
+    def judge(self, token: str, **options: Any) -> Any:
+        return self.script.play(self.flow(token, **options))
+
+
+@pytest.fixture
+def authority() -> FakeAuthority:
+    return FakeAuthority()
+
+
+@pytest.fixture
+def bench(authority: FakeAuthority) -> Bench:
+    return Bench(authority)
+
+
+@pytest.fixture
+def new_bench() -> type[Bench]:
+    return Bench
+
+
+@pytest.fixture
+def new_script() -> type[Script]:
+    return Script

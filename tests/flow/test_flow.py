@@ -1,0 +1,885 @@
+"""The decision as a script: send answers, look at what is asked next. No socket, no thread, no waiting."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from scopeguard.access_token import AccessToken
+from scopeguard.config import Issuer, KeySetPolicy, StrayQueryToken, TokenSource, TokenSources
+from scopeguard.devserver.keys import SigningKey
+from scopeguard.effects import Answer, ReadFile, ReadForm, Send, SingleFlight
+from scopeguard.errors import AuthorityUnavailable, InvalidRequest, InvalidToken, MissingCredentials, Reason
+from scopeguard.flow import MOST_VERIFICATIONS, authenticate, find_credential, warmed
+from scopeguard.request import HeaderList, RequestView
+from scopeguard.spec.jwks import VerificationKey, configured_key_set
+from scopeguard.testing import FakeAuthority
+
+OAUTH = "https://as.test/.well-known/oauth-authorization-server"
+OPENID = "https://as.test/.well-known/openid-configuration"
+JWKS = "https://as.test/jwks"
+JSON = {"content-type": "application/json"}
+
+
+def json_answer(document: object, **headers: str) -> Answer:
+    return Answer(200, json.dumps(document).encode(), {**JSON, **headers})
+
+
+def view(
+    token: str | None = None, *, method: str = "GET", query: bytes = b"", content_type: bytes | None = None
+) -> RequestView:
+    headers = [] if token is None else [(b"authorization", f"Bearer {token}".encode())]
+    if content_type is not None:
+        headers.append((b"content-type", content_type))
+    return RequestView(method=method, path="/", headers=HeaderList(headers), query=query)
+
+
+# -- the whole of it
+
+
+def test_a_cold_request_asks_for_metadata_then_for_keys_and_ends_in_an_access_token(bench: Any, authority: Any):
+    token = authority.mint("read", subject="alice")
+    flow = bench.flow(token)
+    flight = next(flow)
+    assert isinstance(flight, SingleFlight)
+    assert flight.key == "keys of https://as.test"
+    assert flight.wait
+    assert flight.needed()
+    refresh = flight.flow()
+    asked = next(refresh)
+    assert asked == Send(url=OAUTH, authority="https://as.test")
+    asked = refresh.send(json_answer(authority.authority.metadata()))
+    assert asked == Send(url=JWKS, authority="https://as.test", accept="application/jwk-set+json, application/json")
+    with pytest.raises(StopIteration) as end:
+        refresh.send(json_answer(authority.authority.keys.key_set(authority.clock.wall())))
+    assert end.value.value == ()  # nothing to tell the operator
+    assert not flight.needed()
+    with pytest.raises(StopIteration) as end:
+        flow.send(None)
+    assert isinstance(end.value.value, AccessToken)
+    assert end.value.value.subject == "alice"
+
+
+def test_a_warm_request_asks_for_nothing(bench: Any, authority: Any):
+    bench.judge(authority.mint("read"))
+    with pytest.raises(StopIteration):
+        next(bench.flow(authority.mint("write")))
+
+
+@pytest.mark.rule("P-12")
+def test_keys_and_where_they_are_come_from_the_metadata(bench: Any, authority: Any):
+    assert bench.judge(authority.mint()).issuer == "https://as.test"
+    assert bench.asked == [OAUTH, JWKS]
+
+
+@pytest.mark.parametrize(
+    ("issuer", "asked"),
+    [
+        ({"jwks_uri": "https://as.test/jwks"}, [JWKS]),
+        ({"metadata_url": OPENID}, [OPENID, JWKS]),
+        ({}, [OAUTH, JWKS]),
+    ],
+    ids=["jwks_uri", "metadata_url", "discovery"],
+)
+def test_keys_come_from_where_the_issuer_says(new_bench: Any, authority: Any, issuer: dict[str, Any], asked: list[str]):
+    bench = new_bench(authority, Issuer("https://as.test", audience=authority.audience, **issuer))
+    bench.judge(authority.mint())
+    assert bench.asked == asked
+
+
+def test_static_keys_need_nobody(new_bench: Any, authority: Any):
+    document = authority.authority.keys.key_set(authority.clock.wall())
+    bench = new_bench(authority, static=configured_key_set(document))
+    bench.judge(authority.mint())
+    with pytest.raises(InvalidToken) as refused:
+        bench.judge(authority.mint(headers={"kid": "unknown"}))
+    assert refused.value.reason is Reason.UNKNOWN_KEY
+    with pytest.raises(InvalidToken) as refused:
+        bench.judge(authority.mint(key=SigningKey.generate("ES256", kid=authority.key().kid)))
+    assert refused.value.reason is Reason.BAD_SIGNATURE
+    assert bench.asked == []
+
+
+# -- what needs no key is refused before any is asked for (law 9)
+
+
+@pytest.mark.rule("P-18", "X-54")
+@pytest.mark.parametrize(
+    "issuer", ["https://evil.test", "https://as.test/", "http://127.0.0.1:9/", "https://AS.test", ""]
+)
+def test_an_unknown_issuer_is_refused_without_asking_anybody(bench: Any, authority: Any, issuer: str):
+    with pytest.raises(InvalidToken) as refused:
+        bench.judge(authority.mint(claims={"iss": issuer}))
+    assert refused.value.reason is Reason.UNKNOWN_ISSUER
+    assert bench.asked == []
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"expires_in": -3600},
+        {"audience": "https://other.test"},
+        {"claims": {"sub": None}},
+        {"claims": {"cnf": {"jkt": "x"}}},
+        {"headers": {"alg": "none"}},
+        {"headers": {"crit": ["exp"]}},
+        {"headers": {"typ": "dpop+jwt"}},
+    ],
+    ids=["expired", "audience", "subject", "bound", "none", "crit", "typ"],
+)
+def test_a_token_that_is_bad_in_itself_causes_no_request(bench: Any, authority: Any, overrides: dict[str, Any]):
+    with pytest.raises(InvalidToken):
+        bench.judge(authority.mint(**overrides))
+    assert bench.asked == []
+
+
+@pytest.mark.rule("X-54")
+@pytest.mark.parametrize("header", ["jku", "x5u", "kid"])
+def test_no_url_in_a_token_is_ever_asked_for(bench: Any, authority: Any, header: str):
+    bench.judge(authority.mint())
+    for url in ("https://evil.test/jwks", "http://localhost/jwks", "https://[::ffff:169.254.169.254]/", "file:///k"):
+        try:
+            bench.judge(authority.mint(headers={header: url}))
+        except InvalidToken:
+            assert header == "kid"
+    assert set(bench.asked) == {OAUTH, JWKS}
+
+
+# -- the signature
+
+
+@pytest.mark.rule("J-20")
+def test_a_rotated_key_is_accepted_at_its_first_request(bench: Any, authority: Any):
+    bench.judge(authority.mint())
+    authority.rotate()
+    bench.judge(authority.mint())
+    assert bench.asked == [OAUTH, JWKS, JWKS]
+
+
+def test_two_rotations_in_a_minute_are_served(bench: Any, authority: Any):
+    bench.judge(authority.mint())
+    for _ in range(2):
+        authority.clock.advance(20)
+        authority.rotate(overlap=False)
+        bench.judge(authority.mint())
+
+
+def test_the_same_key_id_with_a_new_key_is_noticed(bench: Any, authority: Any):
+    bench.judge(authority.mint())
+    keys = authority.authority.keys
+    old = authority.key()
+    with keys._lock:
+        keys._active["ES256"] = SigningKey.generate("ES256", kid=old.kid)  # restarted with fresh keys under old ids
+    bench.judge(authority.mint())
+    assert bench.asked == [OAUTH, JWKS, JWKS]
+    with pytest.raises(InvalidToken) as refused:
+        bench.judge(authority.mint(key=old))
+    assert refused.value.reason is Reason.BAD_SIGNATURE
+
+
+def test_bad_signatures_cause_no_more_fetches_than_the_budget_has(bench: Any, authority: Any):
+    bench.judge(authority.mint())
+    forged = authority.mint(key=SigningKey.generate("ES256", kid=authority.key().kid))
+    for _ in range(50):
+        with pytest.raises(InvalidToken) as refused:
+            bench.judge(forged)
+        assert refused.value.reason is Reason.BAD_SIGNATURE
+    assert bench.asked.count(JWKS) == 1 + 3
+
+
+def test_a_bad_signature_under_keys_fetched_for_this_very_request_is_final(bench: Any, authority: Any):
+    forged = authority.mint(key=SigningKey.generate("ES256", kid=authority.key().kid))
+    with pytest.raises(InvalidToken) as refused:
+        bench.judge(forged)
+    assert refused.value.reason is Reason.BAD_SIGNATURE
+    assert bench.asked == [OAUTH, JWKS]
+
+
+def test_a_bad_signature_is_one_even_when_the_authority_cannot_be_asked(bench: Any, authority: Any):
+    bench.judge(authority.mint())
+    forged = authority.mint(key=SigningKey.generate("ES256", kid=authority.key().kid))
+    with authority.outage():
+        for _ in range(2):  # asked, then backing off
+            with pytest.raises(InvalidToken) as refused:
+                bench.judge(forged)
+            assert refused.value.reason is Reason.BAD_SIGNATURE
+        bench.judge(authority.mint())
+
+
+def test_a_key_that_went_away_while_it_was_doubted_verifies_nothing(bench: Any, authority: Any):
+    bench.judge(authority.mint())
+    forged = authority.mint(key=SigningKey.generate("ES256", kid=authority.key().kid))
+    authority.rotate(overlap=False)
+    with pytest.raises(InvalidToken) as refused:
+        bench.judge(forged)
+    assert refused.value.reason is Reason.BAD_SIGNATURE
+
+
+@pytest.mark.rule("X-86", "J-19")
+def test_a_hostile_token_costs_eight_signature_checks_and_three_requests_at_most(
+    new_bench: Any, authority: Any, monkeypatch: pytest.MonkeyPatch
+):
+    made = [SigningKey.generate("ES256", kid=f"k{i}") for i in range(100)]
+    for key in made[:50]:
+        authority.authority.keys.publish(key.public_jwk())
+    checks: list[str | None] = []
+    verify = VerificationKey.verify
+
+    def counted(key: VerificationKey, algorithm: str, signed: bytes, signature: bytes) -> bool:
+        checks.append(key.kid)
+        return verify(key, algorithm, signed, signature)
+
+    monkeypatch.setattr(VerificationKey, "verify", counted)
+    hostile = authority.mint(key=SigningKey.generate("ES256"), headers={"kid": None})
+    cold = new_bench(authority)
+    with pytest.raises(InvalidToken):
+        cold.judge(hostile)
+    assert len(checks) == MOST_VERIFICATIONS == 8
+    assert len(cold.asked) <= 3
+    # Warm, and every key is a new one: what was tried before counts as well.
+    checks.clear()
+    cold.asked.clear()
+    authority.rotate(overlap=False)
+    authority.authority.keys._others[:] = [key.public_jwk() for key in made[50:]]
+    with pytest.raises(InvalidToken):
+        cold.judge(hostile)
+    assert len(checks) <= 8
+    assert len(cold.asked) <= 3
+
+
+@pytest.mark.rule("J-19")
+def test_a_token_without_kid_is_tried_with_every_key_that_fits(bench: Any, authority: Any):
+    authority.authority.keys.publish(SigningKey.generate("ES256", kid="other").public_jwk())
+    old = authority.key()
+    authority.rotate()
+    bench.judge(authority.mint(key=old, headers={"kid": None}))
+    bench.judge(authority.mint(headers={"kid": None}))
+
+
+@pytest.mark.rule("P-19", "P-07", "X-57")
+def test_two_issuers_with_the_same_key_id_share_no_key(new_bench: Any):
+    one, two = FakeAuthority("https://one.test"), FakeAuthority("https://two.test")
+    kid = one.key().kid
+    two.authority.keys._active["ES256"] = SigningKey.generate("ES256", kid=kid)
+    benches = [new_bench(authority) for authority in (one, two)]
+    trusts = [bench.trust for bench in benches]
+    for bench, authority in zip(benches, (one, two), strict=True):
+        assert bench.judge(authority.mint(), trusts=trusts).issuer == authority.url
+    for bench, authority, other in ((benches[0], one, two), (benches[1], two, one)):
+        stolen = authority.mint(key=other.key(), claims={"iss": authority.url})
+        with pytest.raises(InvalidToken) as refused:
+            bench.judge(stolen, trusts=trusts)
+        assert refused.value.reason is Reason.BAD_SIGNATURE
+
+
+@pytest.mark.rule("X-57")
+def test_a_key_in_a_token_is_never_learnt(bench: Any, authority: Any):
+    own = SigningKey.generate("ES256", kid="mine")
+    for _ in range(2):
+        with pytest.raises(InvalidToken):
+            bench.judge(authority.mint(key=own, headers={"jwk": own.public_jwk()}))
+    assert bench.trust.ring.key_set.candidates("mine", "ES256") == ()
+
+
+# -- keys that are not there
+
+
+@pytest.mark.rule("J-20")
+def test_an_unknown_key_is_asked_for_once_and_then_refused(bench: Any, authority: Any):
+    bench.judge(authority.mint())
+    for _ in range(100):
+        with pytest.raises(InvalidToken) as refused:
+            bench.judge(authority.mint(headers={"kid": "nobody"}))
+        assert refused.value.reason is Reason.UNKNOWN_KEY
+    assert bench.asked == [OAUTH, JWKS, JWKS]
+
+
+def test_an_unknown_key_on_a_cold_start_costs_one_fetch(bench: Any, authority: Any):
+    for _ in range(2):
+        with pytest.raises(InvalidToken) as refused:
+            bench.judge(authority.mint(headers={"kid": "nobody"}))
+        assert refused.value.reason is Reason.UNKNOWN_KEY
+    assert bench.asked == [OAUTH, JWKS]
+    assert bench.trust.ring.may_doubt(authority.clock.monotonic())  # nothing was paid: the set was needed anyway
+
+
+@pytest.mark.rule("X-59", "A-16")
+def test_a_flood_of_unknown_keys_is_bounded_and_a_rotation_gets_through_it(bench: Any, authority: Any):
+    bench.judge(authority.mint())
+    for i in range(10_000):
+        with pytest.raises(InvalidToken):
+            bench.judge(authority.mint(headers={"kid": f"random-{i}"}))
+        authority.clock.advance(0.01)
+        if i == 5_000:
+            authority.rotate()
+            rotated_at = authority.clock.monotonic()
+    assert bench.asked.count(JWKS) <= 1 + 3 + 10
+    assert authority.clock.monotonic() - rotated_at > 10
+    bench.judge(authority.mint())
+
+
+@pytest.mark.rule("A-19", "H-19")
+def test_an_unknown_key_while_the_authority_fails_is_an_outage_and_takes_no_key_away(bench: Any, authority: Any):
+    bench.judge(authority.mint())
+    with authority.outage():
+        with pytest.raises(AuthorityUnavailable) as outage:
+            bench.judge(authority.mint(headers={"kid": "nobody"}))
+        assert outage.value.reason is Reason.AUTHORITY_UNREACHABLE  # asked just now
+        with pytest.raises(AuthorityUnavailable) as outage:
+            bench.judge(authority.mint(headers={"kid": "nobody"}))
+        assert outage.value.reason is Reason.AUTHORITY_BACKING_OFF  # asked a moment ago
+        assert outage.value.retry_after == 0.25
+        bench.judge(authority.mint())
+    authority.clock.advance(0.25)
+    with pytest.raises(InvalidToken):
+        bench.judge(authority.mint(headers={"kid": "nobody"}))
+
+
+def test_whoever_joined_a_fetch_that_began_earlier_may_ask_once_more(bench: Any, authority: Any):
+    """The fetch in the air was answered before the rotation: its result says nothing about the new key."""
+    bench.judge(authority.mint())
+    ring = bench.trust.ring
+    now = authority.clock.monotonic()
+    number = ring.begin(now, provoked=True)
+    early = ring.key_set
+    authority.rotate()
+    flow = bench.flow(authority.mint())
+    flight = next(flow)
+    ring.absorb(early, now, number=number, lifetime=None)  # the earlier one lands, without the new key
+    assert not flight.needed()
+    second = flow.send(None)
+    assert isinstance(second, SingleFlight)
+    assert second.needed()
+    bench.script.play(second.flow())
+    with pytest.raises(StopIteration):
+        flow.send(None)
+
+
+def test_the_same_again_with_the_budget_spent_is_a_refusal(new_bench: Any, authority: Any):
+    bench = new_bench(authority, replace(authority.issuer, key_set=KeySetPolicy(refetch_burst=1)))
+    bench.judge(authority.mint())
+    ring = bench.trust.ring
+    now = authority.clock.monotonic()
+    number = ring.begin(now, provoked=True)
+    flow = bench.flow(authority.mint(headers={"kid": "new"}))
+    next(flow)
+    ring.absorb(ring.key_set, now, number=number, lifetime=None)
+    with pytest.raises(InvalidToken):
+        flow.send(None)
+
+
+def test_a_budget_that_somebody_else_has_spent_meanwhile_stops_the_fetch(new_bench: Any, authority: Any):
+    bench = new_bench(authority, replace(authority.issuer, key_set=KeySetPolicy(refetch_burst=1)))
+    bench.judge(authority.mint())
+    flow = bench.flow(authority.mint(headers={"kid": "new"}))
+    flight = next(flow)
+    ring = bench.trust.ring
+    assert ring.begin(authority.clock.monotonic(), provoked=True) is not None
+    ring.abandon()
+    assert flight.needed()
+    with pytest.raises(StopIteration) as end:
+        next(flight.flow())
+    assert end.value.value == ()
+    with pytest.raises(InvalidToken):
+        flow.send(None)
+
+
+# -- keys that grow old
+
+
+@pytest.mark.rule("A-15")
+def test_the_refresh_goes_on_beside_the_request_that_started_it(bench: Any, authority: Any):
+    bench.judge(authority.mint())
+    authority.clock.advance(570)
+    bench.judge(authority.mint())
+    bench.judge(authority.mint())
+    assert len(bench.script.background) == 1
+    assert bench.asked == [OAUTH, JWKS]
+    bench.script.land_background()
+    assert bench.asked == [OAUTH, JWKS, JWKS]
+    authority.clock.advance(400)
+    bench.judge(authority.mint())
+    assert bench.script.background == []
+
+
+def test_a_refresh_beside_a_request_that_fails_is_nobodys_answer(bench: Any, authority: Any):
+    bench.judge(authority.mint())
+    authority.clock.advance(570)
+    flow = bench.flow(authority.mint())
+    flight = next(flow)
+    assert isinstance(flight, SingleFlight)
+    assert not flight.wait
+    with pytest.raises(StopIteration):
+        flow.send(None)
+    with authority.outage(), pytest.raises(AuthorityUnavailable):
+        bench.script.play(flight.flow())
+    bench.judge(authority.mint())
+
+
+@pytest.mark.rule("A-18", "X-60")
+def test_a_removed_key_stops_verifying_even_after_an_idle_period(bench: Any, authority: Any):
+    old = authority.key()
+    bench.judge(authority.mint())
+    authority.rotate(overlap=False)
+    authority.clock.advance(7200)  # nobody came for two hours, so nobody refreshed
+    with pytest.raises(InvalidToken) as refused:
+        bench.judge(authority.mint(key=old))
+    assert refused.value.reason is Reason.UNKNOWN_KEY
+
+
+def test_a_late_refresh_that_fails_lets_the_held_keys_serve(bench: Any, authority: Any):
+    bench.judge(authority.mint())
+    authority.clock.advance(700)
+    with authority.outage():
+        bench.judge(authority.mint())
+        assert bench.asked[2:] == [JWKS]  # this one waited for it
+        authority.clock.advance(1)
+        bench.judge(authority.mint())
+        assert bench.asked[2:] == [JWKS]  # and this one did not
+        assert len(bench.script.background) == 1
+
+
+@pytest.mark.rule("A-17")
+def test_an_outage_is_outlived_up_to_the_ceiling_and_is_a_503_from_there_on(new_bench: Any, authority: Any):
+    bench = new_bench(authority, replace(authority.issuer, key_set=KeySetPolicy(max_stale=3600)))
+    bench.judge(authority.mint())
+    with authority.outage():
+        authority.clock.advance(600)
+        bench.judge(authority.mint())
+        authority.clock.advance(2999)
+        bench.judge(authority.mint())
+        authority.clock.advance(1)
+        with pytest.raises(AuthorityUnavailable):
+            bench.judge(authority.mint())
+    authority.clock.advance(30)
+    bench.judge(authority.mint())
+
+
+# -- what an authority may answer
+
+
+def refused_reason(bench: Any, token: str) -> Reason:
+    with pytest.raises(AuthorityUnavailable) as outage:
+        bench.judge(token)
+    reason: Reason = outage.value.reason
+    return reason
+
+
+GARBLED = {
+    "empty": Answer(200, b"{}", JSON),
+    "no keys": Answer(200, b'{"keys":[]}', JSON),
+    "array": Answer(200, b"[]", JSON),
+    "truncated": Answer(200, b'{"keys": [', JSON),
+    "html": Answer(200, b"<html>", {"content-type": "text/html"}),
+    "unnamed": Answer(200, b"{}", {}),
+    "204": Answer(204, b"", JSON),
+    "404": Answer(404, b"", JSON),
+    "500": Answer(500, b"", JSON),
+    "redirect": Answer(302, b"", {"location": "http://169.254.169.254/"}),
+    "too many keys": Answer(200, json.dumps({"keys": [{"kty": "RSA"}] * 101}).encode(), JSON),
+    "twice": Answer(200, b'{"keys": [], "keys": []}', JSON),
+}
+
+
+@pytest.mark.rule("A-19", "A-08", "A-12", "A-13", "A-14", "X-60")
+@pytest.mark.parametrize("answer", GARBLED.values(), ids=GARBLED)
+def test_a_garbled_key_set_is_an_outage_and_replaces_nothing(bench: Any, authority: Any, answer: Answer):
+    with authority.mode("jwks", answer):
+        refused_reason(bench, authority.mint())  # cold
+    authority.clock.advance(30)
+    bench.judge(authority.mint())
+    authority.clock.advance(570)
+    bench.judge(authority.mint())
+    with authority.mode("jwks", answer):
+        with pytest.raises(AuthorityUnavailable):
+            bench.script.land_background()
+        bench.judge(authority.mint())  # held keys go on
+    assert all(url.startswith("https://as.test/") for url in bench.asked)
+
+
+@pytest.mark.rule("X-60", "A-18")
+def test_a_garbled_answer_delays_the_end_of_a_removed_key_and_does_not_prevent_it(bench: Any, authority: Any):
+    old = authority.key()
+    bench.judge(authority.mint())
+    authority.rotate(overlap=False)
+    authority.clock.advance(700)
+    with authority.mode("jwks", "empty"):
+        bench.judge(authority.mint(key=old))
+    authority.clock.advance(1)
+    bench.judge(authority.mint(key=old))
+    bench.script.land_background()
+    with pytest.raises(InvalidToken):
+        bench.judge(authority.mint(key=old))
+
+
+@pytest.mark.rule("A-14")
+@pytest.mark.parametrize("kind", ["application/json", "application/jwk-set+json", "Application/JSON; charset=utf-8"])
+def test_a_key_set_is_taken_under_its_two_content_types(bench: Any, authority: Any, kind: str):
+    document = json.dumps(authority.authority.keys.key_set(0)).encode()
+    with authority.mode("jwks", Answer(200, document, {"content-type": kind})):
+        bench.judge(authority.mint())
+
+
+@pytest.mark.rule("X-58", "J-21")
+def test_one_bad_key_spoils_neither_the_set_nor_its_good_twin(bench: Any, authority: Any):
+    good = authority.key().public_jwk()
+    leaked = SigningKey.generate("ES256", kid="leaked").private_jwk()
+    document = {"keys": [{**good, "x": "AA"}, {"kty": "AKP", "kid": good["kid"]}, leaked, good]}
+    with authority.mode("jwks", json_answer(document)):
+        bench.judge(authority.mint())
+        told = list(bench.script.sentences)
+        assert len(told) == 2, told  # what is broken or leaked, not what is merely of another kind
+        assert any("leaked" in sentence for sentence in told)
+        with pytest.raises(InvalidToken):
+            bench.judge(authority.mint(headers={"kid": "other"}))
+        assert bench.asked.count(JWKS) == 2
+        assert bench.script.sentences == told  # once, not with every refresh
+
+
+@pytest.mark.rule("A-15")
+def test_the_lifetime_of_a_key_set_is_what_its_sender_says_within_bounds(bench: Any, authority: Any):
+    document = authority.authority.keys.key_set(0)
+    with authority.mode("jwks", json_answer(document, **{"cache-control": "max-age=120"})):
+        bench.judge(authority.mint())
+    authority.clock.advance(90)
+    bench.judge(authority.mint())
+    assert not bench.script.background
+    authority.clock.advance(11)
+    bench.judge(authority.mint())
+    assert bench.script.background
+
+
+@pytest.mark.rule("A-04")
+def test_metadata_is_looked_for_in_three_places_in_order(new_bench: Any):
+    authority = FakeAuthority("https://as.test/tenant")
+    bench = new_bench(authority)
+    places = [
+        "https://as.test/.well-known/oauth-authorization-server/tenant",
+        "https://as.test/.well-known/openid-configuration/tenant",
+        "https://as.test/tenant/.well-known/openid-configuration",
+    ]
+    metadata, keys = json_answer(authority.authority.metadata()), json_answer(authority.authority.keys.key_set(0))
+    missing = iter(
+        [Answer(404, b"", {}), Answer(200, b"<html>a web app answers everything</html>", {"content-type": "text/html"})]
+    )
+    bench.script._replies = lambda url: next(missing) if url in places[:2] else metadata if url in places else keys
+    bench.judge(authority.mint())
+    assert bench.asked == [*places, "https://as.test/tenant/jwks"]
+
+
+def test_metadata_that_is_nowhere_is_an_outage_that_names_the_way_out(bench: Any, authority: Any):
+    with authority.mode("metadata", Answer(404, b"", {})), pytest.raises(AuthorityUnavailable) as outage:
+        bench.judge(authority.mint())
+    assert "set jwks_uri or metadata_url" in str(outage.value)
+    assert bench.asked == [OAUTH, OPENID]
+
+
+@pytest.mark.rule("A-05", "A-08")
+@pytest.mark.parametrize(
+    "answer",
+    [
+        json_answer({"issuer": "https://as.test/", "jwks_uri": JWKS}),
+        json_answer({"issuer": "https://other.test", "jwks_uri": JWKS}),
+        json_answer({"jwks_uri": JWKS}),
+        json_answer([]),
+        json_answer({"issuer": "https://as.test"}),
+        Answer(204, b"", JSON),
+        Answer(301, b"", {"location": OPENID}),
+        Answer(429, b"", {**JSON, "retry-after": "9"}),
+        Answer(408, b"", JSON),
+        Answer(503, b"", JSON),
+    ],
+    ids=["slash", "other", "nobody", "array", "no jwks_uri", "204", "301", "429", "408", "503"],
+)
+def test_metadata_of_somebody_else_or_of_nobody_is_not_used(bench: Any, authority: Any, answer: Answer):
+    with authority.mode("metadata", answer), pytest.raises(AuthorityUnavailable):
+        bench.judge(authority.mint())
+    assert JWKS not in bench.asked
+
+
+@pytest.mark.rule("X-55")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///etc/passwd",
+        "gopher://as.test/",
+        "unix:///run/x",
+        "http://as.test/jwks",
+        "https://user:pw@as.test/jwks",
+        "https://127.0.0.1/jwks",
+        "https://[::1]/jwks",
+        "https://[::ffff:10.0.0.1]/jwks",
+        "https://169.254.169.254/latest/meta-data",
+        "https://10.1.2.3/jwks",
+        "https://127.1/jwks",
+        "https://2130706433/jwks",
+        "https://localhost./jwks",
+    ],
+)
+def test_metadata_that_points_inside_is_refused_and_the_place_not_asked_for(bench: Any, authority: Any, url: str):
+    with (
+        authority.mode("metadata", json_answer({"issuer": "https://as.test", "jwks_uri": url})),
+        pytest.raises(AuthorityUnavailable) as outage,
+    ):
+        bench.judge(authority.mint())
+    assert outage.value.reason is Reason.AUTHORITY_ANSWERED_NONSENSE
+    assert bench.asked == [OAUTH]
+
+
+def test_retry_after_of_a_busy_authority_reaches_the_caller_and_paces_the_next_attempt(bench: Any, authority: Any):
+    with authority.outage("unavailable"):  # 503 with Retry-After: 7
+        with pytest.raises(AuthorityUnavailable) as outage:
+            bench.judge(authority.mint())
+        assert outage.value.retry_after == 7
+        assert outage.value.reason is Reason.AUTHORITY_UNREACHABLE
+        authority.clock.advance(6)
+        assert refused_reason(bench, authority.mint()) is Reason.AUTHORITY_BACKING_OFF
+        assert len(bench.asked) == 1
+
+
+def test_keys_that_moved_are_found_through_fresh_metadata(bench: Any, authority: Any):
+    bench.judge(authority.mint())
+    authority.clock.advance(601)
+    with authority.mode("jwks", "server_error"):
+        bench.judge(authority.mint())
+    authority.clock.advance(1)
+    bench.judge(authority.mint())
+    bench.script.land_background()
+    assert bench.asked == [OAUTH, JWKS, JWKS, OAUTH, JWKS]
+
+
+def test_metadata_is_asked_for_again_when_it_is_old(bench: Any, authority: Any):
+    bench.judge(authority.mint())
+    authority.clock.advance(3601)
+    bench.judge(authority.mint())
+    assert bench.asked == [OAUTH, JWKS, OAUTH, JWKS]
+
+
+# -- a file of keys
+
+
+def test_keys_from_a_file_are_read_in_a_flight_and_refreshed(new_bench: Any, new_script: Any, authority: Any):
+    bench = new_bench(authority, Issuer("https://as.test", audience=authority.audience, jwks_file="keys.json"))
+    bench.script = new_script(lambda path: json_answer(authority.authority.keys.key_set(0)))
+    flight = next(bench.flow(authority.mint()))
+    assert isinstance(flight, SingleFlight)
+    assert next(flight.flow()) == ReadFile(path="keys.json", authority="https://as.test")
+    bench = new_bench(authority, bench.trust.issuer)
+    bench.script = new_script(lambda path: json_answer(authority.authority.keys.key_set(0)))
+    bench.judge(authority.mint())
+    authority.rotate()
+    bench.judge(authority.mint())
+    assert bench.asked == ["keys.json", "keys.json"]
+
+
+def test_a_file_that_is_no_key_set_is_an_outage(new_bench: Any, new_script: Any, authority: Any):
+    bench = new_bench(authority, Issuer("https://as.test", audience=authority.audience, jwks_file="keys.json"))
+    bench.script = new_script(lambda path: Answer(200, b"not json", {}))
+    assert refused_reason(bench, authority.mint()) is Reason.AUTHORITY_ANSWERED_NONSENSE
+
+
+# -- a flight that ends in an unforeseen way
+
+
+def test_a_bug_in_somebodys_transport_is_raised_and_paced_and_takes_no_key_away(bench: Any, authority: Any):
+    flow = bench.flow(authority.mint())
+    flight = next(flow)
+    refresh = flight.flow()
+    next(refresh)
+    with pytest.raises(KeyError):
+        refresh.throw(KeyError("a bug"))
+    assert not flight.needed()  # whoever waited looks again, and does not run into the same
+    with pytest.raises(KeyError):
+        flow.throw(KeyError("a bug"))
+    with pytest.raises(AuthorityUnavailable) as outage:
+        next(bench.flow(authority.mint()))
+    assert outage.value.retry_after == 0.25
+
+
+@pytest.mark.rule("H-16")
+@pytest.mark.parametrize("how", ["interrupt", "close"])
+def test_a_fetch_that_is_cut_off_leaves_its_place_to_the_next(bench: Any, authority: Any, how: str):
+    flight = next(bench.flow(authority.mint()))
+    refresh = flight.flow()
+    next(refresh)
+    if how == "close":
+        refresh.close()
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            refresh.throw(KeyboardInterrupt())
+    assert flight.needed()  # the next in line flies
+    bench.script.play(flight.flow())
+    bench.judge(authority.mint())
+    assert bench.asked == [OAUTH, JWKS]
+
+
+# -- warming
+
+
+def test_warming_fetches_what_is_not_held_and_nothing_else(bench: Any, authority: Any):
+    for _ in range(2):
+        bench.script.play(warmed(bench.trust, authority.clock))
+    assert bench.asked == [OAUTH, JWKS]
+    authority.clock.advance(86_400)
+    bench.script.play(warmed(bench.trust, authority.clock))
+    assert bench.asked == [OAUTH, JWKS] * 2
+
+
+def test_warming_that_joins_somebody_elses_failure_fails(bench: Any, authority: Any):
+    flow = warmed(bench.trust, authority.clock)
+    flight = next(flow)
+    with authority.outage(), pytest.raises(AuthorityUnavailable):
+        bench.script.play(flight.flow())  # by another thread
+    with pytest.raises(AuthorityUnavailable):
+        flow.send(None)
+
+
+# -- where the token is
+
+ALL = TokenSources(methods=frozenset(TokenSource))
+FORM = b"application/x-www-form-urlencoded"
+
+
+def found(request: RequestView, sources: TokenSources, new_script: Any, form: bytes = b"") -> Any:
+    script = new_script()
+    script.form = form
+    return script.play(find_credential(request, sources))
+
+
+@pytest.mark.parametrize(
+    ("request_", "form", "source"),
+    [
+        (view("t"), b"", TokenSource.HEADER),
+        (view(query=b"access_token=t"), b"", TokenSource.QUERY),
+        (view(method="POST", content_type=FORM), b"a=b&access_token=t", TokenSource.FORM),
+    ],
+    ids=["header", "query", "form"],
+)
+def test_a_token_is_found_where_it_may_be(request_: RequestView, form: bytes, source: TokenSource, new_script: Any):
+    credential = found(request_, ALL, new_script, form)
+    assert credential.token == "t"
+    assert credential.source is source
+    assert "'t'" not in repr(credential)
+
+
+@pytest.mark.parametrize(
+    ("request_", "form"),
+    [
+        (view("t", query=b"access_token=t"), b""),
+        (view("t", method="POST", content_type=FORM), b"access_token=t"),
+        (view(query=b"access_token=t", method="POST", content_type=FORM), b"access_token=t"),
+    ],
+    ids=["header and query", "header and form", "query and form"],
+)
+def test_two_places_are_one_too_many(request_: RequestView, form: bytes, new_script: Any):
+    with pytest.raises(InvalidRequest) as refused:
+        found(request_, ALL, new_script, form)
+    assert refused.value.reason is Reason.SEVERAL_METHODS
+
+
+def test_a_place_that_is_not_enabled_does_not_count(new_script: Any):
+    request = view("t", query=b"access_token=u", method="POST", content_type=FORM)
+    assert found(request, TokenSources(), new_script, b"access_token=v").token == "t"
+    query = TokenSources(methods=frozenset((TokenSource.QUERY,)))
+    assert found(request, query, new_script).token == "u"
+    form = TokenSources(methods=frozenset((TokenSource.FORM,)))
+    assert found(request, form, new_script, b"access_token=v").token == "v"
+
+
+@pytest.mark.parametrize("request_", [view(), view(query=b"a=b"), view(method="POST", content_type=FORM)], ids=str)
+def test_no_token_is_no_error_of_the_token(request_: RequestView, new_script: Any):
+    with pytest.raises(MissingCredentials) as missing:
+        found(request_, ALL, new_script, b"a=b")
+    assert missing.value.reason is Reason.NO_CREDENTIALS
+
+
+def test_another_scheme_is_told_apart_and_another_place_still_counts(new_script: Any):
+    basic = HeaderList([(b"authorization", b"Basic YTpi")])
+    with pytest.raises(MissingCredentials) as missing:
+        found(RequestView(method="GET", path="/", headers=basic), ALL, new_script)
+    assert missing.value.reason is Reason.UNSUPPORTED_SCHEME
+    request = RequestView(method="GET", path="/", headers=basic, query=b"access_token=t")
+    assert found(request, ALL, new_script).token == "t"
+
+
+def test_a_stray_query_token_is_refused_where_that_is_asked_for(new_script: Any):
+    strict = TokenSources(stray_query_token=StrayQueryToken.REFUSE)
+    assert found(view("t"), strict, new_script).token == "t"
+    with pytest.raises(InvalidRequest) as refused:
+        found(view("t", query=b"access_token=u"), strict, new_script)
+    assert refused.value.reason is Reason.QUERY_TOKEN_REFUSED
+
+
+def test_a_body_is_read_only_where_a_form_may_be_and_only_so_far(new_script: Any):
+    script = new_script()
+    limits = TokenSources(methods=frozenset((TokenSource.HEADER, TokenSource.FORM)), max_form_bytes=77)
+    for request in (view("t"), view("t", method="POST"), view("t", method="GET", content_type=FORM)):
+        script.play(find_credential(request, limits))
+    assert script.form_limits == []
+    script.play(find_credential(view("t", method="POST", content_type=FORM), limits))
+    assert script.form_limits == [77]
+    flow = find_credential(view("t", method="POST", content_type=FORM), limits)
+    assert next(flow) == ReadForm(limit=77)
+
+
+@pytest.mark.rule("B-56")
+@pytest.mark.parametrize(
+    "request_",
+    [
+        lambda token: view(token),
+        lambda token: view(query=b"access_token=" + token.encode()),
+        lambda token: view(method="POST", content_type=FORM),
+    ],
+    ids=["header", "query", "form"],
+)
+def test_a_token_in_the_clear_is_told_of_wherever_it_was(
+    request_: Callable[[str], RequestView], bench: Any, authority: Any
+):
+    token = authority.mint()
+    told: list[str] = []
+    bench.script.form = b"access_token=" + token.encode()
+    flow = authenticate(
+        request_(token),
+        trusts={"https://as.test": bench.trust},
+        sources=ALL,
+        clock=authority.clock,
+        exposed=lambda: told.append("once"),
+    )
+    bench.script.play(flow)
+    assert told == ["once"]
+
+
+def test_a_request_without_a_token_exposes_none(bench: Any, authority: Any):
+    def fail() -> None:
+        raise AssertionError("there was no token")
+
+    flow = authenticate(
+        view(), trusts={"https://as.test": bench.trust}, sources=ALL, clock=authority.clock, exposed=fail
+    )
+    with pytest.raises(MissingCredentials):
+        bench.script.play(flow)
+
+
+# -- which clock
+
+
+@pytest.mark.rule("X-66")
+def test_keys_age_by_the_monotonic_clock_and_tokens_by_the_wall_clock(bench: Any, authority: Any):
+    token = authority.mint(expires_in=100)
+    wall = authority.clock.wall()
+    bench.judge(token)
+    authority.clock.set_wall(wall + 50)
+    bench.judge(token)
+    assert not bench.script.background  # an hour of wall time ages no key
+    authority.clock.set_wall(wall + 200)
+    with pytest.raises(InvalidToken) as refused:
+        bench.judge(token)
+    assert refused.value.reason is Reason.TOKEN_EXPIRED
+    authority.clock.advance(601)
+    authority.clock.set_wall(wall)  # back: the token is good again, and the keys are old all the same
+    bench.judge(token)
+    assert bench.asked == [OAUTH, JWKS, JWKS]

@@ -1,0 +1,699 @@
+"""The key ring by itself: time is an argument, fetches are numbers, and nothing waits."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from scopeguard.config import KeySetPolicy
+from scopeguard.devserver.keys import SigningKey
+from scopeguard.spec.jwks import KeySet, VerificationKey, parse_key_set
+from scopeguard.state.keyring import Absent, Due, Found, KeyRing
+
+POLICY = KeySetPolicy()
+ALG = "ES256"
+NOW = 1000.0
+
+
+@cache
+def key(kid: str | None, make: int = 0) -> VerificationKey:
+    jwk = SigningKey.generate(ALG, kid=kid or "-").public_jwk()
+    if kid is None:
+        del jwk["kid"]
+    (made,) = parse_key_set({"keys": [jwk]}).keys
+    return made
+
+
+def keys(*kids: str | None) -> KeySet:
+    return KeySet(keys=tuple(key(kid) for kid in kids))
+
+
+def fetched(ring: KeyRing, new: KeySet, now: float, *, lifetime: float | None = None, provoked: bool = False) -> int:
+    number = ring.begin(now, provoked=provoked)
+    assert number is not None
+    ring.absorb(new, now, number=number, lifetime=lifetime)
+    return number
+
+
+def failed(ring: KeyRing, now: float, *, retry_after: float | None = None, provoked: bool = False) -> None:
+    number = ring.begin(now, provoked=provoked)
+    assert number is not None
+    ring.fail(now, number=number, retry_after=retry_after)
+
+
+def a_ring(*kids: str | None, policy: KeySetPolicy = POLICY, **options: Any) -> KeyRing:
+    """A ring that holds the keys called *kids*, fetched at NOW."""
+    ring = KeyRing(policy, **options)
+    if kids:
+        fetched(ring, keys(*kids), NOW)
+    return ring
+
+
+def found_kids(look: Found | Due | Absent) -> list[str | None]:
+    match look:
+        case Found() as found:
+            return [each.kid for each in found.keys]
+        case Due(found=found):
+            return [each.kid for each in found.keys]
+        case _:
+            return []
+
+
+def absent(look: Found | Due | Absent) -> Absent:
+    assert isinstance(look, Absent), look
+    return look
+
+
+# -- an empty ring
+
+
+@pytest.mark.rule("A-22")
+def test_an_empty_ring_asks_for_keys_and_calls_their_absence_no_verdict():
+    look = absent(KeyRing(POLICY).lookup("a", ALG, NOW))
+    assert look.may_fetch
+    assert not look.provoked  # nobody's token caused it, so it is not paid from the budget
+    assert look.unreachable
+    assert look.retry_after == 0.0
+
+
+def test_the_first_failure_is_followed_by_a_short_pause_and_each_further_one_by_twice_as_long():
+    ring = KeyRing(POLICY)
+    now = NOW
+    pauses = []
+    for _ in range(10):
+        failed(ring, now)
+        look = absent(ring.lookup("a", ALG, now))
+        assert not look.may_fetch
+        assert look.unreachable
+        pauses.append(look.retry_after)
+        assert not absent(ring.lookup("a", ALG, now + look.retry_after - 0.001)).may_fetch
+        now += look.retry_after
+        assert absent(ring.lookup("a", ALG, now)).may_fetch
+    assert pauses == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
+
+
+def test_a_success_ends_the_pause_and_the_growth_of_the_next():
+    ring = KeyRing(POLICY)
+    for _ in range(6):
+        failed(ring, NOW)
+    fetched(ring, keys("a"), NOW)
+    assert found_kids(ring.lookup("a", ALG, NOW)) == ["a"]
+    failed(ring, NOW)
+    assert absent(ring.lookup("b", ALG, NOW)).retry_after == 0.25
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept"), [(None, 0.25), (0.0, 0.25), (0.1, 0.25), (7.0, 7.0), (3600.0, 30.0)], ids=str
+)
+def test_retry_after_lengthens_the_pause_as_far_as_the_policy_allows(asked: float | None, kept: float):
+    ring = KeyRing(POLICY)
+    failed(ring, NOW, retry_after=asked)
+    assert absent(ring.lookup("a", ALG, NOW)).retry_after == kept
+
+
+def test_the_back_off_does_not_overflow():
+    ring = KeyRing(POLICY)
+    for _ in range(2000):
+        failed(ring, NOW)
+    assert absent(ring.lookup("a", ALG, NOW)).retry_after == POLICY.max_backoff
+
+
+# -- a set that grows old
+
+
+def test_a_fresh_set_is_used_and_not_refreshed():
+    ring = a_ring("a")
+    look = ring.lookup("a", ALG, NOW + 479)
+    assert isinstance(look, Found)
+    assert found_kids(look) == ["a"]
+
+
+@pytest.mark.rule("A-15")
+def test_the_refresh_is_offered_to_exactly_one_caller():
+    ring = a_ring("a")
+    looks = [ring.lookup("a", ALG, NOW + 480) for _ in range(50)]
+    assert [type(look) for look in looks] == [Due, *[Found] * 49]
+    assert all(found_kids(look) == ["a"] for look in looks)
+    first = looks[0]
+    assert isinstance(first, Due)
+    assert not first.overdue
+
+
+@pytest.mark.rule("A-15", "H-20")
+def test_the_refresh_is_offered_to_exactly_one_of_many_threads():
+    for _ in range(20):
+        ring = a_ring("a")
+        start = threading.Barrier(8)
+        looks: list[Found | Due | Absent] = []
+
+        def look(ring: KeyRing = ring, start: threading.Barrier = start, looks: list[Any] = looks) -> None:
+            start.wait()
+            looks.extend(ring.lookup("a", ALG, NOW + 500) for _ in range(5))
+
+        threads = [threading.Thread(target=look) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sum(isinstance(look, Due) for look in looks) == 1
+        assert len(looks) == 40
+
+
+def test_a_claim_that_reports_nothing_lapses():
+    ring = a_ring("a")
+    assert isinstance(ring.lookup("a", ALG, NOW + 480), Due)
+    assert isinstance(ring.lookup("a", ALG, NOW + 480 + 19.9), Found)
+    assert isinstance(ring.lookup("a", ALG, NOW + 480 + 20), Due)
+    assert isinstance(ring.lookup("a", ALG, NOW + 480 + 20.1), Found)
+
+
+def test_a_claim_ends_with_its_fetch_however_that_ended():
+    ring = a_ring("a")
+    assert isinstance(ring.lookup("a", ALG, NOW + 480), Due)
+    failed(ring, NOW + 480)
+    assert isinstance(ring.lookup("a", ALG, NOW + 480.2), Found)  # backing off
+    assert isinstance(ring.lookup("a", ALG, NOW + 480.3), Due)
+    fetched(ring, keys("a"), NOW + 480.3)
+    assert isinstance(ring.lookup("a", ALG, NOW + 480.3), Found)  # fresh
+
+
+def test_a_claim_whose_fetch_was_cut_off_is_free_again():
+    ring = a_ring("a")
+    assert isinstance(ring.lookup("a", ALG, NOW + 480), Due)
+    assert ring.begin(NOW + 480, provoked=False) is not None
+    ring.abandon()
+    assert isinstance(ring.lookup("a", ALG, NOW + 480), Due)
+
+
+@pytest.mark.rule("A-18")
+def test_a_set_past_its_lifetime_makes_the_one_who_refreshes_it_wait():
+    ring = a_ring("a")
+    look = ring.lookup("a", ALG, NOW + 600)
+    assert isinstance(look, Due)
+    assert look.overdue
+    assert isinstance(ring.lookup("a", ALG, NOW + 600), Found)  # the others do not
+
+
+def test_nobody_waits_for_a_refresh_while_refreshing_fails():
+    ring = a_ring("a")
+    failed(ring, NOW + 490)
+    look = ring.lookup("a", ALG, NOW + 600)
+    assert isinstance(look, Due)
+    assert not look.overdue
+
+
+@pytest.mark.rule("A-17")
+def test_keys_are_used_through_an_outage_and_not_beyond_the_ceiling():
+    ring = a_ring("a")
+    failed(ring, NOW + 490)
+    assert found_kids(ring.lookup("a", ALG, NOW + POLICY.max_stale - 1)) == ["a"]
+    assert ring.candidates("a", ALG, NOW + POLICY.max_stale - 1)
+    look = absent(ring.lookup("a", ALG, NOW + POLICY.max_stale))
+    assert look.unreachable
+    assert look.may_fetch
+    assert not look.provoked
+    assert not ring.is_usable(NOW + POLICY.max_stale)
+    assert not ring.candidates("a", ALG, NOW + POLICY.max_stale)
+
+
+def test_past_the_ceiling_an_empty_budget_stops_nobody():
+    """Else the ring would allow a fetch that it then refuses to begin, for ever."""
+    ring = a_ring("a", policy=replace(POLICY, refetch_interval=1e9))
+    for _ in range(POLICY.refetch_burst):
+        failed(ring, NOW, provoked=True)
+    later = NOW + POLICY.max_stale
+    look = absent(ring.lookup("a", ALG, later))
+    assert look.may_fetch
+    assert ring.begin(later, provoked=look.provoked) is not None
+
+
+@pytest.mark.rule("A-15")
+@pytest.mark.parametrize(
+    ("lifetime", "ttl"), [(None, 600), (0, 60), (59, 60), (300, 300), (3600, 3600), (10**9, 3600)], ids=str
+)
+def test_the_lifetime_an_authority_asks_for_is_clamped(lifetime: float | None, ttl: float):
+    ring = KeyRing(POLICY)
+    fetched(ring, keys("a"), NOW, lifetime=lifetime)
+    assert isinstance(ring.lookup("a", ALG, NOW + 0.8 * ttl - 0.1), Found)
+    before = ring.lookup("a", ALG, NOW + 0.8 * ttl + 0.1)
+    assert isinstance(before, Due)
+    assert not before.overdue
+    ring = KeyRing(POLICY)
+    fetched(ring, keys("a"), NOW, lifetime=lifetime)
+    after = ring.lookup("a", ALG, NOW + ttl)
+    assert isinstance(after, Due)
+    assert after.overdue
+
+
+@pytest.mark.parametrize(("jitter", "refresh_at"), [(-1, 456), (0, 480), (1, 504)])
+def test_a_fleet_does_not_refresh_in_step(jitter: float, refresh_at: float):
+    ring = a_ring("a", jitter=jitter)
+    assert isinstance(ring.lookup("a", ALG, NOW + refresh_at - 0.1), Found)
+    assert isinstance(ring.lookup("a", ALG, NOW + refresh_at + 0.1), Due)
+
+
+@pytest.mark.rule("A-18")
+def test_jitter_never_moves_the_refresh_beyond_the_lifetime():
+    ring = a_ring("a", policy=replace(POLICY, refresh_ahead=1.0), jitter=1)
+    assert isinstance(ring.lookup("a", ALG, NOW + 600), Due)
+
+
+@pytest.mark.rule("A-18")
+def test_a_key_that_left_the_set_is_gone_when_the_new_set_has_landed():
+    ring = a_ring("a", "b")
+    fetched(ring, keys("b"), NOW + 10)
+    assert isinstance(ring.lookup("a", ALG, NOW + 10), Absent)
+    assert found_kids(ring.lookup("b", ALG, NOW + 10)) == ["b"]
+
+
+@pytest.mark.rule("A-19")
+def test_a_failed_fetch_takes_no_key_away():
+    ring = a_ring("a")
+    for i in range(20):
+        failed(ring, NOW + i)
+        assert found_kids(ring.lookup("a", ALG, NOW + i)) == ["a"]
+
+
+# -- keys that are not there
+
+
+@pytest.mark.rule("J-20", "A-16")
+def test_an_unknown_key_may_be_asked_for_from_a_small_budget():
+    ring = a_ring("a")
+    for _ in range(3):
+        look = absent(ring.lookup("b", ALG, NOW))
+        assert look.may_fetch
+        assert look.provoked
+        assert not look.unreachable
+        assert ring.begin(NOW, provoked=True) is not None
+        ring.absorb(keys("a"), NOW, number=ring.begun, lifetime=None)
+    spent = absent(ring.lookup("b", ALG, NOW))
+    assert not spent.may_fetch
+    assert not spent.unreachable  # the authority answers, so the absence is a verdict
+    assert spent.retry_after == 10.0
+    assert not absent(ring.lookup("b", ALG, NOW + 9.9)).may_fetch
+    assert absent(ring.lookup("b", ALG, NOW + 10)).may_fetch
+
+
+def test_the_budget_fills_up_to_the_burst_and_no_further():
+    ring = a_ring("a")
+    later = NOW + 10_000
+    assert [ring.begin(later, provoked=True) for _ in range(4)] == [2, 3, 4, None]
+
+
+def test_scheduled_fetches_do_not_touch_the_budget():
+    ring = a_ring("a")
+    for _ in range(50):
+        fetched(ring, keys("a"), NOW)
+    assert absent(ring.lookup("b", ALG, NOW)).may_fetch
+
+
+def test_failures_drain_the_budget_as_well():
+    ring = a_ring("a", policy=replace(POLICY, first_backoff=0.001, max_backoff=0.001))
+    for i in range(3):
+        failed(ring, NOW + i * 0.01, provoked=True)
+    look = absent(ring.lookup("b", ALG, NOW + 1))
+    assert not look.may_fetch
+    assert look.unreachable
+    assert look.retry_after == pytest.approx(9.0)
+
+
+def test_the_budget_is_checked_again_when_a_fetch_begins():
+    """Several callers were told that they may; their leader was cut off, so each comes to lead."""
+    ring = a_ring("a", policy=replace(POLICY, refetch_burst=1))
+    assert all(absent(ring.lookup("b", ALG, NOW)).may_fetch for _ in range(5))
+    begun = 0
+    for _ in range(5):
+        if ring.begin(NOW, provoked=True) is not None:
+            begun += 1
+            ring.abandon()
+    assert begun == 1
+    assert not absent(ring.lookup("b", ALG, NOW)).may_fetch
+
+
+def test_clocks_read_out_of_order_refill_nothing_twice():
+    """A thread reads the clock, is overtaken, and gets here with a time that has passed."""
+    ring = a_ring("a")
+    for _ in range(3):
+        assert ring.begin(NOW, provoked=True) is not None
+    for i in range(1000):
+        assert absent(ring.lookup("b", ALG, NOW + 5 - 0.004 * (i % 2))).retry_after <= 10
+    assert ring.begin(NOW + 5, provoked=True) is None
+
+
+def test_whoever_comes_while_a_fetch_is_in_the_air_may_wait_for_it_without_paying():
+    ring = a_ring("a", policy=replace(POLICY, refetch_burst=1))
+    assert ring.begin(NOW, provoked=True) is not None
+    look = absent(ring.lookup("b", ALG, NOW))
+    assert look.may_fetch
+    assert ring.may_doubt(NOW)
+    ring.absorb(keys("a"), NOW, number=ring.begun, lifetime=None)
+    assert not absent(ring.lookup("c", ALG, NOW)).may_fetch
+    assert not ring.may_doubt(NOW)
+
+
+def test_a_fetch_that_began_before_a_look_is_no_answer_to_it():
+    ring = a_ring("a")
+    number = ring.begin(NOW, provoked=True)
+    assert number is not None
+    look = absent(ring.lookup("b", ALG, NOW))
+    ring.absorb(keys("a"), NOW, number=number, lifetime=None)
+    assert not ring.is_final(look.begun)
+    fetched(ring, keys("a"), NOW, provoked=True)
+    assert ring.is_final(look.begun)
+
+
+def test_a_failed_fetch_answers_nothing():
+    ring = a_ring("a")
+    begun = ring.begun
+    failed(ring, NOW)
+    assert not ring.is_final(begun)
+
+
+@pytest.mark.rule("H-19")
+def test_an_unknown_key_during_an_outage_is_not_the_tokens_fault():
+    ring = a_ring("a")
+    failed(ring, NOW)
+    look = absent(ring.lookup("b", ALG, NOW))
+    assert look.unreachable
+    assert not look.may_fetch
+    assert not absent(ring.lookup("a", "ES384", NOW)).unreachable  # this one is, whatever the authority says
+
+
+@pytest.mark.parametrize(("kid", "algorithm"), [("a", "RS256"), ("a", "ES384")])
+def test_a_key_that_is_held_and_does_not_fit_the_algorithm_causes_no_fetch(kid: str, algorithm: str):
+    look = absent(a_ring("a").lookup(kid, algorithm, NOW))
+    assert not look.may_fetch
+    assert not look.unreachable
+
+
+def test_a_token_without_kid_that_no_key_fits_may_cause_a_fetch():
+    look = absent(a_ring("a").lookup(None, "RS256", NOW))
+    assert look.may_fetch
+    assert look.provoked
+
+
+def test_a_key_known_to_be_absent_is_not_asked_for_again_for_a_while():
+    ring = a_ring("a")
+    ring.remember_absent("b", ALG, NOW)
+    look = absent(ring.lookup("b", ALG, NOW + 9.9))
+    assert not look.may_fetch
+    assert not look.unreachable
+    assert absent(ring.lookup("b", ALG, NOW + 10)).may_fetch
+    assert absent(ring.lookup("b", "ES384", NOW)).may_fetch
+    assert absent(ring.lookup("c", ALG, NOW)).may_fetch
+
+
+def test_a_failure_does_not_unsay_what_the_authority_said_just_before():
+    ring = a_ring("a")
+    ring.remember_absent("b", ALG, NOW)
+    failed(ring, NOW)
+    assert not absent(ring.lookup("b", ALG, NOW + 1)).unreachable
+
+
+def test_a_key_known_to_be_absent_is_found_as_soon_as_it_is_there():
+    ring = a_ring("a")
+    ring.remember_absent("b", ALG, NOW)
+    fetched(ring, keys("a", "b"), NOW + 1)
+    assert found_kids(ring.lookup("b", ALG, NOW + 1)) == ["b"]
+
+
+def test_two_clients_with_withdrawn_keys_do_not_wake_each_others_fetches():
+    ring = a_ring("a")
+    for kid in ("old-1", "old-2"):
+        assert absent(ring.lookup(kid, ALG, NOW)).may_fetch
+        fetched(ring, keys("a"), NOW, provoked=True)
+        ring.remember_absent(kid, ALG, NOW)
+    assert not absent(ring.lookup("old-1", ALG, NOW + 1)).may_fetch
+    assert not absent(ring.lookup("old-2", ALG, NOW + 1)).may_fetch
+
+
+@given(st.lists(st.text(max_size=5), max_size=400))
+@settings(max_examples=20)
+def test_absent_keys_are_remembered_within_bounds(kids: list[str]):
+    ring = a_ring("a", policy=replace(POLICY, negative_kids=16))
+    for kid in kids:
+        ring.remember_absent(kid, ALG, NOW)
+    assert len(ring._known_absent) <= 16
+    latest = list(dict.fromkeys(reversed(kids)))[:16]
+    for kid in latest:
+        assert not absent(ring.lookup(kid, "ES384" if kid == "a" else ALG, NOW)).may_fetch or kid == "a"
+
+
+# -- doubts: a bad signature under a key that is held
+
+
+def test_a_bad_signature_may_cause_a_fetch_from_the_same_budget():
+    ring = a_ring("a")
+    assert ring.may_doubt(NOW)
+    for _ in range(3):
+        fetched(ring, keys("a"), NOW, provoked=True)
+    assert not ring.may_doubt(NOW)
+    assert ring.may_doubt(NOW + 10)
+
+
+def test_nothing_is_doubted_while_the_authority_is_given_a_pause():
+    ring = a_ring("a")
+    failed(ring, NOW)
+    assert not ring.may_doubt(NOW + 0.2)
+    assert ring.may_doubt(NOW + 0.25)
+
+
+# -- answers that cross
+
+
+def test_an_answer_that_was_overtaken_is_dropped():
+    ring = KeyRing(POLICY)
+    first, second = ring.begin(NOW, provoked=False), ring.begin(NOW, provoked=False)
+    assert first is not None
+    assert second is not None
+    ring.absorb(keys("new"), NOW + 1, number=second, lifetime=None)
+    generation = ring.generation
+    ring.absorb(keys("old"), NOW + 2, number=first, lifetime=None)
+    assert found_kids(ring.lookup("new", ALG, NOW + 2)) == ["new"]
+    assert ring.generation == generation + 1  # it ended all the same: whoever waited for it looks again
+
+
+def test_a_failure_that_was_overtaken_pauses_nothing():
+    ring = KeyRing(POLICY)
+    first, second = ring.begin(NOW, provoked=False), ring.begin(NOW, provoked=False)
+    assert first is not None
+    assert second is not None
+    ring.absorb(keys("a"), NOW + 1, number=second, lifetime=None)
+    ring.fail(NOW + 2, number=first, retry_after=30)
+    look = absent(ring.lookup("b", ALG, NOW + 2))
+    assert look.may_fetch
+    assert not look.unreachable
+
+
+class _Overtaken(KeySet):
+    """A set during whose reading something else happens: another thread, at the worst moment."""
+
+    meanwhile: Callable[[], None]
+
+    def candidates(self, kid: str | None, algorithm: str) -> tuple[VerificationKey, ...]:
+        held = super().candidates(kid, algorithm)
+        happen, type(self).meanwhile = type(self).meanwhile, lambda self: None
+        happen(self)
+        return held
+
+
+@pytest.mark.rule("H-20", "J-20")
+def test_a_set_that_lands_while_another_thread_looks_refuses_no_new_key():
+    """Old keys read, new keys landed, then the question whether the key id is known: yes, and yet it was not found."""
+    ring = KeyRing(POLICY)
+
+    def land(_: object) -> None:
+        fetched(ring, keys("a", "b"), NOW)
+
+    _Overtaken.meanwhile = land
+    fetched(ring, _Overtaken(keys=(key("a"),)), NOW)
+    assert found_kids(ring.lookup("b", ALG, NOW)) == ["b"]
+
+
+@pytest.mark.rule("A-17", "H-20")
+def test_a_set_that_lands_while_another_thread_looks_lends_its_time_to_no_old_key():
+    class Late(float):
+        """The time of a look that is overtaken by a landing when it is first compared."""
+
+        def __lt__(self, other: float) -> bool:
+            if ring.begun == 1:
+                fetched(ring, keys("b"), NOW + POLICY.max_stale)
+            return float(self) < other
+
+    ring = a_ring("a")
+    assert found_kids(ring.lookup("a", ALG, Late(NOW + POLICY.max_stale))) == []
+
+
+# -- keys from the configuration
+
+
+def test_static_keys_never_grow_old_and_are_never_asked_for():
+    ring = KeyRing(POLICY, static=keys("a"))
+    assert ring.is_usable(10**12)
+    assert isinstance(ring.lookup("a", ALG, 10**12), Found)
+    look = absent(ring.lookup("b", ALG, NOW))
+    assert not look.may_fetch
+    assert not look.unreachable
+    assert not ring.may_doubt(NOW)
+    assert ring.key_set == keys("a")
+
+
+def test_a_child_process_does_not_wait_for_the_parents_flights():
+    ring = a_ring("a", policy=replace(POLICY, refetch_burst=1))
+    assert ring.begin(NOW, provoked=True) is not None
+    ring._lock.acquire()  # a thread of the parent was in there
+    ring.forget_flights()
+    look = absent(ring.lookup("b", ALG, NOW))
+    assert not look.may_fetch  # the budget is spent, and nothing is in the air
+    assert found_kids(ring.lookup("a", ALG, NOW)) == ["a"]
+
+
+def test_the_ring_tells_what_it_holds():
+    ring = KeyRing(POLICY)
+    assert ring.key_set is None
+    assert not ring.is_usable(NOW)
+    assert ring.candidates("a", ALG, NOW) == ()
+    fetched(ring, keys("a"), NOW)
+    assert ring.key_set == keys("a")
+    assert ring.is_usable(NOW)
+    assert ring.generation == ring.begun == 1
+
+
+# -- any order of events
+
+
+_KIDS = st.sampled_from(["a", "b", "c", "d", None])
+
+
+class RingMachine(RuleBasedStateMachine):
+    """Looks, fetches and the passing of time in any order, several fetches in the air at once."""
+
+    @initialize(
+        burst=st.integers(1, 4),
+        interval=st.sampled_from([0.5, 10.0, 60.0]),
+        jitter=st.sampled_from([-1.0, 0.0, 1.0]),
+        ahead=st.sampled_from([0.5, 0.8, 1.0]),
+    )
+    def begin_at(self, burst: int, interval: float, jitter: float, ahead: float) -> None:
+        self.policy = replace(POLICY, refetch_burst=burst, refetch_interval=interval, refresh_ahead=ahead)
+        self.ring = KeyRing(self.policy, jitter=jitter)
+        self.started = self.now = NOW
+        self.air: list[int] = []
+        self.provoked = 0
+        self.good: KeySet | None = None
+        self.good_number = 0
+        self.good_at = 0.0
+        self.last_ended_well: bool | None = None
+        self.claims: list[float] = []
+        self.ended = 0
+
+    @rule(seconds=st.sampled_from([0.0, 0.1, 0.3, 5.0, 21.0, 500.0, 700.0, 40_000.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(kid=_KIDS, algorithm=st.sampled_from([ALG, "RS256"]))
+    def look(self, kid: str | None, algorithm: str) -> None:
+        usable = self.good is not None and self.now < self.good_at + self.policy.max_stale
+        expected = self.good.candidates(kid, algorithm) if usable and self.good is not None else ()
+        match self.ring.lookup(kid, algorithm, self.now):
+            case Found(keys=found, generation=generation):
+                assert found == expected != ()
+                assert generation == self.ended
+            case Due(found=Found(keys=found)) as due:
+                assert found == expected != ()
+                age = self.now - self.good_at
+                assert age >= self.policy.refresh_ahead * 60 * 0.95
+                assert not (due.overdue and self.last_ended_well is False)
+                # One claim at a time: the one before has ended its fetch, or 20 seconds have passed.
+                assert not self.claims or self.now >= self.claims[-1] + 20
+                self.claims.append(self.now)
+            case Absent() as look:
+                assert expected == ()
+                known = self.good is not None and kid is not None and self.good.knows(kid)
+                if not usable:
+                    assert look.unreachable
+                    assert not look.provoked
+                else:
+                    assert look.provoked or not look.may_fetch
+                    assert look.unreachable == (self.last_ended_well is False and not known)
+                assert 0 <= look.retry_after <= max(self.policy.max_backoff, self.policy.refetch_interval)
+                if look.may_fetch and not self.air:
+                    assert look.retry_after == 0.0
+                    number = self.ring.begin(self.now, provoked=look.provoked)
+                    assert number is not None, "what may be fetched may begin: nobody spins"
+                    self.provoked += look.provoked
+                    self.air.append(number)
+
+    @rule(provoked=st.booleans())
+    def begin(self, provoked: bool) -> None:
+        number = self.ring.begin(self.now, provoked=provoked)
+        if number is not None:
+            self.air.append(number)
+            self.provoked += provoked
+        else:
+            assert provoked
+
+    def _take(self, which: int) -> int:
+        return self.air.pop(which % len(self.air))
+
+    @precondition(lambda self: self.air)
+    @rule(
+        which=st.integers(0, 9), kids=st.sets(st.sampled_from("abcd"), min_size=1), lifetime=st.sampled_from([None, 0])
+    )
+    def land(self, which: int, kids: Iterable[str], lifetime: float | None) -> None:
+        number = self._take(which)
+        new = keys(*sorted(kids))
+        self.ring.absorb(new, self.now, number=number, lifetime=lifetime)
+        self.ended += 1
+        self.claims.clear()
+        if number >= self.good_number:
+            self.good, self.good_number, self.good_at, self.last_ended_well = new, number, self.now, True
+
+    @precondition(lambda self: self.air)
+    @rule(which=st.integers(0, 9), retry_after=st.sampled_from([None, 7.0]))
+    def fail(self, which: int, retry_after: float | None) -> None:
+        number = self._take(which)
+        self.ring.fail(self.now, number=number, retry_after=retry_after)
+        self.ended += 1
+        self.claims.clear()
+        if number >= self.good_number:
+            self.last_ended_well = False
+
+    @precondition(lambda self: self.air)
+    @rule(which=st.integers(0, 9))
+    def cut_off(self, which: int) -> None:
+        self._take(which)
+        self.ring.abandon()
+        self.claims.clear()
+
+    @invariant()
+    def no_good_key_is_lost(self) -> None:
+        if hasattr(self, "ring"):
+            assert self.ring.key_set == self.good
+
+    @invariant()
+    def strangers_cause_no_more_fetches_than_the_budget_has(self) -> None:
+        if hasattr(self, "ring"):
+            elapsed = self.now - self.started
+            assert self.provoked <= self.policy.refetch_burst + elapsed / self.policy.refetch_interval
+
+
+@pytest.mark.rule("A-16", "A-17", "A-19")
+def test_any_order_of_events_keeps_the_budget_the_keys_and_the_verdicts_right():
+    run_state_machine_as_test(RingMachine, settings=settings(max_examples=60, stateful_step_count=40))

@@ -1,0 +1,315 @@
+"""Which requirement holds for which route, and that no spelling of a path meets a weaker one."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scopeguard.config import TokenSource
+from scopeguard.errors import ConfigurationError
+from scopeguard.rules import OPTIONAL, PUBLIC, Rule, Rules
+from scopeguard.scopes import AUTHENTICATED, all_of, any_of
+
+ADMIN, READ = all_of("admin"), all_of("read")
+
+
+def access(rules: Rules, path: str, method: str = "GET") -> Any:
+    rule = rules.find(method, path)
+    return None if rule is None else rule.access
+
+
+# -- templates
+
+
+@pytest.mark.rule("H-08")
+@pytest.mark.parametrize(
+    ("template", "matching", "others"),
+    [
+        pytest.param("/", ["/"], ["", "//", "/x"], id="root"),
+        pytest.param(
+            "/health",
+            ["/health"],
+            ["/healthz-admin", "/health/", "/health/x", "/healt", "/Health", "/xhealth", "health", "/health "],
+            id="exact",
+        ),
+        pytest.param(
+            "/a/{b}", ["/a/x", "/a/x y", "/a/{b}", "/a/\u00e9"], ["/a/", "/a", "/a/x/y", "/a/x/"], id="a segment"
+        ),
+        pytest.param("/{a}/{b}/c", ["/1/2/c"], ["/1/c", "/1/2/3/c", "//2/c"], id="two segments"),
+        pytest.param(
+            "/t/{t}:insertAll", ["/t/x:insertAll"], ["/t/x", "/t/:insertAll", "/t/x/y:insertAll"], id="a part"
+        ),
+        pytest.param("/s/{rest:path}", ["/s/", "/s/a", "/s/a/b/", "/s/a.b"], ["/s", "/sa", "/x/s/a"], id="the rest"),
+        pytest.param("/{rest:path}", ["/", "/a", "/a/b"], ["", "a"], id="everything"),
+        pytest.param("/a.b+c(d)|e[f]^g$", ["/a.b+c(d)|e[f]^g$"], ["/axb+c(d)|e[f]^g$", "/a.b"], id="no pattern"),
+        pytest.param("/caf\u00e9", ["/caf\u00e9"], ["/cafe\u0301", "/CAF\u00c9"], id="not normalised"),
+    ],
+)
+def test_a_template_matches_whole_paths_and_segments(template, matching, others):
+    rules = Rules([Rule(template, READ)])
+    assert [access(rules, path) for path in matching] == [READ] * len(matching)
+    assert [access(rules, path) for path in others] == [None] * len(others)
+    public = Rules(public=[template])
+    assert [access(public, path) for path in matching] == [PUBLIC] * len(matching)
+    assert [access(public, path) for path in others] == [None] * len(others)
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("", "a path begins with /"),
+        ("x", "a path begins with /"),
+        ("https://api.example/x", "a path begins with /"),
+        ("{x}", "a path begins with /"),
+        (7, "a path begins with /"),
+        (None, "a path begins with /"),
+        ("/*", r"no wildcards; \{name:path\} at the end stands for the rest"),
+        ("/a/**/b", "no wildcards"),
+        ("//a", "a decoded path without //, dot segments, query and fragment"),
+        ("/a//b", "a decoded path"),
+        ("/a/../b", "a decoded path"),
+        ("/a/.", "a decoded path"),
+        ("/a\\b", "a decoded path"),
+        ("/a%2Fb", "a decoded path"),
+        ("/a%20b", "a decoded path"),
+        ("/a%c3%a9", "a decoded path"),
+        ("/a\x00b", "a decoded path"),
+        ("/a\n", "a decoded path"),
+        ("/a?b=c", "a decoded path"),
+        ("/a#b", "a decoded path"),
+        ("/a/{", "parameters are written {name} or {name:path}"),
+        ("/a/}", "parameters are written"),
+        ("/a/{}", "parameters are written"),
+        ("/a/{b-c}", "parameters are written"),
+        ("/a/{b:int}", "parameters are written"),
+        ("/a/{b-c}/{d}", "parameters are written"),
+        ("/a{/{b}", "parameters are written"),
+        ("/a}/{b}", "parameters are written"),
+        ("/a/{{b}}", "parameters are written"),
+        ("/a/{b}}", "parameters are written"),
+        ("/a/<b>/{1}", "parameters are written"),
+        ("/{rest:path}/b", r"\{name:path\} stands alone behind the last slash"),
+        ("/{a:path}/{b:path}", "stands alone behind the last slash"),
+        ("/health{rest:path}", "stands alone behind the last slash"),
+        ("/{a}{rest:path}", "stands alone behind the last slash"),
+    ],
+    ids=ascii,
+)
+def test_a_template_that_would_not_mean_what_it_says_is_refused(template, message):
+    with pytest.raises(ConfigurationError, match=message):
+        Rule(template)
+    with pytest.raises(ConfigurationError, match=message):
+        Rules(public=[template])
+
+
+@given(st.lists(st.sampled_from(["a", "{b}", "c:d", "{e}:f", "g.h"]), max_size=5), st.booleans(), st.data())
+def test_a_template_matches_what_it_was_filled_in_with(segments, rest, data):
+    template = "/" + "/".join([*segments, *(["{rest:path}"] if rest else [])])
+    texts = st.text("ab.:-", min_size=1, max_size=3).filter(lambda text: text not in (".", ".."))
+    filled = ["".join(data.draw(texts) if "{" in part else part for part in _split(segment)) for segment in segments]
+    path = "/" + "/".join([*filled, *([data.draw(texts) + "/" + data.draw(texts)] if rest else [])])
+    assert access(Rules([Rule(template, READ)]), path) == READ
+
+
+def _split(segment: str) -> list[str]:
+    return ["{x}", segment.partition("}")[2]] if segment.startswith("{") else [segment]
+
+
+# -- which rule decides
+
+
+def test_the_first_rule_that_matches_decides():
+    rules = Rules([Rule("/a/special", ADMIN), Rule("/a/{name}", READ), Rule("/a/late", PUBLIC)], public=["/a/open"])
+    assert access(rules, "/a/special") == ADMIN
+    assert access(rules, "/a/other") == READ
+    assert access(rules, "/a/late") == READ
+    assert access(rules, "/a/open") is PUBLIC
+    assert [rule.path for rule in rules.all] == ["/a/open", "/a/special", "/a/{name}", "/a/late"]
+
+
+@pytest.mark.rule("H-07", "G-11")
+def test_with_rules_what_matches_none_is_denied_and_without_it_needs_a_token():
+    assert Rules([Rule("/a", PUBLIC)]).deny_unmatched
+    assert access(Rules([Rule("/a", PUBLIC)]), "/b") is None
+    assert not Rules().deny_unmatched
+    assert not Rules(public=["/healthz"]).deny_unmatched
+    assert Rules(public=["/healthz"]).find("GET", "/b") is None
+
+
+def test_a_rule_says_authenticated_unless_it_says_more_or_less():
+    assert Rule("/a").access == AUTHENTICATED
+    for said in (READ, any_of("a", "b"), AUTHENTICATED, PUBLIC, OPTIONAL):
+        assert Rule("/a", said).access == said
+
+
+@pytest.mark.parametrize("said", ["read", None, True, frozenset(("read",)), "public", []], ids=ascii)
+def test_a_rule_says_nothing_else(said):
+    with pytest.raises(ConfigurationError, match="rule '/a': a requirement, PUBLIC or OPTIONAL is needed"):
+        Rule("/a", said)
+
+
+@pytest.mark.rule("H-09")
+def test_a_rule_for_get_is_one_for_head_and_for_nothing_else():
+    rules = Rules([Rule("/a", READ, methods=["GET"]), Rule("/a", ADMIN, methods=["POST", "DELETE"])])
+    assert [access(rules, "/a", method) for method in ("GET", "HEAD")] == [READ, READ]
+    assert [access(rules, "/a", method) for method in ("POST", "DELETE")] == [ADMIN, ADMIN]
+    assert [access(rules, "/a", method) for method in ("PUT", "OPTIONS", "GETX", "")] == [None] * 4
+    assert access(Rules([Rule("/a", READ, methods="POST")]), "/a", "HEAD") is None
+    assert access(Rules([Rule("/a", READ)]), "/a", "ANYTHING") == READ
+
+
+@pytest.mark.rule("H-09", "H-10")
+def test_a_method_in_small_letters_meets_the_rule_of_the_one_it_may_be_read_as():
+    rules = Rules([Rule("/a", ADMIN, methods=["DELETE"]), Rule("/{rest:path}", PUBLIC)])
+    assert [access(rules, "/a", method) for method in ("DELETE", "delete", "Delete")] == [ADMIN] * 3
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        pytest.param(["get"], "'get' is not a method; write it in capitals", id="small letters"),
+        pytest.param([], "name a method, or leave methods out for all of them", id="none"),
+        pytest.param([""], "'' is not a method", id="empty"),
+        pytest.param(["GET\n"], "is not a method", id="a line feed behind"),
+        pytest.param(["GET POST"], "'GET POST' is not a method", id="two in one"),
+        pytest.param(["*"], r"'\*' is not a method", id="wildcard"),
+        pytest.param([7], "7 is not a method", id="a number"),
+        pytest.param(["\u0130"], "is not a method", id="not ASCII"),
+    ],
+)
+def test_methods_are_written_as_they_are_sent(methods, message):
+    with pytest.raises(ConfigurationError, match=f"rule '/a': {message}"):
+        Rule("/a", READ, methods=methods)
+
+
+def test_methods_with_a_dash_are_methods():
+    assert access(Rules([Rule("/a", READ, methods=["M-SEARCH"])]), "/a", "M-SEARCH") == READ
+
+
+# -- one path, two readings
+
+SUSPICIOUS = [
+    "//admin", "/x//admin", "/admin//", "/admin/../public", "/public/../admin", "/./admin", "/admin/.", "/admin/..",
+    "/..", "/.", "/public\\..\\admin", "\\admin", "/admin\\", "/admin\x00", "/admin\n", "/admin\r", "/admin\t",
+    "/admin\x7f", "/admin\ufffd", "/admin%2Fx", "/admin%2fx", "/%2e%2e/admin", "/%2E/admin", "/admin%5cx", "/x%5C..",
+    "", "admin", "*", "http://api.example/admin",
+]  # fmt: skip
+
+
+@pytest.mark.rule("H-06", "H-08", "X-74")
+@pytest.mark.parametrize("path", SUSPICIOUS, ids=ascii)
+def test_a_path_that_may_be_read_in_two_ways_is_nowhere_public(path):
+    assert Rules([Rule("/{rest:path}", PUBLIC)], public=["/{rest:path}"]).find("GET", path) is None
+
+
+@pytest.mark.parametrize(
+    "path", ["/a.b", "/.well-known/x", "/a..b", "/...", "/a%20b", "/a;b", "/a b", "/%", "/caf\u00e9"]
+)
+def test_what_only_looks_odd_is_matched(path):
+    assert access(Rules([Rule("/{rest:path}", READ)]), path) == READ
+
+
+@pytest.mark.rule("H-06")
+@pytest.mark.parametrize(
+    ("first", "path"),
+    [
+        ("/admin", "/admin/"),
+        ("/admin/", "/admin"),
+        ("/items/{id}", "/items/7/"),
+        ("/items/{id}/", "/items/7"),
+        ("/admin/{rest:path}", "/admin"),
+    ],
+)
+@pytest.mark.parametrize("weaker", [PUBLIC, OPTIONAL, AUTHENTICATED, READ], ids=str)
+def test_a_slash_more_or_less_at_the_end_does_not_lead_past_a_rule(first, path, weaker):
+    """Werkzeug without ``strict_slashes`` serves both spellings by the same code."""
+    rules = Rules([Rule(first, ADMIN), Rule("/{rest:path}", weaker)])
+    assert access(rules, path) is None
+    assert access(rules, path.rstrip("/") + "/other/x") in (weaker, ADMIN)
+
+
+@pytest.mark.rule("H-06")
+def test_the_rest_may_be_empty_so_that_the_rule_holds_for_what_routers_send_there():
+    rules = Rules([Rule("/admin/{rest:path}", ADMIN), Rule("/{rest:path}", PUBLIC)])
+    assert access(rules, "/admin/") == ADMIN
+    assert access(rules, "/admin/x") == ADMIN
+
+
+@pytest.mark.parametrize(
+    ("rules", "path", "expected"),
+    [
+        pytest.param([Rule("/a", ADMIN), Rule("/a/", READ)], "/a/", READ, id="both spelled out"),
+        pytest.param([Rule("/a/", ADMIN), Rule("/a", READ)], "/a", READ, id="both spelled out, the other one"),
+        pytest.param([Rule("/a", READ), Rule("/{rest:path}", READ)], "/a/", READ, id="the same requirement"),
+        pytest.param([Rule("/a", PUBLIC), Rule("/{rest:path}", READ)], "/a/", READ, id="a stricter one"),
+        pytest.param(
+            [Rule("/a", OPTIONAL), Rule("/{rest:path}", READ)], "/a/", READ, id="a stricter one than optional"
+        ),
+        pytest.param([Rule("/{rest:path}", READ), Rule("/a", ADMIN)], "/a/", READ, id="a rule that never decides"),
+        pytest.param([Rule("/a", ADMIN, methods=["POST"]), Rule("/{rest:path}", READ)], "/a/", READ, id="other method"),
+        pytest.param([Rule("/a", ADMIN), Rule("/{rest:path}", READ)], "/b/", READ, id="another path"),
+        pytest.param([Rule("/", ADMIN), Rule("/{rest:path}", READ)], "/", ADMIN, id="the root"),
+    ],
+)
+def test_where_the_slash_was_thought_of_it_counts(rules, path, expected):
+    assert access(Rules(rules), path) == expected
+
+
+PATHS = st.text("abm/.%2F\\\x00i;", max_size=12).map(lambda text: "/" + text)
+
+
+@pytest.mark.rule("H-06", "H-08")
+@given(PATHS | st.text(max_size=8))
+def test_no_path_is_exempt_but_those_named(path):
+    rules = Rules([Rule("/{rest:path}", READ)], public=["/a", "/b/{i}"])
+    found = access(rules, path)
+    exempt = path == "/a" or (path.startswith("/b/") and path.count("/") == 2 and len(path) > 3)
+    assert found is PUBLIC if exempt and found is not None else found in (READ, None)
+
+
+# -- settings
+
+
+def test_rules_are_rules():
+    with pytest.raises(ConfigurationError, match="rules: holds a str; every item is a Rule"):
+        Rules(["/healthz"])  # type: ignore[list-item]  # this is the test
+    with pytest.raises(
+        ConfigurationError, match=r"public: write a list of paths, as in \[\"/healthz\"\], not one string"
+    ):
+        Rules(public="/healthz")
+
+
+def test_rules_may_be_given_as_they_are_as_a_list_or_not_at_all():
+    rules = Rules([Rule("/a")])
+    assert Rules.of(rules) is rules
+    assert [rule.path for rule in Rules.of([Rule("/a")]).all] == ["/a"]
+    assert Rules.of(None).all == ()
+    assert Rules.of(()).all == ()
+
+
+def test_more_public_paths_come_first_and_leave_the_rules_as_they_were():
+    rules = Rules([Rule("/a", READ), Rule("/b", READ)], public=["/c"])
+    more = rules.with_public(["/a"])
+    assert (access(more, "/a"), access(more, "/b"), access(more, "/c")) == (PUBLIC, READ, PUBLIC)
+    assert more.deny_unmatched
+    assert access(rules, "/a") == READ
+
+
+@pytest.mark.rule("B-14")
+def test_a_rule_may_have_its_own_token_sources():
+    assert Rule("/a").sources is None
+    assert Rule("/a", token_sources=["query", "header"]).sources == frozenset((TokenSource.QUERY, TokenSource.HEADER))
+    with pytest.raises(ConfigurationError, match="rule '/a': token_sources: 'cookie' is not one of"):
+        Rule("/a", token_sources=["cookie"])
+    with pytest.raises(ConfigurationError, match="rule '/a': token_sources: write a list"):
+        Rule("/a", token_sources="query")
+
+
+def test_a_rule_is_a_value():
+    assert Rule("/a", READ, methods=["GET"]) == Rule("/a", READ, methods=["HEAD", "GET"])
+    assert "pattern" not in repr(Rule("/a"))
+    assert dataclasses.replace(Rule("/a", READ), path="/b").matches("GET", "/b")

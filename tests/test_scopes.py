@@ -1,0 +1,380 @@
+"""Requirements against truth tables, and what an operator may say about scopes that include others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain, combinations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scopeguard.errors import ConfigurationError
+from scopeguard.scopes import (
+    AUTHENTICATED,
+    Requirement,
+    ScopeVocabulary,
+    all_of,
+    any_of,
+    checked_scope,
+    required,
+)
+
+GOOGLE = "https://www.googleapis.com/auth/"
+
+
+def has(*scopes: str) -> frozenset[str]:
+    return frozenset(scopes)
+
+
+def subsets(names: str) -> list[frozenset[str]]:
+    return [*map(frozenset, chain.from_iterable(combinations(names, size) for size in range(len(names) + 1)))]
+
+
+# -- one scope
+
+
+NO_SCOPES = ["r\u00e9ad", 'a"b', "a\\b", "a\tb", "a\nb", "read\n", "a\x00b", "a\x7fb", "a\xa0b", "\u2003", "\ud800"]
+
+
+@pytest.mark.rule("B-38", "X-24")
+@pytest.mark.parametrize("scope", ["", *NO_SCOPES], ids=ascii)
+def test_what_no_challenge_could_name_is_no_scope(scope):
+    for build in (all_of, any_of, required, lambda item: all_of("a") | item, lambda item: item & all_of("a")):
+        with pytest.raises(ConfigurationError, match="is not a scope"):
+            build(scope)
+    with pytest.raises(ConfigurationError, match=r"implies: .* is not a scope"):
+        ScopeVocabulary(implies={scope: ["read"]})
+    with pytest.raises(ConfigurationError, match=r"implies\['write'\]: .* is not a scope"):
+        ScopeVocabulary(implies={"write": [scope]})
+
+
+@pytest.mark.rule("B-38")
+@pytest.mark.parametrize("prefix", [*NO_SCOPES, "a b", b"a", 7], ids=ascii)
+def test_a_prefix_is_made_of_the_characters_of_a_scope(prefix):
+    with pytest.raises(ConfigurationError, match="scope_prefix: "):
+        ScopeVocabulary(prefix=prefix)
+
+
+@pytest.mark.rule("B-38")
+def test_every_character_of_the_grammar_is_accepted():
+    every = "".join(map(chr, [0x21, *range(0x23, 0x5C), *range(0x5D, 0x7F)]))
+    assert checked_scope(every, "here") == every
+
+
+def test_several_scopes_in_one_string_are_refused_with_the_way_to_write_them():
+    with pytest.raises(ConfigurationError, match=r"any_of: 'read write' holds several scopes; pass each as its own"):
+        any_of("read write")
+
+
+@pytest.mark.parametrize("item", [7, None, b"read", ["read"], ("read", "write"), True], ids=ascii)
+def test_a_scope_is_a_string(item):
+    for build in (all_of, any_of, required, lambda item: all_of("a") | item, lambda item: all_of("a") & item):
+        with pytest.raises(ConfigurationError, match=f"a scope is a string, not {type(item).__name__}"):
+            build(item)
+
+
+# -- what a requirement allows
+
+
+@pytest.mark.rule("G-02", "G-03", "G-04", "G-07")
+@pytest.mark.parametrize(
+    ("granted", "allowed"),
+    [
+        pytest.param(["read", "write"], True, id="both"),
+        pytest.param(["write", "read"], True, id="in another order"),
+        pytest.param(["x", "write", "y", "read"], True, id="among others"),
+        pytest.param(["Read", "write"], False, id="in another case"),
+        pytest.param(["read"], False, id="one of two"),
+        pytest.param([], False, id="none"),
+        pytest.param(["read:all", "readonly", "write"], False, id="a longer one"),
+        pytest.param(["rea", "write"], False, id="a shorter one"),
+        pytest.param(["*", "read*", "write"], False, id="wildcards"),
+        pytest.param(["read write"], False, id="two in one"),
+        pytest.param(["r\u00e9ad", 'a"b', "write"], False, id="outside the grammar"),
+        pytest.param(["read\twrite"], False, id="with a tab between them"),
+    ],
+)
+def test_scopes_are_compared_whole_and_as_they_are(granted, allowed):
+    assert all_of("read", "write").allows(frozenset(granted)) is allowed
+
+
+@pytest.mark.rule("G-11")
+@pytest.mark.parametrize(
+    ("requirement", "minimal"),
+    [
+        pytest.param(all_of("a"), ["a"], id="one"),
+        pytest.param(all_of("a", "b"), ["ab"], id="all"),
+        pytest.param(required("a", "b"), ["ab"], id="requires() is all"),
+        pytest.param(any_of("a", "b"), ["a", "b"], id="any"),
+        pytest.param(all_of("a", "b") | any_of("c", "d"), ["ab", "c", "d"], id="all or any"),
+        pytest.param(any_of("a", "b") & any_of("c", "d"), ["ac", "ad", "bc", "bd"], id="any and any"),
+        pytest.param(any_of(all_of("a", "b"), all_of("c", any_of("d", "e"))), ["ab", "cd", "ce"], id="nested"),
+        pytest.param("a" | all_of("b", "c"), ["a", "bc"], id="a string before |"),
+        pytest.param("a" & any_of("b", "c"), ["ab", "ac"], id="a string before &"),
+        pytest.param(any_of("a", "b") | "c", ["a", "b", "c"], id="a string behind |"),
+        pytest.param(any_of("a", "b") & "c", ["ac", "bc"], id="a string behind &"),
+        pytest.param(all_of("a", "a"), ["a"], id="twice the same"),
+        pytest.param(all_of(AUTHENTICATED, "a"), ["a"], id="authenticated and a scope"),
+        pytest.param(AUTHENTICATED, [""], id="authenticated"),
+        pytest.param(all_of(AUTHENTICATED), [""], id="all of authenticated"),
+    ],
+)
+def test_a_requirement_allows_exactly_the_sets_that_hold_an_alternative(requirement, minimal):
+    for scopes in subsets("abcde"):
+        assert requirement.allows(scopes) is any(set(needed) <= scopes for needed in minimal)
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A requirement, and the same thing said without our algebra."""
+
+    built: Requirement
+    holds: Callable[[frozenset[str]], bool]
+    first: tuple[str, ...]
+
+
+def leaf(scope: str) -> Expression:
+    return Expression(all_of(scope), lambda scopes: scope in scopes, (scope,))
+
+
+def joined(parts: list[Expression], how: str) -> Expression:
+    every = how in ("all_of", "&")
+    built = parts[0].built
+    if how in ("all_of", "any_of"):
+        built = (all_of if every else any_of)(*(part.built for part in parts))
+    for part in parts[1:] if how in "&|" else ():
+        built = built & part.built if every else built | part.built
+    verdict = all if every else any
+    first = tuple(dict.fromkeys(s for part in parts for s in part.first)) if every else parts[0].first
+    return Expression(built, lambda scopes: verdict(part.holds(scopes) for part in parts), first)
+
+
+EXPRESSIONS = st.recursive(
+    st.sampled_from("abcde").map(leaf),
+    lambda inner: st.builds(
+        joined, st.lists(inner, min_size=1, max_size=3), st.sampled_from(["all_of", "any_of", "&", "|"])
+    ),
+    max_leaves=8,
+)
+
+
+@pytest.mark.rule("G-11")
+@given(EXPRESSIONS)
+def test_any_combination_means_what_its_truth_table_says(expression):
+    for scopes in subsets("abcde"):
+        assert expression.built.allows(scopes) is expression.holds(scopes)
+    assert not expression.built.allows(frozenset())
+
+
+@pytest.mark.rule("B-44", "G-13")
+@given(EXPRESSIONS)
+def test_a_challenge_names_one_whole_alternative_in_the_order_written(expression):
+    assert expression.built.challenge_scopes == expression.first
+    assert expression.built.allows(frozenset(expression.built.challenge_scopes))
+    assert set(expression.built.challenge_scopes) <= expression.built.scopes
+
+
+@given(EXPRESSIONS)
+def test_what_a_requirement_shows_of_itself_builds_it_again(expression):
+    again = eval(repr(expression.built), {"all_of": all_of, "any_of": any_of})
+    assert again == expression.built
+    assert hash(again) == hash(expression.built)
+    assert repr(AUTHENTICATED) == "AUTHENTICATED"
+
+
+def test_the_scopes_of_a_requirement_are_those_of_every_alternative():
+    assert (all_of("a", "b") | "c").scopes == has("a", "b", "c")
+    assert AUTHENTICATED.scopes == has()
+    assert AUTHENTICATED.challenge_scopes == ()
+
+
+# -- what would let everybody in, or nobody
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        pytest.param(all_of, r"all_of\(\) needs at least one scope; use AUTHENTICATED", id="all of nothing"),
+        pytest.param(any_of, r"any_of\(\) of nothing allows nobody; name at least one", id="any of nothing"),
+        pytest.param(required, r"requires\(\) needs at least one scope; use .*AUTHENTICATED", id="requires nothing"),
+        pytest.param(lambda: any_of(AUTHENTICATED, "a"), "lets any token through; use AUTHENTICATED alone", id="or"),
+        pytest.param(lambda: all_of("a") | AUTHENTICATED, "lets any token through", id="or, last"),
+        pytest.param(lambda: any_of("a", all_of(AUTHENTICATED)), "lets any token through", id="or, wrapped"),
+        pytest.param(lambda: Requirement((), ()), "needs at least one scope; use AUTHENTICATED", id="no alternative"),
+        pytest.param(lambda: Requirement((has("a"), has()), ("a",)), "lets any token through", id="an empty one"),
+        pytest.param(lambda: Requirement((has(), has()), ()), "lets any token through", id="empty ones"),
+        pytest.param(lambda: Requirement((has("a b"),), ("a b",)), "a requirement: .* several scopes", id="by hand"),
+        pytest.param(lambda: Requirement((has("r\u00e9ad"),), ("r\u00e9ad",)), "is not a scope", id="by hand, charset"),
+        pytest.param(lambda: Requirement((has("a"),), ("b",)), "first lists the scopes of the first", id="other first"),
+        pytest.param(lambda: Requirement((has("a"),), ()), "first lists the scopes of the first", id="no first"),
+    ],
+)
+def test_an_empty_requirement_is_refused_where_it_is_written(build, message):
+    with pytest.raises(ConfigurationError, match=message):
+        build()
+
+
+def test_a_requirement_does_not_grow_without_end():
+    pairs = [any_of(f"a{number}", f"b{number}") for number in range(11)]
+    assert len(all_of(*pairs[:10]).alternatives) == 1024
+    with pytest.raises(ConfigurationError, match="more than 1024 alternatives"):
+        all_of(*pairs)
+    assert len(any_of(*map(str, range(1024))).alternatives) == 1024
+    with pytest.raises(ConfigurationError, match="more than 1024 alternatives"):
+        any_of(*map(str, range(1025)))
+
+
+@pytest.mark.rule("G-14")
+def test_offline_access_as_the_scope_of_a_route_earns_a_warning_where_it_is_written():
+    for build in (all_of, any_of, required, lambda item: all_of("a") | item):
+        with pytest.warns(UserWarning, match="offline_access asks .* for a refresh token.*require another scope"):
+            build("offline_access")
+
+
+# -- scopes that include others
+
+
+@pytest.mark.rule("G-12")
+def test_a_broader_scope_satisfies_a_narrower_requirement_only_where_it_was_declared():
+    declared = ScopeVocabulary(implies={"files:write": ["files:read"]})
+    assert all_of("files:read").allows(declared.effective(["files:write"]))
+    assert not all_of("files:write").allows(declared.effective(["files:read"]))
+    assert not all_of("files:read").allows(ScopeVocabulary().effective(["files:write"]))
+
+
+@pytest.mark.rule("G-04")
+@pytest.mark.parametrize(
+    "granted", ["read:all", "read.all", "read/all", "read-all", "re", "READ", "*", "read*", "r\u00e9ad"]
+)
+def test_nothing_is_implied_by_how_a_scope_is_spelled(granted):
+    assert ScopeVocabulary().effective([granted]) == has(granted)
+
+
+NAMES = "abcdef"
+GRAPHS = st.dictionaries(st.sampled_from(NAMES), st.lists(st.sampled_from(NAMES), max_size=3), max_size=6)
+
+
+def reachable(granted: set[str], edges: dict[str, list[str]]) -> set[str]:
+    found = set(granted)
+    while more := {implied for scope in found for implied in edges.get(scope, ())} - found:
+        found |= more
+    return found
+
+
+@pytest.mark.rule("G-12")
+@given(GRAPHS, st.sets(st.sampled_from(NAMES)))
+def test_implications_reach_as_far_as_they_lead_and_no_further(edges, granted):
+    assert ScopeVocabulary(implies=edges).effective(granted) == reachable(granted, edges)
+
+
+@pytest.mark.rule("G-12")
+@given(GRAPHS, GRAPHS, st.sets(st.sampled_from(NAMES)), st.sampled_from(["", "p.", GOOGLE]))
+def test_implications_of_the_api_are_added_to_those_of_the_issuer(of_issuer, of_api, granted, prefix):
+    """Whichever spelling of the prefix either of them, or the token, uses."""
+    both = {name: [*of_issuer.get(name, ()), *of_api.get(name, ())] for name in NAMES}
+    long = {prefix + name: [prefix + implied for implied in implies] for name, implies in of_api.items()}
+    for api in (of_api, long):
+        vocabulary = ScopeVocabulary(prefix=prefix, implies=of_issuer).with_implications(api)
+        expected = reachable(granted, both)
+        for tokens in (granted, {prefix + scope for scope in granted}):
+            assert vocabulary.effective(tokens) == expected | {prefix + scope for scope in expected}
+
+
+@pytest.mark.rule("G-12")
+def test_implications_are_bound_to_the_issuer_that_has_them():
+    ours, theirs = ScopeVocabulary(implies={"admin": ["read"]}), ScopeVocabulary()
+    added = theirs.with_implications({"write": ["read"]})
+    assert ours.effective(["admin"]) == has("admin", "read")
+    assert added.effective(["admin"]) == has("admin")
+    assert theirs.effective(["write"]) == has("write")
+
+
+def test_implications_may_come_from_anything_that_can_be_listed_once():
+    vocabulary = ScopeVocabulary(implies={"a": (scope for scope in "bc")})
+    assert vocabulary.effective(["a"]) == has("a", "b", "c")
+    assert vocabulary.with_implications({"c": iter("d")}).effective(["a"]) == has("a", "b", "c", "d")
+
+
+def test_implications_do_not_change_after_they_were_checked():
+    mine = {"a": ["b"]}
+    vocabulary = ScopeVocabulary(implies=mine)
+    mine["a"].append("admin")
+    mine["b"] = ["admin"]
+    assert vocabulary.with_implications({}).effective(["a"]) == has("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("implies", "message"),
+    [
+        pytest.param({"a": "b"}, r"implies\['a'\]: write a list of scopes", id="one string"),
+        pytest.param({"a": 7}, r"implies\['a'\]: write a list of scopes", id="a number"),
+        pytest.param({"a": ["b c"]}, r"implies\['a'\]: 'b c' holds several scopes", id="two in one"),
+        pytest.param({"a": [7]}, r"implies\['a'\]: a scope is a string, not int", id="not a string"),
+        pytest.param({"a": b"b"}, r"implies\['a'\]: a scope is a string, not int", id="bytes"),
+        pytest.param(["a", "b"], "implies: write which scope includes which", id="a list"),
+        pytest.param({7: ["a"]}, "implies: a scope is a string, not int", id="a number for a scope"),
+    ],
+)
+def test_implications_that_cannot_work_are_refused(implies, message):
+    with pytest.raises(ConfigurationError, match=message):
+        ScopeVocabulary(implies=implies)
+    with pytest.raises(ConfigurationError, match=message):
+        ScopeVocabulary().with_implications(implies)
+
+
+# -- the prefix that may be left out
+
+
+@pytest.mark.parametrize(
+    ("prefix", "granted", "needed", "allowed"),
+    [
+        pytest.param(GOOGLE, GOOGLE + "bigquery", "bigquery", True, id="long granted, short needed"),
+        pytest.param(GOOGLE, "bigquery", GOOGLE + "bigquery", True, id="short granted, long needed"),
+        pytest.param(GOOGLE, "bigquery", "bigquery", True, id="both short"),
+        pytest.param(GOOGLE, GOOGLE + "bigquery", GOOGLE + "bigquery", True, id="both long"),
+        pytest.param("", GOOGLE + "bigquery", "bigquery", False, id="no prefix was set"),
+        pytest.param(GOOGLE, GOOGLE.upper() + "bigquery", "bigquery", False, id="the prefix in another case"),
+        pytest.param(GOOGLE, "https://evil.example/auth/bigquery", "bigquery", False, id="another prefix"),
+        pytest.param(GOOGLE, GOOGLE + "bigquery.readonly", "bigquery", False, id="a longer scope"),
+        pytest.param(GOOGLE, "https://mail.google.com/", "https://mail.google.com/", True, id="a URL as a scope"),
+        pytest.param(
+            GOOGLE, "https://mail.google.com/", GOOGLE + "https://mail.google.com/", False, id="URL behind it"
+        ),
+        pytest.param(
+            GOOGLE, GOOGLE + "https://mail.google.com/", "https://mail.google.com/", False, id="URL, stripped"
+        ),
+        pytest.param(GOOGLE, GOOGLE, GOOGLE, True, id="the prefix itself"),
+        pytest.param(GOOGLE, GOOGLE + GOOGLE + "x", "x", False, id="twice, short needed"),
+        pytest.param(GOOGLE, GOOGLE + GOOGLE + "x", GOOGLE + "x", False, id="twice, long needed"),
+        pytest.param(GOOGLE, GOOGLE + GOOGLE + "x", GOOGLE + GOOGLE + "x", True, id="twice, twice needed"),
+        pytest.param("api.", "api.api.x", "x", False, id="dotted, twice, short needed"),
+        pytest.param("api.", "api.api.x", "api.x", False, id="dotted, twice, long needed"),
+        pytest.param("api.", "api.api.x", "api.api.x", True, id="dotted, twice, twice needed"),
+        pytest.param("api://app/", "api://app/read", "read", True, id="an application's own prefix"),
+        pytest.param("api.", "apiread", "read", False, id="what only begins like it"),
+    ],
+)
+def test_a_scope_is_the_same_with_and_without_the_prefix(prefix, granted, needed, allowed):
+    assert all_of(needed).allows(ScopeVocabulary(prefix=prefix).effective([granted])) is allowed
+
+
+@pytest.mark.rule("G-12")
+@pytest.mark.parametrize("granted", ["cloud-platform", GOOGLE + "cloud-platform"])
+@pytest.mark.parametrize(
+    "implies", [{"cloud-platform": ["bigquery"]}, {GOOGLE + "cloud-platform": [GOOGLE + "bigquery"]}]
+)
+def test_implications_and_the_prefix_work_together(granted, implies):
+    effective = ScopeVocabulary(prefix=GOOGLE, implies=implies).effective(iter([granted]))
+    assert effective == {start + scope for start in ("", GOOGLE) for scope in ("cloud-platform", "bigquery")}
+
+
+@given(
+    st.lists(st.text("ab.:/", max_size=8).filter(bool), max_size=3), st.sampled_from(["", "a.", "a", "a://", "a://b/"])
+)
+def test_a_token_keeps_every_scope_it_was_granted(granted, prefix):
+    effective = ScopeVocabulary(prefix=prefix).effective(granted)
+    assert effective >= set(granted)
+    # and gets nothing that differs from all of them by more than one prefix
+    assert all({s, prefix + s, s.removeprefix(prefix)} & set(granted) for s in effective)
