@@ -30,7 +30,7 @@ from scopeguard.spec import credentials, jwt
 from scopeguard.spec.discovery import MalformedMetadata, Metadata, judge_metadata, metadata_urls
 from scopeguard.spec.http_caching import is_json, lifetime, retry_after
 from scopeguard.spec.jwks import KeySet, MalformedKeySet, VerificationKey, parse_key_set
-from scopeguard.state.keyring import Absent, Due, Found
+from scopeguard.state.keyring import Due, Found
 from scopeguard.state.trust import Trust
 
 # A hostile token costs at most so many signature checks.
@@ -149,7 +149,7 @@ def signing_keys(kid: str | None, algorithm: str, trust: Trust, clock: Clock) ->
                     yield from refreshed(trust, clock, found.generation)
                 except AuthorityUnavailable:
                     return found  # late is not wrong
-            case Absent() as absent:
+            case absent:
                 if trust.ring.is_final(begun):
                     trust.ring.remember_absent(kid, algorithm, clock.monotonic())
                 elif absent.may_fetch:

@@ -182,7 +182,7 @@ def test_a_method_in_small_letters_meets_the_rule_of_the_one_it_may_be_read_as()
     ],
 )
 def test_methods_are_written_as_they_are_sent(methods, message):
-    with pytest.raises(ConfigurationError, match=f"rule '/a': {message}"):
+    with pytest.raises(ConfigurationError, match=f"rule '/a': .*{message}"):
         Rule("/a", READ, methods=methods)
 
 
@@ -229,7 +229,6 @@ def test_a_slash_more_or_less_at_the_end_does_not_lead_past_a_rule(first, path, 
     """Werkzeug without ``strict_slashes`` serves both spellings by the same code."""
     rules = Rules([Rule(first, ADMIN), Rule("/{rest:path}", weaker)])
     assert access(rules, path) is None
-    assert access(rules, path.rstrip("/") + "/other/x") in (weaker, ADMIN)
 
 
 @pytest.mark.rule("H-06")

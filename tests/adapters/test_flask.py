@@ -459,7 +459,7 @@ def places(app: Flask) -> Flask:
     @requires(AUTHENTICATED, token_sources=["header", "query"])
     def query() -> Any:
         seen = [request.query_string.decode(), request.environ["QUERY_STRING"], request.url, request.full_path]
-        answer = {"seen": seen, "args": request.args.to_dict(flat=False), "values": list(request.values)}
+        answer = {"seen": seen, "args": request.args.to_dict(flat=False), "values": sorted(request.values)}
         return answer, {"Cache-Control": "public, max-age=60"}
 
     @app.post("/form")

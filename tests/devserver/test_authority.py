@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+from urllib.parse import quote_plus
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from scopeguard import ConfigurationError, HeaderList, Issuer, RequestView
 from scopeguard.devserver import Authority, Client, ClientAuthMethod, KeyRing, ServiceAccount
@@ -120,6 +123,33 @@ def test_credentials_that_cannot_be_read_are_nobodys(bench, authorization):
     form = (("grant_type", "client_credentials"),)
     answer = bench.authority.respond("POST", "/token", form=form, authorization=authorization)
     assert bench.error(answer) == (401, "invalid_client")
+
+
+KEYS = KeyRing("ES256")
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+
+
+@pytest.mark.rule("T-03")
+@given(client_id=TEXT, secret=TEXT)
+@example(client_id=":", secret="%2B+")
+def test_every_id_and_every_secret_survive_basic(client_id, secret):
+    client = Client(client_id=client_id, secret=secret)
+    authority = Authority("https://as.example", audience="a", clients=[client], keys=KEYS)
+    pair = f"{quote_plus(client_id)}:{quote_plus(secret)}".encode()
+    authorization = "Basic " + base64.b64encode(pair).decode()
+    assert authority.registry.authenticate({}, authorization) is client
+    assert authority.registry.authenticate({"client_id": client_id, "client_secret": secret}, None) is client
+
+
+@given(authorization=st.one_of(st.text(), st.text().map("Basic {}".format)), form=st.lists(st.tuples(TEXT, st.text())))
+@example(authorization="Basic " + "/" * 8, form=[("grant_type", "client_credentials")])
+@example(authorization="", form=[("client_id", "robot"), ("client_secret", "\ud800"), ("grant_type", "x")])
+def test_whatever_is_sent_is_answered_and_never_with_a_token(authorization, form):
+    robot = Client(client_id="robot", secret="sg-secret-robot")
+    authority = Authority("https://as.example", audience="a", clients=[robot], keys=KEYS)
+    for path in ("/token", "/introspect", "/revoke"):
+        answer = authority.respond("POST", path, form=tuple(form), authorization=authorization)
+        assert answer.status in (400, 401)
 
 
 def test_a_client_may_authenticate_in_the_form(bench):

@@ -1,4 +1,4 @@
-"""What drives a flow in these tests: a script of answers, in one thread, with everything that was asked written down."""
+"""What drives a flow in these tests: a script of answers, in one thread, and a list of what was asked."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Script:
             while True:
                 try:
                     answer = self._perform(effect)
-                except Exception as error:  # thrown in, as an edge does
+                except Exception as error:  # noqa: BLE001 - thrown in, as an edge does
                     effect = flow.throw(error)
                 else:
                     effect = flow.send(answer)

@@ -1,0 +1,808 @@
+"""The FastAPI adapter: the dependency, its refusals, and what it writes into the OpenAPI document."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated, Any
+
+import anyio
+import pytest
+from fastapi import APIRouter, Depends, FastAPI, Form, Header, Request, Response, Security, WebSocket
+from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.testclient import TestClient
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.websockets import WebSocketDisconnect
+
+from doors import call_asgi
+from scenarios import Exchange
+from scopeguard import (
+    OPTIONAL,
+    AccessToken,
+    AuthorityUnavailable,
+    ChallengeStyle,
+    ConfigurationError,
+    Decision,
+    Guard,
+    InsufficientScope,
+    Rule,
+    all_of,
+    any_of,
+    current_access_token_or_none,
+)
+from scopeguard.fastapi import AccessRefused, GuardMiddleware, Protected, access_token, access_token_or_none
+from scopeguard.testing import FakeAuthority
+
+EVERYTHING = "/{path:path}"
+
+
+class Item(BaseModel):
+    count: int
+
+
+@pytest.fixture
+def authority() -> FakeAuthority:
+    return FakeAuthority()
+
+
+@pytest.fixture
+def guard(authority: FakeAuthority) -> Guard:
+    return Guard(authority.issuer, transport=authority.transport, clock=authority.clock)
+
+
+@pytest.fixture
+def protected(guard: Guard) -> Protected:
+    return Protected(guard, token_url="https://as.test/token", scopes={"read": "See things", "write": "Change things"})
+
+
+@pytest.fixture
+def app(protected: Protected) -> FastAPI:
+    app = FastAPI()
+    Caller = Annotated[AccessToken, Security(protected, scopes=["read", "write"])]  # noqa: N806 - a type
+
+    async def caller(token: Annotated[AccessToken, Security(protected, scopes=["write"])]) -> AccessToken:
+        return token
+
+    @app.get("/async")
+    async def in_loop(token: Caller) -> Any:
+        assert token is access_token()
+        return token.client_id
+
+    @app.get("/sync")
+    def in_thread(token: Caller) -> Any:
+        assert threading.current_thread() is not threading.main_thread()
+        assert token is access_token()
+        return token.client_id
+
+    @app.get("/nested")
+    async def nested(token: Annotated[AccessToken, Security(caller, scopes=["read"])]) -> Any:
+        return token.client_id
+
+    @app.get("/requires")
+    async def requirement(token: Annotated[AccessToken, Depends(protected.requires("read", "write"))]) -> Any:
+        return token.client_id
+
+    @app.get("/route", dependencies=[Security(protected, scopes=["read", "write"])])
+    async def in_decorator() -> Any:
+        return access_token().client_id
+
+    router = APIRouter(prefix="/router", dependencies=[Depends(protected.requires("read", "write"))])
+
+    @router.get("/")
+    def inside() -> Any:
+        return access_token().client_id
+
+    app.include_router(router)
+
+    @app.get("/any")
+    async def some(
+        token: Annotated[AccessToken, Depends(protected.requires(any_of("admin", all_of("read", "write"))))],
+    ):
+        return token.client_id
+
+    @app.get("/none")
+    async def none(token: Annotated[AccessToken, Depends(protected)]) -> Any:
+        return token.client_id
+
+    @app.post("/item")
+    async def item(item: Item, token: Caller) -> Any:
+        return item.count
+
+    return app
+
+
+@pytest.fixture
+def client(app: FastAPI) -> TestClient:
+    return TestClient(app, base_url="https://api.test")
+
+
+KINDS = ["/async", "/sync", "/requires", "/route", "/router/", "/nested"]
+
+
+@pytest.mark.rule("G-11", "B-42", "B-43", "B-44", "G-13")
+@pytest.mark.parametrize("path", KINDS)
+def test_every_spelling_guards_its_route(authority: FakeAuthority, client: TestClient, path: str):
+    granted = client.get(path, headers=authority.bearer("write read more", client_id="robot"))
+    assert (granted.status_code, granted.json()) == (200, "robot")
+    lacking = client.get(path, headers=authority.bearer("read"))
+    assert lacking.status_code == 403
+    assert lacking.headers["www-authenticate"] == (
+        'Bearer realm="api", error="insufficient_scope", '
+        'error_description="The access token lacks a scope that this operation needs", scope="read write"'
+    )
+    assert lacking.headers["content-type"] == "application/problem+json"
+    assert lacking.headers["cache-control"] == "no-store"
+    assert lacking.json()["error"] == "insufficient_scope"
+
+
+@pytest.mark.rule("B-11", "B-33", "G-13")
+@pytest.mark.parametrize("path", KINDS)
+def test_nobody_gets_in_without_a_token(client: TestClient, path: str):
+    answer = client.get(path)
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == 'Bearer realm="api", scope="read write"'
+    assert "error" not in answer.json()
+
+
+@pytest.mark.rule("G-11")
+@pytest.mark.parametrize(("scopes", "status"), [("admin", 200), ("write read", 200), ("read", 403), (None, 403)])
+def test_requirements_may_be_expressions(authority: FakeAuthority, client: TestClient, scopes: Any, status: int):
+    answer = client.get("/any", headers=authority.bearer(scopes))
+    assert answer.status_code == status
+    if status == 403:
+        assert 'scope="admin"' in answer.headers["www-authenticate"]
+
+
+def test_a_requirement_and_the_scopes_of_security_add_up(authority: FakeAuthority, guard: Guard):
+    app = FastAPI()
+    either = Protected(guard).requires(any_of("a", "b")).requires("c")
+
+    @app.get("/")
+    async def endpoint(token: Annotated[AccessToken, Security(either, scopes=["d"])]) -> Any:
+        return token.client_id
+
+    client = TestClient(app)
+    assert client.get("/", headers=authority.bearer("b c d")).status_code == 200
+    for scopes in ("a b", "a b c", "a b d", "c d"):
+        answer = client.get("/", headers=authority.bearer(scopes))
+        assert answer.status_code == 403
+        assert 'scope="a c d"' in answer.headers["www-authenticate"]
+
+
+def test_no_scope_is_needed_where_none_is_named(authority: FakeAuthority, client: TestClient):
+    assert client.get("/none", headers=authority.bearer()).json() == "client"
+    assert client.get("/none").status_code == 401
+
+
+@pytest.mark.rule("H-19")
+def test_an_outage_is_503(authority: FakeAuthority, client: TestClient):
+    with authority.outage():
+        answer = client.get("/async", headers=authority.bearer("read write"))
+    assert answer.status_code == 503
+    assert "retry-after" in answer.headers
+    assert "www-authenticate" not in answer.headers
+
+
+@pytest.mark.rule("B-62")
+def test_a_hidden_operation_is_not_found(authority: FakeAuthority):
+    hiding = ChallengeStyle(realm="api", hide_forbidden=True)
+    guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock, challenge=hiding)
+    app = FastAPI(dependencies=[Security(Protected(guard), scopes=["read"])])
+    app.add_api_route("/", lambda: 1)
+    answer = TestClient(app).get("/", headers=authority.bearer())
+    assert answer.status_code == 404
+    assert "www-authenticate" not in answer.headers
+
+
+@pytest.mark.rule("B-52")
+def test_head_is_refused_like_get_without_a_body(authority: FakeAuthority, protected: Protected):
+    app = FastAPI(dependencies=[Security(protected, scopes=["read"])])
+    app.add_api_route("/", lambda: 1, methods=["GET", "HEAD"])
+    client = TestClient(app)
+    for headers in ({}, authority.bearer("write")):
+        get, head = (client.request(method, "/", headers=headers) for method in ("GET", "HEAD"))
+        assert (head.status_code, head.headers, head.content) == (get.status_code, get.headers, b"")
+
+
+def test_wrong_fields_are_reported_to_callers_with_a_token_only(authority: FakeAuthority, client: TestClient):
+    assert client.post("/item", json={"count": "many"}).status_code == 401
+    assert client.post("/item", json={"count": "many"}, headers=authority.bearer("read")).status_code == 403
+    assert client.post("/item", json={"count": "many"}, headers=authority.bearer("read write")).status_code == 422
+    assert client.post("/item", json={"count": 1}, headers=authority.bearer("read write")).json() == 1
+
+
+def test_the_errors_of_a_route_do_not_come_before_the_token(client: TestClient, app: FastAPI, protected: Protected):
+    def number(x: Annotated[int, Header()]) -> int:
+        return x
+
+    @app.get("/numbers")
+    async def numbers(x: Annotated[int, Depends(number)], token: Annotated[AccessToken, Depends(protected)]) -> Any:
+        return x
+
+    assert client.get("/numbers").status_code == 401
+
+
+# refusals
+
+
+def test_handlers_of_the_app_do_not_change_a_refusal(authority: FakeAuthority, app: FastAPI, client: TestClient):
+    @app.exception_handler(HTTPException)
+    async def plain(request: Request, error: Exception) -> Response:
+        return Response("go away")
+
+    app.add_exception_handler(401, plain)
+    app.add_exception_handler(403, plain)
+    assert client.get("/nowhere").text == "go away"
+    assert client.get("/async").status_code == 401
+    assert client.get("/async", headers=authority.bearer()).status_code == 403
+
+
+def test_a_handler_for_our_exception_is_used(authority: FakeAuthority, app: FastAPI, client: TestClient):
+    @app.exception_handler(AccessRefused)
+    async def ours(request: Request, error: AccessRefused) -> Response:
+        error.response.headers["x-reason"] = error.refusal.error.reason
+        return error.response
+
+    answer = client.get("/async", headers=authority.bearer("read"))
+    assert (answer.status_code, answer.headers["x-reason"]) == (403, "insufficient_scope")
+    assert "www-authenticate" in answer.headers
+
+
+def test_a_refusal_says_what_it_was(authority: FakeAuthority, app: FastAPI, client: TestClient):
+    seen: list[AccessRefused] = []
+
+    @app.exception_handler(AccessRefused)
+    async def ours(request: Request, error: AccessRefused) -> Response:
+        seen.append(error)
+        return error.response
+
+    client.get("/async", headers=authority.bearer("read"))
+    authority.rotate()
+    with authority.outage():
+        client.get("/async", headers=authority.bearer("read"))
+    assert isinstance(seen[0].refusal.error, InsufficientScope)
+    assert isinstance(seen[1].refusal.error, AuthorityUnavailable)
+    assert str(seen[0]).startswith("insufficient_scope")
+
+
+def test_a_mounted_app_answers_refusals_itself(authority: FakeAuthority, app: FastAPI):
+    outer = FastAPI()
+    outer.mount("/inner", app)
+    client = TestClient(outer)
+    assert client.get("/inner/async").status_code == 401
+    assert client.get("/inner/async", headers=authority.bearer("read write")).json() == "client"
+
+
+# judged once
+
+
+@pytest.fixture
+def decisions() -> list[Decision]:
+    return []
+
+
+@pytest.fixture
+def counted(authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch) -> tuple[Guard, list[Any]]:
+    """A guard, and the requests it has judged."""
+    guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock)
+    judged: list[Any] = []
+    acheck = guard.acheck
+
+    async def counting(*args: Any, **kwargs: Any) -> Decision:
+        judged.append(args)
+        return await acheck(*args, **kwargs)
+
+    monkeypatch.setattr(guard, "acheck", counting)
+    return guard, judged
+
+
+def test_several_dependencies_judge_a_request_once(authority: FakeAuthority, counted: tuple[Guard, list[Any]]):
+    guard, judged = counted
+    protected = Protected(guard)
+    app = FastAPI(dependencies=[Depends(protected)])
+
+    @app.get("/", dependencies=[Security(protected, scopes=["a"]), Depends(protected.requires("b"))])
+    async def endpoint(token: Annotated[AccessToken, Security(Protected(guard), scopes=["c"])]) -> Any:
+        return token.client_id
+
+    client = TestClient(app)
+    assert client.get("/", headers=authority.bearer("a b c")).status_code == 200
+    assert len(judged) == 1
+    for lacking, named in (("b c", "a"), ("a c", "b"), ("a b", "c")):
+        answer = client.get("/", headers=authority.bearer(lacking))
+        assert answer.status_code == 403
+        assert f'scope="{named}"' in answer.headers["www-authenticate"]
+
+
+def test_behind_the_middleware_with_the_same_guard_its_token_is_used(
+    authority: FakeAuthority, counted: tuple[Guard, list[Any]]
+):
+    guard, judged = counted
+    app = FastAPI()
+
+    @app.get("/")
+    async def endpoint(
+        token: Annotated[AccessToken, Security(Protected(guard), scopes=["a"])], request: Request
+    ) -> Any:
+        assert token is request.state.access_token
+        return token.client_id
+
+    app.add_middleware(GuardMiddleware, guard=guard)
+    client = TestClient(app)
+    assert client.get("/", headers=authority.bearer("a")).json() == "client"
+    assert client.get("/", headers=authority.bearer("b")).status_code == 403
+    assert len(judged) == 2
+    assert client.get("/nowhere").status_code == 401
+    assert client.get("/docs").status_code == 401
+
+
+def test_on_a_path_that_is_public_for_the_middleware_a_route_judges_itself(
+    authority: FakeAuthority, app: FastAPI, guard: Guard
+):
+    app.add_middleware(GuardMiddleware, guard=guard, public=[EVERYTHING])
+    client = TestClient(app)
+    assert client.get("/async", headers=authority.bearer("read write")).json() == "client"
+    assert client.get("/async").status_code == 401
+
+
+@pytest.mark.rule("H-18")
+def test_behind_the_middleware_with_another_guard_the_token_is_judged_again(
+    authority: FakeAuthority, app: FastAPI, guard: Guard
+):
+    other = FakeAuthority("https://other.test")
+    app.add_middleware(GuardMiddleware, guard=Guard(other.issuer, transport=other.transport, clock=other.clock))
+    client = TestClient(app)
+    assert client.get("/async", headers=other.bearer("read write")).status_code == 401
+    assert client.get("/async", headers=authority.bearer("read write")).status_code == 401
+
+
+@pytest.mark.rule("H-18")
+def test_what_lies_in_the_place_of_the_token_is_not_believed(authority: FakeAuthority, app: FastAPI, guard: Guard):
+    class Meddling:
+        def __init__(self, app: Any) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "http":
+                scope["state"]["access_token"] = "anything"
+            await self.app(scope, receive, send)
+
+    app.add_middleware(Meddling)
+    app.add_middleware(GuardMiddleware, guard=guard, public=[EVERYTHING])
+    assert TestClient(app).get("/async").status_code == 401
+
+
+# optional
+
+
+@pytest.fixture
+def maybe(guard: Guard) -> TestClient:
+    app = FastAPI()
+    optional = Protected(guard, optional=True)
+
+    @app.get("/")
+    async def endpoint(token: Annotated[AccessToken | None, Security(optional, scopes=["read"])]) -> Any:
+        assert token is access_token_or_none()
+        return token and token.client_id
+
+    @app.get("/both", dependencies=[Depends(optional)])
+    async def both(token: Annotated[AccessToken, Depends(Protected(guard))]) -> Any:
+        return token.client_id
+
+    return TestClient(app)
+
+
+@pytest.mark.rule("B-55")
+def test_optional_authentication_forgives_only_an_absent_token(authority: FakeAuthority, maybe: TestClient):
+    assert maybe.get("/").json() is None
+    assert maybe.get("/", headers=authority.bearer("read")).json() == "client"
+    assert maybe.get("/", headers=authority.bearer("write")).status_code == 403
+    assert maybe.get("/", headers=authority.bearer("read", expires_in=-60)).status_code == 401
+    assert maybe.get("/", headers={"Authorization": "Basic dTpw"}).status_code == 401
+    assert maybe.get("/", headers={"Authorization": "Bearer"}).status_code == 400
+    with authority.outage():
+        authority.rotate()
+        assert maybe.get("/", headers=authority.bearer("read")).status_code == 503
+
+
+def test_what_one_dependency_forgives_another_does_not(authority: FakeAuthority, maybe: TestClient):
+    assert maybe.get("/both").status_code == 401
+    assert maybe.get("/both", headers=authority.bearer()).json() == "client"
+
+
+@pytest.mark.rule("B-55")
+def test_optional_behind_the_middleware_is_optional_in_both(authority: FakeAuthority, guard: Guard):
+    app = FastAPI()
+
+    @app.get("/")
+    async def endpoint(token: Annotated[AccessToken | None, Depends(Protected(guard, optional=True))]) -> Any:
+        return token and token.client_id
+
+    app.add_middleware(GuardMiddleware, guard=guard, rules=[Rule("/", OPTIONAL)])
+    client = TestClient(app)
+    assert client.get("/").json() is None
+    assert client.get("/", headers=authority.bearer()).json() == "client"
+    assert client.get("/", headers=authority.bearer(expires_in=-60)).status_code == 401
+
+
+# where tokens are looked for
+
+
+@pytest.fixture
+def places(guard: Guard) -> FastAPI:
+    app = FastAPI()
+    query = Protected(guard, token_sources=["header", "query"])
+    form = Protected(guard, token_sources=["header", "form"])
+    header = Protected(guard)
+
+    @app.get("/query")
+    async def by_query(token: Annotated[AccessToken, Depends(query)], request: Request, a: str = "") -> Any:
+        return [request.scope["query_string"].decode(), str(request.url), dict(request.query_params), a]
+
+    @app.get("/response")
+    async def own_response(token: Annotated[AccessToken, Depends(query)]) -> Response:
+        return JSONResponse(1, headers={"cache-control": "public"})
+
+    @app.get("/header")
+    async def by_header(token: Annotated[AccessToken, Depends(header)]) -> Any:
+        return 1
+
+    @app.post("/form")
+    async def by_form(
+        token: Annotated[AccessToken, Security(form, scopes=["read"])], a: Annotated[list[str], Form()]
+    ) -> Any:
+        return a
+
+    @app.post("/raw")
+    async def raw(token: Annotated[AccessToken, Depends(form)], request: Request) -> Any:
+        return (await request.body()).decode(), (await request.form()).multi_items()
+
+    @app.post("/json")
+    async def json(token: Annotated[AccessToken, Depends(form)], item: Item) -> Any:
+        return item.count
+
+    return app
+
+
+@pytest.mark.rule("B-14", "B-28", "B-30", "B-31")
+def test_a_token_in_the_query_is_a_matter_of_the_route(authority: FakeAuthority, places: FastAPI):
+    client = TestClient(places, base_url="https://api.test")
+    token = authority.mint()
+    answer = client.get(f"/query?a=1&access_token={token}&b=2")
+    assert answer.json() == ["a=1&b=2", "https://api.test/query?a=1&b=2", {"a": "1", "b": "2"}, "1"]
+    assert answer.headers["cache-control"] == "private"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert client.get(f"/header?access_token={token}").status_code == 401
+    header = client.get("/query", headers=authority.bearer())
+    assert header.status_code == 200
+    assert "cache-control" not in header.headers
+
+
+@pytest.mark.rule("B-13", "B-30", "B-31")
+def test_refusals_to_a_token_in_the_query_are_private_too(authority: FakeAuthority, places: FastAPI):
+    client = TestClient(places)
+    expired = client.get(f"/query?access_token={authority.mint(expires_in=-60)}")
+    assert expired.status_code == 401
+    assert expired.headers["cache-control"] == "no-store"
+    assert expired.headers["referrer-policy"] == "no-referrer"
+    assert client.get(f"/query?access_token={authority.mint()}", headers=authority.bearer()).status_code == 400
+
+
+@pytest.mark.rule("B-28", "B-30")
+def test_a_response_of_the_endpoints_own_is_made_private_by_the_middleware(
+    authority: FakeAuthority, places: FastAPI, guard: Guard
+):
+    rules = [Rule("/response", token_sources=["header", "query"])]
+    places.add_middleware(GuardMiddleware, guard=guard, rules=rules)
+    client = TestClient(places)
+    refused = client.get(f"/response?access_token={authority.mint()}")
+    assert refused.status_code == 401  # a dependency with sources of its own looks itself, and finds the token gone
+
+
+@pytest.mark.rule("B-16", "B-20", "B-27")
+def test_a_token_in_a_form_is_read_and_the_form_is_still_there(authority: FakeAuthority, places: FastAPI):
+    client = TestClient(places)
+    token = authority.mint("read")
+    urlencoded = {"content-type": "application/x-www-form-urlencoded"}
+    body = f"a=1&access_token={token}&b=%20"
+    raw = client.post("/raw", content=body, headers=urlencoded)
+    assert raw.json() == [body, [["a", "1"], ["access_token", token], ["b", " "]]]
+    assert client.post("/raw", content=body.encode() + b"&c=\xe9", headers=urlencoded).status_code == 400
+    assert client.post("/raw", content=body).status_code == 401
+    parsed = client.post("/form", data={"a": ["\u00e4 b", "c"], "access_token": token})
+    assert parsed.json() == ["\u00e4 b", "c"]
+    assert client.post("/form", data={"a": "1", "access_token": [token, token]}).status_code == 400
+    assert client.post("/form", data={"a": "1", "access_token": token}, headers=authority.bearer()).status_code == 400
+    assert client.post("/form", data={"a": "1"}).status_code == 401
+    assert client.post("/form", data={"a": "1"}, headers=authority.bearer("read")).json() == ["1"]
+    assert client.post("/json", json={"count": 3}, headers=authority.bearer()).json() == 3
+
+
+@pytest.mark.rule("B-26")
+def test_a_form_is_read_so_far_and_no_further(authority: FakeAuthority, places: FastAPI):
+    client = TestClient(places)
+    token = authority.mint("read")
+    assert client.post("/raw", data={"a": "x" * 70_000, "access_token": token}).status_code == 413
+
+    def chunks() -> Iterator[bytes]:
+        yield f"access_token={token}".encode()
+
+    urlencoded = {"content-type": "application/x-www-form-urlencoded"}
+    assert client.post("/raw", content=chunks(), headers=urlencoded).status_code == 413
+
+
+@pytest.mark.rule("X-31")
+@pytest.mark.anyio
+async def test_a_form_that_does_not_arrive_is_not_waited_for(authority: FakeAuthority):
+    from scopeguard import TokenSources
+
+    guard = Guard(
+        authority.issuer, transport=authority.transport, clock=authority.clock,
+        token_sources=TokenSources(methods=frozenset(["form"]), form_timeout=0.01),  # type: ignore[arg-type]
+    )  # fmt: skip
+    app = FastAPI(dependencies=[Depends(Protected(guard))])
+    app.add_api_route("/", lambda: 1, methods=["POST"])
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/x-www-form-urlencoded"), (b"content-length", b"10")]
+    scope = {
+        "type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers, "scheme": "https",
+    }  # fmt: skip
+    await app(scope, anyio.sleep_forever, send)
+    assert sent[0]["status"] == 408
+
+
+# never by mistake
+
+
+def test_what_cannot_work_is_refused_at_once(guard: Guard):
+    with pytest.raises(ConfigurationError, match=r"Protected\(guard\)"):
+        Protected("https://as.test")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="token_sources"):
+        Protected(guard, token_sources=["cookie"])
+    with pytest.raises(ConfigurationError, match="token_url"):
+        Protected(guard, scopes={"a": "b"})
+    with pytest.raises(ConfigurationError, match="cleartext"):
+        Protected(guard, token_url="http://as.test/token")
+    with pytest.raises(ConfigurationError, match="openid_connect_url"):
+        Protected(guard, openid_connect_url="as.test")
+    with pytest.raises(ConfigurationError, match="several scopes"):
+        Protected(guard, token_url="/token", scopes={"a b": ""})
+    with pytest.raises(ConfigurationError, match="several scopes"):
+        Protected(guard).requires("a b")
+    with pytest.raises(ConfigurationError, match="at least one scope"):
+        Protected(guard).requires()
+
+
+def test_a_scope_that_is_none_lets_nobody_in(authority: FakeAuthority, protected: Protected):
+    app = FastAPI(dependencies=[Security(protected, scopes=["read write"])])
+    app.add_api_route("/", lambda: 1)
+    with pytest.raises(ConfigurationError, match="several scopes"):
+        TestClient(app).get("/", headers=authority.bearer("read write"))
+
+
+@pytest.mark.rule("H-05")
+def test_a_guard_that_breaks_closes_the_door(client: TestClient, guard: Guard, monkeypatch: pytest.MonkeyPatch):
+    async def broken(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(guard, "acheck", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        client.get("/async")
+
+
+def test_a_dependency_can_be_replaced_in_tests(app: FastAPI, client: TestClient, protected: Protected):
+    token = AccessToken(
+        issuer="", subject=None, client_id="fake", audience=(), scopes=frozenset(), granted_scopes=None,
+        expires_at=None, claims={},
+    )  # fmt: skip
+    app.dependency_overrides[protected] = lambda: token
+    assert client.get("/nested").json() == "fake"
+
+
+# each request its own
+
+
+@pytest.mark.rule("H-14")
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", ["async", "sync"])
+async def test_a_hundred_requests_at_once_do_not_mix(authority: FakeAuthority, protected: Protected, kind: str):
+    everybody_is_here = anyio.Event()
+    waiting = 0
+    app = FastAPI()
+
+    async def meeting(token: Annotated[AccessToken, Security(protected, scopes=["read"])]) -> Any:
+        nonlocal waiting
+        waiting += 1
+        if waiting == 100:
+            everybody_is_here.set()
+        await everybody_is_here.wait()
+        assert token is access_token()
+        return token.client_id
+
+    def in_thread(token: Annotated[AccessToken, Security(protected, scopes=["read"])]) -> Any:
+        anyio.from_thread.run(anyio.lowlevel.checkpoint)
+        assert token is access_token()
+        return token.client_id
+
+    app.add_api_route("/", meeting if kind == "async" else in_thread)
+    answers: dict[str, bytes] = {}
+
+    async def call(name: str) -> None:
+        bearer = authority.bearer("read", client_id=name)["Authorization"].encode()
+        answers[name] = (await call_asgi(app, Exchange(target="/", headers=((b"authorization", bearer),)))).body
+
+    async with anyio.create_task_group() as group:
+        for number in range(100):
+            group.start_soon(call, f"client-{number}")
+    assert answers == {f"client-{n}": f'"client-{n}"'.encode() for n in range(100)}
+
+
+@pytest.mark.rule("H-14")
+@pytest.mark.anyio
+async def test_nothing_of_a_request_is_left_behind_it(authority: FakeAuthority, app: FastAPI, guard: Guard):
+    @app.get("/bug")
+    async def bug(token: Annotated[AccessToken, Depends(Protected(guard))]) -> Any:
+        raise ValueError(token.client_id)
+
+    headers = ((b"authorization", authority.bearer("read write")["Authorization"].encode()),)
+    for path in ("/async", "/sync"):
+        assert (await call_asgi(app, Exchange(target=path, headers=headers))).status == 200
+        assert current_access_token_or_none() is None
+    with pytest.raises(ValueError, match="client"):
+        await call_asgi(app, Exchange(target="/bug", headers=headers))
+    assert current_access_token_or_none() is None
+
+
+def test_a_streamed_response_sees_its_token(authority: FakeAuthority, app: FastAPI, client: TestClient, guard: Guard):
+    @app.get("/stream", dependencies=[Depends(Protected(guard))])
+    async def stream() -> Response:
+        async def lines() -> AsyncIterator[str]:
+            yield access_token().client_id or ""
+
+        return StreamingResponse(lines())
+
+    assert client.get("/stream", headers=authority.bearer()).text == "client"
+
+
+# websockets
+
+
+@pytest.fixture
+def chat(app: FastAPI, protected: Protected) -> FastAPI:
+    @app.websocket("/chat")
+    async def chat(websocket: WebSocket, token: Annotated[AccessToken, Security(protected, scopes=["read"])]) -> None:
+        await websocket.accept()
+        await websocket.send_text(f"{token.client_id} {access_token().client_id}")
+        await websocket.close()
+
+    return app
+
+
+@pytest.mark.rule("H-02")
+def test_a_websocket_opens_with_the_scopes(authority: FakeAuthority, chat: FastAPI):
+    with TestClient(chat).websocket_connect("/chat", headers=authority.bearer("read")) as websocket:
+        assert websocket.receive_text() == "client client"
+
+
+@pytest.mark.rule("H-02", "H-03")
+def test_a_handshake_without_the_scopes_is_answered_before_it_is_accepted(authority: FakeAuthority, chat: FastAPI):
+    for headers, status in (({}, 401), (authority.bearer("write"), 403)):
+        with (
+            pytest.raises(WebSocketDisconnect) as refused,
+            TestClient(chat).websocket_connect("/chat", headers=headers),
+        ):
+            raise AssertionError("it was accepted")
+        denial: Any = refused.value  # TestClient has the extension for denial responses, and answers like HTTP
+        assert denial.status_code == status
+        assert 'scope="read"' in denial.headers["www-authenticate"]
+
+
+@pytest.mark.rule("H-03")
+@pytest.mark.anyio
+async def test_a_server_that_cannot_send_a_denial_is_told_to_close(chat: FastAPI):
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    scope = {
+        "type": "websocket", "path": "/chat", "headers": [], "query_string": b"", "scheme": "wss", "extensions": {},
+    }  # fmt: skip
+    await chat(scope, receive, send)
+    assert sent == [{"type": "websocket.close", "code": 1008, "reason": "Unauthorized"}]
+
+
+# the OpenAPI document
+
+
+def security(app: FastAPI, path: str, method: str = "get") -> list[dict[str, list[str]]]:
+    found: list[dict[str, list[str]]] = app.openapi()["paths"][path][method]["security"]
+    return found
+
+
+@pytest.mark.rule("O-01", "O-02", "O-04")
+def test_the_document_shows_how_to_get_in(app: FastAPI):
+    assert app.openapi()["components"]["securitySchemes"] == {
+        "OAuth2": {
+            "type": "oauth2",
+            "flows": {
+                "clientCredentials": {
+                    "tokenUrl": "https://as.test/token",
+                    "scopes": {"read": "See things", "write": "Change things"},
+                }
+            },
+        },
+        "Bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+    }
+
+
+@pytest.mark.rule("O-07", "O-11")
+@pytest.mark.parametrize("path", KINDS)
+def test_the_document_shows_what_a_route_needs(app: FastAPI, path: str):
+    found = security(app, path)
+    assert [set(item) for item in found] == [{"OAuth2"}, {"Bearer"}]  # either will do
+    assert all(sorted(scopes) == ["read", "write"] for item in found for scopes in item.values())
+
+
+@pytest.mark.rule("O-06", "O-08", "O-11")
+def test_alternatives_are_one_requirement_each(app: FastAPI):
+    assert security(app, "/any") == [
+        {"OAuth2": ["admin"]},
+        {"Bearer": ["admin"]},
+        {"OAuth2": ["read", "write"]},
+        {"Bearer": ["read", "write"]},
+    ]
+
+
+@pytest.mark.rule("O-08", "O-11")
+def test_alternatives_take_up_the_scopes_around_them(guard: Guard):
+    protected = Protected(guard)
+    app = FastAPI(dependencies=[Depends(protected)])
+    either = protected.requires(any_of(all_of("b", "a"), "c"))
+    app.add_api_route("/", lambda: 1, dependencies=[Security(either, scopes=["d"])])
+    assert security(app, "/") == [{"Bearer": ["d", "b", "a"]}, {"Bearer": ["d", "c"]}]
+
+
+@pytest.mark.rule("O-03", "O-05")
+def test_other_schemes_appear_only_where_they_are_switched_on(guard: Guard):
+    everything = Protected(
+        guard,
+        token_sources=["query"],
+        token_url="token",
+        openid_connect_url="https://as.test/.well-known/openid-configuration",
+        scheme_prefix="Stream",
+    )
+    app = FastAPI()
+    app.add_api_route("/", lambda: 1, dependencies=[Depends(everything)])
+    assert app.openapi()["components"]["securitySchemes"] == {
+        "StreamOAuth2": {"type": "oauth2", "flows": {"clientCredentials": {"tokenUrl": "token", "scopes": {}}}},
+        "StreamOpenIDConnect": {
+            "type": "openIdConnect",
+            "openIdConnectUrl": "https://as.test/.well-known/openid-configuration",
+        },
+        "StreamQueryToken": {"type": "apiKey", "in": "query", "name": "access_token"},
+    }
+    assert security(app, "/") == [{"StreamOAuth2": []}, {"StreamOpenIDConnect": []}, {"StreamQueryToken": []}]
+
+
+@pytest.mark.rule("O-10")
+def test_the_document_can_tell_of_refusals(protected: Protected):
+    app = FastAPI(responses=protected.responses)
+    app.add_api_route("/", lambda: 1, dependencies=[Depends(protected)])
+    responses = app.openapi()["paths"]["/"]["get"]["responses"]
+    for status in ("401", "403"):
+        assert "WWW-Authenticate" in responses[status]["headers"]
+        assert list(responses[status]["content"]) == ["application/problem+json"]
+
+
+def test_an_open_route_needs_nothing_in_the_document(app: FastAPI):
+    app.add_api_route("/open", lambda: 1)
+    assert "security" not in app.openapi()["paths"]["/open"]["get"]

@@ -1,0 +1,135 @@
+"""A ``scopeguard`` command in a process of its own, and a shell that runs the lines it prints."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from queue import Empty, Queue
+from threading import Thread
+
+import pytest
+
+from environment import ROOT
+
+PATIENCE = 30.0  # seconds of real time, after which a process is taken for stuck
+
+
+class Command:
+    """A running command: what it prints, line by line, both streams together."""
+
+    def __init__(self, *arguments: str, cwd: Path = ROOT, env: dict[str, str] | None = None) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "scopeguard", *arguments],
+            cwd=cwd,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT), **(env or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self._queue: Queue[str | None] = Queue()
+        self._thread = Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout or ():
+            self._queue.put(line.rstrip("\n"))
+        self._queue.put(None)
+
+    def wait_for(self, text: str) -> str:
+        """The next line with *text* in it."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                line = self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
+            except Empty:
+                line = None
+            if line is None:
+                pytest.fail(f"no line with {text!r} came; what came: {self.lines}", pytrace=False)
+            self.lines.append(line)
+            if text in line:
+                return line
+
+    def end(self, signal: int) -> int:
+        """Send *signal*, read the rest, and return the exit status."""
+        self.process.send_signal(signal)
+        status = self.process.wait(PATIENCE)
+        self._thread.join(PATIENCE)
+        while (line := self._queue.get(timeout=PATIENCE)) is not None:
+            self.lines.append(line)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        return status
+
+    @property
+    def output(self) -> str:
+        return "\n".join(self.lines)
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Command]]:
+    """``start("serve", ...)`` runs a command; what is still running at the end is killed."""
+    running: list[Command] = []
+
+    def begin(*arguments: str, cwd: Path = ROOT, env: dict[str, str] | None = None) -> Command:
+        running.append(Command(*arguments, cwd=cwd, env=env))
+        return running[-1]
+
+    yield begin
+    for command in running:
+        if command.process.poll() is None:
+            command.process.kill()
+            command.process.wait(PATIENCE)
+        if command.process.stdout is not None:
+            command.process.stdout.close()
+
+
+# Not every machine has curl. This understands the options that our lines use, and real curl them all.
+CURL = """
+    import argparse, sys
+    import httpx
+    options = argparse.ArgumentParser()
+    options.add_argument("-s", action="store_true")
+    options.add_argument("-i", action="store_true")
+    options.add_argument("-u")
+    options.add_argument("-d", action="append", default=[])
+    options.add_argument("-H", action="append", default=[])
+    options.add_argument("-X")
+    options.add_argument("url")
+    given = options.parse_args()
+    headers = dict(line.split(": ", 1) for line in given.H)
+    if given.d:
+        headers = {"content-type": "application/x-www-form-urlencoded", **headers}
+    answer = httpx.request(
+        given.X or ("POST" if given.d else "GET"), given.url, headers=headers, content="&".join(given.d) or None,
+        auth=tuple(given.u.split(":", 1)) if given.u else None, trust_env=False,
+    )
+    if given.i:
+        print("HTTP/1.1", answer.status_code)
+    print(answer.text)
+"""
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Callable[[str], str]:
+    """``shell(script)`` runs lines that we print for copying, and returns what they print."""
+    curl = tmp_path / "bin" / "curl"
+    curl.parent.mkdir()
+    curl.write_text(f"#!{sys.executable}\n{textwrap.dedent(CURL)}", "utf-8")
+    curl.chmod(0o755)
+
+    def run(script: str) -> str:
+        environment = {**os.environ, "PATH": f"{curl.parent}{os.pathsep}{os.environ['PATH']}"}
+        done = subprocess.run(
+            ["sh", "-eu", "-c", script], env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run

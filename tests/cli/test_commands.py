@@ -1,0 +1,140 @@
+"""The command line itself: what it says when something is wrong, and that every command explains itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from environment import ROOT, plain_environment
+from scopeguard import __version__
+from scopeguard.cli.commands import cli
+
+CONFIG = str(ROOT / "examples" / "scopeguard.toml")
+
+
+def test_every_command_and_every_option_says_what_it_is_for():
+    assert set(cli.commands) == {"demo", "devserver", "serve", "token"}
+    for command in cli.commands.values():
+        assert command.help
+        plain = {"wsgi_app", "port", "client_id"}  # the name says it
+        for option in command.params:
+            assert isinstance(option, click.Argument) or option.name in plain or getattr(option, "help", None)
+
+
+def test_the_version_is_told():
+    assert CliRunner().invoke(cli, ["--version"]).output == f"scopeguard, version {__version__}\n"
+
+
+def _without(*packages: str) -> subprocess.CompletedProcess[str]:
+    script = f"""
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {packages!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Absent())
+sys.argv = ["scopeguard", "demo"]
+from scopeguard.cli import main
+main()
+"""
+    return subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=plain_environment(), capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("package", ["click", "rich", "uvicorn"])
+def test_a_plain_installation_says_in_one_line_what_is_missing(package: str):
+    run = _without(package)
+    assert run.returncode == 2
+    assert run.stderr == 'scopeguard: the command line needs more packages: pip install "scopeguard[cli]"\n'
+    assert run.stdout == ""
+
+
+def test_another_missing_module_is_not_taken_for_a_missing_extra():
+    run = _without("starlette")
+    assert run.returncode == 1
+    assert "No module named 'starlette" in run.stderr
+
+
+def test_the_module_is_the_command():
+    run = subprocess.run(
+        [sys.executable, "-m", "scopeguard", "--help"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0
+    assert run.stdout.startswith("Usage: scopeguard [OPTIONS] COMMAND")
+
+
+APPS = """
+from examples.protected.app import app as asgi
+def wsgi(environ, start_response): ...
+def make(): return asgi
+def anything(*arguments): ...
+number = 7
+class Holder: app = asgi
+"""
+SERVE = [
+    ("nothing", [], "'nothing': write MODULE:APP, as in example.main:app"),
+    ("nowhere:app", [], "nowhere:app: there is no module nowhere in the current directory or installed"),
+    ("apps.sub:app", [], "apps.sub:app: there is no module apps.sub in the current"),
+    ("apps:nope", [], "apps:nope: apps has no nope"),
+    ("apps:Holder.nope", [], "apps:Holder.nope: apps has no Holder.nope"),
+    ("apps:number", [], "apps:number: not an app but a int, which cannot be called"),
+    ("apps:wsgi", [], "apps:wsgi: an ASGI app takes 3 arguments, this takes 2; for WSGI add --wsgi"),
+    ("apps:asgi", ["--wsgi"], "apps:asgi: a WSGI app takes 2 arguments, this takes 3; leave out --wsgi"),
+    ("apps:make", [], "apps:make: an ASGI app takes 3 arguments, this takes 0; is it a function that makes the app?"),
+    ("apps:asgi", ["--host", "192.0.2.1"], "cannot listen on 192.0.2.1 port 8000: "),
+    ("apps:asgi", ["--config", "nowhere.toml"], "nowhere.toml: cannot be read: No such file or directory"),
+]
+
+
+@pytest.mark.parametrize(("target", "options", "message"), SERVE, ids=[f"{t} {' '.join(o)}" for t, o, _ in SERVE])
+def test_serve_refuses_what_cannot_work_in_one_line(
+    target: str, options: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "apps.py").write_text(APPS, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT)])
+    monkeypatch.delitem(sys.modules, "apps", raising=False)
+    run = CliRunner().invoke(cli, ["serve", target, "--config", CONFIG, *options])
+    assert run.exit_code == 2, run.output
+    assert run.output.startswith(f"Error: {message}")
+    assert run.output.count("\n") == 1
+
+
+def test_what_an_app_raises_while_it_is_imported_is_shown_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "broken.py").write_text("import no_such_library", "utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    run = CliRunner().invoke(cli, ["serve", "broken:app", "--config", CONFIG])
+    assert isinstance(run.exception, ModuleNotFoundError)
+    assert run.exception.name == "no_such_library"
+
+
+DEVSERVER = [
+    (["--client", "a:b"], "--client: three parts are needed, ID:SECRET:SCOPES"),
+    (["--client", "a::read"], "client 'a': needs a client_id and a secret that are not empty"),
+    (["--client", "a:b:\x7f"], "client 'a', scopes: '\\x7f' is not a scope"),
+    (["--host", "192.0.2.1"], "host: '192.0.2.1' is not a loopback address"),
+    (["--host", "127.0.0.1", "--port", "1"], "cannot listen on 127.0.0.1 port 1: "),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), DEVSERVER, ids=[" ".join(o) for o, _ in DEVSERVER])
+def test_devserver_refuses_what_cannot_work(
+    options: list[str], message: str, no_leaks: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("socket.create_server", _refuse_privileged)
+    run = CliRunner().invoke(cli, ["devserver", *options])
+    assert run.exit_code == 2, run.output
+    assert message in run.output.splitlines()[-1]
+    no_leaks(run.output)
+
+
+def _refuse_privileged(*_: object, **__: object) -> None:
+    raise PermissionError(13, "Permission denied")  # tests may run as root

@@ -1,0 +1,100 @@
+"""The demo: the whole story, on real sockets, and what it does when something in it is not as expected."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from scopeguard import AUTHENTICATED, Rule, Rules
+from scopeguard.cli import demo
+from scopeguard.cli.demo import api, story
+
+STATUSES = [200, 401, 403, 200, 400, 200, 401, 401, 401, 401, 200, 200, 200, 200, 503, 200]
+
+
+def test_the_story_is_told_to_its_end(capsys: pytest.CaptureFixture[str], no_leaks: Callable[[str], None]):
+    assert demo.run(serve=False, color=False) == 0
+    told = capsys.readouterr()
+    no_leaks(told.out + told.err)
+    assert [int(status) for status in re.findall(r"^    < (\d{3}) ", told.out, re.MULTILINE)] == STATUSES
+    assert re.findall(r"^ ?(\d+)\. ", told.out, re.MULTILINE) == [str(n) for n in range(1, 11)]
+    assert told.out.endswith("All 10 steps went as expected.\n")
+    assert len(told.out.splitlines()) <= 90
+    assert "\x1b" not in told.out
+    assert told.err == ""
+
+
+@pytest.mark.parametrize("client", [client for client in demo.world.CLIENTS], ids=lambda client: client.client_id)
+def test_no_secret_of_the_demo_is_shown(client: Any, capsys: pytest.CaptureFixture[str]):
+    assert demo.run(serve=False, color=True) == 0
+    assert client.secret not in capsys.readouterr().out
+
+
+def test_an_answer_that_was_not_expected_ends_the_story_and_names_the_step(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(api, "RULES", Rules([Rule("/{rest:path}", AUTHENTICATED)], public=["/healthz"]))
+    assert demo.run(serve=False, color=False) == 1
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("UNEXPECTED: step 2, 'A good token that may not do this': status 403 was expected, 200 came")
+
+
+EXPECTATIONS = [
+    (story.Expected(401), "status 401 was expected, 200 came"),
+    (story.Expected(200, "invalid_token"), "error code invalid_token was expected, None came"),
+    (story.Expected(200, body=(("status", "well"),)), "status: 'well' expected, 'ok' came"),
+    (
+        story.Expected(200, asked=("GET /jwks",)),
+        "requests to the authorization server: ('GET /jwks',) expected, [] seen",
+    ),
+]
+
+
+@pytest.mark.parametrize(("expected", "problem"), EXPECTATIONS)
+def test_every_part_of_an_expectation_counts(
+    expected: story.Expected, problem: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    def step(told: story.Story) -> None:
+        told.step("One step")
+        told.exchange("GET", "/healthz", expected)
+
+    monkeypatch.setattr(story, "STEPS", (step,))
+    assert demo.run(serve=False, color=False) == 1
+    assert f"UNEXPECTED: step 1, 'One step': {problem}" in capsys.readouterr().out
+
+
+def test_a_401_without_a_challenge_and_a_503_without_a_time_are_not_as_expected():
+    told = object.__new__(story.Story)
+    told._step, told._title = 1, "One step"
+    for status, problem in ((401, "a challenge was expected"), (503, "Retry-After was expected")):
+        with pytest.raises(story.Surprise, match=problem):
+            told._check(httpx.Response(status), [], story.Expected(status))
+
+
+def test_no_answer_at_all_is_named_too(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    def step(told: story.Story) -> None:
+        told.step("Nobody there")
+        told.exchange("GET", "/", story.Expected(200), base="http://127.0.0.1:1")
+
+    monkeypatch.setattr(story, "STEPS", (step,))
+    assert demo.run(serve=False, color=False) == 1
+    assert "UNEXPECTED: step 1, 'Nobody there': ConnectError instead of an answer" in capsys.readouterr().out
+
+
+def test_afterwards_everything_can_be_tried_by_hand(
+    start: Callable[..., Any], shell: Callable[[str], str], no_leaks: Callable[[str], None]
+):
+    command = start("demo", "--serve", "--no-color")
+    command.wait_for("Ctrl-C")
+    command.wait_for("/control/reset")
+    lines = [line for line in command.lines if line.startswith(("TOKEN=", "curl "))]
+    answers = shell("\n".join(lines))
+    assert re.findall(r"HTTP/1.1 (\d+)", answers) == ["200", "401", "403", "200"]
+    assert re.findall(r'"done": ?"(\w+)"', answers) == ["rotate", "outage", "reset"]
+    assert command.end(signal.SIGINT) == 0
+    no_leaks(command.output)

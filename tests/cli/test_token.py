@@ -1,0 +1,82 @@
+"""``scopeguard token``: the token on standard output and nothing else, the secret from where it is safe."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from scopeguard.cli.commands import cli
+from scopeguard.devserver import Authority, Client, DevServer, KeyRing
+
+SECRET = "the password of a test"  # not of the form that the leak search finds
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[DevServer]:
+    client = Client(client_id="robot", secret=SECRET, scopes=["read", "write"], lifetime=600, token_format="opaque")
+    with DevServer(Authority(audience="https://api.test", clients=[client], keys=KeyRing("ES256"))) as running:
+        yield running
+
+
+def run(server: DevServer, *options: str, secret: str = "env:SECRET", stdin: str = "") -> Result:
+    arguments = ["token", "--token-url", f"{server.url}/token", "--client-id", "robot", "--client-secret", secret]
+    return CliRunner().invoke(cli, [*arguments, *options], input=stdin, env={"SECRET": SECRET})
+
+
+def is_issued(server: DevServer, token: str) -> bool:
+    return server.authority.tokens.find(token) is not None
+
+
+def test_the_token_is_all_there_is_on_standard_output(server: DevServer):
+    done = run(server, "--scope", "read", "--scope", "write")
+    assert done.exit_code == 0
+    assert done.stdout.endswith("\n")
+    (line,) = done.stdout.splitlines()
+    assert is_issued(server, line)
+    assert done.stderr == "scopes: read write; 600 seconds\n"
+
+
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
+def test_what_the_token_is_for_and_how_the_client_proves_itself_can_be_said(server: DevServer, method: str):
+    done = run(server, "--auth-method", method, "--resource", "https://api.test", "--audience", "https://api.test")
+    assert is_issued(server, done.stdout.strip())
+
+
+def test_the_secret_comes_from_standard_input_or_a_file(server: DevServer, tmp_path: Path):
+    (tmp_path / "secret").write_text(f"{SECRET}\n", "utf-8")
+    for where, stdin in (("-", f"{SECRET}\n"), (f"file:{tmp_path / 'secret'}", "")):
+        assert is_issued(server, run(server, secret=where, stdin=stdin).stdout.strip())
+
+
+@pytest.mark.parametrize(
+    ("options", "secret", "status", "message"),
+    [
+        ((), SECRET, 2, "Error: --client-secret: write env:NAME, file:PATH or -, not the secret itself"),
+        ((), "env:NOT_THERE", 2, "--client-secret: the environment variable NOT_THERE is not set"),
+        ((), "-", 2, "Error: client_secret: missing"),
+        (("--scope", "a b"), "env:SECRET", 2, "Error: scopes: 'a b' holds several scopes"),
+        (("--scope", "admin"), "env:SECRET", 1, "invalid_scope"),
+        (("--client-id", "nobody"), "env:SECRET", 1, "invalid_client"),
+        (("--token-url", "http://api.example.com"), "env:SECRET", 2, "Error: token_url: 'http://api.example.com' is"),
+    ],
+)
+def test_without_a_token_standard_output_is_empty_and_the_status_says_whose_fault_it_is(
+    server: DevServer, options: tuple[str, ...], secret: str, status: int, message: str
+):
+    done = run(server, *options, secret=secret)
+    assert (done.exit_code, done.stdout) == (status, "")
+    assert message in done.stderr
+    assert SECRET not in done.stderr
+    assert base64.b64encode(SECRET.encode()).decode() not in done.stderr
+
+
+def test_an_authorization_server_that_is_down_is_a_failure():
+    with DevServer(Authority(audience="https://api.test", keys=KeyRing("ES256"))) as gone:
+        pass
+    done = run(gone)
+    assert done.exit_code == 1
+    assert done.stderr.startswith(f"Error: no token: {gone.url}/token: ")
