@@ -35,7 +35,7 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, package_name="scopeguard")
+@click.version_option(__version__, prog_name="scopeguard")
 def cli() -> None:
     """Guard an API with OAuth 2.0 access tokens, and try it out."""
 
@@ -75,7 +75,7 @@ def serve(app: str, *, config: str, wsgi: bool, factory: bool, host: str, port: 
 
 @cli.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", default=9000, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--port", default=9000, show_default=True, type=click.IntRange(1, 65535), help="Its port.")
 @click.option(
     "--client",
     "clients",
@@ -105,7 +105,7 @@ def devserver(
 
 @cli.command()
 @click.option("--token-url", required=True, metavar="URL", help="The token endpoint of the authorization server.")
-@click.option("--client-id", required=True, metavar="ID")
+@click.option("--client-id", required=True, metavar="ID", help="Who asks.")
 @click.option(
     "--client-secret",
     required=True,
@@ -120,6 +120,7 @@ def devserver(
     default="client_secret_basic",
     show_default=True,
     type=click.Choice(["client_secret_basic", "client_secret_post"]),
+    help="Whether the secret goes into a header or into the form.",
 )
 def token(
     *,

@@ -72,12 +72,12 @@ class ClientToken(Generic[FailureT]):
             return Look(self._token, renew, self._generation)
 
     def keep(self, token: TokenResponse, lifetime: float, begun: float) -> None:
-        """*token* was fetched; the request for it began at *begun*. One without a lifetime is not kept (C-12)."""
+        """*token* was fetched; the request for it began at *begun*. With a lifetime of 0 no look finds it (C-12)."""
         with self._lock:
             self._generation += 1
             self._failure, self._closed_until = None, float("-inf")
             self._claimed_until = float("-inf")
-            self._token = token if lifetime > 0 else None
+            self._token = token
             self._expires_at = begun + lifetime
             self._renew_at = self._expires_at - min(_AHEAD_SECONDS, _AHEAD_FRACTION * lifetime)
 

@@ -12,7 +12,7 @@ import pytest
 
 from scopeguard import AUTHENTICATED, Rule, Rules
 from scopeguard.cli import demo
-from scopeguard.cli.demo import api, story
+from scopeguard.cli.demo import api, story, world
 
 STATUSES = [200, 401, 403, 200, 400, 200, 401, 401, 401, 401, 200, 200, 200, 200, 503, 200]
 
@@ -29,10 +29,10 @@ def test_the_story_is_told_to_its_end(capsys: pytest.CaptureFixture[str], no_lea
     assert told.err == ""
 
 
-@pytest.mark.parametrize("client", [client for client in demo.world.CLIENTS], ids=lambda client: client.client_id)
-def test_no_secret_of_the_demo_is_shown(client: Any, capsys: pytest.CaptureFixture[str]):
+def test_no_secret_of_the_demo_is_shown(capsys: pytest.CaptureFixture[str]):
     assert demo.run(serve=False, color=True) == 0
-    assert client.secret not in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert [client.client_id for client in world.CLIENTS if client.secret in told] == []
 
 
 def test_an_answer_that_was_not_expected_ends_the_story_and_names_the_step(

@@ -127,8 +127,9 @@ def test_an_app_is_guarded_without_a_change_and_tokens_stay_out_of_the_log(
 
 
 def test_the_configuration_is_read_back_at_the_start(start: Callable[..., Any], folder: Path, authority: Authority):
-    command, _ = serve(start, folder, authority.issuer, "apps:asgi")
-    command.end(signal.SIGINT)
+    command, url = serve(start, folder, authority.issuer, "apps:asgi")
+    assert httpx.get(url, trust_env=False).status_code == 401
+    assert command.end(signal.SIGINT) == 0
     assert [line.strip() for line in command.lines[1:6]] == [
         f"issuer {authority.issuer}, audience https://api.test, keys: discovered",
         "any method /healthz: public, no token",

@@ -32,13 +32,16 @@ def assert_silent(*texts):
 
 
 def with_locals(error):
-    """The report that an error tracker makes, with the local variables of every frame of ours and of the library."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if "/tests/" not in frame.f_code.co_filename]
-    shown = [repr(value) for frame in frames for value in frame.f_locals.values()]
-    chained = [str(error), repr(error)]
-    while (error := error.__cause__ or error.__context__) is not None:
-        chained += [str(error), repr(error)]
-    return "\n".join(shown + chained)
+    """The report that an error tracker makes: every frame that *error* leads to, its causes and contexts included,
+    with its local variables; without the frames of these tests, which know everything."""
+    shown: list[str] = []
+    while error is not None:
+        shown += [str(error), repr(error)]
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if "/tests/" not in frame.f_code.co_filename:
+                shown += map(repr, frame.f_locals.values())
+        error = error.__cause__ or error.__context__
+    return "\n".join(shown)
 
 
 @pytest.mark.rule("C-28")

@@ -135,7 +135,8 @@ def test_a_bearer_field_that_cannot_be_read_is_an_invalid_request(value, reason)
     [
         b"Basic dTpw", b"Digest username=x", b"DPoP abc", b"GNAP abc", b"Negotiate", b"Bearerabc", b"BearerX abc",
         b"Bear abc", b"Bearer. abc", b"Bearer- abc", b"Bearer+abc", b"XBearer abc", b"abc", b"", b"   ",
-        b"Token bearer abc", b"Basic bearer abc", b"B\xe9arer abc", b"\xef\xbb\xbfBearer abc", "\uff22earer abc".encode(),
+        b"Token bearer abc", b"Basic bearer abc", b"B\xe9arer abc", b"\xef\xbb\xbfBearer abc",
+        "\uff22earer abc".encode(),
         "Bearer abc".replace("r", "\u0280").encode(), b'"Bearer" abc', b"B earer abc",
     ],
     ids=ascii,

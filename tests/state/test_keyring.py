@@ -10,7 +10,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
@@ -444,6 +444,7 @@ def test_two_clients_with_withdrawn_keys_do_not_wake_each_others_fetches():
 
 
 @given(st.lists(st.text(max_size=5), max_size=400))
+@example([str(i) for i in range(100)])
 @settings(max_examples=20)
 def test_absent_keys_are_remembered_within_bounds(kids: list[str]):
     ring = a_ring("a", policy=replace(POLICY, negative_kids=16))
@@ -694,4 +695,4 @@ class RingMachine(RuleBasedStateMachine):
 
 @pytest.mark.rule("A-16", "A-17", "A-19")
 def test_any_order_of_events_keeps_the_budget_the_keys_and_the_verdicts_right():
-    run_state_machine_as_test(RingMachine, settings=settings(max_examples=60, stateful_step_count=40))
+    run_state_machine_as_test(RingMachine, settings=settings(max_examples=150, stateful_step_count=40))
