@@ -1,0 +1,86 @@
+"""What introspection said about tokens, for as long as that may be believed.
+
+Kept is what the authority answered, never a decision: expiry, audience, scopes and revocation are judged on every
+request anew (X-63, X-65). Keys are digests, so no token is here (I-24). Answers of "not active" live in a place of
+their own, small and short-lived: a flood of made-up tokens does not push out the good ones (I-23).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An answer that may still be used; ``members`` is ``None`` for a token that is not active. Not to be changed."""
+
+    members: Mapping[str, Any] | None
+
+
+class Answers:
+    """Bounded by entries and by age; safe to use from any thread. Seconds are monotonic.
+
+    *ttl* and *negative_ttl*: how long an active and an inactive answer is used at most; 0 keeps none. *max_entries*:
+    of each kind; the one used longest ago goes first.
+    """
+
+    def __init__(self, *, ttl: float, negative_ttl: float, max_entries: int) -> None:
+        self._ttl = ttl
+        self._negative_ttl = negative_ttl
+        self._max_entries = max_entries
+        self._lock = threading.Lock()
+        self._active: OrderedDict[bytes, tuple[float, Known]] = OrderedDict()
+        self._inactive: OrderedDict[bytes, tuple[float, Known]] = OrderedDict()
+        self._epoch = 0
+
+    def __len__(self) -> int:
+        return len(self._active) + len(self._inactive)
+
+    def lookup(self, key: bytes, now: float) -> Known | None:
+        """The answer kept under *key*, if it may still be used."""
+        with self._lock:
+            for kept in (self._active, self._inactive):
+                entry = kept.get(key)
+                if entry is not None:
+                    if now < entry[0]:
+                        kept.move_to_end(key)
+                        return entry[1]
+                    del kept[key]
+        return None
+
+    @property
+    def epoch(self) -> int:
+        """Counts the times everything was forgotten; an answer asked for before is not kept after."""
+        return self._epoch
+
+    def absorb(self, key: bytes, members: Mapping[str, Any] | None, now: float, *, lifetime: float, epoch: int) -> None:
+        """Keep *members* under *key*: as long as the policy allows and no longer than *lifetime* (until ``exp``)."""
+        seconds = min(self._negative_ttl if members is None else self._ttl, lifetime)
+        if seconds <= 0:
+            return
+        with self._lock:
+            if epoch != self._epoch:
+                return
+            self._active.pop(key, None)
+            self._inactive.pop(key, None)
+            kept = self._inactive if members is None else self._active
+            kept[key] = (now + seconds, Known(members))
+            while len(kept) > self._max_entries:
+                kept.popitem(last=False)
+
+    def forget(self, key: bytes) -> None:
+        """Ask again about *key*."""
+        with self._lock:
+            self._active.pop(key, None)
+            self._inactive.pop(key, None)
+
+    def clear(self) -> None:
+        """Forget everything, and what is being asked right now as well."""
+        with self._lock:
+            self._epoch += 1
+            self._active.clear()
+            self._inactive.clear()

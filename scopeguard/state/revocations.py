@@ -1,0 +1,133 @@
+"""What was revoked before it expired: a token, everything of a subject, everything of a client.
+
+Entries are digests: neither a token nor a name of a person is kept here or in a shared store. Each one ends by itself
+when the last token it could concern has expired, so the set is bounded by what is revoked in that time (E-15).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from dataclasses import dataclass
+from enum import StrEnum
+
+from scopeguard.spec.strict_json import MalformedJSON, parse_object
+
+
+class Revoked(StrEnum):
+    """What a revocation names."""
+
+    TOKEN = "token"
+    JTI = "jti"
+    SUBJECT = "subject"
+    CLIENT = "client"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revocation:
+    """One entry. ``digest`` stands for what is revoked (:func:`digest_of`); a subject's and a client's tokens are
+    refused when they were issued at ``at`` or before. ``until``: when it may be forgotten. Seconds since the epoch."""
+
+    kind: Revoked
+    digest: str
+    at: float
+    until: float
+
+    def to_bytes(self) -> bytes:
+        """For a store: plain JSON, never a pickle (X-68)."""
+        return json.dumps({"kind": self.kind, "digest": self.digest, "at": self.at, "until": self.until}).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Revocation | None:
+        """The entry that *data* describes, ``None`` for anything else."""
+        try:
+            members = parse_object(data)
+            kind, digest = Revoked(members["kind"]), members["digest"]
+            at, until = float(members["at"]), float(members["until"])
+        except (MalformedJSON, KeyError, TypeError, ValueError):
+            return None
+        return cls(kind=kind, digest=digest, at=at, until=until) if isinstance(digest, str) else None
+
+
+def digest_of(kind: Revoked, issuer: str, value: str) -> str:
+    """A digest over length-prefixed parts: what *value* of *issuer* is known by here (E-17, X-61)."""
+    state = hashlib.sha256()
+    for part in (kind.value, issuer, value):
+        data = part.encode("utf-8", "surrogatepass")
+        state.update(len(data).to_bytes(8, "big"))
+        state.update(data)
+    return state.hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bearer:
+    """What of a judged token a revocation may name."""
+
+    issuer: str
+    token: str
+    jti: str | None
+    subject: str | None
+    client_id: str | None
+    issued_at: float | None
+
+
+class Revocations:
+    """The revocations this process knows of; safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._entries: dict[tuple[Revoked, str], Revocation] = {}
+        self._next_sweep = 0
+        # Of a shared log: how far it was read, and when (monotonic seconds).
+        self.position: str | None = None
+        self.synced_at = float("-inf")
+        self.generation = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, entry: Revocation, now: float) -> None:
+        """Remember *entry*; of two that name the same the later and longer holds."""
+        with self._lock:
+            known = self._entries.get((entry.kind, entry.digest))
+            if known is not None:
+                entry = Revocation(
+                    kind=entry.kind,
+                    digest=entry.digest,
+                    at=max(known.at, entry.at),
+                    until=max(known.until, entry.until),
+                )
+            self._entries[entry.kind, entry.digest] = entry
+            if len(self._entries) >= self._next_sweep:
+                self._entries = {key: kept for key, kept in self._entries.items() if now < kept.until}
+                self._next_sweep = max(1024, 2 * len(self._entries))
+
+    def covers(self, bearer: Bearer) -> bool:
+        """Whether *bearer*'s token was revoked."""
+        if not self._entries:
+            return False
+        exact = ((Revoked.TOKEN, bearer.token), (Revoked.JTI, bearer.jti))
+        if any(value is not None and self._find(kind, bearer.issuer, value) for kind, value in exact):
+            return True
+        for kind, value in ((Revoked.SUBJECT, bearer.subject), (Revoked.CLIENT, bearer.client_id)):
+            entry = None if value is None else self._find(kind, bearer.issuer, value)
+            # A token that does not say when it was issued cannot show that it is newer (E-10).
+            if entry is not None and (bearer.issued_at is None or bearer.issued_at <= entry.at):
+                return True
+        return False
+
+    def _find(self, kind: Revoked, issuer: str, value: str) -> Revocation | None:
+        return self._entries.get((kind, digest_of(kind, issuer, value)))
+
+    def synced(self, position: str | None, now: float) -> None:
+        """The shared log was read up to *position*."""
+        with self._lock:
+            self.position = position
+            self.synced_at = now
+            self.generation += 1
+
+    def sync_failed(self) -> None:
+        """The shared log could not be read."""
+        with self._lock:
+            self.generation += 1

@@ -1,0 +1,41 @@
+"""A store in this process: for tests, and to see what a store does."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from scopeguard.effects import Clock
+
+
+class MemoryStore:
+    """Implements :class:`~scopeguard.effects.Store`; guards that share the object share its content."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._values: dict[str, tuple[float, bytes]] = {}
+        self._log: list[tuple[float, bytes]] = []
+        self._dropped = 0
+
+    def get(self, key: str, /) -> bytes | None:
+        with self._lock:
+            entry = self._values.get(key)
+            return entry[1] if entry is not None and self._clock.monotonic() < entry[0] else None
+
+    def put(self, key: str, value: bytes, /, *, seconds: float) -> None:
+        now = self._clock.monotonic()
+        with self._lock:
+            self._values = {k: entry for k, entry in self._values.items() if now < entry[0]}
+            self._values[key] = (now + seconds, value)
+
+    def append(self, entry: bytes, /, *, seconds: float) -> None:
+        with self._lock:
+            self._log.append((self._clock.monotonic() + seconds, entry))
+
+    def read(self, after: str | None, /) -> tuple[str | None, Sequence[bytes]]:
+        with self._lock:
+            start = 0 if after is None else int(after)
+            return str(len(self._log)), [entry for _, entry in self._log[start:]]
+
+    def close(self) -> None: ...
