@@ -73,10 +73,10 @@ class Protected:
 
     * *guard*: what judges. A request is judged once, however many dependencies ask.
     * *optional*: yield ``None`` for a caller who sent no credentials at all. Bad ones are refused all the same (B-55).
-    * *token_sources*: where these routes take tokens, instead of the guard's own setting. From the query: the
-      response is marked private (B-28), unless the endpoint builds a ``Response`` itself; that takes
-      ``GuardMiddleware`` and a :class:`~scopeguard.rules.Rule` for the path. From a form: it needs a
-      ``Content-Length``.
+    * *token_sources*: where these routes take tokens, instead of the guard's own setting. Behind ``GuardMiddleware``
+      let a :class:`~scopeguard.rules.Rule` say it instead: that marks every response to a token in the query private
+      (B-28), which a dependency cannot do where the endpoint builds a ``Response`` itself. Forms are read up to the
+      ``Content-Length`` that they then need.
     * *token_url*, *scopes*: for Swagger UI: the token endpoint, which hands out tokens for client credentials, and what
       scopes mean. *openid_connect_url*: the discovery document, for tools that read it.
     * *scheme_prefix*: begins the names of the security schemes, where an app has several ``Protected`` that differ.

@@ -442,7 +442,7 @@ def places(guard: Guard) -> FastAPI:
         return [request.scope["query_string"].decode(), str(request.url), dict(request.query_params), a]
 
     @app.get("/response")
-    async def own_response(token: Annotated[AccessToken, Depends(query)]) -> Response:
+    async def own_response(token: Annotated[AccessToken, Depends(header)]) -> Response:
         return JSONResponse(1, headers={"cache-control": "public"})
 
     @app.get("/header")
@@ -494,11 +494,16 @@ def test_refusals_to_a_token_in_the_query_are_private_too(authority: FakeAuthori
 def test_a_response_of_the_endpoints_own_is_made_private_by_the_middleware(
     authority: FakeAuthority, places: FastAPI, guard: Guard
 ):
-    rules = [Rule("/response", token_sources=["header", "query"])]
-    places.add_middleware(GuardMiddleware, guard=guard, rules=rules)
-    client = TestClient(places)
-    refused = client.get(f"/response?access_token={authority.mint()}")
-    assert refused.status_code == 401  # a dependency with sources of its own looks itself, and finds the token gone
+    places.add_middleware(GuardMiddleware, guard=guard, rules=[Rule("/response", token_sources=["header", "query"])])
+    answer = TestClient(places).get(f"/response?access_token={authority.mint()}")
+    assert (answer.status_code, answer.headers["cache-control"]) == (200, "private")
+    assert answer.headers["referrer-policy"] == "no-referrer"
+
+
+def test_a_dependency_with_sources_of_its_own_looks_itself(authority: FakeAuthority, places: FastAPI, guard: Guard):
+    places.add_middleware(GuardMiddleware, guard=guard, rules=[Rule("/form", token_sources=["header", "query"])])
+    by_query = TestClient(places).post(f"/form?access_token={authority.mint('read')}", data={"a": "1"})
+    assert by_query.status_code == 401  # the middleware took it for good; the route takes headers and forms
 
 
 @pytest.mark.rule("B-16", "B-20", "B-27")

@@ -1,0 +1,298 @@
+"""Any number of requests for keys, at once, in any order of events: nobody spins, nobody is refused wrongly.
+
+The flows are the real ones. What an edge does is done here by hand, one step at a time, so that time may pass, the
+authority may rotate or fail, and others may come and go between any two steps.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from scopeguard.config import Issuer, KeySetPolicy
+from scopeguard.devserver.keys import SigningKey
+from scopeguard.effects import Answer, Flow, Send, SingleFlight
+from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
+from scopeguard.flow import signing_keys
+from scopeguard.state.keyring import Found, KeyRing
+from scopeguard.state.trust import Trust
+from scopeguard.testing import FakeClock
+
+ALG = "ES256"
+KIDS = ("a", "b", "c", "d")
+
+
+@cache
+def jwk(kid: str) -> dict[str, Any]:
+    return SigningKey.generate(ALG, kid=kid).public_jwk()
+
+
+def published(kids: Iterable[str]) -> Answer:
+    document = json.dumps({"keys": [jwk(kid) for kid in sorted(kids)]}).encode()
+    return Answer(200, document, {"content-type": "application/json"})
+
+
+class CountingRing(KeyRing):
+    """A ring that tells how many provoked fetches have begun."""
+
+    provoked = 0
+
+    def begin(self, now: float, *, provoked: bool) -> int | None:
+        number = super().begin(now, provoked=provoked)
+        self.provoked += provoked and number is not None
+        return number
+
+
+@dataclass(eq=False)
+class Caller:
+    """A request that wants keys."""
+
+    kid: str
+    flow: Flow[Found]
+    events_before: int
+    answered_before: int
+    flight: SingleFlight | None = None
+    asked: int = 0
+
+
+@dataclass(eq=False)
+class InTheAir:
+    """The one flight, between its question and its landing."""
+
+    refresh: Flow[Any]
+    leader: Caller | None
+    waiting: list[Caller] = field(default_factory=list)
+    answer: Answer | Exception | None = None
+    answered: int = 0
+
+
+class Schedule(RuleBasedStateMachine):
+    @initialize(burst=st.integers(1, 3), kids=st.sets(st.sampled_from(KIDS), min_size=1))
+    def begin(self, burst: int, kids: set[str]) -> None:
+        self.policy = KeySetPolicy(refetch_burst=burst)
+        issuer = Issuer("https://as.test", audience="a", jwks_uri="https://as.test/jwks", key_set=self.policy)
+        self.ring = CountingRing(self.policy)
+        self.trust = Trust(issuer=issuer, vocabulary=issuer.vocabulary, ring=self.ring)
+        self.clock = FakeClock(wall=0.0)
+        self.started = self.clock.monotonic()
+        self.kids = kids
+        self.air: InTheAir | None = None
+        self.woken: list[Caller] = []
+        self.events = 0  # flights ended, and time-outs: what may make somebody look again
+        self.answers = 0  # questions the authority has answered, in order
+        self.last_good: tuple[int, set[str]] | None = None  # which answer landed last, and what it brought
+        self.failed_last = False
+
+    # What happens outside
+
+    @rule(seconds=st.sampled_from([0.0, 0.1, 0.3, 4.0, 11.0, 500.0, 700.0, 90_000.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    @rule(kids=st.sets(st.sampled_from(KIDS), min_size=1))
+    def rotate(self, kids: set[str]) -> None:
+        self.kids = kids
+
+    @rule(kid=st.sampled_from(KIDS))
+    def somebody_comes(self, kid: str) -> None:
+        flow = signing_keys(kid, ALG, self.trust, self.clock)
+        caller = Caller(kid, flow, self.events, self.answers)
+        held = self.ring.candidates(kid, ALG, self.clock.monotonic())
+        self.step(caller, None)
+        if held and caller.flight is not None:
+            assert caller.flight.wait, "what goes on beside the request is not waited for"
+            set_ = self.ring._held
+            assert set_ is not None
+            assert self.clock.monotonic() >= set_.overdue_at, "nobody waits while a key is held and young enough"
+
+    @precondition(lambda self: self.air is not None and self.air.answer is None)
+    @rule(how=st.sampled_from(["well", "well", "well", "down", "garbled", "bug"]))
+    def the_authority_answers(self, how: str) -> None:
+        assert self.air is not None
+        self.answers += 1
+        self.air.answered = self.answers
+        match how:
+            case "well":
+                self.air.answer = published(self.kids)
+            case "down":
+                self.air.answer = AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, "as")
+            case "garbled":
+                self.air.answer = Answer(200, b"{}", {"content-type": "application/json"})
+            case _:
+                self.air.answer = RuntimeError("a bug in a transport")
+
+    @precondition(lambda self: self.air is not None and self.air.answer is not None)
+    @rule()
+    def the_flight_lands(self) -> None:
+        air = self.air
+        assert air is not None
+        failure: Exception | None = None
+        try:
+            if isinstance(air.answer, Exception):
+                air.refresh.throw(air.answer)
+            else:
+                air.refresh.send(air.answer)
+        except StopIteration:
+            assert self.ring.key_set is not None
+            self.last_good = air.answered, {key.kid or "" for key in self.ring.key_set.keys}
+            self.failed_last = False
+        except Exception as error:  # noqa: BLE001 - thrown into the one that led
+            failure = error
+            self.failed_last = True
+        self.end_flight(air)
+        if air.leader is not None:
+            self.step(air.leader, failure)
+
+    @precondition(lambda self: self.air is not None)
+    @rule()
+    def the_leader_dies(self) -> None:
+        air = self.air
+        assert air is not None
+        air.refresh.close()
+        self.end_flight(air)
+        if air.leader is not None:
+            air.leader.flow.close()
+
+    def end_flight(self, air: InTheAir) -> None:
+        self.events += 1
+        self.woken += air.waiting
+        self.air = None
+
+    @precondition(lambda self: self.woken)
+    @rule(which=st.integers(0, 9))
+    def a_waiter_wakes_up(self, which: int) -> None:
+        caller = self.woken.pop(which % len(self.woken))
+        assert caller.flight is not None
+        self.fly_or_wait(caller, caller.flight)
+
+    @precondition(lambda self: self.air is not None and self.air.waiting)
+    @rule(which=st.integers(0, 9))
+    def a_waiter_gives_up(self, which: int) -> None:
+        assert self.air is not None
+        caller = self.air.waiting.pop(which % len(self.air.waiting))
+        self.events += 1
+        self.step(caller, AuthorityUnavailable(Reason.AUTHORITY_TIMED_OUT, "as"))
+
+    # What an edge does
+
+    def fly_or_wait(self, caller: Caller, flight: SingleFlight) -> None:
+        if not flight.needed():
+            if flight.wait:
+                self.step(caller, None)
+            return
+        if self.air is not None:
+            if flight.wait:
+                self.air.waiting.append(caller)
+            return
+        refresh = flight.flow()
+        try:
+            asked = next(refresh)
+        except StopIteration:  # it may not begin
+            self.events += 1
+            if flight.wait:
+                self.step(caller, None)
+            return
+        assert isinstance(asked, Send)
+        self.air = InTheAir(refresh, caller if flight.wait else None)
+
+    def step(self, caller: Caller, failure: Exception | None) -> None:
+        while True:
+            try:
+                effect = next(caller.flow) if failure is None else caller.flow.throw(failure)
+            except StopIteration as stop:
+                self.check_keys(caller, stop.value)
+                return
+            except (AuthorityUnavailable, InvalidToken, RuntimeError) as error:
+                self.check_refusal(caller, error, failure)
+                return
+            failure = None
+            assert isinstance(effect, SingleFlight)
+            caller.asked += 1
+            assert caller.asked <= 1 + self.events - caller.events_before, "it asks again though nothing has happened"
+            caller.flight = effect
+            self.fly_or_wait(caller, effect)
+            if effect.wait:
+                return
+            caller.flight = None
+
+    # What must be true of every end
+
+    def check_keys(self, caller: Caller, found: Found) -> None:
+        caller.flight = None
+        assert [key.kid for key in found.keys] == [caller.kid]
+        assert self.ring.is_usable(self.clock.monotonic())
+
+    def check_refusal(self, caller: Caller, error: Exception, thrown: Exception | None) -> None:
+        caller.flight = None
+        now = self.clock.monotonic()
+        usable = self.ring.is_usable(now)
+        if error is thrown:
+            return  # its own flight failed, or it has waited too long
+        if isinstance(error, AuthorityUnavailable):
+            assert error.reason is Reason.AUTHORITY_BACKING_OFF
+            assert not usable or self.failed_last, "the authority answers, and yet it is said to be away"
+            return
+        assert isinstance(error, InvalidToken)
+        assert error.reason is Reason.UNKNOWN_KEY
+        assert usable or self.is_final(caller), "an outage is not a denial"
+        if not self.is_final(caller) and not self.ring._is_known_absent(caller.kid, ALG, now):
+            assert not self.failed_last, "an outage is not a denial"
+            assert not self.ring.may_doubt(now), "the budget would have allowed to ask"
+
+    def is_final(self, caller: Caller) -> bool:
+        """Whether an answer given after this caller came has landed, and lacks its key."""
+        if self.last_good is None:
+            return False
+        number, kids = self.last_good
+        return number > caller.answered_before and caller.kid not in kids
+
+    @invariant()
+    def strangers_cause_no_more_fetches_than_the_budget_has(self) -> None:
+        if hasattr(self, "ring"):
+            elapsed = self.clock.monotonic() - self.started
+            assert self.ring.provoked <= self.policy.refetch_burst + elapsed / self.policy.refetch_interval
+
+    @invariant()
+    def keys_are_lost_to_newer_ones_only(self) -> None:
+        if hasattr(self, "ring") and self.last_good is not None:
+            assert self.ring.key_set is not None
+            assert {key.kid for key in self.ring.key_set.keys} == self.last_good[1]
+
+    @invariant()
+    def the_ring_knows_what_is_in_the_air(self) -> None:
+        if hasattr(self, "ring"):
+            assert self.ring._in_flight == (self.air is not None)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "ring"):
+            return
+        for _ in range(10_000):  # everybody who still waits gets an end, whatever it is
+            if self.air is not None:
+                if self.air.answer is None:
+                    self.the_authority_answers("well")
+                self.the_flight_lands()
+            elif self.woken:
+                self.a_waiter_wakes_up(0)
+            else:
+                return
+        pytest.fail("somebody waits for ever")
+
+
+@pytest.mark.rule("H-16", "H-19", "A-16", "A-19", "X-59")
+def test_any_schedule_of_requests_ends_right_for_everybody():
+    run_state_machine_as_test(Schedule, settings=settings(max_examples=3000, stateful_step_count=50))
