@@ -24,7 +24,7 @@ import copy
 import functools
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 from urllib.parse import urlencode
 
@@ -73,10 +73,10 @@ class Protected:
 
     * *guard*: what judges. A request is judged once, however many dependencies ask.
     * *optional*: yield ``None`` for a caller who sent no credentials at all. Bad ones are refused all the same (B-55).
-    * *token_sources*: where these routes take tokens, instead of the guard's own setting. From the query: the
-      response is marked private (B-28), unless the endpoint builds a ``Response`` itself; that takes
-      ``GuardMiddleware`` and a :class:`~scopeguard.rules.Rule` for the path. From a form: it needs a
-      ``Content-Length``.
+    * *token_sources*: where these routes take tokens, instead of the guard's own setting. Behind ``GuardMiddleware``
+      let a :class:`~scopeguard.rules.Rule` say it instead: that marks every response to a token in the query private
+      (B-28), which a dependency cannot do where the endpoint builds a ``Response`` itself. Forms are read up to the
+      ``Content-Length`` that they then need.
     * *token_url*, *scopes*: for Swagger UI: the token endpoint, which hands out tokens for client credentials, and what
       scopes mean. *openid_connect_url*: the discovery document, for tools that read it.
     * *scheme_prefix*: begins the names of the security schemes, where an app has several ``Protected`` that differ.
@@ -114,9 +114,12 @@ class Protected:
         like. The OpenAPI document shows its alternatives (O-08); beside another dependency with scopes it would show
         fewer than are needed, so put the whole requirement of a route into one."""
         narrowed = copy.copy(self)
-        narrowed._requirement = required(*items) if self._requirement is None else all_of(self._requirement, *items)
+        narrowed._requirement = self._and(required(*items))
         narrowed._show()
         return narrowed
+
+    def _and(self, requirement: Requirement) -> Requirement:
+        return requirement if self._requirement is None else all_of(self._requirement, requirement)
 
     @property
     def responses(self) -> dict[int | str, dict[str, Any]]:
@@ -146,7 +149,7 @@ class Protected:
         self, *, connection: HTTPConnection, response: Response, security_scopes: SecurityScopes, **shown: None
     ) -> AsyncIterator[AccessToken | None]:
         del shown
-        requirement = _combined(self._requirement, tuple(security_scopes.scopes))
+        requirement = self._and(_all_of(*security_scopes.scopes)) if security_scopes.scopes else self._requirement
         token = await self._judged(connection, response, requirement)
         with serving(token):
             yield token
@@ -155,18 +158,18 @@ class Protected:
         self, connection: HTTPConnection, response: Response, requirement: Requirement | None
     ) -> AccessToken | None:
         scope, guard = connection.scope, self._guard
-        judged: dict[object, AccessToken | None] = scope.setdefault(_JUDGED, {})
+        judged: _Judged = scope.setdefault(_JUDGED, _Judged())
         key = (guard, self._sources)
-        by_query = TokenSource.QUERY in self._sources.methods and has_access_token(scope["query_string"])
+        if key not in judged.tokens and (known := self._known(scope)) is not None:
+            judged.tokens[key] = known
         decision: Decision
-        if key in judged:
-            decision = guard.authorize(judged[key], requirement, head=scope.get("method") == "HEAD")
-        elif (known := self._known(scope)) is not None:
-            decision = guard.authorize(known, requirement, head=scope.get("method") == "HEAD")
+        if key in judged.tokens:
+            decision = guard.authorize(judged.tokens[key], requirement, head=scope.get("method") == "HEAD")
         else:
             view = request_view(scope, scope.get("method", "GET"))
             read_form = _form_reader(connection, self._sources) if isinstance(connection, Request) else None
-            if by_query:
+            if TokenSource.QUERY in self._sources.methods and has_access_token(view.query):
+                judged.by_query = True
                 _strip_query_token(connection, response)
             decision = await guard.acheck(view, requirement, sources=self._sources, read_form=read_form)
         token: AccessToken | None = None
@@ -176,8 +179,10 @@ class Protected:
             case Denied(error=MissingCredentials(reason=Reason.NO_CREDENTIALS)) if self._optional:
                 pass
             case refusal:
-                raise _refused(refusal, scope, by_query=by_query)
-        judged[key] = token
+                raise _refused(refusal, scope, by_query=judged.by_query)
+        judged.tokens[key] = token
+        if self._optional:
+            response.headers.add_vary_header("Authorization")  # B-54
         return token
 
     def _known(self, scope: Scope) -> AccessToken | None:
@@ -188,10 +193,15 @@ class Protected:
         return token if isinstance(token, AccessToken) else None
 
 
-@functools.lru_cache(maxsize=1024)
-def _combined(requirement: Requirement | None, scopes: tuple[str, ...]) -> Requirement | None:
-    parts: tuple[Requirement | str, ...] = scopes if requirement is None else (requirement, *scopes)
-    return all_of(*parts) if parts else None
+_all_of: Final = functools.lru_cache(maxsize=1024)(all_of)  # FastAPI hands out the same few lists again and again
+
+
+@dataclass(slots=True)
+class _Judged:
+    """What the dependencies of one request tell each other."""
+
+    tokens: dict[object, AccessToken | None] = field(default_factory=dict)
+    by_query: bool = False
 
 
 def _refused(refusal: Denied | Unavailable, scope: Scope, *, by_query: bool) -> AccessRefused:
@@ -272,9 +282,6 @@ class _Alternative(str):
 
     def __eq__(self, other: object) -> bool:
         return self is other
-
-    def __ne__(self, other: object) -> bool:
-        return self is not other
 
 
 def _schemes(

@@ -148,12 +148,13 @@ def signing_keys(kid: str | None, algorithm: str, trust: Trust, clock: Clock) ->
                 try:
                     yield from refreshed(trust, clock, found.generation)
                 except AuthorityUnavailable:
-                    return found  # late is not wrong
+                    if trust.ring.is_usable(clock.monotonic()):
+                        return found  # late is not wrong, up to the ceiling
             case absent:
-                if trust.ring.is_final(begun):
+                if absent.held and trust.ring.is_final(begun):
                     trust.ring.remember_absent(kid, algorithm, clock.monotonic())
                 elif absent.may_fetch:
-                    yield from refreshed(trust, clock, absent.generation, provoked=absent.provoked)
+                    yield from refreshed(trust, clock, absent.generation, provoked=absent.held)
                     continue
                 elif absent.unreachable:
                     raise AuthorityUnavailable(

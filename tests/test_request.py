@@ -1,14 +1,21 @@
-"""The request as the core sees it."""
+"""The request as the core sees it, and which of its faults is told. Nothing here is fetched from anywhere."""
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+from typing import Any, NoReturn
 
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scopeguard.config import Issuer, StrayQueryToken, TokenSources
+from scopeguard.guard import Denied, Granted, Guard
 from scopeguard.request import HeaderList, RequestView
+from scopeguard.scopes import Requirement, all_of
 
 
 @pytest.mark.rule("H-13")
@@ -59,3 +66,202 @@ def test_a_request_cannot_be_changed():
     assert (view.query, view.secure, view.client) == (b"", True, None)
     with pytest.raises(dataclasses.FrozenInstanceError):
         view.method = "POST"  # type: ignore[misc]  # this is the test
+
+
+# -- the one credential of a request, and which refusal wins
+
+NOW = 1_800_000_000
+RES = "https://api.example/v1"
+KEYS = {name: generate_private_key(SECP256R1()) for name in ("https://a.example", "https://b.example")}
+A, B = KEYS
+
+
+class StoppedClock:
+    def wall(self) -> float:
+        return NOW
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
+class NoNetwork:
+    """Everything here is decided without asking anybody."""
+
+    def send(self, request: object, /) -> NoReturn:
+        raise AssertionError("nothing is to be fetched")
+
+    def close(self) -> None:
+        pass
+
+
+def jwk(name: str) -> dict[str, str]:
+    numbers = KEYS[name].public_key().public_numbers()
+
+    def encoded(number: int) -> str:
+        return base64.urlsafe_b64encode(number.to_bytes(32, "big")).rstrip(b"=").decode()
+
+    return {"kty": "EC", "crv": "P-256", "kid": "k1", "x": encoded(numbers.x), "y": encoded(numbers.y)}
+
+
+def guard(**settings: Any) -> Guard:
+    issuers = [
+        Issuer(name, audience=RES, keys={"keys": [jwk(name)]}, typ="at+jwt", algorithms=("ES256",), leeway=0)
+        for name in KEYS
+    ]
+    return Guard(*issuers, clock=StoppedClock(), transport=NoNetwork(), realm="api", **settings)
+
+
+def signed(by: str = A, **changes: Any) -> str:
+    claims = {
+        "iss": A,
+        "aud": RES,
+        "exp": NOW + 300,
+        "iat": NOW,
+        "sub": "user-1",
+        "client_id": "client-1",
+        "jti": "j",
+        "scope": "read write",
+    }
+    return jwt.encode(claims | changes, KEYS[by], algorithm="ES256", headers={"typ": "at+jwt", "kid": "k1"})
+
+
+T = signed()
+EXPIRED = signed(exp=NOW)
+POOR = signed(scope="read")
+FORM = (b"content-type", b"application/x-www-form-urlencoded")
+NEEDED = all_of("read", "write")
+
+
+def asked(
+    guard: Guard,
+    *headers: tuple[bytes, bytes] | str,
+    method: str = "GET",
+    query: str = "",
+    body: bytes = b"",
+    requirement: Requirement | None = NEEDED,
+    sources: TokenSources | None = None,
+) -> str:
+    """``"PASS"``, or the status and the error code; a string among *headers* is a Bearer token."""
+    pairs = [(b"authorization", b"Bearer " + h.encode()) if isinstance(h, str) else h for h in headers]
+    view = RequestView(method=method, path="/", headers=HeaderList(pairs), query=query.encode())
+    decision = guard.check(view, requirement, sources=sources, read_form=lambda limit: body[: limit + 1])
+    match decision:
+        case Granted():
+            return "PASS"
+        case Denied(error=error, response=response):
+            return f"{response.status} {error.error}"
+        case _:
+            return "UNAVAILABLE"
+
+
+IT, IR, IS, E401 = "401 invalid_token", "400 invalid_request", "403 insufficient_scope", "401 None"
+EVERYWHERE = TokenSources().only(["header", "query", "form"])
+
+
+@pytest.mark.rule("B-01", "B-13", "B-14", "B-15", "B-16", "B-18", "B-19", "B-22", "B-25", "B-32", "B-59", "X-72")
+@pytest.mark.parametrize(
+    ("sources", "request_", "expected"),
+    [
+        pytest.param(["header"], {"headers": [T]}, "PASS", id="header"),
+        pytest.param(["header"], {}, E401, id="nothing"),
+        pytest.param(["header"], {"headers": [T], "query": "access_token=zzz"}, "PASS", id="a stray one in the query"),
+        pytest.param(["header"], {"query": f"access_token={T}"}, E401, id="only a stray one in the query"),
+        pytest.param(["header"], {"headers": [FORM], "method": "POST", "body": T}, E401, id="a form that is off"),
+        pytest.param(["header"], {"headers": [(b"cookie", f"access_token={T}")]}, E401, id="cookie"),
+        pytest.param(["header"], {"headers": [(b"proxy-authorization", f"Bearer {T}")]}, E401, id="for the proxy"),
+        pytest.param(["header"], {"headers": [(b"x-authorization", f"Bearer {T}")]}, E401, id="X-Authorization"),
+        pytest.param(["header"], {"headers": [(b"x-forwarded-authorization", f"Bearer {T}")]}, E401, id="forwarded"),
+        pytest.param(["query"], {"query": f"a=1&access_token={T}"}, "PASS", id="query"),
+        pytest.param(["query"], {"headers": [T]}, E401, id="a header that is off"),
+        pytest.param(["query"], {"query": f"Access_Token={T}"}, E401, id="another name"),
+        pytest.param(["form"], {"headers": [FORM], "method": "POST", "body": T}, "PASS", id="form"),
+        pytest.param(["form"], {"headers": [FORM], "method": "GET", "body": T}, E401, id="form with GET"),
+        pytest.param(["form"], {"method": "POST", "body": T}, E401, id="a body that is no form"),
+        pytest.param(["header", "query"], {"headers": [T], "query": f"access_token={T}"}, IR, id="header and query"),
+        pytest.param(
+            ["header", "query"], {"headers": [T], "query": "access_token="}, IR, id="header and an empty query"
+        ),
+        pytest.param(["header", "form"], {"headers": [T, FORM], "method": "POST", "body": T}, IR, id="header and form"),
+        pytest.param(
+            ["header", "form"], {"headers": [T, FORM], "method": "POST", "body": ""}, IR, id="header and an empty form"
+        ),
+        pytest.param(
+            ["query", "form"],
+            {"headers": [FORM], "method": "POST", "body": T, "query": f"access_token={T}"},
+            IR,
+            id="query and form",
+        ),
+    ],
+)
+def test_a_token_comes_by_exactly_one_of_the_ways_that_are_enabled(sources, request_, expected):
+    headers = [
+        h if isinstance(h, str) else (h[0], h[1] if isinstance(h[1], bytes) else h[1].encode())
+        for h in request_.get("headers", ())
+    ]
+    body = f"a=1&access_token={request_['body']}".encode() if "body" in request_ else b""
+    rest = {name: request_[name] for name in ("method", "query") if name in request_}
+    assert asked(guard(), *headers, **rest, body=body, sources=TokenSources().only(sources)) == expected
+
+
+@pytest.mark.rule("B-15")
+def test_a_stray_token_in_the_query_is_refused_where_that_was_asked_for():
+    strict = TokenSources(stray_query_token=StrayQueryToken.REFUSE)
+    assert asked(guard(), query=f"access_token={T}", sources=strict) == IR
+    assert asked(guard(), T, query=f"access_token={T}", sources=strict) == IR
+    assert asked(guard(), T, query="a=1", sources=strict) == "PASS"
+    assert asked(guard(), query=f"access_token={T}", sources=strict.only(["query"])) == "PASS"
+
+
+@pytest.mark.rule("B-47", "B-48", "B-49", "G-01", "G-32", "P-10")
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        # 1 shape of the request, 2 a credential, 3 the token, 4 its scopes: each step before the next
+        pytest.param(
+            {"headers": [(b"authorization", b"Basic x"), (b"authorization", b"Basic x")]}, IR, id="1 before 2"
+        ),
+        pytest.param({"headers": [EXPIRED], "query": f"access_token={EXPIRED}"}, IR, id="1 before 3"),
+        pytest.param({"headers": [POOR], "query": f"access_token={POOR}"}, IR, id="1 before 4"),
+        pytest.param({}, E401, id="2 before 4"),
+        pytest.param({"headers": [(b"authorization", b"Basic x")]}, E401, id="2: another scheme, before 4"),
+        pytest.param({"headers": [signed(scope="read", exp=NOW)]}, IT, id="3 before 4"),
+        pytest.param({"headers": [signed(scope="read", aud="other")]}, IT, id="3: audience, before 4"),
+        pytest.param({"headers": [signed(by=B, scope="read")]}, IT, id="3: signature, before 4"),
+        pytest.param({"headers": [signed(scope="read", cnf={"jkt": "x"})]}, IT, id="3: bound to a key, before 4"),
+        pytest.param({"headers": [POOR]}, IS, id="4"),
+        pytest.param({"headers": [T]}, "PASS", id="none of them"),
+        pytest.param({"headers": [POOR], "requirement": None}, "PASS", id="no requirement"),
+    ],
+)
+def test_the_first_fault_of_a_request_is_told(request_, expected):
+    settings = {name: request_[name] for name in ("query", "requirement") if name in request_}
+    assert asked(guard(), *request_.get("headers", ()), **settings, sources=EVERYWHERE) == expected
+
+
+@pytest.mark.rule("P-07", "P-18", "P-19", "X-14", "X-57")
+@pytest.mark.parametrize(
+    ("token", "expected"),
+    [
+        pytest.param(signed(), "PASS", id="of A"),
+        pytest.param(signed(by=B, iss=B), "PASS", id="of B"),
+        pytest.param(signed(by=B), IT, id="naming A, signed by B under the same key id"),
+        pytest.param(signed(by=A, iss=B), IT, id="naming B, signed by A under the same key id"),
+        pytest.param(signed(iss="https://evil.example"), IT, id="of nobody we know"),
+        pytest.param(signed(iss=A + "/"), IT, id="of almost A"),
+    ],
+)
+def test_a_key_id_means_something_within_its_issuer_only(token, expected):
+    assert asked(guard(), token) == expected
+
+
+@pytest.mark.rule("B-49", "X-81")
+def test_bad_signatures_wrong_audiences_and_unknown_issuers_get_the_same_answer():
+    answers = set()
+    for token in (signed(by=B), signed(aud="other"), signed(iss="https://evil.example"), signed(iss=B), "no.jwt.x"):
+        view = RequestView(
+            method="GET", path="/", headers=HeaderList([(b"authorization", b"Bearer " + token.encode())])
+        )
+        match guard().check(view, NEEDED):
+            case Denied(response=response):
+                answers.add(response)
+    assert len(answers) == 1

@@ -39,17 +39,17 @@ def run(target: str, *, config: str, wsgi: bool, factory: bool, host: str, port:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as problem:
         raise ConfigurationError(f"cannot listen on {host} port {port}: {problem.strerror}") from None
-    with listener, closing(guard):
-        shown_host = f"[{host}]" if ":" in host else host
-        for line in introduction(guard, target, f"http://{shown_host}:{listener.getsockname()[1]}"):
-            click.echo(line, err=True)
-        for line in warnings(guard, host):
-            click.secho(f"warning: {line}", err=True, fg="yellow")
-        signal.signal(signal.SIGTERM, _stop)
-        try:
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        with listener, closing(guard):
+            shown_host = f"[{host}]" if ":" in host else host
+            for line in introduction(guard, target, f"http://{shown_host}:{listener.getsockname()[1]}"):
+                click.echo(line, err=True)
+            for line in warnings(guard, host):
+                click.secho(f"warning: {line}", err=True, fg="yellow")
             (_serve_wsgi if wsgi else _serve_asgi)(app, guard, listener)
-        except KeyboardInterrupt:
-            pass
+    except KeyboardInterrupt:
+        pass
 
 
 def _stop(*_: object) -> NoReturn:
@@ -68,7 +68,10 @@ def _serve_asgi(app: Any, guard: Guard, listener: socket.socket) -> None:
         server_header=False,
         timeout_graceful_shutdown=GRACE,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    server = uvicorn.Server(config)
+    server.run(sockets=[listener])
+    if not server.started:
+        raise SystemExit(3)  # the lifespan of the app failed, and uvicorn has said so
 
 
 def _serve_wsgi(app: Any, guard: Guard, listener: socket.socket) -> None:

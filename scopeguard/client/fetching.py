@@ -119,8 +119,8 @@ class Fetcher:
     def _fetch(self, own: list[TokenResponse]) -> Flow[tuple[str, ...]]:
         """One fetch. What it brought is recorded for everybody and, a token without a lifetime too, put into *own*.
 
-        Nothing is raised inside an ``except`` clause: an exception with a context leads back to the frames of the
-        transport, and they hold the secret (C-28).
+        A failure is kept without traceback and made outside of the ``except`` clause, so that it has no context: both
+        lead back to the frames of the transport, which hold the secret (C-28).
         """
         failure: Failure
         try:

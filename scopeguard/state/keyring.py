@@ -47,15 +47,13 @@ class Due:
 class Absent:
     """No key held that could verify the token.
 
-    ``may_fetch``: ask for a newer set and look again; ``provoked``: that fetch is paid from the budget.
-    ``unreachable``: the last attempt failed, so the absence is no verdict; ``retry_after`` is in seconds. ``begun`` is
-    how many fetches had begun: one that began later, and landed, makes the absence final.
+    ``held``: there is a set, without it. ``may_fetch``: ask for a newer set and look again, provoked if one is held.
+    ``unreachable``: the last attempt failed, so the absence is no verdict; ``retry_after`` is in seconds.
     """
 
     generation: int
-    begun: int
+    held: bool
     may_fetch: bool
-    provoked: bool
     unreachable: bool
     retry_after: float
 
@@ -142,7 +140,6 @@ class KeyRing:
     def _absent(self, kid: str | None, algorithm: str, now: float) -> Absent:
         pause = max(0.0, self._next_attempt - now)
         held = self._held if self.is_usable(now) else None
-        provoked = held is not None
         if held is None:
             may_fetch = self._in_flight > 0 or pause == 0.0
             unreachable = True
@@ -156,9 +153,8 @@ class KeyRing:
             pause = max(pause, shortfall)
         return Absent(
             generation=self._generation,
-            begun=self._begun,
+            held=held is not None,
             may_fetch=may_fetch,
-            provoked=provoked,
             unreachable=unreachable,
             retry_after=pause,
         )

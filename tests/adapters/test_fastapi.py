@@ -197,13 +197,16 @@ def test_a_hidden_operation_is_not_found(authority: FakeAuthority):
 
 
 @pytest.mark.rule("B-52")
-def test_head_is_refused_like_get_without_a_body(authority: FakeAuthority, protected: Protected):
-    app = FastAPI(dependencies=[Security(protected, scopes=["read"])])
+@pytest.mark.anyio
+@pytest.mark.parametrize("before", [[], ["the same dependency"]])
+async def test_head_is_refused_like_get_without_a_body(authority: FakeAuthority, protected: Protected, before: Any):
+    app = FastAPI(dependencies=[*(Depends(protected) for _ in before), Security(protected, scopes=["read"])])
     app.add_api_route("/", lambda: 1, methods=["GET", "HEAD"])
-    client = TestClient(app)
-    for headers in ({}, authority.bearer("write")):
-        get, head = (client.request(method, "/", headers=headers) for method in ("GET", "HEAD"))
-        assert (head.status_code, head.headers, head.content) == (get.status_code, get.headers, b"")
+    bearer = (b"authorization", authority.bearer("write")["Authorization"].encode())
+    for headers in ((), (bearer,)):
+        get, head = [await call_asgi(app, Exchange(method=m, target="/", headers=headers)) for m in ("GET", "HEAD")]
+        assert (head.status, head.headers, head.body) == (get.status, get.headers, b"")
+        assert head.all("content-length") == [str(len(get.body))]
 
 
 def test_wrong_fields_are_reported_to_callers_with_a_token_only(authority: FakeAuthority, client: TestClient):
@@ -314,6 +317,15 @@ def test_several_dependencies_judge_a_request_once(authority: FakeAuthority, cou
         answer = client.get("/", headers=authority.bearer(lacking))
         assert answer.status_code == 403
         assert f'scope="{named}"' in answer.headers["www-authenticate"]
+
+
+def test_dependencies_that_look_in_different_places_look_themselves(authority: FakeAuthority, guard: Guard):
+    app = FastAPI(dependencies=[Depends(Protected(guard)), Depends(Protected(guard, token_sources=["query"]))])
+    app.add_api_route("/", lambda: 1)
+    client = TestClient(app)
+    assert client.get("/", headers=authority.bearer()).status_code == 401
+    assert client.get(f"/?access_token={authority.mint()}").status_code == 401
+    assert client.get(f"/?access_token={authority.mint()}", headers=authority.bearer()).status_code == 200
 
 
 def test_behind_the_middleware_with_the_same_guard_its_token_is_used(
@@ -441,8 +453,12 @@ def places(guard: Guard) -> FastAPI:
     async def by_query(token: Annotated[AccessToken, Depends(query)], request: Request, a: str = "") -> Any:
         return [request.scope["query_string"].decode(), str(request.url), dict(request.query_params), a]
 
+    @app.get("/later", dependencies=[Depends(query), Depends(query.requires("read"))])
+    async def later() -> Any:
+        return 1
+
     @app.get("/response")
-    async def own_response(token: Annotated[AccessToken, Depends(query)]) -> Response:
+    async def own_response(token: Annotated[AccessToken, Depends(header)]) -> Response:
         return JSONResponse(1, headers={"cache-control": "public"})
 
     @app.get("/header")
@@ -488,17 +504,25 @@ def test_refusals_to_a_token_in_the_query_are_private_too(authority: FakeAuthori
     assert expired.headers["cache-control"] == "no-store"
     assert expired.headers["referrer-policy"] == "no-referrer"
     assert client.get(f"/query?access_token={authority.mint()}", headers=authority.bearer()).status_code == 400
+    lacking = client.get(f"/later?access_token={authority.mint()}")
+    assert lacking.status_code == 403
+    assert lacking.headers["referrer-policy"] == "no-referrer"
 
 
 @pytest.mark.rule("B-28", "B-30")
 def test_a_response_of_the_endpoints_own_is_made_private_by_the_middleware(
     authority: FakeAuthority, places: FastAPI, guard: Guard
 ):
-    rules = [Rule("/response", token_sources=["header", "query"])]
-    places.add_middleware(GuardMiddleware, guard=guard, rules=rules)
-    client = TestClient(places)
-    refused = client.get(f"/response?access_token={authority.mint()}")
-    assert refused.status_code == 401  # a dependency with sources of its own looks itself, and finds the token gone
+    places.add_middleware(GuardMiddleware, guard=guard, rules=[Rule("/response", token_sources=["header", "query"])])
+    answer = TestClient(places).get(f"/response?access_token={authority.mint()}")
+    assert (answer.status_code, answer.headers["cache-control"]) == (200, "private")
+    assert answer.headers["referrer-policy"] == "no-referrer"
+
+
+def test_a_dependency_with_sources_of_its_own_looks_itself(authority: FakeAuthority, places: FastAPI, guard: Guard):
+    places.add_middleware(GuardMiddleware, guard=guard, rules=[Rule("/form", token_sources=["header", "query"])])
+    by_query = TestClient(places).post(f"/form?access_token={authority.mint('read')}", data={"a": "1"})
+    assert by_query.status_code == 401  # the middleware took it for good; the route takes headers and forms
 
 
 @pytest.mark.rule("B-16", "B-20", "B-27")
@@ -581,6 +605,8 @@ def test_what_cannot_work_is_refused_at_once(guard: Guard):
         Protected(guard).requires("a b")
     with pytest.raises(ConfigurationError, match="at least one scope"):
         Protected(guard).requires()
+    with pytest.raises(ConfigurationError, match="at least one scope"):
+        Protected(guard).requires("a").requires()
 
 
 def test_a_scope_that_is_none_lets_nobody_in(authority: FakeAuthority, protected: Protected):

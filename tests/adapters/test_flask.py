@@ -497,6 +497,21 @@ def test_a_token_in_the_query_is_a_matter_of_the_route(authority: FakeAuthority,
     assert (header.status_code, header.headers["Cache-Control"]) == (200, "public, max-age=60")
 
 
+@pytest.mark.rule("B-31")
+def test_what_was_looked_at_before_is_looked_at_again(authority: FakeAuthority, places: Flask, guard: Guard):
+    seen: list[object] = []
+
+    @places.url_value_preprocessor
+    def look(endpoint: str | None, values: dict[str, Any] | None) -> None:
+        seen.extend((request.args, request.values, request.url, request.full_path))
+
+    answer = guarded(places, guard).get(f"/query?a=1&access_token={authority.mint('read')}&b=2")
+    assert len(seen) == 4
+    assert answer.json["args"] == {"a": ["1"], "b": ["2"]}  # type: ignore[index]
+    assert answer.json["values"] == ["a", "b"]  # type: ignore[index]
+    assert all("access_token" not in text for text in answer.json["seen"])  # type: ignore[index]
+
+
 @pytest.mark.rule("B-13", "B-30", "B-31")
 def test_refusals_to_a_token_in_the_query_are_private_too(authority: FakeAuthority, places: Flask, guard: Guard):
     client = guarded(places, guard)

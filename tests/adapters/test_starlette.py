@@ -218,10 +218,13 @@ def test_optional_authentication_forgives_only_an_absent_token(authority: FakeAu
 
 
 @pytest.mark.rule("B-52")
-def test_head_is_refused_like_get_without_a_body(authority: FakeAuthority, guard: Guard):
-    client = guarded(guard, Route("/", insert))
-    get, head = (client.request(m, "/", headers=authority.bearer("read")) for m in ("GET", "HEAD"))
-    assert (head.status_code, head.headers, head.content) == (get.status_code, get.headers, b"")
+@pytest.mark.anyio
+async def test_head_is_refused_like_get_without_a_body(authority: FakeAuthority, guard: Guard):
+    app = guarded(guard, Route("/", insert)).app
+    headers = ((b"authorization", authority.bearer("read")["Authorization"].encode()),)
+    get, head = [await call_asgi(app, Exchange(method=m, target="/", headers=headers)) for m in ("GET", "HEAD")]
+    assert (head.status, head.headers, head.body) == (get.status, get.headers, b"")
+    assert head.all("content-length") == [str(len(get.body))]
 
 
 @pytest.mark.rule("B-62")

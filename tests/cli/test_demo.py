@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from scopeguard import AUTHENTICATED, Rule, Rules
+from scopeguard import AUTHENTICATED, OPTIONAL, Rule, Rules
 from scopeguard.cli import demo
 from scopeguard.cli.demo import api, story, world
 
@@ -42,6 +42,18 @@ def test_an_answer_that_was_not_expected_ends_the_story_and_names_the_step(
     assert demo.run(serve=False, color=False) == 1
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("UNEXPECTED: step 2, 'A good token that may not do this': status 403 was expected, 200 came")
+
+
+def test_a_token_that_an_app_gives_away_is_not_shown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, no_leaks: Callable[[str], None]
+):
+    monkeypatch.setattr(api, "RULES", Rules([Rule("/tables/{table}/export", OPTIONAL)], public=["/healthz"]))
+    monkeypatch.setattr(story, "STEPS", (story.query_token,))
+    assert demo.run(serve=False, color=False) == 1
+    told = capsys.readouterr().out
+    assert '"query_the_app_sees":"format=csv&access_token=<a token>"' in told
+    assert "'format=csv' expected, 'format=csv&access_token=<a token>' came" in told
+    no_leaks(told)
 
 
 EXPECTATIONS = [

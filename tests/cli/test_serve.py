@@ -18,6 +18,8 @@ from websockets.sync.client import connect
 
 from scopeguard.devserver import Authority, Client, DevServer, KeyRing
 
+PATIENCE = 30.0  # seconds of real time
+
 APPS = """
 import sys, threading
 
@@ -94,7 +96,6 @@ def serve(start: Callable[..., Any], folder: Path, issuer: str, *what: str) -> t
     return command, found[1]
 
 
-@pytest.mark.rule("B-31", "H-18")
 @pytest.mark.parametrize("what", KINDS)
 def test_an_app_is_guarded_without_a_change_and_tokens_stay_out_of_the_log(
     what: tuple[str, ...],
@@ -140,6 +141,17 @@ def test_the_configuration_is_read_back_at_the_start(start: Callable[..., Any], 
     assert "lifespan.startup" in command.lines
     assert "lifespan.shutdown" in command.lines
     assert not [line for line in command.lines if line.startswith("warning: ")]
+
+
+def test_an_app_that_cannot_start_is_a_failure(start: Callable[..., Any], folder: Path, authority: Authority):
+    (folder / "apps.py").write_text(
+        "async def app(scope, receive, send):\n"
+        "    await receive()\n"
+        "    await send({'type': 'lifespan.startup.failed', 'message': 'no database here'})\n"
+    )
+    command, _ = serve(start, folder, authority.issuer, "apps:app")
+    command.wait_for("no database here")
+    assert command.process.wait(PATIENCE) == 3
 
 
 def test_what_may_surprise_is_said_at_the_start(start: Callable[..., Any], folder: Path):

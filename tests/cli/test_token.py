@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+import io
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
 from scopeguard.cli.commands import cli
 from scopeguard.devserver import Authority, Client, DevServer, KeyRing
@@ -22,16 +24,35 @@ def server() -> Iterator[DevServer]:
         yield running
 
 
-def run(server: DevServer, *options: str, secret: str = "env:SECRET", stdin: str = "") -> Result:
-    arguments = ["token", "--token-url", f"{server.url}/token", "--client-id", "robot", "--client-secret", secret]
-    return CliRunner().invoke(cli, [*arguments, *options], input=stdin, env={"SECRET": SECRET})
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    exit_code: object
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
+    """``run(server, "--scope", "read")`` asks *server* for a token."""
+
+    def ask(server: DevServer, *options: str, secret: str = "env:SECRET", stdin: str = "") -> Done:
+        arguments = ["--token-url", f"{server.url}/token", "--client-id", "robot", "--client-secret", secret]
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        monkeypatch.setenv("SECRET", SECRET)
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["token", *arguments, *options], prog_name="scopeguard")
+        return Done(ended.value.code, *capsys.readouterr())
+
+    return ask
 
 
 def is_issued(server: DevServer, token: str) -> bool:
     return server.authority.tokens.find(token) is not None
 
 
-def test_the_token_is_all_there_is_on_standard_output(server: DevServer):
+def test_the_token_is_all_there_is_on_standard_output(run: Callable[..., Done], server: DevServer):
     done = run(server, "--scope", "read", "--scope", "write")
     assert done.exit_code == 0
     assert done.stdout.endswith("\n")
@@ -41,12 +62,14 @@ def test_the_token_is_all_there_is_on_standard_output(server: DevServer):
 
 
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
-def test_what_the_token_is_for_and_how_the_client_proves_itself_can_be_said(server: DevServer, method: str):
+def test_what_the_token_is_for_and_how_the_client_proves_itself_can_be_said(
+    run: Callable[..., Done], server: DevServer, method: str
+):
     done = run(server, "--auth-method", method, "--resource", "https://api.test", "--audience", "https://api.test")
     assert is_issued(server, done.stdout.strip())
 
 
-def test_the_secret_comes_from_standard_input_or_a_file(server: DevServer, tmp_path: Path):
+def test_the_secret_comes_from_standard_input_or_a_file(run: Callable[..., Done], server: DevServer, tmp_path: Path):
     (tmp_path / "secret").write_text(f"{SECRET}\n", "utf-8")
     for where, stdin in (("-", f"{SECRET}\n"), (f"file:{tmp_path / 'secret'}", "")):
         assert is_issued(server, run(server, secret=where, stdin=stdin).stdout.strip())
@@ -65,7 +88,7 @@ def test_the_secret_comes_from_standard_input_or_a_file(server: DevServer, tmp_p
     ],
 )
 def test_without_a_token_standard_output_is_empty_and_the_status_says_whose_fault_it_is(
-    server: DevServer, options: tuple[str, ...], secret: str, status: int, message: str
+    run: Callable[..., Done], server: DevServer, options: tuple[str, ...], secret: str, status: int, message: str
 ):
     done = run(server, *options, secret=secret)
     assert (done.exit_code, done.stdout) == (status, "")
@@ -74,7 +97,7 @@ def test_without_a_token_standard_output_is_empty_and_the_status_says_whose_faul
     assert base64.b64encode(SECRET.encode()).decode() not in done.stderr
 
 
-def test_an_authorization_server_that_is_down_is_a_failure():
+def test_an_authorization_server_that_is_down_is_a_failure(run: Callable[..., Done]):
     with DevServer(Authority(audience="https://api.test", keys=KeyRing("ES256"))) as gone:
         pass
     done = run(gone)

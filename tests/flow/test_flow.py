@@ -446,6 +446,36 @@ def test_a_late_refresh_that_fails_lets_the_held_keys_serve(bench: Any, authorit
 
 
 @pytest.mark.rule("A-17")
+def test_no_key_passes_the_ceiling_while_its_refresh_is_waited_for(bench: Any, authority: Any):
+    bench.judge(authority.mint())
+    authority.clock.advance(86_399)
+    flow = bench.flow(authority.mint())
+    flight = next(flow)
+    assert isinstance(flight, SingleFlight)
+    assert flight.wait
+    with authority.outage(), pytest.raises(AuthorityUnavailable) as failed:
+        bench.script.play(flight.flow())
+    authority.clock.advance(1)
+    again = flow.throw(failed.value)
+    assert isinstance(again, SingleFlight)  # no key is held any more, and the first pause is over
+    with pytest.raises(AuthorityUnavailable):
+        flow.throw(failed.value)
+
+
+def test_a_process_that_slept_past_the_ceiling_while_keys_arrived_asks_again(bench: Any, authority: Any):
+    flow = bench.flow(authority.mint())
+    flight = next(flow)
+    assert isinstance(flight, SingleFlight)
+    bench.script.play(flight.flow())
+    authority.clock.advance(90_000)
+    again = flow.send(None)
+    assert isinstance(again, SingleFlight)
+    bench.script.play(again.flow())
+    with pytest.raises(StopIteration):
+        flow.send(None)
+
+
+@pytest.mark.rule("A-17")
 def test_an_outage_is_outlived_up_to_the_ceiling_and_is_a_503_from_there_on(new_bench: Any, authority: Any):
     bench = new_bench(authority, replace(authority.issuer, key_set=KeySetPolicy(max_stale=3600)))
     bench.judge(authority.mint())

@@ -236,11 +236,11 @@ UNWRITABLE = ["a\r\nSet-Cookie: x", "a\n", "a\rb", "a\x00b", "a\tb", "a\x7fb", "
 @pytest.mark.rule("B-37", "X-75")
 @pytest.mark.parametrize("value", UNWRITABLE, ids=ascii)
 def test_what_cannot_stand_in_a_header_is_refused_with_its_setting(value):
-    with pytest.raises(ConfigurationError, match="realm: .* cannot stand in a header: printable ASCII only"):
+    with pytest.raises(ConfigurationError, match=r"realm: .* cannot stand in a header: printable ASCII only"):
         ChallengeStyle(realm=value)
-    with pytest.raises(ConfigurationError, match="resource_metadata: .* cannot stand in a header"):
+    with pytest.raises(ConfigurationError, match=r"resource_metadata: .* cannot stand in a header"):
         ChallengeStyle(realm="r", parameters=(("resource_metadata", value),))
-    with pytest.raises(ConfigurationError, match="error_uri: .* is not an absolute URI"):
+    with pytest.raises(ConfigurationError, match=r"error_uri: .* is not an absolute URI"):
         ChallengeStyle(realm="r", error_uri="https://api.example/" + value)
 
 
@@ -288,13 +288,13 @@ def test_any_other_text_is_refused_before_it_is_sent(text):
 @pytest.mark.parametrize(
     "names",
     [
-        ("Realm",), ("realm",), ("SCOPE",), ("error",), ("Error_Description",), ("error_uri",), ("a", "A"), ("a", "b", "a"),
-        ("",), ("a b",), ('a"',), ("a=",), ("a,",), ("caf\u00e9",), ("a\n",), ("a\r\nX",),
+        ("Realm",), ("realm",), ("SCOPE",), ("error",), ("Error_Description",), ("error_uri",), ("a", "A"),
+        ("a", "b", "a"), ("",), ("a b",), ('a"',), ("a=",), ("a,",), ("caf\u00e9",), ("a\n",), ("a\r\nX",),
     ],
     ids=ascii,
 )  # fmt: skip
 def test_a_parameter_has_a_name_of_its_own(names):
-    with pytest.raises(ConfigurationError, match="challenge parameter .*: not a token, reserved, or given twice"):
+    with pytest.raises(ConfigurationError, match=r"challenge parameter .*: not a token, reserved, or given twice"):
         ChallengeStyle(realm="r", parameters=tuple((name, "x") for name in names))
 
 
@@ -314,7 +314,7 @@ def test_parameters_stand_on_every_challenge():
     ids=ascii,
 )  # fmt: skip
 def test_an_error_uri_is_absolute(uri):
-    with pytest.raises(ConfigurationError, match="error_uri: .* is not an absolute URI in printable ASCII"):
+    with pytest.raises(ConfigurationError, match=r"error_uri: .* is not an absolute URI in printable ASCII"):
         ChallengeStyle(realm="r", error_uri=uri)
 
 

@@ -86,7 +86,7 @@ def absent(look: Found | Due | Absent) -> Absent:
 def test_an_empty_ring_asks_for_keys_and_calls_their_absence_no_verdict():
     look = absent(KeyRing(POLICY).lookup("a", ALG, NOW))
     assert look.may_fetch
-    assert not look.provoked  # nobody's token caused it, so it is not paid from the budget
+    assert not look.held  # nobody's token caused it, so it is not paid from the budget
     assert look.unreachable
     assert look.retry_after == 0.0
 
@@ -226,7 +226,7 @@ def test_keys_are_used_through_an_outage_and_not_beyond_the_ceiling():
     look = absent(ring.lookup("a", ALG, NOW + POLICY.max_stale))
     assert look.unreachable
     assert look.may_fetch
-    assert not look.provoked
+    assert not look.held
     assert not ring.is_usable(NOW + POLICY.max_stale)
     assert not ring.candidates("a", ALG, NOW + POLICY.max_stale)
 
@@ -239,7 +239,7 @@ def test_past_the_ceiling_an_empty_budget_stops_nobody():
     later = NOW + POLICY.max_stale
     look = absent(ring.lookup("a", ALG, later))
     assert look.may_fetch
-    assert ring.begin(later, provoked=look.provoked) is not None
+    assert ring.begin(later, provoked=look.held) is not None
 
 
 @pytest.mark.rule("A-15")
@@ -298,7 +298,7 @@ def test_an_unknown_key_may_be_asked_for_from_a_small_budget():
     for _ in range(3):
         look = absent(ring.lookup("b", ALG, NOW))
         assert look.may_fetch
-        assert look.provoked
+        assert look.held
         assert not look.unreachable
         assert ring.begin(NOW, provoked=True) is not None
         ring.absorb(keys("a"), NOW, number=ring.begun, lifetime=None)
@@ -371,11 +371,11 @@ def test_a_fetch_that_began_before_a_look_is_no_answer_to_it():
     ring = a_ring("a")
     number = ring.begin(NOW, provoked=True)
     assert number is not None
-    look = absent(ring.lookup("b", ALG, NOW))
+    begun = ring.begun
     ring.absorb(keys("a"), NOW, number=number, lifetime=None)
-    assert not ring.is_final(look.begun)
+    assert not ring.is_final(begun)
     fetched(ring, keys("a"), NOW, provoked=True)
-    assert ring.is_final(look.begun)
+    assert ring.is_final(begun)
 
 
 def test_a_failed_fetch_answers_nothing():
@@ -405,7 +405,7 @@ def test_a_key_that_is_held_and_does_not_fit_the_algorithm_causes_no_fetch(kid: 
 def test_a_token_without_kid_that_no_key_fits_may_cause_a_fetch():
     look = absent(a_ring("a").lookup(None, "RS256", NOW))
     assert look.may_fetch
-    assert look.provoked
+    assert look.held
 
 
 def test_a_key_known_to_be_absent_is_not_asked_for_again_for_a_while():
@@ -627,16 +627,16 @@ class RingMachine(RuleBasedStateMachine):
                 known = self.good is not None and kid is not None and self.good.knows(kid)
                 if not usable:
                     assert look.unreachable
-                    assert not look.provoked
+                    assert not look.held
                 else:
-                    assert look.provoked or not look.may_fetch
+                    assert look.held or not look.may_fetch
                     assert look.unreachable == (self.last_ended_well is False and not known)
                 assert 0 <= look.retry_after <= max(self.policy.max_backoff, self.policy.refetch_interval)
                 if look.may_fetch and not self.air:
                     assert look.retry_after == 0.0
-                    number = self.ring.begin(self.now, provoked=look.provoked)
+                    number = self.ring.begin(self.now, provoked=look.held)
                     assert number is not None, "what may be fetched may begin: nobody spins"
-                    self.provoked += look.provoked
+                    self.provoked += look.held
                     self.air.append(number)
 
     @rule(provoked=st.booleans())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -12,7 +13,13 @@ from rich.console import Console
 from rich.text import Text
 
 WIDTH: Final = 100
+_JWT: Final = re.compile(r"eyJ[\w-]*\.[\w-]*\.[\w-]*")
 _COLORS: Final = {2: "green", 4: "yellow", 5: "magenta"}
+
+
+def without_tokens(text: str) -> str:
+    """*text*, whatever an app put into it: a demo that goes wrong must not show a token either."""
+    return _JWT.sub("<a token>", text)
 
 
 class Screen:
@@ -29,7 +36,7 @@ class Screen:
 
     def line(self, text: str = "", style: str = "") -> None:
         """A line as it is, never broken: it may be copied."""
-        self._console.print(Text(text, style=style))
+        self._console.print(Text(without_tokens(text), style=style))
 
     def title(self, number: int, text: str) -> None:
         """The beginning of a step."""
@@ -45,7 +52,7 @@ class Screen:
         text = Text(f"    < {response.status_code} {HTTPStatus(response.status_code).phrase}")
         text.stylize(_COLORS.get(response.status_code // 100, "red"), 6)
         if response.is_success:
-            text.append(f"   {response.text}")
+            text.append(f"   {without_tokens(response.text)}")
         elif reason:
             text.append(f"   ({reason})", "dim")
         self._console.print(text)

@@ -1,0 +1,54 @@
+"""Any ASGI app, protected without touching it: rules say which route needs what.
+
+    scopeguard devserver --client "loader:any secret:bigquery.insertdata bigquery.readonly"
+    uvicorn examples.asgi_app:app
+
+The first prints how to get a token; then: curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8000/tables/t/rows
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from scopeguard import Guard, Issuer, Rule, any_of, current_access_token
+from scopeguard.asgi import GuardMiddleware
+
+rows: list[Any] = []
+
+
+async def unprotected(scope: Any, receive: Any, send: Any) -> None:
+    """An app as plain as it gets; it may look at the token, and need not."""
+    if scope["type"] != "http":
+        raise RuntimeError("this app speaks HTTP only")
+    content: Any = rows
+    status = 200
+    if scope["path"] == "/healthz":
+        content = "ok"
+    elif scope["path"] == "/me":
+        content = {"client": current_access_token().client_id}
+    elif scope["method"] == "POST":
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        rows.append(json.loads(body))
+        status, content = 201, {"rows": len(rows)}
+    headers = [(b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": json.dumps(content).encode()})
+
+
+guard = Guard(Issuer(os.environ.get("ISSUER", "http://127.0.0.1:9000"), audience="http://127.0.0.1:8000"))
+app = GuardMiddleware(
+    unprotected,
+    guard=guard,
+    public=["/healthz"],
+    rules=[
+        Rule("/tables/{table}/rows", any_of("bigquery.insertdata", "bigquery"), methods=["POST"]),
+        Rule("/tables/{table}/rows", any_of("bigquery.readonly", "bigquery"), methods=["GET"]),
+        Rule("/me"),  # any valid token
+        # Where there are rules, a request that matches none of them is denied.
+    ],
+)

@@ -1,0 +1,49 @@
+"""FastAPI: ``Security`` and ``Depends`` as always; http://127.0.0.1:8000/docs has a button to authorize.
+
+    scopeguard devserver --client "loader:any secret:bigquery.insertdata bigquery.readonly"
+    uvicorn examples.fastapi_app:app
+
+Press Authorize there, enter "loader" and "any secret", choose scopes, and try the operations out.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Security
+
+from scopeguard import AccessToken, Guard, Issuer, any_of
+from scopeguard.fastapi import Protected
+
+ISSUER = os.environ.get("ISSUER", "http://127.0.0.1:9000")
+guard = Guard(Issuer(ISSUER, audience="http://127.0.0.1:8000"))
+protected = Protected(
+    guard,
+    token_url=f"{ISSUER}/token",
+    scopes={"bigquery.insertdata": "Insert rows", "bigquery.readonly": "Read rows", "bigquery": "Everything"},
+)
+app = FastAPI(title="Tables", responses=protected.responses)
+tables: dict[str, list[Any]] = {}
+
+
+@app.post("/tables/{table}/rows", status_code=201, dependencies=[Security(protected, scopes=["bigquery.insertdata"])])
+async def insert(table: str, row: dict[str, Any]) -> dict[str, int]:
+    rows = tables.setdefault(table, [])
+    rows.append(row)
+    return {"rows": len(rows)}
+
+
+@app.get("/tables/{table}/rows", dependencies=[Depends(protected.requires(any_of("bigquery.readonly", "bigquery")))])
+def read(table: str) -> list[Any]:
+    return tables.get(table, [])
+
+
+@app.get("/me")
+async def me(token: Annotated[AccessToken, Depends(protected)]) -> dict[str, str | None]:
+    return {"client": token.client_id}
+
+
+@app.get("/healthz")
+async def healthz() -> str:
+    return "ok"

@@ -1,0 +1,48 @@
+"""Any WSGI app, protected without touching it: rules say which route needs what.
+
+    scopeguard devserver --client "loader:any secret:bigquery.insertdata bigquery.readonly"
+    gunicorn --bind 127.0.0.1:8000 examples.wsgi_app:app
+
+The first prints how to get a token; then: curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8000/tables/t/rows
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from scopeguard import Guard, Issuer, Rule, any_of, current_access_token
+from scopeguard.wsgi import GuardMiddleware
+
+rows: list[Any] = []
+
+
+def unprotected(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    """An app as plain as it gets; it may look at the token, and need not."""
+    content: Any = rows
+    status = "200 OK"
+    if environ["PATH_INFO"] == "/healthz":
+        content = "ok"
+    elif environ["PATH_INFO"] == "/me":
+        content = {"client": current_access_token().client_id}
+    elif environ["REQUEST_METHOD"] == "POST":
+        rows.append(json.loads(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))))
+        status, content = "201 Created", {"rows": len(rows)}
+    start_response(status, [("Content-Type", "application/json")])
+    return [json.dumps(content).encode()]
+
+
+guard = Guard(Issuer(os.environ.get("ISSUER", "http://127.0.0.1:9000"), audience="http://127.0.0.1:8000"))
+app = GuardMiddleware(
+    unprotected,
+    guard=guard,
+    public=["/healthz"],
+    rules=[
+        Rule("/tables/{table}/rows", any_of("bigquery.insertdata", "bigquery"), methods=["POST"]),
+        Rule("/tables/{table}/rows", any_of("bigquery.readonly", "bigquery"), methods=["GET"]),
+        Rule("/me"),  # any valid token
+        # Where there are rules, a request that matches none of them is denied.
+    ],
+)

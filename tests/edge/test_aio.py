@@ -1,0 +1,415 @@
+"""Flows driven in tasks of asyncio and trio: nothing blocks a loop, and no task's end is another one's."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import MutableMapping
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+import trio
+
+from scopeguard.edge import aio, blocking
+from scopeguard.edge.outside import Outside
+from scopeguard.effects import Effect, Flow, ReadFile, ReadForm, Send, ask
+from scopeguard.errors import AuthorityUnavailable, Reason
+
+URL = "https://a.test/"
+
+
+def one(effect: Effect[Any]) -> Flow[Any]:
+    return (yield from ask(effect))
+
+
+def down() -> AuthorityUnavailable:
+    return AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, "a")
+
+
+async def arrived(table: Any, count: int = 1) -> None:
+    await anyio.to_thread.run_sync(table.wait_for, count)
+
+
+# -- one effect at a time
+
+
+@pytest.mark.anyio
+async def test_a_flow_without_effects_is_its_value(outside: Outside):
+    def flow() -> Flow[int]:
+        yield from ()
+        return 7
+
+    assert await aio.run(flow(), outside, None) == 7
+
+
+@pytest.mark.anyio
+async def test_a_form_is_read_by_whoever_can(outside: Outside):
+    async def read(limit: int) -> bytes:
+        await anyio.lowlevel.checkpoint()
+        return b"form"[:limit]
+
+    assert await aio.run(one(ReadForm(limit=9)), outside, read) == b"form"
+
+
+@pytest.mark.anyio
+async def test_a_failure_is_thrown_into_the_flow_which_may_go_on(outside: Outside):
+    async def read(limit: int) -> bytes:
+        raise ValueError(limit)
+
+    def flow() -> Flow[str]:
+        try:
+            yield from ask(ReadForm(limit=9))
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    assert await aio.run(flow(), outside, read) == "9"
+    with pytest.raises(ValueError, match="9"):
+        await aio.run(one(ReadForm(limit=9)), outside, read)
+
+
+class _Unknown(Effect[None]):
+    pass
+
+
+@pytest.mark.rule("H-15")
+@pytest.mark.anyio
+@pytest.mark.parametrize("effect", [Send(url=URL, authority="a"), ReadFile(path="x", authority="a")], ids=str)
+async def test_what_would_block_the_loop_is_refused_outside_of_a_flight(
+    outside: Outside, table: Any, effect: Effect[Any]
+):
+    with pytest.raises(TypeError, match="block the event loop"):
+        await aio.run(one(effect), outside, None)
+    assert table.asked == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("effect", [ReadForm(limit=9), _Unknown()], ids=["form", "unknown"])
+async def test_an_effect_that_nobody_performs_is_an_error(outside: Outside, effect: Effect[Any]):
+    with pytest.raises(TypeError, match="nobody performs"):
+        await aio.run(one(effect), outside, None)
+
+
+@pytest.mark.anyio
+async def test_a_cancelled_task_closes_its_flow(outside: Outside):
+    closed = []
+    reading = anyio.Event()
+
+    async def read(limit: int) -> bytes:
+        reading.set()
+        await anyio.sleep_forever()
+        raise AssertionError(limit)
+
+    def flow() -> Flow[None]:
+        try:
+            yield from ask(ReadForm(limit=9))
+        finally:
+            closed.append(True)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(aio.run, flow(), outside, read)
+        await reading.wait()
+        group.cancel_scope.cancel()
+    assert closed == [True]
+
+
+# -- flights
+
+
+@pytest.mark.rule("H-15")
+@pytest.mark.anyio
+async def test_a_flight_runs_in_a_thread_and_never_in_the_loops(outside: Outside, table: Any, new_job: Any):
+    assert await aio.run(new_job().flow(), outside, None) == 1
+    assert table.threads[0].startswith("scopeguard")
+
+
+@pytest.mark.rule("H-15")
+@pytest.mark.anyio
+async def test_the_loop_goes_on_while_an_exchange_hangs(outside: Outside, table: Any, new_job: Any):
+    table.gate = threading.Event()
+    async with anyio.create_task_group() as group:
+        group.start_soon(aio.run, new_job().flow(), outside, None)
+        await arrived(table)
+        for _ in range(1000):
+            await anyio.lowlevel.checkpoint()  # a loop that was blocked would never come back from here
+        table.gate.set()
+
+
+@pytest.mark.rule("A-15")
+@pytest.mark.anyio
+async def test_of_two_hundred_tasks_one_starts_the_flight_for_all(outside: Outside, table: Any, new_job: Any):
+    job = new_job()
+    results = []
+
+    async def run() -> None:
+        results.append(await aio.run(job.flow(), outside, None))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(200):
+            group.start_soon(run)
+    assert results == [1] * 200
+    assert table.asked == [URL]
+
+
+@pytest.mark.anyio
+async def test_a_flight_that_is_not_needed_does_not_start(outside: Outside, table: Any, new_job: Any):
+    job = new_job()
+    job.done = 1
+    assert await aio.run(job.flow(), outside, None) == 1
+    assert table.asked == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("error", [down(), RuntimeError("a bug")], ids=["outage", "bug"])
+async def test_the_one_who_led_gets_the_failure(outside: Outside, table: Any, new_job: Any, error: Exception):
+    table.failures[URL] = error
+    with pytest.raises(type(error)) as raised:
+        await aio.run(new_job().flow(), outside, None)
+    assert raised.value is error
+    assert len(outside.flights) == 0
+
+
+@pytest.mark.rule("H-16")
+@pytest.mark.anyio
+async def test_a_cancelled_leader_costs_nobody_the_answer(outside: Outside, table: Any, new_job: Any):
+    table.gate = threading.Event()
+    job = new_job()
+    results = []
+
+    async def run() -> None:
+        results.append(await aio.run(job.flow(), outside, None))
+
+    async with anyio.create_task_group() as group:
+        async with anyio.create_task_group() as leader:
+            leader.start_soon(run)
+            await arrived(table)
+            for _ in range(19):
+                group.start_soon(run)
+            await anyio.lowlevel.checkpoint()
+            leader.cancel_scope.cancel()
+        table.gate.set()
+    assert results == [1] * 19
+    assert table.asked == [URL]
+
+
+@pytest.mark.rule("H-16")
+@pytest.mark.anyio
+async def test_a_cancelled_waiter_costs_nobody_the_answer(outside: Outside, table: Any, new_job: Any):
+    table.gate = threading.Event()
+    job = new_job()
+    results = []
+
+    async def run() -> None:
+        results.append(await aio.run(job.flow(), outside, None))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(run)
+        await arrived(table)
+        async with anyio.create_task_group() as waiters:
+            for _ in range(5):
+                waiters.start_soon(run)
+            await anyio.lowlevel.checkpoint()
+            waiters.cancel_scope.cancel()
+        table.gate.set()
+    assert results == [1]
+
+
+@pytest.mark.anyio
+async def test_waiting_ends_with_the_deadline_and_the_flight_goes_on(outside: Outside, table: Any, new_job: Any):
+    table.gate = threading.Event()
+    job = new_job()
+    with pytest.raises(AuthorityUnavailable) as raised:
+        await aio.run(job.flow(deadline=0.0), outside, None)
+    assert raised.value.reason is Reason.AUTHORITY_TIMED_OUT
+    table.gate.set()
+    assert await aio.run(job.flow(), outside, None) == 1
+    assert table.asked == [URL]
+
+
+@pytest.mark.anyio
+async def test_a_flight_beside_the_request_is_not_waited_for(outside: Outside, table: Any, new_job: Any):
+    table.gate = threading.Event()
+    job = new_job()
+    assert await aio.run(job.flow(wait=False), outside, None) == 0
+    await arrived(table)
+    table.gate.set()
+    await aio.close(outside)
+    assert job.done == 1
+
+
+@pytest.mark.anyio
+async def test_a_machine_without_threads_left_is_an_outage_for_whoever_must_wait(
+    outside: Outside, new_job: Any, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert await aio.run(new_job().flow(wait=False), outside, None) == 0
+        with pytest.raises(AuthorityUnavailable):
+            await aio.run(new_job().flow(), outside, None)
+
+
+# -- several loops, and loops that end
+
+
+@pytest.mark.rule("H-20")
+@pytest.mark.parametrize("first", ["asyncio", "trio"])
+def test_a_loop_that_ends_before_the_flight_lands_harms_nobody(outside: Outside, table: Any, new_job: Any, first: str):
+    table.gate = threading.Event()
+    job = new_job()
+
+    async def hurried() -> None:
+        with anyio.move_on_after(0):
+            await aio.run(job.flow(), outside, None)
+
+    anyio.run(hurried, backend=first)
+    table.wait_for()
+    waiting = threading.Thread(target=lambda: blocking.run(job.flow(), outside, None))
+    waiting.start()
+    table.gate.set()  # lands, and wakes a task of a loop that is no more
+    waiting.join()
+    assert job.done == 1
+    assert anyio.run(aio.run, job.flow(), outside, None) == 1
+    assert table.asked == [URL]
+
+
+@pytest.mark.rule("H-20")
+def test_threads_and_loops_of_both_kinds_share_one_flight(outside: Outside, table: Any, new_job: Any, in_threads: Any):
+    table.gate = threading.Event()
+    job = new_job()
+    kinds = iter(["thread", "asyncio", "trio", "asyncio", "trio", "thread"])
+    lock = threading.Lock()
+
+    async def tasks() -> list[int]:
+        results: list[int] = []
+
+        async def run() -> None:
+            results.append(await aio.run(job.flow(), outside, None))
+
+        async with anyio.create_task_group() as group:
+            for _ in range(10):
+                group.start_soon(run)
+        return results
+
+    def work() -> list[int]:
+        with lock:
+            kind = next(kinds)
+        if kind == "thread":
+            return [blocking.run(job.flow(), outside, None)]
+        return asyncio.run(tasks()) if kind == "asyncio" else trio.run(tasks)
+
+    opener = threading.Thread(target=lambda: (table.wait_for(), table.gate.set()))
+    opener.start()
+    results = in_threads(6, work)
+    opener.join()
+    assert [one for each in results for one in each] == [1] * 42
+    assert table.asked == [URL]
+
+
+def test_the_loop_is_found_with_older_versions_of_anyio_too(
+    outside: Outside, new_job: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """Before 4.11, ``current_token()`` returned what it wraps today."""
+    monkeypatch.setattr(aio, "current_token", asyncio.get_running_loop)
+    assert asyncio.run(aio.run(new_job().flow(), outside, None)) == 1
+    monkeypatch.setattr(aio, "current_token", trio.lowlevel.current_trio_token)
+    assert trio.run(aio.run, new_job("https://b.test/").flow(), outside, None) == 1
+
+
+# -- limits of time
+
+
+@pytest.mark.anyio
+async def test_a_time_limit_that_has_passed_raises():
+    with pytest.raises(aio.TimedOut):
+        async with aio.time_limit(0):
+            await anyio.sleep_forever()
+    async with aio.time_limit(60):
+        await anyio.lowlevel.checkpoint()
+
+
+class Server:
+    """An ASGI server's end: keeps what was sent."""
+
+    def __init__(self, kind: str = "http") -> None:
+        self.scope: MutableMapping[str, Any] = {"type": kind}
+        self.sent: list[MutableMapping[str, Any]] = []
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        await anyio.sleep_forever()
+        return {}
+
+    async def send(self, message: MutableMapping[str, Any]) -> None:
+        self.sent.append(message)
+        await anyio.lowlevel.checkpoint()
+
+
+START = {"type": "http.response.start", "status": 200, "headers": []}
+END = {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+def chunk(body: bytes, *, more: bool = True) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": body, "more_body": more}
+
+
+@pytest.mark.rule("H-04")
+@pytest.mark.anyio
+async def test_a_stream_ends_when_its_time_is_over():
+    server = Server()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        while True:
+            await send(chunk(b"x"))
+
+    await aio.until(0, app, server.scope, server.receive, server.send)
+    assert server.sent[0] == START
+    assert server.sent[-1] == END
+
+
+@pytest.mark.rule("H-04")
+@pytest.mark.anyio
+async def test_a_silent_websocket_is_closed_when_its_time_is_over():
+    server = Server("websocket")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        await receive()
+
+    await aio.until(0, app, server.scope, server.receive, server.send)
+    assert [message["type"] for message in server.sent] == ["websocket.accept", "websocket.close"]
+    assert server.sent[-1]["code"] == 1008
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("seconds", [0, -5, 3600])
+async def test_a_response_that_is_complete_is_left_alone(seconds: float):
+    server = Server()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for _ in range(5):
+            await anyio.lowlevel.checkpoint()  # the time passes before it begins
+        await send(START)
+        await send(chunk(b"all", more=False))
+        for _ in range(5):
+            await anyio.lowlevel.checkpoint()
+
+    await aio.until(seconds, app, server.scope, server.receive, server.send)
+    assert server.sent == [START, chunk(b"all", more=False)]
+
+
+@pytest.mark.anyio
+async def test_an_error_of_the_app_stays_what_it_is():
+    server = Server()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine"):
+        await aio.until(3600, app, server.scope, server.receive, server.send)
+    assert server.sent == []

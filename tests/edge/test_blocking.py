@@ -1,0 +1,414 @@
+"""Flows driven in a thread, and what both edges share: flights, their threads, files, closing, forking."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scopeguard.edge import blocking
+from scopeguard.edge.outside import MOST_THREADS, Outside, SystemClock
+from scopeguard.effects import Effect, Flow, ReadFile, ReadForm, Send, SingleFlight, ask
+from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.testing import FakeClock
+
+URL = "https://a.test/"
+
+
+def one(effect: Effect[Any]) -> Flow[Any]:
+    return (yield from ask(effect))
+
+
+def down() -> AuthorityUnavailable:
+    return AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, "a")
+
+
+def our_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("scopeguard")]
+
+
+# -- one effect at a time
+
+
+def test_a_flow_without_effects_is_its_value(outside: Outside):
+    def flow() -> Flow[int]:
+        yield from ()
+        return 7
+
+    assert blocking.run(flow(), outside, None) == 7
+
+
+def test_an_exchange_is_performed_by_the_transport_in_the_calling_thread(outside: Outside, table: Any):
+    answer = blocking.run(one(Send(url=URL, authority="a")), outside, None)
+    assert answer.body == URL.encode()
+    assert table.threads == [threading.current_thread().name]
+
+
+@pytest.mark.parametrize("error", [down(), RuntimeError("a bug")], ids=["outage", "bug"])
+def test_a_failure_is_thrown_into_the_flow_which_may_go_on(outside: Outside, table: Any, error: Exception):
+    table.failures[URL] = error
+
+    def flow() -> Flow[object]:
+        try:
+            yield from ask(Send(url=URL, authority="a"))
+        except type(error) as caught:
+            return caught
+        return None
+
+    assert blocking.run(flow(), outside, None) is error
+
+
+def test_a_failure_that_the_flow_does_not_want_is_raised(outside: Outside, table: Any):
+    table.failures[URL] = down()
+    with pytest.raises(AuthorityUnavailable) as raised:
+        blocking.run(one(Send(url=URL, authority="a")), outside, None)
+    assert raised.value is table.failures[URL]
+
+
+def test_the_end_of_the_thread_closes_the_flow(outside: Outside, table: Any):
+    table.failures[URL] = KeyboardInterrupt()
+    closed = []
+
+    def flow() -> Flow[None]:
+        try:
+            yield from ask(Send(url=URL, authority="a"))
+        finally:
+            closed.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        blocking.run(flow(), outside, None)
+    assert closed
+
+
+def test_a_form_is_read_by_whoever_can(outside: Outside):
+    limits = []
+
+    def read(limit: int) -> bytes:
+        limits.append(limit)
+        return b"form"
+
+    assert blocking.run(one(ReadForm(limit=9)), outside, read) == b"form"
+    assert limits == [9]
+
+
+class _Unknown(Effect[None]):
+    pass
+
+
+@pytest.mark.parametrize("effect", [ReadForm(limit=9), _Unknown()], ids=["form", "unknown"])
+def test_an_effect_that_nobody_performs_is_an_error(outside: Outside, effect: Effect[Any]):
+    with pytest.raises(TypeError, match="nobody performs"):
+        blocking.run(one(effect), outside, None)
+
+
+# -- files
+
+
+def test_a_file_is_read_whole(outside: Outside, tmp_path: Path):
+    path = tmp_path / "keys.json"
+    path.write_bytes(b"12345")
+    assert blocking.run(one(ReadFile(path=str(path), authority="a", limit=5)), outside, None) == b"12345"
+
+
+def test_a_file_that_is_too_large_is_not_read_whole(outside: Outside, tmp_path: Path):
+    path = tmp_path / "keys.json"
+    path.write_bytes(b"123456")
+    with pytest.raises(AuthorityUnavailable) as raised:
+        blocking.run(one(ReadFile(path=str(path), authority="a", limit=5)), outside, None)
+    assert raised.value.reason is Reason.AUTHORITY_ANSWERED_NONSENSE
+    assert "larger than 5 bytes" in str(raised.value)
+
+
+def test_a_file_that_cannot_be_read_is_an_outage_that_names_it(outside: Outside, tmp_path: Path):
+    for path in (tmp_path / "missing.json", tmp_path):
+        with pytest.raises(AuthorityUnavailable) as raised:
+            blocking.run(one(ReadFile(path=str(path), authority="a")), outside, None)
+        assert raised.value.reason is Reason.AUTHORITY_UNREACHABLE
+        assert path.name in str(raised.value)
+
+
+# -- flights
+
+
+def test_a_flight_that_is_not_needed_does_not_start(outside: Outside, table: Any, new_job: Any):
+    job = new_job()
+    job.done = 1
+    assert blocking.run(job.flow(), outside, None) == 1
+    assert table.asked == []
+
+
+def test_the_caller_flies_in_its_own_thread(outside: Outside, table: Any, new_job: Any):
+    assert blocking.run(new_job().flow(), outside, None) == 1
+    assert table.threads == [threading.current_thread().name]
+    assert our_threads() == []
+
+
+@pytest.mark.rule("A-15", "H-20")
+def test_of_fifty_threads_one_flies_for_all(
+    outside: Outside, table: Any, new_job: Any, in_threads: Callable[..., list[Any]]
+):
+    job = new_job()
+    assert in_threads(50, lambda: blocking.run(job.flow(), outside, None)) == [1] * 50
+    assert table.asked == [URL]
+
+
+def test_the_one_who_led_gets_the_failure_and_the_others_look_again(outside: Outside, table: Any, new_job: Any):
+    table.gate = threading.Event()
+    table.failures[URL] = down()
+    job = new_job()
+    generation = 0  # as in the ring: it moves when a fetch has failed as well
+
+    def flow() -> Flow[str]:
+        nonlocal generation
+        try:
+            yield from ask(job.flight(needed=lambda: generation == 0))
+        except AuthorityUnavailable:
+            generation += 1
+            return "led"
+        return "followed"
+
+    def failing() -> Flow[tuple[str, ...]]:
+        nonlocal generation
+        try:
+            yield from ask(Send(url=URL, authority="a"))
+        finally:
+            generation += 1
+        return ()
+
+    job._flow = failing
+    results: list[str] = []
+    threads = [threading.Thread(target=lambda: results.append(blocking.run(flow(), outside, None))) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    table.wait_for()
+    table.gate.set()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == ["followed"] * 9 + ["led"]
+    assert table.asked == [URL]
+
+
+@pytest.mark.rule("H-16")
+def test_a_leader_that_is_ended_leaves_the_flight_to_the_next(outside: Outside, table: Any, new_job: Any):
+    table.gate = threading.Event()
+    table.failures[URL] = SystemExit()
+    job = new_job()
+    results: list[object] = []
+
+    def run() -> None:
+        try:
+            results.append(blocking.run(job.flow(), outside, None))
+        except SystemExit:
+            table.failures.clear()
+            results.append("ended")
+
+    threads = [threading.Thread(target=run) for _ in range(5)]
+    threads[0].start()
+    table.wait_for()
+    for thread in threads[1:]:
+        thread.start()
+    table.gate.set()
+    for thread in threads:
+        thread.join()
+    assert sorted(results, key=str) == [1, 1, 1, 1, "ended"]
+    assert len(outside.flights) == 0
+
+
+def test_waiting_ends_with_the_deadline(outside: Outside, new_job: Any):
+    job = new_job()
+    assert outside.flights.board(job.url, lambda: None)  # somebody who never lands
+    with pytest.raises(AuthorityUnavailable) as raised:
+        blocking.run(job.flow(deadline=0.0), outside, None)
+    assert raised.value.reason is Reason.AUTHORITY_TIMED_OUT
+    outside.flights.land(job.url)
+    assert blocking.run(job.flow(deadline=0.0), outside, None) == 1
+
+
+def test_what_a_flight_has_to_say_is_logged(outside: Outside, new_job: Any, caplog: pytest.LogCaptureFixture):
+    job = new_job()
+    job.sentences = ("one key is broken", "and another one")
+    blocking.run(job.flow(), outside, None)
+    assert caplog.messages == ["one key is broken", "and another one"]
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}
+
+
+# -- flights beside a request
+
+
+def test_a_flight_beside_the_request_is_not_waited_for(outside: Outside, table: Any, new_job: Any):
+    table.gate = threading.Event()
+    job = new_job()
+    assert blocking.run(job.flow(wait=False), outside, None) == 0
+    table.wait_for()
+    assert table.threads[0].startswith("scopeguard")
+    assert blocking.run(job.flow(wait=False), outside, None) == 0  # one is in the air already
+    table.gate.set()
+    outside.close()
+    assert job.done == 1
+    assert table.asked == [URL]
+
+
+def test_whoever_needs_it_waits_for_a_flight_that_was_started_beside_a_request(
+    outside: Outside, table: Any, new_job: Any
+):
+    table.gate = threading.Event()
+    job = new_job()
+    blocking.run(job.flow(wait=False), outside, None)
+    table.wait_for()
+    threading.Timer(0, table.gate.set).start()
+    assert blocking.run(job.flow(), outside, None) == 1
+    assert table.asked == [URL]
+
+
+def test_its_failure_is_logged_and_nobodys_answer(
+    outside: Outside, table: Any, new_job: Any, caplog: pytest.LogCaptureFixture
+):
+    job = new_job()
+    for error in (down(), RuntimeError("a bug in a transport")):
+        caplog.clear()
+        table.failures[URL] = error
+        assert blocking.run(job.flow(wait=False), outside, None) == 0
+        outside.close()
+        (record,) = caplog.records
+        assert record.name == "scopeguard"
+        assert (record.exc_info is not None) == isinstance(error, RuntimeError)
+    assert len(outside.flights) == 0
+
+
+def test_a_flight_that_is_no_longer_needed_when_its_thread_starts_does_not_fly(
+    outside: Outside, table: Any, new_job: Any
+):
+    answers = [False]
+    woken: list[object] = []
+    outside.launch(new_job().flight(needed=answers.pop), woken.append)
+    outside.close()
+    assert woken == [None]
+    assert table.asked == []
+
+
+def test_a_machine_without_threads_left_costs_no_request_its_keys(
+    outside: Outside, new_job: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    job = new_job()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert blocking.run(job.flow(wait=False), outside, None) == 0
+        woken: list[BaseException | None] = []
+        outside.launch(job.flight(), woken.append)
+    assert "can't start new thread" in caplog.text
+    (failure,) = woken
+    assert isinstance(failure, AuthorityUnavailable)
+    # The pool has kept what it could not start. It must not run now, on a key that is somebody else's by then.
+    blocking.run(new_job("https://b.test/").flow(wait=False), outside, None)
+    outside.close()
+    assert job.done == 0
+    assert woken == [failure]
+
+
+def test_more_flights_than_threads_wait_for_their_turn(outside: Outside, table: Any, new_job: Any):
+    table.gate = threading.Event()
+    jobs = [new_job(f"https://{i}.test/") for i in range(MOST_THREADS + 4)]
+    for job in jobs:
+        blocking.run(job.flow(wait=False), outside, None)
+    table.wait_for(MOST_THREADS)
+    assert len(our_threads()) == MOST_THREADS
+    late = jobs[-1]
+    with pytest.raises(AuthorityUnavailable) as raised:
+        blocking.run(late.flow(deadline=0.0), outside, None)
+    assert raised.value.reason is Reason.AUTHORITY_TIMED_OUT
+    table.gate.set()
+    outside.close()
+    assert all(job.done == 1 for job in jobs)
+
+
+# -- beginning and end
+
+
+def test_construction_starts_nothing(table: Any):
+    before = threading.active_count()
+    Outside(transport=table, clock=FakeClock())
+    assert threading.active_count() == before
+
+
+def test_closing_waits_for_flights_and_what_is_closed_opens_again(outside: Outside, table: Any, new_job: Any):
+    for round_ in (1, 2, 3):
+        job = new_job(f"https://{round_}.test/")
+        blocking.run(job.flow(wait=False), outside, None)
+        outside.close()
+        assert job.done == 1
+        assert table.closed == round_
+        assert our_threads() == []
+    outside.close()  # twice does no harm
+
+
+def test_a_flight_that_starts_while_somebody_closes_is_not_lost(table: Any, new_job: Any):
+    outside = Outside(transport=table, clock=FakeClock())
+    stop = threading.Event()
+
+    def close() -> None:
+        while not stop.is_set():
+            outside.close()
+
+    closer = threading.Thread(target=close)
+    closer.start()
+    jobs = [new_job(f"https://{i}.test/") for i in range(200)]
+    try:
+        for job in jobs:
+            blocking.run(job.flow(wait=False), outside, None)
+    finally:
+        stop.set()
+        closer.join()
+        outside.close()
+    assert [job.done for job in jobs] == [1] * 200
+
+
+def test_the_clock_of_the_machine_has_both_hands():
+    clock = SystemClock()
+    assert clock.wall() > 1_700_000_000
+    assert clock.monotonic() <= clock.monotonic()
+
+
+def test_a_child_process_flies_for_itself(outside: Outside, table: Any, new_job: Any):
+    told: list[str] = []
+    parent = Outside(transport=table, clock=FakeClock(), after_fork=[lambda: told.append("child")])
+    table.gate = threading.Event()
+    job = new_job()
+    blocking.run(job.flow(wait=False), parent, None)
+    table.wait_for()
+    parent._lock.acquire()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            table.gate = None
+            assert told == ["child"]
+            assert blocking.run(job.flow(), parent, None) == 1
+            other = new_job("https://b.test/")
+            blocking.run(other.flow(wait=False), parent, None)
+            parent.close()
+            assert other.done == 1
+            status = 0
+        except BaseException:  # noqa: BLE001 - whatever it was, it is a failure
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    parent._lock.release()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert told == []
+    table.gate.set()
+    parent.close()
+    assert job.done == 1
+
+
+def test_a_flight_is_typed_and_shows_no_functions():
+    flight = SingleFlight(key="k", authority="a", needed=lambda: True, flow=lambda: one(Send(url=URL, authority="a")))
+    assert "function" not in repr(flight)

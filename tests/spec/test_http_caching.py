@@ -1,0 +1,129 @@
+"""How long an answer may be kept, and when to ask again."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scopeguard.spec.http_caching import is_json, lifetime, retry_after
+
+NOW = 1_800_000_000.0  # Fri, 15 Jan 2027 08:00:00 GMT
+
+
+@pytest.mark.rule("A-15")
+@pytest.mark.parametrize(
+    ("cache_control", "seconds"),
+    [
+        (None, None),
+        ("", None),
+        ("public", None),
+        ("max-age=600", 600.0),
+        ("public, max-age=600, must-revalidate", 600.0),
+        ("Max-Age=600", 600.0),
+        ('max-age="600"', 600.0),
+        ("max-age = 600", 600.0),
+        ("max-age=0", 0.0),
+        ("max-age=9999999999999", 9999999999.0),
+        ("max-age=-1", None),
+        ("max-age=x", None),
+        ("max-age", None),
+        ("max-age=\u0661\u0662", None),
+        ("s-maxage=600", None),
+        ("x-max-age=1, max-age=600", 600.0),
+        ("max-age=600, max-age=1", 600.0),
+        ("no-store", 0.0),
+        ("NO-CACHE, max-age=600", 0.0),
+        ("max-age=600, no-store", 0.0),
+        ("stale-while-revalidate=600", None),
+    ],
+)
+def test_the_lifetime_that_a_sender_gives_its_answer(cache_control, seconds):
+    assert lifetime({} if cache_control is None else {"cache-control": cache_control}) == seconds
+
+
+@given(st.text() | st.lists(st.sampled_from(["max-age", "=", "600", ",", '"', " ", "no-store", "-"])).map("".join))
+def test_no_text_gives_a_lifetime_that_is_no_number_of_seconds(text):
+    found = lifetime({"cache-control": text})
+    assert found is None or 0 <= found < 1e10
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (None, None),
+        ("", None),
+        ("120", 120.0),
+        (" 120 ", 120.0),
+        ("0", 0.0),
+        ("-1", None),
+        ("1.5", None),
+        ("12x", None),
+        ("\u0661\u0662", None),
+        ("99999999999", None),
+        ("Fri, 15 Jan 2027 08:02:00 GMT", 120.0),
+        ("Friday, 15-Jan-27 08:02:00 GMT", 120.0),
+        ("Fri Jan 15 08:02:00 2027", 120.0),
+        ("Fri, 15 Jan 2027 08:02:00", 120.0),
+        ("Fri, 15 Jan 2027 08:02:00 -0000", 120.0),
+        ("Fri, 15 Jan 2027 10:02:00 +0200", 120.0),
+        ("Fri, 15 Jan 2027 07:00:00 GMT", 0.0),
+        ("Fri, 15 Foo 2027 07:00:00 GMT", None),
+        ("Fri, 15 Jan 99999999999 07:00:00 GMT", None),
+        ("tomorrow", None),
+    ],
+)
+def test_the_time_to_wait_is_in_seconds_or_until_a_date(value, seconds):
+    assert retry_after({} if value is None else {"retry-after": value}, NOW) == seconds
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/Los_Angeles"])
+def test_a_date_means_the_same_wherever_this_runs(zone, monkeypatch):
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert retry_after({"retry-after": "Fri, 15 Jan 2027 08:02:00"}, NOW) == 120.0
+        assert retry_after({"retry-after": "Fri, 15 Jan 2027 08:02:00 GMT"}, NOW) == 120.0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+PARTS = st.sampled_from(
+    ["Fri,", "15", "Jan", "2027", "08:02:00", "GMT", "+9999", "-0000", ":", "0", "99999999999999999999", "1e9", ","]
+)
+
+
+@given(st.text() | st.lists(PARTS).map(" ".join))
+def test_no_text_gives_a_time_to_wait_that_is_no_number_of_seconds(text):
+    found = retry_after({"retry-after": text}, NOW)
+    assert found is None or (found >= 0 and math.isfinite(found))
+
+
+@pytest.mark.rule("A-08", "A-14")
+@pytest.mark.parametrize(
+    ("content_type", "is_one"),
+    [
+        ("application/json", True),
+        ("Application/JSON; charset=utf-8", True),
+        (" application/json ;x", True),
+        ("application/jwk-set+json", True),
+        ("application/jwk-set+json;charset=UTF-8", True),
+        ("application/problem+json", True),
+        (None, False),
+        ("", False),
+        ("text/html", False),
+        ("text/plain; application/json", False),
+        ("text/x+json", False),
+        ("application/jwt", False),
+        ("application/jsonp", False),
+        ("application/json, text/html", False),
+        ("application/xjson", False),
+        ("json", False),
+    ],
+)
+def test_json_is_known_by_its_media_type(content_type, is_one):
+    assert is_json({} if content_type is None else {"content-type": content_type}) is is_one

@@ -1,0 +1,133 @@
+"""The API of the scenarios once more, written in the idiom of each framework."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Annotated, Any
+
+import fastapi
+import flask
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from doors import ANY, BOTH, EVERYWHERE, Door, call_asgi, call_wsgi, guard_for, in_loop, rules, seen
+from scenarios import Answered, Exchange
+from scopeguard import AUTHENTICATED, AccessToken, Requirement
+from scopeguard.fastapi import Protected
+from scopeguard.flask import ScopeGuard, access_token_or_none, optional, public
+from scopeguard.flask import requires as flask_requires
+from scopeguard.starlette import GuardMiddleware
+from scopeguard.starlette import requires as starlette_requires
+from scopeguard.testing import FakeAuthority
+
+Send = Callable[[Exchange], Answered]
+
+METHODS = ["GET", "POST", "HEAD"]
+SCOPED: dict[str, Requirement] = {"/both": BOTH, "/any": ANY}
+SOURCES = {"/query": ("header", "query"), "/form": ("header", "form"), "/both-places": EVERYWHERE}
+ALL = ("/both", "/any", "/none", "/query", "/form", "/both-places", "/optional", "/public")
+
+
+def _starlette(backend: str) -> Callable[[FakeAuthority], Send]:
+    def opened(authority: FakeAuthority) -> Send:
+        async def endpoint(request: Request) -> Response:
+            return Response(seen(request.state.access_token, request.scope["query_string"], await request.body()))
+
+        routes = [
+            Route(path, starlette_requires(SCOPED[path])(endpoint) if path in SCOPED else endpoint, methods=METHODS)
+            for path in ALL
+        ]
+        guard: Any = Middleware(GuardMiddleware, guard=guard_for(authority), rules=rules(with_scopes=False))
+        return in_loop(backend, call_asgi, Starlette(routes=routes, middleware=[guard]))
+
+    return opened
+
+
+def _with_length(exchange: Exchange) -> Exchange:
+    """*exchange* as most clients send it; in FastAPI forms are not read without."""
+    length = (b"content-length", str(len(exchange.body)).encode())
+    return replace(exchange, headers=(*exchange.headers, length)) if exchange.body else exchange
+
+
+def _fastapi_app(authority: FakeAuthority, *, behind_middleware: bool) -> fastapi.FastAPI:
+    guard = guard_for(authority)
+    protected = Protected(guard)
+    dependencies: dict[str, Any] = {
+        "/both": fastapi.Security(protected, scopes=["read", "write"]),
+        "/any": fastapi.Depends(protected.requires(ANY)),
+        "/none": fastapi.Depends(protected),
+        "/optional": fastapi.Depends(Protected(guard, optional=True)),
+        "/public": fastapi.Depends(lambda: None),
+    }
+    for path, sources in SOURCES.items():
+        own = protected if behind_middleware else Protected(guard, token_sources=sources)
+        dependencies[path] = fastapi.Depends(own)
+    app = fastapi.FastAPI()
+    for path, dependency in dependencies.items():
+
+        async def endpoint(request: fastapi.Request, token: Annotated[AccessToken | None, dependency]) -> Any:
+            return json.loads(seen(token, request.scope["query_string"], await request.body()))
+
+        app.add_api_route(path, endpoint, methods=METHODS, name=path)
+    if behind_middleware:
+        app.add_middleware(GuardMiddleware, guard=guard, rules=rules(with_scopes=False))
+    return app
+
+
+def _fastapi(backend: str, *, behind_middleware: bool) -> Callable[[FakeAuthority], Send]:
+    def opened(authority: FakeAuthority) -> Send:
+        app = _fastapi_app(authority, behind_middleware=behind_middleware)
+        send = in_loop(backend, call_asgi, app)
+        return lambda exchange: send(_with_length(exchange))
+
+    return opened
+
+
+def _flask(authority: FakeAuthority) -> Send:
+    app = flask.Flask(__name__, static_folder=None)
+    app.testing = True
+    ScopeGuard(app, guard_for(authority))
+
+    def view() -> Any:
+        answer = seen(access_token_or_none(), flask.request.query_string, flask.request.get_data())
+        return answer, {"Cache-Control": "public, max-age=60"}
+
+    @optional
+    def for_anybody() -> Any:
+        return view()
+
+    @public
+    def for_everybody() -> Any:
+        return view()
+
+    views: dict[str, Any] = {path: flask_requires(requirement)(view) for path, requirement in SCOPED.items()}
+    views |= {path: flask_requires(AUTHENTICATED, token_sources=sources)(view) for path, sources in SOURCES.items()}
+    views |= {"/none": view, "/optional": for_anybody, "/public": for_everybody}
+    for path, guarded in views.items():
+        app.add_url_rule(path, path, guarded, methods=METHODS)
+    return lambda exchange: call_wsgi(app, exchange)
+
+
+# Without the middleware, routing answers what no route does.
+LEFT_TO_ROUTING = (
+    "an unknown path without a token",
+    "an unknown method without a token",
+    "OPTIONS without a token",
+    "behind the public path",
+    "below the public path",
+    "dots out of the public path",
+)
+FRAMEWORK_DOORS: tuple[Door, ...] = (
+    Door("starlette-asyncio", _starlette("asyncio"), knows_route=False),
+    Door("starlette-trio", _starlette("trio"), knows_route=False),
+    Door(
+        "fastapi-asyncio",
+        _fastapi("asyncio", behind_middleware=False),
+        without=dict.fromkeys(LEFT_TO_ROUTING, "a dependency guards the routes that name it"),
+    ),
+    Door("fastapi-behind-middleware", _fastapi("trio", behind_middleware=True), knows_route=False),
+    Door("flask", _flask),
+)

@@ -1,0 +1,97 @@
+"""Each example runs, against a real development authorization server, and does what it says.
+
+The apps are one API in five spellings, so one test is enough for all.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from doors import call_asgi, call_wsgi
+from environment import ROOT
+from scenarios import Answered, Exchange
+from scopeguard.devserver import Authority, Client, DevServer
+
+EXAMPLES = sorted((ROOT / "examples").glob("*_app.py"))
+WSGI = ("flask_app", "wsgi_app")
+AUDIENCE = "http://127.0.0.1:8000"
+LOADER = "sg-secret-loader"
+
+
+@pytest.fixture(scope="module")
+def devserver() -> Iterator[DevServer]:
+    scopes = ["bigquery.insertdata", "bigquery.readonly"]
+    authority = Authority(
+        audience=AUDIENCE,
+        clients=[
+            Client(client_id="loader", secret=LOADER, scopes=scopes),
+            Client(client_id="reader", secret=LOADER, scopes=["bigquery.readonly"]),
+        ],
+    )
+    with DevServer(authority) as server:
+        yield server
+
+
+def token(server: DevServer, client_id: str) -> bytes:
+    """The header with a token that *client_id* fetches by client credentials."""
+    form = {"grant_type": "client_credentials"}
+    answer = httpx.post(f"{server.url}/token", auth=(client_id, LOADER), data=form)
+    return f"Bearer {answer.json()['access_token']}".encode()
+
+
+Call = Callable[..., Answered]
+
+
+@pytest.fixture(params=EXAMPLES, ids=lambda path: path.stem)
+def call(request: pytest.FixtureRequest, devserver: DevServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
+    """Sends a request to an example, with the token of a client."""
+    monkeypatch.setenv("ISSUER", devserver.url)
+    path: Path = request.param
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def send(method: str, target: str, client_id: str | None = None, row: Any = None) -> Answered:
+        headers: list[tuple[bytes, bytes]] = [(b"content-type", b"application/json")]
+        if client_id is not None:
+            headers.append((b"authorization", token(devserver, client_id)))
+        body = b"" if row is None else json.dumps(row).encode()
+        exchange = Exchange(method=method, target=target, headers=tuple(headers), body=body)
+        return call_wsgi(module.app, exchange) if path.stem in WSGI else anyio.run(call_asgi, module.app, exchange)
+
+    yield send
+    module.guard.close()
+
+
+def test_an_example_does_what_it_says(call: Call):
+    rows = "/tables/departures/rows"
+    assert call("GET", "/healthz").body.strip(b'"') == b"ok"
+    assert call("GET", rows).status == 401
+    assert call("POST", rows, row={"n": 1}).status == 401
+    lacking = call("POST", rows, "reader", {"n": 1})
+    assert lacking.status == 403
+    assert 'scope="bigquery.insertdata"' in lacking.all("www-authenticate")[0]
+    inserted = call("POST", rows, "loader", {"n": 1})
+    assert (inserted.status, json.loads(inserted.body)) == (201, {"rows": 1})
+    assert json.loads(call("GET", rows, "reader").body) == [{"n": 1}]
+    assert json.loads(call("GET", "/me", "reader").body) == {"client": "reader"}
+    assert call("GET", "/me").status == 401
+    assert call("DELETE", "/me").status in (401, 405)  # a FastAPI app without the middleware lets routing answer
+
+
+def test_every_example_says_how_to_run_it():
+    for path in EXAMPLES:
+        text = path.read_text("utf-8")
+        assert "scopeguard devserver" in text
+        assert re.search(rf"^    (uvicorn|gunicorn|flask) .*examples\.{path.stem}\b", text, re.MULTILINE), path.name

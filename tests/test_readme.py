@@ -1,0 +1,280 @@
+"""What the README shows is true: its Python runs, its TOML is read, its commands exist, its defaults are ours."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+import scopeguard
+from environment import ROOT, plain_environment
+from scopeguard import Guard, Issuer, KeySetPolicy, TokenSources
+from scopeguard.cli.commands import cli
+from scopeguard.devserver import Client
+from scopeguard.settings import settings_from
+from scopeguard.testing import FakeAuthority
+
+README = (ROOT / "README.md").read_text("utf-8")
+ISSUER, API = "https://auth.example.com", "https://api.example.com"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of code, the name above it, and the line it begins at."""
+
+    name: str
+    language: str
+    source: str
+    line: int
+
+
+BLOCKS = {
+    block.name: block
+    for found in re.finditer(r"(?:<!-- test: (\w+) -->\n)?```(\w+)\n(.*?)```\n", README, re.DOTALL)
+    for line in [README.count("\n", 0, found.start(3)) + 1]
+    for block in [Block(found[1] or f"line {line}", found[2], found[3], line)]
+}
+
+
+@pytest.fixture
+def authority(monkeypatch: pytest.MonkeyPatch) -> FakeAuthority:
+    """The authorization server of the README, reachable for guards and clients made with their defaults."""
+    authority = FakeAuthority(ISSUER, audience=API, scopes=["bigquery.insertdata"])
+    for module in ("scopeguard.guard", "scopeguard.client.fetching"):
+        monkeypatch.setattr(f"{module}.HttpxTransport", lambda: authority.transport)
+    return authority
+
+
+def run(name: str, **given: Any) -> dict[str, Any]:
+    """The names that block *name* defines, run as it stands with *given* defined before."""
+    block = BLOCKS[name]
+    namespace: dict[str, Any] = {"__name__": f"readme_{name}", **given}
+    exec(compile("\n" * (block.line - 1) + block.source, "README.md", "exec"), namespace)
+    return namespace
+
+
+def asgi_app() -> Starlette:
+    async def answer(_: Any) -> PlainTextResponse:
+        token = scopeguard.current_access_token_or_none()
+        return PlainTextResponse("nobody" if token is None else str(token.client_id))
+
+    return Starlette(routes=[Route("/{path:path}", answer, methods=["GET", "POST"])])
+
+
+def wsgi_app(_: Any, start_response: Callable[..., Any]) -> list[bytes]:
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"hello"]
+
+
+def test_every_block_is_named_and_every_name_is_tested():
+    untested = (
+        {name for name, block in BLOCKS.items() if block.language in ("python", "toml")}
+        - set(CHECKS)
+        - {
+            "file",
+            "testing",
+        }
+    )
+    assert not untested
+    assert len(BLOCKS) == len(CHECKS) + 2
+
+
+def _check_asgi(authority: FakeAuthority) -> None:
+    client = TestClient(run("asgi", app=asgi_app())["app"])
+    assert client.get("/healthz").text == "nobody"
+    assert client.get("/rows").headers["www-authenticate"] == 'Bearer realm="api"'
+    assert client.get("/rows", headers=authority.bearer("read")).text == "client"
+
+
+def _check_wsgi(authority: FakeAuthority) -> None:
+    app = run("wsgi", application=wsgi_app)["application"]
+    with httpx.Client(transport=httpx.WSGITransport(app=app), base_url=API) as client:
+        assert client.get("/healthz").status_code == 200
+        assert client.get("/rows").status_code == 401
+        assert client.get("/rows", headers=authority.bearer("read")).status_code == 200
+
+
+def _check_starlette(authority: FakeAuthority) -> None:
+    client = TestClient(run("starlette")["app"])
+    assert client.post("/insert").status_code == 401
+    assert client.post("/insert", headers=authority.bearer("read")).status_code == 403
+    assert client.post("/insert", headers=authority.bearer("bigquery.insertdata")).json() == {"client": "client"}
+
+
+def _check_fastapi(authority: FakeAuthority) -> None:
+    client = TestClient(run("fastapi")["app"])
+    assert client.post("/insert").status_code == 401
+    assert client.post("/insert", headers=authority.bearer("read")).status_code == 403
+    assert client.post("/insert", headers=authority.bearer("bigquery.insertdata")).json() == {"client": "client"}
+    assert client.get("/rows", headers=authority.bearer("bigquery", subject="ann")).json() == {"subject": "ann"}
+    schemes = client.get("/openapi.json").json()["components"]["securitySchemes"]
+    assert schemes["OAuth2"]["flows"]["clientCredentials"]["tokenUrl"] == f"{ISSUER}/token"
+
+
+def _check_flask(authority: FakeAuthority) -> None:
+    client = run("flask")["app"].test_client()
+    assert client.get("/healthz").status_code == 404  # public, and there is no such route
+    assert client.post("/insert").status_code == 401
+    assert client.post("/insert", headers=authority.bearer("read")).status_code == 403
+    assert client.post("/insert", headers=authority.bearer("bigquery")).json == {"client": "client"}
+
+
+def _check_rules(authority: FakeAuthority) -> None:
+    client = TestClient(run("rules", app=asgi_app())["app"])
+    reader = authority.bearer("bigquery.readonly")
+    assert client.get("/tables/x/rows", headers=reader).status_code == 200
+    assert client.post("/tables/x/rows", headers=reader).status_code == 403
+    token = authority.mint("bigquery.readonly")
+    assert client.get("/tables/x/export", params={"access_token": token}).status_code == 200
+    assert client.get("/tables/x/rows", params={"access_token": token}).status_code == 401
+    assert client.get("/me", headers=authority.bearer()).text == "client"
+    assert client.get("/news/today").text == "nobody"
+    assert client.get("/news/today", headers=authority.bearer(expires_in=-60)).status_code == 401
+    assert client.get("/elsewhere", headers=reader).status_code == 403
+    assert client.get("/healthz").status_code == 200
+
+
+def _check_client(authority: FakeAuthority) -> None:
+    """The API of the block is answered here, the token request by the authority."""
+    seen: list[str] = []
+
+    def send(_: object, request: httpx.Request) -> httpx.Response:
+        assert str(request.url) == f"{API}/insert"
+        seen.append(request.headers["authorization"])
+        return httpx.Response(200, request=request)
+
+    loader = Client(client_id="loader", secret="a password", scopes=["bigquery.insertdata"])
+    authority.authority.registry.add_client(loader)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(httpx.HTTPTransport, "handle_request", send)
+        patch.setenv("CLIENT_SECRET", "a password")
+        run("client")
+    assert len(seen) == 1
+    assert authority.authority.tokens.find(seen[0].removeprefix("Bearer ")) is not None
+
+
+CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
+    "asgi": _check_asgi,
+    "wsgi": _check_wsgi,
+    "starlette": _check_starlette,
+    "fastapi": _check_fastapi,
+    "flask": _check_flask,
+    "rules": _check_rules,
+    "client": _check_client,
+}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_block_runs_and_does_what_the_text_says(name: str, authority: FakeAuthority):
+    CHECKS[name](authority)
+
+
+def test_the_tests_of_the_readme_pass(tmp_path: Path):
+    app = """
+async def my_app(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+"""
+    (tmp_path / "test_it.py").write_text(app + BLOCKS["testing"].source, "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=tmp_path,
+        env=plain_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.splitlines()[-1].startswith("3 passed")
+
+
+def test_the_configuration_file_is_read():
+    issuers, arguments = settings_from(tomllib.loads(BLOCKS["file"].source), ROOT)
+    guard = Guard(*issuers, **arguments)
+    assert guard.resource == API
+    assert guard.rules is not None
+    assert guard.rules.deny_unmatched
+
+
+COMMANDS = re.findall(r"^    scopeguard (\w.*)$", README, re.MULTILINE)
+
+
+def test_every_command_is_shown():
+    assert {line.split()[0] for line in COMMANDS} == set(cli.commands)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_line_is_understood(line: str):
+    name, *arguments = shlex.split(line)
+    cli.commands[name].make_context(name, arguments).close()
+
+
+def test_what_is_to_be_typed_exists():
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for target in re.findall(r"^    make ([a-z-]+)|`make ([a-z-]+)", README, re.MULTILINE):
+        assert re.search(rf"^{''.join(target)}:", makefile, re.MULTILINE), target
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    for extra in re.findall(r'"\.\[(\w+)\]"', README):
+        assert extra in extras
+
+
+# -- the tables of settings
+
+
+def _rows() -> dict[str, str]:
+    """Every row of the tables of settings: names and the default as it is written. ``implies`` is in two of them."""
+    text = README.partition("## Settings")[2].partition("\n## ")[0]
+    found: dict[str, str] = {}
+    for names, default in re.findall(r"^\| (`[^|]*`) \| ([^|]+) \| ", text, re.MULTILINE):
+        for name in re.findall(r"`(\w+)`", names):
+            found[f"Guard {name}" if "Issuer(url" not in text.partition(f"| {names} | {default} |")[0] else name] = (
+                default
+            )
+    return found
+
+
+ROWS = _rows()
+
+
+def _written(name: str) -> Any:
+    default = ROWS[name]
+    return MISSING if default == "required" else eval(default.strip("`"), vars(scopeguard).copy())
+
+
+@pytest.mark.parametrize("name", [name for name in inspect.signature(Guard).parameters if name != "issuers"])
+def test_the_arguments_of_the_guard_are_there_with_their_defaults(name: str):
+    assert _written(f"Guard {name}") == inspect.signature(Guard).parameters[name].default
+
+
+@pytest.mark.parametrize(
+    ("home", "name"),
+    [
+        pytest.param(home, setting.name, id=f"{home.__name__}.{setting.name}")
+        for home in (Issuer, TokenSources, KeySetPolicy)
+        for setting in fields(home)
+        if setting.name != "url"
+    ],
+)
+def test_the_settings_are_there_with_their_defaults(home: Any, name: str):
+    (setting,) = [setting for setting in fields(home) if setting.name == name]
+    default = setting.default if setting.default_factory is MISSING else setting.default_factory()
+    assert _written(name) == default
+
+
+def test_the_readme_names_no_machine_and_stays_readable():
+    assert len(README.splitlines()) <= 400
+    assert not re.search(r"/work|/tmp|/home|pypi\.|pythonhosted", README)
