@@ -1,22 +1,16 @@
-"""Settings, as frozen values. What cannot work is refused here, at construction, never at request time (law 5).
-
-Longer than 400 lines because each setting stands beside its meaning, its default and its check.
-"""
+"""Settings, as frozen values. What cannot work is refused here, at construction, never at request time (law 5)."""
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum, StrEnum
-from typing import Any, Final, Self, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, Final, Self
 
+from scopeguard.checks import checked_url, mapping, media_type, member, number, positive, strings
 from scopeguard.errors import ConfigurationError
+from scopeguard.introspection import Introspection, Validation
 from scopeguard.scopes import ScopeVocabulary
-
-E = TypeVar("E", bound=StrEnum)
 
 DEFAULT_ALGORITHMS: Final = ("RS256", "PS256", "ES256", "ES384", "EdDSA", "Ed25519")
 """Signature algorithms accepted unless an issuer says otherwise (RFC 9068 section 2.1 makes RS256 mandatory)."""
@@ -26,84 +20,6 @@ SUPPORTED_ALGORITHMS: Final = frozenset(
 )  # "none" and HS* are not here and cannot be configured (J-11, J-39, P-21).
 
 MAX_LEEWAY: Final = 300.0  # RFC 7519 section 4.1.4: "no more than a few minutes" (J-53)
-
-
-# RFC 3986 section 2. A backslash is a slash to some readers of URLs and a part of the host to others (X-55).
-_URL_CHARACTERS: Final = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
-
-
-def checked_url(url: str, setting: str, *, query: bool = True) -> str:
-    """*url* if it is https (or http to a loopback address), without credentials and fragment; else an error.
-
-    Loopback is the one exception (A-07, C-08): development happens there, and nobody else can listen in.
-    """
-    if not isinstance(url, str):
-        raise ConfigurationError(f"{setting}: a URL is a string, not {type(url).__name__}")
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise ConfigurationError(f"{setting}: not a URL") from None
-    if "@" in parts.netloc or (not parts.netloc and "@" in url):  # before any message that would show them
-        raise ConfigurationError(f"{setting}: credentials do not belong into a URL")
-    if not host or parts.scheme not in ("https", "http") or not _URL_CHARACTERS.fullmatch(url):
-        raise ConfigurationError(f"{setting}: {url!r} is not an https URL")
-    if parts.scheme == "http" and not is_loopback(host):
-        raise ConfigurationError(f"{setting}: {url!r} is cleartext; use https (http is for loopback addresses only)")
-    if "#" in url or (not query and "?" in url):
-        raise ConfigurationError(f"{setting}: {url!r} must not have a {'fragment' if query else 'query or fragment'}")
-    return url
-
-
-def is_loopback(host: str) -> bool:
-    """Whether *host* is the loopback interface by its very name: no look-up that somebody could answer."""
-    if host in ("localhost", "::1"):
-        return True
-    octets = host.removeprefix("::ffff:").split(".")  # what a socket for both families calls 127.0.0.1
-    return len(octets) == 4 and octets[0] == "127" and all(o.isascii() and o.isdigit() for o in octets)
-
-
-def media_type(typ: str) -> str:
-    """*typ* for comparison: lower case, without ``application/`` (RFC 7515 section 4.1.9, J-43)."""
-    lowered = typ.lower() if typ.isascii() else typ
-    short = lowered.removeprefix("application/")
-    return short if "/" not in short else lowered
-
-
-def _strings(values: object, setting: str) -> tuple[str, ...]:
-    items = (values,) if isinstance(values, str) else values
-    if not isinstance(items, Iterable):
-        raise ConfigurationError(f"{setting}: a string or a list of strings, not {type(values).__name__}")
-    found = tuple(items)
-    for item in found:
-        if not isinstance(item, str):
-            raise ConfigurationError(f"{setting}: holds a {type(item).__name__}; every item is a string")
-    return found
-
-
-def _mapping(values: object, setting: str) -> Mapping[str, Any]:
-    if not isinstance(values, Mapping):
-        raise ConfigurationError(f"{setting}: a table of names and values, not {type(values).__name__}")
-    return values
-
-
-def _member(kind: type[E], value: str, setting: str) -> E:
-    try:
-        return kind(value)
-    except ValueError:
-        choices = ", ".join(repr(item.value) for item in kind)
-        raise ConfigurationError(f"{setting}: {value!r} is not one of {choices}") from None
-
-
-def _number(value: object, setting: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ConfigurationError(f"{setting}: a number is needed, not {type(value).__name__}")
-    return float(value)
-
-
-def _positive(value: object, setting: str) -> None:
-    if _number(value, setting) <= 0:
-        raise ConfigurationError(f"{setting}: {value} must be greater than 0")
 
 
 class AudienceOptOut(Enum):
@@ -150,10 +66,10 @@ class TokenSources:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "methods", checked_sources(self.methods, "token_sources"))
-        stray = _member(StrayQueryToken, self.stray_query_token, "stray_query_token")
+        stray = member(StrayQueryToken, self.stray_query_token, "stray_query_token")
         object.__setattr__(self, "stray_query_token", stray)
         for name in ("max_token_bytes", "max_form_bytes", "max_parameters", "form_timeout"):
-            _positive(getattr(self, name), name)
+            positive(getattr(self, name), name)
         if stray is StrayQueryToken.REFUSE and TokenSource.QUERY in self.methods:
             raise ConfigurationError("token_sources: stray_query_token = 'refuse' forbids the enabled query; drop one")
 
@@ -168,7 +84,7 @@ def checked_sources(methods: Iterable[str], setting: str) -> frozenset[TokenSour
     """*methods* as token sources; :class:`ConfigurationError` names *setting* and the values it may have."""
     if isinstance(methods, str):
         raise ConfigurationError(f'{setting}: write a list, as in ["header"], not one string')
-    chosen = frozenset(_member(TokenSource, method, setting) for method in methods)
+    chosen = frozenset(member(TokenSource, method, setting) for method in methods)
     if not chosen:
         raise ConfigurationError(f'{setting}: name at least one place where a token may be sent, as in ["header"]')
     return chosen
@@ -191,7 +107,7 @@ class ScopeClaim:
     form: ScopeForm = ScopeForm.SPACE
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "form", _member(ScopeForm, self.form, f"scope_claims[{self.claim!r}]"))
+        object.__setattr__(self, "form", member(ScopeForm, self.form, f"scope_claims[{self.claim!r}]"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,7 +141,7 @@ class KeySetPolicy:
 
     def __post_init__(self) -> None:
         for setting in fields(self):
-            _positive(getattr(self, setting.name), f"key_set.{setting.name}")
+            positive(getattr(self, setting.name), f"key_set.{setting.name}")
         if not self.min_ttl <= self.ttl <= self.max_ttl <= self.max_stale:
             raise ConfigurationError("key_set: needs min_ttl <= ttl <= max_ttl <= max_stale")
         if self.refresh_ahead > 1:
@@ -256,6 +172,9 @@ class Issuer:
     * ``client_id_claims``, ``subject_claims``: the first that holds a non-empty string is it.
     * ``accept_id_tokens_dangerously``: skip the checks that refuse ID tokens, for providers whose access tokens
       *are* ID tokens.
+    * ``validate``: ``"jwt"``, ``"introspection"`` or ``"auto"``; the latter two with ``introspection``.
+      ``opaque_prefixes``: what tokens of this issuer that are no JWTs begin with; needed where several issuers have
+      such tokens, so that none is shown to the wrong one (I-28).
     * ``leeway``: clock skew in seconds, at most 300. ``max_lifetime``: refuse tokens issued for longer, in seconds.
     """
 
@@ -286,22 +205,41 @@ class Issuer:
     leeway: float = 30.0
     max_lifetime: float | None = None
     key_set: KeySetPolicy = KeySetPolicy()
+    validate: Validation = Validation.JWT
+    introspection: Introspection | None = field(default=None, repr=False)
+    opaque_prefixes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        self._check_validation()
         self._check_url()
         self._check_keys()
         self._set("audience", self._checked_audience())
         self._set("algorithms", self._checked_algorithms())
         self._set("typ", self._checked_types())
         self._check_claims()
-        if not 0 <= _number(self.leeway, "leeway") <= MAX_LEEWAY:
+        if not 0 <= number(self.leeway, "leeway") <= MAX_LEEWAY:
             raise ConfigurationError(f"leeway: {self.leeway} seconds; it must lie between 0 and {MAX_LEEWAY:.0f}")
         if self.max_lifetime is not None:
-            _positive(self.max_lifetime, "max_lifetime")
+            positive(self.max_lifetime, "max_lifetime")
         for name in ("merge_scope_claims", "accept_id_tokens_dangerously"):
             if not isinstance(getattr(self, name), bool):  # "false" is true
                 raise ConfigurationError(f"{name}: true or false, not {type(getattr(self, name)).__name__}")
         self._set("implies", self.vocabulary.implies)
+
+    def _check_validation(self) -> None:
+        self._set("validate", member(Validation, self.validate, "validate"))
+        self._set("opaque_prefixes", strings(self.opaque_prefixes, "opaque_prefixes"))
+        if not all(self.opaque_prefixes):
+            raise ConfigurationError("opaque_prefixes: an empty prefix fits every token; leave it out")
+        if self.validate is Validation.JWT:
+            if self.introspection is not None or self.opaque_prefixes:
+                raise ConfigurationError(
+                    'introspection: has no use with validate = "jwt"; say "introspection" or "auto"'
+                )
+        elif self.introspection is None:
+            raise ConfigurationError(
+                f"validate = {self.validate.value!r} needs introspection settings: who asks, and with what secret (I-03)"
+            )
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -354,7 +292,7 @@ class Issuer:
                     "that tie a token to this API in expected_claims"
                 )
             return self.audience
-        audiences = frozenset(_strings(self.audience, "audience"))
+        audiences = frozenset(strings(self.audience, "audience"))
         if not audiences:
             raise ConfigurationError(
                 f"issuer {self.url!r}: audience is missing; name what its tokens for this API carry in aud"
@@ -365,7 +303,7 @@ class Issuer:
         return audiences
 
     def _checked_algorithms(self) -> tuple[str, ...]:
-        algorithms = _strings(self.algorithms, "algorithms")
+        algorithms = strings(self.algorithms, "algorithms")
         if not algorithms:
             raise ConfigurationError("algorithms: name at least one; the default list is a good one")
         for algorithm in algorithms:
@@ -382,26 +320,26 @@ class Issuer:
         given = (self.typ,) if isinstance(self.typ, str) else tuple(self.typ) if isinstance(self.typ, Iterable) else ()
         if not given:
             raise ConfigurationError('typ: name at least one accepted type, as in typ="at+jwt"')
-        types = {media_type(typ) for typ in _strings((typ for typ in given if typ is not None), "typ")}
+        types = {media_type(typ) for typ in strings((typ for typ in given if typ is not None), "typ")}
         return frozenset(types | {None} if None in given else types)
 
     def _check_claims(self) -> None:
         for name in ("expected_claims", "expected_headers"):
-            given = _mapping(getattr(self, name), name)
-            wanted = {key: frozenset(_strings(values, f"{name}[{key!r}]")) for key, values in given.items()}
+            given = mapping(getattr(self, name), name)
+            wanted = {key: frozenset(strings(values, f"{name}[{key!r}]")) for key, values in given.items()}
             if not all(wanted.values()):
                 raise ConfigurationError(f"{name}: each entry needs at least one accepted value")
             self._set(name, wanted)
-        for alias, companions in _mapping(self.aliases, "aliases").items():
-            _strings(_mapping(companions, f"aliases[{alias!r}]").values(), f"aliases[{alias!r}]")
+        for alias, companions in mapping(self.aliases, "aliases").items():
+            strings(mapping(companions, f"aliases[{alias!r}]").values(), f"aliases[{alias!r}]")
         tuples = (
             "audience_claims", "any_claims", "forbidden_claims", "forbidden_headers", "role_claims",
             "client_id_claims", "subject_claims",
         )  # fmt: skip
         for name in tuples:
-            self._set(name, _strings(getattr(self, name), name))
+            self._set(name, strings(getattr(self, name), name))
         if self.required_claims is not None:
-            self._set("required_claims", _strings(self.required_claims, "required_claims"))
+            self._set("required_claims", strings(self.required_claims, "required_claims"))
         self._set("scope_claims", tuple(self.scope_claims))
         if not all(isinstance(source, ScopeClaim) for source in self.scope_claims):
             raise ConfigurationError('scope_claims: every item is a ScopeClaim, as in ScopeClaim("scope")')

@@ -6,7 +6,7 @@ effects, and a sixth needs a reason in CHANGELOG.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar, cast
 
@@ -18,7 +18,6 @@ class Effect(Generic[T_co]):
     """Something to be done outside; ``T_co`` is the type of the answer."""
 
     __slots__ = ()
-
 
 
 Flow = Generator[Effect[Any], Any, T]
@@ -45,7 +44,7 @@ class Send(Effect[Answer]):
     """One HTTP exchange: no redirect is followed, and the answer is bounded in size and time.
 
     ``form`` makes it a POST. ``limit`` is in bytes after decompression, ``timeout`` in seconds for the whole
-    exchange. A failure of transport, a timeout and an oversized answer are thrown in as
+    exchange, ``retries`` how often it may be repeated after a failure to connect or a 502, 503 or 504. A failure of transport, a timeout and an oversized answer are thrown in as
     :class:`~scopeguard.errors.AuthorityUnavailable` naming ``authority``.
     """
 
@@ -56,6 +55,39 @@ class Send(Effect[Answer]):
     authorization: str | None = field(default=None, repr=False)
     limit: int = 512 * 1024
     timeout: float = 5.0
+    retries: int = 0
+
+
+class Store(Protocol):
+    """State shared by processes and hosts. Every operation may raise
+    :class:`~scopeguard.errors.AuthorityUnavailable`; what that means is for the flow to say."""
+
+    def get(self, key: str, /) -> bytes | None:
+        """The value under *key*."""
+        ...
+
+    def put(self, key: str, value: bytes, /, *, seconds: float) -> None:
+        """Keep *value* under *key* for *seconds*."""
+        ...
+
+    def append(self, entry: bytes, /, *, seconds: float) -> None:
+        """Add *entry* to the one log of revocations, which is kept for *seconds* at least."""
+        ...
+
+    def read(self, after: str | None, /) -> tuple[str | None, Sequence[bytes]]:
+        """The entries of the log behind the position *after*, and the position to go on from."""
+        ...
+
+    def close(self) -> None:
+        """Release what is held; a later operation may open it again."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class UseStore(Effect[T_co]):
+    """Run *operation* against the shared store, and answer what it returns."""
+
+    operation: Callable[[Store], T_co] = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

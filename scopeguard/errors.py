@@ -73,6 +73,9 @@ class Reason(StrEnum):
     TOKEN_LIFETIME_TOO_LONG = "token_lifetime_too_long"
     MALFORMED_SCOPE = "malformed_scope"
     SENDER_CONSTRAINT_UNPROVEN = "sender_constraint_unproven"
+    # what only the authority can tell (RFC 7662), or whoever revoked it
+    TOKEN_NOT_ACTIVE = "token_not_active"
+    TOKEN_REVOKED = "token_revoked"
     # the route
     INSUFFICIENT_SCOPE = "insufficient_scope"
     NO_RULE = "no_rule"
@@ -81,6 +84,7 @@ class Reason(StrEnum):
     AUTHORITY_ANSWERED_NONSENSE = "authority_answered_nonsense"
     AUTHORITY_BACKING_OFF = "authority_backing_off"
     AUTHORITY_TIMED_OUT = "authority_timed_out"
+    STORE_UNAVAILABLE = "store_unavailable"
 
 
 # RFC 6750 section 3 allows %x20-21 / %x23-5B / %x5D-7E here: no quotes, no backslash, ASCII only (B-39).

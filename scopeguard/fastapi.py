@@ -38,7 +38,8 @@ from scopeguard.access_token import AccessToken, serving
 from scopeguard.access_token import current_access_token as access_token
 from scopeguard.access_token import current_access_token_or_none as access_token_or_none
 from scopeguard.asgi import GUARD_KEY, GuardMiddleware, Scope, request_view
-from scopeguard.config import TokenSource, TokenSources, checked_url
+from scopeguard.checks import checked_url
+from scopeguard.config import TokenSource, TokenSources
 from scopeguard.edge.aio import TimedOut, time_limit
 from scopeguard.errors import (
     ConfigurationError,

@@ -13,25 +13,30 @@ requests yield nothing at all. A test is a script: send answers, look at what is
 Refusals are raised as :class:`AccessDenied`, outages as :class:`AuthorityUnavailable`. The order of checks decides
 which refusal wins: shape of the request, presence of a credential, form and claims of the token, its signature; what
 the token may do is for the route to decide.
+
+Longer than 400 lines because it is the one place where the order of things can be read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
-from scopeguard.access_token import AccessToken, Unverified
+from scopeguard.access_token import AccessToken, Unverified, fingerprint
 from scopeguard.config import StrayQueryToken, TokenSource, TokenSources
-from scopeguard.effects import Answer, Clock, Flow, ReadFile, ReadForm, Send, SingleFlight, ask
+from scopeguard.effects import Answer, Clock, Flow, ReadFile, ReadForm, Send, SingleFlight, UseStore, ask
 from scopeguard.errors import AuthorityUnavailable, InvalidRequest, InvalidToken, MissingCredentials, Reason
+from scopeguard.introspection import Validation
 from scopeguard.request import RequestView
-from scopeguard.spec import credentials, jwt
+from scopeguard.spec import credentials, introspection, jwt
 from scopeguard.spec.discovery import MalformedMetadata, Metadata, judge_metadata, metadata_urls
 from scopeguard.spec.http_caching import is_json, lifetime, retry_after
 from scopeguard.spec.jwks import KeySet, MalformedKeySet, VerificationKey, parse_key_set
+from scopeguard.state.answers import Known
 from scopeguard.state.keyring import Due, Found
-from scopeguard.state.trust import Trust
+from scopeguard.state.revocations import Bearer, Revocation
+from scopeguard.state.trust import Trust, Trusts
 
 # A hostile token costs at most so many signature checks (X-86).
 MOST_VERIFICATIONS: Final = 8
@@ -48,7 +53,7 @@ class Credential:
 def authenticate(
     view: RequestView,
     *,
-    trusts: Mapping[str, Trust],
+    trusts: Trusts,
     sources: TokenSources,
     clock: Clock,
     exposed: Callable[[], None] | None = None,
@@ -60,13 +65,34 @@ def authenticate(
     credential = yield from find_credential(view, sources)
     if exposed is not None:
         exposed()
-    token = jwt.peek(credential.token)
-    trust = trusts.get(jwt.named_issuer(token))
-    if trust is None:  # before any network access, and with no URL taken from the token (P-18)
-        raise InvalidToken(Reason.UNKNOWN_ISSUER, iss=jwt.named_issuer(token))
-    jwt.check(token, trust.issuer, clock.wall())
-    yield from verify_signature(token, trust, clock)
-    return jwt.accept(token, trust.issuer, trust.vocabulary)
+    trust, token = route(credential.token, trusts)
+    if token is None:
+        access = yield from introspected(credential.token, trust, trusts, clock)
+    else:
+        jwt.check(token, trust.issuer, clock.wall())
+        yield from verify_signature(token, trust, clock)
+        access = jwt.accept(token, trust.issuer, trust.vocabulary)
+    yield from unrevoked(access, credential.token, trusts, clock)
+    return access
+
+
+def route(token: str, trusts: Trusts) -> tuple[Trust, Unverified | None]:
+    """Whose policy judges *token*, before any network access, and with no URL taken from the token (P-18).
+
+    With the token parsed, if it is to be verified here, and with ``None``, if its authority is to be asked. A token
+    that has the look of a JWT and is not one is asked about nowhere.
+    """
+    try:
+        parsed = jwt.peek(token)
+    except InvalidToken:
+        trust = None if token.startswith("eyJ") and token.count(".") == 2 else trusts.of_opaque(token)
+        if trust is None:
+            raise
+        return trust, None
+    trust = trusts.named(jwt.named_issuer(parsed))
+    if trust is None:
+        raise InvalidToken(Reason.UNKNOWN_ISSUER, iss=jwt.named_issuer(parsed))
+    return trust, None if trust.issuer.validate is Validation.INTROSPECTION else parsed
 
 
 def find_credential(view: RequestView, sources: TokenSources) -> Flow[Credential]:
@@ -277,6 +303,194 @@ def discovered(trust: Trust, clock: Clock) -> Flow[Metadata]:
         issuer.url,
         problem="no metadata at " + " nor ".join(places) + "; set jwks_uri or metadata_url",
     )
+
+
+def introspected(token: str, trust: Trust, trusts: Trusts, clock: Clock) -> Flow[AccessToken]:
+    """*token* as its authority describes it now, or did a moment ago (RFC 7662).
+
+    An answer is shared by everybody who asks about the same token under the same configuration, across processes if
+    there is a store; it is judged by each of them (I-10 to I-15). A store that fails is passed over.
+    """
+    asking, settings = trust.asking, trust.issuer.introspection
+    if asking is None or settings is None:  # Issuer does not let this happen
+        raise InvalidToken(Reason.UNKNOWN_ISSUER)
+    key = introspection.digest(token, asking.context)
+    began = clock.monotonic()
+    known = asking.answers.lookup(key, began)
+    landed: list[Known] = []
+
+    def fly() -> Flow[tuple[str, ...]]:
+        landed.append((yield from asked(token, key, trust, trusts, clock)))
+        return ()
+
+    if known is None:
+        shares = settings.ttl > 0
+        yield from ask(
+            SingleFlight(
+                key=f"answer {key.hex()}" if shares else f"answer {asking.new_id()}",
+                authority=trust.issuer.url,
+                needed=lambda: (
+                    asking.answers.lookup(key, clock.monotonic()) is None
+                    and not (shares and asking.answers.failed_since(key, began))
+                ),
+                flow=fly,
+            )
+        )
+        known = landed[0] if landed else asking.answers.lookup(key, clock.monotonic())
+        if known is None:
+            raise AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, trust.issuer.url)
+    if known.members is None:
+        raise InvalidToken(Reason.TOKEN_NOT_ACTIVE)
+    described = introspection.as_claims(known.members, fingerprint(token))
+    introspection.check_answer(described, trust.issuer, clock.wall(), audience_required=settings.require_audience)
+    return jwt.accept(described, trust.issuer, trust.vocabulary)
+
+
+def asked(token: str, key: bytes, trust: Trust, trusts: Trusts, clock: Clock) -> Flow[Known]:
+    """The answer of the shared store, else of the authority; remembered here and there."""
+    asking, settings = trust.asking, trust.issuer.introspection
+    if asking is None or settings is None:
+        raise InvalidToken(Reason.UNKNOWN_ISSUER)
+    epoch = asking.answers.epoch
+    name = f"answer:{key.hex()}"
+    if trusts.shared and settings.ttl > 0:
+        try:
+            entry = yield from ask(UseStore(lambda store: store.get(name)))
+            kept, seconds = introspection.read_entry(entry, clock.wall())
+            asking.answers.absorb(key, kept, clock.monotonic(), lifetime=seconds, epoch=epoch)
+            return Known(kept)
+        except (AuthorityUnavailable, introspection.MalformedAnswer):
+            pass  # the authority knows
+    pause = asking.breaker.pause(clock.monotonic())
+    if pause > 0:
+        raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, trust.issuer.url, retry_after=pause)
+    try:
+        members = yield from answered(token, trust, clock)
+    except AuthorityUnavailable as error:
+        asking.breaker.failed(clock.monotonic(), retry_after=error.retry_after)
+        asking.answers.fail(key, clock.monotonic())
+        raise
+    asking.breaker.succeeded()
+    seconds = introspection.remaining(members, clock.wall())
+    asking.answers.absorb(key, members, clock.monotonic(), lifetime=seconds, epoch=epoch)
+    keep = min(settings.negative_ttl if members is None else settings.ttl, seconds)
+    if trusts.shared and keep > 0:
+        written = introspection.write_entry(members, clock.wall() + keep)
+        try:
+            yield from ask(UseStore(lambda store: store.put(name, written, seconds=keep)))
+        except AuthorityUnavailable:
+            pass  # others will ask for themselves
+    return Known(members)
+
+
+def answered(token: str, trust: Trust, clock: Clock) -> Flow[Mapping[str, Any] | None]:
+    """What the authority says of *token*: the members of its answer, ``None`` for "not active".
+
+    An answer that is none is an outage, not a verdict: its 401 means that our credentials are wrong (I-17 to I-20).
+    """
+    issuer, settings, asking = trust.issuer, trust.issuer.introspection, trust.asking
+    if settings is None or asking is None:
+        raise InvalidToken(Reason.UNKNOWN_ISSUER)
+    endpoint = settings.endpoint
+    if endpoint is None:
+        metadata = yield from discovered(trust, clock)
+        endpoint = introspection.endpoint_of(metadata, settings)
+    proof = introspection.proof(settings, asking.key, issuer.url, now=clock.wall(), identifier=asking.new_id())
+    answer = yield from ask(
+        Send(
+            url=endpoint,
+            authority=issuer.url,
+            accept=introspection.SIGNED if settings.signed else introspection.JSON,
+            form=introspection.question(token, proof, settings.token_type_hint),
+            authorization=proof.authorization,
+            timeout=settings.timeout,
+            retries=settings.retries,
+        )
+    )
+    if answer.status in (400, 401, 403):
+        raise AuthorityUnavailable(
+            Reason.AUTHORITY_ANSWERED_NONSENSE,
+            issuer.url,
+            url=endpoint,
+            status=answer.status,
+            problem=introspection.COMPLAINTS[answer.status],
+        )
+    try:
+        if not settings.signed:
+            return introspection.read_answer(_json_body(answer, endpoint, issuer.url, clock))
+        signed = introspection.read_signed(answer, issuer, settings, clock.wall())
+        yield from verify_signature(signed, trust, clock)
+        return introspection.active_members(signed.claims["token_introspection"])
+    except (introspection.MalformedAnswer, InvalidToken) as error:
+        problem = f"its answer cannot be used: {error}"
+    raise AuthorityUnavailable(Reason.AUTHORITY_ANSWERED_NONSENSE, issuer.url, url=endpoint, problem=problem)
+
+
+def unrevoked(access: AccessToken, token: str, trusts: Trusts, clock: Clock) -> Flow[None]:
+    """Return if nobody has revoked *access*; with a shared store, as of a second ago at most.
+
+    When the store does not answer, nobody knows: that is an outage, unless the configuration prefers what was known.
+    """
+    revocations = trusts.revocations
+    if trusts.shared:
+        age = clock.monotonic() - revocations.synced_at
+        if age >= revocations.max_lag:
+            try:
+                yield from synced(trusts, clock)
+            except AuthorityUnavailable:
+                if not revocations.fail_open_dangerously:
+                    raise
+        elif age >= revocations.max_lag / 2:
+            yield from synced(trusts, clock, wait=False)
+    jti = access.claims.get("jti")
+    bearer = Bearer(
+        issuer=access.issuer,
+        token=token,
+        jti=jti if isinstance(jti, str) else None,
+        subject=access.subject,
+        client_id=access.client_id,
+        issued_at=access.issued_at,
+    )
+    if revocations.covers(bearer):
+        raise InvalidToken(Reason.TOKEN_REVOKED, token=access.fingerprint)
+
+
+def synced(trusts: Trusts, clock: Clock, *, wait: bool = True) -> Flow[None]:
+    """Read what others have revoked since last time, unless somebody has just done so."""
+    revocations = trusts.revocations
+    seen = revocations.generation
+
+    def read() -> Flow[tuple[str, ...]]:
+        pause = revocations.breaker.pause(clock.monotonic())
+        if pause > 0:
+            raise AuthorityUnavailable(Reason.STORE_UNAVAILABLE, "the shared store", retry_after=pause)
+        # Taken before reading: what is revoked meanwhile is read next time.
+        now, position = clock.monotonic(), revocations.position
+        try:
+            position, entries = yield from ask(UseStore(lambda store: store.read(position)))
+        except AuthorityUnavailable:
+            revocations.breaker.failed(clock.monotonic())
+            revocations.sync_failed()
+            raise
+        revocations.breaker.succeeded()
+        for data in entries:
+            entry = Revocation.from_bytes(data)
+            if entry is not None:
+                revocations.add(entry, clock.wall())
+        revocations.synced(position, now)
+        return ()
+
+    yield from ask(
+        SingleFlight(
+            key="revocations",
+            authority="the shared store",
+            needed=lambda: revocations.generation == seen,
+            flow=read,
+            wait=wait,
+        )
+    )
+    if wait and clock.monotonic() - revocations.synced_at >= revocations.max_lag:
+        raise AuthorityUnavailable(Reason.STORE_UNAVAILABLE, "the shared store", retry_after=1.0)
 
 
 def _json_body(answer: Answer, url: str, authority: str, clock: Clock) -> bytes:

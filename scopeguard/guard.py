@@ -6,18 +6,21 @@ fork and used from any number of threads and event loops; they share its keys.
 
 from __future__ import annotations
 
+import json
 import logging
 import random
+import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from scopeguard.access_token import AccessToken
-from scopeguard.config import Issuer, TokenSource, TokenSources, checked_url, is_loopback
+from scopeguard.checks import checked_url, is_loopback, positive
+from scopeguard.config import Issuer, TokenSource, TokenSources
 from scopeguard.edge import blocking
 from scopeguard.edge.limits import HttpxTransport
 from scopeguard.edge.outside import Outside, SystemClock, Transport
-from scopeguard.effects import Clock, Flow
+from scopeguard.effects import Clock, Flow, Store
 from scopeguard.errors import (
     AccessDenied,
     AuthorityUnavailable,
@@ -27,14 +30,20 @@ from scopeguard.errors import (
     MissingCredentials,
     Reason,
 )
-from scopeguard.flow import authenticate, warmed
+from scopeguard.flow import authenticate, route, warmed
+from scopeguard.introspection import Introspection
 from scopeguard.request import RequestView
 from scopeguard.rules import Rules
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import ChallengeStyle, Response, write_denial, write_outage
+from scopeguard.spec.client_authentication import AssertionKey
+from scopeguard.spec.introspection import digest
 from scopeguard.spec.jwks import configured_key_set
+from scopeguard.state.answers import Answers
+from scopeguard.state.breaker import Breaker
 from scopeguard.state.keyring import KeyRing
-from scopeguard.state.trust import Trust
+from scopeguard.state.revocations import Revocation, Revocations, Revoked, digest_of
+from scopeguard.state.trust import Asking, Trust, Trusts
 
 log: Final = logging.getLogger("scopeguard")
 
@@ -66,6 +75,25 @@ Decision = Granted | Denied | Unavailable
 """What :meth:`Guard.check` returns; take it apart with ``match``."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevocationPolicy:
+    """How revocations are kept and shared. Times are in seconds.
+
+    * ``retention``: how long a revocation is remembered: at least as long as the longest-lived token lives.
+    * ``max_lag``: with a store, how far a process may be behind what another has revoked.
+    * ``fail_open_dangerously``: while the store does not answer, accept what is not known to be revoked, instead of
+      answering 503.
+    """
+
+    retention: float = 86400.0
+    max_lag: float = 1.0
+    fail_open_dangerously: bool = False
+
+    def __post_init__(self) -> None:
+        positive(self.retention, "revocation.retention")
+        positive(self.max_lag, "revocation.max_lag")
+
+
 class Guard:
     """Judges the access tokens of one API.
 
@@ -79,6 +107,8 @@ class Guard:
     * *challenge*: the whole style of challenges, instead of *realm*.
     * *require_https*: refuse tokens that came by cleartext from another host (400). Off by default, because behind a
       proxy the server does not know; then such a token is logged once.
+    * *store*: shared by processes and hosts: introspection answers and revocations.
+    * *revocation*: how revocations are kept: :class:`RevocationPolicy`.
     * *transport*, *clock*: how HTTP is done and what time it is; replaced in tests.
     * *on_decision*: called with every decision, after it was made; it cannot change it.
 
@@ -96,6 +126,8 @@ class Guard:
         rules: Rules | None = None,
         challenge: ChallengeStyle | None = None,
         require_https: bool = False,
+        store: Store | None = None,
+        revocation: RevocationPolicy | None = None,
         transport: Transport | None = None,
         clock: Clock | None = None,
         on_decision: Callable[[Decision], None] | None = None,
@@ -116,11 +148,19 @@ class Guard:
         self._told_of_cleartext = False
         self._on_decision = on_decision
         self.clock: Clock = clock or SystemClock()
-        self._trusts = _trusts(issuers, implies or {})
+        policy = revocation or RevocationPolicy()
+        self._revocation = policy
+        self._store = store
+        self._trusts = Trusts(
+            (_trust(issuer, implies or {}) for issuer in issuers),
+            revocations=Revocations(max_lag=policy.max_lag, fail_open_dangerously=policy.fail_open_dangerously),
+            shared=store is not None,
+        )
         self._outside = Outside(
             transport=transport or HttpxTransport(),
             clock=self.clock,
-            after_fork=tuple(trust.ring.forget_flights for trust in self._trusts.values()),
+            store=store,
+            after_fork=tuple(trust.ring.forget_flights for trust in self._trusts.all),
         )
         if TokenSource.QUERY in self.sources.methods:
             log.warning("access tokens are accepted in the query string of every route: URLs end up in logs")
@@ -140,7 +180,7 @@ class Guard:
     @property
     def issuers(self) -> tuple[Issuer, ...]:
         """The issuers it trusts."""
-        return tuple(trust.issuer for trust in dict.fromkeys(self._trusts.values()))
+        return tuple(trust.issuer for trust in self._trusts.all)
 
     def check(
         self,
@@ -245,13 +285,78 @@ class Guard:
             return chosen.only(left)
         return chosen
 
+    def revoke(
+        self,
+        *,
+        token: str | None = None,
+        jti: str | None = None,
+        subject: str | None = None,
+        client_id: str | None = None,
+        issuer: str | None = None,
+        at: float | None = None,
+    ) -> None:
+        """Refuse from now on: one *token*, the token called *jti*, or whatever of a *subject* or of a *client_id* was
+        issued at *at* or before (seconds since the epoch; now, if not given). Exactly one of the four.
+
+        *issuer*: whose; needed for all but *token* where several issuers are trusted. With a store, other processes
+        follow within ``RevocationPolicy.max_lag``. Nothing is asked of the authorization server, and nothing told.
+
+        Raises :class:`ConfigurationError` for a wrong combination, and :class:`AuthorityUnavailable` when the store
+        does not take it: then it holds in this process only.
+        """
+        named = {
+            Revoked.TOKEN: token,
+            Revoked.JTI: jti,
+            Revoked.SUBJECT: subject,
+            Revoked.CLIENT: client_id,
+        }
+        chosen = [(kind, value) for kind, value in named.items() if value is not None]
+        if len(chosen) != 1:
+            raise ConfigurationError("revoke: name exactly one of token, jti, subject and client_id")
+        kind, value = chosen[0]
+        trust = self._revoking(value if kind is Revoked.TOKEN else None, issuer)
+        now = self.clock.wall()
+        entry = Revocation(
+            kind=kind,
+            digest=digest_of(kind, trust.issuer.url, value),
+            at=now if at is None else at,
+            until=now + self._revocation.retention,
+        )
+        self._trusts.revocations.add(entry, now)
+        if kind is Revoked.TOKEN and trust.asking is not None:
+            trust.asking.answers.forget(digest(value, trust.asking.context))
+        log.info("revoked: one %s of %s", kind.value, trust.issuer.url)
+        if self._store is not None:
+            self._store.append(entry.to_bytes(), seconds=self._revocation.retention)
+
+    def _revoking(self, token: str | None, issuer: str | None) -> Trust:
+        if token is not None:
+            try:
+                return route(token, self._trusts)[0]
+            except AccessDenied:
+                raise ConfigurationError("revoke: the token is of no issuer that is trusted here") from None
+        if issuer is None:
+            if len(self._trusts.all) > 1:
+                raise ConfigurationError("revoke: several issuers are trusted; say whose with issuer")
+            return self._trusts.all[0]
+        trust = self._trusts.named(issuer)
+        if trust is None:
+            raise ConfigurationError(f"revoke: {issuer!r} is not an issuer that is trusted here")
+        return trust
+
+    async def arevoke(self, **what: Any) -> None:
+        """:meth:`revoke` for asyncio and trio."""
+        from scopeguard.edge import aio
+
+        await aio.in_thread(lambda: self.revoke(**what))
+
     def warm(self) -> None:
         """Fetch the keys of every issuer now, instead of at the first request.
 
         Raises :class:`AuthorityUnavailable` for the first that did not answer, after trying all.
         """
         failures: list[AuthorityUnavailable] = []
-        for trust in dict.fromkeys(self._trusts.values()):
+        for trust in self._trusts.all:
             try:
                 blocking.run(warmed(trust, self.clock), self._outside, None)
             except AuthorityUnavailable as error:
@@ -264,7 +369,7 @@ class Guard:
         from scopeguard.edge import aio
 
         failures: list[AuthorityUnavailable] = []
-        for trust in dict.fromkeys(self._trusts.values()):
+        for trust in self._trusts.all:
             try:
                 await aio.run(warmed(trust, self.clock), self._outside, None)
             except AuthorityUnavailable as error:
@@ -286,18 +391,27 @@ class Guard:
         return f"Guard({', '.join(repr(issuer.url) for issuer in self.issuers)})"
 
 
-def _trusts(issuers: tuple[Issuer, ...], implies: Mapping[str, Iterable[str]]) -> dict[str, Trust]:
-    trusts: dict[str, Trust] = {}
-    for issuer in issuers:
-        static = None if issuer.keys is None else configured_key_set(issuer.keys)
-        trust = Trust(
-            issuer=issuer,
-            vocabulary=issuer.vocabulary.with_implications(implies),
-            # Not a secret: it keeps a fleet from refreshing in step.
-            ring=KeyRing(issuer.key_set, jitter=random.uniform(-1, 1), static=static),  # noqa: S311
-        )
-        for name in (issuer.url, *issuer.aliases):
-            if name in trusts:
-                raise ConfigurationError(f"issuer {name!r} is configured twice; one issuer has one policy")
-            trusts[name] = trust
-    return trusts
+def _trust(issuer: Issuer, implies: Mapping[str, Iterable[str]]) -> Trust:
+    static = None if issuer.keys is None else configured_key_set(issuer.keys)
+    return Trust(
+        issuer=issuer,
+        vocabulary=issuer.vocabulary.with_implications(implies),
+        # Not a secret: it keeps a fleet from refreshing in step.
+        ring=KeyRing(issuer.key_set, jitter=random.uniform(-1, 1), static=static),
+        asking=None if issuer.introspection is None else _asking(issuer, issuer.introspection),
+    )
+
+
+def _asking(issuer: Issuer, settings: Introspection) -> Asking:
+    key = None
+    if settings.private_key is not None:
+        key = AssertionKey(material=settings.private_key, algorithm=settings.key_algorithm, kid=settings.key_id)
+    audience = sorted(issuer.audiences) if issuer.audiences is not None else None
+    return Asking(
+        answers=Answers(ttl=settings.ttl, negative_ttl=settings.negative_ttl, max_entries=settings.max_entries),
+        breaker=Breaker(probe_lasts=4 * settings.timeout),
+        # Who asks, whom and for what: the answer to another question is another answer (I-26).
+        context=json.dumps([issuer.url, settings.endpoint, settings.client_id, audience]),
+        key=key,
+        new_id=lambda: secrets.token_urlsafe(16),
+    )

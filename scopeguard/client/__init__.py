@@ -31,7 +31,7 @@ from scopeguard.client.errors import (
 )
 from scopeguard.client.fetching import Fetcher
 from scopeguard.client.settings import ClientAuthentication, ClientSettings, NarrowerScope, Policy, origin
-from scopeguard.config import is_loopback
+from scopeguard.checks import is_loopback
 from scopeguard.spec.challenge_parser import ParsedChallenge, parse_challenges
 from scopeguard.spec.token_endpoint import TokenResponse
 

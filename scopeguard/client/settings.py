@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any, Final, TypedDict
 from urllib.parse import urlsplit
 
-from scopeguard.config import checked_url
+from scopeguard.checks import checked_url
 from scopeguard.edge.outside import SystemClock, Transport
 from scopeguard.effects import Clock
 from scopeguard.errors import ConfigurationError

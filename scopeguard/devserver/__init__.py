@@ -19,7 +19,7 @@ import threading
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from scopeguard.config import is_loopback
+from scopeguard.checks import is_loopback
 from scopeguard.devserver.app import create_app
 from scopeguard.devserver.authority import Authority
 from scopeguard.devserver.faults import Endpoint, Mode, Outage, Switch, Unreachable

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from scopeguard.config import checked_url
+from scopeguard.checks import checked_url
 from scopeguard.devserver.faults import Endpoint, Faults
 from scopeguard.devserver.grants import GRANTS, Grant, GrantRequest, Parameters
 from scopeguard.devserver.keys import KeyRing, compact

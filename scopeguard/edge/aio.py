@@ -16,7 +16,7 @@ import anyio.to_thread
 from anyio.lowlevel import current_token
 
 from scopeguard.edge.outside import Outside
-from scopeguard.effects import Flow, ReadFile, ReadForm, Send, SingleFlight
+from scopeguard.effects import Flow, ReadFile, ReadForm, Send, SingleFlight, UseStore
 from scopeguard.errors import AuthorityUnavailable, Reason
 
 T = TypeVar("T")
@@ -43,6 +43,11 @@ async def run(flow: Flow[T], outside: Outside, read_form: Callable[[int], Awaita
         flow.close()
 
 
+async def in_thread(work: Callable[[], T]) -> T:
+    """What *work* returns, computed in a thread."""
+    return await anyio.to_thread.run_sync(work)
+
+
 async def close(outside: Outside) -> None:
     """Close *outside*, which waits for flights, without stopping the event loop meanwhile."""
     await anyio.to_thread.run_sync(outside.close)
@@ -56,7 +61,7 @@ async def _answer(effect: object, outside: Outside, read_form: Callable[[int], A
             await _fly_or_wait(effect, outside)
         case ReadForm(limit=limit) if read_form is not None:
             return await read_form(limit)
-        case Send() | ReadFile():
+        case Send() | ReadFile() | UseStore():
             raise TypeError(f"{type(effect).__name__} belongs inside a SingleFlight: it would block the event loop")
         case _:
             raise TypeError(f"nobody performs {effect!r} here")

@@ -6,13 +6,14 @@ The one place that knows ``httpx``, imported at the first exchange: importing it
 from __future__ import annotations
 
 import os
+import random
 import ssl
 import threading
 import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
-from scopeguard.config import checked_url
+from scopeguard.checks import checked_url
 from scopeguard.effects import Answer, Send
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 USER_AGENT: Final = "scopeguard"
 _CONNECT_TIMEOUT: Final = 2.0
+_PASSING: Final = frozenset((502, 503, 504))  # what a gateway says while something behind it restarts
 
 
 class HttpxTransport:
@@ -59,6 +61,22 @@ class HttpxTransport:
 
     def send(self, request: Send, /) -> Answer:
         """One exchange: see :class:`~scopeguard.effects.Send`. Raises :class:`AuthorityUnavailable`."""
+        for _ in range(request.retries):
+            begun = time.monotonic()
+            try:
+                answer = self._exchanged(request)
+            except AuthorityUnavailable as error:
+                # A timeout has cost what a caller is ready to wait.
+                if error.reason is not Reason.AUTHORITY_UNREACHABLE or time.monotonic() - begun > request.timeout / 2:
+                    raise
+            else:
+                if answer.status not in _PASSING or "retry-after" in answer.headers:
+                    return answer
+            # Not in step with the others who failed in the same moment.
+            time.sleep(random.uniform(0.05, 0.25))
+        return self._exchanged(request)
+
+    def _exchanged(self, request: Send) -> Answer:
         import httpx
 
         checked_url(request.url, "url")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from scopeguard.edge.flights import Flights
-from scopeguard.effects import Answer, Clock, Flow, ReadFile, ReadForm, Send, SingleFlight
+from scopeguard.effects import Answer, Clock, Flow, ReadFile, ReadForm, Send, SingleFlight, Store, UseStore
 from scopeguard.errors import AuthorityUnavailable, Reason
 
 log: Final = logging.getLogger("scopeguard")
@@ -50,8 +50,16 @@ class Transport(Protocol):
 class Outside:
     """The shared half of the edges. *after_fork* are called in a child process, which has none of the threads."""
 
-    def __init__(self, *, transport: Transport, clock: Clock, after_fork: Iterable[Callable[[], None]] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        transport: Transport,
+        clock: Clock,
+        store: Store | None = None,
+        after_fork: Iterable[Callable[[], None]] = (),
+    ) -> None:
         self.transport = transport
+        self.store = store
         self.clock = clock
         self._callbacks_after_fork = tuple(after_fork)
         self.flights = Flights()
@@ -79,6 +87,8 @@ class Outside:
         match effect:
             case Send():
                 return self.transport.send(effect)
+            case UseStore(operation=operation) if self.store is not None:
+                return operation(self.store)
             case ReadFile(path=path, authority=authority, limit=limit):
                 return _read_file(path, authority, limit)
             case SingleFlight(wait=False):
@@ -159,6 +169,8 @@ class Outside:
         if threads is not None:
             threads.shutdown(wait=True)
         self.transport.close()
+        if self.store is not None:
+            self.store.close()
 
     def _after_fork(self) -> None:
         self._lock = threading.Lock()

@@ -14,15 +14,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
-from scopeguard.config import (
-    ANY_AUDIENCE_DANGEROUSLY,
-    Issuer,
-    KeySetPolicy,
-    ScopeClaim,
-    TokenSources,
-    checked_sources,
-    checked_url,
-)
+from scopeguard.checks import checked_url
+from scopeguard.config import ANY_AUDIENCE_DANGEROUSLY, Issuer, KeySetPolicy, ScopeClaim, TokenSources, checked_sources
 from scopeguard.errors import ConfigurationError
 from scopeguard.rules import OPTIONAL, PUBLIC, Access, Rule, Rules
 from scopeguard.scopes import AUTHENTICATED, Requirement, ScopeVocabulary, all_of, any_of

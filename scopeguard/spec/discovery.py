@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from scopeguard.config import checked_url, is_loopback
+from scopeguard.checks import checked_url, is_loopback
 from scopeguard.errors import ConfigurationError
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 
@@ -63,14 +63,15 @@ def judge_metadata(document: bytes, issuer: str) -> Metadata:
         )
     return Metadata(
         issuer=issuer,
-        jwks_uri=_endpoint(members, "jwks_uri", issuer),
-        token_endpoint=_endpoint(members, "token_endpoint", issuer),
-        introspection_endpoint=_endpoint(members, "introspection_endpoint", issuer),
+        jwks_uri=checked_endpoint(members, "jwks_uri", issuer),
+        token_endpoint=checked_endpoint(members, "token_endpoint", issuer),
+        introspection_endpoint=checked_endpoint(members, "introspection_endpoint", issuer),
         raw=members,
     )
 
 
-def _endpoint(members: Mapping[str, Any], name: str, issuer: str) -> str | None:
+def checked_endpoint(members: Mapping[str, Any], name: str, issuer: str) -> str | None:
+    """The URL *name* of *members*, if it may be called; :class:`MalformedMetadata` if not."""
     url = members.get(name)
     if url is None:
         return None

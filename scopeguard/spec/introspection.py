@@ -7,19 +7,31 @@ any audience, and a cached answer outlives the token's last second.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from scopeguard.access_token import AccessToken, Unverified, frozen_json
+from scopeguard.access_token import Unverified
+from scopeguard.checks import media_type
 from scopeguard.config import Issuer
-from scopeguard.errors import InvalidToken, Reason
-from scopeguard.scopes import ScopeVocabulary
-from scopeguard.spec import jwt
-from scopeguard.spec.client_authentication import Proof
+from scopeguard.effects import Answer
+from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
+from scopeguard.introspection import ClientAuthentication, Introspection
+from scopeguard.spec import client_authentication, jwt
+from scopeguard.spec.client_authentication import AssertionKey, Proof
+from scopeguard.spec.discovery import Metadata, checked_endpoint
+from scopeguard.spec.jws import check_header
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 
 JSON: Final = "application/json"
 SIGNED: Final = "application/token-introspection+jwt"
+COMPLAINTS: Final[Mapping[int, str]] = {
+    400: 'it does not answer about such tokens; for JWTs say validate = "auto" or "jwt"',
+    401: "it does not accept our credentials; check client_id, the secret or key, and auth",
+    403: "our client may not introspect; check its rights, its secret, and auth",
+}
+# How old a signed answer may be, and how far ahead our clocks may be apart: it was made for this very question.
+_FRESH: Final = 60.0
 # What may stand in token_type for an access token that needs no proof (I-13).
 _BEARER_TYPES: Final = frozenset(("bearer", "access_token"))
 _ACCESS_USES: Final = frozenset(("access", "access_token"))
@@ -68,17 +80,16 @@ def active_members(members: Mapping[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def check_answer(members: Mapping[str, Any], issuer: Issuer, now: float, *, audience_required: bool) -> None:
-    """Refuse what an active answer says the token is not: ours, in time, an access token, a bearer token.
+def check_answer(token: Unverified, issuer: Issuer, now: float, *, audience_required: bool) -> None:
+    """Refuse what an active answer (:func:`as_claims`) says the token is not: ours, in time, an access token, unbound.
 
     Checked where present: ``iss``, ``aud`` (presence too, if *audience_required*), ``exp``, ``nbf``, ``iat``,
     ``token_type``, ``token_use``, the policy's expected and forbidden claims, the form of scope. A ``cnf`` is refused
     (I-15). Not checked: whether the scope suffices. Raises :class:`InvalidToken`.
     """
-    token = as_unverified(members)
-    named = members.get("iss")
-    if named is not None and named != issuer.url and named not in issuer.aliases:
-        raise InvalidToken(Reason.UNKNOWN_ISSUER, iss=named)
+    members = token.claims
+    if "iss" in members:
+        jwt.check_issuer(members, issuer)
     jwt.check_members(token, issuer)
     if audience_required or "aud" in members:
         jwt.check_audience(token, issuer)
@@ -98,13 +109,105 @@ def _check_kind(members: Mapping[str, Any]) -> None:
         raise InvalidToken(Reason.NOT_AN_ACCESS_TOKEN, claim="token_use")
 
 
-def accept_answer(
-    members: Mapping[str, Any], issuer: Issuer, vocabulary: ScopeVocabulary, fingerprint: str
-) -> AccessToken:
-    """The access token that *members* describe. The caller has run :func:`check_answer`."""
-    return jwt.read_claims(members, issuer, vocabulary, fingerprint, audience=jwt.audience_of(as_unverified(members), issuer))
+def as_claims(members: Mapping[str, Any], fingerprint: str) -> Unverified:
+    """*members* in the shape in which claims are checked and read. The authority vouched for them, in its answer."""
+    return Unverified(header={}, claims=members, signed=b"", signature=b"", fingerprint=fingerprint)
 
 
-def as_unverified(members: Mapping[str, Any]) -> Unverified:
-    """*members* in the shape that the checks of claims take."""
-    return Unverified(header={}, claims=members, signed=b"", signature=b"", fingerprint="")
+def proof(settings: Introspection, key: AssertionKey | None, issuer: str, *, now: float, identifier: str) -> Proof:
+    """Who asks, by the one method that is configured (I-05)."""
+    client_id, secret = settings.client_id or "", settings.client_secret or ""
+    match settings.auth:
+        case ClientAuthentication.CLIENT_SECRET_BASIC:
+            return client_authentication.basic(client_id, secret)
+        case ClientAuthentication.CLIENT_SECRET_POST:
+            return client_authentication.post(client_id, secret)
+        case ClientAuthentication.PRIVATE_KEY_JWT if key is not None:
+            return client_authentication.assertion(
+                client_id,
+                key,
+                audience=settings.assertion_audience or issuer,
+                now=now,
+                identifier=identifier,
+                typ=settings.assertion_typ,
+            )
+        case ClientAuthentication.BEARER:
+            return client_authentication.bearer(settings.bearer_token or "")
+        case _:
+            return client_authentication.named(client_id) if client_id else Proof()
+
+
+def endpoint_of(metadata: Metadata, settings: Introspection) -> str:
+    """Where to ask, by *metadata*: the alias for mutual TLS where that is how we prove ourselves (RFC 8705 section 5,
+    I-36). Raises :class:`AuthorityUnavailable` without an endpoint, or where it does not take our method (I-37)."""
+
+    def nonsense(problem: str) -> AuthorityUnavailable:
+        return AuthorityUnavailable(Reason.AUTHORITY_ANSWERED_NONSENSE, metadata.issuer, problem=problem)
+
+    supported = metadata.raw.get("introspection_endpoint_auth_methods_supported")
+    takes_any = settings.auth in (ClientAuthentication.BEARER, ClientAuthentication.NONE)
+    if isinstance(supported, list) and not takes_any and settings.auth.value not in supported:
+        shown = " ".join(method for method in supported if isinstance(method, str))
+        raise nonsense(f"its metadata does not list introspection.auth = {settings.auth.value!r} but {shown}")
+    if settings.auth is ClientAuthentication.TLS_CLIENT_AUTH:
+        aliases = metadata.raw.get("mtls_endpoint_aliases")
+        alias = checked_endpoint(
+            aliases if isinstance(aliases, dict) else {}, "introspection_endpoint", metadata.issuer
+        )
+        if alias is not None:
+            return alias
+    if metadata.introspection_endpoint is None:
+        raise nonsense("its metadata names no introspection_endpoint; set introspection.endpoint")
+    return metadata.introspection_endpoint
+
+
+def read_signed(answer: Answer, issuer: Issuer, settings: Introspection, now: float) -> Unverified:
+    """A signed answer (RFC 9701), its signature still to be verified; a plain one is refused (I-42).
+
+    Checked: content type, ``typ``, ``iss``, ``aud`` (our client), ``iat``, algorithm, and that the answer proper is in
+    ``token_introspection`` (I-39 to I-41). Raises :class:`MalformedAnswer` and :class:`InvalidToken`.
+    """
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if answer.status != 200 or kind != SIGNED:
+        raise MalformedAnswer(f"not a signed answer (status {answer.status})")
+    signed = jwt.peek(answer.body.decode("ascii", "replace").strip())
+    check_header(signed.header, algorithms=issuer.algorithms)
+    typ = signed.header.get("typ")
+    if not isinstance(typ, str) or media_type(typ) != "token-introspection+jwt":
+        raise MalformedAnswer("its typ is not token-introspection+jwt")
+    jwt.check_issuer(signed.claims, issuer)
+    audience = signed.claims.get("aud")
+    if settings.client_id not in (audience if isinstance(audience, list) else [audience]):
+        raise MalformedAnswer("its aud is not our client_id")
+    issued = signed.claims.get("iat")
+    fresh = isinstance(issued, int | float) and not isinstance(issued, bool) and abs(now - issued) <= _FRESH
+    if not fresh or not isinstance(signed.claims.get("token_introspection"), dict):
+        raise MalformedAnswer("its iat is not of now, or it has no token_introspection")
+    return signed
+
+
+def remaining(members: Mapping[str, Any] | None, now: float) -> float:
+    """The seconds until ``exp`` by *members*; endless without one, 0 for one that is no date."""
+    expires = None if members is None else members.get("exp", float("inf"))
+    if expires is None:
+        return float("inf")
+    return expires - now if isinstance(expires, int | float) and not isinstance(expires, bool) else 0.0
+
+
+def write_entry(members: Mapping[str, Any] | None, until: float) -> bytes:
+    """An answer for a store: plain JSON with the time until which it may be used (seconds since the epoch)."""
+    return json.dumps({"until": until, "members": members}).encode("utf-8")
+
+
+def read_entry(data: bytes | None, now: float) -> tuple[dict[str, Any] | None, float]:
+    """An answer from a store and the seconds it may still be used; :class:`MalformedAnswer` for anything else."""
+    try:
+        entry = parse_object(data or b"")
+    except MalformedJSON as error:
+        raise MalformedAnswer(f"the entry is {error}") from None
+    members, until = entry.get("members"), entry.get("until")
+    if not isinstance(until, int | float) or until <= now or "members" not in entry:
+        raise MalformedAnswer("the entry is no answer, or an old one")
+    if members is not None and not (isinstance(members, dict) and members.get("active") is True):
+        raise MalformedAnswer("the entry is no answer")
+    return members, float(until) - now

@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from scopeguard.config import media_type
+from scopeguard.checks import media_type
 from scopeguard.errors import InvalidToken, Reason
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from scopeguard.access_token import AccessToken, Unverified, fingerprint, frozen_json
-from scopeguard.config import Issuer, ScopeClaim, ScopeForm, media_type
+from scopeguard.checks import media_type
+from scopeguard.config import Issuer, ScopeClaim, ScopeForm
 from scopeguard.errors import InvalidToken, Reason
 from scopeguard.scopes import ScopeVocabulary
 from scopeguard.spec.jws import check_header, parse_compact
@@ -63,32 +64,37 @@ def check(token: Unverified, issuer: Issuer, now: float) -> None:
     """
     check_header(token.header, algorithms=issuer.algorithms)
     rfc9068 = _check_type(token, issuer)
-    _check_issuer(token.claims, issuer)
-    _check_members(token, issuer)
-    _check_audience(token, issuer)
-    _check_times(token.claims, issuer, now)
-    _check_presence(token.claims, issuer, rfc9068=rfc9068)
+    check_issuer(token.claims, issuer)
+    check_members(token, issuer)
+    check_audience(token, issuer)
+    check_times(token.claims, issuer, now)
+    check_presence(token.claims, issuer, rfc9068=rfc9068)
     if not rfc9068 and not issuer.accept_id_tokens_dangerously:
         _check_is_access_token(token.claims, issuer)
     granted_scopes(token.claims, issuer)
-    if "cnf" in token.claims:
+    check_unbound(token.claims)
+
+
+def check_unbound(claims: Mapping[str, Any]) -> None:
+    """A token that is bound to a proof is refused: no proof is supported yet."""
+    if "cnf" in claims:
         # RFC 7800 would let an unknown confirmation be ignored; a stolen bound token would then be a bearer token.
         raise InvalidToken(Reason.SENDER_CONSTRAINT_UNPROVEN)
 
 
 def accept(token: Unverified, issuer: Issuer, vocabulary: ScopeVocabulary) -> AccessToken:
-    """*token* as an access token. The caller has verified the signature and run :func:`check`."""
+    """*token* as an access token. The caller has verified where its claims come from, and run :func:`check`."""
     claims = token.claims
     granted = granted_scopes(claims, issuer)
     return AccessToken(
         issuer=issuer.url,
         subject=_first_string(claims, issuer.subject_claims),
         client_id=_first_string(claims, issuer.client_id_claims),
-        audience=_audience(token, issuer),
+        audience=audience_of(token, issuer),
         scopes=vocabulary.effective(granted or ()),
         granted_scopes=granted,
         roles=_roles(claims, issuer),
-        expires_at=float(claims["exp"]),
+        expires_at=float(claims["exp"]) if "exp" in claims else None,
         issued_at=float(claims["iat"]) if "iat" in claims else None,
         claims=frozen_json(claims),
         fingerprint=token.fingerprint,
@@ -106,7 +112,8 @@ def _check_type(token: Unverified, issuer: Issuer) -> bool:
     return kind == "at+jwt"
 
 
-def _check_issuer(claims: Mapping[str, Any], issuer: Issuer) -> None:
+def check_issuer(claims: Mapping[str, Any], issuer: Issuer) -> None:
+    """``iss`` is the issuer's, or an alias with the claims that go with it."""
     named = claims.get("iss")
     if named == issuer.url:
         return
@@ -118,7 +125,8 @@ def _check_issuer(claims: Mapping[str, Any], issuer: Issuer) -> None:
             raise InvalidToken(Reason.UNEXPECTED_CLAIM, claim=claim)
 
 
-def _check_members(token: Unverified, issuer: Issuer) -> None:
+def check_members(token: Unverified, issuer: Issuer) -> None:
+    """What the policy expects and forbids, in the header and in the claims."""
     header, claims = token.header, token.claims
     for name, values in issuer.expected_headers.items():
         given = header.get(name)
@@ -139,7 +147,7 @@ def _check_members(token: Unverified, issuer: Issuer) -> None:
             raise InvalidToken(Reason.REPLICATED_CLAIM, claim=name)
 
 
-def _audience(token: Unverified, issuer: Issuer) -> tuple[str, ...]:
+def audience_of(token: Unverified, issuer: Issuer) -> tuple[str, ...]:
     """Every audience the token names, in the claims that carry it (J-59, J-60)."""
     found: list[str] = []
     for name in issuer.audience_claims:
@@ -155,8 +163,9 @@ def _audience(token: Unverified, issuer: Issuer) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _check_audience(token: Unverified, issuer: Issuer) -> None:
-    named = _audience(token, issuer)
+def check_audience(token: Unverified, issuer: Issuer) -> None:
+    """One of the audiences is this API's."""
+    named = audience_of(token, issuer)
     if issuer.audiences is None:
         return
     if not named:
@@ -175,10 +184,13 @@ def _seconds(claims: Mapping[str, Any], name: str) -> float | None:
     return float(value)
 
 
-def _check_times(claims: Mapping[str, Any], issuer: Issuer, now: float) -> None:
+def check_times(claims: Mapping[str, Any], issuer: Issuer, now: float, *, expiry_required: bool = True) -> None:
+    """``exp``, ``nbf`` and ``iat`` against *now*, with the issuer's leeway, and the lifetime against its limit."""
     expires, issued, begins = _seconds(claims, "exp"), _seconds(claims, "iat"), _seconds(claims, "nbf")
     if expires is None:
-        raise InvalidToken(Reason.MISSING_CLAIM, claim="exp")  # X-36
+        if expiry_required or issuer.max_lifetime is not None:
+            raise InvalidToken(Reason.MISSING_CLAIM, claim="exp")  # X-36
+        expires = float("inf")
     if now >= expires + issuer.leeway:  # "on or after" is expired (J-52)
         raise InvalidToken(Reason.TOKEN_EXPIRED, exp=expires, now=now)
     if begins is not None and now < begins - issuer.leeway:
@@ -189,7 +201,8 @@ def _check_times(claims: Mapping[str, Any], issuer: Issuer, now: float) -> None:
         raise InvalidToken(Reason.TOKEN_LIFETIME_TOO_LONG, limit=issuer.max_lifetime)
 
 
-def _check_presence(claims: Mapping[str, Any], issuer: Issuer, *, rfc9068: bool) -> None:
+def check_presence(claims: Mapping[str, Any], issuer: Issuer, *, rfc9068: bool = False) -> None:
+    """Required claims are there, and those that identify somebody are strings."""
     required = issuer.required_claims
     if required is None:
         required = RFC9068_CLAIMS if rfc9068 else ()

@@ -35,6 +35,7 @@ class Answers:
         self._lock = threading.Lock()
         self._active: OrderedDict[bytes, tuple[float, Known]] = OrderedDict()
         self._inactive: OrderedDict[bytes, tuple[float, Known]] = OrderedDict()
+        self._failed: OrderedDict[bytes, float] = OrderedDict()
         self._epoch = 0
 
     def __len__(self) -> int:
@@ -58,8 +59,12 @@ class Answers:
         return self._epoch
 
     def absorb(self, key: bytes, members: Mapping[str, Any] | None, now: float, *, lifetime: float, epoch: int) -> None:
-        """Keep *members* under *key*: as long as the policy allows and no longer than *lifetime* (until ``exp``)."""
-        seconds = min(self._negative_ttl if members is None else self._ttl, lifetime)
+        """Keep *members* under *key*: as long as the policy allows and no longer than *lifetime* (until ``exp``).
+
+        An answer about a token that has expired by now is kept like one of "not active": whoever waits for it judges
+        its expiry.
+        """
+        seconds = self._negative_ttl if members is None or lifetime <= 0 else min(self._ttl, lifetime)
         if seconds <= 0:
             return
         with self._lock:
@@ -71,6 +76,18 @@ class Answers:
             kept[key] = (now + seconds, Known(members))
             while len(kept) > self._max_entries:
                 kept.popitem(last=False)
+
+    def fail(self, key: bytes, now: float) -> None:
+        """Asking about *key* failed at *now*: those who waited for the answer need not try one after the other."""
+        with self._lock:
+            self._failed[key] = now
+            self._failed.move_to_end(key)
+            while len(self._failed) > 1000:
+                self._failed.popitem(last=False)
+
+    def failed_since(self, key: bytes, since: float) -> bool:
+        """Whether asking about *key* has failed at *since* or later."""
+        return self._failed.get(key, float("-inf")) >= since
 
     def forget(self, key: bytes) -> None:
         """Ask again about *key*."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
+from scopeguard.state.breaker import Breaker
 
 
 class Revoked(StrEnum):
@@ -73,9 +74,16 @@ class Bearer:
 
 
 class Revocations:
-    """The revocations this process knows of; safe to use from any thread."""
+    """The revocations this process knows of; safe to use from any thread.
 
-    def __init__(self) -> None:
+    With a shared store, they are at most *max_lag* seconds behind it. *fail_open_dangerously*: while the store does
+    not answer, go on with what is known, so that a token revoked elsewhere meanwhile is accepted here.
+    """
+
+    def __init__(self, *, max_lag: float = 1.0, fail_open_dangerously: bool = False) -> None:
+        self.max_lag = max_lag
+        self.fail_open_dangerously = fail_open_dangerously
+        self.breaker = Breaker(threshold=1, first_pause=0.1, max_pause=1.0, probe_lasts=2.0)
         self._lock = threading.Lock()
         self._entries: dict[tuple[Revoked, str], Revocation] = {}
         self._next_sweep = 0

@@ -87,7 +87,9 @@ class RedisStore:
         found: list[bytes] = []
         while True:
             start = "-" if after is None else f"({after}"
-            batch: Any = self._run(lambda client, start=start: client.xrange(name, min=start, count=_MOST_ENTRIES_AT_ONCE))
+            batch: Any = self._run(
+                lambda client, start=start: client.xrange(name, min=start, count=_MOST_ENTRIES_AT_ONCE)
+            )
             for position, fields in batch:
                 after = position.decode("ascii")
                 entry = self._opened("revocations", fields.get(b"entry"))

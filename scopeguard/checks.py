@@ -1,0 +1,96 @@
+"""Checks of settings: each returns the value, or raises :class:`ConfigurationError` naming the setting and the fix."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+from scopeguard.errors import ConfigurationError
+
+E = TypeVar("E", bound=StrEnum)
+
+# RFC 3986 section 2. A backslash is a slash to some readers of URLs and a part of the host to others (X-55).
+_URL_CHARACTERS: Final = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
+
+
+def checked_url(url: str, setting: str, *, query: bool = True) -> str:
+    """*url* if it is https (or http to a loopback address), without credentials and fragment; else an error.
+
+    Loopback is the one exception (A-07, C-08): development happens there, and nobody else can listen in.
+    """
+    if not isinstance(url, str):
+        raise ConfigurationError(f"{setting}: a URL is a string, not {type(url).__name__}")
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise ConfigurationError(f"{setting}: not a URL") from None
+    if "@" in parts.netloc or (not parts.netloc and "@" in url):  # before any message that would show them
+        raise ConfigurationError(f"{setting}: credentials do not belong into a URL")
+    if not host or parts.scheme not in ("https", "http") or not _URL_CHARACTERS.fullmatch(url):
+        raise ConfigurationError(f"{setting}: {url!r} is not an https URL")
+    if parts.scheme == "http" and not is_loopback(host):
+        raise ConfigurationError(f"{setting}: {url!r} is cleartext; use https (http is for loopback addresses only)")
+    if "#" in url or (not query and "?" in url):
+        raise ConfigurationError(f"{setting}: {url!r} must not have a {'fragment' if query else 'query or fragment'}")
+    return url
+
+
+def is_loopback(host: str) -> bool:
+    """Whether *host* is the loopback interface by its very name: no look-up that somebody could answer."""
+    if host in ("localhost", "::1"):
+        return True
+    octets = host.removeprefix("::ffff:").split(".")  # what a socket for both families calls 127.0.0.1
+    return len(octets) == 4 and octets[0] == "127" and all(o.isascii() and o.isdigit() for o in octets)
+
+
+def media_type(typ: str) -> str:
+    """*typ* for comparison: lower case, without ``application/`` (RFC 7515 section 4.1.9, J-43)."""
+    lowered = typ.lower() if typ.isascii() else typ
+    short = lowered.removeprefix("application/")
+    return short if "/" not in short else lowered
+
+
+def strings(values: object, setting: str) -> tuple[str, ...]:
+    """*values*, one string or several, as a tuple."""
+    items = (values,) if isinstance(values, str) else values
+    if not isinstance(items, Iterable):
+        raise ConfigurationError(f"{setting}: a string or a list of strings, not {type(values).__name__}")
+    found = tuple(items)
+    for item in found:
+        if not isinstance(item, str):
+            raise ConfigurationError(f"{setting}: holds a {type(item).__name__}; every item is a string")
+    return found
+
+
+def mapping(values: object, setting: str) -> Mapping[str, Any]:
+    """*values*, which is a table."""
+    if not isinstance(values, Mapping):
+        raise ConfigurationError(f"{setting}: a table of names and values, not {type(values).__name__}")
+    return values
+
+
+def member(kind: type[E], value: str, setting: str) -> E:
+    """The member of *kind* that *value* names."""
+    try:
+        return kind(value)
+    except ValueError:
+        choices = ", ".join(repr(item.value) for item in kind)
+        raise ConfigurationError(f"{setting}: {value!r} is not one of {choices}") from None
+
+
+def number(value: object, setting: str) -> float:
+    """*value*, a finite number and no boolean."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ConfigurationError(f"{setting}: a number is needed, not {type(value).__name__}")
+    return float(value)
+
+
+def positive(value: object, setting: str) -> None:
+    """Nothing, where *value* is a number greater than 0."""
+    if number(value, setting) <= 0:
+        raise ConfigurationError(f"{setting}: {value} must be greater than 0")

@@ -1,0 +1,93 @@
+"""Settings of introspection (RFC 7662): who may ask, where, and how long an answer is believed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from scopeguard.checks import checked_url, member, number, positive
+from scopeguard.errors import ConfigurationError
+
+
+class Validation(StrEnum):
+    """How the tokens of an issuer are judged."""
+
+    JWT = "jwt"  # locally, with its published keys
+    INTROSPECTION = "introspection"  # by asking it, about every token
+    AUTO = "auto"  # JWTs locally, everything else by asking
+
+
+class ClientAuthentication(StrEnum):
+    """How this API proves to the authorization server who asks (RFC 7662 section 2.1)."""
+
+    CLIENT_SECRET_BASIC = "client_secret_basic"
+    CLIENT_SECRET_POST = "client_secret_post"
+    PRIVATE_KEY_JWT = "private_key_jwt"
+    TLS_CLIENT_AUTH = "tls_client_auth"
+    BEARER = "bearer"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Introspection:
+    """How an issuer is asked about a token, and for how long its answer is used. Times are in seconds.
+
+    * ``auth``: with ``client_id`` and ``client_secret`` for the two secret methods; with ``client_id``,
+      ``private_key`` (PEM or JWK), ``key_algorithm`` and ``key_id`` for ``private_key_jwt``; ``tls_client_auth`` needs
+      a transport with the client certificate; ``bearer`` sends ``bearer_token``; ``none`` asks as nobody, which is
+      right only where the network keeps others out.
+    * ``assertion_audience``: of ``private_key_jwt``: the issuer unless the server wants another (I-33).
+    * ``endpoint``: discovered unless given.
+    * ``token_type_hint``: sent with the token; ``None`` sends none.
+    * ``ttl`` and ``negative_ttl``: how long an active and an inactive answer is used, never beyond ``exp``; 0 asks
+      every time. A revocation is noticed after ``ttl`` at the latest. ``max_entries``: answers kept of each kind.
+    * ``require_audience``: refuse an answer without ``aud``. Switch it off only where the server answers for this API
+      alone.
+    * ``signed``: ask for a signed answer (RFC 9701) and accept no other.
+    * ``timeout``: of one call; ``retries``: further calls after a failure to connect or a 502, 503 or 504.
+    """
+
+    client_id: str | None = None
+    client_secret: str | None = field(default=None, repr=False)
+    auth: ClientAuthentication = ClientAuthentication.CLIENT_SECRET_BASIC
+    private_key: str | Mapping[str, Any] | None = field(default=None, repr=False)
+    key_algorithm: str = "RS256"
+    key_id: str | None = None
+    assertion_audience: str | None = None
+    assertion_typ: str | None = "client-authentication+jwt"
+    bearer_token: str | None = field(default=None, repr=False)
+    endpoint: str | None = None
+    token_type_hint: str | None = "access_token"
+    ttl: float = 60.0
+    negative_ttl: float = 10.0
+    max_entries: int = 10_000
+    require_audience: bool = True
+    signed: bool = False
+    timeout: float = 5.0
+    retries: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "auth", member(ClientAuthentication, self.auth, "introspection.auth"))
+        needed = {
+            ClientAuthentication.CLIENT_SECRET_BASIC: ("client_id", "client_secret"),
+            ClientAuthentication.CLIENT_SECRET_POST: ("client_id", "client_secret"),
+            ClientAuthentication.PRIVATE_KEY_JWT: ("client_id", "private_key"),
+            ClientAuthentication.TLS_CLIENT_AUTH: ("client_id",),
+            ClientAuthentication.BEARER: ("bearer_token",),
+            ClientAuthentication.NONE: (),
+        }[self.auth]
+        for name in needed:
+            if not getattr(self, name):
+                raise ConfigurationError(f"introspection.{name} is missing; auth = {self.auth.value!r} needs it (I-03)")
+        for name in ("client_secret", "private_key", "bearer_token"):
+            if getattr(self, name) is not None and name not in needed:
+                raise ConfigurationError(f"introspection.{name} has no use with auth = {self.auth.value!r}; drop one")
+        if self.endpoint is not None:
+            checked_url(self.endpoint, "introspection.endpoint")
+        for name in ("ttl", "negative_ttl", "retries"):
+            if number(getattr(self, name), f"introspection.{name}") < 0:
+                raise ConfigurationError(f"introspection.{name}: not less than 0")
+        for name in ("max_entries", "timeout"):
+            positive(getattr(self, name), f"introspection.{name}")
