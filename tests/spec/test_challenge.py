@@ -288,7 +288,7 @@ def test_any_other_text_is_refused_before_it_is_sent(text):
 @pytest.mark.parametrize(
     "names",
     [
-        ("Realm",), ("realm",), ("SCOPE",), ("error",), ("Error_Description",), ("error_uri",), ("a", "A"),
+        ("Realm",), ("realm",), ("SCOPE",), ("error",), ("Error_Description",), ("error_uri",), ("a", "A"), ("A", "a"),
         ("a", "b", "a"), ("",), ("a b",), ('a"',), ("a=",), ("a,",), ("caf\u00e9",), ("a\n",), ("a\r\nX",),
     ],
     ids=ascii,
