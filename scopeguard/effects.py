@@ -20,7 +20,6 @@ class Effect(Generic[T_co]):
     __slots__ = ()
 
 
-
 Flow = Generator[Effect[Any], Any, T]
 
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from scopeguard.access_token import AccessToken, Unverified
+from scopeguard.access_token import AccessToken, Unverified, fingerprint
 from scopeguard.config import StrayQueryToken, TokenSource, TokenSources
 from scopeguard.effects import Answer, Clock, Flow, ReadFile, ReadForm, Send, SingleFlight, ask
 from scopeguard.errors import AuthorityUnavailable, InvalidRequest, InvalidToken, MissingCredentials, Reason
@@ -60,7 +60,16 @@ def authenticate(
     credential = yield from find_credential(view, sources)
     if exposed is not None:
         exposed()
-    token = jwt.peek(credential.token)
+    try:
+        return (yield from judged(credential.token, trusts, clock))
+    except InvalidToken as error:
+        error.detail["token"] = fingerprint(credential.token)
+        raise
+
+
+def judged(text: str, trusts: Mapping[str, Trust], clock: Clock) -> Flow[AccessToken]:
+    """The access token that *text* is."""
+    token = jwt.peek(text)
     trust = trusts.get(jwt.named_issuer(token))
     if trust is None:  # before any network access, and with no URL taken from the token (P-18)
         raise InvalidToken(Reason.UNKNOWN_ISSUER, iss=jwt.named_issuer(token))
@@ -249,8 +258,9 @@ def _key_set(document: bytes, trust: Trust) -> KeySet:
 def discovered(trust: Trust, clock: Clock) -> Flow[Metadata]:
     """The issuer's metadata: from the configured URL, else from the first well-known place that has a document.
 
-    A place that answers 404 or the like, or with something that is not JSON (a web app answers every path), is
-    passed over; a document that names another issuer is an error, and so is an authority that does not answer.
+    A place that answers 404 or the like, or with a redirect or something that is not JSON (a web app answers every
+    path, or sends everybody to its login), is passed over and not followed; a document that names another issuer is
+    an error, and so is an authority that does not answer.
     """
     known = trust.known_metadata(clock.monotonic())
     if known is not None:
@@ -259,7 +269,7 @@ def discovered(trust: Trust, clock: Clock) -> Flow[Metadata]:
     places = (issuer.metadata_url,) if issuer.metadata_url is not None else metadata_urls(issuer.url)
     for place in places:
         answer = yield from ask(Send(url=place, authority=issuer.url, limit=policy.max_bytes, timeout=policy.timeout))
-        if 400 <= answer.status < 500 and answer.status not in (408, 429):
+        if 300 <= answer.status < 500 and answer.status not in (408, 429):
             continue
         if answer.status == 200 and not is_json(answer.headers):
             continue

@@ -152,6 +152,7 @@ def _server(authority: Authority, listener: socket.socket, host: str, *, control
         uvicorn.Config(
             create_app(authority, control=control),
             lifespan="off",
+            ws="none",
             access_log=False,
             log_config=None,
             server_header=False,
