@@ -61,15 +61,15 @@ def authenticate(
     if exposed is not None:
         exposed()
     try:
-        return (yield from judged(credential.token, trusts, clock))
+        return (yield from judged(credential, trusts, clock))
     except InvalidToken as error:
         error.detail["token"] = fingerprint(credential.token)
         raise
 
 
-def judged(text: str, trusts: Mapping[str, Trust], clock: Clock) -> Flow[AccessToken]:
-    """The access token that *text* is."""
-    token = jwt.peek(text)
+def judged(credential: Credential, trusts: Mapping[str, Trust], clock: Clock) -> Flow[AccessToken]:
+    """The access token that *credential* is."""
+    token = jwt.peek(credential.token)
     trust = trusts.get(jwt.named_issuer(token))
     if trust is None:  # before any network access, and with no URL taken from the token (P-18)
         raise InvalidToken(Reason.UNKNOWN_ISSUER, iss=jwt.named_issuer(token))
