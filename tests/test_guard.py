@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 
 from scopeguard import Guard, Issuer
-from scopeguard.access_token import fingerprint
+from scopeguard.access_token import ANONYMOUS, fingerprint
 from scopeguard.config import TokenSource, TokenSources
 from scopeguard.devserver.keys import SigningKey
 from scopeguard.effects import Answer, Send
@@ -278,6 +278,40 @@ def test_an_alias_leads_to_its_issuer(decide: Decide, authority: FakeAuthority):
     guard.close()
 
 
+@pytest.mark.rule("B-55")
+def test_who_may_be_anonymous_is_so_without_credentials_and_not_with_bad_ones(
+    decide: Decide, guard: Guard, authority: FakeAuthority
+):
+    assert decide(guard, request_with(), all_of("read"), optional=True) is ANONYMOUS
+    assert isinstance(decide(guard, request_with(), all_of("read")), Denied)
+    basic = request_with(headers=[(b"authorization", b"Basic YTpi")])
+    for request in (request_with(authority.mint(expires_in=-60)), request_with("x.y.z"), basic):
+        assert isinstance(decide(guard, request, optional=True), Denied)
+    decision = decide(guard, request_with(authority.mint("read")), all_of("write"), optional=True)
+    assert isinstance(decision, Denied)
+    with authority.outage():
+        assert isinstance(
+            decide(guard, request_with(authority.mint(headers={"kid": "new"})), optional=True), Unavailable
+        )
+        assert decide(guard, request_with(), optional=True) is ANONYMOUS
+
+
+def test_a_token_judged_before_is_authorized_without_asking_anybody(guard: Guard, authority: FakeAuthority):
+    granted = guard.check(request_with(authority.mint("read")))
+    assert isinstance(granted, Granted)
+    asked = len(authority.requests)
+    token = granted.access_token
+    assert guard.authorize(token, all_of("read")) == granted
+    assert guard.authorize(token, None) == granted
+    assert isinstance(guard.authorize(token, all_of("write")), Denied)
+    assert guard.authorize(None, all_of("read"), optional=True) is ANONYMOUS
+    nobody = guard.authorize(None, all_of("read"), head=True)
+    assert isinstance(nobody, Denied)
+    assert nobody.response.status == 401
+    assert nobody.response.body == b""
+    assert len(authority.requests) == asked
+
+
 @pytest.mark.rule("H-14")
 def test_a_hundred_requests_at_once_get_each_its_own_token(guard: Guard, authority: FakeAuthority):
     tokens = {f"user-{i}": authority.mint(f"scope-{i}", subject=f"user-{i}") for i in range(100)}
@@ -492,7 +526,7 @@ def test_a_decision_holds_neither_the_token_nor_the_frames_that_had_it(
         tokens.append(authority.mint(headers={"kid": "newer"}))
         decisions.append((tokens[-1], decide(guard, request_with(tokens[-1]))))
     for token, decision in decisions:
-        assert not isinstance(decision, Granted)
+        assert isinstance(decision, Denied | Unavailable)
         assert decision.error.__traceback__ is None
         assert decision.error.__context__ is None
         assert decision.error.__cause__ is None

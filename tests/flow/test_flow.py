@@ -827,7 +827,9 @@ def test_a_place_that_is_not_enabled_does_not_count(new_script: Any):
     assert found(request, form, new_script, b"access_token=v").token == "v"
 
 
-@pytest.mark.parametrize("request_", [view(), view(query=b"a=b"), view(method="POST", content_type=FORM)], ids=["bare", "query", "form"])
+@pytest.mark.parametrize(
+    "request_", [view(), view(query=b"a=b"), view(method="POST", content_type=FORM)], ids=["bare", "query", "form"]
+)
 def test_no_token_is_no_error_of_the_token(request_: RequestView, new_script: Any):
     with pytest.raises(MissingCredentials) as missing:
         found(request_, ALL, new_script, b"a=b")
