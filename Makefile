@@ -39,6 +39,25 @@ $(VENV)/.installed-%: pyproject.toml | $(BIN)/python
 
 DEV := $(VENV)/.installed-dev
 
+# What tests start beside Python, by command and Debian package. Only root on a Debian can install them; elsewhere the
+# tests that need them say what is missing and are skipped, except in CI, where they fail.
+SYSTEM := chromium:chromium
+
+.PHONY: system
+system: ## the Debian packages that some tests need (as root)
+	@missing=""
+	for entry in $(SYSTEM); do
+		command -v "$${entry%%:*}" > /dev/null || missing="$$missing $${entry##*:}"
+	done
+	[ -n "$$missing" ] || exit 0
+	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then
+		echo "installing$$missing"
+		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $$missing; } \
+			> $(VENV)/.system-output 2>&1 || tail -n 3 $(VENV)/.system-output >&2
+	else
+		echo "not installed:$$missing; tests that need them are skipped"
+	fi
+
 .PHONY: install
 install: $(VENV)/.installed-all ## .venv with the scopeguard command and every extra
 	@echo "ready: $(BIN)/scopeguard"
@@ -68,7 +87,7 @@ types: $(DEV) ## mypy, and whether the public face is typed completely
 # coverage starts pytest, not the other way round: see [tool.coverage.run] in pyproject.toml. Its verdict comes first
 # and pytest's own summary last.
 .PHONY: test
-test: $(DEV) ## the tests, in parallel, with every branch of spec/, state/ and flow.py covered
+test: $(DEV) system ## the tests, in parallel, with every branch of spec/, state/ and flow.py covered
 	@rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal $(ARGS) | tee $(VENV)/.pytest-output
 	$(BIN)/coverage combine --quiet

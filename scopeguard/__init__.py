@@ -26,7 +26,13 @@ The laws of the house; tests/test_architecture.py holds those that can be read o
 
 from __future__ import annotations
 
-from scopeguard.access_token import AccessToken, current_access_token, current_access_token_or_none
+from scopeguard.access_token import (
+    ANONYMOUS,
+    AccessToken,
+    Anonymous,
+    current_access_token,
+    current_access_token_or_none,
+)
 from scopeguard.config import (
     ANY_AUDIENCE_DANGEROUSLY,
     Issuer,
@@ -59,6 +65,7 @@ from scopeguard.spec.challenge import ChallengeStyle, Response
 __version__ = "0.1.0"
 
 __all__ = [
+    "ANONYMOUS",
     "ANY_AUDIENCE_DANGEROUSLY",
     "AUTHENTICATED",
     "OPTIONAL",
@@ -66,6 +73,7 @@ __all__ = [
     "Access",
     "AccessDenied",
     "AccessToken",
+    "Anonymous",
     "AuthorityUnavailable",
     "ChallengeStyle",
     "ConfigurationError",

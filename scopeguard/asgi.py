@@ -11,14 +11,13 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from enum import StrEnum
 from typing import Any, Final
 
-from scopeguard.access_token import ANONYMOUS, AccessToken, serving
+from scopeguard.access_token import ANONYMOUS, AccessToken, Anonymous, serving
 from scopeguard.config import TokenSource, TokenSources
 from scopeguard.edge.aio import TimedOut, time_limit, until
 from scopeguard.errors import (
     ConfigurationError,
     Forbidden,
     InvalidRequest,
-    MissingCredentials,
     Reason,
     RequestTimedOut,
     RequestTooLarge,
@@ -105,19 +104,22 @@ class GuardMiddleware:
             # In place: the server logs the query string of this very dict (B-31, X-79).
             scope["query_string"] = without_access_token(scope["query_string"])
             send = _private(send)
-        decision: Decision = await guard.acheck(view, requirement, sources=sources, read_form=body.read)
+        optional = rule is not None and rule.access is OPTIONAL
+        decision: Decision = await guard.acheck(
+            view, requirement, optional=optional, sources=sources, read_form=body.read
+        )
         token: AccessToken | None = None
         match decision:
             case Granted(access_token=token):
                 if rule is None and self._rules.deny_unmatched:
-                    await self._refuse(guard.refuse(Forbidden(Reason.NO_RULE), head=method == "HEAD"), scope, send)
+                    await self._refuse(guard.refuse(Forbidden(Reason.NO_RULE), request=view), scope, send)
                     return
-            case Denied(error=MissingCredentials(reason=Reason.NO_CREDENTIALS)) if rule and rule.access is OPTIONAL:
+            case Anonymous():
                 pass
             case refusal:
                 await self._refuse(refusal, scope, send)
                 return
-        if rule is not None and rule.access is OPTIONAL:
+        if optional:
             send = _varying(send)
         _present(scope, guard, token)
         with serving(token):

@@ -112,7 +112,7 @@ _CLIENT_TEXTS: Final[Mapping[Reason, str]] = {
 }
 
 
-def _printable(value: object, limit: int = 200) -> str:
+def printable(value: object, limit: int = 200) -> str:
     """One line, escaped and bounded: values from tokens may carry control characters (X-13, X-78)."""
     text = value if isinstance(value, str) else repr(value)
     text = text.encode("unicode_escape", "backslashreplace").decode("ascii")
@@ -132,9 +132,12 @@ class AccessDenied(Exception):
 
     def __init__(self, reason: Reason, /, **detail: object) -> None:
         self.reason = reason
-        self.detail: dict[str, str] = {name: _printable(value) for name, value in detail.items()}
+        self.detail: dict[str, str] = {name: printable(value) for name, value in detail.items()}
+        super().__init__(reason)
+
+    def __str__(self) -> str:
         facts = ", ".join(f"{name}={value}" for name, value in self.detail.items())
-        super().__init__(f"{reason.value} ({facts})" if facts else reason.value)
+        return f"{self.reason.value} ({facts})" if facts else self.reason.value
 
     @property
     def description(self) -> str:
@@ -206,9 +209,9 @@ class AuthorityUnavailable(Exception):
         self.reason = reason
         self.authority = authority
         self.retry_after = retry_after
-        self.detail: dict[str, str] = {name: _printable(value) for name, value in detail.items()}
+        self.detail: dict[str, str] = {name: printable(value) for name, value in detail.items()}
         facts = "".join(f", {name}={value}" for name, value in self.detail.items())
-        super().__init__(f"{reason.value} (authority={_printable(authority)}{facts})")
+        super().__init__(f"{reason.value} (authority={printable(authority)}{facts})")
 
 
 class ConfigurationError(Exception):

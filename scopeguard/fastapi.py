@@ -34,7 +34,7 @@ from fastapi.security import SecurityScopes
 from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection, Request
 
-from scopeguard.access_token import AccessToken, serving
+from scopeguard.access_token import AccessToken, Anonymous, serving
 from scopeguard.access_token import current_access_token as access_token
 from scopeguard.access_token import current_access_token_or_none as access_token_or_none
 from scopeguard.asgi import GUARD_KEY, GuardMiddleware, Scope, request_view
@@ -43,7 +43,6 @@ from scopeguard.config import TokenSource, TokenSources
 from scopeguard.edge.aio import TimedOut, time_limit
 from scopeguard.errors import (
     ConfigurationError,
-    MissingCredentials,
     Reason,
     RequestTimedOut,
     RequestTooLarge,
@@ -165,19 +164,22 @@ class Protected:
             judged.tokens[key] = known
         decision: Decision
         if key in judged.tokens:
-            decision = guard.authorize(judged.tokens[key], requirement, head=scope.get("method") == "HEAD")
+            head = scope.get("method") == "HEAD"
+            decision = guard.authorize(judged.tokens[key], requirement, optional=self._optional, head=head)
         else:
             view = request_view(scope, scope.get("method", "GET"))
             read_form = _form_reader(connection, self._sources) if isinstance(connection, Request) else None
             if TokenSource.QUERY in self._sources.methods and has_access_token(view.query):
                 judged.by_query = True
                 _strip_query_token(connection, response)
-            decision = await guard.acheck(view, requirement, sources=self._sources, read_form=read_form)
+            decision = await guard.acheck(
+                view, requirement, optional=self._optional, sources=self._sources, read_form=read_form
+            )
         token: AccessToken | None = None
         match decision:
             case Granted(access_token=token):
                 pass
-            case Denied(error=MissingCredentials(reason=Reason.NO_CREDENTIALS)) if self._optional:
+            case Anonymous():
                 pass
             case refusal:
                 raise _refused(refusal, scope, by_query=judged.by_query)

@@ -30,9 +30,9 @@ from flask.wrappers import Response
 from werkzeug.datastructures import Headers
 from werkzeug.routing import RequestRedirect
 
-from scopeguard.access_token import AccessToken, serving
+from scopeguard.access_token import AccessToken, Anonymous, serving
 from scopeguard.config import TokenSource, TokenSources, checked_sources
-from scopeguard.errors import ConfigurationError, Forbidden, MissingCredentials, Reason
+from scopeguard.errors import ConfigurationError, Forbidden, Reason
 from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
 from scopeguard.request import RequestView
 from scopeguard.rules import OPTIONAL, PUBLIC, Access, Rule, Rules
@@ -133,14 +133,14 @@ class _Hooks:
         if route.access is not PUBLIC:
             requirement = route.access if isinstance(route.access, Requirement) else None
             if known is None:
-                decision = self._check(view, requirement, state)
+                decision = self._check(view, requirement, state, optional=route.access is OPTIONAL)
             else:
-                decision = guard.authorize(known, requirement, head=view.method == "HEAD")
+                decision = guard.authorize(known, requirement, request=view)
             match decision:
                 case Granted(access_token=token):
                     if route.access is None and self._rules.deny_unmatched:
-                        return _refused(guard.refuse(Forbidden(Reason.NO_RULE), head=view.method == "HEAD"))
-                case Denied(error=MissingCredentials(reason=Reason.NO_CREDENTIALS)) if route.access is OPTIONAL:
+                        return _refused(guard.refuse(Forbidden(Reason.NO_RULE), request=view))
+                case Anonymous():
                     pass
                 case refusal:
                     return _refused(refusal)
@@ -150,13 +150,17 @@ class _Hooks:
         state.serving.enter_context(serving(token))
         return None
 
-    def _check(self, view: RequestView, requirement: Requirement | None, state: _State) -> Decision:
+    def _check(self, view: RequestView, requirement: Requirement | None, state: _State, *, optional: bool) -> Decision:
         environ = request.environ
         if TokenSource.QUERY in state.sources.methods and has_access_token(view.query):
             state.by_query = True
             _strip_query_token()
         return self._guard.check(
-            view, requirement, sources=state.sources, read_form=lambda limit: read_form(environ, limit)
+            view,
+            requirement,
+            optional=optional,
+            sources=state.sources,
+            read_form=lambda limit: read_form(environ, limit),
         )
 
     def mark(self, response: Response) -> Response:

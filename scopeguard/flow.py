@@ -65,27 +65,37 @@ def authenticate(
     credential = yield from find_credential(view, sources)
     if exposed is not None:
         exposed()
-    trust, token = route(credential.token, trusts)
+    try:
+        return (yield from judged(credential, trusts, clock))
+    except InvalidToken as error:
+        error.detail["token"] = fingerprint(credential.token)
+        raise
+
+
+def judged(credential: Credential, trusts: Trusts, clock: Clock) -> Flow[AccessToken]:
+    """The access token that *credential* is: verified here, or described by its authority, and not revoked."""
+    trust, token = route(credential, trusts)
     if token is None:
-        access = yield from introspected(credential.token, trust, trusts, clock)
+        access = yield from introspected(credential, trust, trusts, clock)
     else:
         jwt.check(token, trust.issuer, clock.wall())
         yield from verify_signature(token, trust, clock)
         access = jwt.accept(token, trust.issuer, trust.vocabulary)
-    yield from unrevoked(access, credential.token, trusts, clock)
+    yield from unrevoked(access, credential, trusts, clock)
     return access
 
 
-def route(token: str, trusts: Trusts) -> tuple[Trust, Unverified | None]:
-    """Whose policy judges *token*, before any network access, and with no URL taken from the token (P-18).
+def route(credential: Credential, trusts: Trusts) -> tuple[Trust, Unverified | None]:
+    """Whose policy judges *credential*, before any network access, and with no URL taken from the token (P-18).
 
     With the token parsed, if it is to be verified here, and with ``None``, if its authority is to be asked. A token
     that has the look of a JWT and is not one is asked about nowhere.
     """
     try:
-        parsed = jwt.peek(token)
+        parsed = jwt.peek(credential.token)
     except InvalidToken:
-        trust = None if token.startswith("eyJ") and token.count(".") == 2 else trusts.of_opaque(token)
+        looks_like_jwt = credential.token.startswith("eyJ") and credential.token.count(".") == 2
+        trust = None if looks_like_jwt else trusts.of_opaque(credential.token)
         if trust is None:
             raise
         return trust, None
@@ -275,8 +285,9 @@ def _key_set(document: bytes, trust: Trust) -> KeySet:
 def discovered(trust: Trust, clock: Clock) -> Flow[Metadata]:
     """The issuer's metadata: from the configured URL, else from the first well-known place that has a document.
 
-    A place that answers 404 or the like, or with something that is not JSON (a web app answers every path), is
-    passed over; a document that names another issuer is an error, and so is an authority that does not answer.
+    A place that answers 404 or the like, or with a redirect or something that is not JSON (a web app answers every
+    path, or sends everybody to its login), is passed over and not followed; a document that names another issuer is
+    an error, and so is an authority that does not answer.
     """
     known = trust.known_metadata(clock.monotonic())
     if known is not None:
@@ -285,7 +296,7 @@ def discovered(trust: Trust, clock: Clock) -> Flow[Metadata]:
     places = (issuer.metadata_url,) if issuer.metadata_url is not None else metadata_urls(issuer.url)
     for place in places:
         answer = yield from ask(Send(url=place, authority=issuer.url, limit=policy.max_bytes, timeout=policy.timeout))
-        if 400 <= answer.status < 500 and answer.status not in (408, 429):
+        if 300 <= answer.status < 500 and answer.status not in (408, 429):
             continue
         if answer.status == 200 and not is_json(answer.headers):
             continue
@@ -305,8 +316,8 @@ def discovered(trust: Trust, clock: Clock) -> Flow[Metadata]:
     )
 
 
-def introspected(token: str, trust: Trust, trusts: Trusts, clock: Clock) -> Flow[AccessToken]:
-    """*token* as its authority describes it now, or did a moment ago (RFC 7662).
+def introspected(credential: Credential, trust: Trust, trusts: Trusts, clock: Clock) -> Flow[AccessToken]:
+    """*credential* as its authority describes it now, or did a moment ago (RFC 7662).
 
     An answer is shared by everybody who asks about the same token under the same configuration, across processes if
     there is a store; it is judged by each of them (I-10 to I-15). A store that fails is passed over.
@@ -314,13 +325,13 @@ def introspected(token: str, trust: Trust, trusts: Trusts, clock: Clock) -> Flow
     asking, settings = trust.asking, trust.issuer.introspection
     if asking is None or settings is None:  # Issuer does not let this happen
         raise InvalidToken(Reason.UNKNOWN_ISSUER)
-    key = introspection.digest(token, asking.context)
+    key = introspection.digest(credential.token, asking.context)
     began = clock.monotonic()
     known = asking.answers.lookup(key, began)
     landed: list[Known] = []
 
     def fly() -> Flow[tuple[str, ...]]:
-        landed.append((yield from asked(token, key, trust, trusts, clock)))
+        landed.append((yield from asked(credential, key, trust, trusts, clock)))
         return ()
 
     if known is None:
@@ -341,12 +352,12 @@ def introspected(token: str, trust: Trust, trusts: Trusts, clock: Clock) -> Flow
             raise AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, trust.issuer.url)
     if known.members is None:
         raise InvalidToken(Reason.TOKEN_NOT_ACTIVE)
-    described = introspection.as_claims(known.members, fingerprint(token))
+    described = introspection.as_claims(known.members, fingerprint(credential.token))
     introspection.check_answer(described, trust.issuer, clock.wall(), audience_required=settings.require_audience)
     return jwt.accept(described, trust.issuer, trust.vocabulary)
 
 
-def asked(token: str, key: bytes, trust: Trust, trusts: Trusts, clock: Clock) -> Flow[Known]:
+def asked(credential: Credential, key: bytes, trust: Trust, trusts: Trusts, clock: Clock) -> Flow[Known]:
     """The answer of the shared store, else of the authority; remembered here and there."""
     asking, settings = trust.asking, trust.issuer.introspection
     if asking is None or settings is None:
@@ -365,7 +376,7 @@ def asked(token: str, key: bytes, trust: Trust, trusts: Trusts, clock: Clock) ->
     if pause > 0:
         raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, trust.issuer.url, retry_after=pause)
     try:
-        members = yield from answered(token, trust, clock)
+        members = yield from answered(credential, trust, clock)
     except AuthorityUnavailable as error:
         asking.breaker.failed(clock.monotonic(), retry_after=error.retry_after)
         asking.answers.fail(key, clock.monotonic())
@@ -383,8 +394,8 @@ def asked(token: str, key: bytes, trust: Trust, trusts: Trusts, clock: Clock) ->
     return Known(members)
 
 
-def answered(token: str, trust: Trust, clock: Clock) -> Flow[Mapping[str, Any] | None]:
-    """What the authority says of *token*: the members of its answer, ``None`` for "not active".
+def answered(credential: Credential, trust: Trust, clock: Clock) -> Flow[Mapping[str, Any] | None]:
+    """What the authority says of *credential*: the members of its answer, ``None`` for "not active".
 
     An answer that is none is an outage, not a verdict: its 401 means that our credentials are wrong (I-17 to I-20).
     """
@@ -401,7 +412,7 @@ def answered(token: str, trust: Trust, clock: Clock) -> Flow[Mapping[str, Any] |
             url=endpoint,
             authority=issuer.url,
             accept=introspection.SIGNED if settings.signed else introspection.JSON,
-            form=introspection.question(token, proof, settings.token_type_hint),
+            form=introspection.question(credential.token, proof, settings.token_type_hint),
             authorization=proof.authorization,
             timeout=settings.timeout,
             retries=settings.retries,
@@ -426,7 +437,7 @@ def answered(token: str, trust: Trust, clock: Clock) -> Flow[Mapping[str, Any] |
     raise AuthorityUnavailable(Reason.AUTHORITY_ANSWERED_NONSENSE, issuer.url, url=endpoint, problem=problem)
 
 
-def unrevoked(access: AccessToken, token: str, trusts: Trusts, clock: Clock) -> Flow[None]:
+def unrevoked(access: AccessToken, credential: Credential, trusts: Trusts, clock: Clock) -> Flow[None]:
     """Return if nobody has revoked *access*; with a shared store, as of a second ago at most.
 
     When the store does not answer, nobody knows: that is an outage, unless the configuration prefers what was known.
@@ -445,14 +456,14 @@ def unrevoked(access: AccessToken, token: str, trusts: Trusts, clock: Clock) -> 
     jti = access.claims.get("jti")
     bearer = Bearer(
         issuer=access.issuer,
-        token=token,
+        token=credential.token,
         jti=jti if isinstance(jti, str) else None,
         subject=access.subject,
         client_id=access.client_id,
         issued_at=access.issued_at,
     )
     if revocations.covers(bearer):
-        raise InvalidToken(Reason.TOKEN_REVOKED, token=access.fingerprint)
+        raise InvalidToken(Reason.TOKEN_REVOKED)
 
 
 def synced(trusts: Trusts, clock: Clock, *, wait: bool = True) -> Flow[None]:

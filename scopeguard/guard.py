@@ -12,9 +12,9 @@ import random
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final, Self, overload
 
-from scopeguard.access_token import AccessToken
+from scopeguard.access_token import ANONYMOUS, AccessToken, Anonymous
 from scopeguard.checks import checked_url, is_loopback, positive
 from scopeguard.config import Issuer, TokenSource, TokenSources
 from scopeguard.edge import blocking
@@ -29,8 +29,9 @@ from scopeguard.errors import (
     InvalidRequest,
     MissingCredentials,
     Reason,
+    printable,
 )
-from scopeguard.flow import authenticate, route, warmed
+from scopeguard.flow import Credential, authenticate, route, warmed
 from scopeguard.introspection import Introspection
 from scopeguard.request import RequestView
 from scopeguard.rules import Rules
@@ -71,8 +72,8 @@ class Unavailable:
     response: Response
 
 
-Decision = Granted | Denied | Unavailable
-"""What :meth:`Guard.check` returns; take it apart with ``match``."""
+Decision = Granted | Anonymous | Denied | Unavailable
+"""What :meth:`Guard.check` returns; take it apart with ``match``. ``Anonymous`` comes only where it was asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,26 +188,32 @@ class Guard:
         request: RequestView,
         requirement: Requirement | None = None,
         *,
+        optional: bool = False,
         sources: TokenSources | None = None,
         read_form: Callable[[int], bytes] | None = None,
     ) -> Decision:
         """Judge the token of *request*, and whether it satisfies *requirement*.
 
-        *sources* replaces the guard's own for a route. *read_form* returns the body of the request, at most so many
-        bytes; without it, no form is read. May wait for an authority; never raises for anything a request contains.
+        *optional*: a request without any credentials is :class:`Anonymous` instead of denied; a bad token, and
+        credentials of another kind, are denied all the same (B-55). *sources* replaces the guard's own for a route.
+        *read_form* returns the body of the request, at most so many bytes; without it, no form is read. May wait for
+        an authority; never raises for anything a request contains.
         """
         chosen = self._sources(sources, can_read=read_form is not None)
         try:
             token = blocking.run(self._judge(request, chosen), self._outside, read_form)
         except (AccessDenied, AuthorityUnavailable) as error:
-            return self.refuse(error, requirement, head=request.method == "HEAD")
-        return self.authorize(token, requirement, head=request.method == "HEAD")
+            if optional and isinstance(error, MissingCredentials) and error.reason is Reason.NO_CREDENTIALS:
+                return self._decided(ANONYMOUS)
+            return self.refuse(error, requirement, request=request)
+        return self.authorize(token, requirement, request=request)
 
     async def acheck(
         self,
         request: RequestView,
         requirement: Requirement | None = None,
         *,
+        optional: bool = False,
         sources: TokenSources | None = None,
         read_form: Callable[[int], Awaitable[bytes]] | None = None,
     ) -> Decision:
@@ -217,14 +224,48 @@ class Guard:
         try:
             token = await aio.run(self._judge(request, chosen), self._outside, read_form)
         except (AccessDenied, AuthorityUnavailable) as error:
-            return self.refuse(error, requirement, head=request.method == "HEAD")
-        return self.authorize(token, requirement, head=request.method == "HEAD")
+            if optional and isinstance(error, MissingCredentials) and error.reason is Reason.NO_CREDENTIALS:
+                return self._decided(ANONYMOUS)
+            return self.refuse(error, requirement, request=request)
+        return self.authorize(token, requirement, request=request)
 
-    def authorize(self, token: AccessToken | None, requirement: Requirement | None, *, head: bool = False) -> Decision:
-        """Whether *token*, judged before, satisfies *requirement*; ``None``, an anonymous caller, satisfies none.
-        Pure: no I/O in either colour."""
+    @overload
+    def authorize(
+        self,
+        token: AccessToken | None,
+        requirement: Requirement | None,
+        *,
+        request: RequestView | None = None,
+        head: bool = False,
+    ) -> Granted | Denied | Unavailable: ...
+
+    @overload
+    def authorize(
+        self,
+        token: AccessToken | None,
+        requirement: Requirement | None,
+        *,
+        optional: bool,
+        request: RequestView | None = None,
+        head: bool = False,
+    ) -> Decision: ...
+
+    def authorize(
+        self,
+        token: AccessToken | None,
+        requirement: Requirement | None,
+        *,
+        optional: bool = False,
+        request: RequestView | None = None,
+        head: bool = False,
+    ) -> Decision:
+        """Whether *token*, judged before, satisfies *requirement*; ``None`` is an anonymous caller, who satisfies none
+        and passes where authentication is *optional*. Pure: no I/O in either colour. *request* is for the log; without
+        it, *head* says whether it was a HEAD."""
         if token is None:
-            return self.refuse(MissingCredentials(Reason.NO_CREDENTIALS), requirement, head=head)
+            if optional:
+                return self._decided(ANONYMOUS)
+            return self.refuse(MissingCredentials(Reason.NO_CREDENTIALS), requirement, request=request, head=head)
         if requirement is not None and not requirement.allows(token.scopes):
             denial = InsufficientScope(
                 requirement.challenge_scopes,
@@ -232,22 +273,29 @@ class Guard:
                 token=token.fingerprint,
                 scope_claim="absent" if token.granted_scopes is None else "present",
             )
-            return self.refuse(denial, requirement, head=head)
+            return self.refuse(denial, requirement, request=request, head=head)
         return self._decided(Granted(token))
 
     def refuse(
-        self, error: AccessDenied | AuthorityUnavailable, requirement: Requirement | None = None, *, head: bool = False
+        self,
+        error: AccessDenied | AuthorityUnavailable,
+        requirement: Requirement | None = None,
+        *,
+        request: RequestView | None = None,
+        head: bool = False,
     ) -> Denied | Unavailable:
         """*error* as a decision with its response; logs the reason, and never the token."""
         # The traceback's frames hold the token; whoever keeps the decision must not keep them (X-77).
         error.__traceback__ = None
         error.__context__ = error.__cause__ = None
+        head = head or (request is not None and request.method == "HEAD")
+        route = "" if request is None else f"{printable(request.method, 20)} {printable(request.path)}: "
         refusal: Denied | Unavailable
         if isinstance(error, AuthorityUnavailable):
-            log.warning("not judged: %s", error)
+            log.warning("not judged: %s%s", route, error)
             refusal = Unavailable(error, write_outage(error, head=head))
         else:
-            log.info("denied with %s: %s", error.status, error)
+            log.info("denied with %s: %s%s", error.status, route, error)
             scopes = () if requirement is None else requirement.challenge_scopes
             refusal = Denied(error, write_denial(error, self.style, scopes=scopes, head=head))
         self._decided(refusal)
@@ -332,7 +380,7 @@ class Guard:
     def _revoking(self, token: str | None, issuer: str | None) -> Trust:
         if token is not None:
             try:
-                return route(token, self._trusts)[0]
+                return route(Credential(token=token, source=TokenSource.HEADER), self._trusts)[0]
             except AccessDenied:
                 raise ConfigurationError("revoke: the token is of no issuer that is trusted here") from None
         if issuer is None:

@@ -10,9 +10,9 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from scopeguard.access_token import AccessToken, serving
+from scopeguard.access_token import AccessToken, Anonymous, serving
 from scopeguard.config import TokenSource
-from scopeguard.errors import ConfigurationError, Forbidden, InvalidRequest, MissingCredentials, Reason, RequestTooLarge
+from scopeguard.errors import ConfigurationError, Forbidden, InvalidRequest, Reason, RequestTooLarge
 from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
 from scopeguard.request import RequestView
 from scopeguard.rules import OPTIONAL, PUBLIC, Rule, Rules
@@ -88,20 +88,25 @@ class GuardMiddleware:
             strip_query_token(environ)
             start_response = private_responses(start_response)
         requirement = rule.access if rule is not None and isinstance(rule.access, Requirement) else None
+        optional = rule is not None and rule.access is OPTIONAL
         decision: Decision = guard.check(
-            view, requirement, sources=sources, read_form=lambda limit: read_form(environ, limit)
+            view,
+            requirement,
+            optional=optional,
+            sources=sources,
+            read_form=lambda limit: read_form(environ, limit),
         )
         token: AccessToken | None = None
         match decision:
             case Granted(access_token=token):
                 if rule is None and self._rules.deny_unmatched:
-                    denial = guard.refuse(Forbidden(Reason.NO_RULE), head=view.method == "HEAD")
+                    denial = guard.refuse(Forbidden(Reason.NO_RULE), request=view)
                     return refuse(denial, start_response)
-            case Denied(error=MissingCredentials(reason=Reason.NO_CREDENTIALS)) if rule and rule.access is OPTIONAL:
+            case Anonymous():
                 pass
             case refusal:
                 return refuse(refusal, start_response)
-        if rule is not None and rule.access is OPTIONAL:
+        if optional:
             start_response = varying_responses(start_response)
         environ[ENVIRON_KEY] = token
         with serving(token):

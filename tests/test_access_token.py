@@ -48,7 +48,7 @@ UNVERIFIED = Unverified(
 # -- traces
 
 
-@pytest.mark.rule("B-50", "X-77")
+@pytest.mark.rule("B-50")
 def test_a_fingerprint_is_the_beginning_of_a_digest_and_no_part_of_the_token():
     token = "sg-opaque-abcdef0123456789"
     assert fingerprint(token) == hashlib.sha256(token.encode()).hexdigest()[:12]
@@ -56,7 +56,7 @@ def test_a_fingerprint_is_the_beginning_of_a_digest_and_no_part_of_the_token():
     assert fingerprint("\ud800") != fingerprint("\ud801")  # and no text breaks it
 
 
-@pytest.mark.rule("B-50", "X-77")
+@pytest.mark.rule("B-50")
 def test_no_claim_shows_in_how_a_token_presents_itself():
     shown = repr(access_token(claims=frozen_json({"email": "user@example.com", "secret": "x"})))
     assert "user@example.com" not in shown

@@ -69,6 +69,7 @@ PLACES = {
     "click": ("cli",),
     "rich": ("cli",),
     "uvicorn": ("cli", "devserver", "testing"),
+    "waitress": ("cli",),
     "pytest": ("testing",),
 }
 MOST_LINES_OF_A_FUNCTION = 60

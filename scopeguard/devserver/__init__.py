@@ -91,6 +91,7 @@ class DevServer:
         self._host = host
         self._port = port
         self._control = control
+        self._listener: socket.socket | None = None
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -107,6 +108,7 @@ class DevServer:
         except BaseException:
             listener.close()
             raise
+        self._listener = listener
         # The socket listens already: whoever connects before uvicorn is ready waits in its queue.
         self._thread = threading.Thread(
             target=self._server.run, args=([listener],), name="scopeguard-devserver", daemon=True
@@ -122,6 +124,8 @@ class DevServer:
         if server is not None and thread is not None:
             server.should_exit = True
             thread.join()
+        if self._listener is not None:  # uvicorn closes it, unless it was told to stop before it began
+            self._listener.close()
 
 
 def _check_host(host: str, *, allow_remote: bool) -> None:
@@ -152,6 +156,7 @@ def _server(authority: Authority, listener: socket.socket, host: str, *, control
         uvicorn.Config(
             create_app(authority, control=control),
             lifespan="off",
+            ws="none",
             access_log=False,
             log_config=None,
             server_header=False,

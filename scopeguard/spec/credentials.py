@@ -18,6 +18,9 @@ _TOKEN68: Final = re.compile(rb"[A-Za-z0-9\-._~+/]+=*")
 _TCHAR: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 # Repeated fields reach a WSGI app as one, joined with a comma.
 _SECOND_BEARER: Final = re.compile(rb",[ \t]*bearer(?:[ \t]|\Z)", re.IGNORECASE)
+# The name may be written with percent escapes: whoever decodes it gets the token, so we do as well.
+_NAME: Final = b"".join(rb"(?:%c|(?i:%%%02x))" % (character, character) for character in b"access_token")
+_ACCESS_TOKEN: Final = re.compile(rb"(?<![^&])%s(?:=([^&]*))?(?![^&])" % _NAME)
 _BODY_METHODS: Final = frozenset(("POST", "PUT", "PATCH"))
 
 
@@ -56,16 +59,6 @@ def checked_token(token: bytes, max_bytes: int, source: str) -> str:
     return token.decode("ascii")
 
 
-def _decoded(text: bytes) -> bytes:
-    return unquote_to_bytes(text.replace(b"+", b" "))
-
-
-def _is_access_token(parameter: bytes) -> bool:
-    name = parameter.partition(b"=")[0]
-    # The name may be written with percent escapes: whoever decodes it gets the token, so we do as well.
-    return name == b"access_token" or (b"%" in name and unquote_to_bytes(name) == b"access_token")
-
-
 def token_from_parameters(encoded: bytes, *, max_bytes: int, max_parameters: int, source: str) -> str | None:
     """The ``access_token`` parameter of an ``application/x-www-form-urlencoded`` string, ``None`` without one.
 
@@ -74,22 +67,22 @@ def token_from_parameters(encoded: bytes, *, max_bytes: int, max_parameters: int
     """
     if encoded.count(b"&") >= max_parameters:
         raise InvalidRequest(Reason.TOO_MANY_PARAMETERS, source=source, limit=max_parameters)
-    found = [parameter for parameter in encoded.split(b"&") if _is_access_token(parameter)]
+    found: list[bytes] = _ACCESS_TOKEN.findall(encoded)
     if not found:
         return None
     if len(found) > 1:
         raise InvalidRequest(Reason.REPEATED_PARAMETER, source=source)
-    return checked_token(_decoded(found[0].partition(b"=")[2]), max_bytes, source)
+    return checked_token(unquote_to_bytes(found[0].replace(b"+", b" ")), max_bytes, source)
 
 
 def has_access_token(query: bytes) -> bool:
     """Whether *query* has a parameter called ``access_token``."""
-    return (b"token" in query or b"%" in query) and any(map(_is_access_token, query.split(b"&")))
+    return _ACCESS_TOKEN.search(query) is not None
 
 
 def without_access_token(query: bytes) -> bytes:
     """*query* without any ``access_token`` parameter, everything else byte for byte as it was (B-31)."""
-    return b"&".join(parameter for parameter in query.split(b"&") if not _is_access_token(parameter))
+    return b"&".join(parameter for parameter in query.split(b"&") if not _ACCESS_TOKEN.fullmatch(parameter))
 
 
 def may_carry_form(method: str, content_types: Sequence[bytes]) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
@@ -66,7 +66,7 @@ class Bearer:
     """What of a judged token a revocation may name."""
 
     issuer: str
-    token: str
+    token: str = field(repr=False)
     jti: str | None
     subject: str | None
     client_id: str | None

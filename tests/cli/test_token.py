@@ -35,10 +35,10 @@ class Done:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
-    """``run(server, "--scope", "read")`` asks *server* for a token."""
+    """``run(url, "--scope", "read")`` asks the server at *url* for a token."""
 
-    def ask(server: DevServer, *options: str, secret: str = "env:SECRET", stdin: str = "") -> Done:
-        arguments = ["--token-url", f"{server.url}/token", "--client-id", "robot", "--client-secret", secret]
+    def ask(url: str, *options: str, secret: str = "env:SECRET", stdin: str = "") -> Done:
+        arguments = ["--token-url", f"{url}/token", "--client-id", "robot", "--client-secret", secret]
         monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
         monkeypatch.setenv("SECRET", SECRET)
         with pytest.raises(SystemExit) as ended:
@@ -53,7 +53,7 @@ def is_issued(server: DevServer, token: str) -> bool:
 
 
 def test_the_token_is_all_there_is_on_standard_output(run: Callable[..., Done], server: DevServer):
-    done = run(server, "--scope", "read", "--scope", "write")
+    done = run(server.url, "--scope", "read", "--scope", "write")
     assert done.exit_code == 0
     assert done.stdout.endswith("\n")
     (line,) = done.stdout.splitlines()
@@ -65,14 +65,14 @@ def test_the_token_is_all_there_is_on_standard_output(run: Callable[..., Done], 
 def test_what_the_token_is_for_and_how_the_client_proves_itself_can_be_said(
     run: Callable[..., Done], server: DevServer, method: str
 ):
-    done = run(server, "--auth-method", method, "--resource", "https://api.test", "--audience", "https://api.test")
+    done = run(server.url, "--auth-method", method, "--resource", "https://api.test", "--audience", "https://api.test")
     assert is_issued(server, done.stdout.strip())
 
 
 def test_the_secret_comes_from_standard_input_or_a_file(run: Callable[..., Done], server: DevServer, tmp_path: Path):
     (tmp_path / "secret").write_text(f"{SECRET}\n", "utf-8")
     for where, stdin in (("-", f"{SECRET}\n"), (f"file:{tmp_path / 'secret'}", "")):
-        assert is_issued(server, run(server, secret=where, stdin=stdin).stdout.strip())
+        assert is_issued(server, run(server.url, secret=where, stdin=stdin).stdout.strip())
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_the_secret_comes_from_standard_input_or_a_file(run: Callable[..., Done]
 def test_without_a_token_standard_output_is_empty_and_the_status_says_whose_fault_it_is(
     run: Callable[..., Done], server: DevServer, options: tuple[str, ...], secret: str, status: int, message: str
 ):
-    done = run(server, *options, secret=secret)
+    done = run(server.url, *options, secret=secret)
     assert (done.exit_code, done.stdout) == (status, "")
     assert message in done.stderr
     assert SECRET not in done.stderr
@@ -98,8 +98,6 @@ def test_without_a_token_standard_output_is_empty_and_the_status_says_whose_faul
 
 
 def test_an_authorization_server_that_is_down_is_a_failure(run: Callable[..., Done]):
-    with DevServer(Authority(audience="https://api.test", keys=KeyRing("ES256"))) as gone:
-        pass
-    done = run(gone)
+    done = run("http://127.0.0.1:1")
     assert done.exit_code == 1
-    assert done.stderr.startswith(f"Error: no token: {gone.url}/token: ")
+    assert done.stderr.startswith("Error: no token: http://127.0.0.1:1/token: ")

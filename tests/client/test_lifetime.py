@@ -124,7 +124,7 @@ def test_a_lifetime_may_be_a_string_of_digits_and_any_length(credentials, endpoi
     assert auth.token().access_token == "sg-opaque-1"
 
 
-@pytest.mark.rule("C-29")
+@pytest.mark.rule("C-29", "P-20")
 def test_the_token_itself_is_never_looked_at(call, credentials, endpoint, clock, api):
     expired = jwt.encode({"exp": 1}, "0" * 32, algorithm="HS256")
     endpoint.script = [endpoint.answer(access_token=expired, token_type="Bearer", expires_in=3600)]

@@ -267,13 +267,13 @@ def test_a_loop_that_ends_before_the_flight_lands_harms_nobody(outside: Outside,
         with anyio.move_on_after(0):
             await aio.run(job.flow(), outside, None)
 
-    anyio.run(hurried, backend=first)
+    anyio.run(hurried, backend=first)  # led, and gone
     table.wait_for()
-    waiting = threading.Thread(target=lambda: blocking.run(job.flow(), outside, None))
-    waiting.start()
-    table.gate.set()  # lands, and wakes a task of a loop that is no more
-    waiting.join()
-    assert job.done == 1
+    anyio.run(hurried, backend=first)  # waited, and gone
+    landed = threading.Event()
+    assert not outside.flights.board(job.url, landed.set)
+    table.gate.set()
+    assert landed.wait(30)  # although two before it cannot be woken any more
     assert anyio.run(aio.run, job.flow(), outside, None) == 1
     assert table.asked == [URL]
 
@@ -370,6 +370,21 @@ async def test_a_stream_ends_when_its_time_is_over():
     await aio.until(0, app, server.scope, server.receive, server.send)
     assert server.sent[0] == START
     assert server.sent[-1] == END
+
+
+@pytest.mark.anyio
+async def test_a_stream_that_begins_after_its_time_ends_with_its_first_part():
+    server = Server()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for _ in range(5):
+            await anyio.lowlevel.checkpoint()
+        await send(START)
+        await send(chunk(b"first"))
+        await anyio.sleep_forever()
+
+    await aio.until(0, app, server.scope, server.receive, server.send)
+    assert server.sent == [START, chunk(b"first"), END]
 
 
 @pytest.mark.rule("H-04")

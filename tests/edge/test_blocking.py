@@ -143,6 +143,13 @@ def test_a_flight_that_is_not_needed_does_not_start(outside: Outside, table: Any
     assert table.asked == []
 
 
+def test_a_flight_that_another_thread_has_just_landed_does_not_start_again(outside: Outside, table: Any, new_job: Any):
+    answers = [False, True]  # needed when looked at, and no longer when this thread comes to lead
+    assert blocking.run(new_job().flow(needed=answers.pop), outside, None) == 0
+    assert table.asked == []
+    assert len(outside.flights) == 0
+
+
 def test_the_caller_flies_in_its_own_thread(outside: Outside, table: Any, new_job: Any):
     assert blocking.run(new_job().flow(), outside, None) == 1
     assert table.threads == [threading.current_thread().name]

@@ -585,8 +585,9 @@ def test_the_lifetime_of_a_key_set_is_what_its_sender_says_within_bounds(bench: 
     assert bench.script.background
 
 
-@pytest.mark.rule("A-04")
-def test_metadata_is_looked_for_in_three_places_in_order(new_bench: Any):
+@pytest.mark.rule("A-04", "A-12")
+@pytest.mark.parametrize("first", [None, Answer(302, b"", {"location": "https://as.test/login"})], ids=["404", "302"])
+def test_metadata_is_looked_for_in_three_places_in_order(new_bench: Any, first: Answer | None):
     authority = FakeAuthority("https://as.test/tenant")
     bench = new_bench(authority)
     places = [
@@ -596,7 +597,10 @@ def test_metadata_is_looked_for_in_three_places_in_order(new_bench: Any):
     ]
     metadata, keys = json_answer(authority.authority.metadata()), json_answer(authority.authority.keys.key_set(0))
     missing = iter(
-        [Answer(404, b"", {}), Answer(200, b"<html>a web app answers everything</html>", {"content-type": "text/html"})]
+        [
+            Answer(404, b"", {}) if first is None else first,
+            Answer(200, b"<html>a web app answers everything</html>", {"content-type": "text/html"}),
+        ]
     )
     bench.script._replies = lambda url: next(missing) if url in places[:2] else metadata if url in places else keys
     bench.judge(authority.mint())
@@ -823,7 +827,9 @@ def test_a_place_that_is_not_enabled_does_not_count(new_script: Any):
     assert found(request, form, new_script, b"access_token=v").token == "v"
 
 
-@pytest.mark.parametrize("request_", [view(), view(query=b"a=b"), view(method="POST", content_type=FORM)], ids=str)
+@pytest.mark.parametrize(
+    "request_", [view(), view(query=b"a=b"), view(method="POST", content_type=FORM)], ids=["bare", "query", "form"]
+)
 def test_no_token_is_no_error_of_the_token(request_: RequestView, new_script: Any):
     with pytest.raises(MissingCredentials) as missing:
         found(request_, ALL, new_script, b"a=b")

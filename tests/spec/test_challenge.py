@@ -288,7 +288,7 @@ def test_any_other_text_is_refused_before_it_is_sent(text):
 @pytest.mark.parametrize(
     "names",
     [
-        ("Realm",), ("realm",), ("SCOPE",), ("error",), ("Error_Description",), ("error_uri",), ("a", "A"),
+        ("Realm",), ("realm",), ("SCOPE",), ("error",), ("Error_Description",), ("error_uri",), ("a", "A"), ("A", "a"),
         ("a", "b", "a"), ("",), ("a b",), ('a"',), ("a=",), ("a,",), ("caf\u00e9",), ("a\n",), ("a\r\nX",),
     ],
     ids=ascii,
@@ -345,7 +345,7 @@ def test_to_head_the_answer_is_the_same_without_a_body(denial, style):
     assert (head.status, head.headers, head.body) == (get.status, get.headers, b"")
 
 
-@pytest.mark.rule("B-50", "X-13", "X-77")
+@pytest.mark.rule("B-50", "X-13")
 @ANY_DENIAL
 def test_no_detail_reaches_the_client(denial):
     for name, value in denial.detail.items():
@@ -408,7 +408,7 @@ def test_the_time_to_wait_is_in_whole_seconds_and_bounded(wait, sent):
 # -- responses to a request whose URL carried a token
 
 
-@pytest.mark.rule("B-28", "B-29", "B-30")
+@pytest.mark.rule("B-28", "B-30")
 @pytest.mark.parametrize(
     ("given", "cache_control"),
     [

@@ -92,6 +92,7 @@ EMPTY = Reason.EMPTY_CREDENTIALS
         pytest.param(b"Bearer\xa0abc", MALFORMED, marks=pytest.mark.rule("B-04")),
         pytest.param(b"Bearer\xc2\xa0abc", MALFORMED, marks=pytest.mark.rule("B-04")),
         pytest.param(b"Bearer\x0babc", MALFORMED, marks=pytest.mark.rule("B-04")),
+        pytest.param(b"Bearer/abc", MALFORMED, marks=pytest.mark.rule("B-04")),
         pytest.param(b"Bearer a b", MALFORMED, marks=pytest.mark.rule("B-05")),
         pytest.param(b"Bearer a,b", MALFORMED, marks=pytest.mark.rule("B-05")),
         pytest.param(b'Bearer "a"', MALFORMED, marks=pytest.mark.rule("B-05")),

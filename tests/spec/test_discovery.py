@@ -42,13 +42,13 @@ def test_the_places_to_look_in_order(issuer, urls):
 # -- whose it is
 
 
-@pytest.mark.rule("A-02", "A-05", "P-12")
+@pytest.mark.rule("A-02", "A-05")
 @pytest.mark.parametrize("issuer", [ISS, ISS + "/", ISS + "/t1", ISS + "/t1/", "accounts.example"])
 def test_metadata_that_names_the_issuer_as_configured_is_used(issuer):
     assert metadata(issuer, jwks_uri=ISS + "/keys").issuer == issuer
 
 
-@pytest.mark.rule("A-05", "A-06", "P-13")
+@pytest.mark.rule("A-05", "A-06")
 @pytest.mark.parametrize(
     "named",
     [

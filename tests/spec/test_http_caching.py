@@ -14,7 +14,6 @@ from scopeguard.spec.http_caching import is_json, lifetime, retry_after
 NOW = 1_800_000_000.0  # Fri, 15 Jan 2027 08:00:00 GMT
 
 
-@pytest.mark.rule("A-15")
 @pytest.mark.parametrize(
     ("cache_control", "seconds"),
     [

@@ -10,6 +10,7 @@ import base64
 import json
 import re
 from collections.abc import Mapping
+from enum import Enum
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -26,7 +27,16 @@ from scopeguard.spec.jwt import accept, check, granted_scopes, named_issuer, pee
 NOW: Final = 1_800_000_000
 ISS: Final = "https://as.example"
 RES: Final = "https://api.example/v1"
-ABSENT: Final = object()
+
+
+class Absence(Enum):
+    ABSENT = "no such member"
+
+    def __str__(self) -> str:
+        return "absent"
+
+
+ABSENT: Final = Absence.ABSENT
 
 HEADER: Final[dict[str, Any]] = {"alg": "RS256", "kid": "k1", "typ": "at+jwt"}
 CLAIMS: Final[dict[str, Any]] = {
@@ -506,11 +516,13 @@ def test_the_audience_may_be_carried_elsewhere(settings, changes, more_header, r
 def test_any_audience_still_is_a_well_formed_one_and_bound_in_another_way():
     issuer = policy(audience=ANY_AUDIENCE_DANGEROUSLY, expected_claims={"tid": "t1"})
     header = {"alg": "RS256"}
-    for audience in (ABSENT, "other", ["a", "b"]):
+    well_formed: tuple[Any, ...] = (ABSENT, "other", ["a", "b"])
+    for audience in well_formed:
         assert refusal(changed(CLAIMS, {"aud": audience, "tid": "t1"}), issuer, header) is None
         assert refusal(changed(CLAIMS, {"aud": audience, "tid": "t2"}), issuer, header) is Reason.UNEXPECTED_CLAIM
         assert refusal(changed(CLAIMS, {"aud": audience}), issuer, header) is Reason.UNEXPECTED_CLAIM
-    for audience in ("", [], None, 7, {}):
+    malformed: tuple[Any, ...] = ("", [], None, 7, {})
+    for audience in malformed:
         assert refusal(changed(CLAIMS, {"aud": audience, "tid": "t1"}), issuer, header) is MALFORMED
 
 
@@ -616,7 +628,7 @@ def test_a_claim_in_the_header_does_not_stand_in_for_one_in_the_payload():
     assert refusal(changed(CLAIMS, {"sub": ABSENT}), DEFAULT, {"alg": "RS256", "sub": "x"}) is Reason.REPLICATED_CLAIM
 
 
-@pytest.mark.rule("X-53", "D-64")
+@pytest.mark.rule("D-64")
 @POLICIES
 @pytest.mark.parametrize(
     "cnf",
@@ -650,7 +662,7 @@ OTHER_TYPES = [
 ]  # fmt: skip
 
 
-@pytest.mark.rule("J-43", "J-63", "P-01", "X-41", "X-42", "X-43", "X-44", "X-45", "X-46", "X-47", "X-48")
+@pytest.mark.rule("J-43", "J-63", "P-01", "X-41", "X-42", "X-43", "X-45", "X-46", "X-47", "X-48")
 @pytest.mark.parametrize("typ", OTHER_TYPES, ids=ascii)
 def test_a_token_of_another_type_is_refused_by_either_policy(typ):
     for issuer in (STRICT, DEFAULT, policy(accept_id_tokens_dangerously=True)):
@@ -870,19 +882,19 @@ def test_the_first_scope_claim_counts_or_all_of_them(claims, first, merged):
 @pytest.mark.parametrize(
     ("paths", "claims", "roles"),
     [
-        (("roles",), {"roles": ["read", "write"]}, {"read", "write"}),
-        (("roles",), {"roles": "read"}, {"read"}),
-        (("realm_access.roles",), {"realm_access": {"roles": ["read"]}}, {"read"}),
-        (("a.b.c",), {"a": {"b": {"c": ["read", 7, None]}}}, {"read"}),
-        (("roles", "groups"), {"roles": ["read"], "groups": ["g"]}, {"read", "g"}),
-        (("https://api.example/roles",), {"https://api.example/roles": ["read"]}, {"read"}),
-        (("projects",), {"projects": {"read": {"id": 1}, "write": {}}}, {"read", "write"}),
-        (("a.b",), {"a": ["b"]}, set()),
-        (("a.b",), {"a": None}, set()),
-        (("a.b",), {"a": {"b": 7}}, set()),
-        (("a.b",), {}, set()),
-        (("roles",), {"roles": True}, set()),
-        ((), {"roles": ["read"]}, set()),
+        (("roles",), {"roles": ["read", "write"]}, ["read", "write"]),
+        (("roles",), {"roles": "read"}, ["read"]),
+        (("realm_access.roles",), {"realm_access": {"roles": ["read"]}}, ["read"]),
+        (("a.b.c",), {"a": {"b": {"c": ["read", 7, None]}}}, ["read"]),
+        (("roles", "groups"), {"roles": ["read"], "groups": ["g"]}, ["read", "g"]),
+        (("https://api.example/roles",), {"https://api.example/roles": ["read"]}, ["read"]),
+        (("projects",), {"projects": {"read": {"id": 1}, "x": 7}}, ["read", "x"]),
+        (("a.b",), {"a": ["b"]}, []),
+        (("a.b",), {"a": None}, []),
+        (("a.b",), {"a": {"b": 7}}, []),
+        (("a.b",), {}, []),
+        (("roles",), {"roles": True}, []),
+        ((), {"roles": ["read"]}, []),
     ],
     ids=str,
 )
@@ -890,7 +902,7 @@ def test_roles_are_read_where_the_policy_says_and_are_no_scopes(paths, claims, r
     issuer = policy(role_claims=paths)
     all_claims = {**changed(CLAIMS, {"scope": ABSENT}), **claims}
     token = accept(unverified(all_claims), issuer, issuer.vocabulary)
-    assert token.roles == roles
+    assert token.roles == set(roles)
     assert token.scopes == frozenset()
     assert refusal(all_claims, issuer) is None
 

@@ -58,10 +58,10 @@ class Serving:
     """*app* on *listener*, in a thread of its own, for the length of a ``with`` block."""
 
     def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
-        self._listener = listener
         config = uvicorn.Config(
             app,
             lifespan="off",
+            ws="none",
             access_log=False,
             log_config=None,
             proxy_headers=False,
@@ -91,15 +91,23 @@ class World:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+        try:
+            self._begin()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def _begin(self) -> None:
+        listeners = [self._stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
         self.api, self.second_process = (f"http://127.0.0.1:{listener.getsockname()[1]}" for listener in listeners)
-        # The second process serves the same API: tokens are for the API, not for a port.
         self.authority = Authority(
             audience=self.api, clients=CLIENTS, keys=KeyRing("ES256"), clock=self.clock, jwks_max_age=600
         )
         self.server = DevServer(self.authority)
         self.start_authority()
         self._stack.callback(self.stop_authority)
+        # Both processes serve the same API: tokens are for the API, not for a port.
         issuer = Issuer(self.server.url, audience=self.api)
         for listener in listeners:
             guard = Guard(
@@ -108,7 +116,6 @@ class World:
             self._stack.callback(guard.close)
             self._stack.enter_context(Serving(guarded_app(guard), listener))
         self.http = self._stack.enter_context(httpx.Client(trust_env=False, timeout=10))
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
