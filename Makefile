@@ -17,7 +17,7 @@ SHELL := /bin/bash
 
 .PHONY: help
 help: ## this list
-	@sed -nE 's/^([a-z-]+):.*## (.*)$$/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F '|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+	@sed -nE 's/^([a-z-]+):.*## (.*)$$/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F '|' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
 # -- set-up: a stamp for each set of packages, renewed when pyproject.toml changes
 
@@ -41,7 +41,7 @@ DEV := $(VENV)/.installed-dev
 
 # What tests start beside Python, by command and Debian package. Only root on a Debian can install them; elsewhere the
 # tests that need them say what is missing and are skipped, except in CI, where they fail.
-SYSTEM := chromium:chromium
+SYSTEM := chromium:chromium redis-server:redis-server
 
 .PHONY: system
 system: ## the Debian packages that some tests need (as root)
@@ -57,6 +57,22 @@ system: ## the Debian packages that some tests need (as root)
 	else
 		echo "not installed:$$missing; tests that need them are skipped"
 	fi
+
+# An authorization server that tests talk to, in the versions of its package-lock.json.
+PEERS := tests/peers/node/node_modules/.installed
+
+.PHONY: peers
+peers: $(PEERS) ## the authorization server that some tests need (with npm)
+
+$(PEERS): tests/peers/node/package.json tests/peers/node/package-lock.json
+	@command -v npm > /dev/null || {
+		echo "no npm: tests that need an authorization server in Node.js are skipped"
+		exit 0
+	}
+	echo "installing oidc-provider into tests/peers/node"
+	cd tests/peers/node
+	npm ci --silent
+	touch node_modules/.installed
 
 .PHONY: install
 install: $(VENV)/.installed-all ## .venv with the scopeguard command and every extra
@@ -87,7 +103,7 @@ types: $(DEV) ## mypy, and whether the public face is typed completely
 # coverage starts pytest, not the other way round: see [tool.coverage.run] in pyproject.toml. Its verdict comes first
 # and pytest's own summary last.
 .PHONY: test
-test: $(DEV) system ## the tests, in parallel, with every branch of spec/, state/ and flow.py covered
+test: $(DEV) system peers ## the tests, in parallel, with every branch of spec/, state/ and flow.py covered
 	@rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal $(ARGS) | tee $(VENV)/.pytest-output
 	$(BIN)/coverage combine --quiet
@@ -98,13 +114,17 @@ test: $(DEV) system ## the tests, in parallel, with every branch of spec/, state
 	tail -n 1 $(VENV)/.pytest-output
 
 .PHONY: test-oldest
-test-oldest: ## the tests, with the oldest versions of the dependencies that pyproject.toml allows
+test-oldest: peers ## the tests, with the oldest versions of the dependencies that pyproject.toml allows
 	@$(MAKE) --no-print-directory VENV=.venv-oldest .venv-oldest/.installed-oldest
 	.venv-oldest/bin/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 .venv-oldest/.installed-oldest: pyproject.toml .ci/oldest.txt | $(BIN)/python
 	@$(PIP) install --editable '.[dev]' --constraint .ci/oldest.txt
 	touch $@
+
+.PHONY: bench-issuers
+bench-issuers: $(DEV) ## what a thousand issuers cost: time, memory, routing, requests
+	@$(BIN)/python benchmarks/issuers.py
 
 .PHONY: build
 build: $(DEV) ## the wheel and the source distribution, into dist/
@@ -116,4 +136,4 @@ build: $(DEV) ## the wheel and the source distribution, into dist/
 
 .PHONY: clean
 clean: ## remove everything that can be made again
-	@rm -rf .venv .venv-oldest dist build htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .venv-oldest dist build htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/peers/node/node_modules

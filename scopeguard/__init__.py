@@ -37,6 +37,7 @@ from scopeguard.config import (
     ANY_AUDIENCE_DANGEROUSLY,
     Issuer,
     KeySetPolicy,
+    RevocationPolicy,
     ScopeClaim,
     ScopeForm,
     StrayQueryToken,
@@ -57,10 +58,13 @@ from scopeguard.errors import (
     RequestTooLarge,
 )
 from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
+from scopeguard.introspection import ClientAuthentication, Introspection, Validation
 from scopeguard.request import HeaderList, RequestView
+from scopeguard.resolver import IssuerResolver
 from scopeguard.rules import OPTIONAL, PUBLIC, Access, Rule, Rules
 from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, any_of
 from scopeguard.spec.challenge import ChallengeStyle, Response
+from scopeguard.status_list import StatusListPolicy
 
 __version__ = "0.1.0"
 
@@ -76,6 +80,7 @@ __all__ = [
     "Anonymous",
     "AuthorityUnavailable",
     "ChallengeStyle",
+    "ClientAuthentication",
     "ConfigurationError",
     "Decision",
     "Denied",
@@ -84,9 +89,11 @@ __all__ = [
     "Guard",
     "HeaderList",
     "InsufficientScope",
+    "Introspection",
     "InvalidRequest",
     "InvalidToken",
     "Issuer",
+    "IssuerResolver",
     "KeySetPolicy",
     "MissingCredentials",
     "Reason",
@@ -95,14 +102,17 @@ __all__ = [
     "RequestView",
     "Requirement",
     "Response",
+    "RevocationPolicy",
     "Rule",
     "Rules",
     "ScopeClaim",
     "ScopeForm",
+    "StatusListPolicy",
     "StrayQueryToken",
     "TokenSource",
     "TokenSources",
     "Unavailable",
+    "Validation",
     "all_of",
     "any_of",
     "current_access_token",

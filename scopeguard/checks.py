@@ -15,6 +15,7 @@ E = TypeVar("E", bound=StrEnum)
 
 # RFC 3986 section 2. A backslash is a slash to some readers of URLs and a part of the host to others (X-55).
 _URL_CHARACTERS: Final = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
+_FIELD_NAME: Final = re.compile(r"[A-Za-z0-9\-]+")
 
 
 def checked_url(url: str, setting: str, *, query: bool = True) -> str:
@@ -53,6 +54,14 @@ def media_type(typ: str) -> str:
     lowered = typ.lower() if typ.isascii() else typ
     short = lowered.removeprefix("application/")
     return short if "/" not in short else lowered
+
+
+def field_name(name: object, setting: str) -> str:
+    """*name* of a header field, in lower case (RFC 9110 section 5.1). ``Authorization`` is no such field: it has a
+    scheme, and is read anyway."""
+    if not isinstance(name, str) or not _FIELD_NAME.fullmatch(name) or name.lower() == "authorization":
+        raise ConfigurationError(f"{setting}: the name of a header field other than Authorization")
+    return name.lower()
 
 
 def strings(values: object, setting: str) -> tuple[str, ...]:

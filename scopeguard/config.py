@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, fields, replace
 from enum import Enum, StrEnum
 from typing import Any, Final, Self
 
-from scopeguard.checks import checked_url, mapping, media_type, member, number, positive, strings
-from scopeguard.errors import ConfigurationError
+from scopeguard.checks import checked_url, field_name, mapping, media_type, member, number, positive, strings
+from scopeguard.errors import ConfigurationError, Reason
 from scopeguard.introspection import Introspection, Validation
 from scopeguard.scopes import ScopeVocabulary
+from scopeguard.status_list import StatusListPolicy, checked_policy
 
 DEFAULT_ALGORITHMS: Final = ("RS256", "PS256", "ES256", "ES384", "EdDSA", "Ed25519")
 """Signature algorithms accepted unless an issuer says otherwise (RFC 9068 section 2.1 makes RS256 mandatory)."""
@@ -149,6 +150,29 @@ class KeySetPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RevocationPolicy:
+    """How revocations are kept and shared. Times are in seconds.
+
+    * ``retention``: how long a revocation is remembered: at least as long as the longest-lived token lives. The same
+      in all processes that share a store.
+    * ``max_lag``: with a store, how far a process may be behind what another has revoked.
+    * ``fail_open_dangerously``: while the store does not answer, accept what is not known to be revoked, instead of
+      answering 503.
+    """
+
+    retention: float = 86400.0
+    max_lag: float = 1.0
+    fail_open_dangerously: bool = False
+
+    def __post_init__(self) -> None:
+        positive(self.retention, "revocation.retention")
+        positive(self.max_lag, "revocation.max_lag")
+        for name in ("fail_open_dangerously",):
+            if not isinstance(getattr(self, name), bool):  # "false" is true
+                raise ConfigurationError(f"revocation.{name}: true or false, not {type(getattr(self, name)).__name__}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Issuer:
     """One authorization server this API trusts, and how its access tokens are judged: plain data.
 
@@ -156,7 +180,7 @@ class Issuer:
     none of them given, the metadata that *url* leads to (RFC 8414, OpenID Connect Discovery).
 
     * ``url``: the issuer identifier, compared byte for byte with ``iss`` (RFC 9068 section 4). ``aliases``: further
-      spellings of ``iss``, each with claims that must then have the given values.
+      spellings of ``iss``, each with claims that must then have the given values; *url* itself may be among them.
     * ``audience``: identifiers of this API; one of them must be among the token's ``aud``. ``audience_claims``: the
       claims that carry it, ``"header:signer"`` for a header parameter.
     * ``algorithms``: the only ones accepted.
@@ -166,15 +190,22 @@ class Issuer:
     * ``required_claims``: ``None`` stands for all seven of RFC 9068 section 2.2 on an ``at+jwt``, and for ``iss``,
       ``exp`` and an audience on others. ``exp`` and ``iss`` are needed always.
     * ``expected_claims`` / ``expected_headers``: must be there with one of the values; ``any_claims``: one of them
-      must be there; ``forbidden_claims`` / ``forbidden_headers``: must not be there.
+      must be there; ``forbidden_claims`` / ``forbidden_headers``: must not be there; ``claim_prefixes``: must be
+      strings that begin with one of the values; ``past_claims``: dates that must not lie ahead.
     * ``scope_claims``: the first that is present is read; with ``merge_scope_claims`` all of them.
-    * ``role_claims``: paths (``"realm_access.roles"``) read into ``AccessToken.roles``.
+    * ``role_claims``: paths (``"realm_access.roles"``) read into ``AccessToken.roles``. ``roles_as_scopes``: of a
+      token without any scope claim, they count as scopes too; ``granted_scopes`` stays ``None`` (G-15).
     * ``client_id_claims``, ``subject_claims``: the first that holds a non-empty string is it.
     * ``accept_id_tokens_dangerously``: skip the checks that refuse ID tokens, for providers whose access tokens
       *are* ID tokens.
     * ``validate``: ``"jwt"``, ``"introspection"`` or ``"auto"``; the latter two with ``introspection``.
       ``opaque_prefixes``: what tokens of this issuer that are no JWTs begin with; needed where several issuers have
       such tokens, so that none is shown to the wrong one (I-28).
+    * ``token_header``: the header field in which a proxy passes these tokens on, without a scheme. They are accepted
+      there and nowhere else, and no other issuer's tokens are.
+    * ``hints``: what the operator's log says beside a refusal, by its reason (``"wrong_audience"``) or the reason with
+      what it is about (``"missing_claim:aud"``). Clients never see them.
+    * ``experimental_status_list``: look up the ``status`` of JWTs; ``None`` ignores that claim.
     * ``leeway``: clock skew in seconds, at most 300. ``max_lifetime``: refuse tokens issued for longer, in seconds.
     """
 
@@ -189,14 +220,17 @@ class Issuer:
     algorithms: tuple[str, ...] = DEFAULT_ALGORITHMS
     typ: str | Iterable[str | None] = ("at+jwt", "JWT", None)
     required_claims: tuple[str, ...] | None = None
-    expected_claims: Mapping[str, Iterable[str]] = field(default_factory=dict)
+    expected_claims: Mapping[str, Iterable[str | bool]] = field(default_factory=dict)
     expected_headers: Mapping[str, Iterable[str]] = field(default_factory=dict)
     any_claims: tuple[str, ...] = ()
     forbidden_claims: tuple[str, ...] = ()
     forbidden_headers: tuple[str, ...] = ()
+    claim_prefixes: Mapping[str, Iterable[str]] = field(default_factory=dict)
+    past_claims: tuple[str, ...] = ()
     scope_claims: tuple[ScopeClaim, ...] = (ScopeClaim("scope"), ScopeClaim("scp", ScopeForm.SPACE_OR_LIST))
     merge_scope_claims: bool = False
     role_claims: tuple[str, ...] = ()
+    roles_as_scopes: bool = False
     client_id_claims: tuple[str, ...] = ("client_id", "azp", "cid", "appid")
     subject_claims: tuple[str, ...] = ("sub",)
     scope_prefix: str = ""
@@ -208,6 +242,9 @@ class Issuer:
     validate: Validation = Validation.JWT
     introspection: Introspection | None = field(default=None, repr=False)
     opaque_prefixes: tuple[str, ...] = ()
+    token_header: str | None = None
+    hints: Mapping[str, str] = field(default_factory=dict, repr=False)
+    experimental_status_list: StatusListPolicy | None = None
 
     def __post_init__(self) -> None:
         self._check_validation()
@@ -221,14 +258,20 @@ class Issuer:
             raise ConfigurationError(f"leeway: {self.leeway} seconds; it must lie between 0 and {MAX_LEEWAY:.0f}")
         if self.max_lifetime is not None:
             positive(self.max_lifetime, "max_lifetime")
-        for name in ("merge_scope_claims", "accept_id_tokens_dangerously"):
+        for name in ("merge_scope_claims", "roles_as_scopes", "accept_id_tokens_dangerously"):
             if not isinstance(getattr(self, name), bool):  # "false" is true
                 raise ConfigurationError(f"{name}: true or false, not {type(getattr(self, name)).__name__}")
         self._set("implies", self.vocabulary.implies)
+        checked_policy(self.experimental_status_list, self.url, self.validate)
+        if self.token_header is not None:
+            self._set("token_header", field_name(self.token_header, "token_header"))
+        strings(mapping(self.hints, "hints").values(), "hints")
+        for key in self.hints:
+            member(Reason, key.partition(":")[0], f"hints[{key!r}]")
 
     def _check_validation(self) -> None:
         self._set("validate", member(Validation, self.validate, "validate"))
-        self._set("opaque_prefixes", strings(self.opaque_prefixes, "opaque_prefixes"))
+        self._set("opaque_prefixes", tuple(dict.fromkeys(strings(self.opaque_prefixes, "opaque_prefixes"))))
         if not all(self.opaque_prefixes):
             raise ConfigurationError("opaque_prefixes: an empty prefix fits every token; leave it out")
         if self.validate is Validation.JWT:
@@ -236,9 +279,9 @@ class Issuer:
                 raise ConfigurationError(
                     'introspection: has no use with validate = "jwt"; say "introspection" or "auto"'
                 )
-        elif self.introspection is None:
+        elif not isinstance(self.introspection, Introspection):
             raise ConfigurationError(
-                f"validate = {self.validate.value!r} needs introspection settings: who asks, and with what secret (I-03)"
+                f"validate = {self.validate.value!r} needs introspection settings: who asks, with what secret (I-03)"
             )
 
     def _set(self, name: str, value: object) -> None:
@@ -324,17 +367,17 @@ class Issuer:
         return frozenset(types | {None} if None in given else types)
 
     def _check_claims(self) -> None:
-        for name in ("expected_claims", "expected_headers"):
+        for name in ("expected_claims", "expected_headers", "claim_prefixes"):
             given = mapping(getattr(self, name), name)
-            wanted = {key: frozenset(strings(values, f"{name}[{key!r}]")) for key, values in given.items()}
+            wanted = {key: _accepted(values, f"{name}[{key!r}]", name) for key, values in given.items()}
             if not all(wanted.values()):
                 raise ConfigurationError(f"{name}: each entry needs at least one accepted value")
             self._set(name, wanted)
         for alias, companions in mapping(self.aliases, "aliases").items():
             strings(mapping(companions, f"aliases[{alias!r}]").values(), f"aliases[{alias!r}]")
         tuples = (
-            "audience_claims", "any_claims", "forbidden_claims", "forbidden_headers", "role_claims",
-            "client_id_claims", "subject_claims",
+            "audience_claims", "any_claims", "forbidden_claims", "forbidden_headers", "past_claims",
+            "role_claims", "client_id_claims", "subject_claims",
         )  # fmt: skip
         for name in tuples:
             self._set(name, strings(getattr(self, name), name))
@@ -345,3 +388,11 @@ class Issuer:
             raise ConfigurationError('scope_claims: every item is a ScopeClaim, as in ScopeClaim("scope")')
         if not self.audience_claims:
             raise ConfigurationError('audience_claims: name the claim that carries the audience, as in ("aud",)')
+
+
+def _accepted(values: object, setting: str, kind: str) -> frozenset[str | bool]:
+    """The accepted *values* of one member; only claims can be true or false, and an empty prefix fits everything."""
+    items = (values,) if isinstance(values, str) or not isinstance(values, Iterable) else tuple(values)
+    flags = frozenset(item for item in items if isinstance(item, bool) and kind == "expected_claims")
+    texts = strings((item for item in items if not (flags and isinstance(item, bool))), setting)
+    return flags | frozenset(text for text in texts if text or kind != "claim_prefixes")

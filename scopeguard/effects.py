@@ -1,12 +1,12 @@
 """What the flow may ask of the outside world, as data. None of it knows OAuth.
 
-The flow yields an effect, an edge performs it and sends the answer back; a failure is thrown in. There are five
-effects, and a sixth needs a reason in CHANGELOG.md.
+The flow yields an effect, an edge performs it and sends the answer back; a failure is thrown in. There are six
+effects, and a seventh needs a reason in CHANGELOG.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar, cast
 
@@ -44,7 +44,8 @@ class Send(Effect[Answer]):
     """One HTTP exchange: no redirect is followed, and the answer is bounded in size and time.
 
     ``form`` makes it a POST. ``limit`` is in bytes after decompression, ``timeout`` in seconds for the whole
-    exchange, ``retries`` how often it may be repeated after a failure to connect or a 502, 503 or 504. A failure of transport, a timeout and an oversized answer are thrown in as
+    exchange, ``retries`` how often it may be repeated after a failure to connect or a 502, 503 or 504. A failure of
+    transport, a timeout and an oversized answer are thrown in as
     :class:`~scopeguard.errors.AuthorityUnavailable` naming ``authority``.
     """
 
@@ -75,7 +76,10 @@ class Store(Protocol):
         ...
 
     def read(self, after: str | None, /) -> tuple[str | None, Sequence[bytes]]:
-        """The entries of the log behind the position *after*, and the position to go on from."""
+        """Entries of the log behind the position *after*, and the position to go on from.
+
+        Not necessarily all of them: there are no more when the position stays where it is. An entry may come again.
+        """
         ...
 
     def close(self) -> None:
@@ -117,6 +121,16 @@ class SingleFlight(Effect[None]):
     flow: Callable[[], Flow[tuple[str, ...]]] = field(compare=False, repr=False)
     wait: bool = True
     deadline: float = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class CallHook(Effect[T_co]):
+    """Call a function of the operator's, and answer what it returns; inside a flight only, since it may block.
+
+    An awaitable is run to its end in an event loop of its own.
+    """
+
+    hook: Callable[[], T_co | Awaitable[T_co]] = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,18 +25,20 @@ from typing import Any, Final
 
 from scopeguard.access_token import AccessToken, Unverified, fingerprint
 from scopeguard.config import StrayQueryToken, TokenSource, TokenSources
-from scopeguard.effects import Answer, Clock, Flow, ReadFile, ReadForm, Send, SingleFlight, UseStore, ask
+from scopeguard.effects import Answer, CallHook, Clock, Flow, ReadFile, ReadForm, Send, SingleFlight, UseStore, ask
 from scopeguard.errors import AuthorityUnavailable, InvalidRequest, InvalidToken, MissingCredentials, Reason
-from scopeguard.introspection import Validation
+from scopeguard.introspection import Dialect, Validation
 from scopeguard.request import RequestView
-from scopeguard.spec import credentials, introspection, jwt
+from scopeguard.spec import credentials, introspection, jwt, status_list, tokeninfo
 from scopeguard.spec.discovery import MalformedMetadata, Metadata, judge_metadata, metadata_urls
 from scopeguard.spec.http_caching import is_json, lifetime, retry_after
 from scopeguard.spec.jwks import KeySet, MalformedKeySet, VerificationKey, parse_key_set
 from scopeguard.state.answers import Known
 from scopeguard.state.keyring import Due, Found
 from scopeguard.state.revocations import Bearer, Revocation
-from scopeguard.state.trust import Trust, Trusts
+from scopeguard.state.statuses import Statuses
+from scopeguard.state.trust import Asking, Trust, Trusts
+from scopeguard.status_list import StatusListPolicy
 
 # A hostile token costs at most so many signature checks (X-86).
 MOST_VERIFICATIONS: Final = 8
@@ -48,6 +50,7 @@ class Credential:
 
     token: str = field(repr=False)
     source: TokenSource
+    header: str | None = None  # the field it is the whole value of; None for Authorization and its scheme
 
 
 def authenticate(
@@ -62,7 +65,7 @@ def authenticate(
 
     *exposed* is called when a token is there, wherever it was read, and may refuse it: the request was not encrypted.
     """
-    credential = yield from find_credential(view, sources)
+    credential = yield from find_credential(view, sources, trusts.headers)
     if exposed is not None:
         exposed()
     try:
@@ -74,19 +77,28 @@ def authenticate(
 
 def judged(credential: Credential, trusts: Trusts, clock: Clock) -> Flow[AccessToken]:
     """The access token that *credential* is: verified here, or described by its authority, and not revoked."""
-    trust, token = route(credential, trusts)
-    if token is None:
-        access = yield from introspected(credential, trust, trusts, clock)
-    else:
-        jwt.check(token, trust.issuer, clock.wall())
-        yield from verify_signature(token, trust, clock)
-        access = jwt.accept(token, trust.issuer, trust.vocabulary)
-    yield from unrevoked(access, credential, trusts, clock)
+    hints: Mapping[str, str] = trusts.hints
+    try:
+        trust, token = yield from route(credential, trusts, clock)
+        hints = trust.issuer.hints
+        if token is None:
+            access = yield from introspected(credential, trust, trusts, clock)
+        else:
+            jwt.check(token, trust.issuer, clock.wall())
+            yield from verify_signature(token, trust, clock)
+            access = jwt.accept(token, trust.issuer, trust.vocabulary)
+            yield from status_checked(access, trust, clock)
+        yield from unrevoked(access, credential, trusts, clock)
+    except InvalidToken as error:
+        jwt.explain(error, hints)
+        raise
     return access
 
 
-def route(credential: Credential, trusts: Trusts) -> tuple[Trust, Unverified | None]:
+def route(credential: Credential, trusts: Trusts, clock: Clock) -> Flow[tuple[Trust, Unverified | None]]:
     """Whose policy judges *credential*, before any network access, and with no URL taken from the token (P-18).
+
+    Where issuers are looked up by the operator's function, that is called for a name that it may know.
 
     With the token parsed, if it is to be verified here, and with ``None``, if its authority is to be asked. A token
     that has the look of a JWT and is not one is asked about nowhere.
@@ -95,28 +107,78 @@ def route(credential: Credential, trusts: Trusts) -> tuple[Trust, Unverified | N
         parsed = jwt.peek(credential.token)
     except InvalidToken:
         looks_like_jwt = credential.token.startswith("eyJ") and credential.token.count(".") == 2
-        trust = None if looks_like_jwt else trusts.of_opaque(credential.token)
+        asks_nobody = looks_like_jwt or credential.header is not None
+        trust = None if asks_nobody else trusts.of_opaque(credential.token)
         if trust is None:
             raise
         return trust, None
-    trust = trusts.named(jwt.named_issuer(parsed))
+    name = jwt.named_issuer(parsed)
+    trust = trusts.named(name, credential.header)
+    if trust is None and credential.header is None:
+        trust = yield from resolved(name, trusts, clock)
     if trust is None:
-        raise InvalidToken(Reason.UNKNOWN_ISSUER, iss=jwt.named_issuer(parsed))
+        raise InvalidToken(Reason.UNKNOWN_ISSUER, iss=name)
     return trust, None if trust.issuer.validate is Validation.INTROSPECTION else parsed
 
 
-def find_credential(view: RequestView, sources: TokenSources) -> Flow[Credential]:
-    """The one token of the request; more than one enabled place in use is refused (RFC 6750 section 2, B-13)."""
+def resolved(name: str, trusts: Trusts, clock: Clock) -> Flow[Trust | None]:
+    """The trust in the issuer *name*, which is not configured, as the resolver finds it or found it lately.
+
+    Whoever fails to find it says nothing about the token: that is an outage (law 4), or a mistake, and let through.
+    """
+    resolving = trusts.resolving
+    if resolving is None:
+        return None
+    known = resolving.lookup(name, clock.monotonic())
+    if known is None and not resolving.accepts(name):
+        return None
+    found = [] if known is None else [known]
+
+    def needed() -> bool:
+        known = resolving.lookup(name, clock.monotonic())
+        found.extend([] if known is None else [known])
+        return not found
+
+    def look_up() -> Flow[tuple[str, ...]]:
+        try:
+            issuer = yield from ask(CallHook(lambda: resolving.resolve(name)))
+            found.append(resolving.absorb(name, issuer, clock.monotonic()))
+        except Exception as error:  # a mistake in it is paced as well: everybody would run into it
+            asked = error.retry_after if isinstance(error, AuthorityUnavailable) else None
+            resolving.fail(name, clock.monotonic(), retry_after=asked)
+            raise
+        return ()
+
+    if not found:
+        yield from ask(SingleFlight(key=f"issuer {name!r}", authority=name, needed=needed, flow=look_up))
+    outcome = found[0]
+    if outcome.failed:
+        pause = outcome.until - clock.monotonic()
+        raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, name, retry_after=max(0.0, pause))
+    return outcome.trust
+
+
+def find_credential(
+    view: RequestView, sources: TokenSources, headers: tuple[str | None, ...] = (None,)
+) -> Flow[Credential]:
+    """The one token of the request; more than one enabled place in use is refused (RFC 6750 section 2, B-13).
+
+    *headers*: the fields that count as the header, ``None`` for ``Authorization``.
+    """
     limits = {"max_bytes": sources.max_token_bytes, "max_parameters": sources.max_parameters}
     found: list[Credential] = []
     absent = MissingCredentials(Reason.NO_CREDENTIALS)
-    if TokenSource.HEADER in sources.methods:
+    for header in headers if TokenSource.HEADER in sources.methods else ():
+        values = view.headers.get_all(header or "authorization")
         try:
-            token = credentials.token_from_authorization(view.headers.get_all("authorization"), sources.max_token_bytes)
+            if header is None:
+                token = credentials.token_from_authorization(values, sources.max_token_bytes)
+            else:
+                token = credentials.token_from_field(values, sources.max_token_bytes)
         except MissingCredentials as error:
             token, absent = None, error
         if token is not None:
-            found.append(Credential(token=token, source=TokenSource.HEADER))
+            found.append(Credential(token=token, source=TokenSource.HEADER, header=header))
     if TokenSource.QUERY in sources.methods:
         token = credentials.token_from_parameters(view.query, **limits, source="query")
         if token is not None:
@@ -147,7 +209,7 @@ def verify_signature(token: Unverified, trust: Trust, clock: Clock) -> Flow[None
     begun = ring.begun
     found = yield from signing_keys(kid, algorithm, trust, clock)
     tried = found.keys[:MOST_VERIFICATIONS]
-    if _fits(token, algorithm, tried):
+    if _fits(token, algorithm, tried, trust):
         return
     if not ring.is_final(begun) and ring.may_doubt(clock.monotonic()):
         try:
@@ -157,13 +219,16 @@ def verify_signature(token: Unverified, trust: Trust, clock: Clock) -> Flow[None
         known = {key.thumbprint for key in tried}
         newer = ring.candidates(kid, algorithm, clock.monotonic())
         untried = tuple(key for key in newer if key.thumbprint not in known)
-        if _fits(token, algorithm, untried[: MOST_VERIFICATIONS - len(tried)]):
+        if _fits(token, algorithm, untried[: MOST_VERIFICATIONS - len(tried)], trust):
             return
     raise InvalidToken(Reason.BAD_SIGNATURE, kid=kid)
 
 
-def _fits(token: Unverified, algorithm: str, keys: tuple[VerificationKey, ...]) -> bool:
-    return any(key.verify(algorithm, token.signed, token.signature) for key in keys)
+def _fits(token: Unverified, algorithm: str, keys: tuple[VerificationKey, ...], trust: Trust) -> bool:
+    return any(
+        jwt.may_sign(key.issuer, token, trust.issuer) and key.verify(algorithm, token.signed, token.signature)
+        for key in keys
+    )
 
 
 def signing_keys(kid: str | None, algorithm: str, trust: Trust, clock: Clock) -> Flow[Found]:
@@ -200,8 +265,13 @@ def signing_keys(kid: str | None, algorithm: str, trust: Trust, clock: Clock) ->
 
 
 def warmed(trust: Trust, clock: Clock) -> Flow[None]:
-    """Fetch the keys of *trust* unless usable ones are held; :class:`AuthorityUnavailable` if there are none then."""
-    ring = trust.ring
+    """Fetch the keys of *trust* unless usable ones are held; :class:`AuthorityUnavailable` if there are none then.
+
+    An issuer that is asked about every token, and signs no answers, needs none and may have none.
+    """
+    ring, asking = trust.ring, trust.asking
+    if trust.issuer.validate is Validation.INTROSPECTION and asking is not None and not asking.settings.signed:
+        return
     if not ring.is_usable(clock.monotonic()):
         yield from refreshed(trust, clock, ring.generation)
         if not ring.is_usable(clock.monotonic()):  # somebody else's fetch was joined, and failed
@@ -309,10 +379,12 @@ def discovered(trust: Trust, clock: Clock) -> Flow[Metadata]:
             ) from None
         trust.learn(metadata, clock.monotonic())
         return metadata
+    setting = "introspection.endpoint" if issuer.validate is Validation.INTROSPECTION else "jwks_uri"
     raise AuthorityUnavailable(
         Reason.AUTHORITY_ANSWERED_NONSENSE,
         issuer.url,
-        problem="no metadata at " + " nor ".join(places) + "; set jwks_uri or metadata_url",
+        # The fix comes first: long texts are cut off at their end.
+        problem=f"set {setting} or metadata_url; no metadata at " + " nor ".join(places),
     )
 
 
@@ -322,16 +394,17 @@ def introspected(credential: Credential, trust: Trust, trusts: Trusts, clock: Cl
     An answer is shared by everybody who asks about the same token under the same configuration, across processes if
     there is a store; it is judged by each of them (I-10 to I-15). A store that fails is passed over.
     """
-    asking, settings = trust.asking, trust.issuer.introspection
-    if asking is None or settings is None:  # Issuer does not let this happen
+    asking = trust.asking
+    if asking is None:  # whoever routed here would have asked somebody who is not to be asked
         raise InvalidToken(Reason.UNKNOWN_ISSUER)
+    settings = asking.settings
     key = introspection.digest(credential.token, asking.context)
     began = clock.monotonic()
     known = asking.answers.lookup(key, began)
     landed: list[Known] = []
 
     def fly() -> Flow[tuple[str, ...]]:
-        landed.append((yield from asked(credential, key, trust, trusts, clock)))
+        landed.append((yield from asked(credential, key, trust, asking, trusts, clock)))
         return ()
 
     if known is None:
@@ -340,8 +413,10 @@ def introspected(credential: Credential, trust: Trust, trusts: Trusts, clock: Cl
             SingleFlight(
                 key=f"answer {key.hex()}" if shares else f"answer {asking.new_id()}",
                 authority=trust.issuer.url,
+                # Without "landed", an answer that is not kept (ttl = 0) would be asked for again and again.
                 needed=lambda: (
-                    asking.answers.lookup(key, clock.monotonic()) is None
+                    not landed
+                    and asking.answers.lookup(key, clock.monotonic()) is None
                     and not (shares and asking.answers.failed_since(key, began))
                 ),
                 flow=fly,
@@ -357,36 +432,41 @@ def introspected(credential: Credential, trust: Trust, trusts: Trusts, clock: Cl
     return jwt.accept(described, trust.issuer, trust.vocabulary)
 
 
-def asked(credential: Credential, key: bytes, trust: Trust, trusts: Trusts, clock: Clock) -> Flow[Known]:
+def asked(
+    credential: Credential, key: bytes, trust: Trust, asking: Asking, trusts: Trusts, clock: Clock
+) -> Flow[Known]:
     """The answer of the shared store, else of the authority; remembered here and there."""
-    asking, settings = trust.asking, trust.issuer.introspection
-    if asking is None or settings is None:
-        raise InvalidToken(Reason.UNKNOWN_ISSUER)
-    epoch = asking.answers.epoch
+    settings = asking.settings
     name = f"answer:{key.hex()}"
     if trusts.shared and settings.ttl > 0:
         try:
             entry = yield from ask(UseStore(lambda store: store.get(name)))
             kept, seconds = introspection.read_entry(entry, clock.wall())
-            asking.answers.absorb(key, kept, clock.monotonic(), lifetime=seconds, epoch=epoch)
-            return Known(kept)
+            if clock.wall() + seconds - settings.ttl >= asking.dropped_at:  # else it may be older
+                asking.answers.absorb(key, kept, clock.monotonic(), lifetime=seconds)
+                return Known(kept)
         except (AuthorityUnavailable, introspection.MalformedAnswer):
             pass  # the authority knows
     pause = asking.breaker.pause(clock.monotonic())
     if pause > 0:
         raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, trust.issuer.url, retry_after=pause)
     try:
-        members = yield from answered(credential, trust, clock)
+        members = yield from answered(credential, trust, asking, clock)
     except AuthorityUnavailable as error:
-        asking.breaker.failed(clock.monotonic(), retry_after=error.retry_after)
+        if error.detail.get("status") == "400":  # an answer, about this token; and a stranger may choose the token
+            asking.breaker.succeeded()
+        else:
+            asking.breaker.failed(clock.monotonic(), retry_after=error.retry_after)
         asking.answers.fail(key, clock.monotonic())
         raise
     asking.breaker.succeeded()
-    seconds = introspection.remaining(members, clock.wall())
-    asking.answers.absorb(key, members, clock.monotonic(), lifetime=seconds, epoch=epoch)
-    keep = min(settings.negative_ttl if members is None else settings.ttl, seconds)
+    lasting, seconds = members, introspection.remaining(members, clock.wall())
+    if seconds <= -trust.issuer.leeway:
+        lasting, seconds = None, float("inf")  # "active", and by its own date it is not
+    asking.answers.absorb(key, lasting, clock.monotonic(), lifetime=seconds)
+    keep = min(settings.negative_ttl if lasting is None else settings.ttl, seconds)
     if trusts.shared and keep > 0:
-        written = introspection.write_entry(members, clock.wall() + keep)
+        written = introspection.write_entry(lasting, clock.wall() + keep)
         try:
             yield from ask(UseStore(lambda store: store.put(name, written, seconds=keep)))
         except AuthorityUnavailable:
@@ -394,15 +474,15 @@ def asked(credential: Credential, key: bytes, trust: Trust, trusts: Trusts, cloc
     return Known(members)
 
 
-def answered(credential: Credential, trust: Trust, clock: Clock) -> Flow[Mapping[str, Any] | None]:
+def answered(credential: Credential, trust: Trust, asking: Asking, clock: Clock) -> Flow[Mapping[str, Any] | None]:
     """What the authority says of *credential*: the members of its answer, ``None`` for "not active".
 
     An answer that is none is an outage, not a verdict: its 401 means that our credentials are wrong (I-17 to I-20).
     """
-    issuer, settings, asking = trust.issuer, trust.issuer.introspection, trust.asking
-    if settings is None or asking is None:
-        raise InvalidToken(Reason.UNKNOWN_ISSUER)
+    issuer, settings = trust.issuer, asking.settings
     endpoint = settings.endpoint
+    if endpoint is not None and settings.dialect is Dialect.GOOGLE_TOKENINFO:
+        return (yield from informed(credential, endpoint, trust, asking, clock))
     if endpoint is None:
         metadata = yield from discovered(trust, clock)
         endpoint = introspection.endpoint_of(metadata, settings)
@@ -429,12 +509,123 @@ def answered(credential: Credential, trust: Trust, clock: Clock) -> Flow[Mapping
     try:
         if not settings.signed:
             return introspection.read_answer(_json_body(answer, endpoint, issuer.url, clock))
-        signed = introspection.read_signed(answer, issuer, settings, clock.wall())
+        _check_status(answer, endpoint, issuer.url, clock)
+        signed = introspection.read_signed(answer.body, answer.headers, issuer, settings, clock.wall())
         yield from verify_signature(signed, trust, clock)
         return introspection.active_members(signed.claims["token_introspection"])
     except (introspection.MalformedAnswer, InvalidToken) as error:
         problem = f"its answer cannot be used: {error}"
     raise AuthorityUnavailable(Reason.AUTHORITY_ANSWERED_NONSENSE, issuer.url, url=endpoint, problem=problem)
+
+
+def informed(
+    credential: Credential, endpoint: str, trust: Trust, asking: Asking, clock: Clock
+) -> Flow[Mapping[str, Any] | None]:
+    """What Google's tokeninfo says of *credential*, in the words of RFC 7662; ``None`` for "not active", its 400.
+
+    By POST with the token as the bearer, as Google's own client library asks: a token in a URL ends up in logs.
+    """
+    answer = yield from ask(
+        Send(
+            url=endpoint,
+            authority=trust.issuer.url,
+            form=(),
+            authorization=f"Bearer {credential.token}",
+            timeout=asking.settings.timeout,
+            retries=asking.settings.retries,
+        )
+    )
+    if answer.status == 400 and tokeninfo.is_refusal(answer.body):
+        return None
+    try:
+        return tokeninfo.read(_json_body(answer, endpoint, trust.issuer.url, clock), clock.wall())
+    except tokeninfo.MalformedInfo as error:
+        problem = str(error)
+    raise AuthorityUnavailable(Reason.AUTHORITY_ANSWERED_NONSENSE, trust.issuer.url, url=endpoint, problem=problem)
+
+
+def status_checked(access: AccessToken, trust: Trust, clock: Clock) -> Flow[None]:
+    """Return if *access* names no status list, or one that calls it valid (draft-ietf-oauth-status-list, experimental).
+
+    Only for tokens that were found good in every other way (K-01). A status that cannot be had is an outage, unless
+    the configuration prefers to let such tokens in; the flight has then told the operator's log why.
+    """
+    policy, statuses = trust.issuer.experimental_status_list, trust.statuses
+    if policy is None or statuses is None:
+        return
+    named = status_list.reference(access.claims, policy.origins(trust.issuer.url))
+    if named is None:
+        return
+    try:
+        found = yield from status_list_at(named.uri, trust, policy, statuses, clock)
+    except AuthorityUnavailable:
+        if not policy.fail_open_dangerously:
+            raise
+        return
+    status_list.check(found, named.index)
+
+
+def status_list_at(
+    uri: str, trust: Trust, policy: StatusListPolicy, statuses: Statuses, clock: Clock
+) -> Flow[status_list.StatusList]:
+    """The list under *uri*: the one that is held, while it is fresh, and until its end while no other can be had."""
+    held = statuses.lookup(uri, clock.monotonic())
+
+    def fly() -> Flow[tuple[str, ...]]:
+        try:
+            found, published, max_age = yield from fetch_status_list(uri, trust, policy, clock)
+        except Exception as error:  # a bug in somebody's transport is paced as well: everybody would run into it
+            asked = error.retry_after if isinstance(error, AuthorityUnavailable) else None
+            statuses.fail(uri, clock.monotonic(), retry_after=asked)
+            raise
+        statuses.absorb(
+            uri, found, clock.monotonic(), ttl=published.ttl, expires_in=published.expires_in, max_age=max_age
+        )
+        return ()
+
+    if held.due:
+        flight = SingleFlight(
+            key=f"status list {uri} of {trust.issuer.url}",
+            authority=trust.issuer.url,
+            needed=lambda: statuses.generation(uri) == held.generation,
+            flow=fly,
+        )
+        try:
+            yield from ask(flight)
+        except AuthorityUnavailable:
+            if statuses.lookup(uri, clock.monotonic()).status_list is None:
+                raise
+        held = statuses.lookup(uri, clock.monotonic())
+    if held.status_list is None:
+        raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, trust.issuer.url, retry_after=held.pause)
+    return held.status_list
+
+
+def fetch_status_list(
+    uri: str, trust: Trust, policy: StatusListPolicy, clock: Clock
+) -> Flow[tuple[status_list.StatusList, status_list.Published, float | None]]:
+    """The list that *uri* answers with, signed by a key of the issuer; what it says of itself; its ``max-age``.
+
+    Whatever else comes is an outage (K-04 to K-09): nothing was said about any token. No redirect is followed (K-17).
+    """
+    authority = trust.issuer.url
+    answer = yield from ask(
+        Send(
+            url=uri,
+            authority=authority,
+            accept=status_list.MEDIA_TYPE,
+            limit=policy.max_bytes,
+            timeout=policy.timeout,
+        )
+    )
+    _check_status(answer, uri, authority, clock)
+    try:
+        published = status_list.read(answer.body, answer.headers, uri, trust.issuer, clock.wall())
+        yield from verify_signature(published.token, trust, clock)
+        return status_list.unfolded(published, policy.max_bytes), published, lifetime(answer.headers)
+    except (status_list.MalformedStatusList, InvalidToken) as error:
+        problem = f"its status list cannot be used: {error}"
+    raise AuthorityUnavailable(Reason.AUTHORITY_ANSWERED_NONSENSE, authority, url=uri, problem=problem)
 
 
 def unrevoked(access: AccessToken, credential: Credential, trusts: Trusts, clock: Clock) -> Flow[None]:
@@ -453,10 +644,12 @@ def unrevoked(access: AccessToken, credential: Credential, trusts: Trusts, clock
                     raise
         elif age >= revocations.max_lag / 2:
             yield from synced(trusts, clock, wait=False)
+    if not len(revocations):
+        return
     jti = access.claims.get("jti")
     bearer = Bearer(
         issuer=access.issuer,
-        token=credential.token,
+        token=unchangeable(credential),
         jti=jti if isinstance(jti, str) else None,
         subject=access.subject,
         client_id=access.client_id,
@@ -464,6 +657,19 @@ def unrevoked(access: AccessToken, credential: Credential, trusts: Trusts, clock
     )
     if revocations.covers(bearer):
         raise InvalidToken(Reason.TOKEN_REVOKED)
+
+
+def unchangeable(credential: Credential) -> str:
+    """What of a token is the same however its holder writes it: of a JWT, all but the signature.
+
+    From an ECDSA signature (r, s) anybody makes (r, n - s), which is as good: a revocation of the whole text would
+    miss that one.
+    """
+    try:
+        jwt.peek(credential.token)
+    except InvalidToken:
+        return credential.token
+    return credential.token.rpartition(".")[0]
 
 
 def synced(trusts: Trusts, clock: Clock, *, wait: bool = True) -> Flow[None]:
@@ -476,19 +682,21 @@ def synced(trusts: Trusts, clock: Clock, *, wait: bool = True) -> Flow[None]:
         if pause > 0:
             raise AuthorityUnavailable(Reason.STORE_UNAVAILABLE, "the shared store", retry_after=pause)
         # Taken before reading: what is revoked meanwhile is read next time.
-        now, position = clock.monotonic(), revocations.position
+        now = clock.monotonic()
         try:
-            position, entries = yield from ask(UseStore(lambda store: store.read(position)))
+            following, entries = yield from ask(UseStore(lambda store: store.read(revocations.position)))
+            while following != revocations.position:  # a long log comes in parts; those that came are not read again
+                for entry in map(Revocation.from_bytes, entries):
+                    if entry is not None:
+                        revocations.add(entry, clock.wall())
+                revocations.position = following
+                following, entries = yield from ask(UseStore(lambda store: store.read(revocations.position)))
         except AuthorityUnavailable:
             revocations.breaker.failed(clock.monotonic())
             revocations.sync_failed()
             raise
         revocations.breaker.succeeded()
-        for data in entries:
-            entry = Revocation.from_bytes(data)
-            if entry is not None:
-                revocations.add(entry, clock.wall())
-        revocations.synced(position, now)
+        revocations.synced(now)
         return ()
 
     yield from ask(
@@ -506,6 +714,18 @@ def synced(trusts: Trusts, clock: Clock, *, wait: bool = True) -> Flow[None]:
 
 def _json_body(answer: Answer, url: str, authority: str, clock: Clock) -> bytes:
     """The body of a 200 with a JSON content type; anything else is an outage, never a verdict on a token."""
+    _check_status(answer, url, authority, clock)
+    if not is_json(answer.headers):
+        raise AuthorityUnavailable(
+            Reason.AUTHORITY_ANSWERED_NONSENSE,
+            authority,
+            url=url,
+            problem="the answer is not JSON, its content type is " + repr(answer.headers.get("content-type", "")),
+        )
+    return answer.body
+
+
+def _check_status(answer: Answer, url: str, authority: str, clock: Clock) -> None:
     if answer.status != 200:
         busy = answer.status in (408, 429) or answer.status >= 500
         raise AuthorityUnavailable(
@@ -515,11 +735,3 @@ def _json_body(answer: Answer, url: str, authority: str, clock: Clock) -> bytes:
             url=url,
             status=answer.status,
         )
-    if not is_json(answer.headers):
-        raise AuthorityUnavailable(
-            Reason.AUTHORITY_ANSWERED_NONSENSE,
-            authority,
-            url=url,
-            problem="the answer is not JSON, its content type is " + repr(answer.headers.get("content-type", "")),
-        )
-    return answer.body

@@ -2,6 +2,8 @@
 
 A :class:`Guard` is cheap to construct and does nothing then: no thread, no socket, no file. It may be made before a
 fork and used from any number of threads and event loops; they share its keys.
+
+Longer than 400 lines because both colours of everything stand side by side.
 """
 
 from __future__ import annotations
@@ -12,11 +14,11 @@ import random
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self, overload
+from typing import Any, Final, Self, TypeVar, overload
 
 from scopeguard.access_token import ANONYMOUS, AccessToken, Anonymous
-from scopeguard.checks import checked_url, is_loopback, positive
-from scopeguard.config import Issuer, TokenSource, TokenSources
+from scopeguard.checks import checked_url, is_loopback
+from scopeguard.config import Issuer, RevocationPolicy, TokenSource, TokenSources
 from scopeguard.edge import blocking
 from scopeguard.edge.limits import HttpxTransport
 from scopeguard.edge.outside import Outside, SystemClock, Transport
@@ -31,9 +33,10 @@ from scopeguard.errors import (
     Reason,
     printable,
 )
-from scopeguard.flow import Credential, authenticate, route, warmed
+from scopeguard.flow import Credential, authenticate, resolved, route, unchangeable, warmed
 from scopeguard.introspection import Introspection
 from scopeguard.request import RequestView
+from scopeguard.resolver import IssuerResolver
 from scopeguard.rules import Rules
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import ChallengeStyle, Response, write_denial, write_outage
@@ -44,7 +47,10 @@ from scopeguard.state.answers import Answers
 from scopeguard.state.breaker import Breaker
 from scopeguard.state.keyring import KeyRing
 from scopeguard.state.revocations import Revocation, Revocations, Revoked, digest_of
-from scopeguard.state.trust import Asking, Trust, Trusts
+from scopeguard.state.statuses import Statuses
+from scopeguard.state.trust import Asking, Resolving, Trust, Trusts
+
+T = TypeVar("T")
 
 log: Final = logging.getLogger("scopeguard")
 
@@ -76,29 +82,11 @@ Decision = Granted | Anonymous | Denied | Unavailable
 """What :meth:`Guard.check` returns; take it apart with ``match``. ``Anonymous`` comes only where it was asked for."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RevocationPolicy:
-    """How revocations are kept and shared. Times are in seconds.
-
-    * ``retention``: how long a revocation is remembered: at least as long as the longest-lived token lives.
-    * ``max_lag``: with a store, how far a process may be behind what another has revoked.
-    * ``fail_open_dangerously``: while the store does not answer, accept what is not known to be revoked, instead of
-      answering 503.
-    """
-
-    retention: float = 86400.0
-    max_lag: float = 1.0
-    fail_open_dangerously: bool = False
-
-    def __post_init__(self) -> None:
-        positive(self.retention, "revocation.retention")
-        positive(self.max_lag, "revocation.max_lag")
-
-
 class Guard:
     """Judges the access tokens of one API.
 
-    * *issuers*: the authorization servers it trusts, at least one.
+    * *issuers*: the authorization servers it trusts. At least one, unless there is a *resolver*.
+    * *resolver*: finds further ones when a token names them: :class:`IssuerResolver`.
     * *resource*: the public URL of this API. The default audience of issuers that :meth:`from_file` reads, and the
       default *realm*.
     * *realm*: the realm of challenges.
@@ -120,6 +108,7 @@ class Guard:
     def __init__(
         self,
         *issuers: Issuer,
+        resolver: IssuerResolver | None = None,
         resource: str | None = None,
         realm: str | None = None,
         token_sources: TokenSources | Iterable[str] = (TokenSource.HEADER,),
@@ -133,7 +122,7 @@ class Guard:
         clock: Clock | None = None,
         on_decision: Callable[[Decision], None] | None = None,
     ) -> None:
-        if not issuers:
+        if not issuers and resolver is None:
             raise ConfigurationError(
                 "Guard needs at least one Issuer: the authorization server whose tokens it accepts"
             )
@@ -150,10 +139,13 @@ class Guard:
         self._on_decision = on_decision
         self.clock: Clock = clock or SystemClock()
         policy = revocation or RevocationPolicy()
-        self._revocation = policy
-        self._store = store
+        self.revocation = policy
+        self.store = store
+        self._beside: list[Trust] = []
+        implied = implies or {}
         self._trusts = Trusts(
-            (_trust(issuer, implies or {}) for issuer in issuers),
+            (_trust(issuer, implied) for issuer in issuers),
+            resolving=None if resolver is None else Resolving(resolver, lambda issuer: _trust(issuer, implied)),
             revocations=Revocations(max_lag=policy.max_lag, fail_open_dangerously=policy.fail_open_dangerously),
             shared=store is not None,
         )
@@ -161,7 +153,7 @@ class Guard:
             transport=transport or HttpxTransport(),
             clock=self.clock,
             store=store,
-            after_fork=tuple(trust.ring.forget_flights for trust in self._trusts.all),
+            after_fork=(self._trusts.after_fork, self._after_fork),
         )
         if TokenSource.QUERY in self.sources.methods:
             log.warning("access tokens are accepted in the query string of every route: URLs end up in logs")
@@ -180,7 +172,7 @@ class Guard:
 
     @property
     def issuers(self) -> tuple[Issuer, ...]:
-        """The issuers it trusts."""
+        """The issuers it was given; those of a resolver are not among them."""
         return tuple(trust.issuer for trust in self._trusts.all)
 
     def check(
@@ -346,11 +338,12 @@ class Guard:
         """Refuse from now on: one *token*, the token called *jti*, or whatever of a *subject* or of a *client_id* was
         issued at *at* or before (seconds since the epoch; now, if not given). Exactly one of the four.
 
-        *issuer*: whose; needed for all but *token* where several issuers are trusted. With a store, other processes
-        follow within ``RevocationPolicy.max_lag``. Nothing is asked of the authorization server, and nothing told.
+        *issuer*: whose; needed for all but *token* where several issuers are trusted, or a resolver finds them. With
+        a store, other processes follow within ``RevocationPolicy.max_lag``. Nothing is asked of the authorization
+        server, and nothing told.
 
         Raises :class:`ConfigurationError` for a wrong combination, and :class:`AuthorityUnavailable` when the store
-        does not take it: then it holds in this process only.
+        does not take it, then it holds in this process only; or when the resolver fails, then it holds nowhere.
         """
         named = {
             Revoked.TOKEN: token,
@@ -366,31 +359,38 @@ class Guard:
         now = self.clock.wall()
         entry = Revocation(
             kind=kind,
-            digest=digest_of(kind, trust.issuer.url, value),
+            digest=digest_of(kind, trust.issuer.url, _lasting(value) if kind is Revoked.TOKEN else value),
             at=now if at is None else at,
-            until=now + self._revocation.retention,
+            until=now + self.revocation.retention,
         )
         self._trusts.revocations.add(entry, now)
         if kind is Revoked.TOKEN and trust.asking is not None:
             trust.asking.answers.forget(digest(value, trust.asking.context))
         log.info("revoked: one %s of %s", kind.value, trust.issuer.url)
-        if self._store is not None:
-            self._store.append(entry.to_bytes(), seconds=self._revocation.retention)
+        if self.store is not None:
+            self.store.append(entry.to_bytes(), seconds=self.revocation.retention)
 
     def _revoking(self, token: str | None, issuer: str | None) -> Trust:
         if token is not None:
-            try:
-                return route(Credential(token=token, source=TokenSource.HEADER), self._trusts)[0]
-            except AccessDenied:
-                raise ConfigurationError("revoke: the token is of no issuer that is trusted here") from None
+            for header in self._trusts.headers:
+                credential = Credential(token=token, source=TokenSource.HEADER, header=header)
+                try:
+                    return blocking.run(route(credential, self._trusts, self.clock), self._outside, None)[0]
+                except AccessDenied:
+                    pass
+            raise ConfigurationError("revoke: the token is of no issuer that is trusted here")
         if issuer is None:
-            if len(self._trusts.all) > 1:
+            if len(self._trusts.all) != 1 or self._trusts.resolving is not None:
                 raise ConfigurationError("revoke: several issuers are trusted; say whose with issuer")
             return self._trusts.all[0]
-        trust = self._trusts.named(issuer)
-        if trust is None:
-            raise ConfigurationError(f"revoke: {issuer!r} is not an issuer that is trusted here")
-        return trust
+        for header in self._trusts.headers:
+            trust = self._trusts.named(issuer, header)
+            if trust is not None:
+                return trust
+        trust = blocking.run(resolved(issuer, self._trusts, self.clock), self._outside, None)
+        if trust is not None:
+            return trust
+        raise ConfigurationError(f"revoke: {issuer!r} is not an issuer that is trusted here")
 
     async def arevoke(self, **what: Any) -> None:
         """:meth:`revoke` for asyncio and trio."""
@@ -398,8 +398,35 @@ class Guard:
 
         await aio.in_thread(lambda: self.revoke(**what))
 
+    def configured(self, issuer: str | None = None) -> Trust:
+        """For endpoints beside the guard: what it knows of *issuer*, or of the only one it was given."""
+        found = [trust for trust in self._trusts.all if issuer in (None, trust.issuer.url)]
+        if len(found) == 1 or (found and issuer is not None):
+            return found[0]
+        raise ConfigurationError(f"issuer: name one that was given to the guard, not {issuer!r}")
+
+    def trust_beside(self, issuer: Issuer) -> Trust:
+        """For endpoints beside the guard: *issuer* with a key ring of its own; its access tokens are not accepted."""
+        trust = _trust(issuer, {})
+        self._beside.append(trust)
+        return trust
+
+    def _after_fork(self) -> None:
+        for trust in self._beside:
+            trust.ring.forget_flights()
+
+    def perform(self, flow: Flow[T]) -> T:
+        """For endpoints beside the guard: the value of *flow*, by this guard's transport and store."""
+        return blocking.run(flow, self._outside, None)
+
+    async def aperform(self, flow: Flow[T]) -> T:
+        """:meth:`perform` for asyncio and trio."""
+        from scopeguard.edge import aio
+
+        return await aio.run(flow, self._outside, None)
+
     def warm(self) -> None:
-        """Fetch the keys of every issuer now, instead of at the first request.
+        """Fetch the keys of every configured issuer now, instead of at the first request.
 
         Raises :class:`AuthorityUnavailable` for the first that did not answer, after trying all.
         """
@@ -441,13 +468,19 @@ class Guard:
 
 def _trust(issuer: Issuer, implies: Mapping[str, Iterable[str]]) -> Trust:
     static = None if issuer.keys is None else configured_key_set(issuer.keys)
+    policy = issuer.experimental_status_list
     return Trust(
         issuer=issuer,
         vocabulary=issuer.vocabulary.with_implications(implies),
         # Not a secret: it keeps a fleet from refreshing in step.
         ring=KeyRing(issuer.key_set, jitter=random.uniform(-1, 1), static=static),
         asking=None if issuer.introspection is None else _asking(issuer, issuer.introspection),
+        statuses=None if policy is None else Statuses(max_bytes=4 * policy.max_bytes, jitter=random.uniform(0, 0.1)),
     )
+
+
+def _lasting(token: str) -> str:
+    return unchangeable(Credential(token=token, source=TokenSource.HEADER))
 
 
 def _asking(issuer: Issuer, settings: Introspection) -> Asking:
@@ -456,10 +489,11 @@ def _asking(issuer: Issuer, settings: Introspection) -> Asking:
         key = AssertionKey(material=settings.private_key, algorithm=settings.key_algorithm, kid=settings.key_id)
     audience = sorted(issuer.audiences) if issuer.audiences is not None else None
     return Asking(
+        settings=settings,
         answers=Answers(ttl=settings.ttl, negative_ttl=settings.negative_ttl, max_entries=settings.max_entries),
         breaker=Breaker(probe_lasts=4 * settings.timeout),
         # Who asks, whom and for what: the answer to another question is another answer (I-26).
-        context=json.dumps([issuer.url, settings.endpoint, settings.client_id, audience]),
+        context=json.dumps([issuer.url, settings.endpoint, settings.client_id, audience, settings.signed]),
         key=key,
         new_id=lambda: secrets.token_urlsafe(16),
     )

@@ -19,6 +19,13 @@ class Validation(StrEnum):
     AUTO = "auto"  # JWTs locally, everything else by asking
 
 
+class Dialect(StrEnum):
+    """How an authority is asked about a token."""
+
+    RFC7662 = "rfc7662"
+    GOOGLE_TOKENINFO = "google_tokeninfo"  # the token as the bearer, other names, numbers as strings, 400 for "no"
+
+
 class ClientAuthentication(StrEnum):
     """How this API proves to the authorization server who asks (RFC 7662 section 2.1)."""
 
@@ -46,6 +53,8 @@ class Introspection:
     * ``require_audience``: refuse an answer without ``aud``. Switch it off only where the server answers for this API
       alone.
     * ``signed``: ask for a signed answer (RFC 9701) and accept no other.
+    * ``dialect``: how the question and the answer are spelled. ``"google_tokeninfo"`` needs ``endpoint`` and
+      ``auth = "none"``: the token itself is the credential.
     * ``timeout``: of one call; ``retries``: further calls after a failure to connect or a 502, 503 or 504.
     """
 
@@ -65,6 +74,7 @@ class Introspection:
     max_entries: int = 10_000
     require_audience: bool = True
     signed: bool = False
+    dialect: Dialect = Dialect.RFC7662
     timeout: float = 5.0
     retries: int = 1
 
@@ -78,16 +88,37 @@ class Introspection:
             ClientAuthentication.BEARER: ("bearer_token",),
             ClientAuthentication.NONE: (),
         }[self.auth]
+        for name in ("client_id", "client_secret", "bearer_token", "token_type_hint", "assertion_audience"):
+            if getattr(self, name) is not None and not isinstance(getattr(self, name), str):
+                raise ConfigurationError(f"introspection.{name}: a string, not {type(getattr(self, name)).__name__}")
         for name in needed:
             if not getattr(self, name):
                 raise ConfigurationError(f"introspection.{name} is missing; auth = {self.auth.value!r} needs it (I-03)")
         for name in ("client_secret", "private_key", "bearer_token"):
             if getattr(self, name) is not None and name not in needed:
                 raise ConfigurationError(f"introspection.{name} has no use with auth = {self.auth.value!r}; drop one")
+        for name in ("require_audience", "signed"):
+            if not isinstance(getattr(self, name), bool):  # "false" is true
+                raise ConfigurationError(
+                    f"introspection.{name}: true or false, not {type(getattr(self, name)).__name__}"
+                )
+        if self.signed and not self.client_id:
+            raise ConfigurationError("introspection.client_id is missing; it is the audience of signed answers (I-40)")
         if self.endpoint is not None:
             checked_url(self.endpoint, "introspection.endpoint")
+        object.__setattr__(self, "dialect", member(Dialect, self.dialect, "introspection.dialect"))
+        if self.dialect is Dialect.GOOGLE_TOKENINFO and (
+            self.endpoint is None or self.signed or self.auth is not ClientAuthentication.NONE
+        ):
+            raise ConfigurationError(
+                'introspection.dialect = "google_tokeninfo" needs endpoint and auth = "none", and has no signed answers'
+            )
         for name in ("ttl", "negative_ttl", "retries"):
             if number(getattr(self, name), f"introspection.{name}") < 0:
                 raise ConfigurationError(f"introspection.{name}: not less than 0")
         for name in ("max_entries", "timeout"):
             positive(getattr(self, name), f"introspection.{name}")
+        for name in ("retries", "max_entries"):
+            if int(getattr(self, name)) != getattr(self, name):
+                raise ConfigurationError(f"introspection.{name}: a whole number is needed")
+            object.__setattr__(self, name, int(getattr(self, name)))

@@ -24,15 +24,17 @@ PACKAGE = ROOT / "scopeguard"
 
 # Imports run one way: a layer imports itself and what stands above it here. "" is scopeguard/__init__.py, the face.
 LAYERS = (
-    ("errors", "scopes", "access_token", "request", "config"),
+    ("errors", "checks", "scopes", "access_token", "request", "introspection", "status_list", "config", "resolver"),
     ("spec",),
     ("state",),
     ("effects", "flow"),
     ("edge",),
-    ("rules", "settings", "guard"),
+    ("stores",),
+    ("rules", "presets", "settings", "guard"),
     ("",),
     ADAPTERS,
-    ("client", "presets", "testing", "devserver", "cli", "__main__"),
+    ("security_events",),
+    ("client", "testing", "devserver", "cli", "__main__"),
 )
 CONVENIENCES = LAYERS[-1]
 
@@ -41,7 +43,7 @@ CONVENIENCES = LAYERS[-1]
 PURE = {
     "__future__", "abc", "base64", "binascii", "collections", "contextlib", "contextvars", "dataclasses", "email.utils",
     "enum", "functools", "hashlib", "hmac", "http", "ipaddress", "itertools", "json", "math", "operator", "re",
-    "string", "types", "typing", "urllib.parse",
+    "string", "types", "typing", "urllib.parse", "zlib",
 }  # fmt: skip
 PURE_LAYERS = (*LAYERS[0], "spec", "state", "effects", "flow")
 
@@ -53,12 +55,13 @@ PLACES = {
     "httpx2": ("edge", *CONVENIENCES),
     "anyio": ("edge", *CONVENIENCES),
     "asyncio": ("edge", *CONVENIENCES),
-    "threading": ("state", "edge", *CONVENIENCES),  # in state/ for its Lock, see below
+    "threading": ("state", "edge", "stores", *CONVENIENCES),  # in state/ for its Lock, see below
     "concurrent": ("edge", *CONVENIENCES),
     "time": ("edge", *CONVENIENCES),
     "datetime": CONVENIENCES,
     "random": ("edge", "guard", *CONVENIENCES),
-    "secrets": CONVENIENCES,
+    "secrets": ("guard", *CONVENIENCES),
+    "redis": ("stores",),
     "socket": ("edge", *CONVENIENCES),
     "ssl": ("edge", *CONVENIENCES),
     "warnings": (*LAYERS[0], "settings", *CONVENIENCES),  # about what an operator wrote, never about a request

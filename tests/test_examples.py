@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import httpx
 import pytest
 
 from doors import call_asgi, call_wsgi
-from environment import ROOT
+from environment import ROOT, plain_environment
 from scenarios import Answered, Exchange
 from scopeguard.devserver import Authority, Client, DevServer
 
@@ -95,3 +97,20 @@ def test_every_example_says_how_to_run_it():
         text = path.read_text("utf-8")
         assert "scopeguard devserver" in text
         assert re.search(rf"^    (uvicorn|gunicorn|flask) .*examples\.{path.stem}\b", text, re.MULTILINE), path.name
+
+
+def test_the_example_of_introspection_tells_its_story(no_leaks: Callable[[str], None]):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "examples/introspection.py"],
+        cwd=ROOT,
+        env=plain_environment() | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    no_leaks(done.stdout + done.stderr)
+    assert done.returncode == 0, done.stderr
+    first, *calls = done.stdout.splitlines()
+    assert first.startswith("a token of ")
+    assert calls[:2] == ["200 hello loader; asked so far: 1"] * 2
+    assert calls[2].startswith("401 ")

@@ -22,10 +22,21 @@ from starlette.testclient import TestClient
 
 import scopeguard
 from environment import ROOT, plain_environment
-from scopeguard import Guard, Issuer, KeySetPolicy, TokenSources
+from scopeguard import (
+    Guard,
+    Introspection,
+    Issuer,
+    IssuerResolver,
+    KeySetPolicy,
+    RevocationPolicy,
+    StatusListPolicy,
+    TokenSources,
+)
+from scopeguard.asgi import GuardMiddleware
 from scopeguard.cli.commands import cli
 from scopeguard.devserver import Client
 from scopeguard.settings import settings_from
+from scopeguard.stores.redis import RedisStore
 from scopeguard.testing import FakeAuthority
 
 README = (ROOT / "README.md").read_text("utf-8")
@@ -86,11 +97,12 @@ def test_every_block_is_named_and_every_name_is_tested():
         - set(CHECKS)
         - {
             "file",
+            "shared",
             "testing",
         }
     )
     assert not untested
-    assert len(BLOCKS) == len(CHECKS) + 2
+    assert len(BLOCKS) == len(CHECKS) + 3
 
 
 def _check_asgi(authority: FakeAuthority) -> None:
@@ -167,6 +179,34 @@ def _check_client(authority: FakeAuthority) -> None:
     assert authority.authority.tokens.find(seen[0].removeprefix("Bearer ")) is not None
 
 
+def _check_introspection(authority: FakeAuthority) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("API_SECRET", authority.api.secret)
+        guard = run("introspection")["guard"]
+    client = TestClient(GuardMiddleware(asgi_app(), guard=guard))
+    opaque = {"authorization": f"Bearer {authority.mint('read', token_format='opaque')}"}
+    assert client.get("/rows", headers=opaque).text == "client"
+    assert client.get("/rows", headers=opaque).text == "client"
+    assert authority.transport.count("introspection") == 1
+    assert client.get("/rows", headers=authority.bearer("read")).text == "client"
+    assert authority.transport.count("introspection") == 1
+    guard.close()
+
+
+def _check_revocation(authority: FakeAuthority) -> None:
+    guard = Guard(authority.issuer, clock=authority.clock)
+    client = TestClient(GuardMiddleware(asgi_app(), guard=guard))
+    token = authority.mint("read")
+    revoked = [{"authorization": f"Bearer {token}"}, authority.bearer("read", subject="ann")]
+    others = [authority.bearer("read"), authority.bearer("read", client_id="loader")]
+    for headers in (*revoked, *others):
+        assert client.get("/rows", headers=headers).status_code == 200
+    run("revocation", guard=guard, token=token)
+    assert [client.get("/rows", headers=headers).status_code for headers in revoked] == [401, 401]
+    assert client.get("/rows", headers=others[0]).status_code == 200
+    guard.close()
+
+
 CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "asgi": _check_asgi,
     "wsgi": _check_wsgi,
@@ -175,6 +215,8 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "flask": _check_flask,
     "rules": _check_rules,
     "client": _check_client,
+    "introspection": _check_introspection,
+    "revocation": _check_revocation,
 }
 
 
@@ -210,6 +252,14 @@ def test_the_configuration_file_is_read():
     assert guard.rules.deny_unmatched
 
 
+def test_what_several_processes_share_is_read_from_the_file():
+    document = {"issuers": [{"url": ISSUER, "audience": API}], **tomllib.loads(BLOCKS["shared"].source)}
+    environment = {"REDIS_URL": "redis://127.0.0.1", "STORE_SECRET": "sg-secret-of-the-store"}
+    _, arguments = settings_from(document, ROOT, environment=environment)
+    assert isinstance(arguments["store"], RedisStore)
+    assert arguments["revocation"] == RevocationPolicy()
+
+
 COMMANDS = re.findall(r"^    scopeguard (\w.*)$", README, re.MULTILINE)
 
 
@@ -235,46 +285,62 @@ def test_what_is_to_be_typed_exists():
 # -- the tables of settings
 
 
-def _rows() -> dict[str, str]:
-    """Every row of the tables of settings: names and the default as it is written. ``implies`` is in two of them."""
+def _rows() -> dict[tuple[str, str], str]:
+    """Every row of the tables of settings: whose it is, its name, and the default as it is written."""
     text = README.partition("## Settings")[2].partition("\n## ")[0]
-    found: dict[str, str] = {}
-    for names, default in re.findall(r"^\| (`[^|]*`) \| ([^|]+) \| ", text, re.MULTILINE):
-        for name in re.findall(r"`(\w+)`", names):
-            found[f"Guard {name}" if "Issuer(url" not in text.partition(f"| {names} | {default} |")[0] else name] = (
-                default
-            )
+    found: dict[tuple[str, str], str] = {}
+    home = ""
+    for heading, names, default in re.findall(r"^`(\w+)\(|^\| (`[^|]*`) \| ([^|]+) \| ", text, re.MULTILINE):
+        home = heading or home
+        found |= {(home, name): default for name in re.findall(r"`(\w+)`", names)}
     return found
 
 
 ROWS = _rows()
+CLASSES = (Issuer, TokenSources, KeySetPolicy, Introspection, StatusListPolicy, IssuerResolver, RevocationPolicy)
+CALLABLES = (Guard, RedisStore)
+TAKEN = {"issuers", "url"}  # stand in the heading of their table
 
 
-def _written(name: str) -> Any:
-    default = ROWS[name]
+def _written(home: str, name: str) -> Any:
+    default = ROWS[home, name]
     return MISSING if default == "required" else eval(default.strip("`"), vars(scopeguard).copy())
 
 
-@pytest.mark.parametrize("name", [name for name in inspect.signature(Guard).parameters if name != "issuers"])
-def test_the_arguments_of_the_guard_are_there_with_their_defaults(name: str):
-    assert _written(f"Guard {name}") == inspect.signature(Guard).parameters[name].default
+@pytest.mark.parametrize(
+    ("home", "name"),
+    [
+        pytest.param(home, name, id=f"{home.__name__} {name}")
+        for home in CALLABLES
+        for name in inspect.signature(home).parameters
+        if name not in TAKEN
+    ],
+)
+def test_the_arguments_are_there_with_their_defaults(home: Any, name: str):
+    assert _written(home.__name__, name) == inspect.signature(home).parameters[name].default
 
 
 @pytest.mark.parametrize(
     ("home", "name"),
     [
         pytest.param(home, setting.name, id=f"{home.__name__}.{setting.name}")
-        for home in (Issuer, TokenSources, KeySetPolicy)
+        for home in CLASSES
         for setting in fields(home)
-        if setting.name != "url"
+        if setting.name not in TAKEN
     ],
 )
 def test_the_settings_are_there_with_their_defaults(home: Any, name: str):
     (setting,) = [setting for setting in fields(home) if setting.name == name]
     default = setting.default if setting.default_factory is MISSING else setting.default_factory()
-    assert _written(name) == default
+    assert _written(home.__name__, name) == default
+
+
+def test_no_table_has_a_setting_that_is_gone():
+    known = {(home.__name__, setting.name) for home in CLASSES for setting in fields(home)}
+    known |= {(home.__name__, name) for home in CALLABLES for name in inspect.signature(home).parameters}
+    assert set(ROWS) <= known
 
 
 def test_the_readme_names_no_machine_and_stays_readable():
-    assert len(README.splitlines()) <= 400
+    assert len(README.splitlines()) <= 620
     assert not re.search(r"/work|/tmp|/home|pypi\.|pythonhosted", README)

@@ -9,31 +9,51 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import example, given
 from hypothesis import strategies as st
+from jwt.algorithms import ECAlgorithm
 
 from environment import ROOT
 from scopeguard import (
     ANY_AUDIENCE_DANGEROUSLY,
+    ClientAuthentication,
     ConfigurationError,
+    Introspection,
     Issuer,
     KeySetPolicy,
+    RevocationPolicy,
     ScopeClaim,
     ScopeForm,
+    StatusListPolicy,
     StrayQueryToken,
     TokenSource,
     TokenSources,
+    Validation,
     all_of,
     any_of,
 )
 from scopeguard.guard import Guard
 from scopeguard.rules import OPTIONAL, PUBLIC, Rules
 from scopeguard.scopes import AUTHENTICATED
-from scopeguard.settings import ISSUER, KEY_SET, LATER, TABLES, TOKEN_SOURCES, read_settings, settings_from
+from scopeguard.settings import read_settings, settings_from
+from scopeguard.settings.tables import (
+    INTROSPECTION,
+    ISSUER,
+    KEY_SET,
+    LATER,
+    REVOCATION,
+    STATUS_LIST,
+    TABLES,
+    TOKEN_SOURCES,
+)
+from scopeguard.stores.redis import RedisStore
 
 BASE = Path("/etc/api")
 ISSUERS = '[[issuers]]\nurl = "https://as.test"\naudience = "https://api.test"\n'
 RULES = "[[rules]]\n"
+ASKING = '[issuers.introspection]\nclient_id = "api"\nclient_secret = "sg-secret-7"\n'
 
 
 def settings(text: str, **environment: str) -> tuple[tuple[Issuer, ...], dict[str, Any]]:
@@ -150,7 +170,11 @@ ISSUER_SETTINGS = [
     ("leeway = 5", "leeway", 5),
     ("max_lifetime = 3600.5", "max_lifetime", 3600.5),
     ("accept_id_tokens_dangerously = true", "accept_id_tokens_dangerously", True),
-    ('validate = "jwt"', "url", "https://as.test"),
+    ('validate = "jwt"', "validate", Validation.JWT),
+    ('expected_claims = { ok = true, tid = ["7", false] }', "expected_claims", {"ok": {True}, "tid": {"7", False}}),
+    ('claim_prefixes = { sub = ["system:"] }', "claim_prefixes", {"sub": {"system:"}}),
+    ('token_header = "Cf-Access-Jwt-Assertion"', "token_header", "cf-access-jwt-assertion"),
+    ('hints = { wrong_audience = "ask Ann" }', "hints", {"wrong_audience": "ask Ann"}),
     ("[issuers.key_set]\nttl = 60\nmax_keys = 7", "key_set", KeySetPolicy(ttl=60, max_keys=7)),
 ]
 
@@ -166,32 +190,62 @@ def test_any_audience_has_to_be_asked_for_by_its_name():
     assert found.audience is ANY_AUDIENCE_DANGEROUSLY
 
 
-@pytest.mark.parametrize(("table", "home"), [(ISSUER, Issuer), (KEY_SET, KeySetPolicy), (TOKEN_SOURCES, TokenSources)])
+@pytest.mark.parametrize(
+    ("table", "home"),
+    [
+        (ISSUER, Issuer),
+        (KEY_SET, KeySetPolicy),
+        (TOKEN_SOURCES, TokenSources),
+        (INTROSPECTION, Introspection),
+        (REVOCATION, RevocationPolicy),
+        (STATUS_LIST, StatusListPolicy),
+    ],
+)
 def test_the_tables_have_every_setting_of_the_classes(table: dict[str, object], home: Any):
-    assert set(table) - {"validate", "any_audience_dangerously"} == {setting.name for setting in fields(home)}
+    assert set(table) - {"any_audience_dangerously"} == {setting.name for setting in fields(home)}
 
 
 @pytest.mark.parametrize(
     ("table", "key"), [pytest.param(t, k, id=f"{t} {k}") for t, keys in TABLES.items() for k in keys]
 )
-def test_the_examples_that_messages_give_are_right(table: str, key: str):
+def test_the_examples_that_messages_give_are_right(table: str, key: str, tmp_path: Path):
     line = f"{key} = {TABLES[table][key].example}"
+    given = {"API_SECRET": "sg-secret-1", "API_TOKEN": "sg-secret-2", "STORE_SECRET": "sg-secret-3 of some length"}
     headers = {"the top level": "", "[[rules]]": '[[rules]]\npath = "/x"\n', "[[issuers]]": ""}
     text = headers.get(table, f"{table}\n") + line
     if table == "[[issuers]]":
         lines = {"url": 'url = "https://as.test"', "audience": 'audience = "a"', key: line}
         if key == "any_audience_dangerously":
             lines |= {"audience": 'expected_claims = { tid = "7" }'}
+        if key == "introspection":
+            lines |= {"validate": 'validate = "auto"'}
+        if key == "opaque_prefixes":
+            lines |= {"validate": 'validate = "auto"', "asking": ASKING}
         text = "[[issuers]]\n" + "\n".join(lines.values())
-    elif table == "[issuers.key_set]":
+    elif table in ("[issuers.key_set]", "[issuers.experimental_status_list]"):
         text = ISSUERS + text
+    elif table == "[issuers.introspection]":
+        text = f'{ISSUERS}validate = "auto"\n{_asking(key, line, tmp_path)}'
+    elif table == "[store]" and key != "redis":
+        text = f'{ISSUERS}{text}\nredis = "redis://127.0.0.1"'
     elif key == "issuers":
         text = f'resource = "https://api.test"\n{text}'
     else:
         if table == "[[rules]]" and key in ("path", "methods", "token_sources"):
             text = (text if key != "path" else f"[[rules]]\n{line}") + "\nauthenticated = true"
         text = f"{text}\n{ISSUERS}"
-    settings(text)
+    settings_from(tomllib.loads(text), tmp_path, file="api.toml", environment=given)
+
+
+def _asking(key: str, line: str, folder: Path) -> str:
+    """The table of introspection with *line*, which is about *key*, and what that needs beside it."""
+    beside = {"private_key": 'client_id = "api"\nauth = "private_key_jwt"', "bearer_token": 'auth = "bearer"'}
+    if key == "private_key":
+        private = rsa.generate_private_key(65537, 2048)
+        pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        (folder / "key.pem").write_bytes(pem)
+    lines = [given for given in ASKING.splitlines()[1:] if not given.startswith(f"{key} ")]
+    return "\n".join(["[issuers.introspection]", *([beside[key]] if key in beside else lines), line])
 
 
 @pytest.mark.parametrize(
@@ -204,6 +258,10 @@ def test_a_setting_is_refused_when_it_is_of_another_kind(table: str, key: str):
         "the top level": {"issuers": issuers, **wrong},
         "[[issuers]]": {"issuers": [{**issuers[0], **wrong}]},
         "[issuers.key_set]": {"issuers": [{**issuers[0], "key_set": wrong}]},
+        "[issuers.introspection]": {"issuers": [{**issuers[0], "introspection": wrong}]},
+        "[issuers.experimental_status_list]": {"issuers": [{**issuers[0], "experimental_status_list": wrong}]},
+        "[store]": {"issuers": issuers, "store": wrong},
+        "[revocation]": {"issuers": issuers, "revocation": wrong},
         "[[rules]]": {"issuers": issuers, "rules": [{"path": "/", **wrong}]},
         "[token_sources]": {"issuers": issuers, "token_sources": wrong},
         "[scopes]": {"issuers": issuers, "scopes": wrong},
@@ -212,6 +270,79 @@ def test_a_setting_is_refused_when_it_is_of_another_kind(table: str, key: str):
         settings_from(documents[table], BASE, file="api.toml")
     assert f": {key}: " in str(caught.value)
     assert f"needed, not a date or time; as in: {key} = " in str(caught.value)
+
+
+# -- introspection, and what is shared
+
+
+def test_an_issuer_may_be_asked_about_its_tokens():
+    found = issuer(
+        f"""
+        validate = "introspection"
+        opaque_prefixes = ["o_", "p_", "o_"]
+        {ASKING.replace("sg-secret-7", "env:API_SECRET")}
+        auth = "client_secret_post"
+        endpoint = "https://as.test/introspect"
+        token_type_hint = ""
+        assertion_typ = ""
+        ttl = 5
+        """,
+        API_SECRET="sg-secret-8",
+    )
+    assert found.validate is Validation.INTROSPECTION
+    assert found.opaque_prefixes == ("o_", "p_")
+    assert found.introspection == Introspection(
+        client_id="api",
+        client_secret="sg-secret-8",
+        auth=ClientAuthentication.CLIENT_SECRET_POST,
+        endpoint="https://as.test/introspect",
+        token_type_hint=None,
+        assertion_typ=None,
+        ttl=5,
+    )
+
+
+@pytest.mark.parametrize("form", ["pem", "jwk"])
+def test_a_private_key_stands_in_a_file_of_its_own_or_in_a_table(tmp_path: Path, form: str):
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "key.pem").write_bytes(pem)
+    table: dict[str, Any] = {
+        "client_id": "api",
+        "auth": "private_key_jwt",
+        "key_algorithm": "ES256",
+        "private_key": "file:key.pem" if form == "pem" else ECAlgorithm.to_jwk(key, as_dict=True),
+    }
+    issuers = [{"url": "https://as.test", "audience": "a", "validate": "auto", "introspection": table}]
+    (found,), _ = settings_from({"issuers": issuers}, tmp_path)
+    assert found.introspection is not None
+    assert isinstance(found.introspection.private_key, str if form == "pem" else dict)
+    table["key_algorithm"] = "RS256"
+    with pytest.raises(ConfigurationError, match="not a private key for RS256") as caught:
+        settings_from({"issuers": issuers}, tmp_path)
+    assert "PRIVATE KEY" not in str(caught.value)
+
+
+def test_a_store_and_how_long_revocations_are_kept_are_read():
+    _, arguments = settings(
+        f"""
+        {ISSUERS}
+        [store]
+        redis = "env:REDIS_URL"
+        prefix = "api:"
+        secret = "env:STORE_SECRET"
+        timeout = 1
+        [revocation]
+        max_lag = 0.5
+        retention = 3600
+        fail_open_dangerously = true
+        """,
+        REDIS_URL="rediss://:sg-secret-9@redis.test:6380/1",
+        STORE_SECRET="sg-secret-10 of sufficient length",
+    )
+    assert isinstance(arguments["store"], RedisStore)
+    assert repr(arguments["store"]) == "RedisStore(prefix='api:')"
+    assert arguments["revocation"] == RevocationPolicy(retention=3600, max_lag=0.5, fail_open_dangerously=True)
 
 
 # -- where secrets and URLs may stand
@@ -235,6 +366,10 @@ def test_a_scope_that_looks_like_a_reference_is_a_scope():
 
 # -- what is said of everything else
 
+INTROSPECTED = f'{ISSUERS}validate = "auto"\n'
+TWO_OPAQUE = INTROSPECTED + ASKING + INTROSPECTED.replace("as.test", "two.test") + ASKING
+RIVALS = TWO_OPAQUE.replace("validate", "opaque_prefixes = ['o_']\nvalidate")
+JWT_PROOF = "[issuers.introspection]\nclient_id = 'x'\nauth = 'private_key_jwt'\nprivate_key = 'x'"
 REFUSED = [
     # nothing to start from
     ("", "top level: issuers: there is none"),
@@ -250,14 +385,32 @@ REFUSED = [
     (f'{ISSUERS}[[rules]]\npath = "/"\nanyof = []', "[[rules]] 1: anyof: unknown key; did you mean any_of?"),
     (f'{ISSUERS}realm = "x"', "[[issuers]] 1: realm: is a key of the top level, and stands here in another table"),
     (f'leeway = 3\n{ISSUERS}', "top level: leeway: is a key of [[issuers]], and stands here in another table"),
-    (f'{ISSUERS}[issuers.introspection]\nclient_id = "x"', "[[issuers]] 1: introspection: is known and not available"),
-    (f'{ISSUERS}preset = "entra"', "[[issuers]] 1: preset: is known and not available in this version; write the"),
+    (f'{ISSUERS}preset = "entra"', "[[issuers]] 1: url: is not an argument of the preset entra, which takes tenant"),
     (f'{ISSUERS}[contract]\nopenapi = "x"', "top level: contract: is known and not available in this version; write"),
-    (f'{ISSUERS}[store]\nredis = "x"', "top level: store: is known and not available in this version; every"),
     (f'profile = "fapi2"\n{ISSUERS}', "top level: profile: is known and not available in this version; set"),
-    (f'{ISSUERS}validate = "auto"', '[[issuers]] 1: validate: "auto" is known and not available in this version; use'),
-    (f'{ISSUERS}validate = "introspection"', '[[issuers]] 1: validate: "introspection" is known and not available'),
-    (f'{ISSUERS}validate = "saml"', "[[issuers]] 1: validate: 'saml' is not known; this version has \"jwt\""),
+    (f'{ISSUERS}validate = "auto"', "[[issuers]] 1: validate = 'auto' needs introspection settings: who asks"),
+    (f'{ISSUERS}validate = "saml"', "[[issuers]] 1: validate: 'saml' is not one of 'jwt', 'introspection', 'auto'"),
+    (f"{ISSUERS}{ASKING}", '[[issuers]] 1: introspection: has no use with validate = "jwt"'),
+    # introspection
+    (f"{ISSUERS}introspection = 5", "[[issuers]] 1: introspection: a table is needed, not a whole number"),
+    (f"{ISSUERS}[issuers.introspection]\nsecret = 'x'", "[issuers.introspection] of [[issuers]] 1: secret: is a key"),
+    (f"{ISSUERS}[issuers.introspection]\nclient_id = 'x'", "1: introspection.client_secret is missing; auth ="),
+    (f"{ISSUERS}{ASKING}auth = 'x'", "[issuers.introspection] of [[issuers]] 1: introspection.auth: 'x' is not one of"),
+    (f"{ISSUERS}{ASKING}ttl = -1", "introspection.ttl: not less than 0"),
+    (f"{ISSUERS}{ASKING}endpoint = 'http://x.test'", "introspection.endpoint: 'http://x.test' is cleartext"),
+    (f"{ISSUERS}{ASKING}key_id = 'env:NOPE'", "key_id: the environment variable NOPE is not set"),
+    (f"{ISSUERS}{JWT_PROOF}", "private_key: private_key_jwt: not a private key for RS256"),
+    (f"{ISSUERS}{ASKING}private_key = 5", "private_key: a string with PEM text, or a table with a JWK, is needed"),
+    (TWO_OPAQUE, "[[issuers]] 2: opaque_prefixes: any opaque token may be one of [[issuers]] 1 already"),
+    (RIVALS, "2: opaque_prefixes: 'o_' is a prefix of [[issuers]] 1 already"),
+    (f"{ISSUERS}opaque_prefixes = ['']\nvalidate = 'auto'\n{ASKING}", "opaque_prefixes: an empty prefix fits every"),
+    # what is shared
+    (f"{ISSUERS}[store]\nredis = 'x'", "[store]: store: redis is a URL that begins with redis://"),
+    (f"{ISSUERS}[store]\nprefix = 'x'", "[store]: redis: is missing; write its URL, as in: redis = "),
+    (f"{ISSUERS}[store]\nredis = 'redis://x'\ntimeout = 0", "[store]: store: timeout is a number of seconds greater"),
+    (f"{ISSUERS}[store]\nredis = 'redis://x'\nsecret = 'env:EMPTY'", "secret: the environment variable EMPTY is empty"),
+    (f"{ISSUERS}[revocation]\nmax_lag = 0", "[revocation]: revocation.max_lag: 0 must be greater than 0"),
+    (f"{ISSUERS}[revocation]\nfail_open = true", "fail_open: unknown key; did you mean fail_open_dangerously?"),
     # kinds
     (f"resource = 1\n{ISSUERS}", "top level: resource: a string is needed, not a whole number; as in: resource = "),
     (f"require_https = 'yes'\n{ISSUERS}", "require_https: true or false is needed, not a string; as in: require_https"),
@@ -271,7 +424,7 @@ REFUSED = [
     (f"{ISSUERS}typ = [1.5]", "[[issuers]] 1: typ: a string or a list of strings is needed, not a list with a number"),
     (f"{ISSUERS}key_set = 5", "[[issuers]] 1: key_set: a table is needed, not a whole number"),
     (f"{ISSUERS}[issuers.key_set]\nmax_keys = 1.5", "max_keys: a whole number is needed, not a number"),
-    (f"{ISSUERS}expected_claims = {{ tid = 7 }}", "expected_claims: tid: a string or a list of strings is needed"),
+    (f"{ISSUERS}expected_claims = {{ tid = 7 }}", "expected_claims: tid: a string, true or false, or a list of these"),
     (f"{ISSUERS}aliases = {{ a = {{ tid = 7 }} }}", "[[issuers]] 1: aliases: a: tid: a string is needed"),
     (f"{ISSUERS}scope_claims = [[]]", "scope_claims: a list of claims, each a string or a table with claim and form"),
     (f"{ISSUERS}scope_claims = [{{ form = 'list' }}]", "[[issuers]] 1: scope_claims: an item has no claim"),
@@ -330,7 +483,7 @@ def test_an_unknown_key_is_shown_on_one_line_whatever_it_holds():
 
 
 def test_everything_the_design_promises_for_later_is_known():
-    assert {"introspection", "preset", "contract", "store", "profile"} == set(LATER)
+    assert {"contract", "profile"} == set(LATER)
 
 
 # -- the file itself

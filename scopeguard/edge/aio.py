@@ -16,7 +16,7 @@ import anyio.to_thread
 from anyio.lowlevel import current_token
 
 from scopeguard.edge.outside import Outside
-from scopeguard.effects import Flow, ReadFile, ReadForm, Send, SingleFlight, UseStore
+from scopeguard.effects import CallHook, Flow, ReadFile, ReadForm, Send, SingleFlight, UseStore
 from scopeguard.errors import AuthorityUnavailable, Reason
 
 T = TypeVar("T")
@@ -61,7 +61,7 @@ async def _answer(effect: object, outside: Outside, read_form: Callable[[int], A
             await _fly_or_wait(effect, outside)
         case ReadForm(limit=limit) if read_form is not None:
             return await read_form(limit)
-        case Send() | ReadFile() | UseStore():
+        case Send() | ReadFile() | UseStore() | CallHook():
             raise TypeError(f"{type(effect).__name__} belongs inside a SingleFlight: it would block the event loop")
         case _:
             raise TypeError(f"nobody performs {effect!r} here")

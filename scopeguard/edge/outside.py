@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from scopeguard.edge.flights import Flights
-from scopeguard.effects import Answer, Clock, Flow, ReadFile, ReadForm, Send, SingleFlight, Store, UseStore
+from scopeguard.effects import Answer, CallHook, Clock, Flow, ReadFile, ReadForm, Send, SingleFlight, Store, UseStore
 from scopeguard.errors import AuthorityUnavailable, Reason
 
 log: Final = logging.getLogger("scopeguard")
@@ -91,6 +92,8 @@ class Outside:
                 return operation(self.store)
             case ReadFile(path=path, authority=authority, limit=limit):
                 return _read_file(path, authority, limit)
+            case CallHook(hook=hook):
+                return _called(hook)
             case SingleFlight(wait=False):
                 self.launch(effect, lambda error: None)
             case SingleFlight():
@@ -201,3 +204,17 @@ def _read_file(path: str, authority: str, limit: int) -> bytes:
         problem = f"{path}: larger than {limit} bytes"
         raise AuthorityUnavailable(Reason.AUTHORITY_ANSWERED_NONSENSE, authority, problem=problem)
     return content
+
+
+def _called(hook: Callable[[], Any]) -> Any:
+    result = hook()
+    return _awaited(result) if inspect.isawaitable(result) else result
+
+
+def _awaited(result: Awaitable[Any]) -> Any:
+    import anyio  # noqa: PLC0415 - takes its time, and most have no use for it
+
+    async def wait() -> Any:
+        return await result
+
+    return anyio.run(wait)

@@ -1,6 +1,7 @@
 """Where an access token may be sent, and what else may be there: RFC 6750 section 2, RFC 9110 section 11.
 
-Read here: the ``Authorization`` field, the query string, a form body. Never read: ``Proxy-Authorization`` (B-59),
+Read here: the ``Authorization`` field, a field that an issuer's policy names, the query string, a form body. Never
+read: ``Proxy-Authorization`` (B-59),
 cookies (B-32), ``X-Forwarded-Authorization`` and its like (X-72).
 """
 
@@ -46,6 +47,19 @@ def token_from_authorization(values: Sequence[bytes], max_bytes: int) -> str | N
     if len(token) == len(value) - 6:  # no SP behind the scheme (B-04)
         raise InvalidRequest(Reason.MALFORMED_CREDENTIALS, source="header")
     return checked_token(token, max_bytes, "header")
+
+
+def token_from_field(values: Sequence[bytes], max_bytes: int) -> str | None:
+    """The token that is the whole value of a header field, given every line of that name; ``None`` without one.
+
+    For what proxies pass on in fields of their own (``Issuer.token_header``): no scheme, one line, one token. Raises
+    :class:`InvalidRequest` otherwise.
+    """
+    if not values:
+        return None
+    if len(values) > 1:
+        raise InvalidRequest(Reason.MALFORMED_CREDENTIALS, source="header", lines=len(values))
+    return checked_token(values[0].strip(b" \t"), max_bytes, "header")
 
 
 def checked_token(token: bytes, max_bytes: int, source: str) -> str:

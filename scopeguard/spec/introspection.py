@@ -14,12 +14,11 @@ from typing import Any, Final
 from scopeguard.access_token import Unverified
 from scopeguard.checks import media_type
 from scopeguard.config import Issuer
-from scopeguard.effects import Answer
 from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
 from scopeguard.introspection import ClientAuthentication, Introspection
 from scopeguard.spec import client_authentication, jwt
 from scopeguard.spec.client_authentication import AssertionKey, Proof
-from scopeguard.spec.discovery import Metadata, checked_endpoint
+from scopeguard.spec.discovery import MalformedMetadata, Metadata, checked_endpoint
 from scopeguard.spec.jws import check_header
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 
@@ -61,8 +60,7 @@ def digest(token: str, *context: str) -> bytes:
 def read_answer(body: bytes) -> dict[str, Any] | None:
     """The members of a JSON answer, ``None`` for a token that is not active.
 
-    ``active`` must be JSON ``true`` or ``false`` (I-08, I-09): a string or a number is nonsense, and nonsense is not
-    a verdict. Raises :class:`MalformedAnswer`.
+    Raises :class:`MalformedAnswer` for what is not one JSON object.
     """
     try:
         members = parse_object(body)
@@ -72,12 +70,11 @@ def read_answer(body: bytes) -> dict[str, Any] | None:
 
 
 def active_members(members: Mapping[str, Any]) -> dict[str, Any] | None:
-    """*members* of an answer, ``None`` where they say that the token is not active."""
-    active = members.get("active")
-    if active is True:
-        return dict(members)
-    # Anything but true is "not active" (I-08): a refusal is the safe reading of a strange answer.
-    return None
+    """*members* of an answer, ``None`` unless ``active`` is JSON ``true`` (I-08).
+
+    A string or a number there is a strange answer, and a refusal the safe reading of it.
+    """
+    return dict(members) if members.get("active") is True else None
 
 
 def check_answer(token: Unverified, issuer: Issuer, now: float, *, audience_required: bool) -> None:
@@ -105,7 +102,7 @@ def _check_kind(members: Mapping[str, Any]) -> None:
     if kind is not None and (not isinstance(kind, str) or kind.lower() not in _BEARER_TYPES):
         raise InvalidToken(Reason.NOT_AN_ACCESS_TOKEN, claim="token_type")
     use = members.get("token_use")
-    if use is not None and use not in _ACCESS_USES:
+    if use is not None and (not isinstance(use, str) or use not in _ACCESS_USES):
         raise InvalidToken(Reason.NOT_AN_ACCESS_TOKEN, claim="token_use")
 
 
@@ -151,9 +148,12 @@ def endpoint_of(metadata: Metadata, settings: Introspection) -> str:
         raise nonsense(f"its metadata does not list introspection.auth = {settings.auth.value!r} but {shown}")
     if settings.auth is ClientAuthentication.TLS_CLIENT_AUTH:
         aliases = metadata.raw.get("mtls_endpoint_aliases")
-        alias = checked_endpoint(
-            aliases if isinstance(aliases, dict) else {}, "introspection_endpoint", metadata.issuer
-        )
+        try:
+            alias = checked_endpoint(
+                aliases if isinstance(aliases, dict) else {}, "introspection_endpoint", metadata.issuer
+            )
+        except MalformedMetadata as error:
+            raise nonsense(str(error)) from None
         if alias is not None:
             return alias
     if metadata.introspection_endpoint is None:
@@ -161,16 +161,17 @@ def endpoint_of(metadata: Metadata, settings: Introspection) -> str:
     return metadata.introspection_endpoint
 
 
-def read_signed(answer: Answer, issuer: Issuer, settings: Introspection, now: float) -> Unverified:
+def read_signed(
+    body: bytes, headers: Mapping[str, str], issuer: Issuer, settings: Introspection, now: float
+) -> Unverified:
     """A signed answer (RFC 9701), its signature still to be verified; a plain one is refused (I-42).
 
     Checked: content type, ``typ``, ``iss``, ``aud`` (our client), ``iat``, algorithm, and that the answer proper is in
     ``token_introspection`` (I-39 to I-41). Raises :class:`MalformedAnswer` and :class:`InvalidToken`.
     """
-    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if answer.status != 200 or kind != SIGNED:
-        raise MalformedAnswer(f"not a signed answer (status {answer.status})")
-    signed = jwt.peek(answer.body.decode("ascii", "replace").strip())
+    if headers.get("content-type", "").partition(";")[0].strip().lower() != SIGNED:
+        raise MalformedAnswer("not a signed answer, by its content type")
+    signed = jwt.peek(body.decode("ascii", "replace").strip())
     check_header(signed.header, algorithms=issuer.algorithms)
     typ = signed.header.get("typ")
     if not isinstance(typ, str) or media_type(typ) != "token-introspection+jwt":
@@ -179,19 +180,25 @@ def read_signed(answer: Answer, issuer: Issuer, settings: Introspection, now: fl
     audience = signed.claims.get("aud")
     if settings.client_id not in (audience if isinstance(audience, list) else [audience]):
         raise MalformedAnswer("its aud is not our client_id")
-    issued = signed.claims.get("iat")
-    fresh = isinstance(issued, int | float) and not isinstance(issued, bool) and abs(now - issued) <= _FRESH
-    if not fresh or not isinstance(signed.claims.get("token_introspection"), dict):
+    issued = _date(signed.claims.get("iat"))
+    if issued is None or abs(now - issued) > _FRESH or not isinstance(signed.claims.get("token_introspection"), dict):
         raise MalformedAnswer("its iat is not of now, or it has no token_introspection")
     return signed
 
 
 def remaining(members: Mapping[str, Any] | None, now: float) -> float:
-    """The seconds until ``exp`` by *members*; endless without one, 0 for one that is no date."""
-    expires = None if members is None else members.get("exp", float("inf"))
-    if expires is None:
+    """The seconds until ``exp`` by *members*; endless without one, none for one that is no date."""
+    if members is None or "exp" not in members:
         return float("inf")
-    return expires - now if isinstance(expires, int | float) and not isinstance(expires, bool) else 0.0
+    expires = _date(members["exp"])
+    return float("-inf") if expires is None else expires - now
+
+
+def _date(value: object) -> float | None:
+    """*value* as seconds since the epoch, if it can be that; beyond 2**53 numbers are no dates (J-58)."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 2.0**53:
+        return None
+    return float(value)
 
 
 def write_entry(members: Mapping[str, Any] | None, until: float) -> bytes:
@@ -205,9 +212,9 @@ def read_entry(data: bytes | None, now: float) -> tuple[dict[str, Any] | None, f
         entry = parse_object(data or b"")
     except MalformedJSON as error:
         raise MalformedAnswer(f"the entry is {error}") from None
-    members, until = entry.get("members"), entry.get("until")
-    if not isinstance(until, int | float) or until <= now or "members" not in entry:
+    members, until = entry.get("members"), _date(entry.get("until"))
+    if until is None or until <= now or "members" not in entry:
         raise MalformedAnswer("the entry is no answer, or an old one")
     if members is not None and not (isinstance(members, dict) and members.get("active") is True):
         raise MalformedAnswer("the entry is no answer")
-    return members, float(until) - now
+    return members, until - now

@@ -65,6 +65,7 @@ def check(token: Unverified, issuer: Issuer, now: float) -> None:
     check_header(token.header, algorithms=issuer.algorithms)
     rfc9068 = _check_type(token, issuer)
     check_issuer(token.claims, issuer)
+    _check_header_members(token, issuer)
     check_members(token, issuer)
     check_audience(token, issuer)
     check_times(token.claims, issuer, now)
@@ -73,6 +74,28 @@ def check(token: Unverified, issuer: Issuer, now: float) -> None:
         _check_is_access_token(token.claims, issuer)
     granted_scopes(token.claims, issuer)
     check_unbound(token.claims)
+
+
+def may_sign(key_issuer: str | None, token: Unverified, issuer: Issuer) -> bool:
+    """Whether a key that its set limits to *key_issuer* may have signed *token*.
+
+    Microsoft Entra publishes one set for all its tenants and says for each key whose tokens it signs, where
+    ``{tenantid}`` stands for the ``tid`` of the token. An alias is the same issuer under another name.
+    """
+    if key_issuer is None:
+        return True
+    tenant = token.claims.get("tid")
+    named = key_issuer.replace("{tenantid}", tenant) if isinstance(tenant, str) else key_issuer
+    return named in (token.claims.get("iss"), issuer.url)
+
+
+def explain(error: InvalidToken, hints: Mapping[str, str]) -> None:
+    """Put what *hints* says about *error* into its detail, which is for the operator's log."""
+    if hints:
+        keys = (*(f"{error.reason.value}:{value}" for value in error.detail.values()), error.reason.value)
+        hint = next((hints[key] for key in keys if key in hints), None)
+        if hint is not None:
+            error.detail["hint"] = hint
 
 
 def check_unbound(claims: Mapping[str, Any]) -> None:
@@ -85,15 +108,15 @@ def check_unbound(claims: Mapping[str, Any]) -> None:
 def accept(token: Unverified, issuer: Issuer, vocabulary: ScopeVocabulary) -> AccessToken:
     """*token* as an access token. The caller has verified where its claims come from, and run :func:`check`."""
     claims = token.claims
-    granted = granted_scopes(claims, issuer)
+    granted, roles = granted_scopes(claims, issuer), _roles(claims, issuer)
     return AccessToken(
         issuer=issuer.url,
         subject=_first_string(claims, issuer.subject_claims),
         client_id=_first_string(claims, issuer.client_id_claims),
         audience=audience_of(token, issuer),
-        scopes=vocabulary.effective(granted or ()),
+        scopes=vocabulary.effective(roles if granted is None and issuer.roles_as_scopes else granted or ()),
         granted_scopes=granted,
-        roles=_roles(claims, issuer),
+        roles=roles,
         expires_at=float(claims["exp"]) if "exp" in claims else None,
         issued_at=float(claims["iat"]) if "iat" in claims else None,
         claims=frozen_json(claims),
@@ -115,19 +138,19 @@ def _check_type(token: Unverified, issuer: Issuer) -> bool:
 def check_issuer(claims: Mapping[str, Any], issuer: Issuer) -> None:
     """``iss`` is the issuer's, or an alias with the claims that go with it."""
     named = claims.get("iss")
-    if named == issuer.url:
-        return
     companions = issuer.aliases.get(named) if isinstance(named, str) else None
     if companions is None:
+        if named == issuer.url:
+            return
         raise InvalidToken(Reason.UNKNOWN_ISSUER, iss=named)
     for claim, value in companions.items():
         if claims.get(claim) != value:
             raise InvalidToken(Reason.UNEXPECTED_CLAIM, claim=claim)
 
 
-def check_members(token: Unverified, issuer: Issuer) -> None:
-    """What the policy expects and forbids, in the header and in the claims."""
-    header, claims = token.header, token.claims
+def _check_header_members(token: Unverified, issuer: Issuer) -> None:
+    """What the policy expects and forbids in the header."""
+    header = token.header
     for name, values in issuer.expected_headers.items():
         given = header.get(name)
         if not isinstance(given, str) or given not in values:
@@ -135,15 +158,25 @@ def check_members(token: Unverified, issuer: Issuer) -> None:
     for name in issuer.forbidden_headers:
         if name in header:
             raise InvalidToken(Reason.HEADER_REFUSED, parameter=name)
+
+
+def check_members(token: Unverified, issuer: Issuer) -> None:
+    """What the policy expects and forbids in the claims, and that the header repeats them truly."""
+    claims = token.claims
     for name, values in issuer.expected_claims.items():
         given = claims.get(name)
-        if not isinstance(given, str) or given not in values:
+        # The type first: 1 == True.
+        if not isinstance(given, str | bool) or given not in values:
+            raise InvalidToken(Reason.UNEXPECTED_CLAIM, claim=name)
+    for name, prefixes in issuer.claim_prefixes.items():
+        given = claims.get(name)
+        if not isinstance(given, str) or not given.startswith(tuple(prefixes)):
             raise InvalidToken(Reason.UNEXPECTED_CLAIM, claim=name)
     for name in issuer.forbidden_claims:
         if name in claims:
             raise InvalidToken(Reason.FORBIDDEN_CLAIM, claim=name)
     for name in ("iss", "sub", "aud"):  # RFC 7519 section 5.3: replicated claims must be equal (J-45)
-        if name in header and header[name] != claims.get(name):
+        if name in token.header and token.header[name] != claims.get(name):
             raise InvalidToken(Reason.REPLICATED_CLAIM, claim=name)
 
 
@@ -197,18 +230,22 @@ def check_times(claims: Mapping[str, Any], issuer: Issuer, now: float, *, expiry
         raise InvalidToken(Reason.TOKEN_NOT_YET_VALID, nbf=begins, now=now)
     if issued is not None and now < issued - issuer.leeway:
         raise InvalidToken(Reason.TOKEN_ISSUED_IN_FUTURE, iat=issued, now=now)
+    for name in issuer.past_claims:
+        date = _seconds(claims, name)
+        if date is not None and now < date - issuer.leeway:
+            raise InvalidToken(Reason.TOKEN_ISSUED_IN_FUTURE, claim=name, now=now)
     if issuer.max_lifetime is not None and expires - (now if issued is None else issued) > issuer.max_lifetime:
         raise InvalidToken(Reason.TOKEN_LIFETIME_TOO_LONG, limit=issuer.max_lifetime)
 
 
 def check_presence(claims: Mapping[str, Any], issuer: Issuer, *, rfc9068: bool = False) -> None:
-    """Required claims are there, and those that identify somebody are strings."""
+    """Required claims are there and not empty strings, and those that identify somebody are strings."""
     required = issuer.required_claims
     if required is None:
         required = RFC9068_CLAIMS if rfc9068 else ()
     for name in required:
         # The audience may be bound by another claim; _check_audience has seen to it.
-        if name not in claims and not (name == "aud" and issuer.audience_claims != ("aud",)):
+        if claims.get(name, "") == "" and not (name == "aud" and issuer.audience_claims != ("aud",)):
             raise InvalidToken(Reason.MISSING_CLAIM, claim=name)
     for name in _STRING_CLAIMS:  # J-62
         if name in claims and not isinstance(claims[name], str):

@@ -36,7 +36,6 @@ class Answers:
         self._active: OrderedDict[bytes, tuple[float, Known]] = OrderedDict()
         self._inactive: OrderedDict[bytes, tuple[float, Known]] = OrderedDict()
         self._failed: OrderedDict[bytes, float] = OrderedDict()
-        self._epoch = 0
 
     def __len__(self) -> int:
         return len(self._active) + len(self._inactive)
@@ -53,23 +52,12 @@ class Answers:
                     del kept[key]
         return None
 
-    @property
-    def epoch(self) -> int:
-        """Counts the times everything was forgotten; an answer asked for before is not kept after."""
-        return self._epoch
-
-    def absorb(self, key: bytes, members: Mapping[str, Any] | None, now: float, *, lifetime: float, epoch: int) -> None:
-        """Keep *members* under *key*: as long as the policy allows and no longer than *lifetime* (until ``exp``).
-
-        An answer about a token that has expired by now is kept like one of "not active": whoever waits for it judges
-        its expiry.
-        """
-        seconds = self._negative_ttl if members is None or lifetime <= 0 else min(self._ttl, lifetime)
+    def absorb(self, key: bytes, members: Mapping[str, Any] | None, now: float, *, lifetime: float) -> None:
+        """Keep *members* under *key*: as long as the policy allows and no longer than *lifetime* (I-21, X-62)."""
+        seconds = min(self._negative_ttl if members is None else self._ttl, lifetime)
         if seconds <= 0:
             return
         with self._lock:
-            if epoch != self._epoch:
-                return
             self._active.pop(key, None)
             self._inactive.pop(key, None)
             kept = self._inactive if members is None else self._active
@@ -89,15 +77,14 @@ class Answers:
         """Whether asking about *key* has failed at *since* or later."""
         return self._failed.get(key, float("-inf")) >= since
 
+    def clear(self) -> None:
+        """Ask again about every token."""
+        with self._lock:
+            self._active.clear()
+            self._inactive.clear()
+
     def forget(self, key: bytes) -> None:
         """Ask again about *key*."""
         with self._lock:
             self._active.pop(key, None)
             self._inactive.pop(key, None)
-
-    def clear(self) -> None:
-        """Forget everything, and what is being asked right now as well."""
-        with self._lock:
-            self._epoch += 1
-            self._active.clear()
-            self._inactive.clear()

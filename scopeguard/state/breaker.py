@@ -29,6 +29,7 @@ class Breaker:
         self._probe_lasts = probe_lasts
         self._lock = threading.Lock()
         self._failures = 0
+        self._probing = False
         self._closed_at = float("-inf")  # no attempt before this time (monotonic seconds)
 
     def pause(self, now: float) -> float:
@@ -38,21 +39,31 @@ class Breaker:
                 return 0.0
             if now < self._closed_at:
                 return self._closed_at - now
-            self._closed_at = now + self._probe_lasts  # the probe is this caller's
+            self._probing = True  # the probe is this caller's
+            self._closed_at = now + self._probe_lasts
             return 0.0
 
     def succeeded(self) -> None:
         """The authority answered, whatever it said."""
         with self._lock:
             self._failures = 0
+            self._probing = False
             self._closed_at = float("-inf")
 
     def failed(self, now: float, *, retry_after: float | None = None) -> None:
-        """It did not. *retry_after*: the seconds it asked for itself, heeded up to the longest pause."""
+        """It did not. *retry_after*: the seconds it asked for itself, heeded up to the longest pause.
+
+        Of many who were asking when the breaker opened, each reports the same failure: those do not lengthen it.
+        """
         with self._lock:
-            self._failures += 1
             wait = min(retry_after or 0.0, self._max_pause)
+            if self._failures >= self._threshold and now < self._closed_at and not self._probing:
+                self._closed_at = max(self._closed_at, now + wait)
+                return
+            self._failures += 1
+            self._probing = False
             if self._failures >= self._threshold:
                 doubled = self._first_pause * 2.0 ** min(self._failures - self._threshold, 30)
-                wait = max(wait, min(doubled, self._max_pause))
-            self._closed_at = now + wait if wait else float("-inf")
+                self._closed_at = now + max(wait, min(doubled, self._max_pause))
+            else:
+                self._closed_at = max(self._closed_at, now + wait)

@@ -46,7 +46,7 @@ class Revocation:
             members = parse_object(data)
             kind, digest = Revoked(members["kind"]), members["digest"]
             at, until = float(members["at"]), float(members["until"])
-        except (MalformedJSON, KeyError, TypeError, ValueError):
+        except (MalformedJSON, KeyError, TypeError, ValueError, OverflowError):
             return None
         return cls(kind=kind, digest=digest, at=at, until=until) if isinstance(digest, str) else None
 
@@ -128,10 +128,9 @@ class Revocations:
     def _find(self, kind: Revoked, issuer: str, value: str) -> Revocation | None:
         return self._entries.get((kind, digest_of(kind, issuer, value)))
 
-    def synced(self, position: str | None, now: float) -> None:
-        """The shared log was read up to *position*."""
+    def synced(self, now: float) -> None:
+        """The shared log was read to its end, as it was at *now*."""
         with self._lock:
-            self.position = position
             self.synced_at = now
             self.generation += 1
 

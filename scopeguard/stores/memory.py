@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 
 from scopeguard.effects import Clock
 
@@ -15,7 +17,7 @@ class MemoryStore:
         self._clock = clock
         self._lock = threading.Lock()
         self._values: dict[str, tuple[float, bytes]] = {}
-        self._log: list[tuple[float, bytes]] = []
+        self._log: deque[tuple[float, bytes]] = deque()
         self._dropped = 0
 
     def get(self, key: str, /) -> bytes | None:
@@ -31,11 +33,15 @@ class MemoryStore:
 
     def append(self, entry: bytes, /, *, seconds: float) -> None:
         with self._lock:
-            self._log.append((self._clock.monotonic() + seconds, entry))
+            now = self._clock.monotonic()
+            while self._log and self._log[0][0] <= now:
+                self._log.popleft()
+                self._dropped += 1
+            self._log.append((now + seconds, entry))
 
     def read(self, after: str | None, /) -> tuple[str | None, Sequence[bytes]]:
         with self._lock:
-            start = 0 if after is None else int(after)
-            return str(len(self._log)), [entry for _, entry in self._log[start:]]
+            start = max(0, (0 if after is None else int(after)) - self._dropped)
+            return str(self._dropped + len(self._log)), [entry for _, entry in islice(self._log, start, None)]
 
     def close(self) -> None: ...

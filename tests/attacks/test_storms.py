@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -21,120 +21,9 @@ import trio
 from scopeguard import Guard
 from scopeguard.config import KeySetPolicy
 from scopeguard.devserver.keys import SigningKey, base64url, json_bytes
-from scopeguard.effects import Answer, Send
 from scopeguard.guard import Decision
-from scopeguard.request import HeaderList, RequestView
 from scopeguard.testing import FakeAuthority
-
-PATIENCE = 30.0
-HERD = 200
-
-
-def request_with(token: str) -> RequestView:
-    return RequestView(method="GET", path="/", headers=HeaderList([(b"authorization", f"Bearer {token}".encode())]))
-
-
-class Storm:
-    """Many requests at once, in one of the colours. ``crowd(n)`` returns when so many have come to a flight."""
-
-    def __init__(self, colour: str, guard: Guard) -> None:
-        self.colour = colour
-        self.guard = guard
-        self.decisions: list[Decision | BaseException] = []
-        self._decided = threading.Semaphore(0)
-        self._boarded = threading.Semaphore(0)
-        self._threads: list[threading.Thread] = []
-        flights = guard._outside.flights
-        board = flights.board
-
-        def counted(key: str, wake: Callable[[], None]) -> bool:
-            try:
-                return board(key, wake)
-            finally:
-                self._boarded.release()
-
-        flights.board = counted  # type: ignore[method-assign]  # to see them come
-
-    def crowd(self, count: int) -> None:
-        for _ in range(count):
-            assert self._boarded.acquire(timeout=PATIENCE), "they do not come"
-
-    def served(self, count: int) -> None:
-        """Wait until so many decisions have been made since the storm began."""
-        for _ in range(count):
-            assert self._decided.acquire(timeout=PATIENCE), "they do not end"
-
-    def start(self, tokens: Sequence[str]) -> None:
-        self._decided = threading.Semaphore(0)
-        if self.colour == "threads":
-            work: list[tuple[Callable[..., None], Any]] = [(self._check, token) for token in tokens]
-        elif self.colour == "mixed":
-            kinds = (self._on_asyncio, self._on_trio, self._on_asyncio, self._on_trio)
-            work = [(kinds[i], tokens[i::8]) for i in range(4)]
-            work += [(self._check, token) for i in range(4, 8) for token in tokens[i::8]]
-        else:
-            work = [(self._on_asyncio if self.colour == "asyncio" else self._on_trio, tokens)]
-        threads = [threading.Thread(target=target, args=(argument,)) for target, argument in work]
-        for thread in threads:
-            thread.start()
-        self._threads += threads
-
-    def end(self) -> Counter[str]:
-        """Wait for everybody; how many of each decision."""
-        for thread in self._threads:
-            thread.join(PATIENCE)
-            assert not thread.is_alive(), "somebody waits for ever"
-        self._threads.clear()
-        return self.told()
-
-    def told(self) -> Counter[str]:
-        return Counter(type(decision).__name__ for decision in self.decisions)
-
-    def run(self, tokens: Sequence[str]) -> Counter[str]:
-        self.decisions.clear()
-        self.start(tokens)
-        return self.end()
-
-    def _check(self, token: str) -> None:
-        try:
-            self._decide(self.guard.check(request_with(token)))
-        except BaseException as error:  # noqa: BLE001 - the test counts it
-            self._decide(error)
-
-    async def _acheck(self, token: str) -> None:
-        self._decide(await self.guard.acheck(request_with(token)))
-
-    def _decide(self, decision: Decision | BaseException) -> None:
-        self.decisions.append(decision)
-        self._decided.release()
-
-    async def _all(self, tokens: Sequence[str]) -> None:
-        async with anyio.create_task_group() as group:
-            for token in tokens:
-                group.start_soon(self._acheck, token)
-
-    def _on_asyncio(self, tokens: Sequence[str]) -> None:
-        asyncio.run(self._all(tokens))
-
-    def _on_trio(self, tokens: Sequence[str]) -> None:
-        trio.run(self._all, tokens)
-
-
-class Watched:
-    """The way to an authority, with a look at the threads that take it."""
-
-    def __init__(self, authority: FakeAuthority) -> None:
-        self._authority = authority
-        self.threads: set[int] = set()
-        self.asked = threading.Semaphore(0)
-
-    def send(self, request: Send, /) -> Answer:
-        self.threads.add(threading.get_ident())
-        self.asked.release()
-        return self._authority.transport.send(request)
-
-    def close(self) -> None:
-        pass
+from storms import HERD, PATIENCE, Storm, Watched, request_with
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from scopeguard.errors import AuthorityUnavailable, Reason
 from scopeguard.flow import authenticate
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.state.keyring import KeyRing
-from scopeguard.state.trust import Trust
+from scopeguard.state.revocations import Revocations
+from scopeguard.state.trust import Trust, Trusts
 from scopeguard.testing import FakeAuthority
 
 Reply = Answer | Exception
@@ -116,8 +117,8 @@ class Bench:
         view = RequestView(
             method="GET", path="/", headers=HeaderList([(b"authorization", b"Bearer " + token.encode("ascii"))])
         )
-        named = {trust.issuer.url: trust for trust in (trusts or (self.trust,))}
-        return authenticate(view, trusts=named, sources=sources or TokenSources(), clock=self.clock, **options)
+        trusted = Trusts(trusts or (self.trust,), revocations=Revocations())
+        return authenticate(view, trusts=trusted, sources=sources or TokenSources(), clock=self.clock, **options)
 
     def judge(self, token: str, **options: Any) -> Any:
         return self.script.play(self.flow(token, **options))

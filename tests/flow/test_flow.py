@@ -17,6 +17,8 @@ from scopeguard.errors import AuthorityUnavailable, InvalidRequest, InvalidToken
 from scopeguard.flow import MOST_VERIFICATIONS, authenticate, find_credential, warmed
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.spec.jwks import VerificationKey, configured_key_set
+from scopeguard.state.revocations import Revocations
+from scopeguard.state.trust import Trusts
 from scopeguard.testing import FakeAuthority
 
 OAUTH = "https://as.test/.well-known/oauth-authorization-server"
@@ -883,7 +885,7 @@ def test_a_token_in_the_clear_is_told_of_wherever_it_was(
     bench.script.form = b"access_token=" + token.encode()
     flow = authenticate(
         request_(token),
-        trusts={"https://as.test": bench.trust},
+        trusts=Trusts([bench.trust], revocations=Revocations()),
         sources=ALL,
         clock=authority.clock,
         exposed=lambda: told.append("once"),
@@ -897,7 +899,11 @@ def test_a_request_without_a_token_exposes_none(bench: Any, authority: Any):
         raise AssertionError("there was no token")
 
     flow = authenticate(
-        view(), trusts={"https://as.test": bench.trust}, sources=ALL, clock=authority.clock, exposed=fail
+        view(),
+        trusts=Trusts([bench.trust], revocations=Revocations()),
+        sources=ALL,
+        clock=authority.clock,
+        exposed=fail,
     )
     with pytest.raises(MissingCredentials):
         bench.script.play(flow)

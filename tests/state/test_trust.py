@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from scopeguard.config import Issuer, KeySetPolicy
+from scopeguard.errors import ConfigurationError
+from scopeguard.introspection import Introspection
 from scopeguard.spec.discovery import Metadata
 from scopeguard.state.keyring import KeyRing
-from scopeguard.state.trust import Trust
+from scopeguard.state.revocations import Revocations
+from scopeguard.state.trust import Trust, Trusts
 
 NOW = 1000.0
 METADATA = Metadata(
@@ -53,3 +58,68 @@ def test_two_issuers_share_nothing():
     assert one.ring is not two.ring
     assert one != two
     assert len({one, two}) == 2
+
+
+# -- whose token is it
+
+ASKING = Introspection(client_id="api", client_secret="s")
+
+
+def asked(url: str, *prefixes: str, **options: Any) -> Trust:
+    issuer = Issuer(
+        url,
+        **{"audience": "https://api.test", "validate": "auto", "introspection": ASKING, **options},
+        opaque_prefixes=prefixes,
+    )
+    return Trust(issuer=issuer, vocabulary=issuer.vocabulary, ring=KeyRing(issuer.key_set))
+
+
+def trusts(*trusted: Trust) -> Trusts:
+    return Trusts(trusted, revocations=Revocations())
+
+
+@pytest.mark.rule("P-18", "I-29")
+@pytest.mark.parametrize("name", ["https://as.test/", "https://AS.test", "", "https://other.test"])
+def test_an_issuer_is_found_by_its_name_to_the_letter(name: str):
+    known = trusts(trust())
+    assert known.named("https://as.test") is not None
+    assert known.named(name) is None
+
+
+def test_an_issuer_is_found_by_its_other_names_and_counted_once():
+    one = asked("https://as.test", aliases={"as.test": {}})
+    known = trusts(one, asked("https://b.test", "b-"))
+    assert known.named("as.test") is known.named("https://as.test") is one
+    assert [entry.issuer.url for entry in known.all] == ["https://as.test", "https://b.test"]
+
+
+@pytest.mark.parametrize(
+    "second", [asked("https://a.test", "b-"), asked("https://b.test", "b-", aliases={"https://a.test": {}})]
+)
+def test_an_issuer_has_one_policy(second: Trust):
+    with pytest.raises(ConfigurationError, match="configured twice"):
+        trusts(asked("https://a.test"), second)
+
+
+@pytest.mark.rule("I-28")
+def test_an_opaque_token_goes_to_the_longest_prefix_and_else_to_the_one_without():
+    short, long, any_ = asked("https://a.test", "x-", "y-"), asked("https://b.test", "x-long-"), asked("https://c.test")
+    for order in ((short, long, any_), (any_, long, short), (long, any_, short)):
+        known = trusts(*order)
+        assert [known.of_opaque(token) for token in ("x-1", "x-long-1", "y-1", "z", "x", "")] == [
+            short, long, short, any_, any_, any_,
+        ]  # fmt: skip
+
+
+@pytest.mark.rule("I-28")
+def test_an_opaque_token_that_fits_nobody_goes_nowhere():
+    assert trusts(asked("https://a.test", "x-")).of_opaque("y-1") is None
+    assert trusts(trust()).of_opaque("anything") is None
+
+
+@pytest.mark.rule("I-28")
+def test_two_issuers_that_could_both_be_meant_are_refused_at_the_start():
+    with pytest.raises(ConfigurationError, match="'x-' stands for two issuers"):
+        trusts(asked("https://a.test", "x-"), asked("https://b.test", "x-"))
+    with pytest.raises(ConfigurationError, match="both introspect any opaque token"):
+        trusts(asked("https://a.test"), asked("https://b.test"))

@@ -1,0 +1,77 @@
+"""The dialects of real authorization servers: one function a provider, each of which returns a plain ``Issuer``.
+
+    Guard(presets.entra("8eaef023-2b34-4da1-9baa-8bc8c9d6a490", "2f6b7c1e-6f53-4a3c-9d2a-1b1d0f5e9a77"))
+
+There is nothing behind them: what one returns can be printed, compared, and changed with ``dataclasses.replace``.
+Several issuers of one guard have several names; two presets for one issuer go into two guards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from scopeguard.config import Issuer
+from scopeguard.presets.applications import (
+    apple,
+    clerk,
+    clerk_m2m,
+    clerk_session,
+    firebase,
+    supabase,
+    workos_session,
+)
+from scopeguard.presets.hosted import (
+    auth0,
+    cognito,
+    entra,
+    okta,
+    pingam,
+    pingfederate,
+    pingone,
+    salesforce,
+    stytch,
+    workos,
+)
+from scopeguard.presets.servers import (
+    authelia,
+    authentik,
+    dex,
+    duende,
+    generic_rfc9068,
+    hydra,
+    keycloak,
+    mcp,
+    node_oidc_provider,
+    spring_as,
+    zitadel,
+)
+from scopeguard.presets.workloads import (
+    cloudflare_access,
+    github_actions,
+    gitlab_ci,
+    google_iap,
+    google_oidc,
+    google_self_signed,
+    google_tokeninfo,
+    kubernetes,
+)
+
+PRESETS: Final[Mapping[str, Callable[..., Issuer]]] = {
+    preset.__name__: preset
+    for preset in (
+        apple, auth0, authelia, authentik, clerk, clerk_m2m, clerk_session, cloudflare_access, cognito, dex, duende,
+        entra, firebase, generic_rfc9068, github_actions, gitlab_ci, google_iap, google_oidc, google_self_signed,
+        google_tokeninfo, hydra, keycloak, kubernetes, mcp, node_oidc_provider, okta, pingam, pingfederate, pingone,
+        salesforce, spring_as, stytch, supabase, workos, workos_session, zitadel,
+    )
+}  # fmt: skip
+"""Every preset by its name, which is what ``preset = "..."`` in a configuration file says."""
+
+__all__ = [
+    "PRESETS", "apple", "auth0", "authelia", "authentik", "clerk", "clerk_m2m", "clerk_session", "cloudflare_access",
+    "cognito", "dex", "duende", "entra", "firebase", "generic_rfc9068", "github_actions", "gitlab_ci", "google_iap",
+    "google_oidc", "google_self_signed", "google_tokeninfo", "hydra", "keycloak", "kubernetes", "mcp",
+    "node_oidc_provider", "okta", "pingam", "pingfederate", "pingone", "salesforce", "spring_as", "stytch",
+    "supabase", "workos", "workos_session", "zitadel",
+]  # fmt: skip

@@ -1,0 +1,268 @@
+"""Authorization servers that an operator runs, and the two profiles any of them may follow.
+
+*issuer* is the URL as their tokens spell it, slash and port included. *jwks_uri* is needed only where that URL does
+not lead to their metadata from here, as behind a gateway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from scopeguard.config import Issuer
+from scopeguard.errors import ConfigurationError
+from scopeguard.introspection import Introspection, Validation
+from scopeguard.presets.parts import (
+    ANY_JWT,
+    JWT_OR_NONE,
+    RFC9068_OR_JWT,
+    SCOPE,
+    SCOPE_ANY_FORM,
+    SCP_LIST,
+    asked,
+    bound,
+    segment,
+    some,
+)
+
+_MAPPER = (
+    "Keycloak: the token's aud does not name this API; add an audience mapper for it to a client scope of the calling "
+    "client"
+)
+_ROLES_OF_PROJECT = "urn:zitadel:iam:org:project:roles"
+
+
+def keycloak(
+    base_url: str,
+    realm: str,
+    audience: str | Iterable[str],
+    *,
+    roles_from: str | None = None,
+    introspection: Introspection | None = None,
+) -> Issuer:
+    """A realm of Keycloak at *base_url* (``"https://sso.example.com"``, with a path where it has one).
+
+    * *audience*: what an audience mapper puts into ``aud``; never ``account``, which every token has.
+    * *roles_from*: ``"realm"`` or ``"client:<client id>"``: whose roles are read.
+    * *introspection*: ask about every token, as lightweight access tokens need.
+    """
+    ids = some(audience, "audience")
+    if "account" in ids:
+        raise ConfigurationError("audience: every token of Keycloak is for account; add an audience mapper for the API")
+    kind, _, client = (roles_from or "").partition(":")
+    if roles_from not in (None, "realm") and (kind != "client" or not client or "." in client):
+        raise ConfigurationError('roles_from: "realm", or "client:" and a client id without dots')
+    roles = {"": (), "realm": ("realm_access.roles",)}.get(roles_from or "", (f"resource_access.{client}.roles",))
+    how: dict[str, Any] = {"required_claims": ("iat", "azp")}
+    if introspection is not None:
+        how = {"validate": Validation.INTROSPECTION, "introspection": introspection}
+    return Issuer(
+        f"{base_url.rstrip('/')}/realms/{segment(realm, 'realm')}",
+        audience=ids,
+        typ=RFC9068_OR_JWT,
+        expected_claims={"typ": ("Bearer", "DPoP")},
+        scope_claims=(SCOPE,),
+        role_claims=roles,
+        client_id_claims=("client_id", "azp"),
+        hints={
+            "wrong_audience": _MAPPER,
+            "missing_claim:aud": f"{_MAPPER}; a lightweight token lacks more, and needs introspection",
+            "unexpected_claim:typ": "Keycloak: an ID or refresh token; the client must send its access token",
+        },
+        **how,
+    )
+
+
+def hydra(
+    issuer: str,
+    audience: str | Iterable[str] | None = None,
+    *,
+    client_ids: str | Iterable[str] | None = None,
+    introspection: Introspection | None = None,
+    jwks_uri: str | None = None,
+) -> Issuer:
+    """Ory Hydra. Its ``aud`` is empty unless the client asked for one: else give the *client_ids* that may call.
+
+    *introspection*: for opaque tokens; its endpoint is on the admin port.
+    """
+    return Issuer(
+        issuer,
+        jwks_uri=jwks_uri,
+        algorithms=("RS256",),
+        typ=RFC9068_OR_JWT,
+        required_claims=("client_id", "iat"),
+        scope_claims=(SCP_LIST, SCOPE),
+        client_id_claims=("client_id",),
+        **bound(audience, client_ids),
+        **asked(introspection, "ory_at_"),
+    )
+
+
+def zitadel(
+    issuer: str,
+    project_id: str,
+    *,
+    roles: bool = False,
+    introspection: Introspection | None = None,
+    jwks_uri: str | None = None,
+) -> Issuer:
+    """Zitadel. Its JWTs carry no scopes at all; opaque tokens, and so scopes, need *introspection*: by
+    ``private_key_jwt`` with the key file of an API application. *roles*: read the roles of the project."""
+    return Issuer(
+        issuer,
+        audience=some(project_id, "project_id"),
+        jwks_uri=jwks_uri,
+        algorithms=("RS256",),
+        typ="JWT",
+        required_claims=("client_id", "jti"),
+        scope_claims=(SCOPE,),
+        role_claims=(_ROLES_OF_PROJECT,) if roles else (),
+        client_id_claims=("client_id",),
+        hints={
+            "token_not_active": "Zitadel: it calls a token inactive too when the project of the API that asks is not "
+            f"in its aud; let the client request urn:zitadel:iam:org:project:id:{project_id}:aud",
+        },
+        **asked(introspection),
+    )
+
+
+def authentik(
+    issuer: str, client_id: str, *, introspection: Introspection | None = None, jwks_uri: str | None = None
+) -> Issuer:
+    """authentik, one provider of it. Its access token is an ID token with ``azp`` and ``uid``, and has no scopes:
+    with *introspection* it is asked about every token, and knows them."""
+    how: dict[str, Any] = {"required_claims": ("uid", "azp")}
+    if introspection is not None:
+        how = {"validate": Validation.INTROSPECTION, "introspection": introspection}
+    return Issuer(
+        issuer,
+        audience=some(client_id, "client_id"),
+        jwks_uri=jwks_uri,
+        algorithms=("RS256", "ES256"),
+        typ="JWT",
+        scope_claims=(SCOPE,),
+        client_id_claims=("azp",),  # client_id of an answer is whoever asked
+        accept_id_tokens_dangerously=True,  # uid is what sets an access token apart
+        hints={
+            "algorithm_refused": "authentik: signed with the client's secret; select a signing key in the provider",
+            "encrypted_token": "authentik: remove the encryption key from the provider",
+        },
+        **how,
+    )
+
+
+def authelia(
+    issuer: str,
+    audience: str | Iterable[str],
+    *,
+    introspection: Introspection | None = None,
+    jwks_uri: str | None = None,
+) -> Issuer:
+    """Authelia: JWTs where ``access_token_signed_response_alg`` is set; *introspection* for its opaque default."""
+    return Issuer(
+        issuer,
+        audience=some(audience, "audience"),
+        jwks_uri=jwks_uri,
+        algorithms=("RS256", "ES256"),
+        typ="at+jwt",
+        required_claims=("client_id",),
+        scope_claims=(SCOPE, SCP_LIST),
+        client_id_claims=("client_id",),
+        **asked(introspection, "authelia_at_"),
+    )
+
+
+def dex(issuer: str, client_ids: str | Iterable[str], *, jwks_uri: str | None = None) -> Issuer:
+    """Dex. Its access tokens *are* ID tokens, and nothing tells one from the other: give the API a client id of its
+    own, to which no application signs its users in. No scopes; groups are read as roles."""
+    return Issuer(
+        issuer,
+        audience=some(client_ids, "client_ids"),
+        jwks_uri=jwks_uri,
+        algorithms=("RS256",),
+        typ=JWT_OR_NONE,
+        required_claims=("iat",),
+        scope_claims=(),
+        role_claims=("groups",),
+        client_id_claims=("azp", "aud"),
+        accept_id_tokens_dangerously=True,
+    )
+
+
+def duende(issuer: str, audience: str | Iterable[str], *, jwks_uri: str | None = None) -> Issuer:
+    """Duende IdentityServer with API *resources*: API scopes alone put no ``aud`` into a token."""
+    return Issuer(
+        issuer,
+        audience=some(audience, "audience"),
+        jwks_uri=jwks_uri,
+        algorithms=("RS256", "PS256", "ES256"),
+        typ="at+jwt",
+        required_claims=("client_id", "iat"),
+        scope_claims=(SCOPE_ANY_FORM,),
+        client_id_claims=("client_id",),
+        hints={
+            "missing_claim:aud": "Duende: no aud; the scope must belong to an ApiResource, not be an ApiScope alone",
+        },
+    )
+
+
+def node_oidc_provider(
+    issuer: str,
+    audience: str | Iterable[str],
+    *,
+    introspection: Introspection | None = None,
+    jwks_uri: str | None = None,
+) -> Issuer:
+    """node-oidc-provider: RFC 9068 to the letter; *introspection* for opaque tokens, it does not answer for JWTs."""
+    return Issuer(
+        issuer,
+        audience=some(audience, "audience"),
+        jwks_uri=jwks_uri,
+        algorithms=("RS256", "PS256", "ES256", "EdDSA"),
+        typ="at+jwt",
+        scope_claims=(SCOPE,),
+        client_id_claims=("client_id",),
+        **asked(introspection),
+    )
+
+
+def spring_as(issuer: str, clients: str | Iterable[str], *, jwks_uri: str | None = None) -> Issuer:
+    """Spring Authorization Server. Its ``aud`` names the *client*, so it does not set one API apart from another;
+    with a customizer that writes this API's own audience, give that instead."""
+    return Issuer(
+        issuer,
+        audience=some(clients, "clients"),
+        jwks_uri=jwks_uri,
+        algorithms=("RS256",),
+        typ=ANY_JWT,
+        required_claims=("sub", "iat"),
+        scope_claims=(SCOPE_ANY_FORM,),
+        client_id_claims=("client_id", "aud"),
+    )
+
+
+def mcp(resource_url: str, issuer: str, *, jwks_uri: str | None = None) -> Issuer:
+    """An MCP server at *resource_url* behind any authorization server. Tokens in the query are not allowed there:
+    leave ``token_sources`` as they are."""
+    return Issuer(
+        issuer,
+        audience=some(resource_url, "resource_url"),
+        jwks_uri=jwks_uri,
+        algorithms=("RS256", "ES256", "PS256", "EdDSA"),
+        typ=RFC9068_OR_JWT,
+        required_claims=("sub",),
+        scope_claims=(SCOPE,),
+        client_id_claims=("client_id", "azp"),
+    )
+
+
+def generic_rfc9068(issuer: str, audience: str | Iterable[str], *, jwks_uri: str | None = None) -> Issuer:
+    """Any authorization server that follows RFC 9068: all of it is checked."""
+    return Issuer(
+        issuer,
+        audience=some(audience, "audience"),
+        jwks_uri=jwks_uri,
+        typ="at+jwt",
+        scope_claims=(SCOPE,),
+        client_id_claims=("client_id",),
+    )

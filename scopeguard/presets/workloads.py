@@ -1,0 +1,236 @@
+"""Tokens that say who a workload or a proxied caller is, and those of Google.
+
+Most of them are identity tokens: they say nothing about scopes, so guard routes with ``authenticated`` and let the
+preset say whose tokens are accepted. An audience alone is no such statement: whoever can have a token made there may
+choose its audience.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from scopeguard.config import ANY_AUDIENCE_DANGEROUSLY, Issuer
+from scopeguard.errors import ConfigurationError
+from scopeguard.introspection import ClientAuthentication, Dialect, Introspection, Validation
+from scopeguard.presets.parts import GOOGLE_SCOPES, JWT_OR_NONE, SCOPE, host, segment, some
+
+_GOOGLE: Final = "https://accounts.google.com"
+_HOUR: Final = 3600.0
+
+
+def github_actions(
+    audience: str | Iterable[str],
+    *,
+    repository_ids: str | Iterable[str] | None = None,
+    owner_ids: str | Iterable[str] | None = None,
+    refs: str | Iterable[str] | None = None,
+    environments: str | Iterable[str] | None = None,
+    issuer: str = "https://token.actions.githubusercontent.com",
+) -> Issuer:
+    """Jobs of GitHub Actions, of *repository_ids* or of *owner_ids*: numbers, because a name can be registered again
+    by somebody else. *issuer*: of an Enterprise Server."""
+    if repository_ids is None and owner_ids is None:
+        raise ConfigurationError(
+            "repository_ids: or owner_ids; without them every workflow on GitHub could call: they choose the audience"
+        )
+    wanted = {
+        "repository_id": repository_ids,
+        "repository_owner_id": owner_ids,
+        "ref": refs,
+        "environment": environments,
+    }
+    return Issuer(
+        issuer,
+        audience=some(audience, "audience"),
+        algorithms=("RS256",),
+        typ="JWT",
+        expected_claims={name: some(values, name) for name, values in wanted.items() if values is not None},
+        required_claims=("sub", "repository_id"),
+        scope_claims=(),
+        client_id_claims=(),
+        accept_id_tokens_dangerously=True,
+    )
+
+
+def gitlab_ci(
+    issuer: str,
+    audience: str | Iterable[str],
+    *,
+    project_ids: str | Iterable[str],
+    refs: str | Iterable[str] | None = None,
+    protected_only: bool = False,
+    jwks_uri: str | None = None,
+) -> Issuer:
+    """Jobs of GitLab CI with ID tokens, of *project_ids*. *protected_only*: on protected branches and tags."""
+    expected = {"project_id": some(project_ids, "project_ids")}
+    if refs is not None:
+        expected["ref"] = some(refs, "refs")
+    if protected_only:
+        expected["ref_protected"] = ("true",)  # a string, not true
+    return Issuer(
+        issuer,
+        audience=some(audience, "audience"),
+        jwks_uri=jwks_uri,
+        algorithms=("RS256",),
+        typ="JWT",
+        expected_claims=expected,
+        required_claims=("sub", "project_id"),
+        scope_claims=(),
+        client_id_claims=(),
+        accept_id_tokens_dangerously=True,
+    )
+
+
+def kubernetes(
+    audience: str | Iterable[str],
+    *,
+    issuer: str = "https://kubernetes.default.svc.cluster.local",
+    namespaces: str | Iterable[str] | None = None,
+    service_accounts: str | Iterable[str] | None = None,
+    jwks_uri: str | None = None,
+    jwks_file: str | None = None,
+) -> Issuer:
+    """Service accounts of a cluster, by projected tokens; of some *namespaces*, or some *service_accounts*
+    (``"namespace/name"``).
+
+    The key set is behind the cluster's own certificate authority (``HttpxTransport(verify=...)``) and, by default, an
+    authorization that this library has no credentials for: bind ``system:service-account-issuer-discovery``, or
+    give a *jwks_file*. Legacy tokens, which live forever, are refused.
+    """
+    prefixes: tuple[str, ...] = ("system:serviceaccount:",)
+    expected: dict[str, tuple[str, ...]] = {}
+    if namespaces is not None:
+        prefixes = tuple(f"system:serviceaccount:{name}:" for name in some(namespaces, "namespaces"))
+    if service_accounts is not None:
+        accounts = some(service_accounts, "service_accounts")
+        if not all(account.count("/") == 1 for account in accounts):
+            raise ConfigurationError('service_accounts: each is "namespace/name"')
+        expected["sub"] = tuple("system:serviceaccount:" + account.replace("/", ":") for account in accounts)
+    return Issuer(
+        issuer,
+        audience=some(audience, "audience"),
+        jwks_uri=jwks_uri,
+        jwks_file=jwks_file,
+        algorithms=("RS256", "ES256"),
+        typ=JWT_OR_NONE,
+        expected_claims=expected,
+        claim_prefixes={"sub": prefixes},
+        required_claims=("sub", "kubernetes.io"),
+        scope_claims=(),
+        client_id_claims=(),
+        accept_id_tokens_dangerously=True,
+        hints={
+            "unknown_issuer:kubernetes/serviceaccount": "Kubernetes: a legacy token out of a secret; mount a projected "
+            "one (serviceAccountToken) with this API's audience",
+            "wrong_audience": "Kubernetes: the token is for another audience; name this API's in the projected volume",
+        },
+    )
+
+
+def cloudflare_access(team: str, aud_tags: str | Iterable[str]) -> Issuer:
+    """What Cloudflare Access passes on in ``Cf-Access-Jwt-Assertion``, for the applications of *aud_tags*.
+
+    A service token has no subject; its ``client_id`` is the token's ``common_name``.
+    """
+    return Issuer(
+        f"https://{host(team, 'team')}.cloudflareaccess.com",
+        audience=some(aud_tags, "aud_tags"),
+        jwks_uri=f"https://{team}.cloudflareaccess.com/cdn-cgi/access/certs",
+        token_header="Cf-Access-Jwt-Assertion",
+        algorithms=("RS256",),
+        typ="JWT",
+        expected_claims={"type": ("app",)},
+        required_claims=("iat",),
+        scope_claims=(),
+        client_id_claims=("common_name",),
+        accept_id_tokens_dangerously=True,
+        hints={"unexpected_claim:type": "Cloudflare Access: a session token, not one for an application"},
+    )
+
+
+def google_iap(audience: str | Iterable[str]) -> Issuer:
+    """What Google's Identity-Aware Proxy passes on in ``x-goog-iap-jwt-assertion``.
+
+    *audience*: ``"/projects/NUMBER/global/backendServices/ID"`` or ``"/projects/NUMBER/apps/ID"``.
+    """
+    return Issuer(
+        "https://cloud.google.com/iap",
+        audience=some(audience, "audience"),
+        jwks_uri="https://www.gstatic.com/iap/verify/public_key-jwk",
+        token_header="x-goog-iap-jwt-assertion",
+        algorithms=("ES256",),
+        typ=JWT_OR_NONE,
+        required_claims=("sub", "email"),
+        scope_claims=(),
+        client_id_claims=(),
+        accept_id_tokens_dangerously=True,
+    )
+
+
+def google_oidc(audience: str | Iterable[str], emails: str | Iterable[str]) -> Issuer:
+    """Google ID tokens of service accounts and users, as Cloud Run, Scheduler and Pub/Sub push send them.
+
+    Only those of *emails*, and verified ones: everybody at Google can have a token for any audience.
+    """
+    return Issuer(
+        _GOOGLE,
+        audience=some(audience, "audience"),
+        aliases={"accounts.google.com": {}},
+        jwks_uri="https://www.googleapis.com/oauth2/v3/certs",
+        algorithms=("RS256",),
+        typ="JWT",
+        expected_claims={"email": some(emails, "emails"), "email_verified": (True,)},
+        required_claims=("sub", "iat"),
+        scope_claims=(),
+        client_id_claims=("azp",),
+        accept_id_tokens_dangerously=True,
+    )
+
+
+def google_self_signed(email: str, audience: str | Iterable[str] | None = None) -> Issuer:
+    """Tokens that the Google service account *email* signs itself (AIP-4111); make one issuer for each.
+
+    With *audience*, tokens for it, which carry no scopes; without, tokens that carry Google scopes *instead of* an
+    audience: such a token is as good at any other API that accepts the account's.
+    """
+    name = segment(email, "email")
+    scoped = audience is None
+    expected: dict[str, tuple[str, ...]] = {"sub": (name,)}
+    return Issuer(
+        name,
+        audience=ANY_AUDIENCE_DANGEROUSLY if audience is None else some(audience, "audience"),
+        jwks_uri=f"https://www.googleapis.com/service_accounts/v1/jwk/{name}",
+        algorithms=("RS256",),
+        typ="JWT",
+        expected_claims=expected,
+        required_claims=("sub", "iat", "scope") if scoped else ("sub", "iat"),
+        forbidden_claims=("aud",) if scoped else (),
+        max_lifetime=_HOUR,
+        scope_claims=(SCOPE,),
+        scope_prefix=GOOGLE_SCOPES,
+        client_id_claims=("iss",),
+    )
+
+
+def google_tokeninfo(
+    client_ids: str | Iterable[str], *, endpoint: str = "https://oauth2.googleapis.com/tokeninfo"
+) -> Issuer:
+    """Google's opaque access tokens (``ya29.``), by asking its tokeninfo endpoint.
+
+    *client_ids*: the OAuth clients that may call. There is no default: without them a token that any app got from
+    any user of Google would do.
+    """
+    return Issuer(
+        _GOOGLE,
+        audience=some(client_ids, "client_ids"),
+        validate=Validation.INTROSPECTION,
+        introspection=Introspection(
+            endpoint=endpoint, auth=ClientAuthentication.NONE, dialect=Dialect.GOOGLE_TOKENINFO
+        ),
+        opaque_prefixes=("ya29.",),
+        scope_claims=(SCOPE,),
+        scope_prefix=GOOGLE_SCOPES,
+        client_id_claims=("azp",),
+        hints={"wrong_audience": "Google: the token was issued to another OAuth client; if it may call, add its id"},
+    )

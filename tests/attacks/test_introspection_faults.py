@@ -1,0 +1,906 @@
+"""Introspection through the guard, while everything goes wrong: on threads, asyncio and trio.
+
+An outage is a 503 with Retry-After and no challenge, whatever form it takes; a refusal is a 401; an answer is used for
+its time and not a moment longer.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any
+
+import anyio
+import pytest
+
+from loopback import Loopback, answering, response
+from scopeguard import Guard, Issuer
+from scopeguard.devserver.keys import SigningKey, base64url, compact
+from scopeguard.edge.limits import HttpxTransport
+from scopeguard.effects import Answer, Send
+from scopeguard.errors import ConfigurationError, Reason
+from scopeguard.guard import Decision, Denied, Granted, Unavailable
+from scopeguard.introspection import Introspection, Validation
+from scopeguard.scopes import all_of
+from scopeguard.spec.client_authentication import Proof
+from scopeguard.spec.introspection import question
+from scopeguard.stores import MemoryStore
+from scopeguard.testing import FakeAuthority
+from scopeguard.testing.transport import Network
+from storms import HERD, PATIENCE, Storm, Watched, request_with
+
+JSON = {"content-type": "application/json"}
+COLOURS = ("threads", "asyncio", "trio")
+
+
+def asking(authority: FakeAuthority, **settings: Any) -> Issuer:
+    """The settings with which a guard asks *authority* about opaque tokens, and verifies its JWTs itself."""
+    policy = {name: settings.pop(name) for name in ("leeway", "audience", "opaque_prefixes") if name in settings}
+    secret = {} if "auth" in settings else {"client_secret": authority.api.secret}
+    introspection = Introspection(**{"client_id": "api", **secret, **settings})
+    return replace(authority.issuer, validate=Validation.AUTO, introspection=introspection, **policy)
+
+
+@pytest.fixture
+def authority() -> FakeAuthority:
+    return FakeAuthority()
+
+
+NewGuard = Callable[..., Guard]
+
+
+@pytest.fixture
+def new_guard(authority: FakeAuthority) -> Iterator[NewGuard]:
+    """``new_guard(ttl=0)``: a guard that introspects with these settings."""
+    open_: list[Guard] = []
+
+    def make(*, transport: Any = None, store: Any = None, **settings: Any) -> Guard:
+        guard = Guard(
+            asking(authority, **settings),
+            transport=transport or authority.transport,
+            clock=authority.clock,
+            store=store,
+        )
+        open_.append(guard)
+        return guard
+
+    yield make
+    for guard in open_:
+        guard.close()
+
+
+@pytest.fixture
+def guard(new_guard: NewGuard) -> Guard:
+    return new_guard()
+
+
+Decide = Callable[..., Decision]
+
+
+@pytest.fixture(params=COLOURS)
+def decide(request: pytest.FixtureRequest) -> Decide:
+    """``decide(guard, token)`` in one of the colours."""
+    colour: str = request.param
+
+    def check(guard: Guard, token: str, *needed: str) -> Decision:
+        requirement = all_of(*needed) if needed else None
+        if colour == "threads":
+            return guard.check(request_with(token), requirement)
+        return anyio.run(guard.acheck, request_with(token), requirement, backend=colour)
+
+    return check
+
+
+def opaque(authority: FakeAuthority, scope: str | None = "read", **options: Any) -> str:
+    return authority.mint(scope, token_format="opaque", **options)
+
+
+def calls(authority: FakeAuthority) -> int:
+    return authority.transport.count("introspection")
+
+
+def answer(**members: Any) -> Answer:
+    """An active answer about a token for this API, with these changes; ``None`` removes a member."""
+    content = {"active": True, "aud": "https://api.test", "sub": "alice", "scope": "read", **members}
+    return Answer(200, json.dumps({k: v for k, v in content.items() if v is not None}).encode(), JSON)
+
+
+def is_outage(decision: Decision, retry_after: str | None = None) -> bool:
+    """Whether *decision* is a whole 503: with Retry-After, without a challenge, and kept by nobody."""
+    assert isinstance(decision, Unavailable), decision
+    headers = dict(decision.response.headers)
+    assert decision.response.status == 503
+    assert "www-authenticate" not in headers
+    assert headers["cache-control"] == "no-store"
+    assert headers["content-type"] == "application/problem+json"
+    assert json.loads(decision.response.body)["status"] == 503
+    assert 1 <= int(headers["retry-after"]) <= 300
+    assert retry_after in (None, headers["retry-after"])
+    return True
+
+
+def is_refusal(decision: Decision, reason: Reason | None = None) -> bool:
+    """Whether *decision* is a 401 with ``invalid_token``."""
+    assert isinstance(decision, Denied), decision
+    assert decision.response.status == 401
+    assert 'error="invalid_token"' in dict(decision.response.headers)["www-authenticate"]
+    assert reason in (None, decision.error.reason)
+    return True
+
+
+# -- the fault table: metadata, keys and introspection alike
+
+Fault = Callable[[FakeAuthority, str], AbstractContextManager[Any]]
+
+
+def verbatim(status: int, body: bytes = b"", **headers: str) -> Fault:
+    fixed = Answer(status, body, {name.replace("_", "-"): value for name, value in headers.items()})
+    return lambda authority, endpoint: authority.mode(endpoint, fixed)
+
+
+def mode(name: str) -> Fault:
+    return lambda authority, endpoint: authority.mode(endpoint, name)
+
+
+FAULTS: dict[str, Fault] = {
+    "dead": lambda authority, endpoint: authority.outage(),
+    "slow": lambda authority, endpoint: authority.slow(60),
+    "down": lambda authority, endpoint: authority.outage("unavailable"),
+    "500": mode("server_error"),
+    "502": verbatim(502),
+    "429": verbatim(429, retry_after="17"),
+    "429 for a day": verbatim(429, retry_after="86400"),
+    "HTML": mode("garbage"),
+    "truncated": mode("truncated"),
+    "10 MB": mode("oversize"),
+    "bomb": mode("gzip_bomb"),
+    "content type": mode("wrong_content_type"),
+    "no content type": verbatim(200, b'{"active": true}'),
+    "redirect": mode("redirect"),
+    "redirect to another host": verbatim(307, location="https://evil.test/introspect"),
+    "204": verbatim(204, content_type="application/json"),
+    "array": verbatim(200, b"[]", content_type="application/json"),
+    "two members": verbatim(200, b'{"active": true, "active": true}', content_type="application/json"),
+    "empty": verbatim(200, b"", content_type="application/json"),
+    "404": verbatim(404),
+    "403": verbatim(403),
+    "401": verbatim(401, b'{"error": "invalid_client"}', content_type="application/json"),
+    "400": verbatim(400, b'{"error": "invalid_request"}', content_type="application/json"),
+}
+TOLD = {"429": "17", "429 for a day": "300", "down": "7"}
+ENDPOINTS = ("metadata", "jwks", "introspection")
+
+
+def prepared(authority: FakeAuthority, guard: Guard, decide: Decide, endpoint: str) -> str:
+    """A token whose judging begins at *endpoint*, everything before it being known."""
+    if endpoint != "metadata":
+        assert isinstance(decide(guard, opaque(authority)), Granted)
+    return authority.mint("read") if endpoint == "jwks" else opaque(authority)
+
+
+@pytest.mark.rule("I-17", "I-18", "I-19", "I-20", "H-19")
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_fault_is_an_outage_and_ends_with_the_fault(
+    authority: FakeAuthority, guard: Guard, decide: Decide, fault: str, endpoint: str
+):
+    token = prepared(authority, guard, decide, endpoint)
+    authority.transport.sends.clear()
+    with FAULTS[fault](authority, endpoint):
+        assert is_outage(decide(guard, token), TOLD.get(fault))
+        asked = len(authority.requests)
+        assert authority.transport.count(endpoint) == asked  # and nobody else: no redirect was followed
+        assert asked <= (3 if endpoint == "metadata" else 1)
+        assert is_outage(decide(guard, token))
+    authority.clock.advance(301)
+    assert isinstance(decide(guard, token), Granted)
+
+
+@pytest.mark.rule("I-18", "I-22", "H-19")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_known_answer_serves_through_every_fault_for_its_time_and_no_longer(
+    authority: FakeAuthority, guard: Guard, decide: Decide, fault: str
+):
+    good, bad = opaque(authority), "sg-opaque-nobody"
+    assert isinstance(decide(guard, good), Granted)
+    assert is_refusal(decide(guard, bad))
+    with FAULTS[fault](authority, "introspection"):
+        authority.clock.advance(9.9)
+        assert is_refusal(decide(guard, bad))
+        assert isinstance(decide(guard, good), Granted)
+        authority.clock.advance(50)
+        assert isinstance(decide(guard, good), Granted)
+        authority.clock.advance(0.2)
+        for _ in range(5):
+            assert is_outage(decide(guard, good))
+            assert is_outage(decide(guard, bad))
+            authority.clock.advance(31)
+    authority.clock.advance(31)
+    assert isinstance(decide(guard, good), Granted)
+    assert is_refusal(decide(guard, bad))
+
+
+@pytest.mark.rule("I-23")
+def test_an_outage_is_not_remembered_as_an_answer(authority: FakeAuthority, guard: Guard, decide: Decide):
+    token = opaque(authority)
+    with authority.outage():
+        assert is_outage(decide(guard, token))
+    authority.clock.advance(0.001)
+    assert isinstance(decide(guard, token), Granted)
+
+
+def test_flapping_refuses_nobody_and_grants_nothing_old(authority: FakeAuthority, guard: Guard, decide: Decide):
+    token, seen = opaque(authority, expires_in=86400), set()
+    for number in range(40):
+        fault = list(FAULTS.values())[number % len(FAULTS)]
+        with fault(authority, "introspection"):
+            authority.clock.advance(61)  # what was known is over
+            assert is_outage(decide(guard, token))
+        authority.clock.advance(30)
+        decision = decide(guard, token)
+        seen.add(type(decision))
+        assert isinstance(decision, Granted | Unavailable)
+    assert Granted in seen
+
+
+@pytest.mark.rule("I-17")
+@pytest.mark.parametrize(
+    ("status", "hint"), [(400, 'validate = "auto"'), (401, "check client_id"), (403, "may not introspect")]
+)
+def test_a_refusal_of_our_own_credentials_is_told_to_the_operator(
+    authority: FakeAuthority, guard: Guard, caplog: pytest.LogCaptureFixture, status: int, hint: str
+):
+    with authority.mode("introspection", Answer(status, b"{}", JSON)), caplog.at_level(logging.WARNING):
+        assert is_outage(guard.check(request_with(opaque(authority))))
+    assert hint in caplog.text
+
+
+# -- answers that are verdicts, and lies
+
+LIES: dict[str, tuple[dict[str, Any], Reason]] = {
+    "active false": ({"active": False}, Reason.TOKEN_NOT_ACTIVE),
+    "active 'false'": ({"active": "false"}, Reason.TOKEN_NOT_ACTIVE),
+    "active 'true'": ({"active": "true"}, Reason.TOKEN_NOT_ACTIVE),
+    "active 1": ({"active": 1}, Reason.TOKEN_NOT_ACTIVE),
+    "active missing": ({"active": None}, Reason.TOKEN_NOT_ACTIVE),
+    "wrong aud": ({"aud": "https://other.test"}, Reason.WRONG_AUDIENCE),
+    "no aud": ({"aud": None}, Reason.MISSING_CLAIM),
+    "wrong iss": ({"iss": "https://as.test/"}, Reason.UNKNOWN_ISSUER),
+    "expired": ({"exp": 1}, Reason.TOKEN_EXPIRED),
+    "not yet": ({"nbf": 2**40}, Reason.TOKEN_NOT_YET_VALID),
+    "exp is text": ({"exp": "4102444800"}, Reason.MALFORMED_CLAIM),
+    "exp is huge": ({"exp": 10**400}, Reason.MALFORMED_CLAIM),
+    "refresh token": ({"token_type": "refresh_token"}, Reason.NOT_AN_ACCESS_TOKEN),
+    "refresh token in use": ({"token_use": ["refresh_token"]}, Reason.NOT_AN_ACCESS_TOKEN),
+    "DPoP": ({"token_type": "DPoP"}, Reason.NOT_AN_ACCESS_TOKEN),
+    "bound": ({"cnf": {"jkt": "x"}}, Reason.SENDER_CONSTRAINT_UNPROVEN),
+    "scope is a number": ({"scope": 7}, Reason.MALFORMED_SCOPE),
+}
+
+
+@pytest.mark.rule("I-08", "I-09", "I-10", "I-11", "I-12", "I-13", "I-14", "I-15", "X-49", "X-65")
+@pytest.mark.parametrize("lie", LIES)
+def test_an_answer_is_judged_and_not_believed_the_first_time_and_every_time(
+    authority: FakeAuthority, guard: Guard, decide: Decide, lie: str
+):
+    members, reason = LIES[lie]
+    with authority.mode("introspection", answer(**members)):
+        assert is_refusal(decide(guard, "sg-opaque-t"), reason)
+        assert is_refusal(decide(guard, "sg-opaque-t"))
+    assert calls(authority) == 1
+
+
+# -- the question, as the server sees it
+
+
+@pytest.mark.rule("I-01", "I-02", "I-05", "I-27")
+def test_the_question_is_a_post_of_a_form_with_credentials_in_one_place():
+    body = b'{"active": true, "aud": "https://api.test", "scope": "read"}'
+    with Loopback(answering(response(body))) as server:
+        endpoint = server.url + "/introspect"
+        transport = HttpxTransport()
+        transport.send(Send(url=endpoint, authority="a", form=question("a+b=~", Proof(), "access_token")))
+        for settings in (
+            {"client_secret": "p%+s"},
+            {"client_secret": "p%+s", "auth": "client_secret_post", "token_type_hint": None},
+        ):
+            guard = Guard(
+                Issuer(
+                    server.url,
+                    audience="https://api.test",
+                    validate=Validation.INTROSPECTION,
+                    introspection=Introspection(client_id="a:b", endpoint=endpoint, **settings),
+                )
+            )
+            assert isinstance(guard.check(request_with("a+b~=")), Granted)
+            guard.close()
+        transport.close()
+        plain, basic, post = (request.partition(b"\r\n\r\n") for request in server.requests)
+    assert all(head.startswith(b"POST /introspect HTTP/1.1\r\n") for head, _, _ in (plain, basic, post))
+    assert all(b"application/x-www-form-urlencoded" in head for head, _, _ in (plain, basic, post))
+    assert plain[2] == b"token=a%2Bb%3D~&token_type_hint=access_token"
+    assert basic[2] == b"token=a%2Bb~%3D&token_type_hint=access_token"
+    assert b"authorization: basic " in basic[0].lower()
+    assert post[2] == b"token=a%2Bb~%3D&client_id=a%3Ab&client_secret=p%25%2Bs"
+    assert b"authorization:" not in post[0].lower()
+
+
+@pytest.mark.rule("I-05", "I-27")
+@pytest.mark.parametrize("auth", ["client_secret_basic", "client_secret_post"])
+def test_both_secret_methods_convince_a_server(
+    authority: FakeAuthority, new_guard: NewGuard, decide: Decide, auth: str
+):
+    guard = new_guard(auth=auth, client_secret=authority.api.secret)
+    assert isinstance(decide(guard, opaque(authority)), Granted)
+    sent = [send for send in authority.transport.sends if send.url.endswith("/introspect")]
+    assert all(send.form is not None and authority.api.secret not in send.url for send in sent)
+
+
+def test_a_wrong_secret_is_an_outage(authority: FakeAuthority, new_guard: NewGuard, decide: Decide):
+    guard = new_guard(auth="client_secret_basic", client_secret="sg-secret-wrong")
+    assert is_outage(decide(guard, opaque(authority)))
+
+
+@pytest.mark.rule("I-32", "I-33", "I-35")
+def test_each_assertion_is_made_for_one_call(authority: FakeAuthority, new_guard: NewGuard):
+    key = SigningKey.generate("ES256", kid="k")
+    guard = new_guard(
+        auth="private_key_jwt",
+        private_key=key.private_jwk(),
+        key_algorithm="ES256",
+        key_id="k",
+        endpoint="https://as.test/introspect",
+    )
+    with authority.mode("introspection", answer()):
+        for token in ("one", "two"):
+            assert isinstance(guard.check(request_with(token)), Granted)
+    claims = []
+    for send in authority.transport.sends:
+        assertion = dict(send.form or ())["client_assertion"]
+        claims.append(json.loads(_decoded(assertion.split(".")[1])))
+        assert send.authorization is None
+    assert [one["aud"] for one in claims] == [authority.url, authority.url]
+    assert claims[0]["jti"] != claims[1]["jti"]
+
+
+def _decoded(segment: str) -> bytes:
+    import base64
+
+    return base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
+
+
+@pytest.mark.rule("I-36", "I-37")
+def test_metadata_says_where_and_how(authority: FakeAuthority, new_guard: NewGuard):
+    document = {
+        **authority.authority.metadata(),
+        "introspection_endpoint_auth_methods_supported": ["tls_client_auth"],
+        "mtls_endpoint_aliases": {"introspection_endpoint": "https://mtls.as.test/introspect"},
+    }
+    with authority.mode("metadata", Answer(200, json.dumps(document).encode(), JSON)):
+        mtls = new_guard(auth="tls_client_auth")
+        assert is_outage(mtls.check(request_with("t")))  # nobody is there
+        assert authority.requests[-1] == "https://mtls.as.test/introspect"
+        asked = len(authority.requests)
+        assert is_outage(new_guard().check(request_with("t")))
+        assert "https://as.test/introspect" not in authority.requests[asked:]
+
+
+# -- who is asked
+
+
+@pytest.mark.rule("I-29")
+def test_no_token_of_a_stranger_is_asked_about(authority: FakeAuthority, guard: Guard, decide: Decide):
+    for token in (
+        authority.mint("read", claims={"iss": "https://evil.test"}),
+        authority.mint("read", claims={"iss": None}),
+        authority.mint("read", expires_in=-60),
+        "eyJ.x.y",
+    ):
+        assert is_refusal(decide(guard, token))
+    assert authority.requests == []
+
+
+@pytest.mark.rule("I-28")
+def test_an_opaque_token_goes_to_the_one_authority_it_belongs_to(decide: Decide):
+    one, two = FakeAuthority("https://one.test"), FakeAuthority("https://two.test")
+    with pytest.raises(ConfigurationError, match="opaque_prefixes"):
+        Guard(asking(one), asking(two))
+    with pytest.raises(ConfigurationError, match="opaque_prefixes"):
+        Guard(asking(one, opaque_prefixes=("x",)), asking(two, opaque_prefixes=("x",)))
+    guard = Guard(
+        asking(one, opaque_prefixes=("sg-opaque-",)), asking(two), transport=Network(one, two), clock=one.clock
+    )
+    assert isinstance(decide(guard, opaque(one)), Granted)
+    assert two.requests == []
+    asked = len(one.requests)
+    assert is_refusal(decide(guard, "another-token"))
+    assert calls(two) == 1
+    assert len(one.requests) == asked
+    guard.close()
+
+
+@pytest.mark.rule("I-43")
+def test_a_signed_answer_is_no_access_token(authority: FakeAuthority, guard: Guard, decide: Decide):
+    answer_about_a_token = {"aud": authority.audience, "token_introspection": {"active": True}}
+    token = authority.mint("read", headers={"typ": "token-introspection+jwt"}, claims=answer_about_a_token)
+    assert is_refusal(decide(guard, token), Reason.TYPE_REFUSED)
+    assert authority.requests == []
+
+
+# -- how long an answer is believed
+
+
+@pytest.mark.rule("I-22", "X-63")
+def test_a_revocation_at_the_authority_is_noticed_after_the_ttl(authority: FakeAuthority, guard: Guard, decide: Decide):
+    token = opaque(authority)
+    assert isinstance(decide(guard, token), Granted)
+    authority.revoke(token)
+    authority.clock.advance(59.9)
+    assert isinstance(decide(guard, token), Granted)
+    authority.clock.advance(0.1)
+    assert is_refusal(decide(guard, token), Reason.TOKEN_NOT_ACTIVE)
+    assert calls(authority) == 2
+
+
+@pytest.mark.rule("I-22")
+def test_a_ttl_of_zero_asks_every_time(authority: FakeAuthority, new_guard: NewGuard, decide: Decide):
+    guard = new_guard(ttl=0, store=MemoryStore(authority.clock))
+    token = opaque(authority)
+    for number in range(1, 5):
+        assert isinstance(decide(guard, token), Granted)
+        assert calls(authority) == number
+    authority.revoke(token)
+    assert is_refusal(decide(guard, token))
+
+
+@pytest.mark.rule("I-21")
+def test_an_answer_is_not_used_beyond_the_last_second_of_the_token(
+    authority: FakeAuthority, guard: Guard, decide: Decide
+):
+    token = opaque(authority, expires_in=5)
+    assert isinstance(decide(guard, token), Granted)
+    authority.clock.advance(4.9)
+    assert isinstance(decide(guard, token), Granted)
+    authority.clock.advance(0.1)
+    assert is_refusal(decide(guard, token))
+    assert calls(authority) == 2
+
+
+@pytest.mark.rule("I-21")
+def test_in_the_last_leeway_the_authority_has_the_word_every_time(
+    authority: FakeAuthority, guard: Guard, decide: Decide
+):
+    """Its clock may be behind ours: then "active" holds, for this request."""
+    with authority.mode("introspection", answer(exp=authority.clock.wall() - 1)):
+        assert isinstance(decide(guard, "t"), Granted)
+        assert isinstance(decide(guard, "t"), Granted)
+    assert calls(authority) == 2
+    with authority.mode("introspection", answer(active=False)):
+        assert is_refusal(decide(guard, "t"), Reason.TOKEN_NOT_ACTIVE)
+
+
+@pytest.mark.rule("I-10", "I-21", "X-65", "X-66")
+def test_expiry_is_looked_at_on_every_hit_by_the_wall_clock(authority: FakeAuthority, guard: Guard, decide: Decide):
+    token = opaque(authority, expires_in=100)
+    assert isinstance(decide(guard, token), Granted)
+    start = authority.clock.wall()
+    authority.clock.set_wall(start + 131)  # no time has passed for the cache
+    assert is_refusal(decide(guard, token), Reason.TOKEN_EXPIRED)
+    authority.clock.set_wall(start - 3600)
+    assert is_refusal(decide(guard, token), Reason.TOKEN_ISSUED_IN_FUTURE)
+    authority.clock.set_wall(start)
+    assert isinstance(decide(guard, token), Granted)
+    assert calls(authority) == 1
+
+
+@pytest.mark.rule("X-65", "X-63")
+def test_what_is_kept_is_an_answer_and_no_decision(authority: FakeAuthority, guard: Guard, decide: Decide):
+    token = opaque(authority, "read")
+    for _ in range(2):
+        assert isinstance(decide(guard, token, "read"), Granted)
+        refusal = decide(guard, token, "write")
+        assert isinstance(refusal, Denied)
+        assert refusal.response.status == 403
+    assert calls(authority) == 1
+    guard.revoke(token=token)
+    assert is_refusal(decide(guard, token), Reason.TOKEN_REVOKED)
+
+
+@pytest.mark.rule("I-30", "G-17", "X-64")
+def test_what_an_app_does_with_the_claims_of_one_request_is_not_seen_by_the_next(
+    authority: FakeAuthority, guard: Guard, decide: Decide
+):
+    details = [{"type": "payment", "actions": ["pay"]}]
+    token = opaque(authority, claims={"foo": 1, "authorization_details": details})
+    first = decide(guard, token)
+    assert isinstance(first, Granted)
+    assert first.access_token.claims["foo"] == 1
+    assert first.access_token.claims["authorization_details"][0]["actions"] == ("pay",)
+    with pytest.raises(TypeError):
+        first.access_token.claims["foo"] = 2  # type: ignore[index]
+    with pytest.raises(TypeError):
+        first.access_token.claims["authorization_details"][0]["type"] = "refund"
+    assert decide(guard, token) == first
+
+
+@pytest.mark.rule("X-62")
+def test_a_token_asked_about_too_early_is_known_ten_seconds_later(
+    authority: FakeAuthority, new_guard: NewGuard, decide: Decide
+):
+    """Nor does it take twice as long where one guard learns it from the other, just before it would ask again."""
+    store = MemoryStore(authority.clock)
+    one, two = new_guard(store=store), new_guard(store=store)
+    assert is_refusal(decide(one, "sg-opaque-early"))
+    authority.clock.advance(9)
+    assert is_refusal(decide(two, "sg-opaque-early"))
+    claims = {"aud": authority.audience, "exp": authority.clock.wall() + 60, "client_id": "c"}
+    authority.authority.tokens.add("sg-opaque-early", claims, authority.clock.wall())
+    authority.clock.advance(1)
+    assert isinstance(decide(two, "sg-opaque-early"), Granted)
+    assert isinstance(decide(one, "sg-opaque-early"), Granted)
+    assert calls(authority) == 2
+
+
+@pytest.mark.rule("I-23")
+def test_a_flood_of_made_up_tokens_pushes_out_nobody(authority: FakeAuthority, new_guard: NewGuard):
+    guard = new_guard(max_entries=10)
+    good = [opaque(authority) for _ in range(10)]
+    assert all(isinstance(guard.check(request_with(token)), Granted) for token in good)
+    for number in range(200):
+        assert is_refusal(guard.check(request_with(f"sg-opaque-{number}")))
+    asked = calls(authority)
+    with authority.outage():
+        assert all(isinstance(guard.check(request_with(token)), Granted) for token in good)
+    assert calls(authority) == asked
+    trust = guard._trusts.all[0]
+    assert trust.asking is not None
+    assert len(trust.asking.answers) == 20
+
+
+# -- sharing
+
+
+@pytest.mark.rule("I-24", "I-26")
+def test_guards_of_one_configuration_share_answers_and_others_do_not(
+    authority: FakeAuthority, new_guard: NewGuard, decide: Decide
+):
+    store = MemoryStore(authority.clock)
+    token = opaque(authority, audience=[authority.audience, "https://second.test"])
+    assert isinstance(decide(new_guard(store=store), token), Granted)
+    assert isinstance(decide(new_guard(store=store), token), Granted)
+    assert calls(authority) == 1
+    assert isinstance(decide(new_guard(store=store, audience="https://second.test"), token), Granted)
+    assert calls(authority) == 2
+    assert is_outage(decide(new_guard(store=store, client_id="other"), token))
+    kept = repr(vars(store)).encode()
+    assert token.encode() not in kept
+    assert authority.api.secret.encode() not in kept
+
+
+@pytest.mark.rule("I-42", "I-26")
+def test_an_answer_that_was_not_signed_is_not_taken_from_a_store_by_whoever_wants_it_signed(
+    authority: FakeAuthority, new_guard: NewGuard, decide: Decide
+):
+    store = MemoryStore(authority.clock)
+    token = opaque(authority)
+    assert isinstance(decide(new_guard(store=store), token), Granted)
+    assert is_outage(decide(new_guard(store=store, signed=True), token))
+
+
+@pytest.mark.rule("X-68")
+def test_nonsense_in_a_store_is_passed_over(authority: FakeAuthority, new_guard: NewGuard, decide: Decide):
+    class Nonsense(MemoryStore):
+        def get(self, key: str, /) -> bytes | None:
+            return b"\x80\x04]."
+
+    guard = new_guard(store=Nonsense(authority.clock))
+    assert isinstance(decide(guard, opaque(authority)), Granted)
+    assert calls(authority) == 1
+
+
+# -- herds
+
+
+@pytest.fixture(params=[*COLOURS, "mixed"])
+def storm(request: pytest.FixtureRequest, guard: Guard) -> Storm:
+    return Storm(request.param, guard)
+
+
+@pytest.mark.rule("I-25", "H-20")
+@pytest.mark.parametrize("kind", ["active", "inactive"])
+def test_two_hundred_who_ask_about_one_token_cost_one_call(storm: Storm, authority: FakeAuthority, kind: str):
+    token = opaque(authority)
+    if kind == "inactive":
+        authority.revoke(token)
+    with authority.hold() as held:
+        storm.start([token] * HERD)
+        storm.crowd(HERD)
+        held.release()
+        assert storm.end() == {"Granted" if kind == "active" else "Denied": HERD}
+    assert calls(authority) == 1
+    assert storm.run([token] * HERD) == {"Granted" if kind == "active" else "Denied": HERD}
+    assert calls(authority) == 1
+
+
+@pytest.mark.rule("I-18", "I-25", "H-19")
+def test_two_hundred_in_an_outage_cost_one_call_and_are_all_told_to_come_back(storm: Storm, authority: FakeAuthority):
+    token = opaque(authority)
+    assert storm.run([opaque(authority)]) == {"Granted": 1}
+    asked = calls(authority)
+    with authority.outage(), authority.hold() as held:
+        storm.decisions.clear()
+        storm.crowd(1)
+        storm.start([token] * HERD)
+        storm.crowd(HERD)
+        held.release()
+        assert storm.end() == {"Unavailable": HERD}
+    assert calls(authority) == asked + 1
+
+
+class Gate:
+    """The way to an authority, closed for one token until it is opened."""
+
+    def __init__(self, authority: FakeAuthority, token: str) -> None:
+        self._authority = authority
+        self._token = token
+        self.open = threading.Event()
+        self.arrived = threading.Event()
+
+    def send(self, request: Send, /) -> Answer:
+        if request.form is not None and ("token", self._token) in request.form:
+            self.arrived.set()
+            assert self.open.wait(PATIENCE)
+        return self._authority.transport.send(request)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.rule("I-25")
+@pytest.mark.parametrize("colour", [*COLOURS, "mixed"])
+def test_tokens_do_not_wait_for_each_other(authority: FakeAuthority, new_guard: NewGuard, colour: str):
+    slow, gate = opaque(authority), None
+    gate = Gate(authority, slow)
+    guard = new_guard(transport=gate)
+    guard.check(request_with(opaque(authority)))
+    waiting = Storm("threads", guard)
+    waiting.start([slow])
+    assert gate.arrived.wait(PATIENCE)
+    assert Storm(colour, guard).run([opaque(authority) for _ in range(40)]) == {"Granted": 40}
+    assert waiting.told() == {}
+    gate.open.set()
+    assert waiting.end() == {"Granted": 1}
+
+
+@pytest.mark.rule("I-22", "I-25")
+@pytest.mark.parametrize("colour", [*COLOURS, "mixed"])
+def test_with_a_ttl_of_zero_nobody_gets_the_answer_of_another(
+    authority: FakeAuthority, new_guard: NewGuard, colour: str
+):
+    guard = new_guard(ttl=0)
+    token = opaque(authority)
+    assert Storm(colour, guard).run([token] * 16) == {"Granted": 16}
+    assert calls(authority) == 16
+
+
+@pytest.mark.rule("I-25", "H-16")
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_client_that_hangs_up_first_takes_nobody_with_it(backend: str, guard: Guard, authority: FakeAuthority):
+    storm = Storm(backend, guard)
+    token = opaque(authority)
+
+    async def run() -> None:
+        with authority.hold() as held:
+            async with anyio.create_task_group() as group:
+                async with anyio.create_task_group() as leader:
+                    leader.start_soon(storm._acheck, token)
+                    await held.aarrived()
+                    for _ in range(HERD):
+                        group.start_soon(storm._acheck, token)
+                    while storm._boarded._value < HERD + 1:
+                        await anyio.lowlevel.checkpoint()
+                    leader.cancel_scope.cancel()
+                held.release()
+
+    anyio.run(run, backend=backend)
+    assert storm.told() == {"Granted": HERD}
+    assert calls(authority) == 1
+
+
+@pytest.mark.rule("H-15")
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_no_fault_is_waited_for_in_the_thread_of_a_loop(
+    authority: FakeAuthority, new_guard: NewGuard, backend: str, fault: str
+):
+    guard = new_guard(transport=(transport := Watched(authority)), store=MemoryStore(authority.clock))
+    loops: set[int] = set()
+
+    async def run() -> None:
+        loops.add(threading.get_ident())
+        await guard.acheck(request_with(opaque(authority)))
+        with FAULTS[fault](authority, "introspection"):
+            assert is_outage(await guard.acheck(request_with(opaque(authority))))
+        await guard.arevoke(jti="x")
+        authority.clock.advance(31)
+        assert isinstance(await guard.acheck(request_with(opaque(authority))), Granted)
+        await guard.aclose()
+
+    anyio.run(run, backend=backend)
+    assert transport.threads
+    assert not loops & transport.threads
+
+
+# -- the breaker
+
+
+@pytest.mark.rule("I-18")
+def test_a_dead_endpoint_is_left_alone_and_tried_by_one_at_a_time(
+    authority: FakeAuthority, guard: Guard, decide: Decide
+):
+    held = opaque(authority, expires_in=86400)
+    assert isinstance(decide(guard, held), Granted)
+    before = calls(authority)
+    with authority.outage():
+        for number in range(20):
+            assert is_outage(decide(guard, f"sg-opaque-{number}"))
+        assert calls(authority) - before == 3
+        assert isinstance(decide(guard, held), Granted)
+        authority.clock.advance(0.5)  # half open: one of many may try
+        for number in range(20):
+            assert is_outage(decide(guard, f"sg-opaque-{number}"))
+        assert calls(authority) - before == 4
+    authority.clock.advance(0.9)
+    assert is_outage(decide(guard, "sg-opaque-x"))  # the pause has doubled
+    authority.clock.advance(0.1)
+    token = opaque(authority)
+    assert isinstance(decide(guard, token), Granted)
+    assert is_refusal(decide(guard, "sg-opaque-x"))
+    assert calls(authority) - before == 6
+
+
+@pytest.mark.rule("I-18")
+def test_an_outage_of_an_hour_costs_the_authority_a_question_per_half_minute(
+    authority: FakeAuthority, guard: Guard, decide: Decide
+):
+    assert isinstance(decide(guard, opaque(authority)), Granted)
+    before = calls(authority)
+    with authority.outage():
+        for number in range(360):
+            assert is_outage(decide(guard, f"sg-opaque-{number}"))
+            authority.clock.advance(10)
+    assert calls(authority) - before <= 3 + 7 + 120
+
+
+@pytest.mark.rule("I-18")
+def test_a_busy_authority_is_left_alone_for_as_long_as_it_asks(authority: FakeAuthority, guard: Guard, decide: Decide):
+    decide(guard, opaque(authority))
+    token, before = opaque(authority), calls(authority)
+    with authority.mode("introspection", Answer(429, b"", {"retry-after": "17"})):
+        assert is_outage(decide(guard, token), "17")
+    authority.clock.advance(6)
+    assert is_outage(decide(guard, token), "11")
+    assert calls(authority) - before == 1
+    authority.clock.advance(11)
+    assert isinstance(decide(guard, token), Granted)
+
+
+def test_a_stranger_whose_token_the_authority_cannot_read_shuts_nobody_out(
+    authority: FakeAuthority, guard: Guard, decide: Decide
+):
+    decide(guard, opaque(authority))
+    with authority.mode("introspection", Answer(400, b'{"error": "invalid_request"}', JSON)):
+        for number in range(10):
+            assert is_outage(decide(guard, f"sg-opaque-{number}"))
+    assert isinstance(decide(guard, opaque(authority)), Granted)
+
+
+def test_two_hundred_different_tokens_in_one_outage_are_one_outage(storm: Storm, authority: FakeAuthority):
+    storm.run([opaque(authority)])
+    with authority.outage():
+        assert storm.run([opaque(authority) for _ in range(HERD)]) == {"Unavailable": HERD}
+    authority.clock.advance(0.5)
+    assert storm.run([opaque(authority)]) == {"Granted": 1}
+    assert storm.run([opaque(authority) for _ in range(HERD)]) == {"Granted": HERD}
+
+
+@pytest.mark.rule("I-18")
+def test_a_gateway_that_restarts_costs_one_more_try_and_nobody_a_503():
+    served: list[bytes] = [
+        response(b"", status="503 Service Unavailable"),
+        response(b'{"active": true, "aud": "https://api.test"}'),
+    ]
+    with Loopback(lambda connection, request: connection.send(served.pop(0))) as server:
+        settings = Introspection(client_id="api", client_secret="s", endpoint=server.url + "/introspect")
+        guard = Guard(
+            Issuer(server.url, audience="https://api.test", validate=Validation.INTROSPECTION, introspection=settings)
+        )
+        assert isinstance(guard.check(request_with("t")), Granted)
+        assert served == []
+        served[:] = [response(b"", "Retry-After: 9", status="503 Service Unavailable")]
+        assert is_outage(guard.check(request_with("u")), "9")  # it said when; nobody tries before
+        guard.close()
+
+
+# -- signed answers
+
+
+def signed_answer(authority: FakeAuthority, header: Mapping[str, Any] = {}, **payload: Any) -> Answer:
+    key: SigningKey = payload.pop("key", None) or authority.key()
+    now = authority.clock.wall()
+    inner = {"active": True, "aud": authority.audience, "scope": "read", "sub": "alice"}
+    claims = {"iss": authority.url, "aud": "api", "iat": now, "token_introspection": inner, **payload}
+    jwt = compact({"typ": "token-introspection+jwt", "alg": key.algorithm, "kid": key.kid, **header}, claims, key)
+    return Answer(200, jwt.encode(), {"content-type": "application/token-introspection+jwt"})
+
+
+@pytest.mark.rule("I-38", "I-40", "I-45")
+def test_a_signed_answer_is_verified_with_the_keys_of_the_authority(
+    authority: FakeAuthority, new_guard: NewGuard, decide: Decide
+):
+    guard = new_guard(signed=True)
+    with authority.mode("introspection", signed_answer(authority)):
+        decision = decide(guard, "t", "read")
+    assert isinstance(decision, Granted)
+    assert decision.access_token.subject == "alice"
+    (send,) = [send for send in authority.transport.sends if send.form is not None]
+    assert send.accept == "application/token-introspection+jwt"
+    assert authority.transport.count("jwks") == 1
+
+
+@pytest.mark.rule("I-39", "I-40", "I-41", "I-42", "I-45")
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        lambda authority: signed_answer(authority, {"typ": "JWT"}),
+        lambda authority: signed_answer(authority, {"typ": "at+jwt"}),
+        lambda authority: signed_answer(authority, iss="https://other.test"),
+        lambda authority: signed_answer(authority, aud="other"),
+        lambda authority: signed_answer(authority, iat=authority.clock.wall() - 100),
+        lambda authority: signed_answer(authority, iat=None),
+        lambda authority: signed_answer(authority, {"alg": "none"}),
+        lambda authority: signed_answer(authority, key=SigningKey.generate("ES256", kid=authority.key().kid)),
+        lambda authority: signed_answer(authority, key=SigningKey.generate("ES256", kid="nobody")),
+        lambda authority: signed_answer(authority, token_introspection=None, active=True),
+        lambda authority: answer(),
+        lambda authority: replace(signed_answer(authority), status=203),
+        lambda authority: replace(signed_answer(authority), status=503),
+        lambda authority: Answer(200, b"not a jwt", {"content-type": "application/token-introspection+jwt"}),
+        lambda authority: Answer(
+            200,
+            ".".join(base64url(part) for part in (b'{"alg":"dir","enc":"A256GCM"}', b"", b"i", b"c", b"t")).encode(),
+            {"content-type": "application/token-introspection+jwt"},
+        ),
+    ],
+    ids=[
+        "typ JWT", "typ at+jwt", "iss", "aud", "iat", "no iat", "alg none", "signature", "unknown key", "outside",
+        "plain", "203", "503", "garbage", "encrypted",
+    ],
+)  # fmt: skip
+def test_an_answer_that_is_not_signed_as_it_should_be_is_an_outage(
+    authority: FakeAuthority, new_guard: NewGuard, decide: Decide, spoilt: Callable[[FakeAuthority], Answer]
+):
+    guard = new_guard(signed=True)
+    with authority.mode("introspection", spoilt(authority)):
+        assert is_outage(decide(guard, "t"))
+
+
+@pytest.mark.rule("I-18")
+def test_a_busy_authority_says_when_to_come_back_here_too(
+    authority: FakeAuthority, new_guard: NewGuard, decide: Decide
+):
+    guard = new_guard(signed=True)
+    with authority.mode("introspection", Answer(429, b"", {"retry-after": "17"})):
+        assert is_outage(decide(guard, "t"), "17")
+
+
+@pytest.mark.rule("I-41")
+def test_only_what_is_inside_a_signed_answer_counts(authority: FakeAuthority, new_guard: NewGuard, decide: Decide):
+    guard = new_guard(signed=True)
+    inactive = signed_answer(authority, active=True, scope="admin", token_introspection={"active": False})
+    with authority.mode("introspection", inactive):
+        assert is_refusal(decide(guard, "t"), Reason.TOKEN_NOT_ACTIVE)

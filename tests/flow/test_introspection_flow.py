@@ -1,0 +1,497 @@
+"""Introspection and revocation as a script: what is asked of the authority and of a shared store, in which order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from scopeguard import Guard, Issuer
+from scopeguard.config import RevocationPolicy, TokenSource, TokenSources
+from scopeguard.effects import Answer, Flow, Send, SingleFlight, UseStore
+from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
+from scopeguard.flow import Credential, authenticate, introspected, route
+from scopeguard.introspection import Introspection, Validation
+from scopeguard.request import HeaderList, RequestView
+from scopeguard.spec.introspection import digest
+from scopeguard.state.revocations import Revocation, Revocations, Revoked, digest_of
+from scopeguard.state.trust import Asking, Trust, Trusts
+from scopeguard.stores import MemoryStore
+from scopeguard.testing import FakeAuthority
+
+OAUTH = "https://as.test/.well-known/oauth-authorization-server"
+INTROSPECT = "https://as.test/introspect"
+JSON = {"content-type": "application/json"}
+
+
+class Broken(MemoryStore):
+    """A store whose operations fail while they are named in ``down``."""
+
+    def __init__(self, clock: Any, *down: str) -> None:
+        super().__init__(clock)
+        self.down = set(down)
+        self.asked: list[str] = []
+
+    def _try(self, operation: str) -> None:
+        self.asked.append(operation)
+        if operation in self.down:
+            raise AuthorityUnavailable(Reason.STORE_UNAVAILABLE, "the shared store", retry_after=1.0)
+
+    def get(self, key: str, /) -> bytes | None:
+        self._try("get")
+        return super().get(key)
+
+    def put(self, key: str, value: bytes, /, *, seconds: float) -> None:
+        self._try("put")
+        super().put(key, value, seconds=seconds)
+
+    def read(self, after: str | None, /) -> tuple[str | None, Sequence[bytes]]:
+        self._try("read")
+        return super().read(after)
+
+
+class Stage:
+    """An authority, a guard that never runs, and the flows of its requests, performed here."""
+
+    def __init__(
+        self, authority: FakeAuthority, store: Any = None, *, policy: RevocationPolicy | None = None, **settings: Any
+    ) -> None:
+        self.authority = authority
+        self.clock = authority.clock
+        self.store = store
+        introspection = Introspection(client_id="api", client_secret=authority.api.secret, **settings)
+        issuer = replace(authority.issuer, validate=Validation.AUTO, introspection=introspection)
+        self.guard = Guard(issuer, transport=authority.transport, clock=self.clock, store=store, revocation=policy)
+        self.trusts = self.guard._trusts
+        self.trust = self.trusts.all[0]
+        self.effects: list[object] = []
+        self.background: list[SingleFlight] = []
+
+    @property
+    def asking(self) -> Asking:
+        assert self.trust.asking is not None
+        return self.trust.asking
+
+    def flow(self, token: str) -> Flow[Any]:
+        headers = HeaderList([(b"authorization", b"Bearer " + token.encode("ascii"))])
+        view = RequestView(method="GET", path="/", headers=headers)
+        return authenticate(view, trusts=self.trusts, sources=TokenSources(), clock=self.clock)
+
+    def judge(self, token: str) -> Any:
+        return self.play(self.flow(token))
+
+    def play(self, flow: Flow[Any]) -> Any:
+        try:
+            effect = next(flow)
+            while True:
+                try:
+                    answer = self._perform(effect)
+                except AuthorityUnavailable as error:
+                    effect = flow.throw(error)
+                else:
+                    effect = flow.send(answer)
+        except StopIteration as stop:
+            return stop.value
+
+    def _perform(self, effect: object) -> object:
+        self.effects.append(effect)
+        match effect:
+            case Send():
+                return self.authority.transport.send(effect)
+            case UseStore(operation=operation):
+                return operation(self.store)
+            case SingleFlight(wait=False):
+                self.background.append(effect)
+            case SingleFlight() if effect.needed():
+                self.play(effect.flow())
+            case _:
+                pass
+        return None
+
+    def land(self) -> None:
+        flights, self.background = self.background, []
+        for flight in flights:
+            self.play(flight.flow())
+
+
+@pytest.fixture
+def stage(authority: FakeAuthority) -> Stage:
+    return Stage(authority)
+
+
+def opaque(authority: FakeAuthority, **options: Any) -> str:
+    return authority.mint("read", token_format="opaque", **options)
+
+
+def unavailable(stage: Stage, token: str) -> AuthorityUnavailable:
+    with pytest.raises(AuthorityUnavailable) as error:
+        stage.judge(token)
+    return error.value
+
+
+def refused(stage: Stage, token: str) -> Reason:
+    with pytest.raises(InvalidToken) as error:
+        stage.judge(token)
+    return error.value.reason
+
+
+# -- the question
+
+
+@pytest.mark.rule("I-01", "I-02", "I-05")
+def test_a_cold_question_is_discovered_and_then_asked_within_one_flight(stage: Stage, authority: FakeAuthority):
+    token = opaque(authority)
+    assert stage.judge(token).scopes == {"read"}
+    flight, discovery, question = stage.effects
+    assert isinstance(flight, SingleFlight)
+    assert flight.key == f"answer {digest(token, stage.asking.context).hex()}"
+    assert token not in flight.key
+    assert flight.wait
+    assert discovery == Send(url=OAUTH, authority=authority.url)
+    assert isinstance(question, Send)
+    assert (question.url, question.authority, question.accept) == (INTROSPECT, authority.url, "application/json")
+    assert question.form == (("token", token), ("token_type_hint", "access_token"))
+    assert question.authorization is not None
+    assert (question.timeout, question.retries) == (5.0, 1)
+    assert token not in repr(stage.effects)
+    assert authority.api.secret not in repr(stage.effects)
+
+
+def test_a_known_answer_is_no_effect_at_all(stage: Stage, authority: FakeAuthority):
+    token = opaque(authority)
+    first = stage.judge(token)
+    stage.effects.clear()
+    assert stage.judge(token) == first
+    assert stage.effects == []
+
+
+def test_an_endpoint_that_is_configured_is_not_discovered(authority: FakeAuthority):
+    stage = Stage(authority, endpoint=INTROSPECT, timeout=2.0, retries=0)
+    stage.judge(opaque(authority))
+    (question,) = (effect for effect in stage.effects if isinstance(effect, Send))
+    assert (question.url, question.timeout, question.retries) == (INTROSPECT, 2.0, 0)
+
+
+def test_a_jwt_is_verified_here_and_its_authority_asked_only_where_the_policy_says_so(
+    stage: Stage, authority: FakeAuthority
+):
+    token = authority.mint("read")
+    stage.judge(token)
+    assert INTROSPECT not in authority.requests
+    issuer = replace(stage.trust.issuer, validate=Validation.INTROSPECTION)
+    other = Guard(issuer, transport=authority.transport, clock=authority.clock)
+    stage.trusts = other._trusts
+    assert stage.judge(token).scopes == {"read"}
+    assert authority.requests[-1] == INTROSPECT
+    authority.revoke(token)
+    authority.clock.advance(61)
+    assert refused(stage, token) is Reason.TOKEN_NOT_ACTIVE
+
+
+@pytest.mark.rule("I-29")
+@pytest.mark.parametrize("token", ["eyJ.x.y", "eyJhbGciOiJub25lIn0.e30.", "eyJhbGciOiJub25lIn0.e30.x"])
+def test_what_looks_like_a_jwt_and_is_none_is_asked_about_nowhere(stage: Stage, token: str):
+    assert refused(stage, token) in (Reason.MALFORMED_TOKEN, Reason.MISSING_CLAIM)
+    assert stage.effects == []
+
+
+def test_an_encrypted_token_is_opaque_to_us_and_the_authority_may_know_it(stage: Stage, authority: FakeAuthority):
+    encrypted = "eyJhbGciOiJkaXIifQ..aXY.Y2lwaGVy.dGFn"
+    assert refused(stage, encrypted) is Reason.TOKEN_NOT_ACTIVE
+    assert authority.transport.count("introspection") == 1
+
+
+def test_an_authority_that_is_not_to_be_asked_is_not(authority: FakeAuthority):
+    guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock)
+    credential = Credential(token="opaque", source=TokenSource.HEADER)
+    with pytest.raises(InvalidToken):
+        next(route(credential, guard._trusts, authority.clock))
+    with pytest.raises(InvalidToken):
+        next(introspected(credential, guard._trusts.all[0], guard._trusts, authority.clock))
+    assert authority.requests == []
+
+
+# -- the flight of another
+
+
+def key_of(stage: Stage, token: str) -> bytes:
+    return digest(token, stage.asking.context)
+
+
+@pytest.mark.rule("I-25")
+def test_who_joins_a_flight_uses_what_it_brought(stage: Stage, authority: FakeAuthority):
+    token = opaque(authority)
+    flow = stage.flow(token)
+    flight = next(flow)
+    assert isinstance(flight, SingleFlight)
+    assert flight.needed()
+    members = {"active": True, "aud": authority.audience, "sub": "from-the-other"}
+    stage.asking.answers.absorb(key_of(stage, token), members, stage.clock.monotonic(), lifetime=60)
+    assert not flight.needed()
+    with pytest.raises(StopIteration) as end:
+        flow.send(None)
+    assert end.value.value.subject == "from-the-other"
+
+
+@pytest.mark.rule("I-18", "H-19")
+def test_who_joins_a_flight_that_fails_does_not_try_again_and_is_not_refused(stage: Stage, authority: FakeAuthority):
+    token = opaque(authority)
+    flow = stage.flow(token)
+    flight = next(flow)
+    assert isinstance(flight, SingleFlight)
+    stage.asking.answers.fail(key_of(stage, token), stage.clock.monotonic())
+    assert not flight.needed()
+    with pytest.raises(AuthorityUnavailable):
+        flow.send(None)
+    stage.clock.advance(0.001)
+    assert stage.judge(token).scopes == {"read"}  # whoever comes later does
+
+
+@pytest.mark.rule("I-22")
+def test_with_a_ttl_of_zero_every_request_has_a_flight_of_its_own(authority: FakeAuthority):
+    stage = Stage(authority, ttl=0)
+    token = opaque(authority)
+    flights = [next(stage.flow(token)) for _ in range(2)]
+    assert len({flight.key for flight in flights if isinstance(flight, SingleFlight)}) == 2
+    first = flights[0]
+    assert isinstance(first, SingleFlight)
+    assert first.needed()
+    stage.play(first.flow())
+    assert not first.needed()  # it has its answer, which nobody keeps
+
+
+# -- the breaker
+
+
+def test_failures_open_the_breaker_and_it_says_when_to_come_back(stage: Stage, authority: FakeAuthority):
+    stage.judge(opaque(authority))
+    with authority.outage():
+        for number in range(3):
+            assert unavailable(stage, f"t{number}").reason is Reason.AUTHORITY_UNREACHABLE
+        error = unavailable(stage, "t3")
+    assert (error.reason, error.retry_after) == (Reason.AUTHORITY_BACKING_OFF, 0.5)
+    stage.clock.advance(0.5)
+    assert stage.judge(opaque(authority)).scopes == {"read"}
+
+
+def test_an_authority_that_cannot_read_a_token_is_there(stage: Stage, authority: FakeAuthority):
+    stage.judge(opaque(authority))
+    with authority.outage():
+        for number in range(3):
+            unavailable(stage, f"t{number}")
+    stage.clock.advance(0.5)
+    with authority.mode("introspection", Answer(400, b"{}", JSON)):
+        assert unavailable(stage, "strange").detail["status"] == "400"
+    assert stage.judge(opaque(authority)).scopes == {"read"}
+
+
+# -- a shared store
+
+
+@pytest.mark.rule("I-24", "I-21")
+def test_an_answer_is_looked_for_in_the_store_and_left_there_for_its_time(authority: FakeAuthority):
+    store = Broken(authority.clock)
+    stage = Stage(authority, store, endpoint=INTROSPECT)
+    token = opaque(authority, expires_in=40)
+    stage.judge(token)
+    assert store.asked[:3] == ["get", "put", "read"]
+    ((name, (until, value)),) = store._values.items()
+    assert name == f"answer:{key_of(stage, token).hex()}"
+    assert until == authority.clock.monotonic() + 40
+    assert json.loads(value)["members"]["active"] is True
+    assert token.encode() not in value
+    other = Stage(authority, store, endpoint=INTROSPECT)
+    authority.clock.advance(0.2)
+    assert other.judge(token).scopes == {"read"}
+    assert authority.transport.count("introspection") == 1
+
+
+def test_an_inactive_answer_is_shared_for_a_shorter_time(authority: FakeAuthority):
+    store = Broken(authority.clock)
+    stage = Stage(authority, store)
+    assert refused(stage, "nobody") is Reason.TOKEN_NOT_ACTIVE
+    ((until, _),) = store._values.values()
+    assert until == authority.clock.monotonic() + 10
+    assert refused(Stage(authority, store), "nobody") is Reason.TOKEN_NOT_ACTIVE
+    assert authority.transport.count("introspection") == 1
+
+
+@pytest.mark.parametrize("down", [("get",), ("put",), ("get", "put")])
+def test_a_store_that_fails_with_answers_is_passed_over(authority: FakeAuthority, down: tuple[str, ...]):
+    stage = Stage(authority, Broken(authority.clock, *down))
+    assert stage.judge(opaque(authority)).scopes == {"read"}
+
+
+@pytest.mark.parametrize("settings", [{"ttl": 0}, {"ttl": 0, "negative_ttl": 0}])
+def test_with_a_ttl_of_zero_the_store_is_not_asked(authority: FakeAuthority, settings: dict[str, Any]):
+    store = Broken(authority.clock)
+    Stage(authority, store, **settings).judge(opaque(authority))
+    assert set(store.asked) == {"read"}
+
+
+@pytest.mark.rule("I-10", "I-21")
+@pytest.mark.parametrize("seconds", [-30, -1000])
+def test_an_active_answer_about_an_expired_token_is_remembered_as_a_refusal(authority: FakeAuthority, seconds: float):
+    store = Broken(authority.clock)
+    stage = Stage(authority, store)
+    members = {"active": True, "aud": authority.audience, "exp": authority.clock.wall() + seconds}
+    with authority.mode("introspection", Answer(200, json.dumps(members).encode(), JSON)):
+        assert refused(stage, "t") is Reason.TOKEN_EXPIRED
+    assert refused(stage, "t") is Reason.TOKEN_NOT_ACTIVE
+    ((_, value),) = store._values.values()
+    assert json.loads(value)["members"] is None
+
+
+@pytest.mark.rule("I-21")
+def test_an_answer_of_the_last_leeway_is_used_once_and_kept_nowhere(authority: FakeAuthority):
+    store = Broken(authority.clock)
+    stage = Stage(authority, store)
+    members = {"active": True, "aud": authority.audience, "exp": authority.clock.wall()}
+    with authority.mode("introspection", Answer(200, json.dumps(members).encode(), JSON)):
+        assert stage.judge("t").audience == (authority.audience,)
+    assert store._values == {}
+    assert len(stage.asking.answers) == 0
+
+
+# -- what others have revoked
+
+
+def revoke(store: MemoryStore, authority: FakeAuthority, jti: str) -> None:
+    entry = Revocation(
+        kind=Revoked.JTI,
+        digest=digest_of(Revoked.JTI, authority.url, jti),
+        at=authority.clock.wall(),
+        until=authority.clock.wall() + 3600,
+    )
+    store.append(entry.to_bytes(), seconds=3600)
+
+
+def test_the_log_is_read_before_the_first_token_passes_and_every_second(authority: FakeAuthority):
+    store = Broken(authority.clock)
+    stage = Stage(authority, store)
+    token = authority.mint("read", claims={"jti": "the-jti"})
+    revoke(store, authority, "another")
+    stage.judge(token)
+    stage.judge(token)
+    assert store.asked == ["read", "read"]  # one brings the entry, one finds no more
+    authority.clock.advance(1)
+    revoke(store, authority, "the-jti")
+    assert refused(stage, token) is Reason.TOKEN_REVOKED
+
+
+def test_half_way_to_the_limit_it_is_read_beside_a_request(authority: FakeAuthority):
+    store = Broken(authority.clock)
+    stage = Stage(authority, store)
+    token = authority.mint("read", claims={"jti": "the-jti"})
+    stage.judge(token)
+    authority.clock.advance(0.5)
+    revoke(store, authority, "the-jti")
+    stage.judge(token)
+    stage.land()
+    assert refused(stage, token) is Reason.TOKEN_REVOKED
+
+
+def test_what_is_no_entry_of_the_log_is_passed_over(authority: FakeAuthority):
+    store = Broken(authority.clock)
+    store.append(b"\x80\x04]nonsense", seconds=3600)
+    store.append(b'{"kind": "jti", "digest": "x", "at": 1' + b"0" * 400 + b', "until": 1}', seconds=3600)
+    revoke(store, authority, "the-jti")
+    stage = Stage(authority, store)
+    stage.judge(authority.mint("read"))
+    assert refused(stage, authority.mint("read", claims={"jti": "the-jti"})) is Reason.TOKEN_REVOKED
+
+
+@pytest.mark.rule("H-19")
+def test_when_nobody_knows_what_was_revoked_it_is_an_outage(authority: FakeAuthority):
+    store = Broken(authority.clock)
+    stage = Stage(authority, store)
+    token = authority.mint("read")
+    stage.judge(token)
+    store.down.add("read")
+    authority.clock.advance(0.99)
+    stage.judge(token)
+    authority.clock.advance(0.01)
+    assert unavailable(stage, token).reason is Reason.STORE_UNAVAILABLE
+    asked = len(store.asked)
+    assert unavailable(stage, token).reason is Reason.STORE_UNAVAILABLE
+    assert len(store.asked) == asked  # the breaker
+    store.down.clear()
+    authority.clock.advance(1)
+    stage.judge(token)
+
+
+def test_who_waited_for_a_log_that_could_not_be_read_is_told_so_too(authority: FakeAuthority):
+    stage = Stage(authority, Broken(authority.clock, "read"))
+    flow = stage.flow(authority.mint("read"))
+    effect = next(flow)
+    while not (isinstance(effect, SingleFlight) and effect.key == "revocations"):
+        assert isinstance(effect, SingleFlight)
+        stage.play(effect.flow())
+        effect = flow.send(None)
+    assert effect.needed()
+    stage.trusts.revocations.sync_failed()  # by whoever led
+    assert not effect.needed()
+    with pytest.raises(AuthorityUnavailable) as error:
+        flow.send(None)
+    assert error.value.reason is Reason.STORE_UNAVAILABLE
+
+
+def test_whoever_prefers_it_goes_on_with_what_is_known(authority: FakeAuthority):
+    store = Broken(authority.clock)
+    stage = Stage(authority, store, policy=RevocationPolicy(fail_open_dangerously=True))
+    token = authority.mint("read")
+    revoke(store, authority, "the-jti")
+    stage.judge(token)
+    store.down.add("read")
+    authority.clock.advance(3600)
+    with pytest.raises(InvalidToken):
+        stage.judge(authority.mint("read", claims={"jti": "the-jti"}))
+    stage.judge(authority.mint("read"))
+
+
+def test_revocations_need_no_store(authority: FakeAuthority):
+    stage = Stage(authority)
+    token = authority.mint("read", claims={"jti": "the-jti"})
+    stage.judge(token)
+    stage.guard.revoke(jti="the-jti")
+    assert refused(stage, token) is Reason.TOKEN_REVOKED
+    assert not any(isinstance(effect, UseStore) for effect in stage.effects)
+
+
+@pytest.mark.rule("I-28")
+def test_the_beginning_of_a_token_says_whom_to_ask():
+    one, two = FakeAuthority("https://one.test"), FakeAuthority("https://two.test")
+    trusts = [
+        Guard(
+            Issuer(
+                one.url,
+                audience=one.audience,
+                validate=Validation.AUTO,
+                introspection=Introspection(client_id="a", client_secret="s"),
+                opaque_prefixes=("a-", "a-long-"),
+            )
+        )._trusts.all[0],
+        Guard(
+            Issuer(
+                two.url,
+                audience=two.audience,
+                validate=Validation.AUTO,
+                introspection=Introspection(client_id="a", client_secret="s"),
+            )
+        )._trusts.all[0],
+    ]
+    together = Trusts(trusts, revocations=Revocations())
+
+    def whose(token: str) -> str:
+        credential = Credential(token=token, source=TokenSource.HEADER)
+        with pytest.raises(StopIteration) as stop:  # nothing is asked for
+            next(route(credential, together, one.clock))
+        trust, parsed = stop.value.value
+        assert parsed is None
+        assert isinstance(trust, Trust)
+        return trust.issuer.url
+
+    assert [whose(token) for token in ("a-1", "a-long-1", "b-1", "a")] == [one.url, one.url, two.url, two.url]

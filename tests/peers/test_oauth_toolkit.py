@@ -1,0 +1,146 @@
+"""scopeguard against Django OAuth Toolkit: opaque tokens only, and answers that leave out most of what they may."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from peers import Peer, secret_of
+from scopeguard import Decision, Denied, Granted, Guard, Issuer, Reason, Unavailable, all_of
+from scopeguard.introspection import Introspection, Validation
+
+Ask = Callable[..., Decision]
+
+API = "https://api.example/"
+READ, WRITE = all_of("read"), all_of("write")
+BASIC = {"auth": "client_secret_basic", "client_id": "api:basic", "client_secret": secret_of("api:basic")}
+POST = BASIC | {"auth": "client_secret_post"}
+WELL_KNOWN = "/.well-known/oauth-authorization-server"
+
+
+@contextmanager
+def asking(peer: Peer, path: str = "/realm", *, metadata_url: str | None = None, **settings: Any) -> Iterator[Guard]:
+    issuer = Issuer(
+        peer.url + path,
+        audience=API,
+        metadata_url=metadata_url,
+        validate=Validation.INTROSPECTION,
+        introspection=Introspection(**{**BASIC, **settings}),
+    )
+    guard = Guard(issuer)
+    try:
+        yield guard
+    finally:
+        guard.close()
+
+
+def refused(decision: Decision, reason: Reason, status: int = 401) -> None:
+    assert isinstance(decision, Denied), decision
+    assert (decision.error.reason, decision.response.status) == (reason, status)
+
+
+def unavailable(decision: Decision, says: str) -> None:
+    assert isinstance(decision, Unavailable), decision
+    assert decision.response.status == 503
+    assert says in str(decision.error)
+
+
+@pytest.mark.rule("A-01", "I-04", "I-05", "I-06")
+@pytest.mark.parametrize("auth", ["client_secret_basic", "client_secret_post", "bearer"])
+@pytest.mark.parametrize("client_auth", ["client_secret_basic", "client_secret_post"])
+def test_tokens_are_accepted_by_every_authentication(ask: Ask, oauth_toolkit: Peer, auth: str, client_auth: str):
+    """The metadata lie where RFC 8414 puts those of an issuer with a path. No ``iss``, ``sub`` or ``token_type``."""
+    settings: dict[str, dict[str, Any]] = {
+        "client_secret_basic": BASIC,
+        "client_secret_post": POST,
+        "bearer": {"auth": "bearer", "bearer_token": oauth_toolkit.told["bearer"], "client_id": None,
+                   "client_secret": None},
+    }  # fmt: skip
+    token = oauth_toolkit.token(resource=API, scopes="read write", auth_method=client_auth)
+    with asking(oauth_toolkit, **settings[auth]) as guard:
+        decision = ask(guard, token, READ)
+    assert isinstance(decision, Granted), decision
+    access = decision.access_token
+    assert (access.issuer, access.client_id, access.subject) == (f"{oauth_toolkit.url}/realm", "machine:1", None)
+    assert access.scopes == {"read", "write"}
+    assert access.audience == (API,)
+    assert access.expires_at is not None
+
+
+@pytest.mark.rule("I-09", "I-22")
+def test_a_token_is_refused_that_it_does_not_know_or_has_revoked(ask: Ask, oauth_toolkit: Peer):
+    token = oauth_toolkit.token(resource=API)
+    with asking(oauth_toolkit, ttl=0, negative_ttl=0) as guard:
+        refused(ask(guard, "sg-opaque-of-nobody"), Reason.TOKEN_NOT_ACTIVE)
+        assert isinstance(ask(guard, token), Granted)
+        oauth_toolkit.revoke(token)
+        refused(ask(guard, token), Reason.TOKEN_NOT_ACTIVE)
+
+
+@pytest.mark.rule("I-11", "I-14")
+def test_its_audience_and_scope_count(ask: Ask, oauth_toolkit: Peer):
+    """It names an audience only where the client named a resource."""
+    with asking(oauth_toolkit) as guard:
+        refused(ask(guard, oauth_toolkit.token(resource=API), WRITE), Reason.INSUFFICIENT_SCOPE, 403)
+        refused(ask(guard, oauth_toolkit.token(resource="https://other.example/")), Reason.WRONG_AUDIENCE)
+        refused(ask(guard, oauth_toolkit.token()), Reason.MISSING_CLAIM)
+    with asking(oauth_toolkit, require_audience=False) as guard:
+        assert isinstance(ask(guard, oauth_toolkit.token(), READ), Granted)
+        refused(ask(guard, oauth_toolkit.token(resource="https://other.example/")), Reason.WRONG_AUDIENCE)
+
+
+@pytest.mark.rule("I-17")
+@pytest.mark.parametrize("auth", ["client_secret_basic", "client_secret_post", "bearer"])
+def test_wrong_credentials_of_ours_are_an_outage_with_the_fix(
+    ask: Ask, oauth_toolkit: Peer, caplog: pytest.LogCaptureFixture, auth: str
+):
+    """It answers 403 with an empty page, not 401."""
+    wrong: dict[str, dict[str, Any]] = {
+        "client_secret_basic": {"client_secret": "sg-secret-of-somebody-else"},
+        "client_secret_post": {"auth": "client_secret_post", "client_secret": "sg-secret-of-somebody-else"},
+        "bearer": {"auth": "bearer", "bearer_token": "sg-opaque-of-nobody", "client_id": None, "client_secret": None},
+    }
+    token = oauth_toolkit.token(resource=API)
+    with asking(oauth_toolkit, **wrong[auth]) as guard, caplog.at_level(logging.WARNING):
+        unavailable(ask(guard, token), "our client may not introspect")
+    assert any("check its rights" in message for message in caplog.messages)
+
+
+@pytest.mark.rule("I-42")
+def test_its_plain_answer_is_not_taken_for_a_signed_one(ask: Ask, oauth_toolkit: Peer):
+    """It does not know RFC 9701, and sends JSON whatever it is asked for."""
+    with asking(oauth_toolkit, signed=True) as guard:
+        unavailable(ask(guard, oauth_toolkit.token(resource=API)), "not a signed answer")
+
+
+@pytest.mark.rule("I-37")
+def test_an_authentication_that_its_metadata_do_not_list_is_told(ask: Ask, oauth_toolkit: Peer, api_key_pem: str):
+    settings: dict[str, Any] = {"auth": "private_key_jwt", "private_key": api_key_pem, "key_algorithm": "ES256"}
+    with asking(oauth_toolkit, **settings, client_secret=None) as guard:
+        says = "does not list introspection.auth = 'private_key_jwt' but client_secret_post client_secret_basic"
+        unavailable(ask(guard, oauth_toolkit.token(resource=API)), says)
+
+
+@pytest.mark.rule("A-04")
+def test_metadata_where_no_rfc_looks_for_them_need_a_setting(ask: Ask, oauth_toolkit: Peer):
+    """Mounted as its manual shows, it serves them below the mount: neither inserted nor OpenID's."""
+    token = oauth_toolkit.token(resource=API)
+    with asking(oauth_toolkit, "/o") as guard:
+        unavailable(ask(guard, token), "set introspection.endpoint or metadata_url")
+    with asking(oauth_toolkit, "/o", metadata_url=f"{oauth_toolkit.url}/o{WELL_KNOWN}") as guard:
+        assert isinstance(ask(guard, token, READ), Granted)
+    with asking(oauth_toolkit, "/o", endpoint=f"{oauth_toolkit.url}/o/introspect/") as guard:
+        assert isinstance(ask(guard, token, READ), Granted)
+
+
+def test_a_token_of_many_callers_is_asked_about_once(ask: Ask, oauth_toolkit: Peer):
+    before = oauth_toolkit.count("/o/introspect/")
+    token = oauth_toolkit.token(resource=API)
+    with asking(oauth_toolkit) as guard:
+        for _ in range(5):
+            assert isinstance(ask(guard, token, READ), Granted)
+    assert oauth_toolkit.count("/o/introspect/") == before + 1

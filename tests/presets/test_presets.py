@@ -1,0 +1,550 @@
+"""The extra checks of each preset: what the samples alone would not show, and what operators get wrong."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from providers import JSON, World, jwk, minted, sample, segment, signed
+from scopeguard import ConfigurationError, Denied, Granted, Introspection, Issuer, Reason, Unavailable, presets
+from scopeguard.access_token import AccessToken
+from scopeguard.effects import Answer, Send
+from scopeguard.guard import Decision
+from scopeguard.presets import PRESETS
+
+API = "https://api.example.com"
+TENANT, OTHER_TENANT = "8eaef023-2b34-4da1-9baa-8bc8c9d6a490", "00000000-2b34-4da1-9baa-8bc8c9d6a490"
+APP = "2f6b7c1e-6f53-4a3c-9d2a-1b1d0f5e9a77"
+V1, V2 = f"https://sts.windows.net/{TENANT}/", f"https://login.microsoftonline.com/{TENANT}/v2.0"
+ASKING = Introspection(client_id="api", client_secret="s", endpoint="https://as.example/introspect")
+REFUSALS = Reason.UNEXPECTED_CLAIM, Reason.WRONG_AUDIENCE, Reason.MISSING_CLAIM
+
+
+def accepted(decision: Decision) -> AccessToken:
+    assert isinstance(decision, Granted), decision
+    return decision.access_token
+
+
+def refused(decision: Decision) -> Reason:
+    assert isinstance(decision, Denied), decision
+    return decision.error.reason
+
+
+def hint(decision: Decision) -> str:
+    assert isinstance(decision, Denied), decision
+    return decision.error.detail["hint"]
+
+
+def token(issuer: Issuer, now: float, *, header: Mapping[str, Any] | None = None, **claims: Any) -> str:
+    """A token that *issuer* could have issued at *now*, with *claims*."""
+    algorithm = "RS256" if "RS256" in issuer.algorithms else "ES256"
+    head = {"alg": algorithm, "kid": "k", **(header or {})}
+    if "typ" not in head and None not in issuer.types:
+        head["typ"] = "JWT" if "jwt" in issuer.types else "at+jwt"
+    body = {"iss": issuer.url, "iat": int(now), "exp": int(now) + 600, **claims}
+    return signed(head, {name: value for name, value in body.items() if value is not None})
+
+
+def judged(issuer: Issuer, *, header: Mapping[str, Any] | None = None, **claims: Any) -> Decision:
+    world = World(issuer)
+    return world.judge(token(issuer, world.now, header=header, **claims), issuer.token_header or "Authorization")
+
+
+def answers(status: int, **members: Any) -> Any:
+    def answer(request: Send) -> Answer:
+        return Answer(status, json.dumps(members).encode(), JSON)
+
+    return answer
+
+
+# -- all of them
+
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "apple": {"client_id": "com.example.app"},
+    "auth0": {"domain": "tenant.us.auth0.com", "audience": API},
+    "authelia": {"issuer": "https://as.example", "audience": API, "introspection": ASKING},
+    "authentik": {"issuer": "https://as.example/application/o/api/", "client_id": "api"},
+    "clerk": {"frontend_api": "clerk.example.com", "audience": API},
+    "clerk_m2m": {"frontend_api": "clerk.example.com", "machine_id": "mch_api"},
+    "clerk_session": {"frontend_api": "clerk.example.com", "origins": ["https://app.example.com"]},
+    "cloudflare_access": {"team": "acme", "aud_tags": ["32ea"]},
+    "cognito": {"region": "eu-central-1", "pool_id": "eu-central-1_AbC", "client_ids": ["57cb"]},
+    "dex": {"issuer": "https://dex.example.com", "client_ids": ["api"]},
+    "duende": {"issuer": "https://ids.example.com", "audience": "bigquery"},
+    "entra": {"tenant": TENANT, "audience": APP},
+    "firebase": {"project_id": "acme-prod"},
+    "generic_rfc9068": {"issuer": "https://as.example", "audience": API},
+    "github_actions": {"audience": API, "owner_ids": ["65"]},
+    "gitlab_ci": {"issuer": "https://gitlab.example.com", "audience": API, "project_ids": ["22"]},
+    "google_iap": {"audience": "/projects/1/apps/acme"},
+    "google_oidc": {"audience": API, "emails": ["a@acme.iam.gserviceaccount.com"]},
+    "google_self_signed": {"email": "a@acme.iam.gserviceaccount.com"},
+    "google_tokeninfo": {"client_ids": ["1.apps.googleusercontent.com"]},
+    "hydra": {"issuer": "https://hydra.example.com", "client_ids": ["ingest"]},
+    "keycloak": {"base_url": "https://sso.example.com", "realm": "acme", "audience": "api"},
+    "kubernetes": {"audience": API},
+    "mcp": {"resource_url": "https://mcp.example.com/mcp", "issuer": "https://as.example"},
+    "node_oidc_provider": {"issuer": "https://op.example.com", "audience": API},
+    "okta": {"domain": "acme.okta.com"},
+    "pingam": {"issuer": "https://am.example.com:443/am/oauth2", "audience": "client"},
+    "pingfederate": {"issuer": "https://ping.example.com", "audience": API, "introspection": ASKING},
+    "pingone": {"environment_id": "5caa81af", "audience": API},
+    "salesforce": {"my_domain": "acme.my.salesforce.com", "audience": API},
+    "spring_as": {"issuer": "https://as.example", "clients": ["ingest"]},
+    "stytch": {"project_id": "project-live-1"},
+    "supabase": {"project_ref": "abc123"},
+    "workos": {"authkit_domain": "acme.authkit.app", "audience": "client_01"},
+    "workos_session": {"client_id": "client_01", "organizations": ["org_01"]},
+    "zitadel": {"issuer": "https://acme.zitadel.cloud", "project_id": "258"},
+}
+
+
+def test_every_preset_is_here():
+    assert set(ARGUMENTS) == set(PRESETS) == set(presets.__all__) - {"PRESETS"}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_plain_data_that_can_be_changed(name: str):
+    issuer = PRESETS[name](**ARGUMENTS[name])
+    assert type(issuer) is Issuer
+    assert issuer == PRESETS[name](**ARGUMENTS[name])
+    assert replace(issuer, leeway=5).leeway == 5
+    assert not any(algorithm.startswith("HS") for algorithm in issuer.algorithms)
+    assert all(len(said) < 250 and said.isascii() for said in issuer.hints.values())
+    assert inspect.getdoc(PRESETS[name])
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_refuses_an_empty_or_a_senseless_argument(name: str):
+    required = [
+        key for key, p in inspect.signature(PRESETS[name]).parameters.items() if p.default is inspect.Parameter.empty
+    ]
+    for key in required:
+        with pytest.raises(ConfigurationError):
+            PRESETS[name](**{**ARGUMENTS[name], key: ""})
+    for key in {"domain", "team", "frontend_api", "my_domain", "authkit_domain", "region", "realm"} & set(required):
+        with pytest.raises(ConfigurationError, match=f"^{key}: "):
+            PRESETS[name](**{**ARGUMENTS[name], key: "https://evil.example/x"})
+
+
+# -- those that can be minted here, one good token and what each of its checks refuses
+
+GOOD: dict[str, dict[str, Any]] = {
+    "clerk": {"aud": API, "client_id": "c", "sub": "u", "scp": ["read"]},
+    "clerk_session": {"azp": "https://app.example.com", "sub": "u", "sid": "s"},
+    "cloudflare_access": {"aud": ["32ea"], "type": "app", "email": "a@b.example", "sub": "u"},
+    "generic_rfc9068": {"aud": API, "client_id": "c", "sub": "u", "jti": "1", "scope": "read"},
+    "github_actions": {"aud": API, "sub": "repo:a/b", "repository_id": "74", "repository_owner_id": "65"},
+    "gitlab_ci": {"aud": API, "sub": "project_path:a/b", "project_id": "22", "ref_protected": "true"},
+    "google_oidc": {"aud": API, "sub": "1", "email": "a@acme.iam.gserviceaccount.com", "email_verified": True},
+    "hydra": {"aud": [], "client_id": "ingest", "sub": "ingest", "scp": ["read"]},
+    "kubernetes": {"aud": [API], "sub": "system:serviceaccount:etl:ingest", "kubernetes.io": {}},
+    "pingam": {"aud": "client", "tokenName": "access_token", "scope": ["read"], "sub": "client"},
+    "salesforce": {"aud": [API], "client_id": "c", "scp": "read"},
+    "stytch": {"aud": ["project-live-1"], "nbf": 1, "sub": "m2m-client-1", "scope": "read"},
+    "supabase": {"aud": "authenticated", "sub": "u", "role": "authenticated", "is_anonymous": False},
+    "workos": {"aud": "client_01", "client_id": "c", "scope": "read", "permissions": ["x"]},
+    "workos_session": {"org_id": "org_01", "sid": "s", "sub": "u", "permissions": ["read"]},
+    "zitadel": {"aud": ["258"], "client_id": "c", "jti": "1", "sub": "2"},
+    "authentik": {"aud": "api", "azp": "api", "uid": "1", "sub": "2", "nonce": "n", "at_hash": "h"},
+    "google_iap": {"aud": "/projects/1/apps/acme", "sub": "accounts.google.com:1", "email": "u@example.com"},
+    "firebase": {"aud": "acme-prod", "sub": "u", "auth_time": 1},
+}
+HEADERS = {"salesforce": {"tty": "sfdc-core-token"}}
+BAD: list[tuple[str, dict[str, Any]]] = [
+    ("clerk", {"aud": None}),
+    ("clerk_session", {"azp": "https://evil.example"}),
+    ("clerk_session", {"sid": None}),
+    ("cloudflare_access", {"type": "org"}),
+    ("github_actions", {"repository_owner_id": "66"}),
+    ("github_actions", {"repository_owner_id": 65}),
+    ("gitlab_ci", {"project_id": "23"}),
+    ("google_oidc", {"email": "b@acme.iam.gserviceaccount.com"}),
+    ("google_oidc", {"email_verified": False}),
+    ("google_oidc", {"email_verified": 1}),
+    ("google_oidc", {"email_verified": "true"}),
+    ("hydra", {"client_id": "somebody"}),
+    ("kubernetes", {"sub": "u"}),
+    ("kubernetes", {"sub": 7}),
+    ("kubernetes", {"kubernetes.io": None}),
+    ("pingam", {"tokenName": "id_token"}),
+    ("stytch", {"scope": None}),
+    ("supabase", {"is_anonymous": True}),
+    ("supabase", {"is_anonymous": 0}),
+    ("supabase", {"role": "anon"}),
+    ("workos_session", {"org_id": "org_02"}),
+    ("zitadel", {"aud": ["c"]}),
+    ("zitadel", {"jti": None}),
+    ("zitadel", {"client_id": None}),
+    ("authentik", {"uid": None}),
+    ("authentik", {"azp": None}),
+    ("google_iap", {"email": None}),
+    ("firebase", {"sub": ""}),
+]
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_token_that_the_provider_would_issue_is_accepted(name: str):
+    issuer = PRESETS[name](**ARGUMENTS[name])
+    found = accepted(judged(issuer, header=HEADERS.get(name), **GOOD[name]))
+    says = {"scp", "scope"} & set(GOOD[name]) or name == "workos_session"
+    assert found.granted_scopes == (("read",) if says else None)
+
+
+@pytest.mark.parametrize(("name", "wrong"), BAD, ids=[f"{name} {next(iter(wrong))}" for name, wrong in BAD])
+def test_a_token_that_lacks_what_binds_it_is_refused(name: str, wrong: dict[str, Any]):
+    issuer = PRESETS[name](**ARGUMENTS[name])
+    assert refused(judged(issuer, header=HEADERS.get(name), **{**GOOD[name], **wrong})) in REFUSALS
+
+
+def test_salesforce_marks_its_tokens_in_the_header():
+    issuer = PRESETS["salesforce"](**ARGUMENTS["salesforce"])
+    assert refused(judged(issuer, **GOOD["salesforce"])) is Reason.HEADER_REFUSED
+
+
+def test_firebase_does_not_take_a_sign_in_of_tomorrow():
+    issuer = presets.firebase("acme-prod")
+    wrong = {**GOOD["firebase"], "auth_time": 4_000_000_000}
+    assert refused(judged(issuer, **wrong)) is Reason.TOKEN_ISSUED_IN_FUTURE
+
+
+# -- Entra
+
+
+def entra_user(world: World, **claims: Any) -> Decision:
+    return world.judged("entra-v2-user", claims=claims)
+
+
+def test_entra_pairs_version_and_issuer():
+    world = World(presets.entra(TENANT, APP))
+    assert accepted(entra_user(world, iss=V1, ver="1.0")).issuer == V2  # one issuer under two names
+    assert refused(entra_user(world, ver="1.0")) is Reason.UNEXPECTED_CLAIM
+    assert refused(entra_user(world, iss=V1)) is Reason.UNEXPECTED_CLAIM
+    assert refused(entra_user(world, tid=OTHER_TENANT)) is Reason.UNEXPECTED_CLAIM
+    assert refused(entra_user(world, iss=V2.replace(TENANT, OTHER_TENANT))) is Reason.UNKNOWN_ISSUER
+
+
+def test_entra_of_one_version_says_how_to_get_it():
+    newer, older = World(presets.entra(TENANT, APP, version="2.0")), World(presets.entra(TENANT, APP, version="1.0"))
+    assert "accessTokenAcceptedVersion" in hint(entra_user(newer, iss=V1, ver="1.0"))
+    assert accepted(entra_user(older, iss=V1, ver="1.0")).issuer == V1
+    assert older.internet.sends[0].url == f"https://login.microsoftonline.com/{TENANT}/.well-known/openid-configuration"
+    assert refused(entra_user(older)) is Reason.UNKNOWN_ISSUER
+
+
+def test_entra_tokens_for_graph_are_told_from_their_header():
+    world = World(presets.entra(TENANT, APP))
+    assert "Microsoft Graph" in hint(world.judged("entra-v2-user", header={"nonce": "n"}))
+
+
+def test_entra_roles_of_an_app_are_scopes_only_when_asked_and_a_users_never():
+    plain, asked = World(presets.entra(TENANT, APP)), World(presets.entra(TENANT, APP, app_roles=True))
+    app = accepted(plain.judged("entra-v2-app"))
+    assert (sorted(app.scopes), sorted(app.roles)) == ([], ["bigquery.insertdata"])
+    app = accepted(asked.judged("entra-v2-app"))
+    assert sorted(app.scopes) == sorted(app.roles) == ["bigquery.insertdata"]
+    assert app.granted_scopes is None  # so that it can be told from a user's
+    user = accepted(entra_user(asked, roles=["admin"]))
+    assert (sorted(user.scopes), sorted(user.roles)) == (["Jobs.Read", "bigquery.insertdata"], ["admin"])
+
+
+def test_entra_takes_the_uri_of_the_application_too():
+    world = World(presets.entra(TENANT, [APP, "https://api.example.com"]))
+    for audience in (APP, f"api://{APP}", "https://api.example.com"):
+        accepted(entra_user(world, aud=audience))
+    assert refused(entra_user(world, aud="api://https://api.example.com")) is Reason.WRONG_AUDIENCE
+
+
+@pytest.mark.parametrize(
+    ("issuer", "fits"),
+    [
+        (V2, True),
+        ("https://login.microsoftonline.com/{tenantid}/v2.0", True),
+        (V2.replace(TENANT, OTHER_TENANT), False),
+        ("https://sts.windows.net/{tenantid}/", False),
+        ("{tenantid}", False),
+    ],
+)
+def test_a_key_signs_for_the_issuer_it_was_published_for(issuer: str, fits: bool):
+    world = World(
+        presets.entra(TENANT, APP), keys=[jwk("RS256", sample("entra-v2-user")["header"]["kid"], issuer=issuer)]
+    )
+    decision = entra_user(world)
+    assert isinstance(decision, Granted) is fits
+    assert fits or refused(decision) is Reason.BAD_SIGNATURE
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"tenant": "common"},
+        {"tenant": "contoso.onmicrosoft.com"},
+        {"tenant": TENANT.upper()},
+        {"version": "3.0"},
+        {"authority": "https://login.microsoftonline.us"},
+    ],
+)
+def test_entra_needs_one_tenant_and_a_version_it_knows(wrong: dict[str, str]):
+    with pytest.raises(ConfigurationError, match=f"^{next(iter(wrong))}: "):
+        presets.entra(**{"tenant": TENANT, "audience": APP, **wrong})  # type: ignore[arg-type]  # strings, all of them
+
+
+def test_entra_of_another_cloud_has_its_own_authority():
+    issuer = presets.entra(TENANT, APP, version="2.0", authority="https://login.microsoftonline.us")
+    assert issuer.url == f"https://login.microsoftonline.us/{TENANT}/v2.0"
+
+
+# -- others with a dialect of their own
+
+
+def test_auth0_permissions_are_scopes_only_when_asked():
+    more = {"permissions": ["bigquery.insertdata", "admin"]}
+    plain, rbac = (World(presets.auth0("tenant.us.auth0.com", API, rbac=rbac)) for rbac in (False, True))
+    assert "admin" not in accepted(plain.judged("auth0-default-profile", claims=more)).scopes
+    assert "admin" in accepted(rbac.judged("auth0-default-profile", claims=more)).scopes
+
+
+def test_okta_names_the_org_server_and_the_id_token(caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO", "scopeguard")
+    world = World(presets.okta("acme.okta.com", API, authorization_server="aus9o8wzkhckw9TLa0h7z"))
+    internal = {"typ": "application/okta-internal-at+jwt"}
+    org = world.judged("okta-custom-as", header=internal, claims={"iss": "https://acme.okta.com"})
+    assert refused(org) is Reason.UNKNOWN_ISSUER
+    assert "custom authorization server" in hint(org)
+    assert refused(world.judged("okta-custom-as", header=internal)) is Reason.TYPE_REFUSED
+    assert "ID token" in hint(world.judged("okta-custom-as", claims={"cid": None}))
+    assert world.internet.sends == []
+    assert "custom authorization server" in caplog.text
+    assert isinstance(org, Denied)
+    assert "okta" not in repr(org.response).lower()
+
+
+def test_keycloak_tells_its_kinds_of_tokens_apart_and_reads_the_roles_it_is_told_to():
+    acme = ("https://sso.example.com/", "acme", "bigquery-api")
+    world = World(presets.keycloak(*acme, roles_from="realm"))
+    assert "uma_authorization" in accepted(world.judged("keycloak-service-account")).roles
+    assert accepted(World(presets.keycloak(*acme)).judged("keycloak-service-account")).roles == frozenset()
+    for kind in ("ID", "Refresh", "Offline", None):
+        assert refused(world.judged("keycloak-service-account", claims={"typ": kind})) is Reason.UNEXPECTED_CLAIM
+
+
+@pytest.mark.parametrize("roles_from", ["", "client:", "client:a.b", "everybody"])
+def test_keycloak_roles_come_from_somewhere(roles_from: str):
+    if roles_from == "":
+        assert presets.keycloak("https://sso.example.com", "acme", "api").role_claims == ()
+    else:
+        with pytest.raises(ConfigurationError, match=r"^roles_from: "):
+            presets.keycloak("https://sso.example.com", "acme", "api", roles_from=roles_from)
+
+
+def test_keycloak_is_for_an_api_and_not_for_account():
+    with pytest.raises(ConfigurationError, match="audience mapper"):
+        presets.keycloak("https://sso.example.com", "acme", ["api", "account"])
+
+
+def test_keycloak_lightweight_tokens_are_asked_about():
+    says = {"active": True, "aud": ["bigquery-api"], "typ": "Bearer", "sub": "1", "client_id": "admin-cli"}
+    issuer = presets.keycloak("https://sso.example.com", "acme", "bigquery-api", introspection=ASKING)
+    world = World(issuer, introspects=answers(200, **says))
+    found = accepted(world.judged("keycloak-lightweight"))
+    assert (found.client_id, found.subject) == ("admin-cli", "1")
+
+
+def test_cognito_binds_to_the_client_and_has_no_audience():
+    world = World(presets.cognito("eu-central-1", "eu-central-1_AbCdEfGhI", "57cbishk4j24pabc1234567890"))
+    assert refused(world.judged("cognito-m2m", claims={"client_id": "other"})) is Reason.WRONG_AUDIENCE
+    assert refused(world.judged("cognito-m2m", claims={"client_id": None})) is Reason.MISSING_CLAIM
+    assert refused(world.judged("cognito-m2m", claims={"aud": "x"})) is Reason.FORBIDDEN_CLAIM
+
+
+def test_hydra_has_one_binding_and_no_refresh_tokens():
+    with pytest.raises(ConfigurationError, match=r"^audience and client_ids: "):
+        presets.hydra("https://hydra.example.com")
+    with pytest.raises(ConfigurationError, match=r"^audience and client_ids: "):
+        presets.clerk("clerk.example.com", API, client_ids="c")
+    by_audience = World(presets.hydra("https://hydra.example.com", API))
+    accepted(by_audience.judged("hydra-jwt", claims={"aud": [API]}))
+    assert refused(by_audience.judged("hydra-jwt", claims={"aud": [API + "/"]})) is Reason.WRONG_AUDIENCE
+    says = {"active": True, "client_id": "ingest", "sub": "ingest", "aud": [API], "scope": "read"}
+    for use, fits in (("access_token", True), ("refresh_token", False)):
+        issuer = presets.hydra("https://hydra.example.com", API, introspection=ASKING)
+        world = World(issuer, introspects=answers(200, **says, iat=1, token_use=use))
+        assert isinstance(world.judge("ory_at_abc"), Granted) is fits
+
+
+def test_pingfederate_calls_id_tokens_active_too():
+    issuer = presets.pingfederate("https://ping.example.com", API, ASKING)
+    says = {"active": True, "aud": API, "client_id": "c"}
+    assert refused(World(issuer, introspects=answers(200, **says)).judge("opaque")) is Reason.MISSING_CLAIM
+    assert accepted(World(issuer, introspects=answers(200, **says, scope="read")).judge("opaque")).client_id == "c"
+
+
+def test_salesforce_opaque_tokens_have_no_header_to_be_marked_in():
+    issuer = presets.salesforce("acme.my.salesforce.com", API, introspection=ASKING)
+    says = {"active": True, "aud": API, "client_id": "c", "scope": "read"}
+    assert accepted(World(issuer, introspects=answers(200, **says)).judge("00Dxx.opaque")).client_id == "c"
+
+
+@pytest.mark.parametrize("preset", ["authentik", "supabase"])
+def test_shared_secrets_are_refused_with_the_setting_that_ends_them(preset: str):
+    issuer = PRESETS[preset](**ARGUMENTS[preset])
+    world = World(issuer)
+    _, body, signature = token(issuer, world.now, aud=sorted(issuer.audiences or ())).split(".")
+    head = segment(json.dumps({"alg": "HS256", "kid": "k", "typ": "JWT"}).encode())
+    assert "signing key" in hint(world.judge(f"{head}.{body}.{signature}"))
+
+
+# -- workloads and proxies
+
+
+def test_github_and_kubernetes_can_be_narrowed():
+    with pytest.raises(ConfigurationError, match=r"^repository_ids: "):
+        presets.github_actions(API)
+    world = World(presets.github_actions(API, repository_ids=["74"], environments=["prod"]))
+    assert refused(world.judged("github-actions", claims={"environment": "test"})) is Reason.UNEXPECTED_CLAIM
+    assert refused(world.judged("github-actions", claims={"repository_id": "75"})) is Reason.UNEXPECTED_CLAIM
+    world = World(presets.kubernetes(API, namespaces=["etl"]))
+    assert (
+        refused(world.judged("kubernetes-projected", claims={"sub": "system:serviceaccount:etl2:ingest"}))
+        is Reason.UNEXPECTED_CLAIM
+    )
+    world = World(presets.kubernetes(API, service_accounts=["etl/ingest"]))
+    assert (
+        refused(world.judged("kubernetes-projected", claims={"sub": "system:serviceaccount:etl:other"}))
+        is Reason.UNEXPECTED_CLAIM
+    )
+    with pytest.raises(ConfigurationError, match=r"^service_accounts: "):
+        presets.kubernetes(API, service_accounts=["ingest"])
+
+
+def test_gitlab_jobs_can_be_limited_to_protected_refs():
+    issuer = presets.gitlab_ci("https://gitlab.example.com", API, project_ids="22", refs="main", protected_only=True)
+    good: dict[str, Any] = {"aud": API, "sub": "p", "project_id": "22", "ref": "main", "ref_protected": "true"}
+    accepted(judged(issuer, **good))
+    wrongs: list[dict[str, Any]] = [{"ref": "other"}, {"ref_protected": "false"}, {"ref_protected": True}]
+    for wrong in wrongs:
+        assert refused(judged(issuer, **{**good, **wrong})) is Reason.UNEXPECTED_CLAIM
+
+
+def test_what_a_proxy_passes_on_is_taken_from_its_own_header_and_nothing_else_is():
+    proxy, server = presets.cloudflare_access("acme", "32ea"), presets.authelia("https://auth.example.com", API)
+    world = World(proxy, server)
+    good = token(proxy, world.now, **GOOD["cloudflare_access"])
+    accepted(world.judge(good, "CF-Access-JWT-Assertion"))
+    assert refused(world.judge(good)) is Reason.UNKNOWN_ISSUER
+    theirs = minted("authelia-jwt", world.now)
+    assert refused(world.judge(theirs, "Cf-Access-Jwt-Assertion")) is Reason.UNKNOWN_ISSUER
+    assert refused(World(proxy).judge(theirs)) is Reason.NO_CREDENTIALS  # Authorization is not looked at
+    world.guard.revoke(token=good)
+    assert refused(world.judge(good, "Cf-Access-Jwt-Assertion")) is Reason.TOKEN_REVOKED
+
+
+def test_what_is_no_jwt_in_the_header_of_a_proxy_is_shown_to_nobody():
+    world = World(presets.cloudflare_access("acme", "32ea"), presets.google_tokeninfo(OURS))
+    assert refused(world.judge("ya29.secret", "Cf-Access-Jwt-Assertion")) is Reason.MALFORMED_TOKEN
+    assert world.internet.sends == []
+
+
+def test_iap_signs_with_elliptic_curves_only():
+    issuer = presets.google_iap("/projects/1/apps/acme")
+    wrong = judged(issuer, header={"alg": "RS256"}, **GOOD["google_iap"])
+    assert refused(wrong) is Reason.ALGORITHM_REFUSED
+
+
+def test_two_proxies_may_speak_for_one_issuer_and_each_is_itself():
+    one = presets.cloudflare_access("acme", "32ea")
+    other = replace(one, token_header=None)
+    world = World(one, other)
+    good = token(one, world.now, **GOOD["cloudflare_access"])
+    accepted(world.judge(good))
+    accepted(world.judge(good, "Cf-Access-Jwt-Assertion"))
+    with pytest.raises(ConfigurationError, match="configured twice"):
+        World(one, replace(one, leeway=1))
+    world.guard.revoke(subject="u", issuer=one.url)
+    assert refused(world.judge(good)) is Reason.TOKEN_REVOKED
+
+
+@pytest.mark.parametrize("name", ["Authorization", "x y", "", "x:", 3])
+def test_a_token_header_is_a_field_of_its_own(name: Any):
+    with pytest.raises(ConfigurationError, match=r"^token_header: "):
+        Issuer("https://as.example", audience=API, token_header=name)
+
+
+# -- Google
+
+
+def test_google_has_two_names_and_everybody_an_account():
+    world = World(presets.google_oidc(API, ["ingest@acme-prod.iam.gserviceaccount.com"]))
+    accepted(world.judged("google-oidc-identity", claims={"iss": "accounts.google.com"}))
+    with pytest.raises(TypeError):
+        presets.google_oidc(API)  # type: ignore[call-arg]
+
+
+def test_a_self_signed_token_has_scopes_or_an_audience():
+    name, me = "google-selfsigned-serviceaccount", "ingest@acme-prod.iam.gserviceaccount.com"
+    scoped, bound = World(presets.google_self_signed(me)), World(presets.google_self_signed(me, API))
+    assert "bigquery.insertdata" in accepted(scoped.judged(name)).scopes
+    assert refused(scoped.judged(name, claims={"aud": API})) is Reason.FORBIDDEN_CLAIM
+    assert refused(scoped.judged(name, claims={"scope": None, "aud": API})) in (*REFUSALS, Reason.FORBIDDEN_CLAIM)
+    accepted(bound.judged(name, claims={"scope": None, "aud": API}))
+    assert refused(bound.judged(name)) is Reason.MISSING_CLAIM
+    assert refused(scoped.judged(name, claims={"sub": "somebody@else"})) is Reason.UNEXPECTED_CLAIM
+    late = {"exp": int(scoped.now) + 3700}
+    assert refused(scoped.judged(name, claims=late)) is Reason.TOKEN_LIFETIME_TOO_LONG
+
+
+OURS = "926872579832-abc.apps.googleusercontent.com"
+
+
+def tokeninfo(status: int, **members: Any) -> tuple[World, Decision]:
+    world = World(presets.google_tokeninfo(OURS), introspects=answers(status, **members))
+    return world, world.judge("ya29.secret")
+
+
+def test_tokeninfo_answers_for_every_app_and_only_ours_may_call():
+    world, decision = tokeninfo(200, aud="other.apps.googleusercontent.com", exp="4000000000", scope="x")
+    assert refused(decision) is Reason.WRONG_AUDIENCE
+    assert "client" in hint(decision)
+    (send,) = world.internet.sends
+    assert send.form == ()  # a POST, and the token stands in no URL
+    assert send.authorization == "Bearer ya29.secret"
+    assert "ya29" not in send.url + repr(send)
+    assert refused(tokeninfo(200, exp="4000000000", scope="x")[1]) is Reason.MISSING_CLAIM
+    with pytest.raises(ConfigurationError, match=r"^client_ids: "):
+        presets.google_tokeninfo([])
+
+
+def test_an_issuer_that_is_asked_about_every_token_has_no_keys_to_fetch():
+    world = World(presets.google_tokeninfo(OURS))
+    world.guard.warm()
+    assert world.internet.sends == []
+    signed_answers = replace(ASKING, signed=True)
+    world = World(presets.pingfederate("https://ping.example.com", API, signed_answers))
+    world.guard.warm()
+    assert len(world.internet.sends) == 2
+
+
+def test_tokeninfo_tells_times_in_strings():
+    assert accepted(tokeninfo(200, aud=OURS, exp="4000000000")[1]).expires_at == 4_000_000_000
+    assert refused(tokeninfo(200, aud=OURS, exp="1000000000")[1]) is not Reason.WRONG_AUDIENCE
+
+
+@pytest.mark.parametrize(
+    ("status", "members"),
+    [
+        (500, {}),
+        (429, {}),
+        (401, {}),
+        (400, {"error": "quota"}),
+        (200, {"aud": OURS}),
+        (200, {"aud": OURS, "exp": "x"}),
+    ],
+)
+def test_tokeninfo_that_says_nothing_is_an_outage(status: int, members: dict[str, Any]):
+    assert isinstance(tokeninfo(status, **members)[1], Unavailable)

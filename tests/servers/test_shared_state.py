@@ -1,0 +1,347 @@
+"""Two worker processes, one real Redis, one real authorization server: what one learns, the other knows."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+import pytest
+
+from environment import ROOT, plain_environment
+from redis_server import RedisServer
+from scopeguard.devserver import Authority, Client, DevServer
+
+# Each test starts two servers of its own, and waits for what is a second away; on a busy machine that adds up.
+pytestmark = pytest.mark.timeout(180)
+
+AUDIENCE = "https://api.test"
+API, LOADER = "sg-secret-api", "sg-secret-loader"
+MAX_LAG = 1.0
+SERVERS = {
+    "asgi": ("uvicorn", "sharing:asgi", "--port", "{port}", "--lifespan", "off", "--no-access-log"),
+    "wsgi": ("waitress", "--threads", "8", "--listen", "127.0.0.1:{port}", "sharing:wsgi"),
+}
+
+
+class Worker:
+    """A process that serves the API."""
+
+    def __init__(self, base: str, log: Path) -> None:
+        self._client = httpx.Client(base_url=base, timeout=30)
+        self._log = log
+
+    def status(self, token: str) -> int:
+        """What a request with *token* is answered; a 503 tells when to come back."""
+        answer = self._client.get("/", headers={"authorization": f"Bearer {token}"})
+        assert ("retry-after" in answer.headers) == (answer.status_code == 503)
+        assert ("www-authenticate" in answer.headers) == (answer.status_code == 401)
+        return answer.status_code
+
+    def revoke(self, **what: Any) -> int:
+        """What it answers to being told to revoke."""
+        return self._client.post("/revoke", json=what).status_code
+
+    def is_up(self) -> bool:
+        """Whether it answers at all."""
+        try:
+            return self._client.get("/healthz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    @property
+    def output(self) -> str:
+        """What it has printed."""
+        return self._log.read_text("utf-8", "replace")
+
+    def close(self) -> None:
+        self._client.close()
+
+
+@dataclass
+class Place:
+    """Everything of one test."""
+
+    folder: Path
+    redis: RedisServer
+    server: DevServer
+    stack: ExitStack
+    client: httpx.Client
+    kind: str = "asgi"
+    workers: int = 0
+    tokens: list[str] = field(default_factory=list)
+
+    def worker(self, *, revocation: str = "", kind: str | None = None) -> Worker:
+        """Start one more; all have the same configuration but for *revocation*."""
+        self.workers += 1
+        config = self.folder / f"worker{self.workers}.toml"
+        config.write_text(
+            f"""
+            [[issuers]]
+            url = "{self.server.url}"
+            audience = "{AUDIENCE}"
+            validate = "auto"
+            [issuers.introspection]
+            client_id = "api"
+            client_secret = "env:API_SECRET"
+            [store]
+            redis = "env:REDIS_URL"
+            secret = "env:STORE_SECRET"
+            [revocation]
+            max_lag = {MAX_LAG}
+            {revocation}
+            """
+        )
+        return self.stack.enter_context(self._running(config, kind or self.kind))
+
+    @contextmanager
+    def _running(self, config: Path, kind: str) -> Iterator[Worker]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        environment = plain_environment() | {
+            "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "support"))),
+            "PYTHONUNBUFFERED": "1",
+            "SHARING_CONFIG": str(config),
+            "API_SECRET": API,
+            "REDIS_URL": self.redis.url,
+            "STORE_SECRET": "sg-secret-of-the-store",
+        }
+        command = [sys.executable, "-m", *(part.format(port=port) for part in SERVERS[kind])]
+        log = config.with_suffix(".log")
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command, env=environment, stdout=output, stderr=subprocess.STDOUT, cwd=self.folder
+            )
+        worker = Worker(f"http://127.0.0.1:{port}", log)
+        try:
+            eventually(lambda: worker.is_up() or process.poll() is not None)
+            assert process.poll() is None, worker.output
+            yield worker
+        finally:
+            worker.close()
+            process.terminate()
+            process.wait(timeout=20)
+
+    def token(self, client_id: str = "loader") -> str:
+        """A token from the authorization server; ``loader``'s are opaque, those of ``signer`` JWTs."""
+        form = {"grant_type": "client_credentials"}
+        answer = self.client.post(f"{self.server.url}/token", auth=(client_id, LOADER), data=form)
+        self.tokens.append(answer.json()["access_token"])
+        return self.tokens[-1]
+
+    @property
+    def introspections(self) -> int:
+        """How often the authorization server was asked."""
+        return sum("introspect" in request for request in self.server.authority.requests)
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Wait for another process to get there, thirty seconds at most."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        select.select([], [], [], 0.01)
+
+
+@contextmanager
+def _place(folder: Path, *, append_only: bool = False) -> Iterator[Place]:
+    authority = Authority(
+        audience=AUDIENCE,
+        clients=[
+            Client(client_id="loader", secret=LOADER, scopes=["read"], token_format="opaque"),
+            Client(client_id="signer", secret=LOADER, scopes=["read"]),
+            Client(client_id="api", secret=API, introspects=[AUDIENCE]),
+        ],
+    )
+    with ExitStack() as stack:
+        server = stack.enter_context(DevServer(authority))
+        redis = stack.enter_context(RedisServer(folder, append_only=append_only))
+        yield Place(folder, redis, server, stack, stack.enter_context(httpx.Client()))
+
+
+@pytest.fixture
+def place(tmp_path: Path, no_leaks: Callable[[str], None]) -> Iterator[Place]:
+    with _place(tmp_path) as here:
+        yield here
+        stored = here.redis.everything() if here.redis.is_up else {}
+    for number in range(1, here.workers + 1):
+        no_leaks((tmp_path / f"worker{number}.log").read_text("utf-8", "replace"))
+    for key, (content, left) in stored.items():
+        assert left > 0, key
+        assert not any(token in key or token.encode() in content for token in here.tokens)
+
+
+def refused_in_time(worker: Worker, token: str, told: float) -> None:
+    """*worker* refuses *token*, and accepted it in no request that began a whole lag after others were *told*."""
+    deadline = time.monotonic() + 30
+    while True:
+        began = time.monotonic()
+        if worker.status(token) == 401:
+            return
+        assert began < told + MAX_LAG
+        assert began < deadline
+
+
+@pytest.mark.rule("I-24")
+@pytest.mark.parametrize("kind", SERVERS)
+def test_a_token_that_one_process_has_asked_about_is_known_to_the_other(place: Place, kind: str):
+    place.kind = kind
+    one, two = place.worker(), place.worker()
+    token = place.token()
+    assert [one.status(token), two.status(token), one.status(token)] == [200, 200, 200]
+    assert place.introspections == 1
+    assert [two.status("made-up"), one.status("made-up")] == [401, 401]
+    assert place.introspections == 2
+
+
+@pytest.mark.rule("E-10", "E-17")
+@pytest.mark.parametrize("kind", SERVERS)
+def test_what_is_revoked_in_one_process_is_refused_in_the_other_within_the_lag(place: Place, kind: str):
+    place.kind = kind
+    one, two = place.worker(), place.worker()
+    opaque, signed, others, client = place.token(), place.token("signer"), place.token(), place.token("signer")
+    for token in (opaque, signed, others, client):
+        assert [one.status(token), two.status(token)] == [200, 200]
+    for token, what in ((opaque, {"token": opaque}), (signed, {"token": signed}), (client, {"client_id": "signer"})):
+        assert one.revoke(**what) == 204
+        told = time.monotonic()
+        assert one.status(token) == 401
+        refused_in_time(two, token, told)
+    assert [one.status(others), two.status(others)] == [200, 200]
+
+
+class Load:
+    """Threads that send requests to both workers until they are told to stop, and note every answer."""
+
+    def __init__(self, workers: list[Worker], tokens: dict[str, Callable[[], str]]) -> None:
+        self._workers = workers
+        self._tokens = tokens
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self.phase = "before"
+        self.seen: Counter[tuple[str, str, int]] = Counter()
+        self.failures: list[BaseException] = []
+        self._threads = [
+            threading.Thread(target=self._run, args=(worker, name)) for worker in workers for name in tokens
+        ]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, worker: Worker, name: str) -> None:
+        try:
+            for _ in range(20_000):
+                if self._stop.is_set():
+                    return
+                phase = self.phase
+                status = worker.status(self._tokens[name]())
+                with self._lock:
+                    self.seen[phase, name, status] += 1
+        except BaseException as error:  # noqa: BLE001 - told to the test
+            self.failures.append(error)
+
+    def enter(self, phase: str, *, until: dict[str, int]) -> None:
+        """From now on it is *phase*; return when each of the tokens *until* names was answered so, twice a worker."""
+        self.phase = phase
+        eventually(
+            lambda: (
+                bool(self.failures)
+                or all(self.seen[phase, name, status] >= 2 * len(self._workers) for name, status in until.items())
+            )
+        )
+
+    def statuses(self, name: str, *phases: str) -> set[int]:
+        """How requests with the token *name* that began in one of *phases*, in any if none is named, were answered."""
+        return {status for phase, which, status in self.seen if which == name and phase in (phases or (phase,))}
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_redis_killed_and_started_again_under_load_opens_no_door(tmp_path: Path, kind: str):
+    """With what it was told on disk. Revocations fail closed: 503 until Redis is back, and never 200."""
+    with _place(tmp_path, append_only=True) as place:
+        place.kind = kind
+        one, two = place.worker(), place.worker()
+        good, revoked = place.token(), place.token()
+        assert one.revoke(token=revoked) == 204
+        eventually(lambda: two.status(revoked) == 401)
+        tokens = {"good": lambda: good, "revoked": lambda: revoked, "made up": lambda: "made-up"}
+        with Load([one, two], tokens) as load:
+            load.enter("up", until={"good": 200, "revoked": 401, "made up": 401})
+            place.redis.kill()
+            load.enter("down", until={"good": 503, "revoked": 503})
+            assert one.revoke(client_id="signer") == 503
+            place.redis.start()
+            load.enter("back", until={"good": 200, "revoked": 401, "made up": 401})
+        assert not load.failures
+        assert load.statuses("good") <= {200, 503}
+        assert load.statuses("revoked") <= {401, 503}
+        assert load.statuses("made up") <= {401, 503}
+        assert load.statuses("good", "up") <= {200, 503}  # a request that began before may end after
+        assert place.worker().status(revoked) == 401  # one that was not there when it was revoked
+
+
+def test_who_wants_it_open_gets_it_open_and_answers_from_the_authority(place: Place):
+    """``fail_open_dangerously``: what a process knows to be revoked stays refused, what nobody told it is accepted."""
+    one, two = (place.worker(revocation="fail_open_dangerously = true") for _ in range(2))
+    good, revoked, later = place.token(), place.token(), place.token()
+    assert one.revoke(token=revoked) == 204
+    eventually(lambda: two.status(revoked) == 401)
+    fresh = iter([place.token() for _ in range(200)])
+    lock = threading.Lock()
+
+    def never_seen_before() -> str:
+        with lock:
+            return next(fresh, good)
+
+    with Load([one, two], {"good": lambda: good, "revoked": lambda: revoked, "fresh": never_seen_before}) as load:
+        load.enter("up", until={"good": 200, "revoked": 401})
+        asked = place.introspections
+        place.redis.kill()
+        load.enter("down", until={"good": 200, "revoked": 401, "fresh": 200})
+        assert place.introspections > asked
+        assert one.revoke(token=later) == 503  # it alone knows
+        assert [one.status(later), two.status(later)] == [401, 200]
+        place.redis.start()
+        load.enter("back", until={"good": 200, "revoked": 401})
+    assert not load.failures
+    assert load.statuses("good") == load.statuses("fresh") == {200}
+    assert load.statuses("revoked") == {401}
+    assert one.revoke(token=later) == 204
+    told = time.monotonic()
+    refused_in_time(two, later, told)
+
+
+def test_a_redis_that_hangs_costs_a_short_wait_and_no_decision(place: Place):
+    one, two = place.worker(), place.worker(kind="wsgi")
+    good, revoked = place.token(), place.token()
+    assert one.revoke(token=revoked) == 204
+    for worker in (one, two):
+        eventually(lambda worker=worker: worker.status(revoked) == 401)  # type: ignore[misc]
+        assert worker.status(good) == 200
+    with place.redis.frozen():
+        for worker in (one, two):
+            eventually(lambda worker=worker: worker.status(good) == 503)  # type: ignore[misc]
+            assert worker.status(revoked) == 503
+        assert one.revoke(token=good) == 503
+    eventually(lambda: two.status(good) == 200)
+    assert two.status(revoked) == 401
+    assert one.status(good) in (401, 503)

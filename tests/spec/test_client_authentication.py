@@ -1,0 +1,191 @@
+"""How this API proves itself to an authorization server: what a request carries, to the byte."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote_plus
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scopeguard.devserver.keys import SigningKey
+from scopeguard.errors import ConfigurationError
+from scopeguard.spec.client_authentication import (
+    ASSERTION_LIFETIME,
+    ASSERTION_TYPE,
+    AssertionKey,
+    Proof,
+    assertion,
+    basic,
+    bearer,
+    named,
+    post,
+)
+from scopeguard.spec.jwks import configured_key_set
+from scopeguard.spec.jws import parse_compact
+
+NOW = 1_800_000_000.75
+ALGORITHMS = ("RS256", "PS256", "ES256", "ES384", "EdDSA")
+
+
+@pytest.fixture(scope="module")
+def keys() -> Mapping[str, SigningKey]:
+    return {algorithm: SigningKey.generate(algorithm, kid=f"k-{algorithm}") for algorithm in ALGORITHMS}
+
+
+def pem(key: SigningKey) -> str:
+    data: bytes = key.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return data.decode()
+
+
+def asserted(key: AssertionKey, **options: Any) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """Header, claims and token of an assertion made with *key*."""
+    settings: dict[str, Any] = {
+        "audience": "https://as.test",
+        "now": NOW,
+        "identifier": "one",
+        "typ": "client-authentication+jwt",
+        **options,
+    }
+    proof = assertion("api", key, **settings)
+    assert proof.authorization is None
+    (kind, value), (name, token) = proof.parameters
+    assert (kind, value, name) == ("client_assertion_type", ASSERTION_TYPE, "client_assertion")
+    parsed = parse_compact(token)
+    return dict(parsed.header), json.loads(parsed.payload), token
+
+
+def decoded(proof: Proof) -> str:
+    assert proof.authorization is not None
+    scheme, _, value = proof.authorization.partition(" ")
+    assert scheme == "Basic"
+    return base64.b64decode(value, validate=True).decode()
+
+
+@pytest.mark.rule("I-04")
+@pytest.mark.parametrize(
+    ("client_id", "secret", "sent"),
+    [
+        ("a:b", "p%+ü", "a%3Ab:p%25%2B%C3%BC"),
+        ("api", "s3cret", "api:s3cret"),
+        ("a b", "", "a+b:"),
+    ],
+)
+def test_basic_encodes_both_parts_as_a_form_before_base64(client_id: str, secret: str, sent: str):
+    proof = basic(client_id, secret)
+    assert decoded(proof) == sent
+    assert proof.parameters == ()
+
+
+@given(st.text(st.characters(codec="utf-8")), st.text(st.characters(codec="utf-8")))
+def test_basic_brings_back_what_went_in(client_id: str, secret: str):
+    first, colon, second = decoded(basic(client_id, secret)).partition(":")
+    assert (unquote_plus(first), colon, unquote_plus(second)) == (client_id, ":", secret)
+
+
+@pytest.mark.rule("I-05")
+@pytest.mark.parametrize(
+    ("proof", "authorization", "parameters"),
+    [
+        (basic("api", "hush"), "Basic YXBpOmh1c2g=", ()),
+        (post("api", "hush"), None, (("client_id", "api"), ("client_secret", "hush"))),
+        (bearer("other"), "Bearer other", ()),
+        (named("api"), None, (("client_id", "api"),)),
+        (Proof(), None, ()),
+    ],
+    ids=["basic", "post", "bearer", "named", "none"],
+)
+def test_each_method_uses_one_place(proof: Proof, authorization: str | None, parameters: tuple[Any, ...]):
+    assert (proof.authorization, proof.parameters) == (authorization, parameters)
+
+
+def test_a_proof_and_a_key_show_nothing_in_their_text(keys: Mapping[str, SigningKey]):
+    shown = repr((basic("api", "hush"), post("api", "hush"), AssertionKey(material=pem(keys["RS256"]))))
+    assert "hush" not in shown
+    assert "YXBp" not in shown
+    assert "PRIVATE" not in shown
+
+
+# -- private_key_jwt
+
+
+@pytest.mark.rule("I-32")
+@pytest.mark.parametrize("form", ["pem", "jwk"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_an_assertion_says_who_asks_and_is_signed_by_its_key(keys: Mapping[str, SigningKey], algorithm: str, form: str):
+    signer = keys[algorithm]
+    material = pem(signer) if form == "pem" else signer.private_jwk()
+    header, claims, token = asserted(AssertionKey(material=material, algorithm=algorithm, kid=signer.kid))
+    assert header == {"alg": algorithm, "typ": "client-authentication+jwt", "kid": signer.kid}
+    assert claims == {
+        "iss": "api",
+        "sub": "api",
+        "aud": "https://as.test",
+        "iat": 1_800_000_000,
+        "exp": 1_800_000_060,
+        "jti": "one",
+    }
+    parsed = parse_compact(token)
+    (public,) = configured_key_set({"keys": [signer.public_jwk()]}).candidates(signer.kid, algorithm)
+    assert public.verify(algorithm, parsed.signed, parsed.signature)
+
+
+@pytest.mark.rule("I-33")
+def test_the_audience_of_an_assertion_is_one_string(keys: Mapping[str, SigningKey]):
+    key = AssertionKey(material=pem(keys["ES256"]), algorithm="ES256")
+    assert asserted(key)[1]["aud"] == "https://as.test"
+    assert asserted(key, audience="https://as.test/introspect")[1]["aud"] == "https://as.test/introspect"
+
+
+@pytest.mark.rule("I-34")
+def test_the_type_of_an_assertion_can_be_left_out(keys: Mapping[str, SigningKey]):
+    key = AssertionKey(material=pem(keys["ES256"]), algorithm="ES256")
+    assert asserted(key)[0] == {"alg": "ES256", "typ": "client-authentication+jwt"}
+    assert asserted(key, typ=None)[0] == {"alg": "ES256"}
+
+
+@pytest.mark.rule("I-35")
+def test_an_assertion_lives_for_a_minute_at_most():
+    assert ASSERTION_LIFETIME <= 60
+
+
+@pytest.mark.parametrize(
+    ("material", "algorithm"),
+    [
+        ("not a key", "RS256"),
+        ("", "ES256"),
+        ({}, "ES256"),
+        ({"kty": "oct", "k": "AAAA"}, "RS256"),
+        ("the public half", "ES256"),
+        ({"the": "public half"}, "ES256"),
+        ("another kind", "ES256"),
+        ("another kind", "EdDSA"),
+        ("itself", "HS256"),
+        ("itself", "none"),
+        ("itself", "ES512"),
+    ],
+)
+def test_what_cannot_sign_is_refused_before_it_is_needed(keys: Mapping[str, SigningKey], material: Any, algorithm: str):
+    match material:
+        case "the public half":
+            public = keys["ES256"].private_key.public_key()
+            from cryptography.hazmat.primitives.serialization import PublicFormat
+
+            material = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+        case {"the": "public half"}:
+            material = keys["ES256"].public_jwk()
+        case "another kind":
+            material = pem(keys["RS256"])
+        case "itself":
+            material = pem(keys["ES256"])
+        case _:
+            pass
+    with pytest.raises(ConfigurationError, match="private_key_jwt") as refused:
+        AssertionKey(material=material, algorithm=algorithm)
+    assert refused.value.__cause__ is None
+    assert refused.value.__context__ is None

@@ -1,0 +1,78 @@
+"""Google's tokeninfo, read as if it were RFC 7662."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scopeguard.spec.tokeninfo import MalformedInfo, is_refusal, read
+
+NOW = 1_000.0
+
+
+def info(**members: Any) -> dict[str, Any]:
+    return read(json.dumps(members).encode(), NOW)
+
+
+def test_the_current_names_are_read_and_strings_are_what_they_stand_for():
+    assert info(aud="a", azp="b", sub="1", scope="x y", exp="2000", expires_in="3", email_verified="true") == {
+        "active": True,
+        "aud": "a",
+        "azp": "b",
+        "sub": "1",
+        "scope": "x y",
+        "exp": 2000,
+        "email_verified": True,
+    }
+
+
+def test_the_older_names_are_read_too():
+    told = info(audience="a", issued_to="b", user_id="1", verified_email=False, email="e", expires_in=60)
+    assert told == {
+        "active": True,
+        "aud": "a",
+        "azp": "b",
+        "sub": "1",
+        "email": "e",
+        "email_verified": False,
+        "exp": 1060,
+    }
+
+
+def test_what_is_not_of_a_tokeninfo_answer_is_left_out():
+    assert "iss" not in info(iss="https://as.example", active=False, exp="2000")
+
+
+@pytest.mark.parametrize("seconds", [None, "", "x", "1.5", "-1", True, 1.5, [1], "9" * 16, "\u0661"])
+def test_an_answer_that_does_not_tell_when_the_token_ends_is_none(seconds: Any):
+    with pytest.raises(MalformedInfo, match="neither exp nor expires_in"):
+        info(aud="a", exp=seconds, expires_in=seconds)
+
+
+@given(st.binary(max_size=60))
+def test_anything_else_is_no_answer_and_no_verdict(body: bytes):
+    assert not is_refusal(body)
+    with pytest.raises(MalformedInfo):
+        read(body, NOW)
+
+
+def test_email_verified_may_be_anything():
+    assert info(exp=1, email_verified=["x"])["email_verified"] == ["x"]
+    assert info(exp=1, email_verified="false")["email_verified"] is False
+
+
+@pytest.mark.parametrize(
+    ("members", "refused"),
+    [
+        ({"error": "invalid_token"}, True),
+        ({"error_description": "Invalid Value"}, True),
+        ({"error": "invalid_request"}, False),
+        ({}, False),
+    ],
+)
+def test_only_a_refusal_of_the_token_is_one(members: dict[str, str], refused: bool):
+    assert is_refusal(json.dumps(members).encode()) is refused

@@ -1,0 +1,29 @@
+"""What comes twice is told from what is new, within bounds."""
+
+from __future__ import annotations
+
+import pytest
+
+from scopeguard.state.seen import Before, Seen
+
+
+@pytest.mark.rule("E-09")
+def test_what_is_done_is_done_and_what_failed_may_come_again():
+    seen = Seen(seconds=10, max_entries=10)
+    assert seen.begin("a", 0) is Before.NOTHING
+    assert seen.begin("a", 0) is Before.BUSY
+    seen.end("a", 0, done=False)
+    assert seen.begin("a", 0) is Before.NOTHING
+    seen.end("a", 0, done=True)
+    assert seen.begin("a", 9) is Before.DONE
+    assert seen.begin("b", 9) is Before.NOTHING
+
+
+def test_memory_is_bounded_by_age_and_by_number():
+    seen = Seen(seconds=10, max_entries=2)
+    for name in "abc":
+        seen.begin(name, 0)
+        seen.end(name, 0, done=True)
+    assert seen.begin("a", 0) is Before.NOTHING
+    assert [seen.begin(name, 1) for name in "bc"] == [Before.DONE, Before.DONE]
+    assert [seen.begin(name, 10) for name in "bc"] == [Before.NOTHING, Before.NOTHING]

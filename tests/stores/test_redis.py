@@ -1,0 +1,536 @@
+"""The store in Redis, against a real one: what is kept, how long, under whose signature, and how failures look."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redis_server import RedisServer
+from scopeguard import (
+    AuthorityUnavailable,
+    ConfigurationError,
+    Guard,
+    Introspection,
+    Issuer,
+    Reason,
+    RevocationPolicy,
+    Validation,
+)
+from scopeguard.request import HeaderList, RequestView
+from scopeguard.state.revocations import Revocation, Revoked
+from scopeguard.stores.redis import RedisStore
+from scopeguard.testing import FakeAuthority
+
+SECRET = "sg-secret-of-the-store, which is long enough"
+
+
+@pytest.fixture
+def stores() -> Iterator[Callable[..., RedisStore]]:
+    """Makes stores, and closes them."""
+    made: list[RedisStore] = []
+
+    def make(server: RedisServer, **settings: Any) -> RedisStore:
+        made.append(RedisStore(settings.pop("url", server.url), **{"timeout": 5.0, **settings}))
+        return made[-1]
+
+    yield make
+    for store in made:
+        store.close()
+
+
+Stores = Callable[..., RedisStore]
+
+
+def everything_read(store: RedisStore) -> list[bytes]:
+    position, found = store.read(None)
+    while True:
+        following, more = store.read(position)
+        if following == position:
+            return list(found)
+        position = following
+        found = [*found, *more]
+
+
+# -- values
+
+
+@pytest.mark.parametrize("secret", [None, SECRET], ids=["unsigned", "signed"])
+def test_a_value_is_found_by_other_processes_until_its_time_is_over(
+    server: RedisServer, stores: Stores, secret: str | None
+):
+    here, there = stores(server, secret=secret), stores(server, secret=secret)
+    here.put("answer:1", b"\x00value", seconds=7.5)
+    assert there.get("answer:1") == b"\x00value"
+    assert there.get("answer:2") is None
+    with server.client() as client:
+        assert 0 < client.pttl("scopeguard:answer:1") <= 7500
+        client.pexpire("scopeguard:answer:1", 0)
+    assert there.get("answer:1") is None
+
+
+def test_a_value_that_is_over_at_once_is_not_kept_for_ever(server: RedisServer, stores: Stores):
+    stores(server).put("answer:1", b"value", seconds=0.0001)
+    assert all(left != -1 for _, left in server.everything().values())
+
+
+def test_the_prefix_keeps_two_apis_apart(server: RedisServer, stores: Stores):
+    one, two = stores(server, prefix="one:"), stores(server, prefix="two:")
+    one.put("answer:1", b"value", seconds=60)
+    one.append(b"entry", seconds=60)
+    assert two.get("answer:1") is None
+    assert two.read(None) == (None, [])
+    assert {key.partition(":")[0] for key in server.everything()} == {"one"}
+
+
+def test_a_unix_socket_will_do(server: RedisServer, stores: Stores):
+    stores(server, url=server.socket_url).put("k", b"v", seconds=60)
+    assert stores(server).get("k") == b"v"
+
+
+# -- the signature
+
+
+@pytest.mark.rule("X-68")
+def test_what_was_tampered_with_or_moved_is_not_there(server: RedisServer, stores: Stores):
+    store = stores(server, secret=SECRET)
+    store.put("answer:1", b'{"members": null}', seconds=60)
+    with server.client() as client:
+        kept = client.get("scopeguard:answer:1")
+        client.set("scopeguard:answer:2", kept)  # the answer about another token
+        client.set("other:answer:1", kept)  # the answer to another API
+        client.set("scopeguard:answer:3", kept[:32] + b'{"members": {"active": true}}')
+        client.set("scopeguard:answer:4", b'{"members": {"active": true}}')
+        client.set("scopeguard:answer:5", b"")
+    assert store.get("answer:1") is not None
+    assert [store.get(f"answer:{n}") for n in (2, 3, 4, 5)] == [None] * 4
+    assert stores(server, secret=SECRET, prefix="other:").get("answer:1") is None
+    assert stores(server, secret="another secret of the same length").get("answer:1") is None
+
+
+def test_entries_of_strangers_are_passed_over_and_said_so(
+    server: RedisServer, stores: Stores, caplog: pytest.LogCaptureFixture
+):
+    store = stores(server, secret=SECRET)
+    store.append(b"ours", seconds=60)
+    stores(server).append(b"unsigned", seconds=60)
+    with server.client() as client:
+        client.xadd("scopeguard:revocations", {"something": "else"})
+    position, entries = store.read(None)
+    assert entries == [b"ours"]
+    assert "scopeguard:revocations: ignored entries that are not ours" in caplog.text
+    assert store.read(position) == (position, [])
+
+
+class _Exploit:
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return (sys.exit, ("a pickle was loaded",))
+
+
+@pytest.mark.rule("X-68")
+def test_a_pickle_in_redis_is_bytes_and_nothing_else(server: RedisServer, authority: FakeAuthority, stores: Stores):
+    """Whatever stands there, unsigned, is read as JSON or not at all: the authority is asked instead."""
+    guard = guarded(authority, stores(server))
+    token = authority.mint("read", token_format="opaque")
+    assert status(guard, token) == 200
+    poison = pickle.dumps(_Exploit())
+    with server.client() as client:
+        (key,) = client.keys("*answer:*")
+        client.set(key, poison)
+        client.xadd("scopeguard:revocations", {"entry": poison})
+    with_poison = guarded(authority, stores(server))
+    assert status(with_poison, token) == 200
+    assert asked(authority) == 2
+    with_poison.close()
+    guard.close()
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b'{"kind": "token", "digest": "d", "at": 0, "until": NaN}',
+        b'{"kind": "token", "digest": "d", "at": 0, "until": 1' + b"0" * 400 + b"}",
+        b'{"kind": "token", "digest": 7, "at": 0, "until": 1}',
+        b'{"kind": "everything", "digest": "d", "at": 0, "until": 1}',
+        b'{"kind": ["token"], "digest": "d", "at": 0, "until": 1}',
+    ],
+)
+def test_an_entry_that_is_none_stops_nobody(entry: bytes):
+    assert Revocation.from_bytes(entry) is None
+
+
+def test_an_entry_comes_back_as_it_was():
+    entry = Revocation(kind=Revoked.SUBJECT, digest="d", at=1.5, until=2.5)
+    assert Revocation.from_bytes(entry.to_bytes()) == entry
+
+
+# -- the log
+
+
+def test_a_log_is_read_on_from_where_one_was(server: RedisServer, stores: Stores):
+    here, there = stores(server), stores(server)
+    assert there.read(None) == (None, [])
+    here.append(b"1", seconds=60)
+    position, entries = there.read(None)
+    assert entries == [b"1"]
+    assert there.read(position) == (position, [])
+    here.append(b"2", seconds=60)
+    here.append(b"3", seconds=60)
+    assert there.read(position)[1] == [b"2", b"3"]
+    assert there.read(None)[1] == [b"1", b"2", b"3"]
+
+
+def test_a_long_log_comes_in_parts_and_every_entry_once(server: RedisServer, stores: Stores):
+    store = stores(server)
+    with server.client() as client, client.pipeline() as pipeline:
+        for number in range(2500):
+            pipeline.xadd("scopeguard:revocations", {"entry": str(number)})
+        pipeline.execute()
+    _, first = store.read(None)
+    assert 1000 <= len(first) <= 1001
+    assert everything_read(store) == [str(number).encode() for number in range(2500)]
+
+
+def test_the_log_ends_with_its_last_entry_and_old_entries_before(server: RedisServer, stores: Stores):
+    """By the clock of Redis, which may not be ours. Entries go in blocks of a hundred, so a few may stay longer."""
+    store = stores(server)
+    with server.client() as client, client.pipeline() as pipeline:
+        now = client.time()[0]
+        for number in range(1000):
+            pipeline.xadd("scopeguard:revocations", {"entry": "old"}, id=f"{(now - 100) * 1000}-{number + 1}")
+        pipeline.execute()
+    store.append(b"new", seconds=60)
+    kept = everything_read(store)
+    assert len(kept) < 200
+    assert kept[-1] == b"new"
+    ((_, left),) = server.everything().values()
+    assert 0 < left <= 60_000
+    store.append(b"newer", seconds=1000)
+    assert everything_read(store)[-2:] == [b"new", b"newer"]
+
+
+def test_whoever_was_behind_what_was_dropped_reads_everything_that_is_left(server: RedisServer, stores: Stores):
+    store = stores(server)
+    store.append(b"1", seconds=60)
+    position, _ = store.read(None)
+    store.append(b"2", seconds=60)
+    store.append(b"3", seconds=60)
+    with server.client() as client:
+        client.xtrim("scopeguard:revocations", maxlen=1, approximate=False)
+    assert store.read(position)[1] == [b"3"]
+
+
+def test_after_redis_lost_its_data_a_new_log_is_read_even_if_its_clock_is_behind(server: RedisServer, stores: Stores):
+    store = stores(server)
+    store.append(b"1", seconds=60)
+    position, _ = store.read(None)
+    with server.client() as client:
+        client.flushall()
+        assert store.read(position) == (None, [])
+        client.xadd("scopeguard:revocations", {"entry": "2"}, id="1-1")  # in 1970
+    following, entries = store.read(position)
+    assert (following, entries) == ("1-1", [b"2"])
+    assert store.read(following) == (following, [])
+
+
+# -- failures
+
+
+def unavailable(work: Callable[[], object]) -> AuthorityUnavailable:
+    with pytest.raises(AuthorityUnavailable) as caught:
+        work()
+    assert caught.value.reason is Reason.STORE_UNAVAILABLE
+    assert caught.value.retry_after is not None
+    return caught.value
+
+
+def test_a_redis_that_hangs_is_waited_for_once_and_not_for_long(server: RedisServer, stores: Stores):
+    store = stores(server, timeout=0.2)
+    store.put("k", b"v", seconds=60)
+    with server.frozen():
+        unavailable(lambda: store.get("k"))  # on the connection that was there
+        unavailable(lambda: store.get("k"))  # on a new one
+        unavailable(lambda: store.put("k", b"v", seconds=60))
+        unavailable(lambda: store.read(None))
+        unavailable(lambda: store.append(b"entry", seconds=60))
+    assert store.get("k") == b"v"
+
+
+def test_a_time_out_is_not_tried_again(stores: Stores):
+    """Or the deadline would be twice what was asked for."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        store = RedisStore(f"redis://127.0.0.1:{silent.getsockname()[1]}", timeout=0.1)
+        unavailable(lambda: store.get("k"))
+        silent.settimeout(0)
+        silent.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+        store.close()
+
+
+def test_a_redis_that_is_gone_is_an_outage_and_one_that_came_back_is_not(
+    tmp_path: Path, stores: Stores, caplog: pytest.LogCaptureFixture
+):
+    with RedisServer(tmp_path) as server:
+        store = stores(server)
+        store.put("k", b"v", seconds=60)
+        server.kill()
+        for _ in range(3):
+            unavailable(lambda: store.get("k"))
+        server.start()
+        assert store.get("k") is None
+        store.put("k", b"v", seconds=60)
+        assert store.get("k") == b"v"
+
+
+def test_with_appendonly_revocations_survive_a_crash(tmp_path: Path, stores: Stores):
+    with RedisServer(tmp_path, append_only=True) as server:
+        store = stores(server)
+        store.append(b"1", seconds=60)
+        position, _ = store.read(None)
+        store.append(b"2", seconds=60)
+        server.kill()
+        unavailable(lambda: store.read(position))
+        server.start()
+        assert store.read(position)[1] == [b"2"]
+
+
+def test_a_connection_that_redis_closed_is_replaced_unnoticed(server: RedisServer, stores: Stores):
+    store = stores(server)
+    store.put("k", b"v", seconds=60)
+    with server.client() as client:
+        client.client_kill_filter(_type="normal", skipme=True)
+    assert store.get("k") == b"v"
+
+
+def test_whatever_redis_refuses_is_an_outage(server: RedisServer, stores: Stores):
+    """A key of another type, a password that is missing, a server that takes no writes: never an unknown exception."""
+    store = stores(server)
+    with server.client() as client:
+        client.set("scopeguard:revocations", "not a stream")
+        assert unavailable(lambda: store.read(None)).detail["problem"] == "ResponseError"
+        unavailable(lambda: store.append(b"entry", seconds=60))
+        client.set("scopeguard:revocations", "x", keepttl=False)
+        client.config_set("min-replicas-to-write", 1)
+        try:
+            unavailable(lambda: store.put("k", b"v", seconds=60))
+        finally:
+            client.config_set("min-replicas-to-write", 0)
+        client.config_set("requirepass", "a password")
+        try:
+            unavailable(lambda: stores(server).get("k"))
+            with_password = stores(server, url=server.url.replace("//", "//:a%20password@"))
+            assert with_password.get("k") is None
+        finally:
+            client.config_set("requirepass", "")
+
+
+def test_closing_while_others_use_it_disturbs_nobody(server: RedisServer, stores: Stores):
+    store = stores(server)
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for number in range(200):
+                store.put(f"k{number}", b"v", seconds=60)
+        except BaseException as error:  # noqa: BLE001 - told to the test
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(20):
+        store.close()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+def test_a_child_process_has_connections_of_its_own(server: RedisServer, stores: Stores):
+    store = stores(server)
+    store.put("k", b"v", seconds=60)
+    store._lock.acquire()  # a thread of the parent is in there while another one forks
+    child = os.fork()
+    if child == 0:  # in the child, which must never come back to pytest
+        status = 1
+        signal.alarm(20)  # rather than hang where the lock is the parent's
+        try:
+            assert store.get("k") == b"v"
+            store.put("child", b"v", seconds=60)
+            store.close()
+            status = 0
+        except BaseException:  # noqa: BLE001 - whatever it was, it is a failure
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    store._lock.release()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert store.get("child") == b"v"
+
+
+# -- settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"url": "http://127.0.0.1"}, "a URL that begins with redis://, rediss:// or unix://"),
+        ({"url": ""}, "a URL that begins with redis://"),
+        ({"url": "redis://:sg-secret-1/2@127.0.0.1:6379"}, "is not a URL; percent-encode the password in it"),
+        ({"url": "redis://127.0.0.1:port"}, "is not a URL"),
+        ({"url": "redis://127.0.0.1:99999"}, "is not a URL"),
+        ({"url": "redis://[::1"}, "is not a URL"),
+        ({"url": "redis://127.0.0.1?db=x"}, "is not a URL"),
+        ({"url": "redis://127.0.0.1?decode_responses=True"}, "has the option 'decode_responses', and may have client_"),
+        ({"url": "redis://127.0.0.1?socket_timeout=60"}, "has the option 'socket_timeout'"),
+        ({"url": "rediss://127.0.0.1?ssl_cert_reqs=none"}, "has the option 'ssl_cert_reqs'"),
+        ({"url": "redis://127.0.0.1", "secret": "too short"}, "secret is shorter than 16 characters"),
+        ({"url": "redis://127.0.0.1", "secret": 7}, "secret is shorter than 16 characters"),
+        ({"url": "redis://127.0.0.1", "prefix": "\xfc:"}, "prefix is a string in ASCII"),
+        ({"url": "redis://127.0.0.1", "timeout": 0}, "timeout is a number of seconds greater than 0"),
+        ({"url": "redis://127.0.0.1", "timeout": 61}, "timeout is a number of seconds greater than 0, and 60 at most"),
+        ({"url": "redis://127.0.0.1", "timeout": float("nan")}, "timeout: a number is needed"),
+    ],
+)
+def test_what_would_not_work_is_refused_at_once(settings: dict[str, Any], message: str):
+    with pytest.raises(ConfigurationError) as caught:
+        RedisStore(**settings)
+    assert message in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert "sg-secret" not in str(caught.value)
+
+
+def test_without_the_library_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "redis", None)
+    with pytest.raises(ConfigurationError, match=r'pip install "scopeguard\[redis\]"'):
+        RedisStore("redis://127.0.0.1")
+
+
+def test_its_repr_shows_neither_password_nor_secret():
+    assert repr(RedisStore("redis://:sg-secret-1@127.0.0.1", secret=SECRET)) == "RedisStore(prefix='scopeguard:')"
+
+
+# -- what a guard leaves there
+
+
+@pytest.fixture
+def authority() -> FakeAuthority:
+    return FakeAuthority()
+
+
+def guarded(authority: FakeAuthority, store: RedisStore, **policy: Any) -> Guard:
+    issuer = Issuer(
+        authority.url,
+        audience=authority.audience,
+        validate=Validation.AUTO,
+        introspection=Introspection(client_id=authority.api.client_id, client_secret=authority.api.secret),
+    )
+    return Guard(
+        issuer,
+        transport=authority.transport,
+        clock=authority.clock,
+        store=store,
+        revocation=RevocationPolicy(**policy),
+    )
+
+
+def status(guard: Guard, token: str) -> int:
+    headers = HeaderList([(b"authorization", b"Bearer " + token.encode())])
+    decision = guard.check(RequestView(method="GET", path="/", headers=headers))
+    return decision.response.status if hasattr(decision, "response") else 200
+
+
+def asked(authority: FakeAuthority) -> int:
+    return sum("introspect" in request for request in authority.requests)
+
+
+@pytest.mark.rule("I-24", "X-61", "E-15")
+@pytest.mark.parametrize("secret", [None, SECRET], ids=["unsigned", "signed"])
+def test_nothing_in_redis_names_a_token_and_nothing_stays_for_ever(
+    server: RedisServer, stores: Stores, authority: FakeAuthority, secret: str | None
+):
+    guard = guarded(authority, stores(server, secret=secret), retention=3600)
+    opaque = [authority.mint("read", token_format="opaque", client_id="robot-7") for _ in range(2)]
+    jwt = authority.mint("read", subject="somebody@example.com")
+    for token in (*opaque, jwt):
+        assert status(guard, token) == 200
+    assert status(guard, "sg-opaque-made-up") == 401
+    guard.revoke(token=opaque[0])
+    guard.revoke(token=jwt)
+    guard.revoke(subject="somebody@example.com")
+    guard.revoke(client_id="robot-8")
+    guard.close()
+    content = server.everything()
+    assert len(content) == 4  # three answers and the log
+    for key, (value, left) in content.items():
+        for token in (*opaque, jwt, "sg-opaque-made-up"):
+            assert token.encode() not in value
+            assert token not in key
+            assert token.rpartition(".")[2][:20].encode() not in value
+        limit = 3600 if "revocations" in key else 60
+        assert 0 < left <= limit * 1000
+    log, _ = content["scopeguard:revocations"]
+    assert b"somebody" not in log
+    assert b"robot-8" not in log
+
+
+@pytest.mark.rule("I-26")
+def test_an_answer_is_shared_and_a_made_up_one_is_not_believed(
+    server: RedisServer, stores: Stores, authority: FakeAuthority
+):
+    one = guarded(authority, stores(server, secret=SECRET))
+    two = guarded(authority, stores(server, secret=SECRET))
+    token = authority.mint("read", token_format="opaque")
+    assert [status(one, token), status(two, token)] == [200, 200]
+    assert asked(authority) == 1
+    authority.revoke(token)
+    good, bad = token, authority.mint("write", token_format="opaque")
+    authority.revoke(bad)
+    with server.client() as client:
+        (key,) = client.keys("*answer:*")
+        kept = client.get(key)
+        assert status(one, bad) == 401
+        (other,) = (name for name in client.keys("*answer:*") if name != key)
+        client.set(other, kept)  # the good answer under the key of the bad token
+    three = guarded(authority, stores(server, secret=SECRET))
+    assert [status(three, bad), status(three, good)] == [401, 200]
+    for guard in (one, two, three):
+        guard.close()
+
+
+def test_while_redis_is_away_answers_come_from_the_authority_and_revocations_fail_closed(
+    tmp_path: Path, stores: Stores, authority: FakeAuthority
+):
+    with RedisServer(tmp_path) as server:
+        closed = guarded(authority, stores(server))
+        opened = guarded(authority, stores(server), fail_open_dangerously=True)
+        token, revoked = (authority.mint("read", token_format="opaque") for _ in range(2))
+        opened.revoke(token=revoked)
+        assert [status(closed, token), status(closed, revoked)] == [200, 401]
+        server.kill()
+        authority.clock.advance(2)
+        assert [status(closed, token), status(closed, revoked)] == [503, 503]
+        assert [status(opened, token), status(opened, revoked)] == [200, 401]
+        unavailable(lambda: closed.revoke(token=token))
+        authority.clock.advance(2)
+        assert [status(closed, token), status(opened, token)] == [503, 200]  # known to the one that was told
+        server.start()
+        authority.clock.advance(2)
+        assert [status(closed, token), status(opened, token)] == [401, 200]
+        closed.revoke(token=token)
+        authority.clock.advance(2)
+        assert [status(closed, token), status(opened, token)] == [401, 401]
+        closed.close()
+        opened.close()

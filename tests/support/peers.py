@@ -1,0 +1,167 @@
+"""Authorization servers of other people, each in a process of its own on loopback, ruled through its standard input.
+
+``tests/peers/node/server.mjs`` (oidc-provider) and ``tests/peers/python/server.py`` (Django OAuth Toolkit) say what
+they understand. Each process ends with its standard input, so none outlives the tests.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Final
+
+import httpx
+
+from environment import ROOT, missing, plain_environment
+from scopeguard.client import ClientCredentials
+from scopeguard.edge.limits import HttpxTransport
+
+PATIENCE: Final = 30.0
+"""Seconds after which a server that does not answer its parent is given up."""
+
+API_KEY_ID: Final = "api-key-1"
+"""The key id of the client ``api-key``."""
+
+_NODE: Final = ROOT / "tests" / "peers" / "node"
+_PYTHON: Final = ROOT / "tests" / "peers" / "python"
+_TOKEN_PATHS: Final = {"node": "/token", "python": "/o/token/"}
+
+
+def secret_of(client_id: str) -> str:
+    """The secret of a client of a peer: with what has to be encoded in a header and in a form."""
+    return f"sg-secret-{client_id} :%+/&=~"
+
+
+class Peer:
+    """A running authorization server. *settings* go to its ``start`` command, whose answer is :attr:`told`."""
+
+    def __init__(self, kind: str, folder: Path, **settings: Any) -> None:
+        self.kind = kind
+        self._command = _node_command() if kind == "node" else [sys.executable, "server.py"]
+        self._log = folder / f"{kind}.log"
+        self._settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+        self._unread = b""
+        self._transport = HttpxTransport()
+        self.told: dict[str, Any] = {}
+        self.start()
+
+    def start(self) -> None:
+        """Start it: the first time on a free port, later on the same one with the same keys."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=_NODE if self.kind == "node" else _PYTHON,
+                env=plain_environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
+        self._unread = b""
+        self.told = self.tell("start", **self._settings)
+        if self.kind == "node":
+            self._settings.update(port=self.told["port"], keys=self.told["keys"])
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.told['port']}"
+
+    def tell(self, command: str, **settings: Any) -> dict[str, Any]:
+        """Its answer to *command*."""
+        process = self._running()
+        line = json.dumps({"do": command, **settings}).encode() + b"\n"
+        try:
+            _pipe(process.stdin).write(line)
+            _pipe(process.stdin).flush()
+            return dict(json.loads(self._line(_pipe(process.stdout))))
+        except (OSError, ValueError) as error:
+            raise AssertionError(f"{self.kind} peer: {error!r}\n{self._log.read_text('utf-8')[-2000:]}") from None
+
+    def _line(self, stream: IO[bytes]) -> bytes:
+        deadline = time.monotonic() + PATIENCE
+        while b"\n" not in self._unread:
+            ready, _, _ = select.select([stream], [], [], max(0.0, deadline - time.monotonic()))
+            data = stream.read1(65536) if ready else b""  # type: ignore[attr-defined]  # a BufferedReader
+            if not data:
+                raise OSError("it has ended" if ready else "it does not answer")
+            self._unread += data
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise AssertionError("the peer is not running")
+        return self._process
+
+    def kill(self) -> None:
+        """End it at once, with every connection and everything it held in memory."""
+        self._transport.close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def count(self, path: str) -> int:
+        """How often *path* was asked for."""
+        counts: dict[str, int] = self.tell("count")["counts"]
+        return sum(number for asked, number in counts.items() if asked.partition(" ")[2] == path)
+
+    def client(
+        self, *, scopes: str = "read", resource: str | None = None, auth_method: str = "client_secret_basic"
+    ) -> ClientCredentials:
+        """A client with a token still to be fetched."""
+        client_id = "machine-2" if auth_method == "client_secret_post" and self.kind == "node" else "machine:1"
+        return ClientCredentials(
+            f"{self.url}{_TOKEN_PATHS[self.kind]}",
+            client_id,
+            secret_of(client_id),
+            scopes=scopes.split(),
+            resource=() if resource is None else resource,
+            auth_method=auth_method,
+            transport=self._transport,
+        )
+
+    def token(self, **what: Any) -> str:
+        """A new access token, fetched with client credentials: see :meth:`client`."""
+        return str(self.client(**what).token().access_token)
+
+    def revoke(self, token: str) -> None:
+        """Have it revoke *token* (RFC 7009)."""
+        path = "/token/revocation" if self.kind == "node" else "/o/revoke_token/"
+        answer = httpx.post(
+            self.url + path,
+            data={"token": token, "client_id": "machine:1", "client_secret": secret_of("machine:1")},
+            trust_env=False,
+        )
+        assert answer.status_code == 200
+
+
+def _node_command() -> list[str]:
+    node = shutil.which("node")
+    if node is None:
+        missing("no node: it runs the authorization server oidc-provider; install Node.js 20.12 or newer")
+    if not (_NODE / "node_modules" / "oidc-provider").is_dir():
+        missing("no oidc-provider: `make peers` installs it with npm")
+    return [node, "server.mjs"]
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    assert stream is not None
+    return stream
+
+
+@contextmanager
+def running(kind: str, folder: Path, **settings: Any) -> Iterator[Peer]:
+    """A peer of *kind* for the length of a block."""
+    peer = Peer(kind, folder, **settings)
+    try:
+        yield peer
+    finally:
+        peer.kill()

@@ -1,0 +1,306 @@
+"""What Guard.revoke and Guard.arevoke refuse from then on, here and in whoever shares the store."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import anyio
+import pytest
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+
+from scopeguard import Guard, Issuer
+from scopeguard.config import RevocationPolicy
+from scopeguard.devserver.keys import base64url
+from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
+from scopeguard.guard import Decision, Denied, Granted, Unavailable
+from scopeguard.introspection import Introspection, Validation
+from scopeguard.stores import MemoryStore
+from scopeguard.testing import FakeAuthority
+from scopeguard.testing.transport import Network
+from storms import request_with
+
+P256: int = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+
+
+@pytest.fixture
+def authority() -> FakeAuthority:
+    return FakeAuthority()
+
+
+@pytest.fixture
+def new_guard(authority: FakeAuthority) -> Iterator[Callable[..., Guard]]:
+    open_: list[Guard] = []
+
+    def make(**options: Any) -> Guard:
+        introspection = Introspection(client_id="api", client_secret=authority.api.secret)
+        issuer = replace(authority.issuer, validate=Validation.AUTO, introspection=introspection)
+        guard = Guard(issuer, transport=authority.transport, clock=authority.clock, **options)
+        open_.append(guard)
+        return guard
+
+    yield make
+    for guard in open_:
+        guard.close()
+
+
+NewGuard = Callable[..., Guard]
+Do = Callable[..., Any]
+
+
+@pytest.fixture(params=["threads", "asyncio", "trio"])
+def colour(request: pytest.FixtureRequest) -> str:
+    value: str = request.param
+    return value
+
+
+@pytest.fixture
+def decide(colour: str) -> Do:
+    def check(guard: Guard, token: str) -> Decision:
+        if colour == "threads":
+            return guard.check(request_with(token))
+        return anyio.run(guard.acheck, request_with(token), backend=colour)
+
+    return check
+
+
+@pytest.fixture
+def revoke(colour: str) -> Do:
+    def call(guard: Guard, **what: Any) -> None:
+        if colour == "threads":
+            guard.revoke(**what)
+            return
+
+        async def run() -> None:
+            await guard.arevoke(**what)
+
+        anyio.run(run, backend=colour)
+
+    return call
+
+
+def is_revoked(decision: Decision) -> bool:
+    assert isinstance(decision, Denied), decision
+    assert decision.error.reason is Reason.TOKEN_REVOKED
+    assert decision.response.status == 401
+    assert 'error="invalid_token"' in dict(decision.response.headers)["www-authenticate"]
+    assert b"revoked" not in decision.response.body  # clients are not told which check failed (B-49)
+    return True
+
+
+KINDS: dict[str, Callable[[str], dict[str, Any]]] = {
+    "token": lambda token: {"token": token},
+    "jti": lambda token: {"jti": "the-jti"},
+    "subject": lambda token: {"subject": "alice"},
+    "client_id": lambda token: {"client_id": "app"},
+}
+
+
+def minted(authority: FakeAuthority, token_format: str, *, name: str = "", **options: Any) -> str:
+    return authority.mint(
+        "read",
+        subject=name + "alice",
+        client_id=name + "app",
+        claims={"jti": name + "the-jti"},
+        token_format=token_format,
+        **options,
+    )
+
+
+@pytest.mark.rule("X-63", "E-17")
+@pytest.mark.parametrize("token_format", ["jwt", "opaque"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_revoked_is_refused_at_once_and_everything_else_is_not(
+    authority: FakeAuthority, new_guard: NewGuard, decide: Do, revoke: Do, kind: str, token_format: str
+):
+    guard = new_guard()
+    token, other = minted(authority, token_format), minted(authority, token_format, name="another-")
+    assert isinstance(decide(guard, token), Granted)
+    revoke(guard, **KINDS[kind](token))
+    assert is_revoked(decide(guard, token))
+    assert isinstance(decide(guard, other), Granted)
+
+
+@pytest.mark.rule("E-10")
+@pytest.mark.parametrize("kind", ["subject", "client_id"])
+def test_of_a_subject_and_a_client_what_is_issued_later_passes(
+    authority: FakeAuthority, new_guard: NewGuard, decide: Do, revoke: Do, kind: str
+):
+    guard = new_guard()
+    old = minted(authority, "jwt")
+    revoke(guard, **KINDS[kind](old))
+    authority.clock.advance(1)
+    assert is_revoked(decide(guard, old))
+    assert isinstance(decide(guard, minted(authority, "jwt")), Granted)
+    revoke(guard, **KINDS[kind](old), at=authority.clock.wall() + 10)
+    assert is_revoked(decide(guard, minted(authority, "jwt")))
+    undated = authority.mint("read", subject="alice", client_id="app", claims={"iat": None}, headers={"typ": "JWT"})
+    authority.clock.advance(100)
+    assert is_revoked(decide(guard, undated))  # it cannot show that it is newer
+
+
+@pytest.mark.parametrize("token_format", ["jwt", "opaque"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_who_shares_the_store_follows_within_the_lag(
+    authority: FakeAuthority, new_guard: NewGuard, decide: Do, revoke: Do, kind: str, token_format: str
+):
+    store = MemoryStore(authority.clock)
+    one, two = new_guard(store=store), new_guard(store=store)
+    token = minted(authority, token_format)
+    assert isinstance(decide(one, token), Granted)
+    assert isinstance(decide(two, token), Granted)
+    revoke(one, **KINDS[kind](token))
+    assert is_revoked(decide(one, token))
+    authority.clock.advance(1)
+    assert is_revoked(decide(two, token))
+    assert is_revoked(decide(new_guard(store=store), token))  # a process that starts now
+    assert isinstance(decide(two, minted(authority, token_format, name="another-")), Granted)
+
+
+@pytest.mark.rule("E-15")
+def test_a_revocation_outlives_every_token_it_could_concern(
+    authority: FakeAuthority, new_guard: NewGuard, decide: Do, revoke: Do
+):
+    store = MemoryStore(authority.clock)
+    one, two = (new_guard(store=store, revocation=RevocationPolicy(retention=7200)) for _ in range(2))
+    token = minted(authority, "jwt", expires_in=7000)
+    revoke(one, token=token)
+    authority.clock.advance(6999)
+    assert is_revoked(decide(one, token))
+    assert is_revoked(decide(two, token))
+
+
+def test_a_jwt_with_another_signature_as_good_is_the_same_token(
+    authority: FakeAuthority, new_guard: NewGuard, decide: Do, revoke: Do
+):
+    """Of an ECDSA signature everybody can make a second one."""
+    guard = new_guard()
+    token = authority.mint("read")
+    signed, _, signature = token.rpartition(".")
+    octets = _decoded(signature)
+    r, s = int.from_bytes(octets[:32], "big"), int.from_bytes(octets[32:], "big")
+    twin = f"{signed}.{base64url(r.to_bytes(32, 'big') + (P256 - s).to_bytes(32, 'big'))}"
+    assert twin != token
+    assert decode_dss_signature(encode_dss_signature(r, P256 - s)) == (r, P256 - s)
+    assert isinstance(decide(guard, twin), Granted)
+    revoke(guard, token=token)
+    assert is_revoked(decide(guard, twin))
+
+
+def _decoded(segment: str) -> bytes:
+    import base64
+
+    return base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
+
+
+@pytest.mark.rule("E-17")
+def test_a_name_belongs_to_its_issuer(decide: Do, revoke: Do):
+    one, two = FakeAuthority("https://one.test"), FakeAuthority("https://two.test")
+    two.clock = two.authority.clock = one.clock
+    guard = Guard(one.issuer, two.issuer, transport=Network(one, two), clock=one.clock)
+    revoke(guard, subject="alice", issuer="https://two.test")
+    assert isinstance(decide(guard, one.mint("read", subject="alice")), Granted)
+    assert is_revoked(decide(guard, two.mint("read", subject="alice")))
+    guard.close()
+
+
+# -- wrong calls
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ({}, "exactly one"),
+        ({"issuer": "https://as.test"}, "exactly one"),
+        ({"jti": "a", "subject": "b"}, "exactly one"),
+        ({"jti": "a", "issuer": "https://other.test"}, "not an issuer that is trusted"),
+        ({"token": "eyJ.x.y"}, "no issuer that is trusted"),
+    ],
+)
+def test_a_wrong_combination_is_refused(new_guard: NewGuard, revoke: Do, what: dict[str, str], message: str):
+    with pytest.raises(ConfigurationError, match=message):
+        revoke(new_guard(), **what)
+
+
+def test_where_several_issuers_are_trusted_it_must_be_said_whose(authority: FakeAuthority):
+    guard = Guard(authority.issuer, Issuer("https://two.test", audience="x", jwks_uri="https://two.test/jwks"))
+    with pytest.raises(ConfigurationError, match="say whose with issuer"):
+        guard.revoke(jti="a")
+    guard.revoke(token=authority.mint("read"))
+    with pytest.raises(ConfigurationError, match="no issuer that is trusted"):
+        guard.revoke(token=authority.mint("read", claims={"iss": "https://evil.test"}))
+
+
+@pytest.mark.parametrize("name", ["retention", "max_lag"])
+@pytest.mark.parametrize("value", [0, -1, "1", True, float("nan")])
+def test_a_policy_that_means_nothing_is_refused(name: str, value: Any):
+    with pytest.raises(ConfigurationError, match=f"revocation.{name}"):
+        RevocationPolicy(**{name: value})
+
+
+# -- a store that fails
+
+
+class Failing(MemoryStore):
+    failing = True
+
+    def append(self, entry: bytes, /, *, seconds: float) -> None:
+        self._fail()
+        super().append(entry, seconds=seconds)
+
+    def read(self, after: str | None, /) -> Any:
+        self._fail()
+        return super().read(after)
+
+    def _fail(self) -> None:
+        if self.failing:
+            raise AuthorityUnavailable(Reason.STORE_UNAVAILABLE, "the shared store", retry_after=1.0)
+
+
+def test_a_revocation_that_the_store_does_not_take_holds_here_and_says_so(
+    authority: FakeAuthority, new_guard: NewGuard, decide: Do, revoke: Do
+):
+    store = Failing(authority.clock)
+    guard = new_guard(store=store, revocation=RevocationPolicy(fail_open_dangerously=True))
+    with pytest.raises(AuthorityUnavailable) as error:
+        revoke(guard, jti="the-jti")
+    assert error.value.reason is Reason.STORE_UNAVAILABLE
+    assert is_revoked(decide(guard, minted(authority, "jwt")))
+
+
+@pytest.mark.rule("H-19")
+def test_when_nobody_knows_what_was_revoked_it_is_a_503_and_no_401(
+    authority: FakeAuthority, new_guard: NewGuard, decide: Do
+):
+    store = Failing(authority.clock)
+    closed, open_ = (
+        new_guard(store=store),
+        new_guard(store=store, revocation=RevocationPolicy(fail_open_dangerously=True)),
+    )
+    for token in (minted(authority, "jwt"), minted(authority, "opaque")):
+        decision = decide(closed, token)
+        assert isinstance(decision, Unavailable)
+        assert decision.response.status == 503
+        assert isinstance(decide(open_, token), Granted)
+    assert isinstance(decide(closed, minted(authority, "jwt", expires_in=-60)), Denied)  # that needs no store
+    store.failing = False
+    authority.clock.advance(2)
+    assert isinstance(decide(closed, minted(authority, "jwt")), Granted)
+
+
+def test_nothing_of_a_revoked_token_is_stored_or_logged(
+    authority: FakeAuthority, new_guard: NewGuard, caplog: pytest.LogCaptureFixture
+):
+    store = MemoryStore(authority.clock)
+    guard = new_guard(store=store)
+    token = minted(authority, "opaque")
+    with caplog.at_level(logging.DEBUG):
+        for kind in KINDS.values():
+            guard.revoke(**kind(token))
+        guard.check(request_with(token))
+    assert token not in repr(vars(store))
+    shown = repr(store._log) + caplog.text
+    assert not any(word in shown for word in (token, "the-jti", "alice", "app"))
+    assert "revoked: one subject of https://as.test" in caplog.text
