@@ -17,7 +17,7 @@ the token may do is for the route to decide.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -267,26 +267,39 @@ def discovered(trust: Trust, clock: Clock) -> Flow[Metadata]:
         return known
     issuer, policy = trust.issuer, trust.issuer.key_set
     places = (issuer.metadata_url,) if issuer.metadata_url is not None else metadata_urls(issuer.url)
+    found = yield from first_document(places, issuer.url, limit=policy.max_bytes, timeout=policy.timeout)
+    if found is None:
+        raise AuthorityUnavailable(
+            Reason.AUTHORITY_ANSWERED_NONSENSE,
+            issuer.url,
+            problem="no metadata at " + " nor ".join(places) + "; set jwks_uri or metadata_url",
+        )
+    place, answer = found
+    document = _json_body(answer, place, issuer.url, clock)
+    try:
+        metadata = judge_metadata(document, issuer.url)
+    except MalformedMetadata as error:
+        raise AuthorityUnavailable(
+            Reason.AUTHORITY_ANSWERED_NONSENSE, issuer.url, url=place, problem=str(error)
+        ) from None
+    trust.learn(metadata, clock.monotonic())
+    return metadata
+
+
+def first_document(
+    places: Sequence[str], authority: str, *, limit: int, timeout: float
+) -> Flow[tuple[str, Answer] | None]:
+    """The first of *places* that has a document, or does not answer as it should, with its answer (A-04).
+
+    A place that answers 404 or the like, or with something that is not JSON (a web app answers every path), is passed
+    over.
+    """
     for place in places:
-        answer = yield from ask(Send(url=place, authority=issuer.url, limit=policy.max_bytes, timeout=policy.timeout))
-        if 300 <= answer.status < 500 and answer.status not in (408, 429):
-            continue
-        if answer.status == 200 and not is_json(answer.headers):
-            continue
-        document = _json_body(answer, place, issuer.url, clock)
-        try:
-            metadata = judge_metadata(document, issuer.url)
-        except MalformedMetadata as error:
-            raise AuthorityUnavailable(
-                Reason.AUTHORITY_ANSWERED_NONSENSE, issuer.url, url=place, problem=str(error)
-            ) from None
-        trust.learn(metadata, clock.monotonic())
-        return metadata
-    raise AuthorityUnavailable(
-        Reason.AUTHORITY_ANSWERED_NONSENSE,
-        issuer.url,
-        problem="no metadata at " + " nor ".join(places) + "; set jwks_uri or metadata_url",
-    )
+        answer = yield from ask(Send(url=place, authority=authority, limit=limit, timeout=timeout))
+        elsewhere = 400 <= answer.status < 500 and answer.status not in (408, 429)
+        if not elsewhere and (answer.status != 200 or is_json(answer.headers)):
+            return place, answer
+    return None
 
 
 def _json_body(answer: Answer, url: str, authority: str, clock: Clock) -> bytes:
