@@ -291,12 +291,12 @@ def first_document(
 ) -> Flow[tuple[str, Answer] | None]:
     """The first of *places* that has a document, or does not answer as it should, with its answer (A-04).
 
-    A place that answers 404 or the like, or with something that is not JSON (a web app answers every path), is passed
-    over.
+    A place that answers 404 or the like, with a redirect (to a login, and followed nowhere), or with something that is
+    not JSON (a web app answers every path), is passed over.
     """
     for place in places:
         answer = yield from ask(Send(url=place, authority=authority, limit=limit, timeout=timeout))
-        elsewhere = 400 <= answer.status < 500 and answer.status not in (408, 429)
+        elsewhere = 300 <= answer.status < 500 and answer.status not in (408, 429)
         if not elsewhere and (answer.status != 200 or is_json(answer.headers)):
             return place, answer
     return None
