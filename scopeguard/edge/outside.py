@@ -54,7 +54,7 @@ class Outside:
         self.transport = transport
         self.clock = clock
         self._callbacks_after_fork = tuple(after_fork)
-        self.flights = Flights()
+        self.flights: Flights = Flights()
         self._lock = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
         _every.add(self)
