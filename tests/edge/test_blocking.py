@@ -29,8 +29,20 @@ def down() -> AuthorityUnavailable:
     return AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, "a")
 
 
+@pytest.fixture(autouse=True)
+def others() -> set[threading.Thread]:
+    """The threads of guards that other tests have left open."""
+    _others.clear()
+    _others.update(threading.enumerate())
+    return _others
+
+
+_others: set[threading.Thread] = set()
+
+
 def our_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("scopeguard")]
+    new = (thread for thread in threading.enumerate() if thread not in _others)
+    return [thread.name for thread in new if thread.name.startswith("scopeguard")]
 
 
 # -- one effect at a time
