@@ -195,7 +195,7 @@ def refreshed(trust: Trust, clock: Clock, seen: int, *, provoked: bool = False, 
             ring.fail(clock.monotonic(), number=number, retry_after=asked)
             raise
         except BaseException:  # the thread that led is being ended
-            ring.abandon()
+            ring.abandon(number)
             raise
         told = () if ring.key_set is None else ring.key_set.ignored
         ring.absorb(keys, clock.monotonic(), number=number, lifetime=seconds)
