@@ -148,33 +148,33 @@ class AccessDenied(Exception):
 class MissingCredentials(AccessDenied):
     """No usable credentials: RFC 6750 section 3.1 says to send a challenge without an error code."""
 
-    status = 401
+    status: ClassVar[int] = 401
 
 
 class InvalidRequest(AccessDenied):
     """The request cannot be read: more than one token, a malformed one, a repeated parameter."""
 
-    status = 400
-    error = "invalid_request"
+    status: ClassVar[int] = 400
+    error: ClassVar[str | None] = "invalid_request"
 
 
 class RequestTooLarge(InvalidRequest):
     """A form that may carry a token is larger than we read (B-26)."""
 
-    status = 413
+    status: ClassVar[int] = 413
 
 
 class RequestTimedOut(InvalidRequest):
     """A form that may carry a token did not arrive in time (X-31)."""
 
-    status = 408
+    status: ClassVar[int] = 408
 
 
 class InvalidToken(AccessDenied):
     """The token is expired, malformed, revoked, not ours, or its signature is wrong."""
 
-    status = 401
-    error = "invalid_token"
+    status: ClassVar[int] = 401
+    error: ClassVar[str | None] = "invalid_token"
 
 
 class InsufficientScope(AccessDenied):
@@ -183,8 +183,8 @@ class InsufficientScope(AccessDenied):
     ``scopes`` are all scopes of the operation (not only the missing ones: G-13), as the challenge names them.
     """
 
-    status = 403
-    error = "insufficient_scope"
+    status: ClassVar[int] = 403
+    error: ClassVar[str | None] = "insufficient_scope"
 
     def __init__(self, scopes: tuple[str, ...], /, **detail: object) -> None:
         super().__init__(Reason.INSUFFICIENT_SCOPE, needed=" ".join(scopes), **detail)

@@ -142,7 +142,7 @@ class Protected:
         ]
         for number, shown in enumerate(_shown(self._schemes, self._requirement)):
             parameters.append(inspect.Parameter(f"scheme_{number}", only, default=shown, annotation=None))
-        self.__signature__ = inspect.Signature(parameters)
+        self.__signature__: inspect.Signature = inspect.Signature(parameters)
 
     # A generator, as FastAPI calls what has to end with the request: here, that its token is the current one (H-14).
     async def __call__(

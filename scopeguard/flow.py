@@ -19,7 +19,7 @@ Longer than 400 lines because it is the one place where the order of things can 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -292,7 +292,7 @@ def refreshed(trust: Trust, clock: Clock, seen: int, *, provoked: bool = False, 
             ring.fail(clock.monotonic(), number=number, retry_after=asked)
             raise
         except BaseException:  # the thread that led is being ended
-            ring.abandon()
+            ring.abandon(number)
             raise
         told = () if ring.key_set is None else ring.key_set.ignored
         ring.absorb(keys, clock.monotonic(), number=number, lifetime=seconds)
@@ -364,28 +364,41 @@ def discovered(trust: Trust, clock: Clock) -> Flow[Metadata]:
         return known
     issuer, policy = trust.issuer, trust.issuer.key_set
     places = (issuer.metadata_url,) if issuer.metadata_url is not None else metadata_urls(issuer.url)
+    found = yield from first_document(places, issuer.url, limit=policy.max_bytes, timeout=policy.timeout)
+    if found is None:
+        setting = "introspection.endpoint" if issuer.validate is Validation.INTROSPECTION else "jwks_uri"
+        raise AuthorityUnavailable(
+            Reason.AUTHORITY_ANSWERED_NONSENSE,
+            issuer.url,
+            # The fix comes first: long texts are cut off at their end.
+            problem=f"set {setting} or metadata_url; no metadata at " + " nor ".join(places),
+        )
+    place, answer = found
+    document = _json_body(answer, place, issuer.url, clock)
+    try:
+        metadata = judge_metadata(document, issuer.url)
+    except MalformedMetadata as error:
+        raise AuthorityUnavailable(
+            Reason.AUTHORITY_ANSWERED_NONSENSE, issuer.url, url=place, problem=str(error)
+        ) from None
+    trust.learn(metadata, clock.monotonic())
+    return metadata
+
+
+def first_document(
+    places: Sequence[str], authority: str, *, limit: int, timeout: float
+) -> Flow[tuple[str, Answer] | None]:
+    """The first of *places* that has a document, or does not answer as it should, with its answer (A-04).
+
+    A place that answers 404 or the like, with a redirect (to a login, and followed nowhere), or with something that is
+    not JSON (a web app answers every path), is passed over.
+    """
     for place in places:
-        answer = yield from ask(Send(url=place, authority=issuer.url, limit=policy.max_bytes, timeout=policy.timeout))
-        if 300 <= answer.status < 500 and answer.status not in (408, 429):
-            continue
-        if answer.status == 200 and not is_json(answer.headers):
-            continue
-        document = _json_body(answer, place, issuer.url, clock)
-        try:
-            metadata = judge_metadata(document, issuer.url)
-        except MalformedMetadata as error:
-            raise AuthorityUnavailable(
-                Reason.AUTHORITY_ANSWERED_NONSENSE, issuer.url, url=place, problem=str(error)
-            ) from None
-        trust.learn(metadata, clock.monotonic())
-        return metadata
-    setting = "introspection.endpoint" if issuer.validate is Validation.INTROSPECTION else "jwks_uri"
-    raise AuthorityUnavailable(
-        Reason.AUTHORITY_ANSWERED_NONSENSE,
-        issuer.url,
-        # The fix comes first: long texts are cut off at their end.
-        problem=f"set {setting} or metadata_url; no metadata at " + " nor ".join(places),
-    )
+        answer = yield from ask(Send(url=place, authority=authority, limit=limit, timeout=timeout))
+        elsewhere = 300 <= answer.status < 500 and answer.status not in (408, 429)
+        if not elsewhere and (answer.status != 200 or is_json(answer.headers)):
+            return place, answer
+    return None
 
 
 def introspected(credential: Credential, trust: Trust, trusts: Trusts, clock: Clock) -> Flow[AccessToken]:

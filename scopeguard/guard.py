@@ -131,8 +131,10 @@ class Guard:
         if challenge is not None and realm is not None:
             raise ConfigurationError("realm and challenge are alternatives; put the realm into the ChallengeStyle")
         self.resource = resource
-        self.sources = token_sources if isinstance(token_sources, TokenSources) else TokenSources().only(token_sources)
-        self.style = challenge or ChallengeStyle(realm=realm or resource or "api")
+        self.sources: TokenSources = (
+            token_sources if isinstance(token_sources, TokenSources) else TokenSources().only(token_sources)
+        )
+        self.style: ChallengeStyle = challenge or ChallengeStyle(realm=realm or resource or "api")
         self.rules = rules
         self._require_https = require_https
         self._told_of_cleartext = False

@@ -50,7 +50,9 @@ class Refusal(Response):
     def __init__(self, refused: challenge.Response) -> None:
         self.refused = refused
         super().__init__(refused.body, refused.status)
-        self.raw_headers = [(name.encode("ascii"), value.encode("ascii")) for name, value in refused.headers]
+        self.raw_headers: list[tuple[bytes, bytes]] = [
+            (name.encode("ascii"), value.encode("ascii")) for name, value in refused.headers
+        ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         del receive  # a refusal does not wait for the body (H-17)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import threading
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
@@ -17,6 +16,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
+from forked import Child
 from scopeguard import Guard, Issuer
 from scopeguard.access_token import ANONYMOUS, fingerprint
 from scopeguard.config import TokenSource, TokenSources
@@ -720,30 +720,28 @@ def test_a_child_process_judges_by_itself_and_leaves_the_parents_flights_alone(a
     guard = guard_of(authority)
     assert isinstance(guard.check(request_with(authority.mint())), Granted)
     authority.rotate()
+    rotated = request_with(authority.mint())
+
+    def check() -> None:
+        authority.transport._holds.clear()
+        authority.transport._lock = threading.Lock()
+        assert isinstance(guard.check(rotated), Granted)
+        for i in range(20):  # the budget is the child's as well: nothing is in the air that could be joined
+            assert isinstance(guard.check(request_with(authority.mint(headers={"kid": str(i)}))), Denied)
+        assert authority.transport.count("jwks") <= 2 + 3
+        assert isinstance(anyio.run(guard.acheck, rotated), Granted)
+        guard.close()
+
     with authority.hold() as held:
-        rotated = request_with(authority.mint())
         waiting = threading.Thread(target=lambda: guard.check(rotated))
         waiting.start()
         held.arrived()
-        child = os.fork()
-        if child == 0:
-            status = 1
-            try:
-                authority.transport._holds.clear()
-                authority.transport._lock = threading.Lock()
-                assert isinstance(guard.check(rotated), Granted)
-                for i in range(20):  # the budget is the child's as well: nothing is in the air that could be joined
-                    assert isinstance(guard.check(request_with(authority.mint(headers={"kid": str(i)}))), Denied)
-                assert authority.transport.count("jwks") <= 2 + 3
-                assert isinstance(anyio.run(guard.acheck, rotated), Granted)
-                guard.close()
-                status = 0
-            except BaseException:  # noqa: BLE001 - whatever it was, it is a failure
-                traceback.print_exc()
-            finally:
-                os._exit(status)
+        ring = guard._trusts[authority.url].ring
+        ring._lock.acquire()  # as if another thread were in there at this very moment
+        child = Child(check)
+        ring._lock.release()
         held.release()
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert child.ok()
     waiting.join()
     assert isinstance(guard.check(rotated), Granted)
     guard.close()

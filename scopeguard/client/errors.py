@@ -19,11 +19,11 @@ class TokenEndpointError(Exception):
     def __init__(self, authority: str, refusal: TokenRefusal) -> None:
         super().__init__(authority, refusal)
         self.authority = authority
-        self.status = refusal.status
-        self.problem = refusal.problem
-        self.error = refusal.error
-        self.error_description = refusal.description
-        self.error_uri = refusal.uri
+        self.status: int = refusal.status
+        self.problem: str = refusal.problem
+        self.error: str | None = refusal.error
+        self.error_description: str | None = refusal.description
+        self.error_uri: str | None = refusal.uri
 
     def __str__(self) -> str:
         words = (self.problem, self.error, self.error_description, self.error_uri)

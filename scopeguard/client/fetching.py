@@ -22,8 +22,9 @@ from scopeguard.edge.limits import HttpxTransport
 from scopeguard.edge.outside import Outside, Transport
 from scopeguard.effects import Answer, Clock, Flow, Send, SingleFlight, ask
 from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.flow import first_document
 from scopeguard.spec.discovery import MalformedMetadata, judge_metadata, metadata_urls
-from scopeguard.spec.http_caching import is_json, retry_after
+from scopeguard.spec.http_caching import retry_after
 from scopeguard.spec.token_endpoint import (
     TokenRefusal,
     TokenResponse,
@@ -39,6 +40,7 @@ _LONGEST_PAUSE: Final = 5.0  # between two attempts, while somebody waits
 _LONGEST_CLOSURE: Final = 300.0  # how much of a Retry-After is believed
 _METADATA_LIFETIME: Final = 3600.0
 _LARGEST_ANSWER: Final = 64 * 1024
+_LARGEST_METADATA: Final = 512 * 1024
 # RFC 6749 section 5.2, RFC 8707 section 2. Shown even where the secret happens to be a part of one of them.
 _ERRORS: Final = frozenset(
     (
@@ -209,24 +211,23 @@ class Fetcher:
         return self._discovered
 
     def _discover(self, issuer: str) -> Flow[str]:
-        """The token endpoint of *issuer*, from the first place that has a document (A-04). A place that answers 404
-        or the like, or with something that is not JSON (a web app answers every path), is passed over."""
-        status = 404
-        for place in metadata_urls(issuer):
-            answer = yield from ask(Send(url=place, authority=issuer, timeout=self._policy.timeout))
-            self._check_up(answer)
-            status = answer.status
-            if status == 200 and is_json(answer.headers):
-                try:
-                    endpoint = judge_metadata(answer.body, issuer).token_endpoint
-                    problem = "the metadata names no token_endpoint"
-                except MalformedMetadata as error:
-                    endpoint, problem = None, str(error)
-                if endpoint is None:
-                    raise TokenEndpointError(issuer, TokenRefusal(status=status, problem=problem))
-                return endpoint
-        places = " nor ".join(metadata_urls(issuer))
-        raise TokenEndpointError(issuer, TokenRefusal(status=status, problem=f"no metadata at {places}"))
+        """The token endpoint of *issuer*, from the first place that has a document (A-04)."""
+        places = metadata_urls(issuer)
+        found = yield from first_document(places, issuer, limit=_LARGEST_METADATA, timeout=self._policy.timeout)
+        if found is None:
+            raise TokenEndpointError(issuer, TokenRefusal(status=404, problem=f"no metadata at {' nor '.join(places)}"))
+        _, answer = found
+        self._check_up(answer)
+        endpoint, problem = None, "the metadata is not to be had"
+        if answer.status == 200:
+            try:
+                endpoint = judge_metadata(answer.body, issuer).token_endpoint
+                problem = "the metadata names no token_endpoint"
+            except MalformedMetadata as error:
+                problem = str(error)
+        if endpoint is None:
+            raise TokenEndpointError(issuer, TokenRefusal(status=answer.status, problem=problem))
+        return endpoint
 
 
 class PatientTransport:

@@ -93,11 +93,11 @@ class Authority:
         if not audience:
             raise ConfigurationError("audience: name the API that tokens are for, as its guard knows it")
         self.audience = audience
-        self.registry = Registry(clients, service_accounts, subjects)
-        self.keys = keys if keys is not None else KeyRing()
+        self.registry: Registry = Registry(clients, service_accounts, subjects)
+        self.keys: KeyRing = keys if keys is not None else KeyRing()
         self.clock: Clock = clock if clock is not None else SystemClock()
-        self.faults = Faults()
-        self.tokens = TokenBook()
+        self.faults: Faults = Faults()
+        self.tokens: TokenBook = TokenBook()
         self.jwks_max_age = jwks_max_age
         self.requests: deque[str] = deque(maxlen=MOST_REQUESTS)
         self._issuer = issuer

@@ -63,7 +63,7 @@ class Outside:
         self.store = store
         self.clock = clock
         self._callbacks_after_fork = tuple(after_fork)
-        self.flights = Flights()
+        self.flights: Flights = Flights()
         self._lock = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
         _every.add(self)

@@ -86,7 +86,7 @@ class KeyRing:
         self._next_attempt = float("-inf")
         self._failures = 0
         self._begun = self._landed = 0  # fetches begun; the number of the one that landed last
-        self._in_flight = 0
+        self._aloft = 0  # the number of the fetch in the air, 0 for none
         self._budget = float(policy.refetch_burst)
         self._budget_at: float | None = None
         self._known_absent: OrderedDict[tuple[str | None, str], float] = OrderedDict()
@@ -141,14 +141,14 @@ class KeyRing:
         pause = max(0.0, self._next_attempt - now)
         held = self._held if self.is_usable(now) else None
         if held is None:
-            may_fetch = self._in_flight > 0 or pause == 0.0
+            may_fetch = self._aloft > 0 or pause == 0.0
             unreachable = True
         elif self._static or self._is_known_absent(kid, algorithm, now) or (kid is not None and held.keys.knows(kid)):
             # Configured, or just asked for, or here and of another algorithm: the fault is the token's in any case.
             may_fetch = unreachable = False
         else:
             shortfall = self._shortfall(now)
-            may_fetch = self._in_flight > 0 or (pause == 0.0 and shortfall == 0.0)
+            may_fetch = self._aloft > 0 or (pause == 0.0 and shortfall == 0.0)
             unreachable = self._failures > 0
             pause = max(pause, shortfall)
         return Absent(
@@ -164,7 +164,7 @@ class KeyRing:
         with self._lock:
             if self._static or now < self._next_attempt:
                 return False
-            return self._in_flight > 0 or self._shortfall(now) == 0.0
+            return self._aloft > 0 or self._shortfall(now) == 0.0
 
     def is_final(self, begun: int) -> bool:
         """Whether a fetch has landed that began after *begun* had: what it did not bring does not exist."""
@@ -184,12 +184,14 @@ class KeyRing:
         ``None``: it may not begin, somebody else has spent the budget since it was looked at.
         """
         with self._lock:
+            # One fetch at a time: if another one was in the air, it is lost, and nobody must go on waiting for it.
+            self._aloft = 0
             if provoked:
                 if self._shortfall(now) > 0.0:
                     return None
                 self._budget -= 1
             self._begun += 1
-            self._in_flight += 1
+            self._aloft = self._begun
             return self._begun
 
     def absorb(self, keys: KeySet, now: float, *, number: int, lifetime: float | None) -> None:
@@ -200,7 +202,7 @@ class KeyRing:
         policy = self._policy
         ttl = policy.ttl if lifetime is None else min(max(lifetime, policy.min_ttl), policy.max_ttl)
         with self._lock:
-            self._end_flight()
+            self._end_flight(number)
             if number < self._landed:
                 return
             self._landed = number
@@ -217,28 +219,30 @@ class KeyRing:
         """Fetch *number* failed: keep what is held, wait before the next attempt, longer each time."""
         policy = self._policy
         with self._lock:
-            self._end_flight()
+            self._end_flight(number)
             if number < self._landed:
                 return
             backoff = min(policy.first_backoff * 2.0 ** min(self._failures, 30), policy.max_backoff)
             self._next_attempt = now + max(backoff, min(retry_after or 0.0, policy.max_backoff))
             self._failures += 1
 
-    def abandon(self) -> None:
-        """A fetch was cut off and will never land; the next one who needs it may begin anew."""
+    def abandon(self, number: int) -> None:
+        """Fetch *number* was cut off and will never land; the next one who needs it may begin anew."""
         with self._lock:
-            self._in_flight -= 1
-            self._claimed_until = 0.0
+            self._come_down(number)
 
     def forget_flights(self) -> None:
         """In a child process after a fork: what was in the air, or held the lock, stayed with the parent."""
         self._lock = threading.Lock()
-        self._in_flight = 0
-        self._claimed_until = 0.0
+        self._come_down(self._aloft)
 
-    def _end_flight(self) -> None:
-        self._in_flight -= 1
+    def _end_flight(self, number: int) -> None:
+        self._come_down(number)
         self._generation += 1
+
+    def _come_down(self, number: int) -> None:
+        if number == self._aloft:
+            self._aloft = 0
         self._claimed_until = 0.0
 
     def _shortfall(self, now: float) -> float:

@@ -64,10 +64,10 @@ class FakeAuthority:
         jwks_max_age: int | None = None,
     ) -> None:
         _tell_once()
-        self.clock = clock or FakeClock()
-        self.client = Client(client_id="client", secret="sg-secret-client", scopes=tuple(scopes))
-        self.api = Client(client_id="api", secret="sg-secret-api", introspects=(audience,))
-        self.authority = Authority(
+        self.clock: FakeClock = clock or FakeClock()
+        self.client: Client = Client(client_id="client", secret="sg-secret-client", scopes=tuple(scopes))
+        self.api: Client = Client(client_id="api", secret="sg-secret-api", introspects=(audience,))
+        self.authority: Authority = Authority(
             url,
             audience=audience,
             clients=(self.client, self.api, *clients),
@@ -77,7 +77,7 @@ class FakeAuthority:
             clock=self.clock,
             jwks_max_age=jwks_max_age,
         )
-        self.transport = FakeTransport(self.authority, sleep=sleep)
+        self.transport: FakeTransport = FakeTransport(self.authority, sleep=sleep)
 
     @property
     def url(self) -> str:

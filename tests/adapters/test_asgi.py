@@ -65,7 +65,9 @@ async def test_the_app_sees_the_token_in_every_way_it_may_look(authority: FakeAu
     (scope,) = app.scopes
     seen = scope["state"]["access_token"]
     assert (seen.subject, seen.scopes) == ("alice", {"a", "b"})
-    assert scope["user"] is scope["auth"] is seen is app.current[0]
+    assert isinstance(seen, AccessToken)
+    assert scope["user"] is scope["auth"] is app.current[0]
+    assert scope["user"] is seen
     assert seen.is_authenticated
     assert seen.identity == (authority.url, "alice")
     assert seen.display_name == "alice"
@@ -356,7 +358,7 @@ def part(body: bytes, *, more: bool = False) -> dict[str, Any]:
 
 
 def forms(authority: FakeAuthority, app: Any, **sources: Any) -> GuardMiddleware:
-    guard = guard_for(authority, token_sources=TokenSources(methods=frozenset(("header", "form")), **sources))
+    guard = guard_for(authority, token_sources=TokenSources(**sources).only(("header", "form")))
     return GuardMiddleware(app, guard=guard)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from doors import DOORS, Door
@@ -118,8 +116,8 @@ class Api:
 
 
 @pytest.fixture(scope="module", params=DOORS, ids=lambda door: door.name)
-def api(request: pytest.FixtureRequest) -> Iterator[Api]:
-    yield Api(request.param)
+def api(request: pytest.FixtureRequest) -> Api:
+    return Api(request.param)
 
 
 def test_the_table_has_every_scenario_once():

@@ -101,7 +101,7 @@ def test_the_apps_iterable_is_handed_on_as_it_is(authority: FakeAuthority):
 
 
 def test_late_start_response_and_write_stay_what_they_were(authority: FakeAuthority):
-    written = []
+    written: list[bytes] = []
 
     def app(environ: Any, start_response: Any) -> Iterator[bytes]:
         write = start_response("200 OK", [("Cache-Control", "public")], None)

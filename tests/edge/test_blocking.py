@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from forked import Child
 from scopeguard.edge import blocking
 from scopeguard.edge.outside import MOST_THREADS, Outside, SystemClock
 from scopeguard.effects import Effect, Flow, ReadFile, ReadForm, Send, SingleFlight, ask
@@ -29,8 +28,20 @@ def down() -> AuthorityUnavailable:
     return AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, "a")
 
 
+@pytest.fixture(autouse=True)
+def others() -> set[threading.Thread]:
+    """The threads of guards that other tests have left open."""
+    _others.clear()
+    _others.update(threading.enumerate())
+    return _others
+
+
+_others: set[threading.Thread] = set()
+
+
 def our_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("scopeguard")]
+    new = (thread for thread in threading.enumerate() if thread not in _others)
+    return [thread.name for thread in new if thread.name.startswith("scopeguard")]
 
 
 # -- one effect at a time
@@ -391,25 +402,20 @@ def test_a_child_process_flies_for_itself(outside: Outside, table: Any, new_job:
     job = new_job()
     blocking.run(job.flow(wait=False), parent, None)
     table.wait_for()
+
+    def check() -> None:
+        table.gate = None
+        assert told == ["child"]
+        assert blocking.run(job.flow(), parent, None) == 1
+        other = new_job("https://b.test/")
+        blocking.run(other.flow(wait=False), parent, None)
+        parent.close()
+        assert other.done == 1
+
     parent._lock.acquire()
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            table.gate = None
-            assert told == ["child"]
-            assert blocking.run(job.flow(), parent, None) == 1
-            other = new_job("https://b.test/")
-            blocking.run(other.flow(wait=False), parent, None)
-            parent.close()
-            assert other.done == 1
-            status = 0
-        except BaseException:  # noqa: BLE001 - whatever it was, it is a failure
-            traceback.print_exc()
-        finally:
-            os._exit(status)
+    child = Child(check)
     parent._lock.release()
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert child.ok()
     assert told == []
     table.gate.set()
     parent.close()

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import gc
-import os
 import threading
-import traceback
 import weakref
-from collections.abc import Callable
 
 import pytest
 
+from forked import Child
 from scopeguard.edge.flights import Flights
 
 
@@ -100,21 +98,6 @@ def test_flights_are_not_kept_alive_by_their_list():
     assert gone() is None
 
 
-def in_child(check: Callable[[], object]) -> int:
-    """The exit status of a child process that runs *check*."""
-    child = os.fork()
-    if child == 0:  # in the child, which must never come back to pytest
-        status = 1
-        try:
-            check()
-            status = 0
-        except BaseException:  # noqa: BLE001 - whatever it was, it is a failure
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 def test_a_child_process_is_not_held_up_by_the_parents_flights():
     flights = Flights()
     assert flights.board("k", nobody)
@@ -124,8 +107,7 @@ def test_a_child_process_is_not_held_up_by_the_parents_flights():
         assert flights.board("k", nobody)
         flights.land("k")
 
-    try:
-        assert in_child(check) == 0
-    finally:
-        flights._lock.release()
+    child = Child(check)
+    flights._lock.release()
+    assert child.ok()
     assert not flights.board("k", lambda: None)  # the parent's is still in the air

@@ -6,16 +6,15 @@ What hostile servers answer is in tests/attacks/test_network.py.
 from __future__ import annotations
 
 import logging
-import os
 import ssl
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from forked import Child
 from loopback import Connection, Loopback, answering, response
 from scopeguard.edge.limits import HttpxTransport
 from scopeguard.effects import Send
@@ -243,20 +242,15 @@ def test_the_time_of_one_exchange_is_not_that_of_the_next(transport: HttpxTransp
 def test_a_child_process_opens_connections_of_its_own(transport: HttpxTransport, server: Loopback):
     transport.send(send(server.url))
     assert server.connections == 1
+
+    def check() -> None:
+        assert transport.send(send(server.url)).body == b"{}"
+        transport.close()
+
     transport._lock.acquire()
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            assert transport.send(send(server.url)).body == b"{}"
-            transport.close()
-            status = 0
-        except BaseException:  # noqa: BLE001 - whatever it was, it is a failure
-            traceback.print_exc()
-        finally:
-            os._exit(status)
+    child = Child(check)
     transport._lock.release()
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert child.ok()
     assert server.connections == 2
     transport.send(send(server.url))
     assert server.connections == 2

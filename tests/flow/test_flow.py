@@ -382,14 +382,25 @@ def test_a_budget_that_somebody_else_has_spent_meanwhile_stops_the_fetch(new_ben
     flow = bench.flow(authority.mint(headers={"kid": "new"}))
     flight = next(flow)
     ring = bench.trust.ring
-    assert ring.begin(authority.clock.monotonic(), provoked=True) is not None
-    ring.abandon()
+    number = ring.begin(authority.clock.monotonic(), provoked=True)
+    assert number is not None
+    ring.abandon(number)
     assert flight.needed()
     with pytest.raises(StopIteration) as end:
         next(flight.flow())
     assert end.value.value == ()
     with pytest.raises(InvalidToken):
         flow.send(None)
+
+
+def test_a_fetch_that_was_lost_sends_nobody_round_in_circles(new_bench: Any, authority: Any):
+    """It counts as being in the air, so it may be joined; but there is none, and the budget allows no other."""
+    bench = new_bench(authority, replace(authority.issuer, key_set=KeySetPolicy(refetch_burst=1)))
+    bench.judge(authority.mint())
+    assert bench.trust.ring.begin(authority.clock.monotonic(), provoked=True) is not None
+    with pytest.raises(InvalidToken):
+        bench.judge(authority.mint(headers={"kid": "new"}))
+    bench.judge(authority.mint())
 
 
 # -- keys that grow old

@@ -276,7 +276,7 @@ class Schedule(RuleBasedStateMachine):
     @invariant()
     def the_ring_knows_what_is_in_the_air(self) -> None:
         if hasattr(self, "ring"):
-            assert self.ring._in_flight == (self.air is not None)
+            assert (self.ring._aloft > 0) == (self.air is not None)
 
     def teardown(self) -> None:
         if not hasattr(self, "ring"):

@@ -196,8 +196,9 @@ def test_a_claim_ends_with_its_fetch_however_that_ended():
 def test_a_claim_whose_fetch_was_cut_off_is_free_again():
     ring = a_ring("a")
     assert isinstance(ring.lookup("a", ALG, NOW + 480), Due)
-    assert ring.begin(NOW + 480, provoked=False) is not None
-    ring.abandon()
+    number = ring.begin(NOW + 480, provoked=False)
+    assert number is not None
+    ring.abandon(number)
     assert isinstance(ring.lookup("a", ALG, NOW + 480), Due)
 
 
@@ -340,9 +341,10 @@ def test_the_budget_is_checked_again_when_a_fetch_begins():
     assert all(absent(ring.lookup("b", ALG, NOW)).may_fetch for _ in range(5))
     begun = 0
     for _ in range(5):
-        if ring.begin(NOW, provoked=True) is not None:
+        number = ring.begin(NOW, provoked=True)
+        if number is not None:
             begun += 1
-            ring.abandon()
+            ring.abandon(number)
     assert begun == 1
     assert not absent(ring.lookup("b", ALG, NOW)).may_fetch
 
@@ -678,8 +680,7 @@ class RingMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.air)
     @rule(which=st.integers(0, 9))
     def cut_off(self, which: int) -> None:
-        self._take(which)
-        self.ring.abandon()
+        self.ring.abandon(self._take(which))
         self.claims.clear()
 
     @invariant()

@@ -46,9 +46,9 @@ class Story:
     def __init__(self, world: World, screen: Screen) -> None:
         self.world = world
         self.screen = screen
-        self.loader = world.client("loader")
-        self.reader = world.client("reader")
-        self.wait = 0.0  # seconds, as the last Retry-After said
+        self.loader: ClientCredentials = world.client("loader")
+        self.reader: ClientCredentials = world.client("reader")
+        self.wait: float = 0.0  # seconds, as the last Retry-After said
         self._step = 0
         self._title = ""
 

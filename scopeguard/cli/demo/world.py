@@ -86,7 +86,7 @@ class World:
     """Everybody, from the beginning of a ``with`` block to its end."""
 
     def __init__(self) -> None:
-        self.clock = MovableClock()
+        self.clock: MovableClock = MovableClock()
         self._reasons: list[str] = []
         self._stack = ExitStack()
 
@@ -100,11 +100,13 @@ class World:
 
     def _begin(self) -> None:
         listeners = [self._stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
-        self.api, self.second_process = (f"http://127.0.0.1:{listener.getsockname()[1]}" for listener in listeners)
-        self.authority = Authority(
+        here, there = (f"http://127.0.0.1:{listener.getsockname()[1]}" for listener in listeners)
+        self.api: str = here
+        self.second_process: str = there
+        self.authority: Authority = Authority(
             audience=self.api, clients=CLIENTS, keys=KeyRing("ES256"), clock=self.clock, jwks_max_age=600
         )
-        self.server = DevServer(self.authority)
+        self.server: DevServer = DevServer(self.authority)
         self.start_authority()
         self._stack.callback(self.stop_authority)
         # Both processes serve the same API: tokens are for the API, not for a port.
@@ -115,7 +117,7 @@ class World:
             )
             self._stack.callback(guard.close)
             self._stack.enter_context(Serving(guarded_app(guard), listener))
-        self.http = self._stack.enter_context(httpx.Client(trust_env=False, timeout=10))
+        self.http: httpx.Client = self._stack.enter_context(httpx.Client(trust_env=False, timeout=10))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

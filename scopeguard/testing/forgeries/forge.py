@@ -79,10 +79,10 @@ class Forge:
     def __init__(self, authority: FakeAuthority, *, leeway: float = 30.0) -> None:
         self.authority = authority
         self.leeway = leeway
-        self.now = int(authority.clock.wall())
-        self.rsa = authority.key("RS256")
-        self.ec = authority.key("ES256")
-        self.ed = authority.key("EdDSA")
+        self.now: int = int(authority.clock.wall())
+        self.rsa: SigningKey = authority.key("RS256")
+        self.ec: SigningKey = authority.key("ES256")
+        self.ed: SigningKey = authority.key("EdDSA")
 
     def claims(self, *without: str, **overrides: Any) -> dict[str, Any]:
         """The claims of a good token, less and changed."""
