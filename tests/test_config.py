@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scopeguard.checks import checked_url, is_loopback, media_type
 from scopeguard.config import (
     ANY_AUDIENCE_DANGEROUSLY,
     DEFAULT_ALGORITHMS,
@@ -24,9 +25,6 @@ from scopeguard.config import (
     TokenSource,
     TokenSources,
     checked_sources,
-    checked_url,
-    is_loopback,
-    media_type,
 )
 from scopeguard.errors import ConfigurationError
 

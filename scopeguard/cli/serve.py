@@ -17,8 +17,8 @@ import uvicorn
 import waitress  # type: ignore[import-untyped]  # it comes without types
 
 from scopeguard import asgi, wsgi
-from scopeguard.cli.access_log import ASGIAccessLog, WSGIAccessLog
 from scopeguard.checks import is_loopback
+from scopeguard.cli.access_log import ASGIAccessLog, WSGIAccessLog
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError
 from scopeguard.guard import Guard
 from scopeguard.rules import Access, Rule

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import httpx
 
+from scopeguard.checks import is_loopback
 from scopeguard.client.errors import (
     OriginNotAllowed,
     ScopeNotGranted,
@@ -31,7 +32,6 @@ from scopeguard.client.errors import (
 )
 from scopeguard.client.fetching import Fetcher
 from scopeguard.client.settings import ClientAuthentication, ClientSettings, NarrowerScope, Policy, origin
-from scopeguard.checks import is_loopback
 from scopeguard.spec.challenge_parser import ParsedChallenge, parse_challenges
 from scopeguard.spec.token_endpoint import TokenResponse
 
