@@ -424,14 +424,20 @@ def test_times_of_a_key_set_fit_together(settings, message):
     [
         pytest.param(["tid"], ": a table of names and values, not list", id="a list"),
         pytest.param({"tid": []}, ": each entry needs at least one accepted value", id="no value"),
-        pytest.param({"tid": 7}, r"\['tid'\]: a string or a list of strings, not int", id="a number"),
-        pytest.param({"tid": [True]}, r"\['tid'\]: holds a bool", id="a boolean"),
-        pytest.param({"tid": None}, r"\['tid'\]: a string or a list of strings, not NoneType", id="None"),
+        pytest.param({"tid": 7}, r"\['tid'\]: holds a int; every item is a string", id="a number"),
+        pytest.param({"tid": [7]}, r"\['tid'\]: holds a int; every item is a string", id="a number in a list"),
+        pytest.param({"tid": None}, r"\['tid'\]: holds a NoneType; every item is a string", id="None"),
     ],
 )
 def test_expected_members_have_expected_values(name, value, message):
     with refused(name + message):
         issuer(**{name: value})
+
+
+def test_a_claim_may_be_expected_to_be_true_and_a_header_may_not():
+    assert issuer(expected_claims={"verified": True}).expected_claims == {"verified": frozenset((True,))}
+    with refused(r"expected_headers\['verified'\]: holds a bool"):
+        issuer(expected_headers={"verified": True})
 
 
 def test_expected_values_may_be_one_or_several():
