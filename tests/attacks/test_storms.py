@@ -197,7 +197,7 @@ def test_rotations_in_the_middle_of_everything_refuse_nobody(authority: FakeAuth
     """No order at all: tokens are minted, keys rotate and time passes while requests are on their way."""
     guard = Guard(authority.issuer, transport=(transport := Watched(authority)), clock=authority.clock)
     guard.warm()
-    asked = transport.asked = threading.Semaphore(0)
+    answered = transport.answered = threading.Semaphore(0)
     stop = threading.Event()
     results: list[Counter[str]] = []
 
@@ -232,13 +232,15 @@ def test_rotations_in_the_middle_of_everything_refuse_nobody(authority: FakeAuth
     threads = [threading.Thread(target=work) for work in works]
     for thread in threads:
         thread.start()
-    for _ in range(20):
-        authority.rotate()
-        authority.clock.advance(20)
-        assert asked.acquire(timeout=PATIENCE)
-    stop.set()
-    for thread in threads:
-        thread.join(PATIENCE)
+    try:
+        for _ in range(20):
+            authority.rotate()
+            authority.clock.advance(20)
+            assert answered.acquire(timeout=PATIENCE), "a new key was accepted, or refused, without asking"
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(PATIENCE)
     assert len(results) == 4
     assert set(sum(results, Counter())) == {"Granted"}
     assert counts(authority)[1] <= 1 + 2 * 20

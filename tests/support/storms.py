@@ -117,12 +117,14 @@ class Watched:
     def __init__(self, authority: FakeAuthority) -> None:
         self._authority = authority
         self.threads: set[int] = set()
-        self.asked = threading.Semaphore(0)
+        self.answered = threading.Semaphore(0)
 
     def send(self, request: Send, /) -> Answer:
         self.threads.add(threading.get_ident())
-        self.asked.release()
-        return self._authority.transport.send(request)
+        try:
+            return self._authority.transport.send(request)
+        finally:
+            self.answered.release()
 
     def close(self) -> None:
         pass
