@@ -109,7 +109,7 @@ class SecurityEventReceiver:
         self._types = frozenset((SESSION_REVOKED, *CHANGES, *self._hooks))
         self._critical = strings(critical_subject_members, "critical_subject_members")
         self._seen = Seen(seconds=guard.revocation.retention, max_entries=MOST_REMEMBERED)
-        self.asgi = _Endpoint(self)
+        self.asgi: _Endpoint = _Endpoint(self)
 
     def wsgi(self, environ: Environ, start_response: StartResponse) -> list[bytes]:
         """The endpoint as a WSGI app."""

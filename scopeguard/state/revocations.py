@@ -83,14 +83,14 @@ class Revocations:
     def __init__(self, *, max_lag: float = 1.0, fail_open_dangerously: bool = False) -> None:
         self.max_lag = max_lag
         self.fail_open_dangerously = fail_open_dangerously
-        self.breaker = Breaker(threshold=1, first_pause=0.1, max_pause=1.0, probe_lasts=2.0)
+        self.breaker: Breaker = Breaker(threshold=1, first_pause=0.1, max_pause=1.0, probe_lasts=2.0)
         self._lock = threading.Lock()
         self._entries: dict[tuple[Revoked, str], Revocation] = {}
         self._next_sweep = 0
         # Of a shared log: how far it was read, and when (monotonic seconds).
         self.position: str | None = None
-        self.synced_at = float("-inf")
-        self.generation = 0
+        self.synced_at: float = float("-inf")
+        self.generation: int = 0
 
     def __len__(self) -> int:
         return len(self._entries)

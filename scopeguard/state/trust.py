@@ -207,9 +207,11 @@ class Trusts:
         self._prefix_lengths = tuple(sorted({len(prefix) for prefix in self._prefixes}, reverse=True))
         # The header fields that tokens come in; None for Authorization.
         headers = dict.fromkeys(trust.issuer.token_header for trust in self.all)
-        self.headers = tuple(headers if resolving is None else {**headers, None: None})
+        self.headers: tuple[str | None, ...] = tuple(headers if resolving is None else {**headers, None: None})
         # For tokens that belong to none of them: whoever has something to say.
-        self.hints = {key: hint for trust in reversed(self.all) for key, hint in trust.issuer.hints.items()}
+        self.hints: dict[str, str] = {
+            key: hint for trust in reversed(self.all) for key, hint in trust.issuer.hints.items()
+        }
 
     def _add(self, trust: Trust) -> None:
         for name in dict.fromkeys((trust.issuer.url, *trust.issuer.aliases)):
