@@ -49,7 +49,7 @@ def unavailable(decision: Decision, says: str) -> None:
     assert says in str(decision.error)
 
 
-@pytest.mark.rule("A-01", "I-04", "I-05", "I-06")
+@pytest.mark.rule("A-01", "I-04", "I-05")
 @pytest.mark.parametrize("auth", ["client_secret_basic", "client_secret_post", "bearer"])
 @pytest.mark.parametrize("client_auth", ["client_secret_basic", "client_secret_post"])
 def test_tokens_are_accepted_by_every_authentication(ask: Ask, oauth_toolkit: Peer, auth: str, client_auth: str):
