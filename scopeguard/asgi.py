@@ -16,7 +16,6 @@ from scopeguard.config import TokenSource, TokenSources
 from scopeguard.edge.aio import TimedOut, time_limit, until
 from scopeguard.errors import (
     ConfigurationError,
-    Forbidden,
     InvalidRequest,
     Reason,
     RequestTimedOut,
@@ -106,14 +105,17 @@ class GuardMiddleware:
             send = _private(send)
         optional = rule is not None and rule.access is OPTIONAL
         decision: Decision = await guard.acheck(
-            view, requirement, optional=optional, sources=sources, read_form=body.read
+            view,
+            requirement,
+            optional=optional,
+            closed=rule is None and self._rules.deny_unmatched,
+            sources=sources,
+            read_form=body.read,
         )
         token: AccessToken | None = None
         match decision:
             case Granted(access_token=token):
-                if rule is None and self._rules.deny_unmatched:
-                    await self._refuse(guard.refuse(Forbidden(Reason.NO_RULE), request=view), scope, send)
-                    return
+                pass
             case Anonymous():
                 pass
             case refusal:

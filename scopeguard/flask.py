@@ -32,7 +32,7 @@ from werkzeug.routing import RequestRedirect
 
 from scopeguard.access_token import AccessToken, Anonymous, serving
 from scopeguard.config import TokenSource, TokenSources, checked_sources
-from scopeguard.errors import ConfigurationError, Forbidden, Reason
+from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
 from scopeguard.request import RequestView
 from scopeguard.rules import OPTIONAL, PUBLIC, Access, Rule, Rules
@@ -132,14 +132,14 @@ class _Hooks:
         token: AccessToken | None = None
         if route.access is not PUBLIC:
             requirement = route.access if isinstance(route.access, Requirement) else None
+            closed = route.access is None and self._rules.deny_unmatched
             if known is None:
-                decision = self._check(view, requirement, state, optional=route.access is OPTIONAL)
+                decision = self._check(view, requirement, state, optional=route.access is OPTIONAL, closed=closed)
             else:
-                decision = guard.authorize(known, requirement, request=view)
+                decision = guard.authorize(known, requirement, closed=closed, request=view)
             match decision:
                 case Granted(access_token=token):
-                    if route.access is None and self._rules.deny_unmatched:
-                        return _refused(guard.refuse(Forbidden(Reason.NO_RULE), request=view))
+                    pass
                 case Anonymous():
                     pass
                 case refusal:
@@ -150,7 +150,9 @@ class _Hooks:
         state.serving.enter_context(serving(token))
         return None
 
-    def _check(self, view: RequestView, requirement: Requirement | None, state: _State, *, optional: bool) -> Decision:
+    def _check(
+        self, view: RequestView, requirement: Requirement | None, state: _State, *, optional: bool, closed: bool
+    ) -> Decision:
         environ = request.environ
         if TokenSource.QUERY in state.sources.methods and has_access_token(view.query):
             state.by_query = True
@@ -159,6 +161,7 @@ class _Hooks:
             view,
             requirement,
             optional=optional,
+            closed=closed,
             sources=state.sources,
             read_form=lambda limit: read_form(environ, limit),
         )

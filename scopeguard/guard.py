@@ -27,6 +27,7 @@ from scopeguard.errors import (
     AccessDenied,
     AuthorityUnavailable,
     ConfigurationError,
+    Forbidden,
     InsufficientScope,
     InvalidRequest,
     MissingCredentials,
@@ -183,13 +184,15 @@ class Guard:
         requirement: Requirement | None = None,
         *,
         optional: bool = False,
+        closed: bool = False,
         sources: TokenSources | None = None,
         read_form: Callable[[int], bytes] | None = None,
     ) -> Decision:
         """Judge the token of *request*, and whether it satisfies *requirement*.
 
         *optional*: a request without any credentials is :class:`Anonymous` instead of denied; a bad token, and
-        credentials of another kind, are denied all the same (B-55). *sources* replaces the guard's own for a route.
+        credentials of another kind, are denied all the same (B-55). *closed*: no rule opens this route, so that a valid
+        token is denied as well (H-07). *sources* replaces the guard's own for a route.
         *read_form* returns the body of the request, at most so many bytes; without it, no form is read. May wait for
         an authority; never raises for anything a request contains.
         """
@@ -200,7 +203,7 @@ class Guard:
             if optional and isinstance(error, MissingCredentials) and error.reason is Reason.NO_CREDENTIALS:
                 return self._decided(ANONYMOUS)
             return self.refuse(error, requirement, request=request)
-        return self.authorize(token, requirement, request=request)
+        return self.authorize(token, requirement, closed=closed, request=request)
 
     async def acheck(
         self,
@@ -208,6 +211,7 @@ class Guard:
         requirement: Requirement | None = None,
         *,
         optional: bool = False,
+        closed: bool = False,
         sources: TokenSources | None = None,
         read_form: Callable[[int], Awaitable[bytes]] | None = None,
     ) -> Decision:
@@ -221,7 +225,7 @@ class Guard:
             if optional and isinstance(error, MissingCredentials) and error.reason is Reason.NO_CREDENTIALS:
                 return self._decided(ANONYMOUS)
             return self.refuse(error, requirement, request=request)
-        return self.authorize(token, requirement, request=request)
+        return self.authorize(token, requirement, closed=closed, request=request)
 
     @overload
     def authorize(
@@ -232,6 +236,18 @@ class Guard:
         request: RequestView | None = None,
         head: bool = False,
     ) -> Granted | Denied | Unavailable: ...
+
+    @overload
+    def authorize(
+        self,
+        token: AccessToken | None,
+        requirement: Requirement | None,
+        *,
+        optional: bool = ...,
+        closed: bool,
+        request: RequestView | None = None,
+        head: bool = False,
+    ) -> Decision: ...
 
     @overload
     def authorize(
@@ -250,6 +266,7 @@ class Guard:
         requirement: Requirement | None,
         *,
         optional: bool = False,
+        closed: bool = False,
         request: RequestView | None = None,
         head: bool = False,
     ) -> Decision:
@@ -260,6 +277,8 @@ class Guard:
             if optional:
                 return self._decided(ANONYMOUS)
             return self.refuse(MissingCredentials(Reason.NO_CREDENTIALS), requirement, request=request, head=head)
+        if closed:
+            return self.refuse(Forbidden(Reason.NO_RULE), request=request, head=head)
         if requirement is not None and not requirement.allows(token.scopes):
             denial = InsufficientScope(
                 requirement.challenge_scopes,

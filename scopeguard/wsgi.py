@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from scopeguard.access_token import AccessToken, Anonymous, serving
 from scopeguard.config import TokenSource
-from scopeguard.errors import ConfigurationError, Forbidden, InvalidRequest, Reason, RequestTooLarge
+from scopeguard.errors import ConfigurationError, InvalidRequest, Reason, RequestTooLarge
 from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
 from scopeguard.request import RequestView
 from scopeguard.rules import OPTIONAL, PUBLIC, Rule, Rules
@@ -93,15 +93,14 @@ class GuardMiddleware:
             view,
             requirement,
             optional=optional,
+            closed=rule is None and self._rules.deny_unmatched,
             sources=sources,
             read_form=lambda limit: read_form(environ, limit),
         )
         token: AccessToken | None = None
         match decision:
             case Granted(access_token=token):
-                if rule is None and self._rules.deny_unmatched:
-                    denial = guard.refuse(Forbidden(Reason.NO_RULE), request=view)
-                    return refuse(denial, start_response)
+                pass
             case Anonymous():
                 pass
             case refusal:

@@ -494,6 +494,14 @@ async def test_with_rules_an_unmatched_route_is_closed_to_every_token(authority:
     assert app.scopes == []
 
 
+async def test_a_listener_hears_one_decision_about_a_request_that_no_rule_opens(authority: FakeAuthority):
+    heard: list[Any] = []
+    guard = guard_for(authority, on_decision=heard.append)
+    guarded = GuardMiddleware(App(), guard=guard, rules=[Rule("/a")])
+    await call_asgi(guarded, Exchange(target="/b", headers=bearer(authority.mint())))
+    assert [type(decision).__name__ for decision in heard] == ["Denied"]
+
+
 async def test_the_guards_own_rules_serve_a_middleware_without_any(authority: FakeAuthority):
     guard = guard_for(authority, rules=Rules([Rule("/a", all_of("x"))], public=["/p"]))
     guarded = GuardMiddleware(App(), guard=guard, public=["/q"])
