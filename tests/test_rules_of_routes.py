@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from scopeguard.config import TokenSource
 from scopeguard.errors import ConfigurationError
-from scopeguard.rules import OPTIONAL, PUBLIC, Rule, Rules
+from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.scopes import AUTHENTICATED, all_of, any_of
 
 ADMIN, READ = all_of("admin"), all_of("read")
@@ -81,7 +81,7 @@ def test_a_template_matches_whole_paths_and_segments(template, matching, others)
         ("/a\n", "a decoded path"),
         ("/a?b=c", "a decoded path"),
         ("/a#b", "a decoded path"),
-        ("/a/{", "parameters are written {name} or {name:path}"),
+        ("/a/{", "parameters are written {name}, {name:path}, {name:segments}"),
         ("/a/}", "parameters are written"),
         ("/a/{}", "parameters are written"),
         ("/a/{b-c}", "parameters are written"),
@@ -142,13 +142,13 @@ def test_with_rules_what_matches_none_is_denied_and_without_it_needs_a_token():
 
 def test_a_rule_says_authenticated_unless_it_says_more_or_less():
     assert Rule("/a").access == AUTHENTICATED
-    for said in (READ, any_of("a", "b"), AUTHENTICATED, PUBLIC, OPTIONAL):
+    for said in (READ, any_of("a", "b"), AUTHENTICATED, PUBLIC, OPTIONAL, DENIED):
         assert Rule("/a", said).access == said
 
 
 @pytest.mark.parametrize("said", ["read", None, True, frozenset(("read",)), "public", []], ids=ascii)
 def test_a_rule_says_nothing_else(said):
-    with pytest.raises(ConfigurationError, match="rule '/a': a requirement, PUBLIC or OPTIONAL is needed"):
+    with pytest.raises(ConfigurationError, match="rule '/a': a requirement, PUBLIC, OPTIONAL or DENIED is needed"):
         Rule("/a", said)
 
 

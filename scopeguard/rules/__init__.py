@@ -1,0 +1,168 @@
+"""Which requirement holds for which route, for apps whose code is not to be touched.
+
+The first rule that matches decides. With rules present, a route that matches none is denied; with none, every route
+needs a valid token. A path that two parsers could read differently (dot segments, doubled or encoded slashes, control
+characters) matches no rule at all, so it can only ever meet the strictest answer (H-06, H-08, X-74). Where it depends
+on when an app decodes the path, all readings have to meet the same rule; see :mod:`scopeguard.rules.readings`. Nor does
+a path match that only a rule with parameters takes, while a rule before it needs other scopes for the same path with,
+or without, a slash at its end: many routers serve both by the same code.
+
+Rules are compiled when they are made: to find one takes as long among ten thousand as among ten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from scopeguard.errors import ConfigurationError
+from scopeguard.rules.readings import is_suspicious, other_readings
+from scopeguard.rules.rule import DENIED, OPTIONAL, PUBLIC, Access, Rule
+from scopeguard.rules.shadows import Shadowed, shadowed
+from scopeguard.rules.tree import NEVER, Terminal, Tree
+from scopeguard.scopes import Requirement
+
+__all__ = ["DENIED", "OPTIONAL", "PUBLIC", "Access", "Rule", "Rules", "Shadowed"]
+
+# Stands for every method that no rule names. No rule can name this one.
+_OTHER: Final = "*"
+
+
+class Rules:
+    """Rules in order. *public* are templates of paths that need no token, whatever the method; they come first."""
+
+    __slots__ = ("_all", "_deny_unmatched", "_exact", "_public", "_rules", "_slash_matters", "_tree")
+
+    def __init__(self, rules: Iterable[Rule] = (), *, public: Iterable[str] = ()) -> None:
+        if isinstance(public, str):
+            raise ConfigurationError('public: write a list of paths, as in ["/healthz"], not one string')
+        self._compile(tuple(Rule(path, PUBLIC) for path in public), tuple(rules))
+
+    def _compile(self, public: tuple[Rule, ...], rules: tuple[Rule, ...]) -> None:
+        for rule in rules:
+            if not isinstance(rule, Rule):
+                raise ConfigurationError(f"rules: holds a {type(rule).__name__}; every item is a Rule")
+        self._public, self._rules, self._all = public, rules, (*public, *rules)
+        self._tree = Tree((rule.template, rule.methods) for rule in self._all)
+        self._slash_matters = _where_the_slash_matters(self._all)
+        # For paths without parameters the answer is known beforehand, by method.
+        self._exact = {rule.path: self._answers(rule.path) for rule in self._all if rule.template.literal}
+
+    @classmethod
+    def of(cls, rules: Rules | Iterable[Rule] | None) -> Rules:
+        """*rules* as :class:`Rules`."""
+        return rules if isinstance(rules, Rules) else cls(rules or ())
+
+    def with_public(self, public: Iterable[str]) -> Rules:
+        """These rules with more *public* paths before them."""
+        more = Rules(public=public)
+        if more._public:
+            more._compile((*more._public, *self._public), self._rules)
+            return more
+        return self
+
+    def find(self, method: str, path: str, raw_path: bytes | None = None) -> Rule | None:
+        """The rule for a request, ``None`` where none decides: then :attr:`deny_unmatched` does.
+
+        *path*: decoded once, without mount prefix. *raw_path*: as it was sent, if that is known. It can only take a
+        rule away, never bring another one.
+        """
+        if raw_path is not None and raw_path != path.encode("utf-8", "replace"):
+            return self._agreed(method.upper(), path, raw_path)
+        answers = self._exact.get(path)
+        if answers is None:
+            return self._agreed(method.upper(), path, None)
+        if method in answers:
+            return answers[method]
+        # Some frameworks read "delete" as DELETE.
+        return answers.get(method.upper(), answers[_OTHER])
+
+    def shadowed(self) -> tuple[Shadowed, ...]:
+        """The rules that can never decide because earlier ones take everything they match. What is listed is certain;
+        a rule that several others cover only together may be missing."""
+        return shadowed(self._all, self._tree)
+
+    @property
+    def deny_unmatched(self) -> bool:
+        """Whether a request that matches no rule is denied whatever its token (H-07)."""
+        return bool(self._rules)
+
+    @property
+    def all(self) -> tuple[Rule, ...]:
+        """Every rule in the order of decision, public paths first."""
+        return self._all
+
+    def _agreed(self, method: str, path: str, raw_path: bytes | None) -> Rule | None:
+        """The rule that all readings of the path meet."""
+        if not path.startswith("/") or is_suspicious(path):
+            return None
+        segments = path[1:].split("/")
+        found = self._first(method, segments, self._tree.terminals(segments))
+        if found is None or (raw_path is None and "%" not in path):
+            return found
+        others = other_readings(path, raw_path)
+        if others is None:
+            return None
+        for other in others:
+            if self._first(method, other, self._tree.terminals(other)) is not found:
+                return None
+        return found
+
+    def _answers(self, path: str) -> dict[str, Rule | None]:
+        segments = path[1:].split("/")
+        terminals = self._tree.terminals(segments)
+        methods = {_OTHER}.union(*(terminal.by_method for terminal in terminals))
+        return {method: self._first(method, segments, terminals) for method in methods}
+
+    def _first(self, method: str, segments: Sequence[str], terminals: Sequence[Terminal]) -> Rule | None:
+        index = _lowest(method, terminals)
+        if index == NEVER:
+            return None
+        # A slash at the end is an empty last segment. A bare "/" has no other spelling.
+        slashed = segments[-1] == ""
+        if len(segments) > slashed and index in self._slash_matters[slashed]:
+            other = segments[:-1] if slashed else (*segments, "")
+            if self._hides(index, _lowest(method, self._tree.terminals(other))):
+                return None
+        rule = self._all[index]
+        return None if rule.access is DENIED else rule
+
+    def _hides(self, found: int, other: int) -> bool:
+        """Whether the rule *found* overrides what *other*, before it, says of the same path but for its last slash."""
+        if other >= found:
+            return False
+        rule, first = self._all[found], self._all[other]
+        return (
+            (isinstance(first.access, Requirement) or first.access is DENIED)
+            and first.access != rule.access
+            # Who wrote both spellings meant both.
+            and first.template.shape.rstrip("/") != rule.template.shape.rstrip("/")
+        )
+
+
+def _lowest(method: str, terminals: Iterable[Terminal]) -> int:
+    index = NEVER
+    for terminal in terminals:
+        index = min(index, terminal.first(method))
+    return index
+
+
+def _where_the_slash_matters(rules: Sequence[Rule]) -> tuple[frozenset[int], frozenset[int]]:
+    """The rules that may hide one before them, for paths without and with a slash at the end: those with parameters,
+    behind one that needs other scopes and matches the other spelling. Others need no second look-up."""
+    hiding: tuple[set[int], set[int]] = (set(), set())
+    needed: tuple[set[Requirement | Access], set[Requirement | Access]] = (
+        set(),
+        set(),
+    )  # by bare rules, by slashed ones
+    for index, rule in enumerate(rules):
+        template, access = rule.template, rule.access
+        if not template.literal:
+            for kind, matches, others in ((0, template.bare, needed[1]), (1, template.slashed, needed[0])):
+                if matches and len(others) > (access in others):
+                    hiding[kind].add(index)
+        if isinstance(access, Requirement) or access is DENIED:
+            for kind, matches in ((0, template.bare), (1, template.slashed)):
+                if matches:
+                    needed[kind].add(access)
+    return frozenset(hiding[0]), frozenset(hiding[1])

@@ -1,0 +1,99 @@
+"""One rule: what is required where."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+
+from scopeguard.config import TokenSource, checked_sources
+from scopeguard.errors import ConfigurationError
+from scopeguard.rules.template import Template
+from scopeguard.rules.tree import NEVER, Tree
+from scopeguard.scopes import AUTHENTICATED, Requirement
+
+_METHOD: Final = re.compile(r"[A-Z]+(?:-[A-Z]+)*")
+
+
+class Access(Enum):
+    """What a rule may say instead of a requirement."""
+
+    PUBLIC = "public"  # no token is looked for
+    OPTIONAL = "optional"  # no token: anonymous; a token: judged, and refused if it is bad (B-55)
+    DENIED = "denied"  # nobody, as where no rule decides; later rules are not asked
+
+
+PUBLIC: Final = Access.PUBLIC
+OPTIONAL: Final = Access.OPTIONAL
+DENIED: Final = Access.DENIED
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """*access* for requests whose path matches the template *path* and whose method is among *methods*.
+
+    A template is a path in which parameters stand for text:
+
+    * ``{name}``: one segment, or one character or more of it: ``{table}:insertAll``, ``{file}.{format}``.
+    * ``{name:segments}``, where a segment begins: one or more whole segments, none of them empty. Only text may follow
+      in the last of them: ``/v1/{resource:segments}:getIamPolicy``.
+    * ``{name:path}``, behind the last slash: the rest, which may be empty.
+
+    The case of letters counts. Paths that a router reads without regard to it need a rule for each spelling, or, safer,
+    rules that name what is open and leave the rest denied.
+
+    *methods*: all of them if not given; ``GET`` includes ``HEAD`` (H-09). The handshake of a websocket is a ``GET``
+    (RFC 6455 §4.1) and obeys the same rule as any other (H-02). *token_sources*: where this route takes tokens,
+    instead of the guard's setting. *source*: where the rule was declared, for audits and logs; no part of its value.
+    """
+
+    path: str
+    access: Requirement | Access = AUTHENTICATED
+    methods: Iterable[str] | None = None
+    token_sources: Iterable[str] | None = None
+    source: str | None = field(default=None, compare=False)
+    template: Template = field(init=False, repr=False, compare=False)
+    # What adapters look at with every request: what is needed, and whether that is all there is to the rule.
+    requirement: Requirement | None = field(init=False, repr=False, compare=False)
+    is_plain: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "template", Template.parsed(self.path))
+        if not isinstance(self.access, Requirement | Access):
+            raise ConfigurationError(f"rule {self.path!r}: a requirement, PUBLIC, OPTIONAL or DENIED is needed")
+        if not (self.source is None or isinstance(self.source, str)):
+            raise ConfigurationError(f"rule {self.path!r}: source is text that says where the rule was declared")
+        if self.methods is not None:
+            object.__setattr__(self, "methods", self._checked_methods(self.methods))
+        if self.token_sources is not None:
+            sources = checked_sources(self.token_sources, f"rule {self.path!r}: token_sources")
+            object.__setattr__(self, "token_sources", sources)
+        requirement = self.access if isinstance(self.access, Requirement) else None
+        object.__setattr__(self, "requirement", requirement)
+        object.__setattr__(self, "is_plain", requirement is not None and self.token_sources is None)
+
+    def _checked_methods(self, given: Iterable[str]) -> frozenset[str]:
+        methods = frozenset((given,) if isinstance(given, str) else given)
+        for method in methods:
+            if not isinstance(method, str) or not _METHOD.fullmatch(method):
+                raise ConfigurationError(f"rule {self.path!r}: {method!r} is not a method; write it in capitals")
+        if "WEBSOCKET" in methods:
+            raise ConfigurationError(f"rule {self.path!r}: the handshake of a websocket is a GET; write GET")
+        if not methods:
+            raise ConfigurationError(f"rule {self.path!r}: name a method, or leave methods out for all of them")
+        return methods | {"HEAD"} if "GET" in methods else methods
+
+    @property
+    def sources(self) -> frozenset[TokenSource] | None:
+        """The token sources of this route, ``None`` for the guard's own."""
+        return self.token_sources if isinstance(self.token_sources, frozenset) else None
+
+    def matches(self, method: str, path: str) -> bool:
+        """Whether *method*, in capitals, and the decoded *path* are this rule's. For tools: which rule of several
+        decides, and whether any does, is what :meth:`Rules.find` says."""
+        if not path.startswith("/"):
+            return False
+        found = Tree([(self.template, self.methods)]).terminals(path[1:].split("/"))
+        return min((terminal.first(method) for terminal in found), default=NEVER) == 0

@@ -1,0 +1,103 @@
+"""The grammar of path templates, and what one segment of a path may look like."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from scopeguard.errors import ConfigurationError
+from scopeguard.rules.readings import ESCAPE, is_suspicious
+
+_PARAMETER: Final = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*(?::(path|segments))?\}")
+
+
+@dataclass(frozen=True, slots=True)
+class One:
+    """One segment: *literals* with a parameter of at least one character between each two. A single one is a literal
+    segment, ``("", "")`` a parameter alone."""
+
+    literals: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Many:
+    """One or more whole segments, none empty; the last ends with *tail*, and has something before it."""
+
+    tail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Whatever is left, at least an empty segment."""
+
+
+Step: TypeAlias = One | Many | Rest
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A path template, segment by segment. *shape* is the template without the names of its parameters."""
+
+    steps: tuple[Step, ...]
+    shape: str
+
+    @property
+    def literal(self) -> bool:
+        """Whether it stands for one path alone."""
+        return "{" not in self.shape
+
+    @property
+    def slashed(self) -> bool:
+        """Whether it matches paths with a slash at their end."""
+        return self.shape.endswith(("/", "{*}"))
+
+    @property
+    def bare(self) -> bool:
+        """Whether it matches paths without a slash at their end."""
+        return not self.shape.endswith("/")
+
+    @classmethod
+    def parsed(cls, template: str) -> Template:
+        """*template*, or a :class:`ConfigurationError` that says what is wrong with it."""
+        if not isinstance(template, str) or not template.startswith("/"):
+            raise ConfigurationError(f"rule {template!r}: a path begins with /")
+        if "*" in template:
+            raise ConfigurationError(f"rule {template!r}: no wildcards; {{name:path}} at the end stands for the rest")
+        if is_suspicious(template) or ESCAPE.search(template) or "?" in template or "#" in template:
+            raise ConfigurationError(f"rule {template!r}: a decoded path without //, dot segments, query and fragment")
+        segments = template[1:].split("/")
+        last = len(segments) - 1
+        steps = tuple(_step(template, segment, is_last=at == last) for at, segment in enumerate(segments))
+        return cls(steps, "/" + "/".join(_shape(step) for step in steps))
+
+
+def _step(template: str, segment: str, *, is_last: bool) -> Step:
+    # Of a pattern with one group re.split gives: text, kind, text, kind, ..., text.
+    pieces = _PARAMETER.split(segment)
+    literals, kinds = tuple(pieces[::2]), pieces[1::2]
+    if any("{" in text or "}" in text for text in literals):
+        raise ConfigurationError(
+            f"rule {template!r}: parameters are written {{name}}, {{name:path}}, {{name:segments}}"
+        )
+    if "path" in kinds:
+        if not is_last or literals != ("", ""):
+            raise ConfigurationError(f"rule {template!r}: {{name:path}} stands alone behind the last slash")
+        return Rest()
+    if "segments" in kinds:
+        if literals[0] or len(kinds) > 1:
+            raise ConfigurationError(
+                f"rule {template!r}: {{name:segments}} begins a segment, and only text may follow it there"
+            )
+        return Many(literals[1])
+    return One(literals)
+
+
+def _shape(step: Step) -> str:
+    match step:
+        case One(literals):
+            return "{}".join(literals)
+        case Many(tail):
+            return "{+}" + tail
+        case Rest():
+            return "{*}"
