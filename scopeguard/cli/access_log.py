@@ -1,69 +1,266 @@
-"""One line for each request: who, what, which answer. No query string, so no token that somebody put there (B-31)."""
+"""One line for each request, on standard output, when it has ended: who, what, which answer, and who decided so.
+
+Never a token: paths are shown without the query (B-31), and of a token its fingerprint (law 6). Subjects are people,
+so they are left out unless asked for. What callers chose, the path above all, is escaped, so that a line stays one
+line (X-78). The identifier of a request is ours: one that came with it would let a caller write in somebody's name.
+"""
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 import logging
-from collections.abc import Callable, Iterable
+import re
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
+from enum import StrEnum
 from typing import Any, Final
 from urllib.parse import quote
 
+from scopeguard.access_token import AccessToken, Anonymous
 from scopeguard.asgi import ASGIApp, Message, Receive, Scope, Send
+from scopeguard.errors import InsufficientScope, printable
+from scopeguard.guard import Decision, Denied, Granted
 from scopeguard.wsgi import Environ, StartResponse, WSGIApp
 
-log: Final = logging.getLogger("scopeguard.access")
+REQUEST_ID: Final = "scopeguard.request_id"
+"""Where the app finds the identifier of a request: this key of the ASGI scope, or of the environ."""
 
 _AS_IT_IS: Final = "/:@!$&'()*+,;=~-._"
+_PLAIN: Final = re.compile(r"[\w./:@%+,~-]+", re.ASCII)
+_log: Final = logging.getLogger("scopeguard.access")
 
 
-def _line(client: str | None, method: str, path: str, answer: object) -> None:
-    # Quoted again: a decoded path may hold line ends and escape sequences (X-78).
-    log.info("%s %s %s %s", client or "-", method, quote(path, safe=_AS_IT_IS, errors="replace"), answer)
+class Format(StrEnum):
+    """How a line is written."""
+
+    TEXT = "text"
+    JSON = "json"
+    OFF = "off"
+
+
+class Entry:
+    """What is known of a request so far."""
+
+    __slots__ = ("_began", "_began_at", "bytes", "client", "decision", "method", "path", "request_id", "status")
+
+    def __init__(self, client: str | None, method: str, path: str) -> None:
+        self.request_id = secrets.token_hex(8)
+        self.client = client
+        self.method = method
+        self.path = path
+        self.status: int | None = None
+        self.bytes: int | None = 0
+        self.decision: Decision | None = None
+        self._began_at = dt.datetime.now(dt.UTC)
+        self._began = time.monotonic()
+
+    def count(self, data: bytes) -> None:
+        """*data* is sent."""
+        self.bytes = (self.bytes or 0) + len(data)
+
+    def members(self, *, subjects: bool) -> dict[str, Any]:
+        """The line, as an object; what does not apply is not there."""
+        line: dict[str, Any] = {
+            "time": self._began_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "client": self.client,
+            "method": printable(self.method, 20),
+            "path": quote(self.path, safe=_AS_IT_IS, errors="replace"),
+            "status": self.status,
+            "ms": round((time.monotonic() - self._began) * 1000, 1),
+            "bytes": 0 if self.method == "HEAD" else self.bytes,
+            **_decided(self.decision, subjects=subjects),
+            "request_id": self.request_id,
+        }
+        return {name: value for name, value in line.items() if value is not None}
+
+
+def _decided(decision: Decision | None, *, subjects: bool) -> dict[str, str | None]:
+    match decision:
+        case None:
+            return {"decision": "public"}
+        case Anonymous():
+            return {"decision": "anonymous"}
+        case Granted(access_token=token):
+            return {"decision": "granted", **_named(token, subjects=subjects)}
+        case Denied(error=error):
+            # Only here has the token been judged, and may be named; what another one says of itself proves nothing.
+            judged = error.detail if isinstance(error, InsufficientScope) else {}
+            names = {"client_id": judged.get("client_id"), "token": judged.get("token")}
+            return {"decision": "denied", "reason": error.reason.value, **names}
+        case refusal:
+            error_ = refusal.error
+            return {"decision": "unavailable", "reason": error_.reason.value, "issuer": printable(error_.authority)}
+
+
+def _named(token: AccessToken, *, subjects: bool) -> dict[str, str | None]:
+    return {
+        "issuer": printable(token.issuer),
+        "client_id": None if token.client_id is None else printable(token.client_id),
+        "subject": printable(token.subject) if subjects and token.subject is not None else None,
+        "token": token.fingerprint or None,
+    }
+
+
+_current: Final[ContextVar[Entry | None]] = ContextVar("scopeguard_access_log", default=None)
+
+
+def noted(decision: Decision) -> None:
+    """For ``Guard(on_decision=...)``: the last word on the request that is being served. A route of the app may still
+    refuse what the guard let in."""
+    entry = _current.get()
+    if entry is not None:
+        entry.decision = decision
+
+
+class RequestIds(logging.Filter):
+    """Puts the identifier of the request that is being served into other log lines, as ``request_id``."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        entry = _current.get()
+        record.request_id = "" if entry is None else f" request_id={entry.request_id}"
+        return True
+
+
+class AccessLog:
+    """Writes the lines."""
+
+    def __init__(self, format_: Format, *, subjects: bool = False) -> None:
+        self._subjects = subjects
+        self._write: Callable[[dict[str, Any]], str] = json.dumps if format_ is Format.JSON else as_text
+        handler = logging.StreamHandler(sys.stdout)
+        _log.handlers = [handler]
+        _log.propagate = False
+        _log.setLevel(logging.INFO if format_ is not Format.OFF else logging.CRITICAL)
+
+    def write(self, entry: Entry) -> None:
+        if _log.isEnabledFor(logging.INFO):
+            _log.info("%s", self._write(entry.members(subjects=self._subjects)))
+
+
+def as_text(members: dict[str, Any]) -> str:
+    """*members* in a line that is read by people: the common part in a fixed order, the rest by name."""
+    first = [str(members.pop(name, "-")) for name in ("time", "client", "method", "path", "status")]
+    first += [f"{members.pop('ms')}ms", f"{members.pop('bytes', '-')}B", members.pop("decision")]
+    rest = [f"{name}={value if _PLAIN.fullmatch(value) else json.dumps(value)}" for name, value in members.items()]
+    return " ".join(first + rest)
 
 
 class ASGIAccessLog:
-    """*app*, with a line when each of its responses begins, and when a websocket is accepted or refused."""
+    """*app*, with a line for each of its requests and websockets. A websocket that was accepted has status 101."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, log: AccessLog) -> None:
         self._app = app
+        self._log = log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         client = scope["client"][0] if scope.get("client") else None
-        method = scope.get("method", "WEBSOCKET")
-        told = False
+        entry = Entry(client, scope.get("method", "WEBSOCKET"), scope["path"])
+        scope[REQUEST_ID] = entry.request_id
 
         async def telling(message: Message) -> None:
-            nonlocal told
-            answer = _ANSWERS.get(message["type"])
-            if answer is not None and not told:
-                told = True
-                _line(client, method, scope["path"], message.get("status", answer))
+            kind = message["type"]
+            if kind.endswith("http.response.start"):
+                entry.status = message["status"]
+            elif kind.endswith("http.response.body"):
+                entry.count(message.get("body", b""))
+            elif kind == "websocket.send":
+                entry.count(message.get("bytes") or (message.get("text") or "").encode("utf-8", "replace"))
+            elif entry.status is None and kind in _HANDSHAKE:
+                entry.status = _HANDSHAKE[kind]
             await send(message)
 
-        await self._app(scope, receive, telling)
+        reset = _current.set(entry)
+        try:
+            await self._app(scope, receive, telling)
+        except Exception:
+            entry.status = entry.status or 500  # what the server sends then
+            raise
+        finally:
+            _current.reset(reset)
+            self._log.write(entry)
 
 
-_ANSWERS: Final = {
-    "http.response.start": "",
-    "websocket.http.response.start": "",
-    "websocket.accept": "accepted",
-    "websocket.close": "refused",
-}
+_HANDSHAKE: Final = {"websocket.accept": 101, "websocket.close": 403}
 
 
 class WSGIAccessLog:
-    """*app*, with a line when each of its responses begins."""
+    """*app*, with a line for each of its requests."""
 
-    def __init__(self, app: WSGIApp) -> None:
+    def __init__(self, app: WSGIApp, log: AccessLog) -> None:
         self._app = app
+        self._log = log
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        def telling(status: str, headers: list[tuple[str, str]], *rest: Any) -> Callable[[bytes], Any]:
-            path = environ.get("PATH_INFO", "").encode("latin-1", "replace").decode("utf-8", "replace")
-            _line(environ.get("REMOTE_ADDR"), environ["REQUEST_METHOD"], path, status.partition(" ")[0])
-            write: Callable[[bytes], Any] = start_response(status, headers, *rest)
-            return write
+        path = environ.get("PATH_INFO", "").encode("latin-1", "replace").decode("utf-8", "replace")
+        # The mount point was the server's own until the app took its part of the path.
+        entry = Entry(environ.get("REMOTE_ADDR"), environ["REQUEST_METHOD"], environ.get("SCRIPT_NAME", "") + path)
+        environ[REQUEST_ID] = entry.request_id
+        file_wrapper = environ.get("wsgi.file_wrapper")
+        length: list[str] = []
 
-        return self._app(environ, telling)
+        def telling(status: str, headers: list[tuple[str, str]], *rest: Any) -> Callable[[bytes], Any]:
+            entry.status = int(status[:3])
+            length[:] = [value for name, value in headers if name.lower() == "content-length" and value.isdigit()]
+            write: Callable[[bytes], Any] = start_response(status, headers, *rest)
+
+            def counting(data: bytes) -> Any:
+                entry.count(data)
+                return write(data)
+
+            return counting
+
+        reset = _current.set(entry)
+        try:
+            chunks = self._app(environ, telling)
+        except Exception:
+            entry.status = entry.status or 500
+            self._log.write(entry)
+            raise
+        finally:
+            _current.reset(reset)
+        if isinstance(file_wrapper, type) and isinstance(chunks, file_wrapper):
+            # The server sends the file by itself, after us, if it may keep it as it is.
+            entry.bytes = int(length[0]) if length else None
+            self._log.write(entry)
+            return chunks
+        counted = _SizedChunks if hasattr(chunks, "__len__") else _Chunks
+        return counted(chunks, entry, self._log)
+
+
+class _Chunks:
+    """What an app returned, counted; the line is written when the server has done with it."""
+
+    def __init__(self, chunks: Any, entry: Entry, log: AccessLog) -> None:
+        self._chunks = chunks
+        self._entry = entry
+        self._log = log
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            for chunk in self._chunks:
+                self._entry.count(chunk)
+                yield chunk
+        except Exception:
+            self._entry.status = self._entry.status or 500
+            raise
+
+    def close(self) -> None:
+        try:
+            if hasattr(self._chunks, "close"):
+                self._chunks.close()
+        finally:
+            self._log.write(self._entry)
+
+
+class _SizedChunks(_Chunks):
+    """From a list of one, a server computes the content length."""
+
+    def __len__(self) -> int:
+        return len(self._chunks)

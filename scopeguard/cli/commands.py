@@ -62,15 +62,104 @@ def demo(*, serve: bool, no_color: bool) -> None:
 @click.option("--factory", is_flag=True, help="APP is a function without arguments that returns the app.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
-def serve(app: str, *, config: str, wsgi: bool, factory: bool, host: str, port: int) -> None:
-    """Run an app behind a guard, without touching its code.
+@click.option("--uds", metavar="PATH", help="Listen on a Unix socket instead; the umask says who may connect.")
+@click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 512),
+    help="Processes, each with an app of its own. One that crashes is replaced after a pause.",
+)
+@click.option(
+    "--threads",
+    default=8,
+    show_default=True,
+    type=click.IntRange(1, 1024),
+    help="Requests that a worker answers at once, with --wsgi.",
+)
+@click.option(
+    "--grace",
+    default=30,
+    show_default=True,
+    metavar="SECONDS",
+    type=click.IntRange(1, 86400),
+    help="How long requests and streams that have begun may take to end when the server is told to stop.",
+)
+@click.option(
+    "--access-log",
+    default="text",
+    show_default=True,
+    type=click.Choice(["text", "json", "off"]),
+    help="A line for each request on standard output, when it has ended.",
+)
+@click.option(
+    "--log-subjects", is_flag=True, help="Name the subject of tokens in the access log: often a person, so off."
+)
+@click.option(
+    "--trusted-proxy",
+    "trusted_proxies",
+    multiple=True,
+    metavar="ADDRESS",
+    help="Believe X-Forwarded-For and X-Forwarded-Proto from this IP address, network, or unix (whoever may use the "
+    "socket of --uds). May be given several times. Without it nobody is believed.",
+)
+def serve(app: str, *, access_log: str, **options: Any) -> None:
+    r"""Run an app behind a guard, without touching its code.
 
-    APP is found from the current directory, as in example.main:app. The access log shows paths without query strings.
-    Forwarded headers are not believed: the scheme and the address of a caller are those of the connection.
+    APP is found from the current directory, as in example.main:app.
+
+    SIGHUP reads FILE again: what is wrong with it is logged, and the old configuration stays; a right one holds for
+    requests that begin from then on, as soon as the keys of new issuers are there. SIGTERM and Ctrl-C stop accepting,
+    let requests end, and exit with status 0; Ctrl-C twice stops at once.
+
+    \b
+    Exit status:
+      0  stopped by a signal
+      1  the app cannot be imported
+      2  the command line or the configuration is wrong
+      3  the lifespan of the app failed
     """
-    from scopeguard.cli.serve import run
+    from scopeguard.cli.access_log import Format
+    from scopeguard.cli.serve import Options, run
 
-    run(app, config=config, wsgi=wsgi, factory=factory, host=host, port=port)
+    run(Options(target=app, access_log=Format(access_log), **options))
+
+
+@cli.command()
+@click.argument("app", metavar="MODULE:APP")
+@click.option("--config", metavar="FILE", help="Audit what serve would build of APP and this TOML file.")
+@click.option("--factory", is_flag=True, help="APP is a function without arguments that returns the app.")
+@click.option(
+    "--format",
+    "format_name",
+    default="table",
+    show_default=True,
+    type=click.Choice(["table", "json", "markdown", "html"]),
+    help="How it is written; html is one page that shows scopes against routes.",
+)
+@click.option("--output", metavar="FILE", help="Write it there, and one line on standard error.")
+@click.option(
+    "--public",
+    multiple=True,
+    metavar="PATH",
+    help="A path that nobody guards and that is meant to be open, as in /docs/{rest:path}. May be given several times.",
+)
+@click.option("--online", is_flag=True, help="Ask the issuers for the scopes that they can grant.")
+@click.option("--strict", is_flag=True, help="Exit with status 1 for warnings too.")
+def audit(app: str, **options: Any) -> None:
+    r"""Show what each route of an app requires, and what is wrong with that.
+
+    APP is found from the current directory, as in example.main:app. Its module is imported, and no request is sent.
+
+    \b
+    Exit status:
+      0  nothing is wrong
+      1  something is, or the app cannot be imported
+      2  the command line or the configuration is wrong
+    """
+    from scopeguard.cli.audit import run
+
+    raise SystemExit(run(app, **options))
 
 
 @cli.command()
@@ -84,15 +173,35 @@ def serve(app: str, *, config: str, wsgi: bool, factory: bool, host: str, port: 
     help="Who may have tokens, for which scopes (separated by spaces). May be given several times.",
 )
 @click.option(
+    "--service-account",
+    "service_accounts",
+    multiple=True,
+    metavar="FILE:EMAIL:SCOPES",
+    help="A service account for Google's client libraries. FILE is made with a new key, unless it is there.",
+)
+@click.option(
     "--audience",
     default="http://127.0.0.1:8000",
     show_default=True,
     help="The API that tokens are for: resource or audience of its guard.",
 )
 @click.option("--lifetime", default=3600, show_default=True, type=click.IntRange(1), help="Of tokens, in seconds.")
+@click.option(
+    "--catalog",
+    metavar="FILE",
+    help="The scopes there are, others are refused: TOML, or an OpenAPI or Google discovery document.",
+)
 @click.option("--allow-remote", is_flag=True, help="Listen on an address that other machines can reach.")
 def devserver(
-    *, host: str, port: int, clients: tuple[str, ...], audience: str, lifetime: int, allow_remote: bool
+    *,
+    host: str,
+    port: int,
+    clients: tuple[str, ...],
+    service_accounts: tuple[str, ...],
+    audience: str,
+    lifetime: int,
+    allow_remote: bool,
+    catalog: str | None,
 ) -> None:
     """Run an authorization server. FOR DEVELOPMENT ONLY.
 
@@ -100,11 +209,21 @@ def devserver(
     """
     from scopeguard.cli.devserver import run
 
-    run(host=host, port=port, clients=clients, audience=audience, lifetime=lifetime, allow_remote=allow_remote)
+    run(
+        host=host,
+        port=port,
+        clients=clients,
+        service_accounts=service_accounts,
+        audience=audience,
+        lifetime=lifetime,
+        allow_remote=allow_remote,
+        catalog=catalog,
+    )
 
 
 @cli.command()
-@click.option("--token-url", required=True, metavar="URL", help="The token endpoint of the authorization server.")
+@click.option("--token-url", metavar="URL", help="The token endpoint of the authorization server.")
+@click.option("--issuer", metavar="URL", help="Or the authorization server itself, whose metadata name the endpoint.")
 @click.option("--client-id", required=True, metavar="ID", help="Who asks.")
 @click.option(
     "--client-secret",
@@ -112,9 +231,9 @@ def devserver(
     metavar="WHERE",
     help="env:NAME, file:PATH, or - for standard input. Not the secret itself: other users see command lines.",
 )
-@click.option("--scope", "scopes", multiple=True, help="May be given several times.")
-@click.option("--resource", "resources", multiple=True, metavar="URI", help="The API it is for (RFC 8707).")
-@click.option("--audience", "audiences", multiple=True, help="The API it is for, as Auth0 and others want it.")
+@click.option("--scope", "scopes", multiple=True, help="What it should allow. May be given several times.")
+@click.option("--resource", multiple=True, metavar="URI", help="The API it is for (RFC 8707).")
+@click.option("--audience", multiple=True, help="The API it is for, as Auth0 and others want it.")
 @click.option(
     "--auth-method",
     default="client_secret_basic",
@@ -122,27 +241,24 @@ def devserver(
     type=click.Choice(["client_secret_basic", "client_secret_post"]),
     help="Whether the secret goes into a header or into the form.",
 )
-def token(
-    *,
-    token_url: str,
-    client_id: str,
-    client_secret: str,
-    scopes: tuple[str, ...],
-    resources: tuple[str, ...],
-    audiences: tuple[str, ...],
-    auth_method: str,
-) -> None:
-    """Fetch one access token by client credentials and print it, and nothing else, on standard output."""
-    from scopeguard.cli.token import run
+@click.option("--json", "as_json", is_flag=True, help="Print the whole answer as JSON instead of the token alone.")
+@click.option("--header", is_flag=True, help="Print the header line that carries it, for curl -H @-.")
+def token(*, client_id: str, client_secret: str, as_json: bool, header: bool, **settings: Any) -> None:
+    r"""Fetch one access token by client credentials and print it, and nothing else, on standard output.
 
-    problem = run(
-        token_url,
-        client_id,
-        client_secret,
-        scopes=scopes,
-        resource=resources,
-        audience=audiences,
-        auth_method=auth_method,
-    )
+    Its scopes and lifetime are told on standard error.
+
+    \b
+    Exit status:
+      0  here it is
+      1  the authorization server refused, or did not answer
+      2  the command line is wrong, or the secret is not where it should be
+    """
+    from scopeguard.cli.token import Output, run
+
+    if as_json and header:
+        raise Refused("--json and --header: give one of them")
+    output = Output.JSON if as_json else Output.HEADER if header else Output.TOKEN
+    problem = run(client_id, client_secret, output=output, **settings)
     if problem is not None:
         raise Failed(problem)

@@ -3,25 +3,48 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 from collections.abc import Iterable
 from typing import Final
 
 import click
 
-from scopeguard.devserver import Authority, Client, serve
+from scopeguard.catalog import ScopeCatalog
+from scopeguard.devserver import Authority, Client, Endpoint, GoogleServiceAccount, ServiceAccount, serve
+from scopeguard.documents import read_document
 from scopeguard.errors import ConfigurationError
 
 DEFAULT_CLIENT: Final = "demo:for development:read write"
 
 
-def run(*, host: str, port: int, clients: Iterable[str], audience: str, lifetime: int, allow_remote: bool) -> None:
-    """Serve until interrupted. *clients* are as of the option ``--client``."""
-    registered = [client_from(text, lifetime) for text in tuple(clients) or (DEFAULT_CLIENT,)]
-    authority = Authority(audience=audience, clients=registered)
+def run(
+    *,
+    host: str,
+    port: int,
+    clients: Iterable[str],
+    service_accounts: Iterable[str],
+    audience: str,
+    lifetime: int,
+    allow_remote: bool,
+    catalog: str | None = None,
+) -> None:
+    """Serve until interrupted. *clients*, *service_accounts* and *catalog* are as of the options ``--client``,
+    ``--service-account`` and ``--catalog``."""
+    wanted = tuple(service_accounts)
+    registered = [client_from(text, lifetime) for text in tuple(clients) or (() if wanted else (DEFAULT_CLIENT,))]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    known = None if catalog is None else catalog_from(catalog)
+    authority = Authority(audience=audience, clients=registered, catalog=known)
+    if wanted:
+        authority.settle(url)  # their files name the token endpoint
+    accounts: list[tuple[str, ServiceAccount]] = []
+    for text in wanted:
+        path, account = service_account_from(text, authority.url(Endpoint.TOKEN))
+        authority.registry.add_service_account(account)
+        accounts.append((path, account))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    for line in introduction(url, audience, registered):
+    for line in introduction(url, audience, registered, accounts):
         click.echo(line)
     try:
         serve(authority, host, port, allow_remote=allow_remote)
@@ -29,6 +52,29 @@ def run(*, host: str, port: int, clients: Iterable[str], audience: str, lifetime
         raise ConfigurationError(f"cannot listen on {host} port {port}: {problem.strerror}") from None
     except KeyboardInterrupt:
         pass
+
+
+def service_account_from(text: str, token_uri: str) -> tuple[str, ServiceAccount]:
+    """``FILE:EMAIL:SCOPES``: the file, and the account in it, which is made together with its key if it is not there
+    yet. Scopes may hold colons, the two before may not."""
+    parts = text.split(":", 2)
+    if len(parts) < 3 or not all(parts[:2]):
+        raise ConfigurationError("--service-account: three parts are needed, FILE:EMAIL:SCOPES")
+    path, email, scopes = parts
+    if os.path.exists(path):
+        return path, GoogleServiceAccount.read(path, email, scopes=scopes.split(), token_uri=token_uri).account
+    made = GoogleServiceAccount.generate(email, scopes=scopes.split())
+    made.write(path, token_uri=token_uri)
+    return path, made.account
+
+
+def catalog_from(path: str) -> ScopeCatalog:
+    """The catalog in a file: TOML, or an OpenAPI or Google discovery document."""
+    if path.endswith(".toml"):
+        return ScopeCatalog.from_toml(path)
+    if "openapi" in read_document(path).content:
+        return ScopeCatalog.from_openapi(path)
+    return ScopeCatalog.from_google_discovery(path)
 
 
 def client_from(text: str, lifetime: int) -> Client:
@@ -40,7 +86,9 @@ def client_from(text: str, lifetime: int) -> Client:
     return Client(client_id=client_id, secret=secret, scopes=scopes.split(), lifetime=lifetime)
 
 
-def introduction(url: str, audience: str, clients: Iterable[Client]) -> list[str]:
+def introduction(
+    url: str, audience: str, clients: Iterable[Client], accounts: Iterable[tuple[str, ServiceAccount]] = ()
+) -> list[str]:
     """What somebody who started it wants to know."""
     lines = [
         "",
@@ -61,6 +109,8 @@ def introduction(url: str, audience: str, clients: Iterable[Client]) -> list[str
             f"client {client.client_id}, scopes: {' '.join(client.scopes) or 'none'}",
             f"    {curl(url, client)}",
         ]
+    for path, account in accounts:
+        lines += ["", f"service account {account.email}, scopes: {' '.join(account.scopes) or 'none'}", f"    {path}"]
     return [*lines, ""]
 
 

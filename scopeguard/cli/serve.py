@@ -2,83 +2,200 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import logging
 import os
 import signal
 import socket
+import stat
 import sys
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NoReturn
 
 import click
-import uvicorn
-import waitress  # type: ignore[import-untyped]  # it comes without types
 
 from scopeguard import asgi, wsgi
-from scopeguard.checks import is_loopback
-from scopeguard.cli.access_log import ASGIAccessLog, WSGIAccessLog
-from scopeguard.errors import AuthorityUnavailable, ConfigurationError
+from scopeguard.cli.access_log import AccessLog, ASGIAccessLog, Format, RequestIds, WSGIAccessLog, noted
+from scopeguard.cli.forwarded import ASGIForwarded, Proxies, WSGIForwarded
+from scopeguard.cli.reload import KEPT, ASGISwitch, Reloader, WSGISwitch
+from scopeguard.cli.servers import serve_asgi, serve_wsgi
+from scopeguard.cli.summary import introduction, unavailable, warnings
+from scopeguard.cli.supervisor import Supervisor
+from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard
-from scopeguard.rules import Access, Rule
-from scopeguard.scopes import AUTHENTICATED
 
-GRACE: Final = 10
-"""Seconds that requests may take to end when the server is told to stop (waitress: 5)."""
+log: Final = logging.getLogger("scopeguard.serve")
+
+_BACKLOG: Final = 2048
 
 
-def run(target: str, *, config: str, wsgi: bool, factory: bool, host: str, port: int) -> None:
-    """Serve *target* until interrupted (SIGINT, SIGTERM). Raises :class:`ConfigurationError`."""
-    guard = Guard.from_file(config)
-    app = load(target, factory=factory)
-    check_interface(app, target, wsgi=wsgi)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    try:
-        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as problem:
-        raise ConfigurationError(f"cannot listen on {host} port {port}: {problem.strerror}") from None
-    signal.signal(signal.SIGTERM, _stop)
-    try:
-        with listener, closing(guard):
-            shown_host = f"[{host}]" if ":" in host else host
-            for line in introduction(guard, target, f"http://{shown_host}:{listener.getsockname()[1]}"):
-                click.echo(line, err=True)
-            for line in warnings(guard, host):
-                click.secho(f"warning: {line}", err=True, fg="yellow")
-            (_serve_wsgi if wsgi else _serve_asgi)(app, guard, listener)
-    except KeyboardInterrupt:
-        pass
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the command line says. ``host`` and ``port`` do not matter where ``uds`` is given; ``threads`` are of each
+    worker, and of WSGI; ``grace`` is in seconds."""
+
+    target: str
+    config: str
+    wsgi: bool
+    factory: bool
+    host: str
+    port: int
+    uds: str | None
+    workers: int
+    threads: int
+    grace: int
+    access_log: Format
+    log_subjects: bool
+    trusted_proxies: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.workers > 1 and not hasattr(os, "fork"):
+            raise ConfigurationError("--workers: this system cannot fork; start several servers instead")
+        if self.uds is not None and not hasattr(socket, "AF_UNIX"):
+            raise ConfigurationError("--uds: this system has no Unix sockets; use --host and --port")
+
+
+def run(options: Options) -> None:
+    """Serve until told to stop (SIGINT, SIGTERM). Raises :class:`ConfigurationError`."""
+    server = _Serving(options)
+    with _listener(options) as (listener, url):
+        for line in introduction(server.guard, options.target, url, options.config):
+            click.echo(line, err=True)
+        for line in warnings(server.guard, None if options.uds else options.host):
+            click.secho(f"warning: {line}", err=True, fg="yellow")
+        if options.workers == 1:
+            signal.signal(signal.SIGTERM, _stop)
+            with contextlib.suppress(KeyboardInterrupt):
+                server.work(listener, lambda: log.info("ready"))
+        else:
+            Supervisor(
+                count=options.workers,
+                work=partial(server.work, listener),
+                reloaded=server.check_again,
+                listener=listener,
+                grace=options.grace,
+            ).run()
 
 
 def _stop(*_: object) -> NoReturn:
     raise SystemExit(0)
 
 
-def _serve_asgi(app: Any, guard: Guard, listener: socket.socket) -> None:
-    guarded = ASGIAccessLog(asgi.GuardMiddleware(app, guard=guard))
-    config = uvicorn.Config(
-        guarded,
-        # uvicorn's own lines show query strings, of websockets too; and who a caller is, no header tells.
-        access_log=False,
-        log_config=None,
-        log_level="warning",
-        proxy_headers=False,
-        server_header=False,
-        timeout_graceful_shutdown=GRACE,
-    )
-    server = uvicorn.Server(config)
-    server.run(sockets=[listener])
-    if not server.started:
-        raise SystemExit(3)  # the lifespan of the app failed, and uvicorn has said so
+class _Serving:
+    """What a process needs to serve; made before the workers begin, so that they all begin with the same."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._proxies = Proxies(options.trusted_proxies)
+        self.guard = self._read()
+        # With workers it is they who load it: threads and connections that it opens would not survive the fork.
+        self._app = self._load() if options.workers == 1 else None
+        _log_to_stderr(several=options.workers > 1)
+        self._log = AccessLog(options.access_log, subjects=options.log_subjects)
+
+    def _read(self) -> Guard:
+        return Guard.from_file(self._options.config, on_decision=noted)
+
+    def _load(self) -> Any:
+        options = self._options
+        app = load(options.target, factory=options.factory)
+        check_interface(app, options.target, wsgi=options.wsgi)
+        return app
+
+    def check_again(self) -> bool:
+        """For the parent of workers: whether the configuration can be had; workers that begin later begin with it."""
+        try:
+            self.guard = self._read()
+        except ConfigurationError as problem:
+            log.error(KEPT, problem)  # noqa: TRY400 - it says all; a traceback would hide it
+            return False
+        except Exception as bug:  # whatever it is, workers are not to end of it
+            log.exception(KEPT, type(bug).__name__)
+            return False
+        return True
+
+    def work(self, listener: socket.socket, ready: Callable[[], None]) -> None:
+        """Serve on *listener*; *ready* is called when it begins."""
+        options = self._options
+        app = self._load() if self._app is None else self._app
+        for line in unavailable(self.guard):
+            click.secho(f"warning: {line}", err=True, fg="yellow")
+        if options.wsgi:
+            switch = WSGISwitch(self.guard, lambda guard: wsgi.GuardMiddleware(app, guard=guard))
+            logged = WSGIAccessLog(switch, self._log)
+            served = WSGIForwarded(logged, self._proxies, unix=options.uds is not None)
+            Reloader(switch, self._read).begin()
+            serve_wsgi(served, listener, threads=options.threads, grace=options.grace, ready=ready)
+        else:
+            turning = ASGISwitch(self.guard, lambda guard: asgi.GuardMiddleware(app, guard=guard))
+            told = ASGIForwarded(ASGIAccessLog(turning, self._log), self._proxies)
+            Reloader(turning, self._read).begin()
+            serve_asgi(told, listener, grace=options.grace, ready=ready)
 
 
-def _serve_wsgi(app: Any, guard: Guard, listener: socket.socket) -> None:
-    guarded = WSGIAccessLog(wsgi.GuardMiddleware(app, guard=guard))
-    server = waitress.create_server(guarded, sockets=[listener], ident="", clear_untrusted_proxy_headers=True)
-    with closing(server):
-        server.run()
+def _log_to_stderr(*, several: bool) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    who = " [%(process)d]" if several else ""
+    handler.setFormatter(logging.Formatter(f"%(asctime)s{who} %(message)s%(request_id)s"))
+    handler.addFilter(RequestIds())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+@contextmanager
+def _listener(options: Options) -> Iterator[tuple[socket.socket, str]]:
+    """The socket to accept on, and how to call it."""
+    if options.uds is not None:
+        with _unix_listener(options.uds) as listener:
+            yield listener, f"unix:{options.uds}"
+        return
+    host = options.host
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, options.port), family=family, backlog=_BACKLOG)
+    except OSError as problem:
+        raise ConfigurationError(f"cannot listen on {host} port {options.port}: {problem.strerror}") from None
+    with listener:
+        yield listener, f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+
+
+@contextmanager
+def _unix_listener(path: str) -> Iterator[socket.socket]:
+    """A Unix socket at *path*, for whom the umask lets, instead of one that nobody listens on any more."""
+    owner = os.getpid()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        try:
+            if _is_abandoned(path):
+                os.unlink(path)
+            listener.bind(path)
+            listener.listen(_BACKLOG)
+        except OSError as problem:
+            raise ConfigurationError(f"--uds: cannot listen on {path}: {problem.strerror or problem}") from None
+        try:
+            yield listener
+        finally:
+            if os.getpid() == owner:  # not a worker
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+
+
+def _is_abandoned(path: str) -> bool:
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return False
+    except FileNotFoundError:
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:
+        try:
+            trial.connect(path)
+        except ConnectionRefusedError:
+            return True
+    return False
 
 
 def load(target: str, *, factory: bool) -> Any:
@@ -126,45 +243,3 @@ def check_interface(app: Any, target: str, *, wsgi: bool) -> None:
     }
     wanted = "a WSGI app takes 2 arguments" if wsgi else "an ASGI app takes 3 arguments"
     raise ConfigurationError(f"{target}: {wanted}, this takes {needed}; {guesses.get(needed, 'is it an app?')}")
-
-
-def introduction(guard: Guard, target: str, url: str) -> list[str]:
-    """What the configuration says, as the guard understood it: one line for each issuer and each rule."""
-    lines = [f"{target} on {url}, realm {guard.style.realm!r}, tokens from: {', '.join(sorted(guard.sources.methods))}"]
-    for issuer in guard.issuers:
-        audience = "any (dangerously)" if issuer.audiences is None else ", ".join(sorted(issuer.audiences))
-        keys = issuer.jwks_file or issuer.jwks_uri or ("configured" if issuer.keys else "discovered")
-        lines.append(f"  issuer {issuer.url}, audience {audience}, keys: {keys}")
-    rules = () if guard.rules is None else guard.rules.all
-    lines += [f"  {described(rule)}" for rule in rules]
-    closed = guard.rules is not None and guard.rules.deny_unmatched
-    lines.append("  everything else: denied" if closed else "  everything else: any valid token")
-    return lines
-
-
-def described(rule: Rule) -> str:
-    """*rule* in a line."""
-    methods = ",".join(sorted(rule.methods)) if rule.methods else "any method"
-    if isinstance(rule.access, Access):
-        access = {"public": "public, no token", "optional": "a valid token or none"}[rule.access.value]
-    else:
-        access = "any valid token" if rule.access == AUTHENTICATED else repr(rule.access)
-    sources = f" (tokens from: {', '.join(sorted(rule.sources))})" if rule.sources else ""
-    return f"{methods} {rule.path}: {access}{sources}"
-
-
-def warnings(guard: Guard, host: str) -> list[str]:
-    """What is allowed and may still surprise."""
-    found: list[str] = []
-    try:
-        guard.warm()
-    except AuthorityUnavailable as problem:
-        found.append(f"no keys yet, and requests with a token are answered 503 until there are some: {problem}")
-    rules = () if guard.rules is None else guard.rules.all
-    if not any(isinstance(rule.access, Access) for rule in rules):
-        found.append('nothing is public, so a health check needs a token too; public = ["/healthz"] is how to say it')
-    if guard.rules is None or not guard.rules.deny_unmatched:
-        found.append("no [[rules]]: any valid token opens every route, whatever its scopes")
-    if not is_loopback(host):
-        found.append(f"{host}: plain http; tokens that arrive here without TLS in front can be read on the way")
-    return found

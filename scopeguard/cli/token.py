@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Final, Unpack
 
@@ -15,6 +17,7 @@ from scopeguard.client import (
     ScopeNotGranted,
     TokenEndpointError,
     TokenEndpointUnavailable,
+    TokenResponse,
 )
 from scopeguard.errors import ConfigurationError
 from scopeguard.settings.kinds import Place, resolved
@@ -22,18 +25,70 @@ from scopeguard.settings.kinds import Place, resolved
 _OPTION: Final = "--client-secret"
 
 
-def run(token_url: str, client_id: str, where: str, **settings: Unpack[ClientSettings]) -> str | None:
-    """Print the token; or return why there is none. *where* is as of the option ``--client-secret``."""
-    client = ClientCredentials(token_url, client_id, read_secret(where), **settings)
+class Output(StrEnum):
+    """What is printed."""
+
+    TOKEN = "token"
+    HEADER = "header"
+    JSON = "json"
+
+
+def run(
+    client_id: str,
+    where: str,
+    *,
+    token_url: str | None,
+    issuer: str | None,
+    output: Output,
+    **settings: Unpack[ClientSettings],
+) -> str | None:
+    """Print the token; or return why there is none, and what to do. *where* is as of the option ``--client-secret``."""
+    if token_url is not None and issuer is None:
+        client = ClientCredentials(token_url, client_id, read_secret(where), **settings)
+    elif issuer is not None and token_url is None:
+        client = ClientCredentials.from_issuer(issuer, client_id, read_secret(where), **settings)
+    else:
+        raise ConfigurationError("--token-url and --issuer: give exactly one of them")
     try:
         fetched = client.token()
     except (TokenEndpointError, TokenEndpointUnavailable, ScopeNotGranted) as failure:
-        return f"no token: {failure}"
+        return f"no token: {failure}{_advice(failure)}"
+    if output is Output.JSON:
+        click.echo(json.dumps(_answer(fetched)))
+        return None
     lifetime = "no lifetime" if fetched.expires_in is None else f"{fetched.expires_in:.0f} seconds"
     scopes = "as asked for" if fetched.scope is None else " ".join(fetched.scope) or "none"
     click.echo(f"scopes: {scopes}; {lifetime}", err=True)
-    click.echo(fetched.access_token)
+    click.echo(f"Authorization: Bearer {fetched.access_token}" if output is Output.HEADER else fetched.access_token)
     return None
+
+
+def _answer(fetched: TokenResponse) -> dict[str, str | int]:
+    """The answer of the endpoint, in the names of RFC 6749 section 5.1, as far as it is kept."""
+    members: dict[str, str | int | None] = {
+        "access_token": fetched.access_token,
+        "token_type": fetched.token_type,
+        "expires_in": None if fetched.expires_in is None else int(fetched.expires_in),
+        "scope": None if fetched.scope is None else " ".join(fetched.scope),
+    }
+    return {name: value for name, value in members.items() if value is not None}
+
+
+_ADVICE: Final = {
+    "invalid_client": "check --client-id and the secret, and try the other --auth-method",
+    "unauthorized_client": "the client is not allowed this grant; have client_credentials enabled for it",
+    "unsupported_grant_type": "this endpoint does not know client_credentials; is it the token endpoint?",
+    "invalid_scope": "ask for fewer with --scope, or have the client registered for them",
+    "invalid_target": "check --resource: it names an API as the authorization server knows it",
+    "invalid_request": "some servers want --audience or --resource, or a --scope",
+}
+
+
+def _advice(failure: Exception) -> str:
+    if isinstance(failure, TokenEndpointUnavailable):
+        return "; check the URL, and that it can be reached from here"
+    advice = _ADVICE.get(failure.error or "") if isinstance(failure, TokenEndpointError) else None
+    return "" if advice is None else f"; {advice}"
 
 
 def read_secret(where: str) -> str:

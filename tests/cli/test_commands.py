@@ -19,7 +19,7 @@ CONFIG = str(ROOT / "examples" / "scopeguard.toml")
 
 
 def test_every_command_and_every_option_says_what_it_is_for():
-    assert set(cli.commands) == {"demo", "devserver", "serve", "token"}
+    assert set(cli.commands) == {"audit", "demo", "devserver", "serve", "token"}
     for command in cli.commands.values():
         assert command.help
         for option in command.params:
@@ -120,6 +120,10 @@ DEVSERVER = [
     (["--client", "a::read"], "client 'a': needs a client_id and a secret that are not empty"),
     (["--client", "a:b:\x7f"], "client 'a', scopes: '\\x7f' is not a scope"),
     (["--host", "192.0.2.1"], "host: '192.0.2.1' is not a loopback address"),
+    (["--service-account", "a:b"], "--service-account: three parts are needed, FILE:EMAIL:SCOPES"),
+    (["--service-account", ":b:c"], "--service-account: three parts are needed, FILE:EMAIL:SCOPES"),
+    (["--service-account", f"{__file__}:a@b:read"], "service account file: not one of 'a@b' for this server"),
+    (["--service-account", "/no/such/folder/a:a@b:read"], "service account file: cannot be made"),
     (["--host", "127.0.0.1", "--port", "1"], "cannot listen on 127.0.0.1 port 1: "),
 ]
 

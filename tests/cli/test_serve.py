@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import signal
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,84 +15,19 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from scopeguard.devserver import Authority, Client, DevServer, KeyRing
-
-PATIENCE = 30.0  # seconds of real time
-
-APPS = """
-import sys, threading
-
-async def asgi(scope, receive, send):
-    if scope["type"] == "lifespan":
-        while True:
-            message = await receive()
-            print(message["type"], file=sys.stderr, flush=True)
-            await send({"type": message["type"] + ".complete"})
-            if message["type"].endswith("shutdown"):
-                return
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.accept"})
-        await send({"type": "websocket.close"})
-        return
-    body = " ".join([scope["scheme"], scope["client"][0], scope["user"].display_name]).encode()
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
-    await send({"type": "http.response.body", "body": body})
-
-def make_wsgi():
-    waiting = threading.Event()
-    def wsgi(environ, start_response):
-        if environ["PATH_INFO"] == "/slow":
-            print("begun", file=sys.stderr, flush=True)
-            waiting.wait(1)
-        token = environ["scopeguard.access_token"]
-        start_response("200 OK", [("Content-Type", "text/plain")])
-        return [f"{environ['wsgi.url_scheme']} {environ['REMOTE_ADDR']} {token.client_id}".encode()]
-    return wsgi
-"""
-CONFIG = """
-resource = "https://api.test"
-realm = "served"
-public = ["/healthz"]
-[[issuers]]
-url = "env:AUTHORITY"
-[[rules]]
-path = "/query"
-authenticated = true
-token_sources = ["header", "query"]
-[[rules]]
-path = "/{rest:path}"
-any_of = ["read"]
-"""
-KINDS = [pytest.param(("apps:asgi",), id="asgi"), pytest.param(("apps:make_wsgi", "--wsgi", "--factory"), id="wsgi")]
+from scopeguard.devserver import Authority
+from serving import ASGI, KINDS, PATIENCE, dev_server, prepare, serve, token
 
 
 @pytest.fixture(scope="module")
 def authority() -> Iterator[Authority]:
-    client = Client(client_id="robot", secret="a password", scopes=["read"])
-    with DevServer(Authority(audience="https://api.test", clients=[client], keys=KeyRing("ES256"))) as server:
+    with dev_server() as server:
         yield server.authority
-
-
-def token(authority: Authority) -> str:
-    form = {"grant_type": "client_credentials", "client_id": "robot", "client_secret": "a password"}
-    answer = httpx.post(f"{authority.issuer}/token", data=form, trust_env=False)
-    return str(answer.json()["access_token"])
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "apps.py").write_text(APPS, "utf-8")
-    (tmp_path / "api.toml").write_text(CONFIG, "utf-8")
-    return tmp_path
-
-
-def serve(start: Callable[..., Any], folder: Path, issuer: str, *what: str) -> tuple[Any, str]:
-    command = start("serve", *what, "--config", "api.toml", "--port", "0", cwd=folder, env={"AUTHORITY": issuer})
-    line = command.wait_for(" on http://")
-    command.wait_for("everything else: ")
-    found = re.search(r"on (http://127\.0\.0\.1:\d+), realm 'served'", line)
-    assert found is not None
-    return command, found[1]
+    return prepare(tmp_path)
 
 
 @pytest.mark.parametrize("what", KINDS)
@@ -107,7 +41,7 @@ def test_an_app_is_guarded_without_a_change_and_tokens_stay_out_of_the_log(
     command, url = serve(start, folder, authority.issuer, *what)
     good = token(authority)
     forged = {"X-Forwarded-For": "192.0.2.7", "X-Forwarded-Proto": "https", "Forwarded": "for=192.0.2.7;proto=https"}
-    with httpx.Client(base_url=url, trust_env=False) as client:
+    with httpx.Client(base_url=url, trust_env=False, timeout=PATIENCE) as client:
         refused = client.get("/a")
         assert (refused.status_code, refused.headers["www-authenticate"]) == (
             401,
@@ -115,24 +49,27 @@ def test_an_app_is_guarded_without_a_change_and_tokens_stay_out_of_the_log(
         )
         assert "server" not in refused.headers
         granted = client.get("/b", headers={"Authorization": f"Bearer {good}", **forged})
-        assert granted.text == "http 127.0.0.1 robot"
+        assert granted.text.startswith("http 127.0.0.1 robot prefix= told=0 ")
         assert client.get("/query", params={"access_token": good}).status_code == 200
         assert client.get("/stray", params={"access_token": good}).status_code == 401
         assert client.get("/new%0Aline", headers={"Authorization": f"Bearer {good}"}).status_code in (200, 403)
         assert client.get("/healthz").status_code in (200, 500)  # the app of this test wants a token itself
     assert command.end(signal.SIGTERM) == 0
     no_leaks(command.output)
-    logged = [line.partition("127.0.0.1 ")[2] for line in command.lines if "127.0.0.1 GET" in line]
-    assert logged[:4] == ["GET /a 401", "GET /b 200", "GET /query 200", "GET /stray 401"]
-    assert logged[4].startswith("GET /new%0Aline ")
+    logged = [line.partition("127.0.0.1 ")[2].split()[:3] for line in command.lines if "127.0.0.1 GET" in line]
+    assert logged[:4] == [
+        ["GET", *line] for line in (["/a", "401"], ["/b", "200"], ["/query", "200"], ["/stray", "401"])
+    ]
+    assert logged[4][:2] == ["GET", "/new%0Aline"]
 
 
 def test_the_configuration_is_read_back_at_the_start(start: Callable[..., Any], folder: Path, authority: Authority):
     command, url = serve(start, folder, authority.issuer, "apps:asgi")
-    assert httpx.get(url, trust_env=False).status_code == 401
+    assert httpx.get(url, trust_env=False, timeout=PATIENCE).status_code == 401
     assert command.end(signal.SIGINT) == 0
-    assert [line.strip() for line in command.lines[1:6]] == [
+    assert [line.strip() for line in command.lines[1:7]] == [
         f"issuer {authority.issuer}, audience https://api.test, keys: discovered",
+        "rules: 3 from api.toml",
         "any method /healthz: public, no token",
         "any method /query: any valid token (tokens from: header, query)",
         "any method /{rest:path}: all_of('read')",
@@ -159,12 +96,13 @@ def test_what_may_surprise_is_said_at_the_start(start: Callable[..., Any], folde
         'resource = "https://api.test"\nrealm = "served"\n[[issuers]]\nurl = "env:AUTHORITY"'
     )
     command, url = serve(start, folder, "http://127.0.0.1:1", "apps:asgi")
-    command.wait_for("no [[rules]]: any valid token opens every route")
+    command.wait_for("ready")
     assert command.end(signal.SIGINT) == 0
     warned = [line for line in command.lines if line.startswith("warning: ")]
     assert len(warned) == 3
-    assert "no keys yet, and requests with a token are answered 503" in warned[0]
-    assert "nothing is public" in warned[1]
+    assert "nothing is public" in warned[0]
+    assert "no [[rules]]: any valid token opens every route" in warned[1]
+    assert "no keys yet, and requests with a token are answered 503" in warned[2]
     assert url in command.lines[0]
 
 
@@ -180,26 +118,68 @@ def test_a_websocket_is_logged_without_its_query(
         pass
     command.end(signal.SIGTERM)
     no_leaks(command.output)
-    assert "WEBSOCKET /query accepted" in command.output
+    assert "WEBSOCKET /query 101" in command.output
     assert "WEBSOCKET /stray 401" in command.output
 
 
-def test_a_request_that_is_being_answered_is_answered_to_its_end(
-    start: Callable[..., Any], folder: Path, authority: Authority
+FORWARDED = {
+    "X-Forwarded-For": "198.51.100.9, 192.0.2.7",
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Prefix": "/admin",
+    "X-Script-Name": "/admin",
+    "Forwarded": "for=192.0.2.8;proto=https",
+}
+
+
+@pytest.mark.rule("H-06", "H-18")
+@pytest.mark.parametrize("what", KINDS)
+def test_forwarded_headers_are_believed_of_a_known_proxy_only_and_never_about_a_prefix(
+    what: tuple[str, ...], start: Callable[..., Any], folder: Path, authority: Authority
 ):
-    command, url = serve(start, folder, authority.issuer, "apps:make_wsgi", "--wsgi", "--factory")
-    answers: list[httpx.Response] = []
-    headers = {"Authorization": f"Bearer {token(authority)}"}
+    headers = {"Authorization": f"Bearer {token(authority)}", **FORWARDED}
+    # What is told to the app of a known proxy's headers is the proxy's business: all five of them.
+    for options, expected in [
+        ((), "http 127.0.0.1 robot prefix= told=0"),
+        (("--trusted-proxy", "192.0.2.0/24"), "http 127.0.0.1 robot prefix= told=0"),
+        (("--trusted-proxy", "127.0.0.0/8"), "https 192.0.2.7 robot prefix= told=5"),
+        (("--trusted-proxy", "127.0.0.1", "--trusted-proxy", "192.0.2.7"), "https 198.51.100.9 robot prefix= told=5"),
+    ]:
+        command, url = serve(start, folder, authority.issuer, *what, *options)
+        answer = httpx.get(f"{url}/a", headers=headers, trust_env=False, timeout=PATIENCE)
+        assert answer.text.rpartition(" ")[0] == expected
+        assert command.end(signal.SIGTERM) == 0
+        assert f" {expected.split()[1]} GET /a 200 " in command.output
 
-    def ask() -> None:
-        answers.append(httpx.get(f"{url}/slow", headers=headers, trust_env=False, timeout=30))
 
-    asking = threading.Thread(target=ask)
-    asking.start()
-    command.wait_for("begun")
+@pytest.mark.parametrize("what", KINDS)
+def test_below_well_known_there_is_what_the_app_has_under_the_rules_of_everything_else(
+    what: tuple[str, ...], start: Callable[..., Any], folder: Path, authority: Authority
+):
+    command, url = serve(start, folder, authority.issuer, *what)
+    good = {"Authorization": f"Bearer {token(authority)}"}
+    for name in ("oauth-protected-resource", "openid-configuration", "scopeguard", "jwks.json"):
+        path = f"{url}/.well-known/{name}"
+        assert httpx.get(path, trust_env=False, timeout=PATIENCE).status_code == 401
+        answer = httpx.get(path, headers=good, trust_env=False, timeout=PATIENCE)
+        assert (answer.status_code, answer.text.split()[2]) == (200, "robot")
     assert command.end(signal.SIGTERM) == 0
-    asking.join()
-    assert [answer.status_code for answer in answers] == [200]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--trusted-proxy", "proxy.internal"), "Error: --trusted-proxy: 'proxy.internal' does not appear to be"),
+        (("--workers", "0"), "0 is not in the range"),
+        (("--grace", "0"), "0 is not in the range"),
+        (("--access-log", "xml"), "'xml' is not one of"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_anything_begins(
+    options: tuple[str, ...], said: str, start: Callable[..., Any], folder: Path
+):
+    command = start("serve", *ASGI, "--config", "api.toml", *options, cwd=folder, env={"AUTHORITY": "https://as.test"})
+    command.wait_for(said)
+    assert command.process.wait(PATIENCE) == 2
 
 
 def _free_port() -> int:

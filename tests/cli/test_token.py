@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -37,8 +38,9 @@ class Done:
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
     """``run(url, "--scope", "read")`` asks the server at *url* for a token."""
 
-    def ask(url: str, *options: str, secret: str = "env:SECRET", stdin: str = "") -> Done:
-        arguments = ["--token-url", f"{url}/token", "--client-id", "robot", "--client-secret", secret]
+    def ask(url: str, *options: str, secret: str = "env:SECRET", stdin: str = "", endpoint: bool = True) -> Done:
+        arguments = ["--client-id", "robot", "--client-secret", secret]
+        arguments += ["--token-url", f"{url}/token"] if endpoint else []
         monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
         monkeypatch.setenv("SECRET", SECRET)
         with pytest.raises(SystemExit) as ended:
@@ -101,3 +103,54 @@ def test_an_authorization_server_that_is_down_is_a_failure(run: Callable[..., Do
     done = run("http://127.0.0.1:1")
     assert done.exit_code == 1
     assert done.stderr.startswith("Error: no token: http://127.0.0.1:1/token: ")
+
+
+def test_the_whole_answer_is_printed_as_json(run: Callable[..., Done], server: DevServer):
+    done = run(server.url, "--scope", "read", "--json")
+    answer = json.loads(done.stdout)
+    assert is_issued(server, answer.pop("access_token"))
+    assert answer == {"token_type": "Bearer", "expires_in": 600, "scope": "read"}
+    assert done.stderr == ""
+
+
+def test_a_header_line_is_printed_for_curl(run: Callable[..., Done], server: DevServer):
+    done = run(server.url, "--scope", "read", "--header")
+    name, _, value = done.stdout.removesuffix("\n").partition(": ")
+    assert (name, value.partition(" ")[0]) == ("Authorization", "Bearer")
+    assert is_issued(server, value.partition(" ")[2])
+
+
+def test_the_issuer_names_its_token_endpoint(server: DevServer, run: Callable[..., Done]):
+    done = run(server.url, "--issuer", server.url, endpoint=False)
+    assert is_issued(server, done.stdout.strip())
+
+
+@pytest.mark.parametrize(
+    ("options", "endpoint", "message"),
+    [
+        (("--json", "--header"), True, "Error: --json and --header: give one of them"),
+        (("--issuer", "https://as.test"), True, "Error: --token-url and --issuer: give exactly one of them"),
+        ((), False, "Error: --token-url and --issuer: give exactly one of them"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(
+    run: Callable[..., Done], server: DevServer, options: tuple[str, ...], endpoint: bool, message: str
+):
+    done = run(server.url, *options, endpoint=endpoint)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        (("--scope", "admin"), "ask for fewer with --scope"),
+        (("--client-id", "nobody"), "check --client-id and the secret"),
+        (("--resource", "https://other.test"), "check --resource"),
+        (("--token-url", "http://127.0.0.1:1"), "check the URL, and that it can be reached"),
+    ],
+)
+def test_a_refusal_says_what_to_try(run: Callable[..., Done], server: DevServer, options: tuple[str, ...], advice: str):
+    done = run(server.url, *options)
+    assert done.exit_code == 1
+    assert advice in done.stderr

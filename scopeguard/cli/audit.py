@@ -1,0 +1,80 @@
+"""``scopeguard audit``: what each route of an app requires, and what is wrong with that."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from scopeguard.audit.declared import Configured
+from scopeguard.audit.judge import audited
+from scopeguard.audit.page import as_html
+from scopeguard.audit.report import Report
+from scopeguard.audit.text import as_markdown, as_table
+from scopeguard.cli.serve import load
+from scopeguard.errors import AuthorityUnavailable, ConfigurationError
+from scopeguard.flow import discovered
+from scopeguard.guard import Guard
+
+
+def _as_json(report: Report) -> str:
+    return json.dumps(report.as_json(), indent=2) + "\n"
+
+
+FORMATS: Final[Mapping[str, Callable[[Report], str]]] = {
+    "table": as_table,
+    "json": _as_json,
+    "markdown": as_markdown,
+    "html": as_html,
+}
+
+
+def run(
+    target: str,
+    *,
+    config: str | None,
+    factory: bool,
+    format_name: str,
+    output: str | None,
+    public: Iterable[str],
+    online: bool,
+    strict: bool,
+) -> int:
+    """Write the report on *target*; the exit status: 1 if something is wrong. Raises :class:`ConfigurationError`."""
+    app: Any = load(target, factory=factory)
+    if config is not None:
+        app = Configured(app, Guard.from_file(config))
+    report = audited(app, target=target, public=public)
+    if online:
+        report = audited(app, target=target, public=public, granted=_granted(report))
+    text = FORMATS[format_name](report)
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        try:
+            Path(output).write_text(text, "utf-8")
+        except OSError as problem:
+            raise ConfigurationError(f"--output: cannot write {output}: {problem.strerror}") from None
+        click.echo(f"{report.target}: {report.summary}", err=True)
+    return 1 if report.errors or (strict and report.warnings) else 0
+
+
+def _granted(report: Report) -> dict[str, frozenset[str]]:
+    """What issuers publish as ``scopes_supported`` (RFC 8414 section 2); those that publish nothing are left out."""
+    found: dict[str, frozenset[str]] = {}
+    for guard in report.guards:
+        for issuer in guard.issuers:
+            with closing(guard):
+                try:
+                    metadata = guard.perform(discovered(guard.configured(issuer.url), guard.clock))
+                except AuthorityUnavailable as problem:
+                    raise ConfigurationError(f"--online: {problem}") from None
+            scopes = metadata.raw.get("scopes_supported")
+            if isinstance(scopes, list):
+                found[issuer.url] = frozenset(scope for scope in scopes if isinstance(scope, str))
+    return found

@@ -1,0 +1,179 @@
+"""``scopeguard audit``: its formats, what it exits with, and that our own examples are clean."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from environment import ROOT
+from scopeguard.cli.commands import cli
+from scopeguard.devserver import Authority, Client, DevServer
+
+CONTRACT = str(ROOT / "examples" / "contract" / "scopeguard.toml")
+CONFIG = str(ROOT / "examples" / "scopeguard.toml")
+APPS = """
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Route
+from scopeguard import Guard, Issuer, Introspection, OPTIONAL, Rule
+from scopeguard.starlette import GuardMiddleware
+
+async def rows(request): ...
+guard = Guard(Issuer("https://auth.example.com", audience="https://api.example.com", validate="introspection",
+    introspection=Introspection(client_id="api", client_secret="sg-secret-of-the-api", bearer_token=None)))
+bare = Starlette(routes=[Route("/rows", rows), Route("/docs", rows)])
+def make(): return Starlette(routes=[Route("/rows", rows)], middleware=[Middleware(GuardMiddleware, guard=guard)])
+lax = GuardMiddleware(bare, guard=guard, rules=[Rule("/{rest:path}", OPTIONAL)])
+number = 7
+"""
+
+
+@pytest.fixture
+def audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """``audit(target, *options)`` in a folder with the module ``apps``."""
+    (tmp_path / "apps.py").write_text(APPS, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT)])
+    monkeypatch.delitem(sys.modules, "apps", raising=False)
+    return lambda *arguments: CliRunner().invoke(cli, ["audit", *arguments])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *([f"examples.{path.stem}:app"] for path in sorted((ROOT / "examples").glob("*_app.py"))),
+        ["examples.protected.app:app", "--config", CONFIG],
+        ["examples.protected.app:app", "--config", CONTRACT],
+    ],
+    ids=lambda arguments: arguments[-1],
+)
+def test_our_examples_are_clean(audit: Callable[..., Result], arguments: list[str]):
+    run = audit(*arguments, "--format", "json")
+    assert run.exit_code == 0, run.output
+    report = json.loads(run.stdout)
+    assert report["summary"]["errors"] == 0
+    assert {"bigquery.insertdata", "bigquery.readonly"} <= set(report["scopes"])
+    assert "/healthz" in {route["path"] for route in report["routes"] if route["access"] == "public"}
+
+
+def test_the_demo_is_clean(audit: Callable[..., Result], tmp_path: Path):
+    (tmp_path / "shown.py").write_text(
+        "from scopeguard import Guard, Issuer\n"
+        "from scopeguard.cli.demo.api import guarded_app\n"
+        'app = guarded_app(Guard(Issuer("https://auth.example.com", audience="https://api.example.com")))\n'
+    )
+    assert audit("shown:app").exit_code == 0
+    assert audit("shown:app", "--strict").exit_code == 1  # its download link takes tokens in the query
+
+
+def test_status_1_says_that_something_is_wrong(audit: Callable[..., Result]):
+    assert audit("apps:bare").exit_code == 1
+    assert audit("apps:bare", "--public", "/rows").exit_code == 1
+    assert audit("apps:bare", "--public", "/rows", "--public", "/docs").exit_code == 0
+    assert audit("apps:make", "--factory").exit_code == 0
+    assert audit("apps:lax").exit_code == 0
+    assert audit("apps:lax", "--strict").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing"], "write MODULE:APP"),
+        (["nowhere:app"], "there is no module nowhere"),
+        (["apps:number"], "not an app but a int"),
+        (["apps:bare", "--config", "nowhere.toml"], "nowhere.toml: cannot be read"),
+        (["apps:bare", "--output", "no/such/folder"], "--output: cannot write no/such/folder: No such file"),
+        (["apps:bare", "--public", "docs"], "'docs'"),
+        (["apps:bare", "--format", "xml"], "'xml' is not one of"),
+    ],
+)
+def test_status_2_says_that_it_cannot_be_read(audit: Callable[..., Result], arguments: list[str], message: str):
+    run = audit(*arguments)
+    assert run.exit_code == 2, run.output
+    assert message in run.output
+
+
+def test_a_configuration_is_audited_as_serve_would_use_it(audit: Callable[..., Result], tmp_path: Path):
+    (tmp_path / "guard.toml").write_text(
+        'resource = "https://api.example.com"\npublic = ["/docs"]\n'
+        '[[issuers]]\nurl = "https://auth.example.com"\n'
+        '[[rules]]\npath = "/row"\nany_of = ["read"]\n'
+    )
+    run = audit("apps:bare", "--config", "guard.toml", "--format", "json")
+    report = json.loads(run.stdout)
+    assert run.exit_code == 1
+    assert [(finding["code"], finding["where"]) for finding in report["findings"]] == [
+        ("rule-without-route", "* /row"),
+        ("route-without-rule", "GET /rows"),
+    ]
+
+
+def test_the_shape_of_the_json_is_stable(audit: Callable[..., Result]):
+    report = json.loads(audit("apps:lax", "--format", "json").stdout)
+    assert report == {
+        "version": 1,
+        "target": "apps:lax",
+        "summary": {"routes": 2, "errors": 0, "warnings": 2},
+        "guards": [{"realm": "api", "issuers": ["https://auth.example.com"]}],
+        "scopes": [],
+        "findings": [
+            {
+                "severity": "warning",
+                "code": "optional-token",
+                "where": f"GET {path}",
+                "message": "callers without a token are let in as anonymous",
+                "fix": "check that its code expects them",
+            }
+            for path in ("/rows", "/docs")
+        ],
+        "routes": [
+            {
+                "method": "GET",
+                "path": path,
+                "access": "optional",
+                "any_of": [],
+                "token_sources": ["header"],
+                "declared": ["rule /{rest:path}"],
+                "exceptions": [],
+                "endpoint": "apps.rows",
+                "opaque": False,
+            }
+            for path in ("/rows", "/docs")
+        ],
+    }
+
+
+@pytest.mark.parametrize("name", ["table", "json", "markdown", "html"])
+def test_every_format_can_be_written_to_a_file_and_holds_no_secret(
+    audit: Callable[..., Result], name: str, tmp_path: Path
+):
+    run = audit("apps:make", "--factory", "--format", name, "--output", "report")
+    assert run.stdout == ""
+    assert run.stderr == "apps:make: 1 route, 0 errors, 0 warnings\n"
+    text = (tmp_path / "report").read_text("utf-8")
+    assert "/rows" in text
+    assert "sg-secret" not in text
+    assert text == audit("apps:make", "--factory", "--format", name).stdout
+
+
+def test_the_issuer_is_asked_for_its_scopes(audit: Callable[..., Result], tmp_path: Path):
+    client = Client(client_id="loader", secret="a password", scopes=["read"])
+    with DevServer(Authority(audience="https://api.example.com", clients=[client])) as server:
+        (tmp_path / "guard.toml").write_text(
+            f'resource = "https://api.example.com"\n[[issuers]]\nurl = "{server.url}"\n'
+            '[[rules]]\npath = "/rows"\nall_of = ["raed"]\n[[rules]]\npath = "/docs"\nall_of = ["read"]\n'
+        )
+        arguments = ("apps:bare", "--config", "guard.toml", "--format", "json")
+        assert audit(*arguments).exit_code == 0
+        run = audit(*arguments, "--online")
+        told: list[Any] = json.loads(run.stdout)["findings"]
+        assert [(finding["code"], finding["where"]) for finding in told] == [("ungrantable-scope", "GET /rows")]
+    run = audit(*arguments, "--online")
+    assert run.exit_code == 2
+    assert "--online: " in run.output
