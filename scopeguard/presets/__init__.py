@@ -3,7 +3,8 @@
     Guard(presets.entra("8eaef023-2b34-4da1-9baa-8bc8c9d6a490", "2f6b7c1e-6f53-4a3c-9d2a-1b1d0f5e9a77"))
 
 There is nothing behind them: what one returns can be printed, compared, and changed with ``dataclasses.replace``.
-Several issuers of one guard have several names; two presets for one issuer go into two guards.
+Several issuers of one guard have several names, or header fields of their own; two presets for one issuer and one
+field go into two guards.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from scopeguard.presets.servers import (
     dex,
     duende,
     generic_rfc9068,
+    gitlab,
     hydra,
     keycloak,
     mcp,
@@ -47,6 +49,7 @@ from scopeguard.presets.servers import (
     zitadel,
 )
 from scopeguard.presets.workloads import (
+    aws_alb,
     cloudflare_access,
     github_actions,
     gitlab_ci,
@@ -60,18 +63,18 @@ from scopeguard.presets.workloads import (
 PRESETS: Final[Mapping[str, Callable[..., Issuer]]] = {
     preset.__name__: preset
     for preset in (
-        apple, auth0, authelia, authentik, clerk, clerk_m2m, clerk_session, cloudflare_access, cognito, dex, duende,
-        entra, firebase, generic_rfc9068, github_actions, gitlab_ci, google_iap, google_oidc, google_self_signed,
-        google_tokeninfo, hydra, keycloak, kubernetes, mcp, node_oidc_provider, okta, pingam, pingfederate, pingone,
-        salesforce, spring_as, stytch, supabase, workos, workos_session, zitadel,
+        apple, auth0, authelia, authentik, aws_alb, clerk, clerk_m2m, clerk_session, cloudflare_access, cognito, dex,
+        duende, entra, firebase, generic_rfc9068, github_actions, gitlab, gitlab_ci, google_iap, google_oidc,
+        google_self_signed, google_tokeninfo, hydra, keycloak, kubernetes, mcp, node_oidc_provider, okta, pingam,
+        pingfederate, pingone, salesforce, spring_as, stytch, supabase, workos, workos_session, zitadel,
     )
 }  # fmt: skip
 """Every preset by its name, which is what ``preset = "..."`` in a configuration file says."""
 
 __all__ = [
-    "PRESETS", "apple", "auth0", "authelia", "authentik", "clerk", "clerk_m2m", "clerk_session", "cloudflare_access",
-    "cognito", "dex", "duende", "entra", "firebase", "generic_rfc9068", "github_actions", "gitlab_ci", "google_iap",
-    "google_oidc", "google_self_signed", "google_tokeninfo", "hydra", "keycloak", "kubernetes", "mcp",
-    "node_oidc_provider", "okta", "pingam", "pingfederate", "pingone", "salesforce", "spring_as", "stytch",
-    "supabase", "workos", "workos_session", "zitadel",
+    "PRESETS", "apple", "auth0", "authelia", "authentik", "aws_alb", "clerk", "clerk_m2m", "clerk_session",
+    "cloudflare_access", "cognito", "dex", "duende", "entra", "firebase", "generic_rfc9068", "github_actions", "gitlab",
+    "gitlab_ci", "google_iap", "google_oidc", "google_self_signed", "google_tokeninfo", "hydra", "keycloak",
+    "kubernetes", "mcp", "node_oidc_provider", "okta", "pingam", "pingfederate", "pingone", "salesforce", "spring_as",
+    "stytch", "supabase", "workos", "workos_session", "zitadel",
 ]  # fmt: skip

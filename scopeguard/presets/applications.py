@@ -8,7 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from scopeguard.config import ANY_AUDIENCE_DANGEROUSLY, Issuer
-from scopeguard.presets.parts import JWT_OR_NONE, PERMISSIONS, SCOPE, SCP_LIST, bound, host, segment, some
+from scopeguard.machines import SUBJECT_IS_CLIENT, MachineSign
+from scopeguard.presets.parts import (
+    ALWAYS_A_MACHINE,
+    ALWAYS_A_USER,
+    JWT_OR_NONE,
+    PERMISSIONS,
+    SCOPE,
+    SCP_LIST,
+    bound,
+    host,
+    segment,
+    some,
+)
 
 
 def workos_session(
@@ -29,6 +41,7 @@ def workos_session(
         scope_claims=(PERMISSIONS,),
         role_claims=("role", "roles"),
         client_id_claims=(),
+        machine_signs=ALWAYS_A_USER,
     )
 
 
@@ -49,6 +62,7 @@ def clerk(
         required_claims=("client_id", "sub"),
         scope_claims=(SCP_LIST, SCOPE),
         client_id_claims=("client_id",),
+        machine_signs=(SUBJECT_IS_CLIENT, MachineSign(machine=False, present={"sub": "user_.+"})),
         **bound(audience, client_ids),
     )
 
@@ -64,6 +78,7 @@ def clerk_session(frontend_api: str, origins: str | Iterable[str]) -> Issuer:
         required_claims=("sub", "sid"),
         scope_claims=(),
         client_id_claims=(),
+        machine_signs=ALWAYS_A_USER,
         role_claims=("org_role",),
         accept_id_tokens_dangerously=True,  # sid and azp set them apart
     )
@@ -81,6 +96,7 @@ def clerk_m2m(frontend_api: str, machine_id: str) -> Issuer:
         required_claims=("sub",),
         scope_claims=(),
         client_id_claims=("sub",),
+        machine_signs=ALWAYS_A_MACHINE,
     )
 
 
@@ -101,6 +117,7 @@ def supabase(project_ref: str) -> Issuer:
         scope_claims=(SCOPE,),
         role_claims=("role",),
         client_id_claims=("client_id",),
+        machine_signs=ALWAYS_A_USER,
         hints={
             "algorithm_refused": "Supabase: signed with the project's shared secret, with which anybody who can "
             "verify could forge; migrate the project to asymmetric JWT signing keys",
@@ -123,6 +140,7 @@ def firebase(project_id: str) -> Issuer:
         past_claims=("auth_time",),
         scope_claims=(),
         client_id_claims=(),
+        machine_signs=ALWAYS_A_USER,
         accept_id_tokens_dangerously=True,
     )
 
@@ -138,5 +156,6 @@ def apple(client_id: str | Iterable[str]) -> Issuer:
         required_claims=("sub",),
         scope_claims=(),
         client_id_claims=("aud",),
+        machine_signs=ALWAYS_A_USER,
         accept_id_tokens_dangerously=True,
     )

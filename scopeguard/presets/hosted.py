@@ -13,9 +13,11 @@ from typing import Final
 from scopeguard.config import Issuer, ScopeClaim, ScopeForm
 from scopeguard.errors import ConfigurationError
 from scopeguard.introspection import Introspection, Validation
+from scopeguard.machines import SUBJECT_IS_CLIENT, MachineSign
 from scopeguard.presets.parts import (
     ANY_JWT,
     JWT_OR_NONE,
+    NO_SUBJECT_NO_USER,
     PERMISSIONS,
     RFC9068_OR_JWT,
     SCOPE,
@@ -29,6 +31,17 @@ from scopeguard.presets.parts import (
 
 _GUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ENTRA: Final = "https://login.microsoftonline.com"
+_AUTH0_SIGNS: Final = (
+    MachineSign(machine=True, present={"gty": "client-credentials"}),
+    MachineSign(machine=True, present={"sub": ".+@clients"}),
+    MachineSign(machine=False, present={"sub": r".+\|.+"}),  # the connection, and the user in it
+)
+# idtyp is an optional claim; without it, delegated tokens have scp, and apps' own have roles only.
+_ENTRA_SIGNS: Final = (
+    MachineSign(machine=True, present={"idtyp": "app"}),
+    MachineSign(machine=False, present={"scp": ".+"}),
+    MachineSign(machine=True, absent=("scp",)),
+)
 _UNION: Final = ScopeClaim("scp", ScopeForm.SPACE_OR_LIST)
 
 
@@ -44,6 +57,7 @@ def auth0(domain: str, audience: str | Iterable[str], *, rbac: bool = False) -> 
         typ=RFC9068_OR_JWT,
         required_claims=("sub", "iat"),
         client_id_claims=("client_id", "azp"),
+        machine_signs=_AUTH0_SIGNS,
         scope_claims=(SCOPE, PERMISSIONS) if rbac else (SCOPE,),
         merge_scope_claims=rbac,
         hints={
@@ -73,6 +87,7 @@ def okta(
         typ=ANY_JWT,
         required_claims=("cid", "iat"),
         client_id_claims=("cid",),
+        machine_signs=(MachineSign(machine=False, present={"uid": ".+"}), SUBJECT_IS_CLIENT),
         scope_claims=(SCP_LIST,),
         hints={
             f"unknown_issuer:{base}": "Okta: the token is of the org authorization server, whose tokens are for Okta "
@@ -140,6 +155,7 @@ def entra(
         role_claims=("roles",),
         roles_as_scopes=app_roles,
         client_id_claims=("azp", "appid"),
+        machine_signs=_ENTRA_SIGNS,
         hints=hints,
     )
 
@@ -163,6 +179,7 @@ def cognito(
         scope_claims=(SCOPE,),
         scope_prefix="" if resource_server is None else resource_server + "/",
         client_id_claims=("client_id",),
+        machine_signs=(MachineSign(machine=False, present={"username": ".+"}), SUBJECT_IS_CLIENT),
         hints={
             "unexpected_claim:token_use": "Cognito: an ID token; the client must send its access token",
             "wrong_audience": "Cognito: of an app client that is not in client_ids",
@@ -180,6 +197,7 @@ def pingone(environment_id: str, audience: str | Iterable[str], *, region: str =
         required_claims=("client_id",),
         scope_claims=(SCOPE,),
         client_id_claims=("client_id",),
+        machine_signs=NO_SUBJECT_NO_USER,
     )
 
 
@@ -194,6 +212,7 @@ def pingfederate(issuer: str, audience: str | Iterable[str], introspection: Intr
         required_claims=("client_id", "scope"),
         scope_claims=(SCOPE_ANY_FORM,),
         client_id_claims=("client_id",),
+        machine_signs=NO_SUBJECT_NO_USER,
     )
 
 
@@ -210,6 +229,10 @@ def pingam(issuer: str, audience: str | Iterable[str], *, jwks_uri: str | None =
         required_claims=("iat",),
         scope_claims=(SCOPE_ANY_FORM,),
         client_id_claims=("client_id", "aud"),
+        machine_signs=(
+            MachineSign(machine=True, present={"grant_type": "client_credentials"}),
+            MachineSign(machine=False, present={"grant_type": ".+"}),
+        ),
     )
 
 
@@ -224,6 +247,7 @@ def salesforce(my_domain: str, audience: str | Iterable[str], *, introspection: 
         required_claims=("client_id",),
         scope_claims=(_UNION, SCOPE_ANY_FORM),
         client_id_claims=("client_id",),
+        machine_signs=(),
         **asked(introspection),
     )
 
@@ -244,6 +268,7 @@ def stytch(project_id: str, *, jwks_uri: str | None = None) -> Issuer:
         required_claims=("iat", "nbf", "sub", "scope"),
         scope_claims=(SCOPE,),
         client_id_claims=("sub",),
+        machine_signs=(MachineSign(machine=True, present={"sub": "m2m-client-.+"}),),
     )
 
 
@@ -261,4 +286,5 @@ def workos(
         scope_claims=(SCOPE,),
         role_claims=("permissions",),
         client_id_claims=("client_id",),
+        machine_signs=(SUBJECT_IS_CLIENT, MachineSign(machine=False, present={"sub": "user_.+"})),
     )

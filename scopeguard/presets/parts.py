@@ -10,15 +10,24 @@ from scopeguard.checks import strings
 from scopeguard.config import ScopeClaim, ScopeForm
 from scopeguard.errors import ConfigurationError
 from scopeguard.introspection import Introspection, Validation
+from scopeguard.machines import SUBJECT_IS_CLIENT, MachineSign
 
 SCOPE: Final = ScopeClaim("scope")
 SCOPE_ANY_FORM: Final = ScopeClaim("scope", ScopeForm.SPACE_OR_LIST)
+SCOPE_LIST: Final = ScopeClaim("scope", ScopeForm.LIST)
 SCP_LIST: Final = ScopeClaim("scp", ScopeForm.LIST)
 PERMISSIONS: Final = ScopeClaim("permissions", ScopeForm.LIST)
 
 RFC9068_OR_JWT: Final = ("at+jwt", "JWT")
 JWT_OR_NONE: Final = ("JWT", None)
 ANY_JWT: Final = ("at+jwt", "JWT", None)
+
+# What tells a machine from a user (MachineSign); the first that a token shows decides.
+ALWAYS_A_MACHINE: Final = (MachineSign(machine=True),)
+ALWAYS_A_USER: Final = (MachineSign(machine=False),)
+CLIENT_OR_USER: Final = (SUBJECT_IS_CLIENT, MachineSign(machine=False, present={"sub": ".+"}))
+NO_SUBJECT_NO_USER: Final = (MachineSign(machine=True, absent=("sub",)), MachineSign(machine=False))
+GOOGLE_ACCOUNT: Final = MachineSign(machine=True, present={"email": r".+@.+\.gserviceaccount\.com"})
 
 GOOGLE_SCOPES: Final = "https://www.googleapis.com/auth/"
 

@@ -6,18 +6,23 @@ not lead to their metadata from here, as behind a gateway.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from scopeguard.config import Issuer
 from scopeguard.errors import ConfigurationError
-from scopeguard.introspection import Introspection, Validation
+from scopeguard.introspection import ClientAuthentication, Dialect, Introspection, Validation
+from scopeguard.machines import MachineSign
 from scopeguard.presets.parts import (
     ANY_JWT,
+    CLIENT_OR_USER,
     JWT_OR_NONE,
+    NO_SUBJECT_NO_USER,
     RFC9068_OR_JWT,
     SCOPE,
     SCOPE_ANY_FORM,
+    SCOPE_LIST,
     SCP_LIST,
     asked,
     bound,
@@ -29,6 +34,8 @@ _MAPPER = (
     "Keycloak: the token's aud does not name this API; add an audience mapper for it to a client scope of the calling "
     "client"
 )
+# Until June 2026 tokens of client credentials had no subject (authelia#12372); now it is the client.
+_CLIENT_OR_NOBODY: Final = (*CLIENT_OR_USER, MachineSign(machine=True, absent=("sub",)))
 _ROLES_OF_PROJECT = "urn:zitadel:iam:org:project:roles"
 
 
@@ -52,6 +59,12 @@ def keycloak(
     kind, _, client = (roles_from or "").partition(":")
     if roles_from not in (None, "realm") and (kind != "client" or not client or "." in client):
         raise ConfigurationError('roles_from: "realm", or "client:" and a client id without dots')
+    signs: tuple[MachineSign, ...] = (
+        MachineSign(machine=True, present={"preferred_username": "service-account-.+"}),
+        MachineSign(machine=False, present={"preferred_username": ".+"}),
+    )
+    if introspection is None:  # an answer has client_id always, a token only if it is a service account's
+        signs += (MachineSign(machine=True, present={"client_id": ".+"}, absent=("sid",)),)
     roles = {"": (), "realm": ("realm_access.roles",)}.get(roles_from or "", (f"resource_access.{client}.roles",))
     how: dict[str, Any] = {"required_claims": ("iat", "azp")}
     if introspection is not None:
@@ -64,6 +77,7 @@ def keycloak(
         scope_claims=(SCOPE,),
         role_claims=roles,
         client_id_claims=("client_id", "azp"),
+        machine_signs=signs,
         hints={
             "wrong_audience": _MAPPER,
             "missing_claim:aud": f"{_MAPPER}; a lightweight token lacks more, and needs introspection",
@@ -93,6 +107,7 @@ def hydra(
         required_claims=("client_id", "iat"),
         scope_claims=(SCP_LIST, SCOPE),
         client_id_claims=("client_id",),
+        machine_signs=CLIENT_OR_USER,
         **bound(audience, client_ids),
         **asked(introspection, "ory_at_"),
     )
@@ -118,6 +133,7 @@ def zitadel(
         scope_claims=(SCOPE,),
         role_claims=(_ROLES_OF_PROJECT,) if roles else (),
         client_id_claims=("client_id",),
+        machine_signs=(MachineSign(machine=True, equal=("username", "client_id")),),
         hints={
             "token_not_active": "Zitadel: it calls a token inactive too when the project of the API that asks is not "
             f"in its aud; let the client request urn:zitadel:iam:org:project:id:{project_id}:aud",
@@ -142,6 +158,7 @@ def authentik(
         typ="JWT",
         scope_claims=(SCOPE,),
         client_id_claims=("azp",),  # client_id of an answer is whoever asked
+        machine_signs=(),
         accept_id_tokens_dangerously=True,  # uid is what sets an access token apart
         hints={
             "algorithm_refused": "authentik: signed with the client's secret; select a signing key in the provider",
@@ -168,8 +185,18 @@ def authelia(
         required_claims=("client_id",),
         scope_claims=(SCOPE, SCP_LIST),
         client_id_claims=("client_id",),
+        machine_signs=_CLIENT_OR_NOBODY,
         **asked(introspection, "authelia_at_"),
     )
+
+
+def _dex_signs(client_ids: str | Iterable[str]) -> tuple[MachineSign, ...]:
+    """The subject is a message of user and connector in base64url; a client is its own user, of no connector."""
+    names = [name for name in map(str.encode, some(client_ids, "client_ids")) if len(name) < 128]
+    users = [bytes((0x0A, len(name))) + name for name in names]
+    subjects = [base64.urlsafe_b64encode(user + no) for user in users for no in (b"", b"\x12\0")]
+    pattern = "|".join(subject.rstrip(b"=").decode() for subject in subjects)
+    return (MachineSign(machine=True, present={"sub": pattern}),) if subjects else ()
 
 
 def dex(issuer: str, client_ids: str | Iterable[str], *, jwks_uri: str | None = None) -> Issuer:
@@ -185,7 +212,31 @@ def dex(issuer: str, client_ids: str | Iterable[str], *, jwks_uri: str | None = 
         scope_claims=(),
         role_claims=("groups",),
         client_id_claims=("azp", "aud"),
+        machine_signs=_dex_signs(client_ids),
         accept_id_tokens_dangerously=True,
+    )
+
+
+def gitlab(issuer: str, client_ids: str | Iterable[str]) -> Issuer:
+    """GitLab's opaque OAuth tokens of the instance *issuer* (``"https://gitlab.example.com"``), by asking its
+    ``/oauth/token/info`` about each.
+
+    They name no API: *client_ids* are the applications that may call, and whose tokens therefore reach this API.
+    Personal access tokens belong to no application, and are refused.
+    """
+    base = issuer.rstrip("/") if isinstance(issuer, str) else issuer
+    return Issuer(
+        base,
+        audience=some(client_ids, "client_ids"),
+        audience_claims=("client_id",),
+        validate=Validation.INTROSPECTION,
+        introspection=Introspection(
+            endpoint=f"{base}/oauth/token/info", auth=ClientAuthentication.NONE, dialect=Dialect.GITLAB_TOKEN_INFO
+        ),
+        scope_claims=(SCOPE_LIST,),
+        client_id_claims=("client_id",),
+        machine_signs=(MachineSign(machine=False, present={"sub": ".+"}), MachineSign(machine=True)),
+        hints={"wrong_audience": "GitLab: of an application that is not in client_ids"},
     )
 
 
@@ -200,6 +251,7 @@ def duende(issuer: str, audience: str | Iterable[str], *, jwks_uri: str | None =
         required_claims=("client_id", "iat"),
         scope_claims=(SCOPE_ANY_FORM,),
         client_id_claims=("client_id",),
+        machine_signs=NO_SUBJECT_NO_USER,
         hints={
             "missing_claim:aud": "Duende: no aud; the scope must belong to an ApiResource, not be an ApiScope alone",
         },
@@ -222,6 +274,7 @@ def node_oidc_provider(
         typ="at+jwt",
         scope_claims=(SCOPE,),
         client_id_claims=("client_id",),
+        machine_signs=CLIENT_OR_USER,
         **asked(introspection),
     )
 

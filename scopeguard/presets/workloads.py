@@ -7,16 +7,30 @@ choose its audience.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from scopeguard.config import ANY_AUDIENCE_DANGEROUSLY, Issuer
 from scopeguard.errors import ConfigurationError
 from scopeguard.introspection import ClientAuthentication, Dialect, Introspection, Validation
-from scopeguard.presets.parts import GOOGLE_SCOPES, JWT_OR_NONE, SCOPE, host, segment, some
+from scopeguard.machines import MachineSign
+from scopeguard.presets.parts import (
+    ALWAYS_A_MACHINE,
+    ALWAYS_A_USER,
+    GOOGLE_ACCOUNT,
+    GOOGLE_SCOPES,
+    JWT_OR_NONE,
+    NO_SUBJECT_NO_USER,
+    SCOPE,
+    host,
+    segment,
+    some,
+)
 
 _GOOGLE: Final = "https://accounts.google.com"
 _HOUR: Final = 3600.0
+_SERVICE_ACCOUNT: Final = "/var/run/secrets/kubernetes.io/serviceaccount"  # where every pod has its own
 
 
 def github_actions(
@@ -49,6 +63,7 @@ def github_actions(
         required_claims=("sub", "repository_id"),
         scope_claims=(),
         client_id_claims=(),
+        machine_signs=ALWAYS_A_MACHINE,
         accept_id_tokens_dangerously=True,
     )
 
@@ -78,6 +93,7 @@ def gitlab_ci(
         required_claims=("sub", "project_id"),
         scope_claims=(),
         client_id_claims=(),
+        machine_signs=ALWAYS_A_MACHINE,
         accept_id_tokens_dangerously=True,
     )
 
@@ -88,16 +104,27 @@ def kubernetes(
     issuer: str = "https://kubernetes.default.svc.cluster.local",
     namespaces: str | Iterable[str] | None = None,
     service_accounts: str | Iterable[str] | None = None,
+    in_cluster: bool = False,
     jwks_uri: str | None = None,
     jwks_file: str | None = None,
 ) -> Issuer:
     """Service accounts of a cluster, by projected tokens; of some *namespaces*, or some *service_accounts*
-    (``"namespace/name"``).
+    (``"namespace/name"``). Legacy tokens, which live forever, are refused.
 
-    The key set is behind the cluster's own certificate authority (``HttpxTransport(verify=...)``) and, by default, an
-    authorization that this library has no credentials for: bind ``system:service-account-issuer-discovery``, or
-    give a *jwks_file*. Legacy tokens, which live forever, are refused.
+    * *in_cluster*: this API runs in that cluster, and asks its API server for the keys with the pod's own service
+      account and the cluster's certificate authority, whose files it reads for each fetch. Keys for tokens of the
+      default *issuer* need no further permission there.
+    * Outside: *jwks_uri* with ``HttpxTransport(verify=...)``, or *jwks_file*.
     """
+    own: dict[str, Any] = {}
+    if in_cluster:
+        if jwks_uri is not None or jwks_file is not None:
+            raise ConfigurationError("in_cluster: says where the keys are; leave jwks_uri and jwks_file out")
+        own = {
+            "jwks_uri": "https://kubernetes.default.svc/openid/v1/jwks",
+            "jwks_ca_file": f"{_SERVICE_ACCOUNT}/ca.crt",
+            "jwks_bearer_file": f"{_SERVICE_ACCOUNT}/token",
+        }
     prefixes: tuple[str, ...] = ("system:serviceaccount:",)
     expected: dict[str, tuple[str, ...]] = {}
     if namespaces is not None:
@@ -110,8 +137,6 @@ def kubernetes(
     return Issuer(
         issuer,
         audience=some(audience, "audience"),
-        jwks_uri=jwks_uri,
-        jwks_file=jwks_file,
         algorithms=("RS256", "ES256"),
         typ=JWT_OR_NONE,
         expected_claims=expected,
@@ -119,12 +144,14 @@ def kubernetes(
         required_claims=("sub", "kubernetes.io"),
         scope_claims=(),
         client_id_claims=(),
+        machine_signs=ALWAYS_A_MACHINE,
         accept_id_tokens_dangerously=True,
         hints={
             "unknown_issuer:kubernetes/serviceaccount": "Kubernetes: a legacy token out of a secret; mount a projected "
             "one (serviceAccountToken) with this API's audience",
             "wrong_audience": "Kubernetes: the token is for another audience; name this API's in the projected volume",
         },
+        **(own or {"jwks_uri": jwks_uri, "jwks_file": jwks_file}),
     )
 
 
@@ -144,8 +171,56 @@ def cloudflare_access(team: str, aud_tags: str | Iterable[str]) -> Issuer:
         required_claims=("iat",),
         scope_claims=(),
         client_id_claims=("common_name",),
+        machine_signs=NO_SUBJECT_NO_USER,
         accept_id_tokens_dangerously=True,
         hints={"unexpected_claim:type": "Cloudflare Access: a session token, not one for an application"},
+    )
+
+
+def aws_alb(
+    region: str,
+    load_balancers: str | Iterable[str],
+    issuer: str,
+    client_ids: str | Iterable[str],
+    *,
+    key_url_template: str | None = None,
+) -> Issuer:
+    """What an Application Load Balancer of AWS that signs users in passes on in ``x-amzn-oidc-data``.
+
+    * *load_balancers*: their ARNs, in *region*. Whoever has a load balancer can have such a token signed by AWS: this
+      is what binds it to yours.
+    * *issuer*, *client_ids*: of the identity provider, as the listener's rule names them. Its own token, in
+      ``x-amzn-oidc-accesstoken``, is another one.
+    * *key_url_template*: where the region has its keys elsewhere (GovCloud, China).
+    """
+    place = segment(region, "region")
+    arns = some(load_balancers, "load_balancers")
+    form = re.compile(rf"arn:aws[a-z\-]*:elasticloadbalancing:{re.escape(place)}:[0-9]+:loadbalancer/app/.+")
+    if not all(form.fullmatch(arn) for arn in arns):
+        raise ConfigurationError(
+            f"load_balancers: the whole ARN of each, an Application Load Balancer in {place}, as in "
+            f"arn:aws:elasticloadbalancing:{place}:123456789012:loadbalancer/app/name/6284be65b827c598"
+        )
+    return Issuer(
+        issuer,
+        audience=arns,
+        audience_claims=("header:signer",),
+        key_url_template=key_url_template or f"https://public-keys.auth.elb.{place}.amazonaws.com/{{kid}}",
+        token_header="x-amzn-oidc-data",
+        padded_segments=True,
+        header_claims=("iss", "client", "exp"),
+        algorithms=("ES256",),
+        typ="JWT",
+        expected_claims={"client": some(client_ids, "client_ids")},
+        required_claims=("sub", "exp"),
+        scope_claims=(),
+        client_id_claims=("client",),
+        machine_signs=ALWAYS_A_USER,
+        accept_id_tokens_dangerously=True,
+        hints={
+            "wrong_audience": "AWS: signed for another load balancer; if it may call, add its ARN to load_balancers",
+            "unexpected_claim:client": "AWS: the load balancer signs in with another client; name it in client_ids",
+        },
     )
 
 
@@ -164,6 +239,7 @@ def google_iap(audience: str | Iterable[str]) -> Issuer:
         required_claims=("sub", "email"),
         scope_claims=(),
         client_id_claims=(),
+        machine_signs=(),
         accept_id_tokens_dangerously=True,
     )
 
@@ -184,6 +260,7 @@ def google_oidc(audience: str | Iterable[str], emails: str | Iterable[str]) -> I
         required_claims=("sub", "iat"),
         scope_claims=(),
         client_id_claims=("azp",),
+        machine_signs=(GOOGLE_ACCOUNT, MachineSign(machine=False)),
         accept_id_tokens_dangerously=True,
     )
 
@@ -210,6 +287,7 @@ def google_self_signed(email: str, audience: str | Iterable[str] | None = None) 
         scope_claims=(SCOPE,),
         scope_prefix=GOOGLE_SCOPES,
         client_id_claims=("iss",),
+        machine_signs=ALWAYS_A_MACHINE,
     )
 
 
@@ -232,5 +310,10 @@ def google_tokeninfo(
         scope_claims=(SCOPE,),
         scope_prefix=GOOGLE_SCOPES,
         client_id_claims=("azp",),
+        machine_signs=(
+            GOOGLE_ACCOUNT,
+            MachineSign(machine=True, present={"azp": "[0-9]+"}),
+            MachineSign(machine=False, present={"sub": ".+"}),
+        ),
         hints={"wrong_audience": "Google: the token was issued to another OAuth client; if it may call, add its id"},
     )

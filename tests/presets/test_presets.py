@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from providers import JSON, World, jwk, minted, sample, segment, signed
-from scopeguard import ConfigurationError, Denied, Granted, Introspection, Issuer, Reason, Unavailable, presets
+from scopeguard import ConfigurationError, Denied, Granted, Guard, Introspection, Issuer, Reason, Unavailable, presets
 from scopeguard.access_token import AccessToken
 from scopeguard.effects import Answer, Send
 from scopeguard.guard import Decision
@@ -70,6 +70,12 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "auth0": {"domain": "tenant.us.auth0.com", "audience": API},
     "authelia": {"issuer": "https://as.example", "audience": API, "introspection": ASKING},
     "authentik": {"issuer": "https://as.example/application/o/api/", "client_id": "api"},
+    "aws_alb": {
+        "region": "eu-central-1",
+        "load_balancers": ["arn:aws:elasticloadbalancing:eu-central-1:1:loadbalancer/app/a/1"],
+        "issuer": "https://idp.example",
+        "client_ids": ["c"],
+    },
     "clerk": {"frontend_api": "clerk.example.com", "audience": API},
     "clerk_m2m": {"frontend_api": "clerk.example.com", "machine_id": "mch_api"},
     "clerk_session": {"frontend_api": "clerk.example.com", "origins": ["https://app.example.com"]},
@@ -81,6 +87,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "firebase": {"project_id": "acme-prod"},
     "generic_rfc9068": {"issuer": "https://as.example", "audience": API},
     "github_actions": {"audience": API, "owner_ids": ["65"]},
+    "gitlab": {"issuer": "https://gitlab.example.com", "client_ids": ["app"]},
     "gitlab_ci": {"issuer": "https://gitlab.example.com", "audience": API, "project_ids": ["22"]},
     "google_iap": {"audience": "/projects/1/apps/acme"},
     "google_oidc": {"audience": API, "emails": ["a@acme.iam.gserviceaccount.com"]},
@@ -548,3 +555,61 @@ def test_tokeninfo_tells_times_in_strings():
 )
 def test_tokeninfo_that_says_nothing_is_an_outage(status: int, members: dict[str, Any]):
     assert isinstance(tokeninfo(status, **members)[1], Unavailable)
+
+
+# -- GitLab's OAuth tokens
+
+
+def gitlab(status: int, **members: Any) -> tuple[World, Decision]:
+    world = World(presets.gitlab("https://gitlab.example.com/", "app"), introspects=answers(status, **members))
+    return world, world.judge("sg-opaque")
+
+
+def test_gitlab_is_asked_with_the_token_itself_and_only_tokens_of_our_applications_may_call():
+    about = {"resource_owner_id": 7, "scope": ["api", "read_user"], "expires_in": 60}
+    world, decision = gitlab(200, **about, application={"uid": "app"})
+    token = accepted(decision)
+    assert (token.issuer, token.subject, token.client_id) == ("https://gitlab.example.com", "7", "app")
+    assert token.scopes == {"api", "read_user"}
+    assert token.expires_at == int(world.now) + 60
+    (send,) = world.internet.sends
+    assert send.url == "https://gitlab.example.com/oauth/token/info"
+    assert send.form is None
+    assert send.authorization == "Bearer sg-opaque"
+    assert "opaque" not in send.url + repr(send)
+    assert refused(gitlab(200, **about, application={"uid": "other"})[1]) is Reason.WRONG_AUDIENCE
+    assert "client_ids" in hint(gitlab(200, **about, application={"uid": "other"})[1])
+
+
+@pytest.mark.parametrize("application", [None, {}, {"uid": ["app"]}])
+def test_a_personal_access_token_of_gitlab_is_refused(application: object):
+    decision = gitlab(200, resource_owner_id=7, scope=["api"], expires_in=None, application=application)[1]
+    assert refused(decision) is Reason.MISSING_CLAIM
+
+
+def test_a_token_that_gitlab_does_not_know_is_refused():
+    assert refused(gitlab(401, error="invalid_token")[1]) is Reason.TOKEN_NOT_ACTIVE
+
+
+@pytest.mark.parametrize(
+    ("status", "members"),
+    [(401, {"error": "nobody"}), (400, {"error": "invalid_token"}), (500, {}), (404, {}), (200, {"expires_in": "x"})],
+)
+def test_gitlab_that_says_nothing_is_an_outage(status: int, members: dict[str, Any]):
+    assert isinstance(gitlab(status, **members)[1], Unavailable)
+
+
+# -- two of them for one issuer
+
+
+def test_two_policies_for_one_issuer_are_refused_and_the_fix_is_named():
+    again = presets.clerk_m2m("clerk.example.com", "m"), presets.clerk("clerk.example.com", API)
+    with pytest.raises(
+        ConfigurationError, match=r"configured twice.*let one Issuer accept both.*make a Guard for each"
+    ):
+        Guard(*again)
+
+
+def test_a_proxy_and_the_issuer_behind_it_may_have_one_name():
+    access = presets.cloudflare_access("acme", "32ea")
+    Guard(access, Issuer(access.url, audience=API))

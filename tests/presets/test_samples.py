@@ -28,6 +28,12 @@ JWTS: dict[str, Issuer] = {
     "authelia-jwt": AUTHELIA,
     "authelia-jwt-before-12372": AUTHELIA,
     "authentik": presets.authentik(*AUTHENTIK),
+    "aws-alb": presets.aws_alb(
+        "eu-central-1",
+        "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/app/acme/6284be65b827c598",
+        "https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_AbCdEfGhI",
+        "4fmvht22tjrgd7d3k3tghttct7",
+    ),
     "clerk-m2m": presets.clerk_m2m("clerk.example.com", "mch_receiver"),
     "cloudflare-access-service": presets.cloudflare_access(
         "acme", "32eafc7626e974616deaf0dc3ce63d7bcbed58a2731e84d06bc3cdf1b53c4228"
@@ -58,6 +64,7 @@ JWTS: dict[str, Issuer] = {
 }
 ASKED: dict[str, Issuer] = {
     "authentik-introspection": presets.authentik(*AUTHENTIK, introspection=ASKING),
+    "gitlab-token-info": presets.gitlab("https://gitlab.example.com", "1cb242f4"),
     "google-serviceaccount-tokeninfo": presets.google_tokeninfo("104857600000000000001"),
     "google-user-tokeninfo-v1v2": presets.google_tokeninfo("926872579832-abc.apps.googleusercontent.com"),
     "google-user-tokeninfo-v3": presets.google_tokeninfo("926872579832-abc.apps.googleusercontent.com"),
@@ -74,9 +81,7 @@ REFUSED: dict[str, tuple[Issuer, Reason, str]] = {
 }
 GOOGLE_REFUSED = "google-tokeninfo-invalid"
 # Opaque tokens of services that have no audience and no preset: nobody is asked about them.
-NO_PRESET = ("github-oauth-app", "gitlab-token-info", "slack")
-# It puts padding under the signature and keeps its keys one to a URL: there is no preset for it.
-NOT_READ = ("aws-alb",)
+NO_PRESET = ("github-oauth-app", "slack")
 
 # Where the rule of the preset stands above the sample: names of machines are not permissions.
 SCOPES: dict[str, list[str]] = {"clerk-m2m": []}
@@ -90,7 +95,7 @@ ROLES = {
 
 
 def test_every_sample_is_judged():
-    judged = (*JWTS, *ASKED, *REFUSED, GOOGLE_REFUSED, *NO_PRESET, *NOT_READ)
+    judged = (*JWTS, *ASKED, *REFUSED, GOOGLE_REFUSED, *NO_PRESET)
     assert sorted(judged) == sorted(path.stem for path in SAMPLES.glob("*.json"))
 
 
@@ -106,6 +111,7 @@ def check_expected(decision: Any, name: str) -> None:
     assert set(expected.get("scopes_stripped", ())) | set(expected.get("scopes_short", ())) <= token.scopes
     assert list(token.granted_scopes or ()) == ([] if name == "entra-v2-app" else scopes)
     assert token.roles == ROLES.get(name, set())
+    assert token.machine is expected["machine"]
 
 
 @pytest.mark.parametrize("name", JWTS)
@@ -134,6 +140,7 @@ def test_a_sample_that_only_its_authority_can_explain_is_accepted_as_what_it_is(
     check_expected(world.judge(token), name)
     (asked,) = world.internet.sends
     assert token not in asked.url
+    assert (asked.form is None) == (name == "gitlab-token-info")
     assert isinstance(world.judge(token), Granted)
     assert len(world.internet.sends) == 1  # known for a while
 
@@ -167,9 +174,14 @@ def test_an_opaque_token_of_nobody_is_shown_to_nobody(name: str):
     assert world.internet.sends == []
 
 
-def test_what_a_load_balancer_adds_is_not_taken_for_a_token_of_the_user_pool():
-    world = World(presets.cognito(*COGNITO))
-    assert isinstance(world.judge(minted("aws-alb", world.now)), Denied)
+def test_what_a_load_balancer_adds_and_tokens_of_the_user_pool_behind_it_are_not_taken_for_each_other():
+    world = World(JWTS["cognito-m2m"], JWTS["aws-alb"])  # of one name
+    ours, theirs = minted("cognito-m2m", world.now), minted("aws-alb", world.now)
+    assert isinstance(world.judge(theirs), Denied)
+    assert isinstance(world.judge(ours, "x-amzn-oidc-data"), Denied)
+    assert world.internet.sends == []
+    check_expected(world.judge(theirs, "x-amzn-oidc-data"), "aws-alb")
+    check_expected(world.judge(ours), "cognito-m2m")
 
 
 def of_one_provider(one: str, other: str) -> bool:
@@ -195,7 +207,9 @@ def test_a_token_for_another_audience_is_refused(name: str):
     """As far as its kind has an audience; what binds the others is in test_presets.py."""
     issuer = JWTS[name]
     if issuer.audiences is not None:
-        decision = World(issuer).judged(name, claims=dict.fromkeys(issuer.audience_claims, "somebody-else"))
+        other = dict.fromkeys((claim.removeprefix("header:") for claim in issuer.audience_claims), "somebody-else")
+        in_header = issuer.audience_claims[0].startswith("header:")
+        decision = World(issuer).judged(name, **{"header" if in_header else "claims": other})
         assert isinstance(decision, Denied)
         assert decision.error.reason in (Reason.WRONG_AUDIENCE, Reason.UNEXPECTED_CLAIM)
 
@@ -213,6 +227,6 @@ def test_a_token_signed_by_a_stranger_is_refused(name: str):
 
 @pytest.mark.parametrize("name", JWTS)
 def test_a_token_without_an_end_is_refused(name: str):
-    decision = World(JWTS[name]).judged(name, claims={"exp": None})
+    decision = World(JWTS[name]).judged(name, claims={"exp": None}, header={"exp": None})
     assert isinstance(decision, Denied)
     assert decision.error.reason is Reason.MISSING_CLAIM

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm, get_default_algorithms
 
@@ -42,6 +43,14 @@ def jwk(algorithm: str, kid: str, **members: Any) -> dict[str, Any]:
     return {"kty": public["kty"], "kid": kid, "use": "sig", **public, "key_ops": ["verify"], **members}
 
 
+def padded_segment(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode()
+
+
+def pem(key: Any) -> bytes:
+    return bytes(key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
+
+
 def segment(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
@@ -66,17 +75,18 @@ def minted(
     given = sample(name)
     if given["kind"] == "opaque":
         return str(given["token"])
-    head = _replaced(given["header"], header)
+    head = _replaced(shifted(given["header"], now - given["time_base"]), header)
     if given["kind"] == "jwe":
         return segment(json.dumps(head).encode()) + "..aXY.Y2lwaGVy.dGFn"
     body = _replaced(shifted(given["claims"], now - given["time_base"]), claims)
-    return signed(head, body)
+    return signed(head, body, padded="encoding" in given)
 
 
-def signed(head: Mapping[str, Any], body: Mapping[str, Any]) -> str:
-    content = ".".join(segment(json.dumps(part).encode()) for part in (head, body))
+def signed(head: Mapping[str, Any], body: Mapping[str, Any], *, padded: bool = False) -> str:
+    encode = padded_segment if padded else segment
+    content = ".".join(encode(json.dumps(part).encode()) for part in (head, body))
     signer = get_default_algorithms()[head["alg"]]
-    return f"{content}.{segment(signer.sign(content.encode(), private_key(head['alg'])))}"
+    return f"{content}.{encode(signer.sign(content.encode(), private_key(head['alg'])))}"
 
 
 def _replaced(members: Mapping[str, Any], by: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -94,9 +104,11 @@ class Internet:
 
     def send(self, request: Send, /) -> Answer:
         self.sends.append(request)
-        if request.form is not None:
+        if request.form is not None or request.url.endswith("/oauth/token/info"):
             assert self.introspects is not None
             return self.introspects(request)
+        if request.url.startswith("https://public-keys.auth.elb."):
+            return Answer(200, pem(private_key("ES256").public_key()), {"content-type": "application/octet-stream"})
         if "/.well-known/o" in request.url:  # and not jwks.json, which is there as well
             return Answer(200, json.dumps({"issuer": self._issuer.url, "jwks_uri": f"{KEYS}/jwks"}).encode(), JSON)
         return Answer(200, json.dumps({"keys": self._keys}).encode(), JSON)

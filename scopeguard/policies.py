@@ -1,0 +1,69 @@
+"""How what is fetched and what is revoked is kept: settings of an issuer's keys, and of revocations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from scopeguard.checks import positive
+from scopeguard.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeySetPolicy:
+    """How the keys of an issuer are kept fresh. Times are in seconds, sizes in bytes.
+
+    * ``ttl``: how long a key set is fresh when the answer has no ``Cache-Control``; with ``max-age``, that value
+      clamped to ``min_ttl`` ... ``max_ttl``. The refresh is started at ``refresh_ahead`` of it, beside a request.
+    * ``max_stale``: how long keys are used after the last good fetch while refreshing fails; then 503.
+    * ``refetch_burst``, ``refetch_interval``: an unknown key id, or a bad signature under a known one, may cause a
+      fetch from this budget: so many at once, then one per interval. Failed fetches use it up as well.
+    * ``negative_kids``, ``negative_ttl``: key ids known to be absent are remembered, so many and so long.
+    * ``first_backoff``, ``max_backoff``: the pause after a failed fetch, doubled with each further one.
+    * ``max_bytes``, ``max_keys``, ``timeout``: bounds of one answer.
+    """
+
+    ttl: float = 600.0
+    min_ttl: float = 60.0
+    max_ttl: float = 3600.0
+    refresh_ahead: float = 0.8
+    max_stale: float = 86400.0
+    refetch_burst: int = 3
+    refetch_interval: float = 10.0
+    negative_kids: int = 128
+    negative_ttl: float = 10.0
+    first_backoff: float = 0.25
+    max_backoff: float = 30.0
+    max_bytes: int = 512 * 1024
+    max_keys: int = 100
+    timeout: float = 5.0
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):
+            positive(getattr(self, setting.name), f"key_set.{setting.name}")
+        if not self.min_ttl <= self.ttl <= self.max_ttl <= self.max_stale:
+            raise ConfigurationError("key_set: needs min_ttl <= ttl <= max_ttl <= max_stale")
+        if self.refresh_ahead > 1:
+            raise ConfigurationError("key_set.refresh_ahead: a fraction of the ttl, at most 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevocationPolicy:
+    """How revocations are kept and shared. Times are in seconds.
+
+    * ``retention``: how long a revocation is remembered: at least as long as the longest-lived token lives. The same
+      in all processes that share a store.
+    * ``max_lag``: with a store, how far a process may be behind what another has revoked.
+    * ``fail_open_dangerously``: while the store does not answer, accept what is not known to be revoked, instead of
+      answering 503.
+    """
+
+    retention: float = 86400.0
+    max_lag: float = 1.0
+    fail_open_dangerously: bool = False
+
+    def __post_init__(self) -> None:
+        positive(self.retention, "revocation.retention")
+        positive(self.max_lag, "revocation.max_lag")
+        for name in ("fail_open_dangerously",):
+            if not isinstance(getattr(self, name), bool):  # "false" is true
+                raise ConfigurationError(f"revocation.{name}: true or false, not {type(getattr(self, name)).__name__}")

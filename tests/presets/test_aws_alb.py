@@ -1,0 +1,346 @@
+"""What an AWS load balancer passes on, and what somebody sends who is none."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from loopback import Certificates
+from providers import Internet, World, jwk, minted, padded_segment, pem, private_key, sample
+from scopeguard import ConfigurationError, Denied, Granted, Guard, Issuer, KeySetPolicy, Reason, Unavailable, presets
+from scopeguard.effects import Answer, Send
+from scopeguard.guard import Decision
+
+ARN = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/app/acme/6284be65b827c598"
+IDP = "https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_AbCdEfGhI"
+CLIENT = "4fmvht22tjrgd7d3k3tghttct7"
+ALB = presets.aws_alb("eu-central-1", ARN, IDP, CLIENT)
+FIELD = "x-amzn-oidc-data"
+KID = sample("aws-alb")["header"]["kid"]
+KEYS = "https://public-keys.auth.elb.eu-central-1.amazonaws.com/"
+NOBODY = Answer(403, b"<Error><Code>AccessDenied</Code></Error>", {"content-type": "application/xml"})
+
+
+class Bucket(Internet):
+    """The keys of the region: the one of the sample, and nothing under any other name."""
+
+    def __init__(self) -> None:
+        super().__init__(ALB, [])
+        self.document = pem(private_key("ES256").public_key())
+        self.answer: Callable[[Send], Answer] | None = None
+
+    def send(self, request: Send, /) -> Answer:
+        self.sends.append(request)
+        if self.answer is not None:
+            return self.answer(request)
+        return Answer(200, self.document) if request.url == KEYS + KID else NOBODY
+
+
+class Region(World):
+    def __init__(self, *issuers: Issuer) -> None:
+        super().__init__(*(issuers or (ALB,)))
+        self.internet = self.bucket = Bucket()
+        self.guard = Guard(*(issuers or (ALB,)), transport=self.internet, clock=self.clock)
+
+    def passed_on(self, **changes: Any) -> Decision:
+        return self.judge(minted("aws-alb", self.now, **changes), FIELD)
+
+    def with_kid(self, kid: object) -> Decision:
+        return self.passed_on(header={"kid": kid})
+
+
+def reason(decision: Decision) -> Reason:
+    assert isinstance(decision, Denied | Unavailable), decision
+    return decision.error.reason
+
+
+def test_what_the_load_balancer_says_is_accepted_and_its_key_fetched_once():
+    region = Region()
+    assert isinstance(region.passed_on(), Granted)
+    assert isinstance(region.passed_on(), Granted)
+    decision = region.passed_on()
+    assert isinstance(decision, Granted)
+    token = decision.access_token
+    assert (token.subject, token.client_id, token.audience, token.machine) == (
+        "23d498b2-3031-70d2-8a15-49dd886a087b", CLIENT, (ARN,), False,
+    )  # fmt: skip
+    assert token.issuer == IDP
+    assert [send.url for send in region.bucket.sends] == [KEYS + KID]
+    assert region.bucket.sends[0].authorization is None
+
+
+def test_iss_and_exp_count_though_only_the_header_has_them():
+    assert isinstance(Region().passed_on(claims={"iss": None, "exp": None}), Granted)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"header": {"signer": ARN.replace("acme", "evil")}}, Reason.WRONG_AUDIENCE),
+        ({"header": {"signer": None}}, Reason.MISSING_CLAIM),
+        ({"header": {"signer": [ARN.replace("acme", "evil")]}}, Reason.WRONG_AUDIENCE),
+        ({"header": {"signer": None}, "claims": {"signer": ARN}}, Reason.MISSING_CLAIM),
+        ({"header": {"client": "another"}}, Reason.UNEXPECTED_CLAIM),
+        ({"header": {"client": None}}, Reason.UNEXPECTED_CLAIM),
+        ({"header": {"exp": 1767225720}}, Reason.REPLICATED_CLAIM),
+        ({"header": {"exp": 1767225720}, "claims": {"exp": None}}, Reason.TOKEN_EXPIRED),
+        ({"header": {"exp": 1767225720}, "claims": {"exp": 1767225720}}, Reason.TOKEN_EXPIRED),
+        ({"header": {"exp": True}, "claims": {"exp": None}}, Reason.MALFORMED_CLAIM),
+        ({"header": {"exp": None}, "claims": {"exp": None}}, Reason.MISSING_CLAIM),
+        ({"header": {"iss": "https://evil.example"}}, Reason.REPLICATED_CLAIM),
+        ({"header": {"iss": "https://evil.example"}, "claims": {"iss": None}}, Reason.UNKNOWN_ISSUER),
+        ({"header": {"typ": "at+jwt"}}, Reason.TYPE_REFUSED),
+        ({"claims": {"sub": ""}}, Reason.MISSING_CLAIM),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_fetched(changes: Any, expected: Reason):
+    region = Region()
+    decision = region.passed_on(**changes)
+    assert reason(decision) is expected
+    assert region.bucket.sends == []
+
+
+def test_it_is_accepted_in_its_own_field_only_and_nothing_else_is_there():
+    region = Region()
+    token = minted("aws-alb", region.now)
+    assert isinstance(region.judge(token), Denied)
+    unpadded = ".".join(part.rstrip("=") for part in token.split("."))
+    assert "=" in token
+    assert reason(region.judge(unpadded, FIELD)) is Reason.MALFORMED_TOKEN
+    assert region.bucket.sends == []
+
+
+# -- the key id, the one thing of a token that becomes a part of a URL
+
+
+@pytest.mark.rule("P-18")
+@pytest.mark.parametrize(
+    "kid",
+    [
+        "../" + KID, KID + "/../x", "..", ".", "", "/", f"{KID}?x=y", f"{KID}#", f"{KID}\n", f" {KID}", f"{KID}%2e",
+        "@evil.example/" + KID, "//evil.example/" + KID, "https://evil.example/" + KID, "\\evil.example", KID.upper(),
+        KID.replace("-", ""), KID[:-1], KID + "0", "g" + KID[1:], KID.replace("c2f8", "\uff432f8"), f"{{{KID}}}",
+        KID.replace("-", "\u2010"), "{kid}", "c" * 1000, "latest", KID + "\x00", f"{KID}.evil.example",
+    ],
+)  # fmt: skip
+def test_nothing_but_a_uuid_comes_as_far_as_a_url(kid: str):
+    region = Region()
+    assert reason(region.with_kid(kid)) is Reason.UNKNOWN_KEY
+    assert region.bucket.sends == []
+
+
+@pytest.mark.parametrize("kid", [7, ["x"], {"a": KID}, True])
+def test_a_key_id_that_is_no_string_is_refused(kid: object):
+    region = Region()
+    assert reason(region.with_kid(kid)) is Reason.MALFORMED_TOKEN
+    assert region.bucket.sends == []
+
+
+def test_a_token_that_names_no_key_is_refused():
+    region = Region()
+    assert reason(region.with_kid(None)) is Reason.UNKNOWN_KEY
+    assert region.bucket.sends == []
+
+
+@pytest.mark.rule("P-18")
+def test_no_url_of_the_token_is_fetched():
+    region = Region()
+    evil = dict.fromkeys(("jku", "x5u"), "https://evil.example/k") | {"jwk": jwk("ES256", KID)}
+    assert isinstance(region.passed_on(header=evil), Granted)
+    assert [send.url for send in region.bucket.sends] == [KEYS + KID]
+
+
+def test_a_flood_of_unknown_keys_costs_no_more_than_the_budget_and_each_of_them_one_fetch():
+    region = Region()
+    policy = ALB.key_set
+    kids = [str(uuid.UUID(int=n)) for n in range(300)]
+    for kid in kids[: policy.refetch_burst]:
+        assert reason(region.with_kid(kid)) is Reason.UNKNOWN_KEY
+        assert reason(region.with_kid(kid)) is Reason.UNKNOWN_KEY
+    assert len(region.bucket.sends) == policy.refetch_burst
+    for kid in kids[policy.refetch_burst :]:
+        decision = region.with_kid(kid)
+        assert isinstance(decision, Unavailable)  # nobody knows whether there is such a key
+        assert 0 < (decision.error.retry_after or 0) <= policy.refetch_interval
+    assert len(region.bucket.sends) == policy.refetch_burst
+    region.clock.advance(policy.refetch_interval)
+    for kid in kids:
+        region.with_kid(kid)
+    assert len(region.bucket.sends) == policy.refetch_burst + 1
+
+
+def test_a_flood_pushes_out_no_held_key():
+    region = Region(replace(ALB, key_set=KeySetPolicy(max_keys=1, negative_kids=4)))
+    assert isinstance(region.passed_on(), Granted)
+    for n in range(50):
+        region.with_kid(str(uuid.UUID(int=n)))
+        region.clock.advance(2)
+    before = len(region.bucket.sends)
+    assert isinstance(region.passed_on(), Granted)
+    assert len(region.bucket.sends) == before
+
+
+def test_many_who_bring_one_unknown_key_at_once_cost_one_fetch():
+    region = Region()
+    asked, goes_on = threading.Event(), threading.Event()
+
+    def slow(request: Send) -> Answer:
+        asked.set()
+        goes_on.wait(30)
+        return NOBODY
+
+    region.bucket.answer = slow
+    found: list[Reason] = []
+    kid = str(uuid.UUID(int=7))
+    threads = [threading.Thread(target=lambda: found.append(reason(region.with_kid(kid)))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    assert asked.wait(30)
+    goes_on.set()
+    for thread in threads:
+        thread.join(30)
+    assert found == [Reason.UNKNOWN_KEY] * 8
+    assert len(region.bucket.sends) == 1
+
+
+def test_a_bad_signature_causes_no_further_fetch():
+    region = Region()
+    assert isinstance(region.passed_on(), Granted)
+    for _ in range(5):
+        head, body, _ = minted("aws-alb", region.now).split(".")
+        assert reason(region.judge(f"{head}.{body}.{padded_segment(bytes(64))}", FIELD)) is Reason.BAD_SIGNATURE
+    assert len(region.bucket.sends) == 1
+
+
+# -- what may be under the URL
+
+
+def certificate(tmp_path: Any) -> bytes:
+    return bytes(Certificates(tmp_path).bundle.read_bytes())
+
+
+def private(key: Any) -> bytes:
+    return bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+
+
+DOCUMENTS: dict[str, Callable[[Any], bytes]] = {
+    "an RSA key": lambda _: pem(private_key("RS256").public_key()),
+    "a weak RSA key": lambda _: pem(rsa.generate_private_key(public_exponent=65537, key_size=1024).public_key()),
+    "another curve": lambda _: pem(ec.generate_private_key(ec.SECP384R1()).public_key()),
+    "a private key": lambda _: private(private_key("ES256")),
+    "a certificate": certificate,
+    "two keys": lambda _: pem(private_key("ES256").public_key()) * 2,
+    "a key and more": lambda _: pem(private_key("ES256").public_key()) + b"more",
+    "nothing": lambda _: b"",
+    "garbage": lambda _: b"\x00\xff" * 100,
+    "empty PEM": lambda _: b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
+    "a JWK Set": lambda _: json.dumps({"keys": [jwk("ES256", KID)]}).encode(),
+}
+
+
+@pytest.mark.parametrize("what", DOCUMENTS)
+def test_a_document_that_is_no_fitting_key_is_an_outage_and_is_not_asked_for_again_at_once(what: str, tmp_path: Any):
+    region = Region()
+    region.bucket.document = DOCUMENTS[what](tmp_path)
+    for _ in range(3):
+        decision = region.passed_on()
+        assert isinstance(decision, Unavailable), decision
+        assert decision.response.status == 503
+    assert len(region.bucket.sends) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(500, b""),
+        Answer(429, b"", {"retry-after": "7"}),
+        Answer(302, b"", {"location": "https://evil.example/k"}),
+    ],
+    ids=["500", "429", "redirect"],
+)
+def test_an_answer_that_is_none_is_an_outage(answer: Answer):
+    region = Region()
+    region.bucket.answer = lambda request: answer
+    assert isinstance(region.passed_on(), Unavailable)
+    region.bucket.answer = None
+    assert isinstance(region.passed_on(), Unavailable)
+    region.clock.advance(ALB.key_set.refetch_interval)
+    assert isinstance(region.passed_on(), Granted)
+    assert [send.url for send in region.bucket.sends] == [KEYS + KID] * 2
+
+
+# -- what the operator may write
+
+
+@pytest.mark.parametrize(
+    "arn", ["acme", "*", ARN.replace("eu-central-1", "eu-west-1"), ARN + "\n", ARN.replace("app/", "net/")]
+)
+def test_a_load_balancer_is_named_by_its_whole_arn_in_the_region(arn: str):
+    with pytest.raises(ConfigurationError, match="load_balancers: the whole ARN"):
+        presets.aws_alb("eu-central-1", arn, IDP, CLIENT)
+
+
+def test_keys_of_other_regions_may_be_elsewhere():
+    template = "https://s3-us-gov-west-1.amazonaws.com/aws-elb-public-keys-prod-us-gov-west-1/{kid}"
+    arn = "arn:aws-us-gov:elasticloadbalancing:us-gov-west-1:1:loadbalancer/app/a/1"
+    found = presets.aws_alb("us-gov-west-1", arn, IDP, CLIENT, key_url_template=template)
+    assert found.key_url_template == template
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"key_url_template": "https://keys.example/"}, "key_url_template: ends in /{kid}"),
+        ({"key_url_template": "https://{kid}.example/"}, "key_url_template: ends in /{kid}"),
+        ({"key_url_template": "https://keys.example/{kid}/x"}, "key_url_template: ends in /{kid}"),
+        ({"key_url_template": "https://keys.example/k{kid}"}, "key_url_template: ends in /{kid}"),
+        ({"key_url_template": "https://keys.example?k=/{kid}"}, "key_url_template: .*query or fragment"),
+        ({"key_url_template": "http://keys.example/{kid}"}, "key_url_template: .*cleartext"),
+        ({"key_url_template": "https:///{kid}"}, "key_url_template: .*not an https URL"),
+        ({"key_url_template": ["https://keys.example/{kid}"]}, "key_url_template: ends in /{kid}"),
+        ({"jwks_uri": "https://as.example/k"}, "jwks_uri and key_url_template are alternatives"),
+        ({"token_header": None}, "padded_segments and header_claims: only with token_header"),
+        ({"token_header": None, "padded_segments": False}, "padded_segments and header_claims: only with token_header"),
+        ({"padded_segments": "false"}, "padded_segments: true or false, not str"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(settings: Any, problem: str):
+    with pytest.raises(ConfigurationError, match=problem):
+        replace(ALB, **settings)
+
+
+def test_issuers_that_share_a_field_read_it_in_one_way():
+    other = replace(ALB, url="https://other.example", padded_segments=False)
+    with pytest.raises(ConfigurationError, match=r"token_header: .* let them agree"):
+        Guard(ALB, other)
+    Guard(ALB, replace(ALB, url="https://other.example"))
+
+
+def test_a_revoked_token_stays_revoked_with_another_signature():
+    region = Region()
+    token = minted("aws-alb", region.now)
+    assert isinstance(region.judge(token, FIELD), Granted)
+    region.guard.revoke(token=token)
+    assert reason(region.judge(token, FIELD)) is Reason.TOKEN_REVOKED
+    head, body, signature = token.split(".")
+    raw = base64.urlsafe_b64decode(signature)
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+    twin = raw[:32] + (order - int.from_bytes(raw[32:], "big")).to_bytes(32, "big")
+    assert reason(region.judge(f"{head}.{body}.{padded_segment(twin)}", FIELD)) is Reason.TOKEN_REVOKED
+
+
+def test_the_keys_of_the_load_balancer_need_no_warming():
+    region = Region()
+    region.guard.warm()
+    assert region.bucket.sends == []
