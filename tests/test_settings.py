@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from dataclasses import fields
 from datetime import date
@@ -18,11 +19,15 @@ from jwt.algorithms import ECAlgorithm
 from environment import ROOT
 from scopeguard import (
     ANY_AUDIENCE_DANGEROUSLY,
+    ChallengeStyle,
     ClientAuthentication,
     ConfigurationError,
     Introspection,
     Issuer,
     KeySetPolicy,
+    MachineSign,
+    MissingCredentials,
+    Reason,
     RevocationPolicy,
     ScopeClaim,
     ScopeForm,
@@ -35,7 +40,7 @@ from scopeguard import (
     any_of,
 )
 from scopeguard.guard import Guard
-from scopeguard.rules import OPTIONAL, PUBLIC, Rules
+from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rules
 from scopeguard.scopes import AUTHENTICATED
 from scopeguard.settings import read_settings, settings_from
 from scopeguard.settings.tables import (
@@ -46,13 +51,35 @@ from scopeguard.settings.tables import (
     REVOCATION,
     STATUS_LIST,
     TABLES,
+    TOKEN_CACHE,
     TOKEN_SOURCES,
 )
 from scopeguard.stores.redis import RedisStore
+from scopeguard.token_cache import TokenCachePolicy
 
 BASE = Path("/etc/api")
 ISSUERS = '[[issuers]]\nurl = "https://as.test"\naudience = "https://api.test"\n'
 RULES = "[[rules]]\n"
+_SCHEMES = {
+    "oauth": {"type": "oauth2", "flows": {"implicit": {"scopes": {"read": "From the document"}}}},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "x-key"},
+}
+_OPENAPI: dict[str, Any] = {"openapi": "3.1.0", "components": {"securitySchemes": _SCHEMES}}
+_READ = {"get": {"security": [{"oauth": ["read"]}]}}
+_DISCOVERY = {
+    "kind": "discovery#restDescription",
+    "servicePath": "v2/",
+    "auth": {"oauth2": {"scopes": {"https://www.googleapis.com/auth/d": {"description": "D"}}}},
+    "methods": {"d": {"id": "d", "path": "d", "httpMethod": "GET", "scopes": ["https://www.googleapis.com/auth/d"]}},
+}
+FILES = {
+    "openapi.json": json.dumps({**_OPENAPI, "paths": {"/a": _READ}}),
+    "shop.json": json.dumps(
+        {**_OPENAPI, "paths": {"/a": _READ, "/b": {"get": {}}, "/c": {"get": {"security": [{"apiKey": []}]}}}}
+    ),
+    "bigquery.v2.json": json.dumps(_DISCOVERY),
+    "scopes.toml": '[descriptions]\nfile = "File"\nread = "From the file"\n',
+}
 ASKING = '[issuers.introspection]\nclient_id = "api"\nclient_secret = "sg-secret-7"\n'
 
 
@@ -98,6 +125,23 @@ def test_every_argument_of_the_guard_is_read():
         "token_sources": TokenSources().only(["header", "form"]),
         "implies": {"all": ("read", "write")},
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "realm"),
+    [
+        ("", "api"),
+        ('resource = "https://api.test"', "https://api.test"),
+        ('resource = "https://api.test"\nrealm = "it"', "it"),
+    ],
+    ids=["default", "resource", "realm"],
+)
+def test_the_body_of_errors_is_part_of_the_style_of_challenges_and_leaves_the_realm_alone(text: str, realm: str):
+    issuers, arguments = settings(f'error_body = "google"\n{text}\n{ISSUERS}')
+    assert arguments["challenge"] == ChallengeStyle(realm=realm, body="google")
+    assert Guard(*issuers, **arguments).style.challenge(MissingCredentials(Reason.NO_CREDENTIALS), ()) == (
+        f'Bearer realm="{realm}"'
+    )
 
 
 def test_the_sizes_of_token_sources_are_in_its_table():
@@ -174,6 +218,12 @@ ISSUER_SETTINGS = [
     ('expected_claims = { ok = true, tid = ["7", false] }', "expected_claims", {"ok": {True}, "tid": {"7", False}}),
     ('claim_prefixes = { sub = ["system:"] }', "claim_prefixes", {"sub": {"system:"}}),
     ('token_header = "Cf-Access-Jwt-Assertion"', "token_header", "cf-access-jwt-assertion"),
+    (
+        'machine_signs = [{ machine = true, present = { gty = "cc" }, absent = ["scp"] }, { machine = false }]',
+        "machine_signs",
+        (MachineSign(machine=True, present={"gty": "cc"}, absent=("scp",)), MachineSign(machine=False)),
+    ),
+    ('key_url_template = "https://keys.test/{kid}"', "key_url_template", "https://keys.test/{kid}"),
     ('hints = { wrong_audience = "ask Ann" }', "hints", {"wrong_audience": "ask Ann"}),
     ("[issuers.key_set]\nttl = 60\nmax_keys = 7", "key_set", KeySetPolicy(ttl=60, max_keys=7)),
 ]
@@ -198,6 +248,7 @@ def test_any_audience_has_to_be_asked_for_by_its_name():
         (TOKEN_SOURCES, TokenSources),
         (INTROSPECTION, Introspection),
         (REVOCATION, RevocationPolicy),
+        (TOKEN_CACHE, TokenCachePolicy),
         (STATUS_LIST, StatusListPolicy),
     ],
 )
@@ -219,6 +270,10 @@ def test_the_examples_that_messages_give_are_right(table: str, key: str, tmp_pat
             lines |= {"audience": 'expected_claims = { tid = "7" }'}
         if key == "introspection":
             lines |= {"validate": 'validate = "auto"'}
+        if key in ("jwks_ca_file", "jwks_bearer_file"):
+            lines |= {"place": 'jwks_uri = "https://as.test/jwks"'}
+        if key == "header_claims":
+            lines |= {"place": 'token_header = "x-proxy-token"'}
         if key == "opaque_prefixes":
             lines |= {"validate": 'validate = "auto"', "asking": ASKING}
         text = "[[issuers]]\n" + "\n".join(lines.values())
@@ -226,6 +281,8 @@ def test_the_examples_that_messages_give_are_right(table: str, key: str, tmp_pat
         text = ISSUERS + text
     elif table == "[issuers.introspection]":
         text = f'{ISSUERS}validate = "auto"\n{_asking(key, line, tmp_path)}'
+    elif table == "[contract]" and key in ("base_path", "undeclared", "ignore_schemes"):
+        text = f'{ISSUERS}{text}\nopenapi = "openapi.json"'
     elif table == "[store]" and key != "redis":
         text = f'{ISSUERS}{text}\nredis = "redis://127.0.0.1"'
     elif key == "issuers":
@@ -234,6 +291,8 @@ def test_the_examples_that_messages_give_are_right(table: str, key: str, tmp_pat
         if table == "[[rules]]" and key in ("path", "methods", "token_sources"):
             text = (text if key != "path" else f"[[rules]]\n{line}") + "\nauthenticated = true"
         text = f"{text}\n{ISSUERS}"
+    for name, content in FILES.items():
+        (tmp_path / name).write_text(content, "utf-8")
     settings_from(tomllib.loads(text), tmp_path, file="api.toml", environment=given)
 
 
@@ -262,9 +321,11 @@ def test_a_setting_is_refused_when_it_is_of_another_kind(table: str, key: str):
         "[issuers.experimental_status_list]": {"issuers": [{**issuers[0], "experimental_status_list": wrong}]},
         "[store]": {"issuers": issuers, "store": wrong},
         "[revocation]": {"issuers": issuers, "revocation": wrong},
+        "[token_cache]": {"issuers": issuers, "token_cache": wrong},
         "[[rules]]": {"issuers": issuers, "rules": [{"path": "/", **wrong}]},
         "[token_sources]": {"issuers": issuers, "token_sources": wrong},
         "[scopes]": {"issuers": issuers, "scopes": wrong},
+        "[contract]": {"issuers": issuers, "contract": wrong},
     }
     with pytest.raises(ConfigurationError) as caught:
         settings_from(documents[table], BASE, file="api.toml")
@@ -323,6 +384,13 @@ def test_a_private_key_stands_in_a_file_of_its_own_or_in_a_table(tmp_path: Path,
     assert "PRIVATE KEY" not in str(caught.value)
 
 
+def test_how_much_is_remembered_is_read():
+    _, arguments = settings(f"{ISSUERS}[token_cache]\nmax_entries = 3000")
+    assert arguments["token_cache"] == TokenCachePolicy(max_entries=3000)
+    _, arguments = settings(f'token_cache = "off"\naudit = "error"\n{ISSUERS}')
+    assert (arguments["token_cache"], arguments["audit"]) == ("off", "error")
+
+
 def test_a_store_and_how_long_revocations_are_kept_are_read():
     _, arguments = settings(
         f"""
@@ -364,6 +432,65 @@ def test_a_scope_that_looks_like_a_reference_is_a_scope():
     assert arguments["rules"].all[0].access == all_of("env:read")
 
 
+# -- contracts, and the scopes there are
+
+
+def test_a_contract_comes_after_the_rules_and_its_scopes_are_known(tmp_path: Path):
+    for name, content in FILES.items():
+        (tmp_path / name).write_text(content, "utf-8")
+    text = f"""
+        public = ["/healthz"]
+        {ISSUERS}
+        [[rules]]
+        path = "/a"
+        methods = ["DELETE"]
+        denied = true
+        [contract]
+        openapi = ["shop.json"]
+        google_discovery = "bigquery.v2.json"
+        undeclared = "authenticated"
+        ignore_schemes = ["apiKey"]
+        [scopes]
+        catalog = "scopes.toml"
+        implies = {{ write = ["read"] }}
+        [scopes.descriptions]
+        own = "Own"
+        """
+    issuers, arguments = settings_from(tomllib.loads(text), tmp_path, file="api.toml")
+    assert [(rule.path, rule.access, rule.source) for rule in arguments["rules"].all[1:]] == [
+        ("/a", DENIED, "api.toml: [[rules]] 1"),
+        ("/a", all_of("read"), "shop.json: GET /a"),
+        ("/b", AUTHENTICATED, "shop.json: GET /b"),
+        ("/c", DENIED, "shop.json: GET /c"),
+        ("/v2/d", all_of("https://www.googleapis.com/auth/d"), "bigquery.v2.json: GET /v2/d (d)"),
+    ]
+    guard = Guard(*issuers, **arguments)
+    assert {"read", "d", "own", "file", "write"} <= {name.rpartition("/")[2] for name in guard.catalog}
+    assert (guard.catalog.describe("read"), guard.catalog.describe("d")) == ("From the file", "D")
+
+
+def test_a_contract_alone_denies_what_it_does_not_describe(tmp_path: Path):
+    (tmp_path / "shop.json").write_text(FILES["shop.json"], "utf-8")
+    contract = '[contract]\nopenapi = "shop.json"\nbase_path = "/v1"\nundeclared = "deny"'
+    with pytest.raises(ConfigurationError, match=r"\[contract\]: openapi: shop.json: GET /c: security: apiKey"):
+        settings_from(tomllib.loads(f"{ISSUERS}{contract}"), tmp_path, file="api.toml")
+    text = f'{ISSUERS}{contract}\nignore_schemes = ["apiKey"]'
+    _, arguments = settings_from(tomllib.loads(text), tmp_path, file="api.toml")
+    assert arguments["rules"].deny_unmatched
+    assert arguments["rules"].find("GET", "/v1/a").access == all_of("read")
+    with pytest.raises(ConfigurationError, match=r"ignore_schemes: other is a security scheme of no document"):
+        settings_from(tomllib.loads(text.replace('"apiKey"', '"apiKey", "other"')), tmp_path, file="api.toml")
+    with pytest.raises(ConfigurationError, match=r"\[contract\]: undeclared: 'open' is not one of"):
+        settings_from(tomllib.loads(text.replace('"deny"', '"open"')), tmp_path, file="api.toml")
+
+
+def test_two_prefixes_are_refused_with_their_place(tmp_path: Path):
+    (tmp_path / "bigquery.v2.json").write_text(FILES["bigquery.v2.json"], "utf-8")
+    text = f'{ISSUERS}[contract]\ngoogle_discovery = "bigquery.v2.json"\n[scopes]\nprefix = "x:"'
+    with pytest.raises(ConfigurationError, match=r"api.toml: \[scopes\]: prefix: .* cannot both be left out"):
+        settings_from(tomllib.loads(text), tmp_path, file="api.toml")
+
+
 # -- what is said of everything else
 
 INTROSPECTED = f'{ISSUERS}validate = "auto"\n'
@@ -378,7 +505,9 @@ REFUSED = [
     # unknown, misplaced, later
     (f'resorce = "https://api.test"\n{ISSUERS}', "top level: resorce: unknown key; did you mean resource?"),
     (f"{ISSUERS}algoritms = []", "[[issuers]] 1: algoritms: unknown key; did you mean algorithms?"),
-    (f"zzz = 1\n{ISSUERS}", "top level: zzz: unknown key; known are issuers, public, realm"),
+    (f"error_body = 'html'\n{ISSUERS}", "top level: error_body: 'html' is none of problem, google"),
+    (f"error_body = 1\n{ISSUERS}", "top level: error_body: "),
+    (f"zzz = 1\n{ISSUERS}", "top level: zzz: unknown key; known are audit, contract, error_body, issuers, public"),
     (f"{ISSUERS}[issuers.key_set]\ntll = 1", "[issuers.key_set] of [[issuers]] 1: tll: unknown key; did you mean ttl?"),
     (f"{ISSUERS}[scopes]\nimplis = 1", "[scopes]: implis: unknown key; did you mean implies?"),
     (f"{ISSUERS}[token_sources]\nmethod = []", "[token_sources]: method: unknown key; did you mean methods?"),
@@ -386,7 +515,18 @@ REFUSED = [
     (f'{ISSUERS}realm = "x"', "[[issuers]] 1: realm: is a key of the top level, and stands here in another table"),
     (f'leeway = 3\n{ISSUERS}', "top level: leeway: is a key of [[issuers]], and stands here in another table"),
     (f'{ISSUERS}preset = "entra"', "[[issuers]] 1: url: is not an argument of the preset entra, which takes tenant"),
-    (f'{ISSUERS}[contract]\nopenapi = "x"', "top level: contract: is known and not available in this version; write"),
+    # contracts
+    (f"{ISSUERS}[contract]", "[contract]: openapi: is missing; name a document"),
+    (f"{ISSUERS}[contract]\nopenapi = []", "openapi: a path or a list of paths is needed, not an empty list"),
+    (f"{ISSUERS}[contract]\nopenapi = 'x'", "[contract]: openapi: /etc/api/x: cannot be read: No such file"),
+    (f"{ISSUERS}[contract]\ngoogle_discovery = 'x'", "[contract]: google_discovery: /etc/api/x: cannot be read"),
+    (f"{ISSUERS}[contract]\nopenapi = 'file:x'", "[contract]: openapi: write the path itself"),
+    (f"{ISSUERS}[contract]\nopen_api = 'x'", "[contract]: open_api: unknown key; did you mean openapi?"),
+    (f"{ISSUERS}[contract]\nopenapi = ['a', 'b']\nbase_path = '/v1'", "base_path: is of one document, and there are"),
+    (f"{ISSUERS}[scopes]\ncatalog = 'x.toml'", "[scopes]: catalog: x.toml: cannot be read: No such file"),
+    (f"{ISSUERS}[scopes]\nprefix = 'a b'", "[scopes]: prefix: 'a b' holds several scopes"),
+    (f"{ISSUERS}[scopes.descriptions]\n'a b' = 'x'", "[scopes]: descriptions: 'a b' holds several scopes"),
+    (f"{ISSUERS}[scopes.descriptions]\na = 7", "[scopes]: descriptions: a: a string is needed, not a whole number"),
     (f'profile = "fapi2"\n{ISSUERS}', "top level: profile: is known and not available in this version; set"),
     (f'{ISSUERS}validate = "auto"', "[[issuers]] 1: validate = 'auto' needs introspection settings: who asks"),
     (f'{ISSUERS}validate = "saml"', "[[issuers]] 1: validate: 'saml' is not one of 'jwt', 'introspection', 'auto'"),
@@ -409,6 +549,8 @@ REFUSED = [
     (f"{ISSUERS}[store]\nprefix = 'x'", "[store]: redis: is missing; write its URL, as in: redis = "),
     (f"{ISSUERS}[store]\nredis = 'redis://x'\ntimeout = 0", "[store]: store: timeout is a number of seconds greater"),
     (f"{ISSUERS}[store]\nredis = 'redis://x'\nsecret = 'env:EMPTY'", "secret: the environment variable EMPTY is empty"),
+    (f"{ISSUERS}[token_cache]\nmax_bytes = 0", "[token_cache]: token_cache: max_bytes: 0 must be greater than 0"),
+    (f"token_cache = \"on\"\n{ISSUERS}", 'token_cache: "off", or a table, is needed'),
     (f"{ISSUERS}[revocation]\nmax_lag = 0", "[revocation]: revocation.max_lag: 0 must be greater than 0"),
     (f"{ISSUERS}[revocation]\nfail_open = true", "fail_open: unknown key; did you mean fail_open_dangerously?"),
     # kinds
@@ -483,7 +625,7 @@ def test_an_unknown_key_is_shown_on_one_line_whatever_it_holds():
 
 
 def test_everything_the_design_promises_for_later_is_known():
-    assert {"contract", "profile"} == set(LATER)
+    assert {"profile"} == set(LATER)
 
 
 # -- the file itself

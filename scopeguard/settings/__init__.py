@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,8 +17,9 @@ from scopeguard.checks import checked_url
 from scopeguard.config import ANY_AUDIENCE_DANGEROUSLY, Issuer
 from scopeguard.errors import ConfigurationError
 from scopeguard.introspection import Validation
-from scopeguard.rules import OPTIONAL, PUBLIC, Access, Rule, Rules
+from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access, Rule, Rules
 from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, any_of
+from scopeguard.settings.contracts import catalog_of, contracts_of
 from scopeguard.settings.kinds import Place, UnreadableError, text_of
 from scopeguard.settings.presets import preset_issuer
 from scopeguard.settings.tables import ISSUER, RULE, TOP_LEVEL, elsewhere
@@ -39,6 +40,20 @@ def read_settings(path: str | os.PathLike[str]) -> tuple[tuple[Issuer, ...], dic
     except tomllib.TOMLDecodeError as problem:
         raise ConfigurationError(f"{file}: not TOML: {problem}") from None
     return settings_from(document, Path(path).absolute().parent, file=file)
+
+
+# Keys of the top level that are arguments of the guard as they stand.
+_ARGUMENTS: Final = (
+    "resource",
+    "realm",
+    "challenge",
+    "token_sources",
+    "require_https",
+    "store",
+    "revocation",
+    "token_cache",
+    "audit",
+)
 
 
 def settings_from(
@@ -62,21 +77,24 @@ def settings_from(
         place.built("resource", lambda: checked_url(values["resource"], "resource"))
     if "realm" in values:
         place.built("realm", lambda: ChallengeStyle(realm=values["realm"]))
+    if "error_body" in values:
+        realm = values.pop("realm", None) or values.get("resource", "api")
+        values["challenge"] = ChallengeStyle(realm=realm, body=values.pop("error_body"))
     issuers = tuple(
         _issuer(table, place.inner(f"[[issuers]] {number}"), values.get("resource"))
         for number, table in enumerate(tables, 1)
     )
     _refuse_twins(issuers, place)
     _refuse_rivals(issuers, place)
-    arguments: dict[str, Any] = {
-        name: values[name]
-        for name in ("resource", "realm", "token_sources", "require_https", "store", "revocation")
-        if name in values
-    }
+    arguments: dict[str, Any] = {name: values[name] for name in _ARGUMENTS if name in values}
     if "implies" in values.get("scopes", {}):
         arguments["implies"] = values["scopes"]["implies"]
-    if "rules" in values or "public" in values:
-        arguments["rules"] = _rules(values, place)
+    contracts = contracts_of(values["contract"], place.inner("[contract]")) if "contract" in values else ()
+    scopes = values.get("scopes", {})
+    if contracts or scopes.keys() - {"implies"}:
+        arguments["catalog"] = catalog_of(scopes, contracts, place.inner("[scopes]"))
+    if contracts or "rules" in values or "public" in values:
+        arguments["rules"] = _rules(values, place, [rule for contract in contracts for rule in contract.rules])
     return issuers, arguments
 
 
@@ -129,11 +147,11 @@ def _refuse_rivals(issuers: tuple[Issuer, ...], place: Place) -> None:
                 )
 
 
-def _rules(values: Mapping[str, Any], place: Place) -> Rules:
+def _rules(values: Mapping[str, Any], place: Place, of_contracts: Sequence[Rule]) -> Rules:
     rules = tuple(
         _rule(table, place.inner(f"[[rules]] {number}")) for number, table in enumerate(values.get("rules", ()), 1)
     )
-    return place.built("public", lambda: Rules(rules, public=values.get("public", ())))
+    return place.built("public", lambda: Rules((*rules, *of_contracts), public=values.get("public", ())))
 
 
 _ACCESS: Final[Mapping[str, Callable[[Any], Requirement | Access]]] = {
@@ -142,6 +160,7 @@ _ACCESS: Final[Mapping[str, Callable[[Any], Requirement | Access]]] = {
     "public": lambda _: PUBLIC,
     "optional": lambda _: OPTIONAL,
     "authenticated": lambda _: AUTHENTICATED,
+    "denied": lambda _: DENIED,
 }
 
 
@@ -157,4 +176,5 @@ def _rule(table: Mapping[str, Any], place: Place) -> Rule:
     access = place.built(name, lambda: _ACCESS[name](given[name]))
     place.built("path", lambda: Rule(given["path"], access))
     sources = given.get("token_sources")
-    return place.built("methods", lambda: Rule(given["path"], access, given.get("methods"), sources))
+    source = f"{place.file}: {place.table}"
+    return place.built("methods", lambda: Rule(given["path"], access, given.get("methods"), sources, source))

@@ -6,12 +6,13 @@ Nothing here knows a key by name; the tables are in :mod:`scopeguard.settings`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from scopeguard.errors import ConfigurationError
+from scopeguard.records import dataclass
 
 T = TypeVar("T")
 
@@ -209,12 +210,36 @@ def resolved(value: str, place: Place, key: str) -> str:
     return content
 
 
+@dataclass(frozen=True, slots=True)
+class SecretFile:
+    """A file whose content is read again whenever it is called for, because somebody renews it."""
+
+    path: Path
+
+    def __call__(self) -> str:
+        return text_of(self.path).rstrip("\r\n")
+
+
+def renewed(place: Place, key: str, value: Any) -> str | SecretFile:
+    """As :func:`reference`; but ``file:PATH`` is the file, which must be there now, and is read when it is needed."""
+    text = reference(place, key, value)
+    return SecretFile(place.base / value.removeprefix("file:")) if value.startswith("file:") else text
+
+
 def path(place: Place, key: str, value: Any) -> str:
     """A path, relative to the file; it may stand in the environment, and a file that holds it would confuse people."""
     path = string(place, key, value)
     if path.startswith("file:"):
         raise place.error(key, f'write the path itself, as in: {key} = "keys.json"')
     return str(place.base / resolved(path, place, key))
+
+
+def paths(place: Place, key: str, value: Any) -> tuple[str, ...]:
+    """One path or several; an empty list is refused, because it would say less than no list."""
+    found = tuple(path(place, key, item) for item in one_or_more_strings(place, key, value))
+    if not found:
+        raise WrongKindError("a path or a list of paths")
+    return found
 
 
 def table(place: Place, key: str, value: Any) -> Mapping[str, Any]:

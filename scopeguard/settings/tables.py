@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from scopeguard.config import KeySetPolicy, RevocationPolicy, ScopeClaim, TokenSources, checked_sources
+from scopeguard.config import ScopeClaim, TokenSources, checked_sources
 from scopeguard.introspection import Introspection
+from scopeguard.machines import MachineSign
+from scopeguard.policies import KeySetPolicy, RevocationPolicy
 from scopeguard.scopes import ScopeVocabulary
 from scopeguard.settings import kinds
 from scopeguard.settings.kinds import Key, Place, WrongKindError
 from scopeguard.spec.client_authentication import AssertionKey
+from scopeguard.spec.error_body import ErrorBody
 from scopeguard.spec.jwks import configured_key_set
 from scopeguard.status_list import StatusListPolicy
 from scopeguard.stores.redis import RedisStore
+from scopeguard.token_cache import TokenCachePolicy
 
 # What is not there: the sentence, and what to do instead.
 
 _LATER: Final = "is known and not available in this version"
 LATER: Final = {
-    "contract": f"{_LATER}; write what the contract says as [[rules]]",
     "profile": f'{_LATER}; set the keys one by one, as in typ = "at+jwt" of an issuer',
 }
 
@@ -69,6 +72,15 @@ def _scope_claims(place: Place, key: str, value: Any) -> tuple[ScopeClaim, ...]:
             raise place.error(key, "an item has no claim; write { claim = ..., form = ... }")
         found.append(given)
     return place.built(key, lambda: tuple(ScopeClaim(**given) for given in found))
+
+
+def _machine_signs(place: Place, key: str, value: Any) -> tuple[MachineSign, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
+        raise WrongKindError("a list of tables, each with machine = true or false,")
+    found = [place.inner(f"{place.table}: {key}").read(item, _MACHINE_SIGN) for item in value]
+    if not all("machine" in given for given in found):
+        raise place.error(key, "an item does not say machine = true or machine = false")
+    return place.built(key, lambda: tuple(MachineSign(**given) for given in found))
 
 
 def _types(place: Place, key: str, value: Any) -> tuple[str | None, ...]:
@@ -141,6 +153,17 @@ def _store(place: Place, key: str, value: Any) -> RedisStore:
     return inner.built("", lambda: RedisStore(given.pop("redis"), **given))
 
 
+def _token_cache(place: Place, key: str, value: Any) -> TokenCachePolicy | Literal["off"]:
+    del key
+    if value == "off":
+        return "off"
+    if not isinstance(value, Mapping):
+        raise WrongKindError('"off", or a table,')
+    inner = place.inner("[token_cache]")
+    given = inner.read(value, TOKEN_CACHE)
+    return inner.built("", lambda: TokenCachePolicy(**given))
+
+
 def _revocation(place: Place, key: str, value: Any) -> RevocationPolicy:
     inner = place.inner("[revocation]")
     given = inner.read(kinds.table(place, key, value), REVOCATION)
@@ -166,12 +189,30 @@ def _inline_keys(place: Place, key: str, value: Any) -> Mapping[str, Any]:
     return document
 
 
+def _error_body(place: Place, key: str, value: Any) -> ErrorBody:
+    name = kinds.string(place, key, value)
+    if name not in set(ErrorBody):
+        raise place.error(key, f"{name!r} is none of {', '.join(ErrorBody)}")
+    return ErrorBody(name)
+
+
 def _scopes_table(place: Place, key: str, value: Any) -> dict[str, Any]:
     return place.inner("[scopes]").read(kinds.table(place, key, value), SCOPES)
 
 
+def _contract_table(place: Place, key: str, value: Any) -> dict[str, Any]:
+    return place.inner("[contract]").read(kinds.table(place, key, value), CONTRACT)
+
+
 # The tables. tests/test_settings.py holds them against the dataclasses, and reads every example.
 
+_MACHINE_SIGN: Final = {
+    "machine": Key(kinds.boolean, "true"),
+    "present": Key(_string_by_name, '{ gty = "client-credentials" }'),
+    "absent": Key(kinds.strings, '["sub"]'),
+    "equal": Key(kinds.strings, '["username", "client_id"]'),
+    "subject_is_client": Key(kinds.boolean, "true"),
+}
 _CLAIM: Final = {"claim": Key(kinds.string, '"scp"'), "form": Key(kinds.string, '"list"')}
 KEY_SET: Final = {
     setting.name: Key(kinds.whole_number if setting.type == "int" else kinds.number, repr(setting.default))
@@ -194,7 +235,7 @@ INTROSPECTION: Final = {
     "key_id": Key(kinds.reference, '"2026"'),
     "assertion_audience": Key(kinds.reference, '"https://auth.example.com/token"'),
     "assertion_typ": Key(_string_or_nothing, '"JWT"'),
-    "bearer_token": Key(kinds.reference, '"env:API_TOKEN"'),
+    "bearer_token": Key(kinds.renewed, '"env:API_TOKEN"'),
     "endpoint": Key(kinds.reference, '"https://auth.example.com/introspect"'),
     "token_type_hint": Key(_string_or_nothing, '"access_token"'),
     "ttl": Key(kinds.number, "60"),
@@ -218,23 +259,44 @@ STORE: Final = {
     "secret": Key(kinds.reference, '"env:STORE_SECRET"'),
     "timeout": Key(kinds.number, "0.5"),
 }
+TOKEN_CACHE: Final = {
+    "max_bytes": Key(kinds.whole_number, "33554432"),
+    "max_entries": Key(kinds.whole_number, "100000"),
+    "ready_entries": Key(kinds.whole_number, "2048"),
+}
 REVOCATION: Final = {
     "retention": Key(kinds.number, "86400"),
     "max_lag": Key(kinds.number, "1"),
     "fail_open_dangerously": Key(kinds.boolean, "false"),
 }
-SCOPES: Final = {"implies": Key(_scopes_by_scope, '{ cloud-platform = ["bigquery"] }')}
+SCOPES: Final = {
+    "implies": Key(_scopes_by_scope, '{ cloud-platform = ["bigquery"] }'),
+    "prefix": Key(kinds.string, '"https://www.googleapis.com/auth/"'),
+    "descriptions": Key(_string_by_name, '{ bigquery = "View and manage tables" }'),
+    "catalog": Key(kinds.path, '"scopes.toml"'),
+}
+CONTRACT: Final = {
+    "openapi": Key(kinds.paths, '"openapi.json"'),
+    "google_discovery": Key(kinds.paths, '["bigquery.v2.json"]'),
+    "base_path": Key(kinds.string, '"/v1"'),
+    "undeclared": Key(kinds.string, '"deny"'),
+    "ignore_schemes": Key(kinds.strings, '["apiKey"]'),
+}
 TOP_LEVEL: Final = {
     "resource": Key(kinds.reference, '"https://api.example.com"'),
     "realm": Key(kinds.reference, '"example"'),
+    "error_body": Key(_error_body, '"problem"'),
     "token_sources": Key(_token_sources, '["header"]'),
     "public": Key(kinds.strings, '["/healthz"]'),
     "require_https": Key(kinds.boolean, "true"),
     "issuers": Key(kinds.tables, '[{ url = "https://auth.example.com" }]'),
     "rules": Key(kinds.tables, '[{ path = "/tables/{table}", any_of = ["read"] }]'),
+    "contract": Key(_contract_table, '{ openapi = "openapi.json" }'),
     "scopes": Key(_scopes_table, '{ implies = { cloud-platform = ["bigquery"] } }'),
     "store": Key(_store, '{ redis = "redis://127.0.0.1:6379/0" }'),
     "revocation": Key(_revocation, "{ max_lag = 1 }"),
+    "token_cache": Key(_token_cache, '"off"'),
+    "audit": Key(kinds.string, '"error"'),
 }
 ISSUER: Final = {
     "url": Key(kinds.reference, '"https://auth.example.com"'),
@@ -245,6 +307,9 @@ ISSUER: Final = {
     "jwks_file": Key(kinds.path, '"jwks.json"'),
     "keys": Key(_inline_keys, '{ keys = [{ kty = "OKP", crv = "Ed25519", x = "' + "A" * 42 + 'E" }] }'),
     "metadata_url": Key(kinds.reference, '"https://auth.example.com/metadata"'),
+    "key_url_template": Key(kinds.reference, '"https://keys.example.com/{kid}"'),
+    "jwks_ca_file": Key(kinds.path, '"ca.crt"'),
+    "jwks_bearer_file": Key(kinds.path, '"token"'),
     "aliases": Key(_aliases, '{ "https://old.example.com" = { tid = "7" } }'),
     "audience_claims": Key(kinds.strings, '["aud"]'),
     "algorithms": Key(kinds.strings, '["RS256"]'),
@@ -263,6 +328,7 @@ ISSUER: Final = {
     "roles_as_scopes": Key(kinds.boolean, "true"),
     "client_id_claims": Key(kinds.strings, '["client_id"]'),
     "subject_claims": Key(kinds.strings, '["sub"]'),
+    "machine_signs": Key(_machine_signs, '[{ machine = true, present = { gty = "client-credentials" } }]'),
     "scope_prefix": Key(kinds.string, '"https://www.googleapis.com/auth/"'),
     "implies": Key(_scopes_by_scope, '{ cloud-platform = ["bigquery"] }'),
     "accept_id_tokens_dangerously": Key(kinds.boolean, "false"),
@@ -272,6 +338,8 @@ ISSUER: Final = {
     "introspection": Key(_introspection, '{ client_id = "api", client_secret = "env:API_SECRET" }'),
     "opaque_prefixes": Key(kinds.strings, '["ory_at_"]'),
     "token_header": Key(kinds.string, '"Cf-Access-Jwt-Assertion"'),
+    "padded_segments": Key(kinds.boolean, "false"),
+    "header_claims": Key(kinds.strings, '["exp"]'),
     "experimental_status_list": Key(_status_list, '{ allowed_origins = ["https://status.example.com"] }'),
     "hints": Key(_string_by_name, '{ wrong_audience = "add the audience mapper" }'),
 }
@@ -283,6 +351,7 @@ RULE: Final = {
     "public": Key(kinds.only_true, "true"),
     "optional": Key(kinds.only_true, "true"),
     "authenticated": Key(kinds.only_true, "true"),
+    "denied": Key(kinds.only_true, "true"),
     "token_sources": Key(_route_sources, '["header", "query"]'),
 }
 TABLES: Final[Mapping[str, Mapping[str, Key]]] = {
@@ -293,7 +362,9 @@ TABLES: Final[Mapping[str, Mapping[str, Key]]] = {
     "[issuers.introspection]": INTROSPECTION,
     "[issuers.experimental_status_list]": STATUS_LIST,
     "[[rules]]": RULE,
+    "[contract]": CONTRACT,
     "[scopes]": SCOPES,
     "[store]": STORE,
     "[revocation]": REVOCATION,
+    "[token_cache]": TOKEN_CACHE,
 }

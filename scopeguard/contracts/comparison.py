@@ -1,0 +1,155 @@
+"""What differs between a contract and what an app, other rules or another document say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any, Final, Protocol, TypeAlias
+
+from scopeguard.contracts.contract import Contract, Undeclared
+from scopeguard.contracts.openapi import openapi
+from scopeguard.errors import ConfigurationError
+from scopeguard.records import dataclass
+from scopeguard.rules import DENIED, Access, Rule, Rules
+from scopeguard.rules.template import Many, One
+from scopeguard.scopes import AUTHENTICATED, Requirement
+
+# What parameters stand for when rules are asked about a template. Longer than any literal that might be meant.
+_SAMPLE: Final = "~some~value~"
+_ANY_METHOD: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY")
+
+
+class HasDocument(Protocol):
+    """An app that describes itself, as FastAPI's do."""
+
+    def openapi(self) -> Mapping[str, Any]: ...
+
+
+Comparable: TypeAlias = Contract | Rules | Iterable[Rule] | Mapping[str, Any] | HasDocument
+"""A contract, rules, a parsed OpenAPI document, or an app that has one. In the latter two, operations of which nothing
+is declared count as public: that is what they are."""
+
+
+class DifferenceKind(StrEnum):
+    """How the second differs from the first."""
+
+    MISSING = "missing"  # it lets nobody use the operation
+    EXTRA = "extra"  # the first does not
+    DIFFERENT = "different"  # both do, with other requirements
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """*expected*: what the first asks of *method* on the template *path*; *found*: what the second does."""
+
+    kind: DifferenceKind
+    method: str
+    path: str
+    expected: Requirement | Access
+    found: Requirement | Access
+    source: str | None
+
+    def __str__(self) -> str:
+        asked = f"{shown(self.expected)} is expected, {shown(self.found)} is found"
+        return f"{self.kind.value}: {self.method} {self.path}: {asked}" + (f" ({self.source})" if self.source else "")
+
+
+def compare(first: Comparable, second: Comparable) -> tuple[Difference, ...]:
+    """The differences between *first* and *second*, in the order of their rules; none if they let the same tokens use
+    the same operations.
+
+    Both are asked what they decide for each operation of the other, so that their rules need not be cut alike. Names of
+    parameters do not matter. Not compared: token sources, and paths that only some values of a parameter make
+    different. Raises :class:`ConfigurationError` as :func:`openapi` does; give it the outcome of that function where
+    a document needs its settings.
+    """
+    one, other = _rules(first), _rules(second)
+    found = _differences(one, other, DifferenceKind.MISSING)
+    extra = {key: _turned(difference) for key, difference in _differences(other, one, DifferenceKind.EXTRA).items()}
+    return (*found.values(), *(difference for key, difference in extra.items() if key not in found))
+
+
+def _rules(given: Any) -> Rules:
+    match given:
+        case Rules():
+            return given
+        case Contract():
+            return Rules(given.rules)
+        case Mapping():
+            return Rules(openapi(given, undeclared=Undeclared.PUBLIC).rules)
+        case Iterable():
+            rules: Any = given
+            return Rules(rules)
+    document = getattr(given, "openapi", None)
+    if not callable(document):
+        raise ConfigurationError(
+            f"compare: a {type(given).__name__} describes no API; give a contract, rules, a parsed document or an app"
+        )
+    return _rules(document())
+
+
+def _differences(one: Rules, other: Rules, kind: DifferenceKind) -> dict[tuple[str, str], Difference]:
+    """What *other* decides otherwise than *one*, by method and sample path; *kind* where it lets nobody in."""
+    found: dict[tuple[str, str], Difference] = {}
+    for rule, method in [(each, method) for each in one.all for method in _methods(each)]:
+        sample = _sample(rule)
+        answer = other.find(method, sample)
+        access = DENIED if answer is None else answer.access
+        if rule.access is DENIED or _same(rule.access, access):
+            continue  # what the first denies and the second allows is found the other way round
+        if one.find(method, sample) is rule:
+            found[method, sample] = Difference(
+                kind=kind if access is DENIED else DifferenceKind.DIFFERENT,
+                method=method,
+                path=rule.path,
+                expected=rule.access,
+                found=access,
+                source=rule.source,
+            )
+    return found
+
+
+def _turned(difference: Difference) -> Difference:
+    return Difference(
+        kind=difference.kind,
+        method=difference.method,
+        path=difference.path,
+        expected=difference.found,
+        found=difference.expected,
+        source=difference.source,
+    )
+
+
+def _methods(rule: Rule) -> list[str]:
+    if rule.methods is None:
+        return list(_ANY_METHOD)
+    methods = sorted(rule.methods)
+    return [method for method in methods if method != "HEAD" or "GET" not in methods]  # H-09
+
+
+def _sample(rule: Rule) -> str:
+    segments = []
+    for step in rule.template.steps:
+        match step:
+            case One(literals):
+                segments.append(_SAMPLE.join(literals))
+            case Many(tail):
+                segments.append(_SAMPLE + tail)
+            case _:
+                segments.append(_SAMPLE)
+    return "/" + "/".join(segments)
+
+
+def _same(one: Requirement | Access, other: Requirement | Access) -> bool:
+    if isinstance(one, Requirement) and isinstance(other, Requirement):
+        return frozenset(one.alternatives) == frozenset(other.alternatives)
+    return one is other
+
+
+def shown(access: Requirement | Access) -> str:
+    """*access* in a few words."""
+    if isinstance(access, Access):
+        return access.value
+    if access == AUTHENTICATED:
+        return "any valid token"
+    return " or ".join(" and ".join(sorted(alternative)) for alternative in access.alternatives)

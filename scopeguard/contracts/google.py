@@ -1,0 +1,192 @@
+"""Google discovery documents: every method enforces the scopes it lists, any one of which will do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+from scopeguard.catalog import ScopeCatalog
+from scopeguard.contracts.contract import (
+    Contract,
+    Undeclared,
+    checked_base_path,
+    nothing_declared,
+    parameter,
+    undeclared_access,
+)
+from scopeguard.contracts.operations import Operation, rules_of
+from scopeguard.documents import Document, DocumentOrPath, read_document
+from scopeguard.errors import ConfigurationError
+from scopeguard.records import dataclass
+from scopeguard.rules import DENIED, Access
+from scopeguard.scopes import Requirement, any_of
+
+_TEMPLATE: Final = re.compile(r"\{(\+?)([^{}]*)\}")
+_LITERAL: Final = re.compile(r"[\w.$~-]+", re.ASCII)
+
+
+def google_discovery(
+    document: DocumentOrPath,
+    *,
+    base_path: str | None = None,
+    undeclared: Undeclared | str | None = None,
+) -> Contract:
+    """The contract of a Google discovery document (``discovery#restDescription``), parsed or as the path of a file.
+
+    * The scopes of a method are alternatives, in full: ``https://www.googleapis.com/auth/bigquery``. The catalog has
+      the prefix, so that a guard with it takes ``bigquery`` for the same scope.
+    * Paths begin with the document's ``servicePath``, or with *base_path* in its place.
+    * A ``{+name}`` has the segments that its ``pattern`` gives it; where that has another form, one or more segments.
+      What a single segment may contain is not checked.
+    * Uploads: their paths take the method's scopes, and so do ``PUT`` and ``DELETE`` there for the chunks and the end
+      of a resumable upload. ``/download/`` paths, where a method has them, take its scopes as well.
+    * A batch carries several calls in its body, and its outside tells nothing of the scopes these need: the batch
+      path is denied. A rule of yours before those of the contract may open it, if what answers it judges each call.
+    * *undeclared*: what holds for methods that list no scopes; without it, such a method is an error.
+
+    Where templates of two methods match one path and neither is the more concrete, both have to be met.
+    Raises :class:`ConfigurationError` naming the document and the method.
+    """
+    found = read_document(document, "discovery document")
+    content = found.content
+    if content.get("kind") != "discovery#restDescription":
+        raise found.error("not a discovery document: its kind is not 'discovery#restDescription'")
+    if found.name == "discovery document" and isinstance(content.get("id"), str):
+        found = Document(str(content["id"]), content)
+    reader = _Reader(found, checked_base_path(base_path), undeclared_access(undeclared))
+    return Contract(
+        name=found.name, rules=rules_of(reader.operations()), catalog=ScopeCatalog.from_google_discovery(content)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    document: Document
+    base_path: str | None
+    undeclared: Requirement | Access | None
+
+    def operations(self) -> list[Operation]:
+        content = self.document.content
+        found = [operation for method in _methods(content) for operation in self._method(method)]
+        batch = content.get("batchPath")
+        if isinstance(batch, str) and batch:
+            source = f"{self.document.name}: POST {_slashed(batch)} (batch)"
+            found.append(Operation(method="POST", path=_slashed(batch), access=DENIED, source=source))
+        return found
+
+    def _method(self, method: Mapping[str, Any]) -> list[Operation]:
+        name = str(method.get("id", "a method without id"))
+        path, verb = method.get("path"), method.get("httpMethod")
+        if not isinstance(path, str) or not isinstance(verb, str):
+            raise self.document.error(f"{name}: needs a path and an httpMethod")
+        access = self._access(method, name)
+        parameters = {**_mapping(self.document.content.get("parameters")), **_mapping(method.get("parameters"))}
+        return [
+            Operation(
+                method=http_method,
+                path=_expanded(full, parameters),
+                access=access,
+                source=f"{self.document.name}: {http_method} {full} ({name})",
+            )
+            for http_method, full in self._places(method, verb.upper(), path)
+        ]
+
+    def _access(self, method: Mapping[str, Any], name: str) -> Requirement | Access:
+        scopes = method.get("scopes")
+        if not scopes:
+            if self.undeclared is None:
+                raise nothing_declared(self.document, name)
+            return self.undeclared
+        if not isinstance(scopes, list) or not all(isinstance(scope, str) for scope in scopes):
+            raise self.document.error(f"{name}: scopes: a list of strings is needed")
+        try:
+            return _any_of(tuple(scopes))
+        except ConfigurationError as error:
+            raise self.document.error(f"{name}: {error}") from None
+
+    def _places(self, method: Mapping[str, Any], verb: str, path: str) -> list[tuple[str, str]]:
+        """The methods and full paths, with the document's own templates, at which *method* is served."""
+        service = str(self.document.content.get("servicePath", "")).strip("/")
+        base = (f"/{service}" if service else "") if self.base_path is None else self.base_path
+        places = [(verb, base + _slashed(path))]
+        if method.get("useMediaDownloadService") is True:
+            places.append((verb, f"/download{base}{_slashed(path)}"))
+        for protocol in _mapping(_mapping(method.get("mediaUpload")).get("protocols")).values():
+            full = _slashed(str(_mapping(protocol).get("path", "")))
+            if self.base_path is not None:
+                full = full.replace(f"/upload/{service}/".replace("//", "/"), f"/upload{self.base_path}/", 1)
+            places += [(each, full) for each in dict.fromkeys((verb, "PUT", "DELETE"))]
+        return places
+
+
+def _methods(resource: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    own = [_mapping(method) for method in _mapping(resource.get("methods")).values()]
+    inner = _mapping(resource.get("resources")).values()
+    return [*own, *(method for resource in inner for method in _methods(_mapping(resource)))]
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _slashed(path: str) -> str:
+    return path if path.startswith("/") else f"/{path}"
+
+
+@lru_cache(maxsize=1024)
+def _any_of(scopes: tuple[str, ...]) -> Requirement:
+    return any_of(*scopes)
+
+
+def _expanded(path: str, parameters: Mapping[str, Any]) -> str:
+    """*path* as a template of rules: each ``{+name}`` with the segments of its pattern."""
+
+    def template(found: re.Match[str]) -> str:
+        name = parameter(found[2])
+        if not found[1]:
+            return f"{{{name}}}"
+        pattern = _mapping(parameters.get(found[2])).get("pattern")
+        return _segments(name, pattern) if isinstance(pattern, str) else f"{{{name}:segments}}"
+
+    return _TEMPLATE.sub(template, path)
+
+
+def _segments(name: str, pattern: str) -> str:
+    """*pattern*, a regular expression, as a template: ``^projects/[^/]+$`` is ``projects/{name_1}``."""
+    parts: list[str] = []
+    for number, part in enumerate(_split(pattern.removeprefix("^").removesuffix("$")), 1):
+        if _LITERAL.fullmatch(part):
+            parts.append(part)
+        elif part == "[^/]+" or not _may_hold_a_slash(part):
+            parts.append(f"{{{name}_{number}}}")
+        else:
+            parts.append(f"{{{name}_{number}:segments}}")
+    return "/".join(parts)
+
+
+def _may_hold_a_slash(part: str) -> bool:
+    """Whether *part* of a regular expression might match a slash. Errs to the side of yes."""
+    return re.fullmatch(r"(?:[\w-]|\[[\w.~-]+\]|\\[dw]|\{\d+(?:,\d*)?\}|[+?|()]|\?:)+", part, re.ASCII) is None
+
+
+def _split(pattern: str) -> list[str]:
+    """*pattern* at the slashes that stand in no group and no class of characters."""
+    parts, depth, in_class, escaped = [""], 0, False, False
+    for character in pattern:
+        if character == "/" and not (depth or in_class or escaped):
+            parts.append("")
+            continue
+        parts[-1] += character
+        if escaped:
+            escaped = False
+        elif character == "\\":
+            escaped = True
+        elif in_class:
+            in_class = character != "]"
+        elif character == "[":
+            in_class = True
+        else:
+            depth += (character == "(") - (character == ")")
+    return parts

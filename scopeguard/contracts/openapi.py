@@ -1,0 +1,228 @@
+"""OpenAPI 3.0, 3.1 and 3.2: every operation enforces the ``security`` it declares."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+from scopeguard.catalog import ScopeCatalog
+from scopeguard.contracts.contract import (
+    Contract,
+    Undeclared,
+    checked_base_path,
+    nothing_declared,
+    parameter,
+    undeclared_access,
+)
+from scopeguard.contracts.operations import Operation, rules_of
+from scopeguard.contracts.schemes import Schemes
+from scopeguard.documents import Document, DocumentOrPath, read_document
+from scopeguard.errors import ConfigurationError, printable
+from scopeguard.records import dataclass
+from scopeguard.rules import Access
+from scopeguard.scopes import Requirement
+
+_PARAMETER: Final = re.compile(r"\{([^{}]*)\}")
+METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+_VERSIONS: Final = ("3.0", "3.1", "3.2")
+_MOST_REFERENCES: Final = 32  # that lead from one to the next
+
+
+def openapi(
+    document: DocumentOrPath,
+    *,
+    base_path: str | None = None,
+    undeclared: Undeclared | str | None = None,
+    ignore_schemes: Iterable[str] = (),
+) -> Contract:
+    """The contract of an OpenAPI document, parsed or as the path of a JSON or YAML file.
+
+    * ``security`` of an operation, or of the document: alternatives, any one of which will do; of one alternative, all
+      members. ``[]`` and ``{}`` alone: public. ``{}`` beside others: anonymous callers are let in, bad tokens are not.
+    * ``oauth2``, ``openIdConnect``, ``http`` ``bearer`` and ``access_token`` in the query (RFC 6750 §2.3): the scopes
+      listed, of a valid token; a list without any: a valid token. The names that 3.1 lets ``bearer`` list, which it
+      calls roles, are taken for scopes in every version. Where tokens are taken from is the guard's own setting.
+    * Alternatives of which one needs scopes and another no more than a valid token are refused: the second would make
+      the first pointless, and is mostly another kind of token. Ignore its scheme, or declare what is meant.
+    * ``apiKey``, ``mutualTLS`` and other ``http`` schemes cannot be checked here: an operation that names one is
+      refused, unless *ignore_schemes* has its name: then every alternative with it is dropped, and an operation that
+      has none left is denied.
+    * *undeclared*: what holds for operations of which neither they nor the document declare any ``security``:
+      ``"public"``, ``"authenticated"`` or ``"deny"``; without it, such an operation is an error.
+    * Paths begin with the path of the server, of each if there are several (variables have their defaults), or with
+      *base_path* in the place of all servers. Concrete paths come before templated ones. Where two templates match one
+      path and neither is the more concrete, both have to be met; so it is with operations that differ only behind a
+      ``?`` or ``#`` in the path.
+    * ``$ref`` within the document is followed, any other is refused. Webhooks and callbacks are requests of the API to
+      others: ignored. Parameters, bodies and hosts are not checked.
+
+    Raises :class:`ConfigurationError` naming the document, the operation and the way out.
+    """
+    reader = Reader.of(document, base_path, ignore_schemes)
+    default = undeclared_access(undeclared)
+    operations = []
+    for described in reader.operations():
+        access = described.access if described.access is not None else default
+        if access is None:
+            raise nothing_declared(reader.document, described.name)
+        operations += [
+            Operation(method=described.method, path=path, access=access, source=described.source)
+            for path in described.paths
+        ]
+    catalog = ScopeCatalog.from_openapi(reader.document.content)
+    return Contract(name=reader.document.name, rules=rules_of(operations), catalog=catalog)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """An operation as its document describes it; *access* is ``None`` where nothing is said. *name* and *source* are
+    for messages: the latter with the document."""
+
+    method: str
+    paths: tuple[str, ...]
+    access: Requirement | Access | None
+    name: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Reads the operations of one document."""
+
+    document: Document
+    base_path: str | None
+    schemes: Schemes
+
+    @classmethod
+    def of(cls, document: DocumentOrPath, base_path: str | None, ignore_schemes: Iterable[str]) -> Reader:
+        found = read_document(document, "OpenAPI document")
+        version = found.content.get("openapi")
+        if not isinstance(version, str) or not version.startswith(tuple(f"{known}." for known in _VERSIONS)):
+            if "swagger" in found.content:
+                raise found.error("Swagger 2.0 is not read; convert it to OpenAPI 3")
+            raise found.error(f"not OpenAPI 3.0, 3.1 or 3.2: openapi is {printable(version)}")
+        title = _mapping(found.content.get("info")).get("title")
+        if found.name == "OpenAPI document" and isinstance(title, str) and title:
+            found = Document(printable(title, 80), found.content)
+        declared = _mapping(_mapping(found.content.get("components")).get("securitySchemes"))
+        schemes = {str(name): _followed(found, scheme, f"security scheme {name}") for name, scheme in declared.items()}
+        return cls(found, checked_base_path(base_path), Schemes.of(found, schemes, ignore_schemes))
+
+    def operations(self) -> list[Described]:
+        paths = self.document.content.get("paths", {})
+        if not isinstance(paths, Mapping):
+            raise self.document.error("paths: an object with a path item for each path is needed")
+        found: list[Described] = []
+        for path, item in paths.items():
+            if str(path).startswith("x-"):
+                continue
+            if not isinstance(path, str) or not path.startswith("/"):
+                raise self.document.error(f"paths: {printable(path)}: a path begins with /")
+            followed = _followed(self.document, item, path)
+            for method, operation in self._methods(path, followed).items():
+                found.append(self._described(method, path, followed, operation))
+        return found
+
+    def _methods(self, path: str, item: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+        fixed = (*METHODS, "query") if self.document.content["openapi"].startswith("3.2.") else METHODS
+        found = {method.upper(): item[method] for method in fixed if method in item}
+        if "query" in fixed:
+            for method, operation in _mapping(item.get("additionalOperations")).items():
+                if method.lower() in fixed:
+                    raise self.document.error(
+                        f"{path}: additionalOperations: {printable(method)} has a field of its own"
+                    )
+                found[method] = operation
+        for method, operation in found.items():
+            if not isinstance(operation, Mapping):
+                raise self.document.error(f"{method} {path}: an operation is an object")
+        return found
+
+    def _described(self, method: str, path: str, item: Mapping[str, Any], operation: Mapping[str, Any]) -> Described:
+        identifier = operation.get("operationId")
+        name = f"{method} {path}" + (f" ({printable(identifier, 80)})" if isinstance(identifier, str) else "")
+        security = operation["security"] if "security" in operation else self.document.content.get("security")
+        try:
+            template = _template(path)
+            paths = tuple(dict.fromkeys(base + template for base in self._bases(item, operation)))
+            access = None if security is None else self.schemes.access(security)
+        except ConfigurationError as error:
+            raise self.document.error(f"{name}: {error}") from None
+        return Described(method=method, paths=paths, access=access, name=name, source=f"{self.document.name}: {name}")
+
+    def _bases(self, item: Mapping[str, Any], operation: Mapping[str, Any]) -> list[str]:
+        if self.base_path is not None:
+            return [self.base_path]
+        servers = operation.get("servers") or item.get("servers") or self.document.content.get("servers") or [{}]
+        if not isinstance(servers, list):
+            raise ConfigurationError("servers: a list is needed")
+        return [_base(_mapping(server)) for server in servers]
+
+
+def security_schemes(document: DocumentOrPath) -> tuple[str, ...]:
+    """The names of the security schemes that *document* declares."""
+    components = _mapping(read_document(document, "OpenAPI document").content.get("components"))
+    return tuple(map(str, _mapping(components.get("securitySchemes"))))
+
+
+def _base(server: Mapping[str, Any]) -> str:
+    """The path of a *server*, without a slash at its end."""
+    url = str(server.get("url", "/"))
+    for name, variable in _mapping(server.get("variables")).items():
+        url = url.replace(f"{{{name}}}", str(_mapping(variable).get("default", "")))
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ConfigurationError(f"servers: {printable(url)} is no URL; say where the API is with base_path") from None
+    path = unquote(parts.path).rstrip("/")
+    if "{" in path or (path and not path.startswith("/")):
+        # Relative to where the document came from, which a file does not tell.
+        raise ConfigurationError(
+            f"servers: {printable(url)} does not tell the path; say where the API is with base_path"
+        )
+    return path
+
+
+def _template(path: str) -> str:
+    """*path* as a template of rules: decoded, with parameters that have plain names. A fragment never reaches a server,
+    and a query is no part of a path: operations that differ in these alone are one for rules."""
+    path = re.split(r"[?#]", path, maxsplit=1)[0]
+    pieces = _PARAMETER.split(path)
+    names = [f"{{{parameter(name)}}}" for name in _PARAMETER.findall(path)]
+    literals = [unquote(piece) for piece in pieces[::2]]
+    return "".join(literal + name for literal, name in zip(literals, [*names, ""], strict=True))
+
+
+def _followed(document: Document, value: Any, name: str) -> Mapping[str, Any]:
+    """*value*, or what it refers to within *document*."""
+    for _ in range(_MOST_REFERENCES):
+        if not isinstance(value, Mapping):
+            raise document.error(f"{name}: an object is needed")
+        reference = value.get("$ref")
+        if reference is None:
+            return value
+        if any(key in value for key in (*METHODS, "query", "additionalOperations", "servers")):
+            raise document.error(f"{name}: operations and servers beside a $ref can be read in two ways; keep one")
+        value = _target(document, reference, name)
+    raise document.error(f"{name}: its $ref leads round in a circle")
+
+
+def _target(document: Document, reference: Any, name: str) -> Any:
+    if not isinstance(reference, str) or not reference.startswith("#/"):
+        raise document.error(f"{name}: $ref {printable(reference)} leads out of the document; bundle it into one file")
+    value: Any = document.content
+    for token in unquote(reference[2:]).split("/"):
+        key = token.replace("~1", "/").replace("~0", "~")  # RFC 6901 section 4
+        if isinstance(value, list) and key.isdecimal() and int(key) < len(value):
+            value = value[int(key)]
+        elif isinstance(value, Mapping) and key in value:
+            value = value[key]
+        else:
+            raise document.error(f"{name}: $ref {printable(reference)} leads nowhere")
+    return value
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

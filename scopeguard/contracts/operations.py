@@ -1,0 +1,257 @@
+"""The operations that a document describes, and the order in which rules made of them decide.
+
+A path may match the templates of several operations. The more concrete template decides, segment by segment from the
+left, as OpenAPI says (Paths Object: concrete before templated). Where neither is the more concrete, as with
+``/users/{id}/posts`` and ``/users/me/{section}``, no document says which operation a router takes for
+``/users/me/posts``: there both requirements have to be met, by a rule of its own before the two.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import field, replace
+from itertools import product
+from typing import Final
+
+from scopeguard.errors import ConfigurationError
+from scopeguard.records import dataclass
+from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access, Rule
+from scopeguard.rules.template import Many, One, Step, Template
+from scopeguard.rules.tree import fits
+from scopeguard.scopes import Requirement, all_of, any_of
+
+_SEGMENTS: Final = re.compile(r"\{[^{}]*:segments\}")
+_MOST_INTERSECTIONS: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """*method* on *path*, a template of :class:`~scopeguard.rules.Rule`, needs *access*; *source* says where it is
+    declared. Raises :class:`ConfigurationError` for a path that is no such template."""
+
+    method: str
+    path: str
+    access: Requirement | Access
+    source: str
+    # {name:segments} written out at one length, to be compared with others; not a rule.
+    unrolled: bool = False
+    template: Template = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "template", Template.parsed(self.path))
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{self.source}: {error}") from None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Equal for operations that serve the same requests."""
+        return self.method, self.template.shape
+
+    def rule(self) -> Rule:
+        try:
+            return Rule(self.path, self.access, (self.method,), source=self.source)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{self.source}: {error}") from None
+
+
+def rules_of(operations: Iterable[Operation]) -> tuple[Rule, ...]:
+    """Rules for *operations*, in the order in which they decide."""
+    merged = _merged(operations)
+    return tuple(operation.rule() for operation in sorted((*merged, *_intersections(merged)), key=_rank))
+
+
+def _merged(operations: Iterable[Operation]) -> list[Operation]:
+    """*operations* with one for each method and template: of several, the requirements of all."""
+    found: dict[tuple[str, str], Operation] = {}
+    for operation in operations:
+        earlier = found.get(operation.key)
+        found[operation.key] = operation if earlier is None else _both(earlier, operation, earlier.path)
+    return list(found.values())
+
+
+def _both(one: Operation, other: Operation, path: str) -> Operation:
+    if one.access == other.access:
+        return replace(one, path=path, unrolled=False)
+    source = f"{one.source} and {other.source.partition(': ')[2]}"
+    try:
+        access = combined(one.access, other.access)
+        return replace(one, path=path, access=access, source=source, unrolled=False)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{source}: {error}") from None
+
+
+def combined(one: Requirement | Access, other: Requirement | Access) -> Requirement | Access:
+    """What a caller has to meet to meet both."""
+    if isinstance(one, Requirement) and isinstance(other, Requirement):
+        return _absorbed(one & other)
+    scopes = (access for access in (one, other) if isinstance(access, Requirement))
+    return next(access for access in (DENIED, *scopes, OPTIONAL, PUBLIC) if access in (one, other))
+
+
+def _absorbed(requirement: Requirement) -> Requirement:
+    """*requirement* without alternatives that need more than another one of its own."""
+    every = requirement.alternatives
+    kept = [needed for needed in every if not any(less < needed for less in every)]
+    return any_of(*(all_of(*(requirement.first if needed == every[0] else sorted(needed))) for needed in kept))
+
+
+# Which of two templates is the more concrete
+
+
+def _rank(operation: Operation) -> tuple[object, ...]:
+    """Sorts the more concrete first. HEAD comes before GET, which would decide about it otherwise (H-09)."""
+    end = (5, 0, "")  # behind {name:segments} a template that goes on is the more concrete one
+    return (operation.method != "HEAD", [*map(_step_rank, operation.template.steps), end], operation.method)
+
+
+def _step_rank(step: Step) -> tuple[int, int, str]:
+    match step:
+        case One((literal,)):
+            return (0, 0, literal)
+        case One(literals):
+            size = sum(map(len, literals))
+            return (1 if size else 2, -size, "*".join(literals))
+        case Many(tail):
+            return (3, -len(tail), tail)
+        case _:
+            return (4, 0, "")
+
+
+def _narrower(one: Step, other: Step) -> bool:
+    """Whether every segment that *one* matches is matched by *other*."""
+    if not isinstance(one, One) or not isinstance(other, One):
+        return False
+    if one == other:
+        return True
+    if len(other.literals) == 1:
+        return False
+    (head, tail), (needed_head, needed_tail) = _ends(one), _ends(other)
+    if not head.startswith(needed_head) or not tail.endswith(needed_tail):
+        return False
+    if len(one.literals) == 1:
+        start, end = len(needed_head), len(head) - len(needed_tail)
+        return start < end and fits(other.literals[1:-1], head, start, end)
+    return len(other.literals) == 2
+
+
+def _meet(one: Step, other: Step) -> bool:
+    """Whether some segment may be matched by both. Errs to the side of yes."""
+    if _narrower(one, other) or _narrower(other, one):
+        return True
+    if not isinstance(one, One) or not isinstance(other, One) or 1 in (len(one.literals), len(other.literals)):
+        return False
+    (head, tail), (another_head, another_tail) = _ends(one), _ends(other)
+    heads_meet = head.startswith(another_head) or another_head.startswith(head)
+    return heads_meet and (tail.endswith(another_tail) or another_tail.endswith(tail))
+
+
+def _is_literal(step: Step) -> bool:
+    return isinstance(step, One) and len(step.literals) == 1
+
+
+def _ends(step: One) -> tuple[str, str]:
+    return step.literals[0], step.literals[-1]
+
+
+@dataclass(slots=True)
+class _Node:
+    """Templates of one method and length, by their segments."""
+
+    literals: dict[Step, _Node] = field(default_factory=dict)
+    others: dict[Step, _Node] = field(default_factory=dict)
+    operation: Operation | None = None
+
+    def add(self, operation: Operation) -> None:
+        node = self
+        for step in operation.template.steps:
+            node = (node.literals if _is_literal(step) else node.others).setdefault(step, _Node())
+        node.operation = node.operation or operation
+
+    def meeting(self, steps: tuple[Step, ...]) -> list[Operation]:
+        """The operations whose templates share a path with that of *steps*."""
+        if not steps:
+            return [] if self.operation is None else [self.operation]
+        wanted = steps[0]
+        if _is_literal(wanted):
+            same = self.literals.get(wanted)
+            found = [] if same is None else [same]
+        else:
+            found = [node for step, node in self.literals.items() if _meet(step, wanted)]
+        found += (node for step, node in self.others.items() if _meet(step, wanted))
+        return [operation for node in found for operation in node.meeting(steps[1:])]
+
+
+def _intersections(operations: list[Operation]) -> list[Operation]:
+    """Operations for the paths that templates share of which neither is the more concrete."""
+    added: list[Operation] = []
+    trees: dict[tuple[str, int], _Node] = {}
+    known = {operation.key for operation in operations}
+    # Those that stand for themselves come first: they decide where an unrolled one looks the same.
+    several = [operation for operation in operations if _SEGMENTS.search(operation.path)]
+    unrolled = [each for operation in several for each in _unrolled(operation, operations)]
+    todo = [*reversed(unrolled), *(operation for operation in reversed(operations) if operation not in several)]
+    while todo:
+        operation = todo.pop()
+        tree = trees.setdefault((operation.method, len(operation.template.steps)), _Node())
+        for met in tree.meeting(operation.template.steps):
+            shared = _shared(met, operation)
+            if shared is not None and shared.key not in known:
+                known.add(shared.key)
+                added.append(shared)
+                todo.append(shared)
+        tree.add(operation)
+        if len(added) > _MOST_INTERSECTIONS:
+            raise ConfigurationError(f"{operation.source}: too many templates match the same paths")
+    return added
+
+
+def _unrolled(operation: Operation, operations: list[Operation]) -> list[Operation]:
+    """*operation*, which has ``{name:segments}``, as it looks at every length that another operation has, and at one
+    at which two such operations meet if they ever do."""
+    several = len(_SEGMENTS.findall(operation.path))
+    lengths = {len(other.template.steps) for other in operations if other.method == operation.method}
+    found: list[Operation] = []
+    for length in sorted({*lengths, 2 * max(lengths)}):
+        spare = length - len(operation.template.steps)
+        for counts in product(range(spare + 1), repeat=several) if spare >= 0 else ():
+            if sum(counts) == spare:
+                path = operation.path
+                for count in counts:
+                    path = _SEGMENTS.sub("/".join(["{part}"] * (count + 1)), path, count=1)
+                found.append(replace(operation, path=path, unrolled=True))
+    return found
+
+
+def _shared(one: Operation, other: Operation) -> Operation | None:
+    """The operation that decides where *one* and *other* meet, ``None`` where one of them may decide."""
+    if one.access == other.access:
+        return None
+    chosen: list[str] = []
+    is_narrower = [False, False]
+    steps = zip(one.template.steps, other.template.steps, strict=True)
+    texts = zip(one.path.split("/")[1:], other.path.split("/")[1:], strict=True)
+    for (left, right), (text, another) in zip(steps, texts, strict=True):
+        left_fits, right_fits = _narrower(left, right), _narrower(right, left)
+        if not left_fits and not right_fits:
+            raise _undecided(one, other, text, another)
+        is_narrower[0] |= not right_fits
+        is_narrower[1] |= not left_fits
+        chosen.append(text if left_fits else another)
+    if all(is_narrower):
+        if one.unrolled and other.unrolled:
+            raise _undecided(one, other, one.path, other.path)
+        return _both(one, other, "/" + "/".join(chosen))
+    for operation, narrower, wider in ((one, is_narrower[0], other), (other, is_narrower[1], one)):
+        if narrower and operation.unrolled and not wider.unrolled:
+            # With {name:segments} its rule comes behind the other one.
+            return replace(operation, unrolled=False)
+    return None
+
+
+def _undecided(one: Operation, other: Operation, text: str, another: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{one.source}: {text!r}, and {another!r} of {other.source.partition(': ')[2]}, match the same texts, and "
+        "neither is the more concrete; no rule can say what holds for these"
+    )

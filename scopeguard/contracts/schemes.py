@@ -1,0 +1,94 @@
+"""The security schemes of an OpenAPI document, and what its ``security`` lists mean to a guard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from scopeguard.documents import Document
+from scopeguard.errors import ConfigurationError, printable
+from scopeguard.records import dataclass
+from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access
+from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, any_of
+
+
+@dataclass(frozen=True, slots=True)
+class Schemes:
+    """*known* schemes by name; those whose names are *ignored* drop the alternatives they stand in."""
+
+    known: Mapping[str, Mapping[str, Any]]
+    ignored: frozenset[str]
+
+    @classmethod
+    def of(cls, document: Document, known: Mapping[str, Mapping[str, Any]], ignored: Iterable[str]) -> Schemes:
+        if isinstance(ignored, str):
+            raise ConfigurationError('ignore_schemes: write a list of names, as in ["apiKey"], not one string')
+        names = frozenset(ignored)
+        for name in names:
+            if name not in known:
+                # A name that is not there would ignore nothing, and nobody would notice.
+                near = get_close_matches(str(name), known, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known) or 'none'}"
+                raise document.error(f"ignore_schemes: {printable(name)} is no security scheme of the document; {hint}")
+        return cls(known, names)
+
+    def access(self, security: Any) -> Requirement | Access:
+        """What a ``security`` list asks of a caller. Raises :class:`ConfigurationError`."""
+        if not isinstance(security, list) or not all(isinstance(alternative, Mapping) for alternative in security):
+            raise ConfigurationError("security: a list of objects is needed")
+        kept = [alternative for alternative in security if not self.ignored & set(map(self._name, alternative))]
+        if not kept:
+            return DENIED if security else PUBLIC
+        requirements = list(dict.fromkeys(self._requirement(alternative) for alternative in kept if alternative))
+        if {} in kept:
+            return OPTIONAL if requirements else PUBLIC
+        if len(requirements) > 1 and AUTHENTICATED in requirements:
+            weak = next(_shown(one) for one in kept if self._requirement(one) == AUTHENTICATED)
+            raise ConfigurationError(
+                f"security: any valid token would do by {weak}, so that the scopes beside it mean nothing; if that is "
+                "another kind of token, add its scheme to ignore_schemes, else declare the scopes there as well"
+            )
+        return any_of(*requirements)
+
+    def _requirement(self, alternative: Mapping[str, Any]) -> Requirement:
+        return all_of(*(self._member(name, scopes) for name, scopes in alternative.items()))
+
+    def _member(self, name: Any, scopes: Any) -> Requirement:
+        scheme = self.known.get(self._name(name))
+        if scheme is None:
+            raise ConfigurationError(f"security: {printable(name)} is no security scheme of the document")
+        if not _takes_access_tokens(scheme):
+            raise ConfigurationError(
+                f"security: {printable(name)} is {_kind(scheme)}, which is not checked here; with its name in "
+                "ignore_schemes the alternatives with it are dropped, and an operation that has none left is denied"
+            )
+        if not isinstance(scopes, list) or not all(isinstance(scope, str) for scope in scopes):
+            raise ConfigurationError(f"security: {printable(name)}: a list of scopes is needed")
+        return all_of(*scopes) if scopes else AUTHENTICATED
+
+    def _name(self, name: Any) -> str:
+        """The name of a scheme; 3.2 allows its place in the document as well."""
+        text = str(name)
+        return text if text in self.known else text.removeprefix("#/components/securitySchemes/")
+
+
+def _takes_access_tokens(scheme: Mapping[str, Any]) -> bool:
+    match str(scheme.get("type")):
+        case "oauth2" | "openIdConnect":
+            return True
+        case "http":
+            return str(scheme.get("scheme")).lower() == "bearer"
+        case "apiKey":
+            return scheme.get("in") == "query" and scheme.get("name") == "access_token"  # RFC 6750 section 2.3
+        case _:
+            return False
+
+
+def _kind(scheme: Mapping[str, Any]) -> str:
+    kind = str(scheme.get("type"))
+    return printable(f"http {scheme.get('scheme')}" if kind == "http" else kind, 40)
+
+
+def _shown(alternative: Mapping[str, Any]) -> str:
+    return printable(" with ".join(map(str, alternative)), 80)

@@ -1,0 +1,34 @@
+"""A rule may deny: it ends the search, and no more general rule behind it is asked."""
+
+from __future__ import annotations
+
+import pytest
+
+from scopeguard import DENIED, PUBLIC, Rule, Rules, all_of
+
+
+@pytest.mark.parametrize("template", ["/a/secret", "/a/{name}.secret", "/a/{all:segments}:secret"])
+def test_nothing_behind_a_denial_decides(template: str):
+    rules = Rules([Rule(template, DENIED, ["GET"]), Rule("/a/{rest:path}", PUBLIC), Rule("/a/secret", PUBLIC, ["PUT"])])
+    path = {"/a/secret": "/a/secret", "/a/{name}.secret": "/a/x.secret"}.get(template, "/a/x/y:secret")
+    denial = rules.all[0]
+    assert rules.find("GET", path) is rules.find("HEAD", path) is rules.find("get", path) is denial
+    assert rules.find("GET", path, path.encode()) is denial
+    assert rules.closes(denial)
+    assert not rules.closes(rules.find("PUT", path))
+    assert not rules.closes(rules.find("GET", "/a/other"))
+    assert rules.closes(None)
+    assert not Rules(public=["/a"]).closes(None)
+
+
+def test_a_denial_of_any_reading_of_a_path_is_a_denial():
+    rules = Rules([Rule("/a/secret", DENIED), Rule("/{x}/{y}", PUBLIC)])
+    assert rules.find("GET", "/a/secret", b"/a/%73ecret") is rules.all[0]
+    assert rules.find("GET", "/b/secret", b"/a/secret") is rules.all[0]
+    assert rules.find("GET", "/b/secret", b"/b/secret") is rules.all[1]
+
+
+def test_a_denial_counts_with_and_without_a_slash_at_the_end():
+    rules = Rules([Rule("/a/secret", DENIED), Rule("/a/{rest:path}", all_of("read"))])
+    assert rules.find("GET", "/a/secret/") is rules.all[0]
+    assert rules.find("GET", "/a/open/") is not None

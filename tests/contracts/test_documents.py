@@ -1,0 +1,73 @@
+"""Documents from files: JSON, and YAML where there is a parser for it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scopeguard import ConfigurationError
+from scopeguard.documents import read_document
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.json", b'{"a": {"b": [1, "\xc3\xa4"]}}'),
+        ("a.json", b'\xef\xbb\xbf{"a": {"b": [1, "\xc3\xa4"]}}'),
+        ("a", b'{"a": {"b": [1, "\xc3\xa4"]}}'),
+        ("a.yaml", b'{"a": {"b": [1, "\xc3\xa4"]}}'),
+        ("a.YML", b"a:\n  b:\n  - 1\n  - \xc3\xa4\n"),
+        ("a.yml", b"x: &x {b: [1, \xc3\xa4]}\na:\n  <<: *x\n"),
+    ],
+)
+def test_a_file_is_read_by_its_name(tmp_path: Path, name: str, content: bytes):
+    (tmp_path / name).write_bytes(content)
+    for path in (tmp_path / name, str(tmp_path / name)):
+        found = read_document(path)
+        assert found.name == name
+        assert found.content["a"] == {"b": [1, "\u00e4"]}
+        assert "\u00e4" not in repr(found)
+
+
+def test_what_was_parsed_already_is_taken_as_it_is():
+    given = {"a": 1}
+    assert read_document(given, "shop").content is given
+    assert str(read_document(given, "shop").error("odd")) == "shop: odd"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", None, "cannot be read: No such file or directory"),
+        ("a.json", b"a: 1", "a.json: not JSON in UTF-8 .YAML is read from files named"),
+        ("a.json", b"\xff", "a.json: not JSON in UTF-8"),
+        ("a.json", b"[" * 100_000, "a.json: not JSON in UTF-8"),
+        ("a.json", b"[]", "a.json: the document is no object"),
+        ("a.json", b'{"x": {"a": 1, "a": 2}}', "a.json: an object has the member a twice"),
+        ("a.yaml", b"x:\n  a: 1\n  a: 2\n", "a.yaml: an object has the member a twice"),
+        ("a.yaml", b"a: [", "a.yaml: not YAML"),
+        ("a.yaml", b"!!python/object/apply:os.system [x]", "a.yaml: not YAML"),
+        ("a.yaml", b"", "a.yaml: the document is no object"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_its_name(tmp_path: Path, name: str, content: bytes | None, message: str):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigurationError, match=message):
+        read_document(tmp_path / name)
+
+
+@pytest.mark.parametrize("source", ["a\x00b", 7, None])
+def test_what_is_no_path_is_refused(source: Any):
+    with pytest.raises(ConfigurationError, match="a document or the path of one is needed"):
+        read_document(source)
+
+
+def test_without_its_parser_yaml_is_refused_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    (tmp_path / "a.yaml").write_text("a: 1", "utf-8")
+    with pytest.raises(ConfigurationError, match=r"a.yaml: reading YAML needs PyYAML; pip install .scopeguard\[yaml\]"):
+        read_document(tmp_path / "a.yaml")

@@ -1,0 +1,191 @@
+"""What a Google discovery document says becomes rules. The real documents are in test_published_google.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from scopeguard import (
+    AUTHENTICATED,
+    ConfigurationError,
+    Granted,
+    Guard,
+    HeaderList,
+    RequestView,
+    Requirement,
+    Rules,
+    all_of,
+    any_of,
+)
+from scopeguard.contracts import google_discovery
+from scopeguard.rules import DENIED, PUBLIC
+from scopeguard.testing import FakeAuthority
+
+BASE = "https://www.googleapis.com/auth/"
+READ, WRITE = BASE + "shop.readonly", BASE + "shop"
+
+
+def method(path: str, *scopes: str, verb: str = "GET", pattern: str | None = None, **members: Any) -> dict[str, Any]:
+    found = {"id": f"shop.{path}", "path": path, "httpMethod": verb, "scopes": list(scopes or (READ,)), **members}
+    return found if pattern is None else {**found, "parameters": {"name": {"pattern": pattern, "location": "path"}}}
+
+
+def document(*methods: dict[str, Any], **members: Any) -> dict[str, Any]:
+    return {
+        "kind": "discovery#restDescription",
+        "id": "shop:v1",
+        "servicePath": "shop/v1/",
+        "batchPath": "batch/shop/v1",
+        "auth": {"oauth2": {"scopes": {READ: {"description": "Look"}, WRITE: {"description": "Change"}}}},
+        "methods": {str(number): each for number, each in enumerate(methods)},
+        **members,
+    }
+
+
+def paths(*methods: dict[str, Any], **settings: Any) -> set[tuple[str, str]]:
+    """Method and path of every rule, the batch path aside."""
+    rules = google_discovery(document(*methods), **settings).rules
+    return {(min(rule.methods or ()), rule.path) for rule in rules if rule.access is not DENIED}
+
+
+def test_scopes_are_alternatives_and_resources_may_hold_resources():
+    inner = {"resources": {"b": {"methods": {"x": method("b/{id}", READ, WRITE, verb="delete")}}}}
+    contract = google_discovery(document(method("a"), resources={"a": inner}))
+    rules = Rules(contract.rules)
+    found = rules.find("DELETE", "/shop/v1/b/7")
+    assert found is not None
+    assert found.access == any_of(READ, WRITE)
+    assert found.source == "shop:v1: DELETE /shop/v1/b/{id} (shop.b/{id})"
+    assert rules.find("HEAD", "/shop/v1/a") is not None
+    assert rules.find("GET", "/a") is None
+    assert (contract.name, contract.catalog.prefix) == ("shop:v1", BASE)
+
+
+def test_the_batch_path_is_denied_whatever_the_token():
+    rules = google_discovery(document()).rules
+    assert [(rule.path, rule.methods, rule.access) for rule in rules] == [("/batch/shop/v1", {"POST"}, DENIED)]
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern", "expected"),
+    [
+        ("{+name}", r"^projects/[^/]+$", "/shop/v1/projects/{name_2}"),
+        ("{+name}:run", r"^projects/[^/]+/jobs/[^/]+$", "/shop/v1/projects/{name_2}/jobs/{name_4}:run"),
+        ("{+name}/items", r"^projects/[^/]+/global$", "/shop/v1/projects/{name_2}/global/items"),
+        ("{+name}", r"^operations/.*$", "/shop/v1/operations/{name_2:segments}"),
+        ("{+name}:cancel", r"^operations/.*$", "/shop/v1/operations/{name_2:segments}:cancel"),
+        ("{+name}", r"folders/[0-9]{0,20}", "/shop/v1/folders/{name_2}"),
+        ("{+name}/x", r"a/([a-z](?:[-a-z0-9]{0,61}[a-z0-9])?|[1-9][0-9]{0,19})", "/shop/v1/a/{name_2}/x"),
+        ("{+name}/x", r"[a-z](?:[-a-zA-Z0-9/]{0,255}[a-zA-Z0-9])?", "/shop/v1/{name_1:segments}/x"),
+        ("{+name}", r"^(a/b|c)/[^/]+$", "/shop/v1/{name_1:segments}/{name_2}"),
+        ("{+name}", r"^a\/b/[^x]+$", "/shop/v1/{name_1:segments}/{name_2:segments}"),
+        ("{+name}", r"^a/\S+$", "/shop/v1/a/{name_2:segments}"),
+        ("{+name}", None, "/shop/v1/{name:segments}"),
+        ("{name}", r"^operations/.*$", "/shop/v1/{name}"),
+        ("v1/{+name}/$export", r"^a/[^/]+$", "/shop/v1/v1/a/{name_2}/$export"),
+        ("a/{user-id}", None, "/shop/v1/a/{user_id}"),
+    ],
+)
+def test_a_reserved_parameter_has_the_segments_of_its_pattern(path: str, pattern: str | None, expected: str):
+    assert paths(method(path, pattern=pattern)) == {("GET", expected)}
+
+
+def test_parameters_of_the_whole_api_have_patterns_too():
+    given = document(method("{+name}"), parameters={"name": {"pattern": "^a/[^/]+$"}})
+    assert "/shop/v1/a/{name_2}" in [rule.path for rule in google_discovery(given).rules]
+
+
+def test_uploads_and_downloads_take_the_scopes_of_their_method():
+    protocols = {
+        "simple": {"path": "/upload/shop/v1/a/{+name}"},
+        "resumable": {"path": "/resumable/upload/shop/v1/a/{+name}"},
+    }
+    given = method("a/{+name}", verb="POST", pattern="^[^/]+$", mediaUpload={"protocols": protocols})
+    for settings, base in (({}, "/shop/v1"), ({"base_path": "/own"}, "/own"), ({"base_path": ""}, "")):
+        assert paths(given, **settings) == {
+            ("POST", f"{base}/a/{{name_1}}"),
+            *((verb, f"/upload{base}/a/{{name_1}}") for verb in ("POST", "PUT", "DELETE")),
+            *((verb, f"/resumable/upload{base}/a/{{name_1}}") for verb in ("POST", "PUT", "DELETE")),
+        }
+    assert paths(method("b/{id}", useMediaDownloadService=True)) == {
+        ("GET", "/shop/v1/b/{id}"),
+        ("GET", "/download/shop/v1/b/{id}"),
+    }
+
+
+def test_uploads_of_an_api_without_a_service_path_move_as_well():
+    given = method("v1/a", verb="POST", mediaUpload={"protocols": {"simple": {"path": "/upload/v1/a"}}})
+    rules = google_discovery(document(given, servicePath=""), base_path="/own").rules
+    assert {rule.path for rule in rules} == {"/own/v1/a", "/upload/own/v1/a", "/batch/shop/v1"}
+
+
+def test_methods_without_scopes_are_an_error_unless_the_operator_says_what_holds():
+    given = document(method("a", scopes=[]))
+    with pytest.raises(ConfigurationError, match=r"shop:v1: shop.a: the document does not say what it needs"):
+        google_discovery(given)
+    for word, expected in (("public", PUBLIC), ("authenticated", AUTHENTICATED), ("deny", DENIED)):
+        assert expected in [rule.access for rule in google_discovery(given, undeclared=word).rules]
+
+
+def test_a_verb_and_a_concrete_path_come_before_what_is_more_general():
+    given = document(
+        method("{+name}", READ, pattern="^a/[^/]+$"),
+        method("{+name}:run", WRITE, pattern="^a/.*$"),
+        method("a/default", WRITE),
+        method("{+name}", BASE + "rest"),
+        method("a/b/{id}", READ),
+    )
+    rules = Rules(google_discovery(given).rules)
+    expected = {
+        "a/x": all_of(READ),
+        "a/default": all_of(WRITE),
+        "a/x:run": all_of(WRITE),
+        "a/c/x:run": all_of(WRITE),
+        "a/c/d/x:run": all_of(WRITE),
+        "b/c/d": all_of(BASE + "rest"),
+        "a/c": all_of(READ),
+        "a/b/x": all_of(READ),
+        # An id with a colon, or a verb behind something with two segments: a router may take either.
+        "a/b/x:run": all_of(READ, WRITE),
+    }
+    found = {path: rules.find("GET", f"/shop/v1/{path}") for path in expected}
+    assert {path: rule and rule.access for path, rule in found.items()} == expected
+
+
+def test_templates_that_meet_at_every_length_are_refused():
+    given = document(
+        method("{+name}:run", WRITE),
+        method("a/{+name}", READ),
+    )
+    with pytest.raises(ConfigurationError, match=r"match the same texts, and neither is the more concrete"):
+        google_discovery(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"kind": "discovery#directoryList"}, "not a discovery document"),
+        ({"openapi": "3.1.0"}, "not a discovery document"),
+        (document({"id": "x", "path": "a"}), "shop:v1: x: needs a path and an httpMethod"),
+        (document(method("a", scopes="x")), "shop:v1: shop.a: scopes: a list of strings is needed"),
+        (document(method("a", "x y")), "shop:v1: shop.a: scopes"),
+        (document(method("a/*")), "no wildcards"),
+        (document(method("a", *(f"s{number}" for number in range(1025)))), "more than 1024 alternatives"),
+    ],
+)
+def test_other_documents_are_refused(given: dict[str, Any], message: str):
+    with pytest.raises(ConfigurationError) as caught:
+        google_discovery(given)
+    assert message in str(caught.value) or "holds several scopes" in str(caught.value)
+
+
+def test_with_the_catalog_short_names_are_the_same_scopes():
+    authority = FakeAuthority()
+    contract = google_discovery(document(method("a")))
+    (access,) = [rule.access for rule in contract.rules if isinstance(rule.access, Requirement)]
+    for catalog, allowed in ((contract.catalog, True), (None, False)):
+        guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock, catalog=catalog)
+        bearer = authority.bearer("shop.readonly")["Authorization"].encode()
+        request = RequestView(method="GET", path="/shop/v1/a", headers=HeaderList([(b"authorization", bearer)]))
+        assert isinstance(guard.check(request, access), Granted) is allowed

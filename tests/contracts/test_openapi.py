@@ -1,0 +1,347 @@
+"""What an OpenAPI document says becomes rules, word for word, or is refused with the operation named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scopeguard import AUTHENTICATED, ConfigurationError, Requirement, Rules, all_of, any_of
+from scopeguard.contracts import openapi
+from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access
+
+FLOWS = {"clientCredentials": {"tokenUrl": "https://as.test/token", "scopes": {"read": "Read", "write": "Write"}}}
+SCHEMES: dict[str, Any] = {
+    "oauth": {"type": "oauth2", "flows": FLOWS},
+    "oidc": {"type": "openIdConnect", "openIdConnectUrl": "https://as.test/.well-known/openid-configuration"},
+    "bearer": {"type": "http", "scheme": "Bearer"},
+    "query": {"type": "apiKey", "in": "query", "name": "access_token"},
+    "key": {"type": "apiKey", "in": "header", "name": "X-Key"},
+    "basic": {"type": "http", "scheme": "basic"},
+    "mutual": {"type": "mutualTLS"},
+    "alias": {"$ref": "#/components/securitySchemes/oauth"},
+}
+ABSENT = object()
+
+
+def document(
+    paths: dict[str, Any], *, version: str = "3.1.0", security: Any = ABSENT, **members: Any
+) -> dict[str, Any]:
+    found = {"openapi": version, "info": {"title": "Shop", "version": "1"}, "paths": paths, **members}
+    found.setdefault("components", {})["securitySchemes"] = SCHEMES
+    return found if security is ABSENT else {**found, "security": security}
+
+
+def access(
+    given: dict[str, Any], method: str = "GET", path: str = "/a", **settings: Any
+) -> Requirement | Access | None:
+    """``None`` where nobody is let in."""
+    rules = Rules(openapi(given, **settings).rules)
+    rule = rules.find(method, path)
+    return None if rule is None or rules.closes(rule) else rule.access
+
+
+def of_security(security: Any, **settings: Any) -> Requirement | Access | None:
+    """What an operation with *security* asks."""
+    (rule,) = openapi(document({"/a": {"get": {"security": security}}}), **settings).rules
+    return rule.access
+
+
+def refusal(given: dict[str, Any], **settings: Any) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        openapi(given, **settings)
+    return str(caught.value)
+
+
+# -- security
+
+
+@pytest.mark.parametrize(
+    ("security", "expected"),
+    [
+        ([], PUBLIC),
+        ([{}], PUBLIC),
+        ([{}, {}], PUBLIC),
+        ([{}, {"oauth": ["read"]}], OPTIONAL),
+        ([{"bearer": []}, {}], OPTIONAL),
+        ([{"oauth": ["read"]}], all_of("read")),
+        ([{"oauth": ["read", "write"]}], all_of("read", "write")),
+        ([{"oauth": ["read"]}, {"oauth": ["write"]}], any_of("read", "write")),
+        ([{"oauth": ["read"], "oidc": ["openid"]}], all_of("read", "openid")),
+        ([{"oauth": ["read"], "bearer": []}], all_of("read")),
+        ([{"oauth": ["read"]}, {"oidc": ["read"]}], all_of("read")),
+        ([{"oauth": ["read"]}, {"oidc": ["read", "more"]}], any_of("read", all_of("read", "more"))),
+        ([{"oauth": []}], AUTHENTICATED),
+        ([{"oidc": []}], AUTHENTICATED),
+        ([{"bearer": []}], AUTHENTICATED),
+        ([{"bearer": []}, {"oauth": []}], AUTHENTICATED),
+        ([{"bearer": ["role"]}], all_of("role")),
+        ([{"query": ["read"]}, {"bearer": ["read"]}], all_of("read")),
+        ([{"alias": ["read"]}], all_of("read")),
+        ([{"#/components/securitySchemes/oauth": ["read"]}], all_of("read")),
+    ],
+)
+def test_alternatives_are_or_and_members_are_and(security: Any, expected: Requirement | Access):
+    found = of_security(security)
+    assert found == expected
+    if isinstance(expected, Requirement) and isinstance(found, Requirement):
+        assert found.challenge_scopes == expected.challenge_scopes
+
+
+@pytest.mark.parametrize("weak", [{"bearer": []}, {"oauth": []}, {"oidc": [], "bearer": []}])
+def test_an_alternative_that_any_token_meets_beside_scopes_is_refused(weak: dict[str, list[str]]):
+    said = refusal(document({"/a": {"get": {"security": [{"oauth": ["write"]}, weak], "operationId": "getA"}}}))
+    assert said.startswith("Shop: GET /a (getA): security: any valid token would do by ")
+    assert "ignore_schemes" in said
+
+
+def test_an_operation_overrides_what_holds_for_all():
+    given = document(
+        {"/a": {"get": {}, "post": {"security": [{"oauth": ["write"]}]}, "put": {"security": []}}},
+        security=[{"oauth": ["read"]}],
+    )
+    found = [access(given, method) for method in ("GET", "HEAD", "POST", "PUT", "DELETE")]
+    assert found == [all_of("read"), all_of("read"), all_of("write"), PUBLIC, None]
+
+
+def test_an_operation_of_which_nothing_is_said_is_an_error_unless_the_operator_says_what_holds():
+    given = document({"/a": {"post": {"operationId": "makeA"}}})
+    said = refusal(given)
+    assert "Shop: POST /a (makeA): the document does not say what it needs" in said
+    assert 'undeclared = "authenticated"' in said
+    for word, expected in (("public", PUBLIC), ("authenticated", AUTHENTICATED), ("deny", DENIED)):
+        assert openapi(given, undeclared=word).rules[0].access == expected
+    assert "undeclared: 'open' is not one of" in refusal(given, undeclared="open")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("key", "apiKey"), ("basic", "http basic"), ("mutual", "mutualTLS")])
+def test_what_cannot_be_checked_is_refused_or_ignored_by_name(name: str, kind: str):
+    paths = {
+        "/a": {"get": {"security": [{name: []}, {"oauth": ["read"]}]}},
+        "/b": {"get": {"security": [{name: [], "oauth": ["read"]}]}},
+        "/{any}": {"get": {"security": []}},
+    }
+    said = refusal(document(paths))
+    assert said.startswith(f"Shop: GET /a: security: {name} is {kind}, which is not checked here; ")
+    assert access(document(paths), ignore_schemes=[name]) == all_of("read")
+    # Denied, and not what a more general template says.
+    assert access(document(paths), path="/b", ignore_schemes=[name]) is None
+    assert access(document(paths), path="/c", ignore_schemes=[name]) == PUBLIC
+
+
+def test_an_ignored_scheme_has_to_be_there():
+    assert "ignore_schemes: bearr is no security scheme of the document; did you mean bearer?" in refusal(
+        document({}), ignore_schemes=["bearr"]
+    )
+    assert "write a list of names" in refusal(document({}), ignore_schemes="key")
+
+
+def test_a_dropped_alternative_leaves_the_empty_one_public():
+    assert of_security([{}, {"key": []}], ignore_schemes=["key"]) == PUBLIC
+    assert of_security([{"bearer": []}, {"oauth": ["read"]}], ignore_schemes=["bearer"]) == all_of("read")
+
+
+@pytest.mark.parametrize(
+    ("security", "message"),
+    [
+        ({}, "security: a list of objects is needed"),
+        (["oauth"], "security: a list of objects is needed"),
+        (None, "the document does not say what it needs"),
+        ([{"other": []}], "security: other is no security scheme of the document"),
+        ([{"oauth": "read"}], "security: oauth: a list of scopes is needed"),
+        ([{"oauth": [True]}], "security: oauth: a list of scopes is needed"),
+        ([{"oauth": ["read write"]}], "'read write' holds several scopes"),
+        ([{"oauth": [f"s{n}"]} for n in range(1025)], "more than 1024 alternatives"),
+    ],
+)
+def test_security_that_says_nothing_usable_is_refused_with_its_operation(security: Any, message: str):
+    said = refusal(document({"/a": {"get": {"security": security}}}))
+    assert said.startswith("Shop: GET /a: ")
+    assert message in said
+
+
+# -- operations and paths
+
+
+def test_every_kind_of_operation_is_read_and_nothing_else():
+    secured = {"security": [{"oauth": ["read"]}], "callbacks": {"done": {"{$url}": {"post": {}}}}}
+    methods = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+    item = {**dict.fromkeys(methods, secured), "query": secured, "summary": "x", "x-internal": {}, "parameters": []}
+    extra = {"additionalOperations": {"COPY": secured, "VERSION-CONTROL": secured}}
+    webhooks: dict[str, Any] = {"sold": {"post": {}}}
+    older = openapi(document({"/a": item, "x-other": {}}, version="3.1.1", webhooks=webhooks))
+    assert {*(next(iter(rule.methods or ())) for rule in older.rules if rule.methods != {"GET", "HEAD"}), "GET"} == {
+        method.upper() for method in methods
+    }
+    newer = Rules(openapi(document({"/a": {**item, **extra}}, version="3.2.0", webhooks=webhooks)).rules)
+    assert all(newer.find(method, "/a") for method in ("QUERY", "COPY", "VERSION-CONTROL", "GET"))
+    assert newer.find("LINK", "/a") is None
+    given = document({"/a": {"additionalOperations": {"Post": secured}}}, version="3.2.0")
+    assert "/a: additionalOperations: Post has a field of its own" in refusal(given)
+
+
+def test_head_may_have_its_own_security():
+    item = {"get": {"security": [{"oauth": ["read"]}]}, "head": {"security": []}}
+    found = [access(document({"/a": item}), method) for method in ("GET", "HEAD")]
+    assert found == [all_of("read"), PUBLIC]
+
+
+def test_concrete_paths_come_before_templated_ones():
+    def needing(scope: str) -> dict[str, Any]:
+        return {"get": {"security": [{"oauth": [scope]}]}}
+
+    given = document(
+        {
+            "/{a}/{b}": needing("any"),
+            "/x/{b}": needing("x"),
+            "/x/{b}.json": needing("json"),
+            "/x/y.json": needing("exact"),
+            "/x/{name}:run": needing("run"),
+        }
+    )
+    paths = ("/p/q", "/x/q", "/x/q.json", "/x/y.json", "/x/q:run")
+    assert [access(given, path=path) for path in paths] == [
+        all_of(scope) for scope in ("any", "x", "json", "exact", "run")
+    ]
+
+
+def test_where_neither_of_two_templates_is_the_more_concrete_both_have_to_be_met():
+    paths = {
+        "/users/{id}/posts": {"get": {"security": [{"oauth": ["posts"]}], "operationId": "posts"}},
+        "/users/me/{section}": {"get": {"security": [{"oauth": ["me"]}, {"oauth": ["admin"]}], "operationId": "me"}},
+        "/users/{id}/open": {"get": {"security": []}},
+    }
+    both = access(document(paths), path="/users/me/posts")
+    assert both == all_of("posts", any_of("me", "admin"))
+    assert access(document(paths), path="/users/me/open") == any_of("me", "admin")
+    assert access(document(paths), path="/users/1/posts") == all_of("posts")
+    assert access(document(paths), path="/users/me/x") == any_of("me", "admin")
+    assert access(document(paths), path="/users/1/open") == PUBLIC
+    (rule,) = [rule for rule in openapi(document(paths)).rules if rule.path == "/users/me/posts"]
+    assert rule.source == "Shop: GET /users/{id}/posts (posts) and GET /users/me/{section} (me)"
+    assert not Rules(openapi(document(paths)).rules).shadowed()
+
+
+def test_two_operations_that_look_the_same_to_a_server_have_both_to_be_met():
+    paths = {
+        "/a/{id}": {"put": {"security": [{"oauth": ["write"]}]}},
+        "/a/{other}#share": {"put": {"security": [{"oauth": ["share"]}]}},
+        "/a/{id}?mode=x": {"put": {"security": [{}]}},
+    }
+    (rule,) = openapi(document(paths)).rules
+    assert (rule.path, rule.access) == ("/a/{id}", all_of("write", "share"))
+
+
+@pytest.mark.parametrize(
+    ("servers", "paths"),
+    [
+        (ABSENT, ["/a"]),
+        ([], ["/a"]),
+        ([{"url": "/"}], ["/a"]),
+        ([{"url": "https://api.test"}], ["/a"]),
+        ([{"url": "https://api.test/v1/"}], ["/v1/a"]),
+        ([{"url": "https://api.test/my%20api"}], ["/my api/a"]),
+        ([{"url": "https://one.test/v1"}, {"url": "https://two.test/v1"}, {"url": "/v2"}], ["/v1/a", "/v2/a"]),
+        (
+            [{"url": "https://{host}:{port}/{v}", "variables": {"port": {"default": "8443"}, "host": {"default": "x"},
+              "v": {"default": "v3", "enum": ["v3", "v4"]}}}],
+            ["/v3/a"],
+        ),
+    ],
+)  # fmt: skip
+def test_paths_begin_with_the_path_of_the_server(servers: Any, paths: list[str]):
+    members = {} if servers is ABSENT else {"servers": servers}
+    given = document({"/a": {"get": {"security": []}}}, **members)
+    assert [rule.path for rule in openapi(given).rules] == paths
+    assert [rule.path for rule in openapi(given, base_path="/own/").rules] == ["/own/a"]
+    assert [rule.path for rule in openapi(given, base_path="").rules] == ["/a"]
+
+
+def test_paths_and_operations_may_have_servers_of_their_own():
+    open_to_all: dict[str, Any] = {"security": []}
+    item = {"servers": [{"url": "/two"}], "get": open_to_all, "put": {**open_to_all, "servers": [{"url": "/three"}]}}
+    given = document({"/a": item, "/b": {"get": open_to_all}}, servers=[{"url": "/one"}])
+    assert {rule.path for rule in openapi(given).rules} == {"/two/a", "/three/a", "/one/b"}
+
+
+@pytest.mark.parametrize("url", ["v1", "../v1", "https://api.test/{version}", "{", "http://[x"])
+def test_a_server_that_tells_no_path_needs_a_base_path(url: str):
+    given = document({"/a": {"get": {"security": []}}}, servers=[{"url": url}])
+    assert "say where the API is with base_path" in refusal(given)
+    assert openapi(given, base_path="/v1").rules[0].path == "/v1/a"
+
+
+def test_names_of_parameters_may_be_anything():
+    given = document({"/a%20b/{user-id}/{1}.{format}": {"get": {"security": []}}})
+    assert access(given, path="/a b/x/y.json") == PUBLIC
+
+
+def test_references_within_the_document_are_followed():
+    item = {"get": {"security": [{"oauth": ["read"]}]}}
+    given = document(
+        {"/a": {"$ref": "#/components/pathItems/A"}, "/b": {"$ref": "#/paths/~1a"}},
+        components={"pathItems": {"A": item}},
+    )
+    assert [access(given, path=path) for path in ("/a", "/b")] == [all_of("read")] * 2
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ({"$ref": "other.json#/paths/~1a"}, "leads out of the document"),
+        ({"$ref": "https://x.test/a"}, "leads out of the document"),
+        ({"$ref": 7}, "leads out of the document"),
+        ({"$ref": "#/components/none"}, "leads nowhere"),
+        ({"$ref": "#/paths/~1a"}, "leads round in a circle"),
+        ({"$ref": "#/components/x", "get": {}}, "can be read in two ways"),
+        ([], "an object is needed"),
+        ({"get": []}, "an operation is an object"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_its_path(item: Any, message: str):
+    said = refusal(document({"/a": item}))
+    assert "/a: " in said
+    assert message in said
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"openapi": "2.0"}, "not OpenAPI 3.0, 3.1 or 3.2: openapi is 2.0"),
+        ({"openapi": 3.1}, "not OpenAPI 3.0, 3.1 or 3.2: openapi is 3.1"),
+        ({"openapi": None, "swagger": "2.0"}, "Swagger 2.0 is not read; convert it"),
+        ({"openapi": "4.0.0"}, "not OpenAPI 3.0"),
+        ({"paths": []}, "paths: an object"),
+        ({"paths": {"a": {}}}, "paths: a: a path begins with /"),
+        ({"paths": {"/a/*": {"get": {"security": []}}}}, "GET /a/*: rule '/a/*': no wildcards"),
+        ({"paths": {"/a//b": {"get": {"security": []}}}}, "GET /a//b: rule '/a//b': a decoded path"),
+        ({"paths": {"/a": {"get": {"security": []}}}, "servers": {}}, "GET /a"),
+    ],
+)
+def test_other_documents_are_refused(members: dict[str, Any], message: str):
+    if members.get("servers") == {}:
+        assert openapi({**document({}), **members}).rules[0].path == "/a"
+    else:
+        assert message in refusal({**document({}), **members})
+
+
+@pytest.mark.parametrize("base_path", ["v1", "/{x}", "/a?b", 7])
+def test_a_base_path_is_a_path(base_path: Any):
+    assert "base_path: the path before those of the document" in refusal(document({}), base_path=base_path)
+
+
+def test_rules_tell_where_they_were_declared_and_the_catalog_what_scopes_mean(tmp_path: Path):
+    given = document({"/a/{id}": {"get": {"security": [{"oauth": ["read"]}], "operationId": "getA"}}})
+    path = tmp_path / "shop.json"
+    path.write_text(json.dumps(given), "utf-8")
+    contract = openapi(path)
+    assert (contract.name, contract.rules[0].source) == ("shop.json", "shop.json: GET /a/{id} (getA)")
+    assert dict(contract.catalog.descriptions) == {"read": "Read", "write": "Write"}
+    assert openapi(given).name == "Shop"
+
+
+@pytest.mark.parametrize("version", ["3.0.0", "3.0.4", "3.1.0", "3.1.2", "3.2.0"])
+def test_three_versions_are_read(version: str):
+    assert access(document({"/a": {"get": {"security": [{"bearer": ["x"]}]}}}, version=version)) == all_of("x")
