@@ -1,0 +1,42 @@
+"""The routes of Django: the URL configuration of the settings. Methods are not declared there, so each has all."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from django.urls import URLPattern, URLResolver, get_resolver
+from django.urls.resolvers import RoutePattern
+
+from scopeguard.audit.declared import Declared
+from scopeguard.audit.found import ANYTHING, Around, Found, by_decorator, name_of
+
+_VARIABLE: Final = re.compile(r"<(?:([A-Za-z_]\w*):)?([A-Za-z_]\w*)>")
+
+
+def routes(around: Around) -> list[Found]:
+    """The routes of the project. What is written as a regular expression is opaque from there on."""
+    return [found for item in get_resolver().url_patterns for found in _found(item, "/", around)]
+
+
+def _found(item: Any, path: str, around: Around) -> list[Found]:
+    known = isinstance(item.pattern, RoutePattern)
+    if known:
+        path += _VARIABLE.sub(lambda found: f"{{{found[2]}{':path' if found[1] == 'path' else ''}}}", str(item.pattern))
+    if isinstance(item, URLResolver) and known:
+        return [found for inner in item.url_patterns for found in _found(inner, path, around)]
+    declared: tuple[Declared, ...] = ()
+    endpoint = "URL configuration"
+    if isinstance(item, URLPattern):
+        view_class = getattr(item.callback, "view_class", None)
+        declared = by_decorator(item.callback)
+        endpoint = name_of(view_class or item.callback)
+    return [
+        Found(
+            path=around.prefix + (path if known else path.rstrip("/") + ANYTHING),
+            around=around,
+            endpoint=endpoint,
+            declared=declared,
+            opaque=not known,
+        )
+    ]

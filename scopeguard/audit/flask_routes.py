@@ -1,0 +1,57 @@
+"""The routes of Flask: views, view classes, blueprints, and the extension that guards them."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from flask import Flask
+
+from scopeguard.audit.declared import EXTENSION, Layer
+from scopeguard.audit.found import Around, Found, by_access, by_decorator, name_of, without_head
+
+_VARIABLE: Final = re.compile(r"<(?:([A-Za-z_]\w*)(?:\([^<>]*\))?:)?([A-Za-z_]\w*)>")
+
+
+def routes(app: Flask, around: Around) -> list[Found]:
+    """The routes of *app*, one entry for the methods of a view that say the same."""
+    layer = app.extensions.get(EXTENSION)
+    if isinstance(layer, Layer):
+        around = around.within([layer])
+    found: list[Found] = []
+    for rule in app.url_map.iter_rules():
+        if rule.build_only:
+            continue
+        methods = without_head(rule.methods or ())
+        if getattr(rule, "provide_automatic_options", False):
+            methods -= {"OPTIONS"}
+        view = app.view_functions.get(rule.endpoint)
+        view_class = getattr(view, "view_class", None)
+        blueprints = [app.blueprints[name] for name in _blueprints(rule.endpoint) if name in app.blueprints]
+        hooks = [
+            hook for name in (*_blueprints(rule.endpoint), None) for hook in app.before_request_funcs.get(name, ())
+        ]
+        for method in sorted(methods):
+            function = getattr(view_class, method.lower(), None)
+            marked = [function, view_class, view]
+            found.append(
+                Found(
+                    path=around.prefix + template(rule.rule),
+                    around=around,
+                    methods=frozenset({method}),
+                    endpoint="static files" if rule.endpoint.endswith("static") else name_of(view_class or view),
+                    declared=(*by_access(*marked, *blueprints), *by_decorator(*hooks, *marked)),
+                    called=tuple(item for item in (function, view) if item is not None),
+                )
+            )
+    return found
+
+
+def template(rule: str) -> str:
+    """A Flask rule as rules of ours write it."""
+    return _VARIABLE.sub(lambda found: f"{{{found[2]}{':path' if found[1] == 'path' else ''}}}", rule)
+
+
+def _blueprints(endpoint: str) -> list[str]:
+    parts = endpoint.split(".")[:-1]
+    return [".".join(parts[:length]) for length in range(len(parts), 0, -1)]

@@ -1,0 +1,144 @@
+"""The routes of Starlette and, by them, of FastAPI."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Final
+
+from starlette.applications import Starlette
+from starlette.endpoints import HTTPEndpoint
+from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+
+from scopeguard.audit.declared import Declared, Layer
+from scopeguard.audit.found import (
+    ANYTHING,
+    WEBSOCKET,
+    Around,
+    Found,
+    by_access,
+    by_decorator,
+    name_of,
+    opaque,
+    without_head,
+)
+
+_METHODS: Final = ("get", "head", "post", "put", "patch", "delete", "options")
+Walk = Callable[[Any, Around], list[Found]]
+
+
+def routes(app: Any, around: Around, walk: Walk) -> list[Found]:
+    """The routes of *app*: a ``Starlette``, a ``Router`` or ``StaticFiles``. *walk* goes into what is mounted."""
+    if isinstance(app, StaticFiles):
+        return [
+            Found(path=around.prefix + ANYTHING, around=around, methods=frozenset({"GET"}), endpoint="static files")
+        ]
+    router = app
+    if isinstance(app, Starlette):
+        around = around.within(layers_of(app))
+        router = app.router
+    found = [item for route in expanded(router) for item in _route(route, around, walk)]
+    default = getattr(router, "default", None)
+    if default is not None and getattr(default, "__func__", None) is not Router.not_found:
+        found.append(opaque(default, around))
+    return found
+
+
+def layers_of(app: Starlette) -> list[Layer]:
+    """The guards among the middleware of *app*, outermost first. They are constructed, which does nothing (law 10)."""
+    found: list[Layer] = []
+    for item in app.user_middleware:
+        middleware: Any = item.cls
+        if isinstance(middleware, type) and issubclass(middleware, Layer):
+            layer: Any = middleware
+            found.append(layer(app.router, *item.args, **item.kwargs))
+    return found
+
+
+def expanded(router: Router) -> list[Any]:
+    """The routes of *router*; those of routers that FastAPI included, with what including them has added."""
+    plain = list(router.routes)
+    if not any(type(route).__module__.startswith("fastapi.") for route in plain) and not hasattr(
+        router, "_low_priority_routes"
+    ):
+        return plain
+    from scopeguard.audit import fastapi_routes  # noqa: PLC0415 - imports its framework
+
+    return fastapi_routes.expanded(router)
+
+
+def _route(route: Any, around: Around, walk: Walk) -> list[Found]:
+    kind = getattr(route, "original_route", route)
+    if isinstance(kind, Mount):
+        return walk(route.app, around.at(_template(route.path)))
+    if isinstance(kind, Host):
+        return walk(route.app, around)
+    if isinstance(kind, Route | WebSocketRoute):
+        around = around.within(_layers_around(route.app))
+        return _endpoint(route, around, websocket=isinstance(kind, WebSocketRoute))
+    path = getattr(route, "path", None)  # something of its own making, or of FastAPI's
+    at = around.at(_template(path)) if isinstance(path, str) else around
+    declared = _dependencies(route)
+    methods = getattr(route, "methods", None)
+    return [
+        Found(
+            path=at.prefix.rstrip("/") + ANYTHING,
+            around=around,
+            methods=without_head(methods) if methods else None,
+            endpoint=name_of(kind),
+            declared=declared,
+            opaque=True,
+        )
+    ]
+
+
+def _template(path: str) -> str:
+    """*path* as rules write it: how a parameter is converted makes no difference, but whether it spans segments."""
+    parts = []
+    for part in path.split("{"):
+        name, brace, rest = part.partition("}")
+        parts.append(f"{name if name.endswith(':path') else name.partition(':')[0]}}}{rest}" if brace else part)
+    return "{".join(parts)
+
+
+def _layers_around(app: Any) -> list[Layer]:
+    found = []
+    while app is not None and not inspect.isroutine(app) and not isinstance(app, type):
+        if isinstance(app, Layer):
+            found.append(app)
+        app = getattr(app, "app", None)
+    return found
+
+
+def _dependencies(route: Any) -> tuple[Declared, ...]:
+    dependant = getattr(route, "dependant", None)
+    if dependant is None:
+        return ()
+    from scopeguard.audit import fastapi_routes  # noqa: PLC0415 - imports its framework
+
+    return fastapi_routes.declared(dependant)
+
+
+def _endpoint(route: Any, around: Around, *, websocket: bool) -> list[Found]:
+    endpoint = route.endpoint
+    dependencies = _dependencies(route)
+    methods = frozenset({WEBSOCKET}) if websocket else getattr(route, "methods", None)
+
+    def found(methods: frozenset[str] | None, *marked: Any) -> Found:
+        return Found(
+            path=around.prefix + _template(route.path),
+            around=around,
+            methods=methods,
+            endpoint=name_of(endpoint),
+            declared=(*by_access(endpoint), *dependencies, *by_decorator(*marked)),
+            called=marked,
+        )
+
+    if isinstance(endpoint, type) and issubclass(endpoint, HTTPEndpoint):
+        offered = without_head(name.upper() for name in _METHODS if hasattr(endpoint, name))
+        allowed = [name for name in _METHODS if name.upper() in (offered & methods if methods else offered)]
+        return [found(frozenset({name.upper()}), endpoint, getattr(endpoint, name)) for name in allowed]
+    if not websocket and methods is not None:
+        methods = without_head(methods)
+    return [found(methods, endpoint)]

@@ -1,0 +1,72 @@
+"""The audit when an app starts: once, before the first request is judged, and for nothing afterwards."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any, Final
+
+from scopeguard.audit.judge import audited
+from scopeguard.audit.report import Finding, Report, Severity
+from scopeguard.errors import ConfigurationError, printable
+from scopeguard.guard import AuditMode, Guard
+
+log: Final = logging.getLogger("scopeguard")
+
+MOST_LINES: Final = 20
+"""Findings that are logged one by one; ``scopeguard audit`` shows all."""
+
+
+class StartCheck:
+    """The check of *app* by *guard*'s setting ``audit``. Constructing it looks at nothing (law 10).
+
+    ``pending`` is all that a request has to look at.
+    """
+
+    __slots__ = ("_app", "_lock", "_mode", "_problem", "pending")
+
+    def __init__(self, app: Any, guard: Guard) -> None:
+        self._app = app
+        self._mode = guard.audit
+        self._lock = threading.Lock()
+        self._problem: str | None = None
+        self.pending: bool = self._mode is not AuditMode.OFF
+
+    def run(self) -> None:
+        """Check, unless that was done. Raises :class:`ConfigurationError` if there are errors and the setting is
+        ``error``, at every call: nothing is to be served then."""
+        with self._lock:
+            if not self.pending:
+                return
+            if self._problem is None:
+                self._problem = self._checked()
+            if self._problem is None:
+                self.pending = False
+                return
+        raise ConfigurationError(self._problem)
+
+    def _checked(self) -> str | None:
+        try:
+            report = audited(self._app)
+        except Exception as bug:
+            # An app may be made of anything, and a report is no reason to keep it from starting.
+            if self._mode is AuditMode.ERROR:
+                return f"audit: the routes of the app cannot be read ({type(bug).__name__})"
+            log.warning("audit: the routes of the app cannot be read", exc_info=True)
+            return None
+        _log(report)
+        if self._mode is AuditMode.ERROR and report.errors:
+            more = "" if len(report.errors) == 1 else f" (and {len(report.errors) - 1} more errors)"
+            return f"audit: {_line(report.errors[0])}{more}"
+        return None
+
+
+def _log(report: Report) -> None:
+    for finding in report.findings[:MOST_LINES]:
+        log.log(logging.WARNING if finding.severity is Severity.ERROR else logging.INFO, "audit: %s", _line(finding))
+    if len(report.findings) > MOST_LINES:
+        log.warning("audit: and %d more; scopeguard audit shows them", len(report.findings) - MOST_LINES)
+
+
+def _line(finding: Finding) -> str:
+    return f"{printable(finding.where)}: {printable(finding.message)}: {finding.fix}"

@@ -1,0 +1,43 @@
+"""What the tests of the audit share: a guard, and reports in few words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from scopeguard import Guard, Issuer
+from scopeguard.audit.judge import audited
+from scopeguard.audit.report import Report
+
+Lines = Callable[..., dict[str, str]]
+
+
+@pytest.fixture
+def guard() -> Guard:
+    return Guard(Issuer("https://auth.example.com", audience="https://api.example.com"))
+
+
+@pytest.fixture
+def lines() -> Lines:
+    """``lines(app)``: what each route requires, by method and path."""
+
+    def read(app: Any, **options: Any) -> dict[str, str]:
+        return {entry.where: entry.access for entry in audited(app, **options).entries}
+
+    return read
+
+
+@pytest.fixture
+def codes() -> Callable[[Any], dict[str, list[str]]]:
+    """``codes(app)``: where each kind of finding was made."""
+
+    def read(app: Any, **options: Any) -> dict[str, list[str]]:
+        report: Report = app if isinstance(app, Report) else audited(app, **options)
+        found: dict[str, list[str]] = {}
+        for finding in report.findings:
+            found.setdefault(finding.code.value, []).append(finding.where)
+        return found
+
+    return read

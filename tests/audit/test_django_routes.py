@@ -1,0 +1,67 @@
+"""The URL configuration of a Django project. In a process of its own: Django has one for each."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from environment import ROOT, plain_environment
+
+PROJECT = """
+import django
+from django.conf import settings
+settings.configure(ROOT_URLCONF="project", SECRET_KEY="sg-secret-of-django", ALLOWED_HOSTS=["*"])
+django.setup()
+from django.core.asgi import get_asgi_application
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpResponse
+from django.urls import include, path, re_path
+from django.views import View
+from scopeguard import Guard, Issuer, Rule, all_of, asgi, wsgi
+
+class Rows(View):
+    def get(self, request): ...
+
+def view(request, **rest): ...
+inner = [path("rows/<int:row>/", Rows.as_view()), path("files/<path:rest>", view), re_path("^old/([0-9]+)$", view)]
+urlpatterns = [path("", view), path("v1/<slug:tenant>/", include(inner)), re_path("^legacy/", include(inner))]
+guard = Guard(Issuer("https://auth.example.com", audience="https://api.example.com"))
+rules = [Rule("/v1/{tenant}/rows/{row}/", all_of("write"), ["POST"]), Rule("/v1/{rest:path}")]
+ASGI = asgi.GuardMiddleware(get_asgi_application(), guard=guard, rules=rules)
+WSGI = wsgi.GuardMiddleware(get_wsgi_application(), guard=guard, rules=rules)
+bare = get_wsgi_application()
+"""
+
+
+def audit(folder: Path, target: str) -> dict[str, str]:
+    (folder / "project.py").write_text(PROJECT, "utf-8")
+    run = subprocess.run(
+        [sys.executable, "-m", "scopeguard", "audit", target, "--format", "json"],
+        cwd=folder,
+        env={**plain_environment(), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "sg-secret" not in run.stdout + run.stderr
+    return {f"{route['method']} {route['path']}": route["access"] for route in json.loads(run.stdout)["routes"]}
+
+
+@pytest.mark.parametrize("interface", ["ASGI", "WSGI"])
+def test_the_url_configuration_is_read(tmp_path: Path, interface: str):
+    assert audit(tmp_path, f"project:{interface}") == {
+        "* /": "denied",
+        "POST /v1/{tenant}/rows/{row}/": "scopes",
+        "* /v1/{tenant}/rows/{row}/": "authenticated",
+        "* /v1/{tenant}/files/{rest:path}": "authenticated",
+        "* /v1/{tenant}/{path:path}": "authenticated",
+        "* /{path:path}": "denied",
+    } | ({"* /v1/{rest:path}": "authenticated"})
+
+
+def test_a_project_without_a_guard_is_unguarded(tmp_path: Path):
+    assert set(audit(tmp_path, "project:bare").values()) == {"unguarded"}

@@ -1,0 +1,160 @@
+"""What is wrong, and what is merely worth knowing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.routing import Mount, Route
+
+from scopeguard import ANY_AUDIENCE_DANGEROUSLY, DENIED, OPTIONAL, Guard, Issuer, Rule, all_of, any_of
+from scopeguard.asgi import GuardMiddleware
+from scopeguard.audit.judge import audited
+from scopeguard.catalog import ScopeCatalog
+from scopeguard.starlette import requires
+
+ISSUER = Issuer("https://auth.example.com", audience="https://api.example.com")
+
+
+async def endpoint(request: Request) -> Any: ...
+
+
+def api(*paths: str, methods: list[str] | None = None) -> Starlette:
+    return Starlette(routes=[Route(path, endpoint, methods=methods) for path in paths])
+
+
+def test_rules_that_can_never_decide_are_errors(guard: Guard, codes: Any):
+    rules = [Rule("/{any}", all_of("a"), ["GET"]), Rule("/rows", all_of("b"), ["GET"]), Rule("/{x}", all_of("c"))]
+    assert codes(GuardMiddleware(api("/rows"), guard=guard, rules=rules)) == {"shadowed-rule": ["GET /rows"]}
+
+
+def test_a_rule_may_override_a_contract_and_deny_what_it_allows(guard: Guard, codes: Any):
+    rules = [
+        Rule("/rows", DENIED, ["GET"]),
+        Rule("/rows", all_of("a"), ["GET"], source="tables.json: GET /rows (list)"),
+    ]
+    report = audited(GuardMiddleware(api("/rows"), guard=guard, rules=rules))
+    assert [(entry.access, entry.declared) for entry in report.entries] == [("denied to all", ("rule /rows",))]
+    assert codes(report) == {"shadowed-rule": ["GET /rows"]}
+    assert not report.errors
+
+
+@pytest.mark.parametrize(
+    ("rule", "where"),
+    [
+        (Rule("/row", all_of("a")), "* /row"),
+        (Rule("/rows", all_of("a"), ["DELETE"]), "DELETE /rows"),
+        (Rule("/rows/{id}", all_of("a"), ["GET", "POST"]), "GET,POST /rows/{id}"),
+        (Rule("/x/{rest:path}", DENIED), "* /x/{rest:path}"),
+    ],
+)
+def test_rules_that_match_no_route_are_errors(guard: Guard, codes: Any, rule: Rule, where: str):
+    app = GuardMiddleware(api("/rows"), guard=guard, rules=[rule, Rule("/rows")])
+    assert codes(app) == {"rule-without-route": [where]}
+
+
+def test_rules_that_decide_about_some_paths_of_a_route_are_used(guard: Guard, codes: Any):
+    rules = [Rule("/users/me"), Rule("/users/root", DENIED), Rule("/users/{id}", all_of("users.read"))]
+    app = GuardMiddleware(api("/users/{name}"), guard=guard, rules=rules)
+    (entry,) = audited(app).entries
+    assert entry.access == "users.read"
+    assert entry.exceptions == ("/users/me: any valid token", "/users/root: denied to all")
+    assert codes(app) == {}
+
+
+def test_many_exceptions_are_counted(guard: Guard):
+    rules = [*(Rule(f"/users/{number}") for number in range(9)), Rule("/users/{id}", all_of("users.read"))]
+    (entry,) = audited(GuardMiddleware(api("/users/{name}"), guard=guard, rules=rules)).entries
+    assert len(entry.exceptions) == 7
+    assert entry.exceptions[-1] == "and 3 more"
+
+
+def test_rules_below_an_opaque_mount_may_match_there(guard: Guard, codes: Any):
+    async def old(scope: Any, receive: Any, send: Any) -> None: ...
+
+    app = Starlette(routes=[Mount("/old", old), Route("/new", endpoint)])
+    rules = [Rule("/old/rows/{id}", all_of("read")), Rule("/new"), Rule("/gone")]
+    assert codes(GuardMiddleware(app, guard=guard, rules=rules))["rule-without-route"] == ["* /gone"]
+
+
+def test_operations_of_a_contract_and_routes_are_compared_both_ways(guard: Guard, codes: Any):
+    contract = [
+        Rule("/rows", all_of("read"), ["GET"], source="tables.json: GET /rows (list)"),
+        Rule("/rows/{id}", all_of("write"), ["PUT"], source="tables.json: PUT /rows/{id} (put)"),
+    ]
+    app = GuardMiddleware(api("/rows", "/extra"), guard=guard, rules=contract)
+    report = audited(app)
+    assert codes(report) == {"operation-without-route": ["PUT /rows/{id}"], "route-without-rule": ["GET /extra"]}
+    assert not report.errors
+    assert report.entries[0].declared == ("tables.json: GET /rows (list)",)
+
+
+def test_a_decorator_behind_a_public_path_is_an_error(guard: Guard, codes: Any):
+    async def rows(request: Request) -> Any: ...
+
+    app = Starlette(routes=[Route("/rows", requires("read")(rows))])
+    assert codes(GuardMiddleware(app, guard=guard, public=["/rows"])) == {"decorator-on-public": ["GET /rows"]}
+    assert codes(GuardMiddleware(app, guard=guard, rules=[Rule("/rows", OPTIONAL)])) == {}
+
+
+def test_what_is_dangerous_is_a_warning(codes: Any):
+    anybody = Issuer("https://any.example.com", audience=ANY_AUDIENCE_DANGEROUSLY, expected_claims={"tenant": ["a"]})
+    guard = Guard(ISSUER, anybody)
+    rules = [Rule("/download", token_sources=["header", "query"]), Rule("/news", OPTIONAL)]
+    report = audited(GuardMiddleware(api("/download", "/news"), guard=guard, rules=rules))
+    assert codes(report) == {
+        "any-audience": ["issuer https://any.example.com"],
+        "optional-token": ["GET /news"],
+        "query-tokens": ["GET /download"],
+    }
+    assert not report.errors
+
+
+# -- scopes that no issuer can grant
+
+
+def guarded(guard: Guard, **rules: Any) -> GuardMiddleware:
+    return GuardMiddleware(
+        api(*(f"/{name}" for name in rules)),
+        guard=guard,
+        rules=[Rule(f"/{name}", access) for name, access in rules.items()],
+    )
+
+
+def test_without_knowledge_no_scope_is_called_ungrantable(guard: Guard, codes: Any):
+    assert codes(guarded(guard, a=all_of("no.such.scope"))) == {}
+
+
+def test_a_catalog_says_which_scopes_there_are(codes: Any):
+    catalog = ScopeCatalog(descriptions={"read": "Read", "write": ""}, prefix="https://api.example.com/")
+    app = guarded(
+        Guard(ISSUER, catalog=catalog),
+        known=all_of("read", "https://api.example.com/write"),
+        either=any_of("raed", "read"),
+        typo=all_of("raed", "read"),
+    )
+    assert codes(app) == {"ungrantable-scope": ["GET /typo"]}
+    (finding,) = audited(app).findings
+    assert "'raed'" in finding.message
+
+
+def test_a_catalog_without_scopes_says_nothing(codes: Any):
+    guard = Guard(ISSUER, catalog=ScopeCatalog(implies={"admin": ["read"]}))
+    assert codes(guarded(guard, a=all_of("write"))) == {}
+
+
+def test_one_issuer_has_to_grant_all_of_one_alternative(codes: Any):
+    second = Issuer("https://second.example.com", audience="https://api.example.com", implies={"admin": ["all"]})
+    app = guarded(
+        Guard(ISSUER, second), one=all_of("a", "b"), implied=all_of("all"), spread=all_of("a", "admin"), no=all_of("x")
+    )
+    granted = {ISSUER.url: frozenset({"a", "b"}), second.url: frozenset({"admin"})}
+    assert codes(app, granted=granted) == {"ungrantable-scope": ["GET /spread", "GET /no"]}
+    assert codes(app, granted={ISSUER.url: frozenset({"a"})}) == {}  # nobody knows what the second one grants
+
+
+def test_roles_for_scopes_are_not_known(codes: Any):
+    issuer = Issuer(ISSUER.url, audience="https://api.example.com", role_claims=("roles",), roles_as_scopes=True)
+    assert codes(guarded(Guard(issuer), a=all_of("x")), granted={ISSUER.url: frozenset({"a"})}) == {}

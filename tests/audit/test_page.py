@@ -1,0 +1,196 @@
+"""The HTML page: nothing that an app calls its routes gets out of its place, and a browser shows it."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from shutil import which
+from typing import Any
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from environment import missing
+from scopeguard import Guard, Issuer, Rule, all_of, any_of
+from scopeguard.asgi import GuardMiddleware
+from scopeguard.audit.judge import audited
+from scopeguard.audit.page import as_html
+from scopeguard.audit.report import Code, Entry, Finding, Kind, Report, Severity
+from scopeguard.audit.text import as_markdown, as_table
+
+ATTACKS = [
+    "<script>window.broken=1</script>",
+    '"><img src=x onerror=window.broken=1>',
+    "'-alert(1)-'",
+    "</style><script>window.broken=1</script>",
+    "</title><svg onload=window.broken=1>",
+    "&lt;b&gt;&amp;",
+    "\u202etxt.evil\u2066",
+    "\x1b[31m\x07\x00\r\nX",
+    "{{7*7}}${7*7}",
+    "javascript:alert(1)",
+]
+
+
+def hostile() -> Report:
+    """A report in which every text is an attack."""
+    attack = " ".join(ATTACKS)
+    guard = Guard(Issuer("https://auth.example.com/a'b", audience="a"), realm="<i>'realm'")
+    return Report(
+        target=attack,
+        entries=tuple(
+            Entry(
+                method=text,
+                path=f"/{text}",
+                kind=kind,
+                alternatives=(frozenset({"<b>", "'>&"}), frozenset({"b"})) if kind is Kind.SCOPES else (),
+                sources=(text,),
+                declared=(text,),
+                exceptions=(text,),
+                endpoint=text,
+                opaque=True,
+            )
+            for text in ATTACKS
+            for kind in Kind
+        ),
+        findings=tuple(
+            Finding(severity=severity, code=Code.UNGUARDED, where=f"GET /{text}", message=text, fix=text)
+            for severity in Severity
+            for text in ATTACKS
+        ),
+        guards=(guard,),
+    )
+
+
+class Elements(HTMLParser):
+    """What elements and attributes there are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: dict[str, int] = {}
+        self.attributes: set[str] = set()
+        self.urls: list[str | None] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] = self.tags.get(tag, 0) + 1
+        self.attributes |= {name for name, _ in attrs}
+        self.urls += [value for name, value in attrs if name in ("src", "href", "action")]
+
+
+def test_whatever_an_app_calls_things_is_text():
+    page = as_html(hostile())
+    read = Elements()
+    read.feed(page)
+    assert (read.tags["script"], read.tags["style"], read.tags["title"]) == (1, 1, 1)
+    assert not {"img", "svg", "b" + "r", "link", "iframe", "base", "object", "form", "a"} & set(read.tags)
+    assert read.urls == []
+    assert not {name for name in read.attributes if name.startswith("on") or name == "style"}
+    assert not re.search("[\u202a-\u202e\u2066-\u2069\x00-\x08\x0b-\x1f\x7f]", page)
+
+
+def test_the_page_loads_nothing_and_its_policy_says_so():
+    page = as_html(hostile())
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
+    assert re.fullmatch(
+        r"default-src 'none'; style-src 'sha256-[\w+/=]{44}'; script-src 'sha256-[\w+/=]{44}'; base-uri 'none'", policy
+    )
+    assert "url(" not in page
+    assert "@import" not in page
+
+
+def test_text_and_markdown_write_no_control_characters_and_no_markup():
+    report = hostile()
+    for text in (as_table(report), as_markdown(report)):
+        assert not re.search("[^\n\x20-\x7e]", text)
+    markdown = as_markdown(report)
+    assert "<script" not in markdown.replace("\\<script", "")
+    rows = [line for line in markdown.splitlines() if line.startswith("| ") and "---" not in line]
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {6}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Any:
+    path = which("chromium")
+    if path is None:
+        missing("chromium is not installed")
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+def shown(browser: Any, report: Report, folder: Path, **options: Any) -> tuple[Any, list[str]]:
+    """The page of *report*, open, and everything that went wrong or was asked for meanwhile."""
+    file = folder / "audit.html"
+    file.write_text(as_html(report), "utf-8")
+    trouble: list[str] = []
+    page = browser.new_page(**options)
+    page.on("console", lambda message: trouble.append(message.text))
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    page.on("dialog", lambda dialog: trouble.append(dialog.message))
+    page.on("request", lambda request: trouble.append(request.url) if request.url != file.as_uri() else None)
+    page.goto(file.as_uri())
+    return page, trouble
+
+
+def test_a_browser_runs_nothing_of_an_attack(browser: Any, tmp_path: Path):
+    page, trouble = shown(browser, hostile(), tmp_path)
+    assert page.evaluate("window.broken") is None
+    assert page.locator("tbody tr code.path").first.text_content() == f"/{ATTACKS[0]}"
+    assert trouble == []
+    page.close()
+
+
+def a_large_api() -> Report:
+    async def opaque(scope: Any, receive: Any, send: Any) -> None: ...
+
+    rules = [
+        Rule(f"/{name}/{{id}}", any_of(f"{name}.read", f"{name}.admin") if number % 2 else all_of(f"{name}.write"))
+        for number, name in ((number, f"thing{number % 20}.part{number}") for number in range(100))
+    ]
+    guard = Guard(Issuer("https://auth.example.com", audience="https://api.example.com"))
+    return audited(GuardMiddleware(opaque, guard=guard, rules=[*rules, rules[3]]), target="large")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_large_matrix_can_be_read(browser: Any, tmp_path: Path, scheme: str):
+    page, trouble = shown(
+        browser, a_large_api(), tmp_path, color_scheme=scheme, viewport={"width": 1400, "height": 900}
+    )
+    rows = page.locator(".scroll tbody tr:visible").filter(has=page.locator(".method"))
+    assert rows.count() == 101
+    assert rows.first.locator(".tag").text_content() == "error"  # errors first
+    # The page itself does not scroll sideways; the matrix does, below its header and beside its routes.
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.evaluate("document.querySelector('.scroll').scrollTo(2000, 2000)")
+    for place in ("thead th.scope >> nth=60", "tbody tr >> nth=60 >> th"):
+        box, frame = page.locator(place).bounding_box(), page.locator(".scroll").first.bounding_box()
+        assert box["y"] >= frame["y"] - 1 or "tbody" in place
+        assert box["x"] >= frame["x"] - 1
+    page.fill("#filter", "thing3.part3 read")
+    assert rows.count() == 1
+    assert page.locator("#shown").text_content() == "1 of 101 routes"
+    assert page.locator("thead th.scope:visible").count() == 2
+    page.fill("#filter", "")
+    assert rows.count() == 101
+    assert trouble == []
+    page.close()
+
+
+def test_on_paper_everything_is_there(browser: Any, tmp_path: Path):
+    page, trouble = shown(browser, a_large_api(), tmp_path)
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.querySelector('.scroll')).maxHeight") == "none"
+    assert not page.locator("#filter").is_visible()
+    assert page.locator("tbody tr:visible").filter(has=page.locator(".method")).count() == 101
+    assert trouble == []
+    page.close()
+
+
+def test_the_table_names_its_cells_for_those_who_cannot_see_it():
+    page = as_html(a_large_api())
+    assert page.count('<th scope="row">') == 101 + 150
+    assert '<html lang="en">' in page
+    assert "<caption>" in page
+    assert page.count('<i class="dot all"></i><span class="unseen">needed</span>') == 50

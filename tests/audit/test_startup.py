@@ -1,0 +1,186 @@
+"""The audit when an app starts: at the right moment, once, and as the guard was told."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from flask import Flask
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from scopeguard import ConfigurationError, Guard, Issuer, Rule, Rules
+from scopeguard.asgi import GuardMiddleware
+from scopeguard.audit import startup
+from scopeguard.audit.judge import audited
+from scopeguard.audit.report import Report
+from scopeguard.flask import ScopeGuard
+from scopeguard.wsgi import GuardMiddleware as WSGIGuard
+
+RULES = [Rule("/rows"), Rule("/nowhere")]
+
+
+def a_guard(audit: str, rules: Iterable[Rule] = RULES) -> Guard:
+    issuer = Issuer("https://auth.example.com", audience="https://api.example.com")
+    return Guard(issuer, audit=audit, rules=Rules(rules))
+
+
+async def endpoint(request: Request) -> Any: ...
+
+
+def an_app(guard: Guard, **options: Any) -> Starlette:
+    return Starlette(
+        routes=[Route("/rows", endpoint)], middleware=[Middleware(GuardMiddleware, guard=guard)], **options
+    )
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if "audit:" in record.getMessage()]
+
+
+def test_another_setting_is_refused():
+    with pytest.raises(ConfigurationError, match="audit: 'loud' is none of error, warn, off"):
+        a_guard("loud")
+
+
+def test_by_default_findings_are_logged_at_the_start_and_once(caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO)
+    guard = Guard(Issuer("https://auth.example.com", audience="https://api.example.com"), rules=Rules(RULES))
+    app = an_app(guard)
+    for _ in range(2):
+        with TestClient(app) as client:
+            assert len(told(caplog)) == 1
+            assert client.get("/rows").status_code == 401
+    (line,) = told(caplog)
+    assert line.startswith("audit: * /nowhere: rule /nowhere matches no route of the app: check")
+
+
+def test_routes_that_the_start_adds_are_seen(caplog: pytest.LogCaptureFixture):
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> Any:
+        app.router.routes.append(Route("/nowhere", endpoint))
+        yield
+
+    with TestClient(an_app(a_guard("error"), lifespan=lifespan)) as client:
+        assert client.get("/rows").status_code == 401
+    assert told(caplog) == []
+
+
+def test_error_keeps_an_app_from_starting_and_lets_it_clean_up():
+    ended: list[str] = []
+    sent: list[Any] = []
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> Any:
+        del app
+        try:
+            yield
+        finally:
+            ended.append("cleaned up")
+
+    with (
+        pytest.raises(ConfigurationError, match=r"audit: \* /nowhere"),
+        TestClient(an_app(a_guard("error"), lifespan=lifespan)),
+    ):
+        sent.append("started")
+    assert (sent, ended) == ([], ["cleaned up"])
+
+
+@pytest.mark.anyio
+async def test_a_failed_start_is_told_once_and_in_one_line():
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    with pytest.raises(ConfigurationError):
+        await an_app(a_guard("error"))({"type": "lifespan", "asgi": {}, "state": {}}, receive, send)
+    assert [message["type"] for message in sent] == ["lifespan.startup.failed"]
+    assert sent[0]["message"].startswith("audit: * /nowhere: rule /nowhere matches no route")
+    assert "\n" not in sent[0]["message"]
+
+
+def test_without_lifespan_every_request_is_refused_until_the_rules_are_right():
+    client = TestClient(an_app(a_guard("error")))  # without "with": no lifespan
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="matches no route"):
+            client.get("/rows")
+
+
+def test_off_looks_at_nothing(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(startup, "audited", lambda app: pytest.fail("it looked"))
+    with TestClient(an_app(a_guard("off"))) as client:
+        assert client.get("/rows").status_code == 401
+    assert told(caplog) == []
+
+
+def test_nothing_is_looked_at_while_an_app_is_made_nor_after_the_first_request(monkeypatch: pytest.MonkeyPatch):
+    calls: list[Any] = []
+
+    def counted(app: Any) -> Report:
+        calls.append(app)
+        return audited(app)
+
+    monkeypatch.setattr(startup, "audited", counted)
+    app = GuardMiddleware(Starlette(routes=[Route("/rows", endpoint)]), guard=a_guard("warn"))
+    assert calls == []
+    client = TestClient(app)
+    for _ in range(3):
+        client.get("/rows")
+    assert calls == [app]
+    assert app._check.pending is False
+
+
+def test_wsgi_is_checked_at_the_first_request(caplog: pytest.LogCaptureFixture):
+    def start_response(status: str, headers: Any) -> None: ...
+
+    flask = Flask("f", static_folder=None)
+    flask.get("/rows")(lambda: "rows")
+    environ = flask.test_request_context("/rows").request.environ
+    app = WSGIGuard(flask, guard=a_guard("warn"))
+    for _ in range(2):
+        app(dict(environ), start_response)
+    assert len(told(caplog)) == 1
+    with pytest.raises(ConfigurationError, match="/nowhere"):
+        WSGIGuard(flask, guard=a_guard("error"))(dict(environ), start_response)
+
+
+def test_flask_is_checked_at_the_first_request(caplog: pytest.LogCaptureFixture):
+    for setting, status in (("warn", 401), ("error", 500)):
+        app = Flask("f", static_folder=None)
+        ScopeGuard(app, a_guard(setting))
+        app.get("/rows")(lambda: "rows")
+        for _ in range(2):
+            assert app.test_client().get("/rows").status_code == status
+    assert len(told(caplog)) == 2 * 1
+
+
+def test_an_app_that_cannot_be_read_starts_all_the_same_unless_told_not_to(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(app: Any) -> None:
+        raise LookupError("of its own making")
+
+    monkeypatch.setattr(startup, "audited", broken)
+    assert TestClient(an_app(a_guard("warn"))).get("/rows").status_code == 401
+    assert told(caplog) == ["audit: the routes of the app cannot be read"]
+    with pytest.raises(ConfigurationError, match=r"cannot be read \(LookupError\)"):
+        TestClient(an_app(a_guard("error"))).get("/rows")
+
+
+def test_a_long_list_is_cut_and_what_an_app_calls_its_routes_cannot_write_lines(caplog: pytest.LogCaptureFixture):
+    rules = [Rule("/rows"), *(Rule(f"/no\u2028{number}") for number in range(30))]
+    TestClient(an_app(a_guard("warn", rules))).get("/rows")
+    lines = told(caplog)
+    assert len(lines) == startup.MOST_LINES + 1
+    assert lines[-1] == "audit: and 10 more; scopeguard audit shows them"
+    assert "\u2028" not in "".join(lines)
