@@ -23,6 +23,7 @@ from scopeguard.checks import is_loopback
 from scopeguard.devserver.app import create_app
 from scopeguard.devserver.authority import Authority
 from scopeguard.devserver.faults import Endpoint, Mode, Outage, Switch, Unreachable
+from scopeguard.devserver.google import GoogleServiceAccount
 from scopeguard.devserver.keys import KeyRing, SigningKey
 from scopeguard.devserver.page import WARNING
 from scopeguard.devserver.registry import (
@@ -44,6 +45,7 @@ __all__ = [
     "ClientAuthMethod",
     "DevServer",
     "Endpoint",
+    "GoogleServiceAccount",
     "KeyRing",
     "Mode",
     "Outage",

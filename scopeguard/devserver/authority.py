@@ -18,9 +18,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from scopeguard.catalog import ScopeCatalog
 from scopeguard.checks import checked_url
 from scopeguard.devserver.faults import Endpoint, Faults
-from scopeguard.devserver.grants import GRANTS, Grant, GrantRequest, Parameters
+from scopeguard.devserver.grants import GRANTS, Grant, GrantRequest, Parameters, UsedAssertions
 from scopeguard.devserver.keys import KeyRing, compact
 from scopeguard.devserver.registry import (
     Client,
@@ -62,6 +63,7 @@ class Authority:
     * ``keys``: the signing keys; ephemeral RS256 unless given.
     * ``clock``: the time; the machine's unless given.
     * ``jwks_max_age``: seconds for ``Cache-Control`` on the key set; ``None`` sends no such header.
+    * ``catalog``: the scopes there are: clients and service accounts with others are refused.
 
     >>> authority = Authority(
     ...     "https://as.example",
@@ -89,15 +91,17 @@ class Authority:
         keys: KeyRing | None = None,
         clock: Clock | None = None,
         jwks_max_age: int | None = None,
+        catalog: ScopeCatalog | None = None,
     ) -> None:
         if not audience:
             raise ConfigurationError("audience: name the API that tokens are for, as its guard knows it")
         self.audience = audience
-        self.registry: Registry = Registry(clients, service_accounts, subjects)
+        self.registry: Registry = Registry(clients, service_accounts, subjects, catalog)
         self.keys: KeyRing = keys if keys is not None else KeyRing()
         self.clock: Clock = clock if clock is not None else SystemClock()
         self.faults: Faults = Faults()
         self.tokens: TokenBook = TokenBook()
+        self.assertions: UsedAssertions = UsedAssertions()
         self.jwks_max_age = jwks_max_age
         self.requests: deque[str] = deque(maxlen=MOST_REQUESTS)
         self._issuer = issuer
@@ -194,6 +198,7 @@ class Authority:
                 now=self.clock.wall(),
                 default_audience=self.audience,
                 own_audiences=(self.issuer, self.url(Endpoint.TOKEN)),
+                used=self.assertions,
             )
         )
         issued = self.issue(grant)
@@ -248,6 +253,10 @@ class Authority:
     def metadata(self) -> dict[str, Any]:
         """The metadata, one document for OAuth and OpenID alike: contradictions are then impossible (P-13)."""
         methods = [method.value for method in ClientAuthMethod]
+        parties: tuple[Client | ServiceAccount, ...] = (
+            *self.registry.clients.values(),
+            *self.registry.service_accounts.values(),
+        )
         return {
             "issuer": self.issuer,
             "token_endpoint": self.url(Endpoint.TOKEN),
@@ -257,7 +266,7 @@ class Authority:
             "grant_types_supported": list(GRANTS),
             # RFC 8414 section 2 requires the member; there is no authorization endpoint that could use one.
             "response_types_supported": [],
-            "scopes_supported": sorted({scope for client in self.registry.clients.values() for scope in client.scopes}),
+            "scopes_supported": sorted({scope for party in parties for scope in party.scopes}),
             "token_endpoint_auth_methods_supported": methods,
             "introspection_endpoint_auth_methods_supported": methods,
             "revocation_endpoint_auth_methods_supported": methods,
@@ -270,9 +279,13 @@ class Authority:
         self.keys.rotate(self.clock.wall(), overlap=overlap)
 
     def reset(self) -> None:
-        """No faults, no tokens, no retired keys, no remembered requests. Clients and the signing key stay."""
+        """No faults, no tokens, no used assertions, no retired keys, no remembered requests.
+
+        Clients, service accounts and the signing key stay.
+        """
         self.faults.reset()
         self.tokens.reset()
+        self.assertions.reset()
         self.keys.reset()
         self.requests.clear()
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import jwt
@@ -12,6 +13,7 @@ from jwt.exceptions import PyJWTError
 
 from scopeguard.devserver.registry import Form, OAuthError, Registry, ServiceAccount, TokenFormat
 from scopeguard.errors import ConfigurationError
+from scopeguard.records import dataclass
 from scopeguard.scopes import checked_scope
 
 CLIENT_CREDENTIALS: Final = "client_credentials"
@@ -60,6 +62,28 @@ class Parameters:
         return {name: values[0] for name, values in self._values.items()}
 
 
+class UsedAssertions:
+    """Which assertions were used already (RFC 7523 section 3, item 7): those that have a ``jti``, until they expire."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._until: dict[tuple[str, str], float] = {}
+
+    def use(self, issuer: str, jti: str, until: float, now: float) -> bool:
+        """Whether this is the first use; *until* is when nobody would accept it any more, in seconds."""
+        with self._lock:
+            self._until = {key: end for key, end in self._until.items() if end > now}
+            if (issuer, jti) in self._until:
+                return False
+            self._until[issuer, jti] = until
+            return True
+
+    def reset(self) -> None:
+        """Forget every use."""
+        with self._lock:
+            self._until = {}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
     """What may be issued. The lifetime is in seconds."""
@@ -85,6 +109,7 @@ class GrantRequest:
     now: float
     default_audience: str
     own_audiences: tuple[str, ...]
+    used: UsedAssertions
 
 
 def client_credentials(request: GrantRequest) -> Grant:
@@ -103,8 +128,9 @@ def client_credentials(request: GrantRequest) -> Grant:
 def jwt_bearer(request: GrantRequest) -> Grant:
     """RFC 7523 section 2.1: a service account presents an assertion it signed itself.
 
-    Checked: the signature with the registered key, ``iss``, ``sub`` (absent or equal to ``iss``), ``aud``, ``exp``,
-    ``iat``, and a lifetime of an hour at most. Not checked: whether the assertion was used before.
+    Checked: the signature with the registered key, that ``crit`` is absent, ``iss``, ``sub`` (absent or equal to
+    ``iss``), ``aud``, ``exp``, ``iat``, ``nbf`` where there is one, a lifetime of an hour at most, and that a ``jti``
+    was not used before. Not checked: an assertion without ``jti`` may come twice; Google's clients send none.
     Scopes come from the ``scope`` parameter, or from the assertion, as Google's clients send them.
     """
     if request.authorization is not None or request.parameters.get("client_secret") is not None:
@@ -143,9 +169,13 @@ def _verified_assertion(request: GrantRequest) -> tuple[ServiceAccount, dict[str
         claims: dict[str, Any] = jwt.decode(
             assertion, account.verification_key, algorithms=list(_ASSERTION_ALGORITHMS), options=_SIGNATURE_ONLY
         )
+        critical = "crit" in jwt.get_unverified_header(assertion)
     except (PyJWTError, TypeError, ValueError):
         raise _invalid_grant("it is malformed, or its signature is wrong") from None
+    if critical:  # RFC 7515 section 4.1.11: no extension is understood here
+        raise _invalid_grant("its header has crit")
     _check_assertion(claims, account, request)
+    _check_first_use(claims, account, request)
     return account, claims
 
 
@@ -162,14 +192,26 @@ def _check_assertion(claims: Mapping[str, Any], account: ServiceAccount, request
         raise _invalid_grant("it has expired")
     if issued_at > request.now + _LEEWAY:
         raise _invalid_grant("it was issued in the future")
+    if "nbf" in claims and _moment(claims, "nbf") > request.now + _LEEWAY:
+        raise _invalid_grant("it is not valid yet")
     if expires_at - issued_at > _ASSERTION_LIFETIME:
         raise _invalid_grant("it is valid for more than an hour")
 
 
+def _check_first_use(claims: Mapping[str, Any], account: ServiceAccount, request: GrantRequest) -> None:
+    jti = claims.get("jti")
+    if jti is None:
+        return
+    if not isinstance(jti, str):
+        raise _invalid_grant("jti is not a string")
+    if not request.used.use(account.email, jti, _moment(claims, "exp") + _LEEWAY, request.now):
+        raise _invalid_grant("it was used before")
+
+
 def _moment(claims: Mapping[str, Any], name: str) -> float:
     value = claims.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _invalid_grant("it needs exp and iat, in seconds")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise _invalid_grant("it needs exp and iat, and nbf if there is one, as numbers of seconds")
     return value
 
 

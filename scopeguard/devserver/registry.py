@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any, Final
 from urllib.parse import unquote_plus
@@ -14,7 +14,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
+from scopeguard.catalog import ScopeCatalog
 from scopeguard.errors import ConfigurationError
+from scopeguard.records import dataclass
 from scopeguard.scopes import checked_scope
 
 GOOGLE_TOKEN_AUDIENCE: Final = "https://oauth2.googleapis.com/token"
@@ -171,12 +173,17 @@ class Registry:
     """The parties an authority knows. Client ids and subjects are kept apart.
 
     A client whose id equals a user's subject would get tokens that an API takes for that user's (RFC 9068
-    section 5, T-08): whichever comes second is refused.
+    section 5, T-08): whichever comes second is refused. With a *catalog*, so is a scope that it does not know.
     """
 
     def __init__(
-        self, clients: Iterable[Client], service_accounts: Iterable[ServiceAccount], subjects: Iterable[str]
+        self,
+        clients: Iterable[Client],
+        service_accounts: Iterable[ServiceAccount],
+        subjects: Iterable[str],
+        catalog: ScopeCatalog | None = None,
     ) -> None:
+        self._catalog = catalog
         self.clients: dict[str, Client] = {}
         self.service_accounts: dict[str, ServiceAccount] = {}
         self.subjects: set[str] = set()
@@ -193,17 +200,26 @@ class Registry:
             raise ConfigurationError(
                 f"client {client.client_id!r}: a user has this name as subject; choose another client_id (RFC 9068 5)"
             )
+        self._refuse_unknown(client.scopes, f"client {client.client_id!r}")
         self.clients[client.client_id] = client
 
     def add_service_account(self, account: ServiceAccount) -> None:
         self._refuse_taken(account.email, f"service account {account.email!r}")
         if account.email in self.subjects:
             raise ConfigurationError(f"service account {account.email!r}: a user has this name as subject")
+        self._refuse_unknown(account.scopes, f"service account {account.email!r}")
         self.service_accounts[account.email] = account
 
     def add_subject(self, subject: str) -> None:
         self._refuse_taken(subject, f"subject {subject!r}")
         self.subjects.add(subject)
+
+    def _refuse_unknown(self, scopes: Iterable[str], setting: str) -> None:
+        for scope in scopes:
+            if self._catalog is not None and scope not in self._catalog:
+                near = self._catalog.nearest(scope)
+                hint = f"did you mean {near}?" if near else "add it there, or leave it out here"
+                raise ConfigurationError(f"{setting}, scopes: {scope!r} is not in the catalog; {hint}")
 
     def _refuse_taken(self, name: str, setting: str) -> None:
         if name in self.clients or name in self.service_accounts:

@@ -1,5 +1,5 @@
-"""How a refusal is written: ``WWW-Authenticate`` (RFC 6750 section 3, RFC 9110 section 11) and a problem document
-(RFC 9457).
+"""How a refusal is written: ``WWW-Authenticate`` (RFC 6750 section 3, RFC 9110 section 11) and a body, which is a
+problem document (RFC 9457) unless the API's style has another.
 
 Every text is a constant or a setting that was checked at construction, so nothing a request contains can reach a
 header (B-37...B-40, X-75).
@@ -7,10 +7,9 @@ header (B-37...B-40, X-75).
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from http import HTTPStatus
 from typing import Final
 
@@ -21,7 +20,10 @@ from scopeguard.errors import (
     InsufficientScope,
     InvalidRequest,
     MissingCredentials,
+    Reason,
 )
+from scopeguard.records import dataclass
+from scopeguard.spec.error_body import BodyWriter, ErrorBody, Problem, checked_writer, written
 
 _QUOTABLE: Final = re.compile(r"[\x20-\x7E]*")
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -40,11 +42,16 @@ def quoted(value: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A refusal, ready to be sent. Header names are lower case; a name may occur more than once."""
+    """A refusal, ready to be sent. Header names are lower case; a name may occur more than once.
+
+    ``body_failure``: why the body is a problem document although the style has a writer of its own, in words for the
+    log; ``None`` when nothing went wrong.
+    """
 
     status: int
     headers: tuple[tuple[str, str], ...]
     body: bytes
+    body_failure: str | None = None
 
     @property
     def reason_phrase(self) -> str:
@@ -61,13 +68,18 @@ class ChallengeStyle:
     * ``error_uri``: an absolute URI with more about an error (B-40).
     * ``hide_forbidden``: answer 404 without a challenge wherever it would be 403 (B-62): were some of them left, they
       would tell what the others hide.
+    * ``body``: what stands in the body of every refusal and outage: ``"problem"`` (RFC 9457), ``"google"``, or a
+      function from :class:`~scopeguard.spec.error_body.Problem` to media type and bytes. It is tried here, at
+      construction. If it fails later, that refusal gets a problem document, and the log says so.
     """
 
     realm: str
     parameters: tuple[tuple[str, str], ...] = ()
     error_uri: str | None = None
     hide_forbidden: bool = False
+    body: ErrorBody | str | BodyWriter = ErrorBody.PROBLEM
     _fixed: str = field(init=False, repr=False)
+    _writer: BodyWriter = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         seen = set(_RESERVED)
@@ -80,6 +92,17 @@ class ChallengeStyle:
         if self.error_uri is not None and not _ABSOLUTE_URI.fullmatch(self.error_uri):
             raise ConfigurationError(f"error_uri: {self.error_uri!r} is not an absolute URI in printable ASCII")
         object.__setattr__(self, "_fixed", ", ".join(parts))
+        object.__setattr__(self, "_writer", checked_writer(self.body))
+
+    def written(self, problem: Problem) -> tuple[tuple[str, bytes], str | None]:
+        """Media type and bytes of a body for *problem*, and why they are not those of ``body`` if they are not."""
+        return written(self._writer, problem)
+
+    @property
+    def media_type(self) -> str:
+        """Of the body that answers a request without credentials, without parameters: for documents about the API."""
+        (kind, _), _ = self.written(_problem(401, MissingCredentials(Reason.NO_CREDENTIALS).description))
+        return kind.partition(";")[0]
 
     def challenge(self, denial: AccessDenied, scopes: tuple[str, ...]) -> str:
         """The value of ``WWW-Authenticate`` for *denial* on a route that needs *scopes*."""
@@ -107,7 +130,7 @@ def _setting(value: str, name: str) -> str:
 def write_denial(
     denial: AccessDenied, style: ChallengeStyle, *, scopes: tuple[str, ...] = (), head: bool = False
 ) -> Response:
-    """*denial* as a response: status, problem body, ``no-store`` (B-53), and a challenge (B-33, B-43) unless it is a
+    """*denial* as a response: status, body, ``no-store`` (B-53), and a challenge (B-33, B-43) unless it is a
     :class:`Forbidden`, which no other token would cure.
 
     *scopes* are those of the operation. *head*: no body, everything else the same (B-52). ``Content-Length`` is that
@@ -116,33 +139,39 @@ def write_denial(
     if isinstance(denial, InsufficientScope):
         scopes = denial.scopes
     if style.hide_forbidden and denial.status == HTTPStatus.FORBIDDEN:
-        return _problem(404, "There is nothing here for this request", (), {}, head=head)
+        nothing = _problem(404, "There is nothing here for this request")
+        return _response(nothing, (), style, head=head)
     headers: tuple[tuple[str, str], ...] = ()
     if denial.error is not None or isinstance(denial, MissingCredentials):
         headers = (("www-authenticate", style.challenge(denial, scopes)),)
-    members = {"error": denial.error, "error_description": denial.description} if denial.error is not None else {}
-    return _problem(denial.status, denial.description, headers, members, head=head)
+    return _response(_problem(denial.status, denial.description, denial.error, scopes), headers, style, head=head)
 
 
-def write_outage(outage: AuthorityUnavailable, *, head: bool = False) -> Response:
-    """*outage* as a 503 with ``Retry-After`` in whole seconds, at most 300, and no challenge: nothing was judged."""
-    wait = DEFAULT_RETRY_AFTER if outage.retry_after is None else outage.retry_after
-    seconds = max(1, math.ceil(min(wait, MAX_RETRY_AFTER)))
+def write_outage(outage: AuthorityUnavailable, style: ChallengeStyle, *, head: bool = False) -> Response:
+    """*outage* as a 503 with ``Retry-After`` and no challenge: nothing was judged."""
     text = "The access token could not be checked because the authorization server did not answer; try again"
-    return _problem(503, text, (("retry-after", str(seconds)),), {}, head=head)
+    return _response(_problem(503, text), (("retry-after", retry_after(outage)),), style, head=head)
 
 
-def _problem(
-    status: int, detail: str, headers: tuple[tuple[str, str], ...], members: dict[str, str], *, head: bool
-) -> Response:
-    problem = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **members}
-    body = json.dumps(problem).encode("ascii")
+def retry_after(outage: AuthorityUnavailable) -> str:
+    """``Retry-After`` for *outage*: whole seconds, at least 1 and at most 300."""
+    wait = DEFAULT_RETRY_AFTER if outage.retry_after is None else outage.retry_after
+    return str(max(1, math.ceil(min(wait, MAX_RETRY_AFTER))))
+
+
+def _problem(status: int, description: str, error: str | None = None, scopes: tuple[str, ...] = ()) -> Problem:
+    title = HTTPStatus(status).phrase
+    return Problem(status=status, title=title, description=description, error=error, scopes=scopes)
+
+
+def _response(problem: Problem, headers: tuple[tuple[str, str], ...], style: ChallengeStyle, *, head: bool) -> Response:
+    (kind, body), failure = style.written(problem)
     common = (
-        ("content-type", "application/problem+json"),
+        ("content-type", kind),
         ("content-length", str(len(body))),
         ("cache-control", "no-store"),
     )
-    return Response(status, headers + common, b"" if head else body)
+    return Response(problem.status, headers + common, b"" if head else body, failure)
 
 
 def private_headers(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hmac
+import json
 from typing import Any
 
 import jwt
@@ -10,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from scopeguard import ConfigurationError
 from scopeguard.devserver import GOOGLE_TOKEN_AUDIENCE, ServiceAccount, SigningKey
+from scopeguard.devserver.keys import base64url, compact
 
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 EMAIL = "robot@project.iam.example"
@@ -84,6 +87,11 @@ def test_googles_constant_audience_is_accepted_where_it_is_configured(bench):
         {"iat": 1_800_000_000 + 31, "exp": 1_800_000_000 + 60},
         {"exp": 1_800_000_000 + 3601},
         {"scope": ["read"]},
+        {"nbf": 1_800_000_000 + 31},
+        {"nbf": "now"},
+        {"exp": float("inf")},
+        {"exp": float("nan")},
+        {"jti": 7},
     ],
 )
 def test_an_assertion_that_is_not_in_order_is_an_invalid_grant(bench, claims):
@@ -100,6 +108,99 @@ def test_the_signature_is_verified_with_the_registered_key(bench):
     assert bench.error(ask(bench, unsecured)) == (400, "invalid_grant")
     assert bench.error(ask(bench, "sg-opaque-nonsense")) == (400, "invalid_grant")
     assert bench.error(ask(bench, "")) == (400, "invalid_request")
+
+
+def hostile(bench: Any) -> dict[str, str]:
+    """Assertions that claim all the right things and prove none of them."""
+    claims = jwt.decode(assertion(bench), options={"verify_signature": False})
+    private = KEY.private_key
+    numbers = KEY.public_jwk()
+    embedded = {"jwk": OTHER_KEY.public_jwk()}
+
+    def shared(secret: bytes) -> str:
+        # By hand: PyJWT refuses to use a public key as a secret, and attackers do not use PyJWT.
+        head, body = (base64url(json.dumps(part).encode()) for part in ({"alg": "HS256", "typ": "JWT"}, claims))
+        return f"{head}.{body}.{base64url(hmac.digest(secret, f'{head}.{body}'.encode(), 'sha256'))}"
+
+    return {
+        "alg none": jwt.encode(claims, None, "none"),  # type: ignore[arg-type]  # PyJWT's "none" takes no key
+        "alg NONE": compact({"alg": "NONE"}, claims, KEY).rpartition(".")[0] + ".",
+        "HS256 with the PEM": shared(PEM.encode()),
+        "HS256 with the PEM, stripped": shared(PEM.strip().encode()),
+        "HS256 with the modulus": shared(numbers["n"].encode()),
+        "HS256 with nothing": shared(b""),
+        "another account's key": jwt.encode(claims, OTHER_KEY.private_key, "RS256"),
+        "a key of its own in the header": jwt.encode(claims, OTHER_KEY.private_key, "RS256", headers=embedded),
+        "another algorithm of the same key": jwt.encode(claims, private, "RS512"),
+        "PSS with the same key": jwt.encode(claims, private, "PS256"),
+        "critical extension": jwt.encode(claims, private, "RS256", headers={"crit": ["exp"], "exp": 1}),
+        "signature of another": assertion(bench).rpartition(".")[0] + "." + assertion(bench, jti="2").split(".")[2],
+        "four parts": assertion(bench) + ".",
+    }
+
+
+HOSTILE = (
+    "alg none", "alg NONE", "HS256 with the PEM", "HS256 with the PEM, stripped", "HS256 with the modulus",
+    "HS256 with nothing", "another account's key", "a key of its own in the header",
+    "another algorithm of the same key", "PSS with the same key", "critical extension", "signature of another",
+    "four parts",
+)  # fmt: skip
+
+
+def test_the_hostile_assertions_are_all_tried(bench):
+    assert set(hostile(bench)) == set(HOSTILE)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_an_assertion_that_proves_nothing_is_an_invalid_grant(bench, name):
+    bench.authority.registry.add_service_account(account())
+    other = ServiceAccount(email="other@x", public_key=OTHER_KEY.public_jwk(), scopes=["read"])
+    bench.authority.registry.add_service_account(other)
+    assert ask(bench, assertion(bench)).status == 200
+    assert bench.error(ask(bench, hostile(bench)[name])) == (400, "invalid_grant")
+
+
+def test_an_assertion_with_an_id_is_used_once(bench):
+    bench.authority.registry.add_service_account(account())
+    once = assertion(bench, jti="1", exp=bench.now + 60)
+    assert ask(bench, once).status == 200
+    assert bench.error(ask(bench, once)) == (400, "invalid_grant")
+    assert ask(bench, assertion(bench, jti="2")).status == 200
+    assert ask(bench, assertion(bench)).status == 200
+    assert ask(bench, assertion(bench)).status == 200, "without an id nobody can tell; Google's clients send none"
+
+
+def test_the_ids_of_accounts_are_their_own_and_a_reset_forgets_them(bench):
+    bench.authority.registry.add_service_account(account())
+    other = ServiceAccount(email="other@x", public_key=OTHER_KEY.public_jwk(), scopes=["read"])
+    bench.authority.registry.add_service_account(other)
+    mine, others = assertion(bench, jti="1"), assertion(bench, OTHER_KEY, iss="other@x", jti="1")
+    assert [ask(bench, text).status for text in (mine, others, mine)] == [200, 200, 400]
+    bench.authority.reset()
+    assert ask(bench, mine).status == 200
+
+
+def test_an_id_is_kept_as_long_as_the_assertion_could_be_used(bench):
+    bench.authority.registry.add_service_account(account())
+    once = assertion(bench, jti="1", exp=bench.now + 60)
+    assert ask(bench, once).status == 200
+    bench.clock.advance(89)
+    assert "used before" in bench.read(ask(bench, once))["error_description"]
+    bench.clock.advance(1)
+    assert "expired" in bench.read(ask(bench, once))["error_description"]
+
+
+def test_an_assertion_that_is_refused_is_not_used_up(bench):
+    bench.authority.registry.add_service_account(account())
+    early = assertion(bench, jti="1", nbf=bench.now + 60)
+    assert bench.error(ask(bench, early)) == (400, "invalid_grant")
+    bench.clock.advance(60)
+    assert ask(bench, early).status == 200
+
+
+def test_the_metadata_show_the_scopes_of_accounts(bench):
+    bench.authority.registry.add_service_account(account(scopes=["accounts-only"]))
+    assert "accounts-only" in bench.authority.metadata()["scopes_supported"]
 
 
 def test_scopes_are_limited_to_those_of_the_account(bench):

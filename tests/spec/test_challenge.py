@@ -383,14 +383,14 @@ def test_what_is_forbidden_can_be_hidden_and_then_every_403_is_alike():
 @pytest.mark.rule("H-19")
 def test_an_outage_is_a_503_that_says_when_to_come_again_and_nothing_about_the_token():
     outage = AuthorityUnavailable(Reason.AUTHORITY_TIMED_OUT, "https://as.internal", url="https://as.internal/k")
-    response = write_outage(outage)
+    response = write_outage(outage, STYLE)
     assert response.status == 503
     assert named(response, "www-authenticate") == []
     assert named(response, "retry-after") == ["5"]
     assert named(response, "cache-control") == ["no-store"]
     assert "error" not in body_of(response)
     assert "internal" not in response.body.decode()
-    head = write_outage(outage, head=True)
+    head = write_outage(outage, STYLE, head=True)
     assert (head.headers, head.body) == (response.headers, b"")
 
 
@@ -402,7 +402,7 @@ def test_an_outage_is_a_503_that_says_when_to_come_again_and_nothing_about_the_t
 )
 def test_the_time_to_wait_is_in_whole_seconds_and_bounded(wait, sent):
     outage = AuthorityUnavailable(Reason.AUTHORITY_TIMED_OUT, "https://as.example", retry_after=wait)
-    assert named(write_outage(outage), "retry-after") == [sent]
+    assert named(write_outage(outage, STYLE), "retry-after") == [sent]
 
 
 # -- responses to a request whose URL carried a token

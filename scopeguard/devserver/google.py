@@ -1,0 +1,105 @@
+"""Service accounts as Google's client libraries know them: a JSON file with a private key, and a ``token_uri``.
+
+    robot = GoogleServiceAccount.generate("robot@local.iam.gserviceaccount.com", scopes=[...])
+    with DevServer(Authority(audience=api, service_accounts=[robot.account])) as server:
+        robot.write("robot.json", token_uri=server.authority.url(Endpoint.TOKEN))
+
+``google.oauth2.service_account.Credentials.from_service_account_file("robot.json", scopes=[...])`` then fetches its
+tokens from the development server.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import field
+from typing import Any, Final, Self
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from scopeguard.devserver.keys import SigningKey
+from scopeguard.devserver.registry import GOOGLE_TOKEN_AUDIENCE, ServiceAccount
+from scopeguard.errors import ConfigurationError
+from scopeguard.records import dataclass
+
+_TYPE: Final = "service_account"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoogleServiceAccount:
+    """One account with its private key: ``account`` is the authority's half, :meth:`info` the client's."""
+
+    account: ServiceAccount
+    key: SigningKey = field(repr=False)
+
+    @classmethod
+    def generate(cls, email: str, *, scopes: Sequence[str], lifetime: int = 3600) -> Self:
+        """A new account with a new RSA key, which may have *scopes*. *lifetime*: of its tokens, in seconds.
+
+        Google's constant audience is accepted in its assertions beside the authority's own, because Google's libraries
+        write that one whatever their ``token_uri`` is.
+        """
+        return cls._with(SigningKey.generate("RS256"), email, scopes, lifetime)
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str], email: str, *, scopes: Sequence[str], token_uri: str) -> Self:
+        """The account in the file at *path*, which :meth:`write` made for *email* and *token_uri*; else
+        :class:`ConfigurationError`."""
+        problem = f"service account file: not one of {email!r} for this server; remove it, or name another"
+        try:
+            with open(path, encoding="utf-8") as file:
+                info = json.load(file)
+            if (info["type"], info["client_email"], info["token_uri"]) != (_TYPE, email, token_uri):
+                raise ConfigurationError(problem)
+            private_key = load_pem_private_key(info["private_key"].encode("ascii"), password=None)
+            kid = info["private_key_id"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, UnsupportedAlgorithm):
+            raise ConfigurationError(problem) from None  # the cause may quote the file
+        if not isinstance(private_key, rsa.RSAPrivateKey) or not isinstance(kid, str):
+            raise ConfigurationError(problem)
+        return cls._with(SigningKey(kid=kid, algorithm="RS256", private_key=private_key), email, scopes)
+
+    @classmethod
+    def _with(cls, key: SigningKey, email: str, scopes: Sequence[str], lifetime: int = 3600) -> Self:
+        public = key.private_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        account = ServiceAccount(
+            email=email,
+            public_key=public.decode("ascii"),
+            scopes=scopes,
+            lifetime=lifetime,
+            assertion_audiences=[GOOGLE_TOKEN_AUDIENCE],
+        )
+        return cls(account=account, key=key)
+
+    def info(self, token_uri: str, *, project: str = "local") -> dict[str, Any]:
+        """What a key file of Google holds, with *token_uri* in place of Google's. It holds the private key."""
+        pem = self.key.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return {
+            "type": _TYPE,
+            "project_id": project,
+            "private_key_id": self.key.kid,
+            "private_key": pem.decode("ascii"),
+            "client_email": self.account.email,
+            "client_id": self.account.email,
+            "token_uri": token_uri,
+        }
+
+    def write(self, path: str | os.PathLike[str], *, token_uri: str, project: str = "local") -> None:
+        """:meth:`info` as a new file, private to its owner. A file that is there stays as it is:
+        :class:`ConfigurationError`, since it may be somebody's real key."""
+        try:
+            # The mode is given at creation: between a later chmod and the write, others could read the key.
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as problem:
+            raise ConfigurationError(f"service account file: cannot be made: {problem.strerror}") from None
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(self.info(token_uri, project=project), file, indent=1)
