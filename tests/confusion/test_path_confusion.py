@@ -1,0 +1,127 @@
+"""Policy and router never disagree: each spelling of a path, on each framework, behind each server, over a socket.
+
+The property of every cell: the handler that answers never has a stricter policy than the one that was applied. Where
+the spelling plainly names a handler, they agree exactly.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from confusion_apps import AUDIENCE, AUTHORITY, LEVELS, MOUNT
+from confusion_table import PLAIN, SUSPICIOUS, WEBSOCKETS, Spelling
+from scopeguard.testing import FakeAuthority, FakeClock
+from server_process import ASGI_SERVERS, WSGI_SERVERS, ServerProcess, server_process
+
+_ASGI_APPS = ("starlette", "fastapi", "quart", "litestar", "falcon", "django")
+_WSGI_APPS = ("flask", "flask-extension", "falcon", "django")
+# What a mount does to a path depends on who mounts and not on the server, so one server each shows it.
+_MOUNTED = {
+    "uvicorn-httptools": ("starlette-mounted", "litestar-mounted"),
+    "waitress": ("flask-mounted", "django-mounted"),
+}
+_ROOTED = {"hypercorn": ("starlette-rooted", "litestar-rooted", "quart-rooted")}
+_HANDLER = re.compile(rb"(?im)^x-handler: *([\w-]+)")
+_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
+
+
+class Server:
+    """A running server with every app, and tokens for it."""
+
+    def __init__(self, process: ServerProcess, authority: FakeAuthority) -> None:
+        self._process = process
+        self._tokens = ("", authority.mint("read"), authority.mint("read secret"))
+
+    def ask(self, app: str, spelling: Spelling, level: int) -> tuple[int, list[str]]:
+        """The status of the answer, 0 for none, and the handlers that spoke, with a token of *level*."""
+        prefix = MOUNT.encode() if app.endswith("-mounted") else b""
+        request = spelling.wire(app, self._tokens[level], prefix=prefix)
+        answer = self._process.send(request, head_only=not spelling.body)
+        status = _STATUS.match(answer)
+        handlers = [name.decode() for name in _HANDLER.findall(answer)]
+        if spelling.websocket and answer.startswith(b"HTTP/1.1 101") and not handlers:
+            handlers = ["live"]  # granian drops the headers of an accepted websocket
+        return (int(status[1]) if status else 0), handlers
+
+
+class Servers:
+    """Every server that was asked for, each started once."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self._folder = folder
+        self._stack = stack
+        self._running: dict[str, Server] = {}
+
+    def get(self, name: str) -> Server:
+        if name not in self._running:
+            self._running[name] = self._start(name, self._folder / name)
+        return self._running[name]
+
+    def _start(self, name: str, folder: Path) -> Server:
+        authority = FakeAuthority(AUTHORITY, audience=AUDIENCE, clock=FakeClock(wall=time.time()))
+        folder.mkdir()
+        jwks = folder / "jwks.json"
+        jwks.write_text(json.dumps(authority.authority.keys.key_set(authority.clock.wall())))
+        kind, command = ("asgi", ASGI_SERVERS[name]) if name in ASGI_SERVERS else ("wsgi", WSGI_SERVERS[name])
+        environment = {"SERVED_JWKS": str(jwks)}
+        process = server_process(command, folder, app=f"confusion_apps:{kind}", environment=environment)
+        return Server(self._stack.enter_context(process), authority)
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    with ExitStack() as stack:
+        yield Servers(tmp_path_factory.mktemp("confusion"), stack)
+
+
+def _cells() -> Iterator[tuple[str, str, Spelling]]:
+    """Server by server, so that processes of pytest-xdist, which get neighbours, start few of them twice."""
+    for server in (*ASGI_SERVERS, *WSGI_SERVERS):
+        asgi = server in ASGI_SERVERS
+        for app in (*(_ASGI_APPS if asgi else _WSGI_APPS), *_MOUNTED.get(server, ())):
+            sockets = WEBSOCKETS if asgi and app != "django" else []  # Django has none
+            for spelling in (*PLAIN, *SUSPICIOUS, *sockets):
+                yield server, app, spelling
+        for app in _ROOTED.get(server, ()):
+            for spelling in (*PLAIN, *SUSPICIOUS):
+                yield server, app, replace(spelling, reaches=None)  # not all of them route so
+
+
+@pytest.mark.rule("H-02", "H-06", "H-08", "H-09", "H-10", "H-12", "X-74")
+@pytest.mark.parametrize(
+    ("server", "app", "spelling"),
+    [pytest.param(*cell, id=f"{cell[0]}-{cell[1]}-{cell[2].name}") for cell in _cells()],
+)
+def test_policy_and_router_never_disagree(servers: Servers, server: str, app: str, spelling: Spelling):
+    if spelling.reaches is None:
+        _no_handler_past_its_policy(servers.get(server), app, spelling)
+    elif spelling.method == b"HEAD" and app.startswith("litestar"):
+        assert servers.get(server).ask(app, spelling, 0)[0] == 401  # its routes do not answer to HEAD
+    else:
+        _exactly(servers.get(server), app, spelling, spelling.reaches)
+
+
+def _exactly(server: Server, app: str, spelling: Spelling, handler: str) -> None:
+    for level in range(3):
+        status, handlers = server.ask(app, spelling, level)
+        if level >= LEVELS[handler]:
+            assert (status, handlers) == (101 if spelling.websocket else 200, [handler])
+        else:
+            assert (status, handlers) == (401 if level == 0 else 403, [])
+
+
+def _no_handler_past_its_policy(server: Server, app: str, spelling: Spelling) -> None:
+    """What a weak token does not open, no token opens either; so that is asked where the weak one got in."""
+    _, handlers = server.ask(app, spelling, 1)
+    assert all(LEVELS[handler] <= 1 for handler in handlers), handlers
+    if any(LEVELS[handler] == 1 for handler in handlers):
+        _, handlers = server.ask(app, spelling, 0)
+        assert all(LEVELS[handler] == 0 for handler in handlers), handlers

@@ -1,0 +1,65 @@
+"""Each wrapped app twice, with the guard and without, on a real server."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from environment import ROOT, missing
+from scopeguard.testing import FakeAuthority, FakeClock
+from server_process import ASGI_SERVERS, WSGI_SERVERS, server_process
+from wrapped_apps import APPS, AUDIENCE, AUTHORITY
+from wrapped_table import Pair
+
+_PYTHON = ROOT / ".venv-apps" / "bin" / "python"
+
+
+@pytest.fixture(scope="module")
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    name, server = request.param
+    if not _PYTHON.exists():
+        missing("no apps to wrap: `make apps` installs them into .venv-apps")
+    folder = tmp_path_factory.mktemp(f"{name}-{server}")
+    authority = FakeAuthority(AUTHORITY, audience=AUDIENCE, clock=FakeClock(wall=time.time()))
+    jwks = folder / "jwks.json"
+    jwks.write_text(json.dumps(authority.authority.keys.key_set(authority.clock.wall())))
+    usual = "uvicorn-httptools" if APPS[name][0] == "asgi" else "waitress"
+    command = {**ASGI_SERVERS, **WSGI_SERVERS}[usual if server == "serve" else server]
+    with ExitStack() as stack:
+        running = []
+        for kind in ("bare", "guarded"):
+            here = folder / kind
+            here.mkdir()
+            environment = {"WRAPPED_APP": name, "WRAPPED_FOLDER": str(here), "PYTHONHASHSEED": "0"}
+            if kind == "guarded" and server == "serve":
+                command = _serve(folder, jwks, wsgi=APPS[name][0] == "wsgi")
+            elif kind == "guarded":
+                environment["WRAPPED_JWKS"] = str(jwks)
+            process = server_process(
+                command, here, app="wrapped_apps:app", environment=environment, python=str(_PYTHON)
+            )
+            running.append(stack.enter_context(process))
+        token, weak = authority.mint("use", expires_in=36_000), authority.mint("other", expires_in=36_000)
+        yield Pair(name, running[0], running[1], token, weak)
+
+
+def _serve(folder: Path, jwks: Path, *, wsgi: bool) -> tuple[str, ...]:
+    config = folder / "scopeguard.toml"
+    config.write_text(
+        f"""
+        [[issuers]]
+        url = "{AUTHORITY}"
+        audience = "{AUDIENCE}"
+        jwks_file = "{jwks}"
+        [[rules]]
+        path = "/{{rest:path}}"
+        all_of = ["use"]
+        """
+    )
+    more = ("--wsgi",) if wsgi else ()
+    return ("scopeguard", "serve", "{app}", "--config", str(config), "--port", "{port}", *more)
