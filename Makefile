@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
 # The parts where every branch has to be tested; the rest is measured and shown.
-CORE := scopeguard/spec/*,scopeguard/state/*,scopeguard/flow.py
+CORE := scopeguard/spec/*,scopeguard/state/*,scopeguard/flow/*
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -141,7 +141,7 @@ types: $(DEV) ## mypy, and whether the public face is typed completely
 # coverage starts pytest, not the other way round: see [tool.coverage.run] in pyproject.toml. Its verdict comes first
 # and pytest's own summary last.
 .PHONY: test
-test: $(DEV) system peers apps documents ## the tests, in parallel, with every branch of spec/, state/ and flow.py covered
+test: $(DEV) system peers apps documents ## the tests, in parallel, with every branch of spec/, state/ and flow/ covered
 	@rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal $(ARGS) | tee $(VENV)/.pytest-output
 	$(BIN)/coverage combine --quiet

@@ -8,9 +8,9 @@ This module is the face: names, and no logic. Adapters are imported by those who
 
 The laws of the house; tests/test_architecture.py holds those that can be read off the source:
 
-1.  ``spec/``, ``state/`` and ``flow.py`` compute. They do no I/O, read no clock and log nothing: time, keys and the
+1.  ``spec/``, ``state/`` and ``flow/`` compute. They do no I/O, read no clock and log nothing: time, keys and the
     answers of others reach them as arguments.
-2.  Generators live in ``flow.py``. No lock of ``state/`` is held across I/O. One lock is, the single flight for a
+2.  Generators live in ``flow/``. No lock of ``state/`` is held across I/O. One lock is, the single flight for a
     key; it lives in ``edge/`` and waits no longer than its deadline.
 3.  What has not been verified has a type of its own, and no scope, audience or policy is decided on it.
 4.  An outage is not a denial. A token that was never judged is answered 503 with ``Retry-After``, one that was judged
@@ -33,11 +33,10 @@ from scopeguard.access_token import (
     current_access_token,
     current_access_token_or_none,
 )
+from scopeguard.catalog import ScopeCatalog
 from scopeguard.config import (
     ANY_AUDIENCE_DANGEROUSLY,
     Issuer,
-    KeySetPolicy,
-    RevocationPolicy,
     ScopeClaim,
     ScopeForm,
     StrayQueryToken,
@@ -59,12 +58,16 @@ from scopeguard.errors import (
 )
 from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
 from scopeguard.introspection import ClientAuthentication, Introspection, Validation
+from scopeguard.machines import MachineSign
+from scopeguard.policies import KeySetPolicy, RevocationPolicy
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.resolver import IssuerResolver
-from scopeguard.rules import OPTIONAL, PUBLIC, Access, Rule, Rules
+from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access, Rule, Rules
 from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, any_of
 from scopeguard.spec.challenge import ChallengeStyle, Response
+from scopeguard.spec.error_body import ErrorBody, Problem
 from scopeguard.status_list import StatusListPolicy
+from scopeguard.token_cache import TokenCachePolicy
 
 __version__ = "0.1.0"
 
@@ -72,6 +75,7 @@ __all__ = [
     "ANONYMOUS",
     "ANY_AUDIENCE_DANGEROUSLY",
     "AUTHENTICATED",
+    "DENIED",
     "OPTIONAL",
     "PUBLIC",
     "Access",
@@ -84,6 +88,7 @@ __all__ = [
     "ConfigurationError",
     "Decision",
     "Denied",
+    "ErrorBody",
     "Forbidden",
     "Granted",
     "Guard",
@@ -95,7 +100,9 @@ __all__ = [
     "Issuer",
     "IssuerResolver",
     "KeySetPolicy",
+    "MachineSign",
     "MissingCredentials",
+    "Problem",
     "Reason",
     "RequestTimedOut",
     "RequestTooLarge",
@@ -105,10 +112,12 @@ __all__ = [
     "RevocationPolicy",
     "Rule",
     "Rules",
+    "ScopeCatalog",
     "ScopeClaim",
     "ScopeForm",
     "StatusListPolicy",
     "StrayQueryToken",
+    "TokenCachePolicy",
     "TokenSource",
     "TokenSources",
     "Unavailable",

@@ -1,6 +1,6 @@
 """How the token is had: one fetch for everybody who waits, in whatever thread or event loop.
 
-The flows below ask for I/O as those of ``flow.py`` do and are driven by the same edges, so waiting, flights, deadlines
+The flows below ask for I/O as those of ``flow/`` do and are driven by the same edges, so waiting, flights, deadlines
 and forks are the same as for the guard's keys. What a fetch brought, a failure too, is recorded in the
 :class:`~scopeguard.state.client_token.ClientToken` and read there by all who waited.
 """

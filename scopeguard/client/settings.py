@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any, Final, TypedDict
 from urllib.parse import urlsplit
@@ -14,6 +14,7 @@ from scopeguard.checks import checked_url
 from scopeguard.edge.outside import SystemClock, Transport
 from scopeguard.effects import Clock
 from scopeguard.errors import ConfigurationError
+from scopeguard.records import dataclass
 from scopeguard.scopes import checked_scope
 from scopeguard.spec.token_endpoint import RESERVED_PARAMETERS
 

@@ -1,0 +1,32 @@
+"""What every answer of an authority has to be, before anything reads it."""
+
+from __future__ import annotations
+
+from scopeguard.effects import Answer, Clock
+from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.spec.http_caching import is_json, retry_after
+
+
+def json_body(answer: Answer, url: str, authority: str, clock: Clock) -> bytes:
+    """The body of a 200 with a JSON content type; anything else is an outage, never a verdict on a token."""
+    check_status(answer, url, authority, clock)
+    if not is_json(answer.headers):
+        raise AuthorityUnavailable(
+            Reason.AUTHORITY_ANSWERED_NONSENSE,
+            authority,
+            url=url,
+            problem="the answer is not JSON, its content type is " + repr(answer.headers.get("content-type", "")),
+        )
+    return answer.body
+
+
+def check_status(answer: Answer, url: str, authority: str, clock: Clock) -> None:
+    if answer.status != 200:
+        busy = answer.status in (408, 429) or answer.status >= 500
+        raise AuthorityUnavailable(
+            Reason.AUTHORITY_UNREACHABLE if busy else Reason.AUTHORITY_ANSWERED_NONSENSE,
+            authority,
+            retry_after=retry_after(answer.headers, clock.wall()),
+            url=url,
+            status=answer.status,
+        )

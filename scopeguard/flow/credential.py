@@ -1,0 +1,65 @@
+"""Where the token of a request is: the one credential, and which place it came from."""
+
+from __future__ import annotations
+
+from dataclasses import field
+
+from scopeguard.config import StrayQueryToken, TokenSource, TokenSources
+from scopeguard.effects import Flow, ReadForm, ask
+from scopeguard.errors import InvalidRequest, MissingCredentials, Reason
+from scopeguard.records import dataclass
+from scopeguard.request import RequestView
+from scopeguard.spec import credentials
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """A token as the request presented it, and where."""
+
+    token: str = field(repr=False)
+    source: TokenSource
+    header: str | None = None  # the field it is the whole value of; None for Authorization and its scheme
+
+
+def find_credential(
+    view: RequestView, sources: TokenSources, headers: tuple[str | None, ...] = (None,)
+) -> Flow[Credential]:
+    """The one token of the request; more than one enabled place in use is refused (RFC 6750 section 2, B-13).
+
+    *headers*: the fields that count as the header, ``None`` for ``Authorization``.
+    """
+    found: list[Credential] = []
+    absent: MissingCredentials | None = None
+    for header in headers if TokenSource.HEADER in sources.methods else ():
+        values = view.headers.get_all(header or "authorization")
+        try:
+            if header is None:
+                token = credentials.token_from_authorization(values, sources.max_token_bytes)
+            else:
+                token = credentials.token_from_field(values, sources.max_token_bytes)
+        except MissingCredentials as error:
+            token, absent = None, error
+        if token is not None:
+            found.append(Credential(token=token, source=TokenSource.HEADER, header=header))
+    if TokenSource.QUERY in sources.methods:
+        token = credentials.token_from_parameters(
+            view.query, max_bytes=sources.max_token_bytes, max_parameters=sources.max_parameters, source="query"
+        )
+        if token is not None:
+            found.append(Credential(token=token, source=TokenSource.QUERY))
+    elif sources.stray_query_token is StrayQueryToken.REFUSE and credentials.has_access_token(view.query):
+        raise InvalidRequest(Reason.QUERY_TOKEN_REFUSED)
+    if TokenSource.FORM in sources.methods and credentials.may_carry_form(
+        view.method, view.headers.get_all("content-type")
+    ):
+        body = yield from ask(ReadForm(limit=sources.max_form_bytes))
+        token = credentials.token_from_form(
+            body, max_bytes=sources.max_token_bytes, max_parameters=sources.max_parameters
+        )
+        if token is not None:
+            found.append(Credential(token=token, source=TokenSource.FORM))
+    if len(found) > 1:
+        raise InvalidRequest(Reason.SEVERAL_METHODS, methods=" ".join(credential.source for credential in found))
+    if not found:
+        raise absent or MissingCredentials(Reason.NO_CREDENTIALS)
+    return found[0]

@@ -1,0 +1,256 @@
+"""Asking the authorization server about a token, once for all who carry it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from scopeguard.access_token import AccessToken, fingerprint
+from scopeguard.effects import Answer, CallHook, Clock, Flow, Send, SingleFlight, UseStore, ask
+from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
+from scopeguard.flow.answers import check_status, json_body
+from scopeguard.flow.credential import Credential
+from scopeguard.flow.keys import verify_signature
+from scopeguard.flow.metadata import discovered
+from scopeguard.flow.revoking import caught_up, unchangeable
+from scopeguard.introspection import Dialect
+from scopeguard.spec import introspection, jwt, tokeninfo
+from scopeguard.state.answers import Known
+from scopeguard.state.trust import Asking, Trust, Trusts
+
+
+def introspected(credential: Credential, trust: Trust, trusts: Trusts, clock: Clock) -> Flow[AccessToken]:
+    """*credential* as its authority describes it now, or did a moment ago (RFC 7662).
+
+    An answer is shared by everybody who asks about the same token under the same configuration, across processes if
+    there is a store; it is judged by each of them (I-10 to I-15). A store that fails is passed over. What was revoked
+    by its own text is refused whatever the authority would say, and whether or not it can say anything.
+    """
+    asking = trust.asking
+    if asking is None:  # whoever routed here would have asked somebody who is not to be asked
+        raise InvalidToken(Reason.UNKNOWN_ISSUER)
+    try:
+        yield from caught_up(trusts, clock)
+    except AuthorityUnavailable:
+        pass  # whether that is an outage is asked at the end, of a token that is good
+    if trusts.revocations.names(trust.issuer.url, unchangeable(credential)):
+        raise InvalidToken(Reason.TOKEN_REVOKED)
+    settings = asking.settings
+    key = introspection.digest(credential.token, asking.context)
+    began = clock.monotonic()
+    landed: list[Known] = []
+
+    def usable() -> Known | None:
+        known = asking.answers.lookup(key, clock.monotonic())
+        return None if known is None or outdated(known, trust, trusts) else known
+
+    def fly() -> Flow[tuple[str, ...]]:
+        landed.append((yield from asked(credential, key, trust, asking, trusts, clock)))
+        return ()
+
+    known = usable()
+    if known is None:
+        shares = settings.ttl > 0
+        yield from ask(
+            SingleFlight(
+                key=f"answer {key.hex()}" if shares else f"answer {asking.new_id()}",
+                authority=trust.issuer.url,
+                # Without "landed", an answer that is not kept (ttl = 0) would be asked for again and again.
+                needed=lambda: (
+                    not landed and usable() is None and not (shares and asking.answers.failed_since(key, began))
+                ),
+                flow=fly,
+            )
+        )
+        known = landed[0] if landed else usable()
+        if known is None:
+            raise AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, trust.issuer.url)
+    if known.members is None:
+        raise InvalidToken(Reason.TOKEN_NOT_ACTIVE)
+    described = introspection.as_claims(known.members, fingerprint(credential.token))
+    introspection.check_answer(described, trust.issuer, clock.wall(), audience_required=settings.require_audience)
+    return jwt.accept(described, trust.issuer, trust.vocabulary)
+
+
+def outdated(known: Known, trust: Trust, trusts: Trusts) -> bool:
+    """Whether something has happened to the subject of *known* since (E-16). "Not active" is about nobody."""
+    if known.members is None:
+        return False
+    subject = jwt.subject_of(known.members, trust.issuer)
+    return trusts.revocations.outdates(trust.issuer.url, subject, known.asked_at)
+
+
+def asked(
+    credential: Credential, key: bytes, trust: Trust, asking: Asking, trusts: Trusts, clock: Clock
+) -> Flow[Known]:
+    """The answer of the shared store, else of the authority; remembered here and there."""
+    settings = asking.settings
+    name = f"answer:{key.hex()}"
+    if trusts.shared and settings.ttl > 0:
+        try:
+            entry = yield from ask(UseStore(lambda store: store.get(name)))
+            found, seconds, at = introspection.read_entry(entry, clock.wall())
+            kept = Known(found, at)
+            if not outdated(kept, trust, trusts):
+                asking.answers.absorb(key, kept, clock.monotonic(), lifetime=seconds)
+                return kept
+        except (AuthorityUnavailable, introspection.MalformedAnswer):
+            pass  # the authority knows
+    pause = asking.breaker.pause(clock.monotonic())
+    if pause > 0:
+        raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, trust.issuer.url, retry_after=pause)
+    at = clock.wall()
+    try:
+        members = yield from answered(credential, trust, asking, clock)
+    except AuthorityUnavailable as error:
+        if error.detail.get("status") == "400":  # an answer, about this token; and a stranger may choose the token
+            asking.breaker.succeeded()
+        else:
+            asking.breaker.failed(clock.monotonic(), retry_after=error.retry_after)
+        asking.answers.fail(key, clock.monotonic())
+        raise
+    asking.breaker.succeeded()
+    lasting, seconds = members, introspection.remaining(members, clock.wall())
+    if seconds <= -trust.issuer.leeway:
+        lasting, seconds = None, float("inf")  # "active", and by its own date it is not
+    asking.answers.absorb(key, Known(lasting, at), clock.monotonic(), lifetime=seconds)
+    keep = min(settings.negative_ttl if lasting is None else settings.ttl, seconds)
+    if trusts.shared and keep > 0:
+        written = introspection.write_entry(lasting, clock.wall() + keep, at)
+        try:
+            yield from ask(UseStore(lambda store: store.put(name, written, seconds=keep)))
+        except AuthorityUnavailable:
+            pass  # others will ask for themselves
+    return Known(members, at)
+
+
+def answered(credential: Credential, trust: Trust, asking: Asking, clock: Clock) -> Flow[Mapping[str, Any] | None]:
+    """What the authority says of *credential*: the members of its answer, ``None`` for "not active".
+
+    An answer that is none is an outage, not a verdict: its 401 means that our credentials are wrong (I-17 to I-20).
+    """
+    issuer, settings = trust.issuer, asking.settings
+    endpoint = settings.endpoint
+    if endpoint is not None and settings.dialect is not Dialect.RFC7662:
+        return (yield from informed(credential, endpoint, trust, asking, clock))
+    if endpoint is None:
+        metadata = yield from discovered(trust, clock)
+        endpoint = introspection.endpoint_of(metadata, settings)
+    bearer = yield from bearer_token(trust, asking)
+    answer = yield from questioned(credential, endpoint, bearer, trust, asking, clock)
+    if answer.status == 401 and callable(settings.bearer_token) and asking.bearer.refuse(bearer, clock.monotonic()):
+        renewed = yield from bearer_token(trust, asking)
+        if renewed != bearer:
+            answer = yield from questioned(credential, endpoint, renewed, trust, asking, clock)
+    if answer.status in (400, 401, 403):
+        raise AuthorityUnavailable(
+            Reason.AUTHORITY_ANSWERED_NONSENSE,
+            issuer.url,
+            url=endpoint,
+            status=answer.status,
+            problem=introspection.COMPLAINTS[answer.status],
+        )
+    try:
+        if not settings.signed:
+            return introspection.read_answer(json_body(answer, endpoint, issuer.url, clock))
+        check_status(answer, endpoint, issuer.url, clock)
+        signed = introspection.read_signed(answer.body, answer.headers, issuer, settings, clock.wall())
+        yield from verify_signature(signed, trust, clock)
+        return introspection.active_members(signed.claims["token_introspection"])
+    except (introspection.MalformedAnswer, InvalidToken) as error:
+        problem = f"its answer cannot be used: {error}"
+    raise AuthorityUnavailable(Reason.AUTHORITY_ANSWERED_NONSENSE, issuer.url, url=endpoint, problem=problem)
+
+
+def questioned(
+    credential: Credential, endpoint: str, bearer: str, trust: Trust, asking: Asking, clock: Clock
+) -> Flow[Answer]:
+    """What *endpoint* answers to the question about *credential*; *bearer* is our own token, if that is who we are."""
+    settings, authority = asking.settings, trust.issuer.url
+    proof = introspection.proof(
+        settings, asking.key, authority, now=clock.wall(), identifier=asking.new_id(), bearer=bearer
+    )
+    return (
+        yield from ask(
+            Send(
+                url=endpoint,
+                authority=authority,
+                accept=introspection.SIGNED if settings.signed else introspection.JSON,
+                form=introspection.question(credential.token, proof, settings.token_type_hint),
+                authorization=proof.authorization,
+                timeout=settings.timeout,
+                retries=settings.retries,
+            )
+        )
+    )
+
+
+def bearer_token(trust: Trust, asking: Asking) -> Flow[str]:
+    """The token with which questions are asked: the configured one, or what the operator's function returned last.
+
+    That is called once for all who wait. Whatever it raises is an outage: no token was judged (law 4).
+    """
+    source, held, authority = asking.settings.bearer_token, asking.bearer, trust.issuer.url
+    if not callable(source):
+        return source or ""
+    seen, token = held.generation, held.token
+    if token is not None:
+        return token
+
+    def unusable(problem: str) -> AuthorityUnavailable:
+        return AuthorityUnavailable(
+            Reason.AUTHORITY_UNREACHABLE, authority, problem=f"introspection.bearer_token {problem}"
+        )
+
+    def fetch() -> Flow[tuple[str, ...]]:
+        try:
+            found = yield from ask(CallHook(source))
+        except Exception as error:  # noqa: BLE001 - a function of the operator's; its text might hold a secret
+            held.fail()
+            raise unusable(f"raised {type(error).__name__}") from None
+        if not introspection.is_bearer_token(found):
+            held.fail()
+            raise unusable("returned no token; a string is needed, without spaces and line ends")
+        held.keep(found)
+        return ()
+
+    yield from ask(
+        SingleFlight(
+            key=f"bearer token for {authority}",
+            authority=authority,
+            needed=lambda: held.generation == seen,
+            flow=fetch,
+        )
+    )
+    if held.token is None:
+        raise unusable("failed for somebody else a moment ago")
+    return held.token
+
+
+def informed(
+    credential: Credential, endpoint: str, trust: Trust, asking: Asking, clock: Clock
+) -> Flow[Mapping[str, Any] | None]:
+    """What a token-info endpoint says of *credential*, in the words of RFC 7662; ``None`` for "not active".
+
+    With the token as the bearer: a token in a URL ends up in logs. Google's, by POST as its own client library asks,
+    says 400 to a token that is none; GitLab's, by GET, 401, and nobody else's credentials can be meant by that.
+    """
+    google = asking.settings.dialect is Dialect.GOOGLE_TOKENINFO
+    answer = yield from ask(
+        Send(
+            url=endpoint,
+            authority=trust.issuer.url,
+            form=() if google else None,
+            authorization=f"Bearer {credential.token}",
+            timeout=asking.settings.timeout,
+            retries=asking.settings.retries,
+        )
+    )
+    if answer.status == (400 if google else 401) and tokeninfo.is_refusal(answer.body):
+        return None
+    try:
+        read = tokeninfo.read if google else tokeninfo.read_gitlab
+        return read(json_body(answer, endpoint, trust.issuer.url, clock), clock.wall())
+    except tokeninfo.MalformedInfo as error:
+        problem = str(error)
+    raise AuthorityUnavailable(Reason.AUTHORITY_ANSWERED_NONSENSE, trust.issuer.url, url=endpoint, problem=problem)

@@ -1,0 +1,268 @@
+"""Whether a key of the issuer made the signature, and fetching keys when they are due."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from scopeguard.access_token import Unverified
+from scopeguard.config import Issuer
+from scopeguard.effects import Clock, Flow, ReadFile, Send, SingleFlight, ask
+from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
+from scopeguard.flow.answers import check_status, json_body
+from scopeguard.flow.metadata import discovered
+from scopeguard.introspection import Validation
+from scopeguard.spec import introspection, jwt
+from scopeguard.spec.http_caching import lifetime
+from scopeguard.spec.jwks import KeySet, MalformedKeySet, VerificationKey, parse_key_set
+from scopeguard.spec.key_by_id import key_url, parse_public_key
+from scopeguard.spec.signatures import SignatureNotJudgedError
+from scopeguard.state.keyring import Due, Found
+from scopeguard.state.keys_by_id import KeysById
+from scopeguard.state.trust import Trust
+
+# A hostile token costs at most so many signature checks (X-86).
+MOST_VERIFICATIONS: Final = 8
+
+
+_MOST_BYTES_OF_A_TOKEN: Final = 16 * 1024
+
+
+def verify_signature(token: Unverified, trust: Trust, clock: Clock) -> Flow[VerificationKey]:
+    """The key of the issuer that made the signature; :class:`InvalidToken` where none did.
+
+    A bad signature under a key that is held may mean that its id names a new key now (an authority restarted with
+    fresh keys under old ids); that is worth one look at the published set, out of the budget for such fetches.
+    """
+    kid, algorithm, ring = token.header.get("kid"), token.header["alg"], trust.ring
+    if trust.by_id is not None:
+        key = yield from key_by_id(kid, trust, trust.by_id, clock)
+        if _signer(token, algorithm, (key,), trust) is None:
+            raise InvalidToken(Reason.BAD_SIGNATURE, kid=kid)
+        return key
+    begun, found = ring.begun, ring.fresh(kid, algorithm, clock.monotonic())
+    if found is None:
+        found = yield from signing_keys(kid, algorithm, trust, clock)
+    tried = found.keys[:MOST_VERIFICATIONS]
+    signer = _signer(token, algorithm, tried, trust)
+    if signer is not None:
+        return signer
+    if not ring.is_final(begun) and ring.may_doubt(clock.monotonic()):
+        try:
+            yield from refreshed(trust, clock, found.generation, provoked=True)
+        except AuthorityUnavailable:
+            pass  # the token was judged by a key that is held: the verdict stands
+        known = {key.thumbprint for key in tried}
+        newer = ring.candidates(kid, algorithm, clock.monotonic())
+        untried = tuple(key for key in newer if key.thumbprint not in known)
+        signer = _signer(token, algorithm, untried[: MOST_VERIFICATIONS - len(tried)], trust)
+        if signer is not None:
+            return signer
+    raise InvalidToken(Reason.BAD_SIGNATURE, kid=kid)
+
+
+def _signer(
+    token: Unverified, algorithm: str, keys: tuple[VerificationKey, ...], trust: Trust
+) -> VerificationKey | None:
+    try:
+        for key in keys:
+            if jwt.may_sign(key.issuer, token, trust.issuer) and key.verify(algorithm, token.signed, token.signature):
+                return key
+    except SignatureNotJudgedError as error:  # law 4
+        raise AuthorityUnavailable(
+            Reason.SIGNATURE_BACKEND_FAILED, trust.issuer.url, problem=f"signature_backends: {error}"
+        ) from None
+    return None
+
+
+def signing_keys(kid: str | None, algorithm: str, trust: Trust, clock: Clock) -> Flow[Found]:
+    """The keys that may have signed; fetches at most what the key ring allows.
+
+    Each round but the last waits for a fetch to end. One that began before this look-up, and brought nothing, says
+    nothing about a key published since; one that began later does.
+    """
+    begun = trust.ring.begun
+    while True:
+        match trust.ring.lookup(kid, algorithm, clock.monotonic()):
+            case Found() as found:
+                return found
+            case Due(found=found, overdue=False):
+                yield from refreshed(trust, clock, found.generation, wait=False)
+                return found
+            case Due(found=found):
+                try:
+                    yield from refreshed(trust, clock, found.generation)
+                except AuthorityUnavailable:
+                    if trust.ring.is_usable(clock.monotonic()):
+                        return found  # late is not wrong, up to the ceiling
+            case absent:
+                if absent.held and trust.ring.is_final(begun):
+                    trust.ring.remember_absent(kid, algorithm, clock.monotonic())
+                elif absent.may_fetch:
+                    yield from refreshed(trust, clock, absent.generation, provoked=absent.held)
+                    continue
+                elif absent.unreachable:
+                    raise AuthorityUnavailable(
+                        Reason.AUTHORITY_BACKING_OFF, trust.issuer.url, retry_after=absent.retry_after
+                    )
+                raise InvalidToken(Reason.UNKNOWN_KEY, kid=kid, alg=algorithm)
+
+
+def warmed(trust: Trust, clock: Clock) -> Flow[None]:
+    """Fetch the keys of *trust* unless usable ones are held; :class:`AuthorityUnavailable` if there are none then.
+
+    An issuer that is asked about every token, and signs no answers, needs none and may have none.
+    """
+    ring, asking = trust.ring, trust.asking
+    if trust.by_id is not None:  # which keys there are, only tokens tell
+        return
+    if trust.issuer.validate is Validation.INTROSPECTION and asking is not None and not asking.settings.signed:
+        return
+    if not ring.is_usable(clock.monotonic()):
+        yield from refreshed(trust, clock, ring.generation)
+        if not ring.is_usable(clock.monotonic()):  # somebody else's fetch was joined, and failed
+            raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, trust.issuer.url)
+
+
+def refreshed(trust: Trust, clock: Clock, seen: int, *, provoked: bool = False, wait: bool = True) -> Flow[None]:
+    """Have the keys fetched again, unless somebody has done so since generation *seen*."""
+
+    def refresh() -> Flow[tuple[str, ...]]:
+        number = ring.begin(clock.monotonic(), provoked=provoked)
+        if number is None:
+            return ()
+        try:
+            keys, seconds = yield from fetch_keys(trust, clock)
+        except Exception as error:  # a bug in somebody's transport is paced as well: everybody would run into it
+            asked = error.retry_after if isinstance(error, AuthorityUnavailable) else None
+            ring.fail(clock.monotonic(), number=number, retry_after=asked)
+            raise
+        except BaseException:  # the thread that led is being ended
+            ring.abandon(number)
+            raise
+        told = () if ring.key_set is None else ring.key_set.ignored
+        ring.absorb(keys, clock.monotonic(), number=number, lifetime=seconds)
+        return tuple(
+            f"a key of {trust.issuer.url} is not used (kid={ignored.kid!r}): {ignored.why}"
+            for ignored in keys.ignored
+            if ignored.alarming and ignored not in told
+        )
+
+    ring = trust.ring
+    yield from ask(
+        SingleFlight(
+            # A proxy and the issuer behind it may have one name; each has keys of its own.
+            key=" in ".join(filter(None, (f"keys of {trust.issuer.url}", trust.issuer.token_header))),
+            authority=trust.issuer.url,
+            needed=lambda: ring.generation == seen,
+            flow=refresh,
+            wait=wait,
+        )
+    )
+
+
+def key_by_id(kid: object, trust: Trust, keys: KeysById, clock: Clock) -> Flow[VerificationKey]:
+    """The key *kid* of an issuer that publishes each under a URL of its own.
+
+    Where it could not be asked for, be it for want of budget, nobody knows whether there is such a key: that is an
+    outage. Nothing but a UUID comes as far as a URL.
+    """
+    found = key_url(trust.issuer.key_url_template or "", kid)
+    if found is None:
+        raise InvalidToken(Reason.UNKNOWN_KEY, kid=kid)
+    name, url = found
+    sought = keys.lookup(name, clock.monotonic())
+
+    def fetch() -> Flow[tuple[str, ...]]:
+        if keys.begin(name, clock.monotonic()):
+            try:
+                keys.absorb(name, (yield from fetch_key(name, url, trust, clock)), clock.monotonic())
+            except Exception as error:  # a bug in somebody's transport is paced as well: everybody would run into it
+                asked = error.retry_after if isinstance(error, AuthorityUnavailable) else None
+                keys.fail(name, clock.monotonic(), retry_after=asked)
+                raise
+        return ()
+
+    if sought.due:
+        yield from ask(
+            SingleFlight(
+                key=f"key {name} of {trust.issuer.url}",
+                authority=trust.issuer.url,
+                needed=lambda: keys.lookup(name, clock.monotonic()).due,
+                flow=fetch,
+                wait=sought.key is None,
+            )
+        )
+        sought = keys.lookup(name, clock.monotonic())
+    if sought.key is not None:
+        return sought.key
+    if sought.absent:
+        raise InvalidToken(Reason.UNKNOWN_KEY, kid=kid)
+    raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, trust.issuer.url, retry_after=sought.pause)
+
+
+def fetch_key(kid: str, url: str, trust: Trust, clock: Clock) -> Flow[VerificationKey | None]:
+    """The one key at *url*, ``None`` where there is none: a bucket that may not be listed says 403 to that."""
+    authority, policy = trust.issuer.url, trust.issuer.key_set
+    answer = yield from ask(
+        Send(url=url, authority=authority, accept="*/*", limit=policy.max_bytes, timeout=policy.timeout)
+    )
+    if answer.status in (403, 404):
+        return None
+    check_status(answer, url, authority, clock)
+    try:
+        return parse_public_key(answer.body, kid, trust.issuer.algorithms, trust.backends)
+    except MalformedKeySet as error:
+        problem = str(error)
+    raise AuthorityUnavailable(Reason.AUTHORITY_ANSWERED_NONSENSE, authority, url=url, problem=problem)
+
+
+def fetch_keys(trust: Trust, clock: Clock) -> Flow[tuple[KeySet, float | None]]:
+    """The published key set and how long its sender would keep it, from wherever the issuer's policy says."""
+    issuer, policy = trust.issuer, trust.issuer.key_set
+    if issuer.jwks_file is not None:
+        content = yield from ask(ReadFile(path=issuer.jwks_file, authority=issuer.url, limit=policy.max_bytes))
+        return _key_set(content, trust), None
+    uri = issuer.jwks_uri
+    if uri is None:
+        metadata = yield from discovered(trust, clock)
+        if metadata.jwks_uri is None:
+            raise AuthorityUnavailable(
+                Reason.AUTHORITY_ANSWERED_NONSENSE, issuer.url, problem="its metadata names no jwks_uri"
+            )
+        uri = metadata.jwks_uri
+    try:
+        answer = yield from ask(
+            Send(
+                url=uri,
+                authority=issuer.url,
+                accept="application/jwk-set+json, application/json",
+                authorization=(yield from jwks_authorization(issuer)),
+                ca_file=issuer.jwks_ca_file,
+                limit=policy.max_bytes,
+                timeout=policy.timeout,
+            )
+        )
+        document = json_body(answer, uri, issuer.url, clock)
+        return _key_set(document, trust), lifetime(answer.headers)
+    except AuthorityUnavailable:
+        trust.forget()
+        raise
+
+
+def jwks_authorization(issuer: Issuer) -> Flow[str | None]:
+    """Who asks for keys, read anew from the file: Kubernetes puts a new token there long before the old one ends."""
+    if issuer.jwks_bearer_file is None:
+        return None
+    content = yield from ask(ReadFile(path=issuer.jwks_bearer_file, authority=issuer.url, limit=_MOST_BYTES_OF_A_TOKEN))
+    token = content.decode("ascii", "replace").strip()
+    if not introspection.is_bearer_token(token):
+        problem = "the content of jwks_bearer_file is not a token"
+        raise AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, issuer.url, problem=problem)
+    return f"Bearer {token}"
+
+
+def _key_set(document: bytes, trust: Trust) -> KeySet:
+    try:
+        return parse_key_set(document, max_keys=trust.issuer.key_set.max_keys, backends=trust.backends)
+    except MalformedKeySet as error:
+        raise AuthorityUnavailable(Reason.AUTHORITY_ANSWERED_NONSENSE, trust.issuer.url, problem=str(error)) from None
