@@ -1,0 +1,281 @@
+"""What is remembered of verified tokens decides nothing: whatever happens to a token since, the next request sees it.
+
+Each case is one table row, asked in three ways: by the long way with the memory, by the short way of the adapters, and
+with the memory off. All three answer alike.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from scopeguard import (
+    AccessToken,
+    Denied,
+    Granted,
+    Guard,
+    HeaderList,
+    Issuer,
+    IssuerResolver,
+    Reason,
+    RequestView,
+    TokenCachePolicy,
+    Unavailable,
+    all_of,
+)
+from scopeguard.effects import Answer
+from scopeguard.stores.memory import MemoryStore
+from scopeguard.testing import FakeAuthority, bad_tokens
+
+KEY_LIFETIME = 600.0
+
+
+def ask(guard: Guard, token: str, field_name: bytes = b"authorization") -> AccessToken | Reason | int:
+    """The access token; else why not, with a status for what was not judged."""
+    value = token.encode() if field_name != b"authorization" else b"Bearer " + token.encode()
+    match guard.check(RequestView(method="GET", path="/", headers=HeaderList([(field_name, value)]))):
+        case Granted(access_token=found):
+            return found
+        case Denied(error=error):
+            return error.reason
+        case Unavailable(response=response):
+            return response.status
+        case other:
+            raise AssertionError(other)
+
+
+def recall(guard: Guard, token: str) -> AccessToken | None:
+    return guard.recall(b"Bearer " + token.encode(), None, b"", True, None)
+
+
+@dataclass
+class Scene:
+    """An authority, and a guard with a memory beside one without."""
+
+    authority: FakeAuthority = field(default_factory=lambda: FakeAuthority(jwks_max_age=int(KEY_LIFETIME)))
+    guards: list[Guard] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.store = MemoryStore(self.authority.clock)
+        self.guards = [self.guard(), self.guard(token_cache="off")]
+
+    def guard(self, **settings: object) -> Guard:
+        return Guard(
+            self.authority.issuer,
+            transport=self.authority.transport,
+            clock=self.authority.clock,
+            **settings,  # type: ignore[arg-type] # a table of settings
+        )
+
+    def warmed(self, token: str) -> None:
+        """Every guard has accepted *token*, and the one with a memory recalls it."""
+        for guard in self.guards:
+            assert isinstance(ask(guard, token), AccessToken)
+            assert isinstance(ask(guard, token), AccessToken)
+        assert recall(self.guards[0], token) == ask(self.guards[1], token)
+
+    def refuses(self, token: str, reason: Reason | int) -> None:
+        assert recall(self.guards[0], token) is None
+        assert [ask(guard, token) for guard in self.guards] == [reason, reason]
+        assert recall(self.guards[0], token) is None
+
+
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    scene = Scene()
+    yield scene
+    for guard in scene.guards:
+        guard.close()
+
+
+@pytest.mark.rule("J-52")
+def test_a_remembered_token_expires_when_it_does(scene: Scene):
+    token = scene.authority.mint("read", expires_in=100)
+    scene.warmed(token)
+    scene.authority.clock.advance(129)  # the leeway
+    scene.warmed(token)
+    scene.authority.clock.advance(1)
+    scene.refuses(token, Reason.TOKEN_EXPIRED)
+
+
+@pytest.mark.rule("A-18")
+def test_a_key_that_is_withdrawn_takes_its_tokens_along(scene: Scene):
+    token = scene.authority.mint("read", expires_in=86400)
+    scene.warmed(token)
+    scene.authority.rotate(overlap=False)
+    scene.warmed(token)  # nobody has said so yet
+    scene.authority.clock.advance(KEY_LIFETIME + 1)
+    scene.refuses(token, Reason.UNKNOWN_KEY)
+    scene.warmed(scene.authority.mint("read"))
+
+
+@pytest.mark.rule("A-18")
+def test_a_key_that_another_one_replaces_under_its_name_takes_its_tokens_along(scene: Scene):
+    token = scene.authority.mint("read", expires_in=86400)
+    scene.warmed(token)
+    (mine,), (other,) = (_keys(authority)["keys"] for authority in (scene.authority, FakeAuthority()))
+    body = json.dumps({"keys": [{**other, "kid": mine["kid"]}]}).encode()
+    with scene.authority.mode("jwks", Answer(200, body, {"content-type": "application/json"})):
+        scene.authority.clock.advance(KEY_LIFETIME + 1)
+        scene.refuses(token, Reason.BAD_SIGNATURE)
+    scene.authority.clock.advance(KEY_LIFETIME + 1)
+    scene.warmed(token)
+
+
+def test_keys_are_refreshed_though_every_request_is_recalled(scene: Scene):
+    token = scene.authority.mint("read", expires_in=86400)
+    scene.warmed(token)
+    before = scene.authority.transport.count("jwks")
+    scene.authority.clock.advance(KEY_LIFETIME * 0.9)
+    assert recall(scene.guards[0], token) is None  # so that somebody looks
+    scene.warmed(token)
+    scene.authority.clock.advance(KEY_LIFETIME * 0.9)
+    for guard in scene.guards:
+        ask(guard, token)
+        guard.close()  # waits for what is fetched beside the requests
+    assert scene.authority.transport.count("jwks") > before
+
+
+@pytest.mark.rule("A-20")
+def test_an_outage_that_outlasts_the_keys_is_an_outage_for_remembered_tokens_too(scene: Scene):
+    token = scene.authority.mint("read", expires_in=10 * 86400)
+    scene.warmed(token)
+    with scene.authority.outage():
+        scene.authority.clock.advance(KEY_LIFETIME * 2)
+        assert all(isinstance(ask(guard, token), AccessToken) for guard in scene.guards)
+        scene.authority.clock.advance(86400)
+        scene.refuses(token, 503)
+
+
+REVOKED: list[tuple[str, Callable[[Guard, str], None]]] = [
+    ("token", lambda guard, token: guard.revoke(token=token)),
+    ("jti", lambda guard, token: guard.revoke(jti="number-7")),
+    ("subject", lambda guard, token: guard.revoke(subject="ann")),
+    ("client", lambda guard, token: guard.revoke(client_id="loader")),
+]
+
+
+@pytest.mark.rule("E-10")
+@pytest.mark.parametrize("revoke", [entry[1] for entry in REVOKED], ids=[entry[0] for entry in REVOKED])
+def test_a_revocation_ends_what_is_remembered_and_nothing_else(scene: Scene, revoke: Callable[[Guard, str], None]):
+    token = scene.authority.mint("read", subject="ann", client_id="loader", claims={"jti": "number-7"})
+    other = scene.authority.mint("read", subject="bob", client_id="other")
+    scene.warmed(token)
+    scene.warmed(other)
+    for guard in scene.guards:
+        revoke(guard, token)
+    scene.refuses(token, Reason.TOKEN_REVOKED)
+    assert recall(scene.guards[0], other) is None  # looked at once more,
+    scene.warmed(other)  # and recalled from then on
+
+
+def test_a_revocation_elsewhere_ends_what_is_remembered_here(scene: Scene):
+    here, elsewhere = (scene.guard(store=scene.store) for _ in range(2))
+    token = scene.authority.mint("read")
+    assert isinstance(ask(here, token), AccessToken)
+    assert isinstance(ask(here, token), AccessToken)
+    assert recall(here, token) is not None
+    elsewhere.revoke(token=token)
+    scene.authority.clock.advance(1)  # max_lag
+    assert recall(here, token) is None
+    assert ask(here, token) is Reason.TOKEN_REVOKED
+    for guard in (here, elsewhere):
+        guard.close()
+
+
+def test_a_clock_that_is_set_back_has_the_token_judged_again(scene: Scene):
+    begins = scene.authority.clock.wall()
+    token = scene.authority.mint("read", claims={"nbf": begins})
+    scene.warmed(token)
+    scene.authority.clock.set_wall(begins - 60)
+    scene.refuses(token, Reason.TOKEN_NOT_YET_VALID)
+
+
+def test_scopes_are_looked_at_with_every_request(scene: Scene):
+    token = scene.authority.mint("read")
+    scene.warmed(token)
+    assert scene.guards[0].recall(b"Bearer " + token.encode(), all_of("read"), b"", True, None) is not None
+    assert scene.guards[0].recall(b"Bearer " + token.encode(), all_of("write"), b"", True, None) is None
+
+
+def test_what_came_in_a_proxys_field_is_not_known_in_authorization():
+    authority = FakeAuthority()
+    plain = FakeAuthority("https://other.test", audience=authority.audience, clock=authority.clock)
+    guard = Guard(
+        replace(authority.issuer, token_header="X-Assertion", keys=_keys(authority)),
+        replace(plain.issuer, keys=_keys(plain)),
+        clock=authority.clock,
+    )
+    token = authority.mint("read")
+    for _ in range(2):
+        assert isinstance(ask(guard, token, b"x-assertion"), AccessToken)
+    assert ask(guard, token) is Reason.UNKNOWN_ISSUER
+    assert isinstance(ask(guard, token, b"x-assertion"), AccessToken)
+
+
+def test_a_tenant_whose_settings_change_has_its_tokens_judged_again():
+    authority = FakeAuthority()
+    audiences = [authority.audience]
+
+    def resolve(name: str) -> Issuer:
+        return Issuer(name, audience=audiences[-1], keys=_keys(authority))
+
+    resolver = IssuerResolver(accepts=lambda name: name == authority.url, resolve=resolve, ttl=60)
+    guard = Guard(resolver=resolver, clock=authority.clock)
+    token = authority.mint("read")
+    for _ in range(3):
+        assert isinstance(ask(guard, token), AccessToken)
+    assert recall(guard, token) is None  # never without asking whose tenant it is
+    audiences.append("https://other.test")
+    authority.clock.advance(61)
+    assert ask(guard, token) is Reason.WRONG_AUDIENCE
+    guard.close()
+
+
+def test_one_guard_knows_nothing_of_another(scene: Scene):
+    token = scene.authority.mint("read")
+    scene.warmed(token)
+    strict = Guard(
+        replace(scene.authority.issuer, audience="https://third.test"),
+        transport=scene.authority.transport,
+        clock=scene.authority.clock,
+    )
+    assert ask(strict, token) is Reason.WRONG_AUDIENCE
+    strict.close()
+
+
+@pytest.mark.rule("X-64")
+def test_nothing_an_unauthenticated_caller_sends_is_remembered():
+    authority = FakeAuthority()
+    guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock)
+    guard.warm()
+    for bad in bad_tokens(authority).values():
+        ask(guard, bad.token)
+    assert guard._memory is not None
+    assert len(guard._memory) == 0
+    trusts = guard._trusts
+    assert not trusts._headers
+    assert all(not trust.headers for trust in trusts.all)
+    guard.close()
+
+
+def test_a_flood_of_good_tokens_evicts_and_never_grows():
+    authority = FakeAuthority()
+    policy = TokenCachePolicy(max_entries=20, ready_entries=4)
+    guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock, token_cache=policy)
+    tokens = [authority.mint("read", subject=str(number)) for number in range(60)]
+    for token in tokens:
+        assert isinstance(ask(guard, token), AccessToken)
+    assert guard._memory is not None
+    assert len(guard._memory) <= 20
+    for token in tokens:
+        assert isinstance(ask(guard, token), AccessToken)
+    guard.close()
+
+
+def _keys(authority: FakeAuthority) -> dict[str, Any]:
+    return authority.authority.keys.key_set(authority.clock.wall())
