@@ -23,7 +23,7 @@ from __future__ import annotations
 from scopeguard.flow.credential import Credential, find_credential
 from scopeguard.flow.deciding import authenticate, judged
 from scopeguard.flow.introspecting import answered, introspected
-from scopeguard.flow.keys import MOST_VERIFICATIONS, signing_keys, verify_signature, warmed
+from scopeguard.flow.keys import MOST_VERIFICATIONS, signing_keys, warmed
 from scopeguard.flow.metadata import discovered, first_document
 from scopeguard.flow.revoking import synced, unchangeable
 from scopeguard.flow.routing import resolved, route
@@ -43,6 +43,5 @@ __all__ = [
     "signing_keys",
     "synced",
     "unchangeable",
-    "verify_signature",
     "warmed",
 ]

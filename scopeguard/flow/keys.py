@@ -39,16 +39,18 @@ def verify_signature(token: Unverified, trust: Trust, clock: Clock) -> Flow[Veri
         if _signer(token, algorithm, (key,), trust) is None:
             raise InvalidToken(Reason.BAD_SIGNATURE, kid=kid)
         return key
-    begun, found = ring.begun, ring.fresh(kid, algorithm, clock.monotonic())
-    if found is None:
+    begun, generation = ring.begun, ring.generation
+    tried = ring.fresh(kid, algorithm, clock.monotonic())
+    if not tried:
         found = yield from signing_keys(kid, algorithm, trust, clock)
-    tried = found.keys[:MOST_VERIFICATIONS]
+        tried, generation = found.keys, found.generation
+    tried = tried[:MOST_VERIFICATIONS]
     signer = _signer(token, algorithm, tried, trust)
     if signer is not None:
         return signer
     if not ring.is_final(begun) and ring.may_doubt(clock.monotonic()):
         try:
-            yield from refreshed(trust, clock, found.generation, provoked=True)
+            yield from refreshed(trust, clock, generation, provoked=True)
         except AuthorityUnavailable:
             pass  # the token was judged by a key that is held: the verdict stands
         known = {key.thumbprint for key in tried}

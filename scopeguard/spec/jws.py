@@ -12,21 +12,25 @@ from __future__ import annotations
 import binascii
 import string
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from scopeguard.checks import media_type
 from scopeguard.errors import InvalidToken, Reason
+from scopeguard.records import dataclass
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 
 MAX_KEY_ID: Final = 1024
 """Longest accepted ``kid`` in characters: it is a dict key and ends up in logs (X-13)."""
 
 _ALPHABET: Final = (string.ascii_letters + string.digits + "-_").encode()
-_TO_BASE64: Final = bytes.maketrans(b"-_", b"+/")
+# To the alphabet that the standard library decodes; what is only of that one becomes what is of none (J-03).
+_TO_BASE64: Final = bytes.maketrans(b"-_+/=", b"+/!!!")
 _PADDING: Final = {0: b"", 2: b"==", 3: b"="}
 # Two characters carry one octet and four unused bits, three carry two and two: these are the characters, in plain
 # base64, whose unused bits are zero.
+_NOT_CANONICAL: Final = "not base64url in its one canonical form"
+_NOT_BASE64URL: Final = f"a segment is {_NOT_CANONICAL}"
 _LAST: Final = {2: frozenset(b"AQgw"), 3: frozenset(b"AEIMQUYcgkosw048")}
 
 
@@ -44,11 +48,11 @@ class CompactJWS:
 
 
 def _decoded(segment: bytes) -> bytes:
-    """The octets of *segment*, whose characters are known to be of the base64 alphabet."""
+    """The octets of *segment*, which went through ``_TO_BASE64``. A character of no alphabet is a ValueError."""
     tail = len(segment) & 3
     if tail == 1 or (tail and segment[-1] not in _LAST[tail]):
-        raise ValueError("not base64url in its one canonical form")  # RFC 4648 section 3.5 (J-04, X-28)
-    return binascii.a2b_base64(segment + _PADDING[tail])
+        raise ValueError(_NOT_CANONICAL)  # RFC 4648 section 3.5 (J-04, X-28)
+    return binascii.a2b_base64(segment + _PADDING[tail], strict_mode=True)
 
 
 def decode_base64url(text: str) -> bytes:
@@ -62,40 +66,65 @@ def decode_base64url(text: str) -> bytes:
     return _decoded(data.translate(_TO_BASE64))
 
 
-def parse_compact(token: str) -> CompactJWS:
-    """The parts of *token*, a JWS in compact serialization (RFC 7515 section 7.1).
+def _bare(token: str) -> str:
+    """*token*, whose segments are padded, without the padding; what was padded in another way keeps an ``=``."""
+    segments = token.split(".")
+    if any(len(segment) & 3 for segment in segments):
+        raise InvalidToken(Reason.MALFORMED_TOKEN, problem="a segment lacks its padding")
+    return ".".join(segment[:-2] + segment[-2:].rstrip("=") for segment in segments)
 
-    Checked: three segments, of which the first is a JSON object without duplicate members and the third is not
-    empty; every character; every last bit. Not checked: the size (the caller bounds it first), the header's content
-    (:func:`check_header`), the payload (which may be empty), the signature.
+
+def split_compact(token: str, *, padded: bool = False) -> tuple[bytes, bytes, bytes, bytes]:
+    """The parts of *token*, a JWS in compact serialization (RFC 7515 section 7.1): the text of its header, for
+    :func:`parse_header`, its payload, what is signed, and the signature.
+
+    Checked: three segments, of which the third is not empty; every character and every last bit of the second and the
+    third, and, by :func:`parse_header`, of the first. Not checked: the size (the caller bounds it first), the header,
+    the payload (which may be empty), the signature.
+
+    *padded*: every segment is base64url *with* its padding, against RFC 7515 section 2, and the padding is a part of
+    what is signed, as AWS load balancers have it. A token without it is refused then: it has one spelling, too.
 
     Raises :class:`InvalidToken`: ``ENCRYPTED_TOKEN`` for the five segments of a JWE (RFC 7516), whatever they hold,
     else ``MALFORMED_TOKEN``.
     """
-    # One pass checks the alphabet and counts the dots, before anything is cut up or decoded (J-01, J-02, J-03).
-    rest = token.encode("ascii").translate(None, _ALPHABET) if token.isascii() else None
-    if rest == b"....":
-        raise InvalidToken(Reason.ENCRYPTED_TOKEN, problem="a JWE; encrypted tokens are not read here")
-    if rest != b"..":
-        raise InvalidToken(Reason.MALFORMED_TOKEN, problem="not three segments of base64url")
-    octets = token.encode("ascii")
-    signed, _, _ = octets.rpartition(b".")
-    header, payload, signature = octets.translate(_TO_BASE64).split(b".")
+    text = _bare(token) if padded else token
+    octets = text.encode("ascii") if text.isascii() else b""
+    segments = octets.translate(_TO_BASE64).split(b".")
+    if len(segments) != 3:
+        if len(segments) == 5 and octets.translate(None, _ALPHABET) == b"....":
+            raise InvalidToken(Reason.ENCRYPTED_TOKEN, problem="a JWE; encrypted tokens are not read here")
+        raise InvalidToken(Reason.MALFORMED_TOKEN, problem="not three segments of base64url")  # J-01, J-02
+    header, payload, signature = segments
     if not signature:
         raise InvalidToken(Reason.MALFORMED_TOKEN, problem="the signature is empty")  # X-03
+    signed = token.encode("ascii").rpartition(b".")[0] if padded else octets[: -1 - len(signature)]
     try:
-        return CompactJWS(
-            header=parse_object(_decoded(header)),
-            payload=_decoded(payload),
-            signed=signed,
-            signature=_decoded(signature),
-        )
+        return header, _decoded(payload), signed, _decoded(signature)
+    except ValueError:
+        pass
+    raise InvalidToken(Reason.MALFORMED_TOKEN, problem=_NOT_BASE64URL)
+
+
+def parse_header(text: bytes) -> Mapping[str, Any]:
+    """The header that *text*, from :func:`split_compact`, stands for: a JSON object without duplicate members.
+
+    Raises :class:`InvalidToken`, ``MALFORMED_TOKEN``. Its content is not checked (:func:`check_header`).
+    """
+    try:
+        return parse_object(_decoded(text))
     except MalformedJSON as error:
         problem = f"header: {error}"
-    except ValueError as error:
-        problem = f"a segment is {error}"
+    except ValueError:
+        problem = _NOT_BASE64URL
     # Raised here and not above: a chained JSON error would carry the document.
     raise InvalidToken(Reason.MALFORMED_TOKEN, problem=problem)
+
+
+def parse_compact(token: str, *, padded: bool = False) -> CompactJWS:
+    """The parts of *token*; see :func:`split_compact` and :func:`parse_header` for what is checked and raised."""
+    header, payload, signed, signature = split_compact(token, padded=padded)
+    return CompactJWS(header=parse_header(header), payload=payload, signed=signed, signature=signature)
 
 
 def check_header(header: Mapping[str, Any], *, algorithms: Collection[str]) -> tuple[str, str | None]:

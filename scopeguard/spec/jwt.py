@@ -8,15 +8,18 @@ keys; nothing is ever granted on what it looked at.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from scopeguard.access_token import AccessToken, Unverified, fingerprint, frozen_json
 from scopeguard.checks import media_type
-from scopeguard.config import Issuer, ScopeClaim, ScopeForm
+from scopeguard.config import Issuer
 from scopeguard.errors import InvalidToken, Reason
+from scopeguard.machines import is_machine
 from scopeguard.scopes import ScopeVocabulary
-from scopeguard.spec.jws import check_header, parse_compact
+from scopeguard.spec.jws import check_header, parse_header, split_compact
+from scopeguard.spec.scope_claims import granted_scopes
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 
 RFC9068_CLAIMS: Final = ("iss", "exp", "aud", "sub", "client_id", "iat", "jti")
@@ -28,21 +31,54 @@ _AUTHORIZATION_CLAIMS: Final = ("roles", "groups", "entitlements", "permissions"
 _STRING_CLAIMS: Final = ("sub", "jti", "client_id")
 # Dates beyond this are no dates; below it every number is exact (J-58).
 _LAST_SECOND: Final = 2.0**53
+_NO_HEADERS: Final[Mapping[bytes, Any]] = MappingProxyType({})
+_NO_ROLES: Final[frozenset[str]] = frozenset()
 
 
-def peek(token: str) -> Unverified:
-    """*token*, parsed strictly and verified in no way; :class:`InvalidToken` where it is not a JWT (J-01...J-08)."""
-    compact = parse_compact(token)
+class Checked(NamedTuple):
+    """What :func:`check` has read on its way: whether the rules of RFC 9068 applied, who the token is for, and the
+    scopes exactly as granted."""
+
+    rfc9068: bool
+    audience: tuple[str, ...]
+    granted: tuple[str, ...] | None
+
+
+def peek(
+    token: str,
+    *,
+    padded: bool = False,
+    header_claims: Sequence[str] = (),
+    headers: Mapping[bytes, Mapping[str, Any]] = _NO_HEADERS,
+    mark: str | None = None,
+) -> Unverified:
+    """*token*, parsed strictly and verified in no way; :class:`InvalidToken` where it is not a JWT (J-01...J-08).
+
+    *header_claims*: parameters of the header that count as claims (RFC 7519 section 5.3). A claim of that name must
+    be equal (J-45). *padded*: see :func:`~scopeguard.spec.jws.split_compact`. *headers*: some that were parsed before.
+    *mark*: the fingerprint of the token, if it is known.
+    """
+    segment, payload, signed, signature = split_compact(token, padded=padded)
+    header = headers.get(segment)
+    if header is None:
+        header = parse_header(segment)
     try:
-        claims = parse_object(compact.payload)
+        claims = parse_object(payload)
     except MalformedJSON as error:
         raise InvalidToken(Reason.MALFORMED_TOKEN, part="payload", problem=str(error)) from None
+    for name in header_claims:
+        if name in header:
+            value = header[name]
+            if claims.setdefault(name, value) != value:
+                raise InvalidToken(Reason.REPLICATED_CLAIM, claim=name)
     return Unverified(
-        header=compact.header,
+        header=header,
         claims=claims,
-        signed=compact.signed,
-        signature=compact.signature,
-        fingerprint=fingerprint(token),
+        signed=signed,
+        signature=signature,
+        segment=segment,
+        payload=payload,
+        fingerprint=mark or fingerprint(token),
     )
 
 
@@ -54,26 +90,33 @@ def named_issuer(token: Unverified) -> str:
     return issuer
 
 
-def check(token: Unverified, issuer: Issuer, now: float) -> None:
-    """Refuse *token* where *issuer*'s policy or the time *now* (seconds since the epoch) does; else do nothing.
+def check(token: Unverified, issuer: Issuer, now: float, *, headers: Mapping[bytes, bool] = _NO_HEADERS) -> Checked:
+    """Refuse *token* where *issuer*'s policy or the time *now* (seconds since the epoch) does; else what was read.
 
     Checked: algorithm, ``crit``, ``b64``, ``cty``, ``typ``; ``iss``, audience, ``exp``, ``nbf``, ``iat``; required,
     expected and forbidden members; header claims that repeat payload claims; form of the scope claims; that it is an
     access token. NOT checked: the signature, revocation, whether any scope suffices, and a proof of possession:
     since none is supported yet, a token that is bound to one (``cnf``) is refused.
+
+    *headers*: headers of tokens that were accepted before, by their text, and whether the rules of RFC 9068 applied.
     """
-    check_header(token.header, algorithms=issuer.algorithms)
-    rfc9068 = _check_type(token, issuer)
-    check_issuer(token.claims, issuer)
-    _check_header_members(token, issuer)
+    claims = token.claims
+    rfc9068 = headers.get(token.segment)
+    if rfc9068 is None:
+        check_header(token.header, algorithms=issuer.algorithms)
+        rfc9068 = _check_type(token, issuer)
+    check_issuer(claims, issuer)
+    if token.segment not in headers:
+        _check_header_members(token, issuer)
     check_members(token, issuer)
-    check_audience(token, issuer)
-    check_times(token.claims, issuer, now)
-    check_presence(token.claims, issuer, rfc9068=rfc9068)
+    audience = check_audience(token, issuer)
+    check_times(claims, issuer, now)
+    check_presence(claims, issuer, rfc9068=rfc9068)
     if not rfc9068 and not issuer.accept_id_tokens_dangerously:
-        _check_is_access_token(token.claims, issuer)
-    granted_scopes(token.claims, issuer)
-    check_unbound(token.claims)
+        _check_is_access_token(claims, issuer)
+    granted = granted_scopes(claims, issuer)
+    check_unbound(claims)
+    return Checked(rfc9068, audience, granted)
 
 
 def may_sign(key_issuer: str | None, token: Unverified, issuer: Issuer) -> bool:
@@ -105,23 +148,36 @@ def check_unbound(claims: Mapping[str, Any]) -> None:
         raise InvalidToken(Reason.SENDER_CONSTRAINT_UNPROVEN)
 
 
-def accept(token: Unverified, issuer: Issuer, vocabulary: ScopeVocabulary) -> AccessToken:
-    """*token* as an access token. The caller has verified where its claims come from, and run :func:`check`."""
+def accept(
+    token: Unverified, issuer: Issuer, vocabulary: ScopeVocabulary, checked: Checked | None = None
+) -> AccessToken:
+    """*token* as an access token. The caller has verified where its claims come from, and run :func:`check`, which
+    has read some of it (*checked*)."""
     claims = token.claims
-    granted, roles = granted_scopes(claims, issuer), _roles(claims, issuer)
+    audience = audience_of(token, issuer) if checked is None else checked.audience
+    granted = granted_scopes(claims, issuer) if checked is None else checked.granted
+    roles = _roles(claims, issuer) if issuer.role_claims else _NO_ROLES
+    subject = _first_string(claims, issuer.subject_claims)
+    client_id = _first_string(claims, issuer.client_id_claims)
     return AccessToken(
         issuer=issuer.url,
-        subject=_first_string(claims, issuer.subject_claims),
-        client_id=_first_string(claims, issuer.client_id_claims),
-        audience=audience_of(token, issuer),
+        subject=subject,
+        client_id=client_id,
+        audience=audience,
         scopes=vocabulary.effective(roles if granted is None and issuer.roles_as_scopes else granted or ()),
         granted_scopes=granted,
         roles=roles,
+        machine=is_machine(issuer.machine_signs, claims, subject, client_id),
         expires_at=float(claims["exp"]) if "exp" in claims else None,
         issued_at=float(claims["iat"]) if "iat" in claims else None,
         claims=frozen_json(claims),
         fingerprint=token.fingerprint,
     )
+
+
+def usable_until(claims: Mapping[str, Any], issuer: Issuer) -> float:
+    """When a token with *claims*, which :func:`check` has let pass, is refused for its age; seconds since the epoch."""
+    return float(claims["exp"]) + issuer.leeway if "exp" in claims else float("inf")
 
 
 def _check_type(token: Unverified, issuer: Issuer) -> bool:
@@ -162,7 +218,7 @@ def _check_header_members(token: Unverified, issuer: Issuer) -> None:
 
 def check_members(token: Unverified, issuer: Issuer) -> None:
     """What the policy expects and forbids in the claims, and that the header repeats them truly."""
-    claims = token.claims
+    claims, header = token.claims, token.header
     for name, values in issuer.expected_claims.items():
         given = claims.get(name)
         # The type first: 1 == True.
@@ -176,13 +232,13 @@ def check_members(token: Unverified, issuer: Issuer) -> None:
         if name in claims:
             raise InvalidToken(Reason.FORBIDDEN_CLAIM, claim=name)
     for name in ("iss", "sub", "aud"):  # RFC 7519 section 5.3: replicated claims must be equal (J-45)
-        if name in token.header and token.header[name] != claims.get(name):
+        if name in header and header[name] != claims.get(name):
             raise InvalidToken(Reason.REPLICATED_CLAIM, claim=name)
 
 
 def audience_of(token: Unverified, issuer: Issuer) -> tuple[str, ...]:
     """Every audience the token names, in the claims that carry it (J-59, J-60)."""
-    found: list[str] = []
+    found: tuple[str, ...] = ()
     for name in issuer.audience_claims:
         header_name = name.removeprefix("header:")
         members = token.claims if header_name == name else token.header
@@ -190,21 +246,25 @@ def audience_of(token: Unverified, issuer: Issuer) -> tuple[str, ...]:
             continue
         value = members[header_name]
         values = [value] if isinstance(value, str) else value
-        if not isinstance(values, list) or not values or not all(isinstance(v, str) and v for v in values):
+        if not isinstance(values, list) or not values:
             raise InvalidToken(Reason.MALFORMED_CLAIM, claim=name)
-        found.extend(values)
-    return tuple(found)
+        for item in values:
+            if not isinstance(item, str) or not item:
+                raise InvalidToken(Reason.MALFORMED_CLAIM, claim=name)
+        found += tuple(values)
+    return found
 
 
-def check_audience(token: Unverified, issuer: Issuer) -> None:
-    """One of the audiences is this API's."""
+def check_audience(token: Unverified, issuer: Issuer) -> tuple[str, ...]:
+    """One of the audiences is this API's; all of them."""
     named = audience_of(token, issuer)
     if issuer.audiences is None:
-        return
+        return named
     if not named:
         raise InvalidToken(Reason.MISSING_CLAIM, claim=" or ".join(issuer.audience_claims))
     if issuer.audiences.isdisjoint(named):
         raise InvalidToken(Reason.WRONG_AUDIENCE, aud=" ".join(named), expected=" ".join(sorted(issuer.audiences)))
+    return named
 
 
 def _seconds(claims: Mapping[str, Any], name: str) -> float | None:
@@ -212,7 +272,8 @@ def _seconds(claims: Mapping[str, Any], name: str) -> float | None:
     if name not in claims:
         return None
     value = claims[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > _LAST_SECOND:
+    # The type itself: a boolean is an int as well.
+    if (type(value) is not int and type(value) is not float) or not -_LAST_SECOND <= value <= _LAST_SECOND:
         raise InvalidToken(Reason.MALFORMED_CLAIM, claim=name)
     return float(value)
 
@@ -264,8 +325,9 @@ def _check_is_access_token(claims: Mapping[str, Any], issuer: Issuer) -> None:
     payload_type = claims.get("typ")
     if isinstance(payload_type, str) and payload_type.lower() in _OTHER_PAYLOAD_TYPES:
         raise InvalidToken(Reason.NOT_AN_ACCESS_TOKEN, claim="typ")
+    if any(name in claims for name in issuer.client_id_claims):
+        return
     speaks_of_authorization = (
-        *issuer.client_id_claims,
         *(source.claim for source in issuer.scope_claims),
         *issuer.role_claims,
         *(path.partition(".")[0] for path in issuer.role_claims),
@@ -275,33 +337,9 @@ def _check_is_access_token(claims: Mapping[str, Any], issuer: Issuer) -> None:
         raise InvalidToken(Reason.NOT_AN_ACCESS_TOKEN, claim="client, scope or role")
 
 
-def granted_scopes(claims: Mapping[str, Any], issuer: Issuer) -> tuple[str, ...] | None:
-    """The scopes exactly as granted, ``None`` where no scope claim is present (G-05...G-10).
-
-    A wrongly typed claim makes the token invalid. Values outside the scope grammar stay in and match nothing.
-    """
-    found: list[str] | None = None
-    for source in issuer.scope_claims:
-        if source.claim not in claims:
-            continue
-        values = _scope_values(claims[source.claim], source)
-        found = values if found is None else [*found, *values]
-        if not issuer.merge_scope_claims:
-            break
-    return None if found is None else tuple(dict.fromkeys(found))
-
-
-def _scope_values(value: object, source: ScopeClaim) -> list[str]:
-    match value, source.form:
-        case str(), ScopeForm.SPACE | ScopeForm.SPACE_OR_LIST:
-            # SP only: str.split() would also split at tabs and U+2003 (G-05). Extra spaces are harmless (G-06).
-            return [scope for scope in value.split(" ") if scope]
-        case str(), ScopeForm.COMMA:
-            return [scope for scope in (part.strip(" ") for part in value.split(",")) if scope]
-        case list(), ScopeForm.LIST | ScopeForm.SPACE_OR_LIST if all(isinstance(item, str) for item in value):
-            return [scope for scope in value if scope]
-        case _:
-            raise InvalidToken(Reason.MALFORMED_SCOPE, claim=source.claim, form=source.form.value)
+def subject_of(claims: Mapping[str, Any], issuer: Issuer) -> str | None:
+    """Whom *claims* are about, by the names that *issuer* has for it."""
+    return _first_string(claims, issuer.subject_claims)
 
 
 def _first_string(claims: Mapping[str, Any], names: tuple[str, ...]) -> str | None:

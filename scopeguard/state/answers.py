@@ -10,15 +10,20 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from scopeguard.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """An answer that may still be used; ``members`` is ``None`` for a token that is not active. Not to be changed."""
+    """An answer that may still be used; ``members`` is ``None`` for a token that is not active. Not to be changed.
+
+    ``asked_at``: when the question was put, in seconds since the epoch; what happened later is not in the answer.
+    """
 
     members: Mapping[str, Any] | None
+    asked_at: float = float("-inf")
 
 
 class Answers:
@@ -37,6 +42,10 @@ class Answers:
         self._inactive: OrderedDict[bytes, tuple[float, Known]] = OrderedDict()
         self._failed: OrderedDict[bytes, float] = OrderedDict()
 
+    def after_fork(self) -> None:
+        """In a child process: whoever held the lock stayed with the parent."""
+        self._lock = threading.Lock()
+
     def __len__(self) -> int:
         return len(self._active) + len(self._inactive)
 
@@ -52,8 +61,9 @@ class Answers:
                     del kept[key]
         return None
 
-    def absorb(self, key: bytes, members: Mapping[str, Any] | None, now: float, *, lifetime: float) -> None:
-        """Keep *members* under *key*: as long as the policy allows and no longer than *lifetime* (I-21, X-62)."""
+    def absorb(self, key: bytes, known: Known, now: float, *, lifetime: float) -> None:
+        """Keep *known* under *key*: as long as the policy allows and no longer than *lifetime* (I-21, X-62)."""
+        members = known.members
         seconds = min(self._negative_ttl if members is None else self._ttl, lifetime)
         if seconds <= 0:
             return
@@ -61,7 +71,7 @@ class Answers:
             self._active.pop(key, None)
             self._inactive.pop(key, None)
             kept = self._inactive if members is None else self._active
-            kept[key] = (now + seconds, Known(members))
+            kept[key] = (now + seconds, known)
             while len(kept) > self._max_entries:
                 kept.popitem(last=False)
 
@@ -76,15 +86,3 @@ class Answers:
     def failed_since(self, key: bytes, since: float) -> bool:
         """Whether asking about *key* has failed at *since* or later."""
         return self._failed.get(key, float("-inf")) >= since
-
-    def clear(self) -> None:
-        """Ask again about every token."""
-        with self._lock:
-            self._active.clear()
-            self._inactive.clear()
-
-    def forget(self, key: bytes) -> None:
-        """Ask again about *key*."""
-        with self._lock:
-            self._active.pop(key, None)
-            self._inactive.pop(key, None)

@@ -32,6 +32,10 @@ class Breaker:
         self._probing = False
         self._closed_at = float("-inf")  # no attempt before this time (monotonic seconds)
 
+    def after_fork(self) -> None:
+        """In a child process: whoever held the lock stayed with the parent."""
+        self._lock = threading.Lock()
+
     def pause(self, now: float) -> float:
         """0: ask, and report how it went. Otherwise the seconds after which it is worth coming back."""
         with self._lock:

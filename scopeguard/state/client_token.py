@@ -8,9 +8,9 @@ waited for it, a failure too, so that two hundred waiters do not try two hundred
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
+from scopeguard.records import dataclass
 from scopeguard.spec.token_endpoint import TokenResponse
 
 FailureT = TypeVar("FailureT")

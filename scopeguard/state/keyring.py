@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Final
 
-from scopeguard.config import KeySetPolicy
+from scopeguard.policies import KeySetPolicy
+from scopeguard.records import dataclass
 from scopeguard.spec.jwks import KeySet, VerificationKey
 
 # A claimed refresh that never reports back (its thread died) is offered again after this many request timeouts.
@@ -107,6 +107,16 @@ class KeyRing:
         held = self._held
         return None if held is None else held.keys
 
+    @property
+    def held(self) -> object:
+        """What is held now, as a thing to compare by identity: it is replaced whole with every set that lands."""
+        return self._held
+
+    def holds(self, held: object, now: float) -> bool:
+        """Whether *held* is what is held, and nobody has to look for newer keys at *now*."""
+        current = self._held
+        return current is held and current is not None and now < current.refresh_at
+
     def is_usable(self, now: float) -> bool:
         """Whether a set is held that is not too old."""
         held = self._held
@@ -117,13 +127,16 @@ class KeyRing:
         held = self._held
         return held.keys.candidates(kid, algorithm) if held is not None and now < held.stale_at else ()
 
+    def fresh(self, kid: str | None, algorithm: str, now: float) -> tuple[VerificationKey, ...]:
+        """The keys that :meth:`lookup` finds, if nothing at all is to be done about them."""
+        held = self._held
+        return held.keys.candidates(kid, algorithm) if held is not None and now < held.refresh_at else ()
+
     def lookup(self, kid: str | None, algorithm: str, now: float) -> Found | Due | Absent:
         """What is held for *kid* and *algorithm* at *now* (monotonic seconds), and what may be done about it."""
-        generation, held = self._generation, self._held
-        if held is not None and now < held.refresh_at:
-            keys = held.keys.candidates(kid, algorithm)
-            if keys:
-                return Found(keys, generation)
+        generation, keys = self._generation, self.fresh(kid, algorithm, now)
+        if keys:
+            return Found(keys, generation)
         # Everything else is decided on one state: a set that lands in between would make a new key look misused.
         with self._lock:
             keys = self.candidates(kid, algorithm, now)

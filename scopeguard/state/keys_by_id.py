@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from scopeguard.policies import KeySetPolicy
+from scopeguard.records import dataclass
 from scopeguard.spec.jwks import VerificationKey
 
 

@@ -1,4 +1,5 @@
-"""What was revoked before it expired: a token, everything of a subject, everything of a client.
+"""What was revoked before it expired: a token, everything of a subject, everything of a client. And what is not
+revoked, but must be asked about again: what an authority said of a subject.
 
 Entries are digests: neither a token nor a name of a person is kept here or in a shared store. Each one ends by itself
 when the last token it could concern has expired, so the set is bounded by what is revoked in that time (E-15).
@@ -9,26 +10,29 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
+from scopeguard.records import dataclass
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 from scopeguard.state.breaker import Breaker
 
 
 class Revoked(StrEnum):
-    """What a revocation names."""
+    """What a revocation names. An entry of a kind that a reader does not know is passed over."""
 
     TOKEN = "token"
     JTI = "jti"
     SUBJECT = "subject"
     CLIENT = "client"
+    ANSWERS = "answers"  # what introspection said of a subject (of everybody: ""); no token is refused by it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revocation:
     """One entry. ``digest`` stands for what is revoked (:func:`digest_of`); a subject's and a client's tokens are
-    refused when they were issued at ``at`` or before. ``until``: when it may be forgotten. Seconds since the epoch."""
+    refused when they were issued at ``at`` or before, and answers not used when they were asked for before it.
+    ``until``: when it may be forgotten. Seconds since the epoch."""
 
     kind: Revoked
     digest: str
@@ -87,10 +91,17 @@ class Revocations:
         self._lock = threading.Lock()
         self._entries: dict[tuple[Revoked, str], Revocation] = {}
         self._next_sweep = 0
+        self.changes: int = 0  # counts what was added, so that who was not covered need not be looked for again
+        self._answers_at = float("-inf")  # the latest "at" of all entries about answers
         # Of a shared log: how far it was read, and when (monotonic seconds).
         self.position: str | None = None
         self.synced_at: float = float("-inf")
         self.generation: int = 0
+
+    def after_fork(self) -> None:
+        """In a child process: whoever held the lock stayed with the parent."""
+        self._lock = threading.Lock()
+        self.breaker.after_fork()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -98,6 +109,8 @@ class Revocations:
     def add(self, entry: Revocation, now: float) -> None:
         """Remember *entry*; of two that name the same the later and longer holds."""
         with self._lock:
+            if entry.kind is Revoked.ANSWERS:
+                self._answers_at = max(self._answers_at, entry.at)
             known = self._entries.get((entry.kind, entry.digest))
             if known is not None:
                 entry = Revocation(
@@ -107,16 +120,25 @@ class Revocations:
                     until=max(known.until, entry.until),
                 )
             self._entries[entry.kind, entry.digest] = entry
+            self.changes += 1
             if len(self._entries) >= self._next_sweep:
                 self._entries = {key: kept for key, kept in self._entries.items() if now < kept.until}
                 self._next_sweep = max(1024, 2 * len(self._entries))
+
+    def take_over(self, other: Revocations) -> None:
+        """Know what *other* knows. How far a shared log was read is not taken over: it may be another log."""
+        with other._lock:
+            entries = tuple(other._entries.values())
+        for entry in entries:
+            self.add(entry, float("-inf"))  # which ones are over, others sweep
 
     def covers(self, bearer: Bearer) -> bool:
         """Whether *bearer*'s token was revoked."""
         if not self._entries:
             return False
-        exact = ((Revoked.TOKEN, bearer.token), (Revoked.JTI, bearer.jti))
-        if any(value is not None and self._find(kind, bearer.issuer, value) for kind, value in exact):
+        if self.names(bearer.issuer, bearer.token):
+            return True
+        if bearer.jti is not None and self._find(Revoked.JTI, bearer.issuer, bearer.jti):
             return True
         for kind, value in ((Revoked.SUBJECT, bearer.subject), (Revoked.CLIENT, bearer.client_id)):
             entry = None if value is None else self._find(kind, bearer.issuer, value)
@@ -124,6 +146,22 @@ class Revocations:
             if entry is not None and (bearer.issued_at is None or bearer.issued_at <= entry.at):
                 return True
         return False
+
+    def names(self, issuer: str, token: str) -> bool:
+        """Whether *token* of *issuer* was revoked by its own text, which is all that need be known of it."""
+        return bool(self._entries) and self._find(Revoked.TOKEN, issuer, token) is not None
+
+    def outdates(self, issuer: str, subject: str | None, asked_at: float) -> bool:
+        """Whether something has happened to *subject* since *issuer* was asked about a token at *asked_at*.
+
+        An answer that names no subject may be about anybody (E-16).
+        """
+        if asked_at >= self._answers_at:
+            return False
+        if subject is None:
+            return True
+        found = (self._find(Revoked.ANSWERS, issuer, name) for name in (subject, ""))
+        return any(entry is not None and asked_at < entry.at for entry in found)
 
     def _find(self, kind: Revoked, issuer: str, value: str) -> Revocation | None:
         return self._entries.get((kind, digest_of(kind, issuer, value)))

@@ -28,6 +28,11 @@ class Seen:
         self._done: OrderedDict[str, float] = OrderedDict()  # until when; the oldest first
         self._busy: set[str] = set()
 
+    def after_fork(self) -> None:
+        """In a child process: whoever held the lock, or was dealing with something, stayed with the parent."""
+        self._lock = threading.Lock()
+        self._busy.clear()
+
     def begin(self, key: str, now: float) -> Before:
         """What is known of *key*; if nothing, it is busy from now on."""
         with self._lock:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Final
 
+from scopeguard.records import dataclass
 from scopeguard.spec.status_list import StatusList
 
 # Seconds between two fetches of a list, whatever its sender says (K-12).
@@ -54,6 +54,11 @@ class Statuses:
         self._lock = threading.Lock()
         self._slots: OrderedDict[str, _Slot] = OrderedDict()
         self._bytes = 0
+
+    def after_fork(self) -> None:
+        """In a child process: whoever held the lock stayed with the parent, perhaps between a list and its size."""
+        self._lock = threading.Lock()
+        self._bytes = sum(map(_size, self._slots.values()))
 
     def __len__(self) -> int:
         return len(self._slots)

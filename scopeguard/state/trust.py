@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import field
+from typing import Any, Final, TypeVar
 
+from scopeguard.access_token import Unverified
 from scopeguard.config import Issuer
 from scopeguard.errors import ConfigurationError
 from scopeguard.introspection import Introspection, Validation
+from scopeguard.records import dataclass
 from scopeguard.resolver import IssuerResolver
 from scopeguard.scopes import ScopeVocabulary
+from scopeguard.spec import jwt
 from scopeguard.spec.client_authentication import AssertionKey
 from scopeguard.spec.discovery import Metadata
+from scopeguard.spec.signatures import Backends
 from scopeguard.state.answers import Answers
 from scopeguard.state.breaker import Breaker
+from scopeguard.state.held_bearer import HeldBearer
 from scopeguard.state.keyring import KeyRing
+from scopeguard.state.keys_by_id import KeysById
 from scopeguard.state.revocations import Revocations
 from scopeguard.state.statuses import Statuses
 
+T = TypeVar("T")
+
 # No issuer has a longer name, and what strangers make up is kept.
 _MOST_CHARACTERS: Final = 512
+# There is one header for each key, about.
+_MOST_HEADERS: Final = 256
 _FAILURE_LASTS: Final = 1.0
 _FAILURE_LASTS_AT_MOST: Final = 30.0
 
@@ -30,8 +40,7 @@ _FAILURE_LASTS_AT_MOST: Final = 30.0
 @dataclass(slots=True, kw_only=True, eq=False)
 class Asking:
     """What introspection needs at run time. ``context`` sets this configuration apart in a cache that others share
-    (I-26); ``new_id`` makes identifiers that are used once. What the store holds from before ``dropped_at`` (seconds
-    since the epoch) is not used."""
+    (I-26); ``new_id`` makes identifiers that are used once."""
 
     settings: Introspection
     answers: Answers
@@ -39,12 +48,13 @@ class Asking:
     context: str
     key: AssertionKey | None = field(repr=False)
     new_id: Callable[[], str] = field(repr=False)
-    dropped_at: float = float("-inf")
+    bearer: HeldBearer = field(default_factory=HeldBearer)
 
-    def drop(self, now: float) -> None:
-        """Use no answer in this process that was given before *now*; tokens are asked about again (E-16)."""
-        self.dropped_at = now
-        self.answers.clear()
+    def after_fork(self) -> None:
+        """In a child process, which has none of the threads."""
+        self.answers.after_fork()
+        self.breaker.after_fork()
+        self.bearer.after_fork()
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -60,8 +70,29 @@ class Trust:
     ring: KeyRing
     asking: Asking | None = None
     statuses: Statuses | None = None
+    backends: Backends = ()  # who verifies with its keys, before ``cryptography``
     metadata: Metadata | None = field(default=None, repr=False)
     metadata_until: float = 0.0
+    # Headers of tokens that were accepted, by their text, and whether the rules of RFC 9068 applied to them.
+    headers: dict[bytes, bool] = field(default_factory=dict, repr=False)
+    by_id: KeysById | None = field(init=False, repr=False)  # instead of the ring, where each key has its own URL
+
+    def __post_init__(self) -> None:
+        self.by_id = None if self.issuer.key_url_template is None else KeysById(self.issuer.key_set)
+
+    def after_fork(self) -> None:
+        """In a child process, which has none of the threads."""
+        self.ring.forget_flights()
+        if self.by_id is not None:
+            self.by_id.after_fork()
+        if self.asking is not None:
+            self.asking.after_fork()
+        if self.statuses is not None:
+            self.statuses.after_fork()
+
+    def accepted(self, token: Unverified, *, rfc9068: bool) -> None:
+        """A token was accepted, so the next one under the same header need not have it looked at again."""
+        _keep(self.headers, token.segment, rfc9068)
 
     def known_metadata(self, now: float) -> Metadata | None:
         """The metadata, while it may be used."""
@@ -75,6 +106,24 @@ class Trust:
     def forget(self) -> None:
         """Ask for the metadata again next time."""
         self.metadata_until = 0.0
+
+    def take_over(self, other: Trust) -> None:
+        """Go on with what *other*, whose issuer has equal settings, has learned. A key file is read again: whoever
+        says that settings are new may mean it."""
+        self.asking, self.statuses = other.asking, other.statuses
+        if self.backends != other.backends:  # what keys are verified with is prepared in them
+            return
+        self.by_id = other.by_id
+        if self.issuer.jwks_file is None:
+            self.ring, self.metadata, self.metadata_until = other.ring, other.metadata, other.metadata_until
+
+
+def _keep(memo: dict[bytes, T], segment: bytes, value: T) -> None:
+    """Only what comes with an accepted token gets here; where each has a header of its own, the memo is of no use."""
+    if segment not in memo:
+        if len(memo) >= _MOST_HEADERS:
+            memo.clear()
+        memo[segment] = value
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +247,8 @@ class Trusts:
         self._by_name: dict[tuple[str | None, str], Trust] = {}
         self._prefixes: dict[str, Trust] = {}
         self._any_opaque: Trust | None = None
+        self._forms: dict[str | None, tuple[bool, tuple[str, ...]]] = {}
+        self._headers: dict[bytes, Mapping[str, Any]] = {}
         self.resolving = resolving
         self.revocations = revocations
         self.shared = shared  # whether revocations and answers are shared with other processes
@@ -216,7 +267,17 @@ class Trusts:
     def _add(self, trust: Trust) -> None:
         for name in dict.fromkeys((trust.issuer.url, *trust.issuer.aliases)):
             if self._by_name.setdefault((trust.issuer.token_header, name), trust) is not trust:
-                raise ConfigurationError(f"issuer {name!r} is configured twice; one issuer has one policy")
+                raise ConfigurationError(
+                    f"issuer {name!r} is configured twice; one issuer has one policy: let one Issuer accept both kinds "
+                    "of tokens (audience, expected_claims and typ take several values), or make a Guard for each "
+                    "policy and guard its routes with it"
+                )
+        header, form = trust.issuer.token_header, (trust.issuer.padded_segments, trust.issuer.header_claims)
+        if self._forms.setdefault(header, form) != form:
+            raise ConfigurationError(
+                f"token_header: {header!r} is shared by issuers that differ in padded_segments or header_claims; the "
+                "field alone tells how a token in it is read, so let them agree"
+            )
         if trust.issuer.validate is Validation.JWT:
             return
         for prefix in trust.issuer.opaque_prefixes:
@@ -235,6 +296,35 @@ class Trusts:
         """Every configured trust once, in the order of configuration."""
         return tuple(dict.fromkeys(self._by_name.values()))
 
+    def peek(self, token: str, header: str | None, mark: str | None = None) -> Unverified:
+        """*token*, read as tokens in the field *header* are; see :func:`scopeguard.spec.jwt.peek`."""
+        padded, header_claims = self._forms.get(header, (False, ()))
+        return jwt.peek(token, padded=padded, header_claims=header_claims, headers=self._headers, mark=mark)
+
+    def accepted(self, token: Unverified) -> None:
+        """*token* was accepted, so its header, which others share, need not be parsed again."""
+        _keep(self._headers, token.segment, token.header)
+
+    def configured(self, trust: Trust) -> bool:
+        """Whether *trust* is one of those it began with, which hold for good."""
+        return self._by_name.get((trust.issuer.token_header, trust.issuer.url)) is trust
+
+    def trusts(self, trust: Trust, now: float) -> bool:
+        """Whether *trust* is one that holds at *now* (monotonic seconds): a configured one, or what the resolver finds
+        under that name."""
+        if self.configured(trust):
+            return True
+        found = None if self.resolving is None else self.resolving.lookup(trust.issuer.url, now)
+        return found is not None and found.trust is trust
+
+    def knows_no_more(self, changes: int, now: float) -> bool:
+        """Whether no revocation was added since there were *changes*, and none has to be asked for at *now* (monotonic
+        seconds)."""
+        revocations = self.revocations
+        if revocations.changes != changes:
+            return False
+        return not self.shared or now - revocations.synced_at < revocations.max_lag / 2
+
     def named(self, issuer: str, header: str | None = None) -> Trust | None:
         """The trust whose tokens call their issuer *issuer*, letter by letter, and come in the field *header*."""
         return self._by_name.get((header, issuer))
@@ -247,6 +337,19 @@ class Trusts:
                 return trust
         return self._any_opaque
 
+    def take_over(self, other: Trusts) -> tuple[Trust, ...]:
+        """Go on with what *other* has learned of issuers with equal settings, and with its revocations; the trusts
+        that begin anew."""
+        self.revocations.take_over(other.revocations)
+        anew: list[Trust] = []
+        for trust in self.all:
+            held = next((held for held in other.all if held.issuer == trust.issuer), None)
+            if held is not None:
+                trust.take_over(held)
+            if held is None or trust.ring is not held.ring:
+                anew.append(trust)
+        return tuple(anew)
+
     def after_fork(self) -> None:
         """In a child process, which has none of the threads."""
         found: tuple[Trust, ...] = ()
@@ -254,4 +357,5 @@ class Trusts:
             self.resolving.after_fork()
             found = self.resolving.found
         for trust in (*self.all, *found):
-            trust.ring.forget_flights()
+            trust.after_fork()
+        self.revocations.after_fork()

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from scopeguard.access_token import AccessToken
-from scopeguard.config import Issuer, KeySetPolicy, StrayQueryToken, TokenSource, TokenSources
+from scopeguard.config import Issuer, StrayQueryToken, TokenSource, TokenSources
 from scopeguard.devserver.keys import SigningKey, base64url, json_bytes
 from scopeguard.effects import Answer, ReadFile, ReadForm, Send, SingleFlight
 from scopeguard.errors import AuthorityUnavailable, InvalidRequest, InvalidToken, MissingCredentials, Reason
 from scopeguard.flow import MOST_VERIFICATIONS, authenticate, find_credential, warmed
+from scopeguard.policies import KeySetPolicy
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.spec.jwks import VerificationKey, configured_key_set
 from scopeguard.state.revocations import Revocations

@@ -24,11 +24,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from scopeguard.config import Issuer, KeySetPolicy
+from scopeguard.config import Issuer
 from scopeguard.devserver.keys import SigningKey
 from scopeguard.effects import Answer, Flow, Send, SingleFlight
 from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
 from scopeguard.flow import signing_keys
+from scopeguard.policies import KeySetPolicy
 from scopeguard.state.keyring import Found, KeyRing
 from scopeguard.state.trust import Trust
 from scopeguard.testing import FakeClock

@@ -9,24 +9,37 @@ import pytest
 
 from scopeguard.config import SUPPORTED_ALGORITHMS
 from scopeguard.errors import InvalidToken
+from scopeguard.signature_backends import checked_backends
 from scopeguard.spec.jwks import MalformedKeySet, parse_key_set
 from scopeguard.spec.jws import check_header, parse_compact
+from scopeguard.spec.signatures import Backends
 
 
 class Judge(Protocol):
     def __call__(
-        self, token: str, jwks: Mapping[str, Any] | bytes, *, algorithms: Collection[str] = SUPPORTED_ALGORITHMS
+        self,
+        token: str,
+        jwks: Mapping[str, Any] | bytes,
+        *,
+        algorithms: Collection[str] = SUPPORTED_ALGORITHMS,
+        backends: Backends = (),
     ) -> str: ...
 
 
-def _judge(token: str, jwks: Mapping[str, Any] | bytes, *, algorithms: Collection[str] = SUPPORTED_ALGORITHMS) -> str:
+def _judge(
+    token: str,
+    jwks: Mapping[str, Any] | bytes,
+    *,
+    algorithms: Collection[str] = SUPPORTED_ALGORITHMS,
+    backends: Backends = (),
+) -> str:
     try:
         jws = parse_compact(token)
         algorithm, kid = check_header(jws.header, algorithms=algorithms)
     except InvalidToken as denied:
         return denied.reason.value
     try:
-        candidates = parse_key_set(jwks).candidates(kid, algorithm)
+        candidates = parse_key_set(jwks, backends=backends).candidates(kid, algorithm)
     except MalformedKeySet:
         return "no usable key"
     if not candidates:
@@ -40,3 +53,9 @@ def _judge(token: str, jwks: Mapping[str, Any] | bytes, *, algorithms: Collectio
 def judge() -> Judge:
     """``judge(token, jwks)`` is ``"accepted"``, or says at which step the token or the keys were refused."""
     return _judge
+
+
+@pytest.fixture(scope="session", params=["cryptography", "awscrt", "pynacl"])
+def backends(request: pytest.FixtureRequest) -> Backends:
+    """Who computes signatures. Whoever takes this runs with each of them: all are held to the same."""
+    return () if request.param == "cryptography" else checked_backends([request.param])

@@ -170,7 +170,7 @@ def test_hints_are_sentences_by_reason(hints: Any):
 )
 def test_tokeninfo_has_an_endpoint_and_no_credentials(settings: dict[str, Any]):
     with pytest.raises(ConfigurationError, match="google_tokeninfo"):
-        Introspection(dialect="google_tokeninfo", **settings)  # type: ignore[arg-type]  # as a settings file says it
+        Introspection(dialect="google_tokeninfo", **settings)
 
 
 def test_any_audience_still_needs_another_binding():

@@ -335,7 +335,7 @@ KEY = SigningKey.generate("ES256", kid="k")
 
 
 def proven(key: AssertionKey | None = None, **settings: Any) -> Proof:
-    return introspection.proof(Introspection(**settings), key, URL, now=NOW, identifier="one")
+    return introspection.proof(Introspection(**settings), key, URL, now=NOW, identifier="one", bearer="other")
 
 
 @pytest.mark.rule("I-05")
@@ -569,13 +569,31 @@ def test_an_answer_lasts_until_the_token_expires(members: dict[str, Any] | None,
 
 @pytest.mark.parametrize("members", [MEMBERS, None])
 def test_an_answer_comes_back_from_a_store_as_it_went_in(members: dict[str, Any] | None):
-    data = introspection.write_entry(members, NOW + 7)
-    assert introspection.read_entry(data, NOW) == (members, 7.0)
+    data = introspection.write_entry(members, NOW + 7, NOW - 2)
+    assert introspection.read_entry(data, NOW) == (members, 7.0, NOW - 2)
+
+
+@pytest.mark.rule("E-16")
+@pytest.mark.parametrize(
+    ("asked_at", "read"), [("7", 7.0), (f"{NOW + 9}", NOW), ('"7"', float("-inf")), ("1" + "0" * 400, float("-inf"))]
+)
+def test_an_answer_of_unknown_age_is_the_oldest_and_none_is_of_tomorrow(asked_at: str, read: float):
+    data = f'{{"until": {NOW + 7}, "asked_at": {asked_at}, "members": null}}'.encode()
+    assert introspection.read_entry(data, NOW) == (None, 7.0, read)
+    data = f'{{"until": {NOW + 7}, "members": null}}'.encode()  # as earlier versions wrote it
+    assert introspection.read_entry(data, NOW) == (None, 7.0, float("-inf"))
+
+
+@pytest.mark.rule("I-06")
+@pytest.mark.parametrize("token", ["", "a b", "a\r\nX-Y: z", "a\n", "\u00e9", None, b"a", 7])
+def test_what_cannot_be_sent_is_no_bearer_token(token: object):
+    assert not introspection.is_bearer_token(token)
+    assert introspection.is_bearer_token("a-b._~+/=")
 
 
 @pytest.mark.rule("I-21", "X-63")
 def test_an_answer_from_a_store_ends_when_it_says():
-    data = introspection.write_entry(MEMBERS, NOW + 7)
+    data = introspection.write_entry(MEMBERS, NOW + 7, NOW)
     with pytest.raises(MalformedAnswer):
         introspection.read_entry(data, NOW + 7)
 

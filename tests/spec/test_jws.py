@@ -433,3 +433,63 @@ def test_the_refusal_of_an_algorithm_says_what_was_accepted_on_one_line():
 def test_the_parts_are_named_when_a_token_is_made_by_hand():
     jws = CompactJWS(header={"alg": "RS256"}, payload=b"{}", signed=b"a.b", signature=b"s")
     assert (jws.signed, jws.signature) == (b"a.b", b"s")
+
+
+# --- with padding --------------------------------------------------------------------------------------------------
+
+
+def padded(header: object = HEADER, payload: bytes = b"{}", signature: bytes = b"sig") -> str:
+    octets = json.dumps(header).encode()
+    return ".".join(base64.urlsafe_b64encode(part).decode() for part in (octets, payload, signature))
+
+
+def padded_refusal(text: str) -> Reason:
+    with pytest.raises(InvalidToken) as caught:
+        parse_compact(text, padded=True)
+    assert caught.value.__context__ is None
+    return caught.value.reason
+
+
+@pytest.mark.parametrize("payload", [b"{}", b'{"a":1}', b'{"a": 1 }', b""])
+@pytest.mark.parametrize("signature", [b"s", b"si", b"sig"])
+def test_where_it_is_asked_for_padding_is_read_and_is_a_part_of_what_was_signed(payload: bytes, signature: bytes):
+    text = padded(HEADER, payload, signature)
+    jws = parse_compact(text, padded=True)
+    assert (jws.header, jws.payload, jws.signature) == (HEADER, payload, signature)
+    assert jws.signed == text.rpartition(".")[0].encode()
+
+
+@pytest.mark.rule("J-03")
+def test_padding_is_refused_unless_it_is_asked_for():
+    text = padded(HEADER, b"{}", b"s")
+    assert "=" in text
+    assert refusal(text) is Reason.MALFORMED_TOKEN
+    assert padded_refusal(text.replace("=", "")) is Reason.MALFORMED_TOKEN
+
+
+@pytest.mark.rule("J-04")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "e30=.e30=.", "e30=.e30=.c2l", "e30=.e30=.c2ln====", "e30=.e30=.c===", "e30=.e30=.c2=n", "e30=.e30=.=c2n",
+        "e30=.e30=.c2lu.", "e30=.e30=", "e30=.e30=.cz==\n", "e30=.e30=.c0==", "e30=.e30=.c2k/", "====.e30=.c2ln",
+        "e30=.e30=.c2\u00e4n", "e30=e30=.e30=.c2ln", "", "e30=.e30=.cz%3D",
+    ],
+)  # fmt: skip
+def test_a_padded_token_has_one_spelling(text: str):
+    assert padded_refusal(text) is Reason.MALFORMED_TOKEN
+
+
+def test_an_encrypted_token_is_named_as_such_with_padding_too():
+    assert padded_refusal("e30=....") is Reason.ENCRYPTED_TOKEN
+
+
+@given(st.text(alphabet="eyJ03=.-_ab", max_size=40))
+def test_what_is_read_with_padding_is_what_is_read_without_it(text: str):
+    try:
+        read = parse_compact(text, padded=True)
+    except InvalidToken:
+        return
+    bare = parse_compact(text.replace("=", ""))
+    assert (read.header, read.payload, read.signature) == (bare.header, bare.payload, bare.signature)
+    assert all(len(segment) % 4 == 0 for segment in text.split("."))

@@ -1029,3 +1029,24 @@ def test_any_claims_lead_to_an_access_token_of_this_api_or_a_refusal(changes, re
         assert token.expires_at is not None
         assert token.expires_at > NOW
         assert "cnf" not in claims
+
+
+# --- header parameters that count as claims ------------------------------------------------------------------------
+
+
+def with_header(**parameters: object) -> str:
+    segments = (json.dumps(part).encode() for part in ({"alg": "ES256", **parameters}, {"sub": "a", "exp": 7}))
+    return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in (*segments, b"sig"))
+
+
+def test_parameters_of_the_header_count_as_claims_where_the_policy_says_so():
+    text = with_header(client="c", exp=7)
+    assert peek(text).claims == {"sub": "a", "exp": 7}
+    assert peek(text, header_claims=("client", "exp", "iss")).claims == {"sub": "a", "exp": 7, "client": "c"}
+
+
+@pytest.mark.rule("J-45")
+def test_a_parameter_and_a_claim_of_one_name_are_equal():
+    with pytest.raises(InvalidToken) as caught:
+        peek(with_header(exp=8), header_claims=("exp",))
+    assert caught.value.reason is Reason.REPLICATED_CLAIM

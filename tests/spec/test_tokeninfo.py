@@ -1,4 +1,4 @@
-"""Google's tokeninfo, read as if it were RFC 7662."""
+"""What Google and GitLab tell of a token, read as if it were RFC 7662."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopeguard.spec.tokeninfo import MalformedInfo, is_refusal, read
+from scopeguard.spec.tokeninfo import MalformedInfo, is_refusal, read, read_gitlab
 
 NOW = 1_000.0
 
@@ -76,3 +76,34 @@ def test_email_verified_may_be_anything():
 )
 def test_only_a_refusal_of_the_token_is_one(members: dict[str, str], refused: bool):
     assert is_refusal(json.dumps(members).encode()) is refused
+
+
+# -- GitLab's
+
+
+def gitlab(**members: Any) -> dict[str, Any]:
+    return read_gitlab(json.dumps(members).encode(), NOW)
+
+
+def test_what_gitlab_tells_is_read():
+    told = gitlab(resource_owner_id=1, scope=["api"], expires_in=60, application={"uid": "app"}, created_at=900)
+    assert told == {"active": True, "scope": ["api"], "exp": 1060, "client_id": "app", "sub": "1"}
+
+
+def test_a_token_of_gitlab_may_have_no_end_no_owner_and_no_application():
+    nothing = {"active": True, "scope": []}
+    assert gitlab(scope=[], expires_in=None, resource_owner_id=None, application=None) == nothing
+    assert gitlab(scope=[], resource_owner_id=True, application={"uid": 7}) == nothing
+    assert gitlab(scope=[], application={}) == nothing
+
+
+@pytest.mark.parametrize("seconds", ["", "x", "1.5", -1, True, 1.5, [1]])
+def test_an_end_that_is_no_number_of_seconds_is_no_answer(seconds: Any):
+    with pytest.raises(MalformedInfo, match="expires_in"):
+        gitlab(scope=[], expires_in=seconds)
+
+
+@given(st.binary(max_size=60))
+def test_what_is_no_object_is_no_answer_of_gitlab(body: bytes):
+    with pytest.raises(MalformedInfo):
+        read_gitlab(body, NOW)

@@ -37,12 +37,12 @@ def test_nothing_is_revoked_at_first():
     assert len(Revocations()) == 0
 
 
-@pytest.mark.parametrize("kind", Revoked)
+@pytest.mark.parametrize("kind", NAMES)
 def test_a_revocation_covers_what_it_names(kind: Revoked):
     assert knowing(entry(kind, NAMES[kind])).covers(ALICE)
 
 
-@pytest.mark.parametrize("kind", Revoked)
+@pytest.mark.parametrize("kind", NAMES)
 def test_a_revocation_covers_nobody_else(kind: Revoked):
     assert not knowing(entry(kind, "another")).covers(ALICE)
     others = [other for other in Revoked if other is not kind]
@@ -50,7 +50,7 @@ def test_a_revocation_covers_nobody_else(kind: Revoked):
 
 
 @pytest.mark.rule("E-17")
-@pytest.mark.parametrize("kind", Revoked)
+@pytest.mark.parametrize("kind", NAMES)
 def test_names_of_another_issuer_are_other_names(kind: Revoked):
     assert not knowing(entry(kind, NAMES[kind], issuer="https://other.test")).covers(ALICE)
 
@@ -105,6 +105,40 @@ def test_entries_stay_until_their_time_and_then_make_room():
 
 
 # -- what is kept
+
+
+def test_a_token_is_known_by_its_text_alone_only_where_that_was_revoked():
+    assert not knowing().names(ISSUER, "the-token")
+    assert not knowing(*(entry(kind, "the-token") for kind in NAMES if kind is not Revoked.TOKEN)).names(
+        ISSUER, "the-token"
+    )
+    revocations = knowing(entry(Revoked.TOKEN, "the-token"))
+    assert revocations.names(ISSUER, "the-token")
+    assert not revocations.names(ISSUER, "the-token ")
+    assert not revocations.names("https://other.test", "the-token")
+
+
+@pytest.mark.rule("E-16")
+def test_what_was_said_of_a_subject_before_something_happened_is_out_of_date():
+    assert not knowing().outdates(ISSUER, "alice", float("-inf"))
+    assert not knowing(entry(Revoked.SUBJECT, "alice")).outdates(ISSUER, "alice", NOW - 1)
+    revocations = knowing(entry(Revoked.ANSWERS, "alice", at=NOW - 9), entry(Revoked.ANSWERS, "bob", at=NOW))
+    assert revocations.outdates(ISSUER, "alice", NOW - 10)
+    assert not revocations.outdates(ISSUER, "alice", NOW - 9)  # the question was put then, or later
+    assert not revocations.outdates(ISSUER, "alice", NOW - 1)
+    assert not revocations.outdates(ISSUER, "carol", NOW - 10)
+    assert not revocations.outdates("https://other.test", "alice", NOW - 10)
+    assert revocations.outdates(ISSUER, None, NOW - 1)  # it may be about anybody
+    assert not revocations.outdates(ISSUER, None, NOW)
+    everybody = knowing(entry(Revoked.ANSWERS, "", at=NOW - 9))
+    assert everybody.outdates(ISSUER, "carol", NOW - 10)
+    assert not everybody.outdates(ISSUER, "carol", NOW - 9)
+
+
+@pytest.mark.rule("E-16")
+def test_what_happened_to_a_subject_revokes_nothing():
+    revocations = knowing(*(entry(Revoked.ANSWERS, value) for value in (*NAMES.values(), "")))
+    assert not revocations.covers(ALICE)
 
 
 def test_what_is_kept_names_nobody():

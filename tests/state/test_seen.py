@@ -27,3 +27,13 @@ def test_memory_is_bounded_by_age_and_by_number():
     assert seen.begin("a", 0) is Before.NOTHING
     assert [seen.begin(name, 1) for name in "bc"] == [Before.DONE, Before.DONE]
     assert [seen.begin(name, 10) for name in "bc"] == [Before.NOTHING, Before.NOTHING]
+
+
+def test_a_child_process_deals_with_what_its_parent_was_dealing_with():
+    seen = Seen(seconds=10, max_entries=10)
+    seen.begin("a", 0)
+    seen.begin("b", 0)
+    seen.end("b", 0, done=True)
+    seen.after_fork()
+    assert seen.begin("a", 0) is Before.NOTHING
+    assert seen.begin("b", 0) is Before.DONE

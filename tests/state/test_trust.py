@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from scopeguard.config import Issuer, KeySetPolicy
+from scopeguard.config import Issuer
 from scopeguard.errors import ConfigurationError
 from scopeguard.introspection import Introspection
+from scopeguard.policies import KeySetPolicy
 from scopeguard.spec.discovery import Metadata
 from scopeguard.state.keyring import KeyRing
 from scopeguard.state.revocations import Revocations

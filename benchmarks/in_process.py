@@ -1,0 +1,456 @@
+"""What a request costs inside the process: each framework bare, with scopeguard in front, and with its peers.
+
+    python -m benchmarks.in_process [--rounds N] [--algorithm RS256] [--cold] [NAME ...]
+
+*Warm*: one token, sent again and again, as clients of client credentials do. *Cold*: no token that anybody remembers.
+Peers (``benchmarks/peers``) take part that are installed and know the algorithm; before anything is timed, everybody
+but the bare ones has to refuse bad tokens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import itertools
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from fastapi import FastAPI, Security
+from fastapi.security import SecurityScopes
+from flask import Flask
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+from starlette.routing import Route
+
+import scopeguard.flask
+import scopeguard.starlette
+import scopeguard.wsgi
+from benchmarks import peers
+from benchmarks.material import SCOPE, Claims, Material, asgi_scope, wsgi_environ
+from benchmarks.measuring import Measured, Ratio, Turn, figure, in_turns, machine, now, quiet, table
+from scopeguard import AccessToken, Rule, Rules, all_of
+from scopeguard.asgi import GuardMiddleware
+from scopeguard.fastapi import Protected
+from scopeguard.token_cache import TokenCachePolicy
+
+Message = MutableMapping[str, Any]
+
+# Without anybody remembering a token: the memory holds a thousand, and four thousand take turns.
+COLD = {"token_cache": TokenCachePolicy(max_entries=1000, ready_entries=500)}
+COLD_TOKENS = 4000
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """*app* makes an ASGI or WSGI app that answers GET /rows with 200 to a token that has the scope, else with 4xx.
+
+    *base*: the name of the one it is compared with. *guards*: whether it refuses at all. *claims*: of its tokens.
+    """
+
+    name: str
+    base: str
+    app: Callable[[Material], Any]
+    wsgi: bool = False
+    peer: bool = False
+    guards: bool = True
+    claims: Claims | None = None
+
+
+def raw_asgi(material: Material) -> Any:
+    del material
+
+    async def app(scope: Message, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    return app
+
+
+def guarded_raw_asgi(material: Material, **settings: Any) -> Any:
+    rules = Rules([Rule("/rows", all_of(SCOPE), methods=["GET"])])
+    return GuardMiddleware(raw_asgi(material), guard=material.guard(**settings), rules=rules)
+
+
+def _starlette(endpoint: Any, **settings: Any) -> Any:
+    return Starlette(routes=[Route("/rows", endpoint)], **settings)
+
+
+def bare_starlette(material: Material) -> Any:
+    del material
+
+    async def rows(request: Any) -> Response:
+        return Response(b"{}", media_type="application/json")
+
+    return _starlette(rows)
+
+
+def guarded_starlette(material: Material, **settings: Any) -> Any:
+    from scopeguard.starlette import GuardMiddleware
+
+    @scopeguard.starlette.requires(SCOPE)
+    async def rows(request: Any) -> Response:
+        return Response(b"{}", media_type="application/json")
+
+    return _starlette(rows, middleware=[Middleware(GuardMiddleware, guard=material.guard(**settings))])
+
+
+def wrapped_starlette(material: Material, **settings: Any) -> Any:
+    rules = Rules([Rule("/rows", all_of(SCOPE), methods=["GET"])])
+    return GuardMiddleware(bare_starlette(material), guard=material.guard(**settings), rules=rules)
+
+
+def verifier(material: Material) -> Callable[[bytes, bytes], None]:
+    """``cryptography`` alone: given a signature in the form JWS wants and what it signs, raises if it is not right."""
+    key: Any = material.public_key
+    if material.algorithm == "ES256":
+        kind = ec.ECDSA(hashes.SHA256())
+
+        def verify(signature: bytes, signed: bytes) -> None:
+            r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
+            key.verify(encode_dss_signature(r, s), signed, kind)
+
+        return verify
+    if material.algorithm == "RS256":
+        padding_, digest = padding.PKCS1v15(), hashes.SHA256()
+        return lambda signature, signed: key.verify(signature, signed, padding_, digest)
+    verify_: Callable[[bytes, bytes], None] = key.verify
+    return verify_
+
+
+async def nothing(connection: HTTPConnection, security_scopes: SecurityScopes) -> None:
+    """A dependency that is asked for the same things as ours."""
+
+
+def signature_alone(material: Material) -> Any:
+    """Starlette behind the least that has to be done for a token nobody has seen: its signature, and nothing else."""
+    verify, app = verifier(material), bare_starlette(material)
+
+    async def checked(scope: Message, receive: Any, send: Any) -> None:
+        token = next(value for name, value in scope["headers"] if name == b"authorization")[7:]
+        signed, _, signature = token.rpartition(b".")
+        verify(base64.urlsafe_b64decode(signature + b"=="), signed)
+        await app(scope, receive, send)
+
+    return checked
+
+
+def empty_fastapi(material: Material) -> Any:
+    """With a dependency that does nothing: that is the framework's own price."""
+    del material
+    app = FastAPI()
+
+    @app.get("/rows")
+    async def rows(token: None = Security(nothing, scopes=[SCOPE])) -> dict[str, str]:
+        return {}
+
+    return app
+
+
+def guarded_fastapi(material: Material, **settings: Any) -> Any:
+    protected = Protected(material.guard(**settings))
+    app = FastAPI()
+
+    @app.get("/rows")
+    async def rows(token: AccessToken = Security(protected, scopes=[SCOPE])) -> dict[str, str]:
+        return {}
+
+    return app
+
+
+def raw_wsgi(material: Material) -> Any:
+    del material
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"{}"]
+
+    return app
+
+
+def guarded_raw_wsgi(material: Material, **settings: Any) -> Any:
+    rules = Rules([Rule("/rows", all_of(SCOPE), methods=["GET"])])
+    return scopeguard.wsgi.GuardMiddleware(raw_wsgi(material), guard=material.guard(**settings), rules=rules)
+
+
+def bare_flask(material: Material) -> Any:
+    del material
+    app = Flask("bare")
+
+    @app.get("/rows")
+    def rows() -> dict[str, str]:
+        return {}
+
+    return app
+
+
+def guarded_flask(material: Material, **settings: Any) -> Any:
+    app = Flask("guarded")
+    scopeguard.flask.ScopeGuard(app, material.guard(**settings))
+
+    @app.get("/rows")
+    @scopeguard.flask.requires(SCOPE)
+    def rows() -> dict[str, str]:
+        return {}
+
+    return app
+
+
+OURS = [
+    Contestant("raw ASGI", "raw ASGI", raw_asgi, guards=False),
+    Contestant("raw ASGI + scopeguard", "raw ASGI", guarded_raw_asgi),
+    Contestant("Starlette", "Starlette", bare_starlette, guards=False),
+    Contestant("Starlette + scopeguard", "Starlette", guarded_starlette),
+    Contestant("Starlette in scopeguard, by rules", "Starlette", wrapped_starlette),
+    Contestant("Starlette, signature alone", "Starlette", signature_alone, guards=False),
+    Contestant("FastAPI, empty dependency", "FastAPI, empty dependency", empty_fastapi, guards=False),
+    Contestant("FastAPI + scopeguard", "FastAPI, empty dependency", guarded_fastapi),
+    Contestant("raw WSGI", "raw WSGI", raw_wsgi, wsgi=True, guards=False),
+    Contestant("raw WSGI + scopeguard", "raw WSGI", guarded_raw_wsgi, wsgi=True),
+    Contestant("Flask", "Flask", bare_flask, wsgi=True, guards=False),
+    Contestant("Flask + scopeguard", "Flask", guarded_flask, wsgi=True),
+]
+
+
+def contestants(algorithm: str) -> tuple[list[Contestant], dict[str, str]]:
+    """Ours and the peers that can take part; and why the others cannot."""
+    taking_part, absent = list(OURS), {}
+    for peer in peers.found():
+        missing = peers.missing(peer)
+        if missing:
+            absent[peer.NAME] = f"not installed: {', '.join(missing)}"
+        elif algorithm not in getattr(peer, "ALGORITHMS", (algorithm,)):
+            absent[peer.NAME] = f"does not know {algorithm}"
+        else:
+            claims = getattr(peer, "claims", None)
+            wsgi = getattr(peer, "WSGI", False)
+            taking_part.append(Contestant(peer.NAME, peer.BASE, peer.app, wsgi=wsgi, peer=True, claims=claims))
+    return taking_part, absent
+
+
+def chosen(names: Sequence[str], algorithm: str) -> tuple[list[Contestant], dict[str, str]]:
+    """Those with one of *names* in their name, and what they are compared with; all of them without any."""
+    everybody, absent = contestants(algorithm)
+    wanted = [each for each in everybody if not names or any(name in each.name for name in names)]
+    bases = {each.base for each in wanted}
+    return [each for each in everybody if each in wanted or each.name in bases], absent
+
+
+class Driver:
+    """Sends requests to an app one after the other, in one task or one thread, and keeps the statuses."""
+
+    def __init__(self, contestant: Contestant, app: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self.name = contestant.name
+        self.run = self._wsgi if contestant.wsgi else self._asgi
+        self._app = app
+        self._loop = loop
+        self._statuses: list[int] = []
+
+    def statuses(self, tokens: Iterable[str]) -> list[int]:
+        """What the app answers to each of *tokens*."""
+        self.run(list(tokens))
+        return list(self._statuses)
+
+    def turn(self, tokens: Iterable[str]) -> Turn:
+        """Good tokens, in their order."""
+        following = iter(tokens)
+
+        def turn(times: int) -> float:
+            taken = self.run([next(following) for _ in range(times)])
+            if self._statuses != [200] * times:
+                raise SystemExit(f"{self.name}: good tokens were answered {sorted(set(self._statuses))}")
+            return taken
+
+        return turn
+
+    def _asgi(self, tokens: list[str]) -> float:
+        statuses: list[int] = []
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Message) -> None:
+            if "status" in message:
+                statuses.append(message["status"])
+
+        async def serve(scopes: list[Message]) -> float:
+            app = self._app
+            begun = now()
+            for scope in scopes:
+                await app(scope, receive, send)
+            return now() - begun
+
+        taken = self._loop.run_until_complete(serve([asgi_scope(token) for token in tokens]))
+        self._statuses = statuses
+        return taken
+
+    def _wsgi(self, tokens: list[str]) -> float:
+        statuses: list[int] = []
+
+        def start_response(status: str, headers: Any, exc_info: Any = None) -> None:
+            statuses.append(int(status[:3]))
+
+        app, environs = self._app, [wsgi_environ(token) for token in tokens]
+        begun = now()
+        for environ in environs:
+            body = app(environ, start_response)
+            for _ in body:
+                pass
+            if hasattr(body, "close"):
+                body.close()
+        taken = now() - begun
+        self._statuses = statuses
+        return taken
+
+
+def examine(contestant: Contestant, driver: Driver, material: Material) -> None:
+    """End this run if *contestant* does not tell good tokens from bad ones."""
+    if driver.statuses([material.token(claims=contestant.claims)]) != [200]:
+        raise SystemExit(f"{contestant.name}: a good token was refused")
+    if not contestant.guards:
+        return
+    bad = material.bad_tokens(claims=contestant.claims)
+    for what, status in zip(bad, driver.statuses(bad.values()), strict=True):
+        # 422 is what Flask-JWT-Extended answers to an audience or a signature that is wrong.
+        if status not in {400, 401, 403, 422}:
+            raise SystemExit(f"{contestant.name}: a token {what} was answered {status}")
+
+
+def least(token: str) -> Turn:
+    """What recognising a token cannot do without: one digest, and one look-up."""
+    octets = token.encode()
+    known = {sha256(octets).digest(): token}
+
+    def turn(times: int) -> float:
+        begun = now()
+        for _ in range(times):
+            known.get(sha256(octets).digest())
+        return now() - begun
+
+    return turn
+
+
+LEAST = "one sha256 of the token and a look-up"
+
+
+def compared(taking_part: list[Contestant], material: Material, *, cold: bool, rounds: int) -> dict[str, Measured]:
+    """All of them in turns, after an examination."""
+    loop = asyncio.new_event_loop()
+    pools: dict[Claims | None, list[str]] = {}
+    turns: dict[str, Turn] = {}
+    for contestant in taking_part:
+        claims = contestant.claims
+        if claims not in pools:
+            pools[claims] = material.tokens(COLD_TOKENS if cold else 1, claims=claims)
+        driver = Driver(contestant, contestant.app(material), loop)
+        examine(contestant, driver, material)
+        turns[contestant.name] = driver.turn(itertools.cycle(pools[claims]))
+    if not cold:
+        turns[LEAST] = least(material.token())
+    found = in_turns(turns, rounds=rounds)
+    loop.close()
+    return found
+
+
+def described(taking_part: list[Contestant], found: Mapping[str, Measured]) -> dict[str, dict[str, Any]]:
+    """Every contestant against its base; times in seconds."""
+    rows = {}
+    for contestant in taking_part:
+        mine, base = found[contestant.name], found[contestant.base]
+        ratio = mine.ratio(base)
+        rows[contestant.name] = {
+            "base": contestant.base,
+            "peer": contestant.peer,
+            "smallest": mine.smallest,
+            "median": mine.median,
+            "ratio": ratio.median,
+            "low": ratio.low,
+            "high": ratio.high,
+            "smallest_ratio": mine.smallest / base.smallest,
+        }
+    return rows
+
+
+# What the issue wants of a warm request: what it is of, and whom the peers have in common with it.
+WANTED = (
+    ("warm request, Starlette + scopeguard ÷ bare Starlette", "Starlette + scopeguard", "<= 1.25"),
+    ("warm request, Flask + scopeguard ÷ bare Flask", "Flask + scopeguard", "<= 1.2"),
+    ("warm request, FastAPI + Security(protected) ÷ empty dependency", "FastAPI + scopeguard", "<= 1.1"),
+)
+
+
+def figures(rows: Mapping[str, Mapping[str, Any]], found: Mapping[str, Measured]) -> list[dict[str, Any]]:
+    """The lines of the issue's table that are about warm requests in process."""
+    lines = []
+    for title, name, must in WANTED:
+        if name in rows:
+            base = rows[name]["base"]
+            ratios = [(row["ratio"], peer) for peer, row in rows.items() if row["peer"] and row["base"] == base]
+            best, best_name = min(ratios, default=(None, ""))
+            lines.append(figure(title, rows[name]["ratio"], must, peer=best, peer_name=best_name))
+    if "raw ASGI + scopeguard" in found:
+        guarded, bare, floor = (found[name].seconds for name in ("raw ASGI + scopeguard", "raw ASGI", LEAST))
+        added = Ratio.of([(mine - its) / one for mine, its, one in zip(guarded, bare, floor, strict=True)])
+        title = "warm request, raw ASGI: added time ÷ one sha256 of the token and a look-up"
+        lines.insert(1, figure(title, added.median, "<= 3"))
+    return lines
+
+
+def measured(*, quick: bool) -> dict[str, Any]:
+    """Warm requests with RS256, and cold ones; with all that is installed."""
+    rounds = 8 if quick else 100
+    taking_part, absent = contestants("RS256")
+    found = compared(taking_part, Material("RS256"), cold=False, rounds=rounds)
+    warm = described(taking_part, found)
+    results: dict[str, Any] = {"warm_RS256": warm, "absent": absent, "peers": peers.versions()}
+    for algorithm in ("RS256",) if quick else ("RS256", "ES256", "EdDSA"):
+        taking_part, _ = contestants(algorithm)
+        cold = compared(taking_part, Material(algorithm, settings=COLD), cold=True, rounds=rounds // 2)
+        results[f"cold_{algorithm}"] = described(taking_part, cold)
+    return {**results, "figures": figures(warm, found)}
+
+
+def shown(title: str, found: dict[str, dict[str, Any]]) -> str:
+    rows = [
+        [
+            name,
+            f"{row['smallest'] * 1e6:.1f}",
+            f"{row['median'] * 1e6:.1f}",
+            "" if name == row["base"] else f"{row['ratio']:.2f} ({row['low']:.2f} to {row['high']:.2f})",
+            "" if name == row["base"] else f"{row['smallest_ratio']:.2f}",
+        ]
+        for name, row in found.items()
+    ]
+    return table(title, ["", "min µs", "median µs", "÷ bare, median (middle half)", "÷ bare, of minima"], rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="parts of names of contestants; all of them if not given")
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--algorithm", default="RS256")
+    parser.add_argument("--cold", action="store_true")
+    options = parser.parse_args()
+    quiet()
+    taking_part, absent = chosen(options.names, options.algorithm)
+    material = Material(options.algorithm, settings=COLD if options.cold else {})
+    found = compared(taking_part, material, cold=options.cold, rounds=options.rounds)
+    rows = described(taking_part, found)
+    kind = "cold" if options.cold else "warm"
+    print(shown(f"In process, {kind}, {options.algorithm}", rows))
+    for name, why in absent.items():
+        print(f"{name}: {why}")
+    for line in [] if options.cold else figures(rows, found):
+        print(f"{line['figure']}: {line['value']:.2f}, must be {line['must']}")
+    print("\n" + ", ".join(f"{name} {value}" for name, value in machine().items()))
+
+
+if __name__ == "__main__":
+    main()

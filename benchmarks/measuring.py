@@ -1,0 +1,174 @@
+"""How everything here is measured: contestants take turns in one run, and what counts are ratios of one round.
+
+A machine that is busy slows whoever is running just then. In turns of some milliseconds it slows all of them alike, so
+the ratio within a round means something where no time by itself does. Shown are the median of those ratios and the
+middle half of them; the smallest time of each contestant stands beside it. What runs inside this process is timed by
+the processor time it takes, which on a machine of its own is the same as that of the clock on the wall.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import platform
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+Turn = Callable[[int], float]
+"""Does its work so many times and returns the seconds that took."""
+
+now = time.process_time
+"""Seconds of processor time of this process, all threads together."""
+
+RESULTS = Path(__file__).parent.parent / "docs" / "benchmarks"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Seconds for one piece of work, one figure a round; the same rounds for everybody in a run."""
+
+    name: str
+    seconds: tuple[float, ...]
+
+    @property
+    def smallest(self) -> float:
+        return min(self.seconds)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    def ratios(self, base: Measured) -> list[float]:
+        """This one's time over that of *base*, round by round."""
+        return [mine / its for mine, its in zip(self.seconds, base.seconds, strict=True)]
+
+    def ratio(self, base: Measured) -> Ratio:
+        return Ratio.of(self.ratios(base))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ratio:
+    """The median of ratios, and the middle half of them."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, ratios: Sequence[float]) -> Ratio:
+        if len(ratios) < 2:
+            return cls(median=ratios[0], low=ratios[0], high=ratios[0])
+        low, _, high = statistics.quantiles(ratios, n=4)
+        return cls(median=statistics.median(ratios), low=low, high=high)
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+def timed(work: Callable[[], object]) -> Turn:
+    """*work* as a turn."""
+
+    def turn(times: int) -> float:
+        begun = now()
+        for _ in range(times):
+            work()
+        return now() - begun
+
+    return turn
+
+
+def in_turns(contestants: Mapping[str, Turn], *, rounds: int = 100, turn_lasts: float = 0.005) -> dict[str, Measured]:
+    """Every contestant once a round, for about *turn_lasts* seconds. The collector of garbage waits meanwhile."""
+    gc.collect()
+    gc.freeze()  # what everybody has been given is not looked at again before each turn
+    times = {name: _times(turn, turn_lasts) for name, turn in contestants.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for number in range(rounds):
+        names = list(contestants)
+        shift = number % len(names)  # so that nobody always comes behind the same one
+        for name in names[shift:] + names[:shift]:
+            gc.collect()
+            gc.disable()
+            try:
+                seconds[name].append(contestants[name](times[name]) / times[name])
+            finally:
+                gc.enable()
+    gc.unfreeze()
+    return {name: Measured(name=name, seconds=tuple(found)) for name, found in seconds.items()}
+
+
+def _times(turn: Turn, turn_lasts: float) -> int:
+    turn(3)  # what happens once has happened
+    times = 1
+    while (taken := turn(times)) < turn_lasts / 4 and times < 1_000_000:
+        times *= 2
+    return max(1, round(times * turn_lasts / taken))
+
+
+def quiet() -> None:
+    """Refusals are part of every examination, and loopback is no network: nobody needs to hear of it."""
+    logging.disable(logging.ERROR)
+    warnings.simplefilter("ignore")  # peers use what is deprecated in others
+    warnings.showwarning = lambda *arguments, **settings: None  # and one of them switches its warnings on again
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table for a terminal that is Markdown too."""
+    widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in [columns, ["-" * width for width in widths], *rows]
+    ]
+    return "\n".join(["", f"## {title}", "", *lines])
+
+
+def machine() -> dict[str, str]:
+    """What this ran on."""
+    model = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass
+    found = {
+        "processor": model,
+        "cores": str(os.cpu_count()),
+        "system": platform.system() + " " + platform.release(),
+        "python": sys.version.split()[0],
+        "date": time.strftime("%Y-%m-%d"),
+    }
+    for package in ("scopeguard", "cryptography", "PyJWT", "starlette", "fastapi", "flask", "uvicorn", "anyio"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            pass
+    return found
+
+
+def figure(
+    name: str, value: float, must: str, *, unit: str = "", peer: float | None = None, peer_name: str = ""
+) -> dict[str, Any]:
+    """One line of the table that ``make bench`` prints. *must*: ``"<= 1.25"``, ``">= 0.93"``, ``"1"``, or ``""`` for a
+    figure without a bound. *peer*: that of the best peer."""
+    found: dict[str, Any] = {"figure": name, "value": value, "must": must, "unit": unit}
+    if peer is not None:
+        found |= {"peer": peer, "peer_name": peer_name}
+    return found
+
+
+def keep(name: str, results: Mapping[str, Any]) -> None:
+    """Write *results* down beside those of other runs, for the plots."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps({"machine": machine(), **results}, indent=1) + "\n", "utf-8")
