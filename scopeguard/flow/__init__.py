@@ -14,8 +14,8 @@ Refusals are raised as :class:`AccessDenied`, outages as :class:`AuthorityUnavai
 which refusal wins: shape of the request, presence of a credential, form and claims of the token, its signature; what
 the token may do is for the route to decide.
 
-Read ``deciding`` first; the others are what it is made of: ``credential`` (where the token is), ``routing`` (whose policy
-judges it), ``keys`` and ``metadata`` (fetching them), ``introspecting``, ``statuses`` and ``revoking``.
+Read ``deciding`` first; the others are what it is made of: ``credential`` (where the token is), ``routing`` (whose
+policy judges it), ``keys`` and ``metadata`` (fetching them), ``introspecting``, ``statuses`` and ``revoking``.
 """
 
 from __future__ import annotations

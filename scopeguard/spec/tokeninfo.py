@@ -1,8 +1,8 @@
-"""What Google's tokeninfo endpoint says of an access token, in the words of RFC 7662.
+"""What the token-info endpoints of Google and GitLab say of an access token, in the words of RFC 7662.
 
-It is not RFC 7662: the token is the bearer of its own question, values are strings (v3) or called by other names (v1,
-v2), nothing says ``active``, and a token that is not is a 400. It answers for the tokens of *every* app: that ``aud``
-is one of the operator's own client ids is for the policy to check.
+Google's is not RFC 7662: the token is the bearer of its own question, values are strings (v3) or called by other names
+(v1, v2), nothing says ``active``, and a token that is not is a 400. It answers for the tokens of *every* app: that
+``aud`` is one of the operator's own client ids is for the policy to check. GitLab's is as far from it, in other ways.
 """
 
 from __future__ import annotations
@@ -58,6 +58,32 @@ def read(body: bytes, now: float) -> dict[str, Any]:
     if expires is None and left is None:
         raise MalformedInfo("the answer has neither exp nor expires_in")
     told["exp"] = expires if expires is not None else int(now) + (left or 0)
+    return told
+
+
+def read_gitlab(body: bytes, now: float) -> dict[str, Any]:
+    """The members of GitLab's answer of 200: ``active``, ``sub``, ``client_id``, ``scope`` and ``exp``, as far as it
+    has them: a personal access token has no application, and some tokens have no end.
+
+    *now* is in seconds since the epoch; ``expires_in`` counts from it. Raises :class:`MalformedInfo`.
+    """
+    try:
+        members = parse_object(body)
+    except MalformedJSON as error:
+        raise MalformedInfo(f"the answer is {error}") from None
+    left, application, owner = members.get("expires_in"), members.get("application"), members.get("resource_owner_id")
+    if not isinstance(members.get("scope"), list):
+        raise MalformedInfo("the answer has no list of scopes")
+    told: dict[str, Any] = {"active": True, "scope": members["scope"]}
+    if left is not None:
+        seconds = _seconds(left)
+        if seconds is None:
+            raise MalformedInfo("expires_in of the answer is not a number of seconds")
+        told["exp"] = int(now) + seconds
+    if isinstance(application, dict) and isinstance(application.get("uid"), str):
+        told["client_id"] = application["uid"]
+    if _seconds(owner) is not None:
+        told["sub"] = str(owner)
     return told
 
 

@@ -24,7 +24,7 @@ class Attacked:
         self.door = door
         self.authority = FakeAuthority()
         self.corpus: Mapping[str, BadToken] = bad_tokens(self.authority)
-        self.send = door.opened(self.authority)
+        self.send = door.opened(guard_for(self.authority))
         good = Exchange(target="/none", headers=_bearer(self.authority.mint("read write")))
         assert self.send(good).status == 200  # the door is open to who may come in, and its keys are warm
 

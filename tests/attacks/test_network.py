@@ -14,11 +14,11 @@ import pytest
 
 from loopback import Certificates, Connection, Loopback, answering, json_response, response
 from scopeguard import Guard, Issuer
-from scopeguard.config import KeySetPolicy
 from scopeguard.edge.limits import HttpxTransport
 from scopeguard.effects import Send
 from scopeguard.errors import AuthorityUnavailable, Reason
 from scopeguard.guard import Denied, Granted, Unavailable
+from scopeguard.policies import KeySetPolicy
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.testing import FakeAuthority
 

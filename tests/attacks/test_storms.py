@@ -19,9 +19,9 @@ import pytest
 import trio
 
 from scopeguard import Guard
-from scopeguard.config import KeySetPolicy
 from scopeguard.devserver.keys import SigningKey, base64url, json_bytes
 from scopeguard.guard import Decision
+from scopeguard.policies import KeySetPolicy
 from scopeguard.testing import FakeAuthority
 from storms import HERD, PATIENCE, Storm, Watched, request_with
 
