@@ -41,7 +41,7 @@ DEV := $(VENV)/.installed-dev
 
 # What tests start beside Python, by command and Debian package. Only root on a Debian can install them; elsewhere the
 # tests that need them say what is missing and are skipped, except in CI, where they fail.
-SYSTEM := chromium:chromium redis-server:redis-server
+SYSTEM := chromium:chromium redis-server:redis-server valgrind:valgrind
 
 .PHONY: system
 system: ## the Debian packages that some tests need (as root)
@@ -126,7 +126,7 @@ bigquery: $(or $(wildcard $(DEV)),$(VENV)/.installed-examples-bigquery) ## BigQu
 # -- checks
 
 .PHONY: check
-check: lint types test ## all of these
+check: lint types test instructions ## all of these
 
 .PHONY: lint
 lint: $(DEV) ## ruff: rules and format
@@ -150,6 +150,10 @@ test: $(DEV) system peers apps documents ## the tests, in parallel, with every b
 	echo "of which $(CORE), where nothing may be missing:"
 	$(BIN)/coverage report --include='$(CORE)' --fail-under=100
 	tail -n 1 $(VENV)/.pytest-output
+
+.PHONY: instructions
+instructions: $(DEV) system ## instructions of the two hot paths, at most 5 % over those kept (KEEP=--keep keeps new ones)
+	@$(BIN)/python -m benchmarks.instructions $(KEEP)
 
 .PHONY: test-oldest
 test-oldest: peers apps documents ## the tests, with the oldest versions of the dependencies that pyproject.toml allows

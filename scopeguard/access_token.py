@@ -6,14 +6,17 @@ The two share no base. No scope, audience or policy is ever decided on an :class
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Any, Final
 
 from scopeguard.errors import ConfigurationError
+from scopeguard.records import dataclass
+
+# What JSON has beside objects and arrays.
+_ATOMS: Final = frozenset((str, int, float, bool, type(None)))
 
 
 def fingerprint(token: str) -> str:
@@ -27,9 +30,11 @@ def frozen_json(value: Any) -> Any:
     An app that writes into the claims of one request must not change what the next one sees (X-64).
     """
     if isinstance(value, dict):
-        return MappingProxyType({name: frozen_json(item) for name, item in value.items()})
+        return MappingProxyType(
+            {name: item if type(item) in _ATOMS else frozen_json(item) for name, item in value.items()}
+        )
     if isinstance(value, list):
-        return tuple(frozen_json(item) for item in value)
+        return tuple(item if type(item) in _ATOMS else frozen_json(item) for item in value)
     return value
 
 
@@ -44,6 +49,10 @@ class AccessToken:
     * ``roles``: roles, groups and permissions the policy names. They are never scopes (G-15).
     * ``expires_at``: seconds since the epoch, ``None`` only where the policy allows it.
     * ``claims``: every claim, read-only at every depth (arrays are tuples).
+    * ``machine``: whether it was issued to a client acting for itself (client credentials) rather than for a user, by
+      the signs of its issuer's policy (``Issuer.machine_signs``); ``None`` where they do not tell. For logs and for
+      routes that want a person. No decision of this library rests on it, and it proves no permission: by how many
+      providers it is told from a name that somebody chose.
     * ``sender_constrained``: whether a proof of possession was checked for this request.
 
     The token itself is not kept. ``repr`` shows no claim beyond the names above.
@@ -58,6 +67,7 @@ class AccessToken:
     expires_at: float | None
     issued_at: float | None = None
     roles: frozenset[str] = frozenset()
+    machine: bool | None = None
     claims: Mapping[str, Any] = field(repr=False)
     fingerprint: str = ""
     sender_constrained: bool = False
@@ -93,17 +103,21 @@ class Anonymous:
 ANONYMOUS: Final = Anonymous()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Not frozen: that would double what it takes to make one, and there is one for each token that is looked at.
+@dataclass(slots=True, kw_only=True)
 class Unverified:
     """A token that was parsed and nothing more. Its content selects a policy and a key; it proves nothing.
 
-    ``signed`` are the exact bytes under the signature, ``signature`` the decoded signature.
+    ``signed`` are the exact bytes under the signature, ``signature`` the decoded signature. ``segment`` is the text
+    that ``header`` was read from, and ``payload`` that of ``claims``, where they come from a token.
     """
 
     header: Mapping[str, Any] = field(repr=False)
     claims: Mapping[str, Any] = field(repr=False)
     signed: bytes = field(repr=False)
     signature: bytes = field(repr=False)
+    segment: bytes = field(default=b"", repr=False)
+    payload: bytes = field(default=b"", repr=False)
     fingerprint: str
 
 
@@ -130,11 +144,21 @@ def current_access_token_or_none() -> AccessToken | None:
     return _current.get()
 
 
-@contextmanager
-def serving(token: AccessToken | None) -> Iterator[None]:
+# For adapters, on the way of every request: what ``serving`` does, without an object of its own.
+begin_serving: Final = _current.set
+end_serving: Final = _current.reset
+
+
+class serving:  # noqa: N801 - used as the function it stands for, in a with statement
     """For adapters: *token* is the current one inside the block, and what was before is restored after it (H-14)."""
-    reset = _current.set(token)
-    try:
-        yield
-    finally:
-        _current.reset(reset)
+
+    __slots__ = ("_reset", "_token")
+
+    def __init__(self, token: AccessToken | None) -> None:
+        self._token = token
+
+    def __enter__(self) -> None:
+        self._reset = _current.set(self._token)
+
+    def __exit__(self, *failure: object) -> None:
+        _current.reset(self._reset)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from enum import StrEnum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from scopeguard.access_token import ANONYMOUS, AccessToken, Anonymous, serving
+from scopeguard.access_token import ANONYMOUS, AccessToken, Anonymous, begin_serving, end_serving, serving
+from scopeguard.audit.declared import Layer
 from scopeguard.config import TokenSource, TokenSources
-from scopeguard.edge.aio import TimedOut, time_limit, until
 from scopeguard.errors import (
     ConfigurationError,
     InvalidRequest,
@@ -28,6 +28,9 @@ from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import Response, private_headers
 from scopeguard.spec.credentials import has_access_token, without_access_token
 
+if TYPE_CHECKING:
+    from scopeguard.audit.startup import StartCheck
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -35,7 +38,10 @@ Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 GUARD_KEY: Final = "scopeguard.guard"
-"""Where adapters below find the guard that judged the request; the token is in ``scope["state"]["access_token"]``."""
+"""Where in ``scope["state"]`` adapters below find the guard that judged the request, beside its ``access_token``."""
+
+
+_SECURE: Final = ("https", "wss")
 
 
 class Preflight(StrEnum):
@@ -45,7 +51,7 @@ class Preflight(StrEnum):
     PASS = "pass"
 
 
-class GuardMiddleware:
+class GuardMiddleware(Layer):
     """*app* behind *guard*: every request needs a valid access token unless a rule says otherwise.
 
     * *public*: path templates that need no token. *rules*: which route needs what; the guard's own by default.
@@ -66,36 +72,59 @@ class GuardMiddleware:
         cors_preflight: Preflight | str = Preflight.GUARD,
         close_on_expiry: bool = False,
     ) -> None:
+        # Here and not above, because anyio and the audit are a quarter of what importing this module would take; and
+        # not where they are used, because all requests would wait in their event loop while the first one imports.
+        from scopeguard.audit.startup import StartCheck  # noqa: PLC0415
+        from scopeguard.edge.aio import until  # noqa: PLC0415
+
         if not isinstance(guard, Guard):
             raise ConfigurationError(
                 "GuardMiddleware: guard is a scopeguard.Guard, as in GuardMiddleware(app, guard=guard)"
             )
-        self.app = app
+        self.app: ASGIApp = app
         self.guard = guard
-        self._rules = Rules.of(guard.rules if rules is None else rules).with_public(public)
+        self.rules = Rules.of(guard.rules if rules is None else rules).with_public(public)
         self._pass_preflight = Preflight(cors_preflight) is Preflight.PASS
         self._close_on_expiry = close_on_expiry
+        self._recalls = not close_on_expiry
+        self._opens_unmatched = not self.rules.deny_unmatched
+        self._check = StartCheck(self, guard)
+        self._until = until
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
-        if kind == "lifespan":
-            await self.app(scope, receive, send)
+        if kind == "http":
+            method = scope["method"]
+        elif kind == "websocket":
+            method = "GET"
+        elif kind == "lifespan":
+            await self.app(scope, receive, _checked_start(self._check, send) if self._check.pending else send)
             return
-        if kind not in ("http", "websocket"):
+        else:
             raise RuntimeError(f"scopeguard does not know the ASGI scope type {kind!r} and lets nothing through")
-        method = scope["method"] if kind == "http" else "GET"
-        rule = self._rules.find(method, route_path(scope))
+        if self._check.pending:  # a server or an app without lifespan
+            self._check.run()
+        rule = found_rule(self.rules, method, scope)
         if (rule is not None and rule.access is PUBLIC) or (self._pass_preflight and _is_preflight(scope, method)):
-            _present(scope, self.guard, None)
-            with serving(None):
-                await self.app(scope, receive, send)
-            return
-        await self._guarded(scope, receive, send, method, rule)
+            token = None
+        else:
+            token = None
+            if self._recalls and (self._opens_unmatched if rule is None else rule.is_plain):
+                token = recalled(self.guard, scope, None if rule is None else rule.requirement)
+            if token is None:
+                await self._guarded(scope, receive, send, method, rule)
+                return
+        _present(scope, self.guard, token)
+        before = begin_serving(token)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            end_serving(before)
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send, method: str, rule: Rule | None) -> None:
         guard = self.guard
         sources = guard.sources if rule is None or rule.sources is None else guard.sources.only(rule.sources)
-        requirement = rule.access if rule is not None and isinstance(rule.access, Requirement) else None
+        requirement = None if rule is None else rule.requirement
         body = FormBody(scope, receive, sources)
         by_query = TokenSource.QUERY in sources.methods and has_access_token(scope["query_string"])
         view = request_view(scope, method)
@@ -108,7 +137,7 @@ class GuardMiddleware:
             view,
             requirement,
             optional=optional,
-            closed=rule is None and self._rules.deny_unmatched,
+            closed=self.rules.closes(rule),
             sources=sources,
             read_form=body.read,
         )
@@ -126,7 +155,7 @@ class GuardMiddleware:
         _present(scope, guard, token)
         with serving(token):
             if self._close_on_expiry and token is not None and token.expires_at is not None:
-                await until(token.expires_at - guard.clock.wall(), self.app, scope, body.receive, send)
+                await self._until(token.expires_at - guard.clock.wall(), self.app, scope, body.receive, send)
             else:
                 await self.app(scope, body.receive, send)
 
@@ -152,6 +181,8 @@ class FormBody:
 
     async def read(self, limit: int) -> bytes:
         """The whole body, at most *limit* bytes; more is :class:`RequestTooLarge` and not held in memory (B-26)."""
+        from scopeguard.edge.aio import TimedOut, time_limit  # noqa: PLC0415 - there since the construction
+
         for length in HeaderList(self._scope["headers"]).get_all("content-length"):
             if length.isdigit() and int(length) > limit:
                 raise RequestTooLarge(Reason.FORM_TOO_LARGE, limit=limit)
@@ -186,6 +217,26 @@ class FormBody:
         return self._replay.pop(0) if self._replay else await self._receive()
 
 
+def recalled(guard: Guard, scope: Scope, requirement: Requirement | None) -> AccessToken | None:
+    """The token of the request, where it was verified before and there is nothing else to do."""
+    authorization: bytes | None = None
+    for name, value in scope["headers"]:
+        # As bytes.lower() does, and no other way (X-23); most names are not even of that length.
+        if len(name) == 13 and name.lower() == b"authorization":
+            if authorization is not None:
+                return None
+            authorization = value
+    if authorization is None:
+        return None
+    client = scope.get("client")
+    return guard.recall(
+        authorization,
+        requirement,
+        scope["query_string"],
+        client[0] if client and scope.get("scheme") not in _SECURE else None,
+    )
+
+
 def request_view(scope: Scope, method: str) -> RequestView:
     """The request that *scope* describes."""
     client = scope.get("client")
@@ -194,7 +245,7 @@ def request_view(scope: Scope, method: str) -> RequestView:
         path=route_path(scope),
         headers=HeaderList(scope["headers"]),
         query=scope["query_string"],
-        secure=scope.get("scheme") in ("https", "wss"),
+        secure=scope.get("scheme") in _SECURE,
         client=client[0] if client else None,
     )
 
@@ -208,11 +259,32 @@ def route_path(scope: Scope) -> str:
     return path
 
 
+def found_rule(rules: Rules, method: str, scope: Scope) -> Rule | None:
+    """The rule for a request, ``None`` where none decides.
+
+    Where a path does not lie under ``root_path`` but contains it, routers disagree: some cut it off there, and the
+    slash behind it may be missing (Litestar, Quart). Then both readings have to meet the same rule (H-06).
+    """
+    prefix: str = scope.get("root_path", "")
+    if not prefix:
+        return rules.find(method, scope["path"], scope.get("raw_path"))
+    path = route_path(scope)
+    rule = rules.find(method, path, scope.get("raw_path"))
+    if path == scope["path"] and prefix in path:
+        cut = path.split(prefix, 1)[1]
+        other = rules.find(method, cut if cut.startswith("/") else f"/{cut}")
+        if other is not rule:
+            return other if other is not None and rules.closes(other) else None
+    return rule
+
+
 def _present(scope: Scope, guard: Guard, token: AccessToken | None) -> None:
     """Show *token* to the app. Only the server's own process can write these keys, no header can (H-18)."""
-    scope[GUARD_KEY] = guard
-    # A copy: some servers hand every request the same state.
-    scope["state"] = {**scope.get("state", {}), "access_token": token}
+    # A copy: some servers hand every request the same state. The guard is in it too: one key more, and the dict that
+    # uvicorn and Starlette fill with theirs grows to twice its size.
+    state = scope.get("state")
+    mine = {"access_token": token, GUARD_KEY: guard}
+    scope["state"] = {**state, **mine} if state else mine
     scope["user"] = scope["auth"] = ANONYMOUS if token is None else token
 
 
@@ -234,6 +306,25 @@ async def send_response(response: Response, headers: list[tuple[bytes, bytes]], 
             return
     await send({"type": f"{prefix}.start", "status": response.status, "headers": headers})
     await send({"type": f"{prefix}.body", "body": response.body})
+
+
+def _checked_start(check: StartCheck, send: Send) -> Send:
+    """Audit the app when it has started, so that what it adds then is seen; a failure is one of its start."""
+    failed = False
+
+    async def sending(message: Message) -> None:
+        nonlocal failed
+        if message["type"] == "lifespan.startup.complete":
+            try:
+                check.run()
+            except ConfigurationError as error:
+                failed = True
+                await send({"type": "lifespan.startup.failed", "message": str(error)})
+                raise  # the app is to clean up
+        if not failed:  # what it says of its own failure then would be the second answer
+            await send(message)
+
+    return sending
 
 
 def _private(send: Send) -> Send:

@@ -6,16 +6,37 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar, cast
 from urllib.parse import urlsplit
 
 from scopeguard.errors import ConfigurationError
 
 E = TypeVar("E", bound=StrEnum)
+T = TypeVar("T")
+Given_contra = TypeVar("Given_contra", contravariant=True)
+Kept_co = TypeVar("Kept_co", covariant=True)
 
 # RFC 3986 section 2. A backslash is a slash to some readers of URLs and a part of the host to others (X-55).
 _URL_CHARACTERS: Final = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
 _FIELD_NAME: Final = re.compile(r"[A-Za-z0-9\-]+")
+
+
+class Converted(Protocol[Given_contra, Kept_co]):
+    """The type of a setting that is given as one thing and read back as another: ``Converted[str, Validation]`` takes
+    ``"auto"`` and gives ``Validation.AUTO``.
+
+    For type checkers, which know it as a descriptor. At run time there is none: ``__post_init__`` puts what is read
+    back in the place of what was given.
+    """
+
+    def __get__(self, instance: object, owner: type[object] | None = None, /) -> Kept_co: ...
+
+    def __set__(self, instance: Any, value: Given_contra, /) -> None: ...
+
+
+def converted(default: T) -> Converted[Any, T]:
+    """*default* itself, as the default of such a setting."""
+    return cast("Converted[Any, T]", default)
 
 
 def checked_url(url: str, setting: str, *, query: bool = True) -> str:
@@ -99,7 +120,21 @@ def number(value: object, setting: str) -> float:
     return float(value)
 
 
+def flag(value: object, setting: str) -> None:
+    """Nothing, where *value* is a boolean; ``"false"`` is true, and none."""
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{setting}: true or false, not {type(value).__name__}")
+
+
 def positive(value: object, setting: str) -> None:
     """Nothing, where *value* is a number greater than 0."""
     if number(value, setting) <= 0:
         raise ConfigurationError(f"{setting}: {value} must be greater than 0")
+
+
+def accepted(values: object, setting: str, kind: str) -> frozenset[str | bool]:
+    """The accepted *values* of one member; only claims can be true or false, and an empty prefix fits everything."""
+    items = (values,) if isinstance(values, str) or not isinstance(values, Iterable) else tuple(values)
+    flags = frozenset(item for item in items if isinstance(item, bool) and kind == "expected_claims")
+    texts = strings((item for item in items if not (flags and isinstance(item, bool))), setting)
+    return flags | frozenset(text for text in texts if text or kind != "claim_prefixes")

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, replace
 from enum import Enum, StrEnum
 from typing import Any, Final, Self
 
-from scopeguard.checks import checked_url, field_name, mapping, media_type, member, number, positive, strings
+from scopeguard.checks import (
+    Converted,
+    accepted,
+    checked_url,
+    converted,
+    field_name,
+    flag,
+    mapping,
+    media_type,
+    member,
+    number,
+    positive,
+    strings,
+)
 from scopeguard.errors import ConfigurationError, Reason
 from scopeguard.introspection import Introspection, Validation
+from scopeguard.machines import SUBJECT_IS_CLIENT, MachineSign
+from scopeguard.policies import KeySetPolicy
+from scopeguard.records import dataclass
 from scopeguard.scopes import ScopeVocabulary
 from scopeguard.status_list import StatusListPolicy, checked_policy
 
@@ -21,6 +37,14 @@ SUPPORTED_ALGORITHMS: Final = frozenset(
 )  # "none" and HS* are not here and cannot be configured (J-11, J-39, P-21).
 
 MAX_LEEWAY: Final = 300.0  # RFC 7519 section 4.1.4: "no more than a few minutes" (J-53)
+
+_KEY_SET: Final = KeySetPolicy()
+_KEY_PLACES: Final = ("keys", "jwks_file", "jwks_uri", "key_url_template")
+_FILES: Final = {
+    "jwks_file": "a JWK Set",
+    "jwks_ca_file": "certificates as PEM",
+    "jwks_bearer_file": "a bearer token",
+}
 
 
 class AudienceOptOut(Enum):
@@ -56,10 +80,12 @@ class TokenSources:
     The query and the form are opt-in, for an API or for a route: a URL ends up in logs, histories and Referer
     headers, and reading a form means reading the body. Sizes are in bytes, ``form_timeout`` in seconds (ASGI only: a
     WSGI app cannot stop waiting for its server).
+
+    ``methods`` and ``stray_query_token`` may be given as strings; read back are members of their enumerations.
     """
 
-    methods: frozenset[TokenSource] = frozenset((TokenSource.HEADER,))
-    stray_query_token: StrayQueryToken = StrayQueryToken.IGNORE
+    methods: Converted[Iterable[str], frozenset[TokenSource]] = converted(frozenset((TokenSource.HEADER,)))
+    stray_query_token: Converted[str, StrayQueryToken] = converted(StrayQueryToken.IGNORE)
     max_token_bytes: int = 16 * 1024
     max_form_bytes: int = 64 * 1024
     max_parameters: int = 1000
@@ -102,85 +128,30 @@ class ScopeForm(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ScopeClaim:
-    """A claim that carries scopes, and its form."""
+    """A claim that carries scopes, and its form: ``ScopeClaim("scp", "list")``. Read back is the :class:`ScopeForm`."""
 
     claim: str
-    form: ScopeForm = ScopeForm.SPACE
+    form: Converted[str, ScopeForm] = converted(ScopeForm.SPACE)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "form", member(ScopeForm, self.form, f"scope_claims[{self.claim!r}]"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeySetPolicy:
-    """How the keys of an issuer are kept fresh. Times are in seconds, sizes in bytes.
-
-    * ``ttl``: how long a key set is fresh when the answer has no ``Cache-Control``; with ``max-age``, that value
-      clamped to ``min_ttl`` ... ``max_ttl``. The refresh is started at ``refresh_ahead`` of it, beside a request.
-    * ``max_stale``: how long keys are used after the last good fetch while refreshing fails; then 503.
-    * ``refetch_burst``, ``refetch_interval``: an unknown key id, or a bad signature under a known one, may cause a
-      fetch from this budget: so many at once, then one per interval. Failed fetches use it up as well.
-    * ``negative_kids``, ``negative_ttl``: key ids known to be absent are remembered, so many and so long.
-    * ``first_backoff``, ``max_backoff``: the pause after a failed fetch, doubled with each further one.
-    * ``max_bytes``, ``max_keys``, ``timeout``: bounds of one answer.
-    """
-
-    ttl: float = 600.0
-    min_ttl: float = 60.0
-    max_ttl: float = 3600.0
-    refresh_ahead: float = 0.8
-    max_stale: float = 86400.0
-    refetch_burst: int = 3
-    refetch_interval: float = 10.0
-    negative_kids: int = 128
-    negative_ttl: float = 10.0
-    first_backoff: float = 0.25
-    max_backoff: float = 30.0
-    max_bytes: int = 512 * 1024
-    max_keys: int = 100
-    timeout: float = 5.0
-
-    def __post_init__(self) -> None:
-        for setting in fields(self):
-            positive(getattr(self, setting.name), f"key_set.{setting.name}")
-        if not self.min_ttl <= self.ttl <= self.max_ttl <= self.max_stale:
-            raise ConfigurationError("key_set: needs min_ttl <= ttl <= max_ttl <= max_stale")
-        if self.refresh_ahead > 1:
-            raise ConfigurationError("key_set.refresh_ahead: a fraction of the ttl, at most 1")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RevocationPolicy:
-    """How revocations are kept and shared. Times are in seconds.
-
-    * ``retention``: how long a revocation is remembered: at least as long as the longest-lived token lives. The same
-      in all processes that share a store.
-    * ``max_lag``: with a store, how far a process may be behind what another has revoked.
-    * ``fail_open_dangerously``: while the store does not answer, accept what is not known to be revoked, instead of
-      answering 503.
-    """
-
-    retention: float = 86400.0
-    max_lag: float = 1.0
-    fail_open_dangerously: bool = False
-
-    def __post_init__(self) -> None:
-        positive(self.retention, "revocation.retention")
-        positive(self.max_lag, "revocation.max_lag")
-        for name in ("fail_open_dangerously",):
-            if not isinstance(getattr(self, name), bool):  # "false" is true
-                raise ConfigurationError(f"revocation.{name}: true or false, not {type(getattr(self, name)).__name__}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Issuer:
     """One authorization server this API trusts, and how its access tokens are judged: plain data.
 
-    Keys come from exactly one place: ``keys`` (a JWK Set as a dict), ``jwks_file`` (a path), ``jwks_uri``, or, with
-    none of them given, the metadata that *url* leads to (RFC 8414, OpenID Connect Discovery).
+    Keys come from exactly one place: ``keys`` (a JWK Set as a dict), ``jwks_file`` (a path), ``jwks_uri``,
+    ``key_url_template``, or, with none of them given, the metadata that *url* leads to (RFC 8414, OpenID Connect
+    Discovery).
 
     * ``url``: the issuer identifier, compared byte for byte with ``iss`` (RFC 9068 section 4). ``aliases``: further
       spellings of ``iss``, each with claims that must then have the given values; *url* itself may be among them.
+    * ``jwks_ca_file``: the certificate authorities that the server of ``jwks_uri`` is verified with, instead of the
+      usual ones. ``jwks_bearer_file``: a file whose content goes to ``jwks_uri``, and nowhere else, as a bearer token.
+      Both are paths, read again for each fetch.
+    * ``key_url_template``: ends in ``/{kid}`` and leads to one key as PEM. A ``kid`` must be a UUID in lower case;
+      nothing else of a token ever becomes a part of a URL.
     * ``audience``: identifiers of this API; one of them must be among the token's ``aud``. ``audience_claims``: the
       claims that carry it, ``"header:signer"`` for a header parameter.
     * ``algorithms``: the only ones accepted.
@@ -196,13 +167,17 @@ class Issuer:
     * ``role_claims``: paths (``"realm_access.roles"``) read into ``AccessToken.roles``. ``roles_as_scopes``: of a
       token without any scope claim, they count as scopes too; ``granted_scopes`` stays ``None`` (G-15).
     * ``client_id_claims``, ``subject_claims``: the first that holds a non-empty string is it.
+    * ``machine_signs``: what tells tokens of clients acting for themselves; see :class:`~scopeguard.MachineSign`. The
+      first that a token shows decides ``AccessToken.machine``.
     * ``accept_id_tokens_dangerously``: skip the checks that refuse ID tokens, for providers whose access tokens
       *are* ID tokens.
-    * ``validate``: ``"jwt"``, ``"introspection"`` or ``"auto"``; the latter two with ``introspection``.
+    * ``validate``: ``"jwt"``, ``"introspection"`` or ``"auto"``; the latter two with ``introspection``. Read back is
+      the member of :class:`Validation`.
       ``opaque_prefixes``: what tokens of this issuer that are no JWTs begin with; needed where several issuers have
       such tokens, so that none is shown to the wrong one (I-28).
     * ``token_header``: the header field in which a proxy passes these tokens on, without a scheme. They are accepted
-      there and nowhere else, and no other issuer's tokens are.
+      there and nowhere else, and no other issuer's tokens are. Only with it: ``padded_segments``, base64url *with* its
+      padding, and ``header_claims``, header parameters that count as claims (equal, where both are there).
     * ``hints``: what the operator's log says beside a refusal, by its reason (``"wrong_audience"``) or the reason with
       what it is about (``"missing_claim:aud"``). Clients never see them.
     * ``experimental_status_list``: look up the ``status`` of JWTs; ``None`` ignores that claim.
@@ -215,6 +190,9 @@ class Issuer:
     jwks_file: str | None = None
     keys: Mapping[str, Any] | None = field(default=None, repr=False)
     metadata_url: str | None = None
+    key_url_template: str | None = None
+    jwks_ca_file: str | None = None
+    jwks_bearer_file: str | None = None
     aliases: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     audience_claims: tuple[str, ...] = ("aud",)
     algorithms: tuple[str, ...] = DEFAULT_ALGORITHMS
@@ -233,16 +211,19 @@ class Issuer:
     roles_as_scopes: bool = False
     client_id_claims: tuple[str, ...] = ("client_id", "azp", "cid", "appid")
     subject_claims: tuple[str, ...] = ("sub",)
+    machine_signs: tuple[MachineSign, ...] = (SUBJECT_IS_CLIENT,)
     scope_prefix: str = ""
     implies: Mapping[str, Iterable[str]] = field(default_factory=dict)
     accept_id_tokens_dangerously: bool = False
     leeway: float = 30.0
     max_lifetime: float | None = None
-    key_set: KeySetPolicy = KeySetPolicy()
-    validate: Validation = Validation.JWT
+    key_set: KeySetPolicy = _KEY_SET
+    validate: Converted[str, Validation] = converted(Validation.JWT)
     introspection: Introspection | None = field(default=None, repr=False)
     opaque_prefixes: tuple[str, ...] = ()
     token_header: str | None = None
+    padded_segments: bool = False
+    header_claims: tuple[str, ...] = ()
     hints: Mapping[str, str] = field(default_factory=dict, repr=False)
     experimental_status_list: StatusListPolicy | None = None
 
@@ -258,13 +239,14 @@ class Issuer:
             raise ConfigurationError(f"leeway: {self.leeway} seconds; it must lie between 0 and {MAX_LEEWAY:.0f}")
         if self.max_lifetime is not None:
             positive(self.max_lifetime, "max_lifetime")
-        for name in ("merge_scope_claims", "roles_as_scopes", "accept_id_tokens_dangerously"):
-            if not isinstance(getattr(self, name), bool):  # "false" is true
-                raise ConfigurationError(f"{name}: true or false, not {type(getattr(self, name)).__name__}")
+        for name in ("merge_scope_claims", "roles_as_scopes", "accept_id_tokens_dangerously", "padded_segments"):
+            flag(getattr(self, name), name)
         self._set("implies", self.vocabulary.implies)
         checked_policy(self.experimental_status_list, self.url, self.validate)
         if self.token_header is not None:
             self._set("token_header", field_name(self.token_header, "token_header"))
+        elif self.padded_segments or self.header_claims:
+            raise ConfigurationError("padded_segments and header_claims: only with token_header; set it")
         strings(mapping(self.hints, "hints").values(), "hints")
         for key in self.hints:
             member(Reason, key.partition(":")[0], f"hints[{key!r}]")
@@ -314,16 +296,26 @@ class Issuer:
 
     @property
     def _discovers(self) -> bool:
-        return self.keys is None and self.jwks_file is None and self.jwks_uri is None
+        return all(getattr(self, name) is None for name in _KEY_PLACES)
 
     def _check_keys(self) -> None:
-        given = [name for name in ("keys", "jwks_file", "jwks_uri", "metadata_url") if getattr(self, name) is not None]
+        given = [name for name in (*_KEY_PLACES, "metadata_url") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ConfigurationError(f"issuer {self.url!r}: {' and '.join(given)} are alternatives; keep one")
         if self.jwks_uri is not None:
             checked_url(self.jwks_uri, "jwks_uri")
-        if self.jwks_file is not None and (not isinstance(self.jwks_file, str) or not self.jwks_file):
-            raise ConfigurationError("jwks_file: the path of a file that holds a JWK Set")
+        if self.key_url_template is not None:
+            template: object = self.key_url_template
+            start, placeholder, rest = template.partition("{kid}") if isinstance(template, str) else ("", "", "")
+            if not start.endswith("/") or not placeholder or rest:
+                raise ConfigurationError("key_url_template: ends in /{kid}, as in https://keys.example.com/{kid}")
+            checked_url(start, "key_url_template", query=False)
+        for name, content in _FILES.items():
+            path = getattr(self, name)
+            if path is not None and (not isinstance(path, str) or not path):
+                raise ConfigurationError(f"{name}: the path of a file that holds {content}")
+            if path is not None and name != "jwks_file" and self.jwks_uri is None:
+                raise ConfigurationError(f"{name}: only with jwks_uri, the one place it is for; set that")
         if self.keys is not None and not (isinstance(self.keys, Mapping) and isinstance(self.keys.get("keys"), list)):
             raise ConfigurationError('keys: a JWK Set, as in {"keys": [{"kty": "RSA", ...}]}')
 
@@ -369,7 +361,7 @@ class Issuer:
     def _check_claims(self) -> None:
         for name in ("expected_claims", "expected_headers", "claim_prefixes"):
             given = mapping(getattr(self, name), name)
-            wanted = {key: _accepted(values, f"{name}[{key!r}]", name) for key, values in given.items()}
+            wanted = {key: accepted(values, f"{name}[{key!r}]", name) for key, values in given.items()}
             if not all(wanted.values()):
                 raise ConfigurationError(f"{name}: each entry needs at least one accepted value")
             self._set(name, wanted)
@@ -377,7 +369,7 @@ class Issuer:
             strings(mapping(companions, f"aliases[{alias!r}]").values(), f"aliases[{alias!r}]")
         tuples = (
             "audience_claims", "any_claims", "forbidden_claims", "forbidden_headers", "past_claims",
-            "role_claims", "client_id_claims", "subject_claims",
+            "role_claims", "client_id_claims", "subject_claims", "header_claims",
         )  # fmt: skip
         for name in tuples:
             self._set(name, strings(getattr(self, name), name))
@@ -386,13 +378,8 @@ class Issuer:
         self._set("scope_claims", tuple(self.scope_claims))
         if not all(isinstance(source, ScopeClaim) for source in self.scope_claims):
             raise ConfigurationError('scope_claims: every item is a ScopeClaim, as in ScopeClaim("scope")')
+        self._set("machine_signs", tuple(self.machine_signs))
+        if not all(isinstance(sign, MachineSign) for sign in self.machine_signs):
+            raise ConfigurationError("machine_signs: every item is a MachineSign, as in MachineSign(machine=True)")
         if not self.audience_claims:
             raise ConfigurationError('audience_claims: name the claim that carries the audience, as in ("aud",)')
-
-
-def _accepted(values: object, setting: str, kind: str) -> frozenset[str | bool]:
-    """The accepted *values* of one member; only claims can be true or false, and an empty prefix fits everything."""
-    items = (values,) if isinstance(values, str) or not isinstance(values, Iterable) else tuple(values)
-    flags = frozenset(item for item in items if isinstance(item, bool) and kind == "expected_claims")
-    texts = strings((item for item in items if not (flags and isinstance(item, bool))), setting)
-    return flags | frozenset(text for text in texts if text or kind != "claim_prefixes")

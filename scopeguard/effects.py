@@ -7,8 +7,10 @@ effects, and a seventh needs a reason in CHANGELOG.md.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Generic, Protocol, TypeVar, cast
+
+from scopeguard.records import dataclass
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -46,7 +48,8 @@ class Send(Effect[Answer]):
     ``form`` makes it a POST. ``limit`` is in bytes after decompression, ``timeout`` in seconds for the whole
     exchange, ``retries`` how often it may be repeated after a failure to connect or a 502, 503 or 504. A failure of
     transport, a timeout and an oversized answer are thrown in as
-    :class:`~scopeguard.errors.AuthorityUnavailable` naming ``authority``.
+    :class:`~scopeguard.errors.AuthorityUnavailable` naming ``authority``. ``ca_file``, a path, is read for this
+    exchange, and the server verified with what is in it alone.
     """
 
     url: str
@@ -54,6 +57,7 @@ class Send(Effect[Answer]):
     accept: str = "application/json"
     form: tuple[tuple[str, str], ...] | None = field(default=None, repr=False)
     authorization: str | None = field(default=None, repr=False)
+    ca_file: str | None = None
     limit: int = 512 * 1024
     timeout: float = 5.0
     retries: int = 0

@@ -85,6 +85,7 @@ class Reason(StrEnum):
     AUTHORITY_BACKING_OFF = "authority_backing_off"
     AUTHORITY_TIMED_OUT = "authority_timed_out"
     STORE_UNAVAILABLE = "store_unavailable"
+    SIGNATURE_BACKEND_FAILED = "signature_backend_failed"
 
 
 # RFC 6750 section 3 allows %x20-21 / %x23-5B / %x5D-7E here: no quotes, no backslash, ASCII only (B-39).

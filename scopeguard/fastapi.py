@@ -23,9 +23,10 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, Self
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Any, Final, Self, TypeVar
 from urllib.parse import urlencode
 
 from fastapi import Response, Security
@@ -34,10 +35,11 @@ from fastapi.security import SecurityScopes
 from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection, Request
 
-from scopeguard.access_token import AccessToken, Anonymous, serving
+from scopeguard.access_token import AccessToken, Anonymous, begin_serving, end_serving
 from scopeguard.access_token import current_access_token as access_token
 from scopeguard.access_token import current_access_token_or_none as access_token_or_none
-from scopeguard.asgi import GUARD_KEY, GuardMiddleware, Scope, request_view
+from scopeguard.asgi import GUARD_KEY, GuardMiddleware, Scope, recalled, request_view
+from scopeguard.audit.declared import ACCESS, Declared, Declares
 from scopeguard.checks import checked_url
 from scopeguard.config import TokenSource, TokenSources
 from scopeguard.edge.aio import TimedOut, time_limit
@@ -48,14 +50,18 @@ from scopeguard.errors import (
     RequestTooLarge,
 )
 from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
-from scopeguard.scopes import Requirement, all_of, checked_scope, required
+from scopeguard.rules import OPTIONAL, PUBLIC
+from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, checked_scope, required
 from scopeguard.spec.challenge import private_headers
 from scopeguard.spec.credentials import has_access_token, without_access_token
 from scopeguard.starlette import Refusal
 
-__all__ = ["AccessRefused", "GuardMiddleware", "Protected", "access_token", "access_token_or_none"]
+__all__ = ["AccessRefused", "GuardMiddleware", "Protected", "access_token", "access_token_or_none", "public"]
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 _JUDGED: Final = "scopeguard.fastapi"
+_REQUEST_STACK: Final = "fastapi_inner_astack"
 
 
 class AccessRefused(Exception):
@@ -68,17 +74,18 @@ class AccessRefused(Exception):
         self.response = response
 
 
-class Protected:
-    """A dependency: judges the token of a request, and yields it as an :class:`AccessToken`.
+class Protected(Declares):
+    """A dependency: judges the token of a request, and returns it as an :class:`AccessToken`.
 
     * *guard*: what judges. A request is judged once, however many dependencies ask.
-    * *optional*: yield ``None`` for a caller who sent no credentials at all. Bad ones are refused all the same (B-55).
+    * *optional*: return ``None`` for a caller who sent no credentials at all. Bad ones are refused all the same (B-55).
     * *token_sources*: where these routes take tokens, instead of the guard's own setting. Behind ``GuardMiddleware``
       let a :class:`~scopeguard.rules.Rule` say it instead: that marks every response to a token in the query private
       (B-28), which a dependency cannot do where the endpoint builds a ``Response`` itself. Forms are read up to the
       ``Content-Length`` that they then need.
     * *token_url*, *scopes*: for Swagger UI: the token endpoint, which hands out tokens for client credentials, and what
-      scopes mean. *openid_connect_url*: the discovery document, for tools that read it.
+      scopes mean; by default what the guard's catalog says. *openid_connect_url*: the discovery document, for tools
+      that read it.
     * *scheme_prefix*: begins the names of the security schemes, where an app has several ``Protected`` that differ.
 
     Raises :class:`ConfigurationError`; for a scope that is none, at the first request. A caller without a token gets
@@ -105,8 +112,10 @@ class Protected:
         self._optional = optional
         self._has_own_sources = token_sources is not None
         self._sources = guard.sources if token_sources is None else guard.sources.only(token_sources)
+        self._place = (guard, self._sources)  # dependencies that agree in it judge a request once
         self._requirement: Requirement | None = None
-        self._schemes = _schemes(self._sources, token_url, scopes or {}, openid_connect_url, scheme_prefix)
+        shown = guard.catalog.descriptions if scopes is None else scopes
+        self._schemes = _schemes(self._sources, token_url, shown, openid_connect_url, scheme_prefix)
         self._show()
 
     def requires(self, *items: Requirement | str) -> Self:
@@ -121,51 +130,78 @@ class Protected:
     def _and(self, requirement: Requirement) -> Requirement:
         return requirement if self._requirement is None else all_of(self._requirement, requirement)
 
+    def declared(self, scopes: Sequence[str]) -> Declared:
+        """For audits: what a route says that names this dependency, with *scopes* beside it."""
+        requirement = self._and(all_of(*scopes)) if scopes else self._requirement
+        return Declared(
+            by="dependency",
+            access=OPTIONAL if self._optional else requirement or AUTHENTICATED,
+            sources=self._sources.methods if self._has_own_sources else None,
+            guard=self._guard,
+        )
+
     @property
     def responses(self) -> dict[int | str, dict[str, Any]]:
         """The refusals, for ``FastAPI(responses=protected.responses)``, a router or a route: the OpenAPI document then
         tells of them (O-10)."""
         challenge = {"WWW-Authenticate": {"description": "RFC 6750 section 3", "schema": {"type": "string"}}}
-        content: dict[str, Any] = {"application/problem+json": {"schema": {"type": "object"}}}
+        content: dict[str, Any] = {self._guard.style.media_type: {"schema": {"type": "object"}}}
         return {
             401: {"description": "No valid access token", "headers": challenge, "content": content},
             403: {"description": "The access token lacks a scope", "headers": challenge, "content": content},
         }
 
     def _show(self) -> None:
-        # FastAPI reads this signature: what to hand over, and, as dependencies, what to write into its document.
+        # FastAPI reads this signature: what to hand over, and, as dependencies, what to write into its document. Every
+        # one of those it runs with every request, so the first scheme is shown in another way: as what this one wraps.
         only = inspect.Parameter.KEYWORD_ONLY
         parameters = [
             inspect.Parameter("connection", only, annotation=HTTPConnection),
             inspect.Parameter("response", only, annotation=Response),
             inspect.Parameter("security_scopes", only, annotation=SecurityScopes),
         ]
-        for number, shown in enumerate(_shown(self._schemes, self._requirement)):
-            parameters.append(inspect.Parameter(f"scheme_{number}", only, default=shown, annotation=None))
+        shown = _shown(self._schemes, self._requirement)
+        if shown:
+            self.__wrapped__ = shown[0].dependency
+        for number, scheme in enumerate(shown[1:] if self._requirement is None else shown):
+            parameters.append(inspect.Parameter(f"scheme_{number}", only, default=scheme, annotation=None))
         self.__signature__: inspect.Signature = inspect.Signature(parameters)
 
-    # A generator, as FastAPI calls what has to end with the request: here, that its token is the current one (H-14).
+    # Not a generator: FastAPI takes half a request to run one.
     async def __call__(
         self, *, connection: HTTPConnection, response: Response, security_scopes: SecurityScopes, **shown: None
-    ) -> AsyncIterator[AccessToken | None]:
+    ) -> AccessToken | None:
         del shown
-        requirement = self._and(_all_of(*security_scopes.scopes)) if security_scopes.scopes else self._requirement
-        token = await self._judged(connection, response, requirement)
-        with serving(token):
-            yield token
+        scope, requirement = connection.scope, self._requirement
+        if security_scopes.scopes:
+            needed = _all_of(*security_scopes.scopes)
+            requirement = needed if requirement is None else _all_of(requirement, needed)
+        judged: _Judged | None = scope.get(_JUDGED)
+        if judged is None:
+            judged = scope[_JUDGED] = _Judged()
+        tokens, place = judged.tokens, self._place
+        token = tokens.get(place) or self._known(scope)
+        if token is not None:
+            tokens[place] = token
+            granted = self._guard.permits(token, requirement)
+        else:
+            if not self._has_own_sources and place not in tokens:
+                token = recalled(self._guard, scope, requirement)
+            granted = token is not None
+        tokens[place] = token = token if granted else await self._judged(connection, response, requirement, judged)
+        if self._optional:
+            response.headers.add_vary_header("Authorization")  # B-54
+        _serve_until_the_end(scope, token)
+        return token
 
     async def _judged(
-        self, connection: HTTPConnection, response: Response, requirement: Requirement | None
+        self, connection: HTTPConnection, response: Response, requirement: Requirement | None, judged: _Judged
     ) -> AccessToken | None:
         scope, guard = connection.scope, self._guard
-        judged: _Judged = scope.setdefault(_JUDGED, _Judged())
-        key = (guard, self._sources)
-        if key not in judged.tokens and (known := self._known(scope)) is not None:
-            judged.tokens[key] = known
         decision: Decision
-        if key in judged.tokens:
+        if self._place in judged.tokens:
             head = scope.get("method") == "HEAD"
-            decision = guard.authorize(judged.tokens[key], requirement, optional=self._optional, head=head)
+            decision = guard.authorize(judged.tokens[self._place], requirement, optional=self._optional, head=head)
         else:
             view = request_view(scope, scope.get("method", "GET"))
             read_form = _form_reader(connection, self._sources) if isinstance(connection, Request) else None
@@ -175,36 +211,52 @@ class Protected:
             decision = await guard.acheck(
                 view, requirement, optional=self._optional, sources=self._sources, read_form=read_form
             )
-        token: AccessToken | None = None
         match decision:
             case Granted(access_token=token):
-                pass
+                return token
             case Anonymous():
-                pass
+                return None
             case refusal:
                 raise _refused(refusal, scope, by_query=judged.by_query)
-        judged.tokens[key] = token
-        if self._optional:
-            response.headers.add_vary_header("Authorization")  # B-54
-        return token
 
     def _known(self, scope: Scope) -> AccessToken | None:
         """The token that GuardMiddleware has judged with the same guard, and looked for in the same places."""
-        if scope.get(GUARD_KEY) is not self._guard or self._has_own_sources:
+        state = scope.get("state")
+        if not state or state.get(GUARD_KEY) is not self._guard or self._has_own_sources:
             return None
-        token = scope["state"].get("access_token")
+        token = state.get("access_token")
         return token if isinstance(token, AccessToken) else None
+
+
+def public(endpoint: Endpoint) -> Endpoint:
+    """Say of *endpoint* that it is meant to be open, below the line that makes its route. To audits; a dependency that
+    the route has all the same goes on to guard it, and so does middleware."""
+    setattr(endpoint, ACCESS, PUBLIC)
+    return endpoint
 
 
 _all_of: Final = functools.lru_cache(maxsize=1024)(all_of)  # FastAPI hands out the same few lists again and again
 
 
-@dataclass(slots=True)
 class _Judged:
     """What the dependencies of one request tell each other."""
 
-    tokens: dict[object, AccessToken | None] = field(default_factory=dict)
-    by_query: bool = False
+    __slots__ = ("by_query", "tokens")
+
+    def __init__(self) -> None:
+        self.tokens: dict[object, AccessToken | None] = {}
+        self.by_query = False
+
+
+def _serve_until_the_end(scope: Scope, token: AccessToken | None) -> None:
+    """Make *token* the current one for the rest of the request (H-14).
+
+    What ends with a request FastAPI keeps in a stack in its scope, for its own purposes. Should that be gone one day,
+    there is no current token, rather than one that stays for the next request; the dependency still returns it.
+    """
+    stack = scope.get(_REQUEST_STACK)
+    if access_token_or_none() is not token and isinstance(stack, AsyncExitStack):
+        stack.callback(end_serving, begin_serving(token))
 
 
 def _refused(refusal: Denied | Unavailable, scope: Scope, *, by_query: bool) -> AccessRefused:

@@ -19,37 +19,47 @@ extension, behind :class:`scopeguard.wsgi.GuardMiddleware`. Without either it ra
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from contextvars import Token
+from typing import Any, Final, TypeVar, cast
 
 from flask import Blueprint, Flask, current_app, has_request_context, request
 from flask.views import View
-from flask.wrappers import Response
+from flask.wrappers import Request, Response
 from werkzeug.datastructures import Headers
+from werkzeug.local import LocalProxy
 from werkzeug.routing import RequestRedirect
 
-from scopeguard.access_token import AccessToken, Anonymous, serving
-from scopeguard.config import TokenSource, TokenSources, checked_sources
+from scopeguard.access_token import AccessToken, Anonymous, begin_serving, end_serving
+from scopeguard.audit.declared import ACCESS, EXTENSION, REQUIREMENT, SOURCES, Layer, mark
+from scopeguard.audit.startup import StartCheck
+from scopeguard.config import TokenSource, checked_sources
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
-from scopeguard.request import RequestView
-from scopeguard.rules import OPTIONAL, PUBLIC, Access, Rule, Rules
+from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access, Rule, Rules
 from scopeguard.scopes import Requirement, all_of, required
 from scopeguard.spec.challenge import private_headers
 from scopeguard.spec.credentials import has_access_token, without_access_token
-from scopeguard.wsgi import ENVIRON_KEY, GUARD_KEY, read_form, request_view, strip_query_token
+from scopeguard.wsgi import (
+    ENVIRON_KEY,
+    GUARD_KEY,
+    decoded_path,
+    raw_path,
+    read_form,
+    recall,
+    request_view,
+    strip_query_token,
+)
 
 __all__ = ["REQUIREMENT", "ScopeGuard", "access_token", "access_token_or_none", "optional", "public", "requires"]
 
 T = TypeVar("T")
 
-REQUIREMENT: Final = "__scopeguard_requirement__"
-"""The attribute in which a decorated view shows what it requires, to the extension, to audits and documentation."""
-_ACCESS: Final = "__scopeguard_access__"
-_SOURCES: Final = "__scopeguard_token_sources__"
 _STATE: Final = "scopeguard.flask"
+_MOST_ROUTES: Final = 4096
+# The request behind Flask's proxy, which looks it up anew with every attribute.
+_current_request: Final = cast("LocalProxy[Request]", request)._get_current_object
 
 
 class ScopeGuard:
@@ -59,7 +69,8 @@ class ScopeGuard:
     * Where a rule and a view both say something, the stricter holds: all that either requires, and no token is
       optional or unnecessary where either requires one. So ``public=["/{path:path}"]`` opens an app except for the
       views that say ``@requires``.
-    * With rules present, a route that matches none, and whose view says nothing, is denied.
+    * With rules present, a route that matches none, and whose view says nothing, is denied; so is one whose rule says
+      ``DENIED``, whatever the view says.
 
     ``ScopeGuard(app, guard)``, or ``ScopeGuard(guard=guard)`` and later :meth:`init_app`. Not covered: code that Flask
     runs before any hook of an app (URL converters, ``url_value_preprocessor``, opening the session), and whatever is
@@ -91,7 +102,9 @@ class ScopeGuard:
         if "scopeguard" in app.extensions:
             raise ConfigurationError("ScopeGuard: this app is guarded already; several issuers go into one Guard")
         rules = Rules.of(guard.rules) if self._rules is None else self._rules
-        hooks = _Hooks(guard, rules.with_public(rule.path for rule in self._public))
+        layer = _Extension(app, guard, rules.with_public(rule.path for rule in self._public))
+        hooks = _Hooks(app, layer, StartCheck(app, guard))
+        app.extensions[EXTENSION] = layer
         app.extensions["scopeguard"] = self
         app.before_request(hooks.judge)
         # First, whatever was registered before: nothing of the app runs for a caller who is refused.
@@ -101,126 +114,176 @@ class ScopeGuard:
         app.teardown_request(hooks.leave)
 
 
-@dataclass(slots=True, kw_only=True)
-class _State:
-    """What the hooks of one request tell each other."""
+class _Extension(Layer):
+    """What audits see of the extension in an app."""
 
-    sources: TokenSources
-    decided: tuple[Requirement, ...] = ()
-    by_query: bool = False
-    varies: bool = False
-    serving: ExitStack = field(default_factory=ExitStack)
+    default = "extension default"
+    views_decide = True
+
+    def __init__(self, app: Flask, guard: Guard, rules: Rules) -> None:
+        self.app = app
+        self.guard = guard
+        self.rules = rules
 
 
 class _Hooks:
     """What Flask calls for each request of one app."""
 
-    def __init__(self, guard: Guard, rules: Rules) -> None:
-        self._guard = guard
-        self._rules = rules
+    def __init__(self, app: Flask, layer: Layer, check: StartCheck) -> None:
+        self._app = app
+        self._guard = layer.guard
+        self._rules = layer.rules
+        self._check_of_app = check
+        self._routes: dict[tuple[int, str, str], _Route] = {}
 
     def judge(self) -> Response | None:
         """Before anything else: a response is a refusal, ``None`` lets the request go on."""
-        guard, environ = self._guard, request.environ
-        view = request_view(environ)
-        rule = self._rules.find(view.method, view.path)
-        route = _Route.of(rule)
-        sources = guard.sources if route.sources is None else guard.sources.only(route.sources)
-        known = environ.pop(ENVIRON_KEY, None) if environ.get(GUARD_KEY) is guard and route.sources is None else None
-        environ[GUARD_KEY] = guard
-        state = environ[_STATE] = _State(sources=sources)
+        if self._check_of_app.pending:
+            self._check_of_app.run()
+        asked, guard = _current_request(), self._guard
+        environ = asked.environ
+        rule = self._rules.find(environ["REQUEST_METHOD"], decoded_path(environ), raw_path(environ))
+        route = self._route(rule, asked)
+        known: AccessToken | None = None
+        if environ.get(GUARD_KEY) is guard:
+            if route.sources is None:
+                known = environ.pop(ENVIRON_KEY, None)
+        else:
+            environ[GUARD_KEY] = guard
+        state = environ[_STATE] = _State(route)
         token: AccessToken | None = None
         if route.access is not PUBLIC:
-            requirement = route.access if isinstance(route.access, Requirement) else None
-            closed = route.access is None and self._rules.deny_unmatched
-            if known is None:
-                decision = self._check(view, requirement, state, optional=route.access is OPTIONAL, closed=closed)
-            else:
-                decision = guard.authorize(known, requirement, closed=closed, request=view)
-            match decision:
-                case Granted(access_token=token):
-                    pass
-                case Anonymous():
-                    pass
-                case refusal:
-                    return _refused(refusal)
-        state.decided = route.requirements
-        state.varies = route.access is OPTIONAL
+            if route.is_plain:
+                token = recall(guard, environ, route.requirement) if known is None else known
+                if known is not None and not guard.permits(known, route.requirement):
+                    token = None
+            if token is None:
+                match self._decision(environ, state, known):
+                    case Granted(access_token=token):
+                        pass
+                    case Anonymous():
+                        pass
+                    case refusal:
+                        return _refused(refusal)
+        state.decided = True
         environ[ENVIRON_KEY] = token
-        state.serving.enter_context(serving(token))
+        state.before = begin_serving(token)
         return None
 
-    def _check(
-        self, view: RequestView, requirement: Requirement | None, state: _State, *, optional: bool, closed: bool
-    ) -> Decision:
-        environ = request.environ
-        if TokenSource.QUERY in state.sources.methods and has_access_token(view.query):
+    def _route(self, rule: Rule | None, asked: Request) -> _Route:
+        """What rule and view say together; remembered, as it is the same for every request to a view."""
+        endpoint = asked.endpoint or ""
+        view = self._app.view_functions.get(endpoint)
+        # Only the methods of a view class have marks of their own. Where there is no view, a method may be any word.
+        method = "" if view is None or not hasattr(view, "view_class") else asked.method
+        key = (id(rule), endpoint, method)
+        route = self._routes.get(key)
+        if route is None or route.view is not view:
+            route = _Route(rule, view, _marked(asked, view), self._guard, self._rules)
+            if len(self._routes) < _MOST_ROUTES:
+                self._routes[key] = route
+        return route
+
+    def _decision(self, environ: dict[str, Any], state: _State, known: AccessToken | None) -> Decision:
+        guard, route, view = self._guard, state.route, request_view(environ)
+        if known is not None:
+            return guard.authorize(known, route.requirement, closed=route.closed, request=view)
+        if TokenSource.QUERY in route.token_sources.methods and has_access_token(view.query):
             state.by_query = True
             _strip_query_token()
-        return self._guard.check(
+        return guard.check(
             view,
-            requirement,
-            optional=optional,
-            closed=closed,
-            sources=state.sources,
+            route.requirement,
+            optional=route.access is OPTIONAL,
+            closed=route.closed,
+            sources=route.token_sources,
             read_form=lambda limit: read_form(environ, limit),
         )
 
     def mark(self, response: Response) -> Response:
         """Say to caches what they must know about the response (B-28, B-30, B-54)."""
-        state: _State | None = request.environ.get(_STATE)
+        state: _State | None = _current_request().environ.get(_STATE)
         if state is not None and state.by_query:
             response.headers = Headers(private_headers(list(response.headers)))
-        if state is not None and state.varies:
+        if state is not None and state.decided and state.route.access is OPTIONAL:
             response.vary.add("Authorization")
         return response
 
     def leave(self, error: BaseException | None) -> None:
         """The end of the request: its token is nobody's current one any more (H-14)."""
         del error
-        state: _State | None = request.environ.get(_STATE)
-        if state is not None:
-            state.serving.close()
+        state: _State | None = _current_request().environ.get(_STATE)
+        if state is not None and state.before is not None:
+            before, state.before = state.before, None
+            end_serving(before)
 
 
-@dataclass(frozen=True, slots=True)
 class _Route:
-    """What the rule and the view of a request say together."""
+    """What the rule and the view of a request say together.
 
-    access: Requirement | Access | None
-    requirements: tuple[Requirement, ...]
-    sources: frozenset[TokenSource] | None
+    *closed*: nobody is let in. *is_plain*: a valid token in the usual place that satisfies *requirement* is let in.
+    """
 
-    @classmethod
-    def of(cls, rule: Rule | None) -> _Route:
-        marked = _marked()
+    __slots__ = (
+        "access",
+        "closed",
+        "is_plain",
+        "requirement",
+        "requirements",
+        "rule",
+        "sources",
+        "token_sources",
+        "view",
+    )
+
+    def __init__(self, rule: Rule | None, view: Any, marked: list[Any], guard: Guard, rules: Rules) -> None:
+        self.rule, self.view = rule, view  # held, so that no other object has their ids
         requirements = tuple(getattr(item, REQUIREMENT) for item in marked if hasattr(item, REQUIREMENT))
-        said = {getattr(item, _ACCESS, None) for item in marked}
-        sources = [found for item in marked if (found := getattr(item, _SOURCES, None)) is not None]
+        said = {getattr(item, ACCESS, None) for item in marked}
+        sources = [found for item in marked if (found := getattr(item, SOURCES, None)) is not None]
         if rule is not None:
-            if isinstance(rule.access, Requirement):
-                requirements = (rule.access, *requirements)
-            else:
+            if rule.requirement is not None:
+                requirements = (rule.requirement, *requirements)
+            elif isinstance(rule.access, Access):
                 said.add(rule.access)
             if rule.sources is not None:
                 sources.append(rule.sources)
-        access: Requirement | Access | None
-        if requirements:
-            access = requirements[0] if len(requirements) == 1 else all_of(*requirements)
+        self.requirements = requirements
+        self.requirement = (
+            None if not requirements else requirements[0] if len(requirements) == 1 else all_of(*requirements)
+        )
+        self.access: Requirement | Access | None
+        if DENIED in said:  # whatever a view says: the strictest there is
+            self.access = DENIED
+        elif self.requirement is not None:
+            self.access = self.requirement
         else:
-            access = OPTIONAL if OPTIONAL in said else PUBLIC if PUBLIC in said else None
-        return cls(access, requirements, sources[0] if sources else None)
+            self.access = OPTIONAL if OPTIONAL in said else PUBLIC if PUBLIC in said else None
+        self.closed = self.access is DENIED or (self.access is None and rules.closes(rule))
+        self.sources: frozenset[TokenSource] | None = sources[0] if sources else None
+        self.token_sources = guard.sources if self.sources is None else guard.sources.only(self.sources)
+        self.is_plain = not self.closed and self.sources is None
 
 
-def _marked() -> list[Any]:
+class _State:
+    """What the hooks of one request tell each other: its route, whether it was let in, and what was current before."""
+
+    __slots__ = ("before", "by_query", "decided", "route")
+
+    def __init__(self, route: _Route) -> None:
+        self.route = route
+        self.decided = self.by_query = False
+        self.before: Token[AccessToken | None] | None = None
+
+
+def _marked(asked: Request, view: Any) -> list[Any]:
     """What may carry marks of the decorators below, the most specific first."""
-    view = current_app.view_functions.get(request.endpoint or "")
-    found = [current_app.blueprints[name] for name in request.blueprints]
+    found: list[Any] = [current_app.blueprints[name] for name in asked.blueprints]
     if view is None:
         return found
     view_class = getattr(view, "view_class", None)
-    method = getattr(view_class, request.method.lower(), None)
-    if method is None and request.method == "HEAD":
+    method = getattr(view_class, asked.method.lower(), None)
+    if method is None and asked.method == "HEAD":
         method = getattr(view_class, "get", None)
     return [method, view_class, view, *found]
 
@@ -270,21 +333,27 @@ def requires(*items: Requirement | str, token_sources: Iterable[str] | None = No
         # Of several decorators the outermost answers first; it names the scopes of all (G-13).
         whole = requirement if inner is None else all_of(requirement, inner)
 
+        is_async = inspect.iscoroutinefunction(view)
+
         @functools.wraps(view)
         def guarded(*args: Any, **kwargs: Any) -> Any:
             refusal = _refusal(whole, sources)
-            return current_app.ensure_sync(view)(*args, **kwargs) if refusal is None else refusal
+            if refusal is not None:
+                return refusal
+            # What is no coroutine function Flask runs as it is.
+            return (current_app.ensure_sync(view) if is_async else view)(*args, **kwargs)
 
-        setattr(guarded, REQUIREMENT, whole)
+        mark(guarded, view, whole)
         if sources is not None:
-            setattr(guarded, _SOURCES, sources)
+            setattr(guarded, SOURCES, sources)
         return guarded
 
     return decorate
 
 
 def _refusal(requirement: Requirement, sources: frozenset[TokenSource] | None) -> Response | None:
-    environ = request.environ
+    asked = _current_request()
+    environ = asked.environ
     guard = environ.get(GUARD_KEY)
     state: _State | None = environ.get(_STATE)
     if not isinstance(guard, Guard):
@@ -292,27 +361,32 @@ def _refusal(requirement: Requirement, sources: frozenset[TokenSource] | None) -
             "requires: nothing judged this request; the app needs ScopeGuard(app, guard), or scopeguard.wsgi's "
             "GuardMiddleware around it"
         )
-    if sources is not None and (state is None or state.sources.methods != sources):
+    if sources is not None and (state is None or state.route.token_sources.methods != sources):
         raise ConfigurationError(
             "requires: token_sources had no effect; they need ScopeGuard(app, guard), and the decorator on the view "
             "itself, below no other that hides it"
         )
-    if state is not None and any(requirement is decided for decided in state.decided):
+    if state is not None and state.decided:
+        for decided in state.route.requirements:
+            if decided is requirement:
+                return None
+    token = environ.get(ENVIRON_KEY)
+    if guard.permits(token, requirement):
         return None
-    decision = guard.authorize(environ.get(ENVIRON_KEY), requirement, head=request.method == "HEAD")
+    decision = guard.authorize(token, requirement, head=asked.method == "HEAD")
     return None if isinstance(decision, Granted) else _refused(decision)
 
 
 def public(view: T) -> T:
     """The view, view class, method or blueprint needs no token: none is looked for. A requirement beside it wins."""
-    setattr(view, _ACCESS, PUBLIC)
+    setattr(view, ACCESS, PUBLIC)
     return view
 
 
 def optional(view: T) -> T:
     """The view, view class, method or blueprint serves anonymous callers as well, and refuses a bad token (B-55):
     only an absent one is forgiven. See :func:`access_token_or_none`."""
-    setattr(view, _ACCESS, OPTIONAL)
+    setattr(view, ACCESS, OPTIONAL)
     return view
 
 

@@ -13,12 +13,13 @@ import logging
 import random
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Self, TypeVar, overload
+from enum import StrEnum
+from typing import Any, Final, Literal, Self, TypeVar, overload
 
 from scopeguard.access_token import ANONYMOUS, AccessToken, Anonymous
+from scopeguard.catalog import ScopeCatalog
 from scopeguard.checks import checked_url, is_loopback
-from scopeguard.config import Issuer, RevocationPolicy, TokenSource, TokenSources
+from scopeguard.config import Issuer, StrayQueryToken, TokenSource, TokenSources
 from scopeguard.edge import blocking
 from scopeguard.edge.limits import HttpxTransport
 from scopeguard.edge.outside import Outside, SystemClock, Transport
@@ -34,26 +35,33 @@ from scopeguard.errors import (
     Reason,
     printable,
 )
-from scopeguard.flow import Credential, authenticate, resolved, route, unchangeable, warmed
+from scopeguard.flow import Credential, authenticate, resolved, route, synced, unchangeable, warmed
 from scopeguard.introspection import Introspection
+from scopeguard.policies import RevocationPolicy
+from scopeguard.records import dataclass
 from scopeguard.request import RequestView
 from scopeguard.resolver import IssuerResolver
 from scopeguard.rules import Rules
 from scopeguard.scopes import Requirement
+from scopeguard.signature_backends import checked_backends
 from scopeguard.spec.challenge import ChallengeStyle, Response, write_denial, write_outage
 from scopeguard.spec.client_authentication import AssertionKey
-from scopeguard.spec.introspection import digest
 from scopeguard.spec.jwks import configured_key_set
+from scopeguard.spec.signatures import Backends, SignatureBackend
 from scopeguard.state.answers import Answers
 from scopeguard.state.breaker import Breaker
 from scopeguard.state.keyring import KeyRing
 from scopeguard.state.revocations import Revocation, Revocations, Revoked, digest_of
 from scopeguard.state.statuses import Statuses
 from scopeguard.state.trust import Asking, Resolving, Trust, Trusts
+from scopeguard.state.verified import VerifiedTokens
+from scopeguard.token_cache import TokenCachePolicy, checked_policy
 
 T = TypeVar("T")
 
 log: Final = logging.getLogger("scopeguard")
+
+_LOOPBACK: Final = ("127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +91,21 @@ Decision = Granted | Anonymous | Denied | Unavailable
 """What :meth:`Guard.check` returns; take it apart with ``match``. ``Anonymous`` comes only where it was asked for."""
 
 
+class AuditMode(StrEnum):
+    """What is done about the findings of an audit when an app starts."""
+
+    ERROR = "error"
+    WARN = "warn"
+    OFF = "off"
+
+    @classmethod
+    def of(cls, setting: AuditMode | str) -> AuditMode:
+        """*setting*, or :class:`ConfigurationError`."""
+        if setting not in set(cls):
+            raise ConfigurationError(f"audit: {setting!r} is none of {', '.join(cls)}")
+        return cls(setting)
+
+
 class Guard:
     """Judges the access tokens of one API.
 
@@ -93,6 +116,8 @@ class Guard:
     * *realm*: the realm of challenges.
     * *token_sources*: where tokens may be sent: ``["header"]`` or :class:`TokenSources` for the details.
     * *implies*: what scopes include others at this API, whatever the issuer: ``{"cloud-platform": ["bigquery"]}``.
+    * *catalog*: the scopes of this API: :class:`~scopeguard.catalog.ScopeCatalog`. What it implies holds as well, and
+      its prefix may be left out of the scopes of every issuer that has no ``scope_prefix`` of its own.
     * *rules*: which requirement holds for which route; what middleware uses unless it is given its own.
     * *challenge*: the whole style of challenges, instead of *realm*.
     * *require_https*: refuse tokens that came by cleartext from another host (400). Off by default, because behind a
@@ -101,6 +126,12 @@ class Guard:
     * *revocation*: how revocations are kept: :class:`RevocationPolicy`.
     * *transport*, *clock*: how HTTP is done and what time it is; replaced in tests.
     * *on_decision*: called with every decision, after it was made; it cannot change it.
+    * *token_cache*: how much of what was verified is remembered: :class:`TokenCachePolicy`, or ``"off"``.
+    * *signature_backends*: who is asked to compute a signature before ``cryptography``, in this order: names of
+      :mod:`scopeguard.signature_backends`, or objects with the methods of
+      :class:`~scopeguard.spec.signatures.SignatureBackend`.
+    * *audit*: what middleware and extensions do with the routes of their app when it starts, by the checks of
+      ``scopeguard audit``: ``"warn"`` logs findings, ``"error"`` does not start, ``"off"`` looks at nothing.
 
     Raises :class:`ConfigurationError`. Not checked here: that an authority answers; the first request that needs its
     keys, or :meth:`warm`, finds out.
@@ -114,6 +145,7 @@ class Guard:
         realm: str | None = None,
         token_sources: TokenSources | Iterable[str] = (TokenSource.HEADER,),
         implies: Mapping[str, Iterable[str]] | None = None,
+        catalog: ScopeCatalog | None = None,
         rules: Rules | None = None,
         challenge: ChallengeStyle | None = None,
         require_https: bool = False,
@@ -122,6 +154,9 @@ class Guard:
         transport: Transport | None = None,
         clock: Clock | None = None,
         on_decision: Callable[[Decision], None] | None = None,
+        audit: AuditMode | str = "warn",
+        token_cache: TokenCachePolicy | Literal["off"] = TokenCachePolicy(),  # noqa: B008 - frozen
+        signature_backends: Iterable[SignatureBackend | str] = (),
     ) -> None:
         if not issuers and resolver is None:
             raise ConfigurationError(
@@ -131,6 +166,7 @@ class Guard:
             checked_url(resource, "resource")
         if challenge is not None and realm is not None:
             raise ConfigurationError("realm and challenge are alternatives; put the realm into the ChallengeStyle")
+        self.audit: AuditMode = AuditMode.of(audit)
         self.resource = resource
         self.sources: TokenSources = (
             token_sources if isinstance(token_sources, TokenSources) else TokenSources().only(token_sources)
@@ -141,25 +177,41 @@ class Guard:
         self._told_of_cleartext = False
         self._on_decision = on_decision
         self.clock: Clock = clock or SystemClock()
-        policy = revocation or RevocationPolicy()
-        self.revocation = policy
+        self.revocation: RevocationPolicy = revocation or RevocationPolicy()
         self.store = store
-        self._beside: list[Trust] = []
-        implied = implies or {}
-        self._trusts = Trusts(
-            (_trust(issuer, implied) for issuer in issuers),
-            resolving=None if resolver is None else Resolving(resolver, lambda issuer: _trust(issuer, implied)),
-            revocations=Revocations(max_lag=policy.max_lag, fail_open_dangerously=policy.fail_open_dangerously),
-            shared=store is not None,
-        )
+        self._beside: list[Callable[[], None]] = []
+        self.catalog: ScopeCatalog = (catalog or ScopeCatalog()) | ScopeCatalog(implies=implies or {})
+        self._backends = checked_backends(signature_backends)
+        self._trusts = self._trusting(issuers, resolver)
         self._outside = Outside(
             transport=transport or HttpxTransport(),
             clock=self.clock,
             store=store,
             after_fork=(self._trusts.after_fork, self._after_fork),
         )
+        self._remember(None if token_cache == "off" else checked_policy(token_cache))
         if TokenSource.QUERY in self.sources.methods:
             log.warning("access tokens are accepted in the query string of every route: URLs end up in logs")
+
+    def _trusting(self, issuers: Iterable[Issuer], resolver: IssuerResolver | None) -> Trusts:
+        def trust(issuer: Issuer) -> Trust:
+            return _trust(issuer, self.catalog, self._backends)
+
+        policy = self.revocation
+        return Trusts(
+            map(trust, issuers),
+            resolving=None if resolver is None else Resolving(resolver, trust),
+            revocations=Revocations(max_lag=policy.max_lag, fail_open_dangerously=policy.fail_open_dangerously),
+            shared=self.store is not None,
+        )
+
+    def _remember(self, policy: TokenCachePolicy | None) -> None:
+        self._memory = None if policy is None else VerifiedTokens(policy)
+        # The short way to a token that was verified before: it looks into Authorization, and nowhere else.
+        may_recall = self.sources.methods == {TokenSource.HEADER} and self._trusts.headers == (None,)
+        self._recalling = self._memory if may_recall else None
+        self._looks_at_queries = self.sources.stray_query_token is StrayQueryToken.REFUSE
+        self._most_bytes = self.sources.max_token_bytes + len(b"Bearer ")
 
     @classmethod
     def from_file(cls, path: str, **overrides: Any) -> Self:
@@ -177,6 +229,11 @@ class Guard:
     def issuers(self) -> tuple[Issuer, ...]:
         """The issuers it was given; those of a resolver are not among them."""
         return tuple(trust.issuer for trust in self._trusts.all)
+
+    @property
+    def finds_issuers(self) -> bool:
+        """Whether a resolver finds further ones."""
+        return self._trusts.resolving is not None
 
     def check(
         self,
@@ -226,6 +283,51 @@ class Guard:
                 return self._decided(ANONYMOUS)
             return self.refuse(error, requirement, request=request)
         return self.authorize(token, requirement, closed=closed, request=request)
+
+    def recall(
+        self,
+        authorization: bytes,
+        requirement: Requirement | None,
+        query: bytes | str,
+        in_clear_from: str | None,
+    ) -> AccessToken | None:
+        """For adapters, as a way around :meth:`check`: the access token that the one ``Authorization`` field of a
+        request holds, if it was verified before, nothing is to be fetched or read, and it satisfies *requirement*.
+
+        *in_clear_from*: the address of the peer, where the request was not encrypted. ``None`` says nothing about the
+        request: judge it then. Not for routes with token sources of their own.
+        """
+        memory = self._recalling
+        if (
+            memory is None
+            or authorization[:7] != b"Bearer "
+            or len(authorization) > self._most_bytes
+            or (query and self._looks_at_queries)
+            or (
+                in_clear_from is not None
+                and in_clear_from not in _LOOPBACK
+                and (self._require_https or not self._told_of_cleartext)
+            )
+        ):
+            return None
+        clock = self.clock
+        token = memory.recall(authorization[7:], self._trusts, clock.wall(), clock.monotonic())
+        if token is None or (requirement is not None and not requirement.allows(token.scopes)):
+            return None
+        if self._on_decision is not None:
+            self._on_decision(Granted(token))
+        return token
+
+    def permits(self, token: AccessToken | None, requirement: Requirement | None) -> bool:
+        """For adapters, as a way around :meth:`authorize`: whether *token* satisfies *requirement*.
+
+        ``False`` is no decision, and nobody is told: let :meth:`authorize` decide then.
+        """
+        if token is None or (requirement is not None and not requirement.allows(token.scopes)):
+            return False
+        if self._on_decision is not None:
+            self._on_decision(Granted(token))
+        return True
 
     @overload
     def authorize(
@@ -306,11 +408,13 @@ class Guard:
         refusal: Denied | Unavailable
         if isinstance(error, AuthorityUnavailable):
             log.warning("not judged: %s%s", route, error)
-            refusal = Unavailable(error, write_outage(error, head=head))
+            refusal = Unavailable(error, write_outage(error, self.style, head=head))
         else:
             log.info("denied with %s: %s%s", error.status, route, error)
             scopes = () if requirement is None else requirement.challenge_scopes
             refusal = Denied(error, write_denial(error, self.style, scopes=scopes, head=head))
+        if refusal.response.body_failure is not None:
+            log.error("%sa problem document was sent: %s", route, refusal.response.body_failure)
         self._decided(refusal)
         return refusal
 
@@ -327,6 +431,7 @@ class Guard:
             trusts=self._trusts,
             sources=sources,
             clock=self.clock,
+            memory=self._memory,
             exposed=self._token_was_exposed if exposed else None,
         )
 
@@ -377,17 +482,20 @@ class Guard:
             raise ConfigurationError("revoke: name exactly one of token, jti, subject and client_id")
         kind, value = chosen[0]
         trust = self._revoking(value if kind is Revoked.TOKEN else None, issuer)
+        self.record(kind, trust.issuer.url, _lasting(value) if kind is Revoked.TOKEN else value, at)
+
+    def record(self, kind: Revoked, issuer: str, value: str, at: float | None = None) -> None:
+        """For endpoints beside the guard: what :meth:`revoke` does, without asking whether *issuer* is known here; and
+        ``Revoked.ANSWERS``, after which introspection is asked again about the subject *value* (about all: ``""``)."""
         now = self.clock.wall()
         entry = Revocation(
             kind=kind,
-            digest=digest_of(kind, trust.issuer.url, _lasting(value) if kind is Revoked.TOKEN else value),
+            digest=digest_of(kind, issuer, value),
             at=now if at is None else at,
             until=now + self.revocation.retention,
         )
         self._trusts.revocations.add(entry, now)
-        if kind is Revoked.TOKEN and trust.asking is not None:
-            trust.asking.answers.forget(digest(value, trust.asking.context))
-        log.info("revoked: one %s of %s", kind.value, trust.issuer.url)
+        log.info("%s: one %s of %s", "asked again" if kind is Revoked.ANSWERS else "revoked", kind.value, issuer)
         if self.store is not None:
             self.store.append(entry.to_bytes(), seconds=self.revocation.retention)
 
@@ -396,7 +504,7 @@ class Guard:
             for header in self._trusts.headers:
                 credential = Credential(token=token, source=TokenSource.HEADER, header=header)
                 try:
-                    return blocking.run(route(credential, self._trusts, self.clock), self._outside, None)[0]
+                    return blocking.run(route(credential, self._trusts, self.clock), self._outside, None)
                 except AccessDenied:
                     pass
             raise ConfigurationError("revoke: the token is of no issuer that is trusted here")
@@ -428,13 +536,19 @@ class Guard:
 
     def trust_beside(self, issuer: Issuer) -> Trust:
         """For endpoints beside the guard: *issuer* with a key ring of its own; its access tokens are not accepted."""
-        trust = _trust(issuer, {})
-        self._beside.append(trust)
+        trust = _trust(issuer, ScopeCatalog(), self._backends)
+        self.call_after_fork(trust.after_fork)
         return trust
 
+    def call_after_fork(self, callback: Callable[[], None]) -> None:
+        """For endpoints beside the guard: *callback* renews the locks of what it has in a child process."""
+        self._beside.append(callback)
+
     def _after_fork(self) -> None:
-        for trust in self._beside:
-            trust.ring.forget_flights()
+        if self._memory is not None:
+            self._memory.clear()
+        for callback in self._beside:
+            callback()
 
     def perform(self, flow: Flow[T]) -> T:
         """For endpoints beside the guard: the value of *flow*, by this guard's transport and store."""
@@ -473,6 +587,19 @@ class Guard:
         if failures:
             raise failures[0]
 
+    def take_over(self, previous: Guard) -> None:
+        """For servers that change their configuration as they go: be as warm as *previous*, whose place this guard is
+        to take.
+
+        Issuers with equal settings go on with their keys and answers, and revocations go on to hold; the keys of all
+        other issuers are fetched, and the shared log of revocations is read. Raises :class:`AuthorityUnavailable` when
+        that fails: keep *previous* and call this again later.
+        """
+        for trust in self._trusts.take_over(previous._trusts):
+            blocking.run(warmed(trust, self.clock), self._outside, None)
+        if self.store is not None and not self.revocation.fail_open_dangerously:
+            blocking.run(synced(self._trusts, self.clock), self._outside, None)
+
     def close(self) -> None:
         """Close connections and threads. The guard may be used again; it opens what it needs."""
         self._outside.close()
@@ -487,16 +614,17 @@ class Guard:
         return f"Guard({', '.join(repr(issuer.url) for issuer in self.issuers)})"
 
 
-def _trust(issuer: Issuer, implies: Mapping[str, Iterable[str]]) -> Trust:
-    static = None if issuer.keys is None else configured_key_set(issuer.keys)
+def _trust(issuer: Issuer, catalog: ScopeCatalog, backends: Backends) -> Trust:
+    static = None if issuer.keys is None else configured_key_set(issuer.keys, backends=backends)
     policy = issuer.experimental_status_list
     return Trust(
         issuer=issuer,
-        vocabulary=issuer.vocabulary.with_implications(implies),
+        vocabulary=catalog.vocabulary_of(issuer.vocabulary),
         # Not a secret: it keeps a fleet from refreshing in step.
         ring=KeyRing(issuer.key_set, jitter=random.uniform(-1, 1), static=static),
         asking=None if issuer.introspection is None else _asking(issuer, issuer.introspection),
         statuses=None if policy is None else Statuses(max_bytes=4 * policy.max_bytes, jitter=random.uniform(0, 0.1)),
+        backends=backends,
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import field
 from enum import StrEnum
 from typing import Any
 
-from scopeguard.checks import checked_url, member, number, positive
+from scopeguard.checks import Converted, checked_url, converted, flag, member, number, positive
 from scopeguard.errors import ConfigurationError
+from scopeguard.records import dataclass
 
 
 class Validation(StrEnum):
@@ -23,6 +24,7 @@ class Dialect(StrEnum):
     """How an authority is asked about a token."""
 
     RFC7662 = "rfc7662"
+    GITLAB_TOKEN_INFO = "gitlab_token_info"  # the token as the bearer, other names, 401 for "no"
     GOOGLE_TOKENINFO = "google_tokeninfo"  # the token as the bearer, other names, numbers as strings, 400 for "no"
 
 
@@ -44,7 +46,12 @@ class Introspection:
     * ``auth``: with ``client_id`` and ``client_secret`` for the two secret methods; with ``client_id``,
       ``private_key`` (PEM or JWK), ``key_algorithm`` and ``key_id`` for ``private_key_jwt``; ``tls_client_auth`` needs
       a transport with the client certificate; ``bearer`` sends ``bearer_token``; ``none`` asks as nobody, which is
-      right only where the network keeps others out.
+      right only where the network keeps others out. Given as a string or as a member of
+      :class:`ClientAuthentication`, and read back as the member; ``dialect`` likewise.
+    * ``bearer_token``: the token itself, or a function that returns it, which may block and may be ``async``: that is
+      called when there is no token yet, and again when the authority answers 401 to the one there is; then the
+      question is asked once more. Never in an event loop of the app; an awaitable gets one of its own. Give it a time
+      limit: none is set here. Whatever it raises is an outage (503); at most one renewal is made in five seconds.
     * ``assertion_audience``: of ``private_key_jwt``: the issuer unless the server wants another (I-33).
     * ``endpoint``: discovered unless given.
     * ``token_type_hint``: sent with the token; ``None`` sends none.
@@ -53,20 +60,20 @@ class Introspection:
     * ``require_audience``: refuse an answer without ``aud``. Switch it off only where the server answers for this API
       alone.
     * ``signed``: ask for a signed answer (RFC 9701) and accept no other.
-    * ``dialect``: how the question and the answer are spelled. ``"google_tokeninfo"`` needs ``endpoint`` and
-      ``auth = "none"``: the token itself is the credential.
+    * ``dialect``: how the question and the answer are spelled. ``"google_tokeninfo"`` and
+      ``"gitlab_token_info"`` need ``endpoint`` and ``auth = "none"``: the token itself is the credential.
     * ``timeout``: of one call; ``retries``: further calls after a failure to connect or a 502, 503 or 504.
     """
 
     client_id: str | None = None
     client_secret: str | None = field(default=None, repr=False)
-    auth: ClientAuthentication = ClientAuthentication.CLIENT_SECRET_BASIC
+    auth: Converted[str, ClientAuthentication] = converted(ClientAuthentication.CLIENT_SECRET_BASIC)
     private_key: str | Mapping[str, Any] | None = field(default=None, repr=False)
     key_algorithm: str = "RS256"
     key_id: str | None = None
     assertion_audience: str | None = None
     assertion_typ: str | None = "client-authentication+jwt"
-    bearer_token: str | None = field(default=None, repr=False)
+    bearer_token: str | Callable[[], str | Awaitable[str]] | None = field(default=None, repr=False)
     endpoint: str | None = None
     token_type_hint: str | None = "access_token"
     ttl: float = 60.0
@@ -74,7 +81,7 @@ class Introspection:
     max_entries: int = 10_000
     require_audience: bool = True
     signed: bool = False
-    dialect: Dialect = Dialect.RFC7662
+    dialect: Converted[str, Dialect] = converted(Dialect.RFC7662)
     timeout: float = 5.0
     retries: int = 1
 
@@ -89,8 +96,10 @@ class Introspection:
             ClientAuthentication.NONE: (),
         }[self.auth]
         for name in ("client_id", "client_secret", "bearer_token", "token_type_hint", "assertion_audience"):
-            if getattr(self, name) is not None and not isinstance(getattr(self, name), str):
-                raise ConfigurationError(f"introspection.{name}: a string, not {type(getattr(self, name)).__name__}")
+            value = getattr(self, name)
+            is_source = name == "bearer_token" and callable(value)
+            if value is not None and not is_source and not isinstance(value, str):
+                raise ConfigurationError(f"introspection.{name}: a string, not {type(value).__name__}")
         for name in needed:
             if not getattr(self, name):
                 raise ConfigurationError(f"introspection.{name} is missing; auth = {self.auth.value!r} needs it (I-03)")
@@ -98,20 +107,18 @@ class Introspection:
             if getattr(self, name) is not None and name not in needed:
                 raise ConfigurationError(f"introspection.{name} has no use with auth = {self.auth.value!r}; drop one")
         for name in ("require_audience", "signed"):
-            if not isinstance(getattr(self, name), bool):  # "false" is true
-                raise ConfigurationError(
-                    f"introspection.{name}: true or false, not {type(getattr(self, name)).__name__}"
-                )
+            flag(getattr(self, name), f"introspection.{name}")
         if self.signed and not self.client_id:
             raise ConfigurationError("introspection.client_id is missing; it is the audience of signed answers (I-40)")
         if self.endpoint is not None:
             checked_url(self.endpoint, "introspection.endpoint")
         object.__setattr__(self, "dialect", member(Dialect, self.dialect, "introspection.dialect"))
-        if self.dialect is Dialect.GOOGLE_TOKENINFO and (
+        if self.dialect is not Dialect.RFC7662 and (
             self.endpoint is None or self.signed or self.auth is not ClientAuthentication.NONE
         ):
             raise ConfigurationError(
-                'introspection.dialect = "google_tokeninfo" needs endpoint and auth = "none", and has no signed answers'
+                f'introspection.dialect = "{self.dialect.value}" needs endpoint and auth = "none", and has no signed '
+                "answers"
             )
         for name in ("ttl", "negative_ttl", "retries"):
             if number(getattr(self, name), f"introspection.{name}") < 0:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from scopeguard.checks import mapping, strings
 from scopeguard.errors import ConfigurationError
+from scopeguard.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 from scopeguard.checks import positive
 from scopeguard.errors import ConfigurationError
+from scopeguard.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from scopeguard.checks import positive
 from scopeguard.config import Issuer
 from scopeguard.errors import ConfigurationError
+from scopeguard.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

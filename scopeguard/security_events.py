@@ -20,10 +20,11 @@ from scopeguard.config import Issuer, TokenSources
 from scopeguard.edge.aio import in_thread
 from scopeguard.effects import CallHook, ask
 from scopeguard.errors import AccessDenied, AuthorityUnavailable, ConfigurationError, InvalidToken, Reason, printable
-from scopeguard.flow import verify_signature
+from scopeguard.flow.keys import verify_signature
 from scopeguard.guard import Guard
+from scopeguard.introspection import Validation
 from scopeguard.request import RequestView
-from scopeguard.spec.challenge import Response, write_outage
+from scopeguard.spec.challenge import Response, retry_after
 from scopeguard.spec.jwt import peek
 from scopeguard.spec.security_event import (
     CHANGES,
@@ -38,6 +39,7 @@ from scopeguard.spec.security_event import (
     is_discarded,
     subject_of,
 )
+from scopeguard.state.revocations import Revoked
 from scopeguard.state.seen import Before, Seen
 from scopeguard.wsgi import Environ, StartResponse, read_form
 from scopeguard.wsgi import request_view as wsgi_view
@@ -57,7 +59,9 @@ class SecurityEventReceiver:
 
     * *authorization*: the whole ``Authorization`` header that the transmitter sends (SSF 1.0 calls it
       ``authorization_header``), as in ``"Bearer <secret>"``. Required: whatever lacks it costs no work.
-    * *issuer*: whose tokens the events are about; needed where *guard* trusts several.
+    * *issuer*: whose tokens the events are about; needed where *guard* trusts several. For one that a resolver finds,
+      its :class:`~scopeguard.config.Issuer`, as the resolver returns it: to look it up would take I/O, and it may be
+      gone again when an event comes. What is revoked holds when the resolver finds it later as well.
     * *audience*: how the transmitter names this receiver; the audience of the issuer's access tokens by default.
     * *transmitter*: who signs the events, when it is not that issuer: its ``url``, its keys as of any
       :class:`~scopeguard.config.Issuer`, and its ``audience`` in place of *audience*.
@@ -68,8 +72,10 @@ class SecurityEventReceiver:
       not ``user`` are discarded.
 
     ``session-revoked`` revokes what was issued to the user at ``event_timestamp`` or before. ``credential-change``,
-    ``token-claims-change`` and ``assurance-level-change`` drop the answers that introspection gave *in this process*;
-    others keep theirs for their ``ttl``. Other events, and those of users of other issuers, do nothing.
+    ``token-claims-change`` and ``assurance-level-change`` revoke nothing: what introspection said of the user before is
+    not used any more, and asked about again; where the event does not say of whom it is in a way known here, that goes
+    for all users of the issuer. With a store both hold in all processes within ``RevocationPolicy.max_lag``, whose
+    clocks must agree. Other events, and those of users of other issuers, do nothing.
 
     Checked: credential, signature, ``iss``, ``aud``, ``typ``, ``iat``, ``jti``; a token that comes twice is
     acknowledged and has one effect, for ``RevocationPolicy.retention``. With a store that holds for all processes,
@@ -84,7 +90,7 @@ class SecurityEventReceiver:
         guard: Guard,
         *,
         authorization: str,
-        issuer: str | None = None,
+        issuer: str | Issuer | None = None,
         audience: str | Iterable[str] | None = None,
         transmitter: Issuer | None = None,
         hooks: Mapping[str, Callable[[SecurityEvent], object]] | None = None,
@@ -98,7 +104,7 @@ class SecurityEventReceiver:
         if transmitter is not None and audience is not None:
             raise ConfigurationError("audience and transmitter are alternatives: a transmitter has its own audience")
         self._guard = guard
-        self._about = guard.configured(issuer)
+        self._about = guard.trust_beside(issuer) if isinstance(issuer, Issuer) else guard.configured(issuer)
         self._trust = self._about if transmitter is None else guard.trust_beside(transmitter)
         audiences = self._trust.issuer.audiences if audience is None else frozenset(strings(audience, "audience"))
         if not audiences:
@@ -109,6 +115,7 @@ class SecurityEventReceiver:
         self._types = frozenset((SESSION_REVOKED, *CHANGES, *self._hooks))
         self._critical = strings(critical_subject_members, "critical_subject_members")
         self._seen = Seen(seconds=guard.revocation.retention, max_entries=MOST_REMEMBERED)
+        guard.call_after_fork(self._seen.after_fork)
         self.asgi: _Endpoint = _Endpoint(self)
 
     def wsgi(self, environ: Environ, start_response: StartResponse) -> list[bytes]:
@@ -186,9 +193,9 @@ class SecurityEventReceiver:
             if subject is None:
                 log.warning("a security event revokes nothing, its subject is not known here: %s", printable(event))
             else:
-                self._guard.revoke(subject=subject, issuer=about.issuer.url, at=event.at)
-        elif event.type in CHANGES and about.asking is not None:
-            about.asking.drop(self._guard.clock.wall())
+                self._guard.record(Revoked.SUBJECT, about.issuer.url, subject, event.at)
+        elif event.type in CHANGES and about.issuer.validate is not Validation.JWT:
+            self._guard.record(Revoked.ANSWERS, about.issuer.url, subject_of(event) or "")
         hook = self._hooks.get(event.type)
         if hook is not None:
             self._guard.perform(ask(CallHook(lambda: hook(event))))
@@ -222,8 +229,7 @@ def _error(status: int, code: str, *headers: tuple[str, str]) -> Response:
 def _refused(error: AccessDenied | AuthorityUnavailable) -> Response:
     if isinstance(error, AuthorityUnavailable):
         log.warning("security events: not judged: %s", error)
-        retry_after = dict(write_outage(error).headers)["retry-after"]
-        return Response(503, (("retry-after", retry_after), ("content-length", "0")), b"")
+        return Response(503, (("retry-after", retry_after(error)), ("content-length", "0")), b"")
     log.warning("security events: refused: %s", error)
     if isinstance(error, InvalidToken):
         return _error(400, error_code(error.reason))

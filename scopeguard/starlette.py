@@ -16,10 +16,10 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from starlette.endpoints import HTTPEndpoint, WebSocketEndpoint
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketState
 
@@ -27,6 +27,7 @@ from scopeguard.access_token import AccessToken
 from scopeguard.access_token import current_access_token as access_token
 from scopeguard.access_token import current_access_token_or_none as access_token_or_none
 from scopeguard.asgi import GUARD_KEY, GuardMiddleware, Receive, Scope, Send, send_response
+from scopeguard.audit.declared import REQUIREMENT, mark
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Granted, Guard
 from scopeguard.scopes import Requirement, all_of, required
@@ -35,9 +36,6 @@ from scopeguard.spec import challenge
 __all__ = ["REQUIREMENT", "GuardMiddleware", "Refusal", "access_token", "access_token_or_none", "requires"]
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
-
-REQUIREMENT: Final = "__scopeguard_requirement__"
-"""The attribute in which a decorated endpoint shows what it requires, to audits and to documentation."""
 
 
 class Refusal(Response):
@@ -80,7 +78,7 @@ def requires(*items: Requirement | str) -> Callable[[Endpoint], Endpoint]:
         whole = requirement if inner is None else all_of(requirement, inner)
         guard: Callable[[Any, Requirement], Endpoint] = _guarded_class if isinstance(endpoint, type) else _guarded
         guarded = guard(endpoint, whole)
-        setattr(guarded, REQUIREMENT, whole)
+        mark(guarded, endpoint, whole)
         return guarded
 
     return decorate
@@ -90,8 +88,9 @@ def _guarded(endpoint: Any, requirement: Requirement) -> Any:
     position, name = _connection_parameter(endpoint)
 
     def connection(args: tuple[Any, ...], kwargs: dict[str, Any]) -> HTTPConnection[Any]:
-        given = kwargs[name] if name in kwargs else args[position] if position < len(args) else None
-        if not isinstance(given, HTTPConnection):
+        given = args[position] if position < len(args) and name not in kwargs else kwargs.get(name)
+        # It is an abstract base class, and to ask for an instance of one takes as long as all the rest here.
+        if type(given) is not Request and not isinstance(given, HTTPConnection):
             raise ConfigurationError(f"requires: the argument {name!r} is a Starlette Request or WebSocket")
         return given
 
@@ -149,16 +148,19 @@ def _is_async(endpoint: Any) -> bool:
 
 
 def _refusal(scope: Scope, requirement: Requirement) -> Refusal | None:
-    guard = scope.get(GUARD_KEY)
+    state = scope.get("state") or {}
+    guard = state.get(GUARD_KEY)
     if not isinstance(guard, Guard):
         raise ConfigurationError(
             "requires: no GuardMiddleware judged this request; the app needs Middleware(GuardMiddleware, guard=guard)"
         )
-    token = scope["state"]["access_token"]
+    token = state.get("access_token")
     if token is not None and not isinstance(token, AccessToken):
         raise ConfigurationError(
             f"request.state.access_token is ours, and something put a {type(token).__name__} there"
         )
+    if guard.permits(token, requirement):
+        return None
     decision = guard.authorize(token, requirement, head=scope.get("method") == "HEAD")
     return None if isinstance(decision, Granted) else Refusal(decision.response)
 

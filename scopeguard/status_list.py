@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
 from scopeguard.checks import checked_url, number, positive, strings
 from scopeguard.errors import ConfigurationError
 from scopeguard.introspection import Validation
+from scopeguard.records import dataclass
 
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 # A list of a status in eight bits for 128 million tokens; what holds four of them has to fit into memory.

@@ -10,7 +10,8 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from scopeguard.access_token import AccessToken, Anonymous, serving
+from scopeguard.access_token import AccessToken, Anonymous, begin_serving, end_serving, serving
+from scopeguard.audit.declared import Layer
 from scopeguard.config import TokenSource
 from scopeguard.errors import ConfigurationError, InvalidRequest, Reason, RequestTooLarge
 from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
@@ -49,7 +50,7 @@ class EnvironHeaders:
         return (value.encode("latin-1", "replace"),)
 
 
-class GuardMiddleware:
+class GuardMiddleware(Layer):
     """*app* behind *guard*: every request needs a valid access token unless a rule says otherwise.
 
     *public*: path templates that need no token. *rules*: which route needs what; the guard's own by default.
@@ -66,34 +67,50 @@ class GuardMiddleware:
         public: Iterable[str] = (),
         rules: Rules | Iterable[Rule] | None = None,
     ) -> None:
+        from scopeguard.audit.startup import StartCheck  # noqa: PLC0415 - 10 ms, which an import need not take
+
         if not isinstance(guard, Guard):
             raise ConfigurationError(
                 "GuardMiddleware: guard is a scopeguard.Guard, as in GuardMiddleware(app, guard=guard)"
             )
-        self.app = app
+        self.app: WSGIApp = app
         self.guard = guard
-        self._rules = Rules.of(guard.rules if rules is None else rules).with_public(public)
+        self.rules = Rules.of(guard.rules if rules is None else rules).with_public(public)
+        self._opens_unmatched = not self.rules.deny_unmatched
+        self._check = StartCheck(self, guard)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        if self._check.pending:
+            self._check.run()
         environ.pop(ENVIRON_KEY, None)
-        environ[GUARD_KEY] = self.guard
-        view = request_view(environ)
-        rule = self._rules.find(view.method, view.path)
-        if rule is not None and rule.access is PUBLIC:
-            with serving(None):
+        guard = environ[GUARD_KEY] = self.guard
+        rule = self.rules.find(environ["REQUEST_METHOD"], decoded_path(environ), raw_path(environ))
+        recalled: AccessToken | None = None
+        is_public = rule is not None and rule.access is PUBLIC
+        if not is_public and (self._opens_unmatched if rule is None else rule.is_plain):
+            recalled = environ[ENVIRON_KEY] = recall(guard, environ, None if rule is None else rule.requirement)
+        if is_public or recalled is not None:
+            before = begin_serving(recalled)
+            try:
                 return self.app(environ, start_response)
+            finally:
+                end_serving(before)
+        return self._guarded(environ, start_response, rule)
+
+    def _guarded(self, environ: Environ, start_response: StartResponse, rule: Rule | None) -> Iterable[bytes]:
         guard = self.guard
+        view = request_view(environ)
         sources = guard.sources if rule is None or rule.sources is None else guard.sources.only(rule.sources)
         if TokenSource.QUERY in sources.methods and has_access_token(view.query):
             strip_query_token(environ)
             start_response = private_responses(start_response)
-        requirement = rule.access if rule is not None and isinstance(rule.access, Requirement) else None
+        requirement = None if rule is None else rule.requirement
         optional = rule is not None and rule.access is OPTIONAL
         decision: Decision = guard.check(
             view,
             requirement,
             optional=optional,
-            closed=rule is None and self._rules.deny_unmatched,
+            closed=self.rules.closes(rule),
             sources=sources,
             read_form=lambda limit: read_form(environ, limit),
         )
@@ -112,16 +129,42 @@ class GuardMiddleware:
             return self.app(environ, start_response)
 
 
+def recall(guard: Guard, environ: Environ, requirement: Requirement | None) -> AccessToken | None:
+    """The token of the request, where it was verified before and there is nothing else to do."""
+    authorization = environ.get("HTTP_AUTHORIZATION")
+    if authorization is None:
+        return None
+    return guard.recall(
+        authorization.encode("latin-1", "replace"),
+        requirement,
+        environ.get("QUERY_STRING", ""),
+        None if environ.get("wsgi.url_scheme") == "https" else environ.get("REMOTE_ADDR"),
+    )
+
+
+def decoded_path(environ: Environ) -> str:
+    """The path that routers below dispatch on (H-06)."""
+    path: str = environ.get("PATH_INFO", "")
+    return path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace")
+
+
 def request_view(environ: Environ) -> RequestView:
     """The request that *environ* describes."""
     return RequestView(
         method=environ["REQUEST_METHOD"],
-        path=environ.get("PATH_INFO", "").encode("latin-1", "replace").decode("utf-8", "replace"),
+        path=decoded_path(environ),
         headers=EnvironHeaders(environ),
         query=environ.get("QUERY_STRING", "").encode("latin-1", "replace"),
         secure=environ.get("wsgi.url_scheme") == "https",
         client=environ.get("REMOTE_ADDR") or None,
     )
+
+
+def raw_path(environ: Environ) -> bytes | None:
+    """The path as it was sent, if the server says: for apps that route on it. It may carry ``SCRIPT_NAME`` and a query.
+    The keys are the server's own, no header can set them."""
+    uri = environ.get("REQUEST_URI") or environ.get("RAW_URI")
+    return uri.encode("latin-1", "replace") if isinstance(uri, str) else None
 
 
 def strip_query_token(environ: Environ) -> None:

@@ -18,7 +18,6 @@ from scopeguard.config import (
     MAX_LEEWAY,
     SUPPORTED_ALGORITHMS,
     Issuer,
-    KeySetPolicy,
     ScopeClaim,
     ScopeForm,
     StrayQueryToken,
@@ -27,6 +26,7 @@ from scopeguard.config import (
     checked_sources,
 )
 from scopeguard.errors import ConfigurationError
+from scopeguard.policies import KeySetPolicy
 
 ISS = "https://as.example"
 RES = "https://api.example/v1"

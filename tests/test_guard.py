@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import threading
 import traceback
@@ -27,6 +28,7 @@ from scopeguard.guard import Decision, Denied, Granted, Unavailable
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.scopes import all_of
 from scopeguard.spec.challenge import ChallengeStyle
+from scopeguard.spec.error_body import Problem
 from scopeguard.testing import FakeAuthority, Network
 
 
@@ -111,6 +113,30 @@ def test_settings_that_cannot_work_are_refused_at_construction(authority: FakeAu
         guard_of(authority, token_sources=["cookie"])
     with pytest.raises(ConfigurationError):
         guard_of(authority, issuer=Issuer("https://as.test", audience="a", keys={"keys": []}))
+
+
+def test_a_body_writer_that_fails_is_logged_and_refuses_all_the_same(
+    decide: Decide, authority: FakeAuthority, caplog: pytest.LogCaptureFixture
+):
+    works = True
+
+    def writer(problem: Problem) -> tuple[str, bytes]:
+        if not works:
+            raise RuntimeError("sg-secret-of-the-writer")
+        return "text/plain", problem.title.encode()
+
+    guard = guard_of(authority, challenge=ChallengeStyle(realm="r", body=writer))
+    refused = decide(guard, request_with("no-token"))
+    assert isinstance(refused, Denied)
+    assert refused.response.body == b"Unauthorized"
+    works = False
+    for token, status in ((None, 401), ("no-token", 401), (authority.mint(scope="read"), 403)):
+        refused = decide(guard, request_with(token), all_of("write"))
+        assert isinstance(refused, Denied)
+        assert (refused.response.status, json.loads(refused.response.body)["status"]) == (status, status)
+        assert "www-authenticate" in dict(refused.response.headers)
+    assert "a problem document was sent: the body writer raised RuntimeError" in caplog.text
+    assert "sg-secret" not in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -188,6 +188,6 @@ def test_one_prefix_may_stand_alone():
 
 @pytest.mark.parametrize("settings", [{"private_key": "not a key"}, {"private_key": "k", "key_algorithm": "HS256"}])
 def test_a_key_that_cannot_sign_is_refused_when_the_guard_is_made(settings: dict[str, Any]):
-    introspection = Introspection(auth="private_key_jwt", client_id="api", **settings)  # type: ignore[arg-type]
+    introspection = Introspection(auth="private_key_jwt", client_id="api", **settings)
     with pytest.raises(ConfigurationError, match="private_key_jwt"):
         Guard(issuer(validate="auto", introspection=introspection))

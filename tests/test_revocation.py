@@ -12,11 +12,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 from scopeguard import Guard, Issuer
-from scopeguard.config import RevocationPolicy
 from scopeguard.devserver.keys import base64url
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
 from scopeguard.guard import Decision, Denied, Granted, Unavailable
 from scopeguard.introspection import Introspection, Validation
+from scopeguard.policies import RevocationPolicy
 from scopeguard.stores import MemoryStore
 from scopeguard.testing import FakeAuthority
 from scopeguard.testing.transport import Network
@@ -204,6 +204,30 @@ def test_a_name_belongs_to_its_issuer(decide: Do, revoke: Do):
     assert isinstance(decide(guard, one.mint("read", subject="alice")), Granted)
     assert is_revoked(decide(guard, two.mint("read", subject="alice")))
     guard.close()
+
+
+@pytest.mark.rule("H-19", "X-63")
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("kind", ["token", "jti", "subject", "client_id"])
+def test_what_is_revoked_is_refused_while_the_authority_is_out(
+    authority: FakeAuthority, new_guard: NewGuard, decide: Do, revoke: Do, kind: str, *, shared: bool
+):
+    """A token by its own text always; by what it names, as long as the answer that says so is known."""
+    store = MemoryStore(authority.clock) if shared else None
+    guard, other = new_guard(store=store), new_guard(store=store)
+    token = minted(authority, "opaque")
+    for one in (guard, other):
+        assert isinstance(decide(one, token), Granted)
+    revoke(guard, **KINDS[kind](token))
+    authority.clock.advance(1)
+    with authority.outage():
+        assert is_revoked(decide(guard, token))
+        if shared:
+            assert is_revoked(decide(other, token))
+        authority.clock.advance(60)
+        decision = decide(guard, token)
+        assert is_revoked(decision) if kind == "token" else isinstance(decision, Unavailable)
+        assert isinstance(decide(guard, minted(authority, "opaque")), Unavailable)
 
 
 # -- wrong calls

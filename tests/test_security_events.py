@@ -20,7 +20,7 @@ from starlette.testclient import TestClient
 from doors import call_asgi, call_wsgi
 from environment import ROOT, plain_environment
 from scenarios import Answered, Exchange
-from scopeguard import Guard, Introspection, Issuer, Validation
+from scopeguard import Guard, Introspection, Issuer, IssuerResolver, Validation
 from scopeguard.config import ANY_AUDIENCE_DANGEROUSLY
 from scopeguard.devserver.keys import SigningKey, compact
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
@@ -390,6 +390,68 @@ def test_after_a_change_tokens_are_asked_about_again_and_the_hook_is_called_once
     assert send(without_hook, event(authority, type_, jti="the-second")).status == 202
     assert is_good(guard, token)
     assert authority.transport.count("introspection") == 3
+
+
+@pytest.mark.rule("E-16")
+@pytest.mark.parametrize("type_", CHANGES)
+def test_a_change_holds_in_every_process_that_shares_the_store_and_for_its_user_alone(
+    authority: FakeAuthority, send: Send, type_: str
+):
+    store = MemoryStore(authority.clock)
+    here, elsewhere = (guard_for(authority, store=store) for _ in range(2))
+    receiver = SecurityEventReceiver(here, authorization=AUTHORIZATION)
+    token, other = (authority.mint("read", subject=name, token_format="opaque") for name in ("ann", "bob"))
+    for guard in (here, elsewhere):
+        assert is_good(guard, token)
+        assert is_good(guard, other)
+    assert authority.transport.count("introspection") == 2
+    authority.clock.advance(1)
+    assert send(receiver, event(authority, type_)).status == 202
+    authority.revoke(token)  # what the authority makes of the change
+    authority.revoke(other)
+    assert not is_good(elsewhere, token)
+    assert not is_good(here, token)
+    assert is_good(elsewhere, other)
+    assert is_good(here, other)
+    assert authority.transport.count("introspection") == 3
+    device = {"format": "opaque", "id": "d"}
+    authority.clock.advance(1)
+    about_a_device = event(authority, type_, jti="the-second", sub_id={"format": "complex", "device": device})
+    assert send(receiver, about_a_device).status == 202
+    assert not is_good(elsewhere, other)
+
+
+def test_a_change_that_the_store_does_not_take_is_sent_again(authority: FakeAuthority, send: Send):
+    store = Broken(authority.clock)
+    guard = guard_for(authority, store=store)
+    receiver = SecurityEventReceiver(guard, authorization=AUTHORIZATION)
+    assert send(receiver, event(authority, CHANGES[0])).status == 503
+    store.broken = False
+    assert send(receiver, event(authority, CHANGES[0])).status == 202
+    assert len(store._log) == 1
+
+
+@pytest.mark.rule("E-10", "E-17")
+@pytest.mark.parametrize("held", [True, False])
+def test_the_issuer_may_be_one_that_a_resolver_finds(authority: FakeAuthority, send: Send, *, held: bool):
+    answers: list[Issuer | None] = [authority.issuer]
+    guard = Guard(
+        Issuer("https://other.test", audience="x"),
+        resolver=IssuerResolver(accepts=lambda name: name == authority.url, resolve=lambda name: answers[-1]),
+        transport=authority.transport,
+        clock=authority.clock,
+    )
+    with pytest.raises(ConfigurationError, match="issuer"):
+        SecurityEventReceiver(guard, authorization=AUTHORIZATION, issuer=authority.url)
+    receiver = SecurityEventReceiver(guard, authorization=AUTHORIZATION, issuer=authority.issuer)
+    token, other = authority.mint("read", subject="ann"), authority.mint("read", subject="bob")
+    if held:
+        assert is_good(guard, token)
+    answers.append(None)  # nobody is looked up for an event
+    assert send(receiver, event(authority)).status == 202
+    answers.pop()
+    assert not is_good(guard, token)
+    assert is_good(guard, other)
 
 
 def test_a_change_means_nothing_where_nobody_is_asked(authority: FakeAuthority, send: Send):

@@ -13,7 +13,6 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NoReturn
 
@@ -28,6 +27,7 @@ from scopeguard.cli.summary import introduction, unavailable, warnings
 from scopeguard.cli.supervisor import Supervisor
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard
+from scopeguard.records import dataclass
 
 log: Final = logging.getLogger("scopeguard.serve")
 

@@ -17,8 +17,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
+
+from scopeguard.records import dataclass
 
 log: Final = logging.getLogger("scopeguard.serve")
 

@@ -11,6 +11,8 @@ import ssl
 import threading
 import time
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from scopeguard.checks import checked_url
@@ -85,13 +87,16 @@ class HttpxTransport:
             headers["authorization"] = request.authorization
         self._deadline.at = time.monotonic() + request.timeout
         try:
-            with self._opened().stream(
-                "GET" if request.form is None else "POST",
-                request.url,
-                headers=headers,
-                data=None if request.form is None else _form(request.form),
-                timeout=httpx.Timeout(request.timeout, connect=min(_CONNECT_TIMEOUT, request.timeout)),
-            ) as response:
+            with (
+                self._client_for(request) as client,
+                client.stream(
+                    "GET" if request.form is None else "POST",
+                    request.url,
+                    headers=headers,
+                    data=None if request.form is None else _form(request.form),
+                    timeout=httpx.Timeout(request.timeout, connect=min(_CONNECT_TIMEOUT, request.timeout)),
+                ) as response,
+            ):
                 body = _bounded_body(response, request)
                 return Answer(response.status_code, body, {k.lower(): v for k, v in response.headers.items()})
         # UnicodeError: the name of the host has an empty label, or one that is too long.
@@ -106,19 +111,35 @@ class HttpxTransport:
                 problem=type(error).__name__ + why,
             ) from None  # the cause would hold the request, and with it credentials
 
+    @contextmanager
+    def _client_for(self, request: Send) -> Iterator[httpx.Client]:
+        """The client that all share; for a certificate authority of its own a new one, which is closed at once."""
+        if request.ca_file is None:
+            yield self._opened()
+            return
+        try:
+            verify = ssl.create_default_context(cafile=request.ca_file)
+        except OSError as error:
+            problem = f"{request.ca_file}: not a readable bundle of certificates: {type(error).__name__}"
+            raise AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, request.authority, problem=problem) from None
+        with self._new_client(verify) as client:
+            yield client
+
     def _opened(self) -> httpx.Client:
         with self._lock:
             if self._client is None:
                 self._client = self._new_client()
             return self._client
 
-    def _new_client(self) -> httpx.Client:
+    def _new_client(self, own: ssl.SSLContext | None = None) -> httpx.Client:
         from http.cookiejar import CookieJar, DefaultCookiePolicy
 
         import httpx
 
         verify: ssl.SSLContext | bool = True
-        if self._skip_verification:
+        if own is not None:
+            verify = own
+        elif self._skip_verification:
             import logging
 
             logging.getLogger("scopeguard").warning("TLS certificates are NOT verified, as configured")

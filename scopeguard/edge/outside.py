@@ -9,13 +9,14 @@ import threading
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from scopeguard.edge.flights import Flights
 from scopeguard.effects import Answer, CallHook, Clock, Flow, ReadFile, ReadForm, Send, SingleFlight, Store, UseStore
 from scopeguard.errors import AuthorityUnavailable, Reason
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 log: Final = logging.getLogger("scopeguard")
 
@@ -28,11 +29,9 @@ class SystemClock:
 
     __slots__ = ()
 
-    def wall(self) -> float:
-        return time.time()
-
-    def monotonic(self) -> float:
-        return time.monotonic()
+    # Both are asked with every request; a method around them would cost as much again.
+    wall = staticmethod(time.time)
+    monotonic = staticmethod(time.monotonic)
 
 
 class Transport(Protocol):
@@ -162,6 +161,8 @@ class Outside:
     def _submit(self, work: Callable[[], None]) -> None:
         with self._lock:  # all the while, so that no close() comes in between
             if self._threads is None:
+                from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - asyncio has it, others are in no hurry
+
                 self._threads = ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="scopeguard")
             self._threads.submit(work)
 
@@ -194,6 +195,8 @@ os.register_at_fork(after_in_child=_drop_threads_of_the_parent)
 
 
 def _read_file(path: str, authority: str, limit: int) -> bytes:
+    from pathlib import Path  # noqa: PLC0415 - for the few who have such a file
+
     try:
         with Path(path).open("rb") as file:
             content = file.read(limit + 1)

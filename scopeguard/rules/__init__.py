@@ -31,7 +31,7 @@ _OTHER: Final = "*"
 class Rules:
     """Rules in order. *public* are templates of paths that need no token, whatever the method; they come first."""
 
-    __slots__ = ("_all", "_deny_unmatched", "_exact", "_public", "_rules", "_slash_matters", "_tree")
+    __slots__ = ("_all", "_exact", "_public", "_rules", "_slash_matters", "_tree")
 
     def __init__(self, rules: Iterable[Rule] = (), *, public: Iterable[str] = ()) -> None:
         if isinstance(public, str):
@@ -45,8 +45,12 @@ class Rules:
         self._public, self._rules, self._all = public, rules, (*public, *rules)
         self._tree = Tree((rule.template, rule.methods) for rule in self._all)
         self._slash_matters = _where_the_slash_matters(self._all)
-        # For paths without parameters the answer is known beforehand, by method.
-        self._exact = {rule.path: self._answers(rule.path) for rule in self._all if rule.template.literal}
+        # For paths without parameters the answer is known beforehand, by method; so is what is sent for them.
+        self._exact = {
+            rule.path: (rule.path.encode("utf-8", "replace"), self._answers(rule.path))
+            for rule in self._all
+            if rule.template.literal
+        }
 
     @classmethod
     def of(cls, rules: Rules | Iterable[Rule] | None) -> Rules:
@@ -65,17 +69,24 @@ class Rules:
         """The rule for a request, ``None`` where none decides: then :attr:`deny_unmatched` does.
 
         *path*: decoded once, without mount prefix. *raw_path*: as it was sent, if that is known. It can only take a
-        rule away, never bring another one.
+        rule away, or bring one that denies.
         """
-        if raw_path is not None and raw_path != path.encode("utf-8", "replace"):
+        exact = self._exact.get(path)
+        if exact is None:
+            if not self._all:
+                return None
+            return self._agreed(method.upper(), path, None if raw_path == path.encode("utf-8", "replace") else raw_path)
+        as_is, answers = exact
+        if raw_path is not None and raw_path != as_is:
             return self._agreed(method.upper(), path, raw_path)
-        answers = self._exact.get(path)
-        if answers is None:
-            return self._agreed(method.upper(), path, None)
         if method in answers:
             return answers[method]
         # Some frameworks read "delete" as DELETE.
         return answers.get(method.upper(), answers[_OTHER])
+
+    def closes(self, rule: Rule | None) -> bool:
+        """Whether *rule*, as found for a request, denies it whatever its token (H-07)."""
+        return bool(self._rules) if rule is None else rule.access is DENIED
 
     def shadowed(self) -> tuple[Shadowed, ...]:
         """The rules that can never decide because earlier ones take everything they match. What is listed is certain;
@@ -93,20 +104,23 @@ class Rules:
         return self._all
 
     def _agreed(self, method: str, path: str, raw_path: bytes | None) -> Rule | None:
-        """The rule that all readings of the path meet."""
+        """The rule that all readings of the path meet, or one of them that denies."""
         if not path.startswith("/") or is_suspicious(path):
             return None
+        if not isinstance(raw_path, bytes):  # a server that says nothing of use
+            raw_path = None
         segments = path[1:].split("/")
         found = self._first(method, segments, self._tree.terminals(segments))
-        if found is None or (raw_path is None and "%" not in path):
+        if found is None or found.access is DENIED or (raw_path is None and "%" not in path):
             return found
         others = other_readings(path, raw_path)
         if others is None:
             return None
-        for other in others:
-            if self._first(method, other, self._tree.terminals(other)) is not found:
-                return None
-        return found
+        answers = [self._first(method, other, self._tree.terminals(other)) for other in others]
+        denied = next((rule for rule in answers if rule is not None and rule.access is DENIED), None)
+        if denied is not None:
+            return denied
+        return found if all(rule is found for rule in answers) else None
 
     def _answers(self, path: str) -> dict[str, Rule | None]:
         segments = path[1:].split("/")
@@ -118,14 +132,14 @@ class Rules:
         index = _lowest(method, terminals)
         if index == NEVER:
             return None
+        rule = self._all[index]
         # A slash at the end is an empty last segment. A bare "/" has no other spelling.
         slashed = segments[-1] == ""
-        if len(segments) > slashed and index in self._slash_matters[slashed]:
-            other = segments[:-1] if slashed else (*segments, "")
-            if self._hides(index, _lowest(method, self._tree.terminals(other))):
-                return None
-        rule = self._all[index]
-        return None if rule.access is DENIED else rule
+        if rule.access is not DENIED and len(segments) > slashed and index in self._slash_matters[slashed]:
+            other = _lowest(method, self._tree.terminals(segments[:-1] if slashed else (*segments, "")))
+            if self._hides(index, other):
+                return self._all[other] if self._all[other].access is DENIED else None
+        return rule
 
     def _hides(self, found: int, other: int) -> bool:
         """Whether the rule *found* overrides what *other*, before it, says of the same path but for its last slash."""

@@ -52,6 +52,7 @@ _ARGUMENTS: Final = (
     "store",
     "revocation",
     "token_cache",
+    "signature_backends",
     "audit",
 )
 

@@ -13,9 +13,11 @@ from scopeguard.policies import KeySetPolicy, RevocationPolicy
 from scopeguard.scopes import ScopeVocabulary
 from scopeguard.settings import kinds
 from scopeguard.settings.kinds import Key, Place, WrongKindError
+from scopeguard.signature_backends import checked_backends
 from scopeguard.spec.client_authentication import AssertionKey
 from scopeguard.spec.error_body import ErrorBody
 from scopeguard.spec.jwks import configured_key_set
+from scopeguard.spec.signatures import SignatureBackend
 from scopeguard.status_list import StatusListPolicy
 from scopeguard.stores.redis import RedisStore
 from scopeguard.token_cache import TokenCachePolicy
@@ -164,6 +166,11 @@ def _token_cache(place: Place, key: str, value: Any) -> TokenCachePolicy | Liter
     return inner.built("", lambda: TokenCachePolicy(**given))
 
 
+def _signature_backends(place: Place, key: str, value: Any) -> tuple[SignatureBackend, ...]:
+    names = kinds.strings(place, key, value)
+    return place.built(key, lambda: checked_backends(names))
+
+
 def _revocation(place: Place, key: str, value: Any) -> RevocationPolicy:
     inner = place.inner("[revocation]")
     given = inner.read(kinds.table(place, key, value), REVOCATION)
@@ -296,6 +303,7 @@ TOP_LEVEL: Final = {
     "store": Key(_store, '{ redis = "redis://127.0.0.1:6379/0" }'),
     "revocation": Key(_revocation, "{ max_lag = 1 }"),
     "token_cache": Key(_token_cache, '"off"'),
+    "signature_backends": Key(_signature_backends, '["awscrt", "pynacl"]'),
     "audit": Key(kinds.string, '"error"'),
 }
 ISSUER: Final = {

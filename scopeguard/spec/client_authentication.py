@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from jwt.algorithms import get_default_algorithms
 
 from scopeguard.errors import ConfigurationError
+from scopeguard.records import dataclass
 from scopeguard.spec.token_endpoint import basic_authorization
 
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"

@@ -16,6 +16,7 @@ from scopeguard.errors import InvalidRequest, MissingCredentials, Reason
 
 # RFC 9110 section 11.2: token68. Always with fullmatch: "$" would let a line feed pass (X-24).
 _TOKEN68: Final = re.compile(rb"[A-Za-z0-9\-._~+/]+=*")
+_PADDED: Final = re.compile(rb"[A-Za-z0-9\-._~+/=]+")
 _TCHAR: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 # Repeated fields reach a WSGI app as one, joined with a comma.
 _SECOND_BEARER: Final = re.compile(rb",[ \t]*bearer(?:[ \t]|\Z)", re.IGNORECASE)
@@ -52,23 +53,23 @@ def token_from_authorization(values: Sequence[bytes], max_bytes: int) -> str | N
 def token_from_field(values: Sequence[bytes], max_bytes: int) -> str | None:
     """The token that is the whole value of a header field, given every line of that name; ``None`` without one.
 
-    For what proxies pass on in fields of their own (``Issuer.token_header``): no scheme, one line, one token. Raises
-    :class:`InvalidRequest` otherwise.
+    For what proxies pass on in fields of their own (``Issuer.token_header``): no scheme, one line, one token, which
+    may be padded inside; whether it may be, is for whoever reads it. Raises :class:`InvalidRequest` otherwise.
     """
     if not values:
         return None
     if len(values) > 1:
         raise InvalidRequest(Reason.MALFORMED_CREDENTIALS, source="header", lines=len(values))
-    return checked_token(values[0].strip(b" \t"), max_bytes, "header")
+    return checked_token(values[0].strip(b" \t"), max_bytes, "header", form=_PADDED)
 
 
-def checked_token(token: bytes, max_bytes: int, source: str) -> str:
-    """*token* as text if it is a token68 of at most *max_bytes* bytes, else :class:`InvalidRequest`."""
+def checked_token(token: bytes, max_bytes: int, source: str, *, form: re.Pattern[bytes] = _TOKEN68) -> str:
+    """*token* as text if it has the *form* of a token68 and at most *max_bytes* bytes, else :class:`InvalidRequest`."""
     if not token:
         raise InvalidRequest(Reason.EMPTY_CREDENTIALS, source=source)
     if len(token) > max_bytes:
         raise InvalidRequest(Reason.TOKEN_TOO_LARGE, source=source, bytes=len(token), limit=max_bytes)
-    if not _TOKEN68.fullmatch(token):
+    if not form.fullmatch(token):
         raise InvalidRequest(Reason.MALFORMED_CREDENTIALS, source=source)
     return token.decode("ascii")
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from scopeguard.checks import checked_url, is_loopback
 from scopeguard.errors import ConfigurationError
+from scopeguard.records import dataclass
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from scopeguard.spec import client_authentication, jwt
 from scopeguard.spec.client_authentication import AssertionKey, Proof
 from scopeguard.spec.discovery import MalformedMetadata, Metadata, checked_endpoint
 from scopeguard.spec.jws import check_header
+from scopeguard.spec.scope_claims import granted_scopes
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 
 JSON: Final = "application/json"
@@ -34,6 +36,7 @@ _FRESH: Final = 60.0
 # What may stand in token_type for an access token that needs no proof (I-13).
 _BEARER_TYPES: Final = frozenset(("bearer", "access_token"))
 _ACCESS_USES: Final = frozenset(("access", "access_token"))
+_TOKEN: Final = re.compile(r"[\x21-\x7E]+")
 
 
 class MalformedAnswer(ValueError):
@@ -93,7 +96,7 @@ def check_answer(token: Unverified, issuer: Issuer, now: float, *, audience_requ
     jwt.check_times(members, issuer, now, expiry_required=False)
     jwt.check_presence(members, issuer)
     _check_kind(members)
-    jwt.granted_scopes(members, issuer)
+    granted_scopes(members, issuer)
     jwt.check_unbound(members)
 
 
@@ -111,8 +114,10 @@ def as_claims(members: Mapping[str, Any], fingerprint: str) -> Unverified:
     return Unverified(header={}, claims=members, signed=b"", signature=b"", fingerprint=fingerprint)
 
 
-def proof(settings: Introspection, key: AssertionKey | None, issuer: str, *, now: float, identifier: str) -> Proof:
-    """Who asks, by the one method that is configured (I-05)."""
+def proof(
+    settings: Introspection, key: AssertionKey | None, issuer: str, *, now: float, identifier: str, bearer: str = ""
+) -> Proof:
+    """Who asks, by the one method that is configured (I-05); *bearer* is the token of the method of that name."""
     client_id, secret = settings.client_id or "", settings.client_secret or ""
     match settings.auth:
         case ClientAuthentication.CLIENT_SECRET_BASIC:
@@ -129,7 +134,7 @@ def proof(settings: Introspection, key: AssertionKey | None, issuer: str, *, now
                 typ=settings.assertion_typ,
             )
         case ClientAuthentication.BEARER:
-            return client_authentication.bearer(settings.bearer_token or "")
+            return client_authentication.bearer(bearer)
         case _:
             return client_authentication.named(client_id) if client_id else Proof()
 
@@ -201,13 +206,20 @@ def _date(value: object) -> float | None:
     return float(value)
 
 
-def write_entry(members: Mapping[str, Any] | None, until: float) -> bytes:
-    """An answer for a store: plain JSON with the time until which it may be used (seconds since the epoch)."""
-    return json.dumps({"until": until, "members": members}).encode("utf-8")
+def is_bearer_token(value: object) -> bool:
+    """Whether *value* can be sent as a bearer token: a string of RFC 6750 section 2.1, nothing that ends a header."""
+    return isinstance(value, str) and _TOKEN.fullmatch(value) is not None
 
 
-def read_entry(data: bytes | None, now: float) -> tuple[dict[str, Any] | None, float]:
-    """An answer from a store and the seconds it may still be used; :class:`MalformedAnswer` for anything else."""
+def write_entry(members: Mapping[str, Any] | None, until: float, asked_at: float) -> bytes:
+    """An answer for a store: plain JSON with the time until which it may be used, and the time when the authority was
+    asked (seconds since the epoch)."""
+    return json.dumps({"until": until, "asked_at": asked_at, "members": members}).encode("utf-8")
+
+
+def read_entry(data: bytes | None, now: float) -> tuple[dict[str, Any] | None, float, float]:
+    """An answer from a store, the seconds it may still be used, and when it was asked for, at the latest now; an entry
+    that does not say that is as old as can be. :class:`MalformedAnswer` for anything else."""
     try:
         entry = parse_object(data or b"")
     except MalformedJSON as error:
@@ -217,4 +229,5 @@ def read_entry(data: bytes | None, now: float) -> tuple[dict[str, Any] | None, f
         raise MalformedAnswer("the entry is no answer, or an old one")
     if members is not None and not (isinstance(members, dict) and members.get("active") is True):
         raise MalformedAnswer("the entry is no answer")
-    return members, until - now
+    asked_at = _date(entry.get("asked_at"))
+    return members, until - now, float("-inf") if asked_at is None else min(asked_at, now)

@@ -3,8 +3,8 @@
 A document full of keys becomes a :class:`KeySet`. A key that cannot be used for sure is left out and named, and
 never takes the others down with it (J-22). Key objects are made once, here; verifying parses nothing.
 
-Signatures are verified by PyJWT's algorithm classes, keys are built by ``cryptography``. What both leave open is
-decided here: exact lengths, canonical base64url, bounds of RSA, ``use``, ``key_ops`` and ``alg``.
+Keys are built by ``cryptography``, and signatures computed in :mod:`scopeguard.spec.signatures`. What libraries leave
+open is decided here: exact lengths, canonical base64url, bounds of RSA, ``use``, ``key_ops`` and ``alg``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -23,31 +23,25 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
     SECP384R1,
     SECP521R1,
     EllipticCurve,
-    EllipticCurvePublicKey,
     EllipticCurvePublicNumbers,
 )
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
-from jwt.algorithms import Algorithm, get_default_algorithms
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
-from scopeguard.config import SUPPORTED_ALGORITHMS
 from scopeguard.errors import ConfigurationError
+from scopeguard.records import dataclass
 from scopeguard.spec.jws import decode_base64url
+from scopeguard.spec.signatures import Backends, PublicKey, Verifier, prepared
 from scopeguard.spec.strict_json import MalformedJSON, is_ambiguous, parse_object
 
-PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 # A key, the algorithms that fit it, and how many octets its signatures have.
 _Read = tuple[PublicKey, frozenset[str], int]
 
 MAX_CANDIDATES: Final = 8
 """Most keys that are tried for one token: what a hostile token may cost (J-19, X-86)."""
 
-# RFC 9864 gave EdDSA over Ed25519 a name of its own; PyJWT knows the older one, and computes the same thing.
+# RFC 9864 gave EdDSA over Ed25519 a name of its own.
 _BOTH_NAMES: Final = frozenset(("EdDSA", "Ed25519"))
-_pyjwt: Final = get_default_algorithms()
-_ALGORITHMS: Final[Mapping[str, Algorithm]] = {
-    name: _pyjwt["EdDSA" if name in _BOTH_NAMES else name] for name in SUPPORTED_ALGORITHMS
-}
 _RSA_ALGORITHMS: Final = frozenset(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"))
 # The curve, the octets of a coordinate, and the one algorithm of RFC 7518 section 3.4 and RFC 8812 that goes with it.
 _CURVES: Final[Mapping[str, tuple[EllipticCurve, int, str]]] = {
@@ -96,6 +90,7 @@ class VerificationKey:
     * ``issuer``: the issuer this key is limited to, where the set says so per key (Microsoft Entra does).
     * ``thumbprint``: RFC 7638 with SHA-256.
     * ``signature_octets``: the one length that its signatures have.
+    * ``backends``: who is asked to compute a signature before ``cryptography`` is.
     """
 
     kid: str | None
@@ -104,19 +99,25 @@ class VerificationKey:
     thumbprint: str
     signature_octets: int
     public_key: PublicKey = field(repr=False, compare=False)
+    backends: Backends = field(default=(), repr=False, compare=False)
+    _verifiers: dict[str, Verifier] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     def verify(self, algorithm: str, signed: bytes, signature: bytes) -> bool:
         """Whether *signature* is this key's signature of *signed* by *algorithm*, one of ``algorithms`` (J-14, J-15).
 
-        Never raises. RS* and PS*: as long as the modulus (RFC 8017 section 8). PS*: a salt exactly as long as the
-        hash (RFC 7518 section 3.5). ES*: R and S of the curve's length each and between 1 and n-1 (section 3.4).
-        Whether *algorithm* is acceptable to the issuer is not checked here
-        (:func:`~scopeguard.spec.jws.check_header`).
+        RS* and PS*: as long as the modulus (RFC 8017 section 8). PS*: a salt exactly as long as the hash (RFC 7518
+        section 3.5). ES*: R and S of the curve's length each and between 1 and n-1 (section 3.4). Whether *algorithm*
+        is acceptable to the issuer is not checked here (:func:`~scopeguard.spec.jws.check_header`).
+
+        Raises :class:`~scopeguard.spec.signatures.SignatureNotJudgedError` when a backend fails, and nothing else.
         """
         # OpenSSL takes a PSS signature without its leading zero octets too: one token in 256 had two spellings (J-04).
         if algorithm not in self.algorithms or len(signature) != self.signature_octets:
             return False
-        return _ALGORITHMS[algorithm].verify(signed, self.public_key, signature)
+        verifier = self._verifiers.get(algorithm)
+        if verifier is None:
+            verifier = self._verifiers[algorithm] = prepared(algorithm, self.public_key, self.backends)
+        return verifier(signed, signature)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,8 +170,8 @@ class KeySet:
         return self._matches_any_kid or kid in self._kids
 
 
-def parse_key_set(document: bytes | Mapping[str, Any], *, max_keys: int = 100) -> KeySet:
-    """The usable keys of *document*, a JWK Set (RFC 7517 section 5) as it was fetched.
+def parse_key_set(document: bytes | Mapping[str, Any], *, max_keys: int = 100, backends: Backends = ()) -> KeySet:
+    """The usable keys of *document*, a JWK Set (RFC 7517 section 5) as it was fetched, for *backends* to verify with.
 
     A single key is ignored, and listed with its reason, when it
 
@@ -187,11 +188,13 @@ def parse_key_set(document: bytes | Mapping[str, Any], *, max_keys: int = 100) -
     Raises :class:`MalformedKeySet` when *document* is not one strict JSON object with an array ``keys``, has more
     than *max_keys* of them, or not a single usable one: it must never take the place of good keys (A-19).
     """
-    keys, ignored = _sorted_out(document, max_keys)
+    keys, ignored = _sorted_out(document, max_keys, backends)
     return _usable(keys, ignored)
 
 
-def configured_key_set(document: Mapping[str, Any], *, setting: str = "keys", max_keys: int = 100) -> KeySet:
+def configured_key_set(
+    document: Mapping[str, Any], *, setting: str = "keys", max_keys: int = 100, backends: Backends = ()
+) -> KeySet:
     """The usable keys of *document*, a JWK Set that the operator wrote down under *setting*.
 
     As :func:`parse_key_set`, but whatever is wrong raises :class:`ConfigurationError`, which names the key: one that
@@ -199,7 +202,7 @@ def configured_key_set(document: Mapping[str, Any], *, setting: str = "keys", ma
     are left out here too, so that an authorization server's whole set can be pasted.
     """
     try:
-        keys, ignored = _sorted_out(document, max_keys)
+        keys, ignored = _sorted_out(document, max_keys, backends)
         for key in ignored:
             if key.alarming:
                 name = f"key {key.position + 1}" if key.kid is None else f"the key with kid {_shown(key.kid)}"
@@ -216,7 +219,9 @@ def _usable(keys: list[VerificationKey], ignored: list[IgnoredKey]) -> KeySet:
     return KeySet(keys=tuple(keys), ignored=tuple(ignored))
 
 
-def _sorted_out(document: bytes | Mapping[str, Any], max_keys: int) -> tuple[list[VerificationKey], list[IgnoredKey]]:
+def _sorted_out(
+    document: bytes | Mapping[str, Any], max_keys: int, backends: Backends
+) -> tuple[list[VerificationKey], list[IgnoredKey]]:
     jwks = _members(document)
     if len(jwks) > max_keys:
         raise MalformedKeySet(f"a JWK Set of {len(jwks)} keys; at most {max_keys} are read")
@@ -224,17 +229,12 @@ def _sorted_out(document: bytes | Mapping[str, Any], max_keys: int) -> tuple[lis
     ignored: list[IgnoredKey] = []
     for position, jwk in enumerate(jwks):
         try:
-            keys.append(_verification_key(jwk))
+            keys.append(_verification_key(jwk, backends))
         except (_BadKey, _NotForUs) as error:
-            kid = jwk.get("kid") if isinstance(jwk, Mapping) else None
-            ignored.append(
-                IgnoredKey(
-                    kid=kid if isinstance(kid, str) else None,
-                    position=position,
-                    why=str(error),
-                    alarming=isinstance(error, _BadKey),
-                )
-            )
+            named = jwk.get("kid") if isinstance(jwk, Mapping) else None
+            kid = named if isinstance(named, str) else None
+            alarming = isinstance(error, _BadKey)
+            ignored.append(IgnoredKey(kid=kid, position=position, why=str(error), alarming=alarming))
     return keys, ignored
 
 
@@ -251,7 +251,7 @@ def _members(document: bytes | Mapping[str, Any]) -> list[Any]:
     return list(jwks)
 
 
-def _verification_key(jwk: object) -> VerificationKey:
+def _verification_key(jwk: object, backends: Backends) -> VerificationKey:
     if not isinstance(jwk, Mapping) or is_ambiguous(jwk):
         raise _BadKey("it is not an object, or has a member twice")
     kty = jwk.get("kty")
@@ -278,6 +278,7 @@ def _verification_key(jwk: object) -> VerificationKey:
         thumbprint=thumbprint(jwk),
         signature_octets=signature_octets,
         public_key=public_key,
+        backends=backends,
     )
 
 

@@ -15,6 +15,7 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from jwt.exceptions import InvalidKeyError
 
 from scopeguard.spec.jwks import MalformedKeySet, VerificationKey, parse_key_set
+from scopeguard.spec.signatures import Backends
 
 # Lower case only: one key has one name, and one place in what is remembered.
 _KEY_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -31,7 +32,9 @@ def key_url(template: str, kid: object) -> tuple[str, str] | None:
     return kid, template.removesuffix("{kid}") + kid
 
 
-def parse_public_key(document: bytes, kid: str, algorithms: Collection[str]) -> VerificationKey:
+def parse_public_key(
+    document: bytes, kid: str, algorithms: Collection[str], backends: Backends = ()
+) -> VerificationKey:
     """The key in *document*: one ``PUBLIC KEY`` block of PEM (RFC 7468 section 13), RSA or elliptic curve.
 
     Judged as a key of a JWK Set is. Raises :class:`MalformedKeySet` for anything else (a certificate, a private key,
@@ -49,7 +52,7 @@ def parse_public_key(document: bytes, kid: str, algorithms: Collection[str]) -> 
         jwk = None
     if jwk is None:
         raise MalformedKeySet("not one public key as PEM, RSA or elliptic curve")
-    (found,) = parse_key_set(json.dumps({"keys": [{**jwk, "kid": kid}]}).encode()).keys
+    (found,) = parse_key_set(json.dumps({"keys": [{**jwk, "kid": kid}]}).encode(), backends=backends).keys
     if found.algorithms.isdisjoint(algorithms):
         raise MalformedKeySet("a key that cannot verify the algorithms of its issuer")
     return found

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from scopeguard.access_token import Unverified
 from scopeguard.checks import checked_url, media_type
 from scopeguard.config import Issuer
 from scopeguard.errors import ConfigurationError, InvalidToken, Reason
+from scopeguard.records import dataclass
 from scopeguard.spec import jwt
 from scopeguard.spec.jws import check_header, decode_base64url
 from scopeguard.status_list import origin_of

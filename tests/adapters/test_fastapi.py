@@ -834,6 +834,12 @@ def test_the_document_can_tell_of_refusals(protected: Protected):
         assert list(responses[status]["content"]) == ["application/problem+json"]
 
 
+def test_the_document_tells_of_the_body_that_refusals_have(authority: FakeAuthority):
+    style = ChallengeStyle(realm="api", body="google")
+    guard = Guard(authority.issuer, challenge=style, transport=authority.transport, clock=authority.clock)
+    assert list(Protected(guard).responses[401]["content"]) == ["application/json"]
+
+
 def test_an_open_route_needs_nothing_in_the_document(app: FastAPI):
     app.add_api_route("/open", lambda: 1)
     assert "security" not in app.openapi()["paths"]["/open"]["get"]

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from doors import Door
+from doors import Api, Door, apis
 from framework_doors import FRAMEWORK_DOORS
-from scenarios import SCENARIOS, Scenario, tokens, verify
-from scopeguard.testing import FakeAuthority
+from scenarios import SCENARIOS, Scenario
+
+APIS = apis(FRAMEWORK_DOORS)
+
+
+@pytest.fixture(scope="module", params=APIS.values(), ids=list(APIS))
+def api(request: pytest.FixtureRequest) -> Api:
+    door, remembers = request.param
+    return Api(door, remembers=remembers)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-@pytest.mark.parametrize("door", FRAMEWORK_DOORS, ids=lambda door: door.name)
-def test_every_framework_answers_alike(door: Door, scenario: Scenario):
-    if scenario.name in door.without:
-        return
-    authority = FakeAuthority()
-    filled = tokens(authority)
-    answer = door.opened(authority)(scenario.send.filled(filled))
-    verify(scenario, answer, filled, knows_route=door.knows_route)
+def test_every_framework_answers_alike(api: Api, scenario: Scenario):
+    api.run(scenario)
 
 
 @pytest.mark.parametrize("door", FRAMEWORK_DOORS, ids=lambda door: door.name)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from doors import DOORS, Door
-from scenarios import SCENARIOS, Exchange, tokens, verify
-from scopeguard.testing import FakeAuthority
+from doors import DOORS, Api, apis
+from scenarios import SCENARIOS, Exchange
 
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 
@@ -105,19 +104,13 @@ TABLE = [
 ]
 
 
-class Api:
-    """An API behind one door, with the tokens its scenarios name."""
-
-    def __init__(self, door: Door) -> None:
-        self.door = door
-        self.authority = FakeAuthority()
-        self.send = door.opened(self.authority)
-        self.tokens = tokens(self.authority)
+APIS = apis(DOORS)
 
 
-@pytest.fixture(scope="module", params=DOORS, ids=lambda door: door.name)
+@pytest.fixture(scope="module", params=APIS.values(), ids=list(APIS))
 def api(request: pytest.FixtureRequest) -> Api:
-    return Api(request.param)
+    door, remembers = request.param
+    return Api(door, remembers=remembers)
 
 
 def test_the_table_has_every_scenario_once():
@@ -127,11 +120,7 @@ def test_the_table_has_every_scenario_once():
 
 @pytest.mark.parametrize("name", TABLE)
 def test_every_door_answers_alike(api: Api, name: str):
-    scenario = BY_NAME[name]
-    if name in api.door.without:
-        return
-    answer = api.send(scenario.send.filled(api.tokens))
-    verify(scenario, answer, api.tokens, knows_route=api.door.knows_route, saw=api.door.saw)
+    api.run(BY_NAME[name])
 
 
 def test_a_door_leaves_out_only_scenarios_that_exist(api: Api):

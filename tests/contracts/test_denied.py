@@ -22,10 +22,12 @@ def test_nothing_behind_a_denial_decides(template: str):
 
 
 def test_a_denial_of_any_reading_of_a_path_is_a_denial():
-    rules = Rules([Rule("/a/secret", DENIED), Rule("/{x}/{y}", PUBLIC)])
-    assert rules.find("GET", "/a/secret", b"/a/%73ecret") is rules.all[0]
-    assert rules.find("GET", "/b/secret", b"/a/secret") is rules.all[0]
-    assert rules.find("GET", "/b/secret", b"/b/secret") is rules.all[1]
+    rules = Rules([Rule("/a", DENIED), Rule("/b", all_of("read")), Rule("/{x}", PUBLIC)])
+    denial, _, other = rules.all
+    assert rules.find("GET", "/a", b"/%61") is denial
+    assert rules.find("GET", "/%61", b"/%2561") is denial
+    assert rules.find("GET", "/%62", b"/%2562") is None  # two rules, and neither denies
+    assert rules.find("GET", "/%63", b"/%2563") is other
 
 
 def test_a_denial_counts_with_and_without_a_slash_at_the_end():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import hashlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -129,13 +130,13 @@ def malleated(algorithm: str, signature: bytes) -> list[bytes]:
         pairs = [left + right for left in edges for right in edges]
         return [r + negated, s + r, *moved, *pairs, *(edge + s for edge in edges), *(r + edge for edge in edges)]
     if algorithm in ("EdDSA", "Ed25519"):
-        r, s = signature[:32], int.from_bytes(signature[32:], "little")
-        bigger = [r + (s + times * ORDER_OF_ED25519).to_bytes(32, "little") for times in range(1, 8)]
+        r, number = signature[:32], int.from_bytes(signature[32:], "little")
+        bigger = [r + (number + more * ORDER_OF_ED25519).to_bytes(32, "little") for more in range(1, 8)]
         small_orders = [bytes(32), b"\1" + bytes(31), b"\xec" + b"\xff" * 30 + b"\x7f"]
         return [
             *bigger,
-            *(point + signature[32:] for point in small_orders),
-            *(point + bytes(32) for point in small_orders),
+            *(small + signature[32:] for small in small_orders),
+            *(small + bytes(32) for small in small_orders),
         ]
     value, length = int.from_bytes(signature, "big"), len(signature)
     modulus = private_key(algorithm).public_key().public_numbers().n
@@ -215,6 +216,68 @@ def test_rsa_keys_of_every_size_are_verified_with(backends: Backends, algorithm:
 @given(r=st.integers(0, 256**32 - 1), s=st.integers(0, 256**32 - 1))
 def test_the_form_of_a_signature_changes_and_its_numbers_do_not(r: int, s: int):
     assert decode_dss_signature(der_signature(r.to_bytes(32, "big") + s.to_bytes(32, "big"))) == (r, s)
+
+
+# --- Ed25519 beyond what a signer does -----------------------------------------------------------------------------
+# RFC 8032 section 5.1.7 allows two equations, with and without a cofactor. They disagree about signatures that only the
+# holder of the secret can make; here it is always the one without. The arithmetic is that of section 5.1.
+
+PRIME: Final = 2**255 - 19
+D: Final = -121665 * pow(121666, -1, PRIME) % PRIME
+OF_ORDER_8: Final = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
+Point = tuple[int, int]
+
+
+def point(y: int) -> Point:
+    """The one with that y and an even x."""
+    square = (y * y - 1) * pow(D * y * y + 1, -1, PRIME) % PRIME
+    x = pow(square, (PRIME + 3) // 8, PRIME)
+    if (x * x - square) % PRIME:
+        x = x * pow(2, (PRIME - 1) // 4, PRIME) % PRIME
+    return (x if x % 2 == 0 else PRIME - x), y
+
+
+def plus(one: Point, other: Point) -> Point:
+    (x1, y1), (x2, y2) = one, other
+    k = D * x1 * x2 * y1 * y2
+    return (x1 * y2 + x2 * y1) * pow(1 + k, -1, PRIME) % PRIME, (y1 * y2 + x1 * x2) * pow(1 - k, -1, PRIME) % PRIME
+
+
+def times(factor: int, one: Point) -> Point:
+    total = (0, 1)
+    for bit in f"{factor:b}":
+        total = plus(total, total)
+        total = plus(total, one) if bit == "1" else total
+    return total
+
+
+def encoded(one: Point) -> bytes:
+    return (one[1] | (one[0] & 1) << 255).to_bytes(32, "little")
+
+
+BASE: Final = point(4 * pow(5, -1, PRIME) % PRIME)
+SECRET: Final = 12345678901234567890
+NONCE: Final = 98765432109876543210
+
+
+def ed_verdict(backends: Backends, public: Point, r: Point, signed: bytes) -> bool:
+    """The verdict on what the holder of SECRET computes with NONCE, and with *r* for the R of it."""
+    digest = hashlib.sha512(encoded(r) + encoded(public) + signed).digest()
+    s = (NONCE + int.from_bytes(digest, "little") * SECRET) % ORDER_OF_ED25519
+    key = ed25519.Ed25519PublicKey.from_public_bytes(encoded(public))
+    return prepared("Ed25519", key, backends)(signed, encoded(r) + s.to_bytes(32, "little"))
+
+
+def test_ed25519_is_verified_by_the_equation_without_a_cofactor(backends: Backends):
+    public, r, torsion = times(SECRET, BASE), times(NONCE, BASE), point(OF_ORDER_8)
+    assert times(8, torsion) == (0, 1) != times(4, torsion)
+    assert ed_verdict(backends, public, r, SIGNED)
+    assert not ed_verdict(backends, public, plus(r, torsion), SIGNED)
+    # Under a key with such a part one message in eight comes out right, the same ones for everybody.
+    strange, messages = plus(public, torsion), [b"%d" % number for number in range(40)]
+    verdicts = [ed_verdict(backends, strange, r, message) for message in messages]
+    assert verdicts == [ed_verdict((), strange, r, message) for message in messages]
+    assert 0 < sum(verdicts) < 20
 
 
 # --- who is asked --------------------------------------------------------------------------------------------------

@@ -236,6 +236,17 @@ def test_tokens_of_several_keys_and_headers_do_not_mix():
     ]
 
 
+def test_issuers_that_share_a_key_do_not_mix_either():
+    memory, one, other = small(), trusting(), trusting(aliases={"as.test": {}})
+    mine = add(memory, one, 1)
+    theirs = replace(remembered(other, key=digest(2)), key=mine.key)
+    memory.add(digest(2), theirs, header=SEGMENT, payload=payload_of(CLAIMS))
+    packed_only(memory)
+    found = memory.find(digest(2), WALL)
+    assert found is not None
+    assert found.trust is other
+
+
 # -- time
 
 
@@ -384,6 +395,16 @@ def test_a_ready_token_that_is_used_becomes_young_again():
     assert digest(1) in memory._ready.young
 
 
+def test_a_packed_token_that_is_used_becomes_young_again():
+    memory, trust = small(max_entries=4), trusting()
+    for number in (1, 2, 3):
+        add(memory, trust, number)
+    assert digest(1) in memory._packed.tokens.old
+    packed_only(memory)
+    memory.find(digest(1), WALL)
+    assert digest(1) in memory._packed.tokens.young
+
+
 def test_the_same_token_verified_by_many_at_once_counts_once():
     memory, trust = small(max_bytes=100_000), trusting()
     add(memory, trust, 0)
@@ -442,6 +463,16 @@ def test_a_seal_holds_no_token():
     add(memory, trust, 1)
     (seal,) = memory._packed._seals
     assert not any(isinstance(getattr(seal, name), AccessToken) for name in type(seal).__slots__)
+
+
+def test_a_token_counts_once_in_whatever_forms_it_is_remembered():
+    memory, trust = small(max_entries=4), trusting()
+    assert len(memory) == 0
+    for number in (1, 2, 3, 3):
+        add(memory, trust, number)
+    assert len(memory) == 3
+    packed_only(memory)
+    assert len(memory) == 3
 
 
 # -- forgetting

@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 import anyio
 
-from scenarios import REALM, Answered, Exchange
+from scenarios import REALM, Answered, Exchange, Scenario, tokens, verify
 from scopeguard import (
     OPTIONAL,
     AccessToken,
@@ -102,7 +102,7 @@ async def call_asgi(app: Any, exchange: Exchange) -> Answered:
         "asgi": {"version": "3.0"},
         "http_version": "1.1",
         "method": exchange.method,
-        "scheme": "https",
+        "scheme": exchange.scheme,
         "path": unquote_to_bytes(path).decode(),
         "raw_path": path.encode(),
         "query_string": query.encode(),
@@ -161,7 +161,7 @@ def call_wsgi(app: Any, exchange: Exchange) -> Answered:
         "REMOTE_ADDR": "192.0.2.1",
         "HTTP_HOST": "api.test",
         "wsgi.version": (1, 0),
-        "wsgi.url_scheme": "https",
+        "wsgi.url_scheme": exchange.scheme,
         "wsgi.input": io.BytesIO(exchange.body),
         "wsgi.errors": io.StringIO(),
         "wsgi.multithread": True,
@@ -250,10 +250,10 @@ async def call_acheck(guard: Guard, exchange: Exchange) -> Answered:
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """A way in. *opened* builds it for an authority and returns what sends an exchange through it."""
+    """A way in. *opened* builds it around a guard and returns what sends an exchange through it."""
 
     name: str
-    opened: Callable[[FakeAuthority], Callable[[Exchange], Answered]]
+    opened: Callable[[Guard], Callable[[Exchange], Answered]]
     knows_route: bool = True
     saw: bool = True
     # Scenarios that this door cannot have, each with its reason.
@@ -271,24 +271,20 @@ def in_loop(
     return send
 
 
-def _blocking(authority: FakeAuthority) -> Callable[[Exchange], Answered]:
-    return partial(call_check, guard_for(authority))
+def _blocking(guard: Guard) -> Callable[[Exchange], Answered]:
+    return partial(call_check, guard)
 
 
-def _async(backend: str) -> Callable[[FakeAuthority], Callable[[Exchange], Answered]]:
-    return lambda authority: in_loop(backend, call_acheck, guard_for(authority))
+def _async(backend: str) -> Callable[[Guard], Callable[[Exchange], Answered]]:
+    return lambda guard: in_loop(backend, call_acheck, guard)
 
 
-def _asgi(backend: str) -> Callable[[FakeAuthority], Callable[[Exchange], Answered]]:
-    def opened(authority: FakeAuthority) -> Callable[[Exchange], Answered]:
-        app = asgi.GuardMiddleware(asgi_app, guard=guard_for(authority), rules=rules())
-        return in_loop(backend, call_asgi, app)
-
-    return opened
+def _asgi(backend: str) -> Callable[[Guard], Callable[[Exchange], Answered]]:
+    return lambda guard: in_loop(backend, call_asgi, asgi.GuardMiddleware(asgi_app, guard=guard, rules=rules()))
 
 
-def _wsgi(authority: FakeAuthority) -> Callable[[Exchange], Answered]:
-    return partial(call_wsgi, wsgi.GuardMiddleware(wsgi_app, guard=guard_for(authority), rules=rules()))
+def _wsgi(guard: Guard) -> Callable[[Exchange], Answered]:
+    return partial(call_wsgi, wsgi.GuardMiddleware(wsgi_app, guard=guard, rules=rules()))
 
 
 DOORS: tuple[Door, ...] = (
@@ -299,3 +295,38 @@ DOORS: tuple[Door, ...] = (
     Door("asgi-trio", _asgi("trio")),
     Door("wsgi", _wsgi),
 )
+
+
+class Api:
+    """The API behind one door, with the tokens its scenarios name. *remembers*: whether its guard has a token cache."""
+
+    def __init__(self, door: Door, *, remembers: bool) -> None:
+        self.door = door
+        self.remembers = remembers
+        self.authority = FakeAuthority()
+        self.guard = guard_for(self.authority) if remembers else guard_for(self.authority, token_cache="off")
+        self.send = door.opened(self.guard)
+        self.tokens = tokens(self.authority)
+
+    def run(self, scenario: Scenario) -> None:
+        """*scenario* with a token that was never seen; then with one that is remembered: the answers are equal."""
+        if scenario.name in self.door.without:
+            return
+        exchange = scenario.send.filled(self.tokens)
+        if self.guard._memory is not None:
+            self.guard._memory.clear()
+        answer = self.send(exchange)
+        verify(scenario, answer, self.tokens, knows_route=self.door.knows_route, saw=self.door.saw)
+        if self.remembers:
+            for name in ("T", "READ"):
+                known = Exchange(target="/none", headers=((b"authorization", b"Bearer " + self.tokens[name].encode()),))
+                assert self.send(known).status == 200
+            assert self.send(exchange) == answer
+
+
+CACHES = {"cache-on": True, "cache-off": False}
+
+
+def apis(doors: Iterable[Door]) -> dict[str, tuple[Door, bool]]:
+    """Every door with a token cache and without, by name."""
+    return {f"{door.name}-{cache}": (door, remembers) for door in doors for cache, remembers in CACHES.items()}

@@ -13,15 +13,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from doors import ANY, BOTH, EVERYWHERE, Door, call_asgi, call_wsgi, guard_for, in_loop, rules, seen
+from doors import ANY, BOTH, EVERYWHERE, Door, call_asgi, call_wsgi, in_loop, rules, seen
 from scenarios import Answered, Exchange
-from scopeguard import AUTHENTICATED, AccessToken, Requirement
+from scopeguard import AUTHENTICATED, AccessToken, Guard, Requirement
 from scopeguard.fastapi import Protected
 from scopeguard.flask import ScopeGuard, access_token_or_none, optional, public
 from scopeguard.flask import requires as flask_requires
 from scopeguard.starlette import GuardMiddleware
 from scopeguard.starlette import requires as starlette_requires
-from scopeguard.testing import FakeAuthority
 
 Send = Callable[[Exchange], Answered]
 
@@ -31,8 +30,8 @@ SOURCES = {"/query": ("header", "query"), "/form": ("header", "form"), "/both-pl
 ALL = ("/both", "/any", "/none", "/query", "/form", "/both-places", "/optional", "/public")
 
 
-def _starlette(backend: str) -> Callable[[FakeAuthority], Send]:
-    def opened(authority: FakeAuthority) -> Send:
+def _starlette(backend: str) -> Callable[[Guard], Send]:
+    def opened(guard: Guard) -> Send:
         async def endpoint(request: Request) -> Response:
             return Response(seen(request.state.access_token, request.scope["query_string"], await request.body()))
 
@@ -40,8 +39,8 @@ def _starlette(backend: str) -> Callable[[FakeAuthority], Send]:
             Route(path, starlette_requires(SCOPED[path])(endpoint) if path in SCOPED else endpoint, methods=METHODS)
             for path in ALL
         ]
-        guard: Any = Middleware(GuardMiddleware, guard=guard_for(authority), rules=rules(with_scopes=False))
-        return in_loop(backend, call_asgi, Starlette(routes=routes, middleware=[guard]))
+        middleware: Any = Middleware(GuardMiddleware, guard=guard, rules=rules(with_scopes=False))
+        return in_loop(backend, call_asgi, Starlette(routes=routes, middleware=[middleware]))
 
     return opened
 
@@ -52,8 +51,7 @@ def _with_length(exchange: Exchange) -> Exchange:
     return replace(exchange, headers=(*exchange.headers, length)) if exchange.body else exchange
 
 
-def _fastapi_app(authority: FakeAuthority, *, behind_middleware: bool) -> fastapi.FastAPI:
-    guard = guard_for(authority)
+def _fastapi_app(guard: Guard, *, behind_middleware: bool) -> fastapi.FastAPI:
     protected = Protected(guard)
     dependencies: dict[str, Any] = {
         "/both": fastapi.Security(protected, scopes=["read", "write"]),
@@ -77,19 +75,19 @@ def _fastapi_app(authority: FakeAuthority, *, behind_middleware: bool) -> fastap
     return app
 
 
-def _fastapi(backend: str, *, behind_middleware: bool) -> Callable[[FakeAuthority], Send]:
-    def opened(authority: FakeAuthority) -> Send:
-        app = _fastapi_app(authority, behind_middleware=behind_middleware)
+def _fastapi(backend: str, *, behind_middleware: bool) -> Callable[[Guard], Send]:
+    def opened(guard: Guard) -> Send:
+        app = _fastapi_app(guard, behind_middleware=behind_middleware)
         send = in_loop(backend, call_asgi, app)
         return lambda exchange: send(_with_length(exchange))
 
     return opened
 
 
-def _flask(authority: FakeAuthority) -> Send:
+def _flask(guard: Guard) -> Send:
     app = flask.Flask(__name__, static_folder=None)
     app.testing = True
-    ScopeGuard(app, guard_for(authority))
+    ScopeGuard(app, guard)
 
     def view() -> Any:
         answer = seen(access_token_or_none(), flask.request.query_string, flask.request.get_data())

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from scopeguard.testing import FakeAuthority
 
@@ -31,12 +31,14 @@ REALM = 'table \\ "of" scenarios'
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """A request. ``{T}`` and its like in target, header values and body stand for the tokens of :func:`tokens`."""
+    """A request. ``{T}`` and its like in target, header values and body stand for the tokens of :func:`tokens`.
+    *scheme*: ``http`` is cleartext, from another machine."""
 
     method: str = "GET"
     target: str = "/both"
     headers: Headers = ()
     body: bytes = b""
+    scheme: str = "https"
 
     def filled(self, tokens: Mapping[str, str]) -> Exchange:
         """The exchange with real tokens in it."""
@@ -46,7 +48,7 @@ class Exchange:
             target = target.replace(place, token)
             body = body.replace(place.encode(), token.encode())
             headers = tuple((k, v.replace(place.encode(), token.encode())) for k, v in headers)
-        return Exchange(method=self.method, target=target, headers=headers, body=body)
+        return replace(self, target=target, headers=headers, body=body)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

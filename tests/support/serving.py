@@ -46,7 +46,7 @@ async def asgi(scope, receive, send):
         raise ValueError("of the app")
     if path == "/revoke":
         token = dict(scope["headers"])[b"authorization"].decode().partition(" ")[2]
-        await scope["scopeguard.guard"].arevoke(token=token)
+        await scope["state"]["scopeguard.guard"].arevoke(token=token)
     body = " ".join([scope["scheme"], (scope["client"] or ["-"])[0], scope["user"].display_name,
                      "prefix=" + scope.get("root_path", ""), "told=" + str(told(scope)), str(os.getpid())]).encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})

@@ -1,0 +1,315 @@
+"""How many instructions of the processor the two hot paths take, held against the last time somebody looked.
+
+    python -m benchmarks.instructions            # count, and fail where a path takes 5 % more than it did
+    python -m benchmarks.instructions --keep     # count, and let that be the measure from now on
+    python -m benchmarks.instructions --runs 3   # count so often, to see how far the counts repeat
+
+Times move by a third on a busy machine; instructions, as callgrind counts them, repeat within a fraction of a per cent.
+Counted are a *warm* request, through the ASGI middleware with a token that is remembered, and a *cold* judgement of a
+new RS256 token, without the arithmetic of the signature: how many instructions OpenSSL takes for that depends on what
+the processor can do, and none of them are ours. For the same reason OpenSSL and the C library are told to use nothing
+but the plain instructions every x86-64 processor has. One process counts both paths, N requests and then 2N; the
+difference of the two, by N, is a request, without what begins and ends a series.
+
+The measure, ``instructions.json``, holds for one build of Python, because compilers differ by more than what is looked
+for. With another one nothing is compared, and that is said. Without valgrind nothing is counted; that is said as well,
+and is a failure in CI.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, MutableMapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measuring import figure, table
+
+ROOT = Path(__file__).parent.parent
+MEASURE = Path(__file__).with_suffix(".json")
+MORE = 0.05
+TIMES = 40
+AUDIENCE = "https://api.example.com"
+SCOPE = "https://www.googleapis.com/auth/bigquery.insertdata"
+Message = MutableMapping[str, Any]
+PATHS = ("warm ASGI request", "cold RS256 judgement")
+# A function of the C library that nothing here has another use for: callgrind writes down what it has counted, and
+# begins anew, whenever it is called.
+MARK = "getpgrp"
+
+
+def place() -> str:
+    """What a measure holds for: this build of Python, on this kind of machine."""
+    return f"{platform.python_implementation()} {' '.join(sys.version.split())}, {platform.machine()}"
+
+
+def valgrind() -> str:
+    """The version of valgrind, empty if there is none."""
+    found = shutil.which("valgrind")
+    if found is None:
+        return ""
+    run = subprocess.run([found, "--version"], check=False, capture_output=True, text=True)
+    return run.stdout.strip()
+
+
+def tools() -> str:
+    """What else the counts depend on."""
+    return ", ".join([valgrind(), *(f"{name} {version(name)}" for name in ("PyJWT", "cryptography"))])
+
+
+def counted(times: int = TIMES) -> dict[str, float]:
+    """Instructions for one request of each path."""
+    with tempfile.TemporaryDirectory() as folder:
+        material = Path(folder, "material.json")
+        material.write_text(json.dumps(_material(3 * times)), "utf-8")
+        served = [sys.executable, "-m", "benchmarks.instructions", "--run", str(material), "--times", str(times)]
+        callgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/out", f"--dump-before={MARK}"]
+        # Once without callgrind, so that everything is compiled to bytecode before it gets slow.
+        for command in (served, callgrind + served):
+            run = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, env=_environment())
+            if run.returncode != 0:
+                raise SystemExit(f"{command[0]} failed:\n{run.stderr[-2000:]}")
+        # out.1 is what came before the first mark, out.2 what lies between it and the second.
+        series = [_total(Path(folder, f"out.{number}")) for number in range(2, 2 + 2 * len(PATHS))]
+    once, twice = series[0::2], series[1::2]
+    return {name: (b - a) / times for name, a, b in zip(PATHS, once, twice, strict=True)}
+
+
+def _environment() -> dict[str, str]:
+    """The same for everybody, and nothing that depends on the processor."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return kept | {
+        "PYTHONHASHSEED": "0",
+        "OPENSSL_ia32cap": "0:0",
+        "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-AVX512F,-AVX512VL,-AVX512BW,-ERMS,-FSRM,-AVX_Fast_Unaligned_Load",
+        "LC_ALL": "C.UTF-8",
+    }
+
+
+def _total(path: Path) -> int:
+    found = re.search(r"^(?:summary|totals): (\d+)", path.read_text("utf-8"), re.MULTILINE)
+    if found is None:
+        raise SystemExit(f"callgrind wrote no total: {path.name}")
+    return int(found[1])
+
+
+# -- what is counted
+
+
+def _material(count: int) -> dict[str, Any]:
+    """Made here, so that it need not be made where everything takes fifty times as long."""
+    from benchmarks.material import Material
+
+    material = Material("RS256")
+    return {
+        "issuer": material.issuer.url,
+        "now": material.authority.clock.wall(),
+        "key": material.authority.key().public_jwk(),
+        "tokens": material.tokens(count + 1),
+    }
+
+
+class Still:
+    """A clock on which no time passes."""
+
+    def __init__(self, now: float) -> None:
+        self._now = now
+
+    def wall(self) -> float:
+        return self._now
+
+    def monotonic(self) -> float:
+        return 1000.0
+
+
+def run(material: dict[str, Any], times: int) -> None:
+    """For callgrind: both series of both paths, a mark before and after each."""
+    from scopeguard import Guard, Issuer
+    from scopeguard.spec.jwks import VerificationKey
+
+    issuer = Issuer(material["issuer"], audience=AUDIENCE, keys={"keys": [material["key"]]})
+    warm, cold = (_served(Guard(issuer, clock=Still(material["now"]), audit="off")) for _ in PATHS)
+    first, *tokens = material["tokens"]
+    warm([_scope(first)])
+    VerificationKey.verify = lambda self, algorithm, signed, signature: True  # type: ignore[method-assign]  # see above
+    cold([_scope(first)])
+    series = [
+        (serve, [_scope(token) for token in chosen])
+        for serve, chosen in (
+            (warm, [first] * times),
+            (warm, [first] * 2 * times),
+            (cold, tokens[:times]),
+            (cold, tokens[times : 3 * times]),
+        )
+    ]
+    gc.collect()
+    gc.disable()
+    os.getpgrp()
+    for serve, scopes in series:
+        serve(scopes)
+        os.getpgrp()
+
+
+def _scope(token: str) -> Message:
+    """An HTTP request as uvicorn describes it."""
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "server": ("127.0.0.1", 8000),
+        "client": ("127.0.0.1", 50000),
+        "scheme": "http",
+        "method": "GET",
+        "root_path": "",
+        "path": "/rows",
+        "raw_path": b"/rows",
+        "query_string": b"",
+        "headers": [
+            (b"host", b"api.example.com"),
+            (b"user-agent", b"loader/1.0"),
+            (b"accept", b"application/json"),
+            (b"accept-encoding", b"gzip, deflate"),
+            (b"connection", b"keep-alive"),
+            (b"x-request-id", b"5f1c2e0a7a1e4b7e"),
+            (b"authorization", b"Bearer " + token.encode()),
+            (b"content-type", b"application/json"),
+        ],
+        "state": {},
+    }
+
+
+def _served(guard: Any) -> Callable[[list[Message]], None]:
+    """Requests through the middleware, without an event loop: nothing in them waits."""
+    from scopeguard import Rule, Rules, all_of
+    from scopeguard.asgi import GuardMiddleware
+
+    statuses: list[int] = []
+
+    async def app(scope: Message, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        if "status" in message:
+            statuses.append(message["status"])
+
+    middleware = GuardMiddleware(app, guard=guard, rules=Rules([Rule("/rows", all_of(SCOPE), methods=["GET"])]))
+
+    def serve(scopes: list[Message]) -> None:
+        statuses.clear()
+        for scope in scopes:
+            try:
+                middleware(scope, receive, send).send(None)
+            except StopIteration:
+                pass
+        if statuses != [200] * len(scopes):
+            raise SystemExit(f"not every request was granted: {statuses}")
+
+    return serve
+
+
+# -- what is made of it
+
+
+def compared(found: dict[str, float], measure: dict[str, Any]) -> list[str]:
+    """What is wrong with *found*: paths that take more than 5 % more than *measure* says."""
+    problems = []
+    for name in PATHS:
+        more = found[name] / measure[name] - 1
+        if more > MORE:
+            problems.append(
+                f"{name}: {found[name]:,.0f} instructions, {more:+.1%} over the {measure[name]:,} of {MEASURE.name}; "
+                "make it cheaper, or say what that is worth and keep the new count: make instructions ARGS=--keep"
+            )
+    return problems
+
+
+def kept() -> dict[str, Any]:
+    """What was kept, by place."""
+    return dict(json.loads(MEASURE.read_text("utf-8"))) if MEASURE.exists() else {}
+
+
+def keep(found: dict[str, float]) -> None:
+    """Let *found* be the measure here."""
+    everywhere = kept() | {place(): {**{name: round(found[name]) for name in PATHS}, "tools": tools()}}
+    MEASURE.write_text(json.dumps(everywhere, indent=1, sort_keys=True) + "\n", "utf-8")
+
+
+def measured(*, quick: bool) -> dict[str, Any]:
+    """The counts, as of this machine."""
+    if not valgrind():
+        return {"instructions": {}, "figures": []}
+    found = counted(5 if quick else TIMES)
+    measure = kept().get(place(), {})
+    return {
+        "instructions": found,
+        "kept": measure,
+        "figures": [
+            figure(
+                f"instructions, {name}",
+                found[name],
+                f"<= {measure[name] * (1 + MORE):.0f}" if name in measure else "",
+                unit="instructions",
+            )
+            for name in PATHS
+        ],
+    }
+
+
+def gate() -> int:
+    """The exit status of ``make instructions``: 1 where a path has become dearer, and in CI where nobody can tell."""
+    if not valgrind():
+        print("instructions were not counted: valgrind is not installed (make system installs it)")
+        return 1 if os.environ.get("CI") else 0
+    measure = kept().get(place())
+    if measure is None:
+        print(f"instructions were not counted: {MEASURE.name} is of another Python than {place()}")
+        return 0
+    found = counted()
+    rows = [
+        [name, f"{found[name]:,.0f}", f"{measure[name]:,}", f"{found[name] / measure[name] - 1:+.2%}"] for name in PATHS
+    ]
+    print(table("Instructions a request", ["", "now", "kept", "change"], rows))
+    if measure["tools"] != tools():
+        print(f"\nkept with {measure['tools']}, counted with {tools()}")
+    problems = compared(found, measure)
+    print(*problems, sep="\n", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--runs", type=int, default=0)
+    parser.add_argument("--times", type=int, default=TIMES)
+    parser.add_argument("--run", type=Path, help="for callgrind: serve the requests in this file")
+    options = parser.parse_args()
+    if options.run:
+        run(json.loads(options.run.read_text("utf-8")), options.times)
+    elif options.runs:
+        runs = [counted(options.times) for _ in range(options.runs)]
+        spread = {name: max(r[name] for r in runs) / min(r[name] for r in runs) - 1 for name in PATHS}
+        rows = [[name, *(f"{r[name]:,.0f}" for r in runs), f"{spread[name]:.2%}"] for name in PATHS]
+        print(table("Instructions a request", ["", *(f"run {n + 1}" for n in range(options.runs)), "spread"], rows))
+    elif options.keep:
+        keep(counted(options.times))
+        print(f"{MEASURE.name}: {kept()[place()]}")
+    else:
+        raise SystemExit(gate())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+"""Several processes behind one Redis: who asks the authorization server, and what sharing costs a request.
+
+    python -m benchmarks.shared [--quick] [--workers N]
+
+Real ones all: an authority on a loopback port, a redis-server, and workers that are processes of their own. A token is
+opaque, so that somebody has to ask about it. Once one worker has, the others find the answer in Redis; when all of them
+see it in the same moment, each asks once, because no process waits for another.
+
+The price of shared revocations is that of requests with a remembered JWT, in one process, without a store and with one
+that is read in the background all the while; in processor time, with that of the thread that reads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from benchmarks.measuring import figure, keep, machine, table
+from benchmarks.storms import AUDIENCE, ROOT, SECRET, Place, view
+from scopeguard import Granted, Guard, Introspection, Issuer
+from scopeguard.stores.redis import RedisStore
+
+WORKERS = 4
+AT_ONCE = 25
+
+
+@contextmanager
+def redis_server() -> Iterator[str]:
+    """A Redis that keeps nothing; its URL."""
+    with tempfile.TemporaryDirectory() as folder:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port: int = free.getsockname()[1]
+        command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            _wait_for(port)
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _wait_for(port: int) -> None:
+    end = time.monotonic() + 20
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            if time.monotonic() > end:
+                raise SystemExit("redis-server does not come up") from None
+            time.sleep(0.02)
+        else:
+            return
+
+
+def guard_of(url: str, redis: str | None) -> Guard:
+    issuer = Issuer(
+        url,
+        audience=AUDIENCE,
+        validate="auto",
+        introspection=Introspection(client_id="api", client_secret=SECRET),
+    )
+    return Guard(issuer, store=None if redis is None else RedisStore(redis, secret="sg-secret-of-the-store"))
+
+
+class Worker:
+    """A process with a guard of its own."""
+
+    def __init__(self, url: str, redis: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.shared", "--worker", url, redis],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+
+    def checked(self, tokens: Sequence[str], *, at_once: int = 1) -> list[float]:
+        """Seconds that each check took, *at_once* of them at the same time."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        if stdin is None or stdout is None:
+            raise SystemExit("a worker has no pipes")
+        print(json.dumps([at_once, *tokens]), file=stdin, flush=True)
+        return list(json.loads(stdout.readline()))
+
+    def close(self) -> None:
+        self._process.communicate(timeout=30)
+
+
+def work(url: str, redis: str) -> None:
+    """The other side of :class:`Worker`."""
+    logging.disable(logging.ERROR)
+    guard = guard_of(url, redis)
+
+    def checked(token: str) -> float:
+        begun = time.perf_counter()
+        decision = guard.check(view(token))
+        taken = time.perf_counter() - begun
+        if not isinstance(decision, Granted):
+            raise SystemExit(f"a good token was refused: {decision!r}")
+        return taken
+
+    for line in sys.stdin:
+        at_once, *tokens = json.loads(line)
+        with ThreadPoolExecutor(at_once) as threads:
+            print(json.dumps(list(threads.map(checked, tokens))), flush=True)
+
+
+def introspections(place: Place, redis: str, *, workers: int, rounds: int) -> dict[str, Any]:
+    """Calls of the authority for one token, and how long a check takes by where its answer comes from."""
+    with ExitStack() as stack:
+        crew = [Worker(place.url, redis) for _ in range(workers)]
+        for worker in crew:
+            stack.callback(worker.close)
+            worker.checked([place.opaque()])  # so that everything is imported, discovered and connected
+        before, token = place.asked("/introspect"), place.opaque()
+        for worker in crew:
+            worker.checked([token] * AT_ONCE, at_once=AT_ONCE)
+        in_turn = place.asked("/introspect") - before
+        before, token = place.asked("/introspect"), place.opaque()
+        threads = [
+            threading.Thread(target=worker.checked, args=([token] * AT_ONCE,), kwargs={"at_once": AT_ONCE})
+            for worker in crew
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        together = place.asked("/introspect") - before
+        seconds: dict[str, list[float]] = {"introspection": [], "answer of another worker": [], "answer of its own": []}
+        for _ in range(rounds):
+            token = place.opaque()
+            seconds["introspection"] += crew[0].checked([token])
+            seconds["answer of another worker"] += crew[1].checked([token])
+            seconds["answer of its own"] += crew[1].checked([token])
+    medians = {name: statistics.median(taken) for name, taken in seconds.items()}
+    return {"calls, one worker after the other": in_turn, "calls, all at once": together, "seconds": medians}
+
+
+def revocations(place: Place, redis: str, *, seconds: float, rounds: int) -> dict[str, float]:
+    """Processor seconds for a request with a remembered JWT, without a store and with one, and for reading the log."""
+    guards = {"without": guard_of(place.url, None), "with": guard_of(place.url, redis)}
+    request = view(*place.tokens(1))
+    taken: dict[str, list[float]] = {name: [] for name in guards}
+    for _ in range(rounds):
+        for name, guard in guards.items():
+            guard.check(request)
+            done, end, begun = 0, time.perf_counter() + seconds, time.process_time()
+            while time.perf_counter() < end:
+                for _ in range(50):
+                    guard.check(request)
+                done += 50
+            taken[name].append((time.process_time() - begun) / done)
+    store, reads = guards["with"].store, []
+    for _ in range(50 * rounds):
+        begun = time.perf_counter()
+        if store is not None:
+            store.read(None)
+        reads.append(time.perf_counter() - begun)
+    for guard in guards.values():
+        guard.close()
+    found = {name: statistics.median(each) for name, each in taken.items()}
+    ratios = [b / a for a, b in zip(taken["without"], taken["with"], strict=True)]
+    return {**found, "ratio": statistics.median(ratios), "one reading": statistics.median(reads)}
+
+
+def measured(*, quick: bool, workers: int = WORKERS) -> dict[str, Any]:
+    logging.disable(logging.ERROR)
+    if shutil.which("redis-server") is None:
+        return {"missing": "redis-server", "figures": []}
+    with Place() as place, redis_server() as redis:
+        found = introspections(place, redis, workers=workers, rounds=5 if quick else 100)
+        price = revocations(place, redis, seconds=0.1 if quick else 1.5, rounds=1 if quick else 7)
+    return {"introspections": found, "revocations": price, "figures": list(figures(found, price))}
+
+
+def figures(found: dict[str, Any], price: dict[str, float]) -> Iterator[dict[str, Any]]:
+    one, together, seconds = found["calls, one worker after the other"], found["calls, all at once"], found["seconds"]
+    yield figure("introspections of one token, processes one after the other", one, "<= 1", unit="calls")
+    yield figure("introspections of one token, processes all at once", together, "", unit="calls")
+    for name, taken in seconds.items():
+        yield figure(f"a check by {name.replace('answer', 'an answer')}", taken * 1e3, "", unit="ms")
+    yield figure("remembered JWT, shared revocations ÷ none", price["ratio"], "", unit="ratio")
+    yield figure("the same, added to a request", (price["with"] - price["without"]) * 1e6, "", unit="µs")
+    yield figure(
+        "reading what was revoked, by a thread beside, twice a second", price["one reading"] * 1e6, "", unit="µs"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--workers", type=int, default=WORKERS)
+    parser.add_argument("--worker", nargs=2, metavar=("URL", "REDIS"), help="be a worker, for the other process")
+    options = parser.parse_args()
+    if options.worker:
+        work(*options.worker)
+        return
+    results = measured(quick=options.quick, workers=options.workers)
+    if "missing" in results:
+        print("redis-server is not installed; nothing was measured (make system installs it)")
+        return
+    rows = [[row["figure"], f"{row['value']:.2f}", row["unit"], row["must"]] for row in results["figures"]]
+    print(table(f"{options.workers} processes and one Redis", ["", "found", "", "must"], rows))
+    print("\n" + ", ".join(f"{name} {value}" for name, value in machine().items()))
+    if not options.quick:
+        keep("shared", results)
+
+
+if __name__ == "__main__":
+    main()

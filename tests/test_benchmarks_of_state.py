@@ -1,0 +1,203 @@
+"""Storms, scaling, imports, instructions, threads and shared state: their benchmarks run, with tiny settings. Nothing
+here looks at how long anything took."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from environment import ROOT, missing
+from scopeguard.spec.jwks import VerificationKey
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.syspath_prepend(str(ROOT))
+    yield
+    logging.disable(logging.NOTSET)
+    logging.getLogger("scopeguard").setLevel(logging.NOTSET)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "benchmarks"]:
+        del sys.modules[name]
+
+
+def loaded(name: str) -> Any:
+    return importlib.import_module(f"benchmarks.{name}")
+
+
+def expect_figures(rows: list[dict[str, Any]]) -> None:
+    """What ``make bench`` needs of each."""
+    assert rows
+    for row in rows:
+        assert isinstance(row["value"], int | float)
+        assert all(isinstance(row[name], str) for name in ("figure", "must", "unit"))
+    json.dumps(rows)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_storms_are_counted(backend: str, monkeypatch: pytest.MonkeyPatch):
+    storms = loaded("storms")
+    monkeypatch.setattr(storms, "HERD", 6)
+    monkeypatch.setattr(storms, "STRANGERS", 3)
+    found = storms.one(backend, quick=True)
+    assert found["upstream"] == {
+        "cold": {"keys": 1, "metadata": 1, "Granted": 6},
+        "unknown": {"keys": found["upstream"]["unknown"]["keys"], "Granted": 3, "Denied": 3},
+        "introspection": {"calls": 1, "Granted": 6},
+    }
+    assert found["upstream"]["unknown"]["keys"] <= 3
+    assert found["rotation"] == 1
+    expect_figures(storms.figures(backend, found))
+
+
+def test_what_grows_is_measured():
+    scaling = loaded("scaling")
+    made = scaling.Made()
+    sizes = {**scaling.by_size([600], 1), **scaling.by_keys([1, 3], 1), **scaling.by_scopes([1, 4], 1)}
+    results = {
+        "times": {name: {"smallest": each.smallest, "median": each.median} for name, each in sizes.items()},
+        "rules": scaling.by_rules((3,), 1),
+        "issuers": scaling.by_issuers((2,), 1),
+        "memory": {"at": 60, **scaling.memory_of(made, 60, ready=2)},
+        "packed memory": {"at": 60, **scaling.memory_of(made, 60, ready=2)},
+        "remembered": {"60": scaling.costs_of(made, 60)},
+    }
+    results["figures"] = list(scaling.figures(results, "60"))
+    expect_figures(results["figures"])
+    assert "| 4 scopes, warm " in "\n".join(scaling.shown(results))
+
+
+def test_imports_are_timed():
+    imports = loaded("imports")
+    assert imports.timed("import json", "import decimal", "process_time") >= 0
+    names = [name for name, _ in imports.heaviest(100)]
+    assert "scopeguard.guard" in names
+    assert "jwt.algorithms" not in names
+
+
+def test_signatures_on_and_off_the_loop_are_compared(monkeypatch: pytest.MonkeyPatch):
+    offload = loaded("offload")
+    monkeypatch.setattr(offload, "ALGORITHMS", {"ES256": offload.ALGORITHMS["ES256"]})
+    results = offload.measured(quick=True)
+    assert results["offload"]["what holds the lock"]["lets go"] == 0
+    expect_figures(results["figures"])
+    assert "| ES256 " in offload.shown(results)
+
+
+@pytest.mark.timeout(180)
+def test_processes_that_share_a_redis_ask_once():
+    if shutil.which("redis-server") is None:
+        missing("no redis-server: make system installs it")
+    results = loaded("shared").measured(quick=True, workers=2)
+    assert results["introspections"]["calls, one worker after the other"] == 1
+    assert results["introspections"]["calls, all at once"] in (1, 2)
+    expect_figures(results["figures"])
+
+
+def test_shared_state_is_not_measured_without_redis(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert loaded("shared").measured(quick=True) == {"missing": "redis-server", "figures": []}
+
+
+# -- instructions
+
+
+class Gate:
+    """``benchmarks/instructions.py`` with counts of the test's own."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.module = loaded("instructions")
+        self.counts = dict.fromkeys(self.module.PATHS, 1000.0)
+        monkeypatch.setattr(self.module, "MEASURE", folder / "instructions.json")
+        monkeypatch.setattr(self.module, "valgrind", lambda: "valgrind-0")
+        monkeypatch.setattr(self.module, "counted", lambda times=1: dict(self.counts))
+        monkeypatch.delenv("CI", raising=False)
+
+
+@pytest.fixture
+def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gate:
+    return Gate(tmp_path, monkeypatch)
+
+
+def test_what_is_counted_is_served(monkeypatch: pytest.MonkeyPatch):
+    instructions = loaded("instructions")
+    monkeypatch.setattr(VerificationKey, "verify", VerificationKey.verify)  # so that it is put back
+    marks: list[None] = []
+    monkeypatch.setattr(instructions.os, "getpgrp", lambda: marks.append(None))
+    try:
+        instructions.run(instructions._material(3), 1)
+    finally:
+        gc.enable()
+    assert len(marks) == 1 + 2 * len(instructions.PATHS)
+
+
+@pytest.mark.parametrize(("more", "status"), [(1.0, 0), (0.5, 0), (1.049, 0), (1.051, 1)])
+def test_a_path_that_takes_five_per_cent_more_fails(
+    gate: Gate, capsys: pytest.CaptureFixture[str], more: float, status: int
+):
+    gate.module.keep(gate.counts)
+    gate.counts["warm ASGI request"] *= more
+    assert gate.module.gate() == status
+    assert ("warm ASGI request: 1,051 instructions, +5.1%" in capsys.readouterr().err) == bool(status)
+
+
+@pytest.mark.parametrize(("ci", "status"), [("", 0), ("1", 1)])
+def test_without_valgrind_it_fails_in_ci_only(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ci: str, status: int
+):
+    monkeypatch.setattr(gate.module, "valgrind", lambda: "")
+    monkeypatch.setenv("CI", ci)
+    assert gate.module.gate() == status
+    assert "valgrind is not installed" in capsys.readouterr().out
+
+
+def test_counts_of_another_python_are_not_compared(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    gate.module.keep({name: count / 10 for name, count in gate.counts.items()})
+    monkeypatch.setattr(gate.module, "place", lambda: "another Python")
+    assert gate.module.gate() == 0
+    assert "of another Python than another Python" in capsys.readouterr().out
+
+
+def test_keeping_counts_keeps_those_of_other_pythons(gate: Gate, monkeypatch: pytest.MonkeyPatch):
+    gate.module.keep(gate.counts)
+    here = gate.module.place()
+    monkeypatch.setattr(gate.module, "place", lambda: "another Python")
+    gate.module.keep(gate.counts)
+    assert set(gate.module.kept()) == {here, "another Python"}
+
+
+def test_other_tools_are_named(gate: Gate, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    gate.module.keep(gate.counts)
+    monkeypatch.setattr(gate.module, "valgrind", lambda: "valgrind-1")
+    assert gate.module.gate() == 0
+    printed = capsys.readouterr().out
+    assert "kept with valgrind-0" in printed
+    assert "counted with valgrind-1" in printed
+
+
+def test_the_counts_that_are_kept_have_every_path():
+    instructions = loaded("instructions")
+    assert instructions.kept()
+    for counts in instructions.kept().values():
+        assert set(counts) == {*instructions.PATHS, "tools"}
+
+
+def test_totals_are_read_from_what_callgrind_writes(tmp_path: Path):
+    instructions = loaded("instructions")
+    path = tmp_path / "out.1"
+    path.write_text("version: 1\nevents: Ir\nsummary: 123\n\ntotals: 123\n")
+    assert instructions._total(path) == 123
+    path.write_text("version: 1\n")
+    with pytest.raises(SystemExit):
+        instructions._total(path)

@@ -1,0 +1,100 @@
+"""What an import brings along, and what a request finds imported. No times: benchmarks/imports.py measures."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from environment import ROOT, plain_environment
+
+# Libraries and parts of the standard library that most have no use for, or not yet.
+LATER = {
+    "anyio", "asyncio", "click", "concurrent.futures", "difflib", "django", "fastapi", "flask", "httpx", "httpx2",
+    "msgspec", "multiprocessing", "orjson", "pathlib", "pytest", "redis", "rich", "sniffio", "sqlite3", "starlette",
+    "tomllib", "trio", "unittest", "uvicorn", "werkzeug", "yaml",
+}  # fmt: skip
+OURS_LATER = {
+    "audit.judge", "audit.report", "audit.startup", "cli", "client", "contracts", "devserver", "documents", "edge.aio",
+    "presets", "security_events", "settings", "spec.challenge_parser", "spec.security_event", "stores", "testing",
+}  # fmt: skip
+LIBRARIES = "jwt.algorithms, cryptography.hazmat.primitives.asymmetric.padding"
+
+
+def in_a_new_process(script: str) -> set[str]:
+    """The words that *script* prints."""
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        cwd=ROOT,
+        env=plain_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return set(run.stdout.split())
+
+
+@pytest.mark.parametrize("imported", ["scopeguard", "scopeguard.asgi", "scopeguard.wsgi"])
+def test_an_import_brings_what_every_request_needs_and_no_more(imported):
+    loaded = in_a_new_process(
+        f"""
+        import sys, {LIBRARIES}
+        before = set(sys.modules)
+        import scopeguard, {imported}
+        print(*set(sys.modules) - before)
+        """
+    )
+    assert imported in loaded
+    assert not loaded & LATER
+    assert not loaded & {f"scopeguard.{name}" for name in OURS_LATER}
+
+
+def test_helpers_for_tests_wait_for_their_frameworks_as_well():
+    loaded = in_a_new_process("import sys, scopeguard.testing; print(*sys.modules)")
+    assert not loaded & (LATER - {"concurrent.futures", "pathlib", "difflib", "tomllib"})
+
+
+def test_requests_import_nothing_in_their_event_loop():
+    """What an import leaves for later comes with the middleware: a request would stop all others while it imports."""
+    late = in_a_new_process(
+        """
+        import asyncio, json, sys, time
+        import jwt
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+        from scopeguard import Guard, Issuer
+        from scopeguard.asgi import GuardMiddleware
+
+        key = Ed25519PrivateKey.generate()
+        public = json.loads(jwt.algorithms.OKPAlgorithm.to_jwk(key.public_key()))
+        claims = {"iss": "https://as.example", "aud": "https://api.example", "exp": time.time() + 60}
+        claims |= {"sub": "ann", "client_id": "app", "iat": time.time(), "jti": "1"}
+        token = jwt.encode(claims, key, "EdDSA", {"typ": "at+jwt", "kid": "1"})
+
+        async def app(scope, receive, send):
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+
+        keys = {"keys": [{**public, "kid": "1", "alg": "EdDSA", "use": "sig"}]}
+        issuer = Issuer("https://as.example", audience="https://api.example", algorithms=("EdDSA",), keys=keys)
+        guarded = GuardMiddleware(app, guard=Guard(issuer))
+        statuses = []
+
+        async def send(message):
+            statuses.append(message.get("status"))
+
+        async def requests():
+            before = set(sys.modules)
+            for value in ("", "Bearer " + token, "Bearer " + token, "Bearer " + token[:-8] + "AAAAAAAA", "Basic x"):
+                headers = [(b"authorization", value.encode())] if value else []
+                scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": headers}
+                await guarded({**scope, "scheme": "https", "client": ("127.0.0.1", 1)}, None, send)
+            print(*sorted(set(sys.modules) - before))
+
+        asyncio.run(requests())
+        wanted = [401, 200, 200, 401, 401]
+        assert [status for status in statuses if status] == wanted, statuses
+        """
+    )
+    assert not {name for name in late if name.partition(".")[0] in ("scopeguard", "anyio", "httpx")}, late
