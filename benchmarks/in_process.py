@@ -11,236 +11,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
 import itertools
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Any
 
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from fastapi import FastAPI, Security
-from fastapi.security import SecurityScopes
-from flask import Flask
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.requests import HTTPConnection
-from starlette.responses import Response
-from starlette.routing import Route
-
-import scopeguard.flask
-import scopeguard.starlette
-import scopeguard.wsgi
-from benchmarks import peers
-from benchmarks.material import SCOPE, Claims, Material, asgi_scope, wsgi_environ
+from benchmarks import contestants, peers
+from benchmarks.contestants import COLD, Contestant, Message, everybody
+from benchmarks.material import Claims, Material, asgi_scope, wsgi_environ
 from benchmarks.measuring import Measured, Ratio, Turn, figure, in_turns, machine, now, quiet, table
-from scopeguard import AccessToken, Rule, Rules, all_of
-from scopeguard.asgi import GuardMiddleware
-from scopeguard.fastapi import Protected
-from scopeguard.token_cache import TokenCachePolicy
-
-Message = MutableMapping[str, Any]
-
-# Without anybody remembering a token: the memory holds a thousand, and four thousand take turns.
-COLD = {"token_cache": TokenCachePolicy(max_entries=1000, ready_entries=500)}
-COLD_TOKENS = 4000
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """*app* makes an ASGI or WSGI app that answers GET /rows with 200 to a token that has the scope, else with 4xx.
-
-    *base*: the name of the one it is compared with. *guards*: whether it refuses at all. *claims*: of its tokens.
-    """
-
-    name: str
-    base: str
-    app: Callable[[Material], Any]
-    wsgi: bool = False
-    peer: bool = False
-    guards: bool = True
-    claims: Claims | None = None
-
-
-def raw_asgi(material: Material) -> Any:
-    del material
-
-    async def app(scope: Message, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
-        await send({"type": "http.response.body", "body": b"{}"})
-
-    return app
-
-
-def guarded_raw_asgi(material: Material, **settings: Any) -> Any:
-    rules = Rules([Rule("/rows", all_of(SCOPE), methods=["GET"])])
-    return GuardMiddleware(raw_asgi(material), guard=material.guard(**settings), rules=rules)
-
-
-def _starlette(endpoint: Any, **settings: Any) -> Any:
-    return Starlette(routes=[Route("/rows", endpoint)], **settings)
-
-
-def bare_starlette(material: Material) -> Any:
-    del material
-
-    async def rows(request: Any) -> Response:
-        return Response(b"{}", media_type="application/json")
-
-    return _starlette(rows)
-
-
-def guarded_starlette(material: Material, **settings: Any) -> Any:
-    from scopeguard.starlette import GuardMiddleware
-
-    @scopeguard.starlette.requires(SCOPE)
-    async def rows(request: Any) -> Response:
-        return Response(b"{}", media_type="application/json")
-
-    return _starlette(rows, middleware=[Middleware(GuardMiddleware, guard=material.guard(**settings))])
-
-
-def wrapped_starlette(material: Material, **settings: Any) -> Any:
-    rules = Rules([Rule("/rows", all_of(SCOPE), methods=["GET"])])
-    return GuardMiddleware(bare_starlette(material), guard=material.guard(**settings), rules=rules)
-
-
-def verifier(material: Material) -> Callable[[bytes, bytes], None]:
-    """``cryptography`` alone: given a signature in the form JWS wants and what it signs, raises if it is not right."""
-    key: Any = material.public_key
-    if material.algorithm == "ES256":
-        kind = ec.ECDSA(hashes.SHA256())
-
-        def verify(signature: bytes, signed: bytes) -> None:
-            r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
-            key.verify(encode_dss_signature(r, s), signed, kind)
-
-        return verify
-    if material.algorithm == "RS256":
-        padding_, digest = padding.PKCS1v15(), hashes.SHA256()
-        return lambda signature, signed: key.verify(signature, signed, padding_, digest)
-    verify_: Callable[[bytes, bytes], None] = key.verify
-    return verify_
-
-
-async def nothing(connection: HTTPConnection, security_scopes: SecurityScopes) -> None:
-    """A dependency that is asked for the same things as ours."""
-
-
-def signature_alone(material: Material) -> Any:
-    """Starlette behind the least that has to be done for a token nobody has seen: its signature, and nothing else."""
-    verify, app = verifier(material), bare_starlette(material)
-
-    async def checked(scope: Message, receive: Any, send: Any) -> None:
-        token = next(value for name, value in scope["headers"] if name == b"authorization")[7:]
-        signed, _, signature = token.rpartition(b".")
-        verify(base64.urlsafe_b64decode(signature + b"=="), signed)
-        await app(scope, receive, send)
-
-    return checked
-
-
-def empty_fastapi(material: Material) -> Any:
-    """With a dependency that does nothing: that is the framework's own price."""
-    del material
-    app = FastAPI()
-
-    @app.get("/rows")
-    async def rows(token: None = Security(nothing, scopes=[SCOPE])) -> dict[str, str]:
-        return {}
-
-    return app
-
-
-def guarded_fastapi(material: Material, **settings: Any) -> Any:
-    protected = Protected(material.guard(**settings))
-    app = FastAPI()
-
-    @app.get("/rows")
-    async def rows(token: AccessToken = Security(protected, scopes=[SCOPE])) -> dict[str, str]:
-        return {}
-
-    return app
-
-
-def raw_wsgi(material: Material) -> Any:
-    del material
-
-    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        start_response("200 OK", [("Content-Length", "2")])
-        return [b"{}"]
-
-    return app
-
-
-def guarded_raw_wsgi(material: Material, **settings: Any) -> Any:
-    rules = Rules([Rule("/rows", all_of(SCOPE), methods=["GET"])])
-    return scopeguard.wsgi.GuardMiddleware(raw_wsgi(material), guard=material.guard(**settings), rules=rules)
-
-
-def bare_flask(material: Material) -> Any:
-    del material
-    app = Flask("bare")
-
-    @app.get("/rows")
-    def rows() -> dict[str, str]:
-        return {}
-
-    return app
-
-
-def guarded_flask(material: Material, **settings: Any) -> Any:
-    app = Flask("guarded")
-    scopeguard.flask.ScopeGuard(app, material.guard(**settings))
-
-    @app.get("/rows")
-    @scopeguard.flask.requires(SCOPE)
-    def rows() -> dict[str, str]:
-        return {}
-
-    return app
-
-
-OURS = [
-    Contestant("raw ASGI", "raw ASGI", raw_asgi, guards=False),
-    Contestant("raw ASGI + scopeguard", "raw ASGI", guarded_raw_asgi),
-    Contestant("Starlette", "Starlette", bare_starlette, guards=False),
-    Contestant("Starlette + scopeguard", "Starlette", guarded_starlette),
-    Contestant("Starlette in scopeguard, by rules", "Starlette", wrapped_starlette),
-    Contestant("Starlette, signature alone", "Starlette", signature_alone, guards=False),
-    Contestant("FastAPI, empty dependency", "FastAPI, empty dependency", empty_fastapi, guards=False),
-    Contestant("FastAPI + scopeguard", "FastAPI, empty dependency", guarded_fastapi),
-    Contestant("raw WSGI", "raw WSGI", raw_wsgi, wsgi=True, guards=False),
-    Contestant("raw WSGI + scopeguard", "raw WSGI", guarded_raw_wsgi, wsgi=True),
-    Contestant("Flask", "Flask", bare_flask, wsgi=True, guards=False),
-    Contestant("Flask + scopeguard", "Flask", guarded_flask, wsgi=True),
-]
-
-
-def contestants(algorithm: str) -> tuple[list[Contestant], dict[str, str]]:
-    """Ours and the peers that can take part; and why the others cannot."""
-    taking_part, absent = list(OURS), {}
-    for peer in peers.found():
-        missing = peers.missing(peer)
-        if missing:
-            absent[peer.NAME] = f"not installed: {', '.join(missing)}"
-        elif algorithm not in getattr(peer, "ALGORITHMS", (algorithm,)):
-            absent[peer.NAME] = f"does not know {algorithm}"
-        else:
-            claims = getattr(peer, "claims", None)
-            wsgi = getattr(peer, "WSGI", False)
-            taking_part.append(Contestant(peer.NAME, peer.BASE, peer.app, wsgi=wsgi, peer=True, claims=claims))
-    return taking_part, absent
-
-
-def chosen(names: Sequence[str], algorithm: str) -> tuple[list[Contestant], dict[str, str]]:
-    """Those with one of *names* in their name, and what they are compared with; all of them without any."""
-    everybody, absent = contestants(algorithm)
-    wanted = [each for each in everybody if not names or any(name in each.name for name in names)]
-    bases = {each.base for each in wanted}
-    return [each for each in everybody if each in wanted or each.name in bases], absent
 
 
 class Driver:
@@ -348,7 +127,7 @@ def compared(taking_part: list[Contestant], material: Material, *, cold: bool, r
     for contestant in taking_part:
         claims = contestant.claims
         if claims not in pools:
-            pools[claims] = material.tokens(COLD_TOKENS if cold else 1, claims=claims)
+            pools[claims] = material.tokens(contestants.COLD_TOKENS if cold else 1, claims=claims)
         driver = Driver(contestant, contestant.app(material), loop)
         examine(contestant, driver, material)
         turns[contestant.name] = driver.turn(itertools.cycle(pools[claims]))
@@ -406,12 +185,12 @@ def figures(rows: Mapping[str, Mapping[str, Any]], found: Mapping[str, Measured]
 def measured(*, quick: bool) -> dict[str, Any]:
     """Warm requests with RS256, and cold ones; with all that is installed."""
     rounds = 8 if quick else 100
-    taking_part, absent = contestants("RS256")
+    taking_part, absent = everybody("RS256")
     found = compared(taking_part, Material("RS256"), cold=False, rounds=rounds)
     warm = described(taking_part, found)
     results: dict[str, Any] = {"warm_RS256": warm, "absent": absent, "peers": peers.versions()}
     for algorithm in ("RS256",) if quick else ("RS256", "ES256", "EdDSA"):
-        taking_part, _ = contestants(algorithm)
+        taking_part, _ = everybody(algorithm)
         cold = compared(taking_part, Material(algorithm, settings=COLD), cold=True, rounds=rounds // 2)
         results[f"cold_{algorithm}"] = described(taking_part, cold)
     return {**results, "figures": figures(warm, found)}
@@ -439,7 +218,7 @@ def main() -> None:
     parser.add_argument("--cold", action="store_true")
     options = parser.parse_args()
     quiet()
-    taking_part, absent = chosen(options.names, options.algorithm)
+    taking_part, absent = contestants.chosen(options.names, options.algorithm)
     material = Material(options.algorithm, settings=COLD if options.cold else {})
     found = compared(taking_part, material, cold=options.cold, rounds=options.rounds)
     rows = described(taking_part, found)

@@ -224,20 +224,10 @@ class _Route:
     *closed*: nobody is let in. *is_plain*: a valid token in the usual place that satisfies *requirement* is let in.
     """
 
-    __slots__ = (
-        "access",
-        "closed",
-        "is_plain",
-        "requirement",
-        "requirements",
-        "rule",
-        "sources",
-        "token_sources",
-        "view",
-    )
+    __slots__ = ("access", "closed", "is_plain", "requirement", "requirements", "sources", "token_sources", "view")
 
     def __init__(self, rule: Rule | None, view: Any, marked: list[Any], guard: Guard, rules: Rules) -> None:
-        self.rule, self.view = rule, view  # held, so that no other object has their ids
+        self.view = view
         requirements = tuple(getattr(item, REQUIREMENT) for item in marked if hasattr(item, REQUIREMENT))
         said = {getattr(item, ACCESS, None) for item in marked}
         sources = [found for item in marked if (found := getattr(item, SOURCES, None)) is not None]

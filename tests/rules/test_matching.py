@@ -80,6 +80,8 @@ def plain(rules: Sequence[Rule], method: str, path: str) -> Rule | None:
 @given(RULES, st.lists(PATHS, min_size=1, max_size=8))
 @example([Rule("/{s:segments}:a/{x}", READ), Rule("/{s:segments}/a", ADMIN)], ["/c/c:a/a", "/c:a/c:a/b"])
 @example([Rule("/a/", ADMIN), Rule("/{x}", PUBLIC)], ["/a", "/a/", "/b"])
+@example([Rule("/a/", ADMIN), Rule("/{x}", DENIED)], ["/a", "/a/", "/b"])
+@example([Rule("/a/", DENIED), Rule("/{x}", PUBLIC)], ["/a", "/a/", "/b"])
 def test_compiled_rules_find_what_a_plain_reading_finds(listed, paths):
     rules = Rules(listed)
     for path in paths:

@@ -1,0 +1,261 @@
+"""What it costs to judge a token that nobody has seen, beside the check of its signature alone.
+
+    python -m benchmarks.cold [--rounds N] [--algorithm RS256]
+
+The measure is one ``verify`` of ``cryptography`` with all that it takes ready, the signature of ES256 in DER too. The
+part of scopeguard is its whole judgement: the flow as an edge drives it, from the token to an access token, with the
+memory for verified tokens off and on (every token is new to it). Libraries do what they offer: signature, issuer,
+audience and expiry, with the key in hand. Scopes are not asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from base64 import urlsafe_b64decode
+from collections.abc import Callable, Iterable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
+from benchmarks import contestants
+from benchmarks.contestants import COLD
+from benchmarks.material import ALGORITHMS, AUDIENCE, Material
+from benchmarks.measuring import Measured, Turn, figure, in_turns, machine, now, quiet, table
+from scopeguard.config import TokenSource
+from scopeguard.edge import blocking
+from scopeguard.flow import Credential, judged
+
+Decode = Callable[[str], object]
+"""Raises for a token that is not good."""
+
+RAW = "cryptography, one verify"
+MUST = {"RS256": "<= 1.7", "ES256": "<= 1.3", "EdDSA": "<= 1.2"}
+
+
+def scopeguard_judges(material: Material, **settings: Any) -> Decode:
+    guard = material.guard(**settings)
+    trusts, clock, outside, memory = guard._trusts, guard.clock, guard._outside, guard._memory
+
+    def decode(token: str) -> object:
+        credential = Credential(token=token, source=TokenSource.HEADER)
+        return blocking.run(judged(credential, trusts, clock, memory), outside, None)
+
+    return decode
+
+
+def pyjwt(material: Material) -> Decode:
+    import jwt
+
+    key, algorithms, issuer = material.public_key, [material.algorithm], material.authority.url
+    options: Any = {"require": ["exp", "iss", "aud"]}
+    return lambda token: jwt.decode(
+        token, key, algorithms=algorithms, audience=AUDIENCE, issuer=issuer, options=options
+    )
+
+
+def joserfc(material: Material) -> Decode:
+    from joserfc import jwt
+    from joserfc.jwk import KeySet
+
+    (key,) = KeySet.import_key_set(material.jwks).keys  # type: ignore[arg-type]  # a TypedDict of just this form
+    algorithms = [material.algorithm]
+    registry = jwt.JWTClaimsRegistry(
+        iss={"essential": True, "value": material.authority.url},
+        aud={"essential": True, "value": AUDIENCE},
+        exp={"essential": True},
+    )
+
+    def decode(token: str) -> None:
+        registry.validate(jwt.decode(token, key, algorithms=algorithms).claims)
+
+    return decode
+
+
+def authlib(material: Material) -> Decode:
+    from authlib.jose import JsonWebKey, JsonWebToken
+
+    key, jwt = JsonWebKey.import_key(material.jwks["keys"][0]), JsonWebToken([material.algorithm])
+    options = {
+        "iss": {"essential": True, "value": material.authority.url},
+        "aud": {"essential": True, "value": AUDIENCE},
+        "exp": {"essential": True},
+    }
+    return lambda token: jwt.decode(token, key, claims_options=options).validate()
+
+
+def python_jose(material: Material) -> Decode:
+    from jose import jwk, jwt
+
+    key, algorithm, issuer = jwk.construct(material.pem, material.algorithm), material.algorithm, material.authority.url
+    options = {"require_exp": True, "require_iss": True, "require_aud": True}
+    return lambda token: jwt.decode(token, key, algorithms=algorithm, audience=AUDIENCE, issuer=issuer, options=options)
+
+
+LIBRARIES: tuple[tuple[str, str, Callable[[Material], Decode], tuple[str, ...]], ...] = (
+    ("PyJWT", "pyjwt", pyjwt, ALGORITHMS),
+    ("joserfc", "joserfc", joserfc, ALGORITHMS),
+    ("authlib.jose", "authlib", authlib, ALGORITHMS),
+    ("python-jose", "python-jose", python_jose, ("RS256", "ES256")),
+)
+
+
+def decoders(material: Material) -> tuple[dict[str, Decode], dict[str, str]]:
+    """scopeguard, and the libraries that are installed and know the algorithm; and why others are not here."""
+    found = {
+        "scopeguard": scopeguard_judges(material, token_cache="off"),
+        "scopeguard, which remembers it": scopeguard_judges(material, **COLD),
+    }
+    absent = {}
+    for name, distribution, made, algorithms in LIBRARIES:
+        try:
+            version(distribution)
+        except PackageNotFoundError:
+            absent[name] = f"not installed: {distribution}"
+            continue
+        if material.algorithm in algorithms:
+            found[name] = made(material)
+        else:
+            absent[name] = f"does not know {material.algorithm}"
+    return found, absent
+
+
+def examine(name: str, decode: Decode, material: Material) -> None:
+    """End this run if *decode* does not tell good tokens from bad ones. Scopes are not its business."""
+    decode(material.token())
+    for what, token in material.bad_tokens().items():
+        if what == "without the scope":
+            continue
+        try:
+            decode(token)
+        except Exception:  # noqa: BLE001 - every library has its own
+            refused = True
+        else:
+            refused = False
+        if not refused:
+            raise SystemExit(f"{name}: a token {what} was accepted")
+
+
+def in_order(decode: Decode, tokens: Iterable[str]) -> Turn:
+    """*decode* of one token after the other."""
+    following = itertools.cycle(tokens)
+
+    def turn(times: int) -> float:
+        begun = now()
+        for token in itertools.islice(following, times):
+            decode(token)
+        return now() - begun
+
+    return turn
+
+
+def raw(material: Material, tokens: Iterable[str]) -> Turn:
+    """The check of the signature, and nothing else."""
+    key: Any = material.public_key
+    extra: tuple[Any, ...] = ()
+    if material.algorithm == "RS256":
+        extra = (padding.PKCS1v15(), hashes.SHA256())
+    elif material.algorithm == "ES256":
+        extra = (ec.ECDSA(hashes.SHA256()),)
+    ready = []
+    for token in tokens:
+        signed, _, last = token.rpartition(".")
+        signature = urlsafe_b64decode(last + "==")
+        if material.algorithm == "ES256":
+            r, s = signature[:32], signature[32:]
+            signature = encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big"))
+        ready.append((signature, signed.encode(), *extra))
+    following = itertools.cycle(ready)
+
+    def turn(times: int) -> float:
+        verify = key.verify
+        begun = now()
+        for arguments in itertools.islice(following, times):
+            verify(*arguments)
+        return now() - begun
+
+    return turn
+
+
+def compared(algorithm: str, *, rounds: int) -> tuple[dict[str, Measured], dict[str, str]]:
+    """All of them in turns, after an examination; and who is absent."""
+    material = Material(algorithm)
+    judges, absent = decoders(material)
+    for name, decode in judges.items():
+        examine(name, decode, material)
+    tokens = material.tokens(contestants.COLD_TOKENS)
+    turns = {RAW: raw(material, tokens)} | {name: in_order(decode, tokens) for name, decode in judges.items()}
+    return in_turns(turns, rounds=rounds), absent
+
+
+def described(found: dict[str, Measured]) -> dict[str, dict[str, float]]:
+    """Everything against the check of the signature; times in seconds."""
+    rows = {}
+    for name, mine in found.items():
+        ratio, smallest = mine.ratio(found[RAW]), mine.smallest
+        rows[name] = {
+            "peer": name != RAW and not name.startswith("scopeguard"),
+            "smallest": smallest,
+            "median": mine.median,
+            "ratio": ratio.median,
+            "low": ratio.low,
+            "high": ratio.high,
+            "smallest_ratio": smallest / found[RAW].smallest,
+        }
+    return rows
+
+
+def figures(algorithm: str, rows: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
+    """The line of the issue's table for *algorithm*: with the memory on, as it is unless somebody switches it off."""
+    best, best_name = min(((row["ratio"], name) for name, row in rows.items() if row["peer"]), default=(None, ""))
+    ours = rows["scopeguard, which remembers it"]["ratio"]
+    title = f"cold judgement of a 980-byte token ÷ one verify of cryptography, {algorithm}"
+    return [figure(title, ours, MUST[algorithm], peer=best, peer_name=best_name)]
+
+
+def measured(*, quick: bool) -> dict[str, Any]:
+    """All algorithms."""
+    results: dict[str, Any] = {"figures": [], "absent": {}}
+    for algorithm in ALGORITHMS:
+        found, absent = compared(algorithm, rounds=8 if quick else 100)
+        results[algorithm] = described(found)
+        results["absent"] |= {f"{name}, {algorithm}": why for name, why in absent.items()}
+        results["figures"] += figures(algorithm, results[algorithm])
+    return results
+
+
+def shown(algorithm: str, rows: dict[str, dict[str, float]]) -> str:
+    columns = ["", "min µs", "median µs", "÷ one verify, median (middle half)", "of minima"]
+    lines = [
+        [
+            name,
+            f"{row['smallest'] * 1e6:.1f}",
+            f"{row['median'] * 1e6:.1f}",
+            f"{row['ratio']:.2f} ({row['low']:.2f} to {row['high']:.2f})",
+            f"{row['smallest_ratio']:.2f}",
+        ]
+        for name, row in rows.items()
+    ]
+    return table(f"A token that nobody has seen, {algorithm}", columns, lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--algorithm", choices=ALGORITHMS)
+    options = parser.parse_args()
+    quiet()
+    for algorithm in [options.algorithm] if options.algorithm else ALGORITHMS:
+        found, absent = compared(algorithm, rounds=options.rounds)
+        rows = described(found)
+        print(shown(algorithm, rows))
+        for name, why in absent.items():
+            print(f"{name}: {why}")
+    print("\n" + ", ".join(f"{name} {value}" for name, value in machine().items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""FastMCP's ``JWTVerifier`` with a key set it fetched before, in the layers that FastMCP puts around its endpoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.material import AUDIENCE, SCOPE, Material
+
+NAME = "Starlette + fastmcp"
+NEEDS = ("fastmcp",)
+BASE = "Starlette"
+
+
+def app(material: Material) -> Any:
+    from fastmcp.server.auth.providers.jwt import JWTVerifier
+    from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend, RequireAuthMiddleware
+    from starlette.applications import Starlette
+    from starlette.middleware import Middleware
+    from starlette.middleware.authentication import AuthenticationMiddleware
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+    verifier = JWTVerifier(
+        jwks_uri=f"{material.origin}/jwks.json",
+        issuer=material.authority.url,
+        audience=AUDIENCE,
+        algorithm=material.algorithm,
+        required_scopes=[SCOPE],
+    )
+
+    async def rows(scope: Any, receive: Any, send: Any) -> None:
+        await Response(b"{}", media_type="application/json")(scope, receive, send)
+
+    return Starlette(
+        routes=[Route("/rows", RequireAuthMiddleware(rows, required_scopes=verifier.required_scopes))],
+        middleware=[Middleware(AuthenticationMiddleware, backend=BearerAuthBackend(verifier))],
+    )

@@ -1,0 +1,118 @@
+"""Everything, and one table: what ``make bench`` runs.
+
+    python -m benchmarks.run [--quick] [PART ...]
+
+Each part runs in a process of its own and takes minutes; what it found is written to ``docs/benchmarks``, where
+``python -m benchmarks.plots`` takes it from. ``--quick`` takes a few rounds and a minute or two, to see whether
+everything works: its figures are rough, and nothing is written. The table has the figures that were promised, beside
+the best of the peers that are installed here; `make bench` installs all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measuring import keep, machine, quiet, table
+
+ROOT = Path(__file__).parent.parent
+# Each has measured(quick=...) with the key "figures" in what it returns.
+PARTS = ("in_process", "cold", "sockets", "storms", "shared", "scaling", "offload", "imports", "instructions")
+
+
+def available() -> list[str]:
+    return [part for part in PARTS if importlib.util.find_spec(f"benchmarks.{part}") is not None]
+
+
+def one(part: str, *, quick: bool, path: Path) -> None:
+    """Run *part* here and write what it found to *path*."""
+    quiet()
+    results = importlib.import_module(f"benchmarks.{part}").measured(quick=quick)
+    path.write_text(json.dumps(results), "utf-8")
+
+
+def apart(part: str, *, quick: bool) -> dict[str, Any] | None:
+    """What *part* found in a process of its own; ``None`` if it failed."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "results.json"
+        command = [sys.executable, "-m", "benchmarks.run", "--into", str(path), part]
+        run = subprocess.run([*command, "--quick"] if quick else command, cwd=ROOT, check=False)
+        if run.returncode:
+            return None
+        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        return found
+
+
+def reached(value: float, must: str) -> bool:
+    """Whether *value* is what *must* says: ``<= 1.25``, ``>= 0.93``, ``1``."""
+    relation, _, bound = must.rpartition(" ")
+    if relation not in {"", "<=", ">="}:
+        raise ValueError(f"{must!r}: a bound is <=, >= or nothing, and a number")
+    limit = float(bound)
+    return value >= limit if relation == ">=" else value <= limit if relation == "<=" else value == limit
+
+
+def number(value: float | None, unit: str = "") -> str:
+    if value is None:
+        return "-"
+    written = f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.3g}"
+    return f"{written} {unit}".strip()
+
+
+def summary(figures: Sequence[Mapping[str, Any]]) -> str:
+    """Every figure; those without a bound stand beside what they explain."""
+    rows = []
+    for line in figures:
+        value, must, unit = line["value"], line["must"], line["unit"]
+        peer = number(line.get("peer"), unit)
+        if line.get("peer_name"):
+            peer += f" ({line['peer_name']})"
+        verdict = ("yes" if reached(value, must) else "NO") if must else ""
+        rows.append([line["figure"], peer, must, number(value, unit), verdict])
+    return table("What was promised, and what was found", ["", "best peer here", "must be", "is", "ok?"], rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all of them if none is named")
+    parser.add_argument("--quick", action="store_true", help="a minute or two; nothing is written")
+    parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    unknown = set(options.parts) - set(available())
+    if unknown:
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    if options.into:
+        one(options.parts[0], quick=options.quick, path=options.into)
+        return
+    figures: list[dict[str, Any]] = []
+    said: list[str] = []
+    failed = []
+    for part in options.parts or available():
+        print(f"{part} ...", flush=True)
+        results = apart(part, quick=options.quick)
+        if results is None:
+            failed.append(part)
+            continue
+        figures += results["figures"]
+        absent = results.get("absent", {})
+        said += [absent] if isinstance(absent, str) else [f"{name}: {why}" for name, why in absent.items()]
+        if not options.quick:
+            keep(part, results)
+    print(summary(figures))
+    print("\n" + ", ".join(f"{name} {value}" for name, value in machine().items()))
+    for sentence in said:
+        print(sentence)
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""Adapters recognise a token that was verified before without the long way; nothing may pass that the long way refuses.
+
+Each door stands twice around the same authority, with a token cache and without, and has to answer alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from doors import DOORS, Door, guard_for
+from framework_doors import FRAMEWORK_DOORS
+from scenarios import FORM, Answered, Exchange, tokens
+from scopeguard import Guard, TokenSources
+from scopeguard.testing import FakeAuthority
+
+SHORT = ("asgi-asyncio", "wsgi", "starlette-asyncio", "fastapi-asyncio", "fastapi-behind-middleware", "flask")
+BY_NAME = {door.name: door for door in (*DOORS, *FRAMEWORK_DOORS)}
+
+
+def sent(*values: bytes, target: str = "/both", method: str = "GET", **more: Any) -> Exchange:
+    return Exchange(method=method, target=target, headers=tuple((b"authorization", value) for value in values), **more)
+
+
+KNOWN = sent(b"Bearer {T}")
+
+EXCHANGES = {
+    "the token": KNOWN,
+    "HEAD": sent(b"Bearer {T}", method="HEAD"),
+    "twice": sent(b"Bearer {T}", b"Bearer {T}"),
+    "another before it": sent(b"Bearer {READ}", b"Bearer {T}"),
+    "another behind it": sent(b"Bearer {T}", b"Bearer {READ}"),
+    "Basic behind it": sent(b"Bearer {T}", b"Basic dTpw"),
+    "an empty field behind it": sent(b"Bearer {T}", b""),
+    "twice, in other case": Exchange(headers=((b"authorization", b"Bearer {T}"), (b"Authorization", b"Bearer {T}"))),
+    "in other case, twice": Exchange(headers=((b"AUTHORIZATION", b"Bearer {T}"), (b"authorization", b"Bearer {READ}"))),
+    "in other case": Exchange(headers=((b"Authorization", b"Bearer {T}"),)),
+    "a name that folds to ours": Exchange(headers=(("authori\u017aation".encode(), b"Bearer {T}"),)),
+    "a space behind it": sent(b"Bearer {T} "),
+    "a tab behind it": sent(b"Bearer {T}\t"),
+    "a space before it": sent(b" Bearer {T}"),
+    "two spaces": sent(b"Bearer  {T}"),
+    "scheme in lower case": sent(b"bearer {T}"),
+    "another scheme": sent(b"BeareR_ {T}"),
+    "no scheme": sent(b"{T}"),
+    "a comma behind it": sent(b"Bearer {T},"),
+    "cut short": sent(b"Bearer {T}"[:-1]),
+    "a scope missing": sent(b"Bearer {READ}"),
+    "an empty field": sent(b""),
+    "in the query": Exchange(target="/both?access_token={T}"),
+    "in the query, where it may be": Exchange(target="/query?access_token={T}"),
+    "in header and query, where it may be": sent(b"Bearer {T}", target="/query?access_token={T}"),
+    "in the header and a stray one": sent(b"Bearer {T}", target="/both?access_token={READ}"),
+    "in a form": Exchange(method="POST", target="/form", headers=(FORM,), body=b"access_token={T}"),
+    "in header and form": Exchange(
+        method="POST", target="/form", headers=(FORM, (b"authorization", b"Bearer {T}")), body=b"access_token={T}"
+    ),
+    "in the header, where more places count": sent(b"Bearer {T}", target="/both-places"),
+    "optional": sent(b"Bearer {T}", target="/optional"),
+    "optional, nothing": Exchange(target="/optional"),
+    "public": sent(b"Bearer {T}", target="/public"),
+    "no route": sent(b"Bearer {T}", target="/nowhere"),
+    "no method": sent(b"Bearer {T}", method="DELETE"),
+    "another spelling of the path": sent(b"Bearer {T}", target="/bo%74h"),
+}
+
+
+@dataclass
+class Pair:
+    """One door with a token cache and one without, around one authority; what their listeners heard."""
+
+    door: Door
+    authority: FakeAuthority
+    settings: dict[str, Any]
+    heard: dict[str, list[str]] = field(default_factory=lambda: {"with": [], "without": []})
+
+    def __post_init__(self) -> None:
+        self.tokens = tokens(self.authority)
+        self.remembering = self._guard("with")
+        self.forgetful = self._guard("without", token_cache="off")
+        self._ways = {"with": self.door.opened(self.remembering), "without": self.door.opened(self.forgetful)}
+        for _ in range(2):
+            assert self.send(KNOWN).status == 200
+        for token in (b"{READ}", b"{ADMIN}"):
+            self.send(sent(b"Bearer " + token, target="/none"))
+
+    def _guard(self, name: str, **more: Any) -> Guard:
+        def hear(decision: Any) -> None:
+            self.heard[name].append(type(decision).__name__)
+
+        return guard_for(self.authority, on_decision=hear, **self.settings, **more)
+
+    def send(self, exchange: Exchange) -> Answered:
+        """The answer that both give."""
+        for heard in self.heard.values():
+            heard.clear()
+        exchange = exchange.filled(self.tokens)
+        answers = [way(exchange) for way in self._ways.values()]
+        assert answers[0] == answers[1]
+        assert self.heard["with"] == self.heard["without"]
+        return answers[0]
+
+
+@pytest.fixture(scope="module", params=SHORT)
+def pair(request: pytest.FixtureRequest) -> Pair:
+    return Pair(BY_NAME[request.param], FakeAuthority(), {})
+
+
+@pytest.fixture(params=SHORT)
+def paired(request: pytest.FixtureRequest) -> Callable[..., Pair]:
+    return lambda **settings: Pair(BY_NAME[request.param], FakeAuthority(), settings)
+
+
+@pytest.mark.rule("B-01", "B-12", "B-13", "X-71")
+@pytest.mark.parametrize("exchange", EXCHANGES.values(), ids=EXCHANGES)
+def test_a_known_token_is_answered_as_if_it_was_new(pair: Pair, exchange: Exchange):
+    for _ in range(2):
+        pair.send(exchange)
+
+
+def test_the_short_way_is_gone(pair: Pair, monkeypatch: pytest.MonkeyPatch):
+    """Without this the tests here would prove nothing."""
+
+    def judged(*args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("the long way")
+
+    monkeypatch.setattr(pair.remembering, "_judge", judged)
+    way = pair.door.opened(pair.remembering)
+    assert way(KNOWN.filled(pair.tokens)).status == 200
+    with pytest.raises(AssertionError, match="the long way"):
+        way(sent(b"Bearer {T} ").filled(pair.tokens))
+
+
+def test_a_listener_hears_of_every_decision_once(pair: Pair):
+    # Middleware decides that the token is valid, and the endpoint that it suffices.
+    decisions = 2 if pair.door.name in ("starlette-asyncio", "fastapi-behind-middleware") else 1
+    pair.send(KNOWN)
+    assert pair.heard["with"] == ["Granted"] * decisions
+    pair.send(sent(b"Bearer {READ}"))
+    assert pair.heard["with"] == [*["Granted"] * (decisions - 1), "Denied"]
+    pair.send(sent(b"Bearer {T}", b"Bearer {T}"))
+    assert pair.heard["with"] == ["Denied"]
+
+
+@pytest.mark.rule("G-01")
+def test_a_known_token_expires(paired: Callable[..., Pair]):
+    pair = paired()
+    pair.authority.clock.advance(3600 * 24)
+    assert pair.send(KNOWN).status == 401
+
+
+def test_a_clock_that_is_set_back_does_not_make_it_valid_before_its_time(paired: Callable[..., Pair]):
+    pair = paired()
+    pair.authority.clock.set_wall(pair.authority.clock.wall() - 24 * 3600)
+    assert pair.send(KNOWN).status == 401
+
+
+def test_a_known_token_ends_with_its_key(paired: Callable[..., Pair]):
+    pair = paired()
+    pair.authority.rotate(overlap=False)
+    pair.authority.clock.advance(600)  # so that both look for newer keys
+    pair.send(KNOWN)
+    pair.authority.clock.advance(1)
+    assert pair.send(KNOWN).status == 401
+
+
+def test_a_known_token_is_revoked(paired: Callable[..., Pair]):
+    pair = paired()
+    for guard in (pair.remembering, pair.forgetful):
+        guard.revoke(token=pair.tokens["T"])
+    assert pair.send(KNOWN).status == 401
+    assert pair.send(sent(b"Bearer {ADMIN}", target="/any")).status == 200
+
+
+@pytest.mark.rule("B-56")
+def test_a_known_token_in_the_clear_is_refused_where_https_is_required(paired: Callable[..., Pair]):
+    pair = paired(require_https=True)
+    assert pair.send(KNOWN).status == 200
+    assert pair.send(sent(b"Bearer {T}", scheme="http")).status == 400
+    assert pair.send(KNOWN).status == 200
+
+
+def test_a_stray_token_in_the_query_is_refused_beside_a_known_one(paired: Callable[..., Pair]):
+    pair = paired(token_sources=TokenSources(stray_query_token="refuse"))
+    assert pair.send(sent(b"Bearer {T}", target="/both?access_token=x")).status == 400
+    assert pair.send(sent(b"Bearer {T}", target="/both?a=x")).status == 200

@@ -1,0 +1,81 @@
+"""A child process has none of the threads of its parent: no lock that one of them held may hold it up."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from forked import Child
+from scopeguard import Guard, Introspection, Issuer, IssuerResolver
+from scopeguard.edge.flights import Flights
+from scopeguard.security_events import SecurityEventReceiver
+from scopeguard.state.answers import Answers
+from scopeguard.state.breaker import Breaker
+from scopeguard.state.held_bearer import HeldBearer
+from scopeguard.state.keyring import KeyRing
+from scopeguard.state.revocations import Revocations
+from scopeguard.state.seen import Seen
+from scopeguard.state.statuses import Statuses
+from scopeguard.state.trust import Resolving
+from scopeguard.status_list import StatusListPolicy
+
+LOCK: type = type(threading.Lock())
+OURS = {Answers, Breaker, Flights, HeldBearer, KeyRing, Resolving, Revocations, Seen, Statuses}
+
+
+def locks(thing: object, seen: set[int] | None = None) -> Iterator[tuple[type, Any]]:
+    """Every lock that is reached from *thing* through objects of this project, with the class that has it."""
+    seen = set() if seen is None else seen
+    if id(thing) in seen:
+        return
+    seen.add(id(thing))
+    if isinstance(thing, Mapping):
+        parts: list[object] = list(thing.values())
+    elif isinstance(thing, list | tuple | set | frozenset):
+        parts = list(thing)
+    elif type(thing).__module__.startswith("scopeguard"):
+        names = [name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ())]
+        parts = [*vars(thing).values()] if hasattr(thing, "__dict__") else []
+        parts += [getattr(thing, name) for name in names if hasattr(thing, name)]
+    else:
+        return
+    for part in parts:
+        if isinstance(part, LOCK):
+            yield type(thing), part
+        else:
+            yield from locks(part, seen)
+
+
+def test_no_lock_of_the_parent_holds_a_child_up():
+    found = Issuer(
+        "https://found.test",
+        audience="x",
+        validate="auto",
+        introspection=Introspection(client_id="a", client_secret="s"),
+        experimental_status_list=StatusListPolicy(),
+    )
+    guard = Guard(
+        Issuer("https://as.test", audience="x", validate="auto", introspection=found.introspection),
+        resolver=IssuerResolver(accepts=lambda name: name == found.url, resolve=lambda name: found),
+    )
+    resolving = guard._trusts.resolving
+    assert resolving is not None
+    resolving.absorb(found.url, found, guard.clock.monotonic())
+    transmitter = Issuer("https://ssf.test", audience="x", experimental_status_list=StatusListPolicy())
+    receiver = SecurityEventReceiver(
+        guard, authorization="Bearer sg-secret", issuer="https://as.test", transmitter=transmitter
+    )
+
+    def check() -> None:
+        for owner, lock in locks([guard, receiver]):
+            assert lock.acquire(timeout=1), owner
+
+    held = list(locks([guard, receiver]))
+    assert {owner for owner, _ in held} >= OURS  # or this would prove nothing
+    for _, lock in held:
+        lock.acquire()
+    child = Child(check)
+    for _, lock in held:
+        lock.release()
+    assert child.ok()

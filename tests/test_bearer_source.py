@@ -1,0 +1,174 @@
+"""Introspection with a bearer token of our own that a function or a file provides: every colour, through the edges."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from scopeguard import Guard, Introspection, Issuer
+from scopeguard.effects import Answer, Send
+from scopeguard.errors import ConfigurationError, Reason
+from scopeguard.guard import Decision, Denied, Granted, Unavailable
+from scopeguard.testing.clock import FakeClock
+from storms import Storm, request_with
+
+ENDPOINT = "https://as.test/introspect"
+
+
+class Picky:
+    """A transport to an authority that takes one bearer token and calls every access token active but "bad"."""
+
+    def __init__(self, taken: str) -> None:
+        self.taken = taken
+        self.shown: list[str | None] = []
+
+    def send(self, request: Send, /) -> Answer:
+        self.shown.append(request.authorization)
+        if request.authorization != f"Bearer {self.taken}":
+            return Answer(401, b"{}", {"content-type": "application/json"})
+        members = {"active": dict(request.form or ())["token"] != "bad", "aud": "https://api.test", "scope": "read"}
+        return Answer(200, json.dumps(members).encode(), {"content-type": "application/json"})
+
+    def close(self) -> None: ...
+
+
+def guard_with(source: Any, transport: Picky) -> Guard:
+    settings = Introspection(auth="bearer", bearer_token=source, endpoint=ENDPOINT)
+    issuer = Issuer("https://as.test", audience="https://api.test", validate="introspection", introspection=settings)
+    return Guard(issuer, transport=transport, clock=FakeClock())
+
+
+@pytest.fixture(params=["threads", "asyncio", "trio"])
+def colour(request: pytest.FixtureRequest) -> str:
+    value: str = request.param
+    return value
+
+
+def decide(guard: Guard, token: str, colour: str) -> Decision:
+    if colour == "threads":
+        return guard.check(request_with(token))
+    return anyio.run(guard.acheck, request_with(token), backend=colour)
+
+
+@pytest.mark.rule("I-06")
+@pytest.mark.parametrize("kind", ["function", "coroutine"])
+def test_a_token_that_has_expired_is_renewed_and_the_request_is_none_the_wiser(colour: str, kind: str):
+    issued = ["first"]
+
+    def source() -> str:
+        return issued[-1]
+
+    async def asynchronous() -> str:
+        await anyio.lowlevel.checkpoint()
+        return issued[-1]
+
+    transport = Picky("first")
+    guard = guard_with(source if kind == "function" else asynchronous, transport)
+    assert isinstance(decide(guard, "a", colour), Granted)
+    transport.taken = "second"
+    issued.append("second")
+    assert isinstance(decide(guard, "b", colour), Granted)
+    assert isinstance(decide(guard, "bad", colour), Denied)
+    assert transport.shown == ["Bearer first", "Bearer first", "Bearer second", "Bearer second"]
+    guard.close()
+
+
+@pytest.mark.rule("I-06", "I-25")
+def test_a_herd_asks_the_source_once_and_renews_once(colour: str):
+    calls: list[int] = []
+    issued = ["first"]
+
+    def source() -> str:
+        calls.append(1)
+        return issued[0]
+
+    transport = Picky("first")
+    guard = guard_with(source, transport)
+    storm = Storm(colour, guard)
+    tokens = [f"token-{number}" for number in range(40)]
+    assert storm.run(tokens) == {"Granted": 40}
+    assert calls == [1]
+    transport.taken = "second"
+    guard.clock.advance(61)  # type: ignore[attr-defined]  # a FakeClock
+    issued[0] = "second"
+    assert storm.run(tokens) == {"Granted": 40}
+    assert calls == [1, 1]
+    guard.close()
+
+
+@pytest.mark.rule("I-06", "I-18", "H-19")
+def test_a_source_that_fails_is_an_outage(colour: str, caplog: pytest.LogCaptureFixture):
+    def source() -> str:
+        raise OSError("sg-secret of the source")
+
+    transport = Picky("first")
+    guard = guard_with(source, transport)
+    decision = decide(guard, "a", colour)
+    assert isinstance(decision, Unavailable)
+    assert decision.error.reason is Reason.AUTHORITY_UNREACHABLE
+    assert "bearer_token raised OSError" in caplog.text
+    assert "sg-secret" not in caplog.text
+    assert transport.shown == []
+    guard.close()
+
+
+CONFIGURATION = """
+[[issuers]]
+url = "https://as.test"
+audience = "https://api.test"
+validate = "introspection"
+[issuers.introspection]
+auth = "bearer"
+endpoint = "https://as.test/introspect"
+bearer_token = "file:token"
+"""
+
+
+@pytest.mark.rule("I-06")
+def test_a_file_is_read_again_when_its_token_is_refused(colour: str, tmp_path: Path):
+    file, secret = tmp_path / "scopeguard.toml", tmp_path / "token"
+    file.write_text(CONFIGURATION, "utf-8")
+    secret.write_text("first\n", "utf-8")
+    transport = Picky("first")
+    guard = Guard.from_file(str(file), transport=transport, clock=FakeClock())
+    secret.write_text("second\n", "utf-8")
+    transport.taken = "second"
+    assert isinstance(decide(guard, "a", colour), Granted)
+    secret.write_text("third\n", "utf-8")
+    assert isinstance(decide(guard, "b", colour), Granted)  # the second is still good
+    transport.taken = "third"
+    guard.clock.advance(10)  # type: ignore[attr-defined]  # a FakeClock
+    assert isinstance(decide(guard, "c", colour), Granted)
+    assert transport.shown == ["Bearer second", "Bearer second", "Bearer second", "Bearer third"]
+    secret.unlink()
+    transport.taken = "fourth"
+    guard.clock.advance(10)  # type: ignore[attr-defined]
+    assert isinstance(decide(guard, "d", colour), Unavailable)
+    guard.close()
+
+
+def test_a_file_that_is_not_there_is_refused_at_the_start(tmp_path: Path):
+    file = tmp_path / "scopeguard.toml"
+    file.write_text(CONFIGURATION, "utf-8")
+    with pytest.raises(ConfigurationError, match="bearer_token: the file token cannot be read"):
+        Guard.from_file(str(file))
+
+
+def test_equal_files_are_equal_settings(tmp_path: Path):
+    """So that a resolver that reads a file keeps the keys of its issuers."""
+    file = tmp_path / "scopeguard.toml"
+    file.write_text(CONFIGURATION, "utf-8")
+    (tmp_path / "token").write_text("first", "utf-8")
+    one, two = (Guard.from_file(str(file)).issuers[0] for _ in range(2))
+    assert one == two
+    assert "first" not in repr(one.introspection)
+
+
+@pytest.mark.parametrize("value", [7, b"token", ["token"]])
+def test_a_source_is_a_string_or_a_function(value: Any):
+    with pytest.raises(ConfigurationError, match=r"introspection\.bearer_token"):
+        Introspection(auth="bearer", bearer_token=value)

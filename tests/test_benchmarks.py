@@ -1,0 +1,267 @@
+"""The benchmarks run, with tiny settings: nothing here looks at a time. Peers take part that happen to be installed."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import shutil
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from environment import missing
+
+ROOT = Path(__file__).parent.parent
+
+
+def loaded(name: str) -> Any:
+    return importlib.import_module(f"benchmarks.{name}")
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.syspath_prepend(str(ROOT))
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "benchmarks"]:
+        del sys.modules[name]
+
+
+@pytest.fixture(autouse=True)
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where results are written, instead of among those that are published."""
+    measuring = loaded("measuring")
+    monkeypatch.setattr(measuring, "RESULTS", tmp_path)
+    return tmp_path
+
+
+def run(monkeypatch: pytest.MonkeyPatch, module: ModuleType, *arguments: str) -> None:
+    """As from the command line; what it switches off is switched on again."""
+    monkeypatch.setattr(sys, "argv", [module.__name__, *arguments])
+    with warnings.catch_warnings():
+        try:
+            module.main()
+        finally:
+            logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize("arguments", [(), ("--cold",), ("--algorithm", "EdDSA", "Starlette")], ids=" ".join)
+def test_requests_in_process_are_compared(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+):
+    monkeypatch.setattr(loaded("contestants"), "COLD_TOKENS", 3)
+    run(monkeypatch, loaded("in_process"), "--rounds", "1", *arguments)
+    table = capsys.readouterr().out
+    assert "| Starlette + scopeguard " in table
+    assert "| Starlette + PyJWT by hand " in table
+
+
+def test_a_peer_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch):
+    peers = loaded("peers")
+    absent = next(peer for peer in peers.found() if peer.NAME == "Flask + PyJWT by hand")
+    monkeypatch.setattr(absent, "NEEDS", ("flask", "there-is-no-such-thing"))
+    taking_part, why = loaded("contestants").everybody("RS256")
+    assert absent.NAME not in [each.name for each in taking_part]
+    assert why[absent.NAME] == "not installed: there-is-no-such-thing"
+
+
+def test_a_peer_says_what_it_is_and_what_it_needs():
+    bare = {each.name: each for each in loaded("contestants").OURS}
+    for peer in loaded("peers").found():
+        assert peer.NAME.startswith(peer.BASE.partition(",")[0])
+        assert peer.NEEDS
+        assert callable(peer.app)
+        assert bare[peer.BASE].wsgi == getattr(peer, "WSGI", False)
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["without the scope", "expired", "for another audience", "of another issuer", "signed by a stranger"],
+)
+def test_nobody_is_measured_who_lets_a_bad_token_through(what: str):
+    """A contestant that refuses all but one kind of bad token."""
+    in_process, material = loaded("in_process"), loaded("material").Material("ES256")
+    bad = material.bad_tokens()
+    material.bad_tokens = lambda **_: bad
+    refused = {f"Bearer {token}" for kind, token in bad.items() if kind != what}
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("403 Forbidden" if environ["HTTP_AUTHORIZATION"] in refused else "200 OK", [])
+        return [b""]
+
+    contestant = loaded("contestants").Contestant("one", "one", lambda material: app, wsgi=True)
+    with pytest.raises(SystemExit, match=f"one: a token {what} was answered 200"):
+        in_process.examine(contestant, in_process.Driver(contestant, app, None), material)
+
+
+def test_nobody_is_measured_who_refuses_a_good_token():
+    in_process, material = loaded("in_process"), loaded("material").Material("ES256")
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("403 Forbidden", [])
+        return [b""]
+
+    contestant = loaded("contestants").Contestant("one", "one", lambda material: app, wsgi=True)
+    with pytest.raises(SystemExit, match="one: a good token was refused"):
+        in_process.examine(contestant, in_process.Driver(contestant, app, None), material)
+
+
+def test_the_bare_ones_and_no_others_are_excused_from_refusing():
+    excused = {each.name for each in loaded("contestants").OURS if not each.guards}
+    bare = {each.base for each in loaded("contestants").OURS}
+    assert excused == bare | {"Starlette, signature alone"}
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
+def test_cold_judgements_are_compared(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], algorithm: str
+):
+    monkeypatch.setattr(loaded("contestants"), "COLD_TOKENS", 3)
+    run(monkeypatch, loaded("cold"), "--rounds", "1", "--algorithm", algorithm)
+    table = capsys.readouterr().out
+    for name in ("cryptography, one verify", "scopeguard", "scopeguard, which remembers it", "PyJWT"):
+        assert f"| {name} " in table
+
+
+def test_a_library_that_accepts_a_stranger_is_not_measured():
+    material = loaded("material").Material("ES256")
+    with pytest.raises(SystemExit, match="careless: a token expired was accepted"):
+        loaded("cold").examine("careless", lambda token: token, material)
+
+
+def test_cold_tokens_are_more_than_anybody_remembers():
+    contestants = loaded("contestants")
+    assert (
+        contestants.COLD["token_cache"].max_entries < contestants.COLD_TOKENS / 2
+    )  # a half of them a round, in sockets
+
+
+@pytest.mark.timeout(240)  # servers start, and a machine may be busy
+def test_servers_are_compared(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    if shutil.which("wrk") is None:
+        missing("no wrk (on Debian: apt install wrk)")
+    monkeypatch.setattr(loaded("contestants"), "COLD_TOKENS", 4)
+    names = ["Starlette", "Starlette + scopeguard", "Flask"]
+    run(monkeypatch, loaded("sockets"), "--rounds", "1", "--seconds", "1", *names)
+    table = capsys.readouterr().out
+    assert "cold, RS256" in table
+    assert all(f"| {name} " in table for name in names)
+
+
+def test_without_wrk_a_sentence_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    run(monkeypatch, loaded("sockets"))
+    assert capsys.readouterr().out == "Not measured over sockets: there is no wrk (on Debian: apt install wrk).\n"
+
+
+def figure(value: float, must: str, **more: Any) -> dict[str, Any]:
+    return {"figure": f"{value} {must}", "value": value, "must": must, "unit": "", **more}
+
+
+def test_one_table_has_all_figures_and_results_are_kept(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], results: Path
+):
+    module = loaded("run")
+    found = {
+        "in_process": {"figures": [figure(7, ""), figure(1.2, "<= 1.25", peer=10.5, peer_name="somebody")]},
+        "cold": {"figures": [figure(0.5, ">= 0.93")], "absent": {"python-jose": "not installed"}},
+    }
+    monkeypatch.setattr(module, "apart", lambda part, *, quick: found[part])
+    run(monkeypatch, module, "in_process", "cold")
+    lines = capsys.readouterr().out.splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    assert rows[2:] == [
+        ["7", "-", "", "7", ""],
+        ["1.2 <= 1.25", "10.5 (somebody)", "<= 1.25", "1.2", "yes"],
+        ["0.5 >= 0.93", "-", ">= 0.93", "0.5", "NO"],
+    ]
+    assert lines[-1] == "python-jose: not installed"
+    assert {path.name for path in results.iterdir()} == {"in_process.json", "cold.json"}
+
+
+def test_a_quick_run_writes_nothing_and_a_part_that_fails_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], results: Path
+):
+    module = loaded("run")
+    monkeypatch.setattr(module, "apart", lambda part, *, quick: {"figures": []} if part == "cold" else None)
+    with pytest.raises(SystemExit, match="failed: in_process"):
+        run(monkeypatch, module, "--quick", "in_process", "cold")
+    assert list(results.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "must", "expected"),
+    [
+        (1.25, "<= 1.25", True),
+        (1.26, "<= 1.25", False),
+        (0.93, ">= 0.93", True),
+        (0.92, ">= 0.93", False),
+        (1, "1", True),
+        (2, "1", False),
+    ],
+)
+def test_a_bound_is_reached_or_not(value: float, must: str, expected: bool):
+    assert loaded("run").reached(value, must) is expected
+
+
+def test_a_bound_that_is_none_is_not_guessed_at():
+    with pytest.raises(ValueError, match="a bound is"):
+        loaded("run").reached(1, "about 1")
+
+
+def row(ratio: float, base: str, *, peer: bool = False) -> dict[str, Any]:
+    spread = {"low": ratio * 0.9, "high": ratio * 1.1, "smallest": 1e-5, "median": 2e-5, "per_second": 8000.0}
+    return {"base": base, "peer": peer, "ratio": ratio, **spread}
+
+
+def requests_of(*bases: str, ratio: float) -> dict[str, Any]:
+    rows = {base: row(1.0, base) for base in bases}
+    for base in bases:
+        framework = base.partition(",")[0]
+        rows[f"{framework} + scopeguard"] = row(ratio, base)
+        rows[f"{framework} + somebody"] = row(ratio * 3, base, peer=True)
+    return rows
+
+
+def found_by_all_parts() -> dict[str, dict[str, Any]]:
+    in_process = requests_of("Starlette", "FastAPI, empty dependency", "Flask", ratio=1.2)
+    over_sockets = requests_of("Starlette", "Flask", ratio=0.3)
+    judged = {"cryptography, one verify": row(1.0, ""), "scopeguard": row(1.6, ""), "somebody": row(3.0, "", peer=True)}
+    kinds = ("token of {} KB, warm", "token of {} KB, cold", "{} scopes, warm", "{} scopes, cold", "{} keys, cold")
+    rules = ("literal, {:,} rules", "parameters, {:,} rules")
+    counts = (10, 1000)
+    return {
+        "in_process": {"warm_RS256": in_process, "cold_RS256": in_process},
+        "cold": dict.fromkeys(("RS256", "ES256", "EdDSA"), judged),
+        "sockets": {"warm": over_sockets, "cold": over_sockets},
+        "scaling": {
+            "times": {kind.format(count): {"smallest": count * 1e-6} for kind in kinds for count in counts},
+            "rules": {kind.format(count): 1e-6 for kind in rules for count in counts},
+            "remembered": {str(count): {"ready": 1e-6, "packed": 9e-6, "pause": 1e-3} for count in counts},
+        },
+    }
+
+
+@pytest.mark.timeout(240)  # the first one who draws looks at all fonts of the machine
+def test_everything_that_was_found_is_drawn_and_alike_each_time(results: Path):
+    plots, measuring = loaded("plots"), loaded("measuring")
+    for part, found in found_by_all_parts().items():
+        measuring.keep(part, found)
+    plots.main()
+    drawn = {path.name: path.read_bytes() for path in results.iterdir() if path.suffix != ".json"}
+    names = ["requests_warm", "requests_cold", "cold_judgement", "sockets", "scaling"]
+    assert drawn.keys() == {f"{name}.svg" for name in names}
+    plots.main()
+    assert {path.name: path.read_bytes() for path in results.iterdir() if path.suffix != ".json"} == drawn
+
+
+def test_what_was_not_run_or_not_possible_is_not_drawn(results: Path, capsys: pytest.CaptureFixture[str]):
+    plots, measuring = loaded("plots"), loaded("measuring")
+    measuring.keep("sockets", {"absent": "there is no wrk", "figures": []})
+    plots.main()
+    assert "scaling: not run yet" in capsys.readouterr().out
+    assert [path.name for path in results.iterdir()] == ["sockets.json"]
