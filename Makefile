@@ -41,7 +41,7 @@ DEV := $(VENV)/.installed-dev
 
 # What tests start beside Python, by command and Debian package. Only root on a Debian can install them; elsewhere the
 # tests that need them say what is missing and are skipped, except in CI, where they fail.
-SYSTEM := chromium:chromium redis-server:redis-server valgrind:valgrind
+SYSTEM := chromium:chromium redis-server:redis-server valgrind:valgrind wrk:wrk
 
 .PHONY: system
 system: ## the Debian packages that some tests need (as root)
@@ -164,6 +164,18 @@ test-oldest: peers apps documents ## the tests, with the oldest versions of the 
 	@$(PIP) install --editable '.[dev]' --constraint .ci/oldest.txt
 	touch $@
 
+# The peers have requirements of their own, and so a place of their own.
+.PHONY: bench
+bench: ## scopeguard beside its peers: one table, and docs/benchmarks (half an hour on a quiet machine)
+	@$(MAKE) --no-print-directory VENV=.venv-bench .venv-bench/.installed-bench system
+	.venv-bench/bin/python -m benchmarks.run $(PARTS)
+	.venv-bench/bin/python -m benchmarks.plots
+
+.PHONY: bench-quick
+bench-quick: ## the same in a few minutes: whether all of it runs, with rough figures
+	@$(MAKE) --no-print-directory VENV=.venv-bench .venv-bench/.installed-bench system
+	.venv-bench/bin/python -m benchmarks.run --quick $(PARTS)
+
 .PHONY: bench-issuers
 bench-issuers: $(DEV) ## what a thousand issuers cost: time, memory, routing, requests
 	@$(BIN)/python benchmarks/issuers.py
@@ -182,4 +194,4 @@ build: $(DEV) ## the wheel and the source distribution, into dist/
 
 .PHONY: clean
 clean: ## remove everything that can be made again
-	@rm -rf .venv .venv-apps .venv-oldest dist build htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/peers/node/node_modules
+	@rm -rf .venv .venv-apps .venv-bench .venv-oldest dist build htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/peers/node/node_modules

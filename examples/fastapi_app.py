@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Security
 
 from scopeguard import AccessToken, Guard, Issuer, any_of
-from scopeguard.fastapi import Protected
+from scopeguard.fastapi import GuardMiddleware, Protected
 
 ISSUER = os.environ.get("ISSUER", "http://127.0.0.1:9000")
 guard = Guard(Issuer(ISSUER, audience="http://127.0.0.1:8000"))
@@ -23,7 +23,9 @@ protected = Protected(
     token_url=f"{ISSUER}/token",
     scopes={"bigquery.insertdata": "Insert rows", "bigquery.readonly": "Read rows", "bigquery": "Everything"},
 )
-app = FastAPI(title="Tables", responses=protected.responses)
+app = FastAPI(title="Tables", responses=protected.responses, redoc_url=None)
+# Without the middleware, what no dependency guards is open: "scopeguard audit examples.fastapi_app:app" shows it.
+app.add_middleware(GuardMiddleware, guard=guard, public=["/healthz", "/openapi.json", "/docs", "/docs/oauth2-redirect"])
 tables: dict[str, list[Any]] = {}
 
 

@@ -485,8 +485,8 @@ def test_scope_claims_say_how_they_are_written():
     with refused(r"scope_claims: every item is a ScopeClaim"):
         issuer(scope_claims=("scope",))
     with refused(r"scope_claims\['scp'\]: 'tab' is not one of 'space', 'list', 'space_or_list', 'comma'"):
-        ScopeClaim("scp", "tab")  # type: ignore[arg-type]  # this is the test
-    assert ScopeClaim("scp", "list") == ScopeClaim("scp", ScopeForm.LIST)  # type: ignore[arg-type]  # as from a file
+        ScopeClaim("scp", "tab")
+    assert ScopeClaim("scp", "list") == ScopeClaim("scp", ScopeForm.LIST)
 
 
 @pytest.mark.parametrize("name", ["merge_scope_claims", "accept_id_tokens_dangerously"])
@@ -556,7 +556,7 @@ def test_a_query_that_is_enabled_cannot_be_refused_as_well():
     with refused("stray_query_token = 'refuse' forbids the enabled query; drop one"):
         TokenSources(methods=frozenset((TokenSource.QUERY,)), stray_query_token=StrayQueryToken.REFUSE)
     with refused("stray_query_token: 'drop' is not one of 'ignore', 'refuse'"):
-        TokenSources(stray_query_token="drop")  # type: ignore[arg-type]  # this is the test
+        TokenSources(stray_query_token="drop")
 
 
 @pytest.mark.rule("B-14", "B-15")

@@ -22,7 +22,8 @@ from scopeguard.access_token import Unverified
 from scopeguard.config import ANY_AUDIENCE_DANGEROUSLY, Issuer, ScopeClaim, ScopeForm
 from scopeguard.errors import InvalidToken, Reason
 from scopeguard.scopes import all_of
-from scopeguard.spec.jwt import accept, check, granted_scopes, named_issuer, peek
+from scopeguard.spec.jwt import accept, check, named_issuer, peek
+from scopeguard.spec.scope_claims import granted_scopes
 
 NOW: Final = 1_800_000_000
 ISS: Final = "https://as.example"
