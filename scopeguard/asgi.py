@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from scopeguard.access_token import ANONYMOUS, AccessToken, Anonymous, begin_serving, end_serving, serving
 from scopeguard.audit.declared import Layer
-from scopeguard.config import TokenSource, TokenSources
+from scopeguard.config import TokenSources
 from scopeguard.errors import (
     ConfigurationError,
     InvalidRequest,
@@ -88,6 +88,7 @@ class GuardMiddleware(Layer):
         self._close_on_expiry = close_on_expiry
         self._recalls = not close_on_expiry
         self._opens_unmatched = not self.rules.deny_unmatched
+        self._root_path = _own_root_path(app)
         self._check = StartCheck(self, guard)
         self._until = until
 
@@ -104,7 +105,7 @@ class GuardMiddleware(Layer):
             raise RuntimeError(f"scopeguard does not know the ASGI scope type {kind!r} and lets nothing through")
         if self._check.pending:  # a server or an app without lifespan
             self._check.run()
-        rule = found_rule(self.rules, method, scope)
+        rule = found_rule(self.rules, method, scope, self._root_path)
         if (rule is not None and rule.access is PUBLIC) or (self._pass_preflight and _is_preflight(scope, method)):
             token = None
         else:
@@ -125,8 +126,8 @@ class GuardMiddleware(Layer):
         guard = self.guard
         sources = guard.sources if rule is None or rule.sources is None else guard.sources.only(rule.sources)
         requirement = None if rule is None else rule.requirement
-        body = FormBody(scope, receive, sources)
-        by_query = TokenSource.QUERY in sources.methods and has_access_token(scope["query_string"])
+        body = FormBody(scope, receive, sources) if sources.in_form else None
+        by_query = sources.in_query and has_access_token(scope["query_string"])
         view = request_view(scope, method)
         if by_query:
             # In place: the server logs the query string of this very dict (B-31, X-79).
@@ -139,7 +140,7 @@ class GuardMiddleware(Layer):
             optional=optional,
             closed=self.rules.closes(rule),
             sources=sources,
-            read_form=body.read,
+            read_form=None if body is None else body.read,
         )
         token: AccessToken | None = None
         match decision:
@@ -152,12 +153,14 @@ class GuardMiddleware(Layer):
                 return
         if optional:
             send = _varying(send)
+        if body is not None:
+            receive = body.receive
         _present(scope, guard, token)
         with serving(token):
             if self._close_on_expiry and token is not None and token.expires_at is not None:
-                await self._until(token.expires_at - guard.clock.wall(), self.app, scope, body.receive, send)
+                await self._until(token.expires_at - guard.clock.wall(), self.app, scope, receive, send)
             else:
-                await self.app(scope, body.receive, send)
+                await self.app(scope, receive, send)
 
     async def _refuse(self, refusal: Denied | Unavailable, scope: Scope, send: Send) -> None:
         response = refusal.response
@@ -250,25 +253,39 @@ def request_view(scope: Scope, method: str) -> RequestView:
     )
 
 
-def route_path(scope: Scope) -> str:
+def route_path(scope: Scope, prefix: str | None = None) -> str:
     """The path that routers below dispatch on: decoded once, without the mount prefix (H-06)."""
     path: str = scope["path"]
-    prefix: str = scope.get("root_path", "")
+    if prefix is None:
+        prefix = scope.get("root_path", "")
     if prefix and path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/"):
         return path[len(prefix) :]
     return path
 
 
-def found_rule(rules: Rules, method: str, scope: Scope) -> Rule | None:
-    """The rule for a request, ``None`` where none decides.
+def _own_root_path(app: object) -> str:
+    """What *app*, or the app inside it, puts in the place of ``root_path`` before it routes, as FastAPI does with what
+    it was constructed with. Other frameworks have an attribute of that name that means something else."""
+    seen: list[object] = []
+    while app is not None and not any(app is other for other in seen):
+        seen.append(app)
+        own = getattr(app, "root_path", None)
+        if own and isinstance(own, str) and any(base.__module__.startswith("fastapi.") for base in type(app).__mro__):
+            return own
+        app = getattr(app, "app", None)
+    return ""
+
+
+def found_rule(rules: Rules, method: str, scope: Scope, own_root_path: str = "") -> Rule | None:
+    """The rule for a request, ``None`` where none decides. *own_root_path*: what the app inside takes for its prefix.
 
     Where a path does not lie under ``root_path`` but contains it, routers disagree: some cut it off there, and the
     slash behind it may be missing (Litestar, Quart). Then both readings have to meet the same rule (H-06).
     """
-    prefix: str = scope.get("root_path", "")
+    prefix: str = own_root_path or scope.get("root_path", "")
     if not prefix:
         return rules.find(method, scope["path"], scope.get("raw_path"))
-    path = route_path(scope)
+    path = route_path(scope, prefix)
     rule = rules.find(method, path, scope.get("raw_path"))
     if path == scope["path"] and prefix in path:
         cut = path.split(prefix, 1)[1]

@@ -64,7 +64,7 @@ def checked_url(url: str, setting: str, *, query: bool = True) -> str:
 
 def is_loopback(host: str) -> bool:
     """Whether *host* is the loopback interface by its very name: no look-up that somebody could answer."""
-    if host in ("localhost", "::1"):
+    if host in ("127.0.0.1", "::1", "localhost"):
         return True
     octets = host.removeprefix("::ffff:").split(".")  # what a socket for both families calls 127.0.0.1
     return len(octets) == 4 and octets[0] == "127" and all(o.isascii() and o.isdigit() for o in octets)

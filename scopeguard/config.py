@@ -90,14 +90,20 @@ class TokenSources:
     max_form_bytes: int = 64 * 1024
     max_parameters: int = 1000
     form_timeout: float = 10.0
+    # The same as ``methods``, for every request to look at: hashing a member of an enumeration takes longer.
+    in_header: bool = field(init=False, repr=False, compare=False)
+    in_query: bool = field(init=False, repr=False, compare=False)
+    in_form: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "methods", checked_sources(self.methods, "token_sources"))
+        for source in TokenSource:
+            object.__setattr__(self, f"in_{source.value}", source in self.methods)
         stray = member(StrayQueryToken, self.stray_query_token, "stray_query_token")
         object.__setattr__(self, "stray_query_token", stray)
         for name in ("max_token_bytes", "max_form_bytes", "max_parameters", "form_timeout"):
             positive(getattr(self, name), name)
-        if stray is StrayQueryToken.REFUSE and TokenSource.QUERY in self.methods:
+        if stray is StrayQueryToken.REFUSE and self.in_query:
             raise ConfigurationError("token_sources: stray_query_token = 'refuse' forbids the enabled query; drop one")
 
     def only(self, methods: Iterable[str]) -> Self:

@@ -205,7 +205,7 @@ class Protected(Declares):
         else:
             view = request_view(scope, scope.get("method", "GET"))
             read_form = _form_reader(connection, self._sources) if isinstance(connection, Request) else None
-            if TokenSource.QUERY in self._sources.methods and has_access_token(view.query):
+            if self._sources.in_query and has_access_token(view.query):
                 judged.by_query = True
                 _strip_query_token(connection, response)
             decision = await guard.acheck(

@@ -188,7 +188,7 @@ class _Hooks:
         guard, route, view = self._guard, state.route, request_view(environ)
         if known is not None:
             return guard.authorize(known, route.requirement, closed=route.closed, request=view)
-        if TokenSource.QUERY in route.token_sources.methods and has_access_token(view.query):
+        if route.token_sources.in_query and has_access_token(view.query):
             state.by_query = True
             _strip_query_token()
         return guard.check(

@@ -190,7 +190,7 @@ class Guard:
             after_fork=(self._trusts.after_fork, self._after_fork),
         )
         self._remember(None if token_cache == "off" else checked_policy(token_cache))
-        if TokenSource.QUERY in self.sources.methods:
+        if self.sources.in_query:
             log.warning("access tokens are accepted in the query string of every route: URLs end up in logs")
 
     def _trusting(self, issuers: Iterable[Issuer], resolver: IssuerResolver | None) -> Trusts:
@@ -444,7 +444,7 @@ class Guard:
 
     def _sources(self, sources: TokenSources | None, *, can_read: bool) -> TokenSources:
         chosen = self.sources if sources is None else sources
-        if TokenSource.FORM in chosen.methods and not can_read:
+        if chosen.in_form and not can_read:
             left = chosen.methods - {TokenSource.FORM}
             if not left:
                 raise ConfigurationError("token_sources: only the form is enabled, and this caller cannot read forms")

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from scopeguard.access_token import AccessToken, Anonymous, begin_serving, end_serving, serving
 from scopeguard.audit.declared import Layer
-from scopeguard.config import TokenSource
 from scopeguard.errors import ConfigurationError, InvalidRequest, Reason, RequestTooLarge
 from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
 from scopeguard.request import RequestView
@@ -101,7 +100,7 @@ class GuardMiddleware(Layer):
         guard = self.guard
         view = request_view(environ)
         sources = guard.sources if rule is None or rule.sources is None else guard.sources.only(rule.sources)
-        if TokenSource.QUERY in sources.methods and has_access_token(view.query):
+        if sources.in_query and has_access_token(view.query):
             strip_query_token(environ)
             start_response = private_responses(start_response)
         requirement = None if rule is None else rule.requirement

@@ -30,7 +30,7 @@ def find_credential(
     """
     found: list[Credential] = []
     absent: MissingCredentials | None = None
-    for header in headers if TokenSource.HEADER in sources.methods else ():
+    for header in headers if sources.in_header else ():
         values = view.headers.get_all(header or "authorization")
         try:
             if header is None:
@@ -41,7 +41,7 @@ def find_credential(
             token, absent = None, error
         if token is not None:
             found.append(Credential(token=token, source=TokenSource.HEADER, header=header))
-    if TokenSource.QUERY in sources.methods:
+    if sources.in_query:
         token = credentials.token_from_parameters(
             view.query, max_bytes=sources.max_token_bytes, max_parameters=sources.max_parameters, source="query"
         )
@@ -49,7 +49,7 @@ def find_credential(
             found.append(Credential(token=token, source=TokenSource.QUERY))
     elif sources.stray_query_token is StrayQueryToken.REFUSE and credentials.has_access_token(view.query):
         raise InvalidRequest(Reason.QUERY_TOKEN_REFUSED)
-    if TokenSource.FORM in sources.methods and credentials.may_carry_form(
+    if sources.in_form and credentials.may_carry_form(
         view.method, view.headers.get_all("content-type")
     ):
         body = yield from ask(ReadForm(limit=sources.max_form_bytes))

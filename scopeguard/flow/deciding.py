@@ -98,7 +98,7 @@ def remembered(
     if not ring.holds(found.held, clock.monotonic()):
         yield from signing_keys(kid, algorithm, trust, clock)
         # The set that stands now decides, whichever the look-up saw.
-        held = ring.held
+        held = ring.current
         if found.key not in ring.candidates(kid, algorithm, clock.monotonic()):
             memory.discard(digest)
             return None
@@ -110,7 +110,7 @@ def verified(token: Unverified, credential: Credential, trust: Trust, trusts: Tr
     """*token*, when its issuer's policy accepts it and a key of the issuer signed it."""
     now, issuer = clock.wall(), trust.issuer
     # As it was before the key was looked up: if another set has taken its place, the key is sought there next time.
-    held = trust.ring.held
+    held = trust.ring.current
     checked = jwt.check(token, issuer, now, headers=trust.headers)
     key = yield from verify_signature(token, trust, clock)
     if token.segment not in trust.headers:

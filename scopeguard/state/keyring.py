@@ -59,7 +59,7 @@ class Absent:
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class Held:
     """A key set with its times, replaced whole: whoever reads it without the lock never sees half of two."""
 
     keys: KeySet
@@ -80,7 +80,8 @@ class KeyRing:
         self._static = static is not None
         self._lock = threading.Lock()
         never = float("inf")
-        self._held = None if static is None else _Held(static, never, never, never)
+        # What is held now. Compared by identity, too: it is replaced whole with every set that lands.
+        self.current: Held | None = None if static is None else Held(static, never, never, never)
         self._generation = 0
         self._claimed_until = 0.0
         self._next_attempt = float("-inf")
@@ -104,32 +105,27 @@ class KeyRing:
     @property
     def key_set(self) -> KeySet | None:
         """The set fetched last, if any; it may be too old to be used."""
-        held = self._held
+        held = self.current
         return None if held is None else held.keys
-
-    @property
-    def held(self) -> object:
-        """What is held now, as a thing to compare by identity: it is replaced whole with every set that lands."""
-        return self._held
 
     def holds(self, held: object, now: float) -> bool:
         """Whether *held* is what is held, and nobody has to look for newer keys at *now*."""
-        current = self._held
+        current = self.current
         return current is held and current is not None and now < current.refresh_at
 
     def is_usable(self, now: float) -> bool:
         """Whether a set is held that is not too old."""
-        held = self._held
+        held = self.current
         return held is not None and now < held.stale_at
 
     def candidates(self, kid: str | None, algorithm: str, now: float) -> tuple[VerificationKey, ...]:
         """The keys held for *kid* and *algorithm* at *now* (monotonic seconds)."""
-        held = self._held
+        held = self.current
         return held.keys.candidates(kid, algorithm) if held is not None and now < held.stale_at else ()
 
     def fresh(self, kid: str | None, algorithm: str, now: float) -> tuple[VerificationKey, ...]:
         """The keys that :meth:`lookup` finds, if nothing at all is to be done about them."""
-        held = self._held
+        held = self.current
         return held.keys.candidates(kid, algorithm) if held is not None and now < held.refresh_at else ()
 
     def lookup(self, kid: str | None, algorithm: str, now: float) -> Found | Due | Absent:
@@ -143,7 +139,7 @@ class KeyRing:
             return self._claim(Found(keys, self._generation), now) if keys else self._absent(kid, algorithm, now)
 
     def _claim(self, found: Found, now: float) -> Found | Due:
-        held = self._held
+        held = self.current
         if held is None or now < held.refresh_at or now < self._claimed_until or now < self._next_attempt:
             return found
         self._claimed_until = now + _CLAIM_LASTS * self._policy.timeout  # lapses by itself
@@ -152,7 +148,7 @@ class KeyRing:
 
     def _absent(self, kid: str | None, algorithm: str, now: float) -> Absent:
         pause = max(0.0, self._next_attempt - now)
-        held = self._held if self.is_usable(now) else None
+        held = self.current if self.is_usable(now) else None
         if held is None:
             may_fetch = self._aloft > 0 or pause == 0.0
             unreachable = True
@@ -219,7 +215,7 @@ class KeyRing:
             if number < self._landed:
                 return
             self._landed = number
-            self._held = _Held(
+            self.current = Held(
                 keys,
                 refresh_at=now + ttl * min(1.0, policy.refresh_ahead * self._jitter),
                 overdue_at=now + ttl,

@@ -24,6 +24,7 @@ from scopeguard.records import dataclass
 from scopeguard.spec import jwt
 from scopeguard.spec.jwks import VerificationKey
 from scopeguard.spec.strict_json import parse_object
+from scopeguard.state.keyring import Held
 from scopeguard.state.trust import Trust, Trusts
 from scopeguard.token_cache import TokenCachePolicy
 
@@ -58,7 +59,7 @@ class Remembered:
     location: str | None
     since: float
     until: float
-    held: object = field(default=None, repr=False)
+    held: Held | None = field(default=None, repr=False)
     cleared: int = -1
     instant: bool = False
     size: int = 0
@@ -175,7 +176,13 @@ class VerifiedTokens:
         found = self._ready.young.get(sha256(token).digest())
         if found is None or not found.instant or not found.since <= wall < found.until:
             return None
-        if not found.trust.ring.holds(found.held, now) or not trusts.knows_no_more(found.cleared, now):
+        # What ring.holds and trusts.knows_no_more say, written out: two calls are a tenth of this path.
+        held = found.held
+        if held is None or found.trust.ring.current is not held or now >= held.refresh_at:
+            return None
+        if trusts.revocations.changes != found.cleared or (
+            trusts.shared and not trusts.knows_no_more(found.cleared, now)
+        ):
             return None
         return found.access
 

@@ -20,6 +20,7 @@ from doors import call_asgi
 from scenarios import Exchange
 from scopeguard import (
     OPTIONAL,
+    PUBLIC,
     AccessToken,
     AuthorityUnavailable,
     ChallengeStyle,
@@ -843,3 +844,23 @@ def test_the_document_tells_of_the_body_that_refusals_have(authority: FakeAuthor
 def test_an_open_route_needs_nothing_in_the_document(app: FastAPI):
     app.add_api_route("/open", lambda: 1)
     assert "security" not in app.openapi()["paths"]["/open"]["get"]
+
+
+@pytest.mark.rule("H-06", "X-74")
+@pytest.mark.parametrize("path", ["/secret", "/api/secret"])
+def test_an_app_that_has_a_root_path_of_its_own_is_guarded_on_the_path_it_routes_on(
+    guard: Guard, authority: FakeAuthority, path: str
+):
+    app = FastAPI()
+    app.root_path = "/api"  # as its deprecated argument does
+
+    @app.get("/secret")
+    def secret() -> str:
+        return "secret"
+
+    rules = [Rule("/secret", all_of("admin")), Rule("/{rest:path}", PUBLIC)]
+    wrapped = GuardMiddleware(GuardMiddleware(app, guard=guard, public=["/{rest:path}"]), guard=guard, rules=rules)
+    with TestClient(wrapped) as client:
+        assert client.get(path).status_code == 401
+        assert client.get(path, headers=authority.bearer("read")).status_code == 403
+        assert client.get(path, headers=authority.bearer("admin")).json() == "secret"

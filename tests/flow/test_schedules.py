@@ -117,7 +117,7 @@ class Schedule(RuleBasedStateMachine):
         self.step(caller, None)
         if held and caller.flight is not None:
             assert caller.flight.wait, "what goes on beside the request is not waited for"
-            set_ = self.ring._held
+            set_ = self.ring.current
             assert set_ is not None
             assert self.clock.monotonic() >= set_.overdue_at, "nobody waits while a key is held and young enough"
 

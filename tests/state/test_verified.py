@@ -85,7 +85,7 @@ def remembered(
         location=trust.issuer.token_header,
         since=WALL,
         until=jwt.usable_until(seen, trust.issuer),
-        held=trust.ring.held,
+        held=trust.ring.current,
         cleared=0,
         instant=True,
     )
@@ -332,7 +332,7 @@ def test_a_packed_token_is_not_recalled_before_its_key_was_looked_at():
     again = memory.find(sha256(TOKEN).digest(), WALL)
     assert again is not None
     assert memory.recall(TOKEN, trusts_of(trust), WALL, NOW) is None
-    again.held = trust.ring.held  # as the flow does, which then looks for revocations
+    again.held = trust.ring.current  # as the flow does, which then looks for revocations
     assert memory.recall(TOKEN, trusts_of(trust), WALL, NOW) is None
     again.cleared = 0
     assert memory.recall(TOKEN, trusts_of(trust), WALL, NOW) is again.access
