@@ -159,7 +159,7 @@ class Made:
             location=None,
             since=self.now,
             until=self.now + 3600.0,
-            held=self.trust.ring.held,
+            held=self.trust.ring.current,
             cleared=0,
             instant=True,
         )

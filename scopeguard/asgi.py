@@ -83,7 +83,7 @@ class GuardMiddleware(Layer):
             )
         self.app: ASGIApp = app
         self.guard = guard
-        self.rules = Rules.of(guard.rules if rules is None else rules).with_public(public)
+        self.rules: Rules = Rules.of(guard.rules if rules is None else rules).with_public(public)
         self._pass_preflight = Preflight(cors_preflight) is Preflight.PASS
         self._close_on_expiry = close_on_expiry
         self._recalls = not close_on_expiry

@@ -162,7 +162,7 @@ class Protected(Declares):
         ]
         shown = _shown(self._schemes, self._requirement)
         if shown:
-            self.__wrapped__ = shown[0].dependency
+            self.__wrapped__: Any = shown[0].dependency
         for number, scheme in enumerate(shown[1:] if self._requirement is None else shown):
             parameters.append(inspect.Parameter(f"scheme_{number}", only, default=scheme, annotation=None))
         self.__signature__: inspect.Signature = inspect.Signature(parameters)

@@ -74,7 +74,7 @@ class GuardMiddleware(Layer):
             )
         self.app: WSGIApp = app
         self.guard = guard
-        self.rules = Rules.of(guard.rules if rules is None else rules).with_public(public)
+        self.rules: Rules = Rules.of(guard.rules if rules is None else rules).with_public(public)
         self._opens_unmatched = not self.rules.deny_unmatched
         self._check = StartCheck(self, guard)
 

@@ -65,7 +65,7 @@ class Configured(Layer):
     def __init__(self, app: Any, guard: Guard) -> None:
         self.app = app
         self.guard = guard
-        self.rules = Rules.of(guard.rules)
+        self.rules: Rules = Rules.of(guard.rules)
 
 
 def mark(decorated: Any, inner: Any, requirement: Requirement) -> None:

@@ -48,10 +48,10 @@ class Entry:
     __slots__ = ("_began", "_began_at", "bytes", "client", "decision", "method", "path", "request_id", "status")
 
     def __init__(self, client: str | None, method: str, path: str) -> None:
-        self.request_id = secrets.token_hex(8)
-        self.client = client
-        self.method = method
-        self.path = path
+        self.request_id: str = secrets.token_hex(8)
+        self.client: str | None = client
+        self.method: str = method
+        self.path: str = path
         self.status: int | None = None
         self.bytes: int | None = 0
         self.decision: Decision | None = None

@@ -41,8 +41,8 @@ class Switch(Generic[App]):
 
     def turn(self, guard: Guard, app: App) -> None:
         """Requests that begin from now on go to *app*. The old guard ends with the last request that uses it."""
-        self.app = app
-        self.guard = guard
+        self.app: App = app
+        self.guard: Guard = guard
 
 
 class ASGISwitch(Switch[ASGIApp]):

@@ -49,9 +49,7 @@ def find_credential(
             found.append(Credential(token=token, source=TokenSource.QUERY))
     elif sources.stray_query_token is StrayQueryToken.REFUSE and credentials.has_access_token(view.query):
         raise InvalidRequest(Reason.QUERY_TOKEN_REFUSED)
-    if sources.in_form and credentials.may_carry_form(
-        view.method, view.headers.get_all("content-type")
-    ):
+    if sources.in_form and credentials.may_carry_form(view.method, view.headers.get_all("content-type")):
         body = yield from ask(ReadForm(limit=sources.max_form_bytes))
         token = credentials.token_from_form(
             body, max_bytes=sources.max_token_bytes, max_parameters=sources.max_parameters

@@ -25,7 +25,7 @@ class Terminal:
 
     def __init__(self) -> None:
         self.by_method: dict[str, int] = {}
-        self.other = NEVER
+        self.other: int = NEVER
 
     def add(self, index: int, methods: Iterable[str] | None) -> None:
         """Rules come in their order, so that what is there already comes first."""
@@ -54,7 +54,8 @@ class Node:
         self.parts: Parts | None = None
         self.rest: Terminal | None = None
         self.end: Terminal | None = None
-        self.loops = self.chooses = loops
+        self.loops: bool = loops
+        self.chooses: bool = loops
         # This node, and the one that takes segments in any number from here on.
         self.closure: tuple[Node, ...] = (self,)
 
@@ -156,8 +157,8 @@ class Tree:
     __slots__ = ("has_loops", "root")
 
     def __init__(self, templates: Iterable[tuple[Template, Iterable[str] | None]]) -> None:
-        self.root = Node()
-        self.has_loops = False
+        self.root: Node = Node()
+        self.has_loops: bool = False
         for index, (template, methods) in enumerate(templates):
             self._terminal(template).add(index, methods)
 
