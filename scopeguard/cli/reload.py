@@ -35,14 +35,14 @@ class Switch(Generic[App]):
     """The app of the moment behind the *guard* of the moment; *wrap* puts one behind the other."""
 
     def __init__(self, guard: Guard, wrap: Callable[[Guard], App]) -> None:
-        self.guard = guard
-        self.wrap = wrap
-        self.app = wrap(guard)
+        self.guard: Guard = guard
+        self.wrap: Callable[[Guard], App] = wrap
+        self.app: App = wrap(guard)
 
     def turn(self, guard: Guard, app: App) -> None:
         """Requests that begin from now on go to *app*. The old guard ends with the last request that uses it."""
-        self.app: App = app
-        self.guard: Guard = guard
+        self.app = app
+        self.guard = guard
 
 
 class ASGISwitch(Switch[ASGIApp]):
