@@ -16,7 +16,7 @@ from flask import Flask
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 import scopeguard.flask
@@ -75,7 +75,7 @@ def bare_starlette(material: Material) -> Any:
     del material
 
     async def rows(request: Any) -> Response:
-        return Response(b"{}", media_type="application/json")
+        return JSONResponse({})
 
     return _starlette(rows)
 
@@ -85,7 +85,7 @@ def guarded_starlette(material: Material, **settings: Any) -> Any:
 
     @scopeguard.starlette.requires(SCOPE)
     async def rows(request: Any) -> Response:
-        return Response(b"{}", media_type="application/json")
+        return JSONResponse({})
 
     return _starlette(rows, middleware=[Middleware(GuardMiddleware, guard=material.guard(**settings))])
 

@@ -99,6 +99,7 @@ class GuardMiddleware(Layer):
         elif kind == "websocket":
             method = "GET"
         elif kind == "lifespan":
+            self.guard.prepare()
             await self.app(scope, receive, _checked_start(self._check, send) if self._check.pending else send)
             return
         else:

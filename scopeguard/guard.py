@@ -560,6 +560,13 @@ class Guard:
 
         return await aio.run(flow, self._outside, None)
 
+    def prepare(self) -> None:
+        """Get ready to ask authorities, without asking one. For servers, before they take requests: the first exchange
+        would otherwise hold the event loop up for the time that it takes to import an HTTP client."""
+        prepare = getattr(self._outside.transport, "prepare", None)
+        if prepare is not None:
+            prepare()
+
     def warm(self) -> None:
         """Fetch the keys of every configured issuer now, instead of at the first request.
 

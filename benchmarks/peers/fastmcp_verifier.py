@@ -17,7 +17,7 @@ def app(material: Material) -> Any:
     from starlette.applications import Starlette
     from starlette.middleware import Middleware
     from starlette.middleware.authentication import AuthenticationMiddleware
-    from starlette.responses import Response
+    from starlette.responses import JSONResponse
     from starlette.routing import Route
 
     verifier = JWTVerifier(
@@ -29,7 +29,7 @@ def app(material: Material) -> Any:
     )
 
     async def rows(scope: Any, receive: Any, send: Any) -> None:
-        await Response(b"{}", media_type="application/json")(scope, receive, send)
+        await JSONResponse({})(scope, receive, send)
 
     return Starlette(
         routes=[Route("/rows", RequireAuthMiddleware(rows, required_scopes=verifier.required_scopes))],

@@ -19,7 +19,7 @@ def app(material: Material) -> Any:
     from starlette.applications import Starlette
     from starlette.middleware import Middleware
     from starlette.middleware.authentication import AuthenticationMiddleware
-    from starlette.responses import Response
+    from starlette.responses import JSONResponse
     from starlette.routing import Route
 
     key, issuer, algorithms = material.public_key, material.authority.url, [material.algorithm]
@@ -48,7 +48,7 @@ def app(material: Material) -> Any:
             )
 
     async def rows(scope: Any, receive: Any, send: Any) -> None:
-        await Response(b"{}", media_type="application/json")(scope, receive, send)
+        await JSONResponse({})(scope, receive, send)
 
     return Starlette(
         routes=[Route("/rows", RequireAuthMiddleware(rows, required_scopes=[SCOPE]))],

@@ -55,6 +55,6 @@ def app(material: Material) -> Any:
                 await self.app(scope, receive, send)
 
     async def rows(request: Any) -> Response:
-        return Response(b"{}", media_type="application/json")
+        return JSONResponse({})
 
     return Starlette(routes=[Route("/rows", rows)], middleware=[Middleware(BearerAuth)])

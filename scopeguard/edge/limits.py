@@ -125,6 +125,10 @@ class HttpxTransport:
         with self._new_client(verify) as client:
             yield client
 
+    def prepare(self) -> None:
+        """Do now what takes long the first time: importing httpx, and reading certificates. Opens no connection."""
+        self._opened()
+
     def _opened(self) -> httpx.Client:
         with self._lock:
             if self._client is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import anyio
@@ -517,3 +518,19 @@ def test_a_middleware_without_a_guard_is_refused():
 def test_public_is_a_list():
     with pytest.raises(ConfigurationError, match="list of paths"):
         GuardMiddleware(App(), guard=guard_for(FakeAuthority()), public="/healthz")
+
+
+@pytest.mark.anyio
+async def test_the_client_for_fetches_is_ready_before_the_first_request():
+    """Importing httpx in a flight's thread would hold the event loop up all the same."""
+    code = (
+        "import asyncio, sys\n"
+        "from scopeguard import Guard, Issuer\n"
+        "from scopeguard.asgi import GuardMiddleware\n"
+        "async def app(scope, receive, send): print('httpx' in sys.modules)\n"
+        "guard = Guard(Issuer('https://as.test', audience='https://api.test'))\n"
+        "print('httpx' in sys.modules)\n"
+        "asyncio.run(GuardMiddleware(app, guard=guard)({'type': 'lifespan'}, None, None))\n"
+    )
+    done = await anyio.run_process([sys.executable, "-c", code])
+    assert done.stdout.split() == [b"False", b"True"]
