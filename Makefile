@@ -6,9 +6,6 @@ WORKERS ?= auto
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
-# The parts where every branch has to be tested; the rest is measured and shown.
-CORE := scopeguard/spec/*,scopeguard/state/*,scopeguard/flow/*
-
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
@@ -145,11 +142,21 @@ test: $(DEV) system peers apps documents ## the tests, in parallel, with every b
 	@rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal $(ARGS) | tee $(VENV)/.pytest-output
 	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report
 	echo
-	echo "of which $(CORE), where nothing may be missing:"
-	$(BIN)/coverage report --include='$(CORE)' --fail-under=100
+	echo "of spec/, state/ and flow/, where nothing may be missing:"
+	$(BIN)/coverage report --fail-under=100
 	tail -n 1 $(VENV)/.pytest-output
+
+.PHONY: coverage
+coverage: $(DEV) system peers apps documents ## the tests again, with everything measured
+	@rm -f .coverage .coverage.*
+	$(BIN)/coverage run --source=scopeguard --include= -m pytest -q -n $(WORKERS) --dist worksteal $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --include='scopeguard/*'
+
+.PHONY: test-benchmarks
+test-benchmarks: $(DEV) system ## whether each benchmark runs, and measures what it says
+	@$(BIN)/python -m pytest -n $(WORKERS) tests/benchmarks
 
 .PHONY: instructions
 instructions: $(DEV) system ## instructions of the two hot paths, at most 5 % over those kept (KEEP=--keep keeps new ones)

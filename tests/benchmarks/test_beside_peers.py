@@ -16,7 +16,7 @@ import pytest
 
 from environment import missing
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 
 
 def loaded(name: str) -> Any:
