@@ -317,12 +317,9 @@ class Trusts:
         found = None if self.resolving is None else self.resolving.lookup(trust.issuer.url, now)
         return found is not None and found.trust is trust
 
-    def knows_no_more(self, changes: int, now: float) -> bool:
-        """Whether no revocation was added since there were *changes*, and none has to be asked for at *now* (monotonic
-        seconds)."""
+    def is_caught_up(self, now: float) -> bool:
+        """Whether no revocation has to be asked for at *now* (monotonic seconds)."""
         revocations = self.revocations
-        if revocations.changes != changes:
-            return False
         return not self.shared or now - revocations.synced_at < revocations.max_lag / 2
 
     def named(self, issuer: str, header: str | None = None) -> Trust | None:

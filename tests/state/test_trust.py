@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from scopeguard import presets
+from scopeguard.access_token import Unverified
 from scopeguard.config import Issuer
 from scopeguard.errors import ConfigurationError
 from scopeguard.introspection import Introspection
@@ -13,6 +15,7 @@ from scopeguard.policies import KeySetPolicy
 from scopeguard.spec.discovery import Metadata
 from scopeguard.state.keyring import KeyRing
 from scopeguard.state.revocations import Revocations
+from scopeguard.state.statuses import Statuses
 from scopeguard.state.trust import Trust, Trusts
 
 NOW = 1000.0
@@ -124,3 +127,34 @@ def test_two_issuers_that_could_both_be_meant_are_refused_at_the_start():
         trusts(asked("https://a.test", "x-"), asked("https://b.test", "x-"))
     with pytest.raises(ConfigurationError, match="both introspect any opaque token"):
         trusts(asked("https://a.test"), asked("https://b.test"))
+
+
+def test_a_child_process_gets_locks_of_its_own():
+    issuer = presets.aws_alb(
+        "eu-central-1",
+        ["arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/app/name/6284be65b827c598"],
+        "https://as.test",
+        ["client"],
+    )
+    found = Trust(
+        issuer=issuer,
+        vocabulary=issuer.vocabulary,
+        ring=KeyRing(issuer.key_set),
+        statuses=Statuses(max_bytes=100),
+    )
+    assert found.by_id is not None
+    assert found.statuses is not None
+    before = (found.ring._lock, found.by_id._lock, found.statuses._lock)
+    found.after_fork()
+    after = (found.ring._lock, found.by_id._lock, found.statuses._lock)
+    assert all(new is not old for new, old in zip(after, before, strict=True))
+
+
+def test_headers_of_accepted_tokens_are_known_and_never_many():
+    known = trust()
+    for number in range(1000):
+        segment = str(number).encode()
+        token = Unverified(header={}, claims={}, signed=b"", signature=b"", segment=segment, fingerprint="")
+        known.accepted(token, rfc9068=True)
+        assert known.headers[segment] is True
+        assert len(known.headers) <= 256
