@@ -20,6 +20,16 @@ def pytest_configure() -> None:
     hypothesis.settings.load_profile("ci" if in_ci() else "default")
 
 
+# Whose tests wait for processes of their own.
+_WAITING = ("cli", "confusion", "peers", "servers", "stores", "wrapped")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What waits goes first: at the end there would be nothing left to do beside it."""
+    folders = [ROOT / "tests" / name for name in _WAITING]
+    items.sort(key=lambda item: not any(folder in item.path.parents for folder in folders))
+
+
 @pytest.fixture(scope="session")
 def vectors() -> Path:
     """The folder of test vectors that nobody here wrote: ``SCOPEGUARD_VECTORS``, or its place beside the repository."""
