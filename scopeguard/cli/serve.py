@@ -25,6 +25,7 @@ from scopeguard.cli.reload import KEPT, ASGISwitch, Reloader, WSGISwitch
 from scopeguard.cli.servers import serve_asgi, serve_wsgi
 from scopeguard.cli.summary import introduction, unavailable, warnings
 from scopeguard.cli.supervisor import Supervisor
+from scopeguard.edge.listening import listening
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard
 from scopeguard.records import dataclass
@@ -156,8 +157,7 @@ def _listener(options: Options) -> Iterator[tuple[socket.socket, str]]:
         return
     host = options.host
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, options.port), family=family, backlog=_BACKLOG)
+        listener = listening(host, options.port, backlog=_BACKLOG)
     except OSError as problem:
         raise ConfigurationError(f"cannot listen on {host} port {options.port}: {problem.strerror}") from None
     with listener:

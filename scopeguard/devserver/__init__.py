@@ -33,6 +33,7 @@ from scopeguard.devserver.registry import (
     ServiceAccount,
     TokenFormat,
 )
+from scopeguard.edge.listening import listening
 from scopeguard.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -140,8 +141,7 @@ def _check_host(host: str, *, allow_remote: bool) -> None:
 
 def _listen(host: str, port: int, *, allow_remote: bool) -> socket.socket:
     _check_host(host, allow_remote=allow_remote)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family)
+    return listening(host, port)
 
 
 def _server(authority: Authority, listener: socket.socket, host: str, *, control: bool) -> uvicorn.Server:

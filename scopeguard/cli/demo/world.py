@@ -20,6 +20,7 @@ from scopeguard.cli.demo.api import INSERT, READ, guarded_app
 from scopeguard.client import ClientCredentials
 from scopeguard.config import Issuer
 from scopeguard.devserver import Authority, Client, DevServer, KeyRing
+from scopeguard.edge.listening import listening
 from scopeguard.guard import Decision, Denied, Guard, Unavailable
 from scopeguard.spec.challenge import ChallengeStyle
 
@@ -99,7 +100,7 @@ class World:
         return self
 
     def _begin(self) -> None:
-        listeners = [self._stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
+        listeners = [self._stack.enter_context(listening("127.0.0.1", 0)) for _ in range(2)]
         here, there = (f"http://127.0.0.1:{listener.getsockname()[1]}" for listener in listeners)
         self.api: str = here
         self.second_process: str = there

@@ -1,0 +1,33 @@
+"""Sockets that servers accept connections on."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+
+from scopeguard.edge.listening import listening
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_connection_waits_for_no_acknowledgement(host: str):
+    """Or each response that is written in two pieces takes 40 ms."""
+    said: list[int] = []
+
+    async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        said.append(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    async def main() -> None:
+        with listening(host, 0) as listener:
+            server = await asyncio.start_server(accepted, sock=listener)
+            reader, writer = await asyncio.open_connection(*listener.getsockname()[:2])
+            await reader.read()
+            writer.close()
+            server.close()
+            await server.wait_closed()
+
+    asyncio.run(main())
+    assert said
+    assert all(said)
