@@ -124,7 +124,7 @@ def client(app: Flask, guard: Guard, request: pytest.FixtureRequest) -> FlaskCli
 @pytest.mark.parametrize("path", KINDS)
 def test_every_kind_of_view_is_guarded(authority: FakeAuthority, client: FlaskClient, path: str):
     granted = client.get(path, headers=authority.bearer("write read more", client_id="robot"))
-    assert (granted.status_code, granted.json["client"]) == (200, "robot")  # type: ignore[index]
+    assert (granted.status_code, granted.json["client"]) == (200, "robot")  # type: ignore[index]  # JSON, and there
     lacking = client.get(path, headers=authority.bearer("read"))
     assert lacking.status_code == 403
     (challenge,) = lacking.headers.getlist("WWW-Authenticate")
@@ -134,7 +134,7 @@ def test_every_kind_of_view_is_guarded(authority: FakeAuthority, client: FlaskCl
     )
     assert lacking.headers["Content-Type"] == "application/problem+json"
     assert lacking.headers["Cache-Control"] == "no-store"
-    assert lacking.json["error"] == "insufficient_scope"  # type: ignore[index]
+    assert lacking.json["error"] == "insufficient_scope"  # type: ignore[index]  # JSON, and there
 
 
 def test_async_methods_are_awaited(authority: FakeAuthority, client: FlaskClient):
@@ -507,9 +507,9 @@ def test_what_was_looked_at_before_is_looked_at_again(authority: FakeAuthority, 
 
     answer = guarded(places, guard).get(f"/query?a=1&access_token={authority.mint('read')}&b=2")
     assert len(seen) == 4
-    assert answer.json["args"] == {"a": ["1"], "b": ["2"]}  # type: ignore[index]
-    assert answer.json["values"] == ["a", "b"]  # type: ignore[index]
-    assert all("access_token" not in text for text in answer.json["seen"])  # type: ignore[index]
+    assert answer.json["args"] == {"a": ["1"], "b": ["2"]}  # type: ignore[index]  # JSON, and there
+    assert answer.json["values"] == ["a", "b"]  # type: ignore[index]  # JSON, and there
+    assert all("access_token" not in text for text in answer.json["seen"])  # type: ignore[index]  # JSON, and there
 
 
 @pytest.mark.rule("B-13", "B-30", "B-31")
@@ -541,7 +541,7 @@ def test_a_token_in_a_form_is_read_and_the_form_is_still_there(authority: FakeAu
     token = authority.mint("read")
     answer = client.post("/form", data={"a": "\u00e4 b", "access_token": token})
     assert answer.status_code == 200
-    assert answer.json["fields"]["a"] == ["\u00e4 b"]  # type: ignore[index]
+    assert answer.json["fields"]["a"] == ["\u00e4 b"]  # type: ignore[index]  # JSON, and there
     body = f"a=1&access_token={token}&b=%20"
     urlencoded = "application/x-www-form-urlencoded"
     assert client.post("/raw", data=body, content_type=urlencoded).data == body.encode()
@@ -617,7 +617,7 @@ def test_what_cannot_be_guarded_or_decorated_is_refused_at_once(app: Flask, guar
     with pytest.raises(ConfigurationError, match=r"ScopeGuard\(app, guard\)"):
         ScopeGuard(app)
     with pytest.raises(ConfigurationError, match=r"ScopeGuard\(app, guard\)"):
-        ScopeGuard(app, "https://as.test")  # type: ignore[arg-type]
+        ScopeGuard(app, "https://as.test")  # type: ignore[arg-type]  # this is the test
     ScopeGuard(app, guard)
     with pytest.raises(ConfigurationError, match="guarded already"):
         ScopeGuard(app, guard)
