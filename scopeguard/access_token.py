@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from scopeguard.errors import ConfigurationError
-from scopeguard.records import dataclass
+from scopeguard.records import dataclass, made_often
 
 # What JSON has beside objects and arrays.
 _ATOMS: Final = frozenset((str, int, float, bool, type(None)))
@@ -31,13 +31,18 @@ def frozen_json(value: Any) -> Any:
     """
     if isinstance(value, dict):
         return MappingProxyType(
-            {name: item if type(item) in _ATOMS else frozen_json(item) for name, item in value.items()}
+            {
+                # Most are strings, and to find a type in a set takes longer than to compare it.
+                name: item if type(item) is str or type(item) in _ATOMS else frozen_json(item)
+                for name, item in value.items()
+            }
         )
     if isinstance(value, list):
         return tuple(item if type(item) in _ATOMS else frozen_json(item) for item in value)
     return value
 
 
+@made_often
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessToken:
     """A judged access token: signature, issuer, audience and times were checked; scopes are for the route to check.
@@ -48,7 +53,8 @@ class AccessToken:
       prefix. ``granted_scopes``: exactly what the token says, in its order; ``None`` when it says nothing at all.
     * ``roles``: roles, groups and permissions the policy names. They are never scopes (G-15).
     * ``expires_at``: seconds since the epoch, ``None`` only where the policy allows it.
-    * ``claims``: every claim, read-only at every depth (arrays are tuples).
+    * ``claims``: every claim, read-only at every depth (arrays are tuples). A ``dict`` that is given for it belongs to
+      the token from then on.
     * ``machine``: whether it was issued to a client acting for itself (client credentials) rather than for a user, by
       the signs of its issuer's policy (``Issuer.machine_signs``); ``None`` where they do not tell. For logs and for
       routes that want a person. No decision of this library rests on it, and it proves no permission: by how many
@@ -88,6 +94,21 @@ class AccessToken:
     def identity(self) -> tuple[str, str | None]:
         """Who it is: the issuer and the subject, together (RFC 7519 section 4.1.2, G-31)."""
         return self.issuer, self.subject
+
+
+_given: Final[Any] = vars(AccessToken)["claims"]  # the slot itself
+
+
+def _claims(token: AccessToken) -> Mapping[str, Any]:
+    value = _given.__get__(token)
+    if type(value) is dict:
+        # When they are first looked at: most tokens are judged, and nobody asks for more than their scopes.
+        value = frozen_json(value)
+        _given.__set__(token, value)
+    return value  # type: ignore[no-any-return]  # a slot knows no types
+
+
+AccessToken.claims = property(_claims, _given.__set__)  # type: ignore[assignment, misc]  # to type checkers it is a field
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,21 +165,6 @@ def current_access_token_or_none() -> AccessToken | None:
     return _current.get()
 
 
-# For adapters, on the way of every request: what ``serving`` does, without an object of its own.
+# For adapters: a token is the current one from here to there, and what was before is restored after it (H-14).
 begin_serving: Final = _current.set
 end_serving: Final = _current.reset
-
-
-class serving:  # noqa: N801 - used as the function it stands for, in a with statement
-    """For adapters: *token* is the current one inside the block, and what was before is restored after it (H-14)."""
-
-    __slots__ = ("_reset", "_token")
-
-    def __init__(self, token: AccessToken | None) -> None:
-        self._token = token
-
-    def __enter__(self) -> None:
-        self._reset = _current.set(self._token)
-
-    def __exit__(self, *failure: object) -> None:
-        _current.reset(self._reset)

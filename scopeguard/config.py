@@ -232,6 +232,9 @@ class Issuer:
     header_claims: tuple[str, ...] = ()
     hints: Mapping[str, str] = field(default_factory=dict, repr=False)
     experimental_status_list: StatusListPolicy | None = None
+    # Of the settings, in the form in which every token meets them.
+    audiences: frozenset[str] | None = field(init=False, repr=False, compare=False)
+    has_member_rules: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self._check_validation()
@@ -241,6 +244,9 @@ class Issuer:
         self._set("algorithms", self._checked_algorithms())
         self._set("typ", self._checked_types())
         self._check_claims()
+        # None for ANY_AUDIENCE_DANGEROUSLY.
+        self._set("audiences", self.audience if isinstance(self.audience, frozenset) else None)
+        self._set("has_member_rules", bool(self.expected_claims or self.claim_prefixes or self.forbidden_claims))
         if not 0 <= number(self.leeway, "leeway") <= MAX_LEEWAY:
             raise ConfigurationError(f"leeway: {self.leeway} seconds; it must lie between 0 and {MAX_LEEWAY:.0f}")
         if self.max_lifetime is not None:
@@ -279,11 +285,6 @@ class Issuer:
     def vocabulary(self) -> ScopeVocabulary:
         """How the scopes of this issuer are read."""
         return ScopeVocabulary(prefix=self.scope_prefix, implies=self.implies)
-
-    @property
-    def audiences(self) -> frozenset[str] | None:
-        """The audiences that are this API's; ``None`` for :data:`ANY_AUDIENCE_DANGEROUSLY`."""
-        return self.audience if isinstance(self.audience, frozenset) else None
 
     @property
     def types(self) -> frozenset[str | None]:

@@ -147,6 +147,14 @@ class ReadForm(Effect[bytes]):
     limit: int
 
 
+def begun(flow: Flow[T]) -> tuple[Effect[Any] | None, T | None]:
+    """*flow*, as far as it comes by itself: what it asks for, or, if it asks for nothing at all, its value."""
+    try:
+        return next(flow), None
+    except StopIteration as stop:
+        return None, stop.value
+
+
 def ask(effect: Effect[T]) -> Flow[T]:
     """Yield *effect* and return its answer with its own static type."""
     return cast(T, (yield effect))

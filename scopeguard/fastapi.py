@@ -35,7 +35,7 @@ from fastapi.security import SecurityScopes
 from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection, Request
 
-from scopeguard.access_token import AccessToken, Anonymous, serving
+from scopeguard.access_token import AccessToken, Anonymous, begin_serving, end_serving
 from scopeguard.access_token import current_access_token as access_token
 from scopeguard.access_token import current_access_token_or_none as access_token_or_none
 from scopeguard.asgi import GUARD_KEY, GuardMiddleware, Scope, recalled, request_view
@@ -256,7 +256,7 @@ def _serve_until_the_end(scope: Scope, token: AccessToken | None) -> None:
     """
     stack = scope.get(_REQUEST_STACK)
     if access_token_or_none() is not token and isinstance(stack, AsyncExitStack):
-        stack.enter_context(serving(token))
+        stack.callback(end_serving, begin_serving(token))
 
 
 def _refused(refusal: Denied | Unavailable, scope: Scope, *, by_query: bool) -> AccessRefused:

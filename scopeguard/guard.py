@@ -12,7 +12,7 @@ import json
 import logging
 import random
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final, Literal, Self, TypeVar, overload
 
@@ -23,7 +23,7 @@ from scopeguard.config import Issuer, StrayQueryToken, TokenSource, TokenSources
 from scopeguard.edge import blocking
 from scopeguard.edge.limits import HttpxTransport
 from scopeguard.edge.outside import Outside, SystemClock, Transport
-from scopeguard.effects import Clock, Flow, Store
+from scopeguard.effects import Clock, Flow, Store, begun
 from scopeguard.errors import (
     AccessDenied,
     AuthorityUnavailable,
@@ -38,7 +38,7 @@ from scopeguard.errors import (
 from scopeguard.flow import Credential, authenticate, resolved, route, synced, unchangeable, warmed
 from scopeguard.introspection import Introspection
 from scopeguard.policies import RevocationPolicy
-from scopeguard.records import dataclass
+from scopeguard.records import dataclass, made_often
 from scopeguard.request import RequestView
 from scopeguard.resolver import IssuerResolver
 from scopeguard.rules import Rules
@@ -64,6 +64,7 @@ log: Final = logging.getLogger("scopeguard")
 _LOOPBACK: Final = ("127.0.0.1", "::1")
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class Granted:
     """The request carries a valid access token, and the token satisfies the requirement if there was one."""
@@ -174,9 +175,10 @@ class Guard:
         self.style: ChallengeStyle = challenge or ChallengeStyle(realm=realm or resource or "api")
         self.rules = rules
         self._require_https = require_https
-        self._told_of_cleartext = False
+        self._minds_cleartext = True  # to refuse it, or to log it once
         self._on_decision = on_decision
         self.clock: Clock = clock or SystemClock()
+        self._wall, self._monotonic = self.clock.wall, self.clock.monotonic  # for every request, at half the price
         self.revocation: RevocationPolicy = revocation or RevocationPolicy()
         self.store = store
         self._beside: list[Callable[[], None]] = []
@@ -273,11 +275,14 @@ class Guard:
         read_form: Callable[[int], Awaitable[bytes]] | None = None,
     ) -> Decision:
         """:meth:`check` for asyncio and trio."""
-        from scopeguard.edge import aio
-
         chosen = self._sources(sources, can_read=read_form is not None)
+        flow = self._judge(request, chosen)
         try:
-            token = await aio.run(self._judge(request, chosen), self._outside, read_form)
+            effect, token = begun(flow)
+            if effect is not None:
+                from scopeguard.edge import aio
+
+                token = await aio.run(flow, self._outside, read_form, effect)
         except (AccessDenied, AuthorityUnavailable) as error:
             if optional and isinstance(error, MissingCredentials) and error.reason is Reason.NO_CREDENTIALS:
                 return self._decided(ANONYMOUS)
@@ -289,30 +294,34 @@ class Guard:
         authorization: bytes,
         requirement: Requirement | None,
         query: bytes | str,
-        in_clear_from: str | None,
+        in_clear_from: Sequence[Any] | None,
     ) -> AccessToken | None:
         """For adapters, as a way around :meth:`check`: the access token that the one ``Authorization`` field of a
-        request holds, if it was verified before, nothing is to be fetched or read, and it satisfies *requirement*.
+        request holds, if the very same field was verified before and came again, nothing is to be fetched or read, and
+        the token satisfies *requirement*.
 
-        *in_clear_from*: the address of the peer, where the request was not encrypted. ``None`` says nothing about the
+        *in_clear_from*: the peer, address first, where the request was not encrypted. ``None`` says nothing about the
         request: judge it then. Not for routes with token sources of their own.
         """
         memory = self._recalling
         if (
             memory is None
-            or authorization[:7] != b"Bearer "
             or len(authorization) > self._most_bytes
             or (query and self._looks_at_queries)
-            or (
-                in_clear_from is not None
-                and in_clear_from not in _LOOPBACK
-                and (self._require_https or not self._told_of_cleartext)
-            )
+            or (in_clear_from and self._minds_cleartext and in_clear_from[0] not in _LOOPBACK)
         ):
             return None
-        clock = self.clock
-        token = memory.recall(authorization[7:], self._trusts, clock.wall(), clock.monotonic())
-        if token is None or (requirement is not None and not requirement.allows(token.scopes)):
+        found = memory.recall(authorization)
+        # What follows is all that can have changed about it.
+        if found is None or not found.since <= self._wall() < found.until:
+            return None
+        now, held, trusts = self._monotonic(), found.held, self._trusts
+        if held is None or found.trust.ring.current is not held or now >= held.refresh_at:
+            return None
+        if trusts.revocations.changes != found.cleared or (trusts.shared and not trusts.is_caught_up(now)):
+            return None
+        token = found.access
+        if requirement is not None and not requirement.allows(token.scopes):
             return None
         if self._on_decision is not None:
             self._on_decision(Granted(token))
@@ -438,8 +447,8 @@ class Guard:
     def _token_was_exposed(self) -> None:
         if self._require_https:
             raise InvalidRequest(Reason.HTTPS_REQUIRED)
-        if not self._told_of_cleartext:
-            self._told_of_cleartext = True
+        if self._minds_cleartext:
+            self._minds_cleartext = False
             log.warning("a token came by cleartext http; put TLS in front, and set require_https")
 
     def _sources(self, sources: TokenSources | None, *, can_read: bool) -> TokenSources:

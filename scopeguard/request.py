@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import field
 from typing import Protocol
 
-from scopeguard.records import dataclass
+from scopeguard.records import dataclass, made_often
 
 
 class Headers(Protocol):
@@ -29,11 +29,13 @@ class HeaderList:
         self._pairs = pairs if isinstance(pairs, list | tuple) else tuple(pairs)
 
     def get_all(self, name: str, /) -> Sequence[bytes]:
-        wanted = name.encode("ascii")
-        # bytes.lower() touches ASCII letters only; str.lower() would fold KELVIN SIGN to "k" (X-23).
-        return [value for key, value in self._pairs if key == wanted or key.lower() == wanted]
+        wanted, length = name.encode("ascii"), len(name)
+        # bytes.lower() touches ASCII letters only; str.lower() would fold KELVIN SIGN to "k" (X-23). Most names are
+        # not even of that length.
+        return [value for key, value in self._pairs if len(key) == length and key.lower() == wanted]
 
 
+@made_often
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestView:
     """One request.

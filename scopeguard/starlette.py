@@ -98,7 +98,8 @@ def _guarded(endpoint: Any, requirement: Requirement) -> Any:
 
         @functools.wraps(endpoint)
         async def guarded(*args: Any, **kwargs: Any) -> Any:
-            called_by = connection(args, kwargs)
+            # Starlette itself calls functions with the request and nothing else.
+            called_by = args[0] if len(args) == 1 and type(args[0]) is Request else connection(args, kwargs)
             refusal = _refusal(called_by.scope, requirement)
             if refusal is None:
                 return await endpoint(*args, **kwargs)
@@ -149,12 +150,13 @@ def _is_async(endpoint: Any) -> bool:
 
 def _refusal(scope: Scope, requirement: Requirement) -> Refusal | None:
     state = scope.get("state") or {}
-    guard = state.get(GUARD_KEY)
+    guard, token = state.get(GUARD_KEY), state.get("access_token")
+    if type(token) is AccessToken and type(guard) is Guard and guard.permits(token, requirement):
+        return None
     if not isinstance(guard, Guard):
         raise ConfigurationError(
             "requires: no GuardMiddleware judged this request; the app needs Middleware(GuardMiddleware, guard=guard)"
         )
-    token = state.get("access_token")
     if token is not None and not isinstance(token, AccessToken):
         raise ConfigurationError(
             f"request.state.access_token is ours, and something put a {type(token).__name__} there"

@@ -10,7 +10,7 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from scopeguard.access_token import AccessToken, Anonymous, begin_serving, end_serving, serving
+from scopeguard.access_token import AccessToken, Anonymous, begin_serving, end_serving
 from scopeguard.audit.declared import Layer
 from scopeguard.errors import ConfigurationError, InvalidRequest, Reason, RequestTooLarge
 from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
@@ -124,8 +124,11 @@ class GuardMiddleware(Layer):
         if optional:
             start_response = varying_responses(start_response)
         environ[ENVIRON_KEY] = token
-        with serving(token):
+        before = begin_serving(token)
+        try:
             return self.app(environ, start_response)
+        finally:
+            end_serving(before)
 
 
 def recall(guard: Guard, environ: Environ, requirement: Requirement | None) -> AccessToken | None:
@@ -133,11 +136,12 @@ def recall(guard: Guard, environ: Environ, requirement: Requirement | None) -> A
     authorization = environ.get("HTTP_AUTHORIZATION")
     if authorization is None:
         return None
+    peer = None if environ.get("wsgi.url_scheme") == "https" else environ.get("REMOTE_ADDR")
     return guard.recall(
         authorization.encode("latin-1", "replace"),
         requirement,
         environ.get("QUERY_STRING", ""),
-        None if environ.get("wsgi.url_scheme") == "https" else environ.get("REMOTE_ADDR"),
+        (peer,) if peer else None,
     )
 
 

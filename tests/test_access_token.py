@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
+import pickle
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
 from types import MappingProxyType
 from typing import Any
@@ -18,13 +23,24 @@ from scopeguard.access_token import (
     AccessToken,
     Anonymous,
     Unverified,
+    begin_serving,
     current_access_token,
     current_access_token_or_none,
+    end_serving,
     fingerprint,
     frozen_json,
-    serving,
 )
 from scopeguard.errors import ConfigurationError
+
+
+@contextmanager
+def serving(token: AccessToken | None) -> Iterator[None]:
+    """As adapters do it."""
+    before = begin_serving(token)
+    try:
+        yield
+    finally:
+        end_serving(before)
 
 
 def access_token(**changes: Any) -> AccessToken:
@@ -145,8 +161,97 @@ def test_an_access_token_cannot_be_changed():
     for name in ("scopes", "subject", "claims", "anything"):
         with pytest.raises((dataclasses.FrozenInstanceError, AttributeError, TypeError)):
             setattr(token, name, frozenset(("admin",)))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        del token.claims
     with pytest.raises(TypeError):
         token.claims["sub"] = "admin"  # type: ignore[index]  # what a careless app would write
+
+
+@pytest.mark.rule("X-64")
+@given(st.dictionaries(st.text(max_size=5), JSON, max_size=4))
+def test_claims_cannot_be_written_at_any_depth_whenever_they_were_frozen(claims):
+    token, looked_at = access_token(claims=claims), access_token(claims=claims)
+    assert not writable(looked_at.claims)
+    assert thawed(looked_at.claims) == claims
+    assert looked_at.claims is looked_at.claims
+    assert token == looked_at == access_token(claims=frozen_json(claims))
+    assert not writable(token.claims)
+
+
+def test_claims_that_are_read_only_are_left_as_they_are():
+    claims = frozen_json({"sub": "user-1"})
+    assert access_token(claims=claims).claims is claims
+
+
+def test_claims_that_were_looked_at_do_not_follow_their_source():
+    source: dict[str, Any] = {"groups": ["a"]}
+    token = access_token(claims=source)
+    assert token.claims["groups"] == ("a",)
+    source["groups"].append("admin")
+    source["sub"] = "somebody"
+    assert thawed(token.claims) == {"groups": ["a"]}
+
+
+def test_two_tokens_with_other_claims_are_not_equal():
+    assert access_token(claims={"sub": "a"}) != access_token(claims={"sub": "b"})
+    assert access_token(claims={"sub": ["a"]}) == access_token(claims={"sub": ["a"]})
+
+
+@pytest.mark.parametrize("copied", [copy.copy, dataclasses.replace])
+@pytest.mark.parametrize("look", [True, False], ids=["looked at", "not looked at"])
+def test_a_token_can_be_copied_and_the_copy_is_as_read_only(copied: Callable[[AccessToken], AccessToken], look: bool):
+    token = access_token(claims={"sub": "user-1", "groups": ["a"]})
+    if look:
+        assert token.claims["sub"] == "user-1"
+    again = copied(token)
+    assert again == token
+    assert type(again) is AccessToken
+    assert not writable(again.claims)
+
+
+def test_a_token_can_be_replaced_with_other_claims():
+    token = access_token()
+    other = dataclasses.replace(token, subject="user-2", claims={"sub": "user-2", "groups": ["a"]})
+    assert (other.subject, other.claims["groups"]) == ("user-2", ("a",))
+    assert token.claims["sub"] == "user-1"
+
+
+@pytest.mark.parametrize("refused", [hash, pickle.dumps, copy.deepcopy, dataclasses.asdict])
+def test_what_read_only_claims_do_not_take_is_said_and_not_done_by_halves(refused: Callable[[AccessToken], object]):
+    """They hold views of mappings, of which Python makes neither a hash nor a pickle."""
+    with pytest.raises(TypeError, match="mappingproxy"):
+        refused(access_token())
+
+
+def test_a_class_may_inherit_from_it():
+    class Mine(AccessToken):
+        @property
+        def is_admin(self) -> bool:
+            return "admin" in self.scopes
+
+    token = Mine(**{field.name: getattr(access_token(), field.name) for field in dataclasses.fields(AccessToken)})
+    assert not token.is_admin
+    assert token.claims["sub"] == "user-1"
+    assert dataclasses.replace(token, scopes=frozenset(("admin",)), claims={"groups": ["a"]}).claims["groups"] == ("a",)
+    for name in ("claims", "scopes"):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(token, name, frozenset(("admin",)))
+
+
+@pytest.mark.rule("X-64")
+def test_threads_that_look_at_the_claims_at_once_see_the_same():
+    for _ in range(100):
+        token = access_token(claims={"sub": "user-1", "groups": [{"name": str(number)} for number in range(20)]})
+        together = threading.Barrier(4)
+
+        def look(token: AccessToken = token, together: threading.Barrier = together) -> Any:
+            together.wait()
+            return token.claims
+
+        with ThreadPoolExecutor(4) as pool:
+            seen = [future.result() for future in [pool.submit(look) for _ in range(4)]]
+        assert all(claims == token.claims and not writable(claims) for claims in seen)
+        assert token.claims is token.claims
 
 
 # -- the token of the request being served

@@ -16,7 +16,7 @@ import anyio.to_thread
 from anyio.lowlevel import current_token
 
 from scopeguard.edge.outside import Outside
-from scopeguard.effects import CallHook, Flow, ReadFile, ReadForm, Send, SingleFlight, UseStore
+from scopeguard.effects import CallHook, Effect, Flow, ReadFile, ReadForm, Send, SingleFlight, UseStore
 from scopeguard.errors import AuthorityUnavailable, Reason
 
 T = TypeVar("T")
@@ -25,10 +25,17 @@ TimedOut = TimeoutError
 """What leaves a :func:`time_limit` that has passed."""
 
 
-async def run(flow: Flow[T], outside: Outside, read_form: Callable[[int], Awaitable[bytes]] | None) -> T:
-    """The value of *flow*. *read_form* returns the body of the request, at most so many bytes."""
+async def run(
+    flow: Flow[T],
+    outside: Outside,
+    read_form: Callable[[int], Awaitable[bytes]] | None,
+    effect: Effect[Any] | None = None,
+) -> T:
+    """The value of *flow*. *read_form* returns the body of the request, at most so many bytes. *effect*: what the flow
+    has asked for, if it was begun before."""
     try:
-        effect = next(flow)
+        if effect is None:
+            effect = next(flow)
         while True:
             try:
                 answer = await _answer(effect, outside, read_form)

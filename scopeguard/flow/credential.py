@@ -7,11 +7,15 @@ from dataclasses import field
 from scopeguard.config import StrayQueryToken, TokenSource, TokenSources
 from scopeguard.effects import Flow, ReadForm, ask
 from scopeguard.errors import InvalidRequest, MissingCredentials, Reason
-from scopeguard.records import dataclass
+from scopeguard.records import dataclass, made_often
 from scopeguard.request import RequestView
 from scopeguard.spec import credentials
 
+# By name: to look a member up on its class takes as long as all that is done with it.
+_HEADER, _REFUSE = TokenSource.HEADER, StrayQueryToken.REFUSE
 
+
+@made_often
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
     """A token as the request presented it, and where."""
@@ -28,6 +32,30 @@ def find_credential(
 
     *headers*: the fields that count as the header, ``None`` for ``Authorization``.
     """
+    found, absent = presented(view, sources, headers)
+    if sources.in_form and credentials.may_carry_form(view.method, view.headers.get_all("content-type")):
+        body = yield from ask(ReadForm(limit=sources.max_form_bytes))
+        token = credentials.token_from_form(
+            body, max_bytes=sources.max_token_bytes, max_parameters=sources.max_parameters
+        )
+        if token is not None:
+            found.append(Credential(token=token, source=TokenSource.FORM))
+    return only_one(found, absent)
+
+
+def only_one(found: list[Credential], absent: MissingCredentials | None) -> Credential:
+    """The one of *found*, or a refusal; *absent* is the one for a request without any, if more is known of it."""
+    if len(found) > 1:
+        raise InvalidRequest(Reason.SEVERAL_METHODS, methods=" ".join(credential.source for credential in found))
+    if not found:
+        raise absent or MissingCredentials(Reason.NO_CREDENTIALS)
+    return found[0]
+
+
+def presented(
+    view: RequestView, sources: TokenSources, headers: tuple[str | None, ...]
+) -> tuple[list[Credential], MissingCredentials | None]:
+    """What the header and the query bring, and why the header brings nothing, if it does not."""
     found: list[Credential] = []
     absent: MissingCredentials | None = None
     for header in headers if sources.in_header else ():
@@ -40,24 +68,13 @@ def find_credential(
         except MissingCredentials as error:
             token, absent = None, error
         if token is not None:
-            found.append(Credential(token=token, source=TokenSource.HEADER, header=header))
+            found.append(Credential(token=token, source=_HEADER, header=header))
     if sources.in_query:
         token = credentials.token_from_parameters(
             view.query, max_bytes=sources.max_token_bytes, max_parameters=sources.max_parameters, source="query"
         )
         if token is not None:
             found.append(Credential(token=token, source=TokenSource.QUERY))
-    elif sources.stray_query_token is StrayQueryToken.REFUSE and credentials.has_access_token(view.query):
+    elif sources.stray_query_token is _REFUSE and credentials.has_access_token(view.query):
         raise InvalidRequest(Reason.QUERY_TOKEN_REFUSED)
-    if sources.in_form and credentials.may_carry_form(view.method, view.headers.get_all("content-type")):
-        body = yield from ask(ReadForm(limit=sources.max_form_bytes))
-        token = credentials.token_from_form(
-            body, max_bytes=sources.max_token_bytes, max_parameters=sources.max_parameters
-        )
-        if token is not None:
-            found.append(Credential(token=token, source=TokenSource.FORM))
-    if len(found) > 1:
-        raise InvalidRequest(Reason.SEVERAL_METHODS, methods=" ".join(credential.source for credential in found))
-    if not found:
-        raise absent or MissingCredentials(Reason.NO_CREDENTIALS)
-    return found[0]
+    return found, absent

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from hashlib import sha256
 
 from scopeguard.access_token import AccessToken, Unverified, fingerprint
-from scopeguard.config import TokenSources
+from scopeguard.config import TokenSource, TokenSources
 from scopeguard.effects import Clock, Flow
 from scopeguard.errors import InvalidToken
-from scopeguard.flow.credential import Credential, find_credential
+from scopeguard.flow.credential import Credential, find_credential, only_one, presented
 from scopeguard.flow.introspecting import introspected
 from scopeguard.flow.keys import signing_keys, verify_signature
 from scopeguard.flow.revoking import unrevoked
@@ -20,6 +20,9 @@ from scopeguard.request import RequestView
 from scopeguard.spec import jwt
 from scopeguard.state.trust import Trust, Trusts
 from scopeguard.state.verified import Remembered, VerifiedTokens
+
+# By name: to look a member up on its class takes as long as all that is done with it.
+_HEADER, _INTROSPECTION = TokenSource.HEADER, Validation.INTROSPECTION
 
 
 def authenticate(
@@ -36,7 +39,10 @@ def authenticate(
     *memory*: where tokens that were verified are remembered. *exposed* is called when a token is there, wherever it was
     read, and may refuse it: the request was not encrypted.
     """
-    credential = yield from find_credential(view, sources, trusts.headers)
+    if sources.in_form:
+        credential = yield from find_credential(view, sources, trusts.headers)
+    else:
+        credential = only_one(*presented(view, sources, trusts.headers))
     if exposed is not None:
         exposed()
     try:
@@ -51,33 +57,26 @@ def judged(
 ) -> Flow[AccessToken]:
     """The access token that *credential* is: verified here, now or before, or described by its authority; and not
     revoked."""
-    hints: Mapping[str, str] = trusts.hints
     # Of ASCII: whatever is no token68 was refused where it was found.
     digest = sha256(credential.token.encode("ascii")).digest()
+    found = None if memory is None else memory.find(digest, clock.wall())
+    if found is not None and memory is not None:
+        access = yield from remembered(digest, found, credential, trusts, clock, memory)
+        if access is not None:
+            return access
+    hints: Mapping[str, str] = trusts.hints
     try:
-        found = None if memory is None else (yield from remembered(digest, credential, trusts, clock, memory))
-        if found is not None:
-            trust, access = found.trust, found.access
+        routed, token = parsed(credential, trusts, digest[:6].hex())
+        trust = routed or (yield from found_by_name(token, credential, trusts, clock))
+        hints = trust.issuer.hints
+        if token is None or trust.issuer.validate is _INTROSPECTION:
+            access = yield from introspected(credential, trust, trusts, clock)
         else:
-            routed, token = parsed(credential, trusts, digest[:6].hex())
-            trust = routed or (yield from found_by_name(token, credential, trusts, clock))
-            hints = trust.issuer.hints
-            if token is None or trust.issuer.validate is Validation.INTROSPECTION:
-                access = yield from introspected(credential, trust, trusts, clock)
-                yield from unrevoked(access, credential, trusts, clock)
-                return access
-            found = yield from verified(token, credential, trust, trusts, clock)
-            access = found.access
-            if memory is not None and trust.by_id is None:
-                memory.add(digest, found, header=token.segment, payload=token.payload)
-        if trust.statuses is not None:
-            hints = trust.issuer.hints
-            yield from status_checked(access, trust, clock)
-        changes = trusts.revocations.changes
-        if trusts.shared or found.cleared != changes:
-            hints = trust.issuer.hints
+            access = yield from verified(digest, token, credential, trust, trusts, clock, memory)
+            if trust.statuses is not None:
+                yield from status_checked(access, trust, clock)
+        if trusts.shared or trusts.revocations.changes:
             yield from unrevoked(access, credential, trusts, clock)
-            found.cleared = changes
     except InvalidToken as error:
         jwt.explain(error, hints)
         raise
@@ -85,45 +84,54 @@ def judged(
 
 
 def remembered(
-    digest: bytes, credential: Credential, trusts: Trusts, clock: Clock, memory: VerifiedTokens
-) -> Flow[Remembered | None]:
-    """What is remembered of *credential*, if it came in the same way, its issuer is trusted as it was, and the key that
-    signed it is still published. A key set that is due is fetched, as for any other token."""
-    found = memory.find(digest, clock.wall())
-    if found is None:
-        return None
+    digest: bytes, found: Remembered, credential: Credential, trusts: Trusts, clock: Clock, memory: VerifiedTokens
+) -> Flow[AccessToken | None]:
+    """What *found* says, if the token came in the same way as then, its issuer is trusted as it was, and the key that
+    signed it is still published; ``None`` says nothing. A key set that is due is fetched, as for any other token."""
     trust, ring, kid, algorithm = found.trust, found.trust.ring, found.header.get("kid"), found.header["alg"]
     if found.location != credential.header or not trusts.trusts(trust, clock.monotonic()):
+        memory.discard(digest)
         return None
-    if not ring.holds(found.held, clock.monotonic()):
-        yield from signing_keys(kid, algorithm, trust, clock)
-        # The set that stands now decides, whichever the look-up saw.
-        held = ring.current
-        if found.key not in ring.candidates(kid, algorithm, clock.monotonic()):
-            memory.discard(digest)
-            return None
-        found.held = held
-    return found
+    try:
+        if not ring.holds(found.held, clock.monotonic()):
+            yield from signing_keys(kid, algorithm, trust, clock)
+            # The set that stands now decides, whichever the look-up saw.
+            held = ring.current
+            if found.key not in ring.candidates(kid, algorithm, clock.monotonic()):
+                memory.discard(digest)
+                return None
+            found.held = held
+        if trust.statuses is not None:
+            yield from status_checked(found.access, trust, clock)
+        changes = trusts.revocations.changes
+        if trusts.shared or found.cleared != changes:
+            yield from unrevoked(found.access, credential, trusts, clock)
+            found.cleared = changes
+    except InvalidToken as error:
+        jwt.explain(error, trust.issuer.hints)
+        raise
+    if found.instant and credential.source is _HEADER:
+        memory.expect(digest, found, b"Bearer " + credential.token.encode("ascii"))
+    return found.access
 
 
-def verified(token: Unverified, credential: Credential, trust: Trust, trusts: Trusts, clock: Clock) -> Flow[Remembered]:
-    """*token*, when its issuer's policy accepts it and a key of the issuer signed it."""
+def verified(
+    digest: bytes,
+    token: Unverified,
+    credential: Credential,
+    trust: Trust,
+    trusts: Trusts,
+    clock: Clock,
+    memory: VerifiedTokens | None,
+) -> Flow[AccessToken]:
+    """*token*, when its issuer's policy accepts it and a key of the issuer signed it; remembered under *digest*."""
     now, issuer = clock.wall(), trust.issuer
-    # As it was before the key was looked up: if another set has taken its place, the key is sought there next time.
-    held = trust.ring.current
     checked = jwt.check(token, issuer, now, headers=trust.headers)
     key = yield from verify_signature(token, trust, clock)
     if token.segment not in trust.headers:
-        trust.accepted(token, rfc9068=checked.rfc9068)
+        trust.accepted(token, rfc9068=checked[0])
         trusts.accepted(token)
-    return Remembered(
-        access=jwt.accept(token, issuer, trust.vocabulary, checked),
-        trust=trust,
-        key=key,
-        header=token.header,
-        location=credential.header,
-        since=now,
-        until=jwt.usable_until(token.claims, issuer),
-        held=held,
-        instant=credential.header is None and trust.statuses is None and trusts.configured(trust),
-    )
+    if memory is not None and trust.by_id is None:
+        until = jwt.usable_until(token.claims, issuer)
+        memory.add(digest, token, trust, key, trusts, location=credential.header, since=now, until=until)
+    return jwt.accept(token, issuer, trust.vocabulary, checked)

@@ -27,6 +27,20 @@ MOST_VERIFICATIONS: Final = 8
 _MOST_BYTES_OF_A_TOKEN: Final = 16 * 1024
 
 
+def _signer(token: Unverified, keys: tuple[VerificationKey, ...], trust: Trust) -> VerificationKey | None:
+    """The one of *keys* that made the signature."""
+    algorithm, signed, signature = token.header["alg"], token.signed, token.signature
+    try:
+        for key in keys:
+            if jwt.may_sign(key.issuer, token, trust.issuer) and key.verify(algorithm, signed, signature):
+                return key
+    except SignatureNotJudgedError as error:  # law 4
+        raise AuthorityUnavailable(
+            Reason.SIGNATURE_BACKEND_FAILED, trust.issuer.url, problem=f"signature_backends: {error}"
+        ) from None
+    return None
+
+
 def verify_signature(token: Unverified, trust: Trust, clock: Clock) -> Flow[VerificationKey]:
     """The key of the issuer that made the signature; :class:`InvalidToken` where none did.
 
@@ -35,8 +49,8 @@ def verify_signature(token: Unverified, trust: Trust, clock: Clock) -> Flow[Veri
     """
     kid, algorithm, ring = token.header.get("kid"), token.header["alg"], trust.ring
     if trust.by_id is not None:
-        key = yield from key_by_id(kid, trust, trust.by_id, clock)
-        if _signer(token, algorithm, (key,), trust) is None:
+        key = _signer(token, ((yield from key_by_id(kid, trust, trust.by_id, clock)),), trust)
+        if key is None:
             raise InvalidToken(Reason.BAD_SIGNATURE, kid=kid)
         return key
     begun, generation = ring.begun, ring.generation
@@ -45,9 +59,9 @@ def verify_signature(token: Unverified, trust: Trust, clock: Clock) -> Flow[Veri
         found = yield from signing_keys(kid, algorithm, trust, clock)
         tried, generation = found.keys, found.generation
     tried = tried[:MOST_VERIFICATIONS]
-    signer = _signer(token, algorithm, tried, trust)
-    if signer is not None:
-        return signer
+    key = _signer(token, tried, trust)
+    if key is not None:
+        return key
     if not ring.is_final(begun) and ring.may_doubt(clock.monotonic()):
         try:
             yield from refreshed(trust, clock, generation, provoked=True)
@@ -56,24 +70,10 @@ def verify_signature(token: Unverified, trust: Trust, clock: Clock) -> Flow[Veri
         known = {key.thumbprint for key in tried}
         newer = ring.candidates(kid, algorithm, clock.monotonic())
         untried = tuple(key for key in newer if key.thumbprint not in known)
-        signer = _signer(token, algorithm, untried[: MOST_VERIFICATIONS - len(tried)], trust)
-        if signer is not None:
-            return signer
+        key = _signer(token, untried[: MOST_VERIFICATIONS - len(tried)], trust)
+        if key is not None:
+            return key
     raise InvalidToken(Reason.BAD_SIGNATURE, kid=kid)
-
-
-def _signer(
-    token: Unverified, algorithm: str, keys: tuple[VerificationKey, ...], trust: Trust
-) -> VerificationKey | None:
-    try:
-        for key in keys:
-            if jwt.may_sign(key.issuer, token, trust.issuer) and key.verify(algorithm, token.signed, token.signature):
-                return key
-    except SignatureNotJudgedError as error:  # law 4
-        raise AuthorityUnavailable(
-            Reason.SIGNATURE_BACKEND_FAILED, trust.issuer.url, problem=f"signature_backends: {error}"
-        ) from None
-    return None
 
 
 def signing_keys(kid: str | None, algorithm: str, trust: Trust, clock: Clock) -> Flow[Found]:

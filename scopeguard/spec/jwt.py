@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from scopeguard.access_token import AccessToken, Unverified, fingerprint, frozen_json
+from scopeguard.access_token import AccessToken, Unverified, fingerprint
 from scopeguard.checks import media_type
 from scopeguard.config import Issuer
 from scopeguard.errors import InvalidToken, Reason
@@ -25,23 +25,20 @@ from scopeguard.spec.strict_json import MalformedJSON, parse_object
 RFC9068_CLAIMS: Final = ("iss", "exp", "aud", "sub", "client_id", "iat", "jti")
 
 # What only an ID token (OIDC Core section 2) or a security event token (RFC 8417) carries.
-_NOT_OF_ACCESS_TOKENS: Final = ("nonce", "at_hash", "c_hash", "events")
+_NOT_OF_ACCESS_TOKENS: Final = frozenset(("nonce", "at_hash", "c_hash", "events"))
 _OTHER_PAYLOAD_TYPES: Final = frozenset(("id", "refresh", "offline", "logout"))  # Keycloak's discriminator
 _AUTHORIZATION_CLAIMS: Final = ("roles", "groups", "entitlements", "permissions", "realm_access", "resource_access")
 _STRING_CLAIMS: Final = ("sub", "jti", "client_id")
+_REPLICATED: Final = ("iss", "sub", "aud")  # RFC 7519 section 5.3: replicated claims must be equal (J-45)
 # Dates beyond this are no dates; below it every number is exact (J-58).
 _LAST_SECOND: Final = 2.0**53
 _NO_HEADERS: Final[Mapping[bytes, Any]] = MappingProxyType({})
 _NO_ROLES: Final[frozenset[str]] = frozenset()
 
 
-class Checked(NamedTuple):
-    """What :func:`check` has read on its way: whether the rules of RFC 9068 applied, who the token is for, and the
-    scopes exactly as granted."""
-
-    rfc9068: bool
-    audience: tuple[str, ...]
-    granted: tuple[str, ...] | None
+Checked = tuple[bool, tuple[str, ...], tuple[str, ...] | None]
+"""What :func:`check` has read on its way: whether the rules of RFC 9068 applied, who the token is for, and the scopes
+exactly as granted."""
 
 
 def peek(
@@ -98,25 +95,36 @@ def check(token: Unverified, issuer: Issuer, now: float, *, headers: Mapping[byt
     access token. NOT checked: the signature, revocation, whether any scope suffices, and a proof of possession:
     since none is supported yet, a token that is bound to one (``cnf``) is refused.
 
-    *headers*: headers of tokens that were accepted before, by their text, and whether the rules of RFC 9068 applied.
+    *headers*: headers of tokens that were accepted before, by their text, and whether the rules of RFC 9068 applied;
+    none that repeats a claim (:func:`repeats_claims`).
     """
     claims = token.claims
-    rfc9068 = headers.get(token.segment)
-    if rfc9068 is None:
+    known = headers.get(token.segment)
+    if known is None:
         check_header(token.header, algorithms=issuer.algorithms)
         rfc9068 = _check_type(token, issuer)
-    check_issuer(claims, issuer)
-    if token.segment not in headers:
+        check_issuer(claims, issuer)
         _check_header_members(token, issuer)
-    check_members(token, issuer)
+        check_members(token, issuer)
+    else:
+        rfc9068 = known
+        check_issuer(claims, issuer)
+        if issuer.has_member_rules:
+            check_members(token, issuer)
     audience = check_audience(token, issuer)
     check_times(claims, issuer, now)
     check_presence(claims, issuer, rfc9068=rfc9068)
     if not rfc9068 and not issuer.accept_id_tokens_dangerously:
         _check_is_access_token(claims, issuer)
     granted = granted_scopes(claims, issuer)
-    check_unbound(claims)
-    return Checked(rfc9068, audience, granted)
+    if "cnf" in claims:
+        check_unbound(claims)
+    return rfc9068, audience, granted
+
+
+def repeats_claims(header: Mapping[str, Any]) -> bool:
+    """Whether *header* has parameters that must be equal to claims, so that each token under it has to be looked at."""
+    return any(name in header for name in _REPLICATED)
 
 
 def may_sign(key_issuer: str | None, token: Unverified, issuer: Issuer) -> bool:
@@ -154,8 +162,10 @@ def accept(
     """*token* as an access token. The caller has verified where its claims come from, and run :func:`check`, which
     has read some of it (*checked*)."""
     claims = token.claims
-    audience = audience_of(token, issuer) if checked is None else checked.audience
-    granted = granted_scopes(claims, issuer) if checked is None else checked.granted
+    if checked is None:
+        audience, granted = audience_of(token, issuer), granted_scopes(claims, issuer)
+    else:
+        _, audience, granted = checked
     roles = _roles(claims, issuer) if issuer.role_claims else _NO_ROLES
     subject = _first_string(claims, issuer.subject_claims)
     client_id = _first_string(claims, issuer.client_id_claims)
@@ -170,7 +180,7 @@ def accept(
         machine=is_machine(issuer.machine_signs, claims, subject, client_id),
         expires_at=float(claims["exp"]) if "exp" in claims else None,
         issued_at=float(claims["iat"]) if "iat" in claims else None,
-        claims=frozen_json(claims),
+        claims=claims,
         fingerprint=token.fingerprint,
     )
 
@@ -231,7 +241,7 @@ def check_members(token: Unverified, issuer: Issuer) -> None:
     for name in issuer.forbidden_claims:
         if name in claims:
             raise InvalidToken(Reason.FORBIDDEN_CLAIM, claim=name)
-    for name in ("iss", "sub", "aud"):  # RFC 7519 section 5.3: replicated claims must be equal (J-45)
+    for name in _REPLICATED:
         if name in header and header[name] != claims.get(name):
             raise InvalidToken(Reason.REPLICATED_CLAIM, claim=name)
 
@@ -240,11 +250,13 @@ def audience_of(token: Unverified, issuer: Issuer) -> tuple[str, ...]:
     """Every audience the token names, in the claims that carry it (J-59, J-60)."""
     found: tuple[str, ...] = ()
     for name in issuer.audience_claims:
-        header_name = name.removeprefix("header:")
-        members = token.claims if header_name == name else token.header
-        if header_name not in members:
+        if name.startswith("header:"):
+            members, member = token.header, name[7:]
+        else:
+            members, member = token.claims, name
+        if member not in members:
             continue
-        value = members[header_name]
+        value = members[member]
         values = [value] if isinstance(value, str) else value
         if not isinstance(values, list) or not values:
             raise InvalidToken(Reason.MALFORMED_CLAIM, claim=name)
@@ -257,13 +269,13 @@ def audience_of(token: Unverified, issuer: Issuer) -> tuple[str, ...]:
 
 def check_audience(token: Unverified, issuer: Issuer) -> tuple[str, ...]:
     """One of the audiences is this API's; all of them."""
-    named = audience_of(token, issuer)
-    if issuer.audiences is None:
+    named, mine = audience_of(token, issuer), issuer.audiences
+    if mine is None:
         return named
     if not named:
         raise InvalidToken(Reason.MISSING_CLAIM, claim=" or ".join(issuer.audience_claims))
-    if issuer.audiences.isdisjoint(named):
-        raise InvalidToken(Reason.WRONG_AUDIENCE, aud=" ".join(named), expected=" ".join(sorted(issuer.audiences)))
+    if mine.isdisjoint(named):
+        raise InvalidToken(Reason.WRONG_AUDIENCE, aud=" ".join(named), expected=" ".join(sorted(mine)))
     return named
 
 
@@ -271,11 +283,11 @@ def _seconds(claims: Mapping[str, Any], name: str) -> float | None:
     """A NumericDate (RFC 7519 section 2): a JSON number that is a date, never a string, a boolean or infinite."""
     if name not in claims:
         return None
-    value = claims[name]
+    value: float = claims[name]
     # The type itself: a boolean is an int as well.
     if (type(value) is not int and type(value) is not float) or not -_LAST_SECOND <= value <= _LAST_SECOND:
         raise InvalidToken(Reason.MALFORMED_CLAIM, claim=name)
-    return float(value)
+    return value
 
 
 def check_times(claims: Mapping[str, Any], issuer: Issuer, now: float, *, expiry_required: bool = True) -> None:
@@ -309,7 +321,7 @@ def check_presence(claims: Mapping[str, Any], issuer: Issuer, *, rfc9068: bool =
         if claims.get(name, "") == "" and not (name == "aud" and issuer.audience_claims != ("aud",)):
             raise InvalidToken(Reason.MISSING_CLAIM, claim=name)
     for name in _STRING_CLAIMS:  # J-62
-        if name in claims and not isinstance(claims[name], str):
+        if not isinstance(claims.get(name, ""), str):
             raise InvalidToken(Reason.MALFORMED_CLAIM, claim=name)
     if issuer.any_claims and not any(name in claims for name in issuer.any_claims):
         raise InvalidToken(Reason.MISSING_CLAIM, claim=" or ".join(issuer.any_claims))
@@ -317,16 +329,18 @@ def check_presence(claims: Mapping[str, Any], issuer: Issuer, *, rfc9068: bool =
 
 def _check_is_access_token(claims: Mapping[str, Any], issuer: Issuer) -> None:
     """Tell an access token from an ID token where ``typ`` does not: most authorization servers send ``JWT``."""
-    for name in _NOT_OF_ACCESS_TOKENS:
-        if name in claims:
-            raise InvalidToken(Reason.NOT_AN_ACCESS_TOKEN, claim=name)
+    if not _NOT_OF_ACCESS_TOKENS.isdisjoint(claims):
+        raise InvalidToken(
+            Reason.NOT_AN_ACCESS_TOKEN, claim=next(name for name in claims if name in _NOT_OF_ACCESS_TOKENS)
+        )
     if claims.get("token_use", "access") != "access" and "token_use" not in issuer.expected_claims:
         raise InvalidToken(Reason.NOT_AN_ACCESS_TOKEN, claim="token_use")
     payload_type = claims.get("typ")
     if isinstance(payload_type, str) and payload_type.lower() in _OTHER_PAYLOAD_TYPES:
         raise InvalidToken(Reason.NOT_AN_ACCESS_TOKEN, claim="typ")
-    if any(name in claims for name in issuer.client_id_claims):
-        return
+    for name in issuer.client_id_claims:
+        if name in claims:
+            return
     speaks_of_authorization = (
         *(source.claim for source in issuer.scope_claims),
         *issuer.role_claims,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 # Real tokens and metadata stay below 8. Whatever walks a parsed value recursively relies on this bound (X-26).
@@ -72,10 +73,17 @@ def _depth(data: bytes) -> int:
     return deepest
 
 
+# What raw_decode() calls.
+_scan: Final[Callable[[str, int], tuple[Any, int]]] = _decoder.scan_once  # type: ignore[attr-defined]  # in no stub
+
+
 def _decoded(text: str) -> Any:
     # Without the search for white space at both ends, which costs a fifth of what the claims of a token do.
     if text.startswith("{"):
-        value, end = _decoder.raw_decode(text)
+        try:
+            value, end = _scan(text, 0)
+        except StopIteration:
+            raise MalformedJSON("not JSON in UTF-8") from None
         if end == len(text):
             return value
     return _decoder.decode(text)
@@ -92,7 +100,7 @@ def parse_object(data: bytes, *, mark_ambiguous: bool = False) -> dict[str, Any]
     them comes back as an :class:`AmbiguousObject`, for the caller to find with :func:`is_ambiguous` and to drop.
     """
     # No value nests deeper than it has opening brackets: the exact count is needed only for the odd large document.
-    if len(data) - len(data.translate(None, b"[{")) > MAX_DEPTH and _depth(data) > MAX_DEPTH:
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _depth(data) > MAX_DEPTH:
         raise MalformedJSON("nested too deeply")
     try:
         text = data.decode("utf-8")

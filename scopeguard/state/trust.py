@@ -92,7 +92,8 @@ class Trust:
 
     def accepted(self, token: Unverified, *, rfc9068: bool) -> None:
         """A token was accepted, so the next one under the same header need not have it looked at again."""
-        _keep(self.headers, token.segment, rfc9068)
+        if not jwt.repeats_claims(token.header):
+            _keep(self.headers, token.segment, rfc9068)
 
     def known_metadata(self, now: float) -> Metadata | None:
         """The metadata, while it may be used."""

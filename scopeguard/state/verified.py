@@ -4,10 +4,10 @@ Remembered is that a key signed a token and what the token says; never a decisio
 time, at whether the key is still held, at revocations and at scopes again, with every request. Only what was verified
 gets in here, so nobody can fill it without the authority's help, and a flood of valid tokens evicts and never grows.
 
-Two forms. *Ready*: the :class:`AccessToken` itself, for the tokens used lately. *Packed*: one ``bytes`` object a token,
-which the garbage collector does not even visit, so that a million of them stall nothing. Each form lives in two
-generations: when the young one is full it becomes the old one, and what is used moves back to the young. That costs
-the same for any size, which evicting one at a time does not.
+Two forms. *Packed*: one ``bytes`` object a token, which the garbage collector does not even visit, so that a million of
+them stall nothing; that is all that a token gets which is seen once. *Ready*: the :class:`AccessToken` itself, made
+when the token comes again. Each form lives in two generations: when the young one is full it becomes the old one, and
+what is used moves back to the young. That costs the same for any size, which evicting one at a time does not.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ V = TypeVar("V")
 _PACKED: Final = struct.Struct("<ddI")
 # A digest, a place in a dict that is two thirds full, and the object itself.
 _OVERHEAD: Final = 200
-# What objects take that were parsed from so many octets of JSON, and the access token around them.
-_READY_OVERHEAD: Final = 2048
+# What objects take that were parsed from so many octets of JSON, the access token around them, and both names.
+_READY_OVERHEAD: Final = 2304
 _READY_FACTOR: Final = 6
 # A header that was parsed, and what is kept beside it.
 _SEAL_OVERHEAD: Final = 1024
@@ -48,8 +48,8 @@ class Remembered:
 
     Usable from ``since`` on, so that a clock that is set back asks again, and before ``until``. ``held``: what the key
     ring held when the key was seen there last. ``cleared``: how many revocations there were when none of them covered
-    it. ``instant``: whether the time, the key and revocations are all there is
-    to look at. ``size``: what it takes in memory, in bytes, roughly.
+    it. ``instant``: whether the time, the key and revocations are all there is to look at. ``size``: what it takes in
+    memory, in bytes, roughly. ``name``: the SHA-256 of the header field that it is recalled by, if it is.
     """
 
     access: AccessToken
@@ -63,12 +63,17 @@ class Remembered:
     cleared: int = -1
     instant: bool = False
     size: int = 0
+    name: bytes = field(default=b"", repr=False)
 
 
 class _Generations(Generic[V]):
-    """A dict that forgets what was not used for long, bounded by entries and by estimated bytes."""
+    """A dict that forgets what was not used for long, bounded by entries and by estimated bytes.
 
-    __slots__ = ("_bytes", "_lock", "_max_bytes", "_max_entries", "old", "young")
+    ``named``: what of the young generation goes by another key as well. Such a name may outlive what it names, until
+    the generation ends: whoever comes by it has to look at everything.
+    """
+
+    __slots__ = ("_bytes", "_lock", "_max_bytes", "_max_entries", "named", "old", "young")
 
     def __init__(self, max_entries: int, max_bytes: int) -> None:
         # Each generation has half; one entry at least, or nothing would ever be found again.
@@ -76,6 +81,7 @@ class _Generations(Generic[V]):
         self._max_bytes = max_bytes // 2
         self.young: dict[bytes, V] = {}
         self.old: dict[bytes, V] = {}
+        self.named: dict[bytes, V] = {}
         self._bytes = 0
         self._lock = threading.Lock()
 
@@ -85,16 +91,24 @@ class _Generations(Generic[V]):
             return
         with self._lock:
             if len(self.young) >= self._max_entries or self._bytes + size > self._max_bytes:
-                self.old, self.young, self._bytes = self.young, {}, 0
+                self.old, self.young, self.named, self._bytes = self.young, {}, {}, 0
             if key not in self.young:  # requests with the same token may all have verified it
                 self._bytes += size
             self.young[key] = value
 
-    def discard(self, key: bytes) -> None:
-        """Forget *key*."""
+    def name(self, name: bytes, key: bytes) -> None:
+        """What is young under *key* goes by *name*, too."""
+        with self._lock:
+            value = self.young.get(key)
+            if value is not None:
+                self.named[name] = value
+
+    def discard(self, key: bytes, name: bytes = b"") -> None:
+        """Forget *key*, and the *name* of the same."""
         with self._lock:
             self.young.pop(key, None)
             self.old.pop(key, None)
+            self.named.pop(name, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -121,25 +135,25 @@ class _Packed:
         self._seals: list[_Seal] = []
         self._numbers: dict[tuple[int, int, bytes, str | None], int] = {}
 
-    def number(self, found: Remembered, header: bytes) -> int | None:
-        """The number of the seal of *found*, whose header is written *header*; ``None`` when there is no room for it,
-        as where the header of each token is another one."""
-        name = (id(found.trust), id(found.key), header, found.location)
+    def number(
+        self, token: Unverified, trust: Trust, key: VerificationKey, location: str | None, trusts: Trusts
+    ) -> int | None:
+        """The number of the seal of *token*; ``None`` when there is no room for it, as where the header of each token
+        is another one."""
+        name = (id(trust), id(key), token.segment, location)
+        number = self._numbers.get(name)
+        if number is not None:
+            return number
+        instant = location is None and trust.statuses is None and trusts.configured(trust)
         with self._lock:
-            number = self._numbers.get(name)
+            number = self._numbers.get(name)  # of somebody who came first
             if number is None:
-                size = _SEAL_OVERHEAD + _READY_FACTOR * len(header)
+                size = _SEAL_OVERHEAD + _READY_FACTOR * len(token.segment)
                 if size > self._left:
                     return None
                 self._left -= size
                 # Holds trust and key, so that no other object has their ids; and no token, which may be large.
-                seal = _Seal(
-                    trust=found.trust,
-                    key=found.key,
-                    header=found.header,
-                    location=found.location,
-                    instant=found.instant,
-                )
+                seal = _Seal(trust=trust, key=key, header=token.header, location=location, instant=instant)
                 self._seals.append(seal)
                 self._numbers[name] = number = len(self._seals) - 1
             return number
@@ -167,22 +181,16 @@ class VerifiedTokens:
         self._ready: _Generations[Remembered] = _Generations(policy.ready_entries, policy.max_bytes // 4)
         self._packed = _Packed(policy)
 
-    def recall(self, token: bytes, trusts: Trusts, wall: float, now: float) -> AccessToken | None:
-        """The access token that *token* is, if it was used lately and nothing at all is to be done about it.
+    def recall(self, field: bytes) -> Remembered | None:
+        """What *field*, a whole header field, brings, if that was said to be expected. It is found however old it is,
+        and whatever became of its key: to look at that is up to the caller."""
+        return self._ready.named.get(sha256(field).digest())
 
-        Everything that speaks for another look is left to the flow, and so is every refusal: ``None`` says nothing.
-        *wall*: seconds since the epoch. *now*: monotonic seconds.
-        """
-        found = self._ready.young.get(sha256(token).digest())
-        if found is None or not found.instant or not found.since <= wall < found.until:
-            return None
-        # What ring.holds says, written out: a call is a twentieth of this path.
-        held = found.held
-        if held is None or found.trust.ring.current is not held or now >= held.refresh_at:
-            return None
-        if trusts.revocations.changes != found.cleared or (trusts.shared and not trusts.is_caught_up(now)):
-            return None
-        return found.access
+    def expect(self, digest: bytes, found: Remembered, field: bytes) -> None:
+        """*found*, the token under *digest*, has nothing about it but what :meth:`recall` looks at, and will come again
+        in the very same header field."""
+        found.name = sha256(field).digest()
+        self._ready.name(found.name, digest)
 
     def find(self, key: bytes, now: float) -> Remembered | None:
         """What is remembered under *key*, the SHA-256 of a token, if it may be used at *now*."""
@@ -207,24 +215,34 @@ class VerifiedTokens:
             self._ready.put(key, found, found.size)
         return found
 
-    def add(self, key: bytes, found: Remembered, *, header: bytes, payload: bytes) -> None:
-        """Remember *found* under *key*. *header* is the first segment of the token, *payload* what its second decodes
-        to."""
-        found.size = _ready_size(payload)
-        self._ready.put(key, found, found.size)
+    def add(
+        self,
+        digest: bytes,
+        token: Unverified,
+        trust: Trust,
+        key: VerificationKey,
+        trusts: Trusts,
+        *,
+        location: str | None,
+        since: float,
+        until: float,
+    ) -> None:
+        """Remember under *digest*, its SHA-256, that *token* was verified: *key* of *trust*, one of *trusts*, signed
+        it. *location*: the field it came in, as in :class:`Remembered`; *since* and *until* as there."""
         packed = self._packed  # another thread may replace it meanwhile, and numbers mean nothing in another one
-        number = packed.number(found, header)
+        number = packed.number(token, trust, key, location, trusts)
         if number is None:
             # Headers that differ from token to token, or very many keys. What is ready stays.
             self._packed = _Packed(self._policy)
             return
-        record = _PACKED.pack(found.since, found.until, number) + payload
-        packed.tokens.put(key, record, len(record) + _OVERHEAD)
+        record = _PACKED.pack(since, until, number) + token.payload
+        packed.tokens.put(digest, record, len(record) + _OVERHEAD)
 
-    def discard(self, key: bytes) -> None:
-        """Forget the token under *key*."""
-        self._ready.discard(key)
-        self._packed.tokens.discard(key)
+    def discard(self, digest: bytes) -> None:
+        """Forget the token under *digest*."""
+        found = self._ready.young.get(digest)
+        self._ready.discard(digest, b"" if found is None else found.name)
+        self._packed.tokens.discard(digest)
 
 
 def _ready_size(payload: bytes) -> int:

@@ -6,9 +6,11 @@ with the memory off. All three answer alike.
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -23,15 +25,22 @@ from scopeguard import (
     IssuerResolver,
     Reason,
     RequestView,
+    Rule,
+    Rules,
     TokenCachePolicy,
     Unavailable,
     all_of,
+    asgi,
+    wsgi,
 )
+from scopeguard.devserver.keys import base64url
 from scopeguard.effects import Answer
+from scopeguard.spec.jwks import VerificationKey
 from scopeguard.stores.memory import MemoryStore
 from scopeguard.testing import FakeAuthority, bad_tokens
 
 KEY_LIFETIME = 600.0
+OPEN = Rules([Rule("/")])
 
 
 def ask(guard: Guard, token: str, field_name: bytes = b"authorization") -> AccessToken | Reason | int:
@@ -122,6 +131,8 @@ def test_a_key_that_another_one_replaces_under_its_name_takes_its_tokens_along(s
     with scene.authority.mode("jwks", Answer(200, body, {"content-type": "application/json"})):
         scene.authority.clock.advance(KEY_LIFETIME + 1)
         scene.refuses(token, Reason.BAD_SIGNATURE)
+    assert scene.guards[0]._memory is not None
+    assert len(scene.guards[0]._memory) == 0
     scene.authority.clock.advance(KEY_LIFETIME + 1)
     scene.warmed(token)
 
@@ -132,11 +143,10 @@ def test_keys_are_refreshed_though_every_request_is_recalled(scene: Scene):
     before = scene.authority.transport.count("jwks")
     scene.authority.clock.advance(KEY_LIFETIME * 0.9)
     assert recall(scene.guards[0], token) is None  # so that somebody looks
-    scene.warmed(token)
-    scene.authority.clock.advance(KEY_LIFETIME * 0.9)
     for guard in scene.guards:
-        ask(guard, token)
+        assert isinstance(ask(guard, token), AccessToken)
         guard.close()  # waits for what is fetched beside the requests
+    scene.warmed(token)
     assert scene.authority.transport.count("jwks") > before
 
 
@@ -181,8 +191,11 @@ def test_a_revocation_elsewhere_ends_what_is_remembered_here(scene: Scene):
     elsewhere.revoke(token=token)
     scene.authority.clock.advance(1)  # max_lag
     assert recall(here, token) is None
-    assert ask(here, token) is Reason.TOKEN_REVOKED
-    for guard in (here, elsewhere):
+    newcomer = scene.guard(store=scene.store)
+    for guard in (here, newcomer):
+        assert ask(guard, token) is Reason.TOKEN_REVOKED
+        assert recall(guard, token) is None
+    for guard in (here, elsewhere, newcomer):
         guard.close()
 
 
@@ -235,6 +248,41 @@ def test_a_tenant_whose_settings_change_has_its_tokens_judged_again():
     guard.close()
 
 
+@pytest.fixture
+def verified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The algorithm of each signature that is verified."""
+    seen: list[str] = []
+    verify = VerificationKey.verify
+
+    def counted(key: VerificationKey, algorithm: str, signed: bytes, signature: bytes) -> bool:
+        seen.append(algorithm)
+        return verify(key, algorithm, signed, signature)
+
+    monkeypatch.setattr(VerificationKey, "verify", counted)
+    return seen
+
+
+def test_a_tenant_whose_settings_change_has_its_tokens_judged_once_more_and_no_oftener(verified: list[str]):
+    authority = FakeAuthority()
+    leeways = [10.0]
+
+    def resolve(name: str) -> Issuer:
+        return Issuer(name, audience=authority.audience, keys=_keys(authority), leeway=leeways[-1])
+
+    resolver = IssuerResolver(accepts=lambda name: name == authority.url, resolve=resolve, ttl=60)
+    guard = Guard(resolver=resolver, clock=authority.clock)
+    token = authority.mint("read")
+    for _ in range(5):
+        assert isinstance(ask(guard, token), AccessToken)
+    assert len(verified) == 1
+    leeways.append(20.0)
+    authority.clock.advance(61)
+    for _ in range(5):
+        assert isinstance(ask(guard, token), AccessToken)
+    assert len(verified) == 2
+    guard.close()
+
+
 def test_one_guard_knows_nothing_of_another(scene: Scene):
     token = scene.authority.mint("read")
     scene.warmed(token)
@@ -245,6 +293,190 @@ def test_one_guard_knows_nothing_of_another(scene: Scene):
     )
     assert ask(strict, token) is Reason.WRONG_AUDIENCE
     strict.close()
+
+
+def _segment(members: Mapping[str, Any]) -> str:
+    return base64url(json.dumps(members).encode())
+
+
+def _members(segment: str) -> dict[str, Any]:
+    members: dict[str, Any] = json.loads(base64.urlsafe_b64decode(segment + "=="))
+    return members
+
+
+def lookalikes(token: str) -> dict[str, bytes]:
+    """What is not the field that was granted, and should like to be taken for it."""
+    header, payload, signature = token.split(".")
+    forged = _segment({**_members(payload), "scope": "read write admin"})
+    return {
+        "the token without a scheme": token.encode(),
+        "the token behind a space": b" " + token.encode(),
+        "no space": f"Bearer{token}".encode(),
+        "a tab": f"Bearer\t{token}".encode(),
+        "another scheme": f"Basic {token}".encode(),
+        "another payload": f"Bearer {header}.{forged}.{signature}".encode(),
+        "another header": f"Bearer {_segment({**_members(header), 'typ': 'JWT'})}.{payload}.{signature}".encode(),
+        "another signature": f"Bearer {header}.{payload}.{signature[::-1]}".encode(),
+        "no signature": f"Bearer {header}.{payload}.".encode(),
+        "no algorithm": f"Bearer {_segment({'alg': 'none'})}.{payload}.".encode(),
+        "the token twice": f"Bearer {token}, Bearer {token}".encode(),
+        "the token and more": f"Bearer {token}.x".encode(),
+        "padding": f"Bearer {token}==".encode(),
+        "a digest of the token": b"Bearer " + sha256(token.encode()).hexdigest().encode(),
+        "a digest of the field": sha256(b"Bearer " + token.encode()).digest(),
+    }
+
+
+async def _status_of_asgi(guard: Guard, fields: list[bytes]) -> int:
+    sent: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/",
+        "raw_path": b"/",
+        "query_string": b"",
+        "scheme": "https",
+        "headers": [(b"authorization", field) for field in fields],
+    }
+    await asgi.GuardMiddleware(app, guard=guard, rules=OPEN)(scope, receive, send)
+    status: int = sent[0]["status"]
+    return status
+
+
+def _status_of_wsgi(guard: Guard, field: bytes) -> int:
+    seen: list[str] = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("204 No Content", [])
+        return []
+
+    def start_response(status: str, *_: Any) -> Any:
+        seen.append(status)
+
+    environ = {
+        "REQUEST_METHOD": "GET",
+        "PATH_INFO": "/",
+        "wsgi.url_scheme": "https",
+        "HTTP_AUTHORIZATION": field.decode("latin-1"),
+    }
+    list(wsgi.GuardMiddleware(app, guard=guard, rules=OPEN)(environ, start_response))
+    return int(seen[0][:3])
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", lookalikes("e30.e30.e30"))
+async def test_what_only_looks_like_a_granted_field_is_refused_with_and_without_a_memory(scene: Scene, name: str):
+    token = scene.authority.mint("read")
+    scene.warmed(token)
+    field, granted = lookalikes(token)[name], b"Bearer " + token.encode()
+    for guard in scene.guards:
+        for _ in range(3):
+            assert await _status_of_asgi(guard, [granted]) == _status_of_wsgi(guard, granted) == 204
+            assert guard.recall(field, None, b"", None) is None
+            assert await _status_of_asgi(guard, [field]) in (400, 401)
+            assert _status_of_wsgi(guard, field) in (400, 401)
+            for both in ([granted, field], [field, granted], [granted, granted]):
+                assert await _status_of_asgi(guard, both) in (400, 401)
+    scene.warmed(token)
+
+
+def test_each_of_many_tokens_is_recalled_as_itself(scene: Scene):
+    guard = scene.guards[0]
+    tokens = {f"user{number}": scene.authority.mint("read", subject=f"user{number}") for number in range(50)}
+    for _ in range(3):
+        for name, token in tokens.items():
+            found = ask(guard, token)
+            assert isinstance(found, AccessToken)
+            assert found.subject == name
+    for name, token in tokens.items():
+        recalled = recall(guard, token)
+        assert recalled is not None
+        assert recalled.subject == name
+
+
+@pytest.mark.rule("J-45")
+def test_a_header_that_speaks_of_one_caller_lets_in_no_other(scene: Scene):
+    """Its tokens have the very same header, and one of them was accepted."""
+    told = {"sub": "ann"}
+    scene.warmed(scene.authority.mint("read", subject="ann", headers=told))
+    for _ in range(2):
+        scene.refuses(scene.authority.mint("read", subject="bob", headers=told), Reason.REPLICATED_CLAIM)
+    scene.warmed(scene.authority.mint("read", subject="ann", headers=told))
+
+
+@pytest.mark.parametrize(
+    ("policy", "good", "bad", "reason"),
+    [
+        ({"expected_claims": {"tid": "t1"}}, "t1", "t2", Reason.UNEXPECTED_CLAIM),
+        ({"claim_prefixes": {"tid": "t-"}}, "t-1", "x-1", Reason.UNEXPECTED_CLAIM),
+        ({"forbidden_claims": ["tid"]}, None, "t1", Reason.FORBIDDEN_CLAIM),
+    ],
+    ids=["expected", "prefix", "forbidden"],
+)
+def test_what_a_policy_asks_of_claims_is_asked_of_each_token_under_a_header(
+    policy: dict[str, Any], good: str | None, bad: str, reason: Reason
+):
+    authority = FakeAuthority()
+    guard = Guard(replace(authority.issuer, **policy), transport=authority.transport, clock=authority.clock)
+    for _ in range(3):
+        assert isinstance(ask(guard, authority.mint("read", claims={"tid": good})), AccessToken)
+        assert ask(guard, authority.mint("read", claims={"tid": bad})) is reason
+    guard.close()
+
+
+@pytest.mark.rule("X-64")
+def test_what_an_app_does_to_the_claims_of_one_request_the_next_one_does_not_see(scene: Scene):
+    token = scene.authority.mint("read", claims={"groups": ["a"], "realm_access": {"roles": ["b"]}})
+    scene.warmed(token)
+    guard = scene.guards[0]
+    seen = [ask(guard, token), recall(guard, token), ask(scene.guards[1], token)]
+    for found in seen:
+        assert isinstance(found, AccessToken)
+        for change in (
+            lambda claims: claims.update(sub="admin"),
+            lambda claims: claims["groups"].append("admin"),
+            lambda claims: claims["realm_access"].update(roles=["admin"]),
+            lambda claims: claims["realm_access"]["roles"].append("admin"),
+        ):
+            with pytest.raises(AttributeError):
+                change(found.claims)
+        assert found.claims["groups"] == ("a",)
+        assert found.claims["realm_access"]["roles"] == ("b",)
+    assert seen[0] == seen[1] == seen[2]
+
+
+def test_operators_are_told_what_their_hints_say_of_remembered_tokens_too():
+    authority = FakeAuthority(jwks_max_age=int(KEY_LIFETIME))
+    hints = {"token_revoked": "ask the desk", "unknown_key": "a key was withdrawn"}
+    guard = Guard(replace(authority.issuer, hints=hints), transport=authority.transport, clock=authority.clock)
+
+    def hint_about(token: str) -> object:
+        headers = HeaderList([(b"authorization", b"Bearer " + token.encode())])
+        decision = guard.check(RequestView(method="GET", path="/", headers=headers))
+        assert isinstance(decision, Denied)
+        return decision.error.detail["hint"]
+
+    revoked, other = authority.mint("read"), authority.mint("read", expires_in=86400)
+    for token in (revoked, other):
+        for _ in range(2):
+            assert isinstance(ask(guard, token), AccessToken)
+    guard.revoke(token=revoked)
+    assert hint_about(revoked) == "ask the desk"
+    authority.rotate(overlap=False)
+    authority.clock.advance(KEY_LIFETIME + 1)
+    assert hint_about(other) == "a key was withdrawn"
+    guard.close()
 
 
 @pytest.mark.rule("X-64")
@@ -271,6 +503,7 @@ def test_a_flood_of_good_tokens_evicts_and_never_grows():
         assert isinstance(ask(guard, token), AccessToken)
     assert guard._memory is not None
     assert len(guard._memory) <= 20
+    assert not guard._memory._ready.young  # none has come again
     for token in tokens:
         assert isinstance(ask(guard, token), AccessToken)
     guard.close()

@@ -12,7 +12,7 @@ import pytest
 from scopeguard.access_token import AccessToken
 from scopeguard.config import Issuer, StrayQueryToken, TokenSource, TokenSources
 from scopeguard.devserver.keys import SigningKey, base64url, json_bytes
-from scopeguard.effects import Answer, ReadFile, ReadForm, Send, SingleFlight
+from scopeguard.effects import Answer, ReadFile, ReadForm, Send, SingleFlight, begun
 from scopeguard.errors import AuthorityUnavailable, InvalidRequest, InvalidToken, MissingCredentials, Reason
 from scopeguard.flow import MOST_VERIFICATIONS, authenticate, find_credential, warmed
 from scopeguard.policies import KeySetPolicy
@@ -105,6 +105,19 @@ def test_static_keys_need_nobody(new_bench: Any, authority: Any):
         bench.judge(authority.mint(key=SigningKey.generate("ES256", kid=authority.key().kid)))
     assert refused.value.reason is Reason.BAD_SIGNATURE
     assert bench.asked == []
+
+
+def test_a_flow_that_is_begun_has_come_to_its_first_question_or_to_its_end(bench: Any, authority: Any):
+    flow = bench.flow(authority.mint("read"))
+    effect, nothing = begun(flow)
+    assert isinstance(effect, SingleFlight)
+    assert nothing is None
+    flow.close()
+    bench.judge(authority.mint("read"))
+    token = authority.mint("read")
+    assert begun(bench.flow(token)) == (None, bench.judge(token))
+    with pytest.raises(InvalidToken):
+        begun(bench.flow(authority.mint(expires_in=-60)))
 
 
 # -- what needs no key is refused before any is asked for (law 9)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -17,8 +18,10 @@ from scopeguard.request import HeaderList, RequestView
 from scopeguard.state.revocations import Revocation, Revocations, Revoked, digest_of
 from scopeguard.state.statuses import Statuses
 from scopeguard.state.trust import Trusts
+from scopeguard.state.verified import VerifiedTokens
 from scopeguard.status_list import StatusListPolicy
 from scopeguard.testing import FakeAuthority
+from scopeguard.token_cache import TokenCachePolicy
 
 URI = "https://as.test/statuslists/1"
 HEADERS = {"content-type": "application/statuslist+jwt"}
@@ -119,6 +122,23 @@ def test_a_list_is_fetched_once_for_all_tokens_in_it(stage: Stage):
     stage.refusal(stage.token(INVALID))
     stage.judge()
     assert len(stage.fetched) == 1
+
+
+@pytest.mark.rule("K-14")
+def test_the_status_of_a_token_that_is_remembered_is_looked_up_again(stage: Stage):
+    memory, token = VerifiedTokens(TokenCachePolicy()), stage.token()
+    for _ in range(3):
+        assert stage.bench.judge(token, memory=memory).scopes == {"read"}
+    found = memory.find(sha256(token.encode()).digest(), stage.clock.wall())
+    assert found is not None
+    assert not found.instant
+    assert memory.recall(b"Bearer " + token.encode()) is None
+    stage.clock.advance(61)
+    lst = base64url(zlib.compress(b"\xe5"))
+    stage.answer = status_list_answer(stage.authority, status_list={"bits": 2, "lst": lst})
+    with pytest.raises(InvalidToken) as caught:
+        stage.bench.judge(token, memory=memory)
+    assert caught.value.reason is Reason.TOKEN_NOT_ACTIVE
 
 
 def test_a_token_without_status_asks_for_nothing(stage: Stage):

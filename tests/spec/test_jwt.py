@@ -22,7 +22,7 @@ from scopeguard.access_token import Unverified
 from scopeguard.config import ANY_AUDIENCE_DANGEROUSLY, Issuer, ScopeClaim, ScopeForm
 from scopeguard.errors import InvalidToken, Reason
 from scopeguard.scopes import all_of
-from scopeguard.spec.jwt import accept, check, named_issuer, peek
+from scopeguard.spec.jwt import accept, check, named_issuer, peek, repeats_claims
 from scopeguard.spec.scope_claims import granted_scopes
 
 NOW: Final = 1_800_000_000
@@ -1030,6 +1030,93 @@ def test_any_claims_lead_to_an_access_token_of_this_api_or_a_refusal(changes, re
         assert token.expires_at is not None
         assert token.expires_at > NOW
         assert "cnf" not in claims
+
+
+# -- headers that are known
+
+KNOWN: Final = b"a header of a token that was accepted"
+
+
+def said_of(
+    claims: Mapping[str, Any], issuer: Issuer, header: Mapping[str, Any], headers: Mapping[bytes, bool]
+) -> object:
+    """What :func:`check` has read, or why it refuses and what it says about that."""
+    token = Unverified(
+        header=header, claims=claims, signed=b"", signature=b"", segment=KNOWN, payload=b"", fingerprint="abc"
+    )
+    try:
+        return check(token, issuer, NOW, headers=headers)
+    except InvalidToken as denied:
+        return denied.reason, denied.detail
+
+
+@given(
+    st.dictionaries(NAMES | st.just("tid"), VALUES | st.sampled_from(["t1", "t2"]), max_size=3),
+    st.sets(NAMES, max_size=2),
+    st.sampled_from([HEADER, {**HEADER, "typ": "JWT"}, {"alg": "RS256"}, {"alg": "RS256", "x": "y", "exp": 7}]),
+    st.sampled_from(
+        [
+            DEFAULT,
+            policy(expected_claims={"tid": "t1"}),
+            policy(claim_prefixes={"tid": "t"}),
+            policy(forbidden_claims=("tid",)),
+            policy(audience_claims=("aud", "header:x"), any_claims=("tid", "x")),
+            policy(merge_scope_claims=True, role_claims=("realm_access.roles", "roles")),
+        ]
+    ),
+)
+def test_of_claims_the_same_is_said_whether_or_not_their_header_is_known(changes, removed, header, issuer):
+    claims = {name: value for name, value in {**CLAIMS, **changes}.items() if name not in removed}
+    is_at_jwt = header.get("typ") == "at+jwt"
+    assert said_of(claims, issuer, header, {KNOWN: is_at_jwt}) == said_of(claims, issuer, header, {})
+
+
+@pytest.mark.parametrize("typ", ["at+jwt", "JWT"])
+@pytest.mark.parametrize(
+    ("settings", "changes", "reason"),
+    [
+        ({"expected_claims": {"tid": "t1"}}, {"tid": "t2"}, Reason.UNEXPECTED_CLAIM),
+        ({"claim_prefixes": {"tid": "t-"}}, {"tid": "t2"}, Reason.UNEXPECTED_CLAIM),
+        ({"forbidden_claims": ("act",)}, {"act": {}}, Reason.FORBIDDEN_CLAIM),
+        *(({}, of_claims, reason) for reason, of_header, of_claims in STEPS if reason is Reason.UNKNOWN_ISSUER),
+    ],
+    ids=str,
+)
+def test_what_a_policy_asks_of_claims_is_asked_under_a_known_header_too(settings, changes, reason, typ):
+    header = {**HEADER, "typ": typ}
+    found = said_of({**CLAIMS, **changes}, policy(**settings), header, {KNOWN: typ == "at+jwt"})
+    assert isinstance(found, tuple)
+    assert found[0] is reason
+
+
+def test_a_known_header_says_whether_the_rules_of_rfc_9068_apply():
+    claims = changed(CLAIMS, {"jti": ABSENT})
+    assert said_of(claims, DEFAULT, HEADER, {KNOWN: True}) == (Reason.MISSING_CLAIM, {"claim": "jti"})
+    assert said_of(claims, DEFAULT, {"alg": "RS256"}, {KNOWN: False}) == (False, (RES,), ("read", "write"))
+
+
+def test_a_header_that_is_known_is_not_looked_at_again_and_another_one_is():
+    refused = {"alg": "none"}
+    assert said_of(CLAIMS, DEFAULT, refused, {KNOWN: True}) == (True, (RES,), ("read", "write"))
+    assert said_of(CLAIMS, DEFAULT, refused, {b"another": True}) == said_of(CLAIMS, DEFAULT, refused, {})
+
+
+@pytest.mark.rule("J-45")
+@pytest.mark.parametrize(
+    ("header", "repeats"),
+    [
+        ({**HEADER, "iss": ISS}, True),
+        ({"sub": None}, True),
+        ({"aud": []}, True),
+        (HEADER, False),
+        ({"exp": 7, "client_id": "c", "ISS": ISS}, False),
+        ({}, False),
+    ],
+    ids=str,
+)
+def test_a_header_that_repeats_claims_is_told_from_others(header, repeats):
+    """It is never to be known: whether it repeats them truly is to be asked of each token."""
+    assert repeats_claims(header) is repeats
 
 
 # --- header parameters that count as claims ------------------------------------------------------------------------

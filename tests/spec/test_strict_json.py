@@ -71,6 +71,22 @@ def test_only_one_object_is_read(data):
         parse_object(data)
 
 
+@pytest.mark.parametrize("mark", [False, True])
+@pytest.mark.parametrize(
+    "data",
+    [b'{"a":', b'{"a":}', b'{"a":[', b'{"a":[,]}', b'{"a":[1,]}', b'{"a":{"b":x}}', b'{"a"}', b'{"a":1,}'],
+    ids=repr,
+)
+def test_an_object_that_lacks_a_value_is_none(data, mark):
+    with pytest.raises(MalformedJSON, match="not JSON"):
+        parse_object(data, mark_ambiguous=mark)
+
+
+@pytest.mark.parametrize("space", [" ", "\t", "\r", "\n", " \n "])
+def test_white_space_may_surround_the_object(space):
+    assert parse_object(f'{space}{{"a":1}}{space}'.encode()) == {"a": 1}
+
+
 @pytest.mark.rule("J-07", "J-08", "X-20")
 @pytest.mark.parametrize(
     "data",
