@@ -12,6 +12,8 @@ SHELL := /bin/bash
 .ONESHELL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
+# The tests start hundreds of processes: without bytecode each of them compiles everything anew, a third of all the time.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## this list

@@ -26,8 +26,9 @@ _WAITING = ("cli", "confusion", "peers", "servers", "stores", "wrapped")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What waits goes first: at the end there would be nothing left to do beside it."""
-    folders = [ROOT / "tests" / name for name in _WAITING]
-    items.sort(key=lambda item: not any(folder in item.path.parents for folder in folders))
+    folders = {ROOT / "tests" / name for name in _WAITING}
+    at_once = {path: folders.isdisjoint(path.parents) for path in {item.path for item in items}}
+    items.sort(key=lambda item: at_once[item.path])
 
 
 @pytest.fixture(scope="session")

@@ -432,6 +432,7 @@ def test_imports_and_constructors_start_and_open_nothing():
             if event.startswith(watched) and not str(arguments[0]).endswith((".py", ".pyc", ".so")):
                 print(event, arguments[0])
 
+        sys.dont_write_bytecode = True
         sys.addaudithook(watch)
         threading.Thread.start = lambda thread: print("a thread", thread.name)
         for name in names:

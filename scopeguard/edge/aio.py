@@ -80,13 +80,15 @@ async def _fly_or_wait(flight: SingleFlight, outside: Outside) -> None:
     while flight.needed():
         landed = anyio.Event()
         failures: list[BaseException] = []
-        outside.launch(flight, _waker(landed, failures))
+        led = outside.launch(flight, _waker(landed, failures))
         with anyio.move_on_after(max(0.0, deadline - time.monotonic())):
             await landed.wait()
         if failures:
             raise failures[0]
         if not landed.is_set():
             raise AuthorityUnavailable(Reason.AUTHORITY_TIMED_OUT, flight.authority)
+        if led:  # once: it may have found that nothing can be done now
+            return
 
 
 def _waker(landed: anyio.Event, failures: list[BaseException]) -> Callable[[BaseException | None], None]:

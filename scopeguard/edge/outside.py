@@ -126,11 +126,11 @@ class Outside:
         for sentence in sentences:
             log.warning("%s", sentence)
 
-    def launch(self, flight: SingleFlight, wake: Callable[[BaseException | None], None]) -> None:
+    def launch(self, flight: SingleFlight, wake: Callable[[BaseException | None], None]) -> bool:
         """Start *flight* in a thread of its own unless one is in the air; *wake* is called, in some thread, when it
-        has landed, with the error if this call was the one that started it."""
+        has landed, with the error if this call was the one that started it. Whether it was."""
         if not self.flights.board(flight.key, lambda: wake(None)):
-            return
+            return False
 
         cancelled = threading.Event()
 
@@ -157,6 +157,7 @@ class Outside:
             log.warning("%s: no thread to fetch in: %s", flight.key, error)
             self.flights.land(flight.key)
             wake(AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, flight.authority, problem=str(error)))
+        return True
 
     def _submit(self, work: Callable[[], None]) -> None:
         with self._lock:  # all the while, so that no close() comes in between

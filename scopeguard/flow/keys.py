@@ -67,12 +67,13 @@ def verify_signature(token: Unverified, trust: Trust, clock: Clock) -> Flow[Veri
             yield from refreshed(trust, clock, generation, provoked=True)
         except AuthorityUnavailable:
             pass  # the token was judged by a key that is held: the verdict stands
-        known = {key.thumbprint for key in tried}
-        newer = ring.candidates(kid, algorithm, clock.monotonic())
-        untried = tuple(key for key in newer if key.thumbprint not in known)
-        key = _signer(token, untried[: MOST_VERIFICATIONS - len(tried)], trust)
-        if key is not None:
-            return key
+    # Whoever had it fetched, and be it while the signature was looked at.
+    known = {key.thumbprint for key in tried}
+    newer = ring.candidates(kid, algorithm, clock.monotonic())
+    untried = tuple(key for key in newer if key.thumbprint not in known)
+    key = _signer(token, untried[: MOST_VERIFICATIONS - len(tried)], trust)
+    if key is not None:
+        return key
     raise InvalidToken(Reason.BAD_SIGNATURE, kid=kid)
 
 
@@ -97,7 +98,8 @@ def signing_keys(kid: str | None, algorithm: str, trust: Trust, clock: Clock) ->
                     if trust.ring.is_usable(clock.monotonic()):
                         return found  # late is not wrong, up to the ceiling
             case absent:
-                if absent.held and trust.ring.is_final(begun):
+                # Of the look-up itself: a set that has landed since then is not the one that was looked into.
+                if absent.held and absent.landed > begun:
                     trust.ring.remember_absent(kid, algorithm, clock.monotonic())
                 elif absent.may_fetch:
                     yield from refreshed(trust, clock, absent.generation, provoked=absent.held)

@@ -47,11 +47,13 @@ class Due:
 class Absent:
     """No key held that could verify the token.
 
-    ``held``: there is a set, without it. ``may_fetch``: ask for a newer set and look again, provoked if one is held.
-    ``unreachable``: the last attempt failed, so the absence is no verdict; ``retry_after`` is in seconds.
+    ``held``: there is a set, without it, and it is the one of fetch number ``landed``. ``may_fetch``: ask for a newer
+    set and look again, provoked if one is held. ``unreachable``: the last attempt failed, so the absence is no verdict;
+    ``retry_after`` is in seconds.
     """
 
     generation: int
+    landed: int
     held: bool
     may_fetch: bool
     unreachable: bool
@@ -162,6 +164,7 @@ class KeyRing:
             pause = max(pause, shortfall)
         return Absent(
             generation=self._generation,
+            landed=self._landed,
             held=held is not None,
             may_fetch=may_fetch,
             unreachable=unreachable,

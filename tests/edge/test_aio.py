@@ -15,7 +15,7 @@ import trio
 
 from scopeguard.edge import aio, blocking
 from scopeguard.edge.outside import Outside
-from scopeguard.effects import Effect, Flow, ReadFile, ReadForm, Send, ask
+from scopeguard.effects import Effect, Flow, ReadFile, ReadForm, Send, SingleFlight, ask
 from scopeguard.errors import AuthorityUnavailable, Reason
 
 URL = "https://a.test/"
@@ -43,6 +43,20 @@ async def test_a_flow_without_effects_is_its_value(outside: Outside):
         return 7
 
     assert await aio.run(flow(), outside, None) == 7
+
+
+@pytest.mark.anyio
+async def test_who_flew_and_is_no_better_off_does_not_fly_again(outside: Outside):
+    """A fetch may find, when it comes to it, that the budget was spent by somebody else."""
+    flown: list[int] = []
+
+    def flight() -> Flow[tuple[str, ...]]:
+        yield from ()
+        flown.append(1)
+        return ()
+
+    await aio.run(one(SingleFlight(key="k", authority="a", needed=lambda: True, flow=flight)), outside, None)
+    assert flown == [1]
 
 
 @pytest.mark.anyio

@@ -215,6 +215,41 @@ def test_a_bad_signature_under_keys_fetched_for_this_very_request_is_final(bench
     assert bench.asked == [OAUTH, JWKS]
 
 
+def landing(bench: Any, step: str, jwk: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever the key ring has done *step*, a fetch that began since brings *jwk*, out of another thread."""
+    ring = bench.trust.ring
+    done = getattr(ring, step)
+
+    def do(kid: str | None, algorithm: str, now: float) -> object:
+        found = done(kid, algorithm, now)
+        number = ring.begin(now, provoked=False)
+        ring.absorb(configured_key_set({"keys": [jwk]}), now, number=number, lifetime=None)
+        return found
+
+    monkeypatch.setattr(ring, step, do)
+
+
+@pytest.mark.rule("J-20")
+def test_a_key_that_lands_right_behind_the_look_up_that_missed_it_is_found(
+    bench: Any, authority: Any, monkeypatch: pytest.MonkeyPatch
+):
+    bench.judge(authority.mint())
+    authority.rotate()
+    token = authority.mint("read")
+    landing(bench, "lookup", authority.key().public_jwk(), monkeypatch)
+    assert bench.judge(token).scopes == {"read"}
+    assert bench.asked.count(JWKS) == 1  # somebody else had asked
+
+
+def test_a_key_that_lands_while_an_older_one_of_its_name_is_tried_is_tried_as_well(
+    bench: Any, authority: Any, monkeypatch: pytest.MonkeyPatch
+):
+    bench.judge(authority.mint())
+    newer = SigningKey.generate("ES256", kid=authority.key().kid)
+    landing(bench, "fresh", newer.public_jwk(), monkeypatch)
+    assert bench.judge(authority.mint("read", key=newer)).scopes == {"read"}
+
+
 def test_a_bad_signature_is_one_even_when_the_authority_cannot_be_asked(bench: Any, authority: Any):
     bench.judge(authority.mint())
     forged = authority.mint(key=SigningKey.generate("ES256", kid=authority.key().kid))
