@@ -18,8 +18,8 @@ class TokenCachePolicy:
 
     * ``max_bytes``: of memory, by a careful estimate; a token of 1 KB takes about 0.7 KB.
     * ``max_entries``: tokens.
-    * ``ready_entries``: tokens, among the latest, that are kept ready for use at 4 KB or so each, inside
-      ``max_bytes``; the others are unpacked again, at about the price of reading their claims.
+    * ``ready_entries``: tokens, among the latest that came more than once, that are kept ready for use at 4 KB or so
+      each, inside ``max_bytes``; the others are unpacked again, at about the price of reading their claims.
 
     Raises :class:`ConfigurationError`. To remember nothing: ``Guard(..., token_cache="off")``.
     """
