@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from scopeguard.errors import ConfigurationError
-from scopeguard.records import dataclass, made_often
+from scopeguard.records import dataclass, made_often, prepared_late
 
 # What JSON has beside objects and arrays.
 _ATOMS: Final = frozenset((str, int, float, bool, type(None)))
@@ -96,19 +96,8 @@ class AccessToken:
         return self.issuer, self.subject
 
 
-_given: Final[Any] = vars(AccessToken)["claims"]  # the slot itself
-
-
-def _claims(token: AccessToken) -> Mapping[str, Any]:
-    value = _given.__get__(token)
-    if type(value) is dict:
-        # When they are first looked at: most tokens are judged, and nobody asks for more than their scopes.
-        value = frozen_json(value)
-        _given.__set__(token, value)
-    return value  # type: ignore[no-any-return]  # a slot knows no types
-
-
-AccessToken.claims = property(_claims, _given.__set__)  # type: ignore[assignment, misc]  # to type checkers it is a field
+# Most tokens are judged, and nobody asks for more than their scopes.
+prepared_late(AccessToken, "claims", frozen_json, dict)
 
 
 @dataclass(frozen=True, slots=True)

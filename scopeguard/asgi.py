@@ -86,7 +86,6 @@ class GuardMiddleware(Layer):
         self.rules: Rules = Rules.of(guard.rules if rules is None else rules).with_public(public)
         self._pass_preflight = Preflight(cors_preflight) is Preflight.PASS
         self._close_on_expiry = close_on_expiry
-        self._recalls = not close_on_expiry
         self._opens_unmatched = not self.rules.deny_unmatched
         self._find = self.rules.find
         self._root_path = _own_root_path(app)
@@ -113,23 +112,33 @@ class GuardMiddleware(Layer):
             rule = self._find(method, scope["path"], scope.get("raw_path"))
         guard, token = self.guard, None
         if (rule is None or rule.access is not PUBLIC) and not (self._pass_preflight and _is_preflight(scope, method)):
-            if self._recalls and (self._opens_unmatched if rule is None else rule.is_plain):
+            if self._opens_unmatched if rule is None else rule.is_plain:
                 token = recalled(guard, scope, None if rule is None else rule.requirement)
             if token is None:
-                await self._guarded(scope, receive, send, method, rule)
-                return
-        # As _present() does it; a call is a twentieth of what a remembered token costs.
+                admitted = await self._admitted(scope, receive, send, method, rule)
+                if admitted is None:
+                    return
+                receive, send, token = admitted
+        # Shown to the app under keys that only the server's own process can write, no header can (H-18). A copy: some
+        # servers hand every request the same state. The guard is in it too: one key more, and the dict that uvicorn
+        # and Starlette fill with theirs grows to twice its size.
         state = scope.get("state")
         mine = {"access_token": token, GUARD_KEY: guard}
         scope["state"] = {**state, **mine} if state else mine
         scope["user"] = scope["auth"] = ANONYMOUS if token is None else token
         before = begin_serving(token)
         try:
-            await self.app(scope, receive, send)
+            if self._close_on_expiry and token is not None and token.expires_at is not None:
+                await self._until(token.expires_at - guard.clock.wall(), self.app, scope, receive, send)
+            else:
+                await self.app(scope, receive, send)
         finally:
             end_serving(before)
 
-    async def _guarded(self, scope: Scope, receive: Receive, send: Send, method: str, rule: Rule | None) -> None:
+    async def _admitted(
+        self, scope: Scope, receive: Receive, send: Send, method: str, rule: Rule | None
+    ) -> tuple[Receive, Send, AccessToken | None] | None:
+        """What the app is to receive from and to send to, and whose request it is; ``None`` when it was refused."""
         guard = self.guard
         sources = guard.sources if rule is None or rule.sources is None else guard.sources.only(rule.sources)
         requirement = None if rule is None else rule.requirement
@@ -157,20 +166,8 @@ class GuardMiddleware(Layer):
                 pass
             case refusal:
                 await self._refuse(refusal, scope, send)
-                return
-        if optional:
-            send = _varying(send)
-        if body is not None:
-            receive = body.receive
-        _present(scope, guard, token)
-        before = begin_serving(token)
-        try:
-            if self._close_on_expiry and token is not None and token.expires_at is not None:
-                await self._until(token.expires_at - guard.clock.wall(), self.app, scope, receive, send)
-            else:
-                await self.app(scope, receive, send)
-        finally:
-            end_serving(before)
+                return None
+        return receive if body is None else body.receive, _varying(send) if optional else send, token
 
     async def _refuse(self, refusal: Denied | Unavailable, scope: Scope, send: Send) -> None:
         response = refusal.response
@@ -298,16 +295,6 @@ def found_rule(rules: Rules, method: str, scope: Scope, own_root_path: str = "")
         if other is not rule:
             return other if other is not None and rules.closes(other) else None
     return rule
-
-
-def _present(scope: Scope, guard: Guard, token: AccessToken | None) -> None:
-    """Show *token* to the app. Only the server's own process can write these keys, no header can (H-18)."""
-    # A copy: some servers hand every request the same state. The guard is in it too: one key more, and the dict that
-    # uvicorn and Starlette fill with theirs grows to twice its size.
-    state = scope.get("state")
-    mine = {"access_token": token, GUARD_KEY: guard}
-    scope["state"] = {**state, **mine} if state else mine
-    scope["user"] = scope["auth"] = ANONYMOUS if token is None else token
 
 
 def _is_preflight(scope: Scope, method: str) -> bool:

@@ -16,7 +16,7 @@ from operator import attrgetter
 from reprlib import recursive_repr
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-__all__ = ["dataclass", "made_often"]
+__all__ = ["dataclass", "made_often", "prepared_late"]
 
 R = TypeVar("R")
 
@@ -57,7 +57,8 @@ def _record(
             setattr(record, name, methods[name])
         if eq and not has_hash:
             record.__hash__ = _hash(values) if frozen else None
-        return record  # type: ignore[no-any-return]  # it is a class, whose attributes were set above
+        result: type = record
+        return result
 
     return made
 
@@ -69,10 +70,27 @@ def made_often(record: type[R]) -> type[R]:
     field as several assignments. So while ``__init__`` runs, the object is of a class that has the same slots and is
     not frozen. Nobody else has it yet.
     """
-    members = dataclasses.fields(record)  # type: ignore[arg-type]  # it is a dataclass, which no type says
+    made: Any = record
+    members = dataclasses.fields(made)
     unfrozen = type(record.__name__, (), {"__slots__": tuple(member.name for member in members)})
-    record.__init__ = _init(record, members, unfrozen)  # type: ignore[method-assign]  # in the place of a like one
+    made.__init__ = _init(record, members, unfrozen)
     return record
+
+
+def prepared_late(record: type, name: str, prepare: Callable[[Any], Any], unprepared: type) -> None:
+    """What *record*, which has slots, holds as *name* goes through *prepare* when it is first looked at: for what is
+    made with every request and seldom asked for. Only values of the class *unprepared* do."""
+    slot: Any = vars(record)[name]
+    read, write = slot.__get__, slot.__set__
+
+    def value(holder: object) -> Any:
+        held = read(holder)
+        if type(held) is unprepared:
+            held = prepare(held)
+            write(holder, held)
+        return held
+
+    setattr(record, name, property(value, write))
 
 
 def _init(record: Any, members: tuple[dataclasses.Field[Any], ...], unfrozen: type | None = None) -> Any:

@@ -121,7 +121,8 @@ def _guarded(endpoint: Any, requirement: Requirement) -> Any:
 def _guarded_class(endpoint: type, requirement: Requirement) -> Any:
     if not issubclass(endpoint, HTTPEndpoint | WebSocketEndpoint):
         raise ConfigurationError(f"requires: {endpoint!r} is neither an HTTPEndpoint nor a WebSocketEndpoint")
-    dispatch: Any = endpoint.dispatch
+    kind: Any = endpoint
+    dispatch = kind.dispatch
 
     @functools.wraps(dispatch)
     async def guarded(self: HTTPEndpoint | WebSocketEndpoint) -> None:
@@ -131,7 +132,7 @@ def _guarded_class(endpoint: type, requirement: Requirement) -> Any:
         else:
             await refusal(self.scope, self.receive, self.send)
 
-    endpoint.dispatch = guarded  # type: ignore[method-assign] # in place: super() and subclasses go on to work
+    kind.dispatch = guarded  # in place: super() and subclasses go on to work
     return endpoint
 
 

@@ -11,10 +11,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import uvicorn
-import waitress  # type: ignore[import-untyped]  # it comes without types
 from waitress import wasyncore
-from waitress.channel import HTTPChannel  # type: ignore[import-untyped]  # the same
-from waitress.server import BaseWSGIServer
+from waitress.channel import HTTPChannel
+from waitress.server import BaseWSGIServer, create_server
 
 log: Final = logging.getLogger("scopeguard.serve")
 
@@ -63,7 +62,7 @@ class _Waitress:
         self._grace = grace
         self._told = 0
         # Of forwarded headers, what is to reach the app has been decided before.
-        self._server = waitress.create_server(
+        self._server = create_server(
             app,
             map=self._map,
             sockets=[listener],

@@ -32,32 +32,8 @@ def find_credential(
 
     *headers*: the fields that count as the header, ``None`` for ``Authorization``.
     """
-    found, absent = presented(view, sources, headers)
-    if sources.in_form and credentials.may_carry_form(view.method, view.headers.get_all("content-type")):
-        body = yield from ask(ReadForm(limit=sources.max_form_bytes))
-        token = credentials.token_from_form(
-            body, max_bytes=sources.max_token_bytes, max_parameters=sources.max_parameters
-        )
-        if token is not None:
-            found.append(Credential(token=token, source=TokenSource.FORM))
-    return only_one(found, absent)
-
-
-def only_one(found: list[Credential], absent: MissingCredentials | None) -> Credential:
-    """The one of *found*, or a refusal; *absent* is the one for a request without any, if more is known of it."""
-    if len(found) > 1:
-        raise InvalidRequest(Reason.SEVERAL_METHODS, methods=" ".join(credential.source for credential in found))
-    if not found:
-        raise absent or MissingCredentials(Reason.NO_CREDENTIALS)
-    return found[0]
-
-
-def presented(
-    view: RequestView, sources: TokenSources, headers: tuple[str | None, ...]
-) -> tuple[list[Credential], MissingCredentials | None]:
-    """What the header and the query bring, and why the header brings nothing, if it does not."""
     found: list[Credential] = []
-    absent: MissingCredentials | None = None
+    absent: MissingCredentials | None = None  # why the header brings nothing, if more is known of it
     for header in headers if sources.in_header else ():
         values = view.headers.get_all(header or "authorization")
         try:
@@ -77,4 +53,15 @@ def presented(
             found.append(Credential(token=token, source=TokenSource.QUERY))
     elif sources.stray_query_token is _REFUSE and credentials.has_access_token(view.query):
         raise InvalidRequest(Reason.QUERY_TOKEN_REFUSED)
-    return found, absent
+    if sources.in_form and credentials.may_carry_form(view.method, view.headers.get_all("content-type")):
+        body = yield from ask(ReadForm(limit=sources.max_form_bytes))
+        token = credentials.token_from_form(
+            body, max_bytes=sources.max_token_bytes, max_parameters=sources.max_parameters
+        )
+        if token is not None:
+            found.append(Credential(token=token, source=TokenSource.FORM))
+    if len(found) > 1:
+        raise InvalidRequest(Reason.SEVERAL_METHODS, methods=" ".join(credential.source for credential in found))
+    if not found:
+        raise absent or MissingCredentials(Reason.NO_CREDENTIALS)
+    return found[0]

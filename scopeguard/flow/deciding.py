@@ -9,7 +9,7 @@ from scopeguard.access_token import AccessToken, Unverified, fingerprint
 from scopeguard.config import TokenSource, TokenSources
 from scopeguard.effects import Clock, Flow
 from scopeguard.errors import InvalidToken
-from scopeguard.flow.credential import Credential, find_credential, only_one, presented
+from scopeguard.flow.credential import Credential, find_credential
 from scopeguard.flow.introspecting import introspected
 from scopeguard.flow.keys import signing_keys, verify_signature
 from scopeguard.flow.revoking import unrevoked
@@ -39,10 +39,7 @@ def authenticate(
     *memory*: where tokens that were verified are remembered. *exposed* is called when a token is there, wherever it was
     read, and may refuse it: the request was not encrypted.
     """
-    if sources.in_form:
-        credential = yield from find_credential(view, sources, trusts.headers)
-    else:
-        credential = only_one(*presented(view, sources, trusts.headers))
+    credential = yield from find_credential(view, sources, trusts.headers)
     if exposed is not None:
         exposed()
     try:

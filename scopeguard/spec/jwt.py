@@ -100,17 +100,11 @@ def check(token: Unverified, issuer: Issuer, now: float, *, headers: Mapping[byt
     """
     claims = token.claims
     known = headers.get(token.segment)
-    if known is None:
-        check_header(token.header, algorithms=issuer.algorithms)
-        rfc9068 = _check_type(token, issuer)
-        check_issuer(claims, issuer)
+    rfc9068 = _check_header(token, issuer) if known is None else known
+    check_issuer(claims, issuer)
+    if known is None or issuer.has_member_rules:
         _check_header_members(token, issuer)
         check_members(token, issuer)
-    else:
-        rfc9068 = known
-        check_issuer(claims, issuer)
-        if issuer.has_member_rules:
-            check_members(token, issuer)
     audience = check_audience(token, issuer)
     check_times(claims, issuer, now)
     check_presence(claims, issuer, rfc9068=rfc9068)
@@ -190,8 +184,9 @@ def usable_until(claims: Mapping[str, Any], issuer: Issuer) -> float:
     return float(claims["exp"]) + issuer.leeway if "exp" in claims else float("inf")
 
 
-def _check_type(token: Unverified, issuer: Issuer) -> bool:
+def _check_header(token: Unverified, issuer: Issuer) -> bool:
     """Whether the rules of RFC 9068 apply: the token says it is an ``at+jwt`` (P-01...P-03, J-43)."""
+    check_header(token.header, algorithms=issuer.algorithms)
     typ = token.header.get("typ")
     if "typ" in token.header and not isinstance(typ, str):
         raise InvalidToken(Reason.TYPE_REFUSED)

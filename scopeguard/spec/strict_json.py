@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
 from typing import Any, Final
 
 # Real tokens and metadata stay below 8. Whatever walks a parsed value recursively relies on this bound.
@@ -73,17 +72,10 @@ def _depth(data: bytes) -> int:
     return deepest
 
 
-# What raw_decode() calls.
-_scan: Final[Callable[[str, int], tuple[Any, int]]] = _decoder.scan_once  # type: ignore[attr-defined]  # in no stub
-
-
 def _decoded(text: str) -> Any:
     # Without the search for white space at both ends, which costs a fifth of what the claims of a token do.
     if text.startswith("{"):
-        try:
-            value, end = _scan(text, 0)
-        except StopIteration:
-            raise MalformedJSON("not JSON in UTF-8") from None
+        value, end = _decoder.raw_decode(text)
         if end == len(text):
             return value
     return _decoder.decode(text)

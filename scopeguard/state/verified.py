@@ -188,9 +188,11 @@ class VerifiedTokens:
 
     def expect(self, digest: bytes, found: Remembered, field: bytes) -> None:
         """*found*, the token under *digest*, has nothing about it but what :meth:`recall` looks at, and will come again
-        in the very same header field."""
-        found.name = sha256(field).digest()
-        self._ready.name(found.name, digest)
+        in the very same header *field*, which is the only one for this token."""
+        if not found.name:
+            found.name = sha256(field).digest()
+        if self._ready.named.get(found.name) is not found:
+            self._ready.name(found.name, digest)
 
     def find(self, key: bytes, now: float) -> Remembered | None:
         """What is remembered under *key*, the SHA-256 of a token, if it may be used at *now*."""

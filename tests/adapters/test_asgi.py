@@ -511,8 +511,9 @@ async def test_the_guards_own_rules_serve_a_middleware_without_any(authority: Fa
 
 
 def test_a_middleware_without_a_guard_is_refused():
+    nothing: Any = None
     with pytest.raises(ConfigurationError, match="guard="):
-        GuardMiddleware(App(), guard=None)  # type: ignore[arg-type]  # this is the test
+        GuardMiddleware(App(), guard=nothing)
 
 
 def test_public_is_a_list():

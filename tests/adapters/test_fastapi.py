@@ -590,8 +590,9 @@ async def test_a_form_that_does_not_arrive_is_not_waited_for(authority: FakeAuth
 
 
 def test_what_cannot_work_is_refused_at_once(guard: Guard):
+    no_guard: Any = "https://as.test"
     with pytest.raises(ConfigurationError, match=r"Protected\(guard\)"):
-        Protected("https://as.test")  # type: ignore[arg-type]  # this is the test
+        Protected(no_guard)
     with pytest.raises(ConfigurationError, match="token_sources"):
         Protected(guard, token_sources=["cookie"])
     with pytest.raises(ConfigurationError, match="token_url"):

@@ -281,5 +281,6 @@ def test_an_outage_is_a_503_with_retry_after_and_without_a_challenge(authority: 
 
 
 def test_a_middleware_without_a_guard_is_refused():
+    nothing: Any = None
     with pytest.raises(ConfigurationError, match="guard="):
-        GuardMiddleware(App(), guard=None)  # type: ignore[arg-type]
+        GuardMiddleware(App(), guard=nothing)

@@ -99,8 +99,8 @@ def test_rules_and_views_of_the_extension_hold_together(guard: Guard, lines: Any
 
 
 def test_middleware_in_place_of_wsgi_app_is_found(guard: Guard, lines: Any, codes: Any):
-    app = a_flask()
-    app.wsgi_app = GuardMiddleware(app.wsgi_app, guard=guard, public=["/both"])  # type: ignore[method-assign]
+    app: Any = a_flask()  # to type checkers wsgi_app is a method, and nothing to assign to
+    app.wsgi_app = GuardMiddleware(app.wsgi_app, guard=guard, public=["/both"])
     assert lines(app)["GET /rows"] == "read"
     assert lines(app)["GET /files/{rest:path}"] == "any valid token"
     assert codes(app) == {"decorator-on-public": ["GET,POST /both"]}

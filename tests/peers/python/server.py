@@ -50,7 +50,7 @@ def start(database: str) -> dict[str, Any]:
         answer: Iterable[bytes] = app(environ, start_response)
         return answer
 
-    server = create_server(counted, host="127.0.0.1", port=0, threads=4, clear_untrusted_proxy_headers=True)
+    server: Any = create_server(counted, host="127.0.0.1", port=0, threads=4, clear_untrusted_proxy_headers=True)
     threading.Thread(target=server.run, daemon=True).start()
     return {"port": int(server.effective_port), "bearer": bearer}
 
