@@ -3,15 +3,13 @@
 A :class:`Guard` is cheap to construct and does nothing then: no thread, no socket, no file. It may be made before a
 fork and used from any number of threads and event loops; they share its keys.
 
-Longer than 400 lines because both colours of everything stand side by side.
+Longer than 400 lines because both colours of everything stand side by side, and what a route asks for is judged next to
+who asks. What it trusts is put together in :mod:`scopeguard.trusting`.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import random
-import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final, Literal, Self, TypeVar, overload
@@ -36,7 +34,6 @@ from scopeguard.errors import (
     printable,
 )
 from scopeguard.flow import Credential, authenticate, resolved, route, synced, unchangeable, warmed
-from scopeguard.introspection import Introspection
 from scopeguard.policies import RevocationPolicy
 from scopeguard.records import dataclass, made_often
 from scopeguard.request import RequestView
@@ -45,17 +42,12 @@ from scopeguard.rules import Rules
 from scopeguard.scopes import Requirement
 from scopeguard.signature_backends import checked_backends
 from scopeguard.spec.challenge import ChallengeStyle, Response, write_denial, write_outage
-from scopeguard.spec.client_authentication import AssertionKey
-from scopeguard.spec.jwks import configured_key_set
-from scopeguard.spec.signatures import Backends, SignatureBackend
-from scopeguard.state.answers import Answers
-from scopeguard.state.breaker import Breaker
-from scopeguard.state.keyring import KeyRing
-from scopeguard.state.revocations import Revocation, Revocations, Revoked, digest_of
-from scopeguard.state.statuses import Statuses
-from scopeguard.state.trust import Asking, Resolving, Trust, Trusts
+from scopeguard.spec.signatures import SignatureBackend
+from scopeguard.state.revocations import Revocation, Revoked, digest_of
+from scopeguard.state.trust import Trust
 from scopeguard.state.verified import VerifiedTokens
 from scopeguard.token_cache import TokenCachePolicy, checked_policy
+from scopeguard.trusting import all_trusted, trusted
 
 T = TypeVar("T")
 
@@ -184,7 +176,7 @@ class Guard:
         self._beside: list[Callable[[], None]] = []
         self.catalog: ScopeCatalog = (catalog or ScopeCatalog()) | ScopeCatalog(implies=implies or {})
         self._backends = checked_backends(signature_backends)
-        self._trusts = self._trusting(issuers, resolver)
+        self._trusts = all_trusted(issuers, resolver, self.catalog, self._backends, self.revocation, store)
         self._outside = Outside(
             transport=transport or HttpxTransport(),
             clock=self.clock,
@@ -194,18 +186,6 @@ class Guard:
         self._remember(None if token_cache == "off" else checked_policy(token_cache))
         if self.sources.in_query:
             log.warning("access tokens are accepted in the query string of every route: URLs end up in logs")
-
-    def _trusting(self, issuers: Iterable[Issuer], resolver: IssuerResolver | None) -> Trusts:
-        def trust(issuer: Issuer) -> Trust:
-            return _trust(issuer, self.catalog, self._backends)
-
-        policy = self.revocation
-        return Trusts(
-            map(trust, issuers),
-            resolving=None if resolver is None else Resolving(resolver, trust),
-            revocations=Revocations(max_lag=policy.max_lag, fail_open_dangerously=policy.fail_open_dangerously),
-            shared=self.store is not None,
-        )
 
     def _remember(self, policy: TokenCachePolicy | None) -> None:
         self._memory = None if policy is None else VerifiedTokens(policy)
@@ -545,7 +525,7 @@ class Guard:
 
     def trust_beside(self, issuer: Issuer) -> Trust:
         """For endpoints beside the guard: *issuer* with a key ring of its own; its access tokens are not accepted."""
-        trust = _trust(issuer, ScopeCatalog(), self._backends)
+        trust = trusted(issuer, ScopeCatalog(), self._backends)
         self.call_after_fork(trust.after_fork)
         return trust
 
@@ -630,35 +610,5 @@ class Guard:
         return f"Guard({', '.join(repr(issuer.url) for issuer in self.issuers)})"
 
 
-def _trust(issuer: Issuer, catalog: ScopeCatalog, backends: Backends) -> Trust:
-    static = None if issuer.keys is None else configured_key_set(issuer.keys, backends=backends)
-    policy = issuer.experimental_status_list
-    return Trust(
-        issuer=issuer,
-        vocabulary=catalog.vocabulary_of(issuer.vocabulary),
-        # Not a secret: it keeps a fleet from refreshing in step.
-        ring=KeyRing(issuer.key_set, jitter=random.uniform(-1, 1), static=static),
-        asking=None if issuer.introspection is None else _asking(issuer, issuer.introspection),
-        statuses=None if policy is None else Statuses(max_bytes=4 * policy.max_bytes, jitter=random.uniform(0, 0.1)),
-        backends=backends,
-    )
-
-
 def _lasting(token: str) -> str:
     return unchangeable(Credential(token=token, source=TokenSource.HEADER))
-
-
-def _asking(issuer: Issuer, settings: Introspection) -> Asking:
-    key = None
-    if settings.private_key is not None:
-        key = AssertionKey(material=settings.private_key, algorithm=settings.key_algorithm, kid=settings.key_id)
-    audience = sorted(issuer.audiences) if issuer.audiences is not None else None
-    return Asking(
-        settings=settings,
-        answers=Answers(ttl=settings.ttl, negative_ttl=settings.negative_ttl, max_entries=settings.max_entries),
-        breaker=Breaker(probe_lasts=4 * settings.timeout),
-        # Who asks, whom and for what: the answer to another question is another answer (I-26).
-        context=json.dumps([issuer.url, settings.endpoint, settings.client_id, audience, settings.signed]),
-        key=key,
-        new_id=lambda: secrets.token_urlsafe(16),
-    )

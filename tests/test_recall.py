@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from lookalikes import refused_fields, rewritten_fields
 from scopeguard import Decision, Denied, Granted, Guard, Reason, all_of
 from scopeguard.access_token import AccessToken
 from scopeguard.config import TokenSources
@@ -112,36 +113,22 @@ def test_a_token_is_recalled_when_it_was_granted_twice(made: Made):
 
 
 def other_fields(token: str) -> dict[str, bytes]:
-    header, payload, signature = token.split(".")
     return {
-        "no scheme": token.encode(),
-        "a space before the token alone": b" " + token.encode(),
-        "two spaces": f"Bearer  {token}".encode(),
-        "a tab": f"Bearer\t{token}".encode(),
-        "no space": f"Bearer{token}".encode(),
-        "lower case": f"bearer {token}".encode(),
-        "upper case": f"BEARER {token}".encode(),
-        "another scheme": f"DPoP {token}".encode(),
+        **refused_fields(token),
+        **rewritten_fields(token),
         "a space behind": f"Bearer {token} ".encode(),
         "a space before": f" Bearer {token}".encode(),
-        "twice": f"Bearer {token}, Bearer {token}".encode(),
-        "padded": f"Bearer {token}=".encode(),
-        "another payload": f"Bearer {header}.{payload[:-1]}{'A' if payload[-1] != 'A' else 'B'}.{signature}".encode(),
-        "no signature": f"Bearer {header}.{payload}.".encode(),
-        "another signature": f"Bearer {header}.{payload}.{signature[::-1]}".encode(),
-        "the scheme alone": b"Bearer ",
-        "nothing": b"",
     }
 
 
-@pytest.mark.parametrize("name", other_fields("a.b.c"))
+@pytest.mark.parametrize("name", other_fields("e30.e30.e30"))
 def test_a_field_that_is_not_the_granted_one_byte_for_byte_is_not_recalled(scene: Scene, name: str):
     assert scene.recall(authorization=other_fields(scene.token)[name]) is None
 
 
-@pytest.mark.parametrize("name", ["no scheme", "another payload", "another signature", "no signature", "twice"])
+@pytest.mark.parametrize("name", refused_fields("e30.e30.e30"))
 def test_nor_is_it_after_it_was_refused(scene: Scene, name: str):
-    field = other_fields(scene.token)[name]
+    field = refused_fields(scene.token)[name]
     for _ in range(3):
         assert isinstance(scene.ask(headers=HeaderList([(b"authorization", field)])), Denied)
         assert scene.recall(authorization=field) is None
@@ -150,9 +137,7 @@ def test_nor_is_it_after_it_was_refused(scene: Scene, name: str):
 
 
 def test_a_field_that_is_written_in_another_way_is_granted_and_never_recalled(scene: Scene):
-    """As HTTP allows: its scheme is of any case, and stands before one space or several."""
-    for name in ("lower case", "upper case", "two spaces"):
-        field = other_fields(scene.token)[name]
+    for field in rewritten_fields(scene.token).values():
         for _ in range(3):
             assert isinstance(scene.ask(headers=HeaderList([(b"authorization", field)])), Granted)
             assert scene.recall(authorization=field) is None

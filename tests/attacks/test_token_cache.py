@@ -6,15 +6,14 @@ with the memory off. All three answer alike.
 
 from __future__ import annotations
 
-import base64
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from typing import Any
 
 import pytest
 
+from lookalikes import refused_fields
 from scopeguard import (
     AccessToken,
     Denied,
@@ -33,7 +32,6 @@ from scopeguard import (
     asgi,
     wsgi,
 )
-from scopeguard.devserver.keys import base64url
 from scopeguard.effects import Answer
 from scopeguard.spec.jwks import VerificationKey
 from scopeguard.stores.memory import MemoryStore
@@ -295,38 +293,6 @@ def test_one_guard_knows_nothing_of_another(scene: Scene):
     strict.close()
 
 
-def _segment(members: Mapping[str, Any]) -> str:
-    return base64url(json.dumps(members).encode())
-
-
-def _members(segment: str) -> dict[str, Any]:
-    members: dict[str, Any] = json.loads(base64.urlsafe_b64decode(segment + "=="))
-    return members
-
-
-def lookalikes(token: str) -> dict[str, bytes]:
-    """What is not the field that was granted, and should like to be taken for it."""
-    header, payload, signature = token.split(".")
-    forged = _segment({**_members(payload), "scope": "read write admin"})
-    return {
-        "the token without a scheme": token.encode(),
-        "the token behind a space": b" " + token.encode(),
-        "no space": f"Bearer{token}".encode(),
-        "a tab": f"Bearer\t{token}".encode(),
-        "another scheme": f"Basic {token}".encode(),
-        "another payload": f"Bearer {header}.{forged}.{signature}".encode(),
-        "another header": f"Bearer {_segment({**_members(header), 'typ': 'JWT'})}.{payload}.{signature}".encode(),
-        "another signature": f"Bearer {header}.{payload}.{signature[::-1]}".encode(),
-        "no signature": f"Bearer {header}.{payload}.".encode(),
-        "no algorithm": f"Bearer {_segment({'alg': 'none'})}.{payload}.".encode(),
-        "the token twice": f"Bearer {token}, Bearer {token}".encode(),
-        "the token and more": f"Bearer {token}.x".encode(),
-        "padding": f"Bearer {token}==".encode(),
-        "a digest of the token": b"Bearer " + sha256(token.encode()).hexdigest().encode(),
-        "a digest of the field": sha256(b"Bearer " + token.encode()).digest(),
-    }
-
-
 async def _status_of_asgi(guard: Guard, fields: list[bytes]) -> int:
     sent: list[Any] = []
 
@@ -375,11 +341,11 @@ def _status_of_wsgi(guard: Guard, field: bytes) -> int:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("name", lookalikes("e30.e30.e30"))
+@pytest.mark.parametrize("name", refused_fields("e30.e30.e30"))
 async def test_what_only_looks_like_a_granted_field_is_refused_with_and_without_a_memory(scene: Scene, name: str):
     token = scene.authority.mint("read")
     scene.warmed(token)
-    field, granted = lookalikes(token)[name], b"Bearer " + token.encode()
+    field, granted = refused_fields(token)[name], b"Bearer " + token.encode()
     for guard in scene.guards:
         for _ in range(3):
             assert await _status_of_asgi(guard, [granted]) == _status_of_wsgi(guard, granted) == 204

@@ -93,6 +93,7 @@ def add(
     claims: dict[str, Any] = CLAIMS,
     *,
     trusts: Trusts | None = None,
+    key: VerificationKey | None = None,
     location: str | None = None,
     **written: Any,
 ) -> AccessToken:
@@ -102,7 +103,7 @@ def add(
         digest(number),
         token,
         trust,
-        key_of(trust),
+        key or key_of(trust),
         trusts or trusts_of(trust),
         location=location or trust.issuer.token_header,
         since=WALL,
@@ -278,16 +279,7 @@ def test_tokens_of_several_keys_and_headers_do_not_mix():
 def test_issuers_that_share_a_key_do_not_mix_either():
     memory, one, other = small(), trusting(), trusting(aliases={"as.test": {}})
     for number, trust in ((1, one), (2, other)):
-        memory.add(
-            digest(number),
-            unverified(trust),
-            trust,
-            key_of(one),
-            trusts_of(trust),
-            location=None,
-            since=WALL,
-            until=WALL + 60,
-        )
+        add(memory, trust, number, key=key_of(one))
     assert found_in(memory, 1).trust is one
     assert found_in(memory, 2).trust is other
 
@@ -296,16 +288,7 @@ def test_keys_of_one_issuer_do_not_mix_either():
     """Which one signed decides whether the token goes when a key does."""
     memory, trust, others = small(), trusting(), trusting()
     for number, key in ((1, key_of(trust)), (2, key_of(others))):
-        memory.add(
-            digest(number),
-            unverified(trust),
-            trust,
-            key,
-            trusts_of(trust),
-            location=None,
-            since=WALL,
-            until=WALL + 60,
-        )
+        add(memory, trust, number, key=key)
     assert found_in(memory, 1).key is key_of(trust)
     assert found_in(memory, 2).key is key_of(others)
 
@@ -414,18 +397,7 @@ def test_a_digest_of_a_token_is_no_field_and_a_field_is_no_token():
     """However it is found, it is found by its own kind of name."""
     memory, trust = small(), trusting()
     key = sha256(b"a.b.c").digest()
-    memory.add(
-        key,
-        unverified(trust),
-        trust,
-        key_of(trust),
-        trusts_of(trust),
-        location=None,
-        since=WALL,
-        until=UNTIL,
-    )
-    found = memory.find(key, WALL)
-    assert found is not None
+    found = add_ready(memory, trust, int.from_bytes(key, "big"))
     assert memory.recall(b"a.b.c") is None
     memory.expect(key, found, FIELD)
     assert memory.recall(b"a.b.c") is None

@@ -1,0 +1,79 @@
+"""From the issuers of a configuration to what a guard knows of each as it runs: its keys, its answers, its outages.
+
+Nothing is asked of anybody here.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import secrets
+from collections.abc import Iterable
+
+from scopeguard.catalog import ScopeCatalog
+from scopeguard.config import Issuer
+from scopeguard.effects import Store
+from scopeguard.introspection import Introspection
+from scopeguard.policies import RevocationPolicy
+from scopeguard.resolver import IssuerResolver
+from scopeguard.spec.client_authentication import AssertionKey
+from scopeguard.spec.jwks import configured_key_set
+from scopeguard.spec.signatures import Backends
+from scopeguard.state.answers import Answers
+from scopeguard.state.breaker import Breaker
+from scopeguard.state.keyring import KeyRing
+from scopeguard.state.revocations import Revocations
+from scopeguard.state.statuses import Statuses
+from scopeguard.state.trust import Asking, Resolving, Trust, Trusts
+
+
+def all_trusted(
+    issuers: Iterable[Issuer],
+    resolver: IssuerResolver | None,
+    catalog: ScopeCatalog,
+    backends: Backends,
+    revocation: RevocationPolicy,
+    store: Store | None,
+) -> Trusts:
+    """All of *issuers*, and those that *resolver* will find."""
+
+    def trust(issuer: Issuer) -> Trust:
+        return trusted(issuer, catalog, backends)
+
+    return Trusts(
+        map(trust, issuers),
+        resolving=None if resolver is None else Resolving(resolver, trust),
+        revocations=Revocations(max_lag=revocation.max_lag, fail_open_dangerously=revocation.fail_open_dangerously),
+        shared=store is not None,
+    )
+
+
+def trusted(issuer: Issuer, catalog: ScopeCatalog, backends: Backends) -> Trust:
+    """*issuer*, with a key ring of its own; its scopes go by the names of *catalog*."""
+    static = None if issuer.keys is None else configured_key_set(issuer.keys, backends=backends)
+    policy = issuer.experimental_status_list
+    return Trust(
+        issuer=issuer,
+        vocabulary=catalog.vocabulary_of(issuer.vocabulary),
+        # Not a secret: it keeps a fleet from refreshing in step.
+        ring=KeyRing(issuer.key_set, jitter=random.uniform(-1, 1), static=static),
+        asking=None if issuer.introspection is None else _asking(issuer, issuer.introspection),
+        statuses=None if policy is None else Statuses(max_bytes=4 * policy.max_bytes, jitter=random.uniform(0, 0.1)),
+        backends=backends,
+    )
+
+
+def _asking(issuer: Issuer, settings: Introspection) -> Asking:
+    key = None
+    if settings.private_key is not None:
+        key = AssertionKey(material=settings.private_key, algorithm=settings.key_algorithm, kid=settings.key_id)
+    audience = sorted(issuer.audiences) if issuer.audiences is not None else None
+    return Asking(
+        settings=settings,
+        answers=Answers(ttl=settings.ttl, negative_ttl=settings.negative_ttl, max_entries=settings.max_entries),
+        breaker=Breaker(probe_lasts=4 * settings.timeout),
+        # Who asks, whom and for what: the answer to another question is another answer (I-26).
+        context=json.dumps([issuer.url, settings.endpoint, settings.client_id, audience, settings.signed]),
+        key=key,
+        new_id=lambda: secrets.token_urlsafe(16),
+    )
