@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,9 +18,9 @@ import anyio.to_thread
 import pytest
 import trio
 
-from scopeguard import Guard
+from scopeguard import AccessToken, Guard
 from scopeguard.devserver.keys import SigningKey, base64url, json_bytes
-from scopeguard.guard import Decision
+from scopeguard.guard import Decision, Granted
 from scopeguard.policies import KeySetPolicy
 from scopeguard.testing import FakeAuthority
 from storms import HERD, PATIENCE, Storm, Watched, request_with
@@ -338,3 +338,70 @@ def test_no_exchange_happens_in_the_thread_of_a_loop(colour: str, authority: Fak
     assert loops
     assert transport.threads
     assert not loops & transport.threads
+
+
+# -- remembered
+
+
+class Recalling(Storm):
+    """As adapters do it: what is remembered under the whole header field is recalled, anything else is judged."""
+
+    def _recalled(self, token: str) -> bool:
+        found = self.guard.recall(f"Bearer {token}".encode(), None, b"", None)
+        if found is not None:
+            self._recalled_ones.append(found)
+            self._decide(Granted(found))
+        return found is not None
+
+    def _check(self, token: str) -> None:
+        if not self._recalled(token):
+            super()._check(token)
+
+    async def _acheck(self, token: str) -> None:
+        if not self._recalled(token):
+            await super()._acheck(token)
+
+    def start(self, tokens: Sequence[str]) -> None:
+        self._recalled_ones: list[AccessToken] = []
+        super().start(tokens)
+
+    @property
+    def recalled(self) -> int:
+        return len(self._recalled_ones)
+
+
+@pytest.mark.rule("A-18", "A-16")
+@pytest.mark.parametrize("colour", ["threads", "asyncio", "trio", "mixed"])
+def test_remembered_tokens_outlive_a_rotation_and_not_the_key_that_signed_them(colour: str):
+    authority = FakeAuthority(jwks_max_age=600)
+    guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock)
+    storm = Recalling(colour, guard)
+    for _ in range(3):
+        old = [authority.mint(subject=f"old{number}", expires_in=86400) for number in range(20)]
+        for _ in range(3):
+            assert storm.run(old) == {"Granted": 20}
+        assert storm.recalled == 20
+        authority.rotate()  # both are published
+        new = [authority.mint(subject=f"new{number}", expires_in=86400) for number in range(20)]
+        for _ in range(3):
+            assert storm.run([*old, *new, *old]) == {"Granted": 60}
+        assert storm.recalled == 60
+        authority.clock.advance(3601)  # and now it is the new one alone; nobody has been told
+        storm.run([*new, *old])  # the first to come has it fetched, and the others need not wait
+        assert storm.run(old) == {"Denied": 20}
+        assert storm.recalled == 0
+        assert storm.run([*new, *new]) == {"Granted": 40}
+    guard.close()
+
+
+@pytest.mark.parametrize("colour", ["threads", "asyncio", "trio", "mixed"])
+def test_nobody_who_comes_after_a_revocation_is_recalled(colour: str, guard: Guard, authority: FakeAuthority):
+    """However many are being judged, remembered and recalled at the time."""
+    storm = Recalling(colour, guard)
+    for number in range(20):
+        token, other = authority.mint(client_id=f"robot{number}"), authority.mint(client_id="other")
+        storm.start([token, other] * 20)
+        guard.revoke(client_id=f"robot{number}", at=authority.clock.wall())
+        storm.end()
+        assert storm.run([token, other] * 4) == {"Denied": 4, "Granted": 4}
+        assert storm.run([token] * 4) == {"Denied": 4}

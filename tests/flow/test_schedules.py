@@ -294,6 +294,7 @@ class Schedule(RuleBasedStateMachine):
         pytest.fail("somebody waits for ever")
 
 
+@pytest.mark.hypothesis
 @pytest.mark.rule("H-16", "H-19", "A-16", "A-19", "X-59")
 def test_any_schedule_of_requests_ends_right_for_everybody():
     run_state_machine_as_test(Schedule, settings=settings(max_examples=200, stateful_step_count=50))

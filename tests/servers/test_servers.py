@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import select
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from environment import ROOT, plain_environment
+from lookalikes import refused_fields
 from scenarios import SCENARIOS, Answered, Exchange, tokens, verify
 from scopeguard.testing import FakeAuthority, FakeClock
 
@@ -188,6 +190,39 @@ def test_requests_on_one_connection_are_judged_each_on_its_own(server: Server):
             except (OSError, http.client.HTTPException):
                 break  # gunicorn's sync worker answers one request a connection
     assert statuses in ([401, 200, 401, 200], [401])
+
+
+@pytest.mark.rule("X-84", "H-14")
+def test_requests_that_are_sent_at_once_behind_a_remembered_token_are_judged_each_on_its_own(server: Server):
+    """Two callers, whose tokens are recalled by then, and between them everything that only looks like theirs."""
+    callers = {name: server.authority.mint("read write", client_id=name) for name in ("ann", "bob")}
+    fields = {name: b"Bearer " + token.encode() for name, token in callers.items()}
+    for field_ in (*fields.values(), *fields.values(), *fields.values()):
+        assert server.send(Exchange(headers=((b"authorization", field_),))).status == 200
+    sent: list[tuple[str | None, bytes]] = []
+    for false in refused_fields(callers["ann"]).values():
+        if false.isascii():  # what no server lets pass ends the connection
+            sent += [("ann", fields["ann"]), (None, false), ("bob", fields["bob"])]
+    wire = b"".join(_wire(Exchange(headers=((b"authorization", field_),))) for _, field_ in sent[:-1])
+    wire += _wire(Exchange(headers=((b"authorization", sent[-1][1]), (b"connection", b"close"))))
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(wire)
+        answered = b""
+        try:
+            while data := connection.recv(65536):
+                answered += data
+        except ConnectionResetError:
+            pass  # of a server that has answered what it wanted to
+    answers = answered.split(b"HTTP/1.1 ")[1:]
+    for answer, (name, false) in zip(answers, sent, strict=False):
+        caller = re.search(rb'"client": "(\w+)"', answer)
+        if name is None:
+            assert (answer[:3] in (b"400", b"401"), caller) == (True, None), (false, answer)
+        else:
+            assert caller is not None
+            assert (answer[:3], caller[1].decode()) == (b"200", name)
+    # Some end the connection after a refusal, or after whatever it was.
+    assert len(answers) == len(sent) if server.kind.name.startswith("uvicorn") else answers
 
 
 @pytest.mark.rule("H-17")

@@ -695,6 +695,7 @@ class RingMachine(RuleBasedStateMachine):
             assert self.provoked <= self.policy.refetch_burst + elapsed / self.policy.refetch_interval
 
 
+@pytest.mark.hypothesis
 @pytest.mark.rule("A-16", "A-17", "A-19")
 def test_any_order_of_events_keeps_the_budget_the_keys_and_the_verdicts_right():
     run_state_machine_as_test(RingMachine, settings=settings(max_examples=150, stateful_step_count=40))
