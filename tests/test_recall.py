@@ -16,6 +16,7 @@ from scopeguard import Decision, Denied, Granted, Guard, Reason, all_of
 from scopeguard.access_token import AccessToken
 from scopeguard.config import TokenSources
 from scopeguard.request import HeaderList, RequestView
+from scopeguard.spec.jwks import parse_key_set
 from scopeguard.state.keyring import Held
 from scopeguard.state.verified import Remembered
 from scopeguard.stores.memory import MemoryStore
@@ -198,6 +199,23 @@ def test_nothing_is_recalled_after_other_keys_have_come_be_they_the_same(scene: 
     assert scene.recall() is None
     assert isinstance(scene.ask(), Granted)  # who finds the key in them
     assert scene.recall() is not None
+
+
+def test_nothing_is_recalled_or_granted_when_another_key_has_the_name_of_the_one_that_signed(scene: Scene):
+    ring = scene.found.trust.ring
+    (mine,), (other,) = (
+        authority.authority.keys.key_set(0.0)["keys"] for authority in (scene.authority, FakeAuthority())
+    )
+    number = ring.begin(scene.authority.clock.monotonic(), provoked=False)
+    assert number is not None
+    replacing = parse_key_set({"keys": [{**other, "kid": mine["kid"]}]})
+    ring.absorb(replacing, scene.authority.clock.monotonic(), number=number, lifetime=None)
+    assert scene.recall() is None
+    with scene.authority.outage():  # the token is doubted, and nobody can say more
+        refused = scene.ask()
+    assert isinstance(refused, Denied)
+    assert refused.error.reason is Reason.BAD_SIGNATURE
+    assert scene.recall() is None
 
 
 def test_nothing_is_recalled_when_it_is_time_to_fetch_the_keys_again(scene: Scene):

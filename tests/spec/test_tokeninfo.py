@@ -53,6 +53,17 @@ def test_an_answer_that_does_not_tell_when_the_token_ends_is_none(seconds: Any):
         info(aud="a", exp=seconds, expires_in=seconds)
 
 
+NO_OBJECTS = [b"", b"{", b"[]", b"null", b'{"exp": 1, "exp": 1}', b'"invalid_token"', b"\xff"]
+
+
+@pytest.mark.parametrize("body", NO_OBJECTS)
+def test_what_is_no_object_is_no_answer_and_no_verdict(body: bytes):
+    assert not is_refusal(body)
+    for reading in (read, read_gitlab):
+        with pytest.raises(MalformedInfo, match="the answer is"):
+            reading(body, NOW)
+
+
 @given(st.binary(max_size=60))
 def test_anything_else_is_no_answer_and_no_verdict(body: bytes):
     assert not is_refusal(body)
