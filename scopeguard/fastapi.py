@@ -60,7 +60,11 @@ __all__ = ["AccessRefused", "GuardMiddleware", "Protected", "access_token", "acc
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
-_JUDGED: Final = "scopeguard.fastapi"
+_Tokens = dict[object, AccessToken | None]
+# In the scope: what the dependencies of one request tell each other. Which tokens were judged, and whether one was in
+# the URL.
+_JUDGED: Final = "scopeguard.fastapi.judged"
+_BY_QUERY: Final = "scopeguard.fastapi.by_query"
 _REQUEST_STACK: Final = "fastapi_inner_astack"
 
 
@@ -176,37 +180,45 @@ class Protected(Declares):
         if security_scopes.scopes:
             needed = _all_of(*security_scopes.scopes)
             requirement = needed if requirement is None else _all_of(requirement, needed)
-        judged: _Judged | None = scope.get(_JUDGED)
-        if judged is None:
-            judged = scope[_JUDGED] = _Judged()
-        tokens, place = judged.tokens, self._place
-        token = tokens.get(place) or self._known(scope)
-        if token is not None:
-            tokens[place] = token
-            granted = self._guard.permits(token, requirement)
-        else:
-            if not self._has_own_sources and place not in tokens:
-                token = recalled(self._guard, scope, requirement)
-            granted = token is not None
-        tokens[place] = token = token if granted else await self._judged(connection, response, requirement, judged)
+        guard, place, token = self._guard, self._place, None
+        tokens: _Tokens | None = scope.get(_JUDGED)
+        if tokens is None:
+            tokens = scope[_JUDGED] = {}
+        if place not in tokens and not self._has_own_sources:
+            state = scope.get("state")
+            known = state.get("access_token") if state and state.get(GUARD_KEY) is guard else None
+            if isinstance(known, AccessToken):  # GuardMiddleware has judged it, and looked for it in the same places
+                tokens[place] = known
+            else:
+                token = recalled(guard, scope, requirement)
+        if token is None:
+            token = tokens.get(place)
+            if not guard.permits(token, requirement):
+                token = await self._judged(connection, response, requirement, tokens)
+        tokens[place] = token
         if self._optional:
             response.headers.add_vary_header("Authorization")  # B-54
-        _serve_until_the_end(scope, token)
+        # The current one for the rest of the request (H-14). What ends with a request FastAPI keeps in a stack in its
+        # scope, for its own purposes. Should that be gone one day, there is no current token, rather than one that
+        # stays for the next request; the dependency still returns it.
+        stack = scope.get(_REQUEST_STACK)
+        if access_token_or_none() is not token and isinstance(stack, AsyncExitStack):
+            stack.callback(end_serving, begin_serving(token))
         return token
 
     async def _judged(
-        self, connection: HTTPConnection, response: Response, requirement: Requirement | None, judged: _Judged
+        self, connection: HTTPConnection, response: Response, requirement: Requirement | None, tokens: _Tokens
     ) -> AccessToken | None:
         scope, guard = connection.scope, self._guard
         decision: Decision
-        if self._place in judged.tokens:
+        if self._place in tokens:
             head = scope.get("method") == "HEAD"
-            decision = guard.authorize(judged.tokens[self._place], requirement, optional=self._optional, head=head)
+            decision = guard.authorize(tokens[self._place], requirement, optional=self._optional, head=head)
         else:
             view = request_view(scope, scope.get("method", "GET"))
             read_form = _form_reader(connection, self._sources) if isinstance(connection, Request) else None
             if self._sources.in_query and has_access_token(view.query):
-                judged.by_query = True
+                scope[_BY_QUERY] = True
                 _strip_query_token(connection, response)
             decision = await guard.acheck(
                 view, requirement, optional=self._optional, sources=self._sources, read_form=read_form
@@ -217,15 +229,7 @@ class Protected(Declares):
             case Anonymous():
                 return None
             case refusal:
-                raise _refused(refusal, scope, by_query=judged.by_query)
-
-    def _known(self, scope: Scope) -> AccessToken | None:
-        """The token that GuardMiddleware has judged with the same guard, and looked for in the same places."""
-        state = scope.get("state")
-        if not state or state.get(GUARD_KEY) is not self._guard or self._has_own_sources:
-            return None
-        token = state.get("access_token")
-        return token if isinstance(token, AccessToken) else None
+                raise _refused(refusal, scope)
 
 
 def public(endpoint: Endpoint) -> Endpoint:
@@ -238,30 +242,9 @@ def public(endpoint: Endpoint) -> Endpoint:
 _all_of: Final = functools.lru_cache(maxsize=1024)(all_of)  # FastAPI hands out the same few lists again and again
 
 
-class _Judged:
-    """What the dependencies of one request tell each other."""
-
-    __slots__ = ("by_query", "tokens")
-
-    def __init__(self) -> None:
-        self.tokens: dict[object, AccessToken | None] = {}
-        self.by_query = False
-
-
-def _serve_until_the_end(scope: Scope, token: AccessToken | None) -> None:
-    """Make *token* the current one for the rest of the request (H-14).
-
-    What ends with a request FastAPI keeps in a stack in its scope, for its own purposes. Should that be gone one day,
-    there is no current token, rather than one that stays for the next request; the dependency still returns it.
-    """
-    stack = scope.get(_REQUEST_STACK)
-    if access_token_or_none() is not token and isinstance(stack, AsyncExitStack):
-        stack.callback(end_serving, begin_serving(token))
-
-
-def _refused(refusal: Denied | Unavailable, scope: Scope, *, by_query: bool) -> AccessRefused:
+def _refused(refusal: Denied | Unavailable, scope: Scope) -> AccessRefused:
     response = refusal.response
-    if by_query:
+    if _BY_QUERY in scope:
         response = replace(response, headers=tuple(private_headers(list(response.headers))))
     # The app looks handlers up in this dict when the exception arrives. It need not know of ours beforehand, and one
     # that it has for our exception is left in place. Without the dict the exception ends in a 500, which is a refusal.
