@@ -119,6 +119,9 @@ def least(token: str) -> Turn:
 LEAST = "one sha256 of the token and a look-up"
 
 
+ALONE = "the same where the token is found, hashed and shown, and nothing judged"
+
+
 def compared(taking_part: list[Contestant], material: Material, *, cold: bool, rounds: int) -> dict[str, Measured]:
     """All of them in turns, after an examination."""
     loop = asyncio.new_event_loop()
@@ -168,18 +171,26 @@ WANTED = (
 def figures(rows: Mapping[str, Mapping[str, Any]], found: Mapping[str, Measured]) -> list[dict[str, Any]]:
     """The lines of the issue's table that are about warm requests in process."""
     lines = []
+    if "raw ASGI + scopeguard" in found:
+        title = "warm request, raw ASGI: added time ÷ one sha256 of the token and a look-up"
+        lines.append(figure(title, added(found, "raw ASGI + scopeguard"), "<= 3"))
+        lines.append(figure(ALONE, added(found, "raw ASGI, digest alone"), ""))
     for title, name, must in WANTED:
         if name in rows:
             base = rows[name]["base"]
             ratios = [(row["ratio"], peer) for peer, row in rows.items() if row["peer"] and row["base"] == base]
             best, best_name = min(ratios, default=(None, ""))
             lines.append(figure(title, rows[name]["ratio"], must, peer=best, peer_name=best_name))
-    if "raw ASGI + scopeguard" in found:
-        guarded, bare, floor = (found[name].seconds for name in ("raw ASGI + scopeguard", "raw ASGI", LEAST))
-        added = Ratio.of([(mine - its) / one for mine, its, one in zip(guarded, bare, floor, strict=True)])
-        title = "warm request, raw ASGI: added time ÷ one sha256 of the token and a look-up"
-        lines.insert(1, figure(title, added.median, "<= 3"))
+            alone = rows.get(name.replace(" + scopeguard", ", digest alone"))
+            if alone is not None:
+                lines.append(figure(ALONE, alone["ratio"], ""))
     return lines
+
+
+def added(found: Mapping[str, Measured], name: str) -> float:
+    """What *name* takes beyond raw ASGI, as a multiple of one digest and one look-up."""
+    guarded, bare, least = (found[each].seconds for each in (name, "raw ASGI", LEAST))
+    return Ratio.of([(mine - its) / one for mine, its, one in zip(guarded, bare, least, strict=True)]).median
 
 
 def measured(*, quick: bool) -> dict[str, Any]:
