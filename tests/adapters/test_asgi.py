@@ -287,6 +287,20 @@ def test_a_response_stream_ends_when_its_token_expires():
 
 
 @pytest.mark.rule("H-04")
+def test_a_stream_ends_when_its_token_expires_though_that_was_recalled():
+    authority = FakeAuthority()
+    guarded = GuardMiddleware(stream, guard=guard_for(authority), close_on_expiry=True)
+    headers = bearer(authority.mint(expires_in=90))
+
+    async def main() -> list[bytes]:
+        await trio.to_thread.run_sync(guarded.guard.warm)
+        return [(await call_asgi(guarded, Exchange(headers=headers))).body for _ in range(3)]
+
+    assert in_stopped_time(main) == [b"first"] * 3
+    assert guarded.guard.recall(dict(headers)[b"authorization"], None, b"", None) is not None
+
+
+@pytest.mark.rule("H-04")
 def test_a_response_that_is_late_but_no_stream_is_not_cut_off():
     authority = FakeAuthority()
 
