@@ -184,12 +184,12 @@ class Protected(Declares):
         tokens: _Tokens | None = scope.get(_JUDGED)
         if tokens is None:
             tokens = scope[_JUDGED] = {}
-        if place not in tokens and not self._has_own_sources:
+        if not self._has_own_sources and tokens.get(place) is None:
             state = scope.get("state")
             known = state.get("access_token") if state and state.get(GUARD_KEY) is guard else None
             if isinstance(known, AccessToken):  # GuardMiddleware has judged it, and looked for it in the same places
                 tokens[place] = known
-            else:
+            elif place not in tokens:
                 token = recalled(guard, scope, requirement)
         if token is None:
             token = tokens.get(place)

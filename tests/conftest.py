@@ -41,7 +41,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """Which branches random examples and races come through, differs from run to run: what has to be tested is counted
-    without them. It also saves the time of tracing them, which is a fifth of the whole."""
+    without them. It also saves the time of tracing them, which is a fifth of the whole.
+
+    A thread that is alive meanwhile is not counted any more afterwards: none outlives a test.
+    """
     chance = item.get_closest_marker("hypothesis") is not None or ROOT / "tests" / "attacks" in item.path.parents
     measuring = coverage.Coverage.current() if chance else None
     if measuring is None:

@@ -372,6 +372,26 @@ def test_behind_the_middleware_with_another_guard_the_token_is_judged_again(
 
 
 @pytest.mark.rule("H-18")
+def test_an_optional_dependency_that_found_nobody_hides_no_token_from_the_next(authority: FakeAuthority):
+    """It looks for itself, into a query from which the middleware has taken the token."""
+    guard = Guard(
+        authority.issuer, transport=authority.transport, clock=authority.clock, token_sources=["header", "query"]
+    )
+    maybe = Protected(guard, optional=True, token_sources=["header", "query"])
+    app = FastAPI(dependencies=[Depends(maybe)])
+
+    @app.get("/")
+    async def endpoint(token: Annotated[AccessToken, Depends(Protected(guard))]) -> Any:
+        return token.client_id
+
+    app.add_middleware(GuardMiddleware, guard=guard)
+    client, token = TestClient(app), authority.mint("read", client_id="robot")
+    for _ in range(3):
+        assert client.get("/", params={"access_token": token}).json() == "robot"
+    assert client.get("/").status_code == 401
+
+
+@pytest.mark.rule("H-18")
 def test_what_lies_in_the_place_of_the_token_is_not_believed(authority: FakeAuthority, app: FastAPI, guard: Guard):
     class Meddling:
         def __init__(self, app: Any) -> None:
