@@ -64,7 +64,7 @@ def verify_signature(token: Unverified, trust: Trust, clock: Clock) -> Flow[Veri
         return key
     if not ring.is_final(begun) and ring.may_doubt(clock.monotonic()):
         try:
-            yield from refreshed(trust, clock, generation, provoked=True)
+            yield from refreshed(trust, clock, generation, sought=(kid, algorithm))
         except AuthorityUnavailable:
             pass  # the token was judged by a key that is held: the verdict stands
     # Whoever had it fetched, and be it while the signature was looked at.
@@ -102,7 +102,8 @@ def signing_keys(kid: str | None, algorithm: str, trust: Trust, clock: Clock) ->
                 if absent.held and absent.landed > begun:
                     trust.ring.remember_absent(kid, algorithm, clock.monotonic())
                 elif absent.may_fetch:
-                    yield from refreshed(trust, clock, absent.generation, provoked=absent.held)
+                    sought = (kid, algorithm) if absent.held else None
+                    yield from refreshed(trust, clock, absent.generation, sought=sought)
                     continue
                 elif absent.unreachable:
                     raise AuthorityUnavailable(
@@ -127,11 +128,14 @@ def warmed(trust: Trust, clock: Clock) -> Flow[None]:
             raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, trust.issuer.url)
 
 
-def refreshed(trust: Trust, clock: Clock, seen: int, *, provoked: bool = False, wait: bool = True) -> Flow[None]:
-    """Have the keys fetched again, unless somebody has done so since generation *seen*."""
+def refreshed(
+    trust: Trust, clock: Clock, seen: int, *, sought: tuple[str | None, str] | None = None, wait: bool = True
+) -> Flow[None]:
+    """Have the keys fetched again, unless somebody has done so since generation *seen*. *sought*: the key id and the
+    algorithm of the token that provoked it, if one did, so that it has to be paid for."""
 
     def refresh() -> Flow[tuple[str, ...]]:
-        number = ring.begin(clock.monotonic(), provoked=provoked)
+        number = ring.begin(clock.monotonic(), provoked=sought is not None)
         if number is None:
             return ()
         try:
@@ -144,7 +148,7 @@ def refreshed(trust: Trust, clock: Clock, seen: int, *, provoked: bool = False, 
             ring.abandon(number)
             raise
         told = () if ring.key_set is None else ring.key_set.ignored
-        ring.absorb(keys, clock.monotonic(), number=number, lifetime=seconds)
+        ring.absorb(keys, clock.monotonic(), number=number, lifetime=seconds, sought=sought)
         return tuple(
             f"a key of {trust.issuer.url} is not used (kid={ignored.kid!r}): {ignored.why}"
             for ignored in keys.ignored

@@ -185,10 +185,13 @@ class KeyRing:
     def remember_absent(self, kid: str | None, algorithm: str, now: float) -> None:
         """The authority was just asked and has no such key: do not ask again for it for a while. Bounded."""
         with self._lock:
-            self._known_absent[kid, algorithm] = now + self._policy.negative_ttl
-            self._known_absent.move_to_end((kid, algorithm))
-            while len(self._known_absent) > self._policy.negative_kids:
-                self._known_absent.popitem(last=False)
+            self._remember_absent(kid, algorithm, now)
+
+    def _remember_absent(self, kid: str | None, algorithm: str, now: float) -> None:
+        self._known_absent[kid, algorithm] = now + self._policy.negative_ttl
+        self._known_absent.move_to_end((kid, algorithm))
+        while len(self._known_absent) > self._policy.negative_kids:
+            self._known_absent.popitem(last=False)
 
     def begin(self, now: float, *, provoked: bool) -> int | None:
         """A fetch begins; its number. A *provoked* one is paid for now, whatever comes of it.
@@ -206,8 +209,19 @@ class KeyRing:
             self._aloft = self._begun
             return self._begun
 
-    def absorb(self, keys: KeySet, now: float, *, number: int, lifetime: float | None) -> None:
+    def absorb(
+        self,
+        keys: KeySet,
+        now: float,
+        *,
+        number: int,
+        lifetime: float | None,
+        sought: tuple[str | None, str] | None = None,
+    ) -> None:
         """Fetch *number* brought *keys*, to be kept *lifetime* seconds as far as the policy allows.
+
+        *sought*: the key id and the algorithm on whose account it was fetched; if they are not there, that is known at
+        once: whoever comes before those who wait have woken up would have it fetched again, and so drain the budget.
 
         An answer that was overtaken by a later fetch is dropped.
         """
@@ -226,6 +240,8 @@ class KeyRing:
             )
             self._next_attempt = float("-inf")
             self._failures = 0
+            if sought is not None and not keys.candidates(*sought):
+                self._remember_absent(*sought, now)
 
     def fail(self, now: float, *, number: int, retry_after: float | None) -> None:
         """Fetch *number* failed: keep what is held, wait before the next attempt, longer each time."""

@@ -412,6 +412,22 @@ def test_whoever_joined_a_fetch_that_began_earlier_may_ask_once_more(bench: Any,
         flow.send(None)
 
 
+def test_whoever_comes_before_those_who_waited_have_woken_up_does_not_ask_again(bench: Any, authority: Any):
+    """With a key that was withdrawn, every wave of its clients would have spent a part of the budget, until a rotation
+    finds it empty."""
+    bench.judge(authority.mint())
+    token = authority.mint(headers={"kid": "withdrawn"})
+    first = bench.flow(token)
+    bench.script.play(next(first).flow())
+    asked = list(bench.asked)
+    with pytest.raises(InvalidToken) as refused:
+        next(bench.flow(token))
+    assert refused.value.reason is Reason.UNKNOWN_KEY
+    with pytest.raises(InvalidToken):
+        first.send(None)
+    assert bench.asked == asked
+
+
 def test_the_same_again_with_the_budget_spent_is_a_refusal(new_bench: Any, authority: Any):
     bench = new_bench(authority, replace(authority.issuer, key_set=KeySetPolicy(refetch_burst=1)))
     bench.judge(authority.mint())

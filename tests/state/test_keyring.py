@@ -422,6 +422,36 @@ def test_a_key_known_to_be_absent_is_not_asked_for_again_for_a_while():
     assert absent(ring.lookup("c", ALG, NOW)).may_fetch
 
 
+def test_what_a_fetch_was_made_for_and_did_not_bring_is_known_to_be_absent_when_it_lands():
+    ring = a_ring("a")
+    number = ring.begin(NOW, provoked=True)
+    assert number is not None
+    ring.absorb(keys("a", "c"), NOW, number=number, lifetime=None, sought=("b", ALG))
+    assert not absent(ring.lookup("b", ALG, NOW + 9.9)).may_fetch
+    assert absent(ring.lookup("b", ALG, NOW + 10)).may_fetch
+    assert absent(ring.lookup("b", "ES384", NOW)).may_fetch
+    assert absent(ring.lookup("d", ALG, NOW)).may_fetch  # nobody has asked on its account
+
+
+def test_what_a_fetch_was_made_for_and_brought_may_be_asked_for_again_when_it_is_gone():
+    ring = a_ring("a")
+    number = ring.begin(NOW, provoked=True)
+    assert number is not None
+    ring.absorb(keys("a", "b"), NOW, number=number, lifetime=None, sought=("b", ALG))
+    fetched(ring, keys("a"), NOW + 1)
+    assert absent(ring.lookup("b", ALG, NOW + 1)).may_fetch
+
+
+def test_a_fetch_that_was_overtaken_says_nothing_about_what_it_was_made_for():
+    ring = a_ring("a")
+    first, second = (ring.begin(NOW, provoked=False) for _ in range(2))
+    assert first is not None
+    assert second is not None
+    ring.absorb(keys("a"), NOW, number=second, lifetime=None)
+    ring.absorb(keys("a"), NOW, number=first, lifetime=None, sought=("b", ALG))
+    assert absent(ring.lookup("b", ALG, NOW)).may_fetch
+
+
 def test_a_failure_does_not_unsay_what_the_authority_said_just_before():
     ring = a_ring("a")
     ring.remember_absent("b", ALG, NOW)
