@@ -23,7 +23,8 @@ APPS = """
 import asyncio, os, sys, time
 
 def say(text):
-    print(text, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{text}\\n")  # at once: workers that say something at the same time share a line otherwise
+    sys.stderr.flush()
 
 async def asgi(scope, receive, send):
     if scope["type"] == "lifespan":
