@@ -176,7 +176,7 @@ test-oldest: peers apps documents ## the tests, with the oldest versions of the 
 
 # The peers have requirements of their own, and so a place of their own.
 .PHONY: bench
-bench: ## scopeguard beside its peers: one table, and docs/benchmarks (half an hour on a quiet machine)
+bench: ## scopeguard beside its peers: one table, and docs/benchmarks (twenty minutes on a quiet machine)
 	@$(MAKE) --no-print-directory VENV=.venv-bench .venv-bench/.installed-bench system
 	.venv-bench/bin/python -m benchmarks.run $(PARTS)
 	.venv-bench/bin/python -m benchmarks.plots
