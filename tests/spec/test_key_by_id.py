@@ -58,6 +58,7 @@ def test_an_elliptic_curve_key_and_an_rsa_key_are_read():
         (pem(P256) * 2, "not one public key"),
         (b"", "not one public key"),
     ],
+    ids=["P-384", "Brainpool", "Ed25519", "RSA of 1024 bits", "PKCS #1", "no key", "two keys", "nothing"],
 )
 def test_anything_else_is_refused(document: bytes, problem: str):
     with pytest.raises(MalformedKeySet, match=problem):
