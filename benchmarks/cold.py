@@ -77,7 +77,7 @@ def joserfc(material: Material) -> Decode:
     from joserfc import jwt
     from joserfc.jwk import KeySet
 
-    (key,) = KeySet.import_key_set(material.jwks).keys  # type: ignore[arg-type]  # a TypedDict of just this form
+    (key,) = KeySet.import_key_set(material.jwks).keys
     algorithms = [material.algorithm]
     registry = jwt.JWTClaimsRegistry(
         iss={"essential": True, "value": material.authority.url},

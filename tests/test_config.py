@@ -241,8 +241,9 @@ def test_an_audience_is_named_exactly(audience, message):
 
 @pytest.mark.rule("X-87")
 def test_no_issuer_is_made_without_an_audience():
+    made: Any = Issuer
     with pytest.raises(TypeError, match="audience"):
-        Issuer(ISS)  # type: ignore[call-arg]  # this is the test
+        made(ISS)
 
 
 def test_audiences_may_be_several():

@@ -126,7 +126,8 @@ def test_zero_is_a_value():
 
 
 def test_whole_numbers_may_come_as_they_like():
-    settings = Introspection(**SECRET, retries=2.0, max_entries=10.0)  # type: ignore[arg-type]
+    counts: dict[str, Any] = {"retries": 2.0, "max_entries": 10.0}
+    settings = Introspection(**SECRET, **counts)
     assert (settings.retries, settings.max_entries) == (2, 10)
     assert isinstance(settings.retries, int)
 

@@ -527,7 +527,8 @@ def test_the_same_key_id_at_two_issuers_never_mixes(new_guard: NewGuard, directo
     )
     directory.known = {one.url: one, two.url: two}
     guard = new_guard() if by_resolver else new_guard(one, two, resolves=False)
-    mint = FakeAuthority(one.url, API, clock=guard.clock).mint  # type: ignore[arg-type]  # it is a FakeClock
+    clock: Any = guard.clock
+    mint = FakeAuthority(one.url, API, clock=clock).mint
     for name, mine, other in ((one.url, keys[0], keys[1]), (two.url, keys[1], keys[0])):
         assert outcome(guard, mint("read", claims={"iss": name}, key=mine)) == "granted"
         assert outcome(guard, mint("read", claims={"iss": name}, key=other)) == "bad_signature"

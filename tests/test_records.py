@@ -262,13 +262,9 @@ def test_fields_that_nobody_passes_are_set_all_the_same(dataclass, frozen):
 def test_a_subclass_may_have_attributes_of_its_own(dataclass):
     base: Any = point(dataclass, frozen=True)
 
-    class Named(base):  # type: ignore[misc]  # made while this runs
-        """With a dictionary."""
-
-    class Slotted(base):  # type: ignore[misc]  # as above
-        __slots__ = ("nickname",)
-
-    for named in (Named, Slotted):
+    with_a_dictionary: Any = type("Named", (base,), {})
+    with_slots: Any = type("Slotted", (base,), {"__slots__": ("nickname",)})
+    for named in (with_a_dictionary, with_slots):
         one = named(1, label="there")
         assert type(one) is named
         assert (one.x, one.y, one.label, one.tags) == (1, 2, "there", [])
@@ -309,10 +305,8 @@ def test_a_subclass_is_looked_at_by_its_class_once(dataclass):
 def test_the_standard_library_makes_frozen_subclasses_of_it(dataclass):
     base: Any = point(dataclass, frozen=True)
 
-    @dataclasses.dataclass(frozen=True)
-    class Space(base):  # type: ignore[misc]  # made while this runs
-        z: int = 0
-
-    assert repr(Space(1, z=5)).endswith("Space(x=1, y=2, tags=[], z=5)")
+    plain: Any = type("Space", (base,), {"__annotations__": {"z": int}, "z": 0})
+    space = dataclasses.dataclass(frozen=True)(plain)
+    assert repr(space(1, z=5)).endswith("Space(x=1, y=2, tags=[], z=5)")
     with pytest.raises(TypeError, match="cannot inherit non-frozen dataclass from a frozen one"):
         dataclasses.dataclass(type("Mutable", (base,), {}))

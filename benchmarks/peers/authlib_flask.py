@@ -19,7 +19,7 @@ def app(material: Material) -> Any:
     from flask import Flask
     from joserfc.jwk import KeySet
 
-    keys = KeySet.import_key_set(material.jwks)  # type: ignore[arg-type]  # a TypedDict of just this form
+    keys = KeySet.import_key_set(material.jwks)
 
     class Validator(JWTBearerTokenValidator):
         def get_jwks(self) -> Any:

@@ -315,8 +315,9 @@ def test_what_cannot_be_decorated_is_refused_at_once():
 
 
 def test_the_argument_has_to_be_a_request():
+    nothing: Any = None
     with pytest.raises(ConfigurationError, match="'request'"):
-        insert_in_thread(None)  # type: ignore[arg-type]
+        insert_in_thread(nothing)
     with pytest.raises(ConfigurationError, match="'request'"):
         insert_in_thread(*list[Any]())
 

@@ -322,14 +322,13 @@ def test_a_flood_of_strangers_never_reaches_the_authority(storm: Storm, authorit
 def test_no_exchange_happens_in_the_thread_of_a_loop(colour: str, authority: FakeAuthority):
     loops: set[int] = set()
     guard = Guard(authority.issuer, transport=(transport := Watched(authority)), clock=authority.clock)
-    storm = Storm(colour, guard)
-    acheck = storm._acheck
 
-    async def watched(token: str) -> None:
-        loops.add(threading.get_ident())
-        await acheck(token)
+    class Seen(Storm):
+        async def _acheck(self, token: str) -> None:
+            loops.add(threading.get_ident())
+            await super()._acheck(token)
 
-    storm._acheck = watched  # type: ignore[method-assign]
+    storm = Seen(colour, guard)
     for _ in range(3):
         assert storm.run([authority.mint()] * 40) == {"Granted": 40}
         authority.rotate()

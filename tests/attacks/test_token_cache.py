@@ -70,12 +70,12 @@ class Scene:
         self.store = MemoryStore(self.authority.clock)
         self.guards = [self.guard(), self.guard(token_cache="off")]
 
-    def guard(self, **settings: object) -> Guard:
+    def guard(self, **settings: Any) -> Guard:
         return Guard(
             self.authority.issuer,
             transport=self.authority.transport,
             clock=self.authority.clock,
-            **settings,  # type: ignore[arg-type] # a table of settings
+            **settings,
         )
 
     def warmed(self, token: str) -> None:

@@ -26,9 +26,10 @@ def test_names_are_those_described_and_those_implied():
 
 def test_it_cannot_be_changed():
     catalog = ScopeCatalog(descriptions={"read": "Look"}, implies={"write": ["read"]})
-    for mapping in (catalog.descriptions, catalog.implies):
+    mappings: tuple[Any, ...] = (catalog.descriptions, catalog.implies)
+    for mapping in mappings:
         with pytest.raises(TypeError):
-            mapping["x"] = "y"  # type: ignore[index]  # that is what is refused
+            mapping["x"] = "y"
 
 
 def test_a_scope_is_known_in_both_spellings_of_the_prefix():
@@ -47,8 +48,9 @@ def test_two_catalogs_are_joined():
     assert joined.prefix == (two | one).prefix == PREFIX
     with pytest.raises(ConfigurationError, match="cannot both be left out"):
         one | ScopeCatalog(prefix="https://other.test/")
+    no_catalog: Any = {"a": "A"}
     with pytest.raises(TypeError):
-        one | {"a": "A"}  # type: ignore[operator]  # that is what is refused
+        one | no_catalog
 
 
 @pytest.mark.parametrize(

@@ -379,9 +379,9 @@ class Source:
 class Asked(Stage):
     """A stage whose authority takes the bearer tokens in ``taken`` and answers 401 to others."""
 
-    def __init__(self, authority: FakeAuthority, source: object, *taken: str, **options: Any) -> None:
+    def __init__(self, authority: FakeAuthority, source: Any, *taken: str, **options: Any) -> None:
         super().__init__(authority)
-        settings = Introspection(auth="bearer", bearer_token=source, endpoint=INTROSPECT, **options)  # type: ignore[arg-type]  # what it returns is under test
+        settings = Introspection(auth="bearer", bearer_token=source, endpoint=INTROSPECT, **options)
         issuer = replace(authority.issuer, validate="auto", introspection=settings)
         self.guard = Guard(issuer, transport=authority.transport, clock=self.clock)
         self.trusts = self.guard._trusts
@@ -602,19 +602,20 @@ def test_an_answer_that_is_out_of_date_is_not_better_than_none(authority: FakeAu
 def test_a_question_that_was_put_before_the_change_is_answered_too_early(authority: FakeAuthority):
     stage = Stage(authority, Broken(authority.clock))
     token = opaque(authority, subject="ann")
-    send = authority.transport.send
+    transport: Any = authority.transport
+    send = transport.send
 
     def slow(request: Send) -> Answer:
-        answer = send(request)
+        answer: Answer = send(request)
         if request.url == INTROSPECT:
             stage.clock.advance(0.1)
             changed(stage, "ann")
             stage.clock.advance(0.1)
         return answer
 
-    authority.transport.send = slow  # type: ignore[method-assign]  # something happens meanwhile
+    transport.send = slow  # something happens meanwhile
     stage.judge(token)
-    authority.transport.send = send  # type: ignore[method-assign]
+    transport.send = send
     assert authority.transport.count("introspection") == 1
     for _ in range(2):
         stage.judge(token)

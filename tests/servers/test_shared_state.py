@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -331,16 +332,20 @@ def test_who_wants_it_open_gets_it_open_and_answers_from_the_authority(place: Pl
     refused_in_time(two, later, told)
 
 
+def answers(worker: Worker, token: str, status: int) -> bool:
+    return worker.status(token) == status
+
+
 def test_a_redis_that_hangs_costs_a_short_wait_and_no_decision(place: Place):
     one, two = place.worker(), place.worker(kind="wsgi")
     good, revoked = place.token(), place.token()
     assert one.revoke(token=revoked) == 204
     for worker in (one, two):
-        eventually(lambda worker=worker: worker.status(revoked) == 401)  # type: ignore[misc]
+        eventually(partial(answers, worker, revoked, 401))
         assert worker.status(good) == 200
     with place.redis.frozen():
         for worker in (one, two):
-            eventually(lambda worker=worker: worker.status(good) == 503)  # type: ignore[misc]
+            eventually(partial(answers, worker, good, 503))
             assert worker.status(revoked) == 401
         assert one.revoke(token=good) == 503
     eventually(lambda: two.status(good) == 200)

@@ -934,8 +934,9 @@ def test_keys_are_values_and_show_nothing_long():
     key_set = parse_key_set({"keys": [rsa_jwk(kid="a")]})
     assert hash(key_set) == hash(parse_key_set({"keys": [rsa_jwk(kid="a")]}))
     assert rsa_jwk()["n"][:20] not in repr(key_set)
+    key: Any = key_set.keys[0]
     with pytest.raises(AttributeError):
-        key_set.keys[0].kid = "b"  # type: ignore[misc] # that is the test
+        key.kid = "b"
 
 
 # --- keys in the configuration -------------------------------------------------------------------------------------

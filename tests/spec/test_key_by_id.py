@@ -16,9 +16,11 @@ KID = "c2f80c8b-c05c-4068-af14-17299f7896b1"
 P256 = ec.generate_private_key(ec.SECP256R1())
 
 
-def pem(key: object, form: serialization.PublicFormat = serialization.PublicFormat.SubjectPublicKeyInfo) -> bytes:
-    public = key.public_key()  # type: ignore[attr-defined] # every private key has one
-    return bytes(public.public_bytes(serialization.Encoding.PEM, form))
+def pem(
+    key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey,
+    form: serialization.PublicFormat = serialization.PublicFormat.SubjectPublicKeyInfo,
+) -> bytes:
+    return key.public_key().public_bytes(serialization.Encoding.PEM, form)
 
 
 def test_a_uuid_in_lower_case_leads_to_a_key():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 
@@ -12,8 +13,8 @@ FOREVER = float("inf")
 ACTIVE = {"active": True}
 
 
-def answers(**options: float) -> Answers:
-    return Answers(**{"ttl": 60.0, "negative_ttl": 10.0, "max_entries": 3, **options})  # type: ignore[arg-type]
+def answers(**options: Any) -> Answers:
+    return Answers(**{"ttl": 60.0, "negative_ttl": 10.0, "max_entries": 3, **options})
 
 
 def key(number: int) -> bytes:

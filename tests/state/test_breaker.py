@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,8 +11,8 @@ from hypothesis import strategies as st
 from scopeguard.state.breaker import Breaker
 
 
-def opened(now: float = 100.0, **options: float) -> Breaker:
-    breaker = Breaker(**{"threshold": 3, **options})  # type: ignore[arg-type]
+def opened(now: float = 100.0, **options: Any) -> Breaker:
+    breaker = Breaker(**{"threshold": 3, **options})
     for _ in range(3):
         assert breaker.pause(now) == 0
         breaker.failed(now)

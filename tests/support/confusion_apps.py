@@ -204,11 +204,14 @@ class _Resource:
     on_head = on_post = on_put = on_get
 
 
-class _AsyncResource(_Resource):
-    async def on_get(self, request: Any, response: Any, **rest: str) -> None:  # type: ignore[override]
-        super().on_get(request, response, **rest)
+class _AsyncResource:
+    def __init__(self, name: str) -> None:
+        self._name, self._blocking = name, _Resource(name)
 
-    on_head = on_post = on_put = on_get  # type: ignore[assignment]
+    async def on_get(self, request: Any, response: Any, **rest: str) -> None:
+        self._blocking.on_get(request, response, **rest)
+
+    on_head = on_post = on_put = on_get
 
     async def on_websocket(self, request: Any, socket: Any, **_: str) -> None:
         if self._name == "live":
@@ -216,7 +219,7 @@ class _AsyncResource(_Resource):
         await socket.close()
 
 
-def _falcon(app: Any, resource: type[_Resource]) -> Any:
+def _falcon(app: Any, resource: type[_Resource] | type[_AsyncResource]) -> Any:
     for path, name in {**PATHS, **{f"/area{path}": name for path, name in AREA.items()}}.items():
         app.add_route(path, resource(name))
     app.add_route("/items/{name}", resource("item"))

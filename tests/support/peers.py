@@ -7,6 +7,7 @@ they understand. Each process ends with its standard input, so none outlives the
 from __future__ import annotations
 
 import json
+import os
 import select
 import shutil
 import subprocess
@@ -88,7 +89,7 @@ class Peer:
         deadline = time.monotonic() + PATIENCE
         while b"\n" not in self._unread:
             ready, _, _ = select.select([stream], [], [], max(0.0, deadline - time.monotonic()))
-            data = stream.read1(65536) if ready else b""  # type: ignore[attr-defined]  # a BufferedReader
+            data = os.read(stream.fileno(), 65536) if ready else b""
             if not data:
                 raise OSError("it has ended" if ready else "it does not answer")
             self._unread += data

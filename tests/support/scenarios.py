@@ -21,6 +21,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from scopeguard.testing import FakeAuthority
 
@@ -81,8 +82,8 @@ class Scenario:
     scope: str | None = None
 
 
-def bearer(token: str = "{T}", target: str = "/both", method: str = "GET", **more: object) -> Exchange:
-    return Exchange(method=method, target=target, headers=((b"authorization", f"Bearer {token}".encode()),), **more)  # type: ignore[arg-type]
+def bearer(token: str = "{T}", target: str = "/both", method: str = "GET", **more: Any) -> Exchange:
+    return Exchange(method=method, target=target, headers=((b"authorization", f"Bearer {token}".encode()),), **more)
 
 
 def header(value: bytes, target: str = "/both", *more: tuple[bytes, bytes]) -> Exchange:

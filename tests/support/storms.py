@@ -35,16 +35,17 @@ class Storm:
         self._decided = threading.Semaphore(0)
         self._boarded = threading.Semaphore(0)
         self._threads: list[threading.Thread] = []
-        flights = guard._outside.flights
+        flights: Any = guard._outside.flights
         board = flights.board
 
         def counted(key: str, wake: Callable[[], None]) -> bool:
             try:
-                return board(key, wake)
+                boarded: bool = board(key, wake)
+                return boarded
             finally:
                 self._boarded.release()
 
-        flights.board = counted  # type: ignore[method-assign]  # to see them come
+        flights.board = counted  # to see them come
 
     def crowd(self, count: int) -> None:
         for _ in range(count):

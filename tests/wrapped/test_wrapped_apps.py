@@ -9,6 +9,7 @@ import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 from server_process import ServerProcess
 from wrapped_apps import PASSWORD
@@ -193,7 +194,7 @@ def test_a_graphql_subscription_over_a_websocket(pair: Pair):
     def counted(server: ServerProcess, token: str) -> list[str]:
         url = f"ws://127.0.0.1:{server.port}/graphql"
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        with connect(url, subprotocols=["graphql-transport-ws"], additional_headers=headers) as socket:  # type: ignore[list-item]  # its NewType of str
+        with connect(url, subprotocols=[Subprotocol("graphql-transport-ws")], additional_headers=headers) as socket:
             socket.send('{"type": "connection_init"}')
             heard = [str(socket.recv())]
             query = "subscription { count(target: 4) }"
