@@ -26,19 +26,21 @@ class Credential:
 
 
 def find_credential(
-    view: RequestView, sources: TokenSources, headers: tuple[str | None, ...] = (None,)
+    view: RequestView, sources: TokenSources, headers: tuple[str | None, ...] = (None,), *, opaque: bool = False
 ) -> Flow[Credential]:
     """The one token of the request; more than one enabled place in use is refused (RFC 6750 section 2, B-13).
 
-    *headers*: the fields that count as the header, ``None`` for ``Authorization``.
+    *headers*: the fields that count as the header, ``None`` for ``Authorization``. *opaque*: an issuer is asked about
+    tokens that are not JWTs, so a token may have characters that a JWT cannot have.
     """
+    form = credentials.OPAQUE if opaque else credentials.TOKEN68
     found: list[Credential] = []
     absent: MissingCredentials | None = None  # why the header brings nothing, if more is known of it
     for header in headers if sources.in_header else ():
         values = view.headers.get_all(header or "authorization")
         try:
             if header is None:
-                token = credentials.token_from_authorization(values, sources.max_token_bytes)
+                token = credentials.token_from_authorization(values, sources.max_token_bytes, form)
             else:
                 token = credentials.token_from_field(values, sources.max_token_bytes)
         except MissingCredentials as error:
@@ -47,7 +49,11 @@ def find_credential(
             found.append(Credential(token=token, source=_HEADER, header=header))
     if sources.in_query:
         token = credentials.token_from_parameters(
-            view.query, max_bytes=sources.max_token_bytes, max_parameters=sources.max_parameters, source="query"
+            view.query,
+            max_bytes=sources.max_token_bytes,
+            max_parameters=sources.max_parameters,
+            source="query",
+            form=form,
         )
         if token is not None:
             found.append(Credential(token=token, source=TokenSource.QUERY))
@@ -56,7 +62,7 @@ def find_credential(
     if sources.in_form and credentials.may_carry_form(view.method, view.headers.get_all("content-type")):
         body = yield from ask(ReadForm(limit=sources.max_form_bytes))
         token = credentials.token_from_form(
-            body, max_bytes=sources.max_token_bytes, max_parameters=sources.max_parameters
+            body, max_bytes=sources.max_token_bytes, max_parameters=sources.max_parameters, form=form
         )
         if token is not None:
             found.append(Credential(token=token, source=TokenSource.FORM))

@@ -39,7 +39,7 @@ def authenticate(
     *memory*: where tokens that were verified are remembered. *exposed* is called when a token is there, wherever it was
     read, and may refuse it: the request was not encrypted.
     """
-    credential = yield from find_credential(view, sources, trusts.headers)
+    credential = yield from find_credential(view, sources, trusts.headers, opaque=trusts.takes_opaque)
     if exposed is not None:
         exposed()
     try:
@@ -54,7 +54,7 @@ def judged(
 ) -> Flow[AccessToken]:
     """The access token that *credential* is: verified here, now or before, or described by its authority; and not
     revoked."""
-    # Of ASCII: whatever is no token68 was refused where it was found.
+    # find_credential() has refused everything outside ASCII.
     digest = sha256(credential.token.encode("ascii")).digest()
     found = None if memory is None else memory.find(digest, clock.wall())
     if found is not None and memory is not None:

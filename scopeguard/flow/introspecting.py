@@ -14,7 +14,7 @@ from scopeguard.flow.keys import verify_signature
 from scopeguard.flow.metadata import discovered
 from scopeguard.flow.revoking import caught_up, unchangeable
 from scopeguard.introspection import Dialect
-from scopeguard.spec import introspection, jwt, tokeninfo
+from scopeguard.spec import credentials, introspection, jwt, tokeninfo
 from scopeguard.state.answers import Known
 from scopeguard.state.trust import Asking, Trust, Trusts
 
@@ -208,9 +208,9 @@ def bearer_token(trust: Trust, asking: Asking) -> Flow[str]:
         except Exception as error:  # noqa: BLE001 - a function of the operator's; its text might hold a secret
             held.fail()
             raise unusable(f"raised {type(error).__name__}") from None
-        if not introspection.is_bearer_token(found):
+        if not credentials.is_token(found):
             held.fail()
-            raise unusable("returned no token; a string is needed, without spaces and line ends")
+            raise unusable("returned no token; a string is needed, of visible ASCII without commas and quotes")
         held.keep(found)
         return ()
 

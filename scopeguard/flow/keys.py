@@ -11,7 +11,7 @@ from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
 from scopeguard.flow.answers import check_status, json_body
 from scopeguard.flow.metadata import discovered
 from scopeguard.introspection import Validation
-from scopeguard.spec import introspection, jwt
+from scopeguard.spec import credentials, jwt
 from scopeguard.spec.http_caching import lifetime
 from scopeguard.spec.jwks import KeySet, MalformedKeySet, VerificationKey, parse_key_set
 from scopeguard.spec.key_by_id import key_url, parse_public_key
@@ -263,7 +263,7 @@ def jwks_authorization(issuer: Issuer) -> Flow[str | None]:
         return None
     content = yield from ask(ReadFile(path=issuer.jwks_bearer_file, authority=issuer.url, limit=_MOST_BYTES_OF_A_TOKEN))
     token = content.decode("ascii", "replace").strip()
-    if not introspection.is_bearer_token(token):
+    if not credentials.is_token(token):
         problem = "the content of jwks_bearer_file is not a token"
         raise AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, issuer.url, problem=problem)
     return f"Bearer {token}"

@@ -16,7 +16,16 @@ from scopeguard.errors import InvalidRequest, MissingCredentials, Reason
 
 # RFC 9110 section 11.2: token68. Always with fullmatch: "$" would let a line feed pass (X-24).
 _TOKEN68_CHARACTERS: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/"
-_TOKEN68: Final = re.compile(rb"[A-Za-z0-9\-._~+/]+=*")
+TOKEN68: Final = re.compile(rb"[A-Za-z0-9\-._~+/]+=*")
+"""The form of RFC 6750 section 2.1, which every JWT has."""
+OPAQUE: Final = re.compile(rb"[!#-+\--<>-~]+=*")
+"""The form of an opaque token: RFC 6749 appendix A.12, "access-token = 1*VSCHAR", as far as a header field carries it
+unambiguously.
+
+A space ends a token, a comma may come from a server that joined two field lines, a double quote begins a
+quoted-string, and an equals sign before the end makes the value read as an auth-param (RFC 9110 section 11.4). All
+other visible ASCII is allowed: Salesforce's tokens have a ``!``, others a ``|`` or a ``:``.
+"""
 _PADDED: Final = re.compile(rb"[A-Za-z0-9\-._~+/=]+")
 _TCHAR: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 # Repeated fields reach a WSGI app as one, joined with a comma.
@@ -27,8 +36,15 @@ _ACCESS_TOKEN: Final = re.compile(rb"(?<![^&])%s(?:=([^&]*))?(?![^&])" % _NAME)
 _BODY_METHODS: Final = frozenset(("POST", "PUT", "PATCH"))
 
 
-def token_from_authorization(values: Sequence[bytes], max_bytes: int) -> str | None:
+def is_token(value: object) -> bool:
+    """Whether *value* is a string that can be sent as ``Bearer <value>`` (:data:`OPAQUE`)."""
+    return isinstance(value, str) and value.isascii() and OPAQUE.fullmatch(value.encode("ascii")) is not None
+
+
+def token_from_authorization(values: Sequence[bytes], max_bytes: int, form: re.Pattern[bytes] = TOKEN68) -> str | None:
     """The token of ``Authorization: Bearer <token>``, given every field line of that name; ``None`` without one.
+
+    *form*: :data:`OPAQUE` where an issuer is asked about opaque tokens.
 
     Raises :class:`InvalidRequest` for more than one field line (B-12), a malformed or empty token (B-04...B-08),
     an oversized one (X-25). The scheme is compared without regard to ASCII case and whole (B-02, B-10).
@@ -48,7 +64,7 @@ def token_from_authorization(values: Sequence[bytes], max_bytes: int) -> str | N
         raise InvalidRequest(Reason.EMPTY_CREDENTIALS, source="header")
     if len(token) == len(value) - 6:  # no SP behind the scheme (B-04)
         raise InvalidRequest(Reason.MALFORMED_CREDENTIALS, source="header")
-    return checked_token(token, max_bytes, "header")
+    return checked_token(token, max_bytes, "header", form)
 
 
 def token_from_field(values: Sequence[bytes], max_bytes: int) -> str | None:
@@ -61,11 +77,11 @@ def token_from_field(values: Sequence[bytes], max_bytes: int) -> str | None:
         return None
     if len(values) > 1:
         raise InvalidRequest(Reason.MALFORMED_CREDENTIALS, source="header", lines=len(values))
-    return checked_token(values[0].strip(b" \t"), max_bytes, "header", form=_PADDED)
+    return checked_token(values[0].strip(b" \t"), max_bytes, "header", _PADDED)
 
 
-def checked_token(token: bytes, max_bytes: int, source: str, *, form: re.Pattern[bytes] = _TOKEN68) -> str:
-    """*token* as text if it has the *form* of a token68 and at most *max_bytes* bytes, else :class:`InvalidRequest`."""
+def checked_token(token: bytes, max_bytes: int, source: str, form: re.Pattern[bytes] = TOKEN68) -> str:
+    """*token* as text if it has *form* and at most *max_bytes* bytes, else :class:`InvalidRequest`."""
     if not token:
         raise InvalidRequest(Reason.EMPTY_CREDENTIALS, source=source)
     if len(token) > max_bytes:
@@ -76,7 +92,9 @@ def checked_token(token: bytes, max_bytes: int, source: str, *, form: re.Pattern
     return token.decode("ascii")
 
 
-def token_from_parameters(encoded: bytes, *, max_bytes: int, max_parameters: int, source: str) -> str | None:
+def token_from_parameters(
+    encoded: bytes, *, max_bytes: int, max_parameters: int, source: str, form: re.Pattern[bytes] = TOKEN68
+) -> str | None:
     """The ``access_token`` parameter of an ``application/x-www-form-urlencoded`` string, ``None`` without one.
 
     Only ``&`` separates (B-24), the name is case-sensitive (B-25), ``+`` is a space and ``%2B`` a plus (B-23).
@@ -89,7 +107,7 @@ def token_from_parameters(encoded: bytes, *, max_bytes: int, max_parameters: int
         return None
     if len(found) > 1:
         raise InvalidRequest(Reason.REPEATED_PARAMETER, source=source)
-    return checked_token(unquote_to_bytes(found[0].replace(b"+", b" ")), max_bytes, source)
+    return checked_token(unquote_to_bytes(found[0].replace(b"+", b" ")), max_bytes, source, form)
 
 
 def has_access_token(query: bytes) -> bool:
@@ -110,10 +128,12 @@ def may_carry_form(method: str, content_types: Sequence[bytes]) -> bool:
     return content_types[0].partition(b";")[0].strip(b" \t").lower() == b"application/x-www-form-urlencoded"
 
 
-def token_from_form(body: bytes, *, max_bytes: int, max_parameters: int) -> str | None:
+def token_from_form(
+    body: bytes, *, max_bytes: int, max_parameters: int, form: re.Pattern[bytes] = TOKEN68
+) -> str | None:
     """The token of a form body, ``None`` without one; :class:`InvalidRequest` as for parameters, and for a form that
     carries a token and an octet outside ASCII (RFC 6750 section 2.2, B-20)."""
-    token = token_from_parameters(body, max_bytes=max_bytes, max_parameters=max_parameters, source="form")
+    token = token_from_parameters(body, max_bytes=max_bytes, max_parameters=max_parameters, source="form", form=form)
     if token is not None and not body.isascii():
         raise InvalidRequest(Reason.NON_ASCII_FORM)
     return token

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -36,7 +35,6 @@ _FRESH: Final = 60.0
 # What may stand in token_type for an access token that needs no proof (I-13).
 _BEARER_TYPES: Final = frozenset(("bearer", "access_token"))
 _ACCESS_USES: Final = frozenset(("access", "access_token"))
-_TOKEN: Final = re.compile(r"[\x21-\x7E]+")
 
 
 class MalformedAnswer(ValueError):
@@ -204,11 +202,6 @@ def _date(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 2.0**53:
         return None
     return float(value)
-
-
-def is_bearer_token(value: object) -> bool:
-    """Whether *value* can be sent as a bearer token: a string of RFC 6750 section 2.1, nothing that ends a header."""
-    return isinstance(value, str) and _TOKEN.fullmatch(value) is not None
 
 
 def write_entry(members: Mapping[str, Any] | None, until: float, asked_at: float) -> bytes:

@@ -257,6 +257,8 @@ class Trusts:
             self._add(trust)
         # So that a look-up costs as much as there are lengths, not prefixes.
         self._prefix_lengths = tuple(sorted({len(prefix) for prefix in self._prefixes}, reverse=True))
+        # Whether any issuer is asked about tokens that are not JWTs.
+        self.takes_opaque = bool(self._prefixes) or self._any_opaque is not None
         # The header fields that tokens come in; None for Authorization.
         headers = dict.fromkeys(trust.issuer.token_header for trust in self.all)
         self.headers: tuple[str | None, ...] = tuple(headers if resolving is None else {**headers, None: None})

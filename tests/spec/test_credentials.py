@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 from urllib.parse import parse_qsl, quote_from_bytes
 
 import pytest
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 from scopeguard.errors import AccessDenied, InvalidRequest, MissingCredentials, Reason
 from scopeguard.request import HeaderList
 from scopeguard.spec.credentials import (
+    OPAQUE,
     checked_token,
     has_access_token,
+    is_token,
     may_carry_form,
     token_from_authorization,
     token_from_form,
@@ -219,6 +222,71 @@ def test_any_field_is_a_token_by_the_grammar_or_a_refusal(values):
     else:
         assert token == (expected[1].decode() if expected else None)
         assert values == [] or expected
+
+
+# -- opaque tokens: RFC 6749 appendix A.12, as far as a field carries it unambiguously
+
+SALESFORCE = "00D000000000001!AQcAQH0dMHZfz972Szmpkb58urFRkgeBGsxL_QJWwYMfAbUeeG7c1E6.LYUfiDUkWe6H34r1AAwOR8B8fLEz6n0"
+VISIBLE = [chr(code) for code in range(0x21, 0x7F)]
+
+
+def opaque_header(value: bytes) -> str | None:
+    return token_from_authorization([value], LIMIT, OPAQUE)
+
+
+@pytest.mark.rule("B-05")
+@pytest.mark.parametrize("character", VISIBLE)
+def test_an_opaque_token_has_any_visible_character_but_those_with_a_meaning_in_the_field(character: str):
+    token, value = f"a{character}b", f"Bearer a{character}b".encode()
+    parameter: dict[str, Any] = {"max_bytes": LIMIT, "max_parameters": 10, "form": OPAQUE}
+    query = b"access_token=" + quote_from_bytes(token.encode(), safe="").encode()
+    if character in ',"=':
+        assert refusal(lambda: opaque_header(value)) is MALFORMED
+        assert refusal(lambda: token_from_parameters(query, source="query", **parameter)) is MALFORMED
+        assert refusal(lambda: token_from_form(query, **parameter)) is MALFORMED
+        assert not is_token(token)
+    else:
+        assert opaque_header(value) == token
+        assert token_from_parameters(query, source="query", **parameter) == token
+        assert token_from_form(query, **parameter) == token
+        assert is_token(token)
+
+
+def test_a_token_of_salesforce_is_read_where_opaque_tokens_are_and_not_as_a_jwt():
+    value = b"Bearer " + SALESFORCE.encode()
+    assert token_from_authorization([value], 1000, OPAQUE) == SALESFORCE
+    assert refusal(lambda: of_header(value, limit=1000)) is MALFORMED
+
+
+@pytest.mark.rule("B-04", "B-05", "B-06", "B-12", "B-60", "X-22", "X-23", "X-24")
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"Bearer a b", b"Bearer a!,b", b"Bearer a!, Bearer b!", b'Bearer "a!"', b"Bearer a!=b", b"Bearer =a!",
+        b'Bearer token="a!"', b"Bearer access_token=a!", b"Bearer a!\n", b"Bearer a!\r\nX: y", b"Bearer a!\x00",
+        b"Bearer a!\x7f", b"Bearer a!\xe9", "Bearer a!\u212a".encode(), b"Bearer a!\tb", b"Bearer: a!",
+    ],
+    ids=ascii,
+)  # fmt: skip
+def test_an_opaque_token_that_a_field_carries_ambiguously_is_refused(value: bytes):
+    assert refusal(lambda: opaque_header(value)) in (MALFORMED, REPEATED)
+    assert refusal(lambda: token_from_authorization([b"Bearer!a b"], LIMIT, OPAQUE), E401) is Reason.UNSUPPORTED_SCHEME
+
+
+@given(st.text(st.characters(max_codepoint=0x100), max_size=20))
+def test_a_token_that_can_be_sent_is_the_token_that_is_read(text: str):
+    if is_token(text):
+        assert opaque_header(b"Bearer " + text.encode("ascii")) == text
+    else:
+        assert not text or not text.isascii() or set(text) & set(' ,"=\x7f') or min(text) < "!"
+
+
+@pytest.mark.rule("I-06")
+@pytest.mark.parametrize("token", ["", "a b", "a\r\nX-Y: z", "a\n", "\u00e9", "a,b", 'a"b', "a=b", None, b"a", 7])
+def test_what_cannot_be_sent_is_not_a_token(token: object):
+    assert not is_token(token)
+    assert is_token("a-b._~+/=")
+    assert is_token("1|a!b==")
 
 
 # -- parameters

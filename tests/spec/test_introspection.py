@@ -584,13 +584,6 @@ def test_an_answer_of_unknown_age_is_the_oldest_and_none_is_of_tomorrow(asked_at
     assert introspection.read_entry(data, NOW) == (None, 7.0, float("-inf"))
 
 
-@pytest.mark.rule("I-06")
-@pytest.mark.parametrize("token", ["", "a b", "a\r\nX-Y: z", "a\n", "\u00e9", None, b"a", 7])
-def test_what_cannot_be_sent_is_no_bearer_token(token: object):
-    assert not introspection.is_bearer_token(token)
-    assert introspection.is_bearer_token("a-b._~+/=")
-
-
 @pytest.mark.rule("I-21", "X-63")
 def test_an_answer_from_a_store_ends_when_it_says():
     data = introspection.write_entry(MEMBERS, NOW + 7, NOW)
