@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any, Final
 
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, SECP384R1, EllipticCurve, EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from jwt.algorithms import get_default_algorithms
 
 from scopeguard.errors import ConfigurationError
@@ -19,7 +22,14 @@ from scopeguard.spec.token_endpoint import basic_authorization
 
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ASSERTION_LIFETIME: Final = 60  # seconds (I-35)
-_SIGNING: Final = frozenset(("RS256", "PS256", "ES256", "ES384", "EdDSA"))
+# What each algorithm signs with (RFC 7518 §3.1, RFC 8037 §3.1).
+_SIGNING: Final[Mapping[str, tuple[type, type[EllipticCurve] | None]]] = {
+    "RS256": (RSAPrivateKey, None),
+    "PS256": (RSAPrivateKey, None),
+    "ES256": (EllipticCurvePrivateKey, SECP256R1),
+    "ES384": (EllipticCurvePrivateKey, SECP384R1),
+    "EdDSA": (Ed25519PrivateKey, None),
+}
 _pyjwt: Final = get_default_algorithms()
 
 
@@ -55,7 +65,7 @@ class AssertionKey:
                 key = implementation.from_jwk(dict(self.material))
         except Exception:  # noqa: BLE001 - the cause would quote key material
             key = None
-        if key is None or not hasattr(key, "private_bytes"):
+        if not _signs_with(self.algorithm, key):
             raise ConfigurationError(
                 f"private_key_jwt: not a private key for {self.algorithm}; PEM text or a private JWK is needed"
             )
@@ -65,6 +75,12 @@ class AssertionKey:
         """The signature of *message*."""
         signature: bytes = _pyjwt[self.algorithm].sign(message, self._key)
         return signature
+
+
+def _signs_with(algorithm: str, key: object) -> bool:
+    """Whether *key* is a private key for *algorithm*. PyJWT before 2.11 loads any PEM text under any algorithm."""
+    kind, curve = _SIGNING[algorithm]
+    return isinstance(key, kind) and (curve is None or isinstance(getattr(key, "curve", None), curve))
 
 
 def basic(client_id: str, secret: str) -> Proof:

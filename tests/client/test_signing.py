@@ -53,7 +53,7 @@ def test_one_object_serves_both_libraries_in_both_colours(credentials, endpoint,
 )
 def test_a_refused_token_is_replaced_once_and_the_request_sent_once_more(call, credentials, endpoint, api, challenges):
     auth, service = credentials(), api((401, {"www-authenticate": challenges}), 200)
-    assert call(auth, service, method="PUT", json={"a": 1}).status_code == 200
+    assert call(auth, service, method="PUT", content=b'{"a":1}').status_code == 200
     assert service.tokens == [ONE, TWO]
     assert [request.content for request in service.seen] == [b'{"a":1}'] * 2
     assert len(endpoint.seen) == 2

@@ -189,3 +189,22 @@ def test_what_cannot_sign_is_refused_before_it_is_needed(keys: Mapping[str, Sign
         AssertionKey(material=material, algorithm=algorithm)
     assert refused.value.__cause__ is None
     assert refused.value.__context__ is None
+
+
+OF_OTHER_KEYS = [
+    (algorithm, other)
+    for algorithm in ALGORITHMS
+    for other in ALGORITHMS
+    if algorithm != other and {algorithm, other} != {"RS256", "PS256"}
+]
+
+
+@pytest.mark.parametrize("form", ["pem", "jwk"])
+@pytest.mark.parametrize(("algorithm", "other"), OF_OTHER_KEYS)
+def test_a_key_of_another_type_or_curve_is_refused(
+    keys: Mapping[str, SigningKey], algorithm: str, other: str, form: str
+):
+    """Older versions of PyJWT load any PEM text under any algorithm, and the first request would fail."""
+    material = pem(keys[other]) if form == "pem" else keys[other].private_jwk()
+    with pytest.raises(ConfigurationError, match=f"not a private key for {algorithm}"):
+        AssertionKey(material=material, algorithm=algorithm)
