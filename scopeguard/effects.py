@@ -116,7 +116,7 @@ class SingleFlight(Effect[None]):
     one, does not stop the flight: a caller that hangs up must not cost the others their answer.
 
     Without ``wait`` the flight goes on beside the request, and its failure is nobody's answer. What the flow returns
-    are sentences for the operator's log.
+    are sentences for the operator's log. ``label`` names the flight there; the key where it is empty.
     """
 
     key: str
@@ -125,6 +125,12 @@ class SingleFlight(Effect[None]):
     flow: Callable[[], Flow[tuple[str, ...]]] = field(compare=False, repr=False)
     wait: bool = True
     deadline: float = 15.0
+    label: str = ""
+
+    @property
+    def title(self) -> str:
+        """What the log calls this flight."""
+        return self.label or self.key
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,7 @@ class Outside:
         try:
             sentences = self.perform(flight.flow())
         except AuthorityUnavailable as error:
-            log.warning("%s: %s", flight.key, error)
+            log.warning("%s: %s", flight.title, error)
             raise
         for sentence in sentences:
             log.warning("%s", sentence)
@@ -145,7 +145,7 @@ class Outside:
                 failure = error
             except BaseException as error:  # reaches whoever waits; a background flight has nobody but the log
                 failure = error
-                log.exception("%s: failed unexpectedly", flight.key)
+                log.exception("%s: failed unexpectedly", flight.title)
             finally:
                 self.flights.land(flight.key)
                 wake(failure)
@@ -154,7 +154,7 @@ class Outside:
             self._submit(fly)
         except RuntimeError as error:  # no thread can be had: a limit of the machine, or the end of the process
             cancelled.set()  # it may stand in a queue all the same
-            log.warning("%s: no thread to fetch in: %s", flight.key, error)
+            log.warning("%s: no thread to fetch in: %s", flight.title, error)
             self.flights.land(flight.key)
             wake(AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, flight.authority, problem=str(error)))
         return True

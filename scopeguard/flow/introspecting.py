@@ -60,6 +60,8 @@ def introspected(credential: Credential, trust: Trust, trusts: Trusts, clock: Cl
                     not landed and usable() is None and not (shares and asking.answers.failed_since(key, began))
                 ),
                 flow=fly,
+                # The key holds the whole digest, which stores use as a name; logs show the fingerprint, as everywhere.
+                label=f"introspection of token {fingerprint(credential.token)} at {trust.issuer.url}",
             )
         )
         known = landed[0] if landed else usable()

@@ -93,13 +93,16 @@ def check_answer(token: Unverified, issuer: Issuer, now: float, *, audience_requ
         jwt.check_audience(token, issuer)
     jwt.check_times(members, issuer, now, expiry_required=False)
     jwt.check_presence(members, issuer)
+    # Before its kind: the token_type of a bound token is "DPoP", and the missing proof is what its refusal is about.
+    jwt.check_unbound(members)
     _check_kind(members)
     granted_scopes(members, issuer)
-    jwt.check_unbound(members)
 
 
 def _check_kind(members: Mapping[str, Any]) -> None:
     kind = members.get("token_type")
+    if isinstance(kind, str) and kind.lower() == "dpop":  # RFC 9449 section 5, whether or not the answer has a cnf
+        raise InvalidToken(Reason.SENDER_CONSTRAINT_UNPROVEN, claim="token_type")
     if kind is not None and (not isinstance(kind, str) or kind.lower() not in _BEARER_TYPES):
         raise InvalidToken(Reason.NOT_AN_ACCESS_TOKEN, claim="token_type")
     use = members.get("token_use")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -19,6 +20,7 @@ import pytest
 
 from loopback import Loopback, answering, response
 from scopeguard import Guard, Issuer
+from scopeguard.access_token import fingerprint
 from scopeguard.devserver.keys import SigningKey, base64url, compact
 from scopeguard.edge.limits import HttpxTransport
 from scopeguard.effects import Answer, Send
@@ -259,6 +261,17 @@ def test_a_refusal_of_our_own_credentials_is_told_to_the_operator(
     assert hint in caplog.text
 
 
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_log_names_a_token_by_its_fingerprint_and_holds_no_longer_digest(
+    authority: FakeAuthority, guard: Guard, decide: Decide, caplog: pytest.LogCaptureFixture, fault: str
+):
+    token = opaque(authority)
+    with FAULTS[fault](authority, "introspection"), caplog.at_level(logging.DEBUG):
+        assert is_outage(decide(guard, token))
+    assert fingerprint(token) in caplog.text
+    assert re.findall("[0-9a-f]{13,}", caplog.text) == []
+
+
 # -- answers that are verdicts, and lies
 
 LIES: dict[str, tuple[dict[str, Any], Reason]] = {
@@ -276,7 +289,10 @@ LIES: dict[str, tuple[dict[str, Any], Reason]] = {
     "exp is huge": ({"exp": 10**400}, Reason.MALFORMED_CLAIM),
     "refresh token": ({"token_type": "refresh_token"}, Reason.NOT_AN_ACCESS_TOKEN),
     "refresh token in use": ({"token_use": ["refresh_token"]}, Reason.NOT_AN_ACCESS_TOKEN),
-    "DPoP": ({"token_type": "DPoP"}, Reason.NOT_AN_ACCESS_TOKEN),
+    "DPoP": ({"token_type": "DPoP"}, Reason.SENDER_CONSTRAINT_UNPROVEN),
+    "dpop, in small letters": ({"token_type": "dpop"}, Reason.SENDER_CONSTRAINT_UNPROVEN),
+    "DPoP and bound": ({"token_type": "DPoP", "cnf": {"jkt": "x"}}, Reason.SENDER_CONSTRAINT_UNPROVEN),
+    "another type and bound": ({"token_type": "pop", "cnf": {"jwk": {}}}, Reason.SENDER_CONSTRAINT_UNPROVEN),
     "bound": ({"cnf": {"jkt": "x"}}, Reason.SENDER_CONSTRAINT_UNPROVEN),
     "scope is a number": ({"scope": 7}, Reason.MALFORMED_SCOPE),
 }

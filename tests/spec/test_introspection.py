@@ -226,7 +226,6 @@ def test_an_issuer_that_is_there_is_the_configured_one(named: object):
     [
         {"token_type": "refresh_token"},
         {"token_type": "N_A"},
-        {"token_type": "DPoP"},
         {"token_type": "mac"},
         {"token_type": ""},
         {"token_type": ["Bearer"]},
@@ -294,6 +293,12 @@ def test_an_answer_without_scope_grants_none():
     token = judged({}, without="scope")
     assert token.scopes == frozenset()
     assert token.granted_scopes is None
+
+
+@pytest.mark.rule("I-15")
+@pytest.mark.parametrize("token_type", ["DPoP", "dpop", "DPOP"])
+def test_a_token_type_that_needs_a_proof_is_refused_for_want_of_it(token_type: str):
+    assert judged({"token_type": token_type}) is Reason.SENDER_CONSTRAINT_UNPROVEN
 
 
 @pytest.mark.rule("I-15")
