@@ -20,6 +20,7 @@ from scopeguard.cli.serve import load
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError
 from scopeguard.flow import discovered
 from scopeguard.guard import Guard
+from scopeguard.spec.discovery import Metadata
 
 
 def _as_json(report: Report) -> str:
@@ -64,6 +65,10 @@ def run(
     return 1 if report.errors or (strict and report.warnings) else 0
 
 
+def _lists_scopes(metadata: Metadata) -> bool:
+    return isinstance(metadata.raw.get("scopes_supported"), list)
+
+
 def _granted(report: Report) -> dict[str, frozenset[str]]:
     """What issuers publish as ``scopes_supported`` (RFC 8414 section 2); those that publish nothing are left out."""
     found: dict[str, frozenset[str]] = {}
@@ -71,7 +76,7 @@ def _granted(report: Report) -> dict[str, frozenset[str]]:
         for issuer in guard.issuers:
             with closing(guard):
                 try:
-                    metadata = guard.perform(discovered(guard.configured(issuer.url), guard.clock))
+                    metadata = guard.perform(discovered(guard.configured(issuer.url), guard.clock, _lists_scopes))
                 except AuthorityUnavailable as problem:
                     raise ConfigurationError(f"--online: {problem}") from None
             scopes = metadata.raw.get("scopes_supported")

@@ -22,8 +22,8 @@ from scopeguard.edge.limits import HttpxTransport
 from scopeguard.edge.outside import Outside, Transport
 from scopeguard.effects import Answer, Clock, Flow, Send, SingleFlight, ask
 from scopeguard.errors import AuthorityUnavailable, Reason
-from scopeguard.flow import first_document
-from scopeguard.spec.discovery import MalformedMetadata, judge_metadata, metadata_urls
+from scopeguard.flow import search_metadata
+from scopeguard.spec.discovery import metadata_urls
 from scopeguard.spec.http_caching import retry_after
 from scopeguard.spec.token_endpoint import (
     TokenRefusal,
@@ -211,23 +211,31 @@ class Fetcher:
         return self._discovered
 
     def _discover(self, issuer: str) -> Flow[str]:
-        """The token endpoint of *issuer*, from the first place that has a document (A-04)."""
-        places = metadata_urls(issuer)
-        found = yield from first_document(places, issuer, limit=_LARGEST_METADATA, timeout=self._policy.timeout)
-        if found is None:
-            raise TokenEndpointError(issuer, TokenRefusal(status=404, problem=f"no metadata at {' nor '.join(places)}"))
-        _, answer = found
-        self._check_up(answer)
-        endpoint, problem = None, "the metadata is not to be had"
-        if answer.status == 200:
-            try:
-                endpoint = judge_metadata(answer.body, issuer).token_endpoint
-                problem = "the metadata names no token_endpoint"
-            except MalformedMetadata as error:
-                problem = str(error)
-        if endpoint is None:
-            raise TokenEndpointError(issuer, TokenRefusal(status=answer.status, problem=problem))
-        return endpoint
+        """The token endpoint of *issuer*, from the first place whose document names one (A-04)."""
+        failure: TokenEndpointError | TokenEndpointUnavailable
+        try:
+            metadata = yield from search_metadata(
+                issuer,
+                metadata_urls(issuer),
+                lambda found: found.token_endpoint is not None,
+                self._policy.clock,
+                limit=_LARGEST_METADATA,
+                timeout=self._policy.timeout,
+                setting="token_url",
+            )
+        except AuthorityUnavailable as error:
+            if error.reason is Reason.AUTHORITY_ANSWERED_NONSENSE:
+                status = 200 if "url" in error.detail else 404
+                failure = TokenEndpointError(issuer, TokenRefusal(status=status, problem=error.detail["problem"]))
+            else:
+                closed = None if error.retry_after is None else min(error.retry_after, _LONGEST_CLOSURE)
+                failure = TokenEndpointUnavailable(self._policy.authority, _described(error), closed)
+        else:
+            if metadata.token_endpoint is not None:
+                return metadata.token_endpoint
+            problem = "the metadata names no token_endpoint; set token_url"
+            failure = TokenEndpointError(issuer, TokenRefusal(status=200, problem=problem))
+        raise failure
 
 
 class PatientTransport:

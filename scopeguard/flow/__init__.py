@@ -24,7 +24,7 @@ from scopeguard.flow.credential import Credential, find_credential
 from scopeguard.flow.deciding import authenticate, judged
 from scopeguard.flow.introspecting import answered, introspected
 from scopeguard.flow.keys import MOST_VERIFICATIONS, signing_keys, warmed
-from scopeguard.flow.metadata import discovered, first_document
+from scopeguard.flow.metadata import discovered, search_metadata
 from scopeguard.flow.revoking import synced, unchangeable
 from scopeguard.flow.routing import resolved, route
 
@@ -35,11 +35,11 @@ __all__ = [
     "authenticate",
     "discovered",
     "find_credential",
-    "first_document",
     "introspected",
     "judged",
     "resolved",
     "route",
+    "search_metadata",
     "signing_keys",
     "synced",
     "unchangeable",

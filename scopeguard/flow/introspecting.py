@@ -136,7 +136,7 @@ def answered(credential: Credential, trust: Trust, asking: Asking, clock: Clock)
     if endpoint is not None and settings.dialect is not Dialect.RFC7662:
         return (yield from informed(credential, endpoint, trust, asking, clock))
     if endpoint is None:
-        metadata = yield from discovered(trust, clock)
+        metadata = yield from discovered(trust, clock, lambda found: introspection.has_endpoint(found, settings))
         endpoint = introspection.endpoint_of(metadata, settings)
     bearer = yield from bearer_token(trust, asking)
     answer = yield from questioned(credential, endpoint, bearer, trust, asking, clock)

@@ -9,7 +9,7 @@ from scopeguard.config import Issuer
 from scopeguard.effects import Clock, Flow, ReadFile, Send, SingleFlight, ask
 from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
 from scopeguard.flow.answers import check_status, json_body
-from scopeguard.flow.metadata import discovered
+from scopeguard.flow.metadata import discovered, has_keys
 from scopeguard.introspection import Validation
 from scopeguard.spec import credentials, jwt
 from scopeguard.spec.http_caching import lifetime
@@ -232,10 +232,10 @@ def fetch_keys(trust: Trust, clock: Clock) -> Flow[tuple[KeySet, float | None]]:
         return _key_set(content, trust), None
     uri = issuer.jwks_uri
     if uri is None:
-        metadata = yield from discovered(trust, clock)
+        metadata = yield from discovered(trust, clock, has_keys)
         if metadata.jwks_uri is None:
             raise AuthorityUnavailable(
-                Reason.AUTHORITY_ANSWERED_NONSENSE, issuer.url, problem="its metadata names no jwks_uri"
+                Reason.AUTHORITY_ANSWERED_NONSENSE, issuer.url, problem="its metadata names no jwks_uri; set jwks_uri"
             )
         uri = metadata.jwks_uri
     try:

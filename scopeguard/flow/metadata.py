@@ -2,61 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from scopeguard.effects import Answer, Clock, Flow, Send, ask
 from scopeguard.errors import AuthorityUnavailable, Reason
-from scopeguard.flow.answers import json_body
+from scopeguard.flow.answers import check_status
 from scopeguard.introspection import Validation
-from scopeguard.spec.discovery import MalformedMetadata, Metadata, judge_metadata, metadata_urls
+from scopeguard.spec.discovery import MalformedMetadata, Metadata, NotMetadata, judge_metadata, metadata_urls
 from scopeguard.spec.http_caching import is_json
 from scopeguard.state.trust import Trust
 
 
-def discovered(trust: Trust, clock: Clock) -> Flow[Metadata]:
-    """The issuer's metadata: from the configured URL, else from the first well-known place that has a document.
+def has_keys(metadata: Metadata) -> bool:
+    """Whether *metadata* says where the key set is: required by OpenID Connect Discovery, optional in RFC 8414."""
+    return metadata.jwks_uri is not None
 
-    A place that answers 404 or the like, or with a redirect or something that is not JSON (a web app answers every
-    path, or sends everybody to its login), is passed over and not followed; a document that names another issuer is
-    an error, and so is an authority that does not answer.
+
+def discovered(trust: Trust, clock: Clock, wanted: Callable[[Metadata], bool]) -> Flow[Metadata]:
+    """The issuer's metadata, kept from an earlier look-up or from :func:`search_metadata`.
+
+    A document that is *wanted* is kept for later requests; one that lacks what is looked for is returned and not kept.
     """
-    known = trust.known_metadata(clock.monotonic())
+    known = trust.known_metadata(clock.monotonic(), wanted)
     if known is not None:
         return known
     issuer, policy = trust.issuer, trust.issuer.key_set
-    places = (issuer.metadata_url,) if issuer.metadata_url is not None else metadata_urls(issuer.url)
-    found = yield from first_document(places, issuer.url, limit=policy.max_bytes, timeout=policy.timeout)
-    if found is None:
-        setting = "introspection.endpoint" if issuer.validate is Validation.INTROSPECTION else "jwks_uri"
-        raise AuthorityUnavailable(
-            Reason.AUTHORITY_ANSWERED_NONSENSE,
-            issuer.url,
-            # The fix comes first: long texts are cut off at their end.
-            problem=f"set {setting} or metadata_url; no metadata at " + " nor ".join(places),
-        )
-    place, answer = found
-    document = json_body(answer, place, issuer.url, clock)
-    try:
-        metadata = judge_metadata(document, issuer.url)
-    except MalformedMetadata as error:
-        raise AuthorityUnavailable(
-            Reason.AUTHORITY_ANSWERED_NONSENSE, issuer.url, url=place, problem=str(error)
-        ) from None
-    trust.learn(metadata, clock.monotonic())
+    metadata = yield from search_metadata(
+        issuer.url,
+        metadata_urls(issuer.url) if issuer.metadata_url is None else (issuer.metadata_url,),
+        wanted,
+        clock,
+        limit=policy.max_bytes,
+        timeout=policy.timeout,
+        setting="introspection.endpoint" if issuer.validate is Validation.INTROSPECTION else "jwks_uri",
+    )
+    if wanted(metadata):
+        trust.learn(metadata, clock.monotonic())
     return metadata
 
 
-def first_document(
-    places: Sequence[str], authority: str, *, limit: int, timeout: float
-) -> Flow[tuple[str, Answer] | None]:
-    """The first of *places* that has a document, or does not answer as it should, with its answer (A-04).
+def search_metadata(
+    issuer: str,
+    places: Sequence[str],
+    wanted: Callable[[Metadata], bool],
+    clock: Clock,
+    *,
+    limit: int,
+    timeout: float,
+    setting: str,
+) -> Flow[Metadata]:
+    """The first document of *issuer* at *places* that is *wanted*, else the first one that is its metadata.
 
-    A place that answers 404 or the like, with a redirect (to a login, and followed nowhere), or with something that is
-    not JSON (a web app answers every path), is passed over.
+    The search goes on when a place answers with an error or a redirect, which is not followed, when its answer is not
+    metadata, and when the document lacks what is looked for: an authorization server may publish an OAuth document
+    (RFC 8414) beside the OpenID one, and the two need not say the same. It ends with an error at a document that names
+    another issuer or an endpoint that must not be called, because the operator has to know, and at an authority that
+    does not answer at all, because every place is on the same server.
+
+    Raises :class:`AuthorityUnavailable`. *setting* is the one that makes the search unnecessary. *limit* is in bytes,
+    *timeout* in seconds; both are for one exchange.
     """
+    incomplete: Metadata | None = None
+    busy: AuthorityUnavailable | None = None
+    strange: AuthorityUnavailable | None = None
     for place in places:
-        answer = yield from ask(Send(url=place, authority=authority, limit=limit, timeout=timeout))
-        elsewhere = 300 <= answer.status < 500 and answer.status not in (408, 429)
-        if not elsewhere and (answer.status != 200 or is_json(answer.headers)):
-            return place, answer
-    return None
+        try:
+            answer = yield from ask(Send(url=place, authority=issuer, limit=limit, timeout=timeout))
+            metadata = read_metadata(answer, place, issuer, clock)
+        except NotMetadata as error:
+            strange = strange or _nonsense(issuer, url=place, problem=str(error))
+        except MalformedMetadata as error:
+            raise _nonsense(issuer, url=place, problem=str(error)) from None
+        except AuthorityUnavailable as error:
+            if error.reason is Reason.AUTHORITY_ANSWERED_NONSENSE:
+                if "problem" in error.detail:  # more than 404 and the like
+                    strange = strange or error
+            elif "status" in error.detail:
+                busy = busy or error
+            else:  # no answer
+                raise
+        else:
+            if wanted(metadata):
+                return metadata
+            incomplete = incomplete or metadata
+    if busy is not None:  # it may have had what the others lack
+        raise busy
+    if incomplete is not None:
+        return incomplete
+    if strange is not None:
+        raise strange
+    # The fix comes first: long texts are cut off at their end.
+    raise _nonsense(issuer, problem=f"set {setting} or metadata_url; no metadata at " + " nor ".join(places))
+
+
+def read_metadata(answer: Answer, place: str, issuer: str, clock: Clock) -> Metadata:
+    """The metadata of *issuer* in *answer*. Raises :class:`AuthorityUnavailable` for another status than 200 and for an
+    answer that is not JSON (a web app answers every path), :class:`MalformedMetadata` for any other document."""
+    check_status(answer, place, issuer, clock)
+    if not is_json(answer.headers):
+        raise _nonsense(issuer, url=place)
+    return judge_metadata(answer.body, issuer)
+
+
+def _nonsense(issuer: str, **detail: str) -> AuthorityUnavailable:
+    return AuthorityUnavailable(Reason.AUTHORITY_ANSWERED_NONSENSE, issuer, retry_after=None, **detail)

@@ -18,6 +18,10 @@ class MalformedMetadata(ValueError):
     """The document is not the metadata of this issuer, or names an endpoint that must not be called."""
 
 
+class NotMetadata(MalformedMetadata):
+    """The document is not the metadata of any issuer: not a JSON object, or one without an ``issuer``."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metadata:
     """What the document says, as far as this project uses it. It never widens policy (A-21)."""
@@ -45,7 +49,8 @@ def metadata_urls(issuer: str) -> tuple[str, ...]:
 
 
 def judge_metadata(document: bytes, issuer: str) -> Metadata:
-    """*document* as the metadata of *issuer*; :class:`MalformedMetadata` tells what is wrong with it.
+    """*document* as the metadata of *issuer*; :class:`MalformedMetadata` tells what is wrong with it, and
+    :class:`NotMetadata` that it is nobody's.
 
     Checked: strict JSON object; ``issuer`` equal to *issuer* code point by code point (RFC 8414 section 3.3); every
     endpoint https, or on loopback where the issuer is as well, without credentials, not an internal address that
@@ -55,11 +60,12 @@ def judge_metadata(document: bytes, issuer: str) -> Metadata:
     try:
         members = parse_object(document)
     except MalformedJSON as error:
-        raise MalformedMetadata(f"the metadata is {error}") from None
+        raise NotMetadata(f"the metadata is {error}") from None
     named = members.get("issuer")
     if named != issuer:
         shown = repr(named) if isinstance(named, str) else type(named).__name__
-        raise MalformedMetadata(
+        kind = MalformedMetadata if isinstance(named, str) else NotMetadata
+        raise kind(
             f"the metadata names the issuer {shown[:200]}, configured is {issuer!r}; they must be equal to the letter"
         )
     return Metadata(

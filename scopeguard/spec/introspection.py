@@ -140,6 +140,18 @@ def proof(
             return client_authentication.named(client_id) if client_id else Proof()
 
 
+def has_endpoint(metadata: Metadata, settings: Introspection) -> bool:
+    """Whether *metadata* says where to ask."""
+    aliased = _aliases(metadata, settings).get("introspection_endpoint")
+    return metadata.introspection_endpoint is not None or aliased is not None
+
+
+def _aliases(metadata: Metadata, settings: Introspection) -> Mapping[str, Any]:
+    aliases = metadata.raw.get("mtls_endpoint_aliases")
+    usable = settings.auth is ClientAuthentication.TLS_CLIENT_AUTH and isinstance(aliases, dict)
+    return aliases if usable and aliases is not None else {}
+
+
 def endpoint_of(metadata: Metadata, settings: Introspection) -> str:
     """Where to ask, by *metadata*: the alias for mutual TLS where that is how we prove ourselves (RFC 8705 section 5,
     I-36). Raises :class:`AuthorityUnavailable` without an endpoint, or where it does not take our method (I-37)."""
@@ -152,16 +164,12 @@ def endpoint_of(metadata: Metadata, settings: Introspection) -> str:
     if isinstance(supported, list) and not takes_any and settings.auth.value not in supported:
         shown = " ".join(method for method in supported if isinstance(method, str))
         raise nonsense(f"its metadata does not list introspection.auth = {settings.auth.value!r} but {shown}")
-    if settings.auth is ClientAuthentication.TLS_CLIENT_AUTH:
-        aliases = metadata.raw.get("mtls_endpoint_aliases")
-        try:
-            alias = checked_endpoint(
-                aliases if isinstance(aliases, dict) else {}, "introspection_endpoint", metadata.issuer
-            )
-        except MalformedMetadata as error:
-            raise nonsense(str(error)) from None
-        if alias is not None:
-            return alias
+    try:
+        alias = checked_endpoint(_aliases(metadata, settings), "introspection_endpoint", metadata.issuer)
+    except MalformedMetadata as error:
+        raise nonsense(str(error)) from None
+    if alias is not None:
+        return alias
     if metadata.introspection_endpoint is None:
         raise nonsense("its metadata names no introspection_endpoint; set introspection.endpoint")
     return metadata.introspection_endpoint

@@ -61,8 +61,9 @@ class Asking:
 class Trust:
     """One issuer's policy with its key ring and the metadata learned so far; nothing is shared between issuers (P-19).
 
-    ``metadata`` is replaced whole and read without a lock; it is used until ``metadata_until`` (monotonic seconds),
-    and forgotten when the key set it leads to cannot be had, because the authority may have moved it.
+    ``metadata`` are the documents it publishes, as far as they are needed: the endpoint of introspection and the key
+    set may be in two. The tuple is replaced whole and read without a lock. It is used until ``metadata_until``
+    (monotonic seconds), and forgotten when the key set it leads to cannot be fetched, because it may have moved.
     """
 
     issuer: Issuer
@@ -71,7 +72,7 @@ class Trust:
     asking: Asking | None = None
     statuses: Statuses | None = None
     backends: Backends = ()  # who verifies with its keys, before ``cryptography``
-    metadata: Metadata | None = field(default=None, repr=False)
+    metadata: tuple[Metadata, ...] = field(default=(), repr=False)
     metadata_until: float = 0.0
     # Headers of tokens that were accepted, by their text, and whether the rules of RFC 9068 applied to them.
     headers: dict[bytes, bool] = field(default_factory=dict, repr=False)
@@ -95,14 +96,18 @@ class Trust:
         if not jwt.repeats_claims(token.header):
             _keep(self.headers, token.segment, rfc9068)
 
-    def known_metadata(self, now: float) -> Metadata | None:
-        """The metadata, while it may be used."""
-        return self.metadata if now < self.metadata_until else None
+    def known_metadata(self, now: float, wanted: Callable[[Metadata], bool]) -> Metadata | None:
+        """A document that is *wanted*, while it may be used."""
+        return next(filter(wanted, self.metadata), None) if now < self.metadata_until else None
 
     def learn(self, metadata: Metadata, now: float) -> None:
-        """Keep *metadata* for as long as the policy keeps a key set at most."""
-        self.metadata = metadata
-        self.metadata_until = now + self.issuer.key_set.max_ttl
+        """Keep *metadata*, beside a document that was learned before, for as long as the policy keeps a key set at
+        most."""
+        if now < self.metadata_until:
+            self.metadata = (*self.metadata[-1:], metadata)
+        else:
+            self.metadata = (metadata,)
+            self.metadata_until = now + self.issuer.key_set.max_ttl
 
     def forget(self) -> None:
         """Ask for the metadata again next time."""

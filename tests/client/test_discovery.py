@@ -59,8 +59,6 @@ def test_the_metadata_is_found_and_the_endpoint_it_names_is_used(call, credentia
         ({**GOOD, "issuer": "https://as.example/t1/"}, "issuer"),
         ({**GOOD, "issuer": "https://AS.example/t1"}, "issuer"),
         ({**GOOD, "issuer": "https://evil.example"}, "issuer"),
-        ({"token_endpoint": "https://as.example/token"}, "issuer"),
-        ({"issuer": ISSUER}, "token_endpoint"),
         ({**GOOD, "token_endpoint": "http://login.example/token"}, "token_endpoint"),
         ({**GOOD, "token_endpoint": "https://169.254.169.254/token"}, "token_endpoint"),
     ],
@@ -70,6 +68,33 @@ def test_metadata_that_must_not_be_used_is_not(call, credentials, endpoint, publ
     published[APPENDED] = document(**GOOD)
     with pytest.raises(TokenEndpointError, match=problem):
         call.token(credentials(issuer=ISSUER))
+    assert endpoint.seen == []
+
+
+@pytest.mark.rule("C-30")
+@pytest.mark.parametrize(
+    "first",
+    [
+        document(token_endpoint="https://as.example/token"),
+        document(issuer=ISSUER),
+        document(error="not found"),
+        Answer(200, b"[]", {"content-type": "application/json"}),
+        Answer(401, b"", {}),
+        Answer(503, b"", {}),
+    ],
+    ids=["no issuer", "no token_endpoint", "error", "array", "401", "503"],
+)
+def test_the_search_goes_on_behind_a_document_that_does_not_name_it(credentials, endpoint, published, first):
+    published[OAUTH] = first
+    published[APPENDED] = document(**GOOD)
+    credentials(issuer=ISSUER).token()
+    assert endpoint.seen[0].url == "https://login.example/token"
+
+
+def test_metadata_that_name_no_endpoint_anywhere_are_an_error(credentials, endpoint, published):
+    published[OPENID] = document(issuer=ISSUER)
+    with pytest.raises(TokenEndpointError, match="names no token_endpoint; set token_url"):
+        credentials(issuer=ISSUER).token()
     assert endpoint.seen == []
 
 
@@ -91,10 +116,9 @@ def test_no_metadata_anywhere_is_an_error_that_names_the_places(credentials, end
 
 def test_an_outage_of_the_metadata_is_an_outage(credentials, endpoint, published):
     published[OAUTH] = Answer(503, b"", {})
-    published[OPENID] = document(**GOOD)
     with pytest.raises(TokenEndpointUnavailable, match="503"):
         credentials(issuer=ISSUER).token()
-    assert len(endpoint.asked) == 3
+    assert [request.url for request in endpoint.asked] == [OAUTH] * 3 + [OPENID, APPENDED]
 
 
 def test_the_endpoint_is_looked_up_again_after_an_hour_and_after_a_failure(credentials, endpoint, published, clock):

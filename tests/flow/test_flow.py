@@ -715,6 +715,82 @@ def test_metadata_of_somebody_else_or_of_nobody_is_not_used(bench: Any, authorit
     assert JWKS not in bench.asked
 
 
+@pytest.mark.rule("A-04")
+@pytest.mark.parametrize(
+    "first",
+    [
+        json_answer({"issuer": "https://as.test", "token_endpoint": "https://as.test/token"}),
+        json_answer({"issuer": "https://as.test", "jwks_uri": None}),
+        json_answer({"error": "not found"}),
+        json_answer({"issuer": None, "jwks_uri": JWKS}),
+        json_answer([]),
+        json_answer(None),
+        Answer(200, b"", JSON),
+        Answer(200, b'{"issuer":', JSON),
+        Answer(200, b"not found", {}),
+        Answer(204, b"", JSON),
+        *(Answer(status, b"", {}) for status in (301, 303, 400, 401, 403, 404, 405, 406, 408, 410, 429, 451)),
+        *(Answer(status, b"{}", {**JSON, "retry-after": "30"}) for status in (429, 500, 501, 502, 503, 504, 599)),
+        AuthorityUnavailable(Reason.AUTHORITY_ANSWERED_NONSENSE, "https://as.test", problem="larger than 9 bytes"),
+    ],
+    ids=lambda answer: ascii(answer)[:80],
+)
+def test_search_goes_on_behind_a_place_that_has_not_what_is_looked_for(bench: Any, authority: Any, first: Any):
+    """Kind: a server has an OAuth layer in front that publishes less, or fails at paths that it does not know."""
+    good = bench.script._replies
+    bench.script._replies = lambda url: first if url == OAUTH else good(url)
+    assert bench.judge(authority.mint()).issuer == "https://as.test"
+    assert bench.asked == [OAUTH, OPENID, JWKS]
+
+
+@pytest.mark.rule("A-05")
+@pytest.mark.parametrize(
+    ("first", "said"),
+    [
+        (json_answer({"issuer": "https://as.test/", "jwks_uri": JWKS}), "names the issuer 'https://as.test/'"),
+        (json_answer({"issuer": "https://as.test", "jwks_uri": "https://10.0.0.1/"}), "jwks_uri"),
+        (AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, "https://as.test", problem="reset"), "reset"),
+        (AuthorityUnavailable(Reason.AUTHORITY_TIMED_OUT, "https://as.test"), "timed_out"),
+    ],
+    ids=["another issuer", "internal address", "unreachable", "timed out"],
+)
+def test_search_ends_where_the_operator_has_to_know(bench: Any, authority: Any, first: Any, said: str):
+    good = bench.script._replies
+    bench.script._replies = lambda url: first if url == OAUTH else good(url)
+    with pytest.raises(AuthorityUnavailable, match=said):
+        bench.judge(authority.mint())
+    assert bench.asked == [OAUTH]
+
+
+@pytest.mark.parametrize(
+    ("second", "reason", "said"),
+    [
+        (Answer(404, b"", {}), Reason.AUTHORITY_ANSWERED_NONSENSE, "names no jwks_uri; set jwks_uri"),
+        (Answer(503, b"", {"retry-after": "9"}), Reason.AUTHORITY_UNREACHABLE, "status=503"),
+        (Answer(200, b"[]", JSON), Reason.AUTHORITY_ANSWERED_NONSENSE, "names no jwks_uri"),
+    ],
+    ids=["404", "503", "array"],
+)
+def test_keys_that_no_place_names_are_an_outage(bench: Any, authority: Any, second: Answer, reason: Reason, said: str):
+    short = json_answer({"issuer": "https://as.test"})
+    bench.script._replies = {OAUTH: short, OPENID: second}.__getitem__
+    with pytest.raises(AuthorityUnavailable, match=said) as outage:
+        bench.judge(authority.mint())
+    assert outage.value.reason is reason
+    assert outage.value.retry_after == (9 if reason is Reason.AUTHORITY_UNREACHABLE else None)
+    # What was found is of no use, and is not kept: the next attempt searches again.
+    authority.clock.advance(60)
+    with pytest.raises(AuthorityUnavailable):
+        bench.judge(authority.mint())
+    assert bench.asked == [OAUTH, OPENID, OAUTH, OPENID]
+
+
+def test_a_document_that_is_no_metadata_is_named_where_no_place_has_any(bench: Any, authority: Any):
+    bench.script._replies = {OAUTH: Answer(200, b"[]", JSON), OPENID: Answer(404, b"", {})}.__getitem__
+    with pytest.raises(AuthorityUnavailable, match=r"oauth-authorization-server, problem=the metadata is "):
+        bench.judge(authority.mint())
+
+
 @pytest.mark.rule("X-55")
 @pytest.mark.parametrize(
     "url",
@@ -752,7 +828,7 @@ def test_retry_after_of_a_busy_authority_reaches_the_caller_and_paces_the_next_a
         assert outage.value.reason is Reason.AUTHORITY_UNREACHABLE
         authority.clock.advance(6)
         assert refused_reason(bench, authority.mint()) is Reason.AUTHORITY_BACKING_OFF
-        assert len(bench.asked) == 1
+        assert bench.asked == [OAUTH, OPENID]  # once each
 
 
 def test_keys_that_moved_are_found_through_fresh_metadata(bench: Any, authority: Any):

@@ -25,6 +25,7 @@ from scopeguard.stores import MemoryStore
 from scopeguard.testing import FakeAuthority
 
 OAUTH = "https://as.test/.well-known/oauth-authorization-server"
+OPENID = "https://as.test/.well-known/openid-configuration"
 INTROSPECT = "https://as.test/introspect"
 JSON = {"content-type": "application/json"}
 
@@ -168,6 +169,30 @@ def test_a_known_answer_is_no_effect_at_all(stage: Stage, authority: FakeAuthori
     stage.effects.clear()
     assert stage.judge(token) == first
     assert stage.effects == []
+
+
+def test_endpoint_and_keys_may_be_named_by_two_documents(authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch):
+    """Kind: each well-known place publishes what the other lacks; both documents are kept."""
+    whole = authority.authority.metadata()
+    documents = {
+        OAUTH: {name: value for name, value in whole.items() if name != "jwks_uri"},
+        OPENID: {name: value for name, value in whole.items() if name != "introspection_endpoint"},
+    }
+    send = authority.transport.send
+
+    def published(request: Send, /) -> Answer:
+        if request.url in documents:
+            asked.append(request.url)
+            return Answer(200, json.dumps(documents[request.url]).encode(), JSON)
+        return send(request)
+
+    asked: list[str] = []
+    monkeypatch.setattr(authority.transport, "send", published)
+    stage = Stage(authority)
+    for _ in range(2):
+        assert stage.judge(authority.mint("read")).scopes == {"read"}
+        assert stage.judge(opaque(authority)).scopes == {"read"}
+    assert asked == [OAUTH, OPENID, OAUTH]
 
 
 def test_an_endpoint_that_is_configured_is_not_discovered(authority: FakeAuthority):

@@ -408,6 +408,17 @@ def test_mutual_tls_goes_to_its_alias():
         assert introspection.endpoint_of(metadata(mtls_endpoint_aliases=nothing), TLS) == f"{URL}/introspect"
 
 
+def test_a_document_names_an_endpoint_directly_or_by_the_alias_that_is_used():
+    aliases = {"introspection_endpoint": "https://mtls.as.test/introspect"}
+    only = metadata(introspection_endpoint=None, mtls_endpoint_aliases=aliases)
+    assert introspection.has_endpoint(metadata(), ASKING)
+    assert introspection.has_endpoint(only, TLS)
+    assert not introspection.has_endpoint(only, ASKING)
+    nothing: object
+    for nothing in ({}, None, [], {"introspection_endpoint": None}):
+        assert not introspection.has_endpoint(metadata(introspection_endpoint=None, mtls_endpoint_aliases=nothing), TLS)
+
+
 @pytest.mark.rule("I-36", "I-07")
 @pytest.mark.parametrize("alias", ["http://mtls.as.test/x", "https://127.0.0.1/x", 7, "not a url"])
 def test_an_alias_that_must_not_be_called_is_nonsense(alias: object):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,37 +29,51 @@ METADATA = Metadata(
 )
 
 
+def anything(metadata: Metadata) -> bool:
+    return True
+
+
 def trust(policy: KeySetPolicy | None = None) -> Trust:
     issuer = Issuer("https://as.test", audience="https://api.test", key_set=policy or KeySetPolicy())
     return Trust(issuer=issuer, vocabulary=issuer.vocabulary, ring=KeyRing(issuer.key_set))
 
 
 def test_metadata_is_unknown_until_it_is_learnt():
-    assert trust().known_metadata(NOW) is None
+    assert trust().known_metadata(NOW, anything) is None
 
 
 @pytest.mark.rule("A-18")
 def test_metadata_is_used_as_long_as_the_longest_life_of_a_key_set():
     known = trust(KeySetPolicy(max_ttl=900))
     known.learn(METADATA, NOW)
-    assert known.known_metadata(NOW + 899) is METADATA
-    assert known.known_metadata(NOW + 900) is None
+    assert known.known_metadata(NOW + 899, anything) is METADATA
+    assert known.known_metadata(NOW + 900, anything) is None
 
 
 def test_metadata_that_leads_nowhere_is_asked_for_again():
     known = trust()
     known.learn(METADATA, NOW)
     known.forget()
-    assert known.known_metadata(NOW) is None
+    assert known.known_metadata(NOW, anything) is None
     known.learn(METADATA, NOW + 1)
-    assert known.known_metadata(NOW + 1) is METADATA
+    assert known.known_metadata(NOW + 1, anything) is METADATA
+
+
+def test_two_documents_are_kept_where_neither_has_everything():
+    known, asks = trust(KeySetPolicy(max_ttl=900)), replace(METADATA, introspection_endpoint="https://as.test/ask")
+    known.learn(METADATA, NOW)
+    assert known.known_metadata(NOW, lambda found: found.introspection_endpoint is not None) is None
+    known.learn(asks, NOW + 10)
+    assert known.known_metadata(NOW + 10, lambda found: found.introspection_endpoint is not None) is asks
+    assert known.known_metadata(NOW + 10, anything) is METADATA
+    assert known.known_metadata(NOW + 900, anything) is None
 
 
 @pytest.mark.rule("P-19")
 def test_two_issuers_share_nothing():
     one, two = trust(), trust()
     one.learn(METADATA, NOW)
-    assert two.known_metadata(NOW) is None
+    assert two.known_metadata(NOW, anything) is None
     assert one.ring is not two.ring
     assert one != two
     assert len({one, two}) == 2
