@@ -7,6 +7,7 @@ the token, and then replayed.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
@@ -186,7 +187,7 @@ class FormBody:
         self._scope = scope
         self._receive = receive
         self._timeout = sources.form_timeout
-        self._replay: list[Message] = []
+        self._replay: deque[Message] = deque()  # a body may come octet by octet
         self._was_read = False
 
     async def read(self, limit: int) -> bytes:
@@ -224,7 +225,7 @@ class FormBody:
 
     async def _replayed(self) -> Message:
         # Behind the body comes whatever the server says next: an app that waits for the disconnect must wait.
-        return self._replay.pop(0) if self._replay else await self._receive()
+        return self._replay.popleft() if self._replay else await self._receive()
 
 
 def recalled(guard: Guard, scope: Scope, requirement: Requirement | None) -> AccessToken | None:

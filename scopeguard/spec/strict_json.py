@@ -14,7 +14,9 @@ from typing import Any, Final
 # Real tokens and metadata stay below 8. Whatever walks a parsed value recursively relies on this bound (X-26).
 MAX_DEPTH: Final = 32
 _ALL_BUT_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
-_STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+# A string that does not end takes the rest of the document with it. If it did not match, the search would begin again
+# at each quote inside it, and the work would grow with the square of their number.
+_STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.?)*+"?', re.DOTALL)
 
 
 class MalformedJSON(ValueError):
@@ -64,12 +66,13 @@ _marking_decoder: Final = json.JSONDecoder(
 )
 
 
-def _depth(data: bytes) -> int:
-    depth = deepest = 0
+def _is_too_deep(data: bytes) -> bool:
+    depth = 0
     for byte in _STRINGS.sub(b"", data).translate(None, _ALL_BUT_BRACKETS):
         depth += 1 if byte in b"[{" else -1
-        deepest = max(deepest, depth)
-    return deepest
+        if depth > MAX_DEPTH:
+            return True
+    return False
 
 
 def _decoded(text: str) -> Any:
@@ -86,13 +89,14 @@ def parse_object(data: bytes, *, mark_ambiguous: bool = False) -> dict[str, Any]
 
     Refused with :class:`MalformedJSON`: anything but UTF-8 without a byte order mark, duplicate members at any
     depth, ``NaN``, infinities and numbers that overflow, unpaired surrogates, nesting deeper than 32, and a
-    top-level value that is not an object. Size is the caller's to bound.
+    top-level value that is not an object. The work grows with the size of *data*, which the caller bounds, and with
+    nothing else.
 
     With *mark_ambiguous*, duplicate members below the top level do not spoil the whole document: the object that has
     them comes back as an :class:`AmbiguousObject`, for the caller to find with :func:`is_ambiguous` and to drop.
     """
     # No value nests deeper than it has opening brackets: the exact count is needed only for the odd large document.
-    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _depth(data) > MAX_DEPTH:
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _is_too_deep(data):
         raise MalformedJSON("nested too deeply")
     try:
         text = data.decode("utf-8")

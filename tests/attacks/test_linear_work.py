@@ -1,0 +1,249 @@
+"""No input makes a parser do more than work in proportion to its size: the table of all that read a stranger's bytes.
+
+The kind of fault: a search that begins again at each of many places and runs to the end from every one of them, as an
+unterminated JSON string with many quotes did. 16 KB then cost as much as a thousand ordinary requests.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import pytest
+
+from scopeguard import Guard, Issuer, any_of
+from scopeguard.asgi import found_rule
+from scopeguard.cli.access_log import Entry
+from scopeguard.cli.forwarded import Proxies
+from scopeguard.config import ScopeClaim
+from scopeguard.errors import printable
+from scopeguard.request import HeaderList, RequestView
+from scopeguard.rules import PUBLIC, Rule, Rules
+from scopeguard.scopes import ScopeVocabulary
+from scopeguard.spec import credentials, introspection, jwt, tokeninfo
+from scopeguard.spec.challenge import private_headers
+from scopeguard.spec.challenge_parser import parse_challenges
+from scopeguard.spec.discovery import judge_metadata
+from scopeguard.spec.http_caching import is_json, lifetime, retry_after
+from scopeguard.spec.jwks import parse_key_set
+from scopeguard.spec.jws import decode_base64url
+from scopeguard.spec.key_by_id import key_url, parse_public_key
+from scopeguard.spec.scope_claims import granted_scopes
+from scopeguard.spec.status_list import reference
+from scopeguard.spec.strict_json import parse_object
+from scopeguard.spec.token_endpoint import judge_token_answer
+from scopeguard.wsgi import decoded_path, strip_query_token
+from work import TooMuchWork, counting
+
+ISSUER: Final = Issuer("https://as.example", audience="https://api.example")
+LISTS: Final = Issuer(
+    "https://as.example", audience="https://api.example", scope_claims=(ScopeClaim("scope", "comma"), ScopeClaim("scp"))
+)
+GUARD: Final = Guard(ISSUER, audit="off")
+VOCABULARY: Final = ScopeVocabulary(prefix="https://api.example/", implies={"a": ["b", "c"], "b": ["d"]})
+PROXIES: Final = Proxies(["10.0.0.0/8", "::1"])
+RULES: Final = Rules(
+    [
+        Rule("/admin/{x}", any_of("admin")),
+        Rule("/{a}.{b}-{c}/{d}", any_of("x")),
+        Rule("/f/{a}:get", any_of("x")),
+        Rule("/o/{name:segments}:open", any_of("read")),
+        Rule("/o/{name:segments}/{x}/a/{more:segments}", any_of("read")),
+        Rule("/{db}/{table}", any_of("read")),
+        Rule("/{rest:path}", PUBLIC),
+    ]
+)
+
+
+def encoded(data: bytes) -> str:
+    return urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+RS256: Final = encoded(b'{"alg":"RS256"}')
+
+
+def as_text(parse: Callable[[str], object]) -> Callable[[bytes], object]:
+    return lambda data: parse(data.decode("latin-1"))
+
+
+def ask_the_guard(data: bytes, where: str) -> None:
+    header = [(b"authorization", b"Bearer " + data)] if where == "header" else [(b"authorization", data)]
+    GUARD.check(RequestView(method="GET", path="/x", headers=HeaderList(header)), None)
+
+
+def as_members(data: bytes, *names: str) -> bytes:
+    return json.dumps(dict.fromkeys(names, data.decode("latin-1"))).encode()
+
+
+PARSERS: Final[dict[str, Callable[[bytes], object]]] = {
+    # what requests bring
+    "the Authorization field": lambda data: credentials.token_from_authorization([data], 1 << 20),
+    "the token in the Authorization field": lambda data: credentials.token_from_authorization(
+        [b"Bearer " + data], 1 << 20
+    ),
+    "a field of its own": lambda data: credentials.token_from_field([data], 1 << 20),
+    "the query": lambda data: credentials.token_from_parameters(
+        data, max_bytes=1 << 20, max_parameters=1 << 20, source="query"
+    ),
+    "a token in the query": lambda data: credentials.token_from_parameters(
+        b"access_token=" + data, max_bytes=1 << 20, max_parameters=1 << 20, source="query"
+    ),
+    "has_access_token": credentials.has_access_token,
+    "without_access_token": credentials.without_access_token,
+    "a form": lambda data: credentials.token_from_form(data, max_bytes=1 << 20, max_parameters=1 << 20),
+    "a content type": lambda data: credentials.may_carry_form("POST", [data]),
+    "strip_query_token": as_text(
+        lambda text: strip_query_token({"QUERY_STRING": text, "RAW_URI": f"/?{text}", "REQUEST_URI": f"/?{text}"})
+    ),
+    "many fields": lambda data: HeaderList([(part, part) for part in data.split(b",")]).get_all("a"),
+    "the guard, a token": lambda data: ask_the_guard(data, "header"),
+    "the guard, a field": lambda data: ask_the_guard(data, "field"),
+    # paths
+    "a path": as_text(lambda text: RULES.find("GET", "/" + text)),
+    "a path as sent": lambda data: RULES.find("GET", decoded_path({"PATH_INFO": "/a/b"}), b"/" + data),
+    "a path as sent and decoded": as_text(
+        lambda text: RULES.find("GET", "/o/" + text, b"/o/" + text.encode("latin-1").replace(b"a", b"%61"))
+    ),
+    "a path below a prefix": as_text(
+        lambda text: found_rule(RULES, "GET", {"path": "/" + text, "raw_path": None, "root_path": "/a"})
+    ),
+    "a path in the access log": as_text(lambda text: Entry(None, "GET", text).members(subjects=False)),
+    # behind a proxy
+    "X-Forwarded-For": as_text(lambda text: PROXIES.client("10.0.0.1", text)),
+    # tokens
+    "base64url": as_text(decode_base64url),
+    "a token": as_text(jwt.peek),
+    "a padded token": as_text(lambda text: jwt.peek(text, padded=True)),
+    "a JOSE header": lambda data: jwt.peek(f"{encoded(data)}.e30.AAAA"),
+    "claims": lambda data: jwt.peek(f"e30.{encoded(data)}.AAAA"),
+    "claims of a token, checked": lambda data: jwt.check(
+        jwt.peek(f"{RS256}.{encoded(as_members(data, 'iss', 'aud', 'sub', 'scope', 'jti'))}.AAAA"), ISSUER, 0.0
+    ),
+    "scopes": as_text(lambda text: granted_scopes({"scope": text}, ISSUER)),
+    "a list of scopes": as_text(lambda text: granted_scopes({"scope": text, "scp": text.split(",")}, LISTS)),
+    "effective scopes": as_text(lambda text: VOCABULARY.effective(text.split(" "))),
+    "a status reference": as_text(
+        lambda text: reference(
+            {"status": {"status_list": {"idx": 1, "uri": "https://as.example/" + text}}}, ["https://as.example"]
+        )
+    ),
+    "a key id": as_text(lambda text: key_url("https://as.example/{kid}", text)),
+    "printable": as_text(printable),
+    # what servers answer
+    "JSON": parse_object,
+    "JSON with its ambiguous objects": lambda data: parse_object(data, mark_ambiguous=True),
+    "JSON in a string": lambda data: parse_object(b'{"a":["' + data + b'"]}'),
+    "JSON, deep": lambda data: parse_object(b'{"a":' + b"[" * 33 + data),
+    "WWW-Authenticate": as_text(lambda text: parse_challenges([text])),
+    "WWW-Authenticate, Bearer": as_text(lambda text: parse_challenges(["Bearer " + text])),
+    "WWW-Authenticate, in quotes": as_text(lambda text: parse_challenges(['Bearer a="' + text])),
+    "WWW-Authenticate, many lines": as_text(lambda text: parse_challenges(text.split("/"))),
+    "Cache-Control": as_text(lambda text: lifetime({"cache-control": text})),
+    "Cache-Control, max-age": as_text(lambda text: lifetime({"cache-control": "max-age" + text})),
+    "Retry-After": as_text(lambda text: retry_after({"retry-after": text}, 0.0)),
+    "Content-Type": as_text(lambda text: is_json({"content-type": text})),
+    "Cache-Control of the app": as_text(lambda text: private_headers([("cache-control", text)])),
+    "a token answer": lambda data: judge_token_answer(200, data),
+    "a token answer's members": lambda data: judge_token_answer(
+        200,
+        json.dumps(
+            {"access_token": "t", "token_type": "Bearer", "scope": data.decode("latin-1"), "expires_in": 60}
+        ).encode(),
+    ),
+    "the token of a token answer": lambda data: judge_token_answer(
+        200, as_members(data, "access_token")[:-1] + b',"token_type":"Bearer"}'
+    ),
+    "a token error": lambda data: judge_token_answer(400, as_members(data, "error", "error_description", "error_uri")),
+    "an introspection answer": introspection.read_answer,
+    "an introspection answer's members": lambda data: introspection.check_answer(
+        introspection.as_claims({"active": True, "scope": data.decode("latin-1"), "token_type": "bearer"}, ""),
+        ISSUER,
+        0.0,
+        audience_required=False,
+    ),
+    "tokeninfo": lambda data: tokeninfo.read(as_members(data, "exp", "expires_in", "aud", "scope"), 0.0),
+    "metadata": lambda data: judge_metadata(data, "https://as.example"),
+    "metadata, an endpoint": lambda data: judge_metadata(
+        b'{"issuer":"https://as.example",' + as_members(b"https://as.example/" + data, "jwks_uri")[1:],
+        "https://as.example",
+    ),
+    "metadata, a host": lambda data: judge_metadata(
+        b'{"issuer":"https://as.example",' + as_members(b"https://" + data, "jwks_uri")[1:], "https://as.example"
+    ),
+    "a key set": parse_key_set,
+    "a key": lambda data: parse_key_set(
+        b'{"keys":[{"kty":"RSA","use":"sig",' + as_members(data, "n", "e", "kid", "alg")[1:] + b"]}"
+    ),
+    "a key as PEM": lambda data: parse_public_key(data, "1", ["RS256"]),
+    "the body of a key as PEM": lambda data: parse_public_key(
+        b"-----BEGIN PUBLIC KEY-----\n" + data + b"\n-----END PUBLIC KEY-----\n", "1", ["RS256"]
+    ),
+}
+
+SEEDS: Final = (
+    *(bytes((octet,)) for octet in b"a1 \t\n\\\"',;:=&%/.-_+[]{}<>()@?#!~\x00\x7f\xff"),
+    b'\\"', b'"a",', b"\\u0041", b"[]", b"[1,", b'{"a":', b'"a":1,', b"{},", b'{"kty":"RSA"},',
+    b"a=b,", b"a=b, ", b'a="', b'a="b",', b'a="\\",', b"Bearer ", b", bearer", b", Bearer a=b", b"a ,", b" =", b"a = ",
+    b"&a", b"access_token", b"access_token&", b"access_token=a&", b"%61", b"%25", b"%2", b"%2e", b"%2F", b"%ff",
+    b"/a", b"/.", b"//", b"/../", b"/a/", b"a.b-", b":get", b"a:open", b"/a.b", b"://", b"a://",
+    b"10.0.0.1,", b"10.0.0.1, ", b"[::1],", b"::", b"1.", b"a.", b"=.", b"A=", b"-----", b"\xc3\xa9", b"max-age=",
+    b"max-age ", b"1 Jan ", b"Mon, ", b"12:00:00 ",
+)  # fmt: skip
+
+SMALL, LARGE = 256, 2048
+# Eight times the input is eight times the work. Half as much again for what does not grow evenly (a path changes its
+# way at a certain length); what grows with the square is at 64.
+GROWTH: Final = 12
+# Below this a look at every octet in several ways is nothing to compare with.
+LEAST: Final = 4 * SMALL
+
+
+@pytest.fixture(scope="module")
+def units_of() -> Iterator[Callable[..., int]]:
+    with counting() as count:
+        yield count
+
+
+def repeated(seed: bytes, size: int) -> bytes:
+    return seed * (size // len(seed))
+
+
+@pytest.mark.rule("X-26")
+@pytest.mark.parametrize("name", PARSERS)
+def test_work_grows_no_faster_than_the_input(units_of, name):
+    parse = PARSERS[name]
+    parse_once(parse)
+    for seed in SEEDS:
+        small = max(units_of(lambda: parse(repeated(seed, SMALL))), LEAST)  # noqa: B023
+        limit = GROWTH * small
+        try:
+            units_of(lambda: parse(repeated(seed, LARGE)), limit=limit)  # noqa: B023
+        except TooMuchWork:
+            pytest.fail(f"{name}: {LARGE} octets of {seed!r} are more than {GROWTH} times the work of {SMALL}")
+
+
+def parse_once(parse: Callable[[bytes], Any]) -> None:
+    """What is done at the first call only is not counted."""
+    try:
+        parse(b"a")
+    except Exception:  # noqa: BLE001 - refused
+        return
+
+
+def test_the_counter_sees_a_search_that_begins_again_at_every_quote(units_of, monkeypatch):
+    """The fault that was there: strings had to end to be taken out of the document."""
+    import re
+
+    import work
+    from scopeguard.spec import strict_json
+
+    quotes = b"[" * 33 + b'"' + b'\\"' * 2048
+    assert units_of(lambda: parse_object(quotes)) < 20 * len(quotes)
+    current: object = strict_json._STRINGS
+    assert isinstance(current, work.Stepper)
+    former = work.Stepper(re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL), current._work)
+    monkeypatch.setattr(strict_json, "_STRINGS", former)
+    with pytest.raises(TooMuchWork):
+        units_of(lambda: parse_object(quotes), limit=20 * len(quotes))

@@ -1,0 +1,263 @@
+"""Counts the work that a call does, so that a test can hold how it grows with the input, on any machine and load.
+
+Two things are counted: the lines of Python that run, and the steps of every regular expression that a module of
+scopeguard holds. The regular expression engine of CPython does not count, so :class:`Stepper` walks the same parsed
+pattern in the same way, backtracking included, and counts the characters it looks at. Functions in C (``bytes.split``,
+``str.encode``, the scanner of ``json``) count as the line that calls them.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import types
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, Final
+
+import pytest
+
+# How re itself takes a pattern apart; private, and the only way to see what the engine will do.
+ops: Final[Any] = import_module("re._constants")
+parser: Final[Any] = import_module("re._parser")
+
+_CATEGORIES: Final = {
+    ops.CATEGORY_DIGIT: r"\d",
+    ops.CATEGORY_NOT_DIGIT: r"\D",
+    ops.CATEGORY_SPACE: r"\s",
+    ops.CATEGORY_NOT_SPACE: r"\S",
+    ops.CATEGORY_WORD: r"\w",
+    ops.CATEGORY_NOT_WORD: r"\W",
+}
+
+
+class TooMuchWork(AssertionError):
+    """The limit was reached; what called it would have gone on."""
+
+
+class Work:
+    """How much was done: ``units`` of it, at most ``limit``."""
+
+    def __init__(self) -> None:
+        self.limit = float("inf")
+        self.units = 0
+
+    def add(self, units: int = 1) -> None:
+        self.units += units
+        if self.units > self.limit:
+            raise TooMuchWork(f"more than {self.limit:.0f} units of work")
+
+
+class Stepper:
+    """One compiled pattern, matched step by step. Stands in for it, and answers what it answers."""
+
+    def __init__(self, pattern: re.Pattern[Any], work: Work) -> None:
+        self._pattern = pattern
+        self._work = work
+        tree = parser.parse(pattern.pattern, pattern.flags & ~re.DEBUG)
+        self._nodes: list[tuple[Any, Any]] = list(tree)
+        self._known: dict[tuple[Any, ...], bool] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("match", "fullmatch", "search", "findall", "finditer", "split", "sub"):
+            return getattr(self._pattern, name)
+
+        def matched(*arguments: Any, **options: Any) -> Any:
+            text = arguments[1] if name == "sub" else arguments[0]
+            trace = sys.gettrace()
+            sys.settrace(None)  # the lines that count are not counted
+            try:
+                if name in ("match", "fullmatch"):
+                    self._match_at(text, 0, whole=name == "fullmatch")
+                else:
+                    self._search(text, every=name != "search")
+            finally:
+                sys.settrace(trace)
+            return getattr(self._pattern, name)(*arguments, **options)
+
+        return matched
+
+    def _search(self, text: Any, *, every: bool) -> None:
+        at = 0
+        while at <= len(text):
+            self._work.add()
+            end = self._match_at(text, at, whole=False)
+            if end is None:
+                at += 1
+            elif every:
+                at = max(end, at + 1)
+            else:
+                return
+
+    def _match_at(self, text: Any, at: int, *, whole: bool) -> int | None:
+        for end in self._ends(self._nodes, 0, text, at):
+            if not whole or end == len(text):
+                return end
+        return None
+
+    def _ends(self, nodes: Sequence[tuple[Any, Any]], index: int, text: Any, at: int) -> Iterator[int]:
+        """Every place where *nodes* from *index* on can end, the preferred one first."""
+        while index < len(nodes):
+            op, argument = nodes[index]
+            index += 1
+            if op in _SINGLE:
+                if not self._is_one(op, argument, text, at):
+                    return
+                at += 1
+            elif op is ops.AT:
+                if not self._holds(argument, text, at):
+                    return
+            else:
+                for end in self._branching(op, argument, text, at):
+                    yield from self._ends(nodes, index, text, end)
+                return
+        yield at
+
+    def _branching(self, op: Any, argument: Any, text: Any, at: int) -> Iterator[int]:
+        if op is ops.SUBPATTERN:
+            yield from self._ends(argument[3], 0, text, at)
+        elif op is ops.BRANCH:
+            for way in argument[1]:
+                yield from self._ends(way, 0, text, at)
+        elif op in (ops.ASSERT, ops.ASSERT_NOT):
+            direction, inner = argument
+            start = at if direction > 0 else at - inner.getwidth()[0]
+            found = start >= 0 and next(self._ends(inner, 0, text, start), None) is not None
+            if found == (op is ops.ASSERT):
+                yield at
+        elif op is ops.ATOMIC_GROUP:
+            end = next(self._ends(argument, 0, text, at), None)
+            if end is not None:
+                yield end
+        elif op in (ops.MAX_REPEAT, ops.POSSESSIVE_REPEAT):
+            least, most, inner = argument
+            yield from self._repeated(op, least, most, inner, text, at)
+        else:
+            raise NotImplementedError(f"{op} in {self._pattern.pattern!r}")
+
+    def _repeated(self, op: Any, least: int, most: Any, inner: Any, text: Any, at: int) -> Iterator[int]:
+        """The ends of a greedy repetition, the longest first; of a possessive one that one only.
+
+        One character, or one way each time, is enough for the patterns in use: a repetition whose inner part could
+        match in several ways, and be followed by backtracking into it, is not followed there.
+        """
+        ends = [at]
+        while most is ops.MAXREPEAT or len(ends) <= most:
+            end = next(self._ends(inner, 0, text, ends[-1]), None)
+            if end is None or end == ends[-1]:
+                break
+            ends.append(end)
+        possible = ends[least:]
+        for end in possible[-1:] if op is ops.POSSESSIVE_REPEAT else reversed(possible):
+            self._work.add()
+            yield end
+
+    def _is_one(self, op: Any, argument: Any, text: Any, at: int) -> bool:
+        self._work.add()
+        if at >= len(text):
+            return False
+        character = text[at]
+        key = (id(argument), character) if op is ops.IN else (op, argument, character)
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = self._compiled(op, argument).fullmatch(text[at : at + 1]) is not None
+        return found
+
+    def _compiled(self, op: Any, argument: Any) -> re.Pattern[Any]:
+        items = argument if op is ops.IN else [(op, argument)]
+        if op is ops.ANY:
+            source = "."
+        elif op is ops.NOT_LITERAL:
+            source = f"[^{_escaped(argument)}]"
+        else:
+            source = "[" + "".join(map(_item, items)) + "]"
+        flags = self._pattern.flags & (re.IGNORECASE | re.DOTALL)
+        if isinstance(self._pattern.pattern, bytes):
+            return re.compile(source.encode("latin-1"), flags)
+        return re.compile(source, flags | self._pattern.flags & re.ASCII)
+
+    def _holds(self, place: Any, text: Any, at: int) -> bool:
+        self._work.add()
+        if place in (ops.AT_BEGINNING, ops.AT_BEGINNING_STRING):
+            return at == 0
+        if place in (ops.AT_END, ops.AT_END_STRING):
+            return at == len(text)
+        raise NotImplementedError(f"{place} in {self._pattern.pattern!r}")
+
+
+_SINGLE: Final = (ops.LITERAL, ops.NOT_LITERAL, ops.ANY, ops.IN)
+
+
+def _escaped(code: int) -> str:
+    return f"\\x{code:02x}" if code < 256 else f"\\U{code:08x}"
+
+
+def _item(item: tuple[Any, Any]) -> str:
+    op, argument = item
+    if op is ops.NEGATE:
+        return "^"
+    if op is ops.LITERAL:
+        return _escaped(argument)
+    if op is ops.RANGE:
+        return f"{_escaped(argument[0])}-{_escaped(argument[1])}"
+    return _CATEGORIES[argument]
+
+
+@contextmanager
+def counting() -> Iterator[Callable[..., int]]:
+    """Yields ``units_of(call, limit=...)``: the work that *call* does, whether it returns or raises.
+
+    Meanwhile the patterns of scopeguard's modules, defaults of functions among them, are stepped through.
+    """
+    work = Work()
+    steppers: dict[int, Stepper] = {}
+
+    def stepper(value: Any) -> Any:
+        if not isinstance(value, re.Pattern):
+            return value
+        if id(value) not in steppers:
+            steppers[id(value)] = Stepper(value, work)
+        return steppers[id(value)]
+
+    def units_of(call: Callable[[], object], *, limit: float = float("inf")) -> int:
+        work.units, work.limit = 0, limit
+        _run_traced(call, work)
+        return work.units
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in [module for name, module in sys.modules.items() if name.partition(".")[0] == "scopeguard"]:
+            for name, value in list(vars(module).items()):
+                if isinstance(value, re.Pattern):
+                    patch.setattr(module, name, stepper(value))
+                elif isinstance(value, types.FunctionType) and value.__module__ == module.__name__:
+                    _patch_defaults(patch, value, stepper)
+        yield units_of
+
+
+def _run_traced(call: Callable[[], object], work: Work) -> None:
+    def trace(frame: types.FrameType, event: str, argument: object) -> Any:
+        if frame.f_code.co_filename == __file__:
+            return None
+        if event == "line":
+            work.add()
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    except TooMuchWork:
+        raise
+    except Exception:  # noqa: BLE001 - a refusal is work as well
+        pass
+    finally:
+        sys.settrace(before)
+
+
+def _patch_defaults(patch: pytest.MonkeyPatch, function: types.FunctionType, stepper: Callable[[Any], Any]) -> None:
+    positional, named = function.__defaults__, function.__kwdefaults__
+    if positional and any(isinstance(value, re.Pattern) for value in positional):
+        patch.setattr(function, "__defaults__", tuple(map(stepper, positional)))
+    if named and any(isinstance(value, re.Pattern) for value in named.values()):
+        patch.setattr(function, "__kwdefaults__", {name: stepper(value) for name, value in named.items()})
