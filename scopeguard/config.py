@@ -176,7 +176,7 @@ class Issuer:
     * ``machine_signs``: what tells tokens of clients acting for themselves; see :class:`~scopeguard.MachineSign`. The
       first that a token shows decides ``AccessToken.machine``.
     * ``accept_id_tokens_dangerously``: skip the checks that refuse ID tokens, for providers whose access tokens
-      *are* ID tokens.
+      *are* ID tokens. Refresh, offline and logout tokens are still refused.
     * ``validate``: ``"jwt"``, ``"introspection"`` or ``"auto"``; the latter two with ``introspection``. Read back is
       the member of :class:`Validation`.
       ``opaque_prefixes``: what tokens of this issuer that are no JWTs begin with; needed where several issuers have

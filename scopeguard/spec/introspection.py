@@ -14,7 +14,7 @@ from typing import Any, Final
 from scopeguard.access_token import Unverified
 from scopeguard.checks import media_type
 from scopeguard.config import Issuer
-from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
+from scopeguard.errors import AuthorityUnavailable, Reason
 from scopeguard.introspection import ClientAuthentication, Introspection
 from scopeguard.spec import client_authentication, jwt
 from scopeguard.spec.client_authentication import AssertionKey, Proof
@@ -22,6 +22,7 @@ from scopeguard.spec.discovery import MalformedMetadata, Metadata, checked_endpo
 from scopeguard.spec.jws import check_header
 from scopeguard.spec.scope_claims import granted_scopes
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
+from scopeguard.spec.token_kind import check_is_access_token
 
 JSON: Final = "application/json"
 SIGNED: Final = "application/token-introspection+jwt"
@@ -32,9 +33,6 @@ COMPLAINTS: Final[Mapping[int, str]] = {
 }
 # How old a signed answer may be, and how far ahead our clocks may be apart: it was made for this very question.
 _FRESH: Final = 60.0
-# What may stand in token_type for an access token that needs no proof (I-13).
-_BEARER_TYPES: Final = frozenset(("bearer", "access_token"))
-_ACCESS_USES: Final = frozenset(("access", "access_token"))
 
 
 class MalformedAnswer(ValueError):
@@ -81,9 +79,10 @@ def active_members(members: Mapping[str, Any]) -> dict[str, Any] | None:
 def check_answer(token: Unverified, issuer: Issuer, now: float, *, audience_required: bool) -> None:
     """Refuse what an active answer (:func:`as_claims`) says the token is not: ours, in time, an access token, unbound.
 
-    Checked where present: ``iss``, ``aud`` (presence too, if *audience_required*), ``exp``, ``nbf``, ``iat``,
-    ``token_type``, ``token_use``, the policy's expected and forbidden claims, the form of scope. A ``cnf`` is refused
-    (I-15). Not checked: whether the scope suffices. Raises :class:`InvalidToken`.
+    Checked where present: ``iss``, ``aud`` (presence too, if *audience_required*), ``exp``, ``nbf``, ``iat``, the
+    policy's expected and forbidden claims, the form of scope. Checked always: that nothing says it is another kind of
+    token, by the same questions as for a JWT (:func:`~scopeguard.spec.token_kind.check_is_access_token`). A ``cnf`` is
+    refused. Not checked: whether the scope suffices. Raises :class:`InvalidToken`.
     """
     members = token.claims
     if "iss" in members:
@@ -95,24 +94,18 @@ def check_answer(token: Unverified, issuer: Issuer, now: float, *, audience_requ
     jwt.check_presence(members, issuer)
     # Before its kind: the token_type of a bound token is "DPoP", and the missing proof is what its refusal is about.
     jwt.check_unbound(members)
-    _check_kind(members)
+    check_is_access_token(members, issuer, answered=True)
     granted_scopes(members, issuer)
 
 
-def _check_kind(members: Mapping[str, Any]) -> None:
-    kind = members.get("token_type")
-    if isinstance(kind, str) and kind.lower() == "dpop":  # RFC 9449 section 5, whether or not the answer has a cnf
-        raise InvalidToken(Reason.SENDER_CONSTRAINT_UNPROVEN, claim="token_type")
-    if kind is not None and (not isinstance(kind, str) or kind.lower() not in _BEARER_TYPES):
-        raise InvalidToken(Reason.NOT_AN_ACCESS_TOKEN, claim="token_type")
-    use = members.get("token_use")
-    if use is not None and (not isinstance(use, str) or use not in _ACCESS_USES):
-        raise InvalidToken(Reason.NOT_AN_ACCESS_TOKEN, claim="token_use")
-
-
 def as_claims(members: Mapping[str, Any], fingerprint: str) -> Unverified:
-    """*members* in the shape in which claims are checked and read. The authority vouched for them, in its answer."""
-    return Unverified(header={}, claims=members, signed=b"", signature=b"", fingerprint=fingerprint)
+    """*members* in the shape in which claims are checked and read. The authority vouched for them, in its answer.
+
+    A member that is ``null`` is left out: RFC 7662 section 2.2 makes every member but ``active`` optional, and many
+    servers write ``null`` for what a token does not have.
+    """
+    claims = {name: value for name, value in members.items() if value is not None}
+    return Unverified(header={}, claims=claims, signed=b"", signature=b"", fingerprint=fingerprint)
 
 
 def proof(
@@ -201,8 +194,8 @@ def read_signed(
 
 
 def remaining(members: Mapping[str, Any] | None, now: float) -> float:
-    """The seconds until ``exp`` by *members*; endless without one, none for one that is no date."""
-    if members is None or "exp" not in members:
+    """The seconds until ``exp`` by *members*: infinite if it is absent, minus infinity if it is not a valid date."""
+    if members is None or members.get("exp") is None:
         return float("inf")
     expires = _date(members["exp"])
     return float("-inf") if expires is None else expires - now

@@ -21,13 +21,10 @@ from scopeguard.scopes import ScopeVocabulary
 from scopeguard.spec.jws import check_header, parse_header, split_compact
 from scopeguard.spec.scope_claims import granted_scopes
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
+from scopeguard.spec.token_kind import check_is_access_token
 
 RFC9068_CLAIMS: Final = ("iss", "exp", "aud", "sub", "client_id", "iat", "jti")
 
-# What only an ID token (OIDC Core section 2) or a security event token (RFC 8417) carries.
-_NOT_OF_ACCESS_TOKENS: Final = frozenset(("nonce", "at_hash", "c_hash", "events"))
-_OTHER_PAYLOAD_TYPES: Final = frozenset(("id", "refresh", "offline", "logout"))  # Keycloak's discriminator
-_AUTHORIZATION_CLAIMS: Final = ("roles", "groups", "entitlements", "permissions", "realm_access", "resource_access")
 _STRING_CLAIMS: Final = ("sub", "jti", "client_id")
 _REPLICATED: Final = ("iss", "sub", "aud")  # RFC 7519 section 5.3: replicated claims must be equal (J-45)
 # Dates beyond this are no dates; below it every number is exact (J-58).
@@ -108,8 +105,7 @@ def check(token: Unverified, issuer: Issuer, now: float, *, headers: Mapping[byt
     audience = check_audience(token, issuer)
     check_times(claims, issuer, now)
     check_presence(claims, issuer, rfc9068=rfc9068)
-    if not rfc9068 and not issuer.accept_id_tokens_dangerously:
-        _check_is_access_token(claims, issuer)
+    check_is_access_token(claims, issuer, typed=rfc9068)
     granted = granted_scopes(claims, issuer)
     if "cnf" in claims:
         check_unbound(claims)
@@ -320,30 +316,6 @@ def check_presence(claims: Mapping[str, Any], issuer: Issuer, *, rfc9068: bool =
             raise InvalidToken(Reason.MALFORMED_CLAIM, claim=name)
     if issuer.any_claims and not any(name in claims for name in issuer.any_claims):
         raise InvalidToken(Reason.MISSING_CLAIM, claim=" or ".join(issuer.any_claims))
-
-
-def _check_is_access_token(claims: Mapping[str, Any], issuer: Issuer) -> None:
-    """Tell an access token from an ID token where ``typ`` does not: most authorization servers send ``JWT``."""
-    if not _NOT_OF_ACCESS_TOKENS.isdisjoint(claims):
-        raise InvalidToken(
-            Reason.NOT_AN_ACCESS_TOKEN, claim=next(name for name in claims if name in _NOT_OF_ACCESS_TOKENS)
-        )
-    if claims.get("token_use", "access") != "access" and "token_use" not in issuer.expected_claims:
-        raise InvalidToken(Reason.NOT_AN_ACCESS_TOKEN, claim="token_use")
-    payload_type = claims.get("typ")
-    if isinstance(payload_type, str) and payload_type.lower() in _OTHER_PAYLOAD_TYPES:
-        raise InvalidToken(Reason.NOT_AN_ACCESS_TOKEN, claim="typ")
-    for name in issuer.client_id_claims:
-        if name in claims:
-            return
-    speaks_of_authorization = (
-        *(source.claim for source in issuer.scope_claims),
-        *issuer.role_claims,
-        *(path.partition(".")[0] for path in issuer.role_claims),
-        *_AUTHORIZATION_CLAIMS,
-    )
-    if not any(name in claims for name in speaks_of_authorization):
-        raise InvalidToken(Reason.NOT_AN_ACCESS_TOKEN, claim="client, scope or role")
 
 
 def subject_of(claims: Mapping[str, Any], issuer: Issuer) -> str | None:

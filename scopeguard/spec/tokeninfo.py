@@ -11,6 +11,7 @@ import re
 from typing import Any, Final
 
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
+from scopeguard.spec.token_kind import marks
 
 # As v3 calls it, and as v1 and v2 do.
 _NAMES: Final = (
@@ -40,8 +41,8 @@ def is_refusal(body: bytes) -> bool:
 def read(body: bytes, now: float) -> dict[str, Any]:
     """The members of an answer of 200: ``active``, ``exp`` and what of the others is there.
 
-    *now* is in seconds since the epoch; ``expires_in`` counts from it where ``exp`` is missing. Raises
-    :class:`MalformedInfo`.
+    *now* is in seconds since the epoch; ``expires_in`` counts from it where ``exp`` is missing. What marks
+    another kind of token is kept, so that it is refused as in any answer. Raises :class:`MalformedInfo`.
     """
     try:
         members = parse_object(body)
@@ -49,7 +50,9 @@ def read(body: bytes, now: float) -> dict[str, Any]:
         raise MalformedInfo(f"the answer is {error}") from None
     told: dict[str, Any] = {"active": True}
     for name, older in _NAMES:
-        value = members.get(name, members.get(older))
+        value = members.get(name)
+        if value is None:
+            value = members.get(older)
         if value is not None:
             told[name] = value
     if told.get("email_verified") in ("true", "false"):
@@ -58,7 +61,7 @@ def read(body: bytes, now: float) -> dict[str, Any]:
     if expires is None and left is None:
         raise MalformedInfo("the answer has neither exp nor expires_in")
     told["exp"] = expires if expires is not None else int(now) + (left or 0)
-    return told
+    return {**marks(members), **told}
 
 
 def read_gitlab(body: bytes, now: float) -> dict[str, Any]:
@@ -84,7 +87,7 @@ def read_gitlab(body: bytes, now: float) -> dict[str, Any]:
         told["client_id"] = application["uid"]
     if _seconds(owner) is not None:
         told["sub"] = str(owner)
-    return told
+    return {**marks(members), **told}
 
 
 def _seconds(value: object) -> int | None:

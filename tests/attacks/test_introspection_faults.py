@@ -293,6 +293,8 @@ LIES: dict[str, tuple[dict[str, Any], Reason]] = {
     "dpop, in small letters": ({"token_type": "dpop"}, Reason.SENDER_CONSTRAINT_UNPROVEN),
     "DPoP and bound": ({"token_type": "DPoP", "cnf": {"jkt": "x"}}, Reason.SENDER_CONSTRAINT_UNPROVEN),
     "another type and bound": ({"token_type": "pop", "cnf": {"jwk": {}}}, Reason.SENDER_CONSTRAINT_UNPROVEN),
+    "ID token": ({"typ": "ID"}, Reason.NOT_AN_ACCESS_TOKEN),
+    "logout token": ({"events": {}}, Reason.NOT_AN_ACCESS_TOKEN),
     "bound": ({"cnf": {"jkt": "x"}}, Reason.SENDER_CONSTRAINT_UNPROVEN),
     "scope is a number": ({"scope": 7}, Reason.MALFORMED_SCOPE),
 }

@@ -697,39 +697,6 @@ def test_a_type_is_a_string(typ):
 NOT_ACCESS = Reason.NOT_AN_ACCESS_TOKEN
 
 
-@pytest.mark.rule("J-63", "P-14", "X-40", "X-41", "X-42")
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        pytest.param({"nonce": "n"}, NOT_ACCESS, id="nonce"),
-        pytest.param({"nonce": None}, NOT_ACCESS, id="nonce null"),
-        pytest.param({"at_hash": "h"}, NOT_ACCESS, id="at_hash"),
-        pytest.param({"c_hash": "h"}, NOT_ACCESS, id="c_hash"),
-        pytest.param({"events": {}}, NOT_ACCESS, id="events"),
-        pytest.param({"token_use": "access"}, None, id="token_use access"),
-        pytest.param({"token_use": "id"}, NOT_ACCESS, id="token_use id"),
-        pytest.param({"token_use": "refresh"}, NOT_ACCESS, id="token_use refresh"),
-        pytest.param({"token_use": "Access"}, NOT_ACCESS, id="token_use in another case"),
-        pytest.param({"token_use": None}, NOT_ACCESS, id="token_use null"),
-        pytest.param({"token_use": ["access"]}, NOT_ACCESS, id="token_use in a list"),
-        pytest.param({"typ": "Bearer"}, None, id="payload typ Bearer"),
-        pytest.param({"typ": "JWT"}, None, id="payload typ JWT"),
-        pytest.param({"typ": 7}, None, id="payload typ of another kind"),
-        pytest.param({"typ": "ID"}, NOT_ACCESS, id="payload typ ID"),
-        pytest.param({"typ": "id"}, NOT_ACCESS, id="payload typ id"),
-        pytest.param({"typ": "Refresh"}, NOT_ACCESS, id="payload typ Refresh"),
-        pytest.param({"typ": "Offline"}, NOT_ACCESS, id="payload typ Offline"),
-        pytest.param({"typ": "Logout"}, NOT_ACCESS, id="payload typ Logout"),
-    ],
-)
-def test_where_the_type_does_not_tell_other_claims_do(changes, reason):
-    claims = changed(CLAIMS, changes)
-    for header in ({"alg": "RS256"}, {"alg": "RS256", "typ": "JWT"}):
-        assert refusal(claims, DEFAULT, header) is reason
-        assert refusal(claims, policy(accept_id_tokens_dangerously=True), header) is None
-    assert refusal(claims, STRICT, HEADER) is None  # the type says that it is an access token
-
-
 def test_an_operator_may_expect_another_token_use():
     issuer = policy(expected_claims={"token_use": ["id"]})
     assert refusal(changed(CLAIMS, {"token_use": "id"}), issuer, {"alg": "RS256"}) is None

@@ -1,0 +1,197 @@
+"""Is it an access token? The same claims get the same verdict in a JWT, in an introspection answer and in the answers
+of token-info endpoints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from scopeguard.access_token import Unverified
+from scopeguard.config import Issuer, ScopeClaim
+from scopeguard.errors import InvalidToken, Reason
+from scopeguard.introspection import Introspection
+from scopeguard.spec import introspection, jwt, tokeninfo
+
+NOW = 1_800_000_000
+URL, API = "https://as.test", "https://api.test"
+ASKING = Introspection(client_id="api", client_secret="hush")
+CLAIMS: dict[str, Any] = {
+    "iss": URL, "aud": API, "sub": "ann", "client_id": "spa", "azp": "spa", "scope": "read", "jti": "1", "iat": NOW,
+    "exp": NOW + 60,
+}  # fmt: skip
+NOT_ACCESS, BOUND = Reason.NOT_AN_ACCESS_TOKEN, Reason.SENDER_CONSTRAINT_UNPROVEN
+
+Ask = Callable[..., Reason | None]
+
+
+def issuer(**settings: Any) -> Issuer:
+    return Issuer(URL, **{"audience": API, "validate": "auto", "introspection": ASKING, **settings})
+
+
+def reason(call: Callable[[], object]) -> Reason | None:
+    try:
+        call()
+    except InvalidToken as refused:
+        return refused.reason
+    return None
+
+
+def of_jwt(claims: Mapping[str, Any], *, typ: str | None = "JWT", **settings: Any) -> Reason | None:
+    header = {"alg": "RS256", **({} if typ is None else {"typ": typ})}
+    token = Unverified(header=header, claims=claims, signed=b"", signature=b"", fingerprint="0123456789ab")
+    return reason(lambda: jwt.check(token, issuer(**settings), NOW))
+
+
+def of_untyped_jwt(claims: Mapping[str, Any], **settings: Any) -> Reason | None:
+    return of_jwt(claims, typ=None, **settings)
+
+
+def of_answer(claims: Mapping[str, Any], **settings: Any) -> Reason | None:
+    members = introspection.read_answer(json.dumps({"active": True, **claims}).encode())
+    assert members is not None
+    described = introspection.as_claims(members, "0123456789ab")
+    return reason(lambda: introspection.check_answer(described, issuer(**settings), NOW, audience_required=True))
+
+
+def _of_members(members: Mapping[str, Any], **settings: Any) -> Reason | None:
+    described = introspection.as_claims(members, "0123456789ab")
+    return reason(lambda: introspection.check_answer(described, issuer(**settings), NOW, audience_required=False))
+
+
+def of_google(claims: Mapping[str, Any], **settings: Any) -> Reason | None:
+    return _of_members(tokeninfo.read(json.dumps(claims).encode(), NOW), **settings)
+
+
+def of_gitlab(claims: Mapping[str, Any], **settings: Any) -> Reason | None:
+    answer = {**claims, "scope": ["read"], "expires_in": 60}
+    scopes = (ScopeClaim("scope", "list"),)
+    return _of_members(tokeninfo.read_gitlab(json.dumps(answer).encode(), NOW), scope_claims=scopes, **settings)
+
+
+EVERY_WAY = [of_jwt, of_untyped_jwt, of_answer, of_google, of_gitlab]
+ANSWERS = [of_answer, of_google, of_gitlab]
+
+OTHER_KINDS: list[dict[str, Any]] = [
+    *({"typ": name} for name in ("ID", "id", "Refresh", "Offline", "Logout", "Serialized-ID", "id_token")),
+    *({"typ": name} for name in ("RegistrationAccessToken", "InitialAccessToken", "logout+jwt", "refresh-token")),
+    *({"token_use": name} for name in ("id", "refresh", "refresh_token", "id_token", "logout", "Access", "")),
+    {"token_use": ["access"]}, {"token_use": {"access": True}}, {"token_use": 7}, {"token_use": True},
+    *({"token_type": name} for name in ("refresh_token", "id_token", "refresh", "ID", "logout_token", "N_A", "mac")),
+    {"token_type": ""}, {"token_type": ["Bearer"]}, {"token_type": {}}, {"token_type": 7},
+    {"token_type": "urn:ietf:params:oauth:token-type:refresh_token"},
+    *({"tokenName": name} for name in ("id_token", "refresh_token")),
+    *({"type": name} for name in ("refresh", "refresh_token", "id_token")),
+    *({"purpose": name} for name in ("id", "refresh_token")),
+    {"nonce": "n"}, {"at_hash": "h"}, {"c_hash": "h"}, {"s_hash": "h"}, {"nonce": "n", "at_hash": "h"},
+    {"events": {}}, {"events": {"http://schemas.openid.net/event/backchannel-logout": {}}},
+    {"token_type": "Bearer", "typ": "ID"}, {"token_type": "Bearer", "nonce": "n"},
+    {"typ": "Bearer", "at_hash": "h"}, {"token_use": "access", "events": {}},
+]  # fmt: skip
+
+
+@pytest.mark.rule("J-63", "P-14", "I-13", "X-40", "X-41", "X-42", "X-49")
+@pytest.mark.parametrize("ask", EVERY_WAY)
+@pytest.mark.parametrize("marks", OTHER_KINDS, ids=str)
+def test_what_is_marked_as_another_kind_of_token_is_refused_whoever_tells(ask: Ask, marks: dict[str, Any]):
+    assert ask({**CLAIMS, **marks}) is NOT_ACCESS
+
+
+# What real servers write for an access token, with the server where it is known.
+ACCESS_TOKENS: list[dict[str, Any]] = [
+    {},
+    {"token_type": "Bearer"}, {"token_type": "bearer"}, {"token_type": "BEARER"},
+    {"token_type": "access_token"},  # Salesforce
+    {"token_type": "access"},  # Simple JWT
+    {"token_type": "BearerToken"},  # Apigee
+    {"token_type": "urn:ietf:params:oauth:token-type:access_token"},
+    {"token_use": "access"}, {"token_use": "access_token"},  # Cognito; Hydra and Dex
+    {"typ": "Bearer"}, {"typ": "JWT"}, {"typ": "at+jwt"},  # Keycloak
+    {"typ": "Bearer", "nonce": "n"},  # Keycloak before 24
+    {"tokenName": "access_token", "token_type": "Bearer", "nonce": "n"},  # PingAM
+    {"type": "access_token"}, {"type": "app"},  # Adobe, Cloudflare
+    {"purpose": "access_token"},  # Curity
+]  # fmt: skip
+
+
+@pytest.mark.rule("J-63", "I-13")
+@pytest.mark.parametrize("ask", EVERY_WAY)
+@pytest.mark.parametrize("marks", ACCESS_TOKENS, ids=str)
+def test_what_real_servers_write_into_access_tokens_is_accepted(ask: Ask, marks: dict[str, Any]):
+    assert ask({**CLAIMS, **marks}) is None
+
+
+@pytest.mark.rule("I-13", "I-15")
+@pytest.mark.parametrize("ask", EVERY_WAY)
+@pytest.mark.parametrize(
+    "marks", [{"token_type": "DPoP"}, {"token_type": "dpop"}, {"typ": "DPoP"}, {"token_type": "PoP"}]
+)
+def test_a_token_that_is_marked_as_bound_is_refused_for_that(ask: Ask, marks: dict[str, Any]):
+    assert ask({**CLAIMS, **marks}) is BOUND
+    assert ask({**CLAIMS, **marks}, accept_id_tokens_dangerously=True) is BOUND
+
+
+@pytest.mark.rule("J-63", "X-42")
+@pytest.mark.parametrize("ask", EVERY_WAY)
+def test_where_id_tokens_are_accepted_refresh_and_logout_tokens_are_not(ask: Ask):
+    def verdict(**marks: Any) -> Reason | None:
+        return ask({**CLAIMS, **marks}, accept_id_tokens_dangerously=True)
+
+    assert verdict(typ="ID") is None
+    assert verdict(token_use="id") is None
+    assert verdict(token_type="id_token") is None
+    assert verdict(nonce="n", at_hash="h") is None
+    assert verdict(typ="Refresh") is NOT_ACCESS
+    assert verdict(typ="Offline") is NOT_ACCESS
+    assert verdict(token_use="refresh") is NOT_ACCESS
+    assert verdict(token_type="N_A") is NOT_ACCESS
+    assert verdict(events={}) is NOT_ACCESS
+
+
+@pytest.mark.rule("J-63")
+@pytest.mark.parametrize("ask", EVERY_WAY)
+@pytest.mark.parametrize("name", ["token_type", "token_use", "typ", "type", "tokenName", "purpose"])
+def test_an_operator_may_expect_values_of_another_kind(ask: Ask, name: str):
+    expected = {name: ["refresh", "of-our-own"]}
+    for value in ("refresh", "of-our-own"):
+        assert ask({**CLAIMS, name: value}, expected_claims=expected) is None
+    assert ask({**CLAIMS, name: "access_token"}, expected_claims=expected) is Reason.UNEXPECTED_CLAIM
+
+
+@pytest.mark.rule("P-01", "P-14")
+def test_under_at_jwt_only_a_member_that_names_another_kind_is_refused():
+    def verdict(**marks: Any) -> Reason | None:
+        return of_jwt({**CLAIMS, **marks}, typ="at+jwt")
+
+    assert verdict(typ="ID") is NOT_ACCESS
+    assert verdict(typ="Refresh") is NOT_ACCESS
+    assert verdict(token_use="id") is NOT_ACCESS
+    assert verdict(token_type="refresh_token") is NOT_ACCESS
+    assert verdict(tokenName="id_token") is NOT_ACCESS
+    assert verdict(token_type="DPoP") is BOUND
+    assert verdict(nonce="n", at_hash="h", events={}) is None
+    assert verdict(token_type="user", token_use="api", typ="JWT") is None
+    assert verdict(token_type=["Bearer"], token_use=None) is None
+
+
+SILENT = {name: value for name, value in CLAIMS.items() if name not in ("client_id", "azp", "scope")}
+
+
+@pytest.mark.rule("J-63")
+def test_a_jwt_has_a_mark_of_an_access_token_and_an_answer_needs_none():
+    for ask in (of_jwt, of_untyped_jwt):
+        assert ask(SILENT) is NOT_ACCESS
+        assert ask({**SILENT, "token_use": "access"}) is None
+        assert ask({**SILENT, "typ": "Bearer"}) is None
+        assert ask({**SILENT, "typ": "JWT"}) is NOT_ACCESS
+    assert of_answer(SILENT) is None
+
+
+@pytest.mark.parametrize("name", ["nonce", "token_use", "token_type", "events", "typ"])
+def test_null_is_absent_in_an_answer_and_not_in_a_jwt(name: str):
+    for ask in ANSWERS:
+        assert ask({**CLAIMS, name: None}) is None
+    assert of_jwt({**CLAIMS, name: None}) is (None if name == "typ" else NOT_ACCESS)
+    assert of_jwt({**CLAIMS, "typ": 7}) is None
