@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from ipaddress import IPv6Address, ip_address
 from typing import Any, Final, Protocol, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ Kept_co = TypeVar("Kept_co", covariant=True)
 
 # RFC 3986 section 2. A backslash is a slash to some readers of URLs and a part of the host to others (X-55).
 _URL_CHARACTERS: Final = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
+_HOST: Final = re.compile(r"[a-z0-9._-]+|[0-9a-f.]*:[0-9a-f:.]*:[0-9a-f:.]*")
 _FIELD_NAME: Final = re.compile(r"[A-Za-z0-9\-]+")
 
 
@@ -68,6 +70,28 @@ def is_loopback(host: str) -> bool:
         return True
     octets = host.removeprefix("::ffff:").split(".")  # what a socket for both families calls 127.0.0.1
     return len(octets) == 4 and octets[0] == "127" and all(o.isascii() and o.isdigit() for o in octets)
+
+
+def canonical_host(host: str) -> str:
+    """*host* of a URL for comparison: lower case, without the dot at the end, an address in its shortest form."""
+    lowered = host.lower().rstrip(".")
+    try:
+        address = ip_address(lowered)
+    except ValueError:
+        return lowered
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return str(address) if mapped is None else f"::ffff:{mapped}"
+
+
+def host_names(values: object, setting: str) -> tuple[str, ...]:
+    """*values*, names of hosts or addresses, in their canonical form."""
+    hosts = strings(values, setting)
+    for host in hosts:
+        if not _HOST.fullmatch(canonical_host(host.removeprefix("[").removesuffix("]"))):
+            raise ConfigurationError(
+                f"{setting}: {host!r} is not a host: a name or an address, without scheme and port"
+            )
+    return tuple(dict.fromkeys(canonical_host(host.removeprefix("[").removesuffix("]")) for host in hosts))
 
 
 def media_type(typ: str) -> str:

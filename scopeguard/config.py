@@ -14,6 +14,7 @@ from scopeguard.checks import (
     converted,
     field_name,
     flag,
+    host_names,
     mapping,
     media_type,
     member,
@@ -153,6 +154,9 @@ class Issuer:
 
     * ``url``: the issuer identifier, compared byte for byte with ``iss`` (RFC 9068 section 4). ``aliases``: further
       spellings of ``iss``, each with claims that must then have the given values; *url* itself may be among them.
+    * ``internal_hosts``: names or addresses of internal hosts, without ports, that the metadata of this issuer may
+      point to. Others than these and the issuer's own are refused, so that metadata does not lead requests into the
+      network of this API.
     * ``jwks_ca_file``: the certificate authorities that the server of ``jwks_uri`` is verified with, instead of the
       usual ones. ``jwks_bearer_file``: a file whose content goes to ``jwks_uri``, and nowhere else, as a bearer token.
       Both are paths, read again for each fetch.
@@ -197,6 +201,7 @@ class Issuer:
     keys: Mapping[str, Any] | None = field(default=None, repr=False)
     metadata_url: str | None = None
     key_url_template: str | None = None
+    internal_hosts: tuple[str, ...] = ()
     jwks_ca_file: str | None = None
     jwks_bearer_file: str | None = None
     aliases: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -374,6 +379,7 @@ class Issuer:
             self._set(name, wanted)
         for alias, companions in mapping(self.aliases, "aliases").items():
             strings(mapping(companions, f"aliases[{alias!r}]").values(), f"aliases[{alias!r}]")
+        self._set("internal_hosts", host_names(self.internal_hosts, "internal_hosts"))
         tuples = (
             "audience_claims", "any_claims", "forbidden_claims", "forbidden_headers", "past_claims",
             "role_claims", "client_id_claims", "subject_claims", "header_claims",

@@ -340,6 +340,21 @@ def test_the_accepted_types(typ, types):
     assert issuer(typ=typ).types == types
 
 
+def test_internal_hosts_are_read_back_as_they_are_compared():
+    hosts = ["KEYS.internal.", "10.0.0.6", "[FC00:0::1]", "keycloak", "keys.internal", "::ffff:10.0.0.1"]
+    read_back = ("keys.internal", "10.0.0.6", "fc00::1", "keycloak", "::ffff:10.0.0.1")
+    assert issuer(internal_hosts=hosts).internal_hosts == read_back
+    assert issuer(internal_hosts="keycloak").internal_hosts == ("keycloak",)
+
+
+@pytest.mark.parametrize(
+    "host", ["", ".", "*.internal", "https://as.lan", "as.lan:8443", "as.lan/x", "a b", "b\u00fc.lan", 7]
+)
+def test_internal_hosts_are_hosts(host):
+    with refused("internal_hosts: "):
+        issuer(internal_hosts=[host])
+
+
 @pytest.mark.parametrize(
     ("typ", "message"),
     [

@@ -137,7 +137,7 @@ def answered(credential: Credential, trust: Trust, asking: Asking, clock: Clock)
         return (yield from informed(credential, endpoint, trust, asking, clock))
     if endpoint is None:
         metadata = yield from discovered(trust, clock, lambda found: introspection.has_endpoint(found, settings))
-        endpoint = introspection.endpoint_of(metadata, settings)
+        endpoint = introspection.endpoint_of(metadata, settings, issuer.internal_hosts)
     bearer = yield from bearer_token(trust, asking)
     answer = yield from questioned(credential, endpoint, bearer, trust, asking, clock)
     if answer.status == 401 and callable(settings.bearer_token) and asking.bearer.refuse(bearer, clock.monotonic()):

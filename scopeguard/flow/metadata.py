@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from scopeguard.effects import Answer, Clock, Flow, Send, ask
 from scopeguard.errors import AuthorityUnavailable, Reason
@@ -34,6 +34,7 @@ def discovered(trust: Trust, clock: Clock, wanted: Callable[[Metadata], bool]) -
         clock,
         limit=policy.max_bytes,
         timeout=policy.timeout,
+        internal_hosts=issuer.internal_hosts,
         setting="introspection.endpoint" if issuer.validate is Validation.INTROSPECTION else "jwks_uri",
     )
     if wanted(metadata):
@@ -50,6 +51,7 @@ def search_metadata(
     limit: int,
     timeout: float,
     setting: str,
+    internal_hosts: Collection[str] = (),
 ) -> Flow[Metadata]:
     """The first document of *issuer* at *places* that is *wanted*, else the first one that is its metadata.
 
@@ -59,8 +61,8 @@ def search_metadata(
     another issuer or an endpoint that must not be called, because the operator has to know, and at an authority that
     does not answer at all, because every place is on the same server.
 
-    Raises :class:`AuthorityUnavailable`. *setting* is the one that makes the search unnecessary. *limit* is in bytes,
-    *timeout* in seconds; both are for one exchange.
+    Raises :class:`AuthorityUnavailable`. *setting* is the one that makes the search unnecessary; *internal_hosts* are
+    those that the documents may point to. *limit* is in bytes, *timeout* in seconds; both are for one exchange.
     """
     incomplete: Metadata | None = None
     busy: AuthorityUnavailable | None = None
@@ -68,7 +70,7 @@ def search_metadata(
     for place in places:
         try:
             answer = yield from ask(Send(url=place, authority=issuer, limit=limit, timeout=timeout))
-            metadata = read_metadata(answer, place, issuer, clock)
+            metadata = read_metadata(answer, place, issuer, clock, internal_hosts)
         except NotMetadata as error:
             strange = strange or _nonsense(issuer, url=place, problem=str(error))
         except MalformedMetadata as error:
@@ -95,13 +97,15 @@ def search_metadata(
     raise _nonsense(issuer, problem=f"set {setting} or metadata_url; no metadata at " + " nor ".join(places))
 
 
-def read_metadata(answer: Answer, place: str, issuer: str, clock: Clock) -> Metadata:
+def read_metadata(
+    answer: Answer, place: str, issuer: str, clock: Clock, internal_hosts: Collection[str] = ()
+) -> Metadata:
     """The metadata of *issuer* in *answer*. Raises :class:`AuthorityUnavailable` for another status than 200 and for an
     answer that is not JSON (a web app answers every path), :class:`MalformedMetadata` for any other document."""
     check_status(answer, place, issuer, clock)
     if not is_json(answer.headers):
         raise _nonsense(issuer, url=place)
-    return judge_metadata(answer.body, issuer)
+    return judge_metadata(answer.body, issuer, internal_hosts)
 
 
 def _nonsense(issuer: str, **detail: str) -> AuthorityUnavailable:

@@ -317,6 +317,7 @@ ISSUER: Final = {
     "metadata_url": Key(kinds.reference, '"https://auth.example.com/metadata"'),
     "key_url_template": Key(kinds.reference, '"https://keys.example.com/{kid}"'),
     "jwks_ca_file": Key(kinds.path, '"ca.crt"'),
+    "internal_hosts": Key(kinds.strings, '["keys.internal"]'),
     "jwks_bearer_file": Key(kinds.path, '"token"'),
     "aliases": Key(_aliases, '{ "https://old.example.com" = { tid = "7" } }'),
     "audience_claims": Key(kinds.strings, '["aud"]'),

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import field
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from scopeguard.checks import checked_url, is_loopback
+from scopeguard.checks import canonical_host, checked_url, is_loopback
 from scopeguard.errors import ConfigurationError
 from scopeguard.records import dataclass
+from scopeguard.spec.special_hosts import is_special
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 
 
@@ -48,13 +48,14 @@ def metadata_urls(issuer: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((at(oauth + path), at(openid + path), at(path + openid))))
 
 
-def judge_metadata(document: bytes, issuer: str) -> Metadata:
+def judge_metadata(document: bytes, issuer: str, internal_hosts: Collection[str] = ()) -> Metadata:
     """*document* as the metadata of *issuer*; :class:`MalformedMetadata` tells what is wrong with it, and
     :class:`NotMetadata` that it is nobody's.
 
     Checked: strict JSON object; ``issuer`` equal to *issuer* code point by code point (RFC 8414 section 3.3); every
-    endpoint https, or on loopback where the issuer is as well, without credentials, not an internal address that
-    the issuer itself does not have (X-55). Not checked: whether the endpoints answer; ``signed_metadata`` is ignored
+    endpoint https, or on loopback where the issuer is as well, without credentials, and not at an address or name
+    that is special (:mod:`scopeguard.spec.special_hosts`), unless it is the issuer's own or among *internal_hosts*
+    (X-55). Not checked: whether the endpoints answer, and where their names lead; ``signed_metadata`` is ignored
     (A-11), and lists of algorithms have no effect (A-21).
     """
     try:
@@ -70,14 +71,16 @@ def judge_metadata(document: bytes, issuer: str) -> Metadata:
         )
     return Metadata(
         issuer=issuer,
-        jwks_uri=checked_endpoint(members, "jwks_uri", issuer),
-        token_endpoint=checked_endpoint(members, "token_endpoint", issuer),
-        introspection_endpoint=checked_endpoint(members, "introspection_endpoint", issuer),
+        jwks_uri=checked_endpoint(members, "jwks_uri", issuer, internal_hosts),
+        token_endpoint=checked_endpoint(members, "token_endpoint", issuer, internal_hosts),
+        introspection_endpoint=checked_endpoint(members, "introspection_endpoint", issuer, internal_hosts),
         raw=members,
     )
 
 
-def checked_endpoint(members: Mapping[str, Any], name: str, issuer: str) -> str | None:
+def checked_endpoint(
+    members: Mapping[str, Any], name: str, issuer: str, internal_hosts: Collection[str] = ()
+) -> str | None:
     """The URL *name* of *members*, if it may be called; :class:`MalformedMetadata` if not."""
     url = members.get(name)
     if url is None:
@@ -87,23 +90,17 @@ def checked_endpoint(members: Mapping[str, Any], name: str, issuer: str) -> str 
     except ConfigurationError as error:
         raise MalformedMetadata(f"in the metadata, {error}") from None
     home, host = _host(issuer), _host(url)
-    if host != home and not (is_loopback(home) and is_loopback(host)) and _is_internal(host):
-        raise MalformedMetadata(f"in the metadata, {name} points to an internal address")
+    known = host == home or host in internal_hosts or (is_loopback(home) and is_loopback(host))
+    if not known and is_special(host):
+        raise MalformedMetadata(
+            f"in the metadata, {name} points to an internal address ({host!r}); if that is right, configure the URL "
+            "itself, or name the host in internal_hosts"
+        )
     return str(url)
 
 
 def _host(url: str) -> str:
     try:
-        return (urlsplit(url).hostname or "").removesuffix(".")
+        return canonical_host(urlsplit(url).hostname or "")
     except ValueError:  # an issuer need not be a URL where metadata_url is configured
         return ""
-
-
-def _is_internal(host: str) -> bool:
-    if is_loopback(host) or host.endswith(".localhost"):
-        return True
-    try:
-        return not ipaddress.ip_address(host).is_global
-    except ValueError:
-        # No top-level domain begins with a digit: what does is an address, as in "127.1", "0x7f000001", "2130706433".
-        return host.rpartition(".")[2][:1].isdigit()

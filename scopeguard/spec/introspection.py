@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from scopeguard.access_token import Unverified
@@ -145,7 +145,7 @@ def _aliases(metadata: Metadata, settings: Introspection) -> Mapping[str, Any]:
     return aliases if usable and aliases is not None else {}
 
 
-def endpoint_of(metadata: Metadata, settings: Introspection) -> str:
+def endpoint_of(metadata: Metadata, settings: Introspection, internal_hosts: Collection[str] = ()) -> str:
     """Where to ask, by *metadata*: the alias for mutual TLS where that is how we prove ourselves (RFC 8705 section 5,
     I-36). Raises :class:`AuthorityUnavailable` without an endpoint, or where it does not take our method (I-37)."""
 
@@ -158,7 +158,8 @@ def endpoint_of(metadata: Metadata, settings: Introspection) -> str:
         shown = " ".join(method for method in supported if isinstance(method, str))
         raise nonsense(f"its metadata does not list introspection.auth = {settings.auth.value!r} but {shown}")
     try:
-        alias = checked_endpoint(_aliases(metadata, settings), "introspection_endpoint", metadata.issuer)
+        aliases = _aliases(metadata, settings)
+        alias = checked_endpoint(aliases, "introspection_endpoint", metadata.issuer, internal_hosts)
     except MalformedMetadata as error:
         raise nonsense(str(error)) from None
     if alias is not None:

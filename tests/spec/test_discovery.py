@@ -162,16 +162,76 @@ INTERNAL = [
     "[::]", "[fe80::1]", "[fe80::1%25eth0]", "[fc00::1]", "[::ffff:127.0.0.1]", "[::ffff:10.0.0.1]",
     "[::ffff:a9fe:a9fe]", "2130706433", "0x7f000001", "0x7F.1", "0177.0.0.1", "127.1", "10.1", "127.0.0.1.1",
     "1.2.3.4.5", "017700000001", "0",
+    # IPv4 special-purpose addresses of the IANA registry, first and last of each block where both are telling
+    "0.1.2.3", "100.127.255.254", "172.31.255.255", "192.0.0.1", "192.0.0.170", "192.0.2.1", "192.31.196.1",
+    "192.52.193.1", "192.88.99.1", "192.175.48.1", "198.18.0.1", "198.19.255.255", "198.51.100.1", "203.0.113.1",
+    "224.0.0.1", "239.255.255.250", "240.0.0.1", "254.1.1.1",
+    # metadata services of clouds, those outside of the registry too
+    "168.63.129.16", "100.100.100.200", "192.0.0.192", "[fd00:ec2::254]",
+    # IPv6 that stands for IPv4: mapped, compatible, SIIT, NAT64, local NAT64, 6to4, Teredo, ISATAP; of public ones too
+    "[::ffff:8.8.8.8]", "[::127.0.0.1]", "[::8.8.8.8]", "[::ffff:0:127.0.0.1]", "[::ffff:0:8.8.8.8]",
+    "[64:ff9b::a9fe:a9fe]", "[64:ff9b::8.8.8.8]", "[64:ff9b:1::a00:1]", "[2002:a9fe:a9fe::1]", "[2002:808:808::1]",
+    "[2001:0:53aa:64c::1]", "[2606:4700::5efe:a00:1]", "[2606:4700::200:5efe:a00:1]",
+    # other IPv6 special-purpose addresses
+    "[100::1]", "[100:0:0:1::1]", "[2001:1::1]", "[2001:2::1]", "[2001:3::1]", "[2001:4:112::1]", "[2001:10::1]",
+    "[2001:20::1]", "[2001:30::1]", "[2001:db8::1]", "[2620:4f:8000::1]", "[3ffe::1]", "[3fff::1]", "[5f00::1]",
+    "[fec0::1]", "[feff::1]", "[fdff::1]", "[febf::1]", "[ff02::1]", "[ff0e::1]", "[4000::1]", "[::2]",
+    "[2606:4700::1111%25eth0]",
+    # special-use names: RFC 6761, 6762, 7686, 8375, 8880, 9476, 9665
+    "x.local", "x.LOCAL.", "x.home.arpa", "1.0.0.10.in-addr.arpa", "ipv4only.arpa", "resolver.arpa", "x.service.arpa",
+    "x.invalid", "x.onion", "x.alt", "a.b.localhost", "localhost..",
+    # names of private networks: ICANN's, and those of systems, containers and clusters
+    "metadata.google.internal", "host.docker.internal", "instance-data.ec2.internal", "x.corp", "x.home", "x.mail",
+    "x.lan", "x.intranet", "x.private", "localhost.localdomain", "localhost6.localdomain6", "kubernetes.default",
+    "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "x.svc", "x.pod", "x.consul",
+    # a single label is looked up in the own network only
+    "ip6-localhost", "ip6-loopback", "broadcasthost", "metadata", "keycloak", "com", "kubernetes",
+    # not names at all
+    "local%68ost", "127%2e0%2e0%2e1", "a..b.com", "a.0x7f",
 ]  # fmt: skip
 
 
 @pytest.mark.rule("X-55")
 @pytest.mark.parametrize("host", INTERNAL)
 def test_an_issuer_elsewhere_does_not_lead_to_an_internal_address(host):
-    with pytest.raises(MalformedMetadata, match="in the metadata, jwks_uri points to an internal address"):
+    with pytest.raises(MalformedMetadata, match=r"in the metadata, jwks_uri points to an internal address .*host"):
         metadata(jwks_uri=f"https://{host}/keys")
     with pytest.raises(MalformedMetadata):
         metadata(jwks_uri=f"http://{host}/keys")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "as.example", "as.example.com", "keys.example", "as.test", "x.co", "xn--bcher-kva.example", "as.internal.com",
+        "local.example", "8.8.8.8.example", "a_b.example", "as.example.", "1.1.1.1", "9.9.9.9", "100.63.255.255",
+        "100.128.0.1", "172.15.1.1", "172.32.0.1", "168.63.129.15", "192.0.1.1", "198.17.1.1", "223.1.1.1",
+        "[2606:4700::1111]", "[2001:4860:4860::8888]", "[2a00:1450::1]", "[2400:cb00::1]", "[2001:200::1]",
+    ],
+)  # fmt: skip
+def test_public_hosts_are_public(host: str):
+    assert metadata(jwks_uri=f"https://{host}/keys").jwks_uri == f"https://{host}/keys"
+
+
+@pytest.mark.parametrize(
+    ("allowed", "host"),
+    [
+        (("keys.corp.internal",), "keys.corp.internal"),
+        (("keys.corp.internal",), "KEYS.corp.internal."),
+        (("10.0.0.6",), "10.0.0.6:8443"),
+        (("fc00::1",), "[fc00:0::1]"),
+        (("kubernetes.default.svc",), "kubernetes.default.svc"),
+        (("::ffff:10.0.0.1",), "[::ffff:10.0.0.1]"),
+    ],
+)
+def test_internal_hosts_that_are_named_may_be_pointed_to(allowed: tuple[str, ...], host: str):
+    document = json.dumps({"issuer": ISS, "jwks_uri": f"https://{host}/k"}).encode()
+    assert judge_metadata(document, ISS, allowed).jwks_uri == f"https://{host}/k"
+    for other in ("https://x.keys.corp.internal/k", "https://10.0.0.7/k", "https://internal/k", "https://[fc00::2]/k"):
+        with pytest.raises(MalformedMetadata, match="name the host in internal_hosts"):
+            judge_metadata(json.dumps({"issuer": ISS, "jwks_uri": other}).encode(), ISS, allowed)
+    with pytest.raises(MalformedMetadata, match="cleartext"):  # allowed is the host, and not everything
+        judge_metadata(json.dumps({"issuer": ISS, "jwks_uri": f"http://{host}/k"}).encode(), ISS, allowed)
 
 
 @pytest.mark.parametrize(
@@ -184,6 +244,8 @@ def test_an_issuer_elsewhere_does_not_lead_to_an_internal_address(host):
         ("https://as.internal", "https://as.internal./keys"),
         ("https://as.internal.", "https://as.internal/keys"),
         ("https://[fc00::1]", "https://[fc00::1]/keys"),
+        ("https://[fc00::1]", "https://[FC00:0:0::1]/keys"),
+        ("https://keycloak:8443", "https://keycloak:9443/keys"),
     ],
 )
 def test_an_issuer_that_is_internal_itself_may_name_its_own_host(issuer, uri):
