@@ -165,6 +165,23 @@ test-benchmarks: $(DEV) system ## whether each benchmark runs, and measures what
 instructions: $(DEV) system ## instructions of the two hot paths, at most 5 % over those kept (KEEP=--keep keeps new ones)
 	@$(BIN)/python -m benchmarks.instructions $(KEEP)
 
+.PHONY: test-python
+test-python: peers apps documents ## the tests under another Python: make test-python PYTHON=python3.13
+	@version="$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
+	$(MAKE) --no-print-directory VENV=".venv-$$version" ".venv-$$version/.installed-dev"
+	".venv-$$version/bin/python" -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+# Pythons that are not installed are named and left out.
+.PHONY: check-all
+check-all: check test-oldest ## check, the oldest dependencies, and each supported Python that is installed
+	@for python in python3.12 python3.13; do
+		if "$$python" --version > /dev/null 2>&1; then
+			$(MAKE) --no-print-directory test-python PYTHON="$$python"
+		else
+			echo "not installed: $$python"
+		fi
+	done
+
 .PHONY: test-oldest
 test-oldest: peers apps documents ## the tests, with the oldest versions of the dependencies that pyproject.toml allows
 	@$(MAKE) --no-print-directory VENV=.venv-oldest .venv-oldest/.installed-oldest
@@ -204,4 +221,4 @@ build: $(DEV) ## the wheel and the source distribution, into dist/
 
 .PHONY: clean
 clean: ## remove everything that can be made again
-	@rm -rf .venv .venv-apps .venv-bench .venv-oldest dist build htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/peers/node/node_modules
+	@rm -rf .venv .venv-* dist build htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/peers/node/node_modules
