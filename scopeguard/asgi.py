@@ -55,7 +55,9 @@ class Preflight(StrEnum):
 class GuardMiddleware(Layer):
     """*app* behind *guard*: every request needs a valid access token unless a rule says otherwise.
 
-    * *public*: path templates that need no token. *rules*: which route needs what; the guard's own by default.
+    * *public*: path templates that need no token. They do not close any other path.
+    * *rules*: which route needs what; the guard's own by default. A route that matches none of them is denied, and an
+      empty list denies every route. Without rules here and in the guard, every route needs a valid token.
     * *cors_preflight*: ``"pass"`` hands genuine preflights to the app, and lets browsers read the challenge.
     * *close_on_expiry*: end a response stream or a websocket (code 1008) when its token expires (H-04).
 
@@ -84,7 +86,7 @@ class GuardMiddleware(Layer):
             )
         self.app: ASGIApp = app
         self.guard = guard
-        self.rules: Rules = Rules.of(guard.rules if rules is None else rules).with_public(public)
+        self.rules: Rules = Rules.chosen(rules, guard.rules).with_public(public)
         self._pass_preflight = Preflight(cors_preflight) is Preflight.PASS
         self._close_on_expiry = close_on_expiry
         self._opens_unmatched = not self.rules.deny_unmatched

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -30,6 +30,34 @@ class Document:
 
     def error(self, problem: str) -> ConfigurationError:
         return ConfigurationError(f"{self.name}: {problem}")
+
+    def refuse_unknown(self, given: Iterable[Any], known: Iterable[str], place: str) -> None:
+        """Raise :class:`ConfigurationError` for a member of *place* that is not *known*. Extensions (``x-...``) are."""
+        names = tuple(known)
+        for name in given:
+            if name not in names and not (isinstance(name, str) and name.startswith("x-")):
+                near = _nearest(name, names)
+                hint = f"did you mean {near}?" if near else f"it has {', '.join(names)} and x- extensions"
+                raise self.error(f"{place}: {printable(name)} is not a member of this object; {hint}")
+
+    def refuse_misspelled(self, given: Iterable[Any], decisive: Iterable[str], place: str) -> None:
+        """Raise :class:`ConfigurationError` for a member of *place* that is nearly the name of a *decisive* one.
+
+        Members that resemble none of these are ignored: documents often carry some of other tools and versions.
+        """
+        names = tuple(decisive)
+        for name in given:
+            near = None if name in names else _nearest(name, names)
+            if near and not str(name).startswith("x-"):
+                raise self.error(f"{place}: {printable(name)} is not a member of this object; did you mean {near}?")
+
+
+def _nearest(name: Any, names: tuple[str, ...]) -> str | None:
+    from difflib import get_close_matches  # noqa: PLC0415 - 5 ms that only documents need
+
+    folded = {known.lower(): known for known in names}
+    near = get_close_matches(str(name).lower(), folded, n=1, cutoff=0.8)
+    return folded[near[0]] if near else None
 
 
 def read_document(source: DocumentOrPath, name: str = "document") -> Document:

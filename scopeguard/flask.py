@@ -65,12 +65,13 @@ _current_request: Final = cast("LocalProxy[Request]", request)._get_current_obje
 class ScopeGuard:
     """Every route of *app* needs a valid access token unless a rule, ``@public`` or ``@optional`` says otherwise.
 
-    * *public*: path templates that need no token. *rules*: which route needs what; the guard's own by default.
+    * *public*: path templates that need no token. They do not close any other path.
+    * *rules*: which route needs what; the guard's own by default. An empty list closes all whose view says nothing.
     * Where a rule and a view both say something, the stricter holds: all that either requires, and no token is
       optional or unnecessary where either requires one. So ``public=["/{path:path}"]`` opens an app except for the
       views that say ``@requires``.
-    * With rules present, a route that matches none, and whose view says nothing, is denied; so is one whose rule says
-      ``DENIED``, whatever the view says.
+    * Where rules are given, a route that matches none, and whose view says nothing, is denied; so is one whose rule
+      says ``DENIED``, whatever the view says.
 
     ``ScopeGuard(app, guard)``, or ``ScopeGuard(guard=guard)`` and later :meth:`init_app`. Not covered: code that Flask
     runs before any hook of an app (URL converters, ``url_value_preprocessor``, opening the session), and whatever is
@@ -101,7 +102,7 @@ class ScopeGuard:
             raise ConfigurationError("ScopeGuard: guard is a scopeguard.Guard, as in ScopeGuard(app, guard)")
         if "scopeguard" in app.extensions:
             raise ConfigurationError("ScopeGuard: this app is guarded already; several issuers go into one Guard")
-        rules = Rules.of(guard.rules) if self._rules is None else self._rules
+        rules = Rules.chosen(self._rules, guard.rules)
         layer = _Extension(app, guard, rules.with_public(rule.path for rule in self._public))
         hooks = _Hooks(app, layer, StartCheck(app, guard))
         app.extensions[EXTENSION] = layer

@@ -52,7 +52,9 @@ class EnvironHeaders:
 class GuardMiddleware(Layer):
     """*app* behind *guard*: every request needs a valid access token unless a rule says otherwise.
 
-    *public*: path templates that need no token. *rules*: which route needs what; the guard's own by default.
+    * *public*: path templates that need no token. They do not close any other path.
+    * *rules*: which route needs what; the guard's own by default. A route that matches none of them is denied, and an
+      empty list denies every route. Without rules here and in the guard, every route needs a valid token.
 
     The app finds the token in ``environ["scopeguard.access_token"]`` and, while it is being called, through
     :func:`scopeguard.current_access_token`. Not in a generator it returns: that runs after the call.
@@ -74,7 +76,7 @@ class GuardMiddleware(Layer):
             )
         self.app: WSGIApp = app
         self.guard = guard
-        self.rules: Rules = Rules.of(guard.rules if rules is None else rules).with_public(public)
+        self.rules: Rules = Rules.chosen(rules, guard.rules).with_public(public)
         self._opens_unmatched = not self.rules.deny_unmatched
         self._check = StartCheck(self, guard)
 

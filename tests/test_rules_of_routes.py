@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import pytest
@@ -140,6 +141,35 @@ def test_with_rules_what_matches_none_is_denied_and_without_it_needs_a_token():
     assert Rules(public=["/healthz"]).find("GET", "/b") is None
 
 
+@pytest.mark.rule("H-07")
+@pytest.mark.parametrize(
+    "empty", [[], (), set(), iter(()), filter(None, [])], ids=["list", "tuple", "set", "iterator", "filter"]
+)
+def test_an_empty_list_of_rules_is_not_the_absence_of_rules(empty: Any):
+    """These are two values, and the second denies every route."""
+    rules = Rules.of(empty)
+    assert rules.deny_unmatched
+    assert rules.closes(rules.find("GET", "/a"))
+    opened = rules.with_public(["/healthz"])
+    assert opened.deny_unmatched
+    assert (access(opened, "/healthz"), access(opened, "/a")) == (PUBLIC, None)
+    assert not Rules.of(None).deny_unmatched
+    assert not Rules(None, public=["/healthz"]).with_public(["/b"]).deny_unmatched
+
+
+def test_rules_of_an_adapter_replace_those_of_the_guard_even_if_there_are_none():
+    of_the_guard = Rules([Rule("/a", READ)], public=["/b"])
+    assert Rules.chosen(None, of_the_guard) is of_the_guard
+    assert not Rules.chosen(None, None).deny_unmatched
+    none = Rules.chosen([], of_the_guard)
+    assert (none.all, none.deny_unmatched) == ((), True)
+    # Public paths alone are not rules: those of the guard go on to hold.
+    added = Rules.chosen(Rules(public=["/c"]), of_the_guard)
+    assert [access(added, path) for path in ("/a", "/b", "/c", "/d")] == [READ, PUBLIC, PUBLIC, None]
+    assert added.deny_unmatched
+    assert not Rules.chosen(Rules(), None).deny_unmatched
+
+
 def test_a_rule_says_authenticated_unless_it_says_more_or_less():
     assert Rule("/a").access == AUTHENTICATED
     for said in (READ, any_of("a", "b"), AUTHENTICATED, PUBLIC, OPTIONAL, DENIED):
@@ -186,8 +216,43 @@ def test_methods_are_written_as_they_are_sent(methods, message):
         Rule("/a", READ, methods=methods)
 
 
-def test_methods_with_a_dash_are_methods():
-    assert access(Rules([Rule("/a", READ, methods=["M-SEARCH"])]), "/a", "M-SEARCH") == READ
+@pytest.mark.parametrize("method", ["VERSION-CONTROL", "QUERY", "PROPFIND"])
+def test_every_registered_method_is_a_method(method: str):
+    rules = Rules([Rule("/a", READ, methods=[method])])
+    assert (access(rules, "/a", method), access(rules, "/a", "POST")) == (READ, None)
+
+
+@pytest.mark.parametrize(
+    ("method", "hint"),
+    [
+        ("GTE", "did you mean GET?"),
+        ("DELTE", "did you mean DELETE?"),
+        ("PURGE", "belong in extension_methods"),
+        ("X", "belong in extension_methods"),
+        ("get", "write it in capitals"),
+        ("Post", "write it in capitals"),
+        ("", "belong in extension_methods"),
+        (7, "write it in capitals"),
+    ],
+)
+def test_a_method_that_is_not_registered_is_a_mistake(method: Any, hint: str):
+    """It would match no request, and a rule behind this one would decide instead."""
+    with pytest.raises(ConfigurationError, match=f"rule '/a': .*{re.escape(hint)}"):
+        Rule("/a", READ, methods=["GET", method])
+
+
+def test_methods_beyond_the_registry_are_declared_as_such():
+    only = Rule("/a", READ, extension_methods=["PURGE"])
+    both = Rule("/a", READ, methods=["GET"], extension_methods="M-SEARCH")
+    assert only.methods == {"PURGE"}
+    assert both.methods == {"GET", "HEAD", "M-SEARCH"}
+    rules = Rules([only, both])
+    assert [access(rules, "/a", method) for method in ("PURGE", "M-SEARCH", "GET", "POST")] == [READ, READ, READ, None]
+    assert only != both
+    wrong: Any
+    for wrong in (["purge"], ["PURGE "], [""], [7], ["WEBSOCKET"]):
+        with pytest.raises(ConfigurationError, match="rule '/a': "):
+            Rule("/a", READ, extension_methods=wrong)
 
 
 # -- one path, two readings

@@ -288,7 +288,7 @@ def test_the_examples_that_messages_give_are_right(table: str, key: str, tmp_pat
     elif key == "issuers":
         text = f'resource = "https://api.test"\n{text}'
     else:
-        if table == "[[rules]]" and key in ("path", "methods", "token_sources"):
+        if table == "[[rules]]" and key in ("path", "methods", "extension_methods", "token_sources"):
             text = (text if key != "path" else f"[[rules]]\n{line}") + "\nauthenticated = true"
         text = f"{text}\n{ISSUERS}"
     for name, content in FILES.items():

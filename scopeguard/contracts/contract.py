@@ -9,6 +9,7 @@ from typing import Final
 
 from scopeguard.catalog import ScopeCatalog
 from scopeguard.checks import member
+from scopeguard.contracts.operations import Operation
 from scopeguard.documents import Document
 from scopeguard.errors import ConfigurationError
 from scopeguard.records import dataclass
@@ -51,6 +52,14 @@ def nothing_declared(document: Document, operation: str) -> ConfigurationError:
         f"{operation}: the document does not say what it needs; declare it there, or say what holds for all such "
         'operations with undeclared = "authenticated", "deny" or "public"'
     )
+
+
+def checked_operations(document: Document, operations: list[Operation]) -> list[Operation]:
+    """*operations*, or :class:`ConfigurationError` if there are none: a document that describes nothing is the wrong
+    document, or has a member of the wrong name, and says nothing about any request."""
+    if operations:
+        return operations
+    raise document.error("describes no operation, so no request could be allowed; is it the right document?")
 
 
 def checked_base_path(base_path: str | None) -> str | None:

@@ -12,17 +12,22 @@ from scopeguard.contracts.contract import (
     Contract,
     Undeclared,
     checked_base_path,
+    checked_operations,
     nothing_declared,
     parameter,
     undeclared_access,
 )
 from scopeguard.contracts.operations import Operation, rules_of
 from scopeguard.documents import Document, DocumentOrPath, read_document
-from scopeguard.errors import ConfigurationError
+from scopeguard.errors import ConfigurationError, printable
 from scopeguard.records import dataclass
 from scopeguard.rules import DENIED, Access
+from scopeguard.rules.rule import METHODS
 from scopeguard.scopes import Requirement, any_of
 
+# Members that change a decision.
+_OF_A_RESOURCE: Final = ("methods", "resources")
+_OF_A_METHOD: Final = ("path", "httpMethod", "scopes", "parameters", "mediaUpload", "useMediaDownloadService")
 _TEMPLATE: Final = re.compile(r"\{(\+?)([^{}]*)\}")
 _LITERAL: Final = re.compile(r"[\w.$~-]+", re.ASCII)
 
@@ -56,9 +61,8 @@ def google_discovery(
     if found.name == "discovery document" and isinstance(content.get("id"), str):
         found = Document(str(content["id"]), content)
     reader = _Reader(found, checked_base_path(base_path), undeclared_access(undeclared))
-    return Contract(
-        name=found.name, rules=rules_of(reader.operations()), catalog=ScopeCatalog.from_google_discovery(content)
-    )
+    operations = checked_operations(found, reader.operations())
+    return Contract(name=found.name, rules=rules_of(operations), catalog=ScopeCatalog.from_google_discovery(content))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +73,35 @@ class _Reader:
 
     def operations(self) -> list[Operation]:
         content = self.document.content
-        found = [operation for method in _methods(content) for operation in self._method(method)]
+        found = [operation for method in self._methods(content, "the document") for operation in self._method(method)]
         batch = content.get("batchPath")
-        if isinstance(batch, str) and batch:
+        if found and isinstance(batch, str) and batch:
             source = f"{self.document.name}: POST {_slashed(batch)} (batch)"
             found.append(Operation(method="POST", path=_slashed(batch), access=DENIED, source=source))
         return found
 
+    def _methods(self, resource: Mapping[str, Any], place: str) -> list[Mapping[str, Any]]:
+        """The methods of *resource* and of the resources in it."""
+        self.document.refuse_misspelled(resource, _OF_A_RESOURCE, place)
+        own = list(self._members(resource, "methods", place).values())
+        for name, inner in self._members(resource, "resources", place).items():
+            own += self._methods(inner, f"resource {printable(name)}")
+        return own
+
+    def _members(self, resource: Mapping[str, Any], name: str, place: str) -> Mapping[str, Mapping[str, Any]]:
+        members = resource.get(name, {})
+        if not isinstance(members, Mapping) or not all(isinstance(member, Mapping) for member in members.values()):
+            raise self.document.error(f"{place}: {name}: an object of objects is needed")
+        return members
+
     def _method(self, method: Mapping[str, Any]) -> list[Operation]:
         name = str(method.get("id", "a method without id"))
+        self.document.refuse_misspelled(method, _OF_A_METHOD, name)
         path, verb = method.get("path"), method.get("httpMethod")
         if not isinstance(path, str) or not isinstance(verb, str):
             raise self.document.error(f"{name}: needs a path and an httpMethod")
+        if verb.upper() not in METHODS:
+            raise self.document.error(f"{name}: {printable(verb)} is not a method of HTTP")
         access = self._access(method, name)
         parameters = {**_mapping(self.document.content.get("parameters")), **_mapping(method.get("parameters"))}
         return [
@@ -119,12 +140,6 @@ class _Reader:
                 full = full.replace(f"/upload/{service}/".replace("//", "/"), f"/upload{self.base_path}/", 1)
             places += [(each, full) for each in dict.fromkeys((verb, "PUT", "DELETE"))]
         return places
-
-
-def _methods(resource: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    own = [_mapping(method) for method in _mapping(resource.get("methods")).values()]
-    inner = _mapping(resource.get("resources")).values()
-    return [*own, *(method for resource in inner for method in _methods(_mapping(resource)))]
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

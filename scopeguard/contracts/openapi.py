@@ -12,6 +12,7 @@ from scopeguard.contracts.contract import (
     Contract,
     Undeclared,
     checked_base_path,
+    checked_operations,
     nothing_declared,
     parameter,
     undeclared_access,
@@ -26,6 +27,8 @@ from scopeguard.scopes import Requirement
 
 _PARAMETER: Final = re.compile(r"\{([^{}]*)\}")
 METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+_OF_A_PATH: Final = ("$ref", "summary", "description", "servers", "parameters")
+_DECISIVE: Final = ("paths", "security", "servers", "components")  # members of the document that change a decision
 _VERSIONS: Final = ("3.0", "3.1", "3.2")
 _MOST_REFERENCES: Final = 32  # that lead from one to the next
 
@@ -58,7 +61,9 @@ def openapi(
     * ``$ref`` within the document is followed, any other is refused. Webhooks and callbacks are requests of the API to
       others: ignored. Parameters, bodies and hosts are not checked.
 
-    Raises :class:`ConfigurationError` naming the document, the operation and the way out.
+    Raises :class:`ConfigurationError` naming the document, the operation and the way out; also for a document without
+    operations, a member of a path that is not a method in lower case nor anything else that OpenAPI has there, and a
+    misspelled ``security``, ``servers``, ``paths`` or ``components``.
     """
     reader = Reader.of(document, base_path, ignore_schemes)
     default = undeclared_access(undeclared)
@@ -72,7 +77,8 @@ def openapi(
             for path in described.paths
         ]
     catalog = ScopeCatalog.from_openapi(reader.document.content)
-    return Contract(name=reader.document.name, rules=rules_of(operations), catalog=catalog)
+    checked = checked_operations(reader.document, operations)
+    return Contract(name=reader.document.name, rules=rules_of(checked), catalog=catalog)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +112,7 @@ class Reader:
         title = _mapping(found.content.get("info")).get("title")
         if found.name == "OpenAPI document" and isinstance(title, str) and title:
             found = Document(printable(title, 80), found.content)
+        found.refuse_misspelled(found.content, _DECISIVE, "the document")
         declared = _mapping(_mapping(found.content.get("components")).get("securitySchemes"))
         schemes = {str(name): _followed(found, scheme, f"security scheme {name}") for name, scheme in declared.items()}
         return cls(found, checked_base_path(base_path), Schemes.of(found, schemes, ignore_schemes))
@@ -127,10 +134,15 @@ class Reader:
 
     def _methods(self, path: str, item: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
         fixed = (*METHODS, "query") if self.document.content["openapi"].startswith("3.2.") else METHODS
+        additional = ("additionalOperations",) if "query" in fixed else ()
+        self.document.refuse_unknown(item, (*fixed, *additional, *_OF_A_PATH), path)
         found = {method.upper(): item[method] for method in fixed if method in item}
-        if "query" in fixed:
-            for method, operation in _mapping(item.get("additionalOperations")).items():
-                if method.lower() in fixed:
+        if additional:
+            others = item.get("additionalOperations", {})
+            if not isinstance(others, Mapping):
+                raise self.document.error(f"{path}: additionalOperations: an object with operations is needed")
+            for method, operation in others.items():
+                if str(method).lower() in fixed:
                     raise self.document.error(
                         f"{path}: additionalOperations: {printable(method)} has a field of its own"
                     )
@@ -138,6 +150,7 @@ class Reader:
         for method, operation in found.items():
             if not isinstance(operation, Mapping):
                 raise self.document.error(f"{method} {path}: an operation is an object")
+            self.document.refuse_misspelled(operation, ("security", "servers"), f"{method} {path}")
         return found
 
     def _described(self, method: str, path: str, item: Mapping[str, Any], operation: Mapping[str, Any]) -> Described:

@@ -17,6 +17,7 @@ from typing import Final
 from scopeguard.errors import ConfigurationError
 from scopeguard.records import dataclass
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access, Rule
+from scopeguard.rules.rule import METHODS
 from scopeguard.rules.template import Many, One, Step, Template
 from scopeguard.rules.tree import fits
 from scopeguard.scopes import Requirement, all_of, any_of
@@ -51,7 +52,10 @@ class Operation:
 
     def rule(self) -> Rule:
         try:
-            return Rule(self.path, self.access, (self.method,), source=self.source)
+            if self.method in METHODS:
+                return Rule(self.path, self.access, (self.method,), source=self.source)
+            # additionalOperations of OpenAPI 3.2 declare methods of any name.
+            return Rule(self.path, self.access, extension_methods=(self.method,), source=self.source)
         except ConfigurationError as error:
             raise ConfigurationError(f"{self.source}: {error}") from None
 

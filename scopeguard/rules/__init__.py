@@ -1,11 +1,13 @@
 """Which requirement holds for which route, for apps whose code is not to be touched.
 
-The first rule that matches decides. With rules present, a route that matches none is denied; with none, every route
-needs a valid token. A path that two parsers could read differently (dot segments, doubled or encoded slashes, control
-characters) matches no rule at all, so it can only ever meet the strictest answer (H-06, H-08, X-74). Where it depends
-on when an app decodes the path, all readings have to meet the same rule; see :mod:`scopeguard.rules.readings`. Nor does
-a path match that only a rule with parameters takes, while a rule before it needs other scopes for the same path with,
-or without, a slash at its end: many routers serve both by the same code.
+The first rule that matches decides. Where rules are given, a route that matches none of them is denied, and an empty
+list of rules denies every route. Where no rules are given, every route needs a valid token.
+
+A path that two parsers could read differently (dot segments, doubled or encoded slashes, control characters) matches
+no rule at all, so it can only ever meet the strictest answer (H-06, H-08, X-74). Where it depends on when an app
+decodes the path, all readings have to meet the same rule; see :mod:`scopeguard.rules.readings`. Nor does a path match
+that only a rule with parameters takes, while a rule before it needs other scopes for the same path with, or without, a
+slash at its end: many routers serve both by the same code.
 
 Rules are compiled when they are made: to find one takes as long among ten thousand as among ten.
 """
@@ -29,19 +31,27 @@ _OTHER: Final = "*"
 
 
 class Rules:
-    """Rules in order. *public* are templates of paths that need no token, whatever the method; they come first."""
+    """Rules in order.
 
-    __slots__ = ("_all", "_exact", "_public", "_rules", "_slash_matters", "_tree")
+    * *rules*: a route that matches none of them is denied. An empty list denies every route that is not public.
+      ``None`` is not an empty list: it gives no rules, and every route needs a valid token.
+    * *public*: templates of paths that need no token, whatever the method. They come first. They open the paths they
+      name and change nothing for all others.
+    """
 
-    def __init__(self, rules: Iterable[Rule] = (), *, public: Iterable[str] = ()) -> None:
+    __slots__ = ("_all", "_deny_unmatched", "_exact", "_public", "_rules", "_slash_matters", "_tree")
+
+    def __init__(self, rules: Iterable[Rule] | None = None, *, public: Iterable[str] = ()) -> None:
         if isinstance(public, str):
             raise ConfigurationError('public: write a list of paths, as in ["/healthz"], not one string')
-        self._compile(tuple(Rule(path, PUBLIC) for path in public), tuple(rules))
+        self._compile(tuple(Rule(path, PUBLIC) for path in public), None if rules is None else tuple(rules))
 
-    def _compile(self, public: tuple[Rule, ...], rules: tuple[Rule, ...]) -> None:
+    def _compile(self, public: tuple[Rule, ...], given: tuple[Rule, ...] | None) -> None:
+        rules = given or ()
         for rule in rules:
             if not isinstance(rule, Rule):
                 raise ConfigurationError(f"rules: holds a {type(rule).__name__}; every item is a Rule")
+        self._deny_unmatched = given is not None
         self._public, self._rules, self._all = public, rules, (*public, *rules)
         self._tree = Tree((rule.template, rule.methods) for rule in self._all)
         self._slash_matters = _where_the_slash_matters(self._all)
@@ -54,14 +64,25 @@ class Rules:
 
     @classmethod
     def of(cls, rules: Rules | Iterable[Rule] | None) -> Rules:
-        """*rules* as :class:`Rules`."""
-        return rules if isinstance(rules, Rules) else cls(rules or ())
+        """*rules* as :class:`Rules`. ``None`` gives no rules; an empty iterable gives an empty list of them."""
+        return rules if isinstance(rules, Rules) else cls(rules)
+
+    @classmethod
+    def chosen(cls, own: Rules | Iterable[Rule] | None, default: Rules | Iterable[Rule] | None) -> Rules:
+        """The rules that hold where *own* are given to an adapter and *default* to its guard: *own*, even if they are
+        empty. :class:`Rules` that only name public paths add these to *default*."""
+        if own is None:
+            return cls.of(default)
+        rules = cls.of(own)
+        if rules._deny_unmatched:
+            return rules
+        return cls.of(default).with_public(rule.path for rule in rules._public)
 
     def with_public(self, public: Iterable[str]) -> Rules:
         """These rules with more *public* paths before them."""
         more = Rules(public=public)
         if more._public:
-            more._compile((*more._public, *self._public), self._rules)
+            more._compile((*more._public, *self._public), self._rules if self._deny_unmatched else None)
             return more
         return self
 
@@ -86,7 +107,7 @@ class Rules:
 
     def closes(self, rule: Rule | None) -> bool:
         """Whether *rule*, as found for a request, denies it whatever its token (H-07)."""
-        return bool(self._rules) if rule is None else rule.access is DENIED
+        return self._deny_unmatched if rule is None else rule.access is DENIED
 
     def shadowed(self) -> tuple[Shadowed, ...]:
         """The rules that can never decide because earlier ones take everything they match. What is listed is certain;
@@ -95,8 +116,8 @@ class Rules:
 
     @property
     def deny_unmatched(self) -> bool:
-        """Whether a request that matches no rule is denied whatever its token (H-07)."""
-        return bool(self._rules)
+        """Whether a request that matches no rule is denied whatever its token: where rules are given, even none."""
+        return self._deny_unmatched
 
     @property
     def all(self) -> tuple[Rule, ...]:

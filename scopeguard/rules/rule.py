@@ -15,7 +15,18 @@ from scopeguard.rules.template import Template
 from scopeguard.rules.tree import NEVER, Tree
 from scopeguard.scopes import AUTHENTICATED, Requirement
 
-_METHOD: Final = re.compile(r"[A-Z]+(?:-[A-Z]+)*")
+# fmt: off
+METHODS: Final = frozenset((
+    "ACL", "BASELINE-CONTROL", "BIND", "CHECKIN", "CHECKOUT", "CONNECT", "COPY", "DELETE",
+    "GET", "HEAD", "LABEL", "LINK", "LOCK", "MERGE", "MKACTIVITY", "MKCALENDAR",
+    "MKCOL", "MKREDIRECTREF", "MKWORKSPACE", "MOVE", "OPTIONS", "ORDERPATCH", "PATCH", "POST",
+    "PROPFIND", "PROPPATCH", "PUT", "QUERY", "REBIND", "REPORT", "SEARCH", "TRACE",
+    "UNBIND", "UNCHECKOUT", "UNLINK", "UNLOCK", "UPDATE", "UPDATEREDIRECTREF", "VERSION-CONTROL",
+))
+# fmt: on
+"""The methods of the IANA registry (RFC 9110 §16.1). PRI is left out: no request may use it (RFC 9113 §3.4)."""
+
+_EXTENSION_METHOD: Final = re.compile(r"[A-Z][A-Z0-9]*(?:[-_][A-Z0-9]+)*")
 
 
 class Access(Enum):
@@ -45,9 +56,12 @@ class Rule:
     The case of letters counts. Paths that a router reads without regard to it need a rule for each spelling, or, safer,
     rules that name what is open and leave the rest denied.
 
-    *methods*: all of them if not given; ``GET`` includes ``HEAD`` (H-09). The handshake of a websocket is a ``GET``
-    (RFC 6455 §4.1) and obeys the same rule as any other (H-02). *token_sources*: where this route takes tokens,
-    instead of the guard's setting. *source*: where the rule was declared, for audits and logs; no part of its value.
+    *methods*: those that the IANA registry lists, in capitals; all methods, registered or not, if neither these nor
+    *extension_methods* are given. ``GET`` includes ``HEAD`` (H-09). The handshake of a websocket is a ``GET``
+    (RFC 6455 §4.1) and obeys the same rule as any other (H-02). *extension_methods*: methods that the registry does not
+    list, as in ``extension_methods=["PURGE"]``; afterwards they are among *methods*. *token_sources*: where this route
+    takes tokens, instead of the guard's setting. *source*: where the rule was declared, for audits and logs; no part of
+    its value.
     """
 
     path: str
@@ -55,6 +69,7 @@ class Rule:
     methods: Iterable[str] | None = None
     token_sources: Iterable[str] | None = None
     source: str | None = field(default=None, compare=False)
+    extension_methods: Iterable[str] = field(default=(), compare=False)  # *methods* has them too
     template: Template = field(init=False, repr=False, compare=False)
     # What adapters look at with every request: what is needed, and whether that is all there is to the rule.
     requirement: Requirement | None = field(init=False, repr=False, compare=False)
@@ -66,8 +81,10 @@ class Rule:
             raise ConfigurationError(f"rule {self.path!r}: a requirement, PUBLIC, OPTIONAL or DENIED is needed")
         if not (self.source is None or isinstance(self.source, str)):
             raise ConfigurationError(f"rule {self.path!r}: source is text that says where the rule was declared")
-        if self.methods is not None:
-            object.__setattr__(self, "methods", self._checked_methods(self.methods))
+        extensions = self._checked_extensions(self.extension_methods)
+        object.__setattr__(self, "extension_methods", extensions)
+        if self.methods is not None or extensions:
+            object.__setattr__(self, "methods", self._checked_methods(self.methods or (), extensions))
         if self.token_sources is not None:
             sources = checked_sources(self.token_sources, f"rule {self.path!r}: token_sources")
             object.__setattr__(self, "token_sources", sources)
@@ -75,13 +92,29 @@ class Rule:
         object.__setattr__(self, "requirement", requirement)
         object.__setattr__(self, "is_plain", requirement is not None and self.token_sources is None)
 
-    def _checked_methods(self, given: Iterable[str]) -> frozenset[str]:
-        methods = frozenset((given,) if isinstance(given, str) else given)
-        for method in methods:
-            if not isinstance(method, str) or not _METHOD.fullmatch(method):
+    def _checked_extensions(self, given: Iterable[str]) -> frozenset[str]:
+        extensions = frozenset((given,) if isinstance(given, str) else given)
+        for method in extensions:
+            if not isinstance(method, str) or not _EXTENSION_METHOD.fullmatch(method):
                 raise ConfigurationError(f"rule {self.path!r}: {method!r} is not a method; write it in capitals")
+        return extensions
+
+    def _checked_methods(self, given: Iterable[str], extensions: frozenset[str]) -> frozenset[str]:
+        named = frozenset((given,) if isinstance(given, str) else given)
+        methods = named | extensions
         if "WEBSOCKET" in methods:
             raise ConfigurationError(f"rule {self.path!r}: the handshake of a websocket is a GET; write GET")
+        for method in named - METHODS:
+            if not isinstance(method, str) or method.upper() in METHODS:
+                raise ConfigurationError(f"rule {self.path!r}: {method!r} is not a method; write it in capitals")
+            from difflib import get_close_matches  # noqa: PLC0415 - only for this message
+
+            near = get_close_matches(method.upper(), METHODS, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise ConfigurationError(
+                f"rule {self.path!r}: {method!r} is not a method of HTTP; {hint}"
+                "Methods that are not registered belong in extension_methods"
+            )
         if not methods:
             raise ConfigurationError(f"rule {self.path!r}: name a method, or leave methods out for all of them")
         return methods | {"HEAD"} if "GET" in methods else methods

@@ -152,7 +152,9 @@ def _rules(values: Mapping[str, Any], place: Place, of_contracts: Sequence[Rule]
     rules = tuple(
         _rule(table, place.inner(f"[[rules]] {number}")) for number, table in enumerate(values.get("rules", ()), 1)
     )
-    return place.built("public", lambda: Rules((*rules, *of_contracts), public=values.get("public", ())))
+    # "rules = []" denies every route. A file with neither rules nor a contract may still name public paths.
+    given = (*rules, *of_contracts) if "rules" in values or "contract" in values else None
+    return place.built("public", lambda: Rules(given, public=values.get("public", ())))
 
 
 _ACCESS: Final[Mapping[str, Callable[[Any], Requirement | Access]]] = {
@@ -178,4 +180,6 @@ def _rule(table: Mapping[str, Any], place: Place) -> Rule:
     place.built("path", lambda: Rule(given["path"], access))
     sources = given.get("token_sources")
     source = f"{place.file}: {place.table}"
-    return place.built("methods", lambda: Rule(given["path"], access, given.get("methods"), sources, source))
+    extensions = given.get("extension_methods", ())
+    methods = "methods" if "methods" in given else "extension_methods"
+    return place.built(methods, lambda: Rule(given["path"], access, given.get("methods"), sources, source, extensions))

@@ -355,6 +355,7 @@ ISSUER: Final = {
 RULE: Final = {
     "path": Key(kinds.string, '"/tables/{table}"'),
     "methods": Key(kinds.strings, '["GET"]'),
+    "extension_methods": Key(kinds.strings, '["PURGE"]'),
     "any_of": Key(kinds.strings, '["read"]'),
     "all_of": Key(kinds.strings, '["read", "write"]'),
     "public": Key(kinds.only_true, "true"),

@@ -63,8 +63,16 @@ def test_scopes_are_alternatives_and_resources_may_hold_resources():
 
 
 def test_the_batch_path_is_denied_whatever_the_token():
-    rules = google_discovery(document()).rules
-    assert [(rule.path, rule.methods, rule.access) for rule in rules] == [("/batch/shop/v1", {"POST"}, DENIED)]
+    rules = google_discovery(document(method("a"))).rules
+    batch = ("/batch/shop/v1", {"POST"}, DENIED)
+    described = ("/shop/v1/a", {"GET", "HEAD"}, any_of(READ))
+    assert [(rule.path, rule.methods, rule.access) for rule in rules] == [batch, described]
+
+
+def test_a_document_without_methods_is_refused_whatever_it_says_of_batches():
+    for empty in (document(), document(methods={}), document(resources={"a": {"resources": {}}})):
+        with pytest.raises(ConfigurationError, match="shop:v1: describes no operation"):
+            google_discovery(empty, undeclared="deny")
 
 
 @pytest.mark.parametrize(
@@ -171,6 +179,14 @@ def test_templates_that_meet_at_every_length_are_refused():
         (document(method("a", scopes="x")), "shop:v1: shop.a: scopes: a list of strings is needed"),
         (document(method("a", "x y")), "shop:v1: shop.a: scopes"),
         (document(method("a/*")), "no wildcards"),
+        (document(method("a", verb="GTE")), "shop:v1: shop.a: GTE is not a method of HTTP"),
+        (document(method("a", verb="")), "shop:v1: shop.a:  is not a method of HTTP"),
+        (document(method("a", scope=["x"])), "shop:v1: shop.a: scope is not a member of this object"),
+        (document(method("a"), resource={}), "the document: resource is not a member of this object"),
+        (document(method("a"), resources={"b": {"method": {}}}), "resource b: method is not a member of this object"),
+        (document(method("a"), methods=[method("a")]), "the document: methods: an object of objects is needed"),
+        (document(method("a"), methods={"a": 1}), "the document: methods: an object of objects is needed"),
+        (document(method("a"), resources={"b": None}), "the document: resources: an object of objects is needed"),
         (document(method("a", *(f"s{number}" for number in range(1025)))), "more than 1024 alternatives"),
     ],
 )

@@ -168,18 +168,58 @@ def test_security_that_says_nothing_usable_is_refused_with_its_operation(securit
 def test_every_kind_of_operation_is_read_and_nothing_else():
     secured = {"security": [{"oauth": ["read"]}], "callbacks": {"done": {"{$url}": {"post": {}}}}}
     methods = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
-    item = {**dict.fromkeys(methods, secured), "query": secured, "summary": "x", "x-internal": {}, "parameters": []}
-    extra = {"additionalOperations": {"COPY": secured, "VERSION-CONTROL": secured}}
+    item = {**dict.fromkeys(methods, secured), "summary": "x", "x-internal": {}, "parameters": []}
+    extra = {"query": secured, "additionalOperations": {"COPY": secured, "VERSION-CONTROL": secured, "PURGE": secured}}
     webhooks: dict[str, Any] = {"sold": {"post": {}}}
     older = openapi(document({"/a": item, "x-other": {}}, version="3.1.1", webhooks=webhooks))
     assert {*(next(iter(rule.methods or ())) for rule in older.rules if rule.methods != {"GET", "HEAD"}), "GET"} == {
         method.upper() for method in methods
     }
     newer = Rules(openapi(document({"/a": {**item, **extra}}, version="3.2.0", webhooks=webhooks)).rules)
-    assert all(newer.find(method, "/a") for method in ("QUERY", "COPY", "VERSION-CONTROL", "GET"))
+    assert all(newer.find(method, "/a") for method in ("QUERY", "COPY", "VERSION-CONTROL", "PURGE", "GET"))
     assert newer.find("LINK", "/a") is None
     given = document({"/a": {"additionalOperations": {"Post": secured}}}, version="3.2.0")
     assert "/a: additionalOperations: Post has a field of its own" in refusal(given)
+
+
+@pytest.mark.parametrize(
+    ("paths", "said"),
+    [
+        ({}, "describes no operation"),
+        ({"/a": {}}, "describes no operation"),
+        ({"/a": {"parameters": []}, "x-other": {"get": {}}}, "describes no operation"),
+        ({"/a": {"GET": {}}}, "/a: GET is not a member of this object; did you mean get?"),
+        ({"/a": {"get": {}, "Delete": {}}}, "/a: Delete is not a member of this object; did you mean delete?"),
+        ({"/a": {"get": {}, "gte": {}}}, "/a: gte is not a member of this object; it has get, put, "),
+        ({"/a": {"get": {}, "purge": {}}}, "/a: purge is not a member of this object; it has get, put, "),
+        ({"/a": {"get": {}, "query": {}}}, "/a: query is not a member of this object; it has get, put, "),
+        ({"/a": {"get": {}, "additionalOperations": {}}}, "/a: additionalOperations is not a member of this object"),
+        ({"/a": {"get": {}, "server": []}}, "/a: server is not a member of this object; did you mean servers?"),
+        ({"/a": {"get": {}, None: {}}}, "/a: None is not a member of this object"),
+        ({"/a": {"get": {"securtiy": []}}}, "GET /a: securtiy is not a member of this object; did you mean security?"),
+        ({"/a": {"get": {"Security": []}}}, "GET /a: Security is not a member of this object; did you mean security?"),
+    ],
+)
+def test_a_document_that_describes_nothing_or_misspells_a_member_is_refused(paths: Any, said: str):
+    """A slip in a document would otherwise leave a route undescribed, or described by a more general part of it."""
+    assert said in refusal(document(paths), undeclared="deny")
+
+
+@pytest.mark.parametrize("name", ["path", "Paths", "securty", "component", "Servers"])
+def test_a_misspelled_member_of_the_document_is_refused(name: str):
+    given = {**document({"/a": {"get": {}}}), name: {}}
+    assert f"the document: {name} is not a member of this object; did you mean" in refusal(given, undeclared="deny")
+
+
+def test_members_of_other_tools_are_ignored_where_no_decision_depends_on_them():
+    operation = {"security": [], "consumes": ["application/json"], "x-securty": 1}
+    given = {**document({"/a": {"get": operation}}), "host": "api.test", "schemes": ["https"]}
+    assert access(given) is PUBLIC
+
+
+def test_additional_operations_are_an_object():
+    given = document({"/a": {"get": {}, "additionalOperations": ["COPY"]}}, version="3.2.0")
+    assert "/a: additionalOperations: an object with operations is needed" in refusal(given, undeclared="deny")
 
 
 def test_head_may_have_its_own_security():

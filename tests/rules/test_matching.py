@@ -271,7 +271,9 @@ def test_as_many_nodes_are_looked_at_among_ten_rules_as_among_three_thousand(vis
     template, path = KINDS[kind]
     looked = []
     for count in (10, 3000):
-        rules = Rules(Rule(template.format(number), methods=[f"M-{chr(65 + number % 26)}"]) for number in range(count))
+        rules = Rules(
+            Rule(template.format(number), extension_methods=[f"M-{chr(65 + number % 26)}"]) for number in range(count)
+        )
         visited.clear()
         assert rules.find(f"M-{chr(65 + 7)}", path.format(7)) is not None
         looked.append(list(visited))
