@@ -6,8 +6,8 @@ The two share no base. No scope, audience or policy is ever decided on an :class
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar, Token
 from dataclasses import field
 from types import MappingProxyType
 from typing import Any, Final
@@ -131,7 +131,10 @@ class Unverified:
     fingerprint: str
 
 
-_current: Final[ContextVar[AccessToken | None]] = ContextVar("scopeguard_access_token", default=None)
+Serving = AccessToken | Callable[[], AccessToken | None] | None
+"""What an adapter makes current: a token, or a function that says whose request is being served when it is asked."""
+
+_current: Final[ContextVar[Serving]] = ContextVar("scopeguard_access_token", default=None)
 
 
 def current_access_token() -> AccessToken:
@@ -140,7 +143,7 @@ def current_access_token() -> AccessToken:
     Raises :class:`ConfigurationError` outside a guarded request, and on a route that let an anonymous caller in:
     use :func:`current_access_token_or_none` there.
     """
-    token = _current.get()
+    token = current_access_token_or_none()
     if token is None:
         raise ConfigurationError(
             "no access token here: the code runs outside a guarded request, or the route is public or lets "
@@ -151,9 +154,22 @@ def current_access_token() -> AccessToken:
 
 def current_access_token_or_none() -> AccessToken | None:
     """The access token of the request being served, ``None`` for an anonymous caller and outside a request."""
-    return _current.get()
+    serving = _current.get()
+    return serving if serving is None or isinstance(serving, AccessToken) else serving()
 
 
 # For adapters: a token is the current one from here to there, and what was before is restored after it (H-14).
 begin_serving: Final = _current.set
-end_serving: Final = _current.reset
+
+
+def end_serving(before: Token[Serving]) -> bool:
+    """Restore what was current before. ``False`` in another context than that of :data:`begin_serving`.
+
+    A coroutine or a request context may be closed by a thread or task that did not begin it. An error there would
+    take the place of the app's own, and nothing is current there that would have to be taken away.
+    """
+    try:
+        _current.reset(before)
+    except ValueError:
+        return False
+    return True

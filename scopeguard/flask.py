@@ -14,6 +14,8 @@
 The extension judges the token of every request once, before the app's own hooks and whatever routing found (B-61).
 Refusals are ready responses, so that no error handler of the app changes them. ``requires`` also works without the
 extension, behind :class:`scopeguard.wsgi.GuardMiddleware`. Without either it raises, and lets nothing through.
+
+Longer than 400 lines because the extension and the decorators share the marks and the state of a request.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from collections.abc import Callable, Iterable
 from contextvars import Token
 from typing import Any, Final, TypeVar, cast
 
+import flask.globals
 from flask import Blueprint, Flask, current_app, has_request_context, request
 from flask.views import View
 from flask.wrappers import Request, Response
@@ -31,8 +34,8 @@ from werkzeug.datastructures import Headers
 from werkzeug.local import LocalProxy
 from werkzeug.routing import RequestRedirect
 
-from scopeguard.access_token import AccessToken, Anonymous, begin_serving, end_serving
-from scopeguard.audit.declared import ACCESS, EXTENSION, REQUIREMENT, SOURCES, Layer, mark
+from scopeguard.access_token import AccessToken, Anonymous, Serving, begin_serving, end_serving
+from scopeguard.audit.declared import ACCESS, EXTENSION, REQUIREMENT, SOURCES, Layer, access_of, mark
 from scopeguard.audit.startup import StartCheck
 from scopeguard.config import TokenSource, checked_sources
 from scopeguard.errors import ConfigurationError
@@ -60,6 +63,10 @@ _STATE: Final = "scopeguard.flask"
 _MOST_ROUTES: Final = 4096
 # The request behind Flask's proxy, which looks it up anew with every attribute.
 _current_request: Final = cast("LocalProxy[Request]", request)._get_current_object
+# What a copy of the request context does not share. Flask 3.2 merges it with the app context.
+_current_context: Final[Callable[[], object]] = (
+    vars(flask.globals).get("request_ctx", flask.globals.app_ctx)._get_current_object
+)
 
 
 class ScopeGuard:
@@ -168,7 +175,7 @@ class _Hooks:
                         return _refused(refusal)
         state.decided = True
         environ[ENVIRON_KEY] = token
-        state.before = begin_serving(token)
+        state.serving = _Serving(asked, token)
         return None
 
     def _route(self, rule: Rule | None, asked: Request) -> _Route:
@@ -211,12 +218,39 @@ class _Hooks:
         return response
 
     def leave(self, error: BaseException | None) -> None:
-        """The end of the request: its token is nobody's current one any more (H-14)."""
+        """End the request: its token is no longer the current one (H-14).
+
+        Flask calls this for every copy of the request context as well (``copy_current_request_context``), in the
+        thread of the job, and the request may still be running then.
+        """
         del error
         state: _State | None = _current_request().environ.get(_STATE)
-        if state is not None and state.before is not None:
-            before, state.before = state.before, None
-            end_serving(before)
+        if state is not None and state.serving is not None and state.serving.context is _current_context():
+            serving, state.serving = state.serving, None
+            serving.end()
+
+
+class _Serving:
+    """Makes *token* the current one, for as long as Flask says that *request* is the current request.
+
+    Flask may end a request in another thread, or not call our teardown because that of the app raised. The token must
+    not stay for the next request of the thread then.
+    """
+
+    __slots__ = ("_before", "_request", "_token", "context")
+
+    def __init__(self, asked: Request, token: AccessToken | None) -> None:
+        self._request = asked
+        self._token = token
+        self.context = _current_context()
+        self._before: Token[Serving] = begin_serving(self)
+
+    def __call__(self) -> AccessToken | None:
+        return self._token if has_request_context() and _current_request() is self._request else None
+
+    def end(self) -> None:
+        if not end_serving(self._before):
+            self._token = None
 
 
 class _Route:
@@ -230,7 +264,7 @@ class _Route:
     def __init__(self, rule: Rule | None, view: Any, marked: list[Any], guard: Guard, rules: Rules) -> None:
         self.view = view
         requirements = tuple(getattr(item, REQUIREMENT) for item in marked if hasattr(item, REQUIREMENT))
-        said = {getattr(item, ACCESS, None) for item in marked}
+        said = {access_of(item) for item in marked}
         sources = [found for item in marked if (found := getattr(item, SOURCES, None)) is not None]
         if rule is not None:
             if rule.requirement is not None:
@@ -257,14 +291,14 @@ class _Route:
 
 
 class _State:
-    """What the hooks of one request tell each other: its route, whether it was let in, and what was current before."""
+    """What the hooks of one request tell each other: its route, whether it was admitted, and what made it current."""
 
-    __slots__ = ("before", "by_query", "decided", "route")
+    __slots__ = ("by_query", "decided", "route", "serving")
 
     def __init__(self, route: _Route) -> None:
         self.route = route
         self.decided = self.by_query = False
-        self.before: Token[AccessToken | None] | None = None
+        self.serving: _Serving | None = None
 
 
 def _marked(asked: Request, view: Any) -> list[Any]:
@@ -302,7 +336,8 @@ def requires(*items: Requirement | str, token_sources: Iterable[str] | None = No
     """The view needs an access token that satisfies all of *items*: scopes, or ``any_of(...)`` and its like.
 
     For view functions, sync and async, methods of a ``MethodView``, whole view classes (or their ``decorators``), and
-    functions given to ``Blueprint.before_request``. It stands below the ``@app.route`` line. Several add up.
+    functions given to ``Blueprint.before_request``. It stands below the ``@app.route`` line. Several add up, those of
+    base classes included.
 
     *token_sources*: where this view takes tokens, instead of the guard's own setting; it needs :class:`ScopeGuard`.
 
@@ -315,6 +350,7 @@ def requires(*items: Requirement | str, token_sources: Iterable[str] | None = No
     def decorate(view: Any) -> Any:
         if isinstance(view, type) and issubclass(view, View):
             view.decorators = [*view.decorators, decorate]
+            _bequeath(view, decorate)
             return view
         if isinstance(view, type | Blueprint) or not callable(view):
             raise ConfigurationError(
@@ -340,6 +376,19 @@ def requires(*items: Requirement | str, token_sources: Iterable[str] | None = No
         return guarded
 
     return decorate
+
+
+def _bequeath(view_class: type[View], decorate: Callable[[Any], Any]) -> None:
+    """Keep *decorate* among the decorators of subclasses that set ``decorators`` themselves: what closes a class
+    closes its subclasses."""
+    own = vars(view_class).get("__init_subclass__")
+
+    def inherit(cls: type[Any], /, **arguments: Any) -> None:
+        (super(view_class, cls).__init_subclass__ if own is None else own.__get__(None, cls))(**arguments)
+        if decorate not in cls.decorators:
+            cls.decorators = [*cls.decorators, decorate]
+
+    setattr(view_class, "__init_subclass__", classmethod(inherit))  # noqa: B010 - to type checkers, a method
 
 
 def _refusal(requirement: Requirement, sources: frozenset[TokenSource] | None) -> Response | None:
@@ -369,14 +418,19 @@ def _refusal(requirement: Requirement, sources: frozenset[TokenSource] | None) -
 
 
 def public(view: T) -> T:
-    """The view, view class, method or blueprint needs no token: none is looked for. A requirement beside it wins."""
+    """The view, view class, method or blueprint needs no token: none is looked for. A requirement beside it wins.
+
+    It does not hold for subclasses of a view class: each says it for itself. A method that a subclass inherits and does
+    not override keeps what was said of the method.
+    """
     setattr(view, ACCESS, PUBLIC)
     return view
 
 
 def optional(view: T) -> T:
     """The view, view class, method or blueprint serves anonymous callers as well, and refuses a bad token (B-55):
-    only an absent one is forgiven. See :func:`access_token_or_none`."""
+    only an absent one is forgiven. Subclasses say it for themselves, as with :func:`public`. See
+    :func:`access_token_or_none`."""
     setattr(view, ACCESS, OPTIONAL)
     return view
 

@@ -122,17 +122,15 @@ def _guarded_class(endpoint: type, requirement: Requirement) -> Any:
     if not issubclass(endpoint, HTTPEndpoint | WebSocketEndpoint):
         raise ConfigurationError(f"requires: {endpoint!r} is neither an HTTPEndpoint nor a WebSocketEndpoint")
     kind: Any = endpoint
-    dispatch = kind.dispatch
+    run = kind.__await__
 
-    @functools.wraps(dispatch)
-    async def guarded(self: HTTPEndpoint | WebSocketEndpoint) -> None:
+    @functools.wraps(run)
+    def guarded(self: HTTPEndpoint | WebSocketEndpoint) -> Any:
         refusal = _refusal(self.scope, requirement)
-        if refusal is None:
-            await dispatch(self)
-        else:
-            await refusal(self.scope, self.receive, self.send)
+        return run(self) if refusal is None else refusal(self.scope, self.receive, self.send).__await__()
 
-    kind.dispatch = guarded  # in place: super() and subclasses go on to work
+    # In place, so that super() and subclasses go on to work. Not dispatch(), which subclasses may override.
+    kind.__await__ = guarded
     return endpoint
 
 

@@ -81,6 +81,18 @@ def mark(decorated: Any, inner: Any, requirement: Requirement) -> None:
         setattr(inner, PASSED_BY, (*decorators_of(inner), weakref.ref(decorated)))
 
 
+def access_of(marked: Any) -> Access | None:
+    """What ``@public`` or ``@optional`` said of *marked* itself.
+
+    A mark on a class does not hold for its subclasses: they may serve something else, and must say so themselves.
+    """
+    if isinstance(marked, type):
+        found = vars(marked).get(ACCESS)
+    else:
+        found = getattr(marked, "__dict__", {}).get(ACCESS) or vars(type(marked)).get(ACCESS)
+    return found if isinstance(found, Access) else None
+
+
 def decorators_of(inner: Any) -> tuple[weakref.ref[Any], ...]:
     """What :func:`mark` remembered on *inner*."""
     found = vars(inner).get(PASSED_BY, ()) if hasattr(inner, "__dict__") else ()

@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Final
 
-from scopeguard.audit.declared import ACCESS, REQUIREMENT, SOURCES, Declared, Layer, decorators_of
+from scopeguard.audit.declared import REQUIREMENT, SOURCES, Declared, Layer, access_of, decorators_of
 from scopeguard.records import dataclass
-from scopeguard.rules import Access
 from scopeguard.scopes import Requirement
 
 ANYTHING: Final = "/{path:path}"
@@ -102,5 +101,5 @@ def without_head(methods: Iterable[str]) -> frozenset[str]:
 
 def by_access(*marked: Any) -> tuple[Declared, ...]:
     """What ``@public`` and ``@optional`` left on each of *marked*."""
-    found = (getattr(item, ACCESS, None) for item in marked)
-    return tuple(Declared(by=f"@{access.value}", access=access) for access in found if isinstance(access, Access))
+    found = map(access_of, marked)
+    return tuple(Declared(by=f"@{access.value}", access=access) for access in found if access is not None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextvars import copy_context
 from typing import Any
 
 import anyio
@@ -110,6 +111,38 @@ async def test_a_hundred_requests_at_once_see_each_its_own_token(authority: Fake
             headers = bearer(authority.mint(subject=f"user{i}"))
             group.start_soon(call_asgi, guarded, Exchange(target=f"/{i}", headers=headers))
     assert seen == {f"/{i}{t}": f"user{i}" for i in range(100) for t in ("", "t")}
+
+
+@pytest.mark.rule("H-14")
+async def test_a_request_that_is_closed_in_another_context_is_closed(authority: FakeAuthority):
+    """As an event loop does with a task that is pending when it ends."""
+    closed: list[str] = []
+
+    class Pending:
+        def __await__(self) -> Any:
+            yield
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await Pending()
+        finally:
+            closed.append(scope["path"])
+
+    guard = guard_for(authority)
+    guard.warm()
+    scope: Any = {
+        "type": "http",
+        "method": "GET",
+        "path": "/",
+        "query_string": b"",
+        "headers": list(bearer(authority.mint())),
+    }
+    send: Any = nothing
+    request: Any = GuardMiddleware(app, guard=guard)(scope, nothing, send)
+    copy_context().run(request.send, None)
+    request.close()
+    assert closed == ["/"]
+    assert current_access_token_or_none() is None
 
 
 @pytest.mark.rule("H-01")

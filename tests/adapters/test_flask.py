@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any
 
 import pytest
-from flask import Blueprint, Flask, Response, request, stream_with_context
+from flask import Blueprint, Flask, Response, copy_current_request_context, request, stream_with_context
 from flask.testing import FlaskClient
 from flask.views import MethodView, View
+from werkzeug.datastructures import Headers
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.test import Client, EnvironBuilder, run_wsgi_app
 
 from scopeguard import (
     AUTHENTICATED,
@@ -25,6 +30,7 @@ from scopeguard import (
     current_access_token,
     current_access_token_or_none,
 )
+from scopeguard.audit.judge import audited
 from scopeguard.flask import REQUIREMENT, ScopeGuard, access_token, access_token_or_none, optional, public, requires
 from scopeguard.testing import FakeAuthority
 from scopeguard.wsgi import GuardMiddleware
@@ -721,3 +727,178 @@ def test_a_streamed_response_sees_its_token(authority: FakeAuthority, app: Flask
     answer = guarded(app, guard).get("/stream", headers=authority.bearer("read", subject="alice"))
     assert answer.text == "clientalice"
     assert current_access_token_or_none() is None
+
+
+# who is the current caller, where and until when
+
+
+def whoami_beside(guarded_app: Flask) -> tuple[Any, Any]:
+    """A WSGI app with *guarded_app* under ``/api``, beside one that has no guard; and what that one sees."""
+    beside = Flask("beside")
+    beside.add_url_rule("/whoami", "whoami", lambda: {"current": current_access_token_or_none() is not None})
+    return DispatcherMiddleware(beside, {"/api": guarded_app}), {"current": False}
+
+
+def get(site: Any, path: str, headers: dict[str, str] | None = None) -> Any:
+    chunks, status, _ = run_wsgi_app(
+        site, EnvironBuilder(path=path, headers=headers or {}).get_environ(), buffered=True
+    )
+    return status.partition(" ")[0], b"".join(chunks).decode()
+
+
+@pytest.mark.rule("H-14")
+@pytest.mark.parametrize("wait", [True, False], ids=["during the request", "after the request"])
+def test_a_job_with_a_copied_request_context_works_and_leaves_nobody_behind(
+    authority: FakeAuthority, app: Flask, guard: Guard, wait: bool
+):
+    jobs: list[Any] = []
+    may_run = threading.Event()
+
+    def job() -> str | None:
+        may_run.wait(30)
+        return access_token().client_id
+
+    with ThreadPoolExecutor(1) as pool:
+
+        @app.get("/job")
+        def start() -> Any:
+            jobs.append(pool.submit(copy_current_request_context(job)))
+            if wait:
+                may_run.set()
+                jobs[-1].result()
+            return {"current": current_access_token().client_id}
+
+        ScopeGuard(app, guard)
+        site, nobody = whoami_beside(app)
+        status, body = get(site, "/api/job", authority.bearer(client_id="alice"))
+        assert (status, json.loads(body)) == ("200", {"current": "alice"})
+        may_run.set()
+        assert jobs[0].result() == "alice"
+        assert pool.submit(current_access_token_or_none).result() is None
+        assert json.loads(get(site, "/whoami")[1]) == nobody
+        assert current_access_token_or_none() is None
+
+
+@pytest.mark.rule("H-14")
+def test_a_job_in_the_thread_of_the_request_does_not_end_the_request(
+    authority: FakeAuthority, app: Flask, guard: Guard
+):
+    @app.get("/job")
+    def job() -> Any:
+        inside = copy_current_request_context(lambda: current_access_token().client_id)()
+        return {"inside": inside, "after": current_access_token().client_id}
+
+    answer = guarded(app, guard).get("/job", headers=authority.bearer(client_id="alice"))
+    assert answer.json == {"inside": "alice", "after": "alice"}
+    assert current_access_token_or_none() is None
+
+
+@pytest.mark.rule("H-14")
+def test_a_teardown_that_raises_leaves_nobody_behind(authority: FakeAuthority, app: Flask, guard: Guard):
+    ScopeGuard(app, guard)
+
+    @app.teardown_request
+    def broken(error: BaseException | None) -> None:
+        raise RuntimeError("the teardown of the app")
+
+    site, nobody = whoami_beside(app)
+    with pytest.raises(RuntimeError, match="the teardown of the app"):
+        get(site, "/api/plain", authority.bearer())
+    assert current_access_token_or_none() is None
+    assert json.loads(get(site, "/whoami")[1]) == nobody
+
+
+@pytest.mark.rule("H-14")
+def test_a_request_that_ends_in_another_context_leaves_nobody_behind(
+    authority: FakeAuthority, app: Flask, guard: Guard
+):
+    ScopeGuard(app, guard)
+
+    def serve() -> None:
+        context = app.request_context(EnvironBuilder(path="/plain", headers=Headers(authority.bearer())).get_environ())
+        context.push()
+        assert app.preprocess_request() is None
+        assert current_access_token_or_none() is not None
+        # Flask itself complains that the context was pushed elsewhere, after it has called the teardown functions.
+        with pytest.raises(ValueError, match="different Context"):
+            copy_context().run(context.pop)
+        assert current_access_token_or_none() is None
+
+    copy_context().run(serve)
+
+
+# what a class says, and its subclasses
+
+
+@pytest.mark.rule("H-07")
+@pytest.mark.parametrize("say", [public, optional])
+def test_what_opens_a_view_class_does_not_open_its_subclasses(
+    authority: FakeAuthority, app: Flask, guard: Guard, say: Any
+):
+    @say
+    class Health(MethodView):
+        def get(self) -> str:
+            return "fine"
+
+    class Report(Health):
+        def get(self) -> str:
+            return "secret"
+
+    class Status(Report):
+        pass
+
+    @say
+    class Open(Report):
+        pass
+
+    for view_class in (Health, Report, Status, Open):
+        app.add_url_rule(f"/{view_class.__name__}", view_func=view_class.as_view(view_class.__name__))
+    client = guarded(app, guard)
+    statuses = {name: client.get(f"/{name}").status_code for name in ("Health", "Report", "Status", "Open")}
+    assert statuses == {"Health": 200, "Report": 401, "Status": 401, "Open": 200}
+    report = audited(app)
+    kinds = {entry.path: entry.kind.value for entry in report.entries}
+    assert kinds["/Health"] == kinds["/Open"] == say.__name__
+    assert kinds["/Report"] == kinds["/Status"] == "authenticated"
+
+
+@pytest.mark.rule("G-13")
+@pytest.mark.parametrize("by", ["extension", "middleware"])
+def test_what_closes_a_view_class_closes_its_subclasses(authority: FakeAuthority, app: Flask, guard: Guard, by: str):
+    seen: list[str] = []
+
+    class Base(MethodView):
+        def __init_subclass__(cls, **arguments: Any) -> None:
+            super().__init_subclass__(**arguments)
+            seen.append(cls.__name__)
+
+        def get(self) -> str:
+            return "in"
+
+    @requires("a")
+    class Guarded(Base):
+        pass
+
+    class Own(Guarded):
+        decorators = []  # noqa: RUF012 - as Flask has it
+
+    @requires("b")
+    class More(Own):
+        pass
+
+    class Both(More):
+        decorators = [requires("c")]  # noqa: RUF012
+
+    for view_class in (Guarded, Own, More, Both):
+        app.add_url_rule(f"/{view_class.__name__}", view_func=view_class.as_view(view_class.__name__))
+    client: Any = guarded(app, guard) if by == "extension" else Client(GuardMiddleware(app, guard=guard))
+
+    def opened_by(scopes: str) -> list[str]:
+        names = ("Guarded", "Own", "More", "Both")
+        return [name for name in names if client.get(f"/{name}", headers=authority.bearer(scopes)).status_code == 200]
+
+    assert opened_by("x") == opened_by("c") == []
+    assert opened_by("a") == ["Guarded", "Own"]
+    assert opened_by("a b") == ["Guarded", "Own", "More"]
+    assert opened_by("a b c") == ["Guarded", "Own", "More", "Both"]
+    assert seen == ["Guarded", "Own", "More", "Both"]

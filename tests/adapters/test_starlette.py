@@ -14,7 +14,7 @@ from starlette.authentication import requires as starlettes_requires
 from starlette.endpoints import HTTPEndpoint, WebSocketEndpoint
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route, Router, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -172,6 +172,17 @@ def test_a_class_and_its_method_both_hold(authority: FakeAuthority, guard: Guard
 
     client = guarded(guard, Route("/", Endpoint))
     assert [client.get("/", headers=authority.bearer(s)).status_code for s in ("a", "b", "a b")] == [403, 403, 200]
+
+
+@pytest.mark.rule("G-13")
+def test_a_subclass_with_a_dispatch_of_its_own_is_guarded(authority: FakeAuthority, guard: Guard):
+    class Own(WholeTables):
+        async def dispatch(self) -> None:
+            await PlainTextResponse("dispatched")(self.scope, self.receive, self.send)
+
+    client = guarded(guard, Route("/", Own))
+    assert client.get("/", headers=authority.bearer("read")).status_code == 403
+    assert client.get("/", headers=authority.bearer("read write")).text == "dispatched"
 
 
 def test_a_subclass_of_a_guarded_endpoint_is_guarded(authority: FakeAuthority, guard: Guard):

@@ -5,6 +5,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Security, WebSocket
+from starlette.endpoints import HTTPEndpoint
 
 from scopeguard import AccessToken, Guard, Rule, all_of, any_of
 from scopeguard.fastapi import GuardMiddleware, Protected, public
@@ -82,6 +83,32 @@ def test_what_no_dependency_guards_is_unguarded_the_documentation_too(guard: Gua
     assert codes(app) == {}
     assert lines(app)["GET /docs/oauth2-redirect"] == "public"
     assert lines(app)["GET /docs"] == lines(app)["GET /open"] == "any valid token"
+
+
+def test_what_is_said_of_an_endpoint_class_is_not_said_of_its_subclasses(lines: Any):
+    @public
+    class Health(HTTPEndpoint):
+        async def get(self, request: Any) -> None: ...
+
+    class Report(Health): ...
+
+    @public
+    class Probe:
+        async def __call__(self) -> None: ...
+
+    class Inside(Probe): ...
+
+    app: Any = FastAPI(**BARE)
+    app.add_route("/health", Health)
+    app.add_route("/report", Report)
+    app.add_api_route("/probe", Probe())
+    app.add_api_route("/inside", Inside())
+    assert lines(app) == {
+        "GET /health": "public",
+        "GET /report": "unguarded",
+        "GET /probe": "public",
+        "GET /inside": "unguarded",
+    }
 
 
 def test_a_dependency_guards_what_the_middleware_leaves_open(guard: Guard, lines: Any, codes: Any):
