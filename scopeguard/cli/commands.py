@@ -241,9 +241,21 @@ def devserver(
     type=click.Choice(["client_secret_basic", "client_secret_post"]),
     help="Whether the secret goes into a header or into the form.",
 )
+@click.option("--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="A further form parameter.")
+@click.option(
+    "--token-type",
+    "token_types",
+    multiple=True,
+    metavar="NAME",
+    help="How this server calls bearer tokens, if not Bearer.",
+)
+@click.option("--token-type-optional", is_flag=True, help="Accept an answer that does not say the type of the token.")
+@click.option("--scope-list", is_flag=True, help="Accept an answer with scopes as an array.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole answer as JSON instead of the token alone.")
 @click.option("--header", is_flag=True, help="Print the header line that carries it, for curl -H @-.")
-def token(*, client_id: str, client_secret: str, as_json: bool, header: bool, **settings: Any) -> None:
+def token(
+    *, client_id: str, client_secret: str, as_json: bool, header: bool, parameters: tuple[str, ...], **settings: Any
+) -> None:
     r"""Fetch one access token by client credentials and print it, and nothing else, on standard output.
 
     Its scopes and lifetime are told on standard error.
@@ -259,6 +271,12 @@ def token(*, client_id: str, client_secret: str, as_json: bool, header: bool, **
     if as_json and header:
         raise Refused("--json and --header: give one of them")
     output = Output.JSON if as_json else Output.HEADER if header else Output.TOKEN
-    problem = run(client_id, client_secret, output=output, **settings)
+    pairs = [pair.partition("=") for pair in parameters]
+    if not all(name and separator for name, separator, _ in pairs):
+        raise Refused("--parameter: write NAME=VALUE")
+    if len({name for name, _, _ in pairs}) < len(pairs):
+        raise Refused("--parameter: a name occurs twice")
+    further = {name: value for name, _, value in pairs}
+    problem = run(client_id, client_secret, output=output, parameters=further, **settings)
     if problem is not None:
         raise Failed(problem)

@@ -74,26 +74,34 @@ __all__ = [
 class ClientCredentials(_Auth):
     """Signs requests with an access token from the client credentials grant (RFC 6749 section 4.4).
 
-    Fetched at the first request; renewed ahead of expiry (30 seconds or a tenth of the lifetime, whichever is less),
-    beside the requests, which go on with the token they have; and fetched anew, once for a request, when the API
-    answers 401 with a Bearer challenge ``invalid_token``. That request is then sent again, unless its body is a stream
-    (a multipart upload is one) that cannot be sent twice. One token request is in flight at a time, for however many
-    threads and tasks.
+    The token is fetched with the first request. It is renewed ahead of expiry (30 seconds or a tenth of its lifetime,
+    whichever is less) while requests go on with the token that is there. When the API answers 401 with a Bearer
+    challenge ``invalid_token``, or 401 without any challenge, a newer token is fetched and the request sent once more,
+    unless its body is a stream (a multipart upload is one), which cannot be sent twice. One token request is in flight
+    at a time, for any number of threads and tasks.
 
     * *token_url*: https, or http on loopback. :meth:`from_issuer` has the issuer's metadata name it.
     * *client_id*, *client_secret*: sent to the token endpoint only. *auth_method*: ``"client_secret_basic"``, or
       ``"client_secret_post"`` for servers that want them in the form.
-    * *scopes*; *resource* (RFC 8707: absolute URIs); *audience* (Auth0 and others); *parameters*: further ones.
-    * *origins*: where the token may be taken, as in ``["https://api.example.com"]``. By default the origin of the
+    * *scopes*; *resource* (RFC 8707: absolute URIs); *audience* (Auth0 and others); *parameters*: further ones, sent
+      as they are. A ``resource`` that is not a URI (Entra v1, AD FS) belongs there.
+    * *origins*: where the token may be sent, as in ``["https://api.example.com"]``. By default the origin of the
       first request and no other: a link in a response, followed with the same client, must not take the token to
-      whoever wrote it. A request elsewhere, or by http beyond loopback, raises :class:`OriginNotAllowed` and is not
+      another server. A request elsewhere, or by http beyond loopback, raises :class:`OriginNotAllowed` and is not
       sent; ``auth=None`` sends it without a token.
     * *narrower_scope*: ``"warn"`` in the log when fewer scopes are granted than asked for, or ``"refuse"``.
     * *default_lifetime*: seconds, for a token that comes without ``expires_in``. *timeout*: seconds for one
-      exchange. *retries*: further attempts when the server does not answer, or answers 408, 429 or 5xx, with growing
-      pauses; a ``Retry-After`` of up to 5 seconds is waited for, a longer one is handed to the caller.
+      exchange. *retries*: further attempts within one fetch when the server does not answer, or answers 408, 429 or
+      5xx, with growing pauses; a ``Retry-After`` of up to 5 seconds is waited for, a longer one ends the fetch.
+    * *token_types*: further values of ``token_type`` that mean Bearer at this server, as in ``["BearerToken"]``.
+      *token_type_optional*: accept an answer without ``token_type``. *scope_list*: accept ``scope`` as an array.
     * *transport*, *clock*: how the token endpoint is reached, and what time it is. For a proxy or a private
       certificate authority pass a :class:`~scopeguard.edge.limits.HttpxTransport` that has it.
+
+    After a failed fetch, requests raise its exception without asking the token endpoint: for as long as its
+    ``Retry-After`` says, up to 5 minutes; for a minute when it refused the client; for a second after 429 or 503, or
+    two failures in a row, doubled with each further one up to a minute. Refusals by the API cause at most one token
+    request a second, and in the end one a minute while the API accepts none of the tokens.
 
     Raises :class:`~scopeguard.errors.ConfigurationError`. Requests may raise :class:`TokenEndpointError`,
     :class:`TokenEndpointUnavailable` and :class:`ScopeNotGranted`. Not checked: anything inside the token (RFC 9068
@@ -135,26 +143,43 @@ class ClientCredentials(_Auth):
         return await self._fetcher.atoken()
 
     def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
-        """What ``Client`` calls: sign *request*, and once more with a new token when this one is refused (C-42)."""
+        """Sign *request*, and send it once more with a newer token if this one is refused (C-42).
+
+        ``Client`` calls it.
+        """
         self._admit(request)
         token = self._fetcher.token()
         response = yield _signed(request, token)
-        if _refuses(response, token):
-            if isinstance(response.request.stream, _REPLAYABLE):
-                yield _signed(response.request, self._fetcher.token(refused=token))
-            else:
-                self._fetcher.drop(token)  # the next request will have a new one (C-23)
+        if self._may_repeat(response, token):
+            newer = self._fetcher.token()
+            if newer.access_token != token.access_token:
+                self._note(newer, (yield _signed(response.request, newer)))
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
-        """What ``AsyncClient`` calls: the same."""
+        """:meth:`sync_auth_flow` for ``AsyncClient``."""
         self._admit(request)
         token = await self._fetcher.atoken()
         response = yield _signed(request, token)
-        if _refuses(response, token):
-            if isinstance(response.request.stream, _REPLAYABLE):
-                yield _signed(response.request, await self._fetcher.atoken(refused=token))
-            else:
-                self._fetcher.drop(token)
+        if self._may_repeat(response, token):
+            newer = await self._fetcher.atoken()
+            if newer.access_token != token.access_token:
+                self._note(newer, (yield _signed(response.request, newer)))
+
+    def _may_repeat(self, response: Any, token: TokenResponse) -> bool:
+        """Whether to send the request of *response* again with a newer token.
+
+        Not when its body is a stream, which may be used up. The token is out of use then all the same, and the next
+        request has a newer one (C-23).
+        """
+        if not _refuses(response, token):
+            self._note(token, response)
+            return False
+        return self._fetcher.refuse(token) and isinstance(response.request.stream, _REPLAYABLE)
+
+    def _note(self, token: TokenResponse, response: Any) -> None:
+        # A 403 is about what the token may do. Other errors, and a redirect that lost the token, say nothing about it.
+        if (response.status_code < 400 or response.status_code == 403) and _is_about(response, token):
+            self._fetcher.accept(token)
 
     def _admit(self, request: Any) -> None:
         """Let the token go where it may (C-25)."""
@@ -176,14 +201,24 @@ def _signed(request: Any, token: TokenResponse) -> Any:
     return request
 
 
-def _refuses(response: Any, token: TokenResponse) -> bool:
-    """Whether *response* says that *token* is invalid (C-21, C-22). After a redirect to another origin, or when a hook
-    replaced our header, it speaks of something else.
+def _is_about(response: Any, token: TokenResponse) -> bool:
+    """Whether *response* answers a request with *token*: after a redirect to another origin, or when a hook replaced
+    the header, it does not."""
+    return bool(response.request.headers.get("authorization") == f"Bearer {token.access_token}")
 
-    What is sent again is the request it answers: repeating the first one would repeat what a redirect has completed.
+
+def _refuses(response: Any, token: TokenResponse) -> bool:
+    """Whether *response* says that *token* is invalid (C-21): a 401 with a Bearer challenge ``invalid_token``, or
+    without any challenge, as many gateways send it against RFC 9110 section 15.5.2.
+
+    A challenge that names another scheme or another error is about something that a newer token does not change
+    (C-22). The request to repeat is the one that *response* answers: repeating the first one would repeat what a
+    redirect has completed.
     """
-    if response.status_code != 401 or response.request.headers.get("authorization") != f"Bearer {token.access_token}":
+    if response.status_code != 401 or not _is_about(response, token):
         return False
+    if not any(line.strip() for line in response.headers.get_list("www-authenticate")):
+        return True
     return any(challenge.scheme == "bearer" for challenge in _challenges(response, "invalid_token"))
 
 

@@ -1,7 +1,7 @@
-"""What can go wrong on the way to a token. None of it is a denial by the API: that comes back as a response.
+"""What can go wrong when a token is fetched. None of it is a denial by the API: that comes back as a response.
 
-These exceptions are made of their arguments, so that one failure can be told to everybody who waited, each with an
-exception of their own (``copy.copy``).
+These exceptions are made of their arguments, so that each caller that waited for a fetch can raise a copy of its own
+(``copy.copy``).
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from scopeguard.spec.token_endpoint import TokenRefusal
 
 
 class TokenEndpointError(Exception):
-    """The token endpoint refused, or answered with something that cannot be used. It is not asked again (C-19).
+    """The token endpoint refused, or answered with something that cannot be used. The fetch is not retried (C-19).
 
-    ``error``, ``error_description`` and ``error_uri`` are its own words (RFC 6749 section 5.2), or ``None``;
-    ``status`` is that of its answer, and ``problem`` says what was wrong in ours.
+    ``error``, ``error_description`` and ``error_uri`` are from its answer (RFC 6749 section 5.2), or ``None``;
+    ``status`` is the status of that answer, and ``problem`` is our description of what is wrong.
     """
 
     def __init__(self, authority: str, refusal: TokenRefusal) -> None:
@@ -31,23 +31,27 @@ class TokenEndpointError(Exception):
 
 
 class TokenEndpointUnavailable(Exception):
-    """Nobody refused: the token endpoint, or the issuer's metadata, could not be had within the retries.
+    """The token endpoint, or the issuer's metadata, gave no answer that decides, within the retries.
 
-    ``retry_after``: the seconds the server asked to be left alone for, at most 300; ``None`` when it did not ask.
+    ``retry_after``: the seconds that the server's ``Retry-After`` asked for, at most 300; ``None`` without one.
+    ``status``: the status of its last answer (408, 429 or 5xx); ``None`` when there was no answer.
     """
 
-    def __init__(self, authority: str, problem: str, retry_after: float | None = None) -> None:
-        super().__init__(authority, problem, retry_after)
+    def __init__(
+        self, authority: str, problem: str, retry_after: float | None = None, status: int | None = None
+    ) -> None:
+        super().__init__(authority, problem, retry_after, status)
         self.authority = authority
         self.problem = problem
         self.retry_after = retry_after
+        self.status = status
 
     def __str__(self) -> str:
         return f"{self.authority}: {self.problem}"
 
 
 class ScopeNotGranted(Exception):
-    """The token has fewer scopes than were asked for, and ``narrower_scope="refuse"`` says not to use it (C-16)."""
+    """The token has fewer scopes than requested, and ``narrower_scope="refuse"`` is set (C-16)."""
 
     def __init__(self, missing: tuple[str, ...], granted: tuple[str, ...]) -> None:
         super().__init__(missing, granted)
@@ -59,7 +63,7 @@ class ScopeNotGranted(Exception):
 
 
 class OriginNotAllowed(Exception):
-    """The request would have taken the token to an origin it is not for. It was not sent (C-25)."""
+    """The request goes to an origin that the token is not for. It was not sent (C-25)."""
 
 
 Failure = TokenEndpointError | TokenEndpointUnavailable | ScopeNotGranted

@@ -1,8 +1,8 @@
-"""How the token is had: one fetch for everybody who waits, in whatever thread or event loop.
+"""Fetching the token: one fetch for all callers that wait, in any thread or event loop.
 
 The flows below ask for I/O as those of ``flow/`` do and are driven by the same edges, so waiting, flights, deadlines
-and forks are the same as for the guard's keys. What a fetch brought, a failure too, is recorded in the
-:class:`~scopeguard.state.client_token.ClientToken` and read there by all who waited.
+and forks work as they do for the guard's keys. The result of a fetch is recorded in
+:class:`~scopeguard.state.client_token.ClientToken`, where all callers that waited read it.
 """
 
 from __future__ import annotations
@@ -36,8 +36,10 @@ from scopeguard.spec.token_endpoint import (
 from scopeguard.state.client_token import ClientToken
 
 _FIRST_PAUSE: Final = 0.25  # seconds before the second attempt; twice as long before each further one
-_LONGEST_PAUSE: Final = 5.0  # between two attempts, while somebody waits
-_LONGEST_CLOSURE: Final = 300.0  # how much of a Retry-After is believed
+_LONGEST_PAUSE: Final = 5.0  # between two attempts, while a caller waits
+_LONGEST_CLOSURE: Final = 300.0  # longest Retry-After that is honoured
+# After this answer only a change of the configuration helps; some authorization servers lock clients that go on.
+_CLOSURE_OF_A_REFUSED_CLIENT: Final = 60.0
 _METADATA_LIFETIME: Final = 3600.0
 _LARGEST_ANSWER: Final = 64 * 1024
 _LARGEST_METADATA: Final = 512 * 1024
@@ -68,45 +70,52 @@ class Fetcher:
         )
         self._outside = Outside(transport=self._transport, clock=policy.clock, after_fork=(self._held.after_fork,))
 
-    def token(self, refused: TokenResponse | None = None) -> TokenResponse:
-        """The token held, unless it is *refused*; else a new one. Waits for it in this thread."""
-        return blocking.run(self._acquired(refused), self._outside, None)
+    def token(self) -> TokenResponse:
+        """Return the token, fetched if there is none that may be used. Blocks this thread while it is fetched."""
+        return blocking.run(self._acquired(), self._outside, None)
 
-    async def atoken(self, refused: TokenResponse | None = None) -> TokenResponse:
+    async def atoken(self) -> TokenResponse:
         """:meth:`token` for asyncio and trio."""
-        return await aio.run(self._acquired(refused), self._outside, None)
+        return await aio.run(self._acquired(), self._outside, None)
 
-    def drop(self, refused: TokenResponse) -> None:
-        """Do not hand out *refused* again."""
-        self._held.look(self._now(), refused)
+    def refuse(self, token: TokenResponse) -> bool:
+        """Record that an API refused *token*. Return whether :meth:`token` may have a newer one."""
+        clock = self._policy.clock
+        return self._held.refuse(token, clock.monotonic(), clock.wall())
+
+    def accept(self, token: TokenResponse) -> None:
+        """Record that an API accepted *token*."""
+        self._held.accept(token)
 
     def _now(self) -> float:
         return self._policy.clock.monotonic()
 
-    def _acquired(self, refused: TokenResponse | None) -> Flow[TokenResponse]:
+    def _acquired(self) -> Flow[TokenResponse]:
+        clock = self._policy.clock
+        seen: int | None = None
         while True:
-            look = self._held.look(self._now(), refused)
+            look = self._held.look(clock.monotonic(), clock.wall())
             if look.token is not None:
                 if look.renew:
                     yield from ask(self._flight(look.generation, [], wait=False))
                 return look.token
-            self._raise_failure(look.generation)  # for as long as the server asked to be left alone
+            self._raise_failure(look.generation if seen is None else seen)
+            seen = look.generation
             own: list[TokenResponse] = []
             late = None
             try:
-                yield from ask(self._flight(look.generation, own, wait=True))
-            except AuthorityUnavailable as error:  # the waiting came to its end, or no thread could be had
+                yield from ask(self._flight(seen, own, wait=True))
+            except AuthorityUnavailable as error:  # the wait timed out, or no thread could be started
                 late = TokenEndpointUnavailable(self._policy.authority, _described(error))
             if late is not None:
                 raise late
             if own:
                 return own[0]
-            self._raise_failure(look.generation)
 
     def _raise_failure(self, seen: int) -> None:
         failure = self._held.failure(self._now(), seen)
         if failure is not None:
-            raise copy.copy(failure)  # to everybody their own, with their own traceback
+            raise copy.copy(failure)  # each caller gets an exception, and a traceback, of its own
 
     def _flight(self, seen: int, own: list[TokenResponse], *, wait: bool) -> SingleFlight:
         return SingleFlight(
@@ -119,14 +128,14 @@ class Fetcher:
         )
 
     def _fetch(self, own: list[TokenResponse]) -> Flow[tuple[str, ...]]:
-        """One fetch. What it brought is recorded for everybody and, a token without a lifetime too, put into *own*.
+        """Fetch once and record the result for all callers. The token, even one without a lifetime, is put into *own*.
 
         A failure is kept without traceback and made outside of the ``except`` clause, so that it has no context: both
         lead back to the frames of the transport, which hold the secret (C-28).
         """
         failure: Failure
         try:
-            begun, token = yield from self._requested()
+            begun, begun_wall, token = yield from self._requested()
             narrower = self._narrower(token)
         except (TokenEndpointError, TokenEndpointUnavailable) as error:
             failure = error
@@ -135,25 +144,25 @@ class Fetcher:
         else:
             if narrower is None or self._policy.narrower_scope == NarrowerScope.WARN:
                 lifetime = self._policy.default_lifetime if token.expires_in is None else token.expires_in
-                self._held.keep(token, lifetime, begun)
+                self._held.keep(token, lifetime, begun, begun_wall)
                 own.append(token)
                 return () if narrower is None else (f"{self._policy.authority}: {narrower}",)
             failure = narrower
         self._discovered_until = 0.0  # the endpoint may have moved
-        closed = failure.retry_after if isinstance(failure, TokenEndpointUnavailable) else None
-        self._held.fail(failure.with_traceback(None), self._now(), closed_for=closed or 0.0)
+        overloaded = isinstance(failure, TokenEndpointUnavailable) and failure.status in (429, 503)
+        self._held.fail(failure.with_traceback(None), self._now(), closed_for=_closure(failure), overloaded=overloaded)
         return (f"no access token: {failure}",)
 
-    def _requested(self) -> Flow[tuple[float, TokenResponse]]:
-        """The token, and when the request for it began."""
+    def _requested(self) -> Flow[tuple[float, float, TokenResponse]]:
+        """Return the token, and when the request for it began by both clocks."""
         url = yield from self._endpoint()
-        begun = self._now()
+        begun, begun_wall = self._now(), self._policy.clock.wall()
         answer = yield from ask(self._question(url))
         self._check_up(answer)
-        outcome = judge_token_answer(answer.status, answer.body)
+        outcome = judge_token_answer(answer.status, answer.body, self._policy.tolerated)
         if isinstance(outcome, TokenRefusal):
             raise TokenEndpointError(self._policy.authority, self._without_secret(outcome))
-        return begun, outcome
+        return begun, begun_wall, outcome
 
     def _question(self, url: str) -> Send:
         policy, secret = self._policy, self._policy.client_secret.reveal()
@@ -178,7 +187,8 @@ class Fetcher:
         if is_outage(answer.status):
             asked = retry_after(answer.headers, self._policy.clock.wall())
             closed = None if asked is None else min(asked, _LONGEST_CLOSURE)
-            raise TokenEndpointUnavailable(self._policy.authority, f"it answers with status {answer.status}", closed)
+            problem = f"it answers with status {answer.status}"
+            raise TokenEndpointUnavailable(self._policy.authority, problem, closed, answer.status)
 
     def _without_secret(self, refusal: TokenRefusal) -> TokenRefusal:
         """A server that quotes the secret back must not get it into a log that way (C-28)."""
@@ -278,6 +288,17 @@ class PatientTransport:
     def close(self) -> None:
         """Close the transport inside."""
         self._inner.close()
+
+
+def _closure(failure: Failure) -> float | None:
+    """The seconds for which the token endpoint is left alone after *failure*; ``None`` for the usual back-off."""
+    match failure:
+        case TokenEndpointUnavailable(retry_after=asked):
+            return asked
+        case TokenEndpointError(error="invalid_client" | "unauthorized_client") | TokenEndpointError(status=401):
+            return _CLOSURE_OF_A_REFUSED_CLIENT
+        case _:
+            return None
 
 
 def _described(error: AuthorityUnavailable) -> str:

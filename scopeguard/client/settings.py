@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import field
@@ -10,13 +9,13 @@ from enum import StrEnum
 from typing import Any, Final, TypedDict
 from urllib.parse import urlsplit
 
-from scopeguard.checks import checked_url
+from scopeguard.checks import checked_url, flag, mapping, number
 from scopeguard.edge.outside import SystemClock, Transport
 from scopeguard.effects import Clock
 from scopeguard.errors import ConfigurationError
 from scopeguard.records import dataclass
 from scopeguard.scopes import checked_scope
-from scopeguard.spec.token_endpoint import RESERVED_PARAMETERS
+from scopeguard.spec.token_endpoint import OTHER_TOKEN_TYPES, RESERVED_PARAMETERS, Tolerated
 
 _ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:[\x21\x22\x24-\x7E]+")  # RFC 8707 section 2: no fragment
 
@@ -48,6 +47,9 @@ class ClientSettings(TypedDict, total=False):
     default_lifetime: float
     timeout: float
     retries: int
+    token_types: str | Iterable[str]
+    token_type_optional: bool
+    scope_list: bool
     transport: Transport | None
     clock: Clock
 
@@ -75,18 +77,22 @@ class Policy:
     issuer: str | None
     client_id: str
     client_secret: Any = field(repr=False)  # given as a string, held as a Secret
-    scopes: Any = ()  # these four are given as one string or several, and held as tuples
+    scopes: Any = ()  # these five are given as one string or several, and held as tuples
     resource: Any = ()
     audience: Any = ()
     origins: Any = ()
+    token_types: Any = ()
     parameters: Mapping[str, str] = field(default_factory=dict)
     auth_method: str = ClientAuthentication.BASIC
     narrower_scope: str = NarrowerScope.WARN
     default_lifetime: float = 300.0
     timeout: float = 5.0
     retries: int = 2
+    token_type_optional: bool = False
+    scope_list: bool = False
     transport: Transport | None = None
     clock: Clock = field(default_factory=SystemClock)
+    tolerated: Tolerated = field(init=False)
 
     def __post_init__(self) -> None:
         if self.token_url is not None:
@@ -97,16 +103,17 @@ class Policy:
             if not isinstance(getattr(self, name), str) or not getattr(self, name):
                 raise ConfigurationError(f"{name}: missing; a string that is not empty is needed")
         object.__setattr__(self, "client_secret", Secret(self.client_secret))
-        for name in ("scopes", "resource", "audience", "origins"):
+        for name in ("scopes", "resource", "audience", "origins", "token_types"):
             object.__setattr__(self, name, _strings(getattr(self, name), name))
         object.__setattr__(self, "origins", tuple(map(_configured_origin, self.origins)))
-        object.__setattr__(self, "parameters", dict(self.parameters))
+        object.__setattr__(self, "parameters", dict(mapping(self.parameters, "parameters")))
         self._check_parameters()
         self._check_choices()
+        object.__setattr__(self, "tolerated", self._checked_tolerance())
 
     @property
     def authority(self) -> str:
-        """Whom exceptions and log lines name."""
+        """The name of the authorization server in exceptions and log lines."""
         return self.issuer or self.token_url or ""
 
     def _check_parameters(self) -> None:
@@ -114,10 +121,15 @@ class Policy:
             checked_scope(scope, "scopes")
         for uri in self.resource:
             if not _ABSOLUTE_URI.fullmatch(uri):
-                raise ConfigurationError(f"resource: {uri!r} is not an absolute URI without a fragment (RFC 8707)")
+                raise ConfigurationError(
+                    f"resource: {uri!r} is not an absolute URI without a fragment (RFC 8707); for a server that takes "
+                    "other identifiers there (Entra v1, AD FS), leave it out and set parameters={'resource': ...}"
+                )
         for name, value in self.parameters.items():
-            if name in RESERVED_PARAMETERS:
+            if name in RESERVED_PARAMETERS or (name == "resource" and self.resource):
                 raise ConfigurationError(f"parameters: {name!r} has a setting of its own; two values would be sent")
+            if not isinstance(name, str):
+                raise ConfigurationError(f"parameters: a name is a string, not {type(name).__name__}")
             if not isinstance(value, str):
                 raise ConfigurationError(f"parameters[{name!r}]: a string is needed, not {type(value).__name__}")
 
@@ -127,9 +139,30 @@ class Policy:
                 choices = ", ".join(repr(str(item)) for item in kind)
                 raise ConfigurationError(f"{name}: {getattr(self, name)!r} is not one of {choices}")
         for name, least in (("default_lifetime", 1.0), ("timeout", 0.001), ("retries", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < math.inf:
-                raise ConfigurationError(f"{name}: a number is needed, at least {least}")
+            value = number(getattr(self, name), name)
+            if value < least or (name == "retries" and value != int(value)):
+                wanted = "whole number" if name == "retries" else "number"
+                raise ConfigurationError(f"{name}: {value:g}; a {wanted} of at least {least} is needed")
+        if self.transport is not None:
+            _check_methods(self.transport, "transport", "send", "close")
+        _check_methods(self.clock, "clock", "wall", "monotonic")
+
+    def _checked_tolerance(self) -> Tolerated:
+        for name in self.token_types:
+            if not name or name.lower() in OTHER_TOKEN_TYPES:
+                raise ConfigurationError(f"token_types: {name!r} is not a name for bearer tokens")
+        flag(self.token_type_optional, "token_type_optional")
+        flag(self.scope_list, "scope_list")
+        return Tolerated(
+            token_types=frozenset(("bearer", *(name.lower() for name in self.token_types))),
+            token_type_optional=self.token_type_optional,
+            scope_list=self.scope_list,
+        )
+
+
+def _check_methods(value: object, setting: str, *methods: str) -> None:
+    if not all(callable(getattr(value, method, None)) for method in methods):
+        raise ConfigurationError(f"{setting}: an object with {' and '.join(methods)}, not {type(value).__name__}")
 
 
 def _strings(value: object, setting: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What a client asks a token endpoint, and what comes back: RFC 6749 sections 2.3.1, 4.4 and 5, RFC 8707."""
+"""Token requests by client credentials and their answers: RFC 6749 sections 2.3.1, 4.4 and 5, RFC 8707."""
 
 from __future__ import annotations
 
@@ -10,20 +10,23 @@ from typing import Any, Final
 from urllib.parse import quote_plus
 
 from scopeguard.records import dataclass
+from scopeguard.spec.credentials import is_token
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 
 LONGEST_LIFETIME: Final = 10 * 365 * 86400.0
-"""Seconds. What says it lives longer is taken to live this long: servers send 2**63 for "for ever" (C-12)."""
+"""Seconds. A longer lifetime is cut to this one: servers send 2**63 for "for ever" (C-12)."""
 
 RESERVED_PARAMETERS: Final = frozenset(
     (
         "grant_type", "client_id", "client_secret", "client_assertion", "client_assertion_type",
-        "scope", "resource", "audience",
+        "scope", "audience",
     )
 )  # fmt: skip
 """Parameters with a place of their own; as extra parameters they would be sent twice (RFC 6749 section 3.2, C-01)."""
 
-_TOKEN68: Final = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750 section 2.1; with fullmatch only (X-24)
+OTHER_TOKEN_TYPES: Final = frozenset(("dpop", "mac", "pop", "n_a"))
+"""Token types that are registered, or were, and are not Bearer under another name."""
+
 _SCOPE_TOKEN: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")  # RFC 6749 section 3.3
 _ERROR_TEXT: Final = re.compile(r"[\x20\x21\x23-\x5B\x5D-\x7E]+")  # RFC 6749 appendix A.7
 _ERROR_URI: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")  # appendix A.9
@@ -32,11 +35,29 @@ _MOST_SHOWN: Final = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tolerated:
+    """Deviations from RFC 6749 section 5.1 that are accepted in the answers of one token endpoint.
+
+    * ``token_types``: values of ``token_type``, in lower case, that this server uses for bearer tokens.
+    * ``token_type_optional``: an answer without ``token_type`` is about a bearer token.
+    * ``scope_list``: ``scope`` may be an array of scopes.
+    """
+
+    token_types: frozenset[str] = frozenset(("bearer",))
+    token_type_optional: bool = False
+    scope_list: bool = False
+
+
+STRICT: Final = Tolerated()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenResponse:
     """A usable answer. ``scope`` is what was granted, ``None`` when the server says nothing: as asked (section 5.1).
 
-    ``expires_in`` is in seconds, at least 0 and at most ten years; ``None`` when the server gives no lifetime.
-    A refresh token is not kept (C-17), nor is any member not named here (C-15).
+    ``token_type`` is as the server writes it, ``"Bearer"`` when it does not. ``expires_in`` is in seconds, at
+    least 0 and at most ten years; ``None`` when the server gives no lifetime. A refresh token is not kept (C-17), nor
+    is any member not named here (C-15).
     """
 
     access_token: str = field(repr=False)
@@ -92,11 +113,13 @@ def client_credentials_form(
     return tuple((name, value) for name, value in form if value)
 
 
-def judge_token_answer(status: int, body: bytes) -> TokenResponse | TokenRefusal:
-    """The answer of a token endpoint, judged strictly. For one that :func:`is_outage` there is nothing to judge.
+def judge_token_answer(status: int, body: bytes, tolerated: Tolerated = STRICT) -> TokenResponse | TokenRefusal:
+    """Judge the answer of a token endpoint strictly, apart from what is *tolerated*.
 
-    Checked: status 200; one strict JSON object; ``access_token`` that can stand in a header (token68, C-27);
-    ``token_type`` is Bearer in any case (section 7.1: never use a type that is not understood); ``expires_in`` a whole
+    For an answer that :func:`is_outage` there is nothing to judge.
+
+    Checked: status 200; one strict JSON object; ``access_token`` that can be sent in a header unambiguously (C-27);
+    ``token_type`` Bearer in any case (section 7.1: never use a type that is not understood); ``expires_in`` a whole
     number, or a string of digits (C-12); ``scope`` by the grammar of section 3.3. ``null`` counts as absent.
     Not checked: the content type, and anything inside the token (RFC 9068 section 6, C-29).
     """
@@ -110,7 +133,7 @@ def judge_token_answer(status: int, body: bytes) -> TokenResponse | TokenRefusal
         refused = "redirects of a token endpoint are not followed" if 300 <= status < 400 else "no token was issued"
         return _refusal(status, members, refused)
     try:
-        return _token(members)
+        return _token(members, tolerated)
     except _Unusable as unusable:
         return _refusal(status, members, str(unusable))
 
@@ -119,19 +142,24 @@ class _Unusable(ValueError):
     """The text is a constant: it never quotes the answer, which may hold a token."""
 
 
-def _token(members: Mapping[str, Any]) -> TokenResponse:
+def _token(members: Mapping[str, Any], tolerated: Tolerated) -> TokenResponse:
     token, kind = members.get("access_token"), members.get("token_type")
+    if kind is None and tolerated.token_type_optional:
+        kind = "Bearer"
     if not isinstance(token, str) or not isinstance(kind, str):
         raise _Unusable("access_token or token_type is missing or not a string")
-    if kind.lower() != "bearer":
-        raise _Unusable("token_type is not Bearer, and no other type is supported")
-    if not _TOKEN68.fullmatch(token):
-        raise _Unusable("access_token has characters that cannot stand in an Authorization header")
+    if kind.lower() not in tolerated.token_types:
+        raise _Unusable(
+            "token_type is not Bearer, and no other type is supported; if this server calls bearer tokens by another "
+            "name, set token_types"
+        )
+    if not is_token(token):
+        raise _Unusable("access_token has characters that cannot be sent unambiguously in an Authorization header")
     return TokenResponse(
         access_token=token,
         token_type=kind,
         expires_in=_lifetime(members.get("expires_in")),
-        scope=_scope(members.get("scope")),
+        scope=_scope(members.get("scope"), tolerated),
     )
 
 
@@ -146,13 +174,16 @@ def _lifetime(value: Any) -> float | None:
     return float(min(max(value, 0), LONGEST_LIFETIME))
 
 
-def _scope(value: Any) -> tuple[str, ...] | None:
+def _scope(value: Any, tolerated: Tolerated) -> tuple[str, ...] | None:
     if value is None:
         return None
-    if not isinstance(value, str):
-        raise _Unusable("scope is not a string")
-    scopes = tuple(filter(None, value.split(" ")))  # several spaces, or an empty string, are seen in the wild
-    if not all(map(_SCOPE_TOKEN.fullmatch, scopes)):
+    if isinstance(value, list) and tolerated.scope_list:
+        scopes = tuple(value)
+    elif isinstance(value, str):
+        scopes = tuple(filter(None, value.split(" ")))  # several spaces, or an empty string, are seen in the wild
+    else:
+        raise _Unusable("scope is not a string; if this server sends an array, set scope_list")
+    if not all(isinstance(scope, str) and _SCOPE_TOKEN.fullmatch(scope) for scope in scopes):
         raise _Unusable("scope has characters that RFC 6749 section 3.3 does not allow")
     return scopes
 

@@ -1,8 +1,11 @@
 """The one access token of a client, through expiry, renewal ahead of it, refusal and outage.
 
-A look never waits and never fetches. It says what is held and what the caller may do about it: use the token; use it
-and renew it, which exactly one caller is told; or have one fetched. What a fetch brought is recorded here for all who
-waited for it, a failure too, so that two hundred waiters do not try two hundred times in turn.
+A look never waits and never fetches. It returns the token and says what the caller may do: use it; use it and start a
+renewal, which exactly one caller is told to do; or wait for a fetch. The result of a fetch is recorded here for every
+caller that waited for it. A failure is recorded too, so that two hundred waiters do not fetch two hundred times.
+
+Two things must not become a stream of token requests: an API that refuses every token, and a token endpoint that
+refuses or fails. Both are held back here, with pauses that double up to a minute.
 """
 
 from __future__ import annotations
@@ -15,16 +18,20 @@ from scopeguard.spec.token_endpoint import TokenResponse
 
 FailureT = TypeVar("FailureT")
 
-# Ahead of expiry by so much, whichever is less (C-13).
+# A token is renewed this long before it expires: the seconds or the fraction of its lifetime, whichever is less (C-13).
 _AHEAD_SECONDS: Final = 30.0
 _AHEAD_FRACTION: Final = 0.1
-# A renewal ahead of time that failed is tried again after so many seconds; the token is still good.
+# Seconds until a failed renewal is tried again while the token is still good.
 _PAUSE: Final = 5.0
+# Seconds between two renewals that a refusal caused, and after fetches that failed; doubled with each one in a row.
+_FIRST_PAUSE: Final = 1.0
+_LONGEST_PAUSE: Final = 60.0
+_NEVER: Final = float("-inf")
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """``token``: use it, if there is one. ``renew``: and fetch a newer one, which nobody else was told to do.
+    """``token``: the token to use, if there is one. ``renew``: whether this caller, and no other, fetches a newer one.
 
     ``generation`` counts the fetches that ended, well or badly.
     """
@@ -35,62 +42,132 @@ class Look:
 
 
 class ClientToken(Generic[FailureT]):
-    """Times are monotonic seconds. A failure is whatever the owner makes of it; it is kept and handed out as it is."""
+    """Holds a token and what is known about fetching the next one. Safe to use from any thread.
+
+    *now* is in monotonic seconds and *wall* in seconds since the epoch. A token expires by whichever clock is first:
+    the monotonic clock of most systems stands still while a machine sleeps, and the wall clock may be set back. The
+    failure of a fetch is of any type; it is kept and returned as it is.
+    """
 
     def __init__(self, *, claim: float) -> None:
-        """*claim*: a renewal that never reports back is offered to somebody else after so many seconds."""
+        """*claim*: the seconds after which a renewal that never reports back is offered to another caller."""
         self._claim = claim
         self._lock = threading.Lock()
         self._token: TokenResponse | None = None
-        self._renew_at = self._expires_at = 0.0
-        self._claimed_until = float("-inf")
+        self._lifetime = 0.0
+        self._begun = self._begun_wall = 0.0
+        self._claimed_until = _NEVER
         self._generation = 0
+        # The token that an API refused, while a newer one is fetched.
+        self._refused: TokenResponse | None = None
+        self._refused_at = _NEVER
+        self._refusals = 0
         self._failure: FailureT | None = None
-        self._failed_at = 0  # the generation the failure made
-        self._closed_until = float("-inf")
+        self._failed_at = 0  # the generation of the failure
+        self._failures = 0
+        self._closed_until = _NEVER
 
     def after_fork(self) -> None:
-        """A child process has none of the threads that might hold the lock or have claimed the renewal."""
+        """Reset what a thread of the parent process may hold: the lock, and the claim to a renewal."""
         self._lock = threading.Lock()
-        self._claimed_until = float("-inf")
+        self._claimed_until = _NEVER
 
     @property
     def generation(self) -> int:
-        """Counts every fetch that ended."""
+        """The number of fetches that ended."""
         return self._generation
 
-    def look(self, now: float, refused: TokenResponse | None = None) -> Look:
-        """What is held at *now*. A token that is *refused* is dropped, if it is the one held (C-21, C-24)."""
+    def look(self, now: float, wall: float) -> Look:
+        """Return the token that may be used, and whether to renew it."""
         with self._lock:
-            if refused is not None and self._token is refused:
-                self._token = None
-            if self._token is None or now >= self._expires_at:
+            age = self._age(now, wall)
+            if self._token is None or age >= self._lifetime:
                 return Look(None, renew=False, generation=self._generation)
-            renew = now >= self._renew_at and now >= self._claimed_until
+            due = age >= self._lifetime - min(_AHEAD_SECONDS, _AHEAD_FRACTION * self._lifetime)
+            renew = due and now >= self._claimed_until
             if renew:
                 self._claimed_until = now + self._claim
             return Look(self._token, renew, self._generation)
 
-    def keep(self, token: TokenResponse, lifetime: float, begun: float) -> None:
-        """*token* was fetched; the request for it began at *begun*. With a lifetime of 0 no look finds it (C-12)."""
-        with self._lock:
-            self._generation += 1
-            self._failure, self._closed_until = None, float("-inf")
-            self._claimed_until = float("-inf")
-            self._token = token
-            self._expires_at = begun + lifetime
-            self._renew_at = self._expires_at - min(_AHEAD_SECONDS, _AHEAD_FRACTION * lifetime)
+    def refuse(self, token: TokenResponse, now: float, wall: float) -> bool:
+        """Record that an API refused *token*. Return whether a newer one is there or may be fetched.
 
-    def fail(self, failure: FailureT, now: float, *, closed_for: float = 0.0) -> None:
-        """A fetch failed. What is held stays (late is not wrong); for *closed_for* seconds nobody should ask."""
+        A refusal takes the token out of use, at most once a second, and less often while no token is accepted in
+        between (:meth:`accept`). Otherwise, and while the token endpoint is left alone, the token stays: an API that
+        refuses every token must not cause a token request for each of its answers. A token out of use comes back
+        when the fetch for a newer one fails, so that one API that errs does not cut off the others.
+        """
+        with self._lock:
+            held = self._token
+            if held is None:
+                return True  # another refusal took it out of use
+            if held.access_token != token.access_token and self._age(now, wall) < self._lifetime:
+                return True
+            if now < self._closed_until or now < self._refused_at + _pause(self._refusals):
+                return False
+            self._refusals += 1
+            self._refused_at = now
+            self._token, self._refused = None, held
+            return True
+
+    def accept(self, token: TokenResponse) -> None:
+        """Record that an API accepted *token*: the next refusal is about this token, and not about all of them."""
+        if self._refusals == 0:  # without the lock: nearly every response comes here
+            return
+        with self._lock:
+            if self._token is not None and self._token.access_token == token.access_token:
+                self._refusals = 0
+
+    def keep(self, token: TokenResponse, lifetime: float, now: float, wall: float) -> None:
+        """Record that *token* was fetched; the request for it began at *now* and *wall*.
+
+        *lifetime* is in seconds. With 0, no look returns the token (C-12).
+        """
         with self._lock:
             self._generation += 1
+            self._failure, self._failures, self._closed_until = None, 0, _NEVER
+            self._claimed_until = _NEVER
+            self._token, self._refused = token, None
+            self._lifetime = lifetime
+            self._begun, self._begun_wall = now, wall
+
+    def fail(self, failure: FailureT, now: float, *, closed_for: float | None = None, overloaded: bool = False) -> None:
+        """Record that a fetch failed. The token stays in use until it expires.
+
+        *closed_for*: the seconds for which no caller fetches again, at least 1. Without it, they are 1 after two
+        failures in a row, or after the first one if the server is *overloaded*, then doubled with each further one up
+        to 60.
+        """
+        with self._lock:
+            self._generation += 1
+            self._failures += 1
             self._failure, self._failed_at = failure, self._generation
-            self._closed_until = now + closed_for
-            self._claimed_until = now + max(_PAUSE, closed_for)
+            if closed_for is not None:
+                pause = max(closed_for, _FIRST_PAUSE)
+            elif overloaded:
+                pause = _pause(self._failures)
+            else:
+                pause = _pause(self._failures - 1) if self._failures > 1 else 0.0
+            self._closed_until = now + pause
+            self._claimed_until = now + max(_PAUSE, pause)
+            if self._token is None:
+                self._token, self._refused = self._refused, None
 
     def failure(self, now: float, seen: int) -> FailureT | None:
-        """What a caller without a token should be told instead of asking: the failure of the last fetch, if that
-        ended after generation *seen*, which the caller waited for, or if the server asked to be left alone."""
+        """Return the failure that a caller without a token raises instead of fetching, if there is one.
+
+        That is the failure of a fetch that ended after generation *seen*, for which the caller waited, or of the last
+        fetch while the token endpoint is left alone.
+        """
         with self._lock:
             return self._failure if self._failed_at > seen or now < self._closed_until else None
+
+    def _age(self, now: float, wall: float) -> float:
+        """The seconds since the token was asked for, by the clock that says more."""
+        return max(now - self._begun, wall - self._begun_wall)
+
+
+def _pause(times: int) -> float:
+    """The seconds to wait after something happened *times* times in a row."""
+    doubled: float = _FIRST_PAUSE * 2.0 ** min(max(times - 1, 0), 10)
+    return min(doubled, _LONGEST_PAUSE)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from loopback import Loopback, answering, json_response
 from scopeguard.cli.commands import cli
 from scopeguard.devserver import Authority, Client, DevServer, KeyRing
 
@@ -129,6 +130,10 @@ def test_the_issuer_names_its_token_endpoint(server: DevServer, run: Callable[..
     ("options", "endpoint", "message"),
     [
         (("--json", "--header"), True, "Error: --json and --header: give one of them"),
+        (("--parameter", "resource"), True, "Error: --parameter: write NAME=VALUE"),
+        (("--parameter", "=x"), True, "Error: --parameter: write NAME=VALUE"),
+        (("--parameter", "a=x", "--parameter", "a=y"), True, "Error: --parameter: a name occurs twice"),
+        (("--token-type", "DPoP"), True, "Error: token_types: 'DPoP' is not a name for bearer tokens"),
         (("--issuer", "https://as.test"), True, "Error: --token-url and --issuer: give exactly one of them"),
         ((), False, "Error: --token-url and --issuer: give exactly one of them"),
     ],
@@ -154,3 +159,19 @@ def test_a_refusal_says_what_to_try(run: Callable[..., Done], server: DevServer,
     done = run(server.url, *options)
     assert done.exit_code == 1
     assert advice in done.stderr
+
+
+def test_a_server_that_deviates_is_read_with_the_options_for_it(run: Callable[..., Done]):
+    answers: list[dict[str, object]] = [
+        {"access_token": "sg-opaque-1", "token_type": "BearerToken"},
+        {"access_token": "sg-opaque-2"},
+        {"access_token": "sg-opaque-3", "token_type": "Bearer", "scope": ["read"]},
+    ]
+    options = [("--token-type", "BearerToken"), ("--token-type-optional",), ("--scope-list",)]
+    for answer, option in zip(answers, options, strict=True):
+        with Loopback(answering(json_response(answer))) as server:
+            assert run(server.url).exit_code == 1
+            done = run(server.url, *option, "--parameter", "resource=11111111-2222=", "--parameter", "empty=")
+            assert (done.exit_code, done.stdout) == (0, f"{answer['access_token']}\n")
+            assert b"resource=11111111-2222%3D" in server.requests[-1]
+            assert b"empty" not in server.requests[-1]

@@ -74,14 +74,49 @@ def test_after_expiry_an_outage_is_an_error(call, credentials, endpoint, clock, 
 
 
 @pytest.mark.rule("C-14")
-@pytest.mark.parametrize("change", [-3600.0, 3600.0])
-def test_a_wall_clock_that_jumps_changes_nothing(credentials, endpoint, clock, change):
+def test_a_wall_clock_that_is_set_back_changes_nothing(credentials, endpoint, clock):
     auth = credentials()
     auth.token()
-    clock.wall_now += change
+    clock.wall_now -= 3600
     clock.now += 3500
     assert auth.token().access_token == "sg-opaque-1"
     clock.now += 100
+    assert auth.token().access_token == "sg-opaque-2"
+
+
+@pytest.mark.parametrize("asleep", [3600.0, 7200.0, 400 * 86400.0])
+def test_after_a_sleep_in_which_the_token_expired_one_newer_token_is_fetched(
+    call, credentials, endpoint, clock, asleep
+):
+    """While a machine sleeps, CLOCK_MONOTONIC of Linux stands still. A wall clock set forward looks the same."""
+    auth = credentials()
+    call.token(auth)
+    clock.wall_now += asleep
+    assert [call.token(auth).access_token for _ in range(3)] == ["sg-opaque-2"] * 3
+    clock.now += 3500
+    clock.wall_now += 3500
+    assert call.token(auth).access_token == "sg-opaque-2"
+    assert len(endpoint.seen) == 2
+
+
+def test_after_a_sleep_two_hundred_threads_fetch_one_token(credentials, endpoint, clock):
+    auth = credentials()
+    auth.token()
+    clock.wall_now += 7200
+    open_when_all_board(auth, endpoint, MANY)
+    assert {token.access_token for token in in_threads(MANY, auth.token)} == {"sg-opaque-2"}
+    assert len(endpoint.seen) == 2
+
+
+def test_a_sleep_that_the_token_outlives_changes_nothing_but_renews_it_in_time(credentials, endpoint, clock, landed):
+    auth = credentials()
+    auth.token()
+    clock.wall_now += 3500
+    assert auth.token().access_token == "sg-opaque-1"
+    assert len(endpoint.seen) == 1
+    clock.wall_now += 75
+    assert auth.token().access_token == "sg-opaque-1"
+    landed(auth)
     assert auth.token().access_token == "sg-opaque-2"
 
 

@@ -60,21 +60,102 @@ def test_a_refused_token_is_replaced_once_and_the_request_sent_once_more(call, c
 
 
 @pytest.mark.rule("C-21", "C-42")
-def test_a_second_refusal_is_the_answer_for_every_request_anew(call, library, credentials, endpoint, api):
+@pytest.mark.parametrize("said", ["invalid_token", "nothing"])
+def test_a_second_refusal_is_the_answer_and_later_ones_fetch_less_and_less(
+    call, library, credentials, endpoint, api, clock, said
+):
     call.library = library
     refused = [("www-authenticate", 'Negotiate, Bearer error="invalid_token"'), ("www-authenticate", "Basic realm=x")]
-    auth, service = credentials(), api((401, refused), library=library)
+    auth, service = credentials(), api((401, refused if said == "invalid_token" else []), library=library)
     assert call(auth, service).status_code == 401
     assert (len(service.seen), len(endpoint.seen)) == (2, 2)
+    for pause, fetched in [(0.0, 2), (0.9, 2), (0.1, 3), (1.9, 3), (0.1, 4), (4, 5), (8, 6), (16, 7), (32, 8), (60, 9)]:
+        clock.now += pause
+        assert call(auth, service).status_code == 401
+        assert len(endpoint.seen) == fetched
+    clock.now += 59
     assert call(auth, service).status_code == 401
-    assert (len(service.seen), len(endpoint.seen)) == (4, 3)
+    assert len(endpoint.seen) == 9
+
+
+def test_a_token_that_was_accepted_is_renewed_at_its_first_refusal_but_once_a_second_at_most(
+    call, credentials, endpoint, api, clock
+):
+    auth = credentials()
+    for second in range(5):
+        service = api(401, 200, 401)
+        assert [call(auth, service).status_code for _ in range(2)] == [200, 401]
+        assert len(endpoint.seen) == second + 2
+        clock.now += 1
+
+
+def test_an_api_that_refuses_all_tokens_costs_no_token_request_for_each_call(call, credentials, endpoint, api):
+    auth, service = credentials(), api(REFUSED)
+    for _ in range(50):
+        call(auth, service)
+    assert len(endpoint.seen) == 2
+
+
+@pytest.mark.parametrize("status", [200, 204, 302, 403])
+def test_what_the_api_answers_to_an_accepted_token_ends_the_pause(call, credentials, endpoint, api, clock, status):
+    auth = credentials()
+    for _ in range(3):
+        call(auth, api(REFUSED))
+        clock.now += 2
+    assert len(endpoint.seen) == 4
+    call(auth, api(status))
+    assert call(auth, api(REFUSED, 200)).status_code == 200
+    assert len(endpoint.seen) == 5
+
+
+@pytest.mark.parametrize("status", [400, 404, 407, 429, 500, 503])
+def test_other_errors_of_the_api_do_not_show_that_the_token_was_accepted(
+    call, credentials, endpoint, api, clock, status
+):
+    auth = credentials()
+    for _ in range(3):
+        call(auth, api(REFUSED))
+        clock.now += 2
+    call(auth, api(status))
+    call(auth, api(REFUSED))
+    assert len(endpoint.seen) == 4
+
+
+def test_a_server_that_gives_out_the_same_token_again_ends_the_matter(call, credentials, endpoint, api):
+    endpoint.script = [endpoint.answer(access_token="sg-opaque-same", token_type="Bearer")] * 2
+    auth, service = credentials(), api(REFUSED)
+    assert call(auth, service).status_code == 401
+    assert (len(service.seen), len(endpoint.seen)) == (1, 2)
+
+
+@pytest.mark.parametrize("challenge", [REFUSED[1], {}], ids=["invalid_token", "none"])
+def test_when_no_newer_token_can_be_fetched_the_refusal_is_the_answer_and_other_apis_go_on(
+    call, credentials, endpoint, api, challenge
+):
+    """One API that errs must not cut off the others while the token endpoint is down."""
+    auth = credentials(origins=["https://api.example", "https://other.example"], retries=0)
+    call(auth, api())
+    endpoint.script = [endpoint.answer(503)]
+    assert call(auth, api((401, challenge))).status_code == 401
+    assert call(auth, api((401, challenge))).status_code == 401  # the token endpoint is left alone
+    service = api()
+    assert call(auth, service, url="https://other.example/").status_code == 200
+    assert service.tokens == [ONE]
+    assert len(endpoint.seen) == 2
+
+
+def test_a_token_that_may_be_used_once_is_not_fetched_twice_for_each_refusal(call, credentials, endpoint, api):
+    endpoint.expires_in = 0
+    auth, service = credentials(), api(REFUSED)
+    for _ in range(3):
+        assert call(auth, service).status_code == 401
+    assert len(endpoint.seen) == 4
 
 
 @pytest.mark.rule("C-22")
 @pytest.mark.parametrize(
     "status, challenge",
     [
-        (401, None),
         (401, "Bearer"),
         (401, 'Bearer realm="api"'),
         (401, 'Bearer error="insufficient_user_authentication", acr_values="high"'),
@@ -82,6 +163,9 @@ def test_a_second_refusal_is_the_answer_for_every_request_anew(call, library, cr
         (401, 'Bearer error="invalid_token", error="x"'),
         (401, 'DPoP error="invalid_token"'),
         (401, 'Basic realm="Bearer error=invalid_token"'),
+        (401, "Negotiate"),
+        (403, None),
+        (407, None),
         (403, 'Bearer error="insufficient_scope", scope="a"'),
         (403, 'Bearer error="invalid_token"'),
         (400, 'Bearer error="invalid_token"'),
@@ -92,6 +176,20 @@ def test_nothing_else_is_sent_again(call, credentials, endpoint, api, status, ch
     auth, service = credentials(), api((status, {} if challenge is None else {"www-authenticate": challenge}))
     assert call(auth, service).status_code == status
     assert (len(service.seen), len(endpoint.seen)) == (1, 1)
+
+
+@pytest.mark.parametrize("lines", [[], [""], [" "], ["", "\t"]])
+def test_a_401_without_a_challenge_renews_the_token_and_sends_the_request_once_more(
+    call, library, credentials, endpoint, api, lines
+):
+    """Gateways answer so, against RFC 9110 section 15.5.2; AWS API Gateway is one."""
+    call.library = library
+    bare = (401, [("www-authenticate", line) for line in lines])
+    auth, service = credentials(), api(bare, 200, library=library)
+    assert call(auth, service, method="PUT", content=b"a").status_code == 200
+    assert service.tokens == [ONE, TWO]
+    assert [request.content for request in service.seen] == [b"a", b"a"]
+    assert len(endpoint.seen) == 2
 
 
 class Streaming(httpx.BaseTransport, httpx.AsyncBaseTransport, httpx2.BaseTransport, httpx2.AsyncBaseTransport):

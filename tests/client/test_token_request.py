@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
+from typing import Any
 
 import pytest
 
@@ -66,6 +68,8 @@ def test_resources_and_audiences_repeat_and_what_is_empty_is_not_sent(credential
     ]
 
 
+GUID = "11111111-2222-3333-4444-555555555555"
+
 UNWORKABLE = [
     pytest.param({"token_url": "https://as.example/token#f"}, "token_url", marks=pytest.mark.rule("C-05")),
     pytest.param({"token_url": "http://as.example/token"}, "token_url", marks=pytest.mark.rule("C-08")),
@@ -86,6 +90,18 @@ UNWORKABLE = [
     pytest.param({"parameters": {"client_secret": "x"}}, "client_secret", marks=pytest.mark.rule("C-01")),
     pytest.param({"parameters": {"scope": "x"}}, "scope", marks=pytest.mark.rule("C-01")),
     pytest.param({"parameters": {"x": 1}}, "parameters"),
+    pytest.param({"parameters": {1: "x"}}, "parameters"),
+    pytest.param({"parameters": [("x", "y")]}, "parameters"),
+    pytest.param({"parameters": {"resource": "x"}, "resource": "urn:x"}, "resource", marks=pytest.mark.rule("C-01")),
+    pytest.param({"resource": GUID}, "parameters={'resource': ...}", marks=pytest.mark.rule("C-07")),
+    pytest.param({"token_types": [""]}, "token_types"),
+    pytest.param({"token_types": ["DPoP"]}, "token_types", marks=pytest.mark.rule("C-10")),
+    pytest.param({"token_types": "mac"}, "token_types", marks=pytest.mark.rule("C-10")),
+    pytest.param({"token_types": [1]}, "token_types"),
+    pytest.param({"token_type_optional": "false"}, "token_type_optional"),
+    pytest.param({"scope_list": 1}, "scope_list"),
+    pytest.param({"transport": "https://proxy.example"}, "transport"),
+    pytest.param({"clock": 5}, "clock"),
     pytest.param({"auth_method": "none"}, "auth_method"),
     pytest.param({"narrower_scope": "ignore"}, "narrower_scope"),
     pytest.param({"origins": "http://api.example"}, "origins", marks=pytest.mark.rule("C-25")),
@@ -96,14 +112,23 @@ UNWORKABLE = [
     pytest.param({"retries": -1}, "retries"),
     pytest.param({"retries": True}, "retries"),
     pytest.param({"retries": "2"}, "retries"),
+    pytest.param({"retries": 1.5}, "retries"),
+    pytest.param({"timeout": None}, "timeout"),
+    pytest.param({"timeout": float("nan")}, "timeout"),
 ]
 
 
 @pytest.mark.parametrize("settings, named", UNWORKABLE)
 def test_settings_that_cannot_work_are_refused_by_name_at_construction(credentials, settings, named):
-    with pytest.raises(ConfigurationError, match=named) as raised:
+    with pytest.raises(ConfigurationError, match=re.escape(named)) as raised:
         credentials(**settings)
     assert "sg-secret" not in str(raised.value)
+
+
+def test_a_resource_that_is_not_a_uri_is_sent_as_a_parameter(credentials, endpoint):
+    """Entra's v1 endpoint takes an application id, AD FS any identifier."""
+    credentials(parameters={"resource": GUID}).token()
+    assert endpoint.forms == [[("grant_type", "client_credentials"), ("resource", GUID)]]
 
 
 def test_loopback_may_be_http_and_one_scope_may_be_a_plain_string(credentials, endpoint):
@@ -220,6 +245,167 @@ def test_a_long_retry_after_is_handed_to_the_caller_and_kept_to(credentials, end
     assert (len(endpoint.seen), credentials.pauses) == (1, [])
     clock.now += 1
     assert auth.token().access_token == "sg-opaque-1"
+
+
+@pytest.mark.rule("C-20")
+@pytest.mark.parametrize("status", [429, 503])
+def test_an_overloaded_server_that_names_no_time_is_left_alone_for_longer_and_longer(
+    call, credentials, endpoint, api, clock, status
+):
+    endpoint.script = [endpoint.answer(status)] * 99
+    auth = credentials(retries=0)
+    for asked, pause in enumerate([0, 1, 2, 4, 8, 16, 32, 60, 60]):
+        for part in (0.4, 0.5) if pause else ():
+            clock.now += part * pause
+            with pytest.raises(TokenEndpointUnavailable, match=str(status)):
+                call(auth, api())
+            assert len(endpoint.seen) == asked
+        clock.now += 0.1 * pause + 1e-6
+        with pytest.raises(TokenEndpointUnavailable) as raised:
+            call(auth, api())
+        assert (len(endpoint.seen), raised.value.status) == (asked + 1, status)
+    clock.now += 60
+    endpoint.script = []
+    assert call(auth, api()).status_code == 200
+    clock.now += 3600
+    endpoint.script = [endpoint.answer(status)]
+    with pytest.raises(TokenEndpointUnavailable):
+        call(auth, api())
+    clock.now += 1  # a fetch that worked began the pauses anew
+    assert call(auth, api()).status_code == 200
+
+
+@pytest.mark.rule("C-19", "C-20")
+@pytest.mark.parametrize(
+    "failure",
+    [
+        {"status": 500},
+        {"status": 404},
+        {"status": 400, "error": "invalid_scope"},
+        {"status": 200, "access_token": "sg-opaque-x", "token_type": "mac"},
+        {"status": 200, "access_token": "sg-opaque-x", "token_type": "Bearer", "scope": "other"},
+        None,
+    ],
+    ids=["500", "404", "invalid_scope", "unusable", "narrower scope", "no connection"],
+)
+def test_any_other_failure_is_tried_again_once_and_then_backed_off_from(credentials, endpoint, clock, failure):
+    endpoint.script = [endpoint.outage() if failure is None else endpoint.answer(**failure)] * 99
+    auth = credentials(retries=0, scopes=["read"], narrower_scope="refuse")
+
+    def fail(times):
+        for _ in range(times):
+            with pytest.raises((TokenEndpointError, TokenEndpointUnavailable, ScopeNotGranted)):
+                auth.token()
+
+    fail(20)
+    assert len(endpoint.seen) == 2
+    for asked, pause in enumerate([1, 2, 4, 8, 16, 32, 60, 60], start=3):
+        clock.now += pause
+        fail(3)
+        assert len(endpoint.seen) == asked
+    clock.now += 60
+    endpoint.script = []
+    assert auth.token().access_token == "sg-opaque-1"
+
+
+@pytest.mark.rule("C-19")
+@pytest.mark.parametrize(
+    "status, error", [(401, "invalid_client"), (400, "invalid_client"), (400, "unauthorized_client"), (401, None)]
+)
+def test_a_refused_client_asks_again_after_a_minute_or_with_another_configuration(
+    call, credentials, endpoint, api, clock, status, error
+):
+    endpoint.script = [endpoint.answer(status, **({"error": error} if error else {}))]
+    auth = credentials()
+    for _ in range(3):
+        with pytest.raises(TokenEndpointError) as raised:
+            call(auth, api())
+        assert (raised.value.status, raised.value.error) == (status, error)
+        clock.now += 19.9
+    assert len(endpoint.seen) == 1
+    assert call(credentials(client_secret="sg-secret-2"), api()).status_code == 200
+    clock.now += 0.3
+    assert call(auth, api()).status_code == 200
+
+
+@pytest.mark.rule("C-20")
+@pytest.mark.parametrize("said", ["0", "Fri, 15 Jan 2027 07:00:00 GMT"])
+def test_a_retry_after_of_nothing_is_a_second(credentials, endpoint, clock, said):
+    endpoint.script = [endpoint.answer(429, {"retry-after": said})]
+    auth = credentials(retries=0)
+    for _ in range(5):
+        with pytest.raises(TokenEndpointUnavailable):
+            auth.token()
+    assert len(endpoint.seen) == 1
+    clock.now += 1
+    auth.token()
+
+
+def test_a_failed_renewal_ahead_of_expiry_is_no_error_and_backs_off_too(credentials, endpoint, clock, landed):
+    auth = credentials(retries=0)
+    auth.token()
+    clock.now += 3570
+    endpoint.script = [endpoint.answer(401, error="invalid_client")]
+    for _ in range(3):
+        assert auth.token().access_token == "sg-opaque-1"
+        landed(auth)
+        clock.now += 9
+    assert len(endpoint.seen) == 2
+    clock.now += 3  # expired; the client is still refused
+    with pytest.raises(TokenEndpointError, match="invalid_client"):
+        auth.token()
+    assert len(endpoint.seen) == 2
+
+
+# -- servers that deviate from RFC 6749
+
+
+DEVIATIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "Apigee": ({"token_type": "BearerToken"}, {"token_types": ["BearerToken"]}),
+    "eBay": ({"token_type": "Application Access Token"}, {"token_types": "application access token"}),
+    "no token_type": ({}, {"token_type_optional": True}),
+    "null": ({"token_type": None}, {"token_type_optional": True}),
+    "scope as an array": ({"token_type": "Bearer", "scope": ["read", "write"]}, {"scope_list": True}),
+}
+
+
+@pytest.mark.rule("C-09", "C-10", "C-16")
+@pytest.mark.parametrize("name", DEVIATIONS)
+def test_each_deviation_is_refused_by_default_and_accepted_by_its_own_setting(call, credentials, endpoint, api, name):
+    members, settings = DEVIATIONS[name]
+    others = [other for _, other in DEVIATIONS.values() if other.keys() != settings.keys()]
+    endpoint.script = [endpoint.answer(access_token="sg-opaque-x", expires_in="1799", **members)] * (len(others) + 2)
+    for wrong in ({}, *others):
+        with pytest.raises(TokenEndpointError, match=r"token_type|scope"):
+            call(credentials(scopes=["read"], **wrong), api())
+    service = api()
+    call(credentials(scopes=["read"], **settings), service)
+    assert service.tokens == ["Bearer sg-opaque-x"]
+
+
+@pytest.mark.parametrize("name", ["Apigee", "scope as an array"])
+def test_the_error_names_the_setting(credentials, endpoint, name):
+    members, settings = DEVIATIONS[name]
+    endpoint.script = [endpoint.answer(access_token="sg-opaque-x", **members)]
+    with pytest.raises(TokenEndpointError, match=f"set {next(iter(settings))}"):
+        credentials().token()
+
+
+@pytest.mark.rule("C-10")
+def test_a_token_type_that_is_something_else_is_refused_whatever_is_set(credentials, endpoint):
+    for kind in ("DPoP", "mac", "N_A", "Bearer2"):
+        endpoint.script = [endpoint.answer(access_token="sg-opaque-x", token_type=kind)]
+        with pytest.raises(TokenEndpointError, match="token_type"):
+            credentials(token_types=["BearerToken"], token_type_optional=True).token()
+
+
+@pytest.mark.rule("C-27")
+def test_a_token_with_an_exclamation_mark_is_sent_as_it_is(call, credentials, endpoint, api):
+    """As Salesforce issues them: VSCHAR by RFC 6749 appendix A.12, and not a token68."""
+    endpoint.script = [endpoint.answer(access_token="00D000000000001!AQcAQH0dMHZfz972Szmp", token_type="Bearer")]
+    service = api()
+    call(credentials(), service)
+    assert service.tokens == ["Bearer 00D000000000001!AQcAQH0dMHZfz972Szmp"]
 
 
 @pytest.mark.rule("C-16")

@@ -14,6 +14,7 @@ from scopeguard.spec.token_endpoint import (
     LONGEST_LIFETIME,
     TokenRefusal,
     TokenResponse,
+    Tolerated,
     basic_authorization,
     client_credentials_form,
     is_outage,
@@ -154,8 +155,10 @@ def test_a_token_that_cannot_stand_in_a_header_is_not_used(bad):
 
 
 @pytest.mark.rule("C-27")
-@pytest.mark.parametrize("good", ["a", "tok-._~+/1==", "aaa.bbb.ccc"])
-def test_a_token68_is_used_as_it_is(good):
+@pytest.mark.parametrize(
+    "good", ["a", "tok-._~+/1==", "aaa.bbb.ccc", "00D01!AQc.x_y", "v1|x:y", "{a}#$%&'()*;<>?@[\\\\]^`"]
+)
+def test_a_token_that_can_stand_in_a_header_is_used_as_it_is(good):
     assert token(access_token=good).access_token == good
 
 
@@ -199,6 +202,46 @@ def test_scopes(value, scope):
 @pytest.mark.parametrize("value", [["a"], 1, "a\tb", 'a"b', "a\\b", "ä", "a\n"])
 def test_malformed_scopes_are_refused(value):
     assert "scope" in refused(**BEST, scope=value).problem
+
+
+# -- what may be tolerated
+
+
+def tolerating(tolerated, /, **members):
+    return judge_token_answer(200, json.dumps(members).encode(), tolerated)
+
+
+@pytest.mark.rule("C-10")
+def test_other_names_for_bearer_tokens_are_compared_without_case():
+    tolerated = Tolerated(token_types=frozenset(("bearer", "bearertoken")))
+    for kind in ("BearerToken", "bearertoken", "Bearer"):
+        outcome = tolerating(tolerated, access_token="tok-1", token_type=kind)
+        assert isinstance(outcome, TokenResponse)
+        assert outcome.token_type == kind
+    for wrong in (None, 1, "", "mac"):
+        assert isinstance(tolerating(tolerated, access_token="tok-1", token_type=wrong), TokenRefusal)
+
+
+@pytest.mark.rule("C-09")
+def test_an_optional_token_type_may_be_absent_and_nothing_else():
+    tolerated = Tolerated(token_type_optional=True)
+    for body in (b'{"access_token":"tok-1"}', b'{"access_token":"tok-1","token_type":null}'):
+        outcome = judge_token_answer(200, body, tolerated)
+        assert isinstance(outcome, TokenResponse)
+        assert outcome.token_type == "Bearer"
+    for kind in ["", "mac", 1, False, ["Bearer"]]:
+        assert isinstance(tolerating(tolerated, access_token="tok-1", token_type=kind), TokenRefusal)
+
+
+@pytest.mark.rule("C-16")
+def test_scopes_may_come_as_an_array_of_scopes():
+    tolerated = Tolerated(scope_list=True)
+    for value, scope in [([], ()), (["a", "b"], ("a", "b")), ("a b", ("a", "b")), (None, None)]:
+        outcome = tolerating(tolerated, **BEST, scope=value)
+        assert isinstance(outcome, TokenResponse)
+        assert outcome.scope == scope
+    for wrong in ([1], ["a b"], [""], [["a"]], [None], {"a": 1}, 1):
+        assert isinstance(tolerating(tolerated, **BEST, scope=wrong), TokenRefusal)
 
 
 # -- refusals

@@ -1,0 +1,32 @@
+"""What docs/client.md says about settings and limits is what the client does."""
+
+from __future__ import annotations
+
+import re
+
+from environment import ROOT
+from scopeguard.client import ClientSettings, fetching
+from scopeguard.client.settings import Policy
+
+PAGE = (ROOT / "docs" / "client.md").read_text("utf-8")
+
+
+def test_the_page_lists_every_setting_with_its_default():
+    (table,) = re.findall(r"\n## Settings\n.*?\n(\| setting .*?)\n\n", PAGE, re.DOTALL)
+    rows = [row.split("|")[1:3] for row in table.splitlines()[2:]]
+    shown = {name.strip(" `"): default.strip(" `") for name, default in rows}
+    assert list(shown) == list(ClientSettings.__annotations__)
+    policy = Policy(token_url="https://as.example", issuer=None, client_id="a", client_secret="b")
+    for name in shown.keys() - {"origins", "transport", "clock", "auth_method", "narrower_scope"}:
+        assert shown[name] == repr(getattr(policy, name)), name
+    for name in ("auth_method", "narrower_scope"):
+        assert shown[name] == f'"{getattr(policy, name)}"'
+
+
+def test_the_page_states_the_limits_of_the_code():
+    assert f"at most {fetching._LARGEST_ANSWER // 1024} KiB, metadata {fetching._LARGEST_METADATA // 1024} KiB" in PAGE
+    assert f"{fetching._LONGEST_CLOSURE / 60:.0f} minutes at most" in PAGE
+
+
+def test_nothing_of_a_machine_is_on_the_page():
+    assert not re.search(r"/work|/tmp|/home|pypi\.|pythonhosted", PAGE)
