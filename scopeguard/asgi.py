@@ -59,7 +59,9 @@ class GuardMiddleware(Layer):
     * *rules*: which route needs what; the guard's own by default. A route that matches none of them is denied, and an
       empty list denies every route. Without rules here and in the guard, every route needs a valid token.
     * *cors_preflight*: ``"pass"`` hands genuine preflights to the app, and lets browsers read the challenge.
-    * *close_on_expiry*: end a response stream or a websocket (code 1008) when its token expires (H-04).
+    * *close_on_expiry*: when a token is no longer admitted, that is at its expiry and the issuer's leeway later, end
+      what is still sent for it: a websocket with code 1008, server-sent events with a regular end, and any other
+      response stream with :class:`~scopeguard.errors.ResponseAborted`, by which the client sees that it is incomplete.
 
     The app finds the token in ``scope["state"]["access_token"]`` (Starlette: ``request.state.access_token``,
     ``request.user``, ``request.auth``) and through :func:`scopeguard.current_access_token`, in worker threads too.
@@ -131,8 +133,9 @@ class GuardMiddleware(Layer):
         scope["user"] = scope["auth"] = ANONYMOUS if token is None else token
         before = begin_serving(token)
         try:
-            if self._close_on_expiry and token is not None and token.expires_at is not None:
-                await self._until(token.expires_at - guard.clock.wall(), self.app, scope, receive, send)
+            ends = guard.admits_until(token) if self._close_on_expiry and token is not None else None
+            if ends is not None:
+                await self._until(ends - guard.clock.wall(), self.app, scope, receive, send)
             else:
                 await self.app(scope, receive, send)
         finally:

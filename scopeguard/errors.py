@@ -10,6 +10,7 @@
     |   +-- Forbidden               403, a refusal that no scope would cure
     +-- AuthorityUnavailable    never judged, because the authorization server could not be asked: 503
     +-- ConfigurationError      the operator's settings cannot work: raised at construction
+    +-- ResponseAborted         the token expired while the app was still sending: goes to the server
 
 The first two share no base but ``Exception``: no ``except`` clause can take an outage for a denial (law 4).
 
@@ -213,6 +214,15 @@ class AuthorityUnavailable(Exception):
         self.detail: dict[str, str] = {name: printable(value) for name, value in detail.items()}
         facts = "".join(f", {name}={value}" for name, value in self.detail.items())
         super().__init__(f"{reason.value} (authority={printable(authority)}{facts})")
+
+
+class ResponseAborted(Exception):
+    """A response that was still being sent when its access token expired (``close_on_expiry``).
+
+    ASGI middleware raises it after the app has been stopped. The server closes the connection without ending the
+    message, so that the client sees that it is incomplete, and logs this exception. It says nothing about the app:
+    tell an error tracker to ignore it.
+    """
 
 
 class ConfigurationError(Exception):

@@ -307,6 +307,13 @@ class Guard:
             self._on_decision(Granted(token))
         return token
 
+    def admits_until(self, token: AccessToken) -> float | None:
+        """When requests with *token* begin to be refused for its age: its expiry and the leeway of its issuer later, in
+        seconds since the epoch. ``None`` where it does not expire."""
+        if token.expires_at is None:
+            return None
+        return token.expires_at + self._trusts.leeway(token.issuer, self._monotonic())
+
     def permits(self, token: AccessToken | None, requirement: Requirement | None) -> bool:
         """For adapters, as a way around :meth:`authorize`: whether *token* satisfies *requirement*.
 

@@ -127,6 +127,35 @@ def outcome(guard: Guard, token: str) -> str:
 # -- found when they are needed
 
 
+def test_a_token_is_admitted_until_the_leeway_of_its_issuer_is_over(new_guard: NewGuard, tenants: list[FakeAuthority]):
+    one, two, found = tenants
+    guard = new_guard(
+        replace(one.issuer, leeway=10),
+        replace(one.issuer, leeway=20, token_header="X-Proxy-Token"),  # the same name behind a proxy
+        two.issuer,
+        resolve=lambda name: replace(found.issuer, leeway=5),
+        ttl=60,
+    )
+
+    def leeway(authority: FakeAuthority) -> float | None:
+        match guard.check(request_with(authority.mint(expires_in=90))):
+            case Granted(access_token=token):
+                until = guard.admits_until(token)
+                assert until is not None
+                return until - authority.clock.wall() - 90
+            case refusal:
+                raise AssertionError(refusal)
+
+    assert [leeway(authority) for authority in tenants] == [20, 30, 5]
+    match guard.check(request_with(found.mint(expires_in=90))):
+        case Granted(access_token=token):
+            found.clock.advance(60)
+            assert guard.admits_until(token) == token.expires_at  # the resolver has to be asked again
+            assert guard.admits_until(replace(token, expires_at=None)) is None
+        case refusal:
+            raise AssertionError(refusal)
+
+
 @pytest.mark.parametrize("kind", ["blocking", "async"])
 @pytest.mark.parametrize("colour", ["threads", "asyncio", "trio", "mixed"])
 def test_however_many_wait_an_issuer_is_looked_up_once_and_never_in_an_event_loop(

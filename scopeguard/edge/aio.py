@@ -7,7 +7,7 @@ the request that started it; the task only waits to be woken. One implementation
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ from anyio.lowlevel import current_token
 
 from scopeguard.edge.outside import Outside
 from scopeguard.effects import CallHook, Effect, Flow, ReadFile, ReadForm, Send, SingleFlight, UseStore
-from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.errors import AuthorityUnavailable, Reason, ResponseAborted
 
 T = TypeVar("T")
 
@@ -121,6 +121,40 @@ _Receive = Callable[[], Awaitable[_Message]]
 _Send = Callable[[_Message], Awaitable[None]]
 
 
+class _Stream:
+    """What an app has sent so far of one response or websocket."""
+
+    __slots__ = ("_has_trailers", "ends_cleanly", "is_open")
+
+    def __init__(self) -> None:
+        self.is_open = False  # begun, and more is to come
+        self.ends_cleanly = False
+        self._has_trailers = False
+
+    def note(self, message: _Message) -> None:
+        match message["type"]:
+            case "http.response.start":
+                self._has_trailers = bool(message.get("trailers", False))
+                self.ends_cleanly = not self._has_trailers and _is_event_stream(message.get("headers", ()))
+                self.is_open = self.ends_cleanly  # it may be silent for long
+            case "http.response.body" | "http.response.zerocopysend":
+                self.is_open = bool(message.get("more_body", False)) or self._has_trailers
+            case "http.response.trailers":
+                self.is_open = bool(message.get("more_trailers", False))
+            case "websocket.accept":
+                self.is_open = True
+            case "websocket.close" | "http.response.pathsend":
+                self.is_open = False
+
+
+def _is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a response with *headers* is a stream of server-sent events of no given length. Its client expects an end
+    at any time, drops an event that is not complete, and connects again (HTML, section 9.2)."""
+    given = {name.lower(): value for name, value in headers}
+    media = given.get(b"content-type", b"").partition(b";")[0].strip(b" \t").lower()
+    return media == b"text/event-stream" and b"content-length" not in given
+
+
 async def until(
     seconds: float,
     app: Callable[[MutableMapping[str, Any], _Receive, _Send], Awaitable[None]],
@@ -128,27 +162,28 @@ async def until(
     receive: _Receive,
     send: _Send,
 ) -> None:
-    """Run *app*; after *seconds*, end what it still streams: a websocket with code 1008, a response with its last
-    chunk. A response that has not begun by then is left alone: its request was in time (H-04)."""
-    open_stream = finished = expired = False
+    """Run *app*; after *seconds*, end what it still streams.
+
+    A websocket is closed with code 1008, and server-sent events end with a last, empty chunk. Any other response is
+    aborted, so that the client does not take the part for the whole: :class:`ResponseAborted` goes to the server, which
+    closes the connection without ending the message (RFC 9112 section 8). A response that comes in one piece is left
+    alone, however late: its request was in time (H-04).
+    """
+    stream = _Stream()
+    expired = False
     failure: BaseException | None = None
 
     async def sending(message: _Message) -> None:
-        nonlocal open_stream, finished
-        kind = message["type"]
-        if kind in ("websocket.close", "http.response.body") and not message.get("more_body", False):
-            finished = True
-        elif kind in ("websocket.accept", "http.response.body"):
-            open_stream = True
+        stream.note(message)
         await send(message)
-        if expired and open_stream and not finished:
+        if expired and stream.is_open:
             group.cancel_scope.cancel()
 
     async def timer() -> None:
         nonlocal expired
         await anyio.sleep(max(0.0, seconds))
         expired = True
-        if open_stream and not finished:
+        if stream.is_open:
             group.cancel_scope.cancel()
 
     async with anyio.create_task_group() as group:
@@ -160,8 +195,11 @@ async def until(
         group.cancel_scope.cancel()
     if failure is not None:
         raise failure
-    if expired and open_stream and not finished:
-        if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008, "reason": "The access token expired"})
-        else:
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+    if not expired or not stream.is_open:
+        return
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008, "reason": "The access token expired"})
+    elif stream.ends_cleanly:
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+    else:
+        raise ResponseAborted("the access token expired before the response was complete")

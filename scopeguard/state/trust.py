@@ -325,6 +325,15 @@ class Trusts:
         found = None if self.resolving is None else self.resolving.lookup(trust.issuer.url, now)
         return found is not None and found.trust is trust
 
+    def leeway(self, issuer: str, now: float) -> float:
+        """The leeway in seconds for tokens of *issuer*, named as in the configuration; of several header fields, the
+        longest. 0 for an issuer that is not known at *now* (monotonic seconds)."""
+        trusts = [self._by_name.get((header, issuer)) for header in self.headers]
+        found = None if self.resolving is None else self.resolving.lookup(issuer, now)
+        if found is not None:
+            trusts.append(found.trust)
+        return max((trust.issuer.leeway for trust in trusts if trust is not None), default=0.0)
+
     def is_caught_up(self, now: float) -> bool:
         """Whether no revocation has to be asked for at *now* (monotonic seconds)."""
         revocations = self.revocations

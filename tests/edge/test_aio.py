@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import MutableMapping
+from contextlib import nullcontext
 from typing import Any
 
 import anyio
@@ -16,7 +17,7 @@ import trio
 from scopeguard.edge import aio, blocking
 from scopeguard.edge.outside import Outside
 from scopeguard.effects import Effect, Flow, ReadFile, ReadForm, Send, SingleFlight, ask
-from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.errors import AuthorityUnavailable, Reason, ResponseAborted
 
 URL = "https://a.test/"
 
@@ -371,23 +372,63 @@ def chunk(body: bytes, *, more: bool = True) -> dict[str, Any]:
     return {"type": "http.response.body", "body": body, "more_body": more}
 
 
+def start(*headers: tuple[bytes, bytes], **more: Any) -> dict[str, Any]:
+    return {**START, "headers": list(headers), **more}
+
+
+EVENTS = (b"Content-Type", b"text/event-stream; charset=utf-8")
+
+
 @pytest.mark.rule("H-04")
 @pytest.mark.anyio
-async def test_a_stream_ends_when_its_time_is_over():
+@pytest.mark.parametrize(
+    "begin",
+    [
+        START,
+        start((b"content-type", b"text/csv")),
+        start((b"content-type", b"text/csv"), (b"content-length", b"100")),
+        start((b"content-type", b"text/event-stream"), (b"Content-Length", b"100")),
+        start((b"content-type", b"text/event-stream"), trailers=True),
+        start((b"content-type", b"text/event-streams")),
+        start((b"x-content-type", b"text/event-stream")),
+    ],
+    ids=["untyped", "csv", "length", "events of a length", "events with trailers", "like events", "other field"],
+)
+async def test_a_stream_is_aborted_when_its_time_is_over(begin: dict[str, Any]):
+    """The client must not take the part for the whole, so the message is not ended."""
     server = Server()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await send(START)
+        await send(begin)
         while True:
             await send(chunk(b"x"))
 
+    with pytest.raises(ResponseAborted, match="expired before the response was complete"):
+        await aio.until(0, app, server.scope, server.receive, server.send)
+    assert server.sent[0] == begin
+    assert all(message == chunk(b"x") for message in server.sent[1:])
+
+
+@pytest.mark.rule("H-04")
+@pytest.mark.anyio
+@pytest.mark.parametrize("sends", [True, False])
+async def test_server_sent_events_end_regularly_when_their_time_is_over(sends: bool):
+    server = Server()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(start(EVENTS))
+        while sends:
+            await send(chunk(b"data: x\n\n"))
+        await anyio.sleep_forever()  # silent from the beginning
+
     await aio.until(0, app, server.scope, server.receive, server.send)
-    assert server.sent[0] == START
+    assert server.sent[0] == start(EVENTS)
     assert server.sent[-1] == END
+    assert END not in server.sent[:-1]
 
 
 @pytest.mark.anyio
-async def test_a_stream_that_begins_after_its_time_ends_with_its_first_part():
+async def test_a_stream_that_begins_after_its_time_is_aborted_with_its_first_part():
     server = Server()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -397,8 +438,52 @@ async def test_a_stream_that_begins_after_its_time_ends_with_its_first_part():
         await send(chunk(b"first"))
         await anyio.sleep_forever()
 
-    await aio.until(0, app, server.scope, server.receive, server.send)
-    assert server.sent == [START, chunk(b"first"), END]
+    with pytest.raises(ResponseAborted):
+        await aio.until(0, app, server.scope, server.receive, server.send)
+    assert server.sent == [START, chunk(b"first")]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("messages", "complete"),
+    [
+        ([{"type": "http.response.pathsend", "path": "/x"}], True),
+        ([{"type": "http.response.zerocopysend", "file": 3, "more_body": False}], True),
+        ([{"type": "http.response.zerocopysend", "file": 3, "more_body": True}], False),
+        ([chunk(b"all", more=False)], True),
+        ([chunk(b"all", more=False), {"type": "http.response.debug", "info": {}}], True),
+    ],
+    ids=["a file", "a file descriptor", "its first part", "a body", "and a message of an extension"],
+)
+async def test_extensions_of_servers_end_a_response_too(messages: list[dict[str, Any]], complete: bool):
+    server = Server()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        for message in messages:
+            await send(message)
+        for _ in range(5):
+            await anyio.lowlevel.checkpoint()
+
+    with nullcontext() if complete else pytest.raises(ResponseAborted):
+        await aio.until(0, app, server.scope, server.receive, server.send)
+    assert server.sent[1:] == messages
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("more", [False, True])
+async def test_a_response_with_trailers_is_complete_when_they_are_sent(more: bool):
+    server = Server()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(start(trailers=True))
+        await send(chunk(b"all", more=False))
+        await send({"type": "http.response.trailers", "headers": [], "more_trailers": more})
+        if more:
+            await anyio.sleep_forever()
+
+    with pytest.raises(ResponseAborted) if more else nullcontext():
+        await aio.until(0 if more else 3600, app, server.scope, server.receive, server.send)
 
 
 @pytest.mark.rule("H-04")

@@ -252,6 +252,19 @@ def test_a_stream_reaches_the_client_line_by_line(server: Server):
         _eventually(lambda: "closed the stream" in server.output)
 
 
+@pytest.mark.rule("H-04")
+def test_a_response_cut_short_is_seen_to_be_incomplete(server: Server):
+    if "served:asgi" not in server.kind.command:
+        return
+    authorization = ((b"authorization", b"Bearer " + server.tokens["T"].encode()),)
+    for kind in ("chunks", "length"):
+        with pytest.raises(http.client.IncompleteRead) as cut:
+            server.send(Exchange(target=f"/cut/{kind}", headers=authorization))
+        assert cut.value.partial == b"first\n"
+    assert server.send(Exchange(target="/cut/events", headers=authorization)).body == b"first\n"
+    _eventually(lambda: server.output.count("ResponseAborted: the access token expired") == 2)
+
+
 def test_lifespan_runs_behind_the_guard(server: Server):
     assert server.send(Exchange(target="/started")).status == 200
 

@@ -1,7 +1,8 @@
 """The API of the scenarios for real servers: ``served:asgi`` and ``served:wsgi``, configured by the environment.
 
 Beside the routes of the scenarios: ``/stream`` sends a line, waits for the body of the request to end and sends
-another; ``/ws`` is a websocket that answers with the client of its token; ``/started`` tells whether lifespan ran.
+another; ``/cut/...`` begins a response that is ended at once, as if its token had expired; ``/ws`` is a websocket that
+answers with the client of its token; ``/started`` tells whether lifespan ran.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import anyio
+
 from doors import asgi_app, rules, wsgi_app
 from scenarios import REALM
 from scopeguard import AUTHENTICATED, ChallengeStyle, Guard, Issuer, Rule, Rules
 from scopeguard.asgi import GuardMiddleware as GuardASGI
+from scopeguard.edge import aio
 from scopeguard.wsgi import GuardMiddleware as GuardWSGI
 
 _guard = Guard(
@@ -21,7 +25,12 @@ _guard = Guard(
     challenge=ChallengeStyle(realm=REALM),
 )
 _rules = Rules(
-    [Rule("/stream", AUTHENTICATED), Rule("/ws", token_sources=("header", "query")), *rules().all],
+    [
+        Rule("/stream", AUTHENTICATED),
+        Rule("/cut/{kind}", AUTHENTICATED),
+        Rule("/ws", token_sources=("header", "query")),
+        *rules().all,
+    ],
     public=["/started"],
 )
 _lifespan: set[str] = set()
@@ -41,6 +50,8 @@ async def _asgi(scope: Any, receive: Any, send: Any) -> None:
         token = scope["state"]["access_token"]
         await send({"type": "websocket.send", "text": f"{token.client_id} {scope['query_string'].decode()}"})
         await send({"type": "websocket.close", "code": 1000})
+    elif scope["path"].startswith("/cut/"):
+        await aio.until(0, _unfinished, scope, receive, send)
     elif scope["path"] == "/stream":
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
         await send({"type": "http.response.body", "body": b"first\n", "more_body": True})
@@ -54,6 +65,18 @@ async def _asgi(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.body", "body": b""})
     else:
         await asgi_app(scope, receive, send)
+
+
+async def _unfinished(scope: Any, receive: Any, send: Any) -> None:
+    """Begins a response and never ends it."""
+    kind = scope["path"].removeprefix("/cut/")
+    headers = [(b"content-type", b"text/event-stream" if kind == "events" else b"text/csv")]
+    if kind == "length":
+        headers.append((b"content-length", b"1000"))
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"first\n", "more_body": True})
+    await receive()
+    await anyio.sleep_forever()
 
 
 class _Lines:
