@@ -5,22 +5,48 @@ Most of them say little about what a token may do and nothing about where: read 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from typing import Final
 
 from scopeguard.config import ANY_AUDIENCE_DANGEROUSLY, Issuer
 from scopeguard.machines import SUBJECT_IS_CLIENT, MachineSign
 from scopeguard.presets.parts import (
     ALWAYS_A_MACHINE,
     ALWAYS_A_USER,
+    CLIENT_ID,
     JWT_OR_NONE,
+    ORGANIZATION,
     PERMISSIONS,
     SCOPE,
     SCP_LIST,
+    Form,
     bound,
+    fit,
+    fit_all,
     host,
-    segment,
     some,
+    subdomain,
+    url,
 )
+
+_WORKOS_CLIENT: Final = Form(re.compile(r"client_[0-9A-Za-z]+"), "a client id of WorkOS", "client_01EXAMPLE")
+_MACHINE: Final = Form(re.compile(r"mch_[0-9A-Za-z_]+"), "a machine id of Clerk", "mch_2vYVtestTESTtest")
+_SUPABASE_REF: Final = Form(re.compile(r"[a-z0-9]+"), "a project's reference", "abcdefghijklmnopqrst")
+# With a letter: what has none is the project's number, which tokens do not name.
+_FIREBASE_PROJECT: Final = Form(
+    re.compile(r"[a-z](?:[a-z0-9\-]*[a-z0-9])?"), "a project id, not its number", "acme-prod"
+)
+_ORIGIN: Final = Form(
+    re.compile(r"[a-z][a-z0-9+.\-]*://[a-z0-9.\-]+(?::[0-9]{1,5})?"),
+    "an origin",
+    "https://app.example.com",
+    folded=True,
+)
+
+
+def _origin(value: str) -> str:
+    return fit(value.removesuffix("/"), "origins", _ORIGIN)
 
 
 def workos_session(
@@ -31,12 +57,12 @@ def workos_session(
     Bound to the keys of the environment and to *organizations*. ``permissions`` are the scopes.
     """
     return Issuer(
-        issuer,
+        url(issuer, "issuer", "https://api.workos.com"),
         audience=ANY_AUDIENCE_DANGEROUSLY,
-        jwks_uri=f"https://api.workos.com/sso/jwks/{segment(client_id, 'client_id')}",
+        jwks_uri=f"https://api.workos.com/sso/jwks/{fit(client_id, 'client_id', _WORKOS_CLIENT)}",
         algorithms=("RS256",),
         typ=JWT_OR_NONE,
-        expected_claims={"org_id": some(organizations, "organizations")},
+        expected_claims={"org_id": fit_all(organizations, "organizations", ORGANIZATION)},
         required_claims=("sid", "sub"),
         scope_claims=(PERMISSIONS,),
         role_claims=("role", "roles"),
@@ -56,7 +82,7 @@ def clerk(
     They have an ``aud`` only where the client named a resource; else give the *client_ids* that may call.
     """
     return Issuer(
-        f"https://{host(frontend_api, 'frontend_api')}",
+        f"https://{host(frontend_api, 'frontend_api', 'clerk.example.com')}",
         algorithms=("RS256",),
         typ="at+jwt",
         required_claims=("client_id", "sub"),
@@ -70,8 +96,8 @@ def clerk(
 def clerk_session(frontend_api: str, origins: str | Iterable[str]) -> Issuer:
     """Clerk session tokens: no ``aud``, but ``azp``, the origin they were made for, one of *origins*."""
     return Issuer(
-        f"https://{host(frontend_api, 'frontend_api')}",
-        audience=some(origins, "origins"),
+        f"https://{host(frontend_api, 'frontend_api', 'clerk.example.com')}",
+        audience=tuple(_origin(origin) for origin in some(origins, "origins")),
         audience_claims=("azp",),
         algorithms=("RS256",),
         typ="JWT",
@@ -88,8 +114,8 @@ def clerk_m2m(frontend_api: str, machine_id: str) -> Issuer:
     """Clerk machine tokens for the machine *machine_id*, this API. What they call ``scopes`` are the machines that
     may be called, not permissions, and is not read as scopes."""
     return Issuer(
-        f"https://{host(frontend_api, 'frontend_api')}",
-        audience=segment(machine_id, "machine_id"),
+        f"https://{host(frontend_api, 'frontend_api', 'clerk.example.com')}",
+        audience=fit(machine_id, "machine_id", _MACHINE),
         algorithms=("RS256",),
         typ="JWT",
         claim_prefixes={"sub": ("mch_",)},
@@ -105,7 +131,8 @@ def supabase(project_ref: str) -> Issuer:
 
     The audience is the same word for every API of the project: it is the issuer that binds.
     """
-    issuer = f"https://{segment(project_ref, 'project_ref')}.supabase.co/auth/v1"
+    ref = subdomain(project_ref, "project_ref", _SUPABASE_REF, ".supabase.co")
+    issuer = f"https://{ref}.supabase.co/auth/v1"
     return Issuer(
         issuer,
         audience="authenticated",
@@ -128,7 +155,7 @@ def supabase(project_ref: str) -> Issuer:
 
 def firebase(project_id: str) -> Issuer:
     """Firebase Authentication: the ID tokens of a project's users. No scopes; custom claims are in ``claims``."""
-    project = segment(project_id, "project_id")
+    project = fit(project_id, "project_id", _FIREBASE_PROJECT)
     return Issuer(
         f"https://securetoken.google.com/{project}",
         audience=project,
@@ -149,7 +176,7 @@ def apple(client_id: str | Iterable[str]) -> Issuer:
     """Sign in with Apple: ID tokens of *client_id*. Identity only: Apple's access tokens are of no use to others."""
     return Issuer(
         "https://appleid.apple.com",
-        audience=some(client_id, "client_id"),
+        audience=fit_all(client_id, "client_id", CLIENT_ID),
         jwks_uri="https://appleid.apple.com/auth/keys",
         algorithms=("RS256",),
         typ=JWT_OR_NONE,

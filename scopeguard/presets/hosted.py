@@ -8,29 +8,54 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
+from scopeguard.checks import flag
 from scopeguard.config import Issuer, ScopeClaim, ScopeForm
 from scopeguard.errors import ConfigurationError
 from scopeguard.introspection import Introspection, Validation
 from scopeguard.machines import SUBJECT_IS_CLIENT, MachineSign
 from scopeguard.presets.parts import (
     ANY_JWT,
+    AWS_REGION,
+    CLIENT_ID,
+    GUID,
     JWT_OR_NONE,
     NO_SUBJECT_NO_USER,
+    ORGANIZATION,
     PERMISSIONS,
     RFC9068_OR_JWT,
     SCOPE,
     SCOPE_ANY_FORM,
     SCP_LIST,
+    Form,
     asked,
+    checked_introspection,
+    fit,
+    fit_all,
     host,
+    misfit,
+    not_swapped,
     segment,
     some,
+    url,
 )
 
-_GUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_GRAPH: Final = ("https://graph.microsoft.com", "00000003-0000-0000-c000-000000000000")
+_POOL: Final = Form(
+    re.compile(r"[a-z]{2,3}(?:-[a-z]+)+-[0-9]+_[0-9A-Za-z]+"), "a pool id with its region", "eu-central-1_AbCdEfGhI"
+)
+_PINGONE_DOMAIN: Final = Form(re.compile(r"com|eu|asia|ca|sg|com\.au"), "what the domain ends with", "eu", folded=True)
+_STYTCH_PROJECT: Final = Form(
+    re.compile(r"project-(?:live|test)-[0-9A-Za-z\-]+"), "a project id", "project-live-c60c0abe"
+)
+_OKTA_HOSTS: Final = (".okta.com", ".oktapreview.com", ".okta-emea.com")
 _ENTRA: Final = "https://login.microsoftonline.com"
+_TENANT: Final = replace(
+    GUID,
+    wanted="the tenant's id (a GUID; not common, organizations or a domain: make one issuer for each tenant)",
+)
 _AUTH0_SIGNS: Final = (
     MachineSign(machine=True, present={"gty": "client-credentials"}),
     MachineSign(machine=True, present={"sub": ".+@clients"}),
@@ -50,9 +75,12 @@ def auth0(domain: str, audience: str | Iterable[str], *, rbac: bool = False) -> 
 
     *rbac*: "Add Permissions in the Access Token" is on: ``permissions`` count as scopes too.
     """
+    name, audiences = host(domain, "domain", "tenant.us.auth0.com"), some(audience, "audience")
+    not_swapped(domain, audiences, "domain", (".auth0.com",))
+    flag(rbac, "rbac")
     return Issuer(
-        f"https://{host(domain, 'domain')}/",  # the slash is part of it
-        audience=some(audience, "audience"),
+        f"https://{name}/",  # the slash is part of it
+        audience=audiences,
         algorithms=("RS256",),
         typ=RFC9068_OR_JWT,
         required_claims=("sub", "iat"),
@@ -79,10 +107,16 @@ def okta(
     Tokens of the organisation's own server cannot be verified by anybody but Okta: it does not publish their keys.
     *introspection*: for tokens that are no JWTs.
     """
-    base = f"https://{host(domain, 'domain')}"
+    name, audiences = host(domain, "domain", "acme.okta.com"), some(audience, "audience")
+    not_swapped(domain, audiences, "domain", _OKTA_HOSTS)
+    if name.endswith(tuple(f"-admin{suffix}" for suffix in _OKTA_HOSTS)):
+        raise ConfigurationError(
+            "domain: needs the organization's domain, not that of its admin console; leave out -admin"
+        )
+    base = f"https://{name}"
     return Issuer(
-        f"{base}/oauth2/{segment(authorization_server, 'authorization_server')}",
-        audience=some(audience, "audience"),
+        f"{base}/oauth2/{segment(authorization_server, 'authorization_server', 'default')}",
+        audience=audiences,
         algorithms=("RS256",),
         typ=ANY_JWT,
         required_claims=("cid", "iat"),
@@ -96,6 +130,26 @@ def okta(
         },
         **asked(introspection),
     )
+
+
+def _entra_audience(audience: str | Iterable[str], tenant: str) -> tuple[str, ...]:
+    """The identifiers of the API, each GUID in lower case and with its ``api://`` form."""
+    found: list[str] = []
+    for identifier in some(audience, "audience"):
+        lowered = identifier.lower()
+        if lowered == tenant:
+            raise ConfigurationError("audience: needs the application id of this API, not the tenant's id")
+        if lowered.rstrip("/") in _GRAPH:
+            raise ConfigurationError(
+                "audience: needs an identifier of this API, not Microsoft Graph's, whose tokens only Graph can verify"
+            )
+        if GUID.pattern.fullmatch(lowered):
+            found += [lowered, f"api://{lowered}"]
+        elif GUID.pattern.fullmatch(lowered.removeprefix("api://")):
+            found += [identifier, lowered]
+        else:
+            found.append(identifier)
+    return tuple(dict.fromkeys(found))
 
 
 def entra(
@@ -118,18 +172,16 @@ def entra(
     A token with neither ``scp`` nor ``roles`` is refused: Entra issues such tokens to any app that asks. Keys are
     used for the tenant they are published for only.
     """
-    if not isinstance(tenant, str) or not _GUID.fullmatch(tenant):
-        raise ConfigurationError(
-            "tenant: the tenant's id, a GUID in lower case; not common, organizations or a domain: "
-            "make one issuer for each tenant"
-        )
+    tenant = fit(tenant, "tenant", _TENANT)
+    flag(app_roles, "app_roles")
     if version not in ("any", "1.0", "2.0"):
-        raise ConfigurationError('version: "any", "1.0" or "2.0"')
+        raise ConfigurationError('version: needs "any", "1.0" or "2.0"')
+    authority = url(authority, "authority", _ENTRA).rstrip("/").lower()
     if authority != _ENTRA and version != "2.0":
         raise ConfigurationError('authority: other clouds are known with version = "2.0" only')
     names = {"1.0": f"https://sts.windows.net/{tenant}/", "2.0": f"{authority}/{tenant}/v2.0"}
     accepted = ("2.0", "1.0") if version == "any" else (version,)
-    ids = some(audience, "audience")
+    ids = _entra_audience(audience, tenant)
     hints = {
         "header_refused:nonce": "Entra: a token for Microsoft Graph, which nobody else can verify; let the client "
         "request the scope of this API, as in api://<application id>/.default",
@@ -143,7 +195,7 @@ def entra(
         )
     return Issuer(
         names[accepted[0]],
-        audience=(*ids, *(f"api://{audience}" for audience in ids if _GUID.fullmatch(audience))),
+        audience=ids,
         metadata_url=f"{authority}/{tenant}/.well-known/openid-configuration" if version == "1.0" else None,
         aliases={names[one]: {"ver": one, "tid": tenant} for one in accepted},
         algorithms=("RS256",),
@@ -167,9 +219,19 @@ def cognito(
 
     *resource_server*: the identifier of this API's resource server; its scopes can then be written without it.
     """
+    place, pool = fit(region, "region", AWS_REGION), fit(pool_id, "pool_id", _POOL)
+    if pool.partition("_")[0] != place:
+        raise ConfigurationError("pool_id: begins with another region than the region that is given; make them agree")
+    clients = fit_all(client_ids, "client_ids", CLIENT_ID)
+    if any(_POOL.pattern.fullmatch(client) for client in clients):
+        raise ConfigurationError("client_ids: needs ids of app clients, not a pool id")
+    if resource_server is not None and (not isinstance(resource_server, str) or not resource_server):
+        raise misfit(
+            resource_server, "resource_server", "the identifier of a resource server", "https://api.example.com"
+        )
     return Issuer(
-        f"https://cognito-idp.{segment(region, 'region')}.amazonaws.com/{segment(pool_id, 'pool_id')}",
-        audience=some(client_ids, "client_ids"),
+        f"https://cognito-idp.{place}.amazonaws.com/{pool}",
+        audience=clients,
         audience_claims=("client_id",),
         algorithms=("RS256",),
         typ=JWT_OR_NONE,
@@ -189,8 +251,9 @@ def cognito(
 
 def pingone(environment_id: str, audience: str | Iterable[str], *, region: str = "com") -> Issuer:
     """A PingOne environment. *region*: what its domain ends with (``"com"``, ``"eu"``, ``"asia"``, ``"ca"``)."""
+    ending, environment = fit(region, "region", _PINGONE_DOMAIN), fit(environment_id, "environment_id", GUID)
     return Issuer(
-        f"https://auth.pingone.{segment(region, 'region')}/{segment(environment_id, 'environment_id')}/as",
+        f"https://auth.pingone.{ending}/{environment}/as",
         audience=some(audience, "audience"),
         algorithms=("RS256",),
         typ=JWT_OR_NONE,
@@ -205,10 +268,10 @@ def pingfederate(issuer: str, audience: str | Iterable[str], introspection: Intr
     """PingFederate with reference tokens. What its JWTs look like is each operator's own: describe those in an
     ``Issuer``. ``scope`` and ``client_id`` must be in the answer, because it calls ID tokens active too."""
     return Issuer(
-        issuer,
+        url(issuer, "issuer", "https://ping.example.com"),
         audience=some(audience, "audience"),
         validate=Validation.INTROSPECTION,
-        introspection=introspection,
+        introspection=checked_introspection(introspection),
         required_claims=("client_id", "scope"),
         scope_claims=(SCOPE_ANY_FORM,),
         client_id_claims=("client_id",),
@@ -220,7 +283,7 @@ def pingam(issuer: str, audience: str | Iterable[str], *, jwks_uri: str | None =
     """PingAM (ForgeRock AM) with client-based JWTs. Its ``aud`` names the client that asked, and *issuer* has a port
     (``"https://am.example.com:443/am/oauth2"``)."""
     return Issuer(
-        issuer,
+        url(issuer, "issuer", "https://am.example.com:443/am/oauth2"),
         audience=some(audience, "audience"),
         jwks_uri=jwks_uri,
         algorithms=("ES256", "RS256"),
@@ -236,11 +299,39 @@ def pingam(issuer: str, audience: str | Iterable[str], *, jwks_uri: str | None =
     )
 
 
-def salesforce(my_domain: str, audience: str | Iterable[str], *, introspection: Introspection | None = None) -> Issuer:
-    """Salesforce: JWT access tokens of *my_domain* (``"acme.my.salesforce.com"``); *introspection* for opaque ones."""
+def salesforce(
+    my_domain: str,
+    audience: str | Iterable[str] | None = None,
+    *,
+    client_ids: str | Iterable[str] | None = None,
+    introspection: Introspection | None = None,
+) -> Issuer:
+    """Salesforce, one organization by its *my_domain* (``"acme.my.salesforce.com"``): JWT access tokens, and with
+    *introspection* opaque ones (``00D...!...``).
+
+    JWTs are bound by *audience*, or by *client_ids*, the consumer keys of the apps that may call; with both, they need
+    both. Salesforce's introspection answers have neither ``aud`` nor ``iss``: *client_ids* binds opaque tokens. Without
+    it, every opaque token is accepted that Salesforce lets the asking app introspect. These are the app's own tokens,
+    or, where an administrator has authorized it to introspect all tokens, those of any app in the organization: then
+    name *client_ids*.
+    """
+    name = host(my_domain, "my_domain", "acme.my.salesforce.com")
+    if name in ("login.salesforce.com", "test.salesforce.com") or name.endswith(".lightning.force.com"):
+        raise ConfigurationError("my_domain: needs the organization's My Domain, as in 'acme.my.salesforce.com'")
+    audiences = () if audience is None else some(audience, "audience")
+    not_swapped(my_domain, audiences, "my_domain", (".salesforce.com",))
+    if audience is None and client_ids is None:
+        raise ConfigurationError("audience and client_ids: give at least one; it binds tokens to this API")
+    binding: dict[str, Any] = {"audience": audiences}
+    if client_ids is not None:
+        clients = fit_all(client_ids, "client_ids", CLIENT_ID)
+        binding = {"audience": clients, "audience_claims": ("client_id",)}
+        if audience is not None:
+            binding = {"audience": audiences, "expected_claims": {"client_id": clients}}
+    if introspection is not None and audience is not None:
+        introspection = replace(checked_introspection(introspection), require_audience=False)
     return Issuer(
-        f"https://{host(my_domain, 'my_domain')}",
-        audience=some(audience, "audience"),
+        f"https://{name}",
         algorithms=("RS256",),
         typ="JWT",
         expected_headers={"tty": ("sfdc-core-token",)},
@@ -248,7 +339,8 @@ def salesforce(my_domain: str, audience: str | Iterable[str], *, introspection: 
         scope_claims=(_UNION, SCOPE_ANY_FORM),
         client_id_claims=("client_id",),
         machine_signs=(),
-        **asked(introspection),
+        **binding,
+        **asked(introspection, "00D"),
     )
 
 
@@ -257,7 +349,7 @@ def stytch(project_id: str, *, jwks_uri: str | None = None) -> Issuer:
 
     *jwks_uri*: unless it is the one of a consumer project.
     """
-    name = segment(project_id, "project_id")
+    name = fit(project_id, "project_id", _STYTCH_PROJECT)
     api = "test.stytch.com" if name.startswith("project-test-") else "api.stytch.com"
     return Issuer(
         f"stytch.com/{name}",
@@ -276,12 +368,16 @@ def workos(
     authkit_domain: str, audience: str | Iterable[str], *, organizations: str | Iterable[str] | None = None
 ) -> Issuer:
     """WorkOS AuthKit: OAuth and machine tokens. *organizations*: the ``org_id`` values that may call, if not all."""
+    name, audiences = host(authkit_domain, "authkit_domain", "acme.authkit.app"), some(audience, "audience")
+    not_swapped(authkit_domain, audiences, "authkit_domain", (".authkit.app",))
     return Issuer(
-        f"https://{host(authkit_domain, 'authkit_domain')}",
-        audience=some(audience, "audience"),
+        f"https://{name}",
+        audience=audiences,
         algorithms=("RS256",),
         typ=ANY_JWT,
-        expected_claims={} if organizations is None else {"org_id": some(organizations, "organizations")},
+        expected_claims={}
+        if organizations is None
+        else {"org_id": fit_all(organizations, "organizations", ORGANIZATION)},
         required_claims=("client_id",),
         scope_claims=(SCOPE,),
         role_claims=("permissions",),

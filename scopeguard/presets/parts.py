@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from scopeguard.checks import strings
@@ -11,6 +11,7 @@ from scopeguard.config import ScopeClaim, ScopeForm
 from scopeguard.errors import ConfigurationError
 from scopeguard.introspection import Introspection, Validation
 from scopeguard.machines import SUBJECT_IS_CLIENT, MachineSign
+from scopeguard.records import dataclass
 
 SCOPE: Final = ScopeClaim("scope")
 SCOPE_ANY_FORM: Final = ScopeClaim("scope", ScopeForm.SPACE_OR_LIST)
@@ -31,26 +32,138 @@ GOOGLE_ACCOUNT: Final = MachineSign(machine=True, present={"email": r".+@.+\.gse
 
 GOOGLE_SCOPES: Final = "https://www.googleapis.com/auth/"
 
-_HOST: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.\-]*[A-Za-z0-9])?(?::[0-9]{1,5})?")
+_LABEL: Final = r"[a-z0-9](?:[a-z0-9\-]*[a-z0-9])?"
+_HOST: Final = re.compile(
+    rf"{_LABEL}(?:\.{_LABEL})+(?::[0-9]{{1,5}})?|localhost(?::[0-9]{{1,5}})?|{_LABEL}:[0-9]{{1,5}}"
+)
+_URL: Final = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+(?:/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*)?")
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9._~@\-]+")
+_EMAIL: Final = re.compile(r"[^\s@/:]+@[^\s@/:]+\.[^\s@/:]+")
+_NUMBER: Final = re.compile(r"[0-9]+")
 
 
-def host(value: str, setting: str) -> str:
-    """*value* if it is the name of a host, without scheme and path: it becomes a part of URLs."""
-    if not isinstance(value, str) or not _HOST.fullmatch(value):
-        raise ConfigurationError(f"{setting}: the name of a host alone, without https:// and without a slash")
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What an argument looks like. *wanted* and *example* are for messages; *folded*: capitals mean the same."""
+
+    pattern: re.Pattern[str]
+    wanted: str
+    example: str
+    folded: bool = False
+
+
+GUID: Final = Form(
+    re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"),
+    "a GUID",
+    "8eaef023-2b34-4da1-9baa-8bc8c9d6a490",
+    folded=True,
+)
+EMAIL: Final = Form(_EMAIL, "an e-mail address", "ingest@acme-prod.iam.gserviceaccount.com")
+NUMBER: Final = Form(_NUMBER, "a number", "258000000000000456")
+AWS_REGION: Final = Form(re.compile(r"[a-z]{2,3}(?:-[a-z]+)+-[0-9]+"), "a region of AWS", "eu-central-1", folded=True)
+ORGANIZATION: Final = Form(re.compile(r"org_[0-9A-Za-z]+"), "an organization id", "org_01H945H0YD4F97JN9MATX7BYAG")
+# Client ids have no common form; these are what is written in their place by mistake.
+CLIENT_ID: Final = Form(re.compile(r"(?![a-z]+://)[!-~]+", re.IGNORECASE), "a client id", "57cbishk4j24pabc1234567890")
+
+
+def fit(value: str, setting: str, form: Form) -> str:
+    """*value* if it has *form*, in lower case where capitals mean the same; else :class:`ConfigurationError`."""
+    given = value.lower() if form.folded and isinstance(value, str) else value
+    if not isinstance(given, str) or not form.pattern.fullmatch(given):
+        raise misfit(value, setting, form.wanted, form.example)
+    return given
+
+
+def fit_all(values: str | Iterable[str], setting: str, form: Form) -> tuple[str, ...]:
+    """*values*, at least one, each of *form*."""
+    return tuple(fit(value, setting, form) for value in some(values, setting))
+
+
+def misfit(value: object, setting: str, wanted: str, example: str) -> ConfigurationError:
+    """The error for *value*, of which it names only the kind: what was written in the wrong place may be a secret."""
+    return ConfigurationError(f"{setting}: {wanted} is needed, as in {example!r}, not {kind_of(value)}")
+
+
+def kind_of(value: object) -> str:
+    """What *value* looks like, for messages."""
+    if not isinstance(value, str):
+        return f"a value of type {type(value).__name__}"
+    kinds = (
+        ("an empty string", not value),
+        ("a URL with a path", bool(re.fullmatch(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/]*/.+", value))),
+        ("a URL", "://" in value),
+        ("a GUID", bool(GUID.pattern.fullmatch(value.lower()))),
+        ("an e-mail address", bool(_EMAIL.fullmatch(value))),
+        ("a path", "/" in value),
+        ("a number", bool(_NUMBER.fullmatch(value))),
+        ("a host name", "." in value and bool(_HOST.fullmatch(value.lower()))),
+    )
+    return next((kind for kind, fits in kinds if fits), "another kind of text")
+
+
+def host(value: str, setting: str, example: str) -> str:
+    """The host name that *value* is, or that it is the URL of, in lower case; with a port where it has one.
+
+    A name without a domain is refused: a tenant is not a host.
+    """
+    name = value.lower() if isinstance(value, str) else ""
+    if name.startswith("https://"):
+        name = name.removeprefix("https://").removesuffix("/")
+    if not _HOST.fullmatch(name):
+        raise misfit(value, setting, "a host name with its domain, and no path", example)
+    return name
+
+
+def subdomain(value: str, setting: str, form: Form, domain: str) -> str:
+    """The name of *form* that *value* is, or that stands before *domain* in the host name or URL that *value* is."""
+    given = (
+        value.lower().removeprefix("https://").removesuffix("/").removesuffix(domain) if isinstance(value, str) else ""
+    )
+    if not form.pattern.fullmatch(given):
+        raise misfit(value, setting, form.wanted, form.example)
+    return given
+
+
+def url(value: str, setting: str, example: str) -> str:
+    """*value*, exactly as it is, if it is a URL without credentials, query and fragment, and no place of metadata.
+
+    Whether it may be ``http`` is for :class:`~scopeguard.Issuer` to say: it knows whether anything is fetched from it.
+    """
+    if not isinstance(value, str) or not _URL.fullmatch(value):
+        raise misfit(value, setting, "a URL", example)
+    if "/.well-known/" in value:
+        raise ConfigurationError(
+            f"{setting}: needs the issuer itself, as in {example!r}; leave out /.well-known/ and the rest"
+        )
     return value
 
 
-def segment(value: str, setting: str) -> str:
+def segment(value: str, setting: str, example: str) -> str:
     """*value* if it can stand between two slashes of a URL as it is."""
     if not isinstance(value, str) or not _SEGMENT.fullmatch(value) or not value.strip("."):
-        raise ConfigurationError(f"{setting}: letters, digits and . _ ~ @ - only; it becomes a part of a URL")
+        raise misfit(value, setting, "a name of letters, digits and . _ ~ @ - only", example)
     return value
+
+
+def not_swapped(domain: str, audience: tuple[str, ...], setting: str, suffixes: tuple[str, ...]) -> None:
+    """Refuse an *audience* that is a host of the provider (*suffixes*) where *domain* is none, or one that is a bare
+    host name where *domain* was written as a URL: the two were exchanged, or nobody can tell."""
+    if host(domain, setting, "").endswith(suffixes):
+        return
+    for identifier in audience:
+        bare = _HOST.fullmatch(identifier.lower()) is not None
+        name = identifier.lower().removeprefix("https://").rstrip("/")
+        if name.endswith(suffixes) or (bare and "://" in domain):
+            raise ConfigurationError(
+                f"audience: needs the identifier of this API, not a host name, and {setting} is not a host of the "
+                f"provider; if the two are swapped, exchange them, else write {setting} without https://"
+            )
 
 
 def some(values: str | Iterable[str], setting: str) -> tuple[str, ...]:
     """*values*, at least one, none of them empty."""
+    if isinstance(values, Mapping):  # its keys could be taken for a list
+        raise misfit(values, setting, "a string or a list of strings", "value")
     found = strings(values, setting)
     if not found or not all(found):
         raise ConfigurationError(f"{setting}: name at least one, and none that is empty")
@@ -72,4 +185,15 @@ def asked(introspection: Introspection | None, *prefixes: str) -> dict[str, Any]
     """JWTs judged here, and, with *introspection*, all other tokens (of *prefixes*) by asking."""
     if introspection is None:
         return {}
+    checked_introspection(introspection)
     return {"validate": Validation.AUTO, "introspection": introspection, "opaque_prefixes": prefixes}
+
+
+def checked_introspection(introspection: Introspection) -> Introspection:
+    """*introspection*, if it is that."""
+    if not isinstance(introspection, Introspection):
+        raise ConfigurationError(
+            f"introspection: needs an Introspection, as in Introspection(client_id=..., client_secret=...), not "
+            f"{kind_of(introspection)}"
+        )
+    return introspection

@@ -7,18 +7,22 @@ not lead to their metadata from here, as behind a gateway.
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable
 from typing import Any, Final
 
+from scopeguard.checks import flag
 from scopeguard.config import Issuer
 from scopeguard.errors import ConfigurationError
 from scopeguard.introspection import ClientAuthentication, Dialect, Introspection, Validation
 from scopeguard.machines import MachineSign
 from scopeguard.presets.parts import (
     ANY_JWT,
+    CLIENT_ID,
     CLIENT_OR_USER,
     JWT_OR_NONE,
     NO_SUBJECT_NO_USER,
+    NUMBER,
     RFC9068_OR_JWT,
     SCOPE,
     SCOPE_ANY_FORM,
@@ -26,8 +30,13 @@ from scopeguard.presets.parts import (
     SCP_LIST,
     asked,
     bound,
+    checked_introspection,
+    fit,
+    fit_all,
+    misfit,
     segment,
     some,
+    url,
 )
 
 _MAPPER = (
@@ -36,6 +45,7 @@ _MAPPER = (
 )
 # Until June 2026 tokens of client credentials had no subject (authelia#12372); now it is the client.
 _CLIENT_OR_NOBODY: Final = (*CLIENT_OR_USER, MachineSign(machine=True, absent=("sub",)))
+_KEYCLOAK_PATH: Final = re.compile(r"/(?:realms|admin|protocol)(?:/[^/]+)?(?=/|\Z)")
 _ROLES_OF_PROJECT = "urn:zitadel:iam:org:project:roles"
 
 
@@ -53,9 +63,18 @@ def keycloak(
     * *roles_from*: ``"realm"`` or ``"client:<client id>"``: whose roles are read.
     * *introspection*: ask about every token, as lightweight access tokens need.
     """
+    base = url(base_url, "base_url", "https://sso.example.com").rstrip("/")
+    inside = _KEYCLOAK_PATH.search(base)
+    if inside is not None:
+        raise ConfigurationError(
+            f"base_url: needs the URL of the server, as in 'https://sso.example.com', not one with {inside[0]}; leave "
+            "that out, the realm is an argument of its own"
+        )
     ids = some(audience, "audience")
     if "account" in ids:
         raise ConfigurationError("audience: every token of Keycloak is for account; add an audience mapper for the API")
+    if roles_from is not None and not isinstance(roles_from, str):
+        raise misfit(roles_from, "roles_from", "whose roles are read", "realm")
     kind, _, client = (roles_from or "").partition(":")
     if roles_from not in (None, "realm") and (kind != "client" or not client or "." in client):
         raise ConfigurationError('roles_from: "realm", or "client:" and a client id without dots')
@@ -68,9 +87,9 @@ def keycloak(
     roles = {"": (), "realm": ("realm_access.roles",)}.get(roles_from or "", (f"resource_access.{client}.roles",))
     how: dict[str, Any] = {"required_claims": ("iat", "azp")}
     if introspection is not None:
-        how = {"validate": Validation.INTROSPECTION, "introspection": introspection}
+        how = {"validate": Validation.INTROSPECTION, "introspection": checked_introspection(introspection)}
     return Issuer(
-        f"{base_url.rstrip('/')}/realms/{segment(realm, 'realm')}",
+        f"{base}/realms/{segment(realm, 'realm', 'acme')}",
         audience=ids,
         typ=RFC9068_OR_JWT,
         expected_claims={"typ": ("Bearer", "DPoP")},
@@ -100,7 +119,7 @@ def hydra(
     *introspection*: for opaque tokens; its endpoint is on the admin port.
     """
     return Issuer(
-        issuer,
+        url(issuer, "issuer", "https://hydra.example.com"),
         jwks_uri=jwks_uri,
         algorithms=("RS256",),
         typ=RFC9068_OR_JWT,
@@ -123,9 +142,10 @@ def zitadel(
 ) -> Issuer:
     """Zitadel. Its JWTs carry no scopes at all; opaque tokens, and so scopes, need *introspection*: by
     ``private_key_jwt`` with the key file of an API application. *roles*: read the roles of the project."""
+    flag(roles, "roles")
     return Issuer(
-        issuer,
-        audience=some(project_id, "project_id"),
+        url(issuer, "issuer", "https://acme.zitadel.cloud").rstrip("/"),
+        audience=fit(project_id, "project_id", NUMBER),
         jwks_uri=jwks_uri,
         algorithms=("RS256",),
         typ="JWT",
@@ -149,10 +169,10 @@ def authentik(
     with *introspection* it is asked about every token, and knows them."""
     how: dict[str, Any] = {"required_claims": ("uid", "azp")}
     if introspection is not None:
-        how = {"validate": Validation.INTROSPECTION, "introspection": introspection}
+        how = {"validate": Validation.INTROSPECTION, "introspection": checked_introspection(introspection)}
     return Issuer(
-        issuer,
-        audience=some(client_id, "client_id"),
+        url(issuer, "issuer", "https://auth.example.com/application/o/api/").rstrip("/") + "/",  # it has one always
+        audience=fit(client_id, "client_id", CLIENT_ID),
         jwks_uri=jwks_uri,
         algorithms=("RS256", "ES256"),
         typ="JWT",
@@ -177,7 +197,7 @@ def authelia(
 ) -> Issuer:
     """Authelia: JWTs where ``access_token_signed_response_alg`` is set; *introspection* for its opaque default."""
     return Issuer(
-        issuer,
+        url(issuer, "issuer", "https://auth.example.com"),
         audience=some(audience, "audience"),
         jwks_uri=jwks_uri,
         algorithms=("RS256", "ES256"),
@@ -203,7 +223,7 @@ def dex(issuer: str, client_ids: str | Iterable[str], *, jwks_uri: str | None = 
     """Dex. Its access tokens *are* ID tokens, and nothing tells one from the other: give the API a client id of its
     own, to which no application signs its users in. No scopes; groups are read as roles."""
     return Issuer(
-        issuer,
+        url(issuer, "issuer", "https://dex.example.com"),
         audience=some(client_ids, "client_ids"),
         jwks_uri=jwks_uri,
         algorithms=("RS256",),
@@ -224,10 +244,10 @@ def gitlab(issuer: str, client_ids: str | Iterable[str]) -> Issuer:
     They name no API: *client_ids* are the applications that may call, and whose tokens therefore reach this API.
     Personal access tokens belong to no application, and are refused.
     """
-    base = issuer.rstrip("/") if isinstance(issuer, str) else issuer
+    base = url(issuer, "issuer", "https://gitlab.example.com").rstrip("/")
     return Issuer(
         base,
-        audience=some(client_ids, "client_ids"),
+        audience=fit_all(client_ids, "client_ids", CLIENT_ID),
         audience_claims=("client_id",),
         validate=Validation.INTROSPECTION,
         introspection=Introspection(
@@ -243,7 +263,7 @@ def gitlab(issuer: str, client_ids: str | Iterable[str]) -> Issuer:
 def duende(issuer: str, audience: str | Iterable[str], *, jwks_uri: str | None = None) -> Issuer:
     """Duende IdentityServer with API *resources*: API scopes alone put no ``aud`` into a token."""
     return Issuer(
-        issuer,
+        url(issuer, "issuer", "https://ids.example.com"),
         audience=some(audience, "audience"),
         jwks_uri=jwks_uri,
         algorithms=("RS256", "PS256", "ES256"),
@@ -267,7 +287,7 @@ def node_oidc_provider(
 ) -> Issuer:
     """node-oidc-provider: RFC 9068 to the letter; *introspection* for opaque tokens, it does not answer for JWTs."""
     return Issuer(
-        issuer,
+        url(issuer, "issuer", "https://op.example.com"),
         audience=some(audience, "audience"),
         jwks_uri=jwks_uri,
         algorithms=("RS256", "PS256", "ES256", "EdDSA"),
@@ -283,7 +303,7 @@ def spring_as(issuer: str, clients: str | Iterable[str], *, jwks_uri: str | None
     """Spring Authorization Server. Its ``aud`` names the *client*, so it does not set one API apart from another;
     with a customizer that writes this API's own audience, give that instead."""
     return Issuer(
-        issuer,
+        url(issuer, "issuer", "https://auth.example.com"),
         audience=some(clients, "clients"),
         jwks_uri=jwks_uri,
         algorithms=("RS256",),
@@ -298,8 +318,8 @@ def mcp(resource_url: str, issuer: str, *, jwks_uri: str | None = None) -> Issue
     """An MCP server at *resource_url* behind any authorization server. Tokens in the query are not allowed there:
     leave ``token_sources`` as they are."""
     return Issuer(
-        issuer,
-        audience=some(resource_url, "resource_url"),
+        url(issuer, "issuer", "https://auth.example.com"),
+        audience=url(resource_url, "resource_url", "https://mcp.example.com/mcp"),
         jwks_uri=jwks_uri,
         algorithms=("RS256", "ES256", "PS256", "EdDSA"),
         typ=RFC9068_OR_JWT,
@@ -312,7 +332,7 @@ def mcp(resource_url: str, issuer: str, *, jwks_uri: str | None = None) -> Issue
 def generic_rfc9068(issuer: str, audience: str | Iterable[str], *, jwks_uri: str | None = None) -> Issuer:
     """Any authorization server that follows RFC 9068: all of it is checked."""
     return Issuer(
-        issuer,
+        url(issuer, "issuer", "https://auth.example.com"),
         audience=some(audience, "audience"),
         jwks_uri=jwks_uri,
         typ="at+jwt",

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Final
 
+from scopeguard.checks import flag
 from scopeguard.config import ANY_AUDIENCE_DANGEROUSLY, Issuer
 from scopeguard.errors import ConfigurationError
 from scopeguard.introspection import ClientAuthentication, Dialect, Introspection, Validation
@@ -18,19 +20,49 @@ from scopeguard.machines import MachineSign
 from scopeguard.presets.parts import (
     ALWAYS_A_MACHINE,
     ALWAYS_A_USER,
+    AWS_REGION,
+    CLIENT_ID,
+    EMAIL,
     GOOGLE_ACCOUNT,
     GOOGLE_SCOPES,
     JWT_OR_NONE,
     NO_SUBJECT_NO_USER,
+    NUMBER,
     SCOPE,
-    host,
-    segment,
+    Form,
+    fit,
+    fit_all,
     some,
+    subdomain,
+    url,
 )
 
 _GOOGLE: Final = "https://accounts.google.com"
 _HOUR: Final = 3600.0
 _SERVICE_ACCOUNT: Final = "/var/run/secrets/kubernetes.io/serviceaccount"  # where every pod has its own
+_ID: Final = replace(NUMBER, wanted="a numeric id")
+_GITHUB_REF: Final = Form(re.compile(r"refs/(?:heads|tags|pull)/[!-~]+"), "a full reference", "refs/heads/main")
+_GITLAB_REF: Final = Form(re.compile(r"(?!refs/)[!-~]+"), "a branch or tag without refs/heads/", "main")
+_NAMESPACE: Final = Form(re.compile(r"[a-z0-9](?:[a-z0-9\-]*[a-z0-9])?"), "the name of a namespace", "etl")
+_SERVICE_ACCOUNT_NAME: Final = Form(
+    re.compile(r"(?:[a-z0-9\-]+/|system:serviceaccount:[a-z0-9\-]+:)[a-z0-9.\-]+"), '"namespace/name"', "etl/ingest"
+)
+# An AUD tag has 64 hexadecimal digits, and a label of a host name at most 63 characters.
+_CLOUDFLARE_TEAM: Final = Form(re.compile(r"[a-z0-9](?:[a-z0-9\-]{0,61}[a-z0-9])?"), "a team's name", "acme")
+_AUD_TAG: Final = Form(
+    re.compile(r"[0-9a-f]+"), "an application's AUD tag", "32eafc7626e974616deaf0dc3ce63d7b", folded=True
+)
+_IAP_AUDIENCE: Final = Form(
+    re.compile(r"/projects/[0-9]+/[A-Za-z0-9._\-/]+"),
+    "an audience that begins with the number of a project",
+    "/projects/123456789012/apps/acme",
+)
+_GOOGLE_ACCOUNT: Final = Form(
+    re.compile(r"[^\s@/:]+@[a-z0-9.\-]+\.gserviceaccount\.com"), "the address of a service account", EMAIL.example
+)
+_GOOGLE_CLIENT: Final = Form(
+    re.compile(r"(?![a-z]+://)[!-?A-~]+", re.IGNORECASE), "an OAuth client id", "123-abc.apps.googleusercontent.com"
+)
 
 
 def github_actions(
@@ -49,17 +81,17 @@ def github_actions(
             "repository_ids: or owner_ids; without them every workflow on GitHub could call: they choose the audience"
         )
     wanted = {
-        "repository_id": repository_ids,
-        "repository_owner_id": owner_ids,
-        "ref": refs,
-        "environment": environments,
+        "repository_id": None if repository_ids is None else fit_all(repository_ids, "repository_ids", _ID),
+        "repository_owner_id": None if owner_ids is None else fit_all(owner_ids, "owner_ids", _ID),
+        "ref": None if refs is None else fit_all(refs, "refs", _GITHUB_REF),
+        "environment": None if environments is None else some(environments, "environments"),
     }
     return Issuer(
-        issuer,
+        url(issuer, "issuer", "https://token.actions.githubusercontent.com"),
         audience=some(audience, "audience"),
         algorithms=("RS256",),
         typ="JWT",
-        expected_claims={name: some(values, name) for name, values in wanted.items() if values is not None},
+        expected_claims={name: values for name, values in wanted.items() if values is not None},
         required_claims=("sub", "repository_id"),
         scope_claims=(),
         client_id_claims=(),
@@ -78,13 +110,14 @@ def gitlab_ci(
     jwks_uri: str | None = None,
 ) -> Issuer:
     """Jobs of GitLab CI with ID tokens, of *project_ids*. *protected_only*: on protected branches and tags."""
-    expected = {"project_id": some(project_ids, "project_ids")}
+    expected = {"project_id": fit_all(project_ids, "project_ids", _ID)}
     if refs is not None:
-        expected["ref"] = some(refs, "refs")
+        expected["ref"] = fit_all(refs, "refs", _GITLAB_REF)
+    flag(protected_only, "protected_only")
     if protected_only:
         expected["ref_protected"] = ("true",)  # a string, not true
     return Issuer(
-        issuer,
+        url(issuer, "issuer", "https://gitlab.example.com").rstrip("/"),
         audience=some(audience, "audience"),
         jwks_uri=jwks_uri,
         algorithms=("RS256",),
@@ -117,6 +150,7 @@ def kubernetes(
     * Outside: *jwks_uri* with ``HttpxTransport(verify=...)``, or *jwks_file*.
     """
     own: dict[str, Any] = {}
+    flag(in_cluster, "in_cluster")
     if in_cluster:
         if jwks_uri is not None or jwks_file is not None:
             raise ConfigurationError("in_cluster: says where the keys are; leave jwks_uri and jwks_file out")
@@ -128,14 +162,13 @@ def kubernetes(
     prefixes: tuple[str, ...] = ("system:serviceaccount:",)
     expected: dict[str, tuple[str, ...]] = {}
     if namespaces is not None:
-        prefixes = tuple(f"system:serviceaccount:{name}:" for name in some(namespaces, "namespaces"))
+        prefixes = tuple(f"system:serviceaccount:{name}:" for name in fit_all(namespaces, "namespaces", _NAMESPACE))
     if service_accounts is not None:
-        accounts = some(service_accounts, "service_accounts")
-        if not all(account.count("/") == 1 for account in accounts):
-            raise ConfigurationError('service_accounts: each is "namespace/name"')
-        expected["sub"] = tuple("system:serviceaccount:" + account.replace("/", ":") for account in accounts)
+        accounts = fit_all(service_accounts, "service_accounts", _SERVICE_ACCOUNT_NAME)
+        subjects = (account.removeprefix("system:serviceaccount:").replace("/", ":") for account in accounts)
+        expected["sub"] = tuple(f"system:serviceaccount:{subject}" for subject in subjects)
     return Issuer(
-        issuer,
+        url(issuer, "issuer", "https://kubernetes.default.svc.cluster.local"),
         audience=some(audience, "audience"),
         algorithms=("RS256", "ES256"),
         typ=JWT_OR_NONE,
@@ -160,10 +193,12 @@ def cloudflare_access(team: str, aud_tags: str | Iterable[str]) -> Issuer:
 
     A service token has no subject; its ``client_id`` is the token's ``common_name``.
     """
+    domain = ".cloudflareaccess.com"
+    place = f"https://{subdomain(team, 'team', _CLOUDFLARE_TEAM, domain)}{domain}"
     return Issuer(
-        f"https://{host(team, 'team')}.cloudflareaccess.com",
-        audience=some(aud_tags, "aud_tags"),
-        jwks_uri=f"https://{team}.cloudflareaccess.com/cdn-cgi/access/certs",
+        place,
+        audience=fit_all(aud_tags, "aud_tags", _AUD_TAG),
+        jwks_uri=f"{place}/cdn-cgi/access/certs",
         token_header="Cf-Access-Jwt-Assertion",
         algorithms=("RS256",),
         typ="JWT",
@@ -193,7 +228,7 @@ def aws_alb(
       ``x-amzn-oidc-accesstoken``, is another one.
     * *key_url_template*: where the region has its keys elsewhere (GovCloud, China).
     """
-    place = segment(region, "region")
+    place = fit(region, "region", AWS_REGION)
     arns = some(load_balancers, "load_balancers")
     form = re.compile(rf"arn:aws[a-z\-]*:elasticloadbalancing:{re.escape(place)}:[0-9]+:loadbalancer/app/.+")
     if not all(form.fullmatch(arn) for arn in arns):
@@ -202,7 +237,7 @@ def aws_alb(
             f"arn:aws:elasticloadbalancing:{place}:123456789012:loadbalancer/app/name/6284be65b827c598"
         )
     return Issuer(
-        issuer,
+        url(issuer, "issuer", f"https://cognito-idp.{place}.amazonaws.com/{place}_AbCdEfGhI"),
         audience=arns,
         audience_claims=("header:signer",),
         key_url_template=key_url_template or f"https://public-keys.auth.elb.{place}.amazonaws.com/{{kid}}",
@@ -211,7 +246,7 @@ def aws_alb(
         header_claims=("iss", "client", "exp"),
         algorithms=("ES256",),
         typ="JWT",
-        expected_claims={"client": some(client_ids, "client_ids")},
+        expected_claims={"client": fit_all(client_ids, "client_ids", CLIENT_ID)},
         required_claims=("sub", "exp"),
         scope_claims=(),
         client_id_claims=("client",),
@@ -231,7 +266,7 @@ def google_iap(audience: str | Iterable[str]) -> Issuer:
     """
     return Issuer(
         "https://cloud.google.com/iap",
-        audience=some(audience, "audience"),
+        audience=fit_all(audience, "audience", _IAP_AUDIENCE),
         jwks_uri="https://www.gstatic.com/iap/verify/public_key-jwk",
         token_header="x-goog-iap-jwt-assertion",
         algorithms=("ES256",),
@@ -249,14 +284,17 @@ def google_oidc(audience: str | Iterable[str], emails: str | Iterable[str]) -> I
 
     Only those of *emails*, and verified ones: everybody at Google can have a token for any audience.
     """
+    audiences = some(audience, "audience")
+    if any(EMAIL.pattern.fullmatch(one) for one in audiences):
+        raise ConfigurationError("audience: needs the URL or identifier of this API, not an e-mail address")
     return Issuer(
         _GOOGLE,
-        audience=some(audience, "audience"),
+        audience=audiences,
         aliases={"accounts.google.com": {}},
         jwks_uri="https://www.googleapis.com/oauth2/v3/certs",
         algorithms=("RS256",),
         typ="JWT",
-        expected_claims={"email": some(emails, "emails"), "email_verified": (True,)},
+        expected_claims={"email": fit_all(emails, "emails", EMAIL), "email_verified": (True,)},
         required_claims=("sub", "iat"),
         scope_claims=(),
         client_id_claims=("azp",),
@@ -271,7 +309,7 @@ def google_self_signed(email: str, audience: str | Iterable[str] | None = None) 
     With *audience*, tokens for it, which carry no scopes; without, tokens that carry Google scopes *instead of* an
     audience: such a token is as good at any other API that accepts the account's.
     """
-    name = segment(email, "email")
+    name = fit(email, "email", _GOOGLE_ACCOUNT)
     scoped = audience is None
     expected: dict[str, tuple[str, ...]] = {"sub": (name,)}
     return Issuer(
@@ -301,7 +339,7 @@ def google_tokeninfo(
     """
     return Issuer(
         _GOOGLE,
-        audience=some(client_ids, "client_ids"),
+        audience=fit_all(client_ids, "client_ids", _GOOGLE_CLIENT),
         validate=Validation.INTROSPECTION,
         introspection=Introspection(
             endpoint=endpoint, auth=ClientAuthentication.NONE, dialect=Dialect.GOOGLE_TOKENINFO

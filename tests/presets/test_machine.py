@@ -57,8 +57,13 @@ USERS: list[tuple[str, Issuer, dict[str, Any], bool | None]] = [
     ("keycloak session with a client_id", KEYCLOAK, {"sub": "s", "client_id": "c", "sid": "7"}, None),
     ("keycloak answer about a user", KEYCLOAK_ASKED, {"sub": "s", "client_id": "c"}, None),
     ("keycloak answer", KEYCLOAK_ASKED, {"client_id": "c", "preferred_username": "service-account-c"}, True),
-    ("cognito user", presets.cognito("r", "p", "c"), {"sub": "s", "client_id": "c", "username": "ann"}, False),
-    ("pingone user", presets.pingone("e", API), {"sub": "s", "client_id": "c"}, False),
+    (
+        "cognito user",
+        presets.cognito("eu-west-1", "eu-west-1_p", "c"),
+        {"sub": "s", "client_id": "c", "username": "ann"},
+        False,
+    ),
+    ("pingone user", presets.pingone(TENANT, API), {"sub": "s", "client_id": "c"}, False),
     ("pingam machine", PINGAM, {"sub": "c", "grant_type": "client_credentials"}, True),
     ("pingam user", PINGAM, {"sub": "ann", "grant_type": "authorization_code"}, False),
     ("pingam unknown", PINGAM, {"sub": "ann"}, None),
@@ -79,7 +84,7 @@ USERS: list[tuple[str, Issuer, dict[str, Any], bool | None]] = [
     ("clerk user", presets.clerk("clerk.example.com", API), {"sub": "user_01", "client_id": "c"}, False),
     ("cloudflare user", presets.cloudflare_access("acme", "32ea"), {"sub": "7755", "email": "a@b.example"}, False),
     ("google user", presets.google_oidc(API, "a@b.example"), {"sub": "1", "azp": "2", "email": "a@b.example"}, False),
-    ("google lookalike", presets.google_oidc(API, "a"), {"email": "a@xgserviceaccount.com"}, False),
+    ("google lookalike", presets.google_oidc(API, "a@b.example"), {"email": "a@xgserviceaccount.com"}, False),
     ("tokeninfo account", GOOGLE, {"sub": "1", "azp": "2.a", "email": "a@p.iam.gserviceaccount.com"}, True),
     ("tokeninfo without sub", GOOGLE, {"azp": "1.apps.googleusercontent.com"}, None),
     ("gitlab without an owner", presets.gitlab("https://g.example", "a"), {"client_id": "a"}, True),
@@ -95,10 +100,10 @@ def test_a_preset_tells_machines_from_users(name: str, issuer: Issuer, claims: d
 def test_workloads_are_always_machines(name: str):
     issuer: dict[str, Any] = {
         "gitlab_ci": {"issuer": "https://g.example", "audience": API, "project_ids": "7"},
-        "google_self_signed": {"email": "a@b.example"},
+        "google_self_signed": {"email": "a@b.iam.gserviceaccount.com"},
         "kubernetes": {"audience": API},
         "github_actions": {"audience": API, "owner_ids": "7"},
-        "clerk_m2m": {"frontend_api": "clerk.example.com", "machine_id": "m"},
+        "clerk_m2m": {"frontend_api": "clerk.example.com", "machine_id": "mch_1"},
     }
     assert machine(PRESETS[name](**issuer[name])) is True
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from preset_arguments import ARGUMENTS
 from providers import JSON, World, jwk, minted, sample, segment, signed
 from scopeguard import ConfigurationError, Denied, Granted, Guard, Introspection, Issuer, Reason, Unavailable, presets
 from scopeguard.access_token import AccessToken
@@ -63,53 +64,6 @@ def answers(status: int, **members: Any) -> Any:
 
 
 # -- all of them
-
-
-ARGUMENTS: dict[str, dict[str, Any]] = {
-    "apple": {"client_id": "com.example.app"},
-    "auth0": {"domain": "tenant.us.auth0.com", "audience": API},
-    "authelia": {"issuer": "https://as.example", "audience": API, "introspection": ASKING},
-    "authentik": {"issuer": "https://as.example/application/o/api/", "client_id": "api"},
-    "aws_alb": {
-        "region": "eu-central-1",
-        "load_balancers": ["arn:aws:elasticloadbalancing:eu-central-1:1:loadbalancer/app/a/1"],
-        "issuer": "https://idp.example",
-        "client_ids": ["c"],
-    },
-    "clerk": {"frontend_api": "clerk.example.com", "audience": API},
-    "clerk_m2m": {"frontend_api": "clerk.example.com", "machine_id": "mch_api"},
-    "clerk_session": {"frontend_api": "clerk.example.com", "origins": ["https://app.example.com"]},
-    "cloudflare_access": {"team": "acme", "aud_tags": ["32ea"]},
-    "cognito": {"region": "eu-central-1", "pool_id": "eu-central-1_AbC", "client_ids": ["57cb"]},
-    "dex": {"issuer": "https://dex.example.com", "client_ids": ["api"]},
-    "duende": {"issuer": "https://ids.example.com", "audience": "bigquery"},
-    "entra": {"tenant": TENANT, "audience": APP},
-    "firebase": {"project_id": "acme-prod"},
-    "generic_rfc9068": {"issuer": "https://as.example", "audience": API},
-    "github_actions": {"audience": API, "owner_ids": ["65"]},
-    "gitlab": {"issuer": "https://gitlab.example.com", "client_ids": ["app"]},
-    "gitlab_ci": {"issuer": "https://gitlab.example.com", "audience": API, "project_ids": ["22"]},
-    "google_iap": {"audience": "/projects/1/apps/acme"},
-    "google_oidc": {"audience": API, "emails": ["a@acme.iam.gserviceaccount.com"]},
-    "google_self_signed": {"email": "a@acme.iam.gserviceaccount.com"},
-    "google_tokeninfo": {"client_ids": ["1.apps.googleusercontent.com"]},
-    "hydra": {"issuer": "https://hydra.example.com", "client_ids": ["ingest"]},
-    "keycloak": {"base_url": "https://sso.example.com", "realm": "acme", "audience": "api"},
-    "kubernetes": {"audience": API},
-    "mcp": {"resource_url": "https://mcp.example.com/mcp", "issuer": "https://as.example"},
-    "node_oidc_provider": {"issuer": "https://op.example.com", "audience": API},
-    "okta": {"domain": "acme.okta.com"},
-    "pingam": {"issuer": "https://am.example.com:443/am/oauth2", "audience": "client"},
-    "pingfederate": {"issuer": "https://ping.example.com", "audience": API, "introspection": ASKING},
-    "pingone": {"environment_id": "5caa81af", "audience": API},
-    "salesforce": {"my_domain": "acme.my.salesforce.com", "audience": API},
-    "spring_as": {"issuer": "https://as.example", "clients": ["ingest"]},
-    "stytch": {"project_id": "project-live-1"},
-    "supabase": {"project_ref": "abc123"},
-    "workos": {"authkit_domain": "acme.authkit.app", "audience": "client_01"},
-    "workos_session": {"client_id": "client_01", "organizations": ["org_01"]},
-    "zitadel": {"issuer": "https://acme.zitadel.cloud", "project_id": "258"},
-}
 
 
 def test_every_preset_is_here():
@@ -292,7 +246,6 @@ def test_a_key_signs_for_the_issuer_it_was_published_for(issuer: str, fits: bool
     [
         {"tenant": "common"},
         {"tenant": "contoso.onmicrosoft.com"},
-        {"tenant": TENANT.upper()},
         {"version": "3.0"},
         {"authority": "https://login.microsoftonline.us"},
     ],
@@ -392,10 +345,100 @@ def test_pingfederate_calls_id_tokens_active_too():
     assert accepted(World(issuer, introspects=answers(200, **says, scope="read")).judge("opaque")).client_id == "c"
 
 
-def test_salesforce_opaque_tokens_have_no_header_to_be_marked_in():
+# Opaque tokens in the form that each server gives them; the characters of its own, the length of a short one.
+OPAQUE_FORMS: dict[str, tuple[dict[str, Any], str]] = {
+    "authelia": ({}, "authelia_at_7Hc9TeV_2kD-xyzABCDEF.k3JQ9_mLs-0"),
+    "authentik": ({"introspection": ASKING}, "pL3bWnCwq0ZtA9xYd7sVh2Kj5mRf8uGe"),
+    "gitlab": ({}, "dbaf9757982a9e738f05d249b7b5b4a266b3a139049317c4909f2f263572c781"),
+    "google_tokeninfo": ({}, "ya29.a0AfB_byC-1x2Y3z4_QrsTuvWxyz0169"),
+    "hydra": ({"introspection": ASKING}, "ory_at_GE9EiDT2jL0fXnJfyE-Tq3GkG4xkdS2o.aBc_DeF-0"),
+    "keycloak": ({"introspection": ASKING}, "sg-opaque-lightweight"),
+    "node_oidc_provider": ({"introspection": ASKING}, "Z3xN0bqS_-cT8uYw1Kp5JmVr2LaHd7GfEi4OkQs6tXo"),
+    "okta": ({"introspection": ASKING}, "oaw2d3e4F-5g6H_7i8J9k0"),
+    "pingfederate": ({}, "0001tPq6Zc8kYl2WmXe4Vb1Rn9Uo"),
+    "salesforce": ({"introspection": ASKING}, "00Dxx0000001gER!AQ4AQFrDSwk7.opaque_a"),
+    "zitadel": ({"introspection": ASKING}, "VjVxyCZmRmWYqd3_F5db9Pb9mHR5fqzhn"),
+}
+
+
+@pytest.mark.parametrize("name", OPAQUE_FORMS)
+def test_a_token_of_the_form_that_its_server_issues_reaches_it(name: str):
+    more, text = OPAQUE_FORMS[name]
+    world = World(PRESETS[name](**{**ARGUMENTS[name], **more}), introspects=answers(200, active=False, scope=[]))
+    world.judge(text)
+    (asked,) = world.internet.sends
+    assert text in (*dict(asked.form or ()).values(), (asked.authorization or "").removeprefix("Bearer "))
+
+
+def test_every_preset_that_introspects_is_asked_with_a_token_of_its_own_form():
+    takes = {
+        name
+        for name, preset in PRESETS.items()
+        if name in ("gitlab", "google_tokeninfo") or "introspection" in inspect.signature(preset).parameters
+    }
+    assert takes == set(OPAQUE_FORMS)
+
+
+# As Salesforce documents its answer: neither aud nor iss.
+SALESFORCE_SAYS: dict[str, Any] = {
+    "active": True,
+    "scope": "api id",
+    "client_id": "3MVG9-caller",
+    "username": "ann@acme.example",
+    "sub": "https://login.salesforce.com/id/00Dxx0000001gEREAY/005xx000001SwiUAAS",
+    "token_type": "access_token",
+    "iat": 1,
+    "nbf": 1,
+}
+SALESFORCE_TOKEN = "00Dxx0000001gER!AQ4AQFrDSwk7.opaque_a"
+CALLER = "3MVG9-caller"
+
+
+def salesforce_asked(issuer: Issuer, **changes: Any) -> Decision:
+    says = {name: value for name, value in {**SALESFORCE_SAYS, **changes}.items() if value is not None}
+    return World(issuer, introspects=answers(200, **says)).judge(SALESFORCE_TOKEN)
+
+
+def test_salesforce_opaque_tokens_are_bound_by_the_clients_that_may_call():
+    by_client = presets.salesforce("acme.my.salesforce.com", client_ids=CALLER, introspection=ASKING)
+    by_both = presets.salesforce("acme.my.salesforce.com", API, client_ids=[CALLER, "x"], introspection=ASKING)
+    for issuer, wrong in ((by_client, Reason.WRONG_AUDIENCE), (by_both, Reason.UNEXPECTED_CLAIM)):
+        found = accepted(salesforce_asked(issuer))
+        assert (found.client_id, sorted(found.scopes)) == (CALLER, ["api", "id"])
+        assert refused(salesforce_asked(issuer, client_id="3MVG9-other")) is wrong
+        assert refused(salesforce_asked(issuer, token_type="refresh_token")) is Reason.NOT_AN_ACCESS_TOKEN
+        assert isinstance(salesforce_asked(issuer, client_id=None), Denied)
+    assert refused(salesforce_asked(by_both, aud="https://other.example")) is Reason.WRONG_AUDIENCE
+
+
+def test_salesforce_without_client_ids_leaves_it_to_the_right_to_introspect():
     issuer = presets.salesforce("acme.my.salesforce.com", API, introspection=ASKING)
-    says = {"active": True, "aud": API, "client_id": "c", "scope": "read"}
-    assert accepted(World(issuer, introspects=answers(200, **says)).judge("00Dxx.opaque")).client_id == "c"
+    assert accepted(salesforce_asked(issuer)).client_id == CALLER
+    assert refused(salesforce_asked(issuer, aud="https://other.example")) is Reason.WRONG_AUDIENCE
+    assert refused(salesforce_asked(issuer, client_id=None)) is Reason.MISSING_CLAIM
+    assert refused(salesforce_asked(issuer, token_type="refresh_token")) is Reason.NOT_AN_ACCESS_TOKEN
+
+
+def test_salesforce_jwts_need_what_is_given():
+    def decide(issuer: Issuer, **claims: Any) -> Decision:
+        return judged(issuer, header=HEADERS["salesforce"], **{**GOOD["salesforce"], **claims})
+
+    by_client = presets.salesforce("acme.my.salesforce.com", client_ids="c")
+    accepted(decide(by_client, aud=None))
+    assert refused(decide(by_client, client_id="d")) is Reason.WRONG_AUDIENCE
+    by_both = presets.salesforce("acme.my.salesforce.com", API, client_ids="c")
+    accepted(decide(by_both))
+    assert refused(decide(by_both, aud=None)) is Reason.MISSING_CLAIM
+    assert refused(decide(by_both, client_id="d")) is Reason.UNEXPECTED_CLAIM
+    with pytest.raises(ConfigurationError, match=r"^audience and client_ids: give at least one"):
+        presets.salesforce("acme.my.salesforce.com", introspection=ASKING)
+
+
+def test_salesforce_shows_its_authority_only_what_begins_with_the_id_of_an_organization():
+    issuer = presets.salesforce("acme.my.salesforce.com", API, introspection=ASKING)
+    world = World(issuer, introspects=answers(200, **SALESFORCE_SAYS))
+    assert refused(world.judge("opaque!of-somebody-else")) is Reason.MALFORMED_TOKEN
+    assert world.internet.sends == []
 
 
 @pytest.mark.parametrize("preset", ["authentik", "supabase"])
@@ -604,7 +647,7 @@ def test_gitlab_that_says_nothing_is_an_outage(status: int, members: dict[str, A
 
 
 def test_two_policies_for_one_issuer_are_refused_and_the_fix_is_named():
-    again = presets.clerk_m2m("clerk.example.com", "m"), presets.clerk("clerk.example.com", API)
+    again = presets.clerk_m2m("clerk.example.com", "mch_1"), presets.clerk("clerk.example.com", API)
     with pytest.raises(
         ConfigurationError, match=r"configured twice.*let one Issuer accept both.*make a Guard for each"
     ):

@@ -33,8 +33,8 @@ def test_a_preset_is_named_with_its_arguments_beside_it():
         TENANT, APP, app_roles=True
     )
     assert issuer(
-        'preset = "cognito"\nregion = "eu-west-1"\npool_id = "p"\nclient_ids = ["a", "b"]'
-    ) == presets.cognito("eu-west-1", "p", ["a", "b"])
+        'preset = "cognito"\nregion = "eu-west-1"\npool_id = "eu-west-1_p"\nclient_ids = ["a", "b"]'
+    ) == presets.cognito("eu-west-1", "eu-west-1_p", ["a", "b"])
     assert issuer('preset = "kubernetes"\naudience = "a"\njwks_file = "keys.json"') == presets.kubernetes(
         "a", jwks_file="keys.json"
     )
@@ -71,7 +71,10 @@ def test_the_resource_is_the_audience_where_the_preset_needs_one():
             "leeway: is not an argument of the preset auth0, which takes domain, audience",
         ),
         ('preset = "auth0"\nrealm = "x"', "realm: is a key of the top level"),
-        ('preset = "auth0"\ndomain = "https://d"\naudience = "a"', "[[issuers]] 1: domain: the name of a host alone"),
+        (
+            'preset = "auth0"\ndomain = "https://d"\naudience = "a"',
+            "[[issuers]] 1: domain: a host name with its domain",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(text: str, says: str):
