@@ -271,7 +271,8 @@ def test_threads_and_three_event_loops_share_one_fetch(credentials, endpoint):
 
 
 @pytest.mark.rule("C-24")
-def test_two_hundred_refusals_in_threads_fetch_one_new_token(credentials, endpoint):
+@pytest.mark.parametrize("challenge", [REFUSED, {}], ids=["invalid_token", "bare"])
+def test_two_hundred_refusals_in_threads_fetch_one_new_token(credentials, endpoint, challenge):
     auth = credentials()
     auth.token()
     all_signed = threading.Barrier(MANY, timeout=30)
@@ -279,13 +280,32 @@ def test_two_hundred_refusals_in_threads_fetch_one_new_token(credentials, endpoi
     def service(request):
         if request.headers["authorization"] == ONE:
             all_signed.wait()
-            return httpx.Response(401, headers=REFUSED)
+            return httpx.Response(401, headers=challenge)
         return httpx.Response(200)
 
     with httpx.Client(transport=httpx.MockTransport(service), auth=auth) as client:
         responses = in_threads(MANY, lambda: client.get("https://api.example/"))
     assert {response.request.headers["authorization"] for response in responses} == {TWO}
     assert len(endpoint.seen) == 2
+
+
+@pytest.mark.rule("C-24")
+def test_two_hundred_threads_whose_newer_token_cannot_be_fetched_get_the_refusal(credentials, endpoint):
+    """All of them, with one fetch; the requests that come behind use the token that was refused."""
+    auth = credentials(retries=0)
+    auth.token()
+    endpoint.script = [endpoint.answer(503)] * MANY
+    all_signed = threading.Barrier(MANY, timeout=30)
+
+    def service(request):
+        all_signed.wait()
+        return httpx.Response(401, headers=REFUSED)
+
+    with httpx.Client(transport=httpx.MockTransport(service), auth=auth) as client:
+        responses = in_threads(MANY, lambda: client.get("https://api.example/"))
+    assert {response.status_code for response in responses} == {401}
+    assert len(endpoint.seen) == 2
+    assert auth.token().access_token == "sg-opaque-1"
 
 
 @pytest.mark.rule("C-24")

@@ -209,17 +209,18 @@ class Streaming(httpx.BaseTransport, httpx.AsyncBaseTransport, httpx2.BaseTransp
 
 
 @pytest.mark.rule("C-23")
+@pytest.mark.parametrize("refused", [REFUSED, 401], ids=["invalid_token", "bare"])
 @pytest.mark.parametrize("body", ["generator", "file", "multipart"])
 @pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
 def test_a_body_that_cannot_be_sent_twice_is_not_and_the_next_request_has_a_new_token(
-    credentials, endpoint, api, body, library
+    credentials, endpoint, api, body, library, refused
 ):
     bodies: dict[str, dict[str, Any]] = {
         "generator": {"content": (part for part in (b"a", b"b"))},
         "file": {"content": io.BytesIO(b"ab")},
         "multipart": {"files": {"file": io.BytesIO(b"ab")}},
     }
-    auth, service = credentials(), api(REFUSED, 200, library=library)
+    auth, service = credentials(), api(refused, 200, library=library)
     transport = Streaming(service)
     with library.Client(transport=transport, auth=auth) as client:
         assert client.post("https://api.example/", **bodies[body]).status_code == 401
