@@ -43,6 +43,7 @@ from scopeguard.config import (
     TokenSource,
     TokenSources,
 )
+from scopeguard.edge.limits import HttpxTransport
 from scopeguard.errors import (
     AccessDenied,
     AuthorityUnavailable,
@@ -93,6 +94,7 @@ __all__ = [
     "Granted",
     "Guard",
     "HeaderList",
+    "HttpxTransport",
     "InsufficientScope",
     "Introspection",
     "InvalidRequest",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from ipaddress import IPv6Address, ip_address
 from typing import Any, Final, Protocol, TypeVar, cast
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from scopeguard.errors import ConfigurationError
 
@@ -20,6 +20,7 @@ Kept_co = TypeVar("Kept_co", covariant=True)
 # RFC 3986 section 2. A backslash is a slash to some readers of URLs and a part of the host to others (X-55).
 _URL_CHARACTERS: Final = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
 _HOST: Final = re.compile(r"[a-z0-9._-]+|[0-9a-f.]*:[0-9a-f:.]*:[0-9a-f:.]*")
+_HOST_AND_PORT: Final = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 _FIELD_NAME: Final = re.compile(r"[A-Za-z0-9\-]+")
 
 
@@ -41,11 +42,27 @@ def converted(default: T) -> Converted[Any, T]:
     return cast("Converted[Any, T]", default)
 
 
-def checked_url(url: str, setting: str, *, query: bool = True) -> str:
-    """*url* if it is https (or http to a loopback address), without credentials and fragment; else an error.
+def checked_url(url: str, setting: str, *, query: bool = True, insecure: Collection[str] | None = None) -> str:
+    """Return *url* if it is an https URL, without credentials and fragment; raise :class:`ConfigurationError` if not.
 
-    Loopback is the one exception (A-07, C-08): development happens there, and nobody else can listen in.
+    http is accepted for loopback addresses, where development happens and no other machine listens in, and for the
+    hosts of *insecure*: ``"name:port"`` as :func:`insecure_hosts` returns them, compared exactly. ``None`` says that
+    there is no such setting for *url*, so that the message does not recommend it.
     """
+    parts = checked_form(url, setting, query=query)
+    if parts.scheme == "http" and not is_loopback(parts.hostname or "") and host_and_port(url) not in (insecure or ()):
+        fix = "use https (http is for loopback addresses only)"
+        if insecure is not None:
+            fix = (
+                "use https; for a network on which every machine is trusted, "
+                f'set insecure_http_dangerously = ["{host_and_port(url)}"]'
+            )
+        raise ConfigurationError(f"{setting}: {url!r} is cleartext; {fix}")
+    return url
+
+
+def checked_form(url: str, setting: str, *, query: bool = True) -> SplitResult:
+    """Return the parts of *url*: checked as by :func:`checked_url`, except that any host may be reached by http."""
     if not isinstance(url, str):
         raise ConfigurationError(f"{setting}: a URL is a string, not {type(url).__name__}")
     try:
@@ -57,11 +74,35 @@ def checked_url(url: str, setting: str, *, query: bool = True) -> str:
         raise ConfigurationError(f"{setting}: credentials do not belong into a URL")
     if not host or parts.scheme not in ("https", "http") or not _URL_CHARACTERS.fullmatch(url):
         raise ConfigurationError(f"{setting}: {url!r} is not an https URL")
-    if parts.scheme == "http" and not is_loopback(host):
-        raise ConfigurationError(f"{setting}: {url!r} is cleartext; use https (http is for loopback addresses only)")
     if "#" in url or (not query and "?" in url):
         raise ConfigurationError(f"{setting}: {url!r} must not have a {'fragment' if query else 'query or fragment'}")
-    return url
+    return parts
+
+
+def host_and_port(url: str) -> str:
+    """Return ``"name:port"`` of *url*, a valid one, in lower case and with the default port of its scheme."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    port = (443 if parts.scheme == "https" else 80) if parts.port is None else parts.port
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def insecure_hosts(values: object, setting: str = "insecure_http_dangerously") -> frozenset[str]:
+    """Return *values*, a list of ``"name:port"``, in lower case.
+
+    Raises :class:`ConfigurationError` for a string (which would be taken for a list of letters), a URL, a name without
+    a port and anything that looks like a pattern: every host is named on its own.
+    """
+    if isinstance(values, str):
+        raise ConfigurationError(f'{setting}: write a list, as in ["keycloak:8080"], not one string')
+    found = strings(values, setting)
+    for item in found:
+        if not _HOST_AND_PORT.fullmatch(item) or not 0 < int(item.rpartition(":")[2]) < 65536:
+            raise ConfigurationError(
+                f'{setting}: {item!r} is not a host and its port; write them as in "keycloak:8080", without a scheme, '
+                "a path or a wildcard"
+            )
+    return frozenset(item.lower() for item in found)
 
 
 def is_loopback(host: str) -> bool:

@@ -1,4 +1,7 @@
-"""Settings, as frozen values. What cannot work is refused here, at construction, never at request time (law 5)."""
+"""Settings, as frozen values. What cannot work is refused here, at construction, never at request time (law 5).
+
+Longer than 400 lines because the settings of an issuer stand beside the checks of each.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from scopeguard.checks import (
     field_name,
     flag,
     host_names,
+    insecure_hosts,
     mapping,
     media_type,
     member,
@@ -191,6 +195,9 @@ class Issuer:
     * ``hints``: what the operator's log says beside a refusal, by its reason (``"wrong_audience"``) or the reason with
       what it is about (``"missing_claim:aud"``). Clients never see them.
     * ``experimental_status_list``: look up the ``status`` of JWTs; ``None`` ignores that claim.
+    * ``insecure_http_dangerously``: hosts with their ports (``["keycloak:8080"]``) that may be asked by http: by *url*,
+      by the other URLs here and in ``introspection``, and by those that the metadata name. Whoever can read or change
+      that traffic can forge tokens; a warning is logged at every start.
     * ``leeway``: clock skew in seconds, at most 300. ``max_lifetime``: refuse tokens issued for longer, in seconds.
     """
 
@@ -237,11 +244,13 @@ class Issuer:
     header_claims: tuple[str, ...] = ()
     hints: Mapping[str, str] = field(default_factory=dict, repr=False)
     experimental_status_list: StatusListPolicy | None = None
+    insecure_http_dangerously: Converted[Iterable[str], frozenset[str]] = converted(frozenset())
     # Of the settings, in the form in which every token meets them.
     audiences: frozenset[str] | None = field(init=False, repr=False, compare=False)
     has_member_rules: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        self._set("insecure_http_dangerously", insecure_hosts(self.insecure_http_dangerously))
         self._check_validation()
         self._check_url()
         self._check_keys()
@@ -259,7 +268,7 @@ class Issuer:
         for name in ("merge_scope_claims", "roles_as_scopes", "accept_id_tokens_dangerously", "padded_segments"):
             flag(getattr(self, name), name)
         self._set("implies", self.vocabulary.implies)
-        checked_policy(self.experimental_status_list, self.url, self.validate)
+        checked_policy(self.experimental_status_list, self.url, self.validate, self.insecure_http_dangerously)
         if self.token_header is not None:
             self._set("token_header", field_name(self.token_header, "token_header"))
         elif self.padded_segments or self.header_claims:
@@ -282,6 +291,8 @@ class Issuer:
             raise ConfigurationError(
                 f"validate = {self.validate.value!r} needs introspection settings: who asks, with what secret (I-03)"
             )
+        elif self.introspection.endpoint is not None:
+            checked_url(self.introspection.endpoint, "introspection.endpoint", insecure=self.insecure_http_dangerously)
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -302,9 +313,9 @@ class Issuer:
         if self._discovers and self.metadata_url is None:
             # RFC 8414 section 2: https, no query, no fragment (A-07). Only where we derive a URL from it: tokens of
             # some providers name their issuer in other ways, and then the key set is configured.
-            checked_url(self.url, "issuer", query=False)
+            checked_url(self.url, "issuer", query=False, insecure=self.insecure_http_dangerously)
         if self.metadata_url is not None:
-            checked_url(self.metadata_url, "metadata_url")
+            checked_url(self.metadata_url, "metadata_url", insecure=self.insecure_http_dangerously)
 
     @property
     def _discovers(self) -> bool:
@@ -315,13 +326,13 @@ class Issuer:
         if len(given) > 1:
             raise ConfigurationError(f"issuer {self.url!r}: {' and '.join(given)} are alternatives; keep one")
         if self.jwks_uri is not None:
-            checked_url(self.jwks_uri, "jwks_uri")
+            checked_url(self.jwks_uri, "jwks_uri", insecure=self.insecure_http_dangerously)
         if self.key_url_template is not None:
             template: object = self.key_url_template
             start, placeholder, rest = template.partition("{kid}") if isinstance(template, str) else ("", "", "")
             if not start.endswith("/") or not placeholder or rest:
                 raise ConfigurationError("key_url_template: ends in /{kid}, as in https://keys.example.com/{kid}")
-            checked_url(start, "key_url_template", query=False)
+            checked_url(start, "key_url_template", query=False, insecure=self.insecure_http_dangerously)
         for name, content in _FILES.items():
             path = getattr(self, name)
             if path is not None and (not isinstance(path, str) or not path):

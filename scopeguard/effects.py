@@ -49,7 +49,8 @@ class Send(Effect[Answer]):
     exchange, ``retries`` how often it may be repeated after a failure to connect or a 502, 503 or 504. A failure of
     transport, a timeout and an oversized answer are thrown in as
     :class:`~scopeguard.errors.AuthorityUnavailable` naming ``authority``. ``ca_file``, a path, is read for this
-    exchange, and the server verified with what is in it alone.
+    exchange, and the server verified with what is in it alone. ``insecure``: hosts (``"name:port"``) to which the URL
+    may lead by http.
     """
 
     url: str
@@ -58,6 +59,7 @@ class Send(Effect[Answer]):
     form: tuple[tuple[str, str], ...] | None = field(default=None, repr=False)
     authorization: str | None = field(default=None, repr=False)
     ca_file: str | None = None
+    insecure: frozenset[str] = frozenset()
     limit: int = 512 * 1024
     timeout: float = 5.0
     retries: int = 0

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from enum import StrEnum
 from typing import Any, Final, Literal, Self, TypeVar, overload
 
 from scopeguard.access_token import ANONYMOUS, AccessToken, Anonymous
 from scopeguard.catalog import ScopeCatalog
-from scopeguard.checks import checked_url, is_loopback
+from scopeguard.checks import checked_url, insecure_hosts, is_loopback
 from scopeguard.config import Issuer, StrayQueryToken, TokenSource, TokenSources
 from scopeguard.edge import blocking
 from scopeguard.edge.limits import HttpxTransport
@@ -34,7 +33,7 @@ from scopeguard.errors import (
     printable,
 )
 from scopeguard.flow import Credential, authenticate, resolved, route, synced, unchangeable, warmed
-from scopeguard.policies import RevocationPolicy
+from scopeguard.policies import AuditMode, RevocationPolicy
 from scopeguard.records import dataclass, made_often
 from scopeguard.request import RequestView
 from scopeguard.resolver import IssuerResolver
@@ -84,21 +83,6 @@ Decision = Granted | Anonymous | Denied | Unavailable
 """What :meth:`Guard.check` returns; take it apart with ``match``. ``Anonymous`` comes only where it was asked for."""
 
 
-class AuditMode(StrEnum):
-    """What is done about the findings of an audit when an app starts."""
-
-    ERROR = "error"
-    WARN = "warn"
-    OFF = "off"
-
-    @classmethod
-    def of(cls, setting: AuditMode | str) -> AuditMode:
-        """*setting*, or :class:`ConfigurationError`."""
-        if setting not in set(cls):
-            raise ConfigurationError(f"audit: {setting!r} is none of {', '.join(cls)}")
-        return cls(setting)
-
-
 class Guard:
     """Judges the access tokens of one API.
 
@@ -117,7 +101,8 @@ class Guard:
       proxy the server does not know; then such a token is logged once.
     * *store*: shared by processes and hosts: introspection answers and revocations.
     * *revocation*: how revocations are kept: :class:`RevocationPolicy`.
-    * *transport*, *clock*: how HTTP is done and what time it is; replaced in tests.
+    * *transport*: how HTTP is done: :class:`~scopeguard.HttpxTransport` with a private certificate authority or an
+      outbound proxy, for every exchange, or an object of your own. *clock*: what time it is. Replaced in tests.
     * *on_decision*: called with every decision, after it was made; it cannot change it.
     * *token_cache*: how much of what was verified is remembered: :class:`TokenCachePolicy`, or ``"off"``.
     * *signature_backends*: who is asked to compute a signature before ``cryptography``, in this order: names of
@@ -125,6 +110,9 @@ class Guard:
       :class:`~scopeguard.spec.signatures.SignatureBackend`.
     * *audit*: what middleware and extensions do with the routes of their app when it starts, by the checks of
       ``scopeguard audit``: ``"warn"`` logs findings, ``"error"`` does not start, ``"off"`` looks at nothing.
+    * *insecure_http_dangerously*: hosts with their ports (``["keycloak:8080"]``) that *resource* and every issuer's
+      metadata may name with http. An :class:`Issuer` checks its own URLs when it is made: where one of them is http,
+      give that issuer the setting of this name.
 
     Raises :class:`ConfigurationError`. Not checked here: that an authority answers; the first request that needs its
     keys, or :meth:`warm`, finds out.
@@ -150,13 +138,15 @@ class Guard:
         audit: AuditMode | str = "warn",
         token_cache: TokenCachePolicy | Literal["off"] = TokenCachePolicy(),  # noqa: B008 - frozen
         signature_backends: Iterable[SignatureBackend | str] = (),
+        insecure_http_dangerously: Iterable[str] = (),
     ) -> None:
         if not issuers and resolver is None:
             raise ConfigurationError(
                 "Guard needs at least one Issuer: the authorization server whose tokens it accepts"
             )
+        insecure = insecure_hosts(insecure_http_dangerously)
         if resource is not None:
-            checked_url(resource, "resource")
+            checked_url(resource, "resource", insecure=insecure)
         if challenge is not None and realm is not None:
             raise ConfigurationError("realm and challenge are alternatives; put the realm into the ChallengeStyle")
         self.audit: AuditMode = AuditMode.of(audit)
@@ -176,7 +166,7 @@ class Guard:
         self._beside: list[Callable[[], None]] = []
         self.catalog: ScopeCatalog = (catalog or ScopeCatalog()) | ScopeCatalog(implies=implies or {})
         self._backends = checked_backends(signature_backends)
-        self._trusts = all_trusted(issuers, resolver, self.catalog, self._backends, self.revocation, store)
+        self._trusts = all_trusted(issuers, resolver, self.catalog, self._backends, self.revocation, store, insecure)
         self._outside = Outside(
             transport=transport or HttpxTransport(),
             clock=self.clock,

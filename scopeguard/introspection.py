@@ -7,7 +7,7 @@ from dataclasses import field
 from enum import StrEnum
 from typing import Any
 
-from scopeguard.checks import Converted, checked_url, converted, flag, member, number, positive
+from scopeguard.checks import Converted, checked_form, converted, flag, member, number, positive
 from scopeguard.errors import ConfigurationError
 from scopeguard.records import dataclass
 
@@ -53,7 +53,8 @@ class Introspection:
       question is asked once more. Never in an event loop of the app; an awaitable gets one of its own. Give it a time
       limit: none is set here. Whatever it raises is an outage (503); at most one renewal is made in five seconds.
     * ``assertion_audience``: of ``private_key_jwt``: the issuer unless the server wants another (I-33).
-    * ``endpoint``: discovered unless given.
+    * ``endpoint``: discovered unless given. The :class:`~scopeguard.Issuer` refuses one that is http, unless its
+      ``insecure_http_dangerously`` names the host.
     * ``token_type_hint``: sent with the token; ``None`` sends none.
     * ``ttl`` and ``negative_ttl``: how long an active and an inactive answer is used, never beyond ``exp``; 0 asks
       every time. A revocation is noticed after ``ttl`` at the latest. ``max_entries``: answers kept of each kind.
@@ -111,7 +112,8 @@ class Introspection:
         if self.signed and not self.client_id:
             raise ConfigurationError("introspection.client_id is missing; it is the audience of signed answers (I-40)")
         if self.endpoint is not None:
-            checked_url(self.endpoint, "introspection.endpoint")
+            # Whether it may be http is for the Issuer to say, which knows insecure_http_dangerously.
+            checked_form(self.endpoint, "introspection.endpoint")
         object.__setattr__(self, "dialect", member(Dialect, self.dialect, "introspection.dialect"))
         if self.dialect is not Dialect.RFC7662 and (
             self.endpoint is None or self.signed or self.auth is not ClientAuthentication.NONE

@@ -1,8 +1,9 @@
-"""How what is fetched and what is revoked is kept: settings of an issuer's keys, and of revocations."""
+"""How what is fetched and what is revoked is kept: settings of an issuer's keys, of revocations, and of audits."""
 
 from __future__ import annotations
 
 from dataclasses import fields
+from enum import StrEnum
 
 from scopeguard.checks import positive
 from scopeguard.errors import ConfigurationError
@@ -68,3 +69,18 @@ class RevocationPolicy:
         for name in ("fail_open_dangerously",):
             if not isinstance(getattr(self, name), bool):  # "false" is true
                 raise ConfigurationError(f"revocation.{name}: true or false, not {type(getattr(self, name)).__name__}")
+
+
+class AuditMode(StrEnum):
+    """What is done about the findings of an audit when an app starts."""
+
+    ERROR = "error"
+    WARN = "warn"
+    OFF = "off"
+
+    @classmethod
+    def of(cls, setting: AuditMode | str) -> AuditMode:
+        """*setting*, or :class:`ConfigurationError`."""
+        if setting not in set(cls):
+            raise ConfigurationError(f"audit: {setting!r} is none of {', '.join(cls)}")
+        return cls(setting)

@@ -55,7 +55,7 @@ class StatusListPolicy:
         return frozenset(self.allowed_origins or (origin_of(issuer),))
 
 
-def checked_policy(policy: object, issuer: str, validate: Validation) -> None:
+def checked_policy(policy: object, issuer: str, validate: Validation, insecure: Collection[str] = ()) -> None:
     """Nothing, where *policy* can work for *issuer*; else :class:`ConfigurationError`."""
     if policy is None:
         return
@@ -68,7 +68,7 @@ def checked_policy(policy: object, issuer: str, validate: Validation) -> None:
         )
     if not policy.allowed_origins:
         try:
-            checked_url(issuer, "issuer")
+            checked_url(issuer, "issuer", insecure=insecure)
         except ConfigurationError:
             raise ConfigurationError(
                 "experimental_status_list.allowed_origins is missing; the issuer's name is no URL to take one from"

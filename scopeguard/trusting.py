@@ -9,9 +9,11 @@ import json
 import random
 import secrets
 from collections.abc import Iterable
+from dataclasses import replace
 
 from scopeguard.catalog import ScopeCatalog
 from scopeguard.config import Issuer
+from scopeguard.edge.outside import warn_of_insecure_hosts
 from scopeguard.effects import Store
 from scopeguard.introspection import Introspection
 from scopeguard.policies import RevocationPolicy
@@ -34,10 +36,14 @@ def all_trusted(
     backends: Backends,
     revocation: RevocationPolicy,
     store: Store | None,
+    insecure: frozenset[str] = frozenset(),
 ) -> Trusts:
-    """All of *issuers*, and those that *resolver* will find."""
+    """All of *issuers*, and those that *resolver* will find. All may ask the hosts *insecure* by http."""
 
     def trust(issuer: Issuer) -> Trust:
+        hosts = issuer.insecure_http_dangerously | insecure
+        if hosts != issuer.insecure_http_dangerously:
+            issuer = replace(issuer, insecure_http_dangerously=hosts)
         return trusted(issuer, catalog, backends)
 
     return Trusts(
@@ -52,6 +58,7 @@ def trusted(issuer: Issuer, catalog: ScopeCatalog, backends: Backends) -> Trust:
     """*issuer*, with a key ring of its own; its scopes go by the names of *catalog*."""
     static = None if issuer.keys is None else configured_key_set(issuer.keys, backends=backends)
     policy = issuer.experimental_status_list
+    warn_of_insecure_hosts(issuer.url, issuer.insecure_http_dangerously)
     return Trust(
         issuer=issuer,
         vocabulary=catalog.vocabulary_of(issuer.vocabulary),

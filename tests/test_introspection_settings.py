@@ -82,10 +82,19 @@ def test_a_method_nobody_knows_is_refused_with_those_that_are_known(auth: str):
 @pytest.mark.rule("I-07")
 @pytest.mark.parametrize(
     "endpoint",
-    ["http://as.example/introspect", "as.test/introspect", "https://u:p@as.test/x", "ftp://as.test", "", 7],
+    ["as.test/introspect", "https://u:p@as.test/x", "ftp://as.test", "", 7],
 )
-def test_an_endpoint_in_the_clear_or_none_at_all_is_refused(endpoint: Any):
+def test_an_endpoint_that_is_no_url_for_one_is_refused(endpoint: Any):
     problem(endpoint=endpoint, **SECRET)
+
+
+@pytest.mark.rule("I-07")
+def test_an_endpoint_in_the_clear_is_refused_by_the_issuer_which_knows_the_exceptions():
+    settings = Introspection(endpoint="http://as.example/introspect", **SECRET)
+    with pytest.raises(
+        ConfigurationError, match=r"introspection\.endpoint: 'http://as\.example/introspect' is cleartext"
+    ):
+        Issuer("https://as.example", audience="a", validate="introspection", introspection=settings)
 
 
 @pytest.mark.rule("I-07")

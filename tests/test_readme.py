@@ -25,6 +25,7 @@ from starlette.testclient import TestClient
 
 import scopeguard
 from environment import ROOT, plain_environment
+from loopback import Certificates
 from scopeguard import (
     Guard,
     Introspection,
@@ -39,6 +40,7 @@ from scopeguard import (
 from scopeguard.asgi import GuardMiddleware
 from scopeguard.cli.commands import cli
 from scopeguard.devserver import Client
+from scopeguard.edge.limits import HttpxTransport
 from scopeguard.settings import settings_from
 from scopeguard.stores.redis import RedisStore
 from scopeguard.testing import FakeAuthority
@@ -103,12 +105,13 @@ def test_every_block_is_named_and_every_name_is_tested():
         - set(CHECKS)
         - {
             "file",
+            "network",
             "shared",
             "testing",
         }
     )
     assert not untested
-    assert len(BLOCKS) == len(CHECKS) + 3
+    assert len(BLOCKS) == len(CHECKS) + 4
 
 
 def _check_asgi(authority: FakeAuthority) -> None:
@@ -283,6 +286,17 @@ def test_the_configuration_file_is_read():
     assert guard.resource == API
     assert guard.rules is not None
     assert guard.rules.deny_unmatched
+
+
+def test_what_a_network_needs_is_read_from_the_file(tmp_path: Path):
+    Certificates(tmp_path).bundle.rename(tmp_path / "corporate-ca.pem")
+    inside = {"url": "http://keycloak:8080", "audience": API}
+    document = {"issuers": [inside], **tomllib.loads(BLOCKS["network"].source)}
+    (issuer,), arguments = settings_from(
+        document, tmp_path, environment={"OUTBOUND_PROXY": "http://proxy.example.com:3128"}
+    )
+    assert issuer.insecure_http_dangerously == {"keycloak:8080"}
+    assert isinstance(arguments["transport"], HttpxTransport)
 
 
 def test_what_several_processes_share_is_read_from_the_file():

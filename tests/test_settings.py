@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm
 
 from environment import ROOT
+from loopback import Certificates
 from scopeguard import (
     ANY_AUDIENCE_DANGEROUSLY,
     ChallengeStyle,
@@ -293,6 +294,7 @@ def test_the_examples_that_messages_give_are_right(table: str, key: str, tmp_pat
         text = f"{text}\n{ISSUERS}"
     for name, content in FILES.items():
         (tmp_path / name).write_text(content, "utf-8")
+    Certificates(tmp_path).bundle.rename(tmp_path / "ca.pem")
     settings_from(tomllib.loads(text), tmp_path, file="api.toml", environment=given)
 
 
@@ -326,6 +328,7 @@ def test_a_setting_is_refused_when_it_is_of_another_kind(table: str, key: str):
         "[token_sources]": {"issuers": issuers, "token_sources": wrong},
         "[scopes]": {"issuers": issuers, "scopes": wrong},
         "[contract]": {"issuers": issuers, "contract": wrong},
+        "[transport]": {"issuers": issuers, "transport": wrong},
     }
     with pytest.raises(ConfigurationError) as caught:
         settings_from(documents[table], BASE, file="api.toml")
@@ -507,7 +510,7 @@ REFUSED = [
     (f"{ISSUERS}algoritms = []", "[[issuers]] 1: algoritms: unknown key; did you mean algorithms?"),
     (f"error_body = 'html'\n{ISSUERS}", "top level: error_body: 'html' is none of problem, google"),
     (f"error_body = 1\n{ISSUERS}", "top level: error_body: "),
-    (f"zzz = 1\n{ISSUERS}", "top level: zzz: unknown key; known are audit, contract, error_body, issuers, public"),
+    (f"zzz = 1\n{ISSUERS}", "top level: zzz: unknown key; known are audit, contract, error_body, insecure_http"),
     (f"{ISSUERS}[issuers.key_set]\ntll = 1", "[issuers.key_set] of [[issuers]] 1: tll: unknown key; did you mean ttl?"),
     (f"{ISSUERS}[scopes]\nimplis = 1", "[scopes]: implis: unknown key; did you mean implies?"),
     (f"{ISSUERS}[token_sources]\nmethod = []", "[token_sources]: method: unknown key; did you mean methods?"),
@@ -537,13 +540,24 @@ REFUSED = [
     (f"{ISSUERS}[issuers.introspection]\nclient_id = 'x'", "1: introspection.client_secret is missing; auth ="),
     (f"{ISSUERS}{ASKING}auth = 'x'", "[issuers.introspection] of [[issuers]] 1: introspection.auth: 'x' is not one of"),
     (f"{ISSUERS}{ASKING}ttl = -1", "introspection.ttl: not less than 0"),
-    (f"{ISSUERS}{ASKING}endpoint = 'http://x.test'", "introspection.endpoint: 'http://x.test' is cleartext"),
+    (f"{ISSUERS}validate = 'auto'\n{ASKING}endpoint = 'http://x.test'", "endpoint: 'http://x.test' is cleartext"),
     (f"{ISSUERS}{ASKING}key_id = 'env:NOPE'", "key_id: the environment variable NOPE is not set"),
     (f"{ISSUERS}{JWT_PROOF}", "private_key: private_key_jwt: not a private key for RS256"),
     (f"{ISSUERS}{ASKING}private_key = 5", "private_key: a string with PEM text, or a table with a JWK, is needed"),
     (TWO_OPAQUE, "[[issuers]] 2: opaque_prefixes: any opaque token may be one of [[issuers]] 1 already"),
     (RIVALS, "2: opaque_prefixes: 'o_' is a prefix of [[issuers]] 1 already"),
     (f"{ISSUERS}opaque_prefixes = ['']\nvalidate = 'auto'\n{ASKING}", "opaque_prefixes: an empty prefix fits every"),
+    # the network
+    (f"insecure_http_dangerously = ['keycloak']\n{ISSUERS}", "dangerously: 'keycloak' is not a host and its port"),
+    (f"insecure_http_dangerously = 'a:1'\n{ISSUERS}", "dangerously: a list of strings is needed, not a string"),
+    (f"{ISSUERS}insecure_http_dangerously = ['*:80']", "1: insecure_http_dangerously: '*:80' is not a host"),
+    (f"resource = 'http://api:8000'\n{ISSUERS}", "resource: 'http://api:8000' is cleartext; use https; for a"),
+    (f"{ISSUERS}jwks_uri = 'http://k/'", 'set insecure_http_dangerously = ["k:80"]'),
+    (f"{ISSUERS}[transport]\nca_file = 'nothing.pem'", "[transport]: ca_file: '/etc/api/nothing.pem' is not a"),
+    (f"{ISSUERS}[transport]\nproxy = 'proxy:3128'", "[transport]: proxy: write a URL, as in"),
+    (f"{ISSUERS}[transport]\nproxy = 'env:NOPE'", "[transport]: proxy: the environment variable NOPE is not set"),
+    (f"{ISSUERS}[transport]\ncafile = 'x'", "[transport]: cafile: unknown key; did you mean ca_file?"),
+    (f"proxy = 'http://p:1'\n{ISSUERS}", "top level: proxy: is a key of [transport], and stands here in another table"),
     # what is shared
     (f"{ISSUERS}[store]\nredis = 'x'", "[store]: store: redis is a URL that begins with redis://"),
     (f"{ISSUERS}[store]\nprefix = 'x'", "[store]: redis: is missing; write its URL, as in: redis = "),

@@ -9,7 +9,8 @@ from typing import Any, Final
 from scopeguard.audit.judge import audited
 from scopeguard.audit.report import Finding, Report, Severity
 from scopeguard.errors import ConfigurationError, printable
-from scopeguard.guard import AuditMode, Guard
+from scopeguard.guard import Guard
+from scopeguard.policies import AuditMode
 
 log: Final = logging.getLogger("scopeguard")
 

@@ -1,6 +1,7 @@
 """The commands and their options. What they do is in a module of each, imported when it is asked for."""
 
 # ruff: noqa: PLC0415 - help should not wait for servers, frameworks and HTTP clients to be imported
+# ruff: noqa: D301 - in help texts, click looks for the character \b, which a raw string would not hold
 
 from __future__ import annotations
 
@@ -104,7 +105,7 @@ def demo(*, serve: bool, no_color: bool) -> None:
     "socket of --uds). May be given several times. Without it nobody is believed.",
 )
 def serve(app: str, *, access_log: str, **options: Any) -> None:
-    r"""Run an app behind a guard, without touching its code.
+    """Run an app behind a guard, without touching its code.
 
     APP is found from the current directory, as in example.main:app.
 
@@ -147,7 +148,7 @@ def serve(app: str, *, access_log: str, **options: Any) -> None:
 @click.option("--online", is_flag=True, help="Ask the issuers for the scopes that they can grant.")
 @click.option("--strict", is_flag=True, help="Exit with status 1 for warnings too.")
 def audit(app: str, **options: Any) -> None:
-    r"""Show what each route of an app requires, and what is wrong with that.
+    """Show what each route of an app requires, and what is wrong with that.
 
     APP is found from the current directory, as in example.main:app. Its module is imported, and no request is sent.
 
@@ -191,7 +192,17 @@ def audit(app: str, **options: Any) -> None:
     metavar="FILE",
     help="The scopes there are, others are refused: TOML, or an OpenAPI or Google discovery document.",
 )
-@click.option("--allow-remote", is_flag=True, help="Listen on an address that other machines can reach.")
+@click.option(
+    "--allow-remote",
+    is_flag=True,
+    help="Listen on an address that other machines can reach, with --issuer: all of them get tokens.",
+)
+@click.option(
+    "--issuer",
+    metavar="URL",
+    help="The issuer, by which guards and clients reach this server, as in http://devserver:9000. Unless given, the "
+    "address it listens on.",
+)
 def devserver(
     *,
     host: str,
@@ -201,6 +212,7 @@ def devserver(
     audience: str,
     lifetime: int,
     allow_remote: bool,
+    issuer: str | None,
     catalog: str | None,
 ) -> None:
     """Run an authorization server. FOR DEVELOPMENT ONLY.
@@ -217,6 +229,7 @@ def devserver(
         audience=audience,
         lifetime=lifetime,
         allow_remote=allow_remote,
+        issuer=issuer,
         catalog=catalog,
     )
 
@@ -251,12 +264,25 @@ def devserver(
 )
 @click.option("--token-type-optional", is_flag=True, help="Accept an answer that does not say the type of the token.")
 @click.option("--scope-list", is_flag=True, help="Accept an answer with scopes as an array.")
+@click.option(
+    "--ca-file",
+    metavar="FILE",
+    help="Verify the authorization server with the certificates in this PEM file instead of the usual ones.",
+)
+@click.option("--proxy", metavar="URL", help="Go through this proxy; env:NAME or file:PATH where it has a password.")
+@click.option(
+    "--insecure-http-dangerously",
+    multiple=True,
+    metavar="HOST:PORT",
+    help="Send the secret to this host by http. For networks where every machine is "
+    "trusted. May be given several times.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the whole answer as JSON instead of the token alone.")
 @click.option("--header", is_flag=True, help="Print the header line that carries it, for curl -H @-.")
 def token(
     *, client_id: str, client_secret: str, as_json: bool, header: bool, parameters: tuple[str, ...], **settings: Any
 ) -> None:
-    r"""Fetch one access token by client credentials and print it, and nothing else, on standard output.
+    """Fetch one access token by client credentials and print it, and nothing else, on standard output.
 
     Its scopes and lifetime are told on standard error.
 

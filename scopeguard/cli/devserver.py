@@ -11,7 +11,8 @@ from typing import Final
 import click
 
 from scopeguard.catalog import ScopeCatalog
-from scopeguard.devserver import Authority, Client, Endpoint, GoogleServiceAccount, ServiceAccount, serve
+from scopeguard.checks import checked_url, host_and_port, is_loopback
+from scopeguard.devserver import Authority, Client, Endpoint, GoogleServiceAccount, ServiceAccount, check_address, serve
 from scopeguard.documents import read_document
 from scopeguard.errors import ConfigurationError
 
@@ -27,27 +28,31 @@ def run(
     audience: str,
     lifetime: int,
     allow_remote: bool,
+    issuer: str | None = None,
     catalog: str | None = None,
 ) -> None:
     """Serve until interrupted. *clients*, *service_accounts* and *catalog* are as of the options ``--client``,
     ``--service-account`` and ``--catalog``."""
     wanted = tuple(service_accounts)
     registered = [client_from(text, lifetime) for text in tuple(clients) or (() if wanted else (DEFAULT_CLIENT,))]
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     known = None if catalog is None else catalog_from(catalog)
-    authority = Authority(audience=audience, clients=registered, catalog=known)
-    if wanted:
-        authority.settle(url)  # their files name the token endpoint
+    url = issuer or (f"http://{f'[{host}]' if ':' in host else host}:{port}" if is_loopback(host) else "")
+    authority = Authority(url, audience=audience, clients=registered, catalog=known)
+
+    check_address(authority, host, allow_remote=allow_remote)
     accounts: list[tuple[str, ServiceAccount]] = []
     for text in wanted:
         path, account = service_account_from(text, authority.url(Endpoint.TOKEN))
         authority.registry.add_service_account(account)
         accounts.append((path, account))
+
+    def introduce() -> None:
+        for line in introduction(authority, registered, accounts):
+            click.echo(line)
+
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    for line in introduction(url, audience, registered, accounts):
-        click.echo(line)
     try:
-        serve(authority, host, port, allow_remote=allow_remote)
+        serve(authority, host, port, allow_remote=allow_remote, ready=introduce)
     except OSError as problem:
         raise ConfigurationError(f"cannot listen on {host} port {port}: {problem.strerror}") from None
     except KeyboardInterrupt:
@@ -87,19 +92,21 @@ def client_from(text: str, lifetime: int) -> Client:
 
 
 def introduction(
-    url: str, audience: str, clients: Iterable[Client], accounts: Iterable[tuple[str, ServiceAccount]] = ()
+    authority: Authority, clients: Iterable[Client], accounts: Iterable[tuple[str, ServiceAccount]] = ()
 ) -> list[str]:
-    """What somebody who started it wants to know."""
+    """Return the lines that say how to use *authority*."""
+    url, audience = authority.issuer, authority.audience
     lines = [
         "",
         "*** FOR DEVELOPMENT ONLY: this authorization server gives tokens to everybody who reaches it ***",
         "",
         f"issuer     {url}",
         f"audience   {audience}",
-        f"metadata   {url}/.well-known/oauth-authorization-server",
+        f"metadata   {authority.url(Endpoint.METADATA)}",
         "",
         "in scopeguard.toml:",
         f'    resource = "{audience}"',
+        *insecure_lines(url),
         "    [[issuers]]",
         f'    url = "{url}"',
     ]
@@ -107,16 +114,25 @@ def introduction(
         lines += [
             "",
             f"client {client.client_id}, scopes: {' '.join(client.scopes) or 'none'}",
-            f"    {curl(url, client)}",
+            f"    {curl(authority.url(Endpoint.TOKEN), client)}",
         ]
     for path, account in accounts:
         lines += ["", f"service account {account.email}, scopes: {' '.join(account.scopes) or 'none'}", f"    {path}"]
     return [*lines, ""]
 
 
-def curl(url: str, client: Client) -> str:
+def insecure_lines(url: str) -> list[str]:
+    """Return the line that a guard needs to reach *url*, if it needs one."""
+    try:
+        checked_url(url, "issuer")
+    except ConfigurationError:
+        return [f'    insecure_http_dangerously = ["{host_and_port(url)}"]']
+    return []
+
+
+def curl(token_url: str, client: Client) -> str:
     """A line for a shell that puts a token of *client* into the variable TOKEN."""
     user = shlex.quote(f"{client.client_id}:{client.secret}")
     scope = f" -d {shlex.quote('scope=' + ' '.join(client.scopes))}" if client.scopes else ""
-    answer = f"curl -s -u {user} -d grant_type=client_credentials{scope} {url}/token"
+    answer = f"curl -s -u {user} -d grant_type=client_credentials{scope} {token_url}"
     return f"""TOKEN=$({answer} | sed 's/.*"access_token": *"\\([^"]*\\)".*/\\1/')"""

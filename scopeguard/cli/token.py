@@ -19,6 +19,7 @@ from scopeguard.client import (
     TokenEndpointUnavailable,
     TokenResponse,
 )
+from scopeguard.edge.limits import HttpxTransport
 from scopeguard.errors import ConfigurationError
 from scopeguard.settings.kinds import Place, resolved
 
@@ -40,9 +41,12 @@ def run(
     token_url: str | None,
     issuer: str | None,
     output: Output,
+    ca_file: str | None = None,
+    proxy: str | None = None,
     **settings: Unpack[ClientSettings],
 ) -> str | None:
     """Print the token; or return why there is none, and what to do. *where* is as of the option ``--client-secret``."""
+    settings["transport"] = transport = _transport(ca_file, proxy)
     if token_url is not None and issuer is None:
         client = ClientCredentials(token_url, client_id, read_secret(where), **settings)
     elif issuer is not None and token_url is None:
@@ -53,6 +57,8 @@ def run(
         fetched = client.token()
     except (TokenEndpointError, TokenEndpointUnavailable, ScopeNotGranted) as failure:
         return f"no token: {failure}{_advice(failure)}"
+    finally:
+        transport.close()
     if output is Output.JSON:
         click.echo(json.dumps(_answer(fetched)))
         return None
@@ -61,6 +67,14 @@ def run(
     click.echo(f"scopes: {scopes}; {lifetime}", err=True)
     click.echo(f"Authorization: Bearer {fetched.access_token}" if output is Output.HEADER else fetched.access_token)
     return None
+
+
+def _transport(ca_file: str | None, proxy: str | None) -> HttpxTransport:
+    """The transport by the options ``--ca-file`` and ``--proxy``; the latter may stand elsewhere, with its password."""
+    place = Place("scopeguard token", "command line", Path(), os.environ)
+    transport = HttpxTransport(verify=ca_file, proxy=None if proxy is None else resolved(proxy, place, "--proxy"))
+    transport.check("--ca-file")
+    return transport
 
 
 def _answer(fetched: TokenResponse) -> dict[str, str | int]:

@@ -32,6 +32,7 @@ from scopeguard.client.errors import (
 )
 from scopeguard.client.fetching import Fetcher
 from scopeguard.client.settings import ClientAuthentication, ClientSettings, NarrowerScope, Policy, origin
+from scopeguard.edge.outside import warn_of_insecure_hosts
 from scopeguard.spec.challenge_parser import ParsedChallenge, parse_challenges
 from scopeguard.spec.token_endpoint import TokenResponse
 
@@ -80,7 +81,8 @@ class ClientCredentials(_Auth):
     unless its body is a stream (a multipart upload is one), which cannot be sent twice. One token request is in flight
     at a time, for any number of threads and tasks.
 
-    * *token_url*: https, or http on loopback. :meth:`from_issuer` has the issuer's metadata name it.
+    * *token_url*: https, or http on loopback or to a host of *insecure_http_dangerously*. :meth:`from_issuer` has the
+      issuer's metadata name it.
     * *client_id*, *client_secret*: sent to the token endpoint only. *auth_method*: ``"client_secret_basic"``, or
       ``"client_secret_post"`` for servers that want them in the form.
     * *scopes*; *resource* (RFC 8707: absolute URIs); *audience* (Auth0 and others); *parameters*: further ones, sent
@@ -95,6 +97,9 @@ class ClientCredentials(_Auth):
       5xx, with growing pauses; a ``Retry-After`` of up to 5 seconds is waited for, a longer one ends the fetch.
     * *token_types*: further values of ``token_type`` that mean Bearer at this server, as in ``["BearerToken"]``.
       *token_type_optional*: accept an answer without ``token_type``. *scope_list*: accept ``scope`` as an array.
+    * *insecure_http_dangerously*: hosts with their ports (``["keycloak:8080"]``) that the token endpoint, the metadata
+      and the API may be reached at by http. Whoever can read that traffic has the secret and the tokens; a warning is
+      logged at every start.
     * *transport*, *clock*: how the token endpoint is reached, and what time it is. For a proxy or a private
       certificate authority pass a :class:`~scopeguard.edge.limits.HttpxTransport` that has it.
 
@@ -126,6 +131,7 @@ class ClientCredentials(_Auth):
 
     def _begin(self, policy: Policy) -> None:
         self._policy = policy
+        warn_of_insecure_hosts(policy.authority, policy.insecure_http_dangerously)
         self._fetcher = Fetcher(policy)
         self._lock = threading.Lock()
         self._origins: tuple[str, ...] = policy.origins
@@ -185,8 +191,11 @@ class ClientCredentials(_Auth):
         """Let the token go where it may (C-25)."""
         url = request.url
         target = origin(url.scheme, url.raw_host.decode("ascii"), url.port)
-        if not target.startswith("https:") and not (target.startswith("http:") and is_loopback(url.host)):
-            raise OriginNotAllowed(f"{target}: an access token is sent by https only (http is for loopback addresses)")
+        if not target.startswith("https:") and not self._is_readable(target, url.host):
+            raise OriginNotAllowed(
+                f"{target}: an access token is sent by https only (http is for loopback addresses, and for hosts that "
+                "insecure_http_dangerously names)"
+            )
         with self._lock:
             self._origins = self._origins or (target,)
         if target not in self._origins:
@@ -194,6 +203,11 @@ class ClientCredentials(_Auth):
                 f"{target}: the token is for {', '.join(self._origins)}; name every origin in origins=[...], or send "
                 "this request with auth=None"
             )
+
+    def _is_readable(self, target: str, host: str) -> bool:
+        """Whether a token may travel to the origin *target* in cleartext."""
+        scheme, _, location = target.partition("://")
+        return scheme == "http" and (is_loopback(host) or location in self._policy.insecure_http_dangerously)
 
 
 def _signed(request: Any, token: TokenResponse) -> Any:

@@ -179,6 +179,7 @@ class Fetcher:
             authority=policy.authority,
             form=form,
             authorization=authorization,
+            insecure=policy.insecure_http_dangerously,
             limit=_LARGEST_ANSWER,
             timeout=policy.timeout,
         )
@@ -232,6 +233,7 @@ class Fetcher:
                 limit=_LARGEST_METADATA,
                 timeout=self._policy.timeout,
                 setting="token_url",
+                insecure=self._policy.insecure_http_dangerously,
             )
         except AuthorityUnavailable as error:
             if error.reason is Reason.AUTHORITY_ANSWERED_NONSENSE:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, Final, TypedDict
 from urllib.parse import urlsplit
 
-from scopeguard.checks import checked_url, flag, mapping, number
+from scopeguard.checks import Converted, checked_url, converted, flag, insecure_hosts, mapping, number
 from scopeguard.edge.outside import SystemClock, Transport
 from scopeguard.effects import Clock
 from scopeguard.errors import ConfigurationError
@@ -50,6 +50,7 @@ class ClientSettings(TypedDict, total=False):
     token_types: str | Iterable[str]
     token_type_optional: bool
     scope_list: bool
+    insecure_http_dangerously: Iterable[str]
     transport: Transport | None
     clock: Clock
 
@@ -90,22 +91,25 @@ class Policy:
     retries: int = 2
     token_type_optional: bool = False
     scope_list: bool = False
+    insecure_http_dangerously: Converted[Iterable[str], frozenset[str]] = converted(frozenset())
     transport: Transport | None = None
     clock: Clock = field(default_factory=SystemClock)
     tolerated: Tolerated = field(init=False)
 
     def __post_init__(self) -> None:
+        insecure = insecure_hosts(self.insecure_http_dangerously)
+        object.__setattr__(self, "insecure_http_dangerously", insecure)
         if self.token_url is not None:
-            checked_url(self.token_url, "token_url")
+            checked_url(self.token_url, "token_url", insecure=insecure)
         if self.issuer is not None:
-            checked_url(self.issuer, "issuer", query=False)
+            checked_url(self.issuer, "issuer", query=False, insecure=insecure)
         for name in ("client_id", "client_secret"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name):
                 raise ConfigurationError(f"{name}: missing; a string that is not empty is needed")
         object.__setattr__(self, "client_secret", Secret(self.client_secret))
         for name in ("scopes", "resource", "audience", "origins", "token_types"):
             object.__setattr__(self, name, _strings(getattr(self, name), name))
-        object.__setattr__(self, "origins", tuple(map(_configured_origin, self.origins)))
+        object.__setattr__(self, "origins", tuple(_configured_origin(url, insecure) for url in self.origins))
         object.__setattr__(self, "parameters", dict(mapping(self.parameters, "parameters")))
         self._check_parameters()
         self._check_choices()
@@ -173,8 +177,8 @@ def _strings(value: object, setting: str) -> tuple[str, ...]:
     return strings
 
 
-def _configured_origin(url: str) -> str:
-    parts = urlsplit(checked_url(url, "origins", query=False))
+def _configured_origin(url: str, insecure: frozenset[str]) -> str:
+    parts = urlsplit(checked_url(url, "origins", query=False, insecure=insecure))
     if parts.path not in ("", "/"):
         raise ConfigurationError(f"origins: {url!r} has a path; an origin is a scheme, a host and a port")
     return origin(parts.scheme, parts.hostname or "", parts.port)

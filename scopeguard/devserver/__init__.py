@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -55,6 +56,7 @@ __all__ = [
     "Switch",
     "TokenFormat",
     "Unreachable",
+    "check_address",
     "create_app",
     "serve",
 ]
@@ -69,15 +71,19 @@ def serve(
     *,
     control: bool = True,
     allow_remote: bool = False,
+    ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve *authority* on *host* and *port* until interrupted.
 
     An issuer that is only a path becomes ``http://host:port`` and that path. Raises :class:`ConfigurationError` for an
-    address that is not loopback, unless ``allow_remote``: then anybody who reaches the port gets tokens. The control
-    endpoint answers to this machine all the same, and with ``control=False`` to nobody.
+    address that is not loopback, unless ``allow_remote``: then every machine that reaches the port gets tokens, and the
+    authority needs a whole issuer URL. The control endpoint answers to this machine all the same, and with
+    ``control=False`` to none. *ready* is called when the port accepts connections and the issuer is complete.
     """
-    with _listen(host, port, allow_remote=allow_remote) as listener:
+    check_address(authority, host, allow_remote=allow_remote)
+    with listening(host, port) as listener:
         server = _server(authority, listener, host, control=control)
+        ready()
         server.run(sockets=[listener])
 
 
@@ -89,7 +95,7 @@ class DevServer:
     """
 
     def __init__(self, authority: Authority, *, host: str = "127.0.0.1", port: int = 0, control: bool = True) -> None:
-        _check_host(host, allow_remote=False)
+        check_address(authority, host, allow_remote=False)
         self.authority = authority
         self._host = host
         self._port = port
@@ -104,7 +110,7 @@ class DevServer:
         return self.authority.issuer
 
     def __enter__(self) -> Self:
-        listener = _listen(self._host, self._port, allow_remote=False)
+        listener = listening(self._host, self._port)
         self._port = listener.getsockname()[1]  # entered again, it is found where it was
         try:
             self._server = _server(self.authority, listener, self._host, control=self._control)
@@ -131,17 +137,18 @@ class DevServer:
             self._listener.close()
 
 
-def _check_host(host: str, *, allow_remote: bool) -> None:
+def check_address(authority: Authority, host: str, *, allow_remote: bool) -> None:
+    """Raise :class:`ConfigurationError` if *authority* must not, or cannot usefully, be served on *host*."""
     if not allow_remote and not is_loopback(host):
         raise ConfigurationError(
             f"host: {host!r} is not a loopback address, and this server gives tokens to everybody who reaches it; "
-            "use 127.0.0.1, or allow_remote=True if that is what you want"
+            "use 127.0.0.1, or, if that is what you want, allow_remote=True (--allow-remote)"
         )
-
-
-def _listen(host: str, port: int, *, allow_remote: bool) -> socket.socket:
-    _check_host(host, allow_remote=allow_remote)
-    return listening(host, port)
+    if not authority.is_settled and not is_loopback(host):
+        raise ConfigurationError(
+            f"issuer: other machines cannot reach this server as {host!r}; give the URL by which they do, as in "
+            "http://devserver:9000 (--issuer)"
+        )
 
 
 def _server(authority: Authority, listener: socket.socket, host: str, *, control: bool) -> uvicorn.Server:
@@ -149,11 +156,14 @@ def _server(authority: Authority, listener: socket.socket, host: str, *, control
         import uvicorn  # noqa: PLC0415 - an extra: the rest of this package works without it
     except ImportError:
         raise ConfigurationError('devserver: needs uvicorn; pip install "scopeguard[devserver]"') from None
-    if not authority.is_settled and not is_loopback(host):
-        raise ConfigurationError("issuer: name the https URL by which other machines reach this server")
     port = listener.getsockname()[1]
     authority.settle(f"http://{f'[{host}]' if ':' in host else host}:{port}")
-    log.warning("%s: an authorization server that anybody on this machine may use: %s", WARNING, authority.issuer)
+    log.warning(
+        "%s: an authorization server that %s may use: %s",
+        WARNING,
+        "anybody on this machine" if is_loopback(host) else "every machine that reaches it",
+        authority.issuer,
+    )
     return uvicorn.Server(
         uvicorn.Config(
             create_app(authority, control=control),

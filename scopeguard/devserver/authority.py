@@ -19,7 +19,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from scopeguard.catalog import ScopeCatalog
-from scopeguard.checks import checked_url
+from scopeguard.checks import checked_form
 from scopeguard.devserver.faults import Endpoint, Faults
 from scopeguard.devserver.grants import GRANTS, Grant, GrantRequest, Parameters, UsedAssertions
 from scopeguard.devserver.keys import KeyRing, compact
@@ -77,7 +77,7 @@ class Authority:
     >>> authority.respond("POST", "/token", form=form).status
     200
 
-    Raises :class:`ConfigurationError` for an issuer that is no https or loopback URL, and for an id used twice.
+    Raises :class:`ConfigurationError` for an issuer that is neither an http nor an https URL, and for an id used twice.
     """
 
     def __init__(
@@ -106,7 +106,8 @@ class Authority:
         self.requests: deque[str] = deque(maxlen=MOST_REQUESTS)
         self._issuer = issuer
         if issuer and not issuer.startswith("/"):
-            checked_url(issuer, "issuer", query=False)
+            # http to any host: in a network of containers this server is called by its name there.
+            checked_form(issuer, "issuer", query=False)
 
     @property
     def issuer(self) -> str:
@@ -123,7 +124,9 @@ class Authority:
     def settle(self, origin: str) -> None:
         """Complete an issuer that is only a path with *origin*; one that is a URL stays as it is."""
         if not self.is_settled:
-            self._issuer = checked_url(origin.rstrip("/") + self._issuer, "issuer", query=False)
+            issuer = origin.rstrip("/") + self._issuer
+            checked_form(issuer, "issuer", query=False)
+            self._issuer = issuer
 
     def path(self, endpoint: Endpoint) -> str:
         """The path of *endpoint*; of the metadata, the one of RFC 8414."""

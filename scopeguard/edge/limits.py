@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from scopeguard.checks import checked_url
 from scopeguard.effects import Answer, Send
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import httpx
 
 USER_AGENT: Final = "scopeguard"
+_PROXY_SCHEMES: Final = ("http", "https", "socks5", "socks5h")
 _CONNECT_TIMEOUT: Final = 2.0
 _PASSING: Final = frozenset((502, 503, 504))  # what a gateway says while something behind it restarts
 
@@ -36,7 +38,7 @@ class HttpxTransport:
     * *proxy*: the URL of a proxy. ``HTTPS_PROXY`` and its like are not read: they would silently reroute what keys
       are trusted (X-70).
 
-    Raises :class:`ConfigurationError`; for a bundle or a proxy that cannot be used, at the first exchange.
+    Raises :class:`ConfigurationError`; for a bundle that cannot be read, at the first exchange or in :meth:`check`.
     """
 
     def __init__(
@@ -54,7 +56,7 @@ class HttpxTransport:
         if verify is not None and dangerously_skip_tls_verification:
             raise ConfigurationError("verify and dangerously_skip_tls_verification contradict each other; keep one")
         self._verify = verify
-        self._proxy = proxy
+        self._proxy = None if proxy is None else _checked_proxy(proxy)
         self._skip_verification = dangerously_skip_tls_verification
         self._lock = threading.Lock()
         self._client: httpx.Client | None = None
@@ -81,7 +83,7 @@ class HttpxTransport:
     def _exchanged(self, request: Send) -> Answer:
         import httpx
 
-        checked_url(request.url, "url")
+        checked_url(request.url, "url", insecure=request.insecure)
         headers = {"accept": request.accept}
         if request.authorization is not None:
             headers["authorization"] = request.authorization
@@ -125,6 +127,13 @@ class HttpxTransport:
         with self._new_client(verify) as client:
             yield client
 
+    def check(self, setting: str = "verify") -> None:
+        """Raise :class:`ConfigurationError` if the bundle of certificates, which came from *setting*, cannot be read.
+
+        Opens no connection.
+        """
+        self._context(setting)
+
     def prepare(self) -> None:
         """Do now what takes long the first time: importing httpx, and reading certificates. Opens no connection."""
         self._opened()
@@ -148,13 +157,8 @@ class HttpxTransport:
 
             logging.getLogger("scopeguard").warning("TLS certificates are NOT verified, as configured")
             verify = False
-        elif isinstance(self._verify, str):
-            try:
-                verify = ssl.create_default_context(cafile=self._verify)
-            except OSError as error:
-                raise ConfigurationError(f"verify: {self._verify!r} is not a readable bundle: {error}") from None
-        elif self._verify is not None:
-            verify = self._verify
+        else:
+            verify = self._context() or True
         try:
             transport = httpx.HTTPTransport(
                 verify=verify,
@@ -174,6 +178,16 @@ class HttpxTransport:
             # Identity: a compressed answer of a few KB can unfold to gigabytes before anybody counts (A-13, X-56).
             headers={"user-agent": USER_AGENT, "accept-encoding": "identity"},
         )
+
+    def _context(self, setting: str = "verify") -> ssl.SSLContext | None:
+        if not isinstance(self._verify, str):
+            return self._verify
+        try:
+            return ssl.create_default_context(cafile=self._verify)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{setting}: {self._verify!r} is not a readable bundle of certificates (PEM): {error.strerror or error}"
+            ) from None
 
     def close(self) -> None:
         """Close the connections; the next :meth:`send` opens new ones."""
@@ -241,6 +255,20 @@ class _Hurried:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
+
+
+def _checked_proxy(proxy: object) -> str:
+    """Return *proxy* if it is the URL of a proxy. Messages do not quote it: it may hold a password."""
+    if not isinstance(proxy, str):
+        raise ConfigurationError(f"proxy: a URL is a string, not {type(proxy).__name__}")
+    try:
+        parts = urlsplit(proxy)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or port == 0 or parts.scheme not in _PROXY_SCHEMES or parts.path not in ("", "/") or parts.query:
+        raise ConfigurationError('proxy: write a URL, as in "http://proxy.example.com:3128"')
+    return proxy
 
 
 def _form(pairs: tuple[tuple[str, str], ...]) -> dict[str, str | list[str]]:

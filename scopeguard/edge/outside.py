@@ -24,6 +24,17 @@ log: Final = logging.getLogger("scopeguard")
 MOST_THREADS: Final = 16
 
 
+def warn_of_insecure_hosts(authority: str, hosts: Iterable[str]) -> None:
+    """Log a warning for each of *hosts*, which ``insecure_http_dangerously`` names for *authority*."""
+    for host in sorted(hosts):
+        log.warning(
+            "insecure_http_dangerously: http://%s may be asked in cleartext for %s; any machine that can change this "
+            "traffic can forge tokens, and any that can read it has the credentials in it",
+            host,
+            authority,
+        )
+
+
 class SystemClock:
     """The clocks of the machine."""
 

@@ -137,7 +137,9 @@ def answered(credential: Credential, trust: Trust, asking: Asking, clock: Clock)
         return (yield from informed(credential, endpoint, trust, asking, clock))
     if endpoint is None:
         metadata = yield from discovered(trust, clock, lambda found: introspection.has_endpoint(found, settings))
-        endpoint = introspection.endpoint_of(metadata, settings, issuer.internal_hosts)
+        endpoint = introspection.endpoint_of(
+            metadata, settings, issuer.internal_hosts, issuer.insecure_http_dangerously
+        )
     bearer = yield from bearer_token(trust, asking)
     answer = yield from questioned(credential, endpoint, bearer, trust, asking, clock)
     if answer.status == 401 and callable(settings.bearer_token) and asking.bearer.refuse(bearer, clock.monotonic()):
@@ -180,6 +182,7 @@ def questioned(
                 accept=introspection.SIGNED if settings.signed else introspection.JSON,
                 form=introspection.question(credential.token, proof, settings.token_type_hint),
                 authorization=proof.authorization,
+                insecure=trust.issuer.insecure_http_dangerously,
                 timeout=settings.timeout,
                 retries=settings.retries,
             )
@@ -244,6 +247,7 @@ def informed(
             authority=trust.issuer.url,
             form=() if google else None,
             authorization=f"Bearer {credential.token}",
+            insecure=trust.issuer.insecure_http_dangerously,
             timeout=asking.settings.timeout,
             retries=asking.settings.retries,
         )

@@ -212,7 +212,14 @@ def fetch_key(kid: str, url: str, trust: Trust, clock: Clock) -> Flow[Verificati
     """The one key at *url*, ``None`` where there is none: a bucket that may not be listed says 403 to that."""
     authority, policy = trust.issuer.url, trust.issuer.key_set
     answer = yield from ask(
-        Send(url=url, authority=authority, accept="*/*", limit=policy.max_bytes, timeout=policy.timeout)
+        Send(
+            url=url,
+            authority=authority,
+            accept="*/*",
+            insecure=trust.issuer.insecure_http_dangerously,
+            limit=policy.max_bytes,
+            timeout=policy.timeout,
+        )
     )
     if answer.status in (403, 404):
         return None
@@ -246,6 +253,7 @@ def fetch_keys(trust: Trust, clock: Clock) -> Flow[tuple[KeySet, float | None]]:
                 accept="application/jwk-set+json, application/json",
                 authorization=(yield from jwks_authorization(issuer)),
                 ca_file=issuer.jwks_ca_file,
+                insecure=issuer.insecure_http_dangerously,
                 limit=policy.max_bytes,
                 timeout=policy.timeout,
             )

@@ -36,6 +36,7 @@ def discovered(trust: Trust, clock: Clock, wanted: Callable[[Metadata], bool]) -
         timeout=policy.timeout,
         internal_hosts=issuer.internal_hosts,
         setting="introspection.endpoint" if issuer.validate is Validation.INTROSPECTION else "jwks_uri",
+        insecure=issuer.insecure_http_dangerously,
     )
     if wanted(metadata):
         trust.learn(metadata, clock.monotonic())
@@ -52,6 +53,7 @@ def search_metadata(
     timeout: float,
     setting: str,
     internal_hosts: Collection[str] = (),
+    insecure: frozenset[str] = frozenset(),
 ) -> Flow[Metadata]:
     """The first document of *issuer* at *places* that is *wanted*, else the first one that is its metadata.
 
@@ -62,15 +64,16 @@ def search_metadata(
     does not answer at all, because every place is on the same server.
 
     Raises :class:`AuthorityUnavailable`. *setting* is the one that makes the search unnecessary; *internal_hosts* are
-    those that the documents may point to. *limit* is in bytes, *timeout* in seconds; both are for one exchange.
+    those that the documents may point to, *insecure* those (``"name:port"``) that may be reached by http. *limit* is in
+    bytes, *timeout* in seconds; both are for one exchange.
     """
     incomplete: Metadata | None = None
     busy: AuthorityUnavailable | None = None
     strange: AuthorityUnavailable | None = None
     for place in places:
         try:
-            answer = yield from ask(Send(url=place, authority=issuer, limit=limit, timeout=timeout))
-            metadata = read_metadata(answer, place, issuer, clock, internal_hosts)
+            answer = yield from ask(Send(url=place, authority=issuer, limit=limit, timeout=timeout, insecure=insecure))
+            metadata = read_metadata(answer, place, issuer, clock, internal_hosts, insecure)
         except NotMetadata as error:
             strange = strange or _nonsense(issuer, url=place, problem=str(error))
         except MalformedMetadata as error:
@@ -98,14 +101,19 @@ def search_metadata(
 
 
 def read_metadata(
-    answer: Answer, place: str, issuer: str, clock: Clock, internal_hosts: Collection[str] = ()
+    answer: Answer,
+    place: str,
+    issuer: str,
+    clock: Clock,
+    internal_hosts: Collection[str] = (),
+    insecure: Collection[str] = (),
 ) -> Metadata:
     """The metadata of *issuer* in *answer*. Raises :class:`AuthorityUnavailable` for another status than 200 and for an
     answer that is not JSON (a web app answers every path), :class:`MalformedMetadata` for any other document."""
     check_status(answer, place, issuer, clock)
     if not is_json(answer.headers):
         raise _nonsense(issuer, url=place)
-    return judge_metadata(answer.body, issuer, internal_hosts)
+    return judge_metadata(answer.body, issuer, internal_hosts, insecure)
 
 
 def _nonsense(issuer: str, **detail: str) -> AuthorityUnavailable:

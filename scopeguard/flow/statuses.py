@@ -23,7 +23,9 @@ def status_checked(access: AccessToken, trust: Trust, clock: Clock) -> Flow[None
     policy, statuses = trust.issuer.experimental_status_list, trust.statuses
     if policy is None or statuses is None:
         return
-    named = status_list.reference(access.claims, policy.origins(trust.issuer.url))
+    named = status_list.reference(
+        access.claims, policy.origins(trust.issuer.url), trust.issuer.insecure_http_dangerously
+    )
     if named is None:
         return
     try:
@@ -84,6 +86,7 @@ def fetch_status_list(
             url=uri,
             authority=authority,
             accept=status_list.MEDIA_TYPE,
+            insecure=trust.issuer.insecure_http_dangerously,
             limit=policy.max_bytes,
             timeout=policy.timeout,
         )

@@ -264,11 +264,18 @@ def pingone(environment_id: str, audience: str | Iterable[str], *, region: str =
     )
 
 
-def pingfederate(issuer: str, audience: str | Iterable[str], introspection: Introspection) -> Issuer:
+def pingfederate(
+    issuer: str,
+    audience: str | Iterable[str],
+    introspection: Introspection,
+    *,
+    insecure_http_dangerously: Iterable[str] = (),
+) -> Issuer:
     """PingFederate with reference tokens. What its JWTs look like is each operator's own: describe those in an
     ``Issuer``. ``scope`` and ``client_id`` must be in the answer, because it calls ID tokens active too."""
     return Issuer(
         url(issuer, "issuer", "https://ping.example.com"),
+        insecure_http_dangerously=insecure_http_dangerously,
         audience=some(audience, "audience"),
         validate=Validation.INTROSPECTION,
         introspection=checked_introspection(introspection),
@@ -279,11 +286,18 @@ def pingfederate(issuer: str, audience: str | Iterable[str], introspection: Intr
     )
 
 
-def pingam(issuer: str, audience: str | Iterable[str], *, jwks_uri: str | None = None) -> Issuer:
+def pingam(
+    issuer: str,
+    audience: str | Iterable[str],
+    *,
+    jwks_uri: str | None = None,
+    insecure_http_dangerously: Iterable[str] = (),
+) -> Issuer:
     """PingAM (ForgeRock AM) with client-based JWTs. Its ``aud`` names the client that asked, and *issuer* has a port
     (``"https://am.example.com:443/am/oauth2"``)."""
     return Issuer(
         url(issuer, "issuer", "https://am.example.com:443/am/oauth2"),
+        insecure_http_dangerously=insecure_http_dangerously,
         audience=some(audience, "audience"),
         jwks_uri=jwks_uri,
         algorithms=("ES256", "RS256"),

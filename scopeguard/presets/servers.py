@@ -1,7 +1,10 @@
 """Authorization servers that an operator runs, and the two profiles any of them may follow.
 
 *issuer* is the URL as their tokens spell it, slash and port included. *jwks_uri* is needed only where that URL does
-not lead to their metadata from here, as behind a gateway.
+not lead to their metadata from here, as behind a gateway. *insecure_http_dangerously*: as of
+:class:`~scopeguard.Issuer`.
+
+Longer than 400 lines because each server has a function of its own, which is read alone.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Final
 
 from scopeguard.checks import flag
@@ -56,12 +60,17 @@ def keycloak(
     *,
     roles_from: str | None = None,
     introspection: Introspection | None = None,
+    internal_url: str | None = None,
+    insecure_http_dangerously: Iterable[str] = (),
 ) -> Issuer:
     """A realm of Keycloak at *base_url* (``"https://sso.example.com"``, with a path where it has one).
 
     * *audience*: what an audience mapper puts into ``aud``; never ``account``, which every token has.
     * *roles_from*: ``"realm"`` or ``"client:<client id>"``: whose roles are read.
     * *introspection*: ask about every token, as lightweight access tokens need.
+    * *internal_url*: what *base_url* is for this API, where tokens name one that leads elsewhere from here:
+      ``"http://keycloak:8080"`` in a network of containers, while browsers use ``"http://localhost:8080"``. Keys are
+      fetched and tokens asked about there.
     """
     base = url(base_url, "base_url", "https://sso.example.com").rstrip("/")
     inside = _KEYCLOAK_PATH.search(base)
@@ -87,9 +96,11 @@ def keycloak(
     roles = {"": (), "realm": ("realm_access.roles",)}.get(roles_from or "", (f"resource_access.{client}.roles",))
     how: dict[str, Any] = {"required_claims": ("iat", "azp")}
     if introspection is not None:
-        how = {"validate": Validation.INTROSPECTION, "introspection": checked_introspection(introspection)}
+        how = {"validate": Validation.INTROSPECTION}
+        introspection = checked_introspection(introspection)
     return Issuer(
         f"{base}/realms/{segment(realm, 'realm', 'acme')}",
+        insecure_http_dangerously=insecure_http_dangerously,
         audience=ids,
         typ=RFC9068_OR_JWT,
         expected_claims={"typ": ("Bearer", "DPoP")},
@@ -103,7 +114,21 @@ def keycloak(
             "unexpected_claim:typ": "Keycloak: an ID or refresh token; the client must send its access token",
         },
         **how,
+        **_places(internal_url, realm, introspection),
     )
+
+
+def _places(internal_url: str | None, realm: str, introspection: Introspection | None) -> dict[str, Any]:
+    """Return where a realm of Keycloak is asked, if the server is called *internal_url* here."""
+    asked: dict[str, Any] = {} if introspection is None else {"introspection": introspection}
+    if internal_url is None:
+        return asked
+    base = url(internal_url, "internal_url", "http://keycloak:8080").rstrip("/")
+    protocol = f"{base}/realms/{realm}/protocol/openid-connect"
+    if introspection is not None:
+        endpoint = introspection.endpoint or f"{protocol}/token/introspect"
+        asked["introspection"] = replace(introspection, endpoint=endpoint)
+    return {**asked, "jwks_uri": f"{protocol}/certs"}
 
 
 def hydra(
@@ -113,6 +138,7 @@ def hydra(
     client_ids: str | Iterable[str] | None = None,
     introspection: Introspection | None = None,
     jwks_uri: str | None = None,
+    insecure_http_dangerously: Iterable[str] = (),
 ) -> Issuer:
     """Ory Hydra. Its ``aud`` is empty unless the client asked for one: else give the *client_ids* that may call.
 
@@ -120,6 +146,7 @@ def hydra(
     """
     return Issuer(
         url(issuer, "issuer", "https://hydra.example.com"),
+        insecure_http_dangerously=insecure_http_dangerously,
         jwks_uri=jwks_uri,
         algorithms=("RS256",),
         typ=RFC9068_OR_JWT,
@@ -139,12 +166,14 @@ def zitadel(
     roles: bool = False,
     introspection: Introspection | None = None,
     jwks_uri: str | None = None,
+    insecure_http_dangerously: Iterable[str] = (),
 ) -> Issuer:
     """Zitadel. Its JWTs carry no scopes at all; opaque tokens, and so scopes, need *introspection*: by
     ``private_key_jwt`` with the key file of an API application. *roles*: read the roles of the project."""
     flag(roles, "roles")
     return Issuer(
         url(issuer, "issuer", "https://acme.zitadel.cloud").rstrip("/"),
+        insecure_http_dangerously=insecure_http_dangerously,
         audience=fit(project_id, "project_id", NUMBER),
         jwks_uri=jwks_uri,
         algorithms=("RS256",),
@@ -163,7 +192,12 @@ def zitadel(
 
 
 def authentik(
-    issuer: str, client_id: str, *, introspection: Introspection | None = None, jwks_uri: str | None = None
+    issuer: str,
+    client_id: str,
+    *,
+    introspection: Introspection | None = None,
+    jwks_uri: str | None = None,
+    insecure_http_dangerously: Iterable[str] = (),
 ) -> Issuer:
     """authentik, one provider of it. Its access token is an ID token with ``azp`` and ``uid``, and has no scopes:
     with *introspection* it is asked about every token, and knows them."""
@@ -171,7 +205,8 @@ def authentik(
     if introspection is not None:
         how = {"validate": Validation.INTROSPECTION, "introspection": checked_introspection(introspection)}
     return Issuer(
-        url(issuer, "issuer", "https://auth.example.com/application/o/api/").rstrip("/") + "/",  # it has one always
+        url(issuer, "issuer", "https://auth.example.com/application/o/api/").rstrip("/") + "/",
+        insecure_http_dangerously=insecure_http_dangerously,  # it has one always
         audience=fit(client_id, "client_id", CLIENT_ID),
         jwks_uri=jwks_uri,
         algorithms=("RS256", "ES256"),
@@ -194,10 +229,12 @@ def authelia(
     *,
     introspection: Introspection | None = None,
     jwks_uri: str | None = None,
+    insecure_http_dangerously: Iterable[str] = (),
 ) -> Issuer:
     """Authelia: JWTs where ``access_token_signed_response_alg`` is set; *introspection* for its opaque default."""
     return Issuer(
         url(issuer, "issuer", "https://auth.example.com"),
+        insecure_http_dangerously=insecure_http_dangerously,
         audience=some(audience, "audience"),
         jwks_uri=jwks_uri,
         algorithms=("RS256", "ES256"),
@@ -219,11 +256,18 @@ def _dex_signs(client_ids: str | Iterable[str]) -> tuple[MachineSign, ...]:
     return (MachineSign(machine=True, present={"sub": pattern}),) if subjects else ()
 
 
-def dex(issuer: str, client_ids: str | Iterable[str], *, jwks_uri: str | None = None) -> Issuer:
+def dex(
+    issuer: str,
+    client_ids: str | Iterable[str],
+    *,
+    jwks_uri: str | None = None,
+    insecure_http_dangerously: Iterable[str] = (),
+) -> Issuer:
     """Dex. Its access tokens *are* ID tokens, and nothing tells one from the other: give the API a client id of its
     own, to which no application signs its users in. No scopes; groups are read as roles."""
     return Issuer(
         url(issuer, "issuer", "https://dex.example.com"),
+        insecure_http_dangerously=insecure_http_dangerously,
         audience=some(client_ids, "client_ids"),
         jwks_uri=jwks_uri,
         algorithms=("RS256",),
@@ -237,7 +281,7 @@ def dex(issuer: str, client_ids: str | Iterable[str], *, jwks_uri: str | None = 
     )
 
 
-def gitlab(issuer: str, client_ids: str | Iterable[str]) -> Issuer:
+def gitlab(issuer: str, client_ids: str | Iterable[str], *, insecure_http_dangerously: Iterable[str] = ()) -> Issuer:
     """GitLab's opaque OAuth tokens of the instance *issuer* (``"https://gitlab.example.com"``), by asking its
     ``/oauth/token/info`` about each.
 
@@ -247,6 +291,7 @@ def gitlab(issuer: str, client_ids: str | Iterable[str]) -> Issuer:
     base = url(issuer, "issuer", "https://gitlab.example.com").rstrip("/")
     return Issuer(
         base,
+        insecure_http_dangerously=insecure_http_dangerously,
         audience=fit_all(client_ids, "client_ids", CLIENT_ID),
         audience_claims=("client_id",),
         validate=Validation.INTROSPECTION,
@@ -260,10 +305,17 @@ def gitlab(issuer: str, client_ids: str | Iterable[str]) -> Issuer:
     )
 
 
-def duende(issuer: str, audience: str | Iterable[str], *, jwks_uri: str | None = None) -> Issuer:
+def duende(
+    issuer: str,
+    audience: str | Iterable[str],
+    *,
+    jwks_uri: str | None = None,
+    insecure_http_dangerously: Iterable[str] = (),
+) -> Issuer:
     """Duende IdentityServer with API *resources*: API scopes alone put no ``aud`` into a token."""
     return Issuer(
         url(issuer, "issuer", "https://ids.example.com"),
+        insecure_http_dangerously=insecure_http_dangerously,
         audience=some(audience, "audience"),
         jwks_uri=jwks_uri,
         algorithms=("RS256", "PS256", "ES256"),
@@ -284,10 +336,12 @@ def node_oidc_provider(
     *,
     introspection: Introspection | None = None,
     jwks_uri: str | None = None,
+    insecure_http_dangerously: Iterable[str] = (),
 ) -> Issuer:
     """node-oidc-provider: RFC 9068 to the letter; *introspection* for opaque tokens, it does not answer for JWTs."""
     return Issuer(
         url(issuer, "issuer", "https://op.example.com"),
+        insecure_http_dangerously=insecure_http_dangerously,
         audience=some(audience, "audience"),
         jwks_uri=jwks_uri,
         algorithms=("RS256", "PS256", "ES256", "EdDSA"),
@@ -299,11 +353,18 @@ def node_oidc_provider(
     )
 
 
-def spring_as(issuer: str, clients: str | Iterable[str], *, jwks_uri: str | None = None) -> Issuer:
+def spring_as(
+    issuer: str,
+    clients: str | Iterable[str],
+    *,
+    jwks_uri: str | None = None,
+    insecure_http_dangerously: Iterable[str] = (),
+) -> Issuer:
     """Spring Authorization Server. Its ``aud`` names the *client*, so it does not set one API apart from another;
     with a customizer that writes this API's own audience, give that instead."""
     return Issuer(
         url(issuer, "issuer", "https://auth.example.com"),
+        insecure_http_dangerously=insecure_http_dangerously,
         audience=some(clients, "clients"),
         jwks_uri=jwks_uri,
         algorithms=("RS256",),
@@ -314,11 +375,14 @@ def spring_as(issuer: str, clients: str | Iterable[str], *, jwks_uri: str | None
     )
 
 
-def mcp(resource_url: str, issuer: str, *, jwks_uri: str | None = None) -> Issuer:
+def mcp(
+    resource_url: str, issuer: str, *, jwks_uri: str | None = None, insecure_http_dangerously: Iterable[str] = ()
+) -> Issuer:
     """An MCP server at *resource_url* behind any authorization server. Tokens in the query are not allowed there:
     leave ``token_sources`` as they are."""
     return Issuer(
         url(issuer, "issuer", "https://auth.example.com"),
+        insecure_http_dangerously=insecure_http_dangerously,
         audience=url(resource_url, "resource_url", "https://mcp.example.com/mcp"),
         jwks_uri=jwks_uri,
         algorithms=("RS256", "ES256", "PS256", "EdDSA"),
@@ -329,10 +393,17 @@ def mcp(resource_url: str, issuer: str, *, jwks_uri: str | None = None) -> Issue
     )
 
 
-def generic_rfc9068(issuer: str, audience: str | Iterable[str], *, jwks_uri: str | None = None) -> Issuer:
+def generic_rfc9068(
+    issuer: str,
+    audience: str | Iterable[str],
+    *,
+    jwks_uri: str | None = None,
+    insecure_http_dangerously: Iterable[str] = (),
+) -> Issuer:
     """Any authorization server that follows RFC 9068: all of it is checked."""
     return Issuer(
         url(issuer, "issuer", "https://auth.example.com"),
+        insecure_http_dangerously=insecure_http_dangerously,
         audience=some(audience, "audience"),
         jwks_uri=jwks_uri,
         typ="at+jwt",

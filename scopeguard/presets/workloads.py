@@ -108,6 +108,7 @@ def gitlab_ci(
     refs: str | Iterable[str] | None = None,
     protected_only: bool = False,
     jwks_uri: str | None = None,
+    insecure_http_dangerously: Iterable[str] = (),
 ) -> Issuer:
     """Jobs of GitLab CI with ID tokens, of *project_ids*. *protected_only*: on protected branches and tags."""
     expected = {"project_id": fit_all(project_ids, "project_ids", _ID)}
@@ -118,6 +119,7 @@ def gitlab_ci(
         expected["ref_protected"] = ("true",)  # a string, not true
     return Issuer(
         url(issuer, "issuer", "https://gitlab.example.com").rstrip("/"),
+        insecure_http_dangerously=insecure_http_dangerously,
         audience=some(audience, "audience"),
         jwks_uri=jwks_uri,
         algorithms=("RS256",),
@@ -140,6 +142,7 @@ def kubernetes(
     in_cluster: bool = False,
     jwks_uri: str | None = None,
     jwks_file: str | None = None,
+    insecure_http_dangerously: Iterable[str] = (),
 ) -> Issuer:
     """Service accounts of a cluster, by projected tokens; of some *namespaces*, or some *service_accounts*
     (``"namespace/name"``). Legacy tokens, which live forever, are refused.
@@ -169,6 +172,7 @@ def kubernetes(
         expected["sub"] = tuple(f"system:serviceaccount:{subject}" for subject in subjects)
     return Issuer(
         url(issuer, "issuer", "https://kubernetes.default.svc.cluster.local"),
+        insecure_http_dangerously=insecure_http_dangerously,
         audience=some(audience, "audience"),
         algorithms=("RS256", "ES256"),
         typ=JWT_OR_NONE,

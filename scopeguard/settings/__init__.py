@@ -13,16 +13,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from scopeguard.checks import checked_url
+from scopeguard.checks import checked_url, insecure_hosts
 from scopeguard.config import ANY_AUDIENCE_DANGEROUSLY, Issuer
 from scopeguard.errors import ConfigurationError
 from scopeguard.introspection import Validation
+from scopeguard.policies import AuditMode
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access, Rule, Rules
 from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, any_of
 from scopeguard.settings.contracts import catalog_of, contracts_of
 from scopeguard.settings.kinds import Place, UnreadableError, text_of
-from scopeguard.settings.presets import preset_issuer
-from scopeguard.settings.tables import ISSUER, RULE, TOP_LEVEL, elsewhere
+from scopeguard.settings.presets import preset_issuer, takes
+from scopeguard.settings.tables import INSECURE, ISSUER, RULE, TOP_LEVEL, elsewhere
 from scopeguard.spec.challenge import ChallengeStyle
 
 
@@ -54,6 +55,8 @@ _ARGUMENTS: Final = (
     "token_cache",
     "signature_backends",
     "audit",
+    "transport",
+    INSECURE,
 )
 
 
@@ -74,15 +77,18 @@ def settings_from(
     tables: list[Mapping[str, Any]] = values.pop("issuers", [])
     if not tables:
         raise place.error("issuers", "there is none; add [[issuers]] with the url of your authorization server")
+    insecure = place.built(INSECURE, lambda: insecure_hosts(values.get(INSECURE, ())))
     if "resource" in values:
-        place.built("resource", lambda: checked_url(values["resource"], "resource"))
+        place.built("resource", lambda: checked_url(values["resource"], "resource", insecure=insecure))
     if "realm" in values:
         place.built("realm", lambda: ChallengeStyle(realm=values["realm"]))
     if "error_body" in values:
         realm = values.pop("realm", None) or values.get("resource", "api")
         values["challenge"] = ChallengeStyle(realm=realm, body=values.pop("error_body"))
+    if "audit" in values:
+        place.built("audit", lambda: AuditMode.of(values["audit"]))
     issuers = tuple(
-        _issuer(table, place.inner(f"[[issuers]] {number}"), values.get("resource"))
+        _issuer(with_hosts(table, insecure), place.inner(f"[[issuers]] {number}"), values.get("resource"))
         for number, table in enumerate(tables, 1)
     )
     _refuse_twins(issuers, place)
@@ -97,6 +103,17 @@ def settings_from(
     if contracts or "rules" in values or "public" in values:
         arguments["rules"] = _rules(values, place, [rule for contract in contracts for rule in contract.rules])
     return issuers, arguments
+
+
+def with_hosts(table: Mapping[str, Any], insecure: frozenset[str]) -> Mapping[str, Any]:
+    """Return the ``[[issuers]]`` *table* with the hosts *insecure* of the top level added to its own.
+
+    A preset without such an argument has fixed https URLs, and its table stays as it is.
+    """
+    own = table.get(INSECURE, [])
+    if not insecure or not isinstance(own, list) or not takes(table, INSECURE):
+        return table
+    return {**table, INSECURE: [*own, *sorted(insecure)]}
 
 
 def _issuer(table: Mapping[str, Any], place: Place, resource: str | None) -> Issuer:

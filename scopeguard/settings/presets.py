@@ -16,13 +16,14 @@ from scopeguard.errors import ConfigurationError
 from scopeguard.presets import PRESETS
 from scopeguard.settings import kinds
 from scopeguard.settings.kinds import Key, Place, WrongKindError, shown
-from scopeguard.settings.tables import ISSUER, elsewhere
+from scopeguard.settings.tables import INSECURE, ISSUER, elsewhere
 
 _KINDS: Final[Mapping[str, Key]] = {
     "str": Key(kinds.reference, '"value"'),
     "str | None": Key(kinds.reference, '"value"'),
     "str | Iterable[str]": Key(kinds.references, '["value"]'),
     "str | Iterable[str] | None": Key(kinds.references, '["value"]'),
+    "Iterable[str]": ISSUER[INSECURE],
     "bool": Key(kinds.boolean, "true"),
     "Introspection": ISSUER["introspection"],
     "Introspection | None": ISSUER["introspection"],
@@ -36,6 +37,15 @@ def arguments_of(preset: Callable[..., Issuer]) -> dict[str, Key]:
         name: ISSUER["jwks_file"] if name == "jwks_file" else _KINDS[parameter.annotation]
         for name, parameter in parameters.items()
     }
+
+
+def takes(table: Mapping[str, Any], key: str) -> bool:
+    """Whether the ``[[issuers]]`` *table* may have *key*: all keys of issuers without a preset, else its arguments."""
+    if "preset" not in table:
+        return True
+    name = table["preset"]
+    preset = PRESETS.get(name) if isinstance(name, str) else None
+    return preset is not None and key in arguments_of(preset)
 
 
 def preset_issuer(table: Mapping[str, Any], place: Place, resource: str | None) -> Issuer:

@@ -1,4 +1,7 @@
-"""The tables of the configuration file: every key of each, how its value is read, and an example of it."""
+"""The tables of the configuration file: every key of each, how its value is read, and an example of it.
+
+Longer than 400 lines because every table of the file is here, to be looked up in one place.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from dataclasses import fields
 from typing import Any, Final, Literal
 
 from scopeguard.config import ScopeClaim, TokenSources, checked_sources
+from scopeguard.edge.limits import HttpxTransport
 from scopeguard.introspection import Introspection
 from scopeguard.machines import MachineSign
 from scopeguard.policies import KeySetPolicy, RevocationPolicy
@@ -21,6 +25,8 @@ from scopeguard.spec.signatures import SignatureBackend
 from scopeguard.status_list import StatusListPolicy
 from scopeguard.stores.redis import RedisStore
 from scopeguard.token_cache import TokenCachePolicy
+
+INSECURE: Final = "insecure_http_dangerously"
 
 # What is not there: the sentence, and what to do instead.
 
@@ -155,6 +161,16 @@ def _store(place: Place, key: str, value: Any) -> RedisStore:
     return inner.built("", lambda: RedisStore(given.pop("redis"), **given))
 
 
+def _transport(place: Place, key: str, value: Any) -> HttpxTransport:
+    inner = place.inner("[transport]")
+    given = inner.read(kinds.table(place, key, value), TRANSPORT)
+    ca_file = given.get("ca_file")
+    transport = inner.built("proxy", lambda: HttpxTransport(verify=ca_file, proxy=given.get("proxy")))
+    # A bundle that cannot be read would otherwise be noticed by the first request.
+    inner.built("ca_file", lambda: transport.check("ca_file"))
+    return transport
+
+
 def _token_cache(place: Place, key: str, value: Any) -> TokenCachePolicy | Literal["off"]:
     del key
     if value == "off":
@@ -276,6 +292,10 @@ REVOCATION: Final = {
     "max_lag": Key(kinds.number, "1"),
     "fail_open_dangerously": Key(kinds.boolean, "false"),
 }
+TRANSPORT: Final = {
+    "ca_file": Key(kinds.path, '"ca.pem"'),
+    "proxy": Key(kinds.reference, '"http://proxy.example.com:3128"'),
+}
 SCOPES: Final = {
     "implies": Key(_scopes_by_scope, '{ cloud-platform = ["bigquery"] }'),
     "prefix": Key(kinds.string, '"https://www.googleapis.com/auth/"'),
@@ -305,6 +325,8 @@ TOP_LEVEL: Final = {
     "token_cache": Key(_token_cache, '"off"'),
     "signature_backends": Key(_signature_backends, '["awscrt", "pynacl"]'),
     "audit": Key(kinds.string, '"error"'),
+    "transport": Key(_transport, '{ ca_file = "ca.pem" }'),
+    INSECURE: Key(kinds.strings, '["keycloak:8080"]'),
 }
 ISSUER: Final = {
     "url": Key(kinds.reference, '"https://auth.example.com"'),
@@ -350,6 +372,7 @@ ISSUER: Final = {
     "padded_segments": Key(kinds.boolean, "false"),
     "header_claims": Key(kinds.strings, '["exp"]'),
     "experimental_status_list": Key(_status_list, '{ allowed_origins = ["https://status.example.com"] }'),
+    INSECURE: Key(kinds.strings, '["keycloak:8080"]'),
     "hints": Key(_string_by_name, '{ wrong_audience = "add the audience mapper" }'),
 }
 RULE: Final = {
@@ -377,4 +400,5 @@ TABLES: Final[Mapping[str, Mapping[str, Key]]] = {
     "[store]": STORE,
     "[revocation]": REVOCATION,
     "[token_cache]": TOKEN_CACHE,
+    "[transport]": TRANSPORT,
 }

@@ -7,7 +7,7 @@ from dataclasses import field
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from scopeguard.checks import canonical_host, checked_url, is_loopback
+from scopeguard.checks import canonical_host, checked_url, host_and_port, is_loopback
 from scopeguard.errors import ConfigurationError
 from scopeguard.records import dataclass
 from scopeguard.spec.special_hosts import is_special
@@ -48,13 +48,16 @@ def metadata_urls(issuer: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((at(oauth + path), at(openid + path), at(path + openid))))
 
 
-def judge_metadata(document: bytes, issuer: str, internal_hosts: Collection[str] = ()) -> Metadata:
+def judge_metadata(
+    document: bytes, issuer: str, internal_hosts: Collection[str] = (), insecure: Collection[str] = ()
+) -> Metadata:
     """*document* as the metadata of *issuer*; :class:`MalformedMetadata` tells what is wrong with it, and
     :class:`NotMetadata` that it is nobody's.
 
     Checked: strict JSON object; ``issuer`` equal to *issuer* code point by code point (RFC 8414 section 3.3); every
-    endpoint https, or on loopback where the issuer is as well, without credentials, and not at an address or name
-    that is special (:mod:`scopeguard.spec.special_hosts`), unless it is the issuer's own or among *internal_hosts*
+    endpoint https, or on loopback where the issuer is as well, or at one of the hosts *insecure* (``"name:port"``, by
+    http too), without credentials, and not at an address or name that is special
+    (:mod:`scopeguard.spec.special_hosts`), unless it is the issuer's own, among *internal_hosts* or *insecure*
     (X-55). Not checked: whether the endpoints answer, and where their names lead; ``signed_metadata`` is ignored
     (A-11), and lists of algorithms have no effect (A-21).
     """
@@ -71,24 +74,30 @@ def judge_metadata(document: bytes, issuer: str, internal_hosts: Collection[str]
         )
     return Metadata(
         issuer=issuer,
-        jwks_uri=checked_endpoint(members, "jwks_uri", issuer, internal_hosts),
-        token_endpoint=checked_endpoint(members, "token_endpoint", issuer, internal_hosts),
-        introspection_endpoint=checked_endpoint(members, "introspection_endpoint", issuer, internal_hosts),
+        jwks_uri=checked_endpoint(members, "jwks_uri", issuer, internal_hosts, insecure),
+        token_endpoint=checked_endpoint(members, "token_endpoint", issuer, internal_hosts, insecure),
+        introspection_endpoint=checked_endpoint(members, "introspection_endpoint", issuer, internal_hosts, insecure),
         raw=members,
     )
 
 
 def checked_endpoint(
-    members: Mapping[str, Any], name: str, issuer: str, internal_hosts: Collection[str] = ()
+    members: Mapping[str, Any],
+    name: str,
+    issuer: str,
+    internal_hosts: Collection[str] = (),
+    insecure: Collection[str] = (),
 ) -> str | None:
     """The URL *name* of *members*, if it may be called; :class:`MalformedMetadata` if not."""
     url = members.get(name)
     if url is None:
         return None
     try:
-        checked_url(url, name)
+        checked_url(url, name, insecure=insecure)
     except ConfigurationError as error:
         raise MalformedMetadata(f"in the metadata, {error}") from None
+    if host_and_port(url) in insecure:
+        return str(url)
     home, host = _host(issuer), _host(url)
     known = host == home or host in internal_hosts or (is_loopback(home) and is_loopback(host))
     if not known and is_special(host):

@@ -145,7 +145,12 @@ def _aliases(metadata: Metadata, settings: Introspection) -> Mapping[str, Any]:
     return aliases if usable and aliases is not None else {}
 
 
-def endpoint_of(metadata: Metadata, settings: Introspection, internal_hosts: Collection[str] = ()) -> str:
+def endpoint_of(
+    metadata: Metadata,
+    settings: Introspection,
+    internal_hosts: Collection[str] = (),
+    insecure: Collection[str] = (),
+) -> str:
     """Where to ask, by *metadata*: the alias for mutual TLS where that is how we prove ourselves (RFC 8705 section 5,
     I-36). Raises :class:`AuthorityUnavailable` without an endpoint, or where it does not take our method (I-37)."""
 
@@ -159,7 +164,7 @@ def endpoint_of(metadata: Metadata, settings: Introspection, internal_hosts: Col
         raise nonsense(f"its metadata does not list introspection.auth = {settings.auth.value!r} but {shown}")
     try:
         aliases = _aliases(metadata, settings)
-        alias = checked_endpoint(aliases, "introspection_endpoint", metadata.issuer, internal_hosts)
+        alias = checked_endpoint(aliases, "introspection_endpoint", metadata.issuer, internal_hosts, insecure)
     except MalformedMetadata as error:
         raise nonsense(str(error)) from None
     if alias is not None:

@@ -69,11 +69,11 @@ class Published:
     expires_in: float | None
 
 
-def reference(claims: Mapping[str, Any], origins: Collection[str]) -> Reference | None:
+def reference(claims: Mapping[str, Any], origins: Collection[str], insecure: Collection[str] = ()) -> Reference | None:
     """Where *claims* say that the status is, ``None`` where they say nothing of a status (section 6.2).
 
     Refused with :class:`InvalidToken`: a ``status`` of the wrong form (K-02), one with other mechanisms only (K-20),
-    and a URI that is not https (http to a loopback address) of one of *origins* (K-19).
+    and a URI that is not https (http to a loopback address, or to a host of *insecure*) of one of *origins* (K-19).
     """
     if "status" not in claims:
         return None
@@ -89,7 +89,7 @@ def reference(claims: Mapping[str, Any], origins: Collection[str]) -> Reference 
     if not isinstance(uri, str) or len(uri) > _MAX_URI:
         raise InvalidToken(Reason.MALFORMED_CLAIM, claim="status", problem="uri is no URI, or a long one")
     try:
-        checked_url(uri, "uri")
+        checked_url(uri, "uri", insecure=insecure)
     except ConfigurationError:
         raise InvalidToken(Reason.MALFORMED_CLAIM, claim="status", problem="uri is no https URL") from None
     if origin_of(uri) not in origins:

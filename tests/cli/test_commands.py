@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from environment import ROOT, plain_environment
 from scopeguard import __version__
 from scopeguard.cli.commands import cli
+from scopeguard.devserver import Authority
 
 CONFIG = str(ROOT / "examples" / "scopeguard.toml")
 
@@ -120,6 +121,18 @@ DEVSERVER = [
     (["--client", "a::read"], "client 'a': needs a client_id and a secret that are not empty"),
     (["--client", "a:b:\x7f"], "client 'a', scopes: '\\x7f' is not a scope"),
     (["--host", "192.0.2.1"], "host: '192.0.2.1' is not a loopback address"),
+    (
+        ["--host", "0.0.0.0", "--issuer", "http://authority:9000"],
+        "or, if that is what you want, allow_remote=True (--allow-remote)",
+    ),
+    (
+        ["--host", "0.0.0.0", "--allow-remote"],
+        "issuer: other machines cannot reach this server as '0.0.0.0'; give the URL",
+    ),
+    (
+        ["--host", "0.0.0.0", "--allow-remote", "--issuer", "authority:9000"],
+        "issuer: 'authority:9000' is not an https URL",
+    ),
     (["--service-account", "a:b"], "--service-account: three parts are needed, FILE:EMAIL:SCOPES"),
     (["--service-account", ":b:c"], "--service-account: three parts are needed, FILE:EMAIL:SCOPES"),
     (["--service-account", f"{__file__}:a@b:read"], "service account file: not one of 'a@b' for this server"),
@@ -136,7 +149,39 @@ def test_devserver_refuses_what_cannot_work(
     run = CliRunner().invoke(cli, ["devserver", *options])
     assert run.exit_code == 2, run.output
     assert message in run.output.splitlines()[-1]
+    assert "DEVELOPMENT" not in run.output  # nothing that sounds as if it ran
     no_leaks(run.output)
+
+
+def test_devserver_names_the_issuer_by_which_others_reach_it(monkeypatch: pytest.MonkeyPatch):
+    served: list[str] = []
+
+    def serve(authority: Authority, host: str, port: int, *, allow_remote: bool, ready: Callable[[], None]) -> None:
+        served.append(f"{authority.issuer} on {host}:{port}, {allow_remote}")
+        ready()
+
+    monkeypatch.setattr("scopeguard.cli.devserver.serve", serve)
+    options = ["--host", "0.0.0.0", "--port", "9000", "--allow-remote", "--issuer", "http://authority:9000/as"]
+    run = CliRunner().invoke(cli, ["devserver", *options])
+    assert run.exit_code == 0, run.output
+    assert served == ["http://authority:9000/as on 0.0.0.0:9000, True"]
+    for line in (
+        "metadata   http://authority:9000/.well-known/oauth-authorization-server/as",
+        '    insecure_http_dangerously = ["authority:9000"]',
+        '    url = "http://authority:9000/as"',
+    ):
+        assert line in run.output.splitlines()
+    assert "http://authority:9000/as/token" in run.output
+
+
+@pytest.mark.parametrize("command", ["audit", "demo", "devserver", "serve", "token"])
+def test_help_texts_hold_no_marks_for_the_program_that_prints_them(command: str):
+    run = CliRunner().invoke(cli, [command, "--help"])
+    assert run.exit_code == 0
+    assert "\\" not in run.output
+    assert "\b" not in run.output
+    if "Exit status:" in run.output:
+        assert "\n  Exit status:\n    0  " in run.output  # a list, one line for each
 
 
 def _refuse_privileged(*_: object, **__: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +85,19 @@ def test_the_private_key_is_not_shown():
     assert "private_key=" not in repr(ROBOT)
 
 
+def ready_at_once(served: list[Authority]) -> Callable[..., None]:
+    """What stands in for a server that listens and is stopped."""
+
+    def serve(authority: Authority, *_: object, ready: Callable[[], None], **__: object) -> None:
+        served.append(authority)
+        ready()
+
+    return serve
+
+
 def test_the_command_line_makes_the_file_and_uses_it_again(path: Path, monkeypatch: pytest.MonkeyPatch):
     served: list[Authority] = []
-    monkeypatch.setattr("scopeguard.cli.devserver.serve", lambda authority, *_, **__: served.append(authority))
+    monkeypatch.setattr("scopeguard.cli.devserver.serve", ready_at_once(served))
     option = f"{path}:{EMAIL}:https://a.example/read write"
     for _ in range(2):
         run = CliRunner().invoke(cli, ["devserver", "--port", "9123", "--service-account", option])
@@ -101,7 +112,7 @@ def test_the_command_line_makes_the_file_and_uses_it_again(path: Path, monkeypat
 
 def test_accounts_and_clients_may_be_named_together(path: Path, monkeypatch: pytest.MonkeyPatch):
     served: list[Authority] = []
-    monkeypatch.setattr("scopeguard.cli.devserver.serve", lambda authority, *_, **__: served.append(authority))
+    monkeypatch.setattr("scopeguard.cli.devserver.serve", ready_at_once(served))
     options = ["--service-account", f"{path}:{EMAIL}:read", "--client", "a:sg-secret-a:read"]
     assert CliRunner().invoke(cli, ["devserver", *options]).exit_code == 0
     (client,) = served[0].registry.clients.values()
