@@ -27,7 +27,7 @@ from scopeguard.request import HeaderList, RequestView
 from scopeguard.rules import OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import Response, private_headers
-from scopeguard.spec.credentials import has_access_token, without_access_token
+from scopeguard.spec.credentials import declared_length, has_access_token, without_access_token
 
 if TYPE_CHECKING:
     from scopeguard.audit.startup import StartCheck
@@ -200,7 +200,7 @@ class FormBody:
         from scopeguard.edge.aio import TimedOut, time_limit  # noqa: PLC0415 - there since the construction
 
         for length in HeaderList(self._scope["headers"]).get_all("content-length"):
-            if length.isdigit() and int(length) > limit:
+            if (declared_length(length.decode("latin-1")) or 0) > limit:
                 raise RequestTooLarge(Reason.FORM_TOO_LARGE, limit=limit)
         self._was_read = True
         try:

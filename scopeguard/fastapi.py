@@ -53,7 +53,7 @@ from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
 from scopeguard.rules import OPTIONAL, PUBLIC
 from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, checked_scope, required
 from scopeguard.spec.challenge import private_headers
-from scopeguard.spec.credentials import has_access_token, without_access_token
+from scopeguard.spec.credentials import declared_length, has_access_token, without_access_token
 from scopeguard.starlette import Refusal
 
 __all__ = ["AccessRefused", "GuardMiddleware", "Protected", "access_token", "access_token_or_none", "public"]
@@ -272,8 +272,8 @@ def _form_reader(request: Request, sources: TokenSources) -> Callable[[int], Awa
     async def read(limit: int) -> bytes:
         # Starlette keeps a whole body for everybody who asks later, and offers no way to stop early and put back what
         # was read. So the length must be known beforehand; servers hold a client to what it declared.
-        length = request.headers.get("content-length", "")
-        if not (length.isascii() and length.isdigit()) or int(length) > limit:
+        length = declared_length(request.headers.get("content-length", ""))
+        if length is None or length > limit:
             raise RequestTooLarge(Reason.FORM_TOO_LARGE, limit=limit)
         try:
             async with time_limit(sources.form_timeout):

@@ -18,7 +18,7 @@ from scopeguard.request import RequestView
 from scopeguard.rules import OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import private_headers
-from scopeguard.spec.credentials import has_access_token, without_access_token
+from scopeguard.spec.credentials import declared_length, has_access_token, without_access_token
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -188,11 +188,12 @@ def read_form(environ: Environ, limit: int) -> bytes:
     stream = environ["wsgi.input"]
     length = environ.get("CONTENT_LENGTH", "")
     if length:
-        if not (length.isascii() and length.isdigit()):
+        declared = declared_length(length)
+        if declared is None:
             raise InvalidRequest(Reason.FORM_INCOMPLETE)
-        if int(length) > limit:
+        if declared > limit:
             raise RequestTooLarge(Reason.FORM_TOO_LARGE, limit=limit)
-        wanted = int(length)
+        wanted = declared
     elif environ.get("wsgi.input_terminated") or environ.get("HTTP_TRANSFER_ENCODING", "").lower() == "chunked":
         wanted = limit + 1
     else:

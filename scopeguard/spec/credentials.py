@@ -128,6 +128,17 @@ def may_carry_form(method: str, content_types: Sequence[bytes]) -> bool:
     return content_types[0].partition(b";")[0].strip(b" \t").lower() == b"application/x-www-form-urlencoded"
 
 
+def declared_length(value: str) -> int | None:
+    """The octets that *value* of ``Content-Length`` declares (RFC 9110 section 8.6); ``None`` unless it is digits.
+
+    More than 18 digits count as 10**18: ``int()`` raises for thousands of them.
+    """
+    if not (value.isascii() and value.isdigit()):
+        return None
+    digits = value.lstrip("0")
+    return 10**18 if len(digits) > 18 else int(digits or "0")
+
+
 def token_from_form(
     body: bytes, *, max_bytes: int, max_parameters: int, form: re.Pattern[bytes] = TOKEN68
 ) -> str | None:

@@ -606,6 +606,32 @@ async def test_a_form_that_does_not_arrive_is_not_waited_for(authority: FakeAuth
     assert sent[0]["status"] == 408
 
 
+@pytest.mark.rule("B-26")
+@pytest.mark.parametrize("length", [b"70000", b"1" * 5000, b"", b"x"], ids=["70000", "5000 digits", "none", "x"])
+@pytest.mark.anyio
+async def test_a_form_of_an_unusable_length_is_not_read(authority: FakeAuthority, length: bytes):
+    guard = Guard(
+        authority.issuer, transport=authority.transport, clock=authority.clock, token_sources=["header", "form"]
+    )
+    app = FastAPI(dependencies=[Depends(Protected(guard))])
+    app.add_api_route("/", lambda: 1, methods=["POST"])
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        raise AssertionError("the body was read")
+
+    headers = [(b"content-type", b"application/x-www-form-urlencoded"), (b"content-length", length)]
+    await app(
+        {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers, "scheme": "https"},
+        receive,
+        send,
+    )
+    assert sent[0]["status"] == 413
+
+
 # never by mistake
 
 

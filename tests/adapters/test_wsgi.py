@@ -222,8 +222,9 @@ def test_a_form_that_ends_too_early_is_refused():
 
 
 @pytest.mark.rule("B-26")
-def test_a_form_that_says_it_is_too_long_is_not_read():
-    seen = environ(CONTENT_LENGTH="101")
+@pytest.mark.parametrize("length", ["101", "1" * 5000], ids=["101", "5000 digits"])
+def test_a_form_that_says_it_is_too_long_is_not_read(length: str):
+    seen = environ(CONTENT_LENGTH=length)
     seen["wsgi.input"] = stream = Trickle(b"x" * 101)
     with pytest.raises(RequestTooLarge):
         read_form(seen, 100)

@@ -16,6 +16,7 @@ from scopeguard.request import HeaderList
 from scopeguard.spec.credentials import (
     OPAQUE,
     checked_token,
+    declared_length,
     has_access_token,
     is_token,
     may_carry_form,
@@ -508,3 +509,29 @@ def test_a_form_with_a_token_is_ascii(body):
 def test_a_form_without_a_token_is_none_of_our_business():
     assert of_form(b"a=\xe9&b=\xff") is None
     assert of_form(b"access_token=abc&a=%C3%A9") == "abc"
+
+
+@pytest.mark.parametrize(
+    "value, length",
+    [
+        ("0", 0),
+        ("000", 0),
+        ("42", 42),
+        ("00000000000000000000042", 42),
+        ("9" * 18, 10**18 - 1),
+        ("1" + "0" * 18, 10**18),
+        ("9" * 5000, 10**18),
+        ("0" * 5000 + "7", 7),
+        ("", None),
+        ("-1", None),
+        ("+1", None),
+        ("1e3", None),
+        ("1, 1", None),
+        (" 1", None),
+        ("1_000", None),
+        ("\u0661", None),
+    ],
+    ids=lambda value: repr(value)[:12],
+)
+def test_a_declared_length_of_any_number_of_digits_is_read(value, length):
+    assert declared_length(value) == length
