@@ -19,7 +19,10 @@ class KeySetPolicy:
     * ``max_stale``: how long keys are used after the last good fetch while refreshing fails; then 503.
     * ``refetch_burst``, ``refetch_interval``: an unknown key id, or a bad signature under a known one, may cause a
       fetch from this budget: so many at once, then one per interval. Failed fetches use it up as well.
-    * ``negative_kids``, ``negative_ttl``: key ids known to be absent are remembered, so many and so long.
+      A token whose key was not looked for yet is answered 503 with the seconds until the next fetch.
+    * ``negative_kids``: how many absent key ids are remembered, and how many that wait for the next fetch.
+    * ``negative_ttl``: after so long an absent key id may cause another fetch, unless that would be the last of the
+      budget; doubled each time, up to a minute.
     * ``first_backoff``, ``max_backoff``: the pause after a failed fetch, doubled with each further one.
     * ``max_bytes``, ``max_keys``, ``timeout``: bounds of one answer.
     """

@@ -755,7 +755,8 @@ def test_a_child_process_judges_by_itself_and_leaves_the_parents_flights_alone(a
         authority.transport._lock = threading.Lock()
         assert isinstance(guard.check(rotated), Granted)
         for i in range(20):  # the budget is the child's as well: nothing is in the air that could be joined
-            assert isinstance(guard.check(request_with(authority.mint(headers={"kid": str(i)}))), Denied)
+            decision = guard.check(request_with(authority.mint(headers={"kid": str(i)})))
+            assert isinstance(decision, Denied | Unavailable)
         assert authority.transport.count("jwks") <= 2 + 3
         assert isinstance(anyio.run(guard.acheck, rotated), Granted)
         guard.close()

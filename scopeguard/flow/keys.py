@@ -16,7 +16,7 @@ from scopeguard.spec.http_caching import lifetime
 from scopeguard.spec.jwks import KeySet, MalformedKeySet, VerificationKey, parse_key_set
 from scopeguard.spec.key_by_id import key_url, parse_public_key
 from scopeguard.spec.signatures import SignatureNotJudgedError
-from scopeguard.state.keyring import Due, Found
+from scopeguard.state.keyring import Absent, Due, Found
 from scopeguard.state.keys_by_id import KeysById
 from scopeguard.state.trust import Trust
 
@@ -56,36 +56,87 @@ def verify_signature(token: Unverified, trust: Trust, clock: Clock) -> Flow[Veri
     begun, generation = ring.begun, ring.generation
     tried = ring.fresh(kid, algorithm, clock.monotonic())
     if not tried:
-        found = yield from signing_keys(kid, algorithm, trust, clock)
+        mark = token.fingerprint if kid is None else ""
+        found = yield from signing_keys(kid, algorithm, trust, clock, mark=mark)
         tried, generation = found.keys, found.generation
     tried = tried[:MOST_VERIFICATIONS]
     key = _signer(token, tried, trust)
     if key is not None:
         return key
+    if kid is None or any(key.kid is None for key in tried):
+        return (yield from unnamed_signer(token, tried, begun, trust, clock))
     if not ring.is_final(begun) and ring.may_doubt(clock.monotonic()):
         try:
-            yield from refreshed(trust, clock, generation, sought=(kid, algorithm))
+            yield from refreshed(trust, clock, generation, provoked=True)
         except AuthorityUnavailable:
-            pass  # the token was judged by a key that is held: the verdict stands
-    # Whoever had it fetched, and be it while the signature was looked at.
-    known = {key.thumbprint for key in tried}
-    newer = ring.candidates(kid, algorithm, clock.monotonic())
-    untried = tuple(key for key in newer if key.thumbprint not in known)
-    key = _signer(token, untried[: MOST_VERIFICATIONS - len(tried)], trust)
+            pass  # the token was judged by the key that it names: the verdict stands
+    # Another request may have refreshed the set meanwhile; try its new keys.
+    key = _signer(token, _untried(token, tried, trust, clock), trust)
     if key is not None:
         return key
     raise InvalidToken(Reason.BAD_SIGNATURE, kid=kid)
 
 
-def signing_keys(kid: str | None, algorithm: str, trust: Trust, clock: Clock) -> Flow[Found]:
+def unnamed_signer(
+    token: Unverified, tried: tuple[VerificationKey, ...], begun: int, trust: Trust, clock: Clock
+) -> Flow[VerificationKey]:
+    """The key that signed *token*, none of *tried*, where no key id says whether that key is held at all.
+
+    It is looked for as an unknown key id is: the signature is bad when a set lacks the key that was fetched after this
+    token came. *begun*: how many fetches had begun then.
+    """
+    ring, algorithm = trust.ring, token.header["alg"]
+    while True:
+        beyond = ring.look_beyond(algorithm, token.fingerprint, clock.monotonic())
+        # After the look-up, so that what it says of the held set goes for these keys.
+        newer = _untried(token, tried, trust, clock)
+        key = _signer(token, newer, trust)
+        if key is not None:
+            return key
+        tried += newer
+        if beyond.held and beyond.landed > begun:
+            ring.remember_absent(None, algorithm, clock.monotonic(), token.fingerprint)
+        elif beyond.may_fetch:
+            yield from refreshed(trust, clock, beyond.generation, provoked=beyond.held)
+            continue
+        elif beyond.undecided:
+            raise not_looked_for(trust, beyond)
+        raise InvalidToken(Reason.BAD_SIGNATURE, kid=token.header.get("kid"))
+
+
+def _untried(
+    token: Unverified, tried: tuple[VerificationKey, ...], trust: Trust, clock: Clock
+) -> tuple[VerificationKey, ...]:
+    """Keys that are held now and not among *tried*, as many as may still be tried."""
+    known = {key.thumbprint for key in tried}
+    held = trust.ring.candidates(token.header.get("kid"), token.header["alg"], clock.monotonic())
+    return tuple(key for key in held if key.thumbprint not in known)[: MOST_VERIFICATIONS - len(tried)]
+
+
+def not_looked_for(trust: Trust, absent: Absent) -> AuthorityUnavailable:
+    """The outage that a key is until a key set was fetched for it."""
+    return AuthorityUnavailable(
+        Reason.AUTHORITY_BACKING_OFF,
+        trust.issuer.url,
+        retry_after=absent.retry_after,
+        problem="the key of the token is unknown, and no key set may be fetched yet (key_set.refetch_interval)"
+        if absent.held
+        else "no key set could be fetched",
+    )
+
+
+def signing_keys(kid: str | None, algorithm: str, trust: Trust, clock: Clock, *, mark: str = "") -> Flow[Found]:
     """The keys that may have signed; fetches at most what the key ring allows.
 
     Each round but the last waits for a fetch to end. One that began before this look-up, and brought nothing, says
-    nothing about a key published since; one that began later does.
+    nothing about a key published since; one that began later does. *mark* stands for the token where it names no key.
+
+    Raises :class:`InvalidToken` when a set lacks the key that was fetched after the key was first asked for, and
+    :class:`AuthorityUnavailable` with the seconds until the next fetch while there was none.
     """
     begun = trust.ring.begun
     while True:
-        match trust.ring.lookup(kid, algorithm, clock.monotonic()):
+        match trust.ring.lookup(kid, algorithm, clock.monotonic(), mark=mark):
             case Found() as found:
                 return found
             case Due(found=found, overdue=False):
@@ -100,15 +151,12 @@ def signing_keys(kid: str | None, algorithm: str, trust: Trust, clock: Clock) ->
             case absent:
                 # Of the look-up itself: a set that has landed since then is not the one that was looked into.
                 if absent.held and absent.landed > begun:
-                    trust.ring.remember_absent(kid, algorithm, clock.monotonic())
+                    trust.ring.remember_absent(kid, algorithm, clock.monotonic(), mark)
                 elif absent.may_fetch:
-                    sought = (kid, algorithm) if absent.held else None
-                    yield from refreshed(trust, clock, absent.generation, sought=sought)
+                    yield from refreshed(trust, clock, absent.generation, provoked=absent.held)
                     continue
-                elif absent.unreachable:
-                    raise AuthorityUnavailable(
-                        Reason.AUTHORITY_BACKING_OFF, trust.issuer.url, retry_after=absent.retry_after
-                    )
+                elif absent.undecided:
+                    raise not_looked_for(trust, absent)
                 raise InvalidToken(Reason.UNKNOWN_KEY, kid=kid, alg=algorithm)
 
 
@@ -128,14 +176,12 @@ def warmed(trust: Trust, clock: Clock) -> Flow[None]:
             raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, trust.issuer.url)
 
 
-def refreshed(
-    trust: Trust, clock: Clock, seen: int, *, sought: tuple[str | None, str] | None = None, wait: bool = True
-) -> Flow[None]:
-    """Have the keys fetched again, unless somebody has done so since generation *seen*. *sought*: the key id and the
-    algorithm of the token that provoked it, if one did, so that it has to be paid for."""
+def refreshed(trust: Trust, clock: Clock, seen: int, *, provoked: bool = False, wait: bool = True) -> Flow[None]:
+    """Have the keys fetched again, unless another request has done so since generation *seen*. *provoked*: on account
+    of a token whose key is not held, so that it has to be paid for."""
 
     def refresh() -> Flow[tuple[str, ...]]:
-        number = ring.begin(clock.monotonic(), provoked=sought is not None)
+        number = ring.begin(clock.monotonic(), provoked=provoked)
         if number is None:
             return ()
         try:
@@ -148,7 +194,7 @@ def refreshed(
             ring.abandon(number)
             raise
         told = () if ring.key_set is None else ring.key_set.ignored
-        ring.absorb(keys, clock.monotonic(), number=number, lifetime=seconds, sought=sought)
+        ring.absorb(keys, clock.monotonic(), number=number, lifetime=seconds)
         return tuple(
             f"a key of {trust.issuer.url} is not used (kid={ignored.kid!r}): {ignored.why}"
             for ignored in keys.ignored

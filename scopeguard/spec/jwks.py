@@ -165,9 +165,9 @@ class KeySet:
         """
         return self._index.get((None if self._matches_any_kid else kid, algorithm), ())
 
-    def knows(self, kid: str) -> bool:
-        """Whether any usable key goes by *kid*, whatever its algorithms; if not, fetching the set anew may help."""
-        return self._matches_any_kid or kid in self._kids
+    def names(self, kid: str) -> bool:
+        """Whether a usable key has the id *kid*, whatever its algorithms; if not, fetching the set anew may help."""
+        return kid in self._kids
 
 
 def parse_key_set(document: bytes | Mapping[str, Any], *, max_keys: int = 100, backends: Backends = ()) -> KeySet:

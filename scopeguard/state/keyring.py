@@ -9,12 +9,23 @@ A look-up never waits and never fetches. It says what is held and what the calle
 Two kinds of fetch, two rules. A *scheduled* one (the set grows old) happens once per lifetime and is paced by a
 back-off when it fails. A *provoked* one (unknown key id, or a bad signature under a known one) can be caused by
 anybody who can send a token, so it is paid from a small budget whatever its outcome (law 9): ``refetch_burst`` at
-once, then one per ``refetch_interval``. A failed fetch never replaces keys; it is remembered, because an unknown key
-during an outage is not the token's fault (law 4).
+once, then one per ``refetch_interval``. A failed fetch never replaces keys.
+
+The absence of a key is a verdict only when a set lacks it that was fetched after the key was first asked for. Until
+then nobody has looked for it, be it for want of budget or because fetching fails, and that is not the token's fault
+(law 4). Two bounded memories hold what is needed for this:
+
+* ``_asked``: keys that no fetch has looked for yet. A full memory takes no further key and gives up none that it
+  holds. Such a key is not refused, it waits for the next set like the others; a key that the set brings needs no
+  memory at all.
+* ``_missing``: keys that a later set did not hold. Each is worth another fetch after a while, because some authorities
+  sign before they publish, but never the last fetch of the budget: that belongs to keys that nobody has looked for.
 """
 
 from __future__ import annotations
 
+import hashlib
+import math
 import threading
 from collections import OrderedDict
 from typing import Final
@@ -25,6 +36,13 @@ from scopeguard.spec.jwks import KeySet, VerificationKey
 
 # A claimed refresh that never reports back (its thread died) is offered again after this many request timeouts.
 _CLAIM_LASTS: Final = 4.0
+# Seconds after which a missing key is worth another fetch, at most; the pause doubles from ``negative_ttl``.
+_LONGEST_RECHECK: Final = 60.0
+# What is remembered of a key id, in characters; a longer one is remembered by its digest.
+_LONGEST_KID: Final = 64
+
+# A key as a token asks for it: its id, the algorithm, and for a token that names no key a mark of the token itself.
+_Name = tuple[str | None, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +66,15 @@ class Absent:
     """No key held that could verify the token.
 
     ``held``: there is a set, without it, and it is the one of fetch number ``landed``. ``may_fetch``: ask for a newer
-    set and look again, provoked if one is held. ``unreachable``: the last attempt failed, so the absence is no verdict;
-    ``retry_after`` is in seconds.
+    set and look again, provoked if one is held. ``undecided``: no set was fetched since the key was first asked for,
+    so its absence is no verdict; ``retry_after``: the seconds until a fetch may begin.
     """
 
     generation: int
     landed: int
     held: bool
     may_fetch: bool
-    unreachable: bool
+    undecided: bool
     retry_after: float
 
 
@@ -68,6 +86,14 @@ class Held:
     refresh_at: float
     overdue_at: float
     stale_at: float
+
+
+@dataclass(slots=True)
+class _Missing:
+    """A key that a set did not hold, fetched after the key was first asked for."""
+
+    recheck_at: float
+    pause: float
 
 
 class KeyRing:
@@ -92,7 +118,8 @@ class KeyRing:
         self._aloft = 0  # the number of the fetch in the air, 0 for none
         self._budget = float(policy.refetch_burst)
         self._budget_at: float | None = None
-        self._known_absent: OrderedDict[tuple[str | None, str], float] = OrderedDict()
+        self._asked: dict[_Name, int] = {}  # how many fetches had begun when the key was first asked for
+        self._missing: OrderedDict[_Name, _Missing] = OrderedDict()
 
     @property
     def generation(self) -> int:
@@ -130,15 +157,18 @@ class KeyRing:
         held = self.current
         return held.keys.candidates(kid, algorithm) if held is not None and now < held.refresh_at else ()
 
-    def lookup(self, kid: str | None, algorithm: str, now: float) -> Found | Due | Absent:
-        """What is held for *kid* and *algorithm* at *now* (monotonic seconds), and what may be done about it."""
+    def lookup(self, kid: str | None, algorithm: str, now: float, *, mark: str = "") -> Found | Due | Absent:
+        """What is held for *kid* and *algorithm* at *now* (monotonic seconds), and what may be done about it.
+
+        *mark*: of a token that names no key, what tells it from others.
+        """
         generation, keys = self._generation, self.fresh(kid, algorithm, now)
         if keys:
             return Found(keys, generation)
         # Everything else is decided on one state: a set that lands in between would make a new key look misused.
         with self._lock:
             keys = self.candidates(kid, algorithm, now)
-            return self._claim(Found(keys, self._generation), now) if keys else self._absent(kid, algorithm, now)
+            return self._claim(Found(keys, self._generation), now) if keys else self._absent(kid, algorithm, now, mark)
 
     def _claim(self, found: Found, now: float) -> Found | Due:
         held = self.current
@@ -148,28 +178,49 @@ class KeyRing:
         # While refreshing fails, held keys are as good as they will get: nobody waits for another failure.
         return Due(found, overdue=now >= held.overdue_at and self._failures == 0)
 
-    def _absent(self, kid: str | None, algorithm: str, now: float) -> Absent:
+    def look_beyond(self, algorithm: str, mark: str, now: float) -> Absent:
+        """What may be done about a key that none of the held ones is.
+
+        For a token that names no key, and that no held key has signed; *mark* tells it from other tokens. All such
+        tokens of an issuer would be one key id otherwise, and anybody could have that looked for in vain.
+        """
+        with self._lock:
+            return self._absent(None, algorithm, now, mark)
+
+    def _absent(self, kid: str | None, algorithm: str, now: float, mark: str) -> Absent:
         pause = max(0.0, self._next_attempt - now)
         held = self.current if self.is_usable(now) else None
+        undecided = may_fetch = False
         if held is None:
-            may_fetch = self._aloft > 0 or pause == 0.0
-            unreachable = True
-        elif self._static or self._is_known_absent(kid, algorithm, now) or (kid is not None and held.keys.knows(kid)):
-            # Configured, or just asked for, or here and of another algorithm: the fault is the token's in any case.
-            may_fetch = unreachable = False
-        else:
-            shortfall = self._shortfall(now)
-            may_fetch = self._aloft > 0 or (pause == 0.0 and shortfall == 0.0)
-            unreachable = self._failures > 0
+            undecided, may_fetch = True, self._aloft > 0 or pause == 0.0
+            self._ask(_name(kid, algorithm, mark))
+        elif not self._static and (kid is None or not held.keys.names(kid)):
+            # Otherwise it is configured, or here and of another algorithm: the fault is the token's in any case.
+            name, shortfall = _name(kid, algorithm, mark), self._shortfall(now)
+            missing = self._missing.get(name)
+            if missing is None:
+                undecided, wanted = True, 1.0
+                self._ask(name)
+            else:
+                self._missing.move_to_end(name)
+                # The last fetch of the budget is for keys that nobody has looked for.
+                wanted = min(2.0, float(self._policy.refetch_burst)) if now >= missing.recheck_at else math.inf
+            affordable = pause == 0.0 and self._budget >= wanted
+            may_fetch = affordable or (self._aloft > 0 and wanted < math.inf)
             pause = max(pause, shortfall)
         return Absent(
             generation=self._generation,
             landed=self._landed,
             held=held is not None,
             may_fetch=may_fetch,
-            unreachable=unreachable,
+            undecided=undecided,
             retry_after=pause,
         )
+
+    def _ask(self, name: _Name) -> None:
+        """Remember when *name* was first asked for, if there is room."""
+        if name not in self._asked and len(self._asked) < self._policy.negative_kids:
+            self._asked[name] = self._begun
 
     def may_doubt(self, now: float) -> bool:
         """Whether a bad signature under a known key id may cause a fetch: the same id may name a new key."""
@@ -182,16 +233,37 @@ class KeyRing:
         """Whether a fetch has landed that began after *begun* had: what it did not bring does not exist."""
         return self._landed > begun
 
-    def remember_absent(self, kid: str | None, algorithm: str, now: float) -> None:
-        """The authority was just asked and has no such key: do not ask again for it for a while. Bounded."""
+    def remember_absent(self, kid: str | None, algorithm: str, now: float, mark: str = "") -> None:
+        """A set without the key was fetched after it was asked for: do not ask again for it for a while. Bounded."""
         with self._lock:
-            self._remember_absent(kid, algorithm, now)
+            name = _name(kid, algorithm, mark)
+            self._asked.pop(name, None)
+            if name in self._missing:
+                self._missing.move_to_end(name)
+            else:
+                self._miss(name, now)
 
-    def _remember_absent(self, kid: str | None, algorithm: str, now: float) -> None:
-        self._known_absent[kid, algorithm] = now + self._policy.negative_ttl
-        self._known_absent.move_to_end((kid, algorithm))
-        while len(self._known_absent) > self._policy.negative_kids:
-            self._known_absent.popitem(last=False)
+    def _miss(self, name: _Name, now: float) -> None:
+        pause = self._policy.negative_ttl
+        self._missing[name] = _Missing(now + pause, pause)
+        while len(self._missing) > self._policy.negative_kids:
+            self._missing.popitem(last=False)
+
+    def _settle(self, keys: KeySet, number: int, now: float, *, changed: bool) -> None:
+        """Fetch *number* brought *keys*: say so of everything that was asked for."""
+        for name in [name for name, begun in self._asked.items() if begun < number]:
+            del self._asked[name]
+            if not _holds(keys, name):
+                self._miss(name, now)
+        for name, missing in list(self._missing.items()):
+            if _holds(keys, name):
+                del self._missing[name]
+            elif changed:  # the authority is publishing keys, and the one that is missed may be the next
+                missing.pause = self._policy.negative_ttl
+                missing.recheck_at = now + missing.pause
+            elif now >= missing.recheck_at:
+                missing.pause = max(missing.pause, min(2 * missing.pause, _LONGEST_RECHECK))
+                missing.recheck_at = now + missing.pause
 
     def begin(self, now: float, *, provoked: bool) -> int | None:
         """A fetch begins; its number. A *provoked* one is paid for now, whatever comes of it.
@@ -216,12 +288,11 @@ class KeyRing:
         *,
         number: int,
         lifetime: float | None,
-        sought: tuple[str | None, str] | None = None,
     ) -> None:
         """Fetch *number* brought *keys*, to be kept *lifetime* seconds as far as the policy allows.
 
-        *sought*: the key id and the algorithm on whose account it was fetched; if they are not there, that is known at
-        once: whoever comes before those who wait have woken up would have it fetched again, and so drain the budget.
+        Keys that were asked for before it began, and are not there, are known to be missing at once: a request
+        arriving before the waiters wake would have them fetched again, and so drain the budget.
 
         An answer that was overtaken by a later fetch is dropped.
         """
@@ -232,6 +303,8 @@ class KeyRing:
             if number < self._landed:
                 return
             self._landed = number
+            before = () if self.current is None else self.current.keys.keys
+            changed = [key.thumbprint for key in before] != [key.thumbprint for key in keys.keys]
             self.current = Held(
                 keys,
                 refresh_at=now + ttl * min(1.0, policy.refresh_ahead * self._jitter),
@@ -240,8 +313,7 @@ class KeyRing:
             )
             self._next_attempt = float("-inf")
             self._failures = 0
-            if sought is not None and not keys.candidates(*sought):
-                self._remember_absent(*sought, now)
+            self._settle(keys, number, now, changed=changed)
 
     def fail(self, now: float, *, number: int, retry_after: float | None) -> None:
         """Fetch *number* failed: keep what is held, wait before the next attempt, longer each time."""
@@ -283,6 +355,14 @@ class KeyRing:
         self._budget = min(float(policy.refetch_burst), self._budget + refill)
         return max(0.0, 1 - self._budget) * policy.refetch_interval
 
-    def _is_known_absent(self, kid: str | None, algorithm: str, now: float) -> bool:
-        until = self._known_absent.get((kid, algorithm))
-        return until is not None and now < until
+
+def _name(kid: str | None, algorithm: str, mark: str) -> _Name:
+    if kid is not None and len(kid) > _LONGEST_KID:
+        kid = "sha256:" + hashlib.sha256(kid.encode("utf-8", "surrogatepass")).hexdigest()
+    return kid, algorithm, mark
+
+
+def _holds(keys: KeySet, name: _Name) -> bool:
+    """Whether *keys* hold what was asked for. Of a token that names no key, nobody knows without its signature."""
+    kid, algorithm, mark = name
+    return not mark and bool(keys.candidates(kid, algorithm))

@@ -20,7 +20,7 @@ import trio
 
 from scopeguard import AccessToken, Guard
 from scopeguard.devserver.keys import SigningKey, base64url, json_bytes
-from scopeguard.guard import Decision, Granted
+from scopeguard.guard import Decision, Granted, Unavailable
 from scopeguard.policies import KeySetPolicy
 from scopeguard.testing import FakeAuthority
 from storms import HERD, PATIENCE, Storm, Watched, request_with
@@ -252,12 +252,17 @@ def test_rotations_in_the_middle_of_everything_refuse_nobody(authority: FakeAuth
 
 @pytest.mark.rule("A-16", "X-59", "J-20")
 def test_a_flood_of_unknown_keys_asks_no_more_than_the_budget_has(storm: Storm, authority: FakeAuthority):
+    """Those that no fetch has looked for are told when the next one is; the others are refused."""
     storm.run([authority.mint()])
-    assert storm.run(unknown_keys(authority, 400)) == {"Denied": 400}
+    told = storm.run(unknown_keys(authority, 400))
+    assert set(told) == {"Denied", "Unavailable"}
+    assert told.total() == 400
     assert counts(authority)[1] <= 1 + 3
     for second in range(1, 31):
         authority.clock.advance(1)
-        assert storm.run(unknown_keys(authority, 16)) == {"Denied": 16}
+        told = storm.run(unknown_keys(authority, 16))
+        assert set(told) <= {"Denied", "Unavailable"}
+        assert told.total() == 16
         assert counts(authority)[1] <= 1 + 3 + second // 10
 
 
@@ -271,6 +276,27 @@ def test_a_rotation_gets_through_a_flood_within_one_interval(storm: Storm, autho
     assert storm.run(flood).total() == 100
     assert storm.run([authority.mint()] * 20) == {"Granted": 20}  # at the latest: the flood itself has fetched it
     assert counts(authority)[1] <= 1 + 3 + 1
+
+
+@pytest.mark.rule("X-59", "J-20", "H-19")
+def test_a_rotation_while_strangers_keep_the_budget_drained_refuses_nobody(storm: Storm, authority: FakeAuthority):
+    """503 with the time of the next fetch, which serves everybody whoever causes it; never 401."""
+    storm.run([authority.mint()])
+    storm.run(unknown_keys(authority, 200))
+    authority.rotate()
+    for second in range(10):
+        assert storm.run([authority.mint()] * 8) == {"Unavailable": 8}
+        for decision in storm.decisions:
+            assert isinstance(decision, Unavailable)
+            assert dict(decision.response.headers)["retry-after"] == str(10 - second)
+        storm.run(unknown_keys(authority, 50))
+        authority.clock.advance(1)
+    storm.run([*unknown_keys(authority, 1), *[authority.mint()] * 8])
+    for _ in range(20):
+        assert storm.run([authority.mint()] * 8) == {"Granted": 8}
+        storm.run(unknown_keys(authority, 50))
+        authority.clock.advance(1)
+    assert counts(authority)[1] <= 1 + 3 + 3
 
 
 @pytest.mark.rule("A-16")

@@ -160,7 +160,7 @@ def test_no_url_in_a_token_is_ever_asked_for(bench: Any, authority: Any, header:
     for url in ("https://evil.test/jwks", "http://localhost/jwks", "https://[::ffff:169.254.169.254]/", "file:///k"):
         try:
             bench.judge(authority.mint(headers={header: url}))
-        except InvalidToken:
+        except (InvalidToken, AuthorityUnavailable):  # the fourth unknown key id is looked for later
             assert header == "kid"
     assert set(bench.asked) == {OAUTH, JWKS}
 
@@ -220,8 +220,8 @@ def landing(bench: Any, step: str, jwk: dict[str, Any], monkeypatch: pytest.Monk
     ring = bench.trust.ring
     done = getattr(ring, step)
 
-    def do(kid: str | None, algorithm: str, now: float) -> object:
-        found = done(kid, algorithm, now)
+    def do(*arguments: Any, **options: Any) -> object:
+        found, now = done(*arguments, **options), bench.clock.monotonic()
         number = ring.begin(now, provoked=False)
         ring.absorb(configured_key_set({"keys": [jwk]}), now, number=number, lifetime=None)
         return found
@@ -364,7 +364,7 @@ def test_a_flood_of_unknown_keys_is_bounded_and_a_rotation_gets_through_it(bench
     _, payload, signature = authority.mint().split(".")
     for i in range(10_000):
         header = base64url(json_bytes({"typ": "at+jwt", "alg": "ES256", "kid": f"random-{i}"}))
-        with pytest.raises(InvalidToken):
+        with pytest.raises((InvalidToken, AuthorityUnavailable)):
             bench.judge(f"{header}.{payload}.{signature}")
         authority.clock.advance(0.01)
         if i == 5_000:
@@ -428,7 +428,7 @@ def test_whoever_comes_before_those_who_waited_have_woken_up_does_not_ask_again(
     assert bench.asked == asked
 
 
-def test_the_same_again_with_the_budget_spent_is_a_refusal(new_bench: Any, authority: Any):
+def test_the_same_again_with_the_budget_spent_is_an_outage_until_the_next_fetch(new_bench: Any, authority: Any):
     bench = new_bench(authority, replace(authority.issuer, key_set=KeySetPolicy(refetch_burst=1)))
     bench.judge(authority.mint())
     ring = bench.trust.ring
@@ -437,8 +437,9 @@ def test_the_same_again_with_the_budget_spent_is_a_refusal(new_bench: Any, autho
     flow = bench.flow(authority.mint(headers={"kid": "new"}))
     next(flow)
     ring.absorb(ring.key_set, now, number=number, lifetime=None)
-    with pytest.raises(InvalidToken):
+    with pytest.raises(AuthorityUnavailable) as outage:  # that fetch had begun before the key was asked for
         flow.send(None)
+    assert outage.value.retry_after == 10.0
 
 
 def test_a_budget_that_somebody_else_has_spent_meanwhile_stops_the_fetch(new_bench: Any, authority: Any):
@@ -454,7 +455,7 @@ def test_a_budget_that_somebody_else_has_spent_meanwhile_stops_the_fetch(new_ben
     with pytest.raises(StopIteration) as end:
         next(flight.flow())
     assert end.value.value == ()
-    with pytest.raises(InvalidToken):
+    with pytest.raises(AuthorityUnavailable):
         flow.send(None)
 
 
@@ -463,9 +464,97 @@ def test_a_fetch_that_was_lost_sends_nobody_round_in_circles(new_bench: Any, aut
     bench = new_bench(authority, replace(authority.issuer, key_set=KeySetPolicy(refetch_burst=1)))
     bench.judge(authority.mint())
     assert bench.trust.ring.begin(authority.clock.monotonic(), provoked=True) is not None
-    with pytest.raises(InvalidToken):
+    with pytest.raises(AuthorityUnavailable):
         bench.judge(authority.mint(headers={"kid": "new"}))
     bench.judge(authority.mint())
+
+
+# -- a spent budget is no verdict
+
+
+def stranger(authority: Any, number: int, **header: Any) -> str:
+    """A token of a stranger, who has a key of their own; with a key id that is made up unless *header* says another."""
+    return authority.mint(headers={"kid": f"made-up-{number}", **header}, key=SigningKey.generate("ES256", kid="x"))
+
+
+def outcome(bench: Any, token: str) -> str:
+    try:
+        bench.judge(token)
+    except InvalidToken as error:
+        return str(error.reason)
+    except AuthorityUnavailable as error:
+        honest = error.retry_after is not None and 0 < error.retry_after <= 10
+        return "503" if honest and error.reason is Reason.AUTHORITY_BACKING_OFF else repr(error)
+    return "200"
+
+
+@pytest.mark.rule("J-20", "A-16", "H-19")
+@pytest.mark.parametrize("kid", ["made up", None], ids=["with kid", "without kid"])
+def test_a_rotation_while_strangers_keep_the_budget_drained_refuses_no_valid_token(
+    bench: Any, authority: Any, kid: str | None
+):
+    """The kind: a key that nobody has looked for is no verdict, whoever spent the budget, and whether it has an id."""
+    unnamed = {"headers": {"kid": None}} if kid is None else {}
+    bench.judge(authority.mint(**unnamed))
+    for number in range(3):
+        bench.judge(authority.mint(**unnamed))
+        outcome(bench, stranger(authority, number, **({"kid": None} if kid is None else {})))
+    authority.rotate()
+    told = []
+    for tenth in range(200):
+        if tenth % 10 == 0:
+            outcome(bench, stranger(authority, 100 + tenth, **({"kid": None} if kid is None else {})))
+        told.append(outcome(bench, authority.mint(**unnamed)))
+        authority.clock.advance(0.1)
+    assert set(told) == {"200", "503"}
+    served = told.index("200")
+    assert served <= 101
+    assert told[served:] == ["200"] * (200 - served)
+    assert bench.asked.count(JWKS) <= 1 + 3 + 2
+
+
+def test_an_unnamed_key_that_lands_in_the_middle_of_a_look_up_is_found(
+    bench: Any, authority: Any, monkeypatch: pytest.MonkeyPatch
+):
+    bench.judge(authority.mint())
+    authority.rotate()
+    landing(bench, "look_beyond", authority.key().public_jwk(), monkeypatch)
+    assert bench.judge(authority.mint("read", headers={"kid": None})).scopes == {"read"}
+    assert bench.asked.count(JWKS) == 1
+
+
+def test_a_single_key_without_an_id_may_be_followed_by_another(bench: Any, authority: Any):
+    """No token can name the new key before it is held, and the old one has no name that tells them apart."""
+    old, new = (SigningKey.generate("ES256", kid="x") for _ in range(2))
+    published = [{name: value for name, value in key.public_jwk().items() if name != "kid"} for key in (old, new)]
+    with authority.mode("jwks", json_answer({"keys": [published[0]]})):
+        bench.judge(authority.mint(key=old))
+        for number in range(4):
+            outcome(bench, stranger(authority, number))
+        assert outcome(bench, authority.mint(key=new)) == "503"
+    with authority.mode("jwks", json_answer({"keys": [published[1]]})):
+        authority.clock.advance(10)
+        assert outcome(bench, authority.mint(key=new)) == "200"
+        assert outcome(bench, authority.mint(key=old)) == "503"
+        authority.clock.advance(10)
+        assert outcome(bench, authority.mint(key=old)) == "bad_signature"
+
+
+def test_an_unnamed_key_is_not_missed_while_the_authority_fails(bench: Any, authority: Any):
+    bench.judge(authority.mint())
+    authority.rotate()
+    token = authority.mint(headers={"kid": None})
+    with authority.outage(), pytest.raises(AuthorityUnavailable):
+        bench.judge(token)
+    authority.clock.advance(1)
+    assert outcome(bench, token) == "200"
+
+
+def test_a_stranger_without_a_key_id_is_looked_for_once(bench: Any, authority: Any):
+    bench.judge(authority.mint())
+    token = stranger(authority, 0, kid=None)
+    assert [outcome(bench, token) for _ in range(5)] == ["bad_signature"] * 5
+    assert bench.asked.count(JWKS) == 2
 
 
 # -- keys that grow old

@@ -98,6 +98,7 @@ class Schedule(RuleBasedStateMachine):
         self.answers = 0  # questions the authority has answered, in order
         self.last_good: tuple[int, set[str]] | None = None  # which answer landed last, and what it brought
         self.failed_last = False
+        self.first_asked: dict[str, int] = {}  # how many answers there were when a key id was asked for first
 
     # What happens outside
 
@@ -113,6 +114,7 @@ class Schedule(RuleBasedStateMachine):
     def somebody_comes(self, kid: str) -> None:
         flow = signing_keys(kid, ALG, self.trust, self.clock)
         caller = Caller(kid, flow, self.events, self.answers)
+        self.first_asked.setdefault(kid, self.answers)
         held = self.ring.candidates(kid, ALG, self.clock.monotonic())
         self.step(caller, None)
         if held and caller.flight is not None:
@@ -246,21 +248,19 @@ class Schedule(RuleBasedStateMachine):
             return  # its own flight failed, or it has waited too long
         if isinstance(error, AuthorityUnavailable):
             assert error.reason is Reason.AUTHORITY_BACKING_OFF
-            assert not usable or self.failed_last, "the authority answers, and yet it is said to be away"
+            assert not usable or not self.ring.may_doubt(now), "a fetch may begin, and yet it is said that none may"
+            assert error.retry_after is not None
             return
         assert isinstance(error, InvalidToken)
         assert error.reason is Reason.UNKNOWN_KEY
-        assert usable or self.is_final(caller), "an outage is not a denial"
-        if not self.is_final(caller) and not self.ring._is_known_absent(caller.kid, ALG, now):
-            assert not self.failed_last, "an outage is not a denial"
-            assert not self.ring.may_doubt(now), "the budget would have allowed to ask"
+        assert self.is_final(caller.kid), "a key that was not looked for is no verdict"
 
-    def is_final(self, caller: Caller) -> bool:
-        """Whether an answer given after this caller came has landed, and lacks its key."""
+    def is_final(self, kid: str) -> bool:
+        """Whether an answer has landed that was given after *kid* was first asked for, and lacks it."""
         if self.last_good is None:
             return False
         number, kids = self.last_good
-        return number > caller.answered_before and caller.kid not in kids
+        return number > self.first_asked[kid] and kid not in kids
 
     @invariant()
     def strangers_cause_no_more_fetches_than_the_budget_has(self) -> None:

@@ -87,7 +87,7 @@ def test_an_empty_ring_asks_for_keys_and_calls_their_absence_no_verdict():
     look = absent(KeyRing(POLICY).lookup("a", ALG, NOW))
     assert look.may_fetch
     assert not look.held  # nobody's token caused it, so it is not paid from the budget
-    assert look.unreachable
+    assert look.undecided
     assert look.retry_after == 0.0
 
 
@@ -99,7 +99,7 @@ def test_the_first_failure_is_followed_by_a_short_pause_and_each_further_one_by_
         failed(ring, now)
         look = absent(ring.lookup("a", ALG, now))
         assert not look.may_fetch
-        assert look.unreachable
+        assert look.undecided
         pauses.append(look.retry_after)
         assert not absent(ring.lookup("a", ALG, now + look.retry_after - 0.001)).may_fetch
         now += look.retry_after
@@ -226,7 +226,7 @@ def test_keys_are_used_through_an_outage_and_not_beyond_the_ceiling():
     assert found_kids(ring.lookup("a", ALG, NOW + POLICY.max_stale - 1)) == ["a"]
     assert ring.candidates("a", ALG, NOW + POLICY.max_stale - 1)
     look = absent(ring.lookup("a", ALG, NOW + POLICY.max_stale))
-    assert look.unreachable
+    assert look.undecided
     assert look.may_fetch
     assert not look.held
     assert not ring.is_usable(NOW + POLICY.max_stale)
@@ -297,19 +297,19 @@ def test_a_failed_fetch_takes_no_key_away():
 @pytest.mark.rule("J-20", "A-16")
 def test_an_unknown_key_may_be_asked_for_from_a_small_budget():
     ring = a_ring("a")
-    for _ in range(3):
-        look = absent(ring.lookup("b", ALG, NOW))
+    for kid in ("b", "c", "d"):
+        look = absent(ring.lookup(kid, ALG, NOW))
         assert look.may_fetch
         assert look.held
-        assert not look.unreachable
+        assert look.undecided
         assert ring.begin(NOW, provoked=True) is not None
         ring.absorb(keys("a"), NOW, number=ring.begun, lifetime=None)
-    spent = absent(ring.lookup("b", ALG, NOW))
+    spent = absent(ring.lookup("e", ALG, NOW))
     assert not spent.may_fetch
-    assert not spent.unreachable  # the authority answers, so the absence is a verdict
+    assert spent.undecided  # nobody has looked for it: a spent budget is no verdict
     assert spent.retry_after == 10.0
-    assert not absent(ring.lookup("b", ALG, NOW + 9.9)).may_fetch
-    assert absent(ring.lookup("b", ALG, NOW + 10)).may_fetch
+    assert not absent(ring.lookup("e", ALG, NOW + 9.9)).may_fetch
+    assert absent(ring.lookup("e", ALG, NOW + 10)).may_fetch
 
 
 def test_the_budget_fills_up_to_the_burst_and_no_further():
@@ -331,7 +331,7 @@ def test_failures_drain_the_budget_as_well():
         failed(ring, NOW + i * 0.01, provoked=True)
     look = absent(ring.lookup("b", ALG, NOW + 1))
     assert not look.may_fetch
-    assert look.unreachable
+    assert look.undecided
     assert look.retry_after == pytest.approx(9.0)
 
 
@@ -393,16 +393,16 @@ def test_an_unknown_key_during_an_outage_is_not_the_tokens_fault():
     ring = a_ring("a")
     failed(ring, NOW)
     look = absent(ring.lookup("b", ALG, NOW))
-    assert look.unreachable
+    assert look.undecided
     assert not look.may_fetch
-    assert not absent(ring.lookup("a", "ES384", NOW)).unreachable  # this one is, whatever the authority says
+    assert not absent(ring.lookup("a", "ES384", NOW)).undecided  # this one is, whatever the authority says
 
 
 @pytest.mark.parametrize(("kid", "algorithm"), [("a", "RS256"), ("a", "ES384")])
 def test_a_key_that_is_held_and_does_not_fit_the_algorithm_causes_no_fetch(kid: str, algorithm: str):
     look = absent(a_ring("a").lookup(kid, algorithm, NOW))
     assert not look.may_fetch
-    assert not look.unreachable
+    assert not look.undecided
 
 
 def test_a_token_without_kid_that_no_key_fits_may_cause_a_fetch():
@@ -416,47 +416,135 @@ def test_a_key_known_to_be_absent_is_not_asked_for_again_for_a_while():
     ring.remember_absent("b", ALG, NOW)
     look = absent(ring.lookup("b", ALG, NOW + 9.9))
     assert not look.may_fetch
-    assert not look.unreachable
+    assert not look.undecided
     assert absent(ring.lookup("b", ALG, NOW + 10)).may_fetch
     assert absent(ring.lookup("b", "ES384", NOW)).may_fetch
     assert absent(ring.lookup("c", ALG, NOW)).may_fetch
 
 
-def test_what_a_fetch_was_made_for_and_did_not_bring_is_known_to_be_absent_when_it_lands():
+def test_what_was_asked_for_before_a_fetch_began_and_did_not_come_is_missing_when_it_lands():
     ring = a_ring("a")
+    assert absent(ring.lookup("b", ALG, NOW)).undecided
     number = ring.begin(NOW, provoked=True)
     assert number is not None
-    ring.absorb(keys("a", "c"), NOW, number=number, lifetime=None, sought=("b", ALG))
-    assert not absent(ring.lookup("b", ALG, NOW + 9.9)).may_fetch
+    assert absent(ring.lookup("d", ALG, NOW)).undecided  # too late for this fetch
+    ring.absorb(keys("a", "c"), NOW, number=number, lifetime=None)
+    look = absent(ring.lookup("b", ALG, NOW + 9.9))
+    assert not look.may_fetch
+    assert not look.undecided
     assert absent(ring.lookup("b", ALG, NOW + 10)).may_fetch
-    assert absent(ring.lookup("b", "ES384", NOW)).may_fetch
-    assert absent(ring.lookup("d", ALG, NOW)).may_fetch  # nobody has asked on its account
+    assert absent(ring.lookup("b", "ES384", NOW)).undecided
+    assert absent(ring.lookup("d", ALG, NOW)).undecided
 
 
-def test_what_a_fetch_was_made_for_and_brought_may_be_asked_for_again_when_it_is_gone():
+def test_what_was_asked_for_and_came_is_asked_for_anew_when_it_is_gone():
     ring = a_ring("a")
-    number = ring.begin(NOW, provoked=True)
-    assert number is not None
-    ring.absorb(keys("a", "b"), NOW, number=number, lifetime=None, sought=("b", ALG))
+    assert absent(ring.lookup("b", ALG, NOW)).undecided
+    fetched(ring, keys("a", "b"), NOW)
     fetched(ring, keys("a"), NOW + 1)
-    assert absent(ring.lookup("b", ALG, NOW + 1)).may_fetch
+    look = absent(ring.lookup("b", ALG, NOW + 1))
+    assert look.may_fetch
+    assert look.undecided
 
 
-def test_a_fetch_that_was_overtaken_says_nothing_about_what_it_was_made_for():
+def test_a_missing_key_that_came_and_went_is_asked_for_anew():
+    ring = a_ring("a")
+    ring.remember_absent("b", ALG, NOW)
+    fetched(ring, keys("a", "b"), NOW + 1)
+    fetched(ring, keys("a"), NOW + 2)
+    assert absent(ring.lookup("b", ALG, NOW + 2)).undecided
+
+
+def test_a_fetch_that_was_overtaken_says_nothing_about_what_was_asked_for():
     ring = a_ring("a")
     first, second = (ring.begin(NOW, provoked=False) for _ in range(2))
     assert first is not None
     assert second is not None
     ring.absorb(keys("a"), NOW, number=second, lifetime=None)
-    ring.absorb(keys("a"), NOW, number=first, lifetime=None, sought=("b", ALG))
-    assert absent(ring.lookup("b", ALG, NOW)).may_fetch
+    assert absent(ring.lookup("b", ALG, NOW)).undecided
+    ring.absorb(keys("a"), NOW, number=first, lifetime=None)
+    assert absent(ring.lookup("b", ALG, NOW)).undecided
+
+
+def test_a_flood_of_made_up_key_ids_takes_no_memory_and_pushes_out_none_that_waits():
+    """What does not fit is not refused: it waits for the next set, which a key that exists needs no memory for."""
+    ring = a_ring("a", policy=replace(POLICY, refetch_burst=1, negative_kids=16))
+    fetched(ring, keys("a"), NOW, provoked=True)
+    assert absent(ring.lookup("waits", ALG, NOW)).undecided
+    for number in range(10_000):
+        assert absent(ring.lookup(f"made-up-{number}", ALG, NOW)).undecided
+    assert len(ring._asked) == 16
+    fetched(ring, keys("a", "new"), NOW + 10, provoked=True)
+    assert not absent(ring.lookup("waits", ALG, NOW + 10)).undecided
+    assert not absent(ring.lookup("made-up-0", ALG, NOW + 10)).undecided
+    assert absent(ring.lookup("made-up-9999", ALG, NOW + 10)).undecided
+    assert found_kids(ring.lookup("new", ALG, NOW + 10)) == ["new"]
+    assert len(ring._missing) <= 16
+
+
+def test_long_key_ids_take_no_more_memory_than_short_ones():
+    ring = a_ring("a")
+    long = "k" * 10_000
+    for kid in (long, long + "!"):
+        assert absent(ring.lookup(kid, ALG, NOW)).undecided
+    assert len(ring._asked) == 2
+    assert all(len(kid or "") <= 80 for kid, _, _ in ring._asked)
+    fetched(ring, keys("a"), NOW)
+    assert not absent(ring.lookup(long, ALG, NOW)).undecided
+
+
+def test_a_missing_key_is_worth_a_fetch_now_and_then_and_never_the_last_of_the_budget():
+    """An old client goes on sending a key id that was withdrawn. A new key must find a fetch left all the same."""
+    ring = a_ring("a")
+    now, fetches = NOW, []
+    while now < NOW + 600:
+        look = absent(ring.lookup("withdrawn", ALG, now))
+        if look.may_fetch:
+            fetches.append(now - NOW)
+            fetched(ring, keys("a"), now, provoked=True)
+        else:
+            assert not look.undecided
+        assert absent(ring.lookup(f"new at {now}", ALG, now)).may_fetch
+        now += 1
+    assert fetches[:5] == [0, 10, 30, 70, 130]
+    assert len(fetches) <= 4 + 600 / 60
+
+
+def test_a_missing_key_waits_for_a_fetch_in_the_air_only_when_it_is_worth_one():
+    ring = a_ring("a")
+    ring.remember_absent("b", ALG, NOW)
+    assert ring.begin(NOW, provoked=True) is not None
+    assert not absent(ring.lookup("b", ALG, NOW + 1)).may_fetch
+    assert absent(ring.lookup("b", ALG, NOW + 10)).may_fetch
+
+
+def test_a_missing_key_is_looked_for_soon_again_when_the_authority_publishes_others():
+    ring = a_ring("a")
+    for now in (NOW, NOW + 10, NOW + 30):
+        assert absent(ring.lookup("b", ALG, now)).may_fetch
+        fetched(ring, keys("a"), now, provoked=True)
+    assert not absent(ring.lookup("b", ALG, NOW + 69)).may_fetch
+    fetched(ring, keys("a", "c"), NOW + 32)
+    assert not absent(ring.lookup("b", ALG, NOW + 41)).may_fetch
+    assert absent(ring.lookup("b", ALG, NOW + 42)).may_fetch
+
+
+def test_a_token_that_names_no_key_is_told_from_others_like_it():
+    ring = a_ring("a")
+    assert absent(ring.look_beyond(ALG, "one", NOW)).undecided
+    fetched(ring, keys("a"), NOW, provoked=True)
+    assert not absent(ring.look_beyond(ALG, "one", NOW)).undecided
+    assert absent(ring.look_beyond(ALG, "two", NOW)).undecided
+    assert absent(ring.lookup(None, "RS256", NOW, mark="one")).undecided
+    ring.remember_absent(None, "RS256", NOW, "one")
+    assert not absent(ring.lookup(None, "RS256", NOW, mark="one")).undecided
 
 
 def test_a_failure_does_not_unsay_what_the_authority_said_just_before():
     ring = a_ring("a")
     ring.remember_absent("b", ALG, NOW)
     failed(ring, NOW)
-    assert not absent(ring.lookup("b", ALG, NOW + 1)).unreachable
+    assert not absent(ring.lookup("b", ALG, NOW + 1)).undecided
 
 
 def test_a_key_known_to_be_absent_is_found_as_soon_as_it_is_there():
@@ -489,7 +577,7 @@ def test_absent_keys_are_remembered_within_bounds(kids: list[str]):
     ring = a_ring("a", policy=replace(POLICY, negative_kids=16))
     for kid in kids:
         ring.remember_absent(kid, ALG, NOW)
-    assert len(ring._known_absent) <= 16
+    assert len(ring._missing) <= 16
     latest = list(dict.fromkeys(reversed(kids)))[:16]
     for kid in latest:
         assert not absent(ring.lookup(kid, "ES384" if kid == "a" else ALG, NOW)).may_fetch or kid == "a"
@@ -538,7 +626,7 @@ def test_a_failure_that_was_overtaken_pauses_nothing():
     ring.fail(NOW + 2, number=first, retry_after=30)
     late = absent(ring.lookup("b", ALG, NOW + 2))
     assert late.may_fetch
-    assert not late.unreachable
+    assert late.retry_after == 0
 
 
 _meanwhile: list[Callable[[], object]] = []
@@ -586,7 +674,7 @@ def test_static_keys_never_grow_old_and_are_never_asked_for():
     assert isinstance(ring.lookup("a", ALG, 10**12), Found)
     look = absent(ring.lookup("b", ALG, NOW))
     assert not look.may_fetch
-    assert not look.unreachable
+    assert not look.undecided
     assert not ring.may_doubt(NOW)
     assert ring.key_set == keys("a")
 
@@ -629,7 +717,9 @@ class RingMachine(RuleBasedStateMachine):
         ahead=st.sampled_from([0.5, 0.8, 1.0]),
     )
     def begin_at(self, burst: int, interval: float, jitter: float, ahead: float) -> None:
-        self.policy = replace(POLICY, refetch_burst=burst, refetch_interval=interval, refresh_ahead=ahead)
+        self.policy = replace(
+            POLICY, refetch_burst=burst, refetch_interval=interval, refresh_ahead=ahead, negative_kids=3
+        )
         self.ring = KeyRing(self.policy, jitter=jitter)
         self.started = self.now = NOW
         self.air: list[int] = []
@@ -638,6 +728,7 @@ class RingMachine(RuleBasedStateMachine):
         self.good_number = 0
         self.good_at = 0.0
         self.last_ended_well: bool | None = None
+        self.first_asked: dict[tuple[str | None, str], int] = {}
         self.claims: list[float] = []
         self.ended = 0
 
@@ -663,13 +754,15 @@ class RingMachine(RuleBasedStateMachine):
                 self.claims.append(self.now)
             case Absent() as look:
                 assert expected == ()
-                known = self.good is not None and kid is not None and self.good.knows(kid)
+                known = self.good is not None and kid is not None and self.good.names(kid)
+                asked = self.first_asked.setdefault((kid, algorithm), self.ring.begun)
+                assert look.held == usable
                 if not usable:
-                    assert look.unreachable
-                    assert not look.held
-                else:
-                    assert look.held or not look.may_fetch
-                    assert look.unreachable == (self.last_ended_well is False and not known)
+                    assert look.undecided
+                elif not look.undecided:
+                    assert known or asked < self.good_number, "nobody has looked for it"
+                assert len(self.ring._asked) <= self.policy.negative_kids
+                assert len(self.ring._missing) <= self.policy.negative_kids
                 assert 0 <= look.retry_after <= max(self.policy.max_backoff, self.policy.refetch_interval)
                 if look.may_fetch and not self.air:
                     assert look.retry_after == 0.0

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from jwt.algorithms import get_default_algorithms
 
-from scopeguard import HeaderList, Issuer, Reason, RequestView
+from scopeguard import HeaderList, Issuer, KeySetPolicy, Reason, RequestView
 from scopeguard.guard import Denied, Granted, Guard
 from scopeguard.testing import BadToken, FakeAuthority, FakeClock, bad_keys, bad_tokens
 from scopeguard.testing.forgeries.forge import Corpus
@@ -42,9 +43,15 @@ class World:
         self.strict = self.guard(Issuer(self.authority.url, audience=self.authority.audience, typ="at+jwt"))
 
     def guard(self, issuer: Issuer) -> Guard:
-        guard = Guard(issuer, transport=self.authority.transport, clock=self.authority.clock)
+        guard = guard_of(self.authority, issuer)
         guard.warm()
         return guard
+
+
+def guard_of(authority: FakeAuthority, issuer: Issuer) -> Guard:
+    """A guard that looks for every unknown key at once: the clock stands still, and each costs one of its budget."""
+    issuer = replace(issuer, key_set=KeySetPolicy(refetch_burst=1000))
+    return Guard(issuer, transport=authority.transport, clock=authority.clock)
 
 
 def judge(guard: Guard, token: str) -> Any:
@@ -174,7 +181,7 @@ def test_all_of_them_can_be_sent_by_any_client(world):
 def test_they_are_bad_for_other_names_too(url, audience):
     authority = FakeAuthority(url, audience)
     tokens = bad_tokens(authority)
-    guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock)
+    guard = guard_of(authority, authority.issuer)
     assert isinstance(judge(guard, authority.mint("read")), Granted)
     accepted = [name for name, bad in tokens.items() if not isinstance(judge(guard, bad.token), Denied)]
     assert accepted == []
@@ -203,7 +210,7 @@ def test_there_is_a_key_for_every_bad_line_about_keys():
 def test_bad_keys_verify_nothing_and_cost_the_good_ones_nothing():
     authority = FakeAuthority()
     keys = bad_keys(authority)
-    guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock)
+    guard = guard_of(authority, authority.issuer)
     assert isinstance(judge(guard, authority.mint("read")), Granted)
     assert [name for name, bad in keys.items() if not isinstance(judge(guard, bad.token), Denied)] == []
     authority.reset()
