@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from enum import StrEnum
+from typing import Final
 
-from scopeguard.checks import positive
+from scopeguard.checks import flag, positive, strings
 from scopeguard.errors import ConfigurationError
 from scopeguard.records import dataclass
+
+_MEDIA_TYPE: Final = re.compile(r"[a-z0-9!#$&\-^_.+]+/[a-z0-9!#$&\-^_.+]+")  # RFC 6838 section 4.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +29,9 @@ class KeySetPolicy:
       budget; doubled each time, up to a minute.
     * ``first_backoff``, ``max_backoff``: the pause after a failed fetch, doubled with each further one.
     * ``max_bytes``, ``max_keys``, ``timeout``: bounds of one answer.
+    * ``content_types``: media types accepted for a key set beside JSON, such as ``"application/octet-stream"``, which
+      some object stores send. The content is still read as strict JSON.
+    * ``padded``: accept base64 padding in the numbers of a key, which RFC 7518 section 2 forbids.
     """
 
     ttl: float = 600.0
@@ -41,10 +48,20 @@ class KeySetPolicy:
     max_bytes: int = 512 * 1024
     max_keys: int = 100
     timeout: float = 5.0
+    content_types: tuple[str, ...] = ()
+    padded: bool = False
 
     def __post_init__(self) -> None:
         for setting in fields(self):
-            positive(getattr(self, setting.name), f"key_set.{setting.name}")
+            if setting.name not in ("content_types", "padded"):
+                positive(getattr(self, setting.name), f"key_set.{setting.name}")
+        flag(self.padded, "key_set.padded")
+        types = tuple(given.lower() for given in strings(self.content_types, "key_set.content_types"))
+        if not all(_MEDIA_TYPE.fullmatch(given) for given in types):
+            raise ConfigurationError(
+                'key_set.content_types: each is a media type without parameters, as in "application/octet-stream"'
+            )
+        object.__setattr__(self, "content_types", types)
         if not self.min_ttl <= self.ttl <= self.max_ttl <= self.max_stale:
             raise ConfigurationError("key_set: needs min_ttl <= ttl <= max_ttl <= max_stale")
         if self.refresh_ahead > 1:

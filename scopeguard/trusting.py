@@ -56,7 +56,9 @@ def all_trusted(
 
 def trusted(issuer: Issuer, catalog: ScopeCatalog, backends: Backends) -> Trust:
     """*issuer*, with a key ring of its own; its scopes go by the names of *catalog*."""
-    static = None if issuer.keys is None else configured_key_set(issuer.keys, backends=backends)
+    static = None
+    if issuer.keys is not None:
+        static = configured_key_set(issuer.keys, padded=issuer.key_set.padded, backends=backends)
     policy = issuer.experimental_status_list
     warn_of_insecure_hosts(issuer.url, issuer.insecure_http_dangerously)
     return Trust(

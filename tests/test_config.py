@@ -386,6 +386,7 @@ def test_the_leeway_is_30_seconds_unless_set_and_300_at_most():
     assert [issuer(leeway=leeway).leeway for leeway in (0, 60, 300)] == [0, 60, 300]
 
 
+NUMBERS = [field.name for field in dataclasses.fields(KeySetPolicy) if field.name not in ("content_types", "padded")]
 NO_NUMBERS = ["30", None, True, math.nan, math.inf, -math.inf, [30]]
 
 
@@ -397,9 +398,9 @@ def test_times_and_sizes_are_numbers(value):
     if value is not None:
         with refused("max_lifetime" + message):
             issuer(max_lifetime=value)
-    for setting in dataclasses.fields(KeySetPolicy):
-        with refused(f"key_set.{setting.name}{message}"):
-            KeySetPolicy(**{setting.name: value})
+    for name in NUMBERS:
+        with refused(f"key_set.{name}{message}"):
+            KeySetPolicy(**{name: value})
     for name in ("max_token_bytes", "max_form_bytes", "max_parameters", "form_timeout"):
         with refused(name + message):
             TokenSources(**{name: value})
@@ -409,9 +410,9 @@ def test_times_and_sizes_are_numbers(value):
 def test_times_and_sizes_are_positive(value):
     with refused("max_lifetime: .* must be greater than 0"):
         issuer(max_lifetime=value)
-    for setting in dataclasses.fields(KeySetPolicy):
-        with refused(f"key_set.{setting.name}: .* must be greater than 0"):
-            KeySetPolicy(**{setting.name: value})
+    for name in NUMBERS:
+        with refused(f"key_set.{name}: .* must be greater than 0"):
+            KeySetPolicy(**{name: value})
     for name in ("max_token_bytes", "max_form_bytes", "max_parameters", "form_timeout"):
         with refused(f"{name}: .* must be greater than 0"):
             TokenSources(**{name: value})
@@ -429,6 +430,20 @@ def test_times_and_sizes_are_positive(value):
 def test_times_of_a_key_set_fit_together(settings, message):
     with refused(message):
         KeySetPolicy(**settings)
+
+
+@pytest.mark.parametrize("types", ["text", "text/plain; charset=utf-8", "", ["text/plain", "*"], 7, None, [7]], ids=str)
+def test_further_content_types_of_a_key_set_are_media_types(types: Any):
+    with refused("key_set.content_types: "):
+        KeySetPolicy(content_types=types)
+    policy = KeySetPolicy(content_types=("Application/Octet-Stream", "text/plain"))
+    assert policy.content_types == ("application/octet-stream", "text/plain")
+
+
+@pytest.mark.parametrize("padded", ["true", 1, None])
+def test_padding_in_keys_is_accepted_or_not(padded: Any):
+    with refused("key_set.padded: true or false"):
+        KeySetPolicy(padded=padded)
 
 
 # -- claims

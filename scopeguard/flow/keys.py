@@ -304,7 +304,9 @@ def fetch_keys(trust: Trust, clock: Clock) -> Flow[tuple[KeySet, float | None]]:
                 timeout=policy.timeout,
             )
         )
-        document = json_body(answer, uri, issuer.url, clock)
+        document = json_body(
+            answer, uri, issuer.url, clock, types=policy.content_types, setting="key_set.content_types"
+        )
         return _key_set(document, trust), lifetime(answer.headers)
     except AuthorityUnavailable:
         trust.forget()
@@ -324,7 +326,8 @@ def jwks_authorization(issuer: Issuer) -> Flow[str | None]:
 
 
 def _key_set(document: bytes, trust: Trust) -> KeySet:
+    policy = trust.issuer.key_set
     try:
-        return parse_key_set(document, max_keys=trust.issuer.key_set.max_keys, backends=trust.backends)
+        return parse_key_set(document, max_keys=policy.max_keys, padded=policy.padded, backends=trust.backends)
     except MalformedKeySet as error:
         raise AuthorityUnavailable(Reason.AUTHORITY_ANSWERED_NONSENSE, trust.issuer.url, problem=str(error)) from None

@@ -240,6 +240,9 @@ _CLAIM: Final = {"claim": Key(kinds.string, '"scp"'), "form": Key(kinds.string, 
 KEY_SET: Final = {
     setting.name: Key(kinds.whole_number if setting.type == "int" else kinds.number, repr(setting.default))
     for setting in fields(KeySetPolicy)
+} | {
+    "content_types": Key(kinds.strings, '["application/octet-stream"]'),
+    "padded": Key(kinds.boolean, "true"),
 }
 TOKEN_SOURCES: Final = {
     "methods": Key(kinds.strings, '["header", "query"]'),

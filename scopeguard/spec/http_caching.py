@@ -36,7 +36,12 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
         return None
 
 
+def content_type(headers: Mapping[str, str]) -> str:
+    """The media type of the content, in lower case and without parameters; empty if there is none."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 def is_json(headers: Mapping[str, str]) -> bool:
     """Whether the content type is JSON: ``application/json`` or ``application/...+json`` (A-08, A-14)."""
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = content_type(headers)
     return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))

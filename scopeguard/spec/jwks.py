@@ -5,6 +5,8 @@ never takes the others down with it (J-22). Key objects are made once, here; ver
 
 Keys are built by ``cryptography``, and signatures computed in :mod:`scopeguard.spec.signatures`. What libraries leave
 open is decided here: exact lengths, canonical base64url, bounds of RSA, ``use``, ``key_ops`` and ``alg``.
+
+The file is long because reading a key, judging it and finding it again share what they know about its kind.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
 from scopeguard.errors import ConfigurationError
 from scopeguard.records import dataclass
-from scopeguard.spec.jws import decode_base64url
+from scopeguard.spec.jws import decode_base64url, unpadded
 from scopeguard.spec.signatures import Backends, PublicKey, Verifier, prepared
 from scopeguard.spec.strict_json import MalformedJSON, is_ambiguous, parse_object
 
@@ -170,7 +172,9 @@ class KeySet:
         return kid in self._kids
 
 
-def parse_key_set(document: bytes | Mapping[str, Any], *, max_keys: int = 100, backends: Backends = ()) -> KeySet:
+def parse_key_set(
+    document: bytes | Mapping[str, Any], *, max_keys: int = 100, padded: bool = False, backends: Backends = ()
+) -> KeySet:
     """The usable keys of *document*, a JWK Set (RFC 7517 section 5) as it was fetched, for *backends* to verify with.
 
     A single key is ignored, and listed with its reason, when it
@@ -184,16 +188,22 @@ def parse_key_set(document: bytes | Mapping[str, Any], *, max_keys: int = 100, b
       above 2**32-1, a modulus of CVE-2017-15361, an EC point off its curve, an Ed25519 point of small order.
 
     ``x5c`` and ``x5u`` are not sources of trust or of keys and are not read. Size in bytes is the caller's to bound.
+    *padded*: the numbers of a key may have base64 padding, which RFC 7518 section 2 forbids.
 
     Raises :class:`MalformedKeySet` when *document* is not one strict JSON object with an array ``keys``, has more
     than *max_keys* of them, or not a single usable one: it must never take the place of good keys (A-19).
     """
-    keys, ignored = _sorted_out(document, max_keys, backends)
+    keys, ignored = _sorted_out(document, max_keys, backends, padded=padded)
     return _usable(keys, ignored)
 
 
 def configured_key_set(
-    document: Mapping[str, Any], *, setting: str = "keys", max_keys: int = 100, backends: Backends = ()
+    document: Mapping[str, Any],
+    *,
+    setting: str = "keys",
+    max_keys: int = 100,
+    padded: bool = False,
+    backends: Backends = (),
 ) -> KeySet:
     """The usable keys of *document*, a JWK Set that the operator wrote down under *setting*.
 
@@ -202,7 +212,7 @@ def configured_key_set(
     are left out here too, so that an authorization server's whole set can be pasted.
     """
     try:
-        keys, ignored = _sorted_out(document, max_keys, backends)
+        keys, ignored = _sorted_out(document, max_keys, backends, padded=padded)
         for key in ignored:
             if key.alarming:
                 name = f"key {key.position + 1}" if key.kid is None else f"the key with kid {_shown(key.kid)}"
@@ -220,7 +230,7 @@ def _usable(keys: list[VerificationKey], ignored: list[IgnoredKey]) -> KeySet:
 
 
 def _sorted_out(
-    document: bytes | Mapping[str, Any], max_keys: int, backends: Backends
+    document: bytes | Mapping[str, Any], max_keys: int, backends: Backends, *, padded: bool
 ) -> tuple[list[VerificationKey], list[IgnoredKey]]:
     jwks = _members(document)
     if len(jwks) > max_keys:
@@ -229,7 +239,7 @@ def _sorted_out(
     ignored: list[IgnoredKey] = []
     for position, jwk in enumerate(jwks):
         try:
-            keys.append(_verification_key(jwk, backends))
+            keys.append(_verification_key(_unpadded(jwk) if padded else jwk, backends))
         except (_BadKey, _NotForUs) as error:
             named = jwk.get("kid") if isinstance(jwk, Mapping) else None
             kid = named if isinstance(named, str) else None
@@ -282,6 +292,13 @@ def _verification_key(jwk: object, backends: Backends) -> VerificationKey:
     )
 
 
+def _unpadded(jwk: object) -> object:
+    """*jwk* with its numbers without padding, for its thumbprint as well."""
+    if not isinstance(jwk, Mapping) or is_ambiguous(jwk):
+        return jwk
+    return {k: unpadded(v) if k in ("n", "e", "x", "y") and isinstance(v, str) else v for k, v in jwk.items()}
+
+
 def _check_purpose(jwk: Mapping[str, Any]) -> None:
     """RFC 7517 sections 4.2 and 4.3. Both members are optional; each one present has the right of veto."""
     if jwk.get("use", "sig") != "sig":
@@ -325,7 +342,8 @@ def _octets(jwk: Mapping[str, Any], name: str) -> bytes:
     try:
         return decode_base64url(text)
     except ValueError as error:
-        raise _BadKey(f"{name} is {error}") from None
+        hint = "; key_set.padded = true accepts padding" if text.endswith("=") else ""
+        raise _BadKey(f"{name} is {error}{hint}") from None
 
 
 def _read_rsa(jwk: Mapping[str, Any]) -> _Read:

@@ -66,12 +66,17 @@ def decode_base64url(text: str) -> bytes:
     return _decoded(data.translate(_TO_BASE64))
 
 
+def unpadded(text: str) -> str:
+    """*text* without its padding, where it is padded as RFC 4648 section 3.2 says; else *text* itself."""
+    return text if len(text) & 3 else text[:-2] + text[-2:].rstrip("=")
+
+
 def _bare(token: str) -> str:
     """*token*, whose segments are padded, without the padding; what was padded in another way keeps an ``=``."""
     segments = token.split(".")
     if any(len(segment) & 3 for segment in segments):
         raise InvalidToken(Reason.MALFORMED_TOKEN, problem="a segment lacks its padding")
-    return ".".join(segment[:-2] + segment[-2:].rstrip("=") for segment in segments)
+    return ".".join(map(unpadded, segments))
 
 
 def split_compact(token: str, *, padded: bool = False) -> tuple[bytes, bytes, bytes, bytes]:

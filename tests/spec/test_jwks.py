@@ -1001,6 +1001,46 @@ def test_a_configuration_without_a_usable_key_is_an_error(document):
         configured_key_set(document)
 
 
+def padded_jwk(algorithm: str) -> JWK:
+    """A key whose numbers are padded, as base64 libraries do it that know no base64url."""
+    jwk = jwk_for(algorithm, kid="k")
+    return {
+        name: value + "=" * (-len(value) % 4) if name in ("n", "e", "x", "y") else value for name, value in jwk.items()
+    }
+
+
+@pytest.mark.rule("J-22")
+@pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
+def test_padding_in_a_key_is_refused_with_the_setting_that_accepts_it(algorithm: str):
+    why, alarming = ignored_beside_a_good_key(padded_jwk(algorithm))
+    assert "key_set.padded = true accepts padding" in why
+    assert alarming
+    with pytest.raises(ConfigurationError, match=r"key_set\.padded"):
+        configured_key_set({"keys": [padded_jwk(algorithm)]})
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
+def test_padding_in_a_key_is_accepted_where_it_is_asked_for(algorithm: str):
+    plain = parse_key_set({"keys": [jwk_for(algorithm, kid="k")]}, padded=True)
+    for document in ({"keys": [padded_jwk(algorithm)]}, json.dumps({"keys": [padded_jwk(algorithm)]}).encode()):
+        found = parse_key_set(document, padded=True)
+        assert found.keys == plain.keys
+        assert found.keys[0].thumbprint == plain.keys[0].thumbprint
+        assert found.keys[0].verify(algorithm, b"signed", sign(algorithm, b"signed"))
+    assert configured_key_set({"keys": [padded_jwk(algorithm)]}, padded=True).keys == plain.keys
+
+
+@pytest.mark.rule("J-22")
+@pytest.mark.parametrize("ending", ["=", "===", "====", "=A==", " ", "+/=="])
+def test_padding_that_is_not_that_of_base64_is_refused_all_the_same(ending: str):
+    jwk = ec_jwk(kid="k")  # coordinates of 43 characters take one "="
+    for wrong in ({**jwk, "x": jwk["x"] + "=" + ending}, {**jwk, "kid": "k="}, 7, {**jwk, "x": 7}):
+        found = parse_key_set({"keys": [wrong, ed_jwk(kid="good")]}, padded=True)
+        assert [key.kid for key in found.keys] in (["good"], ["k=", "good"])
+    twice = b'{"keys": [{"kty": "OKP", "kty": "OKP"}, %s]}' % json.dumps(ed_jwk(kid="good")).encode()
+    assert [key.kid for key in parse_key_set(twice, padded=True).keys] == ["good"]
+
+
 def test_too_many_configured_keys_are_an_error():
     with pytest.raises(ConfigurationError, match="at most 1"):
         configured_key_set({"keys": [ed_jwk(), ed_jwk()]}, max_keys=1)
