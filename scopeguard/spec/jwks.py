@@ -6,7 +6,7 @@ never takes the others down with it (J-22). Key objects are made once, here; ver
 Keys are built by ``cryptography``, and signatures computed in :mod:`scopeguard.spec.signatures`. What libraries leave
 open is decided here: exact lengths, canonical base64url, bounds of RSA, ``use``, ``key_ops`` and ``alg``.
 
-The file is long because reading a key, judging it and finding it again share what they know about its kind.
+Longer than 400 lines because reading a key, judging it and finding it again share what is known about its kind.
 """
 
 from __future__ import annotations
