@@ -144,9 +144,9 @@ class Guard:
             raise ConfigurationError(
                 "Guard needs at least one Issuer: the authorization server whose tokens it accepts"
             )
-        insecure = insecure_hosts(insecure_http_dangerously)
+        self._insecure = insecure_hosts(insecure_http_dangerously)
         if resource is not None:
-            checked_url(resource, "resource", insecure=insecure)
+            checked_url(resource, "resource", insecure=self._insecure)
         if challenge is not None and realm is not None:
             raise ConfigurationError("realm and challenge are alternatives; put the realm into the ChallengeStyle")
         self.audit: AuditMode = AuditMode.of(audit)
@@ -159,26 +159,37 @@ class Guard:
         self._require_https = require_https
         self._minds_cleartext = True  # to refuse it, or to log it once
         self._on_decision = on_decision
-        self.clock: Clock = clock or SystemClock()
-        self._wall, self._monotonic = self.clock.wall, self.clock.monotonic  # for every request, at half the price
         self.revocation: RevocationPolicy = revocation or RevocationPolicy()
-        self.store = store
         self._beside: list[Callable[[], None]] = []
         self.catalog: ScopeCatalog = (catalog or ScopeCatalog()) | ScopeCatalog(implies=implies or {})
         self._backends = checked_backends(signature_backends)
-        self._trusts = all_trusted(issuers, resolver, self.catalog, self._backends, self.revocation, store, insecure)
-        self._outside = Outside(
-            transport=transport or HttpxTransport(),
-            clock=self.clock,
-            store=store,
-            after_fork=(self._trusts.after_fork, self._after_fork),
-        )
-        self._remember(None if token_cache == "off" else checked_policy(token_cache))
+        self._token_cache = None if token_cache == "off" else checked_policy(token_cache)
+        self._begin(issuers, resolver, transport or HttpxTransport(), clock or SystemClock(), store)
         if self.sources.in_query:
             log.warning("access tokens are accepted in the query string of every route: URLs end up in logs")
 
-    def _remember(self, policy: TokenCachePolicy | None) -> None:
-        self._memory = None if policy is None else VerifiedTokens(policy)
+    def _begin(
+        self,
+        issuers: Iterable[Issuer],
+        resolver: IssuerResolver | None,
+        transport: Transport,
+        clock: Clock,
+        store: Store | None,
+    ) -> None:
+        """Trust *issuers* and know nothing of them yet."""
+        self.clock: Clock = clock
+        self._wall, self._monotonic = clock.wall, clock.monotonic  # looked up once instead of with every request
+        self.store = store
+        self._trusts = all_trusted(
+            issuers, resolver, self.catalog, self._backends, self.revocation, store, self._insecure
+        )
+        self._outside = Outside(
+            transport=transport,
+            clock=clock,
+            store=store,
+            after_fork=(self._trusts.after_fork, self._after_fork),
+        )
+        self._memory = None if self._token_cache is None else VerifiedTokens(self._token_cache)
         # The short way to a token that was verified before: it looks into Authorization, and nowhere else.
         may_recall = self.sources.methods == {TokenSource.HEADER} and self._trusts.headers == (None,)
         self._recalling = self._memory if may_recall else None

@@ -108,10 +108,11 @@ def test_every_block_is_named_and_every_name_is_tested():
             "network",
             "shared",
             "testing",
+            "takeover",
         }
     )
     assert not untested
-    assert len(BLOCKS) == len(CHECKS) + 4
+    assert len(BLOCKS) == len(CHECKS) + 5
 
 
 def _check_asgi(authority: FakeAuthority) -> None:
@@ -268,6 +269,8 @@ async def my_app(scope, receive, send):
     await send({"type": "http.response.body", "body": b""})
 """
     (tmp_path / "test_it.py").write_text(app + BLOCKS["testing"].source, "utf-8")
+    (tmp_path / "myapp.py").write_text(BLOCKS["fastapi"].source, "utf-8")
+    (tmp_path / "test_takeover.py").write_text(BLOCKS["takeover"].source, "utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
         cwd=tmp_path,
@@ -277,7 +280,7 @@ async def my_app(scope, receive, send):
         check=False,
     )
     assert done.returncode == 0, done.stdout
-    assert done.stdout.splitlines()[-1].startswith("3 passed")
+    assert done.stdout.splitlines()[-1].startswith("4 passed")
 
 
 def test_the_configuration_file_is_read():

@@ -149,7 +149,7 @@ class Resolving:
     """
 
     def __init__(self, resolver: IssuerResolver, new_trust: Callable[[Issuer], Trust]) -> None:
-        self._resolver = resolver
+        self.resolver: IssuerResolver = resolver
         self._new_trust = new_trust
         self._lock = threading.Lock()
         self._found: OrderedDict[str, Resolved] = OrderedDict()
@@ -166,14 +166,14 @@ class Resolving:
         a function that was not awaited, say."""
         if not name or len(name) > _MOST_CHARACTERS:
             return False
-        answer: object = self._resolver.accepts(name)
+        answer: object = self.resolver.accepts(name)
         if not isinstance(answer, bool):
             raise ConfigurationError(f"resolver.accepts: returns True or False, not {type(answer).__name__}")
         return answer
 
     def resolve(self, name: str) -> Issuer | Awaitable[Issuer | None] | None:
         """What the operator's function says; may block, and belongs into a flight."""
-        return self._resolver.resolve(name)
+        return self.resolver.resolve(name)
 
     def lookup(self, name: str, now: float) -> Resolved | None:
         """What is known of *name*; ``None``: look it up."""
@@ -187,7 +187,7 @@ class Resolving:
 
     def absorb(self, name: str, issuer: object, now: float) -> Resolved:
         """*issuer* was found under *name*. Equal settings keep keys and answers."""
-        resolver = self._resolver
+        resolver = self.resolver
         if issuer is None:
             entry = Resolved(now + resolver.negative_ttl)
         else:
@@ -217,7 +217,7 @@ class Resolving:
             self._others.pop(name, None)
             kept = self._others if entry.trust is None else self._found
             kept[name] = entry
-            while len(kept) > self._resolver.max_issuers:
+            while len(kept) > self.resolver.max_issuers:
                 kept.popitem(last=False)
 
 

@@ -7,6 +7,8 @@
     guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock)
     client.post("/insert", headers=authority.bearer(scope="bigquery.insertdata"))
 
+For an app whose guard was made at module level, ``with authority.takes_over(guard):``.
+
 With pytest the fixture ``authority`` is such an object. :func:`bad_tokens` are hostile tokens with names, to be sent
 at an app of your own: each must be refused.
 

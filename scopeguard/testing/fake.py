@@ -6,6 +6,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final
 
 from scopeguard.config import Issuer
@@ -14,7 +15,9 @@ from scopeguard.devserver.faults import Endpoint, Mode, Outage, Switch
 from scopeguard.devserver.keys import KeyRing, SigningKey, compact
 from scopeguard.devserver.registry import Client, ServiceAccount, TokenFormat
 from scopeguard.effects import Answer
+from scopeguard.guard import Guard
 from scopeguard.testing.clock import FakeClock
+from scopeguard.testing.taking_over import taking_over
 from scopeguard.testing.transport import FakeTransport, Hold
 
 if TYPE_CHECKING:
@@ -98,6 +101,22 @@ class FakeAuthority:
     def requests(self) -> list[str]:
         """The URLs a guard has asked for, in order; ``transport.count("jwks")`` counts those of one endpoint."""
         return self.transport.requests
+
+    def takes_over(self, guard: Guard) -> AbstractContextManager[None]:
+        """For the block, *guard* asks this authority instead of the real one, and goes by its clock.
+
+        For apps that make their guard at module level: ``with authority.takes_over(guard):`` around the test, or in a
+        fixture. The guard then trusts the keys and the introspection of this authority, has no store, and remembers no
+        token, key or answer; afterwards it is as it was. Whatever holds the guard takes part: middleware, extensions,
+        decorators and dependencies. Requests for any other URL fail, so that nothing reaches the network.
+
+        Several authorities take over one after the other, and share a clock: ``FakeAuthority(..., clock=one.clock)``.
+        Not for requests that are in flight when the block begins or ends.
+
+        Raises :class:`ConfigurationError` where *guard* does not trust an issuer with the URL, the audience or the
+        algorithm of this authority.
+        """
+        return taking_over(self, guard)
 
     def httpx_transport(self) -> httpx.MockTransport:
         """For ``httpx.Client(transport=...)`` and ``AsyncClient``: a client of OAuth under test fetches its tokens

@@ -11,6 +11,7 @@ import anyio
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Form, Header, Request, Response, Security, WebSocket
 from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.security import SecurityScopes
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
@@ -28,6 +29,7 @@ from scopeguard import (
     Decision,
     Guard,
     InsufficientScope,
+    Issuer,
     Rule,
     all_of,
     any_of,
@@ -681,6 +683,55 @@ def test_a_dependency_can_be_replaced_in_tests(app: FastAPI, client: TestClient,
     )  # fmt: skip
     app.dependency_overrides[protected] = lambda: token
     assert client.get("/nested").json() == "fake"
+
+
+def test_replacing_a_dependency_reaches_what_was_derived_from_it(authority: FakeAuthority, guard: Guard):
+    protected = Protected(guard)
+    app = FastAPI()
+
+    @app.get("/rows/{name}", dependencies=[Depends(protected)])  # noqa: FAST003 - the override takes it
+    def rows(token: Annotated[Any, Depends(protected.requires(any_of("read", "all")).requires("more"))]) -> Any:
+        return token
+
+    def header(x: Annotated[str, Header()]) -> str:
+        return x
+
+    async def replaced(
+        name: str, x: Annotated[str, Depends(header)], request: Request, security_scopes: SecurityScopes
+    ) -> AsyncIterator[Any]:
+        seen.append("begun")
+        yield [name, x, request.url.path, security_scopes.scopes]
+        seen.append("ended")
+
+    seen: list[str] = []
+    client = TestClient(app)
+    assert client.get("/rows/a").status_code == 401
+    app.dependency_overrides[protected] = replaced
+    assert client.get("/rows/a", headers={"x": "1"}).json() == ["a", "1", "/rows/a", ["read", "more"]]
+    assert seen.count("begun") == seen.count("ended") > 0
+    assert client.get("/rows/a").json()["detail"][0]["loc"] == ["header", "x"]
+    app.dependency_overrides[header] = lambda: "2"
+    assert client.get("/rows/a").json()[1] == "2"
+    app.dependency_overrides.clear()
+    assert client.get("/rows/a", headers={"x": "1"}).status_code == 401
+
+
+def test_a_dependency_can_be_replaced_by_another_that_judges(authority: FakeAuthority, guard: Guard):
+    real = Protected(Guard(Issuer("https://auth.example.com", audience="https://api.example.com")))
+    app = FastAPI()
+
+    @app.get("/rows")
+    def rows(token: Annotated[AccessToken, Depends(real.requires(any_of("read", "all")))]) -> Any:
+        return token.client_id
+
+    client = TestClient(app)
+    for override in (Protected(guard), Protected(guard).requires("more")):
+        app.dependency_overrides[real] = override
+        statuses = [client.get("/rows", headers=authority.bearer(s)).status_code for s in ("read more", "more", "")]
+        assert statuses == [200, 403, 403]
+        assert client.get("/rows").status_code == 401
+    app.dependency_overrides[real] = real  # asks itself, once
+    assert client.get("/rows").status_code == 401
 
 
 # each request its own

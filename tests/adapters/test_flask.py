@@ -740,9 +740,8 @@ def whoami_beside(guarded_app: Flask) -> tuple[Any, Any]:
 
 
 def get(site: Any, path: str, headers: dict[str, str] | None = None) -> Any:
-    chunks, status, _ = run_wsgi_app(
-        site, EnvironBuilder(path=path, headers=headers or {}).get_environ(), buffered=True
-    )
+    environ = EnvironBuilder(path=path, headers=Headers(list((headers or {}).items()))).get_environ()
+    chunks, status, _ = run_wsgi_app(site, environ, buffered=True)
     return status.partition(" ")[0], b"".join(chunks).decode()
 
 
@@ -815,7 +814,9 @@ def test_a_request_that_ends_in_another_context_leaves_nobody_behind(
     ScopeGuard(app, guard)
 
     def serve() -> None:
-        context = app.request_context(EnvironBuilder(path="/plain", headers=Headers(authority.bearer())).get_environ())
+        context = app.request_context(
+            EnvironBuilder(path="/plain", headers=Headers(list(authority.bearer().items()))).get_environ()
+        )
         context.push()
         assert app.preprocess_request() is None
         assert current_access_token_or_none() is not None

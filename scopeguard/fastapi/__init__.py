@@ -29,10 +29,8 @@ from dataclasses import replace
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import urlencode
 
-from fastapi import Response, Security
-from fastapi.openapi import models
+from fastapi import Response
 from fastapi.security import SecurityScopes
-from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection, Request
 
 from scopeguard.access_token import AccessToken, Anonymous, begin_serving, end_serving
@@ -40,8 +38,7 @@ from scopeguard.access_token import current_access_token as access_token
 from scopeguard.access_token import current_access_token_or_none as access_token_or_none
 from scopeguard.asgi import GUARD_KEY, GuardMiddleware, Scope, recalled, request_view
 from scopeguard.audit.declared import ACCESS, Declared, Declares
-from scopeguard.checks import checked_url
-from scopeguard.config import TokenSource, TokenSources
+from scopeguard.config import TokenSources
 from scopeguard.edge.aio import TimedOut, time_limit
 from scopeguard.errors import (
     ConfigurationError,
@@ -49,9 +46,11 @@ from scopeguard.errors import (
     RequestTimedOut,
     RequestTooLarge,
 )
+from scopeguard.fastapi.document import schemes_of, shown
+from scopeguard.fastapi.overrides import overridden, override_of
 from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
 from scopeguard.rules import OPTIONAL, PUBLIC
-from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, checked_scope, required
+from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, required
 from scopeguard.spec.challenge import private_headers
 from scopeguard.spec.credentials import declared_length, has_access_token, without_access_token
 from scopeguard.starlette import Refusal
@@ -118,17 +117,25 @@ class Protected(Declares):
         self._sources = guard.sources if token_sources is None else guard.sources.only(token_sources)
         self._place = (guard, self._sources.methods)  # dependencies that agree in it judge a request once
         self._requirement: Requirement | None = None
-        shown = guard.catalog.descriptions if scopes is None else scopes
-        self._schemes = _schemes(self._sources, token_url, shown, openid_connect_url, scheme_prefix)
+        self._whole = self  # what requires() was called of
+        described = guard.catalog.descriptions if scopes is None else scopes
+        self._schemes = schemes_of(self._sources, token_url, described, openid_connect_url, scheme_prefix)
         self._show()
 
     def requires(self, *items: Requirement | str) -> Self:
         """The same dependency with a requirement, for ``Depends``: all of *items*, scopes or ``any_of(...)`` and its
         like. The OpenAPI document shows its alternatives (O-08); beside another dependency with scopes it would show
-        fewer than are needed, so put the whole requirement of a route into one."""
-        narrowed = copy.copy(self)
-        narrowed._requirement = self._and(required(*items))
+        fewer than are needed, so put the whole requirement of a route into one.
+
+        ``app.dependency_overrides`` for this dependency holds for the result as well. Another ``Protected`` there is
+        asked with the requirement; any other function takes the place of the check."""
+        narrowed = self._narrowed(required(*items))
         narrowed._show()
+        return narrowed
+
+    def _narrowed(self, requirement: Requirement) -> Self:
+        narrowed = copy.copy(self)
+        narrowed._requirement = self._and(requirement)
         return narrowed
 
     def _and(self, requirement: Requirement) -> Requirement:
@@ -164,18 +171,30 @@ class Protected(Declares):
             inspect.Parameter("response", only, annotation=Response),
             inspect.Parameter("security_scopes", only, annotation=SecurityScopes),
         ]
-        shown = _shown(self._schemes, self._requirement)
-        if shown:
-            self.__wrapped__: Any = shown[0].dependency
-        for number, scheme in enumerate(shown[1:] if self._requirement is None else shown):
+        schemes = shown(self._schemes, self._requirement)
+        if schemes:
+            self.__wrapped__: Any = schemes[0].dependency
+        for number, scheme in enumerate(schemes[1:] if self._requirement is None else schemes):
             parameters.append(inspect.Parameter(f"scheme_{number}", only, default=scheme, annotation=None))
         self.__signature__: inspect.Signature = inspect.Signature(parameters)
 
     # Not a generator: FastAPI takes half a request to run one.
     async def __call__(
         self, *, connection: HTTPConnection, response: Response, security_scopes: SecurityScopes, **shown: None
-    ) -> AccessToken | None:
+    ) -> Any:
+        """The access token of the request, or ``None``; where the app overrides the dependency, what it wants."""
         del shown
+        if self._whole is not self:  # FastAPI looks for an override of the very object that a route names
+            override = override_of(self._whole, connection)
+            if override is not None and self._requirement is not None:
+                if not isinstance(override, Protected):
+                    return await overridden(override, connection, response, security_scopes, self._requirement)
+                return await override._narrowed(self._requirement)._admit(connection, response, security_scopes)
+        return await self._admit(connection, response, security_scopes)
+
+    async def _admit(
+        self, connection: HTTPConnection, response: Response, security_scopes: SecurityScopes
+    ) -> AccessToken | None:
         scope, requirement = connection.scope, self._requirement
         if security_scopes.scopes:
             needed = _all_of(*security_scopes.scopes)
@@ -292,70 +311,3 @@ async def _body(request: Request) -> bytes:
         # parameters in the same order; what gets lost is which of them were not ASCII on the wire (B-20).
         fields = (await request.form()).multi_items()
         return urlencode([(name, value) for name, value in fields if isinstance(value, str)]).encode("ascii")
-
-
-# The OpenAPI document
-
-
-class _Scheme(SecurityBase):
-    """Shows in the document how to authenticate. It checks nothing."""
-
-    def __init__(self, name: str, model: models.SecurityBase) -> None:
-        self.scheme_name = name
-        self.model = model
-
-    async def __call__(self) -> None:
-        return None
-
-
-class _Alternative(str):
-    """The name of a security scheme, once more.
-
-    Within one operation FastAPI adds up the scopes of schemes that have equal names: all are needed. That any will do
-    is written as several requirements with the same name (O-08), so these are spelled alike and are not equal.
-    """
-
-    __slots__ = ()
-    __hash__ = object.__hash__
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-
-def _schemes(
-    sources: TokenSources, token_url: str | None, scopes: Mapping[str, str], openid_connect_url: str | None, prefix: str
-) -> dict[str, models.SecurityBase]:
-    """The ways to authenticate, by name; any one of them will do."""
-    found: dict[str, models.SecurityBase] = {}
-    for scope in scopes:
-        checked_scope(scope, "Protected: scopes")
-    if token_url is not None:
-        if "://" in token_url:  # else it is relative to the document, as FastAPI allows
-            checked_url(token_url, "token_url")
-        flow = models.OAuthFlowClientCredentials(tokenUrl=token_url, scopes=dict(scopes))
-        found[f"{prefix}OAuth2"] = models.OAuth2(flows=models.OAuthFlows(clientCredentials=flow))
-    if openid_connect_url is not None:
-        checked_url(openid_connect_url, "openid_connect_url")
-        found[f"{prefix}OpenIDConnect"] = models.OpenIdConnect(openIdConnectUrl=openid_connect_url)
-    if TokenSource.HEADER in sources.methods:
-        found[f"{prefix}Bearer"] = models.HTTPBearer(bearerFormat="JWT")
-    if TokenSource.QUERY in sources.methods:
-        in_query = {"in": models.APIKeyIn.query, "name": "access_token"}
-        found[f"{prefix}QueryToken"] = models.APIKey.model_validate(in_query)
-    return found
-
-
-def _shown(schemes: Mapping[str, models.SecurityBase], requirement: Requirement | None) -> list[Any]:
-    """Dependencies that do nothing but appear in the document: one for each scheme and alternative."""
-    if requirement is None:
-        return [Security(_Scheme(name, model)) for name, model in schemes.items()]
-    first, as_written = requirement.alternatives[0], frozenset(requirement.first)
-    # The first keeps the plain name, so that what other dependencies of the route need is added to it.
-    return [
-        Security(
-            _Scheme(name if alternative is first else _Alternative(name), model),
-            scopes=requirement.first if alternative == as_written else sorted(alternative),
-        )
-        for alternative in requirement.alternatives
-        for name, model in schemes.items()
-    ]
