@@ -65,7 +65,7 @@ class Entry:
     def members(self, *, subjects: bool) -> dict[str, Any]:
         """The line, as an object; what does not apply is not there."""
         line: dict[str, Any] = {
-            "time": self._began_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "time": utc(self._began_at),
             "client": self.client,
             "method": printable(self.method, 20),
             "path": quote(self.path, safe=_AS_IT_IS, errors="replace"),
@@ -116,13 +116,42 @@ def noted(decision: Decision) -> None:
         entry.decision = decision
 
 
-class RequestIds(logging.Filter):
-    """Puts the identifier of the request that is being served into other log lines, as ``request_id``."""
+class DiagnosticFormatter(logging.Formatter):
+    """Formats every other line of the log, about the server and not about one request: with its level, its logger and
+    the identifier of the request that is being served.
 
-    def filter(self, record: logging.LogRecord) -> bool:
+    *format_* is that of the access log. As JSON, a line has the members ``time``, ``level``, ``logger``, ``message``,
+    and where they apply ``pid``, ``request_id`` and ``exception``; lines of the access log have no ``level``. *pid*:
+    name the process, because there are several.
+    """
+
+    def __init__(self, format_: Format, *, pid: bool) -> None:
+        super().__init__()
+        self._is_json = format_ is Format.JSON
+        self._pid = pid
+
+    def format(self, record: logging.LogRecord) -> str:
         entry = _current.get()
-        record.request_id = "" if entry is None else f" request_id={entry.request_id}"
-        return True
+        members: dict[str, Any] = {
+            "time": utc(dt.datetime.fromtimestamp(record.created, dt.UTC)),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            "pid": record.process if self._pid else None,
+            "request_id": None if entry is None else entry.request_id,
+            "exception": self.formatException(record.exc_info) if record.exc_info else None,
+        }
+        if self._is_json:
+            return json.dumps({name: value for name, value in members.items() if value is not None})
+        process = f" [{members['pid']}]" if self._pid else ""
+        request = "" if entry is None else f" request_id={entry.request_id}"
+        line = f"{members['time']}{process} {members['level']} {members['message']}{request}"
+        return line if members["exception"] is None else f"{line}\n{members['exception']}"
+
+
+def utc(moment: dt.datetime) -> str:
+    """Return *moment*, in UTC, as lines of the log have it."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class AccessLog:

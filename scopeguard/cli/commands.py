@@ -79,6 +79,13 @@ def demo(*, serve: bool, no_color: bool) -> None:
     help="Requests that a worker answers at once, with --wsgi.",
 )
 @click.option(
+    "--connections",
+    default=1000,
+    show_default=True,
+    type=click.IntRange(1, 1_000_000),
+    help="Connections that a worker holds open at once. Beyond, those that have been idle longest are closed.",
+)
+@click.option(
     "--grace",
     default=30,
     show_default=True,

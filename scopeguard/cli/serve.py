@@ -19,7 +19,7 @@ from typing import Any, Final, NoReturn
 import click
 
 from scopeguard import asgi, wsgi
-from scopeguard.cli.access_log import AccessLog, ASGIAccessLog, Format, RequestIds, WSGIAccessLog, noted
+from scopeguard.cli.access_log import AccessLog, ASGIAccessLog, DiagnosticFormatter, Format, WSGIAccessLog, noted
 from scopeguard.cli.forwarded import ASGIForwarded, Proxies, WSGIForwarded
 from scopeguard.cli.reload import KEPT, ASGISwitch, Reloader, WSGISwitch
 from scopeguard.cli.servers import serve_asgi, serve_wsgi
@@ -38,7 +38,7 @@ _BACKLOG: Final = 2048
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """What the command line says. ``host`` and ``port`` do not matter where ``uds`` is given; ``threads`` are of each
-    worker, and of WSGI; ``grace`` is in seconds."""
+    worker, and of WSGI; ``connections`` of each worker; ``grace`` is in seconds."""
 
     target: str
     config: str
@@ -50,6 +50,7 @@ class Options:
     workers: int
     threads: int
     grace: int
+    connections: int
     access_log: Format
     log_subjects: bool
     trusted_proxies: tuple[str, ...]
@@ -66,9 +67,9 @@ def run(options: Options) -> None:
     server = _Serving(options)
     with _listener(options) as (listener, url):
         for line in introduction(server.guard, options.target, url, options.config):
-            click.echo(line, err=True)
+            _say(options, line)
         for line in warnings(server.guard, None if options.uds else options.host):
-            click.secho(f"warning: {line}", err=True, fg="yellow")
+            log.warning("%s", line)
         if options.workers == 1:
             signal.signal(signal.SIGTERM, _stop)
             with contextlib.suppress(KeyboardInterrupt):
@@ -83,6 +84,14 @@ def run(options: Options) -> None:
             ).run()
 
 
+def _say(options: Options, line: str) -> None:
+    """Show *line* of the configuration: as it is to people, as a line of the log to programs that read JSON."""
+    if options.access_log is Format.JSON:
+        log.info("%s", line.strip())
+    else:
+        click.echo(line, err=True)
+
+
 def _stop(*_: object) -> NoReturn:
     raise SystemExit(0)
 
@@ -92,11 +101,11 @@ class _Serving:
 
     def __init__(self, options: Options) -> None:
         self._options = options
+        _log_to_stderr(options)  # the configuration may have something to say
         self._proxies = Proxies(options.trusted_proxies)
         self.guard = self._read()
         # With workers it is they who load it: threads and connections that it opens would not survive the fork.
         self._app = self._load() if options.workers == 1 else None
-        _log_to_stderr(several=options.workers > 1)
         self._log = AccessLog(options.access_log, subjects=options.log_subjects)
 
     def _read(self) -> Guard:
@@ -125,25 +134,30 @@ class _Serving:
         options = self._options
         app = self._load() if self._app is None else self._app
         for line in unavailable(self.guard):
-            click.secho(f"warning: {line}", err=True, fg="yellow")
+            log.warning("%s", line)
         if options.wsgi:
             switch = WSGISwitch(self.guard, lambda guard: wsgi.GuardMiddleware(app, guard=guard))
             logged = WSGIAccessLog(switch, self._log)
             served = WSGIForwarded(logged, self._proxies, unix=options.uds is not None)
             Reloader(switch, self._read).begin()
-            serve_wsgi(served, listener, threads=options.threads, grace=options.grace, ready=ready)
+            serve_wsgi(
+                served,
+                listener,
+                threads=options.threads,
+                grace=options.grace,
+                connections=options.connections,
+                ready=ready,
+            )
         else:
             turning = ASGISwitch(self.guard, lambda guard: asgi.GuardMiddleware(app, guard=guard))
             told = ASGIForwarded(ASGIAccessLog(turning, self._log), self._proxies)
             Reloader(turning, self._read).begin()
-            serve_asgi(told, listener, grace=options.grace, ready=ready)
+            serve_asgi(told, listener, grace=options.grace, connections=options.connections, ready=ready)
 
 
-def _log_to_stderr(*, several: bool) -> None:
+def _log_to_stderr(options: Options) -> None:
     handler = logging.StreamHandler(sys.stderr)
-    who = " [%(process)d]" if several else ""
-    handler.setFormatter(logging.Formatter(f"%(asctime)s{who} %(message)s%(request_id)s"))
-    handler.addFilter(RequestIds())
+    handler.setFormatter(DiagnosticFormatter(options.access_log, pid=options.workers > 1))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("httpx").setLevel(logging.WARNING)
 

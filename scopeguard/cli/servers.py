@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -15,10 +16,14 @@ from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer, create_server
 
+from scopeguard.cli.connections import LimitReached, limited, possible
+
 log: Final = logging.getLogger("scopeguard.serve")
 
 STARTUP_FAILED: Final = 3
 _TICK: Final = 1.0
+_IDLE_TIMEOUT: Final = 120  # seconds, after which waitress closes a connection without a request
+_CLEANUP_INTERVAL: Final = 10  # seconds
 
 
 class _Uvicorn(uvicorn.Server):
@@ -34,9 +39,9 @@ class _Uvicorn(uvicorn.Server):
             self._ready()
 
 
-def serve_asgi(app: Any, listener: socket.socket, *, grace: int, ready: Callable[[], None]) -> None:
-    """Serve *app* on *listener* until SIGTERM or SIGINT, whose handlers of before are called at the end. Raises
-    :class:`SystemExit` when the lifespan of the app fails."""
+def serve_asgi(app: Any, listener: socket.socket, *, grace: int, connections: int, ready: Callable[[], None]) -> None:
+    """Serve *app* on *listener*, over so many *connections* at once, until SIGTERM or SIGINT, whose handlers of before
+    are called at the end. Raises :class:`SystemExit` when the lifespan of the app fails."""
     config = uvicorn.Config(
         app,
         interface="asgi3",
@@ -48,6 +53,8 @@ def serve_asgi(app: Any, listener: socket.socket, *, grace: int, ready: Callable
         server_header=False,
         timeout_graceful_shutdown=grace,
     )
+    config.load()
+    config.http_protocol_class = limited(config.http_protocol_class, possible(connections))
     server = _Uvicorn(config, ready)
     server.run(sockets=[listener])
     if not server.started:
@@ -57,10 +64,12 @@ def serve_asgi(app: Any, listener: socket.socket, *, grace: int, ready: Callable
 class _Waitress:
     """waitress, whose own ending stops sending at once: long responses would be cut off."""
 
-    def __init__(self, app: Any, listener: socket.socket, *, threads: int, grace: int) -> None:
+    def __init__(self, app: Any, listener: socket.socket, *, threads: int, grace: int, connections: int) -> None:
         self._map: dict[int, Any] = {}
         self._grace = grace
         self._told = 0
+        self._limit = connections
+        self._warning = LimitReached(connections)
         # Of forwarded headers, what is to reach the app has been decided before.
         self._server = create_server(
             app,
@@ -69,6 +78,10 @@ class _Waitress:
             threads=threads,
             ident="",
             clear_untrusted_proxy_headers=False,
+            # Never reached: at our own limit there is room again after each turn, and its own would stop accepting.
+            connection_limit=sys.maxsize,
+            channel_timeout=_IDLE_TIMEOUT,
+            cleanup_interval=_CLEANUP_INTERVAL,
         )
 
     def stop(self, *_: object) -> None:
@@ -98,14 +111,33 @@ class _Waitress:
 
     def _turn(self, timeout: float) -> None:
         wasyncore.loop(timeout=timeout, map=self._map, count=1, use_poll=True)
+        if len(self._map) > self._limit:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Close the connections that have been idle longest, a few more than the limit demands, so that not every new
+        one has to look for another. One on which a request is being answered stays, whatever their number."""
+        channels = self._of(HTTPChannel)
+        waiting = sorted(
+            (channel for channel in channels if not channel.requests and not channel.total_outbufs_len),
+            # Not by whether a request has begun: half of one, sent long ago, is as idle as none.
+            key=lambda channel: channel.last_activity,
+        )
+        chosen = waiting[: max(0, len(channels) - self._limit + self._limit // 20)]
+        for channel in chosen:
+            channel.handle_close()
+        if chosen:
+            self._warning.closed(len(chosen))
 
     def _of(self, kind: type[Any]) -> list[Any]:
         return [found for found in list(self._map.values()) if isinstance(found, kind)]
 
 
-def serve_wsgi(app: Any, listener: socket.socket, *, threads: int, grace: int, ready: Callable[[], None]) -> None:
-    """Serve *app* on *listener* with *threads* until SIGTERM or SIGINT."""
-    server = _Waitress(app, listener, threads=threads, grace=grace)
+def serve_wsgi(
+    app: Any, listener: socket.socket, *, threads: int, grace: int, connections: int, ready: Callable[[], None]
+) -> None:
+    """Serve *app* on *listener* with *threads*, over so many *connections* at once, until SIGTERM or SIGINT."""
+    server = _Waitress(app, listener, threads=threads, grace=grace, connections=possible(connections))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, server.stop)
     ready()

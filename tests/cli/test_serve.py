@@ -77,7 +77,7 @@ def test_the_configuration_is_read_back_at_the_start(start: Callable[..., Any], 
     ]
     assert "lifespan.startup" in command.lines
     assert "lifespan.shutdown" in command.lines
-    assert not [line for line in command.lines if line.startswith("warning: ")]
+    assert not [line for line in command.lines if " WARNING " in line]
 
 
 def test_an_app_that_cannot_start_is_a_failure(start: Callable[..., Any], folder: Path, authority: Authority):
@@ -98,7 +98,7 @@ def test_what_may_surprise_is_said_at_the_start(start: Callable[..., Any], folde
     command, url = serve(start, folder, "http://127.0.0.1:1", "apps:asgi")
     command.wait_for("ready")
     assert command.end(signal.SIGINT) == 0
-    warned = [line for line in command.lines if line.startswith("warning: ")]
+    warned = [line for line in command.lines if " WARNING " in line and " WARNING keys of " not in line]
     assert len(warned) == 3
     assert "nothing is public" in warned[0]
     assert "no [[rules]]: any valid token opens every route" in warned[1]

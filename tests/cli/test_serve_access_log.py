@@ -19,8 +19,8 @@ from scopeguard.cli.access_log import (
     REQUEST_ID,
     AccessLog,
     ASGIAccessLog,
+    DiagnosticFormatter,
     Format,
-    RequestIds,
     WSGIAccessLog,
     as_text,
     noted,
@@ -70,7 +70,15 @@ def test_a_line_says_who_what_which_answer_and_why(
     assert command.end(signal.SIGTERM) == 0
     no_leaks(command.output)
     assert "chosen-by-the-caller" not in command.output
-    lines = [json.loads(line) for line in command.lines if line.startswith("{")]
+    own = ("lifespan.startup", "lifespan.shutdown")  # what the app prints
+    written = [json.loads(line) for line in command.lines if line not in own]
+    diagnostics = [line for line in written if "level" in line]
+    for line in diagnostics:
+        assert {"time", "level", "logger", "message"} <= line.keys() <= {*line, "request_id", "exception"}
+    assert {line["level"] for line in diagnostics} == {"INFO", "ERROR"}
+    (crash,) = [line for line in diagnostics if "exception" in line]
+    assert "ValueError: of the app" in crash["exception"]
+    lines = [line for line in written if "level" not in line]
     assert len(lines) == 8
     for line in lines:
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line.pop("time"))
@@ -315,10 +323,31 @@ def test_text_is_one_line_whatever_it_holds():
     assert line == '- - GET /a 200 1.5ms -B granted client_id="a \\"b\\" c" x=y'
 
 
-def test_log_lines_outside_a_request_name_none():
-    record = logging.LogRecord("x", logging.INFO, "", 0, "", (), None)
-    assert RequestIds().filter(record)
-    assert record.__dict__["request_id"] == ""
+def diagnostic(format_: Format, *, pid: bool = False, crashed: bool = False) -> str:
+    failure = (ValueError, ValueError("line one\nline two"), None) if crashed else None
+    record = logging.LogRecord("scopeguard.serve", logging.WARNING, "", 0, "%s \n of it", ("all",), failure)
+    record.created, record.process = 1_800_000_000.25, 77
+    return DiagnosticFormatter(format_, pid=pid).format(record)
+
+
+@pytest.mark.parametrize("format_", [Format.TEXT, Format.OFF])
+def test_lines_about_the_server_have_their_time_and_level(format_: Format):
+    assert diagnostic(format_) == "2027-01-15T08:00:00.250Z WARNING all \n of it"
+    assert diagnostic(format_, pid=True).startswith("2027-01-15T08:00:00.250Z [77] WARNING all")
+    assert diagnostic(format_, crashed=True).endswith("ValueError: line one\nline two")
+
+
+def test_beside_an_access_log_in_json_they_are_json_as_well():
+    common = {
+        "time": "2027-01-15T08:00:00.250Z",
+        "level": "WARNING",
+        "logger": "scopeguard.serve",
+        "message": "all \n of it",
+    }
+    assert json.loads(diagnostic(Format.JSON)) == common
+    assert json.loads(diagnostic(Format.JSON, pid=True)) == {**common, "pid": 77}
+    (line,) = diagnostic(Format.JSON, crashed=True).splitlines()
+    assert json.loads(line)["exception"].endswith("ValueError: line one\nline two")
 
 
 def test_formats_are_known_by_name():
