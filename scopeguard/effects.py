@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import field
-from typing import Any, Generic, Protocol, TypeVar, cast
+from enum import StrEnum
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 from scopeguard.records import dataclass
 
@@ -109,16 +110,43 @@ class ReadFile(Effect[bytes]):
     limit: int = 512 * 1024
 
 
+TURN: Final = 5.0
+"""How long a caller waits for the turn of its flight, in seconds, beside the time that the flight itself may take."""
+
+LONGEST_RETRY_PAUSE: Final = 0.25
+"""The pause before an exchange is repeated, in seconds, is random and at most this long."""
+
+HOOK_PATIENCE: Final = 15.0
+"""How long a caller waits for a function of the operator's, in seconds."""
+
+
+class Lane(StrEnum):
+    """Kinds of outbound work. Each kind has its own bounds, so a flood of one kind delays no other."""
+
+    KEYS = "keys"
+    REVOCATIONS = "revocations"
+    INTROSPECTION = "introspection"
+    HOOKS = "hooks"
+    STATUS_LISTS = "status lists"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SingleFlight(Effect[None]):
-    """Run ``flow`` once for all who ask under ``key``, whatever thread or event loop they are in.
+    """Run ``flow`` once for all callers that ask under ``key``, in any thread or event loop.
 
-    Whoever waited, and whoever comes to lead, looks at ``needed()`` again and does not fly when it says no. A failure
-    is thrown into the one that led. Waiting is bounded by ``deadline`` seconds. Cancelling a waiter, be it the first
-    one, does not stop the flight: a caller that hangs up must not cost the others their answer.
+    A caller that waited, and one that is about to run the flow, calls ``needed()`` again and does nothing when it
+    returns false. A failure is raised in the caller that started the flight. A caller waits for at most ``deadline``
+    seconds. A flight that runs is not interrupted when its callers leave; one that still waits for its turn is dropped
+    when the last of them has left.
 
-    Without ``wait`` the flight goes on beside the request, and its failure is nobody's answer. What the flow returns
-    are sentences for the operator's log. ``label`` names the flight there; the key where it is empty.
+    Flights of one ``lane`` share its bounds. ``account`` says whose waiting work is counted together: ``authority``
+    unless given. It must not be a name that strangers make up. A flight with ``priority`` goes before those without,
+    and there are places that only such flights may take: set it for work that a stranger cannot cause. When too many
+    flights of the account wait already, :class:`~scopeguard.errors.AuthorityUnavailable` is raised at once, with the
+    seconds after which a place is expected to be free.
+
+    Without ``wait`` the flight goes on beside the request and its failure is only logged. What the flow returns are
+    sentences for the operator's log. ``label`` names the flight there; the key where it is empty.
     """
 
     key: str
@@ -128,6 +156,9 @@ class SingleFlight(Effect[None]):
     wait: bool = True
     deadline: float = 15.0
     label: str = ""
+    lane: Lane = Lane.KEYS
+    priority: bool = False
+    account: str = ""
 
     @property
     def title(self) -> str:

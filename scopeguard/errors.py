@@ -85,6 +85,9 @@ class Reason(StrEnum):
     AUTHORITY_ANSWERED_NONSENSE = "authority_answered_nonsense"
     AUTHORITY_BACKING_OFF = "authority_backing_off"
     AUTHORITY_TIMED_OUT = "authority_timed_out"
+    TOO_MANY_WAITING = "too_many_waiting"
+    CALLER_LEFT = "caller_left"
+    SHUTTING_DOWN = "shutting_down"
     STORE_UNAVAILABLE = "store_unavailable"
     SIGNATURE_BACKEND_FAILED = "signature_backend_failed"
 

@@ -21,6 +21,7 @@ from scopeguard.resolver import IssuerResolver
 from scopeguard.spec.client_authentication import AssertionKey
 from scopeguard.spec.jwks import configured_key_set
 from scopeguard.spec.signatures import Backends
+from scopeguard.state.accepted import AcceptedTokens
 from scopeguard.state.answers import Answers
 from scopeguard.state.breaker import Breaker
 from scopeguard.state.keyring import KeyRing
@@ -80,6 +81,7 @@ def _asking(issuer: Issuer, settings: Introspection) -> Asking:
     return Asking(
         settings=settings,
         answers=Answers(ttl=settings.ttl, negative_ttl=settings.negative_ttl, max_entries=settings.max_entries),
+        accepted=AcceptedTokens(settings.max_entries),
         breaker=Breaker(probe_lasts=4 * settings.timeout),
         # Who asks, whom and for what: the answer to another question is another answer (I-26).
         context=json.dumps([issuer.url, settings.endpoint, settings.client_id, audience, settings.signed]),

@@ -46,14 +46,14 @@ class Directory:
     def __init__(self, *authorities: FakeAuthority) -> None:
         self.known: Tenants = {authority.url: authority.issuer for authority in authorities}
         self.asked: list[str] = []
-        self.threads: set[int] = set()
+        self.threads: set[threading.Thread] = set()
         self.failure: Exception | None = None
         self.gate = threading.Event()
         self.gate.set()
 
     def find(self, iss: str) -> Issuer | None:
         self.asked.append(iss)
-        self.threads.add(threading.get_ident())
+        self.threads.add(threading.current_thread())
         assert self.gate.wait(PATIENCE)
         if self.failure is not None:
             raise self.failure
@@ -166,7 +166,7 @@ def test_however_many_wait_an_issuer_is_looked_up_once_and_never_in_an_event_loo
     storm = Storm(colour, guard)
     storm.start([tenants[0].mint("read")] * HERD)
     storm.crowd(HERD)
-    loops = set() if colour in ("threads", "mixed") else {thread.ident for thread in storm._threads}
+    loops = set() if colour in ("threads", "mixed") else set(storm._threads)
     directory.gate.set()
     assert storm.end() == {"Granted": HERD}
     assert directory.asked == [tenants[0].url]

@@ -13,12 +13,15 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from scopeguard import Guard, Issuer
 from scopeguard.devserver.keys import base64url
+from scopeguard.effects import SingleFlight
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
+from scopeguard.flow.revoking import caught_up
 from scopeguard.guard import Decision, Denied, Granted, Unavailable
 from scopeguard.introspection import Introspection, Validation
 from scopeguard.policies import RevocationPolicy
+from scopeguard.state.revocations import Revocation, Revoked, digest_of
 from scopeguard.stores import MemoryStore
-from scopeguard.testing import FakeAuthority
+from scopeguard.testing import FakeAuthority, FakeClock
 from scopeguard.testing.transport import Network
 from storms import request_with
 
@@ -312,6 +315,94 @@ def test_when_nobody_knows_what_was_revoked_it_is_a_503_and_no_401(
     store.failing = False
     authority.clock.advance(2)
     assert isinstance(decide(closed, minted(authority, "jwt")), Granted)
+
+
+class Slow(MemoryStore):
+    """Takes *seconds* to read, the first time or every time, and may be told to revoke something meanwhile."""
+
+    def __init__(self, clock: FakeClock, seconds: float, *, always: bool = False) -> None:
+        super().__init__(clock)
+        self.clock = clock
+        self.seconds = seconds
+        self.always = always
+        self.during: Callable[[], None] = lambda: None
+
+    def read(self, after: str | None, /) -> Any:
+        found = super().read(after)
+        during, self.during = self.during, lambda: None
+        during()
+        if after is None or self.always:
+            self.clock.advance(self.seconds)
+        return found
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_a_log_that_takes_longer_to_read_than_the_lag_serves_when_it_was_read(
+    authority: FakeAuthority, new_guard: NewGuard, decide: Do, *, always: bool
+):
+    """How long reading takes says nothing about how old the end of the log is that was reached."""
+    store = Slow(authority.clock, 5.0, always=always)
+    new_guard(store=store).revoke(jti="another-the-jti")
+    guard = new_guard(store=store)
+    for _ in range(3):
+        assert isinstance(decide(guard, minted(authority, "jwt")), Granted)
+        assert is_revoked(decide(guard, minted(authority, "jwt", name="another-")))
+
+
+def test_what_was_revoked_while_a_long_log_was_read_is_refused(
+    authority: FakeAuthority, new_guard: NewGuard, decide: Do, revoke: Do
+):
+    store = Slow(authority.clock, 5.0)
+    other, guard = new_guard(store=store), new_guard(store=store)
+    token = minted(authority, "jwt")
+    other.revoke(jti="another-the-jti")
+    store.during = lambda: store.append(_entry(authority, "the-jti"), seconds=3600)
+    assert is_revoked(decide(guard, token))
+
+
+def _entry(authority: FakeAuthority, jti: str) -> bytes:
+    now = authority.clock.wall()
+    digest = digest_of(Revoked.JTI, "https://as.test", jti)
+    return Revocation(kind=Revoked.JTI, digest=digest, at=now, until=now + 3600).to_bytes()
+
+
+def test_a_sync_that_began_before_the_request_is_not_taken_for_a_recent_one(
+    authority: FakeAuthority, new_guard: NewGuard
+):
+    """Where one read takes longer than the lag, the request that joined it reads once more, and never serves what may
+    be out of date."""
+    store = Slow(authority.clock, 5.0, always=True)
+    guard = new_guard(store=store)
+    trusts, clock = guard._trusts, authority.clock
+    flow = caught_up(trusts, clock)
+    first = next(flow)
+    assert isinstance(first, SingleFlight)
+    trusts.revocations.synced(clock.monotonic() - 5.0)  # the sync that this request joined
+    second = flow.send(None)
+    assert isinstance(second, SingleFlight)
+    assert second.needed()
+    trusts.revocations.synced(clock.monotonic())
+    with pytest.raises(StopIteration):
+        flow.send(None)
+
+
+def test_a_request_that_joined_a_sync_which_failed_is_an_outage(authority: FakeAuthority, new_guard: NewGuard):
+    guard = new_guard(store=MemoryStore(authority.clock))
+    flow = caught_up(guard._trusts, authority.clock)
+    next(flow)
+    guard._trusts.revocations.sync_failed()
+    with pytest.raises(AuthorityUnavailable) as raised:
+        flow.send(None)
+    assert raised.value.reason is Reason.STORE_UNAVAILABLE
+
+
+def test_a_sync_that_was_joined_serves_while_it_is_recent(authority: FakeAuthority, new_guard: NewGuard):
+    guard = new_guard(store=MemoryStore(authority.clock))
+    flow = caught_up(guard._trusts, authority.clock)
+    next(flow)
+    guard._trusts.revocations.synced(authority.clock.monotonic() - 0.5)
+    with pytest.raises(StopIteration):
+        flow.send(None)
 
 
 def test_nothing_of_a_revoked_token_is_stored_or_logged(

@@ -15,6 +15,7 @@ import anyio
 import anyio.to_thread
 from anyio.lowlevel import current_token
 
+from scopeguard.edge.flights import Wake
 from scopeguard.edge.outside import Outside
 from scopeguard.effects import CallHook, Effect, Flow, ReadFile, ReadForm, Send, SingleFlight, UseStore
 from scopeguard.errors import AuthorityUnavailable, Reason, ResponseAborted
@@ -80,9 +81,14 @@ async def _fly_or_wait(flight: SingleFlight, outside: Outside) -> None:
     while flight.needed():
         landed = anyio.Event()
         failures: list[BaseException] = []
-        led = outside.launch(flight, _waker(landed, failures))
-        with anyio.move_on_after(max(0.0, deadline - time.monotonic())):
-            await landed.wait()
+        wake = _waker(landed, failures)
+        led = outside.launch(flight, wake)
+        try:
+            with anyio.move_on_after(max(0.0, deadline - time.monotonic())):
+                await landed.wait()
+        finally:
+            if not landed.is_set():  # cancelled, or late
+                outside.abandon(flight, wake)
         if failures:
             raise failures[0]
         if not landed.is_set():
@@ -91,20 +97,20 @@ async def _fly_or_wait(flight: SingleFlight, outside: Outside) -> None:
             return
 
 
-def _waker(landed: anyio.Event, failures: list[BaseException]) -> Callable[[BaseException | None], None]:
+def _waker(landed: anyio.Event, failures: list[BaseException]) -> Wake:
     """A function for other threads that sets *landed* in the event loop of the current task."""
     # Before anyio 4.11, what is now wrapped was handed out as it is.
     token: Any = current_token()
     native: Any = getattr(token, "native_token", token)  # asyncio: the event loop; trio: a TrioToken
     in_loop = native.call_soon_threadsafe if hasattr(native, "call_soon_threadsafe") else native.run_sync_soon
 
-    def wake(failure: BaseException | None) -> None:
+    def wake(failure: BaseException | None = None) -> None:
         if failure is not None:
             failures.append(failure)
         try:
             in_loop(landed.set)
         except RuntimeError:
-            pass  # the loop has ended, and with it whoever waited there
+            pass  # the loop has ended, and with it every task that waited there
 
     return wake
 

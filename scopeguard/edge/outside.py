@@ -1,7 +1,13 @@
-"""What both edges share: the clock, the transport, the flights, and the threads that flights run in."""
+"""What both edges share: the clock, the transport, the flights, their lanes, and the threads that flights run in.
+
+A flight that an event loop waits for runs in a thread of its own; one that a thread waits for runs in that thread. The
+bounds of its lane hold for both. The threads are daemons: an authority that hangs must not hold up the end of the
+process, so nothing waits for them longer than :attr:`Outside.grace`.
+"""
 
 from __future__ import annotations
 
+import atexit
 import inspect
 import logging
 import os
@@ -9,19 +15,29 @@ import threading
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
-from scopeguard.edge.flights import Flights
-from scopeguard.effects import Answer, CallHook, Clock, Flow, ReadFile, ReadForm, Send, SingleFlight, Store, UseStore
+from scopeguard.edge.flights import Flights, Wake
+from scopeguard.edge.lanes import BOUNDS, Full, Ticket, WorkLane
+from scopeguard.effects import (
+    Answer,
+    CallHook,
+    Clock,
+    Flow,
+    Lane,
+    ReadFile,
+    ReadForm,
+    Send,
+    SingleFlight,
+    Store,
+    UseStore,
+)
 from scopeguard.errors import AuthorityUnavailable, Reason
-
-if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
 
 log: Final = logging.getLogger("scopeguard")
 
-# Flights are rare and short; the bound keeps a dead authority from collecting threads.
-MOST_THREADS: Final = 16
+# How long closing waits for flights, in seconds: long enough for an exchange with an authority that is well.
+_GRACE: Final = 0.7
 
 
 def warn_of_insecure_hosts(authority: str, hosts: Iterable[str]) -> None:
@@ -74,8 +90,9 @@ class Outside:
         self.clock = clock
         self._callbacks_after_fork = tuple(after_fork)
         self.flights: Flights = Flights()
-        self._lock = threading.Lock()
-        self._threads: ThreadPoolExecutor | None = None
+        self.grace: float = _GRACE
+        self.lanes: dict[Lane, WorkLane] = {lane: WorkLane(bounds, clock.monotonic) for lane, bounds in BOUNDS.items()}
+        self._tickets: dict[str, Ticket] = {}  # of flights that have a thread or wait for one, by key
         _every.add(self)
 
     def perform(self, flow: Flow[Any], answer_form: Callable[[ReadForm], bytes] | None = None) -> Any:
@@ -105,7 +122,7 @@ class Outside:
             case CallHook(hook=hook):
                 return _called(hook)
             case SingleFlight(wait=False):
-                self.launch(effect, lambda error: None)
+                self.launch(effect, _ignore)
             case SingleFlight():
                 self._fly_or_wait(effect)
             case ReadForm() if answer_form is not None:
@@ -117,16 +134,37 @@ class Outside:
     def _fly_or_wait(self, flight: SingleFlight) -> None:
         deadline = time.monotonic() + flight.deadline
         while flight.needed():
-            landed = threading.Event()
-            if self.flights.board(flight.key, landed.set):
+            landing = _Landing()
+            if self.flights.board(flight.key, landing):
                 try:
-                    if flight.needed():
-                        self._fly(flight)
+                    self._fly_here(flight, deadline)
                     return
                 finally:
                     self.flights.land(flight.key)
-            if not landed.wait(max(0.0, deadline - time.monotonic())):
+            if not landing.wait(deadline):
+                self.abandon(flight, landing)
                 raise AuthorityUnavailable(Reason.AUTHORITY_TIMED_OUT, flight.authority)
+
+    def _fly_here(self, flight: SingleFlight, deadline: float) -> None:
+        """Run *flight* in this thread, when its turn has come."""
+        turn = _Landing()
+
+        def refuse() -> None:
+            turn(_shutting_down(flight.authority))
+
+        lane = self.lanes[flight.lane]
+        ticket = Ticket(flight.account or flight.authority, priority=flight.priority, start=turn.begin, refuse=refuse)
+        try:
+            try:
+                lane.enter(ticket)
+            except Full as full:
+                raise _too_many(flight, full.seconds) from None
+            if not turn.wait(deadline):
+                raise AuthorityUnavailable(Reason.AUTHORITY_TIMED_OUT, flight.authority)
+            if flight.needed():
+                self._fly(flight)
+        finally:
+            lane.leave(ticket)
 
     def _fly(self, flight: SingleFlight) -> None:
         try:
@@ -137,62 +175,140 @@ class Outside:
         for sentence in sentences:
             log.warning("%s", sentence)
 
-    def launch(self, flight: SingleFlight, wake: Callable[[BaseException | None], None]) -> bool:
-        """Start *flight* in a thread of its own unless one is in the air; *wake* is called, in some thread, when it
-        has landed, with the error if this call was the one that started it. Whether it was."""
-        if not self.flights.board(flight.key, lambda: wake(None)):
-            return False
+    def launch(self, flight: SingleFlight, wake: Wake) -> bool:
+        """Start *flight* in a thread of its own, when its turn has come, unless one is in the air under its key.
 
-        cancelled = threading.Event()
+        *wake* is called, in some thread, when it has landed: without an argument, or with the error if this call is
+        the one that started it. A caller that no longer waits says so with :meth:`abandon`. Returns whether this call
+        started it.
+        """
+        if not self.flights.board(flight.key, wake):
+            return False
+        lane = self.lanes[flight.lane]
+
+        def land(failure: BaseException | None) -> None:
+            self._tickets.pop(flight.key, None)
+            self.flights.land(flight.key)
+            wake(failure)
 
         def fly() -> None:
-            if cancelled.is_set():
-                return
             failure: BaseException | None = None
             try:
                 if flight.needed():
                     self._fly(flight)
             except AuthorityUnavailable as error:
                 failure = error
-            except BaseException as error:  # reaches whoever waits; a background flight has nobody but the log
+            except BaseException as error:  # raised in the caller that waits; a background flight has only the log
                 failure = error
                 log.exception("%s: failed unexpectedly", flight.title)
             finally:
-                self.flights.land(flight.key)
-                wake(failure)
+                lane.leave(ticket)
+                land(failure)
 
+        def start() -> bool:
+            try:
+                _start_thread(fly)
+            except RuntimeError as error:  # no thread can be had: a limit of the machine, or the end of the process
+                log.warning("%s: no thread to fetch in: %s", flight.title, error)
+                land(AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, flight.authority, problem=str(error)))
+                return False
+            return True
+
+        ticket = Ticket(
+            flight.account or flight.authority,
+            priority=flight.priority,
+            start=start,
+            refuse=lambda: land(_shutting_down(flight.authority)),
+        )
+        self._tickets[flight.key] = ticket
         try:
-            self._submit(fly)
-        except RuntimeError as error:  # no thread can be had: a limit of the machine, or the end of the process
-            cancelled.set()  # it may stand in a queue all the same
-            log.warning("%s: no thread to fetch in: %s", flight.title, error)
-            self.flights.land(flight.key)
-            wake(AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, flight.authority, problem=str(error)))
+            lane.enter(ticket)
+        except Full as full:
+            error = _too_many(flight, full.seconds)
+            if not flight.wait:
+                log.warning("%s: %s", flight.title, error)
+            land(error)
         return True
 
-    def _submit(self, work: Callable[[], None]) -> None:
-        with self._lock:  # all the while, so that no close() comes in between
-            if self._threads is None:
-                from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - asyncio has it, others are in no hurry
+    def abandon(self, flight: SingleFlight, wake: Wake) -> None:
+        """The caller that came with *wake* waits no longer: drop *flight* if it has not begun and no other is left."""
+        if not self.flights.leave(flight.key, wake):
+            return
+        ticket = self._tickets.get(flight.key)
+        if ticket is not None and self.lanes[flight.lane].withdraw(ticket):
+            self._tickets.pop(flight.key, None)
+            self.flights.land(flight.key)  # wakes those that have come since
 
-                self._threads = ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="scopeguard")
-            self._threads.submit(work)
+    def end(self, deadline: float | None = None) -> None:
+        """Refuse what waits for its turn and give what runs a moment to end; then wake every caller that waits for it.
+
+        Takes until *deadline* at most (monotonic seconds), ``grace`` seconds from now unless given. What still runs
+        then ends by itself. New work may begin at once.
+        """
+        if deadline is None:
+            deadline = time.monotonic() + self.grace
+        for lane in self.lanes.values():
+            lane.refuse_waiting()
+        for lane in self.lanes.values():
+            lane.wait_until_idle(max(0.0, deadline - time.monotonic()))
+        self.flights.dismiss(lambda: _shutting_down("an authorization server"))
 
     def close(self) -> None:
-        """End the threads after their flights and release the transport; both come back when they are needed."""
-        with self._lock:
-            threads, self._threads = self._threads, None
-        if threads is not None:
-            threads.shutdown(wait=True)
+        """End the flights, see :meth:`end`, and release the transport; both come back when they are needed."""
+        self.end()
         self.transport.close()
         if self.store is not None:
             self.store.close()
 
     def _after_fork(self) -> None:
-        self._lock = threading.Lock()
-        self._threads = None
+        for lane in self.lanes.values():
+            lane.after_fork()
+        self._tickets = {}
         for callback in self._callbacks_after_fork:
             callback()
+
+
+class _Landing:
+    """What a thread waits for: the end of a flight, or its turn to run one."""
+
+    __slots__ = ("_event", "_failure")
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._failure: BaseException | None = None
+
+    def __call__(self, failure: BaseException | None = None) -> None:
+        self._failure = failure
+        self._event.set()
+
+    def begin(self) -> bool:
+        self._event.set()
+        return True
+
+    def wait(self, deadline: float) -> bool:
+        """Whether it came before *deadline* (monotonic seconds). Raises the failure that came instead."""
+        came = self._event.wait(max(0.0, deadline - time.monotonic()))
+        if self._failure is not None:
+            raise self._failure
+        return came
+
+
+def _ignore(failure: BaseException | None = None) -> None:
+    """The failure of a flight beside a request has been logged, and no caller waits for it."""
+
+
+def _too_many(flight: SingleFlight, seconds: float) -> AuthorityUnavailable:
+    return AuthorityUnavailable(
+        Reason.TOO_MANY_WAITING, flight.authority, retry_after=seconds, problem=f"the lane for {flight.lane} is full"
+    )
+
+
+def _shutting_down(authority: str) -> AuthorityUnavailable:
+    return AuthorityUnavailable(Reason.SHUTTING_DOWN, authority, retry_after=1.0)
+
+
+def _start_thread(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, name="scopeguard", daemon=True).start()
 
 
 _every: weakref.WeakSet[Outside] = weakref.WeakSet()
@@ -203,7 +319,15 @@ def _drop_threads_of_the_parent() -> None:
         outside._after_fork()
 
 
+def _end_all() -> None:
+    """What runs when the process ends: no thread of ours is joined by the interpreter."""
+    deadline = time.monotonic() + _GRACE
+    for outside in list(_every):
+        outside.end(deadline)
+
+
 os.register_at_fork(after_in_child=_drop_threads_of_the_parent)
+atexit.register(_end_all)
 
 
 def _read_file(path: str, authority: str, limit: int) -> bytes:

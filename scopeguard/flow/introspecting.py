@@ -6,14 +6,28 @@ from collections.abc import Mapping
 from typing import Any
 
 from scopeguard.access_token import AccessToken, fingerprint
-from scopeguard.effects import Answer, CallHook, Clock, Flow, Send, SingleFlight, UseStore, ask
+from scopeguard.config import Issuer
+from scopeguard.effects import (
+    HOOK_PATIENCE,
+    LONGEST_RETRY_PAUSE,
+    TURN,
+    Answer,
+    CallHook,
+    Clock,
+    Flow,
+    Lane,
+    Send,
+    SingleFlight,
+    UseStore,
+    ask,
+)
 from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
 from scopeguard.flow.answers import check_status, json_body
 from scopeguard.flow.credential import Credential
-from scopeguard.flow.keys import verify_signature
-from scopeguard.flow.metadata import discovered
+from scopeguard.flow.keys import longest_fetch, verify_signature
+from scopeguard.flow.metadata import discovered, longest_search
 from scopeguard.flow.revoking import caught_up, unchangeable
-from scopeguard.introspection import Dialect
+from scopeguard.introspection import Dialect, Introspection
 from scopeguard.spec import credentials, introspection, jwt, tokeninfo
 from scopeguard.state.answers import Known
 from scopeguard.state.trust import Asking, Trust, Trusts
@@ -49,6 +63,7 @@ def introspected(credential: Credential, trust: Trust, trusts: Trusts, clock: Cl
         return ()
 
     known = usable()
+    waited = known is None
     if known is None:
         shares = settings.ttl > 0
         yield from ask(
@@ -62,16 +77,39 @@ def introspected(credential: Credential, trust: Trust, trusts: Trusts, clock: Cl
                 flow=fly,
                 # The key holds the whole digest, which stores use as a name; logs show the fingerprint, as everywhere.
                 label=f"introspection of token {fingerprint(credential.token)} at {trust.issuer.url}",
+                lane=Lane.INTROSPECTION,
+                # Strangers can make up tokens, but none that was accepted before.
+                priority=key in asking.accepted,
+                deadline=longest_introspection(trust.issuer, settings),
             )
         )
         known = landed[0] if landed else usable()
         if known is None:
             raise AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, trust.issuer.url)
     if known.members is None:
+        asking.accepted.discard(key)
         raise InvalidToken(Reason.TOKEN_NOT_ACTIVE)
     described = introspection.as_claims(known.members, fingerprint(credential.token))
     introspection.check_answer(described, trust.issuer, clock.wall(), audience_required=settings.require_audience)
-    return jwt.accept(described, trust.issuer, trust.vocabulary)
+    access = jwt.accept(described, trust.issuer, trust.vocabulary)
+    if waited:
+        asking.accepted.add(key)
+    return access
+
+
+def longest_introspection(issuer: Issuer, settings: Introspection) -> float:
+    """How long a caller waits for an answer at most, in seconds: for its turn, then as long as the time limits of all
+    exchanges allow that may be needed. A function that returns our own token has no time limit but its waiters'."""
+    calls = 1 + settings.retries
+    exchange = calls * settings.timeout + settings.retries * LONGEST_RETRY_PAUSE
+    seconds = TURN + exchange
+    if callable(settings.bearer_token):  # asked for again when the authority refuses it, and then the question too
+        seconds += exchange + 2 * HOOK_PATIENCE
+    if settings.endpoint is None:
+        seconds += longest_search(issuer)
+    if settings.signed:
+        seconds += longest_fetch(issuer)
+    return seconds
 
 
 def outdated(known: Known, trust: Trust, trusts: Trusts) -> bool:
@@ -225,6 +263,9 @@ def bearer_token(trust: Trust, asking: Asking) -> Flow[str]:
             authority=authority,
             needed=lambda: held.generation == seen,
             flow=fetch,
+            lane=Lane.HOOKS,
+            priority=True,  # at most one renewal in five seconds, whatever strangers send
+            deadline=HOOK_PATIENCE,
         )
     )
     if held.token is None:

@@ -6,10 +6,10 @@ from typing import Final
 
 from scopeguard.access_token import Unverified
 from scopeguard.config import Issuer
-from scopeguard.effects import Clock, Flow, ReadFile, Send, SingleFlight, ask
+from scopeguard.effects import TURN, Clock, Flow, ReadFile, Send, SingleFlight, ask
 from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
 from scopeguard.flow.answers import check_status, json_body
-from scopeguard.flow.metadata import discovered, has_keys
+from scopeguard.flow.metadata import discovered, has_keys, longest_search
 from scopeguard.introspection import Validation
 from scopeguard.spec import credentials, jwt
 from scopeguard.spec.http_caching import lifetime
@@ -210,6 +210,8 @@ def refreshed(trust: Trust, clock: Clock, seen: int, *, provoked: bool = False, 
             needed=lambda: ring.generation == seen,
             flow=refresh,
             wait=wait,
+            priority=not provoked,
+            deadline=longest_fetch(trust.issuer),
         )
     )
 
@@ -244,6 +246,8 @@ def key_by_id(kid: object, trust: Trust, keys: KeysById, clock: Clock) -> Flow[V
                 needed=lambda: keys.lookup(name, clock.monotonic()).due,
                 flow=fetch,
                 wait=sought.key is None,
+                priority=sought.key is not None,
+                deadline=TURN + trust.issuer.key_set.timeout,
             )
         )
         sought = keys.lookup(name, clock.monotonic())
@@ -275,6 +279,12 @@ def fetch_key(kid: str, url: str, trust: Trust, clock: Clock) -> Flow[Verificati
     except MalformedKeySet as error:
         problem = str(error)
     raise AuthorityUnavailable(Reason.AUTHORITY_ANSWERED_NONSENSE, authority, url=url, problem=problem)
+
+
+def longest_fetch(issuer: Issuer) -> float:
+    """How long a caller waits for a key set at most, in seconds: for its turn, for the metadata and for the set."""
+    located = issuer.jwks_file is not None or issuer.jwks_uri is not None
+    return TURN + issuer.key_set.timeout + (0.0 if located else longest_search(issuer))
 
 
 def fetch_keys(trust: Trust, clock: Clock) -> Flow[tuple[KeySet, float | None]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
+from scopeguard.config import Issuer
 from scopeguard.effects import Answer, Clock, Flow, Send, ask
 from scopeguard.errors import AuthorityUnavailable, Reason
 from scopeguard.flow.answers import check_status
@@ -41,6 +42,12 @@ def discovered(trust: Trust, clock: Clock, wanted: Callable[[Metadata], bool]) -
     if wanted(metadata):
         trust.learn(metadata, clock.monotonic())
     return metadata
+
+
+def longest_search(issuer: Issuer) -> float:
+    """How long :func:`discovered` takes at most, in seconds: every place takes as long as one exchange may."""
+    places = 1 if issuer.metadata_url is not None else len(metadata_urls(issuer.url))
+    return places * issuer.key_set.timeout
 
 
 def search_metadata(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scopeguard.access_token import AccessToken
-from scopeguard.effects import Clock, Flow, SingleFlight, UseStore, ask
+from scopeguard.effects import Clock, Flow, Lane, SingleFlight, UseStore, ask
 from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
 from scopeguard.flow.credential import Credential
 from scopeguard.spec import jwt
@@ -65,7 +65,27 @@ def unchangeable(credential: Credential) -> str:
 
 
 def synced(trusts: Trusts, clock: Clock, *, wait: bool = True) -> Flow[None]:
-    """Read what others have revoked since last time, unless somebody has just done so."""
+    """Read what others have revoked since the last time, unless another request is doing so.
+
+    With *wait*, return when the log is known to its end as of this call, or as of less than ``max_lag`` ago; raise
+    :class:`AuthorityUnavailable` when it cannot be read. Where a read takes longer than ``max_lag``, a sync that began
+    before this call may miss what was revoked before it, and one more is made.
+    """
+    revocations, called = trusts.revocations, clock.monotonic()
+    while True:
+        before = revocations.synced_at
+        yield from ask(_sync(trusts, clock, wait=wait))
+        if not wait or revocations.synced_at >= called:
+            return
+        if clock.monotonic() - revocations.synced_at < revocations.max_lag:
+            return
+        if revocations.synced_at == before:  # the sync that another request led has failed
+            break
+    raise AuthorityUnavailable(Reason.STORE_UNAVAILABLE, "the shared store", retry_after=1.0)
+
+
+def _sync(trusts: Trusts, clock: Clock, *, wait: bool) -> SingleFlight:
+    """The flight that reads the log from where it was left; a long one comes in parts."""
     revocations = trusts.revocations
     seen = revocations.generation
 
@@ -73,16 +93,17 @@ def synced(trusts: Trusts, clock: Clock, *, wait: bool = True) -> Flow[None]:
         pause = revocations.breaker.pause(clock.monotonic())
         if pause > 0:
             raise AuthorityUnavailable(Reason.STORE_UNAVAILABLE, "the shared store", retry_after=pause)
-        # Taken before reading: what is revoked meanwhile is read next time.
-        now = clock.monotonic()
         try:
-            following, entries = yield from ask(UseStore(lambda store: store.read(revocations.position)))
-            while following != revocations.position:  # a long log comes in parts; those that came are not read again
+            while True:
+                # The end of the log is known as of the last read. What is revoked after this is read next time.
+                now = clock.monotonic()
+                following, entries = yield from ask(UseStore(lambda store: store.read(revocations.position)))
+                if following == revocations.position:
+                    break
                 for entry in map(Revocation.from_bytes, entries):
                     if entry is not None:
                         revocations.add(entry, clock.wall())
-                revocations.position = following
-                following, entries = yield from ask(UseStore(lambda store: store.read(revocations.position)))
+                revocations.position = following  # the parts that came are not read again
         except AuthorityUnavailable:
             revocations.breaker.failed(clock.monotonic())
             revocations.sync_failed()
@@ -91,14 +112,11 @@ def synced(trusts: Trusts, clock: Clock, *, wait: bool = True) -> Flow[None]:
         revocations.synced(now)
         return ()
 
-    yield from ask(
-        SingleFlight(
-            key="revocations",
-            authority="the shared store",
-            needed=lambda: revocations.generation == seen,
-            flow=read,
-            wait=wait,
-        )
+    return SingleFlight(
+        key="revocations",
+        authority="the shared store",
+        needed=lambda: revocations.generation == seen,
+        flow=read,
+        wait=wait,
+        lane=Lane.REVOCATIONS,
     )
-    if wait and clock.monotonic() - revocations.synced_at >= revocations.max_lag:
-        raise AuthorityUnavailable(Reason.STORE_UNAVAILABLE, "the shared store", retry_after=1.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scopeguard.access_token import Unverified
-from scopeguard.effects import CallHook, Clock, Flow, SingleFlight, ask
+from scopeguard.effects import HOOK_PATIENCE, TURN, CallHook, Clock, Flow, Lane, SingleFlight, ask
 from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
 from scopeguard.flow.credential import Credential
 from scopeguard.spec import jwt
@@ -75,7 +75,18 @@ def resolved(name: str, trusts: Trusts, clock: Clock) -> Flow[Trust | None]:
         return ()
 
     if not found:
-        yield from ask(SingleFlight(key=f"issuer {name!r}", authority=name, needed=needed, flow=look_up))
+        yield from ask(
+            SingleFlight(
+                key=f"issuer {name!r}",
+                authority=name,
+                needed=needed,
+                flow=look_up,
+                lane=Lane.HOOKS,
+                priority=resolving.has_found(name),
+                account="resolver",  # strangers make up the names
+                deadline=TURN + HOOK_PATIENCE,
+            )
+        )
     outcome = found[0]
     if outcome.failed:
         pause = outcome.until - clock.monotonic()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from scopeguard.access_token import AccessToken
-from scopeguard.effects import Clock, Flow, Send, SingleFlight, ask
+from scopeguard.effects import TURN, Clock, Flow, Lane, Send, SingleFlight, ask
 from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
 from scopeguard.flow.answers import check_status
-from scopeguard.flow.keys import verify_signature
+from scopeguard.flow.keys import longest_fetch, verify_signature
 from scopeguard.spec import status_list
 from scopeguard.spec.http_caching import lifetime
 from scopeguard.state.statuses import Statuses
@@ -61,6 +61,8 @@ def status_list_at(
             authority=trust.issuer.url,
             needed=lambda: statuses.generation(uri) == held.generation,
             flow=fly,
+            lane=Lane.STATUS_LISTS,
+            deadline=TURN + policy.timeout + longest_fetch(trust.issuer),
         )
         try:
             yield from ask(flight)

@@ -19,6 +19,7 @@ from scopeguard.spec import jwt
 from scopeguard.spec.client_authentication import AssertionKey
 from scopeguard.spec.discovery import Metadata
 from scopeguard.spec.signatures import Backends
+from scopeguard.state.accepted import AcceptedTokens
 from scopeguard.state.answers import Answers
 from scopeguard.state.breaker import Breaker
 from scopeguard.state.held_bearer import HeldBearer
@@ -44,6 +45,7 @@ class Asking:
 
     settings: Introspection
     answers: Answers
+    accepted: AcceptedTokens
     breaker: Breaker
     context: str
     key: AssertionKey | None = field(repr=False)
@@ -160,6 +162,10 @@ class Resolving:
         """The trusts that are held."""
         with self._lock:
             return tuple(entry.trust for entry in self._found.values() if entry.trust is not None)
+
+    def has_found(self, name: str) -> bool:
+        """Whether an issuer was found under *name* before, even if that has to be looked up again."""
+        return name in self._found
 
     def accepts(self, name: str) -> bool:
         """Whether *name* may be looked up. Anything but true and false would be a mistake that lets everybody pass:

@@ -737,10 +737,10 @@ def test_no_fault_is_waited_for_in_the_thread_of_a_loop(
     authority: FakeAuthority, new_guard: NewGuard, backend: str, fault: str
 ):
     guard = new_guard(transport=(transport := Watched(authority)), store=MemoryStore(authority.clock))
-    loops: set[int] = set()
+    loops: set[threading.Thread] = set()
 
     async def run() -> None:
-        loops.add(threading.get_ident())
+        loops.add(threading.current_thread())
         await guard.acheck(request_with(opaque(authority)))
         with FAULTS[fault](authority, "introspection"):
             assert is_outage(await guard.acheck(request_with(opaque(authority))))

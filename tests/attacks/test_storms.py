@@ -346,12 +346,12 @@ def test_a_flood_of_strangers_never_reaches_the_authority(storm: Storm, authorit
 @pytest.mark.rule("H-15")
 @pytest.mark.parametrize("colour", ["asyncio", "trio", "mixed"])
 def test_no_exchange_happens_in_the_thread_of_a_loop(colour: str, authority: FakeAuthority):
-    loops: set[int] = set()
+    loops: set[threading.Thread] = set()
     guard = Guard(authority.issuer, transport=(transport := Watched(authority)), clock=authority.clock)
 
     class Seen(Storm):
         async def _acheck(self, token: str) -> None:
-            loops.add(threading.get_ident())
+            loops.add(threading.current_thread())
             await super()._acheck(token)
 
     storm = Seen(colour, guard)

@@ -15,8 +15,9 @@ import pytest
 import trio
 
 from scopeguard.edge import aio, blocking
+from scopeguard.edge.lanes import BOUNDS
 from scopeguard.edge.outside import Outside
-from scopeguard.effects import Effect, Flow, ReadFile, ReadForm, Send, SingleFlight, ask
+from scopeguard.effects import Effect, Flow, Lane, ReadFile, ReadForm, Send, SingleFlight, ask
 from scopeguard.errors import AuthorityUnavailable, Reason, ResponseAborted
 
 URL = "https://a.test/"
@@ -267,6 +268,100 @@ async def test_a_machine_without_threads_left_is_an_outage_for_whoever_must_wait
         assert await aio.run(new_job().flow(wait=False), outside, None) == 0
         with pytest.raises(AuthorityUnavailable):
             await aio.run(new_job().flow(), outside, None)
+
+
+# -- bounds
+
+INTROSPECTION = BOUNDS[Lane.INTROSPECTION]
+ORDINARY = INTROSPECTION.places_of_one - INTROSPECTION.reserved
+
+
+async def filled(outside: Outside, table: Any, new_job: Any) -> None:
+    """Take all places of one authority, for as long as the table's gate is closed."""
+    table.gate = threading.Event()
+    for i in range(ORDINARY):
+        outside.launch(new_job(f"https://{i}.test/").flight(lane=Lane.INTROSPECTION), lambda failure=None: None)
+    await arrived(table, ORDINARY)
+
+
+@pytest.mark.anyio
+async def test_a_cancelled_task_takes_its_work_out_of_the_queue(outside: Outside, table: Any, new_job: Any):
+    await filled(outside, table, new_job)
+    left, shared = new_job("https://left.test/"), new_job("https://shared.test/")
+    results = []
+
+    async def stay() -> None:
+        results.append(await aio.run(shared.flow(lane=Lane.INTROSPECTION), outside, None))
+
+    async with anyio.create_task_group() as group:
+        async with anyio.create_task_group() as leaders:
+            for job in (left, shared):
+                leaders.start_soon(aio.run, job.flow(lane=Lane.INTROSPECTION), outside, None)
+            await anyio.lowlevel.checkpoint()
+            group.start_soon(stay)
+            await anyio.lowlevel.checkpoint()
+            leaders.cancel_scope.cancel()
+        assert len(outside.flights) == ORDINARY + 1
+        table.gate.set()
+    assert results == [1]
+    assert left.url not in table.asked
+
+
+@pytest.mark.anyio
+async def test_a_task_that_waits_too_long_for_its_turn_takes_its_work_with_it(
+    outside: Outside, table: Any, new_job: Any
+):
+    await filled(outside, table, new_job)
+    late = new_job("https://late.test/")
+    with pytest.raises(AuthorityUnavailable) as raised:
+        await aio.run(late.flow(lane=Lane.INTROSPECTION, deadline=0.0), outside, None)
+    assert raised.value.reason is Reason.AUTHORITY_TIMED_OUT
+    assert len(outside.flights) == ORDINARY
+    table.gate.set()
+    await aio.close(outside)
+    assert late.url not in table.asked
+
+
+@pytest.mark.anyio
+async def test_too_many_tasks_that_wait_for_one_authority_are_refused_at_once(
+    outside: Outside, table: Any, new_job: Any
+):
+    await filled(outside, table, new_job)
+    refused: list[AuthorityUnavailable] = []
+
+    async def ask_for(number: int) -> None:
+        try:
+            await aio.run(new_job(f"https://more-{number}.test/").flow(lane=Lane.INTROSPECTION), outside, None)
+        except AuthorityUnavailable as error:
+            refused.append(error)
+
+    async with anyio.create_task_group() as group:
+        for number in range(INTROSPECTION.waiting + 5):
+            group.start_soon(ask_for, number)
+        while len(refused) < 5:
+            await anyio.lowlevel.checkpoint()
+        table.gate.set()
+    assert [error.reason for error in refused] == [Reason.TOO_MANY_WAITING] * 5
+
+
+@pytest.mark.anyio
+async def test_closing_wakes_every_task_although_the_authority_hangs(outside: Outside, table: Any, new_job: Any):
+    await filled(outside, table, new_job)
+    outside.grace = 0.0
+    reasons: list[Reason] = []
+
+    async def wait_for(job: Any) -> None:
+        with pytest.raises(AuthorityUnavailable) as raised:
+            await aio.run(job.flow(lane=Lane.INTROSPECTION), outside, None)
+        reasons.append(raised.value.reason)
+
+    async with anyio.create_task_group() as group:
+        for url in ("https://0.test/", "https://0.test/", "https://waits.test/"):
+            group.start_soon(wait_for, new_job(url))
+        for _ in range(3):
+            await anyio.lowlevel.checkpoint()
+        await aio.close(outside)
+    assert reasons == [Reason.SHUTTING_DOWN] * 3
 
 
 # -- several loops, and loops that end

@@ -12,8 +12,9 @@ import pytest
 
 from forked import Child
 from scopeguard.edge import blocking
-from scopeguard.edge.outside import MOST_THREADS, Outside, SystemClock
-from scopeguard.effects import Effect, Flow, ReadFile, ReadForm, Send, SingleFlight, ask
+from scopeguard.edge.lanes import BOUNDS, Ticket
+from scopeguard.edge.outside import Outside, SystemClock
+from scopeguard.effects import Effect, Flow, Lane, ReadFile, ReadForm, Send, SingleFlight, ask
 from scopeguard.errors import AuthorityUnavailable, Reason
 from scopeguard.testing import FakeClock
 
@@ -325,30 +326,236 @@ def test_a_machine_without_threads_left_costs_no_request_its_keys(
     assert "can't start new thread" in caplog.text
     (failure,) = woken
     assert isinstance(failure, AuthorityUnavailable)
-    # The pool has kept what it could not start. It must not run now, on a key that is somebody else's by then.
+    # What could not start must not run later, on a key that another flight has by then.
     blocking.run(new_job("https://b.test/").flow(wait=False), outside, None)
     outside.close()
     assert job.done == 0
     assert woken == [failure]
 
 
-def test_more_flights_than_threads_wait_for_their_turn(outside: Outside, table: Any, new_job: Any):
+def test_more_flights_than_places_wait_for_their_turn(outside: Outside, table: Any, new_job: Any):
+    places = BOUNDS[Lane.KEYS].places_of_one - BOUNDS[Lane.KEYS].reserved
     table.gate = threading.Event()
-    jobs = [new_job(f"https://{i}.test/") for i in range(MOST_THREADS + 4)]
+    jobs = [new_job(f"https://{i}.test/") for i in range(places + 4)]
     for job in jobs:
         blocking.run(job.flow(wait=False), outside, None)
-    table.wait_for(MOST_THREADS)
-    assert len(our_threads()) == MOST_THREADS
+    table.wait_for(places)
+    assert len(our_threads()) == places
     late = jobs[-1]
     with pytest.raises(AuthorityUnavailable) as raised:
         blocking.run(late.flow(deadline=0.0), outside, None)
     assert raised.value.reason is Reason.AUTHORITY_TIMED_OUT
     table.gate.set()
+    for job in jobs:
+        assert blocking.run(job.flow(), outside, None) == 1
+    assert len(table.asked) == len(jobs)
+
+
+# -- bounds
+
+
+INTROSPECTION = BOUNDS[Lane.INTROSPECTION]
+ORDINARY = INTROSPECTION.places_of_one - INTROSPECTION.reserved
+
+
+def asking(**options: Any) -> dict[str, Any]:
+    return {"lane": Lane.INTROSPECTION, **options}
+
+
+def test_too_many_that_wait_for_one_authority_are_refused_at_once(outside: Outside, table: Any, new_job: Any):
+    """Of an event loop's flights and of a thread's alike: the bounds are those of the lane."""
+    table.gate = threading.Event()
+    told: list[BaseException | None] = []
+    jobs = [new_job(f"https://{i}.test/") for i in range(ORDINARY + INTROSPECTION.waiting + 1)]
+    for job in jobs:
+        outside.launch(job.flight(**asking()), told.append)
+    table.wait_for(ORDINARY)
+    assert len(our_threads()) == ORDINARY  # what waits has no thread
+    (refused,) = told
+    assert isinstance(refused, AuthorityUnavailable)
+    assert refused.reason is Reason.TOO_MANY_WAITING
+    assert refused.retry_after is not None
+    assert refused.retry_after >= 1
+    with pytest.raises(AuthorityUnavailable) as raised:
+        blocking.run(new_job("https://thread.test/").flow(**asking()), outside, None)
+    assert raised.value.reason is Reason.TOO_MANY_WAITING
+    assert len(outside.flights) == ORDINARY + INTROSPECTION.waiting
+
+
+def test_a_full_lane_holds_up_no_other(outside: Outside, table: Any, new_job: Any):
+    table.gate = threading.Event()
+    for i in range(ORDINARY + INTROSPECTION.waiting):
+        outside.launch(new_job(f"https://{i}.test/").flight(**asking()), lambda failure=None: None)
+    table.wait_for(ORDINARY)
+    table.gate.set()
+    for lane in set(Lane) - {Lane.INTROSPECTION}:
+        assert blocking.run(new_job(f"https://{lane.name}.test/").flow(lane=lane, deadline=0.0), outside, None) == 1
+
+
+def test_work_with_priority_goes_before_what_waits(outside: Outside, table: Any, new_job: Any):
+    table.gate = threading.Event()
+    for i in range(ORDINARY + 1):
+        outside.launch(new_job(f"https://{i}.test/").flight(**asking()), lambda failure=None: None)
+    table.wait_for(ORDINARY)
+    outside.launch(new_job("https://known.test/").flight(**asking(priority=True)), lambda failure=None: None)
+    table.wait_for(1)
+    assert table.asked[-1] == "https://known.test/"
+
+
+def test_threads_take_the_places_of_their_lane_too(
+    outside: Outside, table: Any, new_job: Any, in_threads: Callable[..., list[Any]]
+):
+    table.gate = threading.Event()
+    jobs = iter([new_job(f"https://{i}.test/") for i in range(ORDINARY + 4)])
+    lock = threading.Lock()
+    results: list[Any] = []
+
+    def work() -> object:
+        with lock:
+            job = next(jobs)
+        return blocking.run(job.flow(**asking(deadline=30.0)), outside, None)
+
+    crowd = threading.Thread(target=lambda: results.extend(in_threads(ORDINARY + 4, work)))
+    crowd.start()
+    table.wait_for(ORDINARY)
+    assert len(table.asked) == ORDINARY
+    table.gate.set()
+    crowd.join()
+    assert results == [1] * (ORDINARY + 4)
+
+
+def test_a_thread_that_waits_too_long_for_its_turn_leaves_the_queue(outside: Outside, table: Any, new_job: Any):
+    table.gate = threading.Event()
+    for i in range(ORDINARY):
+        outside.launch(new_job(f"https://{i}.test/").flight(**asking()), lambda failure=None: None)
+    table.wait_for(ORDINARY)
+    late = new_job("https://late.test/")
+    with pytest.raises(AuthorityUnavailable) as raised:
+        blocking.run(late.flow(**asking(deadline=0.0)), outside, None)
+    assert raised.value.reason is Reason.AUTHORITY_TIMED_OUT
+    assert len(outside.flights) == ORDINARY
+    table.gate.set()
     outside.close()
-    assert all(job.done == 1 for job in jobs)
+    assert late.url not in table.asked
+
+
+def test_work_that_every_caller_has_left_is_not_done(outside: Outside, table: Any, new_job: Any):
+    table.gate = threading.Event()
+    for i in range(ORDINARY):
+        outside.launch(new_job(f"https://{i}.test/").flight(**asking()), lambda failure=None: None)
+    table.wait_for(ORDINARY)
+    job = new_job("https://left.test/")
+    told: list[str] = []
+    wakes = [lambda failure=None, name=name: told.append(name) for name in ("leader", "second")]
+    flight = job.flight(**asking())
+    assert outside.launch(flight, wakes[0])
+    assert not outside.launch(flight, wakes[1])
+    outside.abandon(flight, wakes[0])
+    assert len(outside.flights) == ORDINARY + 1  # another caller waits for it
+    outside.abandon(flight, wakes[1])
+    assert len(outside.flights) == ORDINARY
+    outside.abandon(flight, wakes[1])  # twice does no harm
+    table.gate.set()
+    outside.close()
+    assert job.url not in table.asked
+    assert told == []
+
+
+def test_background_work_that_finds_its_lane_full_is_logged(
+    outside: Outside, table: Any, new_job: Any, caplog: pytest.LogCaptureFixture
+):
+    table.gate = threading.Event()
+    for i in range(ORDINARY + INTROSPECTION.waiting + 1):
+        blocking.run(new_job(f"https://{i}.test/").flow(**asking(wait=False)), outside, None)
+    (message,) = caplog.messages
+    assert "too_many_waiting" in message
 
 
 # -- beginning and end
+
+
+def test_closing_does_not_wait_for_an_authority_that_hangs(outside: Outside, table: Any, new_job: Any):
+    """What waits is refused, what hangs is left to itself, and every caller is told."""
+    table.gate = threading.Event()
+    outside.grace = 0.0
+    told: list[BaseException | None] = []
+    jobs = [new_job(f"https://{i}.test/") for i in range(ORDINARY + INTROSPECTION.waiting)]
+    for job in jobs:
+        outside.launch(job.flight(**asking()), told.append)
+    table.wait_for(ORDINARY)
+    waiter: list[BaseException] = []
+    thread = threading.Thread(
+        target=lambda: waiter.append(_raised(lambda: blocking.run(jobs[0].flow(), outside, None)))
+    )
+    boarded = _boarding(outside)
+    thread.start()
+    assert boarded.acquire(timeout=30)
+    outside.close()
+    thread.join()
+    assert table.closed == 1
+    assert len(told) == len(jobs)
+    assert {error.reason for error in [*told, *waiter] if isinstance(error, AuthorityUnavailable)} == {
+        Reason.SHUTTING_DOWN
+    }
+    assert len(table.asked) == ORDINARY
+    table.gate.set()
+    outside.grace = 30.0
+    outside.close()
+    assert len(outside.flights) == 0
+
+
+def test_a_thread_that_waits_for_its_turn_is_refused_by_closing(outside: Outside, table: Any, new_job: Any):
+    table.gate = threading.Event()
+    outside.grace = 0.0
+    for i in range(ORDINARY):
+        outside.launch(new_job(f"https://{i}.test/").flight(**asking()), lambda failure=None: None)
+    table.wait_for(ORDINARY)
+    raised: list[BaseException] = []
+    late = new_job("https://late.test/")
+    thread = threading.Thread(
+        target=lambda: raised.append(_raised(lambda: blocking.run(late.flow(**asking()), outside, None)))
+    )
+    entered = threading.Semaphore(0)
+    lane: Any = outside.lanes[Lane.INTROSPECTION]
+    enter = lane.enter
+
+    def counted(ticket: Ticket) -> None:
+        enter(ticket)
+        entered.release()
+
+    lane.enter = counted
+    thread.start()
+    assert entered.acquire(timeout=30)
+    outside.close()
+    thread.join()
+    (error,) = raised
+    assert isinstance(error, AuthorityUnavailable)
+    assert error.reason is Reason.SHUTTING_DOWN
+    assert late.url not in table.asked
+
+
+def _raised(work: Callable[[], Any]) -> BaseException:
+    try:
+        work()
+    except BaseException as error:  # noqa: BLE001 - the test looks at it
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def _boarding(outside: Outside) -> threading.Semaphore:
+    """Released when a caller has come to a flight."""
+    boarded = threading.Semaphore(0)
+    flights: Any = outside.flights
+    board = flights.board
+
+    def counted(key: str, wake: Any) -> bool:
+        try:
+            return bool(board(key, wake))
+        finally:
+            boarded.release()
+
+    flights.board = counted
+    return boarded
 
 
 def test_construction_starts_nothing(table: Any):
@@ -368,7 +575,8 @@ def test_closing_waits_for_flights_and_what_is_closed_opens_again(outside: Outsi
     outside.close()  # twice does no harm
 
 
-def test_a_flight_that_starts_while_somebody_closes_is_not_lost(table: Any, new_job: Any):
+def test_a_flight_that_starts_while_another_thread_closes_leaves_nothing_behind(table: Any, new_job: Any):
+    """Closing refuses what waits for its turn. Such a flight leaves its key free, and can be repeated."""
     outside = Outside(transport=table, clock=FakeClock())
     stop = threading.Event()
 
@@ -386,7 +594,10 @@ def test_a_flight_that_starts_while_somebody_closes_is_not_lost(table: Any, new_
         stop.set()
         closer.join()
         outside.close()
-    assert [job.done for job in jobs] == [1] * 200
+    assert len(outside.flights) == 0
+    assert outside._tickets == {}
+    assert [blocking.run(job.flow(), outside, None) for job in jobs] == [1] * 200
+    assert len(table.asked) == 200
 
 
 def test_the_clock_of_the_machine_has_both_hands():
@@ -412,9 +623,10 @@ def test_a_child_process_flies_for_itself(outside: Outside, table: Any, new_job:
         parent.close()
         assert other.done == 1
 
-    parent._lock.acquire()
+    lane = parent.lanes[Lane.KEYS]
+    lane._lock.acquire()  # a thread of the parent is in there while another one forks
     child = Child(check)
-    parent._lock.release()
+    lane._lock.release()
     assert child.ok()
     assert told == []
     table.gate.set()

@@ -60,6 +60,34 @@ def test_a_waiter_may_board_again_while_it_is_woken():
     assert boarded == [True]
 
 
+def test_the_last_caller_that_leaves_is_told_so():
+    flights = Flights()
+    told: list[str] = []
+    wakes = {name: lambda failure=None, name=name: told.append(name) for name in ("leader", "second")}
+    assert not flights.leave("k", wakes["leader"])  # nothing is in the air
+    flights.board("k", wakes["leader"])
+    flights.board("k", wakes["second"])
+    assert not flights.leave("k", nobody)  # a caller that never came
+    assert not flights.leave("k", wakes["leader"])
+    assert flights.leave("k", wakes["second"])
+    flights.land("k")
+    assert told == []
+
+
+def test_all_who_wait_can_be_dismissed_each_with_a_reason_of_its_own():
+    flights = Flights()
+    told: list[Exception] = []
+    for key in ("one", "two"):
+        assert flights.board(key, told.append)
+        assert not flights.board(key, told.append)
+    flights.leave("two", told.append)  # the leader
+    flights.dismiss(lambda: ValueError("closing"))
+    assert len(told) == len(set(map(id, told))) == 3
+    assert not flights.board("one", lambda: told.append(KeyError()))  # it is still in the air
+    flights.land("one")
+    assert len(told) == 4
+
+
 @pytest.mark.rule("H-20", "A-15")
 def test_of_many_threads_exactly_one_flies_and_nobody_is_forgotten():
     flights = Flights()

@@ -117,11 +117,11 @@ class Watched:
 
     def __init__(self, authority: FakeAuthority) -> None:
         self._authority = authority
-        self.threads: set[int] = set()
+        self.threads: set[threading.Thread] = set()
         self.answered = threading.Semaphore(0)
 
     def send(self, request: Send, /) -> Answer:
-        self.threads.add(threading.get_ident())
+        self.threads.add(threading.current_thread())
         try:
             return self._authority.transport.send(request)
         finally:

@@ -1,0 +1,208 @@
+"""Bounds on outbound work: how much of each kind runs at once, how much may wait, and what goes first.
+
+Strangers choose some of the work of a resource server: every unknown opaque token is a question to the authorization
+server. Without bounds such questions queue in front of key refreshes and the revocation log. So each
+:class:`~scopeguard.effects.Lane` has places of its own, no single account (an issuer, as a rule) can take all of them,
+and some are kept for work with priority. An account with too much waiting work is refused at once.
+
+A lane starts no threads: it calls ``start`` of a ticket when its turn has come. A blocking caller goes on in its own
+thread then, an event loop's work gets a thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from scopeguard.effects import Lane
+from scopeguard.records import dataclass
+
+_LONGEST_PAUSE: Final = 60.0
+_SHORTEST_PAUSE: Final = 1.0
+# How much one exchange changes the average of all before it.
+_WEIGHT: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """Bounds of one lane: places for work that runs, in all and for one account; how many of them only work with
+    priority may take; and how much work of one account may wait, without priority and with it."""
+
+    places: int
+    places_of_one: int
+    reserved: int
+    waiting: int
+    waiting_first: int
+
+
+BOUNDS: Final[Mapping[Lane, Bounds]] = {
+    Lane.KEYS: Bounds(places=16, places_of_one=8, reserved=2, waiting=64, waiting_first=512),
+    Lane.REVOCATIONS: Bounds(places=2, places_of_one=2, reserved=0, waiting=8, waiting_first=8),
+    Lane.INTROSPECTION: Bounds(places=32, places_of_one=16, reserved=4, waiting=64, waiting_first=512),
+    Lane.HOOKS: Bounds(places=16, places_of_one=12, reserved=4, waiting=64, waiting_first=512),
+    Lane.STATUS_LISTS: Bounds(places=8, places_of_one=4, reserved=0, waiting=64, waiting_first=512),
+}
+
+
+class Full(Exception):
+    """Too much work of this account waits already; a place is expected to be free after ``seconds``."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
+class Ticket:
+    """One piece of work. ``start`` is called when its turn has come and returns whether the work began; ``refuse``
+    when it will never come. Either is called once, from any thread, without a lock held."""
+
+    __slots__ = ("account", "began", "priority", "refuse", "start")
+
+    def __init__(self, account: str, *, priority: bool, start: Callable[[], bool], refuse: Callable[[], None]) -> None:
+        self.account = account
+        self.priority = priority
+        self.start = start
+        self.refuse = refuse
+        self.began = 0.0
+
+
+class _Account:
+    """The work of one account: what runs, and what waits, with and without priority, in the order it came."""
+
+    __slots__ = ("ordinary", "running", "seconds", "waiting")
+
+    def __init__(self) -> None:
+        self.running: set[Ticket] = set()
+        self.ordinary = 0  # of those that run, the ones without priority
+        self.waiting: dict[bool, OrderedDict[Ticket, None]] = {True: OrderedDict(), False: OrderedDict()}
+        self.seconds = 0.0  # how long a piece of work takes, on average
+
+    @property
+    def idle(self) -> bool:
+        return not self.running and not any(self.waiting.values())
+
+
+class WorkLane:
+    """Places for one kind of work; safe to use from any thread. *now* is a monotonic clock, in seconds."""
+
+    def __init__(self, bounds: Bounds, now: Callable[[], float]) -> None:
+        self._bounds = bounds
+        self._now = now
+        self._reset()
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._ended = threading.Condition(self._lock)
+        # The account whose turn it is comes first: each start moves it to the end.
+        self._accounts: OrderedDict[str, _Account] = OrderedDict()
+        self._running = 0
+        self._ordinary = 0
+
+    after_fork = _reset
+
+    def enter(self, ticket: Ticket) -> None:
+        """Start *ticket*, now or when its turn has come. Raises :class:`Full`; then it is not called."""
+        with self._lock:
+            account = self._accounts.setdefault(ticket.account, _Account())
+            waiting = account.waiting[ticket.priority]
+            most = self._bounds.waiting_first if ticket.priority else self._bounds.waiting
+            if len(waiting) >= most:
+                raise Full(self._pause(account, priority=ticket.priority))
+            waiting[ticket] = None
+        self._advance()
+
+    def leave(self, ticket: Ticket) -> None:
+        """The work of *ticket* has ended, or its caller no longer waits for its turn."""
+        with self._lock:
+            account = self._accounts.get(ticket.account)
+            if account is None:
+                return
+            if ticket in account.running:
+                took = max(0.0, self._now() - ticket.began)
+                account.seconds += (took - account.seconds) * (_WEIGHT if account.seconds else 1.0)
+                self._vacate(account, ticket)
+            else:
+                account.waiting[ticket.priority].pop(ticket, None)
+            self._forget(ticket.account, account)
+        self._advance()
+
+    def withdraw(self, ticket: Ticket) -> bool:
+        """Take *ticket* out of the queue. ``False``: it has begun, and goes on, or it has ended."""
+        with self._lock:
+            account = self._accounts.get(ticket.account)
+            if account is None or ticket not in account.waiting[ticket.priority]:
+                return False
+            del account.waiting[ticket.priority][ticket]
+            self._forget(ticket.account, account)
+            return True
+
+    def refuse_waiting(self) -> None:
+        """Empty the queue: what has begun goes on, what waits is refused."""
+        refused: list[Ticket] = []
+        with self._lock:
+            for name, account in list(self._accounts.items()):
+                for waiting in account.waiting.values():
+                    refused += waiting
+                    waiting.clear()
+                self._forget(name, account)
+        for ticket in refused:
+            ticket.refuse()
+
+    def wait_until_idle(self, seconds: float) -> bool:
+        """Whether nothing runs, after waiting for that as long as *seconds*."""
+        with self._lock:
+            return self._ended.wait_for(lambda: not self._running, seconds)
+
+    def _advance(self) -> None:
+        """Start what can start now. One ticket at a time: a start that fails vacates its place for the next."""
+        while (ticket := self._next()) is not None:
+            if not ticket.start():
+                with self._lock:
+                    account = self._accounts[ticket.account]
+                    self._vacate(account, ticket)
+                    self._forget(ticket.account, account)
+
+    def _next(self) -> Ticket | None:
+        bounds = self._bounds
+        with self._lock:
+            for priority in (True, False):
+                if self._running >= bounds.places or (
+                    not priority and self._ordinary >= bounds.places - bounds.reserved
+                ):
+                    return None
+                for name, account in self._accounts.items():
+                    if not account.waiting[priority] or len(account.running) >= bounds.places_of_one:
+                        continue
+                    if not priority and account.ordinary >= bounds.places_of_one - bounds.reserved:
+                        continue
+                    ticket, _ = account.waiting[priority].popitem(last=False)
+                    ticket.began = self._now()
+                    account.running.add(ticket)
+                    account.ordinary += not priority
+                    self._ordinary += not priority
+                    self._running += 1
+                    self._accounts.move_to_end(name)
+                    return ticket
+        return None
+
+    def _vacate(self, account: _Account, ticket: Ticket) -> None:
+        account.running.remove(ticket)
+        account.ordinary -= not ticket.priority
+        self._ordinary -= not ticket.priority
+        self._running -= 1
+        self._ended.notify_all()
+
+    def _forget(self, name: str, account: _Account) -> None:
+        if account.idle:
+            self._accounts.pop(name, None)
+
+    def _pause(self, account: _Account, *, priority: bool) -> float:
+        """When a place in the queue is expected to be free: as fast as work has ended lately, or as slowly as the
+        oldest that runs."""
+        began = min((ticket.began for ticket in account.running), default=self._now())
+        seconds = max(account.seconds, self._now() - began)
+        places = self._bounds.places_of_one - (0 if priority else self._bounds.reserved)
+        waiting = len(account.waiting[priority]) + (0 if priority else len(account.waiting[True]))
+        return min(max(_SHORTEST_PAUSE, seconds * waiting / places), _LONGEST_PAUSE)

@@ -1,0 +1,189 @@
+"""Floods of tokens that strangers make up, beside callers whose tokens are good: the work that strangers choose is
+bounded, and no other work waits behind it. On both edges."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from scopeguard import Guard, Introspection, Issuer, IssuerResolver
+from scopeguard.edge.lanes import BOUNDS
+from scopeguard.effects import Answer, Lane, Send
+from scopeguard.errors import Reason
+from scopeguard.guard import Denied, Granted, Unavailable
+from scopeguard.stores import MemoryStore
+from scopeguard.testing import FakeAuthority
+from storms import PATIENCE, Storm, request_with
+
+OPAQUE = "https://opaque.test"
+INTROSPECTION = BOUNDS[Lane.INTROSPECTION]
+ORDINARY = INTROSPECTION.places_of_one - INTROSPECTION.reserved
+MOST_ASKED = ORDINARY + INTROSPECTION.waiting
+COLOURS = ("threads", "asyncio", "trio", "mixed")
+
+
+class Upstream:
+    """A good authority that answers at once, beside one that introspects and can be held at its gate."""
+
+    def __init__(self, good: FakeAuthority) -> None:
+        self.good = good
+        self.asked: list[str] = []
+        self.active: set[str] = set()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.arrived = threading.Semaphore(0)
+
+    def send(self, request: Send, /) -> Answer:
+        if not request.url.startswith(OPAQUE):
+            return self.good.transport.send(request)
+        token = dict(request.form or ())["token"]
+        self.asked.append(token)
+        self.arrived.release()
+        assert self.gate.wait(PATIENCE), "the gate was not opened"
+        body = b'{"active":true,"aud":"https://api.example.com","scope":"read","client_id":"app"}'
+        return Answer(200, body if token in self.active else b'{"active":false}', {"content-type": "application/json"})
+
+    def close(self) -> None: ...
+
+    def wait_for(self, count: int) -> None:
+        for _ in range(count):
+            assert self.arrived.acquire(timeout=PATIENCE), "no question came"
+
+
+@pytest.fixture
+def upstream() -> Upstream:
+    return Upstream(FakeAuthority())
+
+
+def new_guard(upstream: Upstream, **options: Any) -> Guard:
+    introspection = Introspection(
+        client_id="api", client_secret="sg-secret-of-the-api", endpoint=f"{OPAQUE}/introspect", negative_ttl=0.001
+    )
+    opaque = Issuer(OPAQUE, audience="https://api.example.com", validate="introspection", introspection=introspection)
+    return Guard(upstream.good.issuer, opaque, transport=upstream, clock=upstream.good.clock, **options)
+
+
+@pytest.fixture
+def guard(upstream: Upstream) -> Iterator[Guard]:
+    guard = new_guard(upstream, store=MemoryStore(upstream.good.clock))
+    yield guard
+    upstream.gate.set()
+    guard.close()
+
+
+def junk(count: int) -> list[str]:
+    return [f"junk-{secrets.token_urlsafe(12)}" for _ in range(count)]
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_a_flood_that_waits_for_one_authority_harms_no_other_and_is_bounded(
+    colour: str, guard: Guard, upstream: Upstream
+):
+    """The keys of the other issuer are fetched and the revocation log is read while the flood stands."""
+    upstream.gate.clear()
+    flood = Storm(colour, guard)
+    flood.start(junk(300))
+    flood.served(300 - MOST_ASKED)  # refused at once, while nothing else moves
+    for decision in flood.decisions:
+        assert isinstance(decision, Unavailable)
+        assert decision.error.reason is Reason.TOO_MANY_WAITING
+        assert int(dict(decision.response.headers)["retry-after"]) >= 1
+    assert len(upstream.asked) == ORDINARY
+    token = upstream.good.mint("read")
+    assert isinstance(guard.check(request_with(token)), Granted)
+    assert isinstance(anyio.run(guard.acheck, request_with(token)), Granted)
+    upstream.gate.set()
+    assert flood.end() == {"Unavailable": 300 - MOST_ASKED, "Denied": MOST_ASKED}
+    assert len(upstream.asked) == MOST_ASKED
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_a_token_that_was_accepted_before_goes_first(colour: str, guard: Guard, upstream: Upstream):
+    upstream.active.add("known")
+    assert isinstance(guard.check(request_with("known")), Granted)
+    upstream.wait_for(1)
+    upstream.good.clock.advance(61)  # its answer is too old
+    upstream.gate.clear()
+    flood = Storm(colour, guard)
+    flood.start(junk(300))
+    flood.served(300 - MOST_ASKED)
+    upstream.wait_for(ORDINARY)
+    known = Storm("threads", guard)
+    known.start(["known"])
+    upstream.wait_for(1)
+    assert upstream.asked[-1] == "known"
+    upstream.gate.set()
+    assert known.end() == {"Granted": 1}
+    flood.end()
+
+
+def test_a_token_that_is_not_active_any_more_goes_first_no_longer(guard: Guard, upstream: Upstream):
+    asking = guard._trusts.all[1].asking
+    assert asking is not None
+    upstream.active.add("known")
+    assert isinstance(guard.check(request_with("known")), Granted)
+    (digest,) = asking.accepted._newer
+    upstream.active.clear()
+    upstream.good.clock.advance(61)
+    assert isinstance(guard.check(request_with("known")), Denied)
+    assert digest not in asking.accepted
+
+
+@pytest.mark.anyio
+async def test_requests_that_were_cancelled_cost_no_question(guard: Guard, upstream: Upstream):
+    upstream.gate.clear()
+    async with anyio.create_task_group() as group:
+        for token in junk(MOST_ASKED):
+            group.start_soon(guard.acheck, request_with(token))
+        await anyio.to_thread.run_sync(upstream.wait_for, ORDINARY)
+        group.cancel_scope.cancel()
+    assert len(guard._outside.flights) == ORDINARY
+    upstream.gate.set()
+    await guard.aclose()
+    assert len(upstream.asked) == ORDINARY
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_names_that_a_resolver_has_to_look_up_hold_up_no_known_issuer(colour: str, upstream: Upstream):
+    """Each look-up hangs. Only so many do, the rest is refused, and an issuer that was found before goes first."""
+    gate, entered = threading.Event(), threading.Semaphore(0)
+    tenant = FakeAuthority("https://tenant.test")
+    tenant.clock = tenant.authority.clock = upstream.good.clock
+
+    class Both(Upstream):
+        def send(self, request: Send, /) -> Answer:
+            own = request.url.startswith(tenant.url)
+            return tenant.transport.send(request) if own else super().send(request)
+
+    def resolve(name: str) -> Issuer | None:
+        if name == tenant.url:
+            return tenant.issuer
+        entered.release()
+        assert gate.wait(PATIENCE), "the gate was not opened"
+        return None
+
+    guard = new_guard(Both(upstream.good), resolver=IssuerResolver(accepts=lambda name: True, resolve=resolve, ttl=600))
+    try:
+        assert isinstance(guard.check(request_with(tenant.mint("read"))), Granted)
+        upstream.good.clock.advance(601)
+        bounds = BOUNDS[Lane.HOOKS]
+        places = bounds.places_of_one - bounds.reserved
+        flood = Storm(colour, guard)
+        names = [upstream.good.mint("read", claims={"iss": f"https://{i}.test"}) for i in range(300)]
+        flood.start(names)
+        flood.served(300 - places - bounds.waiting)
+        for _ in range(places):
+            assert entered.acquire(timeout=PATIENCE), "no look-up began"
+        assert isinstance(guard.check(request_with(tenant.mint("read"))), Granted)
+        assert isinstance(guard.check(request_with(upstream.good.mint("read"))), Granted)
+        gate.set()
+        assert flood.end() == {"Unavailable": 300 - places - bounds.waiting, "Denied": places + bounds.waiting}
+    finally:
+        gate.set()
+        guard.close()
