@@ -69,8 +69,10 @@ def preset_issuer(table: Mapping[str, Any], place: Place, resource: str | None) 
 
     beside = {key: value for key, value in table.items() if key != "preset"}
     given = replace(place, elsewhere=misplaced).read(beside, arguments)
-    if "audience" in arguments and "audience" not in given and resource is not None and _needs(preset, "audience"):
-        given["audience"] = resource
+    if "audience" in arguments and "audience" not in given and resource is not None:
+        unbound = "client_ids" in arguments and "client_ids" not in given  # one of the two binds tokens to this API
+        if unbound or _needs(preset, "audience"):
+            given["audience"] = resource
     missing = [key for key in arguments if key not in given and _needs(preset, key)]
     if missing:
         raise place.error(missing[0], f"is missing; the preset {name} needs it: {missing[0]} = ...")

@@ -53,6 +53,12 @@ def test_the_resource_is_the_audience_where_the_preset_needs_one():
         {"https://api.example.com"}
     )
     assert issuer('preset = "okta"\ndomain = "acme.okta.com"', top=top).audiences == frozenset({"api://default"})
+    hydra = 'preset = "hydra"\nissuer = "https://hydra.example.com"'
+    assert issuer(hydra, top=top).audiences == frozenset({"https://api.example.com"})
+    assert issuer(f'{hydra}\nclient_ids = "c"', top=top).audiences == frozenset({"c"})
+    assert issuer('preset = "salesforce"\nmy_domain = "acme.my.salesforce.com"', top=top).audiences == frozenset(
+        {"https://api.example.com"}
+    )
     assert issuer('preset = "auth0"\ndomain = "t.auth0.com"\naudience = "a"', top=top).audiences == frozenset({"a"})
 
 
