@@ -106,9 +106,7 @@ def host(value: str, setting: str, example: str) -> str:
 
     A name without a domain is refused: a tenant is not a host.
     """
-    name = value.lower() if isinstance(value, str) else ""
-    if name.startswith("https://"):
-        name = name.removeprefix("https://").removesuffix("/")
+    name = value.lower().removeprefix("https://").removesuffix("/") if isinstance(value, str) else ""
     if not _HOST.fullmatch(name):
         raise misfit(value, setting, "a host name with its domain, and no path", example)
     return name

@@ -225,6 +225,7 @@ def test_a_value_of_another_type_is_a_configuration_error_that_names_the_argumen
 
 SAME: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("auth0", {"domain": "https://tenant.us.auth0.com/"}, {"domain": "tenant.us.auth0.com"}),
+    ("auth0", {"domain": "tenant.us.auth0.com/"}, {"domain": "tenant.us.auth0.com"}),
     ("auth0", {"domain": "Tenant.US.Auth0.com"}, {"domain": "tenant.us.auth0.com"}),
     ("okta", {"domain": "https://acme.okta.com"}, {"domain": "acme.okta.com"}),
     ("salesforce", {"my_domain": "https://Acme.my.salesforce.com"}, {"my_domain": "acme.my.salesforce.com"}),
