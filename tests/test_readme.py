@@ -42,6 +42,7 @@ from scopeguard.cli.commands import cli
 from scopeguard.devserver import Client
 from scopeguard.edge.limits import HttpxTransport
 from scopeguard.settings import settings_from
+from scopeguard.settings.tables import TABLES
 from scopeguard.stores.redis import RedisStore
 from scopeguard.testing import FakeAuthority
 
@@ -392,6 +393,30 @@ def test_the_settings_are_there_with_their_defaults(home: Any, name: str):
     (setting,) = [setting for setting in fields(home) if setting.name == name]
     default = setting.default if setting.default_factory is MISSING else setting.default_factory()
     assert _written(home.__name__, name) == default
+
+
+# Of these tables of the file there is no class in Python, so that the page has them in a chapter of its own.
+OF_THE_FILE = ("[[rules]]", "[contract]", "[scopes]", "[challenge]", "[transport]")
+
+
+def _first_cells(text: str) -> set[str]:
+    cells = re.findall(r"^\| (`[^|]*`) \|", text, re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+
+
+@pytest.mark.parametrize("table", OF_THE_FILE)
+def test_every_table_of_the_file_is_there_with_all_its_keys(table: str):
+    (rows,) = re.findall(rf"^`{re.escape(table)}`: .*\n\n((?:\|.*\n)+)", SETTINGS, re.MULTILINE)
+    assert _first_cells(rows) == set(TABLES[table])
+
+
+@pytest.mark.parametrize(
+    ("table", "key"), [pytest.param(table, key, id=f"{table} {key}") for table, keys in TABLES.items() for key in keys]
+)
+def test_every_key_that_the_file_may_have_stands_on_the_page(table: str, key: str):
+    elsewhere = {"url": "`Issuer(url, ...)`", "any_audience_dangerously": "`any_audience_dangerously = true`"}
+    elsewhere["redis"] = "with the URL as `redis`"
+    assert key in _first_cells(SETTINGS) or elsewhere[key] in SETTINGS
 
 
 def test_no_table_has_a_setting_that_is_gone():

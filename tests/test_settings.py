@@ -23,12 +23,16 @@ from scopeguard import (
     ChallengeStyle,
     ClientAuthentication,
     ConfigurationError,
+    Denied,
+    ErrorBody,
+    HeaderList,
     Introspection,
     Issuer,
     KeySetPolicy,
     MachineSign,
     MissingCredentials,
     Reason,
+    RequestView,
     RevocationPolicy,
     ScopeClaim,
     ScopeForm,
@@ -143,6 +147,53 @@ def test_the_body_of_errors_is_part_of_the_style_of_challenges_and_leaves_the_re
     assert Guard(*issuers, **arguments).style.challenge(MissingCredentials(Reason.NO_CREDENTIALS), ()) == (
         f'Bearer realm="{realm}"'
     )
+
+
+def test_the_style_of_challenges_has_a_table_of_its_own():
+    text = """
+        realm = "it"
+        error_body = "google"
+        [challenge]
+        parameters = { hint = "https://docs.test", tenant = "7" }
+        error_uri = "env:ERRORS"
+        hide_forbidden = true
+        """
+    issuers, arguments = settings(text + ISSUERS, ERRORS="https://docs.test/errors")
+    assert arguments["challenge"] == ChallengeStyle(
+        realm="it",
+        body="google",
+        parameters=(("hint", "https://docs.test"), ("tenant", "7")),
+        error_uri="https://docs.test/errors",
+        hide_forbidden=True,
+    )
+    assert "realm" not in arguments
+    header = Guard(*issuers, **arguments).style.challenge(MissingCredentials(Reason.NO_CREDENTIALS), ())
+    assert header == 'Bearer realm="it", hint="https://docs.test", tenant="7"'
+
+
+@pytest.mark.parametrize(
+    ("lines", "contract", "body"),
+    [
+        ("", 'google_discovery = "bigquery.v2.json"', ErrorBody.GOOGLE),
+        ("", 'google_discovery = "bigquery.v2.json"\nopenapi = "openapi.json"', ErrorBody.GOOGLE),
+        ('realm = "it"', 'google_discovery = "bigquery.v2.json"', ErrorBody.GOOGLE),
+        ('error_body = "problem"', 'google_discovery = "bigquery.v2.json"', ErrorBody.PROBLEM),
+        ("", 'openapi = "openapi.json"', ErrorBody.PROBLEM),
+    ],
+)
+def test_a_google_contract_answers_as_googles_clients_read_it(
+    lines: str, contract: str, body: ErrorBody, tmp_path: Path
+):
+    for name, content in FILES.items():
+        (tmp_path / name).write_text(content, "utf-8")
+    issuers, arguments = settings_from(tomllib.loads(f"{lines}\n{ISSUERS}[contract]\n{contract}"), tmp_path)
+    guard = Guard(*issuers, **arguments)
+    assert guard.style.body == body
+    assert guard.style.realm == ("it" if "realm" in lines else "api")
+    decision = guard.check(RequestView(method="GET", path="/v2/d", headers=HeaderList([])))
+    assert isinstance(decision, Denied)
+    answer = json.loads(decision.response.body)
+    assert (answer.get("error", {}).get("code") if body is ErrorBody.GOOGLE else answer["status"]) == 401
 
 
 def test_the_sizes_of_token_sources_are_in_its_table():
@@ -329,6 +380,7 @@ def test_a_setting_is_refused_when_it_is_of_another_kind(table: str, key: str):
         "[scopes]": {"issuers": issuers, "scopes": wrong},
         "[contract]": {"issuers": issuers, "contract": wrong},
         "[transport]": {"issuers": issuers, "transport": wrong},
+        "[challenge]": {"issuers": issuers, "challenge": wrong},
     }
     with pytest.raises(ConfigurationError) as caught:
         settings_from(documents[table], BASE, file="api.toml")
@@ -510,7 +562,7 @@ REFUSED = [
     (f"{ISSUERS}algoritms = []", "[[issuers]] 1: algoritms: unknown key; did you mean algorithms?"),
     (f"error_body = 'html'\n{ISSUERS}", "top level: error_body: 'html' is none of problem, google"),
     (f"error_body = 1\n{ISSUERS}", "top level: error_body: "),
-    (f"zzz = 1\n{ISSUERS}", "top level: zzz: unknown key; known are audit, contract, error_body, insecure_http"),
+    (f"zzz = 1\n{ISSUERS}", "top level: zzz: unknown key; known are audit, challenge, contract, error_body"),
     (f"{ISSUERS}[issuers.key_set]\ntll = 1", "[issuers.key_set] of [[issuers]] 1: tll: unknown key; did you mean ttl?"),
     (f"{ISSUERS}[scopes]\nimplis = 1", "[scopes]: implis: unknown key; did you mean implies?"),
     (f"{ISSUERS}[token_sources]\nmethod = []", "[token_sources]: method: unknown key; did you mean methods?"),
@@ -558,6 +610,11 @@ REFUSED = [
     (f"{ISSUERS}[transport]\nproxy = 'env:NOPE'", "[transport]: proxy: the environment variable NOPE is not set"),
     (f"{ISSUERS}[transport]\ncafile = 'x'", "[transport]: cafile: unknown key; did you mean ca_file?"),
     (f"proxy = 'http://p:1'\n{ISSUERS}", "top level: proxy: is a key of [transport], and stands here in another table"),
+    # challenges
+    (f"{ISSUERS}[challenge]\nrealm = 'x'", "[challenge]: realm: is a key of the top level, and stands here in another"),
+    (f"{ISSUERS}[challenge]\nparameters = {{ scope = 'x' }}", "[challenge]: challenge parameter 'scope': not a token"),
+    (f"{ISSUERS}[challenge]\nerror_uri = 'x'", "[challenge]: error_uri: 'x' is not an absolute URI"),
+    (f"{ISSUERS}[challenge]\nbody = 'google'", "[challenge]: body: unknown key; known are error_uri, hide_forbidden"),
     # what is shared
     (f"{ISSUERS}[store]\nredis = 'x'", "[store]: store: redis is a URL that begins with redis://"),
     (f"{ISSUERS}[store]\nprefix = 'x'", "[store]: redis: is missing; write its URL, as in: redis = "),

@@ -15,6 +15,7 @@ from scopeguard.errors import ConfigurationError
 from scopeguard.records import dataclass
 from scopeguard.rules import DENIED, PUBLIC, Access, Rule
 from scopeguard.scopes import AUTHENTICATED, Requirement
+from scopeguard.spec.error_body import ErrorBody
 
 
 class Undeclared(StrEnum):
@@ -34,11 +35,17 @@ _MEANING: Final[dict[Undeclared, Requirement | Access]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contract:
-    """The rules of a document, in the order of decision, and the scopes it describes. *name*: what messages call it."""
+    """The rules of a document, in the order of decision, and the scopes it describes.
+
+    *name*: what messages call it. *error_body*: how clients of such an API read errors, where it is not the usual way;
+    ``ChallengeStyle(realm=..., body=contract.error_body)`` makes a guard answer so. The configuration file does that
+    unless it has an ``error_body`` of its own.
+    """
 
     name: str
     rules: tuple[Rule, ...] = field(repr=False)
     catalog: ScopeCatalog = field(repr=False)
+    error_body: ErrorBody | None = None
 
 
 def undeclared_access(undeclared: Undeclared | str | None) -> Requirement | Access | None:

@@ -24,6 +24,7 @@ from scopeguard.records import dataclass
 from scopeguard.rules import DENIED, Access
 from scopeguard.rules.rule import METHODS
 from scopeguard.scopes import Requirement, any_of
+from scopeguard.spec.error_body import ErrorBody
 
 # Members that change a decision.
 _OF_A_RESOURCE: Final = ("methods", "resources")
@@ -62,7 +63,12 @@ def google_discovery(
         found = Document(str(content["id"]), content)
     reader = _Reader(found, checked_base_path(base_path), undeclared_access(undeclared))
     operations = checked_operations(found, reader.operations())
-    return Contract(name=found.name, rules=rules_of(operations), catalog=ScopeCatalog.from_google_discovery(content))
+    return Contract(
+        name=found.name,
+        rules=rules_of(operations),
+        catalog=ScopeCatalog.from_google_discovery(content),
+        error_body=ErrorBody.GOOGLE,
+    )
 
 
 @dataclass(frozen=True, slots=True)

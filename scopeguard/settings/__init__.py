@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from scopeguard.checks import checked_url, insecure_hosts
 from scopeguard.config import ANY_AUDIENCE_DANGEROUSLY, Issuer
+from scopeguard.contracts import Contract
 from scopeguard.errors import ConfigurationError
 from scopeguard.introspection import Validation
 from scopeguard.policies import AuditMode
@@ -47,7 +48,6 @@ def read_settings(path: str | os.PathLike[str]) -> tuple[tuple[Issuer, ...], dic
 _ARGUMENTS: Final = (
     "resource",
     "realm",
-    "challenge",
     "token_sources",
     "require_https",
     "store",
@@ -82,9 +82,6 @@ def settings_from(
         place.built("resource", lambda: checked_url(values["resource"], "resource", insecure=insecure))
     if "realm" in values:
         place.built("realm", lambda: ChallengeStyle(realm=values["realm"]))
-    if "error_body" in values:
-        realm = values.pop("realm", None) or values.get("resource", "api")
-        values["challenge"] = ChallengeStyle(realm=realm, body=values.pop("error_body"))
     if "audit" in values:
         place.built("audit", lambda: AuditMode.of(values["audit"]))
     issuers = tuple(
@@ -97,12 +94,33 @@ def settings_from(
     if "implies" in values.get("scopes", {}):
         arguments["implies"] = values["scopes"]["implies"]
     contracts = contracts_of(values["contract"], place.inner("[contract]")) if "contract" in values else ()
+    style = _style(values, contracts, place)
+    if style is not None:
+        arguments.pop("realm", None)
+        arguments["challenge"] = style
     scopes = values.get("scopes", {})
     if contracts or scopes.keys() - {"implies"}:
         arguments["catalog"] = catalog_of(scopes, contracts, place.inner("[scopes]"))
     if contracts or "rules" in values or "public" in values:
         arguments["rules"] = _rules(values, place, [rule for contract in contracts for rule in contract.rules])
     return issuers, arguments
+
+
+def _style(values: Mapping[str, Any], contracts: Sequence[Contract], place: Place) -> ChallengeStyle | None:
+    """Return how refusals are written, if the file says more about that than the realm.
+
+    Clients of an API that a Google discovery document describes read errors in Google's shape, and fail on others.
+    """
+    given: dict[str, Any] = dict(values.get("challenge", {}))
+    bodies = [contract.error_body for contract in contracts if contract.error_body is not None]
+    if "error_body" in values:
+        given["body"] = values["error_body"]
+    elif bodies:
+        given["body"] = bodies[0]
+    if not given:
+        return None
+    realm = values.get("realm", values.get("resource", "api"))
+    return place.inner("[challenge]").built("", lambda: ChallengeStyle(realm=realm, **given))
 
 
 def with_hosts(table: Mapping[str, Any], insecure: frozenset[str]) -> Mapping[str, Any]:

@@ -219,6 +219,14 @@ def _error_body(place: Place, key: str, value: Any) -> ErrorBody:
     return ErrorBody(name)
 
 
+def _challenge_table(place: Place, key: str, value: Any) -> dict[str, Any]:
+    return place.inner("[challenge]").read(kinds.table(place, key, value), CHALLENGE)
+
+
+def _parameters(place: Place, key: str, value: Any) -> tuple[tuple[str, str], ...]:
+    return tuple(_string_by_name(place, key, value).items())
+
+
 def _scopes_table(place: Place, key: str, value: Any) -> dict[str, Any]:
     return place.inner("[scopes]").read(kinds.table(place, key, value), SCOPES)
 
@@ -305,6 +313,11 @@ SCOPES: Final = {
     "descriptions": Key(_string_by_name, '{ bigquery = "View and manage tables" }'),
     "catalog": Key(kinds.path, '"scopes.toml"'),
 }
+CHALLENGE: Final = {
+    "parameters": Key(_parameters, '{ hint = "https://docs.example.com" }'),
+    "error_uri": Key(kinds.reference, '"https://docs.example.com/errors"'),
+    "hide_forbidden": Key(kinds.boolean, "true"),
+}
 CONTRACT: Final = {
     "openapi": Key(kinds.paths, '"openapi.json"'),
     "google_discovery": Key(kinds.paths, '["bigquery.v2.json"]'),
@@ -316,6 +329,7 @@ TOP_LEVEL: Final = {
     "resource": Key(kinds.reference, '"https://api.example.com"'),
     "realm": Key(kinds.reference, '"example"'),
     "error_body": Key(_error_body, '"problem"'),
+    "challenge": Key(_challenge_table, '{ error_uri = "https://docs.example.com/errors" }'),
     "token_sources": Key(_token_sources, '["header"]'),
     "public": Key(kinds.strings, '["/healthz"]'),
     "require_https": Key(kinds.boolean, "true"),
@@ -404,4 +418,5 @@ TABLES: Final[Mapping[str, Mapping[str, Key]]] = {
     "[revocation]": REVOCATION,
     "[token_cache]": TOKEN_CACHE,
     "[transport]": TRANSPORT,
+    "[challenge]": CHALLENGE,
 }
