@@ -425,6 +425,32 @@ def test_no_table_has_a_setting_that_is_gone():
     assert set(ROWS) <= known
 
 
+DOCS = {path.name: path.read_text("utf-8") for path in sorted((ROOT / "docs").rglob("*.md"))}
+
+
+@pytest.mark.parametrize("page", DOCS)
+def test_a_page_names_no_machine_and_its_commands_and_links_are_right(page: str):
+    text = DOCS[page]
+    assert not re.search(r"/work/|/home/|pypi\.org|pythonhosted", text)
+    for line in re.findall(r"^    scopeguard (.*)$", text, re.MULTILINE):
+        name, *arguments = shlex.split(line)
+        cli.commands[name].make_context(name, arguments).close()
+    (path,) = [path for path in (ROOT / "docs").rglob("*.md") if path.name == page and path.read_text("utf-8") == text]
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+        assert (path.parent / link).exists(), link
+
+
+def test_the_page_on_servers_names_those_that_the_suite_runs_on_and_those_with_a_catch():
+    text = DOCS["servers.md"]
+    commands = re.findall(
+        r'^    Kind\(\s*"(\w+)', (ROOT / "tests/servers/test_servers.py").read_text("utf-8"), re.MULTILINE
+    )
+    assert commands
+    for server in (*commands, "gunicorn", "cheroot", "daphne", "uWSGI", "mod_wsgi", "nginx"):
+        assert server in text
+    assert "WSGIPassAuthorization On" in text
+
+
 def test_the_readme_names_no_machine_and_stays_readable():
     assert len(README.splitlines()) <= 620
     assert not re.search(r"/work|/tmp|/home|pypi\.|pythonhosted", README + SETTINGS + PROVIDERS)
