@@ -60,7 +60,7 @@ from scopeguard.errors import (
 from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
 from scopeguard.introspection import ClientAuthentication, Introspection, Validation
 from scopeguard.machines import MachineSign
-from scopeguard.policies import KeySetPolicy, RevocationPolicy
+from scopeguard.policies import KeySetPolicy, Preflight, RevocationPolicy
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.resolver import IssuerResolver
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access, Rule, Rules
@@ -104,6 +104,7 @@ __all__ = [
     "KeySetPolicy",
     "MachineSign",
     "MissingCredentials",
+    "Preflight",
     "Problem",
     "Reason",
     "RequestTimedOut",

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from scopeguard.access_token import ANONYMOUS, AccessToken, Anonymous, begin_serving, end_serving
 from scopeguard.audit.declared import Layer
 from scopeguard.config import TokenSources
+from scopeguard.cors import allowed_by_asgi_app, exposing
 from scopeguard.errors import (
     ConfigurationError,
     InvalidRequest,
@@ -23,8 +23,9 @@ from scopeguard.errors import (
     RequestTooLarge,
 )
 from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
+from scopeguard.policies import Preflight
 from scopeguard.request import HeaderList, RequestView
-from scopeguard.rules import OPTIONAL, PUBLIC, Rule, Rules
+from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import Response, private_headers
 from scopeguard.spec.credentials import declared_length, has_access_token, without_access_token
@@ -45,20 +46,15 @@ GUARD_KEY: Final = "scopeguard.guard"
 _SECURE: Final = ("https", "wss")
 
 
-class Preflight(StrEnum):
-    """What happens to a CORS preflight, which carries no credentials by design (B-57)."""
-
-    GUARD = "guard"
-    PASS = "pass"
-
-
 class GuardMiddleware(Layer):
     """*app* behind *guard*: every request needs a valid access token unless a rule says otherwise.
 
     * *public*: path templates that need no token. They do not close any other path.
     * *rules*: which route needs what; the guard's own by default. A route that matches none of them is denied, and an
       empty list denies every route. Without rules here and in the guard, every route needs a valid token.
-    * *cors_preflight*: ``"pass"`` hands genuine preflights to the app, and lets browsers read the challenge.
+    * *cors_preflight*: ``"pass"`` hands preflights to the app, except those for what no token opens, and lets scripts
+      read refusals where the app's CORS middleware, inside or outside, lets them read responses: the app is asked with
+      a preflight about the origin of each refused request. The guard's own setting by default.
     * *close_on_expiry*: when a token is no longer admitted, that is at its expiry and the issuer's leeway later, end
       what is still sent for it: a websocket with code 1008, server-sent events with a regular end, and any other
       response stream with :class:`~scopeguard.errors.ResponseAborted`, by which the client sees that it is incomplete.
@@ -74,7 +70,7 @@ class GuardMiddleware(Layer):
         guard: Guard,
         public: Iterable[str] = (),
         rules: Rules | Iterable[Rule] | None = None,
-        cors_preflight: Preflight | str = Preflight.GUARD,
+        cors_preflight: Preflight | str | None = None,
         close_on_expiry: bool = False,
     ) -> None:
         # Here and not above, because anyio and the audit are a quarter of what importing this module would take; and
@@ -89,7 +85,7 @@ class GuardMiddleware(Layer):
         self.app: ASGIApp = app
         self.guard = guard
         self.rules: Rules = Rules.chosen(rules, guard.rules).with_public(public)
-        self._pass_preflight = Preflight(cors_preflight) is Preflight.PASS
+        self.passes_preflights: bool = guard.passes_preflights(cors_preflight)
         self._close_on_expiry = close_on_expiry
         self._opens_unmatched = not self.rules.deny_unmatched
         self._find = self.rules.find
@@ -115,8 +111,11 @@ class GuardMiddleware(Layer):
             rule = found_rule(self.rules, method, scope, self._root_path)
         else:
             rule = self._find(method, scope["path"], scope.get("raw_path"))
-        guard, token = self.guard, None
-        if (rule is None or rule.access is not PUBLIC) and not (self._pass_preflight and _is_preflight(scope, method)):
+        guard, token, is_passed = self.guard, None, False
+        if self.passes_preflights and kind == "http" and _header(scope, "origin") is not None:
+            send = exposing(send)
+            is_passed = method == "OPTIONS" and self._announces(_header(scope, "access-control-request-method"), scope)
+        if (rule is None or rule.access is not PUBLIC) and not is_passed:
             if self._opens_unmatched if rule is None else rule.is_plain:
                 token = recalled(guard, scope, None if rule is None else rule.requirement)
             if token is None:
@@ -177,10 +176,23 @@ class GuardMiddleware(Layer):
 
     async def _refuse(self, refusal: Denied | Unavailable, scope: Scope, send: Send) -> None:
         response = refusal.response
-        headers = [(name.encode("ascii"), value.encode("ascii")) for name, value in response.headers]
-        if self._pass_preflight and HeaderList(scope["headers"]).get_all("origin"):
-            headers.append((b"access-control-expose-headers", b"WWW-Authenticate"))  # B-58
-        await send_response(response, headers, scope, send)
+        headers = list(response.headers)
+        if self.passes_preflights and scope["type"] == "http":
+            origin, method = _header(scope, "origin"), scope["method"]
+            # Scripts never see what answers a preflight.
+            if origin is not None and method != "OPTIONS" and self._announces(method.encode("latin-1"), scope):
+                headers += await allowed_by_asgi_app(self.app, scope, origin)
+        encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        await send_response(response, encoded, scope, send)
+
+    def _announces(self, method: bytes | None, scope: Scope) -> bool:
+        """Whether a preflight for *method* announces a request that some token opens."""
+        if method is None:
+            return False
+        closest = found_rule(self.rules, "OPTIONS", scope, self._root_path)
+        if closest is not None and closest.access is DENIED:
+            return False
+        return not self.rules.closes(found_rule(self.rules, method.decode("latin-1"), scope, self._root_path))
 
 
 class FormBody:
@@ -303,11 +315,10 @@ def found_rule(rules: Rules, method: str, scope: Scope, own_root_path: str = "")
     return rule
 
 
-def _is_preflight(scope: Scope, method: str) -> bool:
-    if scope["type"] != "http" or method != "OPTIONS":
-        return False
-    headers = HeaderList(scope["headers"])
-    return bool(headers.get_all("origin")) and bool(headers.get_all("access-control-request-method"))
+def _header(scope: Scope, name: str) -> bytes | None:
+    """The one field called *name*; ``None`` where there is none, or more than one."""
+    values = HeaderList(scope["headers"]).get_all(name)
+    return values[0] if len(values) == 1 else None
 
 
 async def send_response(response: Response, headers: list[tuple[bytes, bytes]], scope: Scope, send: Send) -> None:

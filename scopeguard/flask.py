@@ -31,6 +31,7 @@ from flask import Blueprint, Flask, current_app, has_request_context, request
 from flask.views import View
 from flask.wrappers import Request, Response
 from werkzeug.datastructures import Headers
+from werkzeug.exceptions import HTTPException
 from werkzeug.local import LocalProxy
 from werkzeug.routing import RequestRedirect
 
@@ -38,8 +39,10 @@ from scopeguard.access_token import AccessToken, Anonymous, Serving, begin_servi
 from scopeguard.audit.declared import ACCESS, EXTENSION, REQUIREMENT, SOURCES, Layer, access_of, mark
 from scopeguard.audit.startup import StartCheck
 from scopeguard.config import TokenSource, checked_sources
+from scopeguard.cors import PREFLIGHT_KEY, exposed
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
+from scopeguard.policies import Preflight
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access, Rule, Rules
 from scopeguard.scopes import Requirement, all_of, required
 from scopeguard.spec.challenge import private_headers
@@ -79,6 +82,9 @@ class ScopeGuard:
       views that say ``@requires``.
     * Where rules are given, a route that matches none, and whose view says nothing, is denied; so is one whose rule
       says ``DENIED``, whatever the view says.
+    * *cors_preflight*: ``"pass"`` lets preflights through, except those for what no token opens. Flask answers them.
+      What adds CORS headers for the whole app (``flask_cors.CORS(app)``, a function given to ``after_request``) does so
+      for refusals as well, so that scripts can read them. The guard's own setting by default.
 
     ``ScopeGuard(app, guard)``, or ``ScopeGuard(guard=guard)`` and later :meth:`init_app`. Not covered: code that Flask
     runs before any hook of an app (URL converters, ``url_value_preprocessor``, opening the session), and whatever is
@@ -92,8 +98,10 @@ class ScopeGuard:
         *,
         public: Iterable[str] = (),
         rules: Rules | Iterable[Rule] | None = None,
+        cors_preflight: Preflight | str | None = None,
     ) -> None:
         self._guard = guard
+        self._cors_preflight = cors_preflight
         self._rules = None if rules is None else Rules.of(rules)
         self._public = Rules(public=public).all
         if app is not None:
@@ -111,6 +119,7 @@ class ScopeGuard:
             raise ConfigurationError("ScopeGuard: this app is guarded already; several issuers go into one Guard")
         rules = Rules.chosen(self._rules, guard.rules)
         layer = _Extension(app, guard, rules.with_public(rule.path for rule in self._public))
+        layer.passes_preflights = guard.passes_preflights(self._cors_preflight)
         hooks = _Hooks(app, layer, StartCheck(app, guard))
         app.extensions[EXTENSION] = layer
         app.extensions["scopeguard"] = self
@@ -141,6 +150,7 @@ class _Hooks:
         self._app = app
         self._guard = layer.guard
         self._rules = layer.rules
+        self._passes_preflights = layer.passes_preflights
         self._check_of_app = check
         self._routes: dict[tuple[int, str, str], _Route] = {}
 
@@ -160,7 +170,8 @@ class _Hooks:
             environ[GUARD_KEY] = guard
         state = environ[_STATE] = _State(route)
         token: AccessToken | None = None
-        if route.access is not PUBLIC:
+        is_passed = asked.method == "OPTIONS" and self._passes(asked, rule)
+        if route.access is not PUBLIC and not is_passed:
             if route.is_plain:
                 token = recall(guard, environ, route.requirement) if known is None else known
                 if known is not None and not guard.permits(known, route.requirement):
@@ -173,7 +184,7 @@ class _Hooks:
                         pass
                     case refusal:
                         return _refused(refusal)
-        state.decided = True
+        state.decided = not is_passed
         environ[ENVIRON_KEY] = token
         state.serving = _Serving(asked, token)
         return None
@@ -187,7 +198,7 @@ class _Hooks:
         key = (id(rule), endpoint, method)
         route = self._routes.get(key)
         if route is None or route.view is not view:
-            route = _Route(rule, view, _marked(asked, view), self._guard, self._rules)
+            route = _Route(rule, view, _marked(view, endpoint, asked.method), self._guard, self._rules)
             if len(self._routes) < _MOST_ROUTES:
                 self._routes[key] = route
         return route
@@ -208,8 +219,42 @@ class _Hooks:
             read_form=lambda limit: read_form(environ, limit),
         )
 
+    def _passes(self, asked: Request, rule: Rule | None) -> bool:
+        """Whether *asked*, an OPTIONS request, needs no token although its view does: a preflight; or one that a rule
+        for OPTIONS opens and Flask answers, so that the view does not run."""
+        environ = asked.environ
+        is_open = rule is not None and rule.access is PUBLIC and "OPTIONS" in (rule.methods or ())
+        passed: bool
+        passed = environ[PREFLIGHT_KEY] = (is_open and _is_answered_by_flask(asked)) or (
+            self._passes_preflights and "HTTP_ORIGIN" in environ and self._announces(asked)
+        )
+        return passed
+
+    def _announces(self, asked: Request) -> bool:
+        """Whether *asked* is a preflight, and the request that it announces is one that some token opens."""
+        environ = asked.environ
+        method: str | None = environ.get("HTTP_ACCESS_CONTROL_REQUEST_METHOD")
+        if method is None:
+            return False
+        path, raw = decoded_path(environ), raw_path(environ)
+        closest, rule = self._rules.find("OPTIONS", path, raw), self._rules.find(method, path, raw)
+        if closest is not None and closest.access is DENIED:
+            return False
+        if rule is not None or not self._rules.closes(rule):
+            return not self._rules.closes(rule)
+        adapter = self._app.create_url_adapter(asked)
+        try:
+            endpoint = "" if adapter is None else adapter.match(method=method)[0]
+        except HTTPException:
+            return False
+        view = self._app.view_functions.get(endpoint)
+        return not _Route(rule, view, _marked(view, endpoint, method), self._guard, self._rules).closed
+
     def mark(self, response: Response) -> Response:
-        """Say to caches what they must know about the response (B-28, B-30, B-54)."""
+        """Say to caches what they must know about the response (B-28, B-30, B-54), and to browsers what scripts may
+        read of it (B-58)."""
+        if self._passes_preflights and "HTTP_ORIGIN" in _current_request().environ:
+            response.headers = Headers(exposed(response.headers))
         state: _State | None = _current_request().environ.get(_STATE)
         if state is not None and state.by_query:
             response.headers = Headers(private_headers(list(response.headers)))
@@ -301,16 +346,23 @@ class _State:
         self.serving: _Serving | None = None
 
 
-def _marked(asked: Request, view: Any) -> list[Any]:
+def _marked(view: Any, endpoint: str, method: str) -> list[Any]:
     """What may carry marks of the decorators below, the most specific first."""
-    found: list[Any] = [current_app.blueprints[name] for name in asked.blueprints]
+    names = endpoint.split(".")[:-1]
+    paths = [".".join(names[:length]) for length in range(len(names), 0, -1)]
+    found: list[Any] = [current_app.blueprints[path] for path in paths if path in current_app.blueprints]
     if view is None:
         return found
     view_class = getattr(view, "view_class", None)
-    method = getattr(view_class, asked.method.lower(), None)
-    if method is None and asked.method == "HEAD":
-        method = getattr(view_class, "get", None)
-    return [method, view_class, view, *found]
+    function = getattr(view_class, method.lower(), None)
+    if function is None and method == "HEAD":
+        function = getattr(view_class, "get", None)
+    return [function, view_class, view, *found]
+
+
+def _is_answered_by_flask(asked: Request) -> bool:
+    """Whether no view runs for *asked*, an OPTIONS request."""
+    return bool(getattr(asked.url_rule, "provide_automatic_options", False))
 
 
 def _strip_query_token() -> None:
@@ -410,6 +462,9 @@ def _refusal(requirement: Requirement, sources: frozenset[TokenSource] | None) -
         for decided in state.route.requirements:
             if decided is requirement:
                 return None
+    # A function given to before_request. No view runs: Flask answers such a request itself.
+    if environ.get(PREFLIGHT_KEY) and _is_answered_by_flask(asked):
+        return None
     token = environ.get(ENVIRON_KEY)
     if guard.permits(token, requirement):
         return None

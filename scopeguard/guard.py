@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, Self, TypeVar, overload
 
 from scopeguard.access_token import ANONYMOUS, AccessToken, Anonymous
 from scopeguard.catalog import ScopeCatalog
-from scopeguard.checks import checked_url, insecure_hosts, is_loopback
+from scopeguard.checks import checked_url, insecure_hosts, is_loopback, member
 from scopeguard.config import Issuer, StrayQueryToken, TokenSource, TokenSources
 from scopeguard.edge import blocking
 from scopeguard.edge.limits import HttpxTransport
@@ -33,7 +33,7 @@ from scopeguard.errors import (
     printable,
 )
 from scopeguard.flow import Credential, authenticate, resolved, route, synced, unchangeable, warmed
-from scopeguard.policies import AuditMode, RevocationPolicy
+from scopeguard.policies import AuditMode, Preflight, RevocationPolicy
 from scopeguard.records import dataclass, made_often
 from scopeguard.request import RequestView
 from scopeguard.resolver import IssuerResolver
@@ -110,6 +110,9 @@ class Guard:
       :class:`~scopeguard.spec.signatures.SignatureBackend`.
     * *audit*: what middleware and extensions do with the routes of their app when it starts, by the checks of
       ``scopeguard audit``: ``"warn"`` logs findings, ``"error"`` does not start, ``"off"`` looks at nothing.
+    * *cors_preflight*: ``"pass"`` hands preflights of browsers to the app, and lets scripts read refusals where the
+      app's own CORS middleware lets them read its responses; ``"guard"`` asks for a token, which no preflight has.
+      What middleware and extensions use unless they are given their own.
     * *insecure_http_dangerously*: hosts with their ports (``["keycloak:8080"]``) that *resource* and every issuer's
       metadata may name with http. An :class:`Issuer` checks its own URLs when it is made: where one of them is http,
       give that issuer the setting of this name.
@@ -138,6 +141,7 @@ class Guard:
         audit: AuditMode | str = "warn",
         token_cache: TokenCachePolicy | Literal["off"] = TokenCachePolicy(),  # noqa: B008 - frozen
         signature_backends: Iterable[SignatureBackend | str] = (),
+        cors_preflight: Preflight | str = Preflight.GUARD,
         insecure_http_dangerously: Iterable[str] = (),
     ) -> None:
         if not issuers and resolver is None:
@@ -150,6 +154,7 @@ class Guard:
         if challenge is not None and realm is not None:
             raise ConfigurationError("realm and challenge are alternatives; put the realm into the ChallengeStyle")
         self.audit: AuditMode = AuditMode.of(audit)
+        self.cors_preflight: Preflight = member(Preflight, cors_preflight, "cors_preflight")
         self.resource = resource
         self.sources: TokenSources = (
             token_sources if isinstance(token_sources, TokenSources) else TokenSources().only(token_sources)
@@ -212,6 +217,11 @@ class Guard:
     def issuers(self) -> tuple[Issuer, ...]:
         """The issuers it was given; those of a resolver are not among them."""
         return tuple(trust.issuer for trust in self._trusts.all)
+
+    def passes_preflights(self, own: Preflight | str | None = None) -> bool:
+        """For adapters: whether preflights pass. *own*: the adapter's own setting, if it was given one."""
+        chosen = self.cors_preflight if own is None else member(Preflight, own, "cors_preflight")
+        return chosen is Preflight.PASS
 
     @property
     def finds_issuers(self) -> bool:

@@ -91,6 +91,13 @@ class RevocationPolicy:
                 raise ConfigurationError(f"revocation.{name}: true or false, not {type(getattr(self, name)).__name__}")
 
 
+class Preflight(StrEnum):
+    """What happens to a CORS preflight, which carries no credentials by design (B-57)."""
+
+    GUARD = "guard"
+    PASS = "pass"
+
+
 class AuditMode(StrEnum):
     """What is done about the findings of an audit when an app starts."""
 

@@ -12,10 +12,12 @@ from typing import Any, Final
 
 from scopeguard.access_token import AccessToken, Anonymous, begin_serving, end_serving
 from scopeguard.audit.declared import Layer
+from scopeguard.cors import PREFLIGHT_KEY, allowed_by_wsgi_app, exposing_responses
 from scopeguard.errors import ConfigurationError, InvalidRequest, Reason, RequestTooLarge
 from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
+from scopeguard.policies import Preflight
 from scopeguard.request import RequestView
-from scopeguard.rules import OPTIONAL, PUBLIC, Rule, Rules
+from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import private_headers
 from scopeguard.spec.credentials import declared_length, has_access_token, without_access_token
@@ -55,6 +57,9 @@ class GuardMiddleware(Layer):
     * *public*: path templates that need no token. They do not close any other path.
     * *rules*: which route needs what; the guard's own by default. A route that matches none of them is denied, and an
       empty list denies every route. Without rules here and in the guard, every route needs a valid token.
+    * *cors_preflight*: ``"pass"`` hands preflights to the app, except those for what no token opens, and lets scripts
+      read refusals where the app's CORS middleware, inside or outside, lets them read responses: the app is asked with
+      a preflight about the origin of each refused request. The guard's own setting by default.
 
     The app finds the token in ``environ["scopeguard.access_token"]`` and, while it is being called, through
     :func:`scopeguard.current_access_token`. Not in a generator it returns: that runs after the call.
@@ -67,6 +72,7 @@ class GuardMiddleware(Layer):
         guard: Guard,
         public: Iterable[str] = (),
         rules: Rules | Iterable[Rule] | None = None,
+        cors_preflight: Preflight | str | None = None,
     ) -> None:
         from scopeguard.audit.startup import StartCheck  # noqa: PLC0415 - 10 ms, which an import need not take
 
@@ -78,6 +84,7 @@ class GuardMiddleware(Layer):
         self.guard = guard
         self.rules: Rules = Rules.chosen(rules, guard.rules).with_public(public)
         self._opens_unmatched = not self.rules.deny_unmatched
+        self.passes_preflights: bool = guard.passes_preflights(cors_preflight)
         self._check = StartCheck(self, guard)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -87,10 +94,16 @@ class GuardMiddleware(Layer):
         guard = environ[GUARD_KEY] = self.guard
         rule = self.rules.find(environ["REQUEST_METHOD"], decoded_path(environ), raw_path(environ))
         recalled: AccessToken | None = None
-        is_public = rule is not None and rule.access is PUBLIC
-        if not is_public and (self._opens_unmatched if rule is None else rule.is_plain):
+        is_open = rule is not None and rule.access is PUBLIC
+        if self.passes_preflights and "HTTP_ORIGIN" in environ:
+            start_response = exposing_responses(start_response)
+            environ[PREFLIGHT_KEY] = environ["REQUEST_METHOD"] == "OPTIONS" and self._announces(
+                environ.get("HTTP_ACCESS_CONTROL_REQUEST_METHOD"), environ
+            )
+            is_open = is_open or environ[PREFLIGHT_KEY]
+        if not is_open and (self._opens_unmatched if rule is None else rule.is_plain):
             recalled = environ[ENVIRON_KEY] = recall(guard, environ, None if rule is None else rule.requirement)
-        if is_public or recalled is not None:
+        if is_open or recalled is not None:
             before = begin_serving(recalled)
             try:
                 return self.app(environ, start_response)
@@ -122,7 +135,7 @@ class GuardMiddleware(Layer):
             case Anonymous():
                 pass
             case refusal:
-                return refuse(refusal, start_response)
+                return refuse(refusal, start_response, self._allowed(environ))
         if optional:
             start_response = varying_responses(start_response)
         environ[ENVIRON_KEY] = token
@@ -131,6 +144,24 @@ class GuardMiddleware(Layer):
             return self.app(environ, start_response)
         finally:
             end_serving(before)
+
+    def _announces(self, method: str | None, environ: Environ) -> bool:
+        """Whether a preflight for *method* announces a request that some token opens."""
+        if method is None:
+            return False
+        path, raw = decoded_path(environ), raw_path(environ)
+        closest = self.rules.find("OPTIONS", path, raw)
+        if closest is not None and closest.access is DENIED:
+            return False
+        return not self.rules.closes(self.rules.find(method, path, raw))
+
+    def _allowed(self, environ: Environ) -> list[tuple[str, str]]:
+        """The headers by which a script may read a refusal, where the app lets it read responses."""
+        origin, method = environ.get("HTTP_ORIGIN"), environ["REQUEST_METHOD"]
+        # Scripts never see what answers a preflight.
+        if not self.passes_preflights or origin is None or method == "OPTIONS" or not self._announces(method, environ):
+            return []
+        return allowed_by_wsgi_app(self.app, environ, origin)
 
 
 def recall(guard: Guard, environ: Environ, requirement: Requirement | None) -> AccessToken | None:
@@ -215,10 +246,12 @@ def _read(stream: Any, wanted: int) -> bytes:
     return b"".join(chunks)
 
 
-def refuse(refusal: Denied | Unavailable, start_response: StartResponse) -> Iterable[bytes]:
-    """Send the response of *refusal*."""
+def refuse(
+    refusal: Denied | Unavailable, start_response: StartResponse, beside: Iterable[tuple[str, str]] = ()
+) -> Iterable[bytes]:
+    """Send the response of *refusal*, with the headers *beside* its own."""
     response = refusal.response
-    start_response(f"{response.status} {response.reason_phrase}", list(response.headers))
+    start_response(f"{response.status} {response.reason_phrase}", [*response.headers, *beside])
     return [response.body]
 
 

@@ -46,6 +46,7 @@ LAYERS = (
     ("edge",),
     ("stores",),
     ("documents", "catalog", "rules", "contracts", "presets", "signature_backends", "settings", "trusting", "guard"),
+    ("cors",),
     ("audit",),
     ("",),
     ADAPTERS,

@@ -439,6 +439,13 @@ def test_a_private_key_stands_in_a_file_of_its_own_or_in_a_table(tmp_path: Path,
     assert "PRIVATE KEY" not in str(caught.value)
 
 
+def test_preflights_pass_where_the_file_says_so():
+    _, arguments = settings(f'cors_preflight = "pass"\n{ISSUERS}')
+    assert Guard(Issuer("https://auth.example.com", audience="x"), **arguments).passes_preflights()
+    with pytest.raises(ConfigurationError, match=r"top level: cors_preflight: 'yes' is not one of 'guard', 'pass'"):
+        settings(f'cors_preflight = "yes"\n{ISSUERS}')
+
+
 def test_how_much_is_remembered_is_read():
     _, arguments = settings(f"{ISSUERS}[token_cache]\nmax_entries = 3000")
     assert arguments["token_cache"] == TokenCachePolicy(max_entries=3000)
@@ -562,7 +569,7 @@ REFUSED = [
     (f"{ISSUERS}algoritms = []", "[[issuers]] 1: algoritms: unknown key; did you mean algorithms?"),
     (f"error_body = 'html'\n{ISSUERS}", "top level: error_body: 'html' is none of problem, google"),
     (f"error_body = 1\n{ISSUERS}", "top level: error_body: "),
-    (f"zzz = 1\n{ISSUERS}", "top level: zzz: unknown key; known are audit, challenge, contract, error_body"),
+    (f"zzz = 1\n{ISSUERS}", "top level: zzz: unknown key; known are audit, challenge, contract, cors_preflight"),
     (f"{ISSUERS}[issuers.key_set]\ntll = 1", "[issuers.key_set] of [[issuers]] 1: tll: unknown key; did you mean ttl?"),
     (f"{ISSUERS}[scopes]\nimplis = 1", "[scopes]: implis: unknown key; did you mean implies?"),
     (f"{ISSUERS}[token_sources]\nmethod = []", "[token_sources]: method: unknown key; did you mean methods?"),

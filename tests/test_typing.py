@@ -18,8 +18,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_type
 
-from scopeguard import Guard, Introspection, Issuer, TokenSources, Validation
-from scopeguard.asgi import GuardMiddleware, Preflight
+from scopeguard import Guard, Introspection, Issuer, Preflight, TokenSources, Validation
+from scopeguard.asgi import GuardMiddleware
 from scopeguard.config import ScopeClaim, ScopeForm, StrayQueryToken, TokenSource
 from scopeguard.introspection import ClientAuthentication, Dialect
 from scopeguard.testing import FakeAuthority

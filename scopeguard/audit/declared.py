@@ -57,6 +57,8 @@ class Layer:
     default: ClassVar[str] = "middleware default"
     views_decide: ClassVar[bool] = False
     """Whether a view may open what no rule opens, and the stricter of both holds."""
+    passes_preflights: bool = False
+    """Whether preflights of browsers reach the app without a token."""
 
 
 class Configured(Layer):
@@ -66,6 +68,7 @@ class Configured(Layer):
         self.app = app
         self.guard = guard
         self.rules: Rules = Rules.of(guard.rules)
+        self.passes_preflights = guard.passes_preflights()
 
 
 def mark(decorated: Any, inner: Any, requirement: Requirement) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from django.conf import settings
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.urls.resolvers import RoutePattern
+from django.utils.module_loading import import_string
 
 from scopeguard.audit.declared import Declared
 from scopeguard.audit.found import ANYTHING, Around, Found, by_decorator, name_of
@@ -16,6 +18,8 @@ _VARIABLE: Final = re.compile(r"<(?:([A-Za-z_]\w*):)?([A-Za-z_]\w*)>")
 
 def routes(around: Around) -> list[Found]:
     """The routes of the project. What is written as a regular expression is opaque from there on."""
+    for middleware in settings.MIDDLEWARE:
+        around = around.past(import_string(middleware))
     return [found for item in get_resolver().url_patterns for found in _found(item, "/", around)]
 
 

@@ -18,6 +18,8 @@ def routes(app: Flask, around: Around) -> list[Found]:
     layer = app.extensions.get(EXTENSION)
     if isinstance(layer, Layer):
         around = around.within([layer])
+    for after in app.after_request_funcs.get(None, ()):
+        around = around.past(after)
     found: list[Found] = []
     for rule in app.url_map.iter_rules():
         if rule.build_only:

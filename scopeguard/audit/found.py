@@ -18,14 +18,25 @@ WEBSOCKET: Final = "WEBSOCKET"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Around:
-    """Where an app was found: below which path, and inside of which layers, each with the path that it stands at."""
+    """Where an app was found: below which path, and inside of which layers, each with the path that it stands at.
+
+    *cors*: what answers preflights of browsers inside of a layer that refuses them.
+    """
 
     prefix: str = ""
     layers: tuple[tuple[Layer, str], ...] = ()
+    cors: str = ""
 
     def at(self, path: str) -> Around:
         """The same, mounted at *path*."""
         return replace(self, prefix=self.prefix + path)
+
+    def past(self, middleware: Any) -> Around:
+        """The same, inside of *middleware* as well, which is no layer: a class, or an object or function of it."""
+        kind = middleware if isinstance(middleware, type) or hasattr(middleware, "__qualname__") else type(middleware)
+        hidden = any(not layer.passes_preflights for layer, _ in self.layers)
+        # There are many, and all are called by what they do: CORSMiddleware, CorsMiddleware, cors_after_request.
+        return replace(self, cors=name_of(kind)) if hidden and "cors" in kind.__qualname__.lower() else self
 
     def within(self, layers: Iterable[Layer]) -> Around:
         """The same, inside of *layers* as well."""

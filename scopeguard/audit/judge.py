@@ -97,6 +97,7 @@ class _Audit:
             for layer, _ in route.around.layers:
                 self._index(layer)
             entries += [self._entry(route, method) for method in _methods(route, self._candidates(route))]
+            self._judge_cors(route)
         for layer, index in self._indexes.values():
             self._judge_rules(layer, index)
         for guard in self._guards.values():
@@ -273,6 +274,12 @@ class _Audit:
                     message = f"no issuer grants {names}, so no token opens this route"
                     self._found(Severity.ERROR, Code.UNGRANTABLE_SCOPE, where, message, UNGRANTABLE_FIX)
 
+    def _judge_cors(self, route: Found) -> None:
+        """Once for a middleware, if any path behind it is guarded."""
+        cors, usual = route.around.cors, filled(route.path)
+        if cors and self._verdict(route, "OPTIONS", usual).kind not in (Kind.PUBLIC, Kind.UNGUARDED):
+            self._found(Severity.WARNING, Code.CORS_INSIDE_GUARD, f"* {cors}", *CORS_INSIDE_GUARD)
+
     def _judge_rules(self, layer: Layer, index: Index) -> None:
         shadowed = {id(found.rule): found.by for found in layer.rules.shadowed()}
         for rule in index.all:
@@ -335,6 +342,10 @@ UNGRANTABLE_FIX: Final = (
 )
 OPERATION_FIX: Final = "implement it, or take it out of the contract"
 RULE_FIX: Final = "check its path and methods against the routes, or remove it"
+CORS_INSIDE_GUARD: Final = (
+    "it stands inside the guard: preflights are refused before it sees them, and scripts cannot read refusals",
+    'put it around the guard (with add_middleware: after it), or give the guard cors_preflight="pass"',
+)
 ANY_AUDIENCE: Final = ("accepts tokens for any audience", "name the audience, or keep expected_claims narrow")
 
 

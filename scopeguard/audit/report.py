@@ -46,6 +46,7 @@ class Code(StrEnum):
     OPERATION_WITHOUT_ROUTE = "operation-without-route"
     ROUTE_WITHOUT_RULE = "route-without-rule"
     UNREADABLE = "unreadable"
+    CORS_INSIDE_GUARD = "cors-inside-guard"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

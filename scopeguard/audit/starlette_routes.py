@@ -36,7 +36,8 @@ def routes(app: Any, around: Around, walk: Walk) -> list[Found]:
         ]
     router = app
     if isinstance(app, Starlette):
-        around = around.within(layers_of(app))
+        for item in app.user_middleware:
+            around = around.within(_layer(item, app)).past(item.cls)
         router = app.router
     found = [item for route in expanded(router) for item in _route(route, around, walk)]
     default = getattr(router, "default", None)
@@ -45,15 +46,13 @@ def routes(app: Any, around: Around, walk: Walk) -> list[Found]:
     return found
 
 
-def layers_of(app: Starlette) -> list[Layer]:
-    """The guards among the middleware of *app*, outermost first. They are constructed, which does nothing (law 10)."""
-    found: list[Layer] = []
-    for item in app.user_middleware:
-        middleware: Any = item.cls
-        if isinstance(middleware, type) and issubclass(middleware, Layer):
-            layer: Any = middleware
-            found.append(layer(app.router, *item.args, **item.kwargs))
-    return found
+def _layer(item: Any, app: Starlette) -> list[Layer]:
+    """The guard that *item*, a middleware of *app*, stands for. It is constructed, which does nothing (law 10)."""
+    middleware: Any = item.cls
+    if isinstance(middleware, type) and issubclass(middleware, Layer):
+        layer: Any = middleware
+        return [layer(app.router, *item.args, **item.kwargs)]
+    return []
 
 
 def expanded(router: Router) -> list[Any]:

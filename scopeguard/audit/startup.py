@@ -7,7 +7,7 @@ import threading
 from typing import Any, Final
 
 from scopeguard.audit.judge import audited
-from scopeguard.audit.report import Finding, Report, Severity
+from scopeguard.audit.report import Code, Finding, Report, Severity
 from scopeguard.errors import ConfigurationError, printable
 from scopeguard.guard import Guard
 from scopeguard.policies import AuditMode
@@ -64,7 +64,9 @@ class StartCheck:
 
 def _log(report: Report) -> None:
     for finding in report.findings[:MOST_LINES]:
-        log.log(logging.WARNING if finding.severity is Severity.ERROR else logging.INFO, "audit: %s", _line(finding))
+        # What keeps an app from working is told to those who do not look at the audit.
+        is_loud = finding.severity is Severity.ERROR or finding.code is Code.CORS_INSIDE_GUARD
+        log.log(logging.WARNING if is_loud else logging.INFO, "audit: %s", _line(finding))
     if len(report.findings) > MOST_LINES:
         log.warning("audit: and %d more; scopeguard audit shows them", len(report.findings) - MOST_LINES)
 

@@ -25,6 +25,7 @@ def walk(app: Any, around: Around) -> list[Found]:
             around = around.within([app])
             app = app.app
             continue
+        around = around.past(app)
         owner = app.__self__ if inspect.ismethod(app) else None
         framework = _framework(app if owner is None else owner)
         if framework == "flask":

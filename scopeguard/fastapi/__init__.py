@@ -39,6 +39,7 @@ from scopeguard.access_token import current_access_token_or_none as access_token
 from scopeguard.asgi import GUARD_KEY, GuardMiddleware, Scope, recalled, request_view
 from scopeguard.audit.declared import ACCESS, Declared, Declares
 from scopeguard.config import TokenSources
+from scopeguard.cors import exposed
 from scopeguard.edge.aio import TimedOut, time_limit
 from scopeguard.errors import (
     ConfigurationError,
@@ -49,6 +50,7 @@ from scopeguard.errors import (
 from scopeguard.fastapi.document import schemes_of, shown
 from scopeguard.fastapi.overrides import overridden, override_of
 from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
+from scopeguard.request import HeaderList
 from scopeguard.rules import OPTIONAL, PUBLIC
 from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, required
 from scopeguard.spec.challenge import private_headers
@@ -248,7 +250,7 @@ class Protected(Declares):
             case Anonymous():
                 return None
             case refusal:
-                raise _refused(refusal, scope)
+                raise _refused(refusal, scope, guard)
 
 
 def public(endpoint: Endpoint) -> Endpoint:
@@ -261,8 +263,10 @@ def public(endpoint: Endpoint) -> Endpoint:
 _all_of: Final = functools.lru_cache(maxsize=1024)(all_of)  # FastAPI hands out the same few lists again and again
 
 
-def _refused(refusal: Denied | Unavailable, scope: Scope) -> AccessRefused:
+def _refused(refusal: Denied | Unavailable, scope: Scope, guard: Guard) -> AccessRefused:
     response = refusal.response
+    if guard.passes_preflights() and HeaderList(scope["headers"]).get_all("origin"):
+        response = replace(response, headers=tuple(exposed(response.headers)))
     if _BY_QUERY in scope:
         response = replace(response, headers=tuple(private_headers(list(response.headers))))
     # The app looks handlers up in this dict when the exception arrives. It need not know of ours beforehand, and one

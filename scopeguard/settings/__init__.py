@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from scopeguard.checks import checked_url, insecure_hosts
+from scopeguard.checks import checked_url, insecure_hosts, member
 from scopeguard.config import ANY_AUDIENCE_DANGEROUSLY, Issuer
 from scopeguard.contracts import Contract
 from scopeguard.errors import ConfigurationError
 from scopeguard.introspection import Validation
-from scopeguard.policies import AuditMode
+from scopeguard.policies import AuditMode, Preflight
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access, Rule, Rules
 from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, any_of
 from scopeguard.settings.contracts import catalog_of, contracts_of
@@ -55,6 +55,7 @@ _ARGUMENTS: Final = (
     "token_cache",
     "signature_backends",
     "audit",
+    "cors_preflight",
     "transport",
     INSECURE,
 )
@@ -82,6 +83,8 @@ def settings_from(
         place.built("resource", lambda: checked_url(values["resource"], "resource", insecure=insecure))
     if "realm" in values:
         place.built("realm", lambda: ChallengeStyle(realm=values["realm"]))
+    if "cors_preflight" in values:
+        place.built("cors_preflight", lambda: member(Preflight, values["cors_preflight"], "cors_preflight"))
     if "audit" in values:
         place.built("audit", lambda: AuditMode.of(values["audit"]))
     issuers = tuple(

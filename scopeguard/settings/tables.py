@@ -342,6 +342,7 @@ TOP_LEVEL: Final = {
     "token_cache": Key(_token_cache, '"off"'),
     "signature_backends": Key(_signature_backends, '["awscrt", "pynacl"]'),
     "audit": Key(kinds.string, '"error"'),
+    "cors_preflight": Key(kinds.string, '"pass"'),
     "transport": Key(_transport, '{ ca_file = "ca.pem" }'),
     INSECURE: Key(kinds.strings, '["keycloak:8080"]'),
 }

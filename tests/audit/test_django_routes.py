@@ -14,7 +14,9 @@ from environment import ROOT, plain_environment
 PROJECT = """
 import django
 from django.conf import settings
-settings.configure(ROOT_URLCONF="project", SECRET_KEY="sg-secret-of-django", ALLOWED_HOSTS=["*"])
+settings.configure(
+    MIDDLEWARE=["project.CorsMiddleware"], ROOT_URLCONF="project", SECRET_KEY="sg-secret-of-django", ALLOWED_HOSTS=["*"]
+)
 django.setup()
 from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
@@ -25,6 +27,12 @@ from scopeguard import Guard, Issuer, Rule, all_of, asgi, wsgi
 
 class Rows(View):
     def get(self, request): ...
+
+class CorsMiddleware:
+    def __init__(self, get_response):
+        self.get_response = get_response
+    def __call__(self, request):
+        return self.get_response(request)
 
 def view(request, **rest): ...
 inner = [path("rows/<int:row>/", Rows.as_view()), path("files/<path:rest>", view), re_path("^old/([0-9]+)$", view)]
@@ -37,7 +45,7 @@ bare = get_wsgi_application()
 """
 
 
-def audit(folder: Path, target: str) -> dict[str, str]:
+def audit(folder: Path, target: str) -> tuple[dict[str, str], set[str]]:
     (folder / "project.py").write_text(PROJECT, "utf-8")
     run = subprocess.run(
         [sys.executable, "-m", "scopeguard", "audit", target, "--format", "json"],
@@ -48,12 +56,16 @@ def audit(folder: Path, target: str) -> dict[str, str]:
         check=False,
     )
     assert "sg-secret" not in run.stdout + run.stderr
-    return {f"{route['method']} {route['path']}": route["access"] for route in json.loads(run.stdout)["routes"]}
+    report = json.loads(run.stdout)
+    routes = {f"{route['method']} {route['path']}": route["access"] for route in report["routes"]}
+    return routes, {finding["code"] for finding in report["findings"]}
 
 
 @pytest.mark.parametrize("interface", ["ASGI", "WSGI"])
 def test_the_url_configuration_is_read(tmp_path: Path, interface: str):
-    assert audit(tmp_path, f"project:{interface}") == {
+    routes, codes = audit(tmp_path, f"project:{interface}")
+    assert "cors-inside-guard" in codes
+    assert routes == {
         "* /": "denied",
         "POST /v1/{tenant}/rows/{row}/": "scopes",
         "* /v1/{tenant}/rows/{row}/": "authenticated",
@@ -64,4 +76,5 @@ def test_the_url_configuration_is_read(tmp_path: Path, interface: str):
 
 
 def test_a_project_without_a_guard_is_unguarded(tmp_path: Path):
-    assert set(audit(tmp_path, "project:bare").values()) == {"unguarded"}
+    routes, codes = audit(tmp_path, "project:bare")
+    assert set(routes.values()) == codes == {"unguarded"}

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
+from flask import Flask
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.routing import Mount, Route
+from starlette.testclient import TestClient
 
-from scopeguard import ANY_AUDIENCE_DANGEROUSLY, DENIED, OPTIONAL, Guard, Issuer, Rule, all_of, any_of
+from scopeguard import ANY_AUDIENCE_DANGEROUSLY, DENIED, OPTIONAL, PUBLIC, Guard, Issuer, Rule, all_of, any_of, wsgi
 from scopeguard.asgi import GuardMiddleware
 from scopeguard.audit.judge import audited
 from scopeguard.catalog import ScopeCatalog
+from scopeguard.flask import ScopeGuard
 from scopeguard.starlette import requires
 
 ISSUER = Issuer("https://auth.example.com", audience="https://api.example.com")
@@ -158,3 +164,57 @@ def test_one_issuer_has_to_grant_all_of_one_alternative(codes: Any):
 def test_roles_for_scopes_are_not_known(codes: Any):
     issuer = Issuer(ISSUER.url, audience="https://api.example.com", role_claims=("roles",), roles_as_scopes=True)
     assert codes(guarded(Guard(issuer), a=all_of("x")), granted={ISSUER.url: frozenset({"a"})}) == {}
+
+
+def test_a_cors_middleware_inside_the_guard_is_named(guard: Guard, codes: Any, caplog: pytest.LogCaptureFixture):
+    cors: Any = Middleware(CORSMiddleware, allow_origins=["https://spa.test"])
+    name = "* starlette.middleware.cors.CORSMiddleware"
+
+    def starlette(*middleware: Any) -> Starlette:
+        return Starlette(routes=[Route("/rows", endpoint)], middleware=middleware)
+
+    def guarding(**settings: Any) -> Any:
+        return Middleware(GuardMiddleware, guard=guard, **settings)
+
+    inside: dict[str, Any] = {
+        "in the app": starlette(guarding(), cors),
+        "in the app, the guard around it": GuardMiddleware(starlette(cors), guard=guard),
+        "both around it": GuardMiddleware(CORSMiddleware(starlette()), guard=guard),
+        "with a public path": starlette(guarding(public=["/healthz"]), cors),
+    }
+    for how, app in inside.items():
+        assert codes(app)["cors-inside-guard"] == [name], how
+    fine = {
+        "outside": starlette(cors, guarding()),
+        "around": CORSMiddleware(starlette(guarding())),
+        "passed": starlette(guarding(cors_preflight="pass"), cors),
+        "public": starlette(guarding(public=["/{path:path}"]), cors),
+        "public for OPTIONS": starlette(
+            guarding(rules=[Rule("/rows", PUBLIC, methods=["OPTIONS"]), Rule("/rows")]), cors
+        ),
+        "alone": starlette(cors),
+    }
+    for how, app in fine.items():
+        assert "cors-inside-guard" not in codes(app), how
+    with caplog.at_level(logging.WARNING), TestClient(inside["in the app"]):
+        pass
+    assert "CORSMiddleware: it stands inside the guard" in caplog.text
+
+
+def test_cors_inside_the_guard_of_a_flask_app_is_named(guard: Guard, codes: Any):
+    def cors_after_request(response: Any) -> Any:
+        return response
+
+    def app(**settings: Any) -> Flask:
+        flask = Flask("app")
+        flask.after_request(cors_after_request)
+        flask.add_url_rule("/rows", "rows", lambda: "")
+        if settings:
+            ScopeGuard(flask, guard, **settings)
+        return flask
+
+    (found,) = codes(app(cors_preflight="guard"))["cors-inside-guard"]
+    assert found.endswith("cors_after_request")
+    assert "cors-inside-guard" not in codes(app(cors_preflight="pass"))
+    assert "cors-inside-guard" in codes(wsgi.GuardMiddleware(app(), guard=guard))
+    assert "cors-inside-guard" not in codes(wsgi.GuardMiddleware(app(), guard=guard, cors_preflight="pass"))

@@ -1,0 +1,311 @@
+"""Browsers on other origins, behind every adapter: preflights pass where that is set, and scripts can read refusals."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import httpx
+import pytest
+from flask import Blueprint, Flask, Response
+from flask import request as flask_request
+from flask.views import MethodView
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from scopeguard import DENIED, PUBLIC, ConfigurationError, Guard, Rule, all_of, asgi, wsgi
+from scopeguard.fastapi import Protected
+from scopeguard.flask import ScopeGuard, requires
+from scopeguard.starlette import requires as starlette_requires
+from scopeguard.testing import FakeAuthority
+
+SPA, OTHER = "https://spa.test", "https://other.test"
+Ask = Callable[..., Any]
+
+
+@pytest.fixture
+def authority() -> FakeAuthority:
+    return FakeAuthority()
+
+
+def guard_of(authority: FakeAuthority, **settings: Any) -> Guard:
+    return Guard(authority.issuer, transport=authority.transport, clock=authority.clock, audit="off", **settings)
+
+
+CORS: Any = Middleware(CORSMiddleware, allow_origins=[SPA], allow_methods=["*"], allow_headers=["authorization"])
+
+
+def starlette_app(*middleware: Any) -> Starlette:
+    @starlette_requires("write")
+    async def insert(request: Any) -> PlainTextResponse:
+        return PlainTextResponse("in")
+
+    return Starlette(routes=[Route("/insert", insert, methods=["POST"])], middleware=middleware)
+
+
+def asgi_outside(guard: Guard, **settings: Any) -> Ask:
+    guarding: Any = Middleware(asgi.GuardMiddleware, guard=guard, **settings)
+    return TestClient(starlette_app(CORS, guarding)).request
+
+
+def asgi_inside(guard: Guard, **settings: Any) -> Ask:
+    guarding: Any = Middleware(asgi.GuardMiddleware, guard=guard, **settings)
+    return TestClient(starlette_app(guarding, CORS)).request
+
+
+def asgi_around(guard: Guard, **settings: Any) -> Ask:
+    return TestClient(asgi.GuardMiddleware(starlette_app(CORS), guard=guard, **settings)).request
+
+
+def with_cors(response: Response) -> Response:
+    """What flask_cors does for a whole app."""
+    if flask_request.headers.get("Origin") == SPA:
+        response.headers.add("Access-Control-Allow-Origin", SPA)
+        response.vary.add("Origin")
+        if flask_request.method == "OPTIONS":
+            response.headers.add("Access-Control-Allow-Headers", "authorization")
+    return response
+
+
+def flask_app() -> Flask:
+    app = Flask("app")
+    app.after_request(with_cors)
+    app.add_url_rule("/insert", "insert", requires("write")(lambda: "in"), methods=["POST"])
+    return app
+
+
+def over_wsgi(app: Any) -> Ask:
+    return httpx.Client(transport=httpx.WSGITransport(app=app), base_url="http://api.test").request
+
+
+def wsgi_around(guard: Guard, **settings: Any) -> Ask:
+    return over_wsgi(wsgi.GuardMiddleware(flask_app(), guard=guard, **settings))
+
+
+def flask_extension(guard: Guard, **settings: Any) -> Ask:
+    app = flask_app()
+    ScopeGuard(app, guard, **settings)
+    return over_wsgi(app)
+
+
+def flask_extension_inside(guard: Guard, **settings: Any) -> Ask:
+    app = flask_app()
+    ScopeGuard(app, guard, **settings)
+    return over_wsgi(wsgi.GuardMiddleware(app, guard=guard, **settings))
+
+
+DOORS = [asgi_outside, asgi_inside, asgi_around, wsgi_around, flask_extension, flask_extension_inside]
+
+
+def preflight(method: str = "POST", origin: str = SPA) -> dict[str, str]:
+    return {
+        "Origin": origin,
+        "Access-Control-Request-Method": method,
+        "Access-Control-Request-Headers": "authorization",
+    }
+
+
+@pytest.mark.rule("B-57", "B-58")
+@pytest.mark.parametrize("set_on", ["guard", "adapter"])
+@pytest.mark.parametrize("door", DOORS)
+def test_a_page_of_an_allowed_origin_can_use_the_api(authority: FakeAuthority, door: Any, set_on: str):
+    setting = {"cors_preflight": "pass"}
+    ask = door(guard_of(authority, **setting)) if set_on == "guard" else door(guard_of(authority), **setting)
+    allowed = ask("OPTIONS", "/insert", headers=preflight())
+    assert allowed.status_code == 200
+    assert allowed.headers["access-control-allow-origin"] == SPA
+    assert allowed.headers["access-control-allow-headers"].lower().endswith("authorization")
+    bad = {"Authorization": "Bearer not.a.token"}
+    for sent, status in (({}, 401), (bad, 401), (authority.bearer("read"), 403)):
+        refused = ask("POST", "/insert", headers={"Origin": SPA, **sent})
+        assert refused.status_code == status
+        assert refused.headers.get_list("access-control-allow-origin") == [SPA]
+        assert refused.headers.get_list("access-control-expose-headers") == ["WWW-Authenticate"]
+        assert "origin" in refused.headers["vary"].lower()
+    granted = ask("POST", "/insert", headers={"Origin": SPA, **authority.bearer("write")})
+    assert (granted.status_code, granted.text) == (200, "in")
+    assert granted.headers.get_list("access-control-allow-origin") == [SPA]
+    assert "access-control-expose-headers" not in granted.headers
+
+
+@pytest.mark.rule("B-58")
+@pytest.mark.parametrize("door", DOORS)
+def test_a_page_can_read_when_to_come_back(authority: FakeAuthority, door: Any):
+    ask = door(guard_of(authority, cors_preflight="pass"))
+    with authority.outage():
+        answer = ask("POST", "/insert", headers={"Origin": SPA, **authority.bearer("write")})
+    assert answer.status_code == 503
+    assert answer.headers.get_list("access-control-allow-origin") == [SPA]
+    assert answer.headers["access-control-expose-headers"] == "Retry-After"
+
+
+@pytest.mark.rule("B-58")
+@pytest.mark.parametrize("door", DOORS)
+def test_a_page_of_another_origin_reads_nothing(authority: FakeAuthority, door: Any):
+    ask = door(guard_of(authority, cors_preflight="pass"))
+    refused = ask("POST", "/insert", headers={"Origin": OTHER})
+    assert refused.status_code == 401
+    assert "access-control-allow-origin" not in refused.headers
+    same_origin = ask("POST", "/insert")
+    assert not [name for name in same_origin.headers if name.lower().startswith("access-control-")]
+
+
+@pytest.mark.rule("B-57")
+@pytest.mark.parametrize("door", DOORS[1:])
+def test_nothing_but_a_preflight_passes(authority: FakeAuthority, door: Any):
+    complete = preflight()
+    without = [{name: value for name, value in complete.items() if name != left_out} for left_out in list(complete)[:2]]
+    ask = door(guard_of(authority, cors_preflight="pass"))
+    for headers in without:
+        assert ask("OPTIONS", "/insert", headers=headers).status_code == 401
+    assert ask("POST", "/insert", headers=complete).status_code == 401
+    closed = door(guard_of(authority))
+    assert closed("OPTIONS", "/insert", headers=complete).status_code == 401
+
+
+@pytest.mark.rule("B-57", "H-07")
+@pytest.mark.parametrize("door", DOORS[1:])
+def test_a_preflight_for_what_no_token_opens_does_not_pass(authority: FakeAuthority, door: Any):
+    def status(rules: Iterable[Rule], method: str = "POST", path: str = "/insert") -> int:
+        ask = door(guard_of(authority, cors_preflight="pass"), rules=rules)
+        answer = ask("OPTIONS", path, headers=preflight(method))
+        # What Flask adds to every response, it adds to refusals of the extension as well.
+        assert answer.status_code == 200 or "flask" in door.__name__ or "vary" not in answer.headers
+        return int(answer.status_code)
+
+    insert = Rule("/insert", all_of("write"), methods=["POST"])
+    assert status([insert]) == 200
+    assert status([insert, Rule("/insert", DENIED)], "DELETE") == 401
+    assert status([Rule("/insert", DENIED, methods=["POST"]), Rule("/insert")]) == 401
+    assert status([Rule("/insert", DENIED, methods=["OPTIONS"]), insert]) == 401
+    assert status([Rule("/insert", DENIED)]) == 401
+    assert status([Rule("/other")], path="/nowhere") == 401
+    assert status([Rule("/other", PUBLIC)], path="/nowhere") == 401
+
+
+def test_a_preflight_for_what_only_a_view_describes_passes(authority: FakeAuthority):
+    app = flask_app()
+    app.add_url_rule("/silent", "silent", lambda: "", methods=["GET"])
+    app.add_url_rule("/silent", "said", requires("write")(lambda: ""), methods=["PUT"])
+    api = Blueprint("api", "api", url_prefix="/api")
+
+    class Items(MethodView):
+        @requires("write")
+        def patch(self) -> str:
+            return "in"
+
+        def get(self) -> str:
+            return "in"
+
+    api.add_url_rule("/items", view_func=Items.as_view("items"))
+    api.before_request(requires("api")(lambda: None))
+    app.register_blueprint(api)
+    ScopeGuard(app, guard_of(authority, cors_preflight="pass"), rules=[Rule("/api/items", methods=["OPTIONS"])])
+    ask = over_wsgi(app)
+    wanted = {
+        ("/insert", "POST"): 200,
+        ("/insert", "DELETE"): 401,
+        ("/silent", "GET"): 401,
+        ("/silent", "PUT"): 200,
+        ("/api/items", "PATCH"): 200,
+        ("/api/items", "GET"): 401,
+        ("/nowhere", "GET"): 401,
+    }
+    assert {key: ask("OPTIONS", key[0], headers=preflight(key[1])).status_code for key in wanted} == wanted
+    assert ask("PATCH", "/api/items", headers=authority.bearer("write")).status_code == 403
+    assert ask("PATCH", "/api/items", headers=authority.bearer("write api")).status_code == 200
+
+
+@pytest.mark.rule("G-13")
+def test_a_view_that_answers_options_itself_keeps_its_requirement(authority: FakeAuthority):
+    app = Flask("app")
+    app.add_url_rule("/own", "own", requires("write")(lambda: "in"), methods=["OPTIONS", "POST"])
+    ScopeGuard(app, guard_of(authority, cors_preflight="pass"))
+    ask = over_wsgi(app)
+    assert ask("OPTIONS", "/own", headers=preflight()).status_code == 401
+    assert ask("OPTIONS", "/own", headers=authority.bearer("write")).text == "in"
+
+
+def test_a_rule_for_options_opens_what_flask_answers_itself_and_no_view(authority: FakeAuthority):
+    app = flask_app()
+    app.add_url_rule("/own", "own", requires("write")(lambda: "in"), methods=["OPTIONS"])
+    rules = [Rule("/{path:path}", PUBLIC, methods=["OPTIONS"]), Rule("/{path:path}")]
+    ScopeGuard(app, guard_of(authority), rules=rules)
+    ask = over_wsgi(app)
+    assert ask("OPTIONS", "/insert").status_code == 200
+    assert ask("OPTIONS", "/own").status_code == 401
+    assert ask("POST", "/insert").status_code == 401
+
+
+@pytest.mark.rule("B-58")
+def test_a_dependency_without_middleware_names_what_scripts_may_read(authority: FakeAuthority):
+    from fastapi import Depends, FastAPI
+
+    app = FastAPI(dependencies=[Depends(Protected(guard_of(authority, cors_preflight="pass")))])
+    app.add_middleware(CORSMiddleware, allow_origins=[SPA])
+    app.add_api_route("/rows", lambda: "in")
+    refused = TestClient(app).get("/rows", headers={"Origin": SPA})
+    assert refused.status_code == 401
+    assert refused.headers["access-control-allow-origin"] == SPA
+    assert refused.headers["access-control-expose-headers"] == "WWW-Authenticate"
+    assert "access-control-expose-headers" not in TestClient(app).get("/rows").headers
+
+
+@pytest.mark.parametrize("kind", ["asgi", "wsgi"])
+def test_an_app_that_breaks_over_our_preflight_changes_no_refusal(
+    authority: FakeAuthority, kind: str, caplog: pytest.LogCaptureFixture
+):
+    guard = guard_of(authority, cors_preflight="pass")
+
+    async def asgi_app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["method"] == "OPTIONS"
+        assert await receive() == {"type": "http.request", "body": b"", "more_body": False}
+        raise RuntimeError("a bug")
+
+    def wsgi_app(environ: Any, start_response: Any) -> Any:
+        assert "HTTP_AUTHORIZATION" not in environ
+        raise RuntimeError("a bug")
+
+    app: Any = asgi.GuardMiddleware(asgi_app, guard=guard) if kind == "asgi" else None
+    ask = TestClient(app).request if app else over_wsgi(wsgi.GuardMiddleware(wsgi_app, guard=guard))
+    with caplog.at_level(logging.WARNING):
+        refused = ask("POST", "/", headers={"Origin": SPA, "Authorization": "Bearer not.a.token"})
+    assert refused.status_code == 401
+    assert "access-control-allow-origin" not in refused.headers
+    assert "the app failed to answer a preflight" in caplog.text
+
+
+def test_the_apps_answer_to_our_preflight_is_read_to_its_end(authority: FakeAuthority):
+    closed: list[str] = []
+    write: list[Callable[[bytes], None]] = []
+
+    class Answer:
+        def __iter__(self) -> Any:
+            write[0](b"written ")
+            yield b"ignored"
+
+        def close(self) -> None:
+            closed.append("closed")
+
+    def app(environ: Any, start_response: Any) -> Any:
+        write.append(start_response("204 No Content", [("Access-Control-Allow-Origin", "*")]))
+        return Answer()
+
+    ask = over_wsgi(wsgi.GuardMiddleware(app, guard=guard_of(authority, cors_preflight="pass")))
+    refused = ask("POST", "/", headers={"Origin": SPA})
+    assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, "*")
+    assert closed == ["closed"]
+
+
+@pytest.mark.parametrize("adapter", [asgi.GuardMiddleware, wsgi.GuardMiddleware, ScopeGuard])
+def test_an_unknown_setting_is_refused(authority: FakeAuthority, adapter: Any):
+    guard = guard_of(authority)
+    with pytest.raises(ConfigurationError, match="cors_preflight: 'yes' is not one of 'guard', 'pass'"):
+        adapter(Flask("app"), guard=guard, cors_preflight="yes")
+    with pytest.raises(ConfigurationError, match="cors_preflight: 'yes' is not one of 'guard', 'pass'"):
+        guard_of(authority, cors_preflight="yes")
