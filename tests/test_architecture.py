@@ -72,6 +72,7 @@ PLACES = {
     "nacl": ("signature_backends",),
     "httpx": ("edge", *CONVENIENCES),
     "httpx2": ("edge", *CONVENIENCES),
+    "httpcore": ("edge",),
     "anyio": ("edge", *CONVENIENCES),
     "asyncio": ("edge", *CONVENIENCES),
     "threading": ("state", "edge", "stores", "audit", *CONVENIENCES),  # in state/ for its Lock, see below

@@ -1,6 +1,7 @@
 """HTTP with its hands tied: https only, no redirects, no cookies, no environment proxies, bounded size and time.
 
-The one place that knows ``httpx``, imported at the first exchange: importing it takes longer than everything else.
+The one place that knows ``httpx``, imported at the first exchange: importing it takes longer than everything else. What
+lies beneath httpx is in :mod:`scopeguard.edge.deadlines`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from scopeguard.checks import checked_url
-from scopeguard.effects import Answer, Send
+from scopeguard.edge.deadlines import Deadline, Hurried, NameLookups
+from scopeguard.effects import LONGEST_RETRY_PAUSE, Answer, Send
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
 
 if TYPE_CHECKING:
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 
 USER_AGENT: Final = "scopeguard"
 _PROXY_SCHEMES: Final = ("http", "https", "socks5", "socks5h")
-_CONNECT_TIMEOUT: Final = 2.0
 _PASSING: Final = frozenset((502, 503, 504))  # what a gateway says while something behind it restarts
 
 
@@ -60,7 +61,9 @@ class HttpxTransport:
         self._skip_verification = dangerously_skip_tls_verification
         self._lock = threading.Lock()
         self._client: httpx.Client | None = None
-        self._deadline = _Deadline()
+        self._users: dict[httpx.Client, int] = {}  # exchanges that go on, by their client
+        self._deadline = Deadline()
+        self._lookups = NameLookups()
         _every.add(self)
 
     def send(self, request: Send, /) -> Answer:
@@ -77,7 +80,7 @@ class HttpxTransport:
                 if answer.status not in _PASSING or "retry-after" in answer.headers:
                     return answer
             # Not in step with the others who failed in the same moment.
-            time.sleep(random.uniform(0.05, 0.25))
+            time.sleep(random.uniform(0.05, LONGEST_RETRY_PAUSE))
         return self._exchanged(request)
 
     def _exchanged(self, request: Send) -> Answer:
@@ -96,7 +99,7 @@ class HttpxTransport:
                     request.url,
                     headers=headers,
                     data=None if request.form is None else _form(request.form),
-                    timeout=httpx.Timeout(request.timeout, connect=min(_CONNECT_TIMEOUT, request.timeout)),
+                    timeout=request.timeout,
                 ) as response,
             ):
                 body = _bounded_body(response, request)
@@ -105,7 +108,8 @@ class HttpxTransport:
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, UnicodeError) as error:
             late = isinstance(error, httpx.TimeoutException | TimeoutError)
             # Only of these it is certain that their text quotes nothing that was sent; a wrong certificate is one.
-            why = f": {error}" if isinstance(error, httpx.ConnectError) else ""
+            quotable = isinstance(error, httpx.ConnectError | TimeoutError) and str(error)
+            why = f": {error}" if quotable else ""
             raise AuthorityUnavailable(
                 Reason.AUTHORITY_TIMED_OUT if late else Reason.AUTHORITY_UNREACHABLE,
                 request.authority,
@@ -117,7 +121,8 @@ class HttpxTransport:
     def _client_for(self, request: Send) -> Iterator[httpx.Client]:
         """The client that all share; for a certificate authority of its own a new one, which is closed at once."""
         if request.ca_file is None:
-            yield self._opened()
+            with self._shared() as client:
+                yield client
             return
         try:
             verify = ssl.create_default_context(cafile=request.ca_file)
@@ -126,6 +131,24 @@ class HttpxTransport:
             raise AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, request.authority, problem=problem) from None
         with self._new_client(verify) as client:
             yield client
+
+    @contextmanager
+    def _shared(self) -> Iterator[httpx.Client]:
+        """The client that all share. One that was closed meanwhile is closed by the last exchange that uses it: the
+        number of a socket that another thread still reads may be given to a new connection."""
+        with self._lock:
+            client = self._opened()
+            self._users[client] = self._users.get(client, 0) + 1
+        try:
+            yield client
+        finally:
+            with self._lock:
+                left = self._users.pop(client, 1) - 1
+                if left:
+                    self._users[client] = left
+                closes = not left and client is not self._client
+            if closes:
+                client.close()
 
     def check(self, setting: str = "verify") -> None:
         """Raise :class:`ConfigurationError` if the bundle of certificates, which came from *setting*, cannot be read.
@@ -136,13 +159,13 @@ class HttpxTransport:
 
     def prepare(self) -> None:
         """Do now what takes long the first time: importing httpx, and reading certificates. Opens no connection."""
-        self._opened()
+        with self._lock:
+            self._opened()
 
     def _opened(self) -> httpx.Client:
-        with self._lock:
-            if self._client is None:
-                self._client = self._new_client()
-            return self._client
+        if self._client is None:
+            self._client = self._new_client()
+        return self._client
 
     def _new_client(self, own: ssl.SSLContext | None = None) -> httpx.Client:
         from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -169,7 +192,7 @@ class HttpxTransport:
         except (httpx.InvalidURL, ValueError, ImportError) as error:
             raise ConfigurationError(f"proxy: cannot be used: {type(error).__name__}") from None
         pool: Any = transport._pool
-        pool._network_backend = _Hurried(pool._network_backend, self._deadline)
+        pool._network_backend = Hurried(pool._network_backend, self._deadline, self._lookups)
         return httpx.Client(
             transport=transport,
             trust_env=False,
@@ -190,15 +213,17 @@ class HttpxTransport:
             ) from None
 
     def close(self) -> None:
-        """Close the connections; the next :meth:`send` opens new ones."""
+        """Close the connections, those in use when their exchanges end; the next :meth:`send` opens new ones."""
         with self._lock:
             client, self._client = self._client, None
-        if client is not None:
+            in_use = client in self._users
+        if client is not None and not in_use:
             client.close()
 
     def _after_fork(self) -> None:
         self._lock = threading.Lock()
         self._client = None  # its sockets belong to the parent
+        self._users = {}
 
 
 _every: weakref.WeakSet[HttpxTransport] = weakref.WeakSet()
@@ -210,51 +235,6 @@ def _drop_connections_of_the_parent() -> None:
 
 
 os.register_at_fork(after_in_child=_drop_connections_of_the_parent)
-
-
-class _Deadline(threading.local):
-    """When the exchange that this thread performs must have ended, on the monotonic clock."""
-
-    at: float = float("inf")
-
-    def left(self, seconds: float | None) -> float:
-        """*seconds*, or what is left if that is less."""
-        left = self.at - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        return left if seconds is None else min(seconds, left)
-
-
-class _Hurried:
-    """A network backend of httpx, or a stream of one, that the exchange's deadline ends.
-
-    A timeout of httpx is for one read. An answer that drips, its headers included, would never run into it, and the
-    flight that waits for it would never land.
-    """
-
-    def __init__(self, inner: Any, deadline: _Deadline) -> None:
-        self._inner = inner
-        self._deadline = deadline
-
-    def connect_tcp(self, host: str, port: int, timeout: float | None = None, **options: Any) -> _Hurried:
-        seconds = self._deadline.left(timeout)
-        return _Hurried(self._inner.connect_tcp(host, port, timeout=seconds, **options), self._deadline)
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> _Hurried:
-        seconds = self._deadline.left(timeout)
-        return _Hurried(self._inner.start_tls(ssl_context, server_hostname, seconds), self._deadline)
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        data: bytes = self._inner.read(max_bytes, self._deadline.left(timeout))
-        return data
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._inner.write(buffer, self._deadline.left(timeout))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
 
 
 def _checked_proxy(proxy: object) -> str:

@@ -1,0 +1,174 @@
+"""One time limit for a whole HTTP exchange: name resolution, every address, TLS, each read and write.
+
+A timeout of httpx is for one step: an answer that drips never runs into it, a host with twelve silent addresses takes
+twelve of them, and name resolution has none at all. Here every step gets what is left of the exchange's time.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import ssl
+import threading
+import time
+import weakref
+from typing import Any, Final
+
+# An address that does not answer must not use up the time of those behind it.
+_LONGEST_CONNECT: Final = 2.0
+# Names that are looked up at once. A look-up that hangs cannot be interrupted, so this bounds the threads that do.
+MOST_LOOKUPS: Final = 8
+# The stream beneath gives each part that the peer accepts the whole timeout, so large requests are written in pieces.
+_PIECE: Final = 4096
+
+
+class Deadline(threading.local):
+    """When the exchange that this thread performs must have ended, on the monotonic clock."""
+
+    at: float = float("inf")
+
+    def left(self, seconds: float | None = None) -> float:
+        """*seconds*, or what is left if that is less. Raises :class:`TimeoutError` when nothing is."""
+        left = self.at - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left if seconds is None else min(seconds, left)
+
+
+class NameLookups:
+    """Addresses of hosts, each looked up in a thread that its callers need not wait for to the end.
+
+    ``getaddrinfo`` has no timeout and cannot be interrupted: a resolver that hangs would hold a caller for half a
+    minute. Callers that want the same host share one look-up. Safe to use from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pending: dict[tuple[str, int], _Lookup] = {}
+        _every.add(self)
+
+    def addresses(self, host: str, port: int, seconds: float) -> tuple[str, ...]:
+        """The addresses of *host*, in the order to try them. Waits for at most *seconds*.
+
+        Raises :class:`OSError` when it has none and :class:`TimeoutError` when that is not known in time.
+        """
+        if _is_address(host):
+            return (host,)
+        with self._lock:
+            lookup = self._pending.get((host, port))
+            if lookup is None:
+                if len(self._pending) >= MOST_LOOKUPS:
+                    raise TimeoutError(f"{MOST_LOOKUPS} names are being looked up already, and none is found")
+                lookup = self._pending[host, port] = _Lookup()
+                try:
+                    threading.Thread(
+                        target=self._look_up, args=(host, port, lookup), name="scopeguard-lookup", daemon=True
+                    ).start()
+                except RuntimeError as error:  # no thread can be had
+                    del self._pending[host, port]
+                    raise OSError(str(error)) from None
+        if not lookup.done.wait(seconds):
+            raise TimeoutError("the name of the host could not be looked up in time")
+        if lookup.failure is not None:
+            raise OSError(lookup.failure)
+        return lookup.addresses
+
+    def _look_up(self, host: str, port: int, lookup: _Lookup) -> None:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            lookup.addresses = tuple(dict.fromkeys(_written(address) for *_, address in found))
+        except (OSError, UnicodeError) as error:
+            lookup.failure = str(error)
+        finally:
+            with self._lock:
+                self._pending.pop((host, port), None)
+            lookup.done.set()
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+        self._pending = {}  # their threads have stayed with the parent
+
+
+class _Lookup:
+    __slots__ = ("addresses", "done", "failure")
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.addresses: tuple[str, ...] = ()
+        self.failure: str | None = None
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _written(address: Any) -> str:
+    """The text of a socket address, with the interface where a link-local one needs it."""
+    text, scope = str(address[0]), address[3] if len(address) > 3 else 0
+    return f"{text}%{scope}" if scope and "%" not in text else text
+
+
+_every: weakref.WeakSet[NameLookups] = weakref.WeakSet()
+
+
+def _forget_lookups_of_the_parent() -> None:
+    for lookups in _every:
+        lookups._after_fork()
+
+
+os.register_at_fork(after_in_child=_forget_lookups_of_the_parent)
+
+
+class Hurried:
+    """A network backend of httpcore, or a stream of one, that the exchange's deadline ends."""
+
+    def __init__(self, inner: Any, deadline: Deadline, lookups: NameLookups) -> None:
+        self._inner = inner
+        self._deadline = deadline
+        self._lookups = lookups
+
+    def connect_tcp(self, host: str, port: int, timeout: float | None = None, **options: Any) -> Hurried:
+        """Connect to the first address of *host* that answers; each gets an equal share of the time that is left."""
+        import httpcore
+
+        try:
+            addresses = self._lookups.addresses(host, port, self._deadline.left())
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise httpcore.ConnectError(str(error)) from None
+        failure: Exception = httpcore.ConnectError("the host has no address")
+        for behind, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
+            share = min(_LONGEST_CONNECT, self._deadline.left(timeout) / behind)
+            try:
+                return self._within(self._inner.connect_tcp(address, port, timeout=share, **options))
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+        raise failure
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> Hurried:
+        """The stream after a TLS handshake."""
+        return self._within(self._inner.start_tls(ssl_context, server_hostname, self._deadline.left(timeout)))
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """At most *max_bytes*."""
+        data: bytes = self._inner.read(max_bytes, self._deadline.left(timeout))
+        return data
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Send all of *buffer*."""
+        for start in range(0, len(buffer), _PIECE):
+            self._inner.write(buffer[start : start + _PIECE], self._deadline.left(timeout))
+
+    def _within(self, inner: Any) -> Hurried:
+        return Hurried(inner, self._deadline, self._lookups)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)

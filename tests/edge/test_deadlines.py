@@ -1,0 +1,301 @@
+"""One time limit for the whole exchange: names, every address, each step. Time is a fake clock's, and names hang at a
+gate."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import httpcore
+import pytest
+
+from forked import Child
+from loopback import Connection, Loopback, answering, response
+from scopeguard.edge import deadlines
+from scopeguard.edge.deadlines import MOST_LOOKUPS, Deadline, Hurried, NameLookups
+from scopeguard.edge.limits import HttpxTransport
+from scopeguard.effects import Send
+from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.testing import FakeClock
+
+PATIENCE = 30.0
+
+
+class Names:
+    """In the place of ``socket.getaddrinfo``: a table, and a gate at which look-ups hang."""
+
+    def __init__(self) -> None:
+        self.table: dict[str, list[Any]] = {}
+        self.asked: list[str] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.arrived = threading.Semaphore(0)
+        self.real = socket.getaddrinfo
+
+    def __call__(self, host: str, port: int, *rest: Any, **options: Any) -> Any:
+        if host.endswith(".test"):
+            self.asked.append(host)
+            self.arrived.release()
+            assert self.gate.wait(PATIENCE), "the gate was not opened"
+            if host not in self.table:
+                raise socket.gaierror(-2, "Name or service not known")
+            return [(0, 0, 0, "", (address, port, *more)) for address, *more in self.table[host]]
+        return self.real(host, port, *rest, **options)
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
+    names = Names()
+    monkeypatch.setattr(socket, "getaddrinfo", names)
+    yield names
+    names.gate.set()
+
+
+# -- names
+
+
+def test_an_address_is_not_looked_up(names: Names):
+    lookups = NameLookups()
+    for address in ("127.0.0.1", "::1", "2001:db8::1"):
+        assert lookups.addresses(address, 443, 0) == (address,)
+    assert lookups._pending == {}
+
+
+def test_addresses_come_in_their_order_once_and_with_the_interface_of_a_link(names: Names):
+    names.table["as.test"] = [
+        ("2001:db8::1", 0, 0),
+        ("192.0.2.1",),
+        ("192.0.2.1",),
+        ("fe80::1", 0, 3),
+        ("fe80::2%eth0", 0, 3),
+    ]
+    found = NameLookups().addresses("as.test", 443, PATIENCE)
+    assert found == ("2001:db8::1", "192.0.2.1", "fe80::1%3", "fe80::2%eth0")
+
+
+@pytest.mark.parametrize("host", ["nowhere.test", "a" * 64 + ".example", "a..example"])
+def test_a_name_without_addresses_is_an_error(names: Names, host: str):
+    with pytest.raises(OSError, match=r"\w"):
+        NameLookups().addresses(host, 443, PATIENCE)
+
+
+def test_a_look_up_that_hangs_holds_no_caller_beyond_the_limit_and_is_shared(names: Names):
+    names.table["as.test"] = [("192.0.2.1",)]
+    names.gate.clear()
+    lookups = NameLookups()
+    for _ in range(5):
+        with pytest.raises(TimeoutError, match="in time"):
+            lookups.addresses("as.test", 443, 0)
+    assert names.arrived.acquire(timeout=PATIENCE)
+    assert names.asked == ["as.test"]  # one thread, however many callers came
+    names.gate.set()
+    assert lookups.addresses("as.test", 443, PATIENCE) == ("192.0.2.1",)
+
+
+def test_only_so_many_look_ups_hang_at_once(names: Names):
+    names.gate.clear()
+    lookups = NameLookups()
+    for number in range(MOST_LOOKUPS):
+        with pytest.raises(TimeoutError, match="in time"):
+            lookups.addresses(f"{number}.test", 443, 0)
+    for _ in range(MOST_LOOKUPS):
+        assert names.arrived.acquire(timeout=PATIENCE)
+    with pytest.raises(TimeoutError, match="already"):
+        lookups.addresses("another.test", 443, PATIENCE)
+    assert "another.test" not in names.asked
+    assert lookups.addresses("192.0.2.1", 443, 0) == ("192.0.2.1",)
+
+
+def test_a_machine_without_threads_left_is_an_error(names: Names, monkeypatch: pytest.MonkeyPatch):
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    lookups = NameLookups()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(OSError, match="can't start"):
+            lookups.addresses("as.test", 443, 0)
+    names.table["as.test"] = [("192.0.2.1",)]
+    assert lookups.addresses("as.test", 443, PATIENCE) == ("192.0.2.1",)
+
+
+def test_a_child_process_looks_names_up_for_itself(names: Names):
+    names.table["as.test"] = [("192.0.2.1",)]
+    names.gate.clear()
+    lookups = NameLookups()
+    with pytest.raises(TimeoutError):
+        lookups.addresses("as.test", 443, 0)
+    assert names.arrived.acquire(timeout=PATIENCE)
+
+    def check() -> None:
+        names.gate = threading.Event()
+        names.gate.set()
+        assert lookups.addresses("as.test", 443, PATIENCE) == ("192.0.2.1",)
+
+    lookups._lock.acquire()
+    child = Child(check)
+    lookups._lock.release()
+    assert child.ok()
+
+
+# -- addresses and steps
+
+
+class Network:
+    """A backend of httpcore: each address takes the whole time it is given, unless it answers or refuses."""
+
+    def __init__(self, clock: FakeClock, answers: str = "") -> None:
+        self.clock = clock
+        self.answers = answers
+        self.refuses: set[str] = set()
+        self.tried: list[tuple[str, float]] = []
+        self.written: list[bytes] = []
+
+    def connect_tcp(self, host: str, port: int, timeout: float, **options: Any) -> Any:
+        self.tried.append((host, timeout))
+        if host == self.answers:
+            return self
+        if host in self.refuses:
+            raise httpcore.ConnectError("refused")
+        self.clock.advance(timeout)
+        raise httpcore.ConnectTimeout("silent")
+
+    def read(self, max_bytes: int, timeout: float) -> bytes:
+        raise AssertionError("read")
+
+    def start_tls(self, context: ssl.SSLContext, name: str | None, timeout: float) -> Any:
+        raise AssertionError("start_tls")
+
+    def write(self, buffer: bytes, timeout: float) -> None:
+        self.written.append(buffer)
+        self.clock.advance(timeout / 2)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    clock = FakeClock()
+    monkeypatch.setattr(deadlines, "time", SimpleNamespace(monotonic=clock.monotonic))
+    return clock
+
+
+def hurried(network: Network, seconds: float) -> Hurried:
+    deadline = Deadline()
+    deadline.at = network.clock.monotonic() + seconds
+    return Hurried(network, deadline, NameLookups())
+
+
+def test_all_addresses_are_tried_within_the_limit(clock: FakeClock, names: Names):
+    addresses = [f"192.0.2.{number}" for number in range(12)]
+    names.table["as.test"] = [(address,) for address in addresses]
+    network = Network(clock, answers=addresses[-1])
+    begun = clock.monotonic()
+    hurried(network, 2.0).connect_tcp("as.test", 443, 2.0)
+    assert [address for address, _ in network.tried] == addresses
+    assert clock.monotonic() - begun <= 2.0
+    assert network.tried[0][1] == pytest.approx(2.0 / 12)
+
+
+def test_the_time_that_one_address_leaves_is_for_those_behind_it(clock: FakeClock, names: Names):
+    names.table["as.test"] = [("192.0.2.1",), ("192.0.2.2",)]
+    network = Network(clock, answers="192.0.2.2")
+    network.refuses = {"192.0.2.1"}
+    hurried(network, 1.0).connect_tcp("as.test", 443)
+    assert [seconds for _, seconds in network.tried] == [pytest.approx(0.5), pytest.approx(1.0)]
+
+
+def test_a_silent_address_takes_two_seconds_at_most(clock: FakeClock, names: Names):
+    names.table["as.test"] = [("192.0.2.1",), ("192.0.2.2",)]
+    network = Network(clock, answers="192.0.2.2")
+    hurried(network, 30.0).connect_tcp("as.test", 443)
+    assert network.tried[0] == ("192.0.2.1", 2.0)
+
+
+@pytest.mark.parametrize(("refuses", "error"), [(True, httpcore.ConnectError), (False, httpcore.ConnectTimeout)])
+def test_where_no_address_answers_the_last_one_says_why(clock: FakeClock, names: Names, error: Any, *, refuses: bool):
+    names.table["as.test"] = [("192.0.2.1",), ("192.0.2.2",)]
+    network = Network(clock)
+    network.refuses = {"192.0.2.1", "192.0.2.2"} if refuses else set()
+    with pytest.raises(error):
+        hurried(network, 2.0).connect_tcp("as.test", 443)
+
+
+def test_a_name_with_an_empty_list_of_addresses_is_an_error(clock: FakeClock, names: Names):
+    names.table["as.test"] = []
+    with pytest.raises(httpcore.ConnectError, match="no address"):
+        hurried(Network(clock), 2.0).connect_tcp("as.test", 443)
+
+
+def test_nothing_begins_when_the_time_is_over(clock: FakeClock):
+    network = Network(clock)
+    stream = hurried(network, 0.0)
+    for step in (
+        lambda: stream.connect_tcp("192.0.2.1", 443),
+        lambda: stream.write(b"x"),
+        lambda: stream.read(1),
+        lambda: stream.start_tls(ssl.create_default_context()),
+    ):
+        with pytest.raises(TimeoutError):
+            step()
+    assert network.tried == []
+
+
+def test_a_large_request_is_bounded_as_a_whole(clock: FakeClock):
+    """Each piece gets what is left, not the timeout again."""
+    network = Network(clock)
+    begun = clock.monotonic()
+    hurried(network, 2.0).write(b"x" * 20_000, 2.0)
+    assert b"".join(network.written) == b"x" * 20_000
+    assert clock.monotonic() - begun < 2.0
+
+
+# -- as the transport has it
+
+
+def test_a_resolver_that_hangs_is_an_outage_in_time_that_says_so(names: Names):
+    names.gate.clear()
+    transport = HttpxTransport()
+    with pytest.raises(AuthorityUnavailable) as raised:
+        transport.send(Send(url="https://as.test/keys", authority="https://as.test", timeout=0.01))
+    assert raised.value.reason is Reason.AUTHORITY_TIMED_OUT
+    assert "could not be looked up in time" in str(raised.value)
+    transport.close()
+
+
+def test_a_name_that_does_not_exist_is_an_outage_that_says_so(names: Names):
+    transport = HttpxTransport()
+    with pytest.raises(AuthorityUnavailable) as raised:
+        transport.send(Send(url="https://nowhere.test/keys", authority="https://as.test"))
+    assert raised.value.reason is Reason.AUTHORITY_UNREACHABLE
+    assert "Name or service not known" in str(raised.value)
+    transport.close()
+
+
+def test_a_connection_in_use_is_closed_when_its_exchange_ends():
+    """Closing it at once would free the number of a socket that another thread still reads."""
+    begun, go_on = threading.Event(), threading.Event()
+    transport = HttpxTransport()
+    answers: list[bytes] = []
+
+    def slow(connection: Connection, request: bytes) -> None:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        answering(response(b"{}"))(connection, request)
+
+    with Loopback(slow) as server:
+        thread = threading.Thread(
+            target=lambda: answers.append(transport.send(Send(url=server.url, authority="a", timeout=PATIENCE)).body)
+        )
+        thread.start()
+        assert begun.wait(PATIENCE)
+        client: Any = transport._client
+        transport.close()
+        assert not client.is_closed
+        go_on.set()
+        thread.join()
+        assert answers == [b"{}"]
+        assert client.is_closed
+        assert transport._users == {}
