@@ -1,18 +1,18 @@
-"""The other half of the flow: an ``httpx`` auth class that fetches access tokens with client credentials.
+"""An ``httpx`` auth class that fetches access tokens by client credentials and signs requests with them.
 
     client = httpx.Client(auth=ClientCredentials(token_url, client_id, client_secret, scopes=["bigquery.insertdata"]))
 
 One object serves any number of ``Client`` and ``AsyncClient``, of httpx and of httpx2, in any threads and event loops.
 It holds one token. Keep it as long as the process: an object for each request would fetch a token for each request.
 
-Why the token request does not go through the client it serves, though httpx lets an auth class yield it there: that
-client may follow redirects and would send the secret along (C-26); its failures are not thrown into the auth flow, so
-nothing could be tried again (C-20); and its hooks, its cookies and ``response.history`` would see secret and token.
-It goes through the hardened transport that the guard uses.
+httpx lets an auth class send the token request through the client that it serves. This class does not. That client
+may follow redirects and would send the secret along (C-26). Its failures are not thrown into the auth flow, so that
+nothing could be retried (C-20). Its hooks, its cookies and ``response.history`` would see the secret and the token.
+The token request goes through the hardened transport that the guard uses.
 
-What httpx does about redirects: it asks the auth class once, for the first request, and then follows by itself. Where
-the origin changes it drops ``Authorization`` (but for http to https on one host, which we would not have signed). So
-no redirect carries a token elsewhere, and a 401 from over there says nothing about our token.
+httpx calls the auth class once, for the first request, and then follows redirects by itself. It drops
+``Authorization`` where the origin changes, except from http to https on one host, and a request by http was not
+signed. So no redirect carries a token to another origin, and a 401 from there says nothing about the token.
 """
 
 from __future__ import annotations
@@ -120,10 +120,10 @@ class ClientCredentials(_Auth):
 
     @classmethod
     def from_issuer(cls, issuer: str, client_id: str, client_secret: str, **settings: Unpack[ClientSettings]) -> Self:
-        """With the token endpoint that the metadata of *issuer* names (RFC 8414, OpenID Connect Discovery).
+        """Use the token endpoint that the metadata of *issuer* names (RFC 8414, OpenID Connect Discovery).
 
-        It is looked up with the first token, and again after an hour or a failure. The metadata must name *issuer* to
-        the letter (RFC 8414 section 3.3), else requests raise :class:`TokenEndpointError`.
+        The metadata is fetched with the first token, and again after an hour or a failure. It must name *issuer* code
+        point by code point (RFC 8414 section 3.3), else requests raise :class:`TokenEndpointError`.
         """
         self = cls.__new__(cls)
         self._begin(Policy(token_url=None, issuer=issuer, client_id=client_id, client_secret=client_secret, **settings))
@@ -141,7 +141,10 @@ class ClientCredentials(_Auth):
         return f"ClientCredentials({policy.authority!r}, client_id={policy.client_id!r}, scopes={policy.scopes!r})"
 
     def token(self) -> TokenResponse:
-        """The token that a request would be signed with now, fetched if there is none. Raises what requests raise."""
+        """Return the token that a request would be signed with now. It is fetched if there is none.
+
+        Raises the exceptions that requests raise.
+        """
         return self._fetcher.token()
 
     async def atoken(self) -> TokenResponse:
@@ -188,7 +191,7 @@ class ClientCredentials(_Auth):
             self._fetcher.accept(token)
 
     def _admit(self, request: Any) -> None:
-        """Let the token go where it may (C-25)."""
+        """Raise :class:`OriginNotAllowed` for a request that would take the token to another origin (C-25)."""
         url = request.url
         target = origin(url.scheme, url.raw_host.decode("ascii"), url.port)
         if not target.startswith("https:") and not self._is_readable(target, url.host):

@@ -251,9 +251,9 @@ class Fetcher:
 
 
 class PatientTransport:
-    """Tries an exchange again while the other side is away (C-20). It runs in the thread of a flight and may sleep.
+    """Retries an exchange while the server is away (C-20). It runs in the thread of a flight and may sleep.
 
-    *closes*: the connection is not kept, as the next exchange is an hour away.
+    *closes*: the connection is closed after each exchange, because the next one is an hour away.
     """
 
     def __init__(self, inner: Transport, *, retries: int, clock: Clock, closes: bool) -> None:
@@ -264,7 +264,7 @@ class PatientTransport:
         self._sleep: Callable[[float], None] = time.sleep
 
     def send(self, request: Send, /) -> Answer:
-        """The answer, or what the last attempt came to. A ``Retry-After`` beyond 5 seconds is not waited for."""
+        """Return the answer of the last attempt, or raise its failure. A ``Retry-After`` beyond 5 seconds ends it."""
         try:
             attempt = 0
             while True:

@@ -21,7 +21,7 @@ _ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:[\x21\x22\x24-\x7E]
 
 
 class ClientAuthentication(StrEnum):
-    """How the client proves itself at the token endpoint: RFC 6749 section 2.3.1. Never both at once (C-03)."""
+    """How the client authenticates at the token endpoint (RFC 6749 section 2.3.1): by one method, never both (C-03)."""
 
     BASIC = "client_secret_basic"
     POST = "client_secret_post"

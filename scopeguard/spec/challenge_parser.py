@@ -1,7 +1,7 @@
 """Reading ``WWW-Authenticate``: RFC 9110 section 11.6.1, with the list rules of section 5.6.1.
 
-One comma separates challenges and the parameters of one challenge alike: what lies between two commas is a
-parameter of the challenge before it, or begins a new one. A comma in a quoted string separates nothing.
+A comma separates challenges, and the parameters of one challenge too: the text between two commas is a parameter of
+the challenge before it, or begins a new challenge. A comma in a quoted string separates nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _QUOTED: Final = r'"(?:[\t\x20\x21\x23-\x5B\x5D-\x7E\x80-\U0010FFFF]|\\[\t\x20-\
 _PARAMETER: Final = re.compile(rf"({_WORD})[ \t]*+=[ \t]*+(?:({_WORD})|({_QUOTED}))")
 _BEGINNING: Final = re.compile(rf"({_WORD})(?: ++(.++))?", re.DOTALL)
 _TOKEN68: Final = re.compile(r"[A-Za-z0-9\-._~+/]++=*+")
-# What lies between two commas. An unterminated quote takes the rest of the line with it: nobody knows where it ends.
+# The text between two commas. An unterminated quoted string extends to the end of the line: its end is unknown.
 _ELEMENT: Final = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.?)*+(?:"|\Z))++', re.DOTALL)
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 
@@ -34,7 +34,7 @@ class ParsedChallenge:
     """One challenge: ``scheme`` and the names of ``parameters`` in lower case, values unquoted.
 
     ``token68`` is ``None`` unless the challenge has that form, and then it has no parameters. ``repr`` shows the
-    scheme alone: the rest are the words of the other side.
+    scheme alone, because the server chooses the rest.
     """
 
     scheme: str
@@ -43,12 +43,12 @@ class ParsedChallenge:
 
 
 def parse_challenges(values: Iterable[str]) -> tuple[ParsedChallenge, ...]:
-    """The challenges in *values*, the field lines of ``WWW-Authenticate`` (or ``Proxy-Authenticate``), in order.
+    """Return the challenges in *values*, the field lines of ``WWW-Authenticate`` or ``Proxy-Authenticate``, in order.
 
-    Never raises; returns what is well formed. Left out is a challenge with a malformed part, a repeated parameter
-    (RFC 9110 section 11.2: a name occurs once) or more than 64 of them, for what it says would be a guess; so are
-    parameters without a challenge, a field line of more than 16 KiB, and every challenge after the 32nd.
-    Not checked: whether a scheme has the parameters it needs.
+    Never raises; returns the challenges that are well formed. A challenge is left out when it has a malformed part, a
+    repeated parameter (RFC 9110 section 11.2: a name occurs once) or more than 64 parameters. So are parameters
+    without a challenge, a field line of more than 16 KiB, and every challenge after the 32nd. The work grows with the
+    length of *values*. Not checked: whether a scheme has the parameters it needs.
     """
     found: list[ParsedChallenge] = []
     for value in values:
