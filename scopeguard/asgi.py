@@ -26,6 +26,7 @@ from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
 from scopeguard.policies import Preflight
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
+from scopeguard.rules.routed import RoutedRules, checked_root_path, without_prefix
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import Response, private_headers
 from scopeguard.spec.credentials import declared_length, has_access_token, without_access_token
@@ -55,6 +56,9 @@ class GuardMiddleware(Layer):
     * *cors_preflight*: ``"pass"`` hands preflights to the app, except those for what no token opens, and lets scripts
       read refusals where the app's CORS middleware, inside or outside, lets them read responses: the app is asked with
       a preflight about the origin of each refused request. The guard's own setting by default.
+    * *root_path*: the prefix that the app itself takes off paths before it routes, as in ``"/api"``; ``""`` for none.
+      Needed only where nobody can look into the app: without it, what a rule says of a path counts for every path that
+      ends like it. What FastAPI apps take off is found, wherever they are mounted.
     * *close_on_expiry*: when a token is no longer admitted, that is at its expiry and the issuer's leeway later, end
       what is still sent for it: a websocket with code 1008, server-sent events with a regular end, and any other
       response stream with :class:`~scopeguard.errors.ResponseAborted`, by which the client sees that it is incomplete.
@@ -72,9 +76,11 @@ class GuardMiddleware(Layer):
         rules: Rules | Iterable[Rule] | None = None,
         cors_preflight: Preflight | str | None = None,
         close_on_expiry: bool = False,
+        root_path: str | None = None,
     ) -> None:
         # Here and not above, because anyio and the audit are a quarter of what importing this module would take; and
         # not where they are used, because all requests would wait in their event loop while the first one imports.
+        from scopeguard.audit.inside import inside  # noqa: PLC0415
         from scopeguard.audit.startup import StartCheck  # noqa: PLC0415
         from scopeguard.edge.aio import until  # noqa: PLC0415
 
@@ -89,7 +95,10 @@ class GuardMiddleware(Layer):
         self._close_on_expiry = close_on_expiry
         self._opens_unmatched = not self.rules.deny_unmatched
         self._find = self.rules.find
-        self._root_path = _own_root_path(app)
+        self.root_path = checked_root_path(root_path)
+        self._inside = inside
+        self._routed: RoutedRules | None = None
+        self._reads_one_path = False
         self._check = StartCheck(self, guard)
         self._until = until
 
@@ -107,10 +116,10 @@ class GuardMiddleware(Layer):
             raise RuntimeError(f"scopeguard does not know the ASGI scope type {kind!r} and lets nothing through")
         if self._check.pending:  # a server or an app without lifespan
             self._check.run()
-        if self._root_path or scope.get("root_path"):
-            rule = found_rule(self.rules, method, scope, self._root_path)
-        else:
+        if self._reads_one_path and not scope.get("root_path"):
             rule = self._find(method, scope["path"], scope.get("raw_path"))
+        else:
+            rule = self._rule(method, scope)
         guard, token, is_passed = self.guard, None, False
         if self.passes_preflights and kind == "http" and _header(scope, "origin") is not None:
             send = exposing(send)
@@ -140,6 +149,14 @@ class GuardMiddleware(Layer):
         finally:
             end_serving(before)
 
+    def _rule(self, method: str, scope: Scope) -> Rule | None:
+        """The rule for a request whose path may have several readings."""
+        routed = self._routed
+        if routed is None:  # not before the first request: what an app mounts in its lifespan counts as well
+            routed = self._routed = RoutedRules(self.rules, self._inside(self.app, self.root_path).prefixes)
+            self._reads_one_path = routed.is_plain
+        return routed.find(method, scope["path"], scope.get("raw_path"), scope.get("root_path") or "")
+
     async def _admitted(
         self, scope: Scope, receive: Receive, send: Send, method: str, rule: Rule | None
     ) -> tuple[Receive, Send, AccessToken | None] | None:
@@ -148,7 +165,7 @@ class GuardMiddleware(Layer):
         sources = guard.sources if rule is None or rule.sources is None else guard.sources.only(rule.sources)
         requirement = None if rule is None else rule.requirement
         body = FormBody(scope, receive, sources) if sources.in_form else None
-        by_query = sources.in_query and has_access_token(scope["query_string"])
+        by_query = sources.in_query and has_access_token(query_of(scope))
         view = request_view(scope, method)
         if by_query:
             # In place: the server logs the query string of this very dict (B-31, X-79).
@@ -189,10 +206,10 @@ class GuardMiddleware(Layer):
         """Whether a preflight for *method* announces a request that some token opens."""
         if method is None:
             return False
-        closest = found_rule(self.rules, "OPTIONS", scope, self._root_path)
+        closest = self._rule("OPTIONS", scope)
         if closest is not None and closest.access is DENIED:
             return False
-        return not self.rules.closes(found_rule(self.rules, method.decode("latin-1"), scope, self._root_path))
+        return not self.rules.closes(self._rule(method.decode("latin-1"), scope))
 
 
 class FormBody:
@@ -211,7 +228,7 @@ class FormBody:
         """The whole body, at most *limit* bytes; more is :class:`RequestTooLarge` and not held in memory (B-26)."""
         from scopeguard.edge.aio import TimedOut, time_limit  # noqa: PLC0415 - there since the construction
 
-        for length in HeaderList(self._scope["headers"]).get_all("content-length"):
+        for length in headers_of(self._scope).get_all("content-length"):
             if (declared_length(length.decode("latin-1")) or 0) > limit:
                 raise RequestTooLarge(Reason.FORM_TOO_LARGE, limit=limit)
         self._was_read = True
@@ -248,7 +265,7 @@ class FormBody:
 def recalled(guard: Guard, scope: Scope, requirement: Requirement | None) -> AccessToken | None:
     """The token of the request, where it was verified before and there is nothing else to do."""
     authorization: bytes | None = None
-    for name, value in scope["headers"]:
+    for name, value in scope.get("headers") or ():
         # As bytes.lower() does, and no other way (X-23); most names are not even of that length.
         if len(name) == 13 and name.lower() == b"authorization":
             if authorization is not None:
@@ -257,7 +274,18 @@ def recalled(guard: Guard, scope: Scope, requirement: Requirement | None) -> Acc
     if authorization is None:
         return None
     in_clear_from = None if scope.get("scheme") in _SECURE else scope.get("client")
-    return guard.recall(authorization, requirement, scope["query_string"], in_clear_from)
+    return guard.recall(authorization, requirement, scope.get("query_string") or b"", in_clear_from)
+
+
+def headers_of(scope: Scope) -> HeaderList:
+    """The header fields in *scope*."""
+    return HeaderList(scope.get("headers") or ())
+
+
+def query_of(scope: Scope) -> bytes:
+    """The raw query string in *scope*, which servers may leave out for a websocket."""
+    query: bytes = scope.get("query_string") or b""
+    return query
 
 
 def request_view(scope: Scope, method: str) -> RequestView:
@@ -266,58 +294,21 @@ def request_view(scope: Scope, method: str) -> RequestView:
     return RequestView(
         method=method,
         path=route_path(scope),
-        headers=HeaderList(scope["headers"]),
-        query=scope["query_string"],
+        headers=headers_of(scope),
+        query=query_of(scope),
         secure=scope.get("scheme") in _SECURE,
         client=client[0] if client else None,
     )
 
 
-def route_path(scope: Scope, prefix: str | None = None) -> str:
+def route_path(scope: Scope) -> str:
     """The path that routers below dispatch on: decoded once, without the mount prefix (H-06)."""
-    path: str = scope["path"]
-    if prefix is None:
-        prefix = scope.get("root_path", "")
-    if prefix and path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/"):
-        return path[len(prefix) :]
-    return path
-
-
-def _own_root_path(app: object) -> str:
-    """What *app*, or the app inside it, puts in the place of ``root_path`` before it routes, as FastAPI does with what
-    it was constructed with. Other frameworks have an attribute of that name that means something else."""
-    seen: list[object] = []
-    while app is not None and not any(app is other for other in seen):
-        seen.append(app)
-        own = getattr(app, "root_path", None)
-        if own and isinstance(own, str) and any(base.__module__.startswith("fastapi.") for base in type(app).__mro__):
-            return own
-        app = getattr(app, "app", None)
-    return ""
-
-
-def found_rule(rules: Rules, method: str, scope: Scope, own_root_path: str = "") -> Rule | None:
-    """The rule for a request, ``None`` where none decides. *own_root_path*: what the app inside takes for its prefix.
-
-    Where a path does not lie under ``root_path`` but contains it, routers disagree: some cut it off there, and the
-    slash behind it may be missing (Litestar, Quart). Then both readings have to meet the same rule (H-06).
-    """
-    prefix: str = own_root_path or scope.get("root_path", "")
-    if not prefix:
-        return rules.find(method, scope["path"], scope.get("raw_path"))
-    path = route_path(scope, prefix)
-    rule = rules.find(method, path, scope.get("raw_path"))
-    if path == scope["path"] and prefix in path:
-        cut = path.split(prefix, 1)[1]
-        other = rules.find(method, cut if cut.startswith("/") else f"/{cut}")
-        if other is not rule:
-            return other if other is not None and rules.closes(other) else None
-    return rule
+    return without_prefix(scope["path"], scope.get("root_path") or "")
 
 
 def _header(scope: Scope, name: str) -> bytes | None:
     """The one field called *name*; ``None`` where there is none, or more than one."""
-    values = HeaderList(scope["headers"]).get_all(name)
+    values = headers_of(scope).get_all(name)
     return values[0] if len(values) == 1 else None
 
 
@@ -327,7 +318,7 @@ async def send_response(response: Response, headers: list[tuple[bytes, bytes]], 
     prefix = "http.response"
     if scope["type"] == "websocket":
         prefix = "websocket.http.response"
-        if prefix not in scope.get("extensions", {}):
+        if prefix not in (scope.get("extensions") or {}):
             await send({"type": "websocket.close", "code": 1008, "reason": response.reason_phrase})
             return
     await send({"type": f"{prefix}.start", "status": response.status, "headers": headers})

@@ -18,6 +18,7 @@ from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
 from scopeguard.policies import Preflight
 from scopeguard.request import RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
+from scopeguard.rules.routed import RoutedRules, checked_root_path
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import private_headers
 from scopeguard.spec.credentials import declared_length, has_access_token, without_access_token
@@ -60,6 +61,9 @@ class GuardMiddleware(Layer):
     * *cors_preflight*: ``"pass"`` hands preflights to the app, except those for what no token opens, and lets scripts
       read refusals where the app's CORS middleware, inside or outside, lets them read responses: the app is asked with
       a preflight about the origin of each refused request. The guard's own setting by default.
+    * *root_path*: the prefix that the app itself takes off ``PATH_INFO`` before it routes, as in ``"/api"``; ``""`` for
+      none. Needed only where nobody can look into the app: without it, what a rule says of a path counts for every path
+      that ends like it. ``SCRIPT_NAME`` is the server's and no part of ``PATH_INFO``.
 
     The app finds the token in ``environ["scopeguard.access_token"]`` and, while it is being called, through
     :func:`scopeguard.current_access_token`. Not in a generator it returns: that runs after the call.
@@ -73,7 +77,9 @@ class GuardMiddleware(Layer):
         public: Iterable[str] = (),
         rules: Rules | Iterable[Rule] | None = None,
         cors_preflight: Preflight | str | None = None,
+        root_path: str | None = None,
     ) -> None:
+        from scopeguard.audit.inside import inside  # noqa: PLC0415
         from scopeguard.audit.startup import StartCheck  # noqa: PLC0415 - 10 ms, which an import need not take
 
         if not isinstance(guard, Guard):
@@ -83,6 +89,9 @@ class GuardMiddleware(Layer):
         self.app: WSGIApp = app
         self.guard = guard
         self.rules: Rules = Rules.chosen(rules, guard.rules).with_public(public)
+        self.root_path = checked_root_path(root_path)
+        self._inside = inside
+        self._find: Callable[[str, str, bytes | None], Rule | None] = self._find_first
         self._opens_unmatched = not self.rules.deny_unmatched
         self.passes_preflights: bool = guard.passes_preflights(cors_preflight)
         self._check = StartCheck(self, guard)
@@ -92,7 +101,7 @@ class GuardMiddleware(Layer):
             self._check.run()
         environ.pop(ENVIRON_KEY, None)
         guard = environ[GUARD_KEY] = self.guard
-        rule = self.rules.find(environ["REQUEST_METHOD"], decoded_path(environ), raw_path(environ))
+        rule = self._find(environ["REQUEST_METHOD"], decoded_path(environ), raw_path(environ))
         recalled: AccessToken | None = None
         is_open = rule is not None and rule.access is PUBLIC
         if self.passes_preflights and "HTTP_ORIGIN" in environ:
@@ -110,6 +119,12 @@ class GuardMiddleware(Layer):
             finally:
                 end_serving(before)
         return self._guarded(environ, start_response, rule)
+
+    def _find_first(self, method: str, path: str, raw_path: bytes | None) -> Rule | None:
+        """The rule for the first request. Not before it, because an app may be put together after its middleware."""
+        routed = RoutedRules(self.rules, self._inside(self.app, self.root_path).prefixes)
+        self._find = self.rules.find if routed.is_plain else routed.find
+        return self._find(method, path, raw_path)
 
     def _guarded(self, environ: Environ, start_response: StartResponse, rule: Rule | None) -> Iterable[bytes]:
         guard = self.guard
@@ -150,10 +165,10 @@ class GuardMiddleware(Layer):
         if method is None:
             return False
         path, raw = decoded_path(environ), raw_path(environ)
-        closest = self.rules.find("OPTIONS", path, raw)
+        closest = self._find("OPTIONS", path, raw)
         if closest is not None and closest.access is DENIED:
             return False
-        return not self.rules.closes(self.rules.find(method, path, raw))
+        return not self.rules.closes(self._find(method, path, raw))
 
     def _allowed(self, environ: Environ) -> list[tuple[str, str]]:
         """The headers by which a script may read a refusal, where the app lets it read responses."""

@@ -54,6 +54,8 @@ class Layer:
     app: Any
     guard: Guard
     rules: Rules
+    root_path: str | None = None
+    """What the operator says that the app takes off paths; ``None`` where it was not said."""
     default: ClassVar[str] = "middleware default"
     views_decide: ClassVar[bool] = False
     """Whether a view may open what no rule opens, and the stricter of both holds."""

@@ -7,6 +7,7 @@ from dataclasses import field
 from typing import Any, Final
 
 from scopeguard.audit.declared import Declared, Layer
+from scopeguard.audit.doubts import doubts
 from scopeguard.audit.found import WEBSOCKET, Around, Found, passed_by
 from scopeguard.audit.matching import Index, filled
 from scopeguard.audit.report import Code, Entry, Finding, Kind, Report, Severity
@@ -83,6 +84,7 @@ class _Audit:
         self._public = public
         self._granted = granted
         self._indexes: dict[int, tuple[Layer, Index]] = {}
+        self._layers: dict[int, tuple[Layer, str]] = {}
         self._used: set[int] = set()
         self._guards: dict[int, Guard] = {}
         self._findings: dict[tuple[Severity, Code, str, str, str], list[str]] = {}
@@ -94,12 +96,17 @@ class _Audit:
                 where = f"{method or '*'} {route.path}"
                 self._found(Severity.ERROR, Code.DECORATOR_PASSED_BY, where, *DECORATOR_PASSED_BY)
         for route in (inner for item in found for inner in self._shown(item)):
-            for layer, _ in route.around.layers:
+            for layer, at in route.around.layers:
                 self._index(layer)
+                self._layers[id(layer)] = (layer, at)
             entries += [self._entry(route, method) for method in _methods(route, self._candidates(route))]
             self._judge_cors(route)
         for layer, index in self._indexes.values():
             self._judge_rules(layer, index)
+        for layer, at in self._layers.values():
+            if not layer.views_decide:  # that one sees what Flask routes on
+                for code, where, message, fix in doubts(layer, at):
+                    self._found(Severity.WARNING, code, where, message, fix)
         for guard in self._guards.values():
             self._judge_guard(guard)
         return Report(

@@ -45,6 +45,9 @@ class Code(StrEnum):
     OPTIONAL_TOKEN = "optional-token"
     OPERATION_WITHOUT_ROUTE = "operation-without-route"
     ROUTE_WITHOUT_RULE = "route-without-rule"
+    ROOT_PATH = "root-path"
+    UNKNOWN_PATH = "unknown-path"
+    METHOD_OVERRIDE = "method-override"
     UNREADABLE = "unreadable"
     CORS_INSIDE_GUARD = "cors-inside-guard"
 

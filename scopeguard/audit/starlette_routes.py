@@ -36,8 +36,8 @@ def routes(app: Any, around: Around, walk: Walk) -> list[Found]:
         ]
     router = app
     if isinstance(app, Starlette):
-        for item in app.user_middleware:
-            around = around.within(_layer(item, app)).past(item.cls)
+        for number, item in enumerate(app.user_middleware):
+            around = around.within(_layer(number, item, app)).past(item.cls)
         router = app.router
     found = [item for route in expanded(router) for item in _route(route, around, walk)]
     default = getattr(router, "default", None)
@@ -46,12 +46,20 @@ def routes(app: Any, around: Around, walk: Walk) -> list[Found]:
     return found
 
 
-def _layer(item: Any, app: Starlette) -> list[Layer]:
-    """The guard that *item*, a middleware of *app*, stands for. It is constructed, which does nothing (law 10)."""
+class Stack:
+    """The part of a ``Starlette`` below one of its middleware."""
+
+    def __init__(self, middleware: list[Any], router: Router) -> None:
+        self.user_middleware = middleware
+        self.router = router
+
+
+def _layer(number: int, item: Any, app: Starlette) -> list[Layer]:
+    """The guard that *item*, middleware *number* of *app*, stands for. Constructing it does nothing."""
     middleware: Any = item.cls
     if isinstance(middleware, type) and issubclass(middleware, Layer):
         layer: Any = middleware
-        return [layer(app.router, *item.args, **item.kwargs)]
+        return [layer(Stack(app.user_middleware[number + 1 :], app.router), *item.args, **item.kwargs)]
     return []
 
 

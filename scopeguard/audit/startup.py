@@ -14,6 +14,9 @@ from scopeguard.policies import AuditMode
 
 log: Final = logging.getLogger("scopeguard")
 
+# Warnings about what keeps an app from working, and about what it may read otherwise than the guard.
+_LOUD: Final = (Code.CORS_INSIDE_GUARD, Code.ROOT_PATH, Code.UNKNOWN_PATH, Code.METHOD_OVERRIDE)
+
 MOST_LINES: Final = 20
 """Findings that are logged one by one; ``scopeguard audit`` shows all."""
 
@@ -64,8 +67,7 @@ class StartCheck:
 
 def _log(report: Report) -> None:
     for finding in report.findings[:MOST_LINES]:
-        # What keeps an app from working is told to those who do not look at the audit.
-        is_loud = finding.severity is Severity.ERROR or finding.code is Code.CORS_INSIDE_GUARD
+        is_loud = finding.severity is Severity.ERROR or finding.code in _LOUD
         log.log(logging.WARNING if is_loud else logging.INFO, "audit: %s", _line(finding))
     if len(report.findings) > MOST_LINES:
         log.warning("audit: and %d more; scopeguard audit shows them", len(report.findings) - MOST_LINES)

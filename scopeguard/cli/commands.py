@@ -111,6 +111,12 @@ def demo(*, serve: bool, no_color: bool) -> None:
     help="Believe X-Forwarded-For and X-Forwarded-Proto from this IP address, network, or unix (whoever may use the "
     "socket of --uds). May be given several times. Without it nobody is believed.",
 )
+@click.option(
+    "--root-path",
+    metavar="PREFIX",
+    help="The prefix that the app itself takes off paths before it routes, as in /api; an empty one for none. "
+    "Needed only where that cannot be seen: scopeguard audit says so.",
+)
 def serve(app: str, *, access_log: str, **options: Any) -> None:
     """Run an app behind a guard, without touching its code.
 

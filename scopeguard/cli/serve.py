@@ -29,6 +29,7 @@ from scopeguard.edge.listening import listening
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard
 from scopeguard.records import dataclass
+from scopeguard.rules.routed import checked_root_path
 
 log: Final = logging.getLogger("scopeguard.serve")
 
@@ -54,8 +55,10 @@ class Options:
     access_log: Format
     log_subjects: bool
     trusted_proxies: tuple[str, ...]
+    root_path: str | None = None
 
     def __post_init__(self) -> None:
+        checked_root_path(self.root_path)
         if self.workers > 1 and not hasattr(os, "fork"):
             raise ConfigurationError("--workers: this system cannot fork; start several servers instead")
         if self.uds is not None and not hasattr(socket, "AF_UNIX"):
@@ -117,6 +120,9 @@ class _Serving:
         check_interface(app, options.target, wsgi=options.wsgi)
         return app
 
+    def _guarded(self, middleware: Any, app: Any, guard: Guard) -> Any:
+        return middleware(app, guard=guard, root_path=self._options.root_path)
+
     def check_again(self) -> bool:
         """For the parent of workers: whether the configuration can be had; workers that begin later begin with it."""
         try:
@@ -136,7 +142,7 @@ class _Serving:
         for line in unavailable(self.guard):
             log.warning("%s", line)
         if options.wsgi:
-            switch = WSGISwitch(self.guard, lambda guard: wsgi.GuardMiddleware(app, guard=guard))
+            switch = WSGISwitch(self.guard, partial(self._guarded, wsgi.GuardMiddleware, app))
             logged = WSGIAccessLog(switch, self._log)
             served = WSGIForwarded(logged, self._proxies, unix=options.uds is not None)
             Reloader(switch, self._read).begin()
@@ -149,7 +155,7 @@ class _Serving:
                 ready=ready,
             )
         else:
-            turning = ASGISwitch(self.guard, lambda guard: asgi.GuardMiddleware(app, guard=guard))
+            turning = ASGISwitch(self.guard, partial(self._guarded, asgi.GuardMiddleware, app))
             told = ASGIForwarded(ASGIAccessLog(turning, self._log), self._proxies)
             Reloader(turning, self._read).begin()
             serve_asgi(told, listener, grace=options.grace, connections=options.connections, ready=ready)

@@ -14,6 +14,7 @@ import trio.testing
 from doors import call_asgi, guard_for
 from scenarios import Answered, Exchange
 from scopeguard import (
+    DENIED,
     OPTIONAL,
     AccessToken,
     ConfigurationError,
@@ -522,6 +523,78 @@ async def test_a_preflight_passes_where_that_is_configured_and_nothing_else_does
     assert (await call_asgi(passing, Exchange(method="OPTIONS"))).status == 401
     assert (await call_asgi(passing, Exchange(method="GET", headers=PREFLIGHT.headers))).status == 401
     assert (await call_asgi(passing, Exchange(method="OPTIONS", headers=PREFLIGHT.headers[:1]))).status == 401
+
+
+def preflight(path: str, method: str = "POST") -> Exchange:
+    wanted = (b"access-control-request-method", method.encode())
+    return Exchange(method="OPTIONS", target=path, headers=((b"origin", b"https://spa.test"), wanted))
+
+
+@pytest.mark.rule("B-57", "H-07")
+async def test_a_preflight_of_what_no_token_opens_does_not_pass(authority: FakeAuthority):
+    rules = [
+        Rule("/internal/{rest:path}", DENIED),
+        Rule("/reports", DENIED, ["DELETE"]),
+        Rule("/reports", any_of("read"), ["GET"]),
+        Rule("/items", any_of("read")),
+    ]
+    app = App()
+    guarded = GuardMiddleware(app, guard=guard_for(authority), rules=rules, cors_preflight="pass")
+    for passing in (preflight("/items"), preflight("/items", "GET"), preflight("/reports", "GET")):
+        assert (await call_asgi(guarded, passing)).status == 204
+    reached = len(app.scopes)
+    for refused in (
+        preflight("/internal/a"),
+        preflight("/internal/a", "GET"),
+        preflight("//internal/a"),
+        preflight("/x/../internal/a"),
+        preflight("/reports", "DELETE"),
+        preflight("/reports", "PUT"),
+        preflight("/other"),
+        preflight("/other", "\xff"),
+    ):
+        assert (await call_asgi(guarded, refused)).status in (401, 403)
+    closed = GuardMiddleware(app, guard=guard_for(authority), rules=[], cors_preflight="pass")
+    assert (await call_asgi(closed, preflight("/items"))).status in (401, 403)
+    assert len(app.scopes) == reached
+
+
+@pytest.mark.parametrize("absent", [True, False], ids=["absent", "None"])
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+@pytest.mark.parametrize("sources", [["header"], ["header", "query", "form"]], ids=["header", "all"])
+async def test_what_a_server_may_leave_out_of_a_scope_may_be_missing(
+    kind: str, absent: bool, sources: list[str], authority: FakeAuthority
+):
+    """``query_string``, ``headers`` and others are optional in the ASGI specification, the more so for websockets."""
+    optional = ("query_string", "root_path", "raw_path", "client", "server", "scheme", "state", "extensions")
+    given = {} if absent else dict.fromkeys(optional)
+    reached: list[Any] = []
+    sent: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        reached.append(scope["state"]["access_token"])
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    guard = guard_for(authority, token_sources=sources)
+    for settings in ({}, {"rules": [Rule("/{rest:path}"), Rule("/a", any_of("x"))]}, {"cors_preflight": "pass"}):
+        guarded = GuardMiddleware(app, guard=guard, **settings)
+        token = authority.mint()
+        for headers in ([(b"authorization", b"Bearer " + token.encode())], [], None):
+            scope: dict[str, Any] = {"type": kind, "path": "/b/a", **given}
+            if kind == "http":
+                scope["method"] = "POST"
+            if headers is not None or not absent:
+                scope["headers"] = headers
+            for _ in range(2):  # the second time the token is remembered
+                await guarded(dict(scope), receive, send)
+    assert len(reached) == 6
+    refusals = {message.get("status", message.get("code")) for message in sent if "body" not in message}
+    assert refusals == ({401} if kind == "http" else {1008})
 
 
 @pytest.mark.rule("B-58")

@@ -14,13 +14,13 @@ from typing import Any, Final
 import pytest
 
 from scopeguard import Guard, Issuer, any_of
-from scopeguard.asgi import found_rule
 from scopeguard.cli.access_log import Entry
 from scopeguard.cli.forwarded import Proxies
 from scopeguard.config import ScopeClaim
 from scopeguard.errors import printable
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.rules import PUBLIC, Rule, Rules
+from scopeguard.rules.routed import Place, Prefixes, RoutedRules
 from scopeguard.scopes import ScopeVocabulary
 from scopeguard.spec import credentials, introspection, jwt, tokeninfo
 from scopeguard.spec.challenge import private_headers
@@ -55,6 +55,7 @@ RULES: Final = Rules(
         Rule("/{rest:path}", PUBLIC),
     ]
 )
+ROUTED: Final = RoutedRules(RULES, Prefixes(mounted=((Place(), "/a"),), unknown=(Place(),)))
 
 
 def encoded(data: bytes) -> str:
@@ -106,9 +107,8 @@ PARSERS: Final[dict[str, Callable[[bytes], object]]] = {
     "a path as sent and decoded": as_text(
         lambda text: RULES.find("GET", "/o/" + text, b"/o/" + text.encode("latin-1").replace(b"a", b"%61"))
     ),
-    "a path below a prefix": as_text(
-        lambda text: found_rule(RULES, "GET", {"path": "/" + text, "raw_path": None, "root_path": "/a"})
-    ),
+    "a path below a prefix": as_text(lambda text: ROUTED.find("GET", "/" + text, None, "/a")),
+    "a path to an app that cannot be seen": as_text(lambda text: ROUTED.find("GET", "/a/" + text)),
     "a path in the access log": as_text(lambda text: Entry(None, "GET", text).members(subjects=False)),
     # behind a proxy
     "X-Forwarded-For": as_text(lambda text: PROXIES.client("10.0.0.1", text)),

@@ -1,0 +1,250 @@
+"""What an audit says of apps that read a request otherwise than the guard: prefixes, apps it cannot see, methods."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import flask
+import pytest
+from fastapi import FastAPI, Request
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.routing import BaseRoute, Host, Mount, Route, Router
+from starlette.staticfiles import StaticFiles
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+
+from scopeguard import Guard, Rule, Rules, all_of, wsgi
+from scopeguard.asgi import GuardMiddleware
+from scopeguard.audit.inside import inside
+from scopeguard.audit.judge import audited
+from scopeguard.flask import ScopeGuard
+from scopeguard.rules.routed import Place
+
+RULES = Rules([Rule("/admin", all_of("admin")), Rule("/{rest:path}")])
+DOUBTS = ("root-path", "unknown-path", "method-override")
+
+
+def api(root_path: str = "/api") -> FastAPI:
+    app = FastAPI()
+    app.root_path = root_path
+    return app
+
+
+def found(app: Any) -> dict[str, list[str]]:
+    told: dict[str, list[str]] = {}
+    for finding in audited(app).findings:
+        if finding.code.value in DOUBTS:
+            told.setdefault(finding.code.value, []).append(finding.where)
+    return told
+
+
+@pytest.fixture
+def guarded(guard: Guard) -> Callable[..., Any]:
+    return lambda app, **settings: GuardMiddleware(app, guard=guard, **{"rules": RULES, **settings})
+
+
+def function_around(app: Any) -> Any:
+    async def around(scope: Any, receive: Any, send: Any) -> None:
+        await app(scope, receive, send)
+
+    return around
+
+
+async def unseen(scope: Any, receive: Any, send: Any) -> None:
+    """An app of which nothing can be seen."""
+
+
+class Rewrites:
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.app(dict(scope, path="/"), receive, send)
+
+
+class Counts:
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        self.requests = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.requests += 1
+        await self.app(scope, receive, send)
+
+
+class MethodOverrideMiddleware(Counts):
+    """Of a name that says it."""
+
+
+class Disguised(Counts):
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        told = dict(scope["headers"]).get(b"x-method", None) or "X-HTTP-Method-Override"
+        await self.app({**scope, "method": told}, receive, send)
+
+
+@pytest.mark.parametrize(
+    ("app", "where"),
+    [
+        (function_around(api()), "* /"),
+        (Counts(api()), "* /"),
+        (Starlette(routes=[Mount("/", api())]), "* /"),
+        (Starlette(routes=[Mount("/v1", api("/v1/x"))]), "* /v1"),
+        (Starlette(routes=[Host("api.test", api())]), "* /"),
+        (Router(routes=[Mount("/a", Starlette(routes=[Mount("/b", api("/c"))]))]), "* /a/b"),
+        (Router(default=api()), "* /"),
+    ],
+    ids=["function", "object", "mount", "mount with a prefix", "host", "mounts", "default"],
+)
+def test_a_prefix_that_is_taken_off_unseen_is_told(app: Any, where: str, guarded: Callable[..., Any]):
+    assert found(guarded(app)) == {"root-path": [where]}
+
+
+@pytest.mark.parametrize("app", [api(), api(""), Starlette(routes=[Mount("/", api(""))]), Counts(api(""))])
+def test_a_prefix_that_everybody_sees_is_not(app: Any, guarded: Callable[..., Any]):
+    assert found(guarded(app)) == {}
+
+
+def plain(request: Request) -> Any:
+    """An endpoint."""
+
+
+ROUTES = [Route("/admin", plain)]
+
+
+def with_middleware(*made: Any) -> Starlette:
+    return Starlette(routes=ROUTES, middleware=[Middleware(one) for one in made])
+
+
+async def dispatch(request: Request, call_next: Any) -> Any:
+    request.scope["path"] = "/"
+    return await call_next(request)
+
+
+async def timing(request: Request, call_next: Any) -> Any:
+    return await call_next(request)
+
+
+class OddRoute(BaseRoute):
+    """A route of a kind that is not known."""
+
+
+@pytest.mark.parametrize(
+    "app",
+    [
+        unseen,
+        Rewrites(api("")),
+        with_middleware(Rewrites),
+        Starlette(routes=ROUTES, middleware=[Middleware(BaseHTTPMiddleware, dispatch=dispatch)]),
+        BaseHTTPMiddleware(api(""), dispatch=dispatch),
+        Starlette(routes=[OddRoute()]),
+        object(),
+    ],
+    ids=["function", "object", "middleware", "dispatch", "dispatch around", "route", "nothing"],
+)
+def test_an_app_of_which_nobody_sees_what_it_takes_off_is_told(app: Any, guarded: Callable[..., Any]):
+    assert found(guarded(app)) == {"unknown-path": ["* /"]}
+    # The operator may say it, and where no rule could be passed by, it does not matter.
+    assert found(guarded(app, root_path="")) == {}
+    assert found(guarded(app, rules=[Rule("/{rest:path}")])) == {}
+    assert found(guarded(app, rules=None)) == {}
+
+
+@pytest.mark.parametrize(
+    "app",
+    [
+        with_middleware(Counts),
+        Counts(Counts(api(""))),
+        Starlette(routes=ROUTES, middleware=[Middleware(BaseHTTPMiddleware, dispatch=timing)]),
+        Starlette(routes=[Mount("/static", StaticFiles(directory=".", check_dir=False))]),
+    ],
+    ids=["middleware", "objects", "dispatch", "files"],
+)
+def test_middleware_that_has_nothing_to_do_with_paths_is_no_doubt(app: Any, guarded: Callable[..., Any]):
+    assert found(guarded(app)) == {}
+
+
+@pytest.mark.parametrize("made", [MethodOverrideMiddleware, Disguised])
+def test_middleware_that_overrides_methods_inside_the_guard_is_told(
+    made: Any, guarded: Callable[..., Any], guard: Guard
+):
+    app = api("")
+    for inside_of_it in (guarded(made(app)), guarded(Counts(made(app))), guarded(with_middleware(made))):
+        assert found(inside_of_it) == {"method-override": ["* /"]}
+    assert found(made(guarded(app))) == {}
+    layer: Any = Middleware(GuardMiddleware, guard=guard, rules=RULES)
+    assert found(Starlette(routes=ROUTES, middleware=[layer, Middleware(made)])) == {"method-override": ["* /"]}
+    assert found(Starlette(routes=ROUTES, middleware=[Middleware(made), layer])) == {}
+
+
+def test_wsgi_apps_are_looked_into_as_well(guard: Guard):
+    class HTTPMethodOverride:
+        def __init__(self, app: Any) -> None:
+            self.app = app
+
+        def __call__(self, environ: Any, start_response: Any) -> Any:
+            environ["REQUEST_METHOD"] = environ.get("HTTP_X_HTTP_METHOD_OVERRIDE", environ["REQUEST_METHOD"])
+            return self.app(environ, start_response)
+
+    def prefixed(environ: Any, start_response: Any) -> Any:
+        environ["PATH_INFO"] = environ["PATH_INFO"][4:]
+        return app(environ, start_response)
+
+    app: Any = flask.Flask("test")
+    both = DispatcherMiddleware(app.wsgi_app, {"/v1": prefixed})
+    assert found(wsgi.GuardMiddleware(HTTPMethodOverride(app), guard=guard, rules=RULES)) == {
+        "method-override": ["* /"]
+    }
+    assert found(wsgi.GuardMiddleware(prefixed, guard=guard, rules=RULES)) == {"unknown-path": ["* /"]}
+    assert found(wsgi.GuardMiddleware(app, guard=guard, rules=RULES)) == {}
+    assert inside(both).prefixes.unknown == (Place(beginning="/v1", depth=1),)
+    app.wsgi_app = HTTPMethodOverride(app.wsgi_app)
+    assert found(wsgi.GuardMiddleware(app, guard=guard, rules=RULES)) == {"method-override": ["* /"]}
+    # The extension judges what Flask routes on, behind all middleware.
+    ScopeGuard(app, guard, rules=RULES)
+    assert found(app) == {}
+
+
+def test_the_places_of_mounts():
+    def place(*paths: str) -> Place:
+        app: Any = unseen
+        for path in reversed(paths):
+            app = Router(routes=[Mount(path, app)])
+        (found,) = inside(app).prefixes.unknown
+        return found
+
+    assert place("/v1") == place("/v1/") == Place(beginning="/v1", depth=1)
+    assert place("/a/b", "/c") == Place(beginning="/a/b/c", depth=3)
+    assert place("/t/{x}") == Place(beginning="/t", depth=2)
+    assert place("/t{x}", "/c") == Place(beginning="", depth=2)
+    assert place("/t/{x}", "/c") == Place(beginning="/t", depth=3)
+    assert place("/f/{rest:path}") == Place()
+
+
+def test_what_an_operator_says_comes_before_what_is_seen_and_does_not_hide_it():
+    told = inside(function_around(api()), "/other").prefixes
+    assert (told.root_path, told.mounted) == ("/other", ((Place(), "/api"),))
+    assert inside(function_around(api()), "/api").prefixes.mounted == ()
+    assert inside(function_around(api()), "").prefixes.root_path == "/api"
+
+
+def test_an_app_that_fails_when_it_is_looked_at_is_unknown():
+    class Odd:
+        def __getattribute__(self, name: str) -> Any:
+            raise RuntimeError(name)
+
+    odd: Any = Odd()
+    assert inside(Starlette(routes=[Mount("/", odd)])).prefixes.unknown
+    deep: Any = unseen
+    for _ in range(3000):
+        deep = Counts(deep)
+    assert inside(deep).prefixes.unknown
+
+
+def test_doubts_are_warnings_in_the_log_when_an_app_starts(guarded: Callable[..., Any], caplog: Any):
+    app = guarded(Starlette(routes=[Mount("/", api())]))
+    with caplog.at_level(logging.WARNING, "scopeguard"):
+        app._check.run()
+    assert any("takes /api off the path" in record.getMessage() for record in caplog.records)

@@ -1,0 +1,218 @@
+"""The rule for a request where an app takes a prefix off the path before it routes.
+
+The kind of fault: one reading of a path decides, while a router sees another one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from scopeguard import DENIED, OPTIONAL, PUBLIC, ConfigurationError, Rule, Rules, all_of, any_of
+from scopeguard.rules.routed import Place, Prefixes, RoutedRules, checked_root_path, without_prefix
+from scopeguard.scopes import AUTHENTICATED
+
+ADMIN, READ, WRITE = all_of("admin"), all_of("read"), all_of("write")
+UNSEEN = Prefixes(unknown=(Place(),))
+REST = Rule("/{rest:path}")
+
+
+def access(rules: list[Rule], prefixes: Prefixes, path: str, root_path: str = "", method: str = "GET") -> Any:
+    """``None`` where every token is refused."""
+    given = Rules(rules)
+    rule = RoutedRules(given, prefixes).find(method, path, path.encode(), root_path)
+    return None if rule is None or given.closes(rule) else rule.access
+
+
+@pytest.mark.parametrize(
+    ("path", "prefix", "left"),
+    [
+        ("/api/x", "/api", "/x"),
+        ("/api", "/api", ""),
+        ("/apis/x", "/api", "/apis/x"),
+        ("/x", "/api", "/x"),
+        ("/x", "", "/x"),
+    ],
+)
+def test_a_prefix_is_taken_off_at_a_slash(path: str, prefix: str, left: str):
+    assert without_prefix(path, prefix) == left
+
+
+def test_a_prefix_that_is_known_is_taken_off():
+    known = Prefixes(root_path="/api")
+    rules = [Rule("/admin", ADMIN), REST]
+    assert access(rules, known, "/api/admin") == ADMIN
+    assert access(rules, known, "/admin") == ADMIN
+    assert access(rules, known, "/api/other") == AUTHENTICATED
+    # It takes the place of the server's, as FastAPI has it.
+    assert access(rules, known, "/api/admin", "/other") == ADMIN
+    assert access(rules, Prefixes(), "/api/admin", "/api") == ADMIN
+
+
+def test_a_rule_that_names_the_whole_path_holds_beside_the_one_below_the_prefix():
+    rules = [Rule("/api/admin", ADMIN), Rule("/open", PUBLIC), REST]
+    for prefixes, root_path in ((Prefixes(root_path="/api"), ""), (Prefixes(), "/api")):
+        assert access(rules, prefixes, "/api/admin", root_path) == ADMIN
+        assert access(rules, prefixes, "/api/open", root_path) is PUBLIC
+        assert access(rules, prefixes, "/api/other", root_path) == AUTHENTICATED
+
+
+def test_what_a_mounted_app_is_known_to_see_is_needed_as_well():
+    mounted = Prefixes(mounted=((Place(beginning="/v1", depth=1), "/v1/x"), (Place(), "/api")))
+    rules = [Rule("/v1/admin", ADMIN), Rule("/api/items", READ), Rule("/items", WRITE), Rule("/gone", DENIED), REST]
+    assert access(rules, mounted, "/v1/x/admin") == ADMIN
+    assert access(rules, mounted, "/v1/admin") == ADMIN
+    assert access(rules, mounted, "/v2/x/admin") == AUTHENTICATED
+    assert access(rules, mounted, "/api/items") == READ & WRITE
+    assert access(rules, mounted, "/api/gone") is None
+    assert access(rules, mounted, "/s/v1/x/admin", "/s") == AUTHENTICATED
+
+
+def test_a_known_prefix_and_one_of_a_mounted_app_hold_together():
+    both = Prefixes(root_path="/s", mounted=((Place(beginning="/v1", depth=1), "/s/v1/x"),))
+    rules = [Rule("/v1/admin", ADMIN), REST]
+    assert access(rules, both, "/s/v1/x/admin") == ADMIN
+    assert access(rules, both, "/s/v1/admin") == ADMIN
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/admin", "/a/b/c/admin", "/admin/admin", "/admin", "/x/admin", "/public/admin", "/open/x/admin"]
+)
+def test_without_a_view_of_the_app_a_rule_holds_for_every_path_that_ends_like_it(path: str):
+    rules = [
+        Rule("/admin", ADMIN),
+        Rule("/public/{page}", PUBLIC),
+        Rule("/open/{rest:path}", OPTIONAL),
+        Rule("/x/{a}", AUTHENTICATED),
+        REST,
+    ]
+    assert access(rules, UNSEEN, path) == ADMIN
+
+
+@pytest.mark.parametrize(
+    ("template", "path"),
+    [
+        ("/items/{id}", "/api/items/7"),
+        ("/{table}:drop", "/api/x:drop"),
+        ("/data/{file}.{format}", "/api/data/a.json"),
+        ("/{a}-x-{b}", "/api/1-x-2"),
+        ("/{name:segments}:drop", "/api/x/y:drop"),
+        ("/files/{rest:path}", "/api/files/a/b"),
+        ("/{any:segments}/secret", "/api/x/y/secret"),
+        ("/", "/api/"),
+        ("/v1/admin", "/v1/x/admin"),  # taken off behind a mount
+        ("/a/b/c/admin", "/a/b/c/x/y/admin"),
+    ],
+)
+def test_whatever_names_a_segment_counts(template: str, path: str):
+    assert access([Rule(template, ADMIN), REST], UNSEEN, path) == ADMIN
+    assert access([Rule("/api/{rest:path}", READ), Rule(template, ADMIN), REST], UNSEEN, path) in (ADMIN, READ & ADMIN)
+
+
+def test_apps_of_the_usual_form_are_served_as_before_without_a_view_of_them():
+    rules = [
+        Rule("/admin", ADMIN),
+        Rule("/users/{id}/admin", WRITE),
+        Rule("/users/{id}", READ),
+        Rule("/orgs/{org}/users/{id}", WRITE),
+        Rule("/me/users", PUBLIC),
+        Rule("/{page}", PUBLIC),
+        Rule("/{rest:path}", all_of("api")),
+    ]
+    expected = {
+        "/users/7/admin": WRITE,
+        "/users/7": READ,
+        "/orgs/a/users/7": WRITE,
+        "/me/users": PUBLIC,
+        "/about": PUBLIC,
+        "/a/b/c": all_of("api"),
+        "/admin": ADMIN,
+    }
+    assert {path: access(rules, UNSEEN, path) for path in expected} == expected
+
+
+def test_no_rule_is_no_reason_to_open_or_to_close_another_reading():
+    rules = [Rule("/items/{id}", READ), Rule("/admin", ADMIN)]
+    assert access(rules, UNSEEN, "/items/7") == READ
+    assert access(rules, UNSEEN, "/api/admin") is None
+    assert access([Rule("/items/{id}", DENIED), REST], UNSEEN, "/api/items/7") is None
+    assert access([Rule("/admin", PUBLIC), Rule("/{rest:path}", READ)], UNSEEN, "/api/admin") == READ
+
+
+def test_doubt_below_a_mount_is_none_about_other_paths():
+    unseen = Prefixes(unknown=(Place(beginning="/files", depth=1),))
+    rules = [Rule("/files/admin", ADMIN), REST]
+    assert access(rules, unseen, "/files/x/admin") == ADMIN
+    assert access(rules, unseen, "/other/files/admin") == AUTHENTICATED
+
+
+def test_scopes_add_up_and_methods_are_kept_apart():
+    rules = [Rule("/admin", any_of("root", "admin"), ["GET"]), Rule("/api/{x}", any_of("root", "read")), REST]
+    assert access(rules, UNSEEN, "/api/admin") == any_of("root", "read") & any_of("root", "admin")
+    assert access(rules, UNSEEN, "/api/admin", method="POST") == any_of("root", "read")
+    implied = [Rule("/admin", all_of("read")), Rule("/api/{x}", all_of("read", "write"))]
+    assert access(implied, UNSEEN, "/api/admin") == all_of("read", "write")
+
+
+def test_a_rule_that_was_made_of_several_says_of_which_and_is_made_once():
+    rules = Rules(
+        [Rule("/admin", ADMIN, token_sources=["query"], source="a"), Rule("/{rest:path}", PUBLIC, source="b")]
+    )
+    routed = RoutedRules(rules, UNSEEN)
+    rule = routed.find("GET", "/api/admin")
+    assert rule is not None
+    assert (rule.source, rule.sources) == ("b and a", rules.all[0].sources)
+    assert routed.find("GET", "/other/admin") is rule
+
+
+def test_what_no_single_rule_can_say_is_refused():
+    many = [any_of(*(f"{letter}{number}" for number in range(40))) for letter in "ab"]
+    assert access([Rule("/admin", many[0]), Rule("/{rest:path}", many[1])], UNSEEN, "/api/admin") is None
+
+
+def test_joined_rules_are_kept_within_bounds():
+    rules = Rules([*(Rule(f"/t{number}", all_of(f"s{number}")) for number in range(1100)), REST])
+    routed = RoutedRules(rules, UNSEEN)
+    for number in range(1100):
+        rule = routed.find("GET", f"/api/t{number}")
+        assert rule is not None
+        assert rule.access == all_of(f"s{number}")
+
+
+def test_a_long_path_that_may_mean_something_else_is_refused():
+    rules = [Rule("/admin", ADMIN), REST]
+    assert access(rules, UNSEEN, "/a" * 31 + "/admin") == ADMIN
+    assert access(rules, UNSEEN, "/a" * 32 + "/admin") is None
+    assert access(rules, UNSEEN, "/a" * 1000) == AUTHENTICATED
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        [],
+        [Rule("/a", PUBLIC), REST],
+        [Rule("/rows/{id}", READ), Rule("/files/{id}", WRITE)],  # of one length: none is the end of another
+        [Rule("/a/{x}", READ), Rule("/b/{x}/{y}", READ)],  # of one requirement
+        [Rule("/a", READ), Rule("/b/c", WRITE)],  # without parameters
+        [Rule("/{x}", READ), Rule("/{x}/{y}", WRITE)],  # naming nothing
+    ],
+)
+def test_nothing_is_tried_where_nothing_could_come_of_it(rules: list[Rule]):
+    assert RoutedRules(Rules(rules), UNSEEN).is_plain
+
+
+def test_a_path_has_several_readings_where_a_prefix_is_taken_off():
+    rules = Rules([Rule("/admin", ADMIN), REST])
+    assert RoutedRules(rules, Prefixes()).is_plain
+    assert not RoutedRules(rules, UNSEEN).is_plain
+    assert not RoutedRules(rules, Prefixes(root_path="/api")).is_plain
+    assert not RoutedRules(rules, Prefixes(mounted=((Place(), "/api"),))).is_plain
+    assert RoutedRules(Rules(public=["/x"]), Prefixes(mounted=((Place(), "/api"),))).is_plain
+
+
+@pytest.mark.parametrize("wrong", ["api", "/api/", "/", "/a//b", "/a/../b", "/a?b", "/{a}", "/a#b", 7, True, ["/a"]])
+def test_a_root_path_is_a_prefix_or_nothing(wrong: Any):
+    with pytest.raises(ConfigurationError, match="root_path: must be the prefix that the app takes off paths"):
+        checked_root_path(wrong)
+    assert [checked_root_path(given) for given in (None, "", "/api", "/a/b")] == [None, "", "/api", "/a/b"]
