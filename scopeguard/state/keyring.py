@@ -25,7 +25,6 @@ then nobody has looked for it, be it for want of budget or because fetching fail
 from __future__ import annotations
 
 import hashlib
-import math
 import threading
 from collections import OrderedDict
 from typing import Final
@@ -33,6 +32,7 @@ from typing import Final
 from scopeguard.policies import KeySetPolicy
 from scopeguard.records import dataclass
 from scopeguard.spec.jwks import KeySet, VerificationKey
+from scopeguard.state.budget import Budget
 
 # A claimed refresh that never reports back (its thread died) is offered again after this many request timeouts.
 _CLAIM_LASTS: Final = 4.0
@@ -116,8 +116,7 @@ class KeyRing:
         self._failures = 0
         self._begun = self._landed = 0  # fetches begun; the number of the one that landed last
         self._aloft = 0  # the number of the fetch in the air, 0 for none
-        self._budget = float(policy.refetch_burst)
-        self._budget_at: float | None = None
+        self._budget = Budget(policy.refetch_burst, policy.refetch_interval)
         self._asked: dict[_Name, int] = {}  # how many fetches had begun when the key was first asked for
         self._missing: OrderedDict[_Name, _Missing] = OrderedDict()
 
@@ -196,18 +195,17 @@ class KeyRing:
             self._ask(_name(kid, algorithm, mark))
         elif not self._static and (kid is None or not held.keys.names(kid)):
             # Otherwise it is configured, or here and of another algorithm: the fault is the token's in any case.
-            name, shortfall = _name(kid, algorithm, mark), self._shortfall(now)
+            name = _name(kid, algorithm, mark)
             missing = self._missing.get(name)
             if missing is None:
-                undecided, wanted = True, 1.0
+                undecided = waits = True
                 self._ask(name)
             else:
                 self._missing.move_to_end(name)
-                # The last fetch of the budget is for keys that nobody has looked for.
-                wanted = min(2.0, float(self._policy.refetch_burst)) if now >= missing.recheck_at else math.inf
-            affordable = pause == 0.0 and self._budget >= wanted
-            may_fetch = affordable or (self._aloft > 0 and wanted < math.inf)
-            pause = max(pause, shortfall)
+                waits = now >= missing.recheck_at
+            # The last fetch of the budget is for keys that nobody has looked for.
+            pause = max(pause, self._budget.shortfall(now, 1 if undecided else 2))
+            may_fetch = waits and (self._aloft > 0 or pause == 0.0)
         return Absent(
             generation=self._generation,
             landed=self._landed,
@@ -227,7 +225,7 @@ class KeyRing:
         with self._lock:
             if self._static or now < self._next_attempt:
                 return False
-            return self._aloft > 0 or self._shortfall(now) == 0.0
+            return self._aloft > 0 or self._budget.shortfall(now) == 0.0
 
     def is_final(self, begun: int) -> bool:
         """Whether a fetch has landed that began after *begun* had: what it did not bring does not exist."""
@@ -274,9 +272,9 @@ class KeyRing:
             # One fetch at a time: if another one was in the air, it is lost, and nobody must go on waiting for it.
             self._aloft = 0
             if provoked:
-                if self._shortfall(now) > 0.0:
+                if self._budget.shortfall(now) > 0.0:
                     return None
-                self._budget -= 1
+                self._budget.spend(now)
             self._begun += 1
             self._aloft = self._begun
             return self._begun
@@ -344,16 +342,6 @@ class KeyRing:
         if number == self._aloft:
             self._aloft = 0
         self._claimed_until = 0.0
-
-    def _shortfall(self, now: float) -> float:
-        """The seconds until the budget affords a fetch."""
-        policy = self._policy
-        # Threads read the clock before they get here, so it may seem to run backwards; nothing is refilled twice.
-        last = now if self._budget_at is None else self._budget_at
-        self._budget_at = max(now, last)
-        refill = (self._budget_at - last) / policy.refetch_interval
-        self._budget = min(float(policy.refetch_burst), self._budget + refill)
-        return max(0.0, 1 - self._budget) * policy.refetch_interval
 
 
 def _name(kid: str | None, algorithm: str, mark: str) -> _Name:

@@ -474,7 +474,9 @@ def test_a_fetch_that_was_lost_sends_nobody_round_in_circles(new_bench: Any, aut
 
 def stranger(authority: Any, number: int, **header: Any) -> str:
     """A token of a stranger, who has a key of their own; with a key id that is made up unless *header* says another."""
-    return authority.mint(headers={"kid": f"made-up-{number}", **header}, key=SigningKey.generate("ES256", kid="x"))
+    forger = SigningKey.generate("ES256", kid="x")
+    token: str = authority.mint(headers={"kid": f"made-up-{number}", **header}, key=forger)
+    return token
 
 
 def outcome(bench: Any, token: str) -> str:

@@ -763,7 +763,8 @@ class RingMachine(RuleBasedStateMachine):
                     assert known or asked < self.good_number, "nobody has looked for it"
                 assert len(self.ring._asked) <= self.policy.negative_kids
                 assert len(self.ring._missing) <= self.policy.negative_kids
-                assert 0 <= look.retry_after <= max(self.policy.max_backoff, self.policy.refetch_interval)
+                longest = max(self.policy.max_backoff, self.policy.refetch_interval)
+                assert 0 <= look.retry_after <= longest or not look.undecided
                 if look.may_fetch and not self.air:
                     assert look.retry_after == 0.0
                     number = self.ring.begin(self.now, provoked=look.held)
