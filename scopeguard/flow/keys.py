@@ -219,33 +219,37 @@ def refreshed(trust: Trust, clock: Clock, seen: int, *, provoked: bool = False, 
 def key_by_id(kid: object, trust: Trust, keys: KeysById, clock: Clock) -> Flow[VerificationKey]:
     """The key *kid* of an issuer that publishes each under a URL of its own.
 
-    Where it could not be asked for, be it for want of budget, nobody knows whether there is such a key: that is an
-    outage. Nothing but a UUID comes as far as a URL.
+    Only a UUID becomes part of a URL. Raises :class:`InvalidToken` when the authority was asked and has no such key,
+    and :class:`AuthorityUnavailable` with the seconds until the next fetch while it was not asked, be it for want of
+    budget. This request may be the one that fetches another key, which more requests wait for.
     """
-    found = key_url(trust.issuer.key_url_template or "", kid)
+    template = trust.issuer.key_url_template or ""
+    found = key_url(template, kid)
     if found is None:
         raise InvalidToken(Reason.UNKNOWN_KEY, kid=kid)
-    name, url = found
-    sought = keys.lookup(name, clock.monotonic())
+    name, _ = found
+    sought = keys.ask(name, clock.monotonic())
+    wanted = sought.fetch
 
     def fetch() -> Flow[tuple[str, ...]]:
-        if keys.begin(name, clock.monotonic()):
+        if wanted is not None and keys.begin(wanted, clock.monotonic()):
+            url = template.removesuffix("{kid}") + wanted
             try:
-                keys.absorb(name, (yield from fetch_key(name, url, trust, clock)), clock.monotonic())
-            except Exception as error:  # a bug in somebody's transport is paced as well: everybody would run into it
+                keys.absorb(wanted, (yield from fetch_key(wanted, url, trust, clock)), clock.monotonic())
+            except Exception as error:  # a bug in a transport is paced as well: it would meet every request
                 asked = error.retry_after if isinstance(error, AuthorityUnavailable) else None
-                keys.fail(name, clock.monotonic(), retry_after=asked)
+                keys.fail(wanted, clock.monotonic(), retry_after=asked)
                 raise
         return ()
 
-    if sought.due:
+    if wanted is not None:
         yield from ask(
             SingleFlight(
-                key=f"key {name} of {trust.issuer.url}",
+                key=f"key {wanted} of {trust.issuer.url}",
                 authority=trust.issuer.url,
-                needed=lambda: keys.lookup(name, clock.monotonic()).due,
+                needed=lambda: keys.lookup(wanted, clock.monotonic()).fetch is not None,
                 flow=fetch,
-                wait=sought.key is None,
+                wait=wanted == name and sought.key is None,
                 priority=sought.key is not None,
                 deadline=TURN + trust.issuer.key_set.timeout,
             )
@@ -255,7 +259,12 @@ def key_by_id(kid: object, trust: Trust, keys: KeysById, clock: Clock) -> Flow[V
         return sought.key
     if sought.absent:
         raise InvalidToken(Reason.UNKNOWN_KEY, kid=kid)
-    raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, trust.issuer.url, retry_after=sought.pause)
+    raise AuthorityUnavailable(
+        Reason.AUTHORITY_BACKING_OFF,
+        trust.issuer.url,
+        retry_after=sought.pause,
+        problem="the key of the token is unknown, and no key may be fetched yet (key_set.refetch_interval)",
+    )
 
 
 def fetch_key(kid: str, url: str, trust: Trust, clock: Clock) -> Flow[VerificationKey | None]:

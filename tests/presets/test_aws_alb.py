@@ -178,6 +178,24 @@ def test_a_flood_of_unknown_keys_costs_no_more_than_the_budget_and_each_of_them_
     assert len(region.bucket.sends) == policy.refetch_burst + 1
 
 
+def test_a_flood_of_made_up_keys_starves_no_key_that_exists():
+    """The last fetch of the budget goes to the key that is asked for most, whichever request may begin it."""
+    region = Region()
+    policy, made_up = ALB.key_set, (str(uuid.UUID(int=n)) for n in range(10_000))
+    for _ in range(policy.refetch_burst):
+        assert reason(region.with_kid(next(made_up))) is Reason.UNKNOWN_KEY
+    told = []
+    for _ in range(15):
+        for _ in range(20):
+            assert isinstance(region.with_kid(next(made_up)), Unavailable)
+        told.append(region.passed_on())
+        region.clock.advance(1)
+    region.guard.close()
+    assert [type(decision) for decision in told[:10]] == [Unavailable] * 10
+    assert [type(decision) for decision in told[10:]] == [Granted] * 5
+    assert len(region.bucket.sends) == policy.refetch_burst + 1
+
+
 def test_a_flood_pushes_out_no_held_key():
     region = Region(replace(ALB, key_set=KeySetPolicy(max_keys=1, negative_kids=4)))
     assert isinstance(region.passed_on(), Granted)
