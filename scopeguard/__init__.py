@@ -61,6 +61,7 @@ from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
 from scopeguard.introspection import ClientAuthentication, Introspection, Validation
 from scopeguard.machines import MachineSign
 from scopeguard.policies import KeySetPolicy, Preflight, RevocationPolicy
+from scopeguard.refusal_log import RefusalLog
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.resolver import IssuerResolver
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access, Rule, Rules
@@ -107,6 +108,7 @@ __all__ = [
     "Preflight",
     "Problem",
     "Reason",
+    "RefusalLog",
     "RequestTimedOut",
     "RequestTooLarge",
     "RequestView",

@@ -108,6 +108,10 @@ class Anonymous:
     is_authenticated: bool = False
     display_name: str = ""
     identity: None = None
+    # Of the request, for listeners: see scopeguard.decision.Granted.
+    method: str | None = field(default=None, repr=False, compare=False, kw_only=True)
+    path: str | None = field(default=None, repr=False, compare=False, kw_only=True)
+    route: str | None = field(default=None, repr=False, compare=False, kw_only=True)
 
 
 ANONYMOUS: Final = Anonymous()

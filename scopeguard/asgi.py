@@ -15,6 +15,7 @@ from scopeguard.access_token import ANONYMOUS, AccessToken, Anonymous, begin_ser
 from scopeguard.audit.declared import Layer
 from scopeguard.config import TokenSources
 from scopeguard.cors import allowed_by_asgi_app, exposing
+from scopeguard.decision import Decision, Denied, Granted, Report, Unavailable
 from scopeguard.errors import (
     ConfigurationError,
     InvalidRequest,
@@ -22,7 +23,7 @@ from scopeguard.errors import (
     RequestTimedOut,
     RequestTooLarge,
 )
-from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
+from scopeguard.guard import Guard
 from scopeguard.policies import Preflight
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
@@ -45,6 +46,9 @@ GUARD_KEY: Final = "scopeguard.guard"
 
 
 _SECURE: Final = ("https", "wss")
+_BEGINNINGS: Final = frozenset(
+    ("http.response.start", "websocket.accept", "websocket.close", "websocket.http.response.start")
+)
 
 
 class GuardMiddleware(Layer):
@@ -121,6 +125,11 @@ class GuardMiddleware(Layer):
         else:
             rule = self._rule(method, scope)
         guard, token, is_passed = self.guard, None, False
+        if guard.listens:
+            report = guard.report(method, scope["path"], None if rule is None else rule.path)
+            if report is not None:  # no layer around this one has begun it: come here again with it
+                await self._reported(report, scope, receive, send)
+                return
         if self.passes_preflights and kind == "http" and _header(scope, "origin") is not None:
             send = exposing(send)
             is_passed = method == "OPTIONS" and self._announces(_header(scope, "access-control-request-method"), scope)
@@ -156,6 +165,18 @@ class GuardMiddleware(Layer):
             routed = self._routed = RoutedRules(self.rules, self._inside(self.app, self.root_path).prefixes)
             self._reads_one_path = routed.is_plain
         return routed.find(method, scope["path"], scope.get("raw_path"), scope.get("root_path") or "")
+
+    async def _reported(self, report: Report, scope: Scope, receive: Receive, send: Send) -> None:
+        async def telling(message: Message) -> None:
+            if message["type"] in _BEGINNINGS:
+                report.tell(framework_route(scope))
+            await send(message)
+
+        try:
+            await self(scope, receive, telling)
+        finally:
+            report.tell(framework_route(scope))
+            report.leave()
 
     async def _admitted(
         self, scope: Scope, receive: Receive, send: Send, method: str, rule: Rule | None
@@ -299,6 +320,17 @@ def request_view(scope: Scope, method: str) -> RequestView:
         secure=scope.get("scheme") in _SECURE,
         client=client[0] if client else None,
     )
+
+
+def framework_route(scope: Scope) -> str | None:
+    """The template of the route that the framework inside has found, with the prefix of its mount.
+
+    Starlette and FastAPI put it into the scope; ``None`` for others.
+    """
+    path = getattr(scope.get("route"), "path", None)
+    root: str = scope.get("root_path", "")
+    mount = root.removeprefix(scope.get("app_root_path", root))
+    return mount + path if isinstance(path, str) else None
 
 
 def route_path(scope: Scope) -> str:

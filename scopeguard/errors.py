@@ -215,8 +215,11 @@ class AuthorityUnavailable(Exception):
         self.authority = authority
         self.retry_after = retry_after
         self.detail: dict[str, str] = {name: printable(value) for name, value in detail.items()}
+        super().__init__(reason, authority)
+
+    def __str__(self) -> str:
         facts = "".join(f", {name}={value}" for name, value in self.detail.items())
-        super().__init__(f"{reason.value} (authority={printable(authority)}{facts})")
+        return f"{self.reason.value} (authority={printable(self.authority)}{facts})"
 
 
 class ResponseAborted(Exception):

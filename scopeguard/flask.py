@@ -40,8 +40,9 @@ from scopeguard.audit.declared import ACCESS, EXTENSION, REQUIREMENT, SOURCES, L
 from scopeguard.audit.startup import StartCheck
 from scopeguard.config import TokenSource, checked_sources
 from scopeguard.cors import PREFLIGHT_KEY, exposed
+from scopeguard.decision import Decision, Denied, Granted, Report, Unavailable
 from scopeguard.errors import ConfigurationError
-from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
+from scopeguard.guard import Guard
 from scopeguard.policies import Preflight
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access, Rule, Rules
 from scopeguard.scopes import Requirement, all_of, required
@@ -169,6 +170,9 @@ class _Hooks:
         else:
             environ[GUARD_KEY] = guard
         state = environ[_STATE] = _State(route)
+        if guard.listens:
+            state.own_report = guard.report(asked.method, decoded_path(environ), None if rule is None else rule.path)
+            state.report = guard.current_report()
         token: AccessToken | None = None
         is_passed = asked.method == "OPTIONS" and self._passes(asked, rule)
         if route.access is not PUBLIC and not is_passed:
@@ -256,6 +260,8 @@ class _Hooks:
         if self._passes_preflights and "HTTP_ORIGIN" in _current_request().environ:
             response.headers = Headers(exposed(response.headers))
         state: _State | None = _current_request().environ.get(_STATE)
+        if state is not None:
+            state.tell()
         if state is not None and state.by_query:
             response.headers = Headers(private_headers(list(response.headers)))
         if state is not None and state.decided and state.route.access is OPTIONAL:
@@ -270,7 +276,12 @@ class _Hooks:
         """
         del error
         state: _State | None = _current_request().environ.get(_STATE)
-        if state is not None and state.serving is not None and state.serving.context is _current_context():
+        if state is None or state.context is not _current_context():
+            return
+        state.tell()
+        if state.own_report is not None:
+            state.own_report.leave()
+        if state.serving is not None:
             serving, state.serving = state.serving, None
             serving.end()
 
@@ -282,12 +293,11 @@ class _Serving:
     not stay for the next request of the thread then.
     """
 
-    __slots__ = ("_before", "_request", "_token", "context")
+    __slots__ = ("_before", "_request", "_token")
 
     def __init__(self, asked: Request, token: AccessToken | None) -> None:
         self._request = asked
         self._token = token
-        self.context = _current_context()
         self._before: Token[Serving] = begin_serving(self)
 
     def __call__(self) -> AccessToken | None:
@@ -338,12 +348,20 @@ class _Route:
 class _State:
     """What the hooks of one request tell each other: its route, whether it was admitted, and what made it current."""
 
-    __slots__ = ("by_query", "decided", "route", "serving")
+    __slots__ = ("by_query", "context", "decided", "own_report", "report", "route", "serving")
 
     def __init__(self, route: _Route) -> None:
         self.route = route
+        self.context = _current_context()
         self.decided = self.by_query = False
         self.serving: _Serving | None = None
+        self.report: Report | None = None  # of middleware around, where it has begun one
+        self.own_report: Report | None = None
+
+    def tell(self) -> None:
+        rule = _current_request().url_rule
+        if self.report is not None:
+            self.report.tell(None if rule is None else rule.rule)
 
 
 def _marked(view: Any, endpoint: str, method: str) -> list[Any]:
@@ -468,7 +486,7 @@ def _refusal(requirement: Requirement, sources: frozenset[TokenSource] | None) -
     token = environ.get(ENVIRON_KEY)
     if guard.permits(token, requirement):
         return None
-    decision = guard.authorize(token, requirement, head=asked.method == "HEAD")
+    decision = guard.authorize(token, requirement, request=request_view(environ))
     return None if isinstance(decision, Granted) else _refused(decision)
 
 

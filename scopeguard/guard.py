@@ -13,10 +13,11 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, Self, TypeVar, overload
 
-from scopeguard.access_token import ANONYMOUS, AccessToken, Anonymous
+from scopeguard.access_token import ANONYMOUS, AccessToken
 from scopeguard.catalog import ScopeCatalog
 from scopeguard.checks import checked_url, insecure_hosts, is_loopback, member
 from scopeguard.config import Issuer, StrayQueryToken, TokenSource, TokenSources
+from scopeguard.decision import Decision, Denied, Granted, Report, Reporter, Unavailable
 from scopeguard.edge import blocking
 from scopeguard.edge.limits import HttpxTransport
 from scopeguard.edge.outside import Outside, SystemClock, Transport
@@ -34,13 +35,13 @@ from scopeguard.errors import (
 )
 from scopeguard.flow import Credential, authenticate, resolved, route, synced, unchangeable, warmed
 from scopeguard.policies import AuditMode, Preflight, RevocationPolicy
-from scopeguard.records import dataclass, made_often
+from scopeguard.refusal_log import RefusalLog, checked_refusal_log
 from scopeguard.request import RequestView
 from scopeguard.resolver import IssuerResolver
 from scopeguard.rules import Rules
 from scopeguard.scopes import Requirement
 from scopeguard.signature_backends import checked_backends
-from scopeguard.spec.challenge import ChallengeStyle, Response, write_denial, write_outage
+from scopeguard.spec.challenge import ChallengeStyle, write_denial, write_outage
 from scopeguard.spec.signatures import SignatureBackend
 from scopeguard.state.revocations import Revocation, Revoked, digest_of
 from scopeguard.state.trust import Trust
@@ -48,39 +49,13 @@ from scopeguard.state.verified import VerifiedTokens
 from scopeguard.token_cache import TokenCachePolicy, checked_policy
 from scopeguard.trusting import all_trusted, trusted
 
+__all__ = ["AuditMode", "Decision", "Denied", "Granted", "Guard", "Unavailable"]
+
 T = TypeVar("T")
 
 log: Final = logging.getLogger("scopeguard")
 
 _LOOPBACK: Final = ("127.0.0.1", "::1")
-
-
-@made_often
-@dataclass(frozen=True, slots=True)
-class Granted:
-    """The request carries a valid access token, and the token satisfies the requirement if there was one."""
-
-    access_token: AccessToken
-
-
-@dataclass(frozen=True, slots=True)
-class Denied:
-    """The request was judged and refused; ``response`` is what to send."""
-
-    error: AccessDenied
-    response: Response
-
-
-@dataclass(frozen=True, slots=True)
-class Unavailable:
-    """The token could not be judged because its authority did not answer; ``response`` is a 503."""
-
-    error: AuthorityUnavailable
-    response: Response
-
-
-Decision = Granted | Anonymous | Denied | Unavailable
-"""What :meth:`Guard.check` returns; take it apart with ``match``. ``Anonymous`` comes only where it was asked for."""
 
 
 class Guard:
@@ -103,7 +78,9 @@ class Guard:
     * *revocation*: how revocations are kept: :class:`RevocationPolicy`.
     * *transport*: how HTTP is done: :class:`~scopeguard.HttpxTransport` with a private certificate authority or an
       outbound proxy, for every exchange, or an object of your own. *clock*: what time it is. Replaced in tests.
-    * *on_decision*: called with every decision, after it was made; it cannot change it.
+    * *on_decision*: called once for each request with its decision, when the response begins. It cannot change it; an
+      exception in it is logged.
+    * *refusal_log*: how refused requests are logged: :class:`RefusalLog`, or ``"off"``.
     * *token_cache*: how much of what was verified is remembered: :class:`TokenCachePolicy`, or ``"off"``.
     * *signature_backends*: who is asked to compute a signature before ``cryptography``, in this order: names of
       :mod:`scopeguard.signature_backends`, or objects with the methods of
@@ -139,6 +116,7 @@ class Guard:
         clock: Clock | None = None,
         on_decision: Callable[[Decision], None] | None = None,
         audit: AuditMode | str = "warn",
+        refusal_log: RefusalLog | Literal["off"] = RefusalLog(),  # noqa: B008 - frozen
         token_cache: TokenCachePolicy | Literal["off"] = TokenCachePolicy(),  # noqa: B008 - frozen
         signature_backends: Iterable[SignatureBackend | str] = (),
         cors_preflight: Preflight | str = Preflight.GUARD,
@@ -163,7 +141,8 @@ class Guard:
         self.rules = rules
         self._require_https = require_https
         self._minds_cleartext = True  # to refuse it, or to log it once
-        self._on_decision = on_decision
+        self._reporter = Reporter(on_decision, checked_refusal_log(refusal_log))
+        self.listens: bool = on_decision is not None
         self.revocation: RevocationPolicy = revocation or RevocationPolicy()
         self._beside: list[Callable[[], None]] = []
         self.catalog: ScopeCatalog = (catalog or ScopeCatalog()) | ScopeCatalog(implies=implies or {})
@@ -251,9 +230,9 @@ class Guard:
             token = blocking.run(self._judge(request, chosen), self._outside, read_form)
         except (AccessDenied, AuthorityUnavailable) as error:
             if optional and isinstance(error, MissingCredentials) and error.reason is Reason.NO_CREDENTIALS:
-                return self._decided(ANONYMOUS)
+                return self._granted(ANONYMOUS, request)
             return self.refuse(error, requirement, request=request)
-        return self.authorize(token, requirement, closed=closed, request=request)
+        return self._authorized(token, requirement, request, closed=closed)
 
     async def acheck(
         self,
@@ -276,9 +255,9 @@ class Guard:
                 token = await aio.run(flow, self._outside, read_form, effect)
         except (AccessDenied, AuthorityUnavailable) as error:
             if optional and isinstance(error, MissingCredentials) and error.reason is Reason.NO_CREDENTIALS:
-                return self._decided(ANONYMOUS)
+                return self._granted(ANONYMOUS, request)
             return self.refuse(error, requirement, request=request)
-        return self.authorize(token, requirement, closed=closed, request=request)
+        return self._authorized(token, requirement, request, closed=closed)
 
     def recall(
         self,
@@ -314,8 +293,8 @@ class Guard:
         token = found.access
         if requirement is not None and not requirement.allows(token.scopes):
             return None
-        if self._on_decision is not None:
-            self._on_decision(Granted(token))
+        if self.listens:
+            self._reporter.decided(Granted(token), None, now)
         return token
 
     def admits_until(self, token: AccessToken) -> float | None:
@@ -332,8 +311,8 @@ class Guard:
         """
         if token is None or (requirement is not None and not requirement.allows(token.scopes)):
             return False
-        if self._on_decision is not None:
-            self._on_decision(Granted(token))
+        if self.listens:
+            self._reporter.decided(Granted(token), None, self._monotonic(), again=True)
         return True
 
     @overload
@@ -343,7 +322,6 @@ class Guard:
         requirement: Requirement | None,
         *,
         request: RequestView | None = None,
-        head: bool = False,
     ) -> Granted | Denied | Unavailable: ...
 
     @overload
@@ -355,7 +333,6 @@ class Guard:
         optional: bool = ...,
         closed: bool,
         request: RequestView | None = None,
-        head: bool = False,
     ) -> Decision: ...
 
     @overload
@@ -366,7 +343,6 @@ class Guard:
         *,
         optional: bool,
         request: RequestView | None = None,
-        head: bool = False,
     ) -> Decision: ...
 
     def authorize(
@@ -377,26 +353,44 @@ class Guard:
         optional: bool = False,
         closed: bool = False,
         request: RequestView | None = None,
-        head: bool = False,
     ) -> Decision:
         """Whether *token*, judged before, satisfies *requirement*; ``None`` is an anonymous caller, who satisfies none
-        and passes where authentication is *optional*. Pure: no I/O in either colour. *request* is for the log; without
-        it, *head* says whether it was a HEAD."""
+        and passes where authentication is *optional*. No I/O in either colour. *request* is for logs and listeners, and
+        says whether it is a HEAD."""
+        if token is None and optional:
+            return self._granted(ANONYMOUS, request, again=True)
+        return self._authorized(token, requirement, request, closed=closed, again=True)
+
+    def _authorized(
+        self,
+        token: AccessToken | None,
+        requirement: Requirement | None,
+        request: RequestView | None,
+        *,
+        closed: bool,
+        again: bool = False,
+    ) -> Decision:
         if token is None:
-            if optional:
-                return self._decided(ANONYMOUS)
-            return self.refuse(MissingCredentials(Reason.NO_CREDENTIALS), requirement, request=request, head=head)
+            return self.refuse(MissingCredentials(Reason.NO_CREDENTIALS), requirement, request=request)
         if closed:
-            return self.refuse(Forbidden(Reason.NO_RULE), request=request, head=head)
-        if requirement is not None and not requirement.allows(token.scopes):
-            denial = InsufficientScope(
-                requirement.challenge_scopes,
-                client_id=token.client_id,
-                token=token.fingerprint,
-                scope_claim="absent" if token.granted_scopes is None else "present",
-            )
-            return self.refuse(denial, requirement, request=request, head=head)
-        return self._decided(Granted(token))
+            return self.refuse(Forbidden(Reason.NO_RULE), request=request)
+        if requirement is None or requirement.allows(token.scopes):
+            if request is None:
+                return self._granted(Granted(token), None, again=again)
+            return self._granted(Granted(token, method=request.method, path=request.path), request, again=again)
+        denial = InsufficientScope(
+            requirement.challenge_scopes,
+            client_id=token.client_id,
+            token=token.fingerprint,
+            scope_claim="absent" if token.granted_scopes is None else "present",
+            granted=" ".join(token.granted_scopes or ()),
+        )
+        return self.refuse(denial, requirement, request=request)
+
+    def _granted(self, decision: Decision, request: RequestView | None, *, again: bool = False) -> Decision:
+        if self.listens:
+            self._reporter.decided(decision, request, self._monotonic(), again=again)
+        return decision
 
     def refuse(
         self,
@@ -404,31 +398,37 @@ class Guard:
         requirement: Requirement | None = None,
         *,
         request: RequestView | None = None,
-        head: bool = False,
     ) -> Denied | Unavailable:
         """*error* as a decision with its response; logs the reason, and never the token."""
         # The traceback's frames hold the token; whoever keeps the decision must not keep them (X-77).
         error.__traceback__ = None
         error.__context__ = error.__cause__ = None
-        head = head or (request is not None and request.method == "HEAD")
+        head = request is not None and request.method == "HEAD"
         route = "" if request is None else f"{printable(request.method, 20)} {printable(request.path)}: "
+        self._reporter.log_refusal(error, route, self._monotonic())
+        asked = {} if request is None else {"method": request.method, "path": request.path}
         refusal: Denied | Unavailable
         if isinstance(error, AuthorityUnavailable):
-            log.warning("not judged: %s%s", route, error)
-            refusal = Unavailable(error, write_outage(error, self.style, head=head))
+            refusal = Unavailable(error, write_outage(error, self.style, head=head), **asked)
         else:
-            log.info("denied with %s: %s%s", error.status, route, error)
             scopes = () if requirement is None else requirement.challenge_scopes
-            refusal = Denied(error, write_denial(error, self.style, scopes=scopes, head=head))
+            refusal = Denied(error, write_denial(error, self.style, scopes=scopes, head=head), **asked)
         if refusal.response.body_failure is not None:
             log.error("%sa problem document was sent: %s", route, refusal.response.body_failure)
-        self._decided(refusal)
+        if self.listens:
+            self._reporter.decided(refusal, request, self._monotonic())
         return refusal
 
-    def _decided(self, decision: Decision) -> Decision:
-        if self._on_decision is not None:
-            self._on_decision(decision)
-        return decision
+    def report(self, method: str, path: str, route: str | None) -> Report | None:
+        """For adapters, where somebody ``listens``: collect what is decided about the request that is served from now
+        on into one report. ``None`` where a layer around does so already. *route*: the template of its rule."""
+        if self.current_report() is not None:
+            return None
+        return Report(self._reporter, method, path, route, self._monotonic)
+
+    def current_report(self) -> Report | None:
+        """For adapters: what :meth:`report` has begun for the request that is being served."""
+        return self._reporter.open_report()
 
     def _judge(self, request: RequestView, sources: TokenSources) -> Flow[AccessToken]:
         # In the clear, and from another machine (B-56).
@@ -554,6 +554,7 @@ class Guard:
     def _after_fork(self) -> None:
         if self._memory is not None:
             self._memory.clear()
+        self._reporter.after_fork()
         for callback in self._beside:
             callback()
 

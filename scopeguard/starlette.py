@@ -26,7 +26,7 @@ from starlette.websockets import WebSocket, WebSocketState
 from scopeguard.access_token import AccessToken
 from scopeguard.access_token import current_access_token as access_token
 from scopeguard.access_token import current_access_token_or_none as access_token_or_none
-from scopeguard.asgi import GUARD_KEY, GuardMiddleware, Receive, Scope, Send, send_response
+from scopeguard.asgi import GUARD_KEY, GuardMiddleware, Receive, Scope, Send, request_view, send_response
 from scopeguard.audit.declared import REQUIREMENT, mark
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Granted, Guard
@@ -162,7 +162,7 @@ def _refusal(scope: Scope, requirement: Requirement) -> Refusal | None:
         )
     if guard.permits(token, requirement):
         return None
-    decision = guard.authorize(token, requirement, head=scope.get("method") == "HEAD")
+    decision = guard.authorize(token, requirement, request=request_view(scope, scope.get("method", "GET")))
     return None if isinstance(decision, Granted) else Refusal(decision.response)
 
 

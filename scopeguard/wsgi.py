@@ -13,8 +13,9 @@ from typing import Any, Final
 from scopeguard.access_token import AccessToken, Anonymous, begin_serving, end_serving
 from scopeguard.audit.declared import Layer
 from scopeguard.cors import PREFLIGHT_KEY, allowed_by_wsgi_app, exposing_responses
+from scopeguard.decision import Decision, Denied, Granted, Unavailable
 from scopeguard.errors import ConfigurationError, InvalidRequest, Reason, RequestTooLarge
-from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
+from scopeguard.guard import Guard
 from scopeguard.policies import Preflight
 from scopeguard.request import RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
@@ -102,6 +103,14 @@ class GuardMiddleware(Layer):
         environ.pop(ENVIRON_KEY, None)
         guard = environ[GUARD_KEY] = self.guard
         rule = self._find(environ["REQUEST_METHOD"], decoded_path(environ), raw_path(environ))
+        if guard.listens:
+            route = None if rule is None else rule.path
+            report = guard.report(environ["REQUEST_METHOD"], decoded_path(environ), route)
+            if report is not None:  # no layer around this one has begun it: come here again with it
+                try:
+                    return self(environ, start_response)
+                finally:
+                    report.leave()
         recalled: AccessToken | None = None
         is_open = rule is not None and rule.access is PUBLIC
         if self.passes_preflights and "HTTP_ORIGIN" in environ:

@@ -331,7 +331,7 @@ def test_a_token_judged_before_is_authorized_without_asking_anybody(guard: Guard
     assert guard.authorize(token, None) == granted
     assert isinstance(guard.authorize(token, all_of("write")), Denied)
     assert guard.authorize(None, all_of("read"), optional=True) is ANONYMOUS
-    nobody = guard.authorize(None, all_of("read"), head=True)
+    nobody = guard.authorize(None, all_of("read"), request=request_with(method="HEAD"))
     assert isinstance(nobody, Denied)
     assert nobody.response.status == 401
     assert nobody.response.body == b""
@@ -486,14 +486,34 @@ def test_whoever_wants_to_know_is_told_every_decision_once(decide: Decide, autho
 
 
 @pytest.mark.rule("H-05")
-def test_a_listener_that_fails_lets_nobody_in(decide: Decide, authority: FakeAuthority):
+def test_a_listener_that_fails_changes_no_decision(
+    decide: Decide, authority: FakeAuthority, caplog: pytest.LogCaptureFixture
+):
     def fail(decision: Decision) -> None:
         raise RuntimeError("a bug in somebody's metrics")
 
     guard = guard_of(authority, on_decision=fail)
-    for request in (request_with(authority.mint()), request_with()):
-        with pytest.raises(RuntimeError, match="metrics"):
-            decide(guard, request)
+    assert isinstance(decide(guard, request_with(authority.mint())), Granted)
+    assert isinstance(decide(guard, request_with()), Denied)
+    with authority.outage():
+        assert isinstance(decide(guard, request_with(authority.mint(headers={"kid": "new"}))), Unavailable)
+    assert caplog.text.count("on_decision failed; the request goes on as decided") == 3
+    assert "a bug in somebody's metrics" in caplog.text
+    # A listener that fails for every request must not fill the log either.
+    for _ in range(50):
+        decide(guard, request_with(authority.mint()))
+    assert caplog.text.count("on_decision failed") == 10
+    guard.close()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_a_listener_may_end_the_process(authority: FakeAuthority, error: type[BaseException]):
+    def stop(decision: Decision) -> None:
+        raise error
+
+    guard = guard_of(authority, on_decision=stop)
+    with pytest.raises(error):
+        guard.check(request_with())
     guard.close()
 
 

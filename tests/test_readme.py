@@ -32,6 +32,7 @@ from scopeguard import (
     Issuer,
     IssuerResolver,
     KeySetPolicy,
+    RefusalLog,
     RevocationPolicy,
     StatusListPolicy,
     TokenCachePolicy,
@@ -356,6 +357,7 @@ CLASSES = (
     StatusListPolicy,
     IssuerResolver,
     RevocationPolicy,
+    RefusalLog,
     TokenCachePolicy,
 )
 CALLABLES = (Guard, RedisStore)

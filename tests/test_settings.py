@@ -45,6 +45,7 @@ from scopeguard import (
     any_of,
 )
 from scopeguard.guard import Guard
+from scopeguard.refusal_log import RefusalLog
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rules
 from scopeguard.scopes import AUTHENTICATED
 from scopeguard.settings import read_settings, settings_from
@@ -53,6 +54,7 @@ from scopeguard.settings.tables import (
     ISSUER,
     KEY_SET,
     LATER,
+    REFUSAL_LOG,
     REVOCATION,
     STATUS_LIST,
     TABLES,
@@ -301,6 +303,7 @@ def test_any_audience_has_to_be_asked_for_by_its_name():
         (INTROSPECTION, Introspection),
         (REVOCATION, RevocationPolicy),
         (TOKEN_CACHE, TokenCachePolicy),
+        (REFUSAL_LOG, RefusalLog),
         (STATUS_LIST, StatusListPolicy),
     ],
 )
@@ -375,6 +378,7 @@ def test_a_setting_is_refused_when_it_is_of_another_kind(table: str, key: str):
         "[store]": {"issuers": issuers, "store": wrong},
         "[revocation]": {"issuers": issuers, "revocation": wrong},
         "[token_cache]": {"issuers": issuers, "token_cache": wrong},
+        "[refusal_log]": {"issuers": issuers, "refusal_log": wrong},
         "[[rules]]": {"issuers": issuers, "rules": [{"path": "/", **wrong}]},
         "[token_sources]": {"issuers": issuers, "token_sources": wrong},
         "[scopes]": {"issuers": issuers, "scopes": wrong},
@@ -451,6 +455,10 @@ def test_how_much_is_remembered_is_read():
     assert arguments["token_cache"] == TokenCachePolicy(max_entries=3000)
     _, arguments = settings(f'token_cache = "off"\naudit = "error"\n{ISSUERS}')
     assert (arguments["token_cache"], arguments["audit"]) == ("off", "error")
+    _, arguments = settings(f'refusal_log = "off"\n{ISSUERS}')
+    assert arguments["refusal_log"] == "off"
+    _, arguments = settings(f'{ISSUERS}[refusal_log]\nlevel = "info"\ninterval = 0')
+    assert arguments["refusal_log"] == RefusalLog(level="info", interval=0)
 
 
 def test_a_store_and_how_long_revocations_are_kept_are_read():

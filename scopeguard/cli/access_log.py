@@ -66,7 +66,7 @@ class Entry:
         """The line, as an object; what does not apply is not there."""
         line: dict[str, Any] = {
             "time": utc(self._began_at),
-            "client": self.client,
+            "client": None if self.client is None else printable(self.client, 64),
             "method": printable(self.method, 20),
             "path": quote(self.path, safe=_AS_IT_IS, errors="replace"),
             "status": self.status,

@@ -70,8 +70,10 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         address = ipaddress.ip_address(text)
     except ValueError:
         return None
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    # A scope id means something on the sender's machine only, and ipaddress takes any text for one.
+    return None if address.scope_id is not None else address.ipv4_mapped or address
 
 
 def _scheme(forwarded_proto: str) -> str | None:

@@ -16,7 +16,7 @@ import anyio.to_thread
 from anyio.lowlevel import current_token
 
 from scopeguard.edge.flights import Wake
-from scopeguard.edge.outside import Outside
+from scopeguard.edge.outside import Outside, thrown
 from scopeguard.effects import CallHook, Effect, Flow, ReadFile, ReadForm, Send, SingleFlight, UseStore
 from scopeguard.errors import AuthorityUnavailable, Reason, ResponseAborted
 
@@ -40,8 +40,8 @@ async def run(
         while True:
             try:
                 answer = await _answer(effect, outside, read_form)
-            except Exception as error:  # thrown into the flow, which decides what it means
-                effect = flow.throw(error)
+            except Exception as error:
+                effect = thrown(error, flow, effect)
             else:
                 effect = flow.send(answer)
     except StopIteration as stop:

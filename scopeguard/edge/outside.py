@@ -23,6 +23,7 @@ from scopeguard.effects import (
     Answer,
     CallHook,
     Clock,
+    Effect,
     Flow,
     Lane,
     ReadFile,
@@ -102,8 +103,8 @@ class Outside:
             while True:
                 try:
                     answer = self._answer(effect, answer_form)
-                except Exception as error:  # thrown into the flow, which decides what it means
-                    effect = flow.throw(error)
+                except Exception as error:
+                    effect = thrown(error, flow, effect)
                 else:
                     effect = flow.send(answer)
         except StopIteration as stop:
@@ -170,7 +171,8 @@ class Outside:
         try:
             sentences = self.perform(flight.flow())
         except AuthorityUnavailable as error:
-            log.warning("%s: %s", flight.title, error)
+            if not flight.wait:  # a caller that waits says what came of it
+                log.warning("%s: %s", flight.title, error)
             raise
         for sentence in sentences:
             log.warning("%s", sentence)
@@ -309,6 +311,25 @@ def _shutting_down(authority: str) -> AuthorityUnavailable:
 
 def _start_thread(work: Callable[[], None]) -> None:
     threading.Thread(target=work, name="scopeguard", daemon=True).start()
+
+
+def thrown(error: Exception, flow: Flow[Any], effect: Effect[Any]) -> Effect[Any]:
+    """Throw what *effect* failed with into *flow*, which decides what it means, and return the next effect.
+
+    The log shows the failure of a flight that the flow goes on without; any other ends in what the flow raises.
+    """
+    try:
+        following = flow.throw(error)
+    except StopIteration:
+        _log_forgiven(error, effect)
+        raise
+    _log_forgiven(error, effect)
+    return following
+
+
+def _log_forgiven(error: Exception, effect: Effect[Any]) -> None:
+    if isinstance(effect, SingleFlight) and isinstance(error, AuthorityUnavailable):
+        log.warning("%s: %s", effect.title, error)
 
 
 _every: weakref.WeakSet[Outside] = weakref.WeakSet()

@@ -36,10 +36,11 @@ from starlette.requests import HTTPConnection, Request
 from scopeguard.access_token import AccessToken, Anonymous, begin_serving, end_serving
 from scopeguard.access_token import current_access_token as access_token
 from scopeguard.access_token import current_access_token_or_none as access_token_or_none
-from scopeguard.asgi import GUARD_KEY, GuardMiddleware, Scope, recalled, request_view
+from scopeguard.asgi import GUARD_KEY, GuardMiddleware, Scope, framework_route, recalled, request_view
 from scopeguard.audit.declared import ACCESS, Declared, Declares
 from scopeguard.config import TokenSources
 from scopeguard.cors import exposed
+from scopeguard.decision import Decision, Denied, Granted, Report, Unavailable
 from scopeguard.edge.aio import TimedOut, time_limit
 from scopeguard.errors import (
     ConfigurationError,
@@ -49,7 +50,7 @@ from scopeguard.errors import (
 )
 from scopeguard.fastapi.document import schemes_of, shown
 from scopeguard.fastapi.overrides import overridden, override_of
-from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
+from scopeguard.guard import Guard
 from scopeguard.request import HeaderList
 from scopeguard.rules import OPTIONAL, PUBLIC
 from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, required
@@ -202,6 +203,8 @@ class Protected(Declares):
             needed = _all_of(*security_scopes.scopes)
             requirement = needed if requirement is None else _all_of(requirement, needed)
         guard, place, token = self._guard, self._place, None
+        if guard.listens:
+            _begin_report(guard, scope)
         tokens: _Tokens | None = scope.get(_JUDGED)
         if tokens is None:
             tokens = scope[_JUDGED] = {}
@@ -233,8 +236,8 @@ class Protected(Declares):
         scope, guard = connection.scope, self._guard
         decision: Decision
         if self._place in tokens:
-            head = scope.get("method") == "HEAD"
-            decision = guard.authorize(tokens[self._place], requirement, optional=self._optional, head=head)
+            view = request_view(scope, scope.get("method", "GET"))
+            decision = guard.authorize(tokens[self._place], requirement, optional=self._optional, request=view)
         else:
             view = request_view(scope, scope.get("method", "GET"))
             read_form = _form_reader(connection, self._sources) if isinstance(connection, Request) else None
@@ -279,6 +282,20 @@ def _refused(refusal: Denied | Unavailable, scope: Scope, guard: Guard) -> Acces
 async def _answer(connection: HTTPConnection, error: AccessRefused) -> Refusal:
     del connection
     return error.response
+
+
+def _begin_report(guard: Guard, scope: Scope) -> None:
+    """What several dependencies decide about one request is told when the request ends."""
+    stack = scope.get(_REQUEST_STACK)
+    if isinstance(stack, AsyncExitStack):
+        report = guard.report(scope.get("method", "GET"), scope["path"], None)
+        if report is not None:
+            stack.callback(_end_report, report, scope)
+
+
+def _end_report(report: Report, scope: Scope) -> None:
+    report.tell(framework_route(scope))
+    report.leave()
 
 
 def _strip_query_token(connection: HTTPConnection, response: Response) -> None:

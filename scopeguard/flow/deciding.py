@@ -8,7 +8,7 @@ from hashlib import sha256
 from scopeguard.access_token import AccessToken, Unverified, fingerprint
 from scopeguard.config import TokenSource, TokenSources
 from scopeguard.effects import Clock, Flow
-from scopeguard.errors import InvalidToken
+from scopeguard.errors import AuthorityUnavailable, InvalidToken
 from scopeguard.flow.credential import Credential, find_credential
 from scopeguard.flow.introspecting import introspected
 from scopeguard.flow.keys import signing_keys, verify_signature
@@ -44,7 +44,7 @@ def authenticate(
         exposed()
     try:
         return (yield from judged(credential, trusts, clock, memory))
-    except InvalidToken as error:
+    except (InvalidToken, AuthorityUnavailable) as error:
         error.detail["token"] = fingerprint(credential.token)
         raise
 

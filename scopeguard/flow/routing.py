@@ -42,7 +42,7 @@ def found_by_name(token: Unverified | None, credential: Credential, trusts: Trus
     name = "" if token is None else jwt.named_issuer(token)
     trust = None if credential.header is not None else (yield from resolved(name, trusts, clock))
     if trust is None:
-        raise InvalidToken(Reason.UNKNOWN_ISSUER, iss=name)
+        raise InvalidToken(Reason.UNKNOWN_ISSUER, iss=name, **trusts.nearest(name, credential.header))
     return trust
 
 

@@ -53,6 +53,7 @@ _ARGUMENTS: Final = (
     "store",
     "revocation",
     "token_cache",
+    "refusal_log",
     "signature_backends",
     "audit",
     "cors_preflight",

@@ -14,6 +14,7 @@ from scopeguard.edge.limits import HttpxTransport
 from scopeguard.introspection import Introspection
 from scopeguard.machines import MachineSign
 from scopeguard.policies import KeySetPolicy, RevocationPolicy
+from scopeguard.refusal_log import RefusalLog
 from scopeguard.scopes import ScopeVocabulary
 from scopeguard.settings import kinds
 from scopeguard.settings.kinds import Key, Place, WrongKindError
@@ -182,6 +183,17 @@ def _token_cache(place: Place, key: str, value: Any) -> TokenCachePolicy | Liter
     return inner.built("", lambda: TokenCachePolicy(**given))
 
 
+def _refusal_log(place: Place, key: str, value: Any) -> RefusalLog | Literal["off"]:
+    del key
+    if value == "off":
+        return "off"
+    if not isinstance(value, Mapping):
+        raise WrongKindError('"off", or a table,')
+    inner = place.inner("[refusal_log]")
+    given = inner.read(value, REFUSAL_LOG)
+    return inner.built("", lambda: RefusalLog(**given))
+
+
 def _signature_backends(place: Place, key: str, value: Any) -> tuple[SignatureBackend, ...]:
     names = kinds.strings(place, key, value)
     return place.built(key, lambda: checked_backends(names))
@@ -298,6 +310,11 @@ TOKEN_CACHE: Final = {
     "max_entries": Key(kinds.whole_number, "100000"),
     "ready_entries": Key(kinds.whole_number, "2048"),
 }
+REFUSAL_LOG: Final = {
+    "level": Key(kinds.string, '"warning"'),
+    "burst": Key(kinds.whole_number, "10"),
+    "interval": Key(kinds.number, "10"),
+}
 REVOCATION: Final = {
     "retention": Key(kinds.number, "86400"),
     "max_lag": Key(kinds.number, "1"),
@@ -340,6 +357,7 @@ TOP_LEVEL: Final = {
     "store": Key(_store, '{ redis = "redis://127.0.0.1:6379/0" }'),
     "revocation": Key(_revocation, "{ max_lag = 1 }"),
     "token_cache": Key(_token_cache, '"off"'),
+    "refusal_log": Key(_refusal_log, '"off"'),
     "signature_backends": Key(_signature_backends, '["awscrt", "pynacl"]'),
     "audit": Key(kinds.string, '"error"'),
     "cors_preflight": Key(kinds.string, '"pass"'),
@@ -418,6 +436,7 @@ TABLES: Final[Mapping[str, Mapping[str, Key]]] = {
     "[store]": STORE,
     "[revocation]": REVOCATION,
     "[token_cache]": TOKEN_CACHE,
+    "[refusal_log]": REFUSAL_LOG,
     "[transport]": TRANSPORT,
     "[challenge]": CHALLENGE,
 }

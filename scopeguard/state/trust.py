@@ -23,6 +23,7 @@ from scopeguard.state.accepted import AcceptedTokens
 from scopeguard.state.answers import Answers
 from scopeguard.state.breaker import Breaker
 from scopeguard.state.held_bearer import HeldBearer
+from scopeguard.state.issuer_names import IssuerNames
 from scopeguard.state.keyring import KeyRing
 from scopeguard.state.keys_by_id import KeysById
 from scopeguard.state.revocations import Revocations
@@ -274,6 +275,7 @@ class Trusts:
         headers = dict.fromkeys(trust.issuer.token_header for trust in self.all)
         self.headers: tuple[str | None, ...] = tuple(headers if resolving is None else {**headers, None: None})
         # For tokens that belong to none of them: whoever has something to say.
+        self.names = IssuerNames(name for _, name in self._by_name)
         self.hints: dict[str, str] = {
             key: hint for trust in reversed(self.all) for key, hint in trust.issuer.hints.items()
         }
@@ -348,6 +350,15 @@ class Trusts:
     def named(self, issuer: str, header: str | None = None) -> Trust | None:
         """The trust whose tokens call their issuer *issuer*, letter by letter, and come in the field *header*."""
         return self._by_name.get((header, issuer))
+
+    def nearest(self, issuer: str, header: str | None) -> dict[str, str]:
+        """For the operator's log, of an *issuer* that is not trusted in the field *header*: what is ``configured``, and
+        how that ``differs``."""
+        for other in self.headers:
+            if other != header and (other, issuer) in self._by_name:
+                differs = f"its tokens are accepted in the field {other or 'Authorization'} only"
+                return {"configured": issuer, "differs": differs}
+        return self.names.nearest(issuer)
 
     def of_opaque(self, token: str) -> Trust | None:
         """The trust that introspects *token*, which is no JWT: by the longest prefix, else the one without any."""

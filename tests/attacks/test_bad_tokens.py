@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from doors import DOORS, Door, call_check, guard_for
 from scenarios import Exchange
-from scopeguard import Denied, Guard, HeaderList, Issuer, RequestView
+from scopeguard import Denied, Guard, HeaderList, Issuer, RefusalLog, RequestView
 from scopeguard.testing import BadToken, FakeAuthority, bad_tokens
 
 
@@ -90,11 +90,11 @@ def test_hostile_tokens_cause_no_more_requests_than_the_budget_allows():
 def test_no_log_line_shows_a_hostile_token(caplog: pytest.LogCaptureFixture):
     authority = FakeAuthority()
     corpus = bad_tokens(authority)
-    guard = guard_for(authority)
+    guard = guard_for(authority, refusal_log=RefusalLog(interval=0))
     with caplog.at_level(logging.DEBUG):
         for bad in corpus.values():
             call_check(guard, Exchange(target="/none", headers=_bearer(bad.token)))
-    records = [record for record in caplog.records if record.name == "scopeguard"]
+    records = [record for record in caplog.records if record.name == "scopeguard.decisions"]
     assert len(records) == len(corpus)
     for record in records:
         text = record.getMessage() + (record.exc_text or "")

@@ -20,6 +20,7 @@ from scopeguard.cli.access_log import (
     AccessLog,
     ASGIAccessLog,
     DiagnosticFormatter,
+    Entry,
     Format,
     WSGIAccessLog,
     as_text,
@@ -75,7 +76,7 @@ def test_a_line_says_who_what_which_answer_and_why(
     diagnostics = [line for line in written if "level" in line]
     for line in diagnostics:
         assert {"time", "level", "logger", "message"} <= line.keys() <= {*line, "request_id", "exception"}
-    assert {line["level"] for line in diagnostics} == {"INFO", "ERROR"}
+    assert {line["level"] for line in diagnostics} == {"INFO", "WARNING", "ERROR"}
     (crash,) = [line for line in diagnostics if "exception" in line]
     assert "ValueError: of the app" in crash["exception"]
     lines = [line for line in written if "level" not in line]
@@ -126,6 +127,15 @@ def test_a_refusal_in_the_other_log_names_the_request(start: Callable[..., Any],
     (why,) = [line for line in command.lines if "denied with 401" in line]
     (line,) = [line for line in command.lines if "GET /a 401" in line]
     assert why.partition("request_id=")[2] == line.partition("request_id=")[2] != ""
+
+
+@pytest.mark.parametrize("client", ["fe80::1%eth0\n127.0.0.1 GET /", "\x1b[31m", "\u2028", "a" * 1000])
+def test_the_address_of_a_client_stays_in_its_line(client: str):
+    """A scope id may be any text, and what a server takes for an address need not be one."""
+    shown = Entry(client, "GET", "/").members(subjects=False)["client"]
+    assert shown.isprintable()
+    assert shown.isascii()
+    assert len(shown) <= 70
 
 
 class Lines(AccessLog):

@@ -1,0 +1,38 @@
+"""Which configured issuer a name was probably meant to be."""
+
+from __future__ import annotations
+
+import pytest
+
+from scopeguard.state.issuer_names import IssuerNames
+
+NAMES = ("https://as.test/", "https://sso.test/realms/acme", "https://four.test", "https://five.test:8443")
+
+
+@pytest.mark.parametrize(
+    ("given", "configured", "differs"),
+    [
+        ("https://as.test", "https://as.test/", "only in the slash at the end"),
+        ("https://as.test//", "https://as.test/", "only in the slash at the end"),
+        ("https://sso.test/realms/acme/", "https://sso.test/realms/acme", "only in the slash at the end"),
+        ("https://sso.test/realms/ACME", "https://sso.test/realms/acme", "only in upper and lower case"),
+        ("http://sso.test/realms/acme", "https://sso.test/realms/acme", "only in the scheme"),
+        ("sso.test/realms/acme", "https://sso.test/realms/acme", "only in how it is written"),
+        ("https://four.test:443", "https://four.test", "only in how it is written"),
+        ("https://sso.test/realms/other", "https://sso.test/realms/acme", "in the path"),
+        ("https://SSO.test", "https://sso.test/realms/acme", "in the path"),
+    ],
+)
+def test_the_nearest_name_is_shown_with_the_difference(given: str, configured: str, differs: str):
+    told = IssuerNames(NAMES).nearest(given)
+    assert told["configured"] == configured
+    assert told["differs"].startswith(differs)
+
+
+@pytest.mark.parametrize("given", ["https://evil.test", "", "://", "\u0000", "https://[::1", "x" * 20_000, "/"])
+def test_what_is_configured_is_shown_where_nothing_is_near(given: str):
+    assert IssuerNames(NAMES).nearest(given) == {
+        "configured": "https://as.test/ https://sso.test/realms/acme https://four.test and 1 more"
+    }
+    assert IssuerNames(NAMES[:1]).nearest(given) == {"configured": "https://as.test/"}
+    assert IssuerNames(()).nearest(given) == {}
