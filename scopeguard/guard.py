@@ -137,7 +137,9 @@ class Guard:
         self.sources: TokenSources = (
             token_sources if isinstance(token_sources, TokenSources) else TokenSources().only(token_sources)
         )
-        self.style: ChallengeStyle = challenge or ChallengeStyle(realm=realm or resource or "api")
+        self.style: ChallengeStyle = challenge or ChallengeStyle(
+            realm=realm or resource or "api", body=Rules.of(rules).error_body
+        )
         self.rules = rules
         self._require_https = require_https
         self._minds_cleartext = True  # to refuse it, or to log it once

@@ -37,9 +37,9 @@ _MEANING: Final[dict[Undeclared, Requirement | Access]] = {
 class Contract:
     """The rules of a document, in the order of decision, and the scopes it describes.
 
-    *name*: what messages call it. *error_body*: how clients of such an API read errors, where it is not the usual way;
-    ``ChallengeStyle(realm=..., body=contract.error_body)`` makes a guard answer so. The configuration file does that
-    unless it has an ``error_body`` of its own.
+    *name*: what messages call it. *error_body*: how clients of such an API read errors, where it is not the usual way.
+    A guard with these rules answers so unless it has a ``challenge``. A guard whose middleware alone has them does not
+    know them, and needs ``challenge=ChallengeStyle(realm=..., body=contract.error_body)``.
     """
 
     name: str

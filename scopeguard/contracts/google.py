@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -65,7 +66,7 @@ def google_discovery(
     operations = checked_operations(found, reader.operations())
     return Contract(
         name=found.name,
-        rules=rules_of(operations),
+        rules=tuple(replace(rule, error_body=ErrorBody.GOOGLE) for rule in rules_of(operations)),
         catalog=ScopeCatalog.from_google_discovery(content),
         error_body=ErrorBody.GOOGLE,
     )

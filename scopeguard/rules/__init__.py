@@ -23,6 +23,7 @@ from scopeguard.rules.rule import DENIED, OPTIONAL, PUBLIC, Access, Rule
 from scopeguard.rules.shadows import Shadowed, shadowed
 from scopeguard.rules.tree import NEVER, Terminal, Tree
 from scopeguard.scopes import Requirement
+from scopeguard.spec.error_body import ErrorBody
 
 __all__ = ["DENIED", "OPTIONAL", "PUBLIC", "Access", "Rule", "Rules", "Shadowed"]
 
@@ -77,6 +78,12 @@ class Rules:
         if rules._deny_unmatched:
             return rules
         return cls.of(default).with_public(rule.path for rule in rules._public)
+
+    @property
+    def error_body(self) -> ErrorBody:
+        """How clients of the API that these rules describe read errors: as a contract among them says."""
+        named = (rule.error_body for rule in self._all if rule.error_body is not None)
+        return next(named, ErrorBody.PROBLEM)
 
     def with_public(self, public: Iterable[str]) -> Rules:
         """These rules with more *public* paths before them."""

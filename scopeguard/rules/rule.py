@@ -14,6 +14,7 @@ from scopeguard.records import dataclass
 from scopeguard.rules.template import Template
 from scopeguard.rules.tree import NEVER, Tree
 from scopeguard.scopes import AUTHENTICATED, Requirement
+from scopeguard.spec.error_body import ErrorBody
 
 # fmt: off
 METHODS: Final = frozenset((
@@ -61,7 +62,7 @@ class Rule:
     (RFC 6455 §4.1) and obeys the same rule as any other (H-02). *extension_methods*: methods that the registry does not
     list, as in ``extension_methods=["PURGE"]``; afterwards they are among *methods*. *token_sources*: where this route
     takes tokens, instead of the guard's setting. *source*: where the rule was declared, for audits and logs; no part of
-    its value.
+    its value. *error_body*: how clients of the API that the rule is of read errors, if its contract says so.
     """
 
     path: str
@@ -70,6 +71,7 @@ class Rule:
     token_sources: Iterable[str] | None = None
     source: str | None = field(default=None, compare=False)
     extension_methods: Iterable[str] = field(default=(), compare=False)  # *methods* has them too
+    error_body: ErrorBody | None = field(default=None, compare=False)
     template: Template = field(init=False, repr=False, compare=False)
     # What adapters look at with every request: what is needed, and whether that is all there is to the rule.
     requirement: Requirement | None = field(init=False, repr=False, compare=False)

@@ -8,12 +8,16 @@ import pytest
 
 from scopeguard import (
     AUTHENTICATED,
+    ChallengeStyle,
     ConfigurationError,
+    ErrorBody,
     Granted,
     Guard,
     HeaderList,
+    Issuer,
     RequestView,
     Requirement,
+    Rule,
     Rules,
     all_of,
     any_of,
@@ -205,3 +209,14 @@ def test_with_the_catalog_short_names_are_the_same_scopes():
         bearer = authority.bearer("shop.readonly")["Authorization"].encode()
         request = RequestView(method="GET", path="/shop/v1/a", headers=HeaderList([(b"authorization", bearer)]))
         assert isinstance(guard.check(request, access), Granted) is allowed
+
+
+def test_a_guard_with_the_rules_answers_in_googles_shape_unless_told_otherwise():
+    contract = google_discovery(document(method("a")))
+    issuer = Issuer("https://as.test", audience="a")
+    rules = Rules([Rule("/own", AUTHENTICATED), *contract.rules])
+    assert contract.error_body is ErrorBody.GOOGLE
+    assert Guard(issuer, rules=rules, realm="it").style == ChallengeStyle(realm="it", body="google")
+    assert Guard(issuer, rules=rules, challenge=ChallengeStyle(realm="it")).style.body == "problem"
+    assert Guard(issuer, rules=Rules([Rule("/own", AUTHENTICATED)])).style.body == "problem"
+    assert Guard(issuer).style.body == "problem"
