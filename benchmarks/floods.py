@@ -185,21 +185,20 @@ def cost_of_junk(edge: str, kind: str, *, count: int) -> dict[str, Any]:
     world = World()
     with world.guard() as guard:
         send_in_turn(guard, edge, world.junk(kind, 20))
-        world.asked.clear()
         tokens = world.junk(kind, count)
         begun = time.process_time()
         found["statuses in turn"] = dict(send_in_turn(guard, edge, tokens))
         found["microseconds"] = round((time.process_time() - begun) / count * 1e6)
-        found["asked in turn"] = world.asked.total()
     with world.guard() as guard:
         send_in_turn(guard, edge, world.junk(kind, 20))
-        tokens = world.junk(kind, count)
+        tokens = world.junk(kind, count - 20)
         gc.collect()
         tracemalloc.start()
         send_in_turn(guard, edge, tokens)
         gc.collect()
-        found["bytes held"] = round(tracemalloc.get_traced_memory()[0] / count)
+        found["bytes held"] = round(tracemalloc.get_traced_memory()[0] / len(tokens))
         tracemalloc.stop()
+        found["asked in turn"] = world.asked.total()
     return found
 
 

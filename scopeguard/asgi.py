@@ -2,7 +2,7 @@
 
 It translates a scope into a :class:`~scopeguard.request.RequestView`, a decision into messages, and decides nothing
 (law 8). ``lifespan`` passes through, streaming is not touched, and a request body is read only where a form may carry
-the token, and then replayed.
+the token or while a request waits for an authority, and then replayed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, Final
 
-from scopeguard.access_token import ANONYMOUS, AccessToken, Anonymous, begin_serving, end_serving
+from scopeguard.access_token import ANONYMOUS, AccessToken, begin_serving, end_serving
 from scopeguard.audit.declared import Layer
 from scopeguard.config import TokenSources
 from scopeguard.cors import allowed_by_asgi_app, exposing
@@ -86,7 +86,7 @@ class GuardMiddleware(Layer):
         # not where they are used, because all requests would wait in their event loop while the first one imports.
         from scopeguard.audit.inside import inside  # noqa: PLC0415
         from scopeguard.audit.startup import StartCheck  # noqa: PLC0415
-        from scopeguard.edge.aio import until  # noqa: PLC0415
+        from scopeguard.edge.aio import Presence, until  # noqa: PLC0415
 
         if not isinstance(guard, Guard):
             raise ConfigurationError(
@@ -105,6 +105,7 @@ class GuardMiddleware(Layer):
         self._reads_one_path = False
         self._check = StartCheck(self, guard)
         self._until = until
+        self._presence = Presence
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -185,7 +186,8 @@ class GuardMiddleware(Layer):
         guard = self.guard
         sources = guard.sources if rule is None or rule.sources is None else guard.sources.only(rule.sources)
         requirement = None if rule is None else rule.requirement
-        body = FormBody(scope, receive, sources) if sources.in_form else None
+        presence = self._presence(scope, receive)
+        body = FormBody(scope, presence.next, sources) if sources.in_form else None
         by_query = sources.in_query and has_access_token(query_of(scope))
         view = request_view(scope, method)
         if by_query:
@@ -200,17 +202,13 @@ class GuardMiddleware(Layer):
             closed=self.rules.closes(rule),
             sources=sources,
             read_form=None if body is None else body.read,
+            client_gone=presence.gone,
         )
-        token: AccessToken | None = None
-        match decision:
-            case Granted(access_token=token):
-                pass
-            case Anonymous():
-                pass
-            case refusal:
-                await self._refuse(refusal, scope, send)
-                return None
-        return receive if body is None else body.receive, _varying(send) if optional else send, token
+        if isinstance(decision, Denied | Unavailable):
+            await self._refuse(decision, scope, send)
+            return None
+        token = decision.access_token if isinstance(decision, Granted) else None
+        return presence.receive if body is None else body.receive, _varying(send) if optional else send, token
 
     async def _refuse(self, refusal: Denied | Unavailable, scope: Scope, send: Send) -> None:
         response = refusal.response

@@ -245,8 +245,13 @@ class Guard:
         closed: bool = False,
         sources: TokenSources | None = None,
         read_form: Callable[[int], Awaitable[bytes]] | None = None,
+        client_gone: Callable[[], Awaitable[None]] | None = None,
     ) -> Decision:
-        """:meth:`check` for asyncio and trio."""
+        """:meth:`check` for asyncio and trio.
+
+        *client_gone* returns when the client has disconnected. It is awaited while the request waits for an authority,
+        and cancelled when the wait ends: a question that no other request waits for is then not asked.
+        """
         chosen = self._sources(sources, can_read=read_form is not None)
         flow = self._judge(request, chosen)
         try:
@@ -254,7 +259,7 @@ class Guard:
             if effect is not None:
                 from scopeguard.edge import aio
 
-                token = await aio.run(flow, self._outside, read_form, effect)
+                token = await aio.run(flow, self._outside, read_form, effect, client_gone)
         except (AccessDenied, AuthorityUnavailable) as error:
             if optional and isinstance(error, MissingCredentials) and error.reason is Reason.NO_CREDENTIALS:
                 return self._granted(ANONYMOUS, request)

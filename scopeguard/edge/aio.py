@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -22,6 +22,13 @@ from scopeguard.errors import AuthorityUnavailable, Reason, ResponseAborted
 
 T = TypeVar("T")
 
+_Message = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[_Message]]
+_Send = Callable[[_Message], Awaitable[None]]
+
+# How long an answer on its way is awaited for a client that has gone, in seconds.
+_LINGER: Final = 1.0
+
 TimedOut = TimeoutError
 """What leaves a :func:`time_limit` that has passed."""
 
@@ -31,15 +38,17 @@ async def run(
     outside: Outside,
     read_form: Callable[[int], Awaitable[bytes]] | None,
     effect: Effect[Any] | None = None,
+    client_gone: Callable[[], Awaitable[None]] | None = None,
 ) -> T:
     """The value of *flow*. *read_form* returns the body of the request, at most so many bytes. *effect*: what the flow
-    has asked for, if it was begun before."""
+    has asked for, if it was begun before. *client_gone* returns when the client has disconnected; it is called, and
+    cancelled, while the request waits for a flight, which the request then leaves."""
     try:
         if effect is None:
             effect = next(flow)
         while True:
             try:
-                answer = await _answer(effect, outside, read_form)
+                answer = await _answer(effect, outside, read_form, client_gone)
             except Exception as error:
                 effect = thrown(error, flow, effect)
             else:
@@ -61,12 +70,17 @@ async def close(outside: Outside) -> None:
     await anyio.to_thread.run_sync(outside.close)
 
 
-async def _answer(effect: object, outside: Outside, read_form: Callable[[int], Awaitable[bytes]] | None) -> Any:
+async def _answer(
+    effect: object,
+    outside: Outside,
+    read_form: Callable[[int], Awaitable[bytes]] | None,
+    client_gone: Callable[[], Awaitable[None]] | None,
+) -> Any:
     match effect:
         case SingleFlight(wait=False):
             outside.launch(effect, lambda error: None)
         case SingleFlight():
-            await _fly_or_wait(effect, outside)
+            await _fly_or_wait(effect, outside, client_gone)
         case ReadForm(limit=limit) if read_form is not None:
             return await read_form(limit)
         case Send() | ReadFile() | UseStore() | CallHook():
@@ -76,7 +90,9 @@ async def _answer(effect: object, outside: Outside, read_form: Callable[[int], A
     return None
 
 
-async def _fly_or_wait(flight: SingleFlight, outside: Outside) -> None:
+async def _fly_or_wait(
+    flight: SingleFlight, outside: Outside, client_gone: Callable[[], Awaitable[None]] | None
+) -> None:
     deadline = time.monotonic() + flight.deadline
     while flight.needed():
         landed = anyio.Event()
@@ -85,7 +101,14 @@ async def _fly_or_wait(flight: SingleFlight, outside: Outside) -> None:
         led = outside.launch(flight, wake)
         try:
             with anyio.move_on_after(max(0.0, deadline - time.monotonic())):
-                await landed.wait()
+                if await _client_goes(landed, client_gone):
+                    # An answer that is on its way is awaited all the same: it costs nothing more, and some clients
+                    # close their half of the connection when they have sent the request.
+                    if not outside.is_queued(flight):
+                        with anyio.move_on_after(_LINGER):
+                            await landed.wait()
+                    if not landed.is_set():
+                        raise AuthorityUnavailable(Reason.CALLER_LEFT, flight.authority)
         finally:
             if not landed.is_set():  # cancelled, or late
                 outside.abandon(flight, wake)
@@ -95,6 +118,26 @@ async def _fly_or_wait(flight: SingleFlight, outside: Outside) -> None:
             raise AuthorityUnavailable(Reason.AUTHORITY_TIMED_OUT, flight.authority)
         if led:  # once: it may have found that nothing can be done now
             return
+
+
+async def _client_goes(landed: anyio.Event, client_gone: Callable[[], Awaitable[None]] | None) -> bool:
+    """Wait for *landed*, or until the client has gone: whether it has."""
+    if client_gone is None:
+        await landed.wait()
+        return False
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        await client_gone()
+        gone = True
+        group.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(watch)
+        await landed.wait()
+        group.cancel_scope.cancel()
+    return gone and not landed.is_set()
 
 
 def _waker(landed: anyio.Event, failures: list[BaseException]) -> Wake:
@@ -115,16 +158,53 @@ def _waker(landed: anyio.Event, failures: list[BaseException]) -> Wake:
     return wake
 
 
+class Presence:
+    """Whether the client of an ASGI request is still there, learned from what the server says next.
+
+    The one message that may have to be read for that is held for the app. A body of several messages is not read any
+    further, so then it is not noticed that the client goes; nor with ``Expect: 100-continue``, because reading would
+    ask for the body; nor on a websocket.
+    """
+
+    __slots__ = ("_held", "_receive", "_scope")
+
+    def __init__(self, scope: _Message, receive: _Receive) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._held: list[_Message] = []
+
+    async def gone(self) -> None:
+        """Return when the client has disconnected. May be cancelled and called again."""
+        reads = self._scope["type"] == "http" and not any(
+            name.lower() == b"expect" for name, _ in self._scope.get("headers") or ()
+        )
+        while reads and (not self._held or (len(self._held) == 1 and _ends_body(self._held[0]))):
+            try:
+                self._held.append(await self._receive())
+            except Exception:  # the app gets it again, when it receives
+                break
+        if not self._held or self._held[-1]["type"] != "http.disconnect":
+            await anyio.sleep_forever()
+
+    @property
+    def receive(self) -> _Receive:
+        """What the app receives from: the server itself, unless a message is held."""
+        return self.next if self._held else self._receive
+
+    async def next(self) -> _Message:
+        """The next message: one that is held, else what the server says."""
+        return self._held.pop(0) if self._held else await self._receive()
+
+
+def _ends_body(message: _Message) -> bool:
+    return message["type"] == "http.request" and not message.get("more_body", False)
+
+
 @asynccontextmanager
 async def time_limit(seconds: float) -> AsyncIterator[None]:
     """Raise :class:`TimedOut` when the block takes longer than *seconds*."""
     with anyio.fail_after(seconds):
         yield
-
-
-_Message = MutableMapping[str, Any]
-_Receive = Callable[[], Awaitable[_Message]]
-_Send = Callable[[_Message], Awaitable[None]]
 
 
 class _Stream:

@@ -128,6 +128,12 @@ class WorkLane:
             self._forget(ticket.account, account)
         self._advance()
 
+    def is_waiting(self, ticket: Ticket) -> bool:
+        """Whether the turn of *ticket* is still to come."""
+        with self._lock:
+            account = self._accounts.get(ticket.account)
+            return account is not None and ticket in account.waiting[ticket.priority]
+
     def withdraw(self, ticket: Ticket) -> bool:
         """Take *ticket* out of the queue. ``False``: it has begun, and goes on, or it has ended."""
         with self._lock:

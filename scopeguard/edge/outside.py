@@ -232,6 +232,11 @@ class Outside:
             land(error)
         return True
 
+    def is_queued(self, flight: SingleFlight) -> bool:
+        """Whether *flight* still waits for its turn, in a queue that it can be taken out of."""
+        ticket = self._tickets.get(flight.key)
+        return ticket is not None and self.lanes[flight.lane].is_waiting(ticket)
+
     def abandon(self, flight: SingleFlight, wake: Wake) -> None:
         """The caller that came with *wake* waits no longer: drop *flight* if it has not begun and no other is left."""
         if not self.flights.leave(flight.key, wake):

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import sys
+import threading
+from collections.abc import Iterator
 from contextvars import copy_context
+from dataclasses import replace
 from typing import Any
 
 import anyio
+import anyio.lowlevel
+import anyio.to_thread
 import pytest
 import trio
 import trio.testing
@@ -28,7 +33,10 @@ from scopeguard import (
     current_access_token_or_none,
 )
 from scopeguard.asgi import GuardMiddleware, route_path
+from scopeguard.edge.lanes import BOUNDS
+from scopeguard.effects import Lane
 from scopeguard.errors import ResponseAborted
+from scopeguard.introspection import Introspection, Validation
 from scopeguard.testing import FakeAuthority
 
 pytestmark = pytest.mark.anyio
@@ -669,3 +677,144 @@ async def test_the_client_for_fetches_is_ready_before_the_first_request():
     )
     done = await anyio.run_process([sys.executable, "-c", code])
     assert done.stdout.split() == [b"False", b"True"]
+
+
+# -- clients that go while their request waits for an authority
+
+
+class Server:
+    """An ASGI server's end of one request: says *messages*, and what comes behind them when it is told to."""
+
+    def __init__(self, *messages: Any) -> None:
+        self.messages = list(messages)
+        self.more = anyio.Event()
+        self.received = 0
+        self.sent: list[Any] = []
+
+    async def receive(self) -> Any:
+        if not self.messages:
+            await self.more.wait()
+        self.received += 1
+        return self.messages.pop(0)
+
+    async def send(self, message: Any) -> None:
+        self.sent.append(message)
+
+    def go(self) -> None:
+        self.messages.append({"type": "http.disconnect"})
+        self.more.set()
+
+
+WHOLE = {"type": "http.request", "body": b"", "more_body": False}
+PART = {"type": "http.request", "body": b"part", "more_body": True}
+
+
+class Held:
+    """A transport that answers when its gate is open."""
+
+    def __init__(self, authority: FakeAuthority) -> None:
+        self.authority = authority
+        self.gate = threading.Event()
+        self.arrived = threading.Semaphore(0)
+        self.asked = 0
+
+    def send(self, request: Any, /) -> Any:
+        self.asked += 1
+        self.arrived.release()
+        assert self.gate.wait(30), "the gate was not opened"
+        return self.authority.transport.send(request)
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def held(authority: FakeAuthority) -> Iterator[Held]:
+    held = Held(authority)
+    yield held
+    held.gate.set()
+
+
+def opaque_guard(authority: FakeAuthority, held: Held) -> Guard:
+    introspection = Introspection(client_id="api", client_secret=authority.api.secret)
+    issuer = replace(authority.issuer, validate=Validation.INTROSPECTION, introspection=introspection)
+    return Guard(issuer, transport=held, clock=authority.clock)
+
+
+def scope_with(token: str, *headers: tuple[bytes, bytes], method: str = "GET") -> Any:
+    return {
+        "type": "http",
+        "method": method,
+        "scheme": "https",
+        "path": "/",
+        "query_string": b"",
+        "headers": [*bearer(token), *headers],
+    }
+
+
+@pytest.mark.parametrize("messages", [(), (WHOLE,)], ids=["before its body", "after its body"])
+async def test_a_client_that_goes_takes_its_question_with_it(authority: FakeAuthority, held: Held, messages: Any):
+    guard, app = opaque_guard(authority, held), App()
+    middleware = GuardMiddleware(app, guard=guard)
+    server = Server(*messages)
+    places = BOUNDS[Lane.INTROSPECTION].places_of_one - BOUNDS[Lane.INTROSPECTION].reserved
+    async with anyio.create_task_group() as group:
+        for number in range(places):
+            group.start_soon(middleware, scope_with(f"filler-{number}"), Server(WHOLE).receive, server.send)
+        for _ in range(places):
+            assert await anyio.to_thread.run_sync(held.arrived.acquire, True, 30)
+        async with anyio.create_task_group() as request:
+            request.start_soon(middleware, scope_with("left"), server.receive, server.send)
+            while len(guard._outside.flights) == places:
+                await anyio.lowlevel.checkpoint()
+            server.go()
+        assert len(guard._outside.flights) == places
+        assert server.sent[0]["status"] == 503
+        held.gate.set()
+    await guard.aclose()
+    assert held.asked <= 2 * places  # each may have looked the endpoint up; nothing was asked about the one that left
+    assert app.scopes == []
+
+
+@pytest.mark.parametrize(
+    ("messages", "headers"),
+    [((WHOLE,), ()), ((PART, WHOLE), ()), ((PART, WHOLE), ((b"expect", b"100-continue"),))],
+    ids=["whole", "in parts", "asked for"],
+)
+async def test_the_app_receives_the_whole_body_after_a_wait(
+    authority: FakeAuthority, held: Held, messages: Any, headers: Any
+):
+    received: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        received.extend([await receive() for _ in messages])
+
+    server = Server(*messages)
+    middleware = GuardMiddleware(app, guard=opaque_guard(authority, held))
+    token = authority.mint("a", token_format="opaque")
+    async with anyio.create_task_group() as group:
+        group.start_soon(middleware, scope_with(token, *headers, method="POST"), server.receive, server.send)
+        assert await anyio.to_thread.run_sync(held.arrived.acquire, True, 30)
+        for _ in range(5):
+            await anyio.lowlevel.checkpoint()
+        assert server.received == (0 if headers else 1)
+        held.gate.set()
+    assert received == list(messages)
+
+
+async def test_a_server_that_repeats_itself_is_not_read_for_ever(authority: FakeAuthority, held: Held):
+    """Some test clients answer every call with the same message."""
+    calls: list[int] = []
+
+    async def receive() -> Any:
+        calls.append(1)
+        return WHOLE
+
+    app = App()
+    middleware = GuardMiddleware(app, guard=opaque_guard(authority, held))
+    token = authority.mint("a", token_format="opaque")
+    async with anyio.create_task_group() as group:
+        group.start_soon(middleware, scope_with(token), receive, Server().send)
+        assert await anyio.to_thread.run_sync(held.arrived.acquire, True, 30)
+        held.gate.set()
+    assert len(calls) == 2
+    assert len(app.scopes) == 1

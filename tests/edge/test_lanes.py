@@ -120,6 +120,7 @@ def test_what_waits_can_be_withdrawn_and_what_has_begun_cannot():
     for name in "1234":
         bench.enter(name)
     assert not bench.withdraw("1")
+    assert [bench.lane.is_waiting(ticket) for ticket in bench.tickets.values()] == [False, False, True, True]
     assert bench.withdraw("3")
     assert not bench.withdraw("3")
     bench.leave("1")
