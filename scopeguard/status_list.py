@@ -6,11 +6,12 @@ from collections.abc import Collection
 from typing import Final
 from urllib.parse import urlsplit
 
-from scopeguard.checks import checked_url, number, positive, strings
+from scopeguard.checks import checked_form, checked_url, number, positive, strings
 from scopeguard.errors import ConfigurationError
 from scopeguard.introspection import Validation
 from scopeguard.records import dataclass
 
+_ORIGINS: Final = "experimental_status_list.allowed_origins"
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 # A list of a status in eight bits for 128 million tokens; what holds four of them has to fit into memory.
 _MOST_BYTES: Final = 128 * 1024 * 1024
@@ -66,6 +67,8 @@ def checked_policy(policy: object, issuer: str, validate: Validation, insecure: 
         raise ConfigurationError(
             'experimental_status_list: has no use with validate = "introspection": the issuer is asked anyway'
         )
+    for origin in policy.allowed_origins:
+        checked_url(origin, _ORIGINS, insecure=insecure)
     if not policy.allowed_origins:
         try:
             checked_url(issuer, "issuer", insecure=insecure)
@@ -79,12 +82,13 @@ def origin_of(url: str) -> str:
     """Scheme, host and port of *url* (RFC 6454 section 4), which is one."""
     parts = urlsplit(url)
     port = _DEFAULT_PORTS.get(parts.scheme) if parts.port is None else parts.port
-    return f"{parts.scheme}://{parts.hostname}:{port}"
+    host = parts.hostname or ""
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _checked_origin(url: str) -> str:
-    setting = "experimental_status_list.allowed_origins"
-    parts = urlsplit(checked_url(url, setting, query=False))
+    # Whether it may be http is for the Issuer to say, which knows insecure_http_dangerously.
+    parts = checked_form(url, _ORIGINS, query=False)
     if parts.path not in ("", "/"):
-        raise ConfigurationError(f"{setting}: {url!r} has a path; an origin is scheme, host and port")
+        raise ConfigurationError(f"{_ORIGINS}: {url!r} has a path; an origin is scheme, host and port")
     return origin_of(url)

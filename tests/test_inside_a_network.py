@@ -69,6 +69,12 @@ MAKERS: dict[str, Callable[[str, Any], Any]] = {
         introspection=Introspection(client_id="a", client_secret=SECRET, endpoint=url),
         insecure_http_dangerously=hosts,
     ),
+    "status lists": lambda url, hosts: Issuer(
+        "https://as.test",
+        audience="a",
+        experimental_status_list=StatusListPolicy(allowed_origins=[url.removesuffix(urlsplit(url).path)]),
+        insecure_http_dangerously=hosts,
+    ),
     "resource": lambda url, hosts: Guard(
         Issuer("https://as.test", audience="a"), resource=url, insecure_http_dangerously=hosts
     ),

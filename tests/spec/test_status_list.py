@@ -330,7 +330,7 @@ def test_the_issuers_own_origin_is_allowed_and_no_other():
 @pytest.mark.parametrize(
     ("settings", "name"),
     [
-        ({"allowed_origins": ["http://as.test"]}, "allowed_origins"),
+        ({"allowed_origins": ["ftp://as.test"]}, "allowed_origins"),
         ({"allowed_origins": ["https://as.test/lists"]}, "allowed_origins"),
         ({"allowed_origins": ["https://as.test?x"]}, "allowed_origins"),
         ({"allowed_origins": [7]}, "allowed_origins"),
@@ -351,6 +351,11 @@ def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], name: s
     ("url", "options", "text"),
     [
         ("https://as.test", {"experimental_status_list": True}, "a StatusListPolicy, not bool"),
+        (
+            "https://as.test",
+            {"experimental_status_list": StatusListPolicy(allowed_origins=["http://as.test"])},
+            "allowed_origins: 'http://as.test:80' is cleartext",
+        ),
         ("accounts.test", {"experimental_status_list": StatusListPolicy()}, "allowed_origins is missing"),
     ],
 )
