@@ -185,6 +185,9 @@ class Issuer:
       first that a token shows decides ``AccessToken.machine``.
     * ``accept_id_tokens_dangerously``: skip the checks that refuse ID tokens, for providers whose access tokens
       *are* ID tokens. Refresh, offline and logout tokens are still refused.
+    * ``issuer_claim_optional_dangerously``: also take JWTs without ``iss``, which some servers issue. Then nothing but
+      the key says whose a token is, so no other issuer may be configured beside this one, and its keys must sign for
+      nobody else. A token that has an ``iss`` has the right one, and an ``at+jwt`` has one always (RFC 9068 §2.2).
     * ``validate``: ``"jwt"``, ``"introspection"`` or ``"auto"``; the latter two with ``introspection``. Read back is
       the member of :class:`Validation`.
       ``opaque_prefixes``: what tokens of this issuer that are no JWTs begin with; needed where several issuers have
@@ -233,6 +236,7 @@ class Issuer:
     scope_prefix: str = ""
     implies: Mapping[str, Iterable[str]] = field(default_factory=dict)
     accept_id_tokens_dangerously: bool = False
+    issuer_claim_optional_dangerously: bool = False
     leeway: float = 30.0
     max_lifetime: float | None = None
     key_set: KeySetPolicy = _KEY_SET
@@ -265,7 +269,13 @@ class Issuer:
             raise ConfigurationError(f"leeway: {self.leeway} seconds; it must lie between 0 and {MAX_LEEWAY:.0f}")
         if self.max_lifetime is not None:
             positive(self.max_lifetime, "max_lifetime")
-        for name in ("merge_scope_claims", "roles_as_scopes", "accept_id_tokens_dangerously", "padded_segments"):
+        for name in (
+            "merge_scope_claims",
+            "roles_as_scopes",
+            "accept_id_tokens_dangerously",
+            "padded_segments",
+            "issuer_claim_optional_dangerously",
+        ):
             flag(getattr(self, name), name)
         self._set("implies", self.vocabulary.implies)
         checked_policy(self.experimental_status_list, self.url, self.validate, self.insecure_http_dangerously)

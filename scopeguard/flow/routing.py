@@ -34,6 +34,8 @@ def parsed(credential: Credential, trusts: Trusts, mark: str | None = None) -> t
         if trust is None:
             raise
         return trust, None
+    if trusts.nameless is not None and "iss" not in token.claims:
+        return trusts.nameless, token
     return trusts.named(jwt.named_issuer(token), credential.header), token
 
 

@@ -399,6 +399,7 @@ ISSUER: Final = {
     "scope_prefix": Key(kinds.string, '"https://www.googleapis.com/auth/"'),
     "implies": Key(_scopes_by_scope, '{ cloud-platform = ["bigquery"] }'),
     "accept_id_tokens_dangerously": Key(kinds.boolean, "false"),
+    "issuer_claim_optional_dangerously": Key(kinds.boolean, "false"),
     "leeway": Key(kinds.number, "30"),
     "max_lifetime": Key(kinds.number, "3600"),
     "key_set": Key(_key_set, "{ ttl = 600 }"),

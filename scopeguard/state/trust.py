@@ -275,6 +275,13 @@ class Trusts:
         headers = dict.fromkeys(trust.issuer.token_header for trust in self.all)
         self.headers: tuple[str | None, ...] = tuple(headers if resolving is None else {**headers, None: None})
         # For tokens that belong to none of them: whoever has something to say.
+        nameless = [trust for trust in self.all if trust.issuer.issuer_claim_optional_dangerously]
+        if nameless and (len(self.all) > 1 or resolving is not None):
+            raise ConfigurationError(
+                f"issuer_claim_optional_dangerously: issuer {nameless[0].issuer.url!r} has to be the only one; a token "
+                "without iss does not say whose it is"
+            )
+        self.nameless: Trust | None = nameless[0] if nameless else None  # whose tokens need no iss
         self.names = IssuerNames(name for _, name in self._by_name)
         self.hints: dict[str, str] = {
             key: hint for trust in reversed(self.all) for key, hint in trust.issuer.hints.items()
