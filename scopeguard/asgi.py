@@ -3,13 +3,16 @@
 It translates a scope into a :class:`~scopeguard.request.RequestView`, a decision into messages, and decides nothing
 (law 8). ``lifespan`` passes through, streaming is not touched, and a request body is read only where a form may carry
 the token or while a request waits for an authority, and then replayed.
+
+Longer than 400 lines because the protocol of requests, websockets and lifespan is in one place.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import suppress
+from typing import Any, Final, Protocol
 
 from scopeguard.access_token import ANONYMOUS, AccessToken, begin_serving, end_serving
 from scopeguard.audit.declared import Layer
@@ -31,9 +34,6 @@ from scopeguard.rules.routed import RoutedRules, checked_root_path, without_pref
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import Response, private_headers
 from scopeguard.spec.credentials import declared_length, has_access_token, without_access_token
-
-if TYPE_CHECKING:
-    from scopeguard.audit.startup import StartCheck
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -85,7 +85,7 @@ class GuardMiddleware(Layer):
         # Here and not above, because anyio and the audit are a quarter of what importing this module would take; and
         # not where they are used, because all requests would wait in their event loop while the first one imports.
         from scopeguard.audit.inside import inside  # noqa: PLC0415
-        from scopeguard.audit.startup import StartCheck  # noqa: PLC0415
+        from scopeguard.audit.startup import StartCheck, is_checked_outside  # noqa: PLC0415
         from scopeguard.edge.aio import Presence, until  # noqa: PLC0415
 
         if not isinstance(guard, Guard):
@@ -104,6 +104,7 @@ class GuardMiddleware(Layer):
         self._routed: RoutedRules | None = None
         self._reads_one_path = False
         self._check = StartCheck(self, guard)
+        self._is_checked = is_checked_outside
         self._until = until
         self._presence = Presence
 
@@ -115,7 +116,12 @@ class GuardMiddleware(Layer):
             method = "GET"
         elif kind == "lifespan":
             self.guard.prepare()
-            await self.app(scope, receive, _checked_start(self._check, send) if self._check.pending else send)
+            unchecked = self._is_checked.set(True)
+            try:
+                await self.app(scope, receive, checked_start(self._check, send) if self._check.pending else send)
+            finally:
+                with suppress(ValueError):  # closed in another context, as the last act of an event loop
+                    self._is_checked.reset(unchecked)
             return
         else:
             raise RuntimeError(f"scopeguard does not know the ASGI scope type {kind!r} and lets nothing through")
@@ -355,7 +361,11 @@ async def send_response(response: Response, headers: list[tuple[bytes, bytes]], 
     await send({"type": f"{prefix}.body", "body": response.body})
 
 
-def _checked_start(check: StartCheck, send: Send) -> Send:
+class _Check(Protocol):
+    def run(self) -> None: ...
+
+
+def checked_start(check: _Check, send: Send) -> Send:
     """Audit the app when it has started, so that what it adds then is seen; a failure is one of its start."""
     failed = False
 

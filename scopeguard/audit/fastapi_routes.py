@@ -37,10 +37,19 @@ def _frontends(group: Any, prefix: str, dependant: Any = None) -> list[Any]:
 def declared(dependant: Any) -> tuple[Declared, ...]:
     """What the dependencies of a route say, the outermost first."""
     found: list[Declared] = []
-    for inner in dependant.dependencies:
-        if isinstance(inner.call, Declares):
-            scopes = [*(inner.parent_oauth_scopes or ()), *(inner.own_oauth_scopes or ())]
-            found.append(inner.call.declared(list(dict.fromkeys(scopes))))
-        else:
-            found += declared(inner)
+    for inner, dependency in _guarding(dependant):
+        scopes = [*(inner.parent_oauth_scopes or ()), *(inner.own_oauth_scopes or ())]
+        found.append(dependency.declared(list(dict.fromkeys(scopes))))
     return tuple(found)
+
+
+def dependencies(dependant: Any) -> list[Declares]:
+    """The dependencies of a route that guard it."""
+    return [dependency for _, dependency in _guarding(dependant)]
+
+
+def _guarding(dependant: Any) -> list[tuple[Any, Declares]]:
+    found: list[tuple[Any, Declares]] = []
+    for inner in dependant.dependencies:
+        found += [(inner, inner.call)] if isinstance(inner.call, Declares) else _guarding(inner)
+    return found

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterable
+from contextvars import ContextVar
 from typing import Any, Final
 
 from scopeguard.audit.judge import audited
@@ -20,17 +22,21 @@ _LOUD: Final = (Code.CORS_INSIDE_GUARD, Code.ROOT_PATH, Code.UNKNOWN_PATH, Code.
 MOST_LINES: Final = 20
 """Findings that are logged one by one; ``scopeguard audit`` shows all."""
 
+is_checked_outside: Final[ContextVar[bool]] = ContextVar("scopeguard_is_checked_outside", default=False)
+"""Whether middleware around the app that starts will check it, with all that is inside."""
+
 
 class StartCheck:
     """The check of *app* by *guard*'s setting ``audit``. Constructing it looks at nothing (law 10).
 
-    ``pending`` is all that a request has to look at.
+    *public*: templates of paths that are meant to be open. ``pending`` is all that a request has to look at.
     """
 
-    __slots__ = ("_app", "_lock", "_mode", "_problem", "pending")
+    __slots__ = ("_app", "_lock", "_mode", "_problem", "_public", "pending")
 
-    def __init__(self, app: Any, guard: Guard) -> None:
+    def __init__(self, app: Any, guard: Guard, *, public: Iterable[str] = ()) -> None:
         self._app = app
+        self._public = tuple(public)
         self._mode = guard.audit
         self._lock = threading.Lock()
         self._problem: str | None = None
@@ -51,7 +57,7 @@ class StartCheck:
 
     def _checked(self) -> str | None:
         try:
-            report = audited(self._app)
+            report = audited(self._app, public=self._public) if self._public else audited(self._app)
         except Exception as bug:
             # An app may be made of anything, and a report is no reason to keep it from starting.
             if self._mode is AuditMode.ERROR:

@@ -13,6 +13,10 @@ The scopes of ``Security`` are all needed. What a flat list cannot say, a requir
 A dependency guards the routes that name it: give it to ``FastAPI(dependencies=[Depends(protected)])`` or to a router,
 and those guard all of theirs. What no route answers (404, 405), and ``/docs`` and ``/openapi.json``, stay open then;
 put :class:`~scopeguard.asgi.GuardMiddleware` in front to deny by default. With the same guard a token is judged once.
+Other routes that no dependency guards are found when the app starts (``Guard(audit=...)``).
+
+The OpenAPI document declares the scopes that operations need, and their refusals. For this and for the check at the
+start, the first ``Protected`` wraps two methods of the class ``FastAPI``: see :mod:`scopeguard.fastapi.application`.
 
 FastAPI parses a request's body before it asks dependencies: a body that is no JSON at all is answered 400 or 422 to
 callers without a token, too. Wrong fields are reported after the token was judged.
@@ -48,6 +52,7 @@ from scopeguard.errors import (
     RequestTimedOut,
     RequestTooLarge,
 )
+from scopeguard.fastapi.application import wrap_fastapi
 from scopeguard.fastapi.document import schemes_of, shown
 from scopeguard.fastapi.overrides import overridden, override_of
 from scopeguard.guard import Guard
@@ -90,8 +95,8 @@ class Protected(Declares):
       (B-28), which a dependency cannot do where the endpoint builds a ``Response`` itself. Forms are read up to the
       ``Content-Length`` that they then need.
     * *token_url*, *scopes*: for Swagger UI: the token endpoint, which hands out tokens for client credentials, and what
-      scopes mean; by default what the guard's catalog says. *openid_connect_url*: the discovery document, for tools
-      that read it.
+      scopes mean; by default what the guard's catalog says. Scopes that operations need are declared in any case.
+    * *openid_connect_url*: the discovery document, for tools that read it.
     * *scheme_prefix*: begins the names of the security schemes, where an app has several ``Protected`` that differ.
 
     Raises :class:`ConfigurationError`; for a scope that is none, at the first request. A caller without a token gets
@@ -124,6 +129,17 @@ class Protected(Declares):
         described = guard.catalog.descriptions if scopes is None else scopes
         self._schemes = schemes_of(self._sources, token_url, described, openid_connect_url, scheme_prefix)
         self._show()
+        wrap_fastapi(Protected)
+
+    @property
+    def guard(self) -> Guard:
+        """What judges."""
+        return self._guard
+
+    @property
+    def scheme_names(self) -> tuple[str, ...]:
+        """The names of its security schemes in the OpenAPI document."""
+        return tuple(self._schemes)
 
     def requires(self, *items: Requirement | str) -> Self:
         """The same dependency with a requirement, for ``Depends``: all of *items*, scopes or ``any_of(...)`` and its
@@ -156,13 +172,18 @@ class Protected(Declares):
 
     @property
     def responses(self) -> dict[int | str, dict[str, Any]]:
-        """The refusals, for ``FastAPI(responses=protected.responses)``, a router or a route: the OpenAPI document then
-        tells of them (O-10)."""
+        """The refusals, by status, as the OpenAPI document shows them for each guarded operation (O-10).
+
+        An app whose document is not made by ``FastAPI.openapi()`` shows them with
+        ``FastAPI(responses=protected.responses)``.
+        """
         challenge = {"WWW-Authenticate": {"description": "RFC 6750 section 3", "schema": {"type": "string"}}}
+        retry = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}}
         content: dict[str, Any] = {self._guard.style.media_type: {"schema": {"type": "object"}}}
         return {
             401: {"description": "No valid access token", "headers": challenge, "content": content},
             403: {"description": "The access token lacks a scope", "headers": challenge, "content": content},
+            503: {"description": "The access token cannot be judged now", "headers": retry, "content": content},
         }
 
     def _show(self) -> None:

@@ -11,7 +11,7 @@ import anyio
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Form, Header, Request, Response, Security, WebSocket
 from fastapi.responses import JSONResponse, StreamingResponse
-from fastapi.security import SecurityScopes
+from fastapi.security import HTTPBasic, HTTPBearer, SecurityScopes
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
@@ -866,7 +866,8 @@ def test_the_document_shows_how_to_get_in(app: FastAPI):
             "flows": {
                 "clientCredentials": {
                     "tokenUrl": "https://as.test/token",
-                    "scopes": {"read": "See things", "write": "Change things"},
+                    # What operations need is granted too, described or not: OpenAPI wants all of them here.
+                    "scopes": {"read": "See things", "write": "Change things", "admin": ""},
                 }
             },
         },
@@ -937,6 +938,65 @@ def test_the_document_tells_of_the_body_that_refusals_have(authority: FakeAuthor
     style = ChallengeStyle(realm="api", body="google")
     guard = Guard(authority.issuer, challenge=style, transport=authority.transport, clock=authority.clock)
     assert list(Protected(guard).responses[401]["content"]) == ["application/json"]
+
+
+@pytest.mark.rule("O-04", "O-10")
+def test_the_document_is_complete_without_being_told(guard: Guard):
+    protected = Protected(guard, token_url="https://as.test/token")
+    app = FastAPI()
+    router = APIRouter(dependencies=[Security(protected, scopes=["all"])])
+
+    def nested(token: Annotated[Any, Security(protected, scopes=["deep"])]) -> Any:
+        return token
+
+    @router.get("/rows", responses={403: {"description": "said by the app"}})
+    def rows(token: Annotated[Any, Depends(protected.requires(any_of("read", all_of("a", "b"))))]) -> None: ...
+
+    @app.post("/insert")
+    def insert(token: Annotated[Any, Security(nested, scopes=["write"])]) -> None: ...
+
+    @app.get("/any", dependencies=[Depends(protected)])
+    def any_token() -> None: ...
+
+    @app.get("/open")
+    def unguarded() -> None: ...
+
+    app.include_router(router, prefix="/v1")
+    schema = app.openapi()
+    flow = schema["components"]["securitySchemes"]["OAuth2"]["flows"]["clientCredentials"]
+    assert set(flow["scopes"]) == {"all", "read", "a", "b", "write", "deep"}
+    operations = {path: next(iter(item.values())) for path, item in schema["paths"].items()}
+    statuses = {path: set(operation["responses"]) for path, operation in operations.items()}
+    assert {path: found & {"401", "403", "503"} for path, found in statuses.items()} == {
+        "/v1/rows": {"401", "403", "503"},
+        "/insert": {"401", "403", "503"},
+        "/any": {"401", "503"},
+        "/open": set(),
+    }
+    assert schema["paths"]["/v1/rows"]["get"]["responses"]["403"]["description"] == "said by the app"
+    assert "Retry-After" in schema["paths"]["/any"]["get"]["responses"]["503"]["headers"]
+    assert app.openapi() is schema
+
+    @app.delete("/rows")
+    def late(token: Annotated[Any, Security(protected, scopes=["late"])]) -> None: ...
+
+    app.openapi_schema = None
+    later = app.openapi()
+    assert "late" in later["components"]["securitySchemes"]["OAuth2"]["flows"]["clientCredentials"]["scopes"]
+    assert TestClient(app).get("/openapi.json").json() == later
+
+
+def test_the_document_of_an_app_without_a_guard_is_left_alone():
+    app = FastAPI()
+    app.add_api_route("/", lambda: 1, dependencies=[Security(HTTPBearer(scheme_name="Bearer"), scopes=["x"])])
+    assert set(app.openapi()["paths"]["/"]["get"]["responses"]) == {"200"}
+
+
+def test_equal_scheme_names_of_others_are_left_alone(guard: Guard):
+    app = FastAPI()
+    app.add_api_route("/ours", lambda: 1, dependencies=[Security(Protected(guard), scopes=["x"])])
+    app.add_api_route("/other", lambda: 1, dependencies=[Security(HTTPBasic(scheme_name="Basic"), scopes=["x"])])
+    assert set(app.openapi()["paths"]["/other"]["get"]["responses"]) == {"200"}
 
 
 def test_an_open_route_needs_nothing_in_the_document(app: FastAPI):

@@ -8,11 +8,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from fastapi import Depends, FastAPI
 from flask import Flask
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
 from scopeguard import ConfigurationError, Guard, Issuer, Rule, Rules
@@ -20,7 +21,9 @@ from scopeguard.asgi import GuardMiddleware
 from scopeguard.audit import startup
 from scopeguard.audit.judge import audited
 from scopeguard.audit.report import Report
+from scopeguard.fastapi import Protected
 from scopeguard.flask import ScopeGuard
+from scopeguard.testing import FakeAuthority
 from scopeguard.wsgi import GuardMiddleware as WSGIGuard
 
 RULES = [Rule("/rows"), Rule("/nowhere")]
@@ -29,6 +32,10 @@ RULES = [Rule("/rows"), Rule("/nowhere")]
 def a_guard(audit: str, rules: Iterable[Rule] = RULES) -> Guard:
     issuer = Issuer("https://auth.example.com", audience="https://api.example.com")
     return Guard(issuer, audit=audit, rules=Rules(rules))
+
+
+def without_rules(audit: str) -> Guard:
+    return Guard(Issuer("https://auth.example.com", audience="https://api.example.com"), audit=audit)
 
 
 async def endpoint(request: Request) -> Any: ...
@@ -138,6 +145,85 @@ def test_nothing_is_looked_at_while_an_app_is_made_nor_after_the_first_request(m
         client.get("/rows")
     assert calls == [app]
     assert app._check.pending is False
+
+
+def fastapi_app(guard: Guard, *, forgotten: bool, middleware: bool = False, **options: Any) -> FastAPI:
+    app = FastAPI(**options)
+    app.add_api_route("/rows", lambda: "rows", dependencies=[Depends(Protected(guard))])
+    if forgotten:
+        app.add_api_route("/everything", lambda: "gone", methods=["DELETE"])
+    if middleware:
+        app.add_middleware(GuardMiddleware, guard=guard)
+    return app
+
+
+def test_an_app_with_dependencies_and_no_middleware_is_checked_when_it_starts(caplog: pytest.LogCaptureFixture):
+    strict = fastapi_app(without_rules("error"), forgotten=True)
+    with pytest.raises(ConfigurationError, match="audit: DELETE /everything: nobody guards it"), TestClient(strict):
+        pass
+    for _ in range(2):  # a server that goes on all the same, or knows no lifespan
+        with pytest.raises(ConfigurationError, match="DELETE /everything"):
+            TestClient(strict).delete("/everything")
+    caplog.clear()
+    with TestClient(fastapi_app(without_rules("warn"), forgotten=True)) as client:
+        assert len(told(caplog)) == 1
+        assert client.delete("/everything").status_code == 200
+    assert len(told(caplog)) == 1
+
+
+@pytest.mark.parametrize("audit", ["error", "warn", "off"])
+def test_an_app_with_dependencies_everywhere_starts(audit: str, caplog: pytest.LogCaptureFixture):
+    """Its documentation stays open, as is documented."""
+    with TestClient(fastapi_app(without_rules(audit), forgotten=False)) as client:
+        assert client.get("/docs").status_code == 200
+        assert client.get("/rows").status_code == 401
+    assert TestClient(fastapi_app(without_rules(audit), forgotten=False, docs_url=None)).get("/rows").status_code == 401
+    with TestClient(fastapi_app(without_rules("off"), forgotten=True)) as client:
+        assert client.delete("/everything").status_code == 200
+    assert told(caplog) == []
+
+
+def test_routes_that_an_app_adds_while_it_starts_are_checked():
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> Any:
+        app.add_api_route("/late", lambda: "late")
+        yield
+
+    app = fastapi_app(without_rules("error"), forgotten=False, lifespan=lifespan)
+    with pytest.raises(ConfigurationError, match="GET /late: nobody guards it"), TestClient(app):
+        pass
+
+
+def test_middleware_that_guards_the_rest_is_the_one_that_checks(caplog: pytest.LogCaptureFixture):
+    guard = without_rules("error")
+    inside = fastapi_app(guard, forgotten=True, middleware=True)
+    around = GuardMiddleware(fastapi_app(guard, forgotten=True), guard=guard)
+    for app in (inside, around):
+        with TestClient(app) as client:
+            assert client.delete("/everything").status_code == 401
+        assert TestClient(app).delete("/everything").status_code == 401
+    assert told(caplog) == []
+
+
+def test_an_app_that_is_mounted_behind_middleware_is_not_checked_by_itself(authority: FakeAuthority):
+    inner = fastapi_app(without_rules("error"), forgotten=True)
+    guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock, audit="off")
+    app = Starlette(routes=[Mount("/api", inner)], middleware=[Middleware(GuardMiddleware, guard=guard)])
+    assert TestClient(app).delete("/api/everything", headers=authority.bearer()).status_code == 200
+
+
+def test_the_strictest_of_several_guards_decides():
+    app = fastapi_app(without_rules("warn"), forgotten=True)
+    app.add_api_route("/other", lambda: "rows", dependencies=[Depends(Protected(without_rules("error")))])
+    with pytest.raises(ConfigurationError, match="DELETE /everything"), TestClient(app):
+        pass
+
+
+def test_an_app_without_a_guard_starts():
+    app = FastAPI()
+    app.add_api_route("/rows", lambda: "rows")
+    with TestClient(app) as client:
+        assert client.get("/rows").status_code == 200
 
 
 def test_wsgi_is_checked_at_the_first_request(caplog: pytest.LogCaptureFixture):
