@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from scopeguard.errors import ConfigurationError, printable
+from scopeguard.extras import installation
 from scopeguard.records import dataclass
 
 DocumentOrPath: TypeAlias = Mapping[str, Any] | str | os.PathLike[str]
@@ -106,7 +107,7 @@ def _yaml(name: str, data: bytes) -> Any:
         import yaml  # noqa: PLC0415 - an extra, and only for those who have YAML
     except ImportError:
         raise ConfigurationError(
-            f"{name}: reading YAML needs PyYAML; pip install 'scopeguard[yaml]', or convert the document to JSON"
+            f"{name}: reading YAML needs PyYAML; {installation('yaml')}; or convert the document to JSON"
         ) from None
 
     # The second is the first without C.

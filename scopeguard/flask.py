@@ -26,8 +26,14 @@ from collections.abc import Callable, Iterable
 from contextvars import Token
 from typing import Any, Final, TypeVar, cast
 
+from scopeguard.extras import explained
+
+try:
+    from flask import Blueprint, Flask, current_app, has_request_context, request
+except ModuleNotFoundError as missing:
+    raise explained(missing, "flask") from None
+
 import flask.globals
-from flask import Blueprint, Flask, current_app, has_request_context, request
 from flask.views import View
 from flask.wrappers import Request, Response
 from werkzeug.datastructures import Headers

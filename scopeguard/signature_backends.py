@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from scopeguard.errors import ConfigurationError
+from scopeguard.extras import installation
 from scopeguard.spec.signatures import Backends, PublicKey, SignatureBackend, Verifier, der_signature
 
 _MOST_RSA_BITS: Final = 4096  # of awscrt
@@ -139,8 +140,7 @@ def _named(name: str) -> SignatureBackend:
     try:
         return known()
     except ImportError:
-        fix = 'pip install "scopeguard[fast]"'
-        raise ConfigurationError(f"signature_backends: {name} is not installed; {fix}") from None
+        raise ConfigurationError(f"signature_backends: {name} is not installed; {installation('fast')}") from None
 
 
 def _checked(backend: SignatureBackend) -> SignatureBackend:

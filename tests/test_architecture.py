@@ -27,6 +27,7 @@ PACKAGE = ROOT / "scopeguard"
 LAYERS = (
     (
         "records",
+        "extras",
         "errors",
         "checks",
         "scopes",

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sys
 
+from scopeguard.extras import installation
+
 
 def main() -> None:
     """The ``scopeguard`` command. Exit status 2: the command line, the configuration or the installation is wrong."""
@@ -17,5 +19,5 @@ def main() -> None:
     except ModuleNotFoundError as missing:
         if missing.name not in ("click", "rich", "uvicorn", "waitress"):
             raise
-        print('scopeguard: the command line needs more packages: pip install "scopeguard[cli]"', file=sys.stderr)
+        print(f"scopeguard: the command line needs more packages: {installation('cli')}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -36,6 +36,7 @@ from scopeguard.devserver.registry import (
 )
 from scopeguard.edge.listening import listening
 from scopeguard.errors import ConfigurationError
+from scopeguard.extras import installation
 
 if TYPE_CHECKING:
     import uvicorn
@@ -155,7 +156,7 @@ def _server(authority: Authority, listener: socket.socket, host: str, *, control
     try:
         import uvicorn  # noqa: PLC0415 - an extra: the rest of this package works without it
     except ImportError:
-        raise ConfigurationError('devserver: needs uvicorn; pip install "scopeguard[devserver]"') from None
+        raise ConfigurationError(f"devserver: needs uvicorn; {installation('devserver')}") from None
     port = listener.getsockname()[1]
     authority.settle(f"http://{f'[{host}]' if ':' in host else host}:{port}")
     log.warning(

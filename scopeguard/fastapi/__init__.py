@@ -33,8 +33,14 @@ from dataclasses import replace
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import urlencode
 
-from fastapi import Response
-from fastapi.security import SecurityScopes
+from scopeguard.extras import explained
+
+try:
+    from fastapi import Response
+    from fastapi.security import SecurityScopes
+except ModuleNotFoundError as missing:
+    raise explained(missing, "fastapi") from None
+
 from starlette.requests import HTTPConnection, Request
 
 from scopeguard.access_token import AccessToken, Anonymous, begin_serving, end_serving

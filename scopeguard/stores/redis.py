@@ -23,6 +23,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from scopeguard.checks import number
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
+from scopeguard.extras import installation
 
 log: Final = logging.getLogger("scopeguard")
 
@@ -184,7 +185,7 @@ def _library() -> Any:
         import redis.connection  # noqa: PLC0415
         import redis.retry  # noqa: PLC0415
     except ImportError:
-        raise ConfigurationError('store: needs redis-py; pip install "scopeguard[redis]"') from None
+        raise ConfigurationError(f"store: needs redis-py; {installation('redis')}") from None
     return redis
 
 

@@ -52,7 +52,10 @@ main()
 def test_a_plain_installation_says_in_one_line_what_is_missing(package: str):
     run = _without(package)
     assert run.returncode == 2
-    assert run.stderr == 'scopeguard: the command line needs more packages: pip install "scopeguard[cli]"\n'
+    assert run.stderr == (
+        'scopeguard: the command line needs more packages: pip install "scopeguard[cli]", or in a checkout pip install '
+        '".[cli]"\n'
+    )
     assert run.stdout == ""
 
 
