@@ -160,7 +160,9 @@ class Reader:
         try:
             template = _template(path)
             paths = tuple(dict.fromkeys(base + template for base in self._bases(item, operation)))
-            access = None if security is None else self.schemes.access(security)
+            # A null beside the document's security could mean it, or nothing at all.
+            is_null = security is None and "security" in operation and "security" in self.document.content
+            access = None if security is None and not is_null else self.schemes.access(security)
         except ConfigurationError as error:
             raise self.document.error(f"{name}: {error}") from None
         return Described(method=method, paths=paths, access=access, name=name, source=f"{self.document.name}: {name}")

@@ -16,13 +16,14 @@ from typing import Final
 
 from scopeguard.errors import ConfigurationError
 from scopeguard.records import dataclass
-from scopeguard.rules import DENIED, Rule, Rules
+from scopeguard.rules import DENIED, Access, Rule, Rules
 from scopeguard.rules.readings import is_suspicious
 from scopeguard.rules.template import Many, One, Rest, Template
 from scopeguard.scopes import Requirement
 
 _MOST_SEGMENTS: Final = 32  # of a path whose possible readings are tried one by one; a longer one is refused
 _MOST_BEFORE: Final = 4  # segments that a mount leaves in front of what is taken off
+_MOST_COMPARED: Final = 2500  # pairs of what rules ask for
 _MOST_JOINED: Final = 1024  # rules that were made of several
 
 
@@ -179,6 +180,11 @@ def _joined(rule: Rule, others: Sequence[Rule]) -> Rule | None:
     return Rule(rule.path, access, token_sources=sources, source=told)
 
 
+def _covers(one: Requirement | Access, other: Requirement | Access) -> bool:
+    """Whether whatever satisfies *one* satisfies *other*."""
+    return one == other or (isinstance(one, Requirement) and isinstance(other, Requirement) and _implies(one, other))
+
+
 def _implies(one: Requirement, other: Requirement) -> bool:
     """Whether a token that satisfies *one* satisfies *other* as well."""
     return all(any(less <= each for less in other.alternatives) for each in one.alternatives)
@@ -238,7 +244,8 @@ def _may_differ(rules: Iterable[Rule], named: _Named) -> bool:
     the side of yes."""
     strict = [rule for rule in rules if named.has(rule)]
     hiding = [rule for rule in rules if not rule.template.literal and rule.access is not DENIED]
-    if len({rule.access for rule in (*strict, *hiding)}) < 2:
+    asked, given = {rule.access for rule in strict}, {rule.access for rule in hiding}
+    if len(asked) * len(given) <= _MOST_COMPARED and all(_covers(one, other) for one in given for other in asked):
         return False
     lengths = {_length(rule.template) for rule in strict}
     return any(None in lengths or lengths - {length} for length in map(_length, (rule.template for rule in hiding)))

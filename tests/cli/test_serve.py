@@ -77,7 +77,10 @@ def test_the_configuration_is_read_back_at_the_start(start: Callable[..., Any], 
     ]
     assert "lifespan.startup" in command.lines
     assert "lifespan.shutdown" in command.lines
-    assert not [line for line in command.lines if " WARNING " in line]
+    warned = [line for line in command.lines if " WARNING " in line]
+    assert [line.partition(" WARNING ")[2].partition(" request_id")[0] for line in warned] == [
+        "denied with 401: GET /: no_credentials"  # of the request above
+    ]
 
 
 def test_an_app_that_cannot_start_is_a_failure(start: Callable[..., Any], folder: Path, authority: Authority):
@@ -152,6 +155,21 @@ def test_forwarded_headers_are_believed_of_a_known_proxy_only_and_never_about_a_
 
 
 @pytest.mark.parametrize("what", KINDS)
+def test_the_operator_may_say_what_the_app_takes_off_paths(
+    what: tuple[str, ...], start: Callable[..., Any], folder: Path, authority: Authority
+):
+    command, url = serve(start, folder, authority.issuer, *what, "--root-path", "/v1")
+    # The path without the prefix is public, and the app of this test fails without a token.
+    found = [
+        httpx.get(f"{url}{path}", trust_env=False, timeout=PATIENCE).status_code
+        for path in ("/v1/healthz", "/v2/healthz")
+    ]
+    assert found[0] in (200, 500)
+    assert found[1] == 401
+    assert command.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize("what", KINDS)
 def test_below_well_known_there_is_what_the_app_has_under_the_rules_of_everything_else(
     what: tuple[str, ...], start: Callable[..., Any], folder: Path, authority: Authority
 ):
@@ -169,6 +187,7 @@ def test_below_well_known_there_is_what_the_app_has_under_the_rules_of_everythin
     ("options", "said"),
     [
         (("--trusted-proxy", "proxy.internal"), "Error: --trusted-proxy: 'proxy.internal' does not appear to be"),
+        (("--root-path", "api"), "Error: root_path: must be the prefix that the app takes off paths"),
         (("--workers", "0"), "0 is not in the range"),
         (("--grace", "0"), "0 is not in the range"),
         (("--access-log", "xml"), "'xml' is not one of"),

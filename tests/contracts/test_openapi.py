@@ -217,6 +217,11 @@ def test_members_of_other_tools_are_ignored_where_no_decision_depends_on_them():
     assert access(given) is PUBLIC
 
 
+def test_null_is_no_security_where_the_document_has_some():
+    given = document({"/a": {"get": {"security": None}}}, security=[{"oauth": ["read"]}])
+    assert "GET /a: security: a list of objects is needed" in refusal(given, undeclared="authenticated")
+
+
 def test_additional_operations_are_an_object():
     given = document({"/a": {"get": {}, "additionalOperations": ["COPY"]}}, version="3.2.0")
     assert "/a: additionalOperations: an object with operations is needed" in refusal(given, undeclared="deny")

@@ -195,6 +195,7 @@ def test_a_long_path_that_may_mean_something_else_is_refused():
         [Rule("/rows/{id}", READ), Rule("/files/{id}", WRITE)],  # of one length: none is the end of another
         [Rule("/a/{x}", READ), Rule("/b/{x}/{y}", READ)],  # of one requirement
         [Rule("/a", READ), Rule("/b/c", WRITE)],  # without parameters
+        [Rule("/a", AUTHENTICATED), Rule("/b/{x}", READ), Rule("/{rest:path}", READ & WRITE)],  # of less, or as much
         [Rule("/{x}", READ), Rule("/{x}/{y}", WRITE)],  # naming nothing
     ],
 )
