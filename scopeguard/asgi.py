@@ -34,6 +34,7 @@ from scopeguard.rules.routed import RoutedRules, checked_root_path, without_pref
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import Response, private_headers
 from scopeguard.spec.credentials import declared_length, has_access_token, without_access_token
+from scopeguard.token_places import selecting, take_out_of_scope
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -94,7 +95,7 @@ class GuardMiddleware(Layer):
             )
         self.app: ASGIApp = app
         self.guard = guard
-        self.rules: Rules = Rules.chosen(rules, guard.rules).with_public(public)
+        self.rules: Rules = guard.checked_rules(Rules.chosen(rules, guard.rules).with_public(public))
         self.passes_preflights: bool = guard.passes_preflights(cors_preflight)
         self._close_on_expiry = close_on_expiry
         self._opens_unmatched = not self.rules.deny_unmatched
@@ -200,6 +201,9 @@ class GuardMiddleware(Layer):
             # In place: the server logs the query string of this very dict (B-31, X-79).
             scope["query_string"] = without_access_token(scope["query_string"])
             send = _private(send)
+        subprotocol = take_out_of_scope(scope, sources)
+        if subprotocol is not None:
+            send = selecting(send, subprotocol)
         optional = rule is not None and rule.access is OPTIONAL
         decision: Decision = await guard.acheck(
             view,
@@ -323,6 +327,7 @@ def request_view(scope: Scope, method: str) -> RequestView:
         query=query_of(scope),
         secure=scope.get("scheme") in _SECURE,
         client=client[0] if client else None,
+        is_websocket=scope["type"] == "websocket",
     )
 
 

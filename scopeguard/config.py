@@ -30,6 +30,7 @@ from scopeguard.errors import ConfigurationError, Reason
 from scopeguard.introspection import Introspection, Validation
 from scopeguard.machines import SUBJECT_IS_CLIENT, MachineSign
 from scopeguard.policies import KeySetPolicy
+from scopeguard.proxies import Proxies
 from scopeguard.records import dataclass
 from scopeguard.scopes import ScopeVocabulary
 from scopeguard.status_list import StatusListPolicy, checked_policy
@@ -64,11 +65,13 @@ that any other API of the same authorization server received could be replayed a
 
 
 class TokenSource(StrEnum):
-    """A place of RFC 6750 section 2 where an access token may be sent."""
+    """A place where an access token may be sent: those of RFC 6750 section 2, and two that are opt-in as well."""
 
     HEADER = "header"
     QUERY = "query"
     FORM = "form"
+    FORWARDED = "forwarded"  # X-Forwarded-Authorization, of gateways that use Authorization for themselves
+    SUBPROTOCOL = "subprotocol"  # Sec-WebSocket-Protocol, all that a browser can set for a websocket
 
 
 class StrayQueryToken(StrEnum):
@@ -86,6 +89,12 @@ class TokenSources:
     headers, and reading a form means reading the body. Sizes are in bytes, ``form_timeout`` in seconds (ASGI only: a
     WSGI app cannot stop waiting for its server).
 
+    ``"forwarded"`` is the field ``X-Forwarded-Authorization: Bearer <token>``. It is read only from senders in
+    *trusted_proxies* (addresses, networks, ``"unix"``, or ``"*"`` for everybody), and from others it is as if it was
+    not there. A gateway that does not remove the field from requests of its own callers lets them say whose request it
+    is, beside what the gateway says. ``"subprotocol"`` is the token of a websocket, in either form of
+    :mod:`scopeguard.spec.subprotocol`. Tokens are taken out of both before the app runs.
+
     ``methods`` and ``stray_query_token`` may be given as strings; read back are members of their enumerations.
     """
 
@@ -95,10 +104,14 @@ class TokenSources:
     max_form_bytes: int = 64 * 1024
     max_parameters: int = 1000
     form_timeout: float = 10.0
+    trusted_proxies: tuple[str, ...] = ()
     # The same as ``methods``, for every request to look at: hashing a member of an enumeration takes longer.
     in_header: bool = field(init=False, repr=False, compare=False)
     in_query: bool = field(init=False, repr=False, compare=False)
     in_form: bool = field(init=False, repr=False, compare=False)
+    in_forwarded: bool = field(init=False, repr=False, compare=False)
+    in_subprotocol: bool = field(init=False, repr=False, compare=False)
+    _proxies: Proxies | None = field(init=False, repr=False, compare=False)  # None for everybody
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "methods", checked_sources(self.methods, "token_sources"))
@@ -110,6 +123,25 @@ class TokenSources:
             positive(getattr(self, name), name)
         if stray is StrayQueryToken.REFUSE and self.in_query:
             raise ConfigurationError("token_sources: stray_query_token = 'refuse' forbids the enabled query; drop one")
+        senders = strings(self.trusted_proxies, "token_sources: trusted_proxies")
+        object.__setattr__(self, "trusted_proxies", senders)
+        everybody = "*" in senders
+        if everybody and len(senders) > 1:
+            raise ConfigurationError('token_sources: trusted_proxies = ["*"] stands alone; drop it or the others')
+        proxies = None if everybody else Proxies(senders, "token_sources: trusted_proxies")
+        object.__setattr__(self, "_proxies", proxies)
+
+    def check_senders(self) -> None:
+        """Raise :class:`ConfigurationError` where a field is a source and no sender of it is believed."""
+        if self.in_forwarded and not self.trusted_proxies:
+            raise ConfigurationError(
+                'token_sources: "forwarded" needs trusted_proxies: whose X-Forwarded-Authorization is believed, as in '
+                'TokenSources(methods=["forwarded"], trusted_proxies=["10.0.0.0/8"])'
+            )
+
+    def believes(self, sender: str | None) -> bool:
+        """Whether ``X-Forwarded-Authorization`` from *sender*, an address or ``None`` for a Unix socket, is read."""
+        return self._proxies is None or self._proxies.trusts(sender)
 
     def only(self, methods: Iterable[str]) -> Self:
         """These settings with other *methods*, for a route that has its own: a token in its query is no stray one."""

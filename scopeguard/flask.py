@@ -54,6 +54,7 @@ from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access, Rule, Rules
 from scopeguard.scopes import Requirement, all_of, required
 from scopeguard.spec.challenge import private_headers
 from scopeguard.spec.credentials import has_access_token, without_access_token
+from scopeguard.token_places import take_out_of_environ
 from scopeguard.wsgi import (
     ENVIRON_KEY,
     GUARD_KEY,
@@ -124,7 +125,7 @@ class ScopeGuard:
             raise ConfigurationError("ScopeGuard: guard is a scopeguard.Guard, as in ScopeGuard(app, guard)")
         if "scopeguard" in app.extensions:
             raise ConfigurationError("ScopeGuard: this app is guarded already; several issuers go into one Guard")
-        rules = Rules.chosen(self._rules, guard.rules)
+        rules = guard.checked_rules(Rules.chosen(self._rules, guard.rules))
         layer = _Extension(app, guard, rules.with_public(rule.path for rule in self._public))
         layer.passes_preflights = guard.passes_preflights(self._cors_preflight)
         hooks = _Hooks(app, layer, StartCheck(app, guard))
@@ -220,7 +221,7 @@ class _Hooks:
         if route.token_sources.in_query and has_access_token(view.query):
             state.by_query = True
             _strip_query_token()
-        return guard.check(
+        decision = guard.check(
             view,
             route.requirement,
             optional=route.access is OPTIONAL,
@@ -228,6 +229,8 @@ class _Hooks:
             sources=route.token_sources,
             read_form=lambda limit: read_form(environ, limit),
         )
+        take_out_of_environ(environ, route.token_sources)
+        return decision
 
     def _passes(self, asked: Request, rule: Rule | None) -> bool:
         """Whether *asked*, an OPTIONS request, needs no token although its view does: a preflight; or one that a rule

@@ -151,6 +151,7 @@ class Guard:
         self._backends = checked_backends(signature_backends)
         self._token_cache = None if token_cache == "off" else checked_policy(token_cache)
         self._begin(issuers, resolver, transport or HttpxTransport(), clock or SystemClock(), store)
+        self.sources.check_senders()
         if self.sources.in_query:
             log.warning("access tokens are accepted in the query string of every route: URLs end up in logs")
 
@@ -432,6 +433,13 @@ class Guard:
         if self.current_report() is not None:
             return None
         return Report(self._reporter, method, path, route, self._monotonic)
+
+    def checked_rules(self, rules: Rules) -> Rules:
+        """For adapters: *rules*, if their token sources can work with the settings of this guard."""
+        for rule in rules.all:
+            if rule.sources is not None:
+                self.sources.only(rule.sources).check_senders()
+        return rules
 
     def current_report(self) -> Report | None:
         """For adapters: what :meth:`report` has begun for the request that is being served."""

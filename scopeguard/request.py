@@ -46,6 +46,7 @@ class RequestView:
     * ``query``: the raw query string, without the question mark.
     * ``secure``: whether the request came by TLS as far as the server knows (``https``, ``wss``).
     * ``client``: the address of the peer, ``None`` for a Unix socket.
+    * ``is_websocket``: whether it is the handshake of a websocket.
     """
 
     method: str
@@ -54,3 +55,4 @@ class RequestView:
     query: bytes = field(default=b"", repr=False)  # a token may be in it (X-77)
     secure: bool = True
     client: str | None = None
+    is_websocket: bool = False

@@ -23,6 +23,7 @@ from scopeguard.rules.routed import RoutedRules, checked_root_path
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import private_headers
 from scopeguard.spec.credentials import declared_length, has_access_token, without_access_token
+from scopeguard.token_places import take_out_of_environ
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -89,7 +90,7 @@ class GuardMiddleware(Layer):
             )
         self.app: WSGIApp = app
         self.guard = guard
-        self.rules: Rules = Rules.chosen(rules, guard.rules).with_public(public)
+        self.rules: Rules = guard.checked_rules(Rules.chosen(rules, guard.rules).with_public(public))
         self.root_path = checked_root_path(root_path)
         self._inside = inside
         self._find: Callable[[str, str, bytes | None], Rule | None] = self._find_first
@@ -152,6 +153,7 @@ class GuardMiddleware(Layer):
             sources=sources,
             read_form=lambda limit: read_form(environ, limit),
         )
+        take_out_of_environ(environ, sources)
         token: AccessToken | None = None
         match decision:
             case Granted(access_token=token):

@@ -362,7 +362,7 @@ def test_a_hundred_requests_at_once_get_each_its_own_token(guard: Guard, authori
 # -- where tokens may be
 
 FORM = (b"content-type", b"application/x-www-form-urlencoded")
-EVERYWHERE = TokenSources(methods=frozenset(TokenSource))
+EVERYWHERE = TokenSources(methods=frozenset(TokenSource), trusted_proxies=("*",))
 
 
 def test_the_sources_of_a_route_replace_those_of_the_guard(decide: Decide, guard: Guard, authority: FakeAuthority):

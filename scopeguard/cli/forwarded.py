@@ -7,73 +7,36 @@ proxy, fields of this kind do not reach the app either, which may believe them w
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 from typing import Final
 
+from scopeguard import proxies
 from scopeguard.asgi import ASGIApp, Receive, Scope, Send
-from scopeguard.errors import ConfigurationError
 from scopeguard.request import HeaderList
 from scopeguard.wsgi import Environ, StartResponse, WSGIApp
 
-_UNIX: Final = "unix"
 _ALSO: Final = frozenset({"forwarded", "x-real-ip", "x-script-name"})
 _SECURE_TWINS: Final = {"http": "ws", "https": "wss"}
 
 
-class Proxies:
-    """The proxies to believe: *addresses* are IP addresses, networks, or ``unix`` for whoever may open our socket.
-
-    Raises :class:`ConfigurationError`.
-    """
+class Proxies(proxies.Proxies):
+    """The proxies to believe; see :class:`scopeguard.proxies.Proxies`."""
 
     def __init__(self, addresses: Iterable[str] = ()) -> None:
-        given = tuple(addresses)
-        self._unix = _UNIX in given
-        try:
-            self._networks = tuple(ipaddress.ip_network(address) for address in given if address != _UNIX)
-        except ValueError as problem:
-            raise ConfigurationError(
-                f"--trusted-proxy: {problem}; write an IP address, a network as in 10.0.0.0/8, or unix"
-            ) from None
-
-    def trusts(self, sender: str | None) -> bool:
-        """Whether what *sender* tells is believed; ``None`` is the other end of a Unix socket."""
-        if sender is None:
-            return self._unix
-        address = _address(sender)
-        return address is not None and any(
-            address in network for network in self._networks if network.version == address.version
-        )
+        super().__init__(tuple(addresses), "--trusted-proxy")
 
     def client(self, sender: str | None, forwarded_for: str) -> str | None:
         """The caller as *sender*, a known proxy, tells it: read from the right, because whoever called first may have
         begun the list; up to the first that is no known proxy, or cannot be read."""
         found = sender
         for entry in reversed(forwarded_for.split(",")):
-            address = _address(entry.strip())
+            address = proxies.address_of(entry.strip())
             if address is None:
                 return found
             found = str(address)
             if not self.trusts(found):
                 return found
         return found
-
-
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address that *text* is, with or without a port; an IPv4 address in the clothes of IPv6 is what it is."""
-    if text.startswith("["):
-        text = text[1:].partition("]")[0]
-    elif text.count(":") == 1:
-        text = text.partition(":")[0]
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    if isinstance(address, ipaddress.IPv4Address):
-        return address
-    # A scope id means something on the sender's machine only, and ipaddress takes any text for one.
-    return None if address.scope_id is not None else address.ipv4_mapped or address
 
 
 def _scheme(forwarded_proto: str) -> str | None:

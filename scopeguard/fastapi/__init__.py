@@ -68,6 +68,7 @@ from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, required
 from scopeguard.spec.challenge import private_headers
 from scopeguard.spec.credentials import declared_length, has_access_token, without_access_token
 from scopeguard.starlette import Refusal
+from scopeguard.token_places import take_out_of_scope
 
 __all__ = ["AccessRefused", "GuardMiddleware", "Protected", "access_token", "access_token_or_none", "public"]
 
@@ -129,6 +130,7 @@ class Protected(Declares):
         self._optional = optional
         self._has_own_sources = token_sources is not None
         self._sources = guard.sources if token_sources is None else guard.sources.only(token_sources)
+        self._sources.check_senders()
         self._place = (guard, self._sources.methods)  # dependencies that agree in it judge a request once
         self._requirement: Requirement | None = None
         self._whole = self  # what requires() was called of
@@ -271,6 +273,8 @@ class Protected(Declares):
             if self._sources.in_query and has_access_token(view.query):
                 scope[_BY_QUERY] = True
                 _strip_query_token(connection, response)
+            if take_out_of_scope(scope, self._sources) is not None or self._sources.in_forwarded:
+                vars(connection).pop("_headers", None)  # FastAPI has looked at the fields before
             decision = await guard.acheck(
                 view, requirement, optional=self._optional, sources=self._sources, read_form=read_form
             )

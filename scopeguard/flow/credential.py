@@ -10,6 +10,7 @@ from scopeguard.errors import InvalidRequest, MissingCredentials, Reason
 from scopeguard.records import dataclass, made_often
 from scopeguard.request import RequestView
 from scopeguard.spec import credentials
+from scopeguard.spec.subprotocol import token_from_subprotocols
 
 # By name: to look a member up on its class takes as long as all that is done with it.
 _HEADER, _REFUSE = TokenSource.HEADER, StrayQueryToken.REFUSE
@@ -66,6 +67,19 @@ def find_credential(
         )
         if token is not None:
             found.append(Credential(token=token, source=TokenSource.FORM))
+    if sources.in_forwarded and sources.believes(view.client):
+        values = view.headers.get_all("x-forwarded-authorization")
+        try:
+            token = credentials.token_from_authorization(values, sources.max_token_bytes, form)
+        except MissingCredentials as error:
+            token, absent = None, error
+        if token is not None:
+            found.append(Credential(token=token, source=TokenSource.FORWARDED))
+    if sources.in_subprotocol and view.is_websocket:
+        values = view.headers.get_all("sec-websocket-protocol")
+        token = token_from_subprotocols(values, sources.max_token_bytes, form)
+        if token is not None:
+            found.append(Credential(token=token, source=TokenSource.SUBPROTOCOL))
     if len(found) > 1:
         raise InvalidRequest(Reason.SEVERAL_METHODS, methods=" ".join(credential.source for credential in found))
     if not found:

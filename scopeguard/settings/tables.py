@@ -271,6 +271,7 @@ TOKEN_SOURCES: Final = {
     "max_form_bytes": Key(kinds.whole_number, "65536"),
     "max_parameters": Key(kinds.whole_number, "1000"),
     "form_timeout": Key(kinds.number, "10.0"),
+    "trusted_proxies": Key(kinds.strings, '["10.0.0.0/8"]'),
 }
 INTROSPECTION: Final = {
     "client_id": Key(kinds.reference, '"api"'),

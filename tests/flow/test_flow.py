@@ -1022,7 +1022,7 @@ def test_warming_that_joins_somebody_elses_failure_fails(bench: Any, authority: 
 
 # -- where the token is
 
-ALL = TokenSources(methods=frozenset(TokenSource))
+ALL = TokenSources(methods=frozenset(TokenSource), trusted_proxies=("*",))
 FORM = b"application/x-www-form-urlencoded"
 
 
