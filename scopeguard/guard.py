@@ -630,8 +630,14 @@ class Guard:
         if self.store is not None and not self.revocation.fail_open_dangerously:
             blocking.run(synced(self._trusts, self.clock), self._outside, None)
 
+    def stop_waiting(self) -> None:
+        """For servers that are told to stop: give exchanges with authorities a moment to end, and answer 503 to every
+        request that still waits for one. Takes less than a second. The guard may be used again."""
+        self._outside.end()
+
     def close(self) -> None:
-        """Close connections and threads. The guard may be used again; it opens what it needs."""
+        """Close connections, within a second, and answer 503 to requests that wait for an authority (see
+        :meth:`stop_waiting`). The guard may be used again; it opens what it needs."""
         self._outside.close()
 
     async def aclose(self) -> None:

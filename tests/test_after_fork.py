@@ -10,6 +10,7 @@ from forked import Child
 from scopeguard import Guard, Introspection, Issuer, IssuerResolver
 from scopeguard.edge.flights import Flights
 from scopeguard.edge.lanes import WorkLane
+from scopeguard.edge.threads import Threads
 from scopeguard.security_events import SecurityEventReceiver
 from scopeguard.state.answers import Answers
 from scopeguard.state.breaker import Breaker
@@ -22,7 +23,7 @@ from scopeguard.state.trust import Resolving
 from scopeguard.status_list import StatusListPolicy
 
 LOCK: type = type(threading.Lock())
-OURS = {Answers, Breaker, Flights, HeldBearer, KeyRing, Resolving, Revocations, Seen, Statuses, WorkLane}
+OURS = {Answers, Breaker, Flights, HeldBearer, KeyRing, Resolving, Revocations, Seen, Statuses, Threads, WorkLane}
 
 
 def locks(thing: object, seen: set[int] | None = None) -> Iterator[tuple[type, Any]]:

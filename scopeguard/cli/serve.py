@@ -11,6 +11,8 @@ import signal
 import socket
 import stat
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -21,7 +23,7 @@ import click
 from scopeguard import asgi, wsgi
 from scopeguard.cli.access_log import AccessLog, ASGIAccessLog, DiagnosticFormatter, Format, WSGIAccessLog, noted
 from scopeguard.cli.forwarded import ASGIForwarded, Proxies, WSGIForwarded
-from scopeguard.cli.reload import KEPT, ASGISwitch, Reloader, WSGISwitch
+from scopeguard.cli.reload import KEPT, ASGISwitch, Reloader, Switch, WSGISwitch
 from scopeguard.cli.servers import serve_asgi, serve_wsgi
 from scopeguard.cli.summary import introduction, unavailable, warnings
 from scopeguard.cli.supervisor import Supervisor
@@ -34,6 +36,7 @@ from scopeguard.rules.routed import checked_root_path
 log: Final = logging.getLogger("scopeguard.serve")
 
 _BACKLOG: Final = 2048
+_PAUSE: Final = 0.1  # seconds, between two looks at requests that wait while the process ends
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,12 +156,32 @@ class _Serving:
                 grace=options.grace,
                 connections=options.connections,
                 ready=ready,
+                ending=partial(_end_waits, switch),
             )
         else:
             turning = ASGISwitch(self.guard, partial(self._guarded, asgi.GuardMiddleware, app))
             told = ASGIForwarded(ASGIAccessLog(turning, self._log), self._proxies)
             Reloader(turning, self._read).begin()
-            serve_asgi(told, listener, grace=options.grace, connections=options.connections, ready=ready)
+            serve_asgi(
+                told,
+                listener,
+                grace=options.grace,
+                connections=options.connections,
+                ready=ready,
+                ending=partial(_end_waits, turning),
+            )
+
+
+def _end_waits(switch: Switch[Any]) -> None:
+    """From now on, answer 503 to requests that wait for an authority which does not answer within a moment: they would
+    hold the end of the process up for as long as its time limits allow."""
+
+    def work() -> None:
+        while True:
+            switch.guard.stop_waiting()
+            time.sleep(_PAUSE)
+
+    threading.Thread(target=work, name="scopeguard-ending", daemon=True).start()
 
 
 def _log_to_stderr(options: Options) -> None:

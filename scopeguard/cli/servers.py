@@ -27,11 +27,16 @@ _CLEANUP_INTERVAL: Final = 10  # seconds
 
 
 class _Uvicorn(uvicorn.Server):
-    """Says when it has begun."""
+    """Says when it has begun, and when it begins to end."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], ending: Callable[[], None]) -> None:
         super().__init__(config)
         self._ready = ready
+        self._ending = ending
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._ending()
+        await super().shutdown(sockets=sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
@@ -39,9 +44,20 @@ class _Uvicorn(uvicorn.Server):
             self._ready()
 
 
-def serve_asgi(app: Any, listener: socket.socket, *, grace: int, connections: int, ready: Callable[[], None]) -> None:
+def serve_asgi(
+    app: Any,
+    listener: socket.socket,
+    *,
+    grace: int,
+    connections: int,
+    ready: Callable[[], None],
+    ending: Callable[[], None],
+) -> None:
     """Serve *app* on *listener*, over so many *connections* at once, until SIGTERM or SIGINT, whose handlers of before
-    are called at the end. Raises :class:`SystemExit` when the lifespan of the app fails."""
+    are called at the end. *ending* is called when no more requests are taken; it must return at once.
+
+    Raises :class:`SystemExit` when the lifespan of the app fails.
+    """
     config = uvicorn.Config(
         app,
         interface="asgi3",
@@ -55,7 +71,7 @@ def serve_asgi(app: Any, listener: socket.socket, *, grace: int, connections: in
     )
     config.load()
     config.http_protocol_class = limited(config.http_protocol_class, possible(connections))
-    server = _Uvicorn(config, ready)
+    server = _Uvicorn(config, ready, ending)
     server.run(sockets=[listener])
     if not server.started:
         raise SystemExit(STARTUP_FAILED)  # uvicorn has said why
@@ -90,10 +106,11 @@ class _Waitress:
         for server in self._of(BaseWSGIServer):
             server.pull_trigger()
 
-    def run(self) -> None:
-        """Serve until told to stop, and end what has begun."""
+    def run(self, ending: Callable[[], None]) -> None:
+        """Serve until told to stop, call *ending*, and end what has begun."""
         while not self._told:
             self._turn(_TICK)
+        ending()
         self._turn(0)  # what has arrived is read: it has begun
         for server in self._of(BaseWSGIServer):
             wasyncore.dispatcher.close(server)  # its trigger is needed until the last response is out
@@ -134,11 +151,21 @@ class _Waitress:
 
 
 def serve_wsgi(
-    app: Any, listener: socket.socket, *, threads: int, grace: int, connections: int, ready: Callable[[], None]
+    app: Any,
+    listener: socket.socket,
+    *,
+    threads: int,
+    grace: int,
+    connections: int,
+    ready: Callable[[], None],
+    ending: Callable[[], None],
 ) -> None:
-    """Serve *app* on *listener* with *threads*, over so many *connections* at once, until SIGTERM or SIGINT."""
+    """Serve *app* on *listener* with *threads*, over so many *connections* at once, until SIGTERM or SIGINT.
+
+    *ending* is called when no more requests are taken; it must return at once.
+    """
     server = _Waitress(app, listener, threads=threads, grace=grace, connections=possible(connections))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, server.stop)
     ready()
-    server.run()
+    server.run(ending)

@@ -6,6 +6,7 @@ twelve of them, and name resolution has none at all. Here every step gets what i
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import socket
@@ -114,23 +115,57 @@ def _written(address: Any) -> str:
 
 
 _every: weakref.WeakSet[NameLookups] = weakref.WeakSet()
+_every_streams: weakref.WeakSet[Streams] = weakref.WeakSet()
 
 
-def _forget_lookups_of_the_parent() -> None:
+def _forget_what_is_the_parents() -> None:
     for lookups in _every:
         lookups._after_fork()
+    for streams in _every_streams:
+        streams._reset()
 
 
-os.register_at_fork(after_in_child=_forget_lookups_of_the_parent)
+os.register_at_fork(after_in_child=_forget_what_is_the_parents)
+
+
+class Streams:
+    """The streams of one transport that are open; safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._reset()
+        _every_streams.add(self)
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._open: weakref.WeakSet[Hurried] = weakref.WeakSet()
+
+    def add(self, stream: Hurried) -> None:
+        """*stream* was opened. It is forgotten when nothing else refers to it."""
+        with self._lock:
+            self._open.add(stream)
+
+    def cut_off(self) -> None:
+        """Wake every thread that reads or writes a stream: for it the peer has closed the connection.
+
+        The sockets are not closed: their numbers could be given to new connections while those threads use them.
+        """
+        with self._lock:
+            streams = list(self._open)
+        for stream in streams:
+            connection = stream.get_extra_info("socket")
+            with contextlib.suppress(OSError):  # closed, or handed over to TLS
+                # Not the method of SSLSocket, which takes the TLS session away from the thread that is using it.
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 class Hurried:
     """A network backend of httpcore, or a stream of one, that the exchange's deadline ends."""
 
-    def __init__(self, inner: Any, deadline: Deadline, lookups: NameLookups) -> None:
+    def __init__(self, inner: Any, deadline: Deadline, lookups: NameLookups, streams: Streams) -> None:
         self._inner = inner
         self._deadline = deadline
         self._lookups = lookups
+        self._streams = streams
 
     def connect_tcp(self, host: str, port: int, timeout: float | None = None, **options: Any) -> Hurried:
         """Connect to the first address of *host* that answers; each gets an equal share of the time that is left."""
@@ -168,7 +203,9 @@ class Hurried:
             self._inner.write(buffer[start : start + _PIECE], self._deadline.left(timeout))
 
     def _within(self, inner: Any) -> Hurried:
-        return Hurried(inner, self._deadline, self._lookups)
+        stream = Hurried(inner, self._deadline, self._lookups, self._streams)
+        self._streams.add(stream)
+        return stream
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from scopeguard.checks import checked_url
-from scopeguard.edge.deadlines import Deadline, Hurried, NameLookups
+from scopeguard.edge.deadlines import Deadline, Hurried, NameLookups, Streams
 from scopeguard.effects import LONGEST_RETRY_PAUSE, Answer, Send
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
 
@@ -64,6 +64,7 @@ class HttpxTransport:
         self._users: dict[httpx.Client, int] = {}  # exchanges that go on, by their client
         self._deadline = Deadline()
         self._lookups = NameLookups()
+        self._streams = Streams()
         _every.add(self)
 
     def send(self, request: Send, /) -> Answer:
@@ -192,7 +193,7 @@ class HttpxTransport:
         except (httpx.InvalidURL, ValueError, ImportError) as error:
             raise ConfigurationError(f"proxy: cannot be used: {type(error).__name__}") from None
         pool: Any = transport._pool
-        pool._network_backend = Hurried(pool._network_backend, self._deadline, self._lookups)
+        pool._network_backend = Hurried(pool._network_backend, self._deadline, self._lookups, self._streams)
         return httpx.Client(
             transport=transport,
             trust_env=False,
@@ -211,6 +212,10 @@ class HttpxTransport:
             raise ConfigurationError(
                 f"{setting}: {self._verify!r} is not a readable bundle of certificates (PEM): {error.strerror or error}"
             ) from None
+
+    def abort(self) -> None:
+        """Cut off the exchanges that go on: each fails at its next read or write."""
+        self._streams.cut_off()
 
     def close(self) -> None:
         """Close the connections, those in use when their exchanges end; the next :meth:`send` opens new ones."""

@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol
 
 from scopeguard.edge.flights import Flights, Wake
 from scopeguard.edge.lanes import BOUNDS, Full, Ticket, WorkLane
+from scopeguard.edge.threads import Threads
 from scopeguard.effects import (
     Answer,
     CallHook,
@@ -93,6 +94,7 @@ class Outside:
         self.flights: Flights = Flights()
         self.grace: float = _GRACE
         self.lanes: dict[Lane, WorkLane] = {lane: WorkLane(bounds, clock.monotonic) for lane, bounds in BOUNDS.items()}
+        self._threads: Threads = Threads()
         self._tickets: dict[str, Ticket] = {}  # of flights that have a thread or wait for one, by key
         _every.add(self)
 
@@ -204,12 +206,12 @@ class Outside:
                 failure = error
                 log.exception("%s: failed unexpectedly", flight.title)
             finally:
-                lane.leave(ticket)
                 land(failure)
+                lane.leave(ticket)  # last, so that nothing is left to do in a lane that is idle
 
         def start() -> bool:
             try:
-                _start_thread(fly)
+                self._threads.run(fly)
             except RuntimeError as error:  # no thread can be had: a limit of the machine, or the end of the process
                 log.warning("%s: no thread to fetch in: %s", flight.title, error)
                 land(AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, flight.authority, problem=str(error)))
@@ -249,20 +251,24 @@ class Outside:
     def end(self, deadline: float | None = None) -> None:
         """Refuse what waits for its turn and give what runs a moment to end; then wake every caller that waits for it.
 
-        Takes until *deadline* at most (monotonic seconds), ``grace`` seconds from now unless given. What still runs
-        then ends by itself. New work may begin at once.
+        Takes until *deadline* at most (monotonic seconds), ``grace`` seconds from now unless given. Exchanges that run
+        longer are cut off if the transport can do that (``abort``), and else end by themselves. New work may begin at
+        once.
         """
         if deadline is None:
             deadline = time.monotonic() + self.grace
         for lane in self.lanes.values():
             lane.refuse_waiting()
-        for lane in self.lanes.values():
-            lane.wait_until_idle(max(0.0, deadline - time.monotonic()))
+        idle = [lane.wait_until_idle(max(0.0, deadline - time.monotonic())) for lane in self.lanes.values()]
+        abort = getattr(self.transport, "abort", None)
+        if abort is not None and not all(idle):
+            abort()
         self.flights.dismiss(lambda: _shutting_down("an authorization server"))
 
     def close(self) -> None:
         """End the flights, see :meth:`end`, and release the transport; both come back when they are needed."""
         self.end()
+        self._threads.end()
         self.transport.close()
         if self.store is not None:
             self.store.close()
@@ -270,6 +276,7 @@ class Outside:
     def _after_fork(self) -> None:
         for lane in self.lanes.values():
             lane.after_fork()
+        self._threads.after_fork()
         self._tickets = {}
         for callback in self._callbacks_after_fork:
             callback()
@@ -312,10 +319,6 @@ def _too_many(flight: SingleFlight, seconds: float) -> AuthorityUnavailable:
 
 def _shutting_down(authority: str) -> AuthorityUnavailable:
     return AuthorityUnavailable(Reason.SHUTTING_DOWN, authority, retry_after=1.0)
-
-
-def _start_thread(work: Callable[[], None]) -> None:
-    threading.Thread(target=work, name="scopeguard", daemon=True).start()
 
 
 def thrown(error: Exception, flow: Flow[Any], effect: Effect[Any]) -> Effect[Any]:

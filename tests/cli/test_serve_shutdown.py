@@ -13,8 +13,21 @@ from typing import Any
 import httpx
 import pytest
 
+from loopback import Loopback
 from scopeguard.devserver import Authority
-from serving import ASGI, KINDS, PATIENCE, WSGI, dev_server, eventually, port_of, prepare, refuses_connections, serve
+from serving import (
+    ASGI,
+    KINDS,
+    PATIENCE,
+    WSGI,
+    dev_server,
+    eventually,
+    port_of,
+    prepare,
+    refuses_connections,
+    serve,
+    write,
+)
 from serving import token as token_of
 
 
@@ -85,6 +98,40 @@ def test_a_long_request_is_answered_and_no_other_begins(
         logged = command.output
         # The last one: of two workers, the one without a request may end first.
         assert logged.index(" GET /slow 200 ") < logged.rindex("lifespan.shutdown")
+
+
+HANGING = """
+resource = "https://api.test"
+realm = "served"
+[[issuers]]
+url = "env:AUTHORITY"
+validate = "introspection"
+[issuers.introspection]
+client_id = "api"
+client_secret = "a password of the API"
+endpoint = "env:AUTHORITY"
+timeout = 600
+retries = 0
+[[rules]]
+path = "/{rest:path}"
+authenticated = true
+"""
+
+
+@pytest.mark.parametrize("what", KINDS)
+def test_requests_that_wait_for_an_authority_that_hangs_do_not_hold_up_the_end(
+    what: tuple[str, ...], start: Callable[..., Any], folder: Path
+):
+    """Its time limit is ten minutes. Each of them is answered 503."""
+    write(folder / "api.toml", HANGING)
+    with Loopback(lambda connection, request: connection.hold()) as hanging:
+        command, url = serve(start, folder, hanging.url, *what, "--grace", "600")
+        command.wait_for("ready")
+        asking = [Asking(f"{url}/", f"opaque-{number}") for number in range(4)]
+        eventually(lambda: len(hanging.requests) == 4, "the authority is asked")
+        command.process.send_signal(signal.SIGTERM)
+        assert {request.done().status_code for request in asking} == {503}
+        assert command.process.wait(PATIENCE) == 0
 
 
 def test_a_stream_is_sent_to_its_end_by_uvicorn(start: Callable[..., Any], folder: Path, authority: Authority):

@@ -45,6 +45,14 @@ def our_threads() -> list[str]:
     return [thread.name for thread in new if thread.name.startswith("scopeguard")]
 
 
+def threads_end() -> bool:
+    """Whether our threads end; closing tells them to, and does not wait for it."""
+    for thread in threading.enumerate():
+        if thread not in _others and thread.name.startswith("scopeguard"):
+            thread.join(30)
+    return our_threads() == []
+
+
 # -- one effect at a time
 
 
@@ -504,6 +512,25 @@ def test_closing_does_not_wait_for_an_authority_that_hangs(outside: Outside, tab
     assert len(outside.flights) == 0
 
 
+def test_closing_cuts_off_what_hangs_where_the_transport_can(outside: Outside, table: Any, new_job: Any):
+    cut: list[bool] = []
+
+    def abort() -> None:
+        cut.append(True)
+        table.gate.set()
+
+    table.abort = abort
+    outside.grace = 0.0
+    blocking.run(new_job().flow(), outside, None)
+    outside.close()
+    assert not cut  # nothing runs
+    table.gate = threading.Event()
+    outside.launch(new_job("https://b.test/").flight(), lambda failure=None: None)
+    table.wait_for(2)
+    outside.close()
+    assert cut
+
+
 def test_a_thread_that_waits_for_its_turn_is_refused_by_closing(outside: Outside, table: Any, new_job: Any):
     table.gate = threading.Event()
     outside.grace = 0.0
@@ -571,7 +598,7 @@ def test_closing_waits_for_flights_and_what_is_closed_opens_again(outside: Outsi
         outside.close()
         assert job.done == 1
         assert table.closed == round_
-        assert our_threads() == []
+        assert threads_end()
     outside.close()  # twice does no harm
 
 

@@ -16,7 +16,7 @@ import pytest
 from forked import Child
 from loopback import Connection, Loopback, answering, response
 from scopeguard.edge import deadlines
-from scopeguard.edge.deadlines import MOST_LOOKUPS, Deadline, Hurried, NameLookups
+from scopeguard.edge.deadlines import MOST_LOOKUPS, Deadline, Hurried, NameLookups, Streams
 from scopeguard.edge.limits import HttpxTransport
 from scopeguard.effects import Send
 from scopeguard.errors import AuthorityUnavailable, Reason
@@ -185,7 +185,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
 def hurried(network: Network, seconds: float) -> Hurried:
     deadline = Deadline()
     deadline.at = network.clock.monotonic() + seconds
-    return Hurried(network, deadline, NameLookups())
+    return Hurried(network, deadline, NameLookups(), Streams())
 
 
 def test_all_addresses_are_tried_within_the_limit(clock: FakeClock, names: Names):
@@ -300,3 +300,28 @@ def test_a_connection_in_use_is_closed_when_its_exchange_ends():
         assert answers == [b"{}"]
         assert client.is_closed
         assert transport._users == {}
+
+
+def test_exchanges_that_hang_are_cut_off_and_the_next_one_works():
+    transport = HttpxTransport()
+    failures: list[Reason] = []
+
+    def ask() -> None:
+        with pytest.raises(AuthorityUnavailable) as raised:
+            transport.send(Send(url=server.url, authority="a", timeout=PATIENCE * 10))
+        failures.append(raised.value.reason)
+
+    with Loopback(lambda connection, request: connection.hold()) as server:
+        threads = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        while len(server.requests) < 3:
+            threading.Event().wait(0.001)
+        transport.abort()
+        for thread in threads:
+            thread.join(PATIENCE)
+        assert failures == [Reason.AUTHORITY_UNREACHABLE] * 3
+        server.respond = answering(response(b"{}"))
+        assert transport.send(Send(url=server.url, authority="a")).body == b"{}"
+        transport.close()
+        transport.abort()  # nothing is open

@@ -1,0 +1,63 @@
+"""Threads for flights. Starting one costs as much processor time as the rest of an exchange, so they are used again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Final
+
+# How long a thread waits for more work before it ends, in seconds.
+_PATIENCE: Final = 5.0
+
+
+class Threads:
+    """Runs each piece of work at once, in a thread that is idle or in a new one; how many there are, lanes bound.
+
+    The threads are daemons: the end of the process does not wait for an authority that hangs.
+    """
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._idle = 0  # threads that wait for work, without those that the queue has something for
+
+    after_fork = _reset
+
+    def run(self, work: Callable[[], None]) -> None:
+        """Run *work*, which must not raise. Raises :class:`RuntimeError` when no thread can be had."""
+        with self._lock:
+            if self._idle:
+                self._idle -= 1
+                self._work.put(work)
+                return
+        threading.Thread(target=self._run, args=(work,), name="scopeguard", daemon=True).start()
+
+    def end(self) -> None:
+        """End the threads that are idle. Those at work stay until they have been idle for a while."""
+        with self._lock:
+            idle, self._idle = self._idle, 0
+            for _ in range(idle):
+                self._work.put(None)
+
+    def _run(self, work: Callable[[], None] | None) -> None:
+        while work is not None:
+            work()
+            del work  # it leads to a token, which must not be kept while the thread is idle
+            work = self._more()
+
+    def _more(self) -> Callable[[], None] | None:
+        with self._lock:
+            self._idle += 1
+            waiting = self._work
+        try:
+            return waiting.get(timeout=_PATIENCE)
+        except Empty:
+            with self._lock:
+                if self._idle:
+                    self._idle -= 1
+                    return None
+        return waiting.get()  # something was put there for this thread in the last moment
