@@ -86,6 +86,7 @@ class GuardMiddleware(Layer):
         # Here and not above, because anyio and the audit are a quarter of what importing this module would take; and
         # not where they are used, because all requests would wait in their event loop while the first one imports.
         from scopeguard.audit.inside import inside  # noqa: PLC0415
+        from scopeguard.audit.needs import RouteNeeds  # noqa: PLC0415
         from scopeguard.audit.startup import StartCheck, is_checked_outside  # noqa: PLC0415
         from scopeguard.edge.aio import Presence, until  # noqa: PLC0415
 
@@ -105,6 +106,7 @@ class GuardMiddleware(Layer):
         self._routed: RoutedRules | None = None
         self._reads_one_path = False
         self._check = StartCheck(self, guard)
+        self._needs = RouteNeeds(app)
         self._is_checked = is_checked_outside
         self._until = until
         self._presence = Presence
@@ -213,6 +215,7 @@ class GuardMiddleware(Layer):
             sources=sources,
             read_form=None if body is None else body.read,
             client_gone=presence.gone,
+            shown=lambda: self._needs.beside(requirement, method, view.path),
         )
         if isinstance(decision, Denied | Unavailable):
             await self._refuse(decision, scope, send)

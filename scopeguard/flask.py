@@ -209,7 +209,7 @@ class _Hooks:
         key = (id(rule), endpoint, method)
         route = self._routes.get(key)
         if route is None or route.view is not view:
-            route = _Route(rule, view, _marked(view, endpoint, asked.method), self._guard, self._rules)
+            route = _Route(rule, view, endpoint, asked.method, self._guard, self._rules)
             if len(self._routes) < _MOST_ROUTES:
                 self._routes[key] = route
         return route
@@ -261,7 +261,7 @@ class _Hooks:
         except HTTPException:
             return False
         view = self._app.view_functions.get(endpoint)
-        return not _Route(rule, view, _marked(view, endpoint, method), self._guard, self._rules).closed
+        return not _Route(rule, view, endpoint, method, self._guard, self._rules).closed
 
     def mark(self, response: Response) -> Response:
         """Say to caches what they must know about the response (B-28, B-30, B-54), and to browsers what scripts may
@@ -325,8 +325,9 @@ class _Route:
 
     __slots__ = ("access", "closed", "is_plain", "requirement", "requirements", "sources", "token_sources", "view")
 
-    def __init__(self, rule: Rule | None, view: Any, marked: list[Any], guard: Guard, rules: Rules) -> None:
+    def __init__(self, rule: Rule | None, view: Any, endpoint: str, method: str, guard: Guard, rules: Rules) -> None:
         self.view = view
+        marked = _marked(view, endpoint, method)
         requirements = tuple(getattr(item, REQUIREMENT) for item in marked if hasattr(item, REQUIREMENT))
         said = {access_of(item) for item in marked}
         sources = [found for item in marked if (found := getattr(item, SOURCES, None)) is not None]
@@ -352,6 +353,14 @@ class _Route:
         self.sources: frozenset[TokenSource] | None = sources[0] if sources else None
         self.token_sources = guard.sources if self.sources is None else guard.sources.only(self.sources)
         self.is_plain = not self.closed and self.sources is None
+        self._add(_hooks(endpoint))
+
+    def _add(self, hooks: list[Any]) -> None:
+        """Ask at once for what functions given to before_request ask for later, so that a challenge names all."""
+        later = tuple(getattr(hook, REQUIREMENT) for hook in hooks if hasattr(hook, REQUIREMENT))
+        if later and not self.closed and not isinstance(self.access, Access):
+            self.requirements += later
+            self.access = self.requirement = all_of(*self.requirements)
 
 
 class _State:
@@ -375,9 +384,8 @@ class _State:
 
 def _marked(view: Any, endpoint: str, method: str) -> list[Any]:
     """What may carry marks of the decorators below, the most specific first."""
-    names = endpoint.split(".")[:-1]
-    paths = [".".join(names[:length]) for length in range(len(names), 0, -1)]
-    found: list[Any] = [current_app.blueprints[path] for path in paths if path in current_app.blueprints]
+    known = current_app.blueprints
+    found: list[Any] = [known[name] for name in _blueprints(endpoint) if name in known]
     if view is None:
         return found
     view_class = getattr(view, "view_class", None)
@@ -385,6 +393,16 @@ def _marked(view: Any, endpoint: str, method: str) -> list[Any]:
     if function is None and method == "HEAD":
         function = getattr(view_class, "get", None)
     return [function, view_class, view, *found]
+
+
+def _hooks(endpoint: str) -> list[Any]:
+    """The functions given to before_request that Flask calls before the view of *endpoint*."""
+    return [hook for name in (None, *_blueprints(endpoint)) for hook in current_app.before_request_funcs.get(name, ())]
+
+
+def _blueprints(endpoint: str) -> list[str]:
+    names = endpoint.split(".")[:-1]
+    return [".".join(names[:length]) for length in range(len(names), 0, -1)]
 
 
 def _is_answered_by_flask(asked: Request) -> bool:

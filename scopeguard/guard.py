@@ -219,6 +219,7 @@ class Guard:
         closed: bool = False,
         sources: TokenSources | None = None,
         read_form: Callable[[int], bytes] | None = None,
+        shown: Callable[[], Requirement | None] | None = None,
     ) -> Decision:
         """Judge the token of *request*, and whether it satisfies *requirement*.
 
@@ -226,7 +227,8 @@ class Guard:
         credentials of another kind, are denied all the same (B-55). *closed*: no rule opens this route, so that a valid
         token is denied as well (H-07). *sources* replaces the guard's own for a route.
         *read_form* returns the body of the request, at most so many bytes; without it, no form is read. May wait for
-        an authority; never raises for anything a request contains.
+        an authority; never raises for anything a request contains. *shown* returns what the challenge of a refusal is
+        to name, where other code checks more than *requirement* afterwards.
         """
         chosen = self._sources(sources, can_read=read_form is not None)
         try:
@@ -234,8 +236,8 @@ class Guard:
         except (AccessDenied, AuthorityUnavailable) as error:
             if optional and isinstance(error, MissingCredentials) and error.reason is Reason.NO_CREDENTIALS:
                 return self._granted(ANONYMOUS, request)
-            return self.refuse(error, requirement, request=request)
-        return self._authorized(token, requirement, request, closed=closed)
+            return self.refuse(error, requirement if shown is None else shown(), request=request)
+        return self._authorized(token, requirement, request, closed=closed, shown=shown)
 
     async def acheck(
         self,
@@ -247,6 +249,7 @@ class Guard:
         sources: TokenSources | None = None,
         read_form: Callable[[int], Awaitable[bytes]] | None = None,
         client_gone: Callable[[], Awaitable[None]] | None = None,
+        shown: Callable[[], Requirement | None] | None = None,
     ) -> Decision:
         """:meth:`check` for asyncio and trio.
 
@@ -264,8 +267,8 @@ class Guard:
         except (AccessDenied, AuthorityUnavailable) as error:
             if optional and isinstance(error, MissingCredentials) and error.reason is Reason.NO_CREDENTIALS:
                 return self._granted(ANONYMOUS, request)
-            return self.refuse(error, requirement, request=request)
-        return self._authorized(token, requirement, request, closed=closed)
+            return self.refuse(error, requirement if shown is None else shown(), request=request)
+        return self._authorized(token, requirement, request, closed=closed, shown=shown)
 
     def recall(
         self,
@@ -377,6 +380,7 @@ class Guard:
         *,
         closed: bool,
         again: bool = False,
+        shown: Callable[[], Requirement | None] | None = None,
     ) -> Decision:
         if token is None:
             return self.refuse(MissingCredentials(Reason.NO_CREDENTIALS), requirement, request=request)
@@ -386,6 +390,8 @@ class Guard:
             if request is None:
                 return self._granted(Granted(token), None, again=again)
             return self._granted(Granted(token, method=request.method, path=request.path), request, again=again)
+        if shown is not None:
+            requirement = shown() or requirement
         denial = InsufficientScope(
             requirement.challenge_scopes,
             client_id=token.client_id,

@@ -82,6 +82,7 @@ class GuardMiddleware(Layer):
         root_path: str | None = None,
     ) -> None:
         from scopeguard.audit.inside import inside  # noqa: PLC0415
+        from scopeguard.audit.needs import RouteNeeds  # noqa: PLC0415 - as below
         from scopeguard.audit.startup import StartCheck  # noqa: PLC0415 - 10 ms, which an import need not take
 
         if not isinstance(guard, Guard):
@@ -97,6 +98,7 @@ class GuardMiddleware(Layer):
         self._opens_unmatched = not self.rules.deny_unmatched
         self.passes_preflights: bool = guard.passes_preflights(cors_preflight)
         self._check = StartCheck(self, guard)
+        self._needs = RouteNeeds(app)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         if self._check.pending:
@@ -152,6 +154,7 @@ class GuardMiddleware(Layer):
             closed=self.rules.closes(rule),
             sources=sources,
             read_form=lambda limit: read_form(environ, limit),
+            shown=lambda: self._needs.beside(requirement, view.method, view.path),
         )
         take_out_of_environ(environ, sources)
         token: AccessToken | None = None
