@@ -7,6 +7,7 @@ unterminated JSON string with many quotes did. 16 KB then cost as much as a thou
 from __future__ import annotations
 
 import json
+import sys
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -35,7 +36,7 @@ from scopeguard.spec.status_list import reference
 from scopeguard.spec.strict_json import parse_object
 from scopeguard.spec.token_endpoint import judge_token_answer
 from scopeguard.wsgi import decoded_path, strip_query_token
-from work import TooMuchWork, counting
+from work import Stepper, TooMuchWork, counting
 
 ISSUER: Final = Issuer("https://as.example", audience="https://api.example")
 LISTS: Final = Issuer(
@@ -104,6 +105,7 @@ PARSERS: Final[dict[str, Callable[[bytes], object]]] = {
     # paths
     "a path": as_text(lambda text: RULES.find("GET", "/" + text)),
     "a path as sent": lambda data: RULES.find("GET", decoded_path({"PATH_INFO": "/a/b"}), b"/" + data),
+    "a path as sent behind an origin": lambda data: RULES.find("GET", "/a/b", data + b"/a/b"),
     "a path as sent and decoded": as_text(
         lambda text: RULES.find("GET", "/o/" + text, b"/o/" + text.encode("latin-1").replace(b"a", b"%61"))
     ),
@@ -151,6 +153,9 @@ PARSERS: Final[dict[str, Callable[[bytes], object]]] = {
         json.dumps(
             {"access_token": "t", "token_type": "Bearer", "scope": data.decode("latin-1"), "expires_in": 60}
         ).encode(),
+    ),
+    "the lifetime of a token answer": lambda data: judge_token_answer(
+        200, as_members(data, "expires_in")[:-1] + b',"access_token":"t","token_type":"Bearer"}'
     ),
     "the token of a token answer": lambda data: judge_token_answer(
         200, as_members(data, "access_token")[:-1] + b',"token_type":"Bearer"}'
@@ -222,6 +227,33 @@ def test_work_grows_no_faster_than_the_input(units_of, name):
             units_of(lambda: parse(repeated(seed, LARGE)), limit=limit)  # noqa: B023
         except TooMuchWork:
             pytest.fail(f"{name}: {LARGE} octets of {seed!r} are more than {GROWTH} times the work of {SMALL}")
+
+
+# Patterns that read what an operator, or the app itself, wrote.
+NOT_FROM_STRANGERS: Final = frozenset(
+    (
+        "scopeguard.rules.rule._EXTENSION_METHOD",
+        "scopeguard.rules.template._PARAMETER",
+        "scopeguard.spec.challenge._ABSOLUTE_URI",
+        "scopeguard.spec.challenge._TOKEN",
+        "scopeguard.spec.error_body._MEDIA_TYPE",
+    )
+)
+
+
+def test_every_pattern_that_strangers_reach_is_reached_from_the_table(units_of):
+    """A pattern that is added belongs to a parser, and the parser into the table."""
+    for parse in PARSERS.values():
+        for seed in SEEDS:
+            units_of(lambda: parse(repeated(seed, 64)))  # noqa: B023
+    unused = {
+        f"{module}.{name}"
+        for module, found in sys.modules.items()
+        if module.startswith(("scopeguard.spec.", "scopeguard.rules"))
+        for name, value in vars(found).items()
+        if isinstance(value, Stepper) and not value.used
+    }
+    assert unused <= NOT_FROM_STRANGERS
 
 
 def parse_once(parse: Callable[[bytes], Any]) -> None:

@@ -58,12 +58,14 @@ class Stepper:
         tree = parser.parse(pattern.pattern, pattern.flags & ~re.DEBUG)
         self._nodes: list[tuple[Any, Any]] = list(tree)
         self._known: dict[tuple[Any, ...], bool] = {}
+        self.used = False
 
     def __getattr__(self, name: str) -> Any:
         if name not in ("match", "fullmatch", "search", "findall", "finditer", "split", "sub"):
             return getattr(self._pattern, name)
 
         def matched(*arguments: Any, **options: Any) -> Any:
+            self.used = True
             text = arguments[1] if name == "sub" else arguments[0]
             trace = sys.gettrace()
             sys.settrace(None)  # the lines that count are not counted
