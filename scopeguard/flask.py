@@ -287,12 +287,12 @@ class _Hooks:
         state: _State | None = _current_request().environ.get(_STATE)
         if state is None or state.context is not _current_context():
             return
+        if state.serving is not None:  # before a listener of the app is called, which may raise
+            serving, state.serving = state.serving, None
+            serving.end()
         state.tell()
         if state.own_report is not None:
             state.own_report.leave()
-        if state.serving is not None:
-            serving, state.serving = state.serving, None
-            serving.end()
 
 
 class _Serving:
@@ -536,7 +536,8 @@ def optional(view: T) -> T:
 
 
 def access_token() -> AccessToken:
-    """The access token of this request; in a generator under ``stream_with_context`` as well.
+    """The access token of this request; in a generator under ``stream_with_context`` as well, and in a job under
+    ``copy_current_request_context``, where :func:`scopeguard.current_access_token` knows none.
 
     Raises :class:`ConfigurationError` outside a guarded request and for an anonymous caller.
     """

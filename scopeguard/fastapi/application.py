@@ -114,7 +114,7 @@ class _Checked:
             if scope["type"] == "lifespan":
                 send = send if is_checked_outside.get() else checked_start(self, send)
             elif GUARD_KEY in (scope.get("state") or ()):
-                self._pending = False  # middleware around the app has a check of its own, which sees the whole
+                self._end()  # middleware around the app has a check of its own, which sees the whole
             else:
                 self.run()
         await self.app(scope, receive, send)
@@ -125,11 +125,17 @@ class _Checked:
             guards = [found.guard for found in _of(self._owner, self._kind)]
             guard: Guard | None = next((guard for mode in _STRICTEST for guard in guards if guard.audit is mode), None)
             if guard is None or _has_middleware(self._owner):
-                self._pending = False
+                self._end()
                 return
             self._check = StartCheck(self._owner, guard, public=_documentation(self._owner))
         self._check.run()
-        self._pending = self._check.pending
+        self._end()
+
+    def _end(self) -> None:
+        """Get out of the way of further requests."""
+        self._pending = False
+        if self._owner.middleware_stack is self:
+            self._owner.middleware_stack = self.app
 
 
 def _has_middleware(app: FastAPI) -> bool:

@@ -183,6 +183,13 @@ def test_an_app_with_dependencies_everywhere_starts(audit: str, caplog: pytest.L
     assert told(caplog) == []
 
 
+def test_the_check_costs_later_requests_nothing():
+    app = fastapi_app(without_rules("warn"), forgotten=False)
+    with TestClient(app) as client:
+        assert client.get("/rows").status_code == 401
+        assert type(app.middleware_stack).__module__.startswith("starlette.")
+
+
 def test_routes_that_an_app_adds_while_it_starts_are_checked():
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> Any:
