@@ -16,7 +16,7 @@ import anyio.to_thread
 from anyio.lowlevel import current_token
 
 from scopeguard.edge.flights import Wake
-from scopeguard.edge.outside import Outside, thrown
+from scopeguard.edge.outside import Outside, ignore, thrown
 from scopeguard.effects import CallHook, Effect, Flow, ReadFile, ReadForm, Send, SingleFlight, UseStore
 from scopeguard.errors import AuthorityUnavailable, Reason, ResponseAborted
 
@@ -78,7 +78,7 @@ async def _answer(
 ) -> Any:
     match effect:
         case SingleFlight(wait=False):
-            outside.launch(effect, lambda error: None)
+            outside.launch(effect, ignore)
         case SingleFlight():
             await _fly_or_wait(effect, outside, client_gone)
         case ReadForm(limit=limit) if read_form is not None:

@@ -125,7 +125,7 @@ class Outside:
             case CallHook(hook=hook):
                 return _called(hook)
             case SingleFlight(wait=False):
-                self.launch(effect, _ignore)
+                self.launch(effect, ignore)
             case SingleFlight():
                 self._fly_or_wait(effect)
             case ReadForm() if answer_form is not None:
@@ -206,8 +206,10 @@ class Outside:
                 failure = error
                 log.exception("%s: failed unexpectedly", flight.title)
             finally:
-                land(failure)
-                lane.leave(ticket)  # last, so that nothing is left to do in a lane that is idle
+                try:
+                    land(failure)
+                finally:
+                    lane.leave(ticket)  # last, so that nothing is left to do in a lane that is idle
 
         def start() -> bool:
             try:
@@ -307,7 +309,7 @@ class _Landing:
         return came
 
 
-def _ignore(failure: BaseException | None = None) -> None:
+def ignore(failure: BaseException | None = None) -> None:
     """The failure of a flight beside a request has been logged, and no caller waits for it."""
 
 

@@ -251,9 +251,12 @@ async def test_a_flight_beside_the_request_is_not_waited_for(outside: Outside, t
     job = new_job()
     assert await aio.run(job.flow(wait=False), outside, None) == 0
     await arrived(table)
+    assert await aio.run(job.flow(wait=False), outside, None) == 0  # it is in the air already
     table.gate.set()
     await aio.close(outside)
     assert job.done == 1
+    assert len(outside.flights) == 0
+    assert all(lane.wait_until_idle(0) for lane in outside.lanes.values())
 
 
 @pytest.mark.anyio
