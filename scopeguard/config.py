@@ -46,6 +46,7 @@ MAX_LEEWAY: Final = 300.0  # RFC 7519 section 4.1.4: "no more than a few minutes
 
 _KEY_SET: Final = KeySetPolicy()
 _KEY_PLACES: Final = ("keys", "jwks_file", "jwks_uri", "key_url_template")
+_MOST_KEY_SETS: Final = 4
 _FILES: Final = {
     "jwks_file": "a JWK Set",
     "jwks_ca_file": "certificates as PEM",
@@ -193,6 +194,9 @@ class Issuer:
     * ``internal_hosts``: names or addresses of internal hosts, without ports, that the metadata of this issuer may
       point to. Others than these and the issuer's own are refused, so that metadata does not lead requests into the
       network of this API.
+    * ``jwks_uri``: several, four at most, where an issuer signs with keys of several sets (Azure AD B2C has one for
+      each user flow). A token is accepted if a key of any of them signed it. Each set is fetched and kept by itself:
+      while one cannot be fetched, tokens of the others are judged, and a key that may be in it is an outage.
     * ``jwks_ca_file``: the certificate authorities that the server of ``jwks_uri`` is verified with, instead of the
       usual ones. ``jwks_bearer_file``: a file whose content goes to ``jwks_uri``, and nowhere else, as a bearer token.
       Both are paths, read again for each fetch.
@@ -238,7 +242,7 @@ class Issuer:
 
     url: str = field(kw_only=False)
     audience: str | Iterable[str] | AudienceOptOut
-    jwks_uri: str | None = None
+    jwks_uri: str | Iterable[str] | None = None
     jwks_file: str | None = None
     keys: Mapping[str, Any] | None = field(default=None, repr=False)
     metadata_url: str | None = None
@@ -282,6 +286,7 @@ class Issuer:
     experimental_status_list: StatusListPolicy | None = None
     insecure_http_dangerously: Converted[Iterable[str], frozenset[str]] = converted(frozenset())
     # Of the settings, in the form in which every token meets them.
+    jwks_uris: tuple[str, ...] = field(init=False, repr=False, compare=False)
     audiences: frozenset[str] | None = field(init=False, repr=False, compare=False)
     has_member_rules: bool = field(init=False, repr=False, compare=False)
 
@@ -367,8 +372,13 @@ class Issuer:
         given = [name for name in (*_KEY_PLACES, "metadata_url") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ConfigurationError(f"issuer {self.url!r}: {' and '.join(given)} are alternatives; keep one")
-        if self.jwks_uri is not None:
-            checked_url(self.jwks_uri, "jwks_uri", insecure=self.insecure_http_dangerously)
+        uris = () if self.jwks_uri is None else tuple(dict.fromkeys(strings(self.jwks_uri, "jwks_uri")))
+        if self.jwks_uri is not None and not 1 <= len(uris) <= _MOST_KEY_SETS:
+            raise ConfigurationError(f"jwks_uri: one URL, or a list of up to {_MOST_KEY_SETS}")
+        for uri in uris:
+            checked_url(uri, "jwks_uri", insecure=self.insecure_http_dangerously)
+        self._set("jwks_uri", uris[0] if len(uris) == 1 else uris or None)
+        self._set("jwks_uris", uris)
         if self.key_url_template is not None:
             template: object = self.key_url_template
             start, placeholder, rest = template.partition("{kid}") if isinstance(template, str) else ("", "", "")

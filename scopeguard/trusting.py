@@ -62,7 +62,7 @@ def trusted(issuer: Issuer, catalog: ScopeCatalog, backends: Backends) -> Trust:
         static = configured_key_set(issuer.keys, padded=issuer.key_set.padded, backends=backends)
     policy = issuer.experimental_status_list
     warn_of_insecure_hosts(issuer.url, issuer.insecure_http_dangerously)
-    return Trust(
+    trust = Trust(
         issuer=issuer,
         vocabulary=catalog.vocabulary_of(issuer.vocabulary),
         # Not a secret: it keeps a fleet from refreshing in step.
@@ -71,6 +71,16 @@ def trusted(issuer: Issuer, catalog: ScopeCatalog, backends: Backends) -> Trust:
         statuses=None if policy is None else Statuses(max_bytes=4 * policy.max_bytes, jitter=random.uniform(0, 0.1)),
         backends=backends,
     )
+    sets = (
+        trust,
+        *(
+            replace(trust, jwks_uri=uri, ring=KeyRing(issuer.key_set, jitter=random.uniform(-1, 1)))
+            for uri in issuer.jwks_uris[1:]
+        ),
+    )
+    for each in sets:
+        each.others = tuple(other for other in sets if other is not each)
+    return trust
 
 
 def _asking(issuer: Issuer, settings: Introspection) -> Asking:

@@ -19,7 +19,7 @@ def introduction(guard: Guard, target: str, url: str, config: str) -> list[str]:
     lines = [f"{target} on {url}, realm {guard.style.realm!r}, tokens from: {', '.join(sorted(guard.sources.methods))}"]
     for issuer in guard.issuers:
         audience = "any (dangerously)" if issuer.audiences is None else ", ".join(sorted(issuer.audiences))
-        keys = issuer.jwks_file or issuer.jwks_uri or ("configured" if issuer.keys else "discovered")
+        keys = issuer.jwks_file or ", ".join(issuer.jwks_uris) or ("configured" if issuer.keys else "discovered")
         lines.append(f"  issuer {issuer.url}, audience {audience}, keys: {keys}")
     rules = () if guard.rules is None else guard.rules.all
     if rules:

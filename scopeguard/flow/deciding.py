@@ -11,7 +11,7 @@ from scopeguard.effects import Clock, Flow
 from scopeguard.errors import AuthorityUnavailable, InvalidToken
 from scopeguard.flow.credential import Credential, find_credential
 from scopeguard.flow.introspecting import introspected
-from scopeguard.flow.keys import signing_keys, verify_signature
+from scopeguard.flow.keys import signing_keys, verify_by_any_set, verify_by_set
 from scopeguard.flow.revoking import unrevoked
 from scopeguard.flow.routing import found_by_name, parsed
 from scopeguard.flow.statuses import status_checked
@@ -91,7 +91,13 @@ def remembered(
         return None
     try:
         if not ring.holds(found.held, clock.monotonic()):
-            yield from signing_keys(kid, algorithm, trust, clock)
+            try:
+                yield from signing_keys(kid, algorithm, trust, clock)
+            except InvalidToken:
+                if not trust.others:
+                    raise
+                memory.discard(digest)  # the key may be in another set of the issuer now
+                return None
             # The set that stands now decides, whichever the look-up saw.
             held = ring.current
             if found.key not in ring.candidates(kid, algorithm, clock.monotonic()):
@@ -124,7 +130,10 @@ def verified(
     """*token*, when its issuer's policy accepts it and a key of the issuer signed it; remembered under *digest*."""
     now, issuer = clock.wall(), trust.issuer
     checked = jwt.check(token, issuer, now, headers=trust.headers)
-    key = yield from verify_signature(token, trust, clock)
+    if trust.others:
+        trust, key = yield from verify_by_any_set(token, trust, clock)
+    else:
+        key = yield from verify_by_set(token, trust, clock)
     if token.segment not in trust.headers:
         trust.accepted(token, rfc9068=checked[0])
         trusts.accepted(token)

@@ -42,6 +42,32 @@ def _signer(token: Unverified, keys: tuple[VerificationKey, ...], trust: Trust) 
 
 
 def verify_signature(token: Unverified, trust: Trust, clock: Clock) -> Flow[VerificationKey]:
+    """The key of the issuer that made the signature, from any of its key sets; see :func:`verify_by_set`."""
+    if trust.others:
+        return (yield from verify_by_any_set(token, trust, clock))[1]
+    return (yield from verify_by_set(token, trust, clock))
+
+
+def verify_by_any_set(token: Unverified, trust: Trust, clock: Clock) -> Flow[tuple[Trust, VerificationKey]]:
+    """The key that made the signature, and the trust whose set has it, where an issuer has several key sets.
+
+    Sets that hold the key id come first, so that nothing is fetched for a token of one of them. A token is refused when
+    every set refuses it; while one cannot be asked, the key may be there.
+    """
+    kid, algorithm, now = token.header.get("kid"), token.header["alg"], clock.monotonic()
+    unavailable: AuthorityUnavailable | None = None
+    refusals: list[InvalidToken] = []
+    for each in sorted((trust, *trust.others), key=lambda one: not one.ring.candidates(kid, algorithm, now)):
+        try:
+            return each, (yield from verify_by_set(token, each, clock))
+        except AuthorityUnavailable as error:
+            unavailable = unavailable or error
+        except InvalidToken as error:
+            refusals.append(error)
+    raise unavailable or refusals[0]
+
+
+def verify_by_set(token: Unverified, trust: Trust, clock: Clock) -> Flow[VerificationKey]:
     """The key of the issuer that made the signature; :class:`InvalidToken` where none did.
 
     A bad signature under a key that is held may mean that its id names a new key now (an authority restarted with
@@ -165,15 +191,17 @@ def warmed(trust: Trust, clock: Clock) -> Flow[None]:
 
     An issuer that is asked about every token, and signs no answers, needs none and may have none.
     """
-    ring, asking = trust.ring, trust.asking
+    asking = trust.asking
     if trust.by_id is not None:  # which keys there are, only tokens tell
         return
     if trust.issuer.validate is Validation.INTROSPECTION and asking is not None and not asking.settings.signed:
         return
-    if not ring.is_usable(clock.monotonic()):
-        yield from refreshed(trust, clock, ring.generation)
-        if not ring.is_usable(clock.monotonic()):  # somebody else's fetch was joined, and failed
-            raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, trust.issuer.url)
+    for each in (trust, *trust.others):
+        ring = each.ring
+        if not ring.is_usable(clock.monotonic()):
+            yield from refreshed(each, clock, ring.generation)
+            if not ring.is_usable(clock.monotonic()):  # the fetch of another caller was joined, and failed
+                raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, trust.issuer.url)
 
 
 def refreshed(trust: Trust, clock: Clock, seen: int, *, provoked: bool = False, wait: bool = True) -> Flow[None]:
@@ -201,11 +229,11 @@ def refreshed(trust: Trust, clock: Clock, seen: int, *, provoked: bool = False, 
             if ignored.alarming and ignored not in told
         )
 
-    ring = trust.ring
+    ring, which = trust.ring, trust.jwks_uri if trust.others else None
     yield from ask(
         SingleFlight(
             # A proxy and the issuer behind it may have one name; each has keys of its own.
-            key=" in ".join(filter(None, (f"keys of {trust.issuer.url}", trust.issuer.token_header))),
+            key=" in ".join(filter(None, (f"keys of {trust.issuer.url}", trust.issuer.token_header, which))),
             authority=trust.issuer.url,
             needed=lambda: ring.generation == seen,
             flow=refresh,
@@ -302,7 +330,7 @@ def fetch_keys(trust: Trust, clock: Clock) -> Flow[tuple[KeySet, float | None]]:
     if issuer.jwks_file is not None:
         content = yield from ask(ReadFile(path=issuer.jwks_file, authority=issuer.url, limit=policy.max_bytes))
         return _key_set(content, trust), None
-    uri = issuer.jwks_uri
+    uri = trust.jwks_uri
     if uri is None:
         metadata = yield from discovered(trust, clock, has_keys)
         if metadata.jwks_uri is None:

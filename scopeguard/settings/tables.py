@@ -370,7 +370,7 @@ ISSUER: Final = {
     "audience": Key(kinds.references, '["https://api.example.com"]'),
     "any_audience_dangerously": Key(kinds.only_true, "true"),
     "validate": Key(kinds.string, '"jwt"'),
-    "jwks_uri": Key(kinds.reference, '"https://auth.example.com/jwks"'),
+    "jwks_uri": Key(kinds.references, '"https://auth.example.com/jwks"'),
     "jwks_file": Key(kinds.path, '"jwks.json"'),
     "keys": Key(_inline_keys, '{ keys = [{ kty = "OKP", crv = "Ed25519", x = "' + "A" * 42 + 'E" }] }'),
     "metadata_url": Key(kinds.reference, '"https://auth.example.com/metadata"'),

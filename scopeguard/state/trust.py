@@ -1,4 +1,7 @@
-"""What is known at run time about the trusted issuers: their keys, their answers, and which of them is meant."""
+"""What is known at run time about the trusted issuers: their keys, their answers, and which of them is meant.
+
+Longer than 400 lines because one issuer, those that are found by name, and all of them together share their rules.
+"""
 
 from __future__ import annotations
 
@@ -80,13 +83,24 @@ class Trust:
     # Headers of tokens that were accepted, by their text, and whether the rules of RFC 9068 applied to them.
     headers: dict[bytes, bool] = field(default_factory=dict, repr=False)
     by_id: KeysById | None = field(init=False, repr=False)  # instead of the ring, where each key has its own URL
+    jwks_uri: str | None = None  # where the set of the ring is, if that is configured
+    # The same issuer with its other key sets: each of them has a ring of its own, and shares the rest.
+    others: tuple[Trust, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         self.by_id = None if self.issuer.key_url_template is None else KeysById(self.issuer.key_set)
+        uris = self.issuer.jwks_uris
+        if self.jwks_uri is None and uris:
+            self.jwks_uri = uris[0]
+
+    def is_or_has(self, trust: Trust) -> bool:
+        """Whether *trust* is this one, or the same issuer with another of its key sets."""
+        return trust is self or trust in self.others
 
     def after_fork(self) -> None:
         """In a child process, which has none of the threads."""
-        self.ring.forget_flights()
+        for trust in (self, *self.others):
+            trust.ring.forget_flights()
         if self.by_id is not None:
             self.by_id.after_fork()
         if self.asking is not None:
@@ -125,6 +139,8 @@ class Trust:
         self.by_id = other.by_id
         if self.issuer.jwks_file is None:
             self.ring, self.metadata, self.metadata_until = other.ring, other.metadata, other.metadata_until
+            for mine, known in zip(self.others, other.others, strict=True):
+                mine.ring = known.ring
 
 
 def _keep(memo: dict[bytes, T], segment: bytes, value: T) -> None:
@@ -330,7 +346,8 @@ class Trusts:
 
     def configured(self, trust: Trust) -> bool:
         """Whether *trust* is one of those it began with, which hold for good."""
-        return self._by_name.get((trust.issuer.token_header, trust.issuer.url)) is trust
+        found = self._by_name.get((trust.issuer.token_header, trust.issuer.url))
+        return found is not None and found.is_or_has(trust)
 
     def trusts(self, trust: Trust, now: float) -> bool:
         """Whether *trust* is one that holds at *now* (monotonic seconds): a configured one, or what the resolver finds
@@ -338,7 +355,7 @@ class Trusts:
         if self.configured(trust):
             return True
         found = None if self.resolving is None else self.resolving.lookup(trust.issuer.url, now)
-        return found is not None and found.trust is trust
+        return found is not None and found.trust is not None and found.trust.is_or_has(trust)
 
     def leeway(self, issuer: str, now: float) -> float:
         """The leeway in seconds for tokens of *issuer*, named as in the configuration; of several header fields, the
