@@ -34,6 +34,7 @@ from scopeguard.spec.key_by_id import key_url, parse_public_key
 from scopeguard.spec.scope_claims import granted_scopes
 from scopeguard.spec.status_list import reference
 from scopeguard.spec.strict_json import parse_object
+from scopeguard.spec.subprotocol import token_from_subprotocols
 from scopeguard.spec.token_endpoint import judge_token_answer
 from scopeguard.wsgi import decoded_path, strip_query_token
 from work import Stepper, TooMuchWork, counting
@@ -94,6 +95,8 @@ PARSERS: Final[dict[str, Callable[[bytes], object]]] = {
     ),
     "has_access_token": credentials.has_access_token,
     "without_access_token": credentials.without_access_token,
+    "subprotocols": lambda data: token_from_subprotocols([data, data], 1 << 20),
+    "a token among the subprotocols": lambda data: token_from_subprotocols([b"bearer, " + data], 1 << 20),
     "a form": lambda data: credentials.token_from_form(data, max_bytes=1 << 20, max_parameters=1 << 20),
     "a content type": lambda data: credentials.may_carry_form("POST", [data]),
     "strip_query_token": as_text(
@@ -190,9 +193,9 @@ PARSERS: Final[dict[str, Callable[[bytes], object]]] = {
 SEEDS: Final = (
     *(bytes((octet,)) for octet in b"a1 \t\n\\\"',;:=&%/.-_+[]{}<>()@?#!~\x00\x7f\xff"),
     b'\\"', b'"a",', b"\\u0041", b"[]", b"[1,", b'{"a":', b'"a":1,', b"{},", b'{"kty":"RSA"},',
-    b"a=b,", b"a=b, ", b'a="', b'a="b",', b'a="\\",', b"Bearer ", b", bearer", b", Bearer a=b", b"a ,", b" =", b"a = ",
-    b"&a", b"access_token", b"access_token&", b"access_token=a&", b"%61", b"%25", b"%2", b"%2e", b"%2F", b"%ff",
-    b"/a", b"/.", b"//", b"/../", b"/a/", b"a.b-", b":get", b"a:open", b"/a.b", b"://", b"a://",
+    b"a=b,", b"a=b, ", b'a="', b'a="b",', b'a="\\",', b"Bearer ", b", bearer", b"bearer,a,", b", Bearer a=b", b"a ,",
+    b" =", b"a = ", b"&a", b"access_token", b"access_token&", b"access_token=a&", b"%61", b"%25", b"%2", b"%2e",
+    b"%2F", b"%ff", b"/a", b"/.", b"//", b"/../", b"/a/", b"a.b-", b":get", b"a:open", b"/a.b", b"://", b"a://",
     b"10.0.0.1,", b"10.0.0.1, ", b"[::1],", b"::", b"1.", b"a.", b"=.", b"A=", b"-----", b"\xc3\xa9", b"max-age=",
     b"max-age ", b"1 Jan ", b"Mon, ", b"12:00:00 ",
 )  # fmt: skip
