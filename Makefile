@@ -207,6 +207,10 @@ bench-quick: ## the same in a few minutes: whether all of it runs, with rough fi
 bench-issuers: $(DEV) ## what a thousand issuers cost: time, memory, routing, requests
 	@$(BIN)/python benchmarks/issuers.py
 
+.PHONY: bench-floods
+bench-floods: $(DEV) ## what junk tokens cost, and how good requests fare beside a flood of them
+	@$(BIN)/python -m benchmarks.floods
+
 .PHONY: bench-rules
 bench-rules: $(DEV) ## what finding a rule costs among ten and among ten thousand
 	@$(BIN)/python benchmarks/rules.py

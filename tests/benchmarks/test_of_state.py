@@ -11,7 +11,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -57,6 +57,35 @@ def test_storms_are_counted(backend: str, monkeypatch: pytest.MonkeyPatch):
     assert found["upstream"]["unknown"]["keys"] <= 3
     assert found["rotation"] == 1
     expect_figures(storms.figures(backend, found))
+
+
+@pytest.mark.timeout(180)
+def test_floods_are_counted(monkeypatch: pytest.MonkeyPatch):
+    floods = loaded("floods")
+    monkeypatch.setattr(floods, "SLOW", 0.01)
+    monkeypatch.setattr(floods, "beside", lambda edge, seconds: floods._told({"JWT": [(0.001, 200)]}, _Flood()))
+    found = floods.measured(("threads", "asyncio"), quick=True)
+    asked = {(row["edge"], row["kind"]): (row["asked at once"], row["asked in turn"]) for row in found["junk"]}
+    for edge in ("threads", "asyncio"):
+        assert asked[edge, "random opaque"] == (40, 40)
+        assert asked[edge, "JWT, name for a resolver"] == (40, 40)
+        assert asked[edge, "JWT, unknown issuer"] == (0, 0)
+        for kind in ("JWT, known issuer, unknown key id", "JWT, bad signature under a known key id"):
+            assert max(asked[edge, kind]) <= 3
+    assert "random opaque" in floods.shown(found)
+    json.dumps(found)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("edge", ["threads", "asyncio"])
+def test_good_requests_are_measured_beside_a_flood(edge: str):
+    found = loaded("floods").beside(edge, seconds=0.2)
+    assert found["JWT of another issuer"]["refused"] == 0
+    assert found["opaque, known"]["of"] > 0
+
+
+class _Flood:
+    statuses: ClassVar[dict[int, int]] = {}
 
 
 def test_what_grows_is_measured():
