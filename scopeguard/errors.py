@@ -200,10 +200,20 @@ class Forbidden(AccessDenied):
     """A policy refusal that no scope would cure: 403 without an OAuth error code."""
 
 
+class Blame(StrEnum):
+    """What an outage may be due to. It decides what is left alone for a while."""
+
+    AUTHORITY = "authority"
+    TOKEN = "token"  # the token that was asked about, perhaps: others may be answered
+    KEYS = "keys"  # the keys for its answer, whose fetching has a pace of its own
+
+
 class AuthorityUnavailable(Exception):
     """The authorization server could not be asked, so the token was never judged: 503, never 401 (law 4).
 
-    ``authority`` names it (an issuer, as configured); ``retry_after`` is in seconds, ``None`` where nobody knows.
+    ``authority`` names it (an issuer, as configured); ``retry_after`` is in seconds, ``None`` if unknown. ``sent``:
+    whether the request was sent before the exchange failed, ``None`` if unknown; a transport sets it, because a failure
+    to connect cannot be due to what is asked. ``blame`` is set where introspection fails.
     """
 
     status: ClassVar[int] = 503
@@ -214,6 +224,8 @@ class AuthorityUnavailable(Exception):
         self.reason = reason
         self.authority = authority
         self.retry_after = retry_after
+        self.sent: bool | None = None
+        self.blame: Blame = Blame.AUTHORITY
         self.detail: dict[str, str] = {name: printable(value) for name, value in detail.items()}
         super().__init__(reason, authority)
 

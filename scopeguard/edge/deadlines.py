@@ -28,6 +28,7 @@ class Deadline(threading.local):
     """When the exchange that this thread performs must have ended, on the monotonic clock."""
 
     at: float = float("inf")
+    sent: bool = False  # whether the exchange has come so far that something of the request was sent
 
     def left(self, seconds: float | None = None) -> float:
         """*seconds*, or what is left if that is less. Raises :class:`TimeoutError` when nothing is."""
@@ -199,6 +200,7 @@ class Hurried:
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Send all of *buffer*."""
+        self._deadline.sent = True
         for start in range(0, len(buffer), _PIECE):
             self._inner.write(buffer[start : start + _PIECE], self._deadline.left(timeout))
 

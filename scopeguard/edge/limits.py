@@ -92,6 +92,7 @@ class HttpxTransport:
         if request.authorization is not None:
             headers["authorization"] = request.authorization
         self._deadline.at = time.monotonic() + request.timeout
+        self._deadline.sent = False
         try:
             with (
                 self._client_for(request) as client,
@@ -111,12 +112,15 @@ class HttpxTransport:
             # Only of these it is certain that their text quotes nothing that was sent; a wrong certificate is one.
             quotable = isinstance(error, httpx.ConnectError | TimeoutError) and str(error)
             why = f": {error}" if quotable else ""
-            raise AuthorityUnavailable(
+            outage = AuthorityUnavailable(
                 Reason.AUTHORITY_TIMED_OUT if late else Reason.AUTHORITY_UNREACHABLE,
                 request.authority,
                 url=request.url,
                 problem=type(error).__name__ + why,
-            ) from None  # the cause would hold the request, and with it credentials
+            )
+            # The authority is not to blame for a pool whose connections are all in use.
+            outage.sent = None if isinstance(error, httpx.PoolTimeout) else self._deadline.sent
+            raise outage from None  # the cause would hold the request, and with it credentials
 
     @contextmanager
     def _client_for(self, request: Send) -> Iterator[httpx.Client]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from scopeguard.access_token import AccessToken, fingerprint
 from scopeguard.config import Issuer
@@ -21,7 +21,7 @@ from scopeguard.effects import (
     UseStore,
     ask,
 )
-from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
+from scopeguard.errors import AuthorityUnavailable, Blame, InvalidToken, Reason
 from scopeguard.flow.answers import check_status, json_body
 from scopeguard.flow.credential import Credential
 from scopeguard.flow.keys import longest_fetch, verify_signature
@@ -31,6 +31,9 @@ from scopeguard.introspection import Dialect, Introspection
 from scopeguard.spec import credentials, introspection, jwt, tokeninfo
 from scopeguard.state.answers import Known
 from scopeguard.state.trust import Asking, Trust, Trusts
+
+# Statuses that say that the authority, or the gateway before it, is down or busy, whatever it was asked.
+_ABOUT_THE_AUTHORITY: Final = frozenset((429, 502, 503, 504))
 
 
 def introspected(credential: Credential, trust: Trust, trusts: Trusts, clock: Clock) -> Flow[AccessToken]:
@@ -65,6 +68,9 @@ def introspected(credential: Credential, trust: Trust, trusts: Trusts, clock: Cl
     known = usable()
     waited = known is None
     if known is None:
+        pause = asking.answers.pause(key, began)
+        if pause > 0:
+            raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, trust.issuer.url, retry_after=pause)
         shares = settings.ttl > 0
         yield from ask(
             SingleFlight(
@@ -85,7 +91,8 @@ def introspected(credential: Credential, trust: Trust, trusts: Trusts, clock: Cl
         )
         known = landed[0] if landed else usable()
         if known is None:
-            raise AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, trust.issuer.url)
+            pause = asking.answers.pause(key, clock.monotonic())
+            raise AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, trust.issuer.url, retry_after=pause or None)
     if known.members is None:
         asking.accepted.discard(key)
         raise InvalidToken(Reason.TOKEN_NOT_ACTIVE)
@@ -136,20 +143,18 @@ def asked(
                 return kept
         except (AuthorityUnavailable, introspection.MalformedAnswer):
             pass  # the authority knows
-    pause = asking.breaker.pause(clock.monotonic())
+    accepted = key in asking.accepted
+    pause = asking.suspicion.pause(clock.monotonic(), accepted=accepted) or asking.breaker.pause(clock.monotonic())
     if pause > 0:
         raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, trust.issuer.url, retry_after=pause)
     at = clock.wall()
     try:
         members = yield from answered(credential, trust, asking, clock)
     except AuthorityUnavailable as error:
-        if error.detail.get("status") == "400":  # an answer, about this token; and a stranger may choose the token
-            asking.breaker.succeeded()
-        else:
-            asking.breaker.failed(clock.monotonic(), retry_after=error.retry_after)
-        asking.answers.fail(key, clock.monotonic())
+        record_failure(error, key, asking, clock.monotonic(), accepted=accepted)
         raise
     asking.breaker.succeeded()
+    asking.suspicion.answered(clock.monotonic())
     lasting, seconds = members, introspection.remaining(members, clock.wall())
     if seconds <= -trust.issuer.leeway:
         lasting, seconds = None, float("inf")  # "active", and by its own date it is not
@@ -164,10 +169,31 @@ def asked(
     return Known(members, at)
 
 
+def record_failure(error: AuthorityUnavailable, key: bytes, asking: Asking, now: float, *, accepted: bool) -> None:
+    """Leave alone for a while what *error* is due to: the authority, or this one token; and say so in *error*.
+
+    A failure that a token may be the cause of must not stop questions about others: strangers choose such tokens.
+    """
+    match error.blame:
+        case Blame.AUTHORITY:
+            asking.breaker.failed(now, retry_after=error.retry_after)
+            asking.answers.fail(key, now)
+        case Blame.KEYS:
+            asking.breaker.succeeded()
+            asking.answers.fail(key, now)
+        case _:
+            asking.breaker.succeeded()
+            timed_out = error.reason is Reason.AUTHORITY_TIMED_OUT
+            outage = asking.suspicion.failed(key, now, accepted=accepted, timed_out=timed_out)
+            pause = asking.answers.fail(key, now, alone=outage == 0.0) or outage
+            error.retry_after = max(pause, error.retry_after or 0.0)
+
+
 def answered(credential: Credential, trust: Trust, asking: Asking, clock: Clock) -> Flow[Mapping[str, Any] | None]:
     """What the authority says of *credential*: the members of its answer, ``None`` for "not active".
 
-    An answer that is none is an outage, not a verdict: its 401 means that our credentials are wrong (I-17 to I-20).
+    An answer that is none is an outage, not a verdict: its 401 means that our credentials are wrong (I-17 to I-20), or
+    that it does not know the token, as some authorities say it. The ``blame`` of the error tells what may be the cause.
     """
     issuer, settings = trust.issuer, asking.settings
     endpoint = settings.endpoint
@@ -185,23 +211,66 @@ def answered(credential: Credential, trust: Trust, asking: Asking, clock: Clock)
         if renewed != bearer:
             answer = yield from questioned(credential, endpoint, renewed, trust, asking, clock)
     if answer.status in (400, 401, 403):
-        raise AuthorityUnavailable(
-            Reason.AUTHORITY_ANSWERED_NONSENSE,
-            issuer.url,
-            url=endpoint,
-            status=answer.status,
-            problem=introspection.COMPLAINTS[answer.status],
-        )
+        ours = introspection.refuses_client(answer.body) and not asking.suspicion.answered_lately(clock.monotonic())
+        failure = unusable(trust, endpoint, introspection.COMPLAINTS[answer.status], status=answer.status)
+        failure.blame = Blame.AUTHORITY if ours else Blame.TOKEN
+        raise failure
     try:
         if not settings.signed:
-            return introspection.read_answer(json_body(answer, endpoint, issuer.url, clock))
-        check_status(answer, endpoint, issuer.url, clock)
-        signed = introspection.read_signed(answer.body, answer.headers, issuer, settings, clock.wall())
-        yield from verify_signature(signed, trust, clock)
+            return introspection.read_answer(content(answer, endpoint, trust, clock))
+        signed = introspection.read_signed(
+            content(answer, endpoint, trust, clock), answer.headers, issuer, settings, clock.wall()
+        )
+        try:
+            yield from verify_signature(signed, trust, clock)
+        except AuthorityUnavailable as error:
+            error.blame = Blame.KEYS
+            raise
         return introspection.active_members(signed.claims["token_introspection"])
-    except (introspection.MalformedAnswer, InvalidToken) as error:
-        problem = f"its answer cannot be used: {error}"
-    raise AuthorityUnavailable(Reason.AUTHORITY_ANSWERED_NONSENSE, issuer.url, url=endpoint, problem=problem)
+    except (introspection.MalformedAnswer, InvalidToken) as unfit:
+        problem = f"its answer cannot be used: {unfit}"
+    raise unusable(trust, endpoint, problem)
+
+
+def content(answer: Answer, endpoint: str, trust: Trust, clock: Clock) -> bytes:
+    """The body of *answer*, a 200 with JSON, or with whatever a signed answer is checked for."""
+    asking, authority = trust.asking, trust.issuer.url
+    try:
+        if asking is None or not asking.settings.signed:
+            return json_body(answer, endpoint, authority, clock)
+        check_status(answer, endpoint, authority, clock)
+        return answer.body
+    except AuthorityUnavailable as error:
+        error.blame = Blame.AUTHORITY if answer.status in _ABOUT_THE_AUTHORITY else Blame.TOKEN
+        raise
+
+
+def unusable(trust: Trust, endpoint: str, problem: str, *, status: int = 200) -> AuthorityUnavailable:
+    """The outage for an answer that says nothing about the token, which may be due to the token."""
+    error = AuthorityUnavailable(
+        Reason.AUTHORITY_ANSWERED_NONSENSE, trust.issuer.url, url=endpoint, status=status, problem=problem
+    )
+    error.blame = Blame.TOKEN
+    return error
+
+
+def exchanged(question: Send) -> Flow[Answer]:
+    """The answer to *question*, which contains a token that a stranger may have chosen.
+
+    A failure to connect cannot be due to the token. An answer that is too large or does not come in time can.
+    """
+    try:
+        return (yield from ask(question))
+    except AuthorityUnavailable as error:
+        match error.reason:
+            case Reason.AUTHORITY_TIMED_OUT:
+                ambiguous = error.sent is not False
+            case Reason.AUTHORITY_UNREACHABLE:
+                ambiguous = error.sent is True
+            case _:
+                ambiguous = True
+        error.blame = Blame.TOKEN if ambiguous else Blame.AUTHORITY
+        raise
 
 
 def questioned(
@@ -213,7 +282,7 @@ def questioned(
         settings, asking.key, authority, now=clock.wall(), identifier=asking.new_id(), bearer=bearer
     )
     return (
-        yield from ask(
+        yield from exchanged(
             Send(
                 url=endpoint,
                 authority=authority,
@@ -240,7 +309,7 @@ def bearer_token(trust: Trust, asking: Asking) -> Flow[str]:
     if token is not None:
         return token
 
-    def unusable(problem: str) -> AuthorityUnavailable:
+    def failure(problem: str) -> AuthorityUnavailable:
         return AuthorityUnavailable(
             Reason.AUTHORITY_UNREACHABLE, authority, problem=f"introspection.bearer_token {problem}"
         )
@@ -250,10 +319,10 @@ def bearer_token(trust: Trust, asking: Asking) -> Flow[str]:
             found = yield from ask(CallHook(source))
         except Exception as error:  # noqa: BLE001 - a function of the operator's; its text might hold a secret
             held.fail()
-            raise unusable(f"raised {type(error).__name__}") from None
+            raise failure(f"raised {type(error).__name__}") from None
         if not credentials.is_token(found):
             held.fail()
-            raise unusable("returned no token; a string is needed, of visible ASCII without commas and quotes")
+            raise failure("returned no token; a string is needed, of visible ASCII without commas and quotes")
         held.keep(found)
         return ()
 
@@ -269,7 +338,7 @@ def bearer_token(trust: Trust, asking: Asking) -> Flow[str]:
         )
     )
     if held.token is None:
-        raise unusable("failed for somebody else a moment ago")
+        raise failure("failed a moment ago, for another request")
     return held.token
 
 
@@ -282,7 +351,7 @@ def informed(
     says 400 to a token that is none; GitLab's, by GET, 401, and nobody else's credentials can be meant by that.
     """
     google = asking.settings.dialect is Dialect.GOOGLE_TOKENINFO
-    answer = yield from ask(
+    answer = yield from exchanged(
         Send(
             url=endpoint,
             authority=trust.issuer.url,
@@ -297,7 +366,7 @@ def informed(
         return None
     try:
         read = tokeninfo.read if google else tokeninfo.read_gitlab
-        return read(json_body(answer, endpoint, trust.issuer.url, clock), clock.wall())
+        return read(content(answer, endpoint, trust, clock), clock.wall())
     except tokeninfo.MalformedInfo as error:
         problem = str(error)
-    raise AuthorityUnavailable(Reason.AUTHORITY_ANSWERED_NONSENSE, trust.issuer.url, url=endpoint, problem=problem)
+    raise unusable(trust, endpoint, problem)

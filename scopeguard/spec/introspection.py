@@ -234,3 +234,11 @@ def read_entry(data: bytes | None, now: float) -> tuple[dict[str, Any] | None, f
         raise MalformedAnswer("the entry is no answer")
     asked_at = _date(entry.get("asked_at"))
     return members, until - now, float("-inf") if asked_at is None else min(asked_at, now)
+
+
+def refuses_client(body: bytes) -> bool:
+    """Whether *body* is an OAuth error about the credentials of the API, not about a token (RFC 6749 section 5.2)."""
+    try:
+        return parse_object(body).get("error") == "invalid_client"
+    except MalformedJSON:
+        return False

@@ -10,9 +10,23 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from scopeguard.records import dataclass
+
+# Seconds for which a token is left alone at which the authority failed: at first, doubled each time, and at most.
+_FIRST_PAUSE: Final = 1.0
+_LONGEST_PAUSE: Final = 30.0
+_MOST_FAILED: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """When asking about a token failed, until when not to ask again, and how long a pause that was."""
+
+    at: float
+    until: float
+    pause: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +54,7 @@ class Answers:
         self._lock = threading.Lock()
         self._active: OrderedDict[bytes, tuple[float, Known]] = OrderedDict()
         self._inactive: OrderedDict[bytes, tuple[float, Known]] = OrderedDict()
-        self._failed: OrderedDict[bytes, float] = OrderedDict()
+        self._failed: OrderedDict[bytes, _Failed] = OrderedDict()
 
     def after_fork(self) -> None:
         """In a child process: whoever held the lock stayed with the parent."""
@@ -63,6 +77,7 @@ class Answers:
 
     def absorb(self, key: bytes, known: Known, now: float, *, lifetime: float) -> None:
         """Keep *known* under *key*: as long as the policy allows and no longer than *lifetime* (I-21, X-62)."""
+        self._failed.pop(key, None)
         members = known.members
         seconds = min(self._negative_ttl if members is None else self._ttl, lifetime)
         if seconds <= 0:
@@ -75,14 +90,30 @@ class Answers:
             while len(kept) > self._max_entries:
                 kept.popitem(last=False)
 
-    def fail(self, key: bytes, now: float) -> None:
-        """Asking about *key* failed at *now*: those who waited for the answer need not try one after the other."""
+    def fail(self, key: bytes, now: float, *, alone: bool = False) -> float:
+        """Asking about *key* failed at *now*: callers that waited for the answer need not try one after the other.
+
+        *alone*: the authority may answer questions about other tokens, so this one is left alone for a while. Returns
+        the seconds of that pause.
+        """
         with self._lock:
-            self._failed[key] = now
-            self._failed.move_to_end(key)
-            while len(self._failed) > 1000:
+            before = self._failed.pop(key, None)
+            pause = 0.0
+            if alone:
+                pause = _FIRST_PAUSE
+                if before is not None and now < before.until + _LONGEST_PAUSE:
+                    pause = max(pause, min(2 * before.pause, _LONGEST_PAUSE))
+            self._failed[key] = _Failed(now, now + pause, pause)
+            while len(self._failed) > _MOST_FAILED:
                 self._failed.popitem(last=False)
+            return pause
+
+    def pause(self, key: bytes, now: float) -> float:
+        """The seconds for which *key* is left alone, because the authority failed at it."""
+        failed = self._failed.get(key)
+        return 0.0 if failed is None else max(0.0, failed.until - now)
 
     def failed_since(self, key: bytes, since: float) -> bool:
         """Whether asking about *key* has failed at *since* or later."""
-        return self._failed.get(key, float("-inf")) >= since
+        failed = self._failed.get(key)
+        return failed is not None and failed.at >= since

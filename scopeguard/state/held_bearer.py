@@ -1,7 +1,8 @@
 """The access token with which this API asks introspection questions, where a function of the operator provides it.
 
-Kept until the authority refuses it (I-06). Who refuses is not always right: some answer 401 to a question about a bad
-token, and anybody may send one. So the function is not called again at once after it was.
+Kept until the authority refuses it (I-06). A refusal is not always right: some authorities answer 401 to a question
+about a bad token, and anybody may send one. So the function is not called again at once after it was, and when it fails
+the refused token is used again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ class HeldBearer:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._token: str | None = None
+        self._refused: str | None = None
         self._renewed_at = float("-inf")
         self._generation = 0
 
@@ -46,17 +48,19 @@ class HeldBearer:
                 return True
             if now < self._renewed_at + RENEWAL_INTERVAL:
                 return False
-            self._token = None
+            self._token, self._refused = None, token
             self._renewed_at = now
             return True
 
     def keep(self, token: str) -> None:
         """The function returned *token*."""
         with self._lock:
-            self._token = token
+            self._token, self._refused = token, None
             self._generation += 1
 
     def fail(self) -> None:
-        """The function did not return a token."""
+        """The function did not return a token. One that was refused comes back: it may be as good as before."""
         with self._lock:
+            if self._token is None:
+                self._token, self._refused = self._refused, None
             self._generation += 1

@@ -31,6 +31,7 @@ from scopeguard.state.keyring import KeyRing
 from scopeguard.state.keys_by_id import KeysById
 from scopeguard.state.revocations import Revocations
 from scopeguard.state.statuses import Statuses
+from scopeguard.state.suspicion import Suspicion
 
 T = TypeVar("T")
 
@@ -55,11 +56,13 @@ class Asking:
     key: AssertionKey | None = field(repr=False)
     new_id: Callable[[], str] = field(repr=False)
     bearer: HeldBearer = field(default_factory=HeldBearer)
+    suspicion: Suspicion = field(default_factory=Suspicion)
 
     def after_fork(self) -> None:
         """In a child process, which has none of the threads."""
         self.answers.after_fork()
         self.breaker.after_fork()
+        self.suspicion.after_fork()
         self.bearer.after_fork()
 
 

@@ -24,7 +24,7 @@ from scopeguard.access_token import fingerprint
 from scopeguard.devserver.keys import SigningKey, base64url, compact
 from scopeguard.edge.limits import HttpxTransport
 from scopeguard.effects import Answer, Send
-from scopeguard.errors import ConfigurationError, Reason
+from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
 from scopeguard.guard import Decision, Denied, Granted, Unavailable
 from scopeguard.introspection import Introspection, Validation
 from scopeguard.scopes import all_of
@@ -843,6 +843,154 @@ def test_a_gateway_that_restarts_costs_one_more_try_and_nobody_a_503():
         served[:] = [response(b"", "Retry-After: 9", status="503 Service Unavailable")]
         assert is_outage(guard.check(request_with("u")), "9")  # it said when; nobody tries before
         guard.close()
+
+
+# -- failures that a token may be the cause of
+
+
+def of_the_token(*, sent: bool | None, reason: Reason) -> AuthorityUnavailable:
+    error = AuthorityUnavailable(reason, "https://as.test")
+    error.sent = sent
+    return error
+
+
+# What an authority may do at a token that it cannot read, while it answers about all others.
+STUMBLES: dict[str, Answer | AuthorityUnavailable] = {
+    **{str(status): Answer(status, b"{}", JSON) for status in (400, 401, 403, 404, 408, 413, 414, 431, 500, 501)},
+    "400 invalid_client": Answer(400, b'{"error": "invalid_client"}', JSON),
+    "204": Answer(204, b"", {}),
+    "redirect to a login": Answer(302, b"", {"location": "https://as.test/login"}),
+    "a page of a firewall": Answer(200, b"<html>", {"content-type": "text/html"}),
+    "nonsense": Answer(200, b"[]", JSON),
+    "a large answer": of_the_token(sent=True, reason=Reason.AUTHORITY_ANSWERED_NONSENSE),
+    "a timeout": of_the_token(sent=True, reason=Reason.AUTHORITY_TIMED_OUT),
+    "a timeout of a transport that says no more": of_the_token(sent=None, reason=Reason.AUTHORITY_TIMED_OUT),
+    "a connection that is reset": of_the_token(sent=True, reason=Reason.AUTHORITY_UNREACHABLE),
+}
+
+
+class Stumbling:
+    """The way to an authority that stumbles at made-up tokens, or, when it is ``down``, at all of them."""
+
+    def __init__(self, authority: FakeAuthority, stumble: Answer | AuthorityUnavailable) -> None:
+        self._authority = authority
+        self._stumble = stumble
+        self.down = False
+        self.asked: list[str] = []
+
+    def send(self, request: Send, /) -> Answer:
+        token = dict(request.form or ()).get("token")
+        if token is not None:
+            self.asked.append(token)
+        if token is None or (token.startswith("sg-opaque-") and not self.down):
+            return self._authority.transport.send(request)
+        if isinstance(self._stumble, Answer):
+            return self._stumble
+        raise of_the_token(sent=self._stumble.sent, reason=self._stumble.reason)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.rule("I-17", "I-18", "H-19")
+@pytest.mark.parametrize("stumble", STUMBLES)
+def test_made_up_tokens_at_which_the_authority_stumbles_turn_nobody_else_away(
+    authority: FakeAuthority, new_guard: NewGuard, stumble: str
+):
+    """The kind: a failure that the token may be the cause of, which strangers choose, is no outage for all."""
+    transport = Stumbling(authority, STUMBLES[stumble])
+    guard = new_guard(transport=transport)
+    if stumble == "400 invalid_client":  # which is about our credentials, unless they were good lately
+        assert isinstance(guard.check(request_with(opaque(authority))), Granted)
+    for second in range(30):
+        for number in range(20):
+            assert is_outage(guard.check(request_with(f"made-up-{second}-{number}")))
+            authority.clock.advance(0.05)
+        assert isinstance(guard.check(request_with(opaque(authority))), Granted)
+
+
+@pytest.mark.rule("I-18", "I-25")
+@pytest.mark.parametrize("stumble", STUMBLES)
+def test_a_token_at_which_the_authority_stumbles_is_left_alone_for_a_moment_and_told_so(
+    authority: FakeAuthority, new_guard: NewGuard, decide: Decide, stumble: str
+):
+    transport = Stumbling(authority, STUMBLES[stumble])
+    guard = new_guard(transport=transport)
+    assert isinstance(decide(guard, opaque(authority)), Granted)
+    for pause in (1, 2, 4):
+        before = len(transport.asked)
+        for _ in range(5):
+            assert is_outage(decide(guard, "made-up"), str(pause))
+        assert len(transport.asked) - before == 1
+        authority.clock.advance(pause)
+
+
+@pytest.mark.rule("I-18")
+@pytest.mark.parametrize("stumble", STUMBLES)
+def test_an_authority_that_stumbles_at_every_token_is_left_alone(
+    authority: FakeAuthority, new_guard: NewGuard, stumble: str
+):
+    """Strangers cannot make up tokens that were accepted before: three of those that fail are an outage."""
+    transport = Stumbling(authority, STUMBLES[stumble])
+    guard = new_guard(transport=transport)
+    known = [opaque(authority, expires_in=86400) for _ in range(50)]
+    assert all(isinstance(guard.check(request_with(token)), Granted) for token in known)
+    authority.clock.advance(61)
+    transport.asked.clear()
+    transport.down = True
+    for token in known:
+        assert is_outage(guard.check(request_with(token)))
+    assert len(transport.asked) == 3
+    for number in range(600):  # five minutes
+        assert is_outage(guard.check(request_with(known[number % 50])))
+        assert is_outage(guard.check(request_with(f"made-up-{number}")))
+        authority.clock.advance(0.5)
+    assert len(transport.asked) <= 3 + 2 * (300 / 5 + 4)
+    transport.down = False
+    authority.clock.advance(5)
+    assert all(isinstance(guard.check(request_with(token)), Granted) for token in known)
+
+
+@pytest.mark.rule("I-18")
+@pytest.mark.parametrize("stumble", ["401", "500", "a timeout"])
+def test_an_authority_that_never_answered_is_asked_at_a_bounded_rate(
+    authority: FakeAuthority, new_guard: NewGuard, stumble: str
+):
+    transport = Stumbling(authority, STUMBLES[stumble])
+    guard = new_guard(transport=transport)
+    for number in range(6000):  # a minute
+        assert is_outage(guard.check(request_with(f"made-up-{number}")))
+        authority.clock.advance(0.01)
+    assert len(transport.asked) <= (40 + 60 * 4 if stumble == "a timeout" else 200 + 60 * 20) + 1
+
+
+@pytest.mark.rule("I-17", "I-18")
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_an_authority_that_does_not_know_our_client_is_left_alone(
+    authority: FakeAuthority, guard: Guard, decide: Decide, status: int
+):
+    with authority.mode("introspection", Answer(status, b'{"error": "invalid_client"}', JSON)):
+        for number in range(20):
+            assert is_outage(decide(guard, f"sg-opaque-{number}"))
+        assert calls(authority) == 3
+    authority.clock.advance(0.5)
+    assert isinstance(decide(guard, opaque(authority)), Granted)
+
+
+@pytest.mark.rule("I-18", "J-20")
+def test_a_spent_budget_for_keys_is_no_failure_of_introspection(authority: FakeAuthority, new_guard: NewGuard):
+    """Answers are signed, the keys rotate, and strangers have spent the budget for key fetches."""
+    guard = new_guard(signed=True)
+    with authority.mode("introspection", signed_answer(authority)):
+        assert isinstance(guard.check(request_with("t")), Granted)
+    for number in range(3):
+        guard.check(request_with(authority.mint(headers={"kid": f"made-up-{number}"})))
+    authority.rotate()
+    with authority.mode("introspection", signed_answer(authority)):
+        for number in range(10):
+            assert is_outage(guard.check(request_with(f"t-{number}")), "10")
+        authority.clock.advance(10)
+        assert isinstance(guard.check(request_with("t-0")), Granted)
 
 
 # -- signed answers

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from forked import Child
@@ -254,3 +255,33 @@ def test_a_child_process_opens_connections_of_its_own(transport: HttpxTransport,
     assert server.connections == 2
     transport.send(send(server.url))
     assert server.connections == 2
+
+
+def outage_of(transport: HttpxTransport, request: Send) -> AuthorityUnavailable:
+    with pytest.raises(AuthorityUnavailable) as raised:
+        transport.send(request)
+    return raised.value
+
+
+def test_a_failure_says_whether_the_request_was_sent(transport: HttpxTransport):
+    """What is asked may be the cause of a failure only if it was sent."""
+    with Loopback(lambda connection, request: connection.send(b"nonsense\r\n\r\n")) as server:
+        outage = outage_of(transport, send(server.url))
+        assert (outage.reason, outage.sent) == (Reason.AUTHORITY_UNREACHABLE, True)
+        server.respond = lambda connection, request: connection.hold()
+        outage = outage_of(transport, send(server.url, timeout=0.1))
+        assert (outage.reason, outage.sent) == (Reason.AUTHORITY_TIMED_OUT, True)
+        url = server.url
+    outage = outage_of(transport, send(url))
+    assert (outage.reason, outage.sent) == (Reason.AUTHORITY_UNREACHABLE, False)
+
+
+def test_a_pool_whose_connections_are_all_in_use_is_not_the_fault_of_the_authority(
+    transport: HttpxTransport, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*arguments: object, **options: object) -> None:
+        raise httpx.PoolTimeout("")
+
+    monkeypatch.setattr(httpx.Client, "stream", full)
+    outage = outage_of(transport, send("https://as.test/keys"))
+    assert (outage.reason, outage.sent) == (Reason.AUTHORITY_TIMED_OUT, None)

@@ -11,8 +11,9 @@ import pytest
 
 from scopeguard import Guard, Issuer
 from scopeguard.config import TokenSource, TokenSources
+from scopeguard.devserver.keys import compact
 from scopeguard.effects import Answer, CallHook, Flow, Send, SingleFlight, UseStore
-from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
+from scopeguard.errors import AuthorityUnavailable, Blame, InvalidToken, Reason
 from scopeguard.flow import Credential, answered, authenticate, introspected, route
 from scopeguard.introspection import Introspection, Validation
 from scopeguard.policies import RevocationPolicy
@@ -315,6 +316,145 @@ def test_an_authority_that_cannot_read_a_token_is_there(stage: Stage, authority:
     assert stage.judge(opaque(authority)).scopes == {"read"}
 
 
+def failing(reason: Reason, *, sent: bool | None) -> AuthorityUnavailable:
+    error = AuthorityUnavailable(reason, "https://as.test")
+    error.sent = sent
+    return error
+
+
+class Failing(Stage):
+    """A stage whose introspection endpoint answers *outcome*."""
+
+    outcome: Answer | AuthorityUnavailable | None = None
+
+    def _perform(self, effect: object) -> object:
+        if isinstance(effect, Send) and effect.form is not None and self.outcome is not None:
+            self.effects.append(effect)
+            if isinstance(self.outcome, AuthorityUnavailable):
+                raise self.outcome
+            return self.outcome
+        return super()._perform(effect)
+
+    def asked(self) -> int:
+        return sum(isinstance(effect, Send) and effect.form is not None for effect in self.effects)
+
+
+INVALID_CLIENT = b'{"error": "invalid_client"}'
+
+
+@pytest.mark.rule("I-17", "I-18")
+@pytest.mark.parametrize(
+    ("outcome", "blame"),
+    [
+        *((Answer(status, b"", JSON), Blame.TOKEN) for status in (400, 401, 403, 404, 408, 413, 500)),
+        *((Answer(status, b"", JSON), Blame.AUTHORITY) for status in (429, 502, 503, 504)),
+        *((Answer(status, INVALID_CLIENT, JSON), Blame.AUTHORITY) for status in (400, 401, 403)),
+        (Answer(200, b"<html>", {"content-type": "text/html"}), Blame.TOKEN),
+        (Answer(200, b"[]", JSON), Blame.TOKEN),
+        (failing(Reason.AUTHORITY_TIMED_OUT, sent=False), Blame.AUTHORITY),
+        (failing(Reason.AUTHORITY_TIMED_OUT, sent=True), Blame.TOKEN),
+        (failing(Reason.AUTHORITY_TIMED_OUT, sent=None), Blame.TOKEN),
+        (failing(Reason.AUTHORITY_UNREACHABLE, sent=False), Blame.AUTHORITY),
+        (failing(Reason.AUTHORITY_UNREACHABLE, sent=True), Blame.TOKEN),
+        (failing(Reason.AUTHORITY_UNREACHABLE, sent=None), Blame.AUTHORITY),
+        (failing(Reason.AUTHORITY_ANSWERED_NONSENSE, sent=None), Blame.TOKEN),
+    ],
+    ids=str,
+)
+def test_what_a_failure_is_due_to_decides_what_is_left_alone(
+    authority: FakeAuthority, outcome: Answer | AuthorityUnavailable, blame: Blame
+):
+    stage = Failing(authority, endpoint=INTROSPECT)
+    stage.outcome = outcome
+    error = unavailable(stage, "one")
+    assert error.blame is blame
+    if blame is Blame.TOKEN:
+        assert error.retry_after == 1
+        before = stage.asked()
+        error = unavailable(stage, "one")
+        assert (error.reason, error.retry_after) == (Reason.AUTHORITY_BACKING_OFF, 1)
+        assert stage.asked() == before
+    for number in range(10):
+        unavailable(stage, str(number))
+    assert stage.asked() == (11 if blame is Blame.TOKEN else 3)
+    stage.outcome = None
+    if blame is Blame.TOKEN:
+        assert stage.judge(opaque(authority)).scopes == {"read"}
+
+
+@pytest.mark.rule("I-17")
+def test_a_refusal_of_our_client_is_not_believed_when_it_was_just_answered(authority: FakeAuthority):
+    stage = Failing(authority, endpoint=INTROSPECT)
+    stage.judge(opaque(authority))
+    stage.outcome = Answer(401, INVALID_CLIENT, JSON)
+    assert unavailable(stage, "made-up").blame is Blame.TOKEN
+    stage.clock.advance(60)
+    assert unavailable(stage, "another").blame is Blame.AUTHORITY
+
+
+def test_who_joins_a_flight_that_stumbles_at_the_token_is_told_how_long_that_is_left_alone(
+    stage: Stage, authority: FakeAuthority
+):
+    flow = stage.flow("made-up")
+    assert isinstance(next(flow), SingleFlight)
+    stage.asking.answers.fail(key_of(stage, "made-up"), stage.clock.monotonic(), alone=True)
+    with pytest.raises(AuthorityUnavailable) as error:
+        flow.send(None)
+    assert error.value.retry_after == 1
+
+
+@pytest.mark.rule("I-18")
+def test_three_accepted_tokens_at_which_the_authority_fails_are_an_outage(authority: FakeAuthority):
+    stage = Failing(authority, endpoint=INTROSPECT)
+    known = [opaque(authority) for _ in range(4)]
+    for token in known:
+        stage.judge(token)
+    authority.clock.advance(61)
+    stage.outcome, before = Answer(500, b"", {}), stage.asked()
+    told = [unavailable(stage, token) for token in known]
+    assert [error.retry_after for error in told] == [1, 1, 0.5, 0.5]
+    assert stage.asked() - before == 3
+    stage.outcome = None
+    authority.clock.advance(0.5)
+    assert stage.judge(known[3]).scopes == {"read"}
+    authority.clock.advance(0.5)
+    assert stage.judge(known[0]).scopes == {"read"}
+
+
+# -- signed answers
+
+
+def signed(authority: FakeAuthority) -> Answer:
+    key, now = authority.key(), authority.clock.wall()
+    claims = {
+        "iss": authority.url,
+        "aud": "api",
+        "iat": now,
+        "token_introspection": {"active": True, "aud": authority.audience, "scope": "read"},
+    }
+    token = compact({"typ": "token-introspection+jwt", "alg": key.algorithm, "kid": key.kid}, claims, key)
+    return Answer(200, token.encode(), {"content-type": "application/token-introspection+jwt"})
+
+
+@pytest.mark.rule("I-38", "I-18")
+def test_a_key_that_may_not_be_fetched_yet_is_no_failure_of_introspection(authority: FakeAuthority):
+    stage = Failing(authority, endpoint=INTROSPECT, signed=True)
+    stage.outcome = signed(authority)
+    assert stage.judge("a").scopes == {"read"}
+    for number in range(3):  # strangers spend the budget for key fetches
+        with pytest.raises(InvalidToken):
+            stage.judge(authority.mint(headers={"kid": str(number)}))
+    authority.rotate()
+    stage.outcome = signed(authority)
+    for number in range(5):
+        error = unavailable(stage, str(number))
+        assert (error.blame, error.reason, error.retry_after) == (Blame.KEYS, Reason.AUTHORITY_BACKING_OFF, 10)
+    authority.clock.advance(10)
+    assert stage.judge("0").scopes == {"read"}
+    stage.outcome = Answer(500, b"", {})
+    assert unavailable(stage, "z").blame is Blame.TOKEN
+
+
 # -- a shared store
 
 
@@ -480,7 +620,7 @@ def test_a_string_cannot_be_renewed(authority: FakeAuthority):
     assert unavailable(stage, "a").detail["status"] == "401"
     assert stage.shown == ["Bearer sg-one"]
     stage.taken.add("sg-one")
-    stage.clock.advance(0.001)
+    stage.clock.advance(1)  # for so long the token is left alone that the refusal may be about
     assert stage.judge("a").scopes == {"read"}
 
 
@@ -505,7 +645,7 @@ def test_who_waits_for_a_bearer_token_uses_what_another_was_given(authority: Fak
     stage = Asked(authority, Source("one"), "two")
     credential = Credential(token="a", source=TokenSource.HEADER)
     held = stage.asking.bearer
-    for end, result in ((lambda: held.keep("two"), {"active": True}), (held.fail, None)):
+    for end, result in ((held.fail, None), (lambda: held.keep("two"), {"active": True})):
         flow = answered(credential, stage.trust, stage.asking, stage.clock)
         flight = next(flow)
         assert isinstance(flight, SingleFlight)

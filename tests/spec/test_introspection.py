@@ -630,3 +630,19 @@ def test_what_is_no_entry_is_no_answer(data: bytes | None):
         introspection.read_entry(data, NOW)
     assert malformed.value.__cause__ is None
     assert Bomb.went_off == []
+
+
+@pytest.mark.parametrize(
+    ("body", "ours"),
+    [
+        (b'{"error": "invalid_client"}', True),
+        (b'{"error": "invalid_client", "error_description": "?"}', True),
+        (b'{"error": "invalid_token"}', False),
+        (b'{"error": ["invalid_client"]}', False),
+        (b"{}", False),
+        (b"", False),
+        (b"<html>invalid_client</html>", False),
+    ],
+)
+def test_an_error_says_whether_it_is_about_our_credentials(body: bytes, *, ours: bool):
+    assert introspection.refuses_client(body) is ours

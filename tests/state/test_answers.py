@@ -113,6 +113,34 @@ def test_a_failure_is_no_answer_and_concerns_those_who_waited_for_it():
     assert not kept.failed_since(key(2), 0.0)
 
 
+def test_a_token_at_which_the_authority_fails_is_left_alone_for_a_while_and_each_time_for_longer():
+    kept, now, pauses = answers(), 100.0, []
+    for _ in range(8):
+        pauses.append(kept.fail(key(1), now, alone=True))
+        assert kept.pause(key(1), now) == pauses[-1]
+        assert kept.pause(key(2), now) == 0
+        now += pauses[-1]
+        assert kept.pause(key(1), now) == 0
+    assert pauses == [1, 2, 4, 8, 16, 30, 30, 30]
+    assert kept.fail(key(1), now + 30, alone=True) == 1  # that was long ago
+
+
+def test_a_failure_of_the_authority_leaves_no_token_alone():
+    kept = answers()
+    assert kept.fail(key(1), 100.0) == 0
+    assert kept.pause(key(1), 100.0) == 0
+    assert kept.fail(key(1), 100.0, alone=True) == 1
+
+
+@pytest.mark.parametrize("ttl", [0.0, 60.0])
+def test_an_answer_ends_the_pause_of_its_token(ttl: float):
+    kept = answers(ttl=ttl)
+    kept.fail(key(1), 100.0, alone=True)
+    kept.absorb(key(1), Known(ACTIVE), 100.0, lifetime=FOREVER)
+    assert kept.pause(key(1), 100.0) == 0
+    assert kept.fail(key(1), 100.0, alone=True) == 1
+
+
 def test_failures_are_bounded():
     kept = answers()
     for number in range(5000):

@@ -51,3 +51,19 @@ def test_every_call_that_ended_is_counted():
     held.keep("one")
     held.fail()
     assert (held.generation, held.token) == (3, "one")
+
+
+def test_a_token_that_was_refused_comes_back_when_the_function_fails():
+    """Some authorities answer 401 to a made-up token: a function that fails then must not cut off everybody."""
+    held = HeldBearer()
+    held.keep("one")
+    assert held.refuse("one", 100.0)
+    held.fail()
+    assert held.token == "one"
+    held.fail()
+    assert held.token == "one"
+    assert not held.refuse("one", 101.0)
+    assert held.refuse("one", 105.0)
+    held.keep("two")
+    held.fail()
+    assert held.token == "two"
