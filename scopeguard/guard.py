@@ -490,7 +490,12 @@ class Guard:
         at: float | None = None,
     ) -> None:
         """Refuse from now on: one *token*, the token called *jti*, or whatever of a *subject* or of a *client_id* was
-        issued at *at* or before (seconds since the epoch; now, if not given). Exactly one of the four.
+        issued until now. Exactly one of the four.
+
+        The ``iat`` of a token is by the clock of its issuer, which may be ahead by the issuer's ``leeway``. So tokens
+        are refused up to an ``iat`` of now plus that; what is issued in the ``leeway`` seconds after the call is
+        refused as well. With *at* (seconds since the epoch), tokens with an ``iat`` of *at* or before are refused, and
+        nothing is added: give it where the time is known by the clock of the issuer.
 
         *issuer*: whose; needed for all but *token* where several issuers are trusted, or a resolver finds them. With
         a store, other processes follow within ``RevocationPolicy.max_lag``. Nothing is asked of the authorization
@@ -510,22 +515,24 @@ class Guard:
             raise ConfigurationError("revoke: name exactly one of token, jti, subject and client_id")
         kind, value = chosen[0]
         trust = self._revoking(value if kind is Revoked.TOKEN else None, issuer)
-        self.record(kind, trust.issuer.url, _lasting(value) if kind is Revoked.TOKEN else value, at)
+        value = _lasting(value) if kind is Revoked.TOKEN else value
+        self.record(kind, trust.issuer.url, value, at, leeway=trust.issuer.leeway)
 
-    def record(self, kind: Revoked, issuer: str, value: str, at: float | None = None) -> None:
+    def record(self, kind: Revoked, issuer: str, value: str, at: float | None = None, *, leeway: float = 0.0) -> None:
         """For endpoints beside the guard: what :meth:`revoke` does, without asking whether *issuer* is known here; and
-        ``Revoked.ANSWERS``, after which introspection is asked again about the subject *value* (about all: ``""``)."""
+        ``Revoked.ANSWERS``, after which introspection is asked again about the subject *value* (about all: ``""``).
+
+        *leeway*: how far the clock of *issuer* may be ahead, in seconds.
+        """
         now = self.clock.wall()
-        entry = Revocation(
-            kind=kind,
-            digest=digest_of(kind, issuer, value),
-            at=now if at is None else at,
-            until=now + self.revocation.retention,
-        )
+        at = now + leeway if at is None else at
+        # The last token that is concerned was issued at *at*, and is accepted for the leeway beyond its end.
+        until = max(now + leeway, at) + self.revocation.retention + leeway
+        entry = Revocation(kind=kind, digest=digest_of(kind, issuer, value), at=at, until=until)
         self._trusts.revocations.add(entry, now)
         log.info("%s: one %s of %s", "asked again" if kind is Revoked.ANSWERS else "revoked", kind.value, issuer)
         if self.store is not None:
-            self.store.append(entry.to_bytes(), seconds=self.revocation.retention)
+            self.store.append(entry.to_bytes(), seconds=until - now)
 
     def _revoking(self, token: str | None, issuer: str | None) -> Trust:
         if token is not None:

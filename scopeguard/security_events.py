@@ -71,7 +71,8 @@ class SecurityEventReceiver:
     * *critical_subject_members*: as in the metadata of the transmitter. Events whose complex subject has one that is
       not ``user`` are discarded.
 
-    ``session-revoked`` revokes what was issued to the user at ``event_timestamp`` or before. ``credential-change``,
+    ``session-revoked`` revokes what was issued to the user at ``event_timestamp`` or before; where *transmitter* is
+    given, whose clock is not the issuer's, the issuer's ``leeway`` is added to that. ``credential-change``,
     ``token-claims-change`` and ``assurance-level-change`` revoke nothing: what introspection said of the user before is
     not used any more, and asked about again; where the event does not say of whom it is in a way known here, that goes
     for all users of the issuer. With a store both hold in all processes within ``RevocationPolicy.max_lag``, whose
@@ -193,7 +194,10 @@ class SecurityEventReceiver:
             if subject is None:
                 log.warning("a security event revokes nothing, its subject is not known here: %s", printable(event))
             else:
-                self._guard.record(Revoked.SUBJECT, about.issuer.url, subject, event.at)
+                leeway = about.issuer.leeway
+                # The transmitter's clock and the issuer's may be apart; an issuer that transmits itself has one.
+                at = event.at if self._trust is about else event.at + leeway
+                self._guard.record(Revoked.SUBJECT, about.issuer.url, subject, at, leeway=leeway)
         elif event.type in CHANGES and about.issuer.validate is not Validation.JWT:
             self._guard.record(Revoked.ANSWERS, about.issuer.url, subject_of(event) or "")
         hook = self._hooks.get(event.type)

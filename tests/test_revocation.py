@@ -131,17 +131,75 @@ def test_what_is_revoked_is_refused_at_once_and_everything_else_is_not(
 def test_of_a_subject_and_a_client_what_is_issued_later_passes(
     authority: FakeAuthority, new_guard: NewGuard, decide: Do, revoke: Do, kind: str
 ):
+    """After the leeway: until then a token may have been issued before, by a clock that is ahead."""
     guard = new_guard()
     old = minted(authority, "jwt")
     revoke(guard, **KINDS[kind](old))
-    authority.clock.advance(1)
+    authority.clock.advance(30)
     assert is_revoked(decide(guard, old))
+    assert is_revoked(decide(guard, minted(authority, "jwt")))
+    authority.clock.advance(1)
     assert isinstance(decide(guard, minted(authority, "jwt")), Granted)
+    revoke(guard, **KINDS[kind](old), at=authority.clock.wall())
+    authority.clock.advance(1)
+    assert isinstance(decide(guard, minted(authority, "jwt")), Granted)  # "at" is by the clock of the issuer
     revoke(guard, **KINDS[kind](old), at=authority.clock.wall() + 10)
     assert is_revoked(decide(guard, minted(authority, "jwt")))
     undated = authority.mint("read", subject="alice", client_id="app", claims={"iat": None}, headers={"typ": "JWT"})
     authority.clock.advance(100)
     assert is_revoked(decide(guard, undated))  # it cannot show that it is newer
+
+
+@pytest.mark.rule("E-10", "E-15")
+@pytest.mark.parametrize("token_format", ["jwt", "opaque"])
+@pytest.mark.parametrize("kind", ["subject", "client_id"])
+def test_a_token_of_an_authority_whose_clock_is_ahead_is_revoked_with_the_others(
+    authority: FakeAuthority, new_guard: NewGuard, decide: Do, revoke: Do, kind: str, token_format: str
+):
+    """It was issued before the call, and says a time after it; here and in a process that shares the store."""
+    store = MemoryStore(authority.clock)
+    one, two = new_guard(store=store), new_guard(store=store)
+    ahead = authority.mint(
+        "read",
+        subject="alice",
+        client_id="app",
+        token_format=token_format,
+        claims={"iat": int(authority.clock.wall()) + 29},
+    )
+    assert isinstance(decide(one, ahead), Granted)
+    revoke(one, **KINDS[kind](ahead))
+    authority.clock.advance(1)
+    for guard in (one, two):
+        assert is_revoked(decide(guard, ahead))
+    authority.clock.advance(100)
+    for guard in (one, two):
+        assert is_revoked(decide(guard, ahead))
+
+
+@pytest.mark.rule("E-15")
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_revocation_is_remembered_until_the_last_token_is_refused_by_its_own_date(
+    authority: FakeAuthority, new_guard: NewGuard, decide: Do, revoke: Do, kind: str, *, shared: bool
+):
+    """A token that lives as long as revocations are kept, by a clock that is ahead, is accepted for the leeway more."""
+    store = MemoryStore(authority.clock) if shared else None
+    policy = RevocationPolicy(retention=3600)
+    guard = new_guard(store=store, revocation=policy)
+    now = int(authority.clock.wall())
+    claims = {"jti": "the-jti", "iat": now + 30, "exp": now + 30 + 3600}
+    token = authority.mint("read", subject="alice", client_id="app", claims=claims)
+    revoke(guard, **KINDS[kind](token))
+    authority.clock.advance(3600 + 30 + 29)
+    for number in range(1100):  # others make the memory sweep what is over
+        guard.record(Revoked.JTI, authority.url, str(number))
+    assert is_revoked(decide(guard, token))
+    if shared:
+        assert is_revoked(decide(new_guard(store=store, revocation=policy), token))
+    authority.clock.advance(1)
+    decision = decide(guard, token)
+    assert isinstance(decision, Denied)
+    assert decision.error.reason is Reason.TOKEN_EXPIRED
 
 
 @pytest.mark.parametrize("token_format", ["jwt", "opaque"])

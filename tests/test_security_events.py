@@ -580,3 +580,19 @@ def test_a_problem_is_json(authority: FakeAuthority, receiver: SecurityEventRece
     answer = send(receiver, event(authority, iss="https://secret-name.test"))
     assert set(json.loads(answer.body)) == {"err", "description"}
     assert b"secret-name" not in answer.body
+
+
+@pytest.mark.rule("E-10")
+@pytest.mark.parametrize("apart", [False, True])
+def test_the_clock_of_a_transmitter_of_its_own_may_be_behind_the_issuers(
+    authority: FakeAuthority, guard: Guard, send: Send, *, apart: bool
+):
+    """By one clock, a token with a later time was issued after the event; by two it may have been issued before."""
+    key = SigningKey.generate("ES256")
+    theirs: dict[str, Any] = {"iss": "https://ssf.test", "key": key} if apart else {}
+    transmitter = Issuer("https://ssf.test", audience=authority.audience, keys={"keys": [key.public_jwk()]})
+    receiver = SecurityEventReceiver(guard, authorization=AUTHORIZATION, transmitter=transmitter if apart else None)
+    ahead = authority.mint("read", subject="ann", claims={"iat": int(authority.clock.wall()) + 20})
+    assert is_good(guard, ahead)
+    assert send(receiver, event(authority, **theirs)).status == 202
+    assert is_good(guard, ahead) is not apart
