@@ -520,8 +520,9 @@ def _refusal(requirement: Requirement, sources: frozenset[TokenSource] | None) -
 def public(view: T) -> T:
     """The view, view class, method or blueprint needs no token: none is looked for. A requirement beside it wins.
 
-    It does not hold for subclasses of a view class: each says it for itself. A method that a subclass inherits and does
-    not override keeps what was said of the method.
+    On a blueprint it holds for all its views, with those of blueprints that are nested in it. It does not hold for
+    subclasses of a view class: each says it for itself. A method that a subclass inherits and does not override keeps
+    what was said of the method.
     """
     setattr(view, ACCESS, PUBLIC)
     return view

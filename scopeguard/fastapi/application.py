@@ -56,14 +56,13 @@ def wrap_fastapi(kind: type[Declares]) -> None:
 
     @functools.wraps(document)
     def openapi(self: FastAPI) -> dict[str, Any]:
-        schema = document(self)
-        if _completed.get(self) is not schema:
-            _complete(schema, _of(self, kind))
-            _completed[self] = schema
-        return schema
+        return _documented(self, document(self), kind)
 
     @functools.wraps(build)
     def build_middleware_stack(self: FastAPI) -> ASGIApp:
+        own = vars(self).get("openapi")
+        if own is not None:  # FastAPI's way of changing the document is to set this attribute of an app
+            setattr(self, "openapi", lambda: _documented(self, own(), kind))  # noqa: B010
         return _Checked(build(self), self, kind)
 
     setattr(openapi, _is_wrapped, True)
@@ -79,6 +78,13 @@ def _of(app: FastAPI, kind: type[Declares]) -> list[Any]:
         if dependant is not None:
             found |= {id(dependency): dependency for dependency in dependencies(dependant)}
     return [dependency for dependency in found.values() if isinstance(dependency, kind)]
+
+
+def _documented(app: FastAPI, schema: dict[str, Any], kind: type[Declares]) -> dict[str, Any]:
+    if _completed.get(app) is not schema:
+        _complete(schema, _of(app, kind))
+        _completed[app] = schema
+    return schema
 
 
 def _complete(schema: dict[str, Any], guarding: list[Documented]) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import anyio
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Form, Header, Request, Response, Security, WebSocket
+from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.security import HTTPBasic, HTTPBearer, SecurityScopes
 from fastapi.testclient import TestClient
@@ -984,6 +985,19 @@ def test_the_document_is_complete_without_being_told(guard: Guard):
     later = app.openapi()
     assert "late" in later["components"]["securitySchemes"]["OAuth2"]["flows"]["clientCredentials"]["scopes"]
     assert TestClient(app).get("/openapi.json").json() == later
+
+
+@pytest.mark.rule("O-04")
+def test_a_document_of_the_apps_own_making_is_complete_when_it_is_served(guard: Guard):
+    app: Any = FastAPI()
+    protected = Protected(guard, token_url="https://as.test/token")
+    app.add_api_route("/", lambda: 1, dependencies=[Security(protected, scopes=["read"])])
+    app.openapi = lambda: get_openapi(title="ours", version="1", routes=app.routes)
+    served = TestClient(app).get("/openapi.json").json()
+    assert served["info"]["title"] == "ours"
+    flow = served["components"]["securitySchemes"]["OAuth2"]["flows"]["clientCredentials"]
+    assert flow["scopes"] == {"read": ""}
+    assert {"401", "403", "503"} <= set(served["paths"]["/"]["get"]["responses"])
 
 
 def test_the_document_of_an_app_without_a_guard_is_left_alone():
