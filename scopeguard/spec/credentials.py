@@ -1,8 +1,9 @@
 """Where an access token may be sent, and what else may be there: RFC 6750 section 2, RFC 9110 section 11.
 
-Read here: the ``Authorization`` field, a field that an issuer's policy names, the query string, a form body. Never
-read: ``Proxy-Authorization`` (B-59),
-cookies (B-32), ``X-Forwarded-Authorization`` and its like (X-72).
+Read here: the ``Authorization`` field, a field that an issuer's policy names, the query string, a form body. The
+subprotocols of a websocket are read in :mod:`scopeguard.spec.subprotocol`, and ``X-Forwarded-Authorization`` only where
+it is a token source and its sender a known proxy. Never read: ``Proxy-Authorization`` (B-59), cookies (B-32), other
+fields of that kind (X-72).
 """
 
 from __future__ import annotations
