@@ -37,11 +37,12 @@ class Bounds:
     waiting_first: int
 
 
+# Two hundred callers at once are served although none of their tokens is known, as after a start.
 BOUNDS: Final[Mapping[Lane, Bounds]] = {
     Lane.KEYS: Bounds(places=16, places_of_one=8, reserved=2, waiting=64, waiting_first=512),
     Lane.REVOCATIONS: Bounds(places=2, places_of_one=2, reserved=0, waiting=8, waiting_first=8),
-    Lane.INTROSPECTION: Bounds(places=32, places_of_one=16, reserved=4, waiting=64, waiting_first=512),
-    Lane.HOOKS: Bounds(places=16, places_of_one=12, reserved=4, waiting=64, waiting_first=512),
+    Lane.INTROSPECTION: Bounds(places=32, places_of_one=16, reserved=4, waiting=192, waiting_first=512),
+    Lane.HOOKS: Bounds(places=16, places_of_one=12, reserved=4, waiting=192, waiting_first=512),
     Lane.STATUS_LISTS: Bounds(places=8, places_of_one=4, reserved=0, waiting=64, waiting_first=512),
 }
 
