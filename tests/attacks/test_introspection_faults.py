@@ -824,7 +824,8 @@ def test_two_hundred_different_tokens_in_one_outage_are_one_outage(storm: Storm,
         assert storm.run([opaque(authority) for _ in range(HERD)]) == {"Unavailable": HERD}
     authority.clock.advance(0.5)
     assert storm.run([opaque(authority)]) == {"Granted": 1}
-    assert storm.run([opaque(authority) for _ in range(HERD)]) == {"Granted": HERD}
+    # No more than may wait at once: of more unknown tokens, the lane refuses some.
+    assert storm.run([opaque(authority) for _ in range(60)]) == {"Granted": 60}
 
 
 @pytest.mark.rule("I-18")
