@@ -26,8 +26,8 @@ from benchmarks import contestants
 from benchmarks.contestants import COLD
 from benchmarks.material import ALGORITHMS, AUDIENCE, Material
 from benchmarks.measuring import Measured, Turn, figure, in_turns, machine, now, quiet, table
-from scopeguard.config import TokenSource
-from scopeguard.edge import blocking
+from scopeguard.config.sources import TokenSource
+from scopeguard.edge import sync as blocking
 from scopeguard.flow import Credential, judged
 
 Decode = Callable[[str], object]

@@ -28,8 +28,8 @@ from benchmarks import peers
 from benchmarks.material import SCOPE, Claims, Material
 from scopeguard import AccessToken, Rule, Rules, all_of
 from scopeguard.asgi import GuardMiddleware
+from scopeguard.config.token_cache import TokenCachePolicy
 from scopeguard.fastapi import Protected
-from scopeguard.token_cache import TokenCachePolicy
 
 Message = MutableMapping[str, Any]
 

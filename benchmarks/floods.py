@@ -35,7 +35,7 @@ from typing import Any
 from benchmarks.measuring import machine, table
 from scopeguard import Guard, HeaderList, Introspection, Issuer, IssuerResolver, RequestView
 from scopeguard.devserver.keys import SigningKey
-from scopeguard.effects import Answer, Send
+from scopeguard.flow.effects import Answer, Send
 from scopeguard.stores.memory import MemoryStore
 from scopeguard.testing import FakeAuthority
 

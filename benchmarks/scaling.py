@@ -35,12 +35,12 @@ from benchmarks.material import AUDIENCE, SCOPES, Material
 from benchmarks.measuring import Measured, Turn, figure, in_turns, keep, machine, now, table
 from scopeguard import Granted, Guard, HeaderList, Issuer, RequestView, all_of
 from scopeguard.access_token import Unverified
+from scopeguard.config.keys import KeySetPolicy
+from scopeguard.config.token_cache import TokenCachePolicy
 from scopeguard.devserver.keys import SigningKey
-from scopeguard.effects import Answer, Send
-from scopeguard.policies import KeySetPolicy
-from scopeguard.state.trust import Trust
-from scopeguard.state.verified import VerifiedTokens
-from scopeguard.token_cache import TokenCachePolicy
+from scopeguard.flow.effects import Answer, Send
+from scopeguard.state.issuers import Trust
+from scopeguard.state.token_cache import VerifiedTokens
 
 # Octets of a payload in a token of 1 KB under RS256.
 PAYLOAD = 440

@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 from jwt.algorithms import get_default_algorithms
 
 from benchmarks.measuring import Measured, in_turns, machine, table, timed
+from scopeguard.core.signature_backends import checked_backends
 from scopeguard.devserver.keys import SigningKey
-from scopeguard.signature_backends import checked_backends
 from scopeguard.spec.jwks import parse_key_set
 from scopeguard.spec.signatures import der_signature
 

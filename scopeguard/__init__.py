@@ -33,17 +33,19 @@ from scopeguard.access_token import (
     current_access_token,
     current_access_token_or_none,
 )
-from scopeguard.catalog import ScopeCatalog
-from scopeguard.config import (
-    ANY_AUDIENCE_DANGEROUSLY,
-    Issuer,
-    ScopeClaim,
-    ScopeForm,
-    StrayQueryToken,
-    TokenSource,
-    TokenSources,
-)
-from scopeguard.edge.limits import HttpxTransport
+from scopeguard.config.catalog import ScopeCatalog
+from scopeguard.config.cors import Preflight
+from scopeguard.config.introspection import ClientAuthentication, Introspection, Validation
+from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY, Issuer, ScopeClaim, ScopeForm
+from scopeguard.config.keys import KeySetPolicy
+from scopeguard.config.machines import MachineSign
+from scopeguard.config.refusal_log import RefusalLog
+from scopeguard.config.resolver import IssuerResolver
+from scopeguard.config.revocation import RevocationPolicy
+from scopeguard.config.sources import StrayQueryToken, TokenSource, TokenSources
+from scopeguard.config.status_list import StatusListPolicy
+from scopeguard.config.token_cache import TokenCachePolicy
+from scopeguard.edge.http import HttpxTransport
 from scopeguard.errors import (
     AccessDenied,
     AuthorityUnavailable,
@@ -58,18 +60,11 @@ from scopeguard.errors import (
     RequestTooLarge,
 )
 from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
-from scopeguard.introspection import ClientAuthentication, Introspection, Validation
-from scopeguard.machines import MachineSign
-from scopeguard.policies import KeySetPolicy, Preflight, RevocationPolicy
-from scopeguard.refusal_log import RefusalLog
 from scopeguard.request import HeaderList, RequestView
-from scopeguard.resolver import IssuerResolver
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access, Rule, Rules
 from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, any_of
 from scopeguard.spec.challenge import ChallengeStyle, Response
 from scopeguard.spec.error_body import ErrorBody, Problem
-from scopeguard.status_list import StatusListPolicy
-from scopeguard.token_cache import TokenCachePolicy
 
 __version__ = "0.1.0"
 

@@ -15,10 +15,12 @@ from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from scopeguard.access_token import ANONYMOUS, AccessToken, begin_serving, end_serving
-from scopeguard.audit.declared import Layer
-from scopeguard.config import TokenSources
-from scopeguard.cors import allowed_by_asgi_app, exposing
-from scopeguard.decision import Decision, Denied, Granted, Report, Unavailable
+from scopeguard.adapter.cors import allowed_by_asgi_app, exposing
+from scopeguard.adapter.declared import Layer
+from scopeguard.adapter.token_places import selecting, take_out_of_scope
+from scopeguard.config.cors import Preflight
+from scopeguard.config.sources import TokenSources
+from scopeguard.core.decision import Decision, Denied, Granted, Report, Unavailable
 from scopeguard.errors import (
     ConfigurationError,
     InvalidRequest,
@@ -27,14 +29,12 @@ from scopeguard.errors import (
     RequestTooLarge,
 )
 from scopeguard.guard import Guard
-from scopeguard.policies import Preflight
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.rules.routed import RoutedRules, checked_root_path, without_prefix
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import Response, private_headers
 from scopeguard.spec.credentials import declared_length, has_access_token, without_access_token
-from scopeguard.token_places import selecting, take_out_of_scope
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -42,19 +42,19 @@ from werkzeug.local import LocalProxy
 from werkzeug.routing import RequestRedirect
 
 from scopeguard.access_token import AccessToken, Anonymous, Serving, begin_serving, end_serving
-from scopeguard.audit.declared import ACCESS, EXTENSION, REQUIREMENT, SOURCES, Layer, access_of, mark
+from scopeguard.adapter.cors import PREFLIGHT_KEY, exposed
+from scopeguard.adapter.declared import ACCESS, EXTENSION, REQUIREMENT, SOURCES, Layer, access_of, mark
+from scopeguard.adapter.token_places import take_out_of_environ
 from scopeguard.audit.startup import StartCheck
-from scopeguard.config import TokenSource, checked_sources
-from scopeguard.cors import PREFLIGHT_KEY, exposed
-from scopeguard.decision import Decision, Denied, Granted, Report, Unavailable
+from scopeguard.config.cors import Preflight
+from scopeguard.config.sources import TokenSource, checked_sources
+from scopeguard.core.decision import Decision, Denied, Granted, Report, Unavailable
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard
-from scopeguard.policies import Preflight
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access, Rule, Rules
 from scopeguard.scopes import Requirement, all_of, required
 from scopeguard.spec.challenge import private_headers
 from scopeguard.spec.credentials import has_access_token, without_access_token
-from scopeguard.token_places import take_out_of_environ
 from scopeguard.wsgi import (
     ENVIRON_KEY,
     GUARD_KEY,

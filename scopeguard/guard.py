@@ -4,7 +4,7 @@ A :class:`Guard` is cheap to construct and does nothing then: no thread, no sock
 fork and used from any number of threads and event loops; they share its keys.
 
 Longer than 400 lines because both colours of everything stand side by side, and what a route asks for is judged next to
-who asks. What it trusts is put together in :mod:`scopeguard.trusting`.
+who asks. What it trusts is put together in :mod:`scopeguard.core.wiring`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,22 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, Self, TypeVar, overload
 
 from scopeguard.access_token import ANONYMOUS, AccessToken
-from scopeguard.catalog import ScopeCatalog
-from scopeguard.checks import checked_url, insecure_hosts, is_loopback, member
-from scopeguard.config import Issuer, StrayQueryToken, TokenSource, TokenSources
-from scopeguard.decision import Decision, Denied, Granted, Report, Reporter, Unavailable
-from scopeguard.edge import blocking
-from scopeguard.edge.limits import HttpxTransport
-from scopeguard.edge.outside import Outside, SystemClock, Transport
-from scopeguard.effects import Clock, Flow, Store, begun
+from scopeguard.config.audit import AuditMode
+from scopeguard.config.catalog import ScopeCatalog
+from scopeguard.config.checks import checked_url, insecure_hosts, is_loopback, member
+from scopeguard.config.cors import Preflight
+from scopeguard.config.issuer import Issuer
+from scopeguard.config.refusal_log import RefusalLog, checked_refusal_log
+from scopeguard.config.resolver import IssuerResolver
+from scopeguard.config.revocation import RevocationPolicy
+from scopeguard.config.sources import StrayQueryToken, TokenSource, TokenSources
+from scopeguard.config.token_cache import TokenCachePolicy, checked_policy
+from scopeguard.core.decision import Decision, Denied, Granted, Report, Reporter, Unavailable
+from scopeguard.core.signature_backends import checked_backends
+from scopeguard.core.wiring import all_trusted, trusted
+from scopeguard.edge import sync as blocking
+from scopeguard.edge.http import HttpxTransport
+from scopeguard.edge.runtime import Outside, SystemClock, Transport
 from scopeguard.errors import (
     AccessDenied,
     AuthorityUnavailable,
@@ -34,20 +42,15 @@ from scopeguard.errors import (
     printable,
 )
 from scopeguard.flow import Credential, authenticate, resolved, route, synced, unchangeable, warmed
-from scopeguard.policies import AuditMode, Preflight, RevocationPolicy
-from scopeguard.refusal_log import RefusalLog, checked_refusal_log
+from scopeguard.flow.effects import Clock, Flow, Store, begun
 from scopeguard.request import RequestView
-from scopeguard.resolver import IssuerResolver
 from scopeguard.rules import Rules
 from scopeguard.scopes import Requirement
-from scopeguard.signature_backends import checked_backends
 from scopeguard.spec.challenge import ChallengeStyle, write_denial, write_outage
 from scopeguard.spec.signatures import SignatureBackend
-from scopeguard.state.revocations import Revocation, Revoked, digest_of
-from scopeguard.state.trust import Trust
-from scopeguard.state.verified import VerifiedTokens
-from scopeguard.token_cache import TokenCachePolicy, checked_policy
-from scopeguard.trusting import all_trusted, trusted
+from scopeguard.state.issuers import Trust
+from scopeguard.state.revocation import Revocation, Revoked, digest_of
+from scopeguard.state.token_cache import VerifiedTokens
 
 __all__ = ["AuditMode", "Decision", "Denied", "Granted", "Guard", "Unavailable"]
 
@@ -68,7 +71,7 @@ class Guard:
     * *realm*: the realm of challenges.
     * *token_sources*: where tokens may be sent: ``["header"]`` or :class:`TokenSources` for the details.
     * *implies*: what scopes include others at this API, whatever the issuer: ``{"cloud-platform": ["bigquery"]}``.
-    * *catalog*: the scopes of this API: :class:`~scopeguard.catalog.ScopeCatalog`. What it implies holds as well, and
+    * *catalog*: the scopes of this API: :class:`~scopeguard.ScopeCatalog`. What it implies holds as well, and
       its prefix may be left out of the scopes of every issuer that has no ``scope_prefix`` of its own.
     * *rules*: which requirement holds for which route; what middleware uses unless it is given its own.
     * *challenge*: the whole style of challenges, instead of *realm*.
@@ -83,7 +86,7 @@ class Guard:
     * *refusal_log*: how refused requests are logged: :class:`RefusalLog`, or ``"off"``.
     * *token_cache*: how much of what was verified is remembered: :class:`TokenCachePolicy`, or ``"off"``.
     * *signature_backends*: who is asked to compute a signature before ``cryptography``, in this order: names of
-      :mod:`scopeguard.signature_backends`, or objects with the methods of
+      :mod:`scopeguard.core.signature_backends`, or objects with the methods of
       :class:`~scopeguard.spec.signatures.SignatureBackend`.
     * *audit*: what middleware and extensions do with the routes of their app when it starts, by the checks of
       ``scopeguard audit``: ``"warn"`` logs findings, ``"error"`` does not start, ``"off"`` looks at nothing.
@@ -190,7 +193,7 @@ class Guard:
         *overrides* replace arguments of the constructor (``transport``, ``clock``, ...). Raises
         :class:`ConfigurationError` naming the key, its place and the nearest known one.
         """
-        from scopeguard.settings import read_settings
+        from scopeguard.config.file import read_settings
 
         issuers, arguments = read_settings(path)
         return cls(*issuers, **{**arguments, **overrides})

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import field
-from typing import Protocol
-
-from scopeguard.records import dataclass, made_often
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol, final
 
 
 class Headers(Protocol):
@@ -35,8 +33,8 @@ class HeaderList:
         return [value for key, value in self._pairs if len(key) == length and key.lower() == wanted]
 
 
-@made_often
-@dataclass(frozen=True, slots=True, kw_only=True)
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, init=False)
 class RequestView:
     """One request.
 
@@ -56,3 +54,30 @@ class RequestView:
     secure: bool = True
     client: str | None = None
     is_websocket: bool = False
+
+    def __init__(
+        self,
+        *,
+        method: str,
+        path: str,
+        headers: Headers,
+        query: bytes = b"",
+        secure: bool = True,
+        client: str | None = None,
+        is_websocket: bool = False,
+    ) -> None:
+        # As in AccessToken: a frozen object is filled while its class is not frozen. One is made for each request.
+        target: Any = self
+        object.__setattr__(self, "__class__", _Unfrozen)
+        target.method = method
+        target.path = path
+        target.headers = headers
+        target.query = query
+        target.secure = secure
+        target.client = client
+        target.is_websocket = is_websocket
+        target.__class__ = RequestView
+
+
+class _Unfrozen:
+    __slots__ = tuple(field.name for field in fields(RequestView))

@@ -12,11 +12,10 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Final, Self
 
 from scopeguard.errors import ConfigurationError
-from scopeguard.records import dataclass
 
 # RFC 6749 section 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E ). ``fullmatch`` only: "$" would let a line feed
 # pass.

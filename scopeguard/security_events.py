@@ -15,14 +15,15 @@ from typing import Final
 
 from scopeguard.access_token import Unverified
 from scopeguard.asgi import FormBody, Receive, Scope, Send, request_view, send_response
-from scopeguard.checks import mapping, strings
-from scopeguard.config import Issuer, TokenSources
+from scopeguard.config.checks import mapping, strings
+from scopeguard.config.introspection import Validation
+from scopeguard.config.issuer import Issuer
+from scopeguard.config.sources import TokenSources
 from scopeguard.edge.aio import in_thread
-from scopeguard.effects import CallHook, ask
 from scopeguard.errors import AccessDenied, AuthorityUnavailable, ConfigurationError, InvalidToken, Reason, printable
+from scopeguard.flow.effects import CallHook, ask
 from scopeguard.flow.keys import verify_signature
 from scopeguard.guard import Guard
-from scopeguard.introspection import Validation
 from scopeguard.request import RequestView
 from scopeguard.spec.challenge import Response, retry_after
 from scopeguard.spec.jwt import peek
@@ -39,7 +40,7 @@ from scopeguard.spec.security_event import (
     is_discarded,
     subject_of,
 )
-from scopeguard.state.revocations import Revoked
+from scopeguard.state.revocation import Revoked
 from scopeguard.state.seen import Before, Seen
 from scopeguard.wsgi import Environ, StartResponse, read_form
 from scopeguard.wsgi import request_view as wsgi_view
@@ -60,11 +61,11 @@ class SecurityEventReceiver:
     * *authorization*: the whole ``Authorization`` header that the transmitter sends (SSF 1.0 calls it
       ``authorization_header``), as in ``"Bearer <secret>"``. Required: whatever lacks it costs no work.
     * *issuer*: whose tokens the events are about; needed where *guard* trusts several. For one that a resolver finds,
-      its :class:`~scopeguard.config.Issuer`, as the resolver returns it: to look it up would take I/O, and it may be
+      its :class:`~scopeguard.Issuer`, as the resolver returns it: to look it up would take I/O, and it may be
       gone again when an event comes. What is revoked holds when the resolver finds it later as well.
     * *audience*: how the transmitter names this receiver; the audience of the issuer's access tokens by default.
     * *transmitter*: who signs the events, when it is not that issuer: its ``url``, its keys as of any
-      :class:`~scopeguard.config.Issuer`, and its ``audience`` in place of *audience*.
+      :class:`~scopeguard.Issuer`, and its ``audience`` in place of *audience*.
     * *hooks*: functions by event type (a URI), called with a :class:`SecurityEvent` once what is said below is done.
       They run in a thread, async ones in an event loop of their own. One may be called again when it raises, or the
       shared store fails: the answer is then an error, and the transmitter sends the event again.

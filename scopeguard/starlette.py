@@ -26,8 +26,8 @@ from starlette.websockets import WebSocket, WebSocketState
 from scopeguard.access_token import AccessToken
 from scopeguard.access_token import current_access_token as access_token
 from scopeguard.access_token import current_access_token_or_none as access_token_or_none
+from scopeguard.adapter.declared import REQUIREMENT, mark
 from scopeguard.asgi import GUARD_KEY, GuardMiddleware, Receive, Scope, Send, request_view, send_response
-from scopeguard.audit.declared import REQUIREMENT, mark
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Granted, Guard
 from scopeguard.scopes import Requirement, all_of, required

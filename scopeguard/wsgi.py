@@ -11,19 +11,19 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from scopeguard.access_token import AccessToken, Anonymous, begin_serving, end_serving
-from scopeguard.audit.declared import Layer
-from scopeguard.cors import PREFLIGHT_KEY, allowed_by_wsgi_app, exposing_responses
-from scopeguard.decision import Decision, Denied, Granted, Unavailable
+from scopeguard.adapter.cors import PREFLIGHT_KEY, allowed_by_wsgi_app, exposing_responses
+from scopeguard.adapter.declared import Layer
+from scopeguard.adapter.token_places import take_out_of_environ
+from scopeguard.config.cors import Preflight
+from scopeguard.core.decision import Decision, Denied, Granted, Unavailable
 from scopeguard.errors import ConfigurationError, InvalidRequest, Reason, RequestTooLarge
 from scopeguard.guard import Guard
-from scopeguard.policies import Preflight
 from scopeguard.request import RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.rules.routed import RoutedRules, checked_root_path
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import private_headers
 from scopeguard.spec.credentials import declared_length, has_access_token, without_access_token
-from scopeguard.token_places import take_out_of_environ
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]

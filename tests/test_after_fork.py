@@ -8,19 +8,19 @@ from typing import Any
 
 from forked import Child
 from scopeguard import Guard, Introspection, Issuer, IssuerResolver
-from scopeguard.edge.flights import Flights
+from scopeguard.config.status_list import StatusListPolicy
 from scopeguard.edge.lanes import WorkLane
+from scopeguard.edge.single_flight import Flights
 from scopeguard.edge.threads import Threads
 from scopeguard.security_events import SecurityEventReceiver
-from scopeguard.state.answers import Answers
 from scopeguard.state.breaker import Breaker
 from scopeguard.state.held_bearer import HeldBearer
+from scopeguard.state.introspection import Answers
+from scopeguard.state.issuers import Resolving
 from scopeguard.state.keyring import KeyRing
-from scopeguard.state.revocations import Revocations
+from scopeguard.state.revocation import Revocations
 from scopeguard.state.seen import Seen
-from scopeguard.state.statuses import Statuses
-from scopeguard.state.trust import Resolving
-from scopeguard.status_list import StatusListPolicy
+from scopeguard.state.status_list import Statuses
 
 LOCK: type = type(threading.Lock())
 OURS = {Answers, Breaker, Flights, HeldBearer, KeyRing, Resolving, Revocations, Seen, Statuses, Threads, WorkLane}

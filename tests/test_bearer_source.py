@@ -10,8 +10,8 @@ import anyio
 import pytest
 
 from scopeguard import Guard, Introspection, Issuer
-from scopeguard.effects import Answer, Send
 from scopeguard.errors import ConfigurationError, Reason
+from scopeguard.flow.effects import Answer, Send
 from scopeguard.guard import Decision, Denied, Granted, Unavailable
 from scopeguard.testing.clock import FakeClock
 from storms import Storm, request_with

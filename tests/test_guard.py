@@ -20,10 +20,10 @@ from hypothesis import given, settings
 from forked import Child
 from scopeguard import Guard, Issuer
 from scopeguard.access_token import ANONYMOUS, fingerprint
-from scopeguard.config import TokenSource, TokenSources
+from scopeguard.config.sources import TokenSource, TokenSources
 from scopeguard.devserver.keys import SigningKey
-from scopeguard.effects import Answer, Send
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason, RequestTooLarge
+from scopeguard.flow.effects import Answer, Send
 from scopeguard.guard import Decision, Denied, Granted, Unavailable
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.scopes import all_of

@@ -34,7 +34,7 @@ from scopeguard import (
 from scopeguard.cli.commands import cli
 from scopeguard.client import ClientCredentials, OriginNotAllowed
 from scopeguard.devserver import Authority, Client, DevServer, KeyRing
-from scopeguard.effects import Send
+from scopeguard.flow.effects import Send
 from scopeguard.spec.discovery import MalformedMetadata, judge_metadata
 from storms import request_with
 

@@ -19,8 +19,8 @@ from environment import ROOT
 from scopeguard import Guard, Issuer, IssuerResolver, all_of
 from scopeguard.devserver.keys import SigningKey
 from scopeguard.edge import aio
-from scopeguard.effects import CallHook, ask
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
+from scopeguard.flow.effects import CallHook, ask
 from scopeguard.guard import Denied, Granted, Unavailable
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.testing import FakeAuthority, FakeClock

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from scopeguard import Granted, Guard, KeySetPolicy, Unavailable
-from scopeguard.effects import Answer, Send
+from scopeguard.flow.effects import Answer, Send
 from scopeguard.testing import FakeAuthority
 from storms import request_with
 

@@ -40,10 +40,10 @@ from scopeguard import (
 )
 from scopeguard.asgi import GuardMiddleware
 from scopeguard.cli.commands import cli
+from scopeguard.config.file import settings_from
+from scopeguard.config.file.tables import TABLES
 from scopeguard.devserver import Client
-from scopeguard.edge.limits import HttpxTransport
-from scopeguard.settings import settings_from
-from scopeguard.settings.tables import TABLES
+from scopeguard.edge.http import HttpxTransport
 from scopeguard.stores.redis import RedisStore
 from scopeguard.testing import FakeAuthority
 

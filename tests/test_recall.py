@@ -14,11 +14,11 @@ import pytest
 from lookalikes import refused_fields, rewritten_fields
 from scopeguard import Decision, Denied, Granted, Guard, Reason, all_of
 from scopeguard.access_token import AccessToken
-from scopeguard.config import TokenSources
+from scopeguard.config.sources import TokenSources
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.spec.jwks import parse_key_set
 from scopeguard.state.keyring import Held
-from scopeguard.state.verified import Remembered
+from scopeguard.state.token_cache import Remembered
 from scopeguard.stores.memory import MemoryStore
 from scopeguard.testing import FakeAuthority
 

@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopeguard.config import Issuer, StrayQueryToken, TokenSources
+from scopeguard.config.issuer import Issuer
+from scopeguard.config.sources import StrayQueryToken, TokenSources
 from scopeguard.guard import Denied, Granted, Guard
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.scopes import Requirement, all_of

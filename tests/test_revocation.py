@@ -12,14 +12,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 from scopeguard import Guard, Issuer
+from scopeguard.config.introspection import Introspection, Validation
+from scopeguard.config.revocation import RevocationPolicy
 from scopeguard.devserver.keys import base64url
-from scopeguard.effects import SingleFlight
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
-from scopeguard.flow.revoking import caught_up
+from scopeguard.flow.effects import SingleFlight
+from scopeguard.flow.revocation import caught_up
 from scopeguard.guard import Decision, Denied, Granted, Unavailable
-from scopeguard.introspection import Introspection, Validation
-from scopeguard.policies import RevocationPolicy
-from scopeguard.state.revocations import Revocation, Revoked, digest_of
+from scopeguard.state.revocation import Revocation, Revoked, digest_of
 from scopeguard.stores import MemoryStore
 from scopeguard.testing import FakeAuthority, FakeClock
 from scopeguard.testing.transport import Network

@@ -21,7 +21,7 @@ from doors import call_asgi, call_wsgi
 from environment import ROOT, plain_environment
 from scenarios import Answered, Exchange
 from scopeguard import Guard, Introspection, Issuer, IssuerResolver, Validation
-from scopeguard.config import ANY_AUDIENCE_DANGEROUSLY
+from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY
 from scopeguard.devserver.keys import SigningKey, compact
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
 from scopeguard.guard import Denied, Granted

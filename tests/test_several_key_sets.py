@@ -20,7 +20,7 @@ from scopeguard import (
     RequestView,
     Unavailable,
 )
-from scopeguard.effects import Answer, Send
+from scopeguard.flow.effects import Answer, Send
 from scopeguard.flow.keys import verify_signature
 from scopeguard.spec import jwt
 from scopeguard.testing import FakeAuthority, FakeClock

@@ -18,10 +18,21 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_type
 
-from scopeguard import Guard, Introspection, Issuer, Preflight, TokenSources, Validation
+from scopeguard import (
+    ClientAuthentication,
+    Guard,
+    Introspection,
+    Issuer,
+    Preflight,
+    ScopeClaim,
+    ScopeForm,
+    StrayQueryToken,
+    TokenSource,
+    TokenSources,
+    Validation,
+)
 from scopeguard.asgi import GuardMiddleware
-from scopeguard.config import ScopeClaim, ScopeForm, StrayQueryToken, TokenSource
-from scopeguard.introspection import ClientAuthentication, Dialect
+from scopeguard.config.introspection import Dialect
 from scopeguard.testing import FakeAuthority
 
 

@@ -10,8 +10,8 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.urls.resolvers import RoutePattern
 from django.utils.module_loading import import_string
 
-from scopeguard.audit.declared import Declared
-from scopeguard.audit.found import ANYTHING, Around, Found, by_decorator, name_of
+from scopeguard.adapter.declared import Declared
+from scopeguard.audit.route import ANYTHING, Around, Found, by_decorator, name_of
 
 _VARIABLE: Final = re.compile(r"<(?:([A-Za-z_]\w*):)?([A-Za-z_]\w*)>")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from scopeguard.audit.declared import Layer
+from scopeguard.adapter.declared import Layer
 from scopeguard.audit.inside import inside
 from scopeguard.audit.report import Code
 from scopeguard.errors import printable

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import routing
 
-from scopeguard.audit.declared import Declared, Declares
+from scopeguard.adapter.declared import Declared, Declares
 
 
 def expanded(router: Any) -> list[Any]:

@@ -7,8 +7,8 @@ from typing import Final
 
 from flask import Flask
 
-from scopeguard.audit.declared import EXTENSION, Layer
-from scopeguard.audit.found import Around, Found, by_access, by_decorator, name_of, without_head
+from scopeguard.adapter.declared import EXTENSION, Layer
+from scopeguard.audit.route import Around, Found, by_access, by_decorator, name_of, without_head
 
 _VARIABLE: Final = re.compile(r"<(?:([A-Za-z_]\w*)(?:\([^<>]*\))?:)?([A-Za-z_]\w*)>")
 

@@ -13,12 +13,12 @@ import inspect
 import re
 import sys
 from contextlib import suppress
+from dataclasses import dataclass, field
 from types import CodeType, FunctionType
 from typing import Any, Final
 
-from scopeguard.audit.declared import Layer
-from scopeguard.audit.found import name_of
-from scopeguard.records import dataclass
+from scopeguard.adapter.declared import Layer
+from scopeguard.audit.route import name_of
 from scopeguard.rules.routed import Place, Prefixes
 
 _MOST_OBJECTS: Final = 5_000
@@ -33,7 +33,7 @@ class Inside:
     not see it, each as where it stands, its name and the prefix. *unknown*: names of what cannot be looked into.
     *overrides*: names of what changes the method of requests."""
 
-    prefixes: Prefixes = Prefixes()
+    prefixes: Prefixes = field(default_factory=Prefixes)
     hidden: tuple[tuple[str, str, str], ...] = ()
     unknown: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scopeguard.audit.found import WEBSOCKET, Around, Found
+from scopeguard.audit.route import WEBSOCKET, Around, Found
 from scopeguard.audit.walk import walk
 from scopeguard.errors import ConfigurationError
 from scopeguard.rules import PUBLIC, Rule, Rules

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 from scopeguard.guard import Guard
-from scopeguard.records import dataclass
 
 JSON_VERSION: Final = 1
 

@@ -11,8 +11,8 @@ from starlette.endpoints import HTTPEndpoint
 from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
-from scopeguard.audit.declared import Declared, Layer
-from scopeguard.audit.found import (
+from scopeguard.adapter.declared import Declared, Layer
+from scopeguard.audit.route import (
     ANYTHING,
     WEBSOCKET,
     Around,

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import Any, Final
 
-from scopeguard.audit.judge import audited
+from scopeguard.audit.findings import audited
 from scopeguard.audit.report import Code, Finding, Report, Severity
+from scopeguard.config.audit import AuditMode
 from scopeguard.errors import ConfigurationError, printable
 from scopeguard.guard import Guard
-from scopeguard.policies import AuditMode
 
 log: Final = logging.getLogger("scopeguard")
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import inspect
 from typing import Any, Final
 
-from scopeguard.audit.declared import Layer
-from scopeguard.audit.found import Around, Found, opaque
+from scopeguard.adapter.declared import Layer
+from scopeguard.audit.route import Around, Found, opaque
 
 _INNER: Final = ("app", "wsgi_app", "_app", "application", "__wrapped__")
 _DEEPEST: Final = 100

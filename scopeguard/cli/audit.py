@@ -11,15 +11,15 @@ from typing import Any, Final
 
 import click
 
-from scopeguard.audit.declared import Configured
-from scopeguard.audit.judge import audited
+from scopeguard.adapter.declared import Configured
+from scopeguard.audit.findings import audited
 from scopeguard.audit.page import as_html
 from scopeguard.audit.report import Report
 from scopeguard.audit.text import as_markdown, as_table
-from scopeguard.cli.serve import load
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError
 from scopeguard.flow import discovered
 from scopeguard.guard import Guard
+from scopeguard.server.serve import load
 from scopeguard.spec.discovery import Metadata
 
 

@@ -133,8 +133,8 @@ def serve(app: str, *, access_log: str, **options: Any) -> None:
       2  the command line or the configuration is wrong
       3  the lifespan of the app failed
     """
-    from scopeguard.cli.access_log import Format
-    from scopeguard.cli.serve import Options, run
+    from scopeguard.server.access_log import Format
+    from scopeguard.server.serve import Options, run
 
     run(Options(target=app, access_log=Format(access_log), **options))
 

@@ -10,10 +10,10 @@ from typing import Final
 
 import click
 
-from scopeguard.catalog import ScopeCatalog
-from scopeguard.checks import checked_url, host_and_port, is_loopback
+from scopeguard.config.catalog import ScopeCatalog
+from scopeguard.config.checks import checked_url, host_and_port, is_loopback
+from scopeguard.config.documents import read_document
 from scopeguard.devserver import Authority, Client, Endpoint, GoogleServiceAccount, ServiceAccount, check_address, serve
-from scopeguard.documents import read_document
 from scopeguard.errors import ConfigurationError
 
 DEFAULT_CLIENT: Final = "demo:for development:read write"

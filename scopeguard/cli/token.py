@@ -19,9 +19,9 @@ from scopeguard.client import (
     TokenEndpointUnavailable,
     TokenResponse,
 )
-from scopeguard.edge.limits import HttpxTransport
+from scopeguard.config.file.kinds import Place, resolved
+from scopeguard.edge.http import HttpxTransport
 from scopeguard.errors import ConfigurationError
-from scopeguard.settings.kinds import Place, resolved
 
 _OPTION: Final = "--client-secret"
 

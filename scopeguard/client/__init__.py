@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import httpx
 
-from scopeguard.checks import is_loopback
 from scopeguard.client.errors import (
     OriginNotAllowed,
     ScopeNotGranted,
@@ -32,7 +31,8 @@ from scopeguard.client.errors import (
 )
 from scopeguard.client.fetching import Fetcher
 from scopeguard.client.settings import ClientAuthentication, ClientSettings, NarrowerScope, Policy, origin
-from scopeguard.edge.outside import warn_of_insecure_hosts
+from scopeguard.config.checks import is_loopback
+from scopeguard.edge.runtime import warn_of_insecure_hosts
 from scopeguard.spec.challenge_parser import ParsedChallenge, parse_challenges
 from scopeguard.spec.token_endpoint import TokenResponse
 
@@ -101,7 +101,7 @@ class ClientCredentials(_Auth):
       and the API may be reached at by http. Whoever can read that traffic has the secret and the tokens; a warning is
       logged at every start.
     * *transport*, *clock*: how the token endpoint is reached, and what time it is. For a proxy or a private
-      certificate authority pass a :class:`~scopeguard.edge.limits.HttpxTransport` that has it.
+      certificate authority pass a :class:`~scopeguard.edge.http.HttpxTransport` that has it.
 
     After a failed fetch, requests raise its exception without asking the token endpoint: for as long as its
     ``Retry-After`` says, up to 5 minutes; for a minute when it refused the client; for a second after 429 or 503, or

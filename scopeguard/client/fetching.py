@@ -17,12 +17,13 @@ from typing import Final
 
 from scopeguard.client.errors import Failure, ScopeNotGranted, TokenEndpointError, TokenEndpointUnavailable
 from scopeguard.client.settings import ClientAuthentication, NarrowerScope, Policy
-from scopeguard.edge import aio, blocking
-from scopeguard.edge.limits import HttpxTransport
-from scopeguard.edge.outside import Outside, Transport
-from scopeguard.effects import Answer, Clock, Flow, Send, SingleFlight, ask
+from scopeguard.edge import aio
+from scopeguard.edge import sync as blocking
+from scopeguard.edge.http import HttpxTransport
+from scopeguard.edge.runtime import Outside, Transport
 from scopeguard.errors import AuthorityUnavailable, Reason
 from scopeguard.flow import search_metadata
+from scopeguard.flow.effects import Answer, Clock, Flow, Send, SingleFlight, ask
 from scopeguard.spec.discovery import metadata_urls
 from scopeguard.spec.http_caching import retry_after
 from scopeguard.spec.token_endpoint import (

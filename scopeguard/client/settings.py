@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, TypedDict
 from urllib.parse import urlsplit
 
-from scopeguard.checks import Converted, checked_url, converted, flag, insecure_hosts, mapping, number
-from scopeguard.edge.outside import SystemClock, Transport
-from scopeguard.effects import Clock
+from scopeguard.config.checks import Converted, checked_url, converted, flag, insecure_hosts, mapping, number
+from scopeguard.edge.runtime import SystemClock, Transport
 from scopeguard.errors import ConfigurationError
-from scopeguard.records import dataclass
+from scopeguard.flow.effects import Clock
 from scopeguard.scopes import checked_scope
 from scopeguard.spec.token_endpoint import OTHER_TOKEN_TYPES, RESERVED_PARAMETERS, Tolerated
 

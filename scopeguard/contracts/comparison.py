@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Protocol, TypeAlias
 
 from scopeguard.contracts.contract import Contract, Undeclared
 from scopeguard.contracts.openapi import openapi
 from scopeguard.errors import ConfigurationError
-from scopeguard.records import dataclass
 from scopeguard.rules import DENIED, Access, Rule, Rules
 from scopeguard.rules.template import Many, One
 from scopeguard.scopes import AUTHENTICATED, Requirement

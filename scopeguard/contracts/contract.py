@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from scopeguard.catalog import ScopeCatalog
-from scopeguard.checks import member
+from scopeguard.config.catalog import ScopeCatalog
+from scopeguard.config.checks import member
+from scopeguard.config.documents import Document
 from scopeguard.contracts.operations import Operation
-from scopeguard.documents import Document
 from scopeguard.errors import ConfigurationError
-from scopeguard.records import dataclass
 from scopeguard.rules import DENIED, PUBLIC, Access, Rule
 from scopeguard.scopes import AUTHENTICATED, Requirement
 from scopeguard.spec.error_body import ErrorBody

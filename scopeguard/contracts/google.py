@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
-from scopeguard.catalog import ScopeCatalog
+from scopeguard.config.catalog import ScopeCatalog
+from scopeguard.config.documents import Document, DocumentOrPath, read_document
 from scopeguard.contracts.contract import (
     Contract,
     Undeclared,
@@ -19,9 +20,7 @@ from scopeguard.contracts.contract import (
     undeclared_access,
 )
 from scopeguard.contracts.operations import Operation, rules_of
-from scopeguard.documents import Document, DocumentOrPath, read_document
 from scopeguard.errors import ConfigurationError, printable
-from scopeguard.records import dataclass
 from scopeguard.rules import DENIED, Access
 from scopeguard.rules.rule import METHODS
 from scopeguard.scopes import Requirement, any_of

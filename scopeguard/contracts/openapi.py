@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-from scopeguard.catalog import ScopeCatalog
+from scopeguard.config.catalog import ScopeCatalog
+from scopeguard.config.documents import Document, DocumentOrPath, read_document
 from scopeguard.contracts.contract import (
     Contract,
     Undeclared,
@@ -19,9 +21,7 @@ from scopeguard.contracts.contract import (
 )
 from scopeguard.contracts.operations import Operation, rules_of
 from scopeguard.contracts.schemes import Schemes
-from scopeguard.documents import Document, DocumentOrPath, read_document
 from scopeguard.errors import ConfigurationError, printable
-from scopeguard.records import dataclass
 from scopeguard.rules import Access
 from scopeguard.scopes import Requirement
 

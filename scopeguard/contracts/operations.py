@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Final
 
 from scopeguard.errors import ConfigurationError
-from scopeguard.records import dataclass
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access, Rule
 from scopeguard.rules.rule import METHODS
 from scopeguard.rules.template import Many, One, Step, Template

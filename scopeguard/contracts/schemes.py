@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from scopeguard.documents import Document
+from scopeguard.config.documents import Document
 from scopeguard.errors import ConfigurationError, printable
-from scopeguard.records import dataclass
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access
 from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, any_of
 

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from scopeguard.checks import is_loopback
+from scopeguard.config.checks import is_loopback
 from scopeguard.devserver.app import create_app
 from scopeguard.devserver.authority import Authority
 from scopeguard.devserver.faults import Endpoint, Mode, Outage, Switch, Unreachable

@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from scopeguard.checks import is_loopback
+from scopeguard.config.checks import is_loopback
 from scopeguard.devserver.authority import Authority
 from scopeguard.devserver.faults import Endpoint, Switch, Unreachable
 from scopeguard.devserver.page import WARNING, start_page

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from scopeguard.catalog import ScopeCatalog
-from scopeguard.checks import checked_form
+from scopeguard.config.catalog import ScopeCatalog
+from scopeguard.config.checks import checked_form
 from scopeguard.devserver.faults import Endpoint, Faults
 from scopeguard.devserver.grants import GRANTS, Grant, GrantRequest, Parameters, UsedAssertions
 from scopeguard.devserver.keys import KeyRing, compact
@@ -33,9 +33,9 @@ from scopeguard.devserver.registry import (
     TokenFormat,
 )
 from scopeguard.devserver.tokens import IssuedToken, TokenBook
-from scopeguard.edge.outside import SystemClock
-from scopeguard.effects import Answer, Clock
+from scopeguard.edge.runtime import SystemClock
 from scopeguard.errors import ConfigurationError
+from scopeguard.flow.effects import Answer, Clock
 
 # RFC 6749 section 5.1: whatever holds a token is not for caches (T-01).
 _NO_STORE: Final = {"content-type": "application/json", "cache-control": "no-store", "pragma": "no-cache"}

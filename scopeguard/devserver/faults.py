@@ -13,8 +13,8 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Any, Final, Self
 
-from scopeguard.effects import Answer
 from scopeguard.errors import ConfigurationError
+from scopeguard.flow.effects import Answer
 
 OVERSIZE: Final = 10 * 1024 * 1024
 
@@ -108,7 +108,7 @@ class Faults:
         return Switch(off)
 
     def mode(self, endpoint: Endpoint | str, mode: Mode | str | Answer) -> Switch:
-        """*endpoint* answers as *mode* says; an :class:`~scopeguard.effects.Answer` is sent as it stands."""
+        """*endpoint* answers as *mode* says; an :class:`~scopeguard.flow.effects.Answer` is sent as it stands."""
         place = _member(Endpoint, endpoint, "endpoint")
         chosen = mode if isinstance(mode, Answer) else _member(Mode, mode, "mode")
         if chosen is Mode.WRONG_ISSUER and place not in (Endpoint.METADATA, Endpoint.INTROSPECTION):

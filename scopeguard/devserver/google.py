@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -29,7 +29,6 @@ from cryptography.hazmat.primitives.serialization import (
 from scopeguard.devserver.keys import SigningKey
 from scopeguard.devserver.registry import GOOGLE_TOKEN_AUDIENCE, ServiceAccount
 from scopeguard.errors import ConfigurationError
-from scopeguard.records import dataclass
 
 _TYPE: Final = "service_account"
 

@@ -6,6 +6,7 @@ import math
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import jwt
@@ -13,7 +14,6 @@ from jwt.exceptions import PyJWTError
 
 from scopeguard.devserver.registry import Form, OAuthError, Registry, ServiceAccount, TokenFormat
 from scopeguard.errors import ConfigurationError
-from scopeguard.records import dataclass
 from scopeguard.scopes import checked_scope
 
 CLIENT_CREDENTIALS: Final = "client_credentials"

@@ -13,7 +13,7 @@ import secrets
 import stat
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -22,7 +22,6 @@ from jwt.algorithms import get_default_algorithms
 from jwt.exceptions import PyJWTError
 
 from scopeguard.errors import ConfigurationError
-from scopeguard.records import dataclass
 
 _RSA_BITS: Final = 2048
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 from urllib.parse import unquote_plus
@@ -14,9 +14,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
-from scopeguard.catalog import ScopeCatalog
+from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.errors import ConfigurationError
-from scopeguard.records import dataclass
 from scopeguard.scopes import checked_scope
 
 GOOGLE_TOKEN_AUDIENCE: Final = "https://oauth2.googleapis.com/token"

@@ -5,10 +5,8 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
-
-from scopeguard.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

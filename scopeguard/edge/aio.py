@@ -15,10 +15,10 @@ import anyio
 import anyio.to_thread
 from anyio.lowlevel import current_token
 
-from scopeguard.edge.flights import Wake
-from scopeguard.edge.outside import Outside, ignore, thrown
-from scopeguard.effects import CallHook, Effect, Flow, ReadFile, ReadForm, Send, SingleFlight, UseStore
+from scopeguard.edge.runtime import Outside, ignore, thrown
+from scopeguard.edge.single_flight import Wake
 from scopeguard.errors import AuthorityUnavailable, Reason, ResponseAborted
+from scopeguard.flow.effects import CallHook, Effect, Flow, ReadFile, ReadForm, Send, SingleFlight, UseStore
 
 T = TypeVar("T")
 

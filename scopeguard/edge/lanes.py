@@ -2,8 +2,8 @@
 
 Strangers choose some of the work of a resource server: every unknown opaque token is a question to the authorization
 server. Without bounds such questions queue in front of key refreshes and the revocation log. So each
-:class:`~scopeguard.effects.Lane` has places of its own, no single account (an issuer, as a rule) can take all of them,
-and some are kept for work with priority. An account with too much waiting work is refused at once.
+:class:`~scopeguard.flow.effects.Lane` has places of its own. No single account (an issuer, as a rule) can take all of
+them, and some are kept for work with priority. An account with too much waiting work is refused at once.
 
 A lane starts no threads: it calls ``start`` of a ticket when its turn has come. A blocking caller goes on in its own
 thread then, an event loop's work gets a thread.
@@ -14,10 +14,10 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
-from scopeguard.effects import Lane
-from scopeguard.records import dataclass
+from scopeguard.flow.effects import Lane
 
 _LONGEST_PAUSE: Final = 60.0
 _SHORTEST_PAUSE: Final = 1.0

@@ -46,11 +46,12 @@ from starlette.requests import HTTPConnection, Request
 from scopeguard.access_token import AccessToken, Anonymous, begin_serving, end_serving
 from scopeguard.access_token import current_access_token as access_token
 from scopeguard.access_token import current_access_token_or_none as access_token_or_none
+from scopeguard.adapter.cors import exposed
+from scopeguard.adapter.declared import ACCESS, Declared, Declares
+from scopeguard.adapter.token_places import take_out_of_scope
 from scopeguard.asgi import GUARD_KEY, GuardMiddleware, Scope, framework_route, recalled, request_view
-from scopeguard.audit.declared import ACCESS, Declared, Declares
-from scopeguard.config import TokenSources
-from scopeguard.cors import exposed
-from scopeguard.decision import Decision, Denied, Granted, Report, Unavailable
+from scopeguard.config.sources import TokenSources
+from scopeguard.core.decision import Decision, Denied, Granted, Report, Unavailable
 from scopeguard.edge.aio import TimedOut, time_limit
 from scopeguard.errors import (
     ConfigurationError,
@@ -68,7 +69,6 @@ from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, required
 from scopeguard.spec.challenge import private_headers
 from scopeguard.spec.credentials import declared_length, has_access_token, without_access_token
 from scopeguard.starlette import Refusal
-from scopeguard.token_places import take_out_of_scope
 
 __all__ = ["AccessRefused", "GuardMiddleware", "Protected", "access_token", "access_token_or_none", "public"]
 

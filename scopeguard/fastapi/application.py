@@ -15,12 +15,12 @@ from weakref import WeakKeyDictionary
 
 from fastapi import FastAPI
 
+from scopeguard.adapter.declared import Declares, Layer
 from scopeguard.asgi import GUARD_KEY, ASGIApp, Receive, Scope, Send, checked_start
-from scopeguard.audit.declared import Declares, Layer
 from scopeguard.audit.fastapi_routes import dependencies, expanded
 from scopeguard.audit.startup import StartCheck, is_checked_outside
+from scopeguard.config.audit import AuditMode
 from scopeguard.guard import Guard
-from scopeguard.policies import AuditMode
 
 
 class Documented(Protocol):

@@ -9,8 +9,8 @@ from fastapi import Security
 from fastapi.openapi import models
 from fastapi.security.base import SecurityBase
 
-from scopeguard.checks import checked_url
-from scopeguard.config import TokenSource, TokenSources
+from scopeguard.config.checks import checked_url
+from scopeguard.config.sources import TokenSource, TokenSources
 from scopeguard.scopes import Requirement, checked_scope
 
 

@@ -2,7 +2,7 @@
 
 A generator here *asks* for I/O by yielding an effect (``yield from ask(Send(...))``), is resumed with the answer, and
 has failures thrown in, so that "the refresh failed but I still hold keys" is an ``except`` clause in plain sight. An
-edge drives it: ``edge/blocking.py`` in a thread, ``edge/aio.py`` in a task; neither knows what it is performing. Most
+edge drives it: ``edge/sync.py`` in a thread, ``edge/aio.py`` in a task; neither knows what it is performing. Most
 requests yield nothing at all. A test is a script: send answers, look at what is asked next.
 
     flow = authenticate(view, trusts=trusts, sources=sources, clock=clock)
@@ -20,13 +20,13 @@ policy judges it), ``keys`` and ``metadata`` (fetching them), ``introspecting``,
 
 from __future__ import annotations
 
+from scopeguard.flow.authenticate import authenticate, judged
 from scopeguard.flow.credential import Credential, find_credential
-from scopeguard.flow.deciding import authenticate, judged
-from scopeguard.flow.introspecting import answered, introspected
+from scopeguard.flow.introspection import answered, introspected
+from scopeguard.flow.issuers import resolved, route
 from scopeguard.flow.keys import MOST_VERIFICATIONS, signing_keys, warmed
 from scopeguard.flow.metadata import discovered, search_metadata
-from scopeguard.flow.revoking import synced, unchangeable
-from scopeguard.flow.routing import resolved, route
+from scopeguard.flow.revocation import synced, unchangeable
 
 __all__ = [
     "MOST_VERIFICATIONS",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 
-from scopeguard.config import StrayQueryToken, TokenSource, TokenSources
-from scopeguard.effects import Flow, ReadForm, ask
+from scopeguard.config.sources import StrayQueryToken, TokenSource, TokenSources
 from scopeguard.errors import InvalidRequest, MissingCredentials, Reason
-from scopeguard.records import dataclass, made_often
+from scopeguard.flow.effects import Flow, ReadForm, ask
 from scopeguard.request import RequestView
 from scopeguard.spec import credentials
 from scopeguard.spec.subprotocol import token_from_subprotocols
@@ -16,7 +15,6 @@ from scopeguard.spec.subprotocol import token_from_subprotocols
 _HEADER, _REFUSE = TokenSource.HEADER, StrayQueryToken.REFUSE
 
 
-@made_often
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
     """A token as the request presented it, and where."""

@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import Final
 
 from scopeguard.access_token import Unverified
-from scopeguard.config import Issuer
-from scopeguard.effects import TURN, Clock, Flow, ReadFile, Send, SingleFlight, ask
+from scopeguard.config.introspection import Validation
+from scopeguard.config.issuer import Issuer
 from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
-from scopeguard.flow.answers import check_status, json_body
+from scopeguard.flow.effects import TURN, Clock, Flow, ReadFile, Send, SingleFlight, ask
 from scopeguard.flow.metadata import discovered, has_keys, longest_search
-from scopeguard.introspection import Validation
+from scopeguard.flow.responses import check_status, json_body
 from scopeguard.spec import credentials, jwt
 from scopeguard.spec.http_caching import lifetime
 from scopeguard.spec.jwks import KeySet, MalformedKeySet, VerificationKey, parse_key_set
 from scopeguard.spec.key_by_id import key_url, parse_public_key
 from scopeguard.spec.signatures import SignatureNotJudgedError
+from scopeguard.state.issuers import Trust
+from scopeguard.state.key_by_id import KeysById
 from scopeguard.state.keyring import Absent, Due, Found
-from scopeguard.state.keys_by_id import KeysById
-from scopeguard.state.trust import Trust
 
 # A hostile token costs at most so many signature checks.
 MOST_VERIFICATIONS: Final = 8

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from scopeguard.config import Issuer
-from scopeguard.effects import Answer, Clock, Flow, Send, ask
+from scopeguard.config.introspection import Validation
+from scopeguard.config.issuer import Issuer
 from scopeguard.errors import AuthorityUnavailable, Reason
-from scopeguard.flow.answers import check_status
-from scopeguard.introspection import Validation
+from scopeguard.flow.effects import Answer, Clock, Flow, Send, ask
+from scopeguard.flow.responses import check_status
 from scopeguard.spec.discovery import MalformedMetadata, Metadata, NotMetadata, judge_metadata, metadata_urls
 from scopeguard.spec.http_caching import is_json
-from scopeguard.state.trust import Trust
+from scopeguard.state.issuers import Trust
 
 
 def has_keys(metadata: Metadata) -> bool:

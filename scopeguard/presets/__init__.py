@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from scopeguard.config import Issuer
+from scopeguard.config.issuer import Issuer
 from scopeguard.presets.applications import (
     apple,
     clerk,

@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from scopeguard.config import ANY_AUDIENCE_DANGEROUSLY, Issuer
-from scopeguard.machines import SUBJECT_IS_CLIENT, MachineSign
+from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY, Issuer
+from scopeguard.config.machines import SUBJECT_IS_CLIENT, MachineSign
 from scopeguard.presets.parts import (
     ALWAYS_A_MACHINE,
     ALWAYS_A_USER,

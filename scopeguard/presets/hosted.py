@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Final
 
-from scopeguard.checks import flag
-from scopeguard.config import Issuer, ScopeClaim, ScopeForm
+from scopeguard.config.checks import flag
+from scopeguard.config.introspection import Introspection, Validation
+from scopeguard.config.issuer import Issuer, ScopeClaim, ScopeForm
+from scopeguard.config.machines import SUBJECT_IS_CLIENT, MachineSign
 from scopeguard.errors import ConfigurationError
-from scopeguard.introspection import Introspection, Validation
-from scopeguard.machines import SUBJECT_IS_CLIENT, MachineSign
 from scopeguard.presets.parts import (
     ANY_JWT,
     AWS_REGION,

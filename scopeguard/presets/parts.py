@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
-from scopeguard.checks import strings
-from scopeguard.config import ScopeClaim, ScopeForm
+from scopeguard.config.checks import strings
+from scopeguard.config.introspection import Introspection, Validation
+from scopeguard.config.issuer import ScopeClaim, ScopeForm
+from scopeguard.config.machines import SUBJECT_IS_CLIENT, MachineSign
 from scopeguard.errors import ConfigurationError
-from scopeguard.introspection import Introspection, Validation
-from scopeguard.machines import SUBJECT_IS_CLIENT, MachineSign
-from scopeguard.records import dataclass
 
 SCOPE: Final = ScopeClaim("scope")
 SCOPE_ANY_FORM: Final = ScopeClaim("scope", ScopeForm.SPACE_OR_LIST)

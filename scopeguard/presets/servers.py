@@ -15,11 +15,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Final
 
-from scopeguard.checks import flag
-from scopeguard.config import Issuer
+from scopeguard.config.checks import flag
+from scopeguard.config.introspection import ClientAuthentication, Dialect, Introspection, Validation
+from scopeguard.config.issuer import Issuer
+from scopeguard.config.machines import MachineSign
 from scopeguard.errors import ConfigurationError
-from scopeguard.introspection import ClientAuthentication, Dialect, Introspection, Validation
-from scopeguard.machines import MachineSign
 from scopeguard.presets.parts import (
     ANY_JWT,
     CLIENT_ID,

@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Final
 
-from scopeguard.checks import flag
-from scopeguard.config import ANY_AUDIENCE_DANGEROUSLY, Issuer
+from scopeguard.config.checks import flag
+from scopeguard.config.introspection import ClientAuthentication, Dialect, Introspection, Validation
+from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY, Issuer
+from scopeguard.config.machines import MachineSign
 from scopeguard.errors import ConfigurationError
-from scopeguard.introspection import ClientAuthentication, Dialect, Introspection, Validation
-from scopeguard.machines import MachineSign
 from scopeguard.presets.parts import (
     ALWAYS_A_MACHINE,
     ALWAYS_A_USER,

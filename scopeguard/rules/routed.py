@@ -12,10 +12,10 @@ rule names a segment in it that the rule of the expected reading leaves open: ``
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from scopeguard.errors import ConfigurationError
-from scopeguard.records import dataclass
 from scopeguard.rules import DENIED, Access, Rule, Rules
 from scopeguard.rules.readings import is_suspicious
 from scopeguard.rules.template import Many, One, Rest, Template

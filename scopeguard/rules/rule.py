@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
-from scopeguard.config import TokenSource, checked_sources
+from scopeguard.config.sources import TokenSource, checked_sources
 from scopeguard.errors import ConfigurationError
-from scopeguard.records import dataclass
 from scopeguard.rules.template import Template
 from scopeguard.rules.tree import NEVER, Tree
 from scopeguard.scopes import AUTHENTICATED, Requirement

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import field
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 
@@ -22,7 +22,6 @@ from scopeguard.errors import (
     MissingCredentials,
     Reason,
 )
-from scopeguard.records import dataclass
 from scopeguard.spec.error_body import BodyWriter, ErrorBody, Problem, checked_writer, written
 
 _QUOTABLE: Final = re.compile(r"[\x20-\x7E]*")

@@ -12,10 +12,10 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from scopeguard.access_token import Unverified
-from scopeguard.checks import media_type
-from scopeguard.config import Issuer
+from scopeguard.config.checks import media_type
+from scopeguard.config.introspection import ClientAuthentication, Introspection
+from scopeguard.config.issuer import Issuer
 from scopeguard.errors import AuthorityUnavailable, Reason
-from scopeguard.introspection import ClientAuthentication, Introspection
 from scopeguard.spec import client_authentication, jwt
 from scopeguard.spec.client_authentication import AssertionKey, Proof
 from scopeguard.spec.discovery import MalformedMetadata, Metadata, checked_endpoint

@@ -15,7 +15,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -31,7 +31,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
 from scopeguard.errors import ConfigurationError
-from scopeguard.records import dataclass
 from scopeguard.spec.jws import decode_base64url, unpadded
 from scopeguard.spec.signatures import Backends, PublicKey, Verifier, prepared
 from scopeguard.spec.strict_json import MalformedJSON, is_ambiguous, parse_object

@@ -12,12 +12,11 @@ from __future__ import annotations
 import binascii
 import string
 from collections.abc import Collection, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from scopeguard.checks import media_type
+from scopeguard.config.checks import media_type
 from scopeguard.errors import InvalidToken, Reason
-from scopeguard.records import dataclass
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 
 MAX_KEY_ID: Final = 1024

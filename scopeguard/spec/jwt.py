@@ -1,5 +1,5 @@
 """From a token to an :class:`~scopeguard.access_token.AccessToken`: RFC 7519, RFC 9068, and the dialects of real
-authorization servers, as far as an :class:`~scopeguard.config.Issuer` describes them.
+authorization servers, as far as an :class:`~scopeguard.config.issuer.Issuer` describes them.
 
 In this order: :func:`peek` parses, :func:`check` refuses, the caller verifies the signature, :func:`accept` reads.
 :func:`check` is pure refusal and may run before the signature is verified, so that a bad token causes no request for
@@ -13,10 +13,10 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from scopeguard.access_token import AccessToken, Unverified, fingerprint
-from scopeguard.checks import media_type
-from scopeguard.config import Issuer
+from scopeguard.config.checks import media_type
+from scopeguard.config.issuer import Issuer
+from scopeguard.config.machines import is_machine
 from scopeguard.errors import InvalidToken, Reason
-from scopeguard.machines import is_machine
 from scopeguard.scopes import ScopeVocabulary
 from scopeguard.spec.jws import check_header, parse_header, split_compact
 from scopeguard.spec.scope_claims import granted_scopes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
-from scopeguard.config import Issuer, ScopeClaim, ScopeForm
+from scopeguard.config.issuer import Issuer, ScopeClaim, ScopeForm
 from scopeguard.errors import InvalidToken, Reason
 
 # By name: to look a member up on its class takes as long as all the rest of reading a claim.

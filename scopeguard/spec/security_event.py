@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from scopeguard.access_token import Unverified, frozen_json
-from scopeguard.checks import media_type
-from scopeguard.config import Issuer
+from scopeguard.config.checks import media_type
+from scopeguard.config.issuer import Issuer
 from scopeguard.errors import InvalidToken, Reason
-from scopeguard.records import dataclass
 from scopeguard.spec.jws import check_header
 
 MEDIA_TYPE: Final = "application/secevent+jwt"

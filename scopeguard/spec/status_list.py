@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Collection, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from scopeguard.access_token import Unverified
-from scopeguard.checks import checked_url, media_type
-from scopeguard.config import Issuer
+from scopeguard.config.checks import checked_url, media_type
+from scopeguard.config.issuer import Issuer
+from scopeguard.config.status_list import origin_of
 from scopeguard.errors import ConfigurationError, InvalidToken, Reason
-from scopeguard.records import dataclass
 from scopeguard.spec import jwt
 from scopeguard.spec.jws import check_header, decode_base64url
-from scopeguard.status_list import origin_of
 
 MEDIA_TYPE: Final = "application/statuslist+jwt"
 VALID: Final = 0  # section 7.1; what the others mean is between the issuer and those who know it

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from scopeguard.errors import InvalidRequest, Reason
-from scopeguard.records import dataclass
 from scopeguard.spec.credentials import TOKEN68, checked_token
 from scopeguard.spec.jws import decode_base64url
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from scopeguard.config import Issuer
+from scopeguard.config.issuer import Issuer
 from scopeguard.errors import InvalidToken, Reason
 
 # Members that name the kind of a token: RFC 7662 section 2.2; Cognito, Hydra, Dex; Keycloak; Adobe; PingAM; Curity.

@@ -11,9 +11,9 @@ refuses or fails. Both are held back here, with pauses that double up to a minut
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-from scopeguard.records import dataclass
 from scopeguard.spec.token_endpoint import TokenResponse
 
 FailureT = TypeVar("FailureT")

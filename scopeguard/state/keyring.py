@@ -27,10 +27,10 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Final
 
-from scopeguard.policies import KeySetPolicy
-from scopeguard.records import dataclass
+from scopeguard.config.keys import KeySetPolicy
 from scopeguard.spec.jwks import KeySet, VerificationKey
 from scopeguard.state.budget import Budget
 

@@ -7,11 +7,11 @@ from collections import deque
 from collections.abc import Sequence
 from itertools import islice
 
-from scopeguard.effects import Clock
+from scopeguard.flow.effects import Clock
 
 
 class MemoryStore:
-    """Implements :class:`~scopeguard.effects.Store`; guards that share the object share its content."""
+    """Implements :class:`~scopeguard.flow.effects.Store`; guards that share the object share its content."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

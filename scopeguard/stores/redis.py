@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
-from scopeguard.checks import number
+from scopeguard.config.checks import number
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
 from scopeguard.extras import installation
 
@@ -38,7 +38,7 @@ _OPTIONS: Final = frozenset(
 
 
 class RedisStore:
-    """Implements :class:`~scopeguard.effects.Store`.
+    """Implements :class:`~scopeguard.flow.effects.Store`.
 
     * *url*: ``redis://``, ``rediss://`` (TLS) or ``unix://``, as redis-py reads it. It may hold a password: say
       ``env:NAME`` in a configuration file.

@@ -7,7 +7,7 @@ import time
 
 
 class FakeClock:
-    """Both clocks of :class:`~scopeguard.effects.Clock`, in seconds. Safe to share between threads.
+    """Both clocks of :class:`~scopeguard.flow.effects.Clock`, in seconds. Safe to share between threads.
 
     The wall clock starts at the whole second of the machine's, unless ``wall`` is given; the monotonic one anywhere.
 

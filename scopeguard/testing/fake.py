@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final
 
-from scopeguard.config import Issuer
+from scopeguard.config.issuer import Issuer
 from scopeguard.devserver.authority import OPAQUE_PREFIX, Authority
 from scopeguard.devserver.faults import Endpoint, Mode, Outage, Switch
 from scopeguard.devserver.keys import KeyRing, SigningKey, compact
 from scopeguard.devserver.registry import Client, ServiceAccount, TokenFormat
-from scopeguard.effects import Answer
+from scopeguard.flow.effects import Answer
 from scopeguard.guard import Guard
 from scopeguard.testing.clock import FakeClock
 from scopeguard.testing.taking_over import taking_over

@@ -9,16 +9,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
-from scopeguard.config import Issuer
+from scopeguard.config.introspection import ClientAuthentication, Dialect, Introspection
+from scopeguard.config.issuer import Issuer
+from scopeguard.config.resolver import IssuerResolver
 from scopeguard.devserver.authority import OPAQUE_PREFIX, Authority
 from scopeguard.devserver.faults import Endpoint
 from scopeguard.devserver.registry import Client
-from scopeguard.edge.outside import Transport
-from scopeguard.effects import Answer, Send
+from scopeguard.edge.runtime import Transport
 from scopeguard.errors import ConfigurationError
+from scopeguard.flow.effects import Answer, Send
 from scopeguard.guard import Guard
-from scopeguard.introspection import ClientAuthentication, Dialect, Introspection
-from scopeguard.resolver import IssuerResolver
 from scopeguard.testing.clock import FakeClock
 from scopeguard.testing.transport import FakeTransport, Network
 

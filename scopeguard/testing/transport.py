@@ -1,4 +1,4 @@
-"""The way from a guard to a fake authority: what performs :class:`~scopeguard.effects.Send` without a socket."""
+"""The way from a guard to a fake authority: what performs :class:`~scopeguard.flow.effects.Send` without a socket."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import anyio.to_thread
 
 from scopeguard.devserver.authority import Authority
 from scopeguard.devserver.faults import Endpoint, Unreachable
-from scopeguard.effects import Answer, Send
 from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.flow.effects import Answer, Send
 
 _PATIENCE: Final = 30.0
 """Seconds of real time after which a test that waits here is taken for stuck."""

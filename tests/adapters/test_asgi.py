@@ -33,10 +33,10 @@ from scopeguard import (
     current_access_token_or_none,
 )
 from scopeguard.asgi import GuardMiddleware, route_path
+from scopeguard.config.introspection import Introspection, Validation
 from scopeguard.edge.lanes import BOUNDS
-from scopeguard.effects import Lane
 from scopeguard.errors import ResponseAborted
-from scopeguard.introspection import Introspection, Validation
+from scopeguard.flow.effects import Lane
 from scopeguard.testing import FakeAuthority
 
 pytestmark = pytest.mark.anyio

@@ -30,7 +30,7 @@ from scopeguard import (
     current_access_token,
     current_access_token_or_none,
 )
-from scopeguard.audit.judge import audited
+from scopeguard.audit.findings import audited
 from scopeguard.flask import REQUIREMENT, ScopeGuard, access_token, access_token_or_none, optional, public, requires
 from scopeguard.testing import FakeAuthority
 from scopeguard.wsgi import GuardMiddleware

@@ -10,7 +10,7 @@ import pytest
 from doors import DOORS, Door
 from scenarios import Exchange, form, header
 from scopeguard import Guard, Introspection, Issuer
-from scopeguard.effects import Answer, Send
+from scopeguard.flow.effects import Answer, Send
 from scopeguard.testing import FakeClock
 
 API = "https://api.test"

@@ -14,8 +14,8 @@ import pytest
 
 from scopeguard import Guard, Introspection, Issuer, IssuerResolver
 from scopeguard.edge.lanes import BOUNDS
-from scopeguard.effects import Answer, Lane, Send
 from scopeguard.errors import Reason
+from scopeguard.flow.effects import Answer, Lane, Send
 from scopeguard.guard import Denied, Granted, Unavailable
 from scopeguard.stores import MemoryStore
 from scopeguard.testing import FakeAuthority

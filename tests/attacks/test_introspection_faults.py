@@ -21,12 +21,12 @@ import pytest
 from loopback import Loopback, answering, response
 from scopeguard import Guard, Issuer
 from scopeguard.access_token import fingerprint
+from scopeguard.config.introspection import Introspection, Validation
 from scopeguard.devserver.keys import SigningKey, base64url, compact
-from scopeguard.edge.limits import HttpxTransport
-from scopeguard.effects import Answer, Send
+from scopeguard.edge.http import HttpxTransport
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
+from scopeguard.flow.effects import Answer, Send
 from scopeguard.guard import Decision, Denied, Granted, Unavailable
-from scopeguard.introspection import Introspection, Validation
 from scopeguard.scopes import all_of
 from scopeguard.spec.client_authentication import Proof
 from scopeguard.spec.introspection import question

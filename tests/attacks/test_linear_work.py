@@ -15,14 +15,14 @@ from typing import Any, Final
 import pytest
 
 from scopeguard import Guard, Issuer, any_of
-from scopeguard.cli.access_log import Entry
-from scopeguard.cli.forwarded import Proxies
-from scopeguard.config import ScopeClaim
+from scopeguard.config.issuer import ScopeClaim
 from scopeguard.errors import printable
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.rules import PUBLIC, Rule, Rules
 from scopeguard.rules.routed import Place, Prefixes, RoutedRules
 from scopeguard.scopes import ScopeVocabulary
+from scopeguard.server.access_log import Entry
+from scopeguard.server.forwarded import Proxies
 from scopeguard.spec import credentials, introspection, jwt, tokeninfo
 from scopeguard.spec.challenge import private_headers
 from scopeguard.spec.challenge_parser import parse_challenges

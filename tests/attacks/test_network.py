@@ -14,11 +14,11 @@ import pytest
 
 from loopback import Certificates, Connection, Loopback, answering, json_response, response
 from scopeguard import Guard, Issuer
-from scopeguard.edge.limits import HttpxTransport
-from scopeguard.effects import Send
+from scopeguard.config.keys import KeySetPolicy
+from scopeguard.edge.http import HttpxTransport
 from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.flow.effects import Send
 from scopeguard.guard import Denied, Granted, Unavailable
-from scopeguard.policies import KeySetPolicy
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.testing import FakeAuthority
 

@@ -19,9 +19,9 @@ import pytest
 import trio
 
 from scopeguard import AccessToken, Guard
+from scopeguard.config.keys import KeySetPolicy
 from scopeguard.devserver.keys import SigningKey, base64url, json_bytes
 from scopeguard.guard import Decision, Granted, Unavailable
-from scopeguard.policies import KeySetPolicy
 from scopeguard.testing import FakeAuthority
 from storms import HERD, PATIENCE, Storm, Watched, request_with
 

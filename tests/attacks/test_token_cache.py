@@ -32,7 +32,7 @@ from scopeguard import (
     asgi,
     wsgi,
 )
-from scopeguard.effects import Answer
+from scopeguard.flow.effects import Answer
 from scopeguard.spec.jwks import VerificationKey
 from scopeguard.stores.memory import MemoryStore
 from scopeguard.testing import FakeAuthority, bad_tokens

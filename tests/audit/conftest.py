@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from scopeguard import Guard, Issuer
-from scopeguard.audit.judge import audited
+from scopeguard.audit.findings import audited
 from scopeguard.audit.report import Report
 
 Lines = Callable[..., dict[str, str]]

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from scopeguard import OPTIONAL, PUBLIC, Guard, Rule, all_of, any_of
 from scopeguard.asgi import GuardMiddleware
-from scopeguard.audit.judge import audited
+from scopeguard.audit.findings import audited
 from scopeguard.audit.matching import filled
 from scopeguard.audit.report import Entry, Kind
 from scopeguard.flask import ScopeGuard

@@ -18,8 +18,8 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from scopeguard import Guard, Rule, Rules, all_of, wsgi
 from scopeguard.asgi import GuardMiddleware
+from scopeguard.audit.findings import audited
 from scopeguard.audit.inside import inside
-from scopeguard.audit.judge import audited
 from scopeguard.flask import ScopeGuard
 from scopeguard.rules.routed import Place
 

@@ -16,8 +16,8 @@ from starlette.testclient import TestClient
 
 from scopeguard import ANY_AUDIENCE_DANGEROUSLY, DENIED, OPTIONAL, PUBLIC, Guard, Issuer, Rule, all_of, any_of, wsgi
 from scopeguard.asgi import GuardMiddleware
-from scopeguard.audit.judge import audited
-from scopeguard.catalog import ScopeCatalog
+from scopeguard.audit.findings import audited
+from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.flask import ScopeGuard
 from scopeguard.starlette import requires
 

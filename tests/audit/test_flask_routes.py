@@ -9,7 +9,7 @@ from flask.views import MethodView
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from scopeguard import OPTIONAL, PUBLIC, Guard, Rule, all_of
-from scopeguard.audit.judge import audited
+from scopeguard.audit.findings import audited
 from scopeguard.flask import ScopeGuard, optional, public, requires
 from scopeguard.wsgi import GuardMiddleware
 

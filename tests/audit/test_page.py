@@ -14,7 +14,7 @@ from playwright.sync_api import sync_playwright
 from environment import missing
 from scopeguard import Guard, Issuer, Rule, all_of, any_of
 from scopeguard.asgi import GuardMiddleware
-from scopeguard.audit.judge import audited
+from scopeguard.audit.findings import audited
 from scopeguard.audit.page import as_html
 from scopeguard.audit.report import Code, Entry, Finding, Kind, Report, Severity
 from scopeguard.audit.text import as_markdown, as_table

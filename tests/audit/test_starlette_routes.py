@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
 from scopeguard import OPTIONAL, Guard, Rule, all_of, any_of
-from scopeguard.audit.judge import audited
+from scopeguard.audit.findings import audited
 from scopeguard.starlette import GuardMiddleware, requires
 
 

@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 from scopeguard import ConfigurationError, Guard, Issuer, Rule, Rules
 from scopeguard.asgi import GuardMiddleware
 from scopeguard.audit import startup
-from scopeguard.audit.judge import audited
+from scopeguard.audit.findings import audited
 from scopeguard.audit.report import Report
 from scopeguard.fastapi import Protected
 from scopeguard.flask import ScopeGuard

@@ -15,7 +15,10 @@ import pytest
 
 from scopeguard import Guard, Rule, Rules
 from scopeguard.asgi import GuardMiddleware
-from scopeguard.cli.access_log import (
+from scopeguard.devserver import Authority
+from scopeguard.rules import OPTIONAL
+from scopeguard.scopes import all_of
+from scopeguard.server.access_log import (
     REQUEST_ID,
     AccessLog,
     ASGIAccessLog,
@@ -26,9 +29,6 @@ from scopeguard.cli.access_log import (
     as_text,
     noted,
 )
-from scopeguard.devserver import Authority
-from scopeguard.rules import OPTIONAL
-from scopeguard.scopes import all_of
 from scopeguard.testing import FakeAuthority
 from scopeguard.wsgi import GuardMiddleware as WSGIGuard
 from serving import ASGI, CONFIG, KINDS, PATIENCE, dev_server, prepare, serve, token, write

@@ -21,8 +21,8 @@ import httpx
 import pytest
 
 from environment import ROOT
-from scopeguard.cli.connections import LimitReached, limited, possible
 from scopeguard.devserver import Authority
+from scopeguard.server.connections import LimitReached, limited, possible
 from serving import ASGI, KINDS, PATIENCE, dev_server, port_of, prepare, serve, token
 
 LIMIT = 40
@@ -100,7 +100,7 @@ class Clock:
 
 def test_the_warning_comes_once_a_minute_and_counts(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
     clock = Clock()
-    monkeypatch.setattr("scopeguard.cli.connections.time", clock)
+    monkeypatch.setattr("scopeguard.server.connections.time", clock)
     warning = LimitReached(7)
     warning.closed(1)
     for _ in range(5):

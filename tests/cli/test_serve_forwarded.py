@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopeguard.cli.forwarded import ASGIForwarded, Proxies, WSGIForwarded
 from scopeguard.errors import ConfigurationError
+from scopeguard.server.forwarded import ASGIForwarded, Proxies, WSGIForwarded
 
 
 async def never(*_: Any) -> Any:

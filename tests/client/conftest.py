@@ -16,8 +16,8 @@ import httpx2
 import pytest
 
 from scopeguard.client import ClientCredentials
-from scopeguard.effects import Answer, Send
 from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.flow.effects import Answer, Send
 
 TOKEN_URL = "https://as.example/token"
 SECRET = "sg-secret-1"

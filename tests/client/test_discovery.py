@@ -7,7 +7,7 @@ import json
 import pytest
 
 from scopeguard.client import TokenEndpointError, TokenEndpointUnavailable
-from scopeguard.effects import Answer, Send
+from scopeguard.flow.effects import Answer, Send
 
 ISSUER = "https://as.example/t1"
 OAUTH = "https://as.example/.well-known/oauth-authorization-server/t1"

@@ -12,7 +12,7 @@ import jwt
 import pytest
 
 from scopeguard.client import ClientCredentials, TokenEndpointError, TokenEndpointUnavailable
-from scopeguard.edge.flights import Flights
+from scopeguard.edge.single_flight import Flights
 
 REFUSED = {"www-authenticate": 'Bearer error="invalid_token"'}
 ONE, TWO = "Bearer sg-opaque-1", "Bearer sg-opaque-2"

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from scopeguard.client import ClientCredentials, TokenEndpointError, TokenEndpointUnavailable
-from scopeguard.edge.limits import HttpxTransport
+from scopeguard.edge.http import HttpxTransport
 
 
 class Server(ThreadingHTTPServer):

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from scopeguard.client import TokenEndpointError
-from scopeguard.edge.limits import HttpxTransport
+from scopeguard.edge.http import HttpxTransport
 
 SECRET = "sg-secret-ü/+1"
 TOKEN = "sg-opaque-1"

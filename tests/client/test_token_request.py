@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from scopeguard.client import ScopeNotGranted, TokenEndpointError, TokenEndpointUnavailable
-from scopeguard.effects import Answer
 from scopeguard.errors import ConfigurationError, Reason
+from scopeguard.flow.effects import Answer
 
 
 @pytest.mark.rule("C-01", "C-02", "C-04")

@@ -10,7 +10,7 @@ from urllib.parse import quote_plus
 import pytest
 
 from scopeguard.devserver import Authority, Client, KeyRing
-from scopeguard.effects import Answer
+from scopeguard.flow.effects import Answer
 from scopeguard.testing import FakeClock
 
 

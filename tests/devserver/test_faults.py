@@ -10,7 +10,7 @@ import pytest
 from scopeguard import AuthorityUnavailable, ConfigurationError, Reason
 from scopeguard.devserver import Endpoint, Mode, Outage, Unreachable
 from scopeguard.devserver.faults import OVERSIZE
-from scopeguard.effects import Answer, Send
+from scopeguard.flow.effects import Answer, Send
 from scopeguard.guard import Guard
 from scopeguard.testing import FakeAuthority, FakeTransport
 

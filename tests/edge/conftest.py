@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from scopeguard.edge.outside import Outside
-from scopeguard.effects import Answer, Flow, Send, SingleFlight, ask
+from scopeguard.edge.runtime import Outside
+from scopeguard.flow.effects import Answer, Flow, Send, SingleFlight, ask
 from scopeguard.testing import FakeAuthority, FakeClock
 
 PATIENCE = 30.0

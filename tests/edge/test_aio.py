@@ -14,11 +14,12 @@ import anyio.to_thread
 import pytest
 import trio
 
-from scopeguard.edge import aio, blocking
+from scopeguard.edge import aio
+from scopeguard.edge import sync as blocking
 from scopeguard.edge.lanes import BOUNDS
-from scopeguard.edge.outside import Outside
-from scopeguard.effects import Effect, Flow, Lane, ReadFile, ReadForm, Send, SingleFlight, ask
+from scopeguard.edge.runtime import Outside
 from scopeguard.errors import AuthorityUnavailable, Reason, ResponseAborted
+from scopeguard.flow.effects import Effect, Flow, Lane, ReadFile, ReadForm, Send, SingleFlight, ask
 
 URL = "https://a.test/"
 

@@ -17,9 +17,9 @@ from forked import Child
 from loopback import Connection, Loopback, answering, response
 from scopeguard.edge import deadlines
 from scopeguard.edge.deadlines import MOST_LOOKUPS, Deadline, Hurried, NameLookups, Streams
-from scopeguard.edge.limits import HttpxTransport
-from scopeguard.effects import Send
+from scopeguard.edge.http import HttpxTransport
 from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.flow.effects import Send
 from scopeguard.testing import FakeClock
 
 PATIENCE = 30.0

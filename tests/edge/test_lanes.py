@@ -6,7 +6,7 @@ import pytest
 
 from forked import Child
 from scopeguard.edge.lanes import BOUNDS, Bounds, Full, Ticket, WorkLane
-from scopeguard.effects import Lane
+from scopeguard.flow.effects import Lane
 from scopeguard.testing import FakeClock
 
 SMALL = Bounds(places=4, places_of_one=3, reserved=1, waiting=2, waiting_first=3)

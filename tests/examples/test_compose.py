@@ -27,7 +27,7 @@ import yaml
 
 from environment import ROOT
 from scopeguard import presets
-from scopeguard.settings import settings_from
+from scopeguard.config.file import settings_from
 
 FOLDER = ROOT / "examples" / "compose"
 README = (FOLDER / "README.md").read_text("utf-8")

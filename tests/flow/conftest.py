@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
-from scopeguard.config import Issuer, TokenSources
-from scopeguard.effects import Answer, Flow, ReadFile, ReadForm, Send, SingleFlight
+from scopeguard.config.issuer import Issuer
+from scopeguard.config.sources import TokenSources
 from scopeguard.errors import AuthorityUnavailable, Reason
 from scopeguard.flow import authenticate
+from scopeguard.flow.effects import Answer, Flow, ReadFile, ReadForm, Send, SingleFlight
 from scopeguard.request import HeaderList, RequestView
+from scopeguard.state.issuers import Trust, Trusts
 from scopeguard.state.keyring import KeyRing
-from scopeguard.state.revocations import Revocations
-from scopeguard.state.trust import Trust, Trusts
+from scopeguard.state.revocation import Revocations
 from scopeguard.testing import FakeAuthority
 
 Reply = Answer | Exception

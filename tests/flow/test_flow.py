@@ -10,16 +10,17 @@ from typing import Any
 import pytest
 
 from scopeguard.access_token import AccessToken
-from scopeguard.config import Issuer, StrayQueryToken, TokenSource, TokenSources
+from scopeguard.config.issuer import Issuer
+from scopeguard.config.keys import KeySetPolicy
+from scopeguard.config.sources import StrayQueryToken, TokenSource, TokenSources
 from scopeguard.devserver.keys import SigningKey, base64url, json_bytes
-from scopeguard.effects import Answer, ReadFile, ReadForm, Send, SingleFlight, begun
 from scopeguard.errors import AuthorityUnavailable, InvalidRequest, InvalidToken, MissingCredentials, Reason
 from scopeguard.flow import MOST_VERIFICATIONS, authenticate, find_credential, warmed
-from scopeguard.policies import KeySetPolicy
+from scopeguard.flow.effects import Answer, ReadFile, ReadForm, Send, SingleFlight, begun
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.spec.jwks import VerificationKey, configured_key_set
-from scopeguard.state.revocations import Revocations
-from scopeguard.state.trust import Trusts
+from scopeguard.state.issuers import Trusts
+from scopeguard.state.revocation import Revocations
 from scopeguard.testing import FakeAuthority
 
 OAUTH = "https://as.test/.well-known/oauth-authorization-server"

@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 
 from scopeguard import Guard, Issuer
-from scopeguard.config import TokenSource, TokenSources
+from scopeguard.config.introspection import Introspection, Validation
+from scopeguard.config.revocation import RevocationPolicy
+from scopeguard.config.sources import TokenSource, TokenSources
 from scopeguard.devserver.keys import compact
-from scopeguard.effects import Answer, CallHook, Flow, Send, SingleFlight, UseStore
 from scopeguard.errors import AuthorityUnavailable, Blame, InvalidToken, Reason
 from scopeguard.flow import Credential, answered, authenticate, introspected, route
-from scopeguard.introspection import Introspection, Validation
-from scopeguard.policies import RevocationPolicy
+from scopeguard.flow.effects import Answer, CallHook, Flow, Send, SingleFlight, UseStore
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.spec.introspection import digest
-from scopeguard.state.answers import Known
-from scopeguard.state.revocations import Revocation, Revocations, Revoked, digest_of
-from scopeguard.state.trust import Asking, Trust, Trusts
+from scopeguard.state.introspection import Known
+from scopeguard.state.issuers import Asking, Trust, Trusts
+from scopeguard.state.revocation import Revocation, Revocations, Revoked, digest_of
 from scopeguard.stores import MemoryStore
 from scopeguard.testing import FakeAuthority
 

@@ -6,12 +6,12 @@ import pytest
 
 from scopeguard import Issuer, presets
 from scopeguard.access_token import AccessToken
-from scopeguard.effects import SingleFlight
 from scopeguard.errors import AuthorityUnavailable
+from scopeguard.flow.effects import SingleFlight
 from scopeguard.flow.keys import key_by_id
-from scopeguard.flow.statuses import status_checked
+from scopeguard.flow.status_list import status_checked
+from scopeguard.state.issuers import Trust
 from scopeguard.state.keyring import KeyRing
-from scopeguard.state.trust import Trust
 from scopeguard.testing import FakeClock
 
 KID = "12345678-1234-1234-1234-1234567890ab"

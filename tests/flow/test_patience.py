@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from scopeguard import Introspection, Issuer
-from scopeguard.effects import HOOK_PATIENCE, LONGEST_RETRY_PAUSE, TURN
-from scopeguard.flow.introspecting import longest_introspection
+from scopeguard.config.keys import KeySetPolicy
+from scopeguard.flow.effects import HOOK_PATIENCE, LONGEST_RETRY_PAUSE, TURN
+from scopeguard.flow.introspection import longest_introspection
 from scopeguard.flow.keys import longest_fetch
-from scopeguard.policies import KeySetPolicy
 
 KEY_SET = KeySetPolicy(timeout=7.0)
 ISSUER = Issuer("https://as.test", audience="x", key_set=KEY_SET)

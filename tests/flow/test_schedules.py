@@ -24,14 +24,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from scopeguard.config import Issuer
+from scopeguard.config.issuer import Issuer
+from scopeguard.config.keys import KeySetPolicy
 from scopeguard.devserver.keys import SigningKey
-from scopeguard.effects import Answer, Flow, Send, SingleFlight
 from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
 from scopeguard.flow import signing_keys
-from scopeguard.policies import KeySetPolicy
+from scopeguard.flow.effects import Answer, Flow, Send, SingleFlight
+from scopeguard.state.issuers import Trust
 from scopeguard.state.keyring import Found, KeyRing
-from scopeguard.state.trust import Trust
 from scopeguard.testing import FakeClock
 
 ALG = "ES256"

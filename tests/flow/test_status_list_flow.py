@@ -9,19 +9,20 @@ from typing import Any
 
 import pytest
 
-from scopeguard.config import Issuer, TokenSources
+from scopeguard.config.issuer import Issuer
+from scopeguard.config.sources import TokenSources
+from scopeguard.config.status_list import StatusListPolicy
+from scopeguard.config.token_cache import TokenCachePolicy
 from scopeguard.devserver.keys import SigningKey, base64url, compact
-from scopeguard.effects import Answer, Send, SingleFlight
 from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
 from scopeguard.flow import authenticate
+from scopeguard.flow.effects import Answer, Send, SingleFlight
 from scopeguard.request import HeaderList, RequestView
-from scopeguard.state.revocations import Revocation, Revocations, Revoked, digest_of
-from scopeguard.state.statuses import Statuses
-from scopeguard.state.trust import Trusts
-from scopeguard.state.verified import VerifiedTokens
-from scopeguard.status_list import StatusListPolicy
+from scopeguard.state.issuers import Trusts
+from scopeguard.state.revocation import Revocation, Revocations, Revoked, digest_of
+from scopeguard.state.status_list import Statuses
+from scopeguard.state.token_cache import VerifiedTokens
 from scopeguard.testing import FakeAuthority
-from scopeguard.token_cache import TokenCachePolicy
 
 URI = "https://as.test/statuslists/1"
 HEADERS = {"content-type": "application/statuslist+jwt"}

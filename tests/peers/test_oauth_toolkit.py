@@ -11,7 +11,7 @@ import pytest
 
 from peers import Peer, secret_of
 from scopeguard import Decision, Denied, Granted, Guard, Issuer, Reason, Unavailable, all_of
-from scopeguard.introspection import Introspection, Validation
+from scopeguard.config.introspection import Introspection, Validation
 
 Ask = Callable[..., Decision]
 

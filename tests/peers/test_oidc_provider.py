@@ -34,7 +34,7 @@ from scopeguard import (
     all_of,
 )
 from scopeguard.asgi import GuardMiddleware
-from scopeguard.introspection import Introspection, Validation
+from scopeguard.config.introspection import Introspection, Validation
 from scopeguard.testing import FakeClock
 
 Ask = Callable[..., Decision]

@@ -15,8 +15,8 @@ import pytest
 
 from preset_arguments import API, APP, ARGUMENTS, TENANT
 from scopeguard import ConfigurationError, Issuer, presets
+from scopeguard.config.file import settings_from
 from scopeguard.presets import PRESETS
-from scopeguard.settings import settings_from
 
 TAG = "32eafc7626e974616deaf0dc3ce63d7bcbed58a2731e84d06bc3cdf1b53c4228"
 

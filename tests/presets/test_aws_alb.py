@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from loopback import Certificates
 from providers import Internet, World, jwk, minted, padded_segment, pem, private_key, sample
 from scopeguard import ConfigurationError, Denied, Granted, Guard, Issuer, KeySetPolicy, Reason, Unavailable, presets
-from scopeguard.effects import Answer, Send
+from scopeguard.flow.effects import Answer, Send
 from scopeguard.guard import Decision
 
 ARN = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/app/acme/6284be65b827c598"

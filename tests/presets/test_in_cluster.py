@@ -13,9 +13,9 @@ import pytest
 from loopback import Certificates, Loopback, answering, json_response, response
 from providers import minted, published
 from scopeguard import ConfigurationError, Granted, Guard, HeaderList, Issuer, RequestView, Unavailable, presets
-from scopeguard.edge.limits import HttpxTransport
-from scopeguard.effects import Send
+from scopeguard.edge.http import HttpxTransport
 from scopeguard.errors import AuthorityUnavailable
+from scopeguard.flow.effects import Send
 from scopeguard.guard import Decision
 from scopeguard.testing import FakeClock
 

@@ -9,7 +9,7 @@ import pytest
 from providers import JSON, World
 from scopeguard import ConfigurationError, Granted, Introspection, Issuer, MachineSign, presets
 from scopeguard.access_token import AccessToken, Unverified
-from scopeguard.effects import Answer, Send
+from scopeguard.flow.effects import Answer, Send
 from scopeguard.presets import PRESETS
 from scopeguard.spec import jwt
 

@@ -14,7 +14,7 @@ from preset_arguments import ARGUMENTS
 from providers import JSON, World, jwk, minted, sample, segment, signed
 from scopeguard import ConfigurationError, Denied, Granted, Guard, Introspection, Issuer, Reason, Unavailable, presets
 from scopeguard.access_token import AccessToken
-from scopeguard.effects import Answer, Send
+from scopeguard.flow.effects import Answer, Send
 from scopeguard.guard import Decision
 from scopeguard.presets import PRESETS
 

@@ -9,7 +9,7 @@ import pytest
 
 from providers import JSON, SAMPLES, World, minted, sample, shifted
 from scopeguard import Denied, Granted, Introspection, Issuer, Reason, presets
-from scopeguard.effects import Answer, Send
+from scopeguard.flow.effects import Answer, Send
 
 API = "https://api.example.com"
 TENANT, APP = "8eaef023-2b34-4da1-9baa-8bc8c9d6a490", "2f6b7c1e-6f53-4a3c-9d2a-1b1d0f5e9a77"

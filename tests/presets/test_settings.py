@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from scopeguard import ConfigurationError, Introspection, Issuer, presets
+from scopeguard.config.file import settings_from
+from scopeguard.config.file.presets import arguments_of
 from scopeguard.presets import PRESETS
-from scopeguard.settings import settings_from
-from scopeguard.settings.presets import arguments_of
 
 TENANT, APP = "8eaef023-2b34-4da1-9baa-8bc8c9d6a490", "2f6b7c1e-6f53-4a3c-9d2a-1b1d0f5e9a77"
 

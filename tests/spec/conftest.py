@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 import pytest
 
-from scopeguard.config import SUPPORTED_ALGORITHMS
+from scopeguard.config.issuer import SUPPORTED_ALGORITHMS
+from scopeguard.core.signature_backends import checked_backends
 from scopeguard.errors import InvalidToken
-from scopeguard.signature_backends import checked_backends
 from scopeguard.spec.jwks import MalformedKeySet, parse_key_set
 from scopeguard.spec.jws import check_header, parse_compact
 from scopeguard.spec.signatures import Backends

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scopeguard.access_token import Unverified, frozen_json
-from scopeguard.config import ANY_AUDIENCE_DANGEROUSLY, Issuer
+from scopeguard.config.introspection import ClientAuthentication, Introspection
+from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY, Issuer
 from scopeguard.devserver.keys import SigningKey, base64url, compact
-from scopeguard.effects import Answer
 from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
-from scopeguard.introspection import ClientAuthentication, Introspection
+from scopeguard.flow.effects import Answer
 from scopeguard.scopes import ScopeVocabulary
 from scopeguard.spec import introspection, jwt
 from scopeguard.spec.client_authentication import AssertionKey, Proof

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scopeguard.config import DEFAULT_ALGORITHMS, SUPPORTED_ALGORITHMS
+from scopeguard.config.issuer import DEFAULT_ALGORITHMS, SUPPORTED_ALGORITHMS
 from scopeguard.errors import ConfigurationError
 from scopeguard.spec import jwks as module
 from scopeguard.spec.jwks import (

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from scopeguard.config import DEFAULT_ALGORITHMS
+from scopeguard.config.issuer import DEFAULT_ALGORITHMS
 from scopeguard.errors import InvalidToken, Reason
 from scopeguard.spec.jws import MAX_KEY_ID, CompactJWS, check_header, decode_base64url, parse_compact
 

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scopeguard.access_token import Unverified
-from scopeguard.config import ANY_AUDIENCE_DANGEROUSLY, Issuer, ScopeClaim, ScopeForm
+from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY, Issuer, ScopeClaim, ScopeForm
 from scopeguard.errors import InvalidToken, Reason
 from scopeguard.scopes import all_of
 from scopeguard.spec.jwt import accept, check, named_issuer, peek, repeats_claims

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scopeguard.access_token import Unverified
-from scopeguard.config import Issuer
+from scopeguard.config.issuer import Issuer
 from scopeguard.errors import InvalidToken, Reason
 from scopeguard.spec.security_event import (
     CHANGES,

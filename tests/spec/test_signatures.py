@@ -20,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jwt.algorithms import get_default_algorithms
 
-from scopeguard.config import SUPPORTED_ALGORITHMS
-from scopeguard.signature_backends import Awscrt, PyNaCl
+from scopeguard.config.issuer import SUPPORTED_ALGORITHMS
+from scopeguard.core.signature_backends import Awscrt, PyNaCl
 from scopeguard.spec.jwks import VerificationKey
 from scopeguard.spec.signatures import (
     Backends,

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from scopeguard.access_token import Unverified
-from scopeguard.config import Issuer, ScopeClaim
+from scopeguard.config.introspection import Introspection
+from scopeguard.config.issuer import Issuer, ScopeClaim
 from scopeguard.errors import InvalidToken, Reason
-from scopeguard.introspection import Introspection
 from scopeguard.spec import introspection, jwt, tokeninfo
 
 NOW = 1_800_000_000

@@ -20,8 +20,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from scopeguard.config.keys import KeySetPolicy
 from scopeguard.devserver.keys import SigningKey
-from scopeguard.policies import KeySetPolicy
 from scopeguard.spec.jwks import KeySet, VerificationKey, parse_key_set
 from scopeguard.state.keyring import Absent, Due, Found, KeyRing
 

@@ -27,7 +27,7 @@ from scopeguard import (
     Validation,
 )
 from scopeguard.request import HeaderList, RequestView
-from scopeguard.state.revocations import Revocation, Revoked
+from scopeguard.state.revocation import Revocation, Revoked
 from scopeguard.stores.redis import RedisStore
 from scopeguard.testing import FakeAuthority
 

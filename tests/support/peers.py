@@ -22,7 +22,7 @@ import httpx
 
 from environment import ROOT, missing, plain_environment
 from scopeguard.client import ClientCredentials
-from scopeguard.edge.limits import HttpxTransport
+from scopeguard.edge.http import HttpxTransport
 
 PATIENCE: Final = 30.0
 """Seconds after which a server that does not answer its parent is given up."""

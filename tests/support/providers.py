@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm, get_default_algorithms
 
 from scopeguard import Guard, HeaderList, Issuer, RequestView
-from scopeguard.effects import Answer, Send
+from scopeguard.flow.effects import Answer, Send
 from scopeguard.guard import Decision
 from scopeguard.testing import FakeClock
 

@@ -12,7 +12,7 @@ import anyio
 import trio
 
 from scopeguard import Guard
-from scopeguard.effects import Answer, Send
+from scopeguard.flow.effects import Answer, Send
 from scopeguard.guard import Decision
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.testing import FakeAuthority

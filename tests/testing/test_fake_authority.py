@@ -18,7 +18,7 @@ import scopeguard
 from environment import ROOT, plain_environment
 from scopeguard import HeaderList, InsufficientScope, Reason, RequestView, all_of
 from scopeguard.devserver import Client, SigningKey
-from scopeguard.effects import Answer
+from scopeguard.flow.effects import Answer
 from scopeguard.guard import Denied, Granted, Guard, Unavailable
 from scopeguard.testing import FakeAuthority, FakeClock
 

@@ -32,7 +32,7 @@ from scopeguard import (
     asgi,
     wsgi,
 )
-from scopeguard.edge.limits import HttpxTransport
+from scopeguard.edge.http import HttpxTransport
 from scopeguard.fastapi import Protected
 from scopeguard.flask import ScopeGuard
 from scopeguard.flask import requires as flask_requires

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from scopeguard import AuthorityUnavailable, HeaderList, Reason, RequestView
-from scopeguard.effects import Answer, Send
+from scopeguard.flow.effects import Answer, Send
 from scopeguard.guard import Granted, Guard
 from scopeguard.testing import FakeAuthority, FakeClock, Network
 

@@ -18,7 +18,7 @@ import uvicorn
 from scopeguard.asgi import ASGIApp
 from scopeguard.cli.demo.api import INSERT, READ, guarded_app
 from scopeguard.client import ClientCredentials
-from scopeguard.config import Issuer
+from scopeguard.config.issuer import Issuer
 from scopeguard.devserver import Authority, Client, DevServer, KeyRing
 from scopeguard.edge.listening import listening
 from scopeguard.guard import Decision, Denied, Guard, Unavailable

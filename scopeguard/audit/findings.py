@@ -1,0 +1,393 @@
+"""Routes and layers in, a report out: what each route requires, and what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from scopeguard.adapter.declared import Declared, Layer
+from scopeguard.audit.doubts import doubts
+from scopeguard.audit.matching import Index, filled
+from scopeguard.audit.report import Code, Entry, Finding, Kind, Report, Severity
+from scopeguard.audit.route import WEBSOCKET, Around, Found, passed_by
+from scopeguard.audit.scopes import ungrantable
+from scopeguard.audit.walk import walk
+from scopeguard.config.sources import TokenSource
+from scopeguard.guard import Guard
+from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access, Rule, Rules
+from scopeguard.scopes import AUTHENTICATED, Requirement, all_of
+
+_OTHER: Final = "OTHER"  # a method that no rule names
+_MOST_EXCEPTIONS: Final = 6
+
+
+def audited(
+    app: Any,
+    *,
+    target: str = "app",
+    public: Iterable[str] = (),
+    granted: Mapping[str, frozenset[str]] | None = None,
+) -> Report:
+    """The report on *app*, with whatever guards are around it, in it and below its routes.
+
+    *public*: templates of paths that nobody guards and that are meant to be open. *granted*: by issuer, the scopes that
+    it says it can grant; where an issuer is missing and the guard has no catalog, no scope is called ungrantable.
+    Not checked: what a route's own code does, and what middleware answers that is not ours.
+    """
+    return _Audit(Rules(public=public), granted or {}).report(target, walk(app, Around()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Verdict:
+    """What layers and declarations say about one path and method."""
+
+    kind: Kind
+    requirement: Requirement | None
+    sources: tuple[str, ...]
+    declared: tuple[str, ...]
+    opened: Rule | None  # the rule by which middleware looks for no token
+
+    @property
+    def alternatives(self) -> tuple[frozenset[str], ...]:
+        if self.kind is not Kind.SCOPES or self.requirement is None:
+            return ()
+        return self.requirement.alternatives
+
+
+@dataclass(slots=True)
+class _Saying:
+    """What is gathered from outside in."""
+
+    requirements: list[Requirement] = field(default_factory=list)
+    access: set[Access] = field(default_factory=set)
+    by: list[str] = field(default_factory=list)
+    sources: frozenset[TokenSource] = frozenset()
+    denied: bool = False
+    judged: bool = False
+    opened: Rule | None = None
+
+    def kind(self) -> tuple[Kind, Requirement | None]:
+        if self.denied:
+            return Kind.DENIED, None
+        if self.requirements:
+            whole = self.requirements[0] if len(self.requirements) == 1 else all_of(*self.requirements)
+            return (Kind.AUTHENTICATED if whole == AUTHENTICATED else Kind.SCOPES), whole
+        if OPTIONAL in self.access:
+            return Kind.OPTIONAL, None
+        return (Kind.PUBLIC if PUBLIC in self.access else Kind.UNGUARDED), None
+
+
+class _Audit:
+    def __init__(self, public: Rules, granted: Mapping[str, frozenset[str]]) -> None:
+        self._public = public
+        self._granted = granted
+        self._indexes: dict[int, tuple[Layer, Index]] = {}
+        self._layers: dict[int, tuple[Layer, str]] = {}
+        self._used: set[int] = set()
+        self._guards: dict[int, Guard] = {}
+        self._findings: dict[tuple[Severity, Code, str, str, str], list[str]] = {}
+
+    def report(self, target: str, found: Sequence[Found]) -> Report:
+        entries: list[Entry] = []
+        for route in passed_by(found):
+            for method in _methods(route, ()):
+                where = f"{method or '*'} {route.path}"
+                self._found(Severity.ERROR, Code.DECORATOR_PASSED_BY, where, *DECORATOR_PASSED_BY)
+        for route in (inner for item in found for inner in self._shown(item)):
+            for layer, at in route.around.layers:
+                self._index(layer)
+                self._layers[id(layer)] = (layer, at)
+            entries += [self._entry(route, method) for method in _methods(route, self._candidates(route))]
+            self._judge_cors(route)
+        for layer, index in self._indexes.values():
+            self._judge_rules(layer, index)
+        for layer, at in self._layers.values():
+            if not layer.views_decide:  # that one sees what Flask routes on
+                for code, where, message, fix in doubts(layer, at):
+                    self._found(Severity.WARNING, code, where, message, fix)
+        for guard in self._guards.values():
+            self._judge_guard(guard)
+        return Report(
+            target=target,
+            entries=tuple(dict.fromkeys(entries)),
+            findings=self._sorted(),
+            guards=tuple(self._guards.values()),
+        )
+
+    # -- what a route requires
+
+    def _index(self, layer: Layer) -> Index:
+        if id(layer.rules) not in self._indexes:
+            self._indexes[id(layer.rules)] = (layer, Index(layer.rules))
+        self._guards[id(layer.guard)] = layer.guard
+        return self._indexes[id(layer.rules)][1]
+
+    def _shown(self, route: Found) -> list[Found]:
+        """*route*; of an app that nobody can look into, what rules say about it."""
+        if not route.opaque:
+            return [route]
+        shown: list[Found] = []
+        beginning = route.path.partition("{")[0]
+        for layer, at in route.around.layers:
+            for rule in self._index(layer).all:
+                if (at + rule.path).startswith(beginning) and at + rule.path != route.path:
+                    methods = None if rule.methods is None else frozenset(rule.methods)
+                    shown.append(
+                        Found(
+                            path=at + rule.path,
+                            around=route.around,
+                            methods=methods - {"HEAD"} if methods and "GET" in methods else methods,
+                            endpoint=route.endpoint,
+                            declared=route.declared,
+                            opaque=True,
+                        )
+                    )
+        return [*shown, route]
+
+    def _candidates(self, route: Found) -> list[Rule]:
+        if route.opaque:
+            return []
+        return [
+            rule for layer, at in route.around.layers for rule in self._index(layer).candidates(_below(route.path, at))
+        ]
+
+    def _entry(self, route: Found, method: str | None) -> Entry:
+        verdict = self._verdict(route, method, filled(route.path))
+        exceptions = self._exceptions(route, method, verdict)
+        entry = Entry(
+            method=method or "*",
+            path=route.path,
+            kind=verdict.kind,
+            alternatives=verdict.alternatives,
+            sources=verdict.sources,
+            declared=verdict.declared,
+            exceptions=tuple(exceptions),
+            endpoint=route.endpoint,
+            opaque=route.opaque,
+        )
+        self._judge_entry(entry, route, verdict)
+        return entry
+
+    def _exceptions(self, route: Found, method: str | None, usual: _Verdict) -> list[str]:
+        """What rules say about some of the paths of *route*; and, aside, which of them decide at all."""
+        found: dict[str, None] = {}
+        for layer, at in route.around.layers:
+            index = self._index(layer)
+            below = _below(route.path, at)
+            for path, rule in index.paths(below) if not route.opaque else [(filled(below), None)]:
+                for asked in _asked(method):
+                    decided = layer.rules.find(asked, path)
+                    if decided is not None:
+                        self._used.add(id(decided))
+                if rule is None or layer.rules.find(_asked(method)[0], path) is not rule:
+                    continue
+                verdict = self._verdict(route, method, at + path)
+                if (verdict.kind, verdict.alternatives) != (usual.kind, usual.alternatives):
+                    entry = Entry(method="*", path=path, kind=verdict.kind, alternatives=verdict.alternatives)
+                    found[f"{at}{rule.path}: {entry.access}"] = None
+        shown = list(found)
+        more = len(shown) - _MOST_EXCEPTIONS
+        return shown if more <= 0 else [*shown[:_MOST_EXCEPTIONS], f"and {more} more"]
+
+    def _verdict(self, route: Found, method: str | None, path: str) -> _Verdict:
+        saying = _Saying()
+        for layer, at in route.around.layers:
+            self._layer_says(saying, layer, _asked(method)[0], _below(path, at), decided_inside=bool(route.declared))
+        for declared in route.declared:
+            self._declared_says(saying, declared)
+        if not saying.by and self._public.find(_asked(method)[0], path) is not None:
+            saying.access.add(PUBLIC)
+            saying.by.append("--public")
+        kind, requirement = saying.kind()
+        open_to_all = kind in (Kind.PUBLIC, Kind.UNGUARDED, Kind.DENIED)
+        return _Verdict(
+            kind=kind,
+            requirement=requirement,
+            sources=() if open_to_all else tuple(sorted(source.value for source in saying.sources)),
+            declared=tuple(dict.fromkeys(saying.by)),
+            opened=saying.opened if not saying.judged else None,
+        )
+
+    def _layer_says(self, saying: _Saying, layer: Layer, method: str, path: str, *, decided_inside: bool) -> None:
+        rule = layer.rules.find(method, path)
+        sources = layer.guard.sources.methods if rule is None or rule.sources is None else rule.sources
+        if rule is not None and rule.access is DENIED:
+            saying.judged, saying.sources, saying.denied = True, sources, True
+            saying.by.append(named(rule))
+            return
+        if rule is None:
+            saying.judged, saying.sources = True, sources
+            if layer.views_decide and decided_inside:
+                return
+            if layer.rules.deny_unmatched:
+                saying.denied = True
+                saying.by.append(NO_RULE)
+            else:
+                saying.requirements.append(AUTHENTICATED)
+                saying.by.append(layer.default)
+            return
+        saying.by.append(named(rule))
+        if isinstance(rule.access, Requirement):
+            saying.requirements.append(rule.access)
+        else:
+            saying.access.add(rule.access)
+        if rule.access is PUBLIC and not layer.views_decide:
+            saying.opened = rule
+        else:
+            saying.judged, saying.sources = True, sources
+
+    def _declared_says(self, saying: _Saying, declared: Declared) -> None:
+        saying.by.append(declared.by)
+        if isinstance(declared.access, Requirement):
+            saying.requirements.append(declared.access)
+        else:
+            saying.access.add(declared.access)
+        if declared.guard is not None:
+            self._guards[id(declared.guard)] = declared.guard
+            if not saying.judged:
+                saying.sources = declared.guard.sources.methods
+            saying.judged = True
+        if declared.sources is not None:
+            saying.sources = declared.sources
+
+    # -- what is wrong
+
+    def _judge_entry(self, entry: Entry, route: Found, verdict: _Verdict) -> None:
+        where = entry.where
+        if entry.kind is Kind.UNGUARDED:
+            self._found(Severity.ERROR, Code.UNGUARDED, where, *UNGUARDED)
+        if entry.kind is Kind.OPTIONAL:
+            self._found(Severity.WARNING, Code.OPTIONAL_TOKEN, where, *OPTIONAL_TOKEN)
+        if NO_RULE in entry.declared and not route.opaque:
+            self._found(Severity.WARNING, Code.ROUTE_WITHOUT_RULE, where, *ROUTE_WITHOUT_RULE)
+        if TokenSource.QUERY.value in entry.sources:
+            self._found(Severity.WARNING, Code.QUERY_TOKENS, where, *QUERY_TOKENS)
+        needs_layer = [item for item in route.declared if isinstance(item.access, Requirement) and item.guard is None]
+        if needs_layer and not route.around.layers:
+            self._found(Severity.ERROR, Code.DECORATOR_WITHOUT_GUARD, where, *DECORATOR_WITHOUT_GUARD)
+        if needs_layer and verdict.opened is not None:
+            message = f"{named(verdict.opened)} keeps the middleware from looking for a token, so {DECORATOR_ON_PUBLIC}"
+            fix = "take the path out of public, or the decorator off the route"
+            self._found(Severity.ERROR, Code.DECORATOR_ON_PUBLIC, where, message, fix)
+        if entry.kind is Kind.SCOPES:
+            guards = [layer.guard for layer, _ in route.around.layers]
+            guards += [item.guard for item in route.declared if item.guard is not None]
+            for guard in guards:
+                missing = ungrantable(entry.alternatives, guard, self._granted)
+                if missing is not None:
+                    names = ", ".join(repr(scope) for scope in missing)
+                    message = f"no issuer grants {names}, so no token opens this route"
+                    self._found(Severity.ERROR, Code.UNGRANTABLE_SCOPE, where, message, UNGRANTABLE_FIX)
+
+    def _judge_cors(self, route: Found) -> None:
+        """Once for a middleware, if any path behind it is guarded."""
+        cors, usual = route.around.cors, filled(route.path)
+        if cors and self._verdict(route, "OPTIONS", usual).kind not in (Kind.PUBLIC, Kind.UNGUARDED):
+            self._found(Severity.WARNING, Code.CORS_INSIDE_GUARD, f"* {cors}", *CORS_INSIDE_GUARD)
+
+    def _judge_rules(self, layer: Layer, index: Index) -> None:
+        shadowed = {id(found.rule): found.by for found in layer.rules.shadowed()}
+        for rule in index.all:
+            where = f"{_methods_of(rule)} {rule.path}"
+            by = shadowed.get(id(rule))
+            if by is not None:
+                before = " and ".join(dict.fromkeys(map(named, by)))
+                message = f"{named(rule)} can never decide: {before} comes first and matches all that it matches"
+                # Rules are written in front of a contract to override it.
+                severity = Severity.WARNING if _is_of_a_contract(rule) else Severity.ERROR
+                self._found(severity, Code.SHADOWED_RULE, where, message, "move it up, or remove it")
+            elif id(rule) not in self._used and _is_of_a_contract(rule):
+                message = f"the app has no route for {rule.source}"
+                self._found(Severity.WARNING, Code.OPERATION_WITHOUT_ROUTE, where, message, OPERATION_FIX)
+            elif id(rule) not in self._used:
+                message = f"{named(rule)} matches no route of the app"
+                self._found(Severity.ERROR, Code.RULE_WITHOUT_ROUTE, where, message, RULE_FIX)
+
+    def _judge_guard(self, guard: Guard) -> None:
+        for issuer in guard.issuers:
+            if issuer.audiences is None:
+                self._found(Severity.WARNING, Code.ANY_AUDIENCE, f"issuer {issuer.url}", *ANY_AUDIENCE)
+
+    def _found(self, severity: Severity, code: Code, where: str, message: str, fix: str) -> None:
+        method, _, place = where.partition(" ")
+        methods = self._findings.setdefault((severity, code, place, message, fix), [])
+        if method not in methods:
+            methods.append(method)
+
+    def _sorted(self) -> tuple[Finding, ...]:
+        found = [
+            Finding(severity=severity, code=code, where=f"{','.join(methods)} {place}", message=message, fix=fix)
+            for (severity, code, place, message, fix), methods in self._findings.items()
+        ]
+        return tuple(sorted(found, key=lambda finding: (finding.severity is not Severity.ERROR, finding.code.value)))
+
+
+NO_RULE: Final = "no rule matches"
+UNGUARDED: Final = (
+    "nobody guards it: no middleware, no decorator, no dependency, and nobody said that it is public",
+    "guard it, or say that it is public",
+)
+OPTIONAL_TOKEN: Final = ("callers without a token are let in as anonymous", "check that its code expects them")
+ROUTE_WITHOUT_RULE: Final = ("no rule opens it, so everybody is denied", "add a rule, or remove the route")
+QUERY_TOKENS: Final = (
+    "takes tokens in the query string: URLs end up in logs, histories and Referer headers",
+    'leave "query" out of its token_sources where callers can send a header',
+)
+DECORATOR_PASSED_BY: Final = (
+    "a decorator was put around its function, and the route has the bare function: the decorator has no effect here",
+    "put the decorator below the line that makes the route",
+)
+DECORATOR_WITHOUT_GUARD: Final = (
+    "a decorator compares scopes of a token that nobody judged, so that every request fails",
+    "put GuardMiddleware around the app; in Flask, ScopeGuard(app, guard)",
+)
+DECORATOR_ON_PUBLIC: Final = "the decorator refuses everybody"
+UNGRANTABLE_FIX: Final = (
+    "check its spelling, and the catalog; servers may leave scopes out of scopes_supported (RFC 8414 section 2)"
+)
+OPERATION_FIX: Final = "implement it, or take it out of the contract"
+RULE_FIX: Final = "check its path and methods against the routes, or remove it"
+CORS_INSIDE_GUARD: Final = (
+    "it stands inside the guard: preflights are refused before it sees them, and scripts cannot read refusals",
+    'put it around the guard (with add_middleware: after it), or give the guard cors_preflight="pass"',
+)
+ANY_AUDIENCE: Final = ("accepts tokens for any audience", "name the audience, or keep expected_claims narrow")
+
+
+def named(rule: Rule) -> str:
+    """*rule* in a few words: where it was declared, or else what it matches."""
+    if rule.source is not None:
+        return rule.source
+    return f"{'public' if rule.access is PUBLIC else 'rule'} {rule.path}"
+
+
+def _is_of_a_contract(rule: Rule) -> bool:
+    """Whether *rule* was read from an API's description, and not written for this app: tables of TOML files were."""
+    return rule.source is not None and "[[rules]]" not in rule.source
+
+
+def _methods_of(rule: Rule) -> str:
+    methods = frozenset(rule.methods or ())
+    return ",".join(sorted(methods - {"HEAD"} if "GET" in methods else methods)) or "*"
+
+
+def _below(path: str, at: str) -> str:
+    return path[len(at) :] or "/"
+
+
+def _asked(method: str | None) -> tuple[str, ...]:
+    """The methods that rules are asked about for a row of the table: first the one that the row is about."""
+    if method is None:
+        return (_OTHER,)
+    if method == WEBSOCKET:
+        return ("GET",)
+    return (method, "HEAD", "OPTIONS") if method == "GET" else (method, "OPTIONS")
+
+
+def _methods(route: Found, candidates: Iterable[Rule]) -> list[str | None]:
+    """The rows that *route* needs; one that takes any method has one for each method that rules name, and one more."""
+    if route.methods is not None:
+        return [*sorted(route.methods)]
+    named_methods = sorted({method for rule in candidates for method in rule.methods or ()} - {"HEAD"})
+    return [*named_methods, None]

@@ -1,0 +1,138 @@
+"""API documents from files: JSON always, YAML where PyYAML is installed.
+
+An object with the same member twice is refused in both: two parsers would read it differently, and the operator would
+have reviewed the other one. Nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from scopeguard.errors import ConfigurationError, printable
+from scopeguard.extras import installation
+
+DocumentOrPath: TypeAlias = Mapping[str, Any] | str | os.PathLike[str]
+
+_YAML_SUFFIXES: Final = (".yaml", ".yml")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The *content* of an API document, and what messages call it: its file name, or what it says it is."""
+
+    name: str
+    content: Mapping[str, Any] = field(repr=False)
+
+    def error(self, problem: str) -> ConfigurationError:
+        return ConfigurationError(f"{self.name}: {problem}")
+
+    def refuse_unknown(self, given: Iterable[Any], known: Iterable[str], place: str) -> None:
+        """Raise :class:`ConfigurationError` for a member of *place* that is not *known*. Extensions (``x-...``) are."""
+        names = tuple(known)
+        for name in given:
+            if name not in names and not (isinstance(name, str) and name.startswith("x-")):
+                near = _nearest(name, names)
+                hint = f"did you mean {near}?" if near else f"it has {', '.join(names)} and x- extensions"
+                raise self.error(f"{place}: {printable(name)} is not a member of this object; {hint}")
+
+    def refuse_misspelled(self, given: Iterable[Any], decisive: Iterable[str], place: str) -> None:
+        """Raise :class:`ConfigurationError` for a member of *place* that is nearly the name of a *decisive* one.
+
+        Members that resemble none of these are ignored: documents often carry some of other tools and versions.
+        """
+        names = tuple(decisive)
+        for name in given:
+            near = None if name in names else _nearest(name, names)
+            if near and not str(name).startswith("x-"):
+                raise self.error(f"{place}: {printable(name)} is not a member of this object; did you mean {near}?")
+
+
+def _nearest(name: Any, names: tuple[str, ...]) -> str | None:
+    from difflib import get_close_matches  # noqa: PLC0415 - 5 ms that only documents need
+
+    folded = {known.lower(): known for known in names}
+    near = get_close_matches(str(name).lower(), folded, n=1, cutoff=0.8)
+    return folded[near[0]] if near else None
+
+
+def read_document(source: DocumentOrPath, name: str = "document") -> Document:
+    """*source* itself if it was parsed already, called *name* then, or what the file at this path holds.
+
+    A file called ``*.yaml`` or ``*.yml`` is YAML, every other is JSON. Raises :class:`ConfigurationError` that names
+    the file: it cannot be read, is neither, holds no object, or one with a member twice. Not checked: its size.
+    """
+    if isinstance(source, Mapping):
+        return Document(name, source)
+    try:
+        path = Path(source)
+        data = path.read_bytes()
+    except (OSError, ValueError, TypeError) as problem:
+        said = problem.strerror if isinstance(problem, OSError) else "a document or the path of one is needed"
+        raise ConfigurationError(f"{printable(source)}: cannot be read: {said}") from None
+    content = _yaml(path.name, data) if path.suffix.lower() in _YAML_SUFFIXES else _json(path.name, data)
+    if not isinstance(content, Mapping):
+        raise ConfigurationError(f"{path.name}: the document is no object")
+    return Document(path.name, content)
+
+
+class _Twice(Exception):
+    """A member that an object has twice."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Twice(next(name for name in names if names.count(name) > 1))
+    return found
+
+
+def _json(name: str, data: bytes) -> Any:
+    try:
+        return json.loads(data.decode("utf-8-sig"), object_pairs_hook=_unique)
+    except _Twice as twice:
+        raise ConfigurationError(f"{name}: an object has the member {printable(str(twice))} twice") from None
+    except (ValueError, RecursionError):
+        raise ConfigurationError(f"{name}: not JSON in UTF-8 (YAML is read from files named .yaml or .yml)") from None
+
+
+def _yaml(name: str, data: bytes) -> Any:
+    try:
+        import yaml  # noqa: PLC0415 - an extra, and only for those who have YAML
+    except ImportError:
+        raise ConfigurationError(
+            f"{name}: reading YAML needs PyYAML; {installation('yaml')}; or convert the document to JSON"
+        ) from None
+
+    # The second is the first without C.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(data)
+    try:
+        node = loader.get_single_node()
+        _refuse_repeated(node)
+        return None if node is None else loader.construct_document(node)
+    except _Twice as twice:
+        raise ConfigurationError(f"{name}: an object has the member {printable(str(twice))} twice") from None
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise ConfigurationError(f"{name}: not YAML") from None
+    finally:
+        loader.dispose()
+
+
+def _refuse_repeated(root: Any) -> None:
+    """Raise :class:`_Twice` for a member that some mapping of a YAML document has twice; merging another is none."""
+    todo, seen = [root], set()
+    while todo:
+        node = todo.pop()
+        if id(node) in seen or not isinstance(value := getattr(node, "value", None), list):
+            continue
+        seen.add(id(node))  # an alias is the same node once more
+        pairs = [item for item in value if isinstance(item, tuple)]
+        todo += [child for pair in pairs for child in pair] or value
+        names = [key.value for key, _ in pairs if key.tag != "tag:yaml.org,2002:merge" and isinstance(key.value, str)]
+        if len(set(names)) != len(names):
+            raise _Twice(next(name for name in names if names.count(name) > 1))

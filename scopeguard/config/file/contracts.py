@@ -1,0 +1,57 @@
+"""``[contract]`` and ``[scopes]``: the documents whose operations are enforced, and what is known of the scopes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from operator import or_
+from typing import Any
+
+from scopeguard.config.catalog import ScopeCatalog
+from scopeguard.config.file.kinds import Place, shown
+from scopeguard.contracts import Contract, google_discovery, openapi
+from scopeguard.contracts.contract import checked_base_path, undeclared_access
+from scopeguard.contracts.openapi import security_schemes
+
+
+def contracts_of(given: Mapping[str, Any], place: Place) -> tuple[Contract, ...]:
+    """The contracts that the table ``[contract]`` names, those of OpenAPI first. Its files are read here."""
+    descriptions, discoveries = given.get("openapi", ()), given.get("google_discovery", ())
+    if not descriptions and not discoveries:
+        raise place.error("openapi", 'is missing; name a document: openapi = "openapi.json", or google_discovery = ...')
+    if "base_path" in given and len(descriptions) + len(discoveries) > 1:
+        raise place.error("base_path", "is of one document, and there are several; leave it to the documents")
+    place.built("base_path", partial(checked_base_path, given.get("base_path")))
+    place.built("undeclared", partial(undeclared_access, given.get("undeclared")))
+    both = {name: given[name] for name in ("base_path", "undeclared") if name in given}
+    ignored = _ignored(given.get("ignore_schemes", ()), descriptions, place)
+    return (
+        *(
+            place.built("openapi", partial(openapi, path, ignore_schemes=ignored[path], **both))
+            for path in descriptions
+        ),
+        *(place.built("google_discovery", partial(google_discovery, path, **both)) for path in discoveries),
+    )
+
+
+def _ignored(names: tuple[str, ...], documents: tuple[str, ...], place: Place) -> dict[str, list[str]]:
+    """For each document those of *names* that it declares. Every one has to be declared somewhere."""
+    declared = {path: place.built("openapi", partial(security_schemes, path)) for path in documents}
+    for name in names:
+        if not any(name in schemes for schemes in declared.values()):
+            raise place.error("ignore_schemes", f"{shown(name)} is a security scheme of no document named in openapi")
+    return {path: [name for name in names if name in schemes] for path, schemes in declared.items()}
+
+
+def catalog_of(scopes: Mapping[str, Any], contracts: tuple[Contract, ...], place: Place) -> ScopeCatalog:
+    """What the contracts, the file that ``catalog`` names and the table ``[scopes]`` itself know of scopes; of two
+    descriptions the later one holds."""
+    catalogs = [contract.catalog for contract in contracts]
+    if "catalog" in scopes:
+        catalogs.append(place.built("catalog", lambda: ScopeCatalog.from_toml(scopes["catalog"])))
+    own = {name: scopes[name] for name in ("prefix", "descriptions") if name in scopes}
+    catalogs.append(place.built("", lambda: ScopeCatalog(**own)))
+    joined = ScopeCatalog()
+    for catalog in catalogs:
+        joined = place.built("prefix", partial(or_, joined, catalog))
+    return joined

@@ -1,0 +1,446 @@
+"""The tables of the configuration file: every key of each, how its value is read, and an example of it.
+
+Longer than 400 lines because every table of the file is here, to be looked up in one place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, Final, Literal
+
+from scopeguard.config.file import kinds
+from scopeguard.config.file.kinds import Key, Place, WrongKindError
+from scopeguard.config.introspection import Introspection
+from scopeguard.config.issuer import ScopeClaim
+from scopeguard.config.keys import KeySetPolicy
+from scopeguard.config.machines import MachineSign
+from scopeguard.config.refusal_log import RefusalLog
+from scopeguard.config.revocation import RevocationPolicy
+from scopeguard.config.sources import TokenSources, checked_sources
+from scopeguard.config.status_list import StatusListPolicy
+from scopeguard.config.token_cache import TokenCachePolicy
+from scopeguard.core.signature_backends import checked_backends
+from scopeguard.edge.http import HttpxTransport
+from scopeguard.scopes import ScopeVocabulary
+from scopeguard.spec.client_authentication import AssertionKey
+from scopeguard.spec.error_body import ErrorBody
+from scopeguard.spec.jwks import configured_key_set
+from scopeguard.spec.signatures import SignatureBackend
+from scopeguard.stores.redis import RedisStore
+
+INSECURE: Final = "insecure_http_dangerously"
+
+# What is not there: the sentence, and what to do instead.
+
+_LATER: Final = "is known and not available in this version"
+LATER: Final = {
+    "profile": f'{_LATER}; set the keys one by one, as in typ = "at+jwt" of an issuer',
+}
+
+
+def elsewhere(name: str) -> str | None:
+    """What is to be said of a key that has its place in another table, or in another version."""
+    if name in LATER:
+        return LATER[name]
+    homes = [home for home, keys in TABLES.items() if name in keys]
+    # The usual reason: TOML counts every line below a header to that header's table.
+    return f"is a key of {' and '.join(homes)}, and stands here in another table; move it" if homes else None
+
+
+# Readers of the kinds that only this file has; the others are in kinds.py.
+
+
+def _strings_by_name(place: Place, key: str, value: Any) -> dict[str, tuple[str, ...]]:
+    inside = {name: Key(kinds.one_or_more_strings, '["value"]') for name in kinds.table(place, key, value)}
+    return place.inner(f"{place.table}: {key}").read(value, inside)
+
+
+def _scopes_by_scope(place: Place, key: str, value: Any) -> dict[str, tuple[str, ...]]:
+    inside = {name: Key(kinds.strings, '["scope"]') for name in kinds.table(place, key, value)}
+    implies = place.inner(f"{place.table}: {key}").read(value, inside)
+    place.built(key, lambda: ScopeVocabulary(implies=implies))
+    return implies
+
+
+def _aliases(place: Place, key: str, value: Any) -> dict[str, dict[str, str]]:
+    inside = {name: Key(_string_by_name, '{ tid = "value" }') for name in kinds.table(place, key, value)}
+    return place.inner(f"{place.table}: {key}").read(value, inside)
+
+
+def _string_by_name(place: Place, key: str, value: Any) -> dict[str, str]:
+    inside = {name: Key(kinds.string, '"value"') for name in kinds.table(place, key, value)}
+    return place.inner(f"{place.table}: {key}").read(value, inside)
+
+
+def _scope_claims(place: Place, key: str, value: Any) -> tuple[ScopeClaim, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str | Mapping) for item in value):
+        raise WrongKindError("a list of claims, each a string or a table with claim and form,")
+    found: list[dict[str, Any]] = []
+    for item in value:
+        given = place.inner(f"{place.table}: {key}").read({"claim": item} if isinstance(item, str) else item, _CLAIM)
+        if "claim" not in given:
+            raise place.error(key, "an item has no claim; write { claim = ..., form = ... }")
+        found.append(given)
+    return place.built(key, lambda: tuple(ScopeClaim(**given) for given in found))
+
+
+def _machine_signs(place: Place, key: str, value: Any) -> tuple[MachineSign, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
+        raise WrongKindError("a list of tables, each with machine = true or false,")
+    found = [place.inner(f"{place.table}: {key}").read(item, _MACHINE_SIGN) for item in value]
+    if not all("machine" in given for given in found):
+        raise place.error(key, "an item does not say machine = true or machine = false")
+    return place.built(key, lambda: tuple(MachineSign(**given) for given in found))
+
+
+def _types(place: Place, key: str, value: Any) -> tuple[str | None, ...]:
+    """TOML has no word for nothing: an empty string stands for a token without ``typ``."""
+    return tuple(typ or None for typ in kinds.one_or_more_strings(place, key, value))
+
+
+def _token_sources(place: Place, key: str, value: Any) -> TokenSources:
+    if isinstance(value, Mapping):
+        inner = place.inner("[token_sources]")
+        given = inner.read(value, TOKEN_SOURCES)
+        return inner.built("", lambda: TokenSources(**given))
+    try:
+        methods = kinds.strings(place, key, value)
+    except WrongKindError:
+        raise WrongKindError("a list of strings, or a table,") from None
+    return place.built(key, lambda: TokenSources().only(methods))
+
+
+def _route_sources(place: Place, key: str, value: Any) -> tuple[str, ...]:
+    methods = kinds.strings(place, key, value)
+    place.built(key, lambda: checked_sources(methods, key))
+    return methods
+
+
+def _key_set(place: Place, key: str, value: Any) -> KeySetPolicy:
+    inner = place.inner(f"[issuers.key_set] of {place.table}")
+    given = inner.read(kinds.table(place, key, value), KEY_SET)
+    return inner.built("", lambda: KeySetPolicy(**given))
+
+
+def _introspection(place: Place, key: str, value: Any) -> Introspection:
+    inner = place.inner(f"[issuers.introspection] of {place.table}")
+    given = inner.read(kinds.table(place, key, value), INTROSPECTION)
+    settings = inner.built("", lambda: Introspection(**given))
+    if settings.private_key is not None:
+        material = settings.private_key
+        inner.built(
+            "private_key",
+            lambda: AssertionKey(material=material, algorithm=settings.key_algorithm, kid=settings.key_id),
+        )
+    return settings
+
+
+def _status_list(place: Place, key: str, value: Any) -> StatusListPolicy:
+    inner = place.inner(f"[issuers.experimental_status_list] of {place.table}")
+    given = inner.read(kinds.table(place, key, value), STATUS_LIST)
+    return inner.built("", lambda: StatusListPolicy(**given))
+
+
+def _private_key(place: Place, key: str, value: Any) -> str | Mapping[str, Any]:
+    if isinstance(value, Mapping):
+        return value
+    try:
+        return kinds.reference(place, key, value)
+    except WrongKindError:
+        raise WrongKindError("a string with PEM text, or a table with a JWK,") from None
+
+
+def _string_or_nothing(place: Place, key: str, value: Any) -> str | None:
+    """TOML has no word for nothing: an empty string stands for it."""
+    return kinds.reference(place, key, value) or None
+
+
+def _store(place: Place, key: str, value: Any) -> RedisStore:
+    inner = place.inner("[store]")
+    given = inner.read(kinds.table(place, key, value), STORE)
+    if "redis" not in given:
+        raise inner.error("redis", "is missing; write its URL, as in: redis = " + STORE["redis"].example)
+    return inner.built("", lambda: RedisStore(given.pop("redis"), **given))
+
+
+def _transport(place: Place, key: str, value: Any) -> HttpxTransport:
+    inner = place.inner("[transport]")
+    given = inner.read(kinds.table(place, key, value), TRANSPORT)
+    ca_file = given.get("ca_file")
+    transport = inner.built("proxy", lambda: HttpxTransport(verify=ca_file, proxy=given.get("proxy")))
+    # A bundle that cannot be read would otherwise be noticed by the first request.
+    inner.built("ca_file", lambda: transport.check("ca_file"))
+    return transport
+
+
+def _token_cache(place: Place, key: str, value: Any) -> TokenCachePolicy | Literal["off"]:
+    del key
+    if value == "off":
+        return "off"
+    if not isinstance(value, Mapping):
+        raise WrongKindError('"off", or a table,')
+    inner = place.inner("[token_cache]")
+    given = inner.read(value, TOKEN_CACHE)
+    return inner.built("", lambda: TokenCachePolicy(**given))
+
+
+def _refusal_log(place: Place, key: str, value: Any) -> RefusalLog | Literal["off"]:
+    del key
+    if value == "off":
+        return "off"
+    if not isinstance(value, Mapping):
+        raise WrongKindError('"off", or a table,')
+    inner = place.inner("[refusal_log]")
+    given = inner.read(value, REFUSAL_LOG)
+    return inner.built("", lambda: RefusalLog(**given))
+
+
+def _signature_backends(place: Place, key: str, value: Any) -> tuple[SignatureBackend, ...]:
+    names = kinds.strings(place, key, value)
+    return place.built(key, lambda: checked_backends(names))
+
+
+def _revocation(place: Place, key: str, value: Any) -> RevocationPolicy:
+    inner = place.inner("[revocation]")
+    given = inner.read(kinds.table(place, key, value), REVOCATION)
+    return inner.built("", lambda: RevocationPolicy(**given))
+
+
+def _accepted_by_name(place: Place, key: str, value: Any) -> dict[str, tuple[str | bool, ...]]:
+    inside = {name: Key(_accepted, '["value"]') for name in kinds.table(place, key, value)}
+    return place.inner(f"{place.table}: {key}").read(value, inside)
+
+
+def _accepted(place: Place, key: str, value: Any) -> tuple[str | bool, ...]:
+    del place, key
+    items = value if isinstance(value, list) else [value]
+    if not all(isinstance(item, str | bool) for item in items):
+        raise WrongKindError("a string, true or false, or a list of these")
+    return tuple(items)
+
+
+def _inline_keys(place: Place, key: str, value: Any) -> Mapping[str, Any]:
+    document = kinds.table(place, key, value)
+    place.built(key, lambda: configured_key_set(document, setting=key))
+    return document
+
+
+def _error_body(place: Place, key: str, value: Any) -> ErrorBody:
+    name = kinds.string(place, key, value)
+    if name not in set(ErrorBody):
+        raise place.error(key, f"{name!r} is none of {', '.join(ErrorBody)}")
+    return ErrorBody(name)
+
+
+def _challenge_table(place: Place, key: str, value: Any) -> dict[str, Any]:
+    return place.inner("[challenge]").read(kinds.table(place, key, value), CHALLENGE)
+
+
+def _parameters(place: Place, key: str, value: Any) -> tuple[tuple[str, str], ...]:
+    return tuple(_string_by_name(place, key, value).items())
+
+
+def _scopes_table(place: Place, key: str, value: Any) -> dict[str, Any]:
+    return place.inner("[scopes]").read(kinds.table(place, key, value), SCOPES)
+
+
+def _contract_table(place: Place, key: str, value: Any) -> dict[str, Any]:
+    return place.inner("[contract]").read(kinds.table(place, key, value), CONTRACT)
+
+
+# The tables. tests/test_settings.py holds them against the dataclasses, and reads every example.
+
+_MACHINE_SIGN: Final = {
+    "machine": Key(kinds.boolean, "true"),
+    "present": Key(_string_by_name, '{ gty = "client-credentials" }'),
+    "absent": Key(kinds.strings, '["sub"]'),
+    "equal": Key(kinds.strings, '["username", "client_id"]'),
+    "subject_is_client": Key(kinds.boolean, "true"),
+}
+_CLAIM: Final = {"claim": Key(kinds.string, '"scp"'), "form": Key(kinds.string, '"list"')}
+KEY_SET: Final = {
+    setting.name: Key(kinds.whole_number if setting.type == "int" else kinds.number, repr(setting.default))
+    for setting in fields(KeySetPolicy)
+} | {
+    "content_types": Key(kinds.strings, '["application/octet-stream"]'),
+    "padded": Key(kinds.boolean, "true"),
+}
+TOKEN_SOURCES: Final = {
+    "methods": Key(kinds.strings, '["header", "query"]'),
+    "stray_query_token": Key(kinds.string, '"refuse"'),
+    "max_token_bytes": Key(kinds.whole_number, "16384"),
+    "max_form_bytes": Key(kinds.whole_number, "65536"),
+    "max_parameters": Key(kinds.whole_number, "1000"),
+    "form_timeout": Key(kinds.number, "10.0"),
+    "trusted_proxies": Key(kinds.strings, '["10.0.0.0/8"]'),
+}
+INTROSPECTION: Final = {
+    "client_id": Key(kinds.reference, '"api"'),
+    "client_secret": Key(kinds.reference, '"env:API_SECRET"'),
+    "auth": Key(kinds.string, '"client_secret_basic"'),
+    "private_key": Key(_private_key, '"file:key.pem"'),
+    "key_algorithm": Key(kinds.string, '"RS256"'),
+    "key_id": Key(kinds.reference, '"2026"'),
+    "assertion_audience": Key(kinds.reference, '"https://auth.example.com/token"'),
+    "assertion_typ": Key(_string_or_nothing, '"JWT"'),
+    "bearer_token": Key(kinds.renewed, '"env:API_TOKEN"'),
+    "endpoint": Key(kinds.reference, '"https://auth.example.com/introspect"'),
+    "token_type_hint": Key(_string_or_nothing, '"access_token"'),
+    "ttl": Key(kinds.number, "60"),
+    "negative_ttl": Key(kinds.number, "10"),
+    "max_entries": Key(kinds.whole_number, "10000"),
+    "require_audience": Key(kinds.boolean, "true"),
+    "signed": Key(kinds.boolean, "false"),
+    "dialect": Key(kinds.string, '"rfc7662"'),
+    "timeout": Key(kinds.number, "5"),
+    "retries": Key(kinds.whole_number, "1"),
+}
+STATUS_LIST: Final = {
+    "allowed_origins": Key(kinds.references, '["https://status.example.com"]'),
+    "fail_open_dangerously": Key(kinds.boolean, "false"),
+    "max_bytes": Key(kinds.whole_number, "16777216"),
+    "timeout": Key(kinds.number, "5"),
+}
+STORE: Final = {
+    "redis": Key(kinds.reference, '"redis://127.0.0.1:6379/0"'),
+    "prefix": Key(kinds.string, '"scopeguard:"'),
+    "secret": Key(kinds.reference, '"env:STORE_SECRET"'),
+    "timeout": Key(kinds.number, "0.5"),
+}
+TOKEN_CACHE: Final = {
+    "max_bytes": Key(kinds.whole_number, "33554432"),
+    "max_entries": Key(kinds.whole_number, "100000"),
+    "ready_entries": Key(kinds.whole_number, "2048"),
+}
+REFUSAL_LOG: Final = {
+    "level": Key(kinds.string, '"warning"'),
+    "burst": Key(kinds.whole_number, "10"),
+    "interval": Key(kinds.number, "10"),
+}
+REVOCATION: Final = {
+    "retention": Key(kinds.number, "86400"),
+    "max_lag": Key(kinds.number, "1"),
+    "fail_open_dangerously": Key(kinds.boolean, "false"),
+}
+TRANSPORT: Final = {
+    "ca_file": Key(kinds.path, '"ca.pem"'),
+    "proxy": Key(kinds.reference, '"http://proxy.example.com:3128"'),
+}
+SCOPES: Final = {
+    "implies": Key(_scopes_by_scope, '{ cloud-platform = ["bigquery"] }'),
+    "prefix": Key(kinds.string, '"https://www.googleapis.com/auth/"'),
+    "descriptions": Key(_string_by_name, '{ bigquery = "View and manage tables" }'),
+    "catalog": Key(kinds.path, '"scopes.toml"'),
+}
+CHALLENGE: Final = {
+    "parameters": Key(_parameters, '{ hint = "https://docs.example.com" }'),
+    "error_uri": Key(kinds.reference, '"https://docs.example.com/errors"'),
+    "hide_forbidden": Key(kinds.boolean, "true"),
+}
+CONTRACT: Final = {
+    "openapi": Key(kinds.paths, '"openapi.json"'),
+    "google_discovery": Key(kinds.paths, '["bigquery.v2.json"]'),
+    "base_path": Key(kinds.string, '"/v1"'),
+    "undeclared": Key(kinds.string, '"deny"'),
+    "ignore_schemes": Key(kinds.strings, '["apiKey"]'),
+}
+TOP_LEVEL: Final = {
+    "resource": Key(kinds.reference, '"https://api.example.com"'),
+    "realm": Key(kinds.reference, '"example"'),
+    "error_body": Key(_error_body, '"problem"'),
+    "challenge": Key(_challenge_table, '{ error_uri = "https://docs.example.com/errors" }'),
+    "token_sources": Key(_token_sources, '["header"]'),
+    "public": Key(kinds.strings, '["/healthz"]'),
+    "require_https": Key(kinds.boolean, "true"),
+    "issuers": Key(kinds.tables, '[{ url = "https://auth.example.com" }]'),
+    "rules": Key(kinds.tables, '[{ path = "/tables/{table}", any_of = ["read"] }]'),
+    "contract": Key(_contract_table, '{ openapi = "openapi.json" }'),
+    "scopes": Key(_scopes_table, '{ implies = { cloud-platform = ["bigquery"] } }'),
+    "store": Key(_store, '{ redis = "redis://127.0.0.1:6379/0" }'),
+    "revocation": Key(_revocation, "{ max_lag = 1 }"),
+    "token_cache": Key(_token_cache, '"off"'),
+    "refusal_log": Key(_refusal_log, '"off"'),
+    "signature_backends": Key(_signature_backends, '["awscrt", "pynacl"]'),
+    "audit": Key(kinds.string, '"error"'),
+    "cors_preflight": Key(kinds.string, '"pass"'),
+    "transport": Key(_transport, '{ ca_file = "ca.pem" }'),
+    INSECURE: Key(kinds.strings, '["keycloak:8080"]'),
+}
+ISSUER: Final = {
+    "url": Key(kinds.reference, '"https://auth.example.com"'),
+    "audience": Key(kinds.references, '["https://api.example.com"]'),
+    "any_audience_dangerously": Key(kinds.only_true, "true"),
+    "validate": Key(kinds.string, '"jwt"'),
+    "jwks_uri": Key(kinds.references, '"https://auth.example.com/jwks"'),
+    "jwks_file": Key(kinds.path, '"jwks.json"'),
+    "keys": Key(_inline_keys, '{ keys = [{ kty = "OKP", crv = "Ed25519", x = "' + "A" * 42 + 'E" }] }'),
+    "metadata_url": Key(kinds.reference, '"https://auth.example.com/metadata"'),
+    "key_url_template": Key(kinds.reference, '"https://keys.example.com/{kid}"'),
+    "jwks_ca_file": Key(kinds.path, '"ca.crt"'),
+    "internal_hosts": Key(kinds.strings, '["keys.internal"]'),
+    "jwks_bearer_file": Key(kinds.path, '"token"'),
+    "aliases": Key(_aliases, '{ "https://old.example.com" = { tid = "7" } }'),
+    "audience_claims": Key(kinds.strings, '["aud"]'),
+    "algorithms": Key(kinds.strings, '["RS256"]'),
+    "typ": Key(_types, '["at+jwt"]'),
+    "required_claims": Key(kinds.strings, '["jti"]'),
+    "expected_claims": Key(_accepted_by_name, '{ tid = ["7"] }'),
+    "expected_headers": Key(_strings_by_name, '{ kid = ["7"] }'),
+    "any_claims": Key(kinds.strings, '["scope", "roles"]'),
+    "forbidden_claims": Key(kinds.strings, '["nonce"]'),
+    "forbidden_headers": Key(kinds.strings, '["x5c"]'),
+    "claim_prefixes": Key(_strings_by_name, '{ sub = ["system:serviceaccount:"] }'),
+    "past_claims": Key(kinds.strings, '["nbf"]'),
+    "scope_claims": Key(_scope_claims, '["scope", { claim = "scp", form = "list" }]'),
+    "merge_scope_claims": Key(kinds.boolean, "true"),
+    "role_claims": Key(kinds.strings, '["roles"]'),
+    "roles_as_scopes": Key(kinds.boolean, "true"),
+    "client_id_claims": Key(kinds.strings, '["client_id"]'),
+    "subject_claims": Key(kinds.strings, '["sub"]'),
+    "machine_signs": Key(_machine_signs, '[{ machine = true, present = { gty = "client-credentials" } }]'),
+    "scope_prefix": Key(kinds.string, '"https://www.googleapis.com/auth/"'),
+    "implies": Key(_scopes_by_scope, '{ cloud-platform = ["bigquery"] }'),
+    "accept_id_tokens_dangerously": Key(kinds.boolean, "false"),
+    "issuer_claim_optional_dangerously": Key(kinds.boolean, "false"),
+    "leeway": Key(kinds.number, "30"),
+    "max_lifetime": Key(kinds.number, "3600"),
+    "key_set": Key(_key_set, "{ ttl = 600 }"),
+    "introspection": Key(_introspection, '{ client_id = "api", client_secret = "env:API_SECRET" }'),
+    "opaque_prefixes": Key(kinds.strings, '["ory_at_"]'),
+    "token_header": Key(kinds.string, '"Cf-Access-Jwt-Assertion"'),
+    "padded_segments": Key(kinds.boolean, "false"),
+    "header_claims": Key(kinds.strings, '["exp"]'),
+    "experimental_status_list": Key(_status_list, '{ allowed_origins = ["https://status.example.com"] }'),
+    INSECURE: Key(kinds.strings, '["keycloak:8080"]'),
+    "hints": Key(_string_by_name, '{ wrong_audience = "add the audience mapper" }'),
+}
+RULE: Final = {
+    "path": Key(kinds.string, '"/tables/{table}"'),
+    "methods": Key(kinds.strings, '["GET"]'),
+    "extension_methods": Key(kinds.strings, '["PURGE"]'),
+    "any_of": Key(kinds.strings, '["read"]'),
+    "all_of": Key(kinds.strings, '["read", "write"]'),
+    "public": Key(kinds.only_true, "true"),
+    "optional": Key(kinds.only_true, "true"),
+    "authenticated": Key(kinds.only_true, "true"),
+    "denied": Key(kinds.only_true, "true"),
+    "token_sources": Key(_route_sources, '["header", "query"]'),
+}
+TABLES: Final[Mapping[str, Mapping[str, Key]]] = {
+    "the top level": TOP_LEVEL,
+    "[token_sources]": TOKEN_SOURCES,
+    "[[issuers]]": ISSUER,
+    "[issuers.key_set]": KEY_SET,
+    "[issuers.introspection]": INTROSPECTION,
+    "[issuers.experimental_status_list]": STATUS_LIST,
+    "[[rules]]": RULE,
+    "[contract]": CONTRACT,
+    "[scopes]": SCOPES,
+    "[store]": STORE,
+    "[revocation]": REVOCATION,
+    "[token_cache]": TOKEN_CACHE,
+    "[refusal_log]": REFUSAL_LOG,
+    "[transport]": TRANSPORT,
+    "[challenge]": CHALLENGE,
+}

@@ -1,0 +1,100 @@
+"""From the issuers of a configuration to what a guard knows of each as it runs: its keys, its answers, its outages.
+
+Nothing is asked of anybody here.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import secrets
+from collections.abc import Iterable
+from dataclasses import replace
+
+from scopeguard.config.catalog import ScopeCatalog
+from scopeguard.config.introspection import Introspection
+from scopeguard.config.issuer import Issuer
+from scopeguard.config.resolver import IssuerResolver
+from scopeguard.config.revocation import RevocationPolicy
+from scopeguard.edge.runtime import warn_of_insecure_hosts
+from scopeguard.flow.effects import Store
+from scopeguard.spec.client_authentication import AssertionKey
+from scopeguard.spec.jwks import configured_key_set
+from scopeguard.spec.signatures import Backends
+from scopeguard.state.accepted import AcceptedTokens
+from scopeguard.state.breaker import Breaker
+from scopeguard.state.introspection import Answers
+from scopeguard.state.issuers import Asking, Resolving, Trust, Trusts
+from scopeguard.state.keyring import KeyRing
+from scopeguard.state.revocation import Revocations
+from scopeguard.state.status_list import Statuses
+
+
+def all_trusted(
+    issuers: Iterable[Issuer],
+    resolver: IssuerResolver | None,
+    catalog: ScopeCatalog,
+    backends: Backends,
+    revocation: RevocationPolicy,
+    store: Store | None,
+    insecure: frozenset[str] = frozenset(),
+) -> Trusts:
+    """All of *issuers*, and those that *resolver* will find. All may ask the hosts *insecure* by http."""
+
+    def trust(issuer: Issuer) -> Trust:
+        hosts = issuer.insecure_http_dangerously | insecure
+        if hosts != issuer.insecure_http_dangerously:
+            issuer = replace(issuer, insecure_http_dangerously=hosts)
+        return trusted(issuer, catalog, backends)
+
+    return Trusts(
+        map(trust, issuers),
+        resolving=None if resolver is None else Resolving(resolver, trust),
+        revocations=Revocations(max_lag=revocation.max_lag, fail_open_dangerously=revocation.fail_open_dangerously),
+        shared=store is not None,
+    )
+
+
+def trusted(issuer: Issuer, catalog: ScopeCatalog, backends: Backends) -> Trust:
+    """*issuer*, with a key ring of its own; its scopes go by the names of *catalog*."""
+    static = None
+    if issuer.keys is not None:
+        static = configured_key_set(issuer.keys, padded=issuer.key_set.padded, backends=backends)
+    policy = issuer.experimental_status_list
+    warn_of_insecure_hosts(issuer.url, issuer.insecure_http_dangerously)
+    trust = Trust(
+        issuer=issuer,
+        vocabulary=catalog.vocabulary_of(issuer.vocabulary),
+        # Not a secret: it keeps a fleet from refreshing in step.
+        ring=KeyRing(issuer.key_set, jitter=random.uniform(-1, 1), static=static),
+        asking=None if issuer.introspection is None else _asking(issuer, issuer.introspection),
+        statuses=None if policy is None else Statuses(max_bytes=4 * policy.max_bytes, jitter=random.uniform(0, 0.1)),
+        backends=backends,
+    )
+    sets = (
+        trust,
+        *(
+            replace(trust, jwks_uri=uri, ring=KeyRing(issuer.key_set, jitter=random.uniform(-1, 1)))
+            for uri in issuer.jwks_uris[1:]
+        ),
+    )
+    for each in sets:
+        each.others = tuple(other for other in sets if other is not each)
+    return trust
+
+
+def _asking(issuer: Issuer, settings: Introspection) -> Asking:
+    key = None
+    if settings.private_key is not None:
+        key = AssertionKey(material=settings.private_key, algorithm=settings.key_algorithm, kid=settings.key_id)
+    audience = sorted(issuer.audiences) if issuer.audiences is not None else None
+    return Asking(
+        settings=settings,
+        answers=Answers(ttl=settings.ttl, negative_ttl=settings.negative_ttl, max_entries=settings.max_entries),
+        accepted=AcceptedTokens(settings.max_entries),
+        breaker=Breaker(probe_lasts=4 * settings.timeout),
+        # Who asks, whom and for what: the answer to another question is another answer (I-26).
+        context=json.dumps([issuer.url, settings.endpoint, settings.client_id, audience, settings.signed]),
+        key=key,
+        new_id=lambda: secrets.token_urlsafe(16),
+    )

@@ -1,0 +1,287 @@
+"""HTTP with its hands tied: https only, no redirects, no cookies, no environment proxies, bounded size and time.
+
+The one place that knows ``httpx``, imported at the first exchange: importing it takes longer than everything else. What
+lies beneath httpx is in :mod:`scopeguard.edge.deadlines`.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import ssl
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from scopeguard.config.checks import checked_url
+from scopeguard.edge.deadlines import Deadline, Hurried, NameLookups, Streams
+from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
+from scopeguard.flow.effects import LONGEST_RETRY_PAUSE, Answer, Send
+
+if TYPE_CHECKING:
+    import httpx
+
+USER_AGENT: Final = "scopeguard"
+_PROXY_SCHEMES: Final = ("http", "https", "socks5", "socks5h")
+_PASSING: Final = frozenset((502, 503, 504))  # what a gateway says while something behind it restarts
+
+
+class HttpxTransport:
+    """Performs exchanges with ``httpx``; safe to use from several threads at once.
+
+    * *verify*: ``None`` for the certificate authorities httpx trusts, else an ``ssl.SSLContext`` or the path of a
+      bundle. There is no value that turns verification off but *dangerously_skip_tls_verification*, which warns at
+      every start (A-23).
+    * *proxy*: the URL of a proxy. ``HTTPS_PROXY`` and its like are not read: they would silently reroute what keys
+      are trusted (X-70).
+
+    Raises :class:`ConfigurationError`; for a bundle that cannot be read, at the first exchange or in :meth:`check`.
+    """
+
+    def __init__(
+        self,
+        *,
+        verify: ssl.SSLContext | str | None = None,
+        proxy: str | None = None,
+        dangerously_skip_tls_verification: bool = False,
+    ) -> None:
+        if verify is not None and not isinstance(verify, ssl.SSLContext | str):
+            raise ConfigurationError(
+                f"verify: an ssl.SSLContext, the path of a bundle or None, not {type(verify).__name__}; to switch "
+                "verification off say dangerously_skip_tls_verification=True"
+            )
+        if verify is not None and dangerously_skip_tls_verification:
+            raise ConfigurationError("verify and dangerously_skip_tls_verification contradict each other; keep one")
+        self._verify = verify
+        self._proxy = None if proxy is None else _checked_proxy(proxy)
+        self._skip_verification = dangerously_skip_tls_verification
+        self._lock = threading.Lock()
+        self._client: httpx.Client | None = None
+        self._users: dict[httpx.Client, int] = {}  # exchanges that go on, by their client
+        self._deadline = Deadline()
+        self._lookups = NameLookups()
+        self._streams = Streams()
+        _every.add(self)
+
+    def send(self, request: Send, /) -> Answer:
+        """One exchange: see :class:`~scopeguard.flow.effects.Send`. Raises :class:`AuthorityUnavailable`."""
+        for _ in range(request.retries):
+            begun = time.monotonic()
+            try:
+                answer = self._exchanged(request)
+            except AuthorityUnavailable as error:
+                # A timeout has cost what a caller is ready to wait.
+                if error.reason is not Reason.AUTHORITY_UNREACHABLE or time.monotonic() - begun > request.timeout / 2:
+                    raise
+            else:
+                if answer.status not in _PASSING or "retry-after" in answer.headers:
+                    return answer
+            # Not in step with the others who failed in the same moment.
+            time.sleep(random.uniform(0.05, LONGEST_RETRY_PAUSE))
+        return self._exchanged(request)
+
+    def _exchanged(self, request: Send) -> Answer:
+        import httpx
+
+        checked_url(request.url, "url", insecure=request.insecure)
+        headers = {"accept": request.accept}
+        if request.authorization is not None:
+            headers["authorization"] = request.authorization
+        self._deadline.at = time.monotonic() + request.timeout
+        self._deadline.sent = False
+        try:
+            with (
+                self._client_for(request) as client,
+                client.stream(
+                    "GET" if request.form is None else "POST",
+                    request.url,
+                    headers=headers,
+                    data=None if request.form is None else _form(request.form),
+                    timeout=request.timeout,
+                ) as response,
+            ):
+                body = _bounded_body(response, request)
+                return Answer(response.status_code, body, {k.lower(): v for k, v in response.headers.items()})
+        # UnicodeError: the name of the host has an empty label, or one that is too long.
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, UnicodeError) as error:
+            late = isinstance(error, httpx.TimeoutException | TimeoutError)
+            # Only of these it is certain that their text quotes nothing that was sent; a wrong certificate is one.
+            quotable = isinstance(error, httpx.ConnectError | TimeoutError) and str(error)
+            why = f": {error}" if quotable else ""
+            outage = AuthorityUnavailable(
+                Reason.AUTHORITY_TIMED_OUT if late else Reason.AUTHORITY_UNREACHABLE,
+                request.authority,
+                url=request.url,
+                problem=type(error).__name__ + why,
+            )
+            # The authority is not to blame for a pool whose connections are all in use.
+            outage.sent = None if isinstance(error, httpx.PoolTimeout) else self._deadline.sent
+            raise outage from None  # the cause would hold the request, and with it credentials
+
+    @contextmanager
+    def _client_for(self, request: Send) -> Iterator[httpx.Client]:
+        """The client that all share; for a certificate authority of its own a new one, which is closed at once."""
+        if request.ca_file is None:
+            with self._shared() as client:
+                yield client
+            return
+        try:
+            verify = ssl.create_default_context(cafile=request.ca_file)
+        except OSError as error:
+            problem = f"{request.ca_file}: not a readable bundle of certificates: {type(error).__name__}"
+            raise AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, request.authority, problem=problem) from None
+        with self._new_client(verify) as client:
+            yield client
+
+    @contextmanager
+    def _shared(self) -> Iterator[httpx.Client]:
+        """The client that all share. One that was closed meanwhile is closed by the last exchange that uses it: the
+        number of a socket that another thread still reads may be given to a new connection."""
+        with self._lock:
+            client = self._opened()
+            self._users[client] = self._users.get(client, 0) + 1
+        try:
+            yield client
+        finally:
+            with self._lock:
+                left = self._users.pop(client, 1) - 1
+                if left:
+                    self._users[client] = left
+                closes = not left and client is not self._client
+            if closes:
+                client.close()
+
+    def check(self, setting: str = "verify") -> None:
+        """Raise :class:`ConfigurationError` if the bundle of certificates, which came from *setting*, cannot be read.
+
+        Opens no connection.
+        """
+        self._context(setting)
+
+    def prepare(self) -> None:
+        """Do now what takes long the first time: importing httpx, and reading certificates. Opens no connection."""
+        with self._lock:
+            self._opened()
+
+    def _opened(self) -> httpx.Client:
+        if self._client is None:
+            self._client = self._new_client()
+        return self._client
+
+    def _new_client(self, own: ssl.SSLContext | None = None) -> httpx.Client:
+        from http.cookiejar import CookieJar, DefaultCookiePolicy
+
+        import httpx
+
+        verify: ssl.SSLContext | bool = True
+        if own is not None:
+            verify = own
+        elif self._skip_verification:
+            import logging
+
+            logging.getLogger("scopeguard").warning("TLS certificates are NOT verified, as configured")
+            verify = False
+        else:
+            verify = self._context() or True
+        try:
+            transport = httpx.HTTPTransport(
+                verify=verify,
+                proxy=self._proxy,
+                trust_env=False,
+                limits=httpx.Limits(max_connections=32, max_keepalive_connections=8, keepalive_expiry=30.0),
+            )
+        except (httpx.InvalidURL, ValueError, ImportError) as error:
+            raise ConfigurationError(f"proxy: cannot be used: {type(error).__name__}") from None
+        pool: Any = transport._pool
+        pool._network_backend = Hurried(pool._network_backend, self._deadline, self._lookups, self._streams)
+        return httpx.Client(
+            transport=transport,
+            trust_env=False,
+            follow_redirects=False,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+            # Identity: a compressed answer of a few KB can unfold to gigabytes before anybody counts (A-13, X-56).
+            headers={"user-agent": USER_AGENT, "accept-encoding": "identity"},
+        )
+
+    def _context(self, setting: str = "verify") -> ssl.SSLContext | None:
+        if not isinstance(self._verify, str):
+            return self._verify
+        try:
+            return ssl.create_default_context(cafile=self._verify)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{setting}: {self._verify!r} is not a readable bundle of certificates (PEM): {error.strerror or error}"
+            ) from None
+
+    def abort(self) -> None:
+        """Cut off the exchanges that go on: each fails at its next read or write."""
+        self._streams.cut_off()
+
+    def close(self) -> None:
+        """Close the connections, those in use when their exchanges end; the next :meth:`send` opens new ones."""
+        with self._lock:
+            client, self._client = self._client, None
+            in_use = client in self._users
+        if client is not None and not in_use:
+            client.close()
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+        self._client = None  # its sockets belong to the parent
+        self._users = {}
+
+
+_every: weakref.WeakSet[HttpxTransport] = weakref.WeakSet()
+
+
+def _drop_connections_of_the_parent() -> None:
+    for transport in _every:
+        transport._after_fork()
+
+
+os.register_at_fork(after_in_child=_drop_connections_of_the_parent)
+
+
+def _checked_proxy(proxy: object) -> str:
+    """Return *proxy* if it is the URL of a proxy. Messages do not quote it: it may hold a password."""
+    if not isinstance(proxy, str):
+        raise ConfigurationError(f"proxy: a URL is a string, not {type(proxy).__name__}")
+    try:
+        parts = urlsplit(proxy)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or port == 0 or parts.scheme not in _PROXY_SCHEMES or parts.path not in ("", "/") or parts.query:
+        raise ConfigurationError('proxy: write a URL, as in "http://proxy.example.com:3128"')
+    return proxy
+
+
+def _form(pairs: tuple[tuple[str, str], ...]) -> dict[str, str | list[str]]:
+    fields: dict[str, list[str]] = {}
+    for name, value in pairs:
+        fields.setdefault(name, []).append(value)
+    return {name: values[0] if len(values) == 1 else values for name, values in fields.items()}
+
+
+def _bounded_body(response: httpx.Response, request: Send) -> bytes:
+    """The body, unless it is compressed against our wish or too large."""
+
+    def nonsense(problem: str) -> AuthorityUnavailable:
+        return AuthorityUnavailable(
+            Reason.AUTHORITY_ANSWERED_NONSENSE, request.authority, url=request.url, problem=problem
+        )
+
+    if response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+        raise nonsense("the answer is compressed although that was not offered")
+    chunks: list[bytes] = []
+    size = 0
+    for chunk in response.iter_raw():
+        size += len(chunk)
+        if size > request.limit:
+            raise nonsense(f"the answer is larger than {request.limit} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)

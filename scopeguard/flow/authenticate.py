@@ -1,0 +1,143 @@
+"""The decision as a whole: from a request to an access token, or a refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+
+from scopeguard.access_token import AccessToken, Unverified, fingerprint
+from scopeguard.config.introspection import Validation
+from scopeguard.config.sources import TokenSource, TokenSources
+from scopeguard.errors import AuthorityUnavailable, InvalidToken
+from scopeguard.flow.credential import Credential, find_credential
+from scopeguard.flow.effects import Clock, Flow
+from scopeguard.flow.introspection import introspected
+from scopeguard.flow.issuers import found_by_name, parsed
+from scopeguard.flow.keys import signing_keys, verify_by_any_set, verify_by_set
+from scopeguard.flow.revocation import unrevoked
+from scopeguard.flow.status_list import status_checked
+from scopeguard.request import RequestView
+from scopeguard.spec import jwt
+from scopeguard.state.issuers import Trust, Trusts
+from scopeguard.state.token_cache import Remembered, VerifiedTokens
+
+# By name: to look a member up on its class takes as long as all that is done with it.
+_HEADER, _INTROSPECTION = TokenSource.HEADER, Validation.INTROSPECTION
+
+
+def authenticate(
+    view: RequestView,
+    *,
+    trusts: Trusts,
+    sources: TokenSources,
+    clock: Clock,
+    memory: VerifiedTokens | None = None,
+    exposed: Callable[[], None] | None = None,
+) -> Flow[AccessToken]:
+    """The access token of *view*, judged by the policy of the issuer it names; whether it suffices is not asked.
+
+    *memory*: where tokens that were verified are remembered. *exposed* is called when a token is there, wherever it was
+    read, and may refuse it: the request was not encrypted.
+    """
+    credential = yield from find_credential(view, sources, trusts.headers, opaque=trusts.takes_opaque)
+    if exposed is not None:
+        exposed()
+    try:
+        return (yield from judged(credential, trusts, clock, memory))
+    except (InvalidToken, AuthorityUnavailable) as error:
+        error.detail["token"] = fingerprint(credential.token)
+        raise
+
+
+def judged(
+    credential: Credential, trusts: Trusts, clock: Clock, memory: VerifiedTokens | None = None
+) -> Flow[AccessToken]:
+    """The access token that *credential* is: verified here, now or before, or described by its authority; and not
+    revoked."""
+    # find_credential() has refused everything outside ASCII.
+    digest = sha256(credential.token.encode("ascii")).digest()
+    found = None if memory is None else memory.find(digest, clock.wall())
+    if found is not None and memory is not None:
+        access = yield from remembered(digest, found, credential, trusts, clock, memory)
+        if access is not None:
+            return access
+    hints: Mapping[str, str] = trusts.hints
+    try:
+        routed, token = parsed(credential, trusts, digest[:6].hex())
+        trust = routed or (yield from found_by_name(token, credential, trusts, clock))
+        hints = trust.issuer.hints
+        if token is None or trust.issuer.validate is _INTROSPECTION:
+            access = yield from introspected(credential, trust, trusts, clock)
+        else:
+            access = yield from verified(digest, token, credential, trust, trusts, clock, memory)
+            if trust.statuses is not None:
+                yield from status_checked(access, trust, clock)
+        if trusts.shared or trusts.revocations.changes:
+            yield from unrevoked(access, credential, trusts, clock)
+    except InvalidToken as error:
+        jwt.explain(error, hints)
+        raise
+    return access
+
+
+def remembered(
+    digest: bytes, found: Remembered, credential: Credential, trusts: Trusts, clock: Clock, memory: VerifiedTokens
+) -> Flow[AccessToken | None]:
+    """What *found* says, if the token came in the same way as then, its issuer is trusted as it was, and the key that
+    signed it is still published; ``None`` says nothing. A key set that is due is fetched, as for any other token."""
+    trust, ring, kid, algorithm = found.trust, found.trust.ring, found.header.get("kid"), found.header["alg"]
+    if found.location != credential.header or not trusts.trusts(trust, clock.monotonic()):
+        memory.discard(digest)
+        return None
+    try:
+        if not ring.holds(found.held, clock.monotonic()):
+            try:
+                yield from signing_keys(kid, algorithm, trust, clock)
+            except InvalidToken:
+                if not trust.others:
+                    raise
+                memory.discard(digest)  # the key may be in another set of the issuer now
+                return None
+            # The set that stands now decides, whichever the look-up saw.
+            held = ring.current
+            if found.key not in ring.candidates(kid, algorithm, clock.monotonic()):
+                memory.discard(digest)
+                return None
+            found.held = held
+        if trust.statuses is not None:
+            yield from status_checked(found.access, trust, clock)
+        changes = trusts.revocations.changes
+        if trusts.shared or found.cleared != changes:
+            yield from unrevoked(found.access, credential, trusts, clock)
+            found.cleared = changes
+    except InvalidToken as error:
+        jwt.explain(error, trust.issuer.hints)
+        raise
+    if found.instant and credential.source is _HEADER:
+        memory.expect(digest, found, b"Bearer " + credential.token.encode("ascii"))
+    return found.access
+
+
+def verified(
+    digest: bytes,
+    token: Unverified,
+    credential: Credential,
+    trust: Trust,
+    trusts: Trusts,
+    clock: Clock,
+    memory: VerifiedTokens | None,
+) -> Flow[AccessToken]:
+    """*token*, when its issuer's policy accepts it and a key of the issuer signed it; remembered under *digest*."""
+    now, issuer = clock.wall(), trust.issuer
+    checked = jwt.check(token, issuer, now, headers=trust.headers)
+    if trust.others:
+        trust, key = yield from verify_by_any_set(token, trust, clock)
+    else:
+        key = yield from verify_by_set(token, trust, clock)
+    if token.segment not in trust.headers:
+        trust.accepted(token, rfc9068=checked[0])
+        trusts.accepted(token)
+    if memory is not None and trust.by_id is None:
+        until = jwt.usable_until(token.claims, issuer)
+        memory.add(digest, token, trust, key, trusts, location=credential.header, since=now, until=until)
+    return jwt.accept(token, issuer, trust.vocabulary, checked)

@@ -1,0 +1,39 @@
+"""What every answer of an authority has to be, before anything reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.flow.effects import Answer, Clock
+from scopeguard.spec.http_caching import content_type, is_json, retry_after
+
+
+def json_body(
+    answer: Answer, url: str, authority: str, clock: Clock, *, types: Collection[str] = (), setting: str = ""
+) -> bytes:
+    """The body of a 200 with a JSON content type, or one of *types*; anything else is an outage, never a verdict on a
+    token. *setting*: what accepts further types."""
+    check_status(answer, url, authority, clock)
+    if is_json(answer.headers) or content_type(answer.headers) in types:
+        return answer.body
+    shown = repr(answer.headers.get("content-type", ""))
+    hint = f"; {setting} accepts further types" if setting else ""
+    raise AuthorityUnavailable(
+        Reason.AUTHORITY_ANSWERED_NONSENSE,
+        authority,
+        url=url,
+        problem=f"the answer is not JSON, its content type is {shown}{hint}",
+    )
+
+
+def check_status(answer: Answer, url: str, authority: str, clock: Clock) -> None:
+    if answer.status != 200:
+        busy = answer.status in (408, 429) or answer.status >= 500
+        raise AuthorityUnavailable(
+            Reason.AUTHORITY_UNREACHABLE if busy else Reason.AUTHORITY_ANSWERED_NONSENSE,
+            authority,
+            retry_after=retry_after(answer.headers, clock.wall()),
+            url=url,
+            status=answer.status,
+        )

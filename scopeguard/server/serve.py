@@ -1,0 +1,288 @@
+"""``scopeguard serve``: an app behind a guard, on a server, with its configuration read back to whoever started it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import logging
+import os
+import signal
+import socket
+import stat
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, NoReturn
+
+import click
+
+from scopeguard import asgi, wsgi
+from scopeguard.edge.listening import listening
+from scopeguard.errors import ConfigurationError
+from scopeguard.guard import Guard
+from scopeguard.rules.routed import checked_root_path
+from scopeguard.server.access_log import AccessLog, ASGIAccessLog, DiagnosticFormatter, Format, WSGIAccessLog, noted
+from scopeguard.server.forwarded import ASGIForwarded, Proxies, WSGIForwarded
+from scopeguard.server.reload import KEPT, ASGISwitch, Reloader, Switch, WSGISwitch
+from scopeguard.server.servers import serve_asgi, serve_wsgi
+from scopeguard.server.summary import introduction, unavailable, warnings
+from scopeguard.server.supervisor import Supervisor
+
+log: Final = logging.getLogger("scopeguard.serve")
+
+_BACKLOG: Final = 2048
+_PAUSE: Final = 0.1  # seconds, between two looks at requests that wait while the process ends
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the command line says. ``host`` and ``port`` do not matter where ``uds`` is given; ``threads`` are of each
+    worker, and of WSGI; ``connections`` of each worker; ``grace`` is in seconds."""
+
+    target: str
+    config: str
+    wsgi: bool
+    factory: bool
+    host: str
+    port: int
+    uds: str | None
+    workers: int
+    threads: int
+    grace: int
+    connections: int
+    access_log: Format
+    log_subjects: bool
+    trusted_proxies: tuple[str, ...]
+    root_path: str | None = None
+
+    def __post_init__(self) -> None:
+        checked_root_path(self.root_path)
+        if self.workers > 1 and not hasattr(os, "fork"):
+            raise ConfigurationError("--workers: this system cannot fork; start several servers instead")
+        if self.uds is not None and not hasattr(socket, "AF_UNIX"):
+            raise ConfigurationError("--uds: this system has no Unix sockets; use --host and --port")
+
+
+def run(options: Options) -> None:
+    """Serve until told to stop (SIGINT, SIGTERM). Raises :class:`ConfigurationError`."""
+    server = _Serving(options)
+    with _listener(options) as (listener, url):
+        for line in introduction(server.guard, options.target, url, options.config):
+            _say(options, line)
+        for line in warnings(server.guard, None if options.uds else options.host):
+            log.warning("%s", line)
+        if options.workers == 1:
+            signal.signal(signal.SIGTERM, _stop)
+            with contextlib.suppress(KeyboardInterrupt):
+                server.work(listener, lambda: log.info("ready"))
+        else:
+            Supervisor(
+                count=options.workers,
+                work=partial(server.work, listener),
+                reloaded=server.check_again,
+                listener=listener,
+                grace=options.grace,
+            ).run()
+
+
+def _say(options: Options, line: str) -> None:
+    """Show *line* of the configuration: as it is to people, as a line of the log to programs that read JSON."""
+    if options.access_log is Format.JSON:
+        log.info("%s", line.strip())
+    else:
+        click.echo(line, err=True)
+
+
+def _stop(*_: object) -> NoReturn:
+    raise SystemExit(0)
+
+
+class _Serving:
+    """What a process needs to serve; made before the workers begin, so that they all begin with the same."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        _log_to_stderr(options)  # the configuration may have something to say
+        self._proxies = Proxies(options.trusted_proxies)
+        self.guard = self._read()
+        # With workers it is they who load it: threads and connections that it opens would not survive the fork.
+        self._app = self._load() if options.workers == 1 else None
+        self._log = AccessLog(options.access_log, subjects=options.log_subjects)
+
+    def _read(self) -> Guard:
+        return Guard.from_file(self._options.config, on_decision=noted)
+
+    def _load(self) -> Any:
+        options = self._options
+        app = load(options.target, factory=options.factory)
+        check_interface(app, options.target, wsgi=options.wsgi)
+        return app
+
+    def _guarded(self, middleware: Any, app: Any, guard: Guard) -> Any:
+        return middleware(app, guard=guard, root_path=self._options.root_path)
+
+    def check_again(self) -> bool:
+        """For the parent of workers: whether the configuration can be had; workers that begin later begin with it."""
+        try:
+            self.guard = self._read()
+        except ConfigurationError as problem:
+            log.error(KEPT, problem)  # noqa: TRY400 - it says all; a traceback would hide it
+            return False
+        except Exception as bug:  # whatever it is, workers are not to end of it
+            log.exception(KEPT, type(bug).__name__)
+            return False
+        return True
+
+    def work(self, listener: socket.socket, ready: Callable[[], None]) -> None:
+        """Serve on *listener*; *ready* is called when it begins."""
+        options = self._options
+        app = self._load() if self._app is None else self._app
+        for line in unavailable(self.guard):
+            log.warning("%s", line)
+        if options.wsgi:
+            switch = WSGISwitch(self.guard, partial(self._guarded, wsgi.GuardMiddleware, app))
+            logged = WSGIAccessLog(switch, self._log)
+            served = WSGIForwarded(logged, self._proxies, unix=options.uds is not None)
+            Reloader(switch, self._read).begin()
+            serve_wsgi(
+                served,
+                listener,
+                threads=options.threads,
+                grace=options.grace,
+                connections=options.connections,
+                ready=ready,
+                ending=partial(_end_waits, switch),
+            )
+        else:
+            turning = ASGISwitch(self.guard, partial(self._guarded, asgi.GuardMiddleware, app))
+            told = ASGIForwarded(ASGIAccessLog(turning, self._log), self._proxies)
+            Reloader(turning, self._read).begin()
+            serve_asgi(
+                told,
+                listener,
+                grace=options.grace,
+                connections=options.connections,
+                ready=ready,
+                ending=partial(_end_waits, turning),
+            )
+
+
+def _end_waits(switch: Switch[Any]) -> None:
+    """From now on, answer 503 to requests that wait for an authority which does not answer within a moment: they would
+    hold the end of the process up for as long as its time limits allow."""
+
+    def work() -> None:
+        while True:
+            switch.guard.stop_waiting()
+            time.sleep(_PAUSE)
+
+    threading.Thread(target=work, name="scopeguard-ending", daemon=True).start()
+
+
+def _log_to_stderr(options: Options) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(DiagnosticFormatter(options.access_log, pid=options.workers > 1))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+@contextmanager
+def _listener(options: Options) -> Iterator[tuple[socket.socket, str]]:
+    """The socket to accept on, and how to call it."""
+    if options.uds is not None:
+        with _unix_listener(options.uds) as listener:
+            yield listener, f"unix:{options.uds}"
+        return
+    host = options.host
+    try:
+        listener = listening(host, options.port, backlog=_BACKLOG)
+    except OSError as problem:
+        raise ConfigurationError(f"cannot listen on {host} port {options.port}: {problem.strerror}") from None
+    with listener:
+        yield listener, f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+
+
+@contextmanager
+def _unix_listener(path: str) -> Iterator[socket.socket]:
+    """A Unix socket at *path*, for whom the umask lets, instead of one that nobody listens on any more."""
+    owner = os.getpid()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        try:
+            if _is_abandoned(path):
+                os.unlink(path)
+            listener.bind(path)
+            listener.listen(_BACKLOG)
+        except OSError as problem:
+            raise ConfigurationError(f"--uds: cannot listen on {path}: {problem.strerror or problem}") from None
+        try:
+            yield listener
+        finally:
+            if os.getpid() == owner:  # not a worker
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+
+
+def _is_abandoned(path: str) -> bool:
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return False
+    except FileNotFoundError:
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:
+        try:
+            trial.connect(path)
+        except ConnectionRefusedError:
+            return True
+    return False
+
+
+def load(target: str, *, factory: bool) -> Any:
+    """The app that ``module:attribute`` names. What its module raises is its own and passes through."""
+    module_name, _, attribute = target.partition(":")
+    if not module_name or not attribute:
+        raise ConfigurationError(f"{target!r}: write MODULE:APP, as in example.main:app")
+    sys.path.insert(0, os.getcwd())
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as missing:
+        if missing.name is None or not f"{module_name}.".startswith(f"{missing.name}."):
+            raise
+        raise ConfigurationError(
+            f"{target}: there is no module {missing.name} in the current directory or installed"
+        ) from None
+    for name in attribute.split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            raise ConfigurationError(f"{target}: {module_name} has no {attribute}") from None
+    if factory:
+        found = found()
+    if not callable(found):
+        raise ConfigurationError(f"{target}: not an app but a {type(found).__name__}, which cannot be called")
+    return found
+
+
+def check_interface(app: Any, target: str, *, wsgi: bool) -> None:
+    """Refuse an app that takes the arguments of the other interface: it would fail at every request."""
+    try:
+        parameters = inspect.signature(app).parameters.values()
+    except (TypeError, ValueError):
+        return
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    if any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters):
+        return
+    needed = sum(p.kind in positional and p.default is inspect.Parameter.empty for p in parameters)
+    if needed == (2 if wsgi else 3):
+        return
+    guesses = {
+        0: "is it a function that makes the app? then add --factory",
+        2: "for WSGI add --wsgi",
+        3: "leave out --wsgi",
+    }
+    wanted = "a WSGI app takes 2 arguments" if wsgi else "an ASGI app takes 3 arguments"
+    raise ConfigurationError(f"{target}: {wanted}, this takes {needed}; {guesses.get(needed, 'is it an app?')}")

@@ -1,0 +1,68 @@
+"""What ``scopeguard serve`` says at the start: the configuration as the guard understood it, and what may surprise."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+from scopeguard.config.checks import is_loopback
+from scopeguard.errors import AuthorityUnavailable
+from scopeguard.guard import Guard
+from scopeguard.rules import Access, Rule
+from scopeguard.scopes import AUTHENTICATED
+
+_MOST_RULES: Final = 25
+
+
+def introduction(guard: Guard, target: str, url: str, config: str) -> list[str]:
+    """What the configuration says: one line for each issuer, and for each rule as long as they are few."""
+    lines = [f"{target} on {url}, realm {guard.style.realm!r}, tokens from: {', '.join(sorted(guard.sources.methods))}"]
+    for issuer in guard.issuers:
+        audience = "any (dangerously)" if issuer.audiences is None else ", ".join(sorted(issuer.audiences))
+        keys = issuer.jwks_file or ", ".join(issuer.jwks_uris) or ("configured" if issuer.keys else "discovered")
+        lines.append(f"  issuer {issuer.url}, audience {audience}, keys: {keys}")
+    rules = () if guard.rules is None else guard.rules.all
+    if rules:
+        # A rule of a contract says which operation of which document it is: "openapi.json: POST /tables".
+        places = Counter((rule.source or config).partition(": ")[0] for rule in rules)
+        lines.append(f"  rules: {', '.join(f'{count} from {place}' for place, count in places.items())}")
+    lines += [f"  {described(rule)}" for rule in rules[:_MOST_RULES]]
+    if len(rules) > _MOST_RULES:
+        lines.append(f"  and {len(rules) - _MOST_RULES} more; scopeguard audit lists them all")
+    closed = guard.rules is not None and guard.rules.deny_unmatched
+    lines.append("  everything else: denied" if closed else "  everything else: any valid token")
+    return lines
+
+
+def described(rule: Rule) -> str:
+    """*rule* in a line."""
+    methods = ",".join(sorted(rule.methods)) if rule.methods else "any method"
+    if isinstance(rule.access, Access):
+        said = {"public": "public, no token", "optional": "a valid token or none", "denied": "nobody"}
+        access = said[rule.access.value]
+    else:
+        access = "any valid token" if rule.access == AUTHENTICATED else repr(rule.access)
+    sources = f" (tokens from: {', '.join(sorted(rule.sources))})" if rule.sources else ""
+    return f"{methods} {rule.path}: {access}{sources}"
+
+
+def unavailable(guard: Guard) -> list[str]:
+    """Fetch the keys; what is to be said when they cannot be had."""
+    try:
+        guard.warm()
+    except AuthorityUnavailable as problem:
+        return [f"no keys yet, and requests with a token are answered 503 until there are some: {problem}"]
+    return []
+
+
+def warnings(guard: Guard, host: str | None) -> list[str]:
+    """What is allowed and may still surprise; *host* is ``None`` for a Unix socket."""
+    found: list[str] = []
+    rules = () if guard.rules is None else guard.rules.all
+    if not any(isinstance(rule.access, Access) for rule in rules):
+        found.append('nothing is public, so a health check needs a token too; public = ["/healthz"] is how to say it')
+    if guard.rules is None or not guard.rules.deny_unmatched:
+        found.append("no [[rules]]: any valid token opens every route, whatever its scopes")
+    if host is not None and not is_loopback(host):
+        found.append(f"{host}: plain http; tokens that arrive here without TLS in front can be read on the way")
+    return found

@@ -1,0 +1,204 @@
+"""Several processes that accept on one socket, and a parent that keeps them: POSIX only.
+
+The parent reads no request and imports no app. It starts a worker alone and the others when that one is ready: an app
+that cannot start says so once. A worker that ends is replaced after a pause, which grows while they keep ending soon.
+It checks a configuration before it tells the workers of it, and stops them when it is told to stop; if it is killed
+itself, they see a pipe close and stop as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+log: Final = logging.getLogger("scopeguard.serve")
+
+_HANDLED: Final = ("SIGTERM", "SIGINT", "SIGHUP", "SIGCHLD")
+_FIRST_PAUSE: Final = 1.0
+_LONGEST_PAUSE: Final = 30.0
+_LIVED_WELL: Final = 60.0
+_KILLED_AFTER: Final = 5.0
+
+
+@dataclass(slots=True)
+class _Worker:
+    began: float
+    ready: bool = False
+    is_behind: bool = False  # it began with a configuration that is no longer the one
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """Keeps *count* workers. *work* is what one of them does: it gets a function to call when it is ready, and returns
+    or exits. *reloaded* checks the configuration, and says whether workers are to read it. *grace*: seconds that
+    workers take to stop, at most."""
+
+    count: int
+    work: Callable[[Callable[[], None]], None]
+    reloaded: Callable[[], bool]
+    listener: socket.socket
+    grace: float
+    _workers: dict[int, _Worker] = field(default_factory=dict)
+    _pause: float = _FIRST_PAUSE
+    _start_at: float = 0.0  # no worker is started before that: monotonic seconds
+    _was_ready: bool = False
+    _killed: bool = False
+    _status: int = 0
+    _stop_by: float | None = None
+
+    def run(self) -> None:
+        """Returns in a worker, when its work is done; raises :class:`SystemExit` in the parent at the end."""
+        handled = [number for name in _HANDLED if (number := getattr(signal, name, None)) is not None]
+        reader, writer = socket.socketpair()
+        for end in (reader, writer):
+            end.settimeout(0)
+        ready, tell_ready = os.pipe()
+        lifeline, held = os.pipe()
+        signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        for number in handled:
+            signal.signal(number, lambda *_: None)  # a byte in the pipe is all
+        while True:
+            if self._has_to_start():
+                # Until the child has handlers of its own, a signal to it would be taken for one to us.
+                signal.pthread_sigmask(signal.SIG_BLOCK, handled)
+                pid = os.fork()
+                if pid == 0:
+                    signal.set_wakeup_fd(-1)
+                    for number in (reader.fileno(), writer.fileno(), ready, held):
+                        os.close(number)
+                    reader.detach()
+                    writer.detach()
+                    _prepare(handled, lifeline)
+                    self.work(lambda: _say_ready(tell_ready))
+                    return
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)
+                self._workers[pid] = _Worker(time.monotonic())
+                continue
+            if self._stop_by is not None and not self._workers:
+                raise SystemExit(self._status)
+            come = select.select([reader.fileno(), ready], [], [], self._patience())[0]
+            if ready in come:
+                self._became_ready(int.from_bytes(os.read(ready, 4)))
+            if reader.fileno() in come:
+                for number in reader.recv(256):
+                    self._handle(number)
+            self._overdue()
+
+    def _has_to_start(self) -> bool:
+        if self._stop_by is not None or len(self._workers) >= self.count or time.monotonic() < self._start_at:
+            return False
+        return self._was_ready or not self._workers
+
+    def _patience(self) -> float | None:
+        if self._stop_by is not None:
+            until = self._stop_by
+        elif self._was_ready and len(self._workers) < self.count:
+            until = self._start_at
+        else:
+            return None
+        return None if self._killed else max(0.0, until - time.monotonic())
+
+    def _became_ready(self, pid: int) -> None:
+        self._was_ready = True
+        worker = self._workers.get(pid)
+        if worker is not None:
+            worker.ready = True
+            log.info("worker %d is ready", pid)
+            if worker.is_behind:
+                self._send(pid, signal.SIGHUP)
+
+    def _handle(self, number: int) -> None:
+        match signal.Signals(number):
+            case signal.SIGCHLD:
+                self._bury()
+            case signal.SIGHUP:
+                if self._stop_by is None and self.reloaded():
+                    self._tell(signal.SIGHUP)
+            case signal.SIGINT if self._stop_by is not None:
+                self._kill()  # asked twice: at once
+            case _:
+                self._stop(0)
+
+    def _bury(self) -> None:
+        while self._workers:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            worker = self._workers.pop(pid, None)
+            if worker is not None and self._stop_by is None:
+                self._ended(pid, os.waitstatus_to_exitcode(status), worker)
+
+    def _ended(self, pid: int, code: int, worker: _Worker) -> None:
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+        if not self._was_ready:
+            log.error("worker %d %s before it was ready", pid, how)
+            self._stop(code if code > 0 else 1)
+            return
+        now = time.monotonic()
+        if now - worker.began > _LIVED_WELL:
+            self._pause = _FIRST_PAUSE
+        self._start_at = now + self._pause
+        log.error("worker %d %s; another one begins in %.0f s", pid, how, self._pause)
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+
+    def _stop(self, status: int) -> None:
+        if self._stop_by is None:
+            self._status = status
+            # Nobody is to connect to a socket that only we still hold.
+            self.listener.close()
+            self._stop_by = time.monotonic() + self.grace + _KILLED_AFTER
+            self._tell(signal.SIGTERM)
+
+    def _overdue(self) -> None:
+        if self._stop_by is not None and time.monotonic() >= self._stop_by:
+            self._kill()
+
+    def _kill(self) -> None:
+        if not self._killed:
+            self._killed = True
+            log.error("killed: %d workers that did not stop", len(self._workers))
+            self._tell(signal.SIGKILL)
+
+    def _tell(self, number: signal.Signals) -> None:
+        for pid, worker in self._workers.items():
+            if number is signal.SIGHUP and not worker.ready:
+                worker.is_behind = True  # it may have no handler yet
+            else:
+                self._send(pid, number)
+
+    def _send(self, pid: int, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def _prepare(handled: list[int], lifeline: int) -> None:
+    """In the child: nothing of the parent's is left but the sockets. Ctrl-C is for the parent, which tells us once."""
+    os.setpgid(0, 0)
+    for number in handled:
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, _exit)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)
+
+    def watch() -> None:
+        os.read(lifeline, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="scopeguard-lifeline", daemon=True).start()
+
+
+def _exit(*_: object) -> None:
+    raise SystemExit(0)
+
+
+def _say_ready(pipe: int) -> None:
+    os.write(pipe, os.getpid().to_bytes(4))

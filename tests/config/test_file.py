@@ -1,0 +1,781 @@
+"""The configuration file: what it may say, and what is said of everything else."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import fields
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from hypothesis import example, given
+from hypothesis import strategies as st
+from jwt.algorithms import ECAlgorithm
+
+from environment import ROOT
+from loopback import Certificates
+from scopeguard import (
+    ANY_AUDIENCE_DANGEROUSLY,
+    ChallengeStyle,
+    ClientAuthentication,
+    ConfigurationError,
+    Denied,
+    ErrorBody,
+    HeaderList,
+    Introspection,
+    Issuer,
+    KeySetPolicy,
+    MachineSign,
+    MissingCredentials,
+    Reason,
+    RequestView,
+    RevocationPolicy,
+    ScopeClaim,
+    ScopeForm,
+    StatusListPolicy,
+    StrayQueryToken,
+    TokenSource,
+    TokenSources,
+    Validation,
+    all_of,
+    any_of,
+)
+from scopeguard.config.file import read_settings, settings_from
+from scopeguard.config.file.tables import (
+    INTROSPECTION,
+    ISSUER,
+    KEY_SET,
+    LATER,
+    REFUSAL_LOG,
+    REVOCATION,
+    STATUS_LIST,
+    TABLES,
+    TOKEN_CACHE,
+    TOKEN_SOURCES,
+)
+from scopeguard.config.refusal_log import RefusalLog
+from scopeguard.config.token_cache import TokenCachePolicy
+from scopeguard.guard import Guard
+from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rules
+from scopeguard.scopes import AUTHENTICATED
+from scopeguard.stores.redis import RedisStore
+
+BASE = Path("/etc/api")
+ISSUERS = '[[issuers]]\nurl = "https://as.test"\naudience = "https://api.test"\n'
+RULES = "[[rules]]\n"
+_SCHEMES = {
+    "oauth": {"type": "oauth2", "flows": {"implicit": {"scopes": {"read": "From the document"}}}},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "x-key"},
+}
+_OPENAPI: dict[str, Any] = {"openapi": "3.1.0", "components": {"securitySchemes": _SCHEMES}}
+_READ = {"get": {"security": [{"oauth": ["read"]}]}}
+_DISCOVERY = {
+    "kind": "discovery#restDescription",
+    "servicePath": "v2/",
+    "auth": {"oauth2": {"scopes": {"https://www.googleapis.com/auth/d": {"description": "D"}}}},
+    "methods": {"d": {"id": "d", "path": "d", "httpMethod": "GET", "scopes": ["https://www.googleapis.com/auth/d"]}},
+}
+FILES = {
+    "openapi.json": json.dumps({**_OPENAPI, "paths": {"/a": _READ}}),
+    "shop.json": json.dumps(
+        {**_OPENAPI, "paths": {"/a": _READ, "/b": {"get": {}}, "/c": {"get": {"security": [{"apiKey": []}]}}}}
+    ),
+    "bigquery.v2.json": json.dumps(_DISCOVERY),
+    "scopes.toml": '[descriptions]\nfile = "File"\nread = "From the file"\n',
+}
+ASKING = '[issuers.introspection]\nclient_id = "api"\nclient_secret = "sg-secret-7"\n'
+
+
+def settings(text: str, **environment: str) -> tuple[tuple[Issuer, ...], dict[str, Any]]:
+    return settings_from(tomllib.loads(text), BASE, file="api.toml", environment=environment)
+
+
+def issuer(text: str, **environment: str) -> Issuer:
+    (found,), _ = settings(ISSUERS + text, **environment)
+    return found
+
+
+def refusal(text: str, **environment: str) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        settings(text, **environment)
+    return str(caught.value)
+
+
+# -- what it may say
+
+
+def test_the_smallest_file_has_one_issuer_and_leaves_everything_else_alone():
+    issuers, arguments = settings('resource = "https://api.test"\n[[issuers]]\nurl = "https://as.test"')
+    assert issuers == (Issuer("https://as.test", audience="https://api.test"),)
+    assert arguments == {"resource": "https://api.test"}
+
+
+def test_the_audience_of_an_issuer_is_its_own_where_it_has_one():
+    text = 'resource = "https://api.test"\n[[issuers]]\nurl = "https://as.test"\naudience = ["a", "b"]'
+    (found,), _ = settings(text)
+    assert found.audiences == frozenset(("a", "b"))
+
+
+def test_every_argument_of_the_guard_is_read():
+    _, arguments = settings(
+        'resource = "https://api.test"\nrealm = "it"\nrequire_https = true\ntoken_sources = ["header", "form"]\n'
+        f"{ISSUERS}[scopes.implies]\nall = ['read', 'write']"
+    )
+    assert arguments == {
+        "resource": "https://api.test",
+        "realm": "it",
+        "require_https": True,
+        "token_sources": TokenSources().only(["header", "form"]),
+        "implies": {"all": ("read", "write")},
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "realm"),
+    [
+        ("", "api"),
+        ('resource = "https://api.test"', "https://api.test"),
+        ('resource = "https://api.test"\nrealm = "it"', "it"),
+    ],
+    ids=["default", "resource", "realm"],
+)
+def test_the_body_of_errors_is_part_of_the_style_of_challenges_and_leaves_the_realm_alone(text: str, realm: str):
+    issuers, arguments = settings(f'error_body = "google"\n{text}\n{ISSUERS}')
+    assert arguments["challenge"] == ChallengeStyle(realm=realm, body="google")
+    assert Guard(*issuers, **arguments).style.challenge(MissingCredentials(Reason.NO_CREDENTIALS), ()) == (
+        f'Bearer realm="{realm}"'
+    )
+
+
+def test_the_style_of_challenges_has_a_table_of_its_own():
+    text = """
+        realm = "it"
+        error_body = "google"
+        [challenge]
+        parameters = { hint = "https://docs.test", tenant = "7" }
+        error_uri = "env:ERRORS"
+        hide_forbidden = true
+        """
+    issuers, arguments = settings(text + ISSUERS, ERRORS="https://docs.test/errors")
+    assert arguments["challenge"] == ChallengeStyle(
+        realm="it",
+        body="google",
+        parameters=(("hint", "https://docs.test"), ("tenant", "7")),
+        error_uri="https://docs.test/errors",
+        hide_forbidden=True,
+    )
+    assert "realm" not in arguments
+    header = Guard(*issuers, **arguments).style.challenge(MissingCredentials(Reason.NO_CREDENTIALS), ())
+    assert header == 'Bearer realm="it", hint="https://docs.test", tenant="7"'
+
+
+@pytest.mark.parametrize(
+    ("lines", "contract", "body"),
+    [
+        ("", 'google_discovery = "bigquery.v2.json"', ErrorBody.GOOGLE),
+        ("", 'google_discovery = "bigquery.v2.json"\nopenapi = "openapi.json"', ErrorBody.GOOGLE),
+        ('realm = "it"', 'google_discovery = "bigquery.v2.json"', ErrorBody.GOOGLE),
+        ('error_body = "problem"', 'google_discovery = "bigquery.v2.json"', ErrorBody.PROBLEM),
+        ("", 'openapi = "openapi.json"', ErrorBody.PROBLEM),
+    ],
+)
+def test_a_google_contract_answers_as_googles_clients_read_it(
+    lines: str, contract: str, body: ErrorBody, tmp_path: Path
+):
+    for name, content in FILES.items():
+        (tmp_path / name).write_text(content, "utf-8")
+    issuers, arguments = settings_from(tomllib.loads(f"{lines}\n{ISSUERS}[contract]\n{contract}"), tmp_path)
+    guard = Guard(*issuers, **arguments)
+    assert guard.style.body == body
+    assert guard.style.realm == ("it" if "realm" in lines else "api")
+    decision = guard.check(RequestView(method="GET", path="/v2/d", headers=HeaderList([])))
+    assert isinstance(decision, Denied)
+    answer = json.loads(decision.response.body)
+    assert (answer.get("error", {}).get("code") if body is ErrorBody.GOOGLE else answer["status"]) == 401
+
+
+def test_the_sizes_of_token_sources_are_in_its_table():
+    _, arguments = settings(f'{ISSUERS}[token_sources]\nmax_token_bytes = 4096\nstray_query_token = "refuse"')
+    assert arguments["token_sources"] == TokenSources(max_token_bytes=4096, stray_query_token=StrayQueryToken.REFUSE)
+
+
+def test_rules_keep_their_order_and_say_what_they_say_in_python():
+    _, arguments = settings(
+        f"""
+        public = ["/healthz"]
+        {ISSUERS}
+        [[rules]]
+        path = "/a/{{name}}"
+        methods = ["GET", "POST"]
+        any_of = ["x", "y"]
+        token_sources = ["header", "query"]
+        [[rules]]
+        path = "/b"
+        all_of = ["x", "y"]
+        [[rules]]
+        path = "/c"
+        public = true
+        [[rules]]
+        path = "/d"
+        optional = true
+        [[rules]]
+        path = "/e"
+        authenticated = true
+        """
+    )
+    rules = arguments["rules"]
+    assert isinstance(rules, Rules)
+    assert [(rule.path, rule.access) for rule in rules.all] == [
+        ("/healthz", PUBLIC),
+        ("/a/{name}", any_of("x", "y")),
+        ("/b", all_of("x", "y")),
+        ("/c", PUBLIC),
+        ("/d", OPTIONAL),
+        ("/e", AUTHENTICATED),
+    ]
+    assert rules.all[1].methods == {"GET", "HEAD", "POST"}
+    assert rules.all[1].sources == frozenset((TokenSource.HEADER, TokenSource.QUERY))
+    assert rules.deny_unmatched
+
+
+def test_public_paths_alone_leave_the_other_routes_to_the_token():
+    _, arguments = settings(f'public = ["/healthz"]\n{ISSUERS}')
+    assert not arguments["rules"].deny_unmatched
+
+
+ISSUER_SETTINGS = [
+    ('typ = "at+jwt"', "types", frozenset(("at+jwt",))),
+    ('typ = ["JWT", ""]', "types", frozenset(("jwt", None))),
+    ('algorithms = ["ES256"]', "algorithms", ("ES256",)),
+    ('jwks_uri = "https://as.test/jwks"', "jwks_uri", "https://as.test/jwks"),
+    ('jwks_file = "keys/jwks.json"', "jwks_file", "/etc/api/keys/jwks.json"),
+    ('jwks_file = "/run/jwks.json"', "jwks_file", "/run/jwks.json"),
+    ('metadata_url = "https://as.test/m"', "metadata_url", "https://as.test/m"),
+    ('aliases = { "https://old.test" = { tid = "7" } }', "aliases", {"https://old.test": {"tid": "7"}}),
+    ('required_claims = ["jti"]', "required_claims", ("jti",)),
+    ('expected_claims = { tid = "7", azp = ["a", "b"] }', "expected_claims", {"tid": {"7"}, "azp": {"a", "b"}}),
+    (
+        'scope_claims = ["scope", { claim = "scp", form = "list" }]',
+        "scope_claims",
+        (ScopeClaim("scope"), ScopeClaim("scp", ScopeForm.LIST)),
+    ),
+    ('scope_prefix = "https://scopes.test/"', "scope_prefix", "https://scopes.test/"),
+    ('implies = { all = ["read"] }', "implies", {"all": ("read",)}),
+    ("leeway = 5", "leeway", 5),
+    ("max_lifetime = 3600.5", "max_lifetime", 3600.5),
+    ("accept_id_tokens_dangerously = true", "accept_id_tokens_dangerously", True),
+    ('validate = "jwt"', "validate", Validation.JWT),
+    ('expected_claims = { ok = true, tid = ["7", false] }', "expected_claims", {"ok": {True}, "tid": {"7", False}}),
+    ('claim_prefixes = { sub = ["system:"] }', "claim_prefixes", {"sub": {"system:"}}),
+    ('token_header = "Cf-Access-Jwt-Assertion"', "token_header", "cf-access-jwt-assertion"),
+    (
+        'machine_signs = [{ machine = true, present = { gty = "cc" }, absent = ["scp"] }, { machine = false }]',
+        "machine_signs",
+        (MachineSign(machine=True, present={"gty": "cc"}, absent=("scp",)), MachineSign(machine=False)),
+    ),
+    ('key_url_template = "https://keys.test/{kid}"', "key_url_template", "https://keys.test/{kid}"),
+    ('hints = { wrong_audience = "ask Ann" }', "hints", {"wrong_audience": "ask Ann"}),
+    ("[issuers.key_set]\nttl = 60\nmax_keys = 7", "key_set", KeySetPolicy(ttl=60, max_keys=7)),
+]
+
+
+@pytest.mark.parametrize(("text", "name", "value"), ISSUER_SETTINGS, ids=[case[0] for case in ISSUER_SETTINGS])
+def test_the_settings_of_an_issuer_are_read(text: str, name: str, value: object):
+    assert getattr(issuer(text), name) == value
+
+
+def test_any_audience_has_to_be_asked_for_by_its_name():
+    text = '[[issuers]]\nurl = "https://as.test"\nany_audience_dangerously = true\nexpected_claims = { tid = "7" }'
+    (found,), _ = settings(text)
+    assert found.audience is ANY_AUDIENCE_DANGEROUSLY
+
+
+@pytest.mark.parametrize(
+    ("table", "home"),
+    [
+        (ISSUER, Issuer),
+        (KEY_SET, KeySetPolicy),
+        (TOKEN_SOURCES, TokenSources),
+        (INTROSPECTION, Introspection),
+        (REVOCATION, RevocationPolicy),
+        (TOKEN_CACHE, TokenCachePolicy),
+        (REFUSAL_LOG, RefusalLog),
+        (STATUS_LIST, StatusListPolicy),
+    ],
+)
+def test_the_tables_have_every_setting_of_the_classes(table: dict[str, object], home: Any):
+    assert set(table) - {"any_audience_dangerously"} == {setting.name for setting in fields(home) if setting.init}
+
+
+@pytest.mark.parametrize(
+    ("table", "key"), [pytest.param(t, k, id=f"{t} {k}") for t, keys in TABLES.items() for k in keys]
+)
+def test_the_examples_that_messages_give_are_right(table: str, key: str, tmp_path: Path):
+    line = f"{key} = {TABLES[table][key].example}"
+    given = {"API_SECRET": "sg-secret-1", "API_TOKEN": "sg-secret-2", "STORE_SECRET": "sg-secret-3 of some length"}
+    headers = {"the top level": "", "[[rules]]": '[[rules]]\npath = "/x"\n', "[[issuers]]": ""}
+    text = headers.get(table, f"{table}\n") + line
+    if table == "[[issuers]]":
+        lines = {"url": 'url = "https://as.test"', "audience": 'audience = "a"', key: line}
+        if key == "any_audience_dangerously":
+            lines |= {"audience": 'expected_claims = { tid = "7" }'}
+        if key == "introspection":
+            lines |= {"validate": 'validate = "auto"'}
+        if key in ("jwks_ca_file", "jwks_bearer_file"):
+            lines |= {"place": 'jwks_uri = "https://as.test/jwks"'}
+        if key == "header_claims":
+            lines |= {"place": 'token_header = "x-proxy-token"'}
+        if key == "opaque_prefixes":
+            lines |= {"validate": 'validate = "auto"', "asking": ASKING}
+        text = "[[issuers]]\n" + "\n".join(lines.values())
+    elif table in ("[issuers.key_set]", "[issuers.experimental_status_list]"):
+        text = ISSUERS + text
+    elif table == "[issuers.introspection]":
+        text = f'{ISSUERS}validate = "auto"\n{_asking(key, line, tmp_path)}'
+    elif table == "[contract]" and key in ("base_path", "undeclared", "ignore_schemes"):
+        text = f'{ISSUERS}{text}\nopenapi = "openapi.json"'
+    elif table == "[store]" and key != "redis":
+        text = f'{ISSUERS}{text}\nredis = "redis://127.0.0.1"'
+    elif key == "issuers":
+        text = f'resource = "https://api.test"\n{text}'
+    else:
+        if table == "[[rules]]" and key in ("path", "methods", "extension_methods", "token_sources"):
+            text = (text if key != "path" else f"[[rules]]\n{line}") + "\nauthenticated = true"
+        text = f"{text}\n{ISSUERS}"
+    for name, content in FILES.items():
+        (tmp_path / name).write_text(content, "utf-8")
+    Certificates(tmp_path).bundle.rename(tmp_path / "ca.pem")
+    settings_from(tomllib.loads(text), tmp_path, file="api.toml", environment=given)
+
+
+def _asking(key: str, line: str, folder: Path) -> str:
+    """The table of introspection with *line*, which is about *key*, and what that needs beside it."""
+    beside = {"private_key": 'client_id = "api"\nauth = "private_key_jwt"', "bearer_token": 'auth = "bearer"'}
+    if key == "private_key":
+        private = rsa.generate_private_key(65537, 2048)
+        pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        (folder / "key.pem").write_bytes(pem)
+    lines = [given for given in ASKING.splitlines()[1:] if not given.startswith(f"{key} ")]
+    return "\n".join(["[issuers.introspection]", *([beside[key]] if key in beside else lines), line])
+
+
+@pytest.mark.parametrize(
+    ("table", "key"), [pytest.param(t, k, id=f"{t} {k}") for t, keys in TABLES.items() for k in keys]
+)
+def test_a_setting_is_refused_when_it_is_of_another_kind(table: str, key: str):
+    wrong = {key: date(1979, 5, 27)}
+    issuers: list[dict[str, object]] = [{"url": "https://as.test", "audience": "a"}]
+    documents: dict[str, dict[str, object]] = {
+        "the top level": {"issuers": issuers, **wrong},
+        "[[issuers]]": {"issuers": [{**issuers[0], **wrong}]},
+        "[issuers.key_set]": {"issuers": [{**issuers[0], "key_set": wrong}]},
+        "[issuers.introspection]": {"issuers": [{**issuers[0], "introspection": wrong}]},
+        "[issuers.experimental_status_list]": {"issuers": [{**issuers[0], "experimental_status_list": wrong}]},
+        "[store]": {"issuers": issuers, "store": wrong},
+        "[revocation]": {"issuers": issuers, "revocation": wrong},
+        "[token_cache]": {"issuers": issuers, "token_cache": wrong},
+        "[refusal_log]": {"issuers": issuers, "refusal_log": wrong},
+        "[[rules]]": {"issuers": issuers, "rules": [{"path": "/", **wrong}]},
+        "[token_sources]": {"issuers": issuers, "token_sources": wrong},
+        "[scopes]": {"issuers": issuers, "scopes": wrong},
+        "[contract]": {"issuers": issuers, "contract": wrong},
+        "[transport]": {"issuers": issuers, "transport": wrong},
+        "[challenge]": {"issuers": issuers, "challenge": wrong},
+    }
+    with pytest.raises(ConfigurationError) as caught:
+        settings_from(documents[table], BASE, file="api.toml")
+    assert f": {key}: " in str(caught.value)
+    assert f"needed, not a date or time; as in: {key} = " in str(caught.value)
+
+
+# -- introspection, and what is shared
+
+
+def test_an_issuer_may_be_asked_about_its_tokens():
+    found = issuer(
+        f"""
+        validate = "introspection"
+        opaque_prefixes = ["o_", "p_", "o_"]
+        {ASKING.replace("sg-secret-7", "env:API_SECRET")}
+        auth = "client_secret_post"
+        endpoint = "https://as.test/introspect"
+        token_type_hint = ""
+        assertion_typ = ""
+        ttl = 5
+        """,
+        API_SECRET="sg-secret-8",
+    )
+    assert found.validate is Validation.INTROSPECTION
+    assert found.opaque_prefixes == ("o_", "p_")
+    assert found.introspection == Introspection(
+        client_id="api",
+        client_secret="sg-secret-8",
+        auth=ClientAuthentication.CLIENT_SECRET_POST,
+        endpoint="https://as.test/introspect",
+        token_type_hint=None,
+        assertion_typ=None,
+        ttl=5,
+    )
+
+
+@pytest.mark.parametrize("form", ["pem", "jwk"])
+def test_a_private_key_stands_in_a_file_of_its_own_or_in_a_table(tmp_path: Path, form: str):
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "key.pem").write_bytes(pem)
+    table: dict[str, Any] = {
+        "client_id": "api",
+        "auth": "private_key_jwt",
+        "key_algorithm": "ES256",
+        "private_key": "file:key.pem" if form == "pem" else ECAlgorithm.to_jwk(key, as_dict=True),
+    }
+    issuers = [{"url": "https://as.test", "audience": "a", "validate": "auto", "introspection": table}]
+    (found,), _ = settings_from({"issuers": issuers}, tmp_path)
+    assert found.introspection is not None
+    assert isinstance(found.introspection.private_key, str if form == "pem" else dict)
+    table["key_algorithm"] = "RS256"
+    with pytest.raises(ConfigurationError, match="not a private key for RS256") as caught:
+        settings_from({"issuers": issuers}, tmp_path)
+    assert "PRIVATE KEY" not in str(caught.value)
+
+
+def test_preflights_pass_where_the_file_says_so():
+    _, arguments = settings(f'cors_preflight = "pass"\n{ISSUERS}')
+    assert Guard(Issuer("https://auth.example.com", audience="x"), **arguments).passes_preflights()
+    with pytest.raises(ConfigurationError, match=r"top level: cors_preflight: 'yes' is not one of 'guard', 'pass'"):
+        settings(f'cors_preflight = "yes"\n{ISSUERS}')
+
+
+def test_how_much_is_remembered_is_read():
+    _, arguments = settings(f"{ISSUERS}[token_cache]\nmax_entries = 3000")
+    assert arguments["token_cache"] == TokenCachePolicy(max_entries=3000)
+    _, arguments = settings(f'token_cache = "off"\naudit = "error"\n{ISSUERS}')
+    assert (arguments["token_cache"], arguments["audit"]) == ("off", "error")
+    _, arguments = settings(f'refusal_log = "off"\n{ISSUERS}')
+    assert arguments["refusal_log"] == "off"
+    _, arguments = settings(f'{ISSUERS}[refusal_log]\nlevel = "info"\ninterval = 0')
+    assert arguments["refusal_log"] == RefusalLog(level="info", interval=0)
+
+
+def test_a_store_and_how_long_revocations_are_kept_are_read():
+    _, arguments = settings(
+        f"""
+        {ISSUERS}
+        [store]
+        redis = "env:REDIS_URL"
+        prefix = "api:"
+        secret = "env:STORE_SECRET"
+        timeout = 1
+        [revocation]
+        max_lag = 0.5
+        retention = 3600
+        fail_open_dangerously = true
+        """,
+        REDIS_URL="rediss://:sg-secret-9@redis.test:6380/1",
+        STORE_SECRET="sg-secret-10 of sufficient length",
+    )
+    assert isinstance(arguments["store"], RedisStore)
+    assert repr(arguments["store"]) == "RedisStore(prefix='api:')"
+    assert arguments["revocation"] == RevocationPolicy(retention=3600, max_lag=0.5, fail_open_dangerously=True)
+
+
+# -- where secrets and URLs may stand
+
+
+def test_a_url_may_stand_in_the_environment_and_in_a_file(tmp_path: Path):
+    (tmp_path / "as.txt").write_text("https://as.test\n", "utf-8")
+    text = 'resource = "env:RESOURCE"\n[[issuers]]\nurl = "file:as.txt"\njwks_file = "env:KEYS"'
+    (found,), arguments = settings_from(
+        tomllib.loads(text), tmp_path, environment={"RESOURCE": "https://api.test", "KEYS": "keys.json"}
+    )
+    assert (found.url, arguments["resource"]) == ("https://as.test", "https://api.test")
+    assert found.audiences == frozenset(("https://api.test",))
+    assert found.jwks_file == str(tmp_path / "keys.json")
+
+
+def test_a_scope_that_looks_like_a_reference_is_a_scope():
+    _, arguments = settings(f'{ISSUERS}[[rules]]\npath = "/x"\nany_of = ["env:read"]')
+    assert arguments["rules"].all[0].access == all_of("env:read")
+
+
+# -- contracts, and the scopes there are
+
+
+def test_a_contract_comes_after_the_rules_and_its_scopes_are_known(tmp_path: Path):
+    for name, content in FILES.items():
+        (tmp_path / name).write_text(content, "utf-8")
+    text = f"""
+        public = ["/healthz"]
+        {ISSUERS}
+        [[rules]]
+        path = "/a"
+        methods = ["DELETE"]
+        denied = true
+        [contract]
+        openapi = ["shop.json"]
+        google_discovery = "bigquery.v2.json"
+        undeclared = "authenticated"
+        ignore_schemes = ["apiKey"]
+        [scopes]
+        catalog = "scopes.toml"
+        implies = {{ write = ["read"] }}
+        [scopes.descriptions]
+        own = "Own"
+        """
+    issuers, arguments = settings_from(tomllib.loads(text), tmp_path, file="api.toml")
+    assert [(rule.path, rule.access, rule.source) for rule in arguments["rules"].all[1:]] == [
+        ("/a", DENIED, "api.toml: [[rules]] 1"),
+        ("/a", all_of("read"), "shop.json: GET /a"),
+        ("/b", AUTHENTICATED, "shop.json: GET /b"),
+        ("/c", DENIED, "shop.json: GET /c"),
+        ("/v2/d", all_of("https://www.googleapis.com/auth/d"), "bigquery.v2.json: GET /v2/d (d)"),
+    ]
+    guard = Guard(*issuers, **arguments)
+    assert {"read", "d", "own", "file", "write"} <= {name.rpartition("/")[2] for name in guard.catalog}
+    assert (guard.catalog.describe("read"), guard.catalog.describe("d")) == ("From the file", "D")
+
+
+def test_a_contract_alone_denies_what_it_does_not_describe(tmp_path: Path):
+    (tmp_path / "shop.json").write_text(FILES["shop.json"], "utf-8")
+    contract = '[contract]\nopenapi = "shop.json"\nbase_path = "/v1"\nundeclared = "deny"'
+    with pytest.raises(ConfigurationError, match=r"\[contract\]: openapi: shop.json: GET /c: security: apiKey"):
+        settings_from(tomllib.loads(f"{ISSUERS}{contract}"), tmp_path, file="api.toml")
+    text = f'{ISSUERS}{contract}\nignore_schemes = ["apiKey"]'
+    _, arguments = settings_from(tomllib.loads(text), tmp_path, file="api.toml")
+    assert arguments["rules"].deny_unmatched
+    assert arguments["rules"].find("GET", "/v1/a").access == all_of("read")
+    with pytest.raises(ConfigurationError, match=r"ignore_schemes: other is a security scheme of no document"):
+        settings_from(tomllib.loads(text.replace('"apiKey"', '"apiKey", "other"')), tmp_path, file="api.toml")
+    with pytest.raises(ConfigurationError, match=r"\[contract\]: undeclared: 'open' is not one of"):
+        settings_from(tomllib.loads(text.replace('"deny"', '"open"')), tmp_path, file="api.toml")
+
+
+def test_two_prefixes_are_refused_with_their_place(tmp_path: Path):
+    (tmp_path / "bigquery.v2.json").write_text(FILES["bigquery.v2.json"], "utf-8")
+    text = f'{ISSUERS}[contract]\ngoogle_discovery = "bigquery.v2.json"\n[scopes]\nprefix = "x:"'
+    with pytest.raises(ConfigurationError, match=r"api.toml: \[scopes\]: prefix: .* cannot both be left out"):
+        settings_from(tomllib.loads(text), tmp_path, file="api.toml")
+
+
+# -- what is said of everything else
+
+INTROSPECTED = f'{ISSUERS}validate = "auto"\n'
+TWO_OPAQUE = INTROSPECTED + ASKING + INTROSPECTED.replace("as.test", "two.test") + ASKING
+RIVALS = TWO_OPAQUE.replace("validate", "opaque_prefixes = ['o_']\nvalidate")
+JWT_PROOF = "[issuers.introspection]\nclient_id = 'x'\nauth = 'private_key_jwt'\nprivate_key = 'x'"
+REFUSED = [
+    # nothing to start from
+    ("", "top level: issuers: there is none"),
+    ('[[issuers]]\naudience = "a"', "[[issuers]] 1: url: is missing"),
+    ('[[issuers]]\nurl = "https://as.test"', "[[issuers]] 1: audience: is missing"),
+    # unknown, misplaced, later
+    (f'resorce = "https://api.test"\n{ISSUERS}', "top level: resorce: unknown key; did you mean resource?"),
+    (f"{ISSUERS}algoritms = []", "[[issuers]] 1: algoritms: unknown key; did you mean algorithms?"),
+    (f"error_body = 'html'\n{ISSUERS}", "top level: error_body: 'html' is none of problem, google"),
+    (f"error_body = 1\n{ISSUERS}", "top level: error_body: "),
+    (f"zzz = 1\n{ISSUERS}", "top level: zzz: unknown key; known are audit, challenge, contract, cors_preflight"),
+    (f"{ISSUERS}[issuers.key_set]\ntll = 1", "[issuers.key_set] of [[issuers]] 1: tll: unknown key; did you mean ttl?"),
+    (f"{ISSUERS}[scopes]\nimplis = 1", "[scopes]: implis: unknown key; did you mean implies?"),
+    (f"{ISSUERS}[token_sources]\nmethod = []", "[token_sources]: method: unknown key; did you mean methods?"),
+    (f'{ISSUERS}[[rules]]\npath = "/"\nanyof = []', "[[rules]] 1: anyof: unknown key; did you mean any_of?"),
+    (f'{ISSUERS}realm = "x"', "[[issuers]] 1: realm: is a key of the top level, and stands here in another table"),
+    (f'leeway = 3\n{ISSUERS}', "top level: leeway: is a key of [[issuers]], and stands here in another table"),
+    (f'{ISSUERS}preset = "entra"', "[[issuers]] 1: url: is not an argument of the preset entra, which takes tenant"),
+    # contracts
+    (f"{ISSUERS}[contract]", "[contract]: openapi: is missing; name a document"),
+    (f"{ISSUERS}[contract]\nopenapi = []", "openapi: a path or a list of paths is needed, not an empty list"),
+    (f"{ISSUERS}[contract]\nopenapi = 'x'", "[contract]: openapi: /etc/api/x: cannot be read: No such file"),
+    (f"{ISSUERS}[contract]\ngoogle_discovery = 'x'", "[contract]: google_discovery: /etc/api/x: cannot be read"),
+    (f"{ISSUERS}[contract]\nopenapi = 'file:x'", "[contract]: openapi: write the path itself"),
+    (f"{ISSUERS}[contract]\nopen_api = 'x'", "[contract]: open_api: unknown key; did you mean openapi?"),
+    (f"{ISSUERS}[contract]\nopenapi = ['a', 'b']\nbase_path = '/v1'", "base_path: is of one document, and there are"),
+    (f"{ISSUERS}[scopes]\ncatalog = 'x.toml'", "[scopes]: catalog: x.toml: cannot be read: No such file"),
+    (f"{ISSUERS}[scopes]\nprefix = 'a b'", "[scopes]: prefix: 'a b' holds several scopes"),
+    (f"{ISSUERS}[scopes.descriptions]\n'a b' = 'x'", "[scopes]: descriptions: 'a b' holds several scopes"),
+    (f"{ISSUERS}[scopes.descriptions]\na = 7", "[scopes]: descriptions: a: a string is needed, not a whole number"),
+    (f'profile = "fapi2"\n{ISSUERS}', "top level: profile: is known and not available in this version; set"),
+    (f'{ISSUERS}validate = "auto"', "[[issuers]] 1: validate = 'auto' needs introspection settings: who asks"),
+    (f'{ISSUERS}validate = "saml"', "[[issuers]] 1: validate: 'saml' is not one of 'jwt', 'introspection', 'auto'"),
+    (f"{ISSUERS}{ASKING}", '[[issuers]] 1: introspection: has no use with validate = "jwt"'),
+    # introspection
+    (f"{ISSUERS}introspection = 5", "[[issuers]] 1: introspection: a table is needed, not a whole number"),
+    (f"{ISSUERS}[issuers.introspection]\nsecret = 'x'", "[issuers.introspection] of [[issuers]] 1: secret: is a key"),
+    (f"{ISSUERS}[issuers.introspection]\nclient_id = 'x'", "1: introspection.client_secret is missing; auth ="),
+    (f"{ISSUERS}{ASKING}auth = 'x'", "[issuers.introspection] of [[issuers]] 1: introspection.auth: 'x' is not one of"),
+    (f"{ISSUERS}{ASKING}ttl = -1", "introspection.ttl: not less than 0"),
+    (f"{ISSUERS}validate = 'auto'\n{ASKING}endpoint = 'http://x.test'", "endpoint: 'http://x.test' is cleartext"),
+    (f"{ISSUERS}{ASKING}key_id = 'env:NOPE'", "key_id: the environment variable NOPE is not set"),
+    (f"{ISSUERS}{JWT_PROOF}", "private_key: private_key_jwt: not a private key for RS256"),
+    (f"{ISSUERS}{ASKING}private_key = 5", "private_key: a string with PEM text, or a table with a JWK, is needed"),
+    (TWO_OPAQUE, "[[issuers]] 2: opaque_prefixes: any opaque token may be one of [[issuers]] 1 already"),
+    (RIVALS, "2: opaque_prefixes: 'o_' is a prefix of [[issuers]] 1 already"),
+    (f"{ISSUERS}opaque_prefixes = ['']\nvalidate = 'auto'\n{ASKING}", "opaque_prefixes: an empty prefix fits every"),
+    # the network
+    (f"insecure_http_dangerously = ['keycloak']\n{ISSUERS}", "dangerously: 'keycloak' is not a host and its port"),
+    (f"insecure_http_dangerously = 'a:1'\n{ISSUERS}", "dangerously: a list of strings is needed, not a string"),
+    (f"{ISSUERS}insecure_http_dangerously = ['*:80']", "1: insecure_http_dangerously: '*:80' is not a host"),
+    (f"resource = 'http://api:8000'\n{ISSUERS}", "resource: 'http://api:8000' is cleartext; use https; for a"),
+    (f"{ISSUERS}jwks_uri = 'http://k/'", 'set insecure_http_dangerously = ["k:80"]'),
+    (f"{ISSUERS}[transport]\nca_file = 'nothing.pem'", "[transport]: ca_file: '/etc/api/nothing.pem' is not a"),
+    (f"{ISSUERS}[transport]\nproxy = 'proxy:3128'", "[transport]: proxy: write a URL, as in"),
+    (f"{ISSUERS}[transport]\nproxy = 'env:NOPE'", "[transport]: proxy: the environment variable NOPE is not set"),
+    (f"{ISSUERS}[transport]\ncafile = 'x'", "[transport]: cafile: unknown key; did you mean ca_file?"),
+    (f"proxy = 'http://p:1'\n{ISSUERS}", "top level: proxy: is a key of [transport], and stands here in another table"),
+    # challenges
+    (f"{ISSUERS}[challenge]\nrealm = 'x'", "[challenge]: realm: is a key of the top level, and stands here in another"),
+    (f"{ISSUERS}[challenge]\nparameters = {{ scope = 'x' }}", "[challenge]: challenge parameter 'scope': not a token"),
+    (f"{ISSUERS}[challenge]\nerror_uri = 'x'", "[challenge]: error_uri: 'x' is not an absolute URI"),
+    (f"{ISSUERS}[challenge]\nbody = 'google'", "[challenge]: body: unknown key; known are error_uri, hide_forbidden"),
+    # what is shared
+    (f"{ISSUERS}[store]\nredis = 'x'", "[store]: store: redis is a URL that begins with redis://"),
+    (f"{ISSUERS}[store]\nprefix = 'x'", "[store]: redis: is missing; write its URL, as in: redis = "),
+    (f"{ISSUERS}[store]\nredis = 'redis://x'\ntimeout = 0", "[store]: store: timeout is a number of seconds greater"),
+    (f"{ISSUERS}[store]\nredis = 'redis://x'\nsecret = 'env:EMPTY'", "secret: the environment variable EMPTY is empty"),
+    (f"{ISSUERS}[token_cache]\nmax_bytes = 0", "[token_cache]: token_cache: max_bytes: 0 must be greater than 0"),
+    (f"token_cache = \"on\"\n{ISSUERS}", 'token_cache: "off", or a table, is needed'),
+    (f"{ISSUERS}[revocation]\nmax_lag = 0", "[revocation]: revocation.max_lag: 0 must be greater than 0"),
+    (f"{ISSUERS}[revocation]\nfail_open = true", "fail_open: unknown key; did you mean fail_open_dangerously?"),
+    # kinds
+    (f"resource = 1\n{ISSUERS}", "top level: resource: a string is needed, not a whole number; as in: resource = "),
+    (f"require_https = 'yes'\n{ISSUERS}", "require_https: true or false is needed, not a string; as in: require_https"),
+    (f"public = '/x'\n{ISSUERS}", "top level: public: a list of strings is needed, not a string; as in: public = "),
+    (f"public = [1, '/x']\n{ISSUERS}", "a list of strings is needed, not a list with a string and a whole number"),
+    (f"token_sources = 'header'\n{ISSUERS}", "token_sources: a list of strings, or a table, is needed, not a string"),
+    ("[issuers]\nurl = 'x'", "issuers: a list of tables, each begun by [[issuers]], is needed, not a table"),
+    (f"{ISSUERS}leeway = '30'", "[[issuers]] 1: leeway: a number is needed, not a string; as in: leeway = 30"),
+    (f"{ISSUERS}leeway = true", "[[issuers]] 1: leeway: a number is needed, not true or false"),
+    (f"{ISSUERS}algorithms = 'RS256'", "[[issuers]] 1: algorithms: a list of strings is needed, not a string"),
+    (f"{ISSUERS}typ = [1.5]", "[[issuers]] 1: typ: a string or a list of strings is needed, not a list with a number"),
+    (f"{ISSUERS}key_set = 5", "[[issuers]] 1: key_set: a table is needed, not a whole number"),
+    (f"{ISSUERS}[issuers.key_set]\nmax_keys = 1.5", "max_keys: a whole number is needed, not a number"),
+    (f"{ISSUERS}expected_claims = {{ tid = 7 }}", "expected_claims: tid: a string, true or false, or a list of these"),
+    (f"{ISSUERS}aliases = {{ a = {{ tid = 7 }} }}", "[[issuers]] 1: aliases: a: tid: a string is needed"),
+    (f"{ISSUERS}scope_claims = [[]]", "scope_claims: a list of claims, each a string or a table with claim and form"),
+    (f"{ISSUERS}scope_claims = [{{ form = 'list' }}]", "[[issuers]] 1: scope_claims: an item has no claim"),
+    (f"{ISSUERS}implies = {{ all = 'read' }}", "[[issuers]] 1: implies: all: a list of strings is needed"),
+    (f'{ISSUERS}[[rules]]\npath = "/"\npublic = false', "[[rules]] 1: public: true, or no such line at all, is needed"),
+    # values
+    (f"resource = 'http://api.test'\n{ISSUERS}", "top level: resource: 'http://api.test' is cleartext"),
+    (f"realm = 'ü'\n{ISSUERS}", "top level: realm: 'ü' cannot stand in a header"),
+    (f"public = ['x']\n{ISSUERS}", "top level: public: rule 'x': a path begins with /"),
+    (f"token_sources = ['cookie']\n{ISSUERS}", "token_sources: 'cookie' is not one of 'header', 'query', 'form'"),
+    (f"token_sources = []\n{ISSUERS}", "top level: token_sources: name at least one place"),
+    (f"{ISSUERS}[token_sources]\nmax_form_bytes = 0", "[token_sources]: max_form_bytes: 0 must be greater than 0"),
+    ("[[issuers]]\nurl = 'http://as.test'\naudience = 'a'", "[[issuers]] 1: url: 'http://as.test' is cleartext"),
+    ("[[issuers]]\nurl = ''\naudience = 'a'", "[[issuers]] 1: url: an issuer is the URL of its authorization server"),
+    (f"{ISSUERS}{ISSUERS}", "[[issuers]] 2: url: 'https://as.test' is the issuer of [[issuers]] 1 already"),
+    (f"{ISSUERS}leeway = 301", "[[issuers]] 1: leeway: 301 seconds; it must lie between 0 and 300"),
+    (f"{ISSUERS}algorithms = ['HS256']", "[[issuers]] 1: algorithms: HS256 is symmetric"),
+    (f"{ISSUERS}jwks_uri = 'ftp://x'", "[[issuers]] 1: jwks_uri: 'ftp://x' is not an https URL"),
+    (f"{ISSUERS}jwks_file = 'file:x'", "[[issuers]] 1: jwks_file: write the path itself"),
+    (f"{ISSUERS}jwks_file = 'x'\njwks_uri = 'https://x'", "jwks_file and jwks_uri are alternatives; keep one"),
+    (f"{ISSUERS}any_audience_dangerously = true", "[[issuers]] 1: audience: and any_audience_dangerously contradict"),
+    (f"{ISSUERS}scope_claims = [{{ claim = 'x', form = 'y' }}]", "[[issuers]] 1: scope_claims['x']: 'y'"),
+    (f"{ISSUERS}implies = {{ 'a b' = ['c'] }}", "[[issuers]] 1: implies: 'a b' holds several scopes"),
+    (f"{ISSUERS}keys = {{ keys = [{{ kty = 'oct', k = 'x' }}] }}", "[[issuers]] 1: keys: "),
+    (f"{ISSUERS}[issuers.key_set]\nttl = 1", "key_set] of [[issuers]] 1: key_set: needs min_ttl <= ttl"),
+    (f"{ISSUERS}[issuers.key_set]\nttl = 0", "key_set] of [[issuers]] 1: key_set.ttl: 0 must be greater than 0"),
+    (f"{ISSUERS}[scopes.implies]\n'a b' = ['c']", "[scopes]: implies: 'a b' holds several scopes"),
+    (f"{ISSUERS}[[rules]]\npublic = true", "[[rules]] 1: path: is missing"),
+    (f"{ISSUERS}[[rules]]\npath = '/'", "[[rules]] 1: path: a rule says exactly one of any_of, all_of, public"),
+    (f"{ISSUERS}[[rules]]\npath = '/'\npublic = true\noptional = true", "public and optional: contradict each other"),
+    (f"{ISSUERS}[[rules]]\npath = 'x'\npublic = true", "[[rules]] 1: path: rule 'x': a path begins with /"),
+    (f"{ISSUERS}[[rules]]\npath = '/x/*'\npublic = true", "[[rules]] 1: path: rule '/x/*': no wildcards"),
+    (f"{ISSUERS}[[rules]]\npath = '/'\nany_of = []", "[[rules]] 1: any_of: any_of() of nothing allows nobody"),
+    (f"{ISSUERS}[[rules]]\npath = '/'\nall_of = ['a b']", "[[rules]] 1: all_of: 'a b' holds several scopes"),
+    (f"{ISSUERS}[[rules]]\npath = '/'\npublic = true\nmethods = ['get']", "1: methods: rule '/': 'get' is not"),
+    (f"{ISSUERS}[[rules]]\npath = '/'\npublic = true\nmethods = []", "[[rules]] 1: methods: rule '/': name a method"),
+    (f"{ISSUERS}[[rules]]\npath = '/'\npublic = true\ntoken_sources = ['x']", "1: token_sources: 'x' is not one"),
+    # references
+    (f"resource = 'env:NOPE'\n{ISSUERS}", "top level: resource: the environment variable NOPE is not set"),
+    (f"resource = 'env:EMPTY'\n{ISSUERS}", "top level: resource: the environment variable EMPTY is empty"),
+    (f"resource = 'file:no/such'\n{ISSUERS}", "resource: the file no/such cannot be read: No such file or directory"),
+    (f"resource = 'file:/dev/null'\n{ISSUERS}", "top level: resource: the file /dev/null is empty"),
+    (f"resource = 'file:\\u0000'\n{ISSUERS}".replace("'", '"'), "cannot be read: not a path"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "message"), REFUSED, ids=[f"{n} {case[1][:40]}" for n, case in enumerate(REFUSED)])
+def test_what_is_wrong_is_refused_with_its_place_and_the_way_out(text: str, message: str):
+    said = refusal(text, EMPTY="")
+    assert said.startswith("api.toml: ")
+    assert message in said
+
+
+def test_an_unknown_key_is_shown_on_one_line_whatever_it_holds():
+    assert "\n" not in refusal(f'"a\\nb\\u001b[2J" = 1\n{ISSUERS}')
+
+
+def test_everything_the_design_promises_for_later_is_known():
+    assert {"profile"} == set(LATER)
+
+
+# -- the file itself
+
+
+def test_a_file_is_read_and_paths_are_relative_to_it(tmp_path: Path):
+    (tmp_path / "api.toml").write_text(f'{ISSUERS}jwks_file = "jwks.json"', "utf-8")
+    (found,), _ = read_settings(tmp_path / "api.toml")
+    assert found.jwks_file == str(tmp_path / "jwks.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        (b"\xff", "cannot be read: not UTF-8"),
+        (b"x" * (1024 * 1024 + 1), "cannot be read: larger than 1048576 bytes"),
+        (b"a = ", "not TOML: Invalid value"),
+    ],
+)
+def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, content: bytes | None, message: str):
+    path = tmp_path / "api.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"api\.toml: ") as caught:
+        read_settings(path)
+    assert message in str(caught.value)
+
+
+def test_the_guard_of_a_file_takes_its_issuers_and_its_rules_and_what_overrides_them():
+    path = str(ROOT / "examples" / "scopeguard.toml")
+    guard = Guard.from_file(path, realm="another")
+    assert [issuer.url for issuer in guard.issuers] == ["http://127.0.0.1:9000"]
+    assert guard.rules is not None
+    assert guard.rules.deny_unmatched
+    assert guard.style.realm == "another"
+
+
+# -- anything at all
+
+KEYS = st.sampled_from(sorted({key for keys in TABLES.values() for key in keys} | LATER.keys())) | st.text(max_size=8)
+SCALARS = (
+    st.text(max_size=12)
+    | st.sampled_from(["https://as.test", "http://[::1", "env:X", "file:x", "jwt", "/a/{b}", "/a/{", "a b", "header"])
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.dates()
+)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=8
+)
+
+
+@given(st.dictionaries(KEYS, VALUES, max_size=4), st.dictionaries(KEYS, VALUES, max_size=4), st.lists(VALUES))
+@example({}, {"keys": {"keys": [{"kty": "RSA", "n": 1}]}}, [])
+@example({"realm": "\ud800"}, {}, [])
+def test_whatever_a_document_says_it_is_read_or_refused(top: dict[str, Any], one: dict[str, Any], rules: list[Any]):
+    document = {"resource": "https://api.test", "issuers": [{"url": "https://as.test", **one}], "rules": rules, **top}
+    try:
+        issuers, arguments = settings_from(document, BASE, file="api.toml", environment={"X": "https://x.test"})
+    except ConfigurationError as error:
+        refused = str(error)
+    else:
+        refused = ""
+        Guard(*issuers, **arguments)
+    assert not refused or refused.startswith("api.toml: ")

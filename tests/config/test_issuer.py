@@ -1,0 +1,608 @@
+"""Settings that cannot work, or would let in what nobody meant to, are refused with their name and the fix."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scopeguard.config.checks import checked_url, is_loopback, media_type
+from scopeguard.config.issuer import (
+    ANY_AUDIENCE_DANGEROUSLY,
+    DEFAULT_ALGORITHMS,
+    MAX_LEEWAY,
+    SUPPORTED_ALGORITHMS,
+    Issuer,
+    ScopeClaim,
+    ScopeForm,
+)
+from scopeguard.config.keys import KeySetPolicy
+from scopeguard.config.sources import StrayQueryToken, TokenSource, TokenSources, checked_sources
+from scopeguard.errors import ConfigurationError
+
+ISS = "https://as.example"
+RES = "https://api.example/v1"
+
+
+def issuer(url: Any = ISS, **settings: Any) -> Issuer:
+    return Issuer(url, **{"audience": RES, **settings})
+
+
+def refused(message: str) -> Any:
+    return pytest.raises(ConfigurationError, match=message)
+
+
+# -- URLs
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://as.example",
+        "https://as.example/",
+        "https://as.example:8443/t1/jwks?tenant=a&b=%20c",
+        "https://AS.example",
+        "HTTPS://as.example",
+        "https://[2001:db8::1]/jwks",
+        "https://as.example/@tenant/keys",
+        "http://localhost:8000",
+        "http://LOCALHOST/keys",
+        "http://127.0.0.1/keys",
+        "http://127.3.2.1",
+        "http://[::1]:9000/keys",
+        "http://[::ffff:127.0.0.1]/keys",
+    ],
+)
+def test_an_https_url_or_one_of_this_machine_is_accepted_as_it_is(url):
+    assert checked_url(url, "jwks_uri") == url
+
+
+NO_URLS = [
+    ("http://as.example", "cleartext; use https"),
+    ("http://localhost.evil.example", "cleartext"),
+    ("http://127.0.0.1.evil.example", "cleartext"),
+    ("http://127.0.0.evil", "cleartext"),
+    ("http://localhost.", "cleartext"),
+    ("http://127.1", "cleartext"),
+    ("http://2130706433", "cleartext"),
+    ("http://0.0.0.0", "cleartext"),
+    ("http://10.0.0.1", "cleartext"),
+    ("http://128.0.0.1", "cleartext"),
+    ("http://[::]", "cleartext"),
+    ("http://127.0.0.\u0661", "is not an https URL"),
+    ("ftp://as.example", "is not an https URL"),
+    ("file:///etc/passwd", "is not an https URL"),
+    ("gopher://as.example", "is not an https URL"),
+    ("unix:/run/as.sock", "is not an https URL"),
+    ("javascript:alert(1)", "is not an https URL"),
+    ("as.example", "is not an https URL"),
+    ("//as.example", "is not an https URL"),
+    ("https:/as.example", "is not an https URL"),
+    ("https://", "is not an https URL"),
+    ("https:///keys", "is not an https URL"),
+    ("https://:443/keys", "is not an https URL"),
+    ("", "is not an https URL"),
+    (" https://as.example", "is not an https URL"),
+    ("https://as.example\n", "is not an https URL"),
+    ("https://as.exa\tmple", "is not an https URL"),
+    ("https://as.example/\x00", "is not an https URL"),
+    ("https://\u00e4s.example", "is not an https URL"),
+    ("https://evil.example\\.as.example/", "is not an https URL"),
+    ("https://as.example/\\keys", "is not an https URL"),
+    ("https://as.example/<keys>", "is not an https URL"),
+    ("https://as.example:port", "not a URL"),
+    ("https://as.example:99999", "not a URL"),
+    ("https://[::1", "not a URL"),
+    ("https://user@as.example", "credentials do not belong into a URL"),
+    ("https://as.example#keys", "must not have a fragment"),
+    ("https://as.example#", "must not have a fragment"),
+]
+
+
+@pytest.mark.rule("A-07", "X-87")
+@pytest.mark.parametrize(("url", "message"), NO_URLS, ids=[ascii(url) for url, _ in NO_URLS])
+def test_any_other_url_is_refused(url, message):
+    with refused(f"jwks_uri: .*{message}"):
+        checked_url(url, "jwks_uri")
+    with refused("jwks_uri: "):
+        issuer(jwks_uri=url)
+    with refused("metadata_url: "):
+        issuer(metadata_url=url)
+    with refused("issuer"):
+        issuer(url)
+
+
+@pytest.mark.parametrize("url", [7, None, b"https://as.example", ["https://as.example"], {}, True], ids=ascii)
+def test_what_is_no_string_is_no_url(url):
+    with refused(f"jwks_uri: a URL is a string, not {type(url).__name__}"):
+        checked_url(url, "jwks_uri")
+
+
+@pytest.mark.rule("B-50")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://api:sg-secret-1@as.example",
+        "http://api:sg-secret-1@as.example",
+        "ftp://api:sg-secret-1@as.example",
+        "https://api:sg-secret-1@",
+        "https:/api:sg-secret-1@as.example",
+        "api:sg-secret-1@as.example",
+        "https://api:sg-secret-1@as.example\n",
+    ],
+    ids=range(7),
+)
+def test_an_error_does_not_repeat_the_credentials_in_a_url(url):
+    with refused("credentials do not belong") as caught:
+        checked_url(url, "jwks_uri")
+    assert "sg-secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.rule("A-07")
+@pytest.mark.parametrize("url", [ISS + "?x", ISS + "?", ISS + "/?a=b", ISS + "#y", ISS + "/t#"])
+def test_an_issuer_whose_metadata_is_looked_for_has_no_query_and_no_fragment(url):
+    with refused("issuer: .* must not have a query or fragment"):
+        issuer(url)
+
+
+@pytest.mark.rule("A-07", "X-87")
+def test_only_an_issuer_whose_keys_are_found_elsewhere_may_be_named_in_another_way():
+    with refused("cleartext"):
+        issuer("http://as.example")
+    places: list[dict[str, Any]] = [
+        {"jwks_uri": ISS + "/k"},
+        {"jwks_file": "k.json"},
+        {"keys": {"keys": []}},
+        {"metadata_url": ISS},
+    ]
+    for elsewhere in places:
+        for name in ("http://as.example", "accounts.example", "urn:as"):
+            assert issuer(name, **elsewhere).url == name
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.255.255.254", "::1", "::ffff:127.0.0.1"])
+def test_loopback_is_known_by_name(host):
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["", "::", "0.0.0.0", "127.0.0", "127.0.0.1.2", "127.0.0.x", "127...", "127.0.0.\u0661", "1.127.0.1", "localhost.x",
+     "::ffff:10.0.0.1", "::2", "unix"],
+    ids=ascii,
+)  # fmt: skip
+def test_nothing_else_is_loopback(host):
+    assert not is_loopback(host)
+
+
+# -- the issuer and its keys
+
+
+@pytest.mark.rule("X-87")
+@pytest.mark.parametrize("url", ["", None, 7, b"https://as.example", [ISS]], ids=ascii)
+def test_an_issuer_has_a_name(url):
+    with refused("issuer: an issuer is the URL of its authorization server"):
+        issuer(url)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        pytest.param({"keys": {"keys": []}, "jwks_uri": ISS}, "keys and jwks_uri are alternatives; keep one", id="two"),
+        pytest.param({"jwks_file": "k", "jwks_uri": ISS}, "jwks_file and jwks_uri are alternatives", id="two others"),
+        pytest.param(
+            {"metadata_url": ISS, "jwks_uri": ISS}, "jwks_uri and metadata_url are", id="metadata beside a set"
+        ),
+        pytest.param({"keys": {"kty": "RSA"}}, "keys: a JWK Set, as in", id="one key"),
+        pytest.param({"keys": {"keys": {}}}, "keys: a JWK Set, as in", id="an object of keys"),
+        pytest.param({"keys": [{"kty": "RSA"}]}, "keys: a JWK Set, as in", id="a list of keys"),
+        pytest.param({"jwks_file": ""}, "jwks_file: the path of a file", id="no path"),
+        pytest.param({"jwks_file": 7}, "jwks_file: the path of a file", id="a number"),
+    ],
+)
+def test_keys_come_from_exactly_one_place(settings, message):
+    with refused(message):
+        issuer(**settings)
+
+
+# -- the audience
+
+
+@pytest.mark.rule("X-38", "X-87")
+@pytest.mark.parametrize(
+    ("audience", "message"),
+    [
+        pytest.param((), "issuer 'https://as.example': audience is missing", id="none"),
+        pytest.param([], "audience is missing", id="an empty list"),
+        pytest.param("", "audience: '' is not an identifier", id="empty"),
+        pytest.param([RES, ""], "audience: '' is not an identifier", id="empty beside one"),
+        pytest.param("*", r"audience: '\*' is not an identifier; audiences are compared exactly", id="wildcard"),
+        pytest.param("https://api.example/*", "is not an identifier", id="wildcard at the end"),
+        pytest.param([RES, "https://*.example"], "is not an identifier", id="wildcard inside"),
+        pytest.param(None, "audience: a string or a list of strings, not NoneType", id="None"),
+        pytest.param(7, "audience: a string or a list of strings, not int", id="a number"),
+        pytest.param([RES, None], "audience: holds a NoneType; every item is a string", id="None beside one"),
+        pytest.param(RES.encode(), "audience: holds a int", id="bytes"),
+    ],
+)
+def test_an_audience_is_named_exactly(audience, message):
+    with refused(message):
+        issuer(audience=audience)
+
+
+@pytest.mark.rule("X-87")
+def test_no_issuer_is_made_without_an_audience():
+    made: Any = Issuer
+    with pytest.raises(TypeError, match="audience"):
+        made(ISS)
+
+
+def test_audiences_may_be_several():
+    assert issuer(audience=RES).audiences == frozenset((RES,))
+    for several in ([RES, "api"], (name for name in (RES, "api"))):
+        assert issuer(audience=several).audiences == frozenset((RES, "api"))
+
+
+@pytest.mark.rule("X-87")
+def test_any_audience_needs_another_binding_and_says_so():
+    with refused("ANY_AUDIENCE_DANGEROUSLY needs another binding beside it; name the claims .* in expected_claims"):
+        issuer(audience=ANY_AUDIENCE_DANGEROUSLY)
+    bound = issuer(audience=ANY_AUDIENCE_DANGEROUSLY, expected_claims={"tid": "t1"})
+    assert bound.audiences is None
+
+
+# -- algorithms and types
+
+
+@pytest.mark.rule("J-39", "P-21", "X-10", "X-11", "X-87")
+@pytest.mark.parametrize("algorithms", ["HS256", "HS384", "HS512", ["RS256", "HS256"], ["HS256", "RS256"]], ids=str)
+@pytest.mark.parametrize(
+    "keys", [{}, {"jwks_uri": ISS + "/k"}, {"keys": {"keys": []}}], ids=["found", "fetched", "given"]
+)
+def test_symmetric_algorithms_cannot_be_configured_whatever_the_secret(algorithms, keys):
+    with refused("is symmetric: whoever can verify could forge; use a public-key algorithm"):
+        issuer(algorithms=algorithms, **keys)
+
+
+@pytest.mark.rule("J-10", "J-11", "X-87")
+@pytest.mark.parametrize(
+    ("algorithms", "message"),
+    [
+        pytest.param((), "algorithms: name at least one", id="none at all"),
+        pytest.param("none", "algorithms: 'none' is not supported; known are ES256, ", id="none"),
+        pytest.param(["RS256", "NONE"], "algorithms: 'NONE' is not supported", id="none in capitals"),
+        pytest.param("rs256", "algorithms: 'rs256' is not supported", id="another case"),
+        pytest.param("RS256 ", "algorithms: 'RS256 ' is not supported", id="a space behind"),
+        pytest.param("", "algorithms: '' is not supported", id="empty"),
+        pytest.param("RS1", "is not supported", id="unknown"),
+        pytest.param("ML-DSA-65", "is not supported", id="of tomorrow"),
+        pytest.param([None], "algorithms: holds a NoneType", id="None"),
+        pytest.param(7, "algorithms: a string or a list of strings, not int", id="a number"),
+    ],
+)
+def test_an_unknown_algorithm_is_refused(algorithms, message):
+    with refused(message):
+        issuer(algorithms=algorithms)
+
+
+@pytest.mark.rule("J-13", "J-39", "P-21")
+def test_the_algorithms_are_public_key_ones_and_rs256_is_among_those_of_the_default():
+    assert issuer().algorithms == DEFAULT_ALGORITHMS == ("RS256", "PS256", "ES256", "ES384", "EdDSA", "Ed25519")
+    assert not [name for name in SUPPORTED_ALGORITHMS if name.lower() == "none" or name.startswith("HS")]
+    for algorithm in SUPPORTED_ALGORITHMS:
+        assert issuer(algorithms=algorithm).algorithms == (algorithm,)
+
+
+@pytest.mark.rule("J-43", "P-02")
+@pytest.mark.parametrize(
+    ("typ", "kind"),
+    [
+        ("at+jwt", "at+jwt"),
+        ("AT+JWT", "at+jwt"),
+        ("application/at+jwt", "at+jwt"),
+        ("Application/AT+jwt", "at+jwt"),
+        ("text/at+jwt", "text/at+jwt"),
+        ("application/x/at+jwt", "application/x/at+jwt"),
+        ("application/application/at+jwt", "application/application/at+jwt"),
+        ("at+jwt; charset=utf-8", "at+jwt; charset=utf-8"),
+        (" at+jwt", " at+jwt"),
+        ("", ""),
+        ("\u212aid", "\u212aid"),
+        ("\u0130d", "\u0130d"),
+    ],
+    ids=ascii,
+)
+def test_types_are_compared_as_media_types_in_ascii(typ, kind):
+    assert media_type(typ) == kind
+
+
+@pytest.mark.parametrize(
+    ("typ", "types"),
+    [
+        ("at+jwt", {"at+jwt"}),
+        ("Application/AT+JWT", {"at+jwt"}),
+        (["at+jwt", None], {"at+jwt", None}),
+        ((None,), {None}),
+        (iter(["a", None, "b"]), {"a", "b", None}),
+    ],
+    ids=["one", "as a media type", "or none", "none", "an iterator"],
+)
+def test_the_accepted_types(typ, types):
+    assert issuer(typ=typ).types == types
+
+
+def test_internal_hosts_are_read_back_as_they_are_compared():
+    hosts = ["KEYS.internal.", "10.0.0.6", "[FC00:0::1]", "keycloak", "keys.internal", "::ffff:10.0.0.1"]
+    read_back = ("keys.internal", "10.0.0.6", "fc00::1", "keycloak", "::ffff:10.0.0.1")
+    assert issuer(internal_hosts=hosts).internal_hosts == read_back
+    assert issuer(internal_hosts="keycloak").internal_hosts == ("keycloak",)
+
+
+@pytest.mark.parametrize(
+    "host", ["", ".", "*.internal", "https://as.lan", "as.lan:8443", "as.lan/x", "a b", "b\u00fc.lan", 7]
+)
+def test_internal_hosts_are_hosts(host):
+    with refused("internal_hosts: "):
+        issuer(internal_hosts=[host])
+
+
+@pytest.mark.parametrize(
+    ("typ", "message"),
+    [
+        pytest.param((), "typ: name at least one accepted type", id="none named"),
+        pytest.param(None, "typ: name at least one accepted type", id="None by itself"),
+        pytest.param(7, "typ: name at least one accepted type", id="a number"),
+        pytest.param([7], "typ: holds a int; every item is a string", id="a list of numbers"),
+    ],
+)
+def test_types_that_cannot_be_are_refused(typ, message):
+    with refused(message):
+        issuer(typ=typ)
+
+
+# -- times
+
+
+@pytest.mark.rule("J-53", "X-87")
+@pytest.mark.parametrize("leeway", [300.1, 3600, -1, -0.001], ids=str)
+def test_a_leeway_beyond_a_few_minutes_is_refused(leeway):
+    with refused(r"leeway: .* seconds; it must lie between 0 and 300"):
+        issuer(leeway=leeway)
+
+
+@pytest.mark.rule("J-53")
+def test_the_leeway_is_30_seconds_unless_set_and_300_at_most():
+    assert issuer().leeway == 30
+    assert MAX_LEEWAY == 300
+    assert [issuer(leeway=leeway).leeway for leeway in (0, 60, 300)] == [0, 60, 300]
+
+
+NUMBERS = [field.name for field in dataclasses.fields(KeySetPolicy) if field.name not in ("content_types", "padded")]
+NO_NUMBERS = ["30", None, True, math.nan, math.inf, -math.inf, [30]]
+
+
+@pytest.mark.parametrize("value", NO_NUMBERS, ids=ascii)
+def test_times_and_sizes_are_numbers(value):
+    message = f": a number is needed, not {type(value).__name__}"
+    with refused("leeway" + message):
+        issuer(leeway=value)
+    if value is not None:
+        with refused("max_lifetime" + message):
+            issuer(max_lifetime=value)
+    for name in NUMBERS:
+        with refused(f"key_set.{name}{message}"):
+            KeySetPolicy(**{name: value})
+    for name in ("max_token_bytes", "max_form_bytes", "max_parameters", "form_timeout"):
+        with refused(name + message):
+            TokenSources(**{name: value})
+
+
+@pytest.mark.parametrize("value", [0, -1, -0.5], ids=str)
+def test_times_and_sizes_are_positive(value):
+    with refused("max_lifetime: .* must be greater than 0"):
+        issuer(max_lifetime=value)
+    for name in NUMBERS:
+        with refused(f"key_set.{name}: .* must be greater than 0"):
+            KeySetPolicy(**{name: value})
+    for name in ("max_token_bytes", "max_form_bytes", "max_parameters", "form_timeout"):
+        with refused(f"{name}: .* must be greater than 0"):
+            TokenSources(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        pytest.param({"ttl": 30}, "min_ttl <= ttl <= max_ttl <= max_stale", id="ttl below min"),
+        pytest.param({"ttl": 7200}, "min_ttl <= ttl <= max_ttl <= max_stale", id="ttl above max"),
+        pytest.param({"max_ttl": 100_000}, "min_ttl <= ttl <= max_ttl <= max_stale", id="fresh for longer than stale"),
+        pytest.param({"refresh_ahead": 1.1}, "key_set.refresh_ahead: a fraction of the ttl, at most 1", id="ahead"),
+    ],
+)
+def test_times_of_a_key_set_fit_together(settings, message):
+    with refused(message):
+        KeySetPolicy(**settings)
+
+
+@pytest.mark.parametrize("types", ["text", "text/plain; charset=utf-8", "", ["text/plain", "*"], 7, None, [7]], ids=str)
+def test_further_content_types_of_a_key_set_are_media_types(types: Any):
+    with refused("key_set.content_types: "):
+        KeySetPolicy(content_types=types)
+    policy = KeySetPolicy(content_types=("Application/Octet-Stream", "text/plain"))
+    assert policy.content_types == ("application/octet-stream", "text/plain")
+
+
+@pytest.mark.parametrize("padded", ["true", 1, None])
+def test_padding_in_keys_is_accepted_or_not(padded: Any):
+    with refused("key_set.padded: true or false"):
+        KeySetPolicy(padded=padded)
+
+
+# -- claims
+
+
+@pytest.mark.parametrize("name", ["expected_claims", "expected_headers"])
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        pytest.param(["tid"], ": a table of names and values, not list", id="a list"),
+        pytest.param({"tid": []}, ": each entry needs at least one accepted value", id="no value"),
+        pytest.param({"tid": 7}, r"\['tid'\]: holds a int; every item is a string", id="a number"),
+        pytest.param({"tid": [7]}, r"\['tid'\]: holds a int; every item is a string", id="a number in a list"),
+        pytest.param({"tid": None}, r"\['tid'\]: holds a NoneType; every item is a string", id="None"),
+    ],
+)
+def test_expected_members_have_expected_values(name, value, message):
+    with refused(name + message):
+        issuer(**{name: value})
+
+
+def test_a_claim_may_be_expected_to_be_true_and_a_header_may_not():
+    assert issuer(expected_claims={"verified": True}).expected_claims == {"verified": frozenset((True,))}
+    with refused(r"expected_headers\['verified'\]: holds a bool"):
+        issuer(expected_headers={"verified": True})
+
+
+def test_expected_values_may_be_one_or_several():
+    policy = issuer(expected_claims={"tid": "t1", "ver": iter(["1", "2"])}, expected_headers={"x": ("y",)})
+    assert policy.expected_claims == {"tid": {"t1"}, "ver": {"1", "2"}}
+    assert policy.expected_headers == {"x": {"y"}}
+
+
+NAMES_OF_CLAIMS = (
+    "required_claims", "any_claims", "forbidden_claims", "forbidden_headers", "role_claims", "client_id_claims",
+    "subject_claims", "audience_claims",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES_OF_CLAIMS)
+def test_names_of_claims_are_strings(name):
+    assert getattr(issuer(**{name: "one"}), name) == ("one",)
+    assert getattr(issuer(**{name: iter(["one", "two"])}), name) == ("one", "two")
+    with refused(f"{name}: holds a int"):
+        issuer(**{name: ["one", 7]})
+    with refused(f"{name}: a string or a list of strings, not int"):
+        issuer(**{name: 7})
+
+
+def test_the_audience_is_carried_by_some_claim():
+    with refused("audience_claims: name the claim that carries the audience"):
+        issuer(audience_claims=())
+
+
+@pytest.mark.parametrize(
+    ("aliases", "message"),
+    [
+        pytest.param(["https://old.example"], "aliases: a table", id="a list"),
+        pytest.param({"https://old.example": "tid"}, r"aliases\['https://old.example'\]: a table", id="a string"),
+        pytest.param({"https://old.example": {"tid": None}}, r"aliases\[.*\]: holds a NoneType", id="absent is equal"),
+        pytest.param({"https://old.example": {"tid": ["t1"]}}, r"aliases\[.*\]: holds a list", id="several"),
+    ],
+)
+def test_an_alias_is_told_by_claims_with_values(aliases, message):
+    with refused(message):
+        issuer(aliases=aliases)
+
+
+def test_scope_claims_say_how_they_are_written():
+    with refused(r"scope_claims: every item is a ScopeClaim"):
+        issuer(scope_claims=("scope",))
+    with refused(r"scope_claims\['scp'\]: 'tab' is not one of 'space', 'list', 'space_or_list', 'comma'"):
+        ScopeClaim("scp", "tab")
+    assert ScopeClaim("scp", "list") == ScopeClaim("scp", ScopeForm.LIST)
+
+
+@pytest.mark.parametrize("name", ["merge_scope_claims", "accept_id_tokens_dangerously"])
+@pytest.mark.parametrize("value", ["false", "true", 1, 0, None], ids=ascii)
+def test_a_switch_is_a_boolean(name, value):
+    with refused(f"{name}: true or false, not {type(value).__name__}"):
+        issuer(**{name: value})
+
+
+@pytest.mark.rule("G-12")
+def test_the_vocabulary_of_an_issuer_is_its_own_and_stays_what_it_was():
+    mine = {"write": ["read"]}
+    policy = issuer(scope_prefix="api.", implies=mine)
+    mine["write"].append("admin")
+    assert policy.vocabulary.effective(["write"]) == {"write", "read", "api.write", "api.read"}
+    once = issuer(implies={"write": iter(["read"])})
+    assert once.vocabulary.effective(["write"]) == once.vocabulary.effective(["write"]) == {"write", "read"}
+    with refused("implies"):
+        issuer(implies={"write": "read"})
+    with refused("scope_prefix"):
+        issuer(scope_prefix="a b")
+
+
+def test_an_issuer_can_be_had_again_with_one_thing_changed():
+    policy = issuer(implies={"a": iter("b")}, typ=iter([None, "at+jwt"]), audience=iter([RES]))
+    again = dataclasses.replace(policy, leeway=0.0)
+    assert (again.implies, again.types, again.audiences) == (policy.implies, policy.types, policy.audiences)
+
+
+def test_the_keys_of_an_issuer_do_not_show():
+    assert "sg-secret" not in repr(issuer(keys={"keys": [{"kty": "oct", "k": "sg-secret-1"}]}))
+
+
+# -- where tokens may be sent
+
+
+@pytest.mark.rule("B-14", "B-16", "B-32")
+def test_tokens_are_taken_from_the_header_alone_unless_more_is_asked_for():
+    sources = TokenSources()
+    assert sources.methods == {TokenSource.HEADER}
+    assert sources.stray_query_token is StrayQueryToken.IGNORE
+    assert (sources.max_token_bytes, sources.max_form_bytes, sources.max_parameters) == (16384, 65536, 1000)
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        pytest.param((), r"name at least one place where a token may be sent, as in \[\"header\"\]", id="none"),
+        pytest.param("header", r"write a list, as in \[\"header\"\], not one string", id="a string"),
+        pytest.param(["cookie"], "'cookie' is not one of 'header', 'query', 'form'", id="a cookie"),
+        pytest.param(["Header"], "'Header' is not one of", id="another case"),
+        pytest.param(["header", None], "None is not one of", id="None"),
+    ],
+)
+@pytest.mark.rule("B-32")
+def test_other_places_are_refused_with_those_there_are(methods, message):
+    with refused(re.escape("token_sources: ") + message):
+        TokenSources(methods=methods)
+    with refused(re.escape("token_sources: ") + message):
+        TokenSources().only(methods)
+    with refused(re.escape("rule '/x': ") + message):
+        checked_sources(methods, "rule '/x'")
+
+
+@pytest.mark.rule("B-15")
+def test_a_query_that_is_enabled_cannot_be_refused_as_well():
+    with refused("stray_query_token = 'refuse' forbids the enabled query; drop one"):
+        TokenSources(methods=frozenset((TokenSource.QUERY,)), stray_query_token=StrayQueryToken.REFUSE)
+    with refused("stray_query_token: 'drop' is not one of 'ignore', 'refuse'"):
+        TokenSources(stray_query_token="drop")
+
+
+@pytest.mark.rule("B-14", "B-15")
+def test_a_route_may_have_its_own_sources_and_keeps_every_limit():
+    strict = TokenSources(stray_query_token=StrayQueryToken.REFUSE, max_token_bytes=100, form_timeout=1.0)
+    by_query = strict.only(["query"])
+    assert by_query == TokenSources(methods=frozenset((TokenSource.QUERY,)), max_token_bytes=100, form_timeout=1.0)
+    assert strict.only(["form"]).stray_query_token is StrayQueryToken.REFUSE
+
+
+@given(st.text(st.characters()))
+def test_no_text_makes_the_check_of_a_url_fail_in_another_way(text):
+    for url in (text, "https://" + text, "http://localhost" + text):
+        try:
+            accepted = checked_url(url, "here")
+        except ConfigurationError:
+            continue
+        assert accepted == url
+        assert url.isascii()
+        assert url.isprintable()
+        assert "@" not in url.split("/")[2]

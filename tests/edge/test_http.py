@@ -1,0 +1,287 @@
+"""The one way out: what is sent, what is not, and what a request for it cannot be talked into.
+
+What hostile servers answer is in tests/attacks/test_network.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from forked import Child
+from loopback import Connection, Loopback, answering, response
+from scopeguard.edge.http import HttpxTransport
+from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
+from scopeguard.flow.effects import Send
+
+
+@pytest.fixture
+def transport() -> Iterator[HttpxTransport]:
+    transport = HttpxTransport()
+    yield transport
+    transport.close()
+
+
+@pytest.fixture
+def server() -> Iterator[Loopback]:
+    with Loopback(answering(response(b"{}"))) as server:
+        yield server
+
+
+def send(url: str, **options: Any) -> Send:
+    return Send(url=url, authority="https://as.test", **options)
+
+
+def fields(request: bytes) -> dict[str, str]:
+    lines = request.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")[1:]
+    return {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+
+
+# -- what is sent
+
+
+def test_a_request_says_what_it_must_and_no_more(transport: HttpxTransport, server: Loopback):
+    answer = transport.send(send(server.url + "/keys?a=b", accept="application/jwk-set+json"))
+    assert answer.status == 200
+    assert answer.body == b"{}"
+    assert answer.headers["content-type"] == "application/json"
+    (request,) = server.requests
+    assert request.startswith(b"GET /keys?a=b HTTP/1.1\r\n")
+    assert fields(request) == {
+        "host": f"127.0.0.1:{server.port}",
+        "accept": "application/jwk-set+json",
+        "accept-encoding": "identity",
+        "connection": "keep-alive",
+        "user-agent": "scopeguard",
+    }
+
+
+def test_a_form_is_posted_with_its_parameters_in_order(transport: HttpxTransport, server: Loopback):
+    form = (("grant_type", "x y"), ("resource", "https://one"), ("resource", "https://two"))
+    transport.send(send(server.url, form=form, authorization="Basic YTpi"))
+    (request,) = server.requests
+    assert request.startswith(b"POST / HTTP/1.1\r\n")
+    assert fields(request)["content-type"] == "application/x-www-form-urlencoded"
+    assert fields(request)["authorization"] == "Basic YTpi"
+    assert request.endswith(b"\r\n\r\ngrant_type=x+y&resource=https%3A%2F%2Fone&resource=https%3A%2F%2Ftwo")
+
+
+def test_header_names_of_an_answer_are_lower_case(transport: HttpxTransport, server: Loopback):
+    server.respond = answering(response(b"", "CACHE-Control: max-age=5", status="404 Not Found"))
+    answer = transport.send(send(server.url))
+    assert answer.status == 404
+    assert answer.headers["cache-control"] == "max-age=5"
+
+
+def test_an_authority_cannot_make_itself_remembered(transport: HttpxTransport, server: Loopback):
+    server.respond = answering(response(b"{}", "Set-Cookie: a=b; Path=/"))
+    for _ in range(2):
+        transport.send(send(server.url))
+    assert "cookie" not in fields(server.requests[1])
+
+
+@pytest.mark.rule("X-70")
+def test_the_environment_redirects_nothing_and_adds_no_credentials(
+    transport: HttpxTransport, server: Loopback, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login user password sg-secret-netrc\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    with Loopback(answering(response(b"rerouted"))) as proxy:
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url)
+        assert transport.send(send(server.url)).body == b"{}"
+        assert proxy.connections == 0
+    assert "authorization" not in fields(server.requests[0])
+
+
+def test_a_proxy_that_was_configured_is_used(server: Loopback):
+    with Loopback(answering(response(b"by proxy"))) as proxy:
+        transport = HttpxTransport(proxy=proxy.url)
+        try:
+            assert transport.send(send(server.url + "/keys")).body == b"by proxy"
+        finally:
+            transport.close()
+        assert proxy.requests[0].startswith(f"GET {server.url}/keys HTTP/1.1".encode())
+    assert server.connections == 0
+
+
+# -- what is not sent
+
+
+@pytest.mark.rule("X-55")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://as.test/keys",
+        "http://169.254.169.254/",
+        "file:///etc/passwd",
+        "ftp://as.test/",
+        "data:application/json,{}",
+        "https://user:pw@as.test/",
+        "/keys",
+        "",
+    ],
+)
+def test_cleartext_and_other_schemes_are_not_spoken(transport: HttpxTransport, url: str):
+    with pytest.raises(ConfigurationError):
+        transport.send(send(url))
+    assert transport._client is None  # refused before there was anything to send with
+
+
+@pytest.mark.parametrize(
+    "url", ["https://a..b/keys", "https://" + "a" * 64 + ".test/", "https://as.test/" + "a" * 70_000], ids=len
+)
+def test_a_url_that_cannot_be_asked_for_is_an_outage(transport: HttpxTransport, url: str):
+    with pytest.raises(AuthorityUnavailable) as raised:
+        transport.send(send(url))
+    assert raised.value.reason is Reason.AUTHORITY_UNREACHABLE
+
+
+def test_no_error_shows_what_was_sent(transport: HttpxTransport, server: Loopback, no_leaks: Callable[[str], None]):
+    with pytest.raises(AuthorityUnavailable) as raised:
+        transport.send(send(server.url, authorization="Basic sg-secret-\r\nInjected: yes"))
+    error = raised.value
+    no_leaks(f"{error} {error!r} {error.detail}")
+    assert error.__cause__ is None
+    assert error.__suppress_context__
+    assert server.requests == []
+
+
+# -- settings
+
+
+@pytest.mark.rule("A-23")
+@pytest.mark.parametrize("verify", [False, True, 0, 1, b"bundle.pem"])
+def test_verification_is_not_switched_off_by_accident(verify: Any):
+    with pytest.raises(ConfigurationError, match="dangerously_skip_tls_verification"):
+        HttpxTransport(verify=verify)
+
+
+def test_two_settings_that_contradict_each_other_are_refused():
+    with pytest.raises(ConfigurationError, match="contradict"):
+        HttpxTransport(verify=ssl.create_default_context(), dangerously_skip_tls_verification=True)
+
+
+@pytest.mark.rule("A-23")
+def test_skipping_verification_is_told_at_every_start(server: Loopback, caplog: pytest.LogCaptureFixture):
+    transport = HttpxTransport(dangerously_skip_tls_verification=True)
+    assert caplog.messages == []  # nothing at construction
+    for start in (1, 2):
+        for _ in range(3):
+            transport.send(send(server.url))
+        transport.close()
+        warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
+        assert len(warnings) == start
+        assert "NOT verified" in warnings[-1].getMessage()
+
+
+@pytest.mark.parametrize("content", [None, "not a certificate"], ids=["missing", "garbage"])
+def test_a_bundle_that_cannot_be_used_is_named(content: str | None, tmp_path: Path):
+    bundle = tmp_path / "bundle.pem"
+    if content is not None:
+        bundle.write_text(content)
+    transport = HttpxTransport(verify=str(bundle))  # no file is opened here
+    with pytest.raises(ConfigurationError, match=r"verify: .*bundle\.pem"):
+        transport.send(send("https://as.test/"))
+
+
+@pytest.mark.parametrize("proxy", ["gopher://proxy.test", "proxy.test:8080", "http://[::1", "https://proxy.test:x"])
+def test_a_proxy_that_cannot_be_used_is_an_error_of_the_settings(proxy: str):
+    with pytest.raises(ConfigurationError, match="proxy"):
+        HttpxTransport(proxy=proxy).send(send("https://as.test/"))
+
+
+# -- beginning and end
+
+
+def test_construction_opens_nothing():
+    before = threading.active_count()
+    assert HttpxTransport()._client is None
+    assert threading.active_count() == before
+
+
+def test_connections_are_kept_closed_and_opened_again(transport: HttpxTransport, server: Loopback):
+    for _ in range(3):
+        transport.send(send(server.url))
+    assert server.connections == 1
+    for connections in (2, 3):
+        transport.close()
+        transport.send(send(server.url))
+        assert server.connections == connections
+    transport.close()
+    transport.close()  # twice does no harm
+
+
+@pytest.mark.rule("H-20")
+def test_threads_share_it(transport: HttpxTransport, server: Loopback, in_threads: Callable[..., list[Any]]):
+    bodies = in_threads(8, lambda: [transport.send(send(server.url)).body for _ in range(5)])
+    assert bodies == [[b"{}"] * 5] * 8
+    assert len(server.requests) == 40
+
+
+def test_the_time_of_one_exchange_is_not_that_of_the_next(transport: HttpxTransport, server: Loopback):
+    def hang_once(connection: Connection, request: bytes) -> None:
+        server.respond = answering(response(b"{}"))
+        connection.hold()
+
+    transport.send(send(server.url, timeout=30))
+    server.respond = hang_once
+    with pytest.raises(AuthorityUnavailable) as raised:
+        transport.send(send(server.url, timeout=0.1))
+    assert raised.value.reason is Reason.AUTHORITY_TIMED_OUT
+    assert transport.send(send(server.url)).body == b"{}"
+
+
+def test_a_child_process_opens_connections_of_its_own(transport: HttpxTransport, server: Loopback):
+    transport.send(send(server.url))
+    assert server.connections == 1
+
+    def check() -> None:
+        assert transport.send(send(server.url)).body == b"{}"
+        transport.close()
+
+    transport._lock.acquire()
+    child = Child(check)
+    transport._lock.release()
+    assert child.ok()
+    assert server.connections == 2
+    transport.send(send(server.url))
+    assert server.connections == 2
+
+
+def outage_of(transport: HttpxTransport, request: Send) -> AuthorityUnavailable:
+    with pytest.raises(AuthorityUnavailable) as raised:
+        transport.send(request)
+    return raised.value
+
+
+def test_a_failure_says_whether_the_request_was_sent(transport: HttpxTransport):
+    """What is asked may be the cause of a failure only if it was sent."""
+    with Loopback(lambda connection, request: connection.send(b"nonsense\r\n\r\n")) as server:
+        outage = outage_of(transport, send(server.url))
+        assert (outage.reason, outage.sent) == (Reason.AUTHORITY_UNREACHABLE, True)
+        server.respond = lambda connection, request: connection.hold()
+        outage = outage_of(transport, send(server.url, timeout=0.1))
+        assert (outage.reason, outage.sent) == (Reason.AUTHORITY_TIMED_OUT, True)
+        url = server.url
+    outage = outage_of(transport, send(url))
+    assert (outage.reason, outage.sent) == (Reason.AUTHORITY_UNREACHABLE, False)
+
+
+def test_a_pool_whose_connections_are_all_in_use_is_not_the_fault_of_the_authority(
+    transport: HttpxTransport, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*arguments: object, **options: object) -> None:
+        raise httpx.PoolTimeout("")
+
+    monkeypatch.setattr(httpx.Client, "stream", full)
+    outage = outage_of(transport, send("https://as.test/keys"))
+    assert (outage.reason, outage.sent) == (Reason.AUTHORITY_TIMED_OUT, None)

@@ -1,0 +1,666 @@
+"""Flows driven in a thread, and what both edges share: flights, their threads, files, closing, forking."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forked import Child
+from scopeguard.edge import sync as blocking
+from scopeguard.edge.lanes import BOUNDS, Ticket
+from scopeguard.edge.runtime import Outside, SystemClock
+from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.flow.effects import Effect, Flow, Lane, ReadFile, ReadForm, Send, SingleFlight, ask
+from scopeguard.testing import FakeClock
+
+URL = "https://a.test/"
+
+
+def one(effect: Effect[Any]) -> Flow[Any]:
+    return (yield from ask(effect))
+
+
+def down() -> AuthorityUnavailable:
+    return AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, "a")
+
+
+@pytest.fixture(autouse=True)
+def others() -> set[threading.Thread]:
+    """The threads of guards that other tests have left open."""
+    _others.clear()
+    _others.update(threading.enumerate())
+    return _others
+
+
+_others: set[threading.Thread] = set()
+
+
+def our_threads() -> list[str]:
+    new = (thread for thread in threading.enumerate() if thread not in _others)
+    return [thread.name for thread in new if thread.name.startswith("scopeguard")]
+
+
+def threads_end() -> bool:
+    """Whether our threads end; closing tells them to, and does not wait for it."""
+    for thread in threading.enumerate():
+        if thread not in _others and thread.name.startswith("scopeguard"):
+            thread.join(30)
+    return our_threads() == []
+
+
+# -- one effect at a time
+
+
+def test_a_flow_without_effects_is_its_value(outside: Outside):
+    def flow() -> Flow[int]:
+        yield from ()
+        return 7
+
+    assert blocking.run(flow(), outside, None) == 7
+
+
+def test_an_exchange_is_performed_by_the_transport_in_the_calling_thread(outside: Outside, table: Any):
+    answer = blocking.run(one(Send(url=URL, authority="a")), outside, None)
+    assert answer.body == URL.encode()
+    assert table.threads == [threading.current_thread().name]
+
+
+@pytest.mark.parametrize("error", [down(), RuntimeError("a bug")], ids=["outage", "bug"])
+def test_a_failure_is_thrown_into_the_flow_which_may_go_on(outside: Outside, table: Any, error: Exception):
+    table.failures[URL] = error
+
+    def flow() -> Flow[object]:
+        try:
+            yield from ask(Send(url=URL, authority="a"))
+        except type(error) as caught:
+            return caught
+        return None
+
+    assert blocking.run(flow(), outside, None) is error
+
+
+def test_a_failure_that_the_flow_does_not_want_is_raised(outside: Outside, table: Any):
+    table.failures[URL] = down()
+    with pytest.raises(AuthorityUnavailable) as raised:
+        blocking.run(one(Send(url=URL, authority="a")), outside, None)
+    assert raised.value is table.failures[URL]
+
+
+def test_the_end_of_the_thread_closes_the_flow(outside: Outside, table: Any):
+    table.failures[URL] = KeyboardInterrupt()
+    closed = []
+
+    def flow() -> Flow[None]:
+        try:
+            yield from ask(Send(url=URL, authority="a"))
+        finally:
+            closed.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        blocking.run(flow(), outside, None)
+    assert closed
+
+
+def test_a_form_is_read_by_whoever_can(outside: Outside):
+    limits = []
+
+    def read(limit: int) -> bytes:
+        limits.append(limit)
+        return b"form"
+
+    assert blocking.run(one(ReadForm(limit=9)), outside, read) == b"form"
+    assert limits == [9]
+
+
+class _Unknown(Effect[None]):
+    pass
+
+
+@pytest.mark.parametrize("effect", [ReadForm(limit=9), _Unknown()], ids=["form", "unknown"])
+def test_an_effect_that_nobody_performs_is_an_error(outside: Outside, effect: Effect[Any]):
+    with pytest.raises(TypeError, match="nobody performs"):
+        blocking.run(one(effect), outside, None)
+
+
+# -- files
+
+
+def test_a_file_is_read_whole(outside: Outside, tmp_path: Path):
+    path = tmp_path / "keys.json"
+    path.write_bytes(b"12345")
+    assert blocking.run(one(ReadFile(path=str(path), authority="a", limit=5)), outside, None) == b"12345"
+
+
+def test_a_file_that_is_too_large_is_not_read_whole(outside: Outside, tmp_path: Path):
+    path = tmp_path / "keys.json"
+    path.write_bytes(b"123456")
+    with pytest.raises(AuthorityUnavailable) as raised:
+        blocking.run(one(ReadFile(path=str(path), authority="a", limit=5)), outside, None)
+    assert raised.value.reason is Reason.AUTHORITY_ANSWERED_NONSENSE
+    assert "larger than 5 bytes" in str(raised.value)
+
+
+def test_a_file_that_cannot_be_read_is_an_outage_that_names_it(outside: Outside, tmp_path: Path):
+    for path in (tmp_path / "missing.json", tmp_path):
+        with pytest.raises(AuthorityUnavailable) as raised:
+            blocking.run(one(ReadFile(path=str(path), authority="a")), outside, None)
+        assert raised.value.reason is Reason.AUTHORITY_UNREACHABLE
+        assert path.name in str(raised.value)
+
+
+# -- flights
+
+
+def test_a_flight_that_is_not_needed_does_not_start(outside: Outside, table: Any, new_job: Any):
+    job = new_job()
+    job.done = 1
+    assert blocking.run(job.flow(), outside, None) == 1
+    assert table.asked == []
+
+
+def test_a_flight_that_another_thread_has_just_landed_does_not_start_again(outside: Outside, table: Any, new_job: Any):
+    answers = [False, True]  # needed when looked at, and no longer when this thread comes to lead
+    assert blocking.run(new_job().flow(needed=answers.pop), outside, None) == 0
+    assert table.asked == []
+    assert len(outside.flights) == 0
+
+
+def test_the_caller_flies_in_its_own_thread(outside: Outside, table: Any, new_job: Any):
+    assert blocking.run(new_job().flow(), outside, None) == 1
+    assert table.threads == [threading.current_thread().name]
+    assert our_threads() == []
+
+
+@pytest.mark.rule("A-15", "H-20")
+def test_of_fifty_threads_one_flies_for_all(
+    outside: Outside, table: Any, new_job: Any, in_threads: Callable[..., list[Any]]
+):
+    job = new_job()
+    assert in_threads(50, lambda: blocking.run(job.flow(), outside, None)) == [1] * 50
+    assert table.asked == [URL]
+
+
+def test_the_one_who_led_gets_the_failure_and_the_others_look_again(outside: Outside, table: Any, new_job: Any):
+    table.gate = threading.Event()
+    table.failures[URL] = down()
+    job = new_job()
+    generation = 0  # as in the ring: it moves when a fetch has failed as well
+
+    def flow() -> Flow[str]:
+        nonlocal generation
+        try:
+            yield from ask(job.flight(needed=lambda: generation == 0))
+        except AuthorityUnavailable:
+            generation += 1
+            return "led"
+        return "followed"
+
+    def failing() -> Flow[tuple[str, ...]]:
+        nonlocal generation
+        try:
+            yield from ask(Send(url=URL, authority="a"))
+        finally:
+            generation += 1
+        return ()
+
+    job._flow = failing
+    results: list[str] = []
+    threads = [threading.Thread(target=lambda: results.append(blocking.run(flow(), outside, None))) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    table.wait_for()
+    table.gate.set()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == ["followed"] * 9 + ["led"]
+    assert table.asked == [URL]
+
+
+@pytest.mark.rule("H-16")
+def test_a_leader_that_is_ended_leaves_the_flight_to_the_next(outside: Outside, table: Any, new_job: Any):
+    table.gate = threading.Event()
+    table.failures[URL] = SystemExit()
+    job = new_job()
+    results: list[object] = []
+
+    def run() -> None:
+        try:
+            results.append(blocking.run(job.flow(), outside, None))
+        except SystemExit:
+            table.failures.clear()
+            results.append("ended")
+
+    threads = [threading.Thread(target=run) for _ in range(5)]
+    threads[0].start()
+    table.wait_for()
+    for thread in threads[1:]:
+        thread.start()
+    table.gate.set()
+    for thread in threads:
+        thread.join()
+    assert sorted(results, key=str) == [1, 1, 1, 1, "ended"]
+    assert len(outside.flights) == 0
+
+
+def test_waiting_ends_with_the_deadline(outside: Outside, new_job: Any):
+    job = new_job()
+    assert outside.flights.board(job.url, lambda: None)  # somebody who never lands
+    with pytest.raises(AuthorityUnavailable) as raised:
+        blocking.run(job.flow(deadline=0.0), outside, None)
+    assert raised.value.reason is Reason.AUTHORITY_TIMED_OUT
+    outside.flights.land(job.url)
+    assert blocking.run(job.flow(deadline=0.0), outside, None) == 1
+
+
+def test_what_a_flight_has_to_say_is_logged(outside: Outside, new_job: Any, caplog: pytest.LogCaptureFixture):
+    job = new_job()
+    job.sentences = ("one key is broken", "and another one")
+    blocking.run(job.flow(), outside, None)
+    assert caplog.messages == ["one key is broken", "and another one"]
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}
+
+
+# -- flights beside a request
+
+
+def test_a_flight_beside_the_request_is_not_waited_for(outside: Outside, table: Any, new_job: Any):
+    table.gate = threading.Event()
+    job = new_job()
+    assert blocking.run(job.flow(wait=False), outside, None) == 0
+    table.wait_for()
+    assert table.threads[0].startswith("scopeguard")
+    assert blocking.run(job.flow(wait=False), outside, None) == 0  # one is in the air already
+    table.gate.set()
+    outside.close()
+    assert job.done == 1
+    assert table.asked == [URL]
+
+
+def test_whoever_needs_it_waits_for_a_flight_that_was_started_beside_a_request(
+    outside: Outside, table: Any, new_job: Any
+):
+    table.gate = threading.Event()
+    job = new_job()
+    blocking.run(job.flow(wait=False), outside, None)
+    table.wait_for()
+    threading.Timer(0, table.gate.set).start()
+    assert blocking.run(job.flow(), outside, None) == 1
+    assert table.asked == [URL]
+
+
+def test_its_failure_is_logged_and_nobodys_answer(
+    outside: Outside, table: Any, new_job: Any, caplog: pytest.LogCaptureFixture
+):
+    job = new_job()
+    for error in (down(), RuntimeError("a bug in a transport")):
+        caplog.clear()
+        table.failures[URL] = error
+        assert blocking.run(job.flow(wait=False), outside, None) == 0
+        outside.close()
+        (record,) = caplog.records
+        assert record.name == "scopeguard"
+        assert (record.exc_info is not None) == isinstance(error, RuntimeError)
+    assert len(outside.flights) == 0
+
+
+def test_a_flight_that_is_no_longer_needed_when_its_thread_starts_does_not_fly(
+    outside: Outside, table: Any, new_job: Any
+):
+    answers = [False]
+    woken: list[object] = []
+    outside.launch(new_job().flight(needed=answers.pop), woken.append)
+    outside.close()
+    assert woken == [None]
+    assert table.asked == []
+
+
+def test_a_machine_without_threads_left_costs_no_request_its_keys(
+    outside: Outside, new_job: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    job = new_job()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert blocking.run(job.flow(wait=False), outside, None) == 0
+        woken: list[BaseException | None] = []
+        outside.launch(job.flight(), woken.append)
+    assert "can't start new thread" in caplog.text
+    (failure,) = woken
+    assert isinstance(failure, AuthorityUnavailable)
+    # What could not start must not run later, on a key that another flight has by then.
+    blocking.run(new_job("https://b.test/").flow(wait=False), outside, None)
+    outside.close()
+    assert job.done == 0
+    assert woken == [failure]
+
+
+def test_more_flights_than_places_wait_for_their_turn(outside: Outside, table: Any, new_job: Any):
+    places = BOUNDS[Lane.KEYS].places_of_one - BOUNDS[Lane.KEYS].reserved
+    table.gate = threading.Event()
+    jobs = [new_job(f"https://{i}.test/") for i in range(places + 4)]
+    for job in jobs:
+        blocking.run(job.flow(wait=False), outside, None)
+    table.wait_for(places)
+    assert len(our_threads()) == places
+    late = jobs[-1]
+    with pytest.raises(AuthorityUnavailable) as raised:
+        blocking.run(late.flow(deadline=0.0), outside, None)
+    assert raised.value.reason is Reason.AUTHORITY_TIMED_OUT
+    table.gate.set()
+    for job in jobs:
+        assert blocking.run(job.flow(), outside, None) == 1
+    assert len(table.asked) == len(jobs)
+
+
+# -- bounds
+
+
+INTROSPECTION = BOUNDS[Lane.INTROSPECTION]
+ORDINARY = INTROSPECTION.places_of_one - INTROSPECTION.reserved
+
+
+def asking(**options: Any) -> dict[str, Any]:
+    return {"lane": Lane.INTROSPECTION, **options}
+
+
+def test_too_many_that_wait_for_one_authority_are_refused_at_once(outside: Outside, table: Any, new_job: Any):
+    """Of an event loop's flights and of a thread's alike: the bounds are those of the lane."""
+    table.gate = threading.Event()
+    told: list[BaseException | None] = []
+    jobs = [new_job(f"https://{i}.test/") for i in range(ORDINARY + INTROSPECTION.waiting + 1)]
+    for job in jobs:
+        outside.launch(job.flight(**asking()), told.append)
+    table.wait_for(ORDINARY)
+    assert len(our_threads()) == ORDINARY  # what waits has no thread
+    (refused,) = told
+    assert isinstance(refused, AuthorityUnavailable)
+    assert refused.reason is Reason.TOO_MANY_WAITING
+    assert refused.retry_after is not None
+    assert refused.retry_after >= 1
+    with pytest.raises(AuthorityUnavailable) as raised:
+        blocking.run(new_job("https://thread.test/").flow(**asking()), outside, None)
+    assert raised.value.reason is Reason.TOO_MANY_WAITING
+    assert len(outside.flights) == ORDINARY + INTROSPECTION.waiting
+
+
+def test_a_full_lane_holds_up_no_other(outside: Outside, table: Any, new_job: Any):
+    table.gate = threading.Event()
+    for i in range(ORDINARY + INTROSPECTION.waiting):
+        outside.launch(new_job(f"https://{i}.test/").flight(**asking()), lambda failure=None: None)
+    table.wait_for(ORDINARY)
+    table.gate.set()
+    for lane in set(Lane) - {Lane.INTROSPECTION}:
+        assert blocking.run(new_job(f"https://{lane.name}.test/").flow(lane=lane, deadline=0.0), outside, None) == 1
+
+
+def test_work_with_priority_goes_before_what_waits(outside: Outside, table: Any, new_job: Any):
+    table.gate = threading.Event()
+    for i in range(ORDINARY + 1):
+        outside.launch(new_job(f"https://{i}.test/").flight(**asking()), lambda failure=None: None)
+    table.wait_for(ORDINARY)
+    outside.launch(new_job("https://known.test/").flight(**asking(priority=True)), lambda failure=None: None)
+    table.wait_for(1)
+    assert table.asked[-1] == "https://known.test/"
+
+
+def test_threads_take_the_places_of_their_lane_too(
+    outside: Outside, table: Any, new_job: Any, in_threads: Callable[..., list[Any]]
+):
+    table.gate = threading.Event()
+    jobs = iter([new_job(f"https://{i}.test/") for i in range(ORDINARY + 4)])
+    lock = threading.Lock()
+    results: list[Any] = []
+
+    def work() -> object:
+        with lock:
+            job = next(jobs)
+        return blocking.run(job.flow(**asking(deadline=30.0)), outside, None)
+
+    crowd = threading.Thread(target=lambda: results.extend(in_threads(ORDINARY + 4, work)))
+    crowd.start()
+    table.wait_for(ORDINARY)
+    assert len(table.asked) == ORDINARY
+    table.gate.set()
+    crowd.join()
+    assert results == [1] * (ORDINARY + 4)
+
+
+def test_a_thread_that_waits_too_long_for_its_turn_leaves_the_queue(outside: Outside, table: Any, new_job: Any):
+    table.gate = threading.Event()
+    for i in range(ORDINARY):
+        outside.launch(new_job(f"https://{i}.test/").flight(**asking()), lambda failure=None: None)
+    table.wait_for(ORDINARY)
+    late = new_job("https://late.test/")
+    with pytest.raises(AuthorityUnavailable) as raised:
+        blocking.run(late.flow(**asking(deadline=0.0)), outside, None)
+    assert raised.value.reason is Reason.AUTHORITY_TIMED_OUT
+    assert len(outside.flights) == ORDINARY
+    table.gate.set()
+    outside.close()
+    assert late.url not in table.asked
+
+
+def test_work_that_every_caller_has_left_is_not_done(outside: Outside, table: Any, new_job: Any):
+    table.gate = threading.Event()
+    for i in range(ORDINARY):
+        outside.launch(new_job(f"https://{i}.test/").flight(**asking()), lambda failure=None: None)
+    table.wait_for(ORDINARY)
+    job = new_job("https://left.test/")
+    told: list[str] = []
+    wakes = [lambda failure=None, name=name: told.append(name) for name in ("leader", "second")]
+    flight = job.flight(**asking())
+    assert outside.launch(flight, wakes[0])
+    assert not outside.launch(flight, wakes[1])
+    outside.abandon(flight, wakes[0])
+    assert len(outside.flights) == ORDINARY + 1  # another caller waits for it
+    outside.abandon(flight, wakes[1])
+    assert len(outside.flights) == ORDINARY
+    outside.abandon(flight, wakes[1])  # twice does no harm
+    table.gate.set()
+    outside.close()
+    assert job.url not in table.asked
+    assert told == []
+
+
+def test_background_work_that_finds_its_lane_full_is_logged(
+    outside: Outside, table: Any, new_job: Any, caplog: pytest.LogCaptureFixture
+):
+    table.gate = threading.Event()
+    for i in range(ORDINARY + INTROSPECTION.waiting + 1):
+        blocking.run(new_job(f"https://{i}.test/").flow(**asking(wait=False)), outside, None)
+    (message,) = caplog.messages
+    assert "too_many_waiting" in message
+
+
+# -- beginning and end
+
+
+def test_closing_does_not_wait_for_an_authority_that_hangs(outside: Outside, table: Any, new_job: Any):
+    """What waits is refused, what hangs is left to itself, and every caller is told."""
+    table.gate = threading.Event()
+    outside.grace = 0.0
+    told: list[BaseException | None] = []
+    jobs = [new_job(f"https://{i}.test/") for i in range(ORDINARY + INTROSPECTION.waiting)]
+    for job in jobs:
+        outside.launch(job.flight(**asking()), told.append)
+    table.wait_for(ORDINARY)
+    waiter: list[BaseException] = []
+    thread = threading.Thread(
+        target=lambda: waiter.append(_raised(lambda: blocking.run(jobs[0].flow(), outside, None)))
+    )
+    boarded = _boarding(outside)
+    thread.start()
+    assert boarded.acquire(timeout=30)
+    outside.close()
+    thread.join()
+    assert table.closed == 1
+    assert len(told) == len(jobs)
+    assert {error.reason for error in [*told, *waiter] if isinstance(error, AuthorityUnavailable)} == {
+        Reason.SHUTTING_DOWN
+    }
+    assert len(table.asked) == ORDINARY
+    table.gate.set()
+    outside.grace = 30.0
+    outside.close()
+    assert len(outside.flights) == 0
+
+
+def test_closing_cuts_off_what_hangs_where_the_transport_can(outside: Outside, table: Any, new_job: Any):
+    cut: list[bool] = []
+
+    def abort() -> None:
+        cut.append(True)
+        table.gate.set()
+
+    table.abort = abort
+    outside.grace = 0.0
+    blocking.run(new_job().flow(), outside, None)
+    outside.close()
+    assert not cut  # nothing runs
+    table.gate = threading.Event()
+    outside.launch(new_job("https://b.test/").flight(), lambda failure=None: None)
+    table.wait_for(2)
+    outside.close()
+    assert cut
+
+
+def test_a_thread_that_waits_for_its_turn_is_refused_by_closing(outside: Outside, table: Any, new_job: Any):
+    table.gate = threading.Event()
+    outside.grace = 0.0
+    for i in range(ORDINARY):
+        outside.launch(new_job(f"https://{i}.test/").flight(**asking()), lambda failure=None: None)
+    table.wait_for(ORDINARY)
+    raised: list[BaseException] = []
+    late = new_job("https://late.test/")
+    thread = threading.Thread(
+        target=lambda: raised.append(_raised(lambda: blocking.run(late.flow(**asking()), outside, None)))
+    )
+    entered = threading.Semaphore(0)
+    lane: Any = outside.lanes[Lane.INTROSPECTION]
+    enter = lane.enter
+
+    def counted(ticket: Ticket) -> None:
+        enter(ticket)
+        entered.release()
+
+    lane.enter = counted
+    thread.start()
+    assert entered.acquire(timeout=30)
+    outside.close()
+    thread.join()
+    (error,) = raised
+    assert isinstance(error, AuthorityUnavailable)
+    assert error.reason is Reason.SHUTTING_DOWN
+    assert late.url not in table.asked
+
+
+def _raised(work: Callable[[], Any]) -> BaseException:
+    try:
+        work()
+    except BaseException as error:  # noqa: BLE001 - the test looks at it
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def _boarding(outside: Outside) -> threading.Semaphore:
+    """Released when a caller has come to a flight."""
+    boarded = threading.Semaphore(0)
+    flights: Any = outside.flights
+    board = flights.board
+
+    def counted(key: str, wake: Any) -> bool:
+        try:
+            return bool(board(key, wake))
+        finally:
+            boarded.release()
+
+    flights.board = counted
+    return boarded
+
+
+def test_construction_starts_nothing(table: Any):
+    before = threading.active_count()
+    Outside(transport=table, clock=FakeClock())
+    assert threading.active_count() == before
+
+
+def test_closing_waits_for_flights_and_what_is_closed_opens_again(outside: Outside, table: Any, new_job: Any):
+    for round_ in (1, 2, 3):
+        job = new_job(f"https://{round_}.test/")
+        blocking.run(job.flow(wait=False), outside, None)
+        outside.close()
+        assert job.done == 1
+        assert table.closed == round_
+        assert threads_end()
+    outside.close()  # twice does no harm
+
+
+def test_a_flight_that_starts_while_another_thread_closes_leaves_nothing_behind(table: Any, new_job: Any):
+    """Closing refuses what waits for its turn. Such a flight leaves its key free, and can be repeated."""
+    outside = Outside(transport=table, clock=FakeClock())
+    stop = threading.Event()
+
+    def close() -> None:
+        while not stop.is_set():
+            outside.close()
+
+    closer = threading.Thread(target=close)
+    closer.start()
+    jobs = [new_job(f"https://{i}.test/") for i in range(200)]
+    try:
+        for job in jobs:
+            blocking.run(job.flow(wait=False), outside, None)
+    finally:
+        stop.set()
+        closer.join()
+        outside.close()
+    assert len(outside.flights) == 0
+    assert outside._tickets == {}
+    assert [blocking.run(job.flow(), outside, None) for job in jobs] == [1] * 200
+    assert len(table.asked) == 200
+
+
+def test_the_clock_of_the_machine_has_both_hands():
+    clock = SystemClock()
+    assert clock.wall() > 1_700_000_000
+    assert clock.monotonic() <= clock.monotonic()
+
+
+def test_a_child_process_flies_for_itself(outside: Outside, table: Any, new_job: Any):
+    told: list[str] = []
+    parent = Outside(transport=table, clock=FakeClock(), after_fork=[lambda: told.append("child")])
+    table.gate = threading.Event()
+    job = new_job()
+    blocking.run(job.flow(wait=False), parent, None)
+    table.wait_for()
+
+    def check() -> None:
+        table.gate = None
+        assert told == ["child"]
+        assert blocking.run(job.flow(), parent, None) == 1
+        other = new_job("https://b.test/")
+        blocking.run(other.flow(wait=False), parent, None)
+        parent.close()
+        assert other.done == 1
+
+    lane = parent.lanes[Lane.KEYS]
+    lane._lock.acquire()  # a thread of the parent is in there while another one forks
+    child = Child(check)
+    lane._lock.release()
+    assert child.ok()
+    assert told == []
+    table.gate.set()
+    parent.close()
+    assert job.done == 1
+
+
+def test_a_flight_is_typed_and_shows_no_functions():
+    flight = SingleFlight(key="k", authority="a", needed=lambda: True, flow=lambda: one(Send(url=URL, authority="a")))
+    assert "function" not in repr(flight)

@@ -1,0 +1,172 @@
+"""What introspection said, for as long as it may be believed."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from scopeguard.state.introspection import Answers, Known
+
+FOREVER = float("inf")
+ACTIVE = {"active": True}
+
+
+def answers(**options: Any) -> Answers:
+    return Answers(**{"ttl": 60.0, "negative_ttl": 10.0, "max_entries": 3, **options})
+
+
+def key(number: int) -> bytes:
+    return number.to_bytes(32, "big")
+
+
+def test_nothing_is_known_before_it_is_said():
+    assert answers().lookup(key(1), 0.0) is None
+
+
+@pytest.mark.rule("I-22")
+@pytest.mark.parametrize(("members", "seconds"), [(ACTIVE, 60.0), (None, 10.0)])
+def test_an_answer_is_used_for_its_time(members: dict[str, bool] | None, seconds: float):
+    kept = answers()
+    kept.absorb(key(1), Known(members), 100.0, lifetime=FOREVER)
+    assert kept.lookup(key(1), 100.0 + seconds - 0.01) == Known(members)
+    assert kept.lookup(key(1), 100.0 + seconds) is None
+    assert len(kept) == 0
+
+
+@pytest.mark.rule("I-21", "X-63")
+def test_an_active_answer_is_not_used_beyond_the_life_of_the_token():
+    kept = answers()
+    kept.absorb(key(1), Known(ACTIVE), 100.0, lifetime=5.0)
+    assert kept.lookup(key(1), 104.9) == Known(ACTIVE)
+    assert kept.lookup(key(1), 105.0) is None
+
+
+@pytest.mark.rule("X-62")
+def test_an_inactive_answer_that_is_old_already_is_not_used_for_its_whole_time_again():
+    kept = answers()
+    kept.absorb(key(1), Known(None), 100.0, lifetime=2.0)
+    assert kept.lookup(key(1), 101.9) == Known(None)
+    assert kept.lookup(key(1), 102.0) is None
+
+
+@pytest.mark.rule("I-21")
+@pytest.mark.parametrize("lifetime", [0.0, -1.0, -1000.0])
+@pytest.mark.parametrize("members", [ACTIVE, None])
+def test_an_answer_whose_time_is_over_is_not_kept(members: dict[str, bool] | None, lifetime: float):
+    kept = answers()
+    kept.absorb(key(1), Known(members), 100.0, lifetime=lifetime)
+    assert kept.lookup(key(1), 100.0) is None
+
+
+@pytest.mark.rule("I-22")
+def test_a_time_of_zero_keeps_nothing():
+    kept = answers(ttl=0.0)
+    kept.absorb(key(1), Known(ACTIVE), 100.0, lifetime=FOREVER)
+    kept.absorb(key(2), Known(None), 100.0, lifetime=FOREVER)
+    assert kept.lookup(key(1), 100.0) is None
+    assert kept.lookup(key(2), 100.0) == Known(None)
+    kept = answers(negative_ttl=0.0)
+    kept.absorb(key(2), Known(None), 100.0, lifetime=FOREVER)
+    assert kept.lookup(key(2), 100.0) is None
+
+
+@pytest.mark.rule("I-23")
+def test_a_flood_of_inactive_tokens_pushes_out_no_active_one():
+    kept = answers()
+    kept.absorb(key(0), Known(ACTIVE), 100.0, lifetime=FOREVER)
+    for number in range(1, 10_001):
+        kept.absorb(key(number), Known(None), 100.0, lifetime=FOREVER)
+    assert kept.lookup(key(0), 100.0) == Known(ACTIVE)
+    assert len(kept) == 1 + 3
+
+
+def test_the_one_used_longest_ago_goes_first():
+    kept = answers()
+    for number in (1, 2, 3):
+        kept.absorb(key(number), Known(ACTIVE), 100.0, lifetime=FOREVER)
+    kept.lookup(key(1), 101.0)
+    kept.absorb(key(4), Known(ACTIVE), 101.0, lifetime=FOREVER)
+    assert [kept.lookup(key(number), 101.0) is not None for number in (1, 2, 3, 4)] == [True, False, True, True]
+
+
+@pytest.mark.parametrize(("before", "after"), [(ACTIVE, None), (None, ACTIVE)])
+def test_a_newer_answer_replaces_the_older_one_whatever_it_says(
+    before: dict[str, bool] | None, after: dict[str, bool] | None
+):
+    kept = answers()
+    kept.absorb(key(1), Known(before), 100.0, lifetime=FOREVER)
+    kept.absorb(key(1), Known(after), 101.0, lifetime=FOREVER)
+    assert kept.lookup(key(1), 101.0) == Known(after)
+    assert len(kept) == 1
+
+
+@pytest.mark.rule("I-23")
+def test_a_failure_is_no_answer_and_concerns_those_who_waited_for_it():
+    kept = answers()
+    kept.fail(key(1), 100.0)
+    assert kept.lookup(key(1), 100.0) is None
+    assert kept.failed_since(key(1), 99.0)
+    assert kept.failed_since(key(1), 100.0)
+    assert not kept.failed_since(key(1), 100.1)
+    assert not kept.failed_since(key(2), 0.0)
+
+
+def test_a_token_at_which_the_authority_fails_is_left_alone_for_a_while_and_each_time_for_longer():
+    kept, now, pauses = answers(), 100.0, []
+    for _ in range(8):
+        pauses.append(kept.fail(key(1), now, alone=True))
+        assert kept.pause(key(1), now) == pauses[-1]
+        assert kept.pause(key(2), now) == 0
+        now += pauses[-1]
+        assert kept.pause(key(1), now) == 0
+    assert pauses == [1, 2, 4, 8, 16, 30, 30, 30]
+    assert kept.fail(key(1), now + 30, alone=True) == 1  # that was long ago
+
+
+def test_a_failure_of_the_authority_leaves_no_token_alone():
+    kept = answers()
+    assert kept.fail(key(1), 100.0) == 0
+    assert kept.pause(key(1), 100.0) == 0
+    assert kept.fail(key(1), 100.0, alone=True) == 1
+
+
+@pytest.mark.parametrize("ttl", [0.0, 60.0])
+def test_an_answer_ends_the_pause_of_its_token(ttl: float):
+    kept = answers(ttl=ttl)
+    kept.fail(key(1), 100.0, alone=True)
+    kept.absorb(key(1), Known(ACTIVE), 100.0, lifetime=FOREVER)
+    assert kept.pause(key(1), 100.0) == 0
+    assert kept.fail(key(1), 100.0, alone=True) == 1
+
+
+def test_failures_are_bounded():
+    kept = answers()
+    for number in range(5000):
+        kept.fail(key(number), 100.0)
+    assert len(kept._failed) == 1000
+    assert kept.failed_since(key(4999), 100.0)
+    assert not kept.failed_since(key(1), 100.0)
+
+
+def test_threads_share_it():
+    kept = answers(max_entries=50)
+    failures: list[BaseException] = []
+
+    def work(seed: int) -> None:
+        try:
+            for number in range(2000):
+                one = key((number * 7 + seed) % 100)
+                kept.absorb(one, Known(ACTIVE if number % 2 else None), float(number), lifetime=FOREVER)
+                kept.lookup(one, float(number))
+        except BaseException as error:  # noqa: BLE001 - the test looks at it
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert len(kept) <= 100

@@ -1,0 +1,175 @@
+"""What is known about one issuer at run time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from scopeguard import presets
+from scopeguard.access_token import Unverified
+from scopeguard.config.introspection import Introspection
+from scopeguard.config.issuer import Issuer
+from scopeguard.config.keys import KeySetPolicy
+from scopeguard.errors import ConfigurationError
+from scopeguard.spec.discovery import Metadata
+from scopeguard.state.issuers import Trust, Trusts
+from scopeguard.state.keyring import KeyRing
+from scopeguard.state.revocation import Revocations
+from scopeguard.state.status_list import Statuses
+
+NOW = 1000.0
+METADATA = Metadata(
+    issuer="https://as.test",
+    jwks_uri="https://as.test/jwks",
+    token_endpoint=None,
+    introspection_endpoint=None,
+    raw={},
+)
+
+
+def anything(metadata: Metadata) -> bool:
+    return True
+
+
+def trust(policy: KeySetPolicy | None = None) -> Trust:
+    issuer = Issuer("https://as.test", audience="https://api.test", key_set=policy or KeySetPolicy())
+    return Trust(issuer=issuer, vocabulary=issuer.vocabulary, ring=KeyRing(issuer.key_set))
+
+
+def test_metadata_is_unknown_until_it_is_learnt():
+    assert trust().known_metadata(NOW, anything) is None
+
+
+@pytest.mark.rule("A-18")
+def test_metadata_is_used_as_long_as_the_longest_life_of_a_key_set():
+    known = trust(KeySetPolicy(max_ttl=900))
+    known.learn(METADATA, NOW)
+    assert known.known_metadata(NOW + 899, anything) is METADATA
+    assert known.known_metadata(NOW + 900, anything) is None
+
+
+def test_metadata_that_leads_nowhere_is_asked_for_again():
+    known = trust()
+    known.learn(METADATA, NOW)
+    known.forget()
+    assert known.known_metadata(NOW, anything) is None
+    known.learn(METADATA, NOW + 1)
+    assert known.known_metadata(NOW + 1, anything) is METADATA
+
+
+def test_two_documents_are_kept_where_neither_has_everything():
+    known, asks = trust(KeySetPolicy(max_ttl=900)), replace(METADATA, introspection_endpoint="https://as.test/ask")
+    known.learn(METADATA, NOW)
+    assert known.known_metadata(NOW, lambda found: found.introspection_endpoint is not None) is None
+    known.learn(asks, NOW + 10)
+    assert known.known_metadata(NOW + 10, lambda found: found.introspection_endpoint is not None) is asks
+    assert known.known_metadata(NOW + 10, anything) is METADATA
+    assert known.known_metadata(NOW + 900, anything) is None
+
+
+@pytest.mark.rule("P-19")
+def test_two_issuers_share_nothing():
+    one, two = trust(), trust()
+    one.learn(METADATA, NOW)
+    assert two.known_metadata(NOW, anything) is None
+    assert one.ring is not two.ring
+    assert one != two
+    assert len({one, two}) == 2
+
+
+# -- whose token is it
+
+ASKING = Introspection(client_id="api", client_secret="s")
+
+
+def asked(url: str, *prefixes: str, **options: Any) -> Trust:
+    issuer = Issuer(
+        url,
+        **{"audience": "https://api.test", "validate": "auto", "introspection": ASKING, **options},
+        opaque_prefixes=prefixes,
+    )
+    return Trust(issuer=issuer, vocabulary=issuer.vocabulary, ring=KeyRing(issuer.key_set))
+
+
+def trusts(*trusted: Trust) -> Trusts:
+    return Trusts(trusted, revocations=Revocations())
+
+
+@pytest.mark.rule("P-18", "I-29")
+@pytest.mark.parametrize("name", ["https://as.test/", "https://AS.test", "", "https://other.test"])
+def test_an_issuer_is_found_by_its_name_to_the_letter(name: str):
+    known = trusts(trust())
+    assert known.named("https://as.test") is not None
+    assert known.named(name) is None
+
+
+def test_an_issuer_is_found_by_its_other_names_and_counted_once():
+    one = asked("https://as.test", aliases={"as.test": {}})
+    known = trusts(one, asked("https://b.test", "b-"))
+    assert known.named("as.test") is known.named("https://as.test") is one
+    assert [entry.issuer.url for entry in known.all] == ["https://as.test", "https://b.test"]
+
+
+@pytest.mark.parametrize(
+    "second", [asked("https://a.test", "b-"), asked("https://b.test", "b-", aliases={"https://a.test": {}})]
+)
+def test_an_issuer_has_one_policy(second: Trust):
+    with pytest.raises(ConfigurationError, match="configured twice"):
+        trusts(asked("https://a.test"), second)
+
+
+@pytest.mark.rule("I-28")
+def test_an_opaque_token_goes_to_the_longest_prefix_and_else_to_the_one_without():
+    short, long, any_ = asked("https://a.test", "x-", "y-"), asked("https://b.test", "x-long-"), asked("https://c.test")
+    for order in ((short, long, any_), (any_, long, short), (long, any_, short)):
+        known = trusts(*order)
+        assert [known.of_opaque(token) for token in ("x-1", "x-long-1", "y-1", "z", "x", "")] == [
+            short, long, short, any_, any_, any_,
+        ]  # fmt: skip
+
+
+@pytest.mark.rule("I-28")
+def test_an_opaque_token_that_fits_nobody_goes_nowhere():
+    assert trusts(asked("https://a.test", "x-")).of_opaque("y-1") is None
+    assert trusts(trust()).of_opaque("anything") is None
+
+
+@pytest.mark.rule("I-28")
+def test_two_issuers_that_could_both_be_meant_are_refused_at_the_start():
+    with pytest.raises(ConfigurationError, match="'x-' stands for two issuers"):
+        trusts(asked("https://a.test", "x-"), asked("https://b.test", "x-"))
+    with pytest.raises(ConfigurationError, match="both introspect any opaque token"):
+        trusts(asked("https://a.test"), asked("https://b.test"))
+
+
+def test_a_child_process_gets_locks_of_its_own():
+    issuer = presets.aws_alb(
+        "eu-central-1",
+        ["arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/app/name/6284be65b827c598"],
+        "https://as.test",
+        ["client"],
+    )
+    found = Trust(
+        issuer=issuer,
+        vocabulary=issuer.vocabulary,
+        ring=KeyRing(issuer.key_set),
+        statuses=Statuses(max_bytes=100),
+    )
+    assert found.by_id is not None
+    assert found.statuses is not None
+    before = (found.ring._lock, found.by_id._lock, found.statuses._lock)
+    found.after_fork()
+    after = (found.ring._lock, found.by_id._lock, found.statuses._lock)
+    assert all(new is not old for new, old in zip(after, before, strict=True))
+
+
+def test_headers_of_accepted_tokens_are_known_and_never_many():
+    known = trust()
+    for number in range(1000):
+        segment = str(number).encode()
+        token = Unverified(header={}, claims={}, signed=b"", signature=b"", segment=segment, fingerprint="")
+        known.accepted(token, rfc9068=True)
+        assert known.headers[segment] is True
+        assert len(known.headers) <= 256

@@ -1,0 +1,686 @@
+"""The memory for verified tokens: what it holds, what it gives back, and what makes it forget."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import fields
+from hashlib import sha256
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forked import Child
+from scopeguard import Granted, Guard, Issuer, RequestView
+from scopeguard.access_token import AccessToken, Unverified
+from scopeguard.config.token_cache import TokenCachePolicy
+from scopeguard.devserver.keys import SigningKey
+from scopeguard.request import HeaderList
+from scopeguard.spec import jwt
+from scopeguard.spec.jwks import VerificationKey, configured_key_set
+from scopeguard.state.issuers import Trust, Trusts
+from scopeguard.state.keyring import KeyRing
+from scopeguard.state.revocation import Revocations
+from scopeguard.state.status_list import Statuses
+from scopeguard.state.token_cache import Remembered, VerifiedTokens, _Generations
+from scopeguard.testing import FakeAuthority
+
+WALL = 1_800_000_000.0
+KEY = SigningKey.generate("ES256", kid="k1")
+JWKS = {"keys": [KEY.public_jwk()]}
+HEADER = {"alg": "ES256", "kid": "k1", "typ": "at+jwt"}
+CLAIMS: dict[str, Any] = {
+    "iss": "https://as.test",
+    "aud": "https://api.test",
+    "exp": int(WALL) + 3600,
+    "iat": int(WALL),
+    "sub": "alice",
+    "client_id": "app",
+    "jti": "1",
+    "scope": "read write",
+}
+SEGMENT = b"the header as it is written"
+
+
+def trusting(**settings: Any) -> Trust:
+    issuer = Issuer("https://as.test", audience="https://api.test", keys=JWKS, **settings)
+    return Trust(
+        issuer=issuer,
+        vocabulary=issuer.vocabulary,
+        ring=KeyRing(issuer.key_set, static=configured_key_set(JWKS)),
+    )
+
+
+def trusts_of(*trusts: Trust) -> Trusts:
+    return Trusts(trusts, revocations=Revocations())
+
+
+def key_of(trust: Trust) -> VerificationKey:
+    assert trust.ring.key_set is not None
+    return trust.ring.key_set.keys[0]
+
+
+def digest(number: int) -> bytes:
+    return number.to_bytes(32, "big")
+
+
+def unverified(
+    trust: Trust,
+    claims: dict[str, Any] = CLAIMS,
+    *,
+    key: bytes = digest(1),
+    header: dict[str, Any] = HEADER,
+    segment: bytes = SEGMENT,
+) -> Unverified:
+    """As it is read from the token, which is under *key*."""
+    return Unverified(
+        header=header,
+        claims={**{name: header[name] for name in trust.issuer.header_claims if name in header}, **claims},
+        signed=b"",
+        signature=b"",
+        segment=segment,
+        payload=json.dumps(claims).encode(),
+        fingerprint=key[:6].hex(),
+    )
+
+
+def add(
+    memory: VerifiedTokens,
+    trust: Trust,
+    number: int,
+    claims: dict[str, Any] = CLAIMS,
+    *,
+    trusts: Trusts | None = None,
+    key: VerificationKey | None = None,
+    location: str | None = None,
+    **written: Any,
+) -> AccessToken:
+    """What the flow makes of a token that it has verified; *memory* is told of it, as the flow tells it."""
+    token = unverified(trust, claims, key=digest(number), **written)
+    memory.add(
+        digest(number),
+        token,
+        trust,
+        key or key_of(trust),
+        trusts or trusts_of(trust),
+        location=location or trust.issuer.token_header,
+        since=WALL,
+        until=jwt.usable_until(token.claims, trust.issuer),
+    )
+    return jwt.accept(token, trust.issuer, trust.vocabulary)
+
+
+def found_in(memory: VerifiedTokens, number: int) -> Remembered:
+    found = memory.find(digest(number), WALL)
+    assert found is not None
+    return found
+
+
+def add_ready(memory: VerifiedTokens, trust: Trust, number: int, *arguments: Any, **options: Any) -> Remembered:
+    """As :func:`add`; and the token has come again."""
+    add(memory, trust, number, *arguments, **options)
+    return found_in(memory, number)
+
+
+def small(**bounds: int) -> VerifiedTokens:
+    return VerifiedTokens(TokenCachePolicy(**{"ready_entries": 2, **bounds}))
+
+
+def packed_only(memory: VerifiedTokens) -> None:
+    """As if the ready form had been pushed out."""
+    ready = memory._ready
+    ready.young, ready.old, ready.named = {}, {}, {}
+
+
+def counted(memory: VerifiedTokens) -> tuple[int, int]:
+    """How many are ready, and how many packed."""
+    ready, packed = memory._ready, memory._packed.tokens
+    return len(ready.young) + len(ready.old), len(packed.young) + len(packed.old)
+
+
+# -- what comes back
+
+
+def test_what_was_added_is_found_and_nothing_else():
+    memory, trust = small(), trusting()
+    access = add(memory, trust, 1)
+    assert found_in(memory, 1).access == access
+    assert memory.find(digest(2), WALL) is None
+
+
+def test_a_token_that_was_seen_once_is_only_packed_and_comes_back_ready():
+    memory, trust = small(), trusting()
+    for number in (1, 2):
+        add(memory, trust, number)
+    assert counted(memory) == (0, 2)
+    found = found_in(memory, 1)
+    assert counted(memory) == (1, 2)
+    assert found_in(memory, 1) is found
+
+
+def test_a_token_that_is_packed_comes_back_the_same_in_every_field():
+    memory, trust = small(), trusting()
+    access = add(memory, trust, 1)
+    found = found_in(memory, 1)
+    for member in fields(AccessToken):
+        assert getattr(found.access, member.name) == getattr(access, member.name), member.name
+    assert found.key is key_of(trust)
+    assert found.trust is trust
+    assert (found.header, found.location, found.instant) == (HEADER, None, True)
+    assert (found.since, found.until) == (WALL, CLAIMS["exp"] + trust.issuer.leeway)
+    assert found.held is None  # so that the key ring is asked
+    assert found.cleared == -1  # and whether it was revoked
+    assert found.name == b""  # nor does it go by any other name
+
+
+def test_only_what_nothing_else_is_to_be_asked_about_is_instant():
+    """Whatever came in a field of its own, has a status elsewhere, or belongs to an issuer that somebody found."""
+    memory, plain = small(ready_entries=8), trusting()
+    with_status = trusting()
+    with_status.statuses = Statuses(max_bytes=1000)
+    assert add_ready(memory, plain, 1).instant
+    assert not add_ready(memory, plain, 2, location="x-token").instant
+    assert not add_ready(memory, with_status, 3).instant
+    assert not add_ready(memory, trusting(), 4, trusts=trusts_of(plain)).instant
+
+
+SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+    "roles": (
+        {"role_claims": ["roles"], "roles_as_scopes": True},
+        {"roles": ["admin", "reader"], "scope": None},
+        {},
+    ),
+    "a prefix of scopes": ({"scope_prefix": "https://api.test/"}, {"scope": "https://api.test/read"}, {}),
+    "implied scopes": ({"implies": {"write": ["read"]}}, {"scope": "write"}, {}),
+    "several audiences": ({}, {"aud": ["https://other.test", "https://api.test"]}, {}),
+    "no scope at all": ({}, {"scope": None}, {}),
+    "an alias": ({"aliases": {"as.test": {}}}, {"iss": "as.test"}, {}),
+    "other names": ({"subject_claims": ["uid"], "client_id_claims": ["azp"]}, {"uid": "u", "azp": "a"}, {}),
+    "claims in the header": (
+        {"token_header": "x-token", "header_claims": ["exp", "client_id", "absent"]},
+        {"exp": None, "client_id": None},
+        {"exp": int(WALL) + 60, "client_id": "of the header"},
+    ),
+    "objects at depth": ({}, {"act": {"sub": "b", "list": [1, {"x": [True, None, 1.5]}]}}, {}),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_it_comes_back_the_same_whatever_the_issuer_is_like(name: str):
+    settings, changes, in_header = SETTINGS[name]
+    memory, trust = small(), trusting(**settings)
+    claims = {claim: value for claim, value in {**CLAIMS, **changes}.items() if value is not None}
+    access = add(memory, trust, 1, claims, header={**HEADER, **in_header})
+    found = found_in(memory, 1)
+    assert found.access == access
+    assert found.until == (access.expires_at or 0.0) + trust.issuer.leeway
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(extra=st.dictionaries(st.text(min_size=1).map(lambda name: "x" + name), JSON, max_size=5))
+def test_it_comes_back_the_same_whatever_it_says(extra: dict[str, Any]):
+    memory, trust = small(), trusting()
+    access = add(memory, trust, 1, {**CLAIMS, **extra})
+    assert found_in(memory, 1).access == access
+
+
+def test_a_guard_says_the_same_of_a_token_that_was_packed_meanwhile():
+    authority = FakeAuthority()
+    guard = Guard(
+        authority.issuer,
+        transport=authority.transport,
+        clock=authority.clock,
+        token_cache=TokenCachePolicy(max_entries=100, ready_entries=2),
+    )
+
+    def granted(token: str) -> AccessToken:
+        headers = HeaderList([(b"authorization", f"Bearer {token}".encode())])
+        decision = guard.check(RequestView(method="GET", path="/", headers=headers))
+        assert isinstance(decision, Granted)
+        return decision.access_token
+
+    tokens = [authority.mint("read write", subject=f"user{number}") for number in range(10)]
+    first = [granted(token) for token in tokens]
+    again = [granted(token) for token in tokens]
+    assert again == first
+    assert all(a is not b for a, b in zip(first, again, strict=True))
+
+
+def test_tokens_of_several_keys_and_headers_do_not_mix():
+    memory, one, other = small(), trusting(), trusting(aliases={"as.test": {}})
+    add(memory, one, 1)
+    add(memory, other, 2)
+    add(memory, one, 3, segment=b"another header", header={**HEADER, "typ": "JWT"})
+    add(memory, one, 4, location="x-token")
+    add(memory, one, 5)
+    seen = [found_in(memory, number) for number in (1, 2, 3, 4, 5)]
+    assert [(found.trust is one, found.header["typ"], found.location) for found in seen] == [
+        (True, "at+jwt", None),
+        (False, "at+jwt", None),
+        (True, "JWT", None),
+        (True, "at+jwt", "x-token"),
+        (True, "at+jwt", None),
+    ]
+    assert len(memory._packed._seals) == 4
+
+
+def test_issuers_that_share_a_key_do_not_mix_either():
+    memory, one, other = small(), trusting(), trusting(aliases={"as.test": {}})
+    for number, trust in ((1, one), (2, other)):
+        add(memory, trust, number, key=key_of(one))
+    assert found_in(memory, 1).trust is one
+    assert found_in(memory, 2).trust is other
+
+
+def test_keys_of_one_issuer_do_not_mix_either():
+    """Which one signed decides whether the token goes when a key does."""
+    memory, trust, others = small(), trusting(), trusting()
+    for number, key in ((1, key_of(trust)), (2, key_of(others))):
+        add(memory, trust, number, key=key)
+    assert found_in(memory, 1).key is key_of(trust)
+    assert found_in(memory, 2).key is key_of(others)
+
+
+def test_two_requests_that_give_a_seal_its_number_give_it_one():
+    """The second one looks again when it has the lock."""
+    memory, trust = small(), trusting()
+    packed = memory._packed
+
+    class Late(dict[Any, int]):
+        """Where the first look-up comes just before somebody else's number."""
+
+        looks = 0
+
+        def get(self, name: Any, default: Any = None) -> Any:
+            self.looks += 1
+            return None if self.looks == 1 else super().get(name, default)
+
+    add(memory, trust, 1)
+    late = packed._numbers = Late(packed._numbers)
+    add(memory, trust, 2)
+    assert late.looks == 2
+    assert len(packed._seals) == 1
+    assert found_in(memory, 2).trust is trust
+
+
+# -- time
+
+
+@pytest.fixture(params=["packed", "ready", "ready, and no longer young"])
+def kept(request: pytest.FixtureRequest) -> VerifiedTokens:
+    """A memory with one token, in one of its forms."""
+    memory, trust = small(), trusting()
+    if request.param == "packed":
+        add(memory, trust, 1)
+    else:
+        add_ready(memory, trust, 1)
+    if request.param == "ready, and no longer young":
+        add_ready(memory, trust, 2)
+        assert digest(1) in memory._ready.old
+    return memory
+
+
+UNTIL = CLAIMS["exp"] + 30.0  # the leeway
+
+
+def test_a_token_that_has_expired_is_forgotten(kept: VerifiedTokens):
+    assert kept.find(digest(1), UNTIL) is None
+    assert kept.find(digest(1), WALL) is None  # for good
+
+
+def test_a_token_is_usable_until_just_before(kept: VerifiedTokens):
+    assert kept.find(digest(1), UNTIL - 0.001) is not None
+
+
+def test_a_clock_that_was_set_back_is_not_believed(kept: VerifiedTokens):
+    """What begins (``nbf``) between the two times would be let in too early."""
+    assert kept.find(digest(1), WALL - 0.001) is None
+    assert kept.find(digest(1), WALL) is None
+
+
+# -- the short way: what else a token goes by
+
+FIELD = b"Bearer a.b.c"
+
+
+def test_nothing_is_recalled_that_was_not_announced():
+    memory, trust = small(), trusting()
+    assert memory.recall(FIELD) is None
+    found = add_ready(memory, trust, 1)
+    assert memory.recall(FIELD) is None
+    memory.expect(digest(1), found, FIELD)
+    assert memory.recall(FIELD) is found
+    assert found.name == sha256(FIELD).digest()
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        b"a.b.c",
+        b"Bearer  a.b.c",
+        b"Bearer a.b.c ",
+        b" Bearer a.b.c",
+        b"Bearer\ta.b.c",
+        b"bearer a.b.c",
+        b"BEARER a.b.c",
+        b"Token a.b.c",
+        b"Bearera.b.c",
+        b"Bearer a.B.c",
+        b"Bearer a.b.c, Bearer a.b.c",
+        b"Bearer ",
+        b"",
+        digest(1),
+        sha256(b"a.b.c").digest(),
+        sha256(FIELD).digest(),
+    ],
+    ids=repr,
+)
+def test_a_field_is_recalled_byte_for_byte_or_not_at_all(field: bytes):
+    memory, trust = small(), trusting()
+    memory.expect(digest(1), add_ready(memory, trust, 1), FIELD)
+    assert memory.recall(field) is None
+
+
+def test_a_digest_of_a_token_is_no_field_and_a_field_is_no_token():
+    """However it is found, it is found by its own kind of name."""
+    memory, trust = small(), trusting()
+    key = sha256(b"a.b.c").digest()
+    found = add_ready(memory, trust, int.from_bytes(key, "big"))
+    assert memory.recall(b"a.b.c") is None
+    memory.expect(key, found, FIELD)
+    assert memory.recall(b"a.b.c") is None
+    assert memory.find(sha256(FIELD).digest(), WALL) is None
+
+
+def test_a_name_goes_with_the_generation_it_is_of_and_comes_back_when_it_is_announced_again():
+    memory, trust = small(ready_entries=4), trusting()
+    found = add_ready(memory, trust, 1)
+    memory.expect(digest(1), found, FIELD)
+    add_ready(memory, trust, 2)
+    assert memory.recall(FIELD) is found
+    add_ready(memory, trust, 3)
+    assert memory.recall(FIELD) is None
+    assert found_in(memory, 1) is found
+    assert memory.recall(FIELD) is None  # nobody has looked at its key
+    memory.expect(digest(1), found, FIELD)
+    assert memory.recall(FIELD) is found
+
+
+def test_a_name_goes_with_the_token_that_is_discarded_and_with_no_other():
+    memory, trust = small(ready_entries=8), trusting()
+    one, other = add_ready(memory, trust, 1), add_ready(memory, trust, 2)
+    memory.expect(digest(1), one, b"Bearer one")
+    memory.expect(digest(2), other, b"Bearer other")
+    add_ready(memory, trust, 3)
+    memory.discard(digest(3))  # nobody has announced it
+    memory.discard(digest(1))
+    assert memory.recall(b"Bearer one") is None
+    assert memory.recall(b"Bearer other") is other
+    memory.expect(digest(1), one, b"Bearer one")  # of a request that had found it before
+    assert memory.recall(b"Bearer one") is None
+
+
+@pytest.mark.parametrize("time", [UNTIL, WALL - 1], ids=["expired", "the clock was set back"])
+def test_a_name_goes_with_a_token_that_is_not_to_be_used_any_more(time: float):
+    memory, trust = small(), trusting()
+    memory.expect(digest(1), add_ready(memory, trust, 1), FIELD)
+    assert memory.find(digest(1), time) is None
+    assert memory.recall(FIELD) is None
+
+
+def test_no_name_is_given_to_what_is_no_longer_ready():
+    memory, trust = small(), trusting()
+    found = add_ready(memory, trust, 1)
+    add_ready(memory, trust, 2)
+    for _ in range(2):
+        memory.expect(digest(1), found, FIELD)
+        assert memory.recall(FIELD) is None
+        assert not memory._ready.named
+        memory.clear()
+
+
+def test_a_token_that_is_too_large_to_be_ready_is_not_recalled():
+    memory, trust = small(max_bytes=200_000), trusting()
+    found = add_ready(memory, trust, 1, {**CLAIMS, "note": "x" * 10_000})
+    assert counted(memory) == (0, 1)
+    memory.expect(digest(1), found, FIELD)
+    assert memory.recall(FIELD) is None
+
+
+def test_names_do_not_outnumber_what_they_are_of():
+    memory, trust = small(ready_entries=8), trusting()
+    for number in range(100):
+        for _ in range(2):
+            memory.expect(digest(number), add_ready(memory, trust, number), b"Bearer %d" % number)
+        assert len(memory._ready.named) <= len(memory._ready.young) <= 4
+
+
+# -- bounds
+
+
+def test_a_flood_of_valid_tokens_evicts_and_never_grows():
+    memory, trust = small(max_entries=100, ready_entries=10), trusting()
+    for number in range(1000):
+        add_ready(memory, trust, number)
+        ready, packed = counted(memory)
+        assert ready <= 10
+        assert packed <= 100
+    assert memory.find(digest(999), WALL) is not None
+    assert memory.find(digest(951), WALL) is not None
+    assert memory.find(digest(899), WALL) is None
+
+
+def test_bytes_are_bounded_as_well_as_entries():
+    memory, trust = small(max_entries=1_000_000, ready_entries=1_000_000, max_bytes=200_000), trusting()
+    for number in range(1000):
+        add_ready(memory, trust, number, {**CLAIMS, "note": "x" * (number % 300)})
+    packed = memory._packed.tokens
+    assert sum(len(record) + 200 for part in (packed.young, packed.old) for record in part.values()) <= 125_000
+    ready = memory._ready
+    assert sum(found.size for part in (ready.young, ready.old) for found in part.values()) <= 50_000
+    assert counted(memory)[0] > 5
+    assert counted(memory)[1] > 150
+
+
+def test_a_token_that_is_larger_than_the_whole_memory_is_not_kept_and_pushes_nothing_out():
+    memory, trust = small(max_entries=100, max_bytes=200_000), trusting()
+    add(memory, trust, 1)
+    add(memory, trust, 2, {**CLAIMS, "note": "x" * 70_000})
+    assert memory.find(digest(2), WALL) is None
+    assert memory.find(digest(1), WALL) is not None
+
+
+def test_a_token_that_is_used_stays_and_the_others_go():
+    memory, trust = small(max_entries=20, ready_entries=2), trusting()
+    add(memory, trust, 0)
+    for number in range(1, 200):
+        add_ready(memory, trust, number)
+        assert memory.find(digest(0), WALL) is not None, number
+    assert memory.find(digest(1), WALL) is None
+
+
+def test_a_ready_token_that_is_used_becomes_young_again():
+    memory, trust = small(ready_entries=4), trusting()
+    found = add_ready(memory, trust, 1)
+    add_ready(memory, trust, 2)
+    add_ready(memory, trust, 3)
+    assert digest(1) in memory._ready.old
+    assert memory.find(digest(1), WALL) is found
+    assert memory._ready.young[digest(1)] is found
+
+
+def test_a_packed_token_that_is_used_becomes_young_again():
+    memory, trust = small(max_entries=4), trusting()
+    for number in (1, 2, 3):
+        add(memory, trust, number)
+    assert digest(1) in memory._packed.tokens.old
+    memory.find(digest(1), WALL)
+    assert digest(1) in memory._packed.tokens.young
+
+
+def test_the_same_token_verified_by_many_at_once_counts_once():
+    memory, trust = small(max_bytes=100_000), trusting()
+    found = add_ready(memory, trust, 0)
+    before = memory._packed.tokens._bytes, memory._ready._bytes
+    for _ in range(1000):
+        add(memory, trust, 0)
+        memory._ready.put(digest(0), found, found.size)  # each has unpacked it
+    assert (memory._packed.tokens._bytes, memory._ready._bytes) == before
+
+
+def test_one_entry_is_kept_at_least():
+    kept: _Generations[int] = _Generations(1, 1000)
+    kept.put(b"a", 1, 10)
+    assert kept.young == {b"a": 1}
+    kept.put(b"b", 2, 10)
+    assert (kept.young, kept.old) == ({b"b": 2}, {b"a": 1})
+
+
+def test_a_header_that_differs_with_every_token_does_not_grow_either():
+    memory, trust = small(max_entries=100_000, max_bytes=400_000), trusting()
+    most = 0
+    ready = add_ready(memory, trust, 1000)
+    for number in range(500):
+        header = {**HEADER, "x": str(number)}
+        add(memory, trust, number, segment=f"header {number}".encode() + b"x" * 500, header=header)
+        most = max(most, len(memory._packed._seals))
+    assert most == 50_000 // (1024 + 6 * 510)
+    assert memory.find(digest(1000), WALL) is ready  # what is ready stays
+    assert found_in(memory, 499).header["x"] == "499"
+    assert memory.find(digest(0), WALL) is None
+
+
+def test_the_number_of_a_seal_is_not_used_after_the_seals_were_replaced(monkeypatch: pytest.MonkeyPatch):
+    """It would be that of another issuer's key."""
+    memory, mine, other = small(), trusting(), trusting(aliases={"as.test": {}})
+    packed = memory._packed
+    number = packed.number
+
+    def interrupted(_: object, *arguments: Any) -> int | None:
+        seen = number(*arguments)
+        monkeypatch.undo()
+        memory._packed = type(packed)(memory._policy)
+        add(memory, other, 2)
+        return seen
+
+    monkeypatch.setattr(type(packed), "number", interrupted)
+    add(memory, mine, 1)
+    assert memory.find(digest(1), WALL) is None
+    assert found_in(memory, 2).trust is other
+
+
+def test_a_seal_holds_no_token():
+    memory, trust = small(), trusting()
+    add_ready(memory, trust, 1)
+    (seal,) = memory._packed._seals
+    kinds = (AccessToken, Unverified, Remembered)
+    assert not any(isinstance(getattr(seal, name), kinds) for name in type(seal).__slots__)
+
+
+def test_a_token_counts_once_in_whatever_forms_it_is_remembered():
+    memory, trust = small(max_entries=4), trusting()
+    assert len(memory) == 0
+    for number in (1, 2, 3, 3):
+        add(memory, trust, number)
+    assert len(memory) == 3
+    for number in (1, 2, 3):
+        found_in(memory, number)
+    assert len(memory) == 3
+    packed_only(memory)
+    assert len(memory) == 3
+
+
+# -- forgetting
+
+
+@pytest.mark.parametrize("form", ["ready", "packed"])
+def test_what_is_discarded_is_gone_in_every_form_and_generation(form: str):
+    memory, trust = small(max_entries=4, ready_entries=4), trusting()
+    for number in range(4):
+        if form == "ready":
+            add_ready(memory, trust, number)
+        else:
+            add(memory, trust, number)
+    assert counted(memory)[form == "packed"] == 4
+    for number in range(4):
+        memory.discard(digest(number))
+        assert memory.find(digest(number), WALL) is None
+    assert counted(memory) == (0, 0)
+    memory.discard(digest(77))  # what is not there can be discarded
+
+
+def test_clear_forgets_everything():
+    memory, trust = small(), trusting()
+    memory.expect(digest(1), add_ready(memory, trust, 1), FIELD)
+    memory.clear()
+    assert memory.find(digest(1), WALL) is None
+    assert memory.recall(FIELD) is None
+    assert counted(memory) == (0, 0)
+
+
+def test_a_child_process_clears_it_whatever_lock_was_held():
+    memory, trust = small(), trusting()
+    memory.expect(digest(1), add_ready(memory, trust, 1), FIELD)
+    parts = (memory._ready, memory._packed.tokens, memory._packed)
+
+    def check() -> None:
+        memory.clear()
+        memory.expect(digest(2), add_ready(memory, trust, 2), b"Bearer another")
+        assert memory.find(digest(1), WALL) is None
+        assert memory.recall(FIELD) is None
+        assert memory.recall(b"Bearer another") is memory.find(digest(2), WALL)
+
+    locks = [part._lock for part in parts]
+    for lock in locks:
+        lock.acquire()
+    child = Child(check)
+    for lock in locks:
+        lock.release()
+    assert child.ok()
+
+
+def test_threads_share_it():
+    memory, trust = small(max_entries=64, ready_entries=8, max_bytes=200_000), trusting()
+    failures: list[BaseException] = []
+
+    def work(seed: int) -> None:
+        try:
+            for step in range(1500):
+                number = (step * 7 + seed) % 100
+                field = b"Bearer %d" % number
+                found = memory.find(digest(number), WALL)
+                if found is None:
+                    add(memory, trust, number, {**CLAIMS, "sub": f"user{number}"})
+                else:
+                    assert found.access.subject == f"user{number}"
+                    memory.expect(digest(number), found, field)
+                recalled = memory.recall(field)
+                assert recalled is None or recalled.access.subject == f"user{number}"
+                if step % 50 == seed:
+                    memory.discard(digest(number))
+                if step % 700 == 699:
+                    memory.clear()
+        except BaseException as error:  # noqa: BLE001 - the test looks at it
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    ready, packed = counted(memory)
+    assert ready <= 8
+    assert packed <= 64
