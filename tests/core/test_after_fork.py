@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from forked import Child
-from scopeguard import Guard, Introspection, Issuer, IssuerResolver
+from scopeguard import Guard, Introspection, Issuer, IssuerResolver, ScopeCatalog
 from scopeguard.config.status_list import StatusListPolicy
+from scopeguard.core.wiring import trusted
 from scopeguard.edge.lanes import WorkLane
 from scopeguard.edge.single_flight import Flights
 from scopeguard.edge.threads import Threads
@@ -47,6 +48,24 @@ def locks(thing: object, seen: set[int] | None = None) -> Iterator[tuple[type, A
             yield type(thing), part
         else:
             yield from locks(part, seen)
+
+
+def test_every_lock_of_an_issuer_is_replaced():
+    """Without a fork, so that coverage sees it."""
+    issuer = Issuer(
+        "https://as.test",
+        audience="x",
+        validate="auto",
+        introspection=Introspection(client_id="a", client_secret="s"),
+        experimental_status_list=StatusListPolicy(),
+    )
+    state = trusted(issuer, ScopeCatalog(), ())
+    held = list(locks(state))
+    assert len(held) >= 5
+    for _, lock in held:
+        lock.acquire()
+    state.after_fork()
+    assert [owner for owner, lock in locks(state) if lock.locked()] == []
 
 
 def test_no_lock_of_the_parent_holds_a_child_up():

@@ -349,3 +349,14 @@ def test_whoever_wants_to_know_is_told_what_is_recalled_and_nothing_of_what_is_n
     assert scene.recall(requirement=all_of("write")) is None
     assert scene.recall(authorization=b"Bearer x") is None
     assert len(told) == 1
+
+
+def test_a_token_whose_key_was_withdrawn_is_refused(made: Made):
+    scene = made(authority=FakeAuthority(jwks_max_age=600), granted=False)
+    scene.token = scene.authority.mint("read", expires_in=86400)
+    assert [type(scene.ask()) for _ in range(2)] == [Granted, Granted]
+    scene.authority.rotate(overlap=False)
+    scene.authority.clock.advance(601)
+    decision = scene.ask()
+    assert isinstance(decision, Denied)
+    assert decision.error.reason is Reason.UNKNOWN_KEY
