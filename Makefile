@@ -33,7 +33,7 @@ $(BIN)/python:
 	}
 
 $(VENV)/.installed-%: pyproject.toml | $(BIN)/python
-	@echo "installing scopeguard[$*] into $(VENV)"
+	@echo "installing scopeguard-oauth2[$*] into $(VENV)"
 	$(PIP) install --editable '.[$*]'
 	touch $@
 

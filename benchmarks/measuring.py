@@ -141,14 +141,17 @@ def machine() -> dict[str, str]:
                 break
     except OSError:
         pass
+    from scopeguard import __version__
+
     found = {
         "processor": model,
         "cores": str(os.cpu_count()),
         "system": platform.system() + " " + platform.release(),
         "python": sys.version.split()[0],
         "date": time.strftime("%Y-%m-%d"),
+        "scopeguard": __version__,
     }
-    for package in ("scopeguard", "cryptography", "PyJWT", "starlette", "fastapi", "flask", "uvicorn", "anyio"):
+    for package in ("cryptography", "PyJWT", "starlette", "fastapi", "flask", "uvicorn", "anyio"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

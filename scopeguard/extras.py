@@ -1,22 +1,25 @@
-"""What is installed beside the library, and what to do where it is missing."""
+"""Optional dependencies: the name to install them by, and the message when one is missing."""
 
 from __future__ import annotations
 
 from typing import Final
 
-DISTRIBUTION: Final = "scopeguard"
-"""What pip calls this library: the name in pyproject.toml, and the only place in the code that has it."""
+DISTRIBUTION: Final = "scopeguard-oauth2"
+"""The name of the distribution on a package index, as in ``pyproject.toml``. The package to import is ``scopeguard``.
+
+Every message that says what to install takes the name from here.
+"""
 
 
 def installation(extra: str) -> str:
-    """The command that installs *extra*, from an index and from a checkout of the repository."""
+    """Return the command that installs *extra* from a package index, and the one for a checkout."""
     return f'pip install "{DISTRIBUTION}[{extra}]", or in a checkout pip install ".[{extra}]"'
 
 
 def explained(missing: ModuleNotFoundError, extra: str) -> ModuleNotFoundError:
-    """*missing*, raised by an import of what *extra* installs, with a message that says so.
+    """Return an error like *missing* whose message says how to install *extra*.
 
-    An error about anything else is returned as it is: the library is there, and something that it needs is not.
+    An error about another module is returned unchanged: the extra is installed, and one of its own dependencies is not.
     """
     if missing.name != extra:
         return missing

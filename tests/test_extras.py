@@ -23,8 +23,8 @@ def test_an_adapter_without_its_framework_says_what_to_install(adapter: str, mon
         importlib.import_module(f"scopeguard.{adapter}")
     assert error.value.name == adapter
     assert str(error.value) == (
-        f'scopeguard.{adapter} needs {adapter}; pip install "scopeguard[{adapter}]", or in a checkout pip install '
-        f'".[{adapter}]"'
+        f'scopeguard.{adapter} needs {adapter}; pip install "scopeguard-oauth2[{adapter}]", or in a checkout '
+        f'pip install ".[{adapter}]"'
     )
 
 
@@ -42,6 +42,51 @@ def test_the_name_stands_in_one_place_and_every_extra_that_is_named_exists():
     assert all(f"[{name}]" in installation(name) for name in named)
     code = {str(path.relative_to(ROOT)) for path, text in sources.items() if "pip install" in _without_docstrings(text)}
     assert code == {"scopeguard/extras.py"}
+
+
+# What would install the security scanner of that name: a hint, a requirement, or an extra of it.
+STRAY = re.compile(
+    r"""pip3? install (?:-[-\w]+ )*["'`]?scopeguard(?!-oauth2|\S*/)|["'`]scopeguard\[|^scopeguard(\[|[=<>~])""",
+    re.MULTILINE,
+)
+
+
+def _texts() -> dict[str, str]:
+    names = ("*.md", "*.py", "*.toml", "*.txt", "*.yaml", "Dockerfile", "Makefile")
+    places = [ROOT / name for name in ("scopeguard", "docs", "examples", "tests", "benchmarks", ".ci")]
+    paths = {path for place in places for name in names for path in place.rglob(name)}
+    paths |= {path for name in names for path in ROOT.glob(name)}
+    return {
+        str(path.relative_to(ROOT)): path.read_text("utf-8")
+        for path in paths
+        if "node_modules" not in path.parts and path.name != "test_extras.py"
+    }
+
+
+def test_no_text_says_to_install_the_other_distribution_of_that_name():
+    texts = _texts()
+    assert {"README.md", "CONTRIBUTING.md", "scopeguard/extras.py", "docs/settings.md", "Makefile"} <= set(texts)
+    strays = {(name, found[0]) for name, text in texts.items() for found in STRAY.finditer(text)}
+    assert not strays
+
+
+@pytest.mark.parametrize(
+    ("text", "stray"),
+    [
+        ("pip install scopeguard", True),
+        ('pip install "scopeguard[cli]"', True),
+        ("pip install --upgrade scopeguard", True),
+        ('needs = ["scopeguard[all]"]', True),
+        ("scopeguard[cli]\n", True),
+        ("scopeguard==0.1.0", True),
+        ('pip install "scopeguard-oauth2[cli]"', False),
+        ("pip install scopeguard-oauth2", False),
+        ("import scopeguard", False),
+        ('pip install ".[cli]"', False),
+    ],
+)
+def test_a_stray_is_recognised(text: str, stray: bool):
+    assert bool(STRAY.search(text)) is stray
 
 
 def _without_docstrings(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from email import message_from_bytes
@@ -32,11 +33,17 @@ def _run(*arguments: str, cwd: Path = ROOT, path: str = "") -> str:
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    _run("-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT))
-    (built,) = folder.glob("*.whl")
-    return built
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel and the source distribution."""
+    folder = tmp_path_factory.mktemp("built")
+    _run("-m", "build", "--wheel", "--sdist", "--no-isolation", "--outdir", str(folder), str(ROOT))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wheel(built: Path) -> Path:
+    (wheel,) = built.glob("*.whl")
+    return wheel
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +57,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def metadata(installed: Path) -> Message:
-    (file,) = installed.glob("scopeguard-*.dist-info/METADATA")
+    (file,) = installed.glob("scopeguard_oauth2-*.dist-info/METADATA")
     return message_from_bytes(file.read_bytes())
 
 
@@ -62,6 +69,24 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path):
     assert packaged == sources
     assert "scopeguard/py.typed" in packaged
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+
+
+def test_the_source_distribution_holds_what_its_readers_need(built: Path):
+    (archive,) = built.glob("*.tar.gz")
+    with tarfile.open(archive) as files:
+        names = {name.partition("/")[2] for name in files.getnames()}
+    pages = {str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")}
+    assert pages
+    assert names >= pages | {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "pyproject.toml"}
+    assert names >= {"scopeguard/py.typed", "tests/conftest.py", "examples/fastapi_app.py", "benchmarks/run.py"}
+
+
+def test_the_index_name_differs_from_the_package_to_import(metadata: Message):
+    assert metadata["Name"] == "scopeguard-oauth2"
+    # hatchling replaces a reference of an extra to itself by what it stands for, but only under the project's own name.
+    needed = metadata.get_all("Requires-Dist", [])
+    assert any('extra == "all"' in need or "extra == 'all'" in need for need in needed)
+    assert not [need for need in needed if need.startswith("scopeguard")]
 
 
 def test_the_version_is_told_once(metadata: Message):
@@ -104,7 +129,7 @@ def test_each_adapter_can_be_imported_alone_from_the_wheel(installed: Path, adap
 def test_the_entry_points_lead_somewhere(installed: Path, tmp_path: Path):
     script = """
 from importlib.metadata import distribution
-for point in distribution("scopeguard").entry_points:
+for point in distribution("scopeguard-oauth2").entry_points:
     print(point.group, point.name, point.load().__name__)
 """
     lines = _run("-c", script, cwd=tmp_path, path=str(installed)).splitlines()

@@ -1,6 +1,6 @@
 """The command line; the commands are in :mod:`scopeguard.cli.commands`.
 
-It needs ``pip install "scopeguard[cli]"``, and says so where that is missing.
+It needs ``pip install "scopeguard-oauth2[cli]"``, and says so where that is missing.
 """
 
 from __future__ import annotations

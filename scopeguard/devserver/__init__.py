@@ -8,7 +8,7 @@
         guard = Guard(Issuer(server.url, audience="https://api.example.com"))
 
 ``serve`` does the same in the foreground. What it can do stands in :mod:`scopeguard.devserver.authority`, how it is
-told to misbehave in :mod:`scopeguard.devserver.app`. It needs uvicorn: ``pip install "scopeguard[devserver]"``.
+told to misbehave in :mod:`scopeguard.devserver.app`. It needs uvicorn: ``pip install "scopeguard-oauth2[devserver]"``.
 """
 
 from __future__ import annotations

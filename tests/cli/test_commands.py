@@ -53,8 +53,8 @@ def test_a_plain_installation_says_in_one_line_what_is_missing(package: str):
     run = _without(package)
     assert run.returncode == 2
     assert run.stderr == (
-        'scopeguard: the command line needs more packages: pip install "scopeguard[cli]", or in a checkout pip install '
-        '".[cli]"\n'
+        'scopeguard: the command line needs more packages: pip install "scopeguard-oauth2[cli]", or in a checkout '
+        'pip install ".[cli]"\n'
     )
     assert run.stdout == ""
 

@@ -69,5 +69,7 @@ def test_what_is_no_path_is_refused(source: Any):
 def test_without_its_parser_yaml_is_refused_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "yaml", None)
     (tmp_path / "a.yaml").write_text("a: 1", "utf-8")
-    with pytest.raises(ConfigurationError, match=r"a.yaml: reading YAML needs PyYAML; pip install .scopeguard\[yaml\]"):
+    with pytest.raises(
+        ConfigurationError, match=r"a.yaml: reading YAML needs PyYAML; pip install .scopeguard-oauth2\[yaml\]"
+    ):
         read_document(tmp_path / "a.yaml")

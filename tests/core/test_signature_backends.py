@@ -252,7 +252,7 @@ def test_a_library_that_is_not_installed_is_an_error_at_construction(
 ):
     checked_backends.__globals__["_named"].cache_clear()
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ConfigurationError, match=rf"{name} is not installed; pip install .scopeguard\[fast\]"):
+    with pytest.raises(ConfigurationError, match=rf"{name} is not installed; pip install .scopeguard-oauth2\[fast\]"):
         Guard(fake.issuer, signature_backends=[name])
 
 

@@ -414,7 +414,7 @@ def test_what_would_not_work_is_refused_at_once(settings: dict[str, Any], messag
 
 def test_without_the_library_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "redis", None)
-    with pytest.raises(ConfigurationError, match=r'pip install "scopeguard\[redis\]"'):
+    with pytest.raises(ConfigurationError, match=r'pip install "scopeguard-oauth2\[redis\]"'):
         RedisStore("redis://127.0.0.1")
 
 
