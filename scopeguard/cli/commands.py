@@ -1,4 +1,4 @@
-"""The commands and their options. What they do is in a module of each, imported when it is asked for."""
+"""The commands and their options. Each command imports its implementation when it runs."""
 
 # ruff: noqa: PLC0415 - help should not wait for servers, frameworks and HTTP clients to be imported
 # ruff: noqa: D301 - in help texts, click looks for the character \b, which a raw string would not hold
@@ -14,19 +14,19 @@ from scopeguard.errors import ConfigurationError
 
 
 class Refused(click.ClickException):
-    """What was asked for cannot work: one line on stderr."""
+    """Usage error: one line on stderr, exit status 2."""
 
     exit_code = 2
 
 
 class Failed(click.ClickException):
-    """It could work and did not."""
+    """Runtime failure: one line on stderr, exit status 1."""
 
     exit_code = 1
 
 
 class Commands(click.Group):
-    """A wrong setting is one readable line and exit status 2, not a traceback."""
+    """Report a wrong setting as one line with exit status 2 instead of a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -47,7 +47,7 @@ def cli() -> None:
 def demo(*, serve: bool, no_color: bool) -> None:
     """Watch a client, an authorization server and a guarded API, all on loopback.
 
-    Every exchange is shown and held against what is expected. Exit status 1: one of them was different.
+    Every exchange is shown and compared with the expected one. The exit status is 1 if one differs.
     """
     from scopeguard.cli.demo import run
 
@@ -57,33 +57,38 @@ def demo(*, serve: bool, no_color: bool) -> None:
 @cli.command()
 @click.argument("app", metavar="MODULE:APP")
 @click.option(
-    "--config", required=True, metavar="FILE", help="The TOML file with issuers and rules; the README has its keys."
+    "--config",
+    required=True,
+    metavar="FILE",
+    help="The TOML file with issuers and rules; docs/settings.md lists its keys.",
 )
-@click.option("--wsgi", is_flag=True, help="APP is a WSGI app, to be run by waitress. Otherwise ASGI, by uvicorn.")
+@click.option(
+    "--wsgi", is_flag=True, help="APP is a WSGI app and runs on waitress. Without this it is ASGI and runs on uvicorn."
+)
 @click.option("--factory", is_flag=True, help="APP is a function without arguments that returns the app.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
-@click.option("--uds", metavar="PATH", help="Listen on a Unix socket instead; the umask says who may connect.")
+@click.option("--uds", metavar="PATH", help="Listen on a Unix socket instead; the umask sets its permissions.")
 @click.option(
     "--workers",
     default=1,
     show_default=True,
     type=click.IntRange(1, 512),
-    help="Processes, each with an app of its own. One that crashes is replaced after a pause.",
+    help="Number of processes. One that crashes is replaced after a pause.",
 )
 @click.option(
     "--threads",
     default=8,
     show_default=True,
     type=click.IntRange(1, 1024),
-    help="Requests that a worker answers at once, with --wsgi.",
+    help="Requests that a worker serves at once (with --wsgi).",
 )
 @click.option(
     "--connections",
     default=1000,
     show_default=True,
     type=click.IntRange(1, 1_000_000),
-    help="Connections that a worker holds open at once. Beyond, those that have been idle longest are closed.",
+    help="Open connections of a worker. At the limit the longest-idle ones are closed.",
 )
 @click.option(
     "--grace",
@@ -91,40 +96,38 @@ def demo(*, serve: bool, no_color: bool) -> None:
     show_default=True,
     metavar="SECONDS",
     type=click.IntRange(1, 86400),
-    help="How long requests and streams that have begun may take to end when the server is told to stop.",
+    help="Time for requests and streams in progress to finish when the server stops.",
 )
 @click.option(
     "--access-log",
     default="text",
     show_default=True,
     type=click.Choice(["text", "json", "off"]),
-    help="A line for each request on standard output, when it has ended.",
+    help="Write a line for each finished request to standard output.",
 )
-@click.option(
-    "--log-subjects", is_flag=True, help="Name the subject of tokens in the access log: often a person, so off."
-)
+@click.option("--log-subjects", is_flag=True, help="Write the subject of tokens, often a person, into the access log.")
 @click.option(
     "--trusted-proxy",
     "trusted_proxies",
     multiple=True,
     metavar="ADDRESS",
-    help="Believe X-Forwarded-For and X-Forwarded-Proto from this IP address, network, or unix (whoever may use the "
-    "socket of --uds). May be given several times. Without it nobody is believed.",
+    help="Trust X-Forwarded-For and X-Forwarded-Proto from this IP address or network, or unix for the socket of "
+    "--uds. May be given several times. Without it these fields are removed.",
 )
 @click.option(
     "--root-path",
     metavar="PREFIX",
-    help="The prefix that the app itself takes off paths before it routes, as in /api; an empty one for none. "
-    "Needed only where that cannot be seen: scopeguard audit says so.",
+    help="The prefix that the app itself removes from paths before it routes, as in /api; empty for none. "
+    "Needed only where scopeguard audit asks for it.",
 )
 def serve(app: str, *, access_log: str, **options: Any) -> None:
     """Run an app behind a guard, without touching its code.
 
     APP is found from the current directory, as in example.main:app.
 
-    SIGHUP reads FILE again: what is wrong with it is logged, and the old configuration stays; a right one holds for
-    requests that begin from then on, as soon as the keys of new issuers are there. SIGTERM and Ctrl-C stop accepting,
-    let requests end, and exit with status 0; Ctrl-C twice stops at once.
+    SIGHUP reads FILE again. If it is wrong, the error is logged and the old configuration stays. If it is right, it
+    applies to new requests as soon as the keys of new issuers are fetched. SIGTERM and Ctrl-C stop accepting, let
+    requests finish and exit with status 0. A second Ctrl-C stops at once.
 
     \b
     Exit status:
@@ -149,26 +152,26 @@ def serve(app: str, *, access_log: str, **options: Any) -> None:
     default="table",
     show_default=True,
     type=click.Choice(["table", "json", "markdown", "html"]),
-    help="How it is written; html is one page that shows scopes against routes.",
+    help="Output format; html is one page with a table of scopes and routes.",
 )
-@click.option("--output", metavar="FILE", help="Write it there, and one line on standard error.")
+@click.option("--output", metavar="FILE", help="Write to this file, and a summary line to standard error.")
 @click.option(
     "--public",
     multiple=True,
     metavar="PATH",
-    help="A path that nobody guards and that is meant to be open, as in /docs/{rest:path}. May be given several times.",
+    help="A path that is meant to be open, as in /docs/{rest:path}. May be given several times.",
 )
 @click.option("--online", is_flag=True, help="Ask the issuers for the scopes that they can grant.")
-@click.option("--strict", is_flag=True, help="Exit with status 1 for warnings too.")
+@click.option("--strict", is_flag=True, help="Exit with status 1 for warnings as well.")
 def audit(app: str, **options: Any) -> None:
-    """Show what each route of an app requires, and what is wrong with that.
+    """Show what each route of an app requires, and report problems.
 
     APP is found from the current directory, as in example.main:app. Its module is imported, and no request is sent.
 
     \b
     Exit status:
-      0  nothing is wrong
-      1  something is, or the app cannot be imported
+      0  no problem was found
+      1  a problem was found, or the app cannot be imported
       2  the command line or the configuration is wrong
     """
     from scopeguard.cli.audit import run
@@ -184,37 +187,39 @@ def audit(app: str, **options: Any) -> None:
     "clients",
     multiple=True,
     metavar="ID:SECRET:SCOPES",
-    help="Who may have tokens, for which scopes (separated by spaces). May be given several times.",
+    help="A client and its scopes (separated by spaces). May be given several times.",
 )
 @click.option(
     "--service-account",
     "service_accounts",
     multiple=True,
     metavar="FILE:EMAIL:SCOPES",
-    help="A service account for Google's client libraries. FILE is made with a new key, unless it is there.",
+    help="A service account for Google's client libraries. FILE is created with a new key if it does not exist.",
 )
 @click.option(
     "--audience",
     default="http://127.0.0.1:8000",
     show_default=True,
-    help="The API that tokens are for: resource or audience of its guard.",
+    help="The audience of tokens: the resource or audience of the API's guard.",
 )
-@click.option("--lifetime", default=3600, show_default=True, type=click.IntRange(1), help="Of tokens, in seconds.")
+@click.option(
+    "--lifetime", default=3600, show_default=True, type=click.IntRange(1), help="Lifetime of tokens in seconds."
+)
 @click.option(
     "--catalog",
     metavar="FILE",
-    help="The scopes there are, others are refused: TOML, or an OpenAPI or Google discovery document.",
+    help="The known scopes; others are refused. TOML, or an OpenAPI or Google discovery document.",
 )
 @click.option(
     "--allow-remote",
     is_flag=True,
-    help="Listen on an address that other machines can reach, with --issuer: all of them get tokens.",
+    help="Listen on an address that other machines can reach (with --issuer). Any of them can get tokens.",
 )
 @click.option(
     "--issuer",
     metavar="URL",
-    help="The issuer, by which guards and clients reach this server, as in http://devserver:9000. Unless given, the "
-    "address it listens on.",
+    help="The issuer URL by which guards and clients reach this server, as in http://devserver:9000. "
+    "Default: the address it listens on.",
 )
 def devserver(
     *,
@@ -230,7 +235,7 @@ def devserver(
 ) -> None:
     """Run an authorization server. FOR DEVELOPMENT ONLY.
 
-    It keeps everything in memory, and its signing key is new with every start.
+    It keeps everything in memory and makes a new signing key at every start.
     """
     from scopeguard.cli.devserver import run
 
@@ -249,23 +254,27 @@ def devserver(
 
 @cli.command()
 @click.option("--token-url", metavar="URL", help="The token endpoint of the authorization server.")
-@click.option("--issuer", metavar="URL", help="Or the authorization server itself, whose metadata name the endpoint.")
-@click.option("--client-id", required=True, metavar="ID", help="Who asks.")
+@click.option(
+    "--issuer",
+    metavar="URL",
+    help="The authorization server, whose metadata names the token endpoint; instead of --token-url.",
+)
+@click.option("--client-id", required=True, metavar="ID", help="The client identifier.")
 @click.option(
     "--client-secret",
     required=True,
     metavar="WHERE",
-    help="env:NAME, file:PATH, or - for standard input. Not the secret itself: other users see command lines.",
+    help="env:NAME, file:PATH, or - for standard input. Never the secret itself: other users can see command lines.",
 )
-@click.option("--scope", "scopes", multiple=True, help="What it should allow. May be given several times.")
-@click.option("--resource", multiple=True, metavar="URI", help="The API it is for (RFC 8707).")
-@click.option("--audience", multiple=True, help="The API it is for, as Auth0 and others want it.")
+@click.option("--scope", "scopes", multiple=True, help="A scope to request. May be given several times.")
+@click.option("--resource", multiple=True, metavar="URI", help="The API that the token is for (RFC 8707).")
+@click.option("--audience", multiple=True, help="The API that the token is for, as Auth0 and others expect it.")
 @click.option(
     "--auth-method",
     default="client_secret_basic",
     show_default=True,
     type=click.Choice(["client_secret_basic", "client_secret_post"]),
-    help="Whether the secret goes into a header or into the form.",
+    help="Send the secret in a header or in the form.",
 )
 @click.option("--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="A further form parameter.")
 @click.option(
@@ -273,16 +282,18 @@ def devserver(
     "token_types",
     multiple=True,
     metavar="NAME",
-    help="How this server calls bearer tokens, if not Bearer.",
+    help="The token_type by which this server means bearer tokens, if not Bearer.",
 )
-@click.option("--token-type-optional", is_flag=True, help="Accept an answer that does not say the type of the token.")
-@click.option("--scope-list", is_flag=True, help="Accept an answer with scopes as an array.")
+@click.option("--token-type-optional", is_flag=True, help="Accept a response without token_type.")
+@click.option("--scope-list", is_flag=True, help="Accept a response with scope as an array.")
 @click.option(
     "--ca-file",
     metavar="FILE",
     help="Verify the authorization server with the certificates in this PEM file instead of the usual ones.",
 )
-@click.option("--proxy", metavar="URL", help="Go through this proxy; env:NAME or file:PATH where it has a password.")
+@click.option(
+    "--proxy", metavar="URL", help="Use this outbound proxy; env:NAME or file:PATH if its URL holds a password."
+)
 @click.option(
     "--insecure-http-dangerously",
     multiple=True,
@@ -290,19 +301,19 @@ def devserver(
     help="Send the secret to this host by http. For networks where every machine is "
     "trusted. May be given several times.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the whole answer as JSON instead of the token alone.")
-@click.option("--header", is_flag=True, help="Print the header line that carries it, for curl -H @-.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole response as JSON instead of the token alone.")
+@click.option("--header", is_flag=True, help="Print a header line with the token, for curl -H @-.")
 def token(
     *, client_id: str, client_secret: str, as_json: bool, header: bool, parameters: tuple[str, ...], **settings: Any
 ) -> None:
-    """Fetch one access token by client credentials and print it, and nothing else, on standard output.
+    """Fetch an access token by client credentials and print it to standard output.
 
-    Its scopes and lifetime are told on standard error.
+    Its scopes and lifetime are printed to standard error.
 
     \b
     Exit status:
-      0  here it is
-      1  the authorization server refused, or did not answer
+      0  the token was fetched
+      1  the authorization server refused or did not answer
       2  the command line is wrong, or the secret is not where it should be
     """
     from scopeguard.cli.token import Output, run

@@ -1,8 +1,11 @@
-"""One line for each request, on standard output, when it has ended: who, what, which answer, and who decided so.
+"""Write one line for each finished request to standard output: the caller, the request, the response, the decision.
 
-Never a token: paths are shown without the query (B-31), and of a token its fingerprint (law 6). Subjects are people,
-so they are left out unless asked for. What callers chose, the path above all, is escaped, so that a line stays one
-line (X-78). The identifier of a request is ours: one that came with it would let a caller write in somebody's name.
+A line never contains a token: paths are written without their query, and a token appears as its fingerprint. Subjects
+are often people, so they are left out by default. Text that callers choose, the path above all, is escaped, so that a
+request cannot forge a second line. The request identifier is generated here: one that the caller sends could be reused.
+
+The access logs of uvicorn and waitress were considered. uvicorn's shows query strings, waitress has none, and neither
+knows the decision, the client and the reason.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from scopeguard.guard import Decision, Denied, Granted
 from scopeguard.wsgi import Environ, StartResponse, WSGIApp
 
 REQUEST_ID: Final = "scopeguard.request_id"
-"""Where the app finds the identifier of a request: this key of the ASGI scope, or of the environ."""
+"""The key of the ASGI scope or the environ under which the app finds the request identifier."""
 
 _AS_IT_IS: Final = "/:@!$&'()*+,;=~-._"
 _PLAIN: Final = re.compile(r"[\w./:@%+,~-]+", re.ASCII)
@@ -35,7 +38,7 @@ _log: Final = logging.getLogger("scopeguard.access")
 
 
 class Format(StrEnum):
-    """How a line is written."""
+    """The format of a line."""
 
     TEXT = "text"
     JSON = "json"
@@ -43,7 +46,7 @@ class Format(StrEnum):
 
 
 class Entry:
-    """What is known of a request so far."""
+    """The facts about one request, collected while it is served."""
 
     __slots__ = ("_began", "_began_at", "bytes", "client", "decision", "method", "path", "request_id", "status")
 
@@ -59,11 +62,11 @@ class Entry:
         self._began = time.monotonic()
 
     def count(self, data: bytes) -> None:
-        """*data* is sent."""
+        """Add *data*, which is being sent, to the size of the response."""
         self.bytes = (self.bytes or 0) + len(data)
 
     def members(self, *, subjects: bool) -> dict[str, Any]:
-        """The line, as an object; what does not apply is not there."""
+        """Return the line as an object, without members that do not apply."""
         line: dict[str, Any] = {
             "time": utc(self._began_at),
             "client": None if self.client is None else printable(self.client, 64),
@@ -87,7 +90,8 @@ def _decided(decision: Decision | None, *, subjects: bool) -> dict[str, str | No
         case Granted(access_token=token):
             return {"decision": "granted", **_named(token, subjects=subjects)}
         case Denied(error=error):
-            # Only here has the token been judged, and may be named; what another one says of itself proves nothing.
+            # With insufficient scope the token has been verified. The content of any other refused token proves
+            # nothing.
             judged = error.detail if isinstance(error, InsufficientScope) else {}
             names = {"client_id": judged.get("client_id"), "token": judged.get("token")}
             return {"decision": "denied", "reason": error.reason.value, **names}
@@ -108,21 +112,22 @@ def _named(token: AccessToken, *, subjects: bool) -> dict[str, str | None]:
 _current: Final[ContextVar[Entry | None]] = ContextVar("scopeguard_access_log", default=None)
 
 
-def noted(decision: Decision) -> None:
-    """For ``Guard(on_decision=...)``: the last word on the request that is being served. A route of the app may still
-    refuse what the guard let in."""
+def note(decision: Decision) -> None:
+    """Record *decision* for the current request; pass this to ``Guard(on_decision=...)``.
+
+    A later decision replaces an earlier one: a route may refuse a request that the middleware admitted.
+    """
     entry = _current.get()
     if entry is not None:
         entry.decision = decision
 
 
 class DiagnosticFormatter(logging.Formatter):
-    """Formats every other line of the log, about the server and not about one request: with its level, its logger and
-    the identifier of the request that is being served.
+    """Format the other log lines, with their level, their logger and the identifier of the current request.
 
     *format_* is that of the access log. As JSON, a line has the members ``time``, ``level``, ``logger``, ``message``,
-    and where they apply ``pid``, ``request_id`` and ``exception``; lines of the access log have no ``level``. *pid*:
-    name the process, because there are several.
+    and where they apply ``pid``, ``request_id`` and ``exception``. Lines of the access log have no ``level``. *pid*
+    adds the process identifier, for servers with several workers.
     """
 
     def __init__(self, format_: Format, *, pid: bool) -> None:
@@ -150,12 +155,12 @@ class DiagnosticFormatter(logging.Formatter):
 
 
 def utc(moment: dt.datetime) -> str:
-    """Return *moment*, in UTC, as lines of the log have it."""
+    """Return *moment*, in UTC, in the format of log lines."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class AccessLog:
-    """Writes the lines."""
+    """Write lines in one format."""
 
     def __init__(self, format_: Format, *, subjects: bool = False) -> None:
         self._subjects = subjects
@@ -171,7 +176,7 @@ class AccessLog:
 
 
 def as_text(members: dict[str, Any]) -> str:
-    """*members* in a line that is read by people: the common part in a fixed order, the rest by name."""
+    """Return *members* as a line of text: common members in a fixed order, the others as ``name=value``."""
     first = [str(members.pop(name, "-")) for name in ("time", "client", "method", "path", "status")]
     first += [f"{members.pop('ms')}ms", f"{members.pop('bytes', '-')}B", members.pop("decision")]
     rest = [f"{name}={value if _PLAIN.fullmatch(value) else json.dumps(value)}" for name, value in members.items()]
@@ -179,7 +184,7 @@ def as_text(members: dict[str, Any]) -> str:
 
 
 class ASGIAccessLog:
-    """*app*, with a line for each of its requests and websockets. A websocket that was accepted has status 101."""
+    """Log each request and websocket of *app*. An accepted websocket has status 101."""
 
     def __init__(self, app: ASGIApp, log: AccessLog) -> None:
         self._app = app
@@ -193,7 +198,7 @@ class ASGIAccessLog:
         entry = Entry(client, scope.get("method", "WEBSOCKET"), scope["path"])
         scope[REQUEST_ID] = entry.request_id
 
-        async def telling(message: Message) -> None:
+        async def observe(message: Message) -> None:
             kind = message["type"]
             if kind.endswith("http.response.start"):
                 entry.status = message["status"]
@@ -207,9 +212,9 @@ class ASGIAccessLog:
 
         reset = _current.set(entry)
         try:
-            await self._app(scope, receive, telling)
+            await self._app(scope, receive, observe)
         except Exception:
-            entry.status = entry.status or 500  # what the server sends then
+            entry.status = entry.status or 500  # the server sends this status
             raise
         finally:
             _current.reset(reset)
@@ -220,7 +225,7 @@ _HANDSHAKE: Final = {"websocket.accept": 101, "websocket.close": 403}
 
 
 class WSGIAccessLog:
-    """*app*, with a line for each of its requests."""
+    """Log each request of *app*."""
 
     def __init__(self, app: WSGIApp, log: AccessLog) -> None:
         self._app = app
@@ -228,13 +233,13 @@ class WSGIAccessLog:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "").encode("latin-1", "replace").decode("utf-8", "replace")
-        # The mount point was the server's own until the app took its part of the path.
+        # Read before the app runs: frameworks move parts of the path into SCRIPT_NAME.
         entry = Entry(environ.get("REMOTE_ADDR"), environ["REQUEST_METHOD"], environ.get("SCRIPT_NAME", "") + path)
         environ[REQUEST_ID] = entry.request_id
         file_wrapper = environ.get("wsgi.file_wrapper")
         length: list[str] = []
 
-        def telling(status: str, headers: list[tuple[str, str]], *rest: Any) -> Callable[[bytes], Any]:
+        def observe(status: str, headers: list[tuple[str, str]], *rest: Any) -> Callable[[bytes], Any]:
             entry.status = int(status[:3])
             length[:] = [value for name, value in headers if name.lower() == "content-length" and value.isdigit()]
             write: Callable[[bytes], Any] = start_response(status, headers, *rest)
@@ -247,7 +252,7 @@ class WSGIAccessLog:
 
         reset = _current.set(entry)
         try:
-            chunks = self._app(environ, telling)
+            chunks = self._app(environ, observe)
         except Exception:
             entry.status = entry.status or 500
             self._log.write(entry)
@@ -255,7 +260,7 @@ class WSGIAccessLog:
         finally:
             _current.reset(reset)
         if isinstance(file_wrapper, type) and isinstance(chunks, file_wrapper):
-            # The server sends the file by itself, after us, if it may keep it as it is.
+            # The server can send the file itself only if it gets this very object, so its bytes are not counted here.
             entry.bytes = int(length[0]) if length else None
             self._log.write(entry)
             return chunks
@@ -264,7 +269,7 @@ class WSGIAccessLog:
 
 
 class _Chunks:
-    """What an app returned, counted; the line is written when the server has done with it."""
+    """Count the chunks of a response, and write the line when the server closes it."""
 
     def __init__(self, chunks: Any, entry: Entry, log: AccessLog) -> None:
         self._chunks = chunks
@@ -289,7 +294,7 @@ class _Chunks:
 
 
 class _SizedChunks(_Chunks):
-    """From a list of one, a server computes the content length."""
+    """Keep the length: a server computes ``Content-Length`` for a list of one chunk."""
 
     def __len__(self) -> int:
         return len(self._chunks)

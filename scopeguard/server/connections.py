@@ -1,7 +1,8 @@
-"""How many connections a worker holds open: at the limit, the idle ones make room for new ones.
+"""Limit the open connections of a worker: at the limit, idle connections are closed for new ones.
 
-Without that, connections on which nothing happens shut everybody out. waitress stops accepting at its limit until its
-clean-up finds them, minutes later, and uvicorn has no limit but the number of files that the process may open.
+Otherwise idle connections could shut all other clients out. At its own limit waitress stops accepting until its
+clean-up finds idle connections minutes later. uvicorn has no limit except the number of files that the process may
+open.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _SPARE: Final = 0.25  # of the files that a process may open: for the app, keys 
 
 
 class LimitReached:
-    """The line about a limit that was reached; at most one a minute."""
+    """Log that the limit was reached, at most once a minute."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -25,7 +26,7 @@ class LimitReached:
         self._next = float("-inf")
 
     def closed(self, count: int) -> None:
-        """*count* connections were closed to make room."""
+        """Report that *count* connections were closed."""
         self._closed += count
         now = time.monotonic()
         if now >= self._next:
@@ -40,7 +41,7 @@ class LimitReached:
 
 
 def possible(connections: int) -> int:
-    """Return *connections*, or as many as this process may have by the number of files it may open (``ulimit -n``)."""
+    """Return *connections*, or fewer if the process may not open that many files (``ulimit -n``)."""
     try:
         import resource  # noqa: PLC0415 - Windows has none
     except ImportError:
@@ -65,7 +66,7 @@ def limited(protocol: type[Any], limit: int) -> type[Any]:
     A connection counts until it is closed or becomes a websocket. When there are *limit*, the one that has been idle
     longest, with no request in progress, is closed for each new one. Where all have one, none is closed.
     """
-    open_: dict[Any, None] = {}  # those that sent something last are at the end
+    open_: dict[Any, None] = {}  # ordered by last activity, most recent last
     warning = LimitReached(limit)
 
     def connection_made(self: Any, transport: Any) -> None:
@@ -86,7 +87,7 @@ def limited(protocol: type[Any], limit: int) -> type[Any]:
 
     def make_room() -> None:
         for connection in list(open_):
-            if connection not in connection.connections:  # it has become a websocket
+            if connection not in connection.connections:  # now a websocket
                 del open_[connection]
             elif connection.cycle is None or connection.cycle.response_complete:
                 del open_[connection]
@@ -96,4 +97,4 @@ def limited(protocol: type[Any], limit: int) -> type[Any]:
                 return
 
     hooks = {hook.__name__: hook for hook in (connection_made, data_received, connection_lost)}
-    return type(f"Limited{protocol.__name__}", (protocol,), hooks)  # which class it is, is known at run time only
+    return type(f"Limited{protocol.__name__}", (protocol,), hooks)  # the base class is known at run time only

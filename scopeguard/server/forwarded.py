@@ -1,8 +1,11 @@
-"""Who sent a request and how, where a proxy stands in between: told by headers, believed of known proxies only.
+"""Read the caller's address and scheme from the headers of trusted proxies.
 
-Two fields are read: ``X-Forwarded-For`` and ``X-Forwarded-Proto``. No header moves the app below a prefix: by
-``root_path`` and ``SCRIPT_NAME`` it is decided which rule a request meets (H-06). From anybody who is not a known
-proxy, fields of this kind do not reach the app either, which may believe them without asking who sent them.
+``X-Forwarded-For`` and ``X-Forwarded-Proto`` are read. No header sets ``root_path`` or ``SCRIPT_NAME``: they decide
+which rule applies to a request. When the peer is not a trusted proxy, header fields of this kind are removed, because
+an app may trust them without checking the sender.
+
+uvicorn's ProxyHeadersMiddleware and werkzeug's ProxyFix were considered. Neither removes the fields of other senders,
+ProxyFix counts hops instead of knowing addresses, and each serves one interface only.
 """
 
 from __future__ import annotations
@@ -20,14 +23,17 @@ _SECURE_TWINS: Final = {"http": "ws", "https": "wss"}
 
 
 class Proxies(proxies.Proxies):
-    """The proxies to believe; see :class:`scopeguard.config.proxies.Proxies`."""
+    """The proxies of ``--trusted-proxy``; see :class:`scopeguard.config.proxies.Proxies`."""
 
     def __init__(self, addresses: Iterable[str] = ()) -> None:
         super().__init__(tuple(addresses), "--trusted-proxy")
 
     def client(self, sender: str | None, forwarded_for: str) -> str | None:
-        """The caller as *sender*, a known proxy, tells it: read from the right, because whoever called first may have
-        begun the list; up to the first that is no known proxy, or cannot be read."""
+        """Return the caller's address from the ``X-Forwarded-For`` field that *sender*, a trusted proxy, sent.
+
+        The list is read from the right, up to the first address that is not a trusted proxy: the caller may have sent
+        the beginning of the list. An entry that cannot be read ends the search.
+        """
         found = sender
         for entry in reversed(forwarded_for.split(",")):
             address = proxies.address_of(entry.strip())
@@ -40,19 +46,19 @@ class Proxies(proxies.Proxies):
 
 
 def _scheme(forwarded_proto: str) -> str | None:
-    """What the nearest proxy, which stands last, says of the connection to it."""
+    """Return the scheme that the nearest proxy, the last entry, received the request by."""
     said = forwarded_proto.rpartition(",")[2].strip().lower()
     return said if said in _SECURE_TWINS else None
 
 
 def _tells(name: str) -> bool:
-    # Apps below a gateway read dashes and underscores alike (H-12).
+    # CGI and WSGI names do not tell dashes from underscores.
     plain = name.lower().replace("_", "-")
     return plain.startswith("x-forwarded-") or plain in _ALSO
 
 
 class ASGIForwarded:
-    """*app*, told what known *proxies* tell."""
+    """Give *app* the caller's address and scheme as trusted *proxies* report them."""
 
     def __init__(self, app: ASGIApp, proxies: Proxies) -> None:
         self._app = app
@@ -80,7 +86,10 @@ class ASGIForwarded:
 
 
 class WSGIForwarded:
-    """*app*, told what known *proxies* tell. *unix*: we listen on a Unix socket, whose other end has no address."""
+    """Give *app* the caller's address and scheme as trusted *proxies* report them.
+
+    *unix* is true when the server listens on a Unix socket, where the peer has no address.
+    """
 
     def __init__(self, app: WSGIApp, proxies: Proxies, *, unix: bool) -> None:
         self._app = app

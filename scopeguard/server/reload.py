@@ -1,10 +1,10 @@
-"""Another configuration for a server that goes on running.
+"""Replace the configuration of a running server.
 
-A reload never makes the answers worse. The new file is read and checked whole before anything changes; what is wrong
-with it is logged, and the old one stays. Then the keys of new and changed issuers are fetched: with an authority that
-is away, switching at once would answer 503 to tokens that were judged a moment ago, so the old configuration stays in
-force, whole, until the new one can judge. Unchanged issuers keep their keys and answers. Requests that have begun end
-with the guard they began with.
+A reload never makes the answers worse. The new file is read and checked completely before anything changes. If it is
+wrong, the error is logged and the old configuration stays. Then the keys of new and changed issuers are fetched. While
+an authorization server does not answer, the whole old configuration stays in force: switching at once would answer 503
+to tokens that were accepted a moment ago. Unchanged issuers keep their keys and introspection answers. A request ends
+with the guard that it began with.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ App = TypeVar("App")
 
 log: Final = logging.getLogger("scopeguard.serve")
 
-KEPT: Final = "not reloaded, the configuration of before stays in force: %s"
+KEPT: Final = "not reloaded, the previous configuration stays in force: %s"
 
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 30.0
 
 
 class Switch(Generic[App]):
-    """The app of the moment behind the *guard* of the moment; *wrap* puts one behind the other."""
+    """The current app behind the current *guard*. *wrap* puts the app behind a guard."""
 
     def __init__(self, guard: Guard, wrap: Callable[[Guard], App]) -> None:
         self.guard: Guard = guard
@@ -40,38 +40,38 @@ class Switch(Generic[App]):
         self.app: App = wrap(guard)
 
     def turn(self, guard: Guard, app: App) -> None:
-        """Requests that begin from now on go to *app*. The old guard ends with the last request that uses it."""
+        """Send new requests to *app*. Requests in progress keep the old guard."""
         self.app = app
         self.guard = guard
 
 
 class ASGISwitch(Switch[ASGIApp]):
-    """An ASGI app. The lifespan goes to the app at whose start it began: there is one app, and guards pass it on."""
+    """Switch for an ASGI app. The lifespan runs once: the guards wrap the same app and pass it on."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.app(scope, receive, send)
 
 
 class WSGISwitch(Switch[WSGIApp]):
-    """A WSGI app."""
+    """Switch for a WSGI app."""
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         return self.app(environ, start_response)
 
 
 class Reloader:
-    """Turns *switch* when :meth:`ask` was called. *read* makes the new guard.
+    """Turn *switch* after :meth:`ask` is called. *read* makes the new guard.
 
-    The work is done in a thread of its own: requests go on, and a signal handler may ask.
+    A thread of its own does the work, so requests go on and a signal handler may call :meth:`ask`.
     """
 
     def __init__(self, switch: Switch[Any], read: Callable[[], Guard]) -> None:
         self._switch = switch
         self._read = read
-        self._asked: SimpleQueue[None] = SimpleQueue()  # its put() may be called in a signal handler
+        self._asked: SimpleQueue[None] = SimpleQueue()  # put() is safe in a signal handler
 
     def begin(self) -> None:
-        """Reload on SIGHUP from now on; to be called in the main thread."""
+        """Reload on SIGHUP from now on. Call this in the main thread."""
         threading.Thread(target=self._work, name="scopeguard-reload", daemon=True).start()
         hangup = getattr(signal, "SIGHUP", None)  # Windows has none
         if hangup is not None:
@@ -87,8 +87,8 @@ class Reloader:
             try:
                 self._reload()
             except ConfigurationError as problem:
-                log.error(KEPT, problem)  # noqa: TRY400 - it says all; a traceback would hide it
-            except Exception as bug:  # whatever it is, it must not be the last reload
+                log.error(KEPT, problem)  # noqa: TRY400 - the message is complete; a traceback would hide it
+            except Exception as bug:  # must not prevent later reloads
                 log.exception(KEPT, type(bug).__name__)
 
     def _reload(self) -> None:
@@ -100,7 +100,7 @@ class Reloader:
                 guard.take_over(self._switch.guard)
             except AuthorityUnavailable as problem:
                 log.warning(
-                    "not reloaded yet, the configuration of before stays in force: %s; next attempt in %.0f s",
+                    "not reloaded yet, the previous configuration stays in force: %s; next attempt in %.0f s",
                     problem,
                     pause,
                 )
@@ -110,7 +110,7 @@ class Reloader:
                 self._asked.get(timeout=pause)
             except Empty:
                 pause = min(2 * pause, _LONGEST_PAUSE)
-            else:  # the file is another one again
+            else:  # the file has changed again
                 self.ask()
                 guard.close()
                 return

@@ -1,4 +1,4 @@
-"""``scopeguard serve``: an app behind a guard, on a server, with its configuration read back to whoever started it."""
+"""Run an app behind a guard on a server, and print the configuration at start (``scopeguard serve``)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from scopeguard.edge.listening import listening
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard
 from scopeguard.rules.routed import checked_root_path
-from scopeguard.server.access_log import AccessLog, ASGIAccessLog, DiagnosticFormatter, Format, WSGIAccessLog, noted
+from scopeguard.server.access_log import AccessLog, ASGIAccessLog, DiagnosticFormatter, Format, WSGIAccessLog, note
 from scopeguard.server.forwarded import ASGIForwarded, Proxies, WSGIForwarded
 from scopeguard.server.reload import KEPT, ASGISwitch, Reloader, Switch, WSGISwitch
 from scopeguard.server.servers import serve_asgi, serve_wsgi
@@ -36,13 +36,16 @@ from scopeguard.server.supervisor import Supervisor
 log: Final = logging.getLogger("scopeguard.serve")
 
 _BACKLOG: Final = 2048
-_PAUSE: Final = 0.1  # seconds, between two looks at requests that wait while the process ends
+_PAUSE: Final = 0.1  # seconds between two checks for waiting requests during shutdown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the command line says. ``host`` and ``port`` do not matter where ``uds`` is given; ``threads`` are of each
-    worker, and of WSGI; ``connections`` of each worker; ``grace`` is in seconds."""
+    """The options of the command line.
+
+    ``uds`` replaces ``host`` and ``port``. ``threads`` (WSGI only) and ``connections`` apply to each worker. ``grace``
+    is in seconds. Raises :class:`ConfigurationError`.
+    """
 
     target: str
     config: str
@@ -91,7 +94,7 @@ def run(options: Options) -> None:
 
 
 def _say(options: Options, line: str) -> None:
-    """Show *line* of the configuration: as it is to people, as a line of the log to programs that read JSON."""
+    """Print *line* of the configuration, or log it when the log is JSON."""
     if options.access_log is Format.JSON:
         log.info("%s", line.strip())
     else:
@@ -103,19 +106,19 @@ def _stop(*_: object) -> NoReturn:
 
 
 class _Serving:
-    """What a process needs to serve; made before the workers begin, so that they all begin with the same."""
+    """The state of a serving process, made before workers start so that all start with the same configuration."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        _log_to_stderr(options)  # the configuration may have something to say
+        _log_to_stderr(options)  # reading the configuration may log warnings
         self._proxies = Proxies(options.trusted_proxies)
         self.guard = self._read()
-        # With workers it is they who load it: threads and connections that it opens would not survive the fork.
+        # With several workers each loads the app itself: its threads and connections would not survive the fork.
         self._app = self._load() if options.workers == 1 else None
         self._log = AccessLog(options.access_log, subjects=options.log_subjects)
 
     def _read(self) -> Guard:
-        return Guard.from_file(self._options.config, on_decision=noted)
+        return Guard.from_file(self._options.config, on_decision=note)
 
     def _load(self) -> Any:
         options = self._options
@@ -127,19 +130,20 @@ class _Serving:
         return middleware(app, guard=guard, root_path=self._options.root_path)
 
     def check_again(self) -> bool:
-        """For the parent of workers: whether the configuration can be had; workers that begin later begin with it."""
+        """Read the configuration again in the parent of workers; return whether it is valid. New workers start with
+        it."""
         try:
             self.guard = self._read()
         except ConfigurationError as problem:
-            log.error(KEPT, problem)  # noqa: TRY400 - it says all; a traceback would hide it
+            log.error(KEPT, problem)  # noqa: TRY400 - the message is complete; a traceback would hide it
             return False
-        except Exception as bug:  # whatever it is, workers are not to end of it
+        except Exception as bug:  # must not stop the workers
             log.exception(KEPT, type(bug).__name__)
             return False
         return True
 
     def work(self, listener: socket.socket, ready: Callable[[], None]) -> None:
-        """Serve on *listener*; *ready* is called when it begins."""
+        """Serve on *listener*, and call *ready* when the server accepts requests."""
         options = self._options
         app = self._load() if self._app is None else self._app
         for line in unavailable(self.guard):
@@ -173,8 +177,10 @@ class _Serving:
 
 
 def _end_waits(switch: Switch[Any]) -> None:
-    """From now on, answer 503 to requests that wait for an authority which does not answer within a moment: they would
-    hold the end of the process up for as long as its time limits allow."""
+    """Answer 503 to requests that wait for an authorization server, from now on.
+
+    Otherwise they would delay the shutdown for as long as their time limits allow.
+    """
 
     def work() -> None:
         while True:
@@ -193,7 +199,7 @@ def _log_to_stderr(options: Options) -> None:
 
 @contextmanager
 def _listener(options: Options) -> Iterator[tuple[socket.socket, str]]:
-    """The socket to accept on, and how to call it."""
+    """Open the socket to accept on; yield it with its URL."""
     if options.uds is not None:
         with _unix_listener(options.uds) as listener:
             yield listener, f"unix:{options.uds}"
@@ -209,7 +215,7 @@ def _listener(options: Options) -> Iterator[tuple[socket.socket, str]]:
 
 @contextmanager
 def _unix_listener(path: str) -> Iterator[socket.socket]:
-    """A Unix socket at *path*, for whom the umask lets, instead of one that nobody listens on any more."""
+    """Open a Unix socket at *path*, with permissions set by the umask. An abandoned socket there is replaced."""
     owner = os.getpid()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         try:
@@ -242,7 +248,10 @@ def _is_abandoned(path: str) -> bool:
 
 
 def load(target: str, *, factory: bool) -> Any:
-    """The app that ``module:attribute`` names. What its module raises is its own and passes through."""
+    """Return the app that ``module:attribute`` names. Exceptions of its module pass through.
+
+    Raises :class:`ConfigurationError` if there is no such module or attribute, or if it is not callable.
+    """
     module_name, _, attribute = target.partition(":")
     if not module_name or not attribute:
         raise ConfigurationError(f"{target!r}: write MODULE:APP, as in example.main:app")
@@ -263,12 +272,12 @@ def load(target: str, *, factory: bool) -> Any:
     if factory:
         found = found()
     if not callable(found):
-        raise ConfigurationError(f"{target}: not an app but a {type(found).__name__}, which cannot be called")
+        raise ConfigurationError(f"{target}: must be an app, not {type(found).__name__}, which is not callable")
     return found
 
 
 def check_interface(app: Any, target: str, *, wsgi: bool) -> None:
-    """Refuse an app that takes the arguments of the other interface: it would fail at every request."""
+    """Raise :class:`ConfigurationError` if *app* has the signature of the other interface."""
     try:
         parameters = inspect.signature(app).parameters.values()
     except (TypeError, ValueError):

@@ -1,5 +1,4 @@
-"""The servers that ``scopeguard serve`` runs an app on, each until it is told to stop, and then to the end of what it
-has begun: uvicorn for ASGI, waitress for WSGI."""
+"""Serve an app with uvicorn (ASGI) or waitress (WSGI) until told to stop, then finish the requests in progress."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ _CLEANUP_INTERVAL: Final = 10  # seconds
 
 
 class _Uvicorn(uvicorn.Server):
-    """Says when it has begun, and when it begins to end."""
+    """uvicorn's server with callbacks for start and shutdown."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None], ending: Callable[[], None]) -> None:
         super().__init__(config)
@@ -53,8 +52,10 @@ def serve_asgi(
     ready: Callable[[], None],
     ending: Callable[[], None],
 ) -> None:
-    """Serve *app* on *listener*, over so many *connections* at once, until SIGTERM or SIGINT, whose handlers of before
-    are called at the end. *ending* is called when no more requests are taken; it must return at once.
+    """Serve *app* on *listener* with at most *connections* at once until SIGTERM or SIGINT.
+
+    The previous handlers of these signals are called at the end. *ending* is called when the server stops accepting
+    requests; it must return at once.
 
     Raises :class:`SystemExit` when the lifespan of the app fails.
     """
@@ -74,11 +75,11 @@ def serve_asgi(
     server = _Uvicorn(config, ready, ending)
     server.run(sockets=[listener])
     if not server.started:
-        raise SystemExit(STARTUP_FAILED)  # uvicorn has said why
+        raise SystemExit(STARTUP_FAILED)  # uvicorn has logged the reason
 
 
 class _Waitress:
-    """waitress, whose own ending stops sending at once: long responses would be cut off."""
+    """waitress with a shutdown that finishes responses: its own stops sending at once."""
 
     def __init__(self, app: Any, listener: socket.socket, *, threads: int, grace: int, connections: int) -> None:
         self._map: dict[int, Any] = {}
@@ -86,7 +87,7 @@ class _Waitress:
         self._told = 0
         self._limit = connections
         self._warning = LimitReached(connections)
-        # Of forwarded headers, what is to reach the app has been decided before.
+        # scopeguard.server.forwarded has already removed untrusted forwarded headers.
         self._server = create_server(
             app,
             map=self._map,
@@ -94,26 +95,26 @@ class _Waitress:
             threads=threads,
             ident="",
             clear_untrusted_proxy_headers=False,
-            # Never reached: at our own limit there is room again after each turn, and its own would stop accepting.
+            # At its limit waitress would stop accepting. _make_room() closes idle connections instead.
             connection_limit=sys.maxsize,
             channel_timeout=_IDLE_TIMEOUT,
             cleanup_interval=_CLEANUP_INTERVAL,
         )
 
     def stop(self, *_: object) -> None:
-        """The handler of signals. The second one means: at once."""
+        """Handle a signal: stop gracefully, or at once on the second."""
         self._told += 1
         for server in self._of(BaseWSGIServer):
             server.pull_trigger()
 
     def run(self, ending: Callable[[], None]) -> None:
-        """Serve until told to stop, call *ending*, and end what has begun."""
+        """Serve until told to stop, call *ending*, and finish the requests in progress."""
         while not self._told:
             self._turn(_TICK)
         ending()
-        self._turn(0)  # what has arrived is read: it has begun
+        self._turn(0)  # reads the requests that have already arrived
         for server in self._of(BaseWSGIServer):
-            wasyncore.dispatcher.close(server)  # its trigger is needed until the last response is out
+            wasyncore.dispatcher.close(server)  # its trigger is needed until the last response is sent
         deadline = time.monotonic() + self._grace
         while (open_ := self._of(HTTPChannel)) and self._told < 2 and time.monotonic() < deadline:
             for channel in open_:
@@ -122,7 +123,7 @@ class _Waitress:
             self._turn(min(_TICK, max(0.0, deadline - time.monotonic())))
         cut_off = len(self._of(HTTPChannel))
         if cut_off:
-            log.warning("cut off: %d requests that did not end in time", cut_off)
+            log.warning("cut off %d requests that did not end in time", cut_off)
             return
         self._server.task_dispatcher.shutdown()
 
@@ -132,12 +133,14 @@ class _Waitress:
             self._make_room()
 
     def _make_room(self) -> None:
-        """Close the connections that have been idle longest, a few more than the limit demands, so that not every new
-        one has to look for another. One on which a request is being answered stays, whatever their number."""
+        """Close the longest-idle connections, a few more than necessary so that the search is not repeated each time.
+
+        A connection with a request in progress is never closed.
+        """
         channels = self._of(HTTPChannel)
         waiting = sorted(
             (channel for channel in channels if not channel.requests and not channel.total_outbufs_len),
-            # Not by whether a request has begun: half of one, sent long ago, is as idle as none.
+            # A connection that sent half a request long ago is as idle as one that sent nothing.
             key=lambda channel: channel.last_activity,
         )
         chosen = waiting[: max(0, len(channels) - self._limit + self._limit // 20)]
@@ -160,9 +163,9 @@ def serve_wsgi(
     ready: Callable[[], None],
     ending: Callable[[], None],
 ) -> None:
-    """Serve *app* on *listener* with *threads*, over so many *connections* at once, until SIGTERM or SIGINT.
+    """Serve *app* on *listener* with *threads* and at most *connections* at once until SIGTERM or SIGINT.
 
-    *ending* is called when no more requests are taken; it must return at once.
+    *ending* is called when the server stops accepting requests; it must return at once.
     """
     server = _Waitress(app, listener, threads=threads, grace=grace, connections=possible(connections))
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,4 +1,4 @@
-"""What ``scopeguard serve`` says at the start: the configuration as the guard understood it, and what may surprise."""
+"""The lines that ``scopeguard serve`` prints at start: the configuration as understood, and warnings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_RULES: Final = 25
 
 
 def introduction(guard: Guard, target: str, url: str, config: str) -> list[str]:
-    """What the configuration says: one line for each issuer, and for each rule as long as they are few."""
+    """Describe the configuration: one line for each issuer and for each rule, up to 25 rules."""
     lines = [f"{target} on {url}, realm {guard.style.realm!r}, tokens from: {', '.join(sorted(guard.sources.methods))}"]
     for issuer in guard.issuers:
         audience = "any (dangerously)" if issuer.audiences is None else ", ".join(sorted(issuer.audiences))
@@ -23,7 +23,7 @@ def introduction(guard: Guard, target: str, url: str, config: str) -> list[str]:
         lines.append(f"  issuer {issuer.url}, audience {audience}, keys: {keys}")
     rules = () if guard.rules is None else guard.rules.all
     if rules:
-        # A rule of a contract says which operation of which document it is: "openapi.json: POST /tables".
+        # The source of a contract's rule names its document and operation: "openapi.json: POST /tables".
         places = Counter((rule.source or config).partition(": ")[0] for rule in rules)
         lines.append(f"  rules: {', '.join(f'{count} from {place}' for place, count in places.items())}")
     lines += [f"  {described(rule)}" for rule in rules[:_MOST_RULES]]
@@ -35,7 +35,7 @@ def introduction(guard: Guard, target: str, url: str, config: str) -> list[str]:
 
 
 def described(rule: Rule) -> str:
-    """*rule* in a line."""
+    """Return *rule* as one line of text."""
     methods = ",".join(sorted(rule.methods)) if rule.methods else "any method"
     if isinstance(rule.access, Access):
         said = {"public": "public, no token", "optional": "a valid token or none", "denied": "nobody"}
@@ -47,22 +47,22 @@ def described(rule: Rule) -> str:
 
 
 def unavailable(guard: Guard) -> list[str]:
-    """Fetch the keys; what is to be said when they cannot be had."""
+    """Fetch the keys, and return warnings if that fails."""
     try:
         guard.warm()
     except AuthorityUnavailable as problem:
-        return [f"no keys yet, and requests with a token are answered 503 until there are some: {problem}"]
+        return [f"no keys yet; requests with a token are answered 503 until keys can be fetched: {problem}"]
     return []
 
 
 def warnings(guard: Guard, host: str | None) -> list[str]:
-    """What is allowed and may still surprise; *host* is ``None`` for a Unix socket."""
+    """Return warnings about settings that are valid but may surprise. *host* is ``None`` for a Unix socket."""
     found: list[str] = []
     rules = () if guard.rules is None else guard.rules.all
     if not any(isinstance(rule.access, Access) for rule in rules):
-        found.append('nothing is public, so a health check needs a token too; public = ["/healthz"] is how to say it')
+        found.append('no path is public, so a health check needs a token too; to open it write public = ["/healthz"]')
     if guard.rules is None or not guard.rules.deny_unmatched:
         found.append("no [[rules]]: any valid token opens every route, whatever its scopes")
     if host is not None and not is_loopback(host):
-        found.append(f"{host}: plain http; tokens that arrive here without TLS in front can be read on the way")
+        found.append(f"{host}: plain http; put TLS in front, or tokens can be read on the network")
     return found

@@ -1,9 +1,12 @@
-"""Several processes that accept on one socket, and a parent that keeps them: POSIX only.
+"""Run several worker processes that accept on one socket, and replace those that end. POSIX only.
 
-The parent reads no request and imports no app. It starts a worker alone and the others when that one is ready: an app
-that cannot start says so once. A worker that ends is replaced after a pause, which grows while they keep ending soon.
-It checks a configuration before it tells the workers of it, and stops them when it is told to stop; if it is killed
-itself, they see a pipe close and stop as well.
+The parent reads no request and imports no app. It starts one worker first and the others when that one is ready, so an
+app that cannot start reports its error once. A worker that ends is replaced after a pause, which grows while workers
+keep ending early. The parent checks a new configuration before it sends SIGHUP to the workers. On SIGTERM it stops
+them. If the parent is killed, the workers see a pipe close and stop too.
+
+uvicorn's own supervisor and gunicorn were considered. uvicorn's restarts workers without a pause and does not check a
+configuration before it reloads them. gunicorn reloads by replacing workers, which drops the keys and answers they hold.
 """
 
 from __future__ import annotations
@@ -33,14 +36,17 @@ _KILLED_AFTER: Final = 5.0
 class _Worker:
     began: float
     ready: bool = False
-    is_behind: bool = False  # it began with a configuration that is no longer the one
+    is_behind: bool = False  # started with a configuration that has been replaced since
 
 
 @dataclass(slots=True)
 class Supervisor:
-    """Keeps *count* workers. *work* is what one of them does: it gets a function to call when it is ready, and returns
-    or exits. *reloaded* checks the configuration, and says whether workers are to read it. *grace*: seconds that
-    workers take to stop, at most."""
+    """Keep *count* workers running.
+
+    *work* runs in each worker. It receives a function to call when the worker is ready, and returns or exits.
+    *reloaded* checks the configuration and returns whether the workers should read it. *grace* is the longest time, in
+    seconds, that workers may take to stop.
+    """
 
     count: int
     work: Callable[[Callable[[], None]], None]
@@ -49,14 +55,15 @@ class Supervisor:
     grace: float
     _workers: dict[int, _Worker] = field(default_factory=dict)
     _pause: float = _FIRST_PAUSE
-    _start_at: float = 0.0  # no worker is started before that: monotonic seconds
+    _start_at: float = 0.0  # earliest start of the next worker, in monotonic seconds
     _was_ready: bool = False
     _killed: bool = False
     _status: int = 0
     _stop_by: float | None = None
 
     def run(self) -> None:
-        """Returns in a worker, when its work is done; raises :class:`SystemExit` in the parent at the end."""
+        """Start and watch the workers. Return in a worker when its work is done; raise :class:`SystemExit` in the
+        parent."""
         handled = [number for name in _HANDLED if (number := getattr(signal, name, None)) is not None]
         reader, writer = socket.socketpair()
         for end in (reader, writer):
@@ -65,10 +72,10 @@ class Supervisor:
         lifeline, held = os.pipe()
         signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         for number in handled:
-            signal.signal(number, lambda *_: None)  # a byte in the pipe is all
+            signal.signal(number, lambda *_: None)  # set_wakeup_fd writes a byte to the pipe
         while True:
             if self._has_to_start():
-                # Until the child has handlers of its own, a signal to it would be taken for one to us.
+                # Until the child has its own handlers, it would write its signals into the parent's pipe.
                 signal.pthread_sigmask(signal.SIG_BLOCK, handled)
                 pid = os.fork()
                 if pid == 0:
@@ -124,7 +131,7 @@ class Supervisor:
                 if self._stop_by is None and self.reloaded():
                     self._tell(signal.SIGHUP)
             case signal.SIGINT if self._stop_by is not None:
-                self._kill()  # asked twice: at once
+                self._kill()  # the second Ctrl-C stops at once
             case _:
                 self._stop(0)
 
@@ -153,7 +160,7 @@ class Supervisor:
     def _stop(self, status: int) -> None:
         if self._stop_by is None:
             self._status = status
-            # Nobody is to connect to a socket that only we still hold.
+            # A client must not connect to a socket that no worker accepts on.
             self.listener.close()
             self._stop_by = time.monotonic() + self.grace + _KILLED_AFTER
             self._tell(signal.SIGTERM)
@@ -171,7 +178,7 @@ class Supervisor:
     def _tell(self, number: signal.Signals) -> None:
         for pid, worker in self._workers.items():
             if number is signal.SIGHUP and not worker.ready:
-                worker.is_behind = True  # it may have no handler yet
+                worker.is_behind = True  # it may not have a handler yet
             else:
                 self._send(pid, number)
 
@@ -181,7 +188,7 @@ class Supervisor:
 
 
 def _prepare(handled: list[int], lifeline: int) -> None:
-    """In the child: nothing of the parent's is left but the sockets. Ctrl-C is for the parent, which tells us once."""
+    """Reset the parent's signal handlers in the child. Ctrl-C reaches the parent alone, which stops the workers."""
     os.setpgid(0, 0)
     for number in handled:
         signal.signal(number, signal.SIG_DFL)

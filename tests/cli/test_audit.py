@@ -86,7 +86,7 @@ def test_status_1_says_that_something_is_wrong(audit: Callable[..., Result]):
     [
         (["nothing"], "write MODULE:APP"),
         (["nowhere:app"], "there is no module nowhere"),
-        (["apps:number"], "not an app but a int"),
+        (["apps:number"], "must be an app, not int"),
         (["apps:bare", "--config", "nowhere.toml"], "nowhere.toml: cannot be read"),
         (["apps:bare", "--output", "no/such/folder"], "--output: cannot write no/such/folder: No such file"),
         (["apps:bare", "--public", "docs"], "'docs'"),

@@ -87,7 +87,7 @@ SERVE = [
     ("apps.sub:app", [], "apps.sub:app: there is no module apps.sub in the current"),
     ("apps:nope", [], "apps:nope: apps has no nope"),
     ("apps:Holder.nope", [], "apps:Holder.nope: apps has no Holder.nope"),
-    ("apps:number", [], "apps:number: not an app but a int, which cannot be called"),
+    ("apps:number", [], "apps:number: must be an app, not int, which is not callable"),
     ("apps:wsgi", [], "apps:wsgi: an ASGI app takes 3 arguments, this takes 2; for WSGI add --wsgi"),
     ("apps:asgi", ["--wsgi"], "apps:asgi: a WSGI app takes 2 arguments, this takes 3; leave out --wsgi"),
     ("apps:make", [], "apps:make: an ASGI app takes 3 arguments, this takes 0; is it a function that makes the app?"),

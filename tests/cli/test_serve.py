@@ -103,9 +103,9 @@ def test_what_may_surprise_is_said_at_the_start(start: Callable[..., Any], folde
     assert command.end(signal.SIGINT) == 0
     warned = [line for line in command.lines if " WARNING " in line and " WARNING keys of " not in line]
     assert len(warned) == 3
-    assert "nothing is public" in warned[0]
+    assert "no path is public" in warned[0]
     assert "no [[rules]]: any valid token opens every route" in warned[1]
-    assert "no keys yet, and requests with a token are answered 503" in warned[2]
+    assert "no keys yet; requests with a token are answered 503" in warned[2]
     assert url in command.lines[0]
 
 

@@ -27,7 +27,7 @@ from scopeguard.server.access_log import (
     Format,
     WSGIAccessLog,
     as_text,
-    noted,
+    note,
 )
 from scopeguard.testing import FakeAuthority
 from scopeguard.wsgi import GuardMiddleware as WSGIGuard
@@ -155,7 +155,7 @@ def guard() -> tuple[FakeAuthority, Guard]:
         rules=Rules([Rule("/open", OPTIONAL), Rule("/{rest:path}", all_of("read"))]),
         transport=fake.transport,
         clock=fake.clock,
-        on_decision=noted,
+        on_decision=note,
     )
     return fake, made
 

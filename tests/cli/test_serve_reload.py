@@ -135,7 +135,7 @@ def test_a_bad_file_changes_nothing_and_is_explained(start: Callable[..., Any], 
             (CLOSED + 'methods = ["get"]', "capitals"),
         ]:
             reload(command, folder, bad)
-            line = command.wait_for("not reloaded, the configuration of before stays in force")
+            line = command.wait_for("not reloaded, the previous configuration stays in force")
             assert said in line
             assert httpx.get(f"{url}/a", headers=headers, trust_env=False, timeout=PATIENCE).status_code == 200
         (folder / "api.toml").unlink()

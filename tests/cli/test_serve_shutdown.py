@@ -191,7 +191,7 @@ def test_what_outlasts_the_grace_is_cut_off(
         command.wait_for("begun")
         assert command.end(signal.SIGTERM) == 0
         assert b"200" not in rest_of(connection)
-    assert "cut off: 1 requests" in command.output or "Cancel 1 running task" in command.output
+    assert "cut off 1 requests" in command.output or "Cancel 1 running task" in command.output
 
 
 def test_the_socket_file_is_gone_afterwards_and_an_abandoned_one_is_replaced(
