@@ -44,7 +44,7 @@ from scopeguard.errors import (
 from scopeguard.flow import Credential, authenticate, resolved, route, synced, unchangeable, warmed
 from scopeguard.flow.effects import Clock, Flow, Store, begun
 from scopeguard.request import RequestView
-from scopeguard.rules import Rules
+from scopeguard.rules import Rule, Rules
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import ChallengeStyle, write_denial, write_outage
 from scopeguard.spec.signatures import SignatureBackend
@@ -110,7 +110,7 @@ class Guard:
         token_sources: TokenSources | Iterable[str] = (TokenSource.HEADER,),
         implies: Mapping[str, Iterable[str]] | None = None,
         catalog: ScopeCatalog | None = None,
-        rules: Rules | None = None,
+        rules: Rules | Iterable[Rule] | None = None,
         challenge: ChallengeStyle | None = None,
         require_https: bool = False,
         store: Store | None = None,
@@ -140,10 +140,11 @@ class Guard:
         self.sources: TokenSources = (
             token_sources if isinstance(token_sources, TokenSources) else TokenSources().only(token_sources)
         )
+        # An iterator can be read only once, and several adapters read the rules.
+        self.rules: Rules | None = None if rules is None else Rules.of(rules)
         self.style: ChallengeStyle = challenge or ChallengeStyle(
-            realm=realm or resource or "api", body=Rules.of(rules).error_body
+            realm=realm or resource or "api", body=Rules.of(self.rules).error_body
         )
-        self.rules = rules
         self._require_https = require_https
         self._minds_cleartext = True  # to refuse it, or to log it once
         self._reporter = Reporter(on_decision, checked_refusal_log(refusal_log))

@@ -14,7 +14,7 @@ Rules are compiled when they are made: to find one takes as long among ten thous
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from scopeguard.errors import ConfigurationError
@@ -45,6 +45,10 @@ class Rules:
     def __init__(self, rules: Iterable[Rule] | None = None, *, public: Iterable[str] = ()) -> None:
         if isinstance(public, str):
             raise ConfigurationError('public: write a list of paths, as in ["/healthz"], not one string')
+        if not isinstance(public, Iterable):
+            raise ConfigurationError(f"public: must be a list of paths, not {type(public).__name__}")
+        if rules is not None and (isinstance(rules, (str, bytes, Mapping)) or not isinstance(rules, Iterable)):
+            raise ConfigurationError(f"rules: must be a list of Rule, not {type(rules).__name__}")
         self._compile(tuple(Rule(path, PUBLIC) for path in public), None if rules is None else tuple(rules))
 
     def _compile(self, public: tuple[Rule, ...], given: tuple[Rule, ...] | None) -> None:

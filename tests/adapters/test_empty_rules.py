@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from doors import asgi_app, call_asgi, call_wsgi, guard_for, in_loop, wsgi_app
 from scenarios import Exchange
-from scopeguard import Guard, Rule, Rules, all_of, asgi, wsgi
+from scopeguard import ConfigurationError, Guard, Rule, Rules, all_of, asgi, wsgi
 from scopeguard.flask import ScopeGuard
 from scopeguard.flask import requires as flask_requires
 from scopeguard.testing import FakeAuthority
@@ -130,3 +130,30 @@ def test_an_empty_list_of_rules_in_a_file_closes_every_route(settings: str, clos
     (tmp_path / "guard.toml").write_text(HEAD + settings + ISSUER)
     guard = Guard.from_file(str(tmp_path / "guard.toml"), transport=authority.transport, clock=authority.clock)
     assert asked(door(guard), authority) == (403 if closed else 200)
+
+
+@pytest.mark.rule("H-07")
+def test_rules_from_an_iterator_reach_every_adapter_of_a_guard(door: Door, authority: FakeAuthority):
+    guard = guard_for(authority, rules=(rule for rule in [Rule("/anything")]))
+    for _ in range(2):
+        send = door(guard)
+        assert asked(send, authority) == 200
+        assert asked(send, authority, "/other") == 403
+
+
+@pytest.mark.parametrize("wrong", [0, False, True, 7, 0.0, Rule("/anything"), "", "/anything", b"/anything", {"/a": 1}])
+def test_rules_of_another_kind_are_a_configuration_error(door: Door, wrong: Any, authority: FakeAuthority):
+    for make in (
+        lambda: Rules(wrong),
+        lambda: Rules.of(wrong),
+        lambda: guard_for(authority, rules=wrong),
+        lambda: asked(door(guard_for(authority), rules=wrong), authority),
+    ):
+        with pytest.raises(ConfigurationError, match="rules: "):
+            make()
+
+
+@pytest.mark.parametrize("wrong", [0, False, None, "/healthz", Rule("/healthz")])
+def test_public_paths_of_another_kind_are_a_configuration_error(wrong: Any):
+    with pytest.raises(ConfigurationError, match="public: "):
+        Rules(public=wrong)
