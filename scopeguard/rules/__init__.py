@@ -1,15 +1,15 @@
-"""Which requirement holds for which route, for apps whose code is not to be touched.
+"""Requirements for routes, for apps whose code stays as it is.
 
 The first rule that matches decides. Where rules are given, a route that matches none of them is denied, and an empty
 list of rules denies every route. Where no rules are given, every route needs a valid token.
 
-A path that two parsers could read differently (dot segments, doubled or encoded slashes, control characters) matches
-no rule at all, so it can only ever meet the strictest answer (H-06, H-08, X-74). Where it depends on when an app
-decodes the path, all readings have to meet the same rule; see :mod:`scopeguard.rules.readings`. Nor does a path match
-that only a rule with parameters takes, while a rule before it needs other scopes for the same path with, or without, a
-slash at its end: many routers serve both by the same code.
+Two parsers could read some paths differently: those with dot segments, doubled or encoded slashes, or control
+characters. Such a path matches no rule. Where the reading depends on when an app decodes the path, all readings must
+lead to the same rule; see :mod:`scopeguard.rules.readings`. Many routers serve a path with and without a final slash by
+the same code. So a rule with parameters does not match a path if an earlier rule needs other scopes for the same path
+with, or without, its final slash.
 
-Rules are compiled when they are made: to find one takes as long among ten thousand as among ten.
+Rules are compiled when they are constructed. A look-up among ten thousand rules takes as long as among ten.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from scopeguard.spec.error_body import ErrorBody
 
 __all__ = ["DENIED", "OPTIONAL", "PUBLIC", "Access", "Rule", "Rules", "Shadowed"]
 
-# Stands for every method that no rule names. No rule can name this one.
+# Stands for every method that no rule names. A rule cannot name it.
 _OTHER: Final = "*"
 
 
 class Rules:
-    """Rules in order.
+    """An ordered list of rules.
 
     * *rules*: a route that matches none of them is denied. An empty list denies every route that is not public.
       ``None`` is not an empty list: it gives no rules, and every route needs a valid token.
@@ -60,7 +60,7 @@ class Rules:
         self._public, self._rules, self._all = public, rules, (*public, *rules)
         self._tree = Tree((rule.template, rule.methods) for rule in self._all)
         self._slash_matters = _where_the_slash_matters(self._all)
-        # For paths without parameters the answer is known beforehand, by method; so is what is sent for them.
+        # Answers for paths without parameters, by method, with the path as clients send it.
         self._exact = {
             rule.path: (rule.path.encode("utf-8", "replace"), self._answers(rule.path))
             for rule in self._all
@@ -69,13 +69,16 @@ class Rules:
 
     @classmethod
     def of(cls, rules: Rules | Iterable[Rule] | None) -> Rules:
-        """*rules* as :class:`Rules`. ``None`` gives no rules; an empty iterable gives an empty list of them."""
+        """Return *rules* as :class:`Rules`. ``None`` means no rules were given; an empty iterable is an empty list."""
         return rules if isinstance(rules, Rules) else cls(rules)
 
     @classmethod
     def chosen(cls, own: Rules | Iterable[Rule] | None, default: Rules | Iterable[Rule] | None) -> Rules:
-        """The rules that hold where *own* are given to an adapter and *default* to its guard: *own*, even if they are
-        empty. :class:`Rules` that only name public paths add these to *default*."""
+        """Return the rules of an adapter that was given *own* and whose guard has *default*.
+
+        *own* replaces *default*, even if it is empty. :class:`Rules` that only name public paths are added to
+        *default*.
+        """
         if own is None:
             return cls.of(default)
         rules = cls.of(own)
@@ -85,12 +88,12 @@ class Rules:
 
     @property
     def error_body(self) -> ErrorBody:
-        """How clients of the API that these rules describe read errors: as a contract among them says."""
+        """The error format that clients of the API expect: that of the first rule whose contract names one."""
         named = (rule.error_body for rule in self._all if rule.error_body is not None)
         return next(named, ErrorBody.PROBLEM)
 
     def with_public(self, public: Iterable[str]) -> Rules:
-        """These rules with more *public* paths before them."""
+        """Return these rules with more *public* paths before them."""
         more = Rules(public=public)
         if more._public:
             more._compile((*more._public, *self._public), self._rules if self._deny_unmatched else None)
@@ -98,10 +101,10 @@ class Rules:
         return self
 
     def find(self, method: str, path: str, raw_path: bytes | None = None) -> Rule | None:
-        """The rule for a request, ``None`` where none decides: then :attr:`deny_unmatched` does.
+        """Return the rule for a request. If it is ``None``, :attr:`deny_unmatched` decides.
 
-        *path*: decoded once, without mount prefix. *raw_path*: as it was sent, if that is known. It can only take a
-        rule away, or bring one that denies.
+        *path* is decoded once and has no mount prefix. *raw_path* is the path as it was sent, if known. It can only
+        lead to no rule or to one that denies.
         """
         exact = self._exact.get(path)
         if exact is None:
@@ -113,21 +116,23 @@ class Rules:
             return self._agreed(method.upper(), path, raw_path)
         if method in answers:
             return answers[method]
-        # Some frameworks read "delete" as DELETE.
+        # Some frameworks treat "delete" as DELETE.
         return answers.get(method.upper(), answers[_OTHER])
 
     def closes(self, rule: Rule | None) -> bool:
-        """Whether *rule*, as found for a request, denies it whatever its token (H-07)."""
+        """Return whether *rule*, the result of :meth:`find`, denies a request even with a valid token."""
         return self._deny_unmatched if rule is None else rule.access is DENIED
 
     def shadowed(self) -> tuple[Shadowed, ...]:
-        """The rules that can never decide because earlier ones take everything they match. What is listed is certain;
-        a rule that several others cover only together may be missing."""
+        """Return the rules that can never decide because earlier rules match all their paths.
+
+        Every rule in the result is shadowed. A rule that several others shadow only together may be missing.
+        """
         return shadowed(self._all, self._tree)
 
     @property
     def deny_unmatched(self) -> bool:
-        """Whether a request that matches no rule is denied whatever its token: where rules are given, even none."""
+        """Whether a request that matches no rule is denied: true if rules were given, even an empty list."""
         return self._deny_unmatched
 
     @property
@@ -136,10 +141,10 @@ class Rules:
         return self._all
 
     def _agreed(self, method: str, path: str, raw_path: bytes | None) -> Rule | None:
-        """The rule that all readings of the path meet, or one of them that denies."""
+        """Return the rule that all readings of the path lead to, or a rule that denies one of them."""
         if not path.startswith("/") or is_suspicious(path):
             return None
-        if not isinstance(raw_path, bytes):  # a server that says nothing of use
+        if not isinstance(raw_path, bytes):  # some servers send text or nothing
             raw_path = None
         segments = path[1:].split("/")
         found = self._first(method, segments, self._tree.terminals(segments))
@@ -165,7 +170,7 @@ class Rules:
         if index == NEVER:
             return None
         rule = self._all[index]
-        # A slash at the end is an empty last segment. A bare "/" has no other spelling.
+        # A final slash is an empty last segment. "/" alone has no other spelling.
         slashed = segments[-1] == ""
         if rule.access is not DENIED and len(segments) > slashed and index in self._slash_matters[slashed]:
             other = _lowest(method, self._tree.terminals(segments[:-1] if slashed else (*segments, "")))
@@ -174,14 +179,14 @@ class Rules:
         return rule
 
     def _hides(self, found: int, other: int) -> bool:
-        """Whether the rule *found* overrides what *other*, before it, says of the same path but for its last slash."""
+        """Return whether rule *found* would override the earlier rule *other* for the same path but its final slash."""
         if other >= found:
             return False
         rule, first = self._all[found], self._all[other]
         return (
             (isinstance(first.access, Requirement) or first.access is DENIED)
             and first.access != rule.access
-            # Who wrote both spellings meant both.
+            # An operator who writes both spellings means both.
             and first.template.shape.rstrip("/") != rule.template.shape.rstrip("/")
         )
 
@@ -194,8 +199,11 @@ def _lowest(method: str, terminals: Iterable[Terminal]) -> int:
 
 
 def _where_the_slash_matters(rules: Sequence[Rule]) -> tuple[frozenset[int], frozenset[int]]:
-    """The rules that may hide one before them, for paths without and with a slash at the end: those with parameters,
-    behind one that needs other scopes and matches the other spelling. Others need no second look-up."""
+    """Return the rules that may hide an earlier one, for paths without and with a final slash.
+
+    These are rules with parameters after a rule that needs other scopes and matches the other spelling. Only they need
+    a second look-up.
+    """
     hiding: tuple[set[int], set[int]] = (set(), set())
     needed: tuple[set[Requirement | Access], set[Requirement | Access]] = (
         set(),

@@ -1,8 +1,8 @@
-"""The ways in which one path may be read, by servers, routers and apps that decode it at different times.
+"""The readings of one path by servers, routers and apps that decode it at different times.
 
-A server decodes the path once and most routers split what it gives them at the slashes. Some apps split the path as
-it was sent and decode the parts, some never decode it before routing, and some decode it twice. Where these differ,
-a path has several readings, and a rule that holds for one of them is not known to hold for the others (H-06, X-74).
+A server decodes the path once, and most routers split the result at slashes. Some apps split the path as it was sent
+and decode the parts, some route before they decode it, and some decode it twice. Where the results differ, the path has
+several readings, and a rule for one of them may not apply to the others.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Final
 from urllib.parse import unquote, unquote_to_bytes
 
 SUSPICIOUS: Final = re.compile(r"[\\\x00-\x1f\x7f\ud800-\udfff\ufffd]|/(?:/|\.{1,2}(?:/|\Z))|%(?:2[fFeE]|5[cC])")
-"""What no decoded path holds that has one reading only. Such a path matches no rule."""
+"""Text that gives a decoded path more than one reading. A path with it matches no rule."""
 
 
 def is_suspicious(path: str) -> bool:
-    """Whether :data:`SUSPICIOUS` is in *path*. Nearly no path needs the pattern to tell."""
+    """Return whether :data:`SUSPICIOUS` occurs in *path*. Cheap tests spare most paths the pattern."""
     return (
         "//" in path or "/." in path or "\\" in path or "%" in path or not path.isascii() or not path.isprintable()
     ) and SUSPICIOUS.search(path) is not None
@@ -24,9 +24,9 @@ def is_suspicious(path: str) -> bool:
 
 ESCAPE: Final = re.compile(r"%[0-9A-Fa-f]{2}")
 
-# The characters that may stand in a segment as they are (RFC 3986 §3.3), slash, backslash, percent and the controls:
-# who encodes one of them makes a router that decodes see something else than one that does not. All others (space,
-# quotes, brackets, what is not ASCII) are always encoded, and mean the same to both.
+# Characters that may stand unencoded in a segment (RFC 3986 §3.3), slash, backslash, percent and controls. If one of
+# them is encoded, a router that decodes sees another path than one that does not. All others (space, quotes, brackets,
+# characters outside ASCII) are always encoded and mean the same to both.
 _NEEDLESS: Final = (
     rb"%(?:[01][0-9A-Fa-f]|2[14-9A-Fa-f]|3[0-9AaBbDd]|4[0-9A-Fa-f]|5[0-9AaCcFf]|6[1-9A-Fa-f]|7[0-9AaEeFf])"
 )
@@ -37,14 +37,15 @@ _ORIGIN: Final = re.compile(rb"\A[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
 
 
 def other_readings(path: str, raw_path: bytes | None) -> list[list[str]] | None:
-    """What else *path* may be, as segments, given how it was sent; ``None`` where that cannot be told.
+    """Return the other readings of *path*, as segments. ``None`` means that they cannot be known.
 
-    * ``%`` and two digits in *path*: what comes of decoding it again.
-    * *raw_path* encodes a slash, or what needed no encoding: its segments decoded one by one, and undecoded.
+    * If *path* contains ``%`` and two digits: the path decoded once more.
+    * If *raw_path* encodes a slash or a character that needs no encoding: its segments decoded one by one, and
+    undecoded.
 
-    *raw_path* may begin with an origin or a mount prefix, and end with a query. One that does not end like *path* was
-    rewritten, and then the app was meant to see *path*: it is ignored. Unless it has dot segments, doubled slashes or
-    needless encoding itself: then it may as well have been misread, and there is nothing to tell the two apart.
+    *raw_path* may begin with an origin or a mount prefix and end with a query. If it does not end like *path*, a server
+    rewrote the path for the app, and *raw_path* is ignored. But if it has dot segments, doubled slashes or needless
+    encoding, it could also have been misread, and the result is ``None``.
     """
     readings: list[list[str]] = []
     if "%" in path and ESCAPE.search(path):
@@ -72,7 +73,7 @@ def other_readings(path: str, raw_path: bytes | None) -> list[list[str]] | None:
 
 
 def _end(raw_path: bytes, path: str) -> bytes | None:
-    """The end of *raw_path* that decodes to *path*, if there is one and a slash that was sent as such begins it."""
+    """Return the end of *raw_path* that decodes to *path*, if there is one and it begins with an unencoded slash."""
     wanted = path.encode("utf-8", "replace")
     end = b"".join(_OCTET.findall(raw_path)[-len(wanted) :])
     return end if end.startswith(b"/") and unquote_to_bytes(end) == wanted else None

@@ -1,4 +1,4 @@
-"""One rule: what is required where."""
+"""One rule: a path template, methods, and the requirement for them."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _EXTENSION_METHOD: Final = re.compile(r"[A-Z][A-Z0-9]*(?:[-_][A-Z0-9]+)*")
 
 
 class Access(Enum):
-    """What a rule may say instead of a requirement."""
+    """Access without a requirement."""
 
-    PUBLIC = "public"  # no token is looked for
-    OPTIONAL = "optional"  # no token: anonymous; a token: judged, and refused if it is bad (B-55)
-    DENIED = "denied"  # nobody, as where no rule decides; later rules are not asked
+    PUBLIC = "public"  # the request is not searched for a token
+    OPTIONAL = "optional"  # without a token the caller is anonymous; a bad token is refused
+    DENIED = "denied"  # every request is denied; later rules are not considered
 
 
 PUBLIC: Final = Access.PUBLIC
@@ -44,7 +44,7 @@ DENIED: Final = Access.DENIED
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """*access* for requests whose path matches the template *path* and whose method is among *methods*.
+    """The *access* to paths that match the template *path*, with one of *methods*.
 
     A template is a path in which parameters stand for text:
 
@@ -53,15 +53,15 @@ class Rule:
       in the last of them: ``/v1/{resource:segments}:getIamPolicy``.
     * ``{name:path}``, behind the last slash: the rest, which may be empty.
 
-    The case of letters counts. Paths that a router reads without regard to it need a rule for each spelling, or, safer,
-    rules that name what is open and leave the rest denied.
+    Letters match in their own case only. For a router that ignores case, write a rule for each spelling or, safer,
+    rules for the open paths only, and leave the rest denied.
 
     *methods*: those that the IANA registry lists, in capitals; all methods, registered or not, if neither these nor
-    *extension_methods* are given. ``GET`` includes ``HEAD`` (H-09). The handshake of a websocket is a ``GET``
-    (RFC 6455 §4.1) and obeys the same rule as any other (H-02). *extension_methods*: methods that the registry does not
+    *extension_methods* are given. ``GET`` includes ``HEAD``. The handshake of a websocket is a ``GET``
+    (RFC 6455 §4.1) and obeys the same rule as other requests. *extension_methods*: methods that the registry does not
     list, as in ``extension_methods=["PURGE"]``; afterwards they are among *methods*. *token_sources*: where this route
-    takes tokens, instead of the guard's setting. *source*: where the rule was declared, for audits and logs; no part of
-    its value. *error_body*: how clients of the API that the rule is of read errors, if its contract says so.
+    takes tokens, instead of the guard's setting. *source*: where the rule was declared, for audits and logs; it does
+    not count in comparisons. *error_body*: the error format of the contract that the rule comes from.
     """
 
     path: str
@@ -72,7 +72,7 @@ class Rule:
     extension_methods: Iterable[str] = field(default=(), compare=False)  # *methods* has them too
     error_body: ErrorBody | None = field(default=None, compare=False)
     template: Template = field(init=False, repr=False, compare=False)
-    # What adapters look at with every request: what is needed, and whether that is all there is to the rule.
+    # For adapters, at every request: the requirement, and whether the rule has nothing else to consider.
     requirement: Requirement | None = field(init=False, repr=False, compare=False)
     is_plain: bool = field(init=False, repr=False, compare=False)
 

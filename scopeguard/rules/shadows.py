@@ -1,4 +1,4 @@
-"""Rules that can never decide, because earlier ones take all they could match."""
+"""Find rules that can never decide, because earlier rules match all their paths."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from scopeguard.rules.rule import Rule
 from scopeguard.rules.template import Many, One, Rest, Template
 from scopeguard.rules.tree import NEVER, Node, Terminal, Tree
 
-# Stands for a parameter of the template in question. No template holds it, so that only a parameter takes it.
+# Stands for a parameter of the template. No template contains it as text, so only a parameter matches it.
 _ANYTHING = "\x00"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shadowed:
-    """*rule* never decides: for each of its methods one of *by*, which come before it, matches all of its paths."""
+    """A *rule* that never decides: for each of its methods an earlier rule in *by* matches all its paths."""
 
     rule: Rule
     by: tuple[Rule, ...]
 
 
 def shadowed(rules: Sequence[Rule], tree: Tree) -> tuple[Shadowed, ...]:
-    """The rules that never decide, in their order. *tree* is that of *rules*.
+    """Return the rules that never decide, in order. *tree* is the compiled form of *rules*.
 
-    Certain, not complete: a rule whose paths are taken by several templates together, none of which takes them all,
-    is not found, nor some cases of two ``{name:segments}`` in one template.
+    Every rule in the result is shadowed, but the result may be incomplete: a rule that several templates shadow only
+    together is not found, nor are some cases of two ``{name:segments}`` in one template.
     """
     found: list[Shadowed] = []
     for index, rule in enumerate(rules):
         terminals = _covering(tree, rule.template)
         by: set[int] = set()
         for method in ("",) if rule.methods is None else rule.methods:
-            # "" is no method that a rule could name: for a rule of all methods only another such will do.
+            # A rule for all methods is shadowed only by another rule for all methods. No rule can name the method "".
             by.add(min((terminal.first(method) for terminal in terminals), default=NEVER))
         if max(by) < index:
             found.append(Shadowed(rule=rule, by=tuple(rules[earlier] for earlier in sorted(by))))
@@ -40,7 +40,7 @@ def shadowed(rules: Sequence[Rule], tree: Tree) -> tuple[Shadowed, ...]:
 
 
 def _covering(tree: Tree, template: Template) -> list[Terminal]:
-    """The ends of templates that match every path that *template* matches, its own among them."""
+    """Return the ends of templates, including its own, that match every path of *template*."""
     found: list[Terminal] = []
     active: Sequence[Node] = tree.root.closure
     for step in template.steps:

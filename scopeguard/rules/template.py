@@ -1,4 +1,4 @@
-"""The grammar of path templates, and what one segment of a path may look like."""
+"""Parse path templates into steps, one for each segment."""
 
 from __future__ import annotations
 
@@ -14,22 +14,24 @@ _PARAMETER: Final = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*(?::(path|segments))?\}
 
 @dataclass(frozen=True, slots=True)
 class One:
-    """One segment: *literals* with a parameter of at least one character between each two. A single one is a literal
-    segment, ``("", "")`` a parameter alone."""
+    """One segment: *literals* with a parameter of at least one character between each two.
+
+    A single literal is a literal segment. ``("", "")`` is a parameter alone.
+    """
 
     literals: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Many:
-    """One or more whole segments, none empty; the last ends with *tail*, and has something before it."""
+    """One or more whole segments, none empty. The last one ends with *tail* and has text before it."""
 
     tail: str
 
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """Whatever is left, at least an empty segment."""
+    """The rest of the path, at least an empty segment."""
 
 
 Step: TypeAlias = One | Many | Rest
@@ -44,28 +46,32 @@ class Template:
 
     @property
     def literal(self) -> bool:
-        """Whether it stands for one path alone."""
+        """Whether it matches a single path."""
         return "{" not in self.shape
 
     @property
     def slashed(self) -> bool:
-        """Whether it matches paths with a slash at their end."""
+        """Whether it matches paths with a final slash."""
         return self.shape.endswith(("/", "{*}"))
 
     @property
     def bare(self) -> bool:
-        """Whether it matches paths without a slash at their end."""
+        """Whether it matches paths without a final slash."""
         return not self.shape.endswith("/")
 
     @classmethod
     def parsed(cls, template: str) -> Template:
-        """*template*, or a :class:`ConfigurationError` that says what is wrong with it."""
+        """Parse *template*. Raises :class:`ConfigurationError` that names the mistake."""
         if not isinstance(template, str) or not template.startswith("/"):
-            raise ConfigurationError(f"rule {template!r}: a path begins with /")
+            raise ConfigurationError(f"rule {template!r}: a path must begin with /")
         if "*" in template:
-            raise ConfigurationError(f"rule {template!r}: no wildcards; {{name:path}} at the end stands for the rest")
+            raise ConfigurationError(
+                f"rule {template!r}: wildcards are not supported; write {{name:path}} at the end for the rest"
+            )
         if is_suspicious(template) or ESCAPE.search(template) or "?" in template or "#" in template:
-            raise ConfigurationError(f"rule {template!r}: a decoded path without //, dot segments, query and fragment")
+            raise ConfigurationError(
+                f"rule {template!r}: must be a decoded path without //, dot segments, query and fragment"
+            )
         segments = template[1:].split("/")
         last = len(segments) - 1
         steps = tuple(_step(template, segment, is_last=at == last) for at, segment in enumerate(segments))
@@ -73,7 +79,7 @@ class Template:
 
 
 def _step(template: str, segment: str, *, is_last: bool) -> Step:
-    # Of a pattern with one group re.split gives: text, kind, text, kind, ..., text.
+    # With one group in the pattern re.split returns text, kind, text, kind, ..., text.
     pieces = _PARAMETER.split(segment)
     literals, kinds = tuple(pieces[::2]), pieces[1::2]
     if any("{" in text or "}" in text for text in literals):
@@ -82,12 +88,12 @@ def _step(template: str, segment: str, *, is_last: bool) -> Step:
         )
     if "path" in kinds:
         if not is_last or literals != ("", ""):
-            raise ConfigurationError(f"rule {template!r}: {{name:path}} stands alone behind the last slash")
+            raise ConfigurationError(f"rule {template!r}: {{name:path}} must stand alone after the last slash")
         return Rest()
     if "segments" in kinds:
         if literals[0] or len(kinds) > 1:
             raise ConfigurationError(
-                f"rule {template!r}: {{name:segments}} begins a segment, and only text may follow it there"
+                f"rule {template!r}: {{name:segments}} must begin a segment, and only text may follow it"
             )
         return Many(literals[1])
     return One(literals)

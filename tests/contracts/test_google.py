@@ -182,7 +182,7 @@ def test_templates_that_meet_at_every_length_are_refused():
         (document({"id": "x", "path": "a"}), "shop:v1: x: needs a path and an httpMethod"),
         (document(method("a", scopes="x")), "shop:v1: shop.a: scopes: a list of strings is needed"),
         (document(method("a", "x y")), "shop:v1: shop.a: scopes"),
-        (document(method("a/*")), "no wildcards"),
+        (document(method("a/*")), "wildcards are not supported"),
         (document(method("a", verb="GTE")), "shop:v1: shop.a: GTE is not a method of HTTP"),
         (document(method("a", verb="")), "shop:v1: shop.a:  is not a method of HTTP"),
         (document(method("a", scope=["x"])), "shop:v1: shop.a: scope is not a member of this object"),

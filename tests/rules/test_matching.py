@@ -142,7 +142,7 @@ def test_templates_of_parts_and_of_several_segments(template, matching, others):
     ["/a{b:segments}", "/{a:segments}{b}", "/{a:segments}:x{b}", "/{b}{a:segments}", "/{a:segments}{b:segments}"],
 )
 def test_several_segments_begin_with_one_and_end_with_text(template):
-    with pytest.raises(ConfigurationError, match=r"\{name:segments\} begins a segment, and only text may follow"):
+    with pytest.raises(ConfigurationError, match=r"\{name:segments\} must begin a segment, and only text may follow"):
         Rule(template)
 
 
