@@ -189,7 +189,7 @@ class Guard:
 
     @classmethod
     def from_file(cls, path: str, **overrides: Any) -> Self:
-        """The guard that the TOML file at *path* describes, its rules included; see the README for the keys.
+        """The guard that the TOML file at *path* describes, its rules included; docs/settings.md lists the keys.
 
         *overrides* replace arguments of the constructor (``transport``, ``clock``, ...). Raises
         :class:`ConfigurationError` naming the key, its place and the nearest known one.
