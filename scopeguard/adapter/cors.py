@@ -20,6 +20,8 @@ log: Final = logging.getLogger("scopeguard")
 
 # RFC 9449 section 8.2, and what the Fetch standard does not let scripts read unless it is named.
 _EXPOSED: Final = ("WWW-Authenticate", "DPoP-Nonce", "Retry-After")
+TIME_LIMIT: Final = 2.0
+"""How long an ASGI app may take to start its answer to a preflight about a refused request, in seconds."""
 _ALLOWED: Final = ("access-control-allow-origin", "access-control-allow-credentials", "vary")
 
 
@@ -59,37 +61,39 @@ def exposing_responses(start_response: Callable[..., Any]) -> Callable[..., Any]
 async def allowed_by_asgi_app(
     app: Callable[..., Awaitable[None]], scope: MutableMapping[str, Any], origin: bytes
 ) -> Headers:
-    """What *app* answers a preflight about reading from *origin*: the headers for a refusal that the app never sees.
+    """Return the headers that let *origin* read a refusal which *app* never sees.
 
-    Nothing where the app fails, or leaves CORS to something outside.
+    The app is asked by a preflight, and cancelled when it starts its response or after :data:`TIME_LIMIT`. Nothing is
+    returned where the app fails, is late, or leaves CORS to middleware outside.
     """
-    found: Headers = []
+    from scopeguard.edge.aio import TimedOut, response_start  # noqa: PLC0415 - imported when an ASGI guard is made
+
     headers = [(name, value) for name, value in scope["headers"] if name.lower() == b"host"]
     headers += [
         (b"origin", origin),
         (b"access-control-request-method", scope["method"].encode("latin-1")),
         (b"access-control-request-headers", b"authorization"),
     ]
-
-    async def receive() -> MutableMapping[str, Any]:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: MutableMapping[str, Any]) -> None:
-        if message["type"] == "http.response.start":
-            found.extend(
-                (name.decode("latin-1"), value.decode("latin-1")) for name, value in message.get("headers", ())
-            )
-
+    preflight = {**scope, "method": "OPTIONS", "headers": headers, "query_string": b""}
     try:
-        await app({**scope, "method": "OPTIONS", "headers": headers, "query_string": b""}, receive, send)
+        answer = await response_start(app, preflight, TIME_LIMIT)
+    except TimedOut:
+        log.warning("cors: the app did not answer a preflight within %s s", TIME_LIMIT)
+        return []
     except Exception:
         log.warning("cors: the app failed to answer a preflight", exc_info=True)
-    return _allowed(found)
+        return []
+    given = [] if answer is None else answer.get("headers", ())
+    return _allowed([(name.decode("latin-1"), value.decode("latin-1")) for name, value in given])
 
 
 def allowed_by_wsgi_app(app: Callable[..., Iterable[bytes]], environ: dict[str, Any], origin: str) -> Headers:
-    """:func:`allowed_by_asgi_app` for WSGI."""
-    found: Headers = []
+    """Return the headers that let *origin* read a refusal which *app* never sees.
+
+    The app is asked by a preflight. Its answer is closed when it has called ``start_response``: the body is not read.
+    How long the app takes until then is not limited, because nothing can interrupt it.
+    """
+    found: list[Headers] = []
     kept = {
         name: value
         for name, value in environ.items()
@@ -110,19 +114,28 @@ def allowed_by_wsgi_app(app: Callable[..., Iterable[bytes]], environ: dict[str, 
 
     def start_response(status: str, headers: Headers, *rest: Any) -> Callable[[bytes], None]:
         del status, rest
-        found[:] = headers
-        return lambda data: None
+        found.append(headers)
+        return _refuse_to_write
 
     try:
         answer = app(preflight, start_response)
         try:
-            for _ in answer:
-                pass
+            if not found:
+                # A generator runs when it is asked for its first part. PEP 3333: "the start_response() callable must be
+                # invoked before the iterable yields its first body bytestring".
+                next(iter(answer), None)
         finally:
             getattr(answer, "close", bool)()
     except Exception:
-        log.warning("cors: the app failed to answer a preflight", exc_info=True)
-    return _allowed(found)
+        if not found:  # else it is about the end that was put to the answer
+            log.warning("cors: the app failed to answer a preflight", exc_info=True)
+    return _allowed(found[-1]) if found else []
+
+
+def _refuse_to_write(data: bytes) -> None:
+    """Stand for the ``write`` of a server whose client has gone, so that an app that writes without end stops."""
+    del data
+    raise BrokenPipeError("the client has gone")
 
 
 def _allowed(headers: Sequence[tuple[str, str]]) -> Headers:

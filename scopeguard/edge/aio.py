@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 from anyio.lowlevel import current_token
 
@@ -205,6 +206,50 @@ async def time_limit(seconds: float) -> AsyncIterator[None]:
     """Raise :class:`TimedOut` when the block takes longer than *seconds*."""
     with anyio.fail_after(seconds):
         yield
+
+
+async def response_start(
+    app: Callable[[_Message, _Receive, _Send], Awaitable[None]], scope: _Message, seconds: float
+) -> _Message | None:
+    """Run *app* for a request without a body and return the message that starts its response.
+
+    The app is cancelled there: it may stream without end. ``None`` if it returns without an answer. The app receives
+    one empty body, and then nothing until it is cancelled, as from a client that stays. A task that it leaves behind
+    finds the client gone: it receives ``http.disconnect``, and to send raises ``OSError``.
+
+    Raises :class:`TimedOut` when no response has started after *seconds*, and whatever the app raises before that. Code
+    that cannot be cancelled (a thread that the app waits for) is waited for all the same.
+    """
+    started: list[_Message] = []
+    over = anyio.Event()
+    requests: list[_Message] = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def receive() -> _Message:
+        if requests:
+            return requests.pop()
+        await over.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: _Message) -> None:
+        if message["type"] == "http.response.start" and not started:
+            started.append(message)
+            limit.cancel()
+        if started:
+            await over.wait()
+            raise OSError("the client has gone")
+        await anyio.lowlevel.checkpoint()
+
+    try:
+        with anyio.move_on_after(seconds) as limit:
+            await app(scope, receive, send)
+    except Exception:
+        if not started:  # else it is about the cancellation
+            raise
+    finally:
+        over.set()
+    if not started and limit.cancelled_caught:
+        raise TimedOut(f"no response has started after {seconds} s")
+    return started[0] if started else None
 
 
 class _Stream:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 from flask import Blueprint, Flask, Response
@@ -14,11 +16,12 @@ from flask.views import MethodView
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from scopeguard import DENIED, PUBLIC, ConfigurationError, Guard, Rule, all_of, asgi, wsgi
+from scopeguard.adapter import cors
 from scopeguard.fastapi import Protected
 from scopeguard.flask import ScopeGuard, requires
 from scopeguard.starlette import requires as starlette_requires
@@ -280,20 +283,197 @@ def test_an_app_that_breaks_over_our_preflight_changes_no_refusal(
     assert "the app failed to answer a preflight" in caplog.text
 
 
-def test_the_apps_answer_to_our_preflight_is_read_to_its_end(authority: FakeAuthority):
+# The kind of fault: a stranger's refused request waits for, or is served for ever by, the app's answer to a preflight
+# that the guard makes up.
+
+
+async def _stream_until_the_client_leaves(scope: Any, receive: Any, send: Any) -> None:
+    """As Starlette's StreamingResponse: it reads messages beside the stream until one says that the client has gone."""
+
+    async def stream() -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"access-control-allow-origin", b"*")]})
+        while True:
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(stream)
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+
+async def _start_late(scope: Any, receive: Any, send: Any) -> None:
+    """As Starlette's BaseHTTPMiddleware: the body is read before the answer begins."""
+    assert await receive() == {"type": "http.request", "body": b"", "more_body": False}
+    await _stream_until_the_client_leaves(scope, receive, send)
+
+
+async def _fail_when_cancelled(scope: Any, receive: Any, send: Any) -> None:
+    try:
+        await _start_late(scope, receive, send)
+    finally:
+        raise RuntimeError("the database connection is lost")
+
+
+async def _stream_with_starlette(scope: Any, receive: Any, send: Any) -> None:
+    async def endless() -> Any:
+        while True:
+            yield b"x"
+
+    response = StreamingResponse(endless(), headers={"Access-Control-Allow-Origin": "*"})
+    await response(scope, receive, send)
+
+
+async def refuse_over_asgi(app: Any, guard: Guard, method: str = "GET") -> tuple[int, dict[str, str]]:
+    """The status and the headers that *guard* answers a browser which shows no token."""
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return await anyio.sleep_forever()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"api.test"), (b"origin", SPA.encode())]
+    scope = {"type": "http", "method": method, "path": "/x", "headers": headers, "query_string": b"", "scheme": "https"}
+    await asgi.GuardMiddleware(app, guard=guard)({**scope, "asgi": {"spec_version": "2.3"}}, receive, send)
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+    return sent[0]["status"], {name.decode().lower(): value.decode() for name, value in sent[0]["headers"]}
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize(
+    "app", [_stream_until_the_client_leaves, _start_late, _fail_when_cancelled, _stream_with_starlette]
+)
+def test_an_answer_to_our_preflight_that_does_not_end_holds_no_refusal(
+    authority: FakeAuthority, app: Any, backend: str, caplog: pytest.LogCaptureFixture
+):
+    status, headers = anyio.run(refuse_over_asgi, app, guard_of(authority, cors_preflight="pass"), backend=backend)
+    assert (status, headers["access-control-allow-origin"]) == (401, "*")
+    assert "preflight" not in caplog.text
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("talks", [True, False])
+def test_an_app_that_does_not_answer_our_preflight_has_little_time(
+    authority: FakeAuthority,
+    backend: str,
+    talks: bool,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(cors, "TIME_LIMIT", 0.0)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while talks:
+            await send({"type": "http.response.debug", "info": {}})
+        while True:
+            await receive()
+
+    status, headers = anyio.run(refuse_over_asgi, app, guard_of(authority, cors_preflight="pass"), backend=backend)
+    assert (status, "access-control-allow-origin" in headers) == (401, False)
+    assert "the app did not answer a preflight within 0.0 s" in caplog.text
+
+
+def test_an_app_that_does_not_answer_our_preflight_at_all_allows_nothing(authority: FakeAuthority):
+    async def app(scope: Any, receive: Any, send: Any) -> None: ...
+
+    status, headers = anyio.run(refuse_over_asgi, app, guard_of(authority, cors_preflight="pass"))
+    assert (status, "access-control-allow-origin" in headers) == (401, False)
+
+
+def test_a_task_that_an_app_leaves_behind_finds_the_client_of_our_preflight_gone(authority: FakeAuthority):
+    async def main() -> tuple[str, bool]:
+        left: list[Any] = []
+
+        async def listen(receive: Any) -> str:
+            await receive()
+            return str((await receive())["type"])
+
+        async def answer(send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            left.extend(map(asyncio.ensure_future, (listen(receive), answer(send))))
+            await asyncio.Event().wait()
+
+        await refuse_over_asgi(app, guard_of(authority, cors_preflight="pass"))
+        heard, answered = await asyncio.gather(*left, return_exceptions=True)
+        return str(heard), isinstance(answered, OSError)
+
+    assert asyncio.run(main()) == ("http.disconnect", True)
+
+
+class Endless:
+    """The answer of a WSGI app that streams without end. *start* is called when the first part is asked for."""
+
+    def __init__(self, start: Callable[[], Any] = lambda: None) -> None:
+        self.start = start
+        self.asked = 0
+        self.is_closed = False
+        self.fails = False
+
+    def __iter__(self) -> Any:
+        self.start()
+        while True:
+            self.asked += 1
+            assert self.asked < 2, "the body is read"
+            yield b"x"
+
+    def close(self) -> None:
+        self.is_closed = True
+        if self.fails:
+            raise RuntimeError("the database connection is lost")
+
+
+@pytest.mark.parametrize("starts", ["when called", "when iterated", "and fails to close", "and writes"])
+def test_an_answer_of_a_wsgi_app_to_our_preflight_that_does_not_end_is_closed(
+    authority: FakeAuthority, starts: str, caplog: pytest.LogCaptureFixture
+):
+    answers: list[Endless] = []
+    written: list[bytes] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        def start() -> Any:
+            return start_response("200 OK", [("Access-Control-Allow-Origin", "*")])
+
+        if starts == "when iterated":
+            answers.append(Endless(start))
+            return answers[0]
+        write = start()
+        while starts == "and writes":
+            written.append(b"x")
+            assert len(written) < 2, "the body is taken"
+            write(b"x")
+        answers.append(Endless())
+        if starts == "and fails to close":
+            answers[0].fails = True
+        return answers[0]
+
+    ask = over_wsgi(wsgi.GuardMiddleware(app, guard=guard_of(authority, cors_preflight="pass")))
+    refused = ask("GET", "/", headers={"Origin": SPA})
+    assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, "*")
+    assert "preflight" not in caplog.text
+    assert [answer.is_closed for answer in answers] == ([] if starts == "and writes" else [True])
+
+
+def test_a_wsgi_app_that_starts_no_answer_to_our_preflight_allows_nothing(authority: FakeAuthority):
+    ask = over_wsgi(wsgi.GuardMiddleware(lambda *_: [], guard=guard_of(authority, cors_preflight="pass")))
+    refused = ask("GET", "/", headers={"Origin": SPA})
+    assert (refused.status_code, "access-control-allow-origin" in refused.headers) == (401, False)
+
+
+def test_the_apps_answer_to_our_preflight_is_closed(authority: FakeAuthority):
     closed: list[str] = []
-    write: list[Callable[[bytes], None]] = []
 
     class Answer:
         def __iter__(self) -> Any:
-            write[0](b"written ")
             yield b"ignored"
 
         def close(self) -> None:
             closed.append("closed")
 
     def app(environ: Any, start_response: Any) -> Any:
-        write.append(start_response("204 No Content", [("Access-Control-Allow-Origin", "*")]))
+        start_response("204 No Content", [("Access-Control-Allow-Origin", "*")])
         return Answer()
 
     ask = over_wsgi(wsgi.GuardMiddleware(app, guard=guard_of(authority, cors_preflight="pass")))
