@@ -28,7 +28,8 @@ from benchmarks.material import ALGORITHMS, AUDIENCE, Material
 from benchmarks.measuring import Measured, Turn, figure, in_turns, machine, now, quiet, table
 from scopeguard.config.sources import TokenSource
 from scopeguard.edge import sync as blocking
-from scopeguard.flow import Credential, judged
+from scopeguard.flow.authenticate import judge
+from scopeguard.flow.credential import Credential
 
 Decode = Callable[[str], object]
 """Raises for a token that is not good."""
@@ -46,7 +47,7 @@ def scopeguard_judges(material: Material, **settings: Any) -> Decode:
 
     def decode(token: str) -> object:
         credential = Credential(token=token, source=TokenSource.HEADER)
-        return blocking.run(judged(credential, trusts, clock, memory), outside, None)
+        return blocking.run(judge(credential, trusts, clock, memory), outside, None)
 
     return decode
 

@@ -81,10 +81,10 @@ def measured(count: int, *, resolved: bool = False, loops: int = LOOPS) -> Row:
     check = _best(lambda: [guard.check(view) for view in views], loops // 10 + 1) / len(views)
     names = [authority.url for authority in authorities]
     trusts = guard._trusts
-    if trusts.resolving is None:
-        routing = _best(lambda: [trusts.named(name) for name in names], loops) / len(names)
+    if trusts.resolved is None:
+        routing = _best(lambda: [trusts.by_name(name) for name in names], loops) / len(names)
     else:
-        lookup, now = trusts.resolving.lookup, clock.monotonic()
+        lookup, now = trusts.resolved.lookup, clock.monotonic()
         routing = _best(lambda: [lookup(name, now) for name in names], loops) / len(names)
     row = Row(
         what=f"{count} by resolver" if resolved else f"{count}",

@@ -5,7 +5,7 @@
 Times are of the guard's own check in process: *cold*, a token that was never seen, its signature included, and *warm*,
 one that was. Everything of one table takes turns in one run.
 
-Remembered tokens are fed to :class:`VerifiedTokens` as the flow does it, with made-up payloads of the size and form of
+Remembered tokens are fed to :class:`TokenCache` as the flow does it, with made-up payloads of the size and form of
 real ones: to sign a million takes too long. As many of them as are kept ready have come again, and are expected once
 more. Their memory is what tracemalloc counts (beside it, how much the resident set grew), with everything that the
 memory holds, its ready tokens included. The pause is that of a full collection with a million of them, less that of
@@ -39,8 +39,8 @@ from scopeguard.config.keys import KeySetPolicy
 from scopeguard.config.token_cache import TokenCachePolicy
 from scopeguard.devserver.keys import SigningKey
 from scopeguard.flow.effects import Answer, Send
-from scopeguard.state.issuers import Trust
-from scopeguard.state.token_cache import VerifiedTokens
+from scopeguard.state.issuers import TrustedIssuer
+from scopeguard.state.token_cache import TokenCache
 
 # Octets of a payload in a token of 1 KB under RS256.
 PAYLOAD = 440
@@ -140,7 +140,7 @@ class Made:
     def __init__(self) -> None:
         guard = Material("RS256").guard()
         self.trusts = guard._trusts
-        self.trust: Trust = guard.configured()
+        self.trust: TrustedIssuer = guard.configured()
         key_set = self.trust.ring.key_set
         if key_set is None:
             raise SystemExit("the guard has no keys; nothing to measure")
@@ -171,15 +171,15 @@ class Made:
             fingerprint="0" * 12,
         )
 
-    def remember(self, memory: VerifiedTokens, key: bytes, token: Unverified) -> None:
+    def remember(self, memory: TokenCache, key: bytes, token: Unverified) -> None:
         until = self.now + 3600.0
         memory.add(key, token, self.trust, self.key, self.trusts, location=None, since=self.now, until=until)
 
-    def add(self, memory: VerifiedTokens, count: int) -> None:
+    def add(self, memory: TokenCache, count: int) -> None:
         for number in range(count):
             self.remember(memory, digest(number), self.token())
 
-    def come_again(self, memory: VerifiedTokens, count: int) -> None:
+    def come_again(self, memory: TokenCache, count: int) -> None:
         """The first *count* of them, so that they are ready, and expected once more; at most as many as may be."""
         for number in range(count):
             found = memory.find(digest(number), self.now + 1.0)
@@ -192,10 +192,10 @@ def digest(number: int) -> bytes:
     return sha256(number.to_bytes(8, "big")).digest()
 
 
-def memory_for(count: int, *, ready: int = TokenCachePolicy().ready_entries) -> VerifiedTokens:
+def memory_for(count: int, *, ready: int = TokenCachePolicy().ready_entries) -> TokenCache:
     """One that *count* tokens fit into, and more: a generation holds half."""
     ready = min(ready, count)
-    return VerifiedTokens(TokenCachePolicy(max_bytes=1 << 34, max_entries=2 * count, ready_entries=ready))
+    return TokenCache(TokenCachePolicy(max_bytes=1 << 34, max_entries=2 * count, ready_entries=ready))
 
 
 def resident() -> int:
@@ -225,7 +225,7 @@ def memory_of(made: Made, count: int, *, ready: int) -> dict[str, float]:
     return {"counted": counted / count, "resident": outside / count}
 
 
-def _expect_all(memory: VerifiedTokens, count: int, now: float) -> None:
+def _expect_all(memory: TokenCache, count: int, now: float) -> None:
     for number in range(0, count, max(1, count // 100)):
         if memory.find(digest(number), now + 1.0) is None:
             raise SystemExit(f"token {number} of {count} was forgotten; the figures would be too good")
@@ -259,7 +259,7 @@ def costs_of(made: Made, count: int) -> dict[str, float]:
     return found
 
 
-def _each(made: Made, memory: VerifiedTokens, tokens: Sequence[tuple[bytes, Unverified]]) -> float:
+def _each(made: Made, memory: TokenCache, tokens: Sequence[tuple[bytes, Unverified]]) -> float:
     begun = time.perf_counter()
     for key, token in tokens:
         made.remember(memory, key, token)

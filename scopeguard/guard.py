@@ -26,10 +26,10 @@ from scopeguard.config.sources import StrayQueryToken, TokenSource, TokenSources
 from scopeguard.config.token_cache import TokenCachePolicy, checked_policy
 from scopeguard.core.decision import Decision, Denied, Granted, Report, Reporter, Unavailable
 from scopeguard.core.signature_backends import checked_backends
-from scopeguard.core.wiring import all_trusted, trusted
+from scopeguard.core.wiring import build_trusted_issuer, build_trusted_issuers
 from scopeguard.edge import sync as blocking
 from scopeguard.edge.http import HttpxTransport
-from scopeguard.edge.runtime import Outside, SystemClock, Transport
+from scopeguard.edge.runtime import Runtime, SystemClock, Transport
 from scopeguard.errors import (
     AccessDenied,
     AuthorityUnavailable,
@@ -41,16 +41,20 @@ from scopeguard.errors import (
     Reason,
     printable,
 )
-from scopeguard.flow import Credential, authenticate, resolved, route, synced, unchangeable, warmed
-from scopeguard.flow.effects import Clock, Flow, Store, begun
+from scopeguard.flow.authenticate import authenticate
+from scopeguard.flow.credential import Credential
+from scopeguard.flow.effects import Clock, Flow, Store, start
+from scopeguard.flow.issuers import resolve_issuer, route
+from scopeguard.flow.keys import warm
+from scopeguard.flow.revocation import stable_part, sync
 from scopeguard.request import RequestView
 from scopeguard.rules import Rule, Rules
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import ChallengeStyle, write_denial, write_outage
 from scopeguard.spec.signatures import SignatureBackend
-from scopeguard.state.issuers import Trust
+from scopeguard.state.issuers import TrustedIssuer
 from scopeguard.state.revocation import Revocation, Revoked, digest_of
-from scopeguard.state.token_cache import VerifiedTokens
+from scopeguard.state.token_cache import TokenCache
 
 __all__ = ["AuditMode", "Decision", "Denied", "Granted", "Guard", "Unavailable"]
 
@@ -171,16 +175,16 @@ class Guard:
         self.clock: Clock = clock
         self._wall, self._monotonic = clock.wall, clock.monotonic  # looked up once instead of with every request
         self.store = store
-        self._trusts = all_trusted(
+        self._trusts = build_trusted_issuers(
             issuers, resolver, self.catalog, self._backends, self.revocation, store, self._insecure
         )
-        self._outside = Outside(
+        self._outside = Runtime(
             transport=transport,
             clock=clock,
             store=store,
             after_fork=(self._trusts.after_fork, self._after_fork),
         )
-        self._memory = None if self._token_cache is None else VerifiedTokens(self._token_cache)
+        self._memory = None if self._token_cache is None else TokenCache(self._token_cache)
         # The short way to a token that was verified before: it looks into Authorization, and nowhere else.
         may_recall = self.sources.methods == {TokenSource.HEADER} and self._trusts.headers == (None,)
         self._recalling = self._memory if may_recall else None
@@ -212,7 +216,7 @@ class Guard:
     @property
     def finds_issuers(self) -> bool:
         """Whether a resolver finds further ones."""
-        return self._trusts.resolving is not None
+        return self._trusts.resolved is not None
 
     def check(
         self,
@@ -263,7 +267,7 @@ class Guard:
         chosen = self._sources(sources, can_read=read_form is not None)
         flow = self._judge(request, chosen)
         try:
-            effect, token = begun(flow)
+            effect, token = start(flow)
             if effect is not None:
                 from scopeguard.edge import aio
 
@@ -296,7 +300,7 @@ class Guard:
             or (in_clear_from and self._minds_cleartext and in_clear_from[0] not in _LOOPBACK)
         ):
             return None
-        found = memory.recall(authorization)
+        found = memory.lookup_field(authorization)
         # What follows is all that can have changed about it.
         if found is None or not found.since <= self._wall() < found.until:
             return None
@@ -463,7 +467,7 @@ class Guard:
             trusts=self._trusts,
             sources=sources,
             clock=self.clock,
-            memory=self._memory,
+            token_cache=self._memory,
             exposed=self._token_was_exposed if exposed else None,
         )
 
@@ -538,7 +542,7 @@ class Guard:
         if self.store is not None:
             self.store.append(entry.to_bytes(), seconds=until - now)
 
-    def _revoking(self, token: str | None, issuer: str | None) -> Trust:
+    def _revoking(self, token: str | None, issuer: str | None) -> TrustedIssuer:
         if token is not None:
             for header in self._trusts.headers:
                 credential = Credential(token=token, source=TokenSource.HEADER, header=header)
@@ -548,14 +552,14 @@ class Guard:
                     pass
             raise ConfigurationError("revoke: the token is of no issuer that is trusted here")
         if issuer is None:
-            if len(self._trusts.all) != 1 or self._trusts.resolving is not None:
+            if len(self._trusts.all) != 1 or self._trusts.resolved is not None:
                 raise ConfigurationError("revoke: several issuers are trusted; say whose with issuer")
             return self._trusts.all[0]
         for header in self._trusts.headers:
-            trust = self._trusts.named(issuer, header)
+            trust = self._trusts.by_name(issuer, header)
             if trust is not None:
                 return trust
-        trust = blocking.run(resolved(issuer, self._trusts, self.clock), self._outside, None)
+        trust = blocking.run(resolve_issuer(issuer, self._trusts, self.clock), self._outside, None)
         if trust is not None:
             return trust
         raise ConfigurationError(f"revoke: {issuer!r} is not an issuer that is trusted here")
@@ -566,16 +570,16 @@ class Guard:
 
         await aio.in_thread(lambda: self.revoke(**what))
 
-    def configured(self, issuer: str | None = None) -> Trust:
+    def configured(self, issuer: str | None = None) -> TrustedIssuer:
         """For endpoints beside the guard: what it knows of *issuer*, or of the only one it was given."""
         found = [trust for trust in self._trusts.all if issuer in (None, trust.issuer.url)]
         if len(found) == 1 or (found and issuer is not None):
             return found[0]
         raise ConfigurationError(f"issuer: name one that was given to the guard, not {issuer!r}")
 
-    def trust_beside(self, issuer: Issuer) -> Trust:
+    def trust_beside(self, issuer: Issuer) -> TrustedIssuer:
         """For endpoints beside the guard: *issuer* with a key ring of its own; its access tokens are not accepted."""
-        trust = trusted(issuer, ScopeCatalog(), self._backends)
+        trust = build_trusted_issuer(issuer, ScopeCatalog(), self._backends)
         self.call_after_fork(trust.after_fork)
         return trust
 
@@ -615,7 +619,7 @@ class Guard:
         failures: list[AuthorityUnavailable] = []
         for trust in self._trusts.all:
             try:
-                blocking.run(warmed(trust, self.clock), self._outside, None)
+                blocking.run(warm(trust, self.clock), self._outside, None)
             except AuthorityUnavailable as error:
                 failures.append(error)
         if failures:
@@ -628,7 +632,7 @@ class Guard:
         failures: list[AuthorityUnavailable] = []
         for trust in self._trusts.all:
             try:
-                await aio.run(warmed(trust, self.clock), self._outside, None)
+                await aio.run(warm(trust, self.clock), self._outside, None)
             except AuthorityUnavailable as error:
                 failures.append(error)
         if failures:
@@ -643,9 +647,9 @@ class Guard:
         that fails: keep *previous* and call this again later.
         """
         for trust in self._trusts.take_over(previous._trusts):
-            blocking.run(warmed(trust, self.clock), self._outside, None)
+            blocking.run(warm(trust, self.clock), self._outside, None)
         if self.store is not None and not self.revocation.fail_open_dangerously:
-            blocking.run(synced(self._trusts, self.clock), self._outside, None)
+            blocking.run(sync(self._trusts, self.clock), self._outside, None)
 
     def stop_waiting(self) -> None:
         """For servers that are told to stop: give exchanges with authorities a moment to end, and answer 503 to every
@@ -668,4 +672,4 @@ class Guard:
 
 
 def _lasting(token: str) -> str:
-    return unchangeable(Credential(token=token, source=TokenSource.HEADER))
+    return stable_part(Credential(token=token, source=TokenSource.HEADER))

@@ -17,7 +17,7 @@ from scopeguard.audit.page import as_html
 from scopeguard.audit.report import Report
 from scopeguard.audit.text import as_markdown, as_table
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError
-from scopeguard.flow import discovered
+from scopeguard.flow.issuers import discover
 from scopeguard.guard import Guard
 from scopeguard.server.serve import load
 from scopeguard.spec.discovery import Metadata
@@ -76,7 +76,7 @@ def _granted(report: Report) -> dict[str, frozenset[str]]:
         for issuer in guard.issuers:
             with closing(guard):
                 try:
-                    metadata = guard.perform(discovered(guard.configured(issuer.url), guard.clock, _lists_scopes))
+                    metadata = guard.perform(discover(guard.configured(issuer.url), guard.clock, _lists_scopes))
                 except AuthorityUnavailable as problem:
                     raise ConfigurationError(f"--online: {problem}") from None
             scopes = metadata.raw.get("scopes_supported")

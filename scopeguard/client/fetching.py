@@ -20,10 +20,10 @@ from scopeguard.client.settings import ClientAuthentication, NarrowerScope, Poli
 from scopeguard.edge import aio
 from scopeguard.edge import sync as blocking
 from scopeguard.edge.http import HttpxTransport
-from scopeguard.edge.runtime import Outside, Transport
+from scopeguard.edge.runtime import Runtime, Transport
 from scopeguard.errors import AuthorityUnavailable, Reason
-from scopeguard.flow import search_metadata
 from scopeguard.flow.effects import Answer, Clock, Flow, Send, SingleFlight, ask
+from scopeguard.flow.issuers import search_metadata
 from scopeguard.spec.discovery import metadata_urls
 from scopeguard.spec.http_caching import retry_after
 from scopeguard.spec.token_endpoint import (
@@ -69,7 +69,7 @@ class Fetcher:
             clock=policy.clock,
             closes=policy.transport is None,
         )
-        self._outside = Outside(transport=self._transport, clock=policy.clock, after_fork=(self._held.after_fork,))
+        self._outside = Runtime(transport=self._transport, clock=policy.clock, after_fork=(self._held.after_fork,))
 
     def token(self) -> TokenResponse:
         """Return the token, fetched if there is none that may be used. Blocks this thread while it is fetched."""

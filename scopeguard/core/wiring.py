@@ -23,14 +23,14 @@ from scopeguard.spec.jwks import configured_key_set
 from scopeguard.spec.signatures import Backends
 from scopeguard.state.accepted import AcceptedTokens
 from scopeguard.state.breaker import Breaker
-from scopeguard.state.introspection import Answers
-from scopeguard.state.issuers import Asking, Resolving, Trust, Trusts
+from scopeguard.state.introspection import IntrospectionCache, IntrospectionState
+from scopeguard.state.issuers import ResolvedIssuers, TrustedIssuer, TrustedIssuers
 from scopeguard.state.keyring import KeyRing
 from scopeguard.state.revocation import Revocations
-from scopeguard.state.status_list import Statuses
+from scopeguard.state.status_list import StatusLists
 
 
-def all_trusted(
+def build_trusted_issuers(
     issuers: Iterable[Issuer],
     resolver: IssuerResolver | None,
     catalog: ScopeCatalog,
@@ -38,37 +38,39 @@ def all_trusted(
     revocation: RevocationPolicy,
     store: Store | None,
     insecure: frozenset[str] = frozenset(),
-) -> Trusts:
+) -> TrustedIssuers:
     """All of *issuers*, and those that *resolver* will find. All may ask the hosts *insecure* by http."""
 
-    def trust(issuer: Issuer) -> Trust:
+    def trust(issuer: Issuer) -> TrustedIssuer:
         hosts = issuer.insecure_http_dangerously | insecure
         if hosts != issuer.insecure_http_dangerously:
             issuer = replace(issuer, insecure_http_dangerously=hosts)
-        return trusted(issuer, catalog, backends)
+        return build_trusted_issuer(issuer, catalog, backends)
 
-    return Trusts(
+    return TrustedIssuers(
         map(trust, issuers),
-        resolving=None if resolver is None else Resolving(resolver, trust),
+        resolved=None if resolver is None else ResolvedIssuers(resolver, trust),
         revocations=Revocations(max_lag=revocation.max_lag, fail_open_dangerously=revocation.fail_open_dangerously),
         shared=store is not None,
     )
 
 
-def trusted(issuer: Issuer, catalog: ScopeCatalog, backends: Backends) -> Trust:
+def build_trusted_issuer(issuer: Issuer, catalog: ScopeCatalog, backends: Backends) -> TrustedIssuer:
     """*issuer*, with a key ring of its own; its scopes go by the names of *catalog*."""
     static = None
     if issuer.keys is not None:
         static = configured_key_set(issuer.keys, padded=issuer.key_set.padded, backends=backends)
     policy = issuer.experimental_status_list
     warn_of_insecure_hosts(issuer.url, issuer.insecure_http_dangerously)
-    trust = Trust(
+    trust = TrustedIssuer(
         issuer=issuer,
         vocabulary=catalog.vocabulary_of(issuer.vocabulary),
         # Not a secret: it keeps a fleet from refreshing in step.
         ring=KeyRing(issuer.key_set, jitter=random.uniform(-1, 1), static=static),
-        asking=None if issuer.introspection is None else _asking(issuer, issuer.introspection),
-        statuses=None if policy is None else Statuses(max_bytes=4 * policy.max_bytes, jitter=random.uniform(0, 0.1)),
+        introspection=None if issuer.introspection is None else _introspection_state(issuer, issuer.introspection),
+        status_lists=None
+        if policy is None
+        else StatusLists(max_bytes=4 * policy.max_bytes, jitter=random.uniform(0, 0.1)),
         backends=backends,
     )
     sets = (
@@ -83,14 +85,16 @@ def trusted(issuer: Issuer, catalog: ScopeCatalog, backends: Backends) -> Trust:
     return trust
 
 
-def _asking(issuer: Issuer, settings: Introspection) -> Asking:
+def _introspection_state(issuer: Issuer, settings: Introspection) -> IntrospectionState:
     key = None
     if settings.private_key is not None:
         key = AssertionKey(material=settings.private_key, algorithm=settings.key_algorithm, kid=settings.key_id)
     audience = sorted(issuer.audiences) if issuer.audiences is not None else None
-    return Asking(
+    return IntrospectionState(
         settings=settings,
-        answers=Answers(ttl=settings.ttl, negative_ttl=settings.negative_ttl, max_entries=settings.max_entries),
+        cache=IntrospectionCache(
+            ttl=settings.ttl, negative_ttl=settings.negative_ttl, max_entries=settings.max_entries
+        ),
         accepted=AcceptedTokens(settings.max_entries),
         breaker=Breaker(probe_lasts=4 * settings.timeout),
         # Who asks, whom and for what: the answer to another question is another answer (I-26).

@@ -16,7 +16,7 @@ import anyio.lowlevel
 import anyio.to_thread
 from anyio.lowlevel import current_token
 
-from scopeguard.edge.runtime import Outside, ignore, thrown
+from scopeguard.edge.runtime import Runtime, ignore, thrown
 from scopeguard.edge.single_flight import Wake
 from scopeguard.errors import AuthorityUnavailable, Reason, ResponseAborted
 from scopeguard.flow.effects import CallHook, Effect, Flow, ReadFile, ReadForm, Send, SingleFlight, UseStore
@@ -36,7 +36,7 @@ TimedOut = TimeoutError
 
 async def run(
     flow: Flow[T],
-    outside: Outside,
+    outside: Runtime,
     read_form: Callable[[int], Awaitable[bytes]] | None,
     effect: Effect[Any] | None = None,
     client_gone: Callable[[], Awaitable[None]] | None = None,
@@ -66,14 +66,14 @@ async def in_thread(work: Callable[[], T]) -> T:
     return await anyio.to_thread.run_sync(work)
 
 
-async def close(outside: Outside) -> None:
+async def close(outside: Runtime) -> None:
     """Close *outside*, which waits for flights, without stopping the event loop meanwhile."""
     await anyio.to_thread.run_sync(outside.close)
 
 
 async def _answer(
     effect: object,
-    outside: Outside,
+    outside: Runtime,
     read_form: Callable[[int], Awaitable[bytes]] | None,
     client_gone: Callable[[], Awaitable[None]] | None,
 ) -> Any:
@@ -92,7 +92,7 @@ async def _answer(
 
 
 async def _fly_or_wait(
-    flight: SingleFlight, outside: Outside, client_gone: Callable[[], Awaitable[None]] | None
+    flight: SingleFlight, outside: Runtime, client_gone: Callable[[], Awaitable[None]] | None
 ) -> None:
     deadline = time.monotonic() + flight.deadline
     while flight.needed():

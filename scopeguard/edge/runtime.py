@@ -76,7 +76,7 @@ class Transport(Protocol):
         ...
 
 
-class Outside:
+class Runtime:
     """The shared half of the edges. *after_fork* are called in a child process, which has none of the threads."""
 
     def __init__(
@@ -342,7 +342,7 @@ def _log_forgiven(error: Exception, effect: Effect[Any]) -> None:
         log.warning("%s: %s", effect.title, error)
 
 
-_every: weakref.WeakSet[Outside] = weakref.WeakSet()
+_every: weakref.WeakSet[Runtime] = weakref.WeakSet()
 
 
 def _drop_threads_of_the_parent() -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from scopeguard.edge.runtime import Outside
+from scopeguard.edge.runtime import Runtime
 from scopeguard.flow.effects import Flow
 
 T = TypeVar("T")
 
 
-def run(flow: Flow[T], outside: Outside, read_form: Callable[[int], bytes] | None) -> T:
+def run(flow: Flow[T], outside: Runtime, read_form: Callable[[int], bytes] | None) -> T:
     """The value of *flow*. *read_form* returns the body of the request, at most so many bytes."""
     result: T = outside.perform(flow, None if read_form is None else lambda effect: read_form(effect.limit))
     return result

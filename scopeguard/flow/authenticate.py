@@ -11,15 +11,15 @@ from scopeguard.config.sources import TokenSource, TokenSources
 from scopeguard.errors import AuthorityUnavailable, InvalidToken
 from scopeguard.flow.credential import Credential, find_credential
 from scopeguard.flow.effects import Clock, Flow
-from scopeguard.flow.introspection import introspected
-from scopeguard.flow.issuers import found_by_name, parsed
+from scopeguard.flow.introspection import introspect
+from scopeguard.flow.issuers import find_issuer, parse
 from scopeguard.flow.keys import signing_keys, verify_by_any_set, verify_by_set
-from scopeguard.flow.revocation import unrevoked
-from scopeguard.flow.status_list import status_checked
+from scopeguard.flow.revocation import check_not_revoked
+from scopeguard.flow.status_list import check_token_status
 from scopeguard.request import RequestView
 from scopeguard.spec import jwt
-from scopeguard.state.issuers import Trust, Trusts
-from scopeguard.state.token_cache import Remembered, VerifiedTokens
+from scopeguard.state.issuers import TrustedIssuer, TrustedIssuers
+from scopeguard.state.token_cache import CachedToken, TokenCache
 
 # By name: to look a member up on its class takes as long as all that is done with it.
 _HEADER, _INTROSPECTION = TokenSource.HEADER, Validation.INTROSPECTION
@@ -28,66 +28,71 @@ _HEADER, _INTROSPECTION = TokenSource.HEADER, Validation.INTROSPECTION
 def authenticate(
     view: RequestView,
     *,
-    trusts: Trusts,
+    trusts: TrustedIssuers,
     sources: TokenSources,
     clock: Clock,
-    memory: VerifiedTokens | None = None,
+    token_cache: TokenCache | None = None,
     exposed: Callable[[], None] | None = None,
 ) -> Flow[AccessToken]:
     """The access token of *view*, judged by the policy of the issuer it names; whether it suffices is not asked.
 
-    *memory*: where tokens that were verified are remembered. *exposed* is called when a token is there, wherever it was
-    read, and may refuse it: the request was not encrypted.
+    *token_cache*: holds the tokens that were verified before. *exposed* is called when a token is found, wherever it
+    was read, and may raise a denial because the request was not encrypted.
     """
     credential = yield from find_credential(view, sources, trusts.headers, opaque=trusts.takes_opaque)
     if exposed is not None:
         exposed()
     try:
-        return (yield from judged(credential, trusts, clock, memory))
+        return (yield from judge(credential, trusts, clock, token_cache))
     except (InvalidToken, AuthorityUnavailable) as error:
         error.detail["token"] = fingerprint(credential.token)
         raise
 
 
-def judged(
-    credential: Credential, trusts: Trusts, clock: Clock, memory: VerifiedTokens | None = None
+def judge(
+    credential: Credential, trusts: TrustedIssuers, clock: Clock, token_cache: TokenCache | None = None
 ) -> Flow[AccessToken]:
     """The access token that *credential* is: verified here, now or before, or described by its authority; and not
     revoked."""
     # find_credential() has refused everything outside ASCII.
     digest = sha256(credential.token.encode("ascii")).digest()
-    found = None if memory is None else memory.find(digest, clock.wall())
-    if found is not None and memory is not None:
-        access = yield from remembered(digest, found, credential, trusts, clock, memory)
+    found = None if token_cache is None else token_cache.find(digest, clock.wall())
+    if found is not None and token_cache is not None:
+        access = yield from check_cached(digest, found, credential, trusts, clock, token_cache)
         if access is not None:
             return access
     hints: Mapping[str, str] = trusts.hints
     try:
-        routed, token = parsed(credential, trusts, digest[:6].hex())
-        trust = routed or (yield from found_by_name(token, credential, trusts, clock))
+        routed, token = parse(credential, trusts, digest[:6].hex())
+        trust = routed or (yield from find_issuer(token, credential, trusts, clock))
         hints = trust.issuer.hints
         if token is None or trust.issuer.validate is _INTROSPECTION:
-            access = yield from introspected(credential, trust, trusts, clock)
+            access = yield from introspect(credential, trust, trusts, clock)
         else:
-            access = yield from verified(digest, token, credential, trust, trusts, clock, memory)
-            if trust.statuses is not None:
-                yield from status_checked(access, trust, clock)
+            access = yield from verify(digest, token, credential, trust, trusts, clock, token_cache)
+            if trust.status_lists is not None:
+                yield from check_token_status(access, trust, clock)
         if trusts.shared or trusts.revocations.changes:
-            yield from unrevoked(access, credential, trusts, clock)
+            yield from check_not_revoked(access, credential, trusts, clock)
     except InvalidToken as error:
         jwt.explain(error, hints)
         raise
     return access
 
 
-def remembered(
-    digest: bytes, found: Remembered, credential: Credential, trusts: Trusts, clock: Clock, memory: VerifiedTokens
+def check_cached(
+    digest: bytes,
+    found: CachedToken,
+    credential: Credential,
+    trusts: TrustedIssuers,
+    clock: Clock,
+    token_cache: TokenCache,
 ) -> Flow[AccessToken | None]:
     """What *found* says, if the token came in the same way as then, its issuer is trusted as it was, and the key that
     signed it is still published; ``None`` says nothing. A key set that is due is fetched, as for any other token."""
     trust, ring, kid, algorithm = found.trust, found.trust.ring, found.header.get("kid"), found.header["alg"]
-    if found.location != credential.header or not trusts.trusts(trust, clock.monotonic()):
-        memory.discard(digest)
+    if found.location != credential.header or not trusts.holds(trust, clock.monotonic()):
+        token_cache.discard(digest)
         return None
     try:
         if not ring.holds(found.held, clock.monotonic()):
@@ -96,36 +101,36 @@ def remembered(
             except InvalidToken:
                 if not trust.others:
                     raise
-                memory.discard(digest)  # the key may be in another set of the issuer now
+                token_cache.discard(digest)  # the key may be in another set of the issuer now
                 return None
             # The set that stands now decides, whichever the look-up saw.
             held = ring.current
             if found.key not in ring.candidates(kid, algorithm, clock.monotonic()):
-                memory.discard(digest)
+                token_cache.discard(digest)
                 return None
             found.held = held
-        if trust.statuses is not None:
-            yield from status_checked(found.access, trust, clock)
+        if trust.status_lists is not None:
+            yield from check_token_status(found.access, trust, clock)
         changes = trusts.revocations.changes
         if trusts.shared or found.cleared != changes:
-            yield from unrevoked(found.access, credential, trusts, clock)
+            yield from check_not_revoked(found.access, credential, trusts, clock)
             found.cleared = changes
     except InvalidToken as error:
         jwt.explain(error, trust.issuer.hints)
         raise
     if found.instant and credential.source is _HEADER:
-        memory.expect(digest, found, b"Bearer " + credential.token.encode("ascii"))
+        token_cache.expect(digest, found, b"Bearer " + credential.token.encode("ascii"))
     return found.access
 
 
-def verified(
+def verify(
     digest: bytes,
     token: Unverified,
     credential: Credential,
-    trust: Trust,
-    trusts: Trusts,
+    trust: TrustedIssuer,
+    trusts: TrustedIssuers,
     clock: Clock,
-    memory: VerifiedTokens | None,
+    token_cache: TokenCache | None,
 ) -> Flow[AccessToken]:
     """*token*, when its issuer's policy accepts it and a key of the issuer signed it; remembered under *digest*."""
     now, issuer = clock.wall(), trust.issuer
@@ -135,9 +140,9 @@ def verified(
     else:
         key = yield from verify_by_set(token, trust, clock)
     if token.segment not in trust.headers:
-        trust.accepted(token, rfc9068=checked[0])
-        trusts.accepted(token)
-    if memory is not None and trust.by_id is None:
+        trust.remember_header(token, rfc9068=checked[0])
+        trusts.remember_header(token)
+    if token_cache is not None and trust.by_id is None:
         until = jwt.usable_until(token.claims, issuer)
-        memory.add(digest, token, trust, key, trusts, location=credential.header, since=now, until=until)
+        token_cache.add(digest, token, trust, key, trusts, location=credential.header, since=now, until=until)
     return jwt.accept(token, issuer, trust.vocabulary, checked)

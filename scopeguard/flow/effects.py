@@ -184,7 +184,7 @@ class ReadForm(Effect[bytes]):
     limit: int
 
 
-def begun(flow: Flow[T]) -> tuple[Effect[Any] | None, T | None]:
+def start(flow: Flow[T]) -> tuple[Effect[Any] | None, T | None]:
     """*flow*, as far as it comes by itself: what it asks for, or, if it asks for nothing at all, its value."""
     try:
         return next(flow), None

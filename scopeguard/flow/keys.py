@@ -9,14 +9,14 @@ from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
 from scopeguard.flow.effects import TURN, Clock, Flow, ReadFile, Send, SingleFlight, ask
-from scopeguard.flow.metadata import discovered, has_keys, longest_search
+from scopeguard.flow.issuers import discover, has_keys, longest_search
 from scopeguard.flow.responses import check_status, json_body
 from scopeguard.spec import credentials, jwt
 from scopeguard.spec.http_caching import lifetime
 from scopeguard.spec.jwks import KeySet, MalformedKeySet, VerificationKey, parse_key_set
 from scopeguard.spec.key_by_id import key_url, parse_public_key
 from scopeguard.spec.signatures import SignatureNotJudgedError
-from scopeguard.state.issuers import Trust
+from scopeguard.state.issuers import TrustedIssuer
 from scopeguard.state.key_by_id import KeysById
 from scopeguard.state.keyring import Absent, Due, Found
 
@@ -27,7 +27,7 @@ MOST_VERIFICATIONS: Final = 8
 _MOST_BYTES_OF_A_TOKEN: Final = 16 * 1024
 
 
-def _signer(token: Unverified, keys: tuple[VerificationKey, ...], trust: Trust) -> VerificationKey | None:
+def _signer(token: Unverified, keys: tuple[VerificationKey, ...], trust: TrustedIssuer) -> VerificationKey | None:
     """The one of *keys* that made the signature."""
     algorithm, signed, signature = token.header["alg"], token.signed, token.signature
     try:
@@ -41,14 +41,16 @@ def _signer(token: Unverified, keys: tuple[VerificationKey, ...], trust: Trust) 
     return None
 
 
-def verify_signature(token: Unverified, trust: Trust, clock: Clock) -> Flow[VerificationKey]:
+def verify_signature(token: Unverified, trust: TrustedIssuer, clock: Clock) -> Flow[VerificationKey]:
     """The key of the issuer that made the signature, from any of its key sets; see :func:`verify_by_set`."""
     if trust.others:
         return (yield from verify_by_any_set(token, trust, clock))[1]
     return (yield from verify_by_set(token, trust, clock))
 
 
-def verify_by_any_set(token: Unverified, trust: Trust, clock: Clock) -> Flow[tuple[Trust, VerificationKey]]:
+def verify_by_any_set(
+    token: Unverified, trust: TrustedIssuer, clock: Clock
+) -> Flow[tuple[TrustedIssuer, VerificationKey]]:
     """The key that made the signature, and the trust whose set has it, where an issuer has several key sets.
 
     Sets that hold the key id come first, so that nothing is fetched for a token of one of them. A token is refused when
@@ -67,7 +69,7 @@ def verify_by_any_set(token: Unverified, trust: Trust, clock: Clock) -> Flow[tup
     raise unavailable or refusals[0]
 
 
-def verify_by_set(token: Unverified, trust: Trust, clock: Clock) -> Flow[VerificationKey]:
+def verify_by_set(token: Unverified, trust: TrustedIssuer, clock: Clock) -> Flow[VerificationKey]:
     """The key of the issuer that made the signature; :class:`InvalidToken` where none did.
 
     A bad signature under a key that is held may mean that its id names a new key now (an authority restarted with
@@ -93,7 +95,7 @@ def verify_by_set(token: Unverified, trust: Trust, clock: Clock) -> Flow[Verific
         return (yield from unnamed_signer(token, tried, begun, trust, clock))
     if not ring.is_final(begun) and ring.may_doubt(clock.monotonic()):
         try:
-            yield from refreshed(trust, clock, generation, provoked=True)
+            yield from refresh_keys(trust, clock, generation, provoked=True)
         except AuthorityUnavailable:
             pass  # the token was judged by the key that it names: the verdict stands
     # Another request may have refreshed the set meanwhile; try its new keys.
@@ -104,7 +106,7 @@ def verify_by_set(token: Unverified, trust: Trust, clock: Clock) -> Flow[Verific
 
 
 def unnamed_signer(
-    token: Unverified, tried: tuple[VerificationKey, ...], begun: int, trust: Trust, clock: Clock
+    token: Unverified, tried: tuple[VerificationKey, ...], begun: int, trust: TrustedIssuer, clock: Clock
 ) -> Flow[VerificationKey]:
     """The key that signed *token*, none of *tried*, where no key id says whether that key is held at all.
 
@@ -123,15 +125,15 @@ def unnamed_signer(
         if beyond.held and beyond.landed > begun:
             ring.remember_absent(None, algorithm, clock.monotonic(), token.fingerprint)
         elif beyond.may_fetch:
-            yield from refreshed(trust, clock, beyond.generation, provoked=beyond.held)
+            yield from refresh_keys(trust, clock, beyond.generation, provoked=beyond.held)
             continue
         elif beyond.undecided:
-            raise not_looked_for(trust, beyond)
+            raise key_not_fetched(trust, beyond)
         raise InvalidToken(Reason.BAD_SIGNATURE, kid=token.header.get("kid"))
 
 
 def _untried(
-    token: Unverified, tried: tuple[VerificationKey, ...], trust: Trust, clock: Clock
+    token: Unverified, tried: tuple[VerificationKey, ...], trust: TrustedIssuer, clock: Clock
 ) -> tuple[VerificationKey, ...]:
     """Keys that are held now and not among *tried*, as many as may still be tried."""
     known = {key.thumbprint for key in tried}
@@ -139,7 +141,7 @@ def _untried(
     return tuple(key for key in held if key.thumbprint not in known)[: MOST_VERIFICATIONS - len(tried)]
 
 
-def not_looked_for(trust: Trust, absent: Absent) -> AuthorityUnavailable:
+def key_not_fetched(trust: TrustedIssuer, absent: Absent) -> AuthorityUnavailable:
     """The outage that a key is until a key set was fetched for it."""
     return AuthorityUnavailable(
         Reason.AUTHORITY_BACKING_OFF,
@@ -151,7 +153,7 @@ def not_looked_for(trust: Trust, absent: Absent) -> AuthorityUnavailable:
     )
 
 
-def signing_keys(kid: str | None, algorithm: str, trust: Trust, clock: Clock, *, mark: str = "") -> Flow[Found]:
+def signing_keys(kid: str | None, algorithm: str, trust: TrustedIssuer, clock: Clock, *, mark: str = "") -> Flow[Found]:
     """The keys that may have signed; fetches at most what the key ring allows.
 
     Each round but the last waits for a fetch to end. One that began before this look-up, and brought nothing, says
@@ -166,11 +168,11 @@ def signing_keys(kid: str | None, algorithm: str, trust: Trust, clock: Clock, *,
             case Found() as found:
                 return found
             case Due(found=found, overdue=False):
-                yield from refreshed(trust, clock, found.generation, wait=False)
+                yield from refresh_keys(trust, clock, found.generation, wait=False)
                 return found
             case Due(found=found):
                 try:
-                    yield from refreshed(trust, clock, found.generation)
+                    yield from refresh_keys(trust, clock, found.generation)
                 except AuthorityUnavailable:
                     if trust.ring.is_usable(clock.monotonic()):
                         return found  # late is not wrong, up to the ceiling
@@ -179,32 +181,38 @@ def signing_keys(kid: str | None, algorithm: str, trust: Trust, clock: Clock, *,
                 if absent.held and absent.landed > begun:
                     trust.ring.remember_absent(kid, algorithm, clock.monotonic(), mark)
                 elif absent.may_fetch:
-                    yield from refreshed(trust, clock, absent.generation, provoked=absent.held)
+                    yield from refresh_keys(trust, clock, absent.generation, provoked=absent.held)
                     continue
                 elif absent.undecided:
-                    raise not_looked_for(trust, absent)
+                    raise key_not_fetched(trust, absent)
                 raise InvalidToken(Reason.UNKNOWN_KEY, kid=kid, alg=algorithm)
 
 
-def warmed(trust: Trust, clock: Clock) -> Flow[None]:
+def warm(trust: TrustedIssuer, clock: Clock) -> Flow[None]:
     """Fetch the keys of *trust* unless usable ones are held; :class:`AuthorityUnavailable` if there are none then.
 
     An issuer that is asked about every token, and signs no answers, needs none and may have none.
     """
-    asking = trust.asking
+    introspection = trust.introspection
     if trust.by_id is not None:  # which keys there are, only tokens tell
         return
-    if trust.issuer.validate is Validation.INTROSPECTION and asking is not None and not asking.settings.signed:
+    if (
+        trust.issuer.validate is Validation.INTROSPECTION
+        and introspection is not None
+        and not introspection.settings.signed
+    ):
         return
     for each in (trust, *trust.others):
         ring = each.ring
         if not ring.is_usable(clock.monotonic()):
-            yield from refreshed(each, clock, ring.generation)
+            yield from refresh_keys(each, clock, ring.generation)
             if not ring.is_usable(clock.monotonic()):  # the fetch of another caller was joined, and failed
                 raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, trust.issuer.url)
 
 
-def refreshed(trust: Trust, clock: Clock, seen: int, *, provoked: bool = False, wait: bool = True) -> Flow[None]:
+def refresh_keys(
+    trust: TrustedIssuer, clock: Clock, seen: int, *, provoked: bool = False, wait: bool = True
+) -> Flow[None]:
     """Have the keys fetched again, unless another request has done so since generation *seen*. *provoked*: on account
     of a token whose key is not held, so that it has to be paid for."""
 
@@ -244,7 +252,7 @@ def refreshed(trust: Trust, clock: Clock, seen: int, *, provoked: bool = False, 
     )
 
 
-def key_by_id(kid: object, trust: Trust, keys: KeysById, clock: Clock) -> Flow[VerificationKey]:
+def key_by_id(kid: object, trust: TrustedIssuer, keys: KeysById, clock: Clock) -> Flow[VerificationKey]:
     """The key *kid* of an issuer that publishes each under a URL of its own.
 
     Only a UUID becomes part of a URL. Raises :class:`InvalidToken` when the authority was asked and has no such key,
@@ -295,7 +303,7 @@ def key_by_id(kid: object, trust: Trust, keys: KeysById, clock: Clock) -> Flow[V
     )
 
 
-def fetch_key(kid: str, url: str, trust: Trust, clock: Clock) -> Flow[VerificationKey | None]:
+def fetch_key(kid: str, url: str, trust: TrustedIssuer, clock: Clock) -> Flow[VerificationKey | None]:
     """The one key at *url*, ``None`` where there is none: a bucket that may not be listed says 403 to that."""
     authority, policy = trust.issuer.url, trust.issuer.key_set
     answer = yield from ask(
@@ -324,7 +332,7 @@ def longest_fetch(issuer: Issuer) -> float:
     return TURN + issuer.key_set.timeout + (0.0 if located else longest_search(issuer))
 
 
-def fetch_keys(trust: Trust, clock: Clock) -> Flow[tuple[KeySet, float | None]]:
+def fetch_keys(trust: TrustedIssuer, clock: Clock) -> Flow[tuple[KeySet, float | None]]:
     """The published key set and how long its sender would keep it, from wherever the issuer's policy says."""
     issuer, policy = trust.issuer, trust.issuer.key_set
     if issuer.jwks_file is not None:
@@ -332,7 +340,7 @@ def fetch_keys(trust: Trust, clock: Clock) -> Flow[tuple[KeySet, float | None]]:
         return _key_set(content, trust), None
     uri = trust.jwks_uri
     if uri is None:
-        metadata = yield from discovered(trust, clock, has_keys)
+        metadata = yield from discover(trust, clock, has_keys)
         if metadata.jwks_uri is None:
             raise AuthorityUnavailable(
                 Reason.AUTHORITY_ANSWERED_NONSENSE, issuer.url, problem="its metadata names no jwks_uri; set jwks_uri"
@@ -372,7 +380,7 @@ def jwks_authorization(issuer: Issuer) -> Flow[str | None]:
     return f"Bearer {token}"
 
 
-def _key_set(document: bytes, trust: Trust) -> KeySet:
+def _key_set(document: bytes, trust: TrustedIssuer) -> KeySet:
     policy = trust.issuer.key_set
     try:
         return parse_key_set(document, max_keys=policy.max_keys, padded=policy.padded, backends=trust.backends)

@@ -7,20 +7,20 @@ from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
 from scopeguard.flow.credential import Credential
 from scopeguard.flow.effects import Clock, Flow, Lane, SingleFlight, UseStore, ask
 from scopeguard.spec import jwt
-from scopeguard.state.issuers import Trusts
+from scopeguard.state.issuers import TrustedIssuers
 from scopeguard.state.revocation import Bearer, Revocation
 
 
-def unrevoked(access: AccessToken, credential: Credential, trusts: Trusts, clock: Clock) -> Flow[None]:
+def check_not_revoked(access: AccessToken, credential: Credential, trusts: TrustedIssuers, clock: Clock) -> Flow[None]:
     """Return if nobody has revoked *access*; with a shared store, as of a second ago at most."""
     revocations = trusts.revocations
-    yield from caught_up(trusts, clock)
+    yield from sync_if_due(trusts, clock)
     if not len(revocations):
         return
     jti = access.claims.get("jti")
     bearer = Bearer(
         issuer=access.issuer,
-        token=unchangeable(credential),
+        token=stable_part(credential),
         jti=jti if isinstance(jti, str) else None,
         subject=access.subject,
         client_id=access.client_id,
@@ -30,7 +30,7 @@ def unrevoked(access: AccessToken, credential: Credential, trusts: Trusts, clock
         raise InvalidToken(Reason.TOKEN_REVOKED)
 
 
-def caught_up(trusts: Trusts, clock: Clock) -> Flow[None]:
+def sync_if_due(trusts: TrustedIssuers, clock: Clock) -> Flow[None]:
     """Know what others have revoked, with a shared store, as of a second ago at most.
 
     When the store does not answer, nobody knows: that is an outage, unless the configuration prefers what was known.
@@ -41,15 +41,15 @@ def caught_up(trusts: Trusts, clock: Clock) -> Flow[None]:
     age = clock.monotonic() - revocations.synced_at
     if age >= revocations.max_lag:
         try:
-            yield from synced(trusts, clock)
+            yield from sync(trusts, clock)
         except AuthorityUnavailable:
             if not revocations.fail_open_dangerously:
                 raise
     elif age >= revocations.max_lag / 2:
-        yield from synced(trusts, clock, wait=False)
+        yield from sync(trusts, clock, wait=False)
 
 
-def unchangeable(credential: Credential) -> str:
+def stable_part(credential: Credential) -> str:
     """What of a token is the same however its holder writes it: of a JWT, all but the signature.
 
     From an ECDSA signature (r, s) anybody makes (r, n - s), which is as good: a revocation of the whole text would
@@ -64,7 +64,7 @@ def unchangeable(credential: Credential) -> str:
     return credential.token
 
 
-def synced(trusts: Trusts, clock: Clock, *, wait: bool = True) -> Flow[None]:
+def sync(trusts: TrustedIssuers, clock: Clock, *, wait: bool = True) -> Flow[None]:
     """Read what others have revoked since the last time, unless another request is doing so.
 
     With *wait*, return when the log is known to its end as of this call, or as of less than ``max_lag`` ago; raise
@@ -84,7 +84,7 @@ def synced(trusts: Trusts, clock: Clock, *, wait: bool = True) -> Flow[None]:
     raise AuthorityUnavailable(Reason.STORE_UNAVAILABLE, "the shared store", retry_after=1.0)
 
 
-def _sync(trusts: Trusts, clock: Clock, *, wait: bool) -> SingleFlight:
+def _sync(trusts: TrustedIssuers, clock: Clock, *, wait: bool) -> SingleFlight:
     """The flight that reads the log from where it was left; a long one comes in parts."""
     revocations = trusts.revocations
     seen = revocations.generation
@@ -105,11 +105,11 @@ def _sync(trusts: Trusts, clock: Clock, *, wait: bool) -> SingleFlight:
                         revocations.add(entry, clock.wall())
                 revocations.position = following  # the parts that came are not read again
         except AuthorityUnavailable:
-            revocations.breaker.failed(clock.monotonic())
-            revocations.sync_failed()
+            revocations.breaker.fail(clock.monotonic())
+            revocations.record_failed_sync()
             raise
-        revocations.breaker.succeeded()
-        revocations.synced(now)
+        revocations.breaker.succeed()
+        revocations.record_sync(now)
         return ()
 
     return SingleFlight(

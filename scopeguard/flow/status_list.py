@@ -10,18 +10,18 @@ from scopeguard.flow.keys import longest_fetch, verify_signature
 from scopeguard.flow.responses import check_status
 from scopeguard.spec import status_list
 from scopeguard.spec.http_caching import lifetime
-from scopeguard.state.issuers import Trust
-from scopeguard.state.status_list import Statuses
+from scopeguard.state.issuers import TrustedIssuer
+from scopeguard.state.status_list import StatusLists
 
 
-def status_checked(access: AccessToken, trust: Trust, clock: Clock) -> Flow[None]:
+def check_token_status(access: AccessToken, trust: TrustedIssuer, clock: Clock) -> Flow[None]:
     """Return if *access* names no status list, or one that calls it valid (draft-ietf-oauth-status-list, experimental).
 
     Only for tokens that were found good in every other way (K-01). A status that cannot be had is an outage, unless
     the configuration prefers to let such tokens in; the flight has then told the operator's log why.
     """
-    policy, statuses = trust.issuer.experimental_status_list, trust.statuses
-    if policy is None or statuses is None:
+    policy, status_lists = trust.issuer.experimental_status_list, trust.status_lists
+    if policy is None or status_lists is None:
         return
     named = status_list.reference(
         access.claims, policy.origins(trust.issuer.url), trust.issuer.insecure_http_dangerously
@@ -29,7 +29,7 @@ def status_checked(access: AccessToken, trust: Trust, clock: Clock) -> Flow[None
     if named is None:
         return
     try:
-        found = yield from status_list_at(named.uri, trust, policy, statuses, clock)
+        found = yield from get_status_list(named.uri, trust, policy, status_lists, clock)
     except AuthorityUnavailable:
         if not policy.fail_open_dangerously:
             raise
@@ -37,20 +37,20 @@ def status_checked(access: AccessToken, trust: Trust, clock: Clock) -> Flow[None
     status_list.check(found, named.index)
 
 
-def status_list_at(
-    uri: str, trust: Trust, policy: StatusListPolicy, statuses: Statuses, clock: Clock
+def get_status_list(
+    uri: str, trust: TrustedIssuer, policy: StatusListPolicy, status_lists: StatusLists, clock: Clock
 ) -> Flow[status_list.StatusList]:
     """The list under *uri*: the one that is held, while it is fresh, and until its end while no other can be had."""
-    held = statuses.lookup(uri, clock.monotonic())
+    held = status_lists.lookup(uri, clock.monotonic())
 
     def fly() -> Flow[tuple[str, ...]]:
         try:
             found, published, max_age = yield from fetch_status_list(uri, trust, policy, clock)
         except Exception as error:  # a bug in somebody's transport is paced as well: everybody would run into it
             asked = error.retry_after if isinstance(error, AuthorityUnavailable) else None
-            statuses.fail(uri, clock.monotonic(), retry_after=asked)
+            status_lists.fail(uri, clock.monotonic(), retry_after=asked)
             raise
-        statuses.absorb(
+        status_lists.absorb(
             uri, found, clock.monotonic(), ttl=published.ttl, expires_in=published.expires_in, max_age=max_age
         )
         return ()
@@ -59,7 +59,7 @@ def status_list_at(
         flight = SingleFlight(
             key=f"status list {uri} of {trust.issuer.url}",
             authority=trust.issuer.url,
-            needed=lambda: statuses.generation(uri) == held.generation,
+            needed=lambda: status_lists.generation(uri) == held.generation,
             flow=fly,
             lane=Lane.STATUS_LISTS,
             deadline=TURN + policy.timeout + longest_fetch(trust.issuer),
@@ -67,16 +67,16 @@ def status_list_at(
         try:
             yield from ask(flight)
         except AuthorityUnavailable:
-            if statuses.lookup(uri, clock.monotonic()).status_list is None:
+            if status_lists.lookup(uri, clock.monotonic()).status_list is None:
                 raise
-        held = statuses.lookup(uri, clock.monotonic())
+        held = status_lists.lookup(uri, clock.monotonic())
     if held.status_list is None:
         raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, trust.issuer.url, retry_after=held.pause)
     return held.status_list
 
 
 def fetch_status_list(
-    uri: str, trust: Trust, policy: StatusListPolicy, clock: Clock
+    uri: str, trust: TrustedIssuer, policy: StatusListPolicy, clock: Clock
 ) -> Flow[tuple[status_list.StatusList, status_list.Published, float | None]]:
     """The list that *uri* answers with, signed by a key of the issuer; what it says of itself; its ``max-age``.
 

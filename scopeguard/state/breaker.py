@@ -47,14 +47,14 @@ class Breaker:
             self._closed_at = now + self._probe_lasts
             return 0.0
 
-    def succeeded(self) -> None:
+    def succeed(self) -> None:
         """The authority answered, whatever it said."""
         with self._lock:
             self._failures = 0
             self._probing = False
             self._closed_at = float("-inf")
 
-    def failed(self, now: float, *, retry_after: float | None = None) -> None:
+    def fail(self, now: float, *, retry_after: float | None = None) -> None:
         """It did not. *retry_after*: the seconds it asked for itself, heeded up to the longest pause.
 
         Of many who were asking when the breaker opened, each reports the same failure: those do not lengthen it.

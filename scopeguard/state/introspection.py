@@ -9,14 +9,22 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
+
+from scopeguard.config.introspection import Introspection
+from scopeguard.spec.client_authentication import AssertionKey
+from scopeguard.state.accepted import AcceptedTokens
+from scopeguard.state.breaker import Breaker
+from scopeguard.state.suspicion import Suspicion
 
 # Seconds for which a token is left alone at which the authority failed: at first, doubled each time, and at most.
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 30.0
 _MOST_FAILED: Final = 1000
+# Seconds between two calls of the function that returns the token for introspection.
+RENEWAL_INTERVAL: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +37,7 @@ class _Failed:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class IntrospectionAnswer:
     """An answer that may still be used; ``members`` is ``None`` for a token that is not active. Not to be changed.
 
     ``asked_at``: when the question was put, in seconds since the epoch; what happened later is not in the answer.
@@ -39,7 +47,7 @@ class Known:
     asked_at: float = float("-inf")
 
 
-class Answers:
+class IntrospectionCache:
     """Bounded by entries and by age; safe to use from any thread. Seconds are monotonic.
 
     *ttl* and *negative_ttl*: how long an active and an inactive answer is used at most; 0 keeps none. *max_entries*:
@@ -51,8 +59,8 @@ class Answers:
         self._negative_ttl = negative_ttl
         self._max_entries = max_entries
         self._lock = threading.Lock()
-        self._active: OrderedDict[bytes, tuple[float, Known]] = OrderedDict()
-        self._inactive: OrderedDict[bytes, tuple[float, Known]] = OrderedDict()
+        self._active: OrderedDict[bytes, tuple[float, IntrospectionAnswer]] = OrderedDict()
+        self._inactive: OrderedDict[bytes, tuple[float, IntrospectionAnswer]] = OrderedDict()
         self._failed: OrderedDict[bytes, _Failed] = OrderedDict()
 
     def after_fork(self) -> None:
@@ -62,7 +70,7 @@ class Answers:
     def __len__(self) -> int:
         return len(self._active) + len(self._inactive)
 
-    def lookup(self, key: bytes, now: float) -> Known | None:
+    def lookup(self, key: bytes, now: float) -> IntrospectionAnswer | None:
         """The answer kept under *key*, if it may still be used."""
         with self._lock:
             for kept in (self._active, self._inactive):
@@ -74,7 +82,7 @@ class Answers:
                     del kept[key]
         return None
 
-    def absorb(self, key: bytes, known: Known, now: float, *, lifetime: float) -> None:
+    def absorb(self, key: bytes, known: IntrospectionAnswer, now: float, *, lifetime: float) -> None:
         """Keep *known* under *key*: as long as the policy allows and no longer than *lifetime* (I-21, X-62)."""
         self._failed.pop(key, None)
         members = known.members
@@ -116,3 +124,84 @@ class Answers:
         """Whether asking about *key* has failed at *since* or later."""
         failed = self._failed.get(key)
         return failed is not None and failed.at >= since
+
+
+class IntrospectionBearer:
+    """The access token that authenticates this API to the introspection endpoint, where a function of the operator
+    returns it. Safe to use from any thread. Seconds are monotonic.
+
+    The token is used until the authorization server refuses it. A refusal may be wrong: some authorization servers
+    answer 401 to a question about a bad token, and anyone may send a bad token. The function is therefore called at
+    most once in :data:`RENEWAL_INTERVAL` seconds, and if it fails, the refused token is used again.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._token: str | None = None
+        self._refused: str | None = None
+        self._renewed_at = float("-inf")
+        self._generation = 0
+
+    def after_fork(self) -> None:
+        """In a child process: whoever held the lock stayed with the parent."""
+        self._lock = threading.Lock()
+
+    @property
+    def generation(self) -> int:
+        """Counts every call of the function that ended, well or badly."""
+        return self._generation
+
+    @property
+    def token(self) -> str | None:
+        """The token that is held."""
+        return self._token
+
+    def refuse(self, token: str, now: float) -> bool:
+        """The authority did not take *token*: whether to ask again with another one.
+
+        That is then there already, or is to be fetched; not if the last renewal was a moment ago.
+        """
+        with self._lock:
+            if self._token != token:
+                return True
+            if now < self._renewed_at + RENEWAL_INTERVAL:
+                return False
+            self._token, self._refused = None, token
+            self._renewed_at = now
+            return True
+
+    def keep(self, token: str) -> None:
+        """The function returned *token*."""
+        with self._lock:
+            self._token, self._refused = token, None
+            self._generation += 1
+
+    def fail(self) -> None:
+        """The function did not return a token. One that was refused comes back: it may be as good as before."""
+        with self._lock:
+            if self._token is None:
+                self._token, self._refused = self._refused, None
+            self._generation += 1
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class IntrospectionState:
+    """What introspection needs at run time. ``context`` sets this configuration apart in a cache that others share
+    (I-26); ``new_id`` makes identifiers that are used once."""
+
+    settings: Introspection
+    cache: IntrospectionCache
+    accepted: AcceptedTokens
+    breaker: Breaker
+    context: str
+    key: AssertionKey | None = field(repr=False)
+    new_id: Callable[[], str] = field(repr=False)
+    bearer: IntrospectionBearer = field(default_factory=IntrospectionBearer)
+    suspicion: Suspicion = field(default_factory=Suspicion)
+
+    def after_fork(self) -> None:
+        """In a child process, which has none of the threads."""
+        self.cache.after_fork()
+        self.breaker.after_fork()
+        self.suspicion.after_fork()
+        self.bearer.after_fork()

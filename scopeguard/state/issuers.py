@@ -12,25 +12,20 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from scopeguard.access_token import Unverified
-from scopeguard.config.introspection import Introspection, Validation
+from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.resolver import IssuerResolver
 from scopeguard.errors import ConfigurationError
 from scopeguard.scopes import ScopeVocabulary
 from scopeguard.spec import jwt
-from scopeguard.spec.client_authentication import AssertionKey
 from scopeguard.spec.discovery import Metadata
 from scopeguard.spec.signatures import Backends
-from scopeguard.state.accepted import AcceptedTokens
-from scopeguard.state.breaker import Breaker
-from scopeguard.state.held_bearer import HeldBearer
-from scopeguard.state.introspection import Answers
+from scopeguard.state.introspection import IntrospectionState
 from scopeguard.state.issuer_names import IssuerNames
 from scopeguard.state.key_by_id import KeysById
 from scopeguard.state.keyring import KeyRing
 from scopeguard.state.revocation import Revocations
-from scopeguard.state.status_list import Statuses
-from scopeguard.state.suspicion import Suspicion
+from scopeguard.state.status_list import StatusLists
 
 T = TypeVar("T")
 
@@ -43,30 +38,7 @@ _FAILURE_LASTS_AT_MOST: Final = 30.0
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class Asking:
-    """What introspection needs at run time. ``context`` sets this configuration apart in a cache that others share
-    (I-26); ``new_id`` makes identifiers that are used once."""
-
-    settings: Introspection
-    answers: Answers
-    accepted: AcceptedTokens
-    breaker: Breaker
-    context: str
-    key: AssertionKey | None = field(repr=False)
-    new_id: Callable[[], str] = field(repr=False)
-    bearer: HeldBearer = field(default_factory=HeldBearer)
-    suspicion: Suspicion = field(default_factory=Suspicion)
-
-    def after_fork(self) -> None:
-        """In a child process, which has none of the threads."""
-        self.answers.after_fork()
-        self.breaker.after_fork()
-        self.suspicion.after_fork()
-        self.bearer.after_fork()
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Trust:
+class TrustedIssuer:
     """One issuer's policy with its key ring and the metadata learned so far; nothing is shared between issuers (P-19).
 
     ``metadata`` are the documents it publishes, as far as they are needed: the endpoint of introspection and the key
@@ -77,8 +49,8 @@ class Trust:
     issuer: Issuer
     vocabulary: ScopeVocabulary
     ring: KeyRing
-    asking: Asking | None = None
-    statuses: Statuses | None = None
+    introspection: IntrospectionState | None = None
+    status_lists: StatusLists | None = None
     backends: Backends = ()  # who verifies with its keys, before ``cryptography``
     metadata: tuple[Metadata, ...] = field(default=(), repr=False)
     metadata_until: float = 0.0
@@ -87,7 +59,7 @@ class Trust:
     by_id: KeysById | None = field(init=False, repr=False)  # instead of the ring, where each key has its own URL
     jwks_uri: str | None = None  # where the set of the ring is, if that is configured
     # The same issuer with its other key sets: each of them has a ring of its own, and shares the rest.
-    others: tuple[Trust, ...] = field(default=(), repr=False)
+    others: tuple[TrustedIssuer, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         self.by_id = None if self.issuer.key_url_template is None else KeysById(self.issuer.key_set)
@@ -95,7 +67,7 @@ class Trust:
         if self.jwks_uri is None and uris:
             self.jwks_uri = uris[0]
 
-    def is_or_has(self, trust: Trust) -> bool:
+    def is_or_has(self, trust: TrustedIssuer) -> bool:
         """Whether *trust* is this one, or the same issuer with another of its key sets."""
         return trust is self or trust in self.others
 
@@ -105,12 +77,12 @@ class Trust:
             trust.ring.forget_flights()
         if self.by_id is not None:
             self.by_id.after_fork()
-        if self.asking is not None:
-            self.asking.after_fork()
-        if self.statuses is not None:
-            self.statuses.after_fork()
+        if self.introspection is not None:
+            self.introspection.after_fork()
+        if self.status_lists is not None:
+            self.status_lists.after_fork()
 
-    def accepted(self, token: Unverified, *, rfc9068: bool) -> None:
+    def remember_header(self, token: Unverified, *, rfc9068: bool) -> None:
         """A token was accepted, so the next one under the same header need not have it looked at again."""
         if not jwt.repeats_claims(token.header):
             _keep(self.headers, token.segment, rfc9068)
@@ -132,10 +104,10 @@ class Trust:
         """Ask for the metadata again next time."""
         self.metadata_until = 0.0
 
-    def take_over(self, other: Trust) -> None:
+    def take_over(self, other: TrustedIssuer) -> None:
         """Go on with what *other*, whose issuer has equal settings, has learned. A key file is read again: whoever
         says that settings are new may mean it."""
-        self.asking, self.statuses = other.asking, other.statuses
+        self.introspection, self.status_lists = other.introspection, other.status_lists
         if self.backends != other.backends:  # what keys are verified with is prepared in them
             return
         self.by_id = other.by_id
@@ -154,30 +126,30 @@ def _keep(memo: dict[bytes, T], segment: bytes, value: T) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolution:
     """What came of looking an issuer up: a trust, nobody, or no answer; to be believed until then (monotonic)."""
 
     until: float
-    trust: Trust | None = None
+    trust: TrustedIssuer | None = None
     failed: bool = False
 
 
-class Resolving:
+class ResolvedIssuers:
     """The issuers that *resolver* finds, as they are needed; *new_trust* begins to trust one.
 
     Bounded, the one used longest ago goes first. Refusals and failures have a place of their own, so that made-up
     names push out no issuer.
     """
 
-    def __init__(self, resolver: IssuerResolver, new_trust: Callable[[Issuer], Trust]) -> None:
+    def __init__(self, resolver: IssuerResolver, new_trust: Callable[[Issuer], TrustedIssuer]) -> None:
         self.resolver: IssuerResolver = resolver
         self._new_trust = new_trust
         self._lock = threading.Lock()
-        self._found: OrderedDict[str, Resolved] = OrderedDict()
-        self._others: OrderedDict[str, Resolved] = OrderedDict()
+        self._found: OrderedDict[str, Resolution] = OrderedDict()
+        self._others: OrderedDict[str, Resolution] = OrderedDict()
 
     @property
-    def found(self) -> tuple[Trust, ...]:
+    def found(self) -> tuple[TrustedIssuer, ...]:
         """The trusts that are held."""
         with self._lock:
             return tuple(entry.trust for entry in self._found.values() if entry.trust is not None)
@@ -200,7 +172,7 @@ class Resolving:
         """What the operator's function says; may block, and belongs into a flight."""
         return self.resolver.resolve(name)
 
-    def lookup(self, name: str, now: float) -> Resolved | None:
+    def lookup(self, name: str, now: float) -> Resolution | None:
         """What is known of *name*; ``None``: look it up."""
         with self._lock:
             for kept in (self._found, self._others):
@@ -210,32 +182,32 @@ class Resolving:
                     return entry
         return None
 
-    def absorb(self, name: str, issuer: object, now: float) -> Resolved:
+    def absorb(self, name: str, issuer: object, now: float) -> Resolution:
         """*issuer* was found under *name*. Equal settings keep keys and answers."""
         resolver = self.resolver
         if issuer is None:
-            entry = Resolved(now + resolver.negative_ttl)
+            entry = Resolution(now + resolver.negative_ttl)
         else:
-            entry = Resolved(now + resolver.ttl, self._trusting(_checked(name, issuer)))
+            entry = Resolution(now + resolver.ttl, self._trusting(_checked(name, issuer)))
         self._keep(name, entry)
         return entry
 
     def fail(self, name: str, now: float, *, retry_after: float | None) -> None:
         """Looking *name* up failed: not again for a moment. Others are looked up all the same (P-19)."""
         pause = max(_FAILURE_LASTS, min(retry_after or 0.0, _FAILURE_LASTS_AT_MOST))
-        self._keep(name, Resolved(now + pause, failed=True))
+        self._keep(name, Resolution(now + pause, failed=True))
 
     def after_fork(self) -> None:
         """In a child process: whoever held the lock stayed with the parent."""
         self._lock = threading.Lock()
 
-    def _trusting(self, issuer: Issuer) -> Trust:
+    def _trusting(self, issuer: Issuer) -> TrustedIssuer:
         held = self._found.get(issuer.url)
         if held is not None and held.trust is not None and held.trust.issuer == issuer:
             return held.trust
         return self._new_trust(issuer)
 
-    def _keep(self, name: str, entry: Resolved) -> None:
+    def _keep(self, name: str, entry: Resolution) -> None:
         with self._lock:
             if not entry.failed:  # what failed may be the same as before
                 self._found.pop(name, None)
@@ -260,7 +232,7 @@ def _checked(name: str, issuer: object) -> Issuer:
     return issuer
 
 
-class Trusts:
+class TrustedIssuers:
     """Every trusted issuer, by the names its tokens give it and by what its opaque tokens begin with.
 
     A token that names another issuer, or fits nobody, belongs to none: it is refused before anything is asked of
@@ -269,18 +241,18 @@ class Trusts:
 
     def __init__(
         self,
-        trusts: Iterable[Trust],
+        trusts: Iterable[TrustedIssuer],
         *,
         revocations: Revocations,
         shared: bool = False,
-        resolving: Resolving | None = None,
+        resolved: ResolvedIssuers | None = None,
     ) -> None:
-        self._by_name: dict[tuple[str | None, str], Trust] = {}
-        self._prefixes: dict[str, Trust] = {}
-        self._any_opaque: Trust | None = None
+        self._by_name: dict[tuple[str | None, str], TrustedIssuer] = {}
+        self._prefixes: dict[str, TrustedIssuer] = {}
+        self._any_opaque: TrustedIssuer | None = None
         self._forms: dict[str | None, tuple[bool, tuple[str, ...]]] = {}
         self._headers: dict[bytes, Mapping[str, Any]] = {}
-        self.resolving = resolving
+        self.resolved = resolved
         self.revocations = revocations
         self.shared = shared  # whether revocations and answers are shared with other processes
         for trust in trusts:
@@ -291,21 +263,21 @@ class Trusts:
         self.takes_opaque = bool(self._prefixes) or self._any_opaque is not None
         # The header fields that tokens come in; None for Authorization.
         headers = dict.fromkeys(trust.issuer.token_header for trust in self.all)
-        self.headers: tuple[str | None, ...] = tuple(headers if resolving is None else {**headers, None: None})
+        self.headers: tuple[str | None, ...] = tuple(headers if resolved is None else {**headers, None: None})
         # For tokens that belong to none of them: whoever has something to say.
         nameless = [trust for trust in self.all if trust.issuer.issuer_claim_optional_dangerously]
-        if nameless and (len(self.all) > 1 or resolving is not None):
+        if nameless and (len(self.all) > 1 or resolved is not None):
             raise ConfigurationError(
                 f"issuer_claim_optional_dangerously: issuer {nameless[0].issuer.url!r} has to be the only one; a token "
                 "without iss does not say whose it is"
             )
-        self.nameless: Trust | None = nameless[0] if nameless else None  # whose tokens need no iss
+        self.nameless: TrustedIssuer | None = nameless[0] if nameless else None  # whose tokens need no iss
         self.names = IssuerNames(name for _, name in self._by_name)
         self.hints: dict[str, str] = {
             key: hint for trust in reversed(self.all) for key, hint in trust.issuer.hints.items()
         }
 
-    def _add(self, trust: Trust) -> None:
+    def _add(self, trust: TrustedIssuer) -> None:
         for name in dict.fromkeys((trust.issuer.url, *trust.issuer.aliases)):
             if self._by_name.setdefault((trust.issuer.token_header, name), trust) is not trust:
                 raise ConfigurationError(
@@ -333,7 +305,7 @@ class Trusts:
             self._any_opaque = trust
 
     @property
-    def all(self) -> tuple[Trust, ...]:
+    def all(self) -> tuple[TrustedIssuer, ...]:
         """Every configured trust once, in the order of configuration."""
         return tuple(dict.fromkeys(self._by_name.values()))
 
@@ -342,28 +314,28 @@ class Trusts:
         padded, header_claims = self._forms.get(header, (False, ()))
         return jwt.peek(token, padded=padded, header_claims=header_claims, headers=self._headers, mark=mark)
 
-    def accepted(self, token: Unverified) -> None:
+    def remember_header(self, token: Unverified) -> None:
         """*token* was accepted, so its header, which others share, need not be parsed again."""
         _keep(self._headers, token.segment, token.header)
 
-    def configured(self, trust: Trust) -> bool:
+    def is_configured(self, trust: TrustedIssuer) -> bool:
         """Whether *trust* is one of those it began with, which hold for good."""
         found = self._by_name.get((trust.issuer.token_header, trust.issuer.url))
         return found is not None and found.is_or_has(trust)
 
-    def trusts(self, trust: Trust, now: float) -> bool:
+    def holds(self, trust: TrustedIssuer, now: float) -> bool:
         """Whether *trust* is one that holds at *now* (monotonic seconds): a configured one, or what the resolver finds
         under that name."""
-        if self.configured(trust):
+        if self.is_configured(trust):
             return True
-        found = None if self.resolving is None else self.resolving.lookup(trust.issuer.url, now)
+        found = None if self.resolved is None else self.resolved.lookup(trust.issuer.url, now)
         return found is not None and found.trust is not None and found.trust.is_or_has(trust)
 
     def leeway(self, issuer: str, now: float) -> float:
         """The leeway in seconds for tokens of *issuer*, named as in the configuration; of several header fields, the
         longest. 0 for an issuer that is not known at *now* (monotonic seconds)."""
         trusts = [self._by_name.get((header, issuer)) for header in self.headers]
-        found = None if self.resolving is None else self.resolving.lookup(issuer, now)
+        found = None if self.resolved is None else self.resolved.lookup(issuer, now)
         if found is not None:
             trusts.append(found.trust)
         return max((trust.issuer.leeway for trust in trusts if trust is not None), default=0.0)
@@ -373,7 +345,7 @@ class Trusts:
         revocations = self.revocations
         return not self.shared or now - revocations.synced_at < revocations.max_lag / 2
 
-    def named(self, issuer: str, header: str | None = None) -> Trust | None:
+    def by_name(self, issuer: str, header: str | None = None) -> TrustedIssuer | None:
         """The trust whose tokens call their issuer *issuer*, letter by letter, and come in the field *header*."""
         return self._by_name.get((header, issuer))
 
@@ -386,7 +358,7 @@ class Trusts:
                 return {"configured": issuer, "differs": differs}
         return self.names.nearest(issuer)
 
-    def of_opaque(self, token: str) -> Trust | None:
+    def by_opaque_token(self, token: str) -> TrustedIssuer | None:
         """The trust that introspects *token*, which is no JWT: by the longest prefix, else the one without any."""
         for length in self._prefix_lengths:
             trust = self._prefixes.get(token[:length])
@@ -394,11 +366,11 @@ class Trusts:
                 return trust
         return self._any_opaque
 
-    def take_over(self, other: Trusts) -> tuple[Trust, ...]:
+    def take_over(self, other: TrustedIssuers) -> tuple[TrustedIssuer, ...]:
         """Go on with what *other* has learned of issuers with equal settings, and with its revocations; the trusts
         that begin anew."""
         self.revocations.take_over(other.revocations)
-        anew: list[Trust] = []
+        anew: list[TrustedIssuer] = []
         for trust in self.all:
             held = next((held for held in other.all if held.issuer == trust.issuer), None)
             if held is not None:
@@ -409,10 +381,10 @@ class Trusts:
 
     def after_fork(self) -> None:
         """In a child process, which has none of the threads."""
-        found: tuple[Trust, ...] = ()
-        if self.resolving is not None:
-            self.resolving.after_fork()
-            found = self.resolving.found
+        found: tuple[TrustedIssuer, ...] = ()
+        if self.resolved is not None:
+            self.resolved.after_fork()
+            found = self.resolved.found
         for trust in (*self.all, *found):
             trust.after_fork()
         self.revocations.after_fork()

@@ -165,13 +165,13 @@ class Revocations:
     def _find(self, kind: Revoked, issuer: str, value: str) -> Revocation | None:
         return self._entries.get((kind, digest_of(kind, issuer, value)))
 
-    def synced(self, now: float) -> None:
+    def record_sync(self, now: float) -> None:
         """The shared log was read to its end, as it was at *now*."""
         with self._lock:
             self.synced_at = now
             self.generation += 1
 
-    def sync_failed(self) -> None:
+    def record_failed_sync(self) -> None:
         """The shared log could not be read."""
         with self._lock:
             self.generation += 1

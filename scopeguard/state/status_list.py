@@ -40,7 +40,7 @@ class _Slot:
     generation: int = 0
 
 
-class Statuses:
+class StatusLists:
     """Bounded by bytes, entries and age; safe to use from any thread. Seconds are monotonic.
 
     *max_bytes*: of all lists together; the one used longest ago goes first. *jitter*: the fraction by which the time

@@ -53,7 +53,7 @@ class Suspicion:
         """In a child process: the thread that held the lock stayed with the parent."""
         self._lock = threading.Lock()
 
-    def answered_lately(self, now: float) -> bool:
+    def answered_recently(self, now: float) -> bool:
         """Whether an answer has come not long ago, so that our credentials are good and the authority works."""
         return now - self._answered_at < _LATELY
 
@@ -68,26 +68,26 @@ class Suspicion:
                 if pause == 0.0:
                     self._next[accepted] = now + self._pause
                 return pause
-            if accepted or self.answered_lately(now):
+            if accepted or self.answered_recently(now):
                 return 0.0
             pause = self._budget.shortfall(now)
             if pause == 0.0:
                 self._budget.spend(now)
             return pause
 
-    def answered(self, now: float) -> None:
+    def succeed(self, now: float) -> None:
         """The authority answered a question, whatever it said."""
         with self._lock:
             self._answered_at = max(self._answered_at, now)
             self._recover()
 
-    def failed(self, digest: bytes, now: float, *, accepted: bool, timed_out: bool) -> float:
+    def fail(self, digest: bytes, now: float, *, accepted: bool, timed_out: bool) -> float:
         """The question about the token with *digest* failed, which may be the fault of the token.
 
         Returns the seconds until the next question where it is an outage of all tokens, and 0 where it is not.
         """
         with self._lock:
-            if timed_out and not self.answered_lately(now):
+            if timed_out and not self.answered_recently(now):
                 for _ in range(_PRICE_OF_A_TIMEOUT - 1):
                     self._budget.spend(now)
             if len(self._failed) >= _ENOUGH:

@@ -24,7 +24,7 @@ from scopeguard.config.token_cache import TokenCachePolicy
 from scopeguard.spec import jwt
 from scopeguard.spec.jwks import VerificationKey
 from scopeguard.spec.strict_json import parse_object
-from scopeguard.state.issuers import Trust, Trusts
+from scopeguard.state.issuers import TrustedIssuer, TrustedIssuers
 from scopeguard.state.keyring import Held
 
 V = TypeVar("V")
@@ -41,7 +41,7 @@ _SEAL_OVERHEAD: Final = 1024
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class Remembered:
+class CachedToken:
     """A token that was verified: what it says, the trust in whose name, the key that signed it, the header under which
     it came, and the field it came in (``location``, ``None`` for ``Authorization``).
 
@@ -52,7 +52,7 @@ class Remembered:
     """
 
     access: AccessToken
-    trust: Trust
+    trust: TrustedIssuer
     key: VerificationKey
     header: Mapping[str, Any] = field(repr=False)
     location: str | None
@@ -114,7 +114,7 @@ class _Generations(Generic[V]):
 class _Seal:
     """What tokens have in common that one key signed, under one header."""
 
-    trust: Trust
+    trust: TrustedIssuer
     key: VerificationKey
     header: Mapping[str, Any]
     location: str | None
@@ -135,7 +135,12 @@ class _Packed:
         self._numbers: dict[tuple[int, int, bytes, str | None], int] = {}
 
     def number(
-        self, token: Unverified, trust: Trust, key: VerificationKey, location: str | None, trusts: Trusts
+        self,
+        token: Unverified,
+        trust: TrustedIssuer,
+        key: VerificationKey,
+        location: str | None,
+        trusts: TrustedIssuers,
     ) -> int | None:
         """The number of the seal of *token*; ``None`` when there is no room for it, as where the header of each token
         is another one."""
@@ -143,7 +148,7 @@ class _Packed:
         number = self._numbers.get(name)
         if number is not None:
             return number
-        instant = location is None and trust.statuses is None and trusts.configured(trust)
+        instant = location is None and trust.status_lists is None and trusts.is_configured(trust)
         with self._lock:
             number = self._numbers.get(name)  # of somebody who came first
             if number is None:
@@ -162,7 +167,7 @@ class _Packed:
         return self._seals[number]
 
 
-class VerifiedTokens:
+class TokenCache:
     """The memory for verified tokens of one guard; safe to use from any thread."""
 
     def __init__(self, policy: TokenCachePolicy) -> None:
@@ -177,23 +182,25 @@ class VerifiedTokens:
     def clear(self) -> None:
         """Forget everything; in a child process after a fork, the locks as well."""
         policy = self._policy
-        self._ready: _Generations[Remembered] = _Generations(policy.ready_entries, policy.max_bytes // 4)
+        self._ready: _Generations[CachedToken] = _Generations(policy.ready_entries, policy.max_bytes // 4)
         self._packed = _Packed(policy)
 
-    def recall(self, field: bytes) -> Remembered | None:
+    def lookup_field(self, field: bytes) -> CachedToken | None:
         """What *field*, a whole header field, brings, if that was said to be expected. It is found however old it is,
         and whatever became of its key: to look at that is up to the caller."""
         return self._ready.named.get(sha256(field).digest())
 
-    def expect(self, digest: bytes, found: Remembered, field: bytes) -> None:
-        """*found*, the token under *digest*, has nothing about it but what :meth:`recall` looks at, and will come again
-        in the very same header *field*, which is the only one for this token."""
+    def expect(self, digest: bytes, found: CachedToken, field: bytes) -> None:
+        """Let :meth:`lookup_field` find *found*, the token under *digest*, by the header *field*.
+
+        *field* is the only header field for this token. :meth:`lookup_field` checks nothing else about the token.
+        """
         if not found.name:
             found.name = sha256(field).digest()
         if self._ready.named.get(found.name) is not found:
             self._ready.name(found.name, digest)
 
-    def find(self, key: bytes, now: float) -> Remembered | None:
+    def find(self, key: bytes, now: float) -> CachedToken | None:
         """What is remembered under *key*, the SHA-256 of a token, if it may be used at *now*."""
         found = self._ready.young.get(key) or self._ready.old.get(key)
         if found is None:
@@ -220,16 +227,16 @@ class VerifiedTokens:
         self,
         digest: bytes,
         token: Unverified,
-        trust: Trust,
+        trust: TrustedIssuer,
         key: VerificationKey,
-        trusts: Trusts,
+        trusts: TrustedIssuers,
         *,
         location: str | None,
         since: float,
         until: float,
     ) -> None:
         """Remember under *digest*, its SHA-256, that *token* was verified: *key* of *trust*, one of *trusts*, signed
-        it. *location*: the field it came in, as in :class:`Remembered`; *since* and *until* as there."""
+        it. *location*: the field it came in, as in :class:`CachedToken`; *since* and *until* as there."""
         packed = self._packed  # another thread may replace it meanwhile, and numbers mean nothing in another one
         number = packed.number(token, trust, key, location, trusts)
         if number is None:
@@ -250,13 +257,13 @@ def _ready_size(payload: bytes) -> int:
     return _READY_OVERHEAD + _READY_FACTOR * len(payload)
 
 
-def _unpacked(seal: _Seal, payload: bytes, key: bytes, since: float, until: float) -> Remembered:
+def _unpacked(seal: _Seal, payload: bytes, key: bytes, since: float, until: float) -> CachedToken:
     issuer, claims = seal.trust.issuer, parse_object(payload)
     for name in issuer.header_claims:
         if name in seal.header:
             claims.setdefault(name, seal.header[name])
     token = Unverified(header=seal.header, claims=claims, signed=b"", signature=b"", fingerprint=key[:6].hex())
-    return Remembered(
+    return CachedToken(
         access=jwt.accept(token, issuer, seal.trust.vocabulary),
         trust=seal.trust,
         key=seal.key,

@@ -44,8 +44,8 @@ def taking_over(authority: _Taker, guard: Guard) -> Iterator[None]:
     if not isinstance(guard, Guard):
         raise ConfigurationError("takes_over: a scopeguard.Guard, the one that the app under test was made with")
     issuers = [_issuer_of(authority, issuer) for issuer in guard.issuers]
-    resolving = guard._trusts.resolving
-    if resolving is None and authority.url not in {issuer.url for issuer in issuers}:
+    resolved = guard._trusts.resolved
+    if resolved is None and authority.url not in {issuer.url for issuer in issuers}:
         known = " or ".join(repr(issuer.url) for issuer in issuers)
         raise ConfigurationError(
             f"takes_over: the guard trusts {known}, and this authority is {authority.url!r}; give it the same URL, as "
@@ -55,7 +55,7 @@ def taking_over(authority: _Taker, guard: Guard) -> Iterator[None]:
     beside = copy.copy(guard)
     beside._begin(
         issuers,
-        None if resolving is None else _resolver_of(authority, resolving.resolver),
+        None if resolved is None else _resolver_of(authority, resolved.resolver),
         _Chain(authority.transport, guard._outside.transport),
         authority.clock,
         None,

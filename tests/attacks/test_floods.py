@@ -124,7 +124,7 @@ def test_a_token_that_was_accepted_before_goes_first(colour: str, guard: Guard, 
 
 
 def test_a_token_that_is_not_active_any_more_goes_first_no_longer(guard: Guard, upstream: Upstream):
-    asking = guard._trusts.all[1].asking
+    asking = guard._trusts.all[1].introspection
     assert asking is not None
     upstream.active.add("known")
     assert isinstance(guard.check(request_with("known")), Granted)

@@ -576,8 +576,8 @@ def test_a_flood_of_made_up_tokens_pushes_out_nobody(authority: FakeAuthority, n
         assert all(isinstance(guard.check(request_with(token)), Granted) for token in good)
     assert calls(authority) == asked
     trust = guard._trusts.all[0]
-    assert trust.asking is not None
-    assert len(trust.asking.answers) == 20
+    assert trust.introspection is not None
+    assert len(trust.introspection.cache) == 20
 
 
 # -- sharing

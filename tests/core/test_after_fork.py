@@ -9,22 +9,33 @@ from typing import Any
 from forked import Child
 from scopeguard import Guard, Introspection, Issuer, IssuerResolver, ScopeCatalog
 from scopeguard.config.status_list import StatusListPolicy
-from scopeguard.core.wiring import trusted
+from scopeguard.core.wiring import build_trusted_issuer
 from scopeguard.edge.lanes import WorkLane
 from scopeguard.edge.single_flight import Flights
 from scopeguard.edge.threads import Threads
 from scopeguard.security_events import SecurityEventReceiver
 from scopeguard.state.breaker import Breaker
-from scopeguard.state.held_bearer import HeldBearer
-from scopeguard.state.introspection import Answers
-from scopeguard.state.issuers import Resolving
+from scopeguard.state.introspection import IntrospectionBearer, IntrospectionCache
+from scopeguard.state.issuers import ResolvedIssuers
 from scopeguard.state.keyring import KeyRing
 from scopeguard.state.revocation import Revocations
 from scopeguard.state.seen import Seen
-from scopeguard.state.status_list import Statuses
+from scopeguard.state.status_list import StatusLists
 
 LOCK: type = type(threading.Lock())
-OURS = {Answers, Breaker, Flights, HeldBearer, KeyRing, Resolving, Revocations, Seen, Statuses, Threads, WorkLane}
+OURS = {
+    IntrospectionCache,
+    Breaker,
+    Flights,
+    IntrospectionBearer,
+    KeyRing,
+    ResolvedIssuers,
+    Revocations,
+    Seen,
+    StatusLists,
+    Threads,
+    WorkLane,
+}
 
 
 def locks(thing: object, seen: set[int] | None = None) -> Iterator[tuple[type, Any]]:
@@ -59,7 +70,7 @@ def test_every_lock_of_an_issuer_is_replaced():
         introspection=Introspection(client_id="a", client_secret="s"),
         experimental_status_list=StatusListPolicy(),
     )
-    state = trusted(issuer, ScopeCatalog(), ())
+    state = build_trusted_issuer(issuer, ScopeCatalog(), ())
     held = list(locks(state))
     assert len(held) >= 5
     for _, lock in held:
@@ -80,9 +91,9 @@ def test_no_lock_of_the_parent_holds_a_child_up():
         Issuer("https://as.test", audience="x", validate="auto", introspection=found.introspection),
         resolver=IssuerResolver(accepts=lambda name: name == found.url, resolve=lambda name: found),
     )
-    resolving = guard._trusts.resolving
-    assert resolving is not None
-    resolving.absorb(found.url, found, guard.clock.monotonic())
+    resolved = guard._trusts.resolved
+    assert resolved is not None
+    resolved.absorb(found.url, found, guard.clock.monotonic())
     transmitter = Issuer("https://ssf.test", audience="x", experimental_status_list=StatusListPolicy())
     receiver = SecurityEventReceiver(
         guard, authorization="Bearer sg-secret", issuer="https://as.test", transmitter=transmitter

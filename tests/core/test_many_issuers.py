@@ -315,9 +315,9 @@ def test_the_issuer_used_longest_ago_goes_first_and_its_keys_with_it(
     assert [outcome(guard, token) for token in (a, b, a, c, a, b)] == ["granted"] * 6
     assert directory.asked == [tenant(name) for name in "abcb"]
     assert [authority.transport.count("jwks") for authority in tenants] == [1, 2, 1]
-    resolving = guard._trusts.resolving
-    assert resolving is not None
-    assert [trust.issuer.url for trust in resolving.found] == [tenant("a"), tenant("b")]
+    resolved = guard._trusts.resolved
+    assert resolved is not None
+    assert [trust.issuer.url for trust in resolved.found] == [tenant("a"), tenant("b")]
 
 
 def test_made_up_names_are_bounded_and_push_out_no_issuer(
@@ -331,9 +331,9 @@ def test_made_up_names_are_bounded_and_push_out_no_issuer(
         assert outcome(guard, forged) == "unknown_issuer"
     assert outcome(guard, good) == "granted"
     assert directory.asked.count(tenants[0].url) == 1
-    resolving = guard._trusts.resolving
-    assert resolving is not None
-    assert (len(resolving._found), len(resolving._others)) == (1, 2)
+    resolved = guard._trusts.resolved
+    assert resolved is not None
+    assert (len(resolved._found), len(resolved._others)) == (1, 2)
 
 
 def test_after_its_time_an_issuer_is_looked_up_again_and_the_same_settings_keep_the_keys(
@@ -454,10 +454,10 @@ def test_after_a_fork_nobody_waits_for_the_parent(
 ):
     guard = new_guard(tenants[2].issuer)
     assert outcome(guard, tenants[0].mint("read")) == "granted"
-    resolving = guard._trusts.resolving
-    assert resolving is not None
-    found = resolving.found[0]
-    resolving._lock.acquire()
+    resolved = guard._trusts.resolved
+    assert resolved is not None
+    found = resolved.found[0]
+    resolved._lock.acquire()
     found.ring._lock.acquire()
     guard._trusts.all[0].ring._lock.acquire()
     guard._trusts.after_fork()

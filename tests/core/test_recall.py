@@ -18,7 +18,7 @@ from scopeguard.config.sources import TokenSources
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.spec.jwks import parse_key_set
 from scopeguard.state.keyring import Held
-from scopeguard.state.token_cache import Remembered
+from scopeguard.state.token_cache import CachedToken
 from scopeguard.stores.memory import MemoryStore
 from scopeguard.testing import FakeAuthority
 
@@ -51,10 +51,10 @@ class Scene:
         return self.guard.recall(**given)
 
     @property
-    def found(self) -> Remembered:
+    def found(self) -> CachedToken:
         memory = self.guard._memory
         assert memory is not None
-        found = memory.recall(self.field)
+        found = memory.lookup_field(self.field)
         assert found is not None
         return found
 

@@ -17,7 +17,7 @@ from scopeguard.config.revocation import RevocationPolicy
 from scopeguard.devserver.keys import base64url
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
 from scopeguard.flow.effects import SingleFlight
-from scopeguard.flow.revocation import caught_up
+from scopeguard.flow.revocation import sync_if_due
 from scopeguard.guard import Decision, Denied, Granted, Unavailable
 from scopeguard.state.revocation import Revocation, Revoked, digest_of
 from scopeguard.stores import MemoryStore
@@ -432,23 +432,23 @@ def test_a_sync_that_began_before_the_request_is_not_taken_for_a_recent_one(
     store = Slow(authority.clock, 5.0, always=True)
     guard = new_guard(store=store)
     trusts, clock = guard._trusts, authority.clock
-    flow = caught_up(trusts, clock)
+    flow = sync_if_due(trusts, clock)
     first = next(flow)
     assert isinstance(first, SingleFlight)
-    trusts.revocations.synced(clock.monotonic() - 5.0)  # the sync that this request joined
+    trusts.revocations.record_sync(clock.monotonic() - 5.0)  # the sync that this request joined
     second = flow.send(None)
     assert isinstance(second, SingleFlight)
     assert second.needed()
-    trusts.revocations.synced(clock.monotonic())
+    trusts.revocations.record_sync(clock.monotonic())
     with pytest.raises(StopIteration):
         flow.send(None)
 
 
 def test_a_request_that_joined_a_sync_which_failed_is_an_outage(authority: FakeAuthority, new_guard: NewGuard):
     guard = new_guard(store=MemoryStore(authority.clock))
-    flow = caught_up(guard._trusts, authority.clock)
+    flow = sync_if_due(guard._trusts, authority.clock)
     next(flow)
-    guard._trusts.revocations.sync_failed()
+    guard._trusts.revocations.record_failed_sync()
     with pytest.raises(AuthorityUnavailable) as raised:
         flow.send(None)
     assert raised.value.reason is Reason.STORE_UNAVAILABLE
@@ -456,9 +456,9 @@ def test_a_request_that_joined_a_sync_which_failed_is_an_outage(authority: FakeA
 
 def test_a_sync_that_was_joined_serves_while_it_is_recent(authority: FakeAuthority, new_guard: NewGuard):
     guard = new_guard(store=MemoryStore(authority.clock))
-    flow = caught_up(guard._trusts, authority.clock)
+    flow = sync_if_due(guard._trusts, authority.clock)
     next(flow)
-    guard._trusts.revocations.synced(authority.clock.monotonic() - 0.5)
+    guard._trusts.revocations.record_sync(authority.clock.monotonic() - 0.5)
     with pytest.raises(StopIteration):
         flow.send(None)
 

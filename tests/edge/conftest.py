@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scopeguard.edge.runtime import Outside
+from scopeguard.edge.runtime import Runtime
 from scopeguard.flow.effects import Answer, Flow, Send, SingleFlight, ask
 from scopeguard.testing import FakeAuthority, FakeClock
 
@@ -75,8 +75,8 @@ def table() -> Table:
 
 
 @pytest.fixture
-def outside(table: Table) -> Iterator[Outside]:
-    outside = Outside(transport=table, clock=FakeClock())
+def outside(table: Table) -> Iterator[Runtime]:
+    outside = Runtime(transport=table, clock=FakeClock())
     yield outside
     if table.gate is not None:
         table.gate.set()

@@ -17,7 +17,7 @@ import trio
 from scopeguard.edge import aio
 from scopeguard.edge import sync as blocking
 from scopeguard.edge.lanes import BOUNDS
-from scopeguard.edge.runtime import Outside
+from scopeguard.edge.runtime import Runtime
 from scopeguard.errors import AuthorityUnavailable, Reason, ResponseAborted
 from scopeguard.flow.effects import Effect, Flow, Lane, ReadFile, ReadForm, Send, SingleFlight, ask
 
@@ -40,7 +40,7 @@ async def arrived(table: Any, count: int = 1) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_flow_without_effects_is_its_value(outside: Outside):
+async def test_a_flow_without_effects_is_its_value(outside: Runtime):
     def flow() -> Flow[int]:
         yield from ()
         return 7
@@ -49,7 +49,7 @@ async def test_a_flow_without_effects_is_its_value(outside: Outside):
 
 
 @pytest.mark.anyio
-async def test_who_flew_and_is_no_better_off_does_not_fly_again(outside: Outside):
+async def test_who_flew_and_is_no_better_off_does_not_fly_again(outside: Runtime):
     """A fetch may find, when it comes to it, that the budget was spent by somebody else."""
     flown: list[int] = []
 
@@ -63,7 +63,7 @@ async def test_who_flew_and_is_no_better_off_does_not_fly_again(outside: Outside
 
 
 @pytest.mark.anyio
-async def test_a_form_is_read_by_whoever_can(outside: Outside):
+async def test_a_form_is_read_by_whoever_can(outside: Runtime):
     async def read(limit: int) -> bytes:
         await anyio.lowlevel.checkpoint()
         return b"form"[:limit]
@@ -72,7 +72,7 @@ async def test_a_form_is_read_by_whoever_can(outside: Outside):
 
 
 @pytest.mark.anyio
-async def test_a_failure_is_thrown_into_the_flow_which_may_go_on(outside: Outside):
+async def test_a_failure_is_thrown_into_the_flow_which_may_go_on(outside: Runtime):
     async def read(limit: int) -> bytes:
         raise ValueError(limit)
 
@@ -96,7 +96,7 @@ class _Unknown(Effect[None]):
 @pytest.mark.anyio
 @pytest.mark.parametrize("effect", [Send(url=URL, authority="a"), ReadFile(path="x", authority="a")], ids=str)
 async def test_what_would_block_the_loop_is_refused_outside_of_a_flight(
-    outside: Outside, table: Any, effect: Effect[Any]
+    outside: Runtime, table: Any, effect: Effect[Any]
 ):
     with pytest.raises(TypeError, match="block the event loop"):
         await aio.run(one(effect), outside, None)
@@ -105,13 +105,13 @@ async def test_what_would_block_the_loop_is_refused_outside_of_a_flight(
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("effect", [ReadForm(limit=9), _Unknown()], ids=["form", "unknown"])
-async def test_an_effect_that_nobody_performs_is_an_error(outside: Outside, effect: Effect[Any]):
+async def test_an_effect_that_nobody_performs_is_an_error(outside: Runtime, effect: Effect[Any]):
     with pytest.raises(TypeError, match="nobody performs"):
         await aio.run(one(effect), outside, None)
 
 
 @pytest.mark.anyio
-async def test_a_cancelled_task_closes_its_flow(outside: Outside):
+async def test_a_cancelled_task_closes_its_flow(outside: Runtime):
     closed = []
     reading = anyio.Event()
 
@@ -138,14 +138,14 @@ async def test_a_cancelled_task_closes_its_flow(outside: Outside):
 
 @pytest.mark.rule("H-15")
 @pytest.mark.anyio
-async def test_a_flight_runs_in_a_thread_and_never_in_the_loops(outside: Outside, table: Any, new_job: Any):
+async def test_a_flight_runs_in_a_thread_and_never_in_the_loops(outside: Runtime, table: Any, new_job: Any):
     assert await aio.run(new_job().flow(), outside, None) == 1
     assert table.threads[0].startswith("scopeguard")
 
 
 @pytest.mark.rule("H-15")
 @pytest.mark.anyio
-async def test_the_loop_goes_on_while_an_exchange_hangs(outside: Outside, table: Any, new_job: Any):
+async def test_the_loop_goes_on_while_an_exchange_hangs(outside: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     async with anyio.create_task_group() as group:
         group.start_soon(aio.run, new_job().flow(), outside, None)
@@ -157,7 +157,7 @@ async def test_the_loop_goes_on_while_an_exchange_hangs(outside: Outside, table:
 
 @pytest.mark.rule("A-15")
 @pytest.mark.anyio
-async def test_of_two_hundred_tasks_one_starts_the_flight_for_all(outside: Outside, table: Any, new_job: Any):
+async def test_of_two_hundred_tasks_one_starts_the_flight_for_all(outside: Runtime, table: Any, new_job: Any):
     job = new_job()
     results = []
 
@@ -172,7 +172,7 @@ async def test_of_two_hundred_tasks_one_starts_the_flight_for_all(outside: Outsi
 
 
 @pytest.mark.anyio
-async def test_a_flight_that_is_not_needed_does_not_start(outside: Outside, table: Any, new_job: Any):
+async def test_a_flight_that_is_not_needed_does_not_start(outside: Runtime, table: Any, new_job: Any):
     job = new_job()
     job.done = 1
     assert await aio.run(job.flow(), outside, None) == 1
@@ -181,7 +181,7 @@ async def test_a_flight_that_is_not_needed_does_not_start(outside: Outside, tabl
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("error", [down(), RuntimeError("a bug")], ids=["outage", "bug"])
-async def test_the_one_who_led_gets_the_failure(outside: Outside, table: Any, new_job: Any, error: Exception):
+async def test_the_one_who_led_gets_the_failure(outside: Runtime, table: Any, new_job: Any, error: Exception):
     table.failures[URL] = error
     with pytest.raises(type(error)) as raised:
         await aio.run(new_job().flow(), outside, None)
@@ -191,7 +191,7 @@ async def test_the_one_who_led_gets_the_failure(outside: Outside, table: Any, ne
 
 @pytest.mark.rule("H-16")
 @pytest.mark.anyio
-async def test_a_cancelled_leader_costs_nobody_the_answer(outside: Outside, table: Any, new_job: Any):
+async def test_a_cancelled_leader_costs_nobody_the_answer(outside: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     job = new_job()
     results = []
@@ -214,7 +214,7 @@ async def test_a_cancelled_leader_costs_nobody_the_answer(outside: Outside, tabl
 
 @pytest.mark.rule("H-16")
 @pytest.mark.anyio
-async def test_a_cancelled_waiter_costs_nobody_the_answer(outside: Outside, table: Any, new_job: Any):
+async def test_a_cancelled_waiter_costs_nobody_the_answer(outside: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     job = new_job()
     results = []
@@ -235,7 +235,7 @@ async def test_a_cancelled_waiter_costs_nobody_the_answer(outside: Outside, tabl
 
 
 @pytest.mark.anyio
-async def test_waiting_ends_with_the_deadline_and_the_flight_goes_on(outside: Outside, table: Any, new_job: Any):
+async def test_waiting_ends_with_the_deadline_and_the_flight_goes_on(outside: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     job = new_job()
     with pytest.raises(AuthorityUnavailable) as raised:
@@ -247,7 +247,7 @@ async def test_waiting_ends_with_the_deadline_and_the_flight_goes_on(outside: Ou
 
 
 @pytest.mark.anyio
-async def test_a_flight_beside_the_request_is_not_waited_for(outside: Outside, table: Any, new_job: Any):
+async def test_a_flight_beside_the_request_is_not_waited_for(outside: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     job = new_job()
     assert await aio.run(job.flow(wait=False), outside, None) == 0
@@ -262,7 +262,7 @@ async def test_a_flight_beside_the_request_is_not_waited_for(outside: Outside, t
 
 @pytest.mark.anyio
 async def test_a_machine_without_threads_left_is_an_outage_for_whoever_must_wait(
-    outside: Outside, new_job: Any, monkeypatch: pytest.MonkeyPatch
+    outside: Runtime, new_job: Any, monkeypatch: pytest.MonkeyPatch
 ):
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -280,7 +280,7 @@ INTROSPECTION = BOUNDS[Lane.INTROSPECTION]
 ORDINARY = INTROSPECTION.places_of_one - INTROSPECTION.reserved
 
 
-async def filled(outside: Outside, table: Any, new_job: Any) -> None:
+async def filled(outside: Runtime, table: Any, new_job: Any) -> None:
     """Take all places of one authority, for as long as the table's gate is closed."""
     table.gate = threading.Event()
     for i in range(ORDINARY):
@@ -289,7 +289,7 @@ async def filled(outside: Outside, table: Any, new_job: Any) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_cancelled_task_takes_its_work_out_of_the_queue(outside: Outside, table: Any, new_job: Any):
+async def test_a_cancelled_task_takes_its_work_out_of_the_queue(outside: Runtime, table: Any, new_job: Any):
     await filled(outside, table, new_job)
     left, shared = new_job("https://left.test/"), new_job("https://shared.test/")
     results = []
@@ -313,7 +313,7 @@ async def test_a_cancelled_task_takes_its_work_out_of_the_queue(outside: Outside
 
 @pytest.mark.anyio
 async def test_a_task_that_waits_too_long_for_its_turn_takes_its_work_with_it(
-    outside: Outside, table: Any, new_job: Any
+    outside: Runtime, table: Any, new_job: Any
 ):
     await filled(outside, table, new_job)
     late = new_job("https://late.test/")
@@ -328,7 +328,7 @@ async def test_a_task_that_waits_too_long_for_its_turn_takes_its_work_with_it(
 
 @pytest.mark.anyio
 async def test_too_many_tasks_that_wait_for_one_authority_are_refused_at_once(
-    outside: Outside, table: Any, new_job: Any
+    outside: Runtime, table: Any, new_job: Any
 ):
     await filled(outside, table, new_job)
     refused: list[AuthorityUnavailable] = []
@@ -349,7 +349,7 @@ async def test_too_many_tasks_that_wait_for_one_authority_are_refused_at_once(
 
 
 @pytest.mark.anyio
-async def test_closing_wakes_every_task_although_the_authority_hangs(outside: Outside, table: Any, new_job: Any):
+async def test_closing_wakes_every_task_although_the_authority_hangs(outside: Runtime, table: Any, new_job: Any):
     await filled(outside, table, new_job)
     outside.grace = 0.0
     reasons: list[Reason] = []
@@ -373,7 +373,7 @@ async def test_closing_wakes_every_task_although_the_authority_hangs(outside: Ou
 
 @pytest.mark.rule("H-20")
 @pytest.mark.parametrize("first", ["asyncio", "trio"])
-def test_a_loop_that_ends_before_the_flight_lands_harms_nobody(outside: Outside, table: Any, new_job: Any, first: str):
+def test_a_loop_that_ends_before_the_flight_lands_harms_nobody(outside: Runtime, table: Any, new_job: Any, first: str):
     table.gate = threading.Event()
     job = new_job()
 
@@ -393,7 +393,7 @@ def test_a_loop_that_ends_before_the_flight_lands_harms_nobody(outside: Outside,
 
 
 @pytest.mark.rule("H-20")
-def test_threads_and_loops_of_both_kinds_share_one_flight(outside: Outside, table: Any, new_job: Any, in_threads: Any):
+def test_threads_and_loops_of_both_kinds_share_one_flight(outside: Runtime, table: Any, new_job: Any, in_threads: Any):
     table.gate = threading.Event()
     job = new_job()
     kinds = iter(["thread", "asyncio", "trio", "asyncio", "trio", "thread"])
@@ -426,7 +426,7 @@ def test_threads_and_loops_of_both_kinds_share_one_flight(outside: Outside, tabl
 
 
 def test_the_loop_is_found_with_older_versions_of_anyio_too(
-    outside: Outside, new_job: Any, monkeypatch: pytest.MonkeyPatch
+    outside: Runtime, new_job: Any, monkeypatch: pytest.MonkeyPatch
 ):
     """Before 4.11, ``current_token()`` returned what it wraps today."""
     monkeypatch.setattr(aio, "current_token", asyncio.get_running_loop)

@@ -13,7 +13,7 @@ import pytest
 from forked import Child
 from scopeguard.edge import sync as blocking
 from scopeguard.edge.lanes import BOUNDS, Ticket
-from scopeguard.edge.runtime import Outside, SystemClock
+from scopeguard.edge.runtime import Runtime, SystemClock
 from scopeguard.errors import AuthorityUnavailable, Reason
 from scopeguard.flow.effects import Effect, Flow, Lane, ReadFile, ReadForm, Send, SingleFlight, ask
 from scopeguard.testing import FakeClock
@@ -56,7 +56,7 @@ def threads_end() -> bool:
 # -- one effect at a time
 
 
-def test_a_flow_without_effects_is_its_value(outside: Outside):
+def test_a_flow_without_effects_is_its_value(outside: Runtime):
     def flow() -> Flow[int]:
         yield from ()
         return 7
@@ -64,14 +64,14 @@ def test_a_flow_without_effects_is_its_value(outside: Outside):
     assert blocking.run(flow(), outside, None) == 7
 
 
-def test_an_exchange_is_performed_by_the_transport_in_the_calling_thread(outside: Outside, table: Any):
+def test_an_exchange_is_performed_by_the_transport_in_the_calling_thread(outside: Runtime, table: Any):
     answer = blocking.run(one(Send(url=URL, authority="a")), outside, None)
     assert answer.body == URL.encode()
     assert table.threads == [threading.current_thread().name]
 
 
 @pytest.mark.parametrize("error", [down(), RuntimeError("a bug")], ids=["outage", "bug"])
-def test_a_failure_is_thrown_into_the_flow_which_may_go_on(outside: Outside, table: Any, error: Exception):
+def test_a_failure_is_thrown_into_the_flow_which_may_go_on(outside: Runtime, table: Any, error: Exception):
     table.failures[URL] = error
 
     def flow() -> Flow[object]:
@@ -84,14 +84,14 @@ def test_a_failure_is_thrown_into_the_flow_which_may_go_on(outside: Outside, tab
     assert blocking.run(flow(), outside, None) is error
 
 
-def test_a_failure_that_the_flow_does_not_want_is_raised(outside: Outside, table: Any):
+def test_a_failure_that_the_flow_does_not_want_is_raised(outside: Runtime, table: Any):
     table.failures[URL] = down()
     with pytest.raises(AuthorityUnavailable) as raised:
         blocking.run(one(Send(url=URL, authority="a")), outside, None)
     assert raised.value is table.failures[URL]
 
 
-def test_the_end_of_the_thread_closes_the_flow(outside: Outside, table: Any):
+def test_the_end_of_the_thread_closes_the_flow(outside: Runtime, table: Any):
     table.failures[URL] = KeyboardInterrupt()
     closed = []
 
@@ -106,7 +106,7 @@ def test_the_end_of_the_thread_closes_the_flow(outside: Outside, table: Any):
     assert closed
 
 
-def test_a_form_is_read_by_whoever_can(outside: Outside):
+def test_a_form_is_read_by_whoever_can(outside: Runtime):
     limits = []
 
     def read(limit: int) -> bytes:
@@ -122,7 +122,7 @@ class _Unknown(Effect[None]):
 
 
 @pytest.mark.parametrize("effect", [ReadForm(limit=9), _Unknown()], ids=["form", "unknown"])
-def test_an_effect_that_nobody_performs_is_an_error(outside: Outside, effect: Effect[Any]):
+def test_an_effect_that_nobody_performs_is_an_error(outside: Runtime, effect: Effect[Any]):
     with pytest.raises(TypeError, match="nobody performs"):
         blocking.run(one(effect), outside, None)
 
@@ -130,13 +130,13 @@ def test_an_effect_that_nobody_performs_is_an_error(outside: Outside, effect: Ef
 # -- files
 
 
-def test_a_file_is_read_whole(outside: Outside, tmp_path: Path):
+def test_a_file_is_read_whole(outside: Runtime, tmp_path: Path):
     path = tmp_path / "keys.json"
     path.write_bytes(b"12345")
     assert blocking.run(one(ReadFile(path=str(path), authority="a", limit=5)), outside, None) == b"12345"
 
 
-def test_a_file_that_is_too_large_is_not_read_whole(outside: Outside, tmp_path: Path):
+def test_a_file_that_is_too_large_is_not_read_whole(outside: Runtime, tmp_path: Path):
     path = tmp_path / "keys.json"
     path.write_bytes(b"123456")
     with pytest.raises(AuthorityUnavailable) as raised:
@@ -145,7 +145,7 @@ def test_a_file_that_is_too_large_is_not_read_whole(outside: Outside, tmp_path: 
     assert "larger than 5 bytes" in str(raised.value)
 
 
-def test_a_file_that_cannot_be_read_is_an_outage_that_names_it(outside: Outside, tmp_path: Path):
+def test_a_file_that_cannot_be_read_is_an_outage_that_names_it(outside: Runtime, tmp_path: Path):
     for path in (tmp_path / "missing.json", tmp_path):
         with pytest.raises(AuthorityUnavailable) as raised:
             blocking.run(one(ReadFile(path=str(path), authority="a")), outside, None)
@@ -156,21 +156,21 @@ def test_a_file_that_cannot_be_read_is_an_outage_that_names_it(outside: Outside,
 # -- flights
 
 
-def test_a_flight_that_is_not_needed_does_not_start(outside: Outside, table: Any, new_job: Any):
+def test_a_flight_that_is_not_needed_does_not_start(outside: Runtime, table: Any, new_job: Any):
     job = new_job()
     job.done = 1
     assert blocking.run(job.flow(), outside, None) == 1
     assert table.asked == []
 
 
-def test_a_flight_that_another_thread_has_just_landed_does_not_start_again(outside: Outside, table: Any, new_job: Any):
+def test_a_flight_that_another_thread_has_just_landed_does_not_start_again(outside: Runtime, table: Any, new_job: Any):
     answers = [False, True]  # needed when looked at, and no longer when this thread comes to lead
     assert blocking.run(new_job().flow(needed=answers.pop), outside, None) == 0
     assert table.asked == []
     assert len(outside.flights) == 0
 
 
-def test_the_caller_flies_in_its_own_thread(outside: Outside, table: Any, new_job: Any):
+def test_the_caller_flies_in_its_own_thread(outside: Runtime, table: Any, new_job: Any):
     assert blocking.run(new_job().flow(), outside, None) == 1
     assert table.threads == [threading.current_thread().name]
     assert our_threads() == []
@@ -178,14 +178,14 @@ def test_the_caller_flies_in_its_own_thread(outside: Outside, table: Any, new_jo
 
 @pytest.mark.rule("A-15", "H-20")
 def test_of_fifty_threads_one_flies_for_all(
-    outside: Outside, table: Any, new_job: Any, in_threads: Callable[..., list[Any]]
+    outside: Runtime, table: Any, new_job: Any, in_threads: Callable[..., list[Any]]
 ):
     job = new_job()
     assert in_threads(50, lambda: blocking.run(job.flow(), outside, None)) == [1] * 50
     assert table.asked == [URL]
 
 
-def test_the_one_who_led_gets_the_failure_and_the_others_look_again(outside: Outside, table: Any, new_job: Any):
+def test_the_one_who_led_gets_the_failure_and_the_others_look_again(outside: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     table.failures[URL] = down()
     job = new_job()
@@ -222,7 +222,7 @@ def test_the_one_who_led_gets_the_failure_and_the_others_look_again(outside: Out
 
 
 @pytest.mark.rule("H-16")
-def test_a_leader_that_is_ended_leaves_the_flight_to_the_next(outside: Outside, table: Any, new_job: Any):
+def test_a_leader_that_is_ended_leaves_the_flight_to_the_next(outside: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     table.failures[URL] = SystemExit()
     job = new_job()
@@ -247,7 +247,7 @@ def test_a_leader_that_is_ended_leaves_the_flight_to_the_next(outside: Outside, 
     assert len(outside.flights) == 0
 
 
-def test_waiting_ends_with_the_deadline(outside: Outside, new_job: Any):
+def test_waiting_ends_with_the_deadline(outside: Runtime, new_job: Any):
     job = new_job()
     assert outside.flights.board(job.url, lambda: None)  # somebody who never lands
     with pytest.raises(AuthorityUnavailable) as raised:
@@ -257,7 +257,7 @@ def test_waiting_ends_with_the_deadline(outside: Outside, new_job: Any):
     assert blocking.run(job.flow(deadline=0.0), outside, None) == 1
 
 
-def test_what_a_flight_has_to_say_is_logged(outside: Outside, new_job: Any, caplog: pytest.LogCaptureFixture):
+def test_what_a_flight_has_to_say_is_logged(outside: Runtime, new_job: Any, caplog: pytest.LogCaptureFixture):
     job = new_job()
     job.sentences = ("one key is broken", "and another one")
     blocking.run(job.flow(), outside, None)
@@ -268,7 +268,7 @@ def test_what_a_flight_has_to_say_is_logged(outside: Outside, new_job: Any, capl
 # -- flights beside a request
 
 
-def test_a_flight_beside_the_request_is_not_waited_for(outside: Outside, table: Any, new_job: Any):
+def test_a_flight_beside_the_request_is_not_waited_for(outside: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     job = new_job()
     assert blocking.run(job.flow(wait=False), outside, None) == 0
@@ -282,7 +282,7 @@ def test_a_flight_beside_the_request_is_not_waited_for(outside: Outside, table: 
 
 
 def test_whoever_needs_it_waits_for_a_flight_that_was_started_beside_a_request(
-    outside: Outside, table: Any, new_job: Any
+    outside: Runtime, table: Any, new_job: Any
 ):
     table.gate = threading.Event()
     job = new_job()
@@ -294,7 +294,7 @@ def test_whoever_needs_it_waits_for_a_flight_that_was_started_beside_a_request(
 
 
 def test_its_failure_is_logged_and_nobodys_answer(
-    outside: Outside, table: Any, new_job: Any, caplog: pytest.LogCaptureFixture
+    outside: Runtime, table: Any, new_job: Any, caplog: pytest.LogCaptureFixture
 ):
     job = new_job()
     for error in (down(), RuntimeError("a bug in a transport")):
@@ -309,7 +309,7 @@ def test_its_failure_is_logged_and_nobodys_answer(
 
 
 def test_a_flight_that_is_no_longer_needed_when_its_thread_starts_does_not_fly(
-    outside: Outside, table: Any, new_job: Any
+    outside: Runtime, table: Any, new_job: Any
 ):
     answers = [False]
     woken: list[object] = []
@@ -320,7 +320,7 @@ def test_a_flight_that_is_no_longer_needed_when_its_thread_starts_does_not_fly(
 
 
 def test_a_machine_without_threads_left_costs_no_request_its_keys(
-    outside: Outside, new_job: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    outside: Runtime, new_job: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -341,7 +341,7 @@ def test_a_machine_without_threads_left_costs_no_request_its_keys(
     assert woken == [failure]
 
 
-def test_more_flights_than_places_wait_for_their_turn(outside: Outside, table: Any, new_job: Any):
+def test_more_flights_than_places_wait_for_their_turn(outside: Runtime, table: Any, new_job: Any):
     places = BOUNDS[Lane.KEYS].places_of_one - BOUNDS[Lane.KEYS].reserved
     table.gate = threading.Event()
     jobs = [new_job(f"https://{i}.test/") for i in range(places + 4)]
@@ -370,7 +370,7 @@ def asking(**options: Any) -> dict[str, Any]:
     return {"lane": Lane.INTROSPECTION, **options}
 
 
-def test_too_many_that_wait_for_one_authority_are_refused_at_once(outside: Outside, table: Any, new_job: Any):
+def test_too_many_that_wait_for_one_authority_are_refused_at_once(outside: Runtime, table: Any, new_job: Any):
     """Of an event loop's flights and of a thread's alike: the bounds are those of the lane."""
     table.gate = threading.Event()
     told: list[BaseException | None] = []
@@ -390,7 +390,7 @@ def test_too_many_that_wait_for_one_authority_are_refused_at_once(outside: Outsi
     assert len(outside.flights) == ORDINARY + INTROSPECTION.waiting
 
 
-def test_a_full_lane_holds_up_no_other(outside: Outside, table: Any, new_job: Any):
+def test_a_full_lane_holds_up_no_other(outside: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     for i in range(ORDINARY + INTROSPECTION.waiting):
         outside.launch(new_job(f"https://{i}.test/").flight(**asking()), lambda failure=None: None)
@@ -400,7 +400,7 @@ def test_a_full_lane_holds_up_no_other(outside: Outside, table: Any, new_job: An
         assert blocking.run(new_job(f"https://{lane.name}.test/").flow(lane=lane, deadline=0.0), outside, None) == 1
 
 
-def test_work_with_priority_goes_before_what_waits(outside: Outside, table: Any, new_job: Any):
+def test_work_with_priority_goes_before_what_waits(outside: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     for i in range(ORDINARY + 1):
         outside.launch(new_job(f"https://{i}.test/").flight(**asking()), lambda failure=None: None)
@@ -411,7 +411,7 @@ def test_work_with_priority_goes_before_what_waits(outside: Outside, table: Any,
 
 
 def test_threads_take_the_places_of_their_lane_too(
-    outside: Outside, table: Any, new_job: Any, in_threads: Callable[..., list[Any]]
+    outside: Runtime, table: Any, new_job: Any, in_threads: Callable[..., list[Any]]
 ):
     table.gate = threading.Event()
     jobs = iter([new_job(f"https://{i}.test/") for i in range(ORDINARY + 4)])
@@ -432,7 +432,7 @@ def test_threads_take_the_places_of_their_lane_too(
     assert results == [1] * (ORDINARY + 4)
 
 
-def test_a_thread_that_waits_too_long_for_its_turn_leaves_the_queue(outside: Outside, table: Any, new_job: Any):
+def test_a_thread_that_waits_too_long_for_its_turn_leaves_the_queue(outside: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     for i in range(ORDINARY):
         outside.launch(new_job(f"https://{i}.test/").flight(**asking()), lambda failure=None: None)
@@ -447,7 +447,7 @@ def test_a_thread_that_waits_too_long_for_its_turn_leaves_the_queue(outside: Out
     assert late.url not in table.asked
 
 
-def test_work_that_every_caller_has_left_is_not_done(outside: Outside, table: Any, new_job: Any):
+def test_work_that_every_caller_has_left_is_not_done(outside: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     for i in range(ORDINARY):
         outside.launch(new_job(f"https://{i}.test/").flight(**asking()), lambda failure=None: None)
@@ -470,7 +470,7 @@ def test_work_that_every_caller_has_left_is_not_done(outside: Outside, table: An
 
 
 def test_background_work_that_finds_its_lane_full_is_logged(
-    outside: Outside, table: Any, new_job: Any, caplog: pytest.LogCaptureFixture
+    outside: Runtime, table: Any, new_job: Any, caplog: pytest.LogCaptureFixture
 ):
     table.gate = threading.Event()
     for i in range(ORDINARY + INTROSPECTION.waiting + 1):
@@ -482,7 +482,7 @@ def test_background_work_that_finds_its_lane_full_is_logged(
 # -- beginning and end
 
 
-def test_closing_does_not_wait_for_an_authority_that_hangs(outside: Outside, table: Any, new_job: Any):
+def test_closing_does_not_wait_for_an_authority_that_hangs(outside: Runtime, table: Any, new_job: Any):
     """What waits is refused, what hangs is left to itself, and every caller is told."""
     table.gate = threading.Event()
     outside.grace = 0.0
@@ -512,7 +512,7 @@ def test_closing_does_not_wait_for_an_authority_that_hangs(outside: Outside, tab
     assert len(outside.flights) == 0
 
 
-def test_closing_cuts_off_what_hangs_where_the_transport_can(outside: Outside, table: Any, new_job: Any):
+def test_closing_cuts_off_what_hangs_where_the_transport_can(outside: Runtime, table: Any, new_job: Any):
     cut: list[bool] = []
 
     def abort() -> None:
@@ -531,7 +531,7 @@ def test_closing_cuts_off_what_hangs_where_the_transport_can(outside: Outside, t
     assert cut
 
 
-def test_a_thread_that_waits_for_its_turn_is_refused_by_closing(outside: Outside, table: Any, new_job: Any):
+def test_a_thread_that_waits_for_its_turn_is_refused_by_closing(outside: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     outside.grace = 0.0
     for i in range(ORDINARY):
@@ -569,7 +569,7 @@ def _raised(work: Callable[[], Any]) -> BaseException:
     raise AssertionError("nothing was raised")
 
 
-def _boarding(outside: Outside) -> threading.Semaphore:
+def _boarding(outside: Runtime) -> threading.Semaphore:
     """Released when a caller has come to a flight."""
     boarded = threading.Semaphore(0)
     flights: Any = outside.flights
@@ -587,11 +587,11 @@ def _boarding(outside: Outside) -> threading.Semaphore:
 
 def test_construction_starts_nothing(table: Any):
     before = threading.active_count()
-    Outside(transport=table, clock=FakeClock())
+    Runtime(transport=table, clock=FakeClock())
     assert threading.active_count() == before
 
 
-def test_closing_waits_for_flights_and_what_is_closed_opens_again(outside: Outside, table: Any, new_job: Any):
+def test_closing_waits_for_flights_and_what_is_closed_opens_again(outside: Runtime, table: Any, new_job: Any):
     for round_ in (1, 2, 3):
         job = new_job(f"https://{round_}.test/")
         blocking.run(job.flow(wait=False), outside, None)
@@ -604,7 +604,7 @@ def test_closing_waits_for_flights_and_what_is_closed_opens_again(outside: Outsi
 
 def test_a_flight_that_starts_while_another_thread_closes_leaves_nothing_behind(table: Any, new_job: Any):
     """Closing refuses what waits for its turn. Such a flight leaves its key free, and can be repeated."""
-    outside = Outside(transport=table, clock=FakeClock())
+    outside = Runtime(transport=table, clock=FakeClock())
     stop = threading.Event()
 
     def close() -> None:
@@ -633,9 +633,9 @@ def test_the_clock_of_the_machine_has_both_hands():
     assert clock.monotonic() <= clock.monotonic()
 
 
-def test_a_child_process_flies_for_itself(outside: Outside, table: Any, new_job: Any):
+def test_a_child_process_flies_for_itself(outside: Runtime, table: Any, new_job: Any):
     told: list[str] = []
-    parent = Outside(transport=table, clock=FakeClock(), after_fork=[lambda: told.append("child")])
+    parent = Runtime(transport=table, clock=FakeClock(), after_fork=[lambda: told.append("child")])
     table.gate = threading.Event()
     job = new_job()
     blocking.run(job.flow(wait=False), parent, None)

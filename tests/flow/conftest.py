@@ -10,10 +10,10 @@ import pytest
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.sources import TokenSources
 from scopeguard.errors import AuthorityUnavailable, Reason
-from scopeguard.flow import authenticate
+from scopeguard.flow.authenticate import authenticate
 from scopeguard.flow.effects import Answer, Flow, ReadFile, ReadForm, Send, SingleFlight
 from scopeguard.request import HeaderList, RequestView
-from scopeguard.state.issuers import Trust, Trusts
+from scopeguard.state.issuers import TrustedIssuer, TrustedIssuers
 from scopeguard.state.keyring import KeyRing
 from scopeguard.state.revocation import Revocations
 from scopeguard.testing import FakeAuthority
@@ -21,8 +21,8 @@ from scopeguard.testing import FakeAuthority
 Reply = Answer | Exception
 
 
-def trust_in(issuer: Issuer, **options: Any) -> Trust:
-    return Trust(issuer=issuer, vocabulary=issuer.vocabulary, ring=KeyRing(issuer.key_set, **options))
+def trust_in(issuer: Issuer, **options: Any) -> TrustedIssuer:
+    return TrustedIssuer(issuer=issuer, vocabulary=issuer.vocabulary, ring=KeyRing(issuer.key_set, **options))
 
 
 def down(authority: str = "https://as.test", **options: Any) -> AuthorityUnavailable:
@@ -113,12 +113,12 @@ class Bench:
         return self.script.asked
 
     def flow(
-        self, token: str, *, sources: TokenSources | None = None, trusts: Sequence[Trust] = (), **options: Any
+        self, token: str, *, sources: TokenSources | None = None, trusts: Sequence[TrustedIssuer] = (), **options: Any
     ) -> Flow[Any]:
         view = RequestView(
             method="GET", path="/", headers=HeaderList([(b"authorization", b"Bearer " + token.encode("ascii"))])
         )
-        trusted = Trusts(trusts or (self.trust,), revocations=Revocations())
+        trusted = TrustedIssuers(trusts or (self.trust,), revocations=Revocations())
         return authenticate(view, trusts=trusted, sources=sources or TokenSources(), clock=self.clock, **options)
 
     def judge(self, token: str, **options: Any) -> Any:

@@ -15,11 +15,13 @@ from scopeguard.config.keys import KeySetPolicy
 from scopeguard.config.sources import StrayQueryToken, TokenSource, TokenSources
 from scopeguard.devserver.keys import SigningKey, base64url, json_bytes
 from scopeguard.errors import AuthorityUnavailable, InvalidRequest, InvalidToken, MissingCredentials, Reason
-from scopeguard.flow import MOST_VERIFICATIONS, authenticate, find_credential, warmed
-from scopeguard.flow.effects import Answer, ReadFile, ReadForm, Send, SingleFlight, begun
+from scopeguard.flow.authenticate import authenticate
+from scopeguard.flow.credential import find_credential
+from scopeguard.flow.effects import Answer, ReadFile, ReadForm, Send, SingleFlight, start
+from scopeguard.flow.keys import MOST_VERIFICATIONS, warm
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.spec.jwks import VerificationKey, configured_key_set
-from scopeguard.state.issuers import Trusts
+from scopeguard.state.issuers import TrustedIssuers
 from scopeguard.state.revocation import Revocations
 from scopeguard.testing import FakeAuthority
 
@@ -110,15 +112,15 @@ def test_static_keys_need_nobody(new_bench: Any, authority: Any):
 
 def test_a_flow_that_is_begun_has_come_to_its_first_question_or_to_its_end(bench: Any, authority: Any):
     flow = bench.flow(authority.mint("read"))
-    effect, nothing = begun(flow)
+    effect, nothing = start(flow)
     assert isinstance(effect, SingleFlight)
     assert nothing is None
     flow.close()
     bench.judge(authority.mint("read"))
     token = authority.mint("read")
-    assert begun(bench.flow(token)) == (None, bench.judge(token))
+    assert start(bench.flow(token)) == (None, bench.judge(token))
     with pytest.raises(InvalidToken):
-        begun(bench.flow(authority.mint(expires_in=-60)))
+        start(bench.flow(authority.mint(expires_in=-60)))
 
 
 # -- what needs no key is refused before any is asked for (law 9)
@@ -1004,15 +1006,15 @@ def test_a_fetch_that_is_cut_off_leaves_its_place_to_the_next(bench: Any, author
 
 def test_warming_fetches_what_is_not_held_and_nothing_else(bench: Any, authority: Any):
     for _ in range(2):
-        bench.script.play(warmed(bench.trust, authority.clock))
+        bench.script.play(warm(bench.trust, authority.clock))
     assert bench.asked == [OAUTH, JWKS]
     authority.clock.advance(86_400)
-    bench.script.play(warmed(bench.trust, authority.clock))
+    bench.script.play(warm(bench.trust, authority.clock))
     assert bench.asked == [OAUTH, JWKS] * 2
 
 
 def test_warming_that_joins_somebody_elses_failure_fails(bench: Any, authority: Any):
-    flow = warmed(bench.trust, authority.clock)
+    flow = warm(bench.trust, authority.clock)
     flight = next(flow)
     assert isinstance(flight, SingleFlight)
     with authority.outage(), pytest.raises(AuthorityUnavailable):
@@ -1129,7 +1131,7 @@ def test_a_token_in_the_clear_is_told_of_wherever_it_was(
     bench.script.form = b"access_token=" + token.encode()
     flow = authenticate(
         request_(token),
-        trusts=Trusts([bench.trust], revocations=Revocations()),
+        trusts=TrustedIssuers([bench.trust], revocations=Revocations()),
         sources=ALL,
         clock=authority.clock,
         exposed=lambda: told.append("once"),
@@ -1144,7 +1146,7 @@ def test_a_request_without_a_token_exposes_none(bench: Any, authority: Any):
 
     flow = authenticate(
         view(),
-        trusts=Trusts([bench.trust], revocations=Revocations()),
+        trusts=TrustedIssuers([bench.trust], revocations=Revocations()),
         sources=ALL,
         clock=authority.clock,
         exposed=fail,

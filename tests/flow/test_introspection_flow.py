@@ -15,12 +15,15 @@ from scopeguard.config.revocation import RevocationPolicy
 from scopeguard.config.sources import TokenSource, TokenSources
 from scopeguard.devserver.keys import compact
 from scopeguard.errors import AuthorityUnavailable, Blame, InvalidToken, Reason
-from scopeguard.flow import Credential, answered, authenticate, introspected, route
+from scopeguard.flow.authenticate import authenticate
+from scopeguard.flow.credential import Credential
 from scopeguard.flow.effects import Answer, CallHook, Flow, Send, SingleFlight, UseStore
+from scopeguard.flow.introspection import ask_authority, introspect
+from scopeguard.flow.issuers import route
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.spec.introspection import digest
-from scopeguard.state.introspection import Known
-from scopeguard.state.issuers import Asking, Trust, Trusts
+from scopeguard.state.introspection import IntrospectionAnswer, IntrospectionState
+from scopeguard.state.issuers import TrustedIssuer, TrustedIssuers
 from scopeguard.state.revocation import Revocation, Revocations, Revoked, digest_of
 from scopeguard.stores import MemoryStore
 from scopeguard.testing import FakeAuthority
@@ -75,9 +78,9 @@ class Stage:
         self.background: list[SingleFlight] = []
 
     @property
-    def asking(self) -> Asking:
-        assert self.trust.asking is not None
-        return self.trust.asking
+    def state(self) -> IntrospectionState:
+        assert self.trust.introspection is not None
+        return self.trust.introspection
 
     def flow(self, token: str) -> Flow[Any]:
         headers = HeaderList([(b"authorization", b"Bearer " + token.encode("ascii"))])
@@ -151,7 +154,7 @@ def test_a_cold_question_is_discovered_and_then_asked_within_one_flight(stage: S
     assert stage.judge(token).scopes == {"read"}
     flight, discovery, question = stage.effects
     assert isinstance(flight, SingleFlight)
-    assert flight.key == f"answer {digest(token, stage.asking.context).hex()}"
+    assert flight.key == f"answer {digest(token, stage.state.context).hex()}"
     assert token not in flight.key
     assert flight.wait
     assert discovery == Send(url=OAUTH, authority=authority.url)
@@ -238,7 +241,7 @@ def test_an_authority_that_is_not_to_be_asked_is_not(authority: FakeAuthority):
     with pytest.raises(InvalidToken):
         next(route(credential, guard._trusts, authority.clock))
     with pytest.raises(InvalidToken):
-        next(introspected(credential, guard._trusts.all[0], guard._trusts, authority.clock))
+        next(introspect(credential, guard._trusts.all[0], guard._trusts, authority.clock))
     assert authority.requests == []
 
 
@@ -246,7 +249,7 @@ def test_an_authority_that_is_not_to_be_asked_is_not(authority: FakeAuthority):
 
 
 def key_of(stage: Stage, token: str) -> bytes:
-    return digest(token, stage.asking.context)
+    return digest(token, stage.state.context)
 
 
 @pytest.mark.rule("I-25")
@@ -257,7 +260,7 @@ def test_who_joins_a_flight_uses_what_it_brought(stage: Stage, authority: FakeAu
     assert isinstance(flight, SingleFlight)
     assert flight.needed()
     members = {"active": True, "aud": authority.audience, "sub": "from-the-other"}
-    stage.asking.answers.absorb(key_of(stage, token), Known(members), stage.clock.monotonic(), lifetime=60)
+    stage.state.cache.absorb(key_of(stage, token), IntrospectionAnswer(members), stage.clock.monotonic(), lifetime=60)
     assert not flight.needed()
     with pytest.raises(StopIteration) as end:
         flow.send(None)
@@ -270,7 +273,7 @@ def test_who_joins_a_flight_that_fails_does_not_try_again_and_is_not_refused(sta
     flow = stage.flow(token)
     flight = next(flow)
     assert isinstance(flight, SingleFlight)
-    stage.asking.answers.fail(key_of(stage, token), stage.clock.monotonic())
+    stage.state.cache.fail(key_of(stage, token), stage.clock.monotonic())
     assert not flight.needed()
     with pytest.raises(AuthorityUnavailable):
         flow.send(None)
@@ -397,7 +400,7 @@ def test_who_joins_a_flight_that_stumbles_at_the_token_is_told_how_long_that_is_
 ):
     flow = stage.flow("made-up")
     assert isinstance(next(flow), SingleFlight)
-    stage.asking.answers.fail(key_of(stage, "made-up"), stage.clock.monotonic(), alone=True)
+    stage.state.cache.fail(key_of(stage, "made-up"), stage.clock.monotonic(), alone=True)
     with pytest.raises(AuthorityUnavailable) as error:
         flow.send(None)
     assert error.value.retry_after == 1
@@ -520,7 +523,7 @@ def test_an_answer_of_the_last_leeway_is_used_once_and_kept_nowhere(authority: F
     with authority.mode("introspection", Answer(200, json.dumps(members).encode(), JSON)):
         assert stage.judge("t").audience == (authority.audience,)
     assert store._values == {}
-    assert len(stage.asking.answers) == 0
+    assert len(stage.state.cache) == 0
 
 
 # -- a bearer token of our own
@@ -600,7 +603,7 @@ def test_a_renewed_token_that_is_refused_too_is_an_outage_and_no_storm(authority
     assert stage.shown == ["Bearer one", "Bearer two"]
     unavailable(stage, "b")
     assert stage.shown[2:] == ["Bearer two"]  # that was renewed a moment ago
-    stage.asking.breaker.succeeded()
+    stage.state.breaker.succeed()
     stage.clock.advance(5)
     unavailable(stage, "c")
     assert stage.shown[3:] == ["Bearer two", "Bearer three"]
@@ -644,9 +647,9 @@ def test_a_source_that_fails_is_an_outage_that_says_so_and_is_paced(authority: F
 def test_who_waits_for_a_bearer_token_uses_what_another_was_given(authority: FakeAuthority):
     stage = Asked(authority, Source("one"), "two")
     credential = Credential(token="a", source=TokenSource.HEADER)
-    held = stage.asking.bearer
+    held = stage.state.bearer
     for end, result in ((held.fail, None), (lambda: held.keep("two"), {"active": True})):
-        flow = answered(credential, stage.trust, stage.asking, stage.clock)
+        flow = ask_authority(credential, stage.trust, stage.state, stage.clock)
         flight = next(flow)
         assert isinstance(flight, SingleFlight)
         assert flight.needed()
@@ -873,7 +876,7 @@ def test_who_waited_for_a_log_that_could_not_be_read_is_told_so_too(authority: F
         stage.play(effect.flow())
         effect = flow.send(None)
     assert effect.needed()
-    stage.trusts.revocations.sync_failed()  # by whoever led
+    stage.trusts.revocations.record_failed_sync()  # by whoever led
     assert not effect.needed()
     with pytest.raises(AuthorityUnavailable) as error:
         flow.send(None)
@@ -924,14 +927,14 @@ def test_the_beginning_of_a_token_says_whom_to_ask():
             )
         )._trusts.all[0],
     ]
-    together = Trusts(trusts, revocations=Revocations())
+    together = TrustedIssuers(trusts, revocations=Revocations())
 
     def whose(token: str) -> str:
         credential = Credential(token=token, source=TokenSource.HEADER)
         with pytest.raises(StopIteration) as stop:  # nothing is asked for
             next(route(credential, together, one.clock))
         trust = stop.value.value
-        assert isinstance(trust, Trust)
+        assert isinstance(trust, TrustedIssuer)
         return trust.issuer.url
 
     assert [whose(token) for token in ("a-1", "a-long-1", "b-1", "a")] == [one.url, one.url, two.url, two.url]

@@ -9,16 +9,16 @@ from scopeguard.access_token import AccessToken
 from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import SingleFlight
 from scopeguard.flow.keys import key_by_id
-from scopeguard.flow.status_list import status_checked
-from scopeguard.state.issuers import Trust
+from scopeguard.flow.status_list import check_token_status
+from scopeguard.state.issuers import TrustedIssuer
 from scopeguard.state.keyring import KeyRing
 from scopeguard.testing import FakeClock
 
 KID = "12345678-1234-1234-1234-1234567890ab"
 
 
-def trust_in(issuer: Issuer) -> Trust:
-    return Trust(issuer=issuer, vocabulary=issuer.vocabulary, ring=KeyRing(issuer.key_set))
+def trust_in(issuer: Issuer) -> TrustedIssuer:
+    return TrustedIssuer(issuer=issuer, vocabulary=issuer.vocabulary, ring=KeyRing(issuer.key_set))
 
 
 def test_a_flight_that_finds_the_budget_spent_asks_nobody_and_says_that_nobody_knows():
@@ -57,4 +57,4 @@ def test_the_status_of_a_token_is_nobodys_business_without_a_policy_for_it():
         claims={"status": {"status_list": {"idx": 0, "uri": "https://as.test/list"}}},
     )
     with pytest.raises(StopIteration):
-        next(status_checked(access, trust, FakeClock()))
+        next(check_token_status(access, trust, FakeClock()))

@@ -28,9 +28,9 @@ from scopeguard.config.issuer import Issuer
 from scopeguard.config.keys import KeySetPolicy
 from scopeguard.devserver.keys import SigningKey
 from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
-from scopeguard.flow import signing_keys
 from scopeguard.flow.effects import Answer, Flow, Send, SingleFlight
-from scopeguard.state.issuers import Trust
+from scopeguard.flow.keys import signing_keys
+from scopeguard.state.issuers import TrustedIssuer
 from scopeguard.state.keyring import Found, KeyRing
 from scopeguard.testing import FakeClock
 
@@ -88,7 +88,7 @@ class Schedule(RuleBasedStateMachine):
         self.policy = KeySetPolicy(refetch_burst=burst)
         issuer = Issuer("https://as.test", audience="a", jwks_uri="https://as.test/jwks", key_set=self.policy)
         self.ring = CountingRing(self.policy)
-        self.trust = Trust(issuer=issuer, vocabulary=issuer.vocabulary, ring=self.ring)
+        self.trust = TrustedIssuer(issuer=issuer, vocabulary=issuer.vocabulary, ring=self.ring)
         self.clock = FakeClock(wall=0.0)
         self.started = self.clock.monotonic()
         self.kids = kids

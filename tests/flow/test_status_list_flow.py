@@ -15,13 +15,13 @@ from scopeguard.config.status_list import StatusListPolicy
 from scopeguard.config.token_cache import TokenCachePolicy
 from scopeguard.devserver.keys import SigningKey, base64url, compact
 from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
-from scopeguard.flow import authenticate
+from scopeguard.flow.authenticate import authenticate
 from scopeguard.flow.effects import Answer, Send, SingleFlight
 from scopeguard.request import HeaderList, RequestView
-from scopeguard.state.issuers import Trusts
+from scopeguard.state.issuers import TrustedIssuers
 from scopeguard.state.revocation import Revocation, Revocations, Revoked, digest_of
-from scopeguard.state.status_list import Statuses
-from scopeguard.state.token_cache import VerifiedTokens
+from scopeguard.state.status_list import StatusLists
+from scopeguard.state.token_cache import TokenCache
 from scopeguard.testing import FakeAuthority
 
 URI = "https://as.test/statuslists/1"
@@ -53,8 +53,8 @@ class Stage:
         self.clock = authority.clock
         self.policy = StatusListPolicy(**settings)
         self.bench = new_bench(authority, replace(authority.issuer, experimental_status_list=self.policy))
-        self.statuses = Statuses(max_bytes=1000)
-        self.bench.trust.statuses = self.statuses
+        self.status_lists = StatusLists(max_bytes=1000)
+        self.bench.trust.status_lists = self.status_lists
         self.answer: Answer | Exception | None = None
         self.bench.script._replies = self._reply
 
@@ -127,18 +127,18 @@ def test_a_list_is_fetched_once_for_all_tokens_in_it(stage: Stage):
 
 @pytest.mark.rule("K-14")
 def test_the_status_of_a_token_that_is_remembered_is_looked_up_again(stage: Stage):
-    memory, token = VerifiedTokens(TokenCachePolicy()), stage.token()
+    memory, token = TokenCache(TokenCachePolicy()), stage.token()
     for _ in range(3):
-        assert stage.bench.judge(token, memory=memory).scopes == {"read"}
+        assert stage.bench.judge(token, token_cache=memory).scopes == {"read"}
     found = memory.find(sha256(token.encode()).digest(), stage.clock.wall())
     assert found is not None
     assert not found.instant
-    assert memory.recall(b"Bearer " + token.encode()) is None
+    assert memory.lookup_field(b"Bearer " + token.encode()) is None
     stage.clock.advance(61)
     lst = base64url(zlib.compress(b"\xe5"))
     stage.answer = status_list_answer(stage.authority, status_list={"bits": 2, "lst": lst})
     with pytest.raises(InvalidToken) as caught:
-        stage.bench.judge(token, memory=memory)
+        stage.bench.judge(token, token_cache=memory)
     assert caught.value.reason is Reason.TOKEN_NOT_ACTIVE
 
 
@@ -155,7 +155,7 @@ def test_without_the_policy_a_status_is_a_claim_like_any_other(authority: FakeAu
 
 
 def test_a_policy_without_a_place_for_lists_checks_nothing(stage: Stage):
-    stage.bench.trust.statuses = None
+    stage.bench.trust.status_lists = None
     stage.judge(INVALID)
     assert not stage.fetched
 
@@ -342,7 +342,7 @@ def test_who_waited_for_a_fetch_does_not_fetch_again(stage: Stage):
 
 
 def test_a_revoked_token_is_refused_whatever_its_list_says(stage: Stage):
-    trusts = Trusts((stage.bench.trust,), revocations=Revocations())
+    trusts = TrustedIssuers((stage.bench.trust,), revocations=Revocations())
     now = stage.clock.wall()
     token = stage.token(subject="alice")
     digest = digest_of(Revoked.SUBJECT, "https://as.test", "alice")
@@ -359,7 +359,7 @@ def test_two_issuers_share_no_list(authority: FakeAuthority, new_bench: Any):
     policy = StatusListPolicy(allowed_origins="https://as.test")
     issuer = Issuer("https://other.test", audience="https://api.test", experimental_status_list=policy)
     bench = new_bench(other, issuer)
-    bench.trust.statuses = Statuses(max_bytes=1000)
+    bench.trust.status_lists = StatusLists(max_bytes=1000)
     bench.script._replies = lambda url: status_list_answer(authority) if url == URI else bench._ask(url)
     token = other.mint("read", claims={"status": {"status_list": {"idx": 0, "uri": URI}}})
     with pytest.raises(AuthorityUnavailable) as caught:  # signed by another issuer

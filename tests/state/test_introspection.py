@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from scopeguard.state.introspection import Answers, Known
+from scopeguard.state.introspection import IntrospectionAnswer, IntrospectionCache
 
 FOREVER = float("inf")
 ACTIVE = {"active": True}
 
 
-def answers(**options: Any) -> Answers:
-    return Answers(**{"ttl": 60.0, "negative_ttl": 10.0, "max_entries": 3, **options})
+def answers(**options: Any) -> IntrospectionCache:
+    return IntrospectionCache(**{"ttl": 60.0, "negative_ttl": 10.0, "max_entries": 3, **options})
 
 
 def key(number: int) -> bytes:
@@ -29,8 +29,8 @@ def test_nothing_is_known_before_it_is_said():
 @pytest.mark.parametrize(("members", "seconds"), [(ACTIVE, 60.0), (None, 10.0)])
 def test_an_answer_is_used_for_its_time(members: dict[str, bool] | None, seconds: float):
     kept = answers()
-    kept.absorb(key(1), Known(members), 100.0, lifetime=FOREVER)
-    assert kept.lookup(key(1), 100.0 + seconds - 0.01) == Known(members)
+    kept.absorb(key(1), IntrospectionAnswer(members), 100.0, lifetime=FOREVER)
+    assert kept.lookup(key(1), 100.0 + seconds - 0.01) == IntrospectionAnswer(members)
     assert kept.lookup(key(1), 100.0 + seconds) is None
     assert len(kept) == 0
 
@@ -38,16 +38,16 @@ def test_an_answer_is_used_for_its_time(members: dict[str, bool] | None, seconds
 @pytest.mark.rule("I-21", "X-63")
 def test_an_active_answer_is_not_used_beyond_the_life_of_the_token():
     kept = answers()
-    kept.absorb(key(1), Known(ACTIVE), 100.0, lifetime=5.0)
-    assert kept.lookup(key(1), 104.9) == Known(ACTIVE)
+    kept.absorb(key(1), IntrospectionAnswer(ACTIVE), 100.0, lifetime=5.0)
+    assert kept.lookup(key(1), 104.9) == IntrospectionAnswer(ACTIVE)
     assert kept.lookup(key(1), 105.0) is None
 
 
 @pytest.mark.rule("X-62")
 def test_an_inactive_answer_that_is_old_already_is_not_used_for_its_whole_time_again():
     kept = answers()
-    kept.absorb(key(1), Known(None), 100.0, lifetime=2.0)
-    assert kept.lookup(key(1), 101.9) == Known(None)
+    kept.absorb(key(1), IntrospectionAnswer(None), 100.0, lifetime=2.0)
+    assert kept.lookup(key(1), 101.9) == IntrospectionAnswer(None)
     assert kept.lookup(key(1), 102.0) is None
 
 
@@ -56,38 +56,38 @@ def test_an_inactive_answer_that_is_old_already_is_not_used_for_its_whole_time_a
 @pytest.mark.parametrize("members", [ACTIVE, None])
 def test_an_answer_whose_time_is_over_is_not_kept(members: dict[str, bool] | None, lifetime: float):
     kept = answers()
-    kept.absorb(key(1), Known(members), 100.0, lifetime=lifetime)
+    kept.absorb(key(1), IntrospectionAnswer(members), 100.0, lifetime=lifetime)
     assert kept.lookup(key(1), 100.0) is None
 
 
 @pytest.mark.rule("I-22")
 def test_a_time_of_zero_keeps_nothing():
     kept = answers(ttl=0.0)
-    kept.absorb(key(1), Known(ACTIVE), 100.0, lifetime=FOREVER)
-    kept.absorb(key(2), Known(None), 100.0, lifetime=FOREVER)
+    kept.absorb(key(1), IntrospectionAnswer(ACTIVE), 100.0, lifetime=FOREVER)
+    kept.absorb(key(2), IntrospectionAnswer(None), 100.0, lifetime=FOREVER)
     assert kept.lookup(key(1), 100.0) is None
-    assert kept.lookup(key(2), 100.0) == Known(None)
+    assert kept.lookup(key(2), 100.0) == IntrospectionAnswer(None)
     kept = answers(negative_ttl=0.0)
-    kept.absorb(key(2), Known(None), 100.0, lifetime=FOREVER)
+    kept.absorb(key(2), IntrospectionAnswer(None), 100.0, lifetime=FOREVER)
     assert kept.lookup(key(2), 100.0) is None
 
 
 @pytest.mark.rule("I-23")
 def test_a_flood_of_inactive_tokens_pushes_out_no_active_one():
     kept = answers()
-    kept.absorb(key(0), Known(ACTIVE), 100.0, lifetime=FOREVER)
+    kept.absorb(key(0), IntrospectionAnswer(ACTIVE), 100.0, lifetime=FOREVER)
     for number in range(1, 10_001):
-        kept.absorb(key(number), Known(None), 100.0, lifetime=FOREVER)
-    assert kept.lookup(key(0), 100.0) == Known(ACTIVE)
+        kept.absorb(key(number), IntrospectionAnswer(None), 100.0, lifetime=FOREVER)
+    assert kept.lookup(key(0), 100.0) == IntrospectionAnswer(ACTIVE)
     assert len(kept) == 1 + 3
 
 
 def test_the_one_used_longest_ago_goes_first():
     kept = answers()
     for number in (1, 2, 3):
-        kept.absorb(key(number), Known(ACTIVE), 100.0, lifetime=FOREVER)
+        kept.absorb(key(number), IntrospectionAnswer(ACTIVE), 100.0, lifetime=FOREVER)
     kept.lookup(key(1), 101.0)
-    kept.absorb(key(4), Known(ACTIVE), 101.0, lifetime=FOREVER)
+    kept.absorb(key(4), IntrospectionAnswer(ACTIVE), 101.0, lifetime=FOREVER)
     assert [kept.lookup(key(number), 101.0) is not None for number in (1, 2, 3, 4)] == [True, False, True, True]
 
 
@@ -96,9 +96,9 @@ def test_a_newer_answer_replaces_the_older_one_whatever_it_says(
     before: dict[str, bool] | None, after: dict[str, bool] | None
 ):
     kept = answers()
-    kept.absorb(key(1), Known(before), 100.0, lifetime=FOREVER)
-    kept.absorb(key(1), Known(after), 101.0, lifetime=FOREVER)
-    assert kept.lookup(key(1), 101.0) == Known(after)
+    kept.absorb(key(1), IntrospectionAnswer(before), 100.0, lifetime=FOREVER)
+    kept.absorb(key(1), IntrospectionAnswer(after), 101.0, lifetime=FOREVER)
+    assert kept.lookup(key(1), 101.0) == IntrospectionAnswer(after)
     assert len(kept) == 1
 
 
@@ -136,7 +136,7 @@ def test_a_failure_of_the_authority_leaves_no_token_alone():
 def test_an_answer_ends_the_pause_of_its_token(ttl: float):
     kept = answers(ttl=ttl)
     kept.fail(key(1), 100.0, alone=True)
-    kept.absorb(key(1), Known(ACTIVE), 100.0, lifetime=FOREVER)
+    kept.absorb(key(1), IntrospectionAnswer(ACTIVE), 100.0, lifetime=FOREVER)
     assert kept.pause(key(1), 100.0) == 0
     assert kept.fail(key(1), 100.0, alone=True) == 1
 
@@ -158,7 +158,7 @@ def test_threads_share_it():
         try:
             for number in range(2000):
                 one = key((number * 7 + seed) % 100)
-                kept.absorb(one, Known(ACTIVE if number % 2 else None), float(number), lifetime=FOREVER)
+                kept.absorb(one, IntrospectionAnswer(ACTIVE if number % 2 else None), float(number), lifetime=FOREVER)
                 kept.lookup(one, float(number))
         except BaseException as error:  # noqa: BLE001 - the test looks at it
             failures.append(error)

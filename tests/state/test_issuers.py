@@ -14,10 +14,10 @@ from scopeguard.config.issuer import Issuer
 from scopeguard.config.keys import KeySetPolicy
 from scopeguard.errors import ConfigurationError
 from scopeguard.spec.discovery import Metadata
-from scopeguard.state.issuers import Trust, Trusts
+from scopeguard.state.issuers import TrustedIssuer, TrustedIssuers
 from scopeguard.state.keyring import KeyRing
 from scopeguard.state.revocation import Revocations
-from scopeguard.state.status_list import Statuses
+from scopeguard.state.status_list import StatusLists
 
 NOW = 1000.0
 METADATA = Metadata(
@@ -33,9 +33,9 @@ def anything(metadata: Metadata) -> bool:
     return True
 
 
-def trust(policy: KeySetPolicy | None = None) -> Trust:
+def trust(policy: KeySetPolicy | None = None) -> TrustedIssuer:
     issuer = Issuer("https://as.test", audience="https://api.test", key_set=policy or KeySetPolicy())
-    return Trust(issuer=issuer, vocabulary=issuer.vocabulary, ring=KeyRing(issuer.key_set))
+    return TrustedIssuer(issuer=issuer, vocabulary=issuer.vocabulary, ring=KeyRing(issuer.key_set))
 
 
 def test_metadata_is_unknown_until_it_is_learnt():
@@ -84,38 +84,38 @@ def test_two_issuers_share_nothing():
 ASKING = Introspection(client_id="api", client_secret="s")
 
 
-def asked(url: str, *prefixes: str, **options: Any) -> Trust:
+def asked(url: str, *prefixes: str, **options: Any) -> TrustedIssuer:
     issuer = Issuer(
         url,
         **{"audience": "https://api.test", "validate": "auto", "introspection": ASKING, **options},
         opaque_prefixes=prefixes,
     )
-    return Trust(issuer=issuer, vocabulary=issuer.vocabulary, ring=KeyRing(issuer.key_set))
+    return TrustedIssuer(issuer=issuer, vocabulary=issuer.vocabulary, ring=KeyRing(issuer.key_set))
 
 
-def trusts(*trusted: Trust) -> Trusts:
-    return Trusts(trusted, revocations=Revocations())
+def trusts(*trusted: TrustedIssuer) -> TrustedIssuers:
+    return TrustedIssuers(trusted, revocations=Revocations())
 
 
 @pytest.mark.rule("P-18", "I-29")
 @pytest.mark.parametrize("name", ["https://as.test/", "https://AS.test", "", "https://other.test"])
 def test_an_issuer_is_found_by_its_name_to_the_letter(name: str):
     known = trusts(trust())
-    assert known.named("https://as.test") is not None
-    assert known.named(name) is None
+    assert known.by_name("https://as.test") is not None
+    assert known.by_name(name) is None
 
 
 def test_an_issuer_is_found_by_its_other_names_and_counted_once():
     one = asked("https://as.test", aliases={"as.test": {}})
     known = trusts(one, asked("https://b.test", "b-"))
-    assert known.named("as.test") is known.named("https://as.test") is one
+    assert known.by_name("as.test") is known.by_name("https://as.test") is one
     assert [entry.issuer.url for entry in known.all] == ["https://as.test", "https://b.test"]
 
 
 @pytest.mark.parametrize(
     "second", [asked("https://a.test", "b-"), asked("https://b.test", "b-", aliases={"https://a.test": {}})]
 )
-def test_an_issuer_has_one_policy(second: Trust):
+def test_an_issuer_has_one_policy(second: TrustedIssuer):
     with pytest.raises(ConfigurationError, match="configured twice"):
         trusts(asked("https://a.test"), second)
 
@@ -125,15 +125,15 @@ def test_an_opaque_token_goes_to_the_longest_prefix_and_else_to_the_one_without(
     short, long, any_ = asked("https://a.test", "x-", "y-"), asked("https://b.test", "x-long-"), asked("https://c.test")
     for order in ((short, long, any_), (any_, long, short), (long, any_, short)):
         known = trusts(*order)
-        assert [known.of_opaque(token) for token in ("x-1", "x-long-1", "y-1", "z", "x", "")] == [
+        assert [known.by_opaque_token(token) for token in ("x-1", "x-long-1", "y-1", "z", "x", "")] == [
             short, long, short, any_, any_, any_,
         ]  # fmt: skip
 
 
 @pytest.mark.rule("I-28")
 def test_an_opaque_token_that_fits_nobody_goes_nowhere():
-    assert trusts(asked("https://a.test", "x-")).of_opaque("y-1") is None
-    assert trusts(trust()).of_opaque("anything") is None
+    assert trusts(asked("https://a.test", "x-")).by_opaque_token("y-1") is None
+    assert trusts(trust()).by_opaque_token("anything") is None
 
 
 @pytest.mark.rule("I-28")
@@ -151,17 +151,17 @@ def test_a_child_process_gets_locks_of_its_own():
         "https://as.test",
         ["client"],
     )
-    found = Trust(
+    found = TrustedIssuer(
         issuer=issuer,
         vocabulary=issuer.vocabulary,
         ring=KeyRing(issuer.key_set),
-        statuses=Statuses(max_bytes=100),
+        status_lists=StatusLists(max_bytes=100),
     )
     assert found.by_id is not None
-    assert found.statuses is not None
-    before = (found.ring._lock, found.by_id._lock, found.statuses._lock)
+    assert found.status_lists is not None
+    before = (found.ring._lock, found.by_id._lock, found.status_lists._lock)
     found.after_fork()
-    after = (found.ring._lock, found.by_id._lock, found.statuses._lock)
+    after = (found.ring._lock, found.by_id._lock, found.status_lists._lock)
     assert all(new is not old for new, old in zip(after, before, strict=True))
 
 
@@ -170,6 +170,6 @@ def test_headers_of_accepted_tokens_are_known_and_never_many():
     for number in range(1000):
         segment = str(number).encode()
         token = Unverified(header={}, claims={}, signed=b"", signature=b"", segment=segment, fingerprint="")
-        known.accepted(token, rfc9068=True)
+        known.remember_header(token, rfc9068=True)
         assert known.headers[segment] is True
         assert len(known.headers) <= 256

@@ -213,12 +213,12 @@ def test_a_pickle_is_passed_over_and_not_run():
 def test_a_log_that_was_read_says_when():
     revocations = Revocations()
     assert (revocations.position, revocations.synced_at, revocations.generation) == (None, float("-inf"), 0)
-    revocations.synced(100.0)
+    revocations.record_sync(100.0)
     assert (revocations.synced_at, revocations.generation) == (100.0, 1)
 
 
 def test_a_log_that_could_not_be_read_does_not_say_so():
     revocations = Revocations()
-    revocations.synced(100.0)
-    revocations.sync_failed()
+    revocations.record_sync(100.0)
+    revocations.record_failed_sync()
     assert (revocations.synced_at, revocations.generation) == (100.0, 2)

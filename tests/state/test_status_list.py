@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scopeguard.spec.status_list import StatusList
-from scopeguard.state.status_list import Held, Statuses
+from scopeguard.state.status_list import Held, StatusLists
 
 URI = "https://as.test/statuslists/1"
 SECONDS = st.none() | st.floats(0.001, 1e12)
@@ -20,12 +20,12 @@ def of_size(size: int) -> StatusList:
 LIST = of_size(2)
 
 
-def statuses(*, jitter: float = 0.0, max_bytes: int = 100, max_entries: int = 3) -> Statuses:
-    return Statuses(max_bytes=max_bytes, max_entries=max_entries, jitter=jitter)
+def statuses(*, jitter: float = 0.0, max_bytes: int = 100, max_entries: int = 3) -> StatusLists:
+    return StatusLists(max_bytes=max_bytes, max_entries=max_entries, jitter=jitter)
 
 
 def absorb(
-    kept: Statuses,
+    kept: StatusLists,
     now: float = 1000.0,
     *,
     uri: str = URI,

@@ -19,13 +19,13 @@ def asked(suspicion: Suspicion, number: int, now: float, *, accepted: bool = Fal
     """Ask about a token at which the authority fails; whether that was allowed."""
     if suspicion.pause(now, accepted=accepted) > 0:
         return False
-    suspicion.failed(digest(number), now, accepted=accepted, timed_out=timed_out)
+    suspicion.fail(digest(number), now, accepted=accepted, timed_out=timed_out)
     return True
 
 
 def in_an_outage(now: float = 100.0) -> Suspicion:
     suspicion = Suspicion()
-    suspicion.answered(now)
+    suspicion.succeed(now)
     for number in range(3):
         assert asked(suspicion, number, now, accepted=True)
     return suspicion
@@ -37,7 +37,7 @@ def test_tokens_that_are_made_up_stop_nobody_while_others_are_answered():
         for number in range(500 if second else 100):
             assert asked(suspicion, 1000 * second + number, second)
         assert suspicion.pause(second, accepted=False) == 0
-        suspicion.answered(second)
+        suspicion.succeed(second)
 
 
 def test_without_any_answer_questions_are_bounded_by_a_rate():
@@ -56,30 +56,30 @@ def test_a_token_that_was_accepted_waits_for_no_stranger():
 def test_a_question_that_times_out_costs_as_much_as_five():
     suspicion = Suspicion()
     assert sum(asked(suspicion, number, 100.0, timed_out=True) for number in range(1000)) == 40
-    suspicion.answered(100.0)
+    suspicion.succeed(100.0)
     assert sum(asked(suspicion, number, 100.0, timed_out=True) for number in range(1000)) == 1000
 
 
 def test_an_answer_counts_for_a_minute():
     suspicion = Suspicion()
-    assert not suspicion.answered_lately(0.0)
-    suspicion.answered(100.0)
-    suspicion.answered(90.0)  # of a thread that was overtaken
-    assert suspicion.answered_lately(159.9)
-    assert not suspicion.answered_lately(160.0)
+    assert not suspicion.answered_recently(0.0)
+    suspicion.succeed(100.0)
+    suspicion.succeed(90.0)  # of a thread that was overtaken
+    assert suspicion.answered_recently(159.9)
+    assert not suspicion.answered_recently(160.0)
 
 
 def test_three_accepted_tokens_that_fail_are_an_outage_for_everybody():
     suspicion = in_an_outage()
     assert suspicion.pause(100.0, accepted=True) == 0.5
-    assert suspicion.failed(digest(9), 100.0, accepted=False, timed_out=False) == 1.0
+    assert suspicion.fail(digest(9), 100.0, accepted=False, timed_out=False) == 1.0
     suspicion = in_an_outage()
     assert suspicion.pause(100.4, accepted=False) == pytest.approx(0.1)
 
 
 def test_one_accepted_token_is_not_an_outage_however_often_it_fails():
     suspicion = Suspicion()
-    suspicion.answered(100.0)
+    suspicion.succeed(100.0)
     for _ in range(50):
         assert asked(suspicion, 1, 100.0, accepted=True)
         assert asked(suspicion, 2, 100.0, accepted=True)
@@ -88,7 +88,7 @@ def test_one_accepted_token_is_not_an_outage_however_often_it_fails():
 
 def test_an_answer_ends_an_outage_at_once():
     suspicion = in_an_outage()
-    suspicion.answered(100.1)
+    suspicion.succeed(100.1)
     assert [suspicion.pause(100.1, accepted=accepted) for accepted in (True, False)] == [0, 0]
     for number in range(2):
         assert asked(suspicion, number, 100.1, accepted=True)
@@ -144,7 +144,7 @@ def test_nobody_is_told_to_wait_for_longer_than_the_longest_pause(
         pause = suspicion.pause(now, accepted=accepted)
         assert 0 <= pause <= 5
         if pause == 0 and answered:
-            suspicion.answered(now)
+            suspicion.succeed(now)
             assert suspicion.pause(now, accepted=False) == 0
         elif pause == 0:
-            suspicion.failed(digest(number), now, accepted=accepted, timed_out=timed_out)
+            suspicion.fail(digest(number), now, accepted=accepted, timed_out=timed_out)

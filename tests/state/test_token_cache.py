@@ -20,11 +20,11 @@ from scopeguard.devserver.keys import SigningKey
 from scopeguard.request import HeaderList
 from scopeguard.spec import jwt
 from scopeguard.spec.jwks import VerificationKey, configured_key_set
-from scopeguard.state.issuers import Trust, Trusts
+from scopeguard.state.issuers import TrustedIssuer, TrustedIssuers
 from scopeguard.state.keyring import KeyRing
 from scopeguard.state.revocation import Revocations
-from scopeguard.state.status_list import Statuses
-from scopeguard.state.token_cache import Remembered, VerifiedTokens, _Generations
+from scopeguard.state.status_list import StatusLists
+from scopeguard.state.token_cache import CachedToken, TokenCache, _Generations
 from scopeguard.testing import FakeAuthority
 
 WALL = 1_800_000_000.0
@@ -44,20 +44,20 @@ CLAIMS: dict[str, Any] = {
 SEGMENT = b"the header as it is written"
 
 
-def trusting(**settings: Any) -> Trust:
+def trusting(**settings: Any) -> TrustedIssuer:
     issuer = Issuer("https://as.test", audience="https://api.test", keys=JWKS, **settings)
-    return Trust(
+    return TrustedIssuer(
         issuer=issuer,
         vocabulary=issuer.vocabulary,
         ring=KeyRing(issuer.key_set, static=configured_key_set(JWKS)),
     )
 
 
-def trusts_of(*trusts: Trust) -> Trusts:
-    return Trusts(trusts, revocations=Revocations())
+def trusts_of(*trusts: TrustedIssuer) -> TrustedIssuers:
+    return TrustedIssuers(trusts, revocations=Revocations())
 
 
-def key_of(trust: Trust) -> VerificationKey:
+def key_of(trust: TrustedIssuer) -> VerificationKey:
     assert trust.ring.key_set is not None
     return trust.ring.key_set.keys[0]
 
@@ -67,7 +67,7 @@ def digest(number: int) -> bytes:
 
 
 def unverified(
-    trust: Trust,
+    trust: TrustedIssuer,
     claims: dict[str, Any] = CLAIMS,
     *,
     key: bytes = digest(1),
@@ -87,12 +87,12 @@ def unverified(
 
 
 def add(
-    memory: VerifiedTokens,
-    trust: Trust,
+    memory: TokenCache,
+    trust: TrustedIssuer,
     number: int,
     claims: dict[str, Any] = CLAIMS,
     *,
-    trusts: Trusts | None = None,
+    trusts: TrustedIssuers | None = None,
     key: VerificationKey | None = None,
     location: str | None = None,
     **written: Any,
@@ -112,29 +112,29 @@ def add(
     return jwt.accept(token, trust.issuer, trust.vocabulary)
 
 
-def found_in(memory: VerifiedTokens, number: int) -> Remembered:
+def found_in(memory: TokenCache, number: int) -> CachedToken:
     found = memory.find(digest(number), WALL)
     assert found is not None
     return found
 
 
-def add_ready(memory: VerifiedTokens, trust: Trust, number: int, *arguments: Any, **options: Any) -> Remembered:
+def add_ready(memory: TokenCache, trust: TrustedIssuer, number: int, *arguments: Any, **options: Any) -> CachedToken:
     """As :func:`add`; and the token has come again."""
     add(memory, trust, number, *arguments, **options)
     return found_in(memory, number)
 
 
-def small(**bounds: int) -> VerifiedTokens:
-    return VerifiedTokens(TokenCachePolicy(**{"ready_entries": 2, **bounds}))
+def small(**bounds: int) -> TokenCache:
+    return TokenCache(TokenCachePolicy(**{"ready_entries": 2, **bounds}))
 
 
-def packed_only(memory: VerifiedTokens) -> None:
+def packed_only(memory: TokenCache) -> None:
     """As if the ready form had been pushed out."""
     ready = memory._ready
     ready.young, ready.old, ready.named = {}, {}, {}
 
 
-def counted(memory: VerifiedTokens) -> tuple[int, int]:
+def counted(memory: TokenCache) -> tuple[int, int]:
     """How many are ready, and how many packed."""
     ready, packed = memory._ready, memory._packed.tokens
     return len(ready.young) + len(ready.old), len(packed.young) + len(packed.old)
@@ -179,7 +179,7 @@ def test_only_what_nothing_else_is_to_be_asked_about_is_instant():
     """Whatever came in a field of its own, has a status elsewhere, or belongs to an issuer that somebody found."""
     memory, plain = small(ready_entries=8), trusting()
     with_status = trusting()
-    with_status.statuses = Statuses(max_bytes=1000)
+    with_status.status_lists = StatusLists(max_bytes=1000)
     assert add_ready(memory, plain, 1).instant
     assert not add_ready(memory, plain, 2, location="x-token").instant
     assert not add_ready(memory, with_status, 3).instant
@@ -319,7 +319,7 @@ def test_two_requests_that_give_a_seal_its_number_give_it_one():
 
 
 @pytest.fixture(params=["packed", "ready", "ready, and no longer young"])
-def kept(request: pytest.FixtureRequest) -> VerifiedTokens:
+def kept(request: pytest.FixtureRequest) -> TokenCache:
     """A memory with one token, in one of its forms."""
     memory, trust = small(), trusting()
     if request.param == "packed":
@@ -335,16 +335,16 @@ def kept(request: pytest.FixtureRequest) -> VerifiedTokens:
 UNTIL = CLAIMS["exp"] + 30.0  # the leeway
 
 
-def test_a_token_that_has_expired_is_forgotten(kept: VerifiedTokens):
+def test_a_token_that_has_expired_is_forgotten(kept: TokenCache):
     assert kept.find(digest(1), UNTIL) is None
     assert kept.find(digest(1), WALL) is None  # for good
 
 
-def test_a_token_is_usable_until_just_before(kept: VerifiedTokens):
+def test_a_token_is_usable_until_just_before(kept: TokenCache):
     assert kept.find(digest(1), UNTIL - 0.001) is not None
 
 
-def test_a_clock_that_was_set_back_is_not_believed(kept: VerifiedTokens):
+def test_a_clock_that_was_set_back_is_not_believed(kept: TokenCache):
     """What begins (``nbf``) between the two times would be let in too early."""
     assert kept.find(digest(1), WALL - 0.001) is None
     assert kept.find(digest(1), WALL) is None
@@ -357,11 +357,11 @@ FIELD = b"Bearer a.b.c"
 
 def test_nothing_is_recalled_that_was_not_announced():
     memory, trust = small(), trusting()
-    assert memory.recall(FIELD) is None
+    assert memory.lookup_field(FIELD) is None
     found = add_ready(memory, trust, 1)
-    assert memory.recall(FIELD) is None
+    assert memory.lookup_field(FIELD) is None
     memory.expect(digest(1), found, FIELD)
-    assert memory.recall(FIELD) is found
+    assert memory.lookup_field(FIELD) is found
     assert found.name == sha256(FIELD).digest()
 
 
@@ -390,7 +390,7 @@ def test_nothing_is_recalled_that_was_not_announced():
 def test_a_field_is_recalled_byte_for_byte_or_not_at_all(field: bytes):
     memory, trust = small(), trusting()
     memory.expect(digest(1), add_ready(memory, trust, 1), FIELD)
-    assert memory.recall(field) is None
+    assert memory.lookup_field(field) is None
 
 
 def test_a_digest_of_a_token_is_no_field_and_a_field_is_no_token():
@@ -398,9 +398,9 @@ def test_a_digest_of_a_token_is_no_field_and_a_field_is_no_token():
     memory, trust = small(), trusting()
     key = sha256(b"a.b.c").digest()
     found = add_ready(memory, trust, int.from_bytes(key, "big"))
-    assert memory.recall(b"a.b.c") is None
+    assert memory.lookup_field(b"a.b.c") is None
     memory.expect(key, found, FIELD)
-    assert memory.recall(b"a.b.c") is None
+    assert memory.lookup_field(b"a.b.c") is None
     assert memory.find(sha256(FIELD).digest(), WALL) is None
 
 
@@ -409,13 +409,13 @@ def test_a_name_goes_with_the_generation_it_is_of_and_comes_back_when_it_is_anno
     found = add_ready(memory, trust, 1)
     memory.expect(digest(1), found, FIELD)
     add_ready(memory, trust, 2)
-    assert memory.recall(FIELD) is found
+    assert memory.lookup_field(FIELD) is found
     add_ready(memory, trust, 3)
-    assert memory.recall(FIELD) is None
+    assert memory.lookup_field(FIELD) is None
     assert found_in(memory, 1) is found
-    assert memory.recall(FIELD) is None  # nobody has looked at its key
+    assert memory.lookup_field(FIELD) is None  # nobody has looked at its key
     memory.expect(digest(1), found, FIELD)
-    assert memory.recall(FIELD) is found
+    assert memory.lookup_field(FIELD) is found
 
 
 def test_a_name_goes_with_the_token_that_is_discarded_and_with_no_other():
@@ -426,10 +426,10 @@ def test_a_name_goes_with_the_token_that_is_discarded_and_with_no_other():
     add_ready(memory, trust, 3)
     memory.discard(digest(3))  # nobody has announced it
     memory.discard(digest(1))
-    assert memory.recall(b"Bearer one") is None
-    assert memory.recall(b"Bearer other") is other
+    assert memory.lookup_field(b"Bearer one") is None
+    assert memory.lookup_field(b"Bearer other") is other
     memory.expect(digest(1), one, b"Bearer one")  # of a request that had found it before
-    assert memory.recall(b"Bearer one") is None
+    assert memory.lookup_field(b"Bearer one") is None
 
 
 @pytest.mark.parametrize("time", [UNTIL, WALL - 1], ids=["expired", "the clock was set back"])
@@ -437,7 +437,7 @@ def test_a_name_goes_with_a_token_that_is_not_to_be_used_any_more(time: float):
     memory, trust = small(), trusting()
     memory.expect(digest(1), add_ready(memory, trust, 1), FIELD)
     assert memory.find(digest(1), time) is None
-    assert memory.recall(FIELD) is None
+    assert memory.lookup_field(FIELD) is None
 
 
 def test_no_name_is_given_to_what_is_no_longer_ready():
@@ -446,7 +446,7 @@ def test_no_name_is_given_to_what_is_no_longer_ready():
     add_ready(memory, trust, 2)
     for _ in range(2):
         memory.expect(digest(1), found, FIELD)
-        assert memory.recall(FIELD) is None
+        assert memory.lookup_field(FIELD) is None
         assert not memory._ready.named
         memory.clear()
 
@@ -456,7 +456,7 @@ def test_a_token_that_is_too_large_to_be_ready_is_not_recalled():
     found = add_ready(memory, trust, 1, {**CLAIMS, "note": "x" * 10_000})
     assert counted(memory) == (0, 1)
     memory.expect(digest(1), found, FIELD)
-    assert memory.recall(FIELD) is None
+    assert memory.lookup_field(FIELD) is None
 
 
 def test_names_do_not_outnumber_what_they_are_of():
@@ -585,7 +585,7 @@ def test_a_seal_holds_no_token():
     memory, trust = small(), trusting()
     add_ready(memory, trust, 1)
     (seal,) = memory._packed._seals
-    kinds = (AccessToken, Unverified, Remembered)
+    kinds = (AccessToken, Unverified, CachedToken)
     assert not any(isinstance(getattr(seal, name), kinds) for name in type(seal).__slots__)
 
 
@@ -626,7 +626,7 @@ def test_clear_forgets_everything():
     memory.expect(digest(1), add_ready(memory, trust, 1), FIELD)
     memory.clear()
     assert memory.find(digest(1), WALL) is None
-    assert memory.recall(FIELD) is None
+    assert memory.lookup_field(FIELD) is None
     assert counted(memory) == (0, 0)
 
 
@@ -639,8 +639,8 @@ def test_a_child_process_clears_it_whatever_lock_was_held():
         memory.clear()
         memory.expect(digest(2), add_ready(memory, trust, 2), b"Bearer another")
         assert memory.find(digest(1), WALL) is None
-        assert memory.recall(FIELD) is None
-        assert memory.recall(b"Bearer another") is memory.find(digest(2), WALL)
+        assert memory.lookup_field(FIELD) is None
+        assert memory.lookup_field(b"Bearer another") is memory.find(digest(2), WALL)
 
     locks = [part._lock for part in parts]
     for lock in locks:
@@ -666,7 +666,7 @@ def test_threads_share_it():
                 else:
                     assert found.access.subject == f"user{number}"
                     memory.expect(digest(number), found, field)
-                recalled = memory.recall(field)
+                recalled = memory.lookup_field(field)
                 assert recalled is None or recalled.access.subject == f"user{number}"
                 if step % 50 == seed:
                     memory.discard(digest(number))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from scopeguard.state.held_bearer import RENEWAL_INTERVAL, HeldBearer
+from scopeguard.state.introspection import RENEWAL_INTERVAL, IntrospectionBearer
 
 
-def holding(token: str) -> HeldBearer:
-    held = HeldBearer()
+def holding(token: str) -> IntrospectionBearer:
+    held = IntrospectionBearer()
     held.keep(token)
     return held
 
@@ -44,7 +44,7 @@ def test_whoever_is_refused_all_the_time_renews_from_time_to_time():
 
 
 def test_every_call_that_ended_is_counted():
-    held = HeldBearer()
+    held = IntrospectionBearer()
     assert (held.generation, held.token) == (0, None)
     held.fail()
     assert (held.generation, held.token) == (1, None)
@@ -55,7 +55,7 @@ def test_every_call_that_ended_is_counted():
 
 def test_a_token_that_was_refused_comes_back_when_the_function_fails():
     """Some authorities answer 401 to a made-up token: a function that fails then must not cut off everybody."""
-    held = HeldBearer()
+    held = IntrospectionBearer()
     held.keep("one")
     assert held.refuse("one", 100.0)
     held.fail()
