@@ -485,3 +485,11 @@ def test_an_adapter_needs_no_framework_but_its_own(adapter: str):
         adapter,
         " ".join(sorted(frameworks - own.get(adapter, set()))),
     )
+
+
+def test_the_page_on_the_architecture_names_files_that_exist():
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    named = set(re.findall(r"`((?:scopeguard|tests|docs)/[\w/.]*|pyproject\.toml)`", page))
+    assert len(named) > 50
+    missing = {name for name in named if not (ROOT / name).exists()}
+    assert not missing, f"docs/architecture.md names files that are gone: {', '.join(sorted(missing))}"

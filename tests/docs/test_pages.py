@@ -55,6 +55,12 @@ def test_every_page_can_be_reached_from_the_readme():
     assert {name for name in PAGES if not name.startswith("examples/")} <= reached
 
 
+def test_every_file_that_contributing_names_exists():
+    named = re.findall(r"`((?:tests|docs|scopeguard)/[\w/.]+)`", PAGES["CONTRIBUTING.md"])
+    assert named
+    assert all((ROOT / name).exists() for name in named)
+
+
 def test_the_readme_is_short():
     assert len(README.splitlines()) <= 160
 
@@ -93,7 +99,7 @@ def test_every_option_in_the_table_of_serve_exists():
     assert {option for cell in table for option in re.findall(r"`(--[a-z-]+)", cell)} <= _options("serve")
 
 
-def test_what_is_to_be_typed_exists():
+def test_every_make_target_and_extra_that_a_page_names_exists():
     makefile = (ROOT / "Makefile").read_text("utf-8")
     targets = {
         (page, "".join(target))
@@ -111,7 +117,7 @@ def test_what_is_to_be_typed_exists():
             assert set(named.split(",")) <= set(extras)
 
 
-def test_the_page_on_servers_names_those_that_the_suite_runs_on_and_those_with_a_catch():
+def test_the_page_on_servers_names_each_server_of_the_suite():
     text = PAGES["docs/servers.md"]
     commands = re.findall(
         r'^    Kind\(\s*"(\w+)', (ROOT / "tests/servers/test_servers.py").read_text("utf-8"), re.MULTILINE
