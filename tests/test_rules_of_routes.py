@@ -68,7 +68,7 @@ def test_a_template_matches_whole_paths_and_segments(template, matching, others)
         ("{x}", "a path must begin with /"),
         (7, "a path must begin with /"),
         (None, "a path must begin with /"),
-        ("/*", r"wildcards are not supported; \{name:path\} at the end stands for the rest"),
+        ("/*", r"wildcards are not supported; write \{name:path\} at the end for the rest"),
         ("/a/**/b", "wildcards are not supported"),
         ("//a", "must be a decoded path without //, dot segments, query and fragment"),
         ("/a//b", "a decoded path"),
