@@ -18,6 +18,8 @@ from scopeguard.access_token import ANONYMOUS, AccessToken, begin_serving, end_s
 from scopeguard.adapter.cors import allowed_by_asgi_app, exposing
 from scopeguard.adapter.declared import Layer
 from scopeguard.adapter.token_places import selecting, take_out_of_scope
+from scopeguard.config import checks
+from scopeguard.config.checks import flag
 from scopeguard.config.cors import Preflight
 from scopeguard.config.sources import TokenSources
 from scopeguard.core.decision import Decision, Denied, Granted, Report, Unavailable
@@ -94,6 +96,8 @@ class GuardMiddleware(Layer):
             raise ConfigurationError(
                 "GuardMiddleware: guard is a scopeguard.Guard, as in GuardMiddleware(app, guard=guard)"
             )
+        checks.app(app, "an ASGI app")
+        flag(close_on_expiry, "close_on_expiry")
         self.app: ASGIApp = app
         self.guard = guard
         self.rules: Rules = guard.checked_rules(Rules.chosen(rules, guard.rules).with_public(public))

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterable
 from contextvars import Token
 from typing import Any, Final, TypeVar, cast
 
+from scopeguard.config.checks import instance, member
 from scopeguard.extras import explained
 
 try:
@@ -108,6 +109,12 @@ class ScopeGuard:
         rules: Rules | Iterable[Rule] | None = None,
         cors_preflight: Preflight | str | None = None,
     ) -> None:
+        if guard is not None:
+            instance(guard, Guard, "guard", "a scopeguard.Guard, as in ScopeGuard(app, guard)")
+        if app is not None:
+            instance(app, Flask, "app", "a Flask app")
+        if cors_preflight is not None:
+            cors_preflight = member(Preflight, cors_preflight, "cors_preflight")
         self._guard = guard
         self._cors_preflight = cors_preflight
         self._rules = None if rules is None else Rules.of(rules)

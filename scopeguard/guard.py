@@ -24,6 +24,7 @@ from scopeguard.config.resolver import IssuerResolver
 from scopeguard.config.revocation import RevocationPolicy
 from scopeguard.config.sources import StrayQueryToken, TokenSource, TokenSources
 from scopeguard.config.token_cache import TokenCachePolicy, checked_policy
+from scopeguard.core.arguments import check_arguments
 from scopeguard.core.decision import Decision, Denied, Granted, Report, Reporter, Unavailable
 from scopeguard.core.signature_backends import checked_backends
 from scopeguard.core.wiring import build_trusted_issuer, build_trusted_issuers
@@ -129,15 +130,14 @@ class Guard:
         cors_preflight: Preflight | str = Preflight.GUARD,
         insecure_http_dangerously: Iterable[str] = (),
     ) -> None:
-        if not issuers and resolver is None:
-            raise ConfigurationError(
-                "Guard needs at least one Issuer: the authorization server whose tokens it accepts"
-            )
+        check_arguments(
+            issuers, resolver=resolver, catalog=catalog, challenge=challenge, require_https=require_https, store=store,
+            revocation=revocation, transport=transport, clock=clock, on_decision=on_decision, realm=realm,
+            implies=implies,
+        )  # fmt: skip
         self._insecure = insecure_hosts(insecure_http_dangerously)
         if resource is not None:
             checked_url(resource, "resource", insecure=self._insecure)
-        if challenge is not None and realm is not None:
-            raise ConfigurationError("realm and challenge are alternatives; put the realm into the ChallengeStyle")
         self.audit: AuditMode = AuditMode.of(audit)
         self.cors_preflight: Preflight = member(Preflight, cors_preflight, "cors_preflight")
         self.resource = resource

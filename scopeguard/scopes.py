@@ -182,7 +182,7 @@ class ScopeVocabulary:
     _known: dict[tuple[str, ...], frozenset[str]] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.prefix:
+        if self.prefix != "":
             checked_scope(self.prefix, "scope_prefix")
         implies = _checked_implies(self.implies)
         object.__setattr__(self, "implies", implies)

@@ -15,7 +15,7 @@ from typing import Final
 
 from scopeguard.access_token import Unverified
 from scopeguard.asgi import FormBody, Receive, Scope, Send, request_view, send_response
-from scopeguard.config.checks import mapping, strings
+from scopeguard.config.checks import function, instance, mapping, strings
 from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.sources import TokenSources
@@ -98,6 +98,13 @@ class SecurityEventReceiver:
         hooks: Mapping[str, Callable[[SecurityEvent], object]] | None = None,
         critical_subject_members: Iterable[str] = (),
     ) -> None:
+        instance(guard, Guard, "guard", "a scopeguard.Guard, as in SecurityEventReceiver(guard, ...)")
+        for name, value, kind, wanted in (
+            ("issuer", issuer, (str, Issuer), "the URL of an issuer or an Issuer"),
+            ("transmitter", transmitter, Issuer, "an Issuer"),
+        ):
+            if value is not None:
+                instance(value, kind, name, wanted)
         if not isinstance(authorization, str) or not _SOME_SCHEME.fullmatch(authorization):
             raise ConfigurationError(
                 'authorization: the whole header that the transmitter sends, as in "Bearer " and a secret; the '
@@ -114,6 +121,8 @@ class SecurityEventReceiver:
         self._audiences = audiences
         self._authorization = authorization.encode("ascii")
         self._hooks = dict(mapping({} if hooks is None else hooks, "hooks"))
+        for name, hook in self._hooks.items():
+            function(hook, f"hooks[{name!r}]", "a function that takes an event")
         self._types = frozenset((SESSION_REVOKED, *CHANGES, *self._hooks))
         self._critical = strings(critical_subject_members, "critical_subject_members")
         self._seen = Seen(seconds=guard.revocation.retention, max_entries=MOST_REMEMBERED)

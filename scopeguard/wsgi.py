@@ -14,6 +14,7 @@ from scopeguard.access_token import AccessToken, Anonymous, begin_serving, end_s
 from scopeguard.adapter.cors import PREFLIGHT_KEY, allowed_by_wsgi_app, exposing_responses
 from scopeguard.adapter.declared import Layer
 from scopeguard.adapter.token_places import take_out_of_environ
+from scopeguard.config import checks
 from scopeguard.config.cors import Preflight
 from scopeguard.core.decision import Decision, Denied, Granted, Unavailable
 from scopeguard.errors import ConfigurationError, InvalidRequest, Reason, RequestTooLarge
@@ -89,6 +90,7 @@ class GuardMiddleware(Layer):
             raise ConfigurationError(
                 "GuardMiddleware: guard is a scopeguard.Guard, as in GuardMiddleware(app, guard=guard)"
             )
+        checks.app(app, "a WSGI app")
         self.app: WSGIApp = app
         self.guard = guard
         self.rules: Rules = guard.checked_rules(Rules.chosen(rules, guard.rules).with_public(public))

@@ -66,8 +66,8 @@ def test_a_template_matches_whole_paths_and_segments(template, matching, others)
         ("x", "a path must begin with /"),
         ("https://api.example/x", "a path must begin with /"),
         ("{x}", "a path must begin with /"),
-        (7, "a path must begin with /"),
-        (None, "a path must begin with /"),
+        (7, "a path"),
+        (None, "a path"),
         ("/*", r"wildcards are not supported; write \{name:path\} at the end for the rest"),
         ("/a/**/b", "wildcards are not supported"),
         ("//a", "must be a decoded path without //, dot segments, query and fragment"),
@@ -176,9 +176,9 @@ def test_a_rule_says_authenticated_unless_it_says_more_or_less():
         assert Rule("/a", said).access == said
 
 
-@pytest.mark.parametrize("said", ["read", None, True, frozenset(("read",)), "public", []], ids=ascii)
+@pytest.mark.parametrize("said", [None, True, frozenset(("read",)), "public", "denied", "", []], ids=ascii)
 def test_a_rule_says_nothing_else(said):
-    with pytest.raises(ConfigurationError, match="rule '/a': a requirement, PUBLIC, OPTIONAL or DENIED is needed"):
+    with pytest.raises(ConfigurationError, match="rule '/a': access: "):
         Rule("/a", said)
 
 
@@ -207,7 +207,7 @@ def test_a_method_in_small_letters_meets_the_rule_of_the_one_it_may_be_read_as()
         pytest.param(["GET\n"], "is not a method", id="a line feed behind"),
         pytest.param(["GET POST"], "'GET POST' is not a method", id="two in one"),
         pytest.param(["*"], r"'\*' is not a method", id="wildcard"),
-        pytest.param([7], "7 is not a method", id="a number"),
+        pytest.param([7], "methods: holds a int; every item is a string", id="a number"),
         pytest.param(["\u0130"], "is not a method", id="not ASCII"),
     ],
 )
@@ -232,7 +232,7 @@ def test_every_registered_method_is_a_method(method: str):
         ("get", "write it in capitals"),
         ("Post", "write it in capitals"),
         ("", "belong in extension_methods"),
-        (7, "write it in capitals"),
+        (7, "methods: holds a int; every item is a string"),
     ],
 )
 def test_a_method_that_is_not_registered_is_a_mistake(method: Any, hint: str):
@@ -342,9 +342,7 @@ def test_rules_are_rules():
     no_rules: Any = ["/healthz"]
     with pytest.raises(ConfigurationError, match="rules: holds a str; every item is a Rule"):
         Rules(no_rules)
-    with pytest.raises(
-        ConfigurationError, match=r"public: write a list of paths, as in \[\"/healthz\"\], not one string"
-    ):
+    with pytest.raises(ConfigurationError, match=r"public: must be a list of paths, as in \[\"/healthz\"\], not str"):
         Rules(public="/healthz")
 
 

@@ -31,7 +31,7 @@ from scopeguard.client.errors import (
 )
 from scopeguard.client.fetching import Fetcher
 from scopeguard.client.settings import ClientAuthentication, ClientSettings, NarrowerScope, Policy, origin
-from scopeguard.config.checks import is_loopback
+from scopeguard.config.checks import is_loopback, text
 from scopeguard.edge.runtime import warn_of_insecure_hosts
 from scopeguard.spec.challenge_parser import ParsedChallenge, parse_challenges
 from scopeguard.spec.token_endpoint import TokenResponse
@@ -114,6 +114,7 @@ class ClientCredentials(_Auth):
     """
 
     def __init__(self, token_url: str, client_id: str, client_secret: str, **settings: Unpack[ClientSettings]) -> None:
+        text(token_url, "token_url", empty=False)
         self._begin(
             Policy(token_url=token_url, issuer=None, client_id=client_id, client_secret=client_secret, **settings)
         )
@@ -125,6 +126,7 @@ class ClientCredentials(_Auth):
         The metadata is fetched with the first token, and again after an hour or a failure. It must name *issuer* code
         point by code point (RFC 8414 section 3.3), else requests raise :class:`TokenEndpointError`.
         """
+        text(issuer, "issuer", empty=False)
         self = cls.__new__(cls)
         self._begin(Policy(token_url=None, issuer=issuer, client_id=client_id, client_secret=client_secret, **settings))
         return self

@@ -80,7 +80,7 @@ class Policy:
     scopes: Any = ()  # these five are given as one string or several, and held as tuples
     resource: Any = ()
     audience: Any = ()
-    origins: Any = ()
+    origins: Any = None
     token_types: Any = ()
     parameters: Mapping[str, str] = field(default_factory=dict)
     auth_method: str = ClientAuthentication.BASIC
@@ -106,6 +106,12 @@ class Policy:
             if not isinstance(getattr(self, name), str) or not getattr(self, name):
                 raise ConfigurationError(f"{name}: missing; a string that is not empty is needed")
         object.__setattr__(self, "client_secret", Secret(self.client_secret))
+        if self.origins is not None and not _strings(self.origins, "origins"):
+            raise ConfigurationError(
+                "origins: must not be empty; name the origin of the API, or leave origins out to bind the token to the "
+                "first origin that is called"
+            )
+        object.__setattr__(self, "origins", () if self.origins is None else self.origins)
         for name in ("scopes", "resource", "audience", "origins", "token_types"):
             object.__setattr__(self, name, _strings(getattr(self, name), name))
         object.__setattr__(self, "origins", tuple(_configured_origin(url, insecure) for url in self.origins))
@@ -169,7 +175,9 @@ def _check_methods(value: object, setting: str, *methods: str) -> None:
 
 
 def _strings(value: object, setting: str) -> tuple[str, ...]:
-    items = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
+    items: tuple[object, ...] = (value,)
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
+        items = tuple(value)
     strings = tuple(item for item in items if isinstance(item, str))
     if len(strings) != len(items):
         raise ConfigurationError(f"{setting}: a string is needed, or a list of strings")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from scopeguard.errors import ConfigurationError
+from scopeguard.config.checks import member
 
 
 class AuditMode(StrEnum):
@@ -16,7 +16,5 @@ class AuditMode(StrEnum):
 
     @classmethod
     def of(cls, setting: AuditMode | str) -> AuditMode:
-        """*setting*, or :class:`ConfigurationError`."""
-        if setting not in set(cls):
-            raise ConfigurationError(f"audit: {setting!r} is none of {', '.join(cls)}")
-        return cls(setting)
+        """Return *setting* as a member. Raises :class:`ConfigurationError`."""
+        return member(cls, setting, "audit")

@@ -150,12 +150,52 @@ def field_name(name: object, setting: str) -> str:
     return name.lower()
 
 
+def instance(value: object, kind: type | tuple[type, ...], setting: str, wanted: str) -> None:
+    """Raise :class:`ConfigurationError` unless *value* is of *kind*. *wanted* describes it, as in ``"an Issuer"``."""
+    if not isinstance(value, kind):
+        raise ConfigurationError(f"{setting}: must be {wanted}, not {type(value).__name__}")
+
+
+def text(value: object, setting: str, *, empty: bool = True) -> None:
+    """Raise :class:`ConfigurationError` unless *value* is a string, which may be *empty*."""
+    instance(value, str, setting, "a string")
+    if not (value or empty):
+        raise ConfigurationError(f"{setting}: must not be empty")
+
+
+def function(value: object, setting: str, wanted: str) -> None:
+    """Raise :class:`ConfigurationError` unless *value* can be called. *wanted* describes the function."""
+    if not callable(value):
+        raise ConfigurationError(f"{setting}: must be {wanted}, not {type(value).__name__}")
+
+
+def app(value: object, wanted: str) -> None:
+    """Raise :class:`ConfigurationError` for an app that is plain data. Whether it can be called shows when it is."""
+    if value is None or isinstance(value, str | bytes | int | float | list | tuple | Mapping):
+        raise ConfigurationError(f"app: must be {wanted}, not {type(value).__name__}")
+
+
+def methods(value: object, names: Iterable[str], setting: str) -> None:
+    """Raise :class:`ConfigurationError` unless *value* is an object, of any class, with the methods *names*."""
+    names = tuple(names)
+    if isinstance(value, type) or not all(callable(getattr(value, name, None)) for name in names):
+        given = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+        raise ConfigurationError(f"{setting}: must be an object with the methods {', '.join(names)}, not {given}")
+
+
+def items(values: object, setting: str, wanted: str) -> tuple[Any, ...]:
+    """Return *values*, a list or another iterable but no string, as a tuple. *wanted* describes it."""
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        raise ConfigurationError(f"{setting}: must be {wanted}, not {type(values).__name__}")
+    return tuple(values)
+
+
 def strings(values: object, setting: str) -> tuple[str, ...]:
     """*values*, one string or several, as a tuple."""
-    items = (values,) if isinstance(values, str) else values
-    if not isinstance(items, Iterable):
+    given = (values,) if isinstance(values, str) else values
+    if not isinstance(given, Iterable) or isinstance(given, bytes | Mapping):
         raise ConfigurationError(f"{setting}: a string or a list of strings, not {type(values).__name__}")
-    found = tuple(items)
+    found = tuple(given)
     for item in found:
         if not isinstance(item, str):
             raise ConfigurationError(f"{setting}: holds a {type(item).__name__}; every item is a string")
@@ -173,7 +213,7 @@ def member(kind: type[E], value: str, setting: str) -> E:
     """The member of *kind* that *value* names."""
     try:
         return kind(value)
-    except ValueError:
+    except (ValueError, TypeError):
         choices = ", ".join(repr(item.value) for item in kind)
         raise ConfigurationError(f"{setting}: {value!r} is not one of {choices}") from None
 
@@ -197,9 +237,17 @@ def positive(value: object, setting: str) -> None:
         raise ConfigurationError(f"{setting}: {value} must be greater than 0")
 
 
+def whole(value: object, setting: str) -> int:
+    """Return *value*, a whole number greater than 0. Raises :class:`ConfigurationError`."""
+    positive(value, setting)
+    if not isinstance(value, int):
+        raise ConfigurationError(f"{setting}: must be a whole number, not {type(value).__name__}")
+    return value
+
+
 def accepted(values: object, setting: str, kind: str) -> frozenset[str | bool]:
     """The accepted *values* of one member; only claims can be true or false, and an empty prefix fits everything."""
-    items = (values,) if isinstance(values, str) or not isinstance(values, Iterable) else tuple(values)
-    flags = frozenset(item for item in items if isinstance(item, bool) and kind == "expected_claims")
-    texts = strings((item for item in items if not (flags and isinstance(item, bool))), setting)
+    given = (values,) if isinstance(values, str) or not isinstance(values, Iterable) else tuple(values)
+    flags = frozenset(item for item in given if isinstance(item, bool) and kind == "expected_claims")
+    texts = strings((item for item in given if not (flags and isinstance(item, bool))), setting)
     return flags | frozenset(text for text in texts if text or kind != "claim_prefixes")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from scopeguard.config.checks import Converted, checked_form, converted, flag, member, number, positive
+from scopeguard.config.checks import Converted, checked_form, converted, flag, member, number, positive, text
 from scopeguard.errors import ConfigurationError
 
 
@@ -95,11 +95,20 @@ class Introspection:
             ClientAuthentication.BEARER: ("bearer_token",),
             ClientAuthentication.NONE: (),
         }[self.auth]
-        for name in ("client_id", "client_secret", "bearer_token", "token_type_hint", "assertion_audience"):
+        for name in (
+            "client_id",
+            "client_secret",
+            "bearer_token",
+            "token_type_hint",
+            "assertion_audience",
+            "key_id",
+            "assertion_typ",
+        ):
             value = getattr(self, name)
             is_source = name == "bearer_token" and callable(value)
             if value is not None and not is_source and not isinstance(value, str):
                 raise ConfigurationError(f"introspection.{name}: a string, not {type(value).__name__}")
+        text(self.key_algorithm, "introspection.key_algorithm", empty=False)
         for name in needed:
             if not getattr(self, name):
                 raise ConfigurationError(f"introspection.{name} is missing; auth = {self.auth.value!r} needs it (I-03)")

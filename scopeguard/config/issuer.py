@@ -19,12 +19,15 @@ from scopeguard.config.checks import (
     flag,
     host_names,
     insecure_hosts,
+    instance,
+    items,
     mapping,
     media_type,
     member,
     number,
     positive,
     strings,
+    text,
 )
 from scopeguard.config.introspection import Introspection, Validation
 from scopeguard.config.keys import KeySetPolicy
@@ -80,6 +83,7 @@ class ScopeClaim:
     form: Converted[str, ScopeForm] = converted(ScopeForm.SPACE)
 
     def __post_init__(self) -> None:
+        text(self.claim, "scope_claims: claim", empty=False)
         object.__setattr__(self, "form", member(ScopeForm, self.form, f"scope_claims[{self.claim!r}]"))
 
 
@@ -149,28 +153,30 @@ class Issuer:
     keys: Mapping[str, Any] | None = field(default=None, repr=False)
     metadata_url: str | None = None
     key_url_template: str | None = None
-    internal_hosts: tuple[str, ...] = ()
+    internal_hosts: Converted[Iterable[str], tuple[str, ...]] = converted(())
     jwks_ca_file: str | None = None
     jwks_bearer_file: str | None = None
     aliases: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    audience_claims: tuple[str, ...] = ("aud",)
-    algorithms: tuple[str, ...] = DEFAULT_ALGORITHMS
+    audience_claims: Converted[Iterable[str], tuple[str, ...]] = converted(("aud",))
+    algorithms: Converted[Iterable[str], tuple[str, ...]] = converted(DEFAULT_ALGORITHMS)
     typ: str | Iterable[str | None] = ("at+jwt", "JWT", None)
-    required_claims: tuple[str, ...] | None = None
+    required_claims: Converted[Iterable[str] | None, tuple[str, ...] | None] = converted(None)
     expected_claims: Mapping[str, Iterable[str | bool]] = field(default_factory=dict)
     expected_headers: Mapping[str, Iterable[str]] = field(default_factory=dict)
-    any_claims: tuple[str, ...] = ()
-    forbidden_claims: tuple[str, ...] = ()
-    forbidden_headers: tuple[str, ...] = ()
+    any_claims: Converted[Iterable[str], tuple[str, ...]] = converted(())
+    forbidden_claims: Converted[Iterable[str], tuple[str, ...]] = converted(())
+    forbidden_headers: Converted[Iterable[str], tuple[str, ...]] = converted(())
     claim_prefixes: Mapping[str, Iterable[str]] = field(default_factory=dict)
-    past_claims: tuple[str, ...] = ()
-    scope_claims: tuple[ScopeClaim, ...] = (ScopeClaim("scope"), ScopeClaim("scp", ScopeForm.SPACE_OR_LIST))
+    past_claims: Converted[Iterable[str], tuple[str, ...]] = converted(())
+    scope_claims: Converted[Iterable[ScopeClaim], tuple[ScopeClaim, ...]] = converted(
+        (ScopeClaim("scope"), ScopeClaim("scp", ScopeForm.SPACE_OR_LIST))
+    )
     merge_scope_claims: bool = False
-    role_claims: tuple[str, ...] = ()
+    role_claims: Converted[Iterable[str], tuple[str, ...]] = converted(())
     roles_as_scopes: bool = False
-    client_id_claims: tuple[str, ...] = ("client_id", "azp", "cid", "appid")
-    subject_claims: tuple[str, ...] = ("sub",)
-    machine_signs: tuple[MachineSign, ...] = (SUBJECT_IS_CLIENT,)
+    client_id_claims: Converted[Iterable[str], tuple[str, ...]] = converted(("client_id", "azp", "cid", "appid"))
+    subject_claims: Converted[Iterable[str], tuple[str, ...]] = converted(("sub",))
+    machine_signs: Converted[Iterable[MachineSign], tuple[MachineSign, ...]] = converted((SUBJECT_IS_CLIENT,))
     scope_prefix: str = ""
     implies: Mapping[str, Iterable[str]] = field(default_factory=dict)
     accept_id_tokens_dangerously: bool = False
@@ -180,10 +186,10 @@ class Issuer:
     key_set: KeySetPolicy = _KEY_SET
     validate: Converted[str, Validation] = converted(Validation.JWT)
     introspection: Introspection | None = field(default=None, repr=False)
-    opaque_prefixes: tuple[str, ...] = ()
+    opaque_prefixes: Converted[Iterable[str], tuple[str, ...]] = converted(())
     token_header: str | None = None
     padded_segments: bool = False
-    header_claims: tuple[str, ...] = ()
+    header_claims: Converted[Iterable[str], tuple[str, ...]] = converted(())
     hints: Mapping[str, str] = field(default_factory=dict, repr=False)
     experimental_status_list: StatusListPolicy | None = None
     insecure_http_dangerously: Converted[Iterable[str], frozenset[str]] = converted(frozenset())
@@ -216,6 +222,7 @@ class Issuer:
             "issuer_claim_optional_dangerously",
         ):
             flag(getattr(self, name), name)
+        text(self.scope_prefix, "scope_prefix")
         self._set("implies", self.vocabulary.implies)
         checked_policy(self.experimental_status_list, self.url, self.validate, self.insecure_http_dangerously)
         if self.token_header is not None:
@@ -258,7 +265,10 @@ class Issuer:
 
     def _check_url(self) -> None:
         if not isinstance(self.url, str) or not self.url:
-            raise ConfigurationError("issuer: an issuer is the URL of its authorization server, as its tokens name it")
+            raise ConfigurationError(
+                "issuer: must be the URL of the authorization server, as its tokens name it in iss, "
+                f"not {'an empty string' if self.url == '' else type(self.url).__name__}"
+            )
         if self._discovers and self.metadata_url is None:
             # RFC 8414 section 2: https, no query, no fragment. Only where we derive a URL from it: tokens of
             # some providers name their issuer in other ways, and then the key set is configured.
@@ -271,6 +281,7 @@ class Issuer:
         return all(getattr(self, name) is None for name in _KEY_PLACES)
 
     def _check_keys(self) -> None:
+        instance(self.key_set, KeySetPolicy, "key_set", "a KeySetPolicy")
         given = [name for name in (*_KEY_PLACES, "metadata_url") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ConfigurationError(f"issuer {self.url!r}: {' and '.join(given)} are alternatives; keep one")
@@ -329,7 +340,7 @@ class Issuer:
         return algorithms
 
     def _checked_types(self) -> frozenset[str | None]:
-        given = (self.typ,) if isinstance(self.typ, str) else tuple(self.typ) if isinstance(self.typ, Iterable) else ()
+        given = (self.typ,) if isinstance(self.typ, str) else items(self.typ, "typ", 'a type or a list, as in "at+jwt"')
         if not given:
             raise ConfigurationError('typ: name at least one accepted type, as in typ="at+jwt"')
         types = {media_type(typ) for typ in strings((typ for typ in given if typ is not None), "typ")}
@@ -353,10 +364,10 @@ class Issuer:
             self._set(name, strings(getattr(self, name), name))
         if self.required_claims is not None:
             self._set("required_claims", strings(self.required_claims, "required_claims"))
-        self._set("scope_claims", tuple(self.scope_claims))
+        self._set("scope_claims", items(self.scope_claims, "scope_claims", "a list of ScopeClaim"))
         if not all(isinstance(source, ScopeClaim) for source in self.scope_claims):
             raise ConfigurationError('scope_claims: every item is a ScopeClaim, as in ScopeClaim("scope")')
-        self._set("machine_signs", tuple(self.machine_signs))
+        self._set("machine_signs", items(self.machine_signs, "machine_signs", "a list of MachineSign"))
         if not all(isinstance(sign, MachineSign) for sign in self.machine_signs):
             raise ConfigurationError("machine_signs: every item is a MachineSign, as in MachineSign(machine=True)")
         if not self.audience_claims:

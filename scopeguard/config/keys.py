@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Final
 
-from scopeguard.config.checks import flag, positive, strings
+from scopeguard.config.checks import Converted, converted, flag, positive, strings, whole
 from scopeguard.errors import ConfigurationError
 
 _MEDIA_TYPE: Final = re.compile(r"[a-z0-9!#$&\-^_.+]+/[a-z0-9!#$&\-^_.+]+")  # RFC 6838 section 4.2
@@ -46,12 +47,14 @@ class KeySetPolicy:
     max_bytes: int = 512 * 1024
     max_keys: int = 100
     timeout: float = 5.0
-    content_types: tuple[str, ...] = ()
+    content_types: Converted[Iterable[str], tuple[str, ...]] = converted(())
     padded: bool = False
 
     def __post_init__(self) -> None:
         for setting in fields(self):
-            if setting.name not in ("content_types", "padded"):
+            if setting.name in ("refetch_burst", "negative_kids", "max_bytes", "max_keys"):
+                whole(getattr(self, setting.name), f"key_set.{setting.name}")
+            elif setting.name not in ("content_types", "padded"):
                 positive(getattr(self, setting.name), f"key_set.{setting.name}")
         flag(self.padded, "key_set.padded")
         types = tuple(given.lower() for given in strings(self.content_types, "key_set.content_types"))

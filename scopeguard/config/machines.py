@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from scopeguard.config.checks import mapping, strings
+from scopeguard.config.checks import Converted, converted, mapping, strings
 from scopeguard.errors import ConfigurationError
 
 
@@ -27,8 +27,8 @@ class MachineSign:
 
     machine: bool
     present: Mapping[str, str] = field(default_factory=dict)
-    absent: tuple[str, ...] = ()
-    equal: tuple[str, ...] = ()
+    absent: Converted[Iterable[str], tuple[str, ...]] = converted(())
+    equal: Converted[Iterable[str], tuple[str, ...]] = converted(())
     subject_is_client: bool = False
 
     def __post_init__(self) -> None:

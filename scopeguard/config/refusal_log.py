@@ -31,7 +31,7 @@ class RefusalLog:
     interval: float = 10.0
 
     def __post_init__(self) -> None:
-        if self.level not in _NUMBERS:
+        if not isinstance(self.level, str) or self.level not in _NUMBERS:
             raise ConfigurationError('refusal_log: level must be "warning", "info" or "debug"')
         if isinstance(self.burst, bool) or not isinstance(self.burst, int):
             raise ConfigurationError(f"refusal_log: burst is a whole number, not {type(self.burst).__name__}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from scopeguard.config.checks import positive
+from scopeguard.config.checks import positive, whole
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import ConfigurationError
 
@@ -44,5 +44,6 @@ class IssuerResolver:
         for name in ("accepts", "resolve"):
             if not callable(getattr(self, name)):
                 raise ConfigurationError(f"resolver.{name}: a function of the iss, a string")
-        for name in ("max_issuers", "ttl", "negative_ttl"):
+        whole(self.max_issuers, "resolver.max_issuers")
+        for name in ("ttl", "negative_ttl"):
             positive(getattr(self, name), f"resolver.{name}")

@@ -10,9 +10,11 @@ from typing import Self
 from scopeguard.config.checks import (
     Converted,
     converted,
+    items,
     member,
     positive,
     strings,
+    whole,
 )
 from scopeguard.config.proxies import Proxies
 from scopeguard.errors import ConfigurationError
@@ -58,7 +60,7 @@ class TokenSources:
     max_form_bytes: int = 64 * 1024
     max_parameters: int = 1000
     form_timeout: float = 10.0
-    trusted_proxies: tuple[str, ...] = ()
+    trusted_proxies: Converted[Iterable[str], tuple[str, ...]] = converted(())
     # The same as ``methods``, for every request to look at: hashing a member of an enumeration takes longer.
     in_header: bool = field(init=False, repr=False, compare=False)
     in_query: bool = field(init=False, repr=False, compare=False)
@@ -73,8 +75,9 @@ class TokenSources:
             object.__setattr__(self, f"in_{source.value}", source in self.methods)
         stray = member(StrayQueryToken, self.stray_query_token, "stray_query_token")
         object.__setattr__(self, "stray_query_token", stray)
-        for name in ("max_token_bytes", "max_form_bytes", "max_parameters", "form_timeout"):
-            positive(getattr(self, name), name)
+        for name in ("max_token_bytes", "max_form_bytes", "max_parameters"):
+            whole(getattr(self, name), name)
+        positive(self.form_timeout, "form_timeout")
         if stray is StrayQueryToken.REFUSE and self.in_query:
             raise ConfigurationError("token_sources: stray_query_token = 'refuse' forbids the enabled query; drop one")
         senders = strings(self.trusted_proxies, "token_sources: trusted_proxies")
@@ -108,7 +111,8 @@ def checked_sources(methods: Iterable[str], setting: str) -> frozenset[TokenSour
     """*methods* as token sources; :class:`ConfigurationError` names *setting* and the values it may have."""
     if isinstance(methods, str):
         raise ConfigurationError(f'{setting}: write a list, as in ["header"], not one string')
-    chosen = frozenset(member(TokenSource, method, setting) for method in methods)
+    listed = items(methods, setting, 'a list of places, as in ["header"]')
+    chosen = frozenset(member(TokenSource, method, setting) for method in listed)
     if not chosen:
         raise ConfigurationError(f'{setting}: name at least one place where a token may be sent, as in ["header"]')
     return chosen

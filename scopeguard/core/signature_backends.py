@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from scopeguard.config.checks import items
 from scopeguard.errors import ConfigurationError
 from scopeguard.extras import installation
 from scopeguard.spec.signatures import Backends, PublicKey, SignatureBackend, Verifier, der_signature
@@ -127,9 +128,8 @@ def checked_backends(chosen: Iterable[SignatureBackend | str]) -> Backends:
     Raises :class:`ConfigurationError` for an unknown name, a library that is not installed, and an object that is no
     :class:`~scopeguard.spec.signatures.SignatureBackend`.
     """
-    if isinstance(chosen, str):
-        raise ConfigurationError(f"signature_backends: a list is needed; write [{chosen!r}]")
-    return tuple(_named(one) if isinstance(one, str) else _checked(one) for one in chosen)
+    backends = items(chosen, "signature_backends", 'a list, as in ["awscrt"]')
+    return tuple(_named(one) if isinstance(one, str) else _checked(one) for one in backends)
 
 
 @cache  # guards that follow one another compare theirs

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from scopeguard.config.checks import checked_url
+from scopeguard.config.checks import checked_url, flag
 from scopeguard.edge.deadlines import Deadline, Hurried, NameLookups, Streams
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
 from scopeguard.flow.effects import LONGEST_RETRY_PAUSE, Answer, Send
@@ -49,6 +49,7 @@ class HttpxTransport:
         proxy: str | None = None,
         dangerously_skip_tls_verification: bool = False,
     ) -> None:
+        flag(dangerously_skip_tls_verification, "dangerously_skip_tls_verification")
         if verify is not None and not isinstance(verify, ssl.SSLContext | str):
             raise ConfigurationError(
                 f"verify: an ssl.SSLContext, the path of a bundle or None, not {type(verify).__name__}; to switch "

@@ -33,6 +33,7 @@ from dataclasses import replace
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import urlencode
 
+from scopeguard.config.checks import flag, text
 from scopeguard.extras import explained
 
 try:
@@ -124,6 +125,11 @@ class Protected(Declares):
     ) -> None:
         if not isinstance(guard, Guard):
             raise ConfigurationError("Protected: guard is a scopeguard.Guard, as in Protected(guard)")
+        flag(optional, "optional")
+        text(scheme_prefix, "scheme_prefix")
+        for name, url in (("token_url", token_url), ("openid_connect_url", openid_connect_url)):
+            if url is not None:
+                text(url, name, empty=False)
         if scopes is not None and token_url is None:
             raise ConfigurationError("Protected: scopes describe what token_url hands out; name it as well")
         self._guard = guard

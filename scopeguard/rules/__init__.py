@@ -14,9 +14,10 @@ Rules are compiled when they are constructed. A look-up among ten thousand rules
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
+from scopeguard.config.checks import items, text
 from scopeguard.errors import ConfigurationError
 from scopeguard.rules.readings import is_suspicious, other_readings
 from scopeguard.rules.rule import DENIED, OPTIONAL, PUBLIC, Access, Rule
@@ -43,13 +44,11 @@ class Rules:
     __slots__ = ("_all", "_deny_unmatched", "_exact", "_public", "_rules", "_slash_matters", "_tree")
 
     def __init__(self, rules: Iterable[Rule] | None = None, *, public: Iterable[str] = ()) -> None:
-        if isinstance(public, str):
-            raise ConfigurationError('public: write a list of paths, as in ["/healthz"], not one string')
-        if not isinstance(public, Iterable):
-            raise ConfigurationError(f"public: must be a list of paths, not {type(public).__name__}")
-        if rules is not None and (isinstance(rules, (str, bytes, Mapping)) or not isinstance(rules, Iterable)):
-            raise ConfigurationError(f"rules: must be a list of Rule, not {type(rules).__name__}")
-        self._compile(tuple(Rule(path, PUBLIC) for path in public), None if rules is None else tuple(rules))
+        paths = items(public, "public", 'a list of paths, as in ["/healthz"]')
+        for path in paths:
+            text(path, "public: a path")
+        given = None if rules is None else items(rules, "rules", "a list of Rule")
+        self._compile(tuple(Rule(path, PUBLIC) for path in paths), given)
 
     def _compile(self, public: tuple[Rule, ...], given: tuple[Rule, ...] | None) -> None:
         rules = given or ()

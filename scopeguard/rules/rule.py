@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
+from scopeguard.config.checks import Converted, converted, instance, member, strings, text
 from scopeguard.config.sources import TokenSource, checked_sources
 from scopeguard.errors import ConfigurationError
 from scopeguard.rules.template import Template
 from scopeguard.rules.tree import NEVER, Tree
-from scopeguard.scopes import AUTHENTICATED, Requirement
+from scopeguard.scopes import AUTHENTICATED, Requirement, required
 from scopeguard.spec.error_body import ErrorBody
 
 # fmt: off
@@ -65,7 +66,7 @@ class Rule:
     """
 
     path: str
-    access: Requirement | Access = AUTHENTICATED
+    access: Converted[Requirement | Access | str, Requirement | Access] = converted(AUTHENTICATED)
     methods: Iterable[str] | None = None
     token_sources: Iterable[str] | None = None
     source: str | None = field(default=None, compare=False)
@@ -78,35 +79,48 @@ class Rule:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "template", Template.parsed(self.path))
-        if not isinstance(self.access, Requirement | Access):
-            raise ConfigurationError(f"rule {self.path!r}: a requirement, PUBLIC, OPTIONAL or DENIED is needed")
+        access = self.access
+        if isinstance(access, str):
+            text(access, f"rule {self.path!r}: access", empty=False)
+            if access in {item.value for item in Access}:
+                raise ConfigurationError(f"rule {self.path!r}: access: write {access.upper()}, not a scope {access!r}")
+            access = required(access)
+            object.__setattr__(self, "access", access)
+        instance(
+            access, (Requirement, Access), f"rule {self.path!r}: access", "a requirement, PUBLIC, OPTIONAL or DENIED"
+        )
+        if self.error_body is not None:
+            member(ErrorBody, self.error_body, f"rule {self.path!r}: error_body")
         if not (self.source is None or isinstance(self.source, str)):
             raise ConfigurationError(f"rule {self.path!r}: source is text that says where the rule was declared")
         extensions = self._checked_extensions(self.extension_methods)
         object.__setattr__(self, "extension_methods", extensions)
         if self.methods is not None or extensions:
-            object.__setattr__(self, "methods", self._checked_methods(self.methods or (), extensions))
+            named = () if self.methods is None else self.methods
+            object.__setattr__(self, "methods", self._checked_methods(named, extensions))
         if self.token_sources is not None:
             sources = checked_sources(self.token_sources, f"rule {self.path!r}: token_sources")
             object.__setattr__(self, "token_sources", sources)
-        requirement = self.access if isinstance(self.access, Requirement) else None
+        requirement = access if isinstance(access, Requirement) else None
         object.__setattr__(self, "requirement", requirement)
         object.__setattr__(self, "is_plain", requirement is not None and self.token_sources is None)
 
     def _checked_extensions(self, given: Iterable[str]) -> frozenset[str]:
-        extensions = frozenset((given,) if isinstance(given, str) else given)
+        extensions = frozenset(strings(given, f"rule {self.path!r}: extension_methods"))
         for method in extensions:
-            if not isinstance(method, str) or not _EXTENSION_METHOD.fullmatch(method):
-                raise ConfigurationError(f"rule {self.path!r}: {method!r} is not a method; write it in capitals")
+            if not _EXTENSION_METHOD.fullmatch(method):
+                raise ConfigurationError(
+                    f"rule {self.path!r}: extension_methods: {method!r} is not a method; write it in capitals"
+                )
         return extensions
 
     def _checked_methods(self, given: Iterable[str], extensions: frozenset[str]) -> frozenset[str]:
-        named = frozenset((given,) if isinstance(given, str) else given)
+        named = frozenset(strings(given, f"rule {self.path!r}: methods"))
         methods = named | extensions
         if "WEBSOCKET" in methods:
             raise ConfigurationError(f"rule {self.path!r}: the handshake of a websocket is a GET; write GET")
         for method in named - METHODS:
-            if not isinstance(method, str) or method.upper() in METHODS:
+            if method.upper() in METHODS:
                 raise ConfigurationError(f"rule {self.path!r}: {method!r} is not a method; write it in capitals")
             from difflib import get_close_matches  # noqa: PLC0415 - only for this message
 

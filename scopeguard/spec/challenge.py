@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 
+from scopeguard.config.checks import flag, items, text
 from scopeguard.errors import (
     AccessDenied,
     AuthorityUnavailable,
@@ -83,11 +84,20 @@ class ChallengeStyle:
     def __post_init__(self) -> None:
         seen = set(_RESERVED)
         parts = [f"realm={_setting(self.realm, 'realm')}"]
+        flag(self.hide_forbidden, "hide_forbidden")
+        wanted = 'a list of names and values, as in [("error_hint", "see the wiki")]'
+        pairs = items(self.parameters, "parameters", wanted)
+        for pair in pairs:
+            if not (isinstance(pair, tuple | list) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
+                raise ConfigurationError(f"parameters: must be {wanted}; one item is a {type(pair).__name__}")
+        object.__setattr__(self, "parameters", tuple((name, value) for name, value in pairs))
         for name, value in self.parameters:
             if not _TOKEN.fullmatch(name) or name.lower() in seen:
                 raise ConfigurationError(f"challenge parameter {name!r}: not a token, reserved, or given twice")
             seen.add(name.lower())  # RFC 6750 section 3: no attribute more than once, names without case (B-35)
             parts.append(f"{name}={_setting(value, name)}")
+        if self.error_uri is not None:
+            text(self.error_uri, "error_uri")
         if self.error_uri is not None and not _ABSOLUTE_URI.fullmatch(self.error_uri):
             raise ConfigurationError(f"error_uri: {self.error_uri!r} is not an absolute URI in printable ASCII")
         object.__setattr__(self, "_fixed", ", ".join(parts))

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
-from scopeguard.config.checks import number
+from scopeguard.config.checks import number, text
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
 from scopeguard.extras import installation
 
@@ -57,6 +57,7 @@ class RedisStore:
     def __init__(
         self, url: str, *, prefix: str = "scopeguard:", secret: str | None = None, timeout: float = 0.5
     ) -> None:
+        text(url, "store: url")
         _check_url(url)
         if not isinstance(prefix, str) or not prefix.isascii():
             raise ConfigurationError("store: prefix is a string in ASCII")

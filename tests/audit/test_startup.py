@@ -52,7 +52,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_another_setting_is_refused():
-    with pytest.raises(ConfigurationError, match="audit: 'loud' is none of error, warn, off"):
+    with pytest.raises(ConfigurationError, match="audit: 'loud' is not one of 'error', 'warn', 'off'"):
         a_guard("loud")
 
 

@@ -666,7 +666,7 @@ REFUSED = [
     (f"token_sources = []\n{ISSUERS}", "top level: token_sources: name at least one place"),
     (f"{ISSUERS}[token_sources]\nmax_form_bytes = 0", "[token_sources]: max_form_bytes: 0 must be greater than 0"),
     ("[[issuers]]\nurl = 'http://as.test'\naudience = 'a'", "[[issuers]] 1: url: 'http://as.test' is cleartext"),
-    ("[[issuers]]\nurl = ''\naudience = 'a'", "[[issuers]] 1: url: an issuer is the URL of its authorization server"),
+    ("[[issuers]]\nurl = ''\naudience = 'a'", "[[issuers]] 1: url: must be the URL of the authorization server"),
     (f"{ISSUERS}{ISSUERS}", "[[issuers]] 2: url: 'https://as.test' is the issuer of [[issuers]] 1 already"),
     (f"{ISSUERS}leeway = 301", "[[issuers]] 1: leeway: 301 seconds; it must lie between 0 and 300"),
     (f"{ISSUERS}algorithms = ['HS256']", "[[issuers]] 1: algorithms: HS256 is symmetric"),

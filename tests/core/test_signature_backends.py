@@ -233,7 +233,7 @@ def test_the_configuration_file_names_them(tmp_path: Path):
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        ("awscrt", r"a list is needed; write \['awscrt'\]"),
+        ("awscrt", r"""must be a list, as in \["awscrt"\], not str"""),
         (["OpenSSL"], "'OpenSSL' is none of awscrt, pynacl"),
         ([""], "'' is none of awscrt, pynacl"),
         ([object()], "an object with name and prepare is needed, not object"),

@@ -1,0 +1,58 @@
+"""Check the kinds of a guard's arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from scopeguard.config.catalog import ScopeCatalog
+from scopeguard.config.checks import flag, function, instance, methods, text
+from scopeguard.config.issuer import Issuer
+from scopeguard.config.resolver import IssuerResolver
+from scopeguard.config.revocation import RevocationPolicy
+from scopeguard.errors import ConfigurationError
+from scopeguard.spec.challenge import ChallengeStyle
+
+_KINDS: Final[dict[str, tuple[type, str]]] = {
+    "resolver": (IssuerResolver, "an IssuerResolver, as in IssuerResolver(accepts=..., resolve=...)"),
+    "catalog": (ScopeCatalog, "a ScopeCatalog"),
+    "challenge": (ChallengeStyle, "a ChallengeStyle; a realm alone goes into realm"),
+    "implies": (Mapping, 'a table of lists, as in {"cloud-platform": ["bigquery"]}'),
+    "revocation": (RevocationPolicy, "a RevocationPolicy"),
+}
+_METHODS: Final = {
+    "store": ("get", "put", "append", "read", "close"),
+    "transport": ("send", "close"),
+    "clock": ("wall", "monotonic"),
+}
+
+
+def check_arguments(issuers: Sequence[object], **arguments: Any) -> None:
+    """Raise :class:`ConfigurationError` for an argument of :class:`~scopeguard.guard.Guard` of the wrong kind, and for
+    two that exclude each other."""
+    if not issuers and arguments["resolver"] is None:
+        raise ConfigurationError("Guard needs at least one Issuer: the authorization server whose tokens it accepts")
+    if arguments["challenge"] is not None and arguments["realm"] is not None:
+        raise ConfigurationError("realm and challenge are alternatives; put the realm into the ChallengeStyle")
+    for issuer in issuers:
+        if isinstance(issuer, str):
+            raise ConfigurationError(
+                "issuers: must be Issuer objects, not a string: write Guard(Issuer(url, audience=...)) with the "
+                "audience that tokens for this API carry"
+            )
+        if isinstance(issuer, list | tuple):
+            raise ConfigurationError("issuers: must be Issuer objects, not a list of them: write Guard(*issuers)")
+        instance(issuer, Issuer, "issuers", "Issuer objects")
+    for name, value in arguments.items():
+        if name == "require_https":
+            flag(value, name)
+        elif value is None:
+            continue
+        elif name in _KINDS:
+            instance(value, _KINDS[name][0], name, _KINDS[name][1])
+        elif name in _METHODS:
+            methods(value, _METHODS[name], name)
+        elif name == "on_decision":
+            function(value, name, "a function that takes a decision")
+        else:
+            text(value, name)
