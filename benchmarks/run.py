@@ -77,7 +77,7 @@ def summary(figures: Sequence[Mapping[str, Any]]) -> str:
             peer += f" ({line['peer_name']})"
         verdict = ("yes" if reached(value, must) else "NO") if must else ""
         rows.append([line["figure"], peer, must, number(value, unit), verdict])
-    return table("What was promised, and what was found", ["", "best peer here", "must be", "is", "ok?"], rows)
+    return table("Targets and results", ["", "best peer here", "must be", "is", "ok?"], rows)
 
 
 def main() -> None:

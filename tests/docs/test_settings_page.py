@@ -30,7 +30,7 @@ SETTINGS = PAGES["docs/settings.md"]
 
 
 def _rows() -> dict[tuple[str, str], str]:
-    """Every row of the tables of settings: whose it is, its name, and the default as it is written."""
+    """Return the default that each row of the tables shows, by the class or function and the name of the setting."""
     text = SETTINGS
     found: dict[tuple[str, str], str] = {}
     home = ""
@@ -53,7 +53,7 @@ CLASSES = (
     TokenCachePolicy,
 )
 CALLABLES = (Guard, RedisStore)
-TAKEN = {"issuers", "url"}  # stand in the heading of their table
+TAKEN = {"issuers", "url"}  # named in the heading of their table
 
 
 def _written(home: str, name: str) -> Any:
@@ -89,7 +89,7 @@ def test_the_settings_are_there_with_their_defaults(home: Any, name: str):
     assert _written(home.__name__, name) == default
 
 
-# Of these tables of the file there is no class in Python, so that the page has them in a chapter of its own.
+# These tables of the file have no class in Python, so the page describes them in a section of its own.
 OF_THE_FILE = ("[[rules]]", "[contract]", "[scopes]", "[challenge]", "[transport]")
 
 
