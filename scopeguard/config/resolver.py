@@ -25,6 +25,8 @@ class IssuerResolver:
       reason ``Guard.check`` cannot be called where an event loop runs; ``Guard.acheck`` can. Give it a time limit of
       its own: none is set here.
     * ``max_issuers``: so many are held, and so many "not ours"; the one used longest ago goes first, with its keys.
+      An issuer of which no token was accepted yet gets the room that is left, at least for one more, and pushes out
+      only others like it.
     * ``ttl``: after so long it is asked again. Settings that are equal keep the keys.
     * ``negative_ttl``: how long "not ours" is believed.
 

@@ -119,8 +119,7 @@ class HttpxTransport:
                 url=request.url,
                 problem=type(error).__name__ + why,
             )
-            # The authority is not to blame for a pool whose connections are all in use.
-            outage.sent = None if isinstance(error, httpx.PoolTimeout) else self._deadline.sent
+            outage.sent = self._deadline.sent
             raise outage from None  # the cause would hold the request, and with it credentials
 
     @contextmanager
@@ -193,7 +192,9 @@ class HttpxTransport:
                 verify=verify,
                 proxy=self._proxy,
                 trust_env=False,
-                limits=httpx.Limits(max_connections=32, max_keepalive_connections=8, keepalive_expiry=30.0),
+                # The lanes bound how many exchanges run at once. A bound here would make one lane wait for another:
+                # questions that hang would keep the keys of a healthy issuer from being fetched.
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=8, keepalive_expiry=30.0),
             )
         except (httpx.InvalidURL, ValueError, ImportError) as error:
             raise ConfigurationError(f"proxy: cannot be used: {type(error).__name__}") from None

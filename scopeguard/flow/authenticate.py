@@ -77,6 +77,8 @@ def judge(
     except InvalidToken as error:
         jwt.explain(error, hints)
         raise
+    if trusts.resolved is not None:
+        trusts.resolved.accept(trust)
     return access
 
 

@@ -138,7 +138,8 @@ class SingleFlight(Effect[None]):
     when the last of them has left.
 
     Flights of one ``lane`` share its bounds. ``account`` says whose waiting work is counted together: ``authority``
-    unless given. It must not be a name that strangers make up. A flight with ``priority`` goes before those without,
+    unless given. It must not be a name that strangers make up or choose, so issuers that a resolver finds share one
+    account until one of their tokens was accepted. A flight with ``priority`` goes before those without,
     and there are places that only such flights may take: set it for work that a stranger cannot cause. When too many
     flights of the account wait already, :class:`~scopeguard.errors.AuthorityUnavailable` is raised at once, with the
     seconds after which a place is expected to be free.

@@ -84,8 +84,8 @@ def introspect(credential: Credential, trust: TrustedIssuer, trusts: TrustedIssu
                 # The key holds the whole digest, which stores use as a name; logs show the fingerprint, as everywhere.
                 label=f"introspection of token {fingerprint(credential.token)} at {trust.issuer.url}",
                 lane=Lane.INTROSPECTION,
-                # Strangers can make up tokens, but none that was accepted before.
-                priority=key in state.accepted,
+                priority=key in state.accepted,  # strangers can make up tokens, but none that was accepted
+                account=trust.account,
                 deadline=longest_introspection(trust.issuer, settings),
             )
         )
@@ -342,7 +342,9 @@ def bearer_token(trust: TrustedIssuer, state: IntrospectionState) -> Flow[str]:
             needed=lambda: held.generation == seen,
             flow=fetch,
             lane=Lane.HOOKS,
-            priority=True,  # at most one renewal in five seconds, whatever strangers send
+            # At most one renewal in five seconds, whatever strangers send; but they may name many new issuers.
+            priority=not trust.newcomer,
+            account=trust.account,
             deadline=HOOK_PATIENCE,
         )
     )

@@ -95,7 +95,7 @@ def resolve_issuer(name: str, trusts: TrustedIssuers, clock: Clock) -> Flow[Trus
                 needed=needed,
                 flow=look_up,
                 lane=Lane.HOOKS,
-                priority=resolved.has_found(name),
+                priority=resolved.has_accepted(name),
                 account="resolver",  # strangers make up the names
                 deadline=TURN + HOOK_PATIENCE,
             )
@@ -112,13 +112,16 @@ def has_keys(metadata: Metadata) -> bool:
     return metadata.jwks_uri is not None
 
 
-def discover(trust: TrustedIssuer, clock: Clock, wanted: Callable[[Metadata], bool]) -> Flow[Metadata]:
+def discover(
+    trust: TrustedIssuer, clock: Clock, wanted: Callable[[Metadata], bool], *, anew: bool = False
+) -> Flow[Metadata]:
     """The issuer's metadata, kept from an earlier look-up or from :func:`search_metadata`.
 
     A document that is *wanted* is kept for later requests; one that lacks what is looked for is returned and not kept.
+    *anew*: search even if a document is known.
     """
     known = trust.known_metadata(clock.monotonic(), wanted)
-    if known is not None:
+    if known is not None and not anew:
         return known
     issuer, policy = trust.issuer, trust.issuer.key_set
     metadata = yield from search_metadata(
@@ -133,7 +136,7 @@ def discover(trust: TrustedIssuer, clock: Clock, wanted: Callable[[Metadata], bo
         insecure=issuer.insecure_http_dangerously,
     )
     if wanted(metadata):
-        trust.learn(metadata, clock.monotonic())
+        trust.learn(metadata, clock.monotonic(), wanted)
     return metadata
 
 

@@ -246,7 +246,8 @@ def refresh_keys(
             needed=lambda: ring.generation == seen,
             flow=refresh,
             wait=wait,
-            priority=not provoked,
+            priority=not provoked and not trust.newcomer,
+            account=trust.account,
             deadline=longest_fetch(trust.issuer),
         )
     )
@@ -286,7 +287,8 @@ def key_by_id(kid: object, trust: TrustedIssuer, keys: KeysById, clock: Clock) -
                 needed=lambda: keys.lookup(wanted, clock.monotonic()).fetch is not None,
                 flow=fetch,
                 wait=wanted == name and sought.key is None,
-                priority=sought.key is not None,
+                priority=sought.key is not None and not trust.newcomer,
+                account=trust.account,
                 deadline=TURN + trust.issuer.key_set.timeout,
             )
         )
@@ -340,7 +342,7 @@ def fetch_keys(trust: TrustedIssuer, clock: Clock) -> Flow[tuple[KeySet, float |
         return _key_set(content, trust), None
     uri = trust.jwks_uri
     if uri is None:
-        metadata = yield from discover(trust, clock, has_keys)
+        metadata = yield from discover(trust, clock, has_keys, anew=trust.keys_moved)
         if metadata.jwks_uri is None:
             raise AuthorityUnavailable(
                 Reason.AUTHORITY_ANSWERED_NONSENSE, issuer.url, problem="its metadata names no jwks_uri; set jwks_uri"
@@ -362,10 +364,13 @@ def fetch_keys(trust: TrustedIssuer, clock: Clock) -> Flow[tuple[KeySet, float |
         document = json_body(
             answer, uri, issuer.url, clock, types=policy.content_types, setting="key_set.content_types"
         )
-        return _key_set(document, trust), lifetime(answer.headers)
+        keys = _key_set(document, trust)
     except AuthorityUnavailable:
-        trust.forget()
+        # The set may have moved. The metadata still says where tokens are introspected.
+        trust.keys_moved = True
         raise
+    trust.keys_moved = False
+    return keys, lifetime(answer.headers)
 
 
 def jwks_authorization(issuer: Issuer) -> Flow[str | None]:

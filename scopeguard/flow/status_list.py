@@ -62,6 +62,7 @@ def get_status_list(
             needed=lambda: status_lists.generation(uri) == held.generation,
             flow=fly,
             lane=Lane.STATUS_LISTS,
+            account=trust.account,
             deadline=TURN + policy.timeout + longest_fetch(trust.issuer),
         )
         try:

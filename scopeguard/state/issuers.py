@@ -35,6 +35,8 @@ _MOST_CHARACTERS: Final = 512
 _MOST_HEADERS: Final = 256
 _FAILURE_LASTS: Final = 1.0
 _FAILURE_LASTS_AT_MOST: Final = 30.0
+# The account of outbound work for issuers that a resolver found and none of whose tokens was accepted yet.
+_NEWCOMERS: Final = "newcomers"
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -43,7 +45,11 @@ class TrustedIssuer:
 
     ``metadata`` are the documents it publishes, as far as they are needed: the endpoint of introspection and the key
     set may be in two. The tuple is replaced whole and read without a lock. It is used until ``metadata_until``
-    (monotonic seconds), and forgotten when the key set it leads to cannot be fetched, because it may have moved.
+    (monotonic seconds). ``keys_moved``: the key set it leads to could not be fetched, so the next fetch looks for
+    another one.
+
+    ``newcomer``: a resolver found the issuer, and none of its tokens was accepted yet. Strangers can name any number of
+    such issuers, so the outbound work for all of them is counted as that of one, and none of it has priority.
     """
 
     issuer: Issuer
@@ -54,6 +60,9 @@ class TrustedIssuer:
     backends: Backends = ()  # who verifies with its keys, before ``cryptography``
     metadata: tuple[Metadata, ...] = field(default=(), repr=False)
     metadata_until: float = 0.0
+    keys_moved: bool = False
+    newcomer: bool = False
+    found_until: float = 0.0  # how long what the resolver said is believed, in monotonic seconds
     # Headers of tokens that were accepted, by their text, and whether the rules of RFC 9068 applied to them.
     headers: dict[bytes, bool] = field(default_factory=dict, repr=False)
     by_id: KeysById | None = field(init=False, repr=False)  # instead of the ring, where each key has its own URL
@@ -66,6 +75,11 @@ class TrustedIssuer:
         uris = self.issuer.jwks_uris
         if self.jwks_uri is None and uris:
             self.jwks_uri = uris[0]
+
+    @property
+    def account(self) -> str:
+        """The name under which outbound work for this issuer is counted; see :class:`SingleFlight`."""
+        return _NEWCOMERS if self.newcomer else self.issuer.url
 
     def is_or_has(self, trust: TrustedIssuer) -> bool:
         """Whether *trust* is this one, or the same issuer with another of its key sets."""
@@ -91,18 +105,17 @@ class TrustedIssuer:
         """A document that is *wanted*, while it may be used."""
         return next(filter(wanted, self.metadata), None) if now < self.metadata_until else None
 
-    def learn(self, metadata: Metadata, now: float) -> None:
-        """Keep *metadata*, beside a document that was learned before, for as long as the policy keeps a key set at
-        most."""
+    def learn(self, metadata: Metadata, now: float, wanted: Callable[[Metadata], bool]) -> None:
+        """Keep *metadata* for as long as the policy keeps a key set at most.
+
+        It replaces documents that are *wanted*, and stands beside one that was learned for another purpose.
+        """
         if now < self.metadata_until:
-            self.metadata = (*self.metadata[-1:], metadata)
+            others = tuple(known for known in self.metadata if not wanted(known))
+            self.metadata = (*others[-1:], metadata)
         else:
             self.metadata = (metadata,)
             self.metadata_until = now + self.issuer.key_set.max_ttl
-
-    def forget(self) -> None:
-        """Ask for the metadata again next time."""
-        self.metadata_until = 0.0
 
     def take_over(self, other: TrustedIssuer) -> None:
         """Go on with what *other*, whose issuer has equal settings, has learned. A key file is read again: whoever
@@ -113,6 +126,7 @@ class TrustedIssuer:
         self.by_id = other.by_id
         if self.issuer.jwks_file is None:
             self.ring, self.metadata, self.metadata_until = other.ring, other.metadata, other.metadata_until
+            self.keys_moved = other.keys_moved
             for mine, known in zip(self.others, other.others, strict=True):
                 mine.ring = known.ring
 
@@ -137,8 +151,9 @@ class Resolution:
 class ResolvedIssuers:
     """The issuers that *resolver* finds, as they are needed; *new_trust* begins to trust one.
 
-    Bounded, the one used longest ago goes first. Refusals and failures have a place of their own, so that made-up
-    names push out no issuer.
+    At most ``max_issuers`` are held whose tokens were accepted; the one used longest ago makes room. The others
+    (newcomers) get the room that is left, and always room for one. So a name in a token that was not verified never
+    pushes out an issuer whose tokens were accepted. Refusals and failures are held apart, within the same bound.
     """
 
     def __init__(self, resolver: IssuerResolver, new_trust: Callable[[Issuer], TrustedIssuer]) -> None:
@@ -146,16 +161,18 @@ class ResolvedIssuers:
         self._new_trust = new_trust
         self._lock = threading.Lock()
         self._found: OrderedDict[str, Resolution] = OrderedDict()
+        self._newcomers: OrderedDict[str, Resolution] = OrderedDict()
         self._others: OrderedDict[str, Resolution] = OrderedDict()
 
     @property
     def found(self) -> tuple[TrustedIssuer, ...]:
         """The trusts that are held."""
         with self._lock:
-            return tuple(entry.trust for entry in self._found.values() if entry.trust is not None)
+            held = (*self._found.values(), *self._newcomers.values())
+            return tuple(entry.trust for entry in held if entry.trust is not None)
 
-    def has_found(self, name: str) -> bool:
-        """Whether an issuer was found under *name* before, even if that has to be looked up again."""
+    def has_accepted(self, name: str) -> bool:
+        """Whether a token of the issuer *name* was accepted before, even if the issuer has to be looked up again."""
         return name in self._found
 
     def accepts(self, name: str) -> bool:
@@ -175,7 +192,7 @@ class ResolvedIssuers:
     def lookup(self, name: str, now: float) -> Resolution | None:
         """What is known of *name*; ``None``: look it up."""
         with self._lock:
-            for kept in (self._found, self._others):
+            for kept in (self._found, self._newcomers, self._others):
                 entry = kept.get(name)
                 if entry is not None and now < entry.until:
                     kept.move_to_end(name)
@@ -188,7 +205,7 @@ class ResolvedIssuers:
         if issuer is None:
             entry = Resolution(now + resolver.negative_ttl)
         else:
-            entry = Resolution(now + resolver.ttl, self._trusting(_checked(name, issuer)))
+            entry = Resolution(now + resolver.ttl, self._trusting(_checked(name, issuer), now + resolver.ttl))
         self._keep(name, entry)
         return entry
 
@@ -201,20 +218,56 @@ class ResolvedIssuers:
         """In a child process: whoever held the lock stayed with the parent."""
         self._lock = threading.Lock()
 
-    def _trusting(self, issuer: Issuer) -> TrustedIssuer:
-        held = self._found.get(issuer.url)
+    def accept(self, trust: TrustedIssuer) -> None:
+        """A token of *trust* was accepted: it is a newcomer no longer.
+
+        It is held again if others have pushed it out since it was found, unless the resolver has said something else.
+        """
+        if not trust.newcomer:
+            return
+        name = trust.issuer.url
+        with self._lock:
+            for each in (trust, *trust.others):
+                each.newcomer = False
+            held = self._found.get(name) or self._newcomers.get(name) or self._others.get(name)
+            if held is None or held.trust is trust:
+                self._newcomers.pop(name, None)
+                self._found[name] = Resolution(trust.found_until, trust)
+                self._make_room()
+
+    def _trusting(self, issuer: Issuer, until: float) -> TrustedIssuer:
+        held = self._found.get(issuer.url) or self._newcomers.get(issuer.url)
         if held is not None and held.trust is not None and held.trust.issuer == issuer:
-            return held.trust
-        return self._new_trust(issuer)
+            trust = held.trust
+        else:
+            trust = self._new_trust(issuer)
+            for each in (trust, *trust.others):
+                each.newcomer = True
+        trust.found_until = until
+        return trust
 
     def _keep(self, name: str, entry: Resolution) -> None:
         with self._lock:
             if not entry.failed:  # what failed may be the same as before
                 self._found.pop(name, None)
+                self._newcomers.pop(name, None)
             self._others.pop(name, None)
-            kept = self._others if entry.trust is None else self._found
-            kept[name] = entry
-            while len(kept) > self.resolver.max_issuers:
+            if entry.trust is None:
+                self._others[name] = entry
+            elif entry.trust.newcomer:
+                self._newcomers[name] = entry
+            else:
+                self._found[name] = entry
+            self._make_room()
+
+    def _make_room(self) -> None:
+        most = self.resolver.max_issuers
+        for kept, room in (
+            (self._found, most),
+            (self._newcomers, max(1, most - len(self._found))),
+            (self._others, most),
+        ):
+            while len(kept) > room:
                 kept.popitem(last=False)
 
 

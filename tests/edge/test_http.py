@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from forked import Child
 from loopback import Connection, Loopback, answering, response
 from scopeguard.edge.http import HttpxTransport
+from scopeguard.edge.lanes import BOUNDS
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
 from scopeguard.flow.effects import Send
 
@@ -276,12 +276,32 @@ def test_a_failure_says_whether_the_request_was_sent(transport: HttpxTransport):
     assert (outage.reason, outage.sent) == (Reason.AUTHORITY_UNREACHABLE, False)
 
 
-def test_a_pool_whose_connections_are_all_in_use_is_not_the_fault_of_the_authority(
-    transport: HttpxTransport, monkeypatch: pytest.MonkeyPatch
-):
-    def full(*arguments: object, **options: object) -> None:
-        raise httpx.PoolTimeout("")
+def test_the_pool_has_a_connection_for_every_place_of_every_lane(transport: HttpxTransport):
+    """A smaller pool would make the work of one lane wait for that of another."""
+    transport.prepare()
+    client = transport._client
+    assert client is not None
+    pool: Any = client._transport
+    assert pool._pool._max_connections >= sum(bounds.places for bounds in BOUNDS.values())
 
-    monkeypatch.setattr(httpx.Client, "stream", full)
-    outage = outage_of(transport, send("https://as.test/keys"))
-    assert (outage.reason, outage.sent) == (Reason.AUTHORITY_TIMED_OUT, None)
+
+def test_exchanges_that_hang_in_every_place_hold_up_no_other(transport: HttpxTransport, server: Loopback):
+    arrived = threading.Semaphore(0)
+
+    def hang(connection: Connection, request: bytes) -> None:
+        arrived.release()
+        connection.hold()
+
+    places = sum(bounds.places for bounds in BOUNDS.values())
+    with Loopback(hang) as hanging:
+        threads = [
+            threading.Thread(target=lambda: outage_of(transport, send(hanging.url, timeout=30))) for _ in range(places)
+        ]
+        for thread in threads:
+            thread.start()
+        for _ in threads:
+            assert arrived.acquire(timeout=30)
+        assert transport.send(send(server.url, timeout=30)).body == b"{}"
+        transport.abort()
+        for thread in threads:
+            thread.join(30)

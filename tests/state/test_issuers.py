@@ -13,6 +13,7 @@ from scopeguard.config.introspection import Introspection
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.keys import KeySetPolicy
 from scopeguard.errors import ConfigurationError
+from scopeguard.flow.issuers import has_keys
 from scopeguard.spec.discovery import Metadata
 from scopeguard.state.issuers import TrustedIssuer, TrustedIssuers
 from scopeguard.state.keyring import KeyRing
@@ -45,25 +46,23 @@ def test_metadata_is_unknown_until_it_is_learnt():
 @pytest.mark.rule("A-18")
 def test_metadata_is_used_as_long_as_the_longest_life_of_a_key_set():
     known = trust(KeySetPolicy(max_ttl=900))
-    known.learn(METADATA, NOW)
+    known.learn(METADATA, NOW, has_keys)
     assert known.known_metadata(NOW + 899, anything) is METADATA
     assert known.known_metadata(NOW + 900, anything) is None
 
 
-def test_metadata_that_leads_nowhere_is_asked_for_again():
-    known = trust()
-    known.learn(METADATA, NOW)
-    known.forget()
-    assert known.known_metadata(NOW, anything) is None
-    known.learn(METADATA, NOW + 1)
-    assert known.known_metadata(NOW + 1, anything) is METADATA
+def test_a_newer_document_replaces_the_one_that_was_learned_for_the_same_purpose():
+    known, moved = trust(), replace(METADATA, jwks_uri="https://as.test/moved")
+    known.learn(METADATA, NOW, has_keys)
+    known.learn(moved, NOW + 1, has_keys)
+    assert known.metadata == (moved,)
 
 
 def test_two_documents_are_kept_where_neither_has_everything():
     known, asks = trust(KeySetPolicy(max_ttl=900)), replace(METADATA, introspection_endpoint="https://as.test/ask")
-    known.learn(METADATA, NOW)
+    known.learn(METADATA, NOW, has_keys)
     assert known.known_metadata(NOW, lambda found: found.introspection_endpoint is not None) is None
-    known.learn(asks, NOW + 10)
+    known.learn(asks, NOW + 10, lambda found: found.introspection_endpoint is not None)
     assert known.known_metadata(NOW + 10, lambda found: found.introspection_endpoint is not None) is asks
     assert known.known_metadata(NOW + 10, anything) is METADATA
     assert known.known_metadata(NOW + 900, anything) is None
@@ -72,7 +71,7 @@ def test_two_documents_are_kept_where_neither_has_everything():
 @pytest.mark.rule("P-19")
 def test_two_issuers_share_nothing():
     one, two = trust(), trust()
-    one.learn(METADATA, NOW)
+    one.learn(METADATA, NOW, has_keys)
     assert two.known_metadata(NOW, anything) is None
     assert one.ring is not two.ring
     assert one != two

@@ -1,0 +1,322 @@
+"""Issuers that a resolver finds by the name in an unverified token: strangers choose which, and how many.
+
+Until a token of such an issuer was accepted, its outbound work is counted together with that of all others like it,
+none of it has priority, and it pushes no other issuer out of memory.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from scopeguard import Guard, Introspection, Issuer, IssuerResolver, StatusListPolicy
+from scopeguard.devserver.keys import SigningKey
+from scopeguard.edge.lanes import BOUNDS
+from scopeguard.flow.effects import Answer, Lane, Send, SingleFlight
+from scopeguard.guard import Decision, Denied, Granted, Unavailable
+from scopeguard.testing import FakeAuthority, FakeClock
+from scopeguard.testing.transport import Network
+from storms import PATIENCE, Storm, request_with
+
+API = "https://api.test"
+NAMES = tuple("abcd")
+COLOURS = ("threads", "asyncio", "trio", "mixed")
+
+
+def tenant(name: str) -> str:
+    return f"https://{name}.as.test"
+
+
+class Scene:
+    """Tenants that a resolver finds, a configured issuer, and every flight that the guard asks for."""
+
+    def __init__(self, change: Callable[[Issuer], Issuer], max_issuers: int) -> None:
+        clock = FakeClock()
+        self.clock = clock
+        self.tenants = {name: FakeAuthority(tenant(name), API, clock=clock) for name in NAMES}
+        self.configured = FakeAuthority("https://configured.test", API, clock=clock)
+        self.network = Network(self.configured, *self.tenants.values())
+        self.looked_up: list[str] = []
+        self.flights: list[SingleFlight] = []
+        issuers = {authority.url: change(authority.issuer) for authority in self.tenants.values()}
+
+        def resolve(name: str) -> Issuer | None:
+            self.looked_up.append(name)
+            return issuers.get(name)
+
+        self.issuers = issuers
+        resolver = IssuerResolver(
+            accepts=lambda name: name.endswith(".as.test"), resolve=resolve, max_issuers=max_issuers
+        )
+        self.guard = Guard(self.configured.issuer, resolver=resolver, transport=self, clock=clock)
+        outside: Any = self.guard._outside
+        answer = outside._answer
+
+        def noted(effect: object, *arguments: Any) -> Any:
+            if isinstance(effect, SingleFlight):
+                self.flights.append(effect)
+            return answer(effect, *arguments)
+
+        outside._answer = noted
+
+    def send(self, request: Send, /) -> Answer:
+        if request.form is not None:
+            body = b'{"active":true,"aud":"https://api.test","scope":"read","client_id":"app","sub":"s"}'
+            return Answer(200, body, {"content-type": "application/json"})
+        return self.network.send(request)
+
+    def close(self) -> None: ...
+
+    def forged(self, name: str) -> str:
+        """A token that names a tenant and was signed by a stranger."""
+        return self.tenants[name].mint("read", key=SigningKey.generate("ES256"))
+
+    def check(self, token: str) -> tuple[Decision, list[SingleFlight]]:
+        """The decision, and the flights in the lanes of issuers that were asked for."""
+        self.flights.clear()
+        decision = self.guard.check(request_with(token))
+        return decision, [flight for flight in self.flights if flight.account != "resolver"]
+
+    @property
+    def held(self) -> set[str]:
+        resolved = self.guard._trusts.resolved
+        assert resolved is not None
+        return {trust.issuer.url for trust in resolved.found}
+
+
+@pytest.fixture
+def new_scene() -> Iterator[Callable[..., Scene]]:
+    made: list[Scene] = []
+
+    def make(change: Callable[[Issuer], Issuer] = lambda issuer: issuer, *, max_issuers: int = 100) -> Scene:
+        made.append(Scene(change, max_issuers))
+        return made[-1]
+
+    yield make
+    for scene in made:
+        scene.guard.close()
+
+
+def by_id(issuer: Issuer) -> Issuer:
+    return replace(issuer, key_url_template=f"{issuer.url}/keys/{{kid}}")
+
+
+def asked(issuer: Issuer) -> Issuer:
+    settings = Introspection(
+        auth="bearer", bearer_token=lambda: "own-token", endpoint=f"{issuer.url}/introspect", ttl=0
+    )
+    return replace(issuer, validate="introspection", introspection=settings)
+
+
+def listed(issuer: Issuer) -> Issuer:
+    return replace(issuer, experimental_status_list=StatusListPolicy())
+
+
+KINDS: dict[str, tuple[Callable[[Issuer], Issuer], set[Lane]]] = {
+    "key sets": (lambda issuer: issuer, {Lane.KEYS}),
+    "several key sets": (
+        lambda issuer: replace(issuer, jwks_uri=[f"{issuer.url}/jwks", f"{issuer.url}/more"]),
+        {Lane.KEYS},
+    ),
+    "keys by id": (by_id, {Lane.KEYS}),
+    "introspection": (asked, {Lane.INTROSPECTION, Lane.HOOKS}),
+    "status lists": (listed, {Lane.KEYS, Lane.STATUS_LISTS}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_work_for_all_newcomers_is_that_of_one_account_without_priority(kind: str, new_scene: Callable[..., Scene]):
+    change, lanes = KINDS[kind]
+    scene = new_scene(change)
+    headers = {"kid": "1d9cf9f5-8d0f-4b5c-9a3c-2f1f3d9a2b10"} if kind == "keys by id" else {}
+    flights: list[SingleFlight] = []
+    for name in NAMES[:2]:
+        claims = {"status": {"status_list": {"uri": f"{tenant(name)}/statuses", "idx": 1}}}
+        token = scene.tenants[name].mint("read", claims=claims if kind == "status lists" else {}, headers=headers)
+        flights += scene.check(token)[1]
+    assert {flight.lane for flight in flights} == lanes
+    (account,) = {flight.account or flight.authority for flight in flights}
+    assert account not in scene.issuers
+    assert not any(flight.priority for flight in flights)
+
+
+def test_an_issuer_has_an_account_and_priority_once_a_token_of_it_was_accepted(new_scene: Callable[..., Scene]):
+    scene = new_scene()
+    assert isinstance(scene.check(scene.tenants["a"].mint("read"))[0], Granted)
+    scene.clock.advance(3601)
+    decision, (flight, *_) = scene.check(scene.tenants["a"].mint("read"))
+    assert isinstance(decision, Granted)
+    assert (flight.account, flight.priority) == (tenant("a"), True)
+
+
+def test_a_forged_token_makes_no_issuer_known(new_scene: Callable[..., Scene]):
+    scene = new_scene()
+    assert isinstance(scene.check(scene.forged("a"))[0], Denied)
+    scene.clock.advance(3601)
+    _, flights = scene.check(scene.forged("a"))
+    assert flights
+    assert not any(flight.priority for flight in flights)
+    assert not any(flight.priority for flight in scene.flights), "looking it up again"
+    assert {flight.account for flight in flights}.isdisjoint({tenant("a")})
+
+
+def test_a_configured_issuer_has_priority_from_its_first_token_on(new_scene: Callable[..., Scene]):
+    scene = new_scene()
+    decision, (flight,) = scene.check(scene.configured.mint("read"))
+    assert isinstance(decision, Granted)
+    assert (flight.account, flight.priority) == (scene.configured.url, True)
+
+
+def test_a_token_accepted_by_introspection_makes_its_issuer_known(new_scene: Callable[..., Scene]):
+    scene = new_scene(asked)
+    token = scene.tenants["a"].mint("read")
+    assert isinstance(scene.check(token)[0], Granted)
+    decision, flights = scene.check(token)
+    assert isinstance(decision, Granted)
+    assert [(flight.account, flight.priority) for flight in flights] == [(tenant("a"), True)]
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_key_sets_of_many_named_issuers_that_hang_hold_up_no_configured_one(colour: str):
+    configured, stranger = FakeAuthority("https://configured.test", API), SigningKey.generate("ES256")
+    gate, arrived = threading.Event(), threading.Semaphore(0)
+
+    class Hanging:
+        def send(self, request: Send, /) -> Answer:
+            if request.url.startswith(configured.url):
+                return configured.transport.send(request)
+            arrived.release()
+            assert gate.wait(PATIENCE), "the gate was not opened"
+            return Answer(503, b"")
+
+        def close(self) -> None: ...
+
+    resolver = IssuerResolver(
+        accepts=lambda name: True, resolve=lambda name: Issuer(name, audience=API, jwks_uri=f"{name}/jwks")
+    )
+    guard = Guard(configured.issuer, resolver=resolver, transport=Hanging(), clock=configured.clock)
+    bounds = BOUNDS[Lane.KEYS]
+    places = bounds.places_of_one - bounds.reserved
+    flood = Storm(colour, guard)
+    names = [configured.mint("read", claims={"iss": f"https://{i}.test"}, key=stranger) for i in range(100)]
+    try:
+        flood.start(names)
+        for _ in range(places):
+            assert arrived.acquire(timeout=PATIENCE), "no key set was asked for"
+        flood.served(100 - places - bounds.waiting)
+        assert isinstance(guard.check(request_with(configured.mint("read"))), Granted)
+    finally:
+        gate.set()
+        assert flood.end() == {"Unavailable": 100}
+        guard.close()
+
+
+# -- memory
+
+
+def test_named_issuers_push_out_none_whose_token_was_accepted(new_scene: Callable[..., Scene]):
+    scene = new_scene(max_issuers=2)
+    for name in "ab":
+        assert isinstance(scene.check(scene.tenants[name].mint("read"))[0], Granted)
+    for name in "cdcd":
+        assert isinstance(scene.check(scene.forged(name))[0], Denied)
+    assert scene.held == {tenant("a"), tenant("b"), tenant("d")}
+    scene.looked_up.clear()
+    for name in "ab":
+        assert isinstance(scene.check(scene.tenants[name].mint("read"))[0], Granted)
+    assert scene.looked_up == []
+    assert scene.tenants["a"].transport.count("jwks") == scene.tenants["b"].transport.count("jwks") == 1
+
+
+def test_newcomers_get_the_room_that_is_left(new_scene: Callable[..., Scene]):
+    scene = new_scene(max_issuers=3)
+    assert isinstance(scene.check(scene.tenants["a"].mint("read"))[0], Granted)
+    for name in "bcd":
+        assert isinstance(scene.check(scene.forged(name))[0], Denied)
+    assert scene.held == {tenant("a"), tenant("c"), tenant("d")}
+
+
+def test_an_issuer_that_was_pushed_out_is_held_again_when_its_token_is_accepted(new_scene: Callable[..., Scene]):
+    """Others come while its keys are fetched, for the first of its tokens."""
+    scene = new_scene(max_issuers=1)
+    decisions: list[Decision] = []
+    good = scene.tenants["a"].mint("read")
+    with scene.tenants["a"].hold() as held:
+        waiting = threading.Thread(target=lambda: decisions.append(scene.guard.check(request_with(good))))
+        waiting.start()
+        held.arrived()
+        assert isinstance(scene.guard.check(request_with(scene.forged("b"))), Denied)
+        assert scene.held == {tenant("b")}
+        held.release()
+        waiting.join(PATIENCE)
+    assert [type(decision) for decision in decisions] == [Granted]
+    assert tenant("a") in scene.held
+    scene.looked_up.clear()
+    assert isinstance(scene.check(scene.tenants["a"].mint("read"))[0], Granted)
+    assert scene.looked_up == []
+
+
+def test_an_issuer_that_the_resolver_has_given_up_meanwhile_is_not_held_again(new_scene: Callable[..., Scene]):
+    scene = new_scene(max_issuers=1)
+    good = scene.tenants["a"].mint("read")
+    with scene.tenants["a"].hold() as held:
+        waiting = threading.Thread(target=lambda: scene.guard.check(request_with(good)))
+        waiting.start()
+        held.arrived()
+        assert isinstance(scene.guard.check(request_with(scene.forged("b"))), Denied)
+        del scene.issuers[tenant("a")]
+        assert isinstance(scene.guard.check(request_with(scene.forged("a"))), Denied)
+        held.release()
+        waiting.join(PATIENCE)
+    assert tenant("a") not in scene.held
+    assert isinstance(scene.check(scene.tenants["a"].mint("read"))[0], Denied)
+
+
+# -- metadata
+
+
+def test_a_key_set_that_cannot_be_fetched_leaves_the_introspection_endpoint_known():
+    """Only the search for the key set begins anew, as often as the pauses between its fetches allow."""
+    authority = FakeAuthority("https://as.test", API)
+    issuer = replace(
+        authority.issuer, validate="auto", introspection=Introspection(client_id="api", client_secret="sg-secret-x")
+    )
+    searched: list[str] = []
+    broken = True
+
+    class Half:
+        def send(self, request: Send, /) -> Answer:
+            if "/.well-known/" in request.url:
+                searched.append(request.url)
+            if request.form is not None:
+                return Answer(200, b'{"active":false}', {"content-type": "application/json"})
+            if broken and request.url == metadata_of(authority):
+                return Answer(503, b"")
+            return authority.transport.send(request)
+
+        def close(self) -> None: ...
+
+    guard = Guard(issuer, transport=Half(), clock=authority.clock)
+    assert isinstance(guard.check(request_with("opaque-0")), Denied)
+    before = len(searched)
+    for number in range(1, 6):
+        assert isinstance(guard.check(request_with(authority.mint("read"))), Unavailable)
+        assert isinstance(guard.check(request_with(f"opaque-{number}")), Denied)
+        fetches = number - 1  # the first fetch goes by what is known
+        assert len(searched) <= before + fetches
+        authority.clock.advance(60)
+    broken = False
+    assert isinstance(guard.check(request_with(authority.mint("read"))), Granted)
+    after = len(searched)
+    assert isinstance(guard.check(request_with("opaque-last")), Denied)
+    assert len(searched) == after
+    guard.close()
+
+
+def metadata_of(authority: FakeAuthority) -> str:
+    """The URL of its key set."""
+    return f"{authority.url}/jwks"
