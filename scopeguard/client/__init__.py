@@ -106,7 +106,8 @@ class ClientCredentials(_Auth):
     After a failed fetch, requests raise its exception without asking the token endpoint: for as long as its
     ``Retry-After`` says, up to 5 minutes; for a minute when it refused the client; for a second after 429 or 503, or
     two failures in a row, doubled with each further one up to a minute. Refusals by the API cause at most one token
-    request a second, and in the end one a minute while the API accepts none of the tokens.
+    request a second, and in the end one a minute while the API accepts none of the tokens. A token may be used for a
+    second after its arrival even if its ``expires_in`` is 0, so expiry causes at most one token request a second.
 
     Raises :class:`~scopeguard.errors.ConfigurationError`. Requests may raise :class:`TokenEndpointError`,
     :class:`TokenEndpointUnavailable` and :class:`ScopeNotGranted`. Not checked: anything inside the token (RFC 9068

@@ -129,14 +129,14 @@ class Fetcher:
         )
 
     def _fetch(self, own: list[TokenResponse]) -> Flow[tuple[str, ...]]:
-        """Fetch once and record the result for all callers. The token, even one without a lifetime, is put into *own*.
+        """Fetch once and record the result for all callers. Also put the token into *own*.
 
         A failure is kept without traceback and made outside of the ``except`` clause, so that it has no context: both
         lead back to the frames of the transport, which hold the secret (C-28).
         """
         failure: Failure
         try:
-            begun, begun_wall, token = yield from self._requested()
+            age, token = yield from self._request()
             narrower = self._narrower(token)
         except (TokenEndpointError, TokenEndpointUnavailable) as error:
             failure = error
@@ -145,7 +145,7 @@ class Fetcher:
         else:
             if narrower is None or self._policy.narrower_scope == NarrowerScope.WARN:
                 lifetime = self._policy.default_lifetime if token.expires_in is None else token.expires_in
-                self._held.keep(token, lifetime, begun, begun_wall)
+                self._held.keep(token, lifetime, self._now(), self._policy.clock.wall(), age=age)
                 own.append(token)
                 return () if narrower is None else (f"{self._policy.authority}: {narrower}",)
             failure = narrower
@@ -154,8 +154,8 @@ class Fetcher:
         self._held.fail(failure.with_traceback(None), self._now(), closed_for=_closure(failure), overloaded=overloaded)
         return (f"no access token: {failure}",)
 
-    def _requested(self) -> Flow[tuple[float, float, TokenResponse]]:
-        """Return the token, and when the request for it began by both clocks."""
+    def _request(self) -> Flow[tuple[float, TokenResponse]]:
+        """Return the seconds since the request for the token began, and the token."""
         url = yield from self._endpoint()
         begun, begun_wall = self._now(), self._policy.clock.wall()
         answer = yield from ask(self._question(url))
@@ -163,7 +163,7 @@ class Fetcher:
         outcome = judge_token_answer(answer.status, answer.body, self._policy.tolerated)
         if isinstance(outcome, TokenRefusal):
             raise TokenEndpointError(self._policy.authority, self._without_secret(outcome))
-        return begun, begun_wall, outcome
+        return max(self._now() - begun, self._policy.clock.wall() - begun_wall), outcome
 
     def _question(self, url: str) -> Send:
         policy, secret = self._policy, self._policy.client_secret.reveal()

@@ -4,8 +4,9 @@ A look never waits and never fetches. It returns the token and says what the cal
 renewal, which exactly one caller is told to do; or wait for a fetch. The result of a fetch is recorded here for every
 caller that waited for it. A failure is recorded too, so that two hundred waiters do not fetch two hundred times.
 
-Two things must not become a stream of token requests: an API that refuses every token, and a token endpoint that
-refuses or fails. Both are held back here, with pauses that double up to a minute.
+Three things must not become a stream of token requests: an API that refuses every token, a token endpoint that refuses
+or fails, and tokens that have expired when they arrive. The first two are held back with pauses that double up to a
+minute. Against the third, every token may be used for a second, whatever its lifetime says.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ from scopeguard.spec.token_endpoint import TokenResponse
 
 FailureT = TypeVar("FailureT")
 
-# A token is renewed this long before it expires: the seconds or the fraction of its lifetime, whichever is less (C-13).
+# A token is renewed this long before it expires: the seconds or the fraction of its lifetime, whichever is less.
 _AHEAD_SECONDS: Final = 30.0
 _AHEAD_FRACTION: Final = 0.1
+# A token may be used for this many seconds after its arrival, even if it has expired by then. RFC 6749 section 5.1 only
+# recommends expires_in, and the API decides whether the token is good.
+_LEAST_USE: Final = 1.0
 # Seconds until a failed renewal is tried again while the token is still good.
 _PAUSE: Final = 5.0
 # Seconds between two renewals that a refusal caused, and after fetches that failed; doubled with each one in a row.
@@ -55,7 +59,8 @@ class ClientToken(Generic[FailureT]):
         self._lock = threading.Lock()
         self._token: TokenResponse | None = None
         self._lifetime = 0.0
-        self._begun = self._begun_wall = 0.0
+        self._begun = self._begun_wall = 0.0  # when the request for the token began
+        self._arrived = self._arrived_wall = 0.0
         self._claimed_until = _NEVER
         self._generation = 0
         # The token that an API refused, while a newer one is fetched.
@@ -80,11 +85,10 @@ class ClientToken(Generic[FailureT]):
     def look(self, now: float, wall: float) -> Look:
         """Return the token that may be used, and whether to renew it."""
         with self._lock:
-            age = self._age(now, wall)
-            if self._token is None or age >= self._lifetime:
+            if self._token is None or not self._is_usable(now, wall):
                 return Look(None, renew=False, generation=self._generation)
-            due = age >= self._lifetime - min(_AHEAD_SECONDS, _AHEAD_FRACTION * self._lifetime)
-            renew = due and now >= self._claimed_until
+            due = self._age(now, wall) >= self._lifetime - min(_AHEAD_SECONDS, _AHEAD_FRACTION * self._lifetime)
+            renew = due and not self._is_new(now, wall) and now >= self._claimed_until
             if renew:
                 self._claimed_until = now + self._claim
             return Look(self._token, renew, self._generation)
@@ -94,16 +98,19 @@ class ClientToken(Generic[FailureT]):
 
         A refusal takes the token out of use, at most once a second, and less often while no token is accepted in
         between (:meth:`accept`). Otherwise, and while the token endpoint is left alone, the token stays: an API that
-        refuses every token must not cause a token request for each of its answers. A token out of use comes back
-        when the fetch for a newer one fails, so that one API that errs does not cut off the others.
+        refuses every token must not cause a token request for each of its answers. So does a token that is replaced
+        a second after its arrival in any case. A token out of use comes back when the fetch for a newer one fails, so
+        that one API that errs does not cut off the others.
         """
         with self._lock:
             held = self._token
             if held is None:
                 return True  # another refusal took it out of use
-            if held.access_token != token.access_token and self._age(now, wall) < self._lifetime:
+            if held.access_token != token.access_token and self._is_usable(now, wall):
                 return True
             if now < self._closed_until or now < self._refused_at + _pause(self._refusals):
+                return False
+            if self._lifetime <= _LEAST_USE and self._is_new(now, wall):
                 return False
             self._refusals += 1
             self._refused_at = now
@@ -118,10 +125,11 @@ class ClientToken(Generic[FailureT]):
             if self._token is not None and self._token.access_token == token.access_token:
                 self._refusals = 0
 
-    def keep(self, token: TokenResponse, lifetime: float, now: float, wall: float) -> None:
-        """Record that *token* was fetched; the request for it began at *now* and *wall*.
+    def keep(self, token: TokenResponse, lifetime: float, now: float, wall: float, *, age: float) -> None:
+        """Record that *token* arrived at *now* and *wall*, *age* seconds after the request for it began.
 
-        *lifetime* is in seconds. With 0, no look returns the token (C-12).
+        *lifetime* is in seconds and counts from that beginning. The token may be used for a second after its arrival
+        even if its lifetime is over.
         """
         with self._lock:
             self._generation += 1
@@ -129,7 +137,8 @@ class ClientToken(Generic[FailureT]):
             self._claimed_until = _NEVER
             self._token, self._refused = token, None
             self._lifetime = lifetime
-            self._begun, self._begun_wall = now, wall
+            self._begun, self._begun_wall = now - age, wall - age
+            self._arrived, self._arrived_wall = now, wall
 
     def fail(self, failure: FailureT, now: float, *, closed_for: float | None = None, overloaded: bool = False) -> None:
         """Record that a fetch failed. The token stays in use until it expires.
@@ -161,6 +170,13 @@ class ClientToken(Generic[FailureT]):
         """
         with self._lock:
             return self._failure if self._failed_at > seen or now < self._closed_until else None
+
+    def _is_usable(self, now: float, wall: float) -> bool:
+        return self._age(now, wall) < self._lifetime or self._is_new(now, wall)
+
+    def _is_new(self, now: float, wall: float) -> bool:
+        """Whether the token arrived less than a second ago, by both clocks."""
+        return max(now - self._arrived, wall - self._arrived_wall) < _LEAST_USE
 
     def _age(self, now: float, wall: float) -> float:
         """The seconds since the token was asked for, by the clock that says more."""

@@ -132,6 +132,7 @@ def test_the_endpoint_is_looked_up_again_after_an_hour_and_after_a_failure(crede
     clock.now += 1
     auth.token()
     assert len(endpoint.asked) == 2
+    clock.now += 1
     endpoint.script = [endpoint.answer(404)]
     with pytest.raises(TokenEndpointError):
         auth.token()

@@ -140,13 +140,45 @@ def test_without_expires_in_a_refusal_renews_as_well(call, credentials, endpoint
 
 
 @pytest.mark.rule("C-12")
-@pytest.mark.parametrize("expires_in", [0, -1, "0"])
-def test_a_token_without_a_lifetime_is_used_once(call, credentials, endpoint, api, expires_in):
+@pytest.mark.parametrize("expires_in", [0, -1, "0", -(10**400), "00", -0.0, 1])
+def test_a_token_without_a_lifetime_is_used_for_a_second(call, credentials, endpoint, api, clock, expires_in):
+    """Used once, as the rule says, it would cost a token request for every API call."""
     endpoint.expires_in = expires_in
     auth, service = credentials(), api()
+    for _ in range(2):
+        for _ in range(4):
+            call(auth, service)
+            clock.now += 0.25
+            clock.wall_now += 0.25
+    assert service.tokens == [ONE] * 4 + [TWO] * 4
+    assert len(endpoint.seen) == 2
+
+
+@pytest.mark.rule("C-12")
+def test_a_token_that_took_longer_than_its_lifetime_is_used_for_a_second(credentials, endpoint, clock):
+    def slow(request):
+        clock.now += 3
+        return endpoint.answer(access_token="sg-opaque-slow", token_type="Bearer", expires_in=2)
+
+    endpoint.script = [slow]
+    auth = credentials()
+    assert [auth.token().access_token for _ in range(5)] == ["sg-opaque-slow"] * 5
+    clock.now += 1
+    assert auth.token().access_token == "sg-opaque-1"
+
+
+@pytest.mark.rule("C-12", "C-21")
+@pytest.mark.parametrize("statuses", [[401], [401, 200]])
+def test_refusals_of_tokens_without_a_lifetime_cause_one_token_request_a_second(
+    call, credentials, endpoint, clock, api, statuses
+):
+    endpoint.expires_in = 0
+    auth = credentials()
     for _ in range(3):
-        call(auth, service)
-    assert service.tokens == [f"Bearer sg-opaque-{number}" for number in (1, 2, 3)]
+        for status in statuses * 10:
+            call(auth, api((status, REFUSED)))
+        clock.now += 1
+    assert len(endpoint.seen) == 3
 
 
 @pytest.mark.rule("C-12")
@@ -346,14 +378,17 @@ def test_two_hundred_refusals_in_tasks_fetch_one_new_token_and_late_ones_use_it(
 
 @pytest.mark.rule("C-12", "C-24")
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_tokens_without_a_lifetime_are_not_shared_by_those_who_waited(credentials, endpoint, backend):
+def test_callers_that_wait_share_a_token_without_a_lifetime(credentials, endpoint, clock, backend):
     endpoint.expires_in = 0
     auth = credentials()
     open_when_all_board(auth, endpoint, 5)
     tokens = anyio.run(in_tasks, 5, auth.atoken, backend=backend)
-    assert len({token.access_token for token in tokens}) == 5
     tokens += in_threads(5, auth.token)
-    assert len({token.access_token for token in tokens}) == 10
+    assert {token.access_token for token in tokens} == {"sg-opaque-1"}
+    clock.now += 1
+    tokens = in_threads(8, lambda: [auth.token() for _ in range(50)])
+    assert {token.access_token for several in tokens for token in several} == {"sg-opaque-2"}
+    assert len(endpoint.seen) == 2
 
 
 @pytest.mark.rule("C-19", "C-24")

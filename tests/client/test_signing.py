@@ -144,14 +144,6 @@ def test_when_no_newer_token_can_be_fetched_the_refusal_is_the_answer_and_other_
     assert len(endpoint.seen) == 2
 
 
-def test_a_token_that_may_be_used_once_is_not_fetched_twice_for_each_refusal(call, credentials, endpoint, api):
-    endpoint.expires_in = 0
-    auth, service = credentials(), api(REFUSED)
-    for _ in range(3):
-        assert call(auth, service).status_code == 401
-    assert len(endpoint.seen) == 4
-
-
 @pytest.mark.rule("C-22")
 @pytest.mark.parametrize(
     "status, challenge",
