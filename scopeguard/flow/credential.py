@@ -15,7 +15,8 @@ from scopeguard.spec.subprotocol import token_from_subprotocols
 _HEADER, _REFUSE = TokenSource.HEADER, StrayQueryToken.REFUSE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Not frozen: a frozen one takes twice as long to make, and there is one for each token that is judged.
+@dataclass(slots=True, kw_only=True)
 class Credential:
     """A token as the request presented it, and where."""
 
