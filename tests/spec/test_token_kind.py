@@ -71,16 +71,21 @@ def of_gitlab(claims: Mapping[str, Any], **settings: Any) -> Reason | None:
     return _of_members(tokeninfo.read_gitlab(json.dumps(answer).encode(), NOW), scope_claims=scopes, **settings)
 
 
-EVERY_WAY = [of_jwt, of_untyped_jwt, of_answer, of_google, of_gitlab]
+def of_at_jwt(claims: Mapping[str, Any], **settings: Any) -> Reason | None:
+    return of_jwt(claims, typ="at+jwt", **settings)
+
+
+EVERY_WAY = [of_jwt, of_untyped_jwt, of_at_jwt, of_answer, of_google, of_gitlab]
 ANSWERS = [of_answer, of_google, of_gitlab]
 
+SILENT = {name: value for name, value in CLAIMS.items() if name not in ("client_id", "azp", "scope")}
 OTHER_KINDS: list[dict[str, Any]] = [
     *({"typ": name} for name in ("ID", "id", "Refresh", "Offline", "Logout", "Serialized-ID", "id_token")),
     *({"typ": name} for name in ("RegistrationAccessToken", "InitialAccessToken", "logout+jwt", "refresh-token")),
     *({"token_use": name} for name in ("id", "refresh", "refresh_token", "id_token", "logout", "Access", "")),
-    {"token_use": ["access"]}, {"token_use": {"access": True}}, {"token_use": 7}, {"token_use": True},
+    {"token_use": {"access": True}}, {"token_use": 7}, {"token_use": True},
     *({"token_type": name} for name in ("refresh_token", "id_token", "refresh", "ID", "logout_token", "N_A", "mac")),
-    {"token_type": ""}, {"token_type": ["Bearer"]}, {"token_type": {}}, {"token_type": 7},
+    {"token_type": ""}, {"token_type": {}}, {"token_type": 7},
     {"token_type": "urn:ietf:params:oauth:token-type:refresh_token"},
     *({"tokenName": name} for name in ("id_token", "refresh_token")),
     *({"type": name} for name in ("refresh", "refresh_token", "id_token")),
@@ -160,23 +165,32 @@ def test_an_operator_may_expect_values_of_another_kind(ask: Ask, name: str):
     assert ask({**CLAIMS, name: "access_token"}, expected_claims=expected) is Reason.UNEXPECTED_CLAIM
 
 
-@pytest.mark.rule("P-01", "P-14")
-def test_under_at_jwt_only_a_member_that_names_another_kind_is_refused():
+@pytest.mark.rule("P-01", "P-14", "J-63")
+def test_a_header_at_jwt_is_a_mark_and_excuses_nothing():
     def verdict(**marks: Any) -> Reason | None:
-        return of_jwt({**CLAIMS, **marks}, typ="at+jwt")
+        return of_jwt({**SILENT, "client_id": "spa", **marks}, typ="at+jwt")
 
-    assert verdict(typ="ID") is NOT_ACCESS
-    assert verdict(typ="Refresh") is NOT_ACCESS
-    assert verdict(token_use="id") is NOT_ACCESS
-    assert verdict(token_type="refresh_token") is NOT_ACCESS
-    assert verdict(tokenName="id_token") is NOT_ACCESS
-    assert verdict(token_type="DPoP") is BOUND
-    assert verdict(nonce="n", at_hash="h", events={}) is None
-    assert verdict(token_type="user", token_use="api", typ="JWT") is None
-    assert verdict(token_type=["Bearer"], token_use=None) is None
+    assert verdict() is None
+    assert verdict(typ="JWT") is None
+    assert verdict(typ="Bearer", nonce="n") is None
+    assert verdict(nonce="n") is NOT_ACCESS
+    assert verdict(token_type="user") is NOT_ACCESS
 
 
-SILENT = {name: value for name, value in CLAIMS.items() if name not in ("client_id", "azp", "scope")}
+# The kind: a mark that is written in another JSON type, or spelt in another way, must not count as no mark.
+@pytest.mark.rule("J-63", "P-14", "X-40", "X-41", "X-49")
+@pytest.mark.parametrize("ask", EVERY_WAY)
+@pytest.mark.parametrize("name", ["token_type", "token_use", "typ", "type", "tokenName", "purpose"])
+def test_a_mark_of_another_kind_counts_in_every_json_type_and_spelling(ask: Ask, name: str):
+    for word in ("ID", "id_token", "id token", "Refresh-Token", "application/id+jwt", "application/refresh_token",
+                 "Backchannel-Logout", "backchannel_logout+jwt", " id ", "refresh jwt", "APPLICATION/LOGOUT+JWT",
+                 "txntoken+jwt", "oauth-authz-req+jwt", "statuslist+jwt", "token-introspection+jwt"):  # fmt: skip
+        for value in (word, [word], ["access_token", word], [word, "access_token"]):
+            assert ask({**CLAIMS, name: value}) is NOT_ACCESS, value
+    for value in ({"a": "ID"}, {}, [], 3, 0, 1.5, True, False, [["access_token"]], ["access_token", 3], [None]):
+        assert ask({**CLAIMS, name: value}) is NOT_ACCESS, value
+    assert ask({**CLAIMS, name: ["access_token"]}) is None
+    assert ask({**CLAIMS, name: ["access_token", "DPoP"]}) is BOUND
 
 
 @pytest.mark.rule("J-63")
@@ -193,5 +207,4 @@ def test_a_jwt_has_a_mark_of_an_access_token_and_an_answer_needs_none():
 def test_null_is_absent_in_an_answer_and_not_in_a_jwt(name: str):
     for ask in ANSWERS:
         assert ask({**CLAIMS, name: None}) is None
-    assert of_jwt({**CLAIMS, name: None}) is (None if name == "typ" else NOT_ACCESS)
-    assert of_jwt({**CLAIMS, "typ": 7}) is None
+    assert of_jwt({**CLAIMS, name: None}) is NOT_ACCESS
