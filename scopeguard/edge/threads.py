@@ -24,6 +24,7 @@ class Threads:
         self._lock = threading.Lock()
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._idle = 0  # threads that wait for work, without those that the queue has something for
+        self._ended = 0  # counts the calls of end()
 
     after_fork = _reset
 
@@ -34,23 +35,27 @@ class Threads:
                 self._idle -= 1
                 self._work.put(work)
                 return
-        threading.Thread(target=self._run, args=(work,), name="scopeguard", daemon=True).start()
+            begun = self._ended
+        threading.Thread(target=self._run, args=(work, begun), name="scopeguard", daemon=True).start()
 
     def end(self) -> None:
-        """End the threads that are idle. Those at work stay until they have been idle for a while."""
+        """End the threads that are idle now, and those at work when their work is done."""
         with self._lock:
+            self._ended += 1
             idle, self._idle = self._idle, 0
             for _ in range(idle):
                 self._work.put(None)
 
-    def _run(self, work: Callable[[], None] | None) -> None:
+    def _run(self, work: Callable[[], None] | None, begun: int) -> None:
         while work is not None:
             work()
             del work  # it leads to a token, which must not be kept while the thread is idle
-            work = self._more()
+            work = self._more(begun)
 
-    def _more(self) -> Callable[[], None] | None:
+    def _more(self, begun: int) -> Callable[[], None] | None:
         with self._lock:
+            if begun != self._ended:
+                return None
             self._idle += 1
             waiting = self._work
         try:

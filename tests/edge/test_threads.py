@@ -64,6 +64,26 @@ def test_work_does_not_wait_for_a_thread_that_is_busy():
     assert not other.is_alive()
 
 
+def test_a_thread_that_is_at_work_when_all_are_ended_waits_for_no_more(monkeypatch: pytest.MonkeyPatch):
+    """The last of its work may be over for those who wait for it before the thread is idle."""
+    monkeypatch.setattr(module, "_PATIENCE", 600.0)
+    threads = Threads()
+    workers: list[threading.Thread] = []
+    done = threading.Event()
+
+    def work() -> None:
+        workers.append(threading.current_thread())
+        threads.end()
+        done.set()
+
+    threads.run(work)
+    assert done.wait(PATIENCE)
+    workers[0].join(PATIENCE)
+    assert not workers[0].is_alive()
+    assert run(threads) is not workers[0]
+    threads.end()
+
+
 def test_a_thread_without_work_ends_by_itself(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "_PATIENCE", 0.0)
     threads = Threads()
@@ -79,7 +99,7 @@ def test_a_thread_that_gets_work_in_the_last_moment_does_it(monkeypatch: pytest.
     threads = Threads()
     done = threading.Event()
     threads._lock.acquire()
-    waiting = threading.Thread(target=threads._run, args=(lambda: None,))
+    waiting = threading.Thread(target=threads._run, args=(lambda: None, 0))
     threads._work.put(done.set)
     threads._work.get()  # the queue is empty when the thread looks
     threads._idle = -1  # as if run() had promised the work that comes
