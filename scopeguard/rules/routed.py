@@ -22,6 +22,7 @@ from scopeguard.rules.template import Many, One, Rest, Template
 from scopeguard.scopes import Requirement
 
 _MOST_SEGMENTS: Final = 32  # of a path whose possible readings are tried one by one; a longer one is refused
+_MOST_SEGMENTS_MOUNTED: Final = 256  # of a path that is tried below each mount; a longer one is refused
 _MOST_BEFORE: Final = 4  # segments that a mount leaves in front of what is taken off
 _MOST_COMPARED: Final = 2500  # pairs of what rules ask for
 _MOST_JOINED: Final = 1024  # rules that were made of several
@@ -104,6 +105,8 @@ class RoutedRules:
         if rule is None or rule.access is DENIED or not self._named.any:
             return rule
         others = self._certain(rule, method, path, routed)
+        if others is None:
+            return None
         if not rule.template.literal and (routed != path or self._prefixes.unknown):
             possible = self._possible(rule, method, path, routed)
             if possible is None:
@@ -111,8 +114,18 @@ class RoutedRules:
             others += possible
         return self._join(rule, others) if others else rule
 
-    def _certain(self, rule: Rule, method: str, path: str, routed: str) -> list[Rule]:
-        """What other rules say of the paths that routers with a prefix of their own are known to see."""
+    def _certain(self, rule: Rule, method: str, path: str, routed: str) -> list[Rule] | None:
+        """Return what other rules say of the paths that routers with a prefix of their own are known to see.
+
+        ``None`` if the path is too long to try it below each mount.
+        """
+        if not self._prefixes.mounted:
+            return []
+        segments = path[1:].split("/")
+        if not self._named.touches(set(segments)):  # each reading is made of these segments
+            return []
+        if len(segments) > _MOST_SEGMENTS_MOUNTED:
+            return None
         found: list[Rule] = []
         for place, own in self._prefixes.mounted:
             if place.holds(routed):

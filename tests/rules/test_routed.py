@@ -212,6 +212,17 @@ def test_a_path_has_several_readings_where_a_prefix_is_taken_off():
     assert RoutedRules(Rules(public=["/x"]), Prefixes(mounted=((Place(), "/api"),))).is_plain
 
 
+@pytest.mark.parametrize("mounts", [1, 3])
+def test_a_long_path_to_mounted_apps_that_may_mean_something_else_is_refused(mounts: int):
+    prefixes = Prefixes(mounted=tuple((Place(), f"/m{at}") for at in range(mounts)))
+    rules = [Rule("/admin/{rest:path}", ADMIN), REST]
+    for length in (250, 5000):
+        assert access(rules, prefixes, "/m0/" + "x/" * length + "y") == AUTHENTICATED
+    assert access(rules, prefixes, "/m0/admin/" + "x/" * 250 + "y") == ADMIN
+    assert access(rules, prefixes, "/m0/admin/" + "x/" * 300 + "y") is None
+    assert access(rules, prefixes, "/m0/" + "x/" * 5000 + "admin") is None
+
+
 @pytest.mark.parametrize("wrong", ["api", "/api/", "/", "/a//b", "/a/../b", "/a?b", "/{a}", "/a#b", 7, True, ["/a"]])
 def test_a_root_path_is_a_prefix_or_nothing(wrong: Any):
     with pytest.raises(ConfigurationError, match="root_path: must be the prefix that the app takes off paths"):

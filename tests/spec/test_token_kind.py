@@ -187,8 +187,21 @@ def test_a_mark_of_another_kind_counts_in_every_json_type_and_spelling(ask: Ask,
                  "txntoken+jwt", "oauth-authz-req+jwt", "statuslist+jwt", "token-introspection+jwt"):  # fmt: skip
         for value in (word, [word], ["access_token", word], [word, "access_token"]):
             assert ask({**CLAIMS, name: value}) is NOT_ACCESS, value
-    for value in ({"a": "ID"}, {}, [], 3, 0, 1.5, True, False, [["access_token"]], ["access_token", 3], [None]):
-        assert ask({**CLAIMS, name: value}) is NOT_ACCESS, value
+    others: tuple[Any, ...] = (
+        {"a": "ID"},
+        {},
+        [],
+        3,
+        0,
+        1.5,
+        True,
+        False,
+        [["access_token"]],
+        ["access_token", 3],
+        [None],
+    )
+    for other in others:
+        assert ask({**CLAIMS, name: other}) is NOT_ACCESS, other
     assert ask({**CLAIMS, name: ["access_token"]}) is None
     assert ask({**CLAIMS, name: ["access_token", "DPoP"]}) is BOUND
 
