@@ -14,7 +14,6 @@ from scopeguard.config.machines import SUBJECT_IS_CLIENT, MachineSign
 from scopeguard.presets.parts import (
     ALWAYS_A_MACHINE,
     ALWAYS_A_USER,
-    CLIENT_ID,
     JWT_OR_NONE,
     ORGANIZATION,
     PERMISSIONS,
@@ -32,10 +31,14 @@ from scopeguard.presets.parts import (
 
 _WORKOS_CLIENT: Final = Form(re.compile(r"client_[0-9A-Za-z]+"), "a client id of WorkOS", "client_01EXAMPLE")
 _MACHINE: Final = Form(re.compile(r"mch_[0-9A-Za-z_]+"), "a machine id of Clerk", "mch_2vYVtestTESTtest")
-_SUPABASE_REF: Final = Form(re.compile(r"[a-z0-9]+"), "a project's reference", "abcdefghijklmnopqrst")
+_SUPABASE_REF: Final = Form(re.compile(r"[a-z0-9]{6,40}"), "a project's reference", "abcdefghijklmnopqrst")
 # With a letter: what has none is the project's number, which tokens do not name.
 _FIREBASE_PROJECT: Final = Form(
-    re.compile(r"[a-z](?:[a-z0-9\-]*[a-z0-9])?"), "a project id, not its number", "acme-prod"
+    re.compile(r"[a-z][a-z0-9\-]{4,28}[a-z0-9]"), "a project id, not its number", "acme-prod"
+)
+# A bundle id or a Services ID.
+_APPLE_CLIENT: Final = Form(
+    re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9\-]+(?:\.[A-Za-z0-9\-]+)*"), "an app's or a service's id", "com.example.app"
 )
 _ORIGIN: Final = Form(
     re.compile(r"[a-z][a-z0-9+.\-]*://[a-z0-9.\-]+(?::[0-9]{1,5})?"),
@@ -176,7 +179,7 @@ def apple(client_id: str | Iterable[str]) -> Issuer:
     """Sign in with Apple: ID tokens of *client_id*. Identity only: Apple's access tokens are of no use to others."""
     return Issuer(
         "https://appleid.apple.com",
-        audience=fit_all(client_id, "client_id", CLIENT_ID),
+        audience=fit_all(client_id, "client_id", _APPLE_CLIENT),
         jwks_uri="https://appleid.apple.com/auth/keys",
         algorithms=("RS256",),
         typ=JWT_OR_NONE,

@@ -35,7 +35,6 @@ from scopeguard.presets.parts import (
     fit,
     fit_all,
     host,
-    misfit,
     not_swapped,
     segment,
     some,
@@ -45,6 +44,9 @@ from scopeguard.presets.parts import (
 _GRAPH: Final = ("https://graph.microsoft.com", "00000003-0000-0000-c000-000000000000")
 _POOL: Final = Form(
     re.compile(r"[a-z]{2,3}(?:-[a-z]+)+-[0-9]+_[0-9A-Za-z]+"), "a pool id with its region", "eu-central-1_AbCdEfGhI"
+)
+_RESOURCE_SERVER: Final = Form(
+    re.compile(r"[!#-\[\]-~]+"), "the identifier of a resource server", "https://api.example.com"
 )
 _PINGONE_DOMAIN: Final = Form(re.compile(r"com|eu|asia|ca|sg|com\.au"), "what the domain ends with", "eu", folded=True)
 _STYTCH_PROJECT: Final = Form(
@@ -225,10 +227,8 @@ def cognito(
     clients = fit_all(client_ids, "client_ids", CLIENT_ID)
     if any(_POOL.pattern.fullmatch(client) for client in clients):
         raise ConfigurationError("client_ids: needs ids of app clients, not a pool id")
-    if resource_server is not None and (not isinstance(resource_server, str) or not resource_server):
-        raise misfit(
-            resource_server, "resource_server", "the identifier of a resource server", "https://api.example.com"
-        )
+    if resource_server is not None:
+        fit(resource_server, "resource_server", _RESOURCE_SERVER)
     return Issuer(
         f"https://cognito-idp.{place}.amazonaws.com/{pool}",
         audience=clients,
@@ -368,7 +368,7 @@ def stytch(project_id: str, *, jwks_uri: str | None = None) -> Issuer:
     return Issuer(
         f"stytch.com/{name}",
         audience=name,
-        jwks_uri=jwks_uri or f"https://{api}/v1/sessions/jwks/{name}",
+        jwks_uri=f"https://{api}/v1/sessions/jwks/{name}" if jwks_uri is None else jwks_uri,
         algorithms=("RS256",),
         typ=JWT_OR_NONE,
         required_claims=("iat", "nbf", "sub", "scope"),

@@ -32,14 +32,20 @@ GOOGLE_ACCOUNT: Final = MachineSign(machine=True, present={"email": r".+@.+\.gse
 
 GOOGLE_SCOPES: Final = "https://www.googleapis.com/auth/"
 
-_LABEL: Final = r"[a-z0-9](?:[a-z0-9\-]*[a-z0-9])?"
+_LONGEST: Final = 255  # characters of any argument that has a form
+_LONGEST_NAME: Final = 2048  # characters of an audience and the like, which may be a long URL
+_LABEL: Final = r"[a-z0-9](?:[a-z0-9\-]{0,61}[a-z0-9])?"
+# The last label has a letter: an IP address is no host of a provider.
 _HOST: Final = re.compile(
-    rf"{_LABEL}(?:\.{_LABEL})+(?::[0-9]{{1,5}})?|localhost(?::[0-9]{{1,5}})?|{_LABEL}:[0-9]{{1,5}}"
+    rf"(?:{_LABEL}\.)+(?=[0-9\-]*[a-z]){_LABEL}(?::[0-9]{{1,5}})?|localhost(?::[0-9]{{1,5}})?|{_LABEL}:[0-9]{{1,5}}"
 )
-_URL: Final = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+(?:/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*)?")
+IP_ADDRESS: Final = r"(?:[0-9]+\.){3}[0-9]+(?::[0-9]+)?"
+_URL: Final = re.compile(
+    r"https?://(?:[A-Za-z0-9.\-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*)?"
+)
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9._~@\-]+")
 _EMAIL: Final = re.compile(r"[^\s@/:]+@[^\s@/:]+\.[^\s@/:]+")
-_NUMBER: Final = re.compile(r"[0-9]+")
+_NUMBER: Final = re.compile(r"[0-9]{1,40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +68,16 @@ EMAIL: Final = Form(_EMAIL, "an e-mail address", "ingest@acme-prod.iam.gservicea
 NUMBER: Final = Form(_NUMBER, "a number", "258000000000000456")
 AWS_REGION: Final = Form(re.compile(r"[a-z]{2,3}(?:-[a-z]+)+-[0-9]+"), "a region of AWS", "eu-central-1", folded=True)
 ORGANIZATION: Final = Form(re.compile(r"org_[0-9A-Za-z]+"), "an organization id", "org_01H945H0YD4F97JN9MATX7BYAG")
-# Client ids have no common form; these are what is written in their place by mistake.
-CLIENT_ID: Final = Form(re.compile(r"(?![a-z]+://)[!-~]+", re.IGNORECASE), "a client id", "57cbishk4j24pabc1234567890")
+# RFC 6749 allows any visible characters. The providers use these; a path, a query and an address are mistakes.
+CLIENT_ID: Final = Form(
+    re.compile(rf"(?!{IP_ADDRESS}$)[A-Za-z0-9][A-Za-z0-9._~+=:@|\-]*"), "a client id", "57cbishk4j24pabc1234567890"
+)
 
 
 def fit(value: str, setting: str, form: Form) -> str:
     """*value* if it has *form*, in lower case where capitals mean the same; else :class:`ConfigurationError`."""
     given = value.lower() if form.folded and isinstance(value, str) else value
-    if not isinstance(given, str) or not form.pattern.fullmatch(given):
+    if not isinstance(given, str) or len(given) > _LONGEST or not form.pattern.fullmatch(given):
         raise misfit(value, setting, form.wanted, form.example)
     return given
 
@@ -107,9 +115,13 @@ def host(value: str, setting: str, example: str) -> str:
     A name without a domain is refused: a tenant is not a host.
     """
     name = value.lower().removeprefix("https://").removesuffix("/") if isinstance(value, str) else ""
-    if not _HOST.fullmatch(name):
+    if len(name) > _LONGEST or not _HOST.fullmatch(name) or not _is_port(name.partition(":")[2]):
         raise misfit(value, setting, "a host name with its domain, and no path", example)
     return name
+
+
+def _is_port(text: str) -> bool:
+    return not text or 0 < int(text) < 65536
 
 
 def subdomain(value: str, setting: str, form: Form, domain: str) -> str:
@@ -117,7 +129,7 @@ def subdomain(value: str, setting: str, form: Form, domain: str) -> str:
     given = (
         value.lower().removeprefix("https://").removesuffix("/").removesuffix(domain) if isinstance(value, str) else ""
     )
-    if not form.pattern.fullmatch(given):
+    if len(given) > _LONGEST or not form.pattern.fullmatch(given):
         raise misfit(value, setting, form.wanted, form.example)
     return given
 
@@ -138,7 +150,7 @@ def url(value: str, setting: str, example: str) -> str:
 
 def segment(value: str, setting: str, example: str) -> str:
     """*value* if it can stand between two slashes of a URL as it is."""
-    if not isinstance(value, str) or not _SEGMENT.fullmatch(value) or not value.strip("."):
+    if not isinstance(value, str) or len(value) > _LONGEST or not _SEGMENT.fullmatch(value) or not value.strip("."):
         raise misfit(value, setting, "a name of letters, digits and . _ ~ @ - only", example)
     return value
 
@@ -165,6 +177,11 @@ def some(values: str | Iterable[str], setting: str) -> tuple[str, ...]:
     found = strings(values, setting)
     if not found or not all(found):
         raise ConfigurationError(f"{setting}: name at least one, and none that is empty")
+    if not all(value.isprintable() and value == value.strip() and len(value) <= _LONGEST_NAME for value in found):
+        raise ConfigurationError(
+            f"{setting}: needs text without control characters and spaces at its ends, of at most {_LONGEST_NAME} "
+            "characters"
+        )
     return found
 
 

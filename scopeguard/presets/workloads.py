@@ -25,6 +25,7 @@ from scopeguard.presets.parts import (
     EMAIL,
     GOOGLE_ACCOUNT,
     GOOGLE_SCOPES,
+    IP_ADDRESS,
     JWT_OR_NONE,
     NO_SUBJECT_NO_USER,
     NUMBER,
@@ -41,9 +42,11 @@ _GOOGLE: Final = "https://accounts.google.com"
 _HOUR: Final = 3600.0
 _SERVICE_ACCOUNT: Final = "/var/run/secrets/kubernetes.io/serviceaccount"  # where every pod has its own
 _ID: Final = replace(NUMBER, wanted="a numeric id")
-_GITHUB_REF: Final = Form(re.compile(r"refs/(?:heads|tags|pull)/[!-~]+"), "a full reference", "refs/heads/main")
-_GITLAB_REF: Final = Form(re.compile(r"(?!refs/)[!-~]+"), "a branch or tag without refs/heads/", "main")
-_NAMESPACE: Final = Form(re.compile(r"[a-z0-9](?:[a-z0-9\-]*[a-z0-9])?"), "the name of a namespace", "etl")
+# What git allows in the name of a reference (git-check-ref-format), without characters beyond ASCII.
+_REF: Final = r"(?![/.])(?!.*(?:\.\.|//|@\{))(?!@$)(?!.*[/.]$)[^\x00-\x20~^:?*\[\\\x7f-\U0010ffff]+"
+_GITHUB_REF: Final = Form(re.compile(rf"refs/(?:heads|tags|pull)/{_REF}"), "a full reference", "refs/heads/main")
+_GITLAB_REF: Final = Form(re.compile(rf"(?!refs/){_REF}"), "a branch or tag without refs/heads/", "main")
+_NAMESPACE: Final = Form(re.compile(r"[a-z0-9](?:[a-z0-9\-]{0,61}[a-z0-9])?"), "the name of a namespace", "etl")
 _SERVICE_ACCOUNT_NAME: Final = Form(
     re.compile(r"(?:[a-z0-9\-]+/|system:serviceaccount:[a-z0-9\-]+:)[a-z0-9.\-]+"), '"namespace/name"', "etl/ingest"
 )
@@ -61,7 +64,9 @@ _GOOGLE_ACCOUNT: Final = Form(
     re.compile(r"[^\s@/:]+@[a-z0-9.\-]+\.gserviceaccount\.com"), "the address of a service account", EMAIL.example
 )
 _GOOGLE_CLIENT: Final = Form(
-    re.compile(r"(?![a-z]+://)[!-?A-~]+", re.IGNORECASE), "an OAuth client id", "123-abc.apps.googleusercontent.com"
+    re.compile(rf"(?!{IP_ADDRESS}$)[A-Za-z0-9][A-Za-z0-9._:\-]*"),
+    "an OAuth client id",
+    "123-abc.apps.googleusercontent.com",
 )
 
 
@@ -244,7 +249,11 @@ def aws_alb(
         url(issuer, "issuer", f"https://cognito-idp.{place}.amazonaws.com/{place}_AbCdEfGhI"),
         audience=arns,
         audience_claims=("header:signer",),
-        key_url_template=key_url_template or f"https://public-keys.auth.elb.{place}.amazonaws.com/{{kid}}",
+        key_url_template=(
+            f"https://public-keys.auth.elb.{place}.amazonaws.com/{{kid}}"
+            if key_url_template is None
+            else key_url_template
+        ),
         token_header="x-amzn-oidc-data",
         padded_segments=True,
         header_claims=("iss", "client", "exp"),

@@ -221,6 +221,47 @@ def test_a_value_of_another_type_is_a_configuration_error_that_names_the_argumen
         assert key in str(raised.value)
 
 
+# What nobody means, in every argument that is text. These take any text that a server may have been configured with:
+FREE = {"audience", "environments", "resource_server", "clients", "jwks_file"}
+FREE_HERE = {("dex", "client_ids"), ("hydra", "client_ids")}
+NAMES = {("keycloak", "realm"), ("okta", "authorization_server")}  # an operator may choose dots and digits
+NEVER = ["", "\x00", "x\n", "x\x00y", " x", "A" * 3000]
+ODD = [
+    "../../x", "..", ".", "x/../y", "x?x=1", "h.test?x=1", "x#f", "[::1]", "%2e%2e", "http://", "https://", "//x",
+    "x//y", "é.example", "\\", "A" * 300, "https://[::1", "https://as.example/#f",
+]  # fmt: skip
+ADDRESSES = [
+    "127.0.0.1",
+    "127.0.0.1:8443",
+    "10.0.0.1",
+    "0.0.0.0",
+    "1.2.3.4.",
+    "as.example.com:0",
+    "as.example.com:99999",
+]
+TEXTS = [
+    (name, key)
+    for name, preset in PRESETS.items()
+    for key, parameter in inspect.signature(preset).parameters.items()
+    if "str" in str(parameter.annotation) and key != "validate"
+]
+
+
+@pytest.mark.parametrize(("name", "key"), TEXTS)
+def test_odd_values_are_refused_in_every_argument(name: str, key: str):
+    free = key in FREE or (name, key) in FREE_HERE
+    refused = [] if key == "jwks_file" else list(NEVER)
+    if not free:
+        refused += ODD if name != "github_actions" or key != "refs" else ["refs/heads/" + odd for odd in ODD[:5]]
+        refused += [] if (name, key) in NAMES or key == "refs" else ADDRESSES
+        if key in ("client_id", "client_ids"):  # a host name may be one
+            refused = [odd for odd in refused if odd not in ADDRESSES[-3:]]
+    if key == "refs":
+        refused = [odd for odd in refused if odd not in ("%2e%2e", "refs/heads/x#f", "x#f")]
+    for odd in refused:
+        problem(name, {**ARGUMENTS[name], key: odd})
+
+
 # -- what can only mean one thing
 
 SAME: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
