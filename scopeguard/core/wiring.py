@@ -1,7 +1,4 @@
-"""From the issuers of a configuration to what a guard knows of each as it runs: its keys, its answers, its outages.
-
-Nothing is asked of anybody here.
-"""
+"""Building the run-time state of a guard from its configuration. There is no I/O here."""
 
 from __future__ import annotations
 
@@ -39,7 +36,10 @@ def build_trusted_issuers(
     store: Store | None,
     insecure: frozenset[str] = frozenset(),
 ) -> TrustedIssuers:
-    """All of *issuers*, and those that *resolver* will find. All may ask the hosts *insecure* by http."""
+    """Return the state for *issuers* and for those that *resolver* will find.
+
+    The hosts in *insecure* (``"name:port"``) may be reached by http for all of them.
+    """
 
     def trust(issuer: Issuer) -> TrustedIssuer:
         hosts = issuer.insecure_http_dangerously | insecure
@@ -56,7 +56,7 @@ def build_trusted_issuers(
 
 
 def build_trusted_issuer(issuer: Issuer, catalog: ScopeCatalog, backends: Backends) -> TrustedIssuer:
-    """*issuer*, with a key ring of its own; its scopes go by the names of *catalog*."""
+    """Return the state for *issuer*, with empty caches; *catalog* names its scopes."""
     static = None
     if issuer.keys is not None:
         static = configured_key_set(issuer.keys, padded=issuer.key_set.padded, backends=backends)
@@ -65,7 +65,7 @@ def build_trusted_issuer(issuer: Issuer, catalog: ScopeCatalog, backends: Backen
     trust = TrustedIssuer(
         issuer=issuer,
         vocabulary=catalog.vocabulary_of(issuer.vocabulary),
-        # Not a secret: it keeps a fleet from refreshing in step.
+        # Not a secret: the jitter keeps the processes of a fleet from refreshing at the same time.
         ring=KeyRing(issuer.key_set, jitter=random.uniform(-1, 1), static=static),
         introspection=None if issuer.introspection is None else _introspection_state(issuer, issuer.introspection),
         status_lists=None
@@ -97,7 +97,7 @@ def _introspection_state(issuer: Issuer, settings: Introspection) -> Introspecti
         ),
         accepted=AcceptedTokens(settings.max_entries),
         breaker=Breaker(probe_lasts=4 * settings.timeout),
-        # Who asks, whom and for what: the answer to another question is another answer (I-26).
+        # Another client, endpoint or audience may get another answer (RFC 7662 section 2.2), so each has its own.
         context=json.dumps([issuer.url, settings.endpoint, settings.client_id, audience, settings.signed]),
         key=key,
         new_id=lambda: secrets.token_urlsafe(16),

@@ -1,4 +1,4 @@
-"""The decision as a whole: from a request to an access token, or a refusal."""
+"""The decision as a whole: from a request to an access token, or to a denial."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from scopeguard.spec import jwt
 from scopeguard.state.issuers import TrustedIssuer, TrustedIssuers
 from scopeguard.state.token_cache import CachedToken, TokenCache
 
-# By name: to look a member up on its class takes as long as all that is done with it.
+# Looking a member up on its enumeration costs as much as the comparison.
 _HEADER, _INTROSPECTION = TokenSource.HEADER, Validation.INTROSPECTION
 
 
@@ -34,7 +34,9 @@ def authenticate(
     token_cache: TokenCache | None = None,
     exposed: Callable[[], None] | None = None,
 ) -> Flow[AccessToken]:
-    """The access token of *view*, judged by the policy of the issuer it names; whether it suffices is not asked.
+    """Return the access token of *view*, validated by the policy of the issuer that it names.
+
+    Not checked here: whether the token satisfies the requirement of the route.
 
     *token_cache*: holds the tokens that were verified before. *exposed* is called when a token is found, wherever it
     was read, and may raise a denial because the request was not encrypted.
@@ -52,9 +54,12 @@ def authenticate(
 def judge(
     credential: Credential, trusts: TrustedIssuers, clock: Clock, token_cache: TokenCache | None = None
 ) -> Flow[AccessToken]:
-    """The access token that *credential* is: verified here, now or before, or described by its authority; and not
-    revoked."""
-    # find_credential() has refused everything outside ASCII.
+    """Validate *credential* and return its access token.
+
+    A JWT is verified here, now or earlier; an opaque token is described by its authorization server. Revoked tokens are
+    denied.
+    """
+    # find_credential() already rejected everything outside ASCII.
     digest = sha256(credential.token.encode("ascii")).digest()
     found = None if token_cache is None else token_cache.find(digest, clock.wall())
     if found is not None and token_cache is not None:
@@ -90,8 +95,11 @@ def check_cached(
     clock: Clock,
     token_cache: TokenCache,
 ) -> Flow[AccessToken | None]:
-    """What *found* says, if the token came in the same way as then, its issuer is trusted as it was, and the key that
-    signed it is still published; ``None`` says nothing. A key set that is due is fetched, as for any other token."""
+    """Return the access token of *found*, or ``None`` if the token has to be verified again.
+
+    Checked: the token came in the same header field, its issuer is still trusted in the same way, the key that signed
+    it is still published, its status, and revocations. A key set that is due is fetched, as for any other token.
+    """
     trust, ring, kid, algorithm = found.trust, found.trust.ring, found.header.get("kid"), found.header["alg"]
     if found.location != credential.header or not trusts.holds(trust, clock.monotonic()):
         token_cache.discard(digest)
@@ -103,9 +111,9 @@ def check_cached(
             except InvalidToken:
                 if not trust.others:
                     raise
-                token_cache.discard(digest)  # the key may be in another set of the issuer now
+                token_cache.discard(digest)  # the key may have moved to another set of the issuer
                 return None
-            # The set that stands now decides, whichever the look-up saw.
+            # The current set decides, even if the look-up saw an older one.
             held = ring.current
             if found.key not in ring.candidates(kid, algorithm, clock.monotonic()):
                 token_cache.discard(digest)
@@ -134,7 +142,7 @@ def verify(
     clock: Clock,
     token_cache: TokenCache | None,
 ) -> Flow[AccessToken]:
-    """*token*, when its issuer's policy accepts it and a key of the issuer signed it; remembered under *digest*."""
+    """Check *token* against its issuer's policy and keys, and add it to the token cache under *digest*."""
     now, issuer = clock.wall(), trust.issuer
     checked = jwt.check(token, issuer, now, headers=trust.headers)
     if trust.others:

@@ -1,4 +1,4 @@
-"""Where the token of a request is: the one credential, and which place it came from."""
+"""Finding the one credential of a request, and the place it came from."""
 
 from __future__ import annotations
 
@@ -11,31 +11,32 @@ from scopeguard.request import RequestView
 from scopeguard.spec import credentials
 from scopeguard.spec.subprotocol import token_from_subprotocols
 
-# By name: to look a member up on its class takes as long as all that is done with it.
+# Looking a member up on its enumeration costs as much as the comparison.
 _HEADER, _REFUSE = TokenSource.HEADER, StrayQueryToken.REFUSE
 
 
 # Not frozen: a frozen one takes twice as long to make, and there is one for each token that is judged.
 @dataclass(slots=True, kw_only=True)
 class Credential:
-    """A token as the request presented it, and where."""
+    """A token as the request presented it, and the place where it was found."""
 
     token: str = field(repr=False)
     source: TokenSource
-    header: str | None = None  # the field it is the whole value of; None for Authorization and its scheme
+    header: str | None = None  # the field whose whole value it is; None for Authorization with a scheme
 
 
 def find_credential(
     view: RequestView, sources: TokenSources, headers: tuple[str | None, ...] = (None,), *, opaque: bool = False
 ) -> Flow[Credential]:
-    """The one token of the request; more than one enabled place in use is refused (RFC 6750 section 2, B-13).
+    """Return the one token of the request.
 
-    *headers*: the fields that count as the header, ``None`` for ``Authorization``. *opaque*: an issuer is asked about
-    tokens that are not JWTs, so a token may have characters that a JWT cannot have.
+    A request with tokens in more than one enabled place is denied: "Clients MUST NOT use more than one method to
+    transmit the token in each request" (RFC 6750 section 2). *headers*: the fields that may hold the token, ``None``
+    for ``Authorization``. *opaque*: some issuer introspects opaque tokens, so that characters outside of JWTs are allowed.
     """
     form = credentials.OPAQUE if opaque else credentials.TOKEN68
     found: list[Credential] = []
-    absent: MissingCredentials | None = None  # why the header brings nothing, if more is known of it
+    absent: MissingCredentials | None = None  # why the header holds no token, if a reason is known
     for header in headers if sources.in_header else ():
         values = view.headers.get_all(header or "authorization")
         try:

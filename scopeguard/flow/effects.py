@@ -1,7 +1,7 @@
-"""What the flow may ask of the outside world, as data. None of it knows OAuth.
+"""The I/O that a flow may ask for, as data. No effect knows OAuth.
 
-The flow yields an effect, an edge performs it and sends the answer back; a failure is thrown in. There are six
-effects, and a seventh needs a reason in CHANGELOG.md.
+A flow yields an effect. An edge performs it and sends the answer back, or throws the failure in. There are six effects;
+a seventh needs a reason in CHANGELOG.md.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Effect(Generic[T_co]):
-    """Something to be done outside; ``T_co`` is the type of the answer."""
+    """One piece of I/O; ``T_co`` is the type of its answer."""
 
     __slots__ = ()
 
@@ -25,7 +25,7 @@ Flow = Generator[Effect[Any], Any, T]
 
 
 class Clock(Protocol):
-    """Both clocks, in seconds. Tokens are judged by the wall clock, caches live by the monotonic one (X-66)."""
+    """Both clocks, in seconds. Claims are compared with the wall clock, cache lifetimes with the monotonic one."""
 
     def wall(self) -> float: ...
     def monotonic(self) -> float: ...
@@ -33,7 +33,7 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back from one HTTP exchange; header names are lower case."""
+    """The response of one HTTP exchange. Header names are in lower case."""
 
     status: int
     body: bytes = field(repr=False)
@@ -42,14 +42,13 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Send(Effect[Answer]):
-    """One HTTP exchange: no redirect is followed, and the answer is bounded in size and time.
+    """One HTTP exchange. Redirects are not followed; the answer is bounded in size and time.
 
     ``form`` makes it a POST. ``limit`` is in bytes after decompression, ``timeout`` in seconds for the whole
-    exchange, ``retries`` how often it may be repeated after a failure to connect or a 502, 503 or 504. A failure of
-    transport, a timeout and an oversized answer are thrown in as
-    :class:`~scopeguard.errors.AuthorityUnavailable` naming ``authority``. ``ca_file``, a path, is read for this
-    exchange, and the server verified with what is in it alone. ``insecure``: hosts (``"name:port"``) to which the URL
-    may lead by http.
+    exchange, ``retries`` the number of repetitions after a failure to connect or a 502, 503 or 504. A transport
+    failure, a timeout and an oversized answer are thrown in as :class:`~scopeguard.errors.AuthorityUnavailable`, which
+    names ``authority``. ``ca_file`` is the path of a file of certificates: the server is verified against these alone.
+    ``insecure`` lists the hosts (``"name:port"``) that may be reached by http.
     """
 
     url: str
@@ -65,11 +64,13 @@ class Send(Effect[Answer]):
 
 
 class Store(Protocol):
-    """State shared by processes and hosts. Every operation may raise
-    :class:`~scopeguard.errors.AuthorityUnavailable`; what that means is for the flow to say."""
+    """State shared by processes and hosts.
+
+    Every operation may raise :class:`~scopeguard.errors.AuthorityUnavailable`; the flow decides what follows from it.
+    """
 
     def get(self, key: str, /) -> bytes | None:
-        """The value under *key*."""
+        """Return the value under *key*, ``None`` if there is none."""
         ...
 
     def put(self, key: str, value: bytes, /, *, seconds: float) -> None:
@@ -77,31 +78,32 @@ class Store(Protocol):
         ...
 
     def append(self, entry: bytes, /, *, seconds: float) -> None:
-        """Add *entry* to the one log of revocations, which is kept for *seconds* at least."""
+        """Add *entry* to the one log of revocations, which keeps it for at least *seconds*."""
         ...
 
     def read(self, after: str | None, /) -> tuple[str | None, Sequence[bytes]]:
-        """Entries of the log behind the position *after*, and the position to go on from.
+        """Return entries of the log after the position *after*, and the position for the next call.
 
-        Not necessarily all of them: there are no more when the position stays where it is. An entry may come again.
+        One call need not return all entries: the end is reached when the position does not change. An entry may be
+        returned more than once.
         """
         ...
 
     def close(self) -> None:
-        """Release what is held; a later operation may open it again."""
+        """Close the connections; a later operation may open new ones."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class UseStore(Effect[T_co]):
-    """Run *operation* against the shared store, and answer what it returns."""
+    """Call *operation* with the shared store; the answer is its return value."""
 
     operation: Callable[[Store], T_co] = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadFile(Effect[bytes]):
-    """The content of a local file named in the configuration, at most ``limit`` bytes."""
+    """Read a local file that the configuration names, at most ``limit`` bytes."""
 
     path: str
     authority: str
@@ -109,17 +111,17 @@ class ReadFile(Effect[bytes]):
 
 
 TURN: Final = 5.0
-"""How long a caller waits for the turn of its flight, in seconds, beside the time that the flight itself may take."""
+"""Seconds that a caller waits for its flight to start, besides the time that the flight itself may take."""
 
 LONGEST_RETRY_PAUSE: Final = 0.25
-"""The pause before an exchange is repeated, in seconds, is random and at most this long."""
+"""Upper bound of the random pause before an exchange is repeated, in seconds."""
 
 HOOK_PATIENCE: Final = 15.0
-"""How long a caller waits for a function of the operator's, in seconds."""
+"""Seconds that a caller waits for a function of the configuration."""
 
 
 class Lane(StrEnum):
-    """Kinds of outbound work. Each kind has its own bounds, so a flood of one kind delays no other."""
+    """Kinds of outbound work. Each kind has its own bounds, so that a flood of one kind does not delay others."""
 
     KEYS = "keys"
     REVOCATIONS = "revocations"
@@ -130,22 +132,20 @@ class Lane(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SingleFlight(Effect[None]):
-    """Run ``flow`` once for all callers that ask under ``key``, in any thread or event loop.
+    """Run ``flow`` once for all callers with the same ``key``, in any thread or event loop.
 
-    A caller that waited, and one that is about to run the flow, calls ``needed()`` again and does nothing when it
-    returns false. A failure is raised in the caller that started the flight. A caller waits for at most ``deadline``
-    seconds. A flight that runs is not interrupted when its callers leave; one that still waits for its turn is dropped
-    when the last of them has left.
+    After waiting, and before running the flow, a caller calls ``needed()`` again and does nothing if it returns false.
+    A failure is raised in the caller that started the flight. A caller waits for at most ``deadline`` seconds. A
+    running flight continues when its callers leave; a queued flight is dropped when its last caller has left.
 
-    Flights of one ``lane`` share its bounds. ``account`` says whose waiting work is counted together: ``authority``
-    unless given. It must not be a name that strangers make up or choose, so issuers that a resolver finds share one
-    account until one of their tokens was accepted. A flight with ``priority`` goes before those without,
-    and there are places that only such flights may take: set it for work that a stranger cannot cause. When too many
-    flights of the account wait already, :class:`~scopeguard.errors.AuthorityUnavailable` is raised at once, with the
-    seconds after which a place is expected to be free.
+    Flights of one ``lane`` share its bounds. Queued flights are counted per ``account``, by default the ``authority``;
+    the account must not be a name that a stranger can choose, so issuers that a resolver finds share one account until
+    one of their tokens is accepted. Flights with ``priority`` run before the others and have reserved places: set it for
+    work that a stranger cannot cause. If too many flights of the account are queued,
+    :class:`~scopeguard.errors.AuthorityUnavailable` is raised at once, with the seconds until a place is expected.
 
-    Without ``wait`` the flight goes on beside the request and its failure is only logged. What the flow returns are
-    sentences for the operator's log. ``label`` names the flight there; the key where it is empty.
+    Without ``wait``, the flight runs beside the request and its failure is only logged. The flow returns sentences for
+    the log. ``label`` names the flight in the log; the default is the key.
     """
 
     key: str
@@ -161,15 +161,15 @@ class SingleFlight(Effect[None]):
 
     @property
     def title(self) -> str:
-        """What the log calls this flight."""
+        """The name of this flight in the log."""
         return self.label or self.key
 
 
 @dataclass(frozen=True, slots=True)
 class CallHook(Effect[T_co]):
-    """Call a function of the operator's, and answer what it returns; inside a flight only, since it may block.
+    """Call a function of the configuration; the answer is its return value.
 
-    An awaitable is run to its end in an event loop of its own.
+    Used inside a flight only, because the function may block. An awaitable runs to its end in an event loop of its own.
     """
 
     hook: Callable[[], T_co | Awaitable[T_co]] = field(compare=False, repr=False)
@@ -177,16 +177,16 @@ class CallHook(Effect[T_co]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadForm(Effect[bytes]):
-    """The body of the request, at most ``limit`` bytes; the adapter replays it unchanged to the app (B-27).
+    """Read the body of the request, at most ``limit`` bytes. The adapter replays it unchanged to the app.
 
-    A larger one is thrown in as :class:`~scopeguard.errors.RequestTooLarge` (B-26).
+    For a larger body, :class:`~scopeguard.errors.RequestTooLarge` is thrown in.
     """
 
     limit: int
 
 
 def start(flow: Flow[T]) -> tuple[Effect[Any] | None, T | None]:
-    """*flow*, as far as it comes by itself: what it asks for, or, if it asks for nothing at all, its value."""
+    """Run *flow* to its first effect. Return that effect, or ``None`` and the value if there is no effect."""
     try:
         return next(flow), None
     except StopIteration as stop:

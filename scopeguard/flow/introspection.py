@@ -1,4 +1,4 @@
-"""Asking the authorization server about a token, once for all who carry it."""
+"""Introspection (RFC 7662): one question about a token for all requests that carry it."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ from scopeguard.spec import credentials, introspection, jwt, tokeninfo
 from scopeguard.state.introspection import IntrospectionAnswer, IntrospectionState
 from scopeguard.state.issuers import TrustedIssuer, TrustedIssuers
 
-# Statuses that say that the authority, or the gateway before it, is down or busy, whatever it was asked.
+# With these statuses, the authorization server or its gateway is down or busy, whatever the token.
 _ABOUT_THE_AUTHORITY: Final = frozenset((429, 502, 503, 504))
 
 
 def introspect(credential: Credential, trust: TrustedIssuer, trusts: TrustedIssuers, clock: Clock) -> Flow[AccessToken]:
-    """*credential* as its authority describes it now, or did a moment ago (RFC 7662).
+    """Return the access token that the authorization server describes for *credential* (RFC 7662).
 
-    An answer is shared by everybody who asks about the same token under the same configuration, across processes if
-    there is a store; it is judged by each of them (I-10 to I-15). A store that fails is passed over. What was revoked
-    by its own text is refused whatever the authority would say, and whether or not it can say anything.
+    An answer is cached and shared by all requests with the same token and configuration, across processes if there is
+    a store. Its claims are checked for every request. A failing store is ignored. A token that was revoked by its text
+    is denied without asking, even during an outage of the authorization server.
     """
     state = trust.introspection
-    if state is None:  # whoever routed here would have asked somebody who is not to be asked
+    if state is None:  # unreachable: this issuer does not introspect
         raise InvalidToken(Reason.UNKNOWN_ISSUER)
     try:
         yield from sync_if_due(trusts, clock)
     except AuthorityUnavailable:
-        pass  # whether that is an outage is asked at the end, of a token that is good
+        pass  # check_not_revoked() decides about it once the token is known to be valid
     if trusts.revocations.names(trust.issuer.url, stable_part(credential)):
         raise InvalidToken(Reason.TOKEN_REVOKED)
     settings = state.settings
@@ -76,15 +76,16 @@ def introspect(credential: Credential, trust: TrustedIssuer, trusts: TrustedIssu
             SingleFlight(
                 key=f"answer {key.hex()}" if shares else f"answer {state.new_id()}",
                 authority=trust.issuer.url,
-                # Without "landed", an answer that is not kept (ttl = 0) would be asked for again and again.
+                # Without "landed", an uncached answer (ttl = 0) would be requested again and again.
                 needed=lambda: (
                     not landed and usable() is None and not (shares and state.cache.failed_since(key, began))
                 ),
                 flow=fly,
-                # The key holds the whole digest, which stores use as a name; logs show the fingerprint, as everywhere.
+                # The key holds the whole digest, which names the entry in the store; logs show the fingerprint only.
                 label=f"introspection of token {fingerprint(credential.token)} at {trust.issuer.url}",
                 lane=Lane.INTROSPECTION,
-                priority=key in state.accepted,  # strangers can make up tokens, but none that was accepted
+                # A stranger cannot make up a token that was accepted before.
+                priority=key in state.accepted,
                 account=trust.account,
                 deadline=longest_introspection(trust.issuer, settings),
             )
@@ -105,12 +106,14 @@ def introspect(credential: Credential, trust: TrustedIssuer, trusts: TrustedIssu
 
 
 def longest_introspection(issuer: Issuer, settings: Introspection) -> float:
-    """How long a caller waits for an answer at most, in seconds: for its turn, then as long as the time limits of all
-    exchanges allow that may be needed. A function that returns our own token has no time limit but its waiters'."""
+    """Return the seconds that a caller waits for an answer at most: for its turn, then for every exchange.
+
+    A function that returns our own token has no other time limit than that of its callers.
+    """
     calls = 1 + settings.retries
     exchange = calls * settings.timeout + settings.retries * LONGEST_RETRY_PAUSE
     seconds = TURN + exchange
-    if callable(settings.bearer_token):  # asked for again when the authority refuses it, and then the question too
+    if callable(settings.bearer_token):  # after a refusal, the function and the question are repeated
         seconds += exchange + 2 * HOOK_PATIENCE
     if settings.endpoint is None:
         seconds += longest_search(issuer)
@@ -120,7 +123,7 @@ def longest_introspection(issuer: Issuer, settings: Introspection) -> float:
 
 
 def is_outdated(known: IntrospectionAnswer, trust: TrustedIssuer, trusts: TrustedIssuers) -> bool:
-    """Whether something has happened to the subject of *known* since (E-16). "Not active" is about nobody."""
+    """Return whether an event about the subject of *known* is newer. An inactive answer has no subject."""
     if known.members is None:
         return False
     subject = jwt.subject_of(known.members, trust.issuer)
@@ -135,7 +138,7 @@ def fetch_answer(
     trusts: TrustedIssuers,
     clock: Clock,
 ) -> Flow[IntrospectionAnswer]:
-    """The answer of the shared store, else of the authority; remembered here and there."""
+    """Fetch the answer from the shared store or the authorization server, and cache it in both places."""
     settings = state.settings
     name = f"answer:{key.hex()}"
     if trusts.shared and settings.ttl > 0:
@@ -147,7 +150,7 @@ def fetch_answer(
                 state.cache.absorb(key, kept, clock.monotonic(), lifetime=seconds)
                 return kept
         except (AuthorityUnavailable, introspection.MalformedAnswer):
-            pass  # the authority knows
+            pass  # ask the authorization server instead
     accepted = key in state.accepted
     pause = state.suspicion.pause(clock.monotonic(), accepted=accepted) or state.breaker.pause(clock.monotonic())
     if pause > 0:
@@ -162,7 +165,7 @@ def fetch_answer(
     state.suspicion.succeed(clock.monotonic())
     lasting, seconds = members, introspection.remaining(members, clock.wall())
     if seconds <= -trust.issuer.leeway:
-        lasting, seconds = None, float("inf")  # "active", and by its own date it is not
+        lasting, seconds = None, float("inf")  # the answer says "active" but has expired by its own "exp"
     state.cache.absorb(key, IntrospectionAnswer(lasting, at), clock.monotonic(), lifetime=seconds)
     keep = min(settings.negative_ttl if lasting is None else settings.ttl, seconds)
     if trusts.shared and keep > 0:
@@ -170,16 +173,17 @@ def fetch_answer(
         try:
             yield from ask(UseStore(lambda store: store.put(name, written, seconds=keep)))
         except AuthorityUnavailable:
-            pass  # others will ask for themselves
+            pass  # other processes will ask for themselves
     return IntrospectionAnswer(members, at)
 
 
 def record_failure(
     error: AuthorityUnavailable, key: bytes, state: IntrospectionState, now: float, *, accepted: bool
 ) -> None:
-    """Leave alone for a while what *error* is due to: the authority, or this one token; and say so in *error*.
+    """Pause questions to the authorization server or about this token, as *error* requires; set its ``retry_after``.
 
-    A failure that a token may be the cause of must not stop questions about others: strangers choose such tokens.
+    A failure that the token may have caused must not stop questions about other tokens, because strangers choose such
+    tokens.
     """
     match error.blame:
         case Blame.AUTHORITY:
@@ -199,10 +203,10 @@ def record_failure(
 def ask_authority(
     credential: Credential, trust: TrustedIssuer, state: IntrospectionState, clock: Clock
 ) -> Flow[Mapping[str, Any] | None]:
-    """What the authority says of *credential*: the members of its answer, ``None`` for "not active".
+    """Ask the authorization server about *credential*. Return the members of its answer, ``None`` for "not active".
 
-    An answer that is none is an outage, not a verdict: its 401 means that our credentials are wrong (I-17 to I-20), or
-    that it does not know the token, as some authorities say it. The ``blame`` of the error tells what may be the cause.
+    Any other response is an outage, not a verdict on the token. A 401 means that our credentials are wrong (RFC 7662
+    section 2.3), though some authorization servers send it for an unknown token. The ``blame`` of the error says which.
     """
     issuer, settings = trust.issuer, state.settings
     endpoint = settings.endpoint
@@ -242,7 +246,7 @@ def ask_authority(
 
 
 def read_content(answer: Answer, endpoint: str, trust: TrustedIssuer, clock: Clock) -> bytes:
-    """The body of *answer*, a 200 with JSON, or with whatever a signed answer is checked for."""
+    """Return the body of *answer*: a 200 response with JSON, or any 200 response if answers are signed."""
     state, authority = trust.introspection, trust.issuer.url
     try:
         if state is None or not state.settings.signed:
@@ -255,7 +259,7 @@ def read_content(answer: Answer, endpoint: str, trust: TrustedIssuer, clock: Clo
 
 
 def unusable_answer(trust: TrustedIssuer, endpoint: str, problem: str, *, status: int = 200) -> AuthorityUnavailable:
-    """The outage for an answer that says nothing about the token, which may be due to the token."""
+    """Return the error for a response that says nothing about the token but may have been caused by it."""
     error = AuthorityUnavailable(
         Reason.AUTHORITY_ANSWERED_NONSENSE, trust.issuer.url, url=endpoint, status=status, problem=problem
     )
@@ -264,9 +268,9 @@ def unusable_answer(trust: TrustedIssuer, endpoint: str, problem: str, *, status
 
 
 def exchange(question: Send) -> Flow[Answer]:
-    """The answer to *question*, which contains a token that a stranger may have chosen.
+    """Send *question*, which contains a token that a stranger may have chosen, and return the response.
 
-    A failure to connect cannot be due to the token. An answer that is too large or does not come in time can.
+    A failure to connect cannot be caused by the token. A response that is too large or too late can.
     """
     try:
         return (yield from ask(question))
@@ -285,7 +289,7 @@ def exchange(question: Send) -> Flow[Answer]:
 def send_question(
     credential: Credential, endpoint: str, bearer: str, trust: TrustedIssuer, state: IntrospectionState, clock: Clock
 ) -> Flow[Answer]:
-    """What *endpoint* answers to the question about *credential*; *bearer* is our own token, if that is who we are."""
+    """Ask *endpoint* about *credential*; *bearer* is our own token where one authenticates us."""
     settings, authority = state.settings, trust.issuer.url
     proof = introspection.proof(
         settings, state.key, authority, now=clock.wall(), identifier=state.new_id(), bearer=bearer
@@ -307,9 +311,10 @@ def send_question(
 
 
 def bearer_token(trust: TrustedIssuer, state: IntrospectionState) -> Flow[str]:
-    """The token with which questions are asked: the configured one, or what the operator's function returned last.
+    """Return our own token for introspection: the configured one, or what the configured function last returned.
 
-    That is called once for all who wait. Whatever it raises is an outage: no token was judged (law 4).
+    The function is called once for all waiting requests. Any exception in it is an outage: it says nothing about the
+    token of a request.
     """
     source, held, authority = state.settings.bearer_token, state.bearer, trust.issuer.url
     if not callable(source):
@@ -326,7 +331,7 @@ def bearer_token(trust: TrustedIssuer, state: IntrospectionState) -> Flow[str]:
     def fetch() -> Flow[tuple[str, ...]]:
         try:
             found = yield from ask(CallHook(source))
-        except Exception as error:  # noqa: BLE001 - a function of the operator's; its text might hold a secret
+        except Exception as error:  # noqa: BLE001 - the function of the configuration may raise anything
             held.fail()
             raise failure(f"raised {type(error).__name__}") from None
         if not credentials.is_token(found):
@@ -356,10 +361,11 @@ def bearer_token(trust: TrustedIssuer, state: IntrospectionState) -> Flow[str]:
 def ask_token_info(
     credential: Credential, endpoint: str, trust: TrustedIssuer, state: IntrospectionState, clock: Clock
 ) -> Flow[Mapping[str, Any] | None]:
-    """What a token-info endpoint says of *credential*, in the words of RFC 7662; ``None`` for "not active".
+    """Ask a token-info endpoint about *credential*. Return claims in the terms of RFC 7662, ``None`` for "not active".
 
-    With the token as the bearer: a token in a URL ends up in logs. Google's, by POST as its own client library asks,
-    says 400 to a token that is none; GitLab's, by GET, 401, and nobody else's credentials can be meant by that.
+    The token is sent as the bearer token, because a URL ends up in logs. Google's endpoint (POST, as in Google's client
+    library) rejects an invalid token with 400. GitLab's endpoint (GET) does so with 401, which cannot be about other
+    credentials, since none are sent.
     """
     google = state.settings.dialect is Dialect.GOOGLE_TOKENINFO
     answer = yield from exchange(

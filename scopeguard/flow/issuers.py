@@ -1,4 +1,4 @@
-"""Whose policy judges a token: configured issuers, those who are asked about opaque tokens, and those who are found."""
+"""Choosing the issuer whose policy applies to a token, and reading what that issuer publishes about itself."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from scopeguard.state.issuers import TrustedIssuer, TrustedIssuers
 
 
 def route(credential: Credential, trusts: TrustedIssuers, clock: Clock) -> Flow[TrustedIssuer]:
-    """Whose policy judges *credential*, before any network access, and with no URL taken from the token (P-18).
+    """Return the trusted issuer whose policy applies to *credential*.
 
-    Where issuers are looked up by the operator's function, that is called for a name that it may know.
+    No URL is taken from the token, and configured issuers are found without network access. With a resolver, its
+    function is called for a name that it accepts.
     """
     trust, token = parse(credential, trusts)
     return trust or (yield from find_issuer(token, credential, trusts, clock))
@@ -29,17 +30,18 @@ def route(credential: Credential, trusts: TrustedIssuers, clock: Clock) -> Flow[
 def parse(
     credential: Credential, trusts: TrustedIssuers, mark: str | None = None
 ) -> tuple[TrustedIssuer | None, Unverified | None]:
-    """The token and the configured trust that it names. No token: it is opaque, and the trust is whom to ask. No trust:
-    it names an issuer that may be found. *mark*: the fingerprint, if it is known.
+    """Parse *credential*; return the configured issuer it belongs to and the parsed token.
 
-    A token that has the look of a JWT and is not one is asked about nowhere.
+    The token is ``None`` if it is opaque: the issuer then introspects it. The issuer is ``None`` if it is not
+    configured; a resolver may know it. A malformed JWT is denied and never introspected. *mark* is the fingerprint of
+    the token, if it is already known.
     """
     try:
         token = trusts.peek(credential.token, credential.header, mark)
     except InvalidToken:
         looks_like_jwt = credential.token.startswith("eyJ") and credential.token.count(".") == 2
-        asks_nobody = looks_like_jwt or credential.header is not None
-        trust = None if asks_nobody else trusts.by_opaque_token(credential.token)
+        is_malformed = looks_like_jwt or credential.header is not None
+        trust = None if is_malformed else trusts.by_opaque_token(credential.token)
         if trust is None:
             raise
         return trust, None
@@ -51,7 +53,7 @@ def parse(
 def find_issuer(
     token: Unverified | None, credential: Credential, trusts: TrustedIssuers, clock: Clock
 ) -> Flow[TrustedIssuer]:
-    """The trust in the issuer of *token*, which is not configured."""
+    """Return the issuer of *token*, which is not configured, as the resolver finds it."""
     name = "" if token is None else jwt.named_issuer(token)
     trust = None if credential.header is not None else (yield from resolve_issuer(name, trusts, clock))
     if trust is None:
@@ -60,9 +62,10 @@ def find_issuer(
 
 
 def resolve_issuer(name: str, trusts: TrustedIssuers, clock: Clock) -> Flow[TrustedIssuer | None]:
-    """The trust in the issuer *name*, which is not configured, as the resolver finds it or found it lately.
+    """Return the issuer *name*, which is not configured, as the resolver finds it or found it recently.
 
-    Whoever fails to find it says nothing about the token: that is an outage (law 4), or a mistake, and let through.
+    ``None`` if there is no resolver or it does not know the name. A failure of the resolver says nothing about the
+    token: it is raised, as an outage or as the programming error that it is.
     """
     resolved = trusts.resolved
     if resolved is None:
@@ -81,7 +84,7 @@ def resolve_issuer(name: str, trusts: TrustedIssuers, clock: Clock) -> Flow[Trus
         try:
             issuer = yield from ask(CallHook(lambda: resolved.resolve(name)))
             found.append(resolved.absorb(name, issuer, clock.monotonic()))
-        except Exception as error:  # a mistake in it is paced as well: everybody would run into it
+        except Exception as error:  # a bug in the resolver is paced too: every request would run into it
             asked = error.retry_after if isinstance(error, AuthorityUnavailable) else None
             resolved.fail(name, clock.monotonic(), retry_after=asked)
             raise
@@ -96,7 +99,7 @@ def resolve_issuer(name: str, trusts: TrustedIssuers, clock: Clock) -> Flow[Trus
                 flow=look_up,
                 lane=Lane.HOOKS,
                 priority=resolved.has_accepted(name),
-                account="resolver",  # strangers make up the names
+                account="resolver",  # strangers choose the names
                 deadline=TURN + HOOK_PATIENCE,
             )
         )
@@ -108,17 +111,17 @@ def resolve_issuer(name: str, trusts: TrustedIssuers, clock: Clock) -> Flow[Trus
 
 
 def has_keys(metadata: Metadata) -> bool:
-    """Whether *metadata* says where the key set is: required by OpenID Connect Discovery, optional in RFC 8414."""
+    """Return whether *metadata* has a ``jwks_uri``: required by OpenID Connect Discovery, optional in RFC 8414."""
     return metadata.jwks_uri is not None
 
 
 def discover(
     trust: TrustedIssuer, clock: Clock, wanted: Callable[[Metadata], bool], *, anew: bool = False
 ) -> Flow[Metadata]:
-    """The issuer's metadata, kept from an earlier look-up or from :func:`search_metadata`.
+    """Return the issuer's metadata, from the cache or by :func:`search_metadata`.
 
-    A document that is *wanted* is kept for later requests; one that lacks what is looked for is returned and not kept.
-    *anew*: search even if a document is known.
+    A document for which *wanted* returns true is cached. A document that lacks what is needed is returned uncached.
+    *anew*: search even if a document is cached.
     """
     known = trust.known_metadata(clock.monotonic(), wanted)
     if known is not None and not anew:
@@ -141,7 +144,7 @@ def discover(
 
 
 def longest_search(issuer: Issuer) -> float:
-    """How long :func:`discover` takes at most, in seconds: every place takes as long as one exchange may."""
+    """Return the upper bound in seconds for :func:`discover`: one exchange for each place."""
     places = 1 if issuer.metadata_url is not None else len(metadata_urls(issuer.url))
     return places * issuer.key_set.timeout
 
@@ -158,17 +161,17 @@ def search_metadata(
     internal_hosts: Collection[str] = (),
     insecure: frozenset[str] = frozenset(),
 ) -> Flow[Metadata]:
-    """The first document of *issuer* at *places* that is *wanted*, else the first one that is its metadata.
+    """Return the first metadata document of *issuer* at *places* that is *wanted*, else the first document found.
 
-    The search goes on when a place answers with an error or a redirect, which is not followed, when its answer is not
-    metadata, and when the document lacks what is looked for: an authorization server may publish an OAuth document
-    (RFC 8414) beside the OpenID one, and the two need not say the same. It ends with an error at a document that names
-    another issuer or an endpoint that must not be called, because the operator has to know, and at an authority that
-    does not answer at all, because every place is on the same server.
+    The search continues after an error, a redirect (which is not followed), a response that is not metadata, and a
+    document that lacks what is needed: an authorization server may publish an OAuth document (RFC 8414) beside the
+    OpenID document, with different contents. The search ends with an error at a document that names another issuer or
+    a forbidden endpoint, because the configuration or the server has to be fixed, and at a server that does not
+    respond, because all places are on the same server.
 
-    Raises :class:`AuthorityUnavailable`. *setting* is the one that makes the search unnecessary; *internal_hosts* are
-    those that the documents may point to, *insecure* those (``"name:port"``) that may be reached by http. *limit* is in
-    bytes, *timeout* in seconds; both are for one exchange.
+    Raises :class:`AuthorityUnavailable`. *setting* names the setting that makes the search unnecessary. The documents
+    may point to *internal_hosts*; hosts in *insecure* (``"name:port"``) may be reached by http. *limit* (bytes) and
+    *timeout* (seconds) apply to one exchange.
     """
     incomplete: Metadata | None = None
     busy: AuthorityUnavailable | None = None
@@ -183,23 +186,23 @@ def search_metadata(
             raise _nonsense(issuer, url=place, problem=str(error)) from None
         except AuthorityUnavailable as error:
             if error.reason is Reason.AUTHORITY_ANSWERED_NONSENSE:
-                if "problem" in error.detail:  # more than 404 and the like
+                if "problem" in error.detail:  # says more than "404 Not Found" would
                     strange = strange or error
             elif "status" in error.detail:
                 busy = busy or error
-            else:  # no answer
+            else:  # no response
                 raise
         else:
             if wanted(metadata):
                 return metadata
             incomplete = incomplete or metadata
-    if busy is not None:  # it may have had what the others lack
+    if busy is not None:  # this place may have what the others lack
         raise busy
     if incomplete is not None:
         return incomplete
     if strange is not None:
         raise strange
-    # The fix comes first: long texts are cut off at their end.
+    # The fix comes first, because long texts are cut at their end.
     raise _nonsense(issuer, problem=f"set {setting} or metadata_url; no metadata at " + " nor ".join(places))
 
 
@@ -211,8 +214,11 @@ def read_metadata(
     internal_hosts: Collection[str] = (),
     insecure: Collection[str] = (),
 ) -> Metadata:
-    """The metadata of *issuer* in *answer*. Raises :class:`AuthorityUnavailable` for another status than 200 and for an
-    answer that is not JSON (a web app answers every path), :class:`MalformedMetadata` for any other document."""
+    """Return the metadata of *issuer* in *answer*.
+
+    Raises :class:`AuthorityUnavailable` if the status is not 200 or the content is not JSON (some web apps answer every
+    path), and :class:`MalformedMetadata` for any other document.
+    """
     check_status(answer, place, issuer, clock)
     if not is_json(answer.headers):
         raise _nonsense(issuer, url=place)

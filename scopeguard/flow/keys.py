@@ -1,4 +1,4 @@
-"""Whether a key of the issuer made the signature, and fetching keys when they are due."""
+"""Verifying signatures with the issuer's keys, and fetching keys when they are due."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from scopeguard.state.issuers import TrustedIssuer
 from scopeguard.state.key_by_id import KeysById
 from scopeguard.state.keyring import Absent, Due, Found
 
-# A hostile token costs at most so many signature checks (X-86).
+# The most signature checks that one hostile token can cause.
 MOST_VERIFICATIONS: Final = 8
 
 
@@ -28,13 +28,13 @@ _MOST_BYTES_OF_A_TOKEN: Final = 16 * 1024
 
 
 def _signer(token: Unverified, keys: tuple[VerificationKey, ...], trust: TrustedIssuer) -> VerificationKey | None:
-    """The one of *keys* that made the signature."""
+    """Return the one of *keys* that made the signature, or ``None``."""
     algorithm, signed, signature = token.header["alg"], token.signed, token.signature
     try:
         for key in keys:
             if jwt.may_sign(key.issuer, token, trust.issuer) and key.verify(algorithm, signed, signature):
                 return key
-    except SignatureNotJudgedError as error:  # law 4
+    except SignatureNotJudgedError as error:  # a failing backend says nothing about the token
         raise AuthorityUnavailable(
             Reason.SIGNATURE_BACKEND_FAILED, trust.issuer.url, problem=f"signature_backends: {error}"
         ) from None
@@ -42,7 +42,7 @@ def _signer(token: Unverified, keys: tuple[VerificationKey, ...], trust: Trusted
 
 
 def verify_signature(token: Unverified, trust: TrustedIssuer, clock: Clock) -> Flow[VerificationKey]:
-    """The key of the issuer that made the signature, from any of its key sets; see :func:`verify_by_set`."""
+    """Return the key that made the signature, from any key set of the issuer; see :func:`verify_by_set`."""
     if trust.others:
         return (yield from verify_by_any_set(token, trust, clock))[1]
     return (yield from verify_by_set(token, trust, clock))
@@ -51,10 +51,10 @@ def verify_signature(token: Unverified, trust: TrustedIssuer, clock: Clock) -> F
 def verify_by_any_set(
     token: Unverified, trust: TrustedIssuer, clock: Clock
 ) -> Flow[tuple[TrustedIssuer, VerificationKey]]:
-    """The key that made the signature, and the trust whose set has it, where an issuer has several key sets.
+    """Return the key that made the signature and the key set's issuer state, for an issuer with several key sets.
 
-    Sets that hold the key id come first, so that nothing is fetched for a token of one of them. A token is refused when
-    every set refuses it; while one cannot be asked, the key may be there.
+    Sets that hold the key id come first, so that their tokens cause no fetch. A token is denied only if every set
+    rejects it: the key may be in a set that is unavailable.
     """
     kid, algorithm, now = token.header.get("kid"), token.header["alg"], clock.monotonic()
     unavailable: AuthorityUnavailable | None = None
@@ -70,10 +70,10 @@ def verify_by_any_set(
 
 
 def verify_by_set(token: Unverified, trust: TrustedIssuer, clock: Clock) -> Flow[VerificationKey]:
-    """The key of the issuer that made the signature; :class:`InvalidToken` where none did.
+    """Return the key that made the signature. Raises :class:`InvalidToken` if no key of the set did.
 
-    A bad signature under a key that is held may mean that its id names a new key now (an authority restarted with
-    fresh keys under old ids); that is worth one look at the published set, out of the budget for such fetches.
+    A bad signature under a cached key may mean that its id now names a new key (an authorization server restarted with
+    new keys under old ids). The published set is then fetched once, within the budget for such fetches.
     """
     kid, algorithm, ring = token.header.get("kid"), token.header["alg"], trust.ring
     if trust.by_id is not None:
@@ -97,7 +97,7 @@ def verify_by_set(token: Unverified, trust: TrustedIssuer, clock: Clock) -> Flow
         try:
             yield from refresh_keys(trust, clock, generation, provoked=True)
         except AuthorityUnavailable:
-            pass  # the token was judged by the key that it names: the verdict stands
+            pass  # the token was checked with the key that it names: the denial stands
     # Another request may have refreshed the set meanwhile; try its new keys.
     key = _signer(token, _untried(token, tried, trust, clock), trust)
     if key is not None:
@@ -108,15 +108,15 @@ def verify_by_set(token: Unverified, trust: TrustedIssuer, clock: Clock) -> Flow
 def unnamed_signer(
     token: Unverified, tried: tuple[VerificationKey, ...], begun: int, trust: TrustedIssuer, clock: Clock
 ) -> Flow[VerificationKey]:
-    """The key that signed *token*, none of *tried*, where no key id says whether that key is held at all.
+    """Return the key that signed *token* and is not among *tried*, where no key id identifies it.
 
-    It is looked for as an unknown key id is: the signature is bad when a set lacks the key that was fetched after this
-    token came. *begun*: how many fetches had begun then.
+    The search is that for an unknown key id: the signature is bad if a set that was fetched after this request arrived
+    lacks the key. *begun* is the number of fetches that had begun by then.
     """
     ring, algorithm = trust.ring, token.header["alg"]
     while True:
         beyond = ring.look_beyond(algorithm, token.fingerprint, clock.monotonic())
-        # After the look-up, so that what it says of the held set goes for these keys.
+        # After the look-up, whose statement about the cached set then applies to these keys.
         newer = _untried(token, tried, trust, clock)
         key = _signer(token, newer, trust)
         if key is not None:
@@ -135,14 +135,14 @@ def unnamed_signer(
 def _untried(
     token: Unverified, tried: tuple[VerificationKey, ...], trust: TrustedIssuer, clock: Clock
 ) -> tuple[VerificationKey, ...]:
-    """Keys that are held now and not among *tried*, as many as may still be tried."""
+    """Return the cached keys that are not among *tried*, as many as may still be tried."""
     known = {key.thumbprint for key in tried}
     held = trust.ring.candidates(token.header.get("kid"), token.header["alg"], clock.monotonic())
     return tuple(key for key in held if key.thumbprint not in known)[: MOST_VERIFICATIONS - len(tried)]
 
 
 def key_not_fetched(trust: TrustedIssuer, absent: Absent) -> AuthorityUnavailable:
-    """The outage that a key is until a key set was fetched for it."""
+    """Return the error for an unknown key while no key set may be fetched to look for it."""
     return AuthorityUnavailable(
         Reason.AUTHORITY_BACKING_OFF,
         trust.issuer.url,
@@ -154,13 +154,13 @@ def key_not_fetched(trust: TrustedIssuer, absent: Absent) -> AuthorityUnavailabl
 
 
 def signing_keys(kid: str | None, algorithm: str, trust: TrustedIssuer, clock: Clock, *, mark: str = "") -> Flow[Found]:
-    """The keys that may have signed; fetches at most what the key ring allows.
+    """Return the keys that may have signed, after fetching the key set if the key ring allows it.
 
-    Each round but the last waits for a fetch to end. One that began before this look-up, and brought nothing, says
-    nothing about a key published since; one that began later does. *mark* stands for the token where it names no key.
+    Each round but the last waits for a fetch. A fetch that began before this look-up may miss a key that was published
+    since; a fetch that began later does not. *mark* identifies a token that names no key.
 
-    Raises :class:`InvalidToken` when a set lacks the key that was fetched after the key was first asked for, and
-    :class:`AuthorityUnavailable` with the seconds until the next fetch while there was none.
+    Raises :class:`InvalidToken` if a set that was fetched after the first look-up of the key lacks it, and
+    :class:`AuthorityUnavailable` with the seconds until the next fetch while there is no such set.
     """
     begun = trust.ring.begun
     while True:
@@ -175,9 +175,9 @@ def signing_keys(kid: str | None, algorithm: str, trust: TrustedIssuer, clock: C
                     yield from refresh_keys(trust, clock, found.generation)
                 except AuthorityUnavailable:
                     if trust.ring.is_usable(clock.monotonic()):
-                        return found  # late is not wrong, up to the ceiling
+                        return found  # an overdue set is usable until its maximum age
             case absent:
-                # Of the look-up itself: a set that has landed since then is not the one that was looked into.
+                # "landed" is that of the look-up: a set fetched since then was not searched by it.
                 if absent.held and absent.landed > begun:
                     trust.ring.remember_absent(kid, algorithm, clock.monotonic(), mark)
                 elif absent.may_fetch:
@@ -189,12 +189,12 @@ def signing_keys(kid: str | None, algorithm: str, trust: TrustedIssuer, clock: C
 
 
 def warm(trust: TrustedIssuer, clock: Clock) -> Flow[None]:
-    """Fetch the keys of *trust* unless usable ones are held; :class:`AuthorityUnavailable` if there are none then.
+    """Fetch the keys of *trust* unless usable keys are cached. Raises :class:`AuthorityUnavailable` if there are none.
 
-    An issuer that is asked about every token, and signs no answers, needs none and may have none.
+    An issuer whose tokens are all introspected, with unsigned answers, needs no keys and may have none.
     """
     introspection = trust.introspection
-    if trust.by_id is not None:  # which keys there are, only tokens tell
+    if trust.by_id is not None:  # only tokens name the keys to fetch
         return
     if (
         trust.issuer.validate is Validation.INTROSPECTION
@@ -206,15 +206,17 @@ def warm(trust: TrustedIssuer, clock: Clock) -> Flow[None]:
         ring = each.ring
         if not ring.is_usable(clock.monotonic()):
             yield from refresh_keys(each, clock, ring.generation)
-            if not ring.is_usable(clock.monotonic()):  # the fetch of another caller was joined, and failed
+            if not ring.is_usable(clock.monotonic()):  # the fetch of another caller failed
                 raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, trust.issuer.url)
 
 
 def refresh_keys(
     trust: TrustedIssuer, clock: Clock, seen: int, *, provoked: bool = False, wait: bool = True
 ) -> Flow[None]:
-    """Have the keys fetched again, unless another request has done so since generation *seen*. *provoked*: on account
-    of a token whose key is not held, so that it has to be paid for."""
+    """Fetch the key set again, unless another request has done so since generation *seen*.
+
+    *provoked*: a token with an unknown key is the reason, so that the fetch counts against the budget.
+    """
 
     def refresh() -> Flow[tuple[str, ...]]:
         number = ring.begin(clock.monotonic(), provoked=provoked)
@@ -222,11 +224,11 @@ def refresh_keys(
             return ()
         try:
             keys, seconds = yield from fetch_keys(trust, clock)
-        except Exception as error:  # a bug in somebody's transport is paced as well: everybody would run into it
+        except Exception as error:  # a bug in a custom transport is paced too: every request would run into it
             asked = error.retry_after if isinstance(error, AuthorityUnavailable) else None
             ring.fail(clock.monotonic(), number=number, retry_after=asked)
             raise
-        except BaseException:  # the thread that led is being ended
+        except BaseException:  # the thread of the flight is being ended
             ring.abandon(number)
             raise
         told = () if ring.key_set is None else ring.key_set.ignored
@@ -240,7 +242,7 @@ def refresh_keys(
     ring, which = trust.ring, trust.jwks_uri if trust.others else None
     yield from ask(
         SingleFlight(
-            # A proxy and the issuer behind it may have one name; each has keys of its own.
+            # A proxy and the issuer behind it may share a name but have different keys.
             key=" in ".join(filter(None, (f"keys of {trust.issuer.url}", trust.issuer.token_header, which))),
             authority=trust.issuer.url,
             needed=lambda: ring.generation == seen,
@@ -254,11 +256,11 @@ def refresh_keys(
 
 
 def key_by_id(kid: object, trust: TrustedIssuer, keys: KeysById, clock: Clock) -> Flow[VerificationKey]:
-    """The key *kid* of an issuer that publishes each under a URL of its own.
+    """Return the key *kid* of an issuer that publishes each key under a URL of its own.
 
-    Only a UUID becomes part of a URL. Raises :class:`InvalidToken` when the authority was asked and has no such key,
-    and :class:`AuthorityUnavailable` with the seconds until the next fetch while it was not asked, be it for want of
-    budget. This request may be the one that fetches another key, which more requests wait for.
+    Only a UUID becomes part of a URL. Raises :class:`InvalidToken` if the authorization server has no such key, and
+    :class:`AuthorityUnavailable` with the seconds until the next fetch while the key may not be fetched. This request
+    may fetch a different key that more requests wait for.
     """
     template = trust.issuer.key_url_template or ""
     found = key_url(template, kid)
@@ -273,7 +275,7 @@ def key_by_id(kid: object, trust: TrustedIssuer, keys: KeysById, clock: Clock) -
             url = template.removesuffix("{kid}") + wanted
             try:
                 keys.absorb(wanted, (yield from fetch_key(wanted, url, trust, clock)), clock.monotonic())
-            except Exception as error:  # a bug in a transport is paced as well: it would meet every request
+            except Exception as error:  # a bug in a custom transport is paced too: every request would run into it
                 asked = error.retry_after if isinstance(error, AuthorityUnavailable) else None
                 keys.fail(wanted, clock.monotonic(), retry_after=asked)
                 raise
@@ -306,7 +308,7 @@ def key_by_id(kid: object, trust: TrustedIssuer, keys: KeysById, clock: Clock) -
 
 
 def fetch_key(kid: str, url: str, trust: TrustedIssuer, clock: Clock) -> Flow[VerificationKey | None]:
-    """The one key at *url*, ``None`` where there is none: a bucket that may not be listed says 403 to that."""
+    """Fetch the key at *url*. Return ``None`` for 404 and 403: an unlisted bucket sends 403 for a missing key."""
     authority, policy = trust.issuer.url, trust.issuer.key_set
     answer = yield from ask(
         Send(
@@ -329,13 +331,13 @@ def fetch_key(kid: str, url: str, trust: TrustedIssuer, clock: Clock) -> Flow[Ve
 
 
 def longest_fetch(issuer: Issuer) -> float:
-    """How long a caller waits for a key set at most, in seconds: for its turn, for the metadata and for the set."""
+    """Return the seconds that a caller waits for a key set at most: for its turn, the metadata and the set."""
     located = issuer.jwks_file is not None or issuer.jwks_uri is not None
     return TURN + issuer.key_set.timeout + (0.0 if located else longest_search(issuer))
 
 
 def fetch_keys(trust: TrustedIssuer, clock: Clock) -> Flow[tuple[KeySet, float | None]]:
-    """The published key set and how long its sender would keep it, from wherever the issuer's policy says."""
+    """Fetch the key set from the place that the issuer's policy names. Return it with its HTTP lifetime in seconds."""
     issuer, policy = trust.issuer, trust.issuer.key_set
     if issuer.jwks_file is not None:
         content = yield from ask(ReadFile(path=issuer.jwks_file, authority=issuer.url, limit=policy.max_bytes))
@@ -374,7 +376,10 @@ def fetch_keys(trust: TrustedIssuer, clock: Clock) -> Flow[tuple[KeySet, float |
 
 
 def jwks_authorization(issuer: Issuer) -> Flow[str | None]:
-    """Who asks for keys, read anew from the file: Kubernetes puts a new token there long before the old one ends."""
+    """Return the ``Authorization`` value for key requests.
+
+    The file is read for each fetch: Kubernetes writes a new token into it long before the old one expires.
+    """
     if issuer.jwks_bearer_file is None:
         return None
     content = yield from ask(ReadFile(path=issuer.jwks_bearer_file, authority=issuer.url, limit=_MOST_BYTES_OF_A_TOKEN))

@@ -1,4 +1,4 @@
-"""What every answer of an authority has to be, before anything reads it."""
+"""Checks that every response of an authorization server has to pass before its content is read."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from scopeguard.spec.http_caching import content_type, is_json, retry_after
 def json_body(
     answer: Answer, url: str, authority: str, clock: Clock, *, types: Collection[str] = (), setting: str = ""
 ) -> bytes:
-    """The body of a 200 with a JSON content type, or one of *types*; anything else is an outage, never a verdict on a
-    token. *setting*: what accepts further types."""
+    """Return the body of a 200 response whose content type is JSON or one of *types*.
+
+    Any other response raises :class:`AuthorityUnavailable`: it says nothing about a token. *setting* names the setting
+    that accepts further types.
+    """
     check_status(answer, url, authority, clock)
     if is_json(answer.headers) or content_type(answer.headers) in types:
         return answer.body
@@ -28,6 +31,7 @@ def json_body(
 
 
 def check_status(answer: Answer, url: str, authority: str, clock: Clock) -> None:
+    """Raise :class:`AuthorityUnavailable` unless the status of *answer* is 200."""
     if answer.status != 200:
         busy = answer.status in (408, 429) or answer.status >= 500
         raise AuthorityUnavailable(

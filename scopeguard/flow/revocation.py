@@ -1,4 +1,4 @@
-"""What was revoked before it expired, here or by others who share a store."""
+"""Denying tokens that were revoked in this process or in others that share the store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scopeguard.state.revocation import Bearer, Revocation
 
 
 def check_not_revoked(access: AccessToken, credential: Credential, trusts: TrustedIssuers, clock: Clock) -> Flow[None]:
-    """Return if nobody has revoked *access*; with a shared store, as of a second ago at most."""
+    """Deny *access* if it was revoked. With a shared store, revocations count within ``max_lag`` seconds."""
     revocations = trusts.revocations
     yield from sync_if_due(trusts, clock)
     if not len(revocations):
@@ -31,9 +31,10 @@ def check_not_revoked(access: AccessToken, credential: Credential, trusts: Trust
 
 
 def sync_if_due(trusts: TrustedIssuers, clock: Clock) -> Flow[None]:
-    """Know what others have revoked, with a shared store, as of a second ago at most.
+    """Read new revocations from the shared store if the last read is ``max_lag`` seconds old.
 
-    When the store does not answer, nobody knows: that is an outage, unless the configuration prefers what was known.
+    A read starts beside the request after half of that time. If the store does not answer in time, this is an outage,
+    unless the policy says ``fail_open_dangerously``.
     """
     revocations = trusts.revocations
     if not trusts.shared:
@@ -50,10 +51,10 @@ def sync_if_due(trusts: TrustedIssuers, clock: Clock) -> Flow[None]:
 
 
 def stable_part(credential: Credential) -> str:
-    """What of a token is the same however its holder writes it: of a JWT, all but the signature.
+    """Return the part of a token that its holder cannot rewrite: of a JWT, everything but the signature.
 
-    From an ECDSA signature (r, s) anybody makes (r, n - s), which is as good: a revocation of the whole text would
-    miss that one.
+    Anyone can turn an ECDSA signature (r, s) into (r, n - s), which is valid too. A revocation of the whole text would
+    miss that second form.
     """
     for padded in (False, True):
         try:
@@ -65,11 +66,11 @@ def stable_part(credential: Credential) -> str:
 
 
 def sync(trusts: TrustedIssuers, clock: Clock, *, wait: bool = True) -> Flow[None]:
-    """Read what others have revoked since the last time, unless another request is doing so.
+    """Read the new entries of the shared log, unless another request is reading them.
 
-    With *wait*, return when the log is known to its end as of this call, or as of less than ``max_lag`` ago; raise
-    :class:`AuthorityUnavailable` when it cannot be read. Where a read takes longer than ``max_lag``, a sync that began
-    before this call may miss what was revoked before it, and one more is made.
+    With *wait*, return when the log has been read up to this call, or up to less than ``max_lag`` seconds ago, and
+    raise :class:`AuthorityUnavailable` when it cannot be read. If a read takes longer than ``max_lag``, one that began
+    before this call may miss a revocation made in between, so it is followed by another read.
     """
     revocations, called = trusts.revocations, clock.monotonic()
     while True:
@@ -85,7 +86,7 @@ def sync(trusts: TrustedIssuers, clock: Clock, *, wait: bool = True) -> Flow[Non
 
 
 def _sync(trusts: TrustedIssuers, clock: Clock, *, wait: bool) -> SingleFlight:
-    """The flight that reads the log from where it was left; a long one comes in parts."""
+    """Return the flight that reads the log from the last position; a long log is read in parts."""
     revocations = trusts.revocations
     seen = revocations.generation
 
@@ -95,7 +96,7 @@ def _sync(trusts: TrustedIssuers, clock: Clock, *, wait: bool) -> SingleFlight:
             raise AuthorityUnavailable(Reason.STORE_UNAVAILABLE, "the shared store", retry_after=pause)
         try:
             while True:
-                # The end of the log is known as of the last read. What is revoked after this is read next time.
+                # The log is complete as of the start of the last read. Later entries are read next time.
                 now = clock.monotonic()
                 following, entries = yield from ask(UseStore(lambda store: store.read(revocations.position)))
                 if following == revocations.position:
@@ -103,7 +104,7 @@ def _sync(trusts: TrustedIssuers, clock: Clock, *, wait: bool) -> SingleFlight:
                 for entry in map(Revocation.from_bytes, entries):
                     if entry is not None:
                         revocations.add(entry, clock.wall())
-                revocations.position = following  # the parts that came are not read again
+                revocations.position = following  # a failure later does not lose the parts read so far
         except AuthorityUnavailable:
             revocations.breaker.fail(clock.monotonic())
             revocations.record_failed_sync()

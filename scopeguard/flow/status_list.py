@@ -1,4 +1,4 @@
-"""Looking the status of a token up in the list that it names."""
+"""Looking up the status of a token in the status list that it names."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from scopeguard.state.status_list import StatusLists
 
 
 def check_token_status(access: AccessToken, trust: TrustedIssuer, clock: Clock) -> Flow[None]:
-    """Return if *access* names no status list, or one that calls it valid (draft-ietf-oauth-status-list, experimental).
+    """Deny *access* if its status list calls it invalid (draft-ietf-oauth-status-list, experimental).
 
-    Only for tokens that were found good in every other way (K-01). A status that cannot be had is an outage, unless
-    the configuration prefers to let such tokens in; the flight has then told the operator's log why.
+    A token without a reference to a status list passes. Called after all other checks of the token. If the list is
+    unavailable, this is an outage, unless the policy says ``fail_open_dangerously``; the flight then logs the reason.
     """
     policy, status_lists = trust.issuer.experimental_status_list, trust.status_lists
     if policy is None or status_lists is None:
@@ -40,13 +40,13 @@ def check_token_status(access: AccessToken, trust: TrustedIssuer, clock: Clock) 
 def get_status_list(
     uri: str, trust: TrustedIssuer, policy: StatusListPolicy, status_lists: StatusLists, clock: Clock
 ) -> Flow[status_list.StatusList]:
-    """The list under *uri*: the one that is held, while it is fresh, and until its end while no other can be had."""
+    """Return the list at *uri*: the cached one while it is fresh, or, if a refresh fails, until it expires."""
     held = status_lists.lookup(uri, clock.monotonic())
 
     def fly() -> Flow[tuple[str, ...]]:
         try:
             found, published, max_age = yield from fetch_status_list(uri, trust, policy, clock)
-        except Exception as error:  # a bug in somebody's transport is paced as well: everybody would run into it
+        except Exception as error:  # a bug in a custom transport is paced too: every request would run into it
             asked = error.retry_after if isinstance(error, AuthorityUnavailable) else None
             status_lists.fail(uri, clock.monotonic(), retry_after=asked)
             raise
@@ -79,9 +79,9 @@ def get_status_list(
 def fetch_status_list(
     uri: str, trust: TrustedIssuer, policy: StatusListPolicy, clock: Clock
 ) -> Flow[tuple[status_list.StatusList, status_list.Published, float | None]]:
-    """The list that *uri* answers with, signed by a key of the issuer; what it says of itself; its ``max-age``.
+    """Fetch the list at *uri*, check that a key of the issuer signed it, and return it with its token and ``max-age``.
 
-    Whatever else comes is an outage (K-04 to K-09): nothing was said about any token. No redirect is followed (K-17).
+    Any other response raises :class:`AuthorityUnavailable`: it says nothing about a token. Redirects are not followed.
     """
     authority = trust.issuer.url
     answer = yield from ask(
