@@ -32,7 +32,7 @@ def find_credential(
 
     A request with tokens in more than one enabled place is denied: "Clients MUST NOT use more than one method to
     transmit the token in each request" (RFC 6750 section 2). *headers*: the fields that may hold the token, ``None``
-    for ``Authorization``. *opaque*: some issuer introspects opaque tokens, so that characters outside of JWTs are allowed.
+    for ``Authorization``. *opaque*: an issuer introspects opaque tokens, so that more characters are allowed.
     """
     form = credentials.OPAQUE if opaque else credentials.TOKEN68
     found: list[Credential] = []

@@ -140,8 +140,8 @@ class SingleFlight(Effect[None]):
 
     Flights of one ``lane`` share its bounds. Queued flights are counted per ``account``, by default the ``authority``;
     the account must not be a name that a stranger can choose, so issuers that a resolver finds share one account until
-    one of their tokens is accepted. Flights with ``priority`` run before the others and have reserved places: set it for
-    work that a stranger cannot cause. If too many flights of the account are queued,
+    one of their tokens is accepted. Flights with ``priority`` run before the others and have reserved places: set it
+    for work that a stranger cannot cause. If too many flights of the account are queued,
     :class:`~scopeguard.errors.AuthorityUnavailable` is raised at once, with the seconds until a place is expected.
 
     Without ``wait``, the flight runs beside the request and its failure is only logged. The flow returns sentences for

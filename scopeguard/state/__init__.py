@@ -1,5 +1,5 @@
-"""Caches without a clock: plan under the lock, act outside it.
+"""What a guard holds at run time: keys, answers, revocations, budgets and pauses.
 
-The law of this folder: no I/O, no clock, no logging; the time is an argument. A lock is held for a handful of
-assignments and never while anything waits.
+Nothing here does I/O, reads a clock or logs: the time is an argument. A lock is held for a few assignments and never
+during a wait.
 """

@@ -1,7 +1,7 @@
-"""When to stop asking an authority that does not answer, and when to try again.
+"""A circuit breaker: when to stop sending requests to a failing server, and when to try again.
 
-A dead endpoint costs every caller a timeout. After a few failures in a row the breaker opens: callers are told at
-once to come back later, and one of them, after a pause that doubles with each failure, tries.
+A dead endpoint costs every caller a timeout. After a few failures in a row the breaker opens: callers fail at once, and
+after a pause, which doubles with each failure, one caller tries again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import threading
 class Breaker:
     """Open after *threshold* failures in a row; one probe after *first_pause* seconds, doubled up to *max_pause*.
 
-    A probe that never reports back is offered to another caller after *probe_lasts* seconds.
+    If a probe does not report its result within *probe_lasts* seconds, another caller becomes the probe.
     """
 
     def __init__(
@@ -30,34 +30,34 @@ class Breaker:
         self._lock = threading.Lock()
         self._failures = 0
         self._probing = False
-        self._closed_at = float("-inf")  # no attempt before this time (monotonic seconds)
+        self._closed_at = float("-inf")  # no attempt before this time, in monotonic seconds
 
     def after_fork(self) -> None:
-        """In a child process: whoever held the lock stayed with the parent."""
+        """Replace the lock in a child process, where the thread that held it does not exist."""
         self._lock = threading.Lock()
 
     def pause(self, now: float) -> float:
-        """0: ask, and report how it went. Otherwise the seconds after which it is worth coming back."""
+        """Return 0 if the caller may send a request, whose result it reports; otherwise the seconds to wait."""
         with self._lock:
             if self._failures < self._threshold and now >= self._closed_at:
                 return 0.0
             if now < self._closed_at:
                 return self._closed_at - now
-            self._probing = True  # the probe is this caller's
+            self._probing = True  # this caller is the probe
             self._closed_at = now + self._probe_lasts
             return 0.0
 
     def succeed(self) -> None:
-        """The authority answered, whatever it said."""
+        """Record that the server responded, whatever the response."""
         with self._lock:
             self._failures = 0
             self._probing = False
             self._closed_at = float("-inf")
 
     def fail(self, now: float, *, retry_after: float | None = None) -> None:
-        """It did not. *retry_after*: the seconds it asked for itself, heeded up to the longest pause.
+        """Record a failure. *retry_after*: the pause that the server asked for in seconds, up to the longest pause.
 
-        Of many who were asking when the breaker opened, each reports the same failure: those do not lengthen it.
+        Requests that were under way when the breaker opened report the same outage; they do not lengthen the pause.
         """
         with self._lock:
             wait = min(retry_after or 0.0, self._max_pause)

@@ -1,12 +1,12 @@
-"""A budget for work that anybody can cause: so much at once, then one per interval."""
+"""A budget for work that a stranger can cause: a burst, then one unit per interval."""
 
 from __future__ import annotations
 
 
 class Budget:
-    """*burst* units at once, then one per *interval* seconds. Not locked: its owner has a lock. Seconds are monotonic.
+    """*burst* units at once, then one per *interval* seconds. The owner locks. Seconds are monotonic.
 
-    Kept is the time at which the budget is full again. A clock that is read out of order refills nothing twice.
+    The only state is the time at which the budget is full again, so that times out of order refill nothing twice.
     """
 
     def __init__(self, burst: int, interval: float) -> None:
@@ -15,10 +15,10 @@ class Budget:
         self._full_at = float("-inf")
 
     def shortfall(self, now: float, units: int = 1) -> float:
-        """The seconds until the budget affords *units*, or as many as it has when it is full."""
+        """Return the seconds until *units* are available, or the whole burst if that is less."""
         spare = self._burst - min(units, self._burst)
         return max(0.0, self._full_at - now - spare * self._interval)
 
     def spend(self, now: float) -> None:
-        """Take one unit, which must be affordable."""
+        """Take one unit, which must be available."""
         self._full_at = max(self._full_at, now) + self._interval

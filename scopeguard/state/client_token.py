@@ -1,12 +1,12 @@
-"""The one access token of a client, through expiry, renewal ahead of it, refusal and outage.
+"""The one access token of a client: its expiry, renewal, refusal and outages.
 
-A look never waits and never fetches. It returns the token and says what the caller may do: use it; use it and start a
-renewal, which exactly one caller is told to do; or wait for a fetch. The result of a fetch is recorded here for every
-caller that waited for it. A failure is recorded too, so that two hundred waiters do not fetch two hundred times.
+A look never waits and never fetches. It returns the token and what the caller may do: use the token; use it and start a
+renewal, which exactly one caller gets to do; or wait for a fetch. The result of a fetch is recorded for all waiting
+callers. A failure is recorded too, so that two hundred waiting callers do not fetch two hundred times.
 
-Three things must not become a stream of token requests: an API that refuses every token, a token endpoint that refuses
-or fails, and tokens that have expired when they arrive. The first two are held back with pauses that double up to a
-minute. Against the third, every token may be used for a second, whatever its lifetime says.
+Three conditions must not cause a stream of token requests: an API that refuses every token, a token endpoint that
+refuses or fails, and tokens that have expired when they arrive. The first two lead to pauses that double up to a
+minute. Against the third, every token may be used for a second, whatever its lifetime.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ FailureT = TypeVar("FailureT")
 _AHEAD_SECONDS: Final = 30.0
 _AHEAD_FRACTION: Final = 0.1
 # A token may be used for this many seconds after its arrival, even if it has expired by then. RFC 6749 section 5.1 only
-# recommends expires_in, and the API decides whether the token is good.
+# recommends expires_in, and the API decides whether the token is valid.
 _LEAST_USE: Final = 1.0
-# Seconds until a failed renewal is tried again while the token is still good.
+# Seconds until a failed renewal is repeated while the token is valid.
 _PAUSE: Final = 5.0
 # Seconds between two renewals that a refusal caused, and after fetches that failed; doubled with each one in a row.
 _FIRST_PAUSE: Final = 1.0
@@ -49,12 +49,12 @@ class ClientToken(Generic[FailureT]):
     """Holds a token and what is known about fetching the next one. Safe to use from any thread.
 
     *now* is in monotonic seconds and *wall* in seconds since the epoch. A token expires by whichever clock is first:
-    the monotonic clock of most systems stands still while a machine sleeps, and the wall clock may be set back. The
-    failure of a fetch is of any type; it is kept and returned as it is.
+    the monotonic clock of most systems stops while a machine sleeps, and the wall clock may be set back. The failure
+    of a fetch may have any type; it is returned unchanged.
     """
 
     def __init__(self, *, claim: float) -> None:
-        """*claim*: the seconds after which a renewal that never reports back is offered to another caller."""
+        """*claim*: the seconds after which a renewal without a result is offered to another caller."""
         self._claim = claim
         self._lock = threading.Lock()
         self._token: TokenResponse | None = None
@@ -73,7 +73,7 @@ class ClientToken(Generic[FailureT]):
         self._closed_until = _NEVER
 
     def after_fork(self) -> None:
-        """Reset what a thread of the parent process may hold: the lock, and the claim to a renewal."""
+        """Replace the lock and drop the claim in a child process, where the threads of the parent do not exist."""
         self._lock = threading.Lock()
         self._claimed_until = _NEVER
 
@@ -97,10 +97,10 @@ class ClientToken(Generic[FailureT]):
         """Record that an API refused *token*. Return whether a newer one is there or may be fetched.
 
         A refusal takes the token out of use, at most once a second, and less often while no token is accepted in
-        between (:meth:`accept`). Otherwise, and while the token endpoint is left alone, the token stays: an API that
-        refuses every token must not cause a token request for each of its answers. So does a token that is replaced
-        a second after its arrival in any case. A token out of use comes back when the fetch for a newer one fails, so
-        that one API that errs does not cut off the others.
+        between (:meth:`accept`). Otherwise, and while token requests are paused, the token stays: an API that refuses
+        every token must not cause a token request for each of its answers. A token that is replaced a second after its
+        arrival in any case stays too. A token out of use comes back when the fetch for a newer one fails, so that one
+        API that errs does not cut off the others.
         """
         with self._lock:
             held = self._token
@@ -166,7 +166,7 @@ class ClientToken(Generic[FailureT]):
         """Return the failure that a caller without a token raises instead of fetching, if there is one.
 
         That is the failure of a fetch that ended after generation *seen*, for which the caller waited, or of the last
-        fetch while the token endpoint is left alone.
+        fetch while token requests are paused.
         """
         with self._lock:
             return self._failure if self._failed_at > seen or now < self._closed_until else None
@@ -175,15 +175,15 @@ class ClientToken(Generic[FailureT]):
         return self._age(now, wall) < self._lifetime or self._is_new(now, wall)
 
     def _is_new(self, now: float, wall: float) -> bool:
-        """Whether the token arrived less than a second ago, by both clocks."""
+        """Return whether the token arrived less than a second ago, by both clocks."""
         return max(now - self._arrived, wall - self._arrived_wall) < _LEAST_USE
 
     def _age(self, now: float, wall: float) -> float:
-        """The seconds since the token was asked for, by the clock that says more."""
+        """Return the seconds since the token was requested, by the clock that shows more."""
         return max(now - self._begun, wall - self._begun_wall)
 
 
 def _pause(times: int) -> float:
-    """The seconds to wait after something happened *times* times in a row."""
+    """Return the pause in seconds after an event happened *times* times in a row."""
     doubled: float = _FIRST_PAUSE * 2.0 ** min(max(times - 1, 0), 10)
     return min(doubled, _LONGEST_PAUSE)

@@ -1,8 +1,8 @@
-"""What introspection said about tokens, for as long as that may be believed.
+"""The run-time state of introspection: cached answers, and what is needed to ask for new ones.
 
-Kept is what the authority answered, never a decision: expiry, audience, scopes and revocation are judged on every
-request anew (X-63, X-65). Keys are digests, so no token is here (I-24). Answers of "not active" live in a place of
-their own, small and short-lived: a flood of made-up tokens does not push out the good ones (I-23).
+The cache holds answers of the authorization server and never a decision: expiry, audience, scopes and revocation are
+checked for every request. Its keys are digests, so it holds no token. Inactive answers have a map of their own, so that
+a flood of made-up tokens does not evict active answers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scopeguard.state.accepted import AcceptedTokens
 from scopeguard.state.breaker import Breaker
 from scopeguard.state.suspicion import Suspicion
 
-# Seconds for which a token is left alone at which the authority failed: at first, doubled each time, and at most.
+# Seconds without a question about a token after the server failed on it: at first, doubled each time, and at most.
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 30.0
 _MOST_FAILED: Final = 1000
@@ -29,7 +29,7 @@ RENEWAL_INTERVAL: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class _Failed:
-    """When asking about a token failed, until when not to ask again, and how long a pause that was."""
+    """When a question about a token failed, until when it is not repeated, and the length of that pause."""
 
     at: float
     until: float
@@ -38,9 +38,9 @@ class _Failed:
 
 @dataclass(frozen=True, slots=True)
 class IntrospectionAnswer:
-    """An answer that may still be used; ``members`` is ``None`` for a token that is not active. Not to be changed.
+    """One answer. ``members`` is ``None`` for an inactive token, and must not be changed.
 
-    ``asked_at``: when the question was put, in seconds since the epoch; what happened later is not in the answer.
+    ``asked_at``: when the question was sent, in seconds since the epoch. The answer does not reflect later events.
     """
 
     members: Mapping[str, Any] | None
@@ -48,10 +48,10 @@ class IntrospectionAnswer:
 
 
 class IntrospectionCache:
-    """Bounded by entries and by age; safe to use from any thread. Seconds are monotonic.
+    """A cache of answers, bounded by entries and by age. Safe to use from any thread. Seconds are monotonic.
 
-    *ttl* and *negative_ttl*: how long an active and an inactive answer is used at most; 0 keeps none. *max_entries*:
-    of each kind; the one used longest ago goes first.
+    *ttl* and *negative_ttl*: the longest use of an active and an inactive answer; 0 caches none. *max_entries*: the
+    bound for each kind; the least recently used answer is evicted first.
     """
 
     def __init__(self, *, ttl: float, negative_ttl: float, max_entries: int) -> None:
@@ -64,14 +64,14 @@ class IntrospectionCache:
         self._failed: OrderedDict[bytes, _Failed] = OrderedDict()
 
     def after_fork(self) -> None:
-        """In a child process: whoever held the lock stayed with the parent."""
+        """Replace the lock in a child process, where the thread that held it does not exist."""
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._active) + len(self._inactive)
 
     def lookup(self, key: bytes, now: float) -> IntrospectionAnswer | None:
-        """The answer kept under *key*, if it may still be used."""
+        """Return the answer under *key* if it may still be used."""
         with self._lock:
             for kept in (self._active, self._inactive):
                 entry = kept.get(key)
@@ -83,7 +83,7 @@ class IntrospectionCache:
         return None
 
     def absorb(self, key: bytes, known: IntrospectionAnswer, now: float, *, lifetime: float) -> None:
-        """Keep *known* under *key*: as long as the policy allows and no longer than *lifetime* (I-21, X-62)."""
+        """Cache *known* under *key* for as long as the policy allows, and for at most *lifetime* seconds."""
         self._failed.pop(key, None)
         members = known.members
         seconds = min(self._negative_ttl if members is None else self._ttl, lifetime)
@@ -98,10 +98,10 @@ class IntrospectionCache:
                 kept.popitem(last=False)
 
     def fail(self, key: bytes, now: float, *, alone: bool = False) -> float:
-        """Asking about *key* failed at *now*: callers that waited for the answer need not try one after the other.
+        """Record that a question about *key* failed at *now*, so that the waiting callers do not repeat it in turn.
 
-        *alone*: the authority may answer questions about other tokens, so this one is left alone for a while. Returns
-        the seconds of that pause.
+        *alone*: the server may answer questions about other tokens, so only this one is paused. Returns the pause in
+        seconds.
         """
         with self._lock:
             before = self._failed.pop(key, None)
@@ -116,12 +116,12 @@ class IntrospectionCache:
             return pause
 
     def pause(self, key: bytes, now: float) -> float:
-        """The seconds for which *key* is left alone, because the authority failed at it."""
+        """Return the seconds for which no question about *key* is sent, because the last one failed."""
         failed = self._failed.get(key)
         return 0.0 if failed is None else max(0.0, failed.until - now)
 
     def failed_since(self, key: bytes, since: float) -> bool:
-        """Whether asking about *key* has failed at *since* or later."""
+        """Return whether a question about *key* failed at *since* or later."""
         failed = self._failed.get(key)
         return failed is not None and failed.at >= since
 
@@ -143,23 +143,24 @@ class IntrospectionBearer:
         self._generation = 0
 
     def after_fork(self) -> None:
-        """In a child process: whoever held the lock stayed with the parent."""
+        """Replace the lock in a child process, where the thread that held it does not exist."""
         self._lock = threading.Lock()
 
     @property
     def generation(self) -> int:
-        """Counts every call of the function that ended, well or badly."""
+        """The number of calls of the function that have ended, successfully or not."""
         return self._generation
 
     @property
     def token(self) -> str | None:
-        """The token that is held."""
+        """The current token, if there is one."""
         return self._token
 
     def refuse(self, token: str, now: float) -> bool:
-        """The authority did not take *token*: whether to ask again with another one.
+        """Record that the server refused *token*. Return whether to repeat the question with another token.
 
-        That is then there already, or is to be fetched; not if the last renewal was a moment ago.
+        The other token is already here or has to be fetched. Returns false within :data:`RENEWAL_INTERVAL` of the last
+        renewal.
         """
         with self._lock:
             if self._token != token:
@@ -171,13 +172,13 @@ class IntrospectionBearer:
             return True
 
     def keep(self, token: str) -> None:
-        """The function returned *token*."""
+        """Record that the function returned *token*."""
         with self._lock:
             self._token, self._refused = token, None
             self._generation += 1
 
     def fail(self) -> None:
-        """The function did not return a token. One that was refused comes back: it may be as good as before."""
+        """Record that the function returned no token. A refused token is used again: it may be valid after all."""
         with self._lock:
             if self._token is None:
                 self._token, self._refused = self._refused, None
@@ -186,8 +187,10 @@ class IntrospectionBearer:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class IntrospectionState:
-    """What introspection needs at run time. ``context`` sets this configuration apart in a cache that others share
-    (I-26); ``new_id`` makes identifiers that are used once."""
+    """The run-time state of introspection at one issuer.
+
+    ``context`` separates this configuration from others in a shared store. ``new_id`` returns a new unique identifier.
+    """
 
     settings: Introspection
     cache: IntrospectionCache
@@ -200,7 +203,7 @@ class IntrospectionState:
     suspicion: Suspicion = field(default_factory=Suspicion)
 
     def after_fork(self) -> None:
-        """In a child process, which has none of the threads."""
+        """Replace the locks in a child process."""
         self.cache.after_fork()
         self.breaker.after_fork()
         self.suspicion.after_fork()

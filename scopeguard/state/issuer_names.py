@@ -1,4 +1,4 @@
-"""Which configured issuer a name was probably meant to be: for the operator's log, never for a decision."""
+"""Finding the configured issuer that a name resembles: for the log, never for a decision."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ _MOST_NAMES = 3
 
 
 class IssuerNames:
-    """The configured *names*, by what is easily got wrong about them."""
+    """The configured *names*, indexed without the parts that are easily mistaken."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = tuple(dict.fromkeys(names))
-        # The first of several that are alike is the one to show.
+        # Of several similar names, the first one is shown.
         self._alike = {_loosely(name): name for name in reversed(self._names)}
         self._of_host = {_loosely(name).partition("/")[0]: name for name in reversed(self._names)}
 
     def nearest(self, issuer: str) -> dict[str, str]:
-        """What is ``configured``, and how *issuer*, which is none of the names, ``differs`` from that.
+        """Return the ``configured`` name that resembles *issuer*, and how *issuer* ``differs`` from it.
 
-        Two look-ups, however many names there are, since strangers choose *issuer*.
+        This takes two look-ups for any number of names, because strangers choose *issuer*.
         """
         loosely = _loosely(issuer)
         found = self._alike.get(loosely)
@@ -35,7 +35,7 @@ class IssuerNames:
 
 
 def _loosely(issuer: str) -> str:
-    """*issuer* without scheme, upper case, default port and slashes at the end."""
+    """Return *issuer* in lower case, without scheme, default port and trailing slashes."""
     name = issuer.lower().removeprefix("https://").removeprefix("http://").rstrip("/")
     host, slash, path = name.partition("/")
     return host.removesuffix(":443").removesuffix(":80") + slash + path

@@ -1,6 +1,6 @@
-"""What is known at run time about the trusted issuers: their keys, their answers, and which of them is meant.
+"""The run-time state of the trusted issuers, and finding the one that a token belongs to.
 
-Longer than 400 lines because one issuer, those that are found by name, and all of them together share their rules.
+Longer than 400 lines because one issuer, those that a resolver finds, and the collection of both share their rules.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from scopeguard.state.status_list import StatusLists
 
 T = TypeVar("T")
 
-# No issuer has a longer name, and what strangers make up is kept.
+# The bound for an issuer's name, because names that strangers choose are cached.
 _MOST_CHARACTERS: Final = 512
-# There is one header for each key, about.
+# There is about one header for each key.
 _MOST_HEADERS: Final = 256
 _FAILURE_LASTS: Final = 1.0
 _FAILURE_LASTS_AT_MOST: Final = 30.0
@@ -41,15 +41,15 @@ _NEWCOMERS: Final = "newcomers"
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class TrustedIssuer:
-    """One issuer's policy with its key ring and the metadata learned so far; nothing is shared between issuers (P-19).
+    """One issuer with its key ring, its cached metadata and its introspection state. Issuers share no state.
 
-    ``metadata`` are the documents it publishes, as far as they are needed: the endpoint of introspection and the key
-    set may be in two. The tuple is replaced whole and read without a lock. It is used until ``metadata_until``
-    (monotonic seconds). ``keys_moved``: the key set it leads to could not be fetched, so the next fetch looks for
-    another one.
+    ``metadata`` holds the documents that were needed so far: the introspection endpoint and the key set may be named by
+    different documents. The tuple is replaced and never changed, so that it is read without a lock. It is used until
+    ``metadata_until`` (monotonic seconds). ``keys_moved``: its key set could not be fetched, so the next fetch searches
+    for another one.
 
     ``newcomer``: a resolver found the issuer, and none of its tokens was accepted yet. Strangers can name any number of
-    such issuers, so the outbound work for all of them is counted as that of one, and none of it has priority.
+    such issuers, so the outbound work for all of them counts as that of one account, and none of it has priority.
     """
 
     issuer: Issuer
@@ -57,17 +57,17 @@ class TrustedIssuer:
     ring: KeyRing
     introspection: IntrospectionState | None = None
     status_lists: StatusLists | None = None
-    backends: Backends = ()  # who verifies with its keys, before ``cryptography``
+    backends: Backends = ()  # tried before ``cryptography``
     metadata: tuple[Metadata, ...] = field(default=(), repr=False)
     metadata_until: float = 0.0
     keys_moved: bool = False
     newcomer: bool = False
-    found_until: float = 0.0  # how long what the resolver said is believed, in monotonic seconds
-    # Headers of tokens that were accepted, by their text, and whether the rules of RFC 9068 applied to them.
+    found_until: float = 0.0  # the end of the resolver's result, in monotonic seconds
+    # For the encoded headers of accepted tokens: whether the rules of RFC 9068 applied.
     headers: dict[bytes, bool] = field(default_factory=dict, repr=False)
-    by_id: KeysById | None = field(init=False, repr=False)  # instead of the ring, where each key has its own URL
-    jwks_uri: str | None = None  # where the set of the ring is, if that is configured
-    # The same issuer with its other key sets: each of them has a ring of its own, and shares the rest.
+    by_id: KeysById | None = field(init=False, repr=False)  # replaces the ring if each key has its own URL
+    jwks_uri: str | None = None  # the configured URL of the ring's key set
+    # The same issuer with its other key sets: each has its own ring, and all share the rest.
     others: tuple[TrustedIssuer, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
@@ -82,11 +82,11 @@ class TrustedIssuer:
         return _NEWCOMERS if self.newcomer else self.issuer.url
 
     def is_or_has(self, trust: TrustedIssuer) -> bool:
-        """Whether *trust* is this one, or the same issuer with another of its key sets."""
+        """Return whether *trust* is this object, or the same issuer with another of its key sets."""
         return trust is self or trust in self.others
 
     def after_fork(self) -> None:
-        """In a child process, which has none of the threads."""
+        """Replace the locks in a child process."""
         for trust in (self, *self.others):
             trust.ring.forget_flights()
         if self.by_id is not None:
@@ -97,18 +97,18 @@ class TrustedIssuer:
             self.status_lists.after_fork()
 
     def remember_header(self, token: Unverified, *, rfc9068: bool) -> None:
-        """A token was accepted, so the next one under the same header need not have it looked at again."""
+        """Cache the header of *token*, which was accepted: the next token with this header skips its checks."""
         if not jwt.repeats_claims(token.header):
             _keep(self.headers, token.segment, rfc9068)
 
     def known_metadata(self, now: float, wanted: Callable[[Metadata], bool]) -> Metadata | None:
-        """A document that is *wanted*, while it may be used."""
+        """Return a cached document for which *wanted* returns true, while it may be used."""
         return next(filter(wanted, self.metadata), None) if now < self.metadata_until else None
 
     def learn(self, metadata: Metadata, now: float, wanted: Callable[[Metadata], bool]) -> None:
-        """Keep *metadata* for as long as the policy keeps a key set at most.
+        """Cache *metadata* for at most the longest lifetime of a key set.
 
-        It replaces documents that are *wanted*, and stands beside one that was learned for another purpose.
+        It replaces documents for which *wanted* returns true, and stands beside one learned for another purpose.
         """
         if now < self.metadata_until:
             others = tuple(known for known in self.metadata if not wanted(known))
@@ -118,10 +118,9 @@ class TrustedIssuer:
             self.metadata_until = now + self.issuer.key_set.max_ttl
 
     def take_over(self, other: TrustedIssuer) -> None:
-        """Go on with what *other*, whose issuer has equal settings, has learned. A key file is read again: whoever
-        says that settings are new may mean it."""
+        """Take over the caches of *other*, whose issuer has equal settings. A key file is read again."""
         self.introspection, self.status_lists = other.introspection, other.status_lists
-        if self.backends != other.backends:  # what keys are verified with is prepared in them
+        if self.backends != other.backends:  # cached keys are prepared for their backends
             return
         self.by_id = other.by_id
         if self.issuer.jwks_file is None:
@@ -132,7 +131,7 @@ class TrustedIssuer:
 
 
 def _keep(memo: dict[bytes, T], segment: bytes, value: T) -> None:
-    """Only what comes with an accepted token gets here; where each has a header of its own, the memo is of no use."""
+    """Add to *memo*, which is cleared when it is full: it is useless if every accepted token has another header."""
     if segment not in memo:
         if len(memo) >= _MOST_HEADERS:
             memo.clear()
@@ -141,7 +140,7 @@ def _keep(memo: dict[bytes, T], segment: bytes, value: T) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """What came of looking an issuer up: a trust, nobody, or no answer; to be believed until then (monotonic)."""
+    """A cached look-up of an issuer: found, unknown (no ``trust``) or failed. ``until``: its end (monotonic)."""
 
     until: float
     trust: TrustedIssuer | None = None
@@ -149,11 +148,11 @@ class Resolution:
 
 
 class ResolvedIssuers:
-    """The issuers that *resolver* finds, as they are needed; *new_trust* begins to trust one.
+    """The issuers that *resolver* finds; *new_trust* builds the state of one.
 
-    At most ``max_issuers`` are held whose tokens were accepted; the one used longest ago makes room. The others
-    (newcomers) get the room that is left, and always room for one. So a name in a token that was not verified never
-    pushes out an issuer whose tokens were accepted. Refusals and failures are held apart, within the same bound.
+    At most ``max_issuers`` are held whose tokens were accepted; the least recently used goes first. The others
+    (newcomers) get the remaining places, and at least one. A name in an unverified token therefore never evicts an
+    issuer whose tokens were accepted. Unknown names and failures have a map of their own with the same bound.
     """
 
     def __init__(self, resolver: IssuerResolver, new_trust: Callable[[Issuer], TrustedIssuer]) -> None:
@@ -166,18 +165,21 @@ class ResolvedIssuers:
 
     @property
     def found(self) -> tuple[TrustedIssuer, ...]:
-        """The trusts that are held."""
+        """The issuers that were found."""
         with self._lock:
             held = (*self._found.values(), *self._newcomers.values())
             return tuple(entry.trust for entry in held if entry.trust is not None)
 
     def has_accepted(self, name: str) -> bool:
-        """Whether a token of the issuer *name* was accepted before, even if the issuer has to be looked up again."""
+        """Return whether a token of the issuer *name* was accepted before, even if the look-up has expired."""
         return name in self._found
 
     def accepts(self, name: str) -> bool:
-        """Whether *name* may be looked up. Anything but true and false would be a mistake that lets everybody pass:
-        a function that was not awaited, say."""
+        """Return whether the resolver accepts *name*.
+
+        Raises :class:`ConfigurationError` unless the resolver returns a bool: a coroutine that was not awaited would be
+        true for every name.
+        """
         if not name or len(name) > _MOST_CHARACTERS:
             return False
         answer: object = self.resolver.accepts(name)
@@ -186,11 +188,11 @@ class ResolvedIssuers:
         return answer
 
     def resolve(self, name: str) -> Issuer | Awaitable[Issuer | None] | None:
-        """What the operator's function says; may block, and belongs into a flight."""
+        """Call the function of the configuration. It may block, so the call belongs into a flight."""
         return self.resolver.resolve(name)
 
     def lookup(self, name: str, now: float) -> Resolution | None:
-        """What is known of *name*; ``None``: look it up."""
+        """Return the cached look-up of *name*, or ``None`` if there is none."""
         with self._lock:
             for kept in (self._found, self._newcomers, self._others):
                 entry = kept.get(name)
@@ -200,7 +202,7 @@ class ResolvedIssuers:
         return None
 
     def absorb(self, name: str, issuer: object, now: float) -> Resolution:
-        """*issuer* was found under *name*. Equal settings keep keys and answers."""
+        """Cache *issuer*, which the resolver returned for *name*. If its settings are unchanged, its state is kept."""
         resolver = self.resolver
         if issuer is None:
             entry = Resolution(now + resolver.negative_ttl)
@@ -210,18 +212,18 @@ class ResolvedIssuers:
         return entry
 
     def fail(self, name: str, now: float, *, retry_after: float | None) -> None:
-        """Looking *name* up failed: not again for a moment. Others are looked up all the same (P-19)."""
+        """Record that the look-up of *name* failed. It is paused; other names are not."""
         pause = max(_FAILURE_LASTS, min(retry_after or 0.0, _FAILURE_LASTS_AT_MOST))
         self._keep(name, Resolution(now + pause, failed=True))
 
     def after_fork(self) -> None:
-        """In a child process: whoever held the lock stayed with the parent."""
+        """Replace the lock in a child process, where the thread that held it does not exist."""
         self._lock = threading.Lock()
 
     def accept(self, trust: TrustedIssuer) -> None:
-        """A token of *trust* was accepted: it is a newcomer no longer.
+        """Record that a token of *trust* was accepted, so that it is no longer a newcomer.
 
-        It is held again if others have pushed it out since it was found, unless the resolver has said something else.
+        It is added again if others have evicted it since it was found, unless the resolver has returned another result.
         """
         if not trust.newcomer:
             return
@@ -248,7 +250,7 @@ class ResolvedIssuers:
 
     def _keep(self, name: str, entry: Resolution) -> None:
         with self._lock:
-            if not entry.failed:  # what failed may be the same as before
+            if not entry.failed:  # after a failure, the issuer may be unchanged
                 self._found.pop(name, None)
                 self._newcomers.pop(name, None)
             self._others.pop(name, None)
@@ -272,7 +274,7 @@ class ResolvedIssuers:
 
 
 def _checked(name: str, issuer: object) -> Issuer:
-    """*issuer*, if it is what was asked for."""
+    """Return *issuer* if it is a valid result for *name*."""
     if not isinstance(issuer, Issuer):
         raise ConfigurationError(f"resolver.resolve: returns an Issuer or None, not {type(issuer).__name__}")
     if issuer.url != name:
@@ -286,10 +288,10 @@ def _checked(name: str, issuer: object) -> Issuer:
 
 
 class TrustedIssuers:
-    """Every trusted issuer, by the names its tokens give it and by what its opaque tokens begin with.
+    """All trusted issuers, by the names in their tokens and by the prefixes of their opaque tokens.
 
-    A token that names another issuer, or fits nobody, belongs to none: it is refused before anything is asked of
-    anybody, and never tried with one issuer after the other (P-18, I-28, I-29).
+    A token belongs to at most one issuer. A token of an unknown issuer is denied without I/O; tokens are never tried
+    with one issuer after the other, because that would show a token to the wrong authorization server.
     """
 
     def __init__(
@@ -307,24 +309,24 @@ class TrustedIssuers:
         self._headers: dict[bytes, Mapping[str, Any]] = {}
         self.resolved = resolved
         self.revocations = revocations
-        self.shared = shared  # whether revocations and answers are shared with other processes
+        self.shared = shared  # whether a store shares revocations and answers with other processes
         for trust in trusts:
             self._add(trust)
-        # So that a look-up costs as much as there are lengths, not prefixes.
+        # A look-up tries each length once, for any number of prefixes.
         self._prefix_lengths = tuple(sorted({len(prefix) for prefix in self._prefixes}, reverse=True))
-        # Whether any issuer is asked about tokens that are not JWTs.
+        # Whether any issuer introspects opaque tokens.
         self.takes_opaque = bool(self._prefixes) or self._any_opaque is not None
-        # The header fields that tokens come in; None for Authorization.
+        # The header fields that may hold a token; None for Authorization.
         headers = dict.fromkeys(trust.issuer.token_header for trust in self.all)
         self.headers: tuple[str | None, ...] = tuple(headers if resolved is None else {**headers, None: None})
-        # For tokens that belong to none of them: whoever has something to say.
+        # The issuer whose tokens need no iss, and hints for tokens of any issuer.
         nameless = [trust for trust in self.all if trust.issuer.issuer_claim_optional_dangerously]
         if nameless and (len(self.all) > 1 or resolved is not None):
             raise ConfigurationError(
                 f"issuer_claim_optional_dangerously: issuer {nameless[0].issuer.url!r} has to be the only one; a token "
                 "without iss does not say whose it is"
             )
-        self.nameless: TrustedIssuer | None = nameless[0] if nameless else None  # whose tokens need no iss
+        self.nameless: TrustedIssuer | None = nameless[0] if nameless else None
         self.names = IssuerNames(name for _, name in self._by_name)
         self.hints: dict[str, str] = {
             key: hint for trust in reversed(self.all) for key, hint in trust.issuer.hints.items()
@@ -359,34 +361,39 @@ class TrustedIssuers:
 
     @property
     def all(self) -> tuple[TrustedIssuer, ...]:
-        """Every configured trust once, in the order of configuration."""
+        """The configured issuers, in the order of configuration."""
         return tuple(dict.fromkeys(self._by_name.values()))
 
     def peek(self, token: str, header: str | None, mark: str | None = None) -> Unverified:
-        """*token*, read as tokens in the field *header* are; see :func:`scopeguard.spec.jwt.peek`."""
+        """Parse *token* in the form that the field *header* requires; see :func:`scopeguard.spec.jwt.peek`."""
         padded, header_claims = self._forms.get(header, (False, ()))
         return jwt.peek(token, padded=padded, header_claims=header_claims, headers=self._headers, mark=mark)
 
     def remember_header(self, token: Unverified) -> None:
-        """*token* was accepted, so its header, which others share, need not be parsed again."""
+        """Cache the parsed header of *token*, which was accepted: other tokens share it."""
         _keep(self._headers, token.segment, token.header)
 
     def is_configured(self, trust: TrustedIssuer) -> bool:
-        """Whether *trust* is one of those it began with, which hold for good."""
+        """Return whether *trust* is one of the configured issuers, which never expire."""
         found = self._by_name.get((trust.issuer.token_header, trust.issuer.url))
         return found is not None and found.is_or_has(trust)
 
     def holds(self, trust: TrustedIssuer, now: float) -> bool:
-        """Whether *trust* is one that holds at *now* (monotonic seconds): a configured one, or what the resolver finds
-        under that name."""
+        """Return whether *trust* is trusted at *now* (monotonic seconds).
+
+        It is if it is configured, or if it is the cached result of the resolver for its name.
+        """
         if self.is_configured(trust):
             return True
         found = None if self.resolved is None else self.resolved.lookup(trust.issuer.url, now)
         return found is not None and found.trust is not None and found.trust.is_or_has(trust)
 
     def leeway(self, issuer: str, now: float) -> float:
-        """The leeway in seconds for tokens of *issuer*, named as in the configuration; of several header fields, the
-        longest. 0 for an issuer that is not known at *now* (monotonic seconds)."""
+        """Return the leeway in seconds for tokens of *issuer*, named as in the configuration.
+
+        The longest one if several header fields have different leeways; 0 for an issuer that is unknown at *now*
+        (monotonic seconds).
+        """
         trusts = [self._by_name.get((header, issuer)) for header in self.headers]
         found = None if self.resolved is None else self.resolved.lookup(issuer, now)
         if found is not None:
@@ -394,17 +401,19 @@ class TrustedIssuers:
         return max((trust.issuer.leeway for trust in trusts if trust is not None), default=0.0)
 
     def is_caught_up(self, now: float) -> bool:
-        """Whether no revocation has to be asked for at *now* (monotonic seconds)."""
+        """Return whether no read of the shared revocation log is due at *now* (monotonic seconds)."""
         revocations = self.revocations
         return not self.shared or now - revocations.synced_at < revocations.max_lag / 2
 
     def by_name(self, issuer: str, header: str | None = None) -> TrustedIssuer | None:
-        """The trust whose tokens call their issuer *issuer*, letter by letter, and come in the field *header*."""
+        """Return the configured issuer with exactly the name *issuer* whose tokens come in the field *header*."""
         return self._by_name.get((header, issuer))
 
     def nearest(self, issuer: str, header: str | None) -> dict[str, str]:
-        """For the operator's log, of an *issuer* that is not trusted in the field *header*: what is ``configured``, and
-        how that ``differs``."""
+        """Describe an *issuer* that is not trusted in the field *header*, for the log.
+
+        Returns the ``configured`` name that resembles it, and how it ``differs``.
+        """
         for other in self.headers:
             if other != header and (other, issuer) in self._by_name:
                 differs = f"its tokens are accepted in the field {other or 'Authorization'} only"
@@ -412,7 +421,7 @@ class TrustedIssuers:
         return self.names.nearest(issuer)
 
     def by_opaque_token(self, token: str) -> TrustedIssuer | None:
-        """The trust that introspects *token*, which is no JWT: by the longest prefix, else the one without any."""
+        """Return the issuer that introspects the opaque *token*: by the longest prefix, else the one without."""
         for length in self._prefix_lengths:
             trust = self._prefixes.get(token[:length])
             if trust is not None:
@@ -420,8 +429,10 @@ class TrustedIssuers:
         return self._any_opaque
 
     def take_over(self, other: TrustedIssuers) -> tuple[TrustedIssuer, ...]:
-        """Go on with what *other* has learned of issuers with equal settings, and with its revocations; the trusts
-        that begin anew."""
+        """Take over revocations and the caches of issuers with equal settings from *other*.
+
+        Returns the issuers whose key rings are empty.
+        """
         self.revocations.take_over(other.revocations)
         anew: list[TrustedIssuer] = []
         for trust in self.all:
@@ -433,7 +444,7 @@ class TrustedIssuers:
         return tuple(anew)
 
     def after_fork(self) -> None:
-        """In a child process, which has none of the threads."""
+        """Replace the locks in a child process."""
         found: tuple[TrustedIssuer, ...] = ()
         if self.resolved is not None:
             self.resolved.after_fork()

@@ -1,13 +1,12 @@
-"""The keys of an issuer that publishes each under a URL of its own.
+"""The keys of an issuer that publishes each key under a URL of its own.
 
-Anybody who can send a token can name a key id, so looking for a key that is not held is paid from the budget that a
-key ring has for unknown keys, whatever comes of it (law 9). What came of it is remembered for a while: each id costs
-one fetch. A held key is looked after beside the requests, and never pushed out by ids that are made up.
+Anyone who can send a token can name a key id. A fetch for an unknown key therefore counts against a budget, whatever
+its result. The result is cached for a while, so that each id costs one fetch. A cached key is refreshed beside the
+requests, and made-up ids do not evict it.
 
-Made-up ids must not starve the others either, and one fetch finds one key. So the last fetch of the budget goes to the
-id that is asked for most, whichever request comes when it may begin: a key that exists is asked for again and again,
-and an id that was made up is forgotten with its token. A stranger who repeats ids as well has to outdo the requests
-with the new key for every single fetch.
+One fetch finds one key, and made-up ids must not use up all fetches. The last fetch of the budget therefore goes to the
+id that was requested most, whichever request may start it: a key that exists is requested again and again, a made-up id
+once. A stranger who repeats ids has to send more requests than the users of the new key, for every fetch.
 """
 
 from __future__ import annotations
@@ -21,18 +20,18 @@ from scopeguard.config.keys import KeySetPolicy
 from scopeguard.spec.jwks import VerificationKey
 from scopeguard.state.budget import Budget
 
-# Ids whose requests are counted. Of all that are asked for, one with a larger share than 1 in so many keeps its place.
+# The number of ids whose requests are counted. An id with a larger share of the requests than 1/256 keeps its place.
 _MOST_COUNTED: Final = 256
-# Intervals between fetches after which an id that nobody asks for any more has no claim to the next one.
+# Fetch intervals without a request after which an id cannot get the next fetch.
 _PATIENCE: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sought:
-    """What is known of a key.
+    """The result of a look-up.
 
-    ``key``: it, if it is held. ``fetch``: the id of the key to fetch now, be it another one. ``absent``: it was asked
-    for, and there is no such key; without that, and without a key, nobody knows, and the next fetch may begin in
+    ``key``: the cached key. ``fetch``: the id of the key to fetch now, perhaps that of another key. ``absent``: a fetch
+    found that the key does not exist. Without ``key`` and ``absent``, this is unknown, and the next fetch may begin in
     ``pause`` seconds.
     """
 
@@ -51,7 +50,7 @@ class _Held:
 
 @dataclass(slots=True)
 class _Counted:
-    """How often an id was asked for, and how many of those times were of ids that had its place before."""
+    """The requests counted for an id, and how many of them were inherited from ids that had its place before."""
 
     asked: int
     inherited: int
@@ -59,44 +58,44 @@ class _Counted:
 
 
 class KeysById:
-    """Keys by their id, for any number of threads and event loops. Times are monotonic seconds."""
+    """A cache of keys by their id. Safe to use from any thread. Times are monotonic seconds."""
 
     def __init__(self, policy: KeySetPolicy) -> None:
         self._policy = policy
         self._lock = threading.Lock()
         self._held: OrderedDict[str, _Held] = OrderedDict()
-        # Until when not to ask again, and whether that is because there is no such key.
+        # The time until which no fetch is repeated, and whether the key is known not to exist.
         self._others: OrderedDict[str, tuple[float, bool]] = OrderedDict()
         self._counted: dict[str, _Counted] = {}
-        self._aloft: set[str] = set()  # of the fetches that were paid for
+        self._aloft: set[str] = set()  # ids whose fetch is under way and counted
         self._budget = Budget(policy.refetch_burst, policy.refetch_interval)
 
     def ask(self, kid: str, now: float) -> Sought:
-        """What is known of the key *kid*, for a request that needs it: once for each request."""
+        """Look up the key *kid* for a request that needs it, and count the request. Call it once for each request."""
         with self._lock:
             sought, (until, absent) = self._lookup(kid, now), self._others.get(kid, (now, False))
             if sought.key is not None or absent or now < until or kid in self._aloft:
-                return sought  # it competes for no fetch
+                return sought  # no fetch is needed or possible
             self._count(kid, now)
             if sought.fetch is not None and self._budget.shortfall(now, 2) > 0.0:
                 return replace(sought, fetch=self._most_wanted(now))
             return sought
 
     def lookup(self, kid: str, now: float) -> Sought:
-        """What is known of the key *kid*."""
+        """Look up the key *kid*."""
         with self._lock:
             return self._lookup(kid, now)
 
     def begin(self, kid: str, now: float) -> bool:
-        """Whether a fetch of *kid* may begin; it is paid for now, unless the key is held."""
+        """Return whether a fetch of *kid* may begin, and take it from the budget unless the key is cached."""
         with self._lock:
             held = self._usable(kid, now)
             if held is not None:
                 due = now >= held.refresh_at
-                if due:  # and not again for a while if it fails
+                if due:  # a failure is not repeated at once
                     self._held[kid] = replace(held, refresh_at=now + self._policy.refetch_interval)
                 return due
-            self._aloft.discard(kid)  # a fetch that was in the air is lost
+            self._aloft.discard(kid)  # an earlier fetch did not report its result
             if self._budget.shortfall(now) > 0.0:
                 return False
             self._budget.spend(now)
@@ -105,7 +104,7 @@ class KeysById:
             return True
 
     def absorb(self, kid: str, key: VerificationKey | None, now: float) -> None:
-        """The fetch of *kid* brought *key*, or that there is none."""
+        """Record that the fetch of *kid* returned *key*, or ``None`` because there is no such key."""
         policy = self._policy
         with self._lock:
             self._others.pop(kid, None)
@@ -120,7 +119,7 @@ class KeysById:
                 self._held.popitem(last=False)
 
     def fail(self, kid: str, now: float, *, retry_after: float | None) -> None:
-        """The fetch of *kid* failed, which says nothing about the key."""
+        """Record that the fetch of *kid* failed, which says nothing about the key."""
         policy = self._policy
         with self._lock:
             self._aloft.discard(kid)
@@ -129,7 +128,7 @@ class KeysById:
             )
 
     def after_fork(self) -> None:
-        """In a child process: the threads that held the lock and fetch keys stayed with the parent."""
+        """Replace the lock and drop fetches in a child process, where the threads of the parent do not exist."""
         self._lock = threading.Lock()
         self._aloft.clear()
 
@@ -139,9 +138,9 @@ class KeysById:
             self._held.move_to_end(kid)
             return Sought(key=held.key, fetch=kid if now >= held.refresh_at else None)
         if kid in self._aloft:
-            return Sought(fetch=kid)  # to wait for it costs nothing
+            return Sought(fetch=kid)  # joins the fetch that is under way
         until, absent = self._others.get(kid, (now, False))
-        # An absent key is worth another fetch after a while, but not the last one of the budget.
+        # After a pause, an absent key is fetched again, but not with the last fetch of the budget.
         pause = max(until - now, self._budget.shortfall(now, 2 if absent else 1))
         return Sought(fetch=None if pause > 0.0 else kid, absent=absent and pause > 0.0, pause=pause)
 
@@ -158,8 +157,8 @@ class KeysById:
     def _count(self, kid: str, now: float) -> None:
         """Count a request for *kid* ("space saving", Metwally and others 2005).
 
-        When there is no room, the id that was asked for least gives up its place together with its count. An id whose
-        own count is larger than what others can have put together there is therefore never pushed out.
+        Without a free place, the least requested id is replaced, and the new id inherits its count. An id whose own
+        count exceeds what all others can have contributed is therefore never replaced.
         """
         counted = self._counted.get(kid)
         if counted is None:
@@ -172,7 +171,7 @@ class KeysById:
         counted.last = now
 
     def _most_wanted(self, now: float) -> str:
-        """The id that was asked for most, of those that are still asked for; the first to come, of several."""
+        """Return the id with the most recent requests of its own; the first one of several."""
         since = now - _PATIENCE * self._policy.refetch_interval
         recent = {name: counted for name, counted in self._counted.items() if counted.last >= since}
         return max(recent, key=lambda name: recent[name].asked - recent[name].inherited)

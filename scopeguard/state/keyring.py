@@ -1,25 +1,24 @@
 """The keys of one issuer through rotation, outage and attack.
 
-A look-up never waits and never fetches. It says what is held and what the caller may do about it:
+A look-up never waits and never fetches. It returns what is cached and what the caller may do:
 
 * :class:`Found`: keys to try.
-* :class:`Due`: keys to try, and the refresh is yours: exactly one caller is told so, the others get ``Found``.
-* :class:`Absent`: no such key here, whether you may ask for a newer set, and whether its absence means anything.
+* :class:`Due`: keys to try, and the caller refreshes the set. Exactly one caller gets this; the others get ``Found``.
+* :class:`Absent`: no such key, whether the caller may fetch a newer set, and whether the absence is a verdict.
 
-Two kinds of fetch, two rules. A *scheduled* one (the set grows old) happens once per lifetime and is paced by a
-back-off when it fails. A *provoked* one (unknown key id, or a bad signature under a known one) can be caused by
-anybody who can send a token, so it is paid from a small budget whatever its outcome (law 9): ``refetch_burst`` at
-once, then one per ``refetch_interval``. A failed fetch never replaces keys.
+There are two kinds of fetch. A *scheduled* fetch (the set is old) happens once per lifetime, with a back-off after
+failures. A *provoked* fetch (an unknown key id, or a bad signature under a known id) can be caused by anyone who can
+send a token. It therefore counts against a small budget, whatever its result: ``refetch_burst`` at once, then one per
+``refetch_interval``. A failed fetch never replaces keys.
 
-The absence of a key is a verdict only when a set lacks it that was fetched after the key was first asked for. Until
-then nobody has looked for it, be it for want of budget or because fetching fails, and that is not the token's fault
-(law 4). Two bounded memories hold what is needed for this:
+The absence of a key is a verdict only if the key is missing from a set that was fetched after its first look-up. Until
+then the token is not at fault: the budget may be used up, or fetching may fail. Two bounded maps record this:
 
-* ``_asked``: keys that no fetch has looked for yet. A full memory takes no further key and gives up none that it
-  holds. Such a key is not refused, it waits for the next set like the others; a key that the set brings needs no
-  memory at all.
-* ``_missing``: keys that a later set did not hold. Each is worth another fetch after a while, because some authorities
-  sign before they publish, but never the last fetch of the budget: that belongs to keys that nobody has looked for.
+* ``_asked``: keys that no fetch has looked for yet. A full map takes no further key and evicts none. A key that is not
+  in the map is not denied: it waits for the next set like the others, and needs no entry if the set contains it.
+* ``_missing``: keys that a later set did not contain. Each is looked for again after a pause, because some
+  authorization servers sign before they publish, but never with the last fetch of the budget, which is reserved for
+  keys that no fetch has looked for.
 """
 
 from __future__ import annotations
@@ -34,14 +33,14 @@ from scopeguard.config.keys import KeySetPolicy
 from scopeguard.spec.jwks import KeySet, VerificationKey
 from scopeguard.state.budget import Budget
 
-# A claimed refresh that never reports back (its thread died) is offered again after this many request timeouts.
+# A claimed refresh without a result (its thread died) is offered again after this many request timeouts.
 _CLAIM_LASTS: Final = 4.0
-# Seconds after which a missing key is worth another fetch, at most; the pause doubles from ``negative_ttl``.
+# The longest pause in seconds until a missing key is looked for again; it doubles from ``negative_ttl``.
 _LONGEST_RECHECK: Final = 60.0
-# What is remembered of a key id, in characters; a longer one is remembered by its digest.
+# A key id of more characters is stored as its digest.
 _LONGEST_KID: Final = 64
 
-# A key as a token asks for it: its id, the algorithm, and for a token that names no key a mark of the token itself.
+# A key as a token names it: key id and algorithm, and for a token without a key id, a mark of the token.
 _Name = tuple[str | None, str, str]
 
 
@@ -55,7 +54,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """Usable keys of a set that should be refreshed, by you. ``overdue``: it is past its lifetime, so wait for it."""
+    """Usable keys of a set that the caller refreshes. ``overdue``: it is past its lifetime, so wait."""
 
     found: Found
     overdue: bool
@@ -63,11 +62,11 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """No key held that could verify the token.
+    """No cached key can verify the token.
 
-    ``held``: there is a set, without it, and it is the one of fetch number ``landed``. ``may_fetch``: ask for a newer
-    set and look again, provoked if one is held. ``undecided``: no set was fetched since the key was first asked for,
-    so its absence is no verdict; ``retry_after``: the seconds until a fetch may begin.
+    ``held``: a set is cached, that of fetch number ``landed``, and lacks the key. ``may_fetch``: the caller may fetch a
+    newer set and look again; the fetch is a provoked one if a set is held. ``undecided``: no set was fetched since the
+    first look-up of the key, so that its absence is no verdict. ``retry_after``: the seconds until a fetch may begin.
     """
 
     generation: int
@@ -80,7 +79,7 @@ class Absent:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A key set with its times, replaced whole: whoever reads it without the lock never sees half of two."""
+    """A key set with its times. It is replaced as a whole, so that readers without the lock see a consistent state."""
 
     keys: KeySet
     refresh_at: float
@@ -90,16 +89,17 @@ class Held:
 
 @dataclass(slots=True)
 class _Missing:
-    """A key that a set did not hold, fetched after the key was first asked for."""
+    """A key that was missing from a set fetched after its first look-up."""
 
     recheck_at: float
     pause: float
 
 
 class KeyRing:
-    """Keys of one issuer, for any number of threads and event loops.
+    """The keys of one issuer. Safe to use from any thread.
 
-    *jitter*, between -1 and 1, moves the refresh by up to 5 % so that a fleet does not refresh in step.
+    *jitter*, between -1 and 1, moves the refresh by up to 5 %, so that the processes of a fleet do not refresh at the
+    same time.
     """
 
     def __init__(self, policy: KeySetPolicy, *, jitter: float = 0.0, static: KeySet | None = None) -> None:
@@ -108,63 +108,63 @@ class KeyRing:
         self._static = static is not None
         self._lock = threading.Lock()
         never = float("inf")
-        # What is held now. Compared by identity, too: it is replaced whole with every set that lands.
+        # Replaced with every fetched set, so that callers may compare it by identity.
         self.current: Held | None = None if static is None else Held(static, never, never, never)
         self._generation = 0
         self._claimed_until = 0.0
         self._next_attempt = float("-inf")
         self._failures = 0
-        self._begun = self._landed = 0  # fetches begun; the number of the one that landed last
-        self._aloft = 0  # the number of the fetch in the air, 0 for none
+        self._begun = self._landed = 0  # fetches begun; the number of the last successful one
+        self._aloft = 0  # the number of the fetch under way, 0 for none
         self._budget = Budget(policy.refetch_burst, policy.refetch_interval)
-        self._asked: dict[_Name, int] = {}  # how many fetches had begun when the key was first asked for
+        self._asked: dict[_Name, int] = {}  # how many fetches had begun at the first look-up of the key
         self._missing: OrderedDict[_Name, _Missing] = OrderedDict()
 
     @property
     def generation(self) -> int:
-        """Counts every fetch that ended, well or badly."""
+        """The number of fetches that have ended, successfully or not."""
         return self._generation
 
     @property
     def begun(self) -> int:
-        """How many fetches have begun, for :meth:`is_final`."""
+        """The number of fetches that have begun, for :meth:`is_final`."""
         return self._begun
 
     @property
     def key_set(self) -> KeySet | None:
-        """The set fetched last, if any; it may be too old to be used."""
+        """The set fetched last, if there is one; it may be too old to be used."""
         held = self.current
         return None if held is None else held.keys
 
     def holds(self, held: object, now: float) -> bool:
-        """Whether *held* is what is held, and nobody has to look for newer keys at *now*."""
+        """Return whether *held* is the current set and no refresh is due at *now*."""
         current = self.current
         return current is held and current is not None and now < current.refresh_at
 
     def is_usable(self, now: float) -> bool:
-        """Whether a set is held that is not too old."""
+        """Return whether a set is cached that is not too old."""
         held = self.current
         return held is not None and now < held.stale_at
 
     def candidates(self, kid: str | None, algorithm: str, now: float) -> tuple[VerificationKey, ...]:
-        """The keys held for *kid* and *algorithm* at *now* (monotonic seconds)."""
+        """Return the usable keys for *kid* and *algorithm* at *now* (monotonic seconds)."""
         held = self.current
         return held.keys.candidates(kid, algorithm) if held is not None and now < held.stale_at else ()
 
     def fresh(self, kid: str | None, algorithm: str, now: float) -> tuple[VerificationKey, ...]:
-        """The keys that :meth:`lookup` finds, if nothing at all is to be done about them."""
+        """Return the keys that :meth:`lookup` finds if no refresh is due."""
         held = self.current
         return held.keys.candidates(kid, algorithm) if held is not None and now < held.refresh_at else ()
 
     def lookup(self, kid: str | None, algorithm: str, now: float, *, mark: str = "") -> Found | Due | Absent:
-        """What is held for *kid* and *algorithm* at *now* (monotonic seconds), and what may be done about it.
+        """Look up the keys for *kid* and *algorithm* at *now* (monotonic seconds).
 
-        *mark*: of a token that names no key, what tells it from others.
+        *mark* distinguishes tokens that name no key.
         """
         generation, keys = self._generation, self.fresh(kid, algorithm, now)
         if keys:
             return Found(keys, generation)
-        # Everything else is decided on one state: a set that lands in between would make a new key look misused.
+        # The rest needs one consistent state: a set that is stored in between could make a new key look absent.
         with self._lock:
             keys = self.candidates(kid, algorithm, now)
             return self._claim(Found(keys, self._generation), now) if keys else self._absent(kid, algorithm, now, mark)
@@ -173,15 +173,15 @@ class KeyRing:
         held = self.current
         if held is None or now < held.refresh_at or now < self._claimed_until or now < self._next_attempt:
             return found
-        self._claimed_until = now + _CLAIM_LASTS * self._policy.timeout  # lapses by itself
-        # While refreshing fails, held keys are as good as they will get: nobody waits for another failure.
+        self._claimed_until = now + _CLAIM_LASTS * self._policy.timeout  # expires by itself
+        # While refreshes fail, requests do not wait for another failure.
         return Due(found, overdue=now >= held.overdue_at and self._failures == 0)
 
     def look_beyond(self, algorithm: str, mark: str, now: float) -> Absent:
-        """What may be done about a key that none of the held ones is.
+        """Return what the caller may do about a token that names no key and that no cached key has signed.
 
-        For a token that names no key, and that no held key has signed; *mark* tells it from other tokens. All such
-        tokens of an issuer would be one key id otherwise, and anybody could have that looked for in vain.
+        *mark* distinguishes such tokens. Without it, they would all share one entry, and one bad token would make the
+        key of all others count as missing.
         """
         with self._lock:
             return self._absent(None, algorithm, now, mark)
@@ -194,7 +194,7 @@ class KeyRing:
             undecided, may_fetch = True, self._aloft > 0 or pause == 0.0
             self._ask(_name(kid, algorithm, mark))
         elif not self._static and (kid is None or not held.keys.names(kid)):
-            # Otherwise it is configured, or here and of another algorithm: the fault is the token's in any case.
+            # Otherwise the keys are configured, or the key has another algorithm: the token is at fault.
             name = _name(kid, algorithm, mark)
             missing = self._missing.get(name)
             if missing is None:
@@ -203,7 +203,7 @@ class KeyRing:
             else:
                 self._missing.move_to_end(name)
                 waits = now >= missing.recheck_at
-            # The last fetch of the budget is for keys that nobody has looked for.
+            # The last fetch of the budget is reserved for keys that no fetch has looked for.
             pause = max(pause, self._budget.shortfall(now, 1 if undecided else 2))
             may_fetch = waits and (self._aloft > 0 or pause == 0.0)
         return Absent(
@@ -216,23 +216,23 @@ class KeyRing:
         )
 
     def _ask(self, name: _Name) -> None:
-        """Remember when *name* was first asked for, if there is room."""
+        """Record the first look-up of *name*, if there is room."""
         if name not in self._asked and len(self._asked) < self._policy.negative_kids:
             self._asked[name] = self._begun
 
     def may_doubt(self, now: float) -> bool:
-        """Whether a bad signature under a known key id may cause a fetch: the same id may name a new key."""
+        """Return whether a bad signature under a known key id may cause a fetch: the id may name a new key."""
         with self._lock:
             if self._static or now < self._next_attempt:
                 return False
             return self._aloft > 0 or self._budget.shortfall(now) == 0.0
 
     def is_final(self, begun: int) -> bool:
-        """Whether a fetch has landed that began after *begun* had: what it did not bring does not exist."""
+        """Return whether a fetch succeeded that began after fetch *begun*: a key missing from it does not exist."""
         return self._landed > begun
 
     def remember_absent(self, kid: str | None, algorithm: str, now: float, mark: str = "") -> None:
-        """A set without the key was fetched after it was asked for: do not ask again for it for a while. Bounded."""
+        """Record that a set fetched after the look-up of the key lacks it. The next search has to wait."""
         with self._lock:
             name = _name(kid, algorithm, mark)
             self._asked.pop(name, None)
@@ -248,7 +248,7 @@ class KeyRing:
             self._missing.popitem(last=False)
 
     def _settle(self, keys: KeySet, number: int, now: float, *, changed: bool) -> None:
-        """Fetch *number* brought *keys*: say so of everything that was asked for."""
+        """Update the records of keys that were looked up, after fetch *number* returned *keys*."""
         for name in [name for name, begun in self._asked.items() if begun < number]:
             del self._asked[name]
             if not _holds(keys, name):
@@ -256,7 +256,7 @@ class KeyRing:
         for name, missing in list(self._missing.items()):
             if _holds(keys, name):
                 del self._missing[name]
-            elif changed:  # the authority is publishing keys, and the one that is missed may be the next
+            elif changed:  # keys are being published, and the missing one may be next
                 missing.pause = self._policy.negative_ttl
                 missing.recheck_at = now + missing.pause
             elif now >= missing.recheck_at:
@@ -264,12 +264,12 @@ class KeyRing:
                 missing.recheck_at = now + missing.pause
 
     def begin(self, now: float, *, provoked: bool) -> int | None:
-        """A fetch begins; its number. A *provoked* one is paid for now, whatever comes of it.
+        """Begin a fetch and return its number. A *provoked* fetch is taken from the budget now, whatever its result.
 
-        ``None``: it may not begin, somebody else has spent the budget since it was looked at.
+        Returns ``None`` if another request has used up the budget since it was checked.
         """
         with self._lock:
-            # One fetch at a time: if another one was in the air, it is lost, and nobody must go on waiting for it.
+            # There is one fetch at a time: an earlier one that did not report its result is lost.
             self._aloft = 0
             if provoked:
                 if self._budget.shortfall(now) > 0.0:
@@ -287,12 +287,12 @@ class KeyRing:
         number: int,
         lifetime: float | None,
     ) -> None:
-        """Fetch *number* brought *keys*, to be kept *lifetime* seconds as far as the policy allows.
+        """Record that fetch *number* returned *keys*, with a *lifetime* in seconds that the policy bounds.
 
-        Keys that were asked for before it began, and are not there, are known to be missing at once: a request
-        arriving before the waiters wake would have them fetched again, and so drain the budget.
+        Keys that were looked up before the fetch began, and are not in the set, are recorded as missing at once. A
+        request that arrives before the waiting ones wake would otherwise fetch them again and use up the budget.
 
-        An answer that was overtaken by a later fetch is dropped.
+        A set that a later fetch has overtaken is dropped.
         """
         policy = self._policy
         ttl = policy.ttl if lifetime is None else min(max(lifetime, policy.min_ttl), policy.max_ttl)
@@ -314,7 +314,7 @@ class KeyRing:
             self._settle(keys, number, now, changed=changed)
 
     def fail(self, now: float, *, number: int, retry_after: float | None) -> None:
-        """Fetch *number* failed: keep what is held, wait before the next attempt, longer each time."""
+        """Record that fetch *number* failed. The keys stay; the pause before the next fetch grows with each failure."""
         policy = self._policy
         with self._lock:
             self._end_flight(number)
@@ -325,12 +325,12 @@ class KeyRing:
             self._failures += 1
 
     def abandon(self, number: int) -> None:
-        """Fetch *number* was cut off and will never land; the next one who needs it may begin anew."""
+        """Record that fetch *number* was interrupted, so that another may begin."""
         with self._lock:
             self._come_down(number)
 
     def forget_flights(self) -> None:
-        """In a child process after a fork: what was in the air, or held the lock, stayed with the parent."""
+        """Replace the lock and drop the fetch in a child process, where the threads of the parent do not exist."""
         self._lock = threading.Lock()
         self._come_down(self._aloft)
 
@@ -351,6 +351,6 @@ def _name(kid: str | None, algorithm: str, mark: str) -> _Name:
 
 
 def _holds(keys: KeySet, name: _Name) -> bool:
-    """Whether *keys* hold what was asked for. Of a token that names no key, nobody knows without its signature."""
+    """Return whether *keys* contain the named key. For a token that names no key, only its signature could tell."""
     kid, algorithm, mark = name
     return not mark and bool(keys.candidates(kid, algorithm))

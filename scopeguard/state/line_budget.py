@@ -1,4 +1,4 @@
-"""How many lines may be logged of one kind: strangers choose how many there would be."""
+"""A bound for log lines of one kind, which a stranger could otherwise make endless."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import threading
 
 
 class LineBudget:
-    """For each kind *burst* lines at once, then one each *interval* seconds. The kinds must be few: all are kept."""
+    """For each kind, *burst* lines at once, then one per *interval* seconds. Kinds are never dropped: use few."""
 
     def __init__(self, burst: int, interval: float) -> None:
         self._burst = burst
         self._interval = interval
         self._lock = threading.Lock()
-        self._spent: dict[str, float] = {}  # by kind, when the whole burst is free again (monotonic seconds)
+        self._spent: dict[str, float] = {}  # by kind: when the whole burst is available again, in monotonic seconds
         self._left_out: dict[str, int] = {}
 
     def spend(self, kind: str, now: float) -> int | None:
-        """``None``: do not write this line. Otherwise how many of its kind were left out since the last one."""
+        """Return ``None`` to suppress this line, otherwise the number of lines suppressed since the last one."""
         if not self._interval:
             return 0
         with self._lock:
@@ -28,5 +28,5 @@ class LineBudget:
             return self._left_out.pop(kind, 0)
 
     def after_fork(self) -> None:
-        """In a child process: the thread that held the lock stayed with the parent."""
+        """Replace the lock in a child process, where the thread that held it does not exist."""
         self._lock = threading.Lock()

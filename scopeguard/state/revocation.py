@@ -1,8 +1,7 @@
-"""What was revoked before it expired: a token, everything of a subject, everything of a client. And what is not
-revoked, but must be asked about again: what an authority said of a subject.
+"""Revocations: of a token, of all tokens of a subject or a client, and of cached introspection answers.
 
-Entries are digests: neither a token nor a name of a person is kept here or in a shared store. Each one ends by itself
-when the last token it could concern has expired, so the set is bounded by what is revoked in that time (E-15).
+Entries are digests: neither this process nor a shared store holds a token or the name of a person. An entry ends when
+the last token that it can concern has expired, so that the set is bounded by the revocations of that time.
 """
 
 from __future__ import annotations
@@ -18,20 +17,23 @@ from scopeguard.state.breaker import Breaker
 
 
 class Revoked(StrEnum):
-    """What a revocation names. An entry of a kind that a reader does not know is passed over."""
+    """What a revocation names. A reader ignores entries of an unknown kind."""
 
     TOKEN = "token"
     JTI = "jti"
     SUBJECT = "subject"
     CLIENT = "client"
-    ANSWERS = "answers"  # what introspection said of a subject (of everybody: ""); no token is refused by it
+    ANSWERS = "answers"  # cached answers about a subject ("": about all subjects); denies no token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revocation:
-    """One entry. ``digest`` stands for what is revoked (:func:`digest_of`); a subject's and a client's tokens are
-    refused when they were issued at ``at`` or before, and answers not used when they were asked for before it.
-    ``until``: when it may be forgotten. Seconds since the epoch."""
+    """One entry. Times are seconds since the epoch.
+
+    ``digest`` identifies what is revoked (:func:`digest_of`). Tokens of a subject or a client are denied if they were
+    issued at ``at`` or earlier; answers are not used if the question was sent before ``at``. The entry may be dropped
+    after ``until``.
+    """
 
     kind: Revoked
     digest: str
@@ -39,12 +41,12 @@ class Revocation:
     until: float
 
     def to_bytes(self) -> bytes:
-        """For a store: plain JSON, never a pickle (X-68)."""
+        """Return the entry as JSON, for a store: reading a pickle from a store would run its code."""
         return json.dumps({"kind": self.kind, "digest": self.digest, "at": self.at, "until": self.until}).encode()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Revocation | None:
-        """The entry that *data* describes, ``None`` for anything else."""
+        """Return the entry that *data* describes, or ``None`` if it is malformed."""
         try:
             members = parse_object(data)
             kind, digest = Revoked(members["kind"]), members["digest"]
@@ -55,7 +57,10 @@ class Revocation:
 
 
 def digest_of(kind: Revoked, issuer: str, value: str) -> str:
-    """A digest over length-prefixed parts: what *value* of *issuer* is known by here (E-17, X-61)."""
+    """Return the digest that identifies *value* of *issuer*.
+
+    Each part is preceded by its length, so that no two different inputs are joined to the same text.
+    """
     state = hashlib.sha256()
     for part in (kind.value, issuer, value):
         data = part.encode("utf-8", "surrogatepass")
@@ -66,7 +71,7 @@ def digest_of(kind: Revoked, issuer: str, value: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bearer:
-    """What of a judged token a revocation may name."""
+    """The properties of a validated token that a revocation may name."""
 
     issuer: str
     token: str = field(repr=False)
@@ -77,10 +82,10 @@ class Bearer:
 
 
 class Revocations:
-    """The revocations this process knows of; safe to use from any thread.
+    """The revocations that this process knows. Safe to use from any thread.
 
-    With a shared store, they are at most *max_lag* seconds behind it. *fail_open_dangerously*: while the store does
-    not answer, go on with what is known, so that a token revoked elsewhere meanwhile is accepted here.
+    With a shared store, they are at most *max_lag* seconds old. *fail_open_dangerously*: during an outage of the store,
+    continue with the known revocations, so that a token revoked elsewhere in that time is accepted.
     """
 
     def __init__(self, *, max_lag: float = 1.0, fail_open_dangerously: bool = False) -> None:
@@ -90,15 +95,15 @@ class Revocations:
         self._lock = threading.Lock()
         self._entries: dict[tuple[Revoked, str], Revocation] = {}
         self._next_sweep = 0
-        self.changes: int = 0  # counts what was added, so that who was not covered need not be looked for again
-        self._answers_at = float("-inf")  # the latest "at" of all entries about answers
-        # Of a shared log: how far it was read, and when (monotonic seconds).
+        self.changes: int = 0  # counts additions, so that a cleared token need not be rechecked
+        self._answers_at = float("-inf")  # the latest "at" of the entries about answers
+        # The position in the shared log, and when it was read (monotonic seconds).
         self.position: str | None = None
         self.synced_at: float = float("-inf")
         self.generation: int = 0
 
     def after_fork(self) -> None:
-        """In a child process: whoever held the lock stayed with the parent."""
+        """Replace the lock in a child process, where the thread that held it does not exist."""
         self._lock = threading.Lock()
         self.breaker.after_fork()
 
@@ -106,7 +111,7 @@ class Revocations:
         return len(self._entries)
 
     def add(self, entry: Revocation, now: float) -> None:
-        """Remember *entry*; of two that name the same the later and longer holds."""
+        """Add *entry*. Of two entries for the same digest, the later times count."""
         with self._lock:
             if entry.kind is Revoked.ANSWERS:
                 self._answers_at = max(self._answers_at, entry.at)
@@ -125,14 +130,14 @@ class Revocations:
                 self._next_sweep = max(1024, 2 * len(self._entries))
 
     def take_over(self, other: Revocations) -> None:
-        """Know what *other* knows. How far a shared log was read is not taken over: it may be another log."""
+        """Add the entries of *other*. Its position in the shared log is not taken over: the log may be another one."""
         with other._lock:
             entries = tuple(other._entries.values())
         for entry in entries:
-            self.add(entry, float("-inf"))  # which ones are over, others sweep
+            self.add(entry, float("-inf"))  # expired entries are removed later
 
     def covers(self, bearer: Bearer) -> bool:
-        """Whether *bearer*'s token was revoked."""
+        """Return whether the token that *bearer* describes was revoked."""
         if not self._entries:
             return False
         if self.names(bearer.issuer, bearer.token):
@@ -141,19 +146,19 @@ class Revocations:
             return True
         for kind, value in ((Revoked.SUBJECT, bearer.subject), (Revoked.CLIENT, bearer.client_id)):
             entry = None if value is None else self._find(kind, bearer.issuer, value)
-            # A token that does not say when it was issued cannot show that it is newer (E-10).
+            # A token without iat cannot prove that it is newer than the revocation.
             if entry is not None and (bearer.issued_at is None or bearer.issued_at <= entry.at):
                 return True
         return False
 
     def names(self, issuer: str, token: str) -> bool:
-        """Whether *token* of *issuer* was revoked by its own text, which is all that need be known of it."""
+        """Return whether *token* of *issuer* was revoked by its text. Needs no claims of the token."""
         return bool(self._entries) and self._find(Revoked.TOKEN, issuer, token) is not None
 
     def outdates(self, issuer: str, subject: str | None, asked_at: float) -> bool:
-        """Whether something has happened to *subject* since *issuer* was asked about a token at *asked_at*.
+        """Return whether answers about *subject* were revoked after a question that *issuer* got at *asked_at*.
 
-        An answer that names no subject may be about anybody (E-16).
+        An answer without a subject may be about any of them.
         """
         if asked_at >= self._answers_at:
             return False
@@ -166,12 +171,12 @@ class Revocations:
         return self._entries.get((kind, digest_of(kind, issuer, value)))
 
     def record_sync(self, now: float) -> None:
-        """The shared log was read to its end, as it was at *now*."""
+        """Record that the shared log was read to its end as of *now*."""
         with self._lock:
             self.synced_at = now
             self.generation += 1
 
     def record_failed_sync(self) -> None:
-        """The shared log could not be read."""
+        """Record that the shared log could not be read."""
         with self._lock:
             self.generation += 1

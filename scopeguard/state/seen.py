@@ -1,4 +1,7 @@
-"""What was dealt with already, so that what comes twice has one effect (RFC 8417 section 2.2)."""
+"""Recognising security event tokens that were already processed, so that a repetition has no effect.
+
+A receiver recognises a repeated token by its "jti" (RFC 8417 section 2.2).
+"""
 
 from __future__ import annotations
 
@@ -8,33 +11,33 @@ from enum import Enum
 
 
 class Before(Enum):
-    """What is known of something that has come."""
+    """The state of a key when it arrives."""
 
     NOTHING = "nothing"
-    BUSY = "being dealt with now, elsewhere"
-    DONE = "dealt with"
+    BUSY = "being processed now"
+    DONE = "processed"
 
 
 class Seen:
-    """Bounded by *max_entries* and by age; safe to use from any thread. Seconds are monotonic.
+    """Processed keys, bounded by *max_entries* and by age. Safe to use from any thread. Seconds are monotonic.
 
-    Who is told ``NOTHING`` deals with it, and says how that ended by :meth:`end`.
+    The caller that gets ``NOTHING`` processes the key and reports the result by :meth:`end`.
     """
 
     def __init__(self, *, seconds: float, max_entries: int) -> None:
         self._seconds = seconds
         self._max_entries = max_entries
         self._lock = threading.Lock()
-        self._done: OrderedDict[str, float] = OrderedDict()  # until when; the oldest first
+        self._done: OrderedDict[str, float] = OrderedDict()  # the time of expiry; the oldest first
         self._busy: set[str] = set()
 
     def after_fork(self) -> None:
-        """In a child process: whoever held the lock, or was dealing with something, stayed with the parent."""
+        """Replace the lock and drop busy keys in a child process, where the threads of the parent do not exist."""
         self._lock = threading.Lock()
         self._busy.clear()
 
     def begin(self, key: str, now: float) -> Before:
-        """What is known of *key*; if nothing, it is busy from now on."""
+        """Return the state of *key*. If it is ``NOTHING``, the key becomes busy."""
         with self._lock:
             while self._done and next(iter(self._done.values())) <= now:
                 self._done.popitem(last=False)
@@ -46,7 +49,7 @@ class Seen:
             return Before.NOTHING
 
     def end(self, key: str, now: float, *, done: bool) -> None:
-        """*key* is not busy any more. Without *done* it may come again."""
+        """End the processing of *key*. Unless *done*, it may be processed again."""
         with self._lock:
             self._busy.discard(key)
             if done:

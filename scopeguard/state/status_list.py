@@ -1,6 +1,6 @@
-"""Status lists by their URI, for as long as they may be used, and when each is worth fetching again.
+"""A cache of status lists by their URI, and when to fetch each of them again.
 
-Kept are lists whose signature was verified, never a verdict: the index is looked up on every request anew.
+The cache holds lists whose signature was verified, and never a decision: the index is looked up for every request.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from typing import Final
 
 from scopeguard.spec.status_list import StatusList
 
-# Seconds between two fetches of a list, whatever its sender says (K-12).
+# The bounds for the seconds between two fetches of a list, whatever the list says.
 SHORTEST: Final = 30.0
 LONGEST: Final = 86400.0
 _UNSAID: Final = 300.0
-# Seconds of pause after a failure, doubled with each further one.
+# The pause after a failure, in seconds, doubled with each further failure.
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """What there is under a URI. ``due``: worth a fetch; ``pause``: the seconds after which it will be."""
+    """The cached list of a URI. ``due``: whether to fetch it; ``pause``: the seconds until it is due."""
 
     status_list: StatusList | None = None
     due: bool = True
@@ -41,10 +41,10 @@ class _Slot:
 
 
 class StatusLists:
-    """Bounded by bytes, entries and age; safe to use from any thread. Seconds are monotonic.
+    """Bounded by bytes, entries and age. Safe to use from any thread. Seconds are monotonic.
 
-    *max_bytes*: of all lists together; the one used longest ago goes first. *jitter*: the fraction by which the time
-    of a list is stretched, so that a fleet does not fetch in step: 0 to 0.1 (K-11).
+    *max_bytes*: of all lists together; the least recently used list is evicted first. *jitter*: the fraction, 0 to 0.1,
+    by which lifetimes are extended, so that the processes of a fleet do not fetch at the same time.
     """
 
     def __init__(self, *, max_bytes: int, max_entries: int = 1000, jitter: float = 0.0) -> None:
@@ -56,7 +56,7 @@ class StatusLists:
         self._bytes = 0
 
     def after_fork(self) -> None:
-        """In a child process: whoever held the lock stayed with the parent, perhaps between a list and its size."""
+        """Replace the lock in a child process, and count the bytes: a thread of the parent may have been at that."""
         self._lock = threading.Lock()
         self._bytes = sum(map(_size, self._slots.values()))
 
@@ -64,7 +64,7 @@ class StatusLists:
         return len(self._slots)
 
     def lookup(self, uri: str, now: float) -> Held:
-        """The list of *uri*, if it may still be used, and whether to fetch it."""
+        """Return the list of *uri*, if it may still be used, and whether to fetch it."""
         with self._lock:
             slot = self._slots.get(uri)
             if slot is None:
@@ -87,11 +87,11 @@ class StatusLists:
         expires_in: float | None,
         max_age: float | None,
     ) -> None:
-        """Keep *status_list*, which was fetched at *now*.
+        """Cache *status_list*, which was fetched at *now*.
 
-        It is fetched again after *ttl*, else at its end, else after *max_age*: what the list says of itself outranks
-        the header of HTTP (K-10). If that fails, the list is used on until its end, and one that does not name an end
-        not any longer at all: nobody has said that it may be (K-11).
+        It is fetched again after *ttl*, else when it expires, else after *max_age*: the claims of the list have
+        precedence over the HTTP header. If the fetch fails, the list is used until it expires. A list without an
+        expiry is not used any longer, because nothing allows it.
         """
         wanted = next((seconds for seconds in (ttl, expires_in, max_age) if seconds is not None), _UNSAID)
         fresh = min(max(wanted, SHORTEST) * self._stretch, LONGEST)
@@ -106,7 +106,7 @@ class StatusLists:
             self._make_room()
 
     def fail(self, uri: str, now: float, *, retry_after: float | None = None) -> None:
-        """The list of *uri* could not be had at *now*; *retry_after* is what its sender asked for, in seconds."""
+        """Record that the fetch of *uri* failed at *now*; *retry_after*: the pause its server asked for, in seconds."""
         with self._lock:
             slot = self._slot(uri)
             doubled = _FIRST_PAUSE * 2.0 ** min(slot.failures, 10)
@@ -115,7 +115,7 @@ class StatusLists:
             self._make_room()
 
     def generation(self, uri: str) -> int:
-        """Grows with every fetch of *uri* that has ended, well or not."""
+        """Return the number of fetches of *uri* that have ended, successfully or not."""
         slot = self._slots.get(uri)
         return 0 if slot is None else slot.generation
 

@@ -1,13 +1,12 @@
-"""Whether an authority may be asked about a token while its failures may be the fault of the tokens.
+"""Pacing introspection when a failure may be caused by the token.
 
-Many authorities answer 401, 404 or 500, or nothing in time, to a question about a token that they cannot read. Such a
-failure says little: the next token may be answered. If it counted as an outage, as in
-:class:`~scopeguard.state.breaker.Breaker`, anybody could shut all callers out with a few made-up tokens. If it counted
-for nothing, an authority that fails at every question would be asked about every token for as long as it is down.
+Many authorization servers respond with 401, 404, 500 or a timeout to a question about a token that they cannot read.
+Such a failure says little: the next question may succeed. If it counted as an outage, as in
+:class:`~scopeguard.state.breaker.Breaker`, a stranger could stop introspection with a few made-up tokens. If it did not
+count, a failing server would get a question about every token during its outage.
 
-Two things tell the one from the other. An answer, about whatever token, shows that the authority works. And a stranger
-can make up tokens, but none that was accepted before: when several of those fail and no answer comes in between, it is
-an outage.
+Two facts separate the cases. An answer about any token shows that the server works. And a stranger cannot make up a
+token that was accepted before: if several of those fail without an answer in between, it is an outage.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from typing import Final
 
 from scopeguard.state.budget import Budget
 
-# Seconds after an answer in which failures of other tokens stop nobody.
+# Seconds after an answer during which failures of unknown tokens have no effect.
 _LATELY: Final = 60.0
-# Without an answer lately: so many questions at once, then so many a second.
+# The budget for unknown tokens without a recent answer: a burst of questions, then a rate per second.
 _BURST: Final = 200
 _PER_SECOND: Final = 20.0
-# A question that was not answered in time costs as much as so many others: it held a connection all the while.
+# A timeout costs as much as this many other failures, because it holds a connection for its whole duration.
 _PRICE_OF_A_TIMEOUT: Final = 5
-# So many accepted tokens that fail, without an answer in between, are an outage.
+# This many failures of accepted tokens, without an answer in between, are an outage.
 _ENOUGH: Final = 3
 # Seconds between two questions during such an outage: at first, and at most.
 _FIRST_PAUSE: Final = 0.5
@@ -32,10 +31,10 @@ _LONGEST_PAUSE: Final = 5.0
 
 
 class Suspicion:
-    """Of one authority; safe to use from any thread. Seconds are monotonic.
+    """The pacing for one authorization server. Safe to use from any thread. Seconds are monotonic.
 
-    During an outage, accepted tokens and others take turns of their own, so that made-up tokens delay the recovery of
-    known callers by nothing.
+    During an outage, accepted and unknown tokens are paced separately, so that made-up tokens do not delay the recovery
+    of known callers.
     """
 
     def __init__(self) -> None:
@@ -50,15 +49,15 @@ class Suspicion:
         self._next = {True: float("-inf"), False: float("-inf")}  # by whether the token was accepted before
 
     def after_fork(self) -> None:
-        """In a child process: the thread that held the lock stayed with the parent."""
+        """Replace the lock in a child process, where the thread that held it does not exist."""
         self._lock = threading.Lock()
 
     def answered_recently(self, now: float) -> bool:
-        """Whether an answer has come not long ago, so that our credentials are good and the authority works."""
+        """Return whether there was an answer recently, which shows that the server and our credentials work."""
         return now - self._answered_at < _LATELY
 
     def pause(self, now: float, *, accepted: bool) -> float:
-        """0: ask, and report how it went. Otherwise the seconds after which it is worth coming back.
+        """Return 0 if the question may be sent, whose result the caller reports; otherwise the seconds to wait.
 
         *accepted*: whether the token was accepted before.
         """
@@ -76,15 +75,15 @@ class Suspicion:
             return pause
 
     def succeed(self, now: float) -> None:
-        """The authority answered a question, whatever it said."""
+        """Record that the server answered a question, whatever the answer."""
         with self._lock:
             self._answered_at = max(self._answered_at, now)
             self._recover()
 
     def fail(self, digest: bytes, now: float, *, accepted: bool, timed_out: bool) -> float:
-        """The question about the token with *digest* failed, which may be the fault of the token.
+        """Record that the question about the token with *digest* failed, perhaps because of the token.
 
-        Returns the seconds until the next question where it is an outage of all tokens, and 0 where it is not.
+        Returns the seconds until the next question during an outage, otherwise 0.
         """
         with self._lock:
             if timed_out and not self.answered_recently(now):

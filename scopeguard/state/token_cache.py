@@ -1,13 +1,13 @@
-"""Tokens whose signature was verified before, recognised by their digest.
+"""A cache of tokens whose signature was verified, by their digest.
 
-Remembered is that a key signed a token and what the token says; never a decision. Whoever recalls one looks at the
-time, at whether the key is still held, at revocations and at scopes again, with every request. Only what was verified
-gets in here, so nobody can fill it without the authority's help, and a flood of valid tokens evicts and never grows.
+The cache holds the claims of a token and the key that signed it, and never a decision. The caller checks the time, the
+key, revocations and scopes for every request. Only verified tokens enter, so that a stranger cannot fill the cache. A
+flood of valid tokens evicts others, but the cache does not grow.
 
-Two forms. *Packed*: one ``bytes`` object a token, which the garbage collector does not even visit, so that a million of
-them stall nothing; that is all that a token gets which is seen once. *Ready*: the :class:`AccessToken` itself, made
-when the token comes again. Each form lives in two generations: when the young one is full it becomes the old one, and
-what is used moves back to the young. That costs the same for any size, which evicting one at a time does not.
+There are two forms. *Packed*: one ``bytes`` object per token, which the garbage collector does not visit, so that a
+million tokens cause no pause. Every token starts in this form. *Ready*: the :class:`AccessToken`, built when the token
+is seen again. Each form has two generations: when the young one is full, it becomes the old one; an entry that is used
+moves back to the young one. The cost does not depend on the size, unlike that of evicting entries one by one.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from scopeguard.state.keyring import Held
 
 V = TypeVar("V")
 
-# When it was verified, until when it may be used (seconds since the epoch), and the number of its seal.
+# The time of verification, the end of use (seconds since the epoch), and the number of the seal.
 _PACKED: Final = struct.Struct("<ddI")
-# A digest, a place in a dict that is two thirds full, and the object itself.
+# The bytes for a digest, a slot in a dict that is two thirds full, and the object itself.
 _OVERHEAD: Final = 200
-# What objects take that were parsed from so many octets of JSON, the access token around them, and both names.
+# The bytes for an access token and its keys, and the factor between JSON and the objects parsed from it.
 _READY_OVERHEAD: Final = 2304
 _READY_FACTOR: Final = 6
-# A header that was parsed, and what is kept beside it.
+# The bytes for a parsed header and its seal.
 _SEAL_OVERHEAD: Final = 1024
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class CachedToken:
-    """A token that was verified: what it says, the trust in whose name, the key that signed it, the header under which
-    it came, and the field it came in (``location``, ``None`` for ``Authorization``).
+    """A verified token: its claims, its issuer, the key that signed it, its header, and the request field it came in.
 
-    Usable from ``since`` on, so that a clock that is set back asks again, and before ``until``. ``held``: what the key
-    ring held when the key was seen there last. ``cleared``: how many revocations there were when none of them covered
-    it. ``instant``: whether the time, the key and revocations are all there is to look at. ``size``: what it takes in
-    memory, in bytes, roughly. ``name``: the SHA-256 of the header field that it is recalled by, if it is.
+    ``location`` is that field, ``None`` for ``Authorization``. The entry may be used from ``since``, so that a clock
+    that is set back causes a new verification, and before ``until``. ``held``: the key set that contained the key when
+    it was last checked. ``cleared``: the number of revocations when it was last checked against them. ``instant``:
+    whether only time, key and revocations have to be checked. ``size``: the approximate memory in bytes. ``name``: the
+    SHA-256 of the header field that finds it, if one does.
     """
 
     access: AccessToken
@@ -66,16 +66,16 @@ class CachedToken:
 
 
 class _Generations(Generic[V]):
-    """A dict that forgets what was not used for long, bounded by entries and by estimated bytes.
+    """A dict in two generations, bounded by entries and by estimated bytes.
 
-    ``named``: what of the young generation goes by another key as well. Such a name may outlive what it names, until
-    the generation ends: whoever comes by it has to look at everything.
+    ``named``: entries of the young generation under a second key. Such a name may outlive its entry until the
+    generation ends, so that a caller has to check everything about the entry.
     """
 
     __slots__ = ("_bytes", "_lock", "_max_bytes", "_max_entries", "named", "old", "young")
 
     def __init__(self, max_entries: int, max_bytes: int) -> None:
-        # Each generation has half; one entry at least, or nothing would ever be found again.
+        # Each generation has half of the entries, and at least one, without which nothing could be found.
         self._max_entries = max(1, max_entries // 2)
         self._max_bytes = max_bytes // 2
         self.young: dict[bytes, V] = {}
@@ -85,25 +85,25 @@ class _Generations(Generic[V]):
         self._lock = threading.Lock()
 
     def put(self, key: bytes, value: V, size: int) -> None:
-        """Keep *value*, of about *size* bytes, unless it alone is too large."""
+        """Add *value*, of about *size* bytes, unless it alone is too large."""
         if size > self._max_bytes:
             return
         with self._lock:
             if len(self.young) >= self._max_entries or self._bytes + size > self._max_bytes:
                 self.old, self.young, self.named, self._bytes = self.young, {}, {}, 0
-            if key not in self.young:  # requests with the same token may all have verified it
+            if key not in self.young:  # concurrent requests may have verified the same token
                 self._bytes += size
             self.young[key] = value
 
     def name(self, name: bytes, key: bytes) -> None:
-        """What is young under *key* goes by *name*, too."""
+        """Make *name* a second key of the young entry *key*."""
         with self._lock:
             value = self.young.get(key)
             if value is not None:
                 self.named[name] = value
 
     def discard(self, key: bytes, name: bytes = b"") -> None:
-        """Forget *key*, and the *name* of the same."""
+        """Remove *key* and its second key *name*."""
         with self._lock:
             self.young.pop(key, None)
             self.old.pop(key, None)
@@ -112,7 +112,7 @@ class _Generations(Generic[V]):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Seal:
-    """What tokens have in common that one key signed, under one header."""
+    """The properties that all tokens with the same signing key and header share."""
 
     trust: TrustedIssuer
     key: VerificationKey
@@ -122,12 +122,12 @@ class _Seal:
 
 
 class _Packed:
-    """The packed tokens, and the seals that they name by number; replaced as a whole."""
+    """The packed tokens, and the seals to which their numbers refer. Replaced as a whole."""
 
     __slots__ = ("_left", "_lock", "_numbers", "_seals", "tokens")
 
     def __init__(self, policy: TokenCachePolicy) -> None:
-        # The ready ones have a quarter.
+        # The ready tokens have a quarter of the bytes.
         self.tokens: _Generations[bytes] = _Generations(policy.max_entries, policy.max_bytes * 5 // 8)
         self._left = policy.max_bytes // 8
         self._lock = threading.Lock()
@@ -142,52 +142,56 @@ class _Packed:
         location: str | None,
         trusts: TrustedIssuers,
     ) -> int | None:
-        """The number of the seal of *token*; ``None`` when there is no room for it, as where the header of each token
-        is another one."""
+        """Return the number of the seal of *token*, or ``None`` if there is no room for another seal.
+
+        That happens if every token has another header.
+        """
         name = (id(trust), id(key), token.segment, location)
         number = self._numbers.get(name)
         if number is not None:
             return number
         instant = location is None and trust.status_lists is None and trusts.is_configured(trust)
         with self._lock:
-            number = self._numbers.get(name)  # of somebody who came first
+            number = self._numbers.get(name)  # another thread may have been first
             if number is None:
                 size = _SEAL_OVERHEAD + _READY_FACTOR * len(token.segment)
                 if size > self._left:
                     return None
                 self._left -= size
-                # Holds trust and key, so that no other object has their ids; and no token, which may be large.
+                # The seal keeps trust and key alive, so that their ids stay unique, but not the token.
                 seal = _Seal(trust=trust, key=key, header=token.header, location=location, instant=instant)
                 self._seals.append(seal)
                 self._numbers[name] = number = len(self._seals) - 1
             return number
 
     def seal(self, number: int) -> _Seal:
-        """What the tokens under *number* have in common."""
+        """Return the seal *number*."""
         return self._seals[number]
 
 
 class TokenCache:
-    """The memory for verified tokens of one guard; safe to use from any thread."""
+    """The cache of verified tokens of one guard. Safe to use from any thread."""
 
     def __init__(self, policy: TokenCachePolicy) -> None:
         self._policy = policy
         self.clear()
 
     def __len__(self) -> int:
-        """How many tokens are remembered, in whatever form. Counts them all: for tests and benchmarks."""
+        """The number of cached tokens in both forms. Counts them one by one: for tests and benchmarks."""
         ready, packed = self._ready, self._packed.tokens
         return len({*ready.young, *ready.old, *packed.young, *packed.old})
 
     def clear(self) -> None:
-        """Forget everything; in a child process after a fork, the locks as well."""
+        """Remove all tokens and replace the locks; also called in a child process after a fork."""
         policy = self._policy
         self._ready: _Generations[CachedToken] = _Generations(policy.ready_entries, policy.max_bytes // 4)
         self._packed = _Packed(policy)
 
     def lookup_field(self, field: bytes) -> CachedToken | None:
-        """What *field*, a whole header field, brings, if that was said to be expected. It is found however old it is,
-        and whatever became of its key: to look at that is up to the caller."""
+        """Return the token that :meth:`expect` registered for *field*, a whole header field.
+
+        Not checked here: whether the token has expired and whether its key is still published.
+        """
         return self._ready.named.get(sha256(field).digest())
 
     def expect(self, digest: bytes, found: CachedToken, field: bytes) -> None:
@@ -201,7 +205,7 @@ class TokenCache:
             self._ready.name(found.name, digest)
 
     def find(self, key: bytes, now: float) -> CachedToken | None:
-        """What is remembered under *key*, the SHA-256 of a token, if it may be used at *now*."""
+        """Return the token under *key*, its SHA-256, if it may be used at *now* (seconds since the epoch)."""
         found = self._ready.young.get(key) or self._ready.old.get(key)
         if found is None:
             packed = self._packed
@@ -235,19 +239,21 @@ class TokenCache:
         since: float,
         until: float,
     ) -> None:
-        """Remember under *digest*, its SHA-256, that *token* was verified: *key* of *trust*, one of *trusts*, signed
-        it. *location*: the field it came in, as in :class:`CachedToken`; *since* and *until* as there."""
-        packed = self._packed  # another thread may replace it meanwhile, and numbers mean nothing in another one
+        """Add *token* under *digest*, its SHA-256. *key* of *trust*, one of *trusts*, signed it.
+
+        *location*, *since* and *until* are those of :class:`CachedToken`.
+        """
+        packed = self._packed  # another thread may replace it, and a number is valid in one object only
         number = packed.number(token, trust, key, location, trusts)
         if number is None:
-            # Headers that differ from token to token, or very many keys. What is ready stays.
+            # Every token has another header, or there are very many keys. Ready tokens stay.
             self._packed = _Packed(self._policy)
             return
         record = _PACKED.pack(since, until, number) + token.payload
         packed.tokens.put(digest, record, len(record) + _OVERHEAD)
 
     def discard(self, digest: bytes) -> None:
-        """Forget the token under *digest*."""
+        """Remove the token under *digest*."""
         found = self._ready.young.get(digest)
         self._ready.discard(digest, b"" if found is None else found.name)
         self._packed.tokens.discard(digest)
@@ -271,7 +277,7 @@ def _unpacked(seal: _Seal, payload: bytes, key: bytes, since: float, until: floa
         location=seal.location,
         since=since,
         until=until,
-        # What the key ring holds now is looked at by whoever recalls it.
+        # The caller compares it with the key ring's current set.
         held=None,
         instant=seal.instant,
         size=_ready_size(payload),
