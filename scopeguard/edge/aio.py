@@ -87,7 +87,7 @@ async def _answer(
         case Send() | ReadFile() | UseStore() | CallHook():
             raise TypeError(f"{type(effect).__name__} belongs inside a SingleFlight: it would block the event loop")
         case _:
-            raise TypeError(f"nobody performs {effect!r} here")
+            raise TypeError(f"this edge cannot perform {effect!r}")
     return None
 
 

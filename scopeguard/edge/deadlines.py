@@ -1,7 +1,7 @@
 """One time limit for a whole HTTP exchange: name resolution, every address, TLS, each read and write.
 
-A timeout of httpx is for one step: an answer that drips never runs into it, a host with twelve silent addresses takes
-twelve of them, and name resolution has none at all. Here every step gets what is left of the exchange's time.
+A timeout of httpx applies to one step: a slowly dripping response never exceeds it, a host with twelve silent addresses
+takes twelve timeouts, and name resolution has none. Here each step gets the remaining time of the whole exchange.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ import time
 import weakref
 from typing import Any, Final
 
-# An address that does not answer must not use up the time of those behind it.
+# A silent address must not use up the time of the addresses after it.
 _LONGEST_CONNECT: Final = 2.0
-# Names that are looked up at once. A look-up that hangs cannot be interrupted, so this bounds the threads that do.
+# Concurrent look-ups of names. A hanging look-up cannot be interrupted, so this bounds the hanging threads.
 MOST_LOOKUPS: Final = 8
-# The stream beneath gives each part that the peer accepts the whole timeout, so large requests are written in pieces.
+# The stream applies the whole timeout to each part that the peer accepts, so large requests are written in pieces.
 _PIECE: Final = 4096
 
 
 class Deadline(threading.local):
-    """When the exchange that this thread performs must have ended, on the monotonic clock."""
+    """The end of the exchange that this thread performs, in monotonic seconds."""
 
     at: float = float("inf")
-    sent: bool = False  # whether the exchange has come so far that something of the request was sent
+    sent: bool = False  # whether any part of the request was sent
 
     def left(self, seconds: float | None = None) -> float:
-        """*seconds*, or what is left if that is less. Raises :class:`TimeoutError` when nothing is."""
+        """Return *seconds*, or the remaining time if that is less. Raises :class:`TimeoutError` if none remains."""
         left = self.at - time.monotonic()
         if left <= 0:
             raise TimeoutError
@@ -39,7 +39,7 @@ class Deadline(threading.local):
 
 
 class NameLookups:
-    """Addresses of hosts, each looked up in a thread that its callers need not wait for to the end.
+    """Look-ups of host addresses in threads, so that callers can stop waiting.
 
     ``getaddrinfo`` has no timeout and cannot be interrupted: a resolver that hangs would hold a caller for half a
     minute. Callers that want the same host share one look-up. Safe to use from any thread.
@@ -51,9 +51,9 @@ class NameLookups:
         _every.add(self)
 
     def addresses(self, host: str, port: int, seconds: float) -> tuple[str, ...]:
-        """The addresses of *host*, in the order to try them. Waits for at most *seconds*.
+        """Return the addresses of *host*, in the order to try them. Waits for at most *seconds*.
 
-        Raises :class:`OSError` when it has none and :class:`TimeoutError` when that is not known in time.
+        Raises :class:`OSError` if there is none, and :class:`TimeoutError` if the look-up takes longer.
         """
         if _is_address(host):
             return (host,)
@@ -67,7 +67,7 @@ class NameLookups:
                     threading.Thread(
                         target=self._look_up, args=(host, port, lookup), name="scopeguard-lookup", daemon=True
                     ).start()
-                except RuntimeError as error:  # no thread can be had
+                except RuntimeError as error:  # no thread can be started
                     del self._pending[host, port]
                     raise OSError(str(error)) from None
         if not lookup.done.wait(seconds):
@@ -89,7 +89,7 @@ class NameLookups:
 
     def _after_fork(self) -> None:
         self._lock = threading.Lock()
-        self._pending = {}  # their threads have stayed with the parent
+        self._pending = {}  # their threads do not exist in a child process
 
 
 class _Lookup:
@@ -110,7 +110,7 @@ def _is_address(host: str) -> bool:
 
 
 def _written(address: Any) -> str:
-    """The text of a socket address, with the interface where a link-local one needs it."""
+    """Return the text of a socket address, with the interface that a link-local address needs."""
     text, scope = str(address[0]), address[3] if len(address) > 3 else 0
     return f"{text}%{scope}" if scope and "%" not in text else text
 
@@ -130,7 +130,7 @@ os.register_at_fork(after_in_child=_forget_what_is_the_parents)
 
 
 class Streams:
-    """The streams of one transport that are open; safe to use from any thread."""
+    """The open streams of one transport. Safe to use from any thread."""
 
     def __init__(self) -> None:
         self._reset()
@@ -141,26 +141,26 @@ class Streams:
         self._open: weakref.WeakSet[Hurried] = weakref.WeakSet()
 
     def add(self, stream: Hurried) -> None:
-        """*stream* was opened. It is forgotten when nothing else refers to it."""
+        """Add *stream*, which was opened. Holds only a weak reference to it."""
         with self._lock:
             self._open.add(stream)
 
     def cut_off(self) -> None:
-        """Wake every thread that reads or writes a stream: for it the peer has closed the connection.
+        """Shut down all streams, so that each thread that reads or writes one wakes as if the peer had closed it.
 
-        The sockets are not closed: their numbers could be given to new connections while those threads use them.
+        The sockets are not closed: new connections could get their numbers while those threads use them.
         """
         with self._lock:
             streams = list(self._open)
         for stream in streams:
             connection = stream.get_extra_info("socket")
             with contextlib.suppress(OSError):  # closed, or handed over to TLS
-                # Not the method of SSLSocket, which takes the TLS session away from the thread that is using it.
+                # Not SSLSocket.shutdown(), which removes the TLS session that the other thread is using.
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 class Hurried:
-    """A network backend of httpcore, or a stream of one, that the exchange's deadline ends."""
+    """A network backend of httpcore, or one of its streams, bounded by the deadline of the exchange."""
 
     def __init__(self, inner: Any, deadline: Deadline, lookups: NameLookups, streams: Streams) -> None:
         self._inner = inner
@@ -169,7 +169,7 @@ class Hurried:
         self._streams = streams
 
     def connect_tcp(self, host: str, port: int, timeout: float | None = None, **options: Any) -> Hurried:
-        """Connect to the first address of *host* that answers; each gets an equal share of the time that is left."""
+        """Connect to the first address of *host* that responds. Each gets an equal share of the remaining time."""
         import httpcore
 
         try:
@@ -190,11 +190,11 @@ class Hurried:
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> Hurried:
-        """The stream after a TLS handshake."""
+        """Return the stream after a TLS handshake."""
         return self._within(self._inner.start_tls(ssl_context, server_hostname, self._deadline.left(timeout)))
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """At most *max_bytes*."""
+        """Read at most *max_bytes*."""
         data: bytes = self._inner.read(max_bytes, self._deadline.left(timeout))
         return data
 

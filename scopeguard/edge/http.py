@@ -1,7 +1,7 @@
-"""HTTP with its hands tied: https only, no redirects, no cookies, no environment proxies, bounded size and time.
+"""The HTTP client: https only, no redirects, no cookies, no proxies from the environment, bounded size and time.
 
-The one place that knows ``httpx``, imported at the first exchange: importing it takes longer than everything else. What
-lies beneath httpx is in :mod:`scopeguard.edge.deadlines`.
+Only this module knows ``httpx``. It is imported at the first exchange, because the import is slow. The network backend
+below httpx is in :mod:`scopeguard.edge.deadlines`.
 """
 
 from __future__ import annotations
@@ -27,19 +27,18 @@ if TYPE_CHECKING:
 
 USER_AGENT: Final = "scopeguard"
 _PROXY_SCHEMES: Final = ("http", "https", "socks5", "socks5h")
-_PASSING: Final = frozenset((502, 503, 504))  # what a gateway says while something behind it restarts
+_PASSING: Final = frozenset((502, 503, 504))  # sent by a gateway while a server behind it restarts
 
 
 class HttpxTransport:
     """Performs exchanges with ``httpx``; safe to use from several threads at once.
 
-    * *verify*: ``None`` for the certificate authorities httpx trusts, else an ``ssl.SSLContext`` or the path of a
-      bundle. There is no value that turns verification off but *dangerously_skip_tls_verification*, which warns at
-      every start (A-23).
-    * *proxy*: the URL of a proxy. ``HTTPS_PROXY`` and its like are not read: they would silently reroute what keys
-      are trusted (X-70).
+    * *verify*: ``None`` for the certificate authorities that httpx trusts, else an ``ssl.SSLContext`` or the path of a
+      bundle. Only *dangerously_skip_tls_verification* turns verification off; it logs a warning at every start.
+    * *proxy*: the URL of a proxy. ``HTTPS_PROXY`` and similar variables are not read: they could silently reroute the
+      requests for keys.
 
-    Raises :class:`ConfigurationError`; for a bundle that cannot be read, at the first exchange or in :meth:`check`.
+    Raises :class:`ConfigurationError`; for an unreadable bundle, at the first exchange or in :meth:`check`.
     """
 
     def __init__(
@@ -62,26 +61,26 @@ class HttpxTransport:
         self._skip_verification = dangerously_skip_tls_verification
         self._lock = threading.Lock()
         self._client: httpx.Client | None = None
-        self._users: dict[httpx.Client, int] = {}  # exchanges that go on, by their client
+        self._users: dict[httpx.Client, int] = {}  # running exchanges by their client
         self._deadline = Deadline()
         self._lookups = NameLookups()
         self._streams = Streams()
         _every.add(self)
 
     def send(self, request: Send, /) -> Answer:
-        """One exchange: see :class:`~scopeguard.flow.effects.Send`. Raises :class:`AuthorityUnavailable`."""
+        """Perform one exchange; see :class:`~scopeguard.flow.effects.Send`. Raises :class:`AuthorityUnavailable`."""
         for _ in range(request.retries):
             begun = time.monotonic()
             try:
                 answer = self._exchanged(request)
             except AuthorityUnavailable as error:
-                # A timeout has cost what a caller is ready to wait.
+                # After a timeout, there is no time left for another attempt.
                 if error.reason is not Reason.AUTHORITY_UNREACHABLE or time.monotonic() - begun > request.timeout / 2:
                     raise
             else:
                 if answer.status not in _PASSING or "retry-after" in answer.headers:
                     return answer
-            # Not in step with the others who failed in the same moment.
+            # Random, so that requests that failed together do not retry together.
             time.sleep(random.uniform(0.05, LONGEST_RETRY_PAUSE))
         return self._exchanged(request)
 
@@ -107,10 +106,10 @@ class HttpxTransport:
             ):
                 body = _bounded_body(response, request)
                 return Answer(response.status_code, body, {k.lower(): v for k, v in response.headers.items()})
-        # UnicodeError: the name of the host has an empty label, or one that is too long.
+        # UnicodeError: a label of the host name is empty or too long.
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, UnicodeError) as error:
             late = isinstance(error, httpx.TimeoutException | TimeoutError)
-            # Only of these it is certain that their text quotes nothing that was sent; a wrong certificate is one.
+            # Only these texts are certain not to quote the request; a wrong certificate is among them.
             quotable = isinstance(error, httpx.ConnectError | TimeoutError) and str(error)
             why = f": {error}" if quotable else ""
             outage = AuthorityUnavailable(
@@ -124,7 +123,7 @@ class HttpxTransport:
 
     @contextmanager
     def _client_for(self, request: Send) -> Iterator[httpx.Client]:
-        """The client that all share; for a certificate authority of its own a new one, which is closed at once."""
+        """Yield the shared client, or a new one for a request with its own certificate authority."""
         if request.ca_file is None:
             with self._shared() as client:
                 yield client
@@ -139,8 +138,11 @@ class HttpxTransport:
 
     @contextmanager
     def _shared(self) -> Iterator[httpx.Client]:
-        """The client that all share. One that was closed meanwhile is closed by the last exchange that uses it: the
-        number of a socket that another thread still reads may be given to a new connection."""
+        """Yield the shared client.
+
+        If the client is replaced meanwhile, the last exchange that uses it closes it: a socket that another thread
+        still reads must not be closed, because a new connection could get its number.
+        """
         with self._lock:
             client = self._opened()
             self._users[client] = self._users.get(client, 0) + 1
@@ -163,7 +165,7 @@ class HttpxTransport:
         self._context(setting)
 
     def prepare(self) -> None:
-        """Do now what takes long the first time: importing httpx, and reading certificates. Opens no connection."""
+        """Import httpx and read the certificates, which takes long the first time. Opens no connection."""
         with self._lock:
             self._opened()
 
@@ -192,8 +194,8 @@ class HttpxTransport:
                 verify=verify,
                 proxy=self._proxy,
                 trust_env=False,
-                # The lanes bound how many exchanges run at once. A bound here would make one lane wait for another:
-                # questions that hang would keep the keys of a healthy issuer from being fetched.
+                # The lanes bound concurrent exchanges. A bound here would make one lane wait for another: hanging
+                # questions would delay fetching the keys of a healthy issuer.
                 limits=httpx.Limits(max_connections=None, max_keepalive_connections=8, keepalive_expiry=30.0),
             )
         except (httpx.InvalidURL, ValueError, ImportError) as error:
@@ -205,7 +207,7 @@ class HttpxTransport:
             trust_env=False,
             follow_redirects=False,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-            # Identity: a compressed answer of a few KB can unfold to gigabytes before anybody counts (A-13, X-56).
+            # Identity: a compressed response of a few KB can expand to gigabytes before its size is known.
             headers={"user-agent": USER_AGENT, "accept-encoding": "identity"},
         )
 
@@ -220,11 +222,11 @@ class HttpxTransport:
             ) from None
 
     def abort(self) -> None:
-        """Cut off the exchanges that go on: each fails at its next read or write."""
+        """Interrupt the running exchanges: each fails at its next read or write."""
         self._streams.cut_off()
 
     def close(self) -> None:
-        """Close the connections, those in use when their exchanges end; the next :meth:`send` opens new ones."""
+        """Close the connections, those in use after their exchanges; the next :meth:`send` opens new ones."""
         with self._lock:
             client, self._client = self._client, None
             in_use = client in self._users
@@ -270,7 +272,7 @@ def _form(pairs: tuple[tuple[str, str], ...]) -> dict[str, str | list[str]]:
 
 
 def _bounded_body(response: httpx.Response, request: Send) -> bytes:
-    """The body, unless it is compressed against our wish or too large."""
+    """Return the body. Raises :class:`AuthorityUnavailable` if it is compressed or too large."""
 
     def nonsense(problem: str) -> AuthorityUnavailable:
         return AuthorityUnavailable(

@@ -1,12 +1,12 @@
-"""Bounds on outbound work: how much of each kind runs at once, how much may wait, and what goes first.
+"""Bounds on outbound work: how much of each kind runs at once, how much may wait, and in which order.
 
-Strangers choose some of the work of a resource server: every unknown opaque token is a question to the authorization
-server. Without bounds such questions queue in front of key refreshes and the revocation log. So each
-:class:`~scopeguard.flow.effects.Lane` has places of its own. No single account (an issuer, as a rule) can take all of
-them, and some are kept for work with priority. An account with too much waiting work is refused at once.
+Strangers cause some of the work of a resource server: every unknown opaque token is a question to the authorization
+server. Without bounds, such questions would delay key refreshes and reads of the revocation log. Each
+:class:`~scopeguard.flow.effects.Lane` therefore has its own places. One account (usually an issuer) cannot take all of
+them, and some are reserved for work with priority. More work than may wait for one account is refused at once.
 
-A lane starts no threads: it calls ``start`` of a ticket when its turn has come. A blocking caller goes on in its own
-thread then, an event loop's work gets a thread.
+A lane starts no threads. It calls ``start`` of a ticket when a place is free: a blocking caller then continues in its
+own thread, and the work of an event loop gets a thread.
 """
 
 from __future__ import annotations
@@ -21,14 +21,18 @@ from scopeguard.flow.effects import Lane
 
 _LONGEST_PAUSE: Final = 60.0
 _SHORTEST_PAUSE: Final = 1.0
-# How much one exchange changes the average of all before it.
+# The weight of one exchange in the moving average of durations.
 _WEIGHT: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """Bounds of one lane: places for work that runs, in all and for one account; how many of them only work with
-    priority may take; and how much work of one account may wait, without priority and with it."""
+    """The bounds of one lane.
+
+    ``places``: how much work runs at once, and ``places_of_one`` for one account; ``reserved`` of these places are for
+    work with priority. ``waiting`` and ``waiting_first``: how much work of one account may wait, without priority and
+    with it.
+    """
 
     places: int
     places_of_one: int
@@ -37,7 +41,7 @@ class Bounds:
     waiting_first: int
 
 
-# Two hundred callers at once are served although none of their tokens is known, as after a start.
+# Two hundred concurrent callers with unknown tokens are served, as happens after a start.
 BOUNDS: Final[Mapping[Lane, Bounds]] = {
     Lane.KEYS: Bounds(places=16, places_of_one=8, reserved=2, waiting=64, waiting_first=512),
     Lane.REVOCATIONS: Bounds(places=2, places_of_one=2, reserved=0, waiting=8, waiting_first=8),
@@ -48,7 +52,7 @@ BOUNDS: Final[Mapping[Lane, Bounds]] = {
 
 
 class Full(Exception):
-    """Too much work of this account waits already; a place is expected to be free after ``seconds``."""
+    """The queue of this account is full; a place is expected to be free after ``seconds``."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
@@ -56,8 +60,11 @@ class Full(Exception):
 
 
 class Ticket:
-    """One piece of work. ``start`` is called when its turn has come and returns whether the work began; ``refuse``
-    when it will never come. Either is called once, from any thread, without a lock held."""
+    """One piece of work.
+
+    ``start`` is called when a place is free and returns whether the work began. ``refuse`` is called if the work is
+    dropped. Only one of them is called, once, from any thread, without a lock held.
+    """
 
     __slots__ = ("account", "began", "priority", "refuse", "start")
 
@@ -70,15 +77,15 @@ class Ticket:
 
 
 class _Account:
-    """The work of one account: what runs, and what waits, with and without priority, in the order it came."""
+    """The work of one account: running and waiting, with and without priority, in order of arrival."""
 
     __slots__ = ("ordinary", "running", "seconds", "waiting")
 
     def __init__(self) -> None:
         self.running: set[Ticket] = set()
-        self.ordinary = 0  # of those that run, the ones without priority
+        self.ordinary = 0  # running work without priority
         self.waiting: dict[bool, OrderedDict[Ticket, None]] = {True: OrderedDict(), False: OrderedDict()}
-        self.seconds = 0.0  # how long a piece of work takes, on average
+        self.seconds = 0.0  # the average duration of a piece of work
 
     @property
     def idle(self) -> bool:
@@ -86,7 +93,7 @@ class _Account:
 
 
 class WorkLane:
-    """Places for one kind of work; safe to use from any thread. *now* is a monotonic clock, in seconds."""
+    """The places for one kind of work. Safe to use from any thread. *now* is a monotonic clock in seconds."""
 
     def __init__(self, bounds: Bounds, now: Callable[[], float]) -> None:
         self._bounds = bounds
@@ -96,7 +103,7 @@ class WorkLane:
     def _reset(self) -> None:
         self._lock = threading.Lock()
         self._ended = threading.Condition(self._lock)
-        # The account whose turn it is comes first: each start moves it to the end.
+        # Accounts take turns: each start moves its account to the end.
         self._accounts: OrderedDict[str, _Account] = OrderedDict()
         self._running = 0
         self._ordinary = 0
@@ -104,7 +111,7 @@ class WorkLane:
     after_fork = _reset
 
     def enter(self, ticket: Ticket) -> None:
-        """Start *ticket*, now or when its turn has come. Raises :class:`Full`; then it is not called."""
+        """Start *ticket* now or when a place is free. Raises :class:`Full` if too much work waits."""
         with self._lock:
             account = self._accounts.setdefault(ticket.account, _Account())
             waiting = account.waiting[ticket.priority]
@@ -115,7 +122,7 @@ class WorkLane:
         self._advance()
 
     def leave(self, ticket: Ticket) -> None:
-        """The work of *ticket* has ended, or its caller no longer waits for its turn."""
+        """Record that the work of *ticket* has ended, or that its caller no longer waits."""
         with self._lock:
             account = self._accounts.get(ticket.account)
             if account is None:
@@ -130,13 +137,13 @@ class WorkLane:
         self._advance()
 
     def is_waiting(self, ticket: Ticket) -> bool:
-        """Whether the turn of *ticket* is still to come."""
+        """Return whether *ticket* is still queued."""
         with self._lock:
             account = self._accounts.get(ticket.account)
             return account is not None and ticket in account.waiting[ticket.priority]
 
     def withdraw(self, ticket: Ticket) -> bool:
-        """Take *ticket* out of the queue. ``False``: it has begun, and goes on, or it has ended."""
+        """Take *ticket* out of the queue. Return false if it has begun or ended."""
         with self._lock:
             account = self._accounts.get(ticket.account)
             if account is None or ticket not in account.waiting[ticket.priority]:
@@ -146,7 +153,7 @@ class WorkLane:
             return True
 
     def refuse_waiting(self) -> None:
-        """Empty the queue: what has begun goes on, what waits is refused."""
+        """Refuse all queued work. Running work continues."""
         refused: list[Ticket] = []
         with self._lock:
             for name, account in list(self._accounts.items()):
@@ -158,12 +165,12 @@ class WorkLane:
             ticket.refuse()
 
     def wait_until_idle(self, seconds: float) -> bool:
-        """Whether nothing runs, after waiting for that as long as *seconds*."""
+        """Wait for up to *seconds* until no work runs. Return whether none does."""
         with self._lock:
             return self._ended.wait_for(lambda: not self._running, seconds)
 
     def _advance(self) -> None:
-        """Start what can start now. One ticket at a time: a start that fails vacates its place for the next."""
+        """Start all work that may run now. A failed start frees its place for the next ticket."""
         while (ticket := self._next()) is not None:
             if not ticket.start():
                 with self._lock:
@@ -206,8 +213,10 @@ class WorkLane:
             self._accounts.pop(name, None)
 
     def _pause(self, account: _Account, *, priority: bool) -> float:
-        """When a place in the queue is expected to be free: as fast as work has ended lately, or as slowly as the
-        oldest that runs."""
+        """Return the seconds until a place in the queue is expected to be free.
+
+        Estimated from the average duration of work, or from the age of the oldest running work if that is longer.
+        """
         began = min((ticket.began for ticket in account.running), default=self._now())
         seconds = max(account.seconds, self._now() - began)
         places = self._bounds.places_of_one - (0 if priority else self._bounds.reserved)

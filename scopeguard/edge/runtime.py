@@ -1,8 +1,8 @@
-"""What both edges share: the clock, the transport, the flights, their lanes, and the threads that flights run in.
+"""The runtime that both edges share: clock, transport, flights, lanes and threads.
 
-A flight that an event loop waits for runs in a thread of its own; one that a thread waits for runs in that thread. The
-bounds of its lane hold for both. The threads are daemons: an authority that hangs must not hold up the end of the
-process, so nothing waits for them longer than :attr:`Outside.grace`.
+A flight of an event loop runs in its own thread; a flight of a blocking caller runs in the caller's thread. The bounds
+of its lane apply to both. The threads are daemons: a hanging authorization server must not delay the end of the
+process, so nothing waits for them longer than :attr:`Runtime.grace`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from scopeguard.flow.effects import (
 
 log: Final = logging.getLogger("scopeguard")
 
-# How long closing waits for flights, in seconds: long enough for an exchange with an authority that is well.
+# How long closing waits for flights, in seconds: enough for an exchange with a healthy server.
 _GRACE: Final = 0.7
 
 
@@ -58,26 +58,29 @@ class SystemClock:
 
     __slots__ = ()
 
-    # Both are asked with every request; a method around them would cost as much again.
+    # Both are read for every request, and a method around them would double the cost.
     wall: staticmethod[[], float] = staticmethod(time.time)
     monotonic: staticmethod[[], float] = staticmethod(time.monotonic)
 
 
 class Transport(Protocol):
-    """Performs one HTTP exchange. Give :class:`~scopeguard.guard.Guard` your own to use another client, a proxy, a
-    private certificate authority or recorded answers. It is called in threads, from several at once."""
+    """Performs HTTP exchanges.
+
+    Pass your own to :class:`~scopeguard.guard.Guard` to use another client, a proxy, a private certificate authority or
+    recorded responses. It is called from several threads at once.
+    """
 
     def send(self, request: Send, /) -> Answer:
-        """The answer, or :class:`~scopeguard.errors.AuthorityUnavailable`."""
+        """Return the response, or raise :class:`~scopeguard.errors.AuthorityUnavailable`."""
         ...
 
     def close(self) -> None:
-        """Release what is held; a later :meth:`send` may open it again."""
+        """Close the connections; a later :meth:`send` may open new ones."""
         ...
 
 
 class Runtime:
-    """The shared half of the edges. *after_fork* are called in a child process, which has none of the threads."""
+    """The shared half of the edges. The functions in *after_fork* are called in a child process."""
 
     def __init__(
         self,
@@ -95,11 +98,11 @@ class Runtime:
         self.grace: float = _GRACE
         self.lanes: dict[Lane, WorkLane] = {lane: WorkLane(bounds, clock.monotonic) for lane, bounds in BOUNDS.items()}
         self._threads: Threads = Threads()
-        self._tickets: dict[str, Ticket] = {}  # of flights that have a thread or wait for one, by key
+        self._tickets: dict[str, Ticket] = {}  # by key: the flights that have a thread or wait for one
         _every.add(self)
 
     def perform(self, flow: Flow[Any], answer_form: Callable[[ReadForm], bytes] | None = None) -> Any:
-        """Drive *flow* to its end in this thread and return its value."""
+        """Run *flow* to its end in this thread and return its value."""
         try:
             effect = next(flow)
             while True:
@@ -131,7 +134,7 @@ class Runtime:
             case ReadForm() if answer_form is not None:
                 return answer_form(effect)
             case _:
-                raise TypeError(f"nobody performs {effect!r} here")
+                raise TypeError(f"this edge cannot perform {effect!r}")
         return None
 
     def _fly_or_wait(self, flight: SingleFlight) -> None:
@@ -149,7 +152,7 @@ class Runtime:
                 raise AuthorityUnavailable(Reason.AUTHORITY_TIMED_OUT, flight.authority)
 
     def _fly_here(self, flight: SingleFlight, deadline: float) -> None:
-        """Run *flight* in this thread, when its turn has come."""
+        """Run *flight* in this thread when its lane has a place."""
         turn = _Landing()
 
         def refuse() -> None:
@@ -173,7 +176,7 @@ class Runtime:
         try:
             sentences = self.perform(flight.flow())
         except AuthorityUnavailable as error:
-            if not flight.wait:  # a caller that waits says what came of it
+            if not flight.wait:  # a waiting caller reports the failure itself
                 log.warning("%s: %s", flight.title, error)
             raise
         for sentence in sentences:
@@ -202,19 +205,19 @@ class Runtime:
                     self._fly(flight)
             except AuthorityUnavailable as error:
                 failure = error
-            except BaseException as error:  # raised in the caller that waits; a background flight has only the log
+            except BaseException as error:  # raised in the waiting caller; a background flight only logs it
                 failure = error
                 log.exception("%s: failed unexpectedly", flight.title)
             finally:
                 try:
                     land(failure)
                 finally:
-                    lane.leave(ticket)  # last, so that nothing is left to do in a lane that is idle
+                    lane.leave(ticket)  # last, so that an idle lane has no work left
 
         def start() -> bool:
             try:
                 self._threads.run(fly)
-            except RuntimeError as error:  # no thread can be had: a limit of the machine, or the end of the process
+            except RuntimeError as error:  # no thread can be started: a limit of the machine, or the end of the process
                 log.warning("%s: no thread to fetch in: %s", flight.title, error)
                 land(AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, flight.authority, problem=str(error)))
                 return False
@@ -248,7 +251,7 @@ class Runtime:
         ticket = self._tickets.get(flight.key)
         if ticket is not None and self.lanes[flight.lane].withdraw(ticket):
             self._tickets.pop(flight.key, None)
-            self.flights.land(flight.key)  # wakes those that have come since
+            self.flights.land(flight.key)  # wakes callers that joined since
 
     def end(self, deadline: float | None = None) -> None:
         """Refuse what waits for its turn and give what runs a moment to end; then wake every caller that waits for it.
@@ -310,7 +313,7 @@ class _Landing:
 
 
 def ignore(failure: BaseException | None = None) -> None:
-    """The failure of a flight beside a request has been logged, and no caller waits for it."""
+    """Do nothing: the failure of a background flight has been logged, and no caller waits for it."""
 
 
 def _too_many(flight: SingleFlight, seconds: float) -> AuthorityUnavailable:
@@ -351,7 +354,7 @@ def _drop_threads_of_the_parent() -> None:
 
 
 def _end_all() -> None:
-    """What runs when the process ends: no thread of ours is joined by the interpreter."""
+    """End all flights at the end of the process; the interpreter does not join daemon threads."""
     deadline = time.monotonic() + _GRACE
     for outside in list(_every):
         outside.end(deadline)
@@ -362,7 +365,7 @@ atexit.register(_end_all)
 
 
 def _read_file(path: str, authority: str, limit: int) -> bytes:
-    from pathlib import Path  # noqa: PLC0415 - for the few who have such a file
+    from pathlib import Path  # noqa: PLC0415 - few configurations name a file
 
     try:
         with Path(path).open("rb") as file:
@@ -382,7 +385,7 @@ def _called(hook: Callable[[], Any]) -> Any:
 
 
 def _awaited(result: Awaitable[Any]) -> Any:
-    import anyio  # noqa: PLC0415 - takes its time, and most have no use for it
+    import anyio  # noqa: PLC0415 - a slow import that few configurations need
 
     async def wait() -> Any:
         return await result

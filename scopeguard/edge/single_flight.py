@@ -1,8 +1,8 @@
-"""Single flight: one piece of work for every caller in the process that wants the same, in threads and event loops.
+"""Single flight: one piece of work for all callers of the process that need the same result.
 
-A lock per event loop would let every loop and the worker threads fetch for themselves, and a loop-bound lock breaks
-on the second loop. Here a waiter leaves a function to be called when the flight lands; a thread leaves one that sets
-an event, a task one that wakes it in its own loop.
+With a lock per event loop, each loop and the worker threads would fetch separately, and a lock that is bound to one
+loop fails in a second loop. Here a waiter registers a function that is called when the flight lands: that of a thread
+sets an event, that of a task wakes the task in its own loop.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable
 
 Wake = Callable[..., None]
-"""Called without an argument when the flight has landed, with an exception when waiting for it makes no sense."""
+"""Called without an argument when the flight has landed, or with an exception that ends the wait."""
 
 
 class _Flight:
@@ -25,7 +25,7 @@ class _Flight:
 
 
 class Flights:
-    """The flights in the air, by key, and the callers that wait for each. A key is forgotten when its flight lands."""
+    """The running flights by key, and the callers that wait for each. A key is removed when its flight lands."""
 
     def __init__(self) -> None:
         self._reset()
@@ -36,8 +36,11 @@ class Flights:
         self._aloft: dict[str, _Flight] = {}
 
     def board(self, key: str, wake: Wake) -> bool:
-        """``True``: the flight is the caller's, which must :meth:`land` it whatever happens. ``False``: *wake* will be
-        called, once, from any thread, when the one in the air lands; look again then whether it is still needed."""
+        """Join the flight *key* or start it. Return whether the caller starts it, and then must :meth:`land` it.
+
+        Otherwise *wake* is called once, from any thread, when the running flight lands. The caller then checks again
+        whether the work is needed.
+        """
         with self._lock:
             flight = self._aloft.get(key)
             if flight is None:
@@ -47,7 +50,7 @@ class Flights:
             return False
 
     def leave(self, key: str, wake: Wake) -> bool:
-        """The caller that boarded with *wake* waits no longer. ``True``: it was the last one."""
+        """Remove the caller that boarded with *wake*. Return whether it was the last one."""
         with self._lock:
             flight = self._aloft.get(key)
             if flight is None:
@@ -61,14 +64,14 @@ class Flights:
             return flight.leader is None and not flight.waiting
 
     def land(self, key: str) -> None:
-        """End the flight under *key* and wake every caller that waited for it; its leader knows."""
+        """End the flight *key* and wake the callers that wait for it, except the one that started it."""
         with self._lock:
             flight = self._aloft.pop(key, None)
         for wake in () if flight is None else flight.waiting:
             wake()
 
     def dismiss(self, reason: Callable[[], Exception]) -> None:
-        """Wake all who wait, leaders too, each with a *reason* of its own. What is in the air goes on."""
+        """Wake all callers, each with its own *reason*. Running flights continue."""
         with self._lock:
             woken: list[Wake] = []
             for flight in self._aloft.values():

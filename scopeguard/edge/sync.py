@@ -12,6 +12,6 @@ T = TypeVar("T")
 
 
 def run(flow: Flow[T], outside: Runtime, read_form: Callable[[int], bytes] | None) -> T:
-    """The value of *flow*. *read_form* returns the body of the request, at most so many bytes."""
+    """Run *flow* in this thread and return its value. *read_form* reads at most that many bytes of the body."""
     result: T = outside.perform(flow, None if read_form is None else lambda effect: read_form(effect.limit))
     return result

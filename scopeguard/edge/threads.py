@@ -1,4 +1,4 @@
-"""Threads for flights. Starting one costs as much processor time as the rest of an exchange, so they are used again."""
+"""Threads for flights, which are reused: starting one costs as much processor time as the rest of an exchange."""
 
 from __future__ import annotations
 

@@ -84,8 +84,7 @@ def introspect(credential: Credential, trust: TrustedIssuer, trusts: TrustedIssu
                 # The key holds the whole digest, which names the entry in the store; logs show the fingerprint only.
                 label=f"introspection of token {fingerprint(credential.token)} at {trust.issuer.url}",
                 lane=Lane.INTROSPECTION,
-                # A stranger cannot make up a token that was accepted before.
-                priority=key in state.accepted,
+                priority=key in state.accepted,  # a stranger cannot make up a token that was accepted
                 account=trust.account,
                 deadline=longest_introspection(trust.issuer, settings),
             )

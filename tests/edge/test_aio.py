@@ -106,7 +106,7 @@ async def test_what_would_block_the_loop_is_refused_outside_of_a_flight(
 @pytest.mark.anyio
 @pytest.mark.parametrize("effect", [ReadForm(limit=9), _Unknown()], ids=["form", "unknown"])
 async def test_an_effect_that_nobody_performs_is_an_error(outside: Runtime, effect: Effect[Any]):
-    with pytest.raises(TypeError, match="nobody performs"):
+    with pytest.raises(TypeError, match="this edge cannot perform"):
         await aio.run(one(effect), outside, None)
 
 

@@ -123,7 +123,7 @@ class _Unknown(Effect[None]):
 
 @pytest.mark.parametrize("effect", [ReadForm(limit=9), _Unknown()], ids=["form", "unknown"])
 def test_an_effect_that_nobody_performs_is_an_error(outside: Runtime, effect: Effect[Any]):
-    with pytest.raises(TypeError, match="nobody performs"):
+    with pytest.raises(TypeError, match="this edge cannot perform"):
         blocking.run(one(effect), outside, None)
 
 
