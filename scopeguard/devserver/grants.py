@@ -233,7 +233,8 @@ def _granted_audiences(request: GrantRequest, allowed: Sequence[str]) -> tuple[s
     allowed = allowed or (request.default_audience,)
     resources = request.parameters.all("resource")
     for resource in resources:
-        if not _ABSOLUTE_URI.fullmatch(resource):
+        # Some servers know APIs by identifiers that are not URIs (a GUID at the v1 endpoint of Entra).
+        if resource not in allowed and not _ABSOLUTE_URI.fullmatch(resource):
             raise OAuthError("invalid_target", "resource is an absolute URI without a fragment (RFC 8707 section 2)")
     asked = tuple(dict.fromkeys((*resources, *request.parameters.all("audience"))))
     if not set(asked) <= set(allowed):

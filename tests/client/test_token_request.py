@@ -9,9 +9,16 @@ from typing import Any
 
 import pytest
 
-from scopeguard.client import ScopeNotGranted, TokenEndpointError, TokenEndpointUnavailable
+from scopeguard.client import (
+    ClientCredentials,
+    ScopeNotGranted,
+    TokenEndpointError,
+    TokenEndpointUnavailable,
+    TokenResponse,
+)
 from scopeguard.errors import ConfigurationError, Reason
 from scopeguard.flow.effects import Answer
+from scopeguard.testing import FakeAuthority
 
 
 @pytest.mark.rule("C-01", "C-02", "C-04")
@@ -458,3 +465,23 @@ def test_errors_can_be_copied_and_pickled(credentials, endpoint, kind):
         credentials(scopes=["a"], narrower_scope="refuse").token()
     for twin in (copy.copy(raised.value), pickle.loads(pickle.dumps(raised.value))):
         assert (type(twin), str(twin), vars(twin)) == (raised.type, str(raised.value), vars(raised.value))
+
+
+@pytest.mark.parametrize("identifier", ["11111111-2222-3333-4444-555555555555", "api", "urn:acme:api"])
+def test_the_fake_authority_accepts_a_resource_that_is_one_of_its_audiences(identifier: str):
+    """Some servers know APIs by identifiers that are not URIs; what it was not told about stays refused."""
+    authority = FakeAuthority(audience=identifier)
+
+    def fetch(resource: str) -> TokenResponse:
+        return ClientCredentials(
+            authority.url + "/token",
+            "client",
+            "sg-secret-client",
+            parameters={"resource": resource},
+            transport=authority.transport,
+            clock=authority.clock,
+        ).token()
+
+    assert fetch(identifier).token_type == "Bearer"
+    with pytest.raises(TokenEndpointError, match="invalid_target"):
+        fetch(identifier + "-other")
