@@ -82,7 +82,7 @@ class Reason(StrEnum):
     NO_RULE = "no_rule"
     # the authority, none of which is a verdict on the token
     AUTHORITY_UNREACHABLE = "authority_unreachable"
-    AUTHORITY_ANSWERED_NONSENSE = "authority_answered_nonsense"
+    AUTHORITY_ANSWER_INVALID = "authority_answer_invalid"
     AUTHORITY_BACKING_OFF = "authority_backing_off"
     AUTHORITY_TIMED_OUT = "authority_timed_out"
     TOO_MANY_WAITING = "too_many_waiting"

@@ -237,7 +237,7 @@ class Fetcher:
                 insecure=self._policy.insecure_http_dangerously,
             )
         except AuthorityUnavailable as error:
-            if error.reason is Reason.AUTHORITY_ANSWERED_NONSENSE:
+            if error.reason is Reason.AUTHORITY_ANSWER_INVALID:
                 status = 200 if "url" in error.detail else 404
                 failure = TokenEndpointError(issuer, TokenRefusal(status=status, problem=error.detail["problem"]))
             else:
@@ -274,7 +274,7 @@ class PatientTransport:
                 try:
                     answer = self._inner.send(request)
                 except AuthorityUnavailable as error:
-                    if final or error.reason is Reason.AUTHORITY_ANSWERED_NONSENSE:
+                    if final or error.reason is Reason.AUTHORITY_ANSWER_INVALID:
                         raise
                 else:
                     asked = retry_after(answer.headers, self._clock.wall()) or 0.0

@@ -274,18 +274,18 @@ def _form(pairs: tuple[tuple[str, str], ...]) -> dict[str, str | list[str]]:
 def _bounded_body(response: httpx.Response, request: Send) -> bytes:
     """Return the body. Raises :class:`AuthorityUnavailable` if it is compressed or too large."""
 
-    def nonsense(problem: str) -> AuthorityUnavailable:
+    def invalid_answer(problem: str) -> AuthorityUnavailable:
         return AuthorityUnavailable(
-            Reason.AUTHORITY_ANSWERED_NONSENSE, request.authority, url=request.url, problem=problem
+            Reason.AUTHORITY_ANSWER_INVALID, request.authority, url=request.url, problem=problem
         )
 
     if response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
-        raise nonsense("the answer is compressed although that was not offered")
+        raise invalid_answer("the answer is compressed although that was not offered")
     chunks: list[bytes] = []
     size = 0
     for chunk in response.iter_raw():
         size += len(chunk)
         if size > request.limit:
-            raise nonsense(f"the answer is larger than {request.limit} bytes")
+            raise invalid_answer(f"the answer is larger than {request.limit} bytes")
         chunks.append(chunk)
     return b"".join(chunks)

@@ -375,7 +375,7 @@ def _read_file(path: str, authority: str, limit: int) -> bytes:
         raise AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, authority, problem=problem) from None
     if len(content) > limit:
         problem = f"{path}: larger than {limit} bytes"
-        raise AuthorityUnavailable(Reason.AUTHORITY_ANSWERED_NONSENSE, authority, problem=problem)
+        raise AuthorityUnavailable(Reason.AUTHORITY_ANSWER_INVALID, authority, problem=problem)
     return content
 
 

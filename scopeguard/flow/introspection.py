@@ -260,7 +260,7 @@ def read_content(answer: Answer, endpoint: str, trust: TrustedIssuer, clock: Clo
 def unusable_answer(trust: TrustedIssuer, endpoint: str, problem: str, *, status: int = 200) -> AuthorityUnavailable:
     """Return the error for a response that says nothing about the token but may have been caused by it."""
     error = AuthorityUnavailable(
-        Reason.AUTHORITY_ANSWERED_NONSENSE, trust.issuer.url, url=endpoint, status=status, problem=problem
+        Reason.AUTHORITY_ANSWER_INVALID, trust.issuer.url, url=endpoint, status=status, problem=problem
     )
     error.blame = Blame.TOKEN
     return error

@@ -181,11 +181,11 @@ def search_metadata(
             answer = yield from ask(Send(url=place, authority=issuer, limit=limit, timeout=timeout, insecure=insecure))
             metadata = read_metadata(answer, place, issuer, clock, internal_hosts, insecure)
         except NotMetadata as error:
-            strange = strange or _nonsense(issuer, url=place, problem=str(error))
+            strange = strange or _invalid_answer(issuer, url=place, problem=str(error))
         except MalformedMetadata as error:
-            raise _nonsense(issuer, url=place, problem=str(error)) from None
+            raise _invalid_answer(issuer, url=place, problem=str(error)) from None
         except AuthorityUnavailable as error:
-            if error.reason is Reason.AUTHORITY_ANSWERED_NONSENSE:
+            if error.reason is Reason.AUTHORITY_ANSWER_INVALID:
                 if "problem" in error.detail:  # says more than "404 Not Found" would
                     strange = strange or error
             elif "status" in error.detail:
@@ -203,7 +203,7 @@ def search_metadata(
     if strange is not None:
         raise strange
     # The fix comes first, because long texts are cut at their end.
-    raise _nonsense(issuer, problem=f"set {setting} or metadata_url; no metadata at " + " nor ".join(places))
+    raise _invalid_answer(issuer, problem=f"set {setting} or metadata_url; no metadata at " + " nor ".join(places))
 
 
 def read_metadata(
@@ -221,9 +221,9 @@ def read_metadata(
     """
     check_status(answer, place, issuer, clock)
     if not is_json(answer.headers):
-        raise _nonsense(issuer, url=place)
+        raise _invalid_answer(issuer, url=place)
     return judge_metadata(answer.body, issuer, internal_hosts, insecure)
 
 
-def _nonsense(issuer: str, **detail: str) -> AuthorityUnavailable:
-    return AuthorityUnavailable(Reason.AUTHORITY_ANSWERED_NONSENSE, issuer, retry_after=None, **detail)
+def _invalid_answer(issuer: str, **detail: str) -> AuthorityUnavailable:
+    return AuthorityUnavailable(Reason.AUTHORITY_ANSWER_INVALID, issuer, retry_after=None, **detail)

@@ -327,7 +327,7 @@ def fetch_key(kid: str, url: str, trust: TrustedIssuer, clock: Clock) -> Flow[Ve
         return parse_public_key(answer.body, kid, trust.issuer.algorithms, trust.backends)
     except MalformedKeySet as error:
         problem = str(error)
-    raise AuthorityUnavailable(Reason.AUTHORITY_ANSWERED_NONSENSE, authority, url=url, problem=problem)
+    raise AuthorityUnavailable(Reason.AUTHORITY_ANSWER_INVALID, authority, url=url, problem=problem)
 
 
 def longest_fetch(issuer: Issuer) -> float:
@@ -347,7 +347,7 @@ def fetch_keys(trust: TrustedIssuer, clock: Clock) -> Flow[tuple[KeySet, float |
         metadata = yield from discover(trust, clock, has_keys, anew=trust.keys_moved)
         if metadata.jwks_uri is None:
             raise AuthorityUnavailable(
-                Reason.AUTHORITY_ANSWERED_NONSENSE, issuer.url, problem="its metadata names no jwks_uri; set jwks_uri"
+                Reason.AUTHORITY_ANSWER_INVALID, issuer.url, problem="its metadata names no jwks_uri; set jwks_uri"
             )
         uri = metadata.jwks_uri
     try:
@@ -395,4 +395,4 @@ def _key_set(document: bytes, trust: TrustedIssuer) -> KeySet:
     try:
         return parse_key_set(document, max_keys=policy.max_keys, padded=policy.padded, backends=trust.backends)
     except MalformedKeySet as error:
-        raise AuthorityUnavailable(Reason.AUTHORITY_ANSWERED_NONSENSE, trust.issuer.url, problem=str(error)) from None
+        raise AuthorityUnavailable(Reason.AUTHORITY_ANSWER_INVALID, trust.issuer.url, problem=str(error)) from None

@@ -23,7 +23,7 @@ def json_body(
     shown = repr(answer.headers.get("content-type", ""))
     hint = f"; {setting} accepts further types" if setting else ""
     raise AuthorityUnavailable(
-        Reason.AUTHORITY_ANSWERED_NONSENSE,
+        Reason.AUTHORITY_ANSWER_INVALID,
         authority,
         url=url,
         problem=f"the answer is not JSON, its content type is {shown}{hint}",
@@ -35,7 +35,7 @@ def check_status(answer: Answer, url: str, authority: str, clock: Clock) -> None
     if answer.status != 200:
         busy = answer.status in (408, 429) or answer.status >= 500
         raise AuthorityUnavailable(
-            Reason.AUTHORITY_UNREACHABLE if busy else Reason.AUTHORITY_ANSWERED_NONSENSE,
+            Reason.AUTHORITY_UNREACHABLE if busy else Reason.AUTHORITY_ANSWER_INVALID,
             authority,
             retry_after=retry_after(answer.headers, clock.wall()),
             url=url,

@@ -101,4 +101,4 @@ def fetch_status_list(
         return status_list.unfolded(published, policy.max_bytes), published, lifetime(answer.headers)
     except (status_list.MalformedStatusList, InvalidToken) as error:
         problem = f"its status list cannot be used: {error}"
-    raise AuthorityUnavailable(Reason.AUTHORITY_ANSWERED_NONSENSE, authority, url=uri, problem=problem)
+    raise AuthorityUnavailable(Reason.AUTHORITY_ANSWER_INVALID, authority, url=uri, problem=problem)

@@ -154,23 +154,23 @@ def endpoint_of(
     """Where to ask, by *metadata*: the alias for mutual TLS where that is how we prove ourselves (RFC 8705 section 5,
     I-36). Raises :class:`AuthorityUnavailable` without an endpoint, or where it does not take our method (I-37)."""
 
-    def nonsense(problem: str) -> AuthorityUnavailable:
-        return AuthorityUnavailable(Reason.AUTHORITY_ANSWERED_NONSENSE, metadata.issuer, problem=problem)
+    def invalid_answer(problem: str) -> AuthorityUnavailable:
+        return AuthorityUnavailable(Reason.AUTHORITY_ANSWER_INVALID, metadata.issuer, problem=problem)
 
     supported = metadata.raw.get("introspection_endpoint_auth_methods_supported")
     takes_any = settings.auth in (ClientAuthentication.BEARER, ClientAuthentication.NONE)
     if isinstance(supported, list) and not takes_any and settings.auth.value not in supported:
         shown = " ".join(method for method in supported if isinstance(method, str))
-        raise nonsense(f"its metadata does not list introspection.auth = {settings.auth.value!r} but {shown}")
+        raise invalid_answer(f"its metadata does not list introspection.auth = {settings.auth.value!r} but {shown}")
     try:
         aliases = _aliases(metadata, settings)
         alias = checked_endpoint(aliases, "introspection_endpoint", metadata.issuer, internal_hosts, insecure)
     except MalformedMetadata as error:
-        raise nonsense(str(error)) from None
+        raise invalid_answer(str(error)) from None
     if alias is not None:
         return alias
     if metadata.introspection_endpoint is None:
-        raise nonsense("its metadata names no introspection_endpoint; set introspection.endpoint")
+        raise invalid_answer("its metadata names no introspection_endpoint; set introspection.endpoint")
     return metadata.introspection_endpoint
 
 

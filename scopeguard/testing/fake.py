@@ -217,7 +217,7 @@ class FakeAuthority:
         return self.authority.faults.slow(seconds)
 
     def mode(self, endpoint: Endpoint | str, mode: Mode | str | Answer) -> Switch:
-        """*endpoint* answers nonsense: :class:`~scopeguard.devserver.faults.Mode`, or an ``Answer`` word for word."""
+        """Make *endpoint* answer by a :class:`~scopeguard.devserver.faults.Mode`, or with a given ``Answer``."""
         return self.authority.faults.mode(endpoint, mode)
 
     def hold(self) -> Hold:

@@ -169,7 +169,7 @@ def _bounded(answer: Answer, request: Send) -> Answer:
         problem = f"the answer is larger than {request.limit} bytes"
     else:
         return answer
-    raise AuthorityUnavailable(Reason.AUTHORITY_ANSWERED_NONSENSE, request.authority, url=request.url, problem=problem)
+    raise AuthorityUnavailable(Reason.AUTHORITY_ANSWER_INVALID, request.authority, url=request.url, problem=problem)
 
 
 class _Carrier(Protocol):

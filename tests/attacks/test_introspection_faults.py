@@ -611,7 +611,7 @@ def test_an_answer_that_was_not_signed_is_not_taken_from_a_store_by_whoever_want
 
 
 @pytest.mark.rule("X-68")
-def test_nonsense_in_a_store_is_passed_over(authority: FakeAuthority, new_guard: NewGuard, decide: Decide):
+def test_invalid_values_in_a_store_is_passed_over(authority: FakeAuthority, new_guard: NewGuard, decide: Decide):
     class Nonsense(MemoryStore):
         def get(self, key: str, /) -> bytes | None:
             return b"\x80\x04]."
@@ -863,7 +863,7 @@ STUMBLES: dict[str, Answer | AuthorityUnavailable] = {
     "redirect to a login": Answer(302, b"", {"location": "https://as.test/login"}),
     "a page of a firewall": Answer(200, b"<html>", {"content-type": "text/html"}),
     "nonsense": Answer(200, b"[]", JSON),
-    "a large answer": of_the_token(sent=True, reason=Reason.AUTHORITY_ANSWERED_NONSENSE),
+    "a large answer": of_the_token(sent=True, reason=Reason.AUTHORITY_ANSWER_INVALID),
     "a timeout": of_the_token(sent=True, reason=Reason.AUTHORITY_TIMED_OUT),
     "a timeout of a transport that says no more": of_the_token(sent=None, reason=Reason.AUTHORITY_TIMED_OUT),
     "a connection that is reset": of_the_token(sent=True, reason=Reason.AUTHORITY_UNREACHABLE),

@@ -226,7 +226,7 @@ def test_no_retries_means_one_attempt(credentials, endpoint):
 
 @pytest.mark.rule("C-20")
 def test_an_oversized_or_otherwise_senseless_answer_is_not_asked_for_again(credentials, endpoint):
-    endpoint.script = [endpoint.outage(Reason.AUTHORITY_ANSWERED_NONSENSE)]
+    endpoint.script = [endpoint.outage(Reason.AUTHORITY_ANSWER_INVALID)]
     with pytest.raises(TokenEndpointUnavailable):
         credentials().token()
     assert len(endpoint.seen) == 1

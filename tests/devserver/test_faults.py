@@ -114,7 +114,7 @@ def test_a_guard_takes_each_fault_for_an_outage(endpoint, mode):
     with authority.mode(endpoint, mode), pytest.raises(AuthorityUnavailable) as caught:
         guard.warm()
     down = mode is Mode.SERVER_ERROR
-    assert caught.value.reason is (Reason.AUTHORITY_UNREACHABLE if down else Reason.AUTHORITY_ANSWERED_NONSENSE)
+    assert caught.value.reason is (Reason.AUTHORITY_UNREACHABLE if down else Reason.AUTHORITY_ANSWER_INVALID)
     assert not [url for url in authority.requests if url.endswith("/canary")]
     authority.clock.advance(60)
     guard.warm()
@@ -127,7 +127,7 @@ def test_a_guard_takes_each_fault_for_an_outage(endpoint, mode):
         (lambda authority: authority.outage(), Reason.AUTHORITY_UNREACHABLE),
         (lambda authority: authority.outage("unavailable"), Reason.AUTHORITY_UNREACHABLE),
         (lambda authority: authority.slow(5), Reason.AUTHORITY_TIMED_OUT),
-        (lambda authority: authority.mode("metadata", "wrong_issuer"), Reason.AUTHORITY_ANSWERED_NONSENSE),
+        (lambda authority: authority.mode("metadata", "wrong_issuer"), Reason.AUTHORITY_ANSWER_INVALID),
     ],
 )
 def test_a_guard_sees_what_kind_of_outage_it_is(switch, reason):

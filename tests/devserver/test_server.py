@@ -52,7 +52,7 @@ def test_a_fault_reaches_a_guard_over_the_wire(mode):
         guard = Guard(Issuer(server.url, audience="https://api.example"))
         with served.faults.mode("jwks", mode), pytest.raises(AuthorityUnavailable) as caught:
             guard.warm()
-        assert caught.value.reason is Reason.AUTHORITY_ANSWERED_NONSENSE
+        assert caught.value.reason is Reason.AUTHORITY_ANSWER_INVALID
         assert "GET /jwks" in served.requests
         assert "GET /canary" not in served.requests
         guard.close()

@@ -141,7 +141,7 @@ def test_a_file_that_is_too_large_is_not_read_whole(outside: Runtime, tmp_path: 
     path.write_bytes(b"123456")
     with pytest.raises(AuthorityUnavailable) as raised:
         blocking.run(one(ReadFile(path=str(path), authority="a", limit=5)), outside, None)
-    assert raised.value.reason is Reason.AUTHORITY_ANSWERED_NONSENSE
+    assert raised.value.reason is Reason.AUTHORITY_ANSWER_INVALID
     assert "larger than 5 bytes" in str(raised.value)
 
 

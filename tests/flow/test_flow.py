@@ -825,7 +825,7 @@ def test_metadata_of_somebody_else_or_of_nobody_is_not_used(bench: Any, authorit
         Answer(204, b"", JSON),
         *(Answer(status, b"", {}) for status in (301, 303, 400, 401, 403, 404, 405, 406, 408, 410, 429, 451)),
         *(Answer(status, b"{}", {**JSON, "retry-after": "30"}) for status in (429, 500, 501, 502, 503, 504, 599)),
-        AuthorityUnavailable(Reason.AUTHORITY_ANSWERED_NONSENSE, "https://as.test", problem="larger than 9 bytes"),
+        AuthorityUnavailable(Reason.AUTHORITY_ANSWER_INVALID, "https://as.test", problem="larger than 9 bytes"),
     ],
     ids=lambda answer: ascii(answer)[:80],
 )
@@ -859,9 +859,9 @@ def test_search_ends_where_the_operator_has_to_know(bench: Any, authority: Any, 
 @pytest.mark.parametrize(
     ("second", "reason", "said"),
     [
-        (Answer(404, b"", {}), Reason.AUTHORITY_ANSWERED_NONSENSE, "names no jwks_uri; set jwks_uri"),
+        (Answer(404, b"", {}), Reason.AUTHORITY_ANSWER_INVALID, "names no jwks_uri; set jwks_uri"),
         (Answer(503, b"", {"retry-after": "9"}), Reason.AUTHORITY_UNREACHABLE, "status=503"),
-        (Answer(200, b"[]", JSON), Reason.AUTHORITY_ANSWERED_NONSENSE, "names no jwks_uri"),
+        (Answer(200, b"[]", JSON), Reason.AUTHORITY_ANSWER_INVALID, "names no jwks_uri"),
     ],
     ids=["404", "503", "array"],
 )
@@ -910,7 +910,7 @@ def test_metadata_that_points_inside_is_refused_and_the_place_not_asked_for(benc
         pytest.raises(AuthorityUnavailable) as outage,
     ):
         bench.judge(authority.mint())
-    assert outage.value.reason is Reason.AUTHORITY_ANSWERED_NONSENSE
+    assert outage.value.reason is Reason.AUTHORITY_ANSWER_INVALID
     assert bench.asked == [OAUTH]
 
 
@@ -963,7 +963,7 @@ def test_keys_from_a_file_are_read_in_a_flight_and_refreshed(new_bench: Any, new
 def test_a_file_that_is_no_key_set_is_an_outage(new_bench: Any, new_script: Any, authority: Any):
     bench = new_bench(authority, Issuer("https://as.test", audience=authority.audience, jwks_file="keys.json"))
     bench.script = new_script(lambda path: Answer(200, b"not json", {}))
-    assert refused_reason(bench, authority.mint()) is Reason.AUTHORITY_ANSWERED_NONSENSE
+    assert refused_reason(bench, authority.mint()) is Reason.AUTHORITY_ANSWER_INVALID
 
 
 # -- a flight that ends in an unforeseen way

@@ -360,7 +360,7 @@ INVALID_CLIENT = b'{"error": "invalid_client"}'
         (failing(Reason.AUTHORITY_UNREACHABLE, sent=False), Blame.AUTHORITY),
         (failing(Reason.AUTHORITY_UNREACHABLE, sent=True), Blame.TOKEN),
         (failing(Reason.AUTHORITY_UNREACHABLE, sent=None), Blame.AUTHORITY),
-        (failing(Reason.AUTHORITY_ANSWERED_NONSENSE, sent=None), Blame.TOKEN),
+        (failing(Reason.AUTHORITY_ANSWER_INVALID, sent=None), Blame.TOKEN),
     ],
     ids=str,
 )
@@ -599,7 +599,7 @@ def test_a_renewed_token_that_is_refused_too_is_an_outage_and_no_storm(authority
     source = Source("one", "two", "three", "four")
     stage = Asked(authority, source)
     error = unavailable(stage, "a")
-    assert (error.reason, error.detail["status"]) == (Reason.AUTHORITY_ANSWERED_NONSENSE, "401")
+    assert (error.reason, error.detail["status"]) == (Reason.AUTHORITY_ANSWER_INVALID, "401")
     assert stage.shown == ["Bearer one", "Bearer two"]
     unavailable(stage, "b")
     assert stage.shown[2:] == ["Bearer two"]  # that was renewed a moment ago

@@ -209,7 +209,7 @@ def test_a_list_that_is_none_is_an_outage(authority: FakeAuthority, new_bench: A
     stage = Stage(authority, new_bench, max_bytes=2**20)
     stage.answer = status_list_answer(authority, **options)
     error = stage.outage()
-    assert error.reason is Reason.AUTHORITY_ANSWERED_NONSENSE
+    assert error.reason is Reason.AUTHORITY_ANSWER_INVALID
     assert error.detail["url"] == URI
     assert error.detail["problem"].startswith("its status list cannot be used: ")
 
@@ -235,8 +235,8 @@ def test_an_access_token_is_no_status_list(stage: Stage, authority: FakeAuthorit
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (Answer(302, b"", {"location": URI}), Reason.AUTHORITY_ANSWERED_NONSENSE),
-        (Answer(404, b"", {}), Reason.AUTHORITY_ANSWERED_NONSENSE),
+        (Answer(302, b"", {"location": URI}), Reason.AUTHORITY_ANSWER_INVALID),
+        (Answer(404, b"", {}), Reason.AUTHORITY_ANSWER_INVALID),
         (Answer(503, b"", {"retry-after": "7"}), Reason.AUTHORITY_UNREACHABLE),
         (AuthorityUnavailable(Reason.AUTHORITY_TIMED_OUT, "https://as.test"), Reason.AUTHORITY_TIMED_OUT),
     ],

@@ -373,7 +373,7 @@ def metadata(**members: Any) -> Metadata:
 def refused(document: Metadata, settings: Introspection) -> str:
     with pytest.raises(AuthorityUnavailable) as error:
         introspection.endpoint_of(document, settings)
-    assert error.value.reason is Reason.AUTHORITY_ANSWERED_NONSENSE
+    assert error.value.reason is Reason.AUTHORITY_ANSWER_INVALID
     return str(error.value)
 
 

@@ -46,7 +46,7 @@ def test_an_answer_beyond_the_limit_is_nonsense(authority):
     assert authority.transport.send(jwks(authority, limit=size)).status == 200
     with pytest.raises(AuthorityUnavailable) as caught:
         authority.transport.send(jwks(authority, limit=size - 1))
-    assert caught.value.reason is Reason.AUTHORITY_ANSWERED_NONSENSE
+    assert caught.value.reason is Reason.AUTHORITY_ANSWER_INVALID
 
 
 @pytest.mark.parametrize(("delay", "late"), [(4.9, False), (5.0, True), (60, True)])
