@@ -6,6 +6,7 @@ the request that started it; the task only waits to be woken. One implementation
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from contextlib import asynccontextmanager
@@ -165,14 +166,18 @@ class Presence:
     The one message that may have to be read for that is held for the app. A body of several messages is not read any
     further, so then it is not noticed that the client goes; nor with ``Expect: 100-continue``, because reading would
     ask for the body; nor on a websocket.
+
+    With asyncio, a receive that has begun is never cancelled: the app waits for the same one. Servers need not be able
+    to cancel it without losing the message, and the app would wait for that forever (granian does lose it).
     """
 
-    __slots__ = ("_held", "_receive", "_scope")
+    __slots__ = ("_begun", "_held", "_receive", "_scope")
 
     def __init__(self, scope: _Message, receive: _Receive) -> None:
         self._scope = scope
         self._receive = receive
         self._held: list[_Message] = []
+        self._begun: asyncio.Future[_Message] | None = None  # a receive that is not over, with asyncio
 
     async def gone(self) -> None:
         """Return when the client has disconnected. May be cancelled and called again."""
@@ -181,7 +186,7 @@ class Presence:
         )
         while reads and (not self._held or (len(self._held) == 1 and _ends_body(self._held[0]))):
             try:
-                self._held.append(await self._receive())
+                self._held.append(await self._read())
             except Exception:  # the app gets it again, when it receives
                 break
         if not self._held or self._held[-1]["type"] != "http.disconnect":
@@ -190,11 +195,37 @@ class Presence:
     @property
     def receive(self) -> _Receive:
         """What the app receives from: the server itself, unless a message is held."""
-        return self.next if self._held else self._receive
+        return self._receive if not self._held and self._begun is None else self.next
 
     async def next(self) -> _Message:
         """The next message: one that is held, else what the server says."""
-        return self._held.pop(0) if self._held else await self._receive()
+        if self._held:
+            return self._held.pop(0)
+        return await (self._receive() if self._begun is None else self._read())
+
+    async def _read(self) -> _Message:
+        """What the server says next. May be cancelled and called again."""
+        if self._begun is None:
+            try:
+                asyncio.get_running_loop()
+            except RuntimeError:  # trio, whose servers receive from channels
+                return await self._receive()
+            self._begun = asyncio.ensure_future(self._receive())
+            # It ends with the response at the latest, with "http.disconnect". Event loops hold tasks weakly.
+            _receiving.add(self._begun)
+            self._begun.add_done_callback(_received)
+        await asyncio.wait((self._begun,))
+        begun, self._begun = self._begun, None
+        return begun.result()
+
+
+_receiving: set[asyncio.Future[_Message]] = set()
+
+
+def _received(begun: asyncio.Future[_Message]) -> None:
+    _receiving.discard(begun)
+    if not begun.cancelled():
+        begun.exception()  # if the app does not ask for it, it is not needed
 
 
 def _ends_body(message: _Message) -> bool:

@@ -626,3 +626,32 @@ async def test_an_error_of_the_app_stays_what_it_is():
     with pytest.raises(LookupError, match="mine"):
         await aio.until(3600, app, server.scope, server.receive, server.send)
     assert server.sent == []
+
+
+def test_a_receive_that_has_begun_is_not_cancelled_and_its_message_reaches_the_app():
+    """A server may lose the message of a receive that is cancelled; the app would wait for it forever."""
+    asked: list[str] = []
+
+    async def main() -> None:
+        arrives, begun = asyncio.Event(), asyncio.Event()
+
+        async def receive() -> dict[str, Any]:
+            asked.append("receive")
+            begun.set()
+            await arrives.wait()
+            return {"type": "http.request", "body": b"all", "more_body": False}
+
+        presence = aio.Presence({"type": "http", "headers": []}, receive)
+        for _ in range(2):  # the request waits for two flights
+            async with anyio.create_task_group() as group:
+                group.start_soon(presence.gone)
+                await begun.wait()
+                group.cancel_scope.cancel()
+        arrives.set()
+        assert (await presence.receive())["body"] == b"all"
+        assert asked == ["receive"]
+        await presence.next()
+        assert asked == ["receive", "receive"]
+        assert not aio._receiving
+
+    asyncio.run(main())
