@@ -6,8 +6,8 @@ One object serves any number of ``Client`` and ``AsyncClient``, of httpx and of 
 It holds one token. Keep it as long as the process: an object for each request would fetch a token for each request.
 
 httpx lets an auth class send the token request through the client that it serves. This class does not. That client
-may follow redirects and would send the secret along (C-26). Its failures are not thrown into the auth flow, so that
-nothing could be retried (C-20). Its hooks, its cookies and ``response.history`` would see the secret and the token.
+may follow redirects and would send the secret along. Its failures are not thrown into the auth flow, so that
+nothing could be retried. Its hooks, its cookies and ``response.history`` would see the secret and the token.
 The token request goes through the hardened transport that the guard uses.
 
 httpx calls the auth class once, for the first request, and then follows redirects by itself. It drops
@@ -98,7 +98,7 @@ class ClientCredentials(_Auth):
     * *token_types*: further values of ``token_type`` that mean Bearer at this server, as in ``["BearerToken"]``.
       *token_type_optional*: accept an answer without ``token_type``. *scope_list*: accept ``scope`` as an array.
     * *insecure_http_dangerously*: hosts with their ports (``["keycloak:8080"]``) that the token endpoint, the metadata
-      and the API may be reached at by http. Whoever can read that traffic has the secret and the tokens; a warning is
+      and the API may be reached at by http. That traffic shows the secret and the tokens to its readers; a warning is
       logged at every start.
     * *transport*, *clock*: how the token endpoint is reached, and what time it is. For a proxy or a private
       certificate authority pass a :class:`~scopeguard.edge.http.HttpxTransport` that has it.
@@ -155,33 +155,33 @@ class ClientCredentials(_Auth):
         return await self._fetcher.atoken()
 
     def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
-        """Sign *request*, and send it once more with a newer token if this one is refused (C-42).
+        """Sign *request*, and send it once more with a newer token if this one is refused.
 
         ``Client`` calls it.
         """
         self._admit(request)
         token = self._fetcher.token()
-        response = yield _signed(request, token)
+        response = yield _sign(request, token)
         if self._may_repeat(response, token):
             newer = self._fetcher.token()
             if newer.access_token != token.access_token:
-                self._note(newer, (yield _signed(response.request, newer)))
+                self._note(newer, (yield _sign(response.request, newer)))
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
         """:meth:`sync_auth_flow` for ``AsyncClient``."""
         self._admit(request)
         token = await self._fetcher.atoken()
-        response = yield _signed(request, token)
+        response = yield _sign(request, token)
         if self._may_repeat(response, token):
             newer = await self._fetcher.atoken()
             if newer.access_token != token.access_token:
-                self._note(newer, (yield _signed(response.request, newer)))
+                self._note(newer, (yield _sign(response.request, newer)))
 
     def _may_repeat(self, response: Any, token: TokenResponse) -> bool:
         """Whether to send the request of *response* again with a newer token.
 
         Not when its body is a stream, which may be used up. The token is out of use then all the same, and the next
-        request has a newer one (C-23).
+        request has a newer one.
         """
         if not _refuses(response, token):
             self._note(token, response)
@@ -194,7 +194,7 @@ class ClientCredentials(_Auth):
             self._fetcher.accept(token)
 
     def _admit(self, request: Any) -> None:
-        """Raise :class:`OriginNotAllowed` for a request that would take the token to another origin (C-25)."""
+        """Raise :class:`OriginNotAllowed` for a request that would take the token to another origin."""
         url = request.url
         target = origin(url.scheme, url.raw_host.decode("ascii"), url.port)
         if not target.startswith("https:") and not self._is_readable(target, url.host):
@@ -216,7 +216,7 @@ class ClientCredentials(_Auth):
         return scheme == "http" and (is_loopback(host) or location in self._policy.insecure_http_dangerously)
 
 
-def _signed(request: Any, token: TokenResponse) -> Any:
+def _sign(request: Any, token: TokenResponse) -> Any:
     request.headers["Authorization"] = f"Bearer {token.access_token}"
     return request
 
@@ -228,11 +228,11 @@ def _is_about(response: Any, token: TokenResponse) -> bool:
 
 
 def _refuses(response: Any, token: TokenResponse) -> bool:
-    """Whether *response* says that *token* is invalid (C-21): a 401 with a Bearer challenge ``invalid_token``, or
+    """Whether *response* says that *token* is invalid: a 401 with a Bearer challenge ``invalid_token``, or
     without any challenge, as many gateways send it against RFC 9110 section 15.5.2.
 
-    A challenge that names another scheme or another error is about something that a newer token does not change
-    (C-22). The request to repeat is the one that *response* answers: repeating the first one would repeat what a
+    A challenge that names another scheme or another error is about something that a newer token does not change.
+    The request to repeat is the one that *response* answers: repeating the first one would repeat what a
     redirect has completed.
     """
     if response.status_code != 401 or not _is_about(response, token):
@@ -248,7 +248,7 @@ def _challenges(response: Any, error: str) -> list[ParsedChallenge]:
 
 
 def required_scopes(response: httpx.Response | httpx2.Response) -> tuple[str, ...]:
-    """The scopes that a refused *response* says are needed: those of its ``insufficient_scope`` challenges (C-38).
+    """The scopes that a refused *response* says are needed: those of its ``insufficient_scope`` challenges.
 
     Where ``response.raise_for_status()`` is used, ask ``required_scopes(error.response)``. Empty when the response
     says nothing of the kind.

@@ -10,7 +10,7 @@ from scopeguard.spec.token_endpoint import TokenRefusal
 
 
 class TokenEndpointError(Exception):
-    """The token endpoint refused, or answered with something that cannot be used. The fetch is not retried (C-19).
+    """The token endpoint refused, or answered with something that cannot be used. The fetch is not retried.
 
     ``error``, ``error_description`` and ``error_uri`` are from its answer (RFC 6749 section 5.2), or ``None``;
     ``status`` is the status of that answer, and ``problem`` is our description of what is wrong.
@@ -51,7 +51,7 @@ class TokenEndpointUnavailable(Exception):
 
 
 class ScopeNotGranted(Exception):
-    """The token has fewer scopes than requested, and ``narrower_scope="refuse"`` is set (C-16)."""
+    """The token has fewer scopes than requested, and ``narrower_scope="refuse"`` is set."""
 
     def __init__(self, missing: tuple[str, ...], granted: tuple[str, ...]) -> None:
         super().__init__(missing, granted)
@@ -63,7 +63,7 @@ class ScopeNotGranted(Exception):
 
 
 class OriginNotAllowed(Exception):
-    """The request goes to an origin that the token is not for. It was not sent (C-25)."""
+    """The request goes to an origin that the token is not for. It was not sent."""
 
 
 Failure = TokenEndpointError | TokenEndpointUnavailable | ScopeNotGranted

@@ -73,11 +73,11 @@ class Fetcher:
 
     def token(self) -> TokenResponse:
         """Return the token, fetched if there is none that may be used. Blocks this thread while it is fetched."""
-        return blocking.run(self._acquired(), self._outside, None)
+        return blocking.run(self._acquire(), self._outside, None)
 
     async def atoken(self) -> TokenResponse:
         """:meth:`token` for asyncio and trio."""
-        return await aio.run(self._acquired(), self._outside, None)
+        return await aio.run(self._acquire(), self._outside, None)
 
     def refuse(self, token: TokenResponse) -> bool:
         """Record that an API refused *token*. Return whether :meth:`token` may have a newer one."""
@@ -91,7 +91,7 @@ class Fetcher:
     def _now(self) -> float:
         return self._policy.clock.monotonic()
 
-    def _acquired(self) -> Flow[TokenResponse]:
+    def _acquire(self) -> Flow[TokenResponse]:
         clock = self._policy.clock
         seen: int | None = None
         while True:
@@ -107,7 +107,7 @@ class Fetcher:
             try:
                 yield from ask(self._flight(seen, own, wait=True))
             except AuthorityUnavailable as error:  # the wait timed out, or no thread could be started
-                late = TokenEndpointUnavailable(self._policy.authority, _described(error))
+                late = TokenEndpointUnavailable(self._policy.authority, _describe(error))
             if late is not None:
                 raise late
             if own:
@@ -132,7 +132,7 @@ class Fetcher:
         """Fetch once and record the result for all callers. Also put the token into *own*.
 
         A failure is kept without traceback and made outside of the ``except`` clause, so that it has no context: both
-        lead back to the frames of the transport, which hold the secret (C-28).
+        lead back to the frames of the transport, which hold the secret.
         """
         failure: Failure
         try:
@@ -141,7 +141,7 @@ class Fetcher:
         except (TokenEndpointError, TokenEndpointUnavailable) as error:
             failure = error
         except AuthorityUnavailable as error:
-            failure = TokenEndpointUnavailable(self._policy.authority, _described(error))
+            failure = TokenEndpointUnavailable(self._policy.authority, _describe(error))
         else:
             if narrower is None or self._policy.narrower_scope == NarrowerScope.WARN:
                 lifetime = self._policy.default_lifetime if token.expires_in is None else token.expires_in
@@ -193,7 +193,7 @@ class Fetcher:
             raise TokenEndpointUnavailable(self._policy.authority, problem, closed, answer.status)
 
     def _without_secret(self, refusal: TokenRefusal) -> TokenRefusal:
-        """A server that quotes the secret back must not get it into a log that way (C-28)."""
+        """Return *refusal* without texts that quote the client secret: they end up in exceptions and logs."""
         secret = self._policy.client_secret.reveal()
 
         def shown(text: str | None) -> str | None:
@@ -207,7 +207,7 @@ class Fetcher:
         )
 
     def _narrower(self, token: TokenResponse) -> ScopeNotGranted | None:
-        """What was asked for and not granted; silence means "as asked" (RFC 6749 section 5.1, C-16)."""
+        """Return what was requested and not granted. No ``scope`` means all of it (RFC 6749 section 5.1)."""
         if token.scope is None:
             return None
         missing = tuple(scope for scope in self._policy.scopes if scope not in token.scope)
@@ -223,7 +223,7 @@ class Fetcher:
         return self._discovered
 
     def _discover(self, issuer: str) -> Flow[str]:
-        """The token endpoint of *issuer*, from the first place whose document names one (A-04)."""
+        """Return the token endpoint of *issuer*, from the first place whose document names one."""
         failure: TokenEndpointError | TokenEndpointUnavailable
         try:
             metadata = yield from search_metadata(
@@ -242,7 +242,7 @@ class Fetcher:
                 failure = TokenEndpointError(issuer, TokenRefusal(status=status, problem=error.detail["problem"]))
             else:
                 closed = None if error.retry_after is None else min(error.retry_after, _LONGEST_CLOSURE)
-                failure = TokenEndpointUnavailable(self._policy.authority, _described(error), closed)
+                failure = TokenEndpointUnavailable(self._policy.authority, _describe(error), closed)
         else:
             if metadata.token_endpoint is not None:
                 return metadata.token_endpoint
@@ -252,7 +252,7 @@ class Fetcher:
 
 
 class PatientTransport:
-    """Retries an exchange while the server is away (C-20). It runs in the thread of a flight and may sleep.
+    """Retries an exchange while the server is away. It runs in the thread of a flight and may sleep.
 
     *closes*: the connection is closed after each exchange, because the next one is an hour away.
     """
@@ -304,5 +304,5 @@ def _closure(failure: Failure) -> float | None:
             return None
 
 
-def _described(error: AuthorityUnavailable) -> str:
+def _describe(error: AuthorityUnavailable) -> str:
     return ", ".join((error.reason.value, *(f"{name}={value}" for name, value in error.detail.items())))

@@ -20,14 +20,14 @@ _ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:[\x21\x22\x24-\x7E]
 
 
 class ClientAuthentication(StrEnum):
-    """How the client authenticates at the token endpoint (RFC 6749 section 2.3.1): by one method, never both (C-03)."""
+    """How the client authenticates at the token endpoint (RFC 6749 section 2.3.1): by one method, never both."""
 
     BASIC = "client_secret_basic"
     POST = "client_secret_post"
 
 
 class NarrowerScope(StrEnum):
-    """What to do with a token that has fewer scopes than were asked for (C-16)."""
+    """What to do with a token that has fewer scopes than were asked for."""
 
     WARN = "warn"
     REFUSE = "refuse"
@@ -55,7 +55,7 @@ class ClientSettings(TypedDict, total=False):
 
 
 class Secret:
-    """A string that does not show: not in ``repr``, not in a traceback with local variables (C-28)."""
+    """A string that does not show: not in ``repr``, not in a traceback with local variables."""
 
     __slots__ = ("_value",)
 

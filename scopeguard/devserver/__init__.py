@@ -119,7 +119,7 @@ class DevServer:
             listener.close()
             raise
         self._listener = listener
-        # The socket listens already: whoever connects before uvicorn is ready waits in its queue.
+        # The socket listens already: connections that come before uvicorn is ready wait in its queue.
         self._thread = threading.Thread(
             target=self._server.run, args=([listener],), name="scopeguard-devserver", daemon=True
         )

@@ -185,5 +185,5 @@ def _seconds(body: Mapping[str, Any], name: str) -> float | None:
 
 
 def _ignore(switch: Switch) -> None:
-    """A switch that nobody will turn off but ``reset``."""
+    """A switch that only ``reset`` turns off."""
     del switch

@@ -37,7 +37,7 @@ from scopeguard.edge.runtime import SystemClock
 from scopeguard.errors import ConfigurationError
 from scopeguard.flow.effects import Answer, Clock
 
-# RFC 6749 section 5.1: whatever holds a token is not for caches (T-01).
+# RFC 6749 section 5.1: whatever holds a token is not for caches.
 _NO_STORE: Final = {"content-type": "application/json", "cache-control": "no-store", "pragma": "no-cache"}
 _OAUTH_WELL_KNOWN: Final = "/.well-known/oauth-authorization-server"
 _OPENID_WELL_KNOWN: Final = "/.well-known/openid-configuration"
@@ -141,8 +141,8 @@ class Authority:
     def endpoint_at(self, path: str) -> Endpoint | None:
         """What is served at *path*.
 
-        The metadata are at three places: RFC 8414 inserts the well-known string before the issuer's path (A-01,
-        A-02), for OAuth and for OpenID alike, and OpenID Connect Discovery appends its own (A-03).
+        The metadata are at three places: RFC 8414 inserts the well-known string before the issuer's path, for
+        OAuth and for OpenID alike, and OpenID Connect Discovery appends its own.
         """
         prefix = urlsplit(self._issuer).path.rstrip("/")
         if path in (_OPENID_WELL_KNOWN + prefix, prefix + _OPENID_WELL_KNOWN):
@@ -236,8 +236,8 @@ class Authority:
         return self.tokens.add(token, claims, now)
 
     def _introspect(self, parameters: Parameters, authorization: str | None) -> Answer:
-        """RFC 7662. The caller learns nothing about a token that is not for it, not even that it exists (T-05)."""
-        client = self.registry.authenticate(parameters.single, authorization)  # T-04
+        """RFC 7662. The caller learns nothing about a token that is not for it, not even that it exists."""
+        client = self.registry.authenticate(parameters.single, authorization)
         issued = self.tokens.active(parameters.needed("token"), self.clock.wall())
         if issued is None or not set(client.introspects) & set(issued.audiences):
             return _json_answer({"active": False})
@@ -254,7 +254,7 @@ class Authority:
         return Answer(200, b"", {"cache-control": "no-store", "pragma": "no-cache"})
 
     def metadata(self) -> dict[str, Any]:
-        """The metadata, one document for OAuth and OpenID alike: contradictions are then impossible (P-13)."""
+        """The metadata, one document for OAuth and OpenID alike: contradictions are then impossible."""
         methods = [method.value for method in ClientAuthMethod]
         parties: tuple[Client | ServiceAccount, ...] = (
             *self.registry.clients.values(),

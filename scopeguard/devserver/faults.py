@@ -1,4 +1,4 @@
-"""What can be made to go wrong at the development authority, on purpose (T-12).
+"""What can be made to go wrong at the development authority, on purpose.
 
 A fault is a switch: turned on it stays on until it is turned off, by the block that turned it on or by ``reset``.
 """
@@ -33,7 +33,7 @@ class Mode(StrEnum):
     """How an endpoint answers."""
 
     NORMAL = "normal"
-    REDIRECT = "redirect"  # 302, to /canary of the same server, which nobody should ever ask for
+    REDIRECT = "redirect"  # 302, to /canary of the same server, which no client may request
     OVERSIZE = "oversize"  # 10 MiB of JSON
     GZIP_BOMB = "gzip_bomb"  # 10 MiB of JSON in 10 KiB
     GARBAGE = "garbage"  # HTML, as from a proxy or a captive portal
@@ -81,11 +81,11 @@ class Faults:
 
     @property
     def delay(self) -> float:
-        """Seconds that every answer takes; whoever carries the answers does the waiting."""
+        """The seconds that every answer takes. The transport or the server waits."""
         return self._delay
 
     def outage(self, kind: Outage | str | None = Outage.UNREACHABLE) -> Switch:
-        """Nobody gets an answer, or nobody a good one; ``None`` ends it."""
+        """Make every request fail in this way; ``None`` ends it."""
         chosen = None if kind is None else _member(Outage, kind, "outage")
         with self._lock:
             previous, self._outage = self._outage, chosen

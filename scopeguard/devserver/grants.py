@@ -70,7 +70,7 @@ class UsedAssertions:
         self._until: dict[tuple[str, str], float] = {}
 
     def use(self, issuer: str, jti: str, until: float, now: float) -> bool:
-        """Whether this is the first use; *until* is when nobody would accept it any more, in seconds."""
+        """Whether this is the first use; after *until*, in seconds, it is refused anyway."""
         with self._lock:
             self._until = {key: end for key, end in self._until.items() if end > now}
             if (issuer, jti) in self._until:

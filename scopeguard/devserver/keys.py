@@ -53,7 +53,7 @@ def base64url(data: bytes) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SigningKey:
-    """A private key with its key id, and the one algorithm it is used with (J-15)."""
+    """A private key with its key id, and the one algorithm it is used with."""
 
     kid: str
     algorithm: str
@@ -86,7 +86,7 @@ class SigningKey:
         return signature
 
     def public_jwk(self) -> dict[str, Any]:
-        """What a key set says of this key: never a private member (J-23)."""
+        """What a key set says of this key: never a private member."""
         exported = _ALGORITHMS[self.algorithm].to_jwk(self.private_key.public_key(), as_dict=True)
         members = {name: exported[name] for name in _JWK_MEMBERS if name in exported}
         return {"kid": self.kid, "use": "sig", "alg": self.algorithm, **members}

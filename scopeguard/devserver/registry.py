@@ -1,4 +1,4 @@
-"""Who may ask the development authority for something: clients, service accounts, and the users it knows of."""
+"""The clients, service accounts and users of the development authorization server."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ClientAuthMethod(StrEnum):
 
 
 class OAuthError(Exception):
-    """An error answer of RFC 6749 section 5.2; ``challenge`` adds ``WWW-Authenticate: Basic`` (T-02)."""
+    """An error answer of RFC 6749 section 5.2; ``challenge`` adds ``WWW-Authenticate: Basic``."""
 
     def __init__(self, error: str, description: str, *, status: int = 400, challenge: bool = False) -> None:
         super().__init__(error)
@@ -119,7 +119,7 @@ class Client:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceAccount:
-    """Somebody who gets tokens for assertions signed with a key of its own (RFC 7523 section 2.1).
+    """A client that gets tokens for assertions signed with a key of its own (RFC 7523 section 2.1).
 
     * ``email``: the ``iss`` of its assertions, and the subject and client of its tokens.
     * ``public_key``: PEM text, or a JWK as a dict.
@@ -172,7 +172,7 @@ class Registry:
     """The parties an authority knows. Client ids and subjects are kept apart.
 
     A client whose id equals a user's subject would get tokens that an API takes for that user's (RFC 9068
-    section 5, T-08): whichever comes second is refused. With a *catalog*, so is a scope that it does not know.
+    section 5): whichever comes second is refused. With a *catalog*, so is a scope that it does not know.
     """
 
     def __init__(
@@ -248,7 +248,7 @@ class Registry:
 
 
 def _basic_credentials(authorization: str) -> tuple[str, str]:
-    """Id and secret, form-decoded after base64 (RFC 6749 section 2.3.1, T-03)."""
+    """Id and secret, form-decoded after base64 (RFC 6749 section 2.3.1)."""
     scheme, _, encoded = authorization.partition(" ")
     if scheme.lower() != "basic":
         raise invalid_client()

@@ -205,7 +205,7 @@ class FakeAuthority:
         self.authority.rotate(overlap=seconds)
 
     def revoke(self, token: str) -> None:
-        """Introspection calls *token* inactive from now on. A JWT still verifies: nobody asks about it."""
+        """Introspection calls *token* inactive from now on. A JWT still verifies, because it is not introspected."""
         self.authority.tokens.revoke(token)
 
     def outage(self, kind: Outage | str = Outage.UNREACHABLE) -> Switch:
@@ -213,7 +213,7 @@ class FakeAuthority:
         return self.authority.faults.outage(kind)
 
     def slow(self, seconds: float) -> Switch:
-        """Answers take *seconds*: one that the guard would not wait for is a timeout, without anybody waiting."""
+        """Answers take *seconds*: one beyond the guard's timeout fails as a timeout at once."""
         return self.authority.faults.slow(seconds)
 
     def mode(self, endpoint: Endpoint | str, mode: Mode | str | Answer) -> Switch:

@@ -1,4 +1,4 @@
-"""Hostile tokens with names, to be sent at an app: each must be refused (T-10).
+"""Hostile tokens with names, to be sent at an app: each must be refused.
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_bad_token_is_refused(name, client, authority):

@@ -191,7 +191,7 @@ class Network:
 
     @property
     def requests(self) -> list[str]:
-        """The URLs that were asked for: those of each authority in order, then those of nobody."""
+        """The URLs that were asked for: those of each authority in order, then those of no known authority."""
         return [url for transport in self._transports for url in transport.requests] + self._strays
 
     def send(self, request: Send, /) -> Answer:

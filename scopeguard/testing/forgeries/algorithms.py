@@ -1,4 +1,4 @@
-"""Signatures that are none, are of another algorithm, or are no signature of that algorithm (J-10 ... J-38, X.1)."""
+"""Signatures that are none, are of another algorithm, or are no signature of that algorithm."""
 
 from __future__ import annotations
 

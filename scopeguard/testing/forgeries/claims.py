@@ -1,4 +1,4 @@
-"""Genuine signatures over claims that are not acceptable: dates, audiences, issuers, types (J-52 ... J-62, P, X.3)."""
+"""Genuine signatures over claims that are not acceptable: dates, audiences, issuers, types."""
 
 from __future__ import annotations
 

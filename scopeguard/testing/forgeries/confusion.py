@@ -1,4 +1,4 @@
-"""Genuine tokens of the same authority, for something else (J-63, P-14, X-40 ... X-50)."""
+"""Genuine tokens of the same authority, for something else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encrypted tokens (RFC 7516): whoever knows a public key can make them (J-44 ... J-49, X.1)."""
+"""Encrypted tokens (RFC 7516): whoever knows a public key can make them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Headers that bring a key, name a rule, or lie about the payload (J-18, J-25 ... J-30, J-43 ... J-45, X-04, X-13)."""
+"""Headers that bring a key, name a rule, or lie about the payload."""
 
 from __future__ import annotations
 

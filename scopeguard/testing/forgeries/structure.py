@@ -1,4 +1,4 @@
-"""Tokens that two parsers read differently, or that no parser should read at all (J-01 ... J-08, J-42, X.2)."""
+"""Tokens that two parsers read differently, or that no parser should read at all."""
 
 from __future__ import annotations
 
