@@ -1,7 +1,7 @@
-"""Drives a flow in a task of asyncio or trio.
+"""Runs a flow in a task of asyncio or trio.
 
-Nothing here blocks the event loop: a flight runs in a thread of its own, which it needs anyway, since it must outlive
-the request that started it; the task only waits to be woken. One implementation of HTTP serves both colours.
+Nothing here blocks the event loop. A flight runs in its own thread, because it must outlive the request that started
+it, and the task waits for it. One HTTP client thereby serves sync and async apps.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _Message = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[_Message]]
 _Send = Callable[[_Message], Awaitable[None]]
 
-# How long an answer on its way is awaited for a client that has gone, in seconds.
+# How long a running flight is awaited for a client that has disconnected, in seconds.
 _LINGER: Final = 1.0
 
 TimedOut = TimeoutError
-"""What leaves a :func:`time_limit` that has passed."""
+"""Raised when a :func:`time_limit` is exceeded."""
 
 
 async def run(
@@ -42,9 +42,12 @@ async def run(
     effect: Effect[Any] | None = None,
     client_gone: Callable[[], Awaitable[None]] | None = None,
 ) -> T:
-    """The value of *flow*. *read_form* returns the body of the request, at most so many bytes. *effect*: what the flow
-    has asked for, if it was begun before. *client_gone* returns when the client has disconnected; it is called, and
-    cancelled, while the request waits for a flight, which the request then leaves."""
+    """Run *flow* and return its value.
+
+    *read_form* reads at most that many bytes of the request body. *effect* is the first effect of a flow that was
+    already started. *client_gone* returns when the client has disconnected. It runs while the request waits for a
+    flight, and is cancelled when the wait ends; if it returns first, the request stops waiting.
+    """
     try:
         if effect is None:
             effect = next(flow)
@@ -63,12 +66,12 @@ async def run(
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """What *work* returns, computed in a thread."""
+    """Call *work* in a thread and return its result."""
     return await anyio.to_thread.run_sync(work)
 
 
 async def close(outside: Runtime) -> None:
-    """Close *outside*, which waits for flights, without stopping the event loop meanwhile."""
+    """Close *outside*, which waits for flights, without blocking the event loop."""
     await anyio.to_thread.run_sync(outside.close)
 
 
@@ -104,8 +107,8 @@ async def _fly_or_wait(
         try:
             with anyio.move_on_after(max(0.0, deadline - time.monotonic())):
                 if await _client_goes(landed, client_gone):
-                    # An answer that is on its way is awaited all the same: it costs nothing more, and some clients
-                    # close their half of the connection when they have sent the request.
+                    # A running flight is awaited for a moment: it costs nothing more, and some clients close their half
+                    # of the connection after sending the request.
                     if not outside.is_queued(flight):
                         with anyio.move_on_after(_LINGER):
                             await landed.wait()
@@ -118,12 +121,12 @@ async def _fly_or_wait(
             raise failures[0]
         if not landed.is_set():
             raise AuthorityUnavailable(Reason.AUTHORITY_TIMED_OUT, flight.authority)
-        if led:  # once: it may have found that nothing can be done now
+        if led:  # once, even if the work is still needed: it may be impossible now
             return
 
 
 async def _client_goes(landed: anyio.Event, client_gone: Callable[[], Awaitable[None]] | None) -> bool:
-    """Wait for *landed*, or until the client has gone: whether it has."""
+    """Wait for *landed* or until the client has disconnected. Return whether it has disconnected first."""
     if client_gone is None:
         await landed.wait()
         return False
@@ -143,8 +146,8 @@ async def _client_goes(landed: anyio.Event, client_gone: Callable[[], Awaitable[
 
 
 def _waker(landed: anyio.Event, failures: list[BaseException]) -> Wake:
-    """A function for other threads that sets *landed* in the event loop of the current task."""
-    # Before anyio 4.11, what is now wrapped was handed out as it is.
+    """Return a function for other threads that sets *landed* in the event loop of the current task."""
+    # Before anyio 4.11, the native token was returned without a wrapper.
     token: Any = current_token()
     native: Any = getattr(token, "native_token", token)  # asyncio: the event loop; trio: a TrioToken
     in_loop = native.call_soon_threadsafe if hasattr(native, "call_soon_threadsafe") else native.run_sync_soon
@@ -155,20 +158,19 @@ def _waker(landed: anyio.Event, failures: list[BaseException]) -> Wake:
         try:
             in_loop(landed.set)
         except RuntimeError:
-            pass  # the loop has ended, and with it every task that waited there
+            pass  # the loop has ended, and with it the waiting task
 
     return wake
 
 
 class Presence:
-    """Whether the client of an ASGI request is still there, learned from what the server says next.
+    """Detects that the client of an ASGI request has disconnected, by reading the next message.
 
-    The one message that may have to be read for that is held for the app. A body of several messages is not read any
-    further, so then it is not noticed that the client goes; nor with ``Expect: 100-continue``, because reading would
-    ask for the body; nor on a websocket.
+    A message that is read for this is kept for the app. A disconnect is not detected in three cases: a body of several
+    messages, which is not read further; ``Expect: 100-continue``, because reading would request the body; a websocket.
 
-    With asyncio, a receive that has begun is never cancelled: the app waits for the same one. Servers need not be able
-    to cancel it without losing the message, and the app would wait for that forever (granian does lose it).
+    With asyncio, a receive that has begun is never cancelled: the app waits for the same one. A server may lose the
+    message of a cancelled receive, as granian does, and the app would then wait for it forever.
     """
 
     __slots__ = ("_begun", "_held", "_receive", "_scope")
@@ -187,24 +189,24 @@ class Presence:
         while reads and (not self._held or (len(self._held) == 1 and _ends_body(self._held[0]))):
             try:
                 self._held.append(await self._read())
-            except Exception:  # the app gets it again, when it receives
+            except Exception:  # the app gets it again when it receives
                 break
         if not self._held or self._held[-1]["type"] != "http.disconnect":
             await anyio.sleep_forever()
 
     @property
     def receive(self) -> _Receive:
-        """What the app receives from: the server itself, unless a message is held."""
+        """The receive function for the app: that of the server, unless a message is kept or a receive has begun."""
         return self._receive if not self._held and self._begun is None else self.next
 
     async def next(self) -> _Message:
-        """The next message: one that is held, else what the server says."""
+        """Return the next message: a kept one, else one from the server."""
         if self._held:
             return self._held.pop(0)
         return await (self._receive() if self._begun is None else self._read())
 
     async def _read(self) -> _Message:
-        """What the server says next. May be cancelled and called again."""
+        """Return the next message of the server. May be cancelled and called again."""
         if self._begun is None:
             try:
                 asyncio.get_running_loop()
@@ -225,7 +227,7 @@ _receiving: set[asyncio.Future[_Message]] = set()
 def _received(begun: asyncio.Future[_Message]) -> None:
     _receiving.discard(begun)
     if not begun.cancelled():
-        begun.exception()  # if the app does not ask for it, it is not needed
+        begun.exception()  # marks the exception as retrieved, in case the app does not receive
 
 
 def _ends_body(message: _Message) -> bool:
@@ -284,12 +286,12 @@ async def response_start(
 
 
 class _Stream:
-    """What an app has sent so far of one response or websocket."""
+    """The state of a response or websocket, from the messages that the app has sent."""
 
     __slots__ = ("_has_trailers", "ends_cleanly", "is_open")
 
     def __init__(self) -> None:
-        self.is_open = False  # begun, and more is to come
+        self.is_open = False  # started, and not complete
         self.ends_cleanly = False
         self._has_trailers = False
 
@@ -298,7 +300,7 @@ class _Stream:
             case "http.response.start":
                 self._has_trailers = bool(message.get("trailers", False))
                 self.ends_cleanly = not self._has_trailers and _is_event_stream(message.get("headers", ()))
-                self.is_open = self.ends_cleanly  # it may be silent for long
+                self.is_open = self.ends_cleanly  # it may stay silent for long
             case "http.response.body" | "http.response.zerocopysend":
                 self.is_open = bool(message.get("more_body", False)) or self._has_trailers
             case "http.response.trailers":
@@ -310,8 +312,10 @@ class _Stream:
 
 
 def _is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether a response with *headers* is a stream of server-sent events of no given length. Its client expects an end
-    at any time, drops an event that is not complete, and connects again (HTML, section 9.2)."""
+    """Return whether a response with *headers* is a stream of server-sent events without a length.
+
+    Its client expects an end at any time, drops an incomplete event, and reconnects (HTML, section 9.2).
+    """
     given = {name.lower(): value for name, value in headers}
     media = given.get(b"content-type", b"").partition(b";")[0].strip(b" \t").lower()
     return media == b"text/event-stream" and b"content-length" not in given
@@ -328,8 +332,8 @@ async def until(
 
     A websocket is closed with code 1008, and server-sent events end with a last, empty chunk. Any other response is
     aborted, so that the client does not take the part for the whole: :class:`ResponseAborted` goes to the server, which
-    closes the connection without ending the message (RFC 9112 section 8). A response that comes in one piece is left
-    alone, however late: its request was in time (H-04).
+    closes the connection without ending the message (RFC 9112 section 8). A response in one piece
+    is not aborted, however late: its request was in time.
     """
     stream = _Stream()
     expired = False

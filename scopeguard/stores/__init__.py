@@ -1,8 +1,8 @@
 """Shared state for several processes and hosts.
 
-A store holds introspection answers and revocations; whoever can write to it can revoke tokens and, unless values are
-signed, vouch for them. It is asked inside flights only, which run in threads of their own, so one blocking client
-serves both colours.
+A store holds introspection answers and revocations. Write access to it allows revoking tokens and, unless values are
+signed, making tokens valid. It is used inside flights only, which run in threads, so that one blocking client serves
+sync and async apps.
 """
 
 from scopeguard.stores.memory import MemoryStore

@@ -1,4 +1,4 @@
-"""A store in this process: for tests, and to see what a store does."""
+"""A store in this process, for tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scopeguard.flow.effects import Clock
 
 
 class MemoryStore:
-    """Implements :class:`~scopeguard.flow.effects.Store`; guards that share the object share its content."""
+    """Implements :class:`~scopeguard.flow.effects.Store`; guards that share the object share its contents."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

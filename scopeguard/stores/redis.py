@@ -1,11 +1,11 @@
-"""Redis or Valkey, through redis-py (extra ``redis``): answers and revocations for several workers and hosts.
+"""A store in Redis or Valkey, through redis-py (extra ``redis``), for several workers and hosts.
 
-Answers are strings with a time to live; revocations are a stream, of which every process reads what it has not seen.
-Each operation is one atomic command or one transaction, and has a deadline far below that of a request.
+Answers are strings with a time to live. Revocations are a stream, whose new entries each process reads. Each operation
+is one atomic command or one transaction, with a time limit far below that of a request.
 
-Needed is one server of version 6.2 or newer, primary to all processes. Not supported: Redis Cluster and Sentinel. What
-was not written to disk is lost with the server: for revocations that are to outlive it and every process, switch
-``appendonly`` on, and leave ``maxmemory-policy`` at ``noeviction``, or it may evict them.
+It needs one server, version 6.2 or newer, that is the primary for all processes. Redis Cluster and Sentinel are not
+supported. Data that was not written to disk is lost with the server. To keep revocations across its restart, switch
+``appendonly`` on, and leave ``maxmemory-policy`` at ``noeviction``: other policies may evict them.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ log: Final = logging.getLogger("scopeguard")
 
 _MOST_ENTRIES_AT_ONCE: Final = 1000
 _TAG: Final = hashlib.sha256().digest_size
-# What a URL may say beside the address. Not: time limits and retries, which are ours, what changes the types of
-# answers, and what switches the check of a certificate off.
+# The options that a URL may have. Time limits and retries are set here; options that change the types of answers or
+# switch the verification of certificates off are not allowed.
 _OPTIONS: Final = frozenset(
     ("db", "protocol", "client_name", "username", "password",
      "ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
@@ -40,18 +40,18 @@ _OPTIONS: Final = frozenset(
 class RedisStore:
     """Implements :class:`~scopeguard.flow.effects.Store`.
 
-    * *url*: ``redis://``, ``rediss://`` (TLS) or ``unix://``, as redis-py reads it. It may hold a password: say
+    * *url*: ``redis://``, ``rediss://`` (TLS) or ``unix://``, as redis-py reads it. It may hold a password: write
       ``env:NAME`` in a configuration file.
-    * *prefix*: in front of every key, so that several APIs can share a server.
-    * *secret*: signs what is stored (HMAC-SHA256), so that who can write to Redis cannot vouch for tokens; the same
-      for all processes. What is not signed with it is ignored. Without it, Redis is trusted like the authorization
-      server. Whoever can write to Redis can delete revocations, signed or not.
-    * *timeout*: seconds to wait for Redis: to be connected, and for each answer.
+    * *prefix*: precedes every key, so that several APIs can share a server.
+    * *secret*: signs stored values (HMAC-SHA256), so that write access to Redis cannot make a token valid. All
+      processes need the same secret; values without its signature are ignored. Without a secret, Redis is trusted like
+      the authorization server. Write access to Redis always allows deleting revocations, signed or not.
+    * *timeout*: the seconds to wait for a connection, and for each response.
 
-    No key and no value holds a token. Any failure of Redis is :class:`~scopeguard.errors.AuthorityUnavailable`; what
-    that means is the flow's to say: introspection answers are asked for again, revocations fail closed.
+    No key and no value holds a token. Any failure of Redis raises :class:`~scopeguard.errors.AuthorityUnavailable`. The
+    flow then asks the authorization server for introspection answers, and denies tokens it cannot check for revocation.
 
-    Raises :class:`ConfigurationError`. Nothing is connected before the first operation.
+    Raises :class:`ConfigurationError`. The first operation opens the first connection.
     """
 
     def __init__(
@@ -77,19 +77,19 @@ class RedisStore:
         return f"RedisStore(prefix={self._prefix!r})"
 
     def get(self, key: str, /) -> bytes | None:
-        """The value under *key*, ``None`` for none and for one whose signature is not ours."""
+        """Return the value under *key*, ``None`` if there is none or its signature is invalid."""
         name = self._prefix + key
         return self._opened(name, self._run(lambda client: client.get(name)))
 
     def put(self, key: str, value: bytes, /, *, seconds: float) -> None:
-        """Keep *value* under *key* for *seconds*."""
+        """Store *value* under *key* for *seconds*."""
         name, milliseconds = self._prefix + key, max(1, math.floor(seconds * 1000))
         self._run(lambda client: client.set(name, self._sealed(name, value), px=milliseconds))
 
     def append(self, entry: bytes, /, *, seconds: float) -> None:
-        """Add *entry* to the log of revocations, which lasts *seconds* beyond its last entry.
+        """Add *entry* to the log of revocations, which expires *seconds* after its last entry.
 
-        Entries older than *seconds*, by the clock of Redis, are dropped: give the same to all processes.
+        Entries older than *seconds*, by the clock of Redis, are dropped: use the same value in all processes.
         """
         name = self._prefix + "revocations"
 
@@ -105,10 +105,10 @@ class RedisStore:
         self._run(transaction)
 
     def read(self, after: str | None, /) -> tuple[str | None, Sequence[bytes]]:
-        """The entries behind *after*, a thousand at most, and the position to go on from.
+        """Return the entries after *after*, at most a thousand, and the position for the next call.
 
-        Where the entry at *after* is gone, it was dropped, or Redis has lost its data and begun anew, perhaps with
-        a clock that is behind: positions mean nothing then, and everything is read again.
+        If the entry at *after* is gone, it was dropped, or Redis has lost its data and restarted, perhaps with a clock
+        that is behind. Positions are meaningless then, and everything is read again.
         """
         name = self._prefix + "revocations"
         batch = self._range(name, after or "-")
@@ -132,11 +132,11 @@ class RedisStore:
         with self._lock:
             client, self._client = self._client, None
         if client is not None:
-            # Those in use end with the operation they are used for.
+            # A connection in use is closed by the operation that uses it.
             client.connection_pool.disconnect(inuse_connections=False)
 
     def _range(self, name: str, start: str) -> list[Any]:
-        # One more: the entry at the start is only there to be recognized.
+        # One more, because the entry at the start is already known.
         return list(self._run(lambda client: client.xrange(name, min=start, count=_MOST_ENTRIES_AT_ONCE + 1)))
 
     def _sealed(self, name: str, value: bytes) -> bytes:
@@ -149,7 +149,7 @@ class RedisStore:
         return value if hmac.compare_digest(tag, self._tag(name, value)) else None
 
     def _tag(self, name: str, value: bytes) -> bytes:
-        # The key is signed with the value: an answer moved to another token's key, or another API's, is no answer.
+        # The signature covers the key, so that a value moved to the key of another token or API is invalid.
         return hmac.digest(self._secret or b"", name.encode() + b"\0" + value, "sha256")
 
     def _run(self, operation: Callable[[Any], Any]) -> Any:
@@ -168,7 +168,7 @@ class RedisStore:
                     self._url,
                     socket_timeout=self._timeout,
                     socket_connect_timeout=self._timeout,
-                    # Once more, at once, on a connection that the server has closed meanwhile; not after a time-out.
+                    # One immediate retry, for a connection that the server has closed; none after a timeout.
                     retry=redis.retry.Retry(redis.backoff.NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
                 )
                 self._client = redis.Redis(connection_pool=pool)
@@ -181,7 +181,7 @@ class RedisStore:
 
 def _library() -> Any:
     try:
-        import redis  # noqa: PLC0415 - an extra: whoever has no store does without
+        import redis  # noqa: PLC0415 - an optional dependency
         import redis.backoff  # noqa: PLC0415
         import redis.connection  # noqa: PLC0415
         import redis.retry  # noqa: PLC0415
@@ -191,13 +191,13 @@ def _library() -> Any:
 
 
 def _check_url(url: str) -> None:
-    """Refuse a *url* that redis-py would not understand or that changes what is promised here; never quoting it."""
+    """Reject a *url* that redis-py cannot read or that has a forbidden option. Messages do not quote it."""
     if not isinstance(url, str) or not url.startswith(("redis://", "rediss://", "unix://")):
         raise ConfigurationError("store: redis is a URL that begins with redis://, rediss:// or unix://")
     try:
         options = {name for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True)}
         _library().connection.parse_url(url)
-    except ValueError:  # whose text may hold a part of a password
+    except ValueError:  # its text may hold a part of the password
         raise ConfigurationError("store: redis is not a URL; percent-encode the password in it") from None
     for name in sorted(options - _OPTIONS):
         known = ", ".join(sorted(_OPTIONS))
