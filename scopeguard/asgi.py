@@ -33,7 +33,7 @@ from scopeguard.errors import (
 from scopeguard.guard import Guard
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
-from scopeguard.rules.routed import RoutedRules, checked_root_path, without_prefix
+from scopeguard.rules.routed import checked_root_path, without_prefix
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import Response, private_headers
 from scopeguard.spec.credentials import declared_length, has_access_token, without_access_token
@@ -87,7 +87,7 @@ class GuardMiddleware(Layer):
     ) -> None:
         # Here and not above, because anyio and the audit are a quarter of what importing this module would take; and
         # not where they are used, because all requests would wait in their event loop while the first one imports.
-        from scopeguard.audit.inside import inside  # noqa: PLC0415
+        from scopeguard.audit.app_rules import AppRules  # noqa: PLC0415
         from scopeguard.audit.needs import RouteNeeds  # noqa: PLC0415
         from scopeguard.audit.startup import StartCheck, is_checked_outside  # noqa: PLC0415
         from scopeguard.edge.aio import Presence, until  # noqa: PLC0415
@@ -106,9 +106,7 @@ class GuardMiddleware(Layer):
         self._opens_unmatched = not self.rules.deny_unmatched
         self._find = self.rules.find
         self.root_path = checked_root_path(root_path)
-        self._inside = inside
-        self._routed: RoutedRules | None = None
-        self._reads_one_path = False
+        self._app_rules = AppRules(self)
         self._check = StartCheck(self, guard)
         self._needs = RouteNeeds(app)
         self._is_checked = is_checked_outside
@@ -134,7 +132,7 @@ class GuardMiddleware(Layer):
             raise RuntimeError(f"scopeguard does not know the ASGI scope type {kind!r} and lets nothing through")
         if self._check.pending:  # a server or an app without lifespan
             self._check.run()
-        if self._reads_one_path and not scope.get("root_path"):
+        if self._app_rules.is_plain and not scope.get("root_path") and not self._app_rules.has_changed():
             rule = self._find(method, scope["path"], scope.get("raw_path"))
         else:
             rule = self._rule(method, scope)
@@ -174,11 +172,7 @@ class GuardMiddleware(Layer):
 
     def _rule(self, method: str, scope: Scope) -> Rule | None:
         """The rule for a request whose path may have several readings."""
-        routed = self._routed
-        if routed is None:  # not before the first request: what an app mounts in its lifespan counts as well
-            routed = self._routed = RoutedRules(self.rules, self._inside(self.app, self.root_path).prefixes)
-            self._reads_one_path = routed.is_plain
-        return routed.find(method, scope["path"], scope.get("raw_path"), scope.get("root_path") or "")
+        return self._app_rules.find(method, scope["path"], scope.get("raw_path"), scope.get("root_path") or "")
 
     async def _reported(self, report: Report, scope: Scope, receive: Receive, send: Send) -> None:
         async def telling(message: Message) -> None:

@@ -21,7 +21,7 @@ from scopeguard.errors import ConfigurationError, InvalidRequest, Reason, Reques
 from scopeguard.guard import Guard
 from scopeguard.request import RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
-from scopeguard.rules.routed import RoutedRules, checked_root_path
+from scopeguard.rules.routed import checked_root_path
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import private_headers
 from scopeguard.spec.credentials import declared_length, has_access_token, without_access_token
@@ -82,7 +82,7 @@ class GuardMiddleware(Layer):
         cors_preflight: Preflight | str | None = None,
         root_path: str | None = None,
     ) -> None:
-        from scopeguard.audit.inside import inside  # noqa: PLC0415
+        from scopeguard.audit.app_rules import AppRules  # noqa: PLC0415
         from scopeguard.audit.needs import RouteNeeds  # noqa: PLC0415 - as below
         from scopeguard.audit.startup import StartCheck  # noqa: PLC0415 - 10 ms, which an import need not take
 
@@ -95,8 +95,7 @@ class GuardMiddleware(Layer):
         self.guard = guard
         self.rules: Rules = guard.checked_rules(Rules.chosen(rules, guard.rules).with_public(public))
         self.root_path = checked_root_path(root_path)
-        self._inside = inside
-        self._find: Callable[[str, str, bytes | None], Rule | None] = self._find_first
+        self._find: Callable[[str, str, bytes | None], Rule | None] = AppRules(self).find
         self._opens_unmatched = not self.rules.deny_unmatched
         self.passes_preflights: bool = guard.passes_preflights(cors_preflight)
         self._check = StartCheck(self, guard)
@@ -133,12 +132,6 @@ class GuardMiddleware(Layer):
             finally:
                 end_serving(before)
         return self._guarded(environ, start_response, rule)
-
-    def _find_first(self, method: str, path: str, raw_path: bytes | None) -> Rule | None:
-        """The rule for the first request. Not before it, because an app may be put together after its middleware."""
-        routed = RoutedRules(self.rules, self._inside(self.app, self.root_path).prefixes)
-        self._find = self.rules.find if routed.is_plain else routed.find
-        return self._find(method, path, raw_path)
 
     def _guarded(self, environ: Environ, start_response: StartResponse, rule: Rule | None) -> Iterable[bytes]:
         guard = self.guard

@@ -76,15 +76,17 @@ def checked_root_path(root_path: str | None) -> str | None:
 
 class RoutedRules:
     """*rules* for an app that takes *prefixes* off paths. ``is_plain``: without a ``root_path`` of the server the path
-    has one reading, and :meth:`Rules.find` is all there is to it."""
+    has one reading, and :meth:`Rules.find` is all there is to it. ``depends_on_app``: with other prefixes, it could be
+    otherwise."""
 
-    __slots__ = ("_joined", "_named", "_prefixes", "_rules", "is_plain")
+    __slots__ = ("_joined", "_named", "_prefixes", "_rules", "depends_on_app", "is_plain")
 
     def __init__(self, rules: Rules, prefixes: Prefixes) -> None:
         self._rules = rules
         self._prefixes = prefixes
         self._named = _Named(rules.all)
         self._joined: dict[tuple[int, ...], Rule | None] = {}
+        self.depends_on_app: bool = self._named.any
         counts = prefixes.mounted or (prefixes.unknown and _may_differ(rules.all, self._named))
         self.is_plain: bool = not (prefixes.root_path or (counts and self._named.any))
 

@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import functools
 import sys
+import wsgiref.util
 from collections.abc import Callable
 from typing import Any
+from wsgiref.util import shift_path_info
 
 import fastapi
 import flask
 import pytest
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Mount, Route
+from starlette.responses import JSONResponse
+from starlette.routing import Mount, Route, Router
 from starlette.testclient import TestClient, WebSocketDenialResponse
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.routing import Map
 from werkzeug.test import Client
 
 from doors import guard_for
@@ -135,6 +141,113 @@ async def _pass_on(kept: Any, scope: Any, receive: Any, send: Any) -> None:
     await kept(scope, receive, send)
 
 
+class FastAPIThatStrips(FastAPI):
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await super().__call__(strip(scope), receive, send)
+
+
+class StarletteThatStrips(Starlette):
+    def build_middleware_stack(self) -> Any:
+        inner = super().build_middleware_stack()
+
+        async def stack(scope: Any, receive: Any, send: Any) -> None:
+            await inner(strip(scope), receive, send)
+
+        return stack
+
+
+class RouterThatStrips(Router):
+    async def app(self, scope: Any, receive: Any, send: Any) -> None:
+        await super().app(strip(scope), receive, send)
+
+
+class RouteThatStrips(Route):
+    def matches(self, scope: Any) -> Any:
+        return super().matches(strip(scope))
+
+
+class MountThatStrips(Mount):
+    def matches(self, scope: Any) -> Any:
+        match, below = super().matches(scope)
+        if "root_path" in below:
+            below["root_path"] += "/strip"
+        return match, below
+
+
+class LayerThatStrips(GuardMiddleware):
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await super().__call__(strip(scope), receive, send)
+
+
+def strip(scope: Any) -> Any:
+    return {**scope, "path": scope["path"].removeprefix("/strip")} if "path" in scope else scope
+
+
+def fastapi_that_strips() -> FastAPI:
+    app = FastAPIThatStrips()
+    app.add_api_route("/admin", lambda: "inside")
+    return app
+
+
+def one_route(made: Any = Route) -> Any:
+    return made("/admin", lambda request: JSONResponse("inside"))
+
+
+def router_of_its_own() -> Router:
+    route = one_route()
+    matches = route.matches
+    route.matches = lambda scope: matches(strip(scope))
+    return Router(routes=[route])
+
+
+def make_strip(app: Any) -> Any:
+    """A factory that Starlette calls as it would call a class of middleware."""
+
+    async def stripping(scope: Any, receive: Any, send: Any) -> None:
+        await Rewrites(app, "/strip")(scope, receive, send)
+
+    return stripping
+
+
+@functools.lru_cache
+def stripped(app: Any) -> Any:
+    return Rewrites(app, "/strip")
+
+
+def make_strip_by_helper(app: Any) -> Any:
+    async def stripping(scope: Any, receive: Any, send: Any) -> None:
+        await stripped(app)(scope, receive, send)
+
+    return stripping
+
+
+KEY = "pa" + "th"
+
+
+def make_strip_by_key(app: Any) -> Any:
+    async def stripping(scope: Any, receive: Any, send: Any) -> None:
+        if KEY in scope:
+            scope[KEY] = scope[KEY].removeprefix("/strip")
+        await app(scope, receive, send)
+
+    return stripping
+
+
+def make_app_by_request(app: Any) -> Any:
+    async def made(scope: Any, receive: Any, send: Any) -> None:
+        inner = FastAPI(routes=app.routes if hasattr(app, "routes") else [one_route()])
+        inner.root_path = "/strip"
+        await inner(scope, receive, send)
+
+    return made
+
+
+def starlette_with(factory: Any) -> Starlette:
+    app = Starlette(routes=[one_route()])
+    app.add_middleware(factory)
+    return app
+
+
 def late(guard: Guard) -> Any:
     """Mounted after the middleware was put around it."""
     outer = FastAPI()
@@ -182,6 +295,31 @@ SHAPES: dict[str, tuple[Make, str]] = {
         _around(rewriting),
         "/api/admin",
     ),
+    "a subclass of FastAPI": (_around(fastapi_that_strips), "/strip/admin"),
+    "a subclass of Starlette": (_around(lambda: StarletteThatStrips(routes=[one_route()])), "/strip/admin"),
+    "a subclass of a router": (_around(lambda: RouterThatStrips(routes=[one_route()])), "/strip/admin"),
+    "a subclass of a route": (_around(lambda: Starlette(routes=[one_route(RouteThatStrips)])), "/strip/admin"),
+    "a subclass of a mount": (
+        _around(lambda: Starlette(routes=[MountThatStrips("/x", routes=[one_route()])])),
+        "/x/strip/admin",
+    ),
+    "a subclass of the middleware": (
+        lambda guard: GuardMiddleware(
+            LayerThatStrips(Starlette(routes=[one_route()]), guard=guard, rules=[Rule("/{rest:path}")]),
+            guard=guard,
+            rules=RULES,
+        ),
+        "/strip/admin",
+    ),
+    "a method of a route replaced": (_around(router_of_its_own), "/strip/admin"),
+    "a router with middleware": (
+        _around(lambda: Router(routes=[one_route()], middleware=[Middleware(Rewrites, prefix="/strip")])),
+        "/strip/admin",
+    ),
+    "a factory of middleware": (_around(lambda: starlette_with(make_strip)), "/strip/admin"),
+    "a factory with a cached helper": (_around(lambda: starlette_with(make_strip_by_helper)), "/strip/admin"),
+    "a factory with the key in a global": (_around(lambda: starlette_with(make_strip_by_key)), "/strip/admin"),
+    "a factory of apps": (_around(lambda: starlette_with(make_app_by_request)), "/strip/admin"),
 }
 
 
@@ -220,11 +358,66 @@ def test_apps_that_take_nothing_off_are_served_as_before(guard: Guard, authority
         assert client.get("/files/admin", headers=headers).json() == "inside"
 
 
+class Described(FastAPI):
+    """A subclass that leaves routing alone."""
+
+    def openapi(self) -> Any:
+        return {**super().openapi(), "x-owner": "tables"}
+
+
+class Timed(APIRoute):
+    def get_route_handler(self) -> Any:
+        return super().get_route_handler()
+
+
+def test_subclasses_that_leave_routing_alone_are_served_as_before(guard: Guard, authority: FakeAuthority):
+    app = Described()
+    app.router.route_class = Timed
+    app.add_api_route("/files/{rest:path}", lambda rest: "inside")
+    client = TestClient(GuardMiddleware(app, guard=guard, rules=RULES))
+    assert client.get("/files/admin", headers=authority.bearer("other")).json() == "inside"
+
+
 def closure_of(inner: Any) -> Any:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await inner(scope, receive, send)
 
     return app
+
+
+def _set_root_path(app: FastAPI) -> None:
+    app.root_path = "/api"
+
+
+def _append_a_mount(app: FastAPI) -> None:
+    app.router.routes.insert(0, Mount("/", api()))
+
+
+def _mount_below_a_mount(app: FastAPI) -> None:
+    mounted: Any = next(route for route in app.routes if isinstance(route, Mount))
+    mounted.app.mount("/", api("/v1/x"))
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        (_set_root_path, "/api/admin"),
+        (lambda app: app.mount("/", api()), "/api/admin"),
+        (lambda app: app.mount("/v1", api("/v1/x")), "/v1/x/admin"),
+        (_append_a_mount, "/api/admin"),
+        (_mount_below_a_mount, "/v1/x/admin"),
+    ],
+)
+def test_what_changes_after_the_first_request_counts(change: Any, path: str, guard: Guard, authority: FakeAuthority):
+    app = FastAPI()
+    app.add_api_route("/admin", lambda: "inside")
+    if change is _mount_below_a_mount:
+        app.mount("/v1", FastAPI())
+    client = TestClient(GuardMiddleware(app, guard=guard, rules=RULES))
+    assert client.get("/first", headers=authority.bearer("other")).status_code == 404
+    change(app)
+    assert client.get(path, headers=authority.bearer("other")).status_code == 403
+    assert client.get(path, headers=authority.bearer("admin")).json() == "inside"
 
 
 def test_an_operator_may_say_what_an_app_takes_off(guard: Guard, authority: FakeAuthority):
@@ -265,8 +458,8 @@ class Prefixed:
         return self.wrapped(environ, start_response)
 
 
-def view() -> flask.Flask:
-    app = flask.Flask("test")
+def view(made: type[flask.Flask] = flask.Flask) -> flask.Flask:
+    app = made("test")
     app.add_url_rule("/admin", view_func=lambda: "inside", endpoint="admin")
     app.add_url_rule("/files/<path:rest>", view_func=lambda rest: "inside", endpoint="files")
     return app
@@ -281,6 +474,112 @@ def test_a_wsgi_app_that_takes_a_prefix_off_is_judged_on_both_readings(guard: Gu
     declared = Client(wsgi.GuardMiddleware(Prefixed(view(), "/api"), guard=guard, rules=RULES, root_path="/api"))
     assert declared.get("/api/admin", headers=headers).status_code == 403
     assert declared.get("/files/admin", headers=headers).text == "inside"
+
+
+def take_off(environ: Any) -> Any:
+    environ["PATH_INFO"] = environ["PATH_INFO"].removeprefix("/api")
+    return environ
+
+
+class FlaskWithWsgiApp(flask.Flask):
+    def wsgi_app(self, environ: Any, start_response: Any) -> Any:
+        return super().wsgi_app(take_off(environ), start_response)
+
+
+class FlaskWithCall(flask.Flask):
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        return super().__call__(take_off(environ), start_response)
+
+
+class FlaskWithAdapter(flask.Flask):
+    def create_url_adapter(self, request: Any) -> Any:
+        if request is not None:
+            take_off(request.environ)
+        return super().create_url_adapter(request)
+
+
+class FlaskWithDispatch(flask.Flask):
+    def dispatch_request(self) -> Any:
+        return self.view_functions["admin"]()
+
+
+class RequestThatStrips(flask.Request):
+    def __init__(self, environ: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(take_off(environ), *args, **kwargs)
+
+
+class FlaskWithRequest(flask.Flask):
+    request_class = RequestThatStrips
+
+
+class MapThatStrips(Map):
+    def bind_to_environ(self, environ: Any, *args: Any, **kwargs: Any) -> Any:
+        return super().bind_to_environ(take_off(getattr(environ, "environ", environ)), *args, **kwargs)
+
+
+class FlaskWithMap(flask.Flask):
+    url_map_class = MapThatStrips
+
+
+def shifting(app: Any) -> Any:
+    def shift(environ: Any, start_response: Any) -> Any:
+        shift_path_info(environ)
+        return app(environ, start_response)
+
+    return shift
+
+
+def shifting_by_module(app: Any) -> Any:
+    def shift(environ: Any, start_response: Any) -> Any:
+        wsgiref.util.shift_path_info(environ)
+        return app(environ, start_response)
+
+    return shift
+
+
+def dispatching(app: Any) -> Any:
+    def dispatch(environ: Any, start_response: Any) -> Any:
+        return DispatcherMiddleware(app, {"/api": app})(environ, start_response)
+
+    return dispatch
+
+
+WSGI_SHAPES: dict[str, Any] = {
+    "wsgi_app": lambda: view(FlaskWithWsgiApp),
+    "__call__": lambda: view(FlaskWithCall),
+    "create_url_adapter": lambda: view(FlaskWithAdapter),
+    "dispatch_request": lambda: view(FlaskWithDispatch),
+    "request_class": lambda: view(FlaskWithRequest),
+    "url_map_class": lambda: view(FlaskWithMap),
+    "shift_path_info": lambda: shifting(view()),
+    "wsgiref.util.shift_path_info": lambda: shifting_by_module(view()),
+    "DispatcherMiddleware": lambda: dispatching(view()),
+}
+
+
+@pytest.mark.rule("H-06", "X-74")
+@pytest.mark.parametrize("shape", WSGI_SHAPES)
+def test_nor_does_a_wsgi_app_lead_around_a_rule(shape: str, guard: Guard, authority: FakeAuthority):
+    client = Client(wsgi.GuardMiddleware(WSGI_SHAPES[shape](), guard=guard, rules=RULES))
+    assert client.get("/api/admin", headers=authority.bearer("other")).status_code == 403
+    if shape != "dispatch_request":
+        assert client.get("/api/admin", headers=authority.bearer("admin")).text == "inside"
+
+
+def test_what_changes_in_a_flask_app_after_the_first_request_counts(guard: Guard, authority: FakeAuthority):
+    def wrap(app: Any) -> None:
+        app.wsgi_app = Prefixed(app.wsgi_app, "/api")
+
+    def replace(app: Any) -> None:
+        app.request_class = RequestThatStrips
+
+    for change in (wrap, replace):
+        app = view()
+        client = Client(wsgi.GuardMiddleware(app, guard=guard, rules=RULES))
+        assert client.get("/api/admin", headers=authority.bearer("other")).status_code == 404
+        change(app)
+        assert client.get("/api/admin", headers=authority.bearer("other")).status_code == 403
+        assert client.get("/api/admin", headers=authority.bearer("admin")).text == "inside"
 
 
 def test_flask_apps_are_served_as_before(guard: Guard, authority: FakeAuthority):

@@ -118,6 +118,17 @@ def with_middleware(*made: Any) -> Starlette:
     return Starlette(routes=ROUTES, middleware=[Middleware(one) for one in made])
 
 
+class SetsPathInfo:
+    """As middleware of Django takes a prefix off."""
+
+    def __init__(self, get_response: Any) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: Any) -> Any:
+        request.path_info = request.path_info[4:]
+        return self.get_response(request)
+
+
 async def dispatch(request: Request, call_next: Any) -> Any:
     request.scope["path"] = "/"
     return await call_next(request)
@@ -141,8 +152,9 @@ class OddRoute(BaseRoute):
         BaseHTTPMiddleware(api(""), dispatch=dispatch),
         Starlette(routes=[OddRoute()]),
         object(),
+        SetsPathInfo(api("")),
     ],
-    ids=["function", "object", "middleware", "dispatch", "dispatch around", "route", "nothing"],
+    ids=["function", "object", "middleware", "dispatch", "dispatch around", "route", "nothing", "attribute"],
 )
 def test_an_app_of_which_nobody_sees_what_it_takes_off_is_told(app: Any, guarded: Callable[..., Any]):
     assert found(guarded(app)) == {"unknown-path": ["* /"]}
