@@ -57,7 +57,8 @@ class AccessToken:
       the signs of its issuer's policy (``Issuer.machine_signs``); ``None`` where they do not tell. For logs and for
       routes that want a person. No decision of this library rests on it, and it proves no permission: by how many
       providers it is told from a name that somebody chose.
-    * ``sender_constrained``: whether a proof of possession was checked for this request.
+    * ``sender_constrained``: always ``False`` today. No proof of possession is supported yet, and a token that is
+      bound to one (``cnf``) is refused.
 
     The token itself is not kept. ``repr`` shows no claim beyond the names above.
     """

@@ -1,21 +1,23 @@
-"""Everything that can go wrong, sorted by whose fault it is.
+"""Exceptions and reason codes, sorted by cause: the request, the authorization server, or the settings.
 
     Exception
-    +-- AccessDenied            the caller's request was judged and refused: 4xx
+    +-- AccessDenied            the request is refused: 4xx
     |   +-- MissingCredentials      401, a challenge without an error code
     |   +-- InvalidRequest          400  invalid_request
     |   |   +-- RequestTooLarge     413  invalid_request
+    |   |   +-- RequestTimedOut     408  invalid_request
     |   +-- InvalidToken            401  invalid_token
     |   +-- InsufficientScope       403  insufficient_scope
-    |   +-- Forbidden               403, a refusal that no scope would cure
-    +-- AuthorityUnavailable    never judged, because the authorization server could not be asked: 503
-    +-- ConfigurationError      the operator's settings cannot work: raised at construction
-    +-- ResponseAborted         the token expired while the app was still sending: goes to the server
+    |   +-- Forbidden               403, a refusal that no scope would change
+    +-- AuthorityUnavailable    the token could not be checked, because the authorization server is unavailable: 503
+    +-- ResponseAborted         the token expired while the app was still sending: raised to the server
+    +-- ConfigurationError      a setting cannot work: raised at construction
 
-The first two share no base but ``Exception``: no ``except`` clause can take an outage for a denial (law 4).
+``AccessDenied`` and ``AuthorityUnavailable`` share no base but ``Exception``, so that no ``except`` clause treats an
+outage as a denial.
 
-``str()`` of these exceptions is for the operator's log. It names the reason and what was expected, and never
-contains a token or a secret. What a client is told is the constant ``description`` alone.
+``str()`` of these exceptions is for the operator's log. It names the reason and what was expected, and never contains a
+token or a secret. Clients see the constant ``description`` only.
 """
 
 from __future__ import annotations
@@ -26,9 +28,9 @@ from typing import ClassVar, Final
 
 
 class Reason(StrEnum):
-    """Why a request was not let through: stable codes for logs, metrics and tests.
+    """Why a request was refused or could not be decided: stable codes for logs, metrics and tests.
 
-    Clients never see them, except where the text that belongs to the code says as much (rule B-49).
+    Clients see only the constant text that belongs to a code.
     """
 
     # the request (RFC 6750 section 2)
@@ -74,13 +76,13 @@ class Reason(StrEnum):
     TOKEN_LIFETIME_TOO_LONG = "token_lifetime_too_long"
     MALFORMED_SCOPE = "malformed_scope"
     SENDER_CONSTRAINT_UNPROVEN = "sender_constraint_unproven"
-    # what only the authority can tell (RFC 7662), or whoever revoked it
+    # revocation and introspection (RFC 7662)
     TOKEN_NOT_ACTIVE = "token_not_active"
     TOKEN_REVOKED = "token_revoked"
     # the route
     INSUFFICIENT_SCOPE = "insufficient_scope"
     NO_RULE = "no_rule"
-    # the authority, none of which is a verdict on the token
+    # outages, which say nothing about the token
     AUTHORITY_UNREACHABLE = "authority_unreachable"
     AUTHORITY_ANSWER_INVALID = "authority_answer_invalid"
     AUTHORITY_BACKING_OFF = "authority_backing_off"
@@ -92,7 +94,7 @@ class Reason(StrEnum):
     SIGNATURE_BACKEND_FAILED = "signature_backend_failed"
 
 
-# RFC 6750 section 3 allows %x20-21 / %x23-5B / %x5D-7E here: no quotes, no backslash, ASCII only (B-39).
+# RFC 6750 section 3 allows %x20-21 / %x23-5B / %x5D-7E here: no quotes, no backslash, ASCII only.
 _INVALID_TOKEN: Final = "The access token is not valid for this API"
 _CLIENT_TEXTS: Final[Mapping[Reason, str]] = {
     Reason.NO_CREDENTIALS: "Send an access token in the request header: Authorization: Bearer",
@@ -110,7 +112,7 @@ _CLIENT_TEXTS: Final[Mapping[Reason, str]] = {
     Reason.TOKEN_TOO_LARGE: "The access token is too large",
     Reason.QUERY_TOKEN_REFUSED: "Access tokens are not accepted in the query string; use the Authorization header",
     Reason.HTTPS_REQUIRED: "Access tokens are accepted over https only",
-    # Beside this one, no text tells which check failed (B-49); RFC 6750 section 3 itself uses this sentence.
+    # The only text that tells which check of a token failed. RFC 6750 section 3 uses this sentence itself.
     Reason.TOKEN_EXPIRED: "The access token expired",
     Reason.INSUFFICIENT_SCOPE: "The access token lacks a scope that this operation needs",
     Reason.NO_RULE: "No rule lets anyone use this operation",
@@ -118,14 +120,17 @@ _CLIENT_TEXTS: Final[Mapping[Reason, str]] = {
 
 
 def printable(value: object, limit: int = 200) -> str:
-    """One line, escaped and bounded: values from tokens may carry control characters (X-13, X-78)."""
+    """Return *value* as one line of at most *limit* characters, escaped.
+
+    Values from tokens may hold control characters.
+    """
     text = value if isinstance(value, str) else repr(value)
     text = text.encode("unicode_escape", "backslashreplace").decode("ascii")
     return text if len(text) <= limit else text[:limit] + "..."
 
 
 class AccessDenied(Exception):
-    """The request was judged and refused.
+    """The request is refused.
 
     ``reason`` is the stable code, ``status`` the HTTP status, ``error`` the OAuth error code of RFC 6750
     section 3.1 (``None``: the challenge carries none), ``description`` the constant text for the client, and
@@ -146,12 +151,12 @@ class AccessDenied(Exception):
 
     @property
     def description(self) -> str:
-        """The text a client is shown: a constant."""
+        """The constant text that the client sees."""
         return _CLIENT_TEXTS.get(self.reason, _INVALID_TOKEN)
 
 
 class MissingCredentials(AccessDenied):
-    """No usable credentials: RFC 6750 section 3.1 says to send a challenge without an error code."""
+    """The request has no usable credentials. RFC 6750 section 3.1: the challenge "SHOULD NOT include an error code"."""
 
     status: ClassVar[int] = 401
 
@@ -164,28 +169,28 @@ class InvalidRequest(AccessDenied):
 
 
 class RequestTooLarge(InvalidRequest):
-    """A form that may carry a token is larger than we read (B-26)."""
+    """A form that may carry a token exceeds the size limit."""
 
     status: ClassVar[int] = 413
 
 
 class RequestTimedOut(InvalidRequest):
-    """A form that may carry a token did not arrive in time (X-31)."""
+    """A form that may carry a token did not arrive in time."""
 
     status: ClassVar[int] = 408
 
 
 class InvalidToken(AccessDenied):
-    """The token is expired, malformed, revoked, not ours, or its signature is wrong."""
+    """The token is expired, malformed, revoked or meant for another API, or its signature is wrong."""
 
     status: ClassVar[int] = 401
     error: ClassVar[str | None] = "invalid_token"
 
 
 class InsufficientScope(AccessDenied):
-    """The token is valid and does not carry what the route needs.
+    """The token is valid and lacks a scope that the route requires.
 
-    ``scopes`` are all scopes of the operation (not only the missing ones: G-13), as the challenge names them.
+    ``scopes`` are all scopes of the operation, not only the missing ones, as the challenge names them.
     """
 
     status: ClassVar[int] = 403
@@ -197,23 +202,23 @@ class InsufficientScope(AccessDenied):
 
 
 class Forbidden(AccessDenied):
-    """A policy refusal that no scope would cure: 403 without an OAuth error code."""
+    """A policy refuses the request, and no scope would change that: 403 without an OAuth error code."""
 
 
 class Blame(StrEnum):
-    """What an outage may be due to. It decides what is left alone for a while."""
+    """The probable cause of an outage. It decides which requests are paused for a while."""
 
     AUTHORITY = "authority"
-    TOKEN = "token"  # the token that was asked about, perhaps: others may be answered
-    KEYS = "keys"  # the keys for its answer, whose fetching has a pace of its own
+    TOKEN = "token"  # perhaps this token only: requests about others may succeed
+    KEYS = "keys"  # the keys that verify the answer; their retries are paced separately
 
 
 class AuthorityUnavailable(Exception):
-    """The authorization server could not be asked, so the token was never judged: 503, never 401 (law 4).
+    """The token could not be checked, because the authorization server is unavailable: 503, never 401.
 
-    ``authority`` names it (an issuer, as configured); ``retry_after`` is in seconds, ``None`` if unknown. ``sent``:
-    whether the request was sent before the exchange failed, ``None`` if unknown; a transport sets it, because a failure
-    to connect cannot be due to what is asked. ``blame`` is set where introspection fails.
+    ``authority`` is the issuer as configured. ``retry_after`` is in seconds, ``None`` if unknown. ``sent`` tells
+    whether the request was sent before the exchange failed, ``None`` if unknown. A transport sets it, because the
+    content of a request cannot cause a failure to connect. ``blame`` is set where introspection fails.
     """
 
     status: ClassVar[int] = 503
@@ -238,14 +243,14 @@ class ResponseAborted(Exception):
     """A response that was still being sent when its access token expired (``close_on_expiry``).
 
     ASGI middleware raises it after the app has been stopped. The server closes the connection without ending the
-    message, so that the client sees that it is incomplete, and logs this exception. It says nothing about the app:
-    tell an error tracker to ignore it.
+    message, so that the client sees that it is incomplete, and logs this exception. It is not an error of the app:
+    configure error trackers to ignore it.
     """
 
 
 class ConfigurationError(Exception):
     """A setting is missing, contradictory or unsafe; the message names the setting and the fix.
 
-    Raised when an object is constructed, or when an app is used without the guard it needs. Never the answer
-    to a client's mistake.
+    Raised when an object is constructed, or when an app is used without the guard it needs. A request never
+    causes it.
     """

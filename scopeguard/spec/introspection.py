@@ -21,6 +21,7 @@ from scopeguard.spec.client_authentication import AssertionKey, Proof
 from scopeguard.spec.discovery import MalformedMetadata, Metadata, checked_endpoint
 from scopeguard.spec.jws import check_header
 from scopeguard.spec.scope_claims import granted_scopes
+from scopeguard.spec.sender_constraint import refuse_sender_constrained
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 from scopeguard.spec.token_kind import check_is_access_token
 
@@ -93,7 +94,7 @@ def check_answer(token: Unverified, issuer: Issuer, now: float, *, audience_requ
     jwt.check_times(members, issuer, now, expiry_required=False)
     jwt.check_presence(members, issuer)
     # Before its kind: the token_type of a bound token is "DPoP", and the missing proof is what its refusal is about.
-    jwt.check_unbound(members)
+    refuse_sender_constrained(members)
     check_is_access_token(members, issuer, answered=True)
     granted_scopes(members, issuer)
 

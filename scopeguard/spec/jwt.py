@@ -20,6 +20,7 @@ from scopeguard.errors import InvalidToken, Reason
 from scopeguard.scopes import ScopeVocabulary
 from scopeguard.spec.jws import check_header, parse_header, split_compact
 from scopeguard.spec.scope_claims import granted_scopes
+from scopeguard.spec.sender_constraint import refuse_sender_constrained
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 from scopeguard.spec.token_kind import check_is_access_token
 
@@ -107,8 +108,7 @@ def check(token: Unverified, issuer: Issuer, now: float, *, headers: Mapping[byt
     check_presence(claims, issuer, rfc9068=rfc9068)
     check_is_access_token(claims, issuer, typed=rfc9068)
     granted = granted_scopes(claims, issuer)
-    if "cnf" in claims:
-        check_unbound(claims)
+    refuse_sender_constrained(claims)
     return rfc9068, audience, granted
 
 
@@ -137,13 +137,6 @@ def explain(error: InvalidToken, hints: Mapping[str, str]) -> None:
         hint = next((hints[key] for key in keys if key in hints), None)
         if hint is not None:
             error.detail["hint"] = hint
-
-
-def check_unbound(claims: Mapping[str, Any]) -> None:
-    """A token that is bound to a proof is refused: no proof is supported yet."""
-    if "cnf" in claims:
-        # RFC 7800 would let an unknown confirmation be ignored; a stolen bound token would then be a bearer token.
-        raise InvalidToken(Reason.SENDER_CONSTRAINT_UNPROVEN)
 
 
 def accept(
@@ -310,7 +303,7 @@ def check_presence(claims: Mapping[str, Any], issuer: Issuer, *, rfc9068: bool =
     if required is None:
         required = RFC9068_CLAIMS if rfc9068 else ()
     for name in required:
-        # The audience may be bound by another claim; _check_audience has seen to it.
+        # With other audience claims, check_audience() has already required one of them.
         if claims.get(name, "") == "" and not (name == "aud" and issuer.audience_claims != ("aud",)):
             raise InvalidToken(Reason.MISSING_CLAIM, claim=name)
     for name in _STRING_CLAIMS:  # J-62

@@ -1,4 +1,4 @@
-"""Keys that an authority publishes one by one, each as PEM under a URL that ends in its id: AWS load balancers do."""
+"""Keys that an issuer publishes one by one, each as PEM under a URL that ends in its ``kid`` (AWS load balancers)."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from jwt.algorithms import ECAlgorithm, RSAAlgorithm
-from jwt.exceptions import InvalidKeyError
 
 from scopeguard.spec.jwks import MalformedKeySet, VerificationKey, parse_key_set
 from scopeguard.spec.signatures import Backends
 
-# Lower case only: one key has one name, and one place in what is remembered.
+# Lower case only, so that one key has one name and one place in a cache.
 _KEY_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ONE_PUBLIC_KEY: Final = re.compile(rb"\s*-----BEGIN PUBLIC KEY-----[A-Za-z0-9+/=\s]+-----END PUBLIC KEY-----\s*")
 
 
 def key_url(template: str, kid: object) -> tuple[str, str] | None:
-    """*kid* and where that key is, by *template*, which ends in ``{kid}``; ``None`` unless it is a UUID in lower case.
+    """Return *kid* and the URL of its key, or ``None`` unless *kid* is a UUID in lower case.
 
-    The one place where something of a token becomes a part of a URL, and this is all that can.
+    *template* ends in ``{kid}``. This is the only place where a part of a token enters a URL, and the form of a UUID is
+    the only form it can have.
     """
     if not isinstance(kid, str) or not _KEY_ID.fullmatch(kid):
         return None
@@ -35,21 +34,18 @@ def key_url(template: str, kid: object) -> tuple[str, str] | None:
 def parse_public_key(
     document: bytes, kid: str, algorithms: Collection[str], backends: Backends = ()
 ) -> VerificationKey:
-    """The key in *document*: one ``PUBLIC KEY`` block of PEM (RFC 7468 section 13), RSA or elliptic curve.
+    """Return the key in *document*: one ``PUBLIC KEY`` block of PEM (RFC 7468 section 13), RSA or elliptic curve.
 
-    Judged as a key of a JWK Set is. Raises :class:`MalformedKeySet` for anything else (a certificate, a private key,
-    several keys), for a key that is weak, and for one that can verify none of *algorithms*.
+    The key is checked like a key of a JWK Set. Raises :class:`MalformedKeySet` for anything else (a certificate, a
+    private key, several keys), for a weak key, and for a key that cannot verify any of *algorithms*.
     """
     key: object = None
     if _ONE_PUBLIC_KEY.fullmatch(document):
         try:
             key = load_pem_public_key(document)
         except (ValueError, UnsupportedAlgorithm):
-            pass  # told below, without quoting it
-    try:
-        jwk = _jwk(key)
-    except InvalidKeyError:
-        jwk = None
+            pass  # reported below, without quoting the document
+    jwk = _jwk(key)
     if jwk is None:
         raise MalformedKeySet("not one public key as PEM, RSA or elliptic curve")
     (found,) = parse_key_set(json.dumps({"keys": [{**jwk, "kid": kid}]}).encode(), backends=backends).keys
@@ -59,11 +55,19 @@ def parse_public_key(
 
 
 def _jwk(key: object) -> dict[str, Any] | None:
-    match key:
-        case EllipticCurvePublicKey():
-            jwk = ECAlgorithm.to_jwk(key, as_dict=True)
-        case RSAPublicKey():
-            jwk = RSAAlgorithm.to_jwk(key, as_dict=True)
-        case _:
-            return None
+    """Return *key* as a JWK, or ``None`` if it is of another type or on a curve without a name in RFC 7518."""
+    # PyJWT takes 20 ms to import, and only issuers with keys by id need it.
+    from jwt.algorithms import ECAlgorithm, RSAAlgorithm  # noqa: PLC0415
+    from jwt.exceptions import InvalidKeyError  # noqa: PLC0415
+
+    try:
+        match key:
+            case EllipticCurvePublicKey():
+                jwk = ECAlgorithm.to_jwk(key, as_dict=True)
+            case RSAPublicKey():
+                jwk = RSAAlgorithm.to_jwk(key, as_dict=True)
+            case _:
+                return None
+    except InvalidKeyError:
+        return None
     return {name: value for name, value in jwk.items() if name != "key_ops"}

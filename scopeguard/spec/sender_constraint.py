@@ -1,0 +1,21 @@
+"""Sender-constrained access tokens: RFC 7800, RFC 8705, RFC 9449."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from scopeguard.errors import InvalidToken, Reason
+
+
+def refuse_sender_constrained(claims: Mapping[str, Any]) -> None:
+    """Raise :class:`InvalidToken` if *claims* bind the token to a proof of possession (``cnf``).
+
+    *claims* are those of a JWT, or the members of an introspection response (RFC 8705 section 3.2). No proof is
+    supported yet.
+
+    RFC 7800 section 3.1 lets a recipient ignore a confirmation that it does not know. A stolen token that is bound to a
+    key would then be accepted as a bearer token.
+    """
+    if "cnf" in claims:
+        raise InvalidToken(Reason.SENDER_CONSTRAINT_UNPROVEN)
