@@ -1,26 +1,27 @@
-"""OAuth 2.0 resource-server middleware: is the access token on this request good enough for this route?
+"""Protect APIs with OAuth 2.0 access tokens: middleware and guards for a resource server.
 
-A request carries a **credential**. Judging it gives an **access token**, or a refusal. What a route requires is
-**decided** against the access token. A refusal is written as an HTTP **challenge**.
+A request carries a **credential**. scopeguard checks it and builds an **access token**, or refuses the request. It then
+compares the access token with what the route requires. A refusal is sent as an HTTP **challenge**.
 
-This module is the face: names, and no logic. Adapters are imported by those who use their framework
-(``scopeguard.asgi``, ``.wsgi``, ``.starlette``, ``.fastapi``, ``.flask``) and never from here.
+This module exports the public names and has no logic. Import adapters from their own modules (``scopeguard.asgi``,
+``.wsgi``, ``.starlette``, ``.fastapi``, ``.flask``), so that no framework is imported without need.
 
-The laws of the house; tests/test_architecture.py holds those that can be read off the source:
+The design follows these laws. tests/test_architecture.py checks those that can be checked on the source:
 
-1.  ``spec/``, ``state/`` and ``flow/`` compute. They do no I/O, read no clock and log nothing: time, keys and the
-    answers of others reach them as arguments.
-2.  Generators live in ``flow/``. No lock of ``state/`` is held across I/O. One lock is, the single flight for a
-    key; it lives in ``edge/`` and waits no longer than its deadline.
-3.  What has not been verified has a type of its own, and no scope, audience or policy is decided on it.
-4.  An outage is not a denial. A token that was never judged is answered 503 with ``Retry-After``, one that was judged
-    and found bad 4xx; the two exceptions share no base but ``Exception``.
-5.  Doubt closes the door. A missing audience or issuer, an empty set of scopes, a missing setting is a
-    ``ConfigurationError`` where the object is constructed, never an "allow" later. A bad token is not "no token".
-6.  Clients read constants. Details go to reason codes and logs; a token goes nowhere, at most its fingerprint.
-7.  Where two booleans could contradict each other there is an enum. An option that is dangerous says so by its name.
+1.  ``spec/``, ``state/`` and ``flow/`` compute. They do no I/O, read no clock and log nothing: time, keys and
+    responses are arguments.
+2.  Generators live in ``flow/``. No lock of ``state/`` is held across I/O. The one lock that is held across I/O, the
+    single flight for a key, lives in ``edge/`` and waits no longer than its deadline.
+3.  Unverified data has a type of its own. No scope, audience or policy is decided on it.
+4.  An outage is not a denial. A token that could not be checked gets 503 with ``Retry-After``, and a bad token gets
+    4xx. The two exceptions share no base but ``Exception``.
+5.  In doubt, refuse. A missing audience or issuer, an empty set of scopes or a missing setting raises
+    ``ConfigurationError`` at construction and never allows a request later. A bad token is not treated as no token.
+6.  Clients see constant texts. Details go to reason codes and logs. A token is never logged, only its fingerprint.
+7.  An enum replaces two booleans that could contradict each other. The name of a dangerous option says that it is
+    dangerous.
 8.  Adapters translate and decide nothing.
-9.  Whoever has no valid token can cause one outbound request per cooldown at the most: cheap checks come first.
+9.  Requests without a valid token cause at most one outbound request per cooldown: cheap checks come first.
 10. Importing a module or constructing an object starts no thread and no event loop, and opens no socket and no file.
 """
 

@@ -1,6 +1,6 @@
-"""What judging a credential yields: an :class:`AccessToken`; and what has not been judged yet: :class:`Unverified`.
+"""Access tokens: :class:`AccessToken` once it is checked, :class:`Unverified` before.
 
-The two share no base. No scope, audience or policy is ever decided on an :class:`Unverified` (law 3).
+The two share no base. No scope, audience or policy is ever decided on an :class:`Unverified`.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from typing import Any, Final
 
 from scopeguard.errors import ConfigurationError
 
-# What JSON has beside objects and arrays.
+# The types of JSON values other than objects and arrays.
 _ATOMS: Final = frozenset((str, int, float, bool, type(None)))
 
 
 def fingerprint(token: str) -> str:
-    """The only trace of a token that may reach a log: 12 hexadecimal digits of its SHA-256 (law 6)."""
+    """Return 12 hexadecimal digits of the SHA-256 of *token*: the only trace of it that a log may contain."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
 def frozen_json(value: Any) -> Any:
-    """*value*, as parsed from JSON, made read-only at every depth: objects and arrays become proxies and tuples.
+    """Return a parsed JSON *value* as read-only at every depth: objects become proxies, arrays become tuples.
 
-    An app that writes into the claims of one request must not change what the next one sees (X-64).
+    An app that writes into the claims of one request must not change the claims of the next.
     """
     if isinstance(value, dict):
         return MappingProxyType(
             {
-                # Most are strings, and to find a type in a set takes longer than to compare it.
+                # Most values are strings, and comparing a type is faster than finding it in a set.
                 name: item if type(item) is str or type(item) in _ATOMS else frozen_json(item)
                 for name, item in value.items()
             }
@@ -43,20 +43,20 @@ def frozen_json(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True, init=False)
 class AccessToken:
-    """A judged access token: signature, issuer, audience and times were checked; scopes are for the route to check.
+    """A checked access token: its signature, issuer, audience and times are valid. Each route checks the scopes.
 
-    * ``issuer``: the configured issuer whose policy judged it. ``subject`` and ``client_id`` may be ``None`` where
-      that issuer's tokens lack them. A user is the *pair* (issuer, subject), never the subject alone (G-31).
-    * ``scopes``: what it may do, including what the operator declared as implied, in both spellings of a scope
-      prefix. ``granted_scopes``: exactly what the token says, in its order; ``None`` when it says nothing at all.
-    * ``roles``: roles, groups and permissions the policy names. They are never scopes (G-15).
+    * ``issuer``: the configured issuer whose policy was applied. ``subject`` and ``client_id`` may be ``None`` where
+      that issuer's tokens lack them. A user is the *pair* (issuer, subject), never the subject alone.
+    * ``scopes``: the granted scopes and those the operator declared as implied, in both spellings of a scope
+      prefix. ``granted_scopes``: exactly the scopes in the token, in its order; ``None`` if it has no scope claim.
+    * ``roles``: roles, groups and permissions the policy names. They are never scopes.
     * ``expires_at``: seconds since the epoch, ``None`` only where the policy allows it.
-    * ``claims``: every claim, read-only at every depth (arrays are tuples). A ``dict`` that is given for it belongs to
-      the token from then on.
+    * ``claims``: every claim, read-only at every depth (arrays are tuples). A ``dict`` passed for it
+      belongs to the token afterwards.
     * ``machine``: whether it was issued to a client acting for itself (client credentials) rather than for a user, by
-      the signs of its issuer's policy (``Issuer.machine_signs``); ``None`` where they do not tell. For logs and for
-      routes that want a person. No decision of this library rests on it, and it proves no permission: by how many
-      providers it is told from a name that somebody chose.
+      the signs of its issuer's policy (``Issuer.machine_signs``); ``None`` if they do not tell. For logs and for
+      routes that require a user. It proves no permission, and no decision of this library depends on it: many
+      providers only imply it by a name that the client chose.
     * ``sender_constrained``: always ``False`` today. No proof of possession is supported yet, and a token that is
       bound to one (``cnf``) is refused.
 
@@ -132,7 +132,7 @@ class AccessToken:
 
     @property
     def identity(self) -> tuple[str, str | None]:
-        """Who it is: the issuer and the subject, together (RFC 7519 section 4.1.2, G-31)."""
+        """The issuer and the subject, which together identify the user (RFC 7519 section 4.1.2)."""
         return self.issuer, self.subject
 
 

@@ -1,9 +1,9 @@
-"""From a token to an :class:`~scopeguard.access_token.AccessToken`: RFC 7519, RFC 9068, and the dialects of real
-authorization servers, as far as an :class:`~scopeguard.config.issuer.Issuer` describes them.
+"""Check a JWT and build an :class:`~scopeguard.access_token.AccessToken` from it: RFC 7519, RFC 9068.
 
-In this order: :func:`peek` parses, :func:`check` refuses, the caller verifies the signature, :func:`accept` reads.
-:func:`check` is pure refusal and may run before the signature is verified, so that a bad token causes no request for
-keys; nothing is ever granted on what it looked at.
+An :class:`~scopeguard.config.issuer.Issuer` describes where an authorization server deviates from them.
+
+Call :func:`peek` to parse, then :func:`check`, then verify the signature, then :func:`accept`. The check only refuses,
+so it may run before the signature is verified: a bad token then causes no request for keys.
 """
 
 from __future__ import annotations
@@ -27,16 +27,15 @@ from scopeguard.spec.token_kind import check_is_access_token
 RFC9068_CLAIMS: Final = ("iss", "exp", "aud", "sub", "client_id", "iat", "jti")
 
 _STRING_CLAIMS: Final = ("sub", "jti", "client_id")
-_REPLICATED: Final = ("iss", "sub", "aud")  # RFC 7519 section 5.3: replicated claims must be equal (J-45)
-# Dates beyond this are no dates; below it every number is exact (J-58).
+_REPLICATED: Final = ("iss", "sub", "aud")  # RFC 7519 section 5.3: replicated claims must be equal
+# Larger numbers are refused as dates. Up to this one, a float holds every integer exactly.
 _LAST_SECOND: Final = 2.0**53
 _NO_HEADERS: Final[Mapping[bytes, Any]] = MappingProxyType({})
 _NO_ROLES: Final[frozenset[str]] = frozenset()
 
 
 Checked = tuple[bool, tuple[str, ...], tuple[str, ...] | None]
-"""What :func:`check` has read on its way: whether the rules of RFC 9068 applied, who the token is for, and the scopes
-exactly as granted."""
+"""Result of :func:`check`: whether the rules of RFC 9068 applied, the audiences, and the scopes exactly as granted."""
 
 
 def peek(
@@ -47,10 +46,10 @@ def peek(
     headers: Mapping[bytes, Mapping[str, Any]] = _NO_HEADERS,
     mark: str | None = None,
 ) -> Unverified:
-    """*token*, parsed strictly and verified in no way; :class:`InvalidToken` where it is not a JWT (J-01...J-08).
+    """Parse *token* strictly and verify nothing. Raises :class:`InvalidToken` if it is not a JWT.
 
     *header_claims*: parameters of the header that count as claims (RFC 7519 section 5.3). A claim of that name must
-    be equal (J-45). *padded*: see :func:`~scopeguard.spec.jws.split_compact`. *headers*: some that were parsed before.
+    be equal. *padded*: see :func:`~scopeguard.spec.jws.split_compact`. *headers*: some that were parsed before.
     *mark*: the fingerprint of the token, if it is known.
     """
     segment, payload, signed, signature = split_compact(token, padded=padded)
@@ -78,7 +77,7 @@ def peek(
 
 
 def named_issuer(token: Unverified) -> str:
-    """The ``iss`` that selects whose policy and keys apply, and nothing else (P-18). It must be a string (X-39)."""
+    """Return the unverified ``iss``, to select an issuer only. Raises :class:`InvalidToken` unless it is a string."""
     issuer = token.claims.get("iss")
     if not isinstance(issuer, str):
         raise InvalidToken(Reason.MISSING_CLAIM if issuer is None else Reason.MALFORMED_CLAIM, claim="iss")
@@ -86,7 +85,7 @@ def named_issuer(token: Unverified) -> str:
 
 
 def check(token: Unverified, issuer: Issuer, now: float, *, headers: Mapping[bytes, bool] = _NO_HEADERS) -> Checked:
-    """Refuse *token* where *issuer*'s policy or the time *now* (seconds since the epoch) does; else what was read.
+    """Check *token* against the policy of *issuer* at the time *now*, in seconds since the epoch.
 
     Checked: algorithm, ``crit``, ``b64``, ``cty``, ``typ``; ``iss``, audience, ``exp``, ``nbf``, ``iat``; required,
     expected and forbidden members; header claims that repeat payload claims; form of the scope claims; that it is an
@@ -131,7 +130,7 @@ def may_sign(key_issuer: str | None, token: Unverified, issuer: Issuer) -> bool:
 
 
 def explain(error: InvalidToken, hints: Mapping[str, str]) -> None:
-    """Put what *hints* says about *error* into its detail, which is for the operator's log."""
+    """Add the hint for *error* to its detail, for the operator's log."""
     if hints:
         keys = (*(f"{error.reason.value}:{value}" for value in error.detail.values()), error.reason.value)
         hint = next((hints[key] for key in keys if key in hints), None)
@@ -142,8 +141,10 @@ def explain(error: InvalidToken, hints: Mapping[str, str]) -> None:
 def accept(
     token: Unverified, issuer: Issuer, vocabulary: ScopeVocabulary, checked: Checked | None = None
 ) -> AccessToken:
-    """*token* as an access token. The caller has verified where its claims come from, and run :func:`check`, which
-    has read some of it (*checked*)."""
+    """Build the access token from *token*, whose signature or source the caller has verified.
+
+    *checked* is the result of :func:`check`. The policy is not checked here.
+    """
     claims = token.claims
     if checked is None:
         audience, granted = audience_of(token, issuer), granted_scopes(claims, issuer)
@@ -169,12 +170,12 @@ def accept(
 
 
 def usable_until(claims: Mapping[str, Any], issuer: Issuer) -> float:
-    """When a token with *claims*, which :func:`check` has let pass, is refused for its age; seconds since the epoch."""
+    """Return when a token with these checked *claims* expires, leeway included, in seconds since the epoch."""
     return float(claims["exp"]) + issuer.leeway if "exp" in claims else float("inf")
 
 
 def _check_header(token: Unverified, issuer: Issuer) -> bool:
-    """Whether the rules of RFC 9068 apply: the token says it is an ``at+jwt`` (P-01...P-03, J-43)."""
+    """Check ``alg``, ``crit`` and ``typ``, and return whether the type is ``at+jwt``, so that RFC 9068 applies."""
     check_header(token.header, algorithms=issuer.algorithms)
     typ = token.header.get("typ")
     if "typ" in token.header and not isinstance(typ, str):
@@ -186,7 +187,7 @@ def _check_header(token: Unverified, issuer: Issuer) -> bool:
 
 
 def check_issuer(claims: Mapping[str, Any], issuer: Issuer) -> None:
-    """``iss`` is the issuer's, or an alias with the claims that go with it."""
+    """Check that ``iss`` is the issuer's URL, or an alias with the claims that belong to it."""
     if issuer.issuer_claim_optional_dangerously and "iss" not in claims:
         return
     named = claims.get("iss")
@@ -201,7 +202,7 @@ def check_issuer(claims: Mapping[str, Any], issuer: Issuer) -> None:
 
 
 def _check_header_members(token: Unverified, issuer: Issuer) -> None:
-    """What the policy expects and forbids in the header."""
+    """Check the header parameters that the policy expects or forbids."""
     header = token.header
     for name, values in issuer.expected_headers.items():
         given = header.get(name)
@@ -213,7 +214,7 @@ def _check_header_members(token: Unverified, issuer: Issuer) -> None:
 
 
 def check_members(token: Unverified, issuer: Issuer) -> None:
-    """What the policy expects and forbids in the claims, and that the header repeats them truly."""
+    """Check the claims that the policy expects or forbids, and that claims repeated in the header are equal."""
     claims, header = token.claims, token.header
     for name, values in issuer.expected_claims.items():
         given = claims.get(name)
@@ -233,7 +234,7 @@ def check_members(token: Unverified, issuer: Issuer) -> None:
 
 
 def audience_of(token: Unverified, issuer: Issuer) -> tuple[str, ...]:
-    """Every audience the token names, in the claims that carry it (J-59, J-60)."""
+    """Return every audience that the token names, from the claims that the policy configures for it."""
     found: tuple[str, ...] = ()
     for name in issuer.audience_claims:
         if name.startswith("header:"):
@@ -254,7 +255,7 @@ def audience_of(token: Unverified, issuer: Issuer) -> tuple[str, ...]:
 
 
 def check_audience(token: Unverified, issuer: Issuer) -> tuple[str, ...]:
-    """One of the audiences is this API's; all of them."""
+    """Check that one of the token's audiences is this API, and return all of them."""
     named, mine = audience_of(token, issuer), issuer.audiences
     if mine is None:
         return named
@@ -266,24 +267,24 @@ def check_audience(token: Unverified, issuer: Issuer) -> tuple[str, ...]:
 
 
 def _seconds(claims: Mapping[str, Any], name: str) -> float | None:
-    """A NumericDate (RFC 7519 section 2): a JSON number that is a date, never a string, a boolean or infinite."""
+    """Return a NumericDate (RFC 7519 section 2): a finite JSON number, never a string or a boolean."""
     if name not in claims:
         return None
     value: float = claims[name]
-    # The type itself: a boolean is an int as well.
+    # type() rather than isinstance(): a bool is an int as well.
     if (type(value) is not int and type(value) is not float) or not -_LAST_SECOND <= value <= _LAST_SECOND:
         raise InvalidToken(Reason.MALFORMED_CLAIM, claim=name)
     return value
 
 
 def check_times(claims: Mapping[str, Any], issuer: Issuer, now: float, *, expiry_required: bool = True) -> None:
-    """``exp``, ``nbf`` and ``iat`` against *now*, with the issuer's leeway, and the lifetime against its limit."""
+    """Check ``exp``, ``nbf`` and ``iat`` against *now* with the issuer's leeway, and the lifetime against its limit."""
     expires, issued, begins = _seconds(claims, "exp"), _seconds(claims, "iat"), _seconds(claims, "nbf")
     if expires is None:
         if expiry_required or issuer.max_lifetime is not None:
-            raise InvalidToken(Reason.MISSING_CLAIM, claim="exp")  # X-36
+            raise InvalidToken(Reason.MISSING_CLAIM, claim="exp")
         expires = float("inf")
-    if now >= expires + issuer.leeway:  # "on or after" is expired (J-52)
+    if now >= expires + issuer.leeway:  # RFC 7519 section 4.1.4: "on or after which"
         raise InvalidToken(Reason.TOKEN_EXPIRED, exp=expires, now=now)
     if begins is not None and now < begins - issuer.leeway:
         raise InvalidToken(Reason.TOKEN_NOT_YET_VALID, nbf=begins, now=now)
@@ -298,7 +299,7 @@ def check_times(claims: Mapping[str, Any], issuer: Issuer, now: float, *, expiry
 
 
 def check_presence(claims: Mapping[str, Any], issuer: Issuer, *, rfc9068: bool = False) -> None:
-    """Required claims are there and not empty strings, and those that identify somebody are strings."""
+    """Check that required claims are present and not empty, and that claims which identify a party are strings."""
     required = issuer.required_claims
     if required is None:
         required = RFC9068_CLAIMS if rfc9068 else ()
@@ -306,7 +307,7 @@ def check_presence(claims: Mapping[str, Any], issuer: Issuer, *, rfc9068: bool =
         # With other audience claims, check_audience() has already required one of them.
         if claims.get(name, "") == "" and not (name == "aud" and issuer.audience_claims != ("aud",)):
             raise InvalidToken(Reason.MISSING_CLAIM, claim=name)
-    for name in _STRING_CLAIMS:  # J-62
+    for name in _STRING_CLAIMS:
         if not isinstance(claims.get(name, ""), str):
             raise InvalidToken(Reason.MALFORMED_CLAIM, claim=name)
     if issuer.any_claims and not any(name in claims for name in issuer.any_claims):
@@ -314,7 +315,7 @@ def check_presence(claims: Mapping[str, Any], issuer: Issuer, *, rfc9068: bool =
 
 
 def subject_of(claims: Mapping[str, Any], issuer: Issuer) -> str | None:
-    """Whom *claims* are about, by the names that *issuer* has for it."""
+    """Return the subject from the first claim that *issuer* configures for it, or ``None``."""
     return _first_string(claims, issuer.subject_claims)
 
 
@@ -327,7 +328,7 @@ def _first_string(claims: Mapping[str, Any], names: tuple[str, ...]) -> str | No
 
 
 def _roles(claims: Mapping[str, Any], issuer: Issuer) -> frozenset[str]:
-    """Roles from the paths the policy names: strings, arrays of strings, or the names of an object's members."""
+    """Return the roles at the configured paths: strings, arrays of strings, or the member names of an object."""
     found: set[str] = set()
     for path in issuer.role_claims:
         value: object = claims.get(path)  # a claim may have dots in its own name: "https://example.com/roles"
