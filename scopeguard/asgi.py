@@ -132,7 +132,8 @@ class GuardMiddleware(Layer):
             raise RuntimeError(f"scopeguard does not know the ASGI scope type {kind!r} and lets nothing through")
         if self._check.pending:  # a server or an app without lifespan
             self._check.run()
-        if self._app_rules.is_plain and not scope.get("root_path") and not self._app_rules.has_changed():
+        rules = self._app_rules
+        if rules.is_plain and not scope.get("root_path") and not (rules.watches and rules.has_changed()):
             rule = self._find(method, scope["path"], scope.get("raw_path"))
         else:
             rule = self._rule(method, scope)

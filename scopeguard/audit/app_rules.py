@@ -18,10 +18,10 @@ class AppRules:
     noticed: an attribute of another object that is set after the first request.
 
     ``is_plain``: while nothing changes, and without a ``root_path`` of the server, the path has one reading, and
-    :meth:`Rules.find` is all there is to it.
+    :meth:`Rules.find` is all there is to it. ``watches``: something may change.
     """
 
-    __slots__ = ("_layer", "_names", "_owners", "_routed", "_values", "is_plain")
+    __slots__ = ("_layer", "_names", "_owners", "_routed", "_values", "is_plain", "watches")
 
     def __init__(self, layer: Layer) -> None:
         self._layer = layer
@@ -30,6 +30,7 @@ class AppRules:
         self._names: list[str] = []
         self._values: list[Any] = []
         self.is_plain = False
+        self.watches = False
 
     def find(self, method: str, path: str, raw_path: bytes | None = None, root_path: str = "") -> Rule | None:
         """:meth:`RoutedRules.find`, for the app as it is now."""
@@ -39,7 +40,7 @@ class AppRules:
     def has_changed(self) -> bool:
         """Whether the app may take other prefixes off than when it was looked at."""
         # Lists compare their elements by identity first, so that this costs less than the routing itself.
-        return list(map(getattr, self._owners, self._names)) != self._values
+        return self.watches and list(map(getattr, self._owners, self._names)) != self._values
 
     def _look(self) -> RoutedRules:
         # Not before the first request: an app may be put together after its middleware, or in its lifespan.
@@ -49,5 +50,5 @@ class AppRules:
         watched = found.watched if routed.depends_on_app else ()
         self._owners, self._names = [owner for owner, _, _ in watched], [name for _, name, _ in watched]
         self._values = [value for _, _, value in watched]
-        self._routed, self.is_plain = routed, routed.is_plain
+        self._routed, self.is_plain, self.watches = routed, routed.is_plain, bool(watched)
         return routed
