@@ -433,7 +433,7 @@ def test_the_face_imports_no_framework_and_no_client():
         print(*sorted({name.partition(".")[0] for name in sys.modules}))
         """
     ).split()
-    slow = "anyio asyncio click fastapi flask httpx httpx2 pytest rich starlette uvicorn"
+    slow = "anyio asyncio click fastapi flask httpx httpx2 jwt pytest rich starlette uvicorn"
     assert not set(slow.split()) & set(loaded)
 
 
