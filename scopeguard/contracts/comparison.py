@@ -1,4 +1,4 @@
-"""What differs between a contract and what an app, other rules or another document say."""
+"""Compare a contract with an app, other rules or another document."""
 
 from __future__ import annotations
 
@@ -14,33 +14,36 @@ from scopeguard.rules import DENIED, Access, Rule, Rules
 from scopeguard.rules.template import Many, One
 from scopeguard.scopes import AUTHENTICATED, Requirement
 
-# What parameters stand for when rules are asked about a template. Longer than any literal that might be meant.
+# Fills the parameters of a template to look its rule up. No literal segment is likely to equal it.
 _SAMPLE: Final = "~some~value~"
 _ANY_METHOD: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY")
 
 
 class HasDocument(Protocol):
-    """An app that describes itself, as FastAPI's do."""
+    """An app with an ``openapi`` method, such as a FastAPI app."""
 
     def openapi(self) -> Mapping[str, Any]: ...
 
 
 Comparable: TypeAlias = Contract | Rules | Iterable[Rule] | Mapping[str, Any] | HasDocument
-"""A contract, rules, a parsed OpenAPI document, or an app that has one. In the latter two, operations of which nothing
-is declared count as public: that is what they are."""
+"""A contract, rules, a parsed OpenAPI document, or an app that has one.
+
+In a document and in an app, operations without declared security count as public.
+"""
 
 
 class DifferenceKind(StrEnum):
-    """How the second differs from the first."""
+    """How the second description differs from the first."""
 
-    MISSING = "missing"  # it lets nobody use the operation
-    EXTRA = "extra"  # the first does not
-    DIFFERENT = "different"  # both do, with other requirements
+    MISSING = "missing"  # it allows the operation to no token
+    EXTRA = "extra"  # it allows an operation that the first does not
+    DIFFERENT = "different"  # both allow it, with different requirements
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """*expected*: what the first asks of *method* on the template *path*; *found*: what the second does."""
+    """One difference. *expected* is the requirement of the first for *method* and the template *path*, *found* that of
+    the second."""
 
     kind: DifferenceKind
     method: str
@@ -55,10 +58,10 @@ class Difference:
 
 
 def compare(first: Comparable, second: Comparable) -> tuple[Difference, ...]:
-    """The differences between *first* and *second*, in the order of their rules; none if they let the same tokens use
-    the same operations.
+    """Return the differences between *first* and *second* in the order of their rules.
 
-    Both are asked what they decide for each operation of the other, so that their rules need not be cut alike. Names of
+    The result is empty if both allow the same operations to the same tokens. Each is asked for its decision about each
+    operation of the other, so their rules may be divided differently. Names of
     parameters do not matter. Not compared: token sources, and paths that only some values of a parameter make
     different. Raises :class:`ConfigurationError` as :func:`openapi` does; give it the outcome of that function where
     a document needs its settings.
@@ -89,14 +92,14 @@ def _rules(given: Any) -> Rules:
 
 
 def _differences(one: Rules, other: Rules, kind: DifferenceKind) -> dict[tuple[str, str], Difference]:
-    """What *other* decides otherwise than *one*, by method and sample path; *kind* where it lets nobody in."""
+    """Return what *other* decides differently than *one*, by method and sample path. *kind* is used where it denies."""
     found: dict[tuple[str, str], Difference] = {}
     for rule, method in [(each, method) for each in one.all for method in _methods(each)]:
         sample = _sample(rule)
         answer = other.find(method, sample)
         access = DENIED if answer is None else answer.access
         if rule.access is DENIED or _same(rule.access, access):
-            continue  # what the first denies and the second allows is found the other way round
+            continue  # found when the two are compared the other way round
         if one.find(method, sample) is rule:
             found[method, sample] = Difference(
                 kind=kind if access is DENIED else DifferenceKind.DIFFERENT,
@@ -147,7 +150,7 @@ def _same(one: Requirement | Access, other: Requirement | Access) -> bool:
 
 
 def shown(access: Requirement | Access) -> str:
-    """*access* in a few words."""
+    """Return a short description of *access*."""
     if isinstance(access, Access):
         return access.value
     if access == AUTHENTICATED:

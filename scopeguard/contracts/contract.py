@@ -1,4 +1,4 @@
-"""What reading a document yields, and what the readers of both kinds of documents share."""
+"""The contract that a document yields, and helpers that both readers share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scopeguard.spec.error_body import ErrorBody
 
 
 class Undeclared(StrEnum):
-    """What holds for an operation of which its document does not say whether it needs a token."""
+    """Access to operations for which the document declares none."""
 
     PUBLIC = "public"
     AUTHENTICATED = "authenticated"
@@ -36,7 +36,7 @@ _MEANING: Final[dict[Undeclared, Requirement | Access]] = {
 class Contract:
     """The rules of a document, in the order of decision, and the scopes it describes.
 
-    *name*: what messages call it. *error_body*: how clients of such an API read errors, where it is not the usual way.
+    *name* identifies the document in messages. *error_body* is the error format of such APIs, if they have one.
     A guard with these rules answers so unless it has a ``challenge``. A guard whose middleware alone has them does not
     know them, and needs ``challenge=ChallengeStyle(realm=..., body=contract.error_body)``.
     """
@@ -48,28 +48,30 @@ class Contract:
 
 
 def undeclared_access(undeclared: Undeclared | str | None) -> Requirement | Access | None:
-    """What *undeclared* stands for; ``None`` where the operator did not say."""
+    """Return the access that *undeclared* means, ``None`` if it was not given."""
     return None if undeclared is None else _MEANING[member(Undeclared, undeclared, "undeclared")]
 
 
 def nothing_declared(document: Document, operation: str) -> ConfigurationError:
-    """The document says nothing about *operation*, and neither did the operator."""
+    """Return the error for an *operation* without declared access."""
     return document.error(
-        f"{operation}: the document does not say what it needs; declare it there, or say what holds for all such "
+        f"{operation}: the document declares no security for it; declare it there, or set the access of all such "
         'operations with undeclared = "authenticated", "deny" or "public"'
     )
 
 
 def checked_operations(document: Document, operations: list[Operation]) -> list[Operation]:
-    """*operations*, or :class:`ConfigurationError` if there are none: a document that describes nothing is the wrong
-    document, or has a member of the wrong name, and says nothing about any request."""
+    """Return *operations*. Raises :class:`ConfigurationError` if there are none.
+
+    A document without operations is the wrong document, or a member of it is misspelled.
+    """
     if operations:
         return operations
     raise document.error("describes no operation, so no request could be allowed; is it the right document?")
 
 
 def checked_base_path(base_path: str | None) -> str | None:
-    """*base_path* without a slash at its end."""
+    """Return *base_path* without its final slash. Raises :class:`ConfigurationError`."""
     if base_path is None:
         return None
     if (
@@ -82,5 +84,5 @@ def checked_base_path(base_path: str | None) -> str | None:
 
 
 def parameter(name: str) -> str:
-    """*name* as rules may call a parameter. What it is called has no meaning for them."""
+    """Return *name* as a parameter name that rules accept. The name has no meaning for them."""
     return re.sub(r"\W", "_", name, flags=re.ASCII).lstrip("0123456789") or "value"

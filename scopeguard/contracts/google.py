@@ -1,4 +1,4 @@
-"""Google discovery documents: every method enforces the scopes it lists, any one of which will do."""
+"""Read Google discovery documents: any one of the scopes that a method lists allows it."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class _Reader:
         return found
 
     def _methods(self, resource: Mapping[str, Any], place: str) -> list[Mapping[str, Any]]:
-        """The methods of *resource* and of the resources in it."""
+        """Return the methods of *resource* and of its nested resources."""
         self.document.refuse_misspelled(resource, _OF_A_RESOURCE, place)
         own = list(self._members(resource, "methods", place).values())
         for name, inner in self._members(resource, "resources", place).items():
@@ -134,7 +134,7 @@ class _Reader:
             raise self.document.error(f"{name}: {error}") from None
 
     def _places(self, method: Mapping[str, Any], verb: str, path: str) -> list[tuple[str, str]]:
-        """The methods and full paths, with the document's own templates, at which *method* is served."""
+        """Return the HTTP methods and full path templates, in the document's own form, that serve *method*."""
         service = str(self.document.content.get("servicePath", "")).strip("/")
         base = (f"/{service}" if service else "") if self.base_path is None else self.base_path
         places = [(verb, base + _slashed(path))]
@@ -162,7 +162,7 @@ def _any_of(scopes: tuple[str, ...]) -> Requirement:
 
 
 def _expanded(path: str, parameters: Mapping[str, Any]) -> str:
-    """*path* as a template of rules: each ``{+name}`` with the segments of its pattern."""
+    """Return *path* as a rule template. Each ``{+name}`` becomes the segments of its pattern."""
 
     def template(found: re.Match[str]) -> str:
         name = parameter(found[2])
@@ -175,7 +175,7 @@ def _expanded(path: str, parameters: Mapping[str, Any]) -> str:
 
 
 def _segments(name: str, pattern: str) -> str:
-    """*pattern*, a regular expression, as a template: ``^projects/[^/]+$`` is ``projects/{name_1}``."""
+    """Return *pattern*, a regular expression, as a template: ``^projects/[^/]+$`` becomes ``projects/{name_1}``."""
     parts: list[str] = []
     for number, part in enumerate(_split(pattern.removeprefix("^").removesuffix("$")), 1):
         if _LITERAL.fullmatch(part):
@@ -188,12 +188,12 @@ def _segments(name: str, pattern: str) -> str:
 
 
 def _may_hold_a_slash(part: str) -> bool:
-    """Whether *part* of a regular expression might match a slash. Errs to the side of yes."""
+    """Return whether *part* of a regular expression may match a slash. When in doubt, it may."""
     return re.fullmatch(r"(?:[\w-]|\[[\w.~-]+\]|\\[dw]|\{\d+(?:,\d*)?\}|[+?|()]|\?:)+", part, re.ASCII) is None
 
 
 def _split(pattern: str) -> list[str]:
-    """*pattern* at the slashes that stand in no group and no class of characters."""
+    """Split *pattern* at slashes outside groups and character classes."""
     parts, depth, in_class, escaped = [""], 0, False, False
     for character in pattern:
         if character == "/" and not (depth or in_class or escaped):

@@ -1,4 +1,4 @@
-"""OpenAPI 3.0, 3.1 and 3.2: every operation enforces the ``security`` it declares."""
+"""Read OpenAPI 3.0, 3.1 and 3.2 documents: every operation enforces the ``security`` that it declares."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ def openapi(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Described:
-    """An operation as its document describes it; *access* is ``None`` where nothing is said. *name* and *source* are
-    for messages: the latter with the document."""
+    """An operation of a document. *access* is ``None`` if none is declared. *name* and *source* are for messages;
+    *source* includes the document."""
 
     method: str
     paths: tuple[str, ...]
@@ -160,7 +160,7 @@ class Reader:
         try:
             template = _template(path)
             paths = tuple(dict.fromkeys(base + template for base in self._bases(item, operation)))
-            # A null beside the document's security could mean it, or nothing at all.
+            # A null beside the document's security could mean either.
             is_null = security is None and "security" in operation and "security" in self.document.content
             access = None if security is None and not is_null else self.schemes.access(security)
         except ConfigurationError as error:
@@ -177,13 +177,13 @@ class Reader:
 
 
 def security_schemes(document: DocumentOrPath) -> tuple[str, ...]:
-    """The names of the security schemes that *document* declares."""
+    """Return the names of the security schemes that *document* declares."""
     components = _mapping(read_document(document, "OpenAPI document").content.get("components"))
     return tuple(map(str, _mapping(components.get("securitySchemes"))))
 
 
 def _base(server: Mapping[str, Any]) -> str:
-    """The path of a *server*, without a slash at its end."""
+    """Return the path of a *server* without its final slash."""
     url = str(server.get("url", "/"))
     for name, variable in _mapping(server.get("variables")).items():
         url = url.replace(f"{{{name}}}", str(_mapping(variable).get("default", "")))
@@ -193,7 +193,7 @@ def _base(server: Mapping[str, Any]) -> str:
         raise ConfigurationError(f"servers: {printable(url)} is no URL; say where the API is with base_path") from None
     path = unquote(parts.path).rstrip("/")
     if "{" in path or (path and not path.startswith("/")):
-        # Relative to where the document came from, which a file does not tell.
+        # Relative to the URL of the document, which is unknown for a file.
         raise ConfigurationError(
             f"servers: {printable(url)} does not tell the path; say where the API is with base_path"
         )

@@ -1,4 +1,4 @@
-"""The security schemes of an OpenAPI document, and what its ``security`` lists mean to a guard."""
+"""Translate the security schemes and ``security`` lists of an OpenAPI document into requirements."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, any_of
 
 @dataclass(frozen=True, slots=True)
 class Schemes:
-    """*known* schemes by name; those whose names are *ignored* drop the alternatives they stand in."""
+    """The *known* schemes by name. Alternatives that use an *ignored* scheme are dropped."""
 
     known: Mapping[str, Mapping[str, Any]]
     ignored: frozenset[str]
@@ -27,14 +27,15 @@ class Schemes:
         names = frozenset(ignored)
         for name in names:
             if name not in known:
-                # A name that is not there would ignore nothing, and nobody would notice.
+                # An unknown name would ignore nothing, silently.
                 near = get_close_matches(str(name), known, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known) or 'none'}"
-                raise document.error(f"ignore_schemes: {printable(name)} is no security scheme of the document; {hint}")
+                problem = f"ignore_schemes: {printable(name)} is not a security scheme of the document"
+                raise document.error(f"{problem}; {hint}")
         return cls(known, names)
 
     def access(self, security: Any) -> Requirement | Access:
-        """What a ``security`` list asks of a caller. Raises :class:`ConfigurationError`."""
+        """Return the access that a ``security`` list declares. Raises :class:`ConfigurationError`."""
         if not isinstance(security, list) or not all(isinstance(alternative, Mapping) for alternative in security):
             raise ConfigurationError("security: a list of objects is needed")
         kept = [alternative for alternative in security if not self.ignored & set(map(self._name, alternative))]
@@ -46,7 +47,7 @@ class Schemes:
         if len(requirements) > 1 and AUTHENTICATED in requirements:
             weak = next(_shown(one) for one in kept if self._requirement(one) == AUTHENTICATED)
             raise ConfigurationError(
-                f"security: any valid token would do by {weak}, so that the scopes beside it mean nothing; if that is "
+                f"security: {weak} allows any valid token, so the scopes beside it have no effect; if it is for "
                 "another kind of token, add its scheme to ignore_schemes, else declare the scopes there as well"
             )
         return any_of(*requirements)
@@ -57,7 +58,7 @@ class Schemes:
     def _member(self, name: Any, scopes: Any) -> Requirement:
         scheme = self.known.get(self._name(name))
         if scheme is None:
-            raise ConfigurationError(f"security: {printable(name)} is no security scheme of the document")
+            raise ConfigurationError(f"security: {printable(name)} is not a security scheme of the document")
         if not _takes_access_tokens(scheme):
             raise ConfigurationError(
                 f"security: {printable(name)} is {_kind(scheme)}, which is not checked here; with its name in "
@@ -68,7 +69,7 @@ class Schemes:
         return all_of(*scopes) if scopes else AUTHENTICATED
 
     def _name(self, name: Any) -> str:
-        """The name of a scheme; 3.2 allows its place in the document as well."""
+        """Return the name of a scheme. OpenAPI 3.2 also allows a reference to it."""
         text = str(name)
         return text if text in self.known else text.removeprefix("#/components/securitySchemes/")
 

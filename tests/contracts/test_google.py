@@ -134,7 +134,7 @@ def test_uploads_of_an_api_without_a_service_path_move_as_well():
 
 def test_methods_without_scopes_are_an_error_unless_the_operator_says_what_holds():
     given = document(method("a", scopes=[]))
-    with pytest.raises(ConfigurationError, match=r"shop:v1: shop.a: the document does not say what it needs"):
+    with pytest.raises(ConfigurationError, match=r"shop:v1: shop.a: the document declares no security for it"):
         google_discovery(given)
     for word, expected in (("public", PUBLIC), ("authenticated", AUTHENTICATED), ("deny", DENIED)):
         assert expected in [rule.access for rule in google_discovery(given, undeclared=word).rules]

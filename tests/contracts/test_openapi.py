@@ -93,7 +93,7 @@ def test_alternatives_are_or_and_members_are_and(security: Any, expected: Requir
 @pytest.mark.parametrize("weak", [{"bearer": []}, {"oauth": []}, {"oidc": [], "bearer": []}])
 def test_an_alternative_that_any_token_meets_beside_scopes_is_refused(weak: dict[str, list[str]]):
     said = refusal(document({"/a": {"get": {"security": [{"oauth": ["write"]}, weak], "operationId": "getA"}}}))
-    assert said.startswith("Shop: GET /a (getA): security: any valid token would do by ")
+    assert said.startswith("Shop: GET /a (getA): security: ")
     assert "ignore_schemes" in said
 
 
@@ -109,7 +109,7 @@ def test_an_operation_overrides_what_holds_for_all():
 def test_an_operation_of_which_nothing_is_said_is_an_error_unless_the_operator_says_what_holds():
     given = document({"/a": {"post": {"operationId": "makeA"}}})
     said = refusal(given)
-    assert "Shop: POST /a (makeA): the document does not say what it needs" in said
+    assert "Shop: POST /a (makeA): the document declares no security for it" in said
     assert 'undeclared = "authenticated"' in said
     for word, expected in (("public", PUBLIC), ("authenticated", AUTHENTICATED), ("deny", DENIED)):
         assert openapi(given, undeclared=word).rules[0].access == expected
@@ -132,7 +132,7 @@ def test_what_cannot_be_checked_is_refused_or_ignored_by_name(name: str, kind: s
 
 
 def test_an_ignored_scheme_has_to_be_there():
-    assert "ignore_schemes: bearr is no security scheme of the document; did you mean bearer?" in refusal(
+    assert "ignore_schemes: bearr is not a security scheme of the document; did you mean bearer?" in refusal(
         document({}), ignore_schemes=["bearr"]
     )
     assert "write a list of names" in refusal(document({}), ignore_schemes="key")
@@ -148,8 +148,8 @@ def test_a_dropped_alternative_leaves_the_empty_one_public():
     [
         ({}, "security: a list of objects is needed"),
         (["oauth"], "security: a list of objects is needed"),
-        (None, "the document does not say what it needs"),
-        ([{"other": []}], "security: other is no security scheme of the document"),
+        (None, "the document declares no security for it"),
+        ([{"other": []}], "security: other is not a security scheme of the document"),
         ([{"oauth": "read"}], "security: oauth: a list of scopes is needed"),
         ([{"oauth": [True]}], "security: oauth: a list of scopes is needed"),
         ([{"oauth": ["read write"]}], "'read write' holds several scopes"),

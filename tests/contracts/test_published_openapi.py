@@ -91,7 +91,7 @@ def test_an_operation_is_allowed_exactly_with_the_scopes_its_document_lists(name
 
 
 def test_a_personal_token_beside_scopes_has_to_be_looked_at_by_the_operator():
-    with pytest.raises(ConfigurationError, match=r"getAccount.*any valid token would do by personalAccessToken"):
+    with pytest.raises(ConfigurationError, match=r"getAccount.*personalAccessToken allows any valid token"):
         openapi(published(LINODE), undeclared="deny")
 
 
