@@ -105,7 +105,7 @@ class GuardMiddleware(Layer):
         self._close_on_expiry = close_on_expiry
         self._opens_unmatched = not self.rules.deny_unmatched
         self._find = self.rules.find
-        self.root_path = checked_root_path(root_path)
+        self.root_path: str | None = checked_root_path(root_path)
         self._app_rules = AppRules(self)
         self._check = StartCheck(self, guard)
         self._needs = RouteNeeds(app)

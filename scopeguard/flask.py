@@ -31,8 +31,8 @@ from scopeguard.extras import explained
 
 try:
     from flask import Blueprint, Flask, current_app, has_request_context, request
-except ModuleNotFoundError as missing:
-    raise explained(missing, "flask") from None
+except ModuleNotFoundError as _missing:
+    raise explained(_missing, "flask") from None
 
 import flask.globals
 from flask.views import View

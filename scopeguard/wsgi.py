@@ -94,7 +94,7 @@ class GuardMiddleware(Layer):
         self.app: WSGIApp = app
         self.guard = guard
         self.rules: Rules = guard.checked_rules(Rules.chosen(rules, guard.rules).with_public(public))
-        self.root_path = checked_root_path(root_path)
+        self.root_path: str | None = checked_root_path(root_path)
         self._find: Callable[[str, str, bytes | None], Rule | None] = AppRules(self).find
         self._opens_unmatched = not self.rules.deny_unmatched
         self.passes_preflights: bool = guard.passes_preflights(cors_preflight)

@@ -70,7 +70,7 @@ class Configured(Layer):
         self.app = app
         self.guard = guard
         self.rules: Rules = Rules.of(guard.rules)
-        self.passes_preflights = guard.passes_preflights()
+        self.passes_preflights: bool = guard.passes_preflights()
 
 
 def mark(decorated: Any, inner: Any, requirement: Requirement) -> None:

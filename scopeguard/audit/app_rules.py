@@ -29,8 +29,8 @@ class AppRules:
         self._owners: list[Any] = []
         self._names: list[str] = []
         self._values: list[Any] = []
-        self.is_plain = False
-        self.watches = False
+        self.is_plain: bool = False
+        self.watches: bool = False
 
     def find(self, method: str, path: str, raw_path: bytes | None = None, root_path: str = "") -> Rule | None:
         """:meth:`RoutedRules.find`, for the app as it is now."""

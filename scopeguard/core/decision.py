@@ -131,8 +131,8 @@ class Report:
     def __init__(
         self, reporter: Reporter, method: str, path: str, route: str | None, clock: Callable[[], float]
     ) -> None:
-        self.reporter = reporter
-        self.has_ended = False
+        self.reporter: Reporter = reporter
+        self.has_ended: bool = False
         self._route = route
         self.outer: Report | None = _current.get()
         self._method = method

@@ -69,11 +69,11 @@ class Ticket:
     __slots__ = ("account", "began", "priority", "refuse", "start")
 
     def __init__(self, account: str, *, priority: bool, start: Callable[[], bool], refuse: Callable[[], None]) -> None:
-        self.account = account
-        self.priority = priority
-        self.start = start
-        self.refuse = refuse
-        self.began = 0.0
+        self.account: str = account
+        self.priority: bool = priority
+        self.start: Callable[[], bool] = start
+        self.refuse: Callable[[], None] = refuse
+        self.began: float = 0.0
 
 
 class _Account:

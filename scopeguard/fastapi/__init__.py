@@ -39,8 +39,8 @@ from scopeguard.extras import explained
 try:
     from fastapi import Response
     from fastapi.security import SecurityScopes
-except ModuleNotFoundError as missing:
-    raise explained(missing, "fastapi") from None
+except ModuleNotFoundError as _missing:
+    raise explained(_missing, "fastapi") from None
 
 from starlette.requests import HTTPConnection, Request
 

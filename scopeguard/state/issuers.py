@@ -315,7 +315,7 @@ class TrustedIssuers:
         # A look-up tries each length once, for any number of prefixes.
         self._prefix_lengths = tuple(sorted({len(prefix) for prefix in self._prefixes}, reverse=True))
         # Whether any issuer introspects opaque tokens.
-        self.takes_opaque = bool(self._prefixes) or self._any_opaque is not None
+        self.takes_opaque: bool = bool(self._prefixes) or self._any_opaque is not None
         # The header fields that may hold a token; None for Authorization.
         headers = dict.fromkeys(trust.issuer.token_header for trust in self.all)
         self.headers: tuple[str | None, ...] = tuple(headers if resolved is None else {**headers, None: None})
@@ -327,7 +327,7 @@ class TrustedIssuers:
                 "without iss does not say whose it is"
             )
         self.nameless: TrustedIssuer | None = nameless[0] if nameless else None
-        self.names = IssuerNames(name for _, name in self._by_name)
+        self.names: IssuerNames = IssuerNames(name for _, name in self._by_name)
         self.hints: dict[str, str] = {
             key: hint for trust in reversed(self.all) for key, hint in trust.issuer.hints.items()
         }
