@@ -30,6 +30,7 @@ from scopeguard.config.sources import TokenSource
 from scopeguard.edge import sync as blocking
 from scopeguard.flow.authenticate import judge
 from scopeguard.flow.credential import Credential
+from scopeguard.guard import engine_of
 
 Decode = Callable[[str], object]
 """Raises for a token that is not good."""
@@ -43,7 +44,8 @@ MUST = {"RS256": "<= 1.7", "ES256": "<= 1.3", "EdDSA": "<= 1.2"}
 
 def scopeguard_judges(material: Material, **settings: Any) -> Decode:
     guard = material.guard(**settings)
-    trusts, clock, outside, memory = guard._trusts, guard.clock, guard._outside, guard._memory
+    engine = engine_of(guard)
+    trusts, clock, outside, memory = engine.issuers, engine.clock, engine.runtime, engine.token_cache
 
     def decode(token: str) -> object:
         credential = Credential(token=token, source=TokenSource.HEADER)

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from scopeguard import Granted, Guard, HeaderList, Issuer, IssuerResolver, RequestView
+from scopeguard.guard import engine_of
 from scopeguard.testing import FakeAuthority, FakeClock
 from scopeguard.testing.transport import Network
 
@@ -80,7 +81,7 @@ def measured(count: int, *, resolved: bool = False, loops: int = LOOPS) -> Row:
             raise SystemExit("a good token was refused; nothing to measure")
     check = _best(lambda: [guard.check(view) for view in views], loops // 10 + 1) / len(views)
     names = [authority.url for authority in authorities]
-    trusts = guard._trusts
+    trusts = engine_of(guard).issuers
     if trusts.resolved is None:
         routing = _best(lambda: [trusts.by_name(name) for name in names], loops) / len(names)
     else:

@@ -39,6 +39,7 @@ from scopeguard.config.keys import KeySetPolicy
 from scopeguard.config.token_cache import TokenCachePolicy
 from scopeguard.devserver.keys import SigningKey
 from scopeguard.flow.effects import Answer, Send
+from scopeguard.guard import engine_of
 from scopeguard.state.issuers import TrustedIssuer
 from scopeguard.state.token_cache import TokenCache
 
@@ -139,8 +140,8 @@ class Made:
 
     def __init__(self) -> None:
         guard = Material("RS256").guard()
-        self.trusts = guard._trusts
-        self.trust: TrustedIssuer = guard.configured()
+        self.trusts = engine_of(guard).issuers
+        self.trust: TrustedIssuer = engine_of(guard).configured_issuer()
         key_set = self.trust.ring.key_set
         if key_set is None:
             raise SystemExit("the guard has no keys; nothing to measure")

@@ -31,6 +31,7 @@ from typing import Any
 from benchmarks.measuring import figure, keep, machine, table
 from benchmarks.storms import AUDIENCE, ROOT, SECRET, Place, view
 from scopeguard import Granted, Guard, Introspection, Issuer
+from scopeguard.guard import engine_of
 from scopeguard.stores.redis import RedisStore
 
 WORKERS = 4
@@ -165,7 +166,7 @@ def revocations(place: Place, redis: str, *, seconds: float, rounds: int) -> dic
                     guard.check(request)
                 done += 50
             taken[name].append((time.process_time() - begun) / done)
-    store, reads = guards["with"].store, []
+    store, reads = engine_of(guards["with"]).store, []
     for _ in range(50 * rounds):
         begun = time.perf_counter()
         if store is not None:

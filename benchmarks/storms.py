@@ -35,7 +35,7 @@ from benchmarks.measuring import figure, keep, machine, table
 from scopeguard import Granted, Guard, HeaderList, Introspection, Issuer, RequestView
 from scopeguard.devserver import Authority, Client, DevServer
 from scopeguard.devserver.keys import KeyRing, compact
-from scopeguard.guard import Decision
+from scopeguard.guard import Decision, engine_of
 
 AUDIENCE = "https://api.example.com"
 SECRET = "sg-secret-of-the-api"
@@ -270,7 +270,7 @@ def waiting(place: Place, backend: str, *, requests: int) -> dict[str, float]:
         return seconds
 
     async def both(guard: Guard, good: Sequence[str], strangers: Sequence[str]) -> tuple[list[float], list[float]]:
-        flights = guard._outside.flights
+        flights = engine_of(guard).runtime.flights
         without = await timed(guard, good[:requests], lambda: True)
         async with anyio.create_task_group() as group:
             for stranger in strangers:

@@ -23,6 +23,7 @@ from scopeguard.config.checks import flag
 from scopeguard.config.cors import Preflight
 from scopeguard.config.sources import TokenSources
 from scopeguard.core.decision import Decision, Denied, Granted, Report, Unavailable
+from scopeguard.core.engine import Engine
 from scopeguard.errors import (
     ConfigurationError,
     InvalidRequest,
@@ -30,7 +31,7 @@ from scopeguard.errors import (
     RequestTimedOut,
     RequestTooLarge,
 )
-from scopeguard.guard import Guard
+from scopeguard.guard import Guard, engine_of
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.rules.routed import checked_root_path, without_prefix
@@ -45,7 +46,7 @@ Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 GUARD_KEY: Final = "scopeguard.guard"
-"""Where in ``scope["state"]`` adapters below find the guard that judged the request, beside its ``access_token``."""
+"""The key in ``scope["state"]`` of the guard that checked the request, beside its ``access_token``."""
 
 
 _SECURE: Final = ("https", "wss")
@@ -100,8 +101,9 @@ class GuardMiddleware(Layer):
         flag(close_on_expiry, "close_on_expiry")
         self.app: ASGIApp = app
         self.guard = guard
-        self.rules: Rules = guard.checked_rules(Rules.chosen(rules, guard.rules).with_public(public))
-        self.passes_preflights: bool = guard.passes_preflights(cors_preflight)
+        self._engine = engine = engine_of(guard)
+        self.rules: Rules = engine.check_rules(Rules.chosen(rules, guard.rules).with_public(public))
+        self.passes_preflights: bool = engine.passes_preflights(cors_preflight)
         self._close_on_expiry = close_on_expiry
         self._opens_unmatched = not self.rules.deny_unmatched
         self._find = self.rules.find
@@ -120,7 +122,7 @@ class GuardMiddleware(Layer):
         elif kind == "websocket":
             method = "GET"
         elif kind == "lifespan":
-            self.guard.prepare()
+            self._engine.prepare()
             unchecked = self._is_checked.set(True)
             try:
                 await self.app(scope, receive, checked_start(self._check, send) if self._check.pending else send)
@@ -137,9 +139,9 @@ class GuardMiddleware(Layer):
             rule = self._find(method, scope["path"], scope.get("raw_path"))
         else:
             rule = self._rule(method, scope)
-        guard, token, is_passed = self.guard, None, False
-        if guard.listens:
-            report = guard.report(method, scope["path"], None if rule is None else rule.path)
+        engine, token, is_passed = self._engine, None, False
+        if engine.listens:
+            report = engine.report(method, scope["path"], None if rule is None else rule.path)
             if report is not None:  # no layer around this one has begun it: come here again with it
                 await self._reported(report, scope, receive, send)
                 return
@@ -148,7 +150,7 @@ class GuardMiddleware(Layer):
             is_passed = method == "OPTIONS" and self._announces(_header(scope, "access-control-request-method"), scope)
         if (rule is None or rule.access is not PUBLIC) and not is_passed:
             if self._opens_unmatched if rule is None else rule.is_plain:
-                token = recalled(guard, scope, None if rule is None else rule.requirement)
+                token = recall(engine, scope, None if rule is None else rule.requirement)
             if token is None:
                 admitted = await self._admitted(scope, receive, send, method, rule)
                 if admitted is None:
@@ -158,14 +160,14 @@ class GuardMiddleware(Layer):
         # servers hand every request the same state. The guard is in it too: one key more, and the dict that uvicorn
         # and Starlette fill with theirs grows to twice its size.
         state = scope.get("state")
-        mine = {"access_token": token, GUARD_KEY: guard}
+        mine = {"access_token": token, GUARD_KEY: self.guard}
         scope["state"] = {**state, **mine} if state else mine
         scope["user"] = scope["auth"] = ANONYMOUS if token is None else token
         before = begin_serving(token)
         try:
-            ends = guard.admits_until(token) if self._close_on_expiry and token is not None else None
+            ends = engine.admits_until(token) if self._close_on_expiry and token is not None else None
             if ends is not None:
-                await self._until(ends - guard.clock.wall(), self.app, scope, receive, send)
+                await self._until(ends - engine.clock.wall(), self.app, scope, receive, send)
             else:
                 await self.app(scope, receive, send)
         finally:
@@ -191,8 +193,8 @@ class GuardMiddleware(Layer):
         self, scope: Scope, receive: Receive, send: Send, method: str, rule: Rule | None
     ) -> tuple[Receive, Send, AccessToken | None] | None:
         """What the app is to receive from and to send to, and whose request it is; ``None`` when it was refused."""
-        guard = self.guard
-        sources = guard.sources if rule is None or rule.sources is None else guard.sources.only(rule.sources)
+        engine = self._engine
+        sources = engine.sources if rule is None or rule.sources is None else engine.sources.only(rule.sources)
         requirement = None if rule is None else rule.requirement
         presence = self._presence(scope, receive)
         body = FormBody(scope, presence.next, sources) if sources.in_form else None
@@ -206,7 +208,7 @@ class GuardMiddleware(Layer):
         if subprotocol is not None:
             send = selecting(send, subprotocol)
         optional = rule is not None and rule.access is OPTIONAL
-        decision: Decision = await guard.acheck(
+        decision: Decision = await engine.acheck(
             view,
             requirement,
             optional=optional,
@@ -214,7 +216,7 @@ class GuardMiddleware(Layer):
             sources=sources,
             read_form=None if body is None else body.read,
             client_gone=presence.gone,
-            shown=lambda: self._needs.beside(requirement, method, view.path),
+            challenged=lambda: self._needs.beside(requirement, method, view.path),
         )
         if isinstance(decision, Denied | Unavailable):
             await self._refuse(decision, scope, send)
@@ -293,7 +295,7 @@ class FormBody:
         return self._replay.popleft() if self._replay else await self._receive()
 
 
-def recalled(guard: Guard, scope: Scope, requirement: Requirement | None) -> AccessToken | None:
+def recall(engine: Engine, scope: Scope, requirement: Requirement | None) -> AccessToken | None:
     """The token of the request, where it was verified before and there is nothing else to do."""
     authorization: bytes | None = None
     for name, value in scope.get("headers") or ():
@@ -304,8 +306,8 @@ def recalled(guard: Guard, scope: Scope, requirement: Requirement | None) -> Acc
             authorization = value
     if authorization is None:
         return None
-    in_clear_from = None if scope.get("scheme") in _SECURE else scope.get("client")
-    return guard.recall(authorization, requirement, scope.get("query_string") or b"", in_clear_from)
+    cleartext_peer = None if scope.get("scheme") in _SECURE else scope.get("client")
+    return engine.recall(authorization, requirement, scope.get("query_string") or b"", cleartext_peer)
 
 
 def headers_of(scope: Scope) -> HeaderList:

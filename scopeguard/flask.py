@@ -50,8 +50,9 @@ from scopeguard.audit.startup import StartCheck
 from scopeguard.config.cors import Preflight
 from scopeguard.config.sources import TokenSource, checked_sources
 from scopeguard.core.decision import Decision, Denied, Granted, Report, Unavailable
+from scopeguard.core.engine import Engine
 from scopeguard.errors import ConfigurationError
-from scopeguard.guard import Guard
+from scopeguard.guard import Guard, engine_of
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access, Rule, Rules
 from scopeguard.scopes import Requirement, all_of, required
 from scopeguard.spec.challenge import private_headers
@@ -132,9 +133,10 @@ class ScopeGuard:
             raise ConfigurationError("ScopeGuard: guard is a scopeguard.Guard, as in ScopeGuard(app, guard)")
         if "scopeguard" in app.extensions:
             raise ConfigurationError("ScopeGuard: this app is guarded already; several issuers go into one Guard")
-        rules = guard.checked_rules(Rules.chosen(self._rules, guard.rules))
+        engine = engine_of(guard)
+        rules = engine.check_rules(Rules.chosen(self._rules, guard.rules))
         layer = _Extension(app, guard, rules.with_public(rule.path for rule in self._public))
-        layer.passes_preflights = guard.passes_preflights(self._cors_preflight)
+        layer.passes_preflights = engine.passes_preflights(self._cors_preflight)
         hooks = _Hooks(app, layer, StartCheck(app, guard))
         app.extensions[EXTENSION] = layer
         app.extensions["scopeguard"] = self
@@ -164,6 +166,7 @@ class _Hooks:
     def __init__(self, app: Flask, layer: Layer, check: StartCheck) -> None:
         self._app = app
         self._guard = layer.guard
+        self._engine = engine_of(layer.guard)
         self._rules = layer.rules
         self._passes_preflights = layer.passes_preflights
         self._check_of_app = check
@@ -173,26 +176,26 @@ class _Hooks:
         """Before anything else: a response is a refusal, ``None`` lets the request go on."""
         if self._check_of_app.pending:
             self._check_of_app.run()
-        asked, guard = _current_request(), self._guard
+        asked, engine = _current_request(), self._engine
         environ = asked.environ
         rule = self._rules.find(environ["REQUEST_METHOD"], decoded_path(environ), raw_path(environ))
         route = self._route(rule, asked)
         known: AccessToken | None = None
-        if environ.get(GUARD_KEY) is guard:
+        if environ.get(GUARD_KEY) is self._guard:
             if route.sources is None:
                 known = environ.pop(ENVIRON_KEY, None)
         else:
-            environ[GUARD_KEY] = guard
+            environ[GUARD_KEY] = self._guard
         state = environ[_STATE] = _State(route)
-        if guard.listens:
-            state.own_report = guard.report(asked.method, decoded_path(environ), None if rule is None else rule.path)
-            state.report = guard.current_report()
+        if engine.listens:
+            state.own_report = engine.report(asked.method, decoded_path(environ), None if rule is None else rule.path)
+            state.report = engine.current_report()
         token: AccessToken | None = None
         is_passed = asked.method == "OPTIONS" and self._passes(asked, rule)
         if route.access is not PUBLIC and not is_passed:
             if route.is_plain:
-                token = recall(guard, environ, route.requirement) if known is None else known
-                if known is not None and not guard.permits(known, route.requirement):
+                token = recall(engine, environ, route.requirement) if known is None else known
+                if known is not None and not engine.permits(known, route.requirement):
                     token = None
             if token is None:
                 match self._decision(environ, state, known):
@@ -216,19 +219,19 @@ class _Hooks:
         key = (id(rule), endpoint, method)
         route = self._routes.get(key)
         if route is None or route.view is not view:
-            route = _Route(rule, view, endpoint, asked.method, self._guard, self._rules)
+            route = _Route(rule, view, endpoint, asked.method, self._engine, self._rules)
             if len(self._routes) < _MOST_ROUTES:
                 self._routes[key] = route
         return route
 
     def _decision(self, environ: dict[str, Any], state: _State, known: AccessToken | None) -> Decision:
-        guard, route, view = self._guard, state.route, request_view(environ)
+        engine, route, view = self._engine, state.route, request_view(environ)
         if known is not None:
-            return guard.authorize(known, route.requirement, closed=route.closed, request=view)
+            return engine.authorize(known, route.requirement, closed=route.closed, request=view)
         if route.token_sources.in_query and has_access_token(view.query):
             state.by_query = True
             _strip_query_token()
-        decision = guard.check(
+        decision = engine.check(
             view,
             route.requirement,
             optional=route.access is OPTIONAL,
@@ -268,7 +271,7 @@ class _Hooks:
         except HTTPException:
             return False
         view = self._app.view_functions.get(endpoint)
-        return not _Route(rule, view, endpoint, method, self._guard, self._rules).closed
+        return not _Route(rule, view, endpoint, method, self._engine, self._rules).closed
 
     def mark(self, response: Response) -> Response:
         """Say to caches what they must know about the response (B-28, B-30, B-54), and to browsers what scripts may
@@ -332,7 +335,7 @@ class _Route:
 
     __slots__ = ("access", "closed", "is_plain", "requirement", "requirements", "sources", "token_sources", "view")
 
-    def __init__(self, rule: Rule | None, view: Any, endpoint: str, method: str, guard: Guard, rules: Rules) -> None:
+    def __init__(self, rule: Rule | None, view: Any, endpoint: str, method: str, engine: Engine, rules: Rules) -> None:
         self.view = view
         marked = _marked(view, endpoint, method)
         requirements = tuple(getattr(item, REQUIREMENT) for item in marked if hasattr(item, REQUIREMENT))
@@ -358,7 +361,7 @@ class _Route:
             self.access = OPTIONAL if OPTIONAL in said else PUBLIC if PUBLIC in said else None
         self.closed = self.access is DENIED or (self.access is None and rules.closes(rule))
         self.sources: frozenset[TokenSource] | None = sources[0] if sources else None
-        self.token_sources = guard.sources if self.sources is None else guard.sources.only(self.sources)
+        self.token_sources = engine.sources if self.sources is None else engine.sources.only(self.sources)
         self.is_plain = not self.closed and self.sources is None
         self._add(_hooks(endpoint))
 
@@ -518,9 +521,10 @@ def _refusal(requirement: Requirement, sources: frozenset[TokenSource] | None) -
     if environ.get(PREFLIGHT_KEY) and _is_answered_by_flask(asked):
         return None
     token = environ.get(ENVIRON_KEY)
-    if guard.permits(token, requirement):
+    engine = engine_of(guard)
+    if engine.permits(token, requirement):
         return None
-    decision = guard.authorize(token, requirement, request=request_view(environ))
+    decision = engine.authorize(token, requirement, request=request_view(environ))
     return None if isinstance(decision, Granted) else _refused(decision)
 
 

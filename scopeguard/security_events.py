@@ -23,7 +23,7 @@ from scopeguard.edge.aio import in_thread
 from scopeguard.errors import AccessDenied, AuthorityUnavailable, ConfigurationError, InvalidToken, Reason, printable
 from scopeguard.flow.effects import CallHook, ask
 from scopeguard.flow.keys import verify_signature
-from scopeguard.guard import Guard
+from scopeguard.guard import Guard, engine_of
 from scopeguard.request import RequestView
 from scopeguard.spec.challenge import Response, retry_after
 from scopeguard.spec.jwt import peek
@@ -112,9 +112,9 @@ class SecurityEventReceiver:
             )
         if transmitter is not None and audience is not None:
             raise ConfigurationError("audience and transmitter are alternatives: a transmitter has its own audience")
-        self._guard = guard
-        self._about = guard.trust_beside(issuer) if isinstance(issuer, Issuer) else guard.configured(issuer)
-        self._trust = self._about if transmitter is None else guard.trust_beside(transmitter)
+        self._engine = engine = engine_of(guard)
+        self._about = engine.add_key_source(issuer) if isinstance(issuer, Issuer) else engine.configured_issuer(issuer)
+        self._trust = self._about if transmitter is None else engine.add_key_source(transmitter)
         audiences = self._trust.issuer.audiences if audience is None else frozenset(strings(audience, "audience"))
         if not audiences:
             raise ConfigurationError("audience: say how the transmitter names this receiver in the aud of its events")
@@ -125,8 +125,8 @@ class SecurityEventReceiver:
             function(hook, f"hooks[{name!r}]", "a function that takes an event")
         self._types = frozenset((SESSION_REVOKED, *CHANGES, *self._hooks))
         self._critical = strings(critical_subject_members, "critical_subject_members")
-        self._seen = Seen(seconds=guard.revocation.retention, max_entries=MOST_REMEMBERED)
-        guard.call_after_fork(self._seen.after_fork)
+        self._seen = Seen(seconds=engine.settings.revocation.retention, max_entries=MOST_REMEMBERED)
+        engine.call_after_fork(self._seen.after_fork)
         self.asgi: _Endpoint = _Endpoint(self)
 
     def wsgi(self, environ: Environ, start_response: StartResponse) -> list[bytes]:
@@ -135,7 +135,7 @@ class SecurityEventReceiver:
         if response is None:
             try:
                 token = self._checked(read_form(environ, MAX_BYTES))
-                self._guard.perform(verify_signature(token, self._trust, self._guard.clock))
+                self._engine.perform(verify_signature(token, self._trust, self._engine.clock))
                 response = self._taken(token)
             except (AccessDenied, AuthorityUnavailable) as error:
                 response = _refused(error)
@@ -149,7 +149,7 @@ class SecurityEventReceiver:
         if response is None:
             try:
                 token = self._checked(await FormBody(scope, receive, TokenSources()).read(MAX_BYTES))
-                await self._guard.aperform(verify_signature(token, self._trust, self._guard.clock))
+                await self._engine.aperform(verify_signature(token, self._trust, self._engine.clock))
                 response = await in_thread(lambda: self._taken(token))
             except (AccessDenied, AuthorityUnavailable) as error:
                 response = _refused(error)
@@ -170,28 +170,28 @@ class SecurityEventReceiver:
 
     def _checked(self, body: bytes) -> Unverified:
         token = peek(body.decode("latin-1"))
-        check(token, self._trust.issuer, self._audiences, self._guard.clock.wall())
+        check(token, self._trust.issuer, self._audiences, self._engine.clock.wall())
         return token
 
     def _taken(self, token: Unverified) -> Response:
         """Act on a verified *token*, once."""
-        guard, name = self._guard, digest_of(token)
-        events = events_of(token, self._types, guard.clock.wall() + self._trust.issuer.leeway)
-        match self._seen.begin(name, guard.clock.monotonic()):
+        engine, name = self._engine, digest_of(token)
+        events = events_of(token, self._types, engine.clock.wall() + self._trust.issuer.leeway)
+        match self._seen.begin(name, engine.clock.monotonic()):
             case Before.DONE:
                 return _ACCEPTED
             case Before.BUSY:  # its effect may yet fail, and then it must come again
                 raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, self._trust.issuer.url, retry_after=1)
         done = False
         try:
-            if guard.store is None or guard.store.get(f"event:{name}") is None:
+            if engine.store is None or engine.store.get(f"event:{name}") is None:
                 for event in events:
                     self._act(event)
-                if guard.store is not None:
-                    guard.store.put(f"event:{name}", b"1", seconds=guard.revocation.retention)
+                if engine.store is not None:
+                    engine.store.put(f"event:{name}", b"1", seconds=engine.settings.revocation.retention)
             done = True
         finally:
-            self._seen.end(name, guard.clock.monotonic(), done=done)
+            self._seen.end(name, engine.clock.monotonic(), done=done)
         return _ACCEPTED
 
     def _act(self, event: SecurityEvent) -> None:
@@ -207,12 +207,12 @@ class SecurityEventReceiver:
                 leeway = about.issuer.leeway
                 # The transmitter's clock and the issuer's may be apart; an issuer that transmits itself has one.
                 at = event.at if self._trust is about else event.at + leeway
-                self._guard.record(Revoked.SUBJECT, about.issuer.url, subject, at, leeway=leeway)
+                self._engine.record(Revoked.SUBJECT, about.issuer.url, subject, at, leeway=leeway)
         elif event.type in CHANGES and about.issuer.validate is not Validation.JWT:
-            self._guard.record(Revoked.ANSWERS, about.issuer.url, subject_of(event) or "")
+            self._engine.record(Revoked.ANSWERS, about.issuer.url, subject_of(event) or "")
         hook = self._hooks.get(event.type)
         if hook is not None:
-            self._guard.perform(ask(CallHook(lambda: hook(event))))
+            self._engine.perform(ask(CallHook(lambda: hook(event))))
 
 
 class _Endpoint:

@@ -28,8 +28,9 @@ from scopeguard.access_token import current_access_token as access_token
 from scopeguard.access_token import current_access_token_or_none as access_token_or_none
 from scopeguard.adapter.declared import REQUIREMENT, mark
 from scopeguard.asgi import GUARD_KEY, GuardMiddleware, Receive, Scope, Send, request_view, send_response
+from scopeguard.core.decision import Granted
 from scopeguard.errors import ConfigurationError
-from scopeguard.guard import Granted, Guard
+from scopeguard.guard import Guard, engine_of
 from scopeguard.scopes import Requirement, all_of, required
 from scopeguard.spec import challenge
 
@@ -150,7 +151,7 @@ def _is_async(endpoint: Any) -> bool:
 def _refusal(scope: Scope, requirement: Requirement) -> Refusal | None:
     state = scope.get("state") or {}
     guard, token = state.get(GUARD_KEY), state.get("access_token")
-    if type(token) is AccessToken and type(guard) is Guard and guard.permits(token, requirement):
+    if type(token) is AccessToken and type(guard) is Guard and engine_of(guard).permits(token, requirement):
         return None
     if not isinstance(guard, Guard):
         raise ConfigurationError(
@@ -160,9 +161,10 @@ def _refusal(scope: Scope, requirement: Requirement) -> Refusal | None:
         raise ConfigurationError(
             f"request.state.access_token is ours, and something put a {type(token).__name__} there"
         )
-    if guard.permits(token, requirement):
+    engine = engine_of(guard)
+    if engine.permits(token, requirement):
         return None
-    decision = guard.authorize(token, requirement, request=request_view(scope, scope.get("method", "GET")))
+    decision = engine.authorize(token, requirement, request=request_view(scope, scope.get("method", "GET")))
     return None if isinstance(decision, Granted) else Refusal(decision.response)
 
 

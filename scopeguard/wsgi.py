@@ -17,8 +17,9 @@ from scopeguard.adapter.token_places import take_out_of_environ
 from scopeguard.config import checks
 from scopeguard.config.cors import Preflight
 from scopeguard.core.decision import Decision, Denied, Granted, Unavailable
+from scopeguard.core.engine import Engine
 from scopeguard.errors import ConfigurationError, InvalidRequest, Reason, RequestTooLarge
-from scopeguard.guard import Guard
+from scopeguard.guard import Guard, engine_of
 from scopeguard.request import RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.rules.routed import checked_root_path
@@ -93,11 +94,12 @@ class GuardMiddleware(Layer):
         checks.app(app, "a WSGI app")
         self.app: WSGIApp = app
         self.guard = guard
-        self.rules: Rules = guard.checked_rules(Rules.chosen(rules, guard.rules).with_public(public))
+        self._engine = engine = engine_of(guard)
+        self.rules: Rules = engine.check_rules(Rules.chosen(rules, guard.rules).with_public(public))
         self.root_path: str | None = checked_root_path(root_path)
         self._find: Callable[[str, str, bytes | None], Rule | None] = AppRules(self).find
         self._opens_unmatched = not self.rules.deny_unmatched
-        self.passes_preflights: bool = guard.passes_preflights(cors_preflight)
+        self.passes_preflights: bool = engine.passes_preflights(cors_preflight)
         self._check = StartCheck(self, guard)
         self._needs = RouteNeeds(app)
 
@@ -105,11 +107,12 @@ class GuardMiddleware(Layer):
         if self._check.pending:
             self._check.run()
         environ.pop(ENVIRON_KEY, None)
-        guard = environ[GUARD_KEY] = self.guard
+        environ[GUARD_KEY] = self.guard
+        engine = self._engine
         rule = self._find(environ["REQUEST_METHOD"], decoded_path(environ), raw_path(environ))
-        if guard.listens:
+        if engine.listens:
             route = None if rule is None else rule.path
-            report = guard.report(environ["REQUEST_METHOD"], decoded_path(environ), route)
+            report = engine.report(environ["REQUEST_METHOD"], decoded_path(environ), route)
             if report is not None:  # no layer around this one has begun it: come here again with it
                 try:
                     return self(environ, start_response)
@@ -124,7 +127,7 @@ class GuardMiddleware(Layer):
             )
             is_open = is_open or environ[PREFLIGHT_KEY]
         if not is_open and (self._opens_unmatched if rule is None else rule.is_plain):
-            recalled = environ[ENVIRON_KEY] = recall(guard, environ, None if rule is None else rule.requirement)
+            recalled = environ[ENVIRON_KEY] = recall(engine, environ, None if rule is None else rule.requirement)
         if is_open or recalled is not None:
             before = begin_serving(recalled)
             try:
@@ -134,22 +137,22 @@ class GuardMiddleware(Layer):
         return self._guarded(environ, start_response, rule)
 
     def _guarded(self, environ: Environ, start_response: StartResponse, rule: Rule | None) -> Iterable[bytes]:
-        guard = self.guard
+        engine = self._engine
         view = request_view(environ)
-        sources = guard.sources if rule is None or rule.sources is None else guard.sources.only(rule.sources)
+        sources = engine.sources if rule is None or rule.sources is None else engine.sources.only(rule.sources)
         if sources.in_query and has_access_token(view.query):
             strip_query_token(environ)
             start_response = private_responses(start_response)
         requirement = None if rule is None else rule.requirement
         optional = rule is not None and rule.access is OPTIONAL
-        decision: Decision = guard.check(
+        decision: Decision = engine.check(
             view,
             requirement,
             optional=optional,
             closed=self.rules.closes(rule),
             sources=sources,
             read_form=lambda limit: read_form(environ, limit),
-            shown=lambda: self._needs.beside(requirement, view.method, view.path),
+            challenged=lambda: self._needs.beside(requirement, view.method, view.path),
         )
         take_out_of_environ(environ, sources)
         token: AccessToken | None = None
@@ -188,13 +191,13 @@ class GuardMiddleware(Layer):
         return allowed_by_wsgi_app(self.app, environ, origin)
 
 
-def recall(guard: Guard, environ: Environ, requirement: Requirement | None) -> AccessToken | None:
+def recall(engine: Engine, environ: Environ, requirement: Requirement | None) -> AccessToken | None:
     """The token of the request, where it was verified before and there is nothing else to do."""
     authorization = environ.get("HTTP_AUTHORIZATION")
     if authorization is None:
         return None
     peer = None if environ.get("wsgi.url_scheme") == "https" else environ.get("REMOTE_ADDR")
-    return guard.recall(
+    return engine.recall(
         authorization.encode("latin-1", "replace"),
         requirement,
         environ.get("QUERY_STRING", ""),

@@ -24,7 +24,7 @@ from scopeguard import Guard, Introspection, Issuer, IssuerResolver, Validation
 from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY
 from scopeguard.devserver.keys import SigningKey, compact
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
-from scopeguard.guard import Denied, Granted
+from scopeguard.guard import Denied, Granted, engine_of
 from scopeguard.security_events import MAX_BYTES, SecurityEvent, SecurityEventReceiver
 from scopeguard.state.keyring import KeyRing
 from scopeguard.stores import MemoryStore
@@ -544,14 +544,14 @@ async def test_it_speaks_http_only(receiver: SecurityEventReceiver):
 
 def test_a_child_process_may_fetch_keys(guard: Guard, monkeypatch: pytest.MonkeyPatch):
     """After a fork, what was in the air in the parent is not there."""
-    trust = guard.trust_beside(Issuer("https://ssf.test", audience="x"))
+    trust = engine_of(guard).add_key_source(Issuer("https://ssf.test", audience="x"))
     told: list[KeyRing] = []
 
     def forget(ring: KeyRing) -> None:
         told.append(ring)
 
     monkeypatch.setattr(KeyRing, "forget_flights", forget)
-    guard._outside._after_fork()
+    engine_of(guard).runtime._after_fork()
     assert trust.ring in told
 
 

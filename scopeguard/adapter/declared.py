@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from scopeguard.config.sources import TokenSource
-from scopeguard.guard import Guard
+from scopeguard.guard import Guard, engine_of
 from scopeguard.rules import Access, Rules
 from scopeguard.scopes import Requirement
 
@@ -70,7 +70,7 @@ class Configured(Layer):
         self.app = app
         self.guard = guard
         self.rules: Rules = Rules.of(guard.rules)
-        self.passes_preflights: bool = guard.passes_preflights()
+        self.passes_preflights: bool = engine_of(guard).passes_preflights()
 
 
 def mark(decorated: Any, inner: Any, requirement: Requirement) -> None:

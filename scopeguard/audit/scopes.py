@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from scopeguard.guard import Guard
+from scopeguard.guard import Guard, engine_of
 
 
 def ungrantable(
@@ -16,15 +16,16 @@ def ungrantable(
     grants, implications and prefix included, and one issuer has to grant all of one alternative. Nothing is claimed
     where an issuer is not in *granted*, gives roles for scopes, or is found by a resolver.
     """
-    known = guard.catalog
+    known, engine = guard.catalog, engine_of(guard)
     if known.descriptions:
         missing = [tuple(sorted(scope for scope in scopes if scope not in known)) for scopes in alternatives]
         return None if () in missing else missing[0]
-    if guard.finds_issuers or any(issuer.url not in granted or issuer.roles_as_scopes for issuer in guard.issuers):
+    finds_issuers = engine.issuers.resolved is not None
+    if finds_issuers or any(issuer.url not in granted or issuer.roles_as_scopes for issuer in guard.issuers):
         return None
     everywhere: frozenset[str] = frozenset()
     for issuer in guard.issuers:
-        effective = guard.configured(issuer.url).vocabulary.effective(granted[issuer.url])
+        effective = engine.configured_issuer(issuer.url).vocabulary.effective(granted[issuer.url])
         if any(scopes <= effective for scopes in alternatives):
             return None
         everywhere |= effective

@@ -12,7 +12,7 @@ from scopeguard.audit.findings import audited
 from scopeguard.audit.report import Code, Finding, Report, Severity
 from scopeguard.config.audit import AuditMode
 from scopeguard.errors import ConfigurationError, printable
-from scopeguard.guard import Guard
+from scopeguard.guard import Guard, engine_of
 
 log: Final = logging.getLogger("scopeguard")
 
@@ -37,7 +37,7 @@ class StartCheck:
     def __init__(self, app: Any, guard: Guard, *, public: Iterable[str] = ()) -> None:
         self._app = app
         self._public = tuple(public)
-        self._mode = guard.audit
+        self._mode = engine_of(guard).settings.audit
         self._lock = threading.Lock()
         self._problem: str | None = None
         self.pending: bool = self._mode is not AuditMode.OFF

@@ -18,7 +18,7 @@ from scopeguard.audit.report import Report
 from scopeguard.audit.text import as_markdown, as_table
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError
 from scopeguard.flow.issuers import discover
-from scopeguard.guard import Guard
+from scopeguard.guard import Guard, engine_of
 from scopeguard.server.serve import load
 from scopeguard.spec.discovery import Metadata
 
@@ -73,10 +73,12 @@ def _granted(report: Report) -> dict[str, frozenset[str]]:
     """What issuers publish as ``scopes_supported`` (RFC 8414 section 2); those that publish nothing are left out."""
     found: dict[str, frozenset[str]] = {}
     for guard in report.guards:
+        engine = engine_of(guard)
         for issuer in guard.issuers:
             with closing(guard):
                 try:
-                    metadata = guard.perform(discover(guard.configured(issuer.url), guard.clock, _lists_scopes))
+                    known = engine.configured_issuer(issuer.url)
+                    metadata = engine.perform(discover(known, engine.clock, _lists_scopes))
                 except AuthorityUnavailable as problem:
                     raise ConfigurationError(f"--online: {problem}") from None
             scopes = metadata.raw.get("scopes_supported")

@@ -50,9 +50,10 @@ from scopeguard.access_token import current_access_token_or_none as access_token
 from scopeguard.adapter.cors import exposed
 from scopeguard.adapter.declared import ACCESS, Declared, Declares
 from scopeguard.adapter.token_places import take_out_of_scope
-from scopeguard.asgi import GUARD_KEY, GuardMiddleware, Scope, framework_route, recalled, request_view
+from scopeguard.asgi import GUARD_KEY, GuardMiddleware, Scope, framework_route, recall, request_view
 from scopeguard.config.sources import TokenSources
 from scopeguard.core.decision import Decision, Denied, Granted, Report, Unavailable
+from scopeguard.core.engine import Engine
 from scopeguard.edge.aio import TimedOut, time_limit
 from scopeguard.errors import (
     ConfigurationError,
@@ -63,7 +64,7 @@ from scopeguard.errors import (
 from scopeguard.fastapi.application import wrap_fastapi
 from scopeguard.fastapi.document import schemes_of, shown
 from scopeguard.fastapi.overrides import overridden, override_of
-from scopeguard.guard import Guard
+from scopeguard.guard import Guard, engine_of
 from scopeguard.request import HeaderList
 from scopeguard.rules import OPTIONAL, PUBLIC
 from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, required
@@ -133,11 +134,12 @@ class Protected(Declares):
         if scopes is not None and token_url is None:
             raise ConfigurationError("Protected: scopes describe what token_url hands out; name it as well")
         self._guard = guard
+        self._engine = engine = engine_of(guard)
         self._optional = optional
         self._has_own_sources = token_sources is not None
-        self._sources = guard.sources if token_sources is None else guard.sources.only(token_sources)
+        self._sources = engine.sources if token_sources is None else engine.sources.only(token_sources)
         self._sources.check_senders()
-        self._place = (guard, self._sources.methods)  # dependencies that agree in it judge a request once
+        self._place = (engine, self._sources.methods)  # dependencies that agree in it judge a request once
         self._requirement: Requirement | None = None
         self._whole = self  # what requires() was called of
         described = guard.catalog.descriptions if scopes is None else scopes
@@ -237,22 +239,22 @@ class Protected(Declares):
         if security_scopes.scopes:
             needed = _all_of(*security_scopes.scopes)
             requirement = needed if requirement is None else _all_of(requirement, needed)
-        guard, place, token = self._guard, self._place, None
-        if guard.listens:
-            _begin_report(guard, scope)
+        engine, place, token = self._engine, self._place, None
+        if engine.listens:
+            _begin_report(engine, scope)
         tokens: _Tokens | None = scope.get(_JUDGED)
         if tokens is None:
             tokens = scope[_JUDGED] = {}
         if not self._has_own_sources and tokens.get(place) is None:
             state = scope.get("state")
-            known = state.get("access_token") if state and state.get(GUARD_KEY) is guard else None
+            known = state.get("access_token") if state and state.get(GUARD_KEY) is self._guard else None
             if isinstance(known, AccessToken):  # GuardMiddleware has judged it, and looked for it in the same places
                 tokens[place] = known
             elif place not in tokens:
-                token = recalled(guard, scope, requirement)
+                token = recall(engine, scope, requirement)
         if token is None:
             token = tokens.get(place)
-            if not guard.permits(token, requirement):
+            if not engine.permits(token, requirement):
                 token = await self._judged(connection, response, requirement, tokens)
         tokens[place] = token
         if self._optional:
@@ -268,11 +270,15 @@ class Protected(Declares):
     async def _judged(
         self, connection: HTTPConnection, response: Response, requirement: Requirement | None, tokens: _Tokens
     ) -> AccessToken | None:
-        scope, guard = connection.scope, self._guard
+        scope, engine = connection.scope, self._engine
         decision: Decision
         if self._place in tokens:
             view = request_view(scope, scope.get("method", "GET"))
-            decision = guard.authorize(tokens[self._place], requirement, optional=self._optional, request=view)
+            known = tokens[self._place]
+            if known is None and self._optional:
+                decision = engine.admit_anonymous(view, again=True)
+            else:
+                decision = engine.authorize(known, requirement, request=view)
         else:
             view = request_view(scope, scope.get("method", "GET"))
             read_form = _form_reader(connection, self._sources) if isinstance(connection, Request) else None
@@ -281,7 +287,7 @@ class Protected(Declares):
                 _strip_query_token(connection, response)
             if take_out_of_scope(scope, self._sources) is not None or self._sources.in_forwarded:
                 vars(connection).pop("_headers", None)  # FastAPI has looked at the fields before
-            decision = await guard.acheck(
+            decision = await engine.acheck(
                 view, requirement, optional=self._optional, sources=self._sources, read_form=read_form
             )
         match decision:
@@ -290,7 +296,7 @@ class Protected(Declares):
             case Anonymous():
                 return None
             case refusal:
-                raise _refused(refusal, scope, guard)
+                raise _refused(refusal, scope, engine)
 
 
 def public(endpoint: Endpoint) -> Endpoint:
@@ -303,9 +309,9 @@ def public(endpoint: Endpoint) -> Endpoint:
 _all_of: Final = functools.lru_cache(maxsize=1024)(all_of)  # FastAPI hands out the same few lists again and again
 
 
-def _refused(refusal: Denied | Unavailable, scope: Scope, guard: Guard) -> AccessRefused:
+def _refused(refusal: Denied | Unavailable, scope: Scope, engine: Engine) -> AccessRefused:
     response = refusal.response
-    if guard.passes_preflights() and HeaderList(scope["headers"]).get_all("origin"):
+    if engine.passes_preflights() and HeaderList(scope["headers"]).get_all("origin"):
         response = replace(response, headers=tuple(exposed(response.headers)))
     if _BY_QUERY in scope:
         response = replace(response, headers=tuple(private_headers(list(response.headers))))
@@ -321,11 +327,11 @@ async def _answer(connection: HTTPConnection, error: AccessRefused) -> Refusal:
     return error.response
 
 
-def _begin_report(guard: Guard, scope: Scope) -> None:
+def _begin_report(engine: Engine, scope: Scope) -> None:
     """What several dependencies decide about one request is told when the request ends."""
     stack = scope.get(_REQUEST_STACK)
     if isinstance(stack, AsyncExitStack):
-        report = guard.report(scope.get("method", "GET"), scope["path"], None)
+        report = engine.report(scope.get("method", "GET"), scope["path"], None)
         if report is not None:
             stack.callback(_end_report, report, scope)
 

@@ -20,7 +20,7 @@ from scopeguard.asgi import GUARD_KEY, ASGIApp, Receive, Scope, Send, checked_st
 from scopeguard.audit.fastapi_routes import dependencies, expanded
 from scopeguard.audit.startup import StartCheck, is_checked_outside
 from scopeguard.config.audit import AuditMode
-from scopeguard.guard import Guard
+from scopeguard.guard import Guard, engine_of
 
 
 class Documented(Protocol):
@@ -129,7 +129,8 @@ class _Checked:
         """Check, unless that was done or nothing is to be checked. Raises as :meth:`StartCheck.run`."""
         if self._check is None:
             guards = [found.guard for found in _of(self._owner, self._kind)]
-            guard: Guard | None = next((guard for mode in _STRICTEST for guard in guards if guard.audit is mode), None)
+            by_mode = {engine_of(guard).settings.audit: guard for guard in reversed(guards)}
+            guard: Guard | None = next((by_mode[mode] for mode in _STRICTEST if mode in by_mode), None)
             if guard is None or _has_middleware(self._owner):
                 self._end()
                 return

@@ -18,7 +18,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from scopeguard.asgi import ASGIApp, Receive, Scope, Send
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError
-from scopeguard.guard import Guard
+from scopeguard.guard import Guard, engine_of
 from scopeguard.wsgi import Environ, StartResponse, WSGIApp
 
 App = TypeVar("App")
@@ -97,7 +97,7 @@ class Reloader:
         pause = _FIRST_PAUSE
         while True:
             try:
-                guard.take_over(self._switch.guard)
+                engine_of(guard).take_over(engine_of(self._switch.guard))
             except AuthorityUnavailable as problem:
                 log.warning(
                     "not reloaded yet, the previous configuration stays in force: %s; next attempt in %.0f s",

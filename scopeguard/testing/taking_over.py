@@ -18,7 +18,7 @@ from scopeguard.devserver.registry import Client
 from scopeguard.edge.runtime import Transport
 from scopeguard.errors import ConfigurationError
 from scopeguard.flow.effects import Answer, Send
-from scopeguard.guard import Guard
+from scopeguard.guard import Guard, engine_of
 from scopeguard.testing.clock import FakeClock
 from scopeguard.testing.transport import FakeTransport, Network
 
@@ -44,7 +44,8 @@ def taking_over(authority: _Taker, guard: Guard) -> Iterator[None]:
     if not isinstance(guard, Guard):
         raise ConfigurationError("takes_over: a scopeguard.Guard, the one that the app under test was made with")
     issuers = [_issuer_of(authority, issuer) for issuer in guard.issuers]
-    resolved = guard._trusts.resolved
+    engine = engine_of(guard)
+    resolved = engine.issuers.resolved
     if resolved is None and authority.url not in {issuer.url for issuer in issuers}:
         known = " or ".join(repr(issuer.url) for issuer in issuers)
         raise ConfigurationError(
@@ -52,15 +53,15 @@ def taking_over(authority: _Taker, guard: Guard) -> Iterator[None]:
             f"in FakeAuthority({issuers[0].url!r}, audience=...)"
         )
     # Built beside the guard, so that one assignment hands everything over.
-    beside = copy.copy(guard)
-    beside._begin(
+    beside = copy.copy(engine)
+    beside.connect(
         issuers,
         None if resolved is None else _resolver_of(authority, resolved.resolver),
-        _Chain(authority.transport, guard._outside.transport),
+        _Chain(authority.transport, engine.runtime.transport),
         authority.clock,
         None,
     )
-    given = vars(guard)
+    given = vars(engine)
     taken = {name: value for name, value in vars(beside).items() if given.get(name) is not value}
     before = {name: given[name] for name in taken}
     given.update(taken)
@@ -68,7 +69,7 @@ def taking_over(authority: _Taker, guard: Guard) -> Iterator[None]:
         yield
     finally:
         given.update(before)
-        beside.close()
+        beside.runtime.close()
 
 
 class _Chain:

@@ -37,6 +37,7 @@ from scopeguard.config.introspection import Introspection, Validation
 from scopeguard.edge.lanes import BOUNDS
 from scopeguard.errors import ResponseAborted
 from scopeguard.flow.effects import Lane
+from scopeguard.guard import engine_of
 from scopeguard.testing import FakeAuthority
 
 pytestmark = pytest.mark.anyio
@@ -355,7 +356,7 @@ def test_a_stream_is_aborted_when_its_token_expires_though_that_was_recalled():
     guarded = GuardMiddleware(stream, guard=guard_for(authority), close_on_expiry=True)
     token = authority.mint(expires_in=90)
     assert [until_it_is_aborted(guarded, token)[0] for _ in range(3)] == [b"first"] * 3
-    assert guarded.guard.recall(b"Bearer " + token.encode(), None, b"", None) is not None
+    assert engine_of(guarded.guard).recall(b"Bearer " + token.encode(), None, b"", None) is not None
 
 
 @pytest.mark.rule("H-04")
@@ -764,10 +765,10 @@ async def test_a_client_that_goes_takes_its_question_with_it(authority: FakeAuth
             assert await anyio.to_thread.run_sync(held.arrived.acquire, True, 30)
         async with anyio.create_task_group() as request:
             request.start_soon(middleware, scope_with("left"), server.receive, server.send)
-            while len(guard._outside.flights) == places:
+            while len(engine_of(guard).runtime.flights) == places:
                 await anyio.lowlevel.checkpoint()
             server.go()
-        assert len(guard._outside.flights) == places
+        assert len(engine_of(guard).runtime.flights) == places
         assert server.sent[0]["status"] == 503
         held.gate.set()
     await guard.aclose()

@@ -37,6 +37,7 @@ from scopeguard import (
     current_access_token_or_none,
 )
 from scopeguard.fastapi import AccessRefused, GuardMiddleware, Protected, access_token, access_token_or_none
+from scopeguard.guard import engine_of
 from scopeguard.testing import FakeAuthority
 
 EVERYTHING = "/{path:path}"
@@ -295,13 +296,13 @@ def counted(authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch) -> tuple[
     """A guard, and the requests it has judged."""
     guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock)
     judged: list[Any] = []
-    acheck = guard.acheck
+    acheck = engine_of(guard).acheck
 
     async def counting(*args: Any, **kwargs: Any) -> Decision:
         judged.append(args)
         return await acheck(*args, **kwargs)
 
-    monkeypatch.setattr(guard, "acheck", counting)
+    monkeypatch.setattr(engine_of(guard), "acheck", counting)
     return guard, judged
 
 
@@ -672,7 +673,7 @@ def test_a_guard_that_breaks_closes_the_door(client: TestClient, guard: Guard, m
     async def broken(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(guard, "acheck", broken)
+    monkeypatch.setattr(engine_of(guard), "acheck", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         client.get("/async")
 

@@ -32,6 +32,7 @@ from scopeguard import (
 )
 from scopeguard.audit.findings import audited
 from scopeguard.flask import REQUIREMENT, ScopeGuard, access_token, access_token_or_none, optional, public, requires
+from scopeguard.guard import engine_of
 from scopeguard.testing import FakeAuthority
 from scopeguard.wsgi import GuardMiddleware
 
@@ -269,7 +270,7 @@ def test_a_guard_that_breaks_closes_the_door(app: Flask, guard: Guard, monkeypat
     def broken(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(guard, "check", broken)
+    monkeypatch.setattr(engine_of(guard), "check", broken)
     assert client.get("/plain").status_code == 500
 
 
@@ -438,13 +439,13 @@ def test_behind_the_middleware_with_the_same_guard_its_token_is_used(
     authority: FakeAuthority, app: Flask, guard: Guard, monkeypatch: pytest.MonkeyPatch
 ):
     judged: list[Any] = []
-    check = guard.check
+    check = engine_of(guard).check
 
     def counted(*args: Any, **kwargs: Any) -> Decision:
         judged.append(args)
         return check(*args, **kwargs)
 
-    monkeypatch.setattr(guard, "check", counted)
+    monkeypatch.setattr(engine_of(guard), "check", counted)
     ScopeGuard(app, guard)
     wrap(app, guard)
     answer = app.test_client().get("/function", headers=authority.bearer("read write"))

@@ -15,6 +15,7 @@ from doors import DOORS, Door, guard_for
 from framework_doors import FRAMEWORK_DOORS
 from scenarios import FORM, Answered, Exchange, tokens
 from scopeguard import Guard, TokenSources
+from scopeguard.guard import engine_of
 from scopeguard.testing import FakeAuthority
 
 SHORT = ("asgi-asyncio", "wsgi", "starlette-asyncio", "fastapi-asyncio", "fastapi-behind-middleware", "flask")
@@ -127,7 +128,7 @@ def test_the_short_way_is_gone(pair: Pair, monkeypatch: pytest.MonkeyPatch):
     def judged(*args: Any, **kwargs: Any) -> Any:
         raise AssertionError("the long way")
 
-    monkeypatch.setattr(pair.remembering, "_judge", judged)
+    monkeypatch.setattr(engine_of(pair.remembering), "_authenticate", judged)
     way = pair.door.opened(pair.remembering)
     assert way(KNOWN.filled(pair.tokens)).status == 200
     with pytest.raises(AssertionError, match="the long way"):

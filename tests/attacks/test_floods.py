@@ -16,7 +16,7 @@ from scopeguard import Guard, Introspection, Issuer, IssuerResolver
 from scopeguard.edge.lanes import BOUNDS
 from scopeguard.errors import Reason
 from scopeguard.flow.effects import Answer, Lane, Send
-from scopeguard.guard import Denied, Granted, Unavailable
+from scopeguard.guard import Denied, Granted, Unavailable, engine_of
 from scopeguard.stores import MemoryStore
 from scopeguard.testing import FakeAuthority
 from storms import PATIENCE, Storm, request_with
@@ -124,7 +124,7 @@ def test_a_token_that_was_accepted_before_goes_first(colour: str, guard: Guard, 
 
 
 def test_a_token_that_is_not_active_any_more_goes_first_no_longer(guard: Guard, upstream: Upstream):
-    asking = guard._trusts.all[1].introspection
+    asking = engine_of(guard).issuers.all[1].introspection
     assert asking is not None
     upstream.active.add("known")
     assert isinstance(guard.check(request_with("known")), Granted)
@@ -143,7 +143,7 @@ async def test_requests_that_were_cancelled_cost_no_question(guard: Guard, upstr
             group.start_soon(guard.acheck, request_with(token))
         await anyio.to_thread.run_sync(upstream.wait_for, ORDINARY)
         group.cancel_scope.cancel()
-    assert len(guard._outside.flights) == ORDINARY
+    assert len(engine_of(guard).runtime.flights) == ORDINARY
     upstream.gate.set()
     await guard.aclose()
     assert len(upstream.asked) == ORDINARY

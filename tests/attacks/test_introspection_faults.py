@@ -26,7 +26,7 @@ from scopeguard.devserver.keys import SigningKey, base64url, compact
 from scopeguard.edge.http import HttpxTransport
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
 from scopeguard.flow.effects import Answer, Send
-from scopeguard.guard import Decision, Denied, Granted, Unavailable
+from scopeguard.guard import Decision, Denied, Granted, Unavailable, engine_of
 from scopeguard.scopes import all_of
 from scopeguard.spec.client_authentication import Proof
 from scopeguard.spec.introspection import question
@@ -575,7 +575,7 @@ def test_a_flood_of_made_up_tokens_pushes_out_nobody(authority: FakeAuthority, n
     with authority.outage():
         assert all(isinstance(guard.check(request_with(token)), Granted) for token in good)
     assert calls(authority) == asked
-    trust = guard._trusts.all[0]
+    trust = engine_of(guard).issuers.all[0]
     assert trust.introspection is not None
     assert len(trust.introspection.cache) == 20
 

@@ -21,7 +21,7 @@ import trio
 from scopeguard import AccessToken, Guard
 from scopeguard.config.keys import KeySetPolicy
 from scopeguard.devserver.keys import SigningKey, base64url, json_bytes
-from scopeguard.guard import Decision, Granted, Unavailable
+from scopeguard.guard import Decision, Granted, Unavailable, engine_of
 from scopeguard.testing import FakeAuthority
 from storms import HERD, PATIENCE, Storm, Watched, request_with
 
@@ -373,7 +373,7 @@ class Recalling(Storm):
     """As adapters do it: what is remembered under the whole header field is recalled, anything else is judged."""
 
     def _recalled(self, token: str) -> bool:
-        found = self.guard.recall(f"Bearer {token}".encode(), None, b"", None)
+        found = engine_of(self.guard).recall(f"Bearer {token}".encode(), None, b"", None)
         if found is not None:
             self._recalled_ones.append(found)
             self._decide(Granted(found))

@@ -33,6 +33,7 @@ from scopeguard import (
     wsgi,
 )
 from scopeguard.flow.effects import Answer
+from scopeguard.guard import engine_of
 from scopeguard.spec.jwks import VerificationKey
 from scopeguard.stores.memory import MemoryStore
 from scopeguard.testing import FakeAuthority, bad_tokens
@@ -56,7 +57,7 @@ def ask(guard: Guard, token: str, field_name: bytes = b"authorization") -> Acces
 
 
 def recall(guard: Guard, token: str) -> AccessToken | None:
-    return guard.recall(b"Bearer " + token.encode(), None, b"", None)
+    return engine_of(guard).recall(b"Bearer " + token.encode(), None, b"", None)
 
 
 @dataclass
@@ -129,8 +130,9 @@ def test_a_key_that_another_one_replaces_under_its_name_takes_its_tokens_along(s
     with scene.authority.mode("jwks", Answer(200, body, {"content-type": "application/json"})):
         scene.authority.clock.advance(KEY_LIFETIME + 1)
         scene.refuses(token, Reason.BAD_SIGNATURE)
-    assert scene.guards[0]._memory is not None
-    assert len(scene.guards[0]._memory) == 0
+    cache = engine_of(scene.guards[0]).token_cache
+    assert cache is not None
+    assert len(cache) == 0
     scene.authority.clock.advance(KEY_LIFETIME + 1)
     scene.warmed(token)
 
@@ -208,8 +210,8 @@ def test_a_clock_that_is_set_back_has_the_token_judged_again(scene: Scene):
 def test_scopes_are_looked_at_with_every_request(scene: Scene):
     token = scene.authority.mint("read")
     scene.warmed(token)
-    assert scene.guards[0].recall(b"Bearer " + token.encode(), all_of("read"), b"", None) is not None
-    assert scene.guards[0].recall(b"Bearer " + token.encode(), all_of("write"), b"", None) is None
+    assert engine_of(scene.guards[0]).recall(b"Bearer " + token.encode(), all_of("read"), b"", None) is not None
+    assert engine_of(scene.guards[0]).recall(b"Bearer " + token.encode(), all_of("write"), b"", None) is None
 
 
 def test_what_came_in_a_proxys_field_is_not_known_in_authorization():
@@ -349,7 +351,7 @@ async def test_what_only_looks_like_a_granted_field_is_refused_with_and_without_
     for guard in scene.guards:
         for _ in range(3):
             assert await _status_of_asgi(guard, [granted]) == _status_of_wsgi(guard, granted) == 204
-            assert guard.recall(field, None, b"", None) is None
+            assert engine_of(guard).recall(field, None, b"", None) is None
             assert await _status_of_asgi(guard, [field]) in (400, 401)
             assert _status_of_wsgi(guard, field) in (400, 401)
             for both in ([granted, field], [field, granted], [granted, granted]):
@@ -452,9 +454,10 @@ def test_nothing_an_unauthenticated_caller_sends_is_remembered():
     guard.warm()
     for bad in bad_tokens(authority).values():
         ask(guard, bad.token)
-    assert guard._memory is not None
-    assert len(guard._memory) == 0
-    trusts = guard._trusts
+    cache = engine_of(guard).token_cache
+    assert cache is not None
+    assert len(cache) == 0
+    trusts = engine_of(guard).issuers
     assert not trusts._headers
     assert all(not trust.headers for trust in trusts.all)
     guard.close()
@@ -467,9 +470,10 @@ def test_a_flood_of_good_tokens_evicts_and_never_grows():
     tokens = [authority.mint("read", subject=str(number)) for number in range(60)]
     for token in tokens:
         assert isinstance(ask(guard, token), AccessToken)
-    assert guard._memory is not None
-    assert len(guard._memory) <= 20
-    assert not guard._memory._ready.young  # none has come again
+    cache = engine_of(guard).token_cache
+    assert cache is not None
+    assert len(cache) <= 20
+    assert not cache._ready.young  # none has come again
     for token in tokens:
         assert isinstance(ask(guard, token), AccessToken)
     guard.close()

@@ -59,7 +59,7 @@ from scopeguard.config.file.tables import (
 )
 from scopeguard.config.refusal_log import RefusalLog
 from scopeguard.config.token_cache import TokenCachePolicy
-from scopeguard.guard import Guard
+from scopeguard.guard import Guard, engine_of
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rules
 from scopeguard.scopes import AUTHENTICATED
 from scopeguard.stores.redis import RedisStore
@@ -445,7 +445,8 @@ def test_a_private_key_stands_in_a_file_of_its_own_or_in_a_table(tmp_path: Path,
 
 def test_preflights_pass_where_the_file_says_so():
     _, arguments = settings(f'cors_preflight = "pass"\n{ISSUERS}')
-    assert Guard(Issuer("https://auth.example.com", audience="x"), **arguments).passes_preflights()
+    guard = Guard(Issuer("https://auth.example.com", audience="x"), **arguments)
+    assert engine_of(guard).passes_preflights()
     with pytest.raises(ConfigurationError, match=r"top level: cors_preflight: 'yes' is not one of 'guard', 'pass'"):
         settings(f'cors_preflight = "yes"\n{ISSUERS}')
 

@@ -13,6 +13,7 @@ from scopeguard.core.wiring import build_trusted_issuer
 from scopeguard.edge.lanes import WorkLane
 from scopeguard.edge.single_flight import Flights
 from scopeguard.edge.threads import Threads
+from scopeguard.guard import engine_of
 from scopeguard.security_events import SecurityEventReceiver
 from scopeguard.state.breaker import Breaker
 from scopeguard.state.introspection import IntrospectionBearer, IntrospectionCache
@@ -91,9 +92,9 @@ def test_no_lock_of_the_parent_holds_a_child_up():
         Issuer("https://as.test", audience="x", validate="auto", introspection=found.introspection),
         resolver=IssuerResolver(accepts=lambda name: name == found.url, resolve=lambda name: found),
     )
-    resolved = guard._trusts.resolved
+    resolved = engine_of(guard).issuers.resolved
     assert resolved is not None
-    resolved.absorb(found.url, found, guard.clock.monotonic())
+    resolved.absorb(found.url, found, engine_of(guard).clock.monotonic())
     transmitter = Issuer("https://ssf.test", audience="x", experimental_status_list=StatusListPolicy())
     receiver = SecurityEventReceiver(
         guard, authorization="Bearer sg-secret", issuer="https://as.test", transmitter=transmitter

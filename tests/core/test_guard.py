@@ -24,7 +24,7 @@ from scopeguard.config.sources import TokenSource, TokenSources
 from scopeguard.devserver.keys import SigningKey
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason, RequestTooLarge
 from scopeguard.flow.effects import Answer, Send
-from scopeguard.guard import Decision, Denied, Granted, Unavailable
+from scopeguard.guard import Decision, Denied, Granted, Unavailable, engine_of
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.scopes import all_of
 from scopeguard.spec.challenge import ChallengeStyle
@@ -788,7 +788,7 @@ def test_a_child_process_judges_by_itself_and_leaves_the_parents_flights_alone(a
         waiting = threading.Thread(target=lambda: guard.check(rotated))
         waiting.start()
         held.arrived()
-        (trust,) = guard._trusts.all
+        (trust,) = engine_of(guard).issuers.all
         ring = trust.ring
         ring._lock.acquire()  # as if another thread were in there at this very moment
         child = Child(check)

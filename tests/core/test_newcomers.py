@@ -17,7 +17,7 @@ from scopeguard import Guard, Introspection, Issuer, IssuerResolver, StatusListP
 from scopeguard.devserver.keys import SigningKey
 from scopeguard.edge.lanes import BOUNDS
 from scopeguard.flow.effects import Answer, Lane, Send, SingleFlight
-from scopeguard.guard import Decision, Denied, Granted, Unavailable
+from scopeguard.guard import Decision, Denied, Granted, Unavailable, engine_of
 from scopeguard.testing import FakeAuthority, FakeClock
 from scopeguard.testing.transport import Network
 from storms import PATIENCE, Storm, request_with
@@ -53,7 +53,7 @@ class Scene:
             accepts=lambda name: name.endswith(".as.test"), resolve=resolve, max_issuers=max_issuers
         )
         self.guard = Guard(self.configured.issuer, resolver=resolver, transport=self, clock=clock)
-        outside: Any = self.guard._outside
+        outside: Any = engine_of(self.guard).runtime
         answer = outside._answer
 
         def noted(effect: object, *arguments: Any) -> Any:
@@ -83,7 +83,7 @@ class Scene:
 
     @property
     def held(self) -> set[str]:
-        resolved = self.guard._trusts.resolved
+        resolved = engine_of(self.guard).issuers.resolved
         assert resolved is not None
         return {trust.issuer.url for trust in resolved.found}
 

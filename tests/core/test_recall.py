@@ -15,6 +15,7 @@ from lookalikes import refused_fields, rewritten_fields
 from scopeguard import Decision, Denied, Granted, Guard, Reason, all_of
 from scopeguard.access_token import AccessToken
 from scopeguard.config.sources import TokenSources
+from scopeguard.guard import engine_of
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.spec.jwks import parse_key_set
 from scopeguard.state.keyring import Held
@@ -47,12 +48,12 @@ class Scene:
         return self.guard.check(RequestView(**given))
 
     def recall(self, **changes: Any) -> AccessToken | None:
-        given = {"authorization": self.field, "requirement": None, "query": b"", "in_clear_from": None, **changes}
-        return self.guard.recall(**given)
+        given = {"authorization": self.field, "requirement": None, "query": b"", "cleartext_peer": None, **changes}
+        return engine_of(self.guard).recall(**given)
 
     @property
     def found(self) -> CachedToken:
-        memory = self.guard._memory
+        memory = engine_of(self.guard).token_cache
         assert memory is not None
         found = memory.lookup_field(self.field)
         assert found is not None
@@ -244,7 +245,7 @@ def test_nothing_is_recalled_that_nobody_has_looked_for_among_revocations(scene:
 def test_what_others_revoke_is_to_be_known_first(made: Made):
     authority = FakeAuthority()
     scene = made(authority=authority, store=MemoryStore(authority.clock))
-    lag = scene.guard.revocation.max_lag
+    lag = engine_of(scene.guard).settings.revocation.max_lag
     assert scene.recall() is not None
     authority.clock.advance(lag / 2 - 0.001)
     assert scene.recall() is not None
@@ -273,13 +274,13 @@ def test_a_query_that_is_to_be_looked_into_leads_to_the_long_way(made: Made):
 def test_a_token_that_comes_in_the_clear_from_far_away_is_told_of_once(made: Made, caplog: pytest.LogCaptureFixture):
     scene = made()
     near: list[Any] = [None, (), ("127.0.0.1", 1), ("::1", 1), ["127.0.0.1", 1]]
-    assert all(scene.recall(in_clear_from=peer) is not None for peer in near)
-    assert scene.recall(in_clear_from=FAR_AWAY) is None
-    assert scene.recall(in_clear_from=("", 0)) is None
+    assert all(scene.recall(cleartext_peer=peer) is not None for peer in near)
+    assert scene.recall(cleartext_peer=FAR_AWAY) is None
+    assert scene.recall(cleartext_peer=("", 0)) is None
     assert "cleartext" not in caplog.text
     assert isinstance(scene.ask(secure=False, client=FAR_AWAY[0]), Granted)
     assert caplog.text.count("cleartext") == 1
-    assert scene.recall(in_clear_from=FAR_AWAY) is not None
+    assert scene.recall(cleartext_peer=FAR_AWAY) is not None
 
 
 @pytest.mark.rule("B-56")
@@ -289,8 +290,8 @@ def test_nothing_that_comes_in_the_clear_is_recalled_where_https_is_required(mad
         assert isinstance(scene.ask(secure=True, client=FAR_AWAY[0]), Granted)
     for _ in range(2):
         assert scene.recall() is not None
-        assert scene.recall(in_clear_from=("127.0.0.1", 1)) is not None
-        assert scene.recall(in_clear_from=FAR_AWAY) is None
+        assert scene.recall(cleartext_peer=("127.0.0.1", 1)) is not None
+        assert scene.recall(cleartext_peer=FAR_AWAY) is None
         refused = scene.ask(secure=False, client=FAR_AWAY[0])
         assert isinstance(refused, Denied)
         assert refused.error.reason is Reason.HTTPS_REQUIRED

@@ -22,6 +22,7 @@ from scopeguard import (
 )
 from scopeguard.flow.effects import Answer, Send
 from scopeguard.flow.keys import verify_signature
+from scopeguard.guard import engine_of
 from scopeguard.spec import jwt
 from scopeguard.testing import FakeAuthority, FakeClock
 
@@ -161,21 +162,21 @@ def test_the_sets_are_taken_over_and_belong_to_the_issuer(flows: Flows):
     flows.guard.warm()
     flows.asked.clear()
     guard = flows.new_guard()
-    guard.take_over(flows.guard)
+    engine_of(guard).take_over(engine_of(flows.guard))
     assert flows.judge(flows.mint(RESET), guard) == flows.judge(flows.mint(SIGN_UP), guard) == "granted"
     assert flows.asked == []
     flows.guard.revoke(token=(token := flows.mint(RESET)))
     assert flows.judge(token) == "token_revoked"
-    flows.guard._trusts.after_fork()
+    engine_of(flows.guard).issuers.after_fork()
     assert flows.judge(flows.mint(RESET)) == "granted"
 
 
 def test_what_else_the_issuer_signs_is_verified_with_all_its_sets(flows: Flows):
     """Answers of introspection, status lists and security events."""
-    (trust,) = flows.guard._trusts.all
+    (trust,) = engine_of(flows.guard).issuers.all
     for url in (SIGN_UP, RESET):
         token = jwt.peek(flows.mint(url))
-        key = flows.guard.perform(verify_signature(token, trust, flows.clock))
+        key = engine_of(flows.guard).perform(verify_signature(token, trust, flows.clock))
         assert key.kid == token.header["kid"]
 
 

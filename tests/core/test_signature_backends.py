@@ -27,7 +27,7 @@ from scopeguard.config.file import read_settings
 from scopeguard.core.signature_backends import Awscrt, PyNaCl, checked_backends
 from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import Answer, Send
-from scopeguard.guard import Decision
+from scopeguard.guard import Decision, engine_of
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.spec.signatures import PublicKey, Verifier, prepared
 from scopeguard.testing import FakeAuthority
@@ -128,7 +128,7 @@ def test_keys_that_are_published_one_by_one_are_verified_with_by_the_backend(fak
 
 def test_an_endpoint_beside_the_guard_has_its_backends_too(fake: FakeAuthority):
     backend = Backend()
-    assert guard_of(fake, backend).trust_beside(fake.issuer).backends == (backend,)
+    assert engine_of(guard_of(fake, backend)).add_key_source(fake.issuer).backends == (backend,)
 
 
 def test_what_a_backend_refuses_is_refused(fake: FakeAuthority):
@@ -264,10 +264,10 @@ def test_a_guard_with_other_backends_takes_over_no_keys(fake: FakeAuthority):
     old = guard_of(fake, failing)
     assert isinstance(check(old, token), Unavailable)
     new = guard_of(fake)
-    new.take_over(old)
+    engine_of(new).take_over(engine_of(old))
     assert isinstance(check(new, token), Granted)
     with fake.outage(), pytest.raises(AuthorityUnavailable):
-        guard_of(fake).take_over(old)
+        engine_of(guard_of(fake)).take_over(engine_of(old))
 
 
 def test_a_guard_with_equal_backends_takes_over_keys(fake: FakeAuthority):
@@ -275,5 +275,5 @@ def test_a_guard_with_equal_backends_takes_over_keys(fake: FakeAuthority):
     assert isinstance(check(old, token), Granted)
     with fake.outage():
         new = guard_of(fake, "awscrt")
-        new.take_over(old)
+        engine_of(new).take_over(engine_of(old))
         assert isinstance(check(new, token), Granted)

@@ -11,7 +11,7 @@ import pytest
 
 from scopeguard import AuthorityUnavailable, Guard, Issuer
 from scopeguard.errors import Reason
-from scopeguard.guard import Denied, Granted
+from scopeguard.guard import Denied, Granted, engine_of
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.scopes import all_of
 from scopeguard.testing import FakeAuthority
@@ -33,7 +33,7 @@ def test_an_issuer_with_equal_settings_keeps_its_keys_though_other_settings_chan
     old.warm()
     new = guard(fake, implies={"cloud": ["read"]})
     with fake.outage():
-        new.take_over(old)
+        engine_of(new).take_over(engine_of(old))
         assert isinstance(check(new, token, "read"), Granted)
         assert isinstance(check(old, token, "read"), Denied)
     assert fake.transport.count("jwks") == 1
@@ -48,10 +48,10 @@ def test_an_issuer_with_other_settings_begins_anew_and_may_be_waited_for():
     with fake.outage():
         for _ in range(2):
             with pytest.raises(AuthorityUnavailable):
-                new.take_over(old)
+                engine_of(new).take_over(engine_of(old))
         assert isinstance(check(old, token), Granted)
     fake.clock.advance(60)
-    new.take_over(old)
+    engine_of(new).take_over(engine_of(old))
     assert isinstance(check(new, token), Granted)
     assert fake.transport.count("jwks") >= 2
 
@@ -60,7 +60,7 @@ def test_an_unchanged_issuer_that_is_away_holds_nobody_up():
     fake = FakeAuthority()
     old = guard(fake)
     with fake.outage():
-        guard(fake, implies={"a": ["b"]}).take_over(old)
+        engine_of(guard(fake, implies={"a": ["b"]})).take_over(engine_of(old))
 
 
 def test_a_key_file_is_read_again(tmp_path: Path):
@@ -73,7 +73,7 @@ def test_a_key_file_is_read_again(tmp_path: Path):
     assert isinstance(check(old, token), Granted)
     path.write_text(json.dumps(other.authority.keys.key_set(other.clock.wall())))
     new = guard(fake, issuer)
-    new.take_over(old)
+    engine_of(new).take_over(engine_of(old))
     assert isinstance(check(new, token), Denied)
 
 
@@ -83,7 +83,7 @@ def test_what_was_revoked_stays_revoked():
     old = guard(fake)
     old.revoke(subject="gone")
     new = guard(fake)
-    new.take_over(old)
+    engine_of(new).take_over(engine_of(old))
     assert isinstance(check(new, token), Denied)
     assert isinstance(check(new, of_others), Granted)
 
@@ -119,8 +119,8 @@ def test_a_shared_log_that_cannot_be_read_is_waited_for():
     store = Away()
     new = guard(fake, store=store)
     with pytest.raises(AuthorityUnavailable):
-        new.take_over(old)
+        engine_of(new).take_over(engine_of(old))
     store.is_away = False
     fake.clock.advance(60)
-    new.take_over(old)
+    engine_of(new).take_over(engine_of(old))
     assert isinstance(check(new, fake.mint("read")), Granted)

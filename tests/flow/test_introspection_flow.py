@@ -20,6 +20,7 @@ from scopeguard.flow.credential import Credential
 from scopeguard.flow.effects import Answer, CallHook, Flow, Send, SingleFlight, UseStore
 from scopeguard.flow.introspection import ask_authority, introspect
 from scopeguard.flow.issuers import route
+from scopeguard.guard import engine_of
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.spec.introspection import digest
 from scopeguard.state.introspection import IntrospectionAnswer, IntrospectionState
@@ -72,7 +73,7 @@ class Stage:
         introspection = Introspection(client_id="api", client_secret=authority.api.secret, **settings)
         issuer = replace(authority.issuer, validate=Validation.AUTO, introspection=introspection)
         self.guard = Guard(issuer, transport=authority.transport, clock=self.clock, store=store, revocation=policy)
-        self.trusts = self.guard._trusts
+        self.trusts = engine_of(self.guard).issuers
         self.trust = self.trusts.all[0]
         self.effects: list[object] = []
         self.background: list[SingleFlight] = []
@@ -214,7 +215,7 @@ def test_a_jwt_is_verified_here_and_its_authority_asked_only_where_the_policy_sa
     assert INTROSPECT not in authority.requests
     issuer = replace(stage.trust.issuer, validate=Validation.INTROSPECTION)
     other = Guard(issuer, transport=authority.transport, clock=authority.clock)
-    stage.trusts = other._trusts
+    stage.trusts = engine_of(other).issuers
     assert stage.judge(token).scopes == {"read"}
     assert authority.requests[-1] == INTROSPECT
     authority.revoke(token)
@@ -239,9 +240,9 @@ def test_an_authority_that_is_not_to_be_asked_is_not(authority: FakeAuthority):
     guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock)
     credential = Credential(token="opaque", source=TokenSource.HEADER)
     with pytest.raises(InvalidToken):
-        next(route(credential, guard._trusts, authority.clock))
+        next(route(credential, engine_of(guard).issuers, authority.clock))
     with pytest.raises(InvalidToken):
-        next(introspect(credential, guard._trusts.all[0], guard._trusts, authority.clock))
+        next(introspect(credential, engine_of(guard).issuers.all[0], engine_of(guard).issuers, authority.clock))
     assert authority.requests == []
 
 
@@ -552,7 +553,7 @@ class Asked(Stage):
         settings = Introspection(auth="bearer", bearer_token=source, endpoint=INTROSPECT, **options)
         issuer = replace(authority.issuer, validate="auto", introspection=settings)
         self.guard = Guard(issuer, transport=authority.transport, clock=self.clock)
-        self.trusts = self.guard._trusts
+        self.trusts = engine_of(self.guard).issuers
         self.trust = self.trusts.all[0]
         self.taken = set(taken)
         self.shown: list[str | None] = []
@@ -725,7 +726,7 @@ def test_what_is_known_of_a_token_is_enough_to_see_that_its_subject_was_revoked(
 
 
 def changed(stage: Stage, subject: str) -> None:
-    stage.guard.record(Revoked.ANSWERS, stage.trust.issuer.url, subject)
+    engine_of(stage.guard).record(Revoked.ANSWERS, stage.trust.issuer.url, subject)
 
 
 @pytest.mark.rule("E-16", "X-63")
@@ -908,7 +909,7 @@ def test_revocations_need_no_store(authority: FakeAuthority):
 @pytest.mark.rule("I-28")
 def test_the_beginning_of_a_token_says_whom_to_ask():
     one, two = FakeAuthority("https://one.test"), FakeAuthority("https://two.test")
-    trusts = [
+    guards = [
         Guard(
             Issuer(
                 one.url,
@@ -917,7 +918,7 @@ def test_the_beginning_of_a_token_says_whom_to_ask():
                 introspection=Introspection(client_id="a", client_secret="s"),
                 opaque_prefixes=("a-", "a-long-"),
             )
-        )._trusts.all[0],
+        ),
         Guard(
             Issuer(
                 two.url,
@@ -925,9 +926,9 @@ def test_the_beginning_of_a_token_says_whom_to_ask():
                 validate=Validation.AUTO,
                 introspection=Introspection(client_id="a", client_secret="s"),
             )
-        )._trusts.all[0],
+        ),
     ]
-    together = TrustedIssuers(trusts, revocations=Revocations())
+    together = TrustedIssuers((engine_of(guard).issuers.all[0] for guard in guards), revocations=Revocations())
 
     def whose(token: str) -> str:
         credential = Credential(token=token, source=TokenSource.HEADER)

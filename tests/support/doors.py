@@ -32,6 +32,7 @@ from scopeguard import (
     current_access_token_or_none,
     wsgi,
 )
+from scopeguard.guard import engine_of
 from scopeguard.testing import FakeAuthority
 
 BOTH = all_of("read", "write")
@@ -313,8 +314,9 @@ class Api:
         if scenario.name in self.door.without:
             return
         exchange = scenario.send.filled(self.tokens)
-        if self.guard._memory is not None:
-            self.guard._memory.clear()
+        cache = engine_of(self.guard).token_cache
+        if cache is not None:
+            cache.clear()
         answer = self.send(exchange)
         verify(scenario, answer, self.tokens, knows_route=self.door.knows_route, saw=self.door.saw)
         if self.remembers:

@@ -13,7 +13,7 @@ import trio
 
 from scopeguard import Guard
 from scopeguard.flow.effects import Answer, Send
-from scopeguard.guard import Decision
+from scopeguard.guard import Decision, engine_of
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.testing import FakeAuthority
 
@@ -35,7 +35,7 @@ class Storm:
         self._decided = threading.Semaphore(0)
         self._boarded = threading.Semaphore(0)
         self._threads: list[threading.Thread] = []
-        flights: Any = guard._outside.flights
+        flights: Any = engine_of(guard).runtime.flights
         board = flights.board
 
         def counted(key: str, wake: Callable[[], None]) -> bool:

@@ -36,6 +36,7 @@ from scopeguard.edge.http import HttpxTransport
 from scopeguard.fastapi import Protected
 from scopeguard.flask import ScopeGuard
 from scopeguard.flask import requires as flask_requires
+from scopeguard.guard import engine_of
 from scopeguard.starlette import requires
 from scopeguard.stores.memory import MemoryStore
 from scopeguard.testing import FakeAuthority, FakeClock
@@ -63,8 +64,8 @@ def module_guard(*issuers: Issuer, **settings: Any) -> Guard:
 
 
 def parts(guard: Guard) -> dict[str, Any]:
-    """What a guard is made of. That it has logged something once is not part of it."""
-    return {name: value for name, value in vars(guard).items() if name != "_minds_cleartext"}
+    """The attributes of the engine of *guard*, except that it has logged a warning once."""
+    return {name: value for name, value in vars(engine_of(guard)).items() if name != "_watches_cleartext"}
 
 
 def asgi_door(guard: Guard) -> Call:
@@ -278,5 +279,5 @@ def test_a_guard_that_nobody_takes_over_uses_the_network():
     guard = Guard(Issuer(URL, audience=API))
     authority = FakeAuthority(URL, API, clock=FakeClock())
     with authority.takes_over(guard):
-        assert guard.clock is authority.clock
-    assert isinstance(guard._outside.transport, HttpxTransport)
+        assert engine_of(guard).clock is authority.clock
+    assert isinstance(engine_of(guard).runtime.transport, HttpxTransport)

@@ -1,0 +1,524 @@
+"""The working part of a :class:`~scopeguard.guard.Guard`: checks requests, writes refusals, keeps state of issuers.
+
+Users hold the guard. Adapters and endpoints get the engine with :func:`scopeguard.guard.engine_of`, once, when they are
+constructed, and call it for each request.
+
+Longer than 400 lines because the sync and async versions of each operation stand next to each other.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from scopeguard.access_token import ANONYMOUS, AccessToken, Anonymous
+from scopeguard.config.audit import AuditMode
+from scopeguard.config.catalog import ScopeCatalog
+from scopeguard.config.checks import is_loopback, member
+from scopeguard.config.cors import Preflight
+from scopeguard.config.issuer import Issuer
+from scopeguard.config.resolver import IssuerResolver
+from scopeguard.config.revocation import RevocationPolicy
+from scopeguard.config.sources import StrayQueryToken, TokenSource, TokenSources
+from scopeguard.config.token_cache import TokenCachePolicy
+from scopeguard.core.decision import Decision, Denied, Granted, Report, Reporter, Unavailable
+from scopeguard.core.wiring import build_trusted_issuer, build_trusted_issuers
+from scopeguard.edge import sync as blocking
+from scopeguard.edge.runtime import Runtime, Transport
+from scopeguard.errors import (
+    AccessDenied,
+    AuthorityUnavailable,
+    ConfigurationError,
+    Forbidden,
+    InsufficientScope,
+    InvalidRequest,
+    MissingCredentials,
+    Reason,
+    printable,
+)
+from scopeguard.flow.authenticate import authenticate
+from scopeguard.flow.credential import Credential
+from scopeguard.flow.effects import Clock, Flow, Store, start
+from scopeguard.flow.issuers import resolve_issuer, route
+from scopeguard.flow.keys import warm
+from scopeguard.flow.revocation import stable_part, sync
+from scopeguard.request import RequestView
+from scopeguard.rules import Rules
+from scopeguard.scopes import Requirement
+from scopeguard.spec.challenge import ChallengeStyle, write_denial, write_outage
+from scopeguard.spec.signatures import Backends
+from scopeguard.state.issuers import TrustedIssuer, TrustedIssuers
+from scopeguard.state.revocation import Revocation, Revoked, digest_of
+from scopeguard.state.token_cache import TokenCache
+
+T = TypeVar("T")
+
+log: Final = logging.getLogger("scopeguard")
+
+_LOOPBACK: Final = ("127.0.0.1", "::1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The arguments of :class:`~scopeguard.guard.Guard`, checked, except for its issuers and connections."""
+
+    resource: str | None
+    sources: TokenSources
+    style: ChallengeStyle
+    rules: Rules | None
+    catalog: ScopeCatalog
+    require_https: bool
+    revocation: RevocationPolicy
+    token_cache: TokenCachePolicy | None
+    backends: Backends
+    audit: AuditMode
+    cors_preflight: Preflight
+    insecure_hosts: frozenset[str]
+
+
+class Engine:
+    """Checks the access tokens of one API.
+
+    Safe to share between threads and event loops. Construction opens nothing and starts nothing.
+    """
+
+    issuers: TrustedIssuers
+    """What is known of each trusted issuer: keys, introspection answers, outages, revocations."""
+    runtime: Runtime
+    """Performs the effects that a flow yields."""
+    token_cache: TokenCache | None
+    clock: Clock
+    store: Store | None
+
+    def __init__(self, settings: Settings, reporter: Reporter) -> None:
+        self.settings: Settings = settings
+        self.sources: TokenSources = settings.sources
+        self.reporter: Reporter = reporter
+        self.listens: bool = reporter.listener is not None
+        """Whether there is a listener for decisions: only then does an adapter need :meth:`report`."""
+        # Whether a token sent in cleartext is refused, or logged once.
+        self._watches_cleartext = True
+        self._after_fork: list[Callable[[], None]] = []
+
+    def connect(
+        self,
+        issuers: Iterable[Issuer],
+        resolver: IssuerResolver | None,
+        transport: Transport,
+        clock: Clock,
+        store: Store | None,
+    ) -> None:
+        """Trust *issuers*, with empty caches. Opens no connection yet."""
+        settings = self.settings
+        self.clock = clock
+        self._wall, self._monotonic = clock.wall, clock.monotonic  # avoids two attribute look-ups per request
+        self.store = store
+        self.issuers = build_trusted_issuers(
+            issuers,
+            resolver,
+            settings.catalog,
+            settings.backends,
+            settings.revocation,
+            store,
+            settings.insecure_hosts,
+        )
+        self.runtime = Runtime(
+            transport=transport,
+            clock=clock,
+            store=store,
+            after_fork=(self.issuers.after_fork, self._reset_after_fork),
+        )
+        self.token_cache = None if settings.token_cache is None else TokenCache(settings.token_cache)
+        # recall() reads the Authorization field only, so it cannot serve a guard that reads tokens elsewhere.
+        reads_one_field = self.sources.methods == {TokenSource.HEADER} and self.issuers.headers == (None,)
+        self._recall_from = self.token_cache if reads_one_field else None
+        self._checks_queries = self.sources.stray_query_token is StrayQueryToken.REFUSE
+        self._max_field_bytes = self.sources.max_token_bytes + len(b"Bearer ")
+
+    # -- requests
+
+    def check(
+        self,
+        request: RequestView,
+        requirement: Requirement | None = None,
+        *,
+        optional: bool = False,
+        closed: bool = False,
+        sources: TokenSources | None = None,
+        read_form: Callable[[int], bytes] | None = None,
+        challenged: Callable[[], Requirement | None] | None = None,
+    ) -> Decision:
+        """See :meth:`Guard.check <scopeguard.guard.Guard.check>`.
+
+        *challenged* returns the requirement that the challenge of a refusal names. Adapters use it where other code
+        checks more than *requirement* afterwards.
+        """
+        chosen = self._readable(sources, can_read=read_form is not None)
+        try:
+            token = blocking.run(self._authenticate(request, chosen), self.runtime, read_form)
+        except (AccessDenied, AuthorityUnavailable) as error:
+            if optional and isinstance(error, MissingCredentials) and error.reason is Reason.NO_CREDENTIALS:
+                return self.admit_anonymous(request)
+            return self.refuse(error, requirement if challenged is None else challenged(), request=request)
+        return self._authorize(token, requirement, request, closed=closed, challenged=challenged)
+
+    async def acheck(
+        self,
+        request: RequestView,
+        requirement: Requirement | None = None,
+        *,
+        optional: bool = False,
+        closed: bool = False,
+        sources: TokenSources | None = None,
+        read_form: Callable[[int], Awaitable[bytes]] | None = None,
+        client_gone: Callable[[], Awaitable[None]] | None = None,
+        challenged: Callable[[], Requirement | None] | None = None,
+    ) -> Decision:
+        """:meth:`check` for asyncio and trio. For *client_gone* see :meth:`scopeguard.guard.Guard.acheck`."""
+        chosen = self._readable(sources, can_read=read_form is not None)
+        flow = self._authenticate(request, chosen)
+        try:
+            effect, token = start(flow)
+            if effect is not None:
+                from scopeguard.edge import aio
+
+                token = await aio.run(flow, self.runtime, read_form, effect, client_gone)
+        except (AccessDenied, AuthorityUnavailable) as error:
+            if optional and isinstance(error, MissingCredentials) and error.reason is Reason.NO_CREDENTIALS:
+                return self.admit_anonymous(request)
+            return self.refuse(error, requirement if challenged is None else challenged(), request=request)
+        return self._authorize(token, requirement, request, closed=closed, challenged=challenged)
+
+    def recall(
+        self,
+        authorization: bytes,
+        requirement: Requirement | None,
+        query: bytes | str,
+        cleartext_peer: Sequence[Any] | None,
+    ) -> AccessToken | None:
+        """Return the access token of a request from the token cache, or ``None`` if the request needs :meth:`check`.
+
+        *authorization* is the only ``Authorization`` field of the request. The token is returned if the same field was
+        verified before, nothing has to be fetched or read, and the token satisfies *requirement*. *cleartext_peer* is
+        the peer, address first, of a request that was not encrypted. ``None`` is not a decision about the request. Not
+        for routes with token sources of their own.
+        """
+        cache = self._recall_from
+        if (
+            cache is None
+            or len(authorization) > self._max_field_bytes
+            or (query and self._checks_queries)
+            or (cleartext_peer and self._watches_cleartext and cleartext_peer[0] not in _LOOPBACK)
+        ):
+            return None
+        found = cache.lookup_field(authorization)
+        # Everything that can have changed since the token was verified: its age, the keys, revocations.
+        if found is None or not found.since <= self._wall() < found.until:
+            return None
+        now, held, issuers = self._monotonic(), found.held, self.issuers
+        if held is None or found.trust.ring.current is not held or now >= held.refresh_at:
+            return None
+        if issuers.revocations.changes != found.cleared or (issuers.shared and not issuers.is_caught_up(now)):
+            return None
+        token = found.access
+        if requirement is not None and not requirement.allows(token.scopes):
+            return None
+        if self.listens:
+            self.reporter.decided(Granted(token), None, now)
+        return token
+
+    def permits(self, token: AccessToken | None, requirement: Requirement | None) -> bool:
+        """Whether *token*, verified before, satisfies *requirement*.
+
+        A shorter way to :meth:`authorize`. ``False`` is not a decision and is not reported: call :meth:`authorize`
+        then.
+        """
+        if token is None or (requirement is not None and not requirement.allows(token.scopes)):
+            return False
+        if self.listens:
+            self.reporter.decided(Granted(token), None, self._monotonic(), again=True)
+        return True
+
+    def authorize(
+        self,
+        token: AccessToken | None,
+        requirement: Requirement | None,
+        *,
+        closed: bool = False,
+        request: RequestView | None = None,
+    ) -> Granted | Denied | Unavailable:
+        """Decide whether *token*, verified before, satisfies *requirement*. ``None`` for *token* is denied. No I/O.
+
+        *closed*: no rule opens the route, so every token is denied. *request* is for logs and listeners.
+        """
+        return self._authorize(token, requirement, request, closed=closed, again=True)
+
+    def _authorize(
+        self,
+        token: AccessToken | None,
+        requirement: Requirement | None,
+        request: RequestView | None,
+        *,
+        closed: bool,
+        again: bool = False,
+        challenged: Callable[[], Requirement | None] | None = None,
+    ) -> Granted | Denied | Unavailable:
+        if token is None:
+            return self.refuse(MissingCredentials(Reason.NO_CREDENTIALS), requirement, request=request)
+        if closed:
+            return self.refuse(Forbidden(Reason.NO_RULE), request=request)
+        if requirement is None or requirement.allows(token.scopes):
+            granted = Granted(token) if request is None else Granted(token, method=request.method, path=request.path)
+            if self.listens:
+                self.reporter.decided(granted, request, self._monotonic(), again=again)
+            return granted
+        if challenged is not None:
+            requirement = challenged() or requirement
+        denial = InsufficientScope(
+            requirement.challenge_scopes,
+            client_id=token.client_id,
+            token=token.fingerprint,
+            scope_claim="absent" if token.granted_scopes is None else "present",
+            granted=" ".join(token.granted_scopes or ()),
+        )
+        return self.refuse(denial, requirement, request=request)
+
+    def admit_anonymous(self, request: RequestView | None, *, again: bool = False) -> Anonymous:
+        """Report that a request without credentials is admitted. *again*: an outer layer has reported it already."""
+        if self.listens:
+            self.reporter.decided(ANONYMOUS, request, self._monotonic(), again=again)
+        return ANONYMOUS
+
+    def refuse(
+        self,
+        error: AccessDenied | AuthorityUnavailable,
+        requirement: Requirement | None = None,
+        *,
+        request: RequestView | None = None,
+    ) -> Denied | Unavailable:
+        """Turn *error* into a decision with a response. Logs the reason; never logs the token."""
+        # The frames of the traceback hold the token. A listener that keeps the decision must not keep the token.
+        error.__traceback__ = None
+        error.__context__ = error.__cause__ = None
+        style = self.settings.style
+        head = request is not None and request.method == "HEAD"
+        route = "" if request is None else f"{printable(request.method, 20)} {printable(request.path)}: "
+        self.reporter.log_refusal(error, route, self._monotonic())
+        described = {} if request is None else {"method": request.method, "path": request.path}
+        refusal: Denied | Unavailable
+        if isinstance(error, AuthorityUnavailable):
+            refusal = Unavailable(error, write_outage(error, style, head=head), **described)
+        else:
+            scopes = () if requirement is None else requirement.challenge_scopes
+            refusal = Denied(error, write_denial(error, style, scopes=scopes, head=head), **described)
+        if refusal.response.body_failure is not None:
+            log.error("%sa problem document was sent: %s", route, refusal.response.body_failure)
+        if self.listens:
+            self.reporter.decided(refusal, request, self._monotonic())
+        return refusal
+
+    def report(self, method: str, path: str, route: str | None) -> Report | None:
+        """Begin to collect all decisions about the current request into one report.
+
+        ``None`` if an outer layer has begun one. *route*: the path template of the matching rule.
+        """
+        if self.current_report() is not None:
+            return None
+        return Report(self.reporter, method, path, route, self._monotonic)
+
+    def current_report(self) -> Report | None:
+        """Return what :meth:`report` has begun for the current request."""
+        return self.reporter.open_report()
+
+    def admits_until(self, token: AccessToken) -> float | None:
+        """When *token* begins to be refused for its age: its expiry plus the leeway of its issuer.
+
+        In seconds since the epoch; ``None`` for a token that does not expire.
+        """
+        if token.expires_at is None:
+            return None
+        return token.expires_at + self.issuers.leeway(token.issuer, self._monotonic())
+
+    def _authenticate(self, request: RequestView, sources: TokenSources) -> Flow[AccessToken]:
+        # RFC 6750 section 5.3: bearer tokens must not be sent in the clear. Loopback never leaves the machine.
+        exposed = not request.secure and request.client is not None and not is_loopback(request.client)
+        return authenticate(
+            request,
+            trusts=self.issuers,
+            sources=sources,
+            clock=self.clock,
+            token_cache=self.token_cache,
+            exposed=self._handle_cleartext if exposed else None,
+        )
+
+    def _handle_cleartext(self) -> None:
+        if self.settings.require_https:
+            raise InvalidRequest(Reason.HTTPS_REQUIRED)
+        if self._watches_cleartext:
+            self._watches_cleartext = False
+            log.warning("a token was sent in cleartext http; put TLS in front, and set require_https")
+
+    def _readable(self, sources: TokenSources | None, *, can_read: bool) -> TokenSources:
+        chosen = self.sources if sources is None else sources
+        if chosen.in_form and not can_read:
+            left = chosen.methods - {TokenSource.FORM}
+            if not left:
+                raise ConfigurationError("token_sources: only the form is enabled, and this caller cannot read forms")
+            return chosen.only(left)
+        return chosen
+
+    # -- settings that an adapter may override
+
+    def check_rules(self, rules: Rules) -> Rules:
+        """Return *rules*. Raises :class:`ConfigurationError` if their token sources do not work with the guard's."""
+        for rule in rules.all:
+            if rule.sources is not None:
+                self.sources.only(rule.sources).check_senders()
+        return rules
+
+    def passes_preflights(self, own: Preflight | str | None = None) -> bool:
+        """Whether CORS preflights pass without a token. *own*: the adapter's own setting, if it was given one."""
+        chosen = self.settings.cors_preflight if own is None else member(Preflight, own, "cors_preflight")
+        return chosen is Preflight.PASS
+
+    # -- revocation
+
+    def revoke(self, kind: Revoked, value: str, issuer: str | None, at: float | None) -> None:
+        """See :meth:`Guard.revoke <scopeguard.guard.Guard.revoke>`."""
+        if kind is Revoked.TOKEN:
+            trust = self._issuer_of_token(value)
+            value = stable_part(Credential(token=value, source=TokenSource.HEADER))
+        else:
+            trust = self._issuer_named(issuer)
+        self.record(kind, trust.issuer.url, value, at, leeway=trust.issuer.leeway)
+
+    def record(self, kind: Revoked, issuer: str, value: str, at: float | None = None, *, leeway: float = 0.0) -> None:
+        """Revoke without checking that *issuer* is trusted here.
+
+        ``Revoked.ANSWERS`` discards introspection answers about the subject *value*; about all subjects if it is
+        ``""``. *leeway*: how far the clock of *issuer* may be ahead, in seconds.
+        """
+        now = self.clock.wall()
+        at = now + leeway if at is None else at
+        # The last affected token was issued at *at*. It is accepted until its expiry plus the leeway.
+        until = max(now + leeway, at) + self.settings.revocation.retention + leeway
+        entry = Revocation(kind=kind, digest=digest_of(kind, issuer, value), at=at, until=until)
+        self.issuers.revocations.add(entry, now)
+        log.info("%s: one %s of %s", "asked again" if kind is Revoked.ANSWERS else "revoked", kind.value, issuer)
+        if self.store is not None:
+            self.store.append(entry.to_bytes(), seconds=until - now)
+
+    def _issuer_of_token(self, token: str) -> TrustedIssuer:
+        for header in self.issuers.headers:
+            credential = Credential(token=token, source=TokenSource.HEADER, header=header)
+            try:
+                return self.perform(route(credential, self.issuers, self.clock))
+            except AccessDenied:
+                pass
+        raise ConfigurationError("revoke: the token is not from a trusted issuer")
+
+    def _issuer_named(self, issuer: str | None) -> TrustedIssuer:
+        if issuer is None:
+            if len(self.issuers.all) != 1 or self.issuers.resolved is not None:
+                raise ConfigurationError("revoke: several issuers are trusted; name one with issuer")
+            return self.issuers.all[0]
+        for header in self.issuers.headers:
+            trust = self.issuers.by_name(issuer, header)
+            if trust is not None:
+                return trust
+        trust = self.perform(resolve_issuer(issuer, self.issuers, self.clock))
+        if trust is not None:
+            return trust
+        raise ConfigurationError(f"revoke: {issuer!r} is not a trusted issuer")
+
+    # -- endpoints that work with the same issuers
+
+    def configured_issuer(self, url: str | None = None) -> TrustedIssuer:
+        """Return what is known of the configured issuer *url*, or of the only one.
+
+        Raises :class:`ConfigurationError` if there is no such issuer, or several and no *url*.
+        """
+        found = [trust for trust in self.issuers.all if url in (None, trust.issuer.url)]
+        if len(found) == 1 or (found and url is not None):
+            return found[0]
+        raise ConfigurationError(f"issuer: name one that was given to the guard, not {url!r}")
+
+    def add_key_source(self, issuer: Issuer) -> TrustedIssuer:
+        """Return *issuer* with a key ring of its own. Access tokens from it are not accepted."""
+        trust = build_trusted_issuer(issuer, ScopeCatalog(), self.settings.backends)
+        self.call_after_fork(trust.after_fork)
+        return trust
+
+    def call_after_fork(self, callback: Callable[[], None]) -> None:
+        """Call *callback* in child processes, where locks have to be replaced."""
+        self._after_fork.append(callback)
+
+    def _reset_after_fork(self) -> None:
+        if self.token_cache is not None:
+            self.token_cache.clear()
+        self.reporter.after_fork()
+        for callback in self._after_fork:
+            callback()
+
+    def perform(self, flow: Flow[T]) -> T:
+        """Run *flow* with the guard's transport, clock and store."""
+        return blocking.run(flow, self.runtime, None)
+
+    async def aperform(self, flow: Flow[T]) -> T:
+        """:meth:`perform` for asyncio and trio."""
+        from scopeguard.edge import aio
+
+        return await aio.run(flow, self.runtime, None)
+
+    # -- start and end
+
+    def prepare(self) -> None:
+        """Import what the first exchange needs, without an exchange. For servers, before they take requests.
+
+        Otherwise the first exchange blocks the event loop while an HTTP client is imported.
+        """
+        prepare = getattr(self.runtime.transport, "prepare", None)
+        if prepare is not None:
+            prepare()
+
+    def warm(self) -> None:
+        """See :meth:`Guard.warm <scopeguard.guard.Guard.warm>`."""
+        failures: list[AuthorityUnavailable] = []
+        for trust in self.issuers.all:
+            try:
+                self.perform(warm(trust, self.clock))
+            except AuthorityUnavailable as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    async def awarm(self) -> None:
+        """:meth:`warm` for asyncio and trio."""
+        failures: list[AuthorityUnavailable] = []
+        for trust in self.issuers.all:
+            try:
+                await self.aperform(warm(trust, self.clock))
+            except AuthorityUnavailable as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    def take_over(self, previous: Engine) -> None:
+        """Get as warm as *previous*, which this engine is about to replace. For servers that reload settings.
+
+        Issuers with equal settings keep their keys and answers, and revocations stay in force. The keys of all other
+        issuers are fetched, and the shared log of revocations is read. Raises :class:`AuthorityUnavailable` if that
+        fails: keep *previous* and call this again later.
+        """
+        for trust in self.issuers.take_over(previous.issuers):
+            self.perform(warm(trust, self.clock))
+        if self.store is not None and not self.settings.revocation.fail_open_dangerously:
+            self.perform(sync(self.issuers, self.clock))
+
+    async def aclose(self) -> None:
+        """See :meth:`Guard.aclose <scopeguard.guard.Guard.aclose>`."""
+        from scopeguard.edge import aio
+
+        await aio.close(self.runtime)
