@@ -44,7 +44,7 @@ from werkzeug.routing import RequestRedirect
 
 from scopeguard.access_token import AccessToken, Anonymous, Serving, begin_serving, end_serving
 from scopeguard.adapter.cors import PREFLIGHT_KEY, exposed
-from scopeguard.adapter.declared import ACCESS, EXTENSION, REQUIREMENT, SOURCES, Layer, access_of, mark
+from scopeguard.adapter.declared import EXTENSION, REQUIREMENT, SOURCES, Layer, access_of, declare_access, mark
 from scopeguard.adapter.token_places import take_out_of_environ
 from scopeguard.audit.startup import StartCheck
 from scopeguard.config.cors import Preflight
@@ -73,6 +73,7 @@ __all__ = ["REQUIREMENT", "ScopeGuard", "access_token", "access_token_or_none", 
 T = TypeVar("T")
 
 _STATE: Final = "scopeguard.flask"
+_VIEW: Final = "a view, a view class, a method or a blueprint"
 _MOST_ROUTES: Final = 4096
 # The request behind Flask's proxy, which looks it up anew with every attribute.
 _current_request: Final = cast("LocalProxy[Request]", request)._get_current_object
@@ -535,7 +536,7 @@ def public(view: T) -> T:
     subclasses of a view class: each says it for itself. A method that a subclass inherits and does not override keeps
     what was said of the method.
     """
-    setattr(view, ACCESS, PUBLIC)
+    declare_access(view, PUBLIC, "public", _VIEW)
     return view
 
 
@@ -543,7 +544,7 @@ def optional(view: T) -> T:
     """The view, view class, method or blueprint serves anonymous callers as well, and refuses a bad token (B-55):
     only an absent one is forgiven. Subclasses say it for themselves, as with :func:`public`. See
     :func:`access_token_or_none`."""
-    setattr(view, ACCESS, OPTIONAL)
+    declare_access(view, OPTIONAL, "optional", _VIEW)
     return view
 
 

@@ -162,7 +162,7 @@ def required(*items: Requirement | str) -> Requirement:
     """What ``requires(...)`` means in every adapter: all of *items*; no item is a :class:`ConfigurationError`."""
     if not items:
         raise ConfigurationError("requires() needs at least one scope; use requires(AUTHENTICATED) to require none")
-    return all_of(*items)
+    return all_of(*(_single(item, "requires") for item in items))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +231,7 @@ def _checked_implies(implies: Mapping[str, Iterable[str]]) -> dict[str, tuple[st
         raise ConfigurationError('implies: write which scope includes which, as in {"write": ["read"]}')
     checked: dict[str, tuple[str, ...]] = {}
     for scope, implied in implies.items():
-        if isinstance(implied, str) or not isinstance(implied, Iterable):
+        if isinstance(implied, str | Mapping) or not isinstance(implied, Iterable):
             raise ConfigurationError(f"implies[{scope!r}]: write a list of scopes, as in ['read']")
         checked[checked_scope(scope, "implies")] = tuple(checked_scope(item, f"implies[{scope!r}]") for item in implied)
     return checked

@@ -115,7 +115,9 @@ class SecurityEventReceiver:
         self._engine = engine = engine_of(guard)
         self._about = engine.add_key_source(issuer) if isinstance(issuer, Issuer) else engine.configured_issuer(issuer)
         self._trust = self._about if transmitter is None else engine.add_key_source(transmitter)
-        audiences = self._trust.issuer.audiences if audience is None else frozenset(strings(audience, "audience"))
+        audiences = (
+            self._trust.issuer.audiences if audience is None else frozenset(strings(audience, "audience", empty=False))
+        )
         if not audiences:
             raise ConfigurationError("audience: say how the transmitter names this receiver in the aud of its events")
         self._audiences = audiences
@@ -124,7 +126,7 @@ class SecurityEventReceiver:
         for name, hook in self._hooks.items():
             function(hook, f"hooks[{name!r}]", "a function that takes an event")
         self._types = frozenset((SESSION_REVOKED, *CHANGES, *self._hooks))
-        self._critical = strings(critical_subject_members, "critical_subject_members")
+        self._critical = strings(critical_subject_members, "critical_subject_members", empty=False)
         self._seen = Seen(seconds=engine.settings.revocation.retention, max_entries=MOST_REMEMBERED)
         engine.call_after_fork(self._seen.after_fork)
         self.asgi: _Endpoint = _Endpoint(self)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from scopeguard.config.sources import TokenSource
+from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard, engine_of
 from scopeguard.rules import Access, Rules
 from scopeguard.scopes import Requirement
@@ -25,6 +26,17 @@ PASSED_BY: Final = "__scopeguard_decorated__"
 
 EXTENSION: Final = "scopeguard.audit"
 """Where the Flask extension leaves, in ``app.extensions``, the layer that it is."""
+
+
+def declare_access(item: object, access: Access, decorator: str, wanted: str) -> None:
+    """Mark *item*, which *decorator* decorates, with *access*.
+
+    Raises :class:`ConfigurationError` for something that takes no mark. *wanted* describes what does.
+    """
+    try:
+        setattr(item, ACCESS, access)
+    except (AttributeError, TypeError):
+        raise ConfigurationError(f"{decorator}: must decorate {wanted}, not {type(item).__name__}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

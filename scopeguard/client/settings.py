@@ -9,7 +9,19 @@ from enum import StrEnum
 from typing import Any, Final, TypedDict
 from urllib.parse import urlsplit
 
-from scopeguard.config.checks import Converted, checked_url, converted, flag, insecure_hosts, mapping, number
+from scopeguard.config.checks import (
+    Converted,
+    checked_url,
+    converted,
+    flag,
+    insecure_hosts,
+    mapping,
+    methods,
+    number,
+    strings,
+    text,
+    whole,
+)
 from scopeguard.edge.runtime import SystemClock, Transport
 from scopeguard.errors import ConfigurationError
 from scopeguard.flow.effects import Clock
@@ -103,18 +115,17 @@ class Policy:
         if self.issuer is not None:
             checked_url(self.issuer, "issuer", query=False, insecure=insecure)
         for name in ("client_id", "client_secret"):
-            if not isinstance(getattr(self, name), str) or not getattr(self, name):
-                raise ConfigurationError(f"{name}: missing; a string that is not empty is needed")
+            text(getattr(self, name), name, empty=False)
         object.__setattr__(self, "client_secret", Secret(self.client_secret))
-        if self.origins is not None and not _strings(self.origins, "origins"):
+        for name in ("scopes", "resource", "audience", "token_types"):
+            object.__setattr__(self, name, strings(getattr(self, name), name, empty=False))
+        origins = () if self.origins is None else strings(self.origins, "origins")
+        if self.origins is not None and not origins:
             raise ConfigurationError(
                 "origins: must not be empty; name the origin of the API, or leave origins out to bind the token to the "
                 "first origin that is called"
             )
-        object.__setattr__(self, "origins", () if self.origins is None else self.origins)
-        for name in ("scopes", "resource", "audience", "origins", "token_types"):
-            object.__setattr__(self, name, _strings(getattr(self, name), name))
-        object.__setattr__(self, "origins", tuple(_configured_origin(url, insecure) for url in self.origins))
+        object.__setattr__(self, "origins", tuple(_configured_origin(url, insecure) for url in origins))
         object.__setattr__(self, "parameters", dict(mapping(self.parameters, "parameters")))
         self._check_parameters()
         self._check_choices()
@@ -135,30 +146,27 @@ class Policy:
                     "other identifiers there (Entra v1, AD FS), leave it out and set parameters={'resource': ...}"
                 )
         for name, value in self.parameters.items():
+            text(value, f"parameters[{name!r}]")
             if name in RESERVED_PARAMETERS or (name == "resource" and self.resource):
                 raise ConfigurationError(f"parameters: {name!r} has a setting of its own; two values would be sent")
-            if not isinstance(name, str):
-                raise ConfigurationError(f"parameters: a name is a string, not {type(name).__name__}")
-            if not isinstance(value, str):
-                raise ConfigurationError(f"parameters[{name!r}]: a string is needed, not {type(value).__name__}")
 
     def _check_choices(self) -> None:
         for name, kind in (("auth_method", ClientAuthentication), ("narrower_scope", NarrowerScope)):
             if getattr(self, name) not in tuple(kind):
                 choices = ", ".join(repr(str(item)) for item in kind)
                 raise ConfigurationError(f"{name}: {getattr(self, name)!r} is not one of {choices}")
-        for name, least in (("default_lifetime", 1.0), ("timeout", 0.001), ("retries", 0)):
+        for name, least in (("default_lifetime", 1.0), ("timeout", 0.001)):
             value = number(getattr(self, name), name)
-            if value < least or (name == "retries" and value != int(value)):
-                wanted = "whole number" if name == "retries" else "number"
-                raise ConfigurationError(f"{name}: {value:g}; a {wanted} of at least {least} is needed")
+            if value < least:
+                raise ConfigurationError(f"{name}: {value:g}; a number of at least {least} is needed")
+        whole(self.retries, "retries", least=0)
         if self.transport is not None:
-            _check_methods(self.transport, "transport", "send", "close")
-        _check_methods(self.clock, "clock", "wall", "monotonic")
+            methods(self.transport, ("send", "close"), "transport")
+        methods(self.clock, ("wall", "monotonic"), "clock")
 
     def _checked_tolerance(self) -> Tolerated:
         for name in self.token_types:
-            if not name or name.lower() in OTHER_TOKEN_TYPES:
+            if name.lower() in OTHER_TOKEN_TYPES:
                 raise ConfigurationError(f"token_types: {name!r} is not a name for bearer tokens")
         flag(self.token_type_optional, "token_type_optional")
         flag(self.scope_list, "scope_list")
@@ -167,21 +175,6 @@ class Policy:
             token_type_optional=self.token_type_optional,
             scope_list=self.scope_list,
         )
-
-
-def _check_methods(value: object, setting: str, *methods: str) -> None:
-    if not all(callable(getattr(value, method, None)) for method in methods):
-        raise ConfigurationError(f"{setting}: an object with {' and '.join(methods)}, not {type(value).__name__}")
-
-
-def _strings(value: object, setting: str) -> tuple[str, ...]:
-    items: tuple[object, ...] = (value,)
-    if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
-        items = tuple(value)
-    strings = tuple(item for item in items if isinstance(item, str))
-    if len(strings) != len(items):
-        raise ConfigurationError(f"{setting}: a string is needed, or a list of strings")
-    return strings
 
 
 def _configured_origin(url: str, insecure: frozenset[str]) -> str:

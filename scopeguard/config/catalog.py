@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from scopeguard.config import checks
 from scopeguard.errors import ConfigurationError, printable
 from scopeguard.scopes import ScopeVocabulary, checked_scope, is_scope
 
@@ -144,6 +145,7 @@ class ScopeCatalog:
         import tomllib  # noqa: PLC0415
         from pathlib import Path  # noqa: PLC0415
 
+        checks.path(path, "path", "the path of a TOML file")
         name = Path(path).name
         try:
             with Path(path).open("rb") as file:

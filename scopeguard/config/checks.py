@@ -22,6 +22,10 @@ _URL_CHARACTERS: Final = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
 _HOST: Final = re.compile(r"[a-z0-9._-]+|[0-9a-f.]*:[0-9a-f:.]*:[0-9a-f:.]*")
 _HOST_AND_PORT: Final = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 _FIELD_NAME: Final = re.compile(r"[A-Za-z0-9\-]+")
+MOST_SECONDS: Final = 1_000_000_000
+"""31 years. Locks and sockets do not take much longer time limits, and raise when they are used."""
+
+_MOST_BYTES: Final = 2**63 - 1
 
 
 class Converted(Protocol[Given_contra, Kept_co]):
@@ -73,7 +77,8 @@ def checked_form(url: str, setting: str, *, query: bool = True) -> SplitResult:
     if "@" in parts.netloc or (not parts.netloc and "@" in url):  # before any message that would show them
         raise ConfigurationError(f"{setting}: credentials do not belong into a URL")
     if not host or parts.scheme not in ("https", "http") or not _URL_CHARACTERS.fullmatch(url):
-        raise ConfigurationError(f"{setting}: {url!r} is not an https URL")
+        # Without a scheme it may be a secret that was written in the wrong place.
+        raise ConfigurationError(f"{setting}: {repr(url) if '://' in url else 'the value'} is not an https URL")
     if "#" in url or (not query and "?" in url):
         raise ConfigurationError(f"{setting}: {url!r} must not have a {'fragment' if query else 'query or fragment'}")
     return parts
@@ -157,10 +162,27 @@ def instance(value: object, kind: type | tuple[type, ...], setting: str, wanted:
 
 
 def text(value: object, setting: str, *, empty: bool = True) -> None:
-    """Raise :class:`ConfigurationError` unless *value* is a string, which may be *empty*."""
+    """Raise :class:`ConfigurationError` unless *value* is a string, which may be *empty*, and can be encoded."""
     instance(value, str, setting, "a string")
     if not (value or empty):
         raise ConfigurationError(f"{setting}: must not be empty")
+    if not is_encodable(cast("str", value)):
+        raise ConfigurationError(f"{setting}: must not have half of a surrogate pair, which UTF-8 cannot encode")
+
+
+def is_encodable(value: str) -> bool:
+    """Whether UTF-8 can encode *value*. Half of a surrogate pair would fail with every request that sends it."""
+    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def path(value: object, setting: str, wanted: str = "the path of a file") -> None:
+    """Raise :class:`ConfigurationError` unless *value* is a path. A number is not: ``open`` would read a descriptor."""
+    given = value.__fspath__() if hasattr(value, "__fspath__") else value
+    if not isinstance(given, str):
+        raise ConfigurationError(f"{setting}: {wanted} is needed, not {type(given).__name__}")
+    if not given or "\0" in given or not is_encodable(given):
+        problem = "text that cannot be a path" if given else "an empty string"
+        raise ConfigurationError(f"{setting}: {wanted} is needed, not {problem}")
 
 
 def function(value: object, setting: str, wanted: str) -> None:
@@ -183,29 +205,42 @@ def methods(value: object, names: Iterable[str], setting: str) -> None:
         raise ConfigurationError(f"{setting}: must be an object with the methods {', '.join(names)}, not {given}")
 
 
-def items(values: object, setting: str, wanted: str) -> tuple[Any, ...]:
-    """Return *values*, a list or another iterable but no string, as a tuple. *wanted* describes it."""
-    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+def items(values: object, setting: str, wanted: str, kind: type = object) -> tuple[Any, ...]:
+    """Return *values*, a list or another iterable of *kind* but no string, as a tuple. *wanted* describes it."""
+    if isinstance(values, str | bytes | bytearray | Mapping) or not isinstance(values, Iterable):
         raise ConfigurationError(f"{setting}: must be {wanted}, not {type(values).__name__}")
-    return tuple(values)
+    found = tuple(values)
+    for item in found:
+        if not isinstance(item, kind):
+            raise ConfigurationError(
+                f"{setting}: every item is a {kind.__name__}, not {type(item).__name__}; write {wanted}"
+            )
+    return found
 
 
-def strings(values: object, setting: str) -> tuple[str, ...]:
-    """*values*, one string or several, as a tuple."""
+def strings(values: object, setting: str, *, empty: bool = True) -> tuple[str, ...]:
+    """Return *values*, one string or several, as a tuple. *empty*: a string in it may be empty."""
     given = (values,) if isinstance(values, str) else values
-    if not isinstance(given, Iterable) or isinstance(given, bytes | Mapping):
+    if not isinstance(given, Iterable) or isinstance(given, bytes | bytearray | Mapping):
         raise ConfigurationError(f"{setting}: a string or a list of strings, not {type(values).__name__}")
     found = tuple(given)
     for item in found:
         if not isinstance(item, str):
             raise ConfigurationError(f"{setting}: holds a {type(item).__name__}; every item is a string")
+        if not (item or empty):
+            raise ConfigurationError(f"{setting}: must not hold an empty string; leave it out")
+        if not is_encodable(item):
+            text(item, setting)
     return found
 
 
 def mapping(values: object, setting: str) -> Mapping[str, Any]:
-    """*values*, which is a table."""
+    """Return *values*, a table whose names are strings. Raises :class:`ConfigurationError`."""
     if not isinstance(values, Mapping):
         raise ConfigurationError(f"{setting}: a table of names and values, not {type(values).__name__}")
+    for name in values:
+        if not isinstance(name, str):
+            raise ConfigurationError(f"{setting}: a name in it must be a string, not {type(name).__name__}")
     return values
 
 
@@ -218,28 +253,35 @@ def member(kind: type[E], value: str, setting: str) -> E:
         raise ConfigurationError(f"{setting}: {value!r} is not one of {choices}") from None
 
 
-def number(value: object, setting: str) -> float:
-    """*value*, a finite number and no boolean."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+def number(value: object, setting: str, *, most: float = MOST_SECONDS) -> float:
+    """Return *value*, a finite number of at most *most*, and no boolean. Raises :class:`ConfigurationError`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # noqa: PLR0124 - NaN
         raise ConfigurationError(f"{setting}: a number is needed, not {type(value).__name__}")
+    if not -most <= value <= most:
+        if isinstance(value, float) and math.isinf(value):
+            raise ConfigurationError(f"{setting}: a number is needed, not float")
+        raise ConfigurationError(f"{setting}: a number of at most {most:,} is needed")
     return float(value)
 
 
 def flag(value: object, setting: str) -> None:
-    """Nothing, where *value* is a boolean; ``"false"`` is true, and none."""
+    """Raise :class:`ConfigurationError` unless *value* is a boolean; the string ``"false"`` is truthy."""
     if not isinstance(value, bool):
         raise ConfigurationError(f"{setting}: true or false, not {type(value).__name__}")
 
 
-def positive(value: object, setting: str) -> None:
-    """Nothing, where *value* is a number greater than 0."""
-    if number(value, setting) <= 0:
+def positive(value: object, setting: str, *, most: float = MOST_SECONDS) -> None:
+    """Raise :class:`ConfigurationError` unless *value* is a number greater than 0 and at most *most*."""
+    if number(value, setting, most=most) <= 0:
         raise ConfigurationError(f"{setting}: {value} must be greater than 0")
 
 
-def whole(value: object, setting: str) -> int:
-    """Return *value*, a whole number greater than 0. Raises :class:`ConfigurationError`."""
-    positive(value, setting)
+def whole(value: object, setting: str, *, least: int = 1) -> int:
+    """Return *value*, a whole number of at least *least*. Raises :class:`ConfigurationError`."""
+    if least == 1:
+        positive(value, setting, most=_MOST_BYTES)
+    elif number(value, setting, most=_MOST_BYTES) < least:
+        raise ConfigurationError(f"{setting}: {value} must be at least {least}")
     if not isinstance(value, int):
         raise ConfigurationError(f"{setting}: must be a whole number, not {type(value).__name__}")
     return value
@@ -247,7 +289,8 @@ def whole(value: object, setting: str) -> int:
 
 def accepted(values: object, setting: str, kind: str) -> frozenset[str | bool]:
     """The accepted *values* of one member; only claims can be true or false, and an empty prefix fits everything."""
-    given = (values,) if isinstance(values, str) or not isinstance(values, Iterable) else tuple(values)
+    is_list = isinstance(values, Iterable) and not isinstance(values, str | bytes | bytearray | Mapping)
+    given = tuple(cast("Iterable[Any]", values)) if is_list else (values,)
     flags = frozenset(item for item in given if isinstance(item, bool) and kind == "expected_claims")
     texts = strings((item for item in given if not (flags and isinstance(item, bool))), setting)
     return flags | frozenset(text for text in texts if text or kind != "claim_prefixes")

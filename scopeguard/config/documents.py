@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from scopeguard.config import checks
 from scopeguard.errors import ConfigurationError, printable
 from scopeguard.extras import installation
 
@@ -68,12 +69,12 @@ def read_document(source: DocumentOrPath, name: str = "document") -> Document:
     """
     if isinstance(source, Mapping):
         return Document(name, source)
+    checks.path(source, "document", "a document or the path of one")
     try:
         path = Path(source)
         data = path.read_bytes()
-    except (OSError, ValueError, TypeError) as problem:
-        said = problem.strerror if isinstance(problem, OSError) else "a document or the path of one is needed"
-        raise ConfigurationError(f"{printable(source)}: cannot be read: {said}") from None
+    except OSError as problem:
+        raise ConfigurationError(f"{printable(source)}: cannot be read: {problem.strerror}") from None
     content = _yaml(path.name, data) if path.suffix.lower() in _YAML_SUFFIXES else _json(path.name, data)
     if not isinstance(content, Mapping):
         raise ConfigurationError(f"{path.name}: the document is no object")

@@ -7,7 +7,18 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from scopeguard.config.checks import Converted, checked_form, converted, flag, member, number, positive, text
+from scopeguard.config.checks import (
+    Converted,
+    checked_form,
+    converted,
+    flag,
+    instance,
+    member,
+    number,
+    positive,
+    text,
+    whole,
+)
 from scopeguard.errors import ConfigurationError
 
 
@@ -106,8 +117,10 @@ class Introspection:
         ):
             value = getattr(self, name)
             is_source = name == "bearer_token" and callable(value)
-            if value is not None and not is_source and not isinstance(value, str):
-                raise ConfigurationError(f"introspection.{name}: a string, not {type(value).__name__}")
+            if value is not None and not is_source:
+                text(value, f"introspection.{name}")
+        if self.private_key is not None:
+            instance(self.private_key, (str, Mapping), "introspection.private_key", "PEM text or a JWK")
         text(self.key_algorithm, "introspection.key_algorithm", empty=False)
         for name in needed:
             if not getattr(self, name):
@@ -130,12 +143,9 @@ class Introspection:
                 f'introspection.dialect = "{self.dialect.value}" needs endpoint and auth = "none", and has no signed '
                 "answers"
             )
-        for name in ("ttl", "negative_ttl", "retries"):
+        for name in ("ttl", "negative_ttl"):
             if number(getattr(self, name), f"introspection.{name}") < 0:
                 raise ConfigurationError(f"introspection.{name}: not less than 0")
-        for name in ("max_entries", "timeout"):
-            positive(getattr(self, name), f"introspection.{name}")
-        for name in ("retries", "max_entries"):
-            if int(getattr(self, name)) != getattr(self, name):
-                raise ConfigurationError(f"introspection.{name}: a whole number is needed")
-            object.__setattr__(self, name, int(getattr(self, name)))
+        positive(self.timeout, "introspection.timeout")
+        whole(self.max_entries, "introspection.max_entries")
+        whole(self.retries, "introspection.retries", least=0)

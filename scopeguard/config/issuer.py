@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Any, Final
 
+from scopeguard.config import checks
 from scopeguard.config.checks import (
     Converted,
     accepted,
@@ -300,8 +301,9 @@ class Issuer:
             checked_url(start, "key_url_template", query=False, insecure=self.insecure_http_dangerously)
         for name, content in _FILES.items():
             path = getattr(self, name)
-            if path is not None and (not isinstance(path, str) or not path):
-                raise ConfigurationError(f"{name}: the path of a file that holds {content}")
+            if path is not None:
+                checks.path(path, name, f"the path of a file that holds {content}")
+                text(path, name)
             if path is not None and name != "jwks_file" and self.jwks_uri is None:
                 raise ConfigurationError(f"{name}: only with jwks_uri, the one place it is for; set that")
         if self.keys is not None and not (isinstance(self.keys, Mapping) and isinstance(self.keys.get("keys"), list)):
@@ -343,7 +345,7 @@ class Issuer:
         given = (self.typ,) if isinstance(self.typ, str) else items(self.typ, "typ", 'a type or a list, as in "at+jwt"')
         if not given:
             raise ConfigurationError('typ: name at least one accepted type, as in typ="at+jwt"')
-        types = {media_type(typ) for typ in strings((typ for typ in given if typ is not None), "typ")}
+        types = {media_type(typ) for typ in strings((typ for typ in given if typ is not None), "typ", empty=False)}
         return frozenset(types | {None} if None in given else types)
 
     def _check_claims(self) -> None:
@@ -361,14 +363,12 @@ class Issuer:
             "role_claims", "client_id_claims", "subject_claims", "header_claims",
         )  # fmt: skip
         for name in tuples:
-            self._set(name, strings(getattr(self, name), name))
+            self._set(name, strings(getattr(self, name), name, empty=False))
         if self.required_claims is not None:
-            self._set("required_claims", strings(self.required_claims, "required_claims"))
-        self._set("scope_claims", items(self.scope_claims, "scope_claims", "a list of ScopeClaim"))
-        if not all(isinstance(source, ScopeClaim) for source in self.scope_claims):
-            raise ConfigurationError('scope_claims: every item is a ScopeClaim, as in ScopeClaim("scope")')
-        self._set("machine_signs", items(self.machine_signs, "machine_signs", "a list of MachineSign"))
-        if not all(isinstance(sign, MachineSign) for sign in self.machine_signs):
-            raise ConfigurationError("machine_signs: every item is a MachineSign, as in MachineSign(machine=True)")
+            self._set("required_claims", strings(self.required_claims, "required_claims", empty=False))
+        example = 'a list of ScopeClaim, as in [ScopeClaim("scope")]'
+        self._set("scope_claims", items(self.scope_claims, "scope_claims", example, ScopeClaim))
+        example = "a list of MachineSign, as in [MachineSign(machine=True)]"
+        self._set("machine_signs", items(self.machine_signs, "machine_signs", example, MachineSign))
         if not self.audience_claims:
             raise ConfigurationError('audience_claims: name the claim that carries the audience, as in ("aud",)')

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from scopeguard.config.checks import Converted, converted, mapping, strings
+from scopeguard.config.checks import Converted, converted, flag, mapping, strings
 from scopeguard.errors import ConfigurationError
 
 
@@ -33,10 +33,7 @@ class MachineSign:
 
     def __post_init__(self) -> None:
         for name in ("machine", "subject_is_client"):
-            if not isinstance(getattr(self, name), bool):  # "false" is true
-                raise ConfigurationError(
-                    f"machine_signs: {name}: true or false, not {type(getattr(self, name)).__name__}"
-                )
+            flag(getattr(self, name), f"machine_signs: {name}")
         for claim, pattern in mapping(self.present, "machine_signs: present").items():
             wrong = f"machine_signs: present[{claim!r}]: a regular expression that the whole claim matches"
             if not isinstance(pattern, str):
@@ -46,7 +43,7 @@ class MachineSign:
             except re.error as error:
                 raise ConfigurationError(f"{wrong}: {error}") from None
         for name in ("absent", "equal"):
-            object.__setattr__(self, name, strings(getattr(self, name), f"machine_signs: {name}"))
+            object.__setattr__(self, name, strings(getattr(self, name), f"machine_signs: {name}", empty=False))
         if len(self.equal) == 1:
             raise ConfigurationError("machine_signs: equal: name two claims at least")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from scopeguard.config.checks import number, positive
+from scopeguard.config.checks import number, whole
 from scopeguard.errors import ConfigurationError
 
 _NUMBERS: Final = {"warning": 30, "info": 20, "debug": 10}
@@ -33,9 +33,7 @@ class RefusalLog:
     def __post_init__(self) -> None:
         if not isinstance(self.level, str) or self.level not in _NUMBERS:
             raise ConfigurationError('refusal_log: level must be "warning", "info" or "debug"')
-        if isinstance(self.burst, bool) or not isinstance(self.burst, int):
-            raise ConfigurationError(f"refusal_log: burst is a whole number, not {type(self.burst).__name__}")
-        positive(self.burst, "refusal_log: burst")
+        whole(self.burst, "refusal_log: burst")
         if number(self.interval, "refusal_log: interval") < 0:
             raise ConfigurationError("refusal_log: interval must not be negative; 0 writes every line")
 

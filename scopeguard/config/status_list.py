@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from scopeguard.config.checks import checked_form, checked_url, number, positive, strings
+from scopeguard.config.checks import checked_form, checked_url, flag, positive, strings, whole
 from scopeguard.config.introspection import Validation
 from scopeguard.errors import ConfigurationError
 
@@ -39,17 +39,10 @@ class StatusListPolicy:
     def __post_init__(self) -> None:
         named = strings(self.allowed_origins, "experimental_status_list.allowed_origins")
         object.__setattr__(self, "allowed_origins", tuple(map(_checked_origin, named)))
-        fail_open: object = self.fail_open_dangerously
-        if not isinstance(fail_open, bool):  # "false" is true
-            kind = type(fail_open).__name__
-            raise ConfigurationError(f"experimental_status_list.fail_open_dangerously: true or false, not {kind}")
+        flag(self.fail_open_dangerously, "experimental_status_list.fail_open_dangerously")
         positive(self.timeout, "experimental_status_list.timeout")
-        size = number(self.max_bytes, "experimental_status_list.max_bytes")
-        if size != int(size) or not 1 <= size <= _MOST_BYTES:
-            raise ConfigurationError(
-                f"experimental_status_list.max_bytes: a whole number from 1 to {_MOST_BYTES} is needed"
-            )
-        object.__setattr__(self, "max_bytes", int(size))
+        if whole(self.max_bytes, "experimental_status_list.max_bytes") > _MOST_BYTES:
+            raise ConfigurationError(f"experimental_status_list.max_bytes: must be {_MOST_BYTES} at most")
 
     def origins(self, issuer: str) -> frozenset[str]:
         """The origins of lists about tokens of *issuer* (K-19)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scopeguard.config.checks import positive
+from scopeguard.config.checks import whole
 from scopeguard.errors import ConfigurationError
 
 
@@ -31,10 +31,7 @@ class TokenCachePolicy:
 
     def __post_init__(self) -> None:
         for name in ("max_bytes", "max_entries", "ready_entries"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise ConfigurationError(f"token_cache: {name} is a whole number, not {type(value).__name__}")
-            positive(value, f"token_cache: {name}")
+            whole(getattr(self, name), f"token_cache: {name}")
         if self.ready_entries > self.max_entries:
             raise ConfigurationError("token_cache: ready_entries are among max_entries, so not more of them")
 

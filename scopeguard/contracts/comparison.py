@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Protocol, TypeAlias
 
+from scopeguard.config.checks import items
 from scopeguard.contracts.contract import Contract, Undeclared
 from scopeguard.contracts.openapi import openapi
 from scopeguard.errors import ConfigurationError
@@ -66,13 +67,13 @@ def compare(first: Comparable, second: Comparable) -> tuple[Difference, ...]:
     different. Raises :class:`ConfigurationError` as :func:`openapi` does; give it the outcome of that function where
     a document needs its settings.
     """
-    one, other = _rules(first), _rules(second)
+    one, other = _rules(first, "first"), _rules(second, "second")
     found = _differences(one, other, DifferenceKind.MISSING)
     extra = {key: _turned(difference) for key, difference in _differences(other, one, DifferenceKind.EXTRA).items()}
     return (*found.values(), *(difference for key, difference in extra.items() if key not in found))
 
 
-def _rules(given: Any) -> Rules:
+def _rules(given: Any, argument: str) -> Rules:
     match given:
         case Rules():
             return given
@@ -80,15 +81,15 @@ def _rules(given: Any) -> Rules:
             return Rules(given.rules)
         case Mapping():
             return Rules(openapi(given, undeclared=Undeclared.PUBLIC).rules)
-        case Iterable():
-            rules: Any = given
-            return Rules(rules)
+        case Iterable() if not isinstance(given, str | bytes):
+            return Rules(items(given, argument, "a list of Rule", Rule))
     document = getattr(given, "openapi", None)
     if not callable(document):
         raise ConfigurationError(
-            f"compare: a {type(given).__name__} describes no API; give a contract, rules, a parsed document or an app"
+            f"compare: {argument}: a {type(given).__name__} describes no API; give a contract, rules, a parsed "
+            "document or an app"
         )
-    return _rules(document())
+    return _rules(document(), argument)
 
 
 def _differences(one: Rules, other: Rules, kind: DifferenceKind) -> dict[tuple[str, str], Difference]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
+from scopeguard.config.checks import items
 from scopeguard.config.documents import Document
 from scopeguard.errors import ConfigurationError, printable
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access
@@ -24,7 +25,7 @@ class Schemes:
     def of(cls, document: Document, known: Mapping[str, Mapping[str, Any]], ignored: Iterable[str]) -> Schemes:
         if isinstance(ignored, str):
             raise ConfigurationError('ignore_schemes: write a list of names, as in ["apiKey"], not one string')
-        names = frozenset(ignored)
+        names = frozenset(items(ignored, "ignore_schemes", 'a list of names, as in ["apiKey"]', str))
         for name in names:
             if name not in known:
                 # An unknown name would ignore nothing, silently.

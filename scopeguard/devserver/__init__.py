@@ -20,7 +20,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from scopeguard.config.checks import is_loopback
+from scopeguard.config.checks import flag, function, instance, is_loopback, text, whole
 from scopeguard.devserver.app import create_app
 from scopeguard.devserver.authority import Authority
 from scopeguard.devserver.faults import Endpoint, Mode, Outage, Switch, Unreachable
@@ -82,6 +82,9 @@ def serve(
     ``control=False`` to none. *ready* is called when the port accepts connections and the issuer is complete.
     """
     check_address(authority, host, allow_remote=allow_remote)
+    flag(control, "control")
+    _check_port(port)
+    function(ready, "ready", "a function without arguments")
     with listening(host, port) as listener:
         server = _server(authority, listener, host, control=control)
         ready()
@@ -97,6 +100,8 @@ class DevServer:
 
     def __init__(self, authority: Authority, *, host: str = "127.0.0.1", port: int = 0, control: bool = True) -> None:
         check_address(authority, host, allow_remote=False)
+        flag(control, "control")
+        _check_port(port)
         self.authority = authority
         self._host = host
         self._port = port
@@ -140,6 +145,9 @@ class DevServer:
 
 def check_address(authority: Authority, host: str, *, allow_remote: bool) -> None:
     """Raise :class:`ConfigurationError` if *authority* must not, or cannot usefully, be served on *host*."""
+    instance(authority, Authority, "authority", "an Authority")
+    text(host, "host")
+    flag(allow_remote, "allow_remote")
     if not allow_remote and not is_loopback(host):
         raise ConfigurationError(
             f"host: {host!r} is not a loopback address, and this server gives tokens to everybody who reaches it; "
@@ -150,6 +158,11 @@ def check_address(authority: Authority, host: str, *, allow_remote: bool) -> Non
             f"issuer: other machines cannot reach this server as {host!r}; give the URL by which they do, as in "
             "http://devserver:9000 (--issuer)"
         )
+
+
+def _check_port(port: int) -> None:
+    if whole(port, "port", least=0) > 65535:
+        raise ConfigurationError("port: must be 65535 at most")
 
 
 def _server(authority: Authority, listener: socket.socket, host: str, *, control: bool) -> uvicorn.Server:

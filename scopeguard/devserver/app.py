@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from scopeguard.config.checks import is_loopback
+from scopeguard.config.checks import flag, instance, is_loopback
 from scopeguard.devserver.authority import Authority
 from scopeguard.devserver.faults import Endpoint, Switch, Unreachable
 from scopeguard.devserver.page import WARNING, start_page
@@ -49,6 +49,8 @@ def create_app(authority: Authority, *, control: bool = True) -> Starlette:
 
     Every answer is for development only: see :class:`~scopeguard.devserver.authority.Authority`.
     """
+    instance(authority, Authority, "authority", "an Authority")
+    flag(control, "control")
     cors = Middleware(
         CORSMiddleware, allow_origin_regex=_LOOPBACK_ORIGIN, allow_methods=["POST"], allow_headers=["*"], max_age=60
     )

@@ -19,7 +19,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from scopeguard.config.catalog import ScopeCatalog
-from scopeguard.config.checks import checked_form
+from scopeguard.config.checks import checked_form, instance, methods, text, whole
 from scopeguard.devserver.faults import Endpoint, Faults
 from scopeguard.devserver.grants import GRANTS, Grant, GrantRequest, Parameters, UsedAssertions
 from scopeguard.devserver.keys import KeyRing, compact
@@ -93,8 +93,14 @@ class Authority:
         jwks_max_age: int | None = None,
         catalog: ScopeCatalog | None = None,
     ) -> None:
-        if not audience:
-            raise ConfigurationError("audience: name the API that tokens are for, as its guard knows it")
+        text(issuer, "issuer")
+        text(audience, "audience", empty=False)
+        if keys is not None:
+            instance(keys, KeyRing, "keys", "a KeyRing")
+        if clock is not None:
+            methods(clock, ("wall", "monotonic"), "clock")
+        if jwks_max_age is not None:
+            whole(jwks_max_age, "jwks_max_age", least=0)
         self.audience = audience
         self.registry: Registry = Registry(clients, service_accounts, subjects, catalog)
         self.keys: KeyRing = keys if keys is not None else KeyRing()

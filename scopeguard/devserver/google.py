@@ -26,6 +26,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from scopeguard.config import checks
+from scopeguard.config.checks import instance
 from scopeguard.devserver.keys import SigningKey
 from scopeguard.devserver.registry import GOOGLE_TOKEN_AUDIENCE, ServiceAccount
 from scopeguard.errors import ConfigurationError
@@ -40,6 +42,10 @@ class GoogleServiceAccount:
     account: ServiceAccount
     key: SigningKey = field(repr=False)
 
+    def __post_init__(self) -> None:
+        instance(self.account, ServiceAccount, "account", "a ServiceAccount")
+        instance(self.key, SigningKey, "key", "a SigningKey")
+
     @classmethod
     def generate(cls, email: str, *, scopes: Sequence[str], lifetime: int = 3600) -> Self:
         """A new account with a new RSA key, which may have *scopes*. *lifetime*: of its tokens, in seconds.
@@ -53,6 +59,7 @@ class GoogleServiceAccount:
     def read(cls, path: str | os.PathLike[str], email: str, *, scopes: Sequence[str], token_uri: str) -> Self:
         """The account in the file at *path*, which :meth:`write` made for *email* and *token_uri*; else
         :class:`ConfigurationError`."""
+        checks.path(path, "path")
         problem = f"service account file: not one of {email!r} for this server; remove it, or name another"
         try:
             with open(path, encoding="utf-8") as file:

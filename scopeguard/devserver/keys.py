@@ -21,6 +21,8 @@ from jwt import PyJWK
 from jwt.algorithms import get_default_algorithms
 from jwt.exceptions import PyJWTError
 
+from scopeguard.config import checks
+from scopeguard.config.checks import methods, number, text
 from scopeguard.errors import ConfigurationError
 
 _RSA_BITS: Final = 2048
@@ -46,6 +48,14 @@ _ALGORITHMS: Final[Mapping[str, Any]] = {
 _JWK_MEMBERS: Final = ("kty", "crv", "x", "y", "n", "e")
 
 
+def _check_algorithm(algorithm: object) -> None:
+    text(algorithm, "algorithm")
+    if algorithm not in _MAKERS:
+        raise ConfigurationError(
+            f"algorithm: {algorithm!r} is not one this authority signs with; known are {', '.join(_MAKERS)}"
+        )
+
+
 def base64url(data: bytes) -> str:
     """*data* as JOSE writes it: base64url without padding (RFC 7515 section 2)."""
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
@@ -60,18 +70,18 @@ class SigningKey:
     private_key: Any = field(repr=False)
 
     def __post_init__(self) -> None:
-        if self.algorithm not in _MAKERS:
-            raise ConfigurationError(
-                f"algorithm: {self.algorithm!r} is not one this authority signs with; known are {', '.join(_MAKERS)}"
-            )
+        text(self.kid, "kid", empty=False)
+        _check_algorithm(self.algorithm)
+        methods(self.private_key, ("sign", "public_key"), "private_key")
 
     @classmethod
     def generate(cls, algorithm: str = "RS256", *, kid: str | None = None) -> Self:
         """A new key for *algorithm*, with a random key id unless one is given."""
-        maker = _MAKERS.get(algorithm)
+        _check_algorithm(algorithm)
         if kid is None:
             kid = f"dev-{algorithm.lower()}-{secrets.token_hex(4)}"
-        return cls(kid=kid, algorithm=algorithm, private_key=maker() if maker else None)
+        text(kid, "kid", empty=False)
+        return cls(kid=kid, algorithm=algorithm, private_key=_MAKERS[algorithm]())
 
     @classmethod
     def from_private_jwk(cls, jwk: Mapping[str, Any]) -> Self:
@@ -124,8 +134,11 @@ class KeyRing:
     def __init__(
         self, algorithm: str = "RS256", *, overlap: float = 3600.0, path: str | os.PathLike[str] | None = None
     ) -> None:
-        if algorithm not in _MAKERS:
-            raise ConfigurationError(f"algorithm: {algorithm!r} is not supported; known are {', '.join(_MAKERS)}")
+        _check_algorithm(algorithm)
+        if number(overlap, "overlap") < 0:
+            raise ConfigurationError("overlap: must not be negative; 0 removes retired keys at once")
+        if path is not None:
+            checks.path(path, "path", "the path of the key file")
         self.algorithm = algorithm
         self.overlap = overlap
         self._path = path

@@ -15,6 +15,7 @@ from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
 from scopeguard.config.catalog import ScopeCatalog
+from scopeguard.config.checks import instance, items, member, strings, text, whole
 from scopeguard.errors import ConfigurationError
 from scopeguard.scopes import checked_scope
 
@@ -57,18 +58,11 @@ def invalid_client() -> OAuthError:
 def _strings(values: Sequence[str], setting: str) -> tuple[str, ...]:
     if isinstance(values, str):
         raise ConfigurationError(f'{setting}: write a list, as in ["{values}"], not one string')
-    if not all(isinstance(item, str) and item for item in values):
-        raise ConfigurationError(f"{setting}: every item is a string that is not empty")
-    return tuple(dict.fromkeys(values))
+    return tuple(dict.fromkeys(strings(values, setting, empty=False)))
 
 
 def _scopes(values: Sequence[str], setting: str) -> tuple[str, ...]:
     return tuple(checked_scope(scope, setting) for scope in _strings(values, setting))
-
-
-def _checked_lifetime(lifetime: object, setting: str) -> None:
-    if isinstance(lifetime, bool) or not isinstance(lifetime, int) or lifetime <= 0:
-        raise ConfigurationError(f"{setting}: lifetime is a whole number of seconds greater than 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,15 +90,13 @@ class Client:
     auth_methods: Collection[ClientAuthMethod | str] = (ClientAuthMethod.BASIC, ClientAuthMethod.POST)
 
     def __post_init__(self) -> None:
+        text(self.client_id, "client: client_id", empty=False)
         setting = f"client {self.client_id!r}"
-        if not self.client_id or not self.secret:
-            raise ConfigurationError(f"{setting}: needs a client_id and a secret that are not empty")
-        _checked_lifetime(self.lifetime, setting)
-        try:
-            methods = frozenset(ClientAuthMethod(method) for method in self.auth_methods)
-            token_format = TokenFormat(self.token_format)
-        except ValueError as problem:
-            raise ConfigurationError(f"{setting}: {problem}") from None
+        text(self.secret, f"{setting}: secret", empty=False)
+        whole(self.lifetime, f"{setting}: lifetime")
+        named = items(self.auth_methods, f"{setting}: auth_methods", 'a list, as in ["client_secret_basic"]')
+        methods = frozenset(member(ClientAuthMethod, method, f"{setting}: auth_methods") for method in named)
+        token_format = member(TokenFormat, self.token_format, f"{setting}: token_format")
         if not methods:
             raise ConfigurationError(f"{setting}: auth_methods is empty; name at least one")
         for name, value in (
@@ -138,14 +130,10 @@ class ServiceAccount:
     verification_key: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        text(self.email, "service account: email", empty=False)
         setting = f"service account {self.email!r}"
-        if not self.email:
-            raise ConfigurationError(f"{setting}: needs an email")
-        _checked_lifetime(self.lifetime, setting)
-        try:
-            token_format = TokenFormat(self.token_format)
-        except ValueError as problem:
-            raise ConfigurationError(f"{setting}: {problem}") from None
+        whole(self.lifetime, f"{setting}: lifetime")
+        token_format = member(TokenFormat, self.token_format, f"{setting}: token_format")
         for name, value in (
             ("scopes", _scopes(self.scopes, f"{setting}, scopes")),
             ("audiences", _strings(self.audiences, f"{setting}, audiences")),
@@ -182,11 +170,15 @@ class Registry:
         subjects: Iterable[str],
         catalog: ScopeCatalog | None = None,
     ) -> None:
+        clients = items(clients, "clients", "a list of Client", Client)
+        service_accounts = items(service_accounts, "service_accounts", "a list of ServiceAccount", ServiceAccount)
+        if catalog is not None:
+            instance(catalog, ScopeCatalog, "catalog", "a ScopeCatalog")
         self._catalog = catalog
         self.clients: dict[str, Client] = {}
         self.service_accounts: dict[str, ServiceAccount] = {}
         self.subjects: set[str] = set()
-        for subject in subjects:
+        for subject in strings(subjects, "subjects", empty=False):
             self.add_subject(subject)
         for client in clients:
             self.add_client(client)

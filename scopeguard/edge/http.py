@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from scopeguard.config.checks import checked_url, flag
+from scopeguard.config.checks import checked_url, flag, path
 from scopeguard.edge.deadlines import Deadline, Hurried, NameLookups, Streams
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
 from scopeguard.flow.effects import LONGEST_RETRY_PAUSE, Answer, Send
@@ -54,6 +54,8 @@ class HttpxTransport:
                 f"verify: an ssl.SSLContext, the path of a bundle or None, not {type(verify).__name__}; to switch "
                 "verification off say dangerously_skip_tls_verification=True"
             )
+        if isinstance(verify, str):
+            path(verify, "verify", "the path of a bundle of certificates")
         if verify is not None and dangerously_skip_tls_verification:
             raise ConfigurationError("verify and dangerously_skip_tls_verification contradict each other; keep one")
         self._verify = verify

@@ -48,7 +48,7 @@ from scopeguard.access_token import AccessToken, Anonymous, begin_serving, end_s
 from scopeguard.access_token import current_access_token as access_token
 from scopeguard.access_token import current_access_token_or_none as access_token_or_none
 from scopeguard.adapter.cors import exposed
-from scopeguard.adapter.declared import ACCESS, Declared, Declares
+from scopeguard.adapter.declared import Declared, Declares, declare_access
 from scopeguard.adapter.token_places import take_out_of_scope
 from scopeguard.asgi import GUARD_KEY, GuardMiddleware, Scope, framework_route, recall, request_view
 from scopeguard.config.sources import TokenSources
@@ -108,7 +108,8 @@ class Protected(Declares):
     * *openid_connect_url*: the discovery document, for tools that read it.
     * *scheme_prefix*: begins the names of the security schemes, where an app has several ``Protected`` that differ.
 
-    Raises :class:`ConfigurationError`; for a scope that is none, at the first request. A caller without a token gets
+    Raises :class:`ConfigurationError`, also in ``Security(protected, scopes=...)`` for anything that is not a list of
+    scopes. A caller without a token gets
     401, one whose token does not suffice 403 with all the scopes that this dependency needs: name all the scopes of an
     operation in one, so that callers read them in one. On websockets the handshake is refused.
     """
@@ -302,7 +303,7 @@ class Protected(Declares):
 def public(endpoint: Endpoint) -> Endpoint:
     """Say of *endpoint* that it is meant to be open, below the line that makes its route. To audits; a dependency that
     the route has all the same goes on to guard it, and so does middleware."""
-    setattr(endpoint, ACCESS, PUBLIC)
+    declare_access(endpoint, PUBLIC, "public", "the function of a route")
     return endpoint
 
 

@@ -13,14 +13,16 @@ from collections.abc import Mapping
 from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary
 
-from fastapi import FastAPI
+from fastapi import FastAPI, params
 
 from scopeguard.adapter.declared import Declares, Layer
 from scopeguard.asgi import GUARD_KEY, ASGIApp, Receive, Scope, Send, checked_start
 from scopeguard.audit.fastapi_routes import dependencies, expanded
 from scopeguard.audit.startup import StartCheck, is_checked_outside
 from scopeguard.config.audit import AuditMode
+from scopeguard.config.checks import items
 from scopeguard.guard import Guard, engine_of
+from scopeguard.scopes import checked_scope
 
 
 class Documented(Protocol):
@@ -65,9 +67,26 @@ def wrap_fastapi(kind: type[Declares]) -> None:
             setattr(self, "openapi", lambda: _documented(self, own(), kind))  # noqa: B010
         return _Checked(build(self), self, kind)
 
+    _refuse_strings_of_scopes(kind)
     setattr(openapi, _is_wrapped, True)
     setattr(FastAPI, "openapi", openapi)  # noqa: B010 - to type checkers, methods are not to be assigned
     setattr(FastAPI, "build_middleware_stack", build_middleware_stack)  # noqa: B010
+
+
+def _refuse_strings_of_scopes(kind: type[Declares]) -> None:
+    """Let ``Security(protected, scopes="a.b")`` raise: FastAPI takes the string for a list of letters, and the route
+    would need the scopes ``a``, ``.`` and ``b``. When a request comes, such a list looks like any other."""
+    init = params.Security.__init__
+
+    @functools.wraps(init)
+    def checked_init(self: params.Security, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        dependency: object = self.dependency
+        if isinstance(dependency, kind) and self.scopes is not None:
+            for scope in items(self.scopes, "Security: scopes", 'a list, as in scopes=["tables.read"]'):
+                checked_scope(scope, "Security: scopes")
+
+    setattr(params.Security, "__init__", checked_init)  # noqa: B010
 
 
 def _of(app: FastAPI, kind: type[Declares]) -> list[Any]:

@@ -13,7 +13,7 @@ from scopeguard.config.sources import TokenSource, checked_sources
 from scopeguard.errors import ConfigurationError
 from scopeguard.rules.template import Template
 from scopeguard.rules.tree import NEVER, Tree
-from scopeguard.scopes import AUTHENTICATED, Requirement, required
+from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, checked_scope
 from scopeguard.spec.error_body import ErrorBody
 
 # fmt: off
@@ -84,15 +84,15 @@ class Rule:
             text(access, f"rule {self.path!r}: access", empty=False)
             if access in {item.value for item in Access}:
                 raise ConfigurationError(f"rule {self.path!r}: access: write {access.upper()}, not a scope {access!r}")
-            access = required(access)
+            access = all_of(checked_scope(access, f"rule {self.path!r}: access"))
             object.__setattr__(self, "access", access)
         instance(
             access, (Requirement, Access), f"rule {self.path!r}: access", "a requirement, PUBLIC, OPTIONAL or DENIED"
         )
         if self.error_body is not None:
             member(ErrorBody, self.error_body, f"rule {self.path!r}: error_body")
-        if not (self.source is None or isinstance(self.source, str)):
-            raise ConfigurationError(f"rule {self.path!r}: source is text that says where the rule was declared")
+        if self.source is not None:
+            text(self.source, f"rule {self.path!r}: source")
         extensions = self._checked_extensions(self.extension_methods)
         object.__setattr__(self, "extension_methods", extensions)
         if self.methods is not None or extensions:

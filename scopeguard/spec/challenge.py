@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 
-from scopeguard.config.checks import flag, items, text
+from scopeguard.config.checks import flag, instance, items
 from scopeguard.errors import (
     AccessDenied,
     AuthorityUnavailable,
@@ -97,7 +97,7 @@ class ChallengeStyle:
             seen.add(name.lower())  # RFC 6750 section 3: no attribute more than once, names without case (B-35)
             parts.append(f"{name}={_setting(value, name)}")
         if self.error_uri is not None:
-            text(self.error_uri, "error_uri")
+            instance(self.error_uri, str, "error_uri", "a string")
         if self.error_uri is not None and not _ABSOLUTE_URI.fullmatch(self.error_uri):
             raise ConfigurationError(f"error_uri: {self.error_uri!r} is not an absolute URI in printable ASCII")
         object.__setattr__(self, "_fixed", ", ".join(parts))

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from itertools import islice
 
+from scopeguard.config.checks import methods
 from scopeguard.flow.effects import Clock
 
 
@@ -14,6 +15,7 @@ class MemoryStore:
     """Implements :class:`~scopeguard.flow.effects.Store`; guards that share the object share its contents."""
 
     def __init__(self, clock: Clock) -> None:
+        methods(clock, ("wall", "monotonic"), "clock")
         self._clock = clock
         self._lock = threading.Lock()
         self._values: dict[str, tuple[float, bytes]] = {}

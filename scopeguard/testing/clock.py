@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Final
+
+from scopeguard.config.checks import number
+
+_MOST: Final = 1e12  # a date in the distant future
 
 
 class FakeClock:
@@ -18,6 +23,9 @@ class FakeClock:
     """
 
     def __init__(self, wall: float | None = None, *, monotonic: float = 1000.0) -> None:
+        if wall is not None:
+            number(wall, "wall", most=_MOST)
+        number(monotonic, "monotonic", most=_MOST)
         self._lock = threading.Lock()
         self._wall = float(int(time.time()) if wall is None else wall)
         self._monotonic = float(monotonic)

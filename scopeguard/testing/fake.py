@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final
 
-from scopeguard.config.checks import function, instance, items, methods, strings, text, whole
+from scopeguard.config.checks import function, items, methods, strings, text, whole
 from scopeguard.config.issuer import Issuer
 from scopeguard.devserver.authority import OPAQUE_PREFIX, Authority
 from scopeguard.devserver.faults import Endpoint, Mode, Outage, Switch
@@ -71,20 +71,14 @@ class FakeAuthority:
         text(audience, "audience", empty=False)
         text(algorithm, "algorithm", empty=False)
         scopes = strings(scopes, "scopes")
-        for name, values, kind in (
-            ("clients", clients, Client),
-            ("service_accounts", service_accounts, ServiceAccount),
-        ):
-            for value in items(values, name, f"a list of {kind.__name__}"):
-                instance(value, kind, name, f"a list of {kind.__name__}")
-        clients, service_accounts = tuple(clients), tuple(service_accounts)
+        clients = items(clients, "clients", "a list of Client", Client)
         subjects = strings(subjects, "subjects")
         if clock is not None:
             methods(clock, ("wall", "monotonic", "advance"), "clock")
         if sleep is not None:
             function(sleep, "sleep", "a function that takes seconds")
         if jwks_max_age is not None:
-            whole(jwks_max_age, "jwks_max_age")
+            whole(jwks_max_age, "jwks_max_age", least=0)
         _tell_once()
         self.clock: FakeClock = clock or FakeClock()
         self.client: Client = Client(client_id="client", secret="sg-secret-client", scopes=tuple(scopes))

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from scopeguard.config.checks import instance
 from scopeguard.devserver.keys import SigningKey, base64url
 from scopeguard.testing.fake import FakeAuthority
 from scopeguard.testing.forgeries.forge import BadToken, Corpus, Forge
@@ -28,6 +29,7 @@ def bad_keys(authority: FakeAuthority) -> Mapping[str, BadToken]:
     >>> bad_keys(FakeAuthority())["key-rsa-e-one"].status
     401
     """
+    instance(authority, FakeAuthority, "authority", "a FakeAuthority")
     forge = Forge(authority)
     corpus = Corpus()
     for publish in (_purposes, _secrets, _weak_rsa, _odd_curves):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from scopeguard.config.checks import flag, instance, number
 from scopeguard.testing.fake import FakeAuthority
 from scopeguard.testing.forgeries import algorithms, claims, confusion, encryption, headers, structure
 from scopeguard.testing.forgeries.forge import BadToken, Corpus, Forge
@@ -36,6 +37,9 @@ def bad_tokens(authority: FakeAuthority, *, leeway: float = 30.0, strict: bool =
     >>> tokens["alg-none-nOnE"].status, tokens["json-general"].status
     (401, 400)
     """
+    instance(authority, FakeAuthority, "authority", "a FakeAuthority")
+    number(leeway, "leeway")
+    flag(strict, "strict")
     forge = Forge(authority, leeway=leeway)
     corpus = Corpus()
     for kind in (structure, algorithms, headers, claims, confusion, encryption):

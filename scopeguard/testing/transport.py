@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import anyio
 import anyio.to_thread
 
+from scopeguard.config.checks import function, instance
 from scopeguard.devserver.authority import Authority
 from scopeguard.devserver.faults import Endpoint, Unreachable
 from scopeguard.errors import AuthorityUnavailable, Reason
@@ -86,6 +87,11 @@ class FakeTransport:
     """
 
     def __init__(self, authority: Authority, *, sleep: Callable[[float], None] | None = None) -> None:
+        instance(
+            authority, Authority, "authority", "an Authority; the one of a FakeAuthority is its attribute authority"
+        )
+        if sleep is not None:
+            function(sleep, "sleep", "a function that takes seconds")
         self._authority = authority
         self._sleep = sleep
         self._lock = threading.Lock()
@@ -186,6 +192,8 @@ class Network:
     """
 
     def __init__(self, *authorities: _Carrier) -> None:
+        for authority in authorities:
+            instance(getattr(authority, "transport", None), FakeTransport, "authorities", "FakeAuthority objects")
         self._transports = [authority.transport for authority in authorities]
         self._strays: list[str] = []
 

@@ -661,11 +661,28 @@ def test_what_cannot_work_is_refused_at_once(guard: Guard):
         Protected(guard).requires("a").requires()
 
 
-def test_a_scope_that_is_none_lets_nobody_in(authority: FakeAuthority, protected: Protected):
-    app = FastAPI(dependencies=[Security(protected, scopes=["read write"])])
-    app.add_api_route("/", lambda: 1)
-    with pytest.raises(ConfigurationError, match="several scopes"):
-        TestClient(app).get("/", headers=authority.bearer("read write"))
+@pytest.mark.parametrize(
+    ("scopes", "message"),
+    [
+        ("tables.read", "must be a list, as in .*, not str"),  # FastAPI reads the letters of a string
+        (b"ab", "must be a list, as in .*, not bytes"),
+        ({"tables.read": ""}, "must be a list, as in .*, not dict"),
+        (7, "must be a list, as in .*, not int"),
+        (["read write"], "several scopes"),
+        ([7], "a scope is a string, not int"),
+        ([""], "is not a scope"),
+    ],
+)
+def test_what_is_not_a_list_of_scopes_is_refused_where_it_is_written(protected: Protected, scopes: Any, message: str):
+    for dependency in (protected, protected.requires("a")):
+        with pytest.raises(ConfigurationError, match=f"^Security: scopes: .*{message}"):
+            Security(dependency, scopes=scopes)
+
+
+def test_security_of_other_dependencies_is_left_alone(protected: Protected):
+    del protected  # the first one makes FastAPI's Security check its scopes
+    assert Security(lambda: None, scopes="ab").scopes == "ab"
+    assert Security(None, scopes=["read write"]).scopes == ["read write"]
 
 
 @pytest.mark.rule("H-05")

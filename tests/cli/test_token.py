@@ -83,7 +83,7 @@ def test_the_secret_comes_from_standard_input_or_a_file(run: Callable[..., Done]
     [
         ((), SECRET, 2, "Error: --client-secret: write env:NAME, file:PATH or -, not the secret itself"),
         ((), "env:NOT_THERE", 2, "--client-secret: the environment variable NOT_THERE is not set"),
-        ((), "-", 2, "Error: client_secret: missing"),
+        ((), "-", 2, "Error: client_secret: must not be empty"),
         (("--scope", "a b"), "env:SECRET", 2, "Error: scopes: 'a b' holds several scopes"),
         (("--scope", "admin"), "env:SECRET", 1, "invalid_scope"),
         (("--client-id", "nobody"), "env:SECRET", 1, "invalid_client"),

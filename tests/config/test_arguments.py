@@ -15,22 +15,28 @@ import pytest
 
 import scopeguard
 import scopeguard.client
+import scopeguard.contracts
+import scopeguard.devserver
 import scopeguard.fastapi
 import scopeguard.flask
 import scopeguard.security_events
+import scopeguard.starlette
+import scopeguard.stores
 import scopeguard.stores.redis
 import scopeguard.testing
-from scopeguard import Guard, Issuer, Rule, Rules, TokenSources, asgi, wsgi
+from scopeguard import Guard, Issuer, Rule, Rules, TokenSources, asgi, contracts, devserver, flask, wsgi
 from scopeguard.client import ClientCredentials
 from scopeguard.client.settings import ClientSettings
 from scopeguard.config.machines import MachineSign
+from scopeguard.devserver import Authority, KeyRing, SigningKey
 from scopeguard.errors import ConfigurationError
 from scopeguard.fastapi import Protected
 from scopeguard.flask import ScopeGuard
 from scopeguard.scopes import all_of
 from scopeguard.security_events import SecurityEventReceiver
+from scopeguard.stores import MemoryStore
 from scopeguard.stores.redis import RedisStore
-from scopeguard.testing import FakeAuthority
+from scopeguard.testing import FakeAuthority, FakeClock, FakeTransport, Network, bad_keys, bad_tokens
 
 
 def _function(*_: object) -> None: ...
@@ -53,6 +59,15 @@ ODD: Final = {
     "tuple": (1,),
     "function": _function,
     "class": int,
+    "none": None,
+    "list of bytes": [b"x"],
+    "list of nothing": [None],
+    "bytes in a table": {"a": b"x"},
+    "text in a table": {"a": "x"},
+    "table in a table": {"a": {"b": 1}},
+    "numbers as names": {1: "x"},
+    "far too large": 10**400,
+    "half a character": "\ud800",
 }
 ISSUER: Final = Issuer("https://as.test", audience="x")
 GUARD: Final = Guard(ISSUER, audit="off")
@@ -69,6 +84,16 @@ def _with(make: Callable[..., object], *positional: object, **given: Any) -> Cal
     return lambda **changes: make(*positional, **{**given, **changes})
 
 
+KEY: Final = SigningKey.generate("ES256", kid="x")
+PUBLIC: Final = KEY.public_jwk()
+AUTHORITY: Final = Authority("https://as.test", audience="x", keys=KeyRing("ES256"))
+DOCUMENT: Final = {"openapi": "3.1.0", "paths": {"/x": {"get": {"security": []}}}}
+DISCOVERY: Final = {
+    "kind": "discovery#restDescription",
+    "servicePath": "v1/",
+    "methods": {"get": {"path": "x", "httpMethod": "GET", "scopes": ["a"]}},
+}
+PROTECTED: Final = Protected(GUARD)
 RESOLVER: Final = {"accepts": _function, "resolve": _function}
 # By name: how to make one, and whose signature lists the arguments.
 CONSTRUCTORS: Final[dict[str, tuple[Callable[..., object], Any]]] = {
@@ -103,11 +128,57 @@ CONSTRUCTORS: Final[dict[str, tuple[Callable[..., object], Any]]] = {
     ),
     "RedisStore": (_with(RedisStore, url="redis://localhost", secret="s" * 16), RedisStore),
     "FakeAuthority": (FakeAuthority, FakeAuthority),
+    "FakeClock": (FakeClock, FakeClock),
+    "FakeTransport": (_with(FakeTransport, authority=AUTHORITY), FakeTransport),
+    "bad_tokens": (_with(bad_tokens, authority=FakeAuthority()), bad_tokens),
+    "bad_keys": (_with(bad_keys, authority=FakeAuthority()), bad_keys),
+    "MemoryStore": (_with(MemoryStore, clock=FakeClock()), MemoryStore),
+    "Authority": (_with(Authority, audience="x", keys=KeyRing("ES256")), Authority),
+    "Client": (_with(devserver.Client, client_id="x", secret="s"), devserver.Client),
+    "ServiceAccount": (_with(devserver.ServiceAccount, email="a@as.test", public_key=PUBLIC), devserver.ServiceAccount),
+    "KeyRing": (_with(KeyRing, algorithm="ES256"), KeyRing),
+    "SigningKey": (_with(SigningKey, kid="x", algorithm="ES256", private_key=KEY.private_key), SigningKey),
+    "GoogleServiceAccount": (
+        _with(
+            devserver.GoogleServiceAccount,
+            account=devserver.ServiceAccount(email="a@as.test", public_key=PUBLIC),
+            key=KEY,
+        ),
+        devserver.GoogleServiceAccount,
+    ),
+    "SigningKey.generate": (_with(SigningKey.generate, algorithm="ES256"), SigningKey.generate),
+    "DevServer": (_with(devserver.DevServer, authority=AUTHORITY), devserver.DevServer),
+    "create_app": (_with(devserver.create_app, authority=AUTHORITY), devserver.create_app),
+    "check_address": (
+        _with(devserver.check_address, authority=AUTHORITY, host="127.0.0.1", allow_remote=False),
+        devserver.check_address,
+    ),
+    "openapi": (_with(contracts.openapi, document=DOCUMENT), contracts.openapi),
+    "google_discovery": (_with(contracts.google_discovery, document=DISCOVERY), contracts.google_discovery),
+    "compare": (_with(contracts.compare, first=[], second=[]), contracts.compare),
+    "ClientCredentials.from_issuer": (
+        _with(ClientCredentials.from_issuer, issuer="https://as.test", client_id="c", client_secret="s" * 16),
+        ClientCredentials.from_issuer,
+    ),
+    "Guard.from_file": (Guard.from_file, Guard.from_file),
+    "ScopeCatalog.from_openapi": (scopeguard.ScopeCatalog.from_openapi, scopeguard.ScopeCatalog.from_openapi),
+    "ScopeCatalog.from_google_discovery": (
+        scopeguard.ScopeCatalog.from_google_discovery,
+        scopeguard.ScopeCatalog.from_google_discovery,
+    ),
+    "ScopeCatalog.from_toml": (scopeguard.ScopeCatalog.from_toml, scopeguard.ScopeCatalog.from_toml),
+    "flask.requires": (_with(flask.requires, "x"), flask.requires),
+    "flask.public": (flask.public, flask.public),
+    "flask.optional": (flask.optional, flask.optional),
+    "fastapi.public": (scopeguard.fastapi.public, scopeguard.fastapi.public),
 }
-# Values and results that users get and do not construct.
+# Values and results that users get and do not construct, and functions whose arguments come one after the other or are
+# checked elsewhere.
 NOT_CONSTRUCTED: Final = {
     "AccessToken", "Anonymous", "Denied", "Granted", "Unavailable", "HeaderList", "Problem", "RequestView",
-    "Requirement", "Response", "Access", "ClientSettings", "SecurityEvent", "TokenResponse",
+    "Requirement", "Response", "Access", "ClientSettings", "SecurityEvent", "TokenResponse", "Contract", "Difference",
+    "BadToken", "Hold", "Switch", "Refusal", "Shadowed",
+    "all_of", "any_of", "requires", "Network", "required_scopes", "serve",
 }  # fmt: skip
 # The odd values that an argument takes. All others are of the wrong kind.
 ACCEPTED: Final[dict[tuple[str, str], set[str]]] = {
@@ -119,19 +190,19 @@ ACCEPTED: Final[dict[tuple[str, str], set[str]]] = {
             {"text", "empty"},
             {
                 "Guard": "realm",
-                "Issuer": "audience_claims typ scope_prefix",
+                "Issuer": "scope_prefix",
                 "Introspection": "key_id assertion_audience assertion_typ token_type_hint",
                 "ChallengeStyle": "realm",
                 "ScopeCatalog": "prefix",
                 "Rule": "source",
                 "HttpxTransport": "verify",
                 "Protected": "scheme_prefix",
-                "SecurityEventReceiver": "audience",
                 "RedisStore": "prefix",
             },
         ),
+        ({"text", "list of nothing"}, {"Issuer": "typ"}),
         (
-            {"text", "empty", "list"},
+            {"text", "list"},
             {
                 "Issuer": "required_claims any_claims forbidden_claims forbidden_headers "
                 "past_claims role_claims client_id_claims subject_claims",
@@ -185,7 +256,8 @@ ACCEPTED: Final[dict[tuple[str, str], set[str]]] = {
         (
             {"text"},
             {
-                "Issuer": "audience jwks_file token_header",
+                "Issuer": "audience audience_claims jwks_file token_header",
+                "SecurityEventReceiver": "audience",
                 "Introspection": "client_id client_secret key_algorithm",
                 "ScopeClaim": "claim",
                 "Rule": "access",
@@ -216,7 +288,63 @@ ACCEPTED: Final[dict[tuple[str, str], set[str]]] = {
                 "ClientCredentials": "token_type_optional scope_list",
             },
         ),
-        ({"zero"}, {"Introspection": "retries", "ClientCredentials": "retries"}),
+        (
+            {"zero"},
+            {
+                "Introspection": "retries",
+                "ClientCredentials": "retries",
+                "FakeAuthority": "jwks_max_age",
+                "Authority": "jwks_max_age",
+                "DevServer": "port",
+            },
+        ),
+        (
+            {"text in a table"},
+            {
+                "Issuer": "expected_claims expected_headers claim_prefixes",
+                "MachineSign": "present",
+                "ScopeCatalog": "descriptions",
+                "ClientCredentials": "parameters",
+            },
+        ),
+        (
+            {"table", "bytes in a table", "text in a table", "table in a table", "numbers as names"},
+            {"ScopeCatalog.from_openapi": "document", "ScopeCatalog.from_google_discovery": "document"},
+        ),
+        ({"none"}, {"ClientCredentials": "origins transport"}),
+        (
+            {"zero", "negative", "fraction"},
+            {"FakeClock": "wall monotonic", "bad_tokens": "leeway"},
+        ),
+        ({"zero", "fraction"}, {"KeyRing": "overlap"}),
+        ({"function", "class"}, {"FakeTransport": "sleep"}),
+        ({"function"}, {"flask.public": "view", "flask.optional": "view", "fastapi.public": "endpoint"}),
+        ({"true"}, {"bad_tokens": "strict", "DevServer": "control", "create_app": "control"}),
+        ({"true"}, {"check_address": "allow_remote"}),
+        ({"empty"}, {"Authority": "issuer", "openapi": "base_path", "google_discovery": "base_path"}),
+        (
+            {"text"},
+            {
+                "Authority": "audience",
+                "Client": "client_id secret",
+                "ServiceAccount": "email",
+                "KeyRing": "path",
+                "SigningKey": "kid",
+                "SigningKey.generate": "kid",
+                "ClientCredentials.from_issuer": "client_id client_secret",
+            },
+        ),
+        (
+            {"list"},
+            {
+                "Authority": "clients service_accounts",
+                "Client": "scopes audiences introspects",
+                "ServiceAccount": "scopes audiences assertion_audiences",
+                "openapi": "ignore_schemes",
+                "compare": "first second",
+            },
+        ),
+        ({"text", "list"}, {"Authority": "subjects"}),
         ({"zero", "fraction"}, {"Issuer": "leeway", "Introspection": "ttl negative_ttl", "RefusalLog": "interval"}),
     )
     for constructor, arguments_ in names.items()
@@ -228,7 +356,7 @@ def arguments(signature: Any) -> list[str]:
     if isinstance(signature, list):
         return signature
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    parameters = inspect.signature(signature.__init__).parameters
+    parameters = inspect.signature(signature).parameters
     return [name for name, parameter in parameters.items() if name != "self" and parameter.kind not in kinds]
 
 
@@ -239,14 +367,26 @@ def cases() -> Iterator[tuple[str, str]]:
 
 
 # What an error may call an argument that the file, or the field of a token, has by another name.
-ALSO_CALLED: Final = {
-    ("TokenSources", "methods"): "token_sources",
-    ("Issuer", "opaque_prefixes"): "introspection",
-    ("RedisStore", "url"): "store",
-    ("FakeAuthority", "url"): "issuer",
-    ("Issuer", "url"): "issuer",
-    ("ScopeClaim", "form"): "scope_claims",
-    ("SecurityEventReceiver", "issuer"): "revoke",
+ALSO_CALLED: Final[dict[tuple[str, str], tuple[str, ...]]] = {
+    ("TokenSources", "methods"): ("token_sources",),
+    ("Issuer", "opaque_prefixes"): ("introspection",),
+    ("RedisStore", "url"): ("store",),
+    ("FakeAuthority", "url"): ("issuer",),
+    ("Issuer", "url"): ("issuer",),
+    ("ScopeClaim", "form"): ("scope_claims",),
+    ("SecurityEventReceiver", "issuer"): ("revoke",),
+    # A file is called by its name, and a table by what it should be.
+    ("Guard.from_file", "path"): ("false:",),
+    ("ScopeCatalog.from_toml", "path"): ("false:",),
+    ("ScopeCatalog.from_openapi", "document"): ("false:", "OpenAPI document"),
+    ("ScopeCatalog.from_google_discovery", "document"): ("false:", "discovery document"),
+    ("openapi", "document"): ("false:", "OpenAPI document"),
+    ("google_discovery", "document"): ("false:", "discovery document"),
+    ("compare", "first"): ("OpenAPI document",),
+    ("compare", "second"): ("OpenAPI document",),
+    ("flask.public", "view"): ("public: must decorate a view",),
+    ("flask.optional", "view"): ("optional: must decorate a view",),
+    ("fastapi.public", "endpoint"): ("public: must decorate",),
 }
 
 
@@ -259,25 +399,93 @@ def test_an_argument_of_the_wrong_kind_is_refused_by_name(constructor: str, argu
             make(**{argument: value})
         except ConfigurationError as error:
             text = str(error)
-            assert argument in text or ALSO_CALLED.get((constructor, argument), argument) in text, (kind, text)
+            names = (argument, *ALSO_CALLED.get((constructor, argument), ()))
+            assert any(name in text for name in names), (kind, text)
         else:
             taken.append(kind)
-    assert set(taken) <= ACCEPTED.get((constructor, argument), set()), taken
+    optional = {"none"} if may_be_none(constructor, argument) else set()
+    accepted = ACCEPTED.get((constructor, argument), set()) | optional
+    assert set(taken) <= accepted, taken
+
+
+def may_be_none(constructor: str, argument: str) -> bool:
+    """Whether the type of *argument* has ``None`` in it."""
+    _, signature = CONSTRUCTORS[constructor]
+    if isinstance(signature, list):
+        return "None" in str(ClientSettings.__annotations__.get(argument))
+    return "None" in str(inspect.signature(signature).parameters[argument].annotation)
+
+
+SECRET: Final = "sg-secret-in-the-wrong-place"
+
+
+URLS: Final = [
+    ("Guard", "resource"),
+    ("Issuer", "url"),
+    ("Issuer", "jwks_uri"),
+    ("Issuer", "metadata_url"),
+    ("Issuer", "key_url_template"),
+    ("Introspection", "endpoint"),
+    ("StatusListPolicy", "allowed_origins"),
+    ("HttpxTransport", "proxy"),
+    ("Protected", "openid_connect_url"),
+    ("ClientCredentials", "token_url"),
+    ("ClientCredentials", "origins"),
+    ("ClientCredentials.from_issuer", "issuer"),
+    ("SecurityEventReceiver", "authorization"),
+    ("RedisStore", "url"),
+    ("Authority", "issuer"),
+]
+
+
+@pytest.mark.parametrize(("constructor", "argument"), URLS)
+def test_no_error_shows_a_secret_that_was_written_in_the_place_of_a_url(constructor: str, argument: str):
+    make, _ = CONSTRUCTORS[constructor]
+    with pytest.raises(ConfigurationError) as refused:
+        make(**{argument: SECRET})
+    assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", sorted(set(ODD) - {"text"}))
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (scopeguard.all_of, "all_of"),
+        (scopeguard.any_of, "any_of"),
+        (scopeguard.starlette.requires, "requires"),
+        (flask.requires, "requires"),
+        (PROTECTED.requires, "requires"),
+        (Network, "authorities"),
+    ],
+)
+def test_arguments_without_names_are_refused_by_the_name_of_the_function(
+    make: Callable[..., object], name: str, kind: str
+):
+    with pytest.raises(ConfigurationError, match=f"^{name}: "):
+        make(ODD[kind])
 
 
 def test_every_public_constructor_stands_in_the_table():
-    modules = (scopeguard, scopeguard.client, scopeguard.flask, scopeguard.fastapi, scopeguard.security_events)
-    classes = {
+    modules = (
+        scopeguard, scopeguard.client, scopeguard.contracts, scopeguard.devserver, scopeguard.fastapi, scopeguard.flask,
+        scopeguard.security_events, scopeguard.starlette, scopeguard.stores, scopeguard.testing,
+    )  # fmt: skip
+    public = {
         name
         for module in modules
         for name in module.__all__
-        if inspect.isclass(found := getattr(module, name))
-        and not issubclass(found, Exception | str)
-        and found.__module__.startswith("scopeguard")
-        and "__init__" in {member for kind in found.__mro__[:-1] for member in vars(kind)}
+        if callable(found := getattr(module, name))
+        and not (isinstance(found, type) and issubclass(found, Exception | str))
+        and any(parameter.annotation is not inspect.Parameter.empty for parameter in _parameters(found))
     }
-    missing = classes - {name.rpartition(".")[2] for name in CONSTRUCTORS} - NOT_CONSTRUCTED
-    assert missing == set()
+    assert public - {name.rpartition(".")[2] for name in CONSTRUCTORS} - NOT_CONSTRUCTED == set()
+
+
+def _parameters(made: Any) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(made).parameters.values())
+    except ValueError:  # a class of the standard library's
+        return []
 
 
 def untyped(constructor: Any) -> Any:

@@ -158,7 +158,7 @@ def test_where_a_rule_was_declared_is_no_part_of_its_value():
     assert hash(rule) == hash(Rule("/a", READ))
     assert rule.source == "openapi.json: GET /a"
     no_text: Any = 7
-    with pytest.raises(ConfigurationError, match="rule '/a': source is text"):
+    with pytest.raises(ConfigurationError, match="rule '/a': source: must be a string, not int"):
         Rule("/a", source=no_text)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from scopeguard.config import checks
 from scopeguard.config.audit import AuditMode
 from scopeguard.config.checks import checked_url, insecure_hosts, member
 from scopeguard.config.cors import Preflight
@@ -35,6 +36,7 @@ def read_settings(path: str | os.PathLike[str]) -> tuple[tuple[Issuer, ...], dic
     Paths in the file are relative to it. ``jwks_file`` is not read, it need not exist yet. Raises
     :class:`ConfigurationError`.
     """
+    checks.path(path, "path", "the path of a TOML file")
     file = os.fspath(path)
     try:
         document = tomllib.loads(text_of(Path(path)))
