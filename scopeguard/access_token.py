@@ -222,7 +222,7 @@ def current_access_token_or_none() -> AccessToken | None:
     return serving if serving is None or isinstance(serving, AccessToken) else serving()
 
 
-# For adapters: a token is the current one from here to there, and what was before is restored after it (H-14).
+# For adapters: a token is the current one from here to there, and what was before is restored after it.
 begin_serving: Final = _current.set
 
 

@@ -1,8 +1,8 @@
 """ASGI middleware: any ASGI app, protected without touching its code.
 
-It translates a scope into a :class:`~scopeguard.request.RequestView`, a decision into messages, and decides nothing
-(law 8). ``lifespan`` passes through, streaming is not touched, and a request body is read only where a form may carry
-the token or while a request waits for an authority, and then replayed.
+It translates a scope into a :class:`~scopeguard.request.RequestView`, a decision into messages, and decides nothing.
+``lifespan`` passes through, streaming is not touched, and a request body is read only where a form may carry the token
+or while a request waits for an authority, and then replayed.
 
 Longer than 400 lines because the protocol of requests, websockets and lifespan is in one place.
 """
@@ -65,7 +65,7 @@ class GuardMiddleware(Layer):
       read refusals where the app's CORS middleware, inside or outside, lets them read responses: the app is asked with
       a preflight about the origin of each refused request. The guard's own setting by default.
     * *root_path*: the prefix that the app itself takes off paths before it routes, as in ``"/api"``; ``""`` for none.
-      Needed only where nobody can look into the app: without it, what a rule says of a path counts for every path that
+      Needed only where the app cannot be inspected: without it, what a rule says of a path counts for every path that
       ends like it. What FastAPI apps take off is found, wherever they are mounted.
     * *close_on_expiry*: when a token is no longer admitted, that is at its expiry and the issuer's leeway later, end
       what is still sent for it: a websocket with code 1008, server-sent events with a regular end, and any other
@@ -156,7 +156,7 @@ class GuardMiddleware(Layer):
                 if admitted is None:
                     return
                 receive, send, token = admitted
-        # Shown to the app under keys that only the server's own process can write, no header can (H-18). A copy: some
+        # Shown to the app under keys that only the server's own process can write, no header can. A copy: some
         # servers hand every request the same state. The guard is in it too: one key more, and the dict that uvicorn
         # and Starlette fill with theirs grows to twice its size.
         state = scope.get("state")
@@ -201,7 +201,7 @@ class GuardMiddleware(Layer):
         by_query = sources.in_query and has_access_token(query_of(scope))
         view = request_view(scope, method)
         if by_query:
-            # In place: the server logs the query string of this very dict (B-31, X-79).
+            # In place: the server logs the query string of this very dict.
             scope["query_string"] = without_access_token(scope["query_string"])
             send = _private(send)
         subprotocol = take_out_of_scope(scope, sources)
@@ -246,7 +246,7 @@ class GuardMiddleware(Layer):
 
 
 class FormBody:
-    """The body of one request: read when the token may be in it, and replayed to the app message by message (B-27)."""
+    """The body of one request: read when the token may be in it, and replayed to the app message by message."""
 
     __slots__ = ("_receive", "_replay", "_scope", "_timeout", "_was_read")
 
@@ -258,7 +258,7 @@ class FormBody:
         self._was_read = False
 
     async def read(self, limit: int) -> bytes:
-        """The whole body, at most *limit* bytes; more is :class:`RequestTooLarge` and not held in memory (B-26)."""
+        """The whole body, at most *limit* bytes; more is :class:`RequestTooLarge` and not held in memory."""
         from scopeguard.edge.aio import TimedOut, time_limit  # noqa: PLC0415 - there since the construction
 
         for length in headers_of(self._scope).get_all("content-length"):
@@ -299,7 +299,7 @@ def recall(engine: Engine, scope: Scope, requirement: Requirement | None) -> Acc
     """The token of the request, where it was verified before and there is nothing else to do."""
     authorization: bytes | None = None
     for name, value in scope.get("headers") or ():
-        # As bytes.lower() does, and no other way (X-23); most names are not even of that length.
+        # As bytes.lower() does, and no other way; most names are not even of that length.
         if len(name) == 13 and name.lower() == b"authorization":
             if authorization is not None:
                 return None
@@ -347,7 +347,7 @@ def framework_route(scope: Scope) -> str | None:
 
 
 def route_path(scope: Scope) -> str:
-    """The path that routers below dispatch on: decoded once, without the mount prefix (H-06)."""
+    """The path that routers below dispatch on: decoded once, without the mount prefix."""
     return without_prefix(scope["path"], scope.get("root_path") or "")
 
 
@@ -359,7 +359,7 @@ def _header(scope: Scope, name: str) -> bytes | None:
 
 async def send_response(response: Response, headers: list[tuple[bytes, bytes]], scope: Scope, send: Send) -> None:
     """Send *response* with *headers*, on a websocket as well: before it is accepted it can be answered like HTTP by
-    servers that have the extension; others are told to close, which they answer with a 403 (H-02, H-03)."""
+    servers that have the extension; others are told to close, which they answer with a 403."""
     prefix = "http.response"
     if scope["type"] == "websocket":
         prefix = "websocket.http.response"
@@ -394,7 +394,7 @@ def checked_start(check: _Check, send: Send) -> Send:
 
 
 def _private(send: Send) -> Send:
-    """Keep responses to a request whose URL carried a token out of shared caches and Referer headers (B-28, B-30)."""
+    """Keep responses to a request whose URL carried a token out of shared caches and Referer headers."""
 
     async def sending(message: Message) -> None:
         if message["type"].endswith(("http.response.start", "websocket.accept")):
@@ -407,7 +407,7 @@ def _private(send: Send) -> Send:
 
 
 def _varying(send: Send) -> Send:
-    """What an anonymous caller is shown differs from what others see: tell caches so (B-54)."""
+    """What an anonymous caller is shown differs from what others see: tell caches so."""
 
     async def sending(message: Message) -> None:
         if message["type"].endswith("http.response.start"):

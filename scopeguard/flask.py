@@ -11,7 +11,7 @@
     @public
     def health(): ...
 
-The extension judges the token of every request once, before the app's own hooks and whatever routing found (B-61).
+The extension judges the token of every request once, before the app's own hooks and whatever routing found.
 Refusals are ready responses, so that no error handler of the app changes them. ``requires`` also works without the
 extension, behind :class:`scopeguard.wsgi.GuardMiddleware`. Without either it raises, and lets nothing through.
 
@@ -275,8 +275,8 @@ class _Hooks:
         return not _Route(rule, view, endpoint, method, self._engine, self._rules).closed
 
     def mark(self, response: Response) -> Response:
-        """Say to caches what they must know about the response (B-28, B-30, B-54), and to browsers what scripts may
-        read of it (B-58)."""
+        """Say to caches what they must know about the response, and to browsers what scripts may
+        read of it."""
         if self._passes_preflights and "HTTP_ORIGIN" in _current_request().environ:
             response.headers = Headers(exposed(response.headers))
         state: _State | None = _current_request().environ.get(_STATE)
@@ -289,7 +289,7 @@ class _Hooks:
         return response
 
     def leave(self, error: BaseException | None) -> None:
-        """End the request: its token is no longer the current one (H-14).
+        """End the request: its token is no longer the current one.
 
         Flask calls this for every copy of the request context as well (``copy_current_request_context``), in the
         thread of the job, and the request may still be running then.
@@ -422,7 +422,7 @@ def _is_answered_by_flask(asked: Request) -> bool:
 
 
 def _strip_query_token() -> None:
-    """Take the token out of what the app sees of the URL (B-31), and of a redirect that routing has prepared."""
+    """Take the token out of what the app sees of the URL, and of a redirect that routing has prepared."""
     strip_query_token(request.environ)
     request.query_string = request.environ["QUERY_STRING"].encode("latin-1")
     for cached in ("args", "full_path", "url", "values"):
@@ -435,7 +435,7 @@ def _strip_query_token() -> None:
 
 def _refused(refusal: Denied | Unavailable) -> Response:
     response = Response(refusal.response.body, refusal.response.status)
-    # Not at construction, where the length of a body that HEAD does not have would be replaced by 0 (B-52).
+    # Not at construction, where the length of a body that HEAD does not have would be replaced by 0.
     response.headers = Headers(list(refusal.response.headers))
     return response
 
@@ -465,7 +465,7 @@ def requires(*items: Requirement | str, token_sources: Iterable[str] | None = No
                 f"requires: {view!r} is no view; for a blueprint, decorate a function given to its before_request"
             )
         inner = getattr(view, REQUIREMENT, None)
-        # Of several decorators the outermost answers first; it names the scopes of all (G-13).
+        # Of several decorators the outermost answers first; it names the scopes of all.
         whole = requirement if inner is None else all_of(requirement, inner)
 
         is_async = inspect.iscoroutinefunction(view)
@@ -541,7 +541,7 @@ def public(view: T) -> T:
 
 
 def optional(view: T) -> T:
-    """The view, view class, method or blueprint serves anonymous callers as well, and refuses a bad token (B-55):
+    """The view, view class, method or blueprint serves anonymous callers as well, and refuses a bad token:
     only an absent one is forgiven. Subclasses say it for themselves, as with :func:`public`. See
     :func:`access_token_or_none`."""
     declare_access(view, OPTIONAL, "optional", _VIEW)

@@ -241,7 +241,7 @@ class Guard:
     ) -> Decision:
         """Decide whether *token*, which :meth:`check` returned before, satisfies *requirement*. Does no I/O.
 
-        * *token*: ``None`` for an anonymous caller, who is denied unless authentication is *optional*.
+        * *token*: ``None`` for an anonymous caller, which is denied unless authentication is *optional*.
         * *closed*: no rule opens this route, so a valid token is denied as well.
         * *request*: for logs and listeners; the response to HEAD has no body.
         """

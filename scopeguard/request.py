@@ -19,7 +19,7 @@ class Headers(Protocol):
 
 
 class HeaderList:
-    """Header fields given as pairs of bytes, as in an ASGI scope; names are compared without regard to case (H-13)."""
+    """Header fields given as pairs of bytes, as in an ASGI scope; names are compared without regard to case."""
 
     __slots__ = ("_pairs",)
 
@@ -28,7 +28,7 @@ class HeaderList:
 
     def get_all(self, name: str, /) -> Sequence[bytes]:
         wanted, length = name.encode("ascii"), len(name)
-        # bytes.lower() touches ASCII letters only; str.lower() would fold KELVIN SIGN to "k" (X-23). Most names are
+        # bytes.lower() touches ASCII letters only; str.lower() would fold KELVIN SIGN to "k". Most names are
         # not even of that length.
         return [value for key, value in self._pairs if len(key) == length and key.lower() == wanted]
 
@@ -38,7 +38,7 @@ class HeaderList:
 class RequestView:
     """One request.
 
-    * ``method``: as sent; the method of the request line, whatever override headers say (H-10).
+    * ``method``: as sent; the method of the request line, whatever override headers say.
     * ``path``: the decoded path the app routes on, without mount prefix.
     * ``headers``: the header fields.
     * ``query``: the raw query string, without the question mark.
@@ -50,7 +50,7 @@ class RequestView:
     method: str
     path: str
     headers: Headers
-    query: bytes = field(default=b"", repr=False)  # a token may be in it (X-77)
+    query: bytes = field(default=b"", repr=False)  # a token may be in it
     secure: bool = True
     client: str | None = None
     is_websocket: bool = False

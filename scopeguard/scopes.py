@@ -18,7 +18,7 @@ from typing import Final, Self
 from scopeguard.errors import ConfigurationError
 
 # RFC 6749 section 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E ). ``fullmatch`` only: "$" would let a line feed
-# pass (X-24).
+# pass.
 _SCOPE_TOKEN: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")
 
 # Lists of scopes of which a vocabulary remembers what they come to, and how long such a list may be.
@@ -30,7 +30,7 @@ _MOST_ALTERNATIVES: Final = 1024
 
 
 def checked_scope(scope: str, setting: str) -> str:
-    """*scope* itself if it is one scope token, else :class:`ConfigurationError` naming *setting* (B-38)."""
+    """*scope* itself if it is one scope token, else :class:`ConfigurationError` naming *setting*."""
     if not isinstance(scope, str):
         raise ConfigurationError(f"{setting}: a scope is a string, not {type(scope).__name__}")
     if " " in scope:
@@ -82,7 +82,7 @@ class Requirement:
 
     @property
     def challenge_scopes(self) -> tuple[str, ...]:
-        """The scopes that a challenge names: all of the first alternative, in the order written (B-44, G-13)."""
+        """The scopes that a challenge names: all of the first alternative, in the order written."""
         return self.first
 
     @property
@@ -122,7 +122,7 @@ def _single(item: Requirement | str, setting: str) -> Requirement:
     if isinstance(item, Requirement):
         return item
     scope = checked_scope(item, setting)
-    if scope == "offline_access":  # G-14
+    if scope == "offline_access":  # asks for a refresh token; no API requires it
         warnings.warn(
             "offline_access asks an authorization server for a refresh token; it says nothing about what a token may "
             "do at an API, and a challenge should not name it: require another scope",
@@ -149,7 +149,7 @@ def all_of(*items: Requirement | str) -> Requirement:
 
 
 def any_of(*items: Requirement | str) -> Requirement:
-    """At least one of *items*: scopes or requirements. Raises :class:`ConfigurationError` when empty (law 5)."""
+    """At least one of *items*: scopes or requirements. Raises :class:`ConfigurationError` when empty."""
     if not items:
         raise ConfigurationError("any_of() of nothing allows nobody; name at least one scope")
     parts = [_single(item, "any_of") for item in items]

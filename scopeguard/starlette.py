@@ -43,7 +43,7 @@ class Refusal(Response):
     """What a refused caller is sent: status, challenge and body as the guard wrote them.
 
     On a websocket that is not accepted yet it is an HTTP response where the server can send one, else a close that
-    servers answer with 403 (H-02, H-03).
+    servers answer with 403.
     """
 
     def __init__(self, refused: challenge.Response) -> None:
@@ -54,7 +54,7 @@ class Refusal(Response):
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        del receive  # a refusal does not wait for the body (H-17)
+        del receive  # a refusal does not wait for the body
         await send_response(self.refused, self.raw_headers, scope, send)
 
 
@@ -75,7 +75,7 @@ def requires(*items: Requirement | str) -> Callable[[Endpoint], Endpoint]:
 
     def decorate(endpoint: Endpoint) -> Endpoint:
         inner = getattr(endpoint, REQUIREMENT, None)
-        # Of several decorators the outermost answers first; it names the scopes of all (G-13).
+        # Of several decorators the outermost answers first; it names the scopes of all.
         whole = requirement if inner is None else all_of(requirement, inner)
         guard: Callable[[Any, Requirement], Endpoint] = _guarded_class if isinstance(endpoint, type) else _guarded
         guarded = guard(endpoint, whole)

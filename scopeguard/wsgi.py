@@ -1,6 +1,6 @@
 """WSGI middleware (PEP 3333): any WSGI app, protected without touching its code.
 
-It translates an environ into a :class:`~scopeguard.request.RequestView` and decides nothing (law 8). The app's
+It translates an environ into a :class:`~scopeguard.request.RequestView` and decides nothing. The app's
 iterable is returned as it is: the first byte, ``close()`` and ``write()`` stay what they were.
 """
 
@@ -32,7 +32,7 @@ StartResponse = Callable[..., Any]
 WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 ENVIRON_KEY: Final = "scopeguard.access_token"
-"""Where the app finds the token. A dot cannot come from a header name, so no client can set it (H-18)."""
+"""Where the app finds the token. A dot cannot come from a header name, so no client can set it."""
 
 GUARD_KEY: Final = "scopeguard.guard"
 """Where adapters below find the guard that judged the request."""
@@ -40,7 +40,7 @@ GUARD_KEY: Final = "scopeguard.guard"
 
 class EnvironHeaders:
     """The header fields in an environ. A server has joined repeated ones with a comma, and dashes and underscores look
-    alike (H-12), so nothing but ``Authorization`` and the content headers is read for a decision."""
+    alike, so nothing but ``Authorization`` and the content headers is read for a decision."""
 
     __slots__ = ("_environ",)
 
@@ -52,7 +52,7 @@ class EnvironHeaders:
         value = self._environ.get(key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}")
         if value is None:
             return ()
-        # PEP 3333: text that stands for latin-1 bytes. What does not is no header a client may send (H-11).
+        # PEP 3333: text that stands for latin-1 bytes. What does not is no header a client may send.
         return (value.encode("latin-1", "replace"),)
 
 
@@ -66,7 +66,7 @@ class GuardMiddleware(Layer):
       read refusals where the app's CORS middleware, inside or outside, lets them read responses: the app is asked with
       a preflight about the origin of each refused request. The guard's own setting by default.
     * *root_path*: the prefix that the app itself takes off ``PATH_INFO`` before it routes, as in ``"/api"``; ``""`` for
-      none. Needed only where nobody can look into the app: without it, what a rule says of a path counts for every path
+      none. Needed only where the app cannot be inspected: without it, what a rule says of a path counts for every path
       that ends like it. ``SCRIPT_NAME`` is the server's and no part of ``PATH_INFO``.
 
     The app finds the token in ``environ["scopeguard.access_token"]`` and, while it is being called, through
@@ -206,7 +206,7 @@ def recall(engine: Engine, environ: Environ, requirement: Requirement | None) ->
 
 
 def decoded_path(environ: Environ) -> str:
-    """The path that routers below dispatch on (H-06)."""
+    """The path that routers below dispatch on."""
     path: str = environ.get("PATH_INFO", "")
     return path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace")
 
@@ -231,7 +231,7 @@ def raw_path(environ: Environ) -> bytes | None:
 
 
 def strip_query_token(environ: Environ) -> None:
-    """Take the token out of what the app, and the server's access log, see of the URL (B-31, X-79)."""
+    """Take the token out of what the app, and the server's access log, see of the URL."""
     query = environ.get("QUERY_STRING", "")
     environ["QUERY_STRING"] = without_access_token(query.encode("latin-1", "replace")).decode("latin-1")
     for name in ("RAW_URI", "REQUEST_URI"):
@@ -242,7 +242,7 @@ def strip_query_token(environ: Environ) -> None:
 
 
 def read_form(environ: Environ, limit: int) -> bytes:
-    """The body, at most *limit* bytes, left in ``wsgi.input`` for the app as well (B-26, B-27)."""
+    """The body, at most *limit* bytes, left in ``wsgi.input`` for the app as well."""
     stream = environ["wsgi.input"]
     length = environ.get("CONTENT_LENGTH", "")
     if length:
@@ -283,7 +283,7 @@ def refuse(
 
 
 def private_responses(start_response: StartResponse) -> StartResponse:
-    """Keep responses to a request whose URL carried a token out of shared caches and Referer headers (B-28, B-30)."""
+    """Keep responses to a request whose URL carried a token out of shared caches and Referer headers."""
 
     def starting(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
         return start_response(status, private_headers(headers), *rest)
@@ -292,7 +292,7 @@ def private_responses(start_response: StartResponse) -> StartResponse:
 
 
 def varying_responses(start_response: StartResponse) -> StartResponse:
-    """What an anonymous caller is shown differs from what others see: tell caches so (B-54)."""
+    """What an anonymous caller is shown differs from what others see: tell caches so."""
 
     def starting(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
         return start_response(status, [*headers, ("Vary", "Authorization")], *rest)

@@ -22,7 +22,8 @@ def take_out_of_scope(scope: MutableMapping[str, Any], sources: TokenSources) ->
     from it before stays as it was.
     """
     if sources.in_forwarded:
-        scope["headers"] = [pair for pair in scope["headers"] if pair[0].lower() != _FORWARDED]
+        # Underscores too: an app behind a WSGI bridge reads both spellings as one field.
+        scope["headers"] = [pair for pair in scope["headers"] if pair[0].lower().replace(b"_", b"-") != _FORWARDED]
     if not sources.in_subprotocol or scope["type"] != "websocket":
         return None
     found = offered([value for name, value in scope["headers"] if name.lower() == _SUBPROTOCOLS])

@@ -27,7 +27,7 @@ is_checked_outside: Final[ContextVar[bool]] = ContextVar("scopeguard_is_checked_
 
 
 class StartCheck:
-    """The check of *app* by *guard*'s setting ``audit``. Constructing it looks at nothing (law 10).
+    """The check of *app* by *guard*'s setting ``audit``. Constructing it looks at nothing.
 
     *public*: templates of paths that are meant to be open. ``pending`` is all that a request has to look at.
     """

@@ -72,7 +72,7 @@ class Fetcher:
         self._outside = Runtime(transport=self._transport, clock=policy.clock, after_fork=(self._held.after_fork,))
 
     def token(self) -> TokenResponse:
-        """Return the token, fetched if there is none that may be used. Blocks this thread while it is fetched."""
+        """Return the current token. Fetch one first if none is usable, which blocks this thread."""
         return blocking.run(self._acquire(), self._outside, None)
 
     async def atoken(self) -> TokenResponse:

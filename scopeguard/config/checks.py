@@ -17,7 +17,7 @@ T = TypeVar("T")
 Given_contra = TypeVar("Given_contra", contravariant=True)
 Kept_co = TypeVar("Kept_co", covariant=True)
 
-# RFC 3986 section 2. A backslash is a slash to some readers of URLs and a part of the host to others (X-55).
+# RFC 3986 section 2. A backslash is a slash to some readers of URLs and a part of the host to others.
 _URL_CHARACTERS: Final = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
 _HOST: Final = re.compile(r"[a-z0-9._-]+|[0-9a-f.]*:[0-9a-f:.]*:[0-9a-f:.]*")
 _HOST_AND_PORT: Final = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
@@ -111,7 +111,7 @@ def insecure_hosts(values: object, setting: str = "insecure_http_dangerously") -
 
 
 def is_loopback(host: str) -> bool:
-    """Whether *host* is the loopback interface by its very name: no look-up that somebody could answer."""
+    """Return whether *host* is a loopback address or ``localhost``. Names are compared, never looked up."""
     if host in ("127.0.0.1", "::1", "localhost"):
         return True
     octets = host.removeprefix("::ffff:").split(".")  # what a socket for both families calls 127.0.0.1
@@ -141,7 +141,7 @@ def host_names(values: object, setting: str) -> tuple[str, ...]:
 
 
 def media_type(typ: str) -> str:
-    """*typ* for comparison: lower case, without ``application/`` (RFC 7515 section 4.1.9, J-43)."""
+    """*typ* for comparison: lower case, without ``application/`` (RFC 7515 section 4.1.9)."""
     lowered = typ.lower() if typ.isascii() else typ
     short = lowered.removeprefix("application/")
     return short if "/" not in short else lowered

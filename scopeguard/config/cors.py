@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Preflight(StrEnum):
-    """What happens to a CORS preflight, which carries no credentials by design (B-57)."""
+    """What happens to a CORS preflight, which carries no credentials by design."""
 
     GUARD = "guard"
     PASS = "pass"

@@ -62,7 +62,7 @@ class Introspection:
       called when there is no token yet, and again when the authority answers 401 to the one there is; then the
       question is asked once more. Never in an event loop of the app; an awaitable gets one of its own. Give it a time
       limit: none is set here. Whatever it raises is an outage (503); at most one renewal is made in five seconds.
-    * ``assertion_audience``: of ``private_key_jwt``: the issuer unless the server wants another (I-33).
+    * ``assertion_audience``: of ``private_key_jwt``: the issuer unless the server wants another.
     * ``endpoint``: discovered unless given. The :class:`~scopeguard.Issuer` refuses one that is http, unless its
       ``insecure_http_dangerously`` names the host.
     * ``token_type_hint``: sent with the token; ``None`` sends none.
@@ -124,14 +124,14 @@ class Introspection:
         text(self.key_algorithm, "introspection.key_algorithm", empty=False)
         for name in needed:
             if not getattr(self, name):
-                raise ConfigurationError(f"introspection.{name} is missing; auth = {self.auth.value!r} needs it (I-03)")
+                raise ConfigurationError(f"introspection.{name} is missing; auth = {self.auth.value!r} needs it")
         for name in ("client_secret", "private_key", "bearer_token"):
             if getattr(self, name) is not None and name not in needed:
                 raise ConfigurationError(f"introspection.{name} has no use with auth = {self.auth.value!r}; drop one")
         for name in ("require_audience", "signed"):
             flag(getattr(self, name), f"introspection.{name}")
         if self.signed and not self.client_id:
-            raise ConfigurationError("introspection.client_id is missing; it is the audience of signed answers (I-40)")
+            raise ConfigurationError("introspection.client_id is missing; it is the audience of signed answers")
         if self.endpoint is not None:
             # Whether it may be http is for the Issuer to say, which knows insecure_http_dangerously.
             checked_form(self.endpoint, "introspection.endpoint")

@@ -1,4 +1,4 @@
-"""Settings, as frozen values. What cannot work is refused here, at construction, never at request time (law 5).
+"""Settings, as frozen values. What cannot work is refused here, at construction, never at request time.
 
 Longer than 400 lines because the settings of an issuer stand beside the checks of each.
 """
@@ -42,9 +42,9 @@ DEFAULT_ALGORITHMS: Final = ("RS256", "PS256", "ES256", "ES384", "EdDSA", "Ed255
 
 SUPPORTED_ALGORITHMS: Final = frozenset(
     (*DEFAULT_ALGORITHMS, "RS384", "RS512", "PS384", "PS512", "ES512", "ES256K")
-)  # "none" and HS* are not here and cannot be configured (J-11, J-39, P-21).
+)  # "none" and HS* are not here and cannot be configured.
 
-MAX_LEEWAY: Final = 300.0  # RFC 7519 section 4.1.4: "no more than a few minutes" (J-53)
+MAX_LEEWAY: Final = 300.0  # RFC 7519 section 4.1.4: "no more than a few minutes"
 
 _KEY_SET: Final = KeySetPolicy()
 _KEY_PLACES: Final = ("keys", "jwks_file", "jwks_uri", "key_url_template")
@@ -122,19 +122,19 @@ class Issuer:
       strings that begin with one of the values; ``past_claims``: dates that must not lie ahead.
     * ``scope_claims``: the first that is present is read; with ``merge_scope_claims`` all of them.
     * ``role_claims``: paths (``"realm_access.roles"``) read into ``AccessToken.roles``. ``roles_as_scopes``: of a
-      token without any scope claim, they count as scopes too; ``granted_scopes`` stays ``None`` (G-15).
+      token without any scope claim, they count as scopes too; ``granted_scopes`` stays ``None``.
     * ``client_id_claims``, ``subject_claims``: the first that holds a non-empty string is it.
     * ``machine_signs``: what tells tokens of clients acting for themselves; see :class:`~scopeguard.MachineSign`. The
       first that a token shows decides ``AccessToken.machine``.
     * ``accept_id_tokens_dangerously``: skip the checks that refuse ID tokens, for providers whose access tokens
       *are* ID tokens. Refresh, offline and logout tokens are still refused.
-    * ``issuer_claim_optional_dangerously``: also take JWTs without ``iss``, which some servers issue. Then nothing but
-      the key says whose a token is, so no other issuer may be configured beside this one, and its keys must sign for
-      nobody else. A token that has an ``iss`` has the right one, and an ``at+jwt`` has one always (RFC 9068 §2.2).
+    * ``issuer_claim_optional_dangerously``: accept JWTs without ``iss``, which some servers issue. Then only the key
+      identifies the issuer, so no other issuer may be configured, and the keys must not sign for another service. An
+      ``iss`` that is present must match, and an ``at+jwt`` must have one (RFC 9068 §2.2).
     * ``validate``: ``"jwt"``, ``"introspection"`` or ``"auto"``; the latter two with ``introspection``. Read back is
       the member of :class:`Validation`.
       ``opaque_prefixes``: what tokens of this issuer that are no JWTs begin with; needed where several issuers have
-      such tokens, so that none is shown to the wrong one (I-28).
+      such tokens, so that none is shown to the wrong one.
     * ``token_header``: the header field in which a proxy passes these tokens on, without a scheme. They are accepted
       there and nowhere else, and no other issuer's tokens are. Only with it: ``padded_segments``, base64url *with* its
       padding, and ``header_claims``, header parameters that count as claims (equal, where both are there).
@@ -142,8 +142,8 @@ class Issuer:
       what it is about (``"missing_claim:aud"``). Clients never see them.
     * ``experimental_status_list``: look up the ``status`` of JWTs; ``None`` ignores that claim.
     * ``insecure_http_dangerously``: hosts with their ports (``["keycloak:8080"]``) that may be asked by http: by *url*,
-      by the other URLs here and in ``introspection``, and by those that the metadata name. Whoever can read or change
-      that traffic can forge tokens; a warning is logged at every start.
+      by the other URLs here and in ``introspection``, and by those that the metadata name. An attacker who can
+      change that traffic can forge tokens. A warning is logged at every start.
     * ``leeway``: clock skew in seconds, at most 300. ``max_lifetime``: refuse tokens issued for longer, in seconds.
     """
 
@@ -246,7 +246,7 @@ class Issuer:
                 )
         elif not isinstance(self.introspection, Introspection):
             raise ConfigurationError(
-                f"validate = {self.validate.value!r} needs introspection settings: who asks, with what secret (I-03)"
+                f"validate = {self.validate.value!r} needs introspection settings: who asks, with what secret"
             )
         elif self.introspection.endpoint is not None:
             checked_url(self.introspection.endpoint, "introspection.endpoint", insecure=self.insecure_http_dangerously)
@@ -271,7 +271,7 @@ class Issuer:
                 f"not {'an empty string' if self.url == '' else type(self.url).__name__}"
             )
         if self._discovers and self.metadata_url is None:
-            # RFC 8414 section 2: https, no query, no fragment (A-07). Only where we derive a URL from it: tokens of
+            # RFC 8414 section 2: https, no query, no fragment. Only where we derive a URL from it: tokens of
             # some providers name their issuer in other ways, and then the key set is configured.
             checked_url(self.url, "issuer", query=False, insecure=self.insecure_http_dangerously)
         if self.metadata_url is not None:

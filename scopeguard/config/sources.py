@@ -33,13 +33,13 @@ class TokenSource(StrEnum):
 class StrayQueryToken(StrEnum):
     """What to do with ``?access_token=`` where the query is not a token source."""
 
-    IGNORE = "ignore"  # OAuth 2.1 section 5.1 (B-14)
-    REFUSE = "refuse"  # FAPI 2.0 section 5.3.4 (B-15)
+    IGNORE = "ignore"  # OAuth 2.1 section 5.1
+    REFUSE = "refuse"  # FAPI 2.0 section 5.3.4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenSources:
-    """Where tokens are looked for. More than one *enabled* place used in one request is refused (B-13).
+    """Where tokens are looked for. More than one *enabled* place used in one request is refused.
 
     The query and the form are opt-in, for an API or for a route: a URL ends up in logs, histories and Referer
     headers, and reading a form means reading the body. Sizes are in bytes, ``form_timeout`` in seconds (ASGI only: a

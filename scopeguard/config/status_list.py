@@ -45,7 +45,7 @@ class StatusListPolicy:
             raise ConfigurationError(f"experimental_status_list.max_bytes: must be {_MOST_BYTES} at most")
 
     def origins(self, issuer: str) -> frozenset[str]:
-        """The origins of lists about tokens of *issuer* (K-19)."""
+        """The origins of lists about tokens of *issuer*."""
         return frozenset(self.allowed_origins or (origin_of(issuer),))
 
 

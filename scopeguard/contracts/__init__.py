@@ -4,7 +4,7 @@
     guard = Guard(issuer, catalog=contract.catalog, rules=Rules(contract.rules))
 
 Every operation enforces what the document says of it, and what the document does not describe is denied. What cannot
-be enforced is refused when the document is loaded, with the operation named (law 5). Documents are files: nothing is
+be enforced is refused when the document is loaded, with the operation named. Documents are files: nothing is
 fetched, and a ``$ref`` to elsewhere is refused.
 """
 

@@ -128,7 +128,7 @@ def _methods(rule: Rule) -> list[str]:
     if rule.methods is None:
         return list(_ANY_METHOD)
     methods = sorted(rule.methods)
-    return [method for method in methods if method != "HEAD" or "GET" not in methods]  # H-09
+    return [method for method in methods if method != "HEAD" or "GET" not in methods]  # a rule for GET covers HEAD
 
 
 def _sample(rule: Rule) -> str:

@@ -104,7 +104,7 @@ def _absorbed(requirement: Requirement) -> Requirement:
 
 
 def _rank(operation: Operation) -> tuple[object, ...]:
-    """Sorts the more concrete first. HEAD comes before GET, which would decide about it otherwise (H-09)."""
+    """Sorts the more concrete first. HEAD comes before GET, which would decide about it otherwise."""
     end = (5, 0, "")  # behind {name:segments} a template that goes on is the more concrete one
     return (operation.method != "HEAD", [*map(_step_rank, operation.template.steps), end], operation.method)
 

@@ -175,7 +175,7 @@ def _server(authority: Authority, listener: socket.socket, host: str, *, control
     log.warning(
         "%s: an authorization server that %s may use: %s",
         WARNING,
-        "anybody on this machine" if is_loopback(host) else "every machine that reaches it",
+        "every user of this machine" if is_loopback(host) else "every machine that reaches it",
         authority.issuer,
     )
     return uvicorn.Server(

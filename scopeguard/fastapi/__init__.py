@@ -98,10 +98,10 @@ class Protected(Declares):
     """A dependency: judges the token of a request, and returns it as an :class:`AccessToken`.
 
     * *guard*: what judges. A request is judged once, however many dependencies ask.
-    * *optional*: return ``None`` for a caller who sent no credentials at all. Bad ones are refused all the same (B-55).
+    * *optional*: return ``None`` for a caller who sent no credentials at all. Bad ones are refused all the same.
     * *token_sources*: where these routes take tokens, instead of the guard's own setting. Behind ``GuardMiddleware``
       let a :class:`~scopeguard.rules.Rule` say it instead: that marks every response to a token in the query private
-      (B-28), which a dependency cannot do where the endpoint builds a ``Response`` itself. Forms are read up to the
+     , which a dependency cannot do where the endpoint builds a ``Response`` itself. Forms are read up to the
       ``Content-Length`` that they then need.
     * *token_url*, *scopes*: for Swagger UI: the token endpoint, which hands out tokens for client credentials, and what
       scopes mean; by default what the guard's catalog says. Scopes that operations need are declared in any case.
@@ -160,7 +160,7 @@ class Protected(Declares):
 
     def requires(self, *items: Requirement | str) -> Self:
         """The same dependency with a requirement, for ``Depends``: all of *items*, scopes or ``any_of(...)`` and its
-        like. The OpenAPI document shows its alternatives (O-08); beside another dependency with scopes it would show
+        like. The OpenAPI document shows its alternatives; beside another dependency with scopes it would show
         fewer than are needed, so put the whole requirement of a route into one.
 
         ``app.dependency_overrides`` for this dependency holds for the result as well. Another ``Protected`` there is
@@ -189,7 +189,7 @@ class Protected(Declares):
 
     @property
     def responses(self) -> dict[int | str, dict[str, Any]]:
-        """The refusals, by status, as the OpenAPI document shows them for each guarded operation (O-10).
+        """The refusals, by status, as the OpenAPI document shows them for each guarded operation.
 
         An app whose document is not made by ``FastAPI.openapi()`` shows them with
         ``FastAPI(responses=protected.responses)``.
@@ -259,8 +259,8 @@ class Protected(Declares):
                 token = await self._judged(connection, response, requirement, tokens)
         tokens[place] = token
         if self._optional:
-            response.headers.add_vary_header("Authorization")  # B-54
-        # The current one for the rest of the request (H-14). What ends with a request FastAPI keeps in a stack in its
+            response.headers.add_vary_header("Authorization")  # an anonymous caller may see another response
+        # The current one for the rest of the request. What ends with a request FastAPI keeps in a stack in its
         # scope, for its own purposes. Should that be gone one day, there is no current token, rather than one that
         # stays for the next request; the dependency still returns it.
         stack = scope.get(_REQUEST_STACK)
@@ -343,8 +343,8 @@ def _end_report(report: Report, scope: Scope) -> None:
 
 
 def _strip_query_token(connection: HTTPConnection, response: Response) -> None:
-    """Take the token out of what the endpoint, and the server's access log, see of the URL (B-31, X-79), and keep the
-    response out of shared caches and the URL out of Referer headers (B-28, B-30)."""
+    """Take the token out of what the endpoint, and the server's access log, see of the URL, and keep the
+    response out of shared caches and the URL out of Referer headers."""
     connection.scope["query_string"] = without_access_token(connection.scope["query_string"])
     for memo in ("_query_params", "_url"):  # FastAPI has looked at the query before it asks any dependency
         vars(connection).pop(memo, None)
@@ -373,6 +373,6 @@ async def _body(request: Request) -> bytes:
         return await request.body()
     except RuntimeError:
         # An endpoint with Form parameters: FastAPI has parsed the body and kept no copy. Written again it has the same
-        # parameters in the same order; what gets lost is which of them were not ASCII on the wire (B-20).
+        # parameters in the same order; what gets lost is which of them were not ASCII on the wire.
         fields = (await request.form()).multi_items()
         return urlencode([(name, value) for name, value in fields if isinstance(value, str)]).encode("ascii")

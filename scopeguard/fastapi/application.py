@@ -1,7 +1,7 @@
 """What a dependency cannot know: the app whose routes name it, and when that app starts.
 
 FastAPI tells a dependency about requests and about nothing else. Its OpenAPI document lacks what the operations of all
-routes need together, and nobody asks whether a route was forgotten. So the first ``Protected`` wraps two methods of the
+routes need together, and no check finds a forgotten route. So the first ``Protected`` wraps two methods of the
 class ``FastAPI``, as instrumentation does: ``openapi()`` completes the document of apps that use a ``Protected``, and
 ``build_middleware_stack()`` runs the audit when such an app starts. Apps that use none are left alone.
 """

@@ -29,7 +29,7 @@ class _Alternative(str):
     """The name of a security scheme, once more.
 
     Within one operation FastAPI adds up the scopes of schemes that have equal names: all are needed. That any will do
-    is written as several requirements with the same name (O-08), so these are spelled alike and are not equal.
+    is written as several requirements with the same name, so these are spelled alike and are not equal.
     """
 
     __slots__ = ()

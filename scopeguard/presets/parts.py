@@ -157,7 +157,7 @@ def segment(value: str, setting: str, example: str) -> str:
 
 def not_swapped(domain: str, audience: tuple[str, ...], setting: str, suffixes: tuple[str, ...]) -> None:
     """Refuse an *audience* that is a host of the provider (*suffixes*) where *domain* is none, or one that is a bare
-    host name where *domain* was written as a URL: the two were exchanged, or nobody can tell."""
+    host name where *domain* was written as a URL: the two were exchanged, or cannot be told apart."""
     if host(domain, setting, "").endswith(suffixes):
         return
     for identifier in audience:

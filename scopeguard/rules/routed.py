@@ -4,7 +4,7 @@ An app may take a prefix off the path before it routes: FastAPI its own ``root_p
 middleware whatever it likes. Then the path has several readings, and all of them count: the rule that the expected
 reading meets decides, and whatever another reading needs is needed as well.
 
-A reading that is certain always counts. One that is only possible, because nobody can look into the app, counts where a
+A reading that is certain always counts. One that is only possible, because the app cannot be inspected, counts where a
 rule names a segment in it that the rule of the expected reading leaves open: ``/{rest:path}`` says nothing of
 ``/api/admin`` that could outweigh ``/admin``, and ``/users/{id}/admin`` does.
 """
@@ -46,7 +46,7 @@ class Prefixes:
 
     * *root_path*: what the outermost router takes off. It replaces that of the server.
     * *mounted*: what routers take off that are mounted in it, each with its place.
-    * *unknown*: places of apps of which nobody can tell.
+    * *unknown*: places of apps that cannot be inspected.
     """
 
     root_path: str = ""
@@ -94,7 +94,7 @@ class RoutedRules:
         """The rule for a request, ``None`` where none decides. *path*: decoded once, whole. *root_path*: the server's.
 
         Where *path* does not lie under the prefix but contains it, routers disagree: some cut it off there, and the
-        slash behind it may be missing (Litestar, Quart). Then both readings have to meet the same rule (H-06).
+        slash behind it may be missing (Litestar, Quart). Then both readings have to meet the same rule.
         """
         rules, prefix = self._rules, self._prefixes.root_path or root_path
         routed = without_prefix(path, prefix)

@@ -2,7 +2,7 @@
 problem document (RFC 9457) unless the API's style has another.
 
 Every text is a constant or a setting that was checked at construction, so nothing a request contains can reach a
-header (B-37...B-40, X-75).
+header.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ class Response:
 class ChallengeStyle:
     """What every challenge of an API has in common; checked here, at construction.
 
-    * ``realm``: always sent, so a challenge is never a bare ``Bearer`` (B-34, B-36).
+    * ``realm``: always sent, so a challenge is never a bare ``Bearer``.
     * ``parameters``: further auth-params, sent on every challenge (names are tokens, not one of RFC 6750's).
-    * ``error_uri``: an absolute URI with more about an error (B-40).
-    * ``hide_forbidden``: answer 404 without a challenge wherever it would be 403 (B-62): were some of them left, they
+    * ``error_uri``: an absolute URI with more about an error.
+    * ``hide_forbidden``: answer 404 without a challenge wherever it would be 403: were some of them left, they
       would tell what the others hide.
     * ``body``: what stands in the body of every refusal and outage: ``"problem"`` (RFC 9457), ``"google"``, or a
       function from :class:`~scopeguard.spec.error_body.Problem` to media type and bytes. It is tried here, at
@@ -94,7 +94,7 @@ class ChallengeStyle:
         for name, value in self.parameters:
             if not _TOKEN.fullmatch(name) or name.lower() in seen:
                 raise ConfigurationError(f"challenge parameter {name!r}: not a token, reserved, or given twice")
-            seen.add(name.lower())  # RFC 6750 section 3: no attribute more than once, names without case (B-35)
+            seen.add(name.lower())  # RFC 6750 section 3: no attribute more than once, names without case
             parts.append(f"{name}={_setting(value, name)}")
         if self.error_uri is not None:
             instance(self.error_uri, str, "error_uri", "a string")
@@ -139,10 +139,10 @@ def _setting(value: str, name: str) -> str:
 def write_denial(
     denial: AccessDenied, style: ChallengeStyle, *, scopes: tuple[str, ...] = (), head: bool = False
 ) -> Response:
-    """*denial* as a response: status, body, ``no-store`` (B-53), and a challenge (B-33, B-43) unless it is a
+    """*denial* as a response: status, body, ``no-store``, and a challenge unless it is a
     :class:`Forbidden`, which no other token would cure.
 
-    *scopes* are those of the operation. *head*: no body, everything else the same (B-52). ``Content-Length`` is that
+    *scopes* are those of the operation. *head*: no body, everything else the same. ``Content-Length`` is that
     of the body a GET would have had.
     """
     if isinstance(denial, InsufficientScope):
@@ -185,7 +185,7 @@ def _response(problem: Problem, headers: tuple[tuple[str, str], ...], style: Cha
 
 def private_headers(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """*headers* of a response to a request whose URL carried a token, fit for neither shared caches nor Referer:
-    ``Cache-Control: private`` in place of ``public`` (RFC 6750 section 2.3, B-28), no referrer (B-30)."""
+    ``Cache-Control: private`` in place of ``public`` (RFC 6750 section 2.3), no referrer."""
     kept = [(name, value) for name, value in headers if name.lower() not in ("cache-control", "referrer-policy")]
     given = ",".join(value for name, value in headers if name.lower() == "cache-control").split(",")
     wanted = [directive for directive in map(str.strip, given) if directive]

@@ -2,8 +2,8 @@
 
 Read here: the ``Authorization`` field, a field that an issuer's policy names, the query string, a form body. The
 subprotocols of a websocket are read in :mod:`scopeguard.spec.subprotocol`, and ``X-Forwarded-Authorization`` only where
-it is a token source and its sender a known proxy. Never read: ``Proxy-Authorization`` (B-59), cookies (B-32), other
-fields of that kind (X-72).
+it is a token source and its sender a known proxy. Never read: ``Proxy-Authorization``, cookies, other
+fields of that kind.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from urllib.parse import unquote_to_bytes
 
 from scopeguard.errors import InvalidRequest, MissingCredentials, Reason
 
-# RFC 9110 section 11.2: token68. Always with fullmatch: "$" would let a line feed pass (X-24).
+# RFC 9110 section 11.2: token68. Always with fullmatch: "$" would let a line feed pass.
 _TOKEN68_CHARACTERS: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/"
 TOKEN68: Final = re.compile(rb"[A-Za-z0-9\-._~+/]+=*")
 """The form of RFC 6750 section 2.1, which every JWT has."""
@@ -47,9 +47,9 @@ def token_from_authorization(values: Sequence[bytes], max_bytes: int, form: re.P
 
     *form*: :data:`OPAQUE` where an issuer is asked about opaque tokens.
 
-    Raises :class:`InvalidRequest` for more than one field line (B-12), a malformed or empty token (B-04...B-08),
-    an oversized one (X-25). The scheme is compared without regard to ASCII case and whole (B-02, B-10).
-    Another scheme raises :class:`MissingCredentials`: it "lacks authentication information" (B-09).
+    Raises :class:`InvalidRequest` for more than one field line, a malformed or empty token,
+    an oversized one. The scheme is compared without regard to ASCII case and whole.
+    Another scheme raises :class:`MissingCredentials`: it "lacks authentication information".
     """
     if not values:
         return None
@@ -63,7 +63,7 @@ def token_from_authorization(values: Sequence[bytes], max_bytes: int, form: re.P
     token = value[6:].lstrip(b" ")
     if not token:
         raise InvalidRequest(Reason.EMPTY_CREDENTIALS, source="header")
-    if len(token) == len(value) - 6:  # no SP behind the scheme (B-04)
+    if len(token) == len(value) - 6:  # no SP behind the scheme
         raise InvalidRequest(Reason.MALFORMED_CREDENTIALS, source="header")
     return checked_token(token, max_bytes, "header", form)
 
@@ -98,8 +98,8 @@ def token_from_parameters(
 ) -> str | None:
     """The ``access_token`` parameter of an ``application/x-www-form-urlencoded`` string, ``None`` without one.
 
-    Only ``&`` separates (B-24), the name is case-sensitive (B-25), ``+`` is a space and ``%2B`` a plus (B-23).
-    Raises :class:`InvalidRequest` for a repeated, empty or malformed one (B-21, B-22) and for too many parameters.
+    Only ``&`` separates, the name is case-sensitive, ``+`` is a space and ``%2B`` a plus.
+    Raises :class:`InvalidRequest` for a repeated, empty or malformed one and for too many parameters.
     """
     if encoded.count(b"&") >= max_parameters:
         raise InvalidRequest(Reason.TOO_MANY_PARAMETERS, source=source, limit=max_parameters)
@@ -117,13 +117,13 @@ def has_access_token(query: bytes) -> bool:
 
 
 def without_access_token(query: bytes) -> bytes:
-    """*query* without any ``access_token`` parameter, everything else byte for byte as it was (B-31)."""
+    """*query* without any ``access_token`` parameter, everything else byte for byte as it was."""
     return b"&".join(parameter for parameter in query.split(b"&") if not _ACCESS_TOKEN.fullmatch(parameter))
 
 
 def may_carry_form(method: str, content_types: Sequence[bytes]) -> bool:
-    """Whether RFC 6750 section 2.2 allows a token in this request's body: a method whose body has a meaning (B-18)
-    and exactly one content type, ``application/x-www-form-urlencoded``, compared as a media type (B-17, B-19)."""
+    """Whether RFC 6750 section 2.2 allows a token in this request's body: a method whose body has a meaning
+    and exactly one content type, ``application/x-www-form-urlencoded``, compared as a media type."""
     if method not in _BODY_METHODS or len(content_types) != 1:
         return False
     return content_types[0].partition(b";")[0].strip(b" \t").lower() == b"application/x-www-form-urlencoded"
@@ -144,7 +144,7 @@ def token_from_form(
     body: bytes, *, max_bytes: int, max_parameters: int, form: re.Pattern[bytes] = TOKEN68
 ) -> str | None:
     """The token of a form body, ``None`` without one; :class:`InvalidRequest` as for parameters, and for a form that
-    carries a token and an octet outside ASCII (RFC 6750 section 2.2, B-20)."""
+    carries a token and an octet outside ASCII (RFC 6750 section 2.2)."""
     token = token_from_parameters(body, max_bytes=max_bytes, max_parameters=max_parameters, source="form", form=form)
     if token is not None and not body.isascii():
         raise InvalidRequest(Reason.NON_ASCII_FORM)

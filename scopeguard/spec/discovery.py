@@ -23,7 +23,7 @@ class NotMetadata(MalformedMetadata):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metadata:
-    """What the document says, as far as this project uses it. It never widens policy (A-21)."""
+    """What the document says, as far as this project uses it. It never widens policy."""
 
     issuer: str
     jwks_uri: str | None
@@ -33,9 +33,9 @@ class Metadata:
 
 
 def metadata_urls(issuer: str) -> tuple[str, ...]:
-    """The places to look, in order: RFC 8414 section 3.1 inserted, the same for OpenID, OpenID appended (A-01...A-04).
+    """The places to look, in order: RFC 8414 section 3.1 inserted, the same for OpenID, OpenID appended.
 
-    A slash at the end of the issuer is dropped for the URL and kept for the comparison (A-02).
+    A slash at the end of the issuer is dropped for the URL and kept for the comparison.
     """
     parts = urlsplit(issuer)
     path = parts.path.removesuffix("/")
@@ -51,14 +51,14 @@ def judge_metadata(
     document: bytes, issuer: str, internal_hosts: Collection[str] = (), insecure: Collection[str] = ()
 ) -> Metadata:
     """*document* as the metadata of *issuer*; :class:`MalformedMetadata` tells what is wrong with it, and
-    :class:`NotMetadata` that it is nobody's.
+     :class:`NotMetadata` that it is nobody's.
 
-    Checked: strict JSON object; ``issuer`` equal to *issuer* code point by code point (RFC 8414 section 3.3); every
-    endpoint https, or on loopback where the issuer is as well, or at one of the hosts *insecure* (``"name:port"``, by
-    http too), without credentials, and not at an address or name that is special
-    (:mod:`scopeguard.spec.special_hosts`), unless it is the issuer's own, among *internal_hosts* or *insecure*
-    (X-55). Not checked: whether the endpoints answer, and where their names lead; ``signed_metadata`` is ignored
-    (A-11), and lists of algorithms have no effect (A-21).
+     Checked: strict JSON object; ``issuer`` equal to *issuer* code point by code point (RFC 8414 section 3.3); every
+     endpoint https, or on loopback where the issuer is as well, or at one of the hosts *insecure* (``"name:port"``, by
+     http too), without credentials, and not at an address or name that is special
+     (:mod:`scopeguard.spec.special_hosts`), unless it is the issuer's own, among *internal_hosts* or *insecure*.
+    Not checked: whether the endpoints answer, and where their names lead; ``signed_metadata`` is ignored
+    , and lists of algorithms have no effect.
     """
     try:
         members = parse_object(document)

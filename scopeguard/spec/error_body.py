@@ -1,7 +1,7 @@
 """What stands in the body of a refusal: a problem document (RFC 9457), Google's error shape, or an API's own.
 
 A writer sees a :class:`Problem`, and everything in one is meant for the client: constants, the status, the scopes of
-the operation. Neither the token nor the reason is there to be told (law 6).
+the operation. Neither the token nor the reason is there to be told.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def written(writer: BodyWriter, problem: Problem) -> tuple[tuple[str, bytes], st
     try:
         made: object = writer(problem)  # an API's own: what its type promises is looked at
     except Exception as error:  # noqa: BLE001 - whatever an API's own writer raises
-        # The type alone: its text could hold anything, and what is logged holds no token (law 6).
+        # The type alone: its text could hold anything, and what is logged holds no token.
         return problem_json(problem), f"the body writer raised {type(error).__name__}"
     if isinstance(made, Coroutine):
         made.close()

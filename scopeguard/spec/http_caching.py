@@ -42,6 +42,6 @@ def content_type(headers: Mapping[str, str]) -> str:
 
 
 def is_json(headers: Mapping[str, str]) -> bool:
-    """Whether the content type is JSON: ``application/json`` or ``application/...+json`` (A-08, A-14)."""
+    """Whether the content type is JSON: ``application/json`` or ``application/...+json``."""
     kind = content_type(headers)
     return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))

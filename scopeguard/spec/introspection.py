@@ -41,14 +41,14 @@ class MalformedAnswer(ValueError):
 
 
 def question(token: str, proof: Proof, hint: str | None) -> tuple[tuple[str, str], ...]:
-    """The form of RFC 7662 section 2.1: the token, what kind it is, and who asks (I-01, I-02)."""
+    """The form of RFC 7662 section 2.1: the token, what kind it is, and who asks."""
     hints = () if hint is None else (("token_type_hint", hint),)
     return (("token", token), *hints, *proof.parameters)
 
 
 def digest(token: str, *context: str) -> bytes:
     """What an answer is kept under: SHA-256 over length-prefixed parts, so that no two pairs of token and context
-    collide by concatenation, and no token is kept (I-24, X-61)."""
+    collide by concatenation, and no token is kept."""
     state = hashlib.sha256()
     for part in (*context, token):
         data = part.encode("utf-8", "surrogatepass")
@@ -70,7 +70,7 @@ def read_answer(body: bytes) -> dict[str, Any] | None:
 
 
 def active_members(members: Mapping[str, Any]) -> dict[str, Any] | None:
-    """*members* of an answer, ``None`` unless ``active`` is JSON ``true`` (I-08).
+    """*members* of an answer, ``None`` unless ``active`` is JSON ``true``.
 
     A string or a number there is a strange answer, and a refusal the safe reading of it.
     """
@@ -112,7 +112,7 @@ def as_claims(members: Mapping[str, Any], fingerprint: str) -> Unverified:
 def proof(
     settings: Introspection, key: AssertionKey | None, issuer: str, *, now: float, identifier: str, bearer: str = ""
 ) -> Proof:
-    """Who asks, by the one method that is configured (I-05); *bearer* is the token of the method of that name."""
+    """Who asks, by the one method that is configured; *bearer* is the token of the method of that name."""
     client_id, secret = settings.client_id or "", settings.client_secret or ""
     match settings.auth:
         case ClientAuthentication.CLIENT_SECRET_BASIC:
@@ -153,7 +153,7 @@ def endpoint_of(
     insecure: Collection[str] = (),
 ) -> str:
     """Where to ask, by *metadata*: the alias for mutual TLS where that is how we prove ourselves (RFC 8705 section 5,
-    I-36). Raises :class:`AuthorityUnavailable` without an endpoint, or where it does not take our method (I-37)."""
+    I-36). Raises :class:`AuthorityUnavailable` without an endpoint, or where it does not take our method."""
 
     def invalid_answer(problem: str) -> AuthorityUnavailable:
         return AuthorityUnavailable(Reason.AUTHORITY_ANSWER_INVALID, metadata.issuer, problem=problem)
@@ -178,10 +178,10 @@ def endpoint_of(
 def read_signed(
     body: bytes, headers: Mapping[str, str], issuer: Issuer, settings: Introspection, now: float
 ) -> Unverified:
-    """A signed answer (RFC 9701), its signature still to be verified; a plain one is refused (I-42).
+    """A signed answer (RFC 9701), its signature still to be verified; a plain one is refused.
 
     Checked: content type, ``typ``, ``iss``, ``aud`` (our client), ``iat``, algorithm, and that the answer proper is in
-    ``token_introspection`` (I-39 to I-41). Raises :class:`MalformedAnswer` and :class:`InvalidToken`.
+    ``token_introspection``. Raises :class:`MalformedAnswer` and :class:`InvalidToken`.
     """
     if headers.get("content-type", "").partition(";")[0].strip().lower() != SIGNED:
         raise MalformedAnswer("not a signed answer, by its content type")
@@ -209,7 +209,7 @@ def remaining(members: Mapping[str, Any] | None, now: float) -> float:
 
 
 def _date(value: object) -> float | None:
-    """*value* as seconds since the epoch, if it can be that; beyond 2**53 numbers are no dates (J-58)."""
+    """*value* as seconds since the epoch, if it can be that; beyond 2**53 numbers are no dates."""
     if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 2.0**53:
         return None
     return float(value)

@@ -1,7 +1,7 @@
 """Public keys (RFC 7517, RFC 7518 section 6, RFC 8037), and which of them may verify which signature.
 
 A document full of keys becomes a :class:`KeySet`. A key that cannot be used for sure is left out and named, and
-never takes the others down with it (J-22). Key objects are made once, here; verifying parses nothing.
+never takes the others down with it. Key objects are made once, here; verifying parses nothing.
 
 Keys are built by ``cryptography``, and signatures computed in :mod:`scopeguard.spec.signatures`. What libraries leave
 open is decided here: exact lengths, canonical base64url, bounds of RSA, ``use``, ``key_ops`` and ``alg``.
@@ -39,7 +39,7 @@ from scopeguard.spec.strict_json import MalformedJSON, is_ambiguous, parse_objec
 _Read = tuple[PublicKey, frozenset[str], int]
 
 MAX_CANDIDATES: Final = 8
-"""Most keys that are tried for one token: what a hostile token may cost (J-19, X-86)."""
+"""Most keys that are tried for one token: what a hostile token may cost."""
 
 # RFC 9864 gave EdDSA over Ed25519 a name of its own.
 _BOTH_NAMES: Final = frozenset(("EdDSA", "Ed25519"))
@@ -55,8 +55,8 @@ _PRIVATE_MEMBERS: Final = ("d", "p", "q", "dp", "dq", "qi", "oth", "k")
 _NOT_SIGNING: Final = frozenset(("encrypt", "decrypt", "wrapKey", "unwrapKey", "deriveKey", "deriveBits"))
 _THUMBPRINT_MEMBERS: Final = {"EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x"), "RSA": ("e", "kty", "n")}
 
-_MIN_RSA_BITS: Final = 2048  # RFC 7518 sections 3.3 and 3.5 (J-31)
-_MAX_RSA_BITS: Final = 8192  # the work of each verification grows with the square of it (J-32, X-07)
+_MIN_RSA_BITS: Final = 2048  # RFC 7518 sections 3.3 and 3.5
+_MAX_RSA_BITS: Final = 8192  # the work of each verification grows with the square of it
 _MAX_RSA_EXPONENT: Final = 2**32 - 1
 
 # Keys made by the Infineon library of CVE-2017-15361 can be factored. Their modulus is a power of 65537 modulo every
@@ -104,7 +104,7 @@ class VerificationKey:
     _verifiers: dict[str, Verifier] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     def verify(self, algorithm: str, signed: bytes, signature: bytes) -> bool:
-        """Whether *signature* is this key's signature of *signed* by *algorithm*, one of ``algorithms`` (J-14, J-15).
+        """Whether *signature* is this key's signature of *signed* by *algorithm*, one of ``algorithms``.
 
         RS* and PS*: as long as the modulus (RFC 8017 section 8). PS*: a salt exactly as long as the hash (RFC 7518
         section 3.5). ES*: R and S of the curve's length each and between 1 and n-1 (section 3.4). Whether *algorithm*
@@ -112,7 +112,7 @@ class VerificationKey:
 
         Raises :class:`~scopeguard.spec.signatures.SignatureNotJudgedError` when a backend fails, and nothing else.
         """
-        # OpenSSL takes a PSS signature without its leading zero octets too: one token in 256 had two spellings (J-04).
+        # OpenSSL takes a PSS signature without its leading zero octets too: one token in 256 had two spellings.
         if algorithm not in self.algorithms or len(signature) != self.signature_octets:
             return False
         verifier = self._verifiers.get(algorithm)
@@ -126,7 +126,7 @@ class IgnoredKey:
     """A key that was left out.
 
     ``position`` counts from 0 in the document. ``why`` is one printable line without key material. ``alarming``: the
-    key is broken, weak, private or symmetric, so that somebody should look at it (J-23); otherwise it merely serves
+    key is broken, weak, private or symmetric, so that somebody should look at it; otherwise it merely serves
     another purpose.
     """
 
@@ -160,9 +160,9 @@ class KeySet:
     def candidates(self, kid: str | None, algorithm: str) -> tuple[VerificationKey, ...]:
         """The keys to try, at most 8, in the order of the set; empty when there is none.
 
-        With *kid*, the keys of exactly that ``kid`` that may verify *algorithm*; there may be several (J-18, J-21,
-        X-58). Without, every key that may (J-19). A key without ``kid`` answers to no name, with one exception: when
-        it is the only usable key, it is tried for any *kid*. A single static key is often written down without one.
+        With *kid*, the keys of exactly that ``kid`` that may verify *algorithm*; there may be several. Without, every
+        key that may. A key without ``kid`` answers to no name, with one exception: when it is the only usable key, it
+        is tried for any *kid*. A single static key is often written down without one.
         """
         return self._index.get((None if self._matches_any_kid else kid, algorithm), ())
 
@@ -179,10 +179,10 @@ def parse_key_set(
     A single key is ignored, and listed with its reason, when it
 
     * is not an object, has a member twice, or lacks or misspells one: base64url is canonical, coordinates have
-      exactly their length (J-09, J-22, J-35);
+      exactly their length;
     * is not for signatures: ``use`` other than ``sig``, ``key_ops`` without ``verify`` or with an operation that
-      contradicts it (J-16, J-17), a ``kty``, ``crv`` or ``alg`` that is unknown or does not fit the rest;
-    * contains private members, or is symmetric (J-23, J-24);
+      contradicts it, a ``kty``, ``crv`` or ``alg`` that is unknown or does not fit the rest;
+    * contains private members, or is symmetric;
     * is weak or absurd: RSA below 2048 or above 8192 bits, an even modulus, an exponent that is even, below 3 or
       above 2**32-1, a modulus of CVE-2017-15361, an EC point off its curve, an Ed25519 point of small order.
 
@@ -190,7 +190,7 @@ def parse_key_set(
     *padded*: the numbers of a key may have base64 padding, which RFC 7518 section 2 forbids.
 
     Raises :class:`MalformedKeySet` when *document* is not one strict JSON object with an array ``keys``, has more
-    than *max_keys* of them, or not a single usable one: it must never take the place of good keys (A-19).
+    than *max_keys* of them, or not a single usable one: it must never take the place of good keys.
     """
     keys, ignored = _sorted_out(document, max_keys, backends, padded=padded)
     return _usable(keys, ignored)
@@ -207,7 +207,7 @@ def configured_key_set(
     """The usable keys of *document*, a JWK Set that the operator wrote down under *setting*.
 
     As :func:`parse_key_set`, but whatever is wrong raises :class:`ConfigurationError`, which names the key: one that
-    is weak, broken, symmetric or private (J-31, J-39), as well as a set without a usable key. Keys for other purposes
+    is weak, broken, symmetric or private, as well as a set without a usable key. Keys for other purposes
     are left out here too, so that an authorization server's whole set can be pasted.
     """
     try:
@@ -250,7 +250,7 @@ def _sorted_out(
 def _members(document: bytes | Mapping[str, Any]) -> list[Any]:
     if isinstance(document, bytes):
         try:
-            # A member that occurs twice costs its key, not the set (RFC 7517 sections 4 and 5, J-09).
+            # A member that occurs twice costs its key, not the set (RFC 7517 sections 4 and 5).
             document = parse_object(document, mark_ambiguous=True)
         except MalformedJSON as error:
             raise MalformedKeySet(f"not a JWK Set: {error}") from None
@@ -278,7 +278,7 @@ def _verification_key(jwk: object, backends: Backends) -> VerificationKey:
         public_key, algorithms, signature_octets = read(jwk)
     except UnsupportedAlgorithm:
         raise _NotForUs("the installed OpenSSL cannot use this kind of key") from None
-    except ValueError:  # an EC point off its curve above all (RFC 8725 section 3.4, J-35, X-08)
+    except ValueError:  # an EC point off its curve above all (RFC 8725 section 3.4)
         raise _BadKey("its numbers are not a key of its kind") from None
     return VerificationKey(
         kid=kid,
@@ -314,14 +314,14 @@ def _check_purpose(jwk: Mapping[str, Any]) -> None:
 
 
 def _pinned(jwk: Mapping[str, Any], fitting: frozenset[str]) -> frozenset[str]:
-    """One key, one algorithm, when its ``alg`` says so (RFC 7517 section 4.4, J-15, X-12)."""
+    """One key, one algorithm, when its ``alg`` says so (RFC 7517 section 4.4)."""
     if "alg" not in jwk:
         return fitting
     alg = jwk["alg"]
     if not isinstance(alg, str) or alg not in fitting:
         raise _NotForUs(f"alg {_shown(alg)} is not a signature of this kind of key that is supported")
     # For an Ed25519 key both names denote one algorithm, and servers sign under either name with one key. Which of
-    # the names a token may use is for the issuer's allow-list to say, where they are distinct (RFC 9864, J-37).
+    # the names a token may use is for the issuer's allow-list to say, where they are distinct (RFC 9864).
     return _BOTH_NAMES if alg in _BOTH_NAMES else frozenset((alg,))
 
 
@@ -410,6 +410,6 @@ def thumbprint(jwk: Mapping[str, Any]) -> str:
 
 
 def _shown(value: object) -> str:
-    """What a stranger wrote, on one bounded ASCII line (X-78)."""
+    """What a stranger wrote, on one bounded ASCII line."""
     text = ascii(value)
     return text if len(text) <= 60 else text[:60] + "..."

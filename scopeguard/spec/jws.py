@@ -20,10 +20,10 @@ from scopeguard.errors import InvalidToken, Reason
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 
 MAX_KEY_ID: Final = 1024
-"""Longest accepted ``kid`` in characters: it is a dict key and ends up in logs (X-13)."""
+"""Longest accepted ``kid`` in characters: it is a dict key and ends up in logs."""
 
 _ALPHABET: Final = (string.ascii_letters + string.digits + "-_").encode()
-# To the alphabet that the standard library decodes; what is only of that one becomes what is of none (J-03).
+# To the alphabet that the standard library decodes; what is only of that one becomes what is of none.
 _TO_BASE64: Final = bytes.maketrans(b"-_+/=", b"+/!!!")
 _PADDING: Final = {0: b"", 2: b"==", 3: b"="}
 # Two characters carry one octet and four unused bits, three carry two and two: these are the characters, in plain
@@ -37,7 +37,7 @@ _LAST: Final = {2: frozenset(b"AQgw"), 3: frozenset(b"AEIMQUYcgkosw048")}
 class CompactJWS:
     """The parts of a token. Nothing about it has been verified.
 
-    ``signed`` are the octets under the signature, exactly as they were received (RFC 7515 section 5.2, J-41).
+    ``signed`` are the octets under the signature, exactly as they were received (RFC 7515 section 5.2).
     """
 
     header: Mapping[str, Any] = field(repr=False)
@@ -50,7 +50,7 @@ def _decoded(segment: bytes) -> bytes:
     """The octets of *segment*, which went through ``_TO_BASE64``. A character of no alphabet is a ValueError."""
     tail = len(segment) & 3
     if tail == 1 or (tail and segment[-1] not in _LAST[tail]):
-        raise ValueError(_NOT_CANONICAL)  # RFC 4648 section 3.5 (J-04, X-28)
+        raise ValueError(_NOT_CANONICAL)  # RFC 4648 section 3.5
     return binascii.a2b_base64(segment + _PADDING[tail], strict_mode=True)
 
 
@@ -98,10 +98,10 @@ def split_compact(token: str, *, padded: bool = False) -> tuple[bytes, bytes, by
     if len(segments) != 3:
         if len(segments) == 5 and octets.translate(None, _ALPHABET) == b"....":
             raise InvalidToken(Reason.ENCRYPTED_TOKEN, problem="a JWE; encrypted tokens are not read here")
-        raise InvalidToken(Reason.MALFORMED_TOKEN, problem="not three segments of base64url")  # J-01, J-02
+        raise InvalidToken(Reason.MALFORMED_TOKEN, problem="not three segments of base64url")  # RFC 7515 §7.1
     header, payload, signature = segments
     if not signature:
-        raise InvalidToken(Reason.MALFORMED_TOKEN, problem="the signature is empty")  # X-03
+        raise InvalidToken(Reason.MALFORMED_TOKEN, problem="the signature is empty")
     signed = token.encode("ascii").rpartition(b".")[0] if padded else octets[: -1 - len(signature)]
     try:
         return header, _decoded(payload), signed, _decoded(signature)
@@ -134,15 +134,15 @@ def parse_compact(token: str, *, padded: bool = False) -> CompactJWS:
 def check_header(header: Mapping[str, Any], *, algorithms: Collection[str]) -> tuple[str, str | None]:
     """The ``alg`` and the ``kid`` of *header*, when nothing in it stands against verifying the token.
 
-    *algorithms* is the allow-list of the issuer; names are compared exactly (J-10, J-12). No extension is implemented,
-    so any ``crit`` is refused, an ill-formed one as well (RFC 7515 section 4.1.11, J-28, J-29), and any ``b64``, with
-    or without ``crit`` (RFC 7797 section 7, J-30).
+    *algorithms* is the allow-list of the issuer; names are compared exactly. No extension is implemented,
+    so any ``crit`` is refused, an ill-formed one as well (RFC 7515 section 4.1.11), and any ``b64``, with
+    or without ``crit`` (RFC 7797 section 7).
 
     ``jwk``, ``jku``, ``x5u``, ``x5c`` and ``x5t`` are not looked at: a token does not bring the key it is verified
-    with (RFC 8725 section 3.10, J-25 to J-27). Not checked here: ``typ``, and any other parameter.
+    with (RFC 8725 section 3.10). Not checked here: ``typ``, and any other parameter.
 
     Raises :class:`InvalidToken`: ``ALGORITHM_REFUSED``, ``CRITICAL_HEADER``, ``UNENCODED_PAYLOAD``, ``NESTED_TOKEN``,
-    ``HEADER_REFUSED`` (``zip``, J-49) or ``MALFORMED_TOKEN`` (a ``kid`` or ``cty`` of the wrong type, a ``kid`` of
+    ``HEADER_REFUSED`` (``zip``) or ``MALFORMED_TOKEN`` (a ``kid`` or ``cty`` of the wrong type, a ``kid`` of
     more than 1024 characters).
     """
     algorithm = header.get("alg")
@@ -167,6 +167,6 @@ def _check_content_type(content_type: object) -> None:
     if not isinstance(content_type, str):
         raise InvalidToken(Reason.MALFORMED_TOKEN, problem="cty is not a string")
     kind = media_type(content_type)
-    # "JWT" is what RFC 7519 section 5.2 asks for; a payload of type at+jwt is a JWT as well (J-44, X-19).
+    # "JWT" is what RFC 7519 section 5.2 asks for; a payload of type at+jwt is a JWT as well.
     if kind == "jwt" or kind.endswith("+jwt"):
         raise InvalidToken(Reason.NESTED_TOKEN, cty=content_type)

@@ -13,7 +13,7 @@ _COMMA, _LIST, _SPACE_OR_LIST = ScopeForm.COMMA, ScopeForm.LIST, ScopeForm.SPACE
 
 
 def granted_scopes(claims: Mapping[str, Any], issuer: Issuer) -> tuple[str, ...] | None:
-    """The scopes exactly as granted, ``None`` where no scope claim is present (G-05...G-10).
+    """The scopes exactly as granted, ``None`` where no scope claim is present.
 
     A wrongly typed claim makes the token invalid. Values outside the scope grammar stay in and match nothing.
     """
@@ -34,7 +34,7 @@ def _scope_values(value: object, source: ScopeClaim) -> list[str]:
         if form is _COMMA:
             return [scope for scope in (part.strip(" ") for part in value.split(",")) if scope]
         if form is not _LIST:
-            # SP only: str.split() would also split at tabs and U+2003 (G-05). Extra spaces are harmless (G-06).
+            # SP only: str.split() would also split at tabs and U+2003. Extra spaces are harmless.
             scopes = value.split(" ")
             return [scope for scope in scopes if scope] if "" in scopes else scopes
     elif (form is _LIST or form is _SPACE_OR_LIST) and _is_list_of_strings(value):

@@ -150,8 +150,8 @@ def subject_of(event: SecurityEvent) -> str | None:
 def is_discarded(event: SecurityEvent, issuer: str, critical: Collection[str]) -> bool:
     """Whether *event* must have no effect on the tokens of *issuer*.
 
-    It must not when it is about a user of another issuer (E-17), and when its subject has a member that is *critical*
-    to its transmitter and not understood here (SSF 1.0, E-12).
+    It must not when it is about a user of another issuer, and when its subject has a member that is *critical*
+    to its transmitter and not understood here (SSF 1.0).
     """
     user = _user(event)
     if user.get("format") == "iss_sub" and user.get("iss") != issuer:

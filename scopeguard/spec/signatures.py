@@ -55,7 +55,7 @@ class SignatureBackend(Protocol):
         is called once for a key and an algorithm, at the first token; the verifier is called from any thread.
 
         An exception of either, and a verdict that is neither true nor false, is no verdict: the request is answered
-        503 (law 4), and what failed is logged.
+        503, and what failed is logged.
         """
         ...
 

@@ -22,7 +22,7 @@ MEDIA_TYPE: Final = "application/statuslist+jwt"
 VALID: Final = 0  # section 7.1; what the others mean is between the issuer and those who know it
 _MAX_URI: Final = 2048
 _BITS: Final = frozenset((1, 2, 4, 8))
-# Numbers beyond this are no dates (J-58).
+# Numbers beyond this are no dates.
 _LAST_SECOND: Final = 2.0**53
 
 
@@ -46,7 +46,7 @@ class StatusList:
     data: bytes = field(repr=False)
 
     def status(self, index: int) -> int:
-        """The status at *index*, which is not negative; :class:`InvalidToken` beyond the end of the list (K-14)."""
+        """The status at *index*, which is not negative; :class:`InvalidToken` beyond the end of the list."""
         of_a_byte = 8 // self.bits
         place, offset = divmod(index, of_a_byte)
         if place >= len(self.data):
@@ -71,8 +71,8 @@ class Published:
 def reference(claims: Mapping[str, Any], origins: Collection[str], insecure: Collection[str] = ()) -> Reference | None:
     """Where *claims* say that the status is, ``None`` where they say nothing of a status (section 6.2).
 
-    Refused with :class:`InvalidToken`: a ``status`` of the wrong form (K-02), one with other mechanisms only (K-20),
-    and a URI that is not https (http to a loopback address, or to a host of *insecure*) of one of *origins* (K-19).
+    Refused with :class:`InvalidToken`: a ``status`` of the wrong form, one with other mechanisms only,
+    and a URI that is not https (http to a loopback address, or to a host of *insecure*) of one of *origins*.
     """
     if "status" not in claims:
         return None
@@ -101,8 +101,8 @@ def reference(claims: Mapping[str, Any], origins: Collection[str], insecure: Col
 def read(body: bytes, headers: Mapping[str, str], uri: str, issuer: Issuer, now: float) -> Published:
     """The status list token that was fetched from *uri*, its signature still to be verified.
 
-    Checked: content type, ``typ``, algorithm, ``sub``, ``iat``, ``exp``, ``ttl``, the form of ``status_list`` (K-04
-    to K-09, K-13). ``iss`` is not looked at: the draft does not have it, the key decides. Raises
+    Checked: content type, ``typ``, algorithm, ``sub``, ``iat``, ``exp``, ``ttl``, the form of ``status_list``. ``iss``
+    is not looked at: the draft does not have it, the key decides. Raises
     :class:`MalformedStatusList`, and :class:`InvalidToken` for what is no JWT at all.
     """
     if headers.get("content-type", "").partition(";")[0].strip().lower() != MEDIA_TYPE:
@@ -148,7 +148,7 @@ def _packed(found: object) -> tuple[int, bytes]:
 
 
 def unfolded(published: Published, max_bytes: int) -> StatusList:
-    """The list itself, if it is no larger than *max_bytes*: not a byte more is ever unfolded (K-18).
+    """The list itself, if it is no larger than *max_bytes*: not a byte more is ever unfolded.
 
     Raises :class:`MalformedStatusList` for what is not exactly one ZLIB stream (RFC 1950).
     """
@@ -165,7 +165,7 @@ def unfolded(published: Published, max_bytes: int) -> StatusList:
 
 
 def check(found: StatusList, index: int) -> None:
-    """Refuse a token whose status at *index* is not "valid": invalid, suspended, or what nobody mapped (K-15)."""
+    """Refuse a token whose status at *index* is not "valid": invalid, suspended, or what nobody mapped."""
     status = found.status(index)
     if status != VALID:
         raise InvalidToken(Reason.TOKEN_NOT_ACTIVE, status=status)

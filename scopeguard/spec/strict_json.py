@@ -11,7 +11,7 @@ import math
 import re
 from typing import Any, Final
 
-# Real tokens and metadata stay below 8. Whatever walks a parsed value recursively relies on this bound.
+# Real tokens and metadata stay below 8. Whatever walks a parsed value recursively relies on this bound.
 MAX_DEPTH: Final = 32
 _ALL_BUT_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
 # A string that does not end takes the rest of the document with it. If it did not match, the search would begin again
@@ -40,7 +40,7 @@ def is_ambiguous(value: Any) -> bool:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise MalformedJSON("a member occurs twice")  # RFC 7519 section 4: reject (J-07, J-08, J-09, X-20)
+        raise MalformedJSON("a member occurs twice")  # RFC 7519 section 4: reject
     return found
 
 
@@ -52,7 +52,7 @@ def _marked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise MalformedJSON("a number is too large")  # J-57
+        raise MalformedJSON("a number is too large")
     return value
 
 
@@ -102,7 +102,7 @@ def parse_object(data: bytes, *, mark_ambiguous: bool = False) -> dict[str, Any]
         text = data.decode("utf-8")
         value = _marking_decoder.decode(text) if mark_ambiguous else _decoded(text)
         if "\\" in text and "\\u" in text:
-            # A lone surrogate parses and then breaks every log line and header it reaches.
+            # A lone surrogate parses and then breaks every log line and header it reaches.
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except MalformedJSON:
         raise

@@ -13,7 +13,7 @@ from scopeguard.spec.credentials import is_token
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 
 LONGEST_LIFETIME: Final = 10 * 365 * 86400.0
-"""Seconds. A longer lifetime is cut to this one: servers send 2**63 for "for ever" (C-12)."""
+"""Seconds. A longer lifetime is cut to this one: servers send 2**63 for "for ever"."""
 
 RESERVED_PARAMETERS: Final = frozenset(
     (
@@ -21,7 +21,7 @@ RESERVED_PARAMETERS: Final = frozenset(
         "scope", "audience",
     )
 )  # fmt: skip
-"""Parameters with a place of their own; as extra parameters they would be sent twice (RFC 6749 section 3.2, C-01)."""
+"""Parameters with a place of their own; as extra parameters they would be sent twice (RFC 6749 section 3.2)."""
 
 OTHER_TOKEN_TYPES: Final = frozenset(("dpop", "mac", "pop", "n_a"))
 """Token types that are registered, or were, and are not Bearer under another name."""
@@ -55,8 +55,8 @@ class TokenResponse:
     """A usable answer. ``scope`` is what was granted, ``None`` when the server says nothing: as asked (section 5.1).
 
     ``token_type`` is as the server writes it, ``"Bearer"`` when it does not. ``expires_in`` is in seconds, at
-    least 0 and at most ten years; ``None`` when the server gives no lifetime. A refresh token is not kept (C-17), nor
-    is any member not named here (C-15).
+    least 0 and at most ten years; ``None`` when the server gives no lifetime. A refresh token is not kept, nor
+    is any member not named here.
     """
 
     access_token: str = field(repr=False)
@@ -81,7 +81,7 @@ class TokenRefusal:
 
 
 def is_outage(status: int) -> bool:
-    """Whether a server that answers *status* may answer otherwise when asked again: 408, 429, 5xx (C-20)."""
+    """Whether a server that answers *status* may answer otherwise when asked again: 408, 429, 5xx."""
     return status in (408, 429) or status >= 500
 
 
@@ -101,7 +101,7 @@ def client_credentials_form(
     audiences: Iterable[str] = (),
     parameters: Mapping[str, str] | None = None,
 ) -> tuple[tuple[str, str], ...]:
-    """The parameters of section 4.4.2, without the client's authentication. What is empty is left out (C-06).
+    """The parameters of section 4.4.2, without the client's authentication. What is empty is left out.
 
     ``resource`` and ``audience`` may occur more than once (RFC 8707 section 2); everything else occurs once.
     """
@@ -117,10 +117,10 @@ def judge_token_answer(status: int, body: bytes, tolerated: Tolerated = STRICT) 
 
     For an answer that :func:`is_outage` there is nothing to judge.
 
-    Checked: status 200; one strict JSON object; ``access_token`` that can be sent in a header unambiguously (C-27);
+    Checked: status 200; one strict JSON object; ``access_token`` that can be sent in a header unambiguously;
     ``token_type`` Bearer in any case (section 7.1: never use a type that is not understood); ``expires_in`` a whole
-    number, or a string of digits (C-12); ``scope`` by the grammar of section 3.3. ``null`` counts as absent.
-    Not checked: the content type, and anything inside the token (RFC 9068 section 6, C-29).
+    number, or a string of digits; ``scope`` by the grammar of section 3.3. ``null`` counts as absent.
+    Not checked: the content type, and anything inside the token (RFC 9068 section 6).
     """
     try:
         members = parse_object(body)
@@ -203,6 +203,6 @@ def _kept(value: Any, grammar: re.Pattern[str]) -> str | None:
 
 
 def _one_line(text: str) -> str:
-    """*text* without what moves a cursor or turns a line around, at most 300 characters (X-13, X-78)."""
+    """*text* without what moves a cursor or turns a line around, at most 300 characters."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[:_MOST_SHOWN])
     return shown[:_MOST_SHOWN] + ("..." if len(text) > _MOST_SHOWN or len(shown) > _MOST_SHOWN else "")

@@ -136,7 +136,7 @@ class Stepper:
             least, most, inner = argument
             yield from self._repeated(op, least, most, inner, text, at)
         else:
-            raise NotImplementedError(f"{op} in {self._pattern.pattern!r}")
+            raise AssertionError(f"the reference matcher cannot count {op} in {self._pattern.pattern!r}; teach it")
 
     def _repeated(self, op: Any, least: int, most: Any, inner: Any, text: Any, at: int) -> Iterator[int]:
         """The ends of a greedy repetition, the longest first; of a possessive one that one only.
@@ -185,7 +185,7 @@ class Stepper:
             return at == 0
         if place in (ops.AT_END, ops.AT_END_STRING):
             return at == len(text)
-        raise NotImplementedError(f"{place} in {self._pattern.pattern!r}")
+        raise AssertionError(f"the reference matcher cannot count {place} in {self._pattern.pattern!r}; teach it")
 
 
 _SINGLE: Final = (ops.LITERAL, ops.NOT_LITERAL, ops.ANY, ops.IN)

@@ -1,7 +1,7 @@
 """The configuration file: TOML in; issuers, and the other arguments of :class:`~scopeguard.guard.Guard`, out.
 
 Nothing is ignored. A key that is unknown, of the wrong kind, in the wrong table or for a later version is a
-:class:`ConfigurationError` that names the file, the table and the key (law 5). Secrets and URLs may stand elsewhere:
+:class:`ConfigurationError` that names the file, the table and the key. Secrets and URLs may stand elsewhere:
 ``env:NAME`` is the environment variable, ``file:PATH`` the content of a file beside the configuration.
 """
 
@@ -179,7 +179,7 @@ def _refuse_twins(issuers: tuple[Issuer, ...], place: Place) -> None:
 
 
 def _refuse_rivals(issuers: tuple[Issuer, ...], place: Place) -> None:
-    """Of two issuers that introspect the same opaque tokens, one would be shown the tokens of the other (I-28)."""
+    """Of two issuers that introspect the same opaque tokens, one would be shown the tokens of the other."""
     seen: dict[str, int] = {}
     for number, issuer in enumerate(issuers, 1):
         for prefix in (issuer.opaque_prefixes or ("",)) if issuer.validate is not Validation.JWT else ():
