@@ -45,11 +45,11 @@ MUST = {"RS256": "<= 1.7", "ES256": "<= 1.3", "EdDSA": "<= 1.2"}
 def scopeguard_judges(material: Material, **settings: Any) -> Decode:
     guard = material.guard(**settings)
     engine = engine_of(guard)
-    trusts, clock, outside, memory = engine.issuers, engine.clock, engine.runtime, engine.token_cache
+    issuers, clock, outside, memory = engine.issuers, engine.clock, engine.runtime, engine.token_cache
 
     def decode(token: str) -> object:
         credential = Credential(token=token, source=TokenSource.HEADER)
-        return blocking.run(judge(credential, trusts, clock, memory), outside, None)
+        return blocking.run(judge(credential, issuers, clock, memory), outside, None)
 
     return decode
 

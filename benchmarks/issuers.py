@@ -81,11 +81,11 @@ def measured(count: int, *, resolved: bool = False, loops: int = LOOPS) -> Row:
             raise SystemExit("a good token was refused; nothing to measure")
     check = _best(lambda: [guard.check(view) for view in views], loops // 10 + 1) / len(views)
     names = [authority.url for authority in authorities]
-    trusts = engine_of(guard).issuers
-    if trusts.resolved is None:
-        routing = _best(lambda: [trusts.by_name(name) for name in names], loops) / len(names)
+    issuers = engine_of(guard).issuers
+    if issuers.resolved is None:
+        routing = _best(lambda: [issuers.by_name(name) for name in names], loops) / len(names)
     else:
-        lookup, now = trusts.resolved.lookup, clock.monotonic()
+        lookup, now = issuers.resolved.lookup, clock.monotonic()
         routing = _best(lambda: [lookup(name, now) for name in names], loops) / len(names)
     row = Row(
         what=f"{count} by resolver" if resolved else f"{count}",

@@ -40,7 +40,7 @@ from scopeguard.config.token_cache import TokenCachePolicy
 from scopeguard.devserver.keys import SigningKey
 from scopeguard.flow.effects import Answer, Send
 from scopeguard.guard import engine_of
-from scopeguard.state.issuers import TrustedIssuer
+from scopeguard.state.issuers import IssuerRecord
 from scopeguard.state.token_cache import TokenCache
 
 # Octets of a payload in a token of 1 KB under RS256.
@@ -140,9 +140,9 @@ class Made:
 
     def __init__(self) -> None:
         guard = Material("RS256").guard()
-        self.trusts = engine_of(guard).issuers
-        self.trust: TrustedIssuer = engine_of(guard).configured_issuer()
-        key_set = self.trust.ring.key_set
+        self.issuers = engine_of(guard).issuers
+        self.record: IssuerRecord = engine_of(guard).configured_issuer()
+        key_set = self.record.ring.key_set
         if key_set is None:
             raise SystemExit("the guard has no keys; nothing to measure")
         self.key = key_set.keys[0]
@@ -151,7 +151,7 @@ class Made:
 
     def token(self) -> Unverified:
         claims: dict[str, Any] = {
-            "iss": self.trust.issuer.url,
+            "iss": self.record.issuer.url,
             "exp": self.now + 3600,
             "aud": AUDIENCE,
             "sub": secrets.token_hex(12),
@@ -174,7 +174,7 @@ class Made:
 
     def remember(self, memory: TokenCache, key: bytes, token: Unverified) -> None:
         until = self.now + 3600.0
-        memory.add(key, token, self.trust, self.key, self.trusts, location=None, since=self.now, until=until)
+        memory.add(key, token, self.record, self.key, self.issuers, location=None, since=self.now, until=until)
 
     def add(self, memory: TokenCache, count: int) -> None:
         for number in range(count):

@@ -152,7 +152,7 @@ class Guard:
     @property
     def issuers(self) -> tuple[Issuer, ...]:
         """The issuers it was given. Those that a resolver finds are not included."""
-        return tuple(trust.issuer for trust in self._engine.issuers.all)
+        return tuple(record.issuer for record in self._engine.issuers.all)
 
     @property
     def resource(self) -> str | None:

@@ -114,9 +114,9 @@ class SecurityEventReceiver:
             raise ConfigurationError("audience and transmitter are alternatives: a transmitter has its own audience")
         self._engine = engine = engine_of(guard)
         self._about = engine.add_key_source(issuer) if isinstance(issuer, Issuer) else engine.configured_issuer(issuer)
-        self._trust = self._about if transmitter is None else engine.add_key_source(transmitter)
+        self._record = self._about if transmitter is None else engine.add_key_source(transmitter)
         audiences = (
-            self._trust.issuer.audiences if audience is None else frozenset(strings(audience, "audience", empty=False))
+            self._record.issuer.audiences if audience is None else frozenset(strings(audience, "audience", empty=False))
         )
         if not audiences:
             raise ConfigurationError("audience: say how the transmitter names this receiver in the aud of its events")
@@ -137,7 +137,7 @@ class SecurityEventReceiver:
         if response is None:
             try:
                 token = self._checked(read_form(environ, MAX_BYTES))
-                self._engine.perform(verify_signature(token, self._trust, self._engine.clock))
+                self._engine.perform(verify_signature(token, self._record, self._engine.clock))
                 response = self._taken(token)
             except (AccessDenied, AuthorityUnavailable) as error:
                 response = _refused(error)
@@ -151,7 +151,7 @@ class SecurityEventReceiver:
         if response is None:
             try:
                 token = self._checked(await FormBody(scope, receive, TokenSources()).read(MAX_BYTES))
-                await self._engine.aperform(verify_signature(token, self._trust, self._engine.clock))
+                await self._engine.aperform(verify_signature(token, self._record, self._engine.clock))
                 response = await in_thread(lambda: self._taken(token))
             except (AccessDenied, AuthorityUnavailable) as error:
                 response = _refused(error)
@@ -172,18 +172,18 @@ class SecurityEventReceiver:
 
     def _checked(self, body: bytes) -> Unverified:
         token = peek(body.decode("latin-1"))
-        check(token, self._trust.issuer, self._audiences, self._engine.clock.wall())
+        check(token, self._record.issuer, self._audiences, self._engine.clock.wall())
         return token
 
     def _taken(self, token: Unverified) -> Response:
         """Act on a verified *token*, once."""
         engine, name = self._engine, digest_of(token)
-        events = events_of(token, self._types, engine.clock.wall() + self._trust.issuer.leeway)
+        events = events_of(token, self._types, engine.clock.wall() + self._record.issuer.leeway)
         match self._seen.begin(name, engine.clock.monotonic()):
             case Before.DONE:
                 return _ACCEPTED
             case Before.BUSY:  # its effect may yet fail, and then it must come again
-                raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, self._trust.issuer.url, retry_after=1)
+                raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, self._record.issuer.url, retry_after=1)
         done = False
         try:
             if engine.store is None or engine.store.get(f"event:{name}") is None:
@@ -208,10 +208,10 @@ class SecurityEventReceiver:
             else:
                 leeway = about.issuer.leeway
                 # The transmitter's clock and the issuer's may be apart; an issuer that transmits itself has one.
-                at = event.at if self._trust is about else event.at + leeway
-                self._engine.record(Revoked.SUBJECT, about.issuer.url, subject, at, leeway=leeway)
+                at = event.at if self._record is about else event.at + leeway
+                self._engine.record_revocation(Revoked.SUBJECT, about.issuer.url, subject, at, leeway=leeway)
         elif event.type in CHANGES and about.issuer.validate is not Validation.JWT:
-            self._engine.record(Revoked.ANSWERS, about.issuer.url, subject_of(event) or "")
+            self._engine.record_revocation(Revoked.ANSWERS, about.issuer.url, subject_of(event) or "")
         hook = self._hooks.get(event.type)
         if hook is not None:
             self._engine.perform(ask(CallHook(lambda: hook(event))))

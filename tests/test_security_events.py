@@ -544,7 +544,7 @@ async def test_it_speaks_http_only(receiver: SecurityEventReceiver):
 
 def test_a_child_process_may_fetch_keys(guard: Guard, monkeypatch: pytest.MonkeyPatch):
     """After a fork, what was in the air in the parent is not there."""
-    trust = engine_of(guard).add_key_source(Issuer("https://ssf.test", audience="x"))
+    record = engine_of(guard).add_key_source(Issuer("https://ssf.test", audience="x"))
     told: list[KeyRing] = []
 
     def forget(ring: KeyRing) -> None:
@@ -552,7 +552,7 @@ def test_a_child_process_may_fetch_keys(guard: Guard, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(KeyRing, "forget_flights", forget)
     engine_of(guard).runtime._after_fork()
-    assert trust.ring in told
+    assert record.ring in told
 
 
 def test_the_example_tells_its_story(no_leaks: Callable[[str], None]):

@@ -24,7 +24,7 @@ from scopeguard.config.revocation import RevocationPolicy
 from scopeguard.config.sources import StrayQueryToken, TokenSource, TokenSources
 from scopeguard.config.token_cache import TokenCachePolicy
 from scopeguard.core.decision import Decision, Denied, Granted, Report, Reporter, Unavailable
-from scopeguard.core.wiring import build_trusted_issuer, build_trusted_issuers
+from scopeguard.core.wiring import build_issuer_record, build_issuers
 from scopeguard.edge import sync as blocking
 from scopeguard.edge.runtime import Runtime, Transport
 from scopeguard.errors import (
@@ -49,7 +49,7 @@ from scopeguard.rules import Rules
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import ChallengeStyle, write_denial, write_outage
 from scopeguard.spec.signatures import Backends
-from scopeguard.state.issuers import TrustedIssuer, TrustedIssuers
+from scopeguard.state.issuers import IssuerRecord, Issuers
 from scopeguard.state.revocation import Revocation, Revoked, digest_of
 from scopeguard.state.token_cache import TokenCache
 
@@ -84,7 +84,7 @@ class Engine:
     Safe to share between threads and event loops. Construction opens nothing and starts nothing.
     """
 
-    issuers: TrustedIssuers
+    issuers: Issuers
     """What is known of each trusted issuer: keys, introspection answers, outages, revocations."""
     runtime: Runtime
     """Performs the effects that a flow yields."""
@@ -115,7 +115,7 @@ class Engine:
         self.clock = clock
         self._wall, self._monotonic = clock.wall, clock.monotonic  # avoids two attribute look-ups per request
         self.store = store
-        self.issuers = build_trusted_issuers(
+        self.issuers = build_issuers(
             issuers,
             resolver,
             settings.catalog,
@@ -218,7 +218,7 @@ class Engine:
         if found is None or not found.since <= self._wall() < found.until:
             return None
         now, held, issuers = self._monotonic(), found.held, self.issuers
-        if held is None or found.trust.ring.current is not held or now >= held.refresh_at:
+        if held is None or found.record.ring.current is not held or now >= held.refresh_at:
             return None
         if issuers.revocations.changes != found.cleared or (issuers.shared and not issuers.is_caught_up(now)):
             return None
@@ -346,7 +346,7 @@ class Engine:
         exposed = not request.secure and request.client is not None and not is_loopback(request.client)
         return authenticate(
             request,
-            trusts=self.issuers,
+            issuers=self.issuers,
             sources=sources,
             clock=self.clock,
             token_cache=self.token_cache,
@@ -388,13 +388,15 @@ class Engine:
     def revoke(self, kind: Revoked, value: str, issuer: str | None, at: float | None) -> None:
         """See :meth:`Guard.revoke <scopeguard.guard.Guard.revoke>`."""
         if kind is Revoked.TOKEN:
-            trust = self._issuer_of_token(value)
+            record = self._issuer_of_token(value)
             value = stable_part(Credential(token=value, source=TokenSource.HEADER))
         else:
-            trust = self._issuer_named(issuer)
-        self.record(kind, trust.issuer.url, value, at, leeway=trust.issuer.leeway)
+            record = self._issuer_named(issuer)
+        self.record_revocation(kind, record.issuer.url, value, at, leeway=record.issuer.leeway)
 
-    def record(self, kind: Revoked, issuer: str, value: str, at: float | None = None, *, leeway: float = 0.0) -> None:
+    def record_revocation(
+        self, kind: Revoked, issuer: str, value: str, at: float | None = None, *, leeway: float = 0.0
+    ) -> None:
         """Revoke without checking that *issuer* is trusted here.
 
         ``Revoked.ANSWERS`` discards introspection answers about the subject *value*; about all subjects if it is
@@ -410,7 +412,7 @@ class Engine:
         if self.store is not None:
             self.store.append(entry.to_bytes(), seconds=until - now)
 
-    def _issuer_of_token(self, token: str) -> TrustedIssuer:
+    def _issuer_of_token(self, token: str) -> IssuerRecord:
         for header in self.issuers.headers:
             credential = Credential(token=token, source=TokenSource.HEADER, header=header)
             try:
@@ -419,37 +421,37 @@ class Engine:
                 pass
         raise ConfigurationError("revoke: the token is not from a trusted issuer")
 
-    def _issuer_named(self, issuer: str | None) -> TrustedIssuer:
+    def _issuer_named(self, issuer: str | None) -> IssuerRecord:
         if issuer is None:
             if len(self.issuers.all) != 1 or self.issuers.resolved is not None:
                 raise ConfigurationError("revoke: several issuers are trusted; name one with issuer")
             return self.issuers.all[0]
         for header in self.issuers.headers:
-            trust = self.issuers.by_name(issuer, header)
-            if trust is not None:
-                return trust
-        trust = self.perform(resolve_issuer(issuer, self.issuers, self.clock))
-        if trust is not None:
-            return trust
+            record = self.issuers.by_name(issuer, header)
+            if record is not None:
+                return record
+        record = self.perform(resolve_issuer(issuer, self.issuers, self.clock))
+        if record is not None:
+            return record
         raise ConfigurationError(f"revoke: {issuer!r} is not a trusted issuer")
 
     # -- endpoints that work with the same issuers
 
-    def configured_issuer(self, url: str | None = None) -> TrustedIssuer:
+    def configured_issuer(self, url: str | None = None) -> IssuerRecord:
         """Return what is known of the configured issuer *url*, or of the only one.
 
         Raises :class:`ConfigurationError` if there is no such issuer, or several and no *url*.
         """
-        found = [trust for trust in self.issuers.all if url in (None, trust.issuer.url)]
+        found = [record for record in self.issuers.all if url in (None, record.issuer.url)]
         if len(found) == 1 or (found and url is not None):
             return found[0]
         raise ConfigurationError(f"issuer: name one that was given to the guard, not {url!r}")
 
-    def add_key_source(self, issuer: Issuer) -> TrustedIssuer:
+    def add_key_source(self, issuer: Issuer) -> IssuerRecord:
         """Return *issuer* with a key ring of its own. Access tokens from it are not accepted."""
-        trust = build_trusted_issuer(issuer, ScopeCatalog(), self.settings.backends)
-        self.call_after_fork(trust.after_fork)
-        return trust
+        record = build_issuer_record(issuer, ScopeCatalog(), self.settings.backends)
+        self.call_after_fork(record.after_fork)
+        return record
 
     def call_after_fork(self, callback: Callable[[], None]) -> None:
         """Call *callback* in child processes, where locks have to be replaced."""
@@ -486,9 +488,9 @@ class Engine:
     def warm(self) -> None:
         """See :meth:`Guard.warm <scopeguard.guard.Guard.warm>`."""
         failures: list[AuthorityUnavailable] = []
-        for trust in self.issuers.all:
+        for record in self.issuers.all:
             try:
-                self.perform(warm(trust, self.clock))
+                self.perform(warm(record, self.clock))
             except AuthorityUnavailable as error:
                 failures.append(error)
         if failures:
@@ -497,9 +499,9 @@ class Engine:
     async def awarm(self) -> None:
         """:meth:`warm` for asyncio and trio."""
         failures: list[AuthorityUnavailable] = []
-        for trust in self.issuers.all:
+        for record in self.issuers.all:
             try:
-                await self.aperform(warm(trust, self.clock))
+                await self.aperform(warm(record, self.clock))
             except AuthorityUnavailable as error:
                 failures.append(error)
         if failures:
@@ -512,8 +514,8 @@ class Engine:
         issuers are fetched, and the shared log of revocations is read. Raises :class:`AuthorityUnavailable` if that
         fails: keep *previous* and call this again later.
         """
-        for trust in self.issuers.take_over(previous.issuers):
-            self.perform(warm(trust, self.clock))
+        for record in self.issuers.take_over(previous.issuers):
+            self.perform(warm(record, self.clock))
         if self.store is not None and not self.settings.revocation.fail_open_dangerously:
             self.perform(sync(self.issuers, self.clock))
 

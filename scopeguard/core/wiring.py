@@ -21,13 +21,13 @@ from scopeguard.spec.signatures import Backends
 from scopeguard.state.accepted import AcceptedTokens
 from scopeguard.state.breaker import Breaker
 from scopeguard.state.introspection import IntrospectionCache, IntrospectionState
-from scopeguard.state.issuers import ResolvedIssuers, TrustedIssuer, TrustedIssuers
+from scopeguard.state.issuers import IssuerRecord, Issuers, ResolvedIssuers
 from scopeguard.state.keyring import KeyRing
 from scopeguard.state.revocation import Revocations
 from scopeguard.state.status_list import StatusLists
 
 
-def build_trusted_issuers(
+def build_issuers(
     issuers: Iterable[Issuer],
     resolver: IssuerResolver | None,
     catalog: ScopeCatalog,
@@ -35,34 +35,34 @@ def build_trusted_issuers(
     revocation: RevocationPolicy,
     store: Store | None,
     insecure: frozenset[str] = frozenset(),
-) -> TrustedIssuers:
+) -> Issuers:
     """Return the state for *issuers* and for those that *resolver* will find.
 
     The hosts in *insecure* (``"name:port"``) may be reached by http for all of them.
     """
 
-    def trust(issuer: Issuer) -> TrustedIssuer:
+    def build(issuer: Issuer) -> IssuerRecord:
         hosts = issuer.insecure_http_dangerously | insecure
         if hosts != issuer.insecure_http_dangerously:
             issuer = replace(issuer, insecure_http_dangerously=hosts)
-        return build_trusted_issuer(issuer, catalog, backends)
+        return build_issuer_record(issuer, catalog, backends)
 
-    return TrustedIssuers(
-        map(trust, issuers),
-        resolved=None if resolver is None else ResolvedIssuers(resolver, trust),
+    return Issuers(
+        map(build, issuers),
+        resolved=None if resolver is None else ResolvedIssuers(resolver, build),
         revocations=Revocations(max_lag=revocation.max_lag, fail_open_dangerously=revocation.fail_open_dangerously),
         shared=store is not None,
     )
 
 
-def build_trusted_issuer(issuer: Issuer, catalog: ScopeCatalog, backends: Backends) -> TrustedIssuer:
+def build_issuer_record(issuer: Issuer, catalog: ScopeCatalog, backends: Backends) -> IssuerRecord:
     """Return the state for *issuer*, with empty caches; *catalog* names its scopes."""
     static = None
     if issuer.keys is not None:
         static = configured_key_set(issuer.keys, padded=issuer.key_set.padded, backends=backends)
     policy = issuer.experimental_status_list
     warn_of_insecure_hosts(issuer.url, issuer.insecure_http_dangerously)
-    trust = TrustedIssuer(
+    record = IssuerRecord(
         issuer=issuer,
         vocabulary=catalog.vocabulary_of(issuer.vocabulary),
         # Not a secret: the jitter keeps the processes of a fleet from refreshing at the same time.
@@ -74,15 +74,15 @@ def build_trusted_issuer(issuer: Issuer, catalog: ScopeCatalog, backends: Backen
         backends=backends,
     )
     sets = (
-        trust,
+        record,
         *(
-            replace(trust, jwks_uri=uri, ring=KeyRing(issuer.key_set, jitter=random.uniform(-1, 1)))
+            replace(record, jwks_uri=uri, ring=KeyRing(issuer.key_set, jitter=random.uniform(-1, 1)))
             for uri in issuer.jwks_uris[1:]
         ),
     )
     for each in sets:
         each.others = tuple(other for other in sets if other is not each)
-    return trust
+    return record
 
 
 def _introspection_state(issuer: Issuer, settings: Introspection) -> IntrospectionState:

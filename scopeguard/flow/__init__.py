@@ -5,7 +5,7 @@ it, so that "the refresh failed but usable keys are held" is a visible ``except`
 ``edge/sync.py`` in a thread, ``edge/aio.py`` in a task. Most requests yield no effect. A test sends the answers itself
 and looks at the next effect::
 
-    flow = authenticate(view, trusts=trusts, sources=sources, clock=clock)
+    flow = authenticate(view, issuers=issuers, sources=sources, clock=clock)
     effect = next(flow)                     # SingleFlight(key="keys of https://auth.example.com", ...)
     ...
     StopIteration.value                     # the AccessToken

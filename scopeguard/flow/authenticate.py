@@ -18,7 +18,7 @@ from scopeguard.flow.revocation import check_not_revoked
 from scopeguard.flow.status_list import check_token_status
 from scopeguard.request import RequestView
 from scopeguard.spec import jwt
-from scopeguard.state.issuers import TrustedIssuer, TrustedIssuers
+from scopeguard.state.issuers import IssuerRecord, Issuers
 from scopeguard.state.token_cache import CachedToken, TokenCache
 
 # Looking a member up on its enumeration costs as much as the comparison.
@@ -28,7 +28,7 @@ _HEADER, _INTROSPECTION = TokenSource.HEADER, Validation.INTROSPECTION
 def authenticate(
     view: RequestView,
     *,
-    trusts: TrustedIssuers,
+    issuers: Issuers,
     sources: TokenSources,
     clock: Clock,
     token_cache: TokenCache | None = None,
@@ -41,18 +41,18 @@ def authenticate(
     *token_cache*: holds the tokens that were verified before. *exposed* is called when a token is found, wherever it
     was read, and may raise a denial because the request was not encrypted.
     """
-    credential = yield from find_credential(view, sources, trusts.headers, opaque=trusts.takes_opaque)
+    credential = yield from find_credential(view, sources, issuers.headers, opaque=issuers.takes_opaque)
     if exposed is not None:
         exposed()
     try:
-        return (yield from judge(credential, trusts, clock, token_cache))
+        return (yield from judge(credential, issuers, clock, token_cache))
     except (InvalidToken, AuthorityUnavailable) as error:
         error.detail["token"] = fingerprint(credential.token)
         raise
 
 
 def judge(
-    credential: Credential, trusts: TrustedIssuers, clock: Clock, token_cache: TokenCache | None = None
+    credential: Credential, issuers: Issuers, clock: Clock, token_cache: TokenCache | None = None
 ) -> Flow[AccessToken]:
     """Validate *credential* and return its access token.
 
@@ -63,27 +63,27 @@ def judge(
     digest = sha256(credential.token.encode("ascii")).digest()
     found = None if token_cache is None else token_cache.find(digest, clock.wall())
     if found is not None and token_cache is not None:
-        access = yield from check_cached(digest, found, credential, trusts, clock, token_cache)
+        access = yield from check_cached(digest, found, credential, issuers, clock, token_cache)
         if access is not None:
             return access
-    hints: Mapping[str, str] = trusts.hints
+    hints: Mapping[str, str] = issuers.hints
     try:
-        routed, token = parse(credential, trusts, digest[:6].hex())
-        trust = routed or (yield from find_issuer(token, credential, trusts, clock))
-        hints = trust.issuer.hints
-        if token is None or trust.issuer.validate is _INTROSPECTION:
-            access = yield from introspect(credential, trust, trusts, clock)
+        routed, token = parse(credential, issuers, digest[:6].hex())
+        record = routed or (yield from find_issuer(token, credential, issuers, clock))
+        hints = record.issuer.hints
+        if token is None or record.issuer.validate is _INTROSPECTION:
+            access = yield from introspect(credential, record, issuers, clock)
         else:
-            access = yield from verify(digest, token, credential, trust, trusts, clock, token_cache)
-            if trust.status_lists is not None:
-                yield from check_token_status(access, trust, clock)
-        if trusts.shared or trusts.revocations.changes:
-            yield from check_not_revoked(access, credential, trusts, clock)
+            access = yield from verify(digest, token, credential, record, issuers, clock, token_cache)
+            if record.status_lists is not None:
+                yield from check_token_status(access, record, clock)
+        if issuers.shared or issuers.revocations.changes:
+            yield from check_not_revoked(access, credential, issuers, clock)
     except InvalidToken as error:
         jwt.explain(error, hints)
         raise
-    if trusts.resolved is not None:
-        trusts.resolved.accept(trust)
+    if issuers.resolved is not None:
+        issuers.resolved.accept(record)
     return access
 
 
@@ -91,7 +91,7 @@ def check_cached(
     digest: bytes,
     found: CachedToken,
     credential: Credential,
-    trusts: TrustedIssuers,
+    issuers: Issuers,
     clock: Clock,
     token_cache: TokenCache,
 ) -> Flow[AccessToken | None]:
@@ -100,16 +100,16 @@ def check_cached(
     Checked: the token came in the same header field, its issuer is still trusted in the same way, the key that signed
     it is still published, its status, and revocations. A key set that is due is fetched, as for any other token.
     """
-    trust, ring, kid, algorithm = found.trust, found.trust.ring, found.header.get("kid"), found.header["alg"]
-    if found.location != credential.header or not trusts.holds(trust, clock.monotonic()):
+    record, ring, kid, algorithm = found.record, found.record.ring, found.header.get("kid"), found.header["alg"]
+    if found.location != credential.header or not issuers.holds(record, clock.monotonic()):
         token_cache.discard(digest)
         return None
     try:
         if not ring.holds(found.held, clock.monotonic()):
             try:
-                yield from signing_keys(kid, algorithm, trust, clock)
+                yield from signing_keys(kid, algorithm, record, clock)
             except InvalidToken:
-                if not trust.others:
+                if not record.others:
                     raise
                 token_cache.discard(digest)  # the key may have moved to another set of the issuer
                 return None
@@ -119,14 +119,14 @@ def check_cached(
                 token_cache.discard(digest)
                 return None
             found.held = held
-        if trust.status_lists is not None:
-            yield from check_token_status(found.access, trust, clock)
-        changes = trusts.revocations.changes
-        if trusts.shared or found.cleared != changes:
-            yield from check_not_revoked(found.access, credential, trusts, clock)
+        if record.status_lists is not None:
+            yield from check_token_status(found.access, record, clock)
+        changes = issuers.revocations.changes
+        if issuers.shared or found.cleared != changes:
+            yield from check_not_revoked(found.access, credential, issuers, clock)
             found.cleared = changes
     except InvalidToken as error:
-        jwt.explain(error, trust.issuer.hints)
+        jwt.explain(error, record.issuer.hints)
         raise
     if found.instant and credential.source is _HEADER:
         token_cache.expect(digest, found, b"Bearer " + credential.token.encode("ascii"))
@@ -137,22 +137,22 @@ def verify(
     digest: bytes,
     token: Unverified,
     credential: Credential,
-    trust: TrustedIssuer,
-    trusts: TrustedIssuers,
+    record: IssuerRecord,
+    issuers: Issuers,
     clock: Clock,
     token_cache: TokenCache | None,
 ) -> Flow[AccessToken]:
     """Check *token* against its issuer's policy and keys, and add it to the token cache under *digest*."""
-    now, issuer = clock.wall(), trust.issuer
-    checked = jwt.check(token, issuer, now, headers=trust.headers)
-    if trust.others:
-        trust, key = yield from verify_by_any_set(token, trust, clock)
+    now, issuer = clock.wall(), record.issuer
+    checked = jwt.check(token, issuer, now, headers=record.headers)
+    if record.others:
+        record, key = yield from verify_by_any_set(token, record, clock)
     else:
-        key = yield from verify_by_set(token, trust, clock)
-    if token.segment not in trust.headers:
-        trust.remember_header(token, rfc9068=checked[0])
-        trusts.remember_header(token)
-    if token_cache is not None and trust.by_id is None:
+        key = yield from verify_by_set(token, record, clock)
+    if token.segment not in record.headers:
+        record.remember_header(token, rfc9068=checked[0])
+        issuers.remember_header(token)
+    if token_cache is not None and record.by_id is None:
         until = jwt.usable_until(token.claims, issuer)
-        token_cache.add(digest, token, trust, key, trusts, location=credential.header, since=now, until=until)
-    return jwt.accept(token, issuer, trust.vocabulary, checked)
+        token_cache.add(digest, token, record, key, issuers, location=credential.header, since=now, until=until)
+    return jwt.accept(token, issuer, record.vocabulary, checked)

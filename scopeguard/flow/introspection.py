@@ -30,27 +30,27 @@ from scopeguard.flow.responses import check_status, json_body
 from scopeguard.flow.revocation import stable_part, sync_if_due
 from scopeguard.spec import credentials, introspection, jwt, tokeninfo
 from scopeguard.state.introspection import IntrospectionAnswer, IntrospectionState
-from scopeguard.state.issuers import TrustedIssuer, TrustedIssuers
+from scopeguard.state.issuers import IssuerRecord, Issuers
 
 # With these statuses, the authorization server or its gateway is down or busy, whatever the token.
 _ABOUT_THE_AUTHORITY: Final = frozenset((429, 502, 503, 504))
 
 
-def introspect(credential: Credential, trust: TrustedIssuer, trusts: TrustedIssuers, clock: Clock) -> Flow[AccessToken]:
+def introspect(credential: Credential, record: IssuerRecord, issuers: Issuers, clock: Clock) -> Flow[AccessToken]:
     """Return the access token that the authorization server describes for *credential* (RFC 7662).
 
     An answer is cached and shared by all requests with the same token and configuration, across processes if there is
     a store. Its claims are checked for every request. A failing store is ignored. A token that was revoked by its text
     is denied without asking, even during an outage of the authorization server.
     """
-    state = trust.introspection
+    state = record.introspection
     if state is None:  # unreachable: this issuer does not introspect
         raise InvalidToken(Reason.UNKNOWN_ISSUER)
     try:
-        yield from sync_if_due(trusts, clock)
+        yield from sync_if_due(issuers, clock)
     except AuthorityUnavailable:
         pass  # check_not_revoked() decides about it once the token is known to be valid
-    if trusts.revocations.names(trust.issuer.url, stable_part(credential)):
+    if issuers.revocations.names(record.issuer.url, stable_part(credential)):
         raise InvalidToken(Reason.TOKEN_REVOKED)
     settings = state.settings
     key = introspection.digest(credential.token, state.context)
@@ -59,10 +59,10 @@ def introspect(credential: Credential, trust: TrustedIssuer, trusts: TrustedIssu
 
     def usable() -> IntrospectionAnswer | None:
         known = state.cache.lookup(key, clock.monotonic())
-        return None if known is None or is_outdated(known, trust, trusts) else known
+        return None if known is None or is_outdated(known, record, issuers) else known
 
     def fly() -> Flow[tuple[str, ...]]:
-        landed.append((yield from fetch_answer(credential, key, trust, state, trusts, clock)))
+        landed.append((yield from fetch_answer(credential, key, record, state, issuers, clock)))
         return ()
 
     known = usable()
@@ -70,35 +70,35 @@ def introspect(credential: Credential, trust: TrustedIssuer, trusts: TrustedIssu
     if known is None:
         pause = state.cache.pause(key, began)
         if pause > 0:
-            raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, trust.issuer.url, retry_after=pause)
+            raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, record.issuer.url, retry_after=pause)
         shares = settings.ttl > 0
         yield from ask(
             SingleFlight(
                 key=f"answer {key.hex()}" if shares else f"answer {state.new_id()}",
-                authority=trust.issuer.url,
+                authority=record.issuer.url,
                 # Without "landed", an uncached answer (ttl = 0) would be requested again and again.
                 needed=lambda: (
                     not landed and usable() is None and not (shares and state.cache.failed_since(key, began))
                 ),
                 flow=fly,
                 # The key holds the whole digest, which names the entry in the store; logs show the fingerprint only.
-                label=f"introspection of token {fingerprint(credential.token)} at {trust.issuer.url}",
+                label=f"introspection of token {fingerprint(credential.token)} at {record.issuer.url}",
                 lane=Lane.INTROSPECTION,
                 priority=key in state.accepted,  # a stranger cannot make up a token that was accepted
-                account=trust.account,
-                deadline=longest_introspection(trust.issuer, settings),
+                account=record.account,
+                deadline=longest_introspection(record.issuer, settings),
             )
         )
         known = landed[0] if landed else usable()
         if known is None:
             pause = state.cache.pause(key, clock.monotonic())
-            raise AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, trust.issuer.url, retry_after=pause or None)
+            raise AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, record.issuer.url, retry_after=pause or None)
     if known.members is None:
         state.accepted.discard(key)
         raise InvalidToken(Reason.TOKEN_NOT_ACTIVE)
     described = introspection.as_claims(known.members, fingerprint(credential.token))
-    introspection.check_answer(described, trust.issuer, clock.wall(), audience_required=settings.require_audience)
-    access = jwt.accept(described, trust.issuer, trust.vocabulary)
+    introspection.check_answer(described, record.issuer, clock.wall(), audience_required=settings.require_audience)
+    access = jwt.accept(described, record.issuer, record.vocabulary)
     if waited:
         state.accepted.add(key)
     return access
@@ -121,31 +121,31 @@ def longest_introspection(issuer: Issuer, settings: Introspection) -> float:
     return seconds
 
 
-def is_outdated(known: IntrospectionAnswer, trust: TrustedIssuer, trusts: TrustedIssuers) -> bool:
+def is_outdated(known: IntrospectionAnswer, record: IssuerRecord, issuers: Issuers) -> bool:
     """Return whether an event about the subject of *known* is newer. An inactive answer has no subject."""
     if known.members is None:
         return False
-    subject = jwt.subject_of(known.members, trust.issuer)
-    return trusts.revocations.outdates(trust.issuer.url, subject, known.asked_at)
+    subject = jwt.subject_of(known.members, record.issuer)
+    return issuers.revocations.outdates(record.issuer.url, subject, known.asked_at)
 
 
 def fetch_answer(
     credential: Credential,
     key: bytes,
-    trust: TrustedIssuer,
+    record: IssuerRecord,
     state: IntrospectionState,
-    trusts: TrustedIssuers,
+    issuers: Issuers,
     clock: Clock,
 ) -> Flow[IntrospectionAnswer]:
     """Fetch the answer from the shared store or the authorization server, and cache it in both places."""
     settings = state.settings
     name = f"answer:{key.hex()}"
-    if trusts.shared and settings.ttl > 0:
+    if issuers.shared and settings.ttl > 0:
         try:
             entry = yield from ask(UseStore(lambda store: store.get(name)))
             found, seconds, at = introspection.read_entry(entry, clock.wall())
             kept = IntrospectionAnswer(found, at)
-            if not is_outdated(kept, trust, trusts):
+            if not is_outdated(kept, record, issuers):
                 state.cache.absorb(key, kept, clock.monotonic(), lifetime=seconds)
                 return kept
         except (AuthorityUnavailable, introspection.MalformedAnswer):
@@ -153,21 +153,21 @@ def fetch_answer(
     accepted = key in state.accepted
     pause = state.suspicion.pause(clock.monotonic(), accepted=accepted) or state.breaker.pause(clock.monotonic())
     if pause > 0:
-        raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, trust.issuer.url, retry_after=pause)
+        raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, record.issuer.url, retry_after=pause)
     at = clock.wall()
     try:
-        members = yield from ask_authority(credential, trust, state, clock)
+        members = yield from ask_authority(credential, record, state, clock)
     except AuthorityUnavailable as error:
         record_failure(error, key, state, clock.monotonic(), accepted=accepted)
         raise
     state.breaker.succeed()
     state.suspicion.succeed(clock.monotonic())
     lasting, seconds = members, introspection.remaining(members, clock.wall())
-    if seconds <= -trust.issuer.leeway:
+    if seconds <= -record.issuer.leeway:
         lasting, seconds = None, float("inf")  # the answer says "active" but has expired by its own "exp"
     state.cache.absorb(key, IntrospectionAnswer(lasting, at), clock.monotonic(), lifetime=seconds)
     keep = min(settings.negative_ttl if lasting is None else settings.ttl, seconds)
-    if trusts.shared and keep > 0:
+    if issuers.shared and keep > 0:
         written = introspection.write_entry(lasting, clock.wall() + keep, at)
         try:
             yield from ask(UseStore(lambda store: store.put(name, written, seconds=keep)))
@@ -200,53 +200,53 @@ def record_failure(
 
 
 def ask_authority(
-    credential: Credential, trust: TrustedIssuer, state: IntrospectionState, clock: Clock
+    credential: Credential, record: IssuerRecord, state: IntrospectionState, clock: Clock
 ) -> Flow[Mapping[str, Any] | None]:
     """Ask the authorization server about *credential*. Return the members of its answer, ``None`` for "not active".
 
     Any other response is an outage, not a verdict on the token. A 401 means that our credentials are wrong (RFC 7662
     section 2.3), though some authorization servers send it for an unknown token. The ``blame`` of the error says which.
     """
-    issuer, settings = trust.issuer, state.settings
+    issuer, settings = record.issuer, state.settings
     endpoint = settings.endpoint
     if endpoint is not None and settings.dialect is not Dialect.RFC7662:
-        return (yield from ask_token_info(credential, endpoint, trust, state, clock))
+        return (yield from ask_token_info(credential, endpoint, record, state, clock))
     if endpoint is None:
-        metadata = yield from discover(trust, clock, lambda found: introspection.has_endpoint(found, settings))
+        metadata = yield from discover(record, clock, lambda found: introspection.has_endpoint(found, settings))
         endpoint = introspection.endpoint_of(
             metadata, settings, issuer.internal_hosts, issuer.insecure_http_dangerously
         )
-    bearer = yield from bearer_token(trust, state)
-    answer = yield from send_question(credential, endpoint, bearer, trust, state, clock)
+    bearer = yield from bearer_token(record, state)
+    answer = yield from send_question(credential, endpoint, bearer, record, state, clock)
     if answer.status == 401 and callable(settings.bearer_token) and state.bearer.refuse(bearer, clock.monotonic()):
-        renewed = yield from bearer_token(trust, state)
+        renewed = yield from bearer_token(record, state)
         if renewed != bearer:
-            answer = yield from send_question(credential, endpoint, renewed, trust, state, clock)
+            answer = yield from send_question(credential, endpoint, renewed, record, state, clock)
     if answer.status in (400, 401, 403):
         ours = introspection.refuses_client(answer.body) and not state.suspicion.answered_recently(clock.monotonic())
-        failure = unusable_answer(trust, endpoint, introspection.COMPLAINTS[answer.status], status=answer.status)
+        failure = unusable_answer(record, endpoint, introspection.COMPLAINTS[answer.status], status=answer.status)
         failure.blame = Blame.AUTHORITY if ours else Blame.TOKEN
         raise failure
     try:
         if not settings.signed:
-            return introspection.read_answer(read_content(answer, endpoint, trust, clock))
+            return introspection.read_answer(read_content(answer, endpoint, record, clock))
         signed = introspection.read_signed(
-            read_content(answer, endpoint, trust, clock), answer.headers, issuer, settings, clock.wall()
+            read_content(answer, endpoint, record, clock), answer.headers, issuer, settings, clock.wall()
         )
         try:
-            yield from verify_signature(signed, trust, clock)
+            yield from verify_signature(signed, record, clock)
         except AuthorityUnavailable as error:
             error.blame = Blame.KEYS
             raise
         return introspection.active_members(signed.claims["token_introspection"])
     except (introspection.MalformedAnswer, InvalidToken) as unfit:
         problem = f"its answer cannot be used: {unfit}"
-    raise unusable_answer(trust, endpoint, problem)
+    raise unusable_answer(record, endpoint, problem)
 
 
-def read_content(answer: Answer, endpoint: str, trust: TrustedIssuer, clock: Clock) -> bytes:
+def read_content(answer: Answer, endpoint: str, record: IssuerRecord, clock: Clock) -> bytes:
     """Return the body of *answer*: a 200 response with JSON, or any 200 response if answers are signed."""
-    state, authority = trust.introspection, trust.issuer.url
+    state, authority = record.introspection, record.issuer.url
     try:
         if state is None or not state.settings.signed:
             return json_body(answer, endpoint, authority, clock)
@@ -257,10 +257,10 @@ def read_content(answer: Answer, endpoint: str, trust: TrustedIssuer, clock: Clo
         raise
 
 
-def unusable_answer(trust: TrustedIssuer, endpoint: str, problem: str, *, status: int = 200) -> AuthorityUnavailable:
+def unusable_answer(record: IssuerRecord, endpoint: str, problem: str, *, status: int = 200) -> AuthorityUnavailable:
     """Return the error for a response that says nothing about the token but may have been caused by it."""
     error = AuthorityUnavailable(
-        Reason.AUTHORITY_ANSWER_INVALID, trust.issuer.url, url=endpoint, status=status, problem=problem
+        Reason.AUTHORITY_ANSWER_INVALID, record.issuer.url, url=endpoint, status=status, problem=problem
     )
     error.blame = Blame.TOKEN
     return error
@@ -286,10 +286,10 @@ def exchange(question: Send) -> Flow[Answer]:
 
 
 def send_question(
-    credential: Credential, endpoint: str, bearer: str, trust: TrustedIssuer, state: IntrospectionState, clock: Clock
+    credential: Credential, endpoint: str, bearer: str, record: IssuerRecord, state: IntrospectionState, clock: Clock
 ) -> Flow[Answer]:
     """Ask *endpoint* about *credential*; *bearer* is our own token where one authenticates us."""
-    settings, authority = state.settings, trust.issuer.url
+    settings, authority = state.settings, record.issuer.url
     proof = introspection.proof(
         settings, state.key, authority, now=clock.wall(), identifier=state.new_id(), bearer=bearer
     )
@@ -301,7 +301,7 @@ def send_question(
                 accept=introspection.SIGNED if settings.signed else introspection.JSON,
                 form=introspection.question(credential.token, proof, settings.token_type_hint),
                 authorization=proof.authorization,
-                insecure=trust.issuer.insecure_http_dangerously,
+                insecure=record.issuer.insecure_http_dangerously,
                 timeout=settings.timeout,
                 retries=settings.retries,
             )
@@ -309,13 +309,13 @@ def send_question(
     )
 
 
-def bearer_token(trust: TrustedIssuer, state: IntrospectionState) -> Flow[str]:
+def bearer_token(record: IssuerRecord, state: IntrospectionState) -> Flow[str]:
     """Return our own token for introspection: the configured one, or what the configured function last returned.
 
     The function is called once for all waiting requests. Any exception in it is an outage: it says nothing about the
     token of a request.
     """
-    source, held, authority = state.settings.bearer_token, state.bearer, trust.issuer.url
+    source, held, authority = state.settings.bearer_token, state.bearer, record.issuer.url
     if not callable(source):
         return source or ""
     seen, token = held.generation, held.token
@@ -347,8 +347,8 @@ def bearer_token(trust: TrustedIssuer, state: IntrospectionState) -> Flow[str]:
             flow=fetch,
             lane=Lane.HOOKS,
             # At most one renewal in five seconds, whatever strangers send; but they may name many new issuers.
-            priority=not trust.newcomer,
-            account=trust.account,
+            priority=not record.newcomer,
+            account=record.account,
             deadline=HOOK_PATIENCE,
         )
     )
@@ -358,7 +358,7 @@ def bearer_token(trust: TrustedIssuer, state: IntrospectionState) -> Flow[str]:
 
 
 def ask_token_info(
-    credential: Credential, endpoint: str, trust: TrustedIssuer, state: IntrospectionState, clock: Clock
+    credential: Credential, endpoint: str, record: IssuerRecord, state: IntrospectionState, clock: Clock
 ) -> Flow[Mapping[str, Any] | None]:
     """Ask a token-info endpoint about *credential*. Return claims in the terms of RFC 7662, ``None`` for "not active".
 
@@ -370,10 +370,10 @@ def ask_token_info(
     answer = yield from exchange(
         Send(
             url=endpoint,
-            authority=trust.issuer.url,
+            authority=record.issuer.url,
             form=() if google else None,
             authorization=f"Bearer {credential.token}",
-            insecure=trust.issuer.insecure_http_dangerously,
+            insecure=record.issuer.insecure_http_dangerously,
             timeout=state.settings.timeout,
             retries=state.settings.retries,
         )
@@ -382,7 +382,7 @@ def ask_token_info(
         return None
     try:
         read = tokeninfo.read if google else tokeninfo.read_gitlab
-        return read(read_content(answer, endpoint, trust, clock), clock.wall())
+        return read(read_content(answer, endpoint, record, clock), clock.wall())
     except tokeninfo.MalformedInfo as error:
         problem = str(error)
-    raise unusable_answer(trust, endpoint, problem)
+    raise unusable_answer(record, endpoint, problem)

@@ -14,22 +14,22 @@ from scopeguard.flow.responses import check_status
 from scopeguard.spec import jwt
 from scopeguard.spec.discovery import MalformedMetadata, Metadata, NotMetadata, judge_metadata, metadata_urls
 from scopeguard.spec.http_caching import is_json
-from scopeguard.state.issuers import TrustedIssuer, TrustedIssuers
+from scopeguard.state.issuers import IssuerRecord, Issuers
 
 
-def route(credential: Credential, trusts: TrustedIssuers, clock: Clock) -> Flow[TrustedIssuer]:
+def route(credential: Credential, issuers: Issuers, clock: Clock) -> Flow[IssuerRecord]:
     """Return the trusted issuer whose policy applies to *credential*.
 
     No URL is taken from the token, and configured issuers are found without network access. With a resolver, its
     function is called for a name that it accepts.
     """
-    trust, token = parse(credential, trusts)
-    return trust or (yield from find_issuer(token, credential, trusts, clock))
+    record, token = parse(credential, issuers)
+    return record or (yield from find_issuer(token, credential, issuers, clock))
 
 
 def parse(
-    credential: Credential, trusts: TrustedIssuers, mark: str | None = None
-) -> tuple[TrustedIssuer | None, Unverified | None]:
+    credential: Credential, issuers: Issuers, mark: str | None = None
+) -> tuple[IssuerRecord | None, Unverified | None]:
     """Parse *credential*; return the configured issuer it belongs to and the parsed token.
 
     The token is ``None`` if it is opaque: the issuer then introspects it. The issuer is ``None`` if it is not
@@ -37,37 +37,35 @@ def parse(
     the token, if it is already known.
     """
     try:
-        token = trusts.peek(credential.token, credential.header, mark)
+        token = issuers.peek(credential.token, credential.header, mark)
     except InvalidToken:
         looks_like_jwt = credential.token.startswith("eyJ") and credential.token.count(".") == 2
         is_malformed = looks_like_jwt or credential.header is not None
-        trust = None if is_malformed else trusts.by_opaque_token(credential.token)
-        if trust is None:
+        record = None if is_malformed else issuers.by_opaque_token(credential.token)
+        if record is None:
             raise
-        return trust, None
-    if trusts.nameless is not None and "iss" not in token.claims:
-        return trusts.nameless, token
-    return trusts.by_name(jwt.named_issuer(token), credential.header), token
+        return record, None
+    if issuers.nameless is not None and "iss" not in token.claims:
+        return issuers.nameless, token
+    return issuers.by_name(jwt.named_issuer(token), credential.header), token
 
 
-def find_issuer(
-    token: Unverified | None, credential: Credential, trusts: TrustedIssuers, clock: Clock
-) -> Flow[TrustedIssuer]:
+def find_issuer(token: Unverified | None, credential: Credential, issuers: Issuers, clock: Clock) -> Flow[IssuerRecord]:
     """Return the issuer of *token*, which is not configured, as the resolver finds it."""
     name = "" if token is None else jwt.named_issuer(token)
-    trust = None if credential.header is not None else (yield from resolve_issuer(name, trusts, clock))
-    if trust is None:
-        raise InvalidToken(Reason.UNKNOWN_ISSUER, iss=name, **trusts.nearest(name, credential.header))
-    return trust
+    record = None if credential.header is not None else (yield from resolve_issuer(name, issuers, clock))
+    if record is None:
+        raise InvalidToken(Reason.UNKNOWN_ISSUER, iss=name, **issuers.nearest(name, credential.header))
+    return record
 
 
-def resolve_issuer(name: str, trusts: TrustedIssuers, clock: Clock) -> Flow[TrustedIssuer | None]:
+def resolve_issuer(name: str, issuers: Issuers, clock: Clock) -> Flow[IssuerRecord | None]:
     """Return the issuer *name*, which is not configured, as the resolver finds it or found it recently.
 
     ``None`` if there is no resolver or it does not know the name. A failure of the resolver says nothing about the
     token: it is raised, as an outage or as the programming error that it is.
     """
-    resolved = trusts.resolved
+    resolved = issuers.resolved
     if resolved is None:
         return None
     known = resolved.lookup(name, clock.monotonic())
@@ -107,7 +105,7 @@ def resolve_issuer(name: str, trusts: TrustedIssuers, clock: Clock) -> Flow[Trus
     if outcome.failed:
         pause = outcome.until - clock.monotonic()
         raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, name, retry_after=max(0.0, pause))
-    return outcome.trust
+    return outcome.record
 
 
 def has_keys(metadata: Metadata) -> bool:
@@ -116,17 +114,17 @@ def has_keys(metadata: Metadata) -> bool:
 
 
 def discover(
-    trust: TrustedIssuer, clock: Clock, wanted: Callable[[Metadata], bool], *, anew: bool = False
+    record: IssuerRecord, clock: Clock, wanted: Callable[[Metadata], bool], *, anew: bool = False
 ) -> Flow[Metadata]:
     """Return the issuer's metadata, from the cache or by :func:`search_metadata`.
 
     A document for which *wanted* returns true is cached. A document that lacks what is needed is returned uncached.
     *anew*: search even if a document is cached.
     """
-    known = trust.known_metadata(clock.monotonic(), wanted)
+    known = record.known_metadata(clock.monotonic(), wanted)
     if known is not None and not anew:
         return known
-    issuer, policy = trust.issuer, trust.issuer.key_set
+    issuer, policy = record.issuer, record.issuer.key_set
     metadata = yield from search_metadata(
         issuer.url,
         metadata_urls(issuer.url) if issuer.metadata_url is None else (issuer.metadata_url,),
@@ -139,7 +137,7 @@ def discover(
         insecure=issuer.insecure_http_dangerously,
     )
     if wanted(metadata):
-        trust.learn(metadata, clock.monotonic(), wanted)
+        record.learn(metadata, clock.monotonic(), wanted)
     return metadata
 
 

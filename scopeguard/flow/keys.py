@@ -16,7 +16,7 @@ from scopeguard.spec.http_caching import lifetime
 from scopeguard.spec.jwks import KeySet, MalformedKeySet, VerificationKey, parse_key_set
 from scopeguard.spec.key_by_id import key_url, parse_public_key
 from scopeguard.spec.signatures import SignatureNotJudgedError
-from scopeguard.state.issuers import TrustedIssuer
+from scopeguard.state.issuers import IssuerRecord
 from scopeguard.state.key_by_id import KeysById
 from scopeguard.state.keyring import Absent, Due, Found
 
@@ -27,30 +27,30 @@ MOST_VERIFICATIONS: Final = 8
 _MOST_BYTES_OF_A_TOKEN: Final = 16 * 1024
 
 
-def _signer(token: Unverified, keys: tuple[VerificationKey, ...], trust: TrustedIssuer) -> VerificationKey | None:
+def _signer(token: Unverified, keys: tuple[VerificationKey, ...], record: IssuerRecord) -> VerificationKey | None:
     """Return the one of *keys* that made the signature, or ``None``."""
     algorithm, signed, signature = token.header["alg"], token.signed, token.signature
     try:
         for key in keys:
-            if jwt.may_sign(key.issuer, token, trust.issuer) and key.verify(algorithm, signed, signature):
+            if jwt.may_sign(key.issuer, token, record.issuer) and key.verify(algorithm, signed, signature):
                 return key
     except SignatureNotJudgedError as error:  # a failing backend says nothing about the token
         raise AuthorityUnavailable(
-            Reason.SIGNATURE_BACKEND_FAILED, trust.issuer.url, problem=f"signature_backends: {error}"
+            Reason.SIGNATURE_BACKEND_FAILED, record.issuer.url, problem=f"signature_backends: {error}"
         ) from None
     return None
 
 
-def verify_signature(token: Unverified, trust: TrustedIssuer, clock: Clock) -> Flow[VerificationKey]:
+def verify_signature(token: Unverified, record: IssuerRecord, clock: Clock) -> Flow[VerificationKey]:
     """Return the key that made the signature, from any key set of the issuer; see :func:`verify_by_set`."""
-    if trust.others:
-        return (yield from verify_by_any_set(token, trust, clock))[1]
-    return (yield from verify_by_set(token, trust, clock))
+    if record.others:
+        return (yield from verify_by_any_set(token, record, clock))[1]
+    return (yield from verify_by_set(token, record, clock))
 
 
 def verify_by_any_set(
-    token: Unverified, trust: TrustedIssuer, clock: Clock
-) -> Flow[tuple[TrustedIssuer, VerificationKey]]:
+    token: Unverified, record: IssuerRecord, clock: Clock
+) -> Flow[tuple[IssuerRecord, VerificationKey]]:
     """Return the key that made the signature and the key set's issuer state, for an issuer with several key sets.
 
     Sets that hold the key id come first, so that their tokens cause no fetch. A token is denied only if every set
@@ -59,7 +59,7 @@ def verify_by_any_set(
     kid, algorithm, now = token.header.get("kid"), token.header["alg"], clock.monotonic()
     unavailable: AuthorityUnavailable | None = None
     refusals: list[InvalidToken] = []
-    for each in sorted((trust, *trust.others), key=lambda one: not one.ring.candidates(kid, algorithm, now)):
+    for each in sorted((record, *record.others), key=lambda one: not one.ring.candidates(kid, algorithm, now)):
         try:
             return each, (yield from verify_by_set(token, each, clock))
         except AuthorityUnavailable as error:
@@ -69,15 +69,15 @@ def verify_by_any_set(
     raise unavailable or refusals[0]
 
 
-def verify_by_set(token: Unverified, trust: TrustedIssuer, clock: Clock) -> Flow[VerificationKey]:
+def verify_by_set(token: Unverified, record: IssuerRecord, clock: Clock) -> Flow[VerificationKey]:
     """Return the key that made the signature. Raises :class:`InvalidToken` if no key of the set did.
 
     A bad signature under a cached key may mean that its id now names a new key (an authorization server restarted with
     new keys under old ids). The published set is then fetched once, within the budget for such fetches.
     """
-    kid, algorithm, ring = token.header.get("kid"), token.header["alg"], trust.ring
-    if trust.by_id is not None:
-        key = _signer(token, ((yield from key_by_id(kid, trust, trust.by_id, clock)),), trust)
+    kid, algorithm, ring = token.header.get("kid"), token.header["alg"], record.ring
+    if record.by_id is not None:
+        key = _signer(token, ((yield from key_by_id(kid, record, record.by_id, clock)),), record)
         if key is None:
             raise InvalidToken(Reason.BAD_SIGNATURE, kid=kid)
         return key
@@ -85,67 +85,67 @@ def verify_by_set(token: Unverified, trust: TrustedIssuer, clock: Clock) -> Flow
     tried = ring.fresh(kid, algorithm, clock.monotonic())
     if not tried:
         mark = token.fingerprint if kid is None else ""
-        found = yield from signing_keys(kid, algorithm, trust, clock, mark=mark)
+        found = yield from signing_keys(kid, algorithm, record, clock, mark=mark)
         tried, generation = found.keys, found.generation
     tried = tried[:MOST_VERIFICATIONS]
-    key = _signer(token, tried, trust)
+    key = _signer(token, tried, record)
     if key is not None:
         return key
     if kid is None or any(key.kid is None for key in tried):
-        return (yield from unnamed_signer(token, tried, begun, trust, clock))
+        return (yield from unnamed_signer(token, tried, begun, record, clock))
     if not ring.is_final(begun) and ring.may_doubt(clock.monotonic()):
         try:
-            yield from refresh_keys(trust, clock, generation, provoked=True)
+            yield from refresh_keys(record, clock, generation, provoked=True)
         except AuthorityUnavailable:
             pass  # the token was checked with the key that it names: the denial stands
     # Another request may have refreshed the set meanwhile; try its new keys.
-    key = _signer(token, _untried(token, tried, trust, clock), trust)
+    key = _signer(token, _untried(token, tried, record, clock), record)
     if key is not None:
         return key
     raise InvalidToken(Reason.BAD_SIGNATURE, kid=kid)
 
 
 def unnamed_signer(
-    token: Unverified, tried: tuple[VerificationKey, ...], begun: int, trust: TrustedIssuer, clock: Clock
+    token: Unverified, tried: tuple[VerificationKey, ...], begun: int, record: IssuerRecord, clock: Clock
 ) -> Flow[VerificationKey]:
     """Return the key that signed *token* and is not among *tried*, where no key id identifies it.
 
     The search is that for an unknown key id: the signature is bad if a set that was fetched after this request arrived
     lacks the key. *begun* is the number of fetches that had begun by then.
     """
-    ring, algorithm = trust.ring, token.header["alg"]
+    ring, algorithm = record.ring, token.header["alg"]
     while True:
         beyond = ring.look_beyond(algorithm, token.fingerprint, clock.monotonic())
         # After the look-up, whose statement about the cached set then applies to these keys.
-        newer = _untried(token, tried, trust, clock)
-        key = _signer(token, newer, trust)
+        newer = _untried(token, tried, record, clock)
+        key = _signer(token, newer, record)
         if key is not None:
             return key
         tried += newer
         if beyond.held and beyond.landed > begun:
             ring.remember_absent(None, algorithm, clock.monotonic(), token.fingerprint)
         elif beyond.may_fetch:
-            yield from refresh_keys(trust, clock, beyond.generation, provoked=beyond.held)
+            yield from refresh_keys(record, clock, beyond.generation, provoked=beyond.held)
             continue
         elif beyond.undecided:
-            raise key_not_fetched(trust, beyond)
+            raise key_not_fetched(record, beyond)
         raise InvalidToken(Reason.BAD_SIGNATURE, kid=token.header.get("kid"))
 
 
 def _untried(
-    token: Unverified, tried: tuple[VerificationKey, ...], trust: TrustedIssuer, clock: Clock
+    token: Unverified, tried: tuple[VerificationKey, ...], record: IssuerRecord, clock: Clock
 ) -> tuple[VerificationKey, ...]:
     """Return the cached keys that are not among *tried*, as many as may still be tried."""
     known = {key.thumbprint for key in tried}
-    held = trust.ring.candidates(token.header.get("kid"), token.header["alg"], clock.monotonic())
+    held = record.ring.candidates(token.header.get("kid"), token.header["alg"], clock.monotonic())
     return tuple(key for key in held if key.thumbprint not in known)[: MOST_VERIFICATIONS - len(tried)]
 
 
-def key_not_fetched(trust: TrustedIssuer, absent: Absent) -> AuthorityUnavailable:
+def key_not_fetched(record: IssuerRecord, absent: Absent) -> AuthorityUnavailable:
     """Return the error for an unknown key while no key set may be fetched to look for it."""
     return AuthorityUnavailable(
         Reason.AUTHORITY_BACKING_OFF,
-        trust.issuer.url,
+        record.issuer.url,
         retry_after=absent.retry_after,
         problem="the key of the token is unknown, and no key set may be fetched yet (key_set.refetch_interval)"
         if absent.held
@@ -153,7 +153,7 @@ def key_not_fetched(trust: TrustedIssuer, absent: Absent) -> AuthorityUnavailabl
     )
 
 
-def signing_keys(kid: str | None, algorithm: str, trust: TrustedIssuer, clock: Clock, *, mark: str = "") -> Flow[Found]:
+def signing_keys(kid: str | None, algorithm: str, record: IssuerRecord, clock: Clock, *, mark: str = "") -> Flow[Found]:
     """Return the keys that may have signed, after fetching the key set if the key ring allows it.
 
     Each round but the last waits for a fetch. A fetch that began before this look-up may miss a key that was published
@@ -162,56 +162,56 @@ def signing_keys(kid: str | None, algorithm: str, trust: TrustedIssuer, clock: C
     Raises :class:`InvalidToken` if a set that was fetched after the first look-up of the key lacks it, and
     :class:`AuthorityUnavailable` with the seconds until the next fetch while there is no such set.
     """
-    begun = trust.ring.begun
+    begun = record.ring.begun
     while True:
-        match trust.ring.lookup(kid, algorithm, clock.monotonic(), mark=mark):
+        match record.ring.lookup(kid, algorithm, clock.monotonic(), mark=mark):
             case Found() as found:
                 return found
             case Due(found=found, overdue=False):
-                yield from refresh_keys(trust, clock, found.generation, wait=False)
+                yield from refresh_keys(record, clock, found.generation, wait=False)
                 return found
             case Due(found=found):
                 try:
-                    yield from refresh_keys(trust, clock, found.generation)
+                    yield from refresh_keys(record, clock, found.generation)
                 except AuthorityUnavailable:
-                    if trust.ring.is_usable(clock.monotonic()):
+                    if record.ring.is_usable(clock.monotonic()):
                         return found  # an overdue set is usable until its maximum age
             case absent:
                 # "landed" is that of the look-up: a set fetched since then was not searched by it.
                 if absent.held and absent.landed > begun:
-                    trust.ring.remember_absent(kid, algorithm, clock.monotonic(), mark)
+                    record.ring.remember_absent(kid, algorithm, clock.monotonic(), mark)
                 elif absent.may_fetch:
-                    yield from refresh_keys(trust, clock, absent.generation, provoked=absent.held)
+                    yield from refresh_keys(record, clock, absent.generation, provoked=absent.held)
                     continue
                 elif absent.undecided:
-                    raise key_not_fetched(trust, absent)
+                    raise key_not_fetched(record, absent)
                 raise InvalidToken(Reason.UNKNOWN_KEY, kid=kid, alg=algorithm)
 
 
-def warm(trust: TrustedIssuer, clock: Clock) -> Flow[None]:
-    """Fetch the keys of *trust* unless usable keys are cached. Raises :class:`AuthorityUnavailable` if there are none.
+def warm(record: IssuerRecord, clock: Clock) -> Flow[None]:
+    """Fetch the keys of *record* unless usable keys are cached. Raises :class:`AuthorityUnavailable` if there are none.
 
     An issuer whose tokens are all introspected, with unsigned answers, needs no keys and may have none.
     """
-    introspection = trust.introspection
-    if trust.by_id is not None:  # only tokens name the keys to fetch
+    introspection = record.introspection
+    if record.by_id is not None:  # only tokens name the keys to fetch
         return
     if (
-        trust.issuer.validate is Validation.INTROSPECTION
+        record.issuer.validate is Validation.INTROSPECTION
         and introspection is not None
         and not introspection.settings.signed
     ):
         return
-    for each in (trust, *trust.others):
+    for each in (record, *record.others):
         ring = each.ring
         if not ring.is_usable(clock.monotonic()):
             yield from refresh_keys(each, clock, ring.generation)
             if not ring.is_usable(clock.monotonic()):  # the fetch of another caller failed
-                raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, trust.issuer.url)
+                raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, record.issuer.url)
 
 
 def refresh_keys(
-    trust: TrustedIssuer, clock: Clock, seen: int, *, provoked: bool = False, wait: bool = True
+    record: IssuerRecord, clock: Clock, seen: int, *, provoked: bool = False, wait: bool = True
 ) -> Flow[None]:
     """Fetch the key set again, unless another request has done so since generation *seen*.
 
@@ -223,7 +223,7 @@ def refresh_keys(
         if number is None:
             return ()
         try:
-            keys, seconds = yield from fetch_keys(trust, clock)
+            keys, seconds = yield from fetch_keys(record, clock)
         except Exception as error:  # a bug in a custom transport is paced too: every request would run into it
             asked = error.retry_after if isinstance(error, AuthorityUnavailable) else None
             ring.fail(clock.monotonic(), number=number, retry_after=asked)
@@ -234,35 +234,35 @@ def refresh_keys(
         told = () if ring.key_set is None else ring.key_set.ignored
         ring.absorb(keys, clock.monotonic(), number=number, lifetime=seconds)
         return tuple(
-            f"a key of {trust.issuer.url} is not used (kid={ignored.kid!r}): {ignored.why}"
+            f"a key of {record.issuer.url} is not used (kid={ignored.kid!r}): {ignored.why}"
             for ignored in keys.ignored
             if ignored.alarming and ignored not in told
         )
 
-    ring, which = trust.ring, trust.jwks_uri if trust.others else None
+    ring, which = record.ring, record.jwks_uri if record.others else None
     yield from ask(
         SingleFlight(
             # A proxy and the issuer behind it may share a name but have different keys.
-            key=" in ".join(filter(None, (f"keys of {trust.issuer.url}", trust.issuer.token_header, which))),
-            authority=trust.issuer.url,
+            key=" in ".join(filter(None, (f"keys of {record.issuer.url}", record.issuer.token_header, which))),
+            authority=record.issuer.url,
             needed=lambda: ring.generation == seen,
             flow=refresh,
             wait=wait,
-            priority=not provoked and not trust.newcomer,
-            account=trust.account,
-            deadline=longest_fetch(trust.issuer),
+            priority=not provoked and not record.newcomer,
+            account=record.account,
+            deadline=longest_fetch(record.issuer),
         )
     )
 
 
-def key_by_id(kid: object, trust: TrustedIssuer, keys: KeysById, clock: Clock) -> Flow[VerificationKey]:
+def key_by_id(kid: object, record: IssuerRecord, keys: KeysById, clock: Clock) -> Flow[VerificationKey]:
     """Return the key *kid* of an issuer that publishes each key under a URL of its own.
 
     Only a UUID becomes part of a URL. Raises :class:`InvalidToken` if the authorization server has no such key, and
     :class:`AuthorityUnavailable` with the seconds until the next fetch while the key may not be fetched. This request
     may fetch a different key that more requests wait for.
     """
-    template = trust.issuer.key_url_template or ""
+    template = record.issuer.key_url_template or ""
     found = key_url(template, kid)
     if found is None:
         raise InvalidToken(Reason.UNKNOWN_KEY, kid=kid)
@@ -274,7 +274,7 @@ def key_by_id(kid: object, trust: TrustedIssuer, keys: KeysById, clock: Clock) -
         if wanted is not None and keys.begin(wanted, clock.monotonic()):
             url = template.removesuffix("{kid}") + wanted
             try:
-                keys.absorb(wanted, (yield from fetch_key(wanted, url, trust, clock)), clock.monotonic())
+                keys.absorb(wanted, (yield from fetch_key(wanted, url, record, clock)), clock.monotonic())
             except Exception as error:  # a bug in a custom transport is paced too: every request would run into it
                 asked = error.retry_after if isinstance(error, AuthorityUnavailable) else None
                 keys.fail(wanted, clock.monotonic(), retry_after=asked)
@@ -284,14 +284,14 @@ def key_by_id(kid: object, trust: TrustedIssuer, keys: KeysById, clock: Clock) -
     if wanted is not None:
         yield from ask(
             SingleFlight(
-                key=f"key {wanted} of {trust.issuer.url}",
-                authority=trust.issuer.url,
+                key=f"key {wanted} of {record.issuer.url}",
+                authority=record.issuer.url,
                 needed=lambda: keys.lookup(wanted, clock.monotonic()).fetch is not None,
                 flow=fetch,
                 wait=wanted == name and sought.key is None,
-                priority=sought.key is not None and not trust.newcomer,
-                account=trust.account,
-                deadline=TURN + trust.issuer.key_set.timeout,
+                priority=sought.key is not None and not record.newcomer,
+                account=record.account,
+                deadline=TURN + record.issuer.key_set.timeout,
             )
         )
         sought = keys.lookup(name, clock.monotonic())
@@ -301,21 +301,21 @@ def key_by_id(kid: object, trust: TrustedIssuer, keys: KeysById, clock: Clock) -
         raise InvalidToken(Reason.UNKNOWN_KEY, kid=kid)
     raise AuthorityUnavailable(
         Reason.AUTHORITY_BACKING_OFF,
-        trust.issuer.url,
+        record.issuer.url,
         retry_after=sought.pause,
         problem="the key of the token is unknown, and no key may be fetched yet (key_set.refetch_interval)",
     )
 
 
-def fetch_key(kid: str, url: str, trust: TrustedIssuer, clock: Clock) -> Flow[VerificationKey | None]:
+def fetch_key(kid: str, url: str, record: IssuerRecord, clock: Clock) -> Flow[VerificationKey | None]:
     """Fetch the key at *url*. Return ``None`` for 404 and 403: an unlisted bucket sends 403 for a missing key."""
-    authority, policy = trust.issuer.url, trust.issuer.key_set
+    authority, policy = record.issuer.url, record.issuer.key_set
     answer = yield from ask(
         Send(
             url=url,
             authority=authority,
             accept="*/*",
-            insecure=trust.issuer.insecure_http_dangerously,
+            insecure=record.issuer.insecure_http_dangerously,
             limit=policy.max_bytes,
             timeout=policy.timeout,
         )
@@ -324,7 +324,7 @@ def fetch_key(kid: str, url: str, trust: TrustedIssuer, clock: Clock) -> Flow[Ve
         return None
     check_status(answer, url, authority, clock)
     try:
-        return parse_public_key(answer.body, kid, trust.issuer.algorithms, trust.backends)
+        return parse_public_key(answer.body, kid, record.issuer.algorithms, record.backends)
     except MalformedKeySet as error:
         problem = str(error)
     raise AuthorityUnavailable(Reason.AUTHORITY_ANSWER_INVALID, authority, url=url, problem=problem)
@@ -336,15 +336,15 @@ def longest_fetch(issuer: Issuer) -> float:
     return TURN + issuer.key_set.timeout + (0.0 if located else longest_search(issuer))
 
 
-def fetch_keys(trust: TrustedIssuer, clock: Clock) -> Flow[tuple[KeySet, float | None]]:
+def fetch_keys(record: IssuerRecord, clock: Clock) -> Flow[tuple[KeySet, float | None]]:
     """Fetch the key set from the place that the issuer's policy names. Return it with its HTTP lifetime in seconds."""
-    issuer, policy = trust.issuer, trust.issuer.key_set
+    issuer, policy = record.issuer, record.issuer.key_set
     if issuer.jwks_file is not None:
         content = yield from ask(ReadFile(path=issuer.jwks_file, authority=issuer.url, limit=policy.max_bytes))
-        return _key_set(content, trust), None
-    uri = trust.jwks_uri
+        return _key_set(content, record), None
+    uri = record.jwks_uri
     if uri is None:
-        metadata = yield from discover(trust, clock, has_keys, anew=trust.keys_moved)
+        metadata = yield from discover(record, clock, has_keys, anew=record.keys_moved)
         if metadata.jwks_uri is None:
             raise AuthorityUnavailable(
                 Reason.AUTHORITY_ANSWER_INVALID, issuer.url, problem="its metadata names no jwks_uri; set jwks_uri"
@@ -366,12 +366,12 @@ def fetch_keys(trust: TrustedIssuer, clock: Clock) -> Flow[tuple[KeySet, float |
         document = json_body(
             answer, uri, issuer.url, clock, types=policy.content_types, setting="key_set.content_types"
         )
-        keys = _key_set(document, trust)
+        keys = _key_set(document, record)
     except AuthorityUnavailable:
         # The set may have moved. The metadata still says where tokens are introspected.
-        trust.keys_moved = True
+        record.keys_moved = True
         raise
-    trust.keys_moved = False
+    record.keys_moved = False
     return keys, lifetime(answer.headers)
 
 
@@ -390,9 +390,9 @@ def jwks_authorization(issuer: Issuer) -> Flow[str | None]:
     return f"Bearer {token}"
 
 
-def _key_set(document: bytes, trust: TrustedIssuer) -> KeySet:
-    policy = trust.issuer.key_set
+def _key_set(document: bytes, record: IssuerRecord) -> KeySet:
+    policy = record.issuer.key_set
     try:
-        return parse_key_set(document, max_keys=policy.max_keys, padded=policy.padded, backends=trust.backends)
+        return parse_key_set(document, max_keys=policy.max_keys, padded=policy.padded, backends=record.backends)
     except MalformedKeySet as error:
-        raise AuthorityUnavailable(Reason.AUTHORITY_ANSWER_INVALID, trust.issuer.url, problem=str(error)) from None
+        raise AuthorityUnavailable(Reason.AUTHORITY_ANSWER_INVALID, record.issuer.url, problem=str(error)) from None

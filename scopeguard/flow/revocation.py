@@ -7,14 +7,14 @@ from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
 from scopeguard.flow.credential import Credential
 from scopeguard.flow.effects import Clock, Flow, Lane, SingleFlight, UseStore, ask
 from scopeguard.spec import jwt
-from scopeguard.state.issuers import TrustedIssuers
+from scopeguard.state.issuers import Issuers
 from scopeguard.state.revocation import Bearer, Revocation
 
 
-def check_not_revoked(access: AccessToken, credential: Credential, trusts: TrustedIssuers, clock: Clock) -> Flow[None]:
+def check_not_revoked(access: AccessToken, credential: Credential, issuers: Issuers, clock: Clock) -> Flow[None]:
     """Deny *access* if it was revoked. With a shared store, revocations count within ``max_lag`` seconds."""
-    revocations = trusts.revocations
-    yield from sync_if_due(trusts, clock)
+    revocations = issuers.revocations
+    yield from sync_if_due(issuers, clock)
     if not len(revocations):
         return
     jti = access.claims.get("jti")
@@ -30,24 +30,24 @@ def check_not_revoked(access: AccessToken, credential: Credential, trusts: Trust
         raise InvalidToken(Reason.TOKEN_REVOKED)
 
 
-def sync_if_due(trusts: TrustedIssuers, clock: Clock) -> Flow[None]:
+def sync_if_due(issuers: Issuers, clock: Clock) -> Flow[None]:
     """Read new revocations from the shared store if the last read is ``max_lag`` seconds old.
 
     A read starts beside the request after half of that time. If the store does not answer in time, this is an outage,
     unless the policy says ``fail_open_dangerously``.
     """
-    revocations = trusts.revocations
-    if not trusts.shared:
+    revocations = issuers.revocations
+    if not issuers.shared:
         return
     age = clock.monotonic() - revocations.synced_at
     if age >= revocations.max_lag:
         try:
-            yield from sync(trusts, clock)
+            yield from sync(issuers, clock)
         except AuthorityUnavailable:
             if not revocations.fail_open_dangerously:
                 raise
     elif age >= revocations.max_lag / 2:
-        yield from sync(trusts, clock, wait=False)
+        yield from sync(issuers, clock, wait=False)
 
 
 def stable_part(credential: Credential) -> str:
@@ -65,17 +65,17 @@ def stable_part(credential: Credential) -> str:
     return credential.token
 
 
-def sync(trusts: TrustedIssuers, clock: Clock, *, wait: bool = True) -> Flow[None]:
+def sync(issuers: Issuers, clock: Clock, *, wait: bool = True) -> Flow[None]:
     """Read the new entries of the shared log, unless another request is reading them.
 
     With *wait*, return when the log has been read up to this call, or up to less than ``max_lag`` seconds ago, and
     raise :class:`AuthorityUnavailable` when it cannot be read. If a read takes longer than ``max_lag``, one that began
     before this call may miss a revocation made in between, so it is followed by another read.
     """
-    revocations, called = trusts.revocations, clock.monotonic()
+    revocations, called = issuers.revocations, clock.monotonic()
     while True:
         before = revocations.synced_at
-        yield from ask(_sync(trusts, clock, wait=wait))
+        yield from ask(_sync(issuers, clock, wait=wait))
         if not wait or revocations.synced_at >= called:
             return
         if clock.monotonic() - revocations.synced_at < revocations.max_lag:
@@ -85,9 +85,9 @@ def sync(trusts: TrustedIssuers, clock: Clock, *, wait: bool = True) -> Flow[Non
     raise AuthorityUnavailable(Reason.STORE_UNAVAILABLE, "the shared store", retry_after=1.0)
 
 
-def _sync(trusts: TrustedIssuers, clock: Clock, *, wait: bool) -> SingleFlight:
+def _sync(issuers: Issuers, clock: Clock, *, wait: bool) -> SingleFlight:
     """Return the flight that reads the log from the last position; a long log is read in parts."""
-    revocations = trusts.revocations
+    revocations = issuers.revocations
     seen = revocations.generation
 
     def read() -> Flow[tuple[str, ...]]:

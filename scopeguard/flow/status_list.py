@@ -10,26 +10,26 @@ from scopeguard.flow.keys import longest_fetch, verify_signature
 from scopeguard.flow.responses import check_status
 from scopeguard.spec import status_list
 from scopeguard.spec.http_caching import lifetime
-from scopeguard.state.issuers import TrustedIssuer
+from scopeguard.state.issuers import IssuerRecord
 from scopeguard.state.status_list import StatusLists
 
 
-def check_token_status(access: AccessToken, trust: TrustedIssuer, clock: Clock) -> Flow[None]:
+def check_token_status(access: AccessToken, record: IssuerRecord, clock: Clock) -> Flow[None]:
     """Deny *access* if its status list calls it invalid (draft-ietf-oauth-status-list, experimental).
 
     A token without a reference to a status list passes. Called after all other checks of the token. If the list is
     unavailable, this is an outage, unless the policy says ``fail_open_dangerously``; the flight then logs the reason.
     """
-    policy, status_lists = trust.issuer.experimental_status_list, trust.status_lists
+    policy, status_lists = record.issuer.experimental_status_list, record.status_lists
     if policy is None or status_lists is None:
         return
     named = status_list.reference(
-        access.claims, policy.origins(trust.issuer.url), trust.issuer.insecure_http_dangerously
+        access.claims, policy.origins(record.issuer.url), record.issuer.insecure_http_dangerously
     )
     if named is None:
         return
     try:
-        found = yield from get_status_list(named.uri, trust, policy, status_lists, clock)
+        found = yield from get_status_list(named.uri, record, policy, status_lists, clock)
     except AuthorityUnavailable:
         if not policy.fail_open_dangerously:
             raise
@@ -38,14 +38,14 @@ def check_token_status(access: AccessToken, trust: TrustedIssuer, clock: Clock) 
 
 
 def get_status_list(
-    uri: str, trust: TrustedIssuer, policy: StatusListPolicy, status_lists: StatusLists, clock: Clock
+    uri: str, record: IssuerRecord, policy: StatusListPolicy, status_lists: StatusLists, clock: Clock
 ) -> Flow[status_list.StatusList]:
     """Return the list at *uri*: the cached one while it is fresh, or, if a refresh fails, until it expires."""
     held = status_lists.lookup(uri, clock.monotonic())
 
     def fly() -> Flow[tuple[str, ...]]:
         try:
-            found, published, max_age = yield from fetch_status_list(uri, trust, policy, clock)
+            found, published, max_age = yield from fetch_status_list(uri, record, policy, clock)
         except Exception as error:  # a bug in a custom transport is paced too: every request would run into it
             asked = error.retry_after if isinstance(error, AuthorityUnavailable) else None
             status_lists.fail(uri, clock.monotonic(), retry_after=asked)
@@ -57,13 +57,13 @@ def get_status_list(
 
     if held.due:
         flight = SingleFlight(
-            key=f"status list {uri} of {trust.issuer.url}",
-            authority=trust.issuer.url,
+            key=f"status list {uri} of {record.issuer.url}",
+            authority=record.issuer.url,
             needed=lambda: status_lists.generation(uri) == held.generation,
             flow=fly,
             lane=Lane.STATUS_LISTS,
-            account=trust.account,
-            deadline=TURN + policy.timeout + longest_fetch(trust.issuer),
+            account=record.account,
+            deadline=TURN + policy.timeout + longest_fetch(record.issuer),
         )
         try:
             yield from ask(flight)
@@ -72,32 +72,32 @@ def get_status_list(
                 raise
         held = status_lists.lookup(uri, clock.monotonic())
     if held.status_list is None:
-        raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, trust.issuer.url, retry_after=held.pause)
+        raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, record.issuer.url, retry_after=held.pause)
     return held.status_list
 
 
 def fetch_status_list(
-    uri: str, trust: TrustedIssuer, policy: StatusListPolicy, clock: Clock
+    uri: str, record: IssuerRecord, policy: StatusListPolicy, clock: Clock
 ) -> Flow[tuple[status_list.StatusList, status_list.Published, float | None]]:
     """Fetch the list at *uri*, check that a key of the issuer signed it, and return it with its token and ``max-age``.
 
     Any other response raises :class:`AuthorityUnavailable`: it says nothing about a token. Redirects are not followed.
     """
-    authority = trust.issuer.url
+    authority = record.issuer.url
     answer = yield from ask(
         Send(
             url=uri,
             authority=authority,
             accept=status_list.MEDIA_TYPE,
-            insecure=trust.issuer.insecure_http_dangerously,
+            insecure=record.issuer.insecure_http_dangerously,
             limit=policy.max_bytes,
             timeout=policy.timeout,
         )
     )
     check_status(answer, uri, authority, clock)
     try:
-        published = status_list.read(answer.body, answer.headers, uri, trust.issuer, clock.wall())
-        yield from verify_signature(published.token, trust, clock)
+        published = status_list.read(answer.body, answer.headers, uri, record.issuer, clock.wall())
+        yield from verify_signature(published.token, record, clock)
         return status_list.unfolded(published, policy.max_bytes), published, lifetime(answer.headers)
     except (status_list.MalformedStatusList, InvalidToken) as error:
         problem = f"its status list cannot be used: {error}"

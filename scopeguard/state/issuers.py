@@ -40,7 +40,7 @@ _NEWCOMERS: Final = "newcomers"
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class TrustedIssuer:
+class IssuerRecord:
     """One issuer with its key ring, its cached metadata and its introspection state. Issuers share no state.
 
     ``metadata`` holds the documents that were needed so far: the introspection endpoint and the key set may be named by
@@ -68,7 +68,7 @@ class TrustedIssuer:
     by_id: KeysById | None = field(init=False, repr=False)  # replaces the ring if each key has its own URL
     jwks_uri: str | None = None  # the configured URL of the ring's key set
     # The same issuer with its other key sets: each has its own ring, and all share the rest.
-    others: tuple[TrustedIssuer, ...] = field(default=(), repr=False)
+    others: tuple[IssuerRecord, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         self.by_id = None if self.issuer.key_url_template is None else KeysById(self.issuer.key_set)
@@ -81,14 +81,14 @@ class TrustedIssuer:
         """The name under which outbound work for this issuer is counted; see :class:`SingleFlight`."""
         return _NEWCOMERS if self.newcomer else self.issuer.url
 
-    def is_or_has(self, trust: TrustedIssuer) -> bool:
-        """Return whether *trust* is this object, or the same issuer with another of its key sets."""
-        return trust is self or trust in self.others
+    def is_or_has(self, record: IssuerRecord) -> bool:
+        """Return whether *record* is this object, or the same issuer with another of its key sets."""
+        return record is self or record in self.others
 
     def after_fork(self) -> None:
         """Replace the locks in a child process."""
-        for trust in (self, *self.others):
-            trust.ring.forget_flights()
+        for record in (self, *self.others):
+            record.ring.forget_flights()
         if self.by_id is not None:
             self.by_id.after_fork()
         if self.introspection is not None:
@@ -117,7 +117,7 @@ class TrustedIssuer:
             self.metadata = (metadata,)
             self.metadata_until = now + self.issuer.key_set.max_ttl
 
-    def take_over(self, other: TrustedIssuer) -> None:
+    def take_over(self, other: IssuerRecord) -> None:
         """Take over the caches of *other*, whose issuer has equal settings. A key file is read again."""
         self.introspection, self.status_lists = other.introspection, other.status_lists
         if self.backends != other.backends:  # cached keys are prepared for their backends
@@ -140,35 +140,35 @@ def _keep(memo: dict[bytes, T], segment: bytes, value: T) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """A cached look-up of an issuer: found, unknown (no ``trust``) or failed. ``until``: its end (monotonic)."""
+    """A cached look-up of an issuer: found, unknown (no ``record``) or failed. ``until``: its end (monotonic)."""
 
     until: float
-    trust: TrustedIssuer | None = None
+    record: IssuerRecord | None = None
     failed: bool = False
 
 
 class ResolvedIssuers:
-    """The issuers that *resolver* finds; *new_trust* builds the state of one.
+    """The issuers that *resolver* finds; *new_record* builds the state of one.
 
     At most ``max_issuers`` are held whose tokens were accepted; the least recently used goes first. The others
     (newcomers) get the remaining places, and at least one. A name in an unverified token therefore never evicts an
     issuer whose tokens were accepted. Unknown names and failures have a map of their own with the same bound.
     """
 
-    def __init__(self, resolver: IssuerResolver, new_trust: Callable[[Issuer], TrustedIssuer]) -> None:
+    def __init__(self, resolver: IssuerResolver, new_record: Callable[[Issuer], IssuerRecord]) -> None:
         self.resolver: IssuerResolver = resolver
-        self._new_trust = new_trust
+        self._new_record = new_record
         self._lock = threading.Lock()
         self._found: OrderedDict[str, Resolution] = OrderedDict()
         self._newcomers: OrderedDict[str, Resolution] = OrderedDict()
         self._others: OrderedDict[str, Resolution] = OrderedDict()
 
     @property
-    def found(self) -> tuple[TrustedIssuer, ...]:
+    def found(self) -> tuple[IssuerRecord, ...]:
         """The issuers that were found."""
         with self._lock:
             held = (*self._found.values(), *self._newcomers.values())
-            return tuple(entry.trust for entry in held if entry.trust is not None)
+            return tuple(entry.record for entry in held if entry.record is not None)
 
     def has_accepted(self, name: str) -> bool:
         """Return whether a token of the issuer *name* was accepted before, even if the look-up has expired."""
@@ -207,7 +207,7 @@ class ResolvedIssuers:
         if issuer is None:
             entry = Resolution(now + resolver.negative_ttl)
         else:
-            entry = Resolution(now + resolver.ttl, self._trusting(_checked(name, issuer), now + resolver.ttl))
+            entry = Resolution(now + resolver.ttl, self._record_of(_checked(name, issuer), now + resolver.ttl))
         self._keep(name, entry)
         return entry
 
@@ -220,33 +220,33 @@ class ResolvedIssuers:
         """Replace the lock in a child process, where the thread that held it does not exist."""
         self._lock = threading.Lock()
 
-    def accept(self, trust: TrustedIssuer) -> None:
-        """Record that a token of *trust* was accepted, so that it is no longer a newcomer.
+    def accept(self, record: IssuerRecord) -> None:
+        """Record that a token of *record* was accepted, so that it is no longer a newcomer.
 
         It is added again if others have evicted it since it was found, unless the resolver has returned another result.
         """
-        if not trust.newcomer:
+        if not record.newcomer:
             return
-        name = trust.issuer.url
+        name = record.issuer.url
         with self._lock:
-            for each in (trust, *trust.others):
+            for each in (record, *record.others):
                 each.newcomer = False
             held = self._found.get(name) or self._newcomers.get(name) or self._others.get(name)
-            if held is None or held.trust is trust:
+            if held is None or held.record is record:
                 self._newcomers.pop(name, None)
-                self._found[name] = Resolution(trust.found_until, trust)
+                self._found[name] = Resolution(record.found_until, record)
                 self._make_room()
 
-    def _trusting(self, issuer: Issuer, until: float) -> TrustedIssuer:
+    def _record_of(self, issuer: Issuer, until: float) -> IssuerRecord:
         held = self._found.get(issuer.url) or self._newcomers.get(issuer.url)
-        if held is not None and held.trust is not None and held.trust.issuer == issuer:
-            trust = held.trust
+        if held is not None and held.record is not None and held.record.issuer == issuer:
+            record = held.record
         else:
-            trust = self._new_trust(issuer)
-            for each in (trust, *trust.others):
+            record = self._new_record(issuer)
+            for each in (record, *record.others):
                 each.newcomer = True
-        trust.found_until = until
-        return trust
+        record.found_until = until
+        return record
 
     def _keep(self, name: str, entry: Resolution) -> None:
         with self._lock:
@@ -254,9 +254,9 @@ class ResolvedIssuers:
                 self._found.pop(name, None)
                 self._newcomers.pop(name, None)
             self._others.pop(name, None)
-            if entry.trust is None:
+            if entry.record is None:
                 self._others[name] = entry
-            elif entry.trust.newcomer:
+            elif entry.record.newcomer:
                 self._newcomers[name] = entry
             else:
                 self._found[name] = entry
@@ -287,7 +287,7 @@ def _checked(name: str, issuer: object) -> Issuer:
     return issuer
 
 
-class TrustedIssuers:
+class Issuers:
     """All trusted issuers, by the names in their tokens and by the prefixes of their opaque tokens.
 
     A token belongs to at most one issuer. A token of an unknown issuer is denied without I/O; tokens are never tried
@@ -296,71 +296,71 @@ class TrustedIssuers:
 
     def __init__(
         self,
-        trusts: Iterable[TrustedIssuer],
+        records: Iterable[IssuerRecord],
         *,
         revocations: Revocations,
         shared: bool = False,
         resolved: ResolvedIssuers | None = None,
     ) -> None:
-        self._by_name: dict[tuple[str | None, str], TrustedIssuer] = {}
-        self._prefixes: dict[str, TrustedIssuer] = {}
-        self._any_opaque: TrustedIssuer | None = None
+        self._by_name: dict[tuple[str | None, str], IssuerRecord] = {}
+        self._prefixes: dict[str, IssuerRecord] = {}
+        self._any_opaque: IssuerRecord | None = None
         self._forms: dict[str | None, tuple[bool, tuple[str, ...]]] = {}
         self._headers: dict[bytes, Mapping[str, Any]] = {}
         self.resolved = resolved
         self.revocations = revocations
         self.shared = shared  # whether a store shares revocations and answers with other processes
-        for trust in trusts:
-            self._add(trust)
+        for record in records:
+            self._add(record)
         # A look-up tries each length once, for any number of prefixes.
         self._prefix_lengths = tuple(sorted({len(prefix) for prefix in self._prefixes}, reverse=True))
         # Whether any issuer introspects opaque tokens.
         self.takes_opaque: bool = bool(self._prefixes) or self._any_opaque is not None
         # The header fields that may hold a token; None for Authorization.
-        headers = dict.fromkeys(trust.issuer.token_header for trust in self.all)
+        headers = dict.fromkeys(record.issuer.token_header for record in self.all)
         self.headers: tuple[str | None, ...] = tuple(headers if resolved is None else {**headers, None: None})
         # The issuer whose tokens need no iss, and hints for tokens of any issuer.
-        nameless = [trust for trust in self.all if trust.issuer.issuer_claim_optional_dangerously]
+        nameless = [record for record in self.all if record.issuer.issuer_claim_optional_dangerously]
         if nameless and (len(self.all) > 1 or resolved is not None):
             raise ConfigurationError(
                 f"issuer_claim_optional_dangerously: issuer {nameless[0].issuer.url!r} has to be the only one; a token "
                 "without iss does not say whose it is"
             )
-        self.nameless: TrustedIssuer | None = nameless[0] if nameless else None
+        self.nameless: IssuerRecord | None = nameless[0] if nameless else None
         self.names: IssuerNames = IssuerNames(name for _, name in self._by_name)
         self.hints: dict[str, str] = {
-            key: hint for trust in reversed(self.all) for key, hint in trust.issuer.hints.items()
+            key: hint for record in reversed(self.all) for key, hint in record.issuer.hints.items()
         }
 
-    def _add(self, trust: TrustedIssuer) -> None:
-        for name in dict.fromkeys((trust.issuer.url, *trust.issuer.aliases)):
-            if self._by_name.setdefault((trust.issuer.token_header, name), trust) is not trust:
+    def _add(self, record: IssuerRecord) -> None:
+        for name in dict.fromkeys((record.issuer.url, *record.issuer.aliases)):
+            if self._by_name.setdefault((record.issuer.token_header, name), record) is not record:
                 raise ConfigurationError(
                     f"issuer {name!r} is configured twice; one issuer has one policy: let one Issuer accept both kinds "
                     "of tokens (audience, expected_claims and typ take several values), or make a Guard for each "
                     "policy and guard its routes with it"
                 )
-        header, form = trust.issuer.token_header, (trust.issuer.padded_segments, trust.issuer.header_claims)
+        header, form = record.issuer.token_header, (record.issuer.padded_segments, record.issuer.header_claims)
         if self._forms.setdefault(header, form) != form:
             raise ConfigurationError(
                 f"token_header: {header!r} is shared by issuers that differ in padded_segments or header_claims; the "
                 "field alone tells how a token in it is read, so let them agree"
             )
-        if trust.issuer.validate is Validation.JWT:
+        if record.issuer.validate is Validation.JWT:
             return
-        for prefix in trust.issuer.opaque_prefixes:
-            if self._prefixes.setdefault(prefix, trust) is not trust:
+        for prefix in record.issuer.opaque_prefixes:
+            if self._prefixes.setdefault(prefix, record) is not record:
                 raise ConfigurationError(f"opaque_prefixes: {prefix!r} stands for two issuers; a token goes to one")
-        if not trust.issuer.opaque_prefixes:
+        if not record.issuer.opaque_prefixes:
             if self._any_opaque is not None:
                 raise ConfigurationError(
-                    f"issuers {self._any_opaque.issuer.url!r} and {trust.issuer.url!r} both introspect any opaque "
+                    f"issuers {self._any_opaque.issuer.url!r} and {record.issuer.url!r} both introspect any opaque "
                     "token; give one of them opaque_prefixes, so that no token is shown to the wrong one"
                 )
-            self._any_opaque = trust
+            self._any_opaque = record
 
     @property
-    def all(self) -> tuple[TrustedIssuer, ...]:
+    def all(self) -> tuple[IssuerRecord, ...]:
         """The configured issuers, in the order of configuration."""
         return tuple(dict.fromkeys(self._by_name.values()))
 
@@ -373,20 +373,20 @@ class TrustedIssuers:
         """Cache the parsed header of *token*, which was accepted: other tokens share it."""
         _keep(self._headers, token.segment, token.header)
 
-    def is_configured(self, trust: TrustedIssuer) -> bool:
-        """Return whether *trust* is one of the configured issuers, which never expire."""
-        found = self._by_name.get((trust.issuer.token_header, trust.issuer.url))
-        return found is not None and found.is_or_has(trust)
+    def is_configured(self, record: IssuerRecord) -> bool:
+        """Return whether *record* is one of the configured issuers, which never expire."""
+        found = self._by_name.get((record.issuer.token_header, record.issuer.url))
+        return found is not None and found.is_or_has(record)
 
-    def holds(self, trust: TrustedIssuer, now: float) -> bool:
-        """Return whether *trust* is trusted at *now* (monotonic seconds).
+    def holds(self, record: IssuerRecord, now: float) -> bool:
+        """Return whether *record* is trusted at *now* (monotonic seconds).
 
         It is if it is configured, or if it is the cached result of the resolver for its name.
         """
-        if self.is_configured(trust):
+        if self.is_configured(record):
             return True
-        found = None if self.resolved is None else self.resolved.lookup(trust.issuer.url, now)
-        return found is not None and found.trust is not None and found.trust.is_or_has(trust)
+        found = None if self.resolved is None else self.resolved.lookup(record.issuer.url, now)
+        return found is not None and found.record is not None and found.record.is_or_has(record)
 
     def leeway(self, issuer: str, now: float) -> float:
         """Return the leeway in seconds for tokens of *issuer*, named as in the configuration.
@@ -394,18 +394,18 @@ class TrustedIssuers:
         The longest one if several header fields have different leeways; 0 for an issuer that is unknown at *now*
         (monotonic seconds).
         """
-        trusts = [self._by_name.get((header, issuer)) for header in self.headers]
+        records = [self._by_name.get((header, issuer)) for header in self.headers]
         found = None if self.resolved is None else self.resolved.lookup(issuer, now)
         if found is not None:
-            trusts.append(found.trust)
-        return max((trust.issuer.leeway for trust in trusts if trust is not None), default=0.0)
+            records.append(found.record)
+        return max((record.issuer.leeway for record in records if record is not None), default=0.0)
 
     def is_caught_up(self, now: float) -> bool:
         """Return whether no read of the shared revocation log is due at *now* (monotonic seconds)."""
         revocations = self.revocations
         return not self.shared or now - revocations.synced_at < revocations.max_lag / 2
 
-    def by_name(self, issuer: str, header: str | None = None) -> TrustedIssuer | None:
+    def by_name(self, issuer: str, header: str | None = None) -> IssuerRecord | None:
         """Return the configured issuer with exactly the name *issuer* whose tokens come in the field *header*."""
         return self._by_name.get((header, issuer))
 
@@ -420,35 +420,35 @@ class TrustedIssuers:
                 return {"configured": issuer, "differs": differs}
         return self.names.nearest(issuer)
 
-    def by_opaque_token(self, token: str) -> TrustedIssuer | None:
+    def by_opaque_token(self, token: str) -> IssuerRecord | None:
         """Return the issuer that introspects the opaque *token*: by the longest prefix, else the one without."""
         for length in self._prefix_lengths:
-            trust = self._prefixes.get(token[:length])
-            if trust is not None:
-                return trust
+            record = self._prefixes.get(token[:length])
+            if record is not None:
+                return record
         return self._any_opaque
 
-    def take_over(self, other: TrustedIssuers) -> tuple[TrustedIssuer, ...]:
+    def take_over(self, other: Issuers) -> tuple[IssuerRecord, ...]:
         """Take over revocations and the caches of issuers with equal settings from *other*.
 
         Returns the issuers whose key rings are empty.
         """
         self.revocations.take_over(other.revocations)
-        anew: list[TrustedIssuer] = []
-        for trust in self.all:
-            held = next((held for held in other.all if held.issuer == trust.issuer), None)
+        anew: list[IssuerRecord] = []
+        for record in self.all:
+            held = next((held for held in other.all if held.issuer == record.issuer), None)
             if held is not None:
-                trust.take_over(held)
-            if held is None or trust.ring is not held.ring:
-                anew.append(trust)
+                record.take_over(held)
+            if held is None or record.ring is not held.ring:
+                anew.append(record)
         return tuple(anew)
 
     def after_fork(self) -> None:
         """Replace the locks in a child process."""
-        found: tuple[TrustedIssuer, ...] = ()
+        found: tuple[IssuerRecord, ...] = ()
         if self.resolved is not None:
             self.resolved.after_fork()
             found = self.resolved.found
-        for trust in (*self.all, *found):
-            trust.after_fork()
+        for record in (*self.all, *found):
+            record.after_fork()
         self.revocations.after_fork()

@@ -24,7 +24,7 @@ from scopeguard.config.token_cache import TokenCachePolicy
 from scopeguard.spec import jwt
 from scopeguard.spec.jwks import VerificationKey
 from scopeguard.spec.strict_json import parse_object
-from scopeguard.state.issuers import TrustedIssuer, TrustedIssuers
+from scopeguard.state.issuers import IssuerRecord, Issuers
 from scopeguard.state.keyring import Held
 
 V = TypeVar("V")
@@ -52,7 +52,7 @@ class CachedToken:
     """
 
     access: AccessToken
-    trust: TrustedIssuer
+    record: IssuerRecord
     key: VerificationKey
     header: Mapping[str, Any] = field(repr=False)
     location: str | None
@@ -114,7 +114,7 @@ class _Generations(Generic[V]):
 class _Seal:
     """The properties that all tokens with the same signing key and header share."""
 
-    trust: TrustedIssuer
+    record: IssuerRecord
     key: VerificationKey
     header: Mapping[str, Any]
     location: str | None
@@ -137,20 +137,20 @@ class _Packed:
     def number(
         self,
         token: Unverified,
-        trust: TrustedIssuer,
+        record: IssuerRecord,
         key: VerificationKey,
         location: str | None,
-        trusts: TrustedIssuers,
+        issuers: Issuers,
     ) -> int | None:
         """Return the number of the seal of *token*, or ``None`` if there is no room for another seal.
 
         That happens if every token has another header.
         """
-        name = (id(trust), id(key), token.segment, location)
+        name = (id(record), id(key), token.segment, location)
         number = self._numbers.get(name)
         if number is not None:
             return number
-        instant = location is None and trust.status_lists is None and trusts.is_configured(trust)
+        instant = location is None and record.status_lists is None and issuers.is_configured(record)
         with self._lock:
             number = self._numbers.get(name)  # another thread may have been first
             if number is None:
@@ -158,8 +158,8 @@ class _Packed:
                 if size > self._left:
                     return None
                 self._left -= size
-                # The seal keeps trust and key alive, so that their ids stay unique, but not the token.
-                seal = _Seal(trust=trust, key=key, header=token.header, location=location, instant=instant)
+                # The seal keeps record and key alive, so that their ids stay unique, but not the token.
+                seal = _Seal(record=record, key=key, header=token.header, location=location, instant=instant)
                 self._seals.append(seal)
                 self._numbers[name] = number = len(self._seals) - 1
             return number
@@ -209,16 +209,16 @@ class TokenCache:
         found = self._ready.young.get(key) or self._ready.old.get(key)
         if found is None:
             packed = self._packed
-            record = packed.tokens.young.get(key) or packed.tokens.old.get(key)
-            if record is None:
+            entry = packed.tokens.young.get(key) or packed.tokens.old.get(key)
+            if entry is None:
                 return None
-            since, until, number = _PACKED.unpack_from(record)
+            since, until, number = _PACKED.unpack_from(entry)
             if not since <= now < until:
                 self.discard(key)
                 return None
-            payload = record[_PACKED.size :]
+            payload = entry[_PACKED.size :]
             found = _unpacked(packed.seal(number), payload, key, since, until)
-            packed.tokens.put(key, record, len(record) + _OVERHEAD)
+            packed.tokens.put(key, entry, len(entry) + _OVERHEAD)
             self._ready.put(key, found, found.size)
         elif not found.since <= now < found.until:
             self.discard(key)
@@ -231,26 +231,26 @@ class TokenCache:
         self,
         digest: bytes,
         token: Unverified,
-        trust: TrustedIssuer,
+        record: IssuerRecord,
         key: VerificationKey,
-        trusts: TrustedIssuers,
+        issuers: Issuers,
         *,
         location: str | None,
         since: float,
         until: float,
     ) -> None:
-        """Add *token* under *digest*, its SHA-256. *key* of *trust*, one of *trusts*, signed it.
+        """Add *token* under *digest*, its SHA-256. *key* of *record*, one of *issuers*, signed it.
 
         *location*, *since* and *until* are those of :class:`CachedToken`.
         """
         packed = self._packed  # another thread may replace it, and a number is valid in one object only
-        number = packed.number(token, trust, key, location, trusts)
+        number = packed.number(token, record, key, location, issuers)
         if number is None:
             # Every token has another header, or there are very many keys. Ready tokens stay.
             self._packed = _Packed(self._policy)
             return
-        record = _PACKED.pack(since, until, number) + token.payload
-        packed.tokens.put(digest, record, len(record) + _OVERHEAD)
+        entry = _PACKED.pack(since, until, number) + token.payload
+        packed.tokens.put(digest, entry, len(entry) + _OVERHEAD)
 
     def discard(self, digest: bytes) -> None:
         """Remove the token under *digest*."""
@@ -264,14 +264,14 @@ def _ready_size(payload: bytes) -> int:
 
 
 def _unpacked(seal: _Seal, payload: bytes, key: bytes, since: float, until: float) -> CachedToken:
-    issuer, claims = seal.trust.issuer, parse_object(payload)
+    issuer, claims = seal.record.issuer, parse_object(payload)
     for name in issuer.header_claims:
         if name in seal.header:
             claims.setdefault(name, seal.header[name])
     token = Unverified(header=seal.header, claims=claims, signed=b"", signature=b"", fingerprint=key[:6].hex())
     return CachedToken(
-        access=jwt.accept(token, issuer, seal.trust.vocabulary),
-        trust=seal.trust,
+        access=jwt.accept(token, issuer, seal.record.vocabulary),
+        record=seal.record,
         key=seal.key,
         header=seal.header,
         location=seal.location,

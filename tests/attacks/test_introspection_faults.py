@@ -575,9 +575,9 @@ def test_a_flood_of_made_up_tokens_pushes_out_nobody(authority: FakeAuthority, n
     with authority.outage():
         assert all(isinstance(guard.check(request_with(token)), Granted) for token in good)
     assert calls(authority) == asked
-    trust = engine_of(guard).issuers.all[0]
-    assert trust.introspection is not None
-    assert len(trust.introspection.cache) == 20
+    record = engine_of(guard).issuers.all[0]
+    assert record.introspection is not None
+    assert len(record.introspection.cache) == 20
 
 
 # -- sharing

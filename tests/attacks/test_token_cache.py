@@ -457,9 +457,9 @@ def test_nothing_an_unauthenticated_caller_sends_is_remembered():
     cache = engine_of(guard).token_cache
     assert cache is not None
     assert len(cache) == 0
-    trusts = engine_of(guard).issuers
-    assert not trusts._headers
-    assert all(not trust.headers for trust in trusts.all)
+    issuers = engine_of(guard).issuers
+    assert not issuers._headers
+    assert all(not record.headers for record in issuers.all)
     guard.close()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from forked import Child
 from scopeguard import Guard, Introspection, Issuer, IssuerResolver, ScopeCatalog
 from scopeguard.config.status_list import StatusListPolicy
-from scopeguard.core.wiring import build_trusted_issuer
+from scopeguard.core.wiring import build_issuer_record
 from scopeguard.edge.lanes import WorkLane
 from scopeguard.edge.single_flight import Flights
 from scopeguard.edge.threads import Threads
@@ -71,7 +71,7 @@ def test_every_lock_of_an_issuer_is_replaced():
         introspection=Introspection(client_id="a", client_secret="s"),
         experimental_status_list=StatusListPolicy(),
     )
-    state = build_trusted_issuer(issuer, ScopeCatalog(), ())
+    state = build_issuer_record(issuer, ScopeCatalog(), ())
     held = list(locks(state))
     assert len(held) >= 5
     for _, lock in held:

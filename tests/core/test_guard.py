@@ -788,8 +788,8 @@ def test_a_child_process_judges_by_itself_and_leaves_the_parents_flights_alone(a
         waiting = threading.Thread(target=lambda: guard.check(rotated))
         waiting.start()
         held.arrived()
-        (trust,) = engine_of(guard).issuers.all
-        ring = trust.ring
+        (record,) = engine_of(guard).issuers.all
+        ring = record.ring
         ring._lock.acquire()  # as if another thread were in there at this very moment
         child = Child(check)
         ring._lock.release()

@@ -317,7 +317,7 @@ def test_the_issuer_used_longest_ago_goes_first_and_its_keys_with_it(
     assert [authority.transport.count("jwks") for authority in tenants] == [1, 2, 1]
     resolved = engine_of(guard).issuers.resolved
     assert resolved is not None
-    assert [trust.issuer.url for trust in resolved.found] == [tenant("a"), tenant("b")]
+    assert [record.issuer.url for record in resolved.found] == [tenant("a"), tenant("b")]
 
 
 def test_made_up_names_are_bounded_and_push_out_no_issuer(

@@ -85,7 +85,7 @@ class Scene:
     def held(self) -> set[str]:
         resolved = engine_of(self.guard).issuers.resolved
         assert resolved is not None
-        return {trust.issuer.url for trust in resolved.found}
+        return {record.issuer.url for record in resolved.found}
 
 
 @pytest.fixture

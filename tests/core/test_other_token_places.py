@@ -250,7 +250,7 @@ def test_only_a_websocket_has_subprotocols(authority: FakeAuthority):
     "name", [b"X-Forwarded-Authorization", b"x_forwarded_authorization", b"X-Forwarded_Authorization"]
 )
 def test_no_spelling_of_the_forwarded_field_reaches_the_app(name: bytes):
-    """A WSGI app behind a bridge reads dashes and underscores alike, so a twin would be a token that no check has seen."""
+    """A WSGI app behind a bridge reads dashes and underscores alike: a twin would be a token that no check has seen."""
     scope: dict[str, Any] = {"type": "http", "headers": [(name, b"Bearer made-up"), (b"host", b"api.test")]}
     take_out_of_scope(scope, TokenSources(methods=["header", "forwarded"], trusted_proxies=["127.0.0.1"]))
     assert scope["headers"] == [(b"host", b"api.test")]

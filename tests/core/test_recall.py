@@ -67,7 +67,7 @@ class Scene:
 
     def replace_keys(self, **changes: Any) -> None:
         """With the same keys, and other times; and somebody has looked into them."""
-        self.found.trust.ring.current = self.found.held = replace(self.held, **changes)
+        self.found.record.ring.current = self.found.held = replace(self.held, **changes)
 
 
 Made = Callable[..., Scene]
@@ -191,19 +191,19 @@ def test_nothing_is_recalled_whose_key_nobody_has_looked_for(scene: Scene):
 
 def test_nothing_is_recalled_while_nobody_holds_any_keys(scene: Scene):
     """As it would be if a ring could lose them: nothing is held then either."""
-    scene.found.held = scene.found.trust.ring.current = None
+    scene.found.held = scene.found.record.ring.current = None
     assert scene.recall() is None
 
 
 def test_nothing_is_recalled_after_other_keys_have_come_be_they_the_same(scene: Scene):
-    scene.found.trust.ring.current = replace(scene.held)
+    scene.found.record.ring.current = replace(scene.held)
     assert scene.recall() is None
     assert isinstance(scene.ask(), Granted)  # who finds the key in them
     assert scene.recall() is not None
 
 
 def test_nothing_is_recalled_or_granted_when_another_key_has_the_name_of_the_one_that_signed(scene: Scene):
-    ring = scene.found.trust.ring
+    ring = scene.found.record.ring
     (mine,), (other,) = (
         authority.authority.keys.key_set(0.0)["keys"] for authority in (scene.authority, FakeAuthority())
     )

@@ -192,7 +192,7 @@ def test_a_revocation_is_remembered_until_the_last_token_is_refused_by_its_own_d
     revoke(guard, **KINDS[kind](token))
     authority.clock.advance(3600 + 30 + 29)
     for number in range(1100):  # others make the memory sweep what is over
-        engine_of(guard).record(Revoked.JTI, authority.url, str(number))
+        engine_of(guard).record_revocation(Revoked.JTI, authority.url, str(number))
     assert is_revoked(decide(guard, token))
     if shared:
         assert is_revoked(decide(new_guard(store=store, revocation=policy), token))
@@ -431,15 +431,15 @@ def test_a_sync_that_began_before_the_request_is_not_taken_for_a_recent_one(
     be out of date."""
     store = Slow(authority.clock, 5.0, always=True)
     guard = new_guard(store=store)
-    trusts, clock = engine_of(guard).issuers, authority.clock
-    flow = sync_if_due(trusts, clock)
+    issuers, clock = engine_of(guard).issuers, authority.clock
+    flow = sync_if_due(issuers, clock)
     first = next(flow)
     assert isinstance(first, SingleFlight)
-    trusts.revocations.record_sync(clock.monotonic() - 5.0)  # the sync that this request joined
+    issuers.revocations.record_sync(clock.monotonic() - 5.0)  # the sync that this request joined
     second = flow.send(None)
     assert isinstance(second, SingleFlight)
     assert second.needed()
-    trusts.revocations.record_sync(clock.monotonic())
+    issuers.revocations.record_sync(clock.monotonic())
     with pytest.raises(StopIteration):
         flow.send(None)
 

@@ -173,10 +173,10 @@ def test_the_sets_are_taken_over_and_belong_to_the_issuer(flows: Flows):
 
 def test_what_else_the_issuer_signs_is_verified_with_all_its_sets(flows: Flows):
     """Answers of introspection, status lists and security events."""
-    (trust,) = engine_of(flows.guard).issuers.all
+    (record,) = engine_of(flows.guard).issuers.all
     for url in (SIGN_UP, RESET):
         token = jwt.peek(flows.mint(url))
-        key = engine_of(flows.guard).perform(verify_signature(token, trust, flows.clock))
+        key = engine_of(flows.guard).perform(verify_signature(token, record, flows.clock))
         assert key.kid == token.header["kid"]
 
 

@@ -13,7 +13,7 @@ from scopeguard.errors import AuthorityUnavailable, Reason
 from scopeguard.flow.authenticate import authenticate
 from scopeguard.flow.effects import Answer, Flow, ReadFile, ReadForm, Send, SingleFlight
 from scopeguard.request import HeaderList, RequestView
-from scopeguard.state.issuers import TrustedIssuer, TrustedIssuers
+from scopeguard.state.issuers import IssuerRecord, Issuers
 from scopeguard.state.keyring import KeyRing
 from scopeguard.state.revocation import Revocations
 from scopeguard.testing import FakeAuthority
@@ -21,8 +21,8 @@ from scopeguard.testing import FakeAuthority
 Reply = Answer | Exception
 
 
-def trust_in(issuer: Issuer, **options: Any) -> TrustedIssuer:
-    return TrustedIssuer(issuer=issuer, vocabulary=issuer.vocabulary, ring=KeyRing(issuer.key_set, **options))
+def trust_in(issuer: Issuer, **options: Any) -> IssuerRecord:
+    return IssuerRecord(issuer=issuer, vocabulary=issuer.vocabulary, ring=KeyRing(issuer.key_set, **options))
 
 
 def down(authority: str = "https://as.test", **options: Any) -> AuthorityUnavailable:
@@ -99,7 +99,7 @@ class Bench:
     def __init__(self, authority: FakeAuthority, issuer: Issuer | None = None, **options: Any) -> None:
         self.authority = authority
         self.clock = authority.clock
-        self.trust = trust_in(issuer or authority.issuer, **options)
+        self.record = trust_in(issuer or authority.issuer, **options)
         self.script = Script(self._ask)
 
     def _ask(self, url: str) -> Reply:
@@ -113,13 +113,13 @@ class Bench:
         return self.script.asked
 
     def flow(
-        self, token: str, *, sources: TokenSources | None = None, trusts: Sequence[TrustedIssuer] = (), **options: Any
+        self, token: str, *, sources: TokenSources | None = None, issuers: Sequence[IssuerRecord] = (), **options: Any
     ) -> Flow[Any]:
         view = RequestView(
             method="GET", path="/", headers=HeaderList([(b"authorization", b"Bearer " + token.encode("ascii"))])
         )
-        trusted = TrustedIssuers(trusts or (self.trust,), revocations=Revocations())
-        return authenticate(view, trusts=trusted, sources=sources or TokenSources(), clock=self.clock, **options)
+        trusted = Issuers(issuers or (self.record,), revocations=Revocations())
+        return authenticate(view, issuers=trusted, sources=sources or TokenSources(), clock=self.clock, **options)
 
     def judge(self, token: str, **options: Any) -> Any:
         return self.script.play(self.flow(token, **options))

@@ -21,7 +21,7 @@ from scopeguard.flow.effects import Answer, ReadFile, ReadForm, Send, SingleFlig
 from scopeguard.flow.keys import MOST_VERIFICATIONS, warm
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.spec.jwks import VerificationKey, configured_key_set
-from scopeguard.state.issuers import TrustedIssuers
+from scopeguard.state.issuers import Issuers
 from scopeguard.state.revocation import Revocations
 from scopeguard.testing import FakeAuthority
 
@@ -220,7 +220,7 @@ def test_a_bad_signature_under_keys_fetched_for_this_very_request_is_final(bench
 
 def landing(bench: Any, step: str, jwk: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whenever the key ring has done *step*, a fetch that began since brings *jwk*, out of another thread."""
-    ring = bench.trust.ring
+    ring = bench.record.ring
     done = getattr(ring, step)
 
     def do(*arguments: Any, **options: Any) -> object:
@@ -320,13 +320,13 @@ def test_two_issuers_with_the_same_key_id_share_no_key(new_bench: Any):
     kid = one.key().kid
     two.authority.keys._active["ES256"] = SigningKey.generate("ES256", kid=kid)
     benches = [new_bench(authority) for authority in (one, two)]
-    trusts = [bench.trust for bench in benches]
+    issuers = [bench.record for bench in benches]
     for bench, authority in zip(benches, (one, two), strict=True):
-        assert bench.judge(authority.mint(), trusts=trusts).issuer == authority.url
+        assert bench.judge(authority.mint(), issuers=issuers).issuer == authority.url
     for bench, authority, other in ((benches[0], one, two), (benches[1], two, one)):
         stolen = authority.mint(key=other.key(), claims={"iss": authority.url})
         with pytest.raises(InvalidToken) as refused:
-            bench.judge(stolen, trusts=trusts)
+            bench.judge(stolen, issuers=issuers)
         assert refused.value.reason is Reason.BAD_SIGNATURE
 
 
@@ -336,7 +336,7 @@ def test_a_key_in_a_token_is_never_learnt(bench: Any, authority: Any):
     for _ in range(2):
         with pytest.raises(InvalidToken):
             bench.judge(authority.mint(key=own, headers={"jwk": own.public_jwk()}))
-    assert bench.trust.ring.key_set.candidates("mine", "ES256") == ()
+    assert bench.record.ring.key_set.candidates("mine", "ES256") == ()
 
 
 # -- keys that are not there
@@ -358,7 +358,7 @@ def test_an_unknown_key_on_a_cold_start_costs_one_fetch(bench: Any, authority: A
             bench.judge(authority.mint(headers={"kid": "nobody"}))
         assert refused.value.reason is Reason.UNKNOWN_KEY
     assert bench.asked == [OAUTH, JWKS]
-    assert bench.trust.ring.may_doubt(authority.clock.monotonic())  # nothing was paid: the set was needed anyway
+    assert bench.record.ring.may_doubt(authority.clock.monotonic())  # nothing was paid: the set was needed anyway
 
 
 @pytest.mark.rule("X-59", "A-16")
@@ -398,7 +398,7 @@ def test_an_unknown_key_while_the_authority_fails_is_an_outage_and_takes_no_key_
 def test_whoever_joined_a_fetch_that_began_earlier_may_ask_once_more(bench: Any, authority: Any):
     """The fetch in the air was answered before the rotation: its result says nothing about the new key."""
     bench.judge(authority.mint())
-    ring = bench.trust.ring
+    ring = bench.record.ring
     now = authority.clock.monotonic()
     number = ring.begin(now, provoked=True)
     early = ring.key_set
@@ -434,7 +434,7 @@ def test_whoever_comes_before_those_who_waited_have_woken_up_does_not_ask_again(
 def test_the_same_again_with_the_budget_spent_is_an_outage_until_the_next_fetch(new_bench: Any, authority: Any):
     bench = new_bench(authority, replace(authority.issuer, key_set=KeySetPolicy(refetch_burst=1)))
     bench.judge(authority.mint())
-    ring = bench.trust.ring
+    ring = bench.record.ring
     now = authority.clock.monotonic()
     number = ring.begin(now, provoked=True)
     flow = bench.flow(authority.mint(headers={"kid": "new"}))
@@ -450,7 +450,7 @@ def test_a_budget_that_somebody_else_has_spent_meanwhile_stops_the_fetch(new_ben
     bench.judge(authority.mint())
     flow = bench.flow(authority.mint(headers={"kid": "new"}))
     flight = next(flow)
-    ring = bench.trust.ring
+    ring = bench.record.ring
     number = ring.begin(authority.clock.monotonic(), provoked=True)
     assert number is not None
     ring.abandon(number)
@@ -466,7 +466,7 @@ def test_a_fetch_that_was_lost_sends_nobody_round_in_circles(new_bench: Any, aut
     """It counts as being in the air, so it may be joined; but there is none, and the budget allows no other."""
     bench = new_bench(authority, replace(authority.issuer, key_set=KeySetPolicy(refetch_burst=1)))
     bench.judge(authority.mint())
-    assert bench.trust.ring.begin(authority.clock.monotonic(), provoked=True) is not None
+    assert bench.record.ring.begin(authority.clock.monotonic(), provoked=True) is not None
     with pytest.raises(AuthorityUnavailable):
         bench.judge(authority.mint(headers={"kid": "new"}))
     bench.judge(authority.mint())
@@ -952,7 +952,7 @@ def test_keys_from_a_file_are_read_in_a_flight_and_refreshed(new_bench: Any, new
     flight = next(bench.flow(authority.mint()))
     assert isinstance(flight, SingleFlight)
     assert next(flight.flow()) == ReadFile(path="keys.json", authority="https://as.test")
-    bench = new_bench(authority, bench.trust.issuer)
+    bench = new_bench(authority, bench.record.issuer)
     bench.script = new_script(lambda path: json_answer(authority.authority.keys.key_set(0)))
     bench.judge(authority.mint())
     authority.rotate()
@@ -1006,15 +1006,15 @@ def test_a_fetch_that_is_cut_off_leaves_its_place_to_the_next(bench: Any, author
 
 def test_warming_fetches_what_is_not_held_and_nothing_else(bench: Any, authority: Any):
     for _ in range(2):
-        bench.script.play(warm(bench.trust, authority.clock))
+        bench.script.play(warm(bench.record, authority.clock))
     assert bench.asked == [OAUTH, JWKS]
     authority.clock.advance(86_400)
-    bench.script.play(warm(bench.trust, authority.clock))
+    bench.script.play(warm(bench.record, authority.clock))
     assert bench.asked == [OAUTH, JWKS] * 2
 
 
 def test_warming_that_joins_somebody_elses_failure_fails(bench: Any, authority: Any):
-    flow = warm(bench.trust, authority.clock)
+    flow = warm(bench.record, authority.clock)
     flight = next(flow)
     assert isinstance(flight, SingleFlight)
     with authority.outage(), pytest.raises(AuthorityUnavailable):
@@ -1131,7 +1131,7 @@ def test_a_token_in_the_clear_is_told_of_wherever_it_was(
     bench.script.form = b"access_token=" + token.encode()
     flow = authenticate(
         request_(token),
-        trusts=TrustedIssuers([bench.trust], revocations=Revocations()),
+        issuers=Issuers([bench.record], revocations=Revocations()),
         sources=ALL,
         clock=authority.clock,
         exposed=lambda: told.append("once"),
@@ -1146,7 +1146,7 @@ def test_a_request_without_a_token_exposes_none(bench: Any, authority: Any):
 
     flow = authenticate(
         view(),
-        trusts=TrustedIssuers([bench.trust], revocations=Revocations()),
+        issuers=Issuers([bench.record], revocations=Revocations()),
         sources=ALL,
         clock=authority.clock,
         exposed=fail,

@@ -24,7 +24,7 @@ from scopeguard.guard import engine_of
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.spec.introspection import digest
 from scopeguard.state.introspection import IntrospectionAnswer, IntrospectionState
-from scopeguard.state.issuers import TrustedIssuer, TrustedIssuers
+from scopeguard.state.issuers import IssuerRecord, Issuers
 from scopeguard.state.revocation import Revocation, Revocations, Revoked, digest_of
 from scopeguard.stores import MemoryStore
 from scopeguard.testing import FakeAuthority
@@ -73,20 +73,20 @@ class Stage:
         introspection = Introspection(client_id="api", client_secret=authority.api.secret, **settings)
         issuer = replace(authority.issuer, validate=Validation.AUTO, introspection=introspection)
         self.guard = Guard(issuer, transport=authority.transport, clock=self.clock, store=store, revocation=policy)
-        self.trusts = engine_of(self.guard).issuers
-        self.trust = self.trusts.all[0]
+        self.issuers = engine_of(self.guard).issuers
+        self.record = self.issuers.all[0]
         self.effects: list[object] = []
         self.background: list[SingleFlight] = []
 
     @property
     def state(self) -> IntrospectionState:
-        assert self.trust.introspection is not None
-        return self.trust.introspection
+        assert self.record.introspection is not None
+        return self.record.introspection
 
     def flow(self, token: str) -> Flow[Any]:
         headers = HeaderList([(b"authorization", b"Bearer " + token.encode("ascii"))])
         view = RequestView(method="GET", path="/", headers=headers)
-        return authenticate(view, trusts=self.trusts, sources=TokenSources(), clock=self.clock)
+        return authenticate(view, issuers=self.issuers, sources=TokenSources(), clock=self.clock)
 
     def judge(self, token: str) -> Any:
         return self.play(self.flow(token))
@@ -213,9 +213,9 @@ def test_a_jwt_is_verified_here_and_its_authority_asked_only_where_the_policy_sa
     token = authority.mint("read")
     stage.judge(token)
     assert INTROSPECT not in authority.requests
-    issuer = replace(stage.trust.issuer, validate=Validation.INTROSPECTION)
+    issuer = replace(stage.record.issuer, validate=Validation.INTROSPECTION)
     other = Guard(issuer, transport=authority.transport, clock=authority.clock)
-    stage.trusts = engine_of(other).issuers
+    stage.issuers = engine_of(other).issuers
     assert stage.judge(token).scopes == {"read"}
     assert authority.requests[-1] == INTROSPECT
     authority.revoke(token)
@@ -553,8 +553,8 @@ class Asked(Stage):
         settings = Introspection(auth="bearer", bearer_token=source, endpoint=INTROSPECT, **options)
         issuer = replace(authority.issuer, validate="auto", introspection=settings)
         self.guard = Guard(issuer, transport=authority.transport, clock=self.clock)
-        self.trusts = engine_of(self.guard).issuers
-        self.trust = self.trusts.all[0]
+        self.issuers = engine_of(self.guard).issuers
+        self.record = self.issuers.all[0]
         self.taken = set(taken)
         self.shown: list[str | None] = []
 
@@ -650,7 +650,7 @@ def test_who_waits_for_a_bearer_token_uses_what_another_was_given(authority: Fak
     credential = Credential(token="a", source=TokenSource.HEADER)
     held = stage.state.bearer
     for end, result in ((held.fail, None), (lambda: held.keep("two"), {"active": True})):
-        flow = ask_authority(credential, stage.trust, stage.state, stage.clock)
+        flow = ask_authority(credential, stage.record, stage.state, stage.clock)
         flight = next(flow)
         assert isinstance(flight, SingleFlight)
         assert flight.needed()
@@ -726,7 +726,7 @@ def test_what_is_known_of_a_token_is_enough_to_see_that_its_subject_was_revoked(
 
 
 def changed(stage: Stage, subject: str) -> None:
-    engine_of(stage.guard).record(Revoked.ANSWERS, stage.trust.issuer.url, subject)
+    engine_of(stage.guard).record_revocation(Revoked.ANSWERS, stage.record.issuer.url, subject)
 
 
 @pytest.mark.rule("E-16", "X-63")
@@ -877,7 +877,7 @@ def test_who_waited_for_a_log_that_could_not_be_read_is_told_so_too(authority: F
         stage.play(effect.flow())
         effect = flow.send(None)
     assert effect.needed()
-    stage.trusts.revocations.record_failed_sync()  # by whoever led
+    stage.issuers.revocations.record_failed_sync()  # by whoever led
     assert not effect.needed()
     with pytest.raises(AuthorityUnavailable) as error:
         flow.send(None)
@@ -928,14 +928,14 @@ def test_the_beginning_of_a_token_says_whom_to_ask():
             )
         ),
     ]
-    together = TrustedIssuers((engine_of(guard).issuers.all[0] for guard in guards), revocations=Revocations())
+    together = Issuers((engine_of(guard).issuers.all[0] for guard in guards), revocations=Revocations())
 
     def whose(token: str) -> str:
         credential = Credential(token=token, source=TokenSource.HEADER)
         with pytest.raises(StopIteration) as stop:  # nothing is asked for
             next(route(credential, together, one.clock))
-        trust = stop.value.value
-        assert isinstance(trust, TrustedIssuer)
-        return trust.issuer.url
+        record = stop.value.value
+        assert isinstance(record, IssuerRecord)
+        return record.issuer.url
 
     assert [whose(token) for token in ("a-1", "a-long-1", "b-1", "a")] == [one.url, one.url, two.url, two.url]

@@ -30,7 +30,7 @@ from scopeguard.devserver.keys import SigningKey
 from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
 from scopeguard.flow.effects import Answer, Flow, Send, SingleFlight
 from scopeguard.flow.keys import signing_keys
-from scopeguard.state.issuers import TrustedIssuer
+from scopeguard.state.issuers import IssuerRecord
 from scopeguard.state.keyring import Found, KeyRing
 from scopeguard.testing import FakeClock
 
@@ -88,7 +88,7 @@ class Schedule(RuleBasedStateMachine):
         self.policy = KeySetPolicy(refetch_burst=burst)
         issuer = Issuer("https://as.test", audience="a", jwks_uri="https://as.test/jwks", key_set=self.policy)
         self.ring = CountingRing(self.policy)
-        self.trust = TrustedIssuer(issuer=issuer, vocabulary=issuer.vocabulary, ring=self.ring)
+        self.record = IssuerRecord(issuer=issuer, vocabulary=issuer.vocabulary, ring=self.ring)
         self.clock = FakeClock(wall=0.0)
         self.started = self.clock.monotonic()
         self.kids = kids
@@ -112,7 +112,7 @@ class Schedule(RuleBasedStateMachine):
 
     @rule(kid=st.sampled_from(KIDS))
     def somebody_comes(self, kid: str) -> None:
-        flow = signing_keys(kid, ALG, self.trust, self.clock)
+        flow = signing_keys(kid, ALG, self.record, self.clock)
         caller = Caller(kid, flow, self.events, self.answers)
         self.first_asked.setdefault(kid, self.answers)
         held = self.ring.candidates(kid, ALG, self.clock.monotonic())

@@ -18,7 +18,7 @@ from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
 from scopeguard.flow.authenticate import authenticate
 from scopeguard.flow.effects import Answer, Send, SingleFlight
 from scopeguard.request import HeaderList, RequestView
-from scopeguard.state.issuers import TrustedIssuers
+from scopeguard.state.issuers import Issuers
 from scopeguard.state.revocation import Revocation, Revocations, Revoked, digest_of
 from scopeguard.state.status_list import StatusLists
 from scopeguard.state.token_cache import TokenCache
@@ -54,7 +54,7 @@ class Stage:
         self.policy = StatusListPolicy(**settings)
         self.bench = new_bench(authority, replace(authority.issuer, experimental_status_list=self.policy))
         self.status_lists = StatusLists(max_bytes=1000)
-        self.bench.trust.status_lists = self.status_lists
+        self.bench.record.status_lists = self.status_lists
         self.answer: Answer | Exception | None = None
         self.bench.script._replies = self._reply
 
@@ -155,7 +155,7 @@ def test_without_the_policy_a_status_is_a_claim_like_any_other(authority: FakeAu
 
 
 def test_a_policy_without_a_place_for_lists_checks_nothing(stage: Stage):
-    stage.bench.trust.status_lists = None
+    stage.bench.record.status_lists = None
     stage.judge(INVALID)
     assert not stage.fetched
 
@@ -342,15 +342,15 @@ def test_who_waited_for_a_fetch_does_not_fetch_again(stage: Stage):
 
 
 def test_a_revoked_token_is_refused_whatever_its_list_says(stage: Stage):
-    trusts = TrustedIssuers((stage.bench.trust,), revocations=Revocations())
+    issuers = Issuers((stage.bench.record,), revocations=Revocations())
     now = stage.clock.wall()
     token = stage.token(subject="alice")
     digest = digest_of(Revoked.SUBJECT, "https://as.test", "alice")
-    trusts.revocations.add(Revocation(kind=Revoked.SUBJECT, digest=digest, at=now, until=now + 60), now)
+    issuers.revocations.add(Revocation(kind=Revoked.SUBJECT, digest=digest, at=now, until=now + 60), now)
     headers = HeaderList([(b"authorization", b"Bearer " + token.encode("ascii"))])
     view = RequestView(method="GET", path="/", headers=headers)
     with pytest.raises(InvalidToken) as caught:
-        stage.bench.script.play(authenticate(view, trusts=trusts, sources=TokenSources(), clock=stage.clock))
+        stage.bench.script.play(authenticate(view, issuers=issuers, sources=TokenSources(), clock=stage.clock))
     assert caught.value.reason is Reason.TOKEN_REVOKED
 
 
@@ -359,7 +359,7 @@ def test_two_issuers_share_no_list(authority: FakeAuthority, new_bench: Any):
     policy = StatusListPolicy(allowed_origins="https://as.test")
     issuer = Issuer("https://other.test", audience="https://api.test", experimental_status_list=policy)
     bench = new_bench(other, issuer)
-    bench.trust.status_lists = StatusLists(max_bytes=1000)
+    bench.record.status_lists = StatusLists(max_bytes=1000)
     bench.script._replies = lambda url: status_list_answer(authority) if url == URI else bench._ask(url)
     token = other.mint("read", claims={"status": {"status_list": {"idx": 0, "uri": URI}}})
     with pytest.raises(AuthorityUnavailable) as caught:  # signed by another issuer

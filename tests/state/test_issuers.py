@@ -15,7 +15,7 @@ from scopeguard.config.keys import KeySetPolicy
 from scopeguard.errors import ConfigurationError
 from scopeguard.flow.issuers import has_keys
 from scopeguard.spec.discovery import Metadata
-from scopeguard.state.issuers import TrustedIssuer, TrustedIssuers
+from scopeguard.state.issuers import IssuerRecord, Issuers
 from scopeguard.state.keyring import KeyRing
 from scopeguard.state.revocation import Revocations
 from scopeguard.state.status_list import StatusLists
@@ -34,32 +34,32 @@ def anything(metadata: Metadata) -> bool:
     return True
 
 
-def trust(policy: KeySetPolicy | None = None) -> TrustedIssuer:
+def record(policy: KeySetPolicy | None = None) -> IssuerRecord:
     issuer = Issuer("https://as.test", audience="https://api.test", key_set=policy or KeySetPolicy())
-    return TrustedIssuer(issuer=issuer, vocabulary=issuer.vocabulary, ring=KeyRing(issuer.key_set))
+    return IssuerRecord(issuer=issuer, vocabulary=issuer.vocabulary, ring=KeyRing(issuer.key_set))
 
 
 def test_metadata_is_unknown_until_it_is_learnt():
-    assert trust().known_metadata(NOW, anything) is None
+    assert record().known_metadata(NOW, anything) is None
 
 
 @pytest.mark.rule("A-18")
 def test_metadata_is_used_as_long_as_the_longest_life_of_a_key_set():
-    known = trust(KeySetPolicy(max_ttl=900))
+    known = record(KeySetPolicy(max_ttl=900))
     known.learn(METADATA, NOW, has_keys)
     assert known.known_metadata(NOW + 899, anything) is METADATA
     assert known.known_metadata(NOW + 900, anything) is None
 
 
 def test_a_newer_document_replaces_the_one_that_was_learned_for_the_same_purpose():
-    known, moved = trust(), replace(METADATA, jwks_uri="https://as.test/moved")
+    known, moved = record(), replace(METADATA, jwks_uri="https://as.test/moved")
     known.learn(METADATA, NOW, has_keys)
     known.learn(moved, NOW + 1, has_keys)
     assert known.metadata == (moved,)
 
 
 def test_two_documents_are_kept_where_neither_has_everything():
-    known, asks = trust(KeySetPolicy(max_ttl=900)), replace(METADATA, introspection_endpoint="https://as.test/ask")
+    known, asks = record(KeySetPolicy(max_ttl=900)), replace(METADATA, introspection_endpoint="https://as.test/ask")
     known.learn(METADATA, NOW, has_keys)
     assert known.known_metadata(NOW, lambda found: found.introspection_endpoint is not None) is None
     known.learn(asks, NOW + 10, lambda found: found.introspection_endpoint is not None)
@@ -70,7 +70,7 @@ def test_two_documents_are_kept_where_neither_has_everything():
 
 @pytest.mark.rule("P-19")
 def test_two_issuers_share_nothing():
-    one, two = trust(), trust()
+    one, two = record(), record()
     one.learn(METADATA, NOW, has_keys)
     assert two.known_metadata(NOW, anything) is None
     assert one.ring is not two.ring
@@ -83,30 +83,30 @@ def test_two_issuers_share_nothing():
 ASKING = Introspection(client_id="api", client_secret="s")
 
 
-def asked(url: str, *prefixes: str, **options: Any) -> TrustedIssuer:
+def asked(url: str, *prefixes: str, **options: Any) -> IssuerRecord:
     issuer = Issuer(
         url,
         **{"audience": "https://api.test", "validate": "auto", "introspection": ASKING, **options},
         opaque_prefixes=prefixes,
     )
-    return TrustedIssuer(issuer=issuer, vocabulary=issuer.vocabulary, ring=KeyRing(issuer.key_set))
+    return IssuerRecord(issuer=issuer, vocabulary=issuer.vocabulary, ring=KeyRing(issuer.key_set))
 
 
-def trusts(*trusted: TrustedIssuer) -> TrustedIssuers:
-    return TrustedIssuers(trusted, revocations=Revocations())
+def issuers(*trusted: IssuerRecord) -> Issuers:
+    return Issuers(trusted, revocations=Revocations())
 
 
 @pytest.mark.rule("P-18", "I-29")
 @pytest.mark.parametrize("name", ["https://as.test/", "https://AS.test", "", "https://other.test"])
 def test_an_issuer_is_found_by_its_name_to_the_letter(name: str):
-    known = trusts(trust())
+    known = issuers(record())
     assert known.by_name("https://as.test") is not None
     assert known.by_name(name) is None
 
 
 def test_an_issuer_is_found_by_its_other_names_and_counted_once():
     one = asked("https://as.test", aliases={"as.test": {}})
-    known = trusts(one, asked("https://b.test", "b-"))
+    known = issuers(one, asked("https://b.test", "b-"))
     assert known.by_name("as.test") is known.by_name("https://as.test") is one
     assert [entry.issuer.url for entry in known.all] == ["https://as.test", "https://b.test"]
 
@@ -114,16 +114,16 @@ def test_an_issuer_is_found_by_its_other_names_and_counted_once():
 @pytest.mark.parametrize(
     "second", [asked("https://a.test", "b-"), asked("https://b.test", "b-", aliases={"https://a.test": {}})]
 )
-def test_an_issuer_has_one_policy(second: TrustedIssuer):
+def test_an_issuer_has_one_policy(second: IssuerRecord):
     with pytest.raises(ConfigurationError, match="configured twice"):
-        trusts(asked("https://a.test"), second)
+        issuers(asked("https://a.test"), second)
 
 
 @pytest.mark.rule("I-28")
 def test_an_opaque_token_goes_to_the_longest_prefix_and_else_to_the_one_without():
     short, long, any_ = asked("https://a.test", "x-", "y-"), asked("https://b.test", "x-long-"), asked("https://c.test")
     for order in ((short, long, any_), (any_, long, short), (long, any_, short)):
-        known = trusts(*order)
+        known = issuers(*order)
         assert [known.by_opaque_token(token) for token in ("x-1", "x-long-1", "y-1", "z", "x", "")] == [
             short, long, short, any_, any_, any_,
         ]  # fmt: skip
@@ -131,16 +131,16 @@ def test_an_opaque_token_goes_to_the_longest_prefix_and_else_to_the_one_without(
 
 @pytest.mark.rule("I-28")
 def test_an_opaque_token_that_fits_nobody_goes_nowhere():
-    assert trusts(asked("https://a.test", "x-")).by_opaque_token("y-1") is None
-    assert trusts(trust()).by_opaque_token("anything") is None
+    assert issuers(asked("https://a.test", "x-")).by_opaque_token("y-1") is None
+    assert issuers(record()).by_opaque_token("anything") is None
 
 
 @pytest.mark.rule("I-28")
 def test_two_issuers_that_could_both_be_meant_are_refused_at_the_start():
     with pytest.raises(ConfigurationError, match="'x-' stands for two issuers"):
-        trusts(asked("https://a.test", "x-"), asked("https://b.test", "x-"))
+        issuers(asked("https://a.test", "x-"), asked("https://b.test", "x-"))
     with pytest.raises(ConfigurationError, match="both introspect any opaque token"):
-        trusts(asked("https://a.test"), asked("https://b.test"))
+        issuers(asked("https://a.test"), asked("https://b.test"))
 
 
 def test_a_child_process_gets_locks_of_its_own():
@@ -150,7 +150,7 @@ def test_a_child_process_gets_locks_of_its_own():
         "https://as.test",
         ["client"],
     )
-    found = TrustedIssuer(
+    found = IssuerRecord(
         issuer=issuer,
         vocabulary=issuer.vocabulary,
         ring=KeyRing(issuer.key_set),
@@ -165,7 +165,7 @@ def test_a_child_process_gets_locks_of_its_own():
 
 
 def test_headers_of_accepted_tokens_are_known_and_never_many():
-    known = trust()
+    known = record()
     for number in range(1000):
         segment = str(number).encode()
         token = Unverified(header={}, claims={}, signed=b"", signature=b"", segment=segment, fingerprint="")

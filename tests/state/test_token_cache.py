@@ -20,7 +20,7 @@ from scopeguard.devserver.keys import SigningKey
 from scopeguard.request import HeaderList
 from scopeguard.spec import jwt
 from scopeguard.spec.jwks import VerificationKey, configured_key_set
-from scopeguard.state.issuers import TrustedIssuer, TrustedIssuers
+from scopeguard.state.issuers import IssuerRecord, Issuers
 from scopeguard.state.keyring import KeyRing
 from scopeguard.state.revocation import Revocations
 from scopeguard.state.status_list import StatusLists
@@ -44,22 +44,22 @@ CLAIMS: dict[str, Any] = {
 SEGMENT = b"the header as it is written"
 
 
-def trusting(**settings: Any) -> TrustedIssuer:
+def trusting(**settings: Any) -> IssuerRecord:
     issuer = Issuer("https://as.test", audience="https://api.test", keys=JWKS, **settings)
-    return TrustedIssuer(
+    return IssuerRecord(
         issuer=issuer,
         vocabulary=issuer.vocabulary,
         ring=KeyRing(issuer.key_set, static=configured_key_set(JWKS)),
     )
 
 
-def trusts_of(*trusts: TrustedIssuer) -> TrustedIssuers:
-    return TrustedIssuers(trusts, revocations=Revocations())
+def trusts_of(*issuers: IssuerRecord) -> Issuers:
+    return Issuers(issuers, revocations=Revocations())
 
 
-def key_of(trust: TrustedIssuer) -> VerificationKey:
-    assert trust.ring.key_set is not None
-    return trust.ring.key_set.keys[0]
+def key_of(record: IssuerRecord) -> VerificationKey:
+    assert record.ring.key_set is not None
+    return record.ring.key_set.keys[0]
 
 
 def digest(number: int) -> bytes:
@@ -67,7 +67,7 @@ def digest(number: int) -> bytes:
 
 
 def unverified(
-    trust: TrustedIssuer,
+    record: IssuerRecord,
     claims: dict[str, Any] = CLAIMS,
     *,
     key: bytes = digest(1),
@@ -77,7 +77,7 @@ def unverified(
     """As it is read from the token, which is under *key*."""
     return Unverified(
         header=header,
-        claims={**{name: header[name] for name in trust.issuer.header_claims if name in header}, **claims},
+        claims={**{name: header[name] for name in record.issuer.header_claims if name in header}, **claims},
         signed=b"",
         signature=b"",
         segment=segment,
@@ -88,28 +88,28 @@ def unverified(
 
 def add(
     memory: TokenCache,
-    trust: TrustedIssuer,
+    record: IssuerRecord,
     number: int,
     claims: dict[str, Any] = CLAIMS,
     *,
-    trusts: TrustedIssuers | None = None,
+    issuers: Issuers | None = None,
     key: VerificationKey | None = None,
     location: str | None = None,
     **written: Any,
 ) -> AccessToken:
     """What the flow makes of a token that it has verified; *memory* is told of it, as the flow tells it."""
-    token = unverified(trust, claims, key=digest(number), **written)
+    token = unverified(record, claims, key=digest(number), **written)
     memory.add(
         digest(number),
         token,
-        trust,
-        key or key_of(trust),
-        trusts or trusts_of(trust),
-        location=location or trust.issuer.token_header,
+        record,
+        key or key_of(record),
+        issuers or trusts_of(record),
+        location=location or record.issuer.token_header,
         since=WALL,
-        until=jwt.usable_until(token.claims, trust.issuer),
+        until=jwt.usable_until(token.claims, record.issuer),
     )
-    return jwt.accept(token, trust.issuer, trust.vocabulary)
+    return jwt.accept(token, record.issuer, record.vocabulary)
 
 
 def found_in(memory: TokenCache, number: int) -> CachedToken:
@@ -118,9 +118,9 @@ def found_in(memory: TokenCache, number: int) -> CachedToken:
     return found
 
 
-def add_ready(memory: TokenCache, trust: TrustedIssuer, number: int, *arguments: Any, **options: Any) -> CachedToken:
+def add_ready(memory: TokenCache, record: IssuerRecord, number: int, *arguments: Any, **options: Any) -> CachedToken:
     """As :func:`add`; and the token has come again."""
-    add(memory, trust, number, *arguments, **options)
+    add(memory, record, number, *arguments, **options)
     return found_in(memory, number)
 
 
@@ -144,16 +144,16 @@ def counted(memory: TokenCache) -> tuple[int, int]:
 
 
 def test_what_was_added_is_found_and_nothing_else():
-    memory, trust = small(), trusting()
-    access = add(memory, trust, 1)
+    memory, record = small(), trusting()
+    access = add(memory, record, 1)
     assert found_in(memory, 1).access == access
     assert memory.find(digest(2), WALL) is None
 
 
 def test_a_token_that_was_seen_once_is_only_packed_and_comes_back_ready():
-    memory, trust = small(), trusting()
+    memory, record = small(), trusting()
     for number in (1, 2):
-        add(memory, trust, number)
+        add(memory, record, number)
     assert counted(memory) == (0, 2)
     found = found_in(memory, 1)
     assert counted(memory) == (1, 2)
@@ -161,15 +161,15 @@ def test_a_token_that_was_seen_once_is_only_packed_and_comes_back_ready():
 
 
 def test_a_token_that_is_packed_comes_back_the_same_in_every_field():
-    memory, trust = small(), trusting()
-    access = add(memory, trust, 1)
+    memory, record = small(), trusting()
+    access = add(memory, record, 1)
     found = found_in(memory, 1)
     for member in fields(AccessToken):
         assert getattr(found.access, member.name) == getattr(access, member.name), member.name
-    assert found.key is key_of(trust)
-    assert found.trust is trust
+    assert found.key is key_of(record)
+    assert found.record is record
     assert (found.header, found.location, found.instant) == (HEADER, None, True)
-    assert (found.since, found.until) == (WALL, CLAIMS["exp"] + trust.issuer.leeway)
+    assert (found.since, found.until) == (WALL, CLAIMS["exp"] + record.issuer.leeway)
     assert found.held is None  # so that the key ring is asked
     assert found.cleared == -1  # and whether it was revoked
     assert found.name == b""  # nor does it go by any other name
@@ -183,7 +183,7 @@ def test_only_what_nothing_else_is_to_be_asked_about_is_instant():
     assert add_ready(memory, plain, 1).instant
     assert not add_ready(memory, plain, 2, location="x-token").instant
     assert not add_ready(memory, with_status, 3).instant
-    assert not add_ready(memory, trusting(), 4, trusts=trusts_of(plain)).instant
+    assert not add_ready(memory, trusting(), 4, issuers=trusts_of(plain)).instant
 
 
 SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
@@ -210,12 +210,12 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
 @pytest.mark.parametrize("name", SETTINGS)
 def test_it_comes_back_the_same_whatever_the_issuer_is_like(name: str):
     settings, changes, in_header = SETTINGS[name]
-    memory, trust = small(), trusting(**settings)
+    memory, record = small(), trusting(**settings)
     claims = {claim: value for claim, value in {**CLAIMS, **changes}.items() if value is not None}
-    access = add(memory, trust, 1, claims, header={**HEADER, **in_header})
+    access = add(memory, record, 1, claims, header={**HEADER, **in_header})
     found = found_in(memory, 1)
     assert found.access == access
-    assert found.until == (access.expires_at or 0.0) + trust.issuer.leeway
+    assert found.until == (access.expires_at or 0.0) + record.issuer.leeway
 
 
 JSON = st.recursive(
@@ -231,8 +231,8 @@ JSON = st.recursive(
 
 @given(extra=st.dictionaries(st.text(min_size=1).map(lambda name: "x" + name), JSON, max_size=5))
 def test_it_comes_back_the_same_whatever_it_says(extra: dict[str, Any]):
-    memory, trust = small(), trusting()
-    access = add(memory, trust, 1, {**CLAIMS, **extra})
+    memory, record = small(), trusting()
+    access = add(memory, record, 1, {**CLAIMS, **extra})
     assert found_in(memory, 1).access == access
 
 
@@ -266,7 +266,7 @@ def test_tokens_of_several_keys_and_headers_do_not_mix():
     add(memory, one, 4, location="x-token")
     add(memory, one, 5)
     seen = [found_in(memory, number) for number in (1, 2, 3, 4, 5)]
-    assert [(found.trust is one, found.header["typ"], found.location) for found in seen] == [
+    assert [(found.record is one, found.header["typ"], found.location) for found in seen] == [
         (True, "at+jwt", None),
         (False, "at+jwt", None),
         (True, "JWT", None),
@@ -278,24 +278,24 @@ def test_tokens_of_several_keys_and_headers_do_not_mix():
 
 def test_issuers_that_share_a_key_do_not_mix_either():
     memory, one, other = small(), trusting(), trusting(aliases={"as.test": {}})
-    for number, trust in ((1, one), (2, other)):
-        add(memory, trust, number, key=key_of(one))
-    assert found_in(memory, 1).trust is one
-    assert found_in(memory, 2).trust is other
+    for number, record in ((1, one), (2, other)):
+        add(memory, record, number, key=key_of(one))
+    assert found_in(memory, 1).record is one
+    assert found_in(memory, 2).record is other
 
 
 def test_keys_of_one_issuer_do_not_mix_either():
     """Which one signed decides whether the token goes when a key does."""
-    memory, trust, others = small(), trusting(), trusting()
-    for number, key in ((1, key_of(trust)), (2, key_of(others))):
-        add(memory, trust, number, key=key)
-    assert found_in(memory, 1).key is key_of(trust)
+    memory, record, others = small(), trusting(), trusting()
+    for number, key in ((1, key_of(record)), (2, key_of(others))):
+        add(memory, record, number, key=key)
+    assert found_in(memory, 1).key is key_of(record)
     assert found_in(memory, 2).key is key_of(others)
 
 
 def test_two_requests_that_give_a_seal_its_number_give_it_one():
     """The second one looks again when it has the lock."""
-    memory, trust = small(), trusting()
+    memory, record = small(), trusting()
     packed = memory._packed
 
     class Late(dict[Any, int]):
@@ -307,12 +307,12 @@ def test_two_requests_that_give_a_seal_its_number_give_it_one():
             self.looks += 1
             return None if self.looks == 1 else super().get(name, default)
 
-    add(memory, trust, 1)
+    add(memory, record, 1)
     late = packed._numbers = Late(packed._numbers)
-    add(memory, trust, 2)
+    add(memory, record, 2)
     assert late.looks == 2
     assert len(packed._seals) == 1
-    assert found_in(memory, 2).trust is trust
+    assert found_in(memory, 2).record is record
 
 
 # -- time
@@ -321,13 +321,13 @@ def test_two_requests_that_give_a_seal_its_number_give_it_one():
 @pytest.fixture(params=["packed", "ready", "ready, and no longer young"])
 def kept(request: pytest.FixtureRequest) -> TokenCache:
     """A memory with one token, in one of its forms."""
-    memory, trust = small(), trusting()
+    memory, record = small(), trusting()
     if request.param == "packed":
-        add(memory, trust, 1)
+        add(memory, record, 1)
     else:
-        add_ready(memory, trust, 1)
+        add_ready(memory, record, 1)
     if request.param == "ready, and no longer young":
-        add_ready(memory, trust, 2)
+        add_ready(memory, record, 2)
         assert digest(1) in memory._ready.old
     return memory
 
@@ -356,9 +356,9 @@ FIELD = b"Bearer a.b.c"
 
 
 def test_nothing_is_recalled_that_was_not_announced():
-    memory, trust = small(), trusting()
+    memory, record = small(), trusting()
     assert memory.lookup_field(FIELD) is None
-    found = add_ready(memory, trust, 1)
+    found = add_ready(memory, record, 1)
     assert memory.lookup_field(FIELD) is None
     memory.expect(digest(1), found, FIELD)
     assert memory.lookup_field(FIELD) is found
@@ -388,16 +388,16 @@ def test_nothing_is_recalled_that_was_not_announced():
     ids=repr,
 )
 def test_a_field_is_recalled_byte_for_byte_or_not_at_all(field: bytes):
-    memory, trust = small(), trusting()
-    memory.expect(digest(1), add_ready(memory, trust, 1), FIELD)
+    memory, record = small(), trusting()
+    memory.expect(digest(1), add_ready(memory, record, 1), FIELD)
     assert memory.lookup_field(field) is None
 
 
 def test_a_digest_of_a_token_is_no_field_and_a_field_is_no_token():
     """However it is found, it is found by its own kind of name."""
-    memory, trust = small(), trusting()
+    memory, record = small(), trusting()
     key = sha256(b"a.b.c").digest()
-    found = add_ready(memory, trust, int.from_bytes(key, "big"))
+    found = add_ready(memory, record, int.from_bytes(key, "big"))
     assert memory.lookup_field(b"a.b.c") is None
     memory.expect(key, found, FIELD)
     assert memory.lookup_field(b"a.b.c") is None
@@ -405,12 +405,12 @@ def test_a_digest_of_a_token_is_no_field_and_a_field_is_no_token():
 
 
 def test_a_name_goes_with_the_generation_it_is_of_and_comes_back_when_it_is_announced_again():
-    memory, trust = small(ready_entries=4), trusting()
-    found = add_ready(memory, trust, 1)
+    memory, record = small(ready_entries=4), trusting()
+    found = add_ready(memory, record, 1)
     memory.expect(digest(1), found, FIELD)
-    add_ready(memory, trust, 2)
+    add_ready(memory, record, 2)
     assert memory.lookup_field(FIELD) is found
-    add_ready(memory, trust, 3)
+    add_ready(memory, record, 3)
     assert memory.lookup_field(FIELD) is None
     assert found_in(memory, 1) is found
     assert memory.lookup_field(FIELD) is None  # nobody has looked at its key
@@ -419,11 +419,11 @@ def test_a_name_goes_with_the_generation_it_is_of_and_comes_back_when_it_is_anno
 
 
 def test_a_name_goes_with_the_token_that_is_discarded_and_with_no_other():
-    memory, trust = small(ready_entries=8), trusting()
-    one, other = add_ready(memory, trust, 1), add_ready(memory, trust, 2)
+    memory, record = small(ready_entries=8), trusting()
+    one, other = add_ready(memory, record, 1), add_ready(memory, record, 2)
     memory.expect(digest(1), one, b"Bearer one")
     memory.expect(digest(2), other, b"Bearer other")
-    add_ready(memory, trust, 3)
+    add_ready(memory, record, 3)
     memory.discard(digest(3))  # nobody has announced it
     memory.discard(digest(1))
     assert memory.lookup_field(b"Bearer one") is None
@@ -434,16 +434,16 @@ def test_a_name_goes_with_the_token_that_is_discarded_and_with_no_other():
 
 @pytest.mark.parametrize("time", [UNTIL, WALL - 1], ids=["expired", "the clock was set back"])
 def test_a_name_goes_with_a_token_that_is_not_to_be_used_any_more(time: float):
-    memory, trust = small(), trusting()
-    memory.expect(digest(1), add_ready(memory, trust, 1), FIELD)
+    memory, record = small(), trusting()
+    memory.expect(digest(1), add_ready(memory, record, 1), FIELD)
     assert memory.find(digest(1), time) is None
     assert memory.lookup_field(FIELD) is None
 
 
 def test_no_name_is_given_to_what_is_no_longer_ready():
-    memory, trust = small(), trusting()
-    found = add_ready(memory, trust, 1)
-    add_ready(memory, trust, 2)
+    memory, record = small(), trusting()
+    found = add_ready(memory, record, 1)
+    add_ready(memory, record, 2)
     for _ in range(2):
         memory.expect(digest(1), found, FIELD)
         assert memory.lookup_field(FIELD) is None
@@ -452,18 +452,18 @@ def test_no_name_is_given_to_what_is_no_longer_ready():
 
 
 def test_a_token_that_is_too_large_to_be_ready_is_not_recalled():
-    memory, trust = small(max_bytes=200_000), trusting()
-    found = add_ready(memory, trust, 1, {**CLAIMS, "note": "x" * 10_000})
+    memory, record = small(max_bytes=200_000), trusting()
+    found = add_ready(memory, record, 1, {**CLAIMS, "note": "x" * 10_000})
     assert counted(memory) == (0, 1)
     memory.expect(digest(1), found, FIELD)
     assert memory.lookup_field(FIELD) is None
 
 
 def test_names_do_not_outnumber_what_they_are_of():
-    memory, trust = small(ready_entries=8), trusting()
+    memory, record = small(ready_entries=8), trusting()
     for number in range(100):
         for _ in range(2):
-            memory.expect(digest(number), add_ready(memory, trust, number), b"Bearer %d" % number)
+            memory.expect(digest(number), add_ready(memory, record, number), b"Bearer %d" % number)
         assert len(memory._ready.named) <= len(memory._ready.young) <= 4
 
 
@@ -471,9 +471,9 @@ def test_names_do_not_outnumber_what_they_are_of():
 
 
 def test_a_flood_of_valid_tokens_evicts_and_never_grows():
-    memory, trust = small(max_entries=100, ready_entries=10), trusting()
+    memory, record = small(max_entries=100, ready_entries=10), trusting()
     for number in range(1000):
-        add_ready(memory, trust, number)
+        add_ready(memory, record, number)
         ready, packed = counted(memory)
         assert ready <= 10
         assert packed <= 100
@@ -483,9 +483,9 @@ def test_a_flood_of_valid_tokens_evicts_and_never_grows():
 
 
 def test_bytes_are_bounded_as_well_as_entries():
-    memory, trust = small(max_entries=1_000_000, ready_entries=1_000_000, max_bytes=200_000), trusting()
+    memory, record = small(max_entries=1_000_000, ready_entries=1_000_000, max_bytes=200_000), trusting()
     for number in range(1000):
-        add_ready(memory, trust, number, {**CLAIMS, "note": "x" * (number % 300)})
+        add_ready(memory, record, number, {**CLAIMS, "note": "x" * (number % 300)})
     packed = memory._packed.tokens
     assert sum(len(record) + 200 for part in (packed.young, packed.old) for record in part.values()) <= 125_000
     ready = memory._ready
@@ -495,47 +495,47 @@ def test_bytes_are_bounded_as_well_as_entries():
 
 
 def test_a_token_that_is_larger_than_the_whole_memory_is_not_kept_and_pushes_nothing_out():
-    memory, trust = small(max_entries=100, max_bytes=200_000), trusting()
-    add(memory, trust, 1)
-    add(memory, trust, 2, {**CLAIMS, "note": "x" * 70_000})
+    memory, record = small(max_entries=100, max_bytes=200_000), trusting()
+    add(memory, record, 1)
+    add(memory, record, 2, {**CLAIMS, "note": "x" * 70_000})
     assert memory.find(digest(2), WALL) is None
     assert memory.find(digest(1), WALL) is not None
 
 
 def test_a_token_that_is_used_stays_and_the_others_go():
-    memory, trust = small(max_entries=20, ready_entries=2), trusting()
-    add(memory, trust, 0)
+    memory, record = small(max_entries=20, ready_entries=2), trusting()
+    add(memory, record, 0)
     for number in range(1, 200):
-        add_ready(memory, trust, number)
+        add_ready(memory, record, number)
         assert memory.find(digest(0), WALL) is not None, number
     assert memory.find(digest(1), WALL) is None
 
 
 def test_a_ready_token_that_is_used_becomes_young_again():
-    memory, trust = small(ready_entries=4), trusting()
-    found = add_ready(memory, trust, 1)
-    add_ready(memory, trust, 2)
-    add_ready(memory, trust, 3)
+    memory, record = small(ready_entries=4), trusting()
+    found = add_ready(memory, record, 1)
+    add_ready(memory, record, 2)
+    add_ready(memory, record, 3)
     assert digest(1) in memory._ready.old
     assert memory.find(digest(1), WALL) is found
     assert memory._ready.young[digest(1)] is found
 
 
 def test_a_packed_token_that_is_used_becomes_young_again():
-    memory, trust = small(max_entries=4), trusting()
+    memory, record = small(max_entries=4), trusting()
     for number in (1, 2, 3):
-        add(memory, trust, number)
+        add(memory, record, number)
     assert digest(1) in memory._packed.tokens.old
     memory.find(digest(1), WALL)
     assert digest(1) in memory._packed.tokens.young
 
 
 def test_the_same_token_verified_by_many_at_once_counts_once():
-    memory, trust = small(max_bytes=100_000), trusting()
-    found = add_ready(memory, trust, 0)
+    memory, record = small(max_bytes=100_000), trusting()
+    found = add_ready(memory, record, 0)
     before = memory._packed.tokens._bytes, memory._ready._bytes
     for _ in range(1000):
-        add(memory, trust, 0)
+        add(memory, record, 0)
         memory._ready.put(digest(0), found, found.size)  # each has unpacked it
     assert (memory._packed.tokens._bytes, memory._ready._bytes) == before
 
@@ -549,12 +549,12 @@ def test_one_entry_is_kept_at_least():
 
 
 def test_a_header_that_differs_with_every_token_does_not_grow_either():
-    memory, trust = small(max_entries=100_000, max_bytes=400_000), trusting()
+    memory, record = small(max_entries=100_000, max_bytes=400_000), trusting()
     most = 0
-    ready = add_ready(memory, trust, 1000)
+    ready = add_ready(memory, record, 1000)
     for number in range(500):
         header = {**HEADER, "x": str(number)}
-        add(memory, trust, number, segment=f"header {number}".encode() + b"x" * 500, header=header)
+        add(memory, record, number, segment=f"header {number}".encode() + b"x" * 500, header=header)
         most = max(most, len(memory._packed._seals))
     assert most == 50_000 // (1024 + 6 * 510)
     assert memory.find(digest(1000), WALL) is ready  # what is ready stays
@@ -578,22 +578,22 @@ def test_the_number_of_a_seal_is_not_used_after_the_seals_were_replaced(monkeypa
     monkeypatch.setattr(type(packed), "number", interrupted)
     add(memory, mine, 1)
     assert memory.find(digest(1), WALL) is None
-    assert found_in(memory, 2).trust is other
+    assert found_in(memory, 2).record is other
 
 
 def test_a_seal_holds_no_token():
-    memory, trust = small(), trusting()
-    add_ready(memory, trust, 1)
+    memory, record = small(), trusting()
+    add_ready(memory, record, 1)
     (seal,) = memory._packed._seals
     kinds = (AccessToken, Unverified, CachedToken)
     assert not any(isinstance(getattr(seal, name), kinds) for name in type(seal).__slots__)
 
 
 def test_a_token_counts_once_in_whatever_forms_it_is_remembered():
-    memory, trust = small(max_entries=4), trusting()
+    memory, record = small(max_entries=4), trusting()
     assert len(memory) == 0
     for number in (1, 2, 3, 3):
-        add(memory, trust, number)
+        add(memory, record, number)
     assert len(memory) == 3
     for number in (1, 2, 3):
         found_in(memory, number)
@@ -607,12 +607,12 @@ def test_a_token_counts_once_in_whatever_forms_it_is_remembered():
 
 @pytest.mark.parametrize("form", ["ready", "packed"])
 def test_what_is_discarded_is_gone_in_every_form_and_generation(form: str):
-    memory, trust = small(max_entries=4, ready_entries=4), trusting()
+    memory, record = small(max_entries=4, ready_entries=4), trusting()
     for number in range(4):
         if form == "ready":
-            add_ready(memory, trust, number)
+            add_ready(memory, record, number)
         else:
-            add(memory, trust, number)
+            add(memory, record, number)
     assert counted(memory)[form == "packed"] == 4
     for number in range(4):
         memory.discard(digest(number))
@@ -622,8 +622,8 @@ def test_what_is_discarded_is_gone_in_every_form_and_generation(form: str):
 
 
 def test_clear_forgets_everything():
-    memory, trust = small(), trusting()
-    memory.expect(digest(1), add_ready(memory, trust, 1), FIELD)
+    memory, record = small(), trusting()
+    memory.expect(digest(1), add_ready(memory, record, 1), FIELD)
     memory.clear()
     assert memory.find(digest(1), WALL) is None
     assert memory.lookup_field(FIELD) is None
@@ -631,13 +631,13 @@ def test_clear_forgets_everything():
 
 
 def test_a_child_process_clears_it_whatever_lock_was_held():
-    memory, trust = small(), trusting()
-    memory.expect(digest(1), add_ready(memory, trust, 1), FIELD)
+    memory, record = small(), trusting()
+    memory.expect(digest(1), add_ready(memory, record, 1), FIELD)
     parts = (memory._ready, memory._packed.tokens, memory._packed)
 
     def check() -> None:
         memory.clear()
-        memory.expect(digest(2), add_ready(memory, trust, 2), b"Bearer another")
+        memory.expect(digest(2), add_ready(memory, record, 2), b"Bearer another")
         assert memory.find(digest(1), WALL) is None
         assert memory.lookup_field(FIELD) is None
         assert memory.lookup_field(b"Bearer another") is memory.find(digest(2), WALL)
@@ -652,7 +652,7 @@ def test_a_child_process_clears_it_whatever_lock_was_held():
 
 
 def test_threads_share_it():
-    memory, trust = small(max_entries=64, ready_entries=8, max_bytes=200_000), trusting()
+    memory, record = small(max_entries=64, ready_entries=8, max_bytes=200_000), trusting()
     failures: list[BaseException] = []
 
     def work(seed: int) -> None:
@@ -662,7 +662,7 @@ def test_threads_share_it():
                 field = b"Bearer %d" % number
                 found = memory.find(digest(number), WALL)
                 if found is None:
-                    add(memory, trust, number, {**CLAIMS, "sub": f"user{number}"})
+                    add(memory, record, number, {**CLAIMS, "sub": f"user{number}"})
                 else:
                     assert found.access.subject == f"user{number}"
                     memory.expect(digest(number), found, field)
