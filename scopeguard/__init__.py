@@ -35,8 +35,9 @@ from scopeguard.access_token import (
     current_access_token_or_none,
 )
 from scopeguard.config.catalog import ScopeCatalog
+from scopeguard.config.client_authentication import ClientAuthentication
 from scopeguard.config.cors import Preflight
-from scopeguard.config.introspection import ClientAuthentication, Introspection, Validation
+from scopeguard.config.introspection import Introspection, Validation
 from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY, Issuer, ScopeClaim, ScopeForm
 from scopeguard.config.keys import KeySetPolicy
 from scopeguard.config.machines import MachineSign

@@ -32,6 +32,8 @@ from scopeguard import (
     Validation,
 )
 from scopeguard.asgi import GuardMiddleware
+from scopeguard.client import ClientAuthentication as ClientsAuthentication
+from scopeguard.client import ClientCredentials
 from scopeguard.config.introspection import Dialect
 from scopeguard.testing import FakeAuthority
 
@@ -46,6 +48,8 @@ async def fresh_token() -> str:
 
 nobody = Introspection(auth="none", dialect="rfc7662")
 secret = Introspection(client_id="api", client_secret="s", auth=ClientAuthentication.CLIENT_SECRET_POST)
+secret = replace(secret, auth=ClientsAuthentication.CLIENT_SECRET_POST)
+ClientCredentials("https://as.test/token", "api", "s", auth_method=ClientsAuthentication.CLIENT_SECRET_POST)
 bearers = [Introspection(auth="bearer", bearer_token=source) for source in ("token", token, fresh_token)]
 issuer = Issuer(
     "https://as.test",

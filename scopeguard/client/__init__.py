@@ -30,8 +30,9 @@ from scopeguard.client.errors import (
     TokenEndpointUnavailable,
 )
 from scopeguard.client.fetching import Fetcher
-from scopeguard.client.settings import ClientAuthentication, ClientSettings, NarrowerScope, Policy, origin
+from scopeguard.client.settings import ClientSettings, NarrowerScope, Policy, origin
 from scopeguard.config.checks import is_loopback, text
+from scopeguard.config.client_authentication import ClientAuthentication
 from scopeguard.edge.runtime import warn_of_insecure_hosts
 from scopeguard.spec.challenge_parser import ParsedChallenge, parse_challenges
 from scopeguard.spec.token_endpoint import TokenResponse

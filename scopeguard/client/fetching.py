@@ -16,7 +16,8 @@ from functools import partial
 from typing import Final
 
 from scopeguard.client.errors import Failure, ScopeNotGranted, TokenEndpointError, TokenEndpointUnavailable
-from scopeguard.client.settings import ClientAuthentication, NarrowerScope, Policy
+from scopeguard.client.settings import NarrowerScope, Policy
+from scopeguard.config.client_authentication import ClientAuthentication
 from scopeguard.edge import aio
 from scopeguard.edge import sync as blocking
 from scopeguard.edge.http import HttpxTransport
@@ -171,7 +172,7 @@ class Fetcher:
             scopes=policy.scopes, resources=policy.resource, audiences=policy.audience, parameters=policy.parameters
         )
         authorization = None
-        if policy.auth_method == ClientAuthentication.POST:
+        if policy.auth_method == ClientAuthentication.CLIENT_SECRET_POST:
             form += (("client_id", policy.client_id), ("client_secret", secret))
         else:
             authorization = basic_authorization(policy.client_id, secret)

@@ -22,20 +22,15 @@ from scopeguard.config.checks import (
     text,
     whole,
 )
+from scopeguard.config.client_authentication import ClientAuthentication
 from scopeguard.edge.runtime import SystemClock, Transport
 from scopeguard.errors import ConfigurationError
 from scopeguard.flow.effects import Clock
 from scopeguard.scopes import checked_scope
 from scopeguard.spec.token_endpoint import OTHER_TOKEN_TYPES, RESERVED_PARAMETERS, Tolerated
 
+_AUTH_METHODS: Final = (ClientAuthentication.CLIENT_SECRET_BASIC, ClientAuthentication.CLIENT_SECRET_POST)
 _ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:[\x21\x22\x24-\x7E]+")  # RFC 8707 section 2: no fragment
-
-
-class ClientAuthentication(StrEnum):
-    """How the client authenticates at the token endpoint (RFC 6749 section 2.3.1): by one method, never both."""
-
-    BASIC = "client_secret_basic"
-    POST = "client_secret_post"
 
 
 class NarrowerScope(StrEnum):
@@ -95,7 +90,7 @@ class Policy:
     origins: Any = None
     token_types: Any = ()
     parameters: Mapping[str, str] = field(default_factory=dict)
-    auth_method: str = ClientAuthentication.BASIC
+    auth_method: str = ClientAuthentication.CLIENT_SECRET_BASIC
     narrower_scope: str = NarrowerScope.WARN
     default_lifetime: float = 300.0
     timeout: float = 5.0
@@ -151,9 +146,9 @@ class Policy:
                 raise ConfigurationError(f"parameters: {name!r} has a setting of its own; two values would be sent")
 
     def _check_choices(self) -> None:
-        for name, kind in (("auth_method", ClientAuthentication), ("narrower_scope", NarrowerScope)):
-            if getattr(self, name) not in tuple(kind):
-                choices = ", ".join(repr(str(item)) for item in kind)
+        for name, known in (("auth_method", _AUTH_METHODS), ("narrower_scope", tuple(NarrowerScope))):
+            if getattr(self, name) not in known:
+                choices = ", ".join(repr(str(item)) for item in known)
                 raise ConfigurationError(f"{name}: {getattr(self, name)!r} is not one of {choices}")
         for name, least in (("default_lifetime", 1.0), ("timeout", 0.001)):
             value = number(getattr(self, name), name)

@@ -19,6 +19,7 @@ from scopeguard.config.checks import (
     text,
     whole,
 )
+from scopeguard.config.client_authentication import ClientAuthentication
 from scopeguard.errors import ConfigurationError
 
 
@@ -36,17 +37,6 @@ class Dialect(StrEnum):
     RFC7662 = "rfc7662"
     GITLAB_TOKEN_INFO = "gitlab_token_info"  # the token as the bearer, other names, 401 for "no"
     GOOGLE_TOKENINFO = "google_tokeninfo"  # the token as the bearer, other names, numbers as strings, 400 for "no"
-
-
-class ClientAuthentication(StrEnum):
-    """How this API proves to the authorization server who asks (RFC 7662 section 2.1)."""
-
-    CLIENT_SECRET_BASIC = "client_secret_basic"
-    CLIENT_SECRET_POST = "client_secret_post"
-    PRIVATE_KEY_JWT = "private_key_jwt"
-    TLS_CLIENT_AUTH = "tls_client_auth"
-    BEARER = "bearer"
-    NONE = "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

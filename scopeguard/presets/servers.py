@@ -16,7 +16,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from scopeguard.config.checks import flag
-from scopeguard.config.introspection import ClientAuthentication, Dialect, Introspection, Validation
+from scopeguard.config.client_authentication import ClientAuthentication
+from scopeguard.config.introspection import Dialect, Introspection, Validation
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.machines import MachineSign
 from scopeguard.errors import ConfigurationError

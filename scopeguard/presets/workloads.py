@@ -13,7 +13,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from scopeguard.config.checks import flag
-from scopeguard.config.introspection import ClientAuthentication, Dialect, Introspection, Validation
+from scopeguard.config.client_authentication import ClientAuthentication
+from scopeguard.config.introspection import Dialect, Introspection, Validation
 from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY, Issuer
 from scopeguard.config.machines import MachineSign
 from scopeguard.errors import ConfigurationError

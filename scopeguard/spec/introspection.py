@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from scopeguard.access_token import Unverified
 from scopeguard.config.checks import media_type
-from scopeguard.config.introspection import ClientAuthentication, Introspection
+from scopeguard.config.client_authentication import ClientAuthentication
+from scopeguard.config.introspection import Introspection
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import AuthorityUnavailable, Reason
 from scopeguard.spec import client_authentication, jwt

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
-from scopeguard.config.introspection import ClientAuthentication, Dialect, Introspection
+from scopeguard.config.client_authentication import ClientAuthentication
+from scopeguard.config.introspection import Dialect, Introspection
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.resolver import IssuerResolver
 from scopeguard.devserver.authority import OPAQUE_PREFIX, Authority

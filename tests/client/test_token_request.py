@@ -110,6 +110,7 @@ UNWORKABLE = [
     pytest.param({"transport": "https://proxy.example"}, "transport"),
     pytest.param({"clock": 5}, "clock"),
     pytest.param({"auth_method": "none"}, "auth_method"),
+    pytest.param({"auth_method": "private_key_jwt"}, "auth_method"),  # for introspection only
     pytest.param({"narrower_scope": "ignore"}, "narrower_scope"),
     pytest.param({"origins": "http://api.example"}, "origins", marks=pytest.mark.rule("C-25")),
     pytest.param({"origins": "https://api.example/v1"}, "origins"),

@@ -481,6 +481,19 @@ def test_every_public_constructor_stands_in_the_table():
     assert public - {name.rpartition(".")[2] for name in CONSTRUCTORS} - NOT_CONSTRUCTED == set()
 
 
+def test_no_two_public_classes_share_a_name():
+    modules = (
+        scopeguard, scopeguard.client, scopeguard.contracts, scopeguard.devserver, scopeguard.fastapi, scopeguard.flask,
+        scopeguard.security_events, scopeguard.starlette, scopeguard.stores, scopeguard.testing,
+    )  # fmt: skip
+    public: dict[str, set[type]] = {}
+    for module in modules:
+        for name in module.__all__:
+            if isinstance(found := getattr(module, name), type):
+                public.setdefault(name, set()).add(found)
+    assert [name for name, classes in public.items() if len(classes) > 1] == []
+
+
 def _parameters(made: Any) -> list[inspect.Parameter]:
     try:
         return list(inspect.signature(made).parameters.values())

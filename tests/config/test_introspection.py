@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from scopeguard import Guard, Issuer
-from scopeguard.config.introspection import ClientAuthentication, Introspection, Validation
+from scopeguard.config.client_authentication import ClientAuthentication
+from scopeguard.config.introspection import Introspection, Validation
 from scopeguard.devserver.keys import SigningKey
 from scopeguard.errors import ConfigurationError
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scopeguard.access_token import Unverified, frozen_json
-from scopeguard.config.introspection import ClientAuthentication, Introspection
+from scopeguard.config.client_authentication import ClientAuthentication
+from scopeguard.config.introspection import Introspection
 from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY, Issuer
 from scopeguard.devserver.keys import SigningKey, base64url, compact
 from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
