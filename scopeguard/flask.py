@@ -54,6 +54,7 @@ from scopeguard.core.engine import Engine
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard, engine_of
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access, Rule, Rules
+from scopeguard.rules.rule import strictest
 from scopeguard.scopes import Requirement, all_of, required
 from scopeguard.spec.challenge import private_headers
 from scopeguard.spec.credentials import has_access_token, without_access_token
@@ -350,16 +351,9 @@ class _Route:
             if rule.sources is not None:
                 sources.append(rule.sources)
         self.requirements = requirements
-        self.requirement = (
-            None if not requirements else requirements[0] if len(requirements) == 1 else all_of(*requirements)
-        )
-        self.access: Requirement | Access | None
-        if DENIED in said:  # whatever a view says: the strictest there is
-            self.access = DENIED
-        elif self.requirement is not None:
-            self.access = self.requirement
-        else:
-            self.access = OPTIONAL if OPTIONAL in said else PUBLIC if PUBLIC in said else None
+        self.requirement = all_of(*requirements) if requirements else None
+        declared = (*requirements, *(access for access in said if access is not None))
+        self.access: Requirement | Access | None = strictest(*declared) if declared else None
         self.closed = self.access is DENIED or (self.access is None and rules.closes(rule))
         self.sources: frozenset[TokenSource] | None = sources[0] if sources else None
         self.token_sources = engine.sources if self.sources is None else engine.sources.only(self.sources)

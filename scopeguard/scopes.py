@@ -140,6 +140,8 @@ def all_of(*items: Requirement | str) -> Requirement:
     if not items:
         raise ConfigurationError("all_of() needs at least one scope; use AUTHENTICATED to require none")
     parts = [_single(item, "all_of") for item in items]
+    if len(parts) == 1:
+        return parts[0]
     alternatives: tuple[frozenset[str], ...] = (frozenset(),)
     for part in parts:
         if len(alternatives) * len(part.alternatives) > _MOST_ALTERNATIVES:

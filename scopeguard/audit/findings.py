@@ -15,8 +15,9 @@ from scopeguard.audit.scopes import ungrantable
 from scopeguard.audit.walk import walk
 from scopeguard.config.sources import TokenSource
 from scopeguard.guard import Guard
-from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access, Rule, Rules
-from scopeguard.scopes import AUTHENTICATED, Requirement, all_of
+from scopeguard.rules import DENIED, PUBLIC, Access, Rule, Rules
+from scopeguard.rules.rule import strictest
+from scopeguard.scopes import AUTHENTICATED, Requirement
 
 _OTHER: Final = "OTHER"  # a method that no rule names
 _MOST_EXCEPTIONS: Final = 6
@@ -70,12 +71,13 @@ class _Saying:
     def kind(self) -> tuple[Kind, Requirement | None]:
         if self.denied:
             return Kind.DENIED, None
-        if self.requirements:
-            whole = self.requirements[0] if len(self.requirements) == 1 else all_of(*self.requirements)
+        declared: tuple[Requirement | Access, ...] = (*self.requirements, *self.access)
+        if not declared:
+            return Kind.UNGUARDED, None
+        whole = strictest(*declared)
+        if isinstance(whole, Requirement):
             return (Kind.AUTHENTICATED if whole == AUTHENTICATED else Kind.SCOPES), whole
-        if OPTIONAL in self.access:
-            return Kind.OPTIONAL, None
-        return (Kind.PUBLIC if PUBLIC in self.access else Kind.UNGUARDED), None
+        return Kind(whole.value), None
 
 
 class _Audit:

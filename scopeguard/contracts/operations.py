@@ -15,8 +15,8 @@ from itertools import product
 from typing import Final
 
 from scopeguard.errors import ConfigurationError
-from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access, Rule
-from scopeguard.rules.rule import METHODS
+from scopeguard.rules import Access, Rule
+from scopeguard.rules.rule import METHODS, strictest
 from scopeguard.rules.template import Many, One, Step, Template
 from scopeguard.rules.tree import fits
 from scopeguard.scopes import Requirement, all_of, any_of
@@ -79,23 +79,19 @@ def _both(one: Operation, other: Operation, path: str) -> Operation:
         return replace(one, path=path, unrolled=False)
     source = f"{one.source} and {other.source.partition(': ')[2]}"
     try:
-        access = combined(one.access, other.access)
+        access = strictest(one.access, other.access)
+        if isinstance(access, Requirement):
+            access = _absorbed(access)
         return replace(one, path=path, access=access, source=source, unrolled=False)
     except ConfigurationError as error:
         raise ConfigurationError(f"{source}: {error}") from None
 
 
-def combined(one: Requirement | Access, other: Requirement | Access) -> Requirement | Access:
-    """What a caller has to meet to meet both."""
-    if isinstance(one, Requirement) and isinstance(other, Requirement):
-        return _absorbed(one & other)
-    scopes = (access for access in (one, other) if isinstance(access, Requirement))
-    return next(access for access in (DENIED, *scopes, OPTIONAL, PUBLIC) if access in (one, other))
-
-
 def _absorbed(requirement: Requirement) -> Requirement:
-    """*requirement* without alternatives that need more than another one of its own."""
+    """Return *requirement* without the alternatives that need more than another of its alternatives."""
     every = requirement.alternatives
+    if len(every) == 1:
+        return requirement
     kept = [needed for needed in every if not any(less < needed for less in every)]
     return any_of(*(all_of(*(requirement.first if needed == every[0] else sorted(needed))) for needed in kept))
 

@@ -18,6 +18,7 @@ from typing import Final
 from scopeguard.errors import ConfigurationError
 from scopeguard.rules import DENIED, Access, Rule, Rules
 from scopeguard.rules.readings import is_suspicious
+from scopeguard.rules.rule import strictest
 from scopeguard.rules.template import Many, One, Rest, Template
 from scopeguard.scopes import Requirement
 
@@ -180,13 +181,13 @@ class RoutedRules:
 def _joined(rule: Rule, others: Sequence[Rule]) -> Rule | None:
     access, sources = rule.access, rule.token_sources
     for other in others:
-        if not isinstance(other.access, Requirement):
-            return other  # it denies
+        if other.access is DENIED:
+            return other
         if not isinstance(access, Requirement):
-            access, sources = other.access, other.token_sources
-        elif not _implies(access, other.access):
+            sources = other.token_sources
+        if not _covers(access, other.access):
             try:
-                access = access & other.access
+                access = strictest(access, other.access)
             except ConfigurationError:  # more alternatives than a requirement may have
                 return None
     if access == rule.access:

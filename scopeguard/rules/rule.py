@@ -43,6 +43,22 @@ OPTIONAL: Final = Access.OPTIONAL
 DENIED: Final = Access.DENIED
 
 
+def strictest(first: Requirement | Access, *others: Requirement | Access) -> Requirement | Access:
+    """Return the access that grants no more than any of the given ones.
+
+    ``DENIED`` overrides everything, requirements override ``OPTIONAL``, and ``OPTIONAL`` overrides ``PUBLIC``. Several
+    requirements must all be met. Raises :class:`ConfigurationError` if that takes more alternatives than a
+    :class:`Requirement` may have.
+    """
+    given = (first, *others)
+    if DENIED in given:
+        return DENIED
+    requirements = [access for access in given if isinstance(access, Requirement)]
+    if requirements:
+        return all_of(*requirements)
+    return OPTIONAL if OPTIONAL in given else PUBLIC
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """The *access* to paths that match the template *path*, with one of *methods*.
