@@ -21,7 +21,7 @@ def admits(access: Requirement | Access, token: frozenset[str] | None) -> bool:
     return access is not DENIED
 
 
-@pytest.mark.parametrize("given", product(GIVEN, repeat=2))
+@pytest.mark.parametrize("given", list(product(GIVEN, repeat=2)))
 def test_it_admits_what_every_one_of_them_admits(given: tuple[Requirement | Access, ...]):
     for token in TOKENS:
         assert admits(strictest(*given), token) == all(admits(each, token) for each in given)
