@@ -1,4 +1,4 @@
-"""A resource server up to the signature: what tests about tokens and keys together need."""
+"""A resource server reduced to keys and signatures, for tests that need a token and a key set together."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def _judge(
 
 @pytest.fixture(scope="session")
 def judge() -> Judge:
-    """``judge(token, jwks)`` is ``"accepted"``, or says at which step the token or the keys were refused."""
+    """``judge(token, jwks)`` is ``"accepted"``, or the step at which the token or the key set is refused."""
     return _judge
 
 
 @pytest.fixture(scope="session", params=["cryptography", "awscrt", "pynacl"])
 def backends(request: pytest.FixtureRequest) -> Backends:
-    """Who computes signatures. Whoever takes this runs with each of them: all are held to the same."""
+    """Run the test with each signature backend; all must give the same results."""
     return () if request.param == "cryptography" else checked_backends([request.param])

@@ -1,4 +1,4 @@
-"""How a refusal is written: read back by a second reader of RFC 9110, written here from the grammar."""
+"""Refusals as responses. A second parser, written here from the grammar of RFC 9110, reads the challenges back."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from scopeguard.spec.challenge_parser import parse_challenges
 STYLE = ChallengeStyle(realm="example")
 NEEDED = ("read", "write")
 
-# -- a reader of one challenge
+# -- a parser of one challenge
 
 TCHAR = set("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
@@ -57,8 +57,8 @@ def read_quoted(text: str, at: int) -> tuple[str, int]:
     return value, at + 1
 
 
-def read(header: str) -> dict[str, str]:
-    """The parameters of *header*, one Bearer challenge whose every parameter is a quoted string."""
+def parse_bearer(header: str) -> dict[str, str]:
+    """Return the parameters of *header*: one Bearer challenge in which each parameter is a quoted string."""
     scheme, at = read_word(header, 0)
     assert scheme == "Bearer"
     assert header[at] == " "
@@ -78,13 +78,13 @@ def read(header: str) -> dict[str, str]:
     return found
 
 
-def named(response: Response, name: str) -> list[str]:
+def header_values(response: Response, name: str) -> list[str]:
     return [value for given, value in response.headers if given == name]
 
 
 def challenge_of(denial: AccessDenied, style: ChallengeStyle = STYLE, scopes: tuple[str, ...] = ()) -> dict[str, str]:
-    (header,) = named(write_denial(denial, style, scopes=scopes), "www-authenticate")
-    return read(header)
+    (header,) = header_values(write_denial(denial, style, scopes=scopes), "www-authenticate")
+    return parse_bearer(header)
 
 
 def body_of(response: Response) -> dict[str, Any]:
@@ -111,13 +111,13 @@ ANY_DENIAL = pytest.mark.parametrize("denial", DENIALS.values(), ids=DENIALS.key
 @pytest.mark.rule("B-33", "B-34", "B-36", "B-43")
 @ANY_DENIAL
 @pytest.mark.parametrize("scopes", [(), NEEDED], ids=["no scope", "scopes"])
-def test_every_denial_has_one_challenge_with_a_quoted_realm(denial, scopes):
+def test_each_denial_has_one_challenge_with_a_quoted_realm(denial, scopes):
     assert challenge_of(denial, scopes=scopes)["realm"] == "example"
 
 
 @pytest.mark.rule("B-09", "B-11")
 @pytest.mark.parametrize("reason", [Reason.NO_CREDENTIALS, Reason.UNSUPPORTED_SCHEME], ids=str)
-def test_who_sent_no_token_is_not_told_of_an_error(reason):
+def test_challenge_to_a_request_without_a_token_has_no_error_code(reason):
     style = ChallengeStyle(realm="r", error_uri="https://api.example/errors")
     assert challenge_of(MissingCredentials(reason), style) == {"realm": "r"}
     assert challenge_of(MissingCredentials(reason), style, NEEDED) == {"realm": "r", "scope": "read write"}
@@ -162,23 +162,23 @@ def test_a_failed_check_of_a_token_is_an_invalid_token(reason):
     ],
     ids=repr,
 )
-def test_a_missing_scope_is_named_with_all_others_of_the_operation_in_order(requirement, scope):
+def test_insufficient_scope_challenge_lists_all_required_scopes_in_order(requirement, scope):
     denial = InsufficientScope(requirement.challenge_scopes, client_id="c1")
     assert challenge_of(denial)["scope"] == scope
     assert challenge_of(denial, scopes=("other",))["scope"] == scope
     assert challenge_of(InvalidToken(Reason.TOKEN_EXPIRED), scopes=requirement.challenge_scopes)["scope"] == scope
 
 
-def test_where_no_scope_is_needed_none_is_named():
+def test_challenge_has_no_scope_if_the_operation_requires_none():
     assert "scope" not in challenge_of(InvalidToken(Reason.TOKEN_EXPIRED), scopes=AUTHENTICATED.challenge_scopes)
 
 
-def test_a_request_that_cannot_be_read_is_not_told_of_scopes():
+def test_invalid_request_challenge_has_no_scope():
     assert "scope" not in challenge_of(InvalidRequest(Reason.SEVERAL_METHODS), scopes=NEEDED)
 
 
 @pytest.mark.rule("B-40")
-def test_an_error_uri_goes_with_every_error():
+def test_error_uri_accompanies_each_error_code():
     style = ChallengeStyle(realm="r", error_uri="https://api.example/errors?a=b#c")
     for denial in DENIALS.values():
         assert challenge_of(denial, style).get("error_uri") == (None if denial.error is None else style.error_uri)
@@ -186,7 +186,7 @@ def test_an_error_uri_goes_with_every_error():
 
 @pytest.mark.rule("B-39", "X-75")
 @pytest.mark.parametrize("reason", Reason, ids=str)
-def test_every_text_keeps_to_the_characters_of_rfc_6750(reason):
+def test_error_descriptions_use_only_the_characters_of_rfc_6750(reason):
     for kind in (InvalidRequest, InvalidToken):
         found = challenge_of(kind(reason, detail='"\\\r\nSet-Cookie: x\u00e9'))
         assert re.fullmatch(r"[\x20\x21\x23-\x5B\x5D-\x7E]+", found["error"])
@@ -235,7 +235,7 @@ UNWRITABLE = ["a\r\nSet-Cookie: x", "a\n", "a\rb", "a\x00b", "a\tb", "a\x7fb", "
 
 @pytest.mark.rule("B-37", "X-75")
 @pytest.mark.parametrize("value", UNWRITABLE, ids=ascii)
-def test_what_cannot_stand_in_a_header_is_refused_with_its_setting(value):
+def test_setting_that_no_header_can_hold_is_a_configuration_error_naming_it(value):
     with pytest.raises(ConfigurationError, match=r"realm: .* cannot stand in a header: printable ASCII only"):
         ChallengeStyle(realm=value)
     with pytest.raises(ConfigurationError, match=r"resource_metadata: .* cannot stand in a header"):
@@ -260,7 +260,7 @@ WORDS = st.text("abXY!#$%&'*+-.^_`|~09", min_size=1, max_size=6)
 
 @pytest.mark.rule("B-35", "B-37", "B-38")
 @given(TEXTS, st.dictionaries(WORDS, TEXTS, max_size=3), SCOPES, st.sampled_from(list(DENIALS)))
-def test_whatever_may_be_written_is_read_back(realm, parameters, scopes, which):
+def test_any_valid_challenge_is_parsed_back_unchanged(realm, parameters, scopes, which):
     if len({name.lower() for name in parameters}) < len(parameters):
         parameters = {}
     denial = InsufficientScope(scopes) if which == "scope missing" else DENIALS[which]
@@ -275,13 +275,13 @@ def test_whatever_may_be_written_is_read_back(realm, parameters, scopes, which):
 
 @pytest.mark.rule("B-37", "X-75")
 @given(st.text(st.characters()))
-def test_any_other_text_is_refused_before_it_is_sent(text):
+def test_realm_that_no_header_can_hold_is_a_configuration_error(text):
     try:
         written = ChallengeStyle(realm=text).challenge(DENIALS["expired"], ())
     except ConfigurationError:
         assert not all("\x20" <= character <= "\x7e" for character in text)
     else:
-        assert read(written)["realm"] == text
+        assert parse_bearer(written)["realm"] == text
 
 
 @pytest.mark.rule("B-35", "B-36")
@@ -293,13 +293,13 @@ def test_any_other_text_is_refused_before_it_is_sent(text):
     ],
     ids=ascii,
 )  # fmt: skip
-def test_a_parameter_has_a_name_of_its_own(names):
+def test_extra_parameter_must_not_reuse_a_reserved_name(names):
     with pytest.raises(ConfigurationError, match=r"challenge parameter .*: not a token, reserved, or given twice"):
         ChallengeStyle(realm="r", parameters=tuple((name, "x") for name in names))
 
 
 @pytest.mark.rule("B-35")
-def test_parameters_stand_on_every_challenge():
+def test_extra_parameters_are_in_every_challenge():
     style = ChallengeStyle(realm="r", parameters=(("resource_metadata", "https://api.example/m"), ("X-y", 'a"b')))
     for denial in DENIALS.values():
         found = challenge_of(denial, style)
@@ -323,7 +323,7 @@ def test_an_error_uri_is_absolute(uri):
 
 @pytest.mark.rule("B-51", "B-53")
 @ANY_DENIAL
-def test_the_body_says_what_the_challenge_says(denial):
+def test_body_repeats_the_error_of_the_challenge(denial):
     response = write_denial(denial, STYLE, scopes=NEEDED)
     body, challenge = body_of(response), challenge_of(denial, scopes=NEEDED)
     assert {name: value for name, value in body.items() if name.startswith("error")} == {
@@ -332,22 +332,22 @@ def test_the_body_says_what_the_challenge_says(denial):
     assert (body["type"], body["status"]) == ("about:blank", response.status)
     assert body["title"] == response.reason_phrase == HTTPStatus(response.status).phrase
     assert body["detail"] == denial.description
-    assert named(response, "content-type") == ["application/problem+json"]
-    assert named(response, "content-length") == [str(len(response.body))]
-    assert named(response, "cache-control") == ["no-store"]
+    assert header_values(response, "content-type") == ["application/problem+json"]
+    assert header_values(response, "content-length") == [str(len(response.body))]
+    assert header_values(response, "cache-control") == ["no-store"]
 
 
 @pytest.mark.rule("B-52")
 @pytest.mark.parametrize("style", [STYLE, ChallengeStyle(realm="r", hide_forbidden=True)], ids=["shown", "hidden"])
 @ANY_DENIAL
-def test_to_head_the_answer_is_the_same_without_a_body(denial, style):
+def test_response_to_head_is_the_same_without_a_body(denial, style):
     get, head = write_denial(denial, style, scopes=NEEDED), write_denial(denial, style, scopes=NEEDED, head=True)
     assert (head.status, head.headers, head.body) == (get.status, get.headers, b"")
 
 
 @pytest.mark.rule("B-50", "X-13")
 @ANY_DENIAL
-def test_no_detail_reaches_the_client(denial):
+def test_response_contains_no_detail_of_the_denial(denial):
     for name, value in denial.detail.items():
         response = write_denial(denial, STYLE)
         sent = " ".join([response.body.decode(), *(v for _, v in response.headers)])
@@ -355,15 +355,15 @@ def test_no_detail_reaches_the_client(denial):
 
 
 @pytest.mark.rule("H-07")
-def test_what_no_scope_would_cure_is_a_403_without_an_error_code():
+def test_denial_that_no_scope_would_lift_is_403_without_an_error_code():
     response = write_denial(Forbidden(Reason.NO_RULE), STYLE, scopes=NEEDED)
     assert response.status == 403
-    assert named(response, "www-authenticate") == []
+    assert header_values(response, "www-authenticate") == []
     assert "error" not in body_of(response)
 
 
 @pytest.mark.rule("B-62")
-def test_what_is_forbidden_can_be_hidden_and_then_every_403_is_alike():
+def test_with_hidden_403s_every_403_is_the_same():
     style = ChallengeStyle(realm="r", hide_forbidden=True)
     responses = {
         write_denial(denial, style, scopes=NEEDED)
@@ -371,7 +371,7 @@ def test_what_is_forbidden_can_be_hidden_and_then_every_403_is_alike():
     }
     (response,) = responses
     assert response.status == 404
-    assert named(response, "www-authenticate") == []
+    assert header_values(response, "www-authenticate") == []
     assert not re.search("scope|token|forbidden", response.body.decode())
     for name in ("nothing sent", "expired", "two methods"):
         assert write_denial(DENIALS[name], style) == write_denial(DENIALS[name], ChallengeStyle(realm="r"))
@@ -381,13 +381,13 @@ def test_what_is_forbidden_can_be_hidden_and_then_every_403_is_alike():
 
 
 @pytest.mark.rule("H-19")
-def test_an_outage_is_a_503_that_says_when_to_come_again_and_nothing_about_the_token():
+def test_outage_is_503_with_retry_after_and_without_a_challenge():
     outage = AuthorityUnavailable(Reason.AUTHORITY_TIMED_OUT, "https://as.internal", url="https://as.internal/k")
     response = write_outage(outage, STYLE)
     assert response.status == 503
-    assert named(response, "www-authenticate") == []
-    assert named(response, "retry-after") == ["5"]
-    assert named(response, "cache-control") == ["no-store"]
+    assert header_values(response, "www-authenticate") == []
+    assert header_values(response, "retry-after") == ["5"]
+    assert header_values(response, "cache-control") == ["no-store"]
     assert "error" not in body_of(response)
     assert "internal" not in response.body.decode()
     head = write_outage(outage, STYLE, head=True)
@@ -400,9 +400,9 @@ def test_an_outage_is_a_503_that_says_when_to_come_again_and_nothing_about_the_t
     [(None, "5"), (0.0, "1"), (-7.0, "1"), (0.2, "1"), (7.1, "8"), (300.0, "300"), (1e9, "300"), (math.inf, "300")],
     ids=str,
 )
-def test_the_time_to_wait_is_in_whole_seconds_and_bounded(wait, sent):
+def test_retry_after_is_a_bounded_number_of_whole_seconds(wait, sent):
     outage = AuthorityUnavailable(Reason.AUTHORITY_TIMED_OUT, "https://as.example", retry_after=wait)
-    assert named(write_outage(outage, STYLE), "retry-after") == [sent]
+    assert header_values(write_outage(outage, STYLE), "retry-after") == [sent]
 
 
 # -- responses to a request whose URL carried a token
@@ -412,7 +412,7 @@ def test_the_time_to_wait_is_in_whole_seconds_and_bounded(wait, sent):
 @pytest.mark.parametrize(
     ("given", "cache_control"),
     [
-        pytest.param([], "private", id="none"),
+        pytest.param([], "private", id="no Cache-Control"),
         pytest.param(["public"], "private", id="public"),
         pytest.param(["PUBLIC, max-age=60"], "max-age=60, private", id="public in capitals"),
         pytest.param(["max-age=60"], "max-age=60, private", id="max-age"),
@@ -425,10 +425,10 @@ def test_the_time_to_wait_is_in_whole_seconds_and_bounded(wait, sent):
         pytest.param(["no-cache"], "no-cache, private", id="no-cache"),
         pytest.param(['private="x-a, x-b"'], 'private="x-a, x-b", private', id="private for some fields"),
         pytest.param(["public", "max-age=5"], "max-age=5, private", id="two lines"),
-        pytest.param([" , public ,,"], "private", id="empty ones"),
+        pytest.param([" , public ,,"], "private", id="empty directives"),
     ],
 )
-def test_what_a_url_with_a_token_led_to_is_kept_from_shared_caches_and_referrers(given, cache_control):
+def test_response_to_a_url_with_a_token_is_private_and_sends_no_referrer(given, cache_control):
     headers = [("Content-Type", "text/plain"), *(("Cache-Control", value) for value in given), ("x-a", "b")]
     sent = private_headers([*headers, ("Referrer-Policy", "unsafe-url")])
     assert sent == [
@@ -446,7 +446,7 @@ DIRECTIVES = st.sampled_from(
 
 @pytest.mark.rule("B-28")
 @given(st.lists(st.lists(DIRECTIVES, max_size=4).map(", ".join), max_size=3))
-def test_no_combination_lets_a_shared_cache_keep_it(lines):
+def test_no_combination_of_directives_allows_shared_caching(lines):
     sent = dict(private_headers([("cache-control", line) for line in lines]))
     directives = {directive.strip().lower() for directive in sent["cache-control"].split(",")}
     assert directives & {"private", "no-store"}

@@ -19,7 +19,7 @@ from scopeguard.spec.challenge_parser import (
 Plain = tuple[str, str | None, dict[str, str]]
 
 
-def plain(*values: str) -> list[Plain]:
+def as_tuples(*values: str) -> list[Plain]:
     return [(c.scheme, c.token68, dict(c.parameters)) for c in parse_challenges(values)]
 
 
@@ -35,7 +35,7 @@ WELL_FORMED: list[tuple[str, list[Plain]]] = [
     ("Bearer a \t=\t b", [("bearer", None, {"a": "b"})]),
     ("Bearer , a=b", [("bearer", None, {"a": "b"})]),
     (", ,Bearer a=b,, ,c=d ,", [("bearer", None, {"a": "b", "c": "d"})]),
-    # a comma, a scheme and an equals sign inside of a string are text
+    # Inside a quoted string, a comma, a scheme and an equals sign are text.
     (
         'Basic realm="x, Bearer", Bearer error=invalid_token',
         [("basic", None, {"realm": "x, Bearer"}), ("bearer", None, {"error": "invalid_token"})],
@@ -56,7 +56,7 @@ WELL_FORMED: list[tuple[str, list[Plain]]] = [
     ("Negotiate YWJj==", [("negotiate", "YWJj==", {})]),
     ("Negotiate a-._~+/z=, Basic realm=x", [("negotiate", "a-._~+/z=", {}), ("basic", None, {"realm": "x"})]),
     ("Negotiate, NTLM , Bearer", [("negotiate", None, {}), ("ntlm", None, {}), ("bearer", None, {})]),
-    # schemes nobody has heard of, with every character a token may have
+    # Unknown schemes, with every character that a token may have.
     ("!#$%&'*+-.^_`|~09azAZ x=y", [("!#$%&'*+-.^_`|~09azaz", None, {"x": "y"})]),
 ]
 
@@ -67,8 +67,8 @@ MALFORMED: list[tuple[str, list[Plain]]] = [
     ("Bearer\ta=b", []),
     ("Bearer a=b c=d", []),
     ("Bearer a=b Basic realm=x", []),
-    ("Bearer a=", [("bearer", "a=", {})]),  # which is a token68
-    ("Bearer a=, b=c", []),  # and a token68 has no parameters beside it
+    ("Bearer a=", [("bearer", "a=", {})]),  # A token68.
+    ("Bearer a=, b=c", []),  # A challenge with a token68 has no parameters.
     ("Bearer YWJj, error=invalid_token, Basic realm=x", [("basic", None, {"realm": "x"})]),
     ('Bearer a="b"c, Basic realm=x', [("basic", None, {"realm": "x"})]),
     ('Bearer a=b, c="d\x00e", f=g, Basic realm=x', [("basic", None, {"realm": "x"})]),
@@ -76,7 +76,7 @@ MALFORMED: list[tuple[str, list[Plain]]] = [
     ("Bearer a=b, (), c=d, Basic realm=x", [("basic", None, {"realm": "x"})]),
     ('Basic realm=x, Bearer a="no end, error=invalid_token, Digest x=y', [("basic", None, {"realm": "x"})]),
     ('Basic realm=x, Bearer a="no end\\', [("basic", None, {"realm": "x"})]),
-    # a name occurs once in a challenge, whatever its case; in the next one it may come again
+    # A name occurs once in a challenge, compared without case; the next challenge may use it again.
     ("Bearer error=invalid_token, ERROR=insufficient_scope", []),
     ("Bearer a=b, a=c, a=d, Basic a=b", [("basic", None, {"a": "b"})]),
     ("Bearer a=b\r\nX-Injected: 1", []),
@@ -87,19 +87,19 @@ MALFORMED: list[tuple[str, list[Plain]]] = [
 
 @pytest.mark.rule("C-39")
 @pytest.mark.parametrize("value, expected", WELL_FORMED)
-def test_what_the_grammar_allows_is_read(value: str, expected: list[Plain]) -> None:
-    assert plain(value) == expected
+def test_challenges_that_the_grammar_allows_are_parsed(value: str, expected: list[Plain]) -> None:
+    assert as_tuples(value) == expected
 
 
 @pytest.mark.rule("C-39")
 @pytest.mark.parametrize("value, expected", MALFORMED)
-def test_what_it_does_not_allow_is_left_out_and_the_rest_is_kept(value: str, expected: list[Plain]) -> None:
-    assert plain(value) == expected
+def test_malformed_challenges_are_skipped_and_the_others_kept(value: str, expected: list[Plain]) -> None:
+    assert as_tuples(value) == expected
 
 
 @pytest.mark.rule("C-39")
-def test_several_field_lines_are_read_in_order_and_each_for_itself() -> None:
-    assert plain("Basic realm=x", 'Bearer a="open', "b=c, DPoP algs=ES256") == [
+def test_field_lines_are_parsed_in_order_and_separately() -> None:
+    assert as_tuples("Basic realm=x", 'Bearer a="open', "b=c, DPoP algs=ES256") == [
         ("basic", None, {"realm": "x"}),
         ("dpop", None, {"algs": "ES256"}),
     ]
@@ -107,15 +107,15 @@ def test_several_field_lines_are_read_in_order_and_each_for_itself() -> None:
 
 @pytest.mark.rule("C-39")
 def test_length_and_numbers_are_bounded() -> None:
-    assert plain("Bearer a=" + "b" * (MAX_CHARACTERS - 9)) != []
-    assert plain("Bearer a=" + "b" * (MAX_CHARACTERS - 8), "Basic realm=x") == [("basic", None, {"realm": "x"})]
-    assert len(plain(*["A, B, C"] * MAX_CHALLENGES)) == MAX_CHALLENGES
+    assert as_tuples("Bearer a=" + "b" * (MAX_CHARACTERS - 9)) != []
+    assert as_tuples("Bearer a=" + "b" * (MAX_CHARACTERS - 8), "Basic realm=x") == [("basic", None, {"realm": "x"})]
+    assert len(as_tuples(*["A, B, C"] * MAX_CHALLENGES)) == MAX_CHALLENGES
     many = ",".join(f"p{number}=v" for number in range(MAX_PARAMETERS))
-    assert len(plain(f"Bearer {many}")[0][2]) == MAX_PARAMETERS
-    assert plain(f"Bearer {many},one=more") == []
+    assert len(as_tuples(f"Bearer {many}")[0][2]) == MAX_PARAMETERS
+    assert as_tuples(f"Bearer {many},one=more") == []
 
 
-def test_a_parsed_challenge_is_read_only_and_does_not_repeat_what_it_was_told() -> None:
+def test_parsed_challenge_is_read_only_and_its_repr_hides_the_values() -> None:
     (challenge,) = parse_challenges(["Bearer error=invalid_token"])
     assert repr(challenge) == "ParsedChallenge(scheme='bearer')"
     with pytest.raises(TypeError):
@@ -125,7 +125,7 @@ def test_a_parsed_challenge_is_read_only_and_does_not_repeat_what_it_was_told() 
 
 @pytest.mark.rule("C-39")
 @given(st.lists(st.text(st.characters(codec="utf-8") | st.sampled_from('" ,=\\\tabB'), max_size=60), max_size=4))
-def test_no_text_makes_it_raise_or_return_what_the_grammar_forbids(values: list[str]) -> None:
+def test_any_text_is_parsed_without_an_error_into_valid_challenges(values: list[str]) -> None:
     for challenge in parse_challenges(values):
         assert challenge.scheme
         assert challenge.scheme == challenge.scheme.lower()
@@ -156,18 +156,18 @@ def written(scheme: str, parameters: dict[str, str], quote: bool) -> str:
     st.booleans(),
     st.booleans(),
 )
-def test_what_was_written_by_the_grammar_is_read_back(
+def test_challenges_written_by_the_grammar_are_parsed_back(
     challenges: list[tuple[str, dict[str, str]]], quote: bool, one_line: bool
 ) -> None:
     lines = [written(scheme, parameters, quote) for scheme, parameters in challenges]
     values = [", ".join(lines)] if one_line else lines
-    assert plain(*values) == [(scheme.lower(), None, parameters) for scheme, parameters in challenges]
+    assert as_tuples(*values) == [(scheme.lower(), None, parameters) for scheme, parameters in challenges]
 
 
 @pytest.mark.rule("C-39")
 @given(TEXTS)
 def test_any_text_survives_quoting(text: str) -> None:
-    assert plain(written("Bearer", {"realm": text}, True) + ", Basic a=b") == [
+    assert as_tuples(written("Bearer", {"realm": text}, True) + ", Basic a=b") == [
         ("bearer", None, {"realm": text}),
         ("basic", None, {"a": "b"}),
     ]

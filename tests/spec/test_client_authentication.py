@@ -1,4 +1,4 @@
-"""How this API proves itself to an authorization server: what a request carries, to the byte."""
+"""Client authentication at an authorization server: the exact bytes that a request carries."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def pem(key: SigningKey) -> str:
     return data.decode()
 
 
-def asserted(key: AssertionKey, **options: Any) -> tuple[dict[str, Any], dict[str, Any], str]:
-    """Header, claims and token of an assertion made with *key*."""
+def make_assertion(key: AssertionKey, **options: Any) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """Return the header, the claims and the token of an assertion signed with *key*."""
     settings: dict[str, Any] = {
         "audience": "https://as.test",
         "now": NOW,
@@ -60,7 +60,7 @@ def asserted(key: AssertionKey, **options: Any) -> tuple[dict[str, Any], dict[st
     return dict(parsed.header), json.loads(parsed.payload), token
 
 
-def decoded(proof: Proof) -> str:
+def decode_basic(proof: Proof) -> str:
     assert proof.authorization is not None
     scheme, _, value = proof.authorization.partition(" ")
     assert scheme == "Basic"
@@ -78,13 +78,13 @@ def decoded(proof: Proof) -> str:
 )
 def test_basic_encodes_both_parts_as_a_form_before_base64(client_id: str, secret: str, sent: str):
     proof = basic(client_id, secret)
-    assert decoded(proof) == sent
+    assert decode_basic(proof) == sent
     assert proof.parameters == ()
 
 
 @given(st.text(st.characters(codec="utf-8")), st.text(st.characters(codec="utf-8")))
-def test_basic_brings_back_what_went_in(client_id: str, secret: str):
-    first, colon, second = decoded(basic(client_id, secret)).partition(":")
+def test_basic_credentials_decode_to_the_same_id_and_secret(client_id: str, secret: str):
+    first, colon, second = decode_basic(basic(client_id, secret)).partition(":")
     assert (unquote_plus(first), colon, unquote_plus(second)) == (client_id, ":", secret)
 
 
@@ -100,11 +100,13 @@ def test_basic_brings_back_what_went_in(client_id: str, secret: str):
     ],
     ids=["basic", "post", "bearer", "named", "none"],
 )
-def test_each_method_uses_one_place(proof: Proof, authorization: str | None, parameters: tuple[Any, ...]):
+def test_each_method_puts_credentials_in_one_place(
+    proof: Proof, authorization: str | None, parameters: tuple[Any, ...]
+):
     assert (proof.authorization, proof.parameters) == (authorization, parameters)
 
 
-def test_a_proof_and_a_key_show_nothing_in_their_text(keys: Mapping[str, SigningKey]):
+def test_repr_of_a_proof_and_a_key_shows_no_secret(keys: Mapping[str, SigningKey]):
     shown = repr((basic("api", "hush"), post("api", "hush"), AssertionKey(material=pem(keys["RS256"]))))
     assert "hush" not in shown
     assert "YXBp" not in shown
@@ -117,10 +119,10 @@ def test_a_proof_and_a_key_show_nothing_in_their_text(keys: Mapping[str, Signing
 @pytest.mark.rule("I-32")
 @pytest.mark.parametrize("form", ["pem", "jwk"])
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_an_assertion_says_who_asks_and_is_signed_by_its_key(keys: Mapping[str, SigningKey], algorithm: str, form: str):
+def test_assertion_names_the_client_and_is_signed_by_its_key(keys: Mapping[str, SigningKey], algorithm: str, form: str):
     signer = keys[algorithm]
     material = pem(signer) if form == "pem" else signer.private_jwk()
-    header, claims, token = asserted(AssertionKey(material=material, algorithm=algorithm, kid=signer.kid))
+    header, claims, token = make_assertion(AssertionKey(material=material, algorithm=algorithm, kid=signer.kid))
     assert header == {"alg": algorithm, "typ": "client-authentication+jwt", "kid": signer.kid}
     assert claims == {
         "iss": "api",
@@ -138,19 +140,19 @@ def test_an_assertion_says_who_asks_and_is_signed_by_its_key(keys: Mapping[str, 
 @pytest.mark.rule("I-33")
 def test_the_audience_of_an_assertion_is_one_string(keys: Mapping[str, SigningKey]):
     key = AssertionKey(material=pem(keys["ES256"]), algorithm="ES256")
-    assert asserted(key)[1]["aud"] == "https://as.test"
-    assert asserted(key, audience="https://as.test/introspect")[1]["aud"] == "https://as.test/introspect"
+    assert make_assertion(key)[1]["aud"] == "https://as.test"
+    assert make_assertion(key, audience="https://as.test/introspect")[1]["aud"] == "https://as.test/introspect"
 
 
 @pytest.mark.rule("I-34")
 def test_the_type_of_an_assertion_can_be_left_out(keys: Mapping[str, SigningKey]):
     key = AssertionKey(material=pem(keys["ES256"]), algorithm="ES256")
-    assert asserted(key)[0] == {"alg": "ES256", "typ": "client-authentication+jwt"}
-    assert asserted(key, typ=None)[0] == {"alg": "ES256"}
+    assert make_assertion(key)[0] == {"alg": "ES256", "typ": "client-authentication+jwt"}
+    assert make_assertion(key, typ=None)[0] == {"alg": "ES256"}
 
 
 @pytest.mark.rule("I-35")
-def test_an_assertion_lives_for_a_minute_at_most():
+def test_assertion_expires_within_a_minute():
     assert ASSERTION_LIFETIME <= 60
 
 
@@ -170,7 +172,7 @@ def test_an_assertion_lives_for_a_minute_at_most():
         ("itself", "ES512"),
     ],
 )
-def test_what_cannot_sign_is_refused_before_it_is_needed(keys: Mapping[str, SigningKey], material: Any, algorithm: str):
+def test_key_that_cannot_sign_is_refused_at_construction(keys: Mapping[str, SigningKey], material: Any, algorithm: str):
     match material:
         case "the public half":
             public = keys["ES256"].private_key.public_key()

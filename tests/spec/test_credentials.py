@@ -1,4 +1,4 @@
-"""Where a token may be sent, and every way in which a request can get that wrong."""
+"""Where a request may carry a token, and every malformed variant of it."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ IR = InvalidRequest
 E401 = MissingCredentials
 
 
-def of_header(*values: bytes, limit: int = LIMIT) -> str | None:
+def from_header(*values: bytes, limit: int = LIMIT) -> str | None:
     return token_from_authorization(values, limit)
 
 
-def of_query(query: bytes, limit: int = LIMIT, parameters: int = 10) -> str | None:
+def from_query(query: bytes, limit: int = LIMIT, parameters: int = 10) -> str | None:
     return token_from_parameters(query, max_bytes=limit, max_parameters=parameters, source="query")
 
 
-def of_form(body: bytes, limit: int = LIMIT, parameters: int = 10) -> str | None:
+def from_form(body: bytes, limit: int = LIMIT, parameters: int = 10) -> str | None:
     return token_from_form(body, max_bytes=limit, max_parameters=parameters)
 
 
@@ -75,13 +75,13 @@ def refusal(call: object, kind: type[AccessDenied] = IR) -> Reason:
     ],
     ids=ascii,
 )
-def test_a_token_behind_the_scheme_is_found(value, token):
-    assert of_header(value) == token
+def test_token_after_the_scheme_is_found(value, token):
+    assert from_header(value) == token
 
 
 @pytest.mark.rule("B-11")
-def test_without_the_field_there_is_no_token_and_nothing_wrong():
-    assert of_header() is None
+def test_request_without_the_field_has_no_token_and_no_error():
+    assert from_header() is None
 
 
 MALFORMED = Reason.MALFORMED_CREDENTIALS
@@ -131,7 +131,7 @@ EMPTY = Reason.EMPTY_CREDENTIALS
     ids=ascii,
 )
 def test_a_bearer_field_that_cannot_be_read_is_an_invalid_request(value, reason):
-    assert refusal(lambda: of_header(value)) is reason
+    assert refusal(lambda: from_header(value)) is reason
 
 
 @pytest.mark.rule("B-09", "B-10", "X-23")
@@ -147,7 +147,7 @@ def test_a_bearer_field_that_cannot_be_read_is_an_invalid_request(value, reason)
     ids=ascii,
 )  # fmt: skip
 def test_another_scheme_is_no_credential(value):
-    assert refusal(lambda: of_header(value), E401) is Reason.UNSUPPORTED_SCHEME
+    assert refusal(lambda: from_header(value), E401) is Reason.UNSUPPORTED_SCHEME
 
 
 REPEATED = Reason.REPEATED_AUTHORIZATION
@@ -168,8 +168,8 @@ REPEATED = Reason.REPEATED_AUTHORIZATION
     ],
     ids=ascii,
 )
-def test_a_field_that_is_sent_twice_is_refused_whatever_it_says(values):
-    assert refusal(lambda: of_header(*values)) is REPEATED
+def test_field_sent_twice_is_refused_for_any_values(values):
+    assert refusal(lambda: from_header(*values)) is REPEATED
     mixed = list(zip((b"authorization", b"Authorization", b"AUTHORIZATION"), values, strict=False))
     assert refusal(lambda: token_from_authorization(HeaderList(mixed).get_all("authorization"), LIMIT)) is REPEATED
 
@@ -184,22 +184,22 @@ def test_a_field_that_is_sent_twice_is_refused_whatever_it_says(values):
     ],
     ids=ascii,
 )  # fmt: skip
-def test_fields_that_a_server_has_merged_are_refused_as_well(value):
-    assert refusal(lambda: of_header(value)) in (REPEATED, MALFORMED)
+def test_fields_merged_by_a_server_are_refused(value):
+    assert refusal(lambda: from_header(value)) in (REPEATED, MALFORMED)
 
 
 @pytest.mark.rule("X-25")
-def test_a_token_is_limited_in_size_and_never_decoded_beyond():
-    assert of_header(b"Bearer " + b"a" * LIMIT) == "a" * LIMIT
-    assert refusal(lambda: of_header(b"Bearer " + b"a" * (LIMIT + 1))) is Reason.TOKEN_TOO_LARGE
-    assert refusal(lambda: of_header(b"Bearer " + b"\xff" * (LIMIT + 1))) is Reason.TOKEN_TOO_LARGE
-    assert refusal(lambda: of_query(b"access_token=" + b"a" * (LIMIT + 1))) is Reason.TOKEN_TOO_LARGE
-    assert of_query(b"access_token=" + b"%61" * LIMIT) == "a" * LIMIT
-    assert of_form(b"access_token=" + b"a" * LIMIT) == "a" * LIMIT
+def test_oversized_token_is_refused_without_decoding_it():
+    assert from_header(b"Bearer " + b"a" * LIMIT) == "a" * LIMIT
+    assert refusal(lambda: from_header(b"Bearer " + b"a" * (LIMIT + 1))) is Reason.TOKEN_TOO_LARGE
+    assert refusal(lambda: from_header(b"Bearer " + b"\xff" * (LIMIT + 1))) is Reason.TOKEN_TOO_LARGE
+    assert refusal(lambda: from_query(b"access_token=" + b"a" * (LIMIT + 1))) is Reason.TOKEN_TOO_LARGE
+    assert from_query(b"access_token=" + b"%61" * LIMIT) == "a" * LIMIT
+    assert from_form(b"access_token=" + b"a" * LIMIT) == "a" * LIMIT
     assert refusal(lambda: checked_token(b"", LIMIT, "header")) is EMPTY
 
 
-# RFC 9110 section 11.2 and RFC 6750 section 2.1, said once more
+# RFC 9110 section 11.2 and RFC 6750 section 2.1, written independently of the parser.
 CREDENTIALS = re.compile(rb"[ \t]*[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9\-._~+/]+=*)[ \t]*\Z")
 NEARLY = st.lists(
     st.sampled_from(
@@ -213,10 +213,10 @@ NEARLY = st.lists(
 
 @pytest.mark.rule("X-33", "B-05", "B-10")
 @given(st.lists(NEARLY | st.binary(max_size=30), max_size=2))
-def test_any_field_is_a_token_by_the_grammar_or_a_refusal(values):
+def test_any_field_is_a_token_of_the_grammar_or_is_refused(values):
     expected = CREDENTIALS.match(values[0]) if len(values) == 1 else None
     try:
-        token = of_header(*values)
+        token = from_header(*values)
     except (InvalidRequest, MissingCredentials):
         assert values
         assert expected is None
@@ -225,7 +225,7 @@ def test_any_field_is_a_token_by_the_grammar_or_a_refusal(values):
         assert values == [] or expected
 
 
-# -- opaque tokens: RFC 6749 appendix A.12, as far as a field carries it unambiguously
+# -- opaque tokens: RFC 6749 appendix A.12, without the characters that are ambiguous in a field
 
 SALESFORCE = "00D000000000001!AQcAQH0dMHZfz972Szmpkb58urFRkgeBGsxL_QJWwYMfAbUeeG7c1E6.LYUfiDUkWe6H34r1AAwOR8B8fLEz6n0"
 VISIBLE = [chr(code) for code in range(0x21, 0x7F)]
@@ -237,7 +237,7 @@ def opaque_header(value: bytes) -> str | None:
 
 @pytest.mark.rule("B-05")
 @pytest.mark.parametrize("character", VISIBLE)
-def test_an_opaque_token_has_any_visible_character_but_those_with_a_meaning_in_the_field(character: str):
+def test_opaque_token_has_any_visible_character_without_a_meaning_in_the_field(character: str):
     token, value = f"a{character}b", f"Bearer a{character}b".encode()
     parameter: dict[str, Any] = {"max_bytes": LIMIT, "max_parameters": 10, "form": OPAQUE}
     query = b"access_token=" + quote_from_bytes(token.encode(), safe="").encode()
@@ -253,10 +253,10 @@ def test_an_opaque_token_has_any_visible_character_but_those_with_a_meaning_in_t
         assert is_token(token)
 
 
-def test_a_token_of_salesforce_is_read_where_opaque_tokens_are_and_not_as_a_jwt():
+def test_salesforce_token_is_accepted_only_where_opaque_tokens_are():
     value = b"Bearer " + SALESFORCE.encode()
     assert token_from_authorization([value], 1000, OPAQUE) == SALESFORCE
-    assert refusal(lambda: of_header(value, limit=1000)) is MALFORMED
+    assert refusal(lambda: from_header(value, limit=1000)) is MALFORMED
 
 
 @pytest.mark.rule("B-04", "B-05", "B-06", "B-12", "B-60", "X-22", "X-23", "X-24")
@@ -269,13 +269,13 @@ def test_a_token_of_salesforce_is_read_where_opaque_tokens_are_and_not_as_a_jwt(
     ],
     ids=ascii,
 )  # fmt: skip
-def test_an_opaque_token_that_a_field_carries_ambiguously_is_refused(value: bytes):
+def test_opaque_token_that_is_ambiguous_in_a_field_is_refused(value: bytes):
     assert refusal(lambda: opaque_header(value)) in (MALFORMED, REPEATED)
     assert refusal(lambda: token_from_authorization([b"Bearer!a b"], LIMIT, OPAQUE), E401) is Reason.UNSUPPORTED_SCHEME
 
 
 @given(st.text(st.characters(max_codepoint=0x100), max_size=20))
-def test_a_token_that_can_be_sent_is_the_token_that_is_read(text: str):
+def test_sendable_token_is_read_back_unchanged(text: str):
     if is_token(text):
         assert opaque_header(b"Bearer " + text.encode("ascii")) == text
     else:
@@ -284,7 +284,7 @@ def test_a_token_that_can_be_sent_is_the_token_that_is_read(text: str):
 
 @pytest.mark.rule("I-06")
 @pytest.mark.parametrize("token", ["", "a b", "a\r\nX-Y: z", "a\n", "\u00e9", "a,b", 'a"b', "a=b", None, b"a", 7])
-def test_what_cannot_be_sent_is_not_a_token(token: object):
+def test_unsendable_text_is_not_a_token(token: object):
     assert not is_token(token)
     assert is_token("a-b._~+/=")
     assert is_token("1|a!b==")
@@ -327,9 +327,9 @@ def test_what_cannot_be_sent_is_not_a_token(token: object):
     ],
     ids=ascii,
 )
-def test_the_parameter_is_found_by_its_name_and_decoded_once(query, token):
-    assert of_query(query) == token
-    assert of_form(query) == token
+def test_parameter_is_found_by_name_and_decoded_once(query, token):
+    assert from_query(query) == token
+    assert from_form(query) == token
     assert has_access_token(query) is (token is not None)
 
 
@@ -362,21 +362,21 @@ def test_the_parameter_is_found_by_its_name_and_decoded_once(query, token):
     ids=ascii,
 )
 def test_a_parameter_that_cannot_be_read_is_an_invalid_request(query, reason):
-    assert refusal(lambda: of_query(query)) is reason
-    assert refusal(lambda: of_form(query)) is reason
+    assert refusal(lambda: from_query(query)) is reason
+    assert refusal(lambda: from_form(query)) is reason
     assert has_access_token(query)
 
 
 @pytest.mark.rule("X-32")
-def test_parameters_are_limited_in_number_and_counted_before_they_are_read():
-    assert of_query(b"&".join([b"a=1"] * 9 + [b"access_token=abc"])) == "abc"
-    assert refusal(lambda: of_query(b"&".join([b"a=1"] * 10 + [b"access_token=abc"]))) is Reason.TOO_MANY_PARAMETERS
-    assert refusal(lambda: of_query(b"&" * 10)) is Reason.TOO_MANY_PARAMETERS
-    assert of_query(b"&" * 9) is None
+def test_too_many_parameters_are_refused_before_parsing():
+    assert from_query(b"&".join([b"a=1"] * 9 + [b"access_token=abc"])) == "abc"
+    assert refusal(lambda: from_query(b"&".join([b"a=1"] * 10 + [b"access_token=abc"]))) is Reason.TOO_MANY_PARAMETERS
+    assert refusal(lambda: from_query(b"&" * 10)) is Reason.TOO_MANY_PARAMETERS
+    assert from_query(b"&" * 9) is None
 
 
 class Counted(bytes):
-    """Bytes that tell how often they were taken apart."""
+    """Bytes that count the calls of ``split``."""
 
     splits = 0
 
@@ -386,10 +386,10 @@ class Counted(bytes):
 
 
 @pytest.mark.rule("X-32")
-def test_a_flood_of_parameters_is_not_even_taken_apart():
+def test_query_with_too_many_parameters_is_not_split():
     flood = Counted(b"&".join(b"%%61=%d" % number for number in range(100_000)))
-    assert refusal(lambda: of_query(flood, parameters=1000)) is Reason.TOO_MANY_PARAMETERS
-    assert refusal(lambda: of_form(flood, parameters=1000)) is Reason.TOO_MANY_PARAMETERS
+    assert refusal(lambda: from_query(flood, parameters=1000)) is Reason.TOO_MANY_PARAMETERS
+    assert refusal(lambda: from_form(flood, parameters=1000)) is Reason.TOO_MANY_PARAMETERS
     assert Counted.splits == 0
     assert without_access_token(flood + b"&access_token=abc") == flood
     assert has_access_token(flood + b"&access_token=abc")
@@ -405,11 +405,11 @@ QUERIES = st.lists(PIECES, max_size=10).map(b"".join) | st.binary(max_size=30)
 
 @pytest.mark.rule("B-23", "B-24", "B-25", "X-33")
 @given(QUERIES)
-def test_a_token_is_found_where_the_parser_of_python_finds_it(query):
+def test_token_is_found_where_urllib_finds_it(query):
     pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, encoding="latin-1")
     named = [value for name, value in pairs if name == "access_token"]
     assert has_access_token(query) is bool(named)
-    for read in (of_query, of_form):
+    for read in (from_query, from_form):
         try:
             token = read(query)
         except InvalidRequest:
@@ -433,13 +433,13 @@ def test_a_token_is_found_where_the_parser_of_python_finds_it(query):
     ],
     ids=ascii,
 )
-def test_the_app_sees_the_query_without_the_token(query, left):
+def test_token_is_removed_from_the_query_that_the_app_sees(query, left):
     assert without_access_token(query) == left
 
 
 @pytest.mark.rule("B-31")
 @given(QUERIES)
-def test_what_is_left_has_no_token_and_everything_else_byte_for_byte(query):
+def test_query_without_the_token_keeps_all_other_bytes(query):
     left = without_access_token(query)
     assert not has_access_token(left)
     others = [part for part in query.split(b"&") if not has_access_token(part)]
@@ -449,10 +449,10 @@ def test_what_is_left_has_no_token_and_everything_else_byte_for_byte(query):
 
 
 @given(st.binary(max_size=20), st.binary(max_size=20))
-def test_any_token_that_was_written_by_the_rules_is_read_back(before, token):
+def test_encoded_token_is_read_back_unchanged(before, token):
     query = b"a=" + quote_from_bytes(before).encode() + b"&access_token=" + quote_from_bytes(token, safe="").encode()
     try:
-        read = of_query(query)
+        read = from_query(query)
     except InvalidRequest:
         assert not re.fullmatch(rb"[A-Za-z0-9\-._~+/]+=*", token)
     else:
@@ -492,7 +492,7 @@ def test_any_token_that_was_written_by_the_rules_is_read_back(before, token):
     ],
     ids=lambda value: value if isinstance(value, str) else ascii(value) if isinstance(value, list) else None,
 )
-def test_a_form_may_carry_a_token_where_its_body_means_something(
+def test_form_may_carry_a_token_only_with_methods_that_have_a_body(
     method: str, content_types: Sequence[bytes], may: bool
 ):
     assert may_carry_form(method, content_types) is may
@@ -501,14 +501,14 @@ def test_a_form_may_carry_a_token_where_its_body_means_something(
 @pytest.mark.rule("B-20")
 @pytest.mark.parametrize("body", [b"access_token=abc&a=\xe9", b"\xe9=1&access_token=abc", b"access_token=abc&\xff"])
 def test_a_form_with_a_token_is_ascii(body):
-    assert refusal(lambda: of_form(body)) is Reason.NON_ASCII_FORM
-    assert of_query(body) == "abc"
+    assert refusal(lambda: from_form(body)) is Reason.NON_ASCII_FORM
+    assert from_query(body) == "abc"
 
 
 @pytest.mark.rule("B-20")
-def test_a_form_without_a_token_is_none_of_our_business():
-    assert of_form(b"a=\xe9&b=\xff") is None
-    assert of_form(b"access_token=abc&a=%C3%A9") == "abc"
+def test_form_without_a_token_is_accepted_whatever_it_contains():
+    assert from_form(b"a=\xe9&b=\xff") is None
+    assert from_form(b"access_token=abc&a=%C3%A9") == "abc"
 
 
 @pytest.mark.parametrize(
@@ -533,5 +533,5 @@ def test_a_form_without_a_token_is_none_of_our_business():
     ],
     ids=lambda value: repr(value)[:12],
 )
-def test_a_declared_length_of_any_number_of_digits_is_read(value, length):
+def test_content_length_with_any_number_of_digits_is_parsed(value, length):
     assert declared_length(value) == length

@@ -1,4 +1,4 @@
-"""What presets need of the spec layer: fields without a scheme, keys with an issuer, prefixes, dates, hints."""
+"""Parts of the spec layer that presets need: fields without a scheme, keys with an issuer, prefixes, dates, hints."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def refusal(policy: Issuer, **claims: Any) -> Reason | None:
         ([b"a" * 11], Reason.TOKEN_TOO_LARGE),
     ],
 )
-def test_a_field_without_a_scheme_is_one_line_and_one_token(lines: list[bytes], found: str | Reason | None):
+def test_field_without_a_scheme_holds_one_token_on_one_line(lines: list[bytes], found: str | Reason | None):
     if isinstance(found, Reason):
         with pytest.raises(InvalidRequest) as raised:
             token_from_field(lines, 10)
@@ -68,17 +68,17 @@ def test_a_field_without_a_scheme_is_one_line_and_one_token(lines: list[bytes], 
         ("https://{tenantid}.example", ["as"], False),
     ],
 )
-def test_a_key_with_an_issuer_signs_for_that_issuer(key: str | None, tid: Any, fits: bool):
+def test_key_with_an_issuer_verifies_only_tokens_of_that_issuer(key: str | None, tid: Any, fits: bool):
     assert jwt.may_sign(key, unverified(tid=tid), issuer()) is fits
 
 
-def test_a_key_of_the_issuer_signs_for_its_aliases():
+def test_key_of_the_issuer_verifies_tokens_of_its_aliases():
     policy = issuer(aliases={"old": {}})
     assert jwt.may_sign(ISS, unverified(iss="old"), policy)
     assert not jwt.may_sign("older", unverified(iss="old"), policy)
 
 
-def test_the_issuer_may_have_companions_under_its_own_name():
+def test_aliases_may_include_the_issuer_itself():
     policy = issuer(aliases={ISS: {"ver": "2"}, "old": {"ver": "1"}})
     assert refusal(policy, ver="2") is None
     assert refusal(policy, ver="1") is Reason.UNEXPECTED_CLAIM
@@ -86,7 +86,7 @@ def test_the_issuer_may_have_companions_under_its_own_name():
     assert refusal(policy, iss="older") is Reason.UNKNOWN_ISSUER
 
 
-def test_claims_may_be_held_to_true_and_false_and_a_number_is_neither():
+def test_required_claim_true_or_false_does_not_match_numbers():
     policy = issuer(expected_claims={"ok": [True, "yes"]})
     assert refusal(policy, ok=True) is None
     assert refusal(policy, ok="yes") is None
@@ -95,7 +95,7 @@ def test_claims_may_be_held_to_true_and_false_and_a_number_is_neither():
     assert refusal(policy) is Reason.UNEXPECTED_CLAIM
 
 
-def test_claims_may_be_held_to_prefixes():
+def test_required_claim_may_be_a_prefix():
     policy = issuer(claim_prefixes={"sub": ["a:", "b:"]})
     assert refusal(policy, sub="a:1") is None
     assert refusal(policy, sub="b:") is None
@@ -106,7 +106,7 @@ def test_claims_may_be_held_to_prefixes():
             issuer(claim_prefixes={"sub": wrong_setting})
 
 
-def test_dates_may_be_held_to_the_past():
+def test_date_claims_may_be_required_to_be_past():
     policy = issuer(past_claims=("auth_time",))
     assert refusal(policy) is None
     assert refusal(policy, auth_time=1030) is None  # the leeway
@@ -114,14 +114,14 @@ def test_dates_may_be_held_to_the_past():
     assert refusal(policy, auth_time="1000") is Reason.MALFORMED_CLAIM
 
 
-def test_an_empty_string_is_not_a_required_claim():
+def test_empty_string_does_not_satisfy_a_required_claim():
     assert refusal(issuer(required_claims=("sub",)), sub="") is Reason.MISSING_CLAIM
     assert refusal(issuer(required_claims=("sub",)), sub="x") is None
     assert refusal(issuer(), sub="") is None
 
 
 @pytest.mark.rule("G-15")
-def test_roles_are_scopes_only_where_asked_and_where_no_scope_claim_is():
+def test_roles_count_as_scopes_only_if_configured_and_without_a_scope_claim():
     for asked, claims, scopes, granted in (
         (True, {"roles": ["a"]}, ["a"], None),
         (False, {"roles": ["a"]}, [], None),
@@ -147,7 +147,7 @@ def test_roles_are_scopes_only_where_asked_and_where_no_scope_claim_is():
         ({"missing_claim:aud": "other"}, None),
     ],
 )
-def test_a_hint_is_found_by_what_the_refusal_is_about(hints: dict[str, str], said: str | None):
+def test_hint_is_chosen_by_the_details_of_the_refusal(hints: dict[str, str], said: str | None):
     error = InvalidToken(Reason.MISSING_CLAIM, claim="sub")
     jwt.explain(error, issuer(hints=hints).hints)
     assert error.detail.get("hint") == said

@@ -1,4 +1,4 @@
-"""Where the metadata of an authorization server lies, and which of it may be used."""
+"""Where the metadata of an authorization server is found, and which documents may be used."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def metadata(issuer: str = ISS, **members: Any) -> Metadata:
     return judge_metadata(json.dumps({"issuer": issuer, **members}).encode(), issuer)
 
 
-# -- where it lies
+# -- where the document is
 
 
 @pytest.mark.rule("A-01", "A-02", "A-03", "A-04")
@@ -35,11 +35,11 @@ def metadata(issuer: str = ISS, **members: Any) -> Metadata:
         ("http://[::1]:9/t", [f"http://[::1]:9{OAUTH}/t", f"http://[::1]:9{OPENID}/t", f"http://[::1]:9/t{OPENID}"]),
     ],
 )
-def test_the_places_to_look_in_order(issuer, urls):
+def test_metadata_urls_are_tried_in_order(issuer, urls):
     assert list(metadata_urls(issuer)) == urls
 
 
-# -- whose it is
+# -- which issuer the document is about
 
 
 @pytest.mark.rule("A-02", "A-05")
@@ -69,7 +69,7 @@ def test_metadata_that_names_another_issuer_is_not_used(named):
 
 
 @pytest.mark.rule("A-06")
-def test_the_names_of_issuers_are_not_normalised():
+def test_issuer_names_are_compared_without_normalisation():
     decomposed, composed = "https://as.example/cafe\u0301", "https://as.example/caf\u00e9"
     with pytest.raises(MalformedMetadata):
         judge_metadata(json.dumps({"issuer": decomposed}).encode(), composed)
@@ -92,11 +92,11 @@ def test_metadata_is_one_strict_json_object(document):
         judge_metadata(document, ISS)
 
 
-# -- what it says
+# -- the members of the document
 
 
 @pytest.mark.rule("A-09", "A-11", "A-21")
-def test_what_is_not_used_has_no_effect():
+def test_unused_members_have_no_effect():
     plain = metadata(jwks_uri=ISS + "/keys")
     more = metadata(
         jwks_uri=ISS + "/keys",
@@ -151,7 +151,7 @@ def test_endpoints_are_read(name):
     ],
     ids=ascii,
 )
-def test_an_endpoint_that_must_not_be_called_spoils_the_document(name, url, message):
+def test_document_with_a_forbidden_endpoint_url_is_refused(name, url, message):
     with pytest.raises(MalformedMetadata, match=f"in the metadata, {name}: .*{message}"):
         metadata(**{name: url})
 
@@ -162,13 +162,13 @@ INTERNAL = [
     "[::]", "[fe80::1]", "[fe80::1%25eth0]", "[fc00::1]", "[::ffff:127.0.0.1]", "[::ffff:10.0.0.1]",
     "[::ffff:a9fe:a9fe]", "2130706433", "0x7f000001", "0x7F.1", "0177.0.0.1", "127.1", "10.1", "127.0.0.1.1",
     "1.2.3.4.5", "017700000001", "0",
-    # IPv4 special-purpose addresses of the IANA registry, first and last of each block where both are telling
+    # IPv4 special-purpose addresses of the IANA registry, with the first and last address of the important blocks
     "0.1.2.3", "100.127.255.254", "172.31.255.255", "192.0.0.1", "192.0.0.170", "192.0.2.1", "192.31.196.1",
     "192.52.193.1", "192.88.99.1", "192.175.48.1", "198.18.0.1", "198.19.255.255", "198.51.100.1", "203.0.113.1",
     "224.0.0.1", "239.255.255.250", "240.0.0.1", "254.1.1.1",
-    # metadata services of clouds, those outside of the registry too
+    # metadata services of clouds, also those outside the registry
     "168.63.129.16", "100.100.100.200", "192.0.0.192", "[fd00:ec2::254]",
-    # IPv6 that stands for IPv4: mapped, compatible, SIIT, NAT64, local NAT64, 6to4, Teredo, ISATAP; of public ones too
+    # IPv6 that embeds IPv4, public ones too: mapped, compatible, SIIT, NAT64, local NAT64, 6to4, Teredo, ISATAP
     "[::ffff:8.8.8.8]", "[::127.0.0.1]", "[::8.8.8.8]", "[::ffff:0:127.0.0.1]", "[::ffff:0:8.8.8.8]",
     "[64:ff9b::a9fe:a9fe]", "[64:ff9b::8.8.8.8]", "[64:ff9b:1::a00:1]", "[2002:a9fe:a9fe::1]", "[2002:808:808::1]",
     "[2001:0:53aa:64c::1]", "[2606:4700::5efe:a00:1]", "[2606:4700::200:5efe:a00:1]",
@@ -180,20 +180,20 @@ INTERNAL = [
     # special-use names: RFC 6761, 6762, 7686, 8375, 8880, 9476, 9665
     "x.local", "x.LOCAL.", "x.home.arpa", "1.0.0.10.in-addr.arpa", "ipv4only.arpa", "resolver.arpa", "x.service.arpa",
     "x.invalid", "x.onion", "x.alt", "a.b.localhost", "localhost..",
-    # names of private networks: ICANN's, and those of systems, containers and clusters
+    # names of private networks: ICANN's, and those of operating systems, containers and clusters
     "metadata.google.internal", "host.docker.internal", "instance-data.ec2.internal", "x.corp", "x.home", "x.mail",
     "x.lan", "x.intranet", "x.private", "localhost.localdomain", "localhost6.localdomain6", "kubernetes.default",
     "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "x.svc", "x.pod", "x.consul",
-    # a single label is looked up in the own network only
+    # a single label is resolved in the local network only
     "ip6-localhost", "ip6-loopback", "broadcasthost", "metadata", "keycloak", "com", "kubernetes",
-    # not names at all
+    # invalid names
     "local%68ost", "127%2e0%2e0%2e1", "a..b.com", "a.0x7f",
 ]  # fmt: skip
 
 
 @pytest.mark.rule("X-55")
 @pytest.mark.parametrize("host", INTERNAL)
-def test_an_issuer_elsewhere_does_not_lead_to_an_internal_address(host):
+def test_metadata_of_a_public_issuer_must_not_name_internal_hosts(host):
     with pytest.raises(MalformedMetadata, match=r"in the metadata, jwks_uri points to an internal address .*host"):
         metadata(jwks_uri=f"https://{host}/keys")
     with pytest.raises(MalformedMetadata):
@@ -224,13 +224,13 @@ def test_public_hosts_are_public(host: str):
         (("::ffff:10.0.0.1",), "[::ffff:10.0.0.1]"),
     ],
 )
-def test_internal_hosts_that_are_named_may_be_pointed_to(allowed: tuple[str, ...], host: str):
+def test_internal_hosts_are_accepted_if_configured(allowed: tuple[str, ...], host: str):
     document = json.dumps({"issuer": ISS, "jwks_uri": f"https://{host}/k"}).encode()
     assert judge_metadata(document, ISS, allowed).jwks_uri == f"https://{host}/k"
     for other in ("https://x.keys.corp.internal/k", "https://10.0.0.7/k", "https://internal/k", "https://[fc00::2]/k"):
         with pytest.raises(MalformedMetadata, match="name the host in internal_hosts"):
             judge_metadata(json.dumps({"issuer": ISS, "jwks_uri": other}).encode(), ISS, allowed)
-    with pytest.raises(MalformedMetadata, match="cleartext"):  # allowed is the host, and not everything
+    with pytest.raises(MalformedMetadata, match="cleartext"):  # Only that host is allowed.
         judge_metadata(json.dumps({"issuer": ISS, "jwks_uri": f"http://{host}/k"}).encode(), ISS, allowed)
 
 
@@ -248,7 +248,7 @@ def test_internal_hosts_that_are_named_may_be_pointed_to(allowed: tuple[str, ...
         ("https://keycloak:8443", "https://keycloak:9443/keys"),
     ],
 )
-def test_an_issuer_that_is_internal_itself_may_name_its_own_host(issuer, uri):
+def test_internal_issuer_may_name_its_own_host(issuer, uri):
     assert metadata(issuer, jwks_uri=uri).jwks_uri == uri
 
 
@@ -260,16 +260,16 @@ def test_an_issuer_that_is_internal_itself_may_name_its_own_host(issuer, uri):
         ("https://10.0.0.5", "https://10.0.0.6/keys"),
         ("https://10.0.0.5", "https://127.0.0.1/keys"),
         ("accounts.example", "https://10.0.0.5/keys"),
-        ("https://[::1", "https://127.0.0.1/keys"),  # an issuer need not be a URL where metadata_url is set
+        ("https://[::1", "https://127.0.0.1/keys"),  # An issuer need not be a URL if metadata_url is set.
     ],
 )
-def test_an_issuer_that_is_internal_itself_does_not_lead_to_others(issuer, uri):
+def test_internal_issuer_must_not_name_other_internal_hosts(issuer, uri):
     with pytest.raises(MalformedMetadata, match="internal address"):
         metadata(issuer, jwks_uri=uri)
 
 
 @pytest.mark.rule("B-50")
-def test_credentials_in_an_endpoint_are_not_repeated():
+def test_error_about_an_endpoint_does_not_repeat_credentials_in_its_url():
     with pytest.raises(MalformedMetadata) as caught:
         metadata(jwks_uri="http://api:sg-secret-1@as.example")
     assert "sg-secret" not in str(caught.value)
@@ -289,7 +289,7 @@ NEARLY = st.builds(
 
 
 @given(st.binary(max_size=40) | st.dictionaries(st.sampled_from(["issuer", *ENDPOINTS]), JSON | NEARLY).map(json.dumps))
-def test_any_document_is_metadata_or_malformed(document):
+def test_any_document_is_parsed_or_reported_as_malformed(document):
     encoded = document if isinstance(document, bytes) else document.encode()
     for text in (encoded, encoded.replace(b"{", b'{"issuer":"https://as.example",', 1)):
         try:

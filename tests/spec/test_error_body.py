@@ -1,4 +1,4 @@
-"""What stands in the body of a refusal, and that no writer of it can turn a refusal into anything else."""
+"""The bodies of refusals. No function that writes a body can turn a refusal into anything else."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def headers(response: Response, *without: str) -> list[tuple[str, str]]:
 
 
 @ANY_DENIAL
-def test_a_refusal_in_googles_shape_has_its_code_status_and_reason(denial, status, reason):
+def test_google_error_body_has_code_status_and_reason(denial, status, reason):
     response = write_denial(denial, GOOGLE, scopes=NEEDED)
     error = error_of(response)
     assert (response.status, error["code"], error["status"]) == (denial.status, denial.status, status)
@@ -66,14 +66,14 @@ def test_a_refusal_in_googles_shape_has_its_code_status_and_reason(denial, statu
 
 
 @ANY_DENIAL
-def test_what_a_client_must_send_is_named_where_it_is_missing_or_wrong(denial, status, reason):
+def test_google_error_body_names_the_missing_or_wrong_credential(denial, status, reason):
     del reason
     (item,) = error_of(write_denial(denial, GOOGLE))["errors"]
     place = (item.get("location"), item.get("locationType"))
     assert place == (("Authorization", "header") if status == "UNAUTHENTICATED" else (None, None))
 
 
-def test_an_outage_in_googles_shape_is_one_that_clients_try_again():
+def test_google_error_body_of_an_outage_is_retryable():
     response = write_outage(OUTAGE, GOOGLE)
     error = error_of(response)
     assert (response.status, error["code"], error["status"]) == (503, 503, "UNAVAILABLE")
@@ -81,7 +81,7 @@ def test_an_outage_in_googles_shape_is_one_that_clients_try_again():
     assert dict(response.headers)["retry-after"] == "7"
 
 
-def test_what_is_hidden_is_not_found_in_googles_shape_either():
+def test_hidden_403_is_not_found_in_a_google_error_body():
     style = ChallengeStyle(realm="r", hide_forbidden=True, body="google")
     hidden = {write_denial(DENIALS[name][0], style, scopes=NEEDED) for name in ("scope missing", "no rule")}
     (response,) = hidden
@@ -102,22 +102,22 @@ def test_the_challenge_does_not_depend_on_the_body(body, denial, status, reason)
 
 
 @ANY_DENIAL
-def test_head_has_the_length_and_the_type_of_the_body_it_does_not_have(denial, status, reason):
+def test_response_to_head_has_the_length_and_type_of_the_omitted_body(denial, status, reason):
     del status, reason
     get, head = write_denial(denial, GOOGLE), write_denial(denial, GOOGLE, head=True)
     assert (head.body, head.headers) == (b"", get.headers)
     assert dict(head.headers)["content-length"] == str(len(get.body))
 
 
-# -- an API's own
+# -- a writer of the operator's
 
 
-def own(problem: Problem) -> tuple[str, bytes]:
+def own_body(problem: Problem) -> tuple[str, bytes]:
     return "text/plain; charset=utf-8", f"{problem.status} {problem.error} {' '.join(problem.scopes)}".encode()
 
 
-def test_a_writer_of_ones_own_sees_status_error_and_scopes():
-    style = ChallengeStyle(realm="r", body=own)
+def test_custom_writer_gets_status_error_and_scopes():
+    style = ChallengeStyle(realm="r", body=own_body)
     response = write_denial(InsufficientScope(NEEDED, client_id="c1"), style)
     assert response.body == b"403 insufficient_scope read write"
     assert dict(response.headers)["content-type"] == "text/plain; charset=utf-8"
@@ -125,8 +125,8 @@ def test_a_writer_of_ones_own_sees_status_error_and_scopes():
     assert write_outage(OUTAGE, style).body == b"503 None "
 
 
-def test_a_writer_is_not_told_why_nor_by_whom():
-    """Two refusals that differ only in what the operator's log may know are one to a writer."""
+def test_custom_writer_gets_no_details_of_the_refusal():
+    """Refusals that differ only in details for the operator's log look the same to a writer."""
     seen: list[Problem] = []
 
     def writer(problem: Problem) -> tuple[str, bytes]:
@@ -142,7 +142,7 @@ def test_a_writer_is_not_told_why_nor_by_whom():
 
 FAILURES: dict[str, Any] = {
     "raises": lambda problem: 1 / 0,
-    "raises what it was told": lambda problem: {}[problem.description],
+    "raises with the description": lambda problem: {}[problem.description],
     "nothing": lambda problem: None,
     "bytes alone": lambda problem: b"no",
     "three things": lambda problem: ("text/plain", b"no", 403),
@@ -156,24 +156,24 @@ FAILURES: dict[str, Any] = {
 
 
 async def asynchronous(problem: Problem) -> tuple[str, bytes]:
-    return own(problem)
+    return own_body(problem)
 
 
 FAILURES["asynchronous"] = asynchronous
 
 
 @pytest.mark.parametrize("writer", FAILURES.values(), ids=FAILURES.keys())
-def test_a_writer_that_cannot_work_is_refused_at_construction(writer):
+def test_writer_that_cannot_work_is_refused_at_construction(writer):
     with pytest.raises(ConfigurationError, match="body: the body writer"):
         ChallengeStyle(realm="r", body=writer)
 
 
 @pytest.mark.parametrize("name", FAILURES)
 @ANY_DENIAL
-def test_a_writer_that_fails_later_leaves_the_refusal_as_it_is(name, denial, status, reason):
+def test_writer_that_fails_later_does_not_change_the_refusal(name, denial, status, reason):
     del status, reason
     works = True
-    style = ChallengeStyle(realm="r", body=lambda problem: own(problem) if works else FAILURES[name](problem))
+    style = ChallengeStyle(realm="r", body=lambda problem: own_body(problem) if works else FAILURES[name](problem))
     works = False
     plain = write_denial(denial, ChallengeStyle(realm="r"), scopes=NEEDED)
     response = write_denial(denial, style, scopes=NEEDED)
@@ -189,8 +189,8 @@ def test_a_body_that_is_neither_a_name_nor_a_function_is_refused(body):
         ChallengeStyle(realm="r", body=body)
 
 
-def test_a_style_tells_the_media_type_of_its_bodies():
-    styles = [ChallengeStyle(realm="r", body=body) for body in (ErrorBody.PROBLEM, ErrorBody.GOOGLE, own)]
+def test_style_states_the_media_type_of_its_bodies():
+    styles = [ChallengeStyle(realm="r", body=body) for body in (ErrorBody.PROBLEM, ErrorBody.GOOGLE, own_body)]
     assert [style.media_type for style in styles] == ["application/problem+json", "application/json", "text/plain"]
 
 
@@ -210,7 +210,7 @@ PROBLEMS = st.builds(
 
 
 @given(PROBLEMS, st.sampled_from(ErrorBody))
-def test_the_ready_writers_write_json_in_ascii_whatever_they_are_given(problem, body):
+def test_built_in_writers_write_ascii_json_for_any_input(problem, body):
     (kind, content), failure = written(checked_writer(body), problem)
     assert failure is None
     assert kind.startswith("application/")
@@ -219,7 +219,7 @@ def test_the_ready_writers_write_json_in_ascii_whatever_they_are_given(problem, 
 
 
 @given(st.text(max_size=40))
-def test_no_media_type_of_a_writer_can_hold_another_header(text):
+def test_media_type_of_a_writer_cannot_inject_a_header(text):
     (kind, _), _ = written(lambda problem: (text, b""), Problem(status=403, title="", description=""))
     assert kind.isascii()
     assert kind.isprintable()

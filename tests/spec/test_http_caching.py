@@ -1,4 +1,4 @@
-"""How long an answer may be kept, and when to ask again."""
+"""Cache lifetimes of responses and ``Retry-After``."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ NOW = 1_800_000_000.0  # Fri, 15 Jan 2027 08:00:00 GMT
         ("stale-while-revalidate=600", None),
     ],
 )
-def test_the_lifetime_that_a_sender_gives_its_answer(cache_control, seconds):
+def test_lifetime_of_a_response_follows_its_headers(cache_control, seconds):
     assert lifetime({} if cache_control is None else {"cache-control": cache_control}) == seconds
 
 
 @given(st.text() | st.lists(st.sampled_from(["max-age", "=", "600", ",", '"', " ", "no-store", "-"])).map("".join))
-def test_no_text_gives_a_lifetime_that_is_no_number_of_seconds(text):
+def test_any_header_text_gives_a_valid_lifetime(text):
     found = lifetime({"cache-control": text})
     assert found is None or 0 <= found < 1e10
 
@@ -75,12 +75,12 @@ def test_no_text_gives_a_lifetime_that_is_no_number_of_seconds(text):
         ("tomorrow", None),
     ],
 )
-def test_the_time_to_wait_is_in_seconds_or_until_a_date(value, seconds):
+def test_retry_after_is_seconds_or_a_date(value, seconds):
     assert retry_after({} if value is None else {"retry-after": value}, NOW) == seconds
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/Los_Angeles"])
-def test_a_date_means_the_same_wherever_this_runs(zone, monkeypatch):
+def test_http_dates_do_not_depend_on_the_local_time_zone(zone, monkeypatch):
     monkeypatch.setenv("TZ", zone)
     time.tzset()
     try:
@@ -97,7 +97,7 @@ PARTS = st.sampled_from(
 
 
 @given(st.text() | st.lists(PARTS).map(" ".join))
-def test_no_text_gives_a_time_to_wait_that_is_no_number_of_seconds(text):
+def test_any_retry_after_text_gives_a_valid_time_or_none(text):
     found = retry_after({"retry-after": text}, NOW)
     assert found is None or (found >= 0 and math.isfinite(found))
 
@@ -124,5 +124,5 @@ def test_no_text_gives_a_time_to_wait_that_is_no_number_of_seconds(text):
         ("json", False),
     ],
 )
-def test_json_is_known_by_its_media_type(content_type, is_one):
+def test_json_is_recognised_by_its_media_type(content_type, is_one):
     assert is_json({} if content_type is None else {"content-type": content_type}) is is_one

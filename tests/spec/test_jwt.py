@@ -1,7 +1,7 @@
-"""What makes the claims of a token acceptable: RFC 7519, RFC 9068, and what stands in for ``typ`` where it is missing.
+"""The checks of a token's claims: RFC 7519, RFC 9068, and the checks that replace a missing ``typ``.
 
-Nothing here is signed: signatures are the business of ``jws`` and ``jwks``. Two policies are used throughout, the
-strict one (``typ="at+jwt"``) and the default one, which takes ``JWT`` and nothing as well.
+Nothing here is signed; the tests of ``jws`` and ``jwks`` cover signatures. Two policies are used throughout: the
+strict one (``typ="at+jwt"``) and the default one, which also accepts ``JWT`` and a missing ``typ``.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def unverified(claims: Mapping[str, Any], header: Mapping[str, Any] = HEADER) ->
 def refusal(
     claims: Mapping[str, Any], issuer: Issuer = STRICT, header: Mapping[str, Any] = HEADER, now: float = NOW
 ) -> Reason | None:
-    """Why a token with *claims* is refused, ``None`` if it is not. What is refused never gets an access token."""
+    """Return why a token with *claims* is refused, or ``None``. A refused token never becomes an access token."""
     try:
         check(unverified(claims, header), issuer, now)
     except InvalidToken as denied:
@@ -100,7 +100,7 @@ def nested(depth: int) -> bytes:
     return b'{"a":' + b"[" * depth + b"]" * depth + b"}"
 
 
-# -- reading
+# -- parsing
 
 
 @pytest.mark.rule("J-05", "J-08", "J-42", "X-20", "X-21", "X-26", "X-27")
@@ -154,7 +154,7 @@ def test_a_payload_that_is_not_one_strict_json_object_is_a_malformed_token(paylo
     ],
     ids=ascii,
 )  # fmt: skip
-def test_nor_is_another_header(header):
+def test_header_that_is_not_one_strict_json_object_is_a_malformed_token(header):
     with pytest.raises(InvalidToken) as caught:
         peek(compact(b"{}", header))
     assert caught.value.reason is Reason.MALFORMED_TOKEN
@@ -173,17 +173,17 @@ def test_nor_is_another_header(header):
         pytest.param(lambda t: t.rpartition(".")[0] + ".", Reason.MALFORMED_TOKEN, id="no signature"),
         pytest.param(lambda t: t + ".a.b", Reason.ENCRYPTED_TOKEN, id="five segments"),
         pytest.param(lambda t: "0oQ-bytes-of-CWT", Reason.MALFORMED_TOKEN, id="no dots at all"),
-        pytest.param(lambda t: "", Reason.MALFORMED_TOKEN, id="nothing"),
+        pytest.param(lambda t: "", Reason.MALFORMED_TOKEN, id="empty text"),
     ],
 )
-def test_what_is_no_signed_jwt_is_not_read(change, reason):
+def test_text_that_is_not_a_signed_jwt_is_refused(change, reason):
     with pytest.raises(InvalidToken) as caught:
         peek(change(compact(b'{"iss":"a"}')))
     assert caught.value.reason is reason
 
 
 @pytest.mark.rule("J-41", "J-61")
-def test_a_payload_is_read_whatever_its_white_space_and_escapes():
+def test_payload_is_parsed_with_any_white_space_and_escapes():
     token = peek(compact(b' {\n"iss" : "https:\\/\\/as.example", "\\u0066oo": [1.5e3] }\t'))
     assert dict(token.claims) == {"iss": ISS, "foo": [1500.0]}
     assert named_issuer(token) == ISS
@@ -193,7 +193,7 @@ def test_a_payload_is_read_whatever_its_white_space_and_escapes():
 @given(
     st.text(max_size=40) | st.binary(max_size=40).map(compact) | st.binary(max_size=40).map(lambda b: compact(b"{}", b))
 )
-def test_any_text_is_a_token_or_an_invalid_one(text):
+def test_any_text_is_parsed_or_is_an_invalid_token(text):
     try:
         token = peek(text)
     except InvalidToken:
@@ -215,24 +215,24 @@ def test_any_text_is_a_token_or_an_invalid_one(text):
     ],
     ids=["absent", "null", "array", "object", "number", "boolean"],
 )
-def test_a_token_names_its_issuer_by_a_string(issuer, reason):
+def test_issuer_of_a_token_must_be_a_string(issuer, reason):
     with pytest.raises(InvalidToken) as caught:
         named_issuer(unverified(changed(CLAIMS, {"iss": issuer})))
     assert caught.value.reason is reason
 
 
-# -- what passes
+# -- accepted tokens
 
 
 @pytest.mark.rule("G-01", "J-59", "P-05", "P-06", "P-08")
 @POLICIES
-def test_a_token_in_order_is_accepted(issuer, header):
+def test_valid_token_is_accepted(issuer, header):
     assert refusal(CLAIMS, issuer, header) is None
 
 
 @pytest.mark.rule("J-61", "P-15", "P-16", "G-15")
 @POLICIES
-def test_further_claims_are_ignored_and_kept_for_the_app(issuer, header):
+def test_unknown_claims_are_ignored_and_kept_for_the_app(issuer, header):
     more = {
         "foo": {"bar": [1]},
         "roles": ["read", "admin"],
@@ -252,7 +252,7 @@ def test_further_claims_are_ignored_and_kept_for_the_app(issuer, header):
     assert token.roles == frozenset()
 
 
-def test_what_an_access_token_says():
+def test_access_token_has_the_values_of_its_claims():
     claims = changed(CLAIMS, {"aud": [RES, "other"], "exp": NOW + 1.5})
     token = accept(unverified(claims), STRICT, STRICT.vocabulary)
     assert (token.issuer, token.subject, token.client_id) == (ISS, "user-1", "client-1")
@@ -264,14 +264,14 @@ def test_what_an_access_token_says():
 
 
 @pytest.mark.rule("G-12")
-def test_what_an_access_token_may_do_is_read_with_the_vocabulary_of_its_issuer():
+def test_scopes_are_read_with_the_settings_of_the_issuer():
     issuer = policy(scope_prefix="api.", implies={"write": ["read"]})
     token = accept(unverified(changed(CLAIMS, {"scope": "api.write"})), issuer, issuer.vocabulary)
     assert token.scopes == {"write", "api.write", "read", "api.read"}
     assert token.granted_scopes == ("api.write",)
 
 
-# -- times: type by type, second by second
+# -- times: each type, and each boundary to the second
 
 NO_DATES = {
     "a string": str(NOW + 100),
@@ -294,7 +294,7 @@ NO_DATES = {
 @POLICIES
 @pytest.mark.parametrize("claim", ["exp", "iat", "nbf"])
 @pytest.mark.parametrize("value", NO_DATES.values(), ids=NO_DATES.keys())
-def test_what_is_no_date_is_refused(value, claim, issuer, header):
+def test_value_that_is_not_a_date_is_refused(value, claim, issuer, header):
     assert refusal(changed(CLAIMS, {claim: value}), issuer, header) is Reason.MALFORMED_CLAIM
 
 
@@ -337,7 +337,7 @@ EXPIRED, EARLY, FUTURE = Reason.TOKEN_EXPIRED, Reason.TOKEN_NOT_YET_VALID, Reaso
         ("iat", 60, NOW + 61, FUTURE),
     ],
 )
-def test_the_second_at_which_a_date_counts(claim, leeway, value, reason, issuer, header):
+def test_date_takes_effect_at_the_exact_second(claim, leeway, value, reason, issuer, header):
     lenient = policy(typ=issuer.typ, leeway=leeway)
     assert refusal(changed(CLAIMS, {claim: value}), lenient, header) is reason
 
@@ -346,14 +346,14 @@ def test_the_second_at_which_a_date_counts(claim, leeway, value, reason, issuer,
 @pytest.mark.parametrize(
     ("now", "reason"), [(NOW - 0.001, None), (NOW + 0.0, EXPIRED), (NOW + 0.001, EXPIRED)], ids=str
 )
-def test_the_clock_may_be_finer_than_a_second(now, reason):
+def test_clock_may_have_fractions_of_a_second(now, reason):
     assert refusal(changed(CLAIMS, {"exp": NOW}), now=now) is reason
 
 
 @pytest.mark.rule("X-36")
 @pytest.mark.parametrize("required", [None, (), ("sub",)], ids=str)
 @pytest.mark.parametrize("header", [HEADER, {"alg": "RS256"}], ids=["at+jwt", "no typ"])
-def test_a_token_that_never_expires_is_refused_whatever_is_required(required, header):
+def test_token_without_exp_is_refused_for_any_required_claims(required, header):
     issuer = policy(required_claims=required)
     assert refusal(changed(CLAIMS, {"exp": ABSENT}), issuer, header) is Reason.MISSING_CLAIM
 
@@ -389,13 +389,13 @@ NEAR_ISSUERS = [
 @pytest.mark.rule("P-05", "X-39", "A-06")
 @POLICIES
 @pytest.mark.parametrize("issuer_claim", NEAR_ISSUERS, ids=ascii)
-def test_an_issuer_that_is_almost_the_one_is_another(issuer_claim, issuer, header):
+def test_issuer_that_differs_in_any_character_is_refused(issuer_claim, issuer, header):
     assert refusal(changed(CLAIMS, {"iss": issuer_claim}), issuer, header) is Reason.UNKNOWN_ISSUER
 
 
 @pytest.mark.rule("P-05", "X-39")
 @pytest.mark.parametrize("issuer_claim", [ABSENT, None, [ISS], {ISS: {}}, 7, True], ids=str)
-def test_an_issuer_is_a_string(issuer_claim):
+def test_issuer_must_be_a_string(issuer_claim):
     assert refusal(changed(CLAIMS, {"iss": issuer_claim})) is Reason.UNKNOWN_ISSUER
     aliased = policy(aliases={ISS + "/": {}})
     assert refusal(changed(CLAIMS, {"iss": issuer_claim}), aliased) is Reason.UNKNOWN_ISSUER
@@ -418,7 +418,7 @@ ALIASED = policy(aliases={"https://old.example": {"tid": "t1", "ver": "1.0"}, IS
         ({"iss": "https://old.example/", "tid": "t1", "ver": "1.0"}, Reason.UNKNOWN_ISSUER),
     ],
 )
-def test_an_alias_counts_with_the_claims_that_go_with_it(changes, reason):
+def test_alias_is_accepted_only_with_its_required_claims(changes, reason):
     claims = changed(CLAIMS, changes)
     assert refusal(claims, ALIASED) is reason
     if reason is None:
@@ -426,7 +426,7 @@ def test_an_alias_counts_with_the_claims_that_go_with_it(changes, reason):
 
 
 @pytest.mark.rule("P-19", "X-14")
-def test_the_policy_of_one_issuer_is_no_policy_for_the_tokens_of_another():
+def test_token_is_not_checked_by_the_policy_of_another_issuer():
     other = Issuer("https://other.example", audience=RES, keys={"keys": []}, leeway=0, algorithms=("ES256",))
     assert refusal(CLAIMS, other, {**HEADER, "alg": "ES256"}) is Reason.UNKNOWN_ISSUER
     assert refusal(changed(CLAIMS, {"iss": other.url}), other) is Reason.ALGORITHM_REFUSED
@@ -479,7 +479,7 @@ WRONG, MALFORMED, MISSING = Reason.WRONG_AUDIENCE, Reason.MALFORMED_CLAIM, Reaso
     ],
     ids=lambda value: ascii(value) if value is not ABSENT else "absent",
 )
-def test_one_of_the_audiences_is_this_api_to_the_letter(audience, reason, issuer, header):
+def test_one_audience_must_equal_this_api_exactly(audience, reason, issuer, header):
     assert refusal(changed(CLAIMS, {"aud": audience}), issuer, header) is reason
 
 
@@ -507,14 +507,14 @@ def test_an_api_may_have_several_names():
         pytest.param({"audience_claims": ("header:signer",)}, {}, {"signer": 7}, MALFORMED, id="header with a number"),
     ],
 )
-def test_the_audience_may_be_carried_elsewhere(settings, changes, more_header, reason):
+def test_audience_may_be_in_another_claim_or_header(settings, changes, more_header, reason):
     for typ in ("at+jwt", "JWT"):
         header = {**HEADER, "typ": typ, **more_header}
         assert refusal(changed(CLAIMS, changes), policy(**settings), header) is reason
 
 
 @pytest.mark.rule("J-60")
-def test_any_audience_still_is_a_well_formed_one_and_bound_in_another_way():
+def test_any_audience_must_be_well_formed_and_needs_another_binding():
     issuer = policy(audience=ANY_AUDIENCE_DANGEROUSLY, expected_claims={"tid": "t1"})
     header = {"alg": "RS256"}
     well_formed: tuple[Any, ...] = (ABSENT, "other", ["a", "b"])
@@ -527,23 +527,23 @@ def test_any_audience_still_is_a_well_formed_one_and_bound_in_another_way():
         assert refusal(changed(CLAIMS, {"aud": audience, "tid": "t1"}), issuer, header) is MALFORMED
 
 
-# -- which members there are
+# -- required and forbidden members
 
 SEVEN = ("iss", "exp", "aud", "sub", "client_id", "iat", "jti")
 
 
 @pytest.mark.rule("P-09")
 @pytest.mark.parametrize("claim", SEVEN)
-def test_an_at_jwt_has_all_seven_claims_of_rfc_9068(claim):
+def test_at_jwt_must_have_all_seven_claims_of_rfc_9068(claim):
     without = changed(CLAIMS, {claim: ABSENT})
     expected = Reason.UNKNOWN_ISSUER if claim == "iss" else MISSING
     assert refusal(without, STRICT) is expected
-    assert refusal(without, DEFAULT) is expected  # where other types are accepted, the type still brings its rules
+    assert refusal(without, DEFAULT) is expected  # If other types are accepted too, the rules of this type still apply.
 
 
 @pytest.mark.rule("P-09")
 @pytest.mark.parametrize("claim", SEVEN)
-def test_the_claims_of_an_at_jwt_that_are_only_for_the_app_can_be_waived(claim):
+def test_app_only_claims_of_an_at_jwt_can_be_made_optional(claim):
     issuer = policy(typ="at+jwt", required_claims=("iss", "exp", "aud"))
     reason = {"iss": Reason.UNKNOWN_ISSUER, "exp": MISSING, "aud": MISSING}.get(claim)
     assert refusal(changed(CLAIMS, {claim: ABSENT}), issuer) is reason
@@ -552,7 +552,7 @@ def test_the_claims_of_an_at_jwt_that_are_only_for_the_app_can_be_waived(claim):
 @pytest.mark.rule("P-09")
 @pytest.mark.parametrize("claim", SEVEN)
 @pytest.mark.parametrize("header", [{"alg": "RS256"}, {"alg": "RS256", "typ": "JWT"}], ids=["no typ", "JWT"])
-def test_another_type_has_an_issuer_an_audience_and_an_end(claim, header):
+def test_token_of_another_type_must_have_iss_aud_and_exp(claim, header):
     reason = {"iss": Reason.UNKNOWN_ISSUER, "exp": MISSING, "aud": MISSING}.get(claim)
     assert refusal(changed(CLAIMS, {claim: ABSENT}), DEFAULT, header) is reason
     demanding = policy(required_claims=SEVEN)
@@ -563,7 +563,7 @@ def test_another_type_has_an_issuer_an_audience_and_an_end(claim, header):
 @POLICIES
 @pytest.mark.parametrize("claim", ["sub", "jti", "client_id"])
 @pytest.mark.parametrize("value", [7, None, True, ["a"], {}, 1.5], ids=str)
-def test_names_are_strings(claim, value, issuer, header):
+def test_name_claims_must_be_strings(claim, value, issuer, header):
     assert refusal(changed(CLAIMS, {claim: value}), issuer, header) is MALFORMED
 
 
@@ -597,7 +597,7 @@ UNEXPECTED, REFUSED = Reason.UNEXPECTED_CLAIM, Reason.HEADER_REFUSED
         pytest.param({"required_claims": ("tid",)}, {}, {}, MISSING, id="required and absent"),
     ],
 )
-def test_members_an_operator_asks_for_or_forbids(settings, changes, more_header, reason):
+def test_expected_required_and_forbidden_members_are_checked(settings, changes, more_header, reason):
     for typ in ("at+jwt", "JWT"):
         header = {**HEADER, "typ": typ, **more_header}
         assert refusal(changed(CLAIMS, changes), policy(**settings), header) is reason
@@ -620,7 +620,7 @@ def test_members_an_operator_asks_for_or_forbids(settings, changes, more_header,
     ],
     ids=str,
 )
-def test_claims_that_are_repeated_in_the_header_are_the_same_there(replica, reason, issuer, header):
+def test_claims_repeated_in_the_header_must_be_equal(replica, reason, issuer, header):
     assert refusal(CLAIMS, issuer, {**header, **replica}) is reason
 
 
@@ -648,7 +648,7 @@ def test_a_claim_in_the_header_does_not_stand_in_for_one_in_the_payload():
     ],
     ids=str,
 )
-def test_a_token_that_is_bound_to_a_key_is_no_bearer_token(cnf, issuer, header):
+def test_token_bound_to_a_key_is_refused_as_a_bearer_token(cnf, issuer, header):
     assert refusal(changed(CLAIMS, {"cnf": cnf}), issuer, header) is Reason.SENDER_CONSTRAINT_UNPROVEN
 
 
@@ -672,16 +672,16 @@ def test_a_token_of_another_type_is_refused_by_either_policy(typ):
 
 @pytest.mark.rule("J-43", "P-01", "P-02")
 @pytest.mark.parametrize("typ", ["at+jwt", "at+JWT", "AT+JWT", "application/at+jwt", "Application/AT+jwt"])
-def test_the_type_is_compared_as_a_media_type(typ):
+def test_typ_is_compared_as_a_media_type(typ):
     for issuer in (STRICT, DEFAULT, policy(typ="application/at+JWT")):
         assert refusal(CLAIMS, issuer, {**HEADER, "typ": typ}) is None
-        # and brings the rules of RFC 9068 in each spelling
+        # The rules of RFC 9068 apply in each spelling.
         assert refusal(changed(CLAIMS, {"jti": ABSENT}), issuer, {**HEADER, "typ": typ}) is MISSING
 
 
 @pytest.mark.rule("P-01", "P-03")
 @pytest.mark.parametrize("typ", ["JWT", "jwt", "application/jwt", ABSENT], ids=str)
-def test_the_type_of_most_servers_is_accepted_unless_at_jwt_is_asked_for(typ):
+def test_typ_jwt_is_accepted_unless_at_jwt_is_required(typ):
     header = changed(HEADER, {"typ": typ})
     assert refusal(CLAIMS, STRICT, header) is Reason.TYPE_REFUSED
     assert refusal(CLAIMS, DEFAULT, header) is None
@@ -689,7 +689,7 @@ def test_the_type_of_most_servers_is_accepted_unless_at_jwt_is_asked_for(typ):
 
 @pytest.mark.rule("P-01")
 @pytest.mark.parametrize("typ", [None, 7, True, ["at+jwt"], {"at+jwt": 1}], ids=str)
-def test_a_type_is_a_string(typ):
+def test_typ_must_be_a_string(typ):
     for issuer in (STRICT, DEFAULT, policy(typ=[None])):
         assert refusal(CLAIMS, issuer, {**HEADER, "typ": typ}) is Reason.TYPE_REFUSED
 
@@ -721,7 +721,7 @@ SILENT = changed(CLAIMS, {"client_id": ABSENT, "scope": ABSENT})
         ),
     ],
 )
-def test_an_access_token_speaks_of_a_client_a_scope_or_a_role(settings, claims):
+def test_untyped_token_with_a_client_scope_or_role_is_accepted(settings, claims):
     for header in ({"alg": "RS256"}, {"alg": "RS256", "typ": "JWT"}):
         assert refusal({**SILENT, **claims}, policy(**settings), header) is None
         assert refusal(SILENT, policy(**settings), header) is NOT_ACCESS
@@ -748,7 +748,7 @@ def test_an_access_token_speaks_of_a_client_a_scope_or_a_role(settings, claims):
         pytest.param({"resource": RES, "jwks_uri": ISS}, id="signed metadata"),
     ],
 )
-def test_what_is_signed_by_the_same_keys_for_another_purpose_is_refused(claims):
+def test_jwt_signed_for_another_purpose_is_refused(claims):
     base = {"iss": ISS, "aud": RES, "exp": NOW + 300, "iat": NOW, "jti": "j"}
     for header in ({"alg": "RS256"}, {"alg": "RS256", "typ": "JWT"}):
         assert refusal({**base, **claims}, DEFAULT, header) is NOT_ACCESS
@@ -813,7 +813,7 @@ def test_the_forms_of_a_scope_claim(form, value, granted):
 
 
 @pytest.mark.rule("G-09")
-def test_no_scope_claim_and_an_empty_one_differ_and_grant_the_same():
+def test_missing_and_empty_scope_claims_differ_and_both_grant_nothing():
     absent, empty = changed(CLAIMS, {"scope": ABSENT}), changed(CLAIMS, {"scope": ""})
     assert (granted_scopes(absent, STRICT), granted_scopes(empty, STRICT)) == (None, ())
     for claims in (absent, empty):
@@ -837,7 +837,7 @@ def test_no_scope_claim_and_an_empty_one_differ_and_grant_the_same():
     ],
     ids=str,
 )
-def test_the_first_scope_claim_counts_or_all_of_them(claims, first, merged):
+def test_first_scope_claim_or_all_of_them_count(claims, first, merged):
     base = changed(CLAIMS, {"scope": ABSENT})
     for issuer, expected in ((DEFAULT, first), (policy(merge_scope_claims=True), merged)):
         reason = refusal({**base, **claims}, issuer)
@@ -866,7 +866,7 @@ def test_the_first_scope_claim_counts_or_all_of_them(claims, first, merged):
     ],
     ids=str,
 )
-def test_roles_are_read_where_the_policy_says_and_are_no_scopes(paths, claims, roles):
+def test_roles_are_read_from_configured_claims_and_are_not_scopes(paths, claims, roles):
     issuer = policy(role_claims=paths)
     all_claims = {**changed(CLAIMS, {"scope": ABSENT}), **claims}
     token = accept(unverified(all_claims), issuer, issuer.vocabulary)
@@ -887,13 +887,13 @@ def test_roles_are_read_where_the_policy_says_and_are_no_scopes(paths, claims, r
     ],
     ids=str,
 )
-def test_who_it_is_is_the_first_that_holds_a_name(claims, client, subject):
+def test_subject_is_the_first_configured_claim_with_a_name(claims, client, subject):
     issuer = policy(subject_claims=("oid", "sub"))
     token = accept(unverified({"exp": NOW, "aud": RES, **claims}), issuer, issuer.vocabulary)
     assert (token.client_id, token.subject) == (client, subject)
 
 
-# -- all together
+# -- several faults
 
 # One fault for each step, in the order of the steps.
 STEPS: list[tuple[Reason, dict[str, Any], dict[str, Any]]] = [
@@ -927,7 +927,7 @@ STEPWISE_CLAIMS = {**CLAIMS, "tid": "t1", "tenant": "a"}
 
 
 @pytest.mark.parametrize("first", range(len(STEPS)), ids=[reason.value for reason, _, _ in STEPS])
-def test_of_several_faults_the_first_is_told(first):
+def test_first_of_several_faults_is_reported(first):
     assert refusal(STEPWISE_CLAIMS, STEPWISE, STEPWISE_HEADER) is None
     # The dates of two steps are one claim: the earlier step's value wins.
     header: dict[str, Any] = dict(STEPWISE_HEADER)
@@ -947,7 +947,7 @@ def test_of_several_faults_the_first_is_told(first):
     [("iss", STRICT), ("aud", STRICT), ("scope", policy(scope_claims=(ScopeClaim("scope", ScopeForm.LIST),)))],
     ids=["iss", "aud", "scope"],
 )
-def test_what_a_refused_token_says_is_told_to_operators_on_one_short_line(claim, issuer, hostile):
+def test_details_of_a_refusal_fit_on_one_short_line(claim, issuer, hostile):
     with pytest.raises(InvalidToken) as caught:
         check(unverified({**CLAIMS, claim: hostile}), issuer, NOW)
     assert re.fullmatch(r"[\x20-\x7E]{1,500}", str(caught.value))
@@ -955,7 +955,7 @@ def test_what_a_refused_token_says_is_told_to_operators_on_one_short_line(claim,
 
 @pytest.mark.rule("B-50")
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step[0].value)
-def test_no_refusal_repeats_the_token(step):
+def test_refusal_does_not_repeat_the_token(step):
     _, of_header, of_claims = step
     header, claims = {**STEPWISE_HEADER, **of_header}, changed(STEPWISE_CLAIMS, of_claims)
     token = compact(json.dumps(claims).encode(), json.dumps(header).encode())
@@ -987,7 +987,7 @@ MEMBERS = st.sampled_from(["typ", "kid", "cty", "crit", "b64", "iss", "sub", "au
     st.dictionaries(MEMBERS, VALUES, max_size=2),
     st.sampled_from([STRICT, DEFAULT, policy(merge_scope_claims=True, role_claims=("realm_access.roles", "roles"))]),
 )
-def test_any_claims_lead_to_an_access_token_of_this_api_or_a_refusal(changes, removed, more_header, issuer):
+def test_any_claims_give_an_access_token_for_this_api_or_a_refusal(changes, removed, more_header, issuer):
     claims = {name: value for name, value in {**CLAIMS, **changes}.items() if name not in removed}
     header = {**HEADER, **more_header}
     if refusal(claims, issuer, header) is None:
@@ -999,15 +999,15 @@ def test_any_claims_lead_to_an_access_token_of_this_api_or_a_refusal(changes, re
         assert "cnf" not in claims
 
 
-# -- headers that are known
+# -- cached headers
 
 KNOWN: Final = b"a header of a token that was accepted"
 
 
-def said_of(
+def run_check(
     claims: Mapping[str, Any], issuer: Issuer, header: Mapping[str, Any], headers: Mapping[bytes, bool]
 ) -> object:
-    """What :func:`check` has read, or why it refuses and what it says about that."""
+    """Return what :func:`check` has read, or the reason and the details of its refusal."""
     token = Unverified(
         header=header, claims=claims, signed=b"", signature=b"", segment=KNOWN, payload=b"", fingerprint="abc"
     )
@@ -1032,10 +1032,10 @@ def said_of(
         ]
     ),
 )
-def test_of_claims_the_same_is_said_whether_or_not_their_header_is_known(changes, removed, header, issuer):
+def test_claims_get_the_same_result_with_and_without_a_cached_header(changes, removed, header, issuer):
     claims = {name: value for name, value in {**CLAIMS, **changes}.items() if name not in removed}
     is_at_jwt = header.get("typ") == "at+jwt"
-    assert said_of(claims, issuer, header, {KNOWN: is_at_jwt}) == said_of(claims, issuer, header, {})
+    assert run_check(claims, issuer, header, {KNOWN: is_at_jwt}) == run_check(claims, issuer, header, {})
 
 
 @pytest.mark.parametrize("typ", ["at+jwt", "JWT"])
@@ -1049,23 +1049,23 @@ def test_of_claims_the_same_is_said_whether_or_not_their_header_is_known(changes
     ],
     ids=str,
 )
-def test_what_a_policy_asks_of_claims_is_asked_under_a_known_header_too(settings, changes, reason, typ):
+def test_policy_of_claims_is_checked_under_a_cached_header_too(settings, changes, reason, typ):
     header = {**HEADER, "typ": typ}
-    found = said_of({**CLAIMS, **changes}, policy(**settings), header, {KNOWN: typ == "at+jwt"})
+    found = run_check({**CLAIMS, **changes}, policy(**settings), header, {KNOWN: typ == "at+jwt"})
     assert isinstance(found, tuple)
     assert found[0] is reason
 
 
-def test_a_known_header_says_whether_the_rules_of_rfc_9068_apply():
+def test_cached_header_records_whether_rfc_9068_applies():
     claims = changed(CLAIMS, {"jti": ABSENT})
-    assert said_of(claims, DEFAULT, HEADER, {KNOWN: True}) == (Reason.MISSING_CLAIM, {"claim": "jti"})
-    assert said_of(claims, DEFAULT, {"alg": "RS256"}, {KNOWN: False}) == (False, (RES,), ("read", "write"))
+    assert run_check(claims, DEFAULT, HEADER, {KNOWN: True}) == (Reason.MISSING_CLAIM, {"claim": "jti"})
+    assert run_check(claims, DEFAULT, {"alg": "RS256"}, {KNOWN: False}) == (False, (RES,), ("read", "write"))
 
 
-def test_a_header_that_is_known_is_not_looked_at_again_and_another_one_is():
+def test_cached_header_is_not_checked_again_but_another_is():
     refused = {"alg": "none"}
-    assert said_of(CLAIMS, DEFAULT, refused, {KNOWN: True}) == (True, (RES,), ("read", "write"))
-    assert said_of(CLAIMS, DEFAULT, refused, {b"another": True}) == said_of(CLAIMS, DEFAULT, refused, {})
+    assert run_check(CLAIMS, DEFAULT, refused, {KNOWN: True}) == (True, (RES,), ("read", "write"))
+    assert run_check(CLAIMS, DEFAULT, refused, {b"another": True}) == run_check(CLAIMS, DEFAULT, refused, {})
 
 
 @pytest.mark.rule("J-45")
@@ -1081,12 +1081,12 @@ def test_a_header_that_is_known_is_not_looked_at_again_and_another_one_is():
     ],
     ids=str,
 )
-def test_a_header_that_repeats_claims_is_told_from_others(header, repeats):
-    """It is never to be known: whether it repeats them truly is to be asked of each token."""
+def test_header_that_repeats_claims_is_not_cached(header, repeats):
+    """Whether the repeated claims are equal has to be checked for each token."""
     assert repeats_claims(header) is repeats
 
 
-# --- header parameters that count as claims ------------------------------------------------------------------------
+# --- header parameters that count as claims --------------------------------------------------------------------------
 
 
 def with_header(**parameters: object) -> str:
@@ -1094,14 +1094,14 @@ def with_header(**parameters: object) -> str:
     return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in (*segments, b"sig"))
 
 
-def test_parameters_of_the_header_count_as_claims_where_the_policy_says_so():
+def test_header_parameters_count_as_claims_if_configured():
     text = with_header(client="c", exp=7)
     assert peek(text).claims == {"sub": "a", "exp": 7}
     assert peek(text, header_claims=("client", "exp", "iss")).claims == {"sub": "a", "exp": 7, "client": "c"}
 
 
 @pytest.mark.rule("J-45")
-def test_a_parameter_and_a_claim_of_one_name_are_equal():
+def test_header_parameter_and_claim_of_one_name_must_be_equal():
     with pytest.raises(InvalidToken) as caught:
         peek(with_header(exp=8), header_claims=("exp",))
     assert caught.value.reason is Reason.REPLICATED_CLAIM

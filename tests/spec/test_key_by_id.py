@@ -1,4 +1,4 @@
-"""One key as PEM: what is taken for one, and where it is."""
+"""A single key in PEM: its URL and its accepted forms."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def pem(
     return key.public_key().public_bytes(serialization.Encoding.PEM, form)
 
 
-def test_a_uuid_in_lower_case_leads_to_a_key():
+def test_kid_that_is_a_lower_case_uuid_gives_a_url():
     assert key_url(TEMPLATE, KID) == (KID, f"https://keys.test/{KID}")
 
 
 @given(st.one_of(st.text(), st.none(), st.integers(), st.from_regex(r"[0-9a-f-]{36}\n?", fullmatch=True)))
-def test_whatever_else_leads_nowhere(kid: object):
+def test_any_other_kid_gives_no_url(kid: object):
     found = key_url(TEMPLATE, kid)
     if found is not None:
         assert [len(part) for part in found[0].split("-")] == [8, 4, 4, 4, 12]
@@ -60,7 +60,7 @@ def test_an_elliptic_curve_key_and_an_rsa_key_are_read():
         (pem(P256) * 2, "not one public key"),
         (b"", "not one public key"),
     ],
-    ids=["P-384", "Brainpool", "Ed25519", "RSA of 1024 bits", "PKCS #1", "no key", "two keys", "nothing"],
+    ids=["P-384", "Brainpool", "Ed25519", "RSA of 1024 bits", "PKCS #1", "not a key", "two keys", "empty"],
 )
 def test_anything_else_is_refused(document: bytes, problem: str):
     with pytest.raises(MalformedKeySet, match=problem):
@@ -68,7 +68,7 @@ def test_anything_else_is_refused(document: bytes, problem: str):
 
 
 @given(st.binary(max_size=300), st.integers(0, 200))
-def test_no_garbage_does_any_harm(garbage: bytes, at: int):
+def test_random_bytes_are_refused(garbage: bytes, at: int):
     good = pem(P256)
     for document in (garbage, good[:at] + garbage + good[at:]):
         try:

@@ -1,4 +1,4 @@
-"""Security event tokens, judged without a key: RFC 8417, SSF 1.0, CAEP 1.0."""
+"""Checks of security event tokens that need no key: RFC 8417, SSF 1.0, CAEP 1.0."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CLAIMS: dict[str, Any] = {
 
 
 def token(header: dict[str, Any] | None = None, **claims: Any) -> Unverified:
-    """A token with *claims* in place of good ones; ``None`` leaves one out."""
+    """Return a token with *claims* in place of valid ones; ``None`` omits one."""
     kept = {name: value for name, value in {**CLAIMS, **claims}.items() if value is not None}
     header = {"typ": "secevent+jwt", "alg": "ES256"} | (header or {})
     return Unverified(header=header, claims=kept, signed=b"", signature=b"", fingerprint="")
@@ -78,39 +78,39 @@ def refusal(set_: Unverified) -> Reason | None:
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_the_form_is_judged(header: dict[str, Any], claims: dict[str, Any], reason: Reason | None):
+def test_malformed_token_is_refused(header: dict[str, Any], claims: dict[str, Any], reason: Reason | None):
     assert refusal(token(header, **claims)) is reason
 
 
 @pytest.mark.rule("E-04")
 @pytest.mark.parametrize("typ", ["JWT", "at+jwt", "", None, 1])
-def test_the_type_is_explicit(typ: object):
+def test_typ_must_be_secevent_jwt(typ: object):
     assert refusal(token({"typ": typ})) is Reason.TYPE_REFUSED
 
 
 @pytest.mark.rule("E-05", "E-06")
 @pytest.mark.parametrize("claim", [{"sub": "ann"}, {"exp": NOW + 60}])
-def test_neither_sub_nor_exp_may_be_there(claim: dict[str, Any]):
+def test_token_with_sub_or_exp_is_refused(claim: dict[str, Any]):
     assert refusal(token(**claim)) is Reason.FORBIDDEN_CLAIM
 
 
 @pytest.mark.rule("E-07")
 @pytest.mark.parametrize("iss", [URL + "/", URL.upper(), "https://other.test", [URL], None])
-def test_the_issuer_is_compared_letter_by_letter(iss: object):
+def test_issuer_is_compared_exactly(iss: object):
     assert refusal(token(iss=iss)) is Reason.UNKNOWN_ISSUER
 
 
 @pytest.mark.rule("E-08")
 @pytest.mark.parametrize("aud", ["https://other.test", [], [1], {AUDIENCES[0]: 1}, None])
-def test_the_audience_is_this_receiver(aud: object):
+def test_audience_must_be_this_receiver(aud: object):
     assert refusal(token(aud=aud)) is Reason.WRONG_AUDIENCE
 
 
-def test_every_code_has_a_description():
+def test_each_error_code_has_a_description():
     assert {error_code(reason) for reason in Reason} <= DESCRIPTIONS.keys()
 
 
-def test_an_event_is_known_by_its_issuer_and_its_id():
+def test_events_are_identified_by_issuer_and_jti():
     assert digest_of(token()) == digest_of(token(iat=1))
     assert len({digest_of(token(iss=iss, jti=jti)) for iss, jti in (("a", "bc"), ("ab", "c"), ("a", "b"))}) == 3
 
@@ -120,13 +120,13 @@ def events(set_: Unverified, *types: str) -> tuple[SecurityEvent, ...]:
 
 
 @pytest.mark.rule("E-11")
-def test_an_event_without_a_time_has_that_of_its_token():
+def test_event_without_a_time_has_the_time_of_its_token():
     assert events(token())[0].at == NOW - 5
     assert events(token(events={SESSION_REVOKED: {}}, iat=NOW - 7))[0].at == NOW - 7
 
 
 @pytest.mark.rule("E-13")
-def test_events_and_members_that_are_not_known_are_passed_over():
+def test_unknown_events_and_members_are_ignored():
     found = events(token(events={"https://x.test/event": {"event_timestamp": "?"}, SESSION_REVOKED: {"x": [{"y": 1}]}}))
     assert [(event.type, event.issuer, event.jti) for event in found] == [(SESSION_REVOKED, URL, "1")]
     members: Any = found[0].members
@@ -155,7 +155,7 @@ def test_an_event_that_cannot_be_acted_on_is_refused(claims: dict[str, Any], rea
 
 
 @pytest.mark.rule("E-05")
-def test_the_subject_beside_the_events_goes_before_the_one_inside():
+def test_sub_id_of_the_token_precedes_the_subject_of_the_event():
     inside = {SESSION_REVOKED: {"subject": {"format": "opaque", "id": "bob"}}}
     assert subject_of(events(token(events=inside))[0]) == "ann"
     assert subject_of(events(token(events=inside, sub_id=None))[0]) == "bob"
@@ -186,7 +186,9 @@ def test_the_subject_beside_the_events_goes_before_the_one_inside():
     ],
     ids=str,
 )
-def test_whose_event_it_is(sub_id: dict[str, Any], critical: tuple[str, ...], subject: str | None, discarded: bool):
+def test_subject_of_an_event_is_resolved(
+    sub_id: dict[str, Any], critical: tuple[str, ...], subject: str | None, discarded: bool
+):
     (event,) = events(token(sub_id=sub_id))
     assert subject_of(event) == subject
     assert is_discarded(event, URL, critical) is discarded
@@ -200,7 +202,7 @@ JSON = st.recursive(
 
 
 @given(sub_id=JSON, time=JSON, type_=st.sampled_from(sorted((SESSION_REVOKED, *CHANGES))))
-def test_whatever_an_event_contains_it_is_read_or_refused(sub_id: Any, time: Any, type_: str):
+def test_event_with_any_content_is_parsed_or_refused(sub_id: Any, time: Any, type_: str):
     try:
         for event in events(token(sub_id=sub_id, events={type_: {"event_timestamp": time}}), type_):
             subject_of(event)

@@ -1,6 +1,6 @@
-"""Whoever computes a signature: the verdicts are those of PyJWT, and what fails is no verdict.
+"""All signature backends give the results of PyJWT, and a failing backend gives no result.
 
-The vectors of others run with each backend too, in test_vectors.py.
+The published vectors run with each backend too, in test_vectors.py.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ ORDER_OF_ED25519: Final = 2**252 + 27742317777372353535851937790883648493
 PYJWT: Final = get_default_algorithms()
 ALGORITHMS: Final = sorted(SUPPORTED_ALGORITHMS)
 
-# Whom each key and algorithm goes to, by the name of the backend; the others are left to cryptography.
+# The backend that handles each key and algorithm; cryptography handles the others.
 TAKES: Final = {
     "awscrt": {"RS256", "PS256", "ES256", "ES384"},
     "pynacl": {"EdDSA", "Ed25519"},
@@ -83,7 +83,7 @@ def sign(algorithm: str, signed: bytes, key: Any = None, *, salt: int | None = N
     return made
 
 
-def octets_of(algorithm: str, key: Any = None) -> int:
+def length_of(algorithm: str, key: Any = None) -> int:
     if algorithm in CURVES:
         return 2 * CURVES[algorithm][1]
     return 64 if algorithm in ("EdDSA", "Ed25519") else ((key or private_key(algorithm)).key_size + 7) // 8
@@ -95,38 +95,38 @@ def key_of(algorithm: str, backends: Backends = (), key: Any = None) -> Verifica
         algorithms=frozenset((algorithm,)),
         issuer=None,
         thumbprint="",
-        signature_octets=octets_of(algorithm, key),
+        signature_octets=length_of(algorithm, key),
         public_key=(key or private_key(algorithm)).public_key(),
         backends=backends,
     )
 
 
-def by_pyjwt(algorithm: str, signed: bytes, signature: bytes, key: Any = None) -> bool:
-    if len(signature) != octets_of(algorithm, key):
+def verify_with_pyjwt(algorithm: str, signed: bytes, signature: bytes, key: Any = None) -> bool:
+    if len(signature) != length_of(algorithm, key):
         return False
     public = (key or private_key(algorithm)).public_key()
     return PYJWT["EdDSA" if algorithm == "Ed25519" else algorithm].verify(signed, public, signature)
 
 
-# --- the same verdicts ---------------------------------------------------------------------------------------------
+# --- the same results ------------------------------------------------------------------------------------------------
 
 
-def shifted(algorithm: str, signature: bytes, r_by: int, s_by: int) -> bytes:
-    """R and S plus so many orders: what is the same modulo the order, and wraps around where it does not fit."""
+def add_orders(algorithm: str, signature: bytes, r_by: int, s_by: int) -> bytes:
+    """Add multiples of the order to R and S: equal modulo the order, wrapped around where the sum does not fit."""
     length, order = CURVES[algorithm][1:]
     r, s = (int.from_bytes(half, "big") for half in (signature[:length], signature[length:]))
     moved = ((value + by * order) % 256**length for value, by in ((r, r_by), (s, s_by)))
     return b"".join(value.to_bytes(length, "big") for value in moved)
 
 
-def malleated(algorithm: str, signature: bytes) -> list[bytes]:
-    """Other spellings of one signature, and numbers at the edges of what is allowed."""
+def malleable_variants(algorithm: str, signature: bytes) -> list[bytes]:
+    """Return other spellings of one signature, and numbers at the limits of the allowed range."""
     if algorithm in CURVES:
         length, order = CURVES[algorithm][1:]
         r, s = signature[:length], signature[length:]
         edges = [value.to_bytes(length, "big") for value in (0, 1, order - 1, order, order + 1, 256**length - 1)]
-        negated = (order - int.from_bytes(s, "big")).to_bytes(length, "big")  # as good as the first (X9.62)
-        moved = [shifted(algorithm, signature, *by) for by in ((1, 0), (0, 1), (-1, 0), (0, -1), (1, 1))]
+        negated = (order - int.from_bytes(s, "big")).to_bytes(length, "big")  # As valid as the first (X9.62).
+        moved = [add_orders(algorithm, signature, *by) for by in ((1, 0), (0, 1), (-1, 0), (0, -1), (1, 1))]
         pairs = [left + right for left in edges for right in edges]
         return [r + negated, s + r, *moved, *pairs, *(edge + s for edge in edges), *(r + edge for edge in edges)]
     if algorithm in ("EdDSA", "Ed25519"):
@@ -146,12 +146,12 @@ def malleated(algorithm: str, signature: bytes) -> list[bytes]:
 
 @st.composite
 def tampered(draw: st.DrawFn) -> tuple[str, bytes, bytes]:
-    """An algorithm, what was signed, and a signature: the right one, or one that something was done to."""
+    """Draw an algorithm, signed octets and a signature, which is valid or tampered with."""
     algorithm = draw(st.sampled_from(ALGORITHMS))
     signed = draw(st.binary(max_size=200))
     signature = sign(algorithm, signed)
     kind = draw(
-        st.sampled_from(["valid", "bits", "length", "zero", "malleated", "other message", "random", "reversed"])
+        st.sampled_from(["valid", "bits", "length", "zero", "malleable", "other message", "random", "reversed"])
     )
     match kind:
         case "bits":
@@ -164,8 +164,8 @@ def tampered(draw: st.DrawFn) -> tuple[str, bytes, bytes]:
             signature = head + signature[cut:] + tail
         case "zero":
             signature = bytes(len(signature))
-        case "malleated":
-            signature = draw(st.sampled_from(malleated(algorithm, signature)))
+        case "malleable":
+            signature = draw(st.sampled_from(malleable_variants(algorithm, signature)))
         case "other message":
             signed += draw(st.binary(max_size=2))
         case "random":
@@ -178,20 +178,22 @@ def tampered(draw: st.DrawFn) -> tuple[str, bytes, bytes]:
 @pytest.mark.rule("J-33", "J-34", "J-36", "X-06")
 @settings(max_examples=200, deadline=None)
 @given(case=tampered())
-def test_whoever_computes_a_signature_comes_to_the_verdict_of_pyjwt(backends: Backends, case: tuple[str, bytes, bytes]):
+def test_each_backend_agrees_with_pyjwt(backends: Backends, case: tuple[str, bytes, bytes]):
     algorithm, signed, signature = case
     verdict = key_of(algorithm, backends).verify(algorithm, signed, signature)
-    assert verdict is by_pyjwt(algorithm, signed, signature)
+    assert verdict is verify_with_pyjwt(algorithm, signed, signature)
 
 
 @pytest.mark.rule("J-33", "J-34")
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_every_other_spelling_of_a_signature_gets_the_verdict_of_pyjwt(backends: Backends, algorithm: str):
+def test_each_backend_agrees_with_pyjwt_on_variants_of_a_signature(backends: Backends, algorithm: str):
     key, signature = key_of(algorithm, backends), sign(algorithm, SIGNED)
     assert key.verify(algorithm, SIGNED, signature) is True
-    verdicts = [key.verify(algorithm, SIGNED, other) for other in malleated(algorithm, signature)]
-    assert verdicts == [by_pyjwt(algorithm, SIGNED, other) for other in malleated(algorithm, signature)]
-    # The one with n-S instead of S is as good as the first, by the definition of ECDSA; all others are refused.
+    verdicts = [key.verify(algorithm, SIGNED, other) for other in malleable_variants(algorithm, signature)]
+    assert verdicts == [
+        verify_with_pyjwt(algorithm, SIGNED, other) for other in malleable_variants(algorithm, signature)
+    ]
+    # By the definition of ECDSA, the variant with n-S instead of S is valid too; all others are refused.
     assert verdicts.count(True) == (algorithm in CURVES)
 
 
@@ -205,7 +207,7 @@ def test_a_salt_of_another_length_than_the_hash_is_refused(backends: Backends, s
 
 @pytest.mark.parametrize(("bits", "exponent"), [(2048, 3), (2056, 65537), (3072, 65537), (4096, 65537), (4104, 65537)])
 @pytest.mark.parametrize("algorithm", ["RS256", "PS256"])
-def test_rsa_keys_of_every_size_are_verified_with(backends: Backends, algorithm: str, bits: int, exponent: int):
+def test_rsa_keys_of_each_size_verify(backends: Backends, algorithm: str, bits: int, exponent: int):
     secret = rsa_key(bits, exponent)
     key, signature = key_of(algorithm, backends, secret), sign(algorithm, SIGNED, secret)
     assert key.verify(algorithm, SIGNED, signature)
@@ -214,13 +216,13 @@ def test_rsa_keys_of_every_size_are_verified_with(backends: Backends, algorithm:
 
 
 @given(r=st.integers(0, 256**32 - 1), s=st.integers(0, 256**32 - 1))
-def test_the_form_of_a_signature_changes_and_its_numbers_do_not(r: int, s: int):
+def test_conversion_of_a_signature_keeps_its_numbers(r: int, s: int):
     assert decode_dss_signature(der_signature(r.to_bytes(32, "big") + s.to_bytes(32, "big"))) == (r, s)
 
 
-# --- Ed25519 beyond what a signer does -----------------------------------------------------------------------------
+# --- Ed25519 beyond what a signer does -------------------------------------------------------------------------------
 # RFC 8032 section 5.1.7 allows two equations, with and without a cofactor. They disagree about signatures that only the
-# holder of the secret can make; here it is always the one without. The arithmetic is that of section 5.1.
+# holder of the secret can make; scopeguard always uses the one without. The arithmetic is that of section 5.1.
 
 PRIME: Final = 2**255 - 19
 D: Final = -121665 * pow(121666, -1, PRIME) % PRIME
@@ -229,7 +231,7 @@ Point = tuple[int, int]
 
 
 def point(y: int) -> Point:
-    """The one with that y and an even x."""
+    """Return the point with this y and an even x."""
     square = (y * y - 1) * pow(D * y * y + 1, -1, PRIME) % PRIME
     x = pow(square, (PRIME + 3) // 8, PRIME)
     if (x * x - square) % PRIME:
@@ -261,7 +263,7 @@ NONCE: Final = 98765432109876543210
 
 
 def ed_verdict(backends: Backends, public: Point, r: Point, signed: bytes) -> bool:
-    """The verdict on what the holder of SECRET computes with NONCE, and with *r* for the R of it."""
+    """Return the result for the signature that SECRET and NONCE give, with *r* as its R."""
     digest = hashlib.sha512(encoded(r) + encoded(public) + signed).digest()
     s = (NONCE + int.from_bytes(digest, "little") * SECRET) % ORDER_OF_ED25519
     key = ed25519.Ed25519PublicKey.from_public_bytes(encoded(public))
@@ -273,18 +275,18 @@ def test_ed25519_is_verified_by_the_equation_without_a_cofactor(backends: Backen
     assert times(8, torsion) == (0, 1) != times(4, torsion)
     assert ed_verdict(backends, public, r, SIGNED)
     assert not ed_verdict(backends, public, plus(r, torsion), SIGNED)
-    # Under a key with such a part one message in eight comes out right, the same ones for everybody.
+    # Under a key with such a component one message in eight verifies, the same ones in each backend.
     strange, messages = plus(public, torsion), [b"%d" % number for number in range(40)]
     verdicts = [ed_verdict(backends, strange, r, message) for message in messages]
     assert verdicts == [ed_verdict((), strange, r, message) for message in messages]
     assert 0 < sum(verdicts) < 20
 
 
-# --- who is asked --------------------------------------------------------------------------------------------------
+# --- the choice of a backend -----------------------------------------------------------------------------------------
 
 
 class Recording:
-    """A backend that keeps what it is asked, and answers what it is told to."""
+    """A backend that records its calls and returns a configured result."""
 
     name = "recording"
 
@@ -303,28 +305,28 @@ class Recording:
 
 
 @pytest.mark.parametrize(("backend", "name"), [(Awscrt, "awscrt"), (PyNaCl, "pynacl")])
-def test_a_library_takes_its_algorithms_and_leaves_the_others(backend: Callable[[], SignatureBackend], name: str):
+def test_library_handles_its_algorithms_and_no_others(backend: Callable[[], SignatureBackend], name: str):
     made = backend()
     assert made.name == name
     taken = {one for one in ALGORITHMS if made.prepare(one, private_key(one).public_key()) is not None}
     assert taken == TAKES[name]
 
 
-def test_awscrt_leaves_rsa_keys_that_it_cannot_read():
+def test_awscrt_declines_rsa_keys_that_it_cannot_load():
     for bits, taken in ((2048, True), (4096, True), (4104, False)):
         assert (Awscrt().prepare("RS256", rsa_key(bits).public_key()) is not None) is taken
 
 
-def test_awscrt_takes_nothing_where_it_would_ask_the_libraries_of_the_system(monkeypatch: pytest.MonkeyPatch):
+def test_awscrt_is_not_used_if_it_would_call_the_libraries_of_the_system(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("sys.platform", "darwin")
     assert [Awscrt().prepare(one, private_key(one).public_key()) for one in ALGORITHMS] == [None] * len(ALGORITHMS)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_the_first_backend_that_takes_an_algorithm_is_asked_and_cryptography_at_last(algorithm: str):
+def test_first_backend_for_an_algorithm_is_used_and_cryptography_last(algorithm: str):
     deaf, first, second = Recording(takes=frozenset()), Recording(), Recording()
-    key, wrong = key_of(algorithm, (deaf, first, second)), bytes(octets_of(algorithm))
-    assert key.verify(algorithm, SIGNED, wrong)  # it is the backend that says so
+    key, wrong = key_of(algorithm, (deaf, first, second)), bytes(length_of(algorithm))
+    assert key.verify(algorithm, SIGNED, wrong)  # The result is that of the backend.
     assert first.asked == [(SIGNED, wrong)]
     assert not deaf.asked
     assert not second.prepared
@@ -333,7 +335,7 @@ def test_the_first_backend_that_takes_an_algorithm_is_asked_and_cryptography_at_
     assert key.verify(algorithm, SIGNED, sign(algorithm, SIGNED))
 
 
-def test_a_key_is_prepared_once_for_an_algorithm():
+def test_key_is_prepared_once_per_algorithm():
     backend = Recording()
     both = VerificationKey(
         kid=None,
@@ -353,9 +355,9 @@ def test_a_key_is_prepared_once_for_an_algorithm():
 
 @pytest.mark.rule("J-04", "J-14")
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_what_has_the_wrong_length_or_algorithm_reaches_no_backend(algorithm: str):
+def test_signature_of_the_wrong_length_or_algorithm_reaches_no_backend(algorithm: str):
     backend = Recording()
-    key, right = key_of(algorithm, (backend,)), octets_of(algorithm)
+    key, right = key_of(algorithm, (backend,)), length_of(algorithm)
     for length in (0, 1, right // 2, right - 1, right + 1, 2 * right):
         assert key.verify(algorithm, SIGNED, bytes(length)) is False
     for other in {*ALGORITHMS, "none", "HS256", ""} - {algorithm}:
@@ -364,12 +366,12 @@ def test_what_has_the_wrong_length_or_algorithm_reaches_no_backend(algorithm: st
     assert not backend.asked
 
 
-def test_equal_keys_are_equal_whoever_computes():
+def test_equal_keys_are_equal_with_any_backend():
     assert key_of("RS256") == key_of("RS256", (Recording(),))
     assert hash(key_of("RS256")) == hash(key_of("RS256", (Recording(),)))
 
 
-# --- what fails is no verdict --------------------------------------------------------------------------------------
+# --- failing backends ------------------------------------------------------------------------------------------------
 
 
 def broken() -> bool:
@@ -381,7 +383,7 @@ async def coroutine() -> bool:
 
 
 @pytest.mark.parametrize("answer", [broken, lambda: None, lambda: 1, lambda: 0, lambda: "yes", lambda: NotImplemented])
-def test_an_exception_or_an_answer_of_another_kind_is_no_verdict(answer: Callable[[], object]):
+def test_exception_or_a_result_that_is_not_a_bool_is_a_backend_failure(answer: Callable[[], object]):
     key = key_of("RS256", (Recording(answer),))
     for _ in range(2):
         with pytest.raises(SignatureNotJudgedError, match=r"^recording (raised RuntimeError|returned )") as caught:
@@ -390,7 +392,7 @@ def test_an_exception_or_an_answer_of_another_kind_is_no_verdict(answer: Callabl
         assert caught.value.__context__ is None or caught.value.__suppress_context__
 
 
-def test_a_coroutine_is_no_verdict():
+def test_coroutine_as_a_result_is_a_backend_failure():
     made = coroutine()
     with pytest.raises(SignatureNotJudgedError, match="returned coroutine"):
         key_of("RS256", (Recording(lambda: made),)).verify("RS256", SIGNED, bytes(256))
@@ -398,7 +400,7 @@ def test_a_coroutine_is_no_verdict():
     asyncio.run(made)
 
 
-def test_a_backend_that_fails_to_prepare_is_asked_again_and_nobody_else_is():
+def test_backend_that_fails_to_prepare_is_retried_without_a_fallback():
     class Refusing(Recording):
         def prepare(self, algorithm: str, public_key: PublicKey, /) -> Verifier | None:
             if len(self.prepared) < 2:
@@ -415,7 +417,7 @@ def test_a_backend_that_fails_to_prepare_is_asked_again_and_nobody_else_is():
     assert not second.prepared
 
 
-def test_what_stops_the_process_is_not_held_up():
+def test_exception_that_stops_the_process_is_raised():
     def stop() -> object:
         raise KeyboardInterrupt
 
@@ -423,5 +425,5 @@ def test_what_stops_the_process_is_not_held_up():
         key_of("RS256", (Recording(stop),)).verify("RS256", SIGNED, bytes(256))
 
 
-def test_a_false_verdict_is_a_verdict():
+def test_false_is_a_valid_result():
     assert prepared("RS256", rsa_key().public_key(), (Recording(lambda: False),))(SIGNED, bytes(256)) is False

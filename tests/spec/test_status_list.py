@@ -1,4 +1,4 @@
-"""What a token and a list say of a status: the vectors of the draft, and everything that is no status."""
+"""The status of a token in a status list: the vectors of the draft, and malformed statuses and lists."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ KEY = SigningKey.generate("ES256")
 HEADERS = {"content-type": "application/statuslist+jwt"}
 LIST = {"bits": 1, "lst": "eNrbuRgAAhcBXQ"}
 CLAIMS: dict[str, Any] = {"sub": URI, "iat": NOW - 10, "exp": NOW + 600, "ttl": 60, "status_list": LIST}
-# What the type checker, and JSON, would let pass for a number.
+# Values that the type checker or JSON would accept as a number.
 NO_NUMBERS = [True, False, "60", None, [], {}, 2**60]
 
 
@@ -73,20 +73,20 @@ def test_a_token_without_status_has_none():
 @pytest.mark.parametrize(
     "uri", [URI, "https://as.test", "https://AS.TEST/1", "https://as.test:443/1?list=1", "https://as.test/1/../2"]
 )
-def test_a_token_says_where_its_status_is(uri: str):
+def test_status_claim_gives_the_list_and_the_index(uri: str):
     claims = {"status": {"status_list": {"idx": 0, "uri": uri}, "another": {}}}
     assert reference(claims, ORIGINS) == Reference(uri, 0)
 
 
 @pytest.mark.rule("K-02")
 @pytest.mark.parametrize("status", [None, "valid", 0, True, [], [{"status_list": {"idx": 1, "uri": URI}}]])
-def test_a_status_is_an_object(status: Any):
+def test_status_must_be_an_object(status: Any):
     assert refusal(status) is Reason.MALFORMED_CLAIM
 
 
 @pytest.mark.rule("K-02")
 @pytest.mark.parametrize("idx", [-1, 1.5, 1.0, True, False, "1", None, [], {}])
-def test_an_index_is_a_whole_number_from_zero_on(idx: Any):
+def test_index_must_be_a_whole_number_from_zero(idx: Any):
     assert refusal({"status_list": {"idx": idx, "uri": URI}}) is Reason.MALFORMED_CLAIM
 
 
@@ -94,7 +94,7 @@ def test_an_index_is_a_whole_number_from_zero_on(idx: Any):
 @pytest.mark.parametrize(
     "place", [None, "x", [], {}, {"idx": 1}, {"uri": URI}, {"idx": 1, "uri": None}, {"idx": 1, "uri": [URI]}]
 )
-def test_a_status_list_has_an_index_and_a_uri(place: Any):
+def test_status_list_must_have_an_index_and_a_uri(place: Any):
     assert refusal({"status_list": place}) is Reason.MALFORMED_CLAIM
 
 
@@ -107,7 +107,7 @@ def test_a_status_list_has_an_index_and_a_uri(place: Any):
         "https://as.test/" + "1" * 2048,
     ],
 )  # fmt: skip
-def test_a_uri_is_an_https_url_without_anything_that_readers_read_differently(uri: str):
+def test_uri_must_be_an_unambiguous_https_url(uri: str):
     assert refusal({"status_list": {"idx": 1, "uri": uri}}) is Reason.MALFORMED_CLAIM
 
 
@@ -119,13 +119,13 @@ def test_a_uri_is_an_https_url_without_anything_that_readers_read_differently(ur
         "https://as.test:8443/1", "https://as.test:0/1", "http://127.0.0.1/1", "https://[::1]/1", "https://as.test./1",
     ],
 )  # fmt: skip
-def test_a_list_is_of_an_allowed_origin(uri: str):
+def test_uri_must_have_an_allowed_origin(uri: str):
     assert refusal({"status_list": {"idx": 1, "uri": uri}}) is Reason.UNEXPECTED_CLAIM
 
 
 @pytest.mark.rule("K-20", "K-02")
 @pytest.mark.parametrize("status", [{}, {"x": {}}, {"status_assertion": {"credential_hash_alg": "sha-256"}}])
-def test_a_status_of_another_mechanism_alone_is_refused(status: Any):
+def test_token_with_only_another_status_mechanism_is_refused(status: Any):
     assert refusal(status) is Reason.UNEXPECTED_CLAIM
 
 
@@ -133,7 +133,7 @@ def test_a_status_of_another_mechanism_alone_is_refused(status: Any):
 
 
 @pytest.mark.rule("K-04", "K-05")
-def test_a_list_token_is_read_whatever_the_case_of_its_types():
+def test_list_token_is_accepted_with_any_case_of_its_types():
     headers = {"content-type": "Application/StatusList+JWT ; charset=utf-8"}
     found = read(signed(CLAIMS, typ="application/statuslist+jwt"), headers, URI, ISSUER, NOW)
     assert unfolded(found, 2) == StatusList(bits=1, data=b"\xb9\xa3")
@@ -143,38 +143,38 @@ def test_a_list_token_is_read_whatever_the_case_of_its_types():
 @pytest.mark.parametrize(
     "kind", [None, "", "application/json", "application/jwt", "text/html", "application/statuslist+cwt"]
 )
-def test_another_content_type_is_no_status_list(kind: str | None):
+def test_response_with_another_content_type_is_refused(kind: str | None):
     assert "content type" in problem(CLAIMS, {} if kind is None else {"content-type": kind})
 
 
 @pytest.mark.rule("K-05")
 @pytest.mark.parametrize("typ", [None, "JWT", "at+jwt", "statuslist+cwt", "status+list+jwt", 7])
-def test_another_type_is_no_status_list(typ: Any):
+def test_token_with_another_typ_is_refused(typ: Any):
     assert "typ" in problem(CLAIMS, typ=typ)
 
 
 @pytest.mark.rule("K-06")
 @pytest.mark.parametrize("header", [{"alg": "none"}, {"alg": "HS256"}, {"crit": ["x"]}, {"zip": "DEF"}])
-def test_a_header_that_no_access_token_may_have_is_refused_here_too(header: dict[str, Any]):
+def test_header_that_is_refused_in_access_tokens_is_refused_in_lists(header: dict[str, Any]):
     with pytest.raises(InvalidToken):
         read(signed(CLAIMS, **header), HEADERS, URI, ISSUER, NOW)
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"<html>", b"\xff\xfe", b"a.b.c"])
-def test_what_is_no_token_at_all_is_refused(body: bytes):
+def test_text_that_is_not_a_jwt_is_refused(body: bytes):
     with pytest.raises(InvalidToken):
         read(body, HEADERS, URI, ISSUER, NOW)
 
 
 @pytest.mark.rule("K-07")
 @pytest.mark.parametrize("sub", [None, "", 1, [URI], URI + "/", URI.upper(), "https://as.test/statuslists/2"])
-def test_the_subject_is_the_uri_letter_by_letter(sub: Any):
+def test_subject_must_equal_the_uri_exactly(sub: Any):
     assert "sub" in problem({**CLAIMS, "sub": sub})
 
 
 @pytest.mark.rule("K-08")
 @pytest.mark.parametrize("iat", [*NO_NUMBERS, NOW + 31])
-def test_a_list_says_when_it_was_issued(iat: Any):
+def test_list_has_its_date_of_issue(iat: Any):
     assert "iat" in problem({**CLAIMS, "iat": iat})
 
 
@@ -185,17 +185,17 @@ def test_a_list_without_a_date_of_issue_is_refused():
 
 @pytest.mark.rule("K-08")
 @pytest.mark.parametrize("exp", [*NO_NUMBERS, 0, -1, NOW - 1, NOW])
-def test_a_list_is_not_used_after_its_end(exp: Any):
+def test_expired_list_is_refused(exp: Any):
     assert "ex" in problem({**CLAIMS, "exp": exp})
 
 
 @pytest.mark.rule("K-09")
 @pytest.mark.parametrize("ttl", [*NO_NUMBERS, 0, -1, -0.5])
-def test_a_ttl_is_a_positive_number(ttl: Any):
+def test_ttl_must_be_a_positive_number(ttl: Any):
     assert "ttl" in problem({**CLAIMS, "ttl": ttl})
 
 
-def test_exp_and_ttl_may_be_missing():
+def test_exp_and_ttl_are_optional():
     found = read(signed({"sub": URI, "iat": NOW + 30, "status_list": LIST}), HEADERS, URI, ISSUER, NOW)
     assert (found.ttl, found.expires_in) == (None, None)
 
@@ -209,7 +209,7 @@ def test_exp_and_ttl_may_be_missing():
         *({"bits": 1, "lst": text} for text in ("eNrbuRgAAhcBXQ==", "eNrbuRgAAhcBX", "eNrb+RgAAhcBXQ", "é")),
     ],
 )  # fmt: skip
-def test_a_list_has_its_form(found: Any):
+def test_malformed_status_list_is_refused(found: Any):
     problem({**CLAIMS, "status_list": found})
 
 
@@ -224,7 +224,7 @@ def test_a_list_has_its_form(found: Any):
         (2, "eNo76fITAAPfAgc", "c944f9", {0: 1, 1: 2, 2: 0, 3: 3, 4: 0, 5: 1, 6: 0, 7: 1, 8: 1, 9: 2, 10: 3, 11: 3}),
     ],
 )
-def test_the_examples_of_the_draft_are_read(bits: int, text: str, data: str, statuses: dict[int, int]):
+def test_examples_of_the_draft_are_decoded(bits: int, text: str, data: str, statuses: dict[int, int]):
     found = unfolded(published(bits, text), 16)
     assert found.data.hex() == data
     assert {index: found.status(index) for index in statuses} == statuses
@@ -232,7 +232,7 @@ def test_the_examples_of_the_draft_are_read(bits: int, text: str, data: str, sta
 
 @pytest.mark.rule("K-13")
 @pytest.mark.parametrize("number", range(4))
-def test_the_vectors_of_the_draft_are_read(vectors: Path, number: int):
+def test_vectors_of_the_draft_are_decoded(vectors: Path, number: int):
     vector = json.loads((vectors / "status-list" / "examples.json").read_text("utf-8"))["vectors"][number]
     assert vector["bits"] == 2**number
     found = unfolded(published(vector["bits"], vector["lst"]), 16 * 1024 * 1024)
@@ -244,7 +244,7 @@ def test_the_vectors_of_the_draft_are_read(vectors: Path, number: int):
 
 @pytest.mark.rule("K-13", "K-14")
 @given(bits=st.sampled_from((1, 2, 4, 8)), data=st.data())
-def test_every_status_is_read_where_it_was_written(bits: int, data: st.DataObject):
+def test_each_status_is_read_at_its_index(bits: int, data: st.DataObject):
     count = 8 // bits * data.draw(st.integers(0, 40))
     statuses = data.draw(st.lists(st.integers(0, 2**bits - 1), min_size=count, max_size=count))
     whole = sum(status << (index * bits) for index, status in enumerate(statuses))
@@ -258,7 +258,7 @@ def test_every_status_is_read_where_it_was_written(bits: int, data: st.DataObjec
 
 @pytest.mark.rule("K-15")
 @pytest.mark.parametrize("status", [*range(17), 128, 255])
-def test_a_token_is_good_with_status_zero_alone(status: int):
+def test_token_is_valid_only_with_status_zero(status: int):
     found = StatusList(bits=8, data=bytes((7, status)))
     if status == 0:
         check(found, 1)
@@ -277,14 +277,14 @@ def test_a_token_is_good_with_status_zero_alone(status: int):
         zlib.compress(b"list")[:-1] + b"\x00", zlib.compress(b"list")[2:-4],
     ],
 )  # fmt: skip
-def test_what_is_not_one_whole_zlib_stream_is_no_list(packed: bytes):
+def test_list_that_is_not_one_complete_zlib_stream_is_refused(packed: bytes):
     with pytest.raises(MalformedStatusList):
         unfolded(published(1, base64url(packed)), 100)
 
 
 @pytest.mark.rule("K-18")
 @pytest.mark.parametrize("size", [99, 100, 101])
-def test_a_list_is_bounded_to_the_byte(size: int):
+def test_list_has_a_maximum_size_in_bytes(size: int):
     found = published(1, base64url(zlib.compress(bytes(size))))
     if size <= 100:
         assert len(unfolded(found, 100).data) == size
@@ -294,7 +294,7 @@ def test_a_list_is_bounded_to_the_byte(size: int):
 
 
 @pytest.mark.rule("K-18")
-def test_a_bomb_does_not_go_off():
+def test_decompression_bomb_is_refused_without_decompressing_it():
     bomb = published(1, base64url(zlib.compress(bytes(64 * 1024 * 1024), 9)))
     tracemalloc.start()
     try:
@@ -307,7 +307,7 @@ def test_a_bomb_does_not_go_off():
 
 
 @given(st.binary(max_size=200))
-def test_whatever_is_sent_is_a_list_or_is_none(packed: bytes):
+def test_any_bytes_are_decoded_or_refused(packed: bytes):
     text = base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
     assert decode_base64url(text) == packed
     try:
@@ -342,7 +342,7 @@ def test_the_issuers_own_origin_is_allowed_and_no_other():
         ({"timeout": 0}, "timeout"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], name: str):
+def test_invalid_settings_are_refused(settings: dict[str, Any], name: str):
     with pytest.raises(ConfigurationError, match=rf"^experimental_status_list\.{name}: "):
         StatusListPolicy(**settings)
 
@@ -359,12 +359,12 @@ def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], name: s
         ("accounts.test", {"experimental_status_list": StatusListPolicy()}, "allowed_origins is missing"),
     ],
 )
-def test_an_issuer_whose_lists_have_no_place_is_refused(url: str, options: dict[str, Any], text: str):
+def test_issuer_without_an_origin_for_its_lists_is_refused(url: str, options: dict[str, Any], text: str):
     with pytest.raises(ConfigurationError, match=text):
         Issuer(url, audience="a", keys={"keys": []}, **options)
 
 
-def test_a_policy_for_an_issuer_that_is_asked_anyway_is_refused():
+def test_status_list_policy_with_introspection_is_refused():
     asking: dict[str, Any] = {
         "validate": "introspection",
         "introspection": Introspection(auth=ClientAuthentication.NONE),
@@ -373,7 +373,7 @@ def test_a_policy_for_an_issuer_that_is_asked_anyway_is_refused():
         Issuer("https://as.test", audience="a", experimental_status_list=StatusListPolicy(), **asking)
 
 
-def test_an_issuer_with_a_name_that_is_no_url_may_name_the_origins():
+def test_issuer_whose_name_is_not_a_url_may_configure_origins():
     policy = StatusListPolicy(allowed_origins="https://status.test")
     issuer = Issuer("accounts.test", audience="a", keys={"keys": []}, experimental_status_list=policy)
     assert policy.origins(issuer.url) == {"https://status.test:443"}

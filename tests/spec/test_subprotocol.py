@@ -1,4 +1,4 @@
-"""A token among the subprotocols that a websocket offers."""
+"""A token among the subprotocols that a websocket client offers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def kubernetes(token: bytes) -> str:
     [
         (["bearer, abc.def"], "abc.def", (), "bearer"),
         (["Bearer,abc.def"], "abc.def", (), "Bearer"),
-        (["bearer", "abc.def"], "abc.def", (), "bearer"),  # two fields are one list
+        (["bearer", "abc.def"], "abc.def", (), "bearer"),  # Two fields form one list.
         (["chat, bearer, abc, v2"], "abc", ("chat", "v2"), "bearer"),
         ([" ,bearer ,, abc , "], "abc", (), "bearer"),
         ([kubernetes(b"abc.def")], "abc.def", (), None),
@@ -35,7 +35,7 @@ def kubernetes(token: bytes) -> str:
         ([], None, (), None),
     ],
 )
-def test_a_token_is_found_and_the_others_are_left(
+def test_token_is_found_and_removed_from_the_offered_subprotocols(
     values: list[str], token: str | None, others: tuple[str, ...], marker: str | None
 ):
     fields = [value.encode() for value in values]
@@ -52,8 +52,8 @@ def test_a_token_is_found_and_the_others_are_left(
         (PREFIX, Reason.EMPTY_CREDENTIALS),
         ("bearer, a b", Reason.MALFORMED_CREDENTIALS),
         ("bearer, \u00e9", Reason.MALFORMED_CREDENTIALS),
-        (PREFIX + "YWJj=", Reason.MALFORMED_CREDENTIALS),  # padded
-        (PREFIX + "YWJ", Reason.MALFORMED_CREDENTIALS),  # unused bits
+        (PREFIX + "YWJj=", Reason.MALFORMED_CREDENTIALS),  # Padded.
+        (PREFIX + "YWJ", Reason.MALFORMED_CREDENTIALS),  # Unused bits are not zero.
         (PREFIX + "Y", Reason.MALFORMED_CREDENTIALS),
         (PREFIX + "!!!!", Reason.MALFORMED_CREDENTIALS),
         (kubernetes(b"a b"), Reason.MALFORMED_CREDENTIALS),

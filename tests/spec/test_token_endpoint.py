@@ -1,4 +1,4 @@
-"""The question to a token endpoint and the judgement of its answer, by the grammar of RFC 6749."""
+"""The request to a token endpoint and the check of its response, by the grammar of RFC 6749."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from scopeguard.spec.token_endpoint import (
 BEST = {"access_token": "tok-1", "token_type": "Bearer"}
 
 
-def judged(status=200, /, **members):
+def judge(status=200, /, **members):
     return judge_token_answer(status, json.dumps(members).encode())
 
 
-def refused(status=200, /, **members) -> TokenRefusal:
-    outcome = judged(status, **members)
+def expect_refusal(status=200, /, **members) -> TokenRefusal:
+    outcome = judge(status, **members)
     assert isinstance(outcome, TokenRefusal)
     return outcome
 
 
 def token(**members) -> TokenResponse:
-    outcome = judged(**{**BEST, **members})
+    outcome = judge(**{**BEST, **members})
     assert isinstance(outcome, TokenResponse), outcome
     return outcome
 
 
-# -- the question
+# -- the request
 
 
 @pytest.mark.rule("C-02")
@@ -53,7 +53,7 @@ def token(**members) -> TokenResponse:
         ("client", "a/b=c&d?", "client:a%2Fb%3Dc%26d%3F"),
     ],
 )
-def test_basic_credentials_are_form_encoded_first_and_leave_alone_what_may_stay(client_id, client_secret, pair):
+def test_basic_credentials_are_form_encoded_except_unreserved_characters(client_id, client_secret, pair):
     scheme, _, encoded = basic_authorization(client_id, client_secret).partition(" ")
     assert (scheme, base64.b64decode(encoded).decode("ascii")) == ("Basic", pair)
 
@@ -63,7 +63,7 @@ TEXT = st.text(st.characters(codec="utf-8"), min_size=1)
 
 @pytest.mark.rule("C-02")
 @given(TEXT, TEXT)
-def test_any_id_and_secret_can_be_decoded_again(client_id, client_secret):
+def test_any_id_and_secret_can_be_decoded(client_id, client_secret):
     pair = base64.b64decode(basic_authorization(client_id, client_secret).removeprefix("Basic ")).decode("ascii")
     encoded_id, encoded_secret = pair.split(":")
     assert parse_qsl(f"id={encoded_id}&secret={encoded_secret}", strict_parsing=True) == [
@@ -73,7 +73,7 @@ def test_any_id_and_secret_can_be_decoded_again(client_id, client_secret):
 
 
 @pytest.mark.rule("C-01", "C-06", "C-07")
-def test_the_form_has_each_parameter_once_but_resources_and_audiences_and_nothing_empty():
+def test_form_repeats_only_resource_and_audience_and_has_no_empty_parameter():
     assert client_credentials_form() == (("grant_type", "client_credentials"),)
     assert client_credentials_form(
         scopes=["a", "b"], resources=["urn:1", "urn:2", ""], audiences=["x"], parameters={"p": "1", "q": ""}
@@ -87,7 +87,7 @@ def test_the_form_has_each_parameter_once_but_resources_and_audiences_and_nothin
     )
 
 
-# -- the answer
+# -- the response
 
 
 @pytest.mark.rule("C-20")
@@ -95,12 +95,12 @@ def test_the_form_has_each_parameter_once_but_resources_and_audiences_and_nothin
     "status, outage",
     [(200, False), (400, False), (401, False), (404, False), (408, True), (429, True), (500, True), (503, True)],
 )
-def test_some_answers_are_worth_another_attempt(status, outage):
+def test_statuses_that_may_be_temporary_are_retryable(status, outage):
     assert is_outage(status) is outage
 
 
 @pytest.mark.rule("C-09", "C-15", "C-17")
-def test_a_full_answer_and_the_least_one():
+def test_full_and_minimal_responses_are_accepted():
     assert token() == TokenResponse(access_token="tok-1", token_type="Bearer", expires_in=None, scope=None)
     assert token(expires_in=60, scope="a b", refresh_token="r", more=[{"deep": 1}]) == TokenResponse(
         access_token="tok-1", token_type="Bearer", expires_in=60.0, scope=("a", "b")
@@ -110,8 +110,8 @@ def test_a_full_answer_and_the_least_one():
 @pytest.mark.rule("C-09")
 @pytest.mark.parametrize("name", ["access_token", "token_type"])
 @pytest.mark.parametrize("value", [None, 1, "", ["x"], {}, True])
-def test_token_and_type_are_strings_that_are_there(name, value):
-    assert refused(**{**BEST, name: value}).status == 200
+def test_token_and_type_must_be_non_empty_strings(name, value):
+    assert expect_refusal(**{**BEST, name: value}).status == 200
 
 
 @pytest.mark.rule("C-09")
@@ -130,7 +130,7 @@ def test_token_and_type_are_strings_that_are_there(name, value):
         b'{"access_token":"tok-1","token_type":"Bearer","expires_in":1e400}',
     ],
 )
-def test_only_one_strict_json_object_is_an_answer(body):
+def test_response_must_be_one_strict_json_object(body):
     outcome = judge_token_answer(200, body)
     assert isinstance(outcome, TokenRefusal)
     assert "the answer is" in outcome.problem
@@ -138,27 +138,27 @@ def test_only_one_strict_json_object_is_an_answer(body):
 
 @pytest.mark.rule("C-10")
 @pytest.mark.parametrize("kind", ["bearer", "BEARER", "bEaReR"])
-def test_the_type_is_compared_without_case(kind):
+def test_token_type_is_compared_without_case(kind):
     assert token(token_type=kind).token_type == kind
 
 
 @pytest.mark.rule("C-10")
 @pytest.mark.parametrize("kind", ["mac", "DPoP", "N_A", "Bearer ", "Bearer\n", "bearer,DPoP"])
-def test_a_type_that_is_not_understood_is_not_used(kind):
-    assert "token_type" in refused(access_token="tok-1", token_type=kind).problem
+def test_unknown_token_type_is_refused(kind):
+    assert "token_type" in expect_refusal(access_token="tok-1", token_type=kind).problem
 
 
 @pytest.mark.rule("C-27")
 @pytest.mark.parametrize("bad", ["a b", "a\r\nX: 1", "a\n", "a\x00", "ä", "a,b", '"a"', "a=b", "=", " a"])
-def test_a_token_that_cannot_stand_in_a_header_is_not_used(bad):
-    assert "access_token" in refused(access_token=bad, token_type="Bearer").problem
+def test_token_that_no_header_can_hold_is_refused(bad):
+    assert "access_token" in expect_refusal(access_token=bad, token_type="Bearer").problem
 
 
 @pytest.mark.rule("C-27")
 @pytest.mark.parametrize(
     "good", ["a", "tok-._~+/1==", "aaa.bbb.ccc", "00D01!AQc.x_y", "v1|x:y", "{a}#$%&'()*;<>?@[\\\\]^`"]
 )
-def test_a_token_that_can_stand_in_a_header_is_used_as_it_is(good):
+def test_token_that_a_header_can_hold_is_used_unchanged(good):
     assert token(access_token=good).access_token == good
 
 
@@ -180,76 +180,76 @@ def test_a_token_that_can_stand_in_a_header_is_used_as_it_is(good):
         ("9" * 30, LONGEST_LIFETIME),
     ],
 )
-def test_lifetimes(value, seconds):
+def test_expires_in_gives_the_lifetime(value, seconds):
     assert token(expires_in=value).expires_in == seconds
 
 
 @pytest.mark.rule("C-12")
 @pytest.mark.parametrize("value", [True, False, 1.5, "1.5", "-1", "", " 60", "60s", "٦٠", "9" * 31, [60], {}])
-def test_what_is_not_a_whole_number_of_seconds_is_refused(value):
-    assert "expires_in" in refused(**BEST, expires_in=value).problem
+def test_expires_in_that_is_not_whole_seconds_is_refused(value):
+    assert "expires_in" in expect_refusal(**BEST, expires_in=value).problem
 
 
 @pytest.mark.rule("C-16")
 @pytest.mark.parametrize(
     "value, scope", [(None, None), ("", ()), ("a", ("a",)), ("b a", ("b", "a")), (" a  b ", ("a", "b"))]
 )
-def test_scopes(value, scope):
+def test_scope_gives_the_granted_scopes(value, scope):
     assert token(scope=value).scope == scope
 
 
 @pytest.mark.rule("C-16")
 @pytest.mark.parametrize("value", [["a"], 1, "a\tb", 'a"b', "a\\b", "ä", "a\n"])
 def test_malformed_scopes_are_refused(value):
-    assert "scope" in refused(**BEST, scope=value).problem
+    assert "scope" in expect_refusal(**BEST, scope=value).problem
 
 
-# -- what may be tolerated
+# -- tolerated deviations
 
 
-def tolerating(tolerated, /, **members):
+def with_tolerance(tolerated, /, **members):
     return judge_token_answer(200, json.dumps(members).encode(), tolerated)
 
 
 @pytest.mark.rule("C-10")
-def test_other_names_for_bearer_tokens_are_compared_without_case():
+def test_configured_names_for_bearer_are_compared_without_case():
     tolerated = Tolerated(token_types=frozenset(("bearer", "bearertoken")))
     for kind in ("BearerToken", "bearertoken", "Bearer"):
-        outcome = tolerating(tolerated, access_token="tok-1", token_type=kind)
+        outcome = with_tolerance(tolerated, access_token="tok-1", token_type=kind)
         assert isinstance(outcome, TokenResponse)
         assert outcome.token_type == kind
     for wrong in (None, 1, "", "mac"):
-        assert isinstance(tolerating(tolerated, access_token="tok-1", token_type=wrong), TokenRefusal)
+        assert isinstance(with_tolerance(tolerated, access_token="tok-1", token_type=wrong), TokenRefusal)
 
 
 @pytest.mark.rule("C-09")
-def test_an_optional_token_type_may_be_absent_and_nothing_else():
+def test_optional_token_type_may_only_be_absent():
     tolerated = Tolerated(token_type_optional=True)
     for body in (b'{"access_token":"tok-1"}', b'{"access_token":"tok-1","token_type":null}'):
         outcome = judge_token_answer(200, body, tolerated)
         assert isinstance(outcome, TokenResponse)
         assert outcome.token_type == "Bearer"
     for kind in ["", "mac", 1, False, ["Bearer"]]:
-        assert isinstance(tolerating(tolerated, access_token="tok-1", token_type=kind), TokenRefusal)
+        assert isinstance(with_tolerance(tolerated, access_token="tok-1", token_type=kind), TokenRefusal)
 
 
 @pytest.mark.rule("C-16")
-def test_scopes_may_come_as_an_array_of_scopes():
+def test_scopes_may_be_an_array_if_configured():
     tolerated = Tolerated(scope_list=True)
     for value, scope in [([], ()), (["a", "b"], ("a", "b")), ("a b", ("a", "b")), (None, None)]:
-        outcome = tolerating(tolerated, **BEST, scope=value)
+        outcome = with_tolerance(tolerated, **BEST, scope=value)
         assert isinstance(outcome, TokenResponse)
         assert outcome.scope == scope
     for wrong in ([1], ["a b"], [""], [["a"]], [None], {"a": 1}, 1):
-        assert isinstance(tolerating(tolerated, **BEST, scope=wrong), TokenRefusal)
+        assert isinstance(with_tolerance(tolerated, **BEST, scope=wrong), TokenRefusal)
 
 
 # -- refusals
 
 
 @pytest.mark.rule("C-18")
-def test_an_oauth_error_is_kept_in_its_own_words():
-    assert refused(
+def test_oauth_error_code_and_description_are_kept():
+    assert expect_refusal(
         400, error="invalid_scope", error_description="No such scope: a", error_uri="https://as.example/e"
     ) == TokenRefusal(
         status=400,
@@ -263,24 +263,24 @@ def test_an_oauth_error_is_kept_in_its_own_words():
 @pytest.mark.rule("C-18")
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"error": 1, "error_description": [], "error_uri": {}}'])
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 201, 204])
-def test_a_refusal_without_an_oauth_error_is_one_too(status, body):
+def test_error_status_without_an_oauth_error_is_a_refusal(status, body):
     assert judge_token_answer(status, body) == TokenRefusal(status=status, problem="no token was issued")
 
 
 @pytest.mark.rule("C-18")
-def test_an_error_in_a_200_is_a_refusal_with_its_words():
-    assert refused(200, error="bad_verification").error == "bad_verification"
+def test_oauth_error_in_a_200_is_a_refusal():
+    assert expect_refusal(200, error="bad_verification").error == "bad_verification"
 
 
 @pytest.mark.rule("C-26")
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308, 399])
 def test_a_redirect_is_a_refusal(status):
-    assert "redirect" in refused(status, **BEST).problem
+    assert "redirect" in expect_refusal(status, **BEST).problem
 
 
 @pytest.mark.rule("C-18")
 def test_texts_are_bounded_and_cannot_forge_log_lines():
-    refusal = refused(
+    refusal = expect_refusal(
         400, error="a\nb", error_uri="java script:", error_description="x\r\n\x1b[31m\u202eevil \u00e9" + "y" * 1000
     )
     assert (refusal.error, refusal.uri) == (None, None)
@@ -288,16 +288,16 @@ def test_texts_are_bounded_and_cannot_forge_log_lines():
     assert refusal.description.startswith(r"x\r\n\x1b[31m\u202eevil é")
     assert refusal.description.endswith("y...")
     assert len(refusal.description) == 303
-    assert refused(400, error="e" * 301).error is None
-    assert refused(400, error_description="\x00" * 300).description == r"\x00" * 75 + "..."
-    assert refused(400, error_description="y" * 300).description == "y" * 300
+    assert expect_refusal(400, error="e" * 301).error is None
+    assert expect_refusal(400, error_description="\x00" * 300).description == r"\x00" * 75 + "..."
+    assert expect_refusal(400, error_description="y" * 300).description == "y" * 300
 
 
 @pytest.mark.rule("C-28")
-def test_neither_the_token_nor_any_part_of_an_answer_shows_in_what_is_said_about_it():
+def test_errors_contain_no_token_and_no_part_of_a_response():
     assert "tok-1" not in repr(token())
     for members in ({"token_type": "mac"}, {"expires_in": "tok-1"}, {"scope": "tok-1\n"}):
-        assert "tok-1" not in repr(refused(**{**BEST, **members}))
+        assert "tok-1" not in repr(expect_refusal(**{**BEST, **members}))
 
 
 JSON = st.recursive(
@@ -311,7 +311,7 @@ LIKELY = JSON | st.sampled_from(["tok-1", "Bearer", "3600", "a b", 3600, 0])
 
 @pytest.mark.rule("C-09", "C-12", "C-27")
 @given(st.sampled_from([200, 400, 302]), st.dictionaries(st.sampled_from(NAMES), LIKELY) | JSON)
-def test_no_answer_makes_it_raise_or_let_through_what_could_not_be_sent(status, members):
+def test_any_response_gives_a_sendable_token_or_a_refusal(status, members):
     outcome = judge_token_answer(status, json.dumps(members).encode())
     if isinstance(outcome, TokenResponse):
         assert status == 200
@@ -321,5 +321,5 @@ def test_no_answer_makes_it_raise_or_let_through_what_could_not_be_sent(status, 
 
 
 @given(st.integers(100, 599), st.binary(max_size=200))
-def test_no_bytes_make_it_raise(status, body):
+def test_any_bytes_are_handled_without_an_exception(status, body):
     judge_token_answer(status, body)

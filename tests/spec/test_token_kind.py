@@ -1,4 +1,4 @@
-"""Is it an access token? The same claims get the same verdict in a JWT, in an introspection answer and in the answers
+"""Access tokens are recognised by the same rules in a JWT, in an introspection answer and in the answers
 of token-info endpoints."""
 
 from __future__ import annotations
@@ -39,44 +39,44 @@ def reason(call: Callable[[], object]) -> Reason | None:
     return None
 
 
-def of_jwt(claims: Mapping[str, Any], *, typ: str | None = "JWT", **settings: Any) -> Reason | None:
+def judge_jwt(claims: Mapping[str, Any], *, typ: str | None = "JWT", **settings: Any) -> Reason | None:
     header = {"alg": "RS256", **({} if typ is None else {"typ": typ})}
     token = Unverified(header=header, claims=claims, signed=b"", signature=b"", fingerprint="0123456789ab")
     return reason(lambda: jwt.check(token, issuer(**settings), NOW))
 
 
-def of_untyped_jwt(claims: Mapping[str, Any], **settings: Any) -> Reason | None:
-    return of_jwt(claims, typ=None, **settings)
+def judge_untyped_jwt(claims: Mapping[str, Any], **settings: Any) -> Reason | None:
+    return judge_jwt(claims, typ=None, **settings)
 
 
-def of_answer(claims: Mapping[str, Any], **settings: Any) -> Reason | None:
+def judge_answer(claims: Mapping[str, Any], **settings: Any) -> Reason | None:
     members = introspection.read_answer(json.dumps({"active": True, **claims}).encode())
     assert members is not None
     described = introspection.as_claims(members, "0123456789ab")
     return reason(lambda: introspection.check_answer(described, issuer(**settings), NOW, audience_required=True))
 
 
-def _of_members(members: Mapping[str, Any], **settings: Any) -> Reason | None:
+def _judge_members(members: Mapping[str, Any], **settings: Any) -> Reason | None:
     described = introspection.as_claims(members, "0123456789ab")
     return reason(lambda: introspection.check_answer(described, issuer(**settings), NOW, audience_required=False))
 
 
-def of_google(claims: Mapping[str, Any], **settings: Any) -> Reason | None:
-    return _of_members(tokeninfo.read(json.dumps(claims).encode(), NOW), **settings)
+def judge_google(claims: Mapping[str, Any], **settings: Any) -> Reason | None:
+    return _judge_members(tokeninfo.read(json.dumps(claims).encode(), NOW), **settings)
 
 
-def of_gitlab(claims: Mapping[str, Any], **settings: Any) -> Reason | None:
+def judge_gitlab(claims: Mapping[str, Any], **settings: Any) -> Reason | None:
     answer = {**claims, "scope": ["read"], "expires_in": 60}
     scopes = (ScopeClaim("scope", "list"),)
-    return _of_members(tokeninfo.read_gitlab(json.dumps(answer).encode(), NOW), scope_claims=scopes, **settings)
+    return _judge_members(tokeninfo.read_gitlab(json.dumps(answer).encode(), NOW), scope_claims=scopes, **settings)
 
 
-def of_at_jwt(claims: Mapping[str, Any], **settings: Any) -> Reason | None:
-    return of_jwt(claims, typ="at+jwt", **settings)
+def judge_at_jwt(claims: Mapping[str, Any], **settings: Any) -> Reason | None:
+    return judge_jwt(claims, typ="at+jwt", **settings)
 
 
-EVERY_WAY = [of_jwt, of_untyped_jwt, of_at_jwt, of_answer, of_google, of_gitlab]
-ANSWERS = [of_answer, of_google, of_gitlab]
+EVERY_WAY = [judge_jwt, judge_untyped_jwt, judge_at_jwt, judge_answer, judge_google, judge_gitlab]
+ANSWERS = [judge_answer, judge_google, judge_gitlab]
 
 SILENT = {name: value for name, value in CLAIMS.items() if name not in ("client_id", "azp", "scope")}
 OTHER_KINDS: list[dict[str, Any]] = [
@@ -100,11 +100,11 @@ OTHER_KINDS: list[dict[str, Any]] = [
 @pytest.mark.rule("J-63", "P-14", "I-13", "X-40", "X-41", "X-42", "X-49")
 @pytest.mark.parametrize("ask", EVERY_WAY)
 @pytest.mark.parametrize("marks", OTHER_KINDS, ids=str)
-def test_what_is_marked_as_another_kind_of_token_is_refused_whoever_tells(ask: Ask, marks: dict[str, Any]):
+def test_token_marked_as_another_kind_is_refused_from_each_source(ask: Ask, marks: dict[str, Any]):
     assert ask({**CLAIMS, **marks}) is NOT_ACCESS
 
 
-# What real servers write for an access token, with the server where it is known.
+# Values that real servers write into access tokens, with the server where it is known.
 ACCESS_TOKENS: list[dict[str, Any]] = [
     {},
     {"token_type": "Bearer"}, {"token_type": "bearer"}, {"token_type": "BEARER"},
@@ -124,7 +124,7 @@ ACCESS_TOKENS: list[dict[str, Any]] = [
 @pytest.mark.rule("J-63", "I-13")
 @pytest.mark.parametrize("ask", EVERY_WAY)
 @pytest.mark.parametrize("marks", ACCESS_TOKENS, ids=str)
-def test_what_real_servers_write_into_access_tokens_is_accepted(ask: Ask, marks: dict[str, Any]):
+def test_values_that_real_servers_write_into_access_tokens_are_accepted(ask: Ask, marks: dict[str, Any]):
     assert ask({**CLAIMS, **marks}) is None
 
 
@@ -133,14 +133,14 @@ def test_what_real_servers_write_into_access_tokens_is_accepted(ask: Ask, marks:
 @pytest.mark.parametrize(
     "marks", [{"token_type": "DPoP"}, {"token_type": "dpop"}, {"typ": "DPoP"}, {"token_type": "PoP"}]
 )
-def test_a_token_that_is_marked_as_bound_is_refused_for_that(ask: Ask, marks: dict[str, Any]):
+def test_token_marked_as_bound_is_refused_as_bound(ask: Ask, marks: dict[str, Any]):
     assert ask({**CLAIMS, **marks}) is BOUND
     assert ask({**CLAIMS, **marks}, accept_id_tokens_dangerously=True) is BOUND
 
 
 @pytest.mark.rule("J-63", "X-42")
 @pytest.mark.parametrize("ask", EVERY_WAY)
-def test_where_id_tokens_are_accepted_refresh_and_logout_tokens_are_not(ask: Ask):
+def test_accepting_id_tokens_does_not_accept_refresh_or_logout_tokens(ask: Ask):
     def verdict(**marks: Any) -> Reason | None:
         return ask({**CLAIMS, **marks}, accept_id_tokens_dangerously=True)
 
@@ -166,9 +166,9 @@ def test_an_operator_may_expect_values_of_another_kind(ask: Ask, name: str):
 
 
 @pytest.mark.rule("P-01", "P-14", "J-63")
-def test_a_header_at_jwt_is_a_mark_and_excuses_nothing():
+def test_header_at_jwt_does_not_excuse_other_marks():
     def verdict(**marks: Any) -> Reason | None:
-        return of_jwt({**SILENT, "client_id": "spa", **marks}, typ="at+jwt")
+        return judge_jwt({**SILENT, "client_id": "spa", **marks}, typ="at+jwt")
 
     assert verdict() is None
     assert verdict(typ="JWT") is None
@@ -177,11 +177,11 @@ def test_a_header_at_jwt_is_a_mark_and_excuses_nothing():
     assert verdict(token_type="user") is NOT_ACCESS
 
 
-# The kind: a mark that is written in another JSON type, or spelt in another way, must not count as no mark.
+# The class of input: a mark of another JSON type or in another spelling still counts as a mark.
 @pytest.mark.rule("J-63", "P-14", "X-40", "X-41", "X-49")
 @pytest.mark.parametrize("ask", EVERY_WAY)
 @pytest.mark.parametrize("name", ["token_type", "token_use", "typ", "type", "tokenName", "purpose"])
-def test_a_mark_of_another_kind_counts_in_every_json_type_and_spelling(ask: Ask, name: str):
+def test_mark_of_another_kind_counts_in_each_json_type_and_spelling(ask: Ask, name: str):
     for word in ("ID", "id_token", "id token", "Refresh-Token", "application/id+jwt", "application/refresh_token",
                  "Backchannel-Logout", "backchannel_logout+jwt", " id ", "refresh jwt", "APPLICATION/LOGOUT+JWT",
                  "txntoken+jwt", "oauth-authz-req+jwt", "statuslist+jwt", "token-introspection+jwt"):  # fmt: skip
@@ -207,17 +207,17 @@ def test_a_mark_of_another_kind_counts_in_every_json_type_and_spelling(ask: Ask,
 
 
 @pytest.mark.rule("J-63")
-def test_a_jwt_has_a_mark_of_an_access_token_and_an_answer_needs_none():
-    for ask in (of_jwt, of_untyped_jwt):
+def test_jwt_needs_a_mark_of_an_access_token_and_an_answer_does_not():
+    for ask in (judge_jwt, judge_untyped_jwt):
         assert ask(SILENT) is NOT_ACCESS
         assert ask({**SILENT, "token_use": "access"}) is None
         assert ask({**SILENT, "typ": "Bearer"}) is None
         assert ask({**SILENT, "typ": "JWT"}) is NOT_ACCESS
-    assert of_answer(SILENT) is None
+    assert judge_answer(SILENT) is None
 
 
 @pytest.mark.parametrize("name", ["nonce", "token_use", "token_type", "events", "typ"])
-def test_null_is_absent_in_an_answer_and_not_in_a_jwt(name: str):
+def test_null_counts_as_absent_in_an_answer_but_not_in_a_jwt(name: str):
     for ask in ANSWERS:
         assert ask({**CLAIMS, name: None}) is None
-    assert of_jwt({**CLAIMS, name: None}) is NOT_ACCESS
+    assert judge_jwt({**CLAIMS, name: None}) is NOT_ACCESS

@@ -1,4 +1,4 @@
-"""What Google and GitLab tell of a token, read as if it were RFC 7662."""
+"""The token-info answers of Google and GitLab, converted to those of RFC 7662."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def info(**members: Any) -> dict[str, Any]:
     return read(json.dumps(members).encode(), NOW)
 
 
-def test_the_current_names_are_read_and_strings_are_what_they_stand_for():
+def test_current_names_are_read_and_strings_converted():
     assert info(aud="a", azp="b", sub="1", scope="x y", exp="2000", expires_in="3", email_verified="true") == {
         "active": True,
         "aud": "a",
@@ -43,12 +43,12 @@ def test_the_older_names_are_read_too():
     }
 
 
-def test_what_is_not_of_a_tokeninfo_answer_is_left_out():
+def test_unknown_members_are_dropped():
     assert "iss" not in info(iss="https://as.example", active=False, exp="2000")
 
 
 @pytest.mark.parametrize("seconds", [None, "", "x", "1.5", "-1", True, 1.5, [1], "9" * 16, "\u0661"])
-def test_an_answer_that_does_not_tell_when_the_token_ends_is_none(seconds: Any):
+def test_answer_without_an_expiry_is_malformed(seconds: Any):
     with pytest.raises(MalformedInfo, match="neither exp nor expires_in"):
         info(aud="a", exp=seconds, expires_in=seconds)
 
@@ -57,7 +57,7 @@ NO_OBJECTS = [b"", b"{", b"[]", b"null", b'{"exp": 1, "exp": 1}', b'"invalid_tok
 
 
 @pytest.mark.parametrize("body", NO_OBJECTS)
-def test_what_is_no_object_is_no_answer_and_no_verdict(body: bytes):
+def test_body_that_is_not_an_object_is_malformed(body: bytes):
     assert not is_refusal(body)
     for reading in (read, read_gitlab):
         with pytest.raises(MalformedInfo, match="the answer is"):
@@ -65,13 +65,13 @@ def test_what_is_no_object_is_no_answer_and_no_verdict(body: bytes):
 
 
 @given(st.binary(max_size=60))
-def test_anything_else_is_no_answer_and_no_verdict(body: bytes):
+def test_any_other_body_is_malformed(body: bytes):
     assert not is_refusal(body)
     with pytest.raises(MalformedInfo):
         read(body, NOW)
 
 
-def test_email_verified_may_be_anything():
+def test_email_verified_may_have_any_value():
     assert info(exp=1, email_verified=["x"])["email_verified"] == ["x"]
     assert info(exp=1, email_verified="false")["email_verified"] is False
 
@@ -85,7 +85,7 @@ def test_email_verified_may_be_anything():
         ({}, False),
     ],
 )
-def test_only_a_refusal_of_the_token_is_one(members: dict[str, str], refused: bool):
+def test_only_a_refusal_of_the_token_means_inactive(members: dict[str, str], refused: bool):
     assert is_refusal(json.dumps(members).encode()) is refused
 
 
@@ -96,12 +96,12 @@ def gitlab(**members: Any) -> dict[str, Any]:
     return read_gitlab(json.dumps(members).encode(), NOW)
 
 
-def test_what_gitlab_tells_is_read():
+def test_gitlab_answer_is_converted():
     told = gitlab(resource_owner_id=1, scope=["api"], expires_in=60, application={"uid": "app"}, created_at=900)
     assert told == {"active": True, "scope": ["api"], "exp": 1060, "client_id": "app", "sub": "1"}
 
 
-def test_a_token_of_gitlab_may_have_no_end_no_owner_and_no_application():
+def test_gitlab_answer_may_lack_expiry_owner_and_application():
     nothing = {"active": True, "scope": []}
     assert gitlab(scope=[], expires_in=None, resource_owner_id=None, application=None) == nothing
     assert gitlab(scope=[], resource_owner_id=True, application={"uid": 7}) == nothing
@@ -109,12 +109,12 @@ def test_a_token_of_gitlab_may_have_no_end_no_owner_and_no_application():
 
 
 @pytest.mark.parametrize("seconds", ["", "x", "1.5", -1, True, 1.5, [1]])
-def test_an_end_that_is_no_number_of_seconds_is_no_answer(seconds: Any):
+def test_gitlab_answer_with_a_malformed_expiry_is_malformed(seconds: Any):
     with pytest.raises(MalformedInfo, match="expires_in"):
         gitlab(scope=[], expires_in=seconds)
 
 
 @given(st.binary(max_size=60))
-def test_what_is_no_object_is_no_answer_of_gitlab(body: bytes):
+def test_gitlab_body_that_is_not_an_object_is_malformed(body: bytes):
     with pytest.raises(MalformedInfo):
         read_gitlab(body, NOW)

@@ -1,8 +1,8 @@
-"""Vectors that nobody here wrote: Wycheproof, RFC 7520, RFC 7797, RFC 8037, ML-DSA, and the keys of PyJWT's tests.
+"""Published vectors: Wycheproof, RFC 7520, RFC 7797, RFC 8037, ML-DSA, and the keys of PyJWT's tests.
 
-Each one goes the way of a real token: :func:`parse_compact`, :func:`check_header` with every algorithm that could be
-configured, :func:`parse_key_set`, ``candidates``, ``verify``. ``DEVIATIONS`` is the list of all that come out other
-than they are marked.
+Each one takes the path of a real token: :func:`parse_compact`, :func:`check_header` with every algorithm that could be
+configured, :func:`parse_key_set`, ``candidates``, ``verify``. ``DEVIATIONS`` lists each vector whose result differs
+from its mark.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ JUNK: Final = (
     "marked valid with a question mark inside its base64url, which RFC 7515 section 2 forbids (J-03); and HS256"
 )
 
-# (file, tcId) -> why our verdict differs from the mark. All of them are "valid" there and refused here; nothing that
+# (file, tcId) -> why our result differs from the mark. All of them are "valid" there and refused here; nothing that
 # is marked invalid is accepted, and the one vector marked "acceptable" is refused (see below). What is encrypted
 # throughout (json_web_encryption_test) or of an algorithm that is not supported (Ed448, HMAC) has tests of its own.
 DEVIATIONS: Final[Mapping[tuple[str, int], str]] = {
@@ -90,7 +90,7 @@ def token_of(test: Mapping[str, Any]) -> str:
 
 @pytest.mark.rule("J-03", "J-04", "J-11", "J-15", "J-16", "J-17", "J-25", "J-31", "J-34", "J-35", "J-36", "X-15")
 @pytest.mark.parametrize("name", ["json_web_signature_test", "json_web_key_test", "json_web_crypto_test"])
-def test_every_wycheproof_token_is_judged_as_marked_but_for_the_listed_ones(vectors, judge, name, backends):
+def test_wycheproof_tokens_give_the_marked_result_except_the_listed_ones(vectors, judge, name, backends):
     differing: dict[tuple[str, int], str] = {}
     count = 0
     for group, test in wycheproof(vectors, name):
@@ -104,7 +104,7 @@ def test_every_wycheproof_token_is_judged_as_marked_but_for_the_listed_ones(vect
     assert count == COUNTS[name]
 
 
-def test_every_listed_deviation_deviates_for_the_reason_that_is_listed(vectors, judge):
+def test_each_listed_deviation_has_the_listed_reason(vectors, judge):
     expected = {
         HMAC: {"algorithm_refused"},
         ENCRYPTED: {"encrypted_token"},
@@ -120,14 +120,14 @@ def test_every_listed_deviation_deviates_for_the_reason_that_is_listed(vectors, 
                 seen.add((name, test["tcId"]))
                 token = token_of(test)
                 assert judge(token, key_set_of(group)) in expected[reason], (name, test["tcId"])
-                # Neither does it help when somebody allows HS*, nor when the key set has another key in it.
+                # The result is the same if HS* is allowed, and if the key set has another key in it.
                 assert judge(token, key_set_of(group), algorithms=["HS256", "HS384", "HS512"]) != "accepted"
     assert seen == DEVIATIONS.keys()
 
 
 @pytest.mark.rule("J-01", "J-46", "J-47", "J-48", "J-49", "X-16", "X-18")
 @pytest.mark.parametrize("name", ["json_web_encryption_test", "json_web_crypto_test"])
-def test_every_wycheproof_jwe_is_refused_without_a_key_operation(vectors, judge, name):
+def test_wycheproof_jwes_are_refused_without_a_key_operation(vectors, judge, name):
     count = 0
     for _, test in wycheproof(vectors, name):
         if "jwe" in test:
@@ -161,7 +161,7 @@ def raw_key(group: Mapping[str, Any], backends: Backends) -> VerificationKey:
 
 @pytest.mark.rule("J-33", "J-34", "J-36", "J-37", "X-06")
 @pytest.mark.parametrize("name", RAW)
-def test_every_wycheproof_signature_is_judged_as_marked(vectors, name, backends):
+def test_wycheproof_signatures_give_the_marked_result(vectors, name, backends):
     algorithm, expected = RAW[name]
     count = 0
     for group, test in wycheproof(vectors, name):
@@ -184,7 +184,7 @@ def test_no_key_of_wycheproofs_ed448_and_hmac_files_is_usable(vectors):
             parse_key_set({"keys": [jwk]})
 
 
-# --- RFC 7520, RFC 7797, RFC 8037 ----------------------------------------------------------------------------------
+# --- RFC 7520, RFC 7797, RFC 8037 ------------------------------------------------------------------------------------
 
 
 def published(vectors: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -198,7 +198,7 @@ def published(vectors: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 @pytest.mark.rule("J-02", "J-30", "J-51", "X-15")
-def test_published_signatures_verify_where_we_support_them_and_are_refused_elsewhere(vectors, judge, backends):
+def test_published_signatures_verify_for_supported_algorithms_only(vectors, judge, backends):
     answers: dict[str, list[str]] = {}
     for _, vector in published(vectors):
         keys = vector["input"]["key"]
@@ -212,7 +212,7 @@ def test_published_signatures_verify_where_we_support_them_and_are_refused_elsew
     assert {answer: sorted(algorithms) for answer, algorithms in answers.items()} == {
         "accepted": sorted(["RS256", "PS384", "ES512", "EdDSA"] * 2),
         "algorithm_refused": ["HS256", "HS256", "HS256", "ML-DSA-44", "ML-DSA-65", "ML-DSA-87"],
-        "malformed_token": ["HS256"],  # RFC 7797: the payload stands there as it is
+        "malformed_token": ["HS256"],  # RFC 7797: the payload is not encoded.
     }
 
 
@@ -242,7 +242,7 @@ def test_the_nested_token_of_rfc_7520_is_refused_outside_and_accepted_inside(vec
 
 
 @pytest.mark.rule("J-01", "J-46", "J-47", "J-49")
-def test_every_published_encryption_is_refused(vectors, judge):
+def test_published_encrypted_tokens_are_refused(vectors, judge):
     outputs = [load(path)["output"] for path in sorted((vectors / "jose-cookbook" / "jwe").glob("*.json"))]
     outputs += [vector["output"] for vector in load(vectors / "panva-jose" / "jwe.json")["vectors"]]
     assert len(outputs) == 13 + 11
@@ -254,7 +254,7 @@ def test_every_published_encryption_is_refused(vectors, judge):
                 assert judge(json.dumps(output[form]), {"keys": []}) == "malformed_token"
 
 
-# --- keys ----------------------------------------------------------------------------------------------------------
+# --- keys ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.rule("J-22")
@@ -275,7 +275,7 @@ def test_every_published_encryption_is_refused(vectors, judge):
         ("pyjwt/jwk_keyset_only_unknown_alg.json", None),
     ],
 )
-def test_published_keys_are_usable_as_far_as_they_are_public_and_for_signatures(vectors, path, usable):
+def test_published_keys_are_usable_if_public_and_for_signatures(vectors, path, usable):
     document = load(vectors / path)
     jwks = document if "keys" in document else {"keys": [document]}
     if usable is None:
