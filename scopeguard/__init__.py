@@ -1,28 +1,24 @@
 """Protect APIs with OAuth 2.0 access tokens: middleware and guards for a resource server.
 
-A request carries a **credential**. scopeguard checks it and builds an **access token**, or refuses the request. It then
-compares the access token with what the route requires. A refusal is sent as an HTTP **challenge**.
+A :class:`Guard` checks the access token of each request and compares it with what the route requires. Middleware
+around an app uses it::
 
-This module exports the public names and has no logic. Import adapters from their own modules (``scopeguard.asgi``,
-``.wsgi``, ``.starlette``, ``.fastapi``, ``.flask``), so that no framework is imported without need.
+    from scopeguard import Guard, Issuer, Rule, Rules
+    from scopeguard.asgi import GuardMiddleware
 
-The design follows these laws. tests/test_architecture.py checks those that can be checked on the source:
+    guard = Guard(
+        Issuer("https://login.example.com", audience="https://api.example.com"),
+        rules=Rules([Rule("/rows/{table}", "rows.write", methods=["POST"])]),
+    )
+    app = GuardMiddleware(app, guard=guard)
 
-1.  ``spec/``, ``state/`` and ``flow/`` compute. They do no I/O, read no clock and log nothing: time, keys and
-    responses are arguments.
-2.  Generators live in ``flow/``. No lock of ``state/`` is held across I/O. The one lock that is held across I/O, the
-    single flight for a key, lives in ``edge/`` and waits no longer than its deadline.
-3.  Unverified data has a type of its own. No scope, audience or policy is decided on it.
-4.  An outage is not a denial. A token that could not be checked gets 503 with ``Retry-After``, and a bad token gets
-    4xx. The two exceptions share no base but ``Exception``.
-5.  In doubt, refuse. A missing audience or issuer, an empty set of scopes or a missing setting raises
-    ``ConfigurationError`` at construction and never allows a request later. A bad token is not treated as no token.
-6.  Clients see constant texts. Details go to reason codes and logs. A token is never logged, only its fingerprint.
-7.  An enum replaces two booleans that could contradict each other. The name of a dangerous option says that it is
-    dangerous.
-8.  Adapters translate and decide nothing.
-9.  Requests without a valid token cause at most one outbound request per cooldown: cheap checks come first.
-10. Importing a module or constructing an object starts no thread and no event loop, and opens no socket and no file.
+A request without a valid token is answered with 401 and a challenge (RFC 6750), a token without the required scopes
+with 403. If a token cannot be checked because the authorization server is unavailable, the answer is 503 with
+``Retry-After``, never 401. Requests that no rule describes are denied.
+
+Every public name is importable from here, except those of the adapters. These have modules of their own
+(``scopeguard.asgi``, ``.wsgi``, ``.starlette``, ``.fastapi``, ``.flask``), so that a framework is imported only where
+it is used. docs/architecture.md describes the design.
 """
 
 from __future__ import annotations

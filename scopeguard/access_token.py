@@ -1,6 +1,6 @@
-"""Access tokens: :class:`AccessToken` once it is checked, :class:`Unverified` before.
+"""Access tokens: :class:`Unverified` before the checks, :class:`AccessToken` after them.
 
-The two share no base. No scope, audience or policy is ever decided on an :class:`Unverified`.
+The two types share no base, so that a type checker rejects code that uses unverified claims as if they were verified.
 """
 
 from __future__ import annotations
@@ -23,44 +23,58 @@ def fingerprint(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
-def frozen_json(value: Any) -> Any:
-    """Return a parsed JSON *value* as read-only at every depth: objects become proxies, arrays become tuples.
+def freeze_json(value: Any) -> Any:
+    """Return a read-only form of *value*, a parsed JSON value: objects become proxies, arrays become tuples.
 
-    An app that writes into the claims of one request must not change the claims of the next.
+    Requests with the same token share its claims: an app must not be able to change them for the next request.
     """
     if isinstance(value, dict):
         return MappingProxyType(
             {
-                # Most values are strings, and comparing a type is faster than finding it in a set.
-                name: item if type(item) is str or type(item) in _ATOMS else frozen_json(item)
+                # Most values are strings, and comparing one type is faster than a look-up in a set.
+                name: item if type(item) is str or type(item) in _ATOMS else freeze_json(item)
                 for name, item in value.items()
             }
         )
     if isinstance(value, list):
-        return tuple(item if type(item) in _ATOMS else frozen_json(item) for item in value)
+        return tuple(item if type(item) in _ATOMS else freeze_json(item) for item in value)
     return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, init=False)
 class AccessToken:
-    """A checked access token: its signature, issuer, audience and times are valid. Each route checks the scopes.
+    """A verified access token.
 
-    * ``issuer``: the configured issuer whose policy was applied. ``subject`` and ``client_id`` may be ``None`` where
-      that issuer's tokens lack them. A user is the *pair* (issuer, subject), never the subject alone.
-    * ``scopes``: the granted scopes and those the operator declared as implied, in both spellings of a scope
-      prefix. ``granted_scopes``: exactly the scopes in the token, in its order; ``None`` if it has no scope claim.
-    * ``roles``: roles, groups and permissions the policy names. They are never scopes.
-    * ``expires_at``: seconds since the epoch, ``None`` only where the policy allows it.
-    * ``claims``: every claim, read-only at every depth (arrays are tuples). A ``dict`` passed for it
-      belongs to the token afterwards.
-    * ``machine``: whether it was issued to a client acting for itself (client credentials) rather than for a user, by
-      the signs of its issuer's policy (``Issuer.machine_signs``); ``None`` if they do not tell. For logs and for
-      routes that require a user. It proves no permission, and no decision of this library depends on it: many
-      providers only imply it by a name that the client chose.
-    * ``sender_constrained``: always ``False`` today. No proof of possession is supported yet, and a token that is
-      bound to one (``cnf``) is refused.
+    Checked: the signature or the introspection response, issuer, audience, times, and that it is an access token and
+    not another kind of token (RFC 7519, RFC 7662, RFC 9068). Not checked: whether its scopes suffice. Each route
+    checks that::
 
-    The token itself is not kept. ``repr`` shows no claim beyond the names above.
+        @app.get("/rows")
+        async def rows(token: Annotated[AccessToken, Security(protected, scopes=["rows.read"])]):
+            return rows_of(owner=token.identity)
+
+    * ``issuer``: the URL of the configured issuer whose policy was applied.
+    * ``subject``, ``client_id``: ``None`` if the issuer's tokens lack them. A user is the *pair* of issuer and
+      subject (``identity``): two issuers may use the same subject.
+    * ``audience``: every audience of the token.
+    * ``scopes``: the granted scopes, and those that the configuration says they imply, with and without the scope
+      prefix of the issuer.
+    * ``granted_scopes``: exactly the scopes in the token, in its order; ``None`` if it has no scope claim.
+    * ``expires_at``, ``issued_at``: seconds since the epoch. ``expires_at`` is ``None`` only if the issuer's policy
+      allows tokens without an expiry, ``issued_at`` if the token does not say.
+    * ``roles``: values of the claims that the issuer's policy names for roles, groups and permissions. They are never
+      scopes.
+    * ``machine``: whether the token was issued to a client that acts for itself (client credentials) and not for a
+      user, according to ``Issuer.machine_signs``; ``None`` if the signs do not tell. For logs, and for routes that
+      require a user. It grants nothing, and scopeguard decides nothing on it: many providers only imply it by a name
+      that the client chose.
+    * ``claims``: all claims, read-only at every depth (arrays are tuples). A ``dict`` that is passed to the
+      constructor must not be used afterwards.
+    * ``fingerprint``: 12 hexadecimal digits of the SHA-256 of the token, to find it in logs.
+    * ``sender_constrained``: always ``False`` today: no proof of possession is supported yet, and tokens that are
+      bound to one (``cnf``) are refused.
+
+    The text of the token is not stored. ``repr`` omits ``claims``.
     """
 
     issuer: str
@@ -99,8 +113,8 @@ class AccessToken:
             for name, value in values.items():
                 object.__setattr__(self, name, value)
             return
-        # A frozen object takes assignments through object.__setattr__ alone, at three times the cost: 1.2 µs for each
-        # new token. So its class is one with the same slots that is not frozen, until it is filled.
+        # On a frozen object only object.__setattr__ can assign, which takes three times as long: 1.2 µs more for each
+        # new token. Until all fields are assigned, the object therefore has a class with the same slots, not frozen.
         target: Any = self
         object.__setattr__(self, "__class__", _Unfrozen)
         target.issuer = issuer
@@ -118,16 +132,16 @@ class AccessToken:
         target.sender_constrained = sender_constrained
         target.__class__ = AccessToken
 
-    # The face that Starlette expects of ``request.user``; ``scopes`` is the one it expects of ``request.auth``.
+    # Starlette expects these properties of ``request.user``, and ``scopes`` of ``request.auth``.
 
     @property
     def is_authenticated(self) -> bool:
-        """Always true: there is no access token for anonymous callers."""
+        """Always ``True``; :class:`Anonymous` has ``False``."""
         return True
 
     @property
     def display_name(self) -> str:
-        """The subject, else the client: something for a log line, not an identity."""
+        """The subject, or else the client ID, for log lines. It does not identify a user: see ``identity``."""
         return self.subject or self.client_id or ""
 
     @property
@@ -144,13 +158,13 @@ class _Unfrozen:
 
 
 def _freeze_claims_on_first_use(slot: Any) -> property:
-    """Claims are frozen when they are read: most requests need no more than the scopes."""
+    """Return a property that freezes the claims when they are first read: most requests need the scopes only."""
     read, write = slot.__get__, slot.__set__
 
     def claims(token: AccessToken) -> Any:
         held = read(token)
         if type(held) is dict:
-            held = frozen_json(held)
+            held = freeze_json(held)
             write(token, held)
         return held
 
@@ -162,13 +176,16 @@ type.__setattr__(AccessToken, "claims", _freeze_claims_on_first_use(vars(AccessT
 
 @dataclass(frozen=True, slots=True)
 class Anonymous:
-    """Stands for the caller on public routes, and where authentication is optional and no token was sent."""
+    """The caller of a public route, or of a route with optional authentication if the request has no token.
+
+    It takes the place of an :class:`AccessToken` in ``match`` and in Starlette's ``request.user``. It has no scopes.
+    """
 
     scopes: frozenset[str] = frozenset()
     is_authenticated: bool = False
     display_name: str = ""
     identity: None = None
-    # Of the request, for listeners: see scopeguard.core.decision.Granted.
+    # These describe the request to listeners: see scopeguard.core.decision.Granted.
     method: str | None = field(default=None, repr=False, compare=False, kw_only=True)
     path: str | None = field(default=None, repr=False, compare=False, kw_only=True)
     route: str | None = field(default=None, repr=False, compare=False, kw_only=True)
@@ -177,13 +194,13 @@ class Anonymous:
 ANONYMOUS: Final = Anonymous()
 
 
-# Not frozen: that would double what it takes to make one, and there is one for each token that is looked at.
+# Not frozen: that would double the time to construct it, and every token is parsed into one.
 @dataclass(slots=True, kw_only=True)
 class Unverified:
-    """A token that was parsed and nothing more. Its content selects a policy and a key; it proves nothing.
+    """A token that is parsed, but not verified. Its content selects a policy and a key, and proves nothing.
 
-    ``signed`` are the exact bytes under the signature, ``signature`` the decoded signature. ``segment`` is the text
-    that ``header`` was read from, and ``payload`` that of ``claims``, where they come from a token.
+    ``signed`` are the exact bytes that the signature covers, ``signature`` is the decoded signature. ``segment`` is
+    the encoded text of ``header``, ``payload`` that of ``claims``; both are empty if the claims do not come from a JWT.
     """
 
     header: Mapping[str, Any] = field(repr=False)
@@ -196,41 +213,51 @@ class Unverified:
 
 
 Serving = AccessToken | Callable[[], AccessToken | None] | None
-"""What an adapter makes current: a token, or a function that says whose request is being served when it is asked."""
+"""The current token of a context, or a function that returns it at each call."""
 
 _current: Final[ContextVar[Serving]] = ContextVar("scopeguard_access_token", default=None)
 
 
 def current_access_token() -> AccessToken:
-    """The access token of the request being served, from anywhere below the adapter, threads included.
+    """Return the access token of the request that is being served.
 
-    Raises :class:`ConfigurationError` outside a guarded request, and on a route that let an anonymous caller in:
-    use :func:`current_access_token_or_none` there.
+    Works in any function that the app calls, without passing the request on, and in threads that run in a copy of the
+    request's context (``anyio.to_thread``, ``asyncio.to_thread``)::
+
+        def audit(action: str) -> None:
+            log.info("%s by %s", action, current_access_token().display_name)
+
+    Raises :class:`ConfigurationError` outside a guarded request, and for an anonymous caller: use
+    :func:`current_access_token_or_none` there.
     """
     token = current_access_token_or_none()
     if token is None:
         raise ConfigurationError(
-            "no access token here: the code runs outside a guarded request, or the route is public or lets "
-            "anonymous callers in; guard the route, or use current_access_token_or_none()"
+            "no access token here: the code runs outside a guarded request, or the route is public or allows "
+            "anonymous callers; guard the route, or use current_access_token_or_none()"
         )
     return token
 
 
 def current_access_token_or_none() -> AccessToken | None:
-    """The access token of the request being served, ``None`` for an anonymous caller and outside a request."""
+    """Return the access token of the request that is being served, or ``None``.
+
+    It is ``None`` for an anonymous caller and outside a guarded request.
+    """
     serving = _current.get()
     return serving if serving is None or isinstance(serving, AccessToken) else serving()
 
 
-# For adapters: a token is the current one from here to there, and what was before is restored after it.
+# For adapters: make a token the current one, until end_serving() gets the returned object.
 begin_serving: Final = _current.set
 
 
 def end_serving(before: Token[Serving]) -> bool:
-    """Restore what was current before. ``False`` in another context than that of :data:`begin_serving`.
+    """Restore what was current before :data:`begin_serving`, which returned *before*.
 
-    A coroutine or a request context may be closed by a thread or task that did not begin it. An error there would
-    take the place of the app's own, and nothing is current there that would have to be taken away.
+    Returns ``False`` in another context than that of :data:`begin_serving`, and does nothing: a coroutine or a request
+    context may be closed by another thread or task, where the token was never current. An exception here would hide
+    that of the app.
     """
     try:
         _current.reset(before)

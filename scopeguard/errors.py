@@ -1,4 +1,4 @@
-"""Exceptions and reason codes, sorted by cause: the request, the authorization server, or the settings.
+"""Exceptions and reason codes, grouped by cause: the request, the authorization server, or the settings.
 
     Exception
     +-- AccessDenied            the request is refused: 4xx
@@ -10,8 +10,8 @@
     |   +-- InsufficientScope       403  insufficient_scope
     |   +-- Forbidden               403, a refusal that no scope would change
     +-- AuthorityUnavailable    the token could not be checked, because the authorization server is unavailable: 503
-    +-- ResponseAborted         the token expired while the app was still sending: raised to the server
-    +-- ConfigurationError      a setting cannot work: raised at construction
+    +-- ResponseAborted         the token expired while the response was being sent: raised to the ASGI server
+    +-- ConfigurationError      a setting is missing or wrong: raised at construction
 
 ``AccessDenied`` and ``AuthorityUnavailable`` share no base but ``Exception``, so that no ``except`` clause treats an
 outage as a denial.
@@ -28,9 +28,12 @@ from typing import ClassVar, Final
 
 
 class Reason(StrEnum):
-    """Why a request was refused or could not be decided: stable codes for logs, metrics and tests.
+    """Why a request was denied, or could not be decided: stable codes for logs, metrics and tests.
 
-    Clients see only the constant text that belongs to a code.
+    Clients never see the code. They see :attr:`AccessDenied.description`, which is a constant for each code::
+
+        except AccessDenied as error:
+            metrics.count("denied", reason=error.reason)
     """
 
     # the request (RFC 6750 section 2)
@@ -94,13 +97,14 @@ class Reason(StrEnum):
     SIGNATURE_BACKEND_FAILED = "signature_backend_failed"
 
 
-# RFC 6750 section 3 allows %x20-21 / %x23-5B / %x5D-7E here: no quotes, no backslash, ASCII only.
+# RFC 6750 section 3: values of "error_description" "MUST NOT include characters outside the set
+# %x20-21 / %x23-5B / %x5D-7E": printable ASCII without quotes and backslashes.
 _INVALID_TOKEN: Final = "The access token is not valid for this API"
 _CLIENT_TEXTS: Final[Mapping[Reason, str]] = {
     Reason.NO_CREDENTIALS: "Send an access token in the request header: Authorization: Bearer",
     Reason.UNSUPPORTED_SCHEME: "Send an access token in the request header: Authorization: Bearer",
     Reason.MALFORMED_CREDENTIALS: "The access token is not well formed: one scheme, a space, one token",
-    Reason.EMPTY_CREDENTIALS: "The request names a place for an access token and leaves it empty",
+    Reason.EMPTY_CREDENTIALS: "The access token in the request is empty",
     Reason.REPEATED_AUTHORIZATION: "Send the Authorization header once",
     Reason.SEVERAL_METHODS: "Send the access token by one method only",
     Reason.REPEATED_PARAMETER: "Send the access_token parameter once",
@@ -112,17 +116,17 @@ _CLIENT_TEXTS: Final[Mapping[Reason, str]] = {
     Reason.TOKEN_TOO_LARGE: "The access token is too large",
     Reason.QUERY_TOKEN_REFUSED: "Access tokens are not accepted in the query string; use the Authorization header",
     Reason.HTTPS_REQUIRED: "Access tokens are accepted over https only",
-    # The only text that tells which check of a token failed. RFC 6750 section 3 uses this sentence itself.
+    # The only text that says which check of a token failed: an example in RFC 6750 section 3 has this sentence.
     Reason.TOKEN_EXPIRED: "The access token expired",
     Reason.INSUFFICIENT_SCOPE: "The access token lacks a scope that this operation needs",
-    Reason.NO_RULE: "No rule lets anyone use this operation",
+    Reason.NO_RULE: "No rule allows this operation",
 }
 
 
 def printable(value: object, limit: int = 200) -> str:
-    """Return *value* as one line of at most *limit* characters, escaped.
+    """Return *value* as one line of printable ASCII, cut after *limit* characters.
 
-    Values from tokens may hold control characters.
+    Values from tokens may contain control characters, which could forge log lines.
     """
     text = value if isinstance(value, str) else repr(value)
     text = text.encode("unicode_escape", "backslashreplace").decode("ascii")
@@ -130,11 +134,15 @@ def printable(value: object, limit: int = 200) -> str:
 
 
 class AccessDenied(Exception):
-    """The request is refused.
+    """The request is denied: the base class of all denials.
 
-    ``reason`` is the stable code, ``status`` the HTTP status, ``error`` the OAuth error code of RFC 6750
-    section 3.1 (``None``: the challenge carries none), ``description`` the constant text for the client, and
-    ``detail`` the facts for the operator's log.
+    * ``reason``: the stable code.
+    * ``status``: the HTTP status of the response.
+    * ``error``: the OAuth error code (RFC 6750 section 3.1), or ``None`` if the challenge has none.
+    * ``description``: the constant text for the client.
+    * ``detail``: facts for the operator's log, such as the expected issuer; escaped, and never a token.
+
+    An outage of the authorization server is an :class:`AuthorityUnavailable` instead.
     """
 
     status: ClassVar[int] = 403
@@ -151,46 +159,59 @@ class AccessDenied(Exception):
 
     @property
     def description(self) -> str:
-        """The constant text that the client sees."""
+        """The text for the client, a constant for each reason (``error_description`` of RFC 6750 section 3)."""
         return _CLIENT_TEXTS.get(self.reason, _INVALID_TOKEN)
 
 
 class MissingCredentials(AccessDenied):
-    """The request has no usable credentials. RFC 6750 section 3.1: the challenge "SHOULD NOT include an error code"."""
+    """The request has no access token, or credentials of another scheme only: 401.
+
+    The challenge has no error code. RFC 6750 section 3.1: "If the request lacks any authentication information (e.g.,
+    the client was unaware that authentication is necessary or attempted using an unsupported authentication method),
+    the resource server SHOULD NOT include an error code or other error information."
+    """
 
     status: ClassVar[int] = 401
 
 
 class InvalidRequest(AccessDenied):
-    """The request cannot be read: more than one token, a malformed one, a repeated parameter."""
+    """The request is malformed: 400. It has more than one token, a token of the wrong form, or a repeated parameter.
+
+    RFC 6750 section 3.1: "The resource server SHOULD respond with the HTTP 400 (Bad Request) status code."
+    """
 
     status: ClassVar[int] = 400
     error: ClassVar[str | None] = "invalid_request"
 
 
 class RequestTooLarge(InvalidRequest):
-    """A form that may carry a token exceeds the size limit."""
+    """A form body that may contain a token exceeds the size limit: 413."""
 
     status: ClassVar[int] = 413
 
 
 class RequestTimedOut(InvalidRequest):
-    """A form that may carry a token did not arrive in time."""
+    """A form body that may contain a token did not arrive in time: 408."""
 
     status: ClassVar[int] = 408
 
 
 class InvalidToken(AccessDenied):
-    """The token is expired, malformed, revoked or meant for another API, or its signature is wrong."""
+    """The token is not valid for this API: 401. ``reason`` says which check failed; the client is not told.
+
+    RFC 6750 section 3.1: "The access token provided is expired, revoked, malformed, or invalid for other reasons."
+    """
 
     status: ClassVar[int] = 401
     error: ClassVar[str | None] = "invalid_token"
 
 
 class InsufficientScope(AccessDenied):
-    """The token is valid and lacks a scope that the route requires.
+    """The token is valid but lacks a scope that the route requires: 403.
 
-    ``scopes`` are all scopes of the operation, not only the missing ones, as the challenge names them.
+    ``scopes`` are all scopes of the operation, not only the missing ones. The challenge names them. RFC 6750
+    section 3.1: the response "MAY include the "scope" attribute with the scope necessary to access the protected
+    resource".
     """
 
     status: ClassVar[int] = 403
@@ -202,23 +223,30 @@ class InsufficientScope(AccessDenied):
 
 
 class Forbidden(AccessDenied):
-    """A policy refuses the request, and no scope would change that: 403 without an OAuth error code."""
+    """The request is denied whatever its token: 403 without a challenge, because no scope would change that."""
 
 
 class Blame(StrEnum):
-    """The probable cause of an outage. It decides which requests are paused for a while."""
+    """The probable cause of an outage. It determines which outbound requests pause for a while."""
 
     AUTHORITY = "authority"
-    TOKEN = "token"  # perhaps this token only: requests about others may succeed
-    KEYS = "keys"  # the keys that verify the answer; their retries are paced separately
+    TOKEN = "token"  # perhaps this token only: requests about other tokens may succeed
+    KEYS = "keys"  # the keys that verify the response: their retries have a pause of their own
 
 
 class AuthorityUnavailable(Exception):
     """The token could not be checked, because the authorization server is unavailable: 503, never 401.
 
-    ``authority`` is the issuer as configured. ``retry_after`` is in seconds, ``None`` if unknown. ``sent`` tells
-    whether the request was sent before the exchange failed, ``None`` if unknown. A transport sets it, because the
-    content of a request cannot cause a failure to connect. ``blame`` is set where introspection fails.
+    A 401 would make clients discard good tokens. This is not an :class:`AccessDenied`, so that handlers of denials do
+    not catch it.
+
+    * ``reason``: the stable code.
+    * ``authority``: the issuer, as configured.
+    * ``retry_after``: seconds until the next attempt makes sense, ``None`` if unknown.
+    * ``sent``: whether the outbound request was sent before the exchange failed, ``None`` if unknown. A transport sets
+      it: if the request was not sent, the token in it cannot have caused the failure.
+    * ``blame``: the probable cause, set where introspection fails.
+    * ``detail``: facts for the operator's log; escaped, and never a token.
     """
 
     status: ClassVar[int] = 503
@@ -240,17 +268,17 @@ class AuthorityUnavailable(Exception):
 
 
 class ResponseAborted(Exception):
-    """A response that was still being sent when its access token expired (``close_on_expiry``).
+    """The access token expired while the response was being sent (``close_on_expiry``).
 
-    ASGI middleware raises it after the app has been stopped. The server closes the connection without ending the
-    message, so that the client sees that it is incomplete, and logs this exception. It is not an error of the app:
-    configure error trackers to ignore it.
+    ASGI middleware raises this to the server after it has stopped the app. The server logs it, and closes the
+    connection without completing the message, so that the client sees that the response is incomplete. It is not an
+    error of the app: configure error trackers to ignore it.
     """
 
 
 class ConfigurationError(Exception):
-    """A setting is missing, contradictory or unsafe; the message names the setting and the fix.
+    """A setting is missing, contradictory or unsafe. The message names the setting and says how to correct it.
 
-    Raised when an object is constructed, or when an app is used without the guard it needs. A request never
-    causes it.
+    Raised when an object is constructed, or when an app is used without the guard that it needs. The content of a
+    request never causes it. The message contains no secret.
     """

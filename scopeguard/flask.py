@@ -27,12 +27,12 @@ from contextvars import Token
 from typing import Any, Final, TypeVar, cast
 
 from scopeguard.config.checks import instance, member
-from scopeguard.extras import explained
+from scopeguard.extras import explain_missing
 
 try:
     from flask import Blueprint, Flask, current_app, has_request_context, request
 except ModuleNotFoundError as _missing:
-    raise explained(_missing, "flask") from None
+    raise explain_missing(_missing, "flask") from None
 
 import flask.globals
 from flask.views import View
@@ -55,7 +55,7 @@ from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard, engine_of
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access, Rule, Rules
 from scopeguard.rules.rule import strictest
-from scopeguard.scopes import Requirement, all_of, required
+from scopeguard.scopes import Requirement, all_of, require
 from scopeguard.spec.challenge import private_headers
 from scopeguard.spec.credentials import has_access_token, without_access_token
 from scopeguard.wsgi import (
@@ -446,7 +446,7 @@ def requires(*items: Requirement | str, token_sources: Iterable[str] | None = No
     A caller without a token gets 401, one whose token does not suffice 403 with all the scopes of the operation.
     Raises :class:`ConfigurationError` for what cannot be decorated, and, at each call, in an app without a guard.
     """
-    requirement = required(*items)
+    requirement = require(*items)
     sources = None if token_sources is None else checked_sources(token_sources, "requires: token_sources")
 
     def decorate(view: Any) -> Any:

@@ -1,7 +1,6 @@
-"""The object users hold: :class:`Guard` checks the access tokens of one API.
+"""The guard of an API: :class:`Guard`.
 
-A guard is cheap to construct and does nothing then: no thread, no socket, no file. It may be made before a fork and
-used from any number of threads and event loops; they share its keys. Its work is done by :mod:`scopeguard.core.engine`.
+This module checks and documents the settings. :mod:`scopeguard.core.engine` does the work.
 """
 
 from __future__ import annotations
@@ -44,41 +43,66 @@ log: Final = logging.getLogger("scopeguard")
 class Guard:
     """Checks the access tokens of one API.
 
-    * *issuers*: the authorization servers it trusts. At least one, unless there is a *resolver*.
-    * *resolver*: finds further issuers when a token names them: :class:`IssuerResolver`.
-    * *resource*: the public URL of this API. The default audience of issuers that :meth:`from_file` reads, and the
-      default *realm*.
-    * *realm*: the realm of challenges.
-    * *token_sources*: where tokens may be sent: ``["header"]`` or :class:`TokenSources` for the details.
-    * *implies*: which scopes include others at this API, for every issuer: ``{"cloud-platform": ["bigquery"]}``.
-    * *catalog*: the scopes of this API: :class:`~scopeguard.ScopeCatalog`. Its implications hold as well, and its
-      prefix may be left out of the scopes of every issuer that has no ``scope_prefix`` of its own.
-    * *rules*: which route needs which scopes; middleware uses them unless it is given its own.
-    * *challenge*: the whole style of challenges, instead of *realm*.
-    * *require_https*: refuse tokens sent in cleartext from another host (400). Off by default, because behind a proxy
-      the server does not know; the first such token is logged.
-    * *store*: shared by processes and hosts: introspection answers and revocations.
-    * *revocation*: how long revocations are kept and shared: :class:`RevocationPolicy`.
-    * *transport*: the HTTP client for every exchange: :class:`~scopeguard.HttpxTransport` with a private certificate
-      authority or an outbound proxy, or an object of your own. *clock*: tells the time. Replace it in tests.
-    * *on_decision*: called once for each request with its decision, when the response begins. It cannot change the
-      decision; an exception in it is logged.
-    * *refusal_log*: how refused requests are logged: :class:`RefusalLog`, or ``"off"``.
-    * *token_cache*: how many verified tokens are remembered: :class:`TokenCachePolicy`, or ``"off"``.
-    * *signature_backends*: libraries that verify signatures in place of ``cryptography``, tried in this order: names
-      known to :mod:`scopeguard.core.signature_backends`, or objects with the methods of
-      :class:`~scopeguard.spec.signatures.SignatureBackend`.
-    * *audit*: what middleware and extensions do when their app starts and the checks of ``scopeguard audit`` find
-      something in its routes: ``"warn"`` logs findings, ``"error"`` refuses to start, ``"off"`` skips the checks.
-    * *cors_preflight*: ``"pass"`` hands CORS preflights to the app, and lets scripts read refusals where the app's own
-      CORS middleware lets them read its responses. ``"guard"`` requires a token, which no preflight has. Middleware
-      and extensions use this unless they are given their own.
-    * *insecure_http_dangerously*: hosts with their ports (``["keycloak:8080"]``) that *resource* and every issuer's
-      metadata may name with http. An :class:`Issuer` checks its own URLs when it is made: if one of them is http,
-      give that issuer the setting of this name.
+    ::
 
-    Raises :class:`ConfigurationError`. Does not check that an authorization server answers: the first request that
-    needs its keys does, or :meth:`warm`.
+        guard = Guard(Issuer("https://login.example.com", audience="https://api.example.com"))
+        app = GuardMiddleware(app, guard=guard)
+
+    For each request, it finds the token, verifies it (as a JWT or by introspection), looks for a revocation, and
+    compares the scopes with the requirement of the route. Tokens that are bound to a proof of possession are denied.
+
+    One guard serves any number of threads and event loops; they share its keys and caches. It may be constructed before
+    a fork. The constructor does no I/O and starts no thread: the keys of an issuer are fetched when the first request
+    needs them, or by :meth:`warm`.
+
+    Tokens:
+
+    * *issuers*: the trusted authorization servers. At least one, unless there is a *resolver*.
+    * *resolver*: finds further issuers when a token names them (:class:`IssuerResolver`).
+    * *token_sources*: where requests may carry a token: ``["header"]``, or :class:`TokenSources` for details.
+    * *require_https*: deny tokens that come in cleartext from another host (400). Off by default, because a server
+      behind a proxy does not know; the first such token is then logged.
+    * *token_cache*: how many verified tokens to cache: :class:`TokenCachePolicy`, or ``"off"``.
+    * *revocation*: how long revocations are kept and how processes share them: :class:`RevocationPolicy`.
+    * *signature_backends*: libraries that verify signatures instead of ``cryptography``, in order of preference: names
+      that :mod:`scopeguard.core.signature_backends` knows, or objects with the methods of
+      :class:`~scopeguard.spec.signatures.SignatureBackend`.
+
+    The API:
+
+    * *resource*: its public URL. It is the default *realm*, and the default audience of the issuers that
+      :meth:`from_file` reads.
+    * *rules*: which route requires which scopes. Adapters use them unless they get rules of their own.
+    * *implies*: which scopes include others, for every issuer: ``{"cloud-platform": ["bigquery"]}``.
+    * *catalog*: the scopes of the API (:class:`ScopeCatalog`). Its implications are added to *implies*. Its prefix
+      applies to every issuer that has no ``scope_prefix``.
+    * *audit*: what adapters do if the checks of ``scopeguard audit`` find a problem in the routes when the app starts:
+      ``"warn"`` logs it, ``"error"`` raises, ``"off"`` skips the checks.
+
+    Responses:
+
+    * *realm*: the realm of challenges.
+    * *challenge*: the whole style of challenges, instead of *realm* (:class:`ChallengeStyle`).
+    * *cors_preflight*: ``"pass"`` passes CORS preflights to the app, and lets scripts read refusals wherever the CORS
+      middleware of the app lets them read its responses. ``"guard"`` requires a token, which no preflight has.
+      Adapters use this unless they get a setting of their own.
+
+    Logs:
+
+    * *on_decision*: a function that is called once for each request with the decision, when the response begins. It
+      cannot change the decision. An exception in it is logged.
+    * *refusal_log*: how refused requests are logged: :class:`RefusalLog`, or ``"off"``.
+
+    Connections:
+
+    * *store*: shares introspection answers and revocations between processes and hosts.
+    * *transport*: sends all outbound requests: :class:`HttpxTransport`, for example with a private certificate
+      authority or a proxy, or an object with its methods.
+    * *clock*: tells the time; for tests.
+    * *insecure_http_dangerously*: hosts with ports (``["keycloak:8080"]``) for which *resource* and the metadata of any
+      issuer may have http URLs. An :class:`Issuer` checks its own URLs, and has a setting of the same name for them.
+
+    Raises :class:`ConfigurationError` if a setting is missing, contradictory or unsafe.
     """
 
     __slots__ = ("__weakref__", "_engine")
@@ -115,7 +139,7 @@ class Guard:
         insecure = insecure_hosts(insecure_http_dangerously)
         if resource is not None:
             checked_url(resource, "resource", insecure=insecure)
-        # An iterator can be read only once, and several adapters read the rules.
+        # Several adapters read the rules, and an iterator can be read only once.
         rules = None if rules is None else Rules.of(rules)
         settings = Settings(
             resource=resource,
@@ -135,14 +159,14 @@ class Guard:
         self._engine.connect(issuers, resolver, transport or HttpxTransport(), clock or SystemClock(), store)
         settings.sources.check_senders()
         if settings.sources.in_query:
-            log.warning("access tokens are accepted in the query string of every route: URLs end up in logs")
+            log.warning("access tokens are accepted in the query string on every route: logs often contain URLs")
 
     @classmethod
     def from_file(cls, path: str, **overrides: Any) -> Self:
-        """Read a guard, its rules included, from the TOML file at *path*. docs/settings.md lists the keys.
+        """Return the guard that the TOML file at *path* describes, with its rules. docs/settings.md lists the keys.
 
-        *overrides* replace arguments of the constructor (``transport``, ``clock``, ...). Raises
-        :class:`ConfigurationError` that names the key, its place and the nearest known key.
+        *overrides* replace arguments of the constructor: ``Guard.from_file("scopeguard.toml", transport=transport)``.
+        Raises :class:`ConfigurationError`, which names the key, its place in the file, and the nearest known key.
         """
         from scopeguard.config.file import read_settings
 
@@ -151,7 +175,7 @@ class Guard:
 
     @property
     def issuers(self) -> tuple[Issuer, ...]:
-        """The issuers it was given. Those that a resolver finds are not included."""
+        """The configured issuers. Issuers that a resolver finds are not included."""
         return tuple(record.issuer for record in self._engine.issuers.all)
 
     @property
@@ -161,22 +185,22 @@ class Guard:
 
     @property
     def rules(self) -> Rules | None:
-        """The rules that middleware and extensions use unless they are given their own."""
+        """The rules that adapters use unless they get rules of their own; ``None`` if the guard has none."""
         return self._engine.settings.rules
 
     @property
     def sources(self) -> TokenSources:
-        """Where tokens may be sent: the argument *token_sources*."""
+        """Where requests may carry a token: the argument *token_sources*."""
         return self._engine.settings.sources
 
     @property
     def style(self) -> ChallengeStyle:
-        """How challenges are written: the argument *challenge*, or one made from *realm*."""
+        """The style of challenges: the argument *challenge*, or a style with the *realm*."""
         return self._engine.settings.style
 
     @property
     def catalog(self) -> ScopeCatalog:
-        """The scopes of the API, with what the argument *implies* adds."""
+        """The scopes of the API: the argument *catalog*, extended by *implies*."""
         return self._engine.settings.catalog
 
     def check(
@@ -189,15 +213,26 @@ class Guard:
         sources: TokenSources | None = None,
         read_form: Callable[[int], bytes] | None = None,
     ) -> Decision:
-        """Check the token of *request*, and whether it satisfies *requirement*.
+        """Check the token of *request*, and whether it satisfies *requirement*. Return the decision.
 
-        * *optional*: a request without credentials is :class:`Anonymous` instead of denied. A bad token, and
-          credentials of another scheme, are denied all the same.
-        * *closed*: no rule opens this route, so a valid token is denied as well.
-        * *sources*: where this route takes tokens, instead of the guard's own setting.
-        * *read_form*: returns the body of the request, at most the given number of bytes. Without it, no form is read.
+        Adapters call this. Code of your own takes the decision apart with ``match``::
 
-        May wait for an authorization server. Never raises for anything that a request contains.
+            match guard.check(request, all_of("rows.read")):
+                case Granted(access_token):
+                    return rows_of(access_token.identity)
+                case Denied(response=response) | Unavailable(response=response):
+                    return send(response.status, response.headers, response.body)
+
+        * *requirement*: the scopes of the route; ``None`` if any valid token suffices.
+        * *optional*: return :class:`Anonymous` for a request without credentials. A bad token, and credentials of
+          another scheme, are denied all the same.
+        * *closed*: deny valid tokens as well, because no rule describes this route.
+        * *sources*: where this route takes tokens, instead of the setting of the guard.
+        * *read_form*: returns the body of the request; its argument is the greatest number of bytes to return. Without
+          it, a token in a form body is not found (RFC 6750 section 2.2).
+
+        May block while it waits for an authorization server; the result is then :class:`Unavailable` if that fails.
+        Never raises because of the content of a request.
         """
         return self._engine.check(
             request, requirement, optional=optional, closed=closed, sources=sources, read_form=read_form
@@ -216,9 +251,9 @@ class Guard:
     ) -> Decision:
         """:meth:`check` for asyncio and trio.
 
-        *client_gone* returns when the client has disconnected. It is awaited while the request waits for an
-        authorization server, and cancelled when the wait ends. If the client disconnects, the exchange is abandoned
-        unless another request waits for it.
+        *client_gone* is a coroutine function that returns when the client has disconnected. It is awaited while the
+        request waits for an authorization server, and cancelled when the wait ends. If the client disconnects, the
+        exchange with the authorization server is cancelled, unless another request waits for it.
         """
         return await self._engine.acheck(
             request,
@@ -239,11 +274,14 @@ class Guard:
         closed: bool = False,
         request: RequestView | None = None,
     ) -> Decision:
-        """Decide whether *token*, which :meth:`check` returned before, satisfies *requirement*. Does no I/O.
+        """Decide whether *token*, which an earlier :meth:`check` returned, satisfies *requirement*.
+
+        For layers within a guarded app that require more than the outer layer did. Does no I/O, and does not check the
+        token again.
 
         * *token*: ``None`` for an anonymous caller, which is denied unless authentication is *optional*.
-        * *closed*: no rule opens this route, so a valid token is denied as well.
-        * *request*: for logs and listeners; the response to HEAD has no body.
+        * *closed*: deny valid tokens as well, because no rule describes this route.
+        * *request*: the request, for logs and listeners, and because a response to HEAD has no body.
         """
         if token is None and optional:
             return self._engine.admit_anonymous(request, again=True)
@@ -259,20 +297,30 @@ class Guard:
         issuer: str | None = None,
         at: float | None = None,
     ) -> None:
-        """Refuse from now on: one *token*, the token with the ID *jti*, or everything that was issued until now to a
-        *subject* or a *client_id*. Name exactly one of the four.
+        """Deny tokens from now on, although they have not expired.
 
-        The ``iat`` of a token is by the clock of its issuer, which may be ahead by the issuer's ``leeway``. So tokens
-        are refused up to an ``iat`` of now plus that; tokens issued in the ``leeway`` seconds after the call are
-        refused as well. With *at* (seconds since the epoch), tokens with an ``iat`` of *at* or before are refused, and
-        nothing is added: give it if you know the time by the clock of the issuer.
+        Pass exactly one of these:
 
-        *issuer*: the issuer of the tokens; needed for all but *token* if several issuers are trusted or a resolver
-        finds them. With a store, other processes follow within ``RevocationPolicy.max_lag``. The authorization server
-        is neither asked nor told.
+        * *token*: the text of one token.
+        * *jti*: the ID of one token.
+        * *subject* or *client_id*: all tokens that were issued to it until now::
 
-        Raises :class:`ConfigurationError` for a wrong combination. Raises :class:`AuthorityUnavailable` if the store
-        fails: the revocation then holds in this process only; and if the resolver fails: it then holds nowhere.
+            guard.revoke(subject="alice")  # alice signed out everywhere
+
+        *issuer* is the URL of the issuer of the tokens. It may be omitted with *token*, and if the guard trusts one
+        issuer only.
+
+        *at* (seconds since the epoch): deny tokens whose ``iat`` is *at* or earlier, instead of now. An ``iat`` is
+        written by the clock of the issuer. Without *at*, the ``leeway`` of the issuer is added, because its clock may
+        be ahead: tokens that it issues within ``leeway`` seconds after the call are denied as well. With *at*, nothing
+        is added: pass it if you know the time by the clock of the issuer.
+
+        With a store, other processes follow within ``RevocationPolicy.max_lag`` seconds. The authorization server does
+        not take part: it may go on issuing tokens.
+
+        Raises :class:`ConfigurationError` for another combination of arguments, and for a *token* or an *issuer* that
+        is not trusted. Raises :class:`AuthorityUnavailable` if the store fails (the revocation is then effective in
+        this process only), or if the resolver fails (it is then not effective).
         """
         named = {
             Revoked.TOKEN: token,
@@ -282,7 +330,7 @@ class Guard:
         }
         chosen = [(kind, value) for kind, value in named.items() if value is not None]
         if len(chosen) != 1:
-            raise ConfigurationError("revoke: name exactly one of token, jti, subject and client_id")
+            raise ConfigurationError("revoke: pass exactly one of token, jti, subject and client_id")
         kind, value = chosen[0]
         self._engine.revoke(kind, value, issuer, at)
 
@@ -304,9 +352,9 @@ class Guard:
         )
 
     def warm(self) -> None:
-        """Fetch the keys of every configured issuer now, instead of at the first request.
+        """Fetch the keys of every configured issuer now, instead of when the first request needs them.
 
-        Tries all issuers, then raises :class:`AuthorityUnavailable` for the first that did not answer.
+        Tries all issuers, then raises :class:`AuthorityUnavailable` for the first one that failed.
         """
         self._engine.warm()
 
@@ -315,16 +363,17 @@ class Guard:
         await self._engine.awarm()
 
     def stop_waiting(self) -> None:
-        """Give exchanges with authorization servers a moment to end, and answer 503 to every request that still waits.
+        """End the waiting for authorization servers: requests that still wait are answered with 503.
 
-        For servers that are told to stop. Takes less than a second. The guard may be used again.
+        For a server that shuts down. Exchanges get a moment to complete; the call takes less than a second. The guard
+        stays usable.
         """
         self._engine.runtime.end()
 
     def close(self) -> None:
-        """Close connections, within a second, and answer 503 to requests that still wait, as :meth:`stop_waiting`.
+        """Close all connections, to authorization servers and to the store, after :meth:`stop_waiting`.
 
-        The guard may be used again; it opens what it needs.
+        Takes less than a second. The guard stays usable: it opens connections again when it needs them.
         """
         self._engine.runtime.close()
 
@@ -337,5 +386,5 @@ class Guard:
 
 
 def engine_of(guard: Guard) -> Engine:
-    """Return the engine of *guard*, for adapters and endpoints of this package. It stays the same for life."""
+    """Return the engine of *guard*, for adapters and endpoints of this package. It is always the same object."""
     return guard._engine

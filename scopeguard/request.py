@@ -1,4 +1,4 @@
-"""The request as the core sees it: a frozen value that an adapter fills in."""
+"""The request as a guard sees it: a frozen value that adapters create."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ class Headers(Protocol):
     """The header fields of a request, as the server received them."""
 
     def get_all(self, name: str, /) -> Sequence[bytes]:
-        """Every field line called *name* (lower case), raw and in order; empty when there is none.
+        """Return the raw value of each field line called *name* (lower case), in order; empty if there is none.
 
-        WSGI servers join repeated fields with a comma before anyone sees them, so there it has one item at most.
+        WSGI servers join repeated fields with a comma, so under WSGI there is at most one value.
         """
         ...  # pragma: no branch - a protocol has no body
 
 
 class HeaderList:
-    """Header fields given as pairs of bytes, as in an ASGI scope; names are compared without regard to case."""
+    """Header fields as pairs of bytes, as in an ASGI scope. Names are compared without regard to case.
+
+    An implementation of what :class:`RequestView` expects as ``headers``::
+
+        HeaderList([(b"authorization", b"Bearer " + token)])
+    """
 
     __slots__ = ("_pairs",)
 
@@ -27,24 +32,29 @@ class HeaderList:
         self._pairs = pairs if isinstance(pairs, list | tuple) else tuple(pairs)
 
     def get_all(self, name: str, /) -> Sequence[bytes]:
+        """Return the raw value of each field line called *name* (ASCII, lower case), in order."""
         wanted, length = name.encode("ascii"), len(name)
-        # bytes.lower() touches ASCII letters only; str.lower() would fold KELVIN SIGN to "k". Most names are
-        # not even of that length.
+        # bytes.lower() changes ASCII letters only; str.lower() would turn KELVIN SIGN into "k". The length differs
+        # for most names, and is faster to compare.
         return [value for key, value in self._pairs if len(key) == length and key.lower() == wanted]
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, init=False)
 class RequestView:
-    """One request.
+    """One HTTP request, as passed to :meth:`Guard.check <scopeguard.Guard.check>`. Adapters create it.
 
-    * ``method``: as sent; the method of the request line, whatever override headers say.
-    * ``path``: the decoded path the app routes on, without mount prefix.
-    * ``headers``: the header fields.
+    * ``method``: the method of the request line, as sent. Headers that override it are ignored.
+    * ``path``: the decoded path that the app routes on, without the prefix of a mount.
+    * ``headers``: the header fields: a :class:`HeaderList`, or any object with its ``get_all``.
     * ``query``: the raw query string, without the question mark.
-    * ``secure``: whether the request came by TLS as far as the server knows (``https``, ``wss``).
-    * ``client``: the address of the peer, ``None`` for a Unix socket.
-    * ``is_websocket``: whether it is the handshake of a websocket.
+    * ``secure``: whether the request came over TLS (``https``, ``wss``), as far as the server knows.
+    * ``client``: the address of the peer; ``None`` for a Unix socket.
+    * ``is_websocket``: whether this is the handshake of a WebSocket.
+
+    The fields are not validated. ``repr`` omits ``query``, which may contain a token::
+
+        guard.check(RequestView(method="GET", path="/rows", headers=HeaderList(pairs)), all_of("rows.read"))
     """
 
     method: str
@@ -66,7 +76,7 @@ class RequestView:
         client: str | None = None,
         is_websocket: bool = False,
     ) -> None:
-        # As in AccessToken: a frozen object is filled while its class is not frozen. One is made for each request.
+        # As in AccessToken: assignments to a frozen object are slow, and there is a RequestView for each request.
         target: Any = self
         object.__setattr__(self, "__class__", _Unfrozen)
         target.method = method

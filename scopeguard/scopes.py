@@ -1,10 +1,11 @@
-"""Scopes, and what a route requires of them.
+"""Scopes, and the requirements of routes.
 
-A scope is compared whole and case-sensitively (RFC 6749 section 3.3). No hierarchy is read from separators: that
-``cloud-platform`` includes ``bigquery`` is something an operator declares (``implies``), never something guessed.
+Scopes are compared as a whole. RFC 6749 section 3.3: they are "expressed as a list of space-delimited, case-sensitive
+strings". Separators in a scope (``rows.read``, ``rows:read``) have no meaning: that ``cloud-platform`` includes
+``bigquery`` must be configured (``implies``).
 
-A :class:`Requirement` is a value: alternatives, each a set of scopes that must all be there. ``all_of``, ``any_of``,
-``|`` and ``&`` build it. One object serves the check, the challenge and the documentation of a route.
+A :class:`Requirement` is a set of alternatives, each a set of scopes that a token must have. ``all_of``, ``any_of``,
+``|`` and ``&`` build it. One requirement is used for the check, the challenge and the documentation of a route.
 """
 
 from __future__ import annotations
@@ -17,64 +18,75 @@ from typing import Final, Self
 
 from scopeguard.errors import ConfigurationError
 
-# RFC 6749 section 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E ). ``fullmatch`` only: "$" would let a line feed
-# pass.
+# RFC 6749 section 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E ). Always with ``fullmatch``: "$" also matches
+# before a line feed.
 _SCOPE_TOKEN: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")
 
-# Lists of scopes of which a vocabulary remembers what they come to, and how long such a list may be.
-_MOST_KNOWN: Final = 256
-_LONGEST_KNOWN: Final = 1024
+# A vocabulary caches the effective scopes of this many lists of granted scopes, and of lists of this length at most.
+_MAX_CACHED: Final = 256
+_MAX_CACHED_LENGTH: Final = 1024
 
-# More alternatives than any real contract has; a guard against ``(a|b) & (c|d) & ...`` growing without end.
-_MOST_ALTERNATIVES: Final = 1024
+# More alternatives than real APIs need. ``(a|b) & (c|d) & ...`` doubles their number with each term.
+_MAX_ALTERNATIVES: Final = 1024
 
 
-def checked_scope(scope: str, setting: str) -> str:
-    """*scope* itself if it is one scope token, else :class:`ConfigurationError` naming *setting*."""
+def check_scope(scope: str, setting: str) -> str:
+    """Return *scope* if it is one scope token. Otherwise raise :class:`ConfigurationError` that names *setting*."""
     if not isinstance(scope, str):
         raise ConfigurationError(f"{setting}: a scope is a string, not {type(scope).__name__}")
     if " " in scope:
         raise ConfigurationError(f"{setting}: {scope!r} holds several scopes; pass each as its own argument")
     if not _SCOPE_TOKEN.fullmatch(scope):
         raise ConfigurationError(
-            f"{setting}: {scope!r} is not a scope: RFC 6749 section 3.3 allows printable ASCII without space, quote "
-            "and backslash, and at least one character"
+            f"{setting}: {scope!r} is not a scope: RFC 6749 section 3.3 requires at least one character, and allows "
+            "printable ASCII without space, quote and backslash"
         )
     return scope
 
 
 def is_scope(text: object) -> bool:
-    """Whether *text* is one scope token."""
+    """Return whether *text* is one scope token (RFC 6749 section 3.3)."""
     return isinstance(text, str) and _SCOPE_TOKEN.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """What an access token must carry: any one of ``alternatives``, and all scopes of that one.
+    """The scopes that a route requires: all scopes of any one of ``alternatives``.
 
-    Build it with :func:`all_of`, :func:`any_of` and the operators; the constructor is for those who already hold
-    alternatives. An empty set of alternatives is refused (it would mean "nobody"), and so is an empty alternative
-    (it would mean "anybody"): say :data:`AUTHENTICATED` for a route that needs a valid token and no scope.
+    Build it with :func:`all_of`, :func:`any_of` and the operators ``&`` and ``|``; strings are scopes::
+
+        all_of("rows.read", "rows.write")           # both
+        any_of("rows.read", "admin")                # at least one
+        all_of("rows.read") & "billing" | "admin"   # both, or admin alone
+
+    * ``alternatives``: sets of scopes. Requirements are equal if these are equal.
+    * ``first``: the scopes of the first alternative, in the order in which the challenge names them.
+
+    Raises :class:`ConfigurationError` for a string that is not one scope, for no alternatives (no token could satisfy
+    the requirement), and for an alternative without scopes among others (any token would satisfy it). For a route
+    that needs a valid token and no scope, use :data:`AUTHENTICATED`.
     """
 
     alternatives: tuple[frozenset[str], ...]
-    # The order in which the operator wrote the first alternative: what the challenge shows.
     first: tuple[str, ...] = field(compare=False)
 
     def __post_init__(self) -> None:
         if not self.alternatives:
             raise ConfigurationError("a requirement needs at least one scope; use AUTHENTICATED to require none")
-        if len(self.alternatives) > _MOST_ALTERNATIVES:
-            raise ConfigurationError(f"a requirement has more than {_MOST_ALTERNATIVES} alternatives; simplify it")
+        if len(self.alternatives) > _MAX_ALTERNATIVES:
+            raise ConfigurationError(f"a requirement has more than {_MAX_ALTERNATIVES} alternatives; simplify it")
         if not all(self.alternatives) and self.alternatives != (frozenset(),):
-            raise ConfigurationError("an alternative without a scope lets any token through; use AUTHENTICATED alone")
+            raise ConfigurationError("an alternative without a scope admits any token; use AUTHENTICATED alone")
         for scope in self.scopes:
-            checked_scope(scope, "a requirement")  # a challenge could not name it, and no token could carry it
+            check_scope(scope, "a requirement")  # no token could contain anything else, and no challenge name it
         if frozenset(self.first) != self.alternatives[0]:
-            raise ConfigurationError("a requirement: first lists the scopes of the first alternative, in order")
+            raise ConfigurationError("a requirement: first must list the scopes of the first alternative")
 
     def allows(self, scopes: frozenset[str]) -> bool:
-        """Whether *scopes*, the effective scopes of a token, satisfy this requirement."""
+        """Return whether *scopes* satisfy this requirement: :attr:`AccessToken.scopes <scopeguard.AccessToken>`.
+
+        No implication is applied here: the scopes of a token already include the implied ones.
+        """
         for needed in self.alternatives:  # noqa: SIM110 - any() over a generator takes four times as long
             if needed <= scopes:
                 return True
@@ -82,12 +94,16 @@ class Requirement:
 
     @property
     def challenge_scopes(self) -> tuple[str, ...]:
-        """The scopes that a challenge names: all of the first alternative, in the order written."""
+        """The scopes that a challenge names: those of the first alternative, in the order in which they were written.
+
+        RFC 6750 section 3: "The "scope" attribute MUST NOT appear more than once", and it has no syntax for
+        alternatives.
+        """
         return self.first
 
     @property
     def scopes(self) -> frozenset[str]:
-        """Every scope that occurs in any alternative."""
+        """The scopes of all alternatives."""
         return frozenset().union(*self.alternatives)
 
     def __or__(self, other: Requirement | str) -> Requirement:
@@ -115,131 +131,145 @@ class Requirement:
 
 
 AUTHENTICATED: Final = Requirement(alternatives=(frozenset(),), first=())
-"""A valid access token, whatever its scopes."""
+"""The requirement of a valid access token, whatever its scopes."""
 
 
-def _single(item: Requirement | str, setting: str) -> Requirement:
+def _to_requirement(item: Requirement | str, setting: str) -> Requirement:
     if isinstance(item, Requirement):
         return item
-    scope = checked_scope(item, setting)
-    if scope == "offline_access":  # asks for a refresh token; no API requires it
+    scope = check_scope(item, setting)
+    if scope == "offline_access":
         warnings.warn(
-            "offline_access asks an authorization server for a refresh token; it says nothing about what a token may "
-            "do at an API, and a challenge should not name it: require another scope",
+            "offline_access asks an authorization server for a refresh token; it does not describe what a token may do "
+            "at an API, and a challenge should not name it: require another scope",
             stacklevel=3,
         )
     return Requirement(alternatives=(frozenset((scope,)),), first=(scope,))
 
 
-def _unique(alternatives: Iterable[frozenset[str]]) -> tuple[frozenset[str], ...]:
+def _without_duplicates(alternatives: Iterable[frozenset[str]]) -> tuple[frozenset[str], ...]:
     return tuple(dict.fromkeys(alternatives))
 
 
 def all_of(*items: Requirement | str) -> Requirement:
-    """Every one of *items*: scopes or requirements. Raises :class:`ConfigurationError` when empty."""
+    """Return the requirement of all *items*, which are scopes or requirements: ``all_of("rows.read", "billing")``.
+
+    Each scope is an argument of its own. Raises :class:`ConfigurationError` without arguments, and for a string that is
+    not one scope.
+    """
     if not items:
         raise ConfigurationError("all_of() needs at least one scope; use AUTHENTICATED to require none")
-    parts = [_single(item, "all_of") for item in items]
+    parts = [_to_requirement(item, "all_of") for item in items]
     if len(parts) == 1:
         return parts[0]
     alternatives: tuple[frozenset[str], ...] = (frozenset(),)
     for part in parts:
-        if len(alternatives) * len(part.alternatives) > _MOST_ALTERNATIVES:
-            raise ConfigurationError(f"a requirement has more than {_MOST_ALTERNATIVES} alternatives; simplify it")
-        alternatives = _unique(left | right for left in alternatives for right in part.alternatives)
+        if len(alternatives) * len(part.alternatives) > _MAX_ALTERNATIVES:
+            raise ConfigurationError(f"a requirement has more than {_MAX_ALTERNATIVES} alternatives; simplify it")
+        alternatives = _without_duplicates(left | right for left in alternatives for right in part.alternatives)
     return Requirement(alternatives=alternatives, first=tuple(dict.fromkeys(s for part in parts for s in part.first)))
 
 
 def any_of(*items: Requirement | str) -> Requirement:
-    """At least one of *items*: scopes or requirements. Raises :class:`ConfigurationError` when empty."""
+    """Return the requirement of at least one of *items*, which are scopes or requirements.
+
+    ``any_of("rows.read", "admin")``: the challenge names the scopes of the first item. Raises
+    :class:`ConfigurationError` without arguments, for a string that is not one scope, and for :data:`AUTHENTICATED`
+    among other items, which would have no effect.
+    """
     if not items:
-        raise ConfigurationError("any_of() of nothing allows nobody; name at least one scope")
-    parts = [_single(item, "any_of") for item in items]
+        raise ConfigurationError("any_of() needs at least one scope; without one, it would deny every token")
+    parts = [_to_requirement(item, "any_of") for item in items]
     if len(parts) > 1 and AUTHENTICATED in parts:
-        raise ConfigurationError("any_of(AUTHENTICATED, ...) lets any token through; use AUTHENTICATED alone")
-    return Requirement(alternatives=_unique(a for part in parts for a in part.alternatives), first=parts[0].first)
+        raise ConfigurationError("any_of(AUTHENTICATED, ...) admits any token; use AUTHENTICATED alone")
+    return Requirement(
+        alternatives=_without_duplicates(a for part in parts for a in part.alternatives), first=parts[0].first
+    )
 
 
-def required(*items: Requirement | str) -> Requirement:
-    """What ``requires(...)`` means in every adapter: all of *items*; no item is a :class:`ConfigurationError`."""
+def require(*items: Requirement | str) -> Requirement:
+    """Return the requirement that ``requires(*items)`` states in every adapter: all of *items*.
+
+    Raises :class:`ConfigurationError` as :func:`all_of` does.
+    """
     if not items:
         raise ConfigurationError("requires() needs at least one scope; use requires(AUTHENTICATED) to require none")
-    return all_of(*(_single(item, "requires") for item in items))
+    return all_of(*(_to_requirement(item, "requires") for item in items))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScopeVocabulary:
-    """How the scopes granted by one issuer are read: a prefix that may be left out, and what includes what.
+    """How the granted scopes of one issuer are interpreted.
 
-    *prefix*: ``https://www.googleapis.com/auth/`` makes ``bigquery`` and ``https://www.googleapis.com/auth/bigquery``
-    the same scope, in the token and in the requirement alike.
-    *implies*: ``{"cloud-platform": ["bigquery"]}`` lets a token with the first satisfy a route that needs the second;
-    closed transitively at construction. It is applied to what the token grants, never to what a route asks.
+    * *prefix*: ``https://www.googleapis.com/auth/`` makes ``bigquery`` and
+      ``https://www.googleapis.com/auth/bigquery`` the same scope, in tokens and in requirements.
+    * *implies*: with ``{"cloud-platform": ["bigquery"]}``, a token with the first scope satisfies a route that requires
+      the second. Implications are transitive. They extend the scopes of a token, never a requirement.
     """
 
     prefix: str = ""
     implies: Mapping[str, Iterable[str]] = field(default_factory=dict)
     _closure: Mapping[str, frozenset[str]] = field(init=False, repr=False)
-    # What the same few lists of scopes come to. Filled with what verified tokens grant, by those who judge them.
+    # Effective scopes by granted scopes. Only verified tokens fill it; most have the same few lists of scopes.
     _known: dict[tuple[str, ...], frozenset[str]] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.prefix != "":
-            checked_scope(self.prefix, "scope_prefix")
-        implies = _checked_implies(self.implies)
+            check_scope(self.prefix, "scope_prefix")
+        implies = _check_implies(self.implies)
         object.__setattr__(self, "implies", implies)
         direct: dict[str, set[str]] = {}
         for scope, implied in implies.items():
             direct.setdefault(self._short(scope), set()).update(map(self._short, implied))
-        object.__setattr__(self, "_closure", {scope: frozenset(_reachable(scope, direct)) for scope in direct})
+        object.__setattr__(self, "_closure", {scope: frozenset(_find_implied(scope, direct)) for scope in direct})
 
     def _short(self, scope: str) -> str:
         short = scope.removeprefix(self.prefix) if self.prefix else scope
-        # A URL is nobody's short name: "https://mail.google.com/" stays as it is.
+        # A URL is not a short name: "https://mail.google.com/" stays as it is.
         return scope if not short or "://" in short else short
 
     def effective(self, granted: Iterable[str]) -> frozenset[str]:
-        """*granted* with everything it implies, each in both spellings of the prefix."""
+        """Return *granted* and all scopes that it implies, each with and without the prefix."""
         given = tuple(granted)
         found = self._known.get(given)
         if found is None:
-            found = self._extended(given)
-            if len(given) <= _LONGEST_KNOWN:
-                if len(self._known) >= _MOST_KNOWN:
+            found = self._expand(given)
+            if len(given) <= _MAX_CACHED_LENGTH:
+                if len(self._known) >= _MAX_CACHED:
                     self._known.clear()
                 self._known[given] = found
         return found
 
-    def _extended(self, granted: tuple[str, ...]) -> frozenset[str]:
+    def _expand(self, granted: tuple[str, ...]) -> frozenset[str]:
         names = {self._short(scope) for scope in granted}
         for scope in tuple(names):
             names |= self._closure.get(scope, frozenset())
         if self.prefix:
             long = {self.prefix + scope for scope in names if "://" not in scope}
-            # Where the prefix stood twice, what is left of it is not the long form of another scope.
+            # The short form of a scope with the prefix twice begins with the prefix, and would name another scope.
             names = {scope for scope in names if self._short(scope) == scope} | long
         return frozenset(names)
 
     def with_implications(self, implies: Mapping[str, Iterable[str]]) -> Self:
-        """This vocabulary with the API's own implications added."""
-        merged = dict(_checked_implies(self.implies))
-        for scope, implied in _checked_implies(implies).items():
+        """Return a vocabulary with the implications of the API, *implies*, added to those of the issuer."""
+        merged = dict(_check_implies(self.implies))
+        for scope, implied in _check_implies(implies).items():
             merged[scope] = (*merged.get(scope, ()), *implied)
         return type(self)(prefix=self.prefix, implies=merged)
 
 
-def _checked_implies(implies: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...]]:
+def _check_implies(implies: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...]]:
     if not isinstance(implies, Mapping):
-        raise ConfigurationError('implies: write which scope includes which, as in {"write": ["read"]}')
+        raise ConfigurationError('implies: must map scopes to the scopes that they include, as in {"write": ["read"]}')
     checked: dict[str, tuple[str, ...]] = {}
     for scope, implied in implies.items():
         if isinstance(implied, str | Mapping) or not isinstance(implied, Iterable):
-            raise ConfigurationError(f"implies[{scope!r}]: write a list of scopes, as in ['read']")
-        checked[checked_scope(scope, "implies")] = tuple(checked_scope(item, f"implies[{scope!r}]") for item in implied)
+            raise ConfigurationError(f"implies[{scope!r}]: must be a list of scopes, as in ['read']")
+        checked[check_scope(scope, "implies")] = tuple(check_scope(item, f"implies[{scope!r}]") for item in implied)
     return checked
 
 
-def _reachable(start: str, direct: Mapping[str, set[str]]) -> set[str]:
+def _find_implied(start: str, direct: Mapping[str, set[str]]) -> set[str]:
     seen: set[str] = set()
     todo = list(direct[start])
     while todo:

@@ -34,8 +34,8 @@ from scopeguard.spec.security_event import (
     SESSION_REVOKED,
     SecurityEvent,
     check,
-    digest_of,
     error_code,
+    event_id,
     events_of,
     is_discarded,
     subject_of,
@@ -177,7 +177,7 @@ class SecurityEventReceiver:
 
     def _taken(self, token: Unverified) -> Response:
         """Act on a verified *token*, once."""
-        engine, name = self._engine, digest_of(token)
+        engine, name = self._engine, event_id(token)
         events = events_of(token, self._types, engine.clock.wall() + self._record.issuer.leeway)
         match self._seen.begin(name, engine.clock.monotonic()):
             case Before.DONE:

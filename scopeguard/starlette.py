@@ -31,7 +31,7 @@ from scopeguard.asgi import GUARD_KEY, GuardMiddleware, Receive, Scope, Send, re
 from scopeguard.core.decision import Granted
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard, engine_of
-from scopeguard.scopes import Requirement, all_of, required
+from scopeguard.scopes import Requirement, all_of, require
 from scopeguard.spec import challenge
 
 __all__ = ["REQUIREMENT", "GuardMiddleware", "Refusal", "access_token", "access_token_or_none", "requires"]
@@ -71,7 +71,7 @@ def requires(*items: Requirement | str) -> Callable[[Endpoint], Endpoint]:
     Raises :class:`ConfigurationError` for a function without such a parameter, and, at each call, in an app without
     :class:`GuardMiddleware`.
     """
-    requirement = required(*items)
+    requirement = require(*items)
 
     def decorate(endpoint: Endpoint) -> Endpoint:
         inner = getattr(endpoint, REQUIREMENT, None)

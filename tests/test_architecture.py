@@ -1,6 +1,6 @@
 """The laws that can be read off the source: who imports whom, where generators and locks may be, how long things get.
 
-The laws themselves stand in ``scopeguard/__init__.py``. The tables below are the whole permission: a module or a
+``docs/architecture.md`` lists the laws. The tables below are the whole permission: a module or a
 library that is not in them is refused, so that a new one is a decision somebody took.
 """
 

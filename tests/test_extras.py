@@ -10,7 +10,7 @@ import tomllib
 import pytest
 
 from environment import ROOT
-from scopeguard.extras import DISTRIBUTION, explained, installation
+from scopeguard.extras import DISTRIBUTION, explain_missing, install_command
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
@@ -30,16 +30,16 @@ def test_an_adapter_without_its_framework_says_what_to_install(adapter: str, mon
 
 def test_a_framework_that_lacks_something_itself_says_so_itself():
     error = ModuleNotFoundError("No module named 'pydantic'", name="pydantic")
-    assert explained(error, "fastapi") is error
+    assert explain_missing(error, "fastapi") is error
 
 
 def test_the_name_stands_in_one_place_and_every_extra_that_is_named_exists():
     assert PROJECT["name"] == DISTRIBUTION
     sources = {path: path.read_text("utf-8") for path in (ROOT / "scopeguard").rglob("*.py")}
-    named = {name for text in sources.values() for name in re.findall(r"installation\(['\"](\w+)['\"]\)", text)}
+    named = {name for text in sources.values() for name in re.findall(r"install_command\(['\"](\w+)['\"]\)", text)}
     assert named
     assert named <= set(PROJECT["optional-dependencies"])
-    assert all(f"[{name}]" in installation(name) for name in named)
+    assert all(f"[{name}]" in install_command(name) for name in named)
     code = {str(path.relative_to(ROOT)) for path, text in sources.items() if "pip install" in _without_docstrings(text)}
     assert code == {"scopeguard/extras.py"}
 

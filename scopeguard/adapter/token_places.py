@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 from scopeguard.config.sources import TokenSources
-from scopeguard.spec.subprotocol import offered
+from scopeguard.spec.subprotocol import parse_subprotocols
 
 _FORWARDED: Final = b"x-forwarded-authorization"
 _SUBPROTOCOLS: Final = b"sec-websocket-protocol"
@@ -26,7 +26,7 @@ def take_out_of_scope(scope: MutableMapping[str, Any], sources: TokenSources) ->
         scope["headers"] = [pair for pair in scope["headers"] if pair[0].lower().replace(b"_", b"-") != _FORWARDED]
     if not sources.in_subprotocol or scope["type"] != "websocket":
         return None
-    found = offered([value for name, value in scope["headers"] if name.lower() == _SUBPROTOCOLS])
+    found = parse_subprotocols([value for name, value in scope["headers"] if name.lower() == _SUBPROTOCOLS])
     headers = [pair for pair in scope["headers"] if pair[0].lower() != _SUBPROTOCOLS]
     if found.others:
         headers.append((_SUBPROTOCOLS, ", ".join(found.others).encode("latin-1")))

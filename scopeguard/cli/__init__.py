@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from scopeguard.extras import installation
+from scopeguard.extras import install_command
 
 
 def main() -> None:
@@ -19,5 +19,5 @@ def main() -> None:
     except ModuleNotFoundError as missing:
         if missing.name not in ("click", "rich", "uvicorn", "waitress"):
             raise
-        print(f"scopeguard: the command line needs more packages: {installation('cli')}", file=sys.stderr)
+        print(f"scopeguard: the command line needs more packages: {install_command('cli')}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -26,7 +26,7 @@ from scopeguard.config.client_authentication import ClientAuthentication
 from scopeguard.edge.runtime import SystemClock, Transport
 from scopeguard.errors import ConfigurationError
 from scopeguard.flow.effects import Clock
-from scopeguard.scopes import checked_scope
+from scopeguard.scopes import check_scope
 from scopeguard.spec.token_endpoint import OTHER_TOKEN_TYPES, RESERVED_PARAMETERS, Tolerated
 
 _AUTH_METHODS: Final = (ClientAuthentication.CLIENT_SECRET_BASIC, ClientAuthentication.CLIENT_SECRET_POST)
@@ -133,7 +133,7 @@ class Policy:
 
     def _check_parameters(self) -> None:
         for scope in self.scopes:
-            checked_scope(scope, "scopes")
+            check_scope(scope, "scopes")
         for uri in self.resource:
             if not _ABSOLUTE_URI.fullmatch(uri):
                 raise ConfigurationError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from scopeguard.config import checks
 from scopeguard.errors import ConfigurationError, printable
-from scopeguard.scopes import ScopeVocabulary, checked_scope, is_scope
+from scopeguard.scopes import ScopeVocabulary, check_scope, is_scope
 
 # A guard has a catalog, if an empty one; most are not read from anywhere. What reads (tomllib, pathlib, documents) and
 # compares (difflib) is imported by who uses it: that is 5 ms of an import.
@@ -43,12 +43,12 @@ class ScopeCatalog:
         if not isinstance(self.prefix, str):
             raise ConfigurationError("prefix: a string, as in 'https://www.googleapis.com/auth/'")
         if self.prefix:
-            checked_scope(self.prefix, "prefix")
+            check_scope(self.prefix, "prefix")
         if not isinstance(self.descriptions, Mapping):
             raise ConfigurationError('descriptions: write what each scope means, as in {"read": "Read tables"}')
         descriptions = dict(self.descriptions)
         for scope, text in descriptions.items():
-            checked_scope(scope, "descriptions")
+            check_scope(scope, "descriptions")
             if not isinstance(text, str):
                 raise ConfigurationError(f"descriptions[{scope!r}]: a text, not {type(text).__name__}")
         vocabulary = ScopeVocabulary(prefix=self.prefix, implies=self.implies)

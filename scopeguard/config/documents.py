@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from scopeguard.config import checks
 from scopeguard.errors import ConfigurationError, printable
-from scopeguard.extras import installation
+from scopeguard.extras import install_command
 
 DocumentOrPath: TypeAlias = Mapping[str, Any] | str | os.PathLike[str]
 
@@ -107,7 +107,7 @@ def _yaml(name: str, data: bytes) -> Any:
         import yaml  # noqa: PLC0415 - an extra, and only for those who have YAML
     except ImportError:
         raise ConfigurationError(
-            f"{name}: reading YAML needs PyYAML; {installation('yaml')}; or convert the document to JSON"
+            f"{name}: reading YAML needs PyYAML; {install_command('yaml')}; or convert the document to JSON"
         ) from None
 
     # The second is the first without C.

@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from scopeguard.config.checks import items
 from scopeguard.errors import ConfigurationError
-from scopeguard.extras import installation
+from scopeguard.extras import install_command
 from scopeguard.spec.signatures import Backends, PublicKey, SignatureBackend, Verifier, der_signature
 
 _MOST_RSA_BITS: Final = 4096  # of awscrt
@@ -140,7 +140,7 @@ def _named(name: str) -> SignatureBackend:
     try:
         return known()
     except ImportError:
-        raise ConfigurationError(f"signature_backends: {name} is not installed; {installation('fast')}") from None
+        raise ConfigurationError(f"signature_backends: {name} is not installed; {install_command('fast')}") from None
 
 
 def _checked(backend: SignatureBackend) -> SignatureBackend:

@@ -36,7 +36,7 @@ from scopeguard.devserver.registry import (
 )
 from scopeguard.edge.listening import listening
 from scopeguard.errors import ConfigurationError
-from scopeguard.extras import installation
+from scopeguard.extras import install_command
 
 if TYPE_CHECKING:
     import uvicorn
@@ -169,7 +169,7 @@ def _server(authority: Authority, listener: socket.socket, host: str, *, control
     try:
         import uvicorn  # noqa: PLC0415 - an extra: the rest of this package works without it
     except ImportError:
-        raise ConfigurationError(f"devserver: needs uvicorn; {installation('devserver')}") from None
+        raise ConfigurationError(f"devserver: needs uvicorn; {install_command('devserver')}") from None
     port = listener.getsockname()[1]
     authority.settle(f"http://{f'[{host}]' if ':' in host else host}:{port}")
     log.warning(

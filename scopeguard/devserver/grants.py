@@ -14,7 +14,7 @@ from jwt.exceptions import PyJWTError
 
 from scopeguard.devserver.registry import Form, OAuthError, Registry, ServiceAccount, TokenFormat
 from scopeguard.errors import ConfigurationError
-from scopeguard.scopes import checked_scope
+from scopeguard.scopes import check_scope
 
 CLIENT_CREDENTIALS: Final = "client_credentials"
 JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -221,7 +221,7 @@ def _granted_scopes(asked: str | None, allowed: Sequence[str]) -> tuple[str, ...
     scopes = tuple(dict.fromkeys(asked.split(" ")))
     try:
         for scope in scopes:
-            checked_scope(scope, "scope")
+            check_scope(scope, "scope")
     except ConfigurationError:
         raise OAuthError("invalid_scope", "scope is not a list of scopes separated by single spaces") from None
     if not set(scopes) <= set(allowed):

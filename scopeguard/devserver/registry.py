@@ -17,7 +17,7 @@ from jwt.exceptions import PyJWTError
 from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.config.checks import instance, items, member, strings, text, whole
 from scopeguard.errors import ConfigurationError
-from scopeguard.scopes import checked_scope
+from scopeguard.scopes import check_scope
 
 GOOGLE_TOKEN_AUDIENCE: Final = "https://oauth2.googleapis.com/token"
 """The audience that Google's client libraries write into every assertion, whatever ``token_uri`` they were given."""
@@ -62,7 +62,7 @@ def _strings(values: Sequence[str], setting: str) -> tuple[str, ...]:
 
 
 def _scopes(values: Sequence[str], setting: str) -> tuple[str, ...]:
-    return tuple(checked_scope(scope, setting) for scope in _strings(values, setting))
+    return tuple(check_scope(scope, setting) for scope in _strings(values, setting))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,13 +34,13 @@ from typing import Any, Final, Self, TypeVar
 from urllib.parse import urlencode
 
 from scopeguard.config.checks import flag, text
-from scopeguard.extras import explained
+from scopeguard.extras import explain_missing
 
 try:
     from fastapi import Response
     from fastapi.security import SecurityScopes
 except ModuleNotFoundError as _missing:
-    raise explained(_missing, "fastapi") from None
+    raise explain_missing(_missing, "fastapi") from None
 
 from starlette.requests import HTTPConnection, Request
 
@@ -67,7 +67,7 @@ from scopeguard.fastapi.overrides import overridden, override_of
 from scopeguard.guard import Guard, engine_of
 from scopeguard.request import HeaderList
 from scopeguard.rules import OPTIONAL, PUBLIC
-from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, required
+from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, require
 from scopeguard.spec.challenge import private_headers
 from scopeguard.spec.credentials import declared_length, has_access_token, without_access_token
 from scopeguard.starlette import Refusal
@@ -165,7 +165,7 @@ class Protected(Declares):
 
         ``app.dependency_overrides`` for this dependency holds for the result as well. Another ``Protected`` there is
         asked with the requirement; any other function takes the place of the check."""
-        narrowed = self._narrowed(required(*items))
+        narrowed = self._narrowed(require(*items))
         narrowed._show()
         return narrowed
 

@@ -22,7 +22,7 @@ from scopeguard.audit.startup import StartCheck, is_checked_outside
 from scopeguard.config.audit import AuditMode
 from scopeguard.config.checks import items
 from scopeguard.guard import Guard, engine_of
-from scopeguard.scopes import checked_scope
+from scopeguard.scopes import check_scope
 
 
 class Documented(Protocol):
@@ -84,7 +84,7 @@ def _refuse_strings_of_scopes(kind: type[Declares]) -> None:
         dependency: object = self.dependency
         if isinstance(dependency, kind) and self.scopes is not None:
             for scope in items(self.scopes, "Security: scopes", 'a list, as in scopes=["tables.read"]'):
-                checked_scope(scope, "Security: scopes")
+                check_scope(scope, "Security: scopes")
 
     setattr(params.Security, "__init__", checked_init)  # noqa: B010
 

@@ -11,7 +11,7 @@ from fastapi.security.base import SecurityBase
 
 from scopeguard.config.checks import checked_url
 from scopeguard.config.sources import TokenSource, TokenSources
-from scopeguard.scopes import Requirement, checked_scope
+from scopeguard.scopes import Requirement, check_scope
 
 
 class _Scheme(SecurityBase):
@@ -45,7 +45,7 @@ def schemes_of(
     """The ways to authenticate, by name; any one of them will do."""
     found: dict[str, models.SecurityBase] = {}
     for scope in scopes:
-        checked_scope(scope, "Protected: scopes")
+        check_scope(scope, "Protected: scopes")
     if token_url is not None:
         if "://" in token_url:  # else it is relative to the document, as FastAPI allows
             checked_url(token_url, "token_url")

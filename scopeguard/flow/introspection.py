@@ -162,7 +162,7 @@ def fetch_answer(
         raise
     state.breaker.succeed()
     state.suspicion.succeed(clock.monotonic())
-    lasting, seconds = members, introspection.remaining(members, clock.wall())
+    lasting, seconds = members, introspection.seconds_left(members, clock.wall())
     if seconds <= -record.issuer.leeway:
         lasting, seconds = None, float("inf")  # the answer says "active" but has expired by its own "exp"
     state.cache.absorb(key, IntrospectionAnswer(lasting, at), clock.monotonic(), lifetime=seconds)
@@ -299,7 +299,7 @@ def send_question(
                 url=endpoint,
                 authority=authority,
                 accept=introspection.SIGNED if settings.signed else introspection.JSON,
-                form=introspection.question(credential.token, proof, settings.token_type_hint),
+                form=introspection.request_form(credential.token, proof, settings.token_type_hint),
                 authorization=proof.authorization,
                 insecure=record.issuer.insecure_http_dangerously,
                 timeout=settings.timeout,

@@ -23,7 +23,7 @@ def check_token_status(access: AccessToken, record: IssuerRecord, clock: Clock) 
     policy, status_lists = record.issuer.experimental_status_list, record.status_lists
     if policy is None or status_lists is None:
         return
-    named = status_list.reference(
+    named = status_list.find_reference(
         access.claims, policy.origins(record.issuer.url), record.issuer.insecure_http_dangerously
     )
     if named is None:
@@ -78,7 +78,7 @@ def get_status_list(
 
 def fetch_status_list(
     uri: str, record: IssuerRecord, policy: StatusListPolicy, clock: Clock
-) -> Flow[tuple[status_list.StatusList, status_list.Published, float | None]]:
+) -> Flow[tuple[status_list.StatusList, status_list.UnverifiedStatusList, float | None]]:
     """Fetch the list at *uri*, check that a key of the issuer signed it, and return it with its token and ``max-age``.
 
     Any other response raises :class:`AuthorityUnavailable`: it says nothing about a token. Redirects are not followed.
@@ -98,7 +98,7 @@ def fetch_status_list(
     try:
         published = status_list.read(answer.body, answer.headers, uri, record.issuer, clock.wall())
         yield from verify_signature(published.token, record, clock)
-        return status_list.unfolded(published, policy.max_bytes), published, lifetime(answer.headers)
+        return status_list.decompress(published, policy.max_bytes), published, lifetime(answer.headers)
     except (status_list.MalformedStatusList, InvalidToken) as error:
         problem = f"its status list cannot be used: {error}"
     raise AuthorityUnavailable(Reason.AUTHORITY_ANSWER_INVALID, authority, url=uri, problem=problem)

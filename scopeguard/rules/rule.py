@@ -13,7 +13,7 @@ from scopeguard.config.sources import TokenSource, checked_sources
 from scopeguard.errors import ConfigurationError
 from scopeguard.rules.template import Template
 from scopeguard.rules.tree import NEVER, Tree
-from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, checked_scope
+from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, check_scope
 from scopeguard.spec.error_body import ErrorBody
 
 # fmt: off
@@ -100,7 +100,7 @@ class Rule:
             text(access, f"rule {self.path!r}: access", empty=False)
             if access in {item.value for item in Access}:
                 raise ConfigurationError(f"rule {self.path!r}: access: write {access.upper()}, not a scope {access!r}")
-            access = all_of(checked_scope(access, f"rule {self.path!r}: access"))
+            access = all_of(check_scope(access, f"rule {self.path!r}: access"))
             object.__setattr__(self, "access", access)
         instance(
             access, (Requirement, Access), f"rule {self.path!r}: access", "a requirement, PUBLIC, OPTIONAL or DENIED"

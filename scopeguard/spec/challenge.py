@@ -23,7 +23,7 @@ from scopeguard.errors import (
     MissingCredentials,
     Reason,
 )
-from scopeguard.spec.error_body import BodyWriter, ErrorBody, Problem, checked_writer, written
+from scopeguard.spec.error_body import BodyWriter, ErrorBody, Problem, check_writer, write_body
 
 _QUOTABLE: Final = re.compile(r"[\x20-\x7E]*")
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -33,7 +33,7 @@ DEFAULT_RETRY_AFTER: Final = 5.0
 MAX_RETRY_AFTER: Final = 300.0
 
 
-def quoted(value: str) -> str:
+def quote(value: str) -> str:
     """*value* as a quoted-string (RFC 9110 section 5.6.4); :class:`ConfigurationError` where it cannot be one."""
     if not _QUOTABLE.fullmatch(value):
         raise ConfigurationError(f"{value!r} cannot stand in a header: printable ASCII only")
@@ -101,11 +101,11 @@ class ChallengeStyle:
         if self.error_uri is not None and not _ABSOLUTE_URI.fullmatch(self.error_uri):
             raise ConfigurationError(f"error_uri: {self.error_uri!r} is not an absolute URI in printable ASCII")
         object.__setattr__(self, "_fixed", ", ".join(parts))
-        object.__setattr__(self, "_writer", checked_writer(self.body))
+        object.__setattr__(self, "_writer", check_writer(self.body))
 
     def written(self, problem: Problem) -> tuple[tuple[str, bytes], str | None]:
         """Media type and bytes of a body for *problem*, and why they are not those of ``body`` if they are not."""
-        return written(self._writer, problem)
+        return write_body(self._writer, problem)
 
     @property
     def media_type(self) -> str:
@@ -118,12 +118,12 @@ class ChallengeStyle:
         parts = [self._fixed]
         if denial.error is not None:
             parts.append(f'error="{denial.error}"')
-            parts.append(f"error_description={quoted(denial.description)}")
+            parts.append(f"error_description={quote(denial.description)}")
             if self.error_uri is not None:
-                parts.append(f"error_uri={quoted(self.error_uri)}")
+                parts.append(f"error_uri={quote(self.error_uri)}")
         if scopes and not isinstance(denial, InvalidRequest):
             # Scope is not error information: it may stand in a challenge to a caller without a token as well.
-            parts.append(f"scope={quoted(' '.join(scopes))}")
+            parts.append(f"scope={quote(' '.join(scopes))}")
         return "Bearer " + ", ".join(parts)
 
 
@@ -131,7 +131,7 @@ def _setting(value: str, name: str) -> str:
     if not isinstance(value, str):
         raise ConfigurationError(f"{name}: a string, not {type(value).__name__}")
     try:
-        return quoted(value)
+        return quote(value)
     except ConfigurationError as error:
         raise ConfigurationError(f"{name}: {error}") from None
 

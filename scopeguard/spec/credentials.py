@@ -65,7 +65,7 @@ def token_from_authorization(values: Sequence[bytes], max_bytes: int, form: re.P
         raise InvalidRequest(Reason.EMPTY_CREDENTIALS, source="header")
     if len(token) == len(value) - 6:  # no SP behind the scheme
         raise InvalidRequest(Reason.MALFORMED_CREDENTIALS, source="header")
-    return checked_token(token, max_bytes, "header", form)
+    return check_token(token, max_bytes, "header", form)
 
 
 def token_from_field(values: Sequence[bytes], max_bytes: int) -> str | None:
@@ -78,10 +78,10 @@ def token_from_field(values: Sequence[bytes], max_bytes: int) -> str | None:
         return None
     if len(values) > 1:
         raise InvalidRequest(Reason.MALFORMED_CREDENTIALS, source="header", lines=len(values))
-    return checked_token(values[0].strip(b" \t"), max_bytes, "header", _PADDED)
+    return check_token(values[0].strip(b" \t"), max_bytes, "header", _PADDED)
 
 
-def checked_token(token: bytes, max_bytes: int, source: str, form: re.Pattern[bytes] = TOKEN68) -> str:
+def check_token(token: bytes, max_bytes: int, source: str, form: re.Pattern[bytes] = TOKEN68) -> str:
     """*token* as text if it has *form* and at most *max_bytes* bytes, else :class:`InvalidRequest`."""
     if not token:
         raise InvalidRequest(Reason.EMPTY_CREDENTIALS, source=source)
@@ -108,7 +108,7 @@ def token_from_parameters(
         return None
     if len(found) > 1:
         raise InvalidRequest(Reason.REPEATED_PARAMETER, source=source)
-    return checked_token(unquote_to_bytes(found[0].replace(b"+", b" ")), max_bytes, source, form)
+    return check_token(unquote_to_bytes(found[0].replace(b"+", b" ")), max_bytes, source, form)
 
 
 def has_access_token(query: bytes) -> bool:

@@ -45,7 +45,7 @@ class ErrorBody(StrEnum):
     GOOGLE = "google"  # {"error": {"code": 403, ..., "status": "PERMISSION_DENIED"}}, as Google's clients read it
 
 
-def checked_writer(body: ErrorBody | str | BodyWriter) -> BodyWriter:
+def check_writer(body: ErrorBody | str | BodyWriter) -> BodyWriter:
     """The writer that *body* is or names. It is tried on one problem of each kind; :class:`ConfigurationError` for one
     that fails, or that does not return a media type and bytes."""
     if isinstance(body, str):
@@ -55,13 +55,13 @@ def checked_writer(body: ErrorBody | str | BodyWriter) -> BodyWriter:
     if not callable(body):
         raise ConfigurationError(f"body: one of {', '.join(_WRITERS)}, or a function, not {type(body).__name__}")
     for problem in _SAMPLES:
-        _, failure = written(body, problem)
+        _, failure = write_body(body, problem)
         if failure is not None:
             raise ConfigurationError(f"body: {failure} for a {problem.status}")
     return body
 
 
-def written(writer: BodyWriter, problem: Problem) -> tuple[tuple[str, bytes], str | None]:
+def write_body(writer: BodyWriter, problem: Problem) -> tuple[tuple[str, bytes], str | None]:
     """Media type and bytes by *writer*, and ``None``; if it fails, those of a problem document, and why in words for
     the log. A refusal stays a refusal whatever a writer does, and never becomes a 500."""
     try:

@@ -41,7 +41,7 @@ class MalformedAnswer(ValueError):
     """Not an introspection answer: nothing was said about the token. The text quotes nothing of it."""
 
 
-def question(token: str, proof: Proof, hint: str | None) -> tuple[tuple[str, str], ...]:
+def request_form(token: str, proof: Proof, hint: str | None) -> tuple[tuple[str, str], ...]:
     """The form of RFC 7662 section 2.1: the token, what kind it is, and who asks."""
     hints = () if hint is None else (("token_type_hint", hint),)
     return (("token", token), *hints, *proof.parameters)
@@ -201,7 +201,7 @@ def read_signed(
     return signed
 
 
-def remaining(members: Mapping[str, Any] | None, now: float) -> float:
+def seconds_left(members: Mapping[str, Any] | None, now: float) -> float:
     """The seconds until ``exp`` by *members*: infinite if it is absent, minus infinity if it is not a valid date."""
     if members is None or members.get("exp") is None:
         return float("inf")

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from scopeguard.access_token import Unverified, frozen_json
+from scopeguard.access_token import Unverified, freeze_json
 from scopeguard.config.checks import media_type
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import InvalidToken, Reason
@@ -96,7 +96,7 @@ def check(token: Unverified, transmitter: Issuer, audiences: Collection[str], no
         raise InvalidToken(Reason.MALFORMED_CLAIM, claim="events")
 
 
-def digest_of(token: Unverified) -> str:
+def event_id(token: Unverified) -> str:
     """What a checked *token* is known by, to tell whether it came before: its issuer with its ``jti``."""
     state = hashlib.sha256()
     for name in ("iss", "jti"):
@@ -128,8 +128,8 @@ def events_of(token: Unverified, types: Collection[str], latest: float) -> tuple
                 issuer=claims["iss"],
                 jti=claims["jti"],
                 at=_past(members if happened else claims, "event_timestamp" if happened else "iat", latest),
-                sub_id=frozen_json(sub_id),
-                members=frozen_json(members),
+                sub_id=freeze_json(sub_id),
+                members=freeze_json(members),
             )
         )
     return tuple(found)

@@ -1,6 +1,6 @@
 """What a token says of its status, and what a status list token says: draft-ietf-oauth-status-list.
 
-The draft's sections are those of version 20. A list is judged before its signature is verified, unfolded after it.
+The draft's sections are those of version 20. A list is judged before its signature is verified, decompress after it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusList:
-    """A list, unfolded: so many ``bits`` of ``data`` for each token, the least significant first (section 4.1)."""
+    """A list, decompress: so many ``bits`` of ``data`` for each token, the least significant first (section 4.1)."""
 
     bits: int
     data: bytes = field(repr=False)
@@ -55,7 +55,7 @@ class StatusList:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Published:
+class UnverifiedStatusList:
     """A status list token whose signature is still to be verified; times in seconds from now.
 
     ``ttl`` is how long it asks to be kept, ``expires_in`` how long it may be used.
@@ -68,7 +68,9 @@ class Published:
     expires_in: float | None
 
 
-def reference(claims: Mapping[str, Any], origins: Collection[str], insecure: Collection[str] = ()) -> Reference | None:
+def find_reference(
+    claims: Mapping[str, Any], origins: Collection[str], insecure: Collection[str] = ()
+) -> Reference | None:
     """Where *claims* say that the status is, ``None`` where they say nothing of a status (section 6.2).
 
     Refused with :class:`InvalidToken`: a ``status`` of the wrong form, one with other mechanisms only,
@@ -98,7 +100,7 @@ def reference(claims: Mapping[str, Any], origins: Collection[str], insecure: Col
     return Reference(uri, index)
 
 
-def read(body: bytes, headers: Mapping[str, str], uri: str, issuer: Issuer, now: float) -> Published:
+def read(body: bytes, headers: Mapping[str, str], uri: str, issuer: Issuer, now: float) -> UnverifiedStatusList:
     """The status list token that was fetched from *uri*, its signature still to be verified.
 
     Checked: content type, ``typ``, algorithm, ``sub``, ``iat``, ``exp``, ``ttl``, the form of ``status_list``. ``iss``
@@ -123,7 +125,7 @@ def read(body: bytes, headers: Mapping[str, str], uri: str, issuer: Issuer, now:
     if ttl is not None and ttl <= 0:
         raise MalformedStatusList("its ttl is not positive")
     bits, packed = _packed(claims.get("status_list"))
-    return Published(
+    return UnverifiedStatusList(
         token=token, bits=bits, packed=packed, ttl=ttl, expires_in=None if expires is None else expires - now
     )
 
@@ -147,8 +149,8 @@ def _packed(found: object) -> tuple[int, bytes]:
         raise MalformedStatusList(f"its lst is {error}") from None
 
 
-def unfolded(published: Published, max_bytes: int) -> StatusList:
-    """The list itself, if it is no larger than *max_bytes*: not a byte more is ever unfolded.
+def decompress(published: UnverifiedStatusList, max_bytes: int) -> StatusList:
+    """The list itself, if it is no larger than *max_bytes*: not a byte more is ever decompress.
 
     Raises :class:`MalformedStatusList` for what is not exactly one ZLIB stream (RFC 1950).
     """

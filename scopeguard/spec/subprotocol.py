@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from scopeguard.errors import InvalidRequest, Reason
-from scopeguard.spec.credentials import TOKEN68, checked_token
+from scopeguard.spec.credentials import TOKEN68, check_token
 from scopeguard.spec.jws import decode_base64url
 
 SOURCE: Final = "subprotocol"
@@ -21,7 +21,7 @@ _KUBERNETES: Final = "base64url.bearer.authorization.k8s.io."
 
 
 @dataclass(frozen=True, slots=True)
-class Offered:
+class Subprotocols:
     """What a client offers: *others* are the subprotocols without those that carry a token, in their order.
 
     *marker* is the word before the token, as it was written. A browser gives up unless one of the offered subprotocols
@@ -34,7 +34,7 @@ class Offered:
     plain: tuple[str, ...] = ()
 
 
-def offered(values: Sequence[bytes]) -> Offered:
+def parse_subprotocols(values: Sequence[bytes]) -> Subprotocols:
     """The subprotocols in all fields called ``Sec-WebSocket-Protocol``, which are one list (RFC 6455 §11.3.4)."""
     names = [name.strip() for name in b",".join(values).decode("latin-1").split(",")]
     names = [name for name in names if name]
@@ -54,7 +54,7 @@ def offered(values: Sequence[bytes]) -> Offered:
             position += 1
         else:
             others.append(name)
-    return Offered(tuple(others), marker, tuple(encoded), tuple(plain))
+    return Subprotocols(tuple(others), marker, tuple(encoded), tuple(plain))
 
 
 def token_from_subprotocols(values: Sequence[bytes], max_bytes: int, form: re.Pattern[bytes] = TOKEN68) -> str | None:
@@ -62,18 +62,18 @@ def token_from_subprotocols(values: Sequence[bytes], max_bytes: int, form: re.Pa
 
     Raises :class:`InvalidRequest` for more than one, and for a malformed, empty or oversized one.
     """
-    found = offered(values)
+    found = parse_subprotocols(values)
     tokens = (*found.encoded, *found.plain)
     if not tokens:
         return None
     if len(tokens) > 1:
         raise InvalidRequest(Reason.SEVERAL_METHODS, methods=" ".join([SOURCE] * len(tokens)))
     if found.plain:
-        return checked_token(found.plain[0].encode("latin-1"), max_bytes, SOURCE, form)
+        return check_token(found.plain[0].encode("latin-1"), max_bytes, SOURCE, form)
     if len(found.encoded[0]) > 2 * max_bytes:  # three octets take four characters
         raise InvalidRequest(Reason.TOKEN_TOO_LARGE, source=SOURCE, limit=max_bytes)
     try:
         token = decode_base64url(found.encoded[0])
     except ValueError:
         token = b" "  # no token has this form
-    return checked_token(token, max_bytes, SOURCE, form)
+    return check_token(token, max_bytes, SOURCE, form)

@@ -23,7 +23,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from scopeguard.config.checks import number, text
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
-from scopeguard.extras import installation
+from scopeguard.extras import install_command
 
 log: Final = logging.getLogger("scopeguard")
 
@@ -186,7 +186,7 @@ def _library() -> Any:
         import redis.connection  # noqa: PLC0415
         import redis.retry  # noqa: PLC0415
     except ImportError:
-        raise ConfigurationError(f"store: needs redis-py; {installation('redis')}") from None
+        raise ConfigurationError(f"store: needs redis-py; {install_command('redis')}") from None
     return redis
 
 

@@ -29,7 +29,7 @@ from scopeguard.flow.effects import Answer, Send
 from scopeguard.guard import Decision, Denied, Granted, Unavailable, engine_of
 from scopeguard.scopes import all_of
 from scopeguard.spec.client_authentication import Proof
-from scopeguard.spec.introspection import question
+from scopeguard.spec.introspection import request_form
 from scopeguard.stores import MemoryStore
 from scopeguard.testing import FakeAuthority
 from scopeguard.testing.transport import Network
@@ -321,7 +321,7 @@ def test_the_question_is_a_post_of_a_form_with_credentials_in_one_place():
     with Loopback(answering(response(body))) as server:
         endpoint = server.url + "/introspect"
         transport = HttpxTransport()
-        transport.send(Send(url=endpoint, authority="a", form=question("a+b=~", Proof(), "access_token")))
+        transport.send(Send(url=endpoint, authority="a", form=request_form("a+b=~", Proof(), "access_token")))
         for settings in (
             {"client_secret": "p%+s"},
             {"client_secret": "p%+s", "auth": "client_secret_post", "token_type_hint": None},

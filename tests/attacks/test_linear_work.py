@@ -32,7 +32,7 @@ from scopeguard.spec.jwks import parse_key_set
 from scopeguard.spec.jws import decode_base64url
 from scopeguard.spec.key_by_id import key_url, parse_public_key
 from scopeguard.spec.scope_claims import granted_scopes
-from scopeguard.spec.status_list import reference
+from scopeguard.spec.status_list import find_reference
 from scopeguard.spec.strict_json import parse_object
 from scopeguard.spec.subprotocol import token_from_subprotocols
 from scopeguard.spec.token_endpoint import judge_token_answer
@@ -132,7 +132,7 @@ PARSERS: Final[dict[str, Callable[[bytes], object]]] = {
     "a list of scopes": as_text(lambda text: granted_scopes({"scope": text, "scp": text.split(",")}, LISTS)),
     "effective scopes": as_text(lambda text: VOCABULARY.effective(text.split(" "))),
     "a status reference": as_text(
-        lambda text: reference(
+        lambda text: find_reference(
             {"status": {"status_list": {"idx": 1, "uri": "https://as.example/" + text}}}, ["https://as.example"]
         )
     ),

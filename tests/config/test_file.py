@@ -686,7 +686,7 @@ REFUSED = [
     (f"{ISSUERS}[[rules]]\npath = '/'\npublic = true\noptional = true", "public and optional: contradict each other"),
     (f"{ISSUERS}[[rules]]\npath = 'x'\npublic = true", "[[rules]] 1: path: rule 'x': a path must begin with /"),
     (f"{ISSUERS}[[rules]]\npath = '/x/*'\npublic = true", "[[rules]] 1: path: rule '/x/*': wildcards are"),
-    (f"{ISSUERS}[[rules]]\npath = '/'\nany_of = []", "[[rules]] 1: any_of: any_of() of nothing allows nobody"),
+    (f"{ISSUERS}[[rules]]\npath = '/'\nany_of = []", "[[rules]] 1: any_of: any_of() needs at least one scope"),
     (f"{ISSUERS}[[rules]]\npath = '/'\nall_of = ['a b']", "[[rules]] 1: all_of: 'a b' holds several scopes"),
     (f"{ISSUERS}[[rules]]\npath = '/'\npublic = true\nmethods = ['get']", "1: methods: rule '/': 'get' is not"),
     (f"{ISSUERS}[[rules]]\npath = '/'\npublic = true\nmethods = []", "[[rules]] 1: methods: rule '/': name a method"),

@@ -59,7 +59,7 @@ def test_two_catalogs_are_joined():
         ({"descriptions": {"a b": ""}}, "descriptions: 'a b' holds several scopes"),
         ({"descriptions": {"a": 7}}, r"descriptions\['a'\]: a text, not int"),
         ({"descriptions": ["a"]}, "descriptions: write what each scope means"),
-        ({"implies": {"a": "b"}}, r"implies\['a'\]: write a list"),
+        ({"implies": {"a": "b"}}, r"implies\['a'\]: must be a list"),
         ({"prefix": 7}, "prefix: a string"),
         ({"prefix": "a b"}, "prefix: 'a b' holds several scopes"),
     ],
@@ -102,7 +102,7 @@ def test_it_is_read_from_toml(tmp_path: Path):
         ("description = {}", "scopes.toml: description: unknown key; known are prefix, descriptions, implies"),
         ("descriptions = ", "scopes.toml: not TOML"),
         ("prefix = 7", "scopes.toml: prefix: a string"),
-        ("implies = 7", "scopes.toml: implies: write which scope"),
+        ("implies = 7", "scopes.toml: implies: must map scopes"),
         (None, "scopes.toml: cannot be read: No such file"),
     ],
 )

@@ -28,7 +28,7 @@ from scopeguard.access_token import (
     current_access_token_or_none,
     end_serving,
     fingerprint,
-    frozen_json,
+    freeze_json,
 )
 from scopeguard.errors import ConfigurationError
 
@@ -52,7 +52,7 @@ def access_token(**changes: Any) -> AccessToken:
         "scopes": frozenset(("read",)),
         "granted_scopes": ("read",),
         "expires_at": 1_800_000_300.0,
-        "claims": frozen_json({"sub": "user-1", "email": "user@example.com"}),
+        "claims": freeze_json({"sub": "user-1", "email": "user@example.com"}),
     }
     return AccessToken(**{**values, **changes})
 
@@ -74,7 +74,7 @@ def test_a_fingerprint_is_the_beginning_of_a_digest_and_no_part_of_the_token():
 
 @pytest.mark.rule("B-50")
 def test_no_claim_shows_in_how_a_token_presents_itself():
-    shown = repr(access_token(claims=frozen_json({"email": "user@example.com", "secret": "x"})))
+    shown = repr(access_token(claims=freeze_json({"email": "user@example.com", "secret": "x"})))
     assert "user@example.com" not in shown
     assert "secret" not in shown
     assert repr(UNVERIFIED) == "Unverified(fingerprint='abc')"
@@ -140,7 +140,7 @@ JSON = st.recursive(
 @pytest.mark.rule("X-64")
 @given(JSON)
 def test_frozen_json_says_the_same_and_cannot_be_written_at_any_depth(value):
-    frozen = frozen_json(value)
+    frozen = freeze_json(value)
     assert thawed(frozen) == value
     assert not writable(frozen)
 
@@ -148,7 +148,7 @@ def test_frozen_json_says_the_same_and_cannot_be_written_at_any_depth(value):
 @pytest.mark.rule("X-64")
 def test_what_was_frozen_does_not_follow_its_source():
     source: dict[str, Any] = {"groups": ["a"], "realm_access": {"roles": ["b"]}}
-    frozen = frozen_json(source)
+    frozen = freeze_json(source)
     source["groups"].append("admin")
     source["realm_access"]["roles"].append("admin")
     source["sub"] = "somebody"
@@ -175,12 +175,12 @@ def test_claims_cannot_be_written_at_any_depth_whenever_they_were_frozen(claims)
     assert not writable(looked_at.claims)
     assert thawed(looked_at.claims) == claims
     assert looked_at.claims is looked_at.claims
-    assert token == looked_at == access_token(claims=frozen_json(claims))
+    assert token == looked_at == access_token(claims=freeze_json(claims))
     assert not writable(token.claims)
 
 
 def test_claims_that_are_read_only_are_left_as_they_are():
-    claims = frozen_json({"sub": "user-1"})
+    claims = freeze_json({"sub": "user-1"})
     assert access_token(claims=claims).claims is claims
 
 

@@ -26,7 +26,7 @@ from scopeguard.errors import (
     RequestTooLarge,
 )
 from scopeguard.scopes import AUTHENTICATED, all_of, any_of
-from scopeguard.spec.challenge import ChallengeStyle, Response, private_headers, quoted, write_denial, write_outage
+from scopeguard.spec.challenge import ChallengeStyle, Response, private_headers, quote, write_denial, write_outage
 from scopeguard.spec.challenge_parser import parse_challenges
 
 STYLE = ChallengeStyle(realm="example")
@@ -225,7 +225,7 @@ def test_a_bad_signature_a_wrong_audience_and_an_unknown_key_look_the_same():
     ids=ascii,
 )
 def test_a_realm_is_quoted(realm, written):
-    assert quoted(realm) == written
+    assert quote(realm) == written
     for denial in DENIALS.values():
         assert challenge_of(denial, ChallengeStyle(realm=realm))["realm"] == realm
 

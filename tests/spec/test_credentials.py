@@ -15,7 +15,7 @@ from scopeguard.errors import AccessDenied, InvalidRequest, MissingCredentials, 
 from scopeguard.request import HeaderList
 from scopeguard.spec.credentials import (
     OPAQUE,
-    checked_token,
+    check_token,
     declared_length,
     has_access_token,
     is_token,
@@ -196,7 +196,7 @@ def test_oversized_token_is_refused_without_decoding_it():
     assert refusal(lambda: from_query(b"access_token=" + b"a" * (LIMIT + 1))) is Reason.TOKEN_TOO_LARGE
     assert from_query(b"access_token=" + b"%61" * LIMIT) == "a" * LIMIT
     assert from_form(b"access_token=" + b"a" * LIMIT) == "a" * LIMIT
-    assert refusal(lambda: checked_token(b"", LIMIT, "header")) is EMPTY
+    assert refusal(lambda: check_token(b"", LIMIT, "header")) is EMPTY
 
 
 # RFC 9110 section 11.2 and RFC 6750 section 2.1, written independently of the parser.

@@ -22,7 +22,7 @@ from scopeguard.errors import (
     RequestTooLarge,
 )
 from scopeguard.spec.challenge import ChallengeStyle, Response, write_denial, write_outage
-from scopeguard.spec.error_body import ErrorBody, Problem, checked_writer, written
+from scopeguard.spec.error_body import ErrorBody, Problem, check_writer, write_body
 
 NEEDED = ("read", "write")
 OUTAGE = AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, "https://as.example", retry_after=7)
@@ -211,7 +211,7 @@ PROBLEMS = st.builds(
 
 @given(PROBLEMS, st.sampled_from(ErrorBody))
 def test_built_in_writers_write_ascii_json_for_any_input(problem, body):
-    (kind, content), failure = written(checked_writer(body), problem)
+    (kind, content), failure = write_body(check_writer(body), problem)
     assert failure is None
     assert kind.startswith("application/")
     assert content.isascii()
@@ -220,6 +220,6 @@ def test_built_in_writers_write_ascii_json_for_any_input(problem, body):
 
 @given(st.text(max_size=40))
 def test_media_type_of_a_writer_cannot_inject_a_header(text):
-    (kind, _), _ = written(lambda problem: (text, b""), Problem(status=403, title="", description=""))
+    (kind, _), _ = write_body(lambda problem: (text, b""), Problem(status=403, title="", description=""))
     assert kind.isascii()
     assert kind.isprintable()

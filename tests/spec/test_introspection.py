@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopeguard.access_token import Unverified, frozen_json
+from scopeguard.access_token import Unverified, freeze_json
 from scopeguard.config.client_authentication import ClientAuthentication
 from scopeguard.config.introspection import Introspection
 from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY, Issuer
@@ -65,12 +65,12 @@ def judge(
 @pytest.mark.rule("I-01", "I-02")
 def test_request_carries_the_token_its_type_hint_and_the_credentials():
     proof = Proof(parameters=(("client_id", "api"),))
-    assert introspection.question("a+b=~", proof, "access_token") == (
+    assert introspection.request_form("a+b=~", proof, "access_token") == (
         ("token", "a+b=~"),
         ("token_type_hint", "access_token"),
         ("client_id", "api"),
     )
-    assert introspection.question("t", Proof(), None) == (("token", "t"),)
+    assert introspection.request_form("t", Proof(), None) == (("token", "t"),)
 
 
 # -- the cache key
@@ -292,7 +292,7 @@ def test_answer_of_null_members_has_no_audience():
     assert judge(nulls) is Reason.MISSING_CLAIM
     token = judge(nulls, audience_required=False)
     assert (token.subject, token.client_id, token.granted_scopes, token.expires_at) == (None, None, None, None)
-    assert introspection.remaining(nulls, NOW) == float("inf")
+    assert introspection.seconds_left(nulls, NOW) == float("inf")
 
 
 def test_policy_of_the_issuer_applies_to_answers():
@@ -311,7 +311,7 @@ def test_unknown_members_reach_the_app_read_only():
     assert token.claims["authorization_details"][0]["actions"] == ("initiate",)
     with pytest.raises(TypeError):
         token.claims["authorization_details"][0]["type"] = "other"
-    same = frozen_json({"authorization_details": details})
+    same = freeze_json({"authorization_details": details})
     assert token.claims["authorization_details"] == same["authorization_details"]
 
 
@@ -568,7 +568,7 @@ def test_text_that_is_not_a_jwt_is_not_a_signed_answer(body: bytes):
     ids=str,
 )
 def test_answer_is_usable_until_the_token_expires(members: dict[str, Any] | None, seconds: float):
-    assert introspection.remaining(members, NOW) == seconds
+    assert introspection.seconds_left(members, NOW) == seconds
 
 
 @pytest.mark.parametrize("members", [MEMBERS, None])

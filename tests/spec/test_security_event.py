@@ -17,8 +17,8 @@ from scopeguard.spec.security_event import (
     SESSION_REVOKED,
     SecurityEvent,
     check,
-    digest_of,
     error_code,
+    event_id,
     events_of,
     is_discarded,
     subject_of,
@@ -111,8 +111,8 @@ def test_each_error_code_has_a_description():
 
 
 def test_events_are_identified_by_issuer_and_jti():
-    assert digest_of(token()) == digest_of(token(iat=1))
-    assert len({digest_of(token(iss=iss, jti=jti)) for iss, jti in (("a", "bc"), ("ab", "c"), ("a", "b"))}) == 3
+    assert event_id(token()) == event_id(token(iat=1))
+    assert len({event_id(token(iss=iss, jti=jti)) for iss, jti in (("a", "bc"), ("ab", "c"), ("a", "b"))}) == 3
 
 
 def events(set_: Unverified, *types: str) -> tuple[SecurityEvent, ...]:

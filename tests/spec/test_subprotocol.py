@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from scopeguard.errors import InvalidRequest, Reason
 from scopeguard.spec.credentials import OPAQUE
-from scopeguard.spec.subprotocol import Offered, offered, token_from_subprotocols
+from scopeguard.spec.subprotocol import Subprotocols, parse_subprotocols, token_from_subprotocols
 
 PREFIX = "base64url.bearer.authorization.k8s.io."
 
@@ -40,7 +40,7 @@ def test_token_is_found_and_removed_from_the_offered_subprotocols(
 ):
     fields = [value.encode() for value in values]
     assert token_from_subprotocols(fields, 100) == token
-    found = offered(fields)
+    found = parse_subprotocols(fields)
     assert (found.others, found.marker) == (others, marker)
 
 
@@ -81,9 +81,9 @@ def test_an_opaque_token_may_have_more_characters():
 
 @given(st.lists(st.binary(max_size=60), max_size=4))
 def test_no_token_is_left_among_the_others(values: list[bytes]):
-    found = offered(values)
-    assert isinstance(found, Offered)
-    again = offered([", ".join(found.others).encode("latin-1")])
+    found = parse_subprotocols(values)
+    assert isinstance(found, Subprotocols)
+    again = parse_subprotocols([", ".join(found.others).encode("latin-1")])
     assert (again.encoded, again.plain, again.others) == ((), (), found.others)
     try:
         token_from_subprotocols(values, 100)
