@@ -12,7 +12,7 @@ from scopeguard.contracts.contract import Contract, Undeclared
 from scopeguard.contracts.openapi import openapi
 from scopeguard.errors import ConfigurationError
 from scopeguard.rules import DENIED, Access, Rule, Rules
-from scopeguard.rules.template import Many, One
+from scopeguard.rules.template import sample_path
 from scopeguard.scopes import AUTHENTICATED, Requirement
 
 # Fills the parameters of a template to look its rule up. No literal segment is likely to equal it.
@@ -96,7 +96,7 @@ def _differences(one: Rules, other: Rules, kind: DifferenceKind) -> dict[tuple[s
     """Return what *other* decides differently than *one*, by method and sample path. *kind* is used where it denies."""
     found: dict[tuple[str, str], Difference] = {}
     for rule, method in [(each, method) for each in one.all for method in _methods(each)]:
-        sample = _sample(rule)
+        sample = sample_path(rule.path, _SAMPLE)
         answer = other.find(method, sample)
         access = DENIED if answer is None else answer.access
         if rule.access is DENIED or _same(rule.access, access):
@@ -129,19 +129,6 @@ def _methods(rule: Rule) -> list[str]:
         return list(_ANY_METHOD)
     methods = sorted(rule.methods)
     return [method for method in methods if method != "HEAD" or "GET" not in methods]  # a rule for GET covers HEAD
-
-
-def _sample(rule: Rule) -> str:
-    segments = []
-    for step in rule.template.steps:
-        match step:
-            case One(literals):
-                segments.append(_SAMPLE.join(literals))
-            case Many(tail):
-                segments.append(_SAMPLE + tail)
-            case _:
-                segments.append(_SAMPLE)
-    return "/" + "/".join(segments)
 
 
 def _same(one: Requirement | Access, other: Requirement | Access) -> bool:

@@ -16,9 +16,9 @@ from typing import Final
 
 from scopeguard.errors import ConfigurationError
 from scopeguard.rules import Access, Rule
+from scopeguard.rules.overlap import Overlaps, is_narrower
 from scopeguard.rules.rule import METHODS, strictest
 from scopeguard.rules.template import Many, One, Step, Template
-from scopeguard.rules.tree import fits
 from scopeguard.scopes import Requirement, all_of, any_of
 
 _SEGMENTS: Final = re.compile(r"\{[^{}]*:segments\}")
@@ -40,7 +40,7 @@ class Operation:
 
     def __post_init__(self) -> None:
         try:
-            object.__setattr__(self, "template", Template.parsed(self.path))
+            object.__setattr__(self, "template", Template.parse(self.path))
         except ConfigurationError as error:
             raise ConfigurationError(f"{self.source}: {error}") from None
 
@@ -118,89 +118,29 @@ def _step_rank(step: Step) -> tuple[int, int, str]:
             return (4, 0, "")
 
 
-def _narrower(one: Step, other: Step) -> bool:
-    """Whether every segment that *one* matches is matched by *other*."""
-    if not isinstance(one, One) or not isinstance(other, One):
-        return False
-    if one == other:
-        return True
-    if len(other.literals) == 1:
-        return False
-    (head, tail), (needed_head, needed_tail) = _ends(one), _ends(other)
-    if not head.startswith(needed_head) or not tail.endswith(needed_tail):
-        return False
-    if len(one.literals) == 1:
-        start, end = len(needed_head), len(head) - len(needed_tail)
-        return start < end and fits(other.literals[1:-1], head, start, end)
-    return len(other.literals) == 2
-
-
-def _meet(one: Step, other: Step) -> bool:
-    """Whether some segment may be matched by both. Errs to the side of yes."""
-    if _narrower(one, other) or _narrower(other, one):
-        return True
-    if not isinstance(one, One) or not isinstance(other, One) or 1 in (len(one.literals), len(other.literals)):
-        return False
-    (head, tail), (another_head, another_tail) = _ends(one), _ends(other)
-    heads_meet = head.startswith(another_head) or another_head.startswith(head)
-    return heads_meet and (tail.endswith(another_tail) or another_tail.endswith(tail))
-
-
-def _is_literal(step: Step) -> bool:
-    return isinstance(step, One) and len(step.literals) == 1
-
-
-def _ends(step: One) -> tuple[str, str]:
-    return step.literals[0], step.literals[-1]
-
-
-@dataclass(slots=True)
-class _Node:
-    """Templates of one method and length, by their segments."""
-
-    literals: dict[Step, _Node] = field(default_factory=dict)
-    others: dict[Step, _Node] = field(default_factory=dict)
-    operation: Operation | None = None
-
-    def add(self, operation: Operation) -> None:
-        node = self
-        for step in operation.template.steps:
-            node = (node.literals if _is_literal(step) else node.others).setdefault(step, _Node())
-        node.operation = node.operation or operation
-
-    def meeting(self, steps: tuple[Step, ...]) -> list[Operation]:
-        """The operations whose templates share a path with that of *steps*."""
-        if not steps:
-            return [] if self.operation is None else [self.operation]
-        wanted = steps[0]
-        if _is_literal(wanted):
-            same = self.literals.get(wanted)
-            found = [] if same is None else [same]
-        else:
-            found = [node for step, node in self.literals.items() if _meet(step, wanted)]
-        found += (node for step, node in self.others.items() if _meet(step, wanted))
-        return [operation for node in found for operation in node.meeting(steps[1:])]
-
-
 def _intersections(operations: list[Operation]) -> list[Operation]:
     """Operations for the paths that templates share of which neither is the more concrete."""
     added: list[Operation] = []
-    trees: dict[tuple[str, int], _Node] = {}
+    overlaps: dict[tuple[str, int], Overlaps[Operation]] = {}
     known = {operation.key for operation in operations}
+    compared: set[tuple[str, str]] = set()
     # Those that stand for themselves come first: they decide where an unrolled one looks the same.
     several = [operation for operation in operations if _SEGMENTS.search(operation.path)]
     unrolled = [each for operation in several for each in _unrolled(operation, operations)]
     todo = [*reversed(unrolled), *(operation for operation in reversed(operations) if operation not in several)]
     while todo:
         operation = todo.pop()
-        tree = trees.setdefault((operation.method, len(operation.template.steps)), _Node())
-        for met in tree.meeting(operation.template.steps):
+        steps = operation.template.steps
+        same_length = overlaps.setdefault((operation.method, len(steps)), Overlaps())
+        for met in same_length.meeting(steps):
             shared = _shared(met, operation)
             if shared is not None and shared.key not in known:
                 known.add(shared.key)
                 added.append(shared)
                 todo.append(shared)
-        tree.add(operation)
+        if operation.key not in compared:
+            compared.add(operation.key)
+            same_length.add(steps, operation)
         if len(added) > _MOST_INTERSECTIONS:
             raise ConfigurationError(f"{operation.source}: too many templates match the same paths")
     return added
@@ -228,21 +168,21 @@ def _shared(one: Operation, other: Operation) -> Operation | None:
     if one.access == other.access:
         return None
     chosen: list[str] = []
-    is_narrower = [False, False]
+    narrower_at_a_step = [False, False]
     steps = zip(one.template.steps, other.template.steps, strict=True)
     texts = zip(one.path.split("/")[1:], other.path.split("/")[1:], strict=True)
     for (left, right), (text, another) in zip(steps, texts, strict=True):
-        left_fits, right_fits = _narrower(left, right), _narrower(right, left)
+        left_fits, right_fits = is_narrower(left, right), is_narrower(right, left)
         if not left_fits and not right_fits:
             raise _undecided(one, other, text, another)
-        is_narrower[0] |= not right_fits
-        is_narrower[1] |= not left_fits
+        narrower_at_a_step[0] |= not right_fits
+        narrower_at_a_step[1] |= not left_fits
         chosen.append(text if left_fits else another)
-    if all(is_narrower):
+    if all(narrower_at_a_step):
         if one.unrolled and other.unrolled:
             raise _undecided(one, other, one.path, other.path)
         return _both(one, other, "/" + "/".join(chosen))
-    for operation, narrower, wider in ((one, is_narrower[0], other), (other, is_narrower[1], one)):
+    for operation, narrower, wider in ((one, narrower_at_a_step[0], other), (other, narrower_at_a_step[1], one)):
         if narrower and operation.unrolled and not wider.unrolled:
             # With {name:segments} its rule comes behind the other one.
             return replace(operation, unrolled=False)

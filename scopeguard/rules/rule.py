@@ -94,7 +94,7 @@ class Rule:
     is_plain: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "template", Template.parsed(self.path))
+        object.__setattr__(self, "template", Template.parse(self.path))
         access = self.access
         if isinstance(access, str):
             text(access, f"rule {self.path!r}: access", empty=False)

@@ -10,6 +10,8 @@ from scopeguard.errors import ConfigurationError
 from scopeguard.rules.readings import ESCAPE, is_suspicious
 
 _PARAMETER: Final = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*(?::(path|segments))?\}")
+_ANY_PARAMETER: Final = re.compile(r"\{[^{}:]*(?::([^{}]*))?\}")
+_SEVERAL: Final = ("path", "segments")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,17 +23,27 @@ class One:
 
     literals: tuple[str, ...]
 
+    @property
+    def is_literal(self) -> bool:
+        """Whether it matches a single text."""
+        return len(self.literals) == 1
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """The texts that a matching segment begins and ends with."""
+        return self.literals[0], self.literals[-1]
+
 
 @dataclass(frozen=True, slots=True)
 class Many:
-    """One or more whole segments, none empty. The last one ends with *tail* and has text before it."""
+    """One or more whole segments, none of them empty. The last one ends with *tail*, after at least one character."""
 
     tail: str
 
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """The rest of the path, at least an empty segment."""
+    """The rest of the path: one or more segments, which may be empty."""
 
 
 Step: TypeAlias = One | Many | Rest
@@ -39,7 +51,7 @@ Step: TypeAlias = One | Many | Rest
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A path template, segment by segment. *shape* is the template without the names of its parameters."""
+    """A path template, with one step for each segment. *shape* is the template without the names of its parameters."""
 
     steps: tuple[Step, ...]
     shape: str
@@ -60,7 +72,7 @@ class Template:
         return not self.shape.endswith("/")
 
     @classmethod
-    def parsed(cls, template: str) -> Template:
+    def parse(cls, template: str) -> Template:
         """Parse *template*. Raises :class:`ConfigurationError` that names the mistake."""
         if not isinstance(template, str) or not template.startswith("/"):
             raise ConfigurationError(f"rule {template!r}: a path must begin with /")
@@ -76,6 +88,29 @@ class Template:
         last = len(segments) - 1
         steps = tuple(_step(template, segment, is_last=at == last) for at, segment in enumerate(segments))
         return cls(steps, "/" + "/".join(_shape(step) for step in steps))
+
+
+def route_step(segment: str) -> Step:
+    """Return the step of a *segment* of a framework's route.
+
+    Frameworks allow more than rules do: any name, any converter, and several segments anywhere in a path. A segment
+    with several segments in it becomes :class:`Rest`, which matches more than the route does.
+    """
+    pieces = _ANY_PARAMETER.split(segment)
+    return Rest() if any(kind in _SEVERAL for kind in pieces[1::2]) else One(tuple(pieces[::2]))
+
+
+def sample_path(template: str, filler: str) -> str:
+    """Return a path that *template* matches, with *filler* in place of each parameter.
+
+    *filler* replaces a parameter for several segments twice, with a slash between. The template may also be that of a
+    framework, which may have other names and converters.
+    """
+
+    def fill(parameter: re.Match[str]) -> str:
+        return f"{filler}/{filler}" if parameter[1] in _SEVERAL else filler
+
+    return _ANY_PARAMETER.sub(fill, template)
 
 
 def _step(template: str, segment: str, *, is_last: bool) -> Step:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scopeguard import Rule, Rules
 from scopeguard.audit.matching import Index, common_path, filled
 
-SEGMENTS = ["a", "b", "a:go", "{x}", "{x}:go", "a{x}"]
+SEGMENTS = ["a", "b", "a:go", "{x}", "{x}:go", "a{x}", "{x}.{y}", "a{x}:{y}go"]
+TEXTS = ["a", "b", "a:go", "ab", "c", "a.b:go"]
 templates = st.builds(
     lambda segments, tail: "/" + "/".join([*segments, *tail]),
     st.lists(st.sampled_from(SEGMENTS), max_size=3),
@@ -46,7 +47,11 @@ def test_a_common_path_is_one_of_both(route: str, rule: str):
         assert Rule(route).matches("GET", path), path
 
 
-@given(templates, st.lists(templates, max_size=6), st.lists(st.sampled_from(["a", "b", "a:go", "ab", "c"]), max_size=4))
+@given(
+    templates,
+    st.lists(templates, max_size=6),
+    st.lists(st.sampled_from(["a", "b", "a:go", "ab", "c", "a.b:go"]), max_size=4),
+)
 def test_the_index_misses_no_rule(route: str, paths: list[str], segments: list[str]):
     rules = Rules([Rule(path) for path in paths])
     path = "/" + "/".join(segments)

@@ -1,0 +1,83 @@
+"""Compare path templates with each other: which is the more concrete, and which may match the same path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+from scopeguard.rules.template import One, Step
+from scopeguard.rules.tree import fits
+
+T = TypeVar("T")
+
+
+def is_narrower(one: Step, other: Step) -> bool:
+    """Return whether *other* matches every segment that *one* matches. False if either matches several segments."""
+    if not isinstance(one, One) or not isinstance(other, One):
+        return False
+    if one == other:
+        return True
+    if other.is_literal:
+        return False
+    (head, tail), (needed_head, needed_tail) = one.ends, other.ends
+    if not head.startswith(needed_head) or not tail.endswith(needed_tail):
+        return False
+    if one.is_literal:
+        start, end = len(needed_head), len(head) - len(needed_tail)
+        return start < end and fits(other.literals[1:-1], head, start, end)
+    return len(other.literals) == 2
+
+
+def may_meet(one: Step, other: Step) -> bool:
+    """Return whether both may match the same segment. When in doubt, they may. False if either matches several."""
+    if is_narrower(one, other) or is_narrower(other, one):
+        return True
+    if not isinstance(one, One) or not isinstance(other, One) or one.is_literal or other.is_literal:
+        return False
+    (head, tail), (another_head, another_tail) = one.ends, other.ends
+    heads_meet = head.startswith(another_head) or another_head.startswith(head)
+    return heads_meet and (tail.endswith(another_tail) or another_tail.endswith(tail))
+
+
+class Overlaps(Generic[T]):
+    """Values by template, so that a template finds those that may match one of its paths without trying all.
+
+    From a step for several segments on, templates are not compared: such a template may meet every other one.
+    """
+
+    __slots__ = ("_ends", "_literals", "_open", "_others")
+
+    def __init__(self) -> None:
+        self._literals: dict[Step, Overlaps[T]] = {}
+        self._others: dict[Step, Overlaps[T]] = {}
+        self._ends: list[T] = []  # values whose templates end here
+        self._open: list[T] = []  # values whose templates go on with several segments
+
+    def add(self, steps: Sequence[Step], value: T) -> None:
+        """Add *value* for the template with *steps*."""
+        node = self
+        for step in steps:
+            if not isinstance(step, One):
+                node._open.append(value)
+                return
+            children = node._literals if step.is_literal else node._others
+            node = children.setdefault(step, Overlaps())
+        node._ends.append(value)
+
+    def meeting(self, steps: Sequence[Step]) -> list[T]:
+        """Return the values whose templates may match a path that the template with *steps* matches."""
+        if not steps:
+            return [*self._open, *self._ends]
+        wanted = steps[0]
+        if not isinstance(wanted, One):
+            return self._all()
+        if wanted.is_literal:
+            children = [self._literals[wanted]] if wanted in self._literals else []
+        else:
+            children = [node for step, node in self._literals.items() if may_meet(step, wanted)]
+        children += (node for step, node in self._others.items() if may_meet(step, wanted))
+        return [*self._open, *(value for node in children for value in node.meeting(steps[1:]))]
+
+    def _all(self) -> list[T]:
+        children = (*self._literals.values(), *self._others.values())
+        return [*self._open, *self._ends, *(value for node in children for value in node._all())]
