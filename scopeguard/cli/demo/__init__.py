@@ -1,4 +1,7 @@
-"""``scopeguard demo``: the whole story on loopback, and with ``--serve`` a place to try things out afterwards."""
+"""``scopeguard demo``: a guarded API, its clients and their authorization server, in ten steps on loopback.
+
+With ``--serve`` the servers keep running after the last step, for experiments by hand.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Final
 
 from scopeguard.cli.demo.api import INSERT, READ
 from scopeguard.cli.demo.show import Screen
-from scopeguard.cli.demo.story import Story, Surprise
+from scopeguard.cli.demo.story import StepFailed, Story
 from scopeguard.cli.demo.world import World
 from scopeguard.cli.devserver import curl
 
@@ -16,15 +19,15 @@ log: Final = logging.getLogger("scopeguard")
 
 
 def run(*, serve: bool, color: bool) -> int:
-    """Tell the story; the exit status: 0, or 1 when a step went otherwise than expected."""
+    """Run all steps. Return the exit status: 0, or 1 if a response differs from the expected one."""
     screen = Screen(color=color)
-    # The story tells what the log would say, and says itself that the authority is for development only.
+    # The output shows the reasons that the log would contain, and says that the server is for development only.
     silence = logging.NullHandler()
     log.addHandler(silence)
     propagate, log.propagate = log.propagate, False
     try:
         with World() as world:
-            return _tell(world, screen, serve=serve)
+            return _run_steps(world, screen, serve=serve)
     except KeyboardInterrupt:
         return 0
     finally:
@@ -32,45 +35,47 @@ def run(*, serve: bool, color: bool) -> int:
         log.removeHandler(silence)
 
 
-def _tell(world: World, screen: Screen, *, serve: bool) -> int:
-    screen.line("scopeguard: is the access token on this request good enough for this route?", "bold")
+def _run_steps(world: World, screen: Screen, *, serve: bool) -> int:
+    screen.line("scopeguard checks the access token of each request, and the scopes that the route requires.", "bold")
     screen.line(f"  {world.server.url}  an authorization server, for development only")
-    screen.line(f"  {world.api}  an API with tables, behind scopeguard")
-    screen.line(f"  two clients: loader may have tokens for {INSERT}, reader for {READ}")
+    screen.line(f"  {world.api}  an API with tables, protected by scopeguard")
+    screen.line(f"  two clients: loader may get the scope {INSERT}, reader may get {READ}")
     screen.line(f"  {screen.LEGEND}", "dim")
     story = Story(world, screen)
     try:
-        steps = story.tell()
-    except Surprise as surprise:
+        steps = story.run()
+    except StepFailed as failure:
         screen.line()
-        screen.line(f"UNEXPECTED: {surprise}", "bold red")
+        screen.line(f"UNEXPECTED: {failure}", "bold red")
         return 1
     screen.line()
     screen.line(f"All {steps} steps went as expected.", "bold green")
     if serve:
-        _invite(world, screen)
+        _print_commands(world, screen)
         threading.Event().wait()
     return 0
 
 
-def _invite(world: World, screen: Screen) -> None:
+def _print_commands(world: World, screen: Screen) -> None:
     world.clock.return_to_now()
     clients = world.authority.registry.clients
     rows, export = f"{world.api}/tables/trips/rows", f"{world.api}/tables/trips/export"
     control = f"curl -s -H 'content-type: application/json' {world.server.url}/control"
     for line in (
         "",
-        "Everything goes on running until Ctrl-C. In another shell:",
+        "The servers run until you press Ctrl-C. Try these lines in another shell.",
+        "A client that may insert rows, and a request without a token:",
         "",
         curl(f"{world.server.url}/token", clients["loader"]),
         f'curl -i -X POST -H "Authorization: Bearer $TOKEN" {rows}',
         f"curl -i -X POST {rows}",
         "",
+        "A client that may only read, and a token in the query string:",
         curl(f"{world.server.url}/token", clients["reader"]),
         f'curl -i -X POST -H "Authorization: Bearer $TOKEN" {rows}',
         f'curl -i "{export}?access_token=$TOKEN"',
         "",
-        "A new signing key; an outage; its end:",
+        "Make the authorization server change its signing key, become unreachable, and recover:",
         f"{control}/rotate -d '{{}}'",
         f'{control}/outage -d \'{{"kind": "unreachable"}}\'',
         f"{control}/reset -d '{{}}'",

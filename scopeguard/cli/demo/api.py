@@ -1,4 +1,4 @@
-"""The API of the demo: an app that knows nothing about tokens, and the rules of the guard in front of it."""
+"""The API of the demo: a Starlette app that does not handle tokens itself, and the rules that protect it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RULES: Final = Rules(
     [
         Rule("/tables/{table}/rows", all_of(INSERT), methods=["POST"]),
         Rule("/tables/{table}/rows", any_of(READ, INSERT), methods=["GET"]),
-        # A download link cannot have a header: this route, and no other, takes the token in the query as well.
+        # A download link cannot send a header, so this route alone also accepts the token in the query.
         Rule("/tables/{table}/export", all_of(READ), methods=["GET"], token_sources=["header", "query"]),
     ],
     public=["/healthz"],
@@ -29,7 +29,7 @@ RULES: Final = Rules(
 
 
 def guarded_app(guard: Guard) -> ASGIApp:
-    """The app behind *guard*, with a store of its own."""
+    """Return the app, protected by *guard*. Each app has its own rows."""
     rows = 2
 
     async def insert(request: Request) -> JSONResponse:

@@ -1,4 +1,4 @@
-"""How the demo looks: numbered steps, and exchanges of a few lines each. Tokens have names here, not contents."""
+"""The output of the demo: numbered steps, each with a few lines for every exchange. Tokens are shown by description."""
 
 from __future__ import annotations
 
@@ -18,37 +18,42 @@ _COLORS: Final = {2: "green", 4: "yellow", 5: "magenta"}
 
 
 def without_tokens(text: str) -> str:
-    """*text*, whatever an app put into it: a demo that goes wrong must not show a token either."""
+    """Return *text* with each JWT replaced. A response may quote a token when a step fails."""
     return _JWT.sub("<a token>", text)
 
 
 class Screen:
-    """Where the story is told. Readable without colour and without a terminal.
+    """Prints the steps, readable without colour and without a terminal.
 
-    A sign begins each line, and :attr:`LEGEND` explains them.
+    Each line of an exchange begins with a sign; :attr:`LEGEND` explains the signs.
     """
 
-    LEGEND: Final = "> a request   < its answer (and the reason in the API's log)   ~ what the authorization server saw"
+    LEGEND: Final = (
+        "> request   < response (reason in the API's log)   ~ requests to the authorization server   = explanation"
+    )
 
     def __init__(self, *, color: bool) -> None:
         self._console = Console(highlight=False, soft_wrap=True, color_system="auto" if color else None)
         self._width = min(WIDTH, self._console.width) if self._console.is_terminal else WIDTH
 
     def line(self, text: str = "", style: str = "") -> None:
-        """A line as it is, never broken: it may be copied."""
+        """Print *text* as one unwrapped line, so that commands can be copied."""
         self._console.print(Text(without_tokens(text), style=style))
 
     def title(self, number: int, text: str) -> None:
-        """The beginning of a step."""
+        """Print the title of a step."""
         self.line()
         self.line(f"{number:2}. {text}", "bold")
 
-    def request(self, method: str, target: str, carries: str) -> None:
-        """The request line, and what the request carries."""
-        self.line(f"    > {method} {target}" + (f"   {carries}" if carries else ""))
+    def request(self, method: str, target: str, header: str) -> None:
+        """Print the request line and, if there is one, the header with the token."""
+        self.line(f"    > {method} {target}" + (f"   {header}" if header else ""))
 
     def response(self, response: httpx.Response, reason: str | None) -> None:
-        """Status, what matters of the headers, and of a success the body. *reason* is what the log of the API says."""
+        """Print the status, ``WWW-Authenticate``, ``Retry-After`` and, after a success, the body.
+
+        *reason* is the reason code in the API's log.
+        """
         text = Text(f"    < {response.status_code} {HTTPStatus(response.status_code).phrase}")
         text.stylize(_COLORS.get(response.status_code // 100, "red"), 6)
         if response.is_success:
@@ -60,13 +65,13 @@ class Screen:
             if name in response.headers:
                 self._wrapped(f"      {name}: ", response.headers[name])
 
-    def behind(self, requests: Iterable[str]) -> None:
-        """What the authorization server was asked meanwhile."""
-        if asked := list(requests):
-            self._wrapped("    ~ ", ", ".join(asked), "cyan")
+    def authority_requests(self, requests: Iterable[str]) -> None:
+        """Print the *requests* that the authorization server received, if any."""
+        if lines := list(requests):
+            self._wrapped("    ~ ", ", ".join(lines), "cyan")
 
-    def why(self, text: str) -> None:
-        """What it means."""
+    def explanation(self, text: str) -> None:
+        """Print what a step shows."""
         self._wrapped("    = ", text, "italic")
 
     def _wrapped(self, label: str, text: str, style: str = "") -> None:

@@ -1,6 +1,6 @@
-"""What happens in the demo, step by step, and what is expected of each exchange.
+"""The steps of the demo, with the expected response of each exchange.
 
-An exchange that turns out otherwise ends the story with :class:`Surprise`, which names the step.
+A different response ends the demo with :class:`StepFailed`, which names the step.
 """
 
 from __future__ import annotations
@@ -23,49 +23,52 @@ ROWS: Final = "/tables/trips/rows"
 EXPORT: Final = "/tables/trips/export"
 
 
-class Surprise(Exception):
-    """A step went otherwise than expected."""
+class StepFailed(Exception):
+    """A step got another response than the expected one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """The answer an exchange should get: its status, the OAuth error code of its challenge, and what *body* holds.
+    """The expected result of an exchange.
 
-    ``asked`` are requests that the authorization server must have seen for it, in any order, ``None`` for anything.
+    * ``status``; ``error``: the error code of the challenge, ``None`` for no code.
+    * ``body``: members that the JSON body of a successful response must contain.
+    * ``authority_requests``: requests that the authorization server must have received, in any order. With ``None``
+      they are not checked.
     """
 
     status: int
     error: str | None = None
     body: tuple[tuple[str, object], ...] = ()
-    asked: tuple[str, ...] | None = None
+    authority_requests: tuple[str, ...] | None = None
 
 
 class Story:
-    """The steps, told on *screen*."""
+    """Runs the steps and prints them on *screen*."""
 
     def __init__(self, world: World, screen: Screen) -> None:
         self.world = world
         self.screen = screen
         self.loader: ClientCredentials = world.client("loader")
         self.reader: ClientCredentials = world.client("reader")
-        self.wait: float = 0.0  # seconds, as the last Retry-After said
+        self.wait: float = 0.0  # seconds, from the last Retry-After
         self._step = 0
         self._title = ""
 
-    def tell(self) -> int:
-        """Tell all steps; how many there were."""
+    def run(self) -> int:
+        """Run all steps and return their number. Raises :class:`StepFailed`."""
         for step in STEPS:
             try:
                 step(self)
             except (httpx.HTTPError, TokenEndpointError, TokenEndpointUnavailable) as failure:
-                raise self._surprise(f"{type(failure).__name__} instead of an answer") from failure
+                raise self._failure(f"{type(failure).__name__} instead of a response") from failure
         return self._step
 
-    def _surprise(self, problem: str) -> Surprise:
-        return Surprise(f"step {self._step}, {self._title!r}: {problem}")
+    def _failure(self, problem: str) -> StepFailed:
+        return StepFailed(f"step {self._step}, {self._title!r}: {problem}")
 
     def step(self, title: str) -> None:
-        """A new step begins."""
+        """Begin the next step."""
         self._step += 1
         self._title = title
         self.screen.title(self._step, title)
@@ -82,10 +85,10 @@ class Story:
         shown: str = "",
         base: str = "",
     ) -> httpx.Response:
-        """Send one request, show it, and hold the answer against *expected*.
+        """Send one request, print the exchange, and compare the response with *expected*.
 
-        *auth* fetches a token and sends it by itself, *token* is sent as it is, and *query* may end with one. Whichever
-        it is, it is shown as *shown*. *base*: another process of the API.
+        The token comes from *auth*, from *token*, or from the end of *query*. It is printed as *shown*. *base* is the
+        URL of another process of the API.
         """
         world = self.world
         url = (base or world.api) + path
@@ -96,39 +99,41 @@ class Story:
         self.screen.request(method, target, f"Authorization: Bearer {shown}" if token or auth else "")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         response = world.http.request(method, url, headers=headers, auth=auth)
-        reason, asked = world.new_reason(), world.new_requests()
+        reason, requests = world.new_reason(), world.new_requests()
         self.screen.response(response, reason)
-        self.screen.behind(asked)
-        self._check(response, asked, expected)
+        self.screen.authority_requests(requests)
+        self._check(response, requests, expected)
         return response
 
-    def _check(self, response: httpx.Response, asked: list[str], expected: Expected) -> None:
+    def _check(self, response: httpx.Response, requests: list[str], expected: Expected) -> None:
         problems: list[str] = []
         if response.status_code != expected.status:
-            problems.append(f"status {expected.status} was expected, {response.status_code} came")
+            problems.append(f"expected status {expected.status}, got {response.status_code}")
         challenges = parse_challenges(response.headers.get_list("www-authenticate"))
         error = next((challenge.parameters.get("error") for challenge in challenges), None)
         if error != expected.error:
-            problems.append(f"error code {expected.error} was expected, {error} came")
+            problems.append(f"expected error code {expected.error}, got {error}")
         if response.status_code in (401, 403) and not challenges:
-            problems.append("a challenge was expected")
+            problems.append("expected a challenge, got none")
         if response.status_code == 503 and "retry-after" not in response.headers:
-            problems.append("Retry-After was expected")
+            problems.append("expected Retry-After, got none")
         if response.is_success:
             body: dict[str, Any] = response.json()
             problems += [
-                f"{name}: {wanted!r} expected, {body.get(name)!r} came"
+                f"{name}: expected {wanted!r}, got {body.get(name)!r}"
                 for name, wanted in expected.body
                 if body.get(name) != wanted
             ]
-        if expected.asked is not None and sorted(expected.asked) != sorted(asked):
-            problems.append(f"requests to the authorization server: {expected.asked} expected, {asked} seen")
+        if expected.authority_requests is not None and sorted(expected.authority_requests) != sorted(requests):
+            problems.append(
+                f"requests to the authorization server: expected {list(expected.authority_requests)}, got {requests}"
+            )
         if problems:
-            raise self._surprise("; ".join(problems))
+            raise self._failure("; ".join(problems))
 
 
 def token_of(client: str, scope: str) -> str:
-    """How a token is shown."""
+    """Return the text that is printed instead of a token."""
     return f"<{client}'s token, {scope}>"
 
 
@@ -139,56 +144,73 @@ KEYS: Final = ("GET /.well-known/oauth-authorization-server", "GET /jwks")
 
 
 def no_token(story: Story) -> None:
-    story.step("Without a token only what is declared public can be had")
-    story.exchange("GET", "/healthz", Expected(200, asked=()))
-    story.exchange("GET", ROWS, Expected(401, asked=()))
-    story.screen.why("No token is no error: the challenge only says how to come back.")
+    story.step("Without a token, only public routes can be called")
+    story.exchange("GET", "/healthz", Expected(200, authority_requests=()))
+    story.exchange("GET", ROWS, Expected(401, authority_requests=()))
+    story.screen.explanation("A missing token is not an error, so the challenge has no error code. It names the scope.")
 
 
 def wrong_scope(story: Story) -> None:
-    story.step("A good token that may not do this")
+    story.step("A valid token without the required scope")
     story.exchange(
-        "POST", ROWS, Expected(403, "insufficient_scope", asked=(TOKEN, *KEYS)), auth=story.reader, shown=READER
+        "POST",
+        ROWS,
+        Expected(403, "insufficient_scope", authority_requests=(TOKEN, *KEYS)),
+        auth=story.reader,
+        shown=READER,
     )
-    story.screen.why("Keys fetched, signature checked: a good token, which lacks the scope that the challenge names.")
+    story.screen.explanation(
+        "The client fetched a token. The guard fetched the keys and verified the token, which lacks the scope that the "
+        "challenge names."
+    )
 
 
 def right_scope(story: Story) -> None:
-    story.step("The right scope")
+    story.step("A token with the required scope")
     story.exchange(
-        "POST", ROWS, Expected(200, body=(("by", "loader"),), asked=(TOKEN,)), auth=story.loader, shown=LOADER
+        "POST",
+        ROWS,
+        Expected(200, body=(("by", "loader"),), authority_requests=(TOKEN,)),
+        auth=story.loader,
+        shown=LOADER,
     )
-    story.screen.why("Keys and tokens are held now: from here on nobody waits for the authorization server.")
+    story.screen.explanation("The guard has cached the keys: only the client called the authorization server.")
 
 
 def two_tokens(story: Story) -> None:
     story.step("Two tokens in one request")
     token = story.reader.token().access_token
     story.exchange(
-        "GET", EXPORT, Expected(400, "invalid_request", asked=()),
+        "GET", EXPORT, Expected(400, "invalid_request", authority_requests=()),
         token=token, query=f"access_token={token}", shown=READER,
     )  # fmt: skip
-    story.screen.why("One method in a request (RFC 6750): which token would count is not for the guard to guess.")
+    story.screen.explanation("RFC 6750 allows one method for each request. The guard does not choose between tokens.")
 
 
 def query_token(story: Story) -> None:
-    story.step("A token in the query: only where a route allows it")
+    story.step("A token in the query string")
     token = story.reader.token().access_token
     query = f"format=csv&access_token={token}"
     story.exchange(
-        "GET", EXPORT, Expected(200, body=(("query_the_app_sees", "format=csv"),), asked=()), query=query, shown=READER
+        "GET",
+        EXPORT,
+        Expected(200, body=(("query_the_app_sees", "format=csv"),), authority_requests=()),
+        query=query,
+        shown=READER,
     )
-    story.exchange("GET", ROWS, Expected(401, asked=()), query=query, shown=READER)
-    story.screen.why("Only this route allows it, and its app never sees the token. Elsewhere it is ignored.")
+    story.exchange("GET", ROWS, Expected(401, authority_requests=()), query=query, shown=READER)
+    story.screen.explanation(
+        "Only the export route accepts a token there, and the guard hides it from the app. Other routes ignore it."
+    )
 
 
 def bad_tokens(story: Story) -> None:
-    story.step("Tokens that are not good: one was changed, one is for another API")
+    story.step("Invalid tokens: an altered one, and one for another API")
     tampered = with_scope(story.reader.token().access_token, INSERT)
     story.exchange(
         "POST",
         ROWS,
-        Expected(401, "invalid_token", asked=("GET /jwks",)),
+        Expected(401, "invalid_token", authority_requests=("GET /jwks",)),
         token=tampered,
         shown=f"<reader's token, scope changed to {INSERT}>",
     )
@@ -196,15 +218,18 @@ def bad_tokens(story: Story) -> None:
     story.exchange(
         "POST",
         ROWS,
-        Expected(401, "invalid_token", asked=(TOKEN,)),
+        Expected(401, "invalid_token", authority_requests=(TOKEN,)),
         token=foreign,
         shown="<biller's token, for another API>",
     )
-    story.screen.why("The caller is not told which check failed; the log knows. A newer key was looked for, once.")
+    story.screen.explanation(
+        "Callers are not told which check failed; the API's log says it. After the bad signature, the guard looked "
+        "for newer keys once."
+    )
 
 
 def with_scope(token: str, scope: str) -> str:
-    """*token* with another scope and the old signature: what an attacker without the key can do."""
+    """Return *token* with another scope and the old signature, as an attacker without the key could make it."""
     header, payload, signature = token.split(".")
     claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     changed = json.dumps({**claims, "scope": scope}, separators=(",", ":")).encode()
@@ -212,39 +237,52 @@ def with_scope(token: str, scope: str) -> str:
 
 
 def expiry(story: Story) -> None:
-    story.step("An hour passes, and the tokens expire")
+    story.step("After an hour, the tokens expire")
     old = story.loader.token().access_token
     story.world.clock.advance(LIFETIME + 60)
     story.exchange(
-        "POST", ROWS, Expected(401, "invalid_token", asked=()), token=old, shown="<loader's token from before>"
+        "POST", ROWS, Expected(401, "invalid_token", authority_requests=()), token=old, shown="<loader's expired token>"
     )
     story.exchange(
-        "POST", ROWS, Expected(200, body=(("by", "loader"),), asked=(TOKEN, *KEYS)), auth=story.loader, shown=LOADER
+        "POST",
+        ROWS,
+        Expected(200, body=(("by", "loader"),), authority_requests=(TOKEN, *KEYS)),
+        auth=story.loader,
+        shown=LOADER,
     )
-    story.screen.why("The demo moved its clocks on. The client replaced its token by itself, and the guard its keys.")
+    story.screen.explanation(
+        "The demo moved its clock forward. The client fetched a new token, and the guard fetched the keys again."
+    )
 
 
 def rotation(story: Story) -> None:
-    story.step("The authorization server changes its signing key")
+    story.step("The authorization server rotates its signing key")
     story.world.authority.rotate()
-    story.exchange("POST", ROWS, Expected(200, asked=()), auth=story.loader, shown="<token signed with the old key>")
     story.exchange(
-        "POST", ROWS, Expected(200, asked=(TOKEN, "GET /jwks")),
+        "POST", ROWS, Expected(200, authority_requests=()), auth=story.loader, shown="<token signed with the old key>"
+    )
+    story.exchange(
+        "POST", ROWS, Expected(200, authority_requests=(TOKEN, "GET /jwks")),
         auth=story.world.client("loader"), shown="<token signed with the new key>",
     )  # fmt: skip
-    story.screen.why("A key never seen before: the guard fetched the key set once, and refused nobody.")
+    story.screen.explanation(
+        "Tokens signed with either key are accepted. The guard fetched the key set once, to find the new key."
+    )
 
 
 def outage(story: Story) -> None:
     story.step("The authorization server goes down")
     story.world.stop_authority()
-    story.exchange("POST", ROWS, Expected(200, asked=()), auth=story.loader, shown=LOADER)
+    story.exchange("POST", ROWS, Expected(200, authority_requests=()), auth=story.loader, shown=LOADER)
     refused = story.exchange(
-        "POST", ROWS, Expected(503, asked=()), auth=story.loader, shown=f"{LOADER} (to a new process)",
+        "POST", ROWS, Expected(503, authority_requests=()), auth=story.loader, shown=f"{LOADER} (to a new process)",
         base=story.world.second_process,
     )  # fmt: skip
     story.wait = float(refused.headers["retry-after"])
-    story.screen.why("Held keys serve on, a day at most. Without keys nothing can be judged: 503, and never 401.")
+    story.screen.explanation(
+        "The running process uses its cached keys, for a day at most. The new process has no keys and cannot verify "
+        "the token, so it answers 503, not 401."
+    )
 
 
 def recovery(story: Story) -> None:
@@ -252,10 +290,12 @@ def recovery(story: Story) -> None:
     story.world.start_authority()
     story.world.clock.advance(story.wait)
     story.exchange(
-        "POST", ROWS, Expected(200, asked=KEYS), auth=story.loader, shown=f"{LOADER} (to the new process)",
+        "POST", ROWS, Expected(200, authority_requests=KEYS), auth=story.loader, shown=f"{LOADER} (to the new process)",
         base=story.world.second_process,
     )  # fmt: skip
-    story.screen.why("Retry-After was waited for (the clocks were moved again), and all is well.")
+    story.screen.explanation(
+        "The demo moved its clock forward by the seconds of Retry-After. The new process then fetched the keys."
+    )
 
 
 STEPS: Final[tuple[Callable[[Story], None], ...]] = (

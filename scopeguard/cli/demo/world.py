@@ -1,6 +1,6 @@
-"""Who takes part in the demo: an authorization server, the API, a second process of it, and clients. All on loopback.
+"""The servers and clients of the demo, on loopback: an authorization server, and two processes of one API.
 
-Real sockets, real HTTP. Only the time is made: everybody reads one clock, which can be moved on by an hour.
+They use real sockets and real HTTP. Only the time is simulated: all read one clock, which the demo can move forward.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CLIENTS: Final = (
 
 
 class MovableClock:
-    """The clocks of the machine, and how far the demo has moved them on; both in seconds."""
+    """The clocks of the machine, plus the seconds by which the demo has moved them forward."""
 
     def __init__(self) -> None:
         self._wall = self._monotonic = 0.0
@@ -46,17 +46,17 @@ class MovableClock:
         return time.monotonic() + self._monotonic
 
     def advance(self, seconds: float) -> None:
-        """Let *seconds* pass on both."""
+        """Move both clocks forward by *seconds*."""
         self._wall += seconds
         self._monotonic += seconds
 
     def return_to_now(self) -> None:
-        """Give the wall clock the time of the machine again; the other one cannot run backwards."""
+        """Set the wall clock to the time of the machine. The monotonic clock must not go back."""
         self._wall = 0.0
 
 
 class Serving:
-    """*app* on *listener*, in a thread of its own, for the length of a ``with`` block."""
+    """Serves *app* on *listener* in a thread, for the length of a ``with`` block."""
 
     def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
         config = uvicorn.Config(
@@ -84,7 +84,7 @@ class Serving:
 
 
 class World:
-    """Everybody, from the beginning of a ``with`` block to its end."""
+    """Runs the servers for the length of a ``with`` block."""
 
     def __init__(self) -> None:
         self.clock: MovableClock = MovableClock()
@@ -93,29 +93,27 @@ class World:
 
     def __enter__(self) -> Self:
         try:
-            self._begin()
+            self._start()
         except BaseException:
             self._stack.close()
             raise
         return self
 
-    def _begin(self) -> None:
+    def _start(self) -> None:
         listeners = [self._stack.enter_context(listening("127.0.0.1", 0)) for _ in range(2)]
-        here, there = (f"http://127.0.0.1:{listener.getsockname()[1]}" for listener in listeners)
-        self.api: str = here
-        self.second_process: str = there
+        first, second = (f"http://127.0.0.1:{listener.getsockname()[1]}" for listener in listeners)
+        self.api: str = first
+        self.second_process: str = second
         self.authority: Authority = Authority(
             audience=self.api, clients=CLIENTS, keys=KeyRing("ES256"), clock=self.clock, jwks_max_age=600
         )
         self.server: DevServer = DevServer(self.authority)
         self.start_authority()
         self._stack.callback(self.stop_authority)
-        # Both processes serve the same API: tokens are for the API, not for a port.
+        # Both processes serve the same API, so they share its audience.
         issuer = Issuer(self.server.url, audience=self.api)
         for listener in listeners:
-            guard = Guard(
-                issuer, challenge=ChallengeStyle(realm="tables"), clock=self.clock, on_decision=self._remember
-            )
+            guard = Guard(issuer, challenge=ChallengeStyle(realm="tables"), clock=self.clock, on_decision=self._record)
             self._stack.callback(guard.close)
             self._stack.enter_context(Serving(guarded_app(guard), listener))
         self.http: httpx.Client = self._stack.enter_context(httpx.Client(trust_env=False, timeout=10))
@@ -126,18 +124,18 @@ class World:
         self._stack.close()
 
     def start_authority(self) -> None:
-        """Start it, for the second time where it was at the first."""
+        """Start the authorization server, after a stop on the same port."""
         self.server.__enter__()
         self._authority_is_up = True
 
     def stop_authority(self) -> None:
-        """Stop it: its port is closed, nobody answers."""
+        """Stop the authorization server and close its port."""
         if self._authority_is_up:
             self.server.__exit__(None, None, None)
             self._authority_is_up = False
 
     def client(self, client_id: str) -> ClientCredentials:
-        """What an application uses: fetches a token when it needs one. A new one has none."""
+        """Return a new client, without a token. It fetches one with its first request."""
         client = self.authority.registry.clients[client_id]
         return ClientCredentials(
             f"{self.server.url}/token",
@@ -149,17 +147,17 @@ class World:
         )
 
     def new_requests(self) -> list[str]:
-        """What the authorization server was asked since this was called last."""
-        seen = list(self.authority.requests)
+        """Return the requests that the authorization server received since the last call."""
+        requests = list(self.authority.requests)
         self.authority.requests.clear()
-        return seen
+        return requests
 
     def new_reason(self) -> str | None:
-        """The reason of the last refusal since this was called last: what the log of the API says."""
+        """Return the reason code of the last refusal since the last call, ``None`` without one."""
         reason = self._reasons[-1] if self._reasons else None
         self._reasons.clear()
         return reason
 
-    def _remember(self, decision: Decision) -> None:
+    def _record(self, decision: Decision) -> None:
         if isinstance(decision, Denied | Unavailable):
             self._reasons.append(decision.error.reason.value)
