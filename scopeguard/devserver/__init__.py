@@ -1,4 +1,4 @@
-"""An authorization server for development, on a loopback port. FOR DEVELOPMENT ONLY: it says so wherever it can.
+"""An authorization server on a loopback port. FOR DEVELOPMENT ONLY, as its log and its start page say too.
 
     authority = Authority(
         audience="https://api.example.com",
@@ -7,8 +7,9 @@
     with DevServer(authority) as server:
         guard = Guard(Issuer(server.url, audience="https://api.example.com"))
 
-``serve`` does the same in the foreground. What it can do stands in :mod:`scopeguard.devserver.authority`, how it is
-told to misbehave in :mod:`scopeguard.devserver.app`. It needs uvicorn: ``pip install "scopeguard-oauth2[devserver]"``.
+``serve`` does the same in the foreground. :mod:`scopeguard.devserver.authority` says what the server supports, and
+:mod:`scopeguard.devserver.app` how to make it misbehave. It needs uvicorn:
+``pip install "scopeguard-oauth2[devserver]"``.
 """
 
 from __future__ import annotations
@@ -76,10 +77,15 @@ def serve(
 ) -> None:
     """Serve *authority* on *host* and *port* until interrupted.
 
-    An issuer that is only a path becomes ``http://host:port`` and that path. Raises :class:`ConfigurationError` for an
-    address that is not loopback, unless ``allow_remote``: then every machine that reaches the port gets tokens, and the
-    authority needs a whole issuer URL. The control endpoint answers to this machine all the same, and with
-    ``control=False`` to none. *ready* is called when the port accepts connections and the issuer is complete.
+    An issuer that is only a path is completed with ``http://host:port``.
+
+    * *control*: whether there is a control endpoint. It serves requests from this machine only.
+    * *allow_remote*: permit an address that is not loopback. Every machine that reaches the port can then get tokens,
+      and the issuer must be a complete URL.
+    * *ready*: called when the port accepts connections and the issuer is complete.
+
+    Raises :class:`ConfigurationError` for an address that is not loopback without *allow_remote*, and
+    :class:`OSError` if the port is taken.
     """
     check_address(authority, host, allow_remote=allow_remote)
     flag(control, "control")
@@ -92,10 +98,10 @@ def serve(
 
 
 class DevServer:
-    """*authority* on a loopback port, in a thread of its own, for the length of a ``with`` block.
+    """Serves *authority* on a loopback port, in a thread, for the length of a ``with`` block.
 
-    ``port=0`` takes a free one. ``url`` is the issuer, complete once the block is entered; the port accepts connections
-    from that moment on. Requests are remembered in ``authority.requests``.
+    ``port=0`` takes a free port. Inside the block, the port accepts connections and ``url`` is the complete issuer.
+    ``authority.requests`` records the requests. Raises :class:`ConfigurationError` for an address that is not loopback.
     """
 
     def __init__(self, authority: Authority, *, host: str = "127.0.0.1", port: int = 0, control: bool = True) -> None:
@@ -112,19 +118,19 @@ class DevServer:
 
     @property
     def url(self) -> str:
-        """The issuer, as tokens and metadata name it."""
+        """The issuer, as in tokens and metadata."""
         return self.authority.issuer
 
     def __enter__(self) -> Self:
         listener = listening(self._host, self._port)
-        self._port = listener.getsockname()[1]  # entered again, it is found where it was
+        self._port = listener.getsockname()[1]  # entering the block again takes the same port
         try:
             self._server = _server(self.authority, listener, self._host, control=self._control)
         except BaseException:
             listener.close()
             raise
         self._listener = listener
-        # The socket listens already: connections that come before uvicorn is ready wait in its queue.
+        # The socket listens already, so connections wait in its queue until uvicorn is ready.
         self._thread = threading.Thread(
             target=self._server.run, args=([listener],), name="scopeguard-devserver", daemon=True
         )
@@ -139,23 +145,23 @@ class DevServer:
         if server is not None and thread is not None:
             server.should_exit = True
             thread.join()
-        if self._listener is not None:  # uvicorn closes it, unless it was told to stop before it began
+        if self._listener is not None:  # uvicorn does not close it if it was stopped before it started
             self._listener.close()
 
 
 def check_address(authority: Authority, host: str, *, allow_remote: bool) -> None:
-    """Raise :class:`ConfigurationError` if *authority* must not, or cannot usefully, be served on *host*."""
+    """Raise :class:`ConfigurationError` if serving *authority* on *host* is not allowed or would not work."""
     instance(authority, Authority, "authority", "an Authority")
     text(host, "host")
     flag(allow_remote, "allow_remote")
     if not allow_remote and not is_loopback(host):
         raise ConfigurationError(
-            f"host: {host!r} is not a loopback address, and this server gives tokens to everybody who reaches it; "
+            f"host: {host!r} is not a loopback address, and every machine that reaches this server can get tokens; "
             "use 127.0.0.1, or, if that is what you want, allow_remote=True (--allow-remote)"
         )
     if not authority.is_settled and not is_loopback(host):
         raise ConfigurationError(
-            f"issuer: other machines cannot reach this server as {host!r}; give the URL by which they do, as in "
+            f"issuer: other machines cannot reach this server as {host!r}; set the URL that they use, as in "
             "http://devserver:9000 (--issuer)"
         )
 
@@ -167,13 +173,13 @@ def _check_port(port: int) -> None:
 
 def _server(authority: Authority, listener: socket.socket, host: str, *, control: bool) -> uvicorn.Server:
     try:
-        import uvicorn  # noqa: PLC0415 - an extra: the rest of this package works without it
+        import uvicorn  # noqa: PLC0415 - an extra, which the rest of this package does not need
     except ImportError:
         raise ConfigurationError(f"devserver: needs uvicorn; {install_command('devserver')}") from None
     port = listener.getsockname()[1]
     authority.settle(f"http://{f'[{host}]' if ':' in host else host}:{port}")
     log.warning(
-        "%s: an authorization server that %s may use: %s",
+        "%s: %s can get tokens from this authorization server: %s",
         WARNING,
         "every user of this machine" if is_loopback(host) else "every machine that reaches it",
         authority.issuer,

@@ -1,4 +1,4 @@
-"""The development authority as an ASGI app."""
+"""The development authorization server as an ASGI app."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ log: Final = logging.getLogger("scopeguard.devserver")
 MAX_BODY: Final = 64 * 1024  # bytes
 _METHODS: Final = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _FORM: Final = "application/x-www-form-urlencoded"
-# A page on another loopback port, Swagger UI for one, may ask for tokens. No other page may, and no page may control.
+# Web pages on loopback, such as Swagger UI, may request tokens. Other pages may not, and no page may use /control.
 _LOOPBACK_ORIGIN: Final = r"https?://(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?"
 _PAGE_HEADERS: Final = {
     "cache-control": "no-store",
@@ -40,14 +40,15 @@ _PAGE_HEADERS: Final = {
 
 
 def create_app(authority: Authority, *, control: bool = True) -> Starlette:
-    """*authority* as an ASGI app: its endpoints under the path of its issuer, a start page, and the control endpoint.
+    """Return an ASGI app with the endpoints of *authority*, a start page at ``/``, and the control endpoint.
 
-    ``POST /control/{rotate,revoke,outage,slow,mode,reset}`` takes JSON and answers only to this machine: the peer and
-    the ``Host`` header must be loopback, the body must be declared as JSON, and an ``Origin`` must be the server's
-    own. A web page cannot send such a request, not even one whose name resolves to 127.0.0.1. With
-    ``control=False`` it is not there.
+    The endpoints are below the path of the issuer. ``POST /control/{rotate,revoke,outage,slow,mode,reset}`` takes a
+    JSON object and is for this machine only. Checked: the peer and the ``Host`` header are loopback, the media type is
+    JSON, and ``Origin``, if present, is the server's own. No web page can send such a request, not even one whose host
+    name resolves to 127.0.0.1. ``control=False`` leaves the endpoint out.
 
-    Every answer is for development only: see :class:`~scopeguard.devserver.authority.Authority`.
+    For development only: see :class:`~scopeguard.devserver.authority.Authority`. Raises :class:`ConfigurationError` if
+    the issuer is not a complete URL.
     """
     instance(authority, Authority, "authority", "an Authority")
     flag(control, "control")
@@ -55,19 +56,19 @@ def create_app(authority: Authority, *, control: bool = True) -> Starlette:
         CORSMiddleware, allow_origin_regex=_LOOPBACK_ORIGIN, allow_methods=["POST"], allow_headers=["*"], max_age=60
     )
     if not authority.is_settled:
-        raise ConfigurationError("issuer: only its path is known; use serve() or DevServer, or give the whole URL")
-    front = _Front(authority, control=control)
+        raise ConfigurationError("issuer: it is only a path; use serve() or DevServer, or set the complete URL")
+    endpoints = _Endpoints(authority, control=control)
     routes = [
-        Route("/", front.page, methods=["GET"]),
-        Route(authority.path(Endpoint.TOKEN), front.answer, methods=_METHODS, middleware=[cors]),
-        *([Route("/control/{action}", front.control, methods=["POST"])] if control else []),
-        Route("/{path:path}", front.answer, methods=_METHODS),
+        Route("/", endpoints.page, methods=["GET"]),
+        Route(authority.path(Endpoint.TOKEN), endpoints.respond, methods=_METHODS, middleware=[cors]),
+        *([Route("/control/{action}", endpoints.control, methods=["POST"])] if control else []),
+        Route("/{path:path}", endpoints.respond, methods=_METHODS),
     ]
     return Starlette(routes=routes)
 
 
-class _Front:
-    """The endpoints: translate a request, ask the authority, translate the answer."""
+class _Endpoints:
+    """Translates requests for the authority, and its answers into responses."""
 
     def __init__(self, authority: Authority, *, control: bool) -> None:
         self._authority = authority
@@ -86,7 +87,7 @@ class _Front:
         page = start_page(self._authority, show_secrets=_is_local(request), control=self._has_control)
         return HTMLResponse(page, headers=_PAGE_HEADERS)
 
-    async def answer(self, request: Request) -> Response:
+    async def respond(self, request: Request) -> Response:
         form = await _read_form(request)
         path = request.scope["path"]
         await anyio.sleep(self._authority.faults.delay)
@@ -98,15 +99,15 @@ class _Front:
                 authorization=", ".join(request.headers.getlist("authorization")) or None,
             )
         except Unreachable:
-            log.info("%s %r: dropped, as the outage says", request.method, path)
+            log.info("%s %r: no response, because an outage is switched on", request.method, path)
             return _Dropped()
         log.info("%s %r: %s", request.method, path, answer.status)
         return Response(answer.body, answer.status, dict(answer.headers))
 
     async def control(self, request: Request) -> Response:
-        """One switch. What is refused here is refused before the body is read."""
+        """Perform one action. All refusals precede the reading of the body."""
         if not _is_local(request) or not _is_same_origin(request):
-            return JSONResponse({"error": "the control endpoint answers to this machine only"}, 403)
+            return JSONResponse({"error": "the control endpoint is for requests from this machine only"}, 403)
         if _media_type(request) != "application/json":
             return JSONResponse({"error": "send application/json"}, 415)
         action = self._actions.get(request.path_params["action"])
@@ -123,7 +124,7 @@ class _Front:
 
 
 class _Dropped(Response):
-    """An answer that never comes to its end: the server closes the connection, the client sees a broken one."""
+    """A response without its body: the server closes the connection, and the client sees a failed exchange."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         del scope, receive
@@ -131,17 +132,18 @@ class _Dropped(Response):
 
 
 def _is_local(request: Request) -> bool:
-    """Whether both ends are this machine: the peer by its address, the server by the name it was called by.
+    """Return whether the peer's address and the ``Host`` header are loopback.
 
-    The name matters: a page may make its own host name resolve to 127.0.0.1 and would then be same-origin.
+    The ``Host`` header is checked because of DNS rebinding: a web page can make its own host name resolve to
+    127.0.0.1, and its requests are then same-origin.
     """
     if "forwarded" in request.headers or "x-forwarded-for" in request.headers:
         return False
     try:
-        called = urlsplit("//" + request.headers.get("host", "")).hostname or ""
+        host = urlsplit("//" + request.headers.get("host", "")).hostname or ""
     except ValueError:
         return False
-    return request.client is not None and is_loopback(request.client.host) and is_loopback(called)
+    return request.client is not None and is_loopback(request.client.host) and is_loopback(host)
 
 
 def _is_same_origin(request: Request) -> bool:
@@ -162,7 +164,7 @@ async def _read_body(request: Request) -> bytes:
 
 
 async def _read_form(request: Request) -> Form | None:
-    """The parameters of an urlencoded body; ``None`` for every other body, and for one that cannot be decoded."""
+    """Return the parameters of an urlencoded body, ``None`` for any other body or one that cannot be decoded."""
     if _media_type(request) != _FORM:
         return None
     body = await _read_body(request)
@@ -175,7 +177,7 @@ async def _read_form(request: Request) -> Form | None:
 def _text(body: Mapping[str, Any], name: str) -> str:
     value = body[name]
     if not isinstance(value, str):
-        raise ConfigurationError(f"{name}: a string is needed")
+        raise ConfigurationError(f"{name}: must be a string")
     return value
 
 
@@ -183,9 +185,9 @@ def _seconds(body: Mapping[str, Any], name: str) -> float | None:
     value = body.get(name)
     if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
         return value
-    raise ConfigurationError(f"{name}: a number of seconds is needed")
+    raise ConfigurationError(f"{name}: must be a number of seconds")
 
 
 def _ignore(switch: Switch) -> None:
-    """A switch that only ``reset`` turns off."""
+    """Leave *switch* on. The control endpoint turns it off by ``reset`` only."""
     del switch

@@ -1,12 +1,11 @@
-"""An authorization server for development and tests, as a model: requests in, answers out, no socket.
+"""An authorization server for development and tests, without sockets: it turns requests into answers.
 
-FOR DEVELOPMENT ONLY. It keeps everything in memory, knows no users to log in, and does on request everything that an
-authorization server must never do. :mod:`scopeguard.devserver` puts it on a loopback port, :mod:`scopeguard.testing`
-answers from it in process.
+FOR DEVELOPMENT ONLY. It keeps everything in memory, has no login, and can be made to misbehave.
+:mod:`scopeguard.devserver` serves it on a loopback port, :mod:`scopeguard.testing` calls it in process.
 
-It speaks: client credentials (RFC 6749 section 4.4), JWT bearer assertions (RFC 7523), resource indicators (RFC 8707),
+It supports client credentials (RFC 6749 section 4.4), JWT bearer assertions (RFC 7523), resource indicators (RFC 8707),
 JWT access tokens (RFC 9068) and opaque ones, introspection (RFC 7662), revocation (RFC 7009), metadata (RFC 8414 and
-OpenID Connect Discovery), key rotation. It does not speak DPoP (RFC 9449).
+OpenID Connect Discovery) and key rotation. It does not support DPoP (RFC 9449).
 """
 
 from __future__ import annotations
@@ -37,7 +36,8 @@ from scopeguard.edge.runtime import SystemClock
 from scopeguard.errors import ConfigurationError
 from scopeguard.flow.effects import Answer, Clock
 
-# RFC 6749 section 5.1: whatever holds a token is not for caches.
+# RFC 6749 section 5.1 requires both headers "in any response containing tokens, credentials, or other sensitive
+# information".
 _NO_STORE: Final = {"content-type": "application/json", "cache-control": "no-store", "pragma": "no-cache"}
 _OAUTH_WELL_KNOWN: Final = "/.well-known/oauth-authorization-server"
 _OPENID_WELL_KNOWN: Final = "/.well-known/openid-configuration"
@@ -50,20 +50,21 @@ _PATHS: Final[Mapping[Endpoint, str]] = {
 }
 MOST_REQUESTS: Final = 1000
 OPAQUE_PREFIX: Final = "sg-opaque-"
-"""What opaque tokens begin with: something that a search for leaked tokens can look for."""
+"""The prefix of opaque tokens, by which a scan for leaked tokens can recognise them."""
 
 
 class Authority:
-    """One authorization server.
+    """A development authorization server.
 
-    * ``issuer``: its URL, or only a path (``""``, ``"/tenant"``), which the server that carries it completes with
-      its own address (:meth:`settle`).
-    * ``audience``: the ``aud`` of tokens whose request and client name none.
-    * ``clients``, ``service_accounts``: who may ask; ``subjects``: users whose names no client may take.
-    * ``keys``: the signing keys; ephemeral RS256 unless given.
-    * ``clock``: the time; the machine's unless given.
-    * ``jwks_max_age``: seconds for ``Cache-Control`` on the key set; ``None`` sends no such header.
-    * ``catalog``: the scopes there are: clients and service accounts with others are refused.
+    * ``issuer``: its URL, or only a path (``""``, ``"/tenant"``). The server that serves it completes a path with its
+      own address (:meth:`settle`).
+    * ``audience``: the ``aud`` of a token if neither the request nor the client names one.
+    * ``clients``, ``service_accounts``: they may request tokens.
+    * ``subjects``: the names of users. A client or service account with such a name is refused.
+    * ``keys``: the signing keys; by default a new RS256 key in memory.
+    * ``clock``: the time; by default the machine's.
+    * ``jwks_max_age``: the ``max-age`` of the key set in seconds; ``None`` sends no ``Cache-Control``.
+    * ``catalog``: the known scopes. A client or service account with another scope is refused.
 
     >>> authority = Authority(
     ...     "https://as.example",
@@ -77,7 +78,8 @@ class Authority:
     >>> authority.respond("POST", "/token", form=form).status
     200
 
-    Raises :class:`ConfigurationError` for an issuer that is neither an http nor an https URL, and for an id used twice.
+    Raises :class:`ConfigurationError` for an issuer that is not a path or an http or https URL, for a name used twice,
+    and for a scope that the catalog lacks.
     """
 
     def __init__(
@@ -112,43 +114,43 @@ class Authority:
         self.requests: deque[str] = deque(maxlen=MOST_REQUESTS)
         self._issuer = issuer
         if issuer and not issuer.startswith("/"):
-            # http to any host: in a network of containers this server is called by its name there.
+            # http is allowed for any host, because containers reach this server by its name in their network.
             checked_form(issuer, "issuer", query=False)
 
     @property
     def issuer(self) -> str:
-        """The issuer identifier; :class:`ConfigurationError` while only its path is known."""
+        """The issuer identifier. Raises :class:`ConfigurationError` while it is only a path."""
         if not self.is_settled:
-            raise ConfigurationError("issuer: only its path is known; serve the authority, or give it its whole URL")
+            raise ConfigurationError("issuer: it is only a path; serve the authority, or set the complete URL")
         return self._issuer
 
     @property
     def is_settled(self) -> bool:
-        """Whether the issuer is a whole URL."""
+        """Whether the issuer is a complete URL."""
         return self._issuer != "" and not self._issuer.startswith("/")
 
     def settle(self, origin: str) -> None:
-        """Complete an issuer that is only a path with *origin*; one that is a URL stays as it is."""
+        """Complete an issuer that is only a path with *origin*. A complete issuer stays as it is."""
         if not self.is_settled:
             issuer = origin.rstrip("/") + self._issuer
             checked_form(issuer, "issuer", query=False)
             self._issuer = issuer
 
     def path(self, endpoint: Endpoint) -> str:
-        """The path of *endpoint*; of the metadata, the one of RFC 8414."""
+        """Return the path of *endpoint*. For the metadata, it is the path of RFC 8414 section 3."""
         prefix = urlsplit(self._issuer).path.rstrip("/")
         return _OAUTH_WELL_KNOWN + prefix if endpoint is Endpoint.METADATA else prefix + _PATHS[endpoint]
 
     def url(self, endpoint: Endpoint) -> str:
-        """Where *endpoint* is."""
+        """Return the URL of *endpoint*."""
         parts = urlsplit(self.issuer)
         return f"{parts.scheme}://{parts.netloc}{self.path(endpoint)}"
 
     def endpoint_at(self, path: str) -> Endpoint | None:
-        """What is served at *path*.
+        """Return the endpoint at *path*, ``None`` if there is none.
 
-        The metadata are at three places: RFC 8414 inserts the well-known string before the issuer's path, for
-        OAuth and for OpenID alike, and OpenID Connect Discovery appends its own.
+        The metadata is at three paths: RFC 8414 section 3 inserts either well-known string before the path of the
+        issuer, and OpenID Connect Discovery section 4 appends its own to it.
         """
         prefix = urlsplit(self._issuer).path.rstrip("/")
         if path in (_OPENID_WELL_KNOWN + prefix, prefix + _OPENID_WELL_KNOWN):
@@ -156,16 +158,16 @@ class Authority:
         return next((endpoint for endpoint in Endpoint if path == self.path(endpoint)), None)
 
     def respond(self, method: str, path: str, *, form: Form | None = None, authorization: str | None = None) -> Answer:
-        """The answer to one request, spoilt by the faults that are on.
+        """Return the answer to one request, with the faults that are switched on.
 
-        ``form`` are the decoded parameters of an urlencoded body, ``None`` when there was no such body. Raises
-        :class:`~scopeguard.devserver.faults.Unreachable` in an outage without answers. ``requests`` remembers the
-        method and path of each (never a query, a body or a header).
+        ``form`` has the decoded parameters of an urlencoded body, and is ``None`` without such a body. ``requests``
+        records the method and the path, but no query, body or header. Raises
+        :class:`~scopeguard.devserver.faults.Unreachable` in an outage of that kind.
         """
         self.requests.append(f"{method} {path}")
-        instead = self.faults.before()
-        if instead is not None:
-            return instead
+        outage = self.faults.outage_answer()
+        if outage is not None:
+            return outage
         endpoint = self.endpoint_at(path)
         if endpoint is None:
             return Answer(404, b"Not Found", {"content-type": "text/plain"})
@@ -176,7 +178,7 @@ class Authority:
             answer = self._answer(endpoint, form, authorization)
         except OAuthError as error:
             answer = _error_answer(error)
-        return self.faults.after(endpoint, answer, self.issuer)
+        return self.faults.apply(endpoint, answer, self.issuer)
 
     def _answer(self, endpoint: Endpoint, form: Form | None, authorization: str | None) -> Answer:
         if endpoint is Endpoint.METADATA:
@@ -196,9 +198,9 @@ class Authority:
         return handlers[endpoint](Parameters(form), authorization)
 
     def _token(self, parameters: Parameters, authorization: str | None) -> Answer:
-        handler = GRANTS.get(parameters.needed("grant_type"))
+        handler = GRANTS.get(parameters.require("grant_type"))
         if handler is None:
-            raise OAuthError("unsupported_grant_type", "This server knows " + " and ".join(GRANTS))
+            raise OAuthError("unsupported_grant_type", "This server supports " + " and ".join(GRANTS))
         grant = handler(
             GrantRequest(
                 registry=self.registry,
@@ -221,7 +223,7 @@ class Authority:
         )
 
     def issue(self, grant: Grant) -> IssuedToken:
-        """A new access token for *grant*: an ``at+jwt`` with all that RFC 9068 section 2.2 asks for, or opaque."""
+        """Issue an access token for *grant*: a JWT with the claims of RFC 9068 section 2.2, or an opaque token."""
         now = int(self.clock.wall())
         claims: dict[str, Any] = {
             "iss": self.issuer,
@@ -242,17 +244,23 @@ class Authority:
         return self.tokens.add(token, claims, now)
 
     def _introspect(self, parameters: Parameters, authorization: str | None) -> Answer:
-        """RFC 7662. The caller learns nothing about a token that is not for it, not even that it exists."""
+        """Answer an introspection request (RFC 7662).
+
+        A token for another resource server is reported as inactive, as section 2.2 requires.
+        """
         client = self.registry.authenticate(parameters.single, authorization)
-        issued = self.tokens.active(parameters.needed("token"), self.clock.wall())
+        issued = self.tokens.active(parameters.require("token"), self.clock.wall())
         if issued is None or not set(client.introspects) & set(issued.audiences):
             return _json_answer({"active": False})
         return _json_answer({"active": True, "token_type": "Bearer", **issued.claims})
 
     def _revoke(self, parameters: Parameters, authorization: str | None) -> Answer:
-        """RFC 7009 section 2: an unknown token is as good as revoked, another client's is refused."""
+        """Answer a revocation request (RFC 7009 section 2).
+
+        Section 2.2: "invalid tokens do not cause an error response". A token of another client does.
+        """
         client = self.registry.authenticate(parameters.single, authorization)
-        token = parameters.needed("token")
+        token = parameters.require("token")
         issued = self.tokens.find(token)
         if issued is not None and issued.client_id != client.client_id:
             raise OAuthError("invalid_request", "The token was not issued to this client")
@@ -260,7 +268,7 @@ class Authority:
         return Answer(200, b"", {"cache-control": "no-store", "pragma": "no-cache"})
 
     def metadata(self) -> dict[str, Any]:
-        """The metadata, one document for OAuth and OpenID alike: contradictions are then impossible."""
+        """Return the metadata. RFC 8414 and OpenID Connect Discovery get the same document."""
         methods = [method.value for method in ClientAuthMethod]
         parties: tuple[Client | ServiceAccount, ...] = (
             *self.registry.clients.values(),
@@ -273,7 +281,7 @@ class Authority:
             "introspection_endpoint": self.url(Endpoint.INTROSPECTION),
             "revocation_endpoint": self.url(Endpoint.REVOCATION),
             "grant_types_supported": list(GRANTS),
-            # RFC 8414 section 2 requires the member; there is no authorization endpoint that could use one.
+            # RFC 8414 section 2 requires this member, but this server has no authorization endpoint.
             "response_types_supported": [],
             "scopes_supported": sorted({scope for party in parties for scope in party.scopes}),
             "token_endpoint_auth_methods_supported": methods,
@@ -284,11 +292,11 @@ class Authority:
         }
 
     def rotate(self, *, overlap: float | None = None) -> None:
-        """Sign with a new key. The old one stays published for *overlap* seconds, 0 removes it at once."""
+        """Sign with a new key. The old key stays published for *overlap* seconds; 0 removes it at once."""
         self.keys.rotate(self.clock.wall(), overlap=overlap)
 
     def reset(self) -> None:
-        """No faults, no tokens, no used assertions, no retired keys, no remembered requests.
+        """Switch all faults off, and forget tokens, used assertions, retired keys and recorded requests.
 
         Clients, service accounts and the signing key stay.
         """

@@ -1,6 +1,6 @@
-"""What can be made to go wrong at the development authority, on purpose.
+"""Faults that can be switched on at the development authorization server.
 
-A fault is a switch: turned on it stays on until it is turned off, by the block that turned it on or by ``reset``.
+A fault stays on until its :class:`Switch` or :meth:`Faults.reset` turns it off.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ OVERSIZE: Final = 10 * 1024 * 1024
 
 
 class Endpoint(StrEnum):
-    """The places of an authorization server that can be asked."""
+    """The endpoints of an authorization server."""
 
     METADATA = "metadata"
     JWKS = "jwks"
@@ -33,30 +33,30 @@ class Mode(StrEnum):
     """How an endpoint answers."""
 
     NORMAL = "normal"
-    REDIRECT = "redirect"  # 302, to /canary of the same server, which no client may request
+    REDIRECT = "redirect"  # 302 to /canary of the same server; a client must not follow it
     OVERSIZE = "oversize"  # 10 MiB of JSON
-    GZIP_BOMB = "gzip_bomb"  # 10 MiB of JSON in 10 KiB
+    GZIP_BOMB = "gzip_bomb"  # 10 MiB of JSON, compressed to 10 KiB
     GARBAGE = "garbage"  # HTML, as from a proxy or a captive portal
-    TRUNCATED = "truncated"  # the first half of the right answer
-    WRONG_CONTENT_TYPE = "wrong_content_type"  # the right answer as text/html
+    TRUNCATED = "truncated"  # the first half of the correct answer
+    WRONG_CONTENT_TYPE = "wrong_content_type"  # the correct answer as text/html
     EMPTY = "empty"  # {}
     SERVER_ERROR = "server_error"  # 500
-    WRONG_ISSUER = "wrong_issuer"  # the right answer of another issuer
+    WRONG_ISSUER = "wrong_issuer"  # the correct answer, but with another issuer
 
 
 class Outage(StrEnum):
-    """How an authority is down."""
+    """The kinds of outage."""
 
     UNAVAILABLE = "unavailable"  # every request is answered 503
     UNREACHABLE = "unreachable"  # no request is answered
 
 
 class Unreachable(Exception):
-    """The connection fails: there is no answer to send."""
+    """The outage allows no answer: the connection must fail."""
 
 
 class Switch:
-    """Something that is on. Leave the ``with`` block, or call :meth:`off`, and it is as it was before."""
+    """A fault that is switched on. The end of a ``with`` block, or :meth:`off`, restores the previous state."""
 
     def __init__(self, off: Callable[[], None]) -> None:
         self.off = off
@@ -71,7 +71,7 @@ class Switch:
 
 
 class Faults:
-    """The switches of one authority. Safe to share between threads."""
+    """The faults of one authority. Safe to share between threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -81,11 +81,11 @@ class Faults:
 
     @property
     def delay(self) -> float:
-        """The seconds that every answer takes. The transport or the server waits."""
+        """The delay of every answer, in seconds. The transport or the server waits for it."""
         return self._delay
 
     def outage(self, kind: Outage | str | None = Outage.UNREACHABLE) -> Switch:
-        """Make every request fail in this way; ``None`` ends it."""
+        """Make every request fail as *kind* says. ``None`` ends an outage."""
         chosen = None if kind is None else _member(Outage, kind, "outage")
         with self._lock:
             previous, self._outage = self._outage, chosen
@@ -96,9 +96,9 @@ class Faults:
         return Switch(off)
 
     def slow(self, seconds: float) -> Switch:
-        """Every answer takes *seconds*."""
+        """Delay every answer by *seconds*, at most 3600."""
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= 3600:
-            raise ConfigurationError("slow: a number of seconds between 0 and 3600")
+            raise ConfigurationError("slow: must be a number of seconds between 0 and 3600")
         with self._lock:
             previous, self._delay = self._delay, float(seconds)
 
@@ -108,11 +108,13 @@ class Faults:
         return Switch(off)
 
     def mode(self, endpoint: Endpoint | str, mode: Mode | str | Answer) -> Switch:
-        """*endpoint* answers as *mode* says; an :class:`~scopeguard.flow.effects.Answer` is sent as it stands."""
+        """Make *endpoint* answer as *mode* says, or with a given :class:`~scopeguard.flow.effects.Answer`."""
         place = _member(Endpoint, endpoint, "endpoint")
         chosen = mode if isinstance(mode, Answer) else _member(Mode, mode, "mode")
         if chosen is Mode.WRONG_ISSUER and place not in (Endpoint.METADATA, Endpoint.INTROSPECTION):
-            raise ConfigurationError(f"mode: an answer of the {place.value} endpoint names no issuer")
+            raise ConfigurationError(
+                f"mode: wrong_issuer is for metadata and introspection; answers of {place.value} have no issuer"
+            )
         with self._lock:
             previous = self._modes.get(place, Mode.NORMAL)
             self._modes[place] = chosen
@@ -123,14 +125,14 @@ class Faults:
         return Switch(off)
 
     def reset(self) -> None:
-        """Everything works again."""
+        """Switch all faults off."""
         with self._lock:
             self._modes = {}
             self._outage = None
             self._delay = 0.0
 
-    def before(self) -> Answer | None:
-        """What an outage answers instead of the authority; :class:`Unreachable` when it answers nothing."""
+    def outage_answer(self) -> Answer | None:
+        """Return the answer during an outage, ``None`` without one. Raises :class:`Unreachable`."""
         match self._outage:
             case None:
                 return None
@@ -139,12 +141,12 @@ class Faults:
             case Outage.UNAVAILABLE:
                 return Answer(503, b"Service Unavailable", {"content-type": "text/plain", "retry-after": "7"})
 
-    def after(self, endpoint: Endpoint, answer: Answer, issuer: str) -> Answer:
-        """*answer* of *endpoint*, spoilt as its mode says."""
+    def apply(self, endpoint: Endpoint, answer: Answer, issuer: str) -> Answer:
+        """Return *answer* of *endpoint*, changed as the mode of the endpoint says."""
         mode = self._modes.get(endpoint, Mode.NORMAL)
         if isinstance(mode, Answer):
             return mode
-        return _SPOILERS[mode](answer, issuer)
+        return _CHANGES[mode](answer, issuer)
 
 
 def _member(kind: Any, value: object, setting: str) -> Any:
@@ -165,7 +167,8 @@ def _with_headers(answer: Answer, **headers: str) -> Mapping[str, str]:
 
 def _wrong_issuer(answer: Answer, issuer: str) -> Answer:
     document = json.loads(answer.body)
-    # An inactive token's answer names no issuer and stays as it is: adding one would break RFC 7662 section 2.2.
+    # The answer about an inactive token has no "iss" and stays as it is: RFC 7662 section 2.2 says "SHOULD NOT include
+    # any additional information about an inactive token".
     if "issuer" in document:
         document["issuer"] = issuer + "/"
     if "iss" in document:
@@ -174,7 +177,7 @@ def _wrong_issuer(answer: Answer, issuer: str) -> Answer:
 
 
 _JSON: Final = {"content-type": "application/json"}
-_SPOILERS: Final[Mapping[Mode, Callable[[Answer, str], Answer]]] = {
+_CHANGES: Final[Mapping[Mode, Callable[[Answer, str], Answer]]] = {
     Mode.NORMAL: lambda answer, issuer: answer,
     Mode.REDIRECT: lambda answer, issuer: Answer(302, b"", {"location": issuer.rstrip("/") + "/canary"}),
     Mode.OVERSIZE: lambda answer, issuer: Answer(200, _padded(), _JSON),

@@ -1,4 +1,4 @@
-"""Service accounts as Google's client libraries know them: a JSON file with a private key, and a ``token_uri``.
+"""Service accounts for Google's client libraries: JSON key files with a private key and a ``token_uri``.
 
     robot = GoogleServiceAccount.generate("robot@local.iam.gserviceaccount.com", scopes=[...])
     with DevServer(Authority(audience=api, service_accounts=[robot.account])) as server:
@@ -37,7 +37,10 @@ _TYPE: Final = "service_account"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoogleServiceAccount:
-    """One account with its private key: ``account`` is the authority's half, :meth:`info` the client's."""
+    """A service account with its private key.
+
+    ``account`` is for the authorization server. :meth:`info` and :meth:`write` give the key file for the client.
+    """
 
     account: ServiceAccount
     key: SigningKey = field(repr=False)
@@ -48,19 +51,21 @@ class GoogleServiceAccount:
 
     @classmethod
     def generate(cls, email: str, *, scopes: Sequence[str], lifetime: int = 3600) -> Self:
-        """A new account with a new RSA key, which may have *scopes*. *lifetime*: of its tokens, in seconds.
+        """Return a new account that may get *scopes*, with a new RSA key. Its tokens are valid for *lifetime* seconds.
 
-        Google's constant audience is accepted in its assertions beside the authority's own, because Google's libraries
-        write that one whatever their ``token_uri`` is.
+        Its assertions may have Google's audience as well as the authority's own, because Google's libraries write
+        :data:`GOOGLE_TOKEN_AUDIENCE` for every ``token_uri``.
         """
         return cls._with(SigningKey.generate("RS256"), email, scopes, lifetime)
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], email: str, *, scopes: Sequence[str], token_uri: str) -> Self:
-        """The account in the file at *path*, which :meth:`write` made for *email* and *token_uri*; else
-        :class:`ConfigurationError`."""
+        """Return the account in the key file at *path*, as :meth:`write` writes it.
+
+        Raises :class:`ConfigurationError` if the file is not a key file for *email* and *token_uri*.
+        """
         checks.path(path, "path")
-        problem = f"service account file: not one of {email!r} for this server; remove it, or name another"
+        problem = f"service account file: not a key file of {email!r} for this server; remove it, or use another path"
         try:
             with open(path, encoding="utf-8") as file:
                 info = json.load(file)
@@ -87,7 +92,7 @@ class GoogleServiceAccount:
         return cls(account=account, key=key)
 
     def info(self, token_uri: str, *, project: str = "local") -> dict[str, Any]:
-        """What a key file of Google holds, with *token_uri* in place of Google's. It holds the private key."""
+        """Return the content of a Google key file with *token_uri*. It contains the private key."""
         pem = self.key.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         return {
             "type": _TYPE,
@@ -100,12 +105,14 @@ class GoogleServiceAccount:
         }
 
     def write(self, path: str | os.PathLike[str], *, token_uri: str, project: str = "local") -> None:
-        """:meth:`info` as a new file, private to its owner. A file that is there stays as it is:
-        :class:`ConfigurationError`, since it may be somebody's real key."""
+        """Write :meth:`info` to a new file that only its owner can read.
+
+        Raises :class:`ConfigurationError` if *path* exists: the file may hold a real key.
+        """
         try:
-            # The mode is given at creation: between a later chmod and the write, others could read the key.
+            # The file is created with its mode, so that no other user can read the key at any time.
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except OSError as problem:
-            raise ConfigurationError(f"service account file: cannot be made: {problem.strerror}") from None
+            raise ConfigurationError(f"service account file: cannot be created: {problem.strerror}") from None
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(self.info(token_uri, project=project), file, indent=1)

@@ -1,4 +1,4 @@
-"""What a token request asks for, and whether it may have it: RFC 6749 sections 4.4 and 5, RFC 7523, RFC 8707."""
+"""Checks of token requests, one function for each grant type: RFC 6749 sections 4.4 and 5, RFC 7523, RFC 8707."""
 
 from __future__ import annotations
 
@@ -19,20 +19,24 @@ from scopeguard.scopes import check_scope
 CLIENT_CREDENTIALS: Final = "client_credentials"
 JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
-# RFC 8707 section 2 lets ``resource`` occur more than once, RFC 8693 section 2.1 ``audience``; nothing else may.
+# RFC 6749 section 3.2: "Request and response parameters MUST NOT be included more than once." The exceptions are
+# "resource" (RFC 8707 section 2) and "audience" (RFC 8693 section 2.1).
 _REPEATABLE: Final = ("resource", "audience")
 _ASSERTION_ALGORITHMS: Final = ("RS256", "ES256", "EdDSA")
 _ASSERTION_LIFETIME: Final = 3600.0  # what Google's authorization server allows
 _LEEWAY: Final = 30.0
 _ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s#]+")
-# The claims are judged here, by the authority's own clock; PyJWT would read the system's.
+# PyJWT checks the signature only: it would compare the times with the system's clock, not with the authority's.
 _SIGNATURE_ONLY: Final[Any] = {
     f"verify_{claim}": False for claim in ("exp", "nbf", "iat", "aud", "iss", "sub", "jti")
 }  # fmt: skip
 
 
 class Parameters:
-    """The parameters of a form: an empty one is as good as absent, a repeated one is an error (RFC 6749 3.2)."""
+    """The parameters of a form.
+
+    An empty one counts as absent (RFC 6749 section 3.2). Raises :class:`OAuthError` for one that occurs twice.
+    """
 
     def __init__(self, form: Form) -> None:
         self._values: dict[str, list[str]] = {}
@@ -44,13 +48,16 @@ class Parameters:
                 raise OAuthError("invalid_request", "A parameter occurs more than once")
 
     def get(self, name: str) -> str | None:
+        """Return the first value of *name*, ``None`` if it is absent."""
         values = self._values.get(name)
         return values[0] if values else None
 
     def all(self, name: str) -> tuple[str, ...]:
+        """Return all values of *name*."""
         return tuple(self._values.get(name, ()))
 
-    def needed(self, name: str) -> str:
+    def require(self, name: str) -> str:
+        """Return the first value of *name*. Raises :class:`OAuthError` if it is absent."""
         value = self.get(name)
         if value is None:
             raise OAuthError("invalid_request", f"The parameter {name} is missing")
@@ -58,19 +65,22 @@ class Parameters:
 
     @property
     def single(self) -> Mapping[str, str]:
-        """The first value of each."""
+        """The first value of each parameter."""
         return {name: values[0] for name, values in self._values.items()}
 
 
 class UsedAssertions:
-    """Which assertions were used already (RFC 7523 section 3, item 7): those that have a ``jti``, until they expire."""
+    """Remembers the ``jti`` of used assertions until they expire (RFC 7523 section 3, item 7)."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._until: dict[tuple[str, str], float] = {}
 
     def use(self, issuer: str, jti: str, until: float, now: float) -> bool:
-        """Whether this is the first use; after *until*, in seconds, it is refused anyway."""
+        """Record a use. Return whether it is the first one.
+
+        *until* is the time, in seconds, after which the assertion has expired and need not be remembered.
+        """
         with self._lock:
             self._until = {key: end for key, end in self._until.items() if end > now}
             if (issuer, jti) in self._until:
@@ -86,7 +96,7 @@ class UsedAssertions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """What may be issued. The lifetime is in seconds."""
+    """The token that a request is allowed to have. The lifetime is in seconds."""
 
     client_id: str
     subject: str
@@ -101,7 +111,7 @@ GrantHandler = Callable[["GrantRequest"], Grant]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrantRequest:
-    """One request to the token endpoint, with what is needed to answer it. ``now`` is in seconds since the epoch."""
+    """A request to the token endpoint, with the data for its checks. ``now`` is in seconds since the epoch."""
 
     registry: Registry
     parameters: Parameters
@@ -113,7 +123,10 @@ class GrantRequest:
 
 
 def client_credentials(request: GrantRequest) -> Grant:
-    """RFC 6749 section 4.4: the client acts for itself, so it is also the subject (RFC 9068 section 2.2)."""
+    """Grant a token by client credentials (RFC 6749 section 4.4).
+
+    The client is also the subject of the token, as RFC 9068 section 2.2 says for grants without a resource owner.
+    """
     client = request.registry.authenticate(request.parameters.single, request.authorization)
     return Grant(
         client_id=client.client_id,
@@ -126,12 +139,13 @@ def client_credentials(request: GrantRequest) -> Grant:
 
 
 def jwt_bearer(request: GrantRequest) -> Grant:
-    """RFC 7523 section 2.1: a service account presents an assertion it signed itself.
+    """Grant a token for an assertion that a service account has signed (RFC 7523 section 2.1).
 
     Checked: the signature with the registered key, that ``crit`` is absent, ``iss``, ``sub`` (absent or equal to
-    ``iss``), ``aud``, ``exp``, ``iat``, ``nbf`` where there is one, a lifetime of an hour at most, and that a ``jti``
-    was not used before. Not checked: an assertion without ``jti`` may come twice; Google's clients send none.
-    Scopes come from the ``scope`` parameter, or from the assertion, as Google's clients send them.
+    ``iss``), ``aud``, ``exp``, ``iat``, ``nbf`` if present, a lifetime of an hour at most, and that a ``jti`` was not
+    used before. Not checked: the reuse of an assertion without ``jti``, because Google's clients send none.
+
+    The scopes are those of the ``scope`` parameter, or else of a ``scope`` claim, which Google's clients send.
     """
     if request.authorization is not None or request.parameters.get("client_secret") is not None:
         request.registry.authenticate(request.parameters.single, request.authorization)
@@ -152,15 +166,15 @@ def jwt_bearer(request: GrantRequest) -> Grant:
 
 
 GRANTS: Final[Mapping[str, GrantHandler]] = {CLIENT_CREDENTIALS: client_credentials, JWT_BEARER: jwt_bearer}
-"""The grant types this authority knows."""
+"""The supported grant types."""
 
 
-def _invalid_grant(what: str) -> OAuthError:
-    return OAuthError("invalid_grant", f"The assertion is not acceptable: {what}")
+def _invalid_grant(problem: str) -> OAuthError:
+    return OAuthError("invalid_grant", f"The assertion is not acceptable: {problem}")
 
 
 def _verified_assertion(request: GrantRequest) -> tuple[ServiceAccount, dict[str, Any]]:
-    assertion = request.parameters.needed("assertion")
+    assertion = request.parameters.require("assertion")
     try:
         issuer = jwt.decode(assertion, options={"verify_signature": False}).get("iss")
         account = request.registry.service_accounts.get(issuer) if isinstance(issuer, str) else None
@@ -172,7 +186,9 @@ def _verified_assertion(request: GrantRequest) -> tuple[ServiceAccount, dict[str
         critical = "crit" in jwt.get_unverified_header(assertion)
     except (PyJWTError, TypeError, ValueError):
         raise _invalid_grant("it is malformed, or its signature is wrong") from None
-    if critical:  # RFC 7515 section 4.1.11: no extension is understood here
+    # RFC 7515 section 4.1.11: "If any of the listed extension Header Parameters are not understood and supported by
+    # the recipient, then the JWS is invalid." No extension is supported here.
+    if critical:
         raise _invalid_grant("its header has crit")
     _check_assertion(claims, account, request)
     _check_first_use(claims, account, request)
@@ -215,17 +231,17 @@ def _moment(claims: Mapping[str, Any], name: str) -> float:
     return value
 
 
-def _granted_scopes(asked: str | None, allowed: Sequence[str]) -> tuple[str, ...]:
-    if asked is None:
+def _granted_scopes(requested: str | None, allowed: Sequence[str]) -> tuple[str, ...]:
+    if requested is None:
         return tuple(allowed)
-    scopes = tuple(dict.fromkeys(asked.split(" ")))
+    scopes = tuple(dict.fromkeys(requested.split(" ")))
     try:
         for scope in scopes:
             check_scope(scope, "scope")
     except ConfigurationError:
         raise OAuthError("invalid_scope", "scope is not a list of scopes separated by single spaces") from None
     if not set(scopes) <= set(allowed):
-        raise OAuthError("invalid_scope", "A scope is not among those this client may have")
+        raise OAuthError("invalid_scope", "The client may not have one of the scopes")
     return scopes
 
 
@@ -233,10 +249,10 @@ def _granted_audiences(request: GrantRequest, allowed: Sequence[str]) -> tuple[s
     allowed = allowed or (request.default_audience,)
     resources = request.parameters.all("resource")
     for resource in resources:
-        # Some servers know APIs by identifiers that are not URIs (a GUID at the v1 endpoint of Entra).
+        # An allowed audience may be another identifier, as some servers use them (a GUID at the v1 endpoint of Entra).
         if resource not in allowed and not _ABSOLUTE_URI.fullmatch(resource):
-            raise OAuthError("invalid_target", "resource is an absolute URI without a fragment (RFC 8707 section 2)")
-    asked = tuple(dict.fromkeys((*resources, *request.parameters.all("audience"))))
-    if not set(asked) <= set(allowed):
+            raise OAuthError("invalid_target", "resource must be an absolute URI without a fragment (RFC 8707)")
+    requested = tuple(dict.fromkeys((*resources, *request.parameters.all("audience"))))
+    if not set(requested) <= set(allowed):
         raise OAuthError("invalid_target", "The client may not have tokens for this resource")
-    return asked or (allowed[0],)
+    return requested or (allowed[0],)

@@ -1,7 +1,7 @@
-"""The signing keys of the development authority: made, published, rotated, and kept in a file if one is named.
+"""The signing keys of the development authorization server.
 
-Keys are ephemeral unless a path is given: a restart then means new keys, as it should for a toy. The cryptography
-is that of the ``cryptography`` package, the JOSE forms are PyJWT's.
+Keys are in memory only, and new at every start, unless a path for a key file is given. ``cryptography`` generates the
+keys, and PyJWT signs with them and converts them to JWKs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _rsa() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=_RSA_BITS)
 
 
-_MAKERS: Final[Mapping[str, Callable[[], Any]]] = {
+_GENERATORS: Final[Mapping[str, Callable[[], Any]]] = {
     **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), _rsa),
     "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
     "ES384": lambda: ec.generate_private_key(ec.SECP384R1()),
@@ -41,29 +41,27 @@ _MAKERS: Final[Mapping[str, Callable[[], Any]]] = {
     "EdDSA": ed25519.Ed25519PrivateKey.generate,
     "Ed25519": ed25519.Ed25519PrivateKey.generate,
 }
-# RFC 9864 gave EdDSA over Curve25519 a name of its own; PyJWT knows the older one, and the signatures are the same.
+# RFC 9864 names EdDSA over Curve25519 "Ed25519". PyJWT has it under the older name; the signatures are the same.
 _ALGORITHMS: Final[Mapping[str, Any]] = {
-    name: get_default_algorithms()["EdDSA" if name == "Ed25519" else name] for name in _MAKERS
+    name: get_default_algorithms()["EdDSA" if name == "Ed25519" else name] for name in _GENERATORS
 }
 _JWK_MEMBERS: Final = ("kty", "crv", "x", "y", "n", "e")
 
 
 def _check_algorithm(algorithm: object) -> None:
     text(algorithm, "algorithm")
-    if algorithm not in _MAKERS:
-        raise ConfigurationError(
-            f"algorithm: {algorithm!r} is not one this authority signs with; known are {', '.join(_MAKERS)}"
-        )
+    if algorithm not in _GENERATORS:
+        raise ConfigurationError(f"algorithm: must be one of {', '.join(_GENERATORS)}, not {algorithm!r}")
 
 
 def base64url(data: bytes) -> str:
-    """*data* as JOSE writes it: base64url without padding (RFC 7515 section 2)."""
+    """Return *data* in base64url without padding (RFC 7515 section 2)."""
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SigningKey:
-    """A private key with its key id, and the one algorithm it is used with."""
+    """A private key with its key id and the only algorithm that it is used with."""
 
     kid: str
     algorithm: str
@@ -76,59 +74,60 @@ class SigningKey:
 
     @classmethod
     def generate(cls, algorithm: str = "RS256", *, kid: str | None = None) -> Self:
-        """A new key for *algorithm*, with a random key id unless one is given."""
+        """Return a new key for *algorithm*, with a random key id unless *kid* is given."""
         _check_algorithm(algorithm)
         if kid is None:
             kid = f"dev-{algorithm.lower()}-{secrets.token_hex(4)}"
         text(kid, "kid", empty=False)
-        return cls(kid=kid, algorithm=algorithm, private_key=_MAKERS[algorithm]())
+        return cls(kid=kid, algorithm=algorithm, private_key=_GENERATORS[algorithm]())
 
     @classmethod
     def from_private_jwk(cls, jwk: Mapping[str, Any]) -> Self:
-        """The key in *jwk*, which must name its ``kid`` and ``alg``."""
+        """Return the key in *jwk*, which must have ``kid`` and ``alg``."""
         algorithm = jwk["alg"]
         name = "EdDSA" if algorithm == "Ed25519" else algorithm
         return cls(kid=jwk["kid"], algorithm=algorithm, private_key=PyJWK(dict(jwk), algorithm=name).key)
 
     def sign(self, message: bytes) -> bytes:
-        """The signature over *message* in the form JWS wants (RFC 7518 section 3)."""
+        """Return the JWS signature of *message* (RFC 7518 section 3)."""
         signature: bytes = _ALGORITHMS[self.algorithm].sign(message, self.private_key)
         return signature
 
     def public_jwk(self) -> dict[str, Any]:
-        """What a key set says of this key: never a private member."""
+        """Return the JWK for a key set, without private members."""
         exported = _ALGORITHMS[self.algorithm].to_jwk(self.private_key.public_key(), as_dict=True)
         members = {name: exported[name] for name in _JWK_MEMBERS if name in exported}
         return {"kid": self.kid, "use": "sig", "alg": self.algorithm, **members}
 
     def private_jwk(self) -> dict[str, Any]:
-        """The whole key, for the key file alone."""
+        """Return the JWK with its private members, for the key file only."""
         exported: dict[str, Any] = _ALGORITHMS[self.algorithm].to_jwk(self.private_key, as_dict=True)
         exported.pop("key_ops", None)
         return {**exported, "kid": self.kid, "alg": self.algorithm}
 
 
 def compact(header: Mapping[str, Any] | bytes, payload: Mapping[str, Any] | bytes, key: SigningKey) -> str:
-    """A JWS in compact serialization (RFC 7515 section 3.1); bytes are taken as they are."""
+    """Return a JWS in compact serialization (RFC 7515 section 3.1). A header or payload in bytes is not encoded."""
     parts = (part if isinstance(part, bytes) else json_bytes(part) for part in (header, payload))
     signed = ".".join(base64url(part) for part in parts)
     return f"{signed}.{base64url(key.sign(signed.encode('ascii')))}"
 
 
 def json_bytes(value: Mapping[str, Any]) -> bytes:
-    """*value* as JSON, without white space."""
+    """Return *value* as JSON without white space."""
     return json.dumps(value, separators=(",", ":")).encode("utf-8")
 
 
 class KeyRing:
-    """The keys of one authority: one that signs for each algorithm in use, and retired ones still published.
+    """The keys of one authority: a signing key for each algorithm in use, and retired keys that are still published.
 
-    ``algorithm`` is what tokens are signed with unless a caller asks for another. ``overlap``: how long, in seconds,
-    a retired key stays published. ``path``: keep the signing keys in this file, which must be private to its owner;
-    without it they live as long as the process. Retired keys are not kept: a restart ends their overlap.
+    * ``algorithm``: the default for tokens.
+    * ``overlap``: the time for which a retired key stays published, in seconds.
+    * ``path``: a file that stores the signing keys, readable by its owner only. Without it, they are lost when the
+      process ends. Retired keys are not stored, so a restart ends their overlap.
 
-    Raises :class:`ConfigurationError` for an unknown algorithm and for a file that is not a private key set or that
-    others may read.
+    Raises :class:`ConfigurationError` for an unknown algorithm, and for a file that is not a private key set or that
+    other users can read.
     """
 
     def __init__(
@@ -150,7 +149,7 @@ class KeyRing:
             self._active = {key.algorithm: key for key in _read_keys(path)}
 
     def signing(self, algorithm: str | None = None) -> SigningKey:
-        """The key that signs with *algorithm* now: made, and published from then on, when first asked for."""
+        """Return the current key for *algorithm*. It is generated, and then published, on first use."""
         name = algorithm or self.algorithm
         with self._lock:
             key = self._active.get(name)
@@ -160,9 +159,10 @@ class KeyRing:
             return key
 
     def rotate(self, now: float, *, overlap: float | None = None) -> SigningKey:
-        """A new signing key; the previous ones stay published for *overlap* seconds (the ring's unless given).
+        """Replace the signing keys, and return the new one.
 
-        ``overlap=0`` removes them at once: tokens they signed stop verifying as soon as the key set is read again.
+        The old keys stay published for *overlap* seconds; the default is the overlap of the ring. ``overlap=0`` removes
+        them at once: their tokens can no longer be verified with a fresh key set.
         """
         until = now + (self.overlap if overlap is None else overlap)
         with self._lock:
@@ -175,19 +175,19 @@ class KeyRing:
             return self.signing()
 
     def publish(self, jwk: Mapping[str, Any]) -> None:
-        """Publish *jwk* as it stands, after the other keys: an encryption key, or a hostile one for a test."""
+        """Publish *jwk* unchanged after the other keys, such as an encryption key, or a hostile key in a test."""
         with self._lock:
             self._others.append(dict(jwk))
 
     def key_set(self, now: float) -> dict[str, Any]:
-        """The JWK Set to publish at *now* (RFC 7517 section 5)."""
+        """Return the JWK Set to publish at *now* (RFC 7517 section 5)."""
         with self._lock:
             self.signing()
             keys = [*self._active.values(), *(key for key, until in self._retired if until > now)]
             return {"keys": [*(key.public_jwk() for key in keys), *map(dict, self._others)]}
 
     def reset(self) -> None:
-        """Forget retired and published foreign keys."""
+        """Forget retired keys and those of :meth:`publish`."""
         with self._lock:
             self._retired = []
             self._others = []
@@ -196,7 +196,7 @@ class KeyRing:
         if self._path is None:
             return
         data = json.dumps({"keys": [key.private_jwk() for key in self._active.values()]}, indent=1)
-        # The mode is given at creation: between a later chmod and the write, others could read the key.
+        # The file is created with its mode, so that no other user can read the keys at any time.
         temporary = f"{os.fspath(self._path)}.{secrets.token_hex(4)}.new"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -206,12 +206,12 @@ class KeyRing:
 
 def _read_keys(path: str | os.PathLike[str]) -> list[SigningKey]:
     if os.name == "posix" and stat.S_IMODE(os.stat(path).st_mode) & 0o077:
-        raise ConfigurationError("key file: others may read it; it holds private keys, so set its mode to 600")
+        raise ConfigurationError("key file: other users can read it; it holds private keys, so set its mode to 600")
     try:
         with open(path, encoding="utf-8") as file:
             return [SigningKey.from_private_jwk(jwk) for jwk in json.load(file)["keys"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, PyJWTError):
         # from None: the cause may quote the file.
         raise ConfigurationError(
-            "key file: not a set of private keys with kid and alg; remove it to have new ones made"
+            "key file: not a set of private keys with kid and alg; remove it, and new keys are generated"
         ) from None

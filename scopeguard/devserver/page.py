@@ -1,85 +1,136 @@
-"""The start page of the development server: what it is, who its clients are, and lines to paste into a shell."""
+"""The start page of the development server: a warning, its clients, and commands to paste into a shell.
+
+``string.Template`` fills the page, and :func:`_fill` is the only place that escapes. Jinja2 would do both, but this is
+the only page of the server and not worth a dependency.
+"""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from html import escape
+from string import Template
+from typing import Final
 
 from scopeguard.devserver.authority import Authority
 from scopeguard.devserver.faults import Endpoint, Mode, Outage
 from scopeguard.devserver.registry import Client
 
-WARNING = "FOR DEVELOPMENT ONLY"
+WARNING: Final = "FOR DEVELOPMENT ONLY"
 
-_STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;max-width:60rem;padding:1rem}"
-    ".warning{background:#b00020;color:#fff;padding:1rem;font-weight:bold}"
-    "pre{background:#8882;padding:.75rem;overflow:auto}"
-    "table{border-collapse:collapse}td,th{border:1px solid #8888;padding:.25rem .5rem;text-align:left}"
+_PAGE: Final = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>scopeguard development server</title>
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 60rem; padding: 1rem }
+.warning { background: #b00020; color: #fff; padding: 1rem; font-weight: bold }
+pre { background: #8882; padding: .75rem; overflow: auto }
+table { border-collapse: collapse }
+td, th { border: 1px solid #8888; padding: .25rem .5rem; text-align: left }
+</style>
+</head>
+<body>
+<p class="warning">$warning. Every user of this machine can read the client secrets below, get tokens with them, and
+make this server misbehave. Do not let a production system trust its tokens.</p>
+<h1>scopeguard development server</h1>
+<p>Issuer: <code>$issuer</code>, default audience: <code>$audience</code></p>
+<h2>Clients</h2>
+<table>
+<tr><th>client_id</th><th>secret</th><th>scopes</th><th>audiences</th><th>tokens</th></tr>
+$clients
+</table>
+$service_accounts
+$token_commands
+<h2>Metadata and keys</h2>
+$endpoints
+$switches
+</body>
+</html>
+"""
+_CLIENT: Final = (
+    "<tr><td><code>$client_id</code></td><td><code>$secret</code></td><td><code>$scopes</code></td>"
+    "<td><code>$audiences</code></td><td>$token_format, $lifetime seconds</td></tr>"
 )
+_SERVICE_ACCOUNTS: Final = "<p>Service accounts (JWT bearer grant): <code>$emails</code></p>"
+_COMMAND: Final = "<pre>$command</pre>"
+_SWITCHES: Final = """<h2>Make it misbehave</h2>
+<p>Endpoints: $endpoints. Modes: $modes. Outages: $outages, or null to end one.</p>
+$commands"""
+_CONTROL_BODIES: Final = {
+    "rotate": '{"overlap": 0}',
+    "revoke": '{"token": "..."}',
+    "outage": '{"kind": "unavailable"}',
+    "slow": '{"seconds": 3}',
+    "mode": '{"endpoint": "jwks", "mode": "garbage"}',
+    "reset": "{}",
+}
+
+
+class _Html(str):
+    """Text that is HTML already."""
+
+    __slots__ = ()
+
+
+def _fill(template: str, **values: str) -> _Html:
+    """Return *template* with *values*, each escaped unless it is :class:`_Html`."""
+    escaped = {name: value if isinstance(value, _Html) else escape(value) for name, value in values.items()}
+    return _Html(Template(template).substitute(escaped))
+
+
+def _commands(lines: Iterable[str]) -> _Html:
+    return _Html("\n".join(_fill(_COMMAND, command=line) for line in lines))
 
 
 def start_page(authority: Authority, *, show_secrets: bool, control: bool) -> str:
-    """The page as HTML; *show_secrets* is for readers on the machine itself."""
-    sections = [_clients(authority, show_secrets=show_secrets), _endpoints(authority)]
-    if control:
-        sections.append(_switches(authority))
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>scopeguard development server</title>'
-        f"<style>{_STYLE}</style></head><body>"
-        f'<p class="warning">{WARNING}. This authorization server hands out tokens for secrets that everybody on this '
-        "machine can read, and can be told to misbehave. Never let anything that matters trust it.</p>"
-        f"<h1>scopeguard development server</h1><p>Issuer: <code>{escape(authority.issuer)}</code>, default audience: "
-        f"<code>{escape(authority.audience)}</code></p>{''.join(sections)}</body></html>"
+    """Return the page as HTML.
+
+    * *show_secrets*: whether it contains the secrets of the clients. Pass ``True`` only for readers on this machine.
+    * *control*: whether it shows the commands of the control endpoint.
+    """
+    clients = tuple(authority.registry.clients.values())
+    emails = ", ".join(authority.registry.service_accounts)
+    return _fill(
+        _PAGE,
+        warning=WARNING,
+        issuer=authority.issuer,
+        audience=authority.audience,
+        clients=_Html("\n".join(_client_row(authority, client, show_secret=show_secrets) for client in clients)),
+        service_accounts=_fill(_SERVICE_ACCOUNTS, emails=emails) if emails else _Html(),
+        token_commands=_commands(_token_command(authority, client) for client in clients if show_secrets),
+        endpoints=_commands(f"curl -s {authority.url(endpoint)}" for endpoint in (Endpoint.METADATA, Endpoint.JWKS)),
+        switches=_switches(authority) if control else _Html(),
     )
 
 
-def _clients(authority: Authority, *, show_secrets: bool) -> str:
-    rows = [
-        f"<tr><td><code>{escape(client.client_id)}</code></td>"
-        f"<td><code>{escape(client.secret) if show_secrets else 'not shown to other machines'}</code></td>"
-        f"<td><code>{escape(' '.join(client.scopes))}</code></td>"
-        f"<td><code>{escape(' '.join(client.audiences or (authority.audience,)))}</code></td>"
-        f"<td>{escape(str(client.token_format))}, {client.lifetime} s</td></tr>"
-        for client in authority.registry.clients.values()
-    ]
-    accounts = ", ".join(f"<code>{escape(email)}</code>" for email in authority.registry.service_accounts)
-    lines = [_token_line(authority, client) for client in authority.registry.clients.values()] if show_secrets else []
-    return (
-        "<h2>Clients</h2><table><tr><th>client_id</th><th>secret</th><th>scopes</th><th>audiences</th><th>tokens</th>"
-        f"</tr>{''.join(rows)}</table>"
-        + (f"<p>Service accounts (JWT bearer): {accounts}</p>" if accounts else "")
-        + "".join(f"<pre>{escape(line)}</pre>" for line in lines)
+def _client_row(authority: Authority, client: Client, *, show_secret: bool) -> _Html:
+    return _fill(
+        _CLIENT,
+        client_id=client.client_id,
+        secret=client.secret if show_secret else "not shown to other machines",
+        scopes=" ".join(client.scopes),
+        audiences=" ".join(client.audiences or (authority.audience,)),
+        token_format=str(client.token_format),
+        lifetime=str(client.lifetime),
     )
 
 
-def _token_line(authority: Authority, client: Client) -> str:
+def _token_command(authority: Authority, client: Client) -> str:
     credentials = shlex.quote(f"{client.client_id}:{client.secret}")
     return f"curl -s -u {credentials} -d grant_type=client_credentials {authority.url(Endpoint.TOKEN)}"
 
 
-def _endpoints(authority: Authority) -> str:
-    places = [authority.url(endpoint) for endpoint in (Endpoint.METADATA, Endpoint.JWKS)]
-    return "<h2>Metadata and keys</h2>" + "".join(f"<pre>curl -s {escape(place)}</pre>" for place in places)
-
-
-def _switches(authority: Authority) -> str:
-    bodies = {
-        "rotate": '{"overlap": 0}',
-        "revoke": '{"token": "..."}',
-        "outage": '{"kind": "unavailable"}',
-        "slow": '{"seconds": 3}',
-        "mode": '{"endpoint": "jwks", "mode": "garbage"}',
-        "reset": "{}",
-    }
+def _switches(authority: Authority) -> _Html:
     base = authority.issuer.rstrip("/")
-    lines = "".join(
-        f"<pre>curl -s -H 'Content-Type: application/json' -d {escape(shlex.quote(body))} "
-        f"{escape(base)}/control/{action}</pre>"
-        for action, body in bodies.items()
-    )
-    return (
-        "<h2>Make it misbehave</h2>"
-        f"<p>Endpoints: {', '.join(Endpoint)}. Modes: {', '.join(Mode)}. Outages: {', '.join(Outage)}, "
-        f"or null to end one.</p>{lines}"
+    return _fill(
+        _SWITCHES,
+        endpoints=", ".join(Endpoint),
+        modes=", ".join(Mode),
+        outages=", ".join(Outage),
+        commands=_commands(
+            f"curl -s -H 'Content-Type: application/json' -d {shlex.quote(body)} {base}/control/{action}"
+            for action, body in _CONTROL_BODIES.items()
+        ),
     )

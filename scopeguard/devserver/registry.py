@@ -20,20 +20,20 @@ from scopeguard.errors import ConfigurationError
 from scopeguard.scopes import check_scope
 
 GOOGLE_TOKEN_AUDIENCE: Final = "https://oauth2.googleapis.com/token"
-"""The audience that Google's client libraries write into every assertion, whatever ``token_uri`` they were given."""
+"""The audience that Google's client libraries write into every assertion, for every ``token_uri``."""
 
 Form = tuple[tuple[str, str], ...]
 
 
 class TokenFormat(StrEnum):
-    """What an access token looks like."""
+    """The format of an access token."""
 
     JWT = "jwt"  # RFC 9068
-    OPAQUE = "opaque"  # a random string that only introspection can explain
+    OPAQUE = "opaque"  # a random string, for introspection
 
 
 class ClientAuthMethod(StrEnum):
-    """How a client proves itself (RFC 6749 section 2.3.1)."""
+    """A method of client authentication (RFC 6749 section 2.3.1)."""
 
     BASIC = "client_secret_basic"
     POST = "client_secret_post"
@@ -51,7 +51,7 @@ class OAuthError(Exception):
 
 
 def invalid_client() -> OAuthError:
-    """The answer to every failed client authentication, whatever it was that failed."""
+    """Return the error for a failed client authentication. It does not say what failed."""
     return OAuthError("invalid_client", "Client authentication failed", status=401, challenge=True)
 
 
@@ -69,13 +69,14 @@ def _scopes(values: Sequence[str], setting: str) -> tuple[str, ...]:
 class Client:
     """A confidential client of RFC 6749 section 2.
 
-    * ``scopes``: what it may be granted; a request without ``scope`` gets all of them.
-    * ``audiences``: the APIs it may have tokens for; the first is used when a request names none (RFC 8707).
-      Empty: the authority's default audience alone.
-    * ``introspects``: the audiences for which this client is the API. It learns about tokens for these and about
-      no others (RFC 7662 section 2.2).
-    * ``token_format``: ``"jwt"`` or ``"opaque"``. ``lifetime``: of its tokens, in seconds.
-    * ``auth_methods``: how it may authenticate.
+    * ``scopes``: the scopes that it may get. A request without ``scope`` gets all of them.
+    * ``audiences``: the APIs that it may get tokens for. The first is used if a request names none (RFC 8707). Empty
+      means the default audience of the authority.
+    * ``introspects``: audiences for which this client is the resource server. Introspection reports all other tokens as
+      inactive (RFC 7662 section 2.2).
+    * ``token_format``: ``"jwt"`` or ``"opaque"``.
+    * ``lifetime``: the lifetime of its tokens, in seconds.
+    * ``auth_methods``: the allowed methods of client authentication.
 
     Raises :class:`ConfigurationError` for an empty secret, an invalid scope, or no authentication method.
     """
@@ -111,13 +112,15 @@ class Client:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceAccount:
-    """A client that gets tokens for assertions signed with a key of its own (RFC 7523 section 2.1).
+    """A client that gets tokens for assertions that it signs (RFC 7523 section 2.1).
 
-    * ``email``: the ``iss`` of its assertions, and the subject and client of its tokens.
+    * ``email``: the ``iss`` of its assertions, and the ``sub`` and ``client_id`` of its tokens.
     * ``public_key``: PEM text, or a JWK as a dict.
-    * ``scopes``, ``audiences``, ``token_format``, ``lifetime``: as of a :class:`Client`.
-    * ``assertion_audiences``: accepted in the ``aud`` of its assertions beside the issuer and the token endpoint;
-      :data:`GOOGLE_TOKEN_AUDIENCE` for Google's own libraries.
+    * ``scopes``, ``audiences``, ``token_format``, ``lifetime``: as in :class:`Client`.
+    * ``assertion_audiences``: accepted values for the ``aud`` of its assertions, besides the issuer and the token
+      endpoint. Google's libraries need :data:`GOOGLE_TOKEN_AUDIENCE`.
+
+    Raises :class:`ConfigurationError` for an invalid scope and for a key that is not public.
     """
 
     email: str
@@ -157,10 +160,10 @@ def _public_key(source: str | Mapping[str, Any], setting: str) -> Any:
 
 
 class Registry:
-    """The parties an authority knows. Client ids and subjects are kept apart.
+    """The clients, service accounts and users of an authority.
 
-    A client whose id equals a user's subject would get tokens that an API takes for that user's (RFC 9068
-    section 5): whichever comes second is refused. With a *catalog*, so is a scope that it does not know.
+    A client must not have the name of a user: an API would take its tokens for those of the user (RFC 9068 section 5).
+    With a *catalog*, clients may only have scopes that are in it. Violations raise :class:`ConfigurationError`.
     """
 
     def __init__(
@@ -186,6 +189,7 @@ class Registry:
             self.add_service_account(account)
 
     def add_client(self, client: Client) -> None:
+        """Add *client*. Raises :class:`ConfigurationError` for a name in use or a scope outside the catalog."""
         self._refuse_taken(client.client_id, f"client {client.client_id!r}")
         if client.client_id in self.subjects:
             raise ConfigurationError(
@@ -195,6 +199,7 @@ class Registry:
         self.clients[client.client_id] = client
 
     def add_service_account(self, account: ServiceAccount) -> None:
+        """Add *account*. Raises :class:`ConfigurationError` for a name in use or a scope outside the catalog."""
         self._refuse_taken(account.email, f"service account {account.email!r}")
         if account.email in self.subjects:
             raise ConfigurationError(f"service account {account.email!r}: a user has this name as subject")
@@ -202,6 +207,7 @@ class Registry:
         self.service_accounts[account.email] = account
 
     def add_subject(self, subject: str) -> None:
+        """Add a user. Raises :class:`ConfigurationError` if a client or service account has this name."""
         self._refuse_taken(subject, f"subject {subject!r}")
         self.subjects.add(subject)
 
@@ -209,7 +215,7 @@ class Registry:
         for scope in scopes:
             if self._catalog is not None and scope not in self._catalog:
                 near = self._catalog.nearest(scope)
-                hint = f"did you mean {near}?" if near else "add it there, or leave it out here"
+                hint = f"did you mean {near}?" if near else "add it to the catalog, or remove it here"
                 raise ConfigurationError(f"{setting}, scopes: {scope!r} is not in the catalog; {hint}")
 
     def _refuse_taken(self, name: str, setting: str) -> None:
@@ -217,9 +223,10 @@ class Registry:
             raise ConfigurationError(f"{setting}: a client or service account has this name; choose another")
 
     def authenticate(self, form: Mapping[str, str], authorization: str | None) -> Client:
-        """The client that *authorization* or the form prove; :class:`OAuthError` ``invalid_client`` otherwise.
+        """Return the client that *authorization* or the form authenticates.
 
-        Exactly one method may be used in a request (RFC 6749 section 2.3).
+        Raises :class:`OAuthError`: ``invalid_client`` if that fails, ``invalid_request`` for two methods at once. RFC
+        6749 section 2.3: "The client MUST NOT use more than one authentication method in each request."
         """
         if authorization is not None:
             if "client_secret" in form:
@@ -240,7 +247,7 @@ class Registry:
 
 
 def _basic_credentials(authorization: str) -> tuple[str, str]:
-    """Id and secret, form-decoded after base64 (RFC 6749 section 2.3.1)."""
+    """Return the id and the secret, form-decoded after base64 (RFC 6749 section 2.3.1)."""
     scheme, _, encoded = authorization.partition(" ")
     if scheme.lower() != "basic":
         raise invalid_client()

@@ -1,4 +1,4 @@
-"""The access tokens an authority has issued: what introspection and revocation look at."""
+"""The access tokens that an authority has issued, for introspection and revocation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuedToken:
-    """One access token and the claims it stands for, whether it carries them itself (JWT) or not (opaque)."""
+    """An access token, JWT or opaque, and its claims."""
 
     token: str = field(repr=False)
     client_id: str | None
@@ -24,12 +24,12 @@ class IssuedToken:
         return (audience,) if isinstance(audience, str) else tuple(audience or ())
 
     def is_expired(self, now: float) -> bool:
-        """Whether *now* is at or after ``exp``; without a usable ``exp`` it always is (fail closed)."""
+        """Return whether *now* is at or after ``exp``. A token without a numeric ``exp`` is always expired."""
         expires_at = _number(self.claims.get("exp"))
         return expires_at is None or now >= expires_at
 
     def is_active(self, now: float) -> bool:
-        """Whether *now* lies in its lifetime."""
+        """Return whether *now* is between ``nbf`` and ``exp``."""
         not_before = _number(self.claims.get("nbf", 0))
         return not self.is_expired(now) and not_before is not None and now >= not_before
 
@@ -47,7 +47,7 @@ class TokenBook:
         self._purge_at = 1024
 
     def add(self, token: str, claims: Mapping[str, Any], now: float) -> IssuedToken:
-        """Remember *token*; expired ones are forgotten now and then, so the book stays as small as what is live."""
+        """Record *token*. Expired tokens are removed each time the number of records has doubled."""
         client_id = claims.get("client_id")
         issued = IssuedToken(
             token=token,
@@ -62,18 +62,18 @@ class TokenBook:
         return issued
 
     def active(self, token: str, now: float) -> IssuedToken | None:
-        """What *token* stands for at *now*; ``None`` for an unknown, expired or revoked one."""
+        """Return the record of *token*, ``None`` if it is unknown, revoked or not valid at *now*."""
         with self._lock:
             issued = self._issued.get(token)
         return issued if issued is not None and issued.is_active(now) else None
 
     def revoke(self, token: str) -> None:
-        """Forget *token*: from now on it is as good as one never issued."""
+        """Forget *token*, which is then like one that was never issued."""
         with self._lock:
             self._issued.pop(token, None)
 
     def find(self, token: str) -> IssuedToken | None:
-        """The record of *token*, expired or not."""
+        """Return the record of *token*, even if it has expired."""
         with self._lock:
             return self._issued.get(token)
 

@@ -130,7 +130,7 @@ DEVSERVER = [
     ),
     (
         ["--host", "0.0.0.0", "--allow-remote"],
-        "issuer: other machines cannot reach this server as '0.0.0.0'; give the URL",
+        "issuer: other machines cannot reach this server as '0.0.0.0'; set the URL",
     ),
     (
         ["--host", "0.0.0.0", "--allow-remote", "--issuer", "authority:9000"],
@@ -138,8 +138,8 @@ DEVSERVER = [
     ),
     (["--service-account", "a:b"], "--service-account: three parts are needed, FILE:EMAIL:SCOPES"),
     (["--service-account", ":b:c"], "--service-account: three parts are needed, FILE:EMAIL:SCOPES"),
-    (["--service-account", f"{__file__}:a@b:read"], "service account file: not one of 'a@b' for this server"),
-    (["--service-account", "/no/such/folder/a:a@b:read"], "service account file: cannot be made"),
+    (["--service-account", f"{__file__}:a@b:read"], "service account file: not a key file of 'a@b' for this server"),
+    (["--service-account", "/no/such/folder/a:a@b:read"], "service account file: cannot be created"),
     (["--host", "127.0.0.1", "--port", "1"], "cannot listen on 127.0.0.1 port 1: "),
 ]
 

@@ -46,7 +46,7 @@ def test_the_file_is_private_and_never_written_over(path: Path):
     if os.name == "posix":
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     before = path.read_bytes()
-    with pytest.raises(ConfigurationError, match="cannot be made"):
+    with pytest.raises(ConfigurationError, match="cannot be created"):
         GoogleServiceAccount.generate(EMAIL, scopes=[]).write(path, token_uri=TOKEN_URI)
     assert path.read_bytes() == before
 
@@ -74,7 +74,7 @@ def test_a_file_is_read_back_with_its_key(path: Path):
 def test_a_file_of_somebody_else_is_refused_and_not_quoted(path: Path, change: dict[str, Any] | None):
     info = ROBOT.info(TOKEN_URI)
     path.write_text("quoted by nobody" if change is None else json.dumps({**info, **change}), "utf-8")
-    with pytest.raises(ConfigurationError, match="not one of") as caught:
+    with pytest.raises(ConfigurationError, match="not a key file of") as caught:
         GoogleServiceAccount.read(path, EMAIL, scopes=["write"], token_uri=TOKEN_URI)
     assert "quoted by nobody" not in str(caught.value)
     assert caught.value.__cause__ is None
