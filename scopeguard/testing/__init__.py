@@ -1,4 +1,4 @@
-"""Test what you protect: an authorization server in your process, without a socket, under your control.
+"""An authorization server for tests, in process and without sockets, that issues any token, valid or hostile.
 
     from scopeguard import Guard
     from scopeguard.testing import FakeAuthority
@@ -7,12 +7,12 @@
     guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock)
     client.post("/insert", headers=authority.bearer(scope="bigquery.insertdata"))
 
-For an app whose guard was made at module level, ``with authority.takes_over(guard):``.
+If the app creates its guard at module level, use ``with authority.takes_over(guard):``.
 
-With pytest the fixture ``authority`` is such an object. :func:`bad_tokens` are hostile tokens with names, to be sent
-at an app of your own: each must be refused.
+With pytest, the fixture ``authority`` is a ``FakeAuthority``. :func:`bad_tokens` returns hostile tokens, which an app
+must refuse.
 
-FOR TESTS ONLY: whoever holds a ``FakeAuthority`` can make any token. Its first use says so in the log.
+FOR TESTS ONLY: a ``FakeAuthority`` can issue any token. Its first use logs a warning.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["BadToken", "FakeAuthority", "FakeClock", "FakeTransport", "Hold", "Network", "bad_keys", "bad_tokens"]
 
-# The pytest plugin lives in this package and is imported in every run of pytest, whether anybody uses it or not: what
-# costs time to import, and what has to be warned of, waits until somebody asks for it.
-_HOMES: Final = {
+# The pytest plugin is in this package, so every run of pytest imports the package. Submodules, which take longer to
+# import, are imported on first use.
+_SUBMODULES: Final = {
     "BadToken": "hostile_tokens",
     "FakeAuthority": "fake",
     "FakeClock": "clock",
@@ -44,10 +44,10 @@ _HOMES: Final = {
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
+    submodule = _SUBMODULES.get(name)
+    if submodule is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{submodule}"), name)
 
 
 def __dir__() -> list[str]:

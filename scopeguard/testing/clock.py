@@ -1,4 +1,4 @@
-"""Time that stands still until a test moves it."""
+"""A clock that only tests move."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Final
 
 from scopeguard.config.checks import number
 
-_MOST: Final = 1e12  # a date in the distant future
+_MOST: Final = 1e12  # seconds: more than 30,000 years
 
 
 class FakeClock:
-    """Both clocks of :class:`~scopeguard.flow.effects.Clock`, in seconds. Safe to share between threads.
+    """A wall clock and a monotonic clock, in seconds, that stand still until a test moves them.
 
-    The wall clock starts at the whole second of the machine's, unless ``wall`` is given; the monotonic one anywhere.
+    Implements :class:`~scopeguard.flow.effects.Clock`. By default the wall clock starts at the current second of the
+    machine. Safe to share between threads.
 
     >>> clock = FakeClock(wall=1_800_000_000)
     >>> clock.advance(90)
@@ -37,14 +38,14 @@ class FakeClock:
         return self._monotonic
 
     def advance(self, seconds: float) -> None:
-        """Let *seconds* pass on both clocks; time does not run backwards."""
+        """Move both clocks forward by *seconds*. Raises :class:`ValueError` for a negative number."""
         if seconds < 0:
-            raise ValueError("advance: time does not run backwards; set_wall() moves the wall clock alone")
+            raise ValueError("advance: must not be negative; set_wall() moves the wall clock in any direction")
         with self._lock:
             self._wall += seconds
             self._monotonic += seconds
 
     def set_wall(self, seconds: float) -> None:
-        """Move the wall clock alone, in any direction, as an administrator or NTP does."""
+        """Set the wall clock alone, forward or back, as an administrator or NTP does."""
         with self._lock:
             self._wall = float(seconds)

@@ -1,4 +1,4 @@
-"""The authorization server of a test: mints any token, good or bad, and breaks down on request."""
+"""The authorization server of a test. It issues any token, valid or not, and fails on request."""
 
 from __future__ import annotations
 
@@ -18,30 +18,33 @@ from scopeguard.devserver.registry import Client, ServiceAccount, TokenFormat
 from scopeguard.flow.effects import Answer
 from scopeguard.guard import Guard
 from scopeguard.testing.clock import FakeClock
-from scopeguard.testing.taking_over import taking_over
+from scopeguard.testing.take_over import take_over
 from scopeguard.testing.transport import FakeTransport, Hold
 
 if TYPE_CHECKING:
     import httpx
 
 log: Final = logging.getLogger("scopeguard.testing")
-_told = threading.Event()
+_warned = threading.Event()
 
 
-def _tell_once() -> None:
-    if not _told.is_set():
-        _told.set()
-        log.warning("FOR TESTS ONLY: a FakeAuthority is in use; whoever holds it can make any access token")
+def _warn_once() -> None:
+    if not _warned.is_set():
+        _warned.set()
+        log.warning("FOR TESTS ONLY: a FakeAuthority is in use; it can issue any access token")
 
 
 class FakeAuthority:
-    """An :class:`~scopeguard.devserver.authority.Authority` in this process, with what a test wants beside it.
+    """An :class:`~scopeguard.devserver.authority.Authority` in process, with a clock and a transport for guards.
 
-    * ``url``: the issuer; ``audience``: the API under test, and the ``aud`` of what is minted.
-    * ``algorithm``: what tokens are signed with. ES256, because its keys are made in no time.
-    * ``clients``: beside ``client``, a client-credentials client that may have ``scopes``, and ``api``, which
-      introspects for *audience*. ``service_accounts``, ``subjects``: as of the authority.
-    * ``clock``: stands still unless a test moves it. ``sleep``: called with the seconds of :meth:`slow` answers.
+    * ``url``: the issuer. ``audience``: the API under test, and the ``aud`` of its tokens.
+    * ``algorithm``: the algorithm of its signatures. ES256 keys are quick to generate.
+    * ``scopes``: the scopes that its client ``client`` may get.
+    * ``clients``: further clients, besides ``client`` and ``api``. The client ``api`` may introspect tokens for
+      *audience*.
+    * ``service_accounts``, ``subjects``, ``jwks_max_age``: as in ``Authority``.
+    * ``clock``: by default a new one, which stands still until a test moves it.
+    * ``sleep``: called with the seconds of :meth:`slow`.
 
     >>> authority = FakeAuthority(audience="https://api.test")
     >>> token = authority.mint("read write", subject="alice", client_id="app")
@@ -79,7 +82,7 @@ class FakeAuthority:
             function(sleep, "sleep", "a function that takes seconds")
         if jwks_max_age is not None:
             whole(jwks_max_age, "jwks_max_age", least=0)
-        _tell_once()
+        _warn_once()
         self.clock: FakeClock = clock or FakeClock()
         self.client: Client = Client(client_id="client", secret="sg-secret-client", scopes=tuple(scopes))
         self.api: Client = Client(client_id="api", secret="sg-secret-api", introspects=(audience,))
@@ -112,28 +115,30 @@ class FakeAuthority:
 
     @property
     def requests(self) -> list[str]:
-        """The URLs a guard has asked for, in order; ``transport.count("jwks")`` counts those of one endpoint."""
+        """The URLs that guards have requested, in order. ``transport.count("jwks")`` counts those of one endpoint."""
         return self.transport.requests
 
     def takes_over(self, guard: Guard) -> AbstractContextManager[None]:
-        """For the block, *guard* asks this authority instead of the real one, and goes by its clock.
+        """Connect *guard* to this authority and its clock for the length of a ``with`` block.
 
-        For apps that make their guard at module level: ``with authority.takes_over(guard):`` around the test, or in a
-        fixture. The guard then trusts the keys and the introspection of this authority, has no store, and remembers no
-        token, key or answer; afterwards it is as it was. Whatever holds the guard takes part: middleware, extensions,
-        decorators and dependencies. Requests for any other URL fail, so that nothing reaches the network.
+        It is for apps that create their guard at module level, and for everything that uses that guard: middleware,
+        extensions, decorators and dependencies. Inside the block, the guard uses the keys and the introspection of this
+        authority. It has no store, begins with empty caches, and its requests to other URLs fail. After the block it
+        has its previous state.
 
-        Several authorities take over one after the other, and share a clock: ``FakeAuthority(..., clock=one.clock)``.
-        Not for requests that are in flight when the block begins or ends.
+        Blocks of several authorities may be nested. The authorities must share a clock:
+        ``FakeAuthority(..., clock=one.clock)``. No request may be in flight when a block begins or ends.
 
-        Raises :class:`ConfigurationError` where *guard* does not trust an issuer with the URL, the audience or the
+        Raises :class:`ConfigurationError` if *guard* does not trust an issuer with the URL, the audience and the
         algorithm of this authority.
         """
-        return taking_over(self, guard)
+        return take_over(self, guard)
 
     def httpx_transport(self) -> httpx.MockTransport:
-        """For ``httpx.Client(transport=...)`` and ``AsyncClient``: a client of OAuth under test fetches its tokens
-        here. Faults apply; a delay does not."""
+        """Return a transport for ``httpx.Client`` and ``AsyncClient``, for tests of OAuth clients.
+
+        Requests to other hosts fail. Faults apply, except the delay of :meth:`slow`.
+        """
         from scopeguard.testing.httpx_transport import mock_transport
 
         return mock_transport(self.authority)
@@ -154,12 +159,16 @@ class FakeAuthority:
         key: SigningKey | None = None,
         token_format: TokenFormat | str = TokenFormat.JWT,
     ) -> str:
-        """An access token: good as it is, and as bad as the overrides make it.
+        """Issue an access token. It is valid unless the arguments make it invalid: none of them is checked.
 
-        *scope*: separated by spaces, or several; ``None`` for a token without a scope claim. *subject* is the client
-        itself unless given. *headers* and *claims* replace what would be there, ``None`` removes it. *algorithm*: sign
-        with a key of this authority for it, which is published from then on. *key*: sign with this one, which is not.
-        *token_format*: ``"opaque"`` for one that only introspection can explain.
+        * *scope*: one string with spaces, or several strings; ``None`` leaves the claim out.
+        * *subject*: by default the client.
+        * *audience*: by default that of this authority.
+        * *expires_in*: the lifetime in seconds. A negative one gives an expired token.
+        * *headers*, *claims*: replace or add members. ``None`` as a value removes a member.
+        * *algorithm*: sign with this authority's key for it, which is generated and published on first use.
+        * *key*: sign with this key, which is not published.
+        * *token_format*: ``"jwt"``, or ``"opaque"`` for a token that guards must introspect.
         """
         now = int(self.clock.wall())
         all_claims = {
@@ -184,42 +193,48 @@ class FakeAuthority:
         return token
 
     def bearer(self, scope: str | Iterable[str] | None = None, **overrides: Any) -> dict[str, str]:
-        """Request headers with a token as :meth:`mint` makes it."""
+        """Return request headers with a token from :meth:`mint`, which takes the same arguments."""
         return {"Authorization": f"Bearer {self.mint(scope, **overrides)}"}
 
     def key(self, algorithm: str | None = None) -> SigningKey:
-        """The key it signs with, or the one for *algorithm*: made and published when first asked for."""
+        """Return the signing key, or that for *algorithm*. It is generated and published on first use."""
         return self.authority.keys.signing(algorithm)
 
-    # What may happen to it
+    # Events and faults
 
     def rotate(self, *, overlap: bool | float = True) -> None:
-        """Sign with a new key. The old one stays published for an hour, so many seconds, or (``False``) not at all."""
+        """Sign with a new key. The old one stays published for *overlap* seconds, by default an hour.
+
+        ``overlap=False`` removes it at once.
+        """
         seconds = None if overlap is True else float(overlap)
         self.authority.rotate(overlap=seconds)
 
     def revoke(self, token: str) -> None:
-        """Introspection calls *token* inactive from now on. A JWT still verifies, because it is not introspected."""
+        """Make introspection report *token* as inactive. A guard that verifies JWTs locally still accepts a JWT."""
         self.authority.tokens.revoke(token)
 
     def outage(self, kind: Outage | str = Outage.UNREACHABLE) -> Switch:
-        """It does not answer, or (``"unavailable"``) answers 503. On at once; ``with`` ends it, so does ``.off()``."""
+        """Begin an outage: requests fail, or get a 503 with *kind* ``"unavailable"``.
+
+        It ends with the ``with`` block or with ``.off()``.
+        """
         return self.authority.faults.outage(kind)
 
     def slow(self, seconds: float) -> Switch:
-        """Answers take *seconds*: one beyond the guard's timeout fails as a timeout at once."""
+        """Delay answers by *seconds*. A delay beyond the guard's timeout fails at once, as a timeout."""
         return self.authority.faults.slow(seconds)
 
     def mode(self, endpoint: Endpoint | str, mode: Mode | str | Answer) -> Switch:
-        """Make *endpoint* answer by a :class:`~scopeguard.devserver.faults.Mode`, or with a given ``Answer``."""
+        """Make *endpoint* answer as a :class:`~scopeguard.devserver.faults.Mode` says, or with a given ``Answer``."""
         return self.authority.faults.mode(endpoint, mode)
 
     def hold(self) -> Hold:
-        """Requests stay unanswered until released: see :class:`~scopeguard.testing.transport.Hold`."""
+        """Hold requests back until they are released: see :class:`~scopeguard.testing.transport.Hold`."""
         return self.transport.hold()
 
     def reset(self) -> None:
-        """No faults, no tokens, no retired keys, no remembered requests."""
+        """Switch all faults off, and forget tokens, retired keys and recorded requests."""
         self.authority.reset()
         self.transport.sends.clear()
 

@@ -1,6 +1,6 @@
-"""Hostile and careless key sets: keys that an authority publishes, and tokens that verify with them if one is fooled.
+"""Hostile and faulty keys for the key set of an authority, and a token for each that must be refused.
 
-The other half of :mod:`scopeguard.testing.hostile_tokens`, apart from it because it spoils the authority's key set.
+They are not in :mod:`scopeguard.testing.hostile_tokens` because they change the key set of the authority.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ _DIGEST_INFO: Final = bytes.fromhex("3031300d060960864801650304020105000420")
 
 
 def bad_keys(authority: FakeAuthority) -> Mapping[str, BadToken]:
-    """Publish keys at *authority* that nobody should use, and return a token for each: all must be refused, and the
-    good keys beside them must go on working. ``authority.reset()`` takes the keys back.
+    """Publish keys at *authority* that a guard must not use. Return a token for each key, by the key id.
+
+    All the tokens must be refused, and tokens signed with the other keys must still be accepted.
+    ``authority.reset()`` removes the keys.
 
     >>> bad_keys(FakeAuthority())["key-rsa-e-one"].status
     401
@@ -38,7 +40,7 @@ def bad_keys(authority: FakeAuthority) -> Mapping[str, BadToken]:
 
 
 def _add(forge: Forge, corpus: Corpus, key: SigningKey, jwk: Mapping[str, Any], why: str, *rules: str) -> None:
-    """Publish *jwk*, and add a token that *key* signed."""
+    """Publish *jwk* and add a token signed with *key*."""
     forge.authority.authority.keys.publish(jwk)
     corpus.bad(key.kid, forge.signed(forge.header(key), key=key), why, *rules)
 
@@ -56,13 +58,13 @@ def _purposes(forge: Forge, corpus: Corpus) -> None:
     ):
         key = SigningKey.generate("ES256", kid=f"key-{name}")
         jwk = {member: value for member, value in {**key.public_jwk(), **members}.items() if value is not None}
-        _add(forge, corpus, key, jwk, "the key is there, and not for verifying this", rule)
+        _add(forge, corpus, key, jwk, "the JWK says that the key is not for verifying such signatures", rule)
 
 
 def _secrets(forge: Forge, corpus: Corpus) -> None:
     for algorithm in ("ES256", "EdDSA"):
         key = SigningKey.generate(algorithm, kid=f"key-leaked-{algorithm.lower()}")
-        why = "the authority published the private key as well: everybody can sign with it"
+        why = "the key set contains the private key, so anyone can sign with it"
         _add(forge, corpus, key, {**key.private_jwk(), "use": "sig"}, why, "J-23")
     secret = b"0123456789abcdef0123456789abcdef"
     forge.authority.authority.keys.publish(
@@ -70,7 +72,7 @@ def _secrets(forge: Forge, corpus: Corpus) -> None:
     )
     text = forge.text(forge.header(alg="HS256", kid="key-symmetric"))
     tag = base64url(hmac.new(secret, text.encode("ascii"), hashlib.sha256).digest())
-    corpus.bad("key-symmetric", f"{text}.{tag}", "a published secret is none", "J-24", "J-39", "P-21")
+    corpus.bad("key-symmetric", f"{text}.{tag}", "the shared secret is public", "J-24", "J-39", "P-21")
 
 
 def _octets(number: int) -> str:
@@ -84,18 +86,18 @@ def _rsa_jwk(kid: str, modulus: int, exponent: int) -> dict[str, Any]:
 def _weak_rsa(forge: Forge, corpus: Corpus) -> None:
     small = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - weak on purpose
     key = SigningKey(kid="key-rsa-1024", algorithm="RS256", private_key=small)
-    why = "RSA keys have 2048 bits at least (RFC 7518 section 3.3)"
+    why = "RSA keys must have at least 2048 bits (RFC 7518 section 3.3)"
     text = forge.text(forge.header(key))
     forge.authority.authority.keys.publish(_rsa_jwk(key.kid, small.public_key().public_numbers().n, 65537))
     corpus.bad(key.kid, f"{text}.{base64url(_padded(text, 128, small))}", why, "J-31", "X-07")
     modulus = forge.rsa.private_key.public_key().public_numbers().n
     for name, exponent, number, why in (
-        ("e-one", 1, modulus, "with the exponent 1 the padded hash is its own signature: anybody can write it"),
-        ("e-even", 2, modulus, "an even exponent belongs to no key"),
-        ("e-huge", 2**64 + 13, modulus, "an exponent that costs time and buys nothing"),
-        ("n-even", 65537, modulus - 1, "an even modulus is factored at sight"),
-        ("n-65536-bits", 65537, (1 << 65535) | 1, "each verification takes a minute"),
-        ("n-zero", 65537, 0, "no key at all"),
+        ("e-one", 1, modulus, "with the exponent 1, the padded hash is its own signature"),
+        ("e-even", 2, modulus, "an RSA exponent is odd"),
+        ("e-huge", 2**64 + 13, modulus, "a large exponent makes each verification slow and is not more secure"),
+        ("n-even", 65537, modulus - 1, "an even modulus is easy to factor"),
+        ("n-65536-bits", 65537, (1 << 65535) | 1, "a large modulus makes each verification take a minute"),
+        ("n-zero", 65537, 0, "zero is not a modulus"),
     ):
         kid = f"key-rsa-{name}"
         forge.authority.authority.keys.publish(_rsa_jwk(kid, number, exponent))
@@ -105,13 +107,13 @@ def _weak_rsa(forge: Forge, corpus: Corpus) -> None:
 
 
 def _padded(text: str, length: int, signer: rsa.RSAPrivateKey | None = None) -> bytes:
-    """The padded hash of *text*, in *length* octets: what a signature opens to, or with *signer* the signature."""
+    """Return the padded hash of *text* in *length* bytes, or its signature with *signer*."""
     digest_info = _DIGEST_INFO + hashlib.sha256(text.encode("ascii")).digest()
     padded = b"\x00\x01" + b"\xff" * (length - len(digest_info) - 3) + b"\x00" + digest_info
     if signer is None:
         return padded
     numbers = signer.private_numbers()
-    # PyJWT warns of short keys when it signs; this one is short on purpose.
+    # PyJWT would warn of the short key.
     return pow(int.from_bytes(padded, "big"), numbers.d, numbers.public_numbers.n).to_bytes(length, "big")
 
 
@@ -126,26 +128,32 @@ def _odd_curves(forge: Forge, corpus: Corpus) -> None:
     _add(forge, corpus, key, key.public_jwk() | {"crv": "P-384"}, "a point of another curve", "J-35", "X-08")
     key = _with_short_coordinate()
     number = key.private_key.public_key().public_numbers().x
-    _add(forge, corpus, key, key.public_jwk() | {"x": _octets(number)}, "a coordinate has 32 octets", "J-35")
+    _add(forge, corpus, key, key.public_jwk() | {"x": _octets(number)}, "a coordinate has 32 bytes", "J-35")
     key = SigningKey.generate("ES256K", kid="key-secp256k1")
-    _add(forge, corpus, key, key.public_jwk(), "a curve that nobody allowed", "X-09", "J-12")
+    _add(forge, corpus, key, key.public_jwk(), "the issuer's algorithms do not include this curve", "X-09", "J-12")
     key = SigningKey(kid="key-secp256k1-as-es256", algorithm="ES256", private_key=key.private_key)
     curve = {**SigningKey.public_jwk(SigningKey(kid=key.kid, algorithm="ES256K", private_key=key.private_key))}
-    _add(forge, corpus, key, curve | {"alg": "ES256"}, "ES256 means P-256", "J-14", "X-09")
+    _add(forge, corpus, key, curve | {"alg": "ES256"}, "ES256 requires a P-256 key", "J-14", "X-09")
     key = SigningKey.generate("EdDSA", kid="key-x25519")
     _add(
-        forge, corpus, key, key.public_jwk() | {"crv": "X25519"}, "a key for agreement, not signatures", "J-14", "X-09"
+        forge,
+        corpus,
+        key,
+        key.public_jwk() | {"crv": "X25519"},
+        "the key is for key agreement",
+        "J-14",
+        "X-09",
     )
     key = SigningKey.generate("EdDSA", kid="key-ed25519-small-order")
     one = base64url(b"\x01" + bytes(31))
     forge.authority.authority.keys.publish(key.public_jwk() | {"x": one})
     text = forge.text(forge.header(key))
     forged = base64url(b"\x01" + bytes(63))
-    corpus.bad(key.kid, f"{text}.{forged}", "for a point of small order anybody can sign", "J-35")
+    corpus.bad(key.kid, f"{text}.{forged}", "for a point of small order, anyone can make a signature", "J-35")
 
 
 def _with_short_coordinate() -> SigningKey:
-    """A key whose x begins with a zero octet: one in 256 does, and making them is quick."""
+    """Return a key whose x coordinate begins with a zero byte, as one key in 256 does."""
     while True:
         key = SigningKey.generate("ES256", kid="key-ec-coordinate-short")
         if key.private_key.public_key().public_numbers().x < 1 << 248:

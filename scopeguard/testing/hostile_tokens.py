@@ -1,4 +1,4 @@
-"""Hostile tokens with names, to be sent at an app: each must be refused.
+"""Hostile tokens, by name, that an app must refuse.
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_bad_token_is_refused(name, client, authority):
@@ -20,17 +20,19 @@ __all__ = ["BadToken", "bad_tokens"]
 
 
 def bad_tokens(authority: FakeAuthority, *, leeway: float = 30.0, strict: bool = False) -> Mapping[str, BadToken]:
-    """Tokens that an API which trusts *authority*, and is its audience, must refuse: names to tokens.
+    """Return tokens, by name, that an API with the audience of *authority* must refuse.
 
-    All of them can be sent by an ordinary HTTP client. Each is one step away from a good token of *authority*, at the
-    time its clock shows now. *leeway* is that of the guard, in seconds. *strict* adds the few that are refused by
-    ``Issuer(..., typ="at+jwt")`` only.
+    Each differs in one respect from a valid token of *authority*, at the current time of its clock. Any HTTP client
+    can send them.
 
-    The authority publishes keys for RS256, PS256, ES256, ES384 and EdDSA from then on, with which most are genuinely
-    signed: a guard that fetched its keys before knows some of them only after it fetches again.
+    * *leeway*: the leeway of the guard, in seconds.
+    * *strict*: include the tokens that only ``Issuer(..., typ="at+jwt")`` refuses.
 
-    Not among them: what is no token (control characters, non-ASCII), what needs a bad key set
-    (:func:`~scopeguard.testing.bad_keys`), a bad proof of possession (RFC 9449) or bad introspection answers.
+    Most tokens are signed with keys of the authority for RS256, PS256, ES256, ES384 and EdDSA, which it publishes from
+    then on. A guard that fetched the key set before needs to fetch it again.
+
+    Not included: header values that are not tokens (control characters, non-ASCII), tokens for bad key sets
+    (:func:`~scopeguard.testing.bad_keys`), proofs of possession (RFC 9449), and bad introspection answers.
 
     >>> from scopeguard.testing import FakeAuthority
     >>> tokens = bad_tokens(FakeAuthority())

@@ -1,4 +1,4 @@
-"""An authority as a transport of ``httpx``: for testing clients of OAuth, which make requests of their own."""
+"""A transport for ``httpx`` that calls an authority in process, for tests of OAuth clients."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from scopeguard.devserver.faults import Unreachable
 
 
 def mock_transport(authority: Authority) -> httpx.MockTransport:
-    """What sends requests to *authority*, in both colours. Other hosts cannot be reached."""
+    """Return a transport, sync and async, whose requests *authority* answers. Requests to other hosts fail."""
     origin = httpx.URL(authority.issuer)
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def respond(request: httpx.Request) -> httpx.Response:
         if (request.url.scheme, request.url.netloc) != (origin.scheme, origin.netloc):
             raise httpx.ConnectError("no such host in this test", request=request)
         is_form = request.headers.get("content-type", "").partition(";")[0] == "application/x-www-form-urlencoded"
         form = tuple(parse_qsl(request.content.decode("utf-8"), keep_blank_values=True)) if is_form else None
         try:
-            found = authority.respond(
+            answer = authority.respond(
                 request.method, request.url.path, form=form, authorization=request.headers.get("authorization")
             )
         except Unreachable:
             raise httpx.ConnectError("the authority is down", request=request) from None
-        return httpx.Response(found.status, headers=dict(found.headers), content=found.body)
+        return httpx.Response(answer.status, headers=dict(answer.headers), content=answer.body)
 
-    return httpx.MockTransport(answer)
+    return httpx.MockTransport(respond)

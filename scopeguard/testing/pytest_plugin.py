@@ -1,6 +1,6 @@
-"""A pytest plugin, found by its entry point wherever scopeguard is installed: the fixture ``authority``.
+"""A pytest plugin with the fixture ``authority``. An entry point registers it where scopeguard is installed.
 
-It is imported in every run of pytest, so it imports nothing itself until the fixture is used.
+Every run of pytest imports it, so it imports the rest of the package only when the fixture is used.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def authority() -> FakeAuthority:
-    """A :class:`~scopeguard.testing.FakeAuthority` of the test's own: ``https://as.test`` for ``https://api.test``.
+    """Return a new :class:`~scopeguard.testing.FakeAuthority` for each test.
 
-    Override it in ``conftest.py`` where your API has another audience:
+    Its issuer is ``https://as.test``, and its audience ``https://api.test``. Override the fixture in ``conftest.py`` if
+    your API has another audience:
 
         @pytest.fixture
         def authority():

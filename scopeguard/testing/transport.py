@@ -1,4 +1,4 @@
-"""The way from a guard to a fake authority: what performs :class:`~scopeguard.flow.effects.Send` without a socket."""
+"""Transports that send the outbound requests of a guard to fake authorities, without sockets."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from scopeguard.errors import AuthorityUnavailable, Reason
 from scopeguard.flow.effects import Answer, Send
 
 _PATIENCE: Final = 30.0
-"""Seconds of real time after which a test that waits here is taken for stuck."""
+"""Seconds of real time after which a waiting test fails."""
 
 
 class Hold:
-    """Requests that wait: inside the ``with`` block every one that is sent stays unanswered until :meth:`release`.
+    """Holds requests back: inside the ``with`` block none is answered before :meth:`release`.
 
-    ``held.arrived()`` returns when one has come in, so that a test knows that it hangs and need not sleep.
+    :meth:`arrived` returns when a request is waiting, so that a test need not sleep.
 
     >>> from scopeguard.testing import FakeAuthority
     >>> with FakeAuthority().hold() as held:
@@ -32,40 +32,40 @@ class Hold:
     0
     """
 
-    def __init__(self, let_go: Callable[[Hold], None]) -> None:
-        self._let_go = let_go
+    def __init__(self, remove: Callable[[Hold], None]) -> None:
+        self._remove = remove
         self._changed = threading.Condition()
         self._waiting = 0
         self._open = False
 
     @property
     def waiting(self) -> int:
-        """How many requests have come in since the block was entered."""
+        """The number of requests since the block was entered."""
         return self._waiting
 
     def arrived(self, count: int = 1) -> None:
-        """Wait until *count* requests have come in; :class:`TimeoutError` after half a minute of real time."""
+        """Wait until *count* requests have arrived. Raises :class:`TimeoutError` after 30 seconds of real time."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._waiting >= count, _PATIENCE):
-                raise TimeoutError(f"{self._waiting} requests came in, not {count}")
+                raise TimeoutError(f"hold: {self._waiting} requests arrived, not {count}")
 
     async def aarrived(self, count: int = 1) -> None:
         """:meth:`arrived` for a task."""
         await anyio.to_thread.run_sync(self.arrived, count, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1))
 
     def release(self) -> None:
-        """Let all requests go on, those to come as well. Leaving the block does the same."""
+        """Let all requests proceed, later ones too. The end of the block does the same."""
         with self._changed:
             self._open = True
             self._changed.notify_all()
 
-    def pass_by(self) -> None:
-        """For the transport: come in, and go on when allowed to."""
+    def wait(self) -> None:
+        """Register a request and wait for :meth:`release`. The transport calls it."""
         with self._changed:
             self._waiting += 1
             self._changed.notify_all()
             if not self._changed.wait_for(lambda: self._open, _PATIENCE):
-                raise TimeoutError("hold: nobody released this request")
+                raise TimeoutError("hold: this request was not released within 30 seconds")
 
     def __enter__(self) -> Self:
         return self
@@ -73,17 +73,17 @@ class Hold:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._let_go(self)
+        self._remove(self)
         self.release()
 
 
 class FakeTransport:
-    """Performs exchanges by asking an :class:`~scopeguard.devserver.authority.Authority` in this process.
+    """Sends requests to an :class:`~scopeguard.devserver.authority.Authority` in process.
 
-    What is asked is remembered before it is answered, so a request to a host that does not exist shows as well:
-    ``requests`` are the URLs in order, ``sends`` the requests themselves (they hold secrets).
+    It records each request before it is answered, also those to unknown hosts: ``requests`` has the URLs in order, and
+    ``sends`` the requests, which contain secrets. *sleep* is called with the seconds of a delay.
 
-    A transport may be used from any thread, and from any event loop by ``asend``.
+    Any thread may use it, and any event loop through :meth:`asend`.
     """
 
     def __init__(self, authority: Authority, *, sleep: Callable[[float], None] | None = None) -> None:
@@ -100,11 +100,12 @@ class FakeTransport:
 
     @property
     def requests(self) -> list[str]:
-        """The URLs that were asked for, in order."""
+        """The requested URLs, in order."""
         return [request.url for request in self.sends]
 
     def count(self, endpoint: Endpoint | str) -> int:
-        """How often *endpoint* (``"metadata"``, ``"jwks"``, ``"introspection"``, ``"token"`` ...) was asked."""
+        """Return the number of requests to *endpoint*: ``"metadata"``, ``"jwks"``, ``"introspection"``, ``"token"``
+        or ``"revocation"``."""
         wanted = Endpoint(endpoint)
         return sum(
             self.serves(request.url) and self._authority.endpoint_at(urlsplit(request.url).path) is wanted
@@ -112,33 +113,33 @@ class FakeTransport:
         )
 
     def serves(self, url: str) -> bool:
-        """Whether *url* is of this authority's scheme, host and port."""
-        mine, asked = urlsplit(self._authority.issuer), urlsplit(url)
-        return (mine.scheme, mine.netloc) == (asked.scheme, asked.netloc)
+        """Return whether *url* has the scheme, host and port of this authority."""
+        issuer, target = urlsplit(self._authority.issuer), urlsplit(url)
+        return (issuer.scheme, issuer.netloc) == (target.scheme, target.netloc)
 
     def hold(self) -> Hold:
-        """Requests wait from here on: see :class:`Hold`."""
-        hold = Hold(self._let_go)
+        """Hold requests back from now on: see :class:`Hold`."""
+        hold = Hold(self._remove)
         with self._lock:
             self._holds.append(hold)
         return hold
 
-    def _let_go(self, hold: Hold) -> None:
+    def _remove(self, hold: Hold) -> None:
         with self._lock:
             if hold in self._holds:
                 self._holds.remove(hold)
 
     def send(self, request: Send, /) -> Answer:
-        """The answer, or :class:`~scopeguard.errors.AuthorityUnavailable` as a real transport raises it.
+        """Return the answer. Raises :class:`~scopeguard.errors.AuthorityUnavailable`, as a real transport does.
 
-        A slow authority costs no time here: a delay of ``request.timeout`` or more is a timeout at once, a shorter one
-        is given to ``sleep``, if there is one. Faults are looked at when the request goes on after a :class:`Hold`.
+        Delays take no time: one of ``request.timeout`` or more is a timeout at once, a shorter one is passed to
+        ``sleep``, if given. A request that a :class:`Hold` releases meets the faults of that moment.
         """
         with self._lock:
             self.sends.append(request)
             holds = list(self._holds)
         for hold in holds:
-            hold.pass_by()
+            hold.wait()
         delay = self._authority.faults.delay
         if delay >= request.timeout:
             raise AuthorityUnavailable(Reason.AUTHORITY_TIMED_OUT, request.authority, seconds=request.timeout)
@@ -158,17 +159,17 @@ class FakeTransport:
         return _bounded(answer, request)
 
     async def asend(self, request: Send, /) -> Answer:
-        """:meth:`send` for a task: it does not block the event loop, and can be cancelled while it is held."""
+        """:meth:`send` for asyncio and trio. It can be cancelled while the request is held back."""
         return await anyio.to_thread.run_sync(
             self.send, request, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
         )
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no connection is open."""
 
 
 def _bounded(answer: Answer, request: Send) -> Answer:
-    """*answer*, unless it is larger than ``request.limit`` bytes or compressed, which the guard never offers."""
+    """Return *answer*. Raise if it is compressed, or larger than ``request.limit`` bytes."""
     if "content-encoding" in answer.headers:
         problem = "the answer is compressed although that was not offered"
     elif len(answer.body) > request.limit:
@@ -178,43 +179,43 @@ def _bounded(answer: Answer, request: Send) -> Answer:
     raise AuthorityUnavailable(Reason.AUTHORITY_ANSWER_INVALID, request.authority, url=request.url, problem=problem)
 
 
-class _Carrier(Protocol):
+class _HasTransport(Protocol):
     @property
     def transport(self) -> FakeTransport: ...
 
 
 class Network:
-    """One transport for several authorities: each request goes to the one whose host it names.
+    """A transport for several authorities. Each request goes to the authority with the host of its URL.
 
     >>> from scopeguard.testing import FakeAuthority
     >>> one, two = FakeAuthority("https://one.test"), FakeAuthority("https://two.test")
     >>> network = Network(one, two)     # Guard(one.issuer, two.issuer, transport=network, clock=one.clock)
     """
 
-    def __init__(self, *authorities: _Carrier) -> None:
+    def __init__(self, *authorities: _HasTransport) -> None:
         for authority in authorities:
             instance(getattr(authority, "transport", None), FakeTransport, "authorities", "FakeAuthority objects")
         self._transports = [authority.transport for authority in authorities]
-        self._strays: list[str] = []
+        self._unknown: list[str] = []
 
     @property
     def requests(self) -> list[str]:
-        """The URLs that were asked for: those of each authority in order, then those of no known authority."""
-        return [url for transport in self._transports for url in transport.requests] + self._strays
+        """The requested URLs: those of each authority in order, then those for unknown hosts."""
+        return [url for transport in self._transports for url in transport.requests] + self._unknown
 
     def send(self, request: Send, /) -> Answer:
-        """As :meth:`FakeTransport.send` of the authority concerned."""
+        """Return the answer of the authority at the URL. Raises as :meth:`FakeTransport.send` does."""
         for transport in self._transports:
             if transport.serves(request.url):
                 return transport.send(request)
-        self._strays.append(request.url)
+        self._unknown.append(request.url)
         raise AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, request.authority, url=request.url)
 
     async def asend(self, request: Send, /) -> Answer:
-        """:meth:`send` for a task."""
+        """:meth:`send` for asyncio and trio."""
         return await anyio.to_thread.run_sync(
             self.send, request, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
         )
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no connection is open."""

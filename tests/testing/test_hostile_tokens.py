@@ -220,7 +220,7 @@ def test_bad_keys_verify_nothing_and_cost_the_good_ones_nothing():
 def test_no_two_share_a_name():
     corpus = Corpus()
     corpus.bad("a", "b.c.d", "why", "J-01")
-    with pytest.raises(ValueError, match="called a"):
+    with pytest.raises(ValueError, match="name a"):
         corpus.bad("a", "b.c.d", "why", "J-01")
 
 

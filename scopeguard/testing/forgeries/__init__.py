@@ -1,5 +1,4 @@
-"""How hostile tokens are made, one kind of attack a file. What they have in common is in ``forge``.
+"""Makes the hostile tokens, one kind of attack in each file. ``forge`` has the parts that they share.
 
-Each starts from a token that the API would accept and changes one thing, so that a refusal shows that this one thing
-was seen.
+Each token is a valid one with a single change, so a refusal shows that the guard notices this change.
 """

@@ -1,4 +1,4 @@
-"""Signatures that are none, are of another algorithm, or are no signature of that algorithm."""
+"""Missing signatures, signatures of another algorithm or key, and malformed signatures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ORDER_25519: Final = 2**252 + 27742317777372353535851937790883648493
 
 
 def add_all(forge: Forge, corpus: Corpus) -> None:
-    """Everything in this file."""
+    """Add the tokens of this file."""
     _none(forge, corpus)
     _no_algorithm(forge, corpus)
     _symmetric(forge, corpus)
@@ -39,17 +39,17 @@ def _none(forge: Forge, corpus: Corpus) -> None:
     rules = ("J-11", "P-07", "X-02")
     for letters in itertools.product(*((letter, letter.upper()) for letter in "none")):
         spelling = "".join(letters)
-        why = "an unsecured token: whoever wrote it may say anything"
+        why = "an unsecured token: anyone can write it"
         corpus.bad(f"alg-none-{spelling}", f"{forge.text(forge.header(alg=spelling))}.", why, *rules)
     text = forge.text(forge.header(alg="none"))
-    corpus.bad("alg-none-garbage", f"{text}.{base64url(b'garbage')}", "unsecured, with a fig leaf", *rules)
-    corpus.bad("alg-none-signed", forge.signed(forge.header(alg="none")), "whatever the signature is, none is", *rules)
-    corpus.bad("alg-none-without-kid", f"{forge.text({'alg': 'none'})}.", "as the RFC 7519 example has it", *rules)
-    corpus.bad("alg-none-two-segments", text, "unsecured, without the last dot", "J-01", *rules)
+    corpus.bad("alg-none-garbage", f"{text}.{base64url(b'garbage')}", "unsecured, with a junk signature", *rules)
+    corpus.bad("alg-none-signed", forge.signed(forge.header(alg="none")), "signed, but alg is none", *rules)
+    corpus.bad("alg-none-without-kid", f"{forge.text({'alg': 'none'})}.", "the form of RFC 7519 section 6.1", *rules)
+    corpus.bad("alg-none-two-segments", text, "an unsecured token without the last dot", "J-01", *rules)
 
 
 def _no_algorithm(forge: Forge, corpus: Corpus) -> None:
-    why = "alg is one of the issuer's algorithms, as an exact string"
+    why = "alg must be one of the issuer's algorithms, as an exact string"
     corpus.bad("alg-missing", forge.signed(forge.header(None, "alg")), why, "J-10")
     shapes: tuple[tuple[str, Any], ...] = (
         ("number", 7),
@@ -74,7 +74,7 @@ def _hmac(forge: Forge, key: SigningKey, algorithm: str, secret: bytes) -> str:
 
 
 def _public_texts(key: SigningKey) -> dict[str, bytes]:
-    """What an attacker can make of a public key, and a careless verifier may take for a shared secret."""
+    """Return forms of a public key that a careless verifier may use as a shared secret."""
     public = key.private_key.public_key()
     pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -96,7 +96,7 @@ def _public_texts(key: SigningKey) -> dict[str, bytes]:
 
 
 def _symmetric(forge: Forge, corpus: Corpus) -> None:
-    confusion = "the public key taken for the secret of an HMAC: everybody knows it"
+    confusion = "the secret of the HMAC is the public key, which anyone knows"
     rsa_public = forge.rsa.private_key.public_key()
     numbers = forge.rsa.public_jwk()
     for kind, key in (("rsa", forge.rsa), ("ec", forge.ec), ("ed", forge.ed)):
@@ -116,7 +116,7 @@ def _symmetric(forge: Forge, corpus: Corpus) -> None:
             corpus.bad(f"{algorithm.lower()}-rsa-{form}", token, confusion, "X-01", "P-21")
     for name, secret in (("empty", b""), ("kid", forge.rsa.kid.encode()), ("dictionary", b"secret"), ("nul", b"\x00")):
         token = _hmac(forge, forge.rsa, "HS256", secret)
-        corpus.bad(f"hs256-{name}", token, "a secret that a broken lookup ends up with", "P-21", "J-39")
+        corpus.bad(f"hs256-{name}", token, "the secret of the HMAC is guessable, or empty", "P-21", "J-39")
 
 
 def _other_algorithm(forge: Forge, corpus: Corpus) -> None:
@@ -125,21 +125,21 @@ def _other_algorithm(forge: Forge, corpus: Corpus) -> None:
         corpus.bad(
             f"rs256-key-used-for-{algorithm.lower()}",
             forge.signed(forge.header(signer), key=signer),
-            "one key, one algorithm: its JWK says RS256",
+            "the JWK of the key allows RS256 only",
             "J-15", "X-12",
         )  # fmt: skip
     for algorithm in ("ES256K", "Ed448", "ML-DSA-65", "RSA-OAEP", "dir", "A256GCM", "ES521"):
         corpus.bad(
             f"alg-{algorithm.lower()}",
             forge.with_signature(bytes(64), forge.header(alg=algorithm)),
-            "an algorithm nobody allowed, or not one of signatures at all",
+            "the algorithm is not allowed, or is not for signatures",
             "J-12", "J-38", "X-09",
         )  # fmt: skip
     salted = forge.authority.key("PS256")
     text = forge.text(forge.header(salted))
     short_salt = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=20)
     signature = salted.private_key.sign(text.encode("ascii"), short_salt, hashes.SHA256())
-    corpus.bad("ps256-short-salt", f"{text}.{base64url(signature)}", "the salt is as long as the hash", "J-36")
+    corpus.bad("ps256-short-salt", f"{text}.{base64url(signature)}", "the salt must be as long as the hash", "J-36")
 
 
 def _other_key_type(forge: Forge, corpus: Corpus) -> None:
@@ -162,7 +162,7 @@ def _other_key_type(forge: Forge, corpus: Corpus) -> None:
     corpus.bad(
         "alg-es256-by-p384-key",
         f"{text}.{base64url(r.to_bytes(48, 'big') + s.to_bytes(48, 'big'))}",
-        "ES256 means P-256, and nothing but",
+        "ES256 requires a P-256 key",
         "J-14", "J-33",
     )  # fmt: skip
 
@@ -185,7 +185,7 @@ def _ecdsa(forge: Forge, corpus: Corpus) -> None:
         ("exchanged", s + r, ("J-51",)),
     )
     for name, signature, rules in out_of_range:
-        why = "r and s lie between 1 and n-1; zeros verify anything where that is not checked (CVE-2022-21449)"
+        why = "r and s must be between 1 and n-1; unchecked zeros verify any message (CVE-2022-21449)"
         corpus.bad(f"es256-{name}", f"{text}.{base64url(signature)}", why, *rules)
     lengths = (
         ("der", encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big")), ("J-33",)),
@@ -198,7 +198,7 @@ def _ecdsa(forge: Forge, corpus: Corpus) -> None:
         ("empty-object", b"{}", ("J-33",)),
     )
     for name, signature, rules in lengths:
-        why = "a signature of ES256 is two numbers of 32 octets each (RFC 7518 section 3.4)"
+        why = "an ES256 signature is two numbers of 32 bytes each (RFC 7518 section 3.4)"
         corpus.bad(f"es256-{name}", f"{text}.{base64url(signature)}", why, *rules)
 
 
@@ -213,7 +213,7 @@ def _other_signatures(forge: Forge, corpus: Corpus) -> None:
         ("s-plus-order", good[:32] + shifted),
         ("empty-point", b"\x01" + bytes(63)),
     ):
-        why = "a signature of Ed25519 is 64 octets, and its S below the order of the group"
+        why = "an Ed25519 signature has 64 bytes, and its S is below the order of the group"
         corpus.bad(f"eddsa-{name}", f"{text}.{base64url(signature)}", why, "J-37", "X-28")
     text = forge.text(forge.header(forge.rsa))
     good = forge.rsa.sign(text.encode("ascii"))
@@ -224,12 +224,12 @@ def _other_signatures(forge: Forge, corpus: Corpus) -> None:
         ("255-octets", good[:-1]),
         ("ten-thousand-octets", b"\x01" * 10_000),
     ):
-        why = "a signature of RSA is as long as the modulus (RFC 8017 section 8.2.2)"
+        why = "an RSA signature is as long as the modulus (RFC 8017 section 8.2.2)"
         corpus.bad(f"rs256-{name}", f"{text}.{base64url(signature)}", why, "P-07", "X-28")
 
 
 def _attacker(forge: Forge, corpus: Corpus) -> None:
-    why = "signed by nobody this API trusts"
+    why = "signed with a key that the issuer does not publish"
     for algorithm, genuine in (("RS256", forge.rsa), ("ES256", forge.ec), ("EdDSA", forge.ed)):
         key = attacker_key(algorithm)
         name = algorithm.lower()
@@ -239,7 +239,7 @@ def _attacker(forge: Forge, corpus: Corpus) -> None:
         corpus.bad(
             f"{name}-foreign-key-same-kid",
             forge.signed(forge.header(borrowed), key=borrowed),
-            "another issuer's key may have any kid: keys are per issuer",
+            "signed with another key that has the kid of a published one",
             "P-07", "P-19", "X-14", "X-57",
         )  # fmt: skip
         corpus.bad(f"{name}-foreign-key-without-kid", forge.signed(unnamed, key=key), why, "P-07", "J-19")

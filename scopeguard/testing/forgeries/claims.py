@@ -1,4 +1,4 @@
-"""Genuine signatures over claims that are not acceptable: dates, audiences, issuers, types."""
+"""Genuine signatures over invalid claims: times, audiences, issuers, scopes and types."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NOT_STRINGS: Final[tuple[tuple[str, Any], ...]] = (("number", 7), ("list", ["al
 
 
 def add_all(forge: Forge, corpus: Corpus) -> None:
-    """Everything in this file."""
+    """Add the tokens of this file."""
     _missing(forge, corpus)
     _dates(forge, corpus)
     _overflowing_dates(forge, corpus)
@@ -39,10 +39,10 @@ def _missing(forge: Forge, corpus: Corpus) -> None:
         corpus.bad(
             f"claim-{name}-missing",
             forge.signed(claims=forge.claims(name)),
-            f"RFC 9068 section 2.2 requires {name}; its absence must not mean that it is not checked",
+            f"RFC 9068 section 2.2 requires {name}; without it, a check of {name} must not be skipped",
             *rules,
         )
-    corpus.bad("claim-all-missing", forge.signed(claims={}), "no claims are no permission", "P-09")
+    corpus.bad("claim-all-missing", forge.signed(claims={}), "there are no claims", "P-09")
 
 
 def _dates(forge: Forge, corpus: Corpus) -> None:
@@ -52,30 +52,30 @@ def _dates(forge: Forge, corpus: Corpus) -> None:
         forge,
         corpus,
         "exp-at-leeway",
-        "expired, and the leeway is used up to the second",
+        "expired, and the leeway has just ended",
         *("J-52", "J-53", "P-08", "X-35"),
         exp=now - leeway,
     )
-    _claims(forge, corpus, "exp-zero", "zero is a date of 1970, not the absence of one", "J-52", "X-34", exp=0)
-    _claims(forge, corpus, "exp-negative", "a date before 1970 is past", "J-58", "X-34", exp=-1)
-    _claims(forge, corpus, "exp-fraction-past", "fractions are dates too", "J-56", exp=now - leeway - 0.5)
+    _claims(forge, corpus, "exp-zero", "zero is a time in 1970 and must not count as absent", "J-52", "X-34", exp=0)
+    _claims(forge, corpus, "exp-negative", "a time before 1970 is past", "J-58", "X-34", exp=-1)
+    _claims(forge, corpus, "exp-fraction-past", "a time may have a fraction", "J-56", exp=now - leeway - 0.5)
     _claims(forge, corpus, "nbf-future", "not valid yet", "J-54", nbf=now + leeway + 1)
-    _claims(forge, corpus, "nbf-far-future", "not valid yet, for ever", "J-54", "J-58", "X-34", nbf=10**30)
-    _claims(forge, corpus, "iat-future", "issued in an hour", "J-55", iat=now + 3600)
-    _claims(forge, corpus, "iat-far-future", "issued after the end of time", "J-55", "J-58", "X-34", iat=10**30)
+    _claims(forge, corpus, "nbf-far-future", "not valid before the distant future", "J-54", "J-58", "X-34", nbf=10**30)
+    _claims(forge, corpus, "iat-future", "issued an hour in the future", "J-55", iat=now + 3600)
+    _claims(forge, corpus, "iat-far-future", "issued in the distant future", "J-55", "J-58", "X-34", iat=10**30)
     for kind, value in (("integer", 10**30), ("float", 1e308)):
         _claims(
             forge,
             corpus,
             f"exp-huge-{kind}",
-            "no date: whatever computes with it overflows or loses digits",
+            "too large for a time: computing with it overflows or loses digits",
             *("J-58", "X-34"),
             exp=value,
         )
     for claim in ("exp", "nbf", "iat"):
         for kind, value in _WRONG_DATES:
             _claims(
-                forge, corpus, f"{claim}-{kind}", f"{claim} is a JSON number (RFC 7519 section 2)", "J-56", "X-34",
+                forge, corpus, f"{claim}-{kind}", f"{claim} must be a JSON number (RFC 7519 section 2)", "J-56", "X-34",
                 **{claim: value},
             )  # fmt: skip
 
@@ -86,26 +86,26 @@ def _overflowing_dates(forge: Forge, corpus: Corpus) -> None:
             corpus.bad(
                 f"claim-{claim}-{kind}",
                 forge.signed(claims=forge.raw_claims(**{claim: text})),
-                "not JSON (RFC 8259 section 6), and every comparison with it says what one wants to hear",
+                "not JSON (RFC 8259 section 6), and its comparisons with times are meaningless",
                 "J-57", "X-34",
             )  # fmt: skip
         for kind, text in (("1e400", "1e400"), ("minus-1e400", "-1e400")):
             corpus.bad(
                 f"claim-{claim}-{kind}",
                 forge.signed(claims=forge.raw_claims(**{claim: text})),
-                "a number that overflows to infinity: it never expires, or int() of it raises",
+                "a number that overflows to infinity: the token never expires, or int() raises",
                 "J-57", "X-27", "X-34",
             )  # fmt: skip
     corpus.bad(
         "claim-exp-5000-digits",
         forge.signed(claims=forge.raw_claims(exp="9" * 5000)),
-        "more digits than Python converts: ValueError where nobody expects one",
+        "more digits than Python converts: int() raises ValueError",
         "J-58", "X-27",
     )  # fmt: skip
     corpus.bad(
         "claim-unknown-1e400",
         forge.signed(claims=forge.raw_claims(extra='{"a":[1e400]}')),
-        "an infinity where nobody looks, until an app writes the claims out as JSON",
+        "an infinity in an unknown claim, which an app cannot write as JSON again",
         "J-57", "X-27",
     )  # fmt: skip
 
@@ -140,7 +140,7 @@ def _audiences(forge: Forge, corpus: Corpus) -> None:
             forge,
             corpus,
             f"aud-{name}",
-            "for somebody else; audiences are compared exactly",
+            "for another API; audiences must match exactly",
             *("P-06", "J-59", "X-38", "X-50"),
             aud=value,
         )
@@ -157,8 +157,8 @@ def _audiences(forge: Forge, corpus: Corpus) -> None:
         ("list-of-empty", [""]),
     )
     for name, value in shapes:
-        _claims(forge, corpus, f"aud-{name}", "aud is a string or a list of strings", "J-60", aud=value)
-    _claims(forge, corpus, "aud-list-of-others", "none of them is this API", "J-59", "P-06", aud=["a", "b"])
+        _claims(forge, corpus, f"aud-{name}", "aud must be a string or a list of strings", "J-60", aud=value)
+    _claims(forge, corpus, "aud-list-of-others", "this API is not among the audiences", "J-59", "P-06", aud=["a", "b"])
 
 
 def _issuers(forge: Forge, corpus: Corpus) -> None:
@@ -193,7 +193,7 @@ def _issuers(forge: Forge, corpus: Corpus) -> None:
                 forge,
                 corpus,
                 f"iss-{name}",
-                "another issuer; issuers are compared code point by code point (RFC 9068 section 4)",
+                "another issuer; issuers must match exactly (RFC 9068 section 4)",
                 *("P-05", "P-18", "X-39"),
                 iss=value,
             )
@@ -206,7 +206,7 @@ def _strings(forge: Forge, corpus: Corpus) -> None:
                 forge,
                 corpus,
                 f"{claim}-{kind}",
-                f"{claim} is a string (RFC 7519 section 4.1, RFC 9068 section 2.2)",
+                f"{claim} must be a string (RFC 7519 section 4.1, RFC 9068 section 2.2)",
                 "J-62",
                 **{claim: value},
             )
@@ -214,7 +214,7 @@ def _strings(forge: Forge, corpus: Corpus) -> None:
         corpus.bad(
             f"claim-{claim}-surrogate",
             forge.signed(claims=forge.raw_claims(**{claim: '"a\\ud800b"'})),
-            "half a character: it parses, and breaks whatever writes it later",
+            "a lone surrogate: JSON parsers accept it, but it cannot be encoded as UTF-8",
             "X-21",
         )
 
@@ -228,18 +228,18 @@ def _scopes(forge: Forge, corpus: Corpus) -> None:
         ("list-with-number", ["read", 7]),
     )
     for name, value in shapes:
-        _claims(forge, corpus, f"scope-{name}", "scope is a string (RFC 8693 section 4.2)", "G-10", scope=value)
+        _claims(forge, corpus, f"scope-{name}", "scope must be a string (RFC 8693 section 4.2)", "G-10", scope=value)
     _claims(
         forge,
         corpus,
         "scope-list",
-        "a list is read only where an issuer is configured for it",
+        "scope may be a list only if the issuer is configured for it",
         "G-08",
         scope=["read", "write"],
     )
     for name, value in (("number", 7), ("list-with-number", ["read", 7])):
         token = forge.signed(claims=forge.claims("scope", scp=value))
-        corpus.bad(f"claim-scp-{name}", token, "scopes are strings under every name", "G-10")
+        corpus.bad(f"claim-scp-{name}", token, "scp must be a string or a list of strings", "G-10")
 
 
 def _sender_constrained(forge: Forge, corpus: Corpus) -> None:
@@ -258,7 +258,7 @@ def _sender_constrained(forge: Forge, corpus: Corpus) -> None:
             forge,
             corpus,
             f"cnf-{name}",
-            "bound to a key whose possession nobody proved: stolen, it would be a bearer token",
+            "bound to a key whose possession the request does not prove, so it may be stolen",
             "X-53",
             cnf=value,
         )

@@ -1,4 +1,4 @@
-"""Genuine tokens of the same authority, for something else."""
+"""Genuine JWTs of the same authority that are not access tokens."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from scopeguard.testing.forgeries.forge import Corpus, Forge, attacker_key
 
-# Everything here is signed by the authority's key and has the API as audience and the claims of an access token: only
-# its type tells it from one. (A token of another kind that lacks some claim would be refused for that.)
+# These are signed with the authority's key and have the API as audience and all claims of an access token. Only their
+# typ shows that they are not access tokens; with a claim missing, they would be refused for that reason.
 _TYPES: Final[tuple[tuple[str, str, str], ...]] = (
     ("id-token", "id_token+jwt", "P-01"),
     ("logout-token", "logout+jwt", "X-41"),
@@ -35,9 +35,9 @@ _TYPES: Final[tuple[tuple[str, str, str], ...]] = (
 
 
 def add_all(forge: Forge, corpus: Corpus) -> None:
-    """Everything in this file."""
+    """Add the tokens of this file."""
     for name, typ, rule in _TYPES:
-        why = f"of type {typ}: made for something else, by the same key"
+        why = f"its typ is {typ}: signed with the same key, but not an access token"
         corpus.bad(f"kind-{name}", forge.signed(forge.header(typ=typ)), why, rule, "J-63", "P-01")
     _plain_jwts(forge, corpus)
     _not_of_the_authority(forge, corpus)
@@ -56,7 +56,7 @@ def _id_claims(forge: Forge, **more: Any) -> dict[str, Any]:
 
 
 def _plain_jwts(forge: Forge, corpus: Corpus) -> None:
-    """Kinds whose ``typ`` says ``JWT`` or nothing, as most do: their content gives them away."""
+    """Kinds with the ``typ`` ``JWT`` or none, as most authorization servers send them. Their claims show the kind."""
     event = "http://schemas.openid.net/event/backchannel-logout"
     kinds: tuple[tuple[str, dict[str, Any], str], ...] = (
         ("id-token-nonce", _id_claims(forge, nonce="n", azp="client", auth_time=forge.now), "X-40"),
@@ -74,13 +74,13 @@ def _plain_jwts(forge: Forge, corpus: Corpus) -> None:
     )
     for name, claims, rule in kinds:
         for typ, header in (("jwt", forge.header(typ="JWT")), ("untyped", forge.header(None, "typ"))):
-            why = "an ID token or its like: it says who somebody is, not what a client may do"
+            why = "its claims show that it is an ID token or another kind of token, not an access token"
             corpus.bad(f"kind-{name}-{typ}", forge.signed(header, claims), why, rule, "J-63", "P-14")
     claims = _id_claims(forge, azp="client", acr="1")
     corpus.bad(
         "kind-id-token-indistinguishable",
         forge.signed(forge.header(typ="JWT"), claims),
-        "an ID token that looks like an access token: only typ could tell, and it says JWT",
+        "an ID token with the claims of an access token: only typ could show the difference, and it is JWT",
         "X-40", "P-14", strict=True,
     )  # fmt: skip
 
@@ -92,7 +92,7 @@ def _not_of_the_authority(forge: Forge, corpus: Corpus) -> None:
     corpus.bad(
         "dpop-proof",
         forge.signed(header, proof, key),
-        "a proof of possession is signed by whoever wants to",
+        "a DPoP proof is signed with a key of the client, so anyone can make one",
         "X-44", "J-25",
     )  # fmt: skip
     assertion = {
@@ -106,6 +106,6 @@ def _not_of_the_authority(forge: Forge, corpus: Corpus) -> None:
     corpus.bad(
         "client-assertion",
         forge.signed({"alg": "ES256", "typ": "JWT", "kid": "client-key"}, assertion, key),
-        "what a client tells the authority is nothing to the API",
+        "a client assertion is for the authorization server, not for an API",
         "X-45", "P-18",
     )  # fmt: skip

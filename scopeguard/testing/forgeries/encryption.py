@@ -1,4 +1,4 @@
-"""Encrypted tokens (RFC 7516): whoever knows a public key can make them."""
+"""Encrypted tokens (RFC 7516), which anyone with the public key can make."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ _VECTOR = bytes(12)
 
 
 def add_all(forge: Forge, corpus: Corpus) -> None:
-    """Everything in this file."""
+    """Add the tokens of this file."""
     claims = json_bytes(forge.claims())
     unsecured = f"{forge.text({'alg': 'none'})}.".encode("ascii")
     signed = forge.signed().encode("ascii")
     oaep = _to_public_key(forge, {}, claims)
-    unread = "encryption hides; it does not say who wrote it"
-    corpus.bad("jwe-plain-claims", oaep, unread, "J-01", "J-46", "X-18")
-    corpus.bad("jwe-at-jwt", _to_public_key(forge, {"typ": "at+jwt"}, claims), unread, "J-01", "J-46", "X-18")
-    corpus.bad("jwe-unsecured-inside", _to_public_key(forge, {"cty": "JWT"}, unsecured), unread, "J-44", "X-18")
+    why = "encryption with a public key does not prove who made the token"
+    corpus.bad("jwe-plain-claims", oaep, why, "J-01", "J-46", "X-18")
+    corpus.bad("jwe-at-jwt", _to_public_key(forge, {"typ": "at+jwt"}, claims), why, "J-01", "J-46", "X-18")
+    corpus.bad("jwe-unsecured-inside", _to_public_key(forge, {"cty": "JWT"}, unsecured), why, "J-44", "X-18")
     corpus.bad("jwe-signed-inside", _to_public_key(forge, {"cty": "JWT"}, signed), "JWE is not enabled", "J-01", "J-44")
-    corpus.bad("jwe-in-jwe", _to_public_key(forge, {"cty": "JWT"}, oaep.encode("ascii")), unread, "X-19", "J-44")
-    corpus.bad("jwe-zip", _to_public_key(forge, {"zip": "DEF"}, _deflated(claims)), unread, "J-49")
+    corpus.bad("jwe-in-jwe", _to_public_key(forge, {"cty": "JWT"}, oaep.encode("ascii")), why, "X-19", "J-44")
+    corpus.bad("jwe-zip", _to_public_key(forge, {"zip": "DEF"}, _deflated(claims)), why, "J-49")
     bomb = _deflated(b'{"a":"' + b"a" * 4_000_000 + b'"}')
-    corpus.bad("jwe-zip-bomb", _to_public_key(forge, {"zip": "DEF"}, bomb), "4 MB in 4 kB", "J-49", "X-16")
+    corpus.bad("jwe-zip-bomb", _to_public_key(forge, {"zip": "DEF"}, bomb), "4 kB decompress to 4 MB", "J-49", "X-16")
     _headers(forge, corpus)
     first, key, vector, text, tag = oaep.split(".")
     members = {"protected": first, "encrypted_key": key, "iv": vector, "ciphertext": text, "tag": tag}
     corpus.bad("jwe-json", json.dumps(members, separators=(",", ":")), "JSON serialization", "J-02", "X-15")
-    corpus.bad("jwe-empty-segments", "....", "five segments of nothing", "J-01")
+    corpus.bad("jwe-empty-segments", "....", "five empty segments", "J-01")
 
 
 def _deflated(data: bytes) -> bytes:
-    squeeze = zlib.compressobj(9, zlib.DEFLATED, -15)
-    return squeeze.compress(data) + squeeze.flush()
+    compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return compressor.compress(data) + compressor.flush()
 
 
 def _assembled(header: dict[str, Any], encrypted_key: bytes, content: bytes) -> str:
@@ -52,14 +52,14 @@ def _assembled(header: dict[str, Any], encrypted_key: bytes, content: bytes) -> 
 
 
 def _to_public_key(forge: Forge, members: dict[str, Any], content: bytes) -> str:
-    """A correct JWE for the holder of the authority's RSA key: RSA-OAEP-256 and A256GCM."""
+    """Return a correct JWE (RSA-OAEP-256, A256GCM), encrypted with the authority's RSA key."""
     mask = padding.OAEP(mgf=padding.MGF1(hashes.SHA256()), algorithm=hashes.SHA256(), label=None)
     header = {"alg": "RSA-OAEP-256", "enc": "A256GCM", "kid": forge.rsa.kid, **members}
     return _assembled(header, forge.rsa.private_key.public_key().encrypt(_KEY, mask), content)
 
 
 def _headers(forge: Forge, corpus: Corpus) -> None:
-    """Headers that cost a naive recipient its time or its secret before it can notice."""
+    """Headers that make a naive recipient spend time or leak a secret before it checks anything."""
     claims = json_bytes(forge.claims())
     point = {"kty": "EC", "crv": "P-256", "x": base64url(bytes(32)), "y": base64url(bytes(32))}
     cases: tuple[tuple[str, dict[str, Any], tuple[str, ...]], ...] = (
@@ -75,4 +75,5 @@ def _headers(forge: Forge, corpus: Corpus) -> None:
         ("kid-url", {"alg": "dir", "enc": "A256GCM", "jku": "https://attacker.test/jwks"}, ("J-26", "X-04")),
     )
     for name, header, rules in cases:
-        corpus.bad(f"jwe-{name}", _assembled(header, b"", claims), "no key is touched for it", "J-01", *rules)
+        why = "an encrypted token must be refused before any key is used"
+        corpus.bad(f"jwe-{name}", _assembled(header, b"", claims), why, "J-01", *rules)

@@ -1,4 +1,4 @@
-"""The workbench: valid parts, the keys of the authority, the keys of an attacker, and ways to put them together."""
+"""Builds tokens from valid parts, the keys of an authority and the keys of an attacker."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ Part = Mapping[str, Any] | bytes
 class BadToken:
     """A token that must be refused.
 
-    * ``rules``: the lines of the standards checklist it violates; ``why``: what an app that accepts it gets wrong.
-    * ``strict``: it is refused only by ``Issuer(..., typ="at+jwt")``; by default other kinds of access tokens are
-      let in, because most authorization servers send no better ``typ``.
+    * ``why``: the reason to refuse it.
+    * ``rules``: the rules that it violates, listed in ``docs/rules.md``.
+    * ``strict``: only ``Issuer(..., typ="at+jwt")`` refuses it. By default, ``typ`` may also be ``JWT`` or absent,
+      because most authorization servers do not send ``at+jwt``.
     """
 
     name: str
@@ -35,45 +36,48 @@ class BadToken:
 
     @property
     def error(self) -> str:
-        """The error code of RFC 6750 section 3.1 it deserves: ``invalid_request`` (400) for what is no bearer
-        credential at all or larger than 16 KiB, else ``invalid_token`` (401)."""
+        """The expected error code of RFC 6750 section 3.1.
+
+        ``invalid_request`` if it is not in the form of a bearer token or is larger than 16 KiB, else
+        ``invalid_token``.
+        """
         well_formed = _TOKEN68.fullmatch(self.token) and len(self.token) <= MAX_TOKEN
         return "invalid_token" if well_formed else "invalid_request"
 
     @property
     def status(self) -> int:
-        """The HTTP status that goes with ``error``."""
+        """The expected HTTP status: 400 for ``invalid_request``, 401 for ``invalid_token``."""
         return 401 if self.error == "invalid_token" else 400
 
     @property
     def headers(self) -> dict[str, str]:
-        """Request headers that carry it."""
+        """Request headers with the token."""
         return {"Authorization": f"Bearer {self.token}"}
 
 
 class Corpus:
-    """Bad tokens by name; a name given twice would hide a token."""
+    """Collects bad tokens by name."""
 
     def __init__(self) -> None:
         self.tokens: dict[str, BadToken] = {}
 
     def bad(self, name: str, token: str, why: str, *rules: str, strict: bool = False) -> None:
-        """Add a token."""
+        """Add a token. Raises :class:`ValueError` for a name in use."""
         if name in self.tokens:
-            raise ValueError(f"two tokens are called {name}")
+            raise ValueError(f"two tokens have the name {name}")
         self.tokens[name] = BadToken(name=name, token=token, why=why, rules=rules, strict=strict)
 
 
 @functools.cache
 def attacker_key(algorithm: str) -> SigningKey:
-    """A key that no authority publishes. One for all tests: making RSA keys takes time."""
+    """Return a key that no authority publishes. It is cached, because generating RSA keys is slow."""
     return SigningKey.generate(algorithm, kid="attacker")
 
 
 class Forge:
-    """Everything needed to forge tokens of one authority. ``leeway`` is the one of the guard, in seconds.
+    """Makes valid and forged tokens of an authority. ``leeway`` is that of the guard, in seconds.
 
-    The keys it uses for the genuine signatures are published by the authority from then on.
+    The authority publishes the keys for the genuine signatures from then on.
     """
 
     def __init__(self, authority: FakeAuthority, *, leeway: float = 30.0) -> None:
@@ -85,7 +89,7 @@ class Forge:
         self.ed: SigningKey = authority.key("EdDSA")
 
     def claims(self, *without: str, **overrides: Any) -> dict[str, Any]:
-        """The claims of a good token, less and changed."""
+        """Return the claims of a valid token, with *overrides* and without the names in *without*."""
         good = {
             "iss": self.authority.url,
             "exp": self.now + 3600,
@@ -99,40 +103,40 @@ class Forge:
         return {name: value for name, value in {**good, **overrides}.items() if name not in without}
 
     def header(self, key: SigningKey | None = None, /, *without: str, **overrides: Any) -> dict[str, Any]:
-        """The header of a good token signed by *key*, less and changed."""
+        """Return the header of a valid token for *key*, with *overrides* and without the names in *without*."""
         signer = key or self.ec
         good = {"typ": "at+jwt", "alg": signer.algorithm, "kid": signer.kid}
         return {name: value for name, value in {**good, **overrides}.items() if name not in without}
 
     def signed(self, header: Part | None = None, claims: Part | None = None, key: SigningKey | None = None) -> str:
-        """A token genuinely signed by *key* (the authority's ES256 key), with whatever header and payload."""
+        """Return a token with any header and payload, signed with *key*, by default the authority's ES256 key."""
         return self.signed_text(self.text(header, claims, key), key)
 
     def text(self, header: Part | None = None, claims: Part | None = None, key: SigningKey | None = None) -> str:
-        """The first two segments."""
+        """Return the first two segments of a token."""
         first = self.header(key) if header is None else header
         second = self.claims() if claims is None else claims
         return f"{encoded(first)}.{encoded(second)}"
 
     def signed_text(self, text: str, key: SigningKey | None = None) -> str:
-        """*text* and the signature over it."""
+        """Return *text* with its signature."""
         return f"{text}.{base64url((key or self.ec).sign(text.encode('ascii')))}"
 
     def with_signature(self, signature: bytes, header: Part | None = None, claims: Part | None = None) -> str:
-        """A token with *signature*, whatever it is."""
+        """Return a token with the given *signature*."""
         return f"{self.text(header, claims)}.{base64url(signature)}"
 
     def raw_claims(self, **raw: str) -> bytes:
-        """The claims of a good token with members written out by hand, for what ``json`` would not write."""
+        """Return the claims of a valid token with members in raw JSON, which ``json`` would write differently."""
         members = json_bytes(self.claims(*raw))[1:-1].decode("ascii")
         return ("{" + ",".join([members, *(f'"{name}":{value}' for name, value in raw.items())]) + "}").encode()
 
     def raw_header(self, **raw: str) -> bytes:
-        """The header of a good token with members written out by hand."""
+        """Return the header of a valid token with members in raw JSON."""
         members = json_bytes(self.header(None, *raw))[1:-1].decode("ascii")
         return ("{" + ",".join([members, *(f'"{name}":{value}' for name, value in raw.items())]) + "}").encode()
 
 
 def encoded(part: Part) -> str:
-    """*part* as a segment."""
+    """Return *part* as a segment of a token."""
     return base64url(part if isinstance(part, bytes) else json_bytes(part))

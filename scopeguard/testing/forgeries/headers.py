@@ -1,4 +1,4 @@
-"""Headers that bring a key, name a rule, or lie about the payload."""
+"""Headers with a key or the URL of one, with critical extensions, or with a false statement about the payload."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from scopeguard.testing.forgeries.forge import ATTACKER, Corpus, Forge, attacker
 
 
 def add_all(forge: Forge, corpus: Corpus) -> None:
-    """Everything in this file."""
+    """Add the tokens of this file."""
     _keys_brought_along(forge, corpus)
     _key_ids(forge, corpus)
     _critical(forge, corpus)
@@ -31,7 +31,7 @@ def add_all(forge: Forge, corpus: Corpus) -> None:
 
 @functools.cache
 def _attacker_certificate() -> bytes:
-    """A certificate, in DER, in which the attacker vouches for the attacker."""
+    """Return a self-signed certificate of the attacker in DER."""
     key = attacker_key("ES256").private_key
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "as.test")])
     start = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
@@ -55,7 +55,8 @@ def _keys_brought_along(forge: Forge, corpus: Corpus) -> None:
     jwk = {**key.public_jwk(), "kid": forge.ec.kid}
     sha1 = base64url(hashlib.sha1(der, usedforsecurity=False).digest())
     sha256 = base64url(hashlib.sha256(der).digest())
-    brought: tuple[tuple[str, dict[str, Any], str], ...] = (
+    why = "a key must not come from the token that it verifies"
+    embedded: tuple[tuple[str, dict[str, Any], str], ...] = (
         ("jwk", {"jwk": jwk}, "J-25"),
         ("jwk-without-kid", {"jwk": key.public_jwk(), "kid": "attacker"}, "J-25"),
         ("jwk-private", {"jwk": {**key.private_jwk(), "kid": forge.ec.kid}}, "J-25"),
@@ -69,11 +70,11 @@ def _keys_brought_along(forge: Forge, corpus: Corpus) -> None:
         ("x5t-s256", {"x5t#S256": sha256}, "J-27"),
         ("all-of-them", {"jwk": jwk, "jku": f"{ATTACKER}/jwks", "x5c": [base64.b64encode(der).decode()]}, "J-25"),
     )
-    for name, members, rule in brought:
+    for name, members, rule in embedded:
         token = forge.signed(forge.header(**members), key=key)
-        corpus.bad(f"key-from-{name}", token, "a token does not bring the key it is verified with", rule, "X-04")
+        corpus.bad(f"key-from-{name}", token, why, rule, "X-04")
     token = forge.signed(forge.header(rsa, jwk=rsa.public_jwk()), key=rsa)
-    corpus.bad("key-from-jwk-rsa", token, "a token does not bring the key it is verified with", "J-25", "X-04")
+    corpus.bad("key-from-jwk-rsa", token, why, "J-25", "X-04")
 
 
 def _key_ids(forge: Forge, corpus: Corpus) -> None:
@@ -85,7 +86,7 @@ def _key_ids(forge: Forge, corpus: Corpus) -> None:
         ("object", {"kid": forge.ec.kid}),
     )
     for name, value in shapes:
-        corpus.bad(f"kid-{name}", forge.signed(forge.header(kid=value)), "kid is a string", "J-18")
+        corpus.bad(f"kid-{name}", forge.signed(forge.header(kid=value)), "kid must be a string", "J-18")
     near = (
         ("other-case", forge.ec.kid.swapcase()),
         ("trailing-space", f"{forge.ec.kid} "),
@@ -96,7 +97,7 @@ def _key_ids(forge: Forge, corpus: Corpus) -> None:
     )
     for name, value in near:
         token = forge.signed(forge.header(kid=value))
-        corpus.bad(f"kid-{name}", token, "kid is compared exactly (RFC 7515 section 4.1.4)", "J-18", "J-20")
+        corpus.bad(f"kid-{name}", token, "kid must match exactly (RFC 7515 section 4.1.4)", "J-18", "J-20")
     injected = (
         ("url", f"{ATTACKER}/jwks#attacker"),
         ("path", "../../../../../../dev/null"),
@@ -114,12 +115,13 @@ def _key_ids(forge: Forge, corpus: Corpus) -> None:
     )
     for name, value in injected:
         token = forge.signed(forge.header(attacker_key("ES256"), kid=value), key=attacker_key("ES256"))
-        corpus.bad(f"kid-{name}", token, "a kid is looked up in a dict, and goes nowhere else", "X-13", "J-20", "X-78")
+        why = "a kid may only be compared with those of the key set, not used as a path, a query or a command"
+        corpus.bad(f"kid-{name}", token, why, "X-13", "J-20", "X-78")
     text = forge.text(forge.header(alg="HS256", kid="../../../../../../dev/null"))
     empty = base64url(hmac.new(b"", text.encode("ascii"), hashlib.sha256).digest())
-    corpus.bad("kid-path-to-empty-secret", f"{text}.{empty}", "the content of /dev/null as a key", "X-13", "P-21")
+    corpus.bad("kid-path-to-empty-secret", f"{text}.{empty}", "its HMAC key is the empty /dev/null", "X-13", "P-21")
     lone = forge.raw_header(kid='"\\ud800"')
-    corpus.bad("kid-surrogate", forge.signed(lone), "half a character", "X-21")
+    corpus.bad("kid-surrogate", forge.signed(lone), "a lone surrogate is not a character", "X-21")
 
 
 def _critical(forge: Forge, corpus: Corpus) -> None:
@@ -142,13 +144,13 @@ def _critical(forge: Forge, corpus: Corpus) -> None:
         corpus.bad(
             f"crit-{name}",
             forge.signed(forge.header(**members)),
-            "whoever does not understand what is critical must refuse (RFC 7515 section 4.1.11)",
+            "crit is malformed, or names an extension that is not supported (RFC 7515 section 4.1.11)",
             rule, "X-05",
         )  # fmt: skip
 
 
 def _unencoded_payload(forge: Forge, corpus: Corpus) -> None:
-    why = "a JWT never uses b64 (RFC 7797 section 7): two parsers would read two payloads"
+    why = "b64 is not for JWTs (RFC 7797 section 7), because two parsers could read different payloads"
     for name, members in (
         ("false", {"b64": False}),
         ("false-critical", {"b64": False, "crit": ["b64"]}),
@@ -182,9 +184,9 @@ def _types(forge: Forge, corpus: Corpus) -> None:
         ("parameter", "at+jwt;x=y"),
     )
     for name, value in shapes:
-        why = "typ is at+jwt, with or without application/, in any case, and nothing like it"
+        why = "typ must be a known type of access token, in any case and with or without application/"
         corpus.bad(f"typ-{name}", forge.signed(forge.header(typ=value)), why, "P-01", "J-43")
-    why = "typ says that it is a JWT, and not that it is an access token"
+    why = "typ does not say that it is an access token"
     corpus.bad("typ-jwt", forge.signed(forge.header(typ="JWT")), why, "P-01", strict=True)
     corpus.bad("typ-missing", forge.signed(forge.header(None, "typ")), why, "P-03", strict=True)
 
@@ -192,7 +194,7 @@ def _types(forge: Forge, corpus: Corpus) -> None:
 def _nested(forge: Forge, corpus: Corpus) -> None:
     inner = forge.signed().encode("ascii")
     unsecured = f"{forge.text({'alg': 'none'})}.".encode("ascii")
-    why = "a token in a token: the outer signature says nothing about the inner claims"
+    why = "a token inside a token: the outer signature is not that of the issuer of the inner claims"
     for name, value in (("jwt", "JWT"), ("lower-case", "jwt"), ("media-type", "application/jwt"), ("at", "at+jwt")):
         corpus.bad(f"cty-{name}", forge.signed(forge.header(cty=value)), why, "J-44")
     outer = forge.header(cty="JWT")
@@ -200,7 +202,7 @@ def _nested(forge: Forge, corpus: Corpus) -> None:
     corpus.bad("nested-unsecured", forge.signed(outer, unsecured), why, "J-44", "X-19")
     twice = forge.signed(outer, inner).encode("ascii")
     corpus.bad("nested-twice", forge.signed(outer, twice), why, "J-44", "X-19")
-    corpus.bad("nested-without-cty", forge.signed(claims=inner), "the payload is no JSON object", "J-42", "J-44")
+    corpus.bad("nested-without-cty", forge.signed(claims=inner), "the payload is not a JSON object", "J-42", "J-44")
 
 
 def _replicated(forge: Forge, corpus: Corpus) -> None:
@@ -212,6 +214,6 @@ def _replicated(forge: Forge, corpus: Corpus) -> None:
         corpus.bad(
             f"replicated-{claim}",
             forge.signed(forge.header(**{claim: value})),
-            "a claim in the header repeats one of the payload, and says something else (RFC 7519 section 5.3)",
+            "a claim is replicated in the header with another value (RFC 7519 section 5.3)",
             "J-45",
         )  # fmt: skip

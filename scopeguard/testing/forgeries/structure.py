@@ -1,4 +1,4 @@
-"""Tokens that two parsers read differently, or that no parser should read at all."""
+"""Malformed tokens, and tokens that two parsers read differently."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234567
 
 
 def add_all(forge: Forge, corpus: Corpus) -> None:
-    """Everything in this file."""
+    """Add the tokens of this file."""
     _segments(forge, corpus)
     _tampered(forge, corpus)
     _json_serialization(forge, corpus)
@@ -50,17 +50,17 @@ def _tampered(forge: Forge, corpus: Corpus) -> None:
     octets = base64.urlsafe_b64decode(signature + "==")
     flipped = bytes([octets[0] ^ 1]) + octets[1:]
     corpus.bad("signature-stripped", f"{header}.{payload}.", "there is no signature", "X-03")
-    corpus.bad("signature-truncated", f"{header}.{payload}.{base64url(octets[:-4])}", "half a signature", "X-03")
+    corpus.bad("signature-truncated", f"{header}.{payload}.{base64url(octets[:-4])}", "the signature is cut", "X-03")
     corpus.bad("signature-flipped-bit", f"{header}.{payload}.{base64url(flipped)}", "one bit is wrong", "J-51", "P-07")
     other = encoded(forge.claims(sub="root", scope="read write admin"))
-    corpus.bad("signature-of-other-claims", f"{header}.{other}.{signature}", "the claims were exchanged", "P-07")
+    corpus.bad("signature-of-other-claims", f"{header}.{other}.{signature}", "the claims were replaced", "P-07")
     renamed = encoded(forge.header(None, typ="application/at+jwt"))
-    corpus.bad("signature-of-other-header", f"{renamed}.{payload}.{signature}", "the header was exchanged", "J-41")
+    corpus.bad("signature-of-other-header", f"{renamed}.{payload}.{signature}", "the header was replaced", "J-41")
     spaced = base64url(json.dumps(forge.claims(), indent=1).encode())
     corpus.bad(
         "signature-of-other-spelling",
         f"{header}.{spaced}.{signature}",
-        "the same claims, written differently: the signature covers the octets, not what they mean",
+        "the same claims with other white space: the signature covers the bytes",
         "J-41",
     )
 
@@ -71,7 +71,7 @@ def _json_serialization(forge: Forge, corpus: Corpus) -> None:
     general = {"payload": payload, "signatures": [{"protected": header, "signature": signature}]}
     unprotected = {"payload": payload, "header": {"alg": "none"}, "signature": ""}
     polyglot = {f"{header}.{encoded(forge.claims(sub='root'))}.": "", **flattened}
-    why = "JSON serialization is not for bearer tokens: what one parser verifies another may not read"
+    why = "JSON serialization is not allowed for bearer tokens: one parser may verify what another does not read"
     for name, value in (
         ("flattened", flattened),
         ("general", general),
@@ -82,19 +82,19 @@ def _json_serialization(forge: Forge, corpus: Corpus) -> None:
 
 
 def _last_bits(segment: str) -> str:
-    """*segment*, which has unused last bits, with one of them set: the same octets for a lenient decoder."""
+    """Return *segment* with one of its unused last bits set. A lenient decoder reads the same bytes."""
     return segment[:-1] + _ALPHABET[_ALPHABET.index(segment[-1]) + 1]
 
 
 def _with_tail(part: dict[str, object], name: str) -> str:
-    """*part* as a segment that has unused bits."""
+    """Return *part* as a segment whose last character has unused bits."""
     while len(encoded(part)) % 4 == 0:
         part[name] = f"{part[name]}x"
     return encoded(part)
 
 
 def _plain_alphabet(forge: Forge) -> str:
-    """A token whose signature is written with ``+`` and ``/``; signatures of ES256 are random, so it takes a few."""
+    """Return a token whose signature has ``+`` and ``/`` for ``-`` and ``_``. Random signatures need several tries."""
     while True:
         header, payload, signature = forge.signed().split(".")
         if "-" in signature and "_" in signature:
@@ -103,7 +103,7 @@ def _plain_alphabet(forge: Forge) -> str:
 
 def _base64(forge: Forge, corpus: Corpus) -> None:
     header, payload, signature = forge.signed().split(".")
-    one_spelling = "one token has one spelling, or a deny-list knows it by the other one"
+    one_spelling = "a token must have one spelling only, or a second spelling evades a deny-list"
     rules = ("J-03", "X-28")
     corpus.bad("base64-padded-signature", f"{header}.{payload}.{signature}==", one_spelling, *rules)
     corpus.bad("base64-padded-header", forge.signed_text(f"{header}=.{payload}"), one_spelling, *rules)
@@ -111,8 +111,8 @@ def _base64(forge: Forge, corpus: Corpus) -> None:
     corpus.bad("base64-plain-alphabet", _plain_alphabet(forge), one_spelling, *rules)
     for kind, junk in (("exclamation-mark", "!"), ("tilde", "~"), ("percent", "%"), ("comma", ",")):
         dirty = f"{signature[:10]}{junk}{signature[10:]}"
-        corpus.bad(f"base64-junk-{kind}", f"{header}.{payload}.{dirty}", "decoders that drop junk accept it", *rules)
-    corpus.bad("base64-impossible-length", f"{header}.{payload}.{signature}AAA", "no octets end like this", *rules)
+        corpus.bad(f"base64-junk-{kind}", f"{header}.{payload}.{dirty}", "base64 must not contain junk", *rules)
+    corpus.bad("base64-impossible-length", f"{header}.{payload}.{signature}AAA", "no base64 has this length", *rules)
     for place, token in (
         ("signature", f"{header}.{payload}.{_last_bits(signature)}"),
         ("payload", forge.signed_text(f"{header}.{_last_bits(_with_tail(forge.claims(), 'jti'))}")),
@@ -124,7 +124,7 @@ def _base64(forge: Forge, corpus: Corpus) -> None:
 def _character_encodings(forge: Forge, corpus: Corpus) -> None:
     header, claims = json_bytes(forge.header()).decode(), json_bytes(forge.claims()).decode()
     for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-8-sig"):
-        why = "JSON on the wire is UTF-8 without a byte order mark; json.loads(bytes) guesses"
+        why = "JSON must be UTF-8 without a byte order mark; json.loads(bytes) guesses the encoding"
         corpus.bad(f"header-{encoding}", forge.signed(header.encode(encoding)), why, "J-05", "X-21")
         corpus.bad(f"payload-{encoding}", forge.signed(claims=claims.encode(encoding)), why, "J-05", "X-21")
     for kind, octets in (
@@ -134,7 +134,7 @@ def _character_encodings(forge: Forge, corpus: Corpus) -> None:
         ("cut-off", b"\xe2\x82"),
         ("beyond-unicode", b"\xf5\x80\x80\x80"),
     ):
-        why = "not UTF-8, whatever a lenient decoder makes of it"
+        why = "not UTF-8; only a lenient decoder accepts it"
         corpus.bad(f"header-{kind}", forge.signed(_with_octets(header, octets)), why, "J-05", "X-21")
         corpus.bad(f"payload-{kind}", forge.signed(claims=_with_octets(claims, octets)), why, "J-05", "X-21")
 
@@ -155,8 +155,8 @@ def _not_objects(forge: Forge, corpus: Corpus) -> None:
         ("nothing", b" "),
     )
     for name, octets in shapes:
-        corpus.bad(f"header-{name}", forge.signed(octets), "the header is a JSON object", "J-06")
-        corpus.bad(f"payload-{name}", forge.signed(claims=octets), "the payload is a JSON object", "J-42")
+        corpus.bad(f"header-{name}", forge.signed(octets), "the header is not a JSON object", "J-06")
+        corpus.bad(f"payload-{name}", forge.signed(claims=octets), "the payload is not a JSON object", "J-42")
     for name, octets in (
         ("trailing-comma", claims[:-1] + b",}"),
         ("trailing-text", claims + b"x"),
@@ -185,7 +185,7 @@ def _duplicates(forge: Forge, corpus: Corpus) -> None:
             if f'"{member}"' not in members
         )
         token = forge.signed(f"{{{members}{rest}}}".encode())
-        corpus.bad(f"header-duplicate-{name}", token, "which one counts depends on the parser", "J-07", "X-20")
+        corpus.bad(f"header-duplicate-{name}", token, "parsers differ on which of two members counts", "J-07", "X-20")
     claims = (
         ("sub", '"sub":"root"'),
         ("aud", '"aud":"https://other-api.test"'),
@@ -200,7 +200,7 @@ def _duplicates(forge: Forge, corpus: Corpus) -> None:
     good = json_bytes(forge.claims())[:-1]
     for name, member in claims:
         token = forge.signed(claims=good + b"," + member.encode() + b"}")
-        corpus.bad(f"payload-duplicate-{name}", token, "which one counts depends on the parser", "J-08", "X-20")
+        corpus.bad(f"payload-duplicate-{name}", token, "parsers differ on which of two members counts", "J-08", "X-20")
 
 
 def _sizes(forge: Forge, corpus: Corpus) -> None:
@@ -217,23 +217,23 @@ def _sizes(forge: Forge, corpus: Corpus) -> None:
         "payload-deep-objects", forge.signed(claims=forge.raw_claims(extra=objects)),
         "nested deeper than Python recurses", "X-26",
     )  # fmt: skip
-    corpus.bad("payload-unclosed-brackets", forge.signed(claims=b"[" * 9000), "brackets without an end", "X-26", "J-42")
+    corpus.bad("payload-unclosed-brackets", forge.signed(claims=b"[" * 9000), "unclosed brackets", "X-26", "J-42")
     corpus.bad(
         "too-large", forge.signed(claims=forge.claims(padding="x" * 16 * 1024)),
-        "genuine, and larger than anybody reads: sizes are bounded before anything is decoded", "X-25",
+        "genuine but too large: the size must be checked before anything is decoded", "X-25",
     )  # fmt: skip
 
 
 def _other_formats(forge: Forge, corpus: Corpus) -> None:
     good = forge.signed()
-    # CBOR tag 61 (CWT), tag 18 (COSE_Sign1), and an array of four that is mostly nothing: RFC 8392 section 6.
+    # CBOR tag 61 (CWT), tag 18 (COSE_Sign1), and an array of four items, mostly empty: RFC 8392 section 6.
     cwt = base64.b64encode(bytes.fromhex("d83dd28443a10126a0") + b"\x50" + bytes(16) + b"\x58\x40" + bytes(64)).decode()
     disclosure = base64url(b'["salt","sub","root"]')
-    corpus.bad("sd-jwt", f"{good}~", "an SD-JWT is another kind of thing, though its characters are legal", "X-29")
-    corpus.bad("sd-jwt-disclosure", f"{good}~{disclosure}~", "as above", "X-29")
+    corpus.bad("sd-jwt", f"{good}~", "an SD-JWT is not an access token", "X-29")
+    corpus.bad("sd-jwt-disclosure", f"{good}~{disclosure}~", "an SD-JWT is not an access token", "X-29")
     corpus.bad("cwt", cwt, "CBOR, not JSON", "X-29")
-    corpus.bad("random-word", "hello", "any word is no token", "J-01")
-    corpus.bad("percent-encoded", good.replace(".", "%2E"), "nothing in a header is percent-decoded", "X-30")
+    corpus.bad("random-word", "hello", "not a JWT", "J-01")
+    corpus.bad("percent-encoded", good.replace(".", "%2E"), "headers must not be percent-decoded", "X-30")
     corpus.bad("quoted", f'"{good}"', "a token is not a quoted string", "J-02")
-    corpus.bad("auth-param", f'token="{good}"', "credentials are a token, not parameters", "J-02")
-    corpus.bad("twice", f"{good},{good}", "two tokens are not one", "J-02")
+    corpus.bad("auth-param", f'token="{good}"', "the credentials must be a token, not parameters", "J-02")
+    corpus.bad("twice", f"{good},{good}", "two tokens in one header", "J-02")

@@ -1,4 +1,4 @@
-"""A guard of an app under test, in the hands of a fake authority for a while."""
+"""Connects the guard of an app under test to a fake authority, for the length of a ``with`` block."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from scopeguard.testing.clock import FakeClock
 from scopeguard.testing.transport import FakeTransport, Network
 
 
-class _Taker(Protocol):
-    """What is needed of a ``FakeAuthority``."""
+class _Authority(Protocol):
+    """The attributes of a ``FakeAuthority`` that are used here, without an import circle."""
 
     authority: Authority
     api: Client
@@ -40,10 +40,10 @@ class _Taker(Protocol):
 
 
 @contextmanager
-def taking_over(authority: _Taker, guard: Guard) -> Iterator[None]:
-    """See :meth:`scopeguard.testing.FakeAuthority.takes_over`."""
+def take_over(authority: _Authority, guard: Guard) -> Iterator[None]:
+    """Implement :meth:`scopeguard.testing.FakeAuthority.takes_over`."""
     if not isinstance(guard, Guard):
-        raise ConfigurationError("takes_over: a scopeguard.Guard, the one that the app under test was made with")
+        raise ConfigurationError("takes_over: must be a scopeguard.Guard, the one that the app under test uses")
     issuers = [_issuer_of(authority, issuer) for issuer in guard.issuers]
     engine = engine_of(guard)
     resolved = engine.issuers.resolved
@@ -53,59 +53,62 @@ def taking_over(authority: _Taker, guard: Guard) -> Iterator[None]:
             f"takes_over: the guard trusts {known}, and this authority is {authority.url!r}; give it the same URL, as "
             f"in FakeAuthority({issuers[0].url!r}, audience=...)"
         )
-    # Built beside the guard, so that one assignment hands everything over.
-    beside = copy.copy(engine)
-    beside.connect(
+    # A copy of the engine is connected first, so that a single update changes the guard.
+    connected = copy.copy(engine)
+    connected.connect(
         issuers,
         None if resolved is None else _resolver_of(authority, resolved.resolver),
         _Chain(authority.transport, engine.runtime.transport),
         authority.clock,
         None,
     )
-    given = vars(engine)
-    taken = {name: value for name, value in vars(beside).items() if given.get(name) is not value}
-    before = {name: given[name] for name in taken}
-    given.update(taken)
+    attributes = vars(engine)
+    changed = {name: value for name, value in vars(connected).items() if attributes.get(name) is not value}
+    previous = {name: attributes[name] for name in changed}
+    attributes.update(changed)
     try:
         yield
     finally:
-        given.update(before)
-        beside.runtime.close()
+        attributes.update(previous)
+        connected.runtime.close()
 
 
 class _Chain:
-    """Asks the authority for what it serves, and an authority that took over before for the rest."""
+    """Sends requests for this authority to it, and others to the authority of the enclosing block, if any."""
 
-    def __init__(self, transport: FakeTransport, before: Transport) -> None:
+    def __init__(self, transport: FakeTransport, previous: Transport) -> None:
         self._transport = transport
-        self._before = before if isinstance(before, _Chain | FakeTransport | Network) else None
+        self._previous = previous if isinstance(previous, _Chain | FakeTransport | Network) else None
 
     def send(self, request: Send, /) -> Answer:
-        if self._before is None or self._transport.serves(request.url):
+        if self._previous is None or self._transport.serves(request.url):
             return self._transport.send(request)
-        return self._before.send(request)
+        return self._previous.send(request)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no connection is open."""
 
 
-def _issuer_of(authority: _Taker, issuer: Issuer) -> Issuer:
-    """*issuer* with keys and introspection of *authority*, where it is meant. All that judges a token stays."""
+def _issuer_of(authority: _Authority, issuer: Issuer) -> Issuer:
+    """Return *issuer* with the keys and the introspection of *authority*, if it has the same URL.
+
+    The settings by which tokens are judged stay.
+    """
     if issuer.url != authority.url:
         return issuer
     if issuer.audiences is not None and authority.audience not in issuer.audiences:
         known = " or ".join(map(repr, sorted(issuer.audiences)))
         raise ConfigurationError(
-            f"takes_over: the guard wants tokens for {known}, and this authority makes them for "
-            f"{authority.audience!r}; give it FakeAuthority(..., audience=...)"
+            f"takes_over: the guard requires the audience {known}, and this authority issues tokens for "
+            f"{authority.audience!r}; use FakeAuthority(..., audience=...)"
         )
     algorithm = authority.authority.keys.algorithm
     if algorithm not in issuer.algorithms:
         raise ConfigurationError(
             f"takes_over: the guard accepts {', '.join(issuer.algorithms)}, and this authority signs with {algorithm}; "
-            f"give it FakeAuthority(..., algorithm={issuer.algorithms[0]!r})"
+            f"use FakeAuthority(..., algorithm={issuer.algorithms[0]!r})"
         )
-    asked = issuer.introspection
+    introspection = issuer.introspection
     return replace(
         issuer,
         keys=None,
@@ -115,14 +118,14 @@ def _issuer_of(authority: _Taker, issuer: Issuer) -> Issuer:
         metadata_url=None,
         jwks_ca_file=None,
         jwks_bearer_file=None,
-        introspection=None if asked is None else _introspection_of(authority, asked),
+        introspection=None if introspection is None else _introspection_of(authority, introspection),
         opaque_prefixes=(OPAQUE_PREFIX,) if issuer.opaque_prefixes else (),
     )
 
 
-def _introspection_of(authority: _Taker, asked: Introspection) -> Introspection:
+def _introspection_of(authority: _Authority, introspection: Introspection) -> Introspection:
     return replace(
-        asked,
+        introspection,
         endpoint=authority.authority.url(Endpoint.INTROSPECTION),
         auth=ClientAuthentication.CLIENT_SECRET_BASIC,
         client_id=authority.api.client_id,
@@ -134,17 +137,17 @@ def _introspection_of(authority: _Taker, asked: Introspection) -> Introspection:
     )
 
 
-def _resolver_of(authority: _Taker, resolver: IssuerResolver) -> IssuerResolver:
-    """*resolver*, whose answer about the URL of *authority* leads there."""
+def _resolver_of(authority: _Authority, resolver: IssuerResolver) -> IssuerResolver:
+    """Return *resolver* with its results changed by :func:`_issuer_of`."""
 
-    async def wait(found: Awaitable[Issuer | None]) -> Issuer | None:
-        return answer(await found)
-
-    def answer(found: Issuer | None) -> Issuer | None:
+    def change(found: Issuer | None) -> Issuer | None:
         return None if found is None else _issuer_of(authority, found)
+
+    async def change_awaited(found: Awaitable[Issuer | None]) -> Issuer | None:
+        return change(await found)
 
     def resolve(name: str) -> Any:
         found = resolver.resolve(name)
-        return wait(found) if inspect.isawaitable(found) else answer(found)
+        return change_awaited(found) if inspect.isawaitable(found) else change(found)
 
     return replace(resolver, resolve=resolve)

@@ -234,7 +234,7 @@ def test_issuers_that_a_resolver_finds_are_taken_over(authority: FakeAuthority, 
     ("issuer", "authority", "says"),
     [
         (Issuer(URL, audience=API), FakeAuthority(), "give it the same URL, as in FakeAuthority('https://auth.exa"),
-        (Issuer(URL, audience=API), FakeAuthority(URL), "give it FakeAuthority(..., audience=...)"),
+        (Issuer(URL, audience=API), FakeAuthority(URL), "use FakeAuthority(..., audience=...)"),
         (Issuer(URL, audience=API, algorithms=("RS256",)), FakeAuthority(URL, API), "algorithm='RS256'"),
     ],
     ids=["url", "audience", "algorithm"],
@@ -258,7 +258,7 @@ def test_an_issuer_for_any_audience_takes_any_authority():
 
 def test_only_a_guard_is_taken_over(authority: FakeAuthority):
     app: Any = object()
-    with pytest.raises(ConfigurationError, match="takes_over: a"), authority.takes_over(app):
+    with pytest.raises(ConfigurationError, match="takes_over: must be a"), authority.takes_over(app):
         pass
 
 
