@@ -128,7 +128,6 @@ class SecurityEventReceiver:
         self._types = frozenset((SESSION_REVOKED, *CHANGES, *self._hooks))
         self._critical = strings(critical_subject_members, "critical_subject_members", empty=False)
         self._seen = Seen(seconds=engine.settings.revocation.retention, max_entries=MOST_REMEMBERED)
-        engine.call_after_fork(self._seen.after_fork)
         self.asgi: _Endpoint = _Endpoint(self)
 
     def wsgi(self, environ: Environ, start_response: StartResponse) -> list[bytes]:

@@ -24,9 +24,8 @@ from scopeguard import Guard, Introspection, Issuer, IssuerResolver, Validation
 from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY
 from scopeguard.devserver.keys import SigningKey, compact
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
-from scopeguard.guard import Denied, Granted, engine_of
+from scopeguard.guard import Denied, Granted
 from scopeguard.security_events import MAX_BYTES, SecurityEvent, SecurityEventReceiver
-from scopeguard.state.keyring import KeyRing
 from scopeguard.stores import MemoryStore
 from scopeguard.testing import FakeAuthority
 from storms import request_with
@@ -540,19 +539,6 @@ async def test_it_speaks_http_only(receiver: SecurityEventReceiver):
     not_reached: Any = None
     with pytest.raises(RuntimeError, match="HTTP only"):
         await receiver.asgi({"type": "lifespan"}, not_reached, not_reached)
-
-
-def test_a_child_process_may_fetch_keys(guard: Guard, monkeypatch: pytest.MonkeyPatch):
-    """After a fork, what was in the air in the parent is not there."""
-    record = engine_of(guard).add_key_source(Issuer("https://ssf.test", audience="x"))
-    told: list[KeyRing] = []
-
-    def forget(ring: KeyRing) -> None:
-        told.append(ring)
-
-    monkeypatch.setattr(KeyRing, "forget_flights", forget)
-    engine_of(guard).runtime._after_fork()
-    assert record.ring in told
 
 
 def test_the_example_tells_its_story(no_leaks: Callable[[str], None]):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import Any, Final
@@ -13,6 +12,7 @@ from scopeguard.audit.report import Code, Finding, Report, Severity
 from scopeguard.config.audit import AuditMode
 from scopeguard.errors import ConfigurationError, printable
 from scopeguard.guard import Guard, engine_of
+from scopeguard.state.fork import Locked
 
 log: Final = logging.getLogger("scopeguard")
 
@@ -26,19 +26,19 @@ is_checked_outside: Final[ContextVar[bool]] = ContextVar("scopeguard_is_checked_
 """Whether middleware around the app that starts will check it, with all that is inside."""
 
 
-class StartCheck:
+class StartCheck(Locked):
     """The check of *app* by *guard*'s setting ``audit``. Constructing it looks at nothing.
 
     *public*: templates of paths that are meant to be open. ``pending`` is all that a request has to look at.
     """
 
-    __slots__ = ("_app", "_lock", "_mode", "_problem", "_public", "pending")
+    __slots__ = ("_app", "_mode", "_problem", "_public", "pending")
 
     def __init__(self, app: Any, guard: Guard, *, public: Iterable[str] = ()) -> None:
+        super().__init__()
         self._app = app
         self._public = tuple(public)
         self._mode = engine_of(guard).settings.audit
-        self._lock = threading.Lock()
         self._problem: str | None = None
         self.pending: bool = self._mode is not AuditMode.OFF
 

@@ -35,10 +35,11 @@ from scopeguard.spec.token_endpoint import (
     is_outage,
     judge_token_answer,
 )
+from scopeguard.state.backoff import Backoff
 from scopeguard.state.client_token import ClientToken
 
-_FIRST_PAUSE: Final = 0.25  # seconds before the second attempt; twice as long before each further one
-_LONGEST_PAUSE: Final = 5.0  # between two attempts, while a caller waits
+# Seconds between two attempts, while a caller waits.
+_BACKOFF: Final = Backoff(first=0.25, longest=5.0)
 _LONGEST_CLOSURE: Final = 300.0  # longest Retry-After that is honoured
 # After this answer only a change of the configuration helps; some authorization servers lock clients that go on.
 _CLOSURE_OF_A_REFUSED_CLIENT: Final = 60.0
@@ -62,7 +63,7 @@ class Fetcher:
         self._discovered: str | None = None
         self._discovered_until = 0.0
         exchanges = 1 if policy.issuer is None else 1 + len(metadata_urls(policy.issuer))
-        self._patience = exchanges * (policy.retries + 1) * (policy.timeout + _LONGEST_PAUSE)
+        self._patience = exchanges * (policy.retries + 1) * (policy.timeout + _BACKOFF.longest)
         self._held: ClientToken[Failure] = ClientToken(claim=self._patience)
         self._transport = PatientTransport(
             policy.transport or HttpxTransport(),
@@ -70,7 +71,7 @@ class Fetcher:
             clock=policy.clock,
             closes=policy.transport is None,
         )
-        self._outside = Runtime(transport=self._transport, clock=policy.clock, after_fork=(self._held.after_fork,))
+        self._outside = Runtime(transport=self._transport, clock=policy.clock)
 
     def token(self) -> TokenResponse:
         """Return the current token. Fetch one first if none is usable, which blocks this thread."""
@@ -279,10 +280,10 @@ class PatientTransport:
                         raise
                 else:
                     asked = retry_after(answer.headers, self._clock.wall()) or 0.0
-                    if final or asked > _LONGEST_PAUSE or not is_outage(answer.status):
+                    if final or asked > _BACKOFF.longest or not is_outage(answer.status):
                         return answer
                 # Spreads the clients of a server that comes back; it guards nothing.
-                backoff = min(_FIRST_PAUSE * 2**attempt, _LONGEST_PAUSE) * random.uniform(0.5, 1)  # noqa: S311
+                backoff = _BACKOFF.pause(attempt + 1) * random.uniform(0.5, 1)  # noqa: S311
                 self._sleep(max(asked, backoff))
                 attempt += 1
         finally:

@@ -112,10 +112,6 @@ class Reporter:
             if self._lines.spend("on_decision", now) is not None:
                 log.exception("on_decision failed; the request goes on as decided")
 
-    def after_fork(self) -> None:
-        """In a child process, which has none of the threads."""
-        self._lines.after_fork()
-
 
 class Report:
     """The one decision about a request: what layers around each other decide is told when the response begins.

@@ -100,7 +100,6 @@ class Engine:
         """Whether there is a listener for decisions: only then does an adapter need :meth:`report`."""
         # Whether a token sent in cleartext is refused, or logged once.
         self._watches_cleartext = True
-        self._after_fork: list[Callable[[], None]] = []
 
     def connect(
         self,
@@ -124,12 +123,7 @@ class Engine:
             store,
             settings.insecure_hosts,
         )
-        self.runtime = Runtime(
-            transport=transport,
-            clock=clock,
-            store=store,
-            after_fork=(self.issuers.after_fork, self._reset_after_fork),
-        )
+        self.runtime = Runtime(transport=transport, clock=clock, store=store)
         self.token_cache = None if settings.token_cache is None else TokenCache(settings.token_cache)
         # recall() reads the Authorization field only, so it cannot serve a guard that reads tokens elsewhere.
         reads_one_field = self.sources.methods == {TokenSource.HEADER} and self.issuers.headers == (None,)
@@ -449,20 +443,7 @@ class Engine:
 
     def add_key_source(self, issuer: Issuer) -> IssuerRecord:
         """Return *issuer* with a key ring of its own. Access tokens from it are not accepted."""
-        record = build_issuer_record(issuer, ScopeCatalog(), self.settings.backends)
-        self.call_after_fork(record.after_fork)
-        return record
-
-    def call_after_fork(self, callback: Callable[[], None]) -> None:
-        """Call *callback* in child processes, where locks have to be replaced."""
-        self._after_fork.append(callback)
-
-    def _reset_after_fork(self) -> None:
-        if self.token_cache is not None:
-            self.token_cache.clear()
-        self.reporter.after_fork()
-        for callback in self._after_fork:
-            callback()
+        return build_issuer_record(issuer, ScopeCatalog(), self.settings.backends)
 
     def perform(self, flow: Flow[T]) -> T:
         """Run *flow* with the guard's transport, clock and store."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import os
 import socket
 import ssl
 import threading
 import time
 import weakref
 from typing import Any, Final
+
+from scopeguard.state.fork import Locked
 
 # A silent address must not use up the time of the addresses after it.
 _LONGEST_CONNECT: Final = 2.0
@@ -38,7 +39,7 @@ class Deadline(threading.local):
         return left if seconds is None else min(seconds, left)
 
 
-class NameLookups:
+class NameLookups(Locked):
     """Look-ups of host addresses in threads, so that callers can stop waiting.
 
     ``getaddrinfo`` has no timeout and cannot be interrupted: a resolver that hangs would hold a caller for half a
@@ -46,9 +47,8 @@ class NameLookups:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        super().__init__()
         self._pending: dict[tuple[str, int], _Lookup] = {}
-        _every.add(self)
 
     def addresses(self, host: str, port: int, seconds: float) -> tuple[str, ...]:
         """Return the addresses of *host*, in the order to try them. Waits for at most *seconds*.
@@ -87,9 +87,10 @@ class NameLookups:
                 self._pending.pop((host, port), None)
             lookup.done.set()
 
-    def _after_fork(self) -> None:
-        self._lock = threading.Lock()
-        self._pending = {}  # their threads do not exist in a child process
+    def after_fork(self) -> None:
+        """Replace the lock and drop the look-ups of threads that do not exist in the child process."""
+        super().after_fork()
+        self._pending = {}
 
 
 class _Lookup:
@@ -115,30 +116,17 @@ def _written(address: Any) -> str:
     return f"{text}%{scope}" if scope and "%" not in text else text
 
 
-_every: weakref.WeakSet[NameLookups] = weakref.WeakSet()
-_every_streams: weakref.WeakSet[Streams] = weakref.WeakSet()
-
-
-def _forget_what_is_the_parents() -> None:
-    for lookups in _every:
-        lookups._after_fork()
-    for streams in _every_streams:
-        streams._reset()
-
-
-os.register_at_fork(after_in_child=_forget_what_is_the_parents)
-
-
-class Streams:
+class Streams(Locked):
     """The open streams of one transport. Safe to use from any thread."""
 
     def __init__(self) -> None:
-        self._reset()
-        _every_streams.add(self)
-
-    def _reset(self) -> None:
-        self._lock = threading.Lock()
+        super().__init__()
         self._open: weakref.WeakSet[Hurried] = weakref.WeakSet()
+
+    def after_fork(self) -> None:
+        """Replace the lock and drop the streams, which belong to the parent."""
+        super().after_fork()
+        self._open = weakref.WeakSet()
 
     def add(self, stream: Hurried) -> None:
         """Add *stream*, which was opened. Holds only a weak reference to it."""

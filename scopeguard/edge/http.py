@@ -6,12 +6,9 @@ below httpx is in :mod:`scopeguard.edge.deadlines`.
 
 from __future__ import annotations
 
-import os
 import random
 import ssl
-import threading
 import time
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -21,6 +18,7 @@ from scopeguard.config.checks import checked_url, flag, path
 from scopeguard.edge.deadlines import Deadline, Hurried, NameLookups, Streams
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
 from scopeguard.flow.effects import LONGEST_RETRY_PAUSE, Answer, Send
+from scopeguard.state.fork import Locked
 
 if TYPE_CHECKING:
     import httpx
@@ -30,7 +28,7 @@ _PROXY_SCHEMES: Final = ("http", "https", "socks5", "socks5h")
 _PASSING: Final = frozenset((502, 503, 504))  # sent by a gateway while a server behind it restarts
 
 
-class HttpxTransport:
+class HttpxTransport(Locked):
     """Performs exchanges with ``httpx``; safe to use from several threads at once.
 
     * *verify*: ``None`` for the certificate authorities that httpx trusts, else an ``ssl.SSLContext`` or the path of a
@@ -61,13 +59,12 @@ class HttpxTransport:
         self._verify = verify
         self._proxy = None if proxy is None else _checked_proxy(proxy)
         self._skip_verification = dangerously_skip_tls_verification
-        self._lock = threading.Lock()
+        super().__init__()
         self._client: httpx.Client | None = None
         self._users: dict[httpx.Client, int] = {}  # running exchanges by their client
         self._deadline = Deadline()
         self._lookups = NameLookups()
         self._streams = Streams()
-        _every.add(self)
 
     def send(self, request: Send, /) -> Answer:
         """Perform one exchange; see :class:`~scopeguard.flow.effects.Send`. Raises :class:`AuthorityUnavailable`."""
@@ -235,21 +232,11 @@ class HttpxTransport:
         if client is not None and not in_use:
             client.close()
 
-    def _after_fork(self) -> None:
-        self._lock = threading.Lock()
-        self._client = None  # its sockets belong to the parent
+    def after_fork(self) -> None:
+        """Replace the lock and drop the client, whose sockets belong to the parent."""
+        super().after_fork()
+        self._client = None
         self._users = {}
-
-
-_every: weakref.WeakSet[HttpxTransport] = weakref.WeakSet()
-
-
-def _drop_connections_of_the_parent() -> None:
-    for transport in _every:
-        transport._after_fork()
-
-
-os.register_at_fork(after_in_child=_drop_connections_of_the_parent)
 
 
 def _checked_proxy(proxy: object) -> str:

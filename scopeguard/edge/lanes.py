@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from scopeguard.flow.effects import Lane
+from scopeguard.state.fork import Locked
 
 _LONGEST_PAUSE: Final = 60.0
 _SHORTEST_PAUSE: Final = 1.0
@@ -92,23 +93,26 @@ class _Account:
         return not self.running and not any(self.waiting.values())
 
 
-class WorkLane:
+class WorkLane(Locked):
     """The places for one kind of work. Safe to use from any thread. *now* is a monotonic clock in seconds."""
 
     def __init__(self, bounds: Bounds, now: Callable[[], float]) -> None:
+        super().__init__()
         self._bounds = bounds
         self._now = now
         self._reset()
 
+    def after_fork(self) -> None:
+        """Replace the lock and drop the work of threads that do not exist in the child process."""
+        super().after_fork()
+        self._reset()
+
     def _reset(self) -> None:
-        self._lock = threading.Lock()
         self._ended = threading.Condition(self._lock)
         # Accounts take turns: each start moves its account to the end.
         self._accounts: OrderedDict[str, _Account] = OrderedDict()
         self._running = 0
         self._ordinary = 0
-
-    after_fork = _reset
 
     def enter(self, ticket: Ticket) -> None:
         """Start *ticket* now or when a place is free. Raises :class:`Full` if too much work waits."""

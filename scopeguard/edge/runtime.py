@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import inspect
 import logging
-import os
 import threading
 import time
 import weakref
@@ -35,6 +34,7 @@ from scopeguard.flow.effects import (
     Store,
     UseStore,
 )
+from scopeguard.state.fork import renew_after_fork
 
 log: Final = logging.getLogger("scopeguard")
 
@@ -80,7 +80,7 @@ class Transport(Protocol):
 
 
 class Runtime:
-    """The shared half of the edges. The functions in *after_fork* are called in a child process."""
+    """The shared half of the edges."""
 
     def __init__(
         self,
@@ -88,18 +88,17 @@ class Runtime:
         transport: Transport,
         clock: Clock,
         store: Store | None = None,
-        after_fork: Iterable[Callable[[], None]] = (),
     ) -> None:
         self.transport = transport
         self.store = store
         self.clock = clock
-        self._callbacks_after_fork = tuple(after_fork)
         self.flights: Flights = Flights()
         self.grace: float = _GRACE
         self.lanes: dict[Lane, WorkLane] = {lane: WorkLane(bounds, clock.monotonic) for lane, bounds in BOUNDS.items()}
         self._threads: Threads = Threads()
         self._tickets: dict[str, Ticket] = {}  # by key: the flights that have a thread or wait for one
         _every.add(self)
+        renew_after_fork(self)
 
     def perform(self, flow: Flow[Any], answer_form: Callable[[ReadForm], bytes] | None = None) -> Any:
         """Run *flow* to its end in this thread and return its value."""
@@ -278,13 +277,9 @@ class Runtime:
         if self.store is not None:
             self.store.close()
 
-    def _after_fork(self) -> None:
-        for lane in self.lanes.values():
-            lane.after_fork()
-        self._threads.after_fork()
+    def after_fork(self) -> None:
+        """Drop the tickets of threads that do not exist in the child process."""
         self._tickets = {}
-        for callback in self._callbacks_after_fork:
-            callback()
 
 
 class _Landing:
@@ -348,11 +343,6 @@ def _log_forgiven(error: Exception, effect: Effect[Any]) -> None:
 _every: weakref.WeakSet[Runtime] = weakref.WeakSet()
 
 
-def _drop_threads_of_the_parent() -> None:
-    for outside in _every:
-        outside._after_fork()
-
-
 def _end_all() -> None:
     """End all flights at the end of the process; the interpreter does not join daemon threads."""
     deadline = time.monotonic() + _GRACE
@@ -360,7 +350,6 @@ def _end_all() -> None:
         outside.end(deadline)
 
 
-os.register_at_fork(after_in_child=_drop_threads_of_the_parent)
 atexit.register(_end_all)
 
 

@@ -7,10 +7,9 @@ sets an event, that of a task wakes the task in its own loop.
 
 from __future__ import annotations
 
-import os
-import threading
-import weakref
 from collections.abc import Callable
+
+from scopeguard.state.fork import Locked
 
 Wake = Callable[..., None]
 """Called without an argument when the flight has landed, or with an exception that ends the wait."""
@@ -24,16 +23,17 @@ class _Flight:
         self.waiting: list[Wake] = []
 
 
-class Flights:
+class Flights(Locked):
     """The running flights by key, and the callers that wait for each. A key is removed when its flight lands."""
 
     def __init__(self) -> None:
-        self._reset()
-        _every.add(self)
-
-    def _reset(self) -> None:
-        self._lock = threading.Lock()
+        super().__init__()
         self._aloft: dict[str, _Flight] = {}
+
+    def after_fork(self) -> None:
+        """Replace the lock and drop the flights of threads that do not exist in the child process."""
+        super().after_fork()
+        self._aloft = {}
 
     def board(self, key: str, wake: Wake) -> bool:
         """Join the flight *key* or start it. Return whether the caller starts it, and then must :meth:`land` it.
@@ -83,15 +83,3 @@ class Flights:
 
     def __len__(self) -> int:
         return len(self._aloft)
-
-
-_every: weakref.WeakSet[Flights] = weakref.WeakSet()
-
-
-def _forget_flights_of_the_parent() -> None:
-    for flights in _every:
-        flights._reset()
-
-
-# A child process has none of the threads that would land the parent's flights.
-os.register_at_fork(after_in_child=_forget_flights_of_the_parent)

@@ -7,26 +7,31 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Final
 
+from scopeguard.state.fork import Locked
+
 # How long a thread waits for more work before it ends, in seconds.
 _PATIENCE: Final = 5.0
 
 
-class Threads:
+class Threads(Locked):
     """Runs each piece of work at once, in a thread that is idle or in a new one; how many there are, lanes bound.
 
     The threads are daemons: the end of the process does not wait for an authority that hangs.
     """
 
     def __init__(self) -> None:
+        super().__init__()
+        self._reset()
+
+    def after_fork(self) -> None:
+        """Replace the lock and forget the threads, which do not exist in the child process."""
+        super().after_fork()
         self._reset()
 
     def _reset(self) -> None:
-        self._lock = threading.Lock()
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._idle = 0  # threads that wait for work, without those that the queue has something for
         self._ended = 0  # counts the calls of end()
-
-    after_fork = _reset
 
     def run(self, work: Callable[[], None]) -> None:
         """Run *work*, which must not raise. Raises :class:`RuntimeError` when no thread can be had."""

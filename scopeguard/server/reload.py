@@ -19,6 +19,7 @@ from typing import Any, Final, Generic, TypeVar
 from scopeguard.asgi import ASGIApp, Receive, Scope, Send
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError
 from scopeguard.guard import Guard, engine_of
+from scopeguard.state.backoff import Backoff
 from scopeguard.wsgi import Environ, StartResponse, WSGIApp
 
 App = TypeVar("App")
@@ -27,8 +28,7 @@ log: Final = logging.getLogger("scopeguard.serve")
 
 KEPT: Final = "not reloaded, the previous configuration stays in force: %s"
 
-_FIRST_PAUSE: Final = 1.0
-_LONGEST_PAUSE: Final = 30.0
+_BACKOFF: Final = Backoff(first=1.0, longest=30.0)
 
 
 class Switch(Generic[App]):
@@ -94,7 +94,7 @@ class Reloader:
     def _reload(self) -> None:
         guard = self._read()
         app = self._switch.wrap(guard)
-        pause = _FIRST_PAUSE
+        pause = _BACKOFF.first
         while True:
             try:
                 engine_of(guard).take_over(engine_of(self._switch.guard))
@@ -109,7 +109,7 @@ class Reloader:
             try:
                 self._asked.get(timeout=pause)
             except Empty:
-                pause = min(2 * pause, _LONGEST_PAUSE)
+                pause = _BACKOFF.following(pause)
             else:  # the file has changed again
                 self.ask()
                 guard.close()

@@ -23,11 +23,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from scopeguard.state.backoff import Backoff
+
 log: Final = logging.getLogger("scopeguard.serve")
 
 _HANDLED: Final = ("SIGTERM", "SIGINT", "SIGHUP", "SIGCHLD")
-_FIRST_PAUSE: Final = 1.0
-_LONGEST_PAUSE: Final = 30.0
+_BACKOFF: Final = Backoff(first=1.0, longest=30.0)
 _LIVED_WELL: Final = 60.0
 _KILLED_AFTER: Final = 5.0
 
@@ -54,7 +55,7 @@ class Supervisor:
     listener: socket.socket
     grace: float
     _workers: dict[int, _Worker] = field(default_factory=dict)
-    _pause: float = _FIRST_PAUSE
+    _pause: float = _BACKOFF.first
     _start_at: float = 0.0  # earliest start of the next worker, in monotonic seconds
     _was_ready: bool = False
     _killed: bool = False
@@ -152,10 +153,10 @@ class Supervisor:
             return
         now = time.monotonic()
         if now - worker.began > _LIVED_WELL:
-            self._pause = _FIRST_PAUSE
+            self._pause = _BACKOFF.first
         self._start_at = now + self._pause
         log.error("worker %d %s; another one begins in %.0f s", pid, how, self._pause)
-        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        self._pause = _BACKOFF.following(self._pause)
 
     def _stop(self, status: int) -> None:
         if self._stop_by is None:

@@ -6,10 +6,11 @@ after a pause, which doubles with each failure, one caller tries again.
 
 from __future__ import annotations
 
-import threading
+from scopeguard.state.backoff import Backoff
+from scopeguard.state.fork import Locked
 
 
-class Breaker:
+class Breaker(Locked):
     """Open after *threshold* failures in a row; one probe after *first_pause* seconds, doubled up to *max_pause*.
 
     If a probe does not report its result within *probe_lasts* seconds, another caller becomes the probe.
@@ -23,18 +24,13 @@ class Breaker:
         max_pause: float = 30.0,
         probe_lasts: float = 20.0,
     ) -> None:
+        super().__init__()
         self._threshold = threshold
-        self._first_pause = first_pause
-        self._max_pause = max_pause
+        self._backoff = Backoff(first_pause, max_pause)
         self._probe_lasts = probe_lasts
-        self._lock = threading.Lock()
         self._failures = 0
         self._probing = False
         self._closed_at = float("-inf")  # no attempt before this time, in monotonic seconds
-
-    def after_fork(self) -> None:
-        """Replace the lock in a child process, where the thread that held it does not exist."""
-        self._lock = threading.Lock()
 
     def pause(self, now: float) -> float:
         """Return 0 if the caller may send a request, whose result it reports; otherwise the seconds to wait."""
@@ -60,14 +56,13 @@ class Breaker:
         Requests that were under way when the breaker opened report the same outage; they do not lengthen the pause.
         """
         with self._lock:
-            wait = min(retry_after or 0.0, self._max_pause)
+            wait = min(retry_after or 0.0, self._backoff.longest)
             if self._failures >= self._threshold and now < self._closed_at and not self._probing:
                 self._closed_at = max(self._closed_at, now + wait)
                 return
             self._failures += 1
             self._probing = False
             if self._failures >= self._threshold:
-                doubled = self._first_pause * 2.0 ** min(self._failures - self._threshold, 30)
-                self._closed_at = now + max(wait, min(doubled, self._max_pause))
+                self._closed_at = now + self._backoff.pause(self._failures - self._threshold + 1, retry_after)
             else:
                 self._closed_at = max(self._closed_at, now + wait)

@@ -11,11 +11,12 @@ minute. Against the third, every token may be used for a second, whatever its li
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from scopeguard.spec.token_endpoint import TokenResponse
+from scopeguard.state.backoff import Backoff
+from scopeguard.state.fork import Locked
 
 FailureT = TypeVar("FailureT")
 
@@ -28,8 +29,7 @@ _LEAST_USE: Final = 1.0
 # Seconds until a failed renewal is repeated while the token is valid.
 _PAUSE: Final = 5.0
 # Seconds between two renewals that a refusal caused, and after fetches that failed; doubled with each one in a row.
-_FIRST_PAUSE: Final = 1.0
-_LONGEST_PAUSE: Final = 60.0
+_BACKOFF: Final = Backoff(first=1.0, longest=60.0)
 _NEVER: Final = float("-inf")
 
 
@@ -45,7 +45,7 @@ class Look:
     generation: int
 
 
-class ClientToken(Generic[FailureT]):
+class ClientToken(Locked, Generic[FailureT]):
     """Holds a token and what is known about fetching the next one. Safe to use from any thread.
 
     *now* is in monotonic seconds and *wall* in seconds since the epoch. A token expires by whichever clock is first:
@@ -55,8 +55,8 @@ class ClientToken(Generic[FailureT]):
 
     def __init__(self, *, claim: float) -> None:
         """*claim*: the seconds after which a renewal without a result is offered to another caller."""
+        super().__init__()
         self._claim = claim
-        self._lock = threading.Lock()
         self._token: TokenResponse | None = None
         self._lifetime = 0.0
         self._begun = self._begun_wall = 0.0  # when the request for the token began
@@ -73,8 +73,8 @@ class ClientToken(Generic[FailureT]):
         self._closed_until = _NEVER
 
     def after_fork(self) -> None:
-        """Replace the lock and drop the claim in a child process, where the threads of the parent do not exist."""
-        self._lock = threading.Lock()
+        """Replace the lock and drop the claim of a thread that does not exist in the child process."""
+        super().after_fork()
         self._claimed_until = _NEVER
 
     @property
@@ -108,7 +108,7 @@ class ClientToken(Generic[FailureT]):
                 return True  # another refusal took it out of use
             if held.access_token != token.access_token and self._is_usable(now, wall):
                 return True
-            if now < self._closed_until or now < self._refused_at + _pause(self._refusals):
+            if now < self._closed_until or now < self._refused_at + _BACKOFF.pause(max(self._refusals, 1)):
                 return False
             if self._lifetime <= _LEAST_USE and self._is_new(now, wall):
                 return False
@@ -152,11 +152,11 @@ class ClientToken(Generic[FailureT]):
             self._failures += 1
             self._failure, self._failed_at = failure, self._generation
             if closed_for is not None:
-                pause = max(closed_for, _FIRST_PAUSE)
+                pause = max(closed_for, _BACKOFF.first)
             elif overloaded:
-                pause = _pause(self._failures)
+                pause = _BACKOFF.pause(self._failures)
             else:
-                pause = _pause(self._failures - 1) if self._failures > 1 else 0.0
+                pause = _BACKOFF.pause(self._failures - 1) if self._failures > 1 else 0.0
             self._closed_until = now + pause
             self._claimed_until = now + max(_PAUSE, pause)
             if self._token is None:
@@ -181,9 +181,3 @@ class ClientToken(Generic[FailureT]):
     def _age(self, now: float, wall: float) -> float:
         """Return the seconds since the token was requested, by the clock that shows more."""
         return max(now - self._begun, wall - self._begun_wall)
-
-
-def _pause(times: int) -> float:
-    """Return the pause in seconds after an event happened *times* times in a row."""
-    doubled: float = _FIRST_PAUSE * 2.0 ** min(max(times - 1, 0), 10)
-    return min(doubled, _LONGEST_PAUSE)

@@ -7,8 +7,6 @@ a flood of made-up tokens does not evict active answers.
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -16,12 +14,14 @@ from typing import Any, Final
 from scopeguard.config.introspection import Introspection
 from scopeguard.spec.client_authentication import AssertionKey
 from scopeguard.state.accepted import AcceptedTokens
+from scopeguard.state.backoff import Backoff
+from scopeguard.state.bounded import BoundedMap
 from scopeguard.state.breaker import Breaker
+from scopeguard.state.fork import Locked
 from scopeguard.state.suspicion import Suspicion
 
 # Seconds without a question about a token after the server failed on it: at first, doubled each time, and at most.
-_FIRST_PAUSE: Final = 1.0
-_LONGEST_PAUSE: Final = 30.0
+_BACKOFF: Final = Backoff(first=1.0, longest=30.0)
 _MOST_FAILED: Final = 1000
 # Seconds between two calls of the function that returns the token for introspection.
 RENEWAL_INTERVAL: Final = 5.0
@@ -47,7 +47,7 @@ class IntrospectionAnswer:
     asked_at: float = float("-inf")
 
 
-class IntrospectionCache:
+class IntrospectionCache(Locked):
     """A cache of answers, bounded by entries and by age. Safe to use from any thread. Seconds are monotonic.
 
     *ttl* and *negative_ttl*: the longest use of an active and an inactive answer; 0 caches none. *max_entries*: the
@@ -55,17 +55,12 @@ class IntrospectionCache:
     """
 
     def __init__(self, *, ttl: float, negative_ttl: float, max_entries: int) -> None:
+        super().__init__()
         self._ttl = ttl
         self._negative_ttl = negative_ttl
-        self._max_entries = max_entries
-        self._lock = threading.Lock()
-        self._active: OrderedDict[bytes, tuple[float, IntrospectionAnswer]] = OrderedDict()
-        self._inactive: OrderedDict[bytes, tuple[float, IntrospectionAnswer]] = OrderedDict()
-        self._failed: OrderedDict[bytes, _Failed] = OrderedDict()
-
-    def after_fork(self) -> None:
-        """Replace the lock in a child process, where the thread that held it does not exist."""
-        self._lock = threading.Lock()
+        self._active: BoundedMap[bytes, tuple[float, IntrospectionAnswer]] = BoundedMap(max_entries)
+        self._inactive: BoundedMap[bytes, tuple[float, IntrospectionAnswer]] = BoundedMap(max_entries)
+        self._failed: BoundedMap[bytes, _Failed] = BoundedMap(_MOST_FAILED)
 
     def __len__(self) -> int:
         return len(self._active) + len(self._inactive)
@@ -77,25 +72,22 @@ class IntrospectionCache:
                 entry = kept.get(key)
                 if entry is not None:
                     if now < entry[0]:
-                        kept.move_to_end(key)
                         return entry[1]
-                    del kept[key]
+                    kept.pop(key)
         return None
 
     def absorb(self, key: bytes, known: IntrospectionAnswer, now: float, *, lifetime: float) -> None:
         """Cache *known* under *key* for as long as the policy allows, and for at most *lifetime* seconds."""
-        self._failed.pop(key, None)
+        self._failed.pop(key)
         members = known.members
         seconds = min(self._negative_ttl if members is None else self._ttl, lifetime)
         if seconds <= 0:
             return
         with self._lock:
-            self._active.pop(key, None)
-            self._inactive.pop(key, None)
+            self._active.pop(key)
+            self._inactive.pop(key)
             kept = self._inactive if members is None else self._active
-            kept[key] = (now + seconds, known)
-            while len(kept) > self._max_entries:
-                kept.popitem(last=False)
+            kept.put(key, (now + seconds, known))
 
     def fail(self, key: bytes, now: float, *, alone: bool = False) -> float:
         """Record that a question about *key* failed at *now*, so that the waiting callers do not repeat it in turn.
@@ -104,29 +96,26 @@ class IntrospectionCache:
         seconds.
         """
         with self._lock:
-            before = self._failed.pop(key, None)
+            before = self._failed.peek(key)
             pause = 0.0
             if alone:
-                pause = _FIRST_PAUSE
-                if before is not None and now < before.until + _LONGEST_PAUSE:
-                    pause = max(pause, min(2 * before.pause, _LONGEST_PAUSE))
-            self._failed[key] = _Failed(now, now + pause, pause)
-            while len(self._failed) > _MOST_FAILED:
-                self._failed.popitem(last=False)
+                is_recent = before is not None and now < before.until + _BACKOFF.longest
+                pause = _BACKOFF.following(before.pause) if before is not None and is_recent else _BACKOFF.first
+            self._failed.put(key, _Failed(now, now + pause, pause))
             return pause
 
     def pause(self, key: bytes, now: float) -> float:
         """Return the seconds for which no question about *key* is sent, because the last one failed."""
-        failed = self._failed.get(key)
+        failed = self._failed.peek(key)
         return 0.0 if failed is None else max(0.0, failed.until - now)
 
     def failed_since(self, key: bytes, since: float) -> bool:
         """Return whether a question about *key* failed at *since* or later."""
-        failed = self._failed.get(key)
+        failed = self._failed.peek(key)
         return failed is not None and failed.at >= since
 
 
-class IntrospectionBearer:
+class IntrospectionBearer(Locked):
     """The access token that authenticates this API to the introspection endpoint, where a function of the operator
     returns it. Safe to use from any thread. Seconds are monotonic.
 
@@ -136,15 +125,11 @@ class IntrospectionBearer:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        super().__init__()
         self._token: str | None = None
         self._refused: str | None = None
         self._renewed_at = float("-inf")
         self._generation = 0
-
-    def after_fork(self) -> None:
-        """Replace the lock in a child process, where the thread that held it does not exist."""
-        self._lock = threading.Lock()
 
     @property
     def generation(self) -> int:
@@ -201,10 +186,3 @@ class IntrospectionState:
     new_id: Callable[[], str] = field(repr=False)
     bearer: IntrospectionBearer = field(default_factory=IntrospectionBearer)
     suspicion: Suspicion = field(default_factory=Suspicion)
-
-    def after_fork(self) -> None:
-        """Replace the locks in a child process."""
-        self.cache.after_fork()
-        self.breaker.after_fork()
-        self.suspicion.after_fork()
-        self.bearer.after_fork()

@@ -5,8 +5,6 @@ Longer than 400 lines because one issuer, those that a resolver finds, and the c
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -20,6 +18,8 @@ from scopeguard.scopes import ScopeVocabulary
 from scopeguard.spec import jwt
 from scopeguard.spec.discovery import Metadata
 from scopeguard.spec.signatures import Backends
+from scopeguard.state.bounded import BoundedMap
+from scopeguard.state.fork import Locked
 from scopeguard.state.introspection import IntrospectionState
 from scopeguard.state.issuer_names import IssuerNames
 from scopeguard.state.key_by_id import KeysById
@@ -85,17 +85,6 @@ class IssuerRecord:
         """Return whether *record* is this object, or the same issuer with another of its key sets."""
         return record is self or record in self.others
 
-    def after_fork(self) -> None:
-        """Replace the locks in a child process."""
-        for record in (self, *self.others):
-            record.ring.forget_flights()
-        if self.by_id is not None:
-            self.by_id.after_fork()
-        if self.introspection is not None:
-            self.introspection.after_fork()
-        if self.status_lists is not None:
-            self.status_lists.after_fork()
-
     def remember_header(self, token: Unverified, *, rfc9068: bool) -> None:
         """Cache the header of *token*, which was accepted: the next token with this header skips its checks."""
         if not jwt.repeats_claims(token.header):
@@ -147,7 +136,7 @@ class Resolution:
     failed: bool = False
 
 
-class ResolvedIssuers:
+class ResolvedIssuers(Locked):
     """The issuers that *resolver* finds; *new_record* builds the state of one.
 
     At most ``max_issuers`` are held whose tokens were accepted; the least recently used goes first. The others
@@ -156,19 +145,19 @@ class ResolvedIssuers:
     """
 
     def __init__(self, resolver: IssuerResolver, new_record: Callable[[Issuer], IssuerRecord]) -> None:
+        super().__init__()
         self.resolver: IssuerResolver = resolver
         self._new_record = new_record
-        self._lock = threading.Lock()
-        self._found: OrderedDict[str, Resolution] = OrderedDict()
-        self._newcomers: OrderedDict[str, Resolution] = OrderedDict()
-        self._others: OrderedDict[str, Resolution] = OrderedDict()
+        self._found: BoundedMap[str, Resolution] = BoundedMap(resolver.max_issuers)
+        self._newcomers: BoundedMap[str, Resolution] = BoundedMap(resolver.max_issuers)
+        self._others: BoundedMap[str, Resolution] = BoundedMap(resolver.max_issuers)
 
     @property
     def found(self) -> tuple[IssuerRecord, ...]:
         """The issuers that were found."""
         with self._lock:
-            held = (*self._found.values(), *self._newcomers.values())
-            return tuple(entry.record for entry in held if entry.record is not None)
+            held = (*self._found.items(), *self._newcomers.items())
+            return tuple(entry.record for _, entry in held if entry.record is not None)
 
     def has_accepted(self, name: str) -> bool:
         """Return whether a token of the issuer *name* was accepted before, even if the look-up has expired."""
@@ -195,10 +184,9 @@ class ResolvedIssuers:
         """Return the cached look-up of *name*, or ``None`` if there is none."""
         with self._lock:
             for kept in (self._found, self._newcomers, self._others):
-                entry = kept.get(name)
+                entry = kept.peek(name)
                 if entry is not None and now < entry.until:
-                    kept.move_to_end(name)
-                    return entry
+                    return kept.get(name)
         return None
 
     def absorb(self, name: str, issuer: object, now: float) -> Resolution:
@@ -216,10 +204,6 @@ class ResolvedIssuers:
         pause = max(_FAILURE_LASTS, min(retry_after or 0.0, _FAILURE_LASTS_AT_MOST))
         self._keep(name, Resolution(now + pause, failed=True))
 
-    def after_fork(self) -> None:
-        """Replace the lock in a child process, where the thread that held it does not exist."""
-        self._lock = threading.Lock()
-
     def accept(self, record: IssuerRecord) -> None:
         """Record that a token of *record* was accepted, so that it is no longer a newcomer.
 
@@ -231,14 +215,14 @@ class ResolvedIssuers:
         with self._lock:
             for each in (record, *record.others):
                 each.newcomer = False
-            held = self._found.get(name) or self._newcomers.get(name) or self._others.get(name)
+            held = self._found.peek(name) or self._newcomers.peek(name) or self._others.peek(name)
             if held is None or held.record is record:
-                self._newcomers.pop(name, None)
-                self._found[name] = Resolution(record.found_until, record)
+                self._newcomers.pop(name)
+                self._found.put(name, Resolution(record.found_until, record))
                 self._make_room()
 
     def _record_of(self, issuer: Issuer, until: float) -> IssuerRecord:
-        held = self._found.get(issuer.url) or self._newcomers.get(issuer.url)
+        held = self._found.peek(issuer.url) or self._newcomers.peek(issuer.url)
         if held is not None and held.record is not None and held.record.issuer == issuer:
             record = held.record
         else:
@@ -251,26 +235,19 @@ class ResolvedIssuers:
     def _keep(self, name: str, entry: Resolution) -> None:
         with self._lock:
             if not entry.failed:  # after a failure, the issuer may be unchanged
-                self._found.pop(name, None)
-                self._newcomers.pop(name, None)
-            self._others.pop(name, None)
+                self._found.pop(name)
+                self._newcomers.pop(name)
+            self._others.pop(name)
             if entry.record is None:
-                self._others[name] = entry
+                self._others.put(name, entry)
             elif entry.record.newcomer:
-                self._newcomers[name] = entry
+                self._newcomers.put(name, entry)
             else:
-                self._found[name] = entry
+                self._found.put(name, entry)
             self._make_room()
 
     def _make_room(self) -> None:
-        most = self.resolver.max_issuers
-        for kept, room in (
-            (self._found, most),
-            (self._newcomers, max(1, most - len(self._found))),
-            (self._others, most),
-        ):
-            while len(kept) > room:
-                kept.popitem(last=False)
+        self._newcomers.shrink(max(1, self.resolver.max_issuers - len(self._found)))
 
 
 def _checked(name: str, issuer: object) -> Issuer:
@@ -442,13 +419,3 @@ class Issuers:
             if held is None or record.ring is not held.ring:
                 anew.append(record)
         return tuple(anew)
-
-    def after_fork(self) -> None:
-        """Replace the locks in a child process."""
-        found: tuple[IssuerRecord, ...] = ()
-        if self.resolved is not None:
-            self.resolved.after_fork()
-            found = self.resolved.found
-        for record in (*self.all, *found):
-            record.after_fork()
-        self.revocations.after_fork()

@@ -11,14 +11,14 @@ once. A stranger who repeats ids has to send more requests than the users of the
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import Final
 
 from scopeguard.config.keys import KeySetPolicy
 from scopeguard.spec.jwks import VerificationKey
+from scopeguard.state.bounded import BoundedMap
 from scopeguard.state.budget import Budget
+from scopeguard.state.fork import Locked
 
 # The number of ids whose requests are counted. An id with a larger share of the requests than 1/256 keeps its place.
 _MOST_COUNTED: Final = 256
@@ -57,15 +57,15 @@ class _Counted:
     last: float
 
 
-class KeysById:
+class KeysById(Locked):
     """A cache of keys by their id. Safe to use from any thread. Times are monotonic seconds."""
 
     def __init__(self, policy: KeySetPolicy) -> None:
+        super().__init__()
         self._policy = policy
-        self._lock = threading.Lock()
-        self._held: OrderedDict[str, _Held] = OrderedDict()
+        self._held: BoundedMap[str, _Held] = BoundedMap(policy.max_keys)
         # The time until which no fetch is repeated, and whether the key is known not to exist.
-        self._others: OrderedDict[str, tuple[float, bool]] = OrderedDict()
+        self._others: BoundedMap[str, tuple[float, bool]] = BoundedMap(policy.negative_kids)
         self._counted: dict[str, _Counted] = {}
         self._aloft: set[str] = set()  # ids whose fetch is under way and counted
         self._budget = Budget(policy.refetch_burst, policy.refetch_interval)
@@ -73,7 +73,7 @@ class KeysById:
     def ask(self, kid: str, now: float) -> Sought:
         """Look up the key *kid* for a request that needs it, and count the request. Call it once for each request."""
         with self._lock:
-            sought, (until, absent) = self._lookup(kid, now), self._others.get(kid, (now, False))
+            sought, (until, absent) = self._lookup(kid, now), self._others.peek(kid) or (now, False)
             if sought.key is not None or absent or now < until or kid in self._aloft:
                 return sought  # no fetch is needed or possible
             self._count(kid, now)
@@ -93,7 +93,7 @@ class KeysById:
             if held is not None:
                 due = now >= held.refresh_at
                 if due:  # a failure is not repeated at once
-                    self._held[kid] = replace(held, refresh_at=now + self._policy.refetch_interval)
+                    self._held.put(kid, replace(held, refresh_at=now + self._policy.refetch_interval))
                 return due
             self._aloft.discard(kid)  # an earlier fetch did not report its result
             if self._budget.shortfall(now) > 0.0:
@@ -107,52 +107,42 @@ class KeysById:
         """Record that the fetch of *kid* returned *key*, or ``None`` because there is no such key."""
         policy = self._policy
         with self._lock:
-            self._others.pop(kid, None)
+            self._others.pop(kid)
             self._aloft.discard(kid)
             if key is None:
-                self._held.pop(kid, None)
-                self._remember(kid, now + policy.negative_ttl, absent=True)
-                return
-            self._held[kid] = _Held(key, now + policy.max_ttl, now + policy.max_stale)
-            self._held.move_to_end(kid)
-            if len(self._held) > policy.max_keys:
-                self._held.popitem(last=False)
+                self._held.pop(kid)
+                self._others.put(kid, (now + policy.negative_ttl, True))
+            else:
+                self._held.put(kid, _Held(key, now + policy.max_ttl, now + policy.max_stale))
 
     def fail(self, kid: str, now: float, *, retry_after: float | None) -> None:
         """Record that the fetch of *kid* failed, which says nothing about the key."""
         policy = self._policy
         with self._lock:
             self._aloft.discard(kid)
-            self._remember(
-                kid, now + max(policy.refetch_interval, min(retry_after or 0.0, policy.max_backoff)), absent=False
-            )
+            pause = max(policy.refetch_interval, min(retry_after or 0.0, policy.max_backoff))
+            self._others.put(kid, (now + pause, False))
 
     def after_fork(self) -> None:
-        """Replace the lock and drop fetches in a child process, where the threads of the parent do not exist."""
-        self._lock = threading.Lock()
-        self._aloft.clear()
+        """Replace the lock and drop the fetches of threads that do not exist in the child process."""
+        super().after_fork()
+        self._aloft = set()
 
     def _lookup(self, kid: str, now: float) -> Sought:
         held = self._usable(kid, now)
         if held is not None:
-            self._held.move_to_end(kid)
+            self._held.get(kid)
             return Sought(key=held.key, fetch=kid if now >= held.refresh_at else None)
         if kid in self._aloft:
             return Sought(fetch=kid)  # joins the fetch that is under way
-        until, absent = self._others.get(kid, (now, False))
+        until, absent = self._others.peek(kid) or (now, False)
         # After a pause, an absent key is fetched again, but not with the last fetch of the budget.
         pause = max(until - now, self._budget.shortfall(now, 2 if absent else 1))
         return Sought(fetch=None if pause > 0.0 else kid, absent=absent and pause > 0.0, pause=pause)
 
     def _usable(self, kid: str, now: float) -> _Held | None:
-        held = self._held.get(kid)
+        held = self._held.peek(kid)
         return held if held is not None and now < held.stale_at else None
-
-    def _remember(self, kid: str, until: float, *, absent: bool) -> None:
-        self._others[kid] = until, absent
-        self._others.move_to_end(kid)
-        if len(self._others) > self._policy.negative_kids:
-            self._others.popitem(last=False)
 
     def _count(self, kid: str, now: float) -> None:
         """Count a request for *kid* ("space saving", Metwally and others 2005).

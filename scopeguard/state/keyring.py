@@ -24,14 +24,15 @@ then the token is not at fault: the budget may be used up, or fetching may fail.
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
 from scopeguard.config.keys import KeySetPolicy
 from scopeguard.spec.jwks import KeySet, VerificationKey
+from scopeguard.state.backoff import Backoff
+from scopeguard.state.bounded import BoundedMap
 from scopeguard.state.budget import Budget
+from scopeguard.state.fork import Locked
 
 # A claimed refresh without a result (its thread died) is offered again after this many request timeouts.
 _CLAIM_LASTS: Final = 4.0
@@ -95,7 +96,7 @@ class _Missing:
     pause: float
 
 
-class KeyRing:
+class KeyRing(Locked):
     """The keys of one issuer. Safe to use from any thread.
 
     *jitter*, between -1 and 1, moves the refresh by up to 5 %, so that the processes of a fleet do not refresh at the
@@ -103,10 +104,10 @@ class KeyRing:
     """
 
     def __init__(self, policy: KeySetPolicy, *, jitter: float = 0.0, static: KeySet | None = None) -> None:
+        super().__init__()
         self._policy = policy
         self._jitter = 1 + 0.05 * jitter
         self._static = static is not None
-        self._lock = threading.Lock()
         never = float("inf")
         # Replaced with every fetched set, so that callers may compare it by identity.
         self.current: Held | None = None if static is None else Held(static, never, never, never)
@@ -118,7 +119,9 @@ class KeyRing:
         self._aloft = 0  # the number of the fetch under way, 0 for none
         self._budget = Budget(policy.refetch_burst, policy.refetch_interval)
         self._asked: dict[_Name, int] = {}  # how many fetches had begun at the first look-up of the key
-        self._missing: OrderedDict[_Name, _Missing] = OrderedDict()
+        self._missing: BoundedMap[_Name, _Missing] = BoundedMap(policy.negative_kids)
+        self._backoff = Backoff(policy.first_backoff, policy.max_backoff)
+        self._recheck = Backoff(policy.negative_ttl, max(policy.negative_ttl, _LONGEST_RECHECK))
 
     @property
     def generation(self) -> int:
@@ -201,7 +204,6 @@ class KeyRing:
                 undecided = waits = True
                 self._ask(name)
             else:
-                self._missing.move_to_end(name)
                 waits = now >= missing.recheck_at
             # The last fetch of the budget is reserved for keys that no fetch has looked for.
             pause = max(pause, self._budget.shortfall(now, 1 if undecided else 2))
@@ -236,16 +238,11 @@ class KeyRing:
         with self._lock:
             name = _name(kid, algorithm, mark)
             self._asked.pop(name, None)
-            if name in self._missing:
-                self._missing.move_to_end(name)
-            else:
+            if self._missing.get(name) is None:
                 self._miss(name, now)
 
     def _miss(self, name: _Name, now: float) -> None:
-        pause = self._policy.negative_ttl
-        self._missing[name] = _Missing(now + pause, pause)
-        while len(self._missing) > self._policy.negative_kids:
-            self._missing.popitem(last=False)
+        self._missing.put(name, _Missing(now + self._recheck.first, self._recheck.first))
 
     def _settle(self, keys: KeySet, number: int, now: float, *, changed: bool) -> None:
         """Update the records of keys that were looked up, after fetch *number* returned *keys*."""
@@ -253,14 +250,14 @@ class KeyRing:
             del self._asked[name]
             if not _holds(keys, name):
                 self._miss(name, now)
-        for name, missing in list(self._missing.items()):
+        for name, missing in self._missing.items():
             if _holds(keys, name):
-                del self._missing[name]
+                self._missing.pop(name)
             elif changed:  # keys are being published, and the missing one may be next
-                missing.pause = self._policy.negative_ttl
+                missing.pause = self._recheck.first
                 missing.recheck_at = now + missing.pause
             elif now >= missing.recheck_at:
-                missing.pause = max(missing.pause, min(2 * missing.pause, _LONGEST_RECHECK))
+                missing.pause = self._recheck.following(missing.pause)
                 missing.recheck_at = now + missing.pause
 
     def begin(self, now: float, *, provoked: bool) -> int | None:
@@ -315,24 +312,23 @@ class KeyRing:
 
     def fail(self, now: float, *, number: int, retry_after: float | None) -> None:
         """Record that fetch *number* failed. The keys stay; the pause before the next fetch grows with each failure."""
-        policy = self._policy
         with self._lock:
             self._end_flight(number)
             if number < self._landed:
                 return
-            backoff = min(policy.first_backoff * 2.0 ** min(self._failures, 30), policy.max_backoff)
-            self._next_attempt = now + max(backoff, min(retry_after or 0.0, policy.max_backoff))
             self._failures += 1
+            self._next_attempt = now + self._backoff.pause(self._failures, retry_after)
 
     def abandon(self, number: int) -> None:
         """Record that fetch *number* was interrupted, so that another may begin."""
         with self._lock:
             self._come_down(number)
 
-    def forget_flights(self) -> None:
-        """Replace the lock and drop the fetch in a child process, where the threads of the parent do not exist."""
-        self._lock = threading.Lock()
-        self._come_down(self._aloft)
+    def after_fork(self) -> None:
+        """Replace the lock and drop the fetch of a thread that does not exist in the child process."""
+        super().after_fork()
+        self._aloft = 0
+        self._claimed_until = 0.0
 
     def _end_flight(self, number: int) -> None:
         self._come_down(number)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import threading
+from scopeguard.state.budget import Budget
+from scopeguard.state.fork import Locked
 
 
-class LineBudget:
+class LineBudget(Locked):
     """For each kind, *burst* lines at once, then one per *interval* seconds. Kinds are never dropped: use few."""
 
     def __init__(self, burst: int, interval: float) -> None:
+        super().__init__()
         self._burst = burst
         self._interval = interval
-        self._lock = threading.Lock()
-        self._spent: dict[str, float] = {}  # by kind: when the whole burst is available again, in monotonic seconds
+        self._budgets: dict[str, Budget] = {}
         self._left_out: dict[str, int] = {}
 
     def spend(self, kind: str, now: float) -> int | None:
@@ -20,13 +21,9 @@ class LineBudget:
         if not self._interval:
             return 0
         with self._lock:
-            free_at = max(self._spent.get(kind, now), now)
-            if free_at > now + (self._burst - 1) * self._interval:
+            budget = self._budgets.setdefault(kind, Budget(self._burst, self._interval))
+            if budget.shortfall(now) > 0.0:
                 self._left_out[kind] = self._left_out.get(kind, 0) + 1
                 return None
-            self._spent[kind] = free_at + self._interval
+            budget.spend(now)
             return self._left_out.pop(kind, 0)
-
-    def after_fork(self) -> None:
-        """Replace the lock in a child process, where the thread that held it does not exist."""
-        self._lock = threading.Lock()

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 from scopeguard.state.breaker import Breaker
+from scopeguard.state.fork import Locked
 
 
 class Revoked(StrEnum):
@@ -81,7 +81,7 @@ class Bearer:
     issued_at: float | None
 
 
-class Revocations:
+class Revocations(Locked):
     """The revocations that this process knows. Safe to use from any thread.
 
     With a shared store, they are at most *max_lag* seconds old. *fail_open_dangerously*: during an outage of the store,
@@ -89,10 +89,10 @@ class Revocations:
     """
 
     def __init__(self, *, max_lag: float = 1.0, fail_open_dangerously: bool = False) -> None:
+        super().__init__()
         self.max_lag = max_lag
         self.fail_open_dangerously = fail_open_dangerously
         self.breaker: Breaker = Breaker(threshold=1, first_pause=0.1, max_pause=1.0, probe_lasts=2.0)
-        self._lock = threading.Lock()
         self._entries: dict[tuple[Revoked, str], Revocation] = {}
         self._next_sweep = 0
         self.changes: int = 0  # counts additions, so that a cleared token need not be rechecked
@@ -101,11 +101,6 @@ class Revocations:
         self.position: str | None = None
         self.synced_at: float = float("-inf")
         self.generation: int = 0
-
-    def after_fork(self) -> None:
-        """Replace the lock in a child process, where the thread that held it does not exist."""
-        self._lock = threading.Lock()
-        self.breaker.after_fork()
 
     def __len__(self) -> int:
         return len(self._entries)

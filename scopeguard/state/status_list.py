@@ -5,20 +5,20 @@ The cache holds lists whose signature was verified, and never a decision: the in
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from scopeguard.spec.status_list import StatusList
+from scopeguard.state.backoff import Backoff
+from scopeguard.state.bounded import BoundedMap
+from scopeguard.state.fork import Locked
 
 # The bounds for the seconds between two fetches of a list, whatever the list says.
 SHORTEST: Final = 30.0
 LONGEST: Final = 86400.0
 _UNSAID: Final = 300.0
 # The pause after a failure, in seconds, doubled with each further failure.
-_FIRST_PAUSE: Final = 0.5
-_LONGEST_PAUSE: Final = 30.0
+_BACKOFF: Final = Backoff(first=0.5, longest=30.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class Held:
     generation: int = 0
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Slot:
     status_list: StatusList | None = None
     usable_until: float = float("-inf")
@@ -40,7 +40,7 @@ class _Slot:
     generation: int = 0
 
 
-class StatusLists:
+class StatusLists(Locked):
     """Bounded by bytes, entries and age. Safe to use from any thread. Seconds are monotonic.
 
     *max_bytes*: of all lists together; the least recently used list is evicted first. *jitter*: the fraction, 0 to 0.1,
@@ -48,17 +48,9 @@ class StatusLists:
     """
 
     def __init__(self, *, max_bytes: int, max_entries: int = 1000, jitter: float = 0.0) -> None:
-        self._max_bytes = max_bytes
-        self._max_entries = max_entries
+        super().__init__()
         self._stretch = 1.0 + jitter
-        self._lock = threading.Lock()
-        self._slots: OrderedDict[str, _Slot] = OrderedDict()
-        self._bytes = 0
-
-    def after_fork(self) -> None:
-        """Replace the lock in a child process, and count the bytes: a thread of the parent may have been at that."""
-        self._lock = threading.Lock()
-        self._bytes = sum(map(_size, self._slots.values()))
+        self._slots: BoundedMap[str, _Slot] = BoundedMap(max_entries, max_weight=max_bytes, weigh=_size)
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -69,7 +61,6 @@ class StatusLists:
             slot = self._slots.get(uri)
             if slot is None:
                 return Held()
-            self._slots.move_to_end(uri)
             return Held(
                 status_list=slot.status_list if now < slot.usable_until else None,
                 due=now >= slot.fetch_at,
@@ -97,38 +88,28 @@ class StatusLists:
         fresh = min(max(wanted, SHORTEST) * self._stretch, LONGEST)
         usable = fresh if expires_in is None else min(expires_in, LONGEST)
         with self._lock:
-            slot = self._slot(uri)
-            self._bytes += len(status_list.data) - _size(slot)
-            slot.status_list = status_list
-            slot.usable_until = now + usable
-            slot.fetch_at = now + min(fresh, usable)
-            slot.failures = 0
-            self._make_room()
+            self._slots.put(
+                uri,
+                _Slot(
+                    status_list=status_list,
+                    usable_until=now + usable,
+                    fetch_at=now + min(fresh, usable),
+                    generation=self.generation(uri) + 1,
+                ),
+            )
 
     def fail(self, uri: str, now: float, *, retry_after: float | None = None) -> None:
         """Record that the fetch of *uri* failed at *now*; *retry_after*: the pause its server asked for, in seconds."""
         with self._lock:
-            slot = self._slot(uri)
-            doubled = _FIRST_PAUSE * 2.0 ** min(slot.failures, 10)
-            slot.fetch_at = now + min(max(doubled, retry_after or 0.0), _LONGEST_PAUSE)
-            slot.failures += 1
-            self._make_room()
+            slot = self._slots.peek(uri) or _Slot()
+            failures = slot.failures + 1
+            fetch_at = now + _BACKOFF.pause(failures, retry_after)
+            self._slots.put(uri, replace(slot, fetch_at=fetch_at, failures=failures, generation=slot.generation + 1))
 
     def generation(self, uri: str) -> int:
         """Return the number of fetches of *uri* that have ended, successfully or not."""
-        slot = self._slots.get(uri)
+        slot = self._slots.peek(uri)
         return 0 if slot is None else slot.generation
-
-    def _slot(self, uri: str) -> _Slot:
-        slot = self._slots.setdefault(uri, _Slot())
-        self._slots.move_to_end(uri)
-        slot.generation += 1
-        return slot
-
-    def _make_room(self) -> None:
-        while len(self._slots) > self._max_entries or self._bytes > self._max_bytes:
-            _, oldest = self._slots.popitem(last=False)
-            self._bytes -= _size(oldest)
 
 
 def _size(slot: _Slot) -> int:

@@ -11,10 +11,11 @@ token that was accepted before: if several of those fail without an answer in be
 
 from __future__ import annotations
 
-import threading
 from typing import Final
 
+from scopeguard.state.backoff import Backoff
 from scopeguard.state.budget import Budget
+from scopeguard.state.fork import Locked
 
 # Seconds after an answer during which failures of unknown tokens have no effect.
 _LATELY: Final = 60.0
@@ -26,11 +27,10 @@ _PRICE_OF_A_TIMEOUT: Final = 5
 # This many failures of accepted tokens, without an answer in between, are an outage.
 _ENOUGH: Final = 3
 # Seconds between two questions during such an outage: at first, and at most.
-_FIRST_PAUSE: Final = 0.5
-_LONGEST_PAUSE: Final = 5.0
+_BACKOFF: Final = Backoff(first=0.5, longest=5.0)
 
 
-class Suspicion:
+class Suspicion(Locked):
     """The pacing for one authorization server. Safe to use from any thread. Seconds are monotonic.
 
     During an outage, accepted and unknown tokens are paced separately, so that made-up tokens do not delay the recovery
@@ -38,19 +38,15 @@ class Suspicion:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        super().__init__()
         self._answered_at = float("-inf")
         self._recover()
 
     def _recover(self) -> None:
         self._budget = Budget(_BURST, 1 / _PER_SECOND)
         self._failed: set[bytes] = set()  # accepted tokens that failed since the last answer
-        self._pause = _FIRST_PAUSE
+        self._pause = _BACKOFF.first
         self._next = {True: float("-inf"), False: float("-inf")}  # by whether the token was accepted before
-
-    def after_fork(self) -> None:
-        """Replace the lock in a child process, where the thread that held it does not exist."""
-        self._lock = threading.Lock()
 
     def answered_recently(self, now: float) -> bool:
         """Return whether there was an answer recently, which shows that the server and our credentials work."""
@@ -90,7 +86,7 @@ class Suspicion:
                 for _ in range(_PRICE_OF_A_TIMEOUT - 1):
                     self._budget.spend(now)
             if len(self._failed) >= _ENOUGH:
-                self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+                self._pause = _BACKOFF.following(self._pause)
                 self._next[accepted] = max(self._next[accepted], now + self._pause)
             elif accepted:
                 self._failed.add(digest)

@@ -24,6 +24,7 @@ from scopeguard.config.token_cache import TokenCachePolicy
 from scopeguard.spec import jwt
 from scopeguard.spec.jwks import VerificationKey
 from scopeguard.spec.strict_json import parse_object
+from scopeguard.state.fork import renew_after_fork
 from scopeguard.state.issuers import IssuerRecord, Issuers
 from scopeguard.state.keyring import Held
 
@@ -175,6 +176,7 @@ class TokenCache:
     def __init__(self, policy: TokenCachePolicy) -> None:
         self._policy = policy
         self.clear()
+        renew_after_fork(self)
 
     def __len__(self) -> int:
         """The number of cached tokens in both forms. Counts them one by one: for tests and benchmarks."""
@@ -182,10 +184,12 @@ class TokenCache:
         return len({*ready.young, *ready.old, *packed.young, *packed.old})
 
     def clear(self) -> None:
-        """Remove all tokens and replace the locks; also called in a child process after a fork."""
+        """Remove all tokens and replace the locks."""
         policy = self._policy
         self._ready: _Generations[CachedToken] = _Generations(policy.ready_entries, policy.max_bytes // 4)
         self._packed = _Packed(policy)
+
+    after_fork = clear  # a thread of the parent may have been changing the maps
 
     def lookup_field(self, field: bytes) -> CachedToken | None:
         """Return the token that :meth:`expect` registered for *field*, a whole header field.

@@ -14,9 +14,6 @@ import hashlib
 import hmac
 import logging
 import math
-import os
-import threading
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
@@ -24,6 +21,7 @@ from urllib.parse import parse_qsl, urlsplit
 from scopeguard.config.checks import number, text
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
 from scopeguard.extras import install_command
+from scopeguard.state.fork import Locked
 
 log: Final = logging.getLogger("scopeguard")
 
@@ -37,7 +35,7 @@ _OPTIONS: Final = frozenset(
 )  # fmt: skip
 
 
-class RedisStore:
+class RedisStore(Locked):
     """Implements :class:`~scopeguard.flow.effects.Store`.
 
     * *url*: ``redis://``, ``rediss://`` (TLS) or ``unix://``, as redis-py reads it. It may hold a password: write
@@ -69,9 +67,8 @@ class RedisStore:
         self._prefix = prefix
         self._secret = None if secret is None else hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
         self._timeout = timeout
-        self._lock = threading.Lock()
+        super().__init__()
         self._client: Any = None
-        _every.add(self)
 
     def __repr__(self) -> str:
         return f"RedisStore(prefix={self._prefix!r})"
@@ -174,8 +171,9 @@ class RedisStore:
                 self._client = redis.Redis(connection_pool=pool)
             return self._client
 
-    def _after_fork(self) -> None:
-        self._lock = threading.Lock()
+    def after_fork(self) -> None:
+        """Replace the lock and drop the client, whose sockets belong to the parent."""
+        super().after_fork()
         self._client = None
 
 
@@ -202,14 +200,3 @@ def _check_url(url: str) -> None:
     for name in sorted(options - _OPTIONS):
         known = ", ".join(sorted(_OPTIONS))
         raise ConfigurationError(f"store: redis has the option {name[:40]!a}, and may have {known}")
-
-
-_every: weakref.WeakSet[RedisStore] = weakref.WeakSet()
-
-
-def _drop_connections_of_the_parent() -> None:
-    for store in _every:
-        store._after_fork()
-
-
-os.register_at_fork(after_in_child=_drop_connections_of_the_parent)

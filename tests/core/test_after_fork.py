@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import pytest
+
 from forked import Child
-from scopeguard import Guard, Introspection, Issuer, IssuerResolver, ScopeCatalog
+from scopeguard import Guard, Introspection, Issuer, IssuerResolver, ScopeCatalog, presets
 from scopeguard.config.status_list import StatusListPolicy
 from scopeguard.core.wiring import build_issuer_record
 from scopeguard.edge.lanes import WorkLane
@@ -15,9 +18,11 @@ from scopeguard.edge.single_flight import Flights
 from scopeguard.edge.threads import Threads
 from scopeguard.guard import engine_of
 from scopeguard.security_events import SecurityEventReceiver
+from scopeguard.state import fork
 from scopeguard.state.breaker import Breaker
 from scopeguard.state.introspection import IntrospectionBearer, IntrospectionCache
 from scopeguard.state.issuers import ResolvedIssuers
+from scopeguard.state.key_by_id import KeysById
 from scopeguard.state.keyring import KeyRing
 from scopeguard.state.revocation import Revocations
 from scopeguard.state.seen import Seen
@@ -62,8 +67,9 @@ def locks(thing: object, seen: set[int] | None = None) -> Iterator[tuple[type, A
             yield from locks(part, seen)
 
 
-def test_every_lock_of_an_issuer_is_replaced():
-    """Without a fork, so that coverage sees it."""
+def test_every_lock_of_an_issuer_is_replaced(monkeypatch: pytest.MonkeyPatch):
+    """Without a fork, so that coverage sees it, and with this test's objects only."""
+    monkeypatch.setattr(fork, "_every", weakref.WeakSet())
     issuer = Issuer(
         "https://as.test",
         audience="x",
@@ -71,12 +77,18 @@ def test_every_lock_of_an_issuer_is_replaced():
         introspection=Introspection(client_id="a", client_secret="s"),
         experimental_status_list=StatusListPolicy(),
     )
-    state = build_issuer_record(issuer, ScopeCatalog(), ())
+    keys_by_id = presets.aws_alb(
+        "eu-central-1",
+        ["arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/app/name/6284be65b827c598"],
+        "https://pool.test",
+        ["client"],
+    )
+    state = [build_issuer_record(each, ScopeCatalog(), ()) for each in (issuer, keys_by_id)]
     held = list(locks(state))
-    assert len(held) >= 5
+    assert {owner for owner, _ in held} >= {KeyRing, KeysById, IntrospectionCache, Breaker, StatusLists}
     for _, lock in held:
         lock.acquire()
-    state.after_fork()
+    fork._renew_all()
     assert [owner for owner, lock in locks(state) if lock.locked()] == []
 
 

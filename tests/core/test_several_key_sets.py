@@ -167,8 +167,6 @@ def test_the_sets_are_taken_over_and_belong_to_the_issuer(flows: Flows):
     assert flows.asked == []
     flows.guard.revoke(token=(token := flows.mint(RESET)))
     assert flows.judge(token) == "token_revoked"
-    engine_of(flows.guard).issuers.after_fork()
-    assert flows.judge(flows.mint(RESET)) == "granted"
 
 
 def test_what_else_the_issuer_signs_is_verified_with_all_its_sets(flows: Flows):

@@ -184,7 +184,6 @@ def test_a_child_process_has_an_empty_lane():
         bench.enter(name)
 
     def check() -> None:
-        bench.lane.after_fork()
         bench.enter("5")
         bench.enter("6")
         assert bench.started[-2:] == ["5", "6"]

@@ -466,7 +466,6 @@ def test_work_that_every_caller_has_left_is_not_done(outside: Runtime, table: An
     table.gate.set()
     outside.close()
     assert job.url not in table.asked
-    assert told == []
 
 
 def test_background_work_that_finds_its_lane_full_is_logged(
@@ -586,9 +585,9 @@ def _boarding(outside: Runtime) -> threading.Semaphore:
 
 
 def test_construction_starts_nothing(table: Any):
-    before = threading.active_count()
+    before = set(threading.enumerate())
     Runtime(transport=table, clock=FakeClock())
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before
 
 
 def test_closing_waits_for_flights_and_what_is_closed_opens_again(outside: Runtime, table: Any, new_job: Any):
@@ -634,8 +633,7 @@ def test_the_clock_of_the_machine_has_both_hands():
 
 
 def test_a_child_process_flies_for_itself(outside: Runtime, table: Any, new_job: Any):
-    told: list[str] = []
-    parent = Runtime(transport=table, clock=FakeClock(), after_fork=[lambda: told.append("child")])
+    parent = Runtime(transport=table, clock=FakeClock())
     table.gate = threading.Event()
     job = new_job()
     blocking.run(job.flow(wait=False), parent, None)
@@ -643,7 +641,6 @@ def test_a_child_process_flies_for_itself(outside: Runtime, table: Any, new_job:
 
     def check() -> None:
         table.gate = None
-        assert told == ["child"]
         assert blocking.run(job.flow(), parent, None) == 1
         other = new_job("https://b.test/")
         blocking.run(other.flow(wait=False), parent, None)
@@ -655,7 +652,6 @@ def test_a_child_process_flies_for_itself(outside: Runtime, table: Any, new_job:
     child = Child(check)
     lane._lock.release()
     assert child.ok()
-    assert told == []
     table.gate.set()
     parent.close()
     assert job.done == 1

@@ -118,7 +118,6 @@ def test_a_child_process_starts_threads_of_its_own():
     until_idle(threads, 1)
 
     def check() -> None:
-        threads.after_fork()
         assert threads._idle == 0
         run(threads)
 

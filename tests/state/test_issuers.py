@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from scopeguard import presets
 from scopeguard.access_token import Unverified
 from scopeguard.config.introspection import Introspection
 from scopeguard.config.issuer import Issuer
@@ -18,7 +17,6 @@ from scopeguard.spec.discovery import Metadata
 from scopeguard.state.issuers import IssuerRecord, Issuers
 from scopeguard.state.keyring import KeyRing
 from scopeguard.state.revocation import Revocations
-from scopeguard.state.status_list import StatusLists
 
 NOW = 1000.0
 METADATA = Metadata(
@@ -141,27 +139,6 @@ def test_two_issuers_that_could_both_be_meant_are_refused_at_the_start():
         issuers(asked("https://a.test", "x-"), asked("https://b.test", "x-"))
     with pytest.raises(ConfigurationError, match="both introspect any opaque token"):
         issuers(asked("https://a.test"), asked("https://b.test"))
-
-
-def test_a_child_process_gets_locks_of_its_own():
-    issuer = presets.aws_alb(
-        "eu-central-1",
-        ["arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/app/name/6284be65b827c598"],
-        "https://as.test",
-        ["client"],
-    )
-    found = IssuerRecord(
-        issuer=issuer,
-        vocabulary=issuer.vocabulary,
-        ring=KeyRing(issuer.key_set),
-        status_lists=StatusLists(max_bytes=100),
-    )
-    assert found.by_id is not None
-    assert found.status_lists is not None
-    before = (found.ring._lock, found.by_id._lock, found.status_lists._lock)
-    found.after_fork()
-    after = (found.ring._lock, found.by_id._lock, found.status_lists._lock)
-    assert all(new is not old for new, old in zip(after, before, strict=True))
 
 
 def test_headers_of_accepted_tokens_are_known_and_never_many():

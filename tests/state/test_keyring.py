@@ -683,7 +683,7 @@ def test_a_child_process_does_not_wait_for_the_parents_flights():
     ring = a_ring("a", policy=replace(POLICY, refetch_burst=1))
     assert ring.begin(NOW, provoked=True) is not None
     ring._lock.acquire()  # a thread of the parent was in there
-    ring.forget_flights()
+    ring.after_fork()
     look = absent(ring.lookup("b", ALG, NOW))
     assert not look.may_fetch  # the budget is spent, and nothing is in the air
     assert found_kids(ring.lookup("a", ALG, NOW)) == ["a"]

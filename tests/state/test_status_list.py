@@ -173,13 +173,3 @@ def test_whatever_a_list_says_its_times_are_sane(
     assert kept.lookup(URI, 86400.0).status_list is None
     if expires_in is not None:
         assert kept.lookup(URI, expires_in).status_list is None
-
-
-def test_a_child_process_counts_the_bytes_anew():
-    """A thread of the parent may have been between a list and its size."""
-    kept = statuses(max_bytes=6)
-    absorb(kept)
-    kept._bytes = 5
-    kept.after_fork()
-    kept.absorb("https://as.test/2", of_size(4), 1000.0, ttl=None, expires_in=None, max_age=None)
-    assert len(kept) == 2
