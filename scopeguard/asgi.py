@@ -1,78 +1,81 @@
-"""ASGI middleware: any ASGI app, protected without touching its code.
+"""ASGI middleware that protects an app without a change of its code.
 
-It translates a scope into a :class:`~scopeguard.request.RequestView`, a decision into messages, and decides nothing.
-``lifespan`` passes through, streaming is not touched, and a request body is read only where a form may carry the token
-or while a request waits for an authority, and then replayed.
+    from scopeguard import Guard, Issuer
+    from scopeguard.asgi import GuardMiddleware
 
-Longer than 400 lines because the protocol of requests, websockets and lifespan is in one place.
+    guard = Guard(Issuer("https://auth.example.com", audience="https://api.example.com"))
+    app = GuardMiddleware(app, guard=guard, public=["/healthz"])
+
+The middleware translates a scope into a :class:`~scopeguard.request.RequestView` and a decision into messages. The
+guard decides. ``lifespan`` reaches the app, and responses are streamed as the app sends them. The middleware reads a
+request body only if a form may carry the token, or to detect a disconnect while the request waits for an authorization
+server. The app then receives the same messages again.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from scopeguard.access_token import ANONYMOUS, AccessToken, begin_serving, end_serving
-from scopeguard.adapter.cors import allowed_by_asgi_app, exposing
-from scopeguard.adapter.declared import Layer
-from scopeguard.adapter.token_places import selecting, take_out_of_scope
+from scopeguard.adapter.asgi_types import ASGIApp, Message, Receive, Scope, Send
+from scopeguard.adapter.cors import ask_asgi_app, expose_headers_in_send
+from scopeguard.adapter.declarations import Layer
+from scopeguard.adapter.token_places import remove_from_scope, select_subprotocol
 from scopeguard.config import checks
 from scopeguard.config.checks import flag
 from scopeguard.config.cors import Preflight
-from scopeguard.config.sources import TokenSources
 from scopeguard.core.decision import Decision, Denied, Granted, Report, Unavailable
 from scopeguard.core.engine import Engine
-from scopeguard.errors import (
-    ConfigurationError,
-    InvalidRequest,
-    Reason,
-    RequestTimedOut,
-    RequestTooLarge,
-)
+from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard, engine_of
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.rules.routed import checked_root_path, without_prefix
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import Response, private_headers
-from scopeguard.spec.credentials import declared_length, has_access_token, without_access_token
+from scopeguard.spec.credentials import has_access_token, without_access_token
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+__all__ = ["GUARD_KEY", "ASGIApp", "GuardMiddleware", "Message", "Receive", "Scope", "Send"]
 
 GUARD_KEY: Final = "scopeguard.guard"
-"""The key in ``scope["state"]`` of the guard that checked the request, beside its ``access_token``."""
-
+"""The key in ``scope["state"]`` of the guard that checked the request. The token has the key ``access_token``."""
 
 _SECURE: Final = ("https", "wss")
-_BEGINNINGS: Final = frozenset(
+_STARTS: Final = frozenset(
     ("http.response.start", "websocket.accept", "websocket.close", "websocket.http.response.start")
 )
 
 
 class GuardMiddleware(Layer):
-    """*app* behind *guard*: every request needs a valid access token unless a rule says otherwise.
+    """Require a valid access token for every HTTP request and websocket of *app*, unless a rule says otherwise.
 
-    * *public*: path templates that need no token. They do not close any other path.
-    * *rules*: which route needs what; the guard's own by default. A route that matches none of them is denied, and an
-      empty list denies every route. Without rules here and in the guard, every route needs a valid token.
-    * *cors_preflight*: ``"pass"`` hands preflights to the app, except those for what no token opens, and lets scripts
-      read refusals where the app's CORS middleware, inside or outside, lets them read responses: the app is asked with
-      a preflight about the origin of each refused request. The guard's own setting by default.
-    * *root_path*: the prefix that the app itself takes off paths before it routes, as in ``"/api"``; ``""`` for none.
-      Needed only where the app cannot be inspected: without it, what a rule says of a path counts for every path that
-      ends like it. What FastAPI apps take off is found, wherever they are mounted.
-    * *close_on_expiry*: when a token is no longer admitted, that is at its expiry and the issuer's leeway later, end
-      what is still sent for it: a websocket with code 1008, server-sent events with a regular end, and any other
-      response stream with :class:`~scopeguard.errors.ResponseAborted`, by which the client sees that it is incomplete.
+    * *public*: path templates that need no token, such as ``"/healthz"`` or ``"/static/{name:path}"``. They do not
+      change what other paths need.
+    * *rules*: the requirement of each route. Default: the rules of the guard. If there are rules, a route that matches
+      none of them is denied, and an empty list denies every route. Without rules here and in the guard, every route
+      needs a valid token.
+    * *cors_preflight*: with ``"pass"``, CORS preflights reach the app, except those for routes that are denied to
+      everyone. For a refused request the middleware sends the app a preflight of its own, and copies the CORS headers
+      of the response into the refusal, so that scripts can read it. Default: the setting of the guard.
+    * *root_path*: the prefix that the app itself removes from paths before it routes, as in ``"/api"``; ``""`` for
+      none. Needed only if the app cannot be inspected: a rule then also holds for every path that ends with its path.
+      The ``root_path`` of FastAPI apps is found without this setting.
+    * *close_on_expiry*: end a response that is still sent when its token is no longer accepted, which is its expiry
+      plus the issuer's leeway. A websocket is closed with code 1008, server-sent events end regularly, and any other
+      response is aborted with :class:`~scopeguard.errors.ResponseAborted`, so that the client sees that it is
+      incomplete.
 
-    The app finds the token in ``scope["state"]["access_token"]`` (Starlette: ``request.state.access_token``,
-    ``request.user``, ``request.auth``) and through :func:`scopeguard.current_access_token`, in worker threads too.
+    The app reads the token from ``scope["state"]["access_token"]``. In Starlette and FastAPI that is
+    ``request.state.access_token``; ``request.user`` and ``request.auth`` are the token, too. Any code that runs for
+    the request, also in a worker thread, may call :func:`scopeguard.current_access_token`.
+
+    A refusal is a 4xx response, usually 401 or 403 with a challenge (RFC 6750 section 3), or 503 with ``Retry-After``
+    when an authorization server cannot be reached. A websocket is refused before it is accepted.
+
+    Raises :class:`ConfigurationError` for an argument of the wrong kind, for rules that the guard cannot apply, and,
+    when the app starts, for errors of the audit if the guard was created with ``audit="error"``.
     """
 
     def __init__(
@@ -86,16 +89,16 @@ class GuardMiddleware(Layer):
         close_on_expiry: bool = False,
         root_path: str | None = None,
     ) -> None:
-        # Here and not above, because anyio and the audit are a quarter of what importing this module would take; and
-        # not where they are used, because all requests would wait in their event loop while the first one imports.
+        # Not at the top of the module: anyio and the audit would make its import a third slower. Not at the place of
+        # use either: an import during a request blocks the event loop.
+        from scopeguard.adapter import asgi_messages  # noqa: PLC0415
         from scopeguard.audit.app_rules import AppRules  # noqa: PLC0415
-        from scopeguard.audit.needs import RouteNeeds  # noqa: PLC0415
+        from scopeguard.audit.route_requirements import RouteRequirements  # noqa: PLC0415
         from scopeguard.audit.startup import StartCheck, is_checked_outside  # noqa: PLC0415
-        from scopeguard.edge.aio import Presence, until  # noqa: PLC0415
 
         if not isinstance(guard, Guard):
             raise ConfigurationError(
-                "GuardMiddleware: guard is a scopeguard.Guard, as in GuardMiddleware(app, guard=guard)"
+                "GuardMiddleware: guard must be a scopeguard.Guard, as in GuardMiddleware(app, guard=guard)"
             )
         checks.app(app, "an ASGI app")
         flag(close_on_expiry, "close_on_expiry")
@@ -110,10 +113,9 @@ class GuardMiddleware(Layer):
         self.root_path: str | None = checked_root_path(root_path)
         self._app_rules = AppRules(self)
         self._check = StartCheck(self, guard)
-        self._needs = RouteNeeds(app)
-        self._is_checked = is_checked_outside
-        self._until = until
-        self._presence = Presence
+        self._route_requirements = RouteRequirements(app)
+        self._is_checked_outside = is_checked_outside
+        self._messages = asgi_messages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -123,15 +125,15 @@ class GuardMiddleware(Layer):
             method = "GET"
         elif kind == "lifespan":
             self._engine.prepare()
-            unchecked = self._is_checked.set(True)
+            before_lifespan = self._is_checked_outside.set(True)
             try:
-                await self.app(scope, receive, checked_start(self._check, send) if self._check.pending else send)
+                await self.app(scope, receive, check_at_startup(self._check, send) if self._check.pending else send)
             finally:
-                with suppress(ValueError):  # closed in another context, as the last act of an event loop
-                    self._is_checked.reset(unchecked)
+                with suppress(ValueError):  # an event loop that ends closes its coroutines in another context
+                    self._is_checked_outside.reset(before_lifespan)
             return
         else:
-            raise RuntimeError(f"scopeguard does not know the ASGI scope type {kind!r} and lets nothing through")
+            raise RuntimeError(f"scopeguard does not know the ASGI scope type {kind!r} and cannot protect it")
         if self._check.pending:  # a server or an app without lifespan
             self._check.run()
         rules = self._app_rules
@@ -142,71 +144,72 @@ class GuardMiddleware(Layer):
         engine, token, is_passed = self._engine, None, False
         if engine.listens:
             report = engine.report(method, scope["path"], None if rule is None else rule.path)
-            if report is not None:  # no layer around this one has begun it: come here again with it
-                await self._reported(report, scope, receive, send)
+            if report is not None:  # None if a layer around this one has begun the report
+                await self._call_with_report(report, scope, receive, send)
                 return
         if self.passes_preflights and kind == "http" and _header(scope, "origin") is not None:
-            send = exposing(send)
+            send = expose_headers_in_send(send)
             is_passed = method == "OPTIONS" and self._announces(_header(scope, "access-control-request-method"), scope)
         if (rule is None or rule.access is not PUBLIC) and not is_passed:
             if self._opens_unmatched if rule is None else rule.is_plain:
                 token = recall(engine, scope, None if rule is None else rule.requirement)
             if token is None:
-                admitted = await self._admitted(scope, receive, send, method, rule)
+                admitted = await self._admit(scope, receive, send, method, rule)
                 if admitted is None:
                     return
                 receive, send, token = admitted
-        # Shown to the app under keys that only the server's own process can write, no header can. A copy: some
-        # servers hand every request the same state. The guard is in it too: one key more, and the dict that uvicorn
-        # and Starlette fill with theirs grows to twice its size.
+        # No header can write these keys. The state is copied, because some servers give every request the same dict.
+        # The guard is in the state because one more key makes the scope of uvicorn and Starlette twice as large.
         state = scope.get("state")
         mine = {"access_token": token, GUARD_KEY: self.guard}
         scope["state"] = {**state, **mine} if state else mine
         scope["user"] = scope["auth"] = ANONYMOUS if token is None else token
         before = begin_serving(token)
         try:
-            ends = engine.admits_until(token) if self._close_on_expiry and token is not None else None
-            if ends is not None:
-                await self._until(ends - engine.clock.wall(), self.app, scope, receive, send)
+            expiry = engine.admits_until(token) if self._close_on_expiry and token is not None else None
+            if expiry is not None:
+                seconds = expiry - engine.clock.wall()
+                await self._messages.run_until_expiry(seconds, self.app, scope, receive, send)
             else:
                 await self.app(scope, receive, send)
         finally:
             end_serving(before)
 
     def _rule(self, method: str, scope: Scope) -> Rule | None:
-        """The rule for a request whose path may have several readings."""
+        """Return the rule for a request whose path may have several readings."""
         return self._app_rules.find(method, scope["path"], scope.get("raw_path"), scope.get("root_path") or "")
 
-    async def _reported(self, report: Report, scope: Scope, receive: Receive, send: Send) -> None:
-        async def telling(message: Message) -> None:
-            if message["type"] in _BEGINNINGS:
+    async def _call_with_report(self, report: Report, scope: Scope, receive: Receive, send: Send) -> None:
+        async def tell_and_send(message: Message) -> None:
+            if message["type"] in _STARTS:
                 report.tell(framework_route(scope))
             await send(message)
 
         try:
-            await self(scope, receive, telling)
+            await self(scope, receive, tell_and_send)
         finally:
             report.tell(framework_route(scope))
             report.leave()
 
-    async def _admitted(
+    async def _admit(
         self, scope: Scope, receive: Receive, send: Send, method: str, rule: Rule | None
     ) -> tuple[Receive, Send, AccessToken | None] | None:
-        """What the app is to receive from and to send to, and whose request it is; ``None`` when it was refused."""
+        """Check the request. Return the receive and send functions for the app and the token, or ``None`` after a
+        refusal."""
         engine = self._engine
         sources = engine.sources if rule is None or rule.sources is None else engine.sources.only(rule.sources)
         requirement = None if rule is None else rule.requirement
-        presence = self._presence(scope, receive)
-        body = FormBody(scope, presence.next, sources) if sources.in_form else None
-        by_query = sources.in_query and has_access_token(query_of(scope))
+        detector = self._messages.DisconnectDetector(scope, receive)
+        body = self._messages.FormBody(scope, detector.receive_next, sources) if sources.in_form else None
+        is_in_query = sources.in_query and has_access_token(query_of(scope))
         view = request_view(scope, method)
-        if by_query:
-            # In place: the server logs the query string of this very dict.
+        if is_in_query:
+            # The scope itself is changed, because the server logs the query string in it.
             scope["query_string"] = without_access_token(scope["query_string"])
-            send = _private(send)
-        subprotocol = take_out_of_scope(scope, sources)
+            send = _make_private(send)
+        subprotocol = remove_from_scope(scope, sources)
         if subprotocol is not None:
-            send = selecting(send, subprotocol)
+            send = select_subprotocol(send, subprotocol)
         optional = rule is not None and rule.access is OPTIONAL
         decision: Decision = await engine.acheck(
             view,
@@ -215,28 +218,29 @@ class GuardMiddleware(Layer):
             closed=self.rules.closes(rule),
             sources=sources,
             read_form=None if body is None else body.read,
-            client_gone=presence.gone,
-            challenged=lambda: self._needs.beside(requirement, method, view.path),
+            client_gone=detector.wait,
+            challenged=lambda: self._route_requirements.combine(requirement, method, view.path),
         )
         if isinstance(decision, Denied | Unavailable):
             await self._refuse(decision, scope, send)
             return None
         token = decision.access_token if isinstance(decision, Granted) else None
-        return presence.receive if body is None else body.receive, _varying(send) if optional else send, token
+        receive = detector.receive if body is None else body.receive
+        return receive, _add_vary(send) if optional else send, token
 
     async def _refuse(self, refusal: Denied | Unavailable, scope: Scope, send: Send) -> None:
         response = refusal.response
         headers = list(response.headers)
         if self.passes_preflights and scope["type"] == "http":
             origin, method = _header(scope, "origin"), scope["method"]
-            # Scripts never see what answers a preflight.
+            # Scripts cannot read the response to a preflight.
             if origin is not None and method != "OPTIONS" and self._announces(method.encode("latin-1"), scope):
-                headers += await allowed_by_asgi_app(self.app, scope, origin)
+                headers += await ask_asgi_app(self.app, scope, origin)
         encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
         await send_response(response, encoded, scope, send)
 
     def _announces(self, method: bytes | None, scope: Scope) -> bool:
-        """Whether a preflight for *method* announces a request that some token opens."""
+        """Return whether a preflight for *method* announces a request that is not denied to everyone."""
         if method is None:
             return False
         closest = self._rule("OPTIONS", scope)
@@ -245,61 +249,11 @@ class GuardMiddleware(Layer):
         return not self.rules.closes(self._rule(method.decode("latin-1"), scope))
 
 
-class FormBody:
-    """The body of one request: read when the token may be in it, and replayed to the app message by message."""
-
-    __slots__ = ("_receive", "_replay", "_scope", "_timeout", "_was_read")
-
-    def __init__(self, scope: Scope, receive: Receive, sources: TokenSources) -> None:
-        self._scope = scope
-        self._receive = receive
-        self._timeout = sources.form_timeout
-        self._replay: deque[Message] = deque()  # a body may come octet by octet
-        self._was_read = False
-
-    async def read(self, limit: int) -> bytes:
-        """The whole body, at most *limit* bytes; more is :class:`RequestTooLarge` and not held in memory."""
-        from scopeguard.edge.aio import TimedOut, time_limit  # noqa: PLC0415 - there since the construction
-
-        for length in headers_of(self._scope).get_all("content-length"):
-            if (declared_length(length.decode("latin-1")) or 0) > limit:
-                raise RequestTooLarge(Reason.FORM_TOO_LARGE, limit=limit)
-        self._was_read = True
-        try:
-            async with time_limit(self._timeout):
-                return await self._collected(limit)
-        except TimedOut:
-            raise RequestTimedOut(Reason.FORM_TOO_SLOW, seconds=self._timeout) from None
-
-    async def _collected(self, limit: int) -> bytes:
-        size = 0
-        while True:
-            message = await self._receive()
-            if message["type"] != "http.request":
-                raise InvalidRequest(Reason.FORM_INCOMPLETE)
-            self._replay.append(message)
-            size += len(message.get("body", b""))
-            if size > limit:
-                self._replay.clear()
-                raise RequestTooLarge(Reason.FORM_TOO_LARGE, limit=limit)
-            if not message.get("more_body", False):
-                return b"".join(part.get("body", b"") for part in self._replay)
-
-    @property
-    def receive(self) -> Receive:
-        """What the app receives from: the server itself, unless there is something to replay."""
-        return self._replayed if self._was_read else self._receive
-
-    async def _replayed(self) -> Message:
-        # Behind the body comes whatever the server says next: an app that waits for the disconnect must wait.
-        return self._replay.popleft() if self._replay else await self._receive()
-
-
 def recall(engine: Engine, scope: Scope, requirement: Requirement | None) -> AccessToken | None:
-    """The token of the request, where it was verified before and there is nothing else to do."""
+    """Return the token of the request if the guard has verified it before and no other check is due, else ``None``."""
     authorization: bytes | None = None
     for name, value in scope.get("headers") or ():
-        # As bytes.lower() does, and no other way; most names are not even of that length.
+        # The length is compared first, because most names differ in it.
         if len(name) == 13 and name.lower() == b"authorization":
             if authorization is not None:
                 return None
@@ -311,18 +265,18 @@ def recall(engine: Engine, scope: Scope, requirement: Requirement | None) -> Acc
 
 
 def headers_of(scope: Scope) -> HeaderList:
-    """The header fields in *scope*."""
+    """Return the header fields in *scope*."""
     return HeaderList(scope.get("headers") or ())
 
 
 def query_of(scope: Scope) -> bytes:
-    """The raw query string in *scope*, which servers may leave out for a websocket."""
+    """Return the raw query string in *scope*, which servers may omit for a websocket."""
     query: bytes = scope.get("query_string") or b""
     return query
 
 
 def request_view(scope: Scope, method: str) -> RequestView:
-    """The request that *scope* describes."""
+    """Return the request that *scope* describes."""
     client = scope.get("client")
     return RequestView(
         method=method,
@@ -336,9 +290,9 @@ def request_view(scope: Scope, method: str) -> RequestView:
 
 
 def framework_route(scope: Scope) -> str | None:
-    """The template of the route that the framework inside has found, with the prefix of its mount.
+    """Return the path template of the route that Starlette or FastAPI has matched, with the prefix of its mount.
 
-    Starlette and FastAPI put it into the scope; ``None`` for others.
+    ``None`` for other apps, and before the app has routed the request.
     """
     path = getattr(scope.get("route"), "path", None)
     root: str = scope.get("root_path", "")
@@ -347,19 +301,22 @@ def framework_route(scope: Scope) -> str | None:
 
 
 def route_path(scope: Scope) -> str:
-    """The path that routers below dispatch on: decoded once, without the mount prefix."""
+    """Return the path that routers in the app dispatch on: decoded once, without the mount prefix."""
     return without_prefix(scope["path"], scope.get("root_path") or "")
 
 
 def _header(scope: Scope, name: str) -> bytes | None:
-    """The one field called *name*; ``None`` where there is none, or more than one."""
+    """Return the value of the field *name*, or ``None`` if the request has no such field or several."""
     values = headers_of(scope).get_all(name)
     return values[0] if len(values) == 1 else None
 
 
 async def send_response(response: Response, headers: list[tuple[bytes, bytes]], scope: Scope, send: Send) -> None:
-    """Send *response* with *headers*, on a websocket as well: before it is accepted it can be answered like HTTP by
-    servers that have the extension; others are told to close, which they answer with a 403."""
+    """Send *response* with *headers*.
+
+    A websocket must not be accepted yet. A server with the extension ``websocket.http.response`` sends the response;
+    another server is told to close the websocket, and then sends a plain 403.
+    """
     prefix = "http.response"
     if scope["type"] == "websocket":
         prefix = "websocket.http.response"
@@ -374,11 +331,14 @@ class _Check(Protocol):
     def run(self) -> None: ...
 
 
-def checked_start(check: _Check, send: Send) -> Send:
-    """Audit the app when it has started, so that what it adds then is seen; a failure is one of its start."""
+def check_at_startup(check: _Check, send: Send) -> Send:
+    """Return a send function for ``lifespan`` that runs *check* when the app has started.
+
+    The routes that the app adds during its startup are then included. If the check fails, so does the startup.
+    """
     failed = False
 
-    async def sending(message: Message) -> None:
+    async def check_and_send(message: Message) -> None:
         nonlocal failed
         if message["type"] == "lifespan.startup.complete":
             try:
@@ -386,32 +346,32 @@ def checked_start(check: _Check, send: Send) -> Send:
             except ConfigurationError as error:
                 failed = True
                 await send({"type": "lifespan.startup.failed", "message": str(error)})
-                raise  # the app is to clean up
-        if not failed:  # what it says of its own failure then would be the second answer
+                raise  # so that the app cleans up
+        if not failed:  # else the server has the message of the failure already
             await send(message)
 
-    return sending
+    return check_and_send
 
 
-def _private(send: Send) -> Send:
-    """Keep responses to a request whose URL carried a token out of shared caches and Referer headers."""
+def _make_private(send: Send) -> Send:
+    """Return a send function that keeps a response out of shared caches and its URL out of Referer headers."""
 
-    async def sending(message: Message) -> None:
+    async def send_private(message: Message) -> None:
         if message["type"].endswith(("http.response.start", "websocket.accept")):
-            given = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in message.get("headers", ())]
-            private = [(k.encode("latin-1"), v.encode("latin-1")) for k, v in private_headers(given)]
+            headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in message.get("headers", ())]
+            private = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in private_headers(headers)]
             message = {**message, "headers": private}
         await send(message)
 
-    return sending
+    return send_private
 
 
-def _varying(send: Send) -> Send:
-    """What an anonymous caller is shown differs from what others see: tell caches so."""
+def _add_vary(send: Send) -> Send:
+    """Return a send function that tells caches that the response depends on the Authorization field."""
 
-    async def sending(message: Message) -> None:
+    async def send_with_vary(message: Message) -> None:
         if message["type"].endswith("http.response.start"):
             message = {**message, "headers": [*message.get("headers", ()), (b"vary", b"Authorization")]}
         await send(message)
 
-    return sending
+    return send_with_vary

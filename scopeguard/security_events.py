@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from scopeguard.access_token import Unverified
-from scopeguard.asgi import FormBody, Receive, Scope, Send, request_view, send_response
+from scopeguard.adapter.asgi_messages import FormBody
+from scopeguard.asgi import Receive, Scope, Send, request_view, send_response
 from scopeguard.config.checks import function, instance, mapping, strings
 from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer

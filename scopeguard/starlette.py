@@ -1,14 +1,17 @@
-"""Starlette: ``@requires`` on endpoints, behind the ASGI middleware.
-
-    app = Starlette(routes=[...], middleware=[Middleware(GuardMiddleware, guard=guard)])
+"""Starlette: ``@requires`` for endpoints of an app with the ASGI middleware.
 
     @requires("bigquery.insertdata")
     async def insert(request):
         return JSONResponse({"client": request.state.access_token.client_id})
 
-:class:`~scopeguard.asgi.GuardMiddleware` judges the token, once; what is here compares its scopes with what an
-endpoint needs. Starlette's own habits work as well: ``request.user``, ``request.auth.scopes``, and
-``starlette.authentication.requires``, which answers without a challenge.
+    app = Starlette(
+        routes=[Route("/insert", insert, methods=["POST"])],
+        middleware=[Middleware(GuardMiddleware, guard=guard)],
+    )
+
+:class:`~scopeguard.asgi.GuardMiddleware` checks the token of each request once. ``@requires`` compares its scopes with
+the requirement of the endpoint. ``request.user`` and ``request.auth.scopes`` work as with Starlette's own
+authentication. So does ``starlette.authentication.requires``, but its refusal has no challenge.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from starlette.websockets import WebSocket, WebSocketState
 from scopeguard.access_token import AccessToken
 from scopeguard.access_token import current_access_token as access_token
 from scopeguard.access_token import current_access_token_or_none as access_token_or_none
-from scopeguard.adapter.declared import REQUIREMENT, mark
+from scopeguard.adapter.declarations import REQUIREMENT, mark
 from scopeguard.asgi import GUARD_KEY, GuardMiddleware, Receive, Scope, Send, request_view, send_response
 from scopeguard.core.decision import Granted
 from scopeguard.errors import ConfigurationError
@@ -40,10 +43,10 @@ Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
 class Refusal(Response):
-    """What a refused caller is sent: status, challenge and body as the guard wrote them.
+    """The response to a refused request, with the status, challenge and body of the guard.
 
-    On a websocket that is not accepted yet it is an HTTP response where the server can send one, else a close that
-    servers answer with 403.
+    For a websocket that is not accepted yet it is an HTTP response if the server can send one. Otherwise the websocket
+    is closed, and the server sends 403.
     """
 
     def __init__(self, refused: challenge.Response) -> None:
@@ -59,14 +62,20 @@ class Refusal(Response):
 
 
 def requires(*items: Requirement | str) -> Callable[[Endpoint], Endpoint]:
-    """The endpoint needs an access token that satisfies all of *items*: scopes, or ``any_of(...)`` and its like.
+    """Require an access token that satisfies all of *items* for an endpoint.
 
-    For functions and methods, sync or async, with a parameter called ``request`` or ``websocket``, and for whole
-    ``HTTPEndpoint`` and ``WebSocketEndpoint`` classes. A sync endpoint stays one: it runs in the thread pool. Several
-    of these decorators on one endpoint add up.
+    Each item is a scope, or a requirement such as ``any_of("read", "admin")``::
 
-    A caller without a token gets 401, one whose token does not suffice 403 with all the scopes of the operation. Where
-    :class:`GuardMiddleware` was told that a path is public, no token was looked for, and such a caller is anonymous.
+        @requires("tables.read", any_of("projects.read", "admin"))
+        async def tables(request): ...
+
+    Decorate a function or method with a parameter named ``request`` or ``websocket``, or a whole ``HTTPEndpoint`` or
+    ``WebSocketEndpoint`` class. A sync endpoint still runs in Starlette's thread pool. Several decorators on one
+    endpoint add up. Put the decorator on the function that the route gets.
+
+    A request without a token gets 401. One whose token lacks a scope gets 403, with all scopes of the endpoint in the
+    challenge (RFC 6750 section 3.1). If *public* of :class:`GuardMiddleware` names the path, the middleware looks for
+    no token, and every request to the endpoint gets 401.
 
     Raises :class:`ConfigurationError` for a function without such a parameter, and, at each call, in an app without
     :class:`GuardMiddleware`.
@@ -75,9 +84,9 @@ def requires(*items: Requirement | str) -> Callable[[Endpoint], Endpoint]:
 
     def decorate(endpoint: Endpoint) -> Endpoint:
         inner = getattr(endpoint, REQUIREMENT, None)
-        # Of several decorators the outermost answers first; it names the scopes of all.
+        # The outermost decorator refuses first, so its challenge names the scopes of the inner ones, too.
         whole = requirement if inner is None else all_of(requirement, inner)
-        guard: Callable[[Any, Requirement], Endpoint] = _guarded_class if isinstance(endpoint, type) else _guarded
+        guard: Callable[[Any, Requirement], Endpoint] = _guard_class if isinstance(endpoint, type) else _guard_function
         guarded = guard(endpoint, whole)
         mark(guarded, endpoint, whole)
         return guarded
@@ -85,41 +94,41 @@ def requires(*items: Requirement | str) -> Callable[[Endpoint], Endpoint]:
     return decorate
 
 
-def _guarded(endpoint: Any, requirement: Requirement) -> Any:
+def _guard_function(endpoint: Any, requirement: Requirement) -> Any:
     position, name = _connection_parameter(endpoint)
 
-    def connection(args: tuple[Any, ...], kwargs: dict[str, Any]) -> HTTPConnection[Any]:
+    def find_connection(args: tuple[Any, ...], kwargs: dict[str, Any]) -> HTTPConnection[Any]:
         given = args[position] if position < len(args) and name not in kwargs else kwargs.get(name)
-        # It is an abstract base class, and to ask for an instance of one takes as long as all the rest here.
+        # HTTPConnection is an abstract base class: isinstance() takes as long as the rest of this check.
         if type(given) is not Request and not isinstance(given, HTTPConnection):
-            raise ConfigurationError(f"requires: the argument {name!r} is a Starlette Request or WebSocket")
+            raise ConfigurationError(f"requires: the argument {name!r} must be a Starlette Request or WebSocket")
         return given
 
     if _is_async(endpoint):
 
         @functools.wraps(endpoint)
         async def guarded(*args: Any, **kwargs: Any) -> Any:
-            # Starlette itself calls functions with the request and nothing else.
-            called_by = args[0] if len(args) == 1 and type(args[0]) is Request else connection(args, kwargs)
-            refusal = _refusal(called_by.scope, requirement)
+            # Starlette calls functions with the request as the only argument.
+            connection = args[0] if len(args) == 1 and type(args[0]) is Request else find_connection(args, kwargs)
+            refusal = _check(connection.scope, requirement)
             if refusal is None:
                 return await endpoint(*args, **kwargs)
-            return await _refuse_websocket(refusal, called_by) if isinstance(called_by, WebSocket) else refusal
+            return await _refuse_websocket(refusal, connection) if isinstance(connection, WebSocket) else refusal
 
         return guarded
 
     if name == "websocket":
-        raise ConfigurationError(f"requires: {endpoint!r} takes a websocket, so it has to be async")
+        raise ConfigurationError(f"requires: {endpoint!r} takes a websocket, so it must be an async function")
 
     @functools.wraps(endpoint)
     def guarded_in_thread(*args: Any, **kwargs: Any) -> Any:
-        refusal = _refusal(connection(args, kwargs).scope, requirement)
+        refusal = _check(find_connection(args, kwargs).scope, requirement)
         return endpoint(*args, **kwargs) if refusal is None else refusal
 
     return guarded_in_thread
 
 
-def _guarded_class(endpoint: type, requirement: Requirement) -> Any:
+def _guard_class(endpoint: type, requirement: Requirement) -> Any:
     if not issubclass(endpoint, HTTPEndpoint | WebSocketEndpoint):
         raise ConfigurationError(f"requires: {endpoint!r} is neither an HTTPEndpoint nor a WebSocketEndpoint")
     kind: Any = endpoint
@@ -127,10 +136,10 @@ def _guarded_class(endpoint: type, requirement: Requirement) -> Any:
 
     @functools.wraps(run)
     def guarded(self: HTTPEndpoint | WebSocketEndpoint) -> Any:
-        refusal = _refusal(self.scope, requirement)
+        refusal = _check(self.scope, requirement)
         return run(self) if refusal is None else refusal(self.scope, self.receive, self.send).__await__()
 
-    # In place, so that super() and subclasses go on to work. Not dispatch(), which subclasses may override.
+    # The class itself is changed, so that super() and subclasses still work. Subclasses may override dispatch().
     kind.__await__ = guarded
     return endpoint
 
@@ -139,7 +148,7 @@ def _connection_parameter(endpoint: Any) -> tuple[int, str]:
     for position, name in enumerate(inspect.signature(endpoint).parameters):
         if name in ("request", "websocket"):
             return position, name
-    raise ConfigurationError(f"requires: {endpoint!r} has no parameter called request or websocket")
+    raise ConfigurationError(f"requires: {endpoint!r} needs a parameter named request or websocket")
 
 
 def _is_async(endpoint: Any) -> bool:
@@ -148,18 +157,20 @@ def _is_async(endpoint: Any) -> bool:
     return inspect.iscoroutinefunction(endpoint) or inspect.iscoroutinefunction(getattr(endpoint, "__call__", None))  # noqa: B004
 
 
-def _refusal(scope: Scope, requirement: Requirement) -> Refusal | None:
+def _check(scope: Scope, requirement: Requirement) -> Refusal | None:
     state = scope.get("state") or {}
     guard, token = state.get(GUARD_KEY), state.get("access_token")
     if type(token) is AccessToken and type(guard) is Guard and engine_of(guard).permits(token, requirement):
         return None
     if not isinstance(guard, Guard):
         raise ConfigurationError(
-            "requires: no GuardMiddleware judged this request; the app needs Middleware(GuardMiddleware, guard=guard)"
+            "requires: no GuardMiddleware has checked this request; add Middleware(GuardMiddleware, guard=guard) to "
+            "the app"
         )
     if token is not None and not isinstance(token, AccessToken):
         raise ConfigurationError(
-            f"request.state.access_token is ours, and something put a {type(token).__name__} there"
+            f"request.state.access_token is set by GuardMiddleware, but the app has replaced it by a "
+            f"{type(token).__name__}; use another name"
         )
     engine = engine_of(guard)
     if engine.permits(token, requirement):
@@ -171,5 +182,5 @@ def _refusal(scope: Scope, requirement: Requirement) -> Refusal | None:
 async def _refuse_websocket(refusal: Refusal, websocket: WebSocket) -> None:
     if websocket.application_state is WebSocketState.CONNECTING:
         await refusal(websocket.scope, websocket.receive, websocket.send)
-    else:  # a method that is called later, on_receive for one
+    else:  # the decorated method runs after the handshake, as on_receive does
         await websocket.close(1008, refusal.refused.reason_phrase)

@@ -1,7 +1,14 @@
-"""WSGI middleware (PEP 3333): any WSGI app, protected without touching its code.
+"""WSGI middleware (PEP 3333) that protects an app without a change of its code.
 
-It translates an environ into a :class:`~scopeguard.request.RequestView` and decides nothing. The app's
-iterable is returned as it is: the first byte, ``close()`` and ``write()`` stay what they were.
+    from scopeguard import Guard, Issuer
+    from scopeguard.wsgi import GuardMiddleware
+
+    guard = Guard(Issuer("https://auth.example.com", audience="https://api.example.com"))
+    application = GuardMiddleware(application, guard=guard, public=["/healthz"])
+
+The middleware translates an environ into a :class:`~scopeguard.request.RequestView` and a decision into a response. The
+guard decides. The server gets the app's own iterable, so that streaming, ``close()`` and ``write()`` work as they do
+without the middleware.
 """
 
 from __future__ import annotations
@@ -11,9 +18,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from scopeguard.access_token import AccessToken, Anonymous, begin_serving, end_serving
-from scopeguard.adapter.cors import PREFLIGHT_KEY, allowed_by_wsgi_app, exposing_responses
-from scopeguard.adapter.declared import Layer
-from scopeguard.adapter.token_places import take_out_of_environ
+from scopeguard.adapter.cors import PREFLIGHT_KEY, ask_wsgi_app, expose_headers_in_start_response
+from scopeguard.adapter.declarations import Layer
+from scopeguard.adapter.token_places import remove_from_environ
 from scopeguard.config import checks
 from scopeguard.config.cors import Preflight
 from scopeguard.core.decision import Decision, Denied, Granted, Unavailable
@@ -32,15 +39,18 @@ StartResponse = Callable[..., Any]
 WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 ENVIRON_KEY: Final = "scopeguard.access_token"
-"""Where the app finds the token. A dot cannot come from a header name, so no client can set it."""
+"""The key of the token in the environ. No header can set it, because its name has a dot and no prefix ``HTTP_``."""
 
 GUARD_KEY: Final = "scopeguard.guard"
-"""Where adapters below find the guard that judged the request."""
+"""The key in the environ of the guard that checked the request, for adapters in the app."""
 
 
 class EnvironHeaders:
-    """The header fields in an environ. A server has joined repeated ones with a comma, and dashes and underscores look
-    alike, so nothing but ``Authorization`` and the content headers is read for a decision."""
+    """The header fields in an environ.
+
+    The server has joined repeated fields with a comma, and a dash in a name cannot be told from an underscore.
+    Decisions therefore use only ``Authorization``, the content fields, and the fields of token sources.
+    """
 
     __slots__ = ("_environ",)
 
@@ -52,25 +62,34 @@ class EnvironHeaders:
         value = self._environ.get(key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}")
         if value is None:
             return ()
-        # PEP 3333: text that stands for latin-1 bytes. What does not is no header a client may send.
+        # PEP 3333: strings "must contain only code points representable in ISO-8859-1 encoding".
         return (value.encode("latin-1", "replace"),)
 
 
 class GuardMiddleware(Layer):
-    """*app* behind *guard*: every request needs a valid access token unless a rule says otherwise.
+    """Require a valid access token for every request to *app*, unless a rule says otherwise.
 
-    * *public*: path templates that need no token. They do not close any other path.
-    * *rules*: which route needs what; the guard's own by default. A route that matches none of them is denied, and an
-      empty list denies every route. Without rules here and in the guard, every route needs a valid token.
-    * *cors_preflight*: ``"pass"`` hands preflights to the app, except those for what no token opens, and lets scripts
-      read refusals where the app's CORS middleware, inside or outside, lets them read responses: the app is asked with
-      a preflight about the origin of each refused request. The guard's own setting by default.
-    * *root_path*: the prefix that the app itself takes off ``PATH_INFO`` before it routes, as in ``"/api"``; ``""`` for
-      none. Needed only where the app cannot be inspected: without it, what a rule says of a path counts for every path
-      that ends like it. ``SCRIPT_NAME`` is the server's and no part of ``PATH_INFO``.
+    * *public*: path templates that need no token, such as ``"/healthz"`` or ``"/static/{name:path}"``. They do not
+      change what other paths need.
+    * *rules*: the requirement of each route. Default: the rules of the guard. If there are rules, a route that matches
+      none of them is denied, and an empty list denies every route. Without rules here and in the guard, every route
+      needs a valid token.
+    * *cors_preflight*: with ``"pass"``, CORS preflights reach the app, except those for routes that are denied to
+      everyone. For a refused request the middleware sends the app a preflight of its own, and copies the CORS headers
+      of the response into the refusal, so that scripts can read it. Default: the setting of the guard.
+    * *root_path*: the prefix that the app itself removes from ``PATH_INFO`` before it routes, as in ``"/api"``; ``""``
+      for none. Needed only if the app cannot be inspected: a rule then also holds for every path that ends with its
+      path. It is not ``SCRIPT_NAME``, which the server has removed from ``PATH_INFO`` already.
 
-    The app finds the token in ``environ["scopeguard.access_token"]`` and, while it is being called, through
-    :func:`scopeguard.current_access_token`. Not in a generator it returns: that runs after the call.
+    The app reads the token from ``environ["scopeguard.access_token"]`` or, during the call of the app, from
+    :func:`scopeguard.current_access_token`. A generator that the app returns runs after the call, so it must read the
+    environ.
+
+    A refusal is a 4xx response, usually 401 or 403 with a challenge (RFC 6750 section 3), or 503 with ``Retry-After``
+    when an authorization server cannot be reached.
+
+    Raises :class:`ConfigurationError` for an argument of the wrong kind, for rules that the guard cannot apply, and, at
+    the first request, for errors of the audit if the guard was created with ``audit="error"``.
     """
 
     def __init__(
@@ -83,13 +102,14 @@ class GuardMiddleware(Layer):
         cors_preflight: Preflight | str | None = None,
         root_path: str | None = None,
     ) -> None:
+        # Not at the top of the module: the audit takes longer to import than the middleware.
         from scopeguard.audit.app_rules import AppRules  # noqa: PLC0415
-        from scopeguard.audit.needs import RouteNeeds  # noqa: PLC0415 - as below
-        from scopeguard.audit.startup import StartCheck  # noqa: PLC0415 - 10 ms, which an import need not take
+        from scopeguard.audit.route_requirements import RouteRequirements  # noqa: PLC0415
+        from scopeguard.audit.startup import StartCheck  # noqa: PLC0415
 
         if not isinstance(guard, Guard):
             raise ConfigurationError(
-                "GuardMiddleware: guard is a scopeguard.Guard, as in GuardMiddleware(app, guard=guard)"
+                "GuardMiddleware: guard must be a scopeguard.Guard, as in GuardMiddleware(app, guard=guard)"
             )
         checks.app(app, "a WSGI app")
         self.app: WSGIApp = app
@@ -101,7 +121,7 @@ class GuardMiddleware(Layer):
         self._opens_unmatched = not self.rules.deny_unmatched
         self.passes_preflights: bool = engine.passes_preflights(cors_preflight)
         self._check = StartCheck(self, guard)
-        self._needs = RouteNeeds(app)
+        self._route_requirements = RouteRequirements(app)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         if self._check.pending:
@@ -113,7 +133,7 @@ class GuardMiddleware(Layer):
         if engine.listens:
             route = None if rule is None else rule.path
             report = engine.report(environ["REQUEST_METHOD"], decoded_path(environ), route)
-            if report is not None:  # no layer around this one has begun it: come here again with it
+            if report is not None:  # None if a layer around this one has begun the report
                 try:
                     return self(environ, start_response)
                 finally:
@@ -121,7 +141,7 @@ class GuardMiddleware(Layer):
         recalled: AccessToken | None = None
         is_open = rule is not None and rule.access is PUBLIC
         if self.passes_preflights and "HTTP_ORIGIN" in environ:
-            start_response = exposing_responses(start_response)
+            start_response = expose_headers_in_start_response(start_response)
             environ[PREFLIGHT_KEY] = environ["REQUEST_METHOD"] == "OPTIONS" and self._announces(
                 environ.get("HTTP_ACCESS_CONTROL_REQUEST_METHOD"), environ
             )
@@ -134,15 +154,15 @@ class GuardMiddleware(Layer):
                 return self.app(environ, start_response)
             finally:
                 end_serving(before)
-        return self._guarded(environ, start_response, rule)
+        return self._check_and_call(environ, start_response, rule)
 
-    def _guarded(self, environ: Environ, start_response: StartResponse, rule: Rule | None) -> Iterable[bytes]:
+    def _check_and_call(self, environ: Environ, start_response: StartResponse, rule: Rule | None) -> Iterable[bytes]:
         engine = self._engine
         view = request_view(environ)
         sources = engine.sources if rule is None or rule.sources is None else engine.sources.only(rule.sources)
         if sources.in_query and has_access_token(view.query):
             strip_query_token(environ)
-            start_response = private_responses(start_response)
+            start_response = _make_private(start_response)
         requirement = None if rule is None else rule.requirement
         optional = rule is not None and rule.access is OPTIONAL
         decision: Decision = engine.check(
@@ -152,9 +172,9 @@ class GuardMiddleware(Layer):
             closed=self.rules.closes(rule),
             sources=sources,
             read_form=lambda limit: read_form(environ, limit),
-            challenged=lambda: self._needs.beside(requirement, view.method, view.path),
+            challenged=lambda: self._route_requirements.combine(requirement, view.method, view.path),
         )
-        take_out_of_environ(environ, sources)
+        remove_from_environ(environ, sources)
         token: AccessToken | None = None
         match decision:
             case Granted(access_token=token):
@@ -162,9 +182,9 @@ class GuardMiddleware(Layer):
             case Anonymous():
                 pass
             case refusal:
-                return refuse(refusal, start_response, self._allowed(environ))
+                return _refuse(refusal, start_response, self._cors_headers(environ))
         if optional:
-            start_response = varying_responses(start_response)
+            start_response = _add_vary(start_response)
         environ[ENVIRON_KEY] = token
         before = begin_serving(token)
         try:
@@ -173,7 +193,7 @@ class GuardMiddleware(Layer):
             end_serving(before)
 
     def _announces(self, method: str | None, environ: Environ) -> bool:
-        """Whether a preflight for *method* announces a request that some token opens."""
+        """Return whether a preflight for *method* announces a request that is not denied to everyone."""
         if method is None:
             return False
         path, raw = decoded_path(environ), raw_path(environ)
@@ -182,17 +202,17 @@ class GuardMiddleware(Layer):
             return False
         return not self.rules.closes(self._find(method, path, raw))
 
-    def _allowed(self, environ: Environ) -> list[tuple[str, str]]:
-        """The headers by which a script may read a refusal, where the app lets it read responses."""
+    def _cors_headers(self, environ: Environ) -> list[tuple[str, str]]:
+        """Return the headers that let a script read a refusal, if the app lets it read responses."""
         origin, method = environ.get("HTTP_ORIGIN"), environ["REQUEST_METHOD"]
-        # Scripts never see what answers a preflight.
+        # Scripts cannot read the response to a preflight.
         if not self.passes_preflights or origin is None or method == "OPTIONS" or not self._announces(method, environ):
             return []
-        return allowed_by_wsgi_app(self.app, environ, origin)
+        return ask_wsgi_app(self.app, environ, origin)
 
 
 def recall(engine: Engine, environ: Environ, requirement: Requirement | None) -> AccessToken | None:
-    """The token of the request, where it was verified before and there is nothing else to do."""
+    """Return the token of the request if the guard has verified it before and no other check is due, else ``None``."""
     authorization = environ.get("HTTP_AUTHORIZATION")
     if authorization is None:
         return None
@@ -206,13 +226,13 @@ def recall(engine: Engine, environ: Environ, requirement: Requirement | None) ->
 
 
 def decoded_path(environ: Environ) -> str:
-    """The path that routers below dispatch on."""
+    """Return the path that routers in the app dispatch on."""
     path: str = environ.get("PATH_INFO", "")
     return path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
 def request_view(environ: Environ) -> RequestView:
-    """The request that *environ* describes."""
+    """Return the request that *environ* describes."""
     return RequestView(
         method=environ["REQUEST_METHOD"],
         path=decoded_path(environ),
@@ -224,14 +244,16 @@ def request_view(environ: Environ) -> RequestView:
 
 
 def raw_path(environ: Environ) -> bytes | None:
-    """The path as it was sent, if the server says: for apps that route on it. It may carry ``SCRIPT_NAME`` and a query.
-    The keys are the server's own, no header can set them."""
+    """Return the path as the client sent it, for apps that route on it, or ``None`` if the server does not say.
+
+    It may begin with ``SCRIPT_NAME`` and end with a query. No header can set the keys, which the server writes.
+    """
     uri = environ.get("REQUEST_URI") or environ.get("RAW_URI")
     return uri.encode("latin-1", "replace") if isinstance(uri, str) else None
 
 
 def strip_query_token(environ: Environ) -> None:
-    """Take the token out of what the app, and the server's access log, see of the URL."""
+    """Remove the token from the URL that the app and the access log of the server read."""
     query = environ.get("QUERY_STRING", "")
     environ["QUERY_STRING"] = without_access_token(query.encode("latin-1", "replace")).decode("latin-1")
     for name in ("RAW_URI", "REQUEST_URI"):
@@ -242,7 +264,11 @@ def strip_query_token(environ: Environ) -> None:
 
 
 def read_form(environ: Environ, limit: int) -> bytes:
-    """The body, at most *limit* bytes, left in ``wsgi.input`` for the app as well."""
+    """Return the body, which may have *limit* bytes. The app can read it from ``wsgi.input`` again.
+
+    Raises :class:`~scopeguard.errors.RequestTooLarge` for a longer body and
+    :class:`~scopeguard.errors.InvalidRequest` for one that is shorter than its ``Content-Length``.
+    """
     stream = environ["wsgi.input"]
     length = environ.get("CONTENT_LENGTH", "")
     if length:
@@ -267,34 +293,33 @@ def read_form(environ: Environ, limit: int) -> bytes:
 
 def _read(stream: Any, wanted: int) -> bytes:
     chunks: list[bytes] = []
-    while wanted > 0 and (chunk := stream.read(wanted)):  # a server may return less than it was asked for
+    while wanted > 0 and (chunk := stream.read(wanted)):  # read() may return less than the argument
         chunks.append(chunk)
         wanted -= len(chunk)
     return b"".join(chunks)
 
 
-def refuse(
-    refusal: Denied | Unavailable, start_response: StartResponse, beside: Iterable[tuple[str, str]] = ()
+def _refuse(
+    refusal: Denied | Unavailable, start_response: StartResponse, cors_headers: Iterable[tuple[str, str]]
 ) -> Iterable[bytes]:
-    """Send the response of *refusal*, with the headers *beside* its own."""
     response = refusal.response
-    start_response(f"{response.status} {response.reason_phrase}", [*response.headers, *beside])
+    start_response(f"{response.status} {response.reason_phrase}", [*response.headers, *cors_headers])
     return [response.body]
 
 
-def private_responses(start_response: StartResponse) -> StartResponse:
-    """Keep responses to a request whose URL carried a token out of shared caches and Referer headers."""
+def _make_private(start_response: StartResponse) -> StartResponse:
+    """Return a ``start_response`` that keeps a response out of shared caches and its URL out of Referer headers."""
 
-    def starting(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+    def start_private(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
         return start_response(status, private_headers(headers), *rest)
 
-    return starting
+    return start_private
 
 
-def varying_responses(start_response: StartResponse) -> StartResponse:
-    """What an anonymous caller is shown differs from what others see: tell caches so."""
+def _add_vary(start_response: StartResponse) -> StartResponse:
+    """Return a ``start_response`` that tells caches that the response depends on the Authorization field."""
 
-    def starting(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+    def start_with_vary(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
         return start_response(status, [*headers, ("Vary", "Authorization")], *rest)
 
-    return starting
+    return start_with_vary

@@ -63,8 +63,8 @@ PLACES = {
     "httpx": ("edge", *CONVENIENCES),
     "httpx2": ("edge", *CONVENIENCES),
     "httpcore": ("edge",),
-    "anyio": ("edge", *CONVENIENCES),
-    "asyncio": ("edge", *CONVENIENCES),
+    "anyio": ("edge", "adapter", "fastapi", *CONVENIENCES),
+    "asyncio": ("edge", "adapter", *CONVENIENCES),
     "threading": ("state", "edge", "stores", "audit", *CONVENIENCES),  # in state/ for its Lock, see below
     "concurrent": ("edge", *CONVENIENCES),
     "time": ("edge", *CONVENIENCES),
@@ -395,6 +395,21 @@ def test_the_core_is_measured_whole():
         for m in MODULES
         if m.layer in ("spec", "state", "flow") and "pragma: no" in m.source
     )
+
+
+def test_edge_and_core_know_no_asgi_and_no_wsgi():
+    """Messages and environs are read in ``adapter/`` and above it, so that one core serves every door."""
+    lowest = RANKS["adapter"]
+    protocol = re.compile(
+        r"(http|websocket|lifespan)\.(request|response|disconnect|accept|close|receive|startup)|wsgi\."
+    )
+    known = {m.name for m in MODULES for node in ast.walk(m.tree) if _is_text(node, protocol)}
+    assert {"asgi", "wsgi", "adapter.asgi_messages"} <= known
+    _report(f"scopeguard.{m.name} knows a protocol" for m in MODULES if m.name in known and RANKS[m.layer] < lowest)
+
+
+def _is_text(node: ast.AST, pattern: re.Pattern[str]) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str) and pattern.match(node.value) is not None
 
 
 # -- how long things get

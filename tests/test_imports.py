@@ -17,8 +17,9 @@ LATER = {
     "tomllib", "trio", "unittest", "uvicorn", "werkzeug", "yaml",
 }  # fmt: skip
 OURS_LATER = {
-    "audit.judge", "audit.report", "audit.startup", "cli", "client", "contracts", "devserver", "documents", "edge.aio",
-    "presets", "security_events", "settings", "spec.challenge_parser", "spec.security_event", "stores", "testing",
+    "adapter.asgi_messages", "audit.findings", "audit.report", "audit.startup", "cli", "client", "config.documents",
+    "config.file", "contracts", "devserver", "edge.aio", "presets", "security_events", "spec.challenge_parser",
+    "spec.security_event", "stores", "testing",
 }  # fmt: skip
 LIBRARIES = "jwt.algorithms, cryptography.hazmat.primitives.asymmetric.padding"
 

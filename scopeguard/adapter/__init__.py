@@ -1,1 +1,1 @@
-"""What all adapters share: the base of middleware, the marks that decorators leave, and CORS preflights."""
+"""Code that all adapters share: the base class of middleware, the marks of decorators, CORS, and ASGI messages."""

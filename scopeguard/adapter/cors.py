@@ -1,72 +1,71 @@
-"""Browsers on other origins: their preflights, and refusals that their scripts can read (the Fetch standard, CORS).
+"""CORS: response headers that let scripts of other origins read a refusal (the Fetch standard).
 
-scopeguard has no CORS policy of its own: which origins may read what is a matter of the app's CORS middleware. Where
-that stands inside the guard it never sees a refusal, so it is asked about the origin, with a preflight of our making.
+scopeguard has no CORS policy of its own. The app's CORS middleware decides which origins may read which response. If it
+is inside the guard, it never sees a refusal, so scopeguard asks it about the origin with a preflight.
 """
 
 from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
+
+from scopeguard.adapter.asgi_types import ASGIApp, Message, Scope, Send
 
 Headers = list[tuple[str, str]]
 
 PREFLIGHT_KEY: Final = "scopeguard.preflight"
-"""In an environ: the request is a preflight that was passed on without a token."""
+"""The key in a WSGI environ that says whether the request is a preflight that needs no token."""
 
 log: Final = logging.getLogger("scopeguard")
 
-# RFC 9449 section 8.2, and what the Fetch standard does not let scripts read unless it is named.
+# Scripts read these fields only if the response names them in Access-Control-Expose-Headers (the Fetch standard).
+# RFC 9449 section 8.2 says so of DPoP-Nonce.
 _EXPOSED: Final = ("WWW-Authenticate", "DPoP-Nonce", "Retry-After")
 TIME_LIMIT: Final = 2.0
-"""How long an ASGI app may take to start its answer to a preflight about a refused request, in seconds."""
+"""How long an ASGI app may take to start its response to a preflight about a refused request, in seconds."""
 _ALLOWED: Final = ("access-control-allow-origin", "access-control-allow-credentials", "vary")
 
 
-def exposed(headers: Iterable[tuple[str, str]]) -> Headers:
-    """*headers* of a response, and one that lets scripts read what says how to go on."""
-    given = list(headers)
-    present = {name.lower() for name, _ in given}
-    already = ",".join(value for name, value in given if name.lower() == "access-control-expose-headers").lower()
+def expose_headers(headers: Iterable[tuple[str, str]]) -> Headers:
+    """Return *headers* of a response and a field that lets scripts read the challenge, the nonce and the delay."""
+    fields = list(headers)
+    present = {name.lower() for name, _ in fields}
+    already = ",".join(value for name, value in fields if name.lower() == "access-control-expose-headers").lower()
     names = [name for name in _EXPOSED if name.lower() in present and name.lower() not in already]
-    return [*given, ("Access-Control-Expose-Headers", ", ".join(names))] if names else given
+    return [*fields, ("Access-Control-Expose-Headers", ", ".join(names))] if names else fields
 
 
-def exposing(
-    send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
-) -> Callable[[MutableMapping[str, Any]], Awaitable[None]]:
-    """*send* of an ASGI app, for :func:`exposed` headers."""
+def expose_headers_in_send(send: Send) -> Send:
+    """Return an ASGI send function that applies :func:`expose_headers` to the response."""
 
-    async def sending(message: MutableMapping[str, Any]) -> None:
+    async def send_exposed(message: Message) -> None:
         if message["type"] == "http.response.start":
             given = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in message.get("headers", ())]
-            headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in exposed(given)]
+            headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in expose_headers(given)]
             message = {**message, "headers": headers}
         await send(message)
 
-    return sending
+    return send_exposed
 
 
-def exposing_responses(start_response: Callable[..., Any]) -> Callable[..., Any]:
-    """*start_response* of a WSGI app, for :func:`exposed` headers."""
+def expose_headers_in_start_response(start_response: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a WSGI ``start_response`` that applies :func:`expose_headers` to the response."""
 
-    def starting(status: str, headers: Headers, *rest: Any) -> Any:
-        return start_response(status, exposed(headers), *rest)
+    def start_exposed(status: str, headers: Headers, *rest: Any) -> Any:
+        return start_response(status, expose_headers(headers), *rest)
 
-    return starting
+    return start_exposed
 
 
-async def allowed_by_asgi_app(
-    app: Callable[..., Awaitable[None]], scope: MutableMapping[str, Any], origin: bytes
-) -> Headers:
-    """Return the headers that let *origin* read a refusal which *app* never sees.
+async def ask_asgi_app(app: ASGIApp, scope: Scope, origin: bytes) -> Headers:
+    """Return the headers that let *origin* read the refusal of the request in *scope*.
 
-    The app is asked by a preflight, and cancelled when it starts its response or after :data:`TIME_LIMIT`. Nothing is
-    returned where the app fails, is late, or leaves CORS to middleware outside.
+    The app gets a preflight for the request, and is cancelled when it starts its response or after
+    :data:`TIME_LIMIT`. The result is empty if the app fails, is late, or sends no CORS headers.
     """
-    from scopeguard.edge.aio import TimedOut, response_start  # noqa: PLC0415 - imported when an ASGI guard is made
+    from scopeguard.adapter.asgi_messages import get_response_start  # noqa: PLC0415 - GuardMiddleware has imported it
 
     headers = [(name, value) for name, value in scope["headers"] if name.lower() == b"host"]
     headers += [
@@ -76,28 +75,29 @@ async def allowed_by_asgi_app(
     ]
     preflight = {**scope, "method": "OPTIONS", "headers": headers, "query_string": b""}
     try:
-        answer = await response_start(app, preflight, TIME_LIMIT)
-    except TimedOut:
+        start = await get_response_start(app, preflight, TIME_LIMIT)
+    except TimeoutError:
         log.warning("cors: the app did not answer a preflight within %s s", TIME_LIMIT)
         return []
     except Exception:
         log.warning("cors: the app failed to answer a preflight", exc_info=True)
         return []
-    given = [] if answer is None else answer.get("headers", ())
-    return _allowed([(name.decode("latin-1"), value.decode("latin-1")) for name, value in given])
+    headers = [] if start is None else start.get("headers", ())
+    return _select_cors([(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers])
 
 
-def allowed_by_wsgi_app(app: Callable[..., Iterable[bytes]], environ: dict[str, Any], origin: str) -> Headers:
-    """Return the headers that let *origin* read a refusal which *app* never sees.
+def ask_wsgi_app(app: Callable[..., Iterable[bytes]], environ: dict[str, Any], origin: str) -> Headers:
+    """Return the headers that let *origin* read the refusal of the request in *environ*.
 
-    The app is asked by a preflight. Its answer is closed when it has called ``start_response``: the body is not read.
-    How long the app takes until then is not limited, because nothing can interrupt it.
+    The app gets a preflight for the request. Its response is closed after ``start_response``, and the body is not
+    read. There is no time limit, because a thread cannot be interrupted. The result is empty if the app fails or sends
+    no CORS headers.
     """
     found: list[Headers] = []
     kept = {
         name: value
         for name, value in environ.items()
-        # What frameworks keep in it belongs to the request that was refused.
+        # The entries of frameworks belong to the request that was refused.
         if name == "HTTP_HOST" or not name.startswith(("HTTP_", "CONTENT_", "werkzeug.", "scopeguard."))
     }
     preflight = {
@@ -118,26 +118,26 @@ def allowed_by_wsgi_app(app: Callable[..., Iterable[bytes]], environ: dict[str, 
         return _refuse_to_write
 
     try:
-        answer = app(preflight, start_response)
+        body = app(preflight, start_response)
         try:
             if not found:
-                # A generator runs when it is asked for its first part. PEP 3333: "the start_response() callable must be
-                # invoked before the iterable yields its first body bytestring".
-                next(iter(answer), None)
+                # A generator does not run before its first part is requested. PEP 3333: "the start_response() callable
+                # must be invoked before the iterable yields its first body bytestring".
+                next(iter(body), None)
         finally:
-            getattr(answer, "close", bool)()
+            getattr(body, "close", bool)()
     except Exception:
-        if not found:  # else it is about the end that was put to the answer
+        if not found:  # else the exception is a consequence of closing the response early
             log.warning("cors: the app failed to answer a preflight", exc_info=True)
-    return _allowed(found[-1]) if found else []
+    return _select_cors(found[-1]) if found else []
 
 
 def _refuse_to_write(data: bytes) -> None:
-    """Stand for the ``write`` of a server whose client has gone, so that an app that writes without end stops."""
+    """Raise as the ``write`` of a server whose client has disconnected, so that an app that writes forever stops."""
     del data
-    raise BrokenPipeError("the client has gone")
+    raise BrokenPipeError("the client has disconnected")
 
 
-def _allowed(headers: Sequence[tuple[str, str]]) -> Headers:
+def _select_cors(headers: Sequence[tuple[str, str]]) -> Headers:
     found = [(name, value) for name, value in headers if name.lower() in _ALLOWED]
     return found if any(name.lower() == _ALLOWED[0] for name, _ in found) else []

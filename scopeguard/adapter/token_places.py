@@ -1,25 +1,22 @@
-"""For adapters: take tokens out of the places where apps and logs would see them."""
+"""Removal of tokens from the parts of a request that apps and logs read."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
+from scopeguard.adapter.asgi_types import Message, Scope, Send
 from scopeguard.config.sources import TokenSources
 from scopeguard.spec.subprotocol import parse_subprotocols
 
 _FORWARDED: Final = b"x-forwarded-authorization"
 _SUBPROTOCOLS: Final = b"sec-websocket-protocol"
 
-Message = MutableMapping[str, Any]
-Send = Callable[[Message], Awaitable[None]]
 
+def remove_from_scope(scope: Scope, sources: TokenSources) -> str | None:
+    """Remove tokens from the forwarded field and the subprotocols in an ASGI *scope*, if these are token sources.
 
-def take_out_of_scope(scope: MutableMapping[str, Any], sources: TokenSources) -> str | None:
-    """Take tokens out of the forwarded field and the subprotocols in an ASGI *scope*, where these are sources.
-
-    Returns the subprotocol to select if the app selects none. The header list is replaced, not changed: what was read
-    from it before stays as it was.
+    Returns the subprotocol to select if the app selects none. The list of headers is replaced and not changed, so that
+    a view of the request that was made before still has the token.
     """
     if sources.in_forwarded:
         # Underscores too: an app behind a WSGI bridge reads both spellings as one field.
@@ -35,18 +32,18 @@ def take_out_of_scope(scope: MutableMapping[str, Any], sources: TokenSources) ->
     return found.marker
 
 
-def selecting(send: Send, subprotocol: str) -> Send:
-    """Accept a websocket with *subprotocol* where the app selects none."""
+def select_subprotocol(send: Send, subprotocol: str) -> Send:
+    """Return a send function that accepts a websocket with *subprotocol* if the app selects none."""
 
-    async def sending(message: Message) -> None:
+    async def send_with_subprotocol(message: Message) -> None:
         if message["type"] == "websocket.accept" and not message.get("subprotocol"):
             message = {**message, "subprotocol": subprotocol}
         await send(message)
 
-    return sending
+    return send_with_subprotocol
 
 
-def take_out_of_environ(environ: dict[str, Any], sources: TokenSources) -> None:
-    """Take a token out of the forwarded field in a WSGI *environ*, where that is a source."""
+def remove_from_environ(environ: dict[str, Any], sources: TokenSources) -> None:
+    """Remove a token from the forwarded field in a WSGI *environ*, if that is a token source."""
     if sources.in_forwarded:
         environ.pop("HTTP_X_FORWARDED_AUTHORIZATION", None)

@@ -1,10 +1,9 @@
-"""The audit: every route of an app, what it requires, who said so, and what is wrong with that.
+"""The audit: every route of an app, what it requires, where that was declared, and which findings there are.
 
-    report = audited(app, guard=Guard.from_file("scopeguard.toml"))
+    report = audit_app(app)
     report.errors, report.warnings, report.entries
 
-``declared`` is what decorators, dependencies and middleware leave to be read; ``walk`` finds the routes of an app, with
-one module for each framework that imports it, and nothing else; ``matching`` asks rules about templates; ``judge``
-makes the :class:`~scopeguard.audit.report.Report`; ``text`` and ``page`` write it. Nothing here sends a request.
-``startup`` is the same check when an app starts.
+``walk`` finds the routes of an app, with one module for each framework. ``matching`` compares templates of routes and
+rules. ``findings`` makes the :class:`~scopeguard.audit.report.Report`, which ``text`` and ``page`` write. ``startup``
+runs the audit when an app starts. ``inspection`` looks into apps that are not frameworks. No module sends a request.
 """

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from scopeguard.adapter.declared import Layer
-from scopeguard.audit.inside import inside
+from scopeguard.adapter.declarations import Layer
+from scopeguard.audit.inspection import inside
 from scopeguard.rules import Rule
 from scopeguard.rules.routed import RoutedRules
 

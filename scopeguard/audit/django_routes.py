@@ -10,33 +10,33 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.urls.resolvers import RoutePattern
 from django.utils.module_loading import import_string
 
-from scopeguard.adapter.declared import Declared
-from scopeguard.audit.route import ANYTHING, Around, Found, by_decorator, name_of
+from scopeguard.adapter.declarations import Declaration
+from scopeguard.audit.route import ANYTHING, AppRoute, Surroundings, name_of, requirement_declarations
 
 _VARIABLE: Final = re.compile(r"<(?:([A-Za-z_]\w*):)?([A-Za-z_]\w*)>")
 
 
-def routes(around: Around) -> list[Found]:
+def find_routes(around: Surroundings) -> list[AppRoute]:
     """The routes of the project. What is written as a regular expression is opaque from there on."""
     for middleware in settings.MIDDLEWARE:
-        around = around.past(import_string(middleware))
+        around = around.inside(import_string(middleware))
     return [found for item in get_resolver().url_patterns for found in _found(item, "/", around)]
 
 
-def _found(item: Any, path: str, around: Around) -> list[Found]:
+def _found(item: Any, path: str, around: Surroundings) -> list[AppRoute]:
     known = isinstance(item.pattern, RoutePattern)
     if known:
         path += _VARIABLE.sub(lambda found: f"{{{found[2]}{':path' if found[1] == 'path' else ''}}}", str(item.pattern))
     if isinstance(item, URLResolver) and known:
         return [found for inner in item.url_patterns for found in _found(inner, path, around)]
-    declared: tuple[Declared, ...] = ()
+    declared: tuple[Declaration, ...] = ()
     endpoint = "URL configuration"
     if isinstance(item, URLPattern):
         view_class = getattr(item.callback, "view_class", None)
-        declared = by_decorator(item.callback)
+        declared = requirement_declarations(item.callback)
         endpoint = name_of(view_class or item.callback)
     return [
-        Found(
+        AppRoute(
             path=around.prefix + (path if known else path.rstrip("/") + ANYTHING),
             around=around,
             endpoint=endpoint,

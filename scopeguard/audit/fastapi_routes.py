@@ -7,10 +7,10 @@ from typing import Any
 
 from fastapi import routing
 
-from scopeguard.adapter.declared import Declared, Declares
+from scopeguard.adapter.declarations import Declaration, DeclaringDependency
 
 
-def expanded(router: Any) -> list[Any]:
+def expand_routes(router: Any) -> list[Any]:
     """The routes of *router*, and those of routers it includes as they are there: with prefix and dependencies."""
     found: list[Any] = []
     # Older versions of FastAPI copy the routes of a router when it is included.
@@ -34,22 +34,22 @@ def _frontends(group: Any, prefix: str, dependant: Any = None) -> list[Any]:
     ]
 
 
-def declared(dependant: Any) -> tuple[Declared, ...]:
+def declared(dependant: Any) -> tuple[Declaration, ...]:
     """What the dependencies of a route say, the outermost first."""
-    found: list[Declared] = []
+    found: list[Declaration] = []
     for inner, dependency in _guarding(dependant):
         scopes = [*(inner.parent_oauth_scopes or ()), *(inner.own_oauth_scopes or ())]
-        found.append(dependency.declared(list(dict.fromkeys(scopes))))
+        found.append(dependency.declare(list(dict.fromkeys(scopes))))
     return tuple(found)
 
 
-def dependencies(dependant: Any) -> list[Declares]:
+def dependencies(dependant: Any) -> list[DeclaringDependency]:
     """The dependencies of a route that guard it."""
     return [dependency for _, dependency in _guarding(dependant)]
 
 
-def _guarding(dependant: Any) -> list[tuple[Any, Declares]]:
-    found: list[tuple[Any, Declares]] = []
+def _guarding(dependant: Any) -> list[tuple[Any, DeclaringDependency]]:
+    found: list[tuple[Any, DeclaringDependency]] = []
     for inner in dependant.dependencies:
-        found += [(inner, inner.call)] if isinstance(inner.call, Declares) else _guarding(inner)
+        found += [(inner, inner.call)] if isinstance(inner.call, DeclaringDependency) else _guarding(inner)
     return found

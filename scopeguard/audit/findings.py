@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from scopeguard.adapter.declared import Declared, Layer
-from scopeguard.audit.doubts import doubts
-from scopeguard.audit.matching import Index, filled
+from scopeguard.adapter.declarations import Declaration, Layer
+from scopeguard.audit.differences import doubts
+from scopeguard.audit.matching import Index, example_path
 from scopeguard.audit.report import Code, Entry, Finding, Kind, Report, Severity
-from scopeguard.audit.route import WEBSOCKET, Around, Found, passed_by
-from scopeguard.audit.scopes import ungrantable
-from scopeguard.audit.walk import walk
+from scopeguard.audit.route import WEBSOCKET, AppRoute, Surroundings, find_bypassing_routes
+from scopeguard.audit.scopes import find_ungrantable
+from scopeguard.audit.walk import find_routes
 from scopeguard.config.sources import TokenSource
 from scopeguard.guard import Guard
 from scopeguard.rules import DENIED, PUBLIC, Access, Rule, Rules
@@ -23,7 +23,7 @@ _OTHER: Final = "OTHER"  # a method that no rule names
 _MOST_EXCEPTIONS: Final = 6
 
 
-def audited(
+def audit_app(
     app: Any,
     *,
     target: str = "app",
@@ -36,7 +36,7 @@ def audited(
     it says it can grant; where an issuer is missing and the guard has no catalog, no scope is called ungrantable.
     Not checked: what a route's own code does, and what middleware answers that is not ours.
     """
-    return _Audit(Rules(public=public), granted or {}).report(target, walk(app, Around()))
+    return _Audit(Rules(public=public), granted or {}).report(target, find_routes(app, Surroundings()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,9 +90,9 @@ class _Audit:
         self._guards: dict[int, Guard] = {}
         self._findings: dict[tuple[Severity, Code, str, str, str], list[str]] = {}
 
-    def report(self, target: str, found: Sequence[Found]) -> Report:
+    def report(self, target: str, found: Sequence[AppRoute]) -> Report:
         entries: list[Entry] = []
-        for route in passed_by(found):
+        for route in find_bypassing_routes(found):
             for method in _methods(route, ()):
                 where = f"{method or '*'} {route.path}"
                 self._found(Severity.ERROR, Code.DECORATOR_PASSED_BY, where, *DECORATOR_PASSED_BY)
@@ -125,18 +125,18 @@ class _Audit:
         self._guards[id(layer.guard)] = layer.guard
         return self._indexes[id(layer.rules)][1]
 
-    def _shown(self, route: Found) -> list[Found]:
+    def _shown(self, route: AppRoute) -> list[AppRoute]:
         """*route*; of an app that nobody can look into, what rules say about it."""
         if not route.opaque:
             return [route]
-        shown: list[Found] = []
+        shown: list[AppRoute] = []
         beginning = route.path.partition("{")[0]
         for layer, at in route.around.layers:
             for rule in self._index(layer).all:
                 if (at + rule.path).startswith(beginning) and at + rule.path != route.path:
                     methods = None if rule.methods is None else frozenset(rule.methods)
                     shown.append(
-                        Found(
+                        AppRoute(
                             path=at + rule.path,
                             around=route.around,
                             methods=methods - {"HEAD"} if methods and "GET" in methods else methods,
@@ -147,15 +147,15 @@ class _Audit:
                     )
         return [*shown, route]
 
-    def _candidates(self, route: Found) -> list[Rule]:
+    def _candidates(self, route: AppRoute) -> list[Rule]:
         if route.opaque:
             return []
         return [
             rule for layer, at in route.around.layers for rule in self._index(layer).candidates(_below(route.path, at))
         ]
 
-    def _entry(self, route: Found, method: str | None) -> Entry:
-        verdict = self._verdict(route, method, filled(route.path))
+    def _entry(self, route: AppRoute, method: str | None) -> Entry:
+        verdict = self._verdict(route, method, example_path(route.path))
         exceptions = self._exceptions(route, method, verdict)
         entry = Entry(
             method=method or "*",
@@ -171,13 +171,13 @@ class _Audit:
         self._judge_entry(entry, route, verdict)
         return entry
 
-    def _exceptions(self, route: Found, method: str | None, usual: _Verdict) -> list[str]:
+    def _exceptions(self, route: AppRoute, method: str | None, usual: _Verdict) -> list[str]:
         """What rules say about some of the paths of *route*; and, aside, which of them decide at all."""
         found: dict[str, None] = {}
         for layer, at in route.around.layers:
             index = self._index(layer)
             below = _below(route.path, at)
-            for path, rule in index.paths(below) if not route.opaque else [(filled(below), None)]:
+            for path, rule in index.paths(below) if not route.opaque else [(example_path(below), None)]:
                 for asked in _asked(method):
                     decided = layer.rules.find(asked, path)
                     if decided is not None:
@@ -192,7 +192,7 @@ class _Audit:
         more = len(shown) - _MOST_EXCEPTIONS
         return shown if more <= 0 else [*shown[:_MOST_EXCEPTIONS], f"and {more} more"]
 
-    def _verdict(self, route: Found, method: str | None, path: str) -> _Verdict:
+    def _verdict(self, route: AppRoute, method: str | None, path: str) -> _Verdict:
         saying = _Saying()
         for layer, at in route.around.layers:
             self._layer_says(saying, layer, _asked(method)[0], _below(path, at), decided_inside=bool(route.declared))
@@ -239,7 +239,7 @@ class _Audit:
         else:
             saying.judged, saying.sources = True, sources
 
-    def _declared_says(self, saying: _Saying, declared: Declared) -> None:
+    def _declared_says(self, saying: _Saying, declared: Declaration) -> None:
         saying.by.append(declared.by)
         if isinstance(declared.access, Requirement):
             saying.requirements.append(declared.access)
@@ -255,7 +255,7 @@ class _Audit:
 
     # -- what is wrong
 
-    def _judge_entry(self, entry: Entry, route: Found, verdict: _Verdict) -> None:
+    def _judge_entry(self, entry: Entry, route: AppRoute, verdict: _Verdict) -> None:
         where = entry.where
         if entry.kind is Kind.UNGUARDED:
             self._found(Severity.ERROR, Code.UNGUARDED, where, *UNGUARDED)
@@ -276,15 +276,15 @@ class _Audit:
             guards = [layer.guard for layer, _ in route.around.layers]
             guards += [item.guard for item in route.declared if item.guard is not None]
             for guard in guards:
-                missing = ungrantable(entry.alternatives, guard, self._granted)
+                missing = find_ungrantable(entry.alternatives, guard, self._granted)
                 if missing is not None:
                     names = ", ".join(repr(scope) for scope in missing)
                     message = f"no issuer grants {names}, so no token opens this route"
                     self._found(Severity.ERROR, Code.UNGRANTABLE_SCOPE, where, message, UNGRANTABLE_FIX)
 
-    def _judge_cors(self, route: Found) -> None:
+    def _judge_cors(self, route: AppRoute) -> None:
         """Once for a middleware, if any path behind it is guarded."""
-        cors, usual = route.around.cors, filled(route.path)
+        cors, usual = route.around.cors, example_path(route.path)
         if cors and self._verdict(route, "OPTIONS", usual).kind not in (Kind.PUBLIC, Kind.UNGUARDED):
             self._found(Severity.WARNING, Code.CORS_INSIDE_GUARD, f"* {cors}", *CORS_INSIDE_GUARD)
 
@@ -387,7 +387,7 @@ def _asked(method: str | None) -> tuple[str, ...]:
     return (method, "HEAD", "OPTIONS") if method == "GET" else (method, "OPTIONS")
 
 
-def _methods(route: Found, candidates: Iterable[Rule]) -> list[str | None]:
+def _methods(route: AppRoute, candidates: Iterable[Rule]) -> list[str | None]:
     """The rows that *route* needs; one that takes any method has one for each method that rules name, and one more."""
     if route.methods is not None:
         return [*sorted(route.methods)]

@@ -7,20 +7,27 @@ from typing import Final
 
 from flask import Flask
 
-from scopeguard.adapter.declared import EXTENSION, Layer
-from scopeguard.audit.route import Around, Found, by_access, by_decorator, name_of, without_head
+from scopeguard.adapter.declarations import EXTENSION, Layer
+from scopeguard.audit.route import (
+    AppRoute,
+    Surroundings,
+    access_declarations,
+    name_of,
+    requirement_declarations,
+    without_head,
+)
 
 _VARIABLE: Final = re.compile(r"<(?:([A-Za-z_]\w*)(?:\([^<>]*\))?:)?([A-Za-z_]\w*)>")
 
 
-def routes(app: Flask, around: Around) -> list[Found]:
+def find_routes(app: Flask, around: Surroundings) -> list[AppRoute]:
     """The routes of *app*, one entry for the methods of a view that say the same."""
     layer = app.extensions.get(EXTENSION)
     if isinstance(layer, Layer):
-        around = around.within([layer])
+        around = around.inside_layers([layer])
     for after in app.after_request_funcs.get(None, ()):
-        around = around.past(after)
-    found: list[Found] = []
+        around = around.inside(after)
+    found: list[AppRoute] = []
     for rule in app.url_map.iter_rules():
         if rule.build_only:
             continue
@@ -37,12 +44,12 @@ def routes(app: Flask, around: Around) -> list[Found]:
             function = getattr(view_class, method.lower(), None)
             marked = [function, view_class, view]
             found.append(
-                Found(
+                AppRoute(
                     path=around.prefix + template(rule.rule),
                     around=around,
                     methods=frozenset({method}),
                     endpoint="static files" if rule.endpoint.endswith("static") else name_of(view_class or view),
-                    declared=(*by_access(*marked, *blueprints), *by_decorator(*hooks, *marked)),
+                    declared=(*access_declarations(*marked, *blueprints), *requirement_declarations(*hooks, *marked)),
                     called=tuple(item for item in (function, view) if item is not None),
                 )
             )

@@ -20,7 +20,7 @@ FILLER: Final = "something-else"
 
 
 @functools.lru_cache(maxsize=4096)
-def filled(template: str) -> str:
+def example_path(template: str) -> str:
     """Return a path that *template* matches."""
     return sample_path(template, FILLER)
 
@@ -31,7 +31,7 @@ def _steps(path: str) -> list[Step]:
 
 def _common(one: str, other: str) -> str | None:
     """Return a segment that both match, or ``None`` if none was found."""
-    for candidate in map(filled, (one, other)):
+    for candidate in map(example_path, (one, other)):
         literal = One((candidate,))
         if is_narrower(literal, _step(one)) and is_narrower(literal, _step(other)):
             return candidate
@@ -46,10 +46,10 @@ def common_path(route: str, rule: str) -> str | None:
         if index >= len(ours) or index >= len(theirs):
             return None
         if isinstance(_step(ours[index]), Rest):
-            path += [filled(segment) for segment in theirs[index:]]
+            path += [example_path(segment) for segment in theirs[index:]]
             break
         if isinstance(_step(theirs[index]), Rest):
-            path += [filled(segment) for segment in ours[index:]]
+            path += [example_path(segment) for segment in ours[index:]]
             break
         segment = _common(ours[index], theirs[index])
         if segment is None:
@@ -74,7 +74,7 @@ class Index:
 
     def paths(self, route: str) -> list[tuple[str, Rule | None]]:
         """Return paths of *route* to ask about: one with fillers first, then one for each rule that may match."""
-        paths: list[tuple[str, Rule | None]] = [(filled(route), None)]
+        paths: list[tuple[str, Rule | None]] = [(example_path(route), None)]
         for rule in self.candidates(route):
             path = common_path(route, rule.path)
             if path is not None:

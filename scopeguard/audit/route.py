@@ -1,4 +1,4 @@
-"""A route that was found, and what walkers of several frameworks need to describe one."""
+"""A route of an app, and what the modules for the frameworks need to describe one."""
 
 from __future__ import annotations
 
@@ -7,64 +7,65 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from scopeguard.adapter.declared import REQUIREMENT, SOURCES, Declared, Layer, access_of, decorators_of
+from scopeguard.adapter.declarations import REQUIREMENT, SOURCES, Declaration, Layer, access_of, decorated_versions_of
 from scopeguard.scopes import Requirement
 
 ANYTHING: Final = "/{path:path}"
 WEBSOCKET: Final = "WEBSOCKET"
-"""What stands for a method where a websocket is opened. Rules are asked about GET then, as for requests."""
+"""Stands for the method of a websocket in reports. Rules see a websocket as GET."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Around:
-    """Where an app was found: below which path, and inside of which layers, each with the path that it stands at.
+class Surroundings:
+    """The mount path of an app and the layers around it, each with the path at which it is.
 
-    *cors*: what answers preflights of browsers inside of a layer that refuses them.
+    *cors*: the name of CORS middleware inside a layer that refuses preflights, ``""`` if there is none.
     """
 
     prefix: str = ""
     layers: tuple[tuple[Layer, str], ...] = ()
     cors: str = ""
 
-    def at(self, path: str) -> Around:
-        """The same, mounted at *path*."""
+    def at(self, path: str) -> Surroundings:
+        """Return the surroundings of an app that is mounted at *path* in this one."""
         return replace(self, prefix=self.prefix + path)
 
-    def past(self, middleware: Any) -> Around:
-        """The same, inside of *middleware* as well, which is no layer: a class, or an object or function of it."""
+    def inside(self, middleware: Any) -> Surroundings:
+        """Return the surroundings inside *middleware* that is not a layer: a class, an instance, or a function."""
         kind = middleware if isinstance(middleware, type) or hasattr(middleware, "__qualname__") else type(middleware)
         hidden = any(not layer.passes_preflights for layer, _ in self.layers)
-        # There are many, and all are called by what they do: CORSMiddleware, CorsMiddleware, cors_after_request.
+        # CORS middleware has no common base, but its name says what it is: CORSMiddleware, cors_after_request.
         return replace(self, cors=name_of(kind)) if hidden and "cors" in kind.__qualname__.lower() else self
 
-    def within(self, layers: Iterable[Layer]) -> Around:
-        """The same, inside of *layers* as well."""
+    def inside_layers(self, layers: Iterable[Layer]) -> Surroundings:
+        """Return the surroundings inside *layers*."""
         return replace(self, layers=(*self.layers, *((layer, self.prefix) for layer in layers)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """One route of an app, or several methods of it that say the same. *methods*: ``None`` for all.
+class AppRoute:
+    """One route of an app, for the methods of it that require the same.
 
-    *path* is a template as rules have it. *called*: the functions that it calls itself.
+    *path*: a template in the syntax of rules. *methods*: ``None`` for all. *called*: the functions that the route
+    calls. *opaque*: the route stands for an app that cannot be inspected.
     """
 
     path: str
-    around: Around
+    around: Surroundings
     methods: frozenset[str] | None = None
     endpoint: str = ""
-    declared: tuple[Declared, ...] = ()
+    declared: tuple[Declaration, ...] = ()
     called: tuple[Any, ...] = ()
     opaque: bool = False
 
 
-def opaque(app: Any, around: Around) -> Found:
-    """*app* as one route: nothing is known of what it answers."""
-    return Found(path=around.prefix + ANYTHING, around=around, endpoint=name_of(app), opaque=True)
+def opaque_route(app: Any, around: Surroundings) -> AppRoute:
+    """Return one route for all paths of *app*, which cannot be inspected."""
+    return AppRoute(path=around.prefix + ANYTHING, around=around, endpoint=name_of(app), opaque=True)
 
 
 def name_of(endpoint: Any) -> str:
-    """Where *endpoint* was defined. Never its repr, which may hold anything."""
+    """Return the module and qualified name of *endpoint* or its type. Its ``repr`` may contain secrets."""
     while isinstance(endpoint, functools.partial):
         endpoint = endpoint.func
     name = getattr(endpoint, "__qualname__", None)
@@ -74,42 +75,42 @@ def name_of(endpoint: Any) -> str:
     return f"{getattr(endpoint, '__module__', None) or ''}.{name}".lstrip(".")
 
 
-def by_decorator(*marked: Any) -> tuple[Declared, ...]:
-    """What ``@requires`` left on each of *marked*."""
+def requirement_declarations(*marked: Any) -> tuple[Declaration, ...]:
+    """Return the declarations of ``@requires`` on *marked*."""
     return tuple(
-        Declared(by="@requires", access=getattr(item, REQUIREMENT), sources=getattr(item, SOURCES, None))
+        Declaration(by="@requires", access=getattr(item, REQUIREMENT), sources=getattr(item, SOURCES, None))
         for item in marked
         if isinstance(getattr(item, REQUIREMENT, None), Requirement)
     )
 
 
-def passed_by(routes: Iterable[Found]) -> list[Found]:
-    """Those of *routes* that call a function which was decorated, while nobody calls what the decorator made of it.
+def find_bypassing_routes(routes: Iterable[AppRoute]) -> list[AppRoute]:
+    """Return the *routes* that call a plain function whose decorated version no route calls.
 
-    That a function has routes with and without a decorator is no mistake. A decorated one that nobody holds any more
-    is none either.
+    It is not a mistake if one function has a route with and a route without its decorator, or if the decorated version
+    no longer exists.
     """
     given = list(routes)
     reached: set[int] = set()
     for item in (item for route in given for item in route.called):
         while item is not None and id(item) not in reached:
             reached.add(id(item))
-            item = getattr(item, "__wrapped__", None)  # noqa: PLW2901 - from the outermost inwards
+            item = getattr(item, "__wrapped__", None)  # noqa: PLW2901 - from the outermost decorator to the function
 
-    def is_passed_by(function: Any) -> bool:
-        made = [decorated for reference in decorators_of(function) if (decorated := reference()) is not None]
-        return bool(made) and not any(id(decorated) in reached for decorated in made)
+    def is_bypassed(function: Any) -> bool:
+        versions = [version for reference in decorated_versions_of(function) if (version := reference()) is not None]
+        return bool(versions) and not any(id(version) in reached for version in versions)
 
-    return [route for route in given if any(map(is_passed_by, route.called))]
+    return [route for route in given if any(map(is_bypassed, route.called))]
 
 
 def without_head(methods: Iterable[str]) -> frozenset[str]:
-    """*methods* without the HEAD that comes with every GET."""
+    """Return *methods* without the HEAD that frameworks add to GET."""
     given = frozenset(methods)
     return given - {"HEAD"} if "GET" in given else given
 
 
-def by_access(*marked: Any) -> tuple[Declared, ...]:
-    """What ``@public`` and ``@optional`` left on each of *marked*."""
+def access_declarations(*marked: Any) -> tuple[Declaration, ...]:
+    """Return the declarations of ``@public`` and ``@optional`` on *marked*."""
     found = map(access_of, marked)
-    return tuple(Declared(by=f"@{access.value}", access=access) for access in found if access is not None)
+    return tuple(Declaration(by=f"@{access.value}", access=access) for access in found if access is not None)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from scopeguard.guard import Guard, engine_of
 
 
-def ungrantable(
+def find_ungrantable(
     alternatives: Sequence[frozenset[str]], guard: Guard, granted: Mapping[str, frozenset[str]]
 ) -> tuple[str, ...] | None:
     """The scopes for want of which no token satisfies *alternatives*; ``None`` where one may, or nobody knows.

@@ -11,38 +11,38 @@ from starlette.endpoints import HTTPEndpoint
 from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
-from scopeguard.adapter.declared import Declared, Layer
+from scopeguard.adapter.declarations import Declaration, Layer
 from scopeguard.audit.route import (
     ANYTHING,
     WEBSOCKET,
-    Around,
-    Found,
-    by_access,
-    by_decorator,
+    AppRoute,
+    Surroundings,
+    access_declarations,
     name_of,
-    opaque,
+    opaque_route,
+    requirement_declarations,
     without_head,
 )
 
 _METHODS: Final = ("get", "head", "post", "put", "patch", "delete", "options")
-Walk = Callable[[Any, Around], list[Found]]
+Walk = Callable[[Any, Surroundings], list[AppRoute]]
 
 
-def routes(app: Any, around: Around, walk: Walk) -> list[Found]:
+def find_routes(app: Any, around: Surroundings, walk: Walk) -> list[AppRoute]:
     """The routes of *app*: a ``Starlette``, a ``Router`` or ``StaticFiles``. *walk* goes into what is mounted."""
     if isinstance(app, StaticFiles):
         return [
-            Found(path=around.prefix + ANYTHING, around=around, methods=frozenset({"GET"}), endpoint="static files")
+            AppRoute(path=around.prefix + ANYTHING, around=around, methods=frozenset({"GET"}), endpoint="static files")
         ]
     router = app
     if isinstance(app, Starlette):
         for number, item in enumerate(app.user_middleware):
-            around = around.within(_layer(number, item, app)).past(item.cls)
+            around = around.inside_layers(_layer(number, item, app)).inside(item.cls)
         router = app.router
-    found = [item for route in expanded(router) for item in _route(route, around, walk)]
+    found = [item for route in expand_routes(router) for item in _route(route, around, walk)]
     default = getattr(router, "default", None)
     if default is not None and getattr(default, "__func__", None) is not Router.not_found:
-        found.append(opaque(default, around))
+        found.append(opaque_route(default, around))
     return found
 
 
@@ -63,7 +63,7 @@ def _layer(number: int, item: Any, app: Starlette) -> list[Layer]:
     return []
 
 
-def expanded(router: Router) -> list[Any]:
+def expand_routes(router: Router) -> list[Any]:
     """The routes of *router*; those of routers that FastAPI included, with what including them has added."""
     plain = list(router.routes)
     if not any(type(route).__module__.startswith("fastapi.") for route in plain) and not hasattr(
@@ -72,24 +72,24 @@ def expanded(router: Router) -> list[Any]:
         return plain
     from scopeguard.audit import fastapi_routes  # noqa: PLC0415 - imports its framework
 
-    return fastapi_routes.expanded(router)
+    return fastapi_routes.expand_routes(router)
 
 
-def _route(route: Any, around: Around, walk: Walk) -> list[Found]:
+def _route(route: Any, around: Surroundings, walk: Walk) -> list[AppRoute]:
     kind = getattr(route, "original_route", route)
     if isinstance(kind, Mount):
         return walk(route.app, around.at(_template(route.path)))
     if isinstance(kind, Host):
         return walk(route.app, around)
     if isinstance(kind, Route | WebSocketRoute):
-        around = around.within(_layers_around(route.app))
+        around = around.inside_layers(_layers_around(route.app))
         return _endpoint(route, around, websocket=isinstance(kind, WebSocketRoute))
     path = getattr(route, "path", None)  # something of its own making, or of FastAPI's
     at = around.at(_template(path)) if isinstance(path, str) else around
     declared = _dependencies(route)
     methods = getattr(route, "methods", None)
     return [
-        Found(
+        AppRoute(
             path=at.prefix.rstrip("/") + ANYTHING,
             around=around,
             methods=without_head(methods) if methods else None,
@@ -118,7 +118,7 @@ def _layers_around(app: Any) -> list[Layer]:
     return found
 
 
-def _dependencies(route: Any) -> tuple[Declared, ...]:
+def _dependencies(route: Any) -> tuple[Declaration, ...]:
     dependant = getattr(route, "dependant", None)
     if dependant is None:
         return ()
@@ -127,18 +127,18 @@ def _dependencies(route: Any) -> tuple[Declared, ...]:
     return fastapi_routes.declared(dependant)
 
 
-def _endpoint(route: Any, around: Around, *, websocket: bool) -> list[Found]:
+def _endpoint(route: Any, around: Surroundings, *, websocket: bool) -> list[AppRoute]:
     endpoint = route.endpoint
     dependencies = _dependencies(route)
     methods = frozenset({WEBSOCKET}) if websocket else getattr(route, "methods", None)
 
-    def found(methods: frozenset[str] | None, *marked: Any) -> Found:
-        return Found(
+    def found(methods: frozenset[str] | None, *marked: Any) -> AppRoute:
+        return AppRoute(
             path=around.prefix + _template(route.path),
             around=around,
             methods=methods,
             endpoint=name_of(endpoint),
-            declared=(*by_access(endpoint), *dependencies, *by_decorator(*marked)),
+            declared=(*access_declarations(endpoint), *dependencies, *requirement_declarations(*marked)),
             called=marked,
         )
 

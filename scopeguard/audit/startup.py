@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import Any, Final
 
-from scopeguard.audit.findings import audited
+from scopeguard.audit.findings import audit_app
 from scopeguard.audit.report import Code, Finding, Report, Severity
 from scopeguard.config.audit import AuditMode
 from scopeguard.errors import ConfigurationError, printable
@@ -57,7 +57,7 @@ class StartCheck(Locked):
 
     def _checked(self) -> str | None:
         try:
-            report = audited(self._app, public=self._public) if self._public else audited(self._app)
+            report = audit_app(self._app, public=self._public) if self._public else audit_app(self._app)
         except Exception as bug:
             # An app may be made of anything, and a report is no reason to keep it from starting.
             if self._mode is AuditMode.ERROR:

@@ -1,7 +1,7 @@
-"""The routes of an app, whatever it was made with and wrapped in.
+"""The routes of an app of any supported framework, through the middleware around it.
 
-Frameworks are known by the types of what is given, so none is imported that the app did not import before. What cannot
-be looked into is one route, marked as opaque, which stands for all that it may answer.
+A framework is recognised by the type of an app, so that the audit imports only frameworks that the app has imported. An
+app that cannot be inspected becomes one opaque route, which stands for all its paths.
 """
 
 from __future__ import annotations
@@ -9,45 +9,45 @@ from __future__ import annotations
 import inspect
 from typing import Any, Final
 
-from scopeguard.adapter.declared import Layer
-from scopeguard.audit.route import Around, Found, opaque
+from scopeguard.adapter.declarations import Layer
+from scopeguard.audit.route import AppRoute, Surroundings, opaque_route
 
 _INNER: Final = ("app", "wsgi_app", "_app", "application", "__wrapped__")
 _DEEPEST: Final = 100
 
 
-def walk(app: Any, around: Around) -> list[Found]:
-    """The routes of *app*, in the order in which it tries them."""
+def find_routes(app: Any, around: Surroundings) -> list[AppRoute]:
+    """Return the routes of *app*, in the order in which it matches them."""
     flask: Any = None
     given = app
     for _ in range(_DEEPEST):
         if isinstance(app, Layer):
-            around = around.within([app])
+            around = around.inside_layers([app])
             app = app.app
             continue
-        around = around.past(app)
+        around = around.inside(app)
         owner = app.__self__ if inspect.ismethod(app) else None
         framework = _framework(app if owner is None else owner)
         if framework == "flask":
             if owner is not None:
                 flask = owner
                 break
-            # Its own middleware is put around wsgi_app, and the innermost of that is a method of the app.
+            # Users wrap middleware around wsgi_app. The innermost wsgi_app is a method of the app.
             flask = app
             app = app.wsgi_app
             continue
         if framework == "starlette":
             from scopeguard.audit import starlette_routes  # noqa: PLC0415 - imports its framework
 
-            return starlette_routes.routes(app, around, walk)
+            return starlette_routes.find_routes(app, around, find_routes)
         if framework == "django":
             from scopeguard.audit import django_routes  # noqa: PLC0415 - imports its framework
 
-            return django_routes.routes(around)
+            return django_routes.find_routes(around)
         mounts = getattr(app, "mounts", None)
-        if isinstance(mounts, dict):  # werkzeug's DispatcherMiddleware, and its like
-            below = [found for path, inner in mounts.items() for found in walk(inner, around.at(path))]
-            return [*below, *walk(app.app, around)]
+        if isinstance(mounts, dict):  # werkzeug's DispatcherMiddleware, for example
+            mounted = [found for path, inner in mounts.items() for found in find_routes(inner, around.at(path))]
+            return [*mounted, *find_routes(app.app, around)]
         inner = next((getattr(app, name) for name in _INNER if callable(getattr(app, name, None))), None)
         if inner is None:
             break
@@ -55,8 +55,8 @@ def walk(app: Any, around: Around) -> list[Found]:
     if flask is not None:
         from scopeguard.audit import flask_routes  # noqa: PLC0415 - imports its framework
 
-        return flask_routes.routes(flask, around)
-    return [opaque(given, around)]
+        return flask_routes.find_routes(flask, around)
+    return [opaque_route(given, around)]
 
 
 _FRAMEWORKS: Final = {

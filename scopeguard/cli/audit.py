@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import click
 
-from scopeguard.adapter.declared import Configured
-from scopeguard.audit.findings import audited
+from scopeguard.adapter.declarations import ServeLayer
+from scopeguard.audit.findings import audit_app
 from scopeguard.audit.page import as_html
 from scopeguard.audit.report import Report
 from scopeguard.audit.text import as_markdown, as_table
@@ -49,10 +49,10 @@ def run(
     """Write the report on *target*; the exit status: 1 if something is wrong. Raises :class:`ConfigurationError`."""
     app: Any = load(target, factory=factory)
     if config is not None:
-        app = Configured(app, Guard.from_file(config))
-    report = audited(app, target=target, public=public)
+        app = ServeLayer(app, Guard.from_file(config))
+    report = audit_app(app, target=target, public=public)
     if online:
-        report = audited(app, target=target, public=public, granted=_granted(report))
+        report = audit_app(app, target=target, public=public, granted=_granted(report))
     text = FORMATS[format_name](report)
     if output is None:
         sys.stdout.write(text)

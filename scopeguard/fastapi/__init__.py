@@ -42,19 +42,19 @@ try:
 except ModuleNotFoundError as _missing:
     raise explain_missing(_missing, "fastapi") from None
 
+import anyio
 from starlette.requests import HTTPConnection, Request
 
 from scopeguard.access_token import AccessToken, Anonymous, begin_serving, end_serving
 from scopeguard.access_token import current_access_token as access_token
 from scopeguard.access_token import current_access_token_or_none as access_token_or_none
-from scopeguard.adapter.cors import exposed
-from scopeguard.adapter.declared import Declared, Declares, declare_access
-from scopeguard.adapter.token_places import take_out_of_scope
+from scopeguard.adapter.cors import expose_headers
+from scopeguard.adapter.declarations import Declaration, DeclaringDependency, declare_access
+from scopeguard.adapter.token_places import remove_from_scope
 from scopeguard.asgi import GUARD_KEY, GuardMiddleware, Scope, framework_route, recall, request_view
 from scopeguard.config.sources import TokenSources
 from scopeguard.core.decision import Decision, Denied, Granted, Report, Unavailable
 from scopeguard.core.engine import Engine
-from scopeguard.edge.aio import TimedOut, time_limit
 from scopeguard.errors import (
     ConfigurationError,
     Reason,
@@ -94,7 +94,7 @@ class AccessRefused(Exception):
         self.response = response
 
 
-class Protected(Declares):
+class Protected(DeclaringDependency):
     """A dependency: judges the token of a request, and returns it as an :class:`AccessToken`.
 
     * *guard*: what judges. A request is judged once, however many dependencies ask.
@@ -177,10 +177,10 @@ class Protected(Declares):
     def _and(self, requirement: Requirement) -> Requirement:
         return requirement if self._requirement is None else all_of(self._requirement, requirement)
 
-    def declared(self, scopes: Sequence[str]) -> Declared:
+    def declare(self, scopes: Sequence[str]) -> Declaration:
         """For audits: what a route says that names this dependency, with *scopes* beside it."""
         requirement = self._and(all_of(*scopes)) if scopes else self._requirement
-        return Declared(
+        return Declaration(
             by="dependency",
             access=OPTIONAL if self._optional else requirement or AUTHENTICATED,
             sources=self._sources.methods if self._has_own_sources else None,
@@ -286,7 +286,7 @@ class Protected(Declares):
             if self._sources.in_query and has_access_token(view.query):
                 scope[_BY_QUERY] = True
                 _strip_query_token(connection, response)
-            if take_out_of_scope(scope, self._sources) is not None or self._sources.in_forwarded:
+            if remove_from_scope(scope, self._sources) is not None or self._sources.in_forwarded:
                 vars(connection).pop("_headers", None)  # FastAPI has looked at the fields before
             decision = await engine.acheck(
                 view, requirement, optional=self._optional, sources=self._sources, read_form=read_form
@@ -313,7 +313,7 @@ _all_of: Final = functools.lru_cache(maxsize=1024)(all_of)  # FastAPI hands out 
 def _refused(refusal: Denied | Unavailable, scope: Scope, engine: Engine) -> AccessRefused:
     response = refusal.response
     if engine.passes_preflights() and HeaderList(scope["headers"]).get_all("origin"):
-        response = replace(response, headers=tuple(exposed(response.headers)))
+        response = replace(response, headers=tuple(expose_headers(response.headers)))
     if _BY_QUERY in scope:
         response = replace(response, headers=tuple(private_headers(list(response.headers))))
     # The app looks handlers up in this dict when the exception arrives. It need not know of ours beforehand, and one
@@ -360,9 +360,9 @@ def _form_reader(request: Request, sources: TokenSources) -> Callable[[int], Awa
         if length is None or length > limit:
             raise RequestTooLarge(Reason.FORM_TOO_LARGE, limit=limit)
         try:
-            async with time_limit(sources.form_timeout):
+            with anyio.fail_after(sources.form_timeout):
                 return await _body(request)
-        except TimedOut:
+        except TimeoutError:
             raise RequestTimedOut(Reason.FORM_TOO_SLOW, seconds=sources.form_timeout) from None
 
     return read

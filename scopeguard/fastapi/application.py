@@ -15,9 +15,9 @@ from weakref import WeakKeyDictionary
 
 from fastapi import FastAPI, params
 
-from scopeguard.adapter.declared import Declares, Layer
-from scopeguard.asgi import GUARD_KEY, ASGIApp, Receive, Scope, Send, checked_start
-from scopeguard.audit.fastapi_routes import dependencies, expanded
+from scopeguard.adapter.declarations import DeclaringDependency, Layer
+from scopeguard.asgi import GUARD_KEY, ASGIApp, Receive, Scope, Send, check_at_startup
+from scopeguard.audit.fastapi_routes import dependencies, expand_routes
 from scopeguard.audit.startup import StartCheck, is_checked_outside
 from scopeguard.config.audit import AuditMode
 from scopeguard.config.checks import items
@@ -50,7 +50,7 @@ _completed: Final[WeakKeyDictionary[FastAPI, dict[str, Any]]] = WeakKeyDictionar
 _is_wrapped: Final = "__scopeguard__"
 
 
-def wrap_fastapi(kind: type[Declares]) -> None:
+def wrap_fastapi(kind: type[DeclaringDependency]) -> None:
     """Let apps whose routes name dependencies of *kind* be documented and checked. Once; further calls do nothing."""
     if hasattr(FastAPI.openapi, _is_wrapped):
         return
@@ -73,7 +73,7 @@ def wrap_fastapi(kind: type[Declares]) -> None:
     setattr(FastAPI, "build_middleware_stack", build_middleware_stack)  # noqa: B010
 
 
-def _refuse_strings_of_scopes(kind: type[Declares]) -> None:
+def _refuse_strings_of_scopes(kind: type[DeclaringDependency]) -> None:
     """Let ``Security(protected, scopes="a.b")`` raise: FastAPI takes the string for a list of letters, and the route
     would need the scopes ``a``, ``.`` and ``b``. When a request comes, such a list looks like any other."""
     init = params.Security.__init__
@@ -89,17 +89,17 @@ def _refuse_strings_of_scopes(kind: type[Declares]) -> None:
     setattr(params.Security, "__init__", checked_init)  # noqa: B010
 
 
-def _of(app: FastAPI, kind: type[Declares]) -> list[Any]:
+def _of(app: FastAPI, kind: type[DeclaringDependency]) -> list[Any]:
     """The guarding dependencies of the routes of *app*, without those of apps that are mounted."""
     found: dict[int, Any] = {}
-    for route in expanded(app.router):
+    for route in expand_routes(app.router):
         dependant = getattr(route, "dependant", None)
         if dependant is not None:
             found |= {id(dependency): dependency for dependency in dependencies(dependant)}
     return [dependency for dependency in found.values() if isinstance(dependency, kind)]
 
 
-def _documented(app: FastAPI, schema: dict[str, Any], kind: type[Declares]) -> dict[str, Any]:
+def _documented(app: FastAPI, schema: dict[str, Any], kind: type[DeclaringDependency]) -> dict[str, Any]:
     if _completed.get(app) is not schema:
         _complete(schema, _of(app, kind))
         _completed[app] = schema
@@ -125,9 +125,9 @@ def _complete(schema: dict[str, Any], guarding: list[Documented]) -> None:
 
 
 class _Checked:
-    """*stack*, the middleware stack of *app*: audited once it has started, where a dependency's guard wants that."""
+    """*stack*, the middleware stack of *app*: audit_app once it has started, where a dependency's guard wants that."""
 
-    def __init__(self, stack: ASGIApp, app: FastAPI, kind: type[Declares]) -> None:
+    def __init__(self, stack: ASGIApp, app: FastAPI, kind: type[DeclaringDependency]) -> None:
         self.app: ASGIApp = stack
         self._owner = app
         self._kind = kind
@@ -137,7 +137,7 @@ class _Checked:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._pending:
             if scope["type"] == "lifespan":
-                send = send if is_checked_outside.get() else checked_start(self, send)
+                send = send if is_checked_outside.get() else check_at_startup(self, send)
             elif GUARD_KEY in (scope.get("state") or ()):
                 self._end()  # middleware around the app has a check of its own, which sees the whole
             else:

@@ -30,7 +30,7 @@ from scopeguard import (
     current_access_token,
     current_access_token_or_none,
 )
-from scopeguard.audit.findings import audited
+from scopeguard.audit.findings import audit_app
 from scopeguard.flask import REQUIREMENT, ScopeGuard, access_token, access_token_or_none, optional, public, requires
 from scopeguard.guard import engine_of
 from scopeguard.testing import FakeAuthority
@@ -613,7 +613,7 @@ def test_a_method_may_have_token_sources_of_its_own(authority: FakeAuthority, ap
 @pytest.mark.parametrize("path", KINDS)
 def test_without_any_guard_nobody_gets_in(authority: FakeAuthority, app: Flask, path: str):
     for headers in ({}, authority.bearer("read write")):
-        with pytest.raises(ConfigurationError, match="nothing judged this request"):
+        with pytest.raises(ConfigurationError, match="no guard has checked this request"):
             app.test_client().get(path, headers=headers)
     app.testing = False
     assert app.test_client().get(path, headers=authority.bearer("read write")).status_code == 500
@@ -633,7 +633,7 @@ def test_what_cannot_be_guarded_or_decorated_is_refused_at_once(app: Flask, guar
     with pytest.raises(ConfigurationError, match=r"ScopeGuard\(app, guard\)"):
         ScopeGuard(app, no_guard)
     ScopeGuard(app, guard)
-    with pytest.raises(ConfigurationError, match="guarded already"):
+    with pytest.raises(ConfigurationError, match="has a ScopeGuard already"):
         ScopeGuard(app, guard)
     with pytest.raises(ConfigurationError, match="before_request"):
         requires("a")(Blueprint("b", __name__))
@@ -858,7 +858,7 @@ def test_what_opens_a_view_class_does_not_open_its_subclasses(
     client = guarded(app, guard)
     statuses = {name: client.get(f"/{name}").status_code for name in ("Health", "Report", "Status", "Open")}
     assert statuses == {"Health": 200, "Report": 401, "Status": 401, "Open": 200}
-    report = audited(app)
+    report = audit_app(app)
     kinds = {entry.path: entry.kind.value for entry in report.entries}
     assert kinds["/Health"] == kinds["/Open"] == say.__name__
     assert kinds["/Report"] == kinds["/Status"] == "authenticated"

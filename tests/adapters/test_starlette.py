@@ -308,7 +308,7 @@ def test_something_else_in_the_place_of_the_token_is_an_error(authority: FakeAut
 
     middleware = [Middleware(GuardMiddleware, guard=guard), Middleware(Meddling)]
     client = TestClient(Starlette(routes=[Route("/", insert)], middleware=middleware), base_url="https://api.test")
-    with pytest.raises(ConfigurationError, match="put a str there"):
+    with pytest.raises(ConfigurationError, match="replaced it by a str"):
         client.get("/", headers=authority.bearer("read write"))
 
 

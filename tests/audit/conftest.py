@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from scopeguard import Guard, Issuer
-from scopeguard.audit.findings import audited
+from scopeguard.audit.findings import audit_app
 from scopeguard.audit.report import Report
 
 Lines = Callable[..., dict[str, str]]
@@ -24,7 +24,7 @@ def lines() -> Lines:
     """``lines(app)``: what each route requires, by method and path."""
 
     def read(app: Any, **options: Any) -> dict[str, str]:
-        return {entry.where: entry.access for entry in audited(app, **options).entries}
+        return {entry.where: entry.access for entry in audit_app(app, **options).entries}
 
     return read
 
@@ -34,7 +34,7 @@ def codes() -> Callable[[Any], dict[str, list[str]]]:
     """``codes(app)``: where each kind of finding was made."""
 
     def read(app: Any, **options: Any) -> dict[str, list[str]]:
-        report: Report = app if isinstance(app, Report) else audited(app, **options)
+        report: Report = app if isinstance(app, Report) else audit_app(app, **options)
         found: dict[str, list[str]] = {}
         for finding in report.findings:
             found.setdefault(finding.code.value, []).append(finding.where)

@@ -15,8 +15,8 @@ from starlette.testclient import TestClient
 
 from scopeguard import OPTIONAL, PUBLIC, Guard, Rule, all_of, any_of
 from scopeguard.asgi import GuardMiddleware
-from scopeguard.audit.findings import audited
-from scopeguard.audit.matching import filled
+from scopeguard.audit.findings import audit_app
+from scopeguard.audit.matching import example_path
 from scopeguard.audit.report import Entry, Kind
 from scopeguard.flask import ScopeGuard
 from scopeguard.flask import optional as flask_optional
@@ -79,9 +79,9 @@ def test_requests_meet_what_the_audit_says(make: Any):
 
     def answer(entry: Entry, scopes: frozenset[str] | None) -> int:
         headers = {} if scopes is None else authority.bearer(" ".join(sorted(scopes)))
-        return int(client.request(entry.method, filled(entry.path), headers=headers).status_code)
+        return int(client.request(entry.method, example_path(entry.path), headers=headers).status_code)
 
-    entries = audited(app).entries
+    entries = audit_app(app).entries
     assert {entry.kind for entry in entries} == set(Kind) - {Kind.UNGUARDED}
     for entry in entries:
         nothing, some = answer(entry, None), answer(entry, frozenset({"other"}))

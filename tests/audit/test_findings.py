@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from scopeguard import ANY_AUDIENCE_DANGEROUSLY, DENIED, OPTIONAL, PUBLIC, Guard, Issuer, Rule, all_of, any_of, wsgi
 from scopeguard.asgi import GuardMiddleware
-from scopeguard.audit.findings import audited
+from scopeguard.audit.findings import audit_app
 from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.flask import ScopeGuard
 from scopeguard.starlette import requires
@@ -41,7 +41,7 @@ def test_a_rule_may_override_a_contract_and_deny_what_it_allows(guard: Guard, co
         Rule("/rows", DENIED, ["GET"]),
         Rule("/rows", all_of("a"), ["GET"], source="tables.json: GET /rows (list)"),
     ]
-    report = audited(GuardMiddleware(api("/rows"), guard=guard, rules=rules))
+    report = audit_app(GuardMiddleware(api("/rows"), guard=guard, rules=rules))
     assert [(entry.access, entry.declared) for entry in report.entries] == [("denied to all", ("rule /rows",))]
     assert codes(report) == {"shadowed-rule": ["GET /rows"]}
     assert not report.errors
@@ -64,7 +64,7 @@ def test_rules_that_match_no_route_are_errors(guard: Guard, codes: Any, rule: Ru
 def test_rules_that_decide_about_some_paths_of_a_route_are_used(guard: Guard, codes: Any):
     rules = [Rule("/users/me"), Rule("/users/root", DENIED), Rule("/users/{id}", all_of("users.read"))]
     app = GuardMiddleware(api("/users/{name}"), guard=guard, rules=rules)
-    (entry,) = audited(app).entries
+    (entry,) = audit_app(app).entries
     assert entry.access == "users.read"
     assert entry.exceptions == ("/users/me: any valid token", "/users/root: denied to all")
     assert codes(app) == {}
@@ -72,7 +72,7 @@ def test_rules_that_decide_about_some_paths_of_a_route_are_used(guard: Guard, co
 
 def test_many_exceptions_are_counted(guard: Guard):
     rules = [*(Rule(f"/users/{number}") for number in range(9)), Rule("/users/{id}", all_of("users.read"))]
-    (entry,) = audited(GuardMiddleware(api("/users/{name}"), guard=guard, rules=rules)).entries
+    (entry,) = audit_app(GuardMiddleware(api("/users/{name}"), guard=guard, rules=rules)).entries
     assert len(entry.exceptions) == 7
     assert entry.exceptions[-1] == "and 3 more"
 
@@ -91,7 +91,7 @@ def test_operations_of_a_contract_and_routes_are_compared_both_ways(guard: Guard
         Rule("/rows/{id}", all_of("write"), ["PUT"], source="tables.json: PUT /rows/{id} (put)"),
     ]
     app = GuardMiddleware(api("/rows", "/extra"), guard=guard, rules=contract)
-    report = audited(app)
+    report = audit_app(app)
     assert codes(report) == {"operation-without-route": ["PUT /rows/{id}"], "route-without-rule": ["GET /extra"]}
     assert not report.errors
     assert report.entries[0].declared == ("tables.json: GET /rows (list)",)
@@ -109,7 +109,7 @@ def test_what_is_dangerous_is_a_warning(codes: Any):
     anybody = Issuer("https://any.example.com", audience=ANY_AUDIENCE_DANGEROUSLY, expected_claims={"tenant": ["a"]})
     guard = Guard(ISSUER, anybody)
     rules = [Rule("/download", token_sources=["header", "query"]), Rule("/news", OPTIONAL)]
-    report = audited(GuardMiddleware(api("/download", "/news"), guard=guard, rules=rules))
+    report = audit_app(GuardMiddleware(api("/download", "/news"), guard=guard, rules=rules))
     assert codes(report) == {
         "any-audience": ["issuer https://any.example.com"],
         "optional-token": ["GET /news"],
@@ -142,7 +142,7 @@ def test_a_catalog_says_which_scopes_there_are(codes: Any):
         typo=all_of("raed", "read"),
     )
     assert codes(app) == {"ungrantable-scope": ["GET /typo"]}
-    (finding,) = audited(app).findings
+    (finding,) = audit_app(app).findings
     assert "'raed'" in finding.message
 
 

@@ -9,7 +9,7 @@ from flask.views import MethodView
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from scopeguard import OPTIONAL, PUBLIC, Guard, Rule, all_of
-from scopeguard.audit.findings import audited
+from scopeguard.audit.findings import audit_app
 from scopeguard.flask import ScopeGuard, optional, public, requires
 from scopeguard.wsgi import GuardMiddleware
 
@@ -148,5 +148,5 @@ def test_apps_that_are_mounted_beside_each_other(guard: Guard, lines: Any):
 def test_static_files_are_called_so(guard: Guard):
     app = Flask("an_app")
     ScopeGuard(app, guard)
-    (entry,) = audited(app).entries
+    (entry,) = audit_app(app).entries
     assert (entry.where, entry.endpoint) == ("GET /static/{filename:path}", "static files")

@@ -14,7 +14,7 @@ from playwright.sync_api import sync_playwright
 from environment import missing
 from scopeguard import Guard, Issuer, Rule, all_of, any_of
 from scopeguard.asgi import GuardMiddleware
-from scopeguard.audit.findings import audited
+from scopeguard.audit.findings import audit_app
 from scopeguard.audit.page import as_html
 from scopeguard.audit.report import Code, Entry, Finding, Kind, Report, Severity
 from scopeguard.audit.text import as_markdown, as_table
@@ -150,7 +150,7 @@ def a_large_api() -> Report:
         for number, name in ((number, f"thing{number % 20}.part{number}") for number in range(100))
     ]
     guard = Guard(Issuer("https://auth.example.com", audience="https://api.example.com"))
-    return audited(GuardMiddleware(opaque, guard=guard, rules=[*rules, rules[3]]), target="large")
+    return audit_app(GuardMiddleware(opaque, guard=guard, rules=[*rules, rules[3]]), target="large")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
 from scopeguard import OPTIONAL, Guard, Rule, all_of, any_of
-from scopeguard.audit.findings import audited
+from scopeguard.audit.findings import audit_app
 from scopeguard.starlette import GuardMiddleware, requires
 
 
@@ -145,7 +145,7 @@ def test_wrapping_is_looked_through(guard: Guard, lines: Any):
 
 def test_an_app_that_cannot_be_looked_into_is_described_by_its_rules(guard: Guard, codes: Any):
     rules = [Rule("/rows/{id}", all_of("read"), ["GET"]), Rule("/rows/{id}", all_of("write"), ["POST", "PUT"])]
-    report = audited(GuardMiddleware(opaque_app, guard=guard, rules=rules, public=["/healthz"]))
+    report = audit_app(GuardMiddleware(opaque_app, guard=guard, rules=rules, public=["/healthz"]))
     assert [(entry.where, entry.access, entry.opaque) for entry in report.entries] == [
         ("* /healthz", "public", True),
         ("GET /rows/{id}", "read", True),

@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 from scopeguard import ConfigurationError, Guard, Issuer, Rule, Rules
 from scopeguard.asgi import GuardMiddleware
 from scopeguard.audit import startup
-from scopeguard.audit.findings import audited
+from scopeguard.audit.findings import audit_app
 from scopeguard.audit.report import Report
 from scopeguard.fastapi import Protected
 from scopeguard.flask import ScopeGuard
@@ -124,7 +124,7 @@ def test_without_lifespan_every_request_is_refused_until_the_rules_are_right():
 
 
 def test_off_looks_at_nothing(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(startup, "audited", lambda app: pytest.fail("it looked"))
+    monkeypatch.setattr(startup, "audit_app", lambda app: pytest.fail("it looked"))
     with TestClient(an_app(a_guard("off"))) as client:
         assert client.get("/rows").status_code == 401
     assert told(caplog) == []
@@ -135,9 +135,9 @@ def test_nothing_is_looked_at_while_an_app_is_made_nor_after_the_first_request(m
 
     def counted(app: Any) -> Report:
         calls.append(app)
-        return audited(app)
+        return audit_app(app)
 
-    monkeypatch.setattr(startup, "audited", counted)
+    monkeypatch.setattr(startup, "audit_app", counted)
     app = GuardMiddleware(Starlette(routes=[Route("/rows", endpoint)]), guard=a_guard("warn"))
     assert calls == []
     client = TestClient(app)
@@ -263,7 +263,7 @@ def test_an_app_that_cannot_be_read_starts_all_the_same_unless_told_not_to(
     def broken(app: Any) -> None:
         raise LookupError("of its own making")
 
-    monkeypatch.setattr(startup, "audited", broken)
+    monkeypatch.setattr(startup, "audit_app", broken)
     assert TestClient(an_app(a_guard("warn"))).get("/rows").status_code == 401
     assert told(caplog) == ["audit: the routes of the app cannot be read"]
     with pytest.raises(ConfigurationError, match=r"cannot be read \(LookupError\)"):

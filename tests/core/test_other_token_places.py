@@ -16,7 +16,7 @@ from werkzeug.test import Client
 
 from doors import guard_for
 from scopeguard import ConfigurationError, Guard, Rule, TokenSources
-from scopeguard.adapter.token_places import take_out_of_scope
+from scopeguard.adapter.token_places import remove_from_scope
 from scopeguard.asgi import GuardMiddleware
 from scopeguard.fastapi import Protected
 from scopeguard.flask import ScopeGuard
@@ -252,5 +252,5 @@ def test_only_a_websocket_has_subprotocols(authority: FakeAuthority):
 def test_no_spelling_of_the_forwarded_field_reaches_the_app(name: bytes):
     """A WSGI app behind a bridge reads dashes and underscores alike: a twin would be a token that no check has seen."""
     scope: dict[str, Any] = {"type": "http", "headers": [(name, b"Bearer made-up"), (b"host", b"api.test")]}
-    take_out_of_scope(scope, TokenSources(methods=["header", "forwarded"], trusted_proxies=["127.0.0.1"]))
+    remove_from_scope(scope, TokenSources(methods=["header", "forwarded"], trusted_proxies=["127.0.0.1"]))
     assert scope["headers"] == [(b"host", b"api.test")]

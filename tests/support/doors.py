@@ -32,6 +32,7 @@ from scopeguard import (
     current_access_token_or_none,
     wsgi,
 )
+from scopeguard.adapter.asgi_messages import FormBody
 from scopeguard.guard import engine_of
 from scopeguard.testing import FakeAuthority
 
@@ -245,7 +246,7 @@ async def call_acheck(guard: Guard, exchange: Exchange) -> Answered:
     async def receive() -> Any:
         return next(messages)
 
-    body = asgi.FormBody(scope, receive, sources)
+    body = FormBody(scope, receive, sources)
     return _answered(await guard.acheck(view, requirement, sources=sources, read_form=body.read), rule)
 
 

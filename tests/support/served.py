@@ -16,8 +16,8 @@ import anyio
 from doors import asgi_app, rules, wsgi_app
 from scenarios import REALM
 from scopeguard import AUTHENTICATED, ChallengeStyle, Guard, Issuer, Rule, Rules
+from scopeguard.adapter.asgi_messages import run_until_expiry
 from scopeguard.asgi import GuardMiddleware as GuardASGI
-from scopeguard.edge import aio
 from scopeguard.wsgi import GuardMiddleware as GuardWSGI
 
 _guard = Guard(
@@ -51,7 +51,7 @@ async def _asgi(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "websocket.send", "text": f"{token.client_id} {scope['query_string'].decode()}"})
         await send({"type": "websocket.close", "code": 1000})
     elif scope["path"].startswith("/cut/"):
-        await aio.until(0, _unfinished, scope, receive, send)
+        await run_until_expiry(0, _unfinished, scope, receive, send)
     elif scope["path"] == "/stream":
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
         await send({"type": "http.response.body", "body": b"first\n", "more_body": True})

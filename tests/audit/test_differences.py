@@ -18,8 +18,8 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from scopeguard import Guard, Rule, Rules, all_of, wsgi
 from scopeguard.asgi import GuardMiddleware
-from scopeguard.audit.findings import audited
-from scopeguard.audit.inside import inside
+from scopeguard.audit.findings import audit_app
+from scopeguard.audit.inspection import inside
 from scopeguard.flask import ScopeGuard
 from scopeguard.rules.routed import Place
 
@@ -35,7 +35,7 @@ def api(root_path: str = "/api") -> FastAPI:
 
 def found(app: Any) -> dict[str, list[str]]:
     told: dict[str, list[str]] = {}
-    for finding in audited(app).findings:
+    for finding in audit_app(app).findings:
         if finding.code.value in DOUBTS:
             told.setdefault(finding.code.value, []).append(finding.where)
     return told

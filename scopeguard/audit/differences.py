@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from scopeguard.adapter.declared import Layer
-from scopeguard.audit.inside import inside
+from scopeguard.adapter.declarations import Layer
+from scopeguard.audit.inspection import inside
 from scopeguard.audit.report import Code
 from scopeguard.errors import printable
 from scopeguard.rules.routed import RoutedRules

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Any, Final
 
-from scopeguard.adapter.declared import Layer
+from scopeguard.adapter.declarations import Layer
 from scopeguard.audit.reach import (
     codes_of,
     is_function,
@@ -174,13 +174,13 @@ class _Search:
                 self._helper(value, place)
 
     def _router(self, router: Any, place: Place) -> None:
-        from scopeguard.audit.starlette_routes import expanded  # noqa: PLC0415 - imports its framework
+        from scopeguard.audit.starlette_routes import expand_routes  # noqa: PLC0415 - imports its framework
 
         self._watch_routes(router)
         stack = getattr(router, "middleware_stack", None)
         if stack is not None and getattr(stack, "__self__", None) is not router:
             self.look(stack, place, outermost=False, plain=True)
-        for route in expanded(router):
+        for route in expand_routes(router):
             self._route(getattr(route, "original_route", route), place)
         default = getattr(router, "default", None)
         if default is not None and getattr(default, "__self__", None) is not router:

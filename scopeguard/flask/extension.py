@@ -1,0 +1,300 @@
+"""The Flask extension: checks the token of each request before the app's own hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from flask import Flask, request
+from flask.wrappers import Request, Response
+from werkzeug.datastructures import Headers
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import RequestRedirect
+
+from scopeguard.access_token import AccessToken, Anonymous
+from scopeguard.adapter.cors import PREFLIGHT_KEY, expose_headers
+from scopeguard.adapter.declarations import EXTENSION, Layer
+from scopeguard.adapter.token_places import remove_from_environ
+from scopeguard.audit.startup import StartCheck
+from scopeguard.config.checks import instance, member
+from scopeguard.config.cors import Preflight
+from scopeguard.core.decision import Decision, Granted
+from scopeguard.errors import ConfigurationError
+from scopeguard.flask.request_state import (
+    STATE_KEY,
+    CurrentToken,
+    RequestState,
+    RouteAccess,
+    get_context,
+    get_request,
+    is_answered_by_flask,
+    make_refusal,
+)
+from scopeguard.guard import Guard, engine_of
+from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
+from scopeguard.spec.challenge import private_headers
+from scopeguard.spec.credentials import has_access_token, without_access_token
+from scopeguard.wsgi import (
+    ENVIRON_KEY,
+    GUARD_KEY,
+    decoded_path,
+    raw_path,
+    read_form,
+    recall,
+    request_view,
+    strip_query_token,
+)
+
+_MOST_ROUTES: Final = 4096
+
+
+class ScopeGuard:
+    """Require a valid access token for every route of *app*, unless a rule or a decorator says otherwise.
+
+    ::
+
+        ScopeGuard(app, guard, public=["/healthz"])
+
+    or, with an app factory, ``extension = ScopeGuard(guard=guard)`` and later ``extension.init_app(app)``.
+
+    * *public*: path templates that need no token, such as ``"/static/{name:path}"``. They do not change what other
+      paths need.
+    * *rules*: the requirement of each route. Default: the rules of the guard. If there are rules, a route is denied
+      that matches none of them and whose view has no decorator of scopeguard. An empty list denies every such route.
+    * *cors_preflight*: with ``"pass"``, CORS preflights need no token, except those for routes that are denied to
+      everyone. Flask answers them. An extension that adds CORS headers to all responses, such as
+      ``flask_cors.CORS(app)``, adds them to refusals as well, so that scripts can read them. Default: the setting of
+      the guard.
+
+    If both a rule and a view declare something, the stricter one holds: the token must satisfy both requirements, and
+    a requirement takes precedence over public and optional. ``public=["/{path:path}"]`` therefore opens all views
+    except those with ``@requires``. A route whose rule says ``DENIED`` is denied even if the view is public.
+
+    Not checked: code that Flask runs before the hooks of an app (URL converters, ``url_value_preprocessor``, opening
+    the session), and other apps that are mounted beside this one.
+
+    Raises :class:`ConfigurationError` for an argument of the wrong kind, for rules that the guard cannot apply, and, at
+    the first request, for errors of the audit if the guard was created with ``audit="error"``.
+    """
+
+    def __init__(
+        self,
+        app: Flask | None = None,
+        guard: Guard | None = None,
+        *,
+        public: Iterable[str] = (),
+        rules: Rules | Iterable[Rule] | None = None,
+        cors_preflight: Preflight | str | None = None,
+    ) -> None:
+        if guard is not None:
+            instance(guard, Guard, "guard", "a scopeguard.Guard, as in ScopeGuard(app, guard)")
+        if app is not None:
+            instance(app, Flask, "app", "a Flask app")
+        if cors_preflight is not None:
+            cors_preflight = member(Preflight, cors_preflight, "cors_preflight")
+        self._guard = guard
+        self._cors_preflight = cors_preflight
+        self._rules = None if rules is None else Rules.of(rules)
+        self._public = Rules(public=public).all
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask, guard: Guard | None = None) -> None:
+        """Protect *app* with *guard* or the guard given to the constructor.
+
+        Raises :class:`ConfigurationError` without a guard, and for an app that has a ScopeGuard already.
+        """
+        guard = guard or self._guard
+        if not isinstance(guard, Guard):
+            raise ConfigurationError("ScopeGuard: guard must be a scopeguard.Guard, as in ScopeGuard(app, guard)")
+        if "scopeguard" in app.extensions:
+            raise ConfigurationError(
+                "ScopeGuard: this app has a ScopeGuard already; for several issuers, give a list of them to one Guard"
+            )
+        engine = engine_of(guard)
+        rules = engine.check_rules(Rules.chosen(self._rules, guard.rules))
+        layer = _Extension(app, guard, rules.with_public(rule.path for rule in self._public))
+        layer.passes_preflights = engine.passes_preflights(self._cors_preflight)
+        hooks = _Hooks(app, layer, StartCheck(app, guard))
+        app.extensions[EXTENSION] = layer
+        app.extensions["scopeguard"] = self
+        app.before_request(hooks.check)
+        # Moved before the hooks that the app has registered, so that they do not run for a refused request.
+        before = app.before_request_funcs[None]
+        before.insert(0, before.pop())
+        app.after_request(hooks.finish_response)
+        app.teardown_request(hooks.end)
+
+
+class _Extension(Layer):
+    """The extension in an app, as the audit sees it."""
+
+    default = "extension default"
+    views_decide = True
+
+    def __init__(self, app: Flask, guard: Guard, rules: Rules) -> None:
+        self.app = app
+        self.guard = guard
+        self.rules = rules
+
+
+class _Hooks:
+    """The functions that Flask calls for each request to one app."""
+
+    def __init__(self, app: Flask, layer: Layer, check: StartCheck) -> None:
+        self._app = app
+        self._guard = layer.guard
+        self._engine = engine_of(layer.guard)
+        self._rules = layer.rules
+        self._passes_preflights = layer.passes_preflights
+        self._start_check = check
+        self._routes: dict[tuple[int, str, str], RouteAccess] = {}
+
+    def check(self) -> Response | None:
+        """Check the current request and return its refusal, or ``None`` if it may proceed."""
+        if self._start_check.pending:
+            self._start_check.run()
+        flask_request, engine = get_request(), self._engine
+        environ = flask_request.environ
+        rule = self._rules.find(environ["REQUEST_METHOD"], decoded_path(environ), raw_path(environ))
+        route = self._route(rule, flask_request)
+        known: AccessToken | None = None
+        if environ.get(GUARD_KEY) is self._guard:
+            if route.sources is None:
+                known = environ.pop(ENVIRON_KEY, None)
+        else:
+            environ[GUARD_KEY] = self._guard
+        state = environ[STATE_KEY] = RequestState(route)
+        if engine.listens:
+            state.own_report = engine.report(
+                flask_request.method, decoded_path(environ), None if rule is None else rule.path
+            )
+            state.report = engine.current_report()
+        token: AccessToken | None = None
+        is_passed = flask_request.method == "OPTIONS" and self._passes(flask_request, rule)
+        if route.access is not PUBLIC and not is_passed:
+            if route.is_plain:
+                token = recall(engine, environ, route.requirement) if known is None else known
+                if known is not None and not engine.permits(known, route.requirement):
+                    token = None
+            if token is None:
+                match self._decide(environ, state, known):
+                    case Granted(access_token=token):
+                        pass
+                    case Anonymous():
+                        pass
+                    case refusal:
+                        return make_refusal(refusal)
+        state.is_checked = not is_passed
+        environ[ENVIRON_KEY] = token
+        state.serving = CurrentToken(flask_request, token)
+        return None
+
+    def _route(self, rule: Rule | None, flask_request: Request) -> RouteAccess:
+        """Return what *rule* and the view require. The result is cached for each rule, view and method."""
+        endpoint = flask_request.endpoint or ""
+        view = self._app.view_functions.get(endpoint)
+        # Only the methods of a view class have declarations of their own. Without a view, clients could fill the cache
+        # with methods of their invention.
+        method = "" if view is None or not hasattr(view, "view_class") else flask_request.method
+        key = (id(rule), endpoint, method)
+        route = self._routes.get(key)
+        if route is None or route.view is not view:
+            route = RouteAccess(rule, view, endpoint, flask_request.method, self._engine, self._rules)
+            if len(self._routes) < _MOST_ROUTES:
+                self._routes[key] = route
+        return route
+
+    def _decide(self, environ: dict[str, Any], state: RequestState, known: AccessToken | None) -> Decision:
+        engine, route, view = self._engine, state.route, request_view(environ)
+        if known is not None:
+            return engine.authorize(known, route.requirement, closed=route.closed, request=view)
+        if route.token_sources.in_query and has_access_token(view.query):
+            state.is_in_query = True
+            _strip_query_token()
+        decision = engine.check(
+            view,
+            route.requirement,
+            optional=route.access is OPTIONAL,
+            closed=route.closed,
+            sources=route.token_sources,
+            read_form=lambda limit: read_form(environ, limit),
+        )
+        remove_from_environ(environ, route.token_sources)
+        return decision
+
+    def _passes(self, flask_request: Request, rule: Rule | None) -> bool:
+        """Return whether *flask_request*, with the method OPTIONS, needs no token although its view does.
+
+        That is so for a preflight, and for a request that a rule for OPTIONS opens and that Flask answers without
+        calling the view.
+        """
+        environ = flask_request.environ
+        is_open = rule is not None and rule.access is PUBLIC and "OPTIONS" in (rule.methods or ())
+        passed: bool
+        passed = environ[PREFLIGHT_KEY] = (is_open and is_answered_by_flask(flask_request)) or (
+            self._passes_preflights and "HTTP_ORIGIN" in environ and self._announces(flask_request)
+        )
+        return passed
+
+    def _announces(self, flask_request: Request) -> bool:
+        """Return whether *flask_request* is a preflight for a request that is not denied to everyone."""
+        environ = flask_request.environ
+        method: str | None = environ.get("HTTP_ACCESS_CONTROL_REQUEST_METHOD")
+        if method is None:
+            return False
+        path, raw = decoded_path(environ), raw_path(environ)
+        closest, rule = self._rules.find("OPTIONS", path, raw), self._rules.find(method, path, raw)
+        if closest is not None and closest.access is DENIED:
+            return False
+        if rule is not None or not self._rules.closes(rule):
+            return not self._rules.closes(rule)
+        adapter = self._app.create_url_adapter(flask_request)
+        try:
+            endpoint = "" if adapter is None else adapter.match(method=method)[0]
+        except HTTPException:
+            return False
+        view = self._app.view_functions.get(endpoint)
+        return not RouteAccess(rule, view, endpoint, method, self._engine, self._rules).closed
+
+    def finish_response(self, response: Response) -> Response:
+        """Add the headers for caches and for scripts of other origins to *response*."""
+        if self._passes_preflights and "HTTP_ORIGIN" in get_request().environ:
+            response.headers = Headers(expose_headers(response.headers))
+        state: RequestState | None = get_request().environ.get(STATE_KEY)
+        if state is not None:
+            state.tell()
+        if state is not None and state.is_in_query:
+            response.headers = Headers(private_headers(list(response.headers)))
+        if state is not None and state.is_checked and state.route.access is OPTIONAL:
+            response.vary.add("Authorization")
+        return response
+
+    def end(self, error: BaseException | None) -> None:
+        """End the request: its token is no longer the current one.
+
+        Flask also calls this for each copy of the request context (``copy_current_request_context``), in the thread of
+        the job, while the request may still be running.
+        """
+        del error
+        state: RequestState | None = get_request().environ.get(STATE_KEY)
+        if state is None or state.context is not get_context():
+            return
+        if state.serving is not None:  # before the report calls a listener of the app, which may raise
+            serving, state.serving = state.serving, None
+            serving.end()
+        state.tell()
+        if state.own_report is not None:
+            state.own_report.leave()
+
+
+def _strip_query_token() -> None:
+    """Remove the token from the URL that the app reads, and from a redirect that routing has prepared."""
+    strip_query_token(request.environ)
+    request.query_string = request.environ["QUERY_STRING"].encode("latin-1")
+    for cached in ("args", "full_path", "url", "values"):
+        request.__dict__.pop(cached, None)
+    if isinstance(request.routing_exception, RequestRedirect):
+        path, mark, query = request.routing_exception.new_url.partition("?")
+        left = without_access_token(query.encode("latin-1", "replace")).decode("latin-1")
+        request.routing_exception.new_url = f"{path}{mark}{left}" if left else path

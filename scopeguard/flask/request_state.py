@@ -1,0 +1,155 @@
+"""What a request to a Flask app needs, and what the hooks and decorators of one request share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import Token
+from typing import Any, Final, cast
+
+import flask.globals
+from flask import current_app, has_request_context, request
+from flask.wrappers import Request, Response
+from werkzeug.datastructures import Headers
+from werkzeug.local import LocalProxy
+
+from scopeguard.access_token import AccessToken, Serving, begin_serving, end_serving
+from scopeguard.adapter.declarations import REQUIREMENT, SOURCES, access_of
+from scopeguard.config.sources import TokenSource
+from scopeguard.core.decision import Denied, Report, Unavailable
+from scopeguard.core.engine import Engine
+from scopeguard.rules import DENIED, Access, Rule, Rules
+from scopeguard.rules.rule import strictest
+from scopeguard.scopes import Requirement, all_of
+
+STATE_KEY: Final = "scopeguard.flask"
+"""The key of the :class:`RequestState` in the environ."""
+
+get_request: Final = cast("LocalProxy[Request]", request)._get_current_object
+"""Returns the request behind Flask's proxy, which repeats the look-up for each attribute."""
+
+get_context: Final[Callable[[], object]] = (
+    vars(flask.globals).get("request_ctx", flask.globals.app_ctx)._get_current_object
+)
+"""Returns the current request context, which Flask 3.2 merges with the app context.
+
+A copy (``copy_current_request_context``) is another context with the same request.
+"""
+
+
+class RouteAccess:
+    """What a rule and a view together require of a request.
+
+    *closed*: every request is denied. *is_plain*: a valid token in one of the guard's places that satisfies
+    *requirement* suffices.
+    """
+
+    __slots__ = ("access", "closed", "is_plain", "requirement", "requirements", "sources", "token_sources", "view")
+
+    def __init__(self, rule: Rule | None, view: Any, endpoint: str, method: str, engine: Engine, rules: Rules) -> None:
+        self.view = view
+        marked = _decorables(view, endpoint, method)
+        requirements = tuple(getattr(item, REQUIREMENT) for item in marked if hasattr(item, REQUIREMENT))
+        accesses = {access_of(item) for item in marked}
+        sources = [found for item in marked if (found := getattr(item, SOURCES, None)) is not None]
+        if rule is not None:
+            if rule.requirement is not None:
+                requirements = (rule.requirement, *requirements)
+            elif isinstance(rule.access, Access):
+                accesses.add(rule.access)
+            if rule.sources is not None:
+                sources.append(rule.sources)
+        self.requirements = requirements
+        self.requirement = all_of(*requirements) if requirements else None
+        declared = (*requirements, *(access for access in accesses if access is not None))
+        self.access: Requirement | Access | None = strictest(*declared) if declared else None
+        self.closed = self.access is DENIED or (self.access is None and rules.closes(rule))
+        self.sources: frozenset[TokenSource] | None = sources[0] if sources else None
+        self.token_sources = engine.sources if self.sources is None else engine.sources.only(self.sources)
+        self.is_plain = not self.closed and self.sources is None
+        self._add(_hooks(endpoint))
+
+    def _add(self, hooks: list[Any]) -> None:
+        """Add what the functions given to before_request require, so that one challenge names all scopes."""
+        later = tuple(getattr(hook, REQUIREMENT) for hook in hooks if hasattr(hook, REQUIREMENT))
+        if later and not self.closed and not isinstance(self.access, Access):
+            self.requirements += later
+            self.access = self.requirement = all_of(*self.requirements)
+
+
+class RequestState:
+    """What the hooks and decorators of one request share."""
+
+    __slots__ = ("context", "is_checked", "is_in_query", "own_report", "report", "route", "serving")
+
+    def __init__(self, route: RouteAccess) -> None:
+        self.route = route
+        self.context = get_context()
+        self.is_checked = self.is_in_query = False
+        self.serving: CurrentToken | None = None
+        self.report: Report | None = None  # that of a middleware around the app, if it has begun one
+        self.own_report: Report | None = None
+
+    def tell(self) -> None:
+        """Tell the report which route Flask has matched."""
+        rule = get_request().url_rule
+        if self.report is not None:
+            self.report.tell(None if rule is None else rule.rule)
+
+
+class CurrentToken:
+    """Makes *token* the current one while Flask's current request is *flask_request*.
+
+    Flask may end a request in another thread, or skip the teardown of scopeguard because that of the app raises. Then
+    the thread must not use the token for its next request.
+    """
+
+    __slots__ = ("_before", "_request", "_token")
+
+    def __init__(self, flask_request: Request, token: AccessToken | None) -> None:
+        self._request = flask_request
+        self._token = token
+        self._before: Token[Serving] = begin_serving(self)
+
+    def __call__(self) -> AccessToken | None:
+        return self._token if has_request_context() and get_request() is self._request else None
+
+    def end(self) -> None:
+        """Restore the token that was current before."""
+        if not end_serving(self._before):
+            self._token = None
+
+
+def _decorables(view: Any, endpoint: str, method: str) -> list[Any]:
+    """Return the objects that decorators may have marked for *view*, the most specific first."""
+    known = current_app.blueprints
+    found: list[Any] = [known[name] for name in _blueprints(endpoint) if name in known]
+    if view is None:
+        return found
+    view_class = getattr(view, "view_class", None)
+    function = getattr(view_class, method.lower(), None)
+    if function is None and method == "HEAD":
+        function = getattr(view_class, "get", None)
+    return [function, view_class, view, *found]
+
+
+def _hooks(endpoint: str) -> list[Any]:
+    """Return the functions given to before_request that Flask calls before the view of *endpoint*."""
+    return [hook for name in (None, *_blueprints(endpoint)) for hook in current_app.before_request_funcs.get(name, ())]
+
+
+def _blueprints(endpoint: str) -> list[str]:
+    names = endpoint.split(".")[:-1]
+    return [".".join(names[:length]) for length in range(len(names), 0, -1)]
+
+
+def is_answered_by_flask(flask_request: Request) -> bool:
+    """Return whether Flask answers *flask_request*, which has the method OPTIONS, without calling a view."""
+    return bool(getattr(flask_request.url_rule, "provide_automatic_options", False))
+
+
+def make_refusal(refusal: Denied | Unavailable) -> Response:
+    """Return the Flask response for *refusal*."""
+    response = Response(refusal.response.body, refusal.response.status)
+    # The constructor would replace the Content-Length of a response to HEAD, which has no body, by 0.
+    response.headers = Headers(list(refusal.response.headers))
+    return response
