@@ -39,21 +39,21 @@ GOOD = (("authorization", AUTHORIZATION), ("content-type", "application/secevent
 
 
 @pytest.fixture(params=["wsgi", "asyncio", "trio"])
-def colour(request: pytest.FixtureRequest) -> str:
+def runtime(request: pytest.FixtureRequest) -> str:
     value: str = request.param
     return value
 
 
 @pytest.fixture
-def send(colour: str) -> Callable[..., Answered]:
+def send(runtime: str) -> Callable[..., Answered]:
     """Sends a request to a receiver."""
 
     def call(receiver: SecurityEventReceiver, body: str, headers: Any = GOOD, method: str = "POST") -> Answered:
         pairs = tuple((name.encode(), value.encode("latin-1")) for name, value in headers)
         exchange = Exchange(method=method, target="/events", headers=pairs, body=body.encode())
-        if colour == "wsgi":
+        if runtime == "wsgi":
             return call_wsgi(receiver.wsgi, exchange)
-        return anyio.run(call_asgi, receiver.asgi, exchange, backend=colour)
+        return anyio.run(call_asgi, receiver.asgi, exchange, backend=runtime)
 
     return call
 

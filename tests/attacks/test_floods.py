@@ -25,7 +25,7 @@ OPAQUE = "https://opaque.test"
 INTROSPECTION = BOUNDS[Lane.INTROSPECTION]
 ORDINARY = INTROSPECTION.places_of_one - INTROSPECTION.reserved
 MOST_ASKED = ORDINARY + INTROSPECTION.waiting
-COLOURS = ("threads", "asyncio", "trio", "mixed")
+RUNTIMES = ("threads", "asyncio", "trio", "mixed")
 
 
 class Upstream:
@@ -81,13 +81,13 @@ def junk(count: int) -> list[str]:
     return [f"junk-{secrets.token_urlsafe(12)}" for _ in range(count)]
 
 
-@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_flood_that_waits_for_one_authority_harms_no_other_and_is_bounded(
-    colour: str, guard: Guard, upstream: Upstream
+    runtime: str, guard: Guard, upstream: Upstream
 ):
     """The keys of the other issuer are fetched and the revocation log is read while the flood stands."""
     upstream.gate.clear()
-    flood = Storm(colour, guard)
+    flood = Storm(runtime, guard)
     flood.start(junk(300))
     flood.served(300 - MOST_ASKED)  # refused at once, while nothing else moves
     for decision in flood.decisions:
@@ -103,14 +103,14 @@ def test_a_flood_that_waits_for_one_authority_harms_no_other_and_is_bounded(
     assert len(upstream.asked) == MOST_ASKED
 
 
-@pytest.mark.parametrize("colour", COLOURS)
-def test_a_token_that_was_accepted_before_goes_first(colour: str, guard: Guard, upstream: Upstream):
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_token_that_was_accepted_before_goes_first(runtime: str, guard: Guard, upstream: Upstream):
     upstream.active.add("known")
     assert isinstance(guard.check(request_with("known")), Granted)
     upstream.wait_for(1)
     upstream.good.clock.advance(61)  # its answer is too old
     upstream.gate.clear()
-    flood = Storm(colour, guard)
+    flood = Storm(runtime, guard)
     flood.start(junk(300))
     flood.served(300 - MOST_ASKED)
     upstream.wait_for(ORDINARY)
@@ -149,8 +149,8 @@ async def test_requests_that_were_cancelled_cost_no_question(guard: Guard, upstr
     assert len(upstream.asked) == ORDINARY
 
 
-@pytest.mark.parametrize("colour", COLOURS)
-def test_names_that_a_resolver_has_to_look_up_hold_up_no_known_issuer(colour: str, upstream: Upstream):
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_names_that_a_resolver_has_to_look_up_hold_up_no_known_issuer(runtime: str, upstream: Upstream):
     """Each look-up hangs. Only so many do, the rest is refused, and an issuer that was found before goes first."""
     gate, entered = threading.Event(), threading.Semaphore(0)
     tenant = FakeAuthority("https://tenant.test")
@@ -174,7 +174,7 @@ def test_names_that_a_resolver_has_to_look_up_hold_up_no_known_issuer(colour: st
         upstream.good.clock.advance(601)
         bounds = BOUNDS[Lane.HOOKS]
         places = bounds.places_of_one - bounds.reserved
-        flood = Storm(colour, guard)
+        flood = Storm(runtime, guard)
         names = [upstream.good.mint("read", claims={"iss": f"https://{i}.test"}) for i in range(300)]
         flood.start(names)
         flood.served(300 - places - bounds.waiting)

@@ -36,7 +36,7 @@ from scopeguard.testing.transport import Network
 from storms import HERD, PATIENCE, Storm, Watched, request_with
 
 JSON = {"content-type": "application/json"}
-COLOURS = ("threads", "asyncio", "trio")
+RUNTIMES = ("threads", "asyncio", "trio")
 
 
 def asking(authority: FakeAuthority, **settings: Any) -> Issuer:
@@ -83,16 +83,16 @@ def guard(new_guard: NewGuard) -> Guard:
 Decide = Callable[..., Decision]
 
 
-@pytest.fixture(params=COLOURS)
+@pytest.fixture(params=RUNTIMES)
 def decide(request: pytest.FixtureRequest) -> Decide:
-    """``decide(guard, token)`` in one of the colours."""
-    colour: str = request.param
+    """``decide(guard, token)`` in a thread, on asyncio or on trio."""
+    runtime: str = request.param
 
     def check(guard: Guard, token: str, *needed: str) -> Decision:
         requirement = all_of(*needed) if needed else None
-        if colour == "threads":
+        if runtime == "threads":
             return guard.check(request_with(token), requirement)
-        return anyio.run(guard.acheck, request_with(token), requirement, backend=colour)
+        return anyio.run(guard.acheck, request_with(token), requirement, backend=runtime)
 
     return check
 
@@ -624,7 +624,7 @@ def test_invalid_values_in_a_store_is_passed_over(authority: FakeAuthority, new_
 # -- herds
 
 
-@pytest.fixture(params=[*COLOURS, "mixed"])
+@pytest.fixture(params=[*RUNTIMES, "mixed"])
 def storm(request: pytest.FixtureRequest, guard: Guard) -> Storm:
     return Storm(request.param, guard)
 
@@ -680,8 +680,8 @@ class Gate:
 
 
 @pytest.mark.rule("I-25")
-@pytest.mark.parametrize("colour", [*COLOURS, "mixed"])
-def test_tokens_do_not_wait_for_each_other(authority: FakeAuthority, new_guard: NewGuard, colour: str):
+@pytest.mark.parametrize("runtime", [*RUNTIMES, "mixed"])
+def test_tokens_do_not_wait_for_each_other(authority: FakeAuthority, new_guard: NewGuard, runtime: str):
     slow, gate = opaque(authority), None
     gate = Gate(authority, slow)
     guard = new_guard(transport=gate)
@@ -689,20 +689,20 @@ def test_tokens_do_not_wait_for_each_other(authority: FakeAuthority, new_guard: 
     waiting = Storm("threads", guard)
     waiting.start([slow])
     assert gate.arrived.wait(PATIENCE)
-    assert Storm(colour, guard).run([opaque(authority) for _ in range(40)]) == {"Granted": 40}
+    assert Storm(runtime, guard).run([opaque(authority) for _ in range(40)]) == {"Granted": 40}
     assert waiting.told() == {}
     gate.open.set()
     assert waiting.end() == {"Granted": 1}
 
 
 @pytest.mark.rule("I-22", "I-25")
-@pytest.mark.parametrize("colour", [*COLOURS, "mixed"])
+@pytest.mark.parametrize("runtime", [*RUNTIMES, "mixed"])
 def test_with_a_ttl_of_zero_nobody_gets_the_answer_of_another(
-    authority: FakeAuthority, new_guard: NewGuard, colour: str
+    authority: FakeAuthority, new_guard: NewGuard, runtime: str
 ):
     guard = new_guard(ttl=0)
     token = opaque(authority)
-    assert Storm(colour, guard).run([token] * 16) == {"Granted": 16}
+    assert Storm(runtime, guard).run([token] * 16) == {"Granted": 16}
     assert calls(authority) == 16
 
 

@@ -156,10 +156,10 @@ def test_one_waits_for_an_overdue_refresh_and_the_others_do_not(storm: Storm, au
 
 @pytest.mark.rule("A-17", "A-19", "H-19")
 def test_held_keys_outlive_an_outage_and_then_it_is_a_503_and_never_a_401(authority: FakeAuthority):
-    for colour in ("threads", "asyncio", "trio", "mixed"):
+    for runtime in ("threads", "asyncio", "trio", "mixed"):
         issuer = replace(authority.issuer, key_set=KeySetPolicy(max_stale=3600))
         guard = Guard(issuer, transport=authority.transport, clock=authority.clock)
-        storm = Storm(colour, guard)
+        storm = Storm(runtime, guard)
         assert storm.run([authority.mint()] * 16) == {"Granted": 16}
         with authority.outage():
             for _ in range(11):
@@ -322,7 +322,7 @@ def test_good_tokens_do_not_wait_behind_a_flood(storm: Storm, authority: FakeAut
     """The flood waits for an answer that does not come; whoever has a key that is held is served meanwhile."""
     storm.run([authority.mint()])
     with authority.hold() as held:
-        flood = Storm(storm.colour, storm.guard)
+        flood = Storm(storm.runtime, storm.guard)
         flood.start(unknown_keys(authority, 50))
         held.arrived()
         assert storm.run([authority.mint()] * 50) == {"Granted": 50}
@@ -345,8 +345,8 @@ def test_a_flood_of_strangers_never_reaches_the_authority(storm: Storm, authorit
 
 
 @pytest.mark.rule("H-15")
-@pytest.mark.parametrize("colour", ["asyncio", "trio", "mixed"])
-def test_no_exchange_happens_in_the_thread_of_a_loop(colour: str, authority: FakeAuthority):
+@pytest.mark.parametrize("runtime", ["asyncio", "trio", "mixed"])
+def test_no_exchange_happens_in_the_thread_of_a_loop(runtime: str, authority: FakeAuthority):
     loops: set[threading.Thread] = set()
     guard = Guard(authority.issuer, transport=(transport := Watched(authority)), clock=authority.clock)
 
@@ -355,7 +355,7 @@ def test_no_exchange_happens_in_the_thread_of_a_loop(colour: str, authority: Fak
             loops.add(threading.current_thread())
             await super()._acheck(token)
 
-    storm = Seen(colour, guard)
+    storm = Seen(runtime, guard)
     for _ in range(3):
         assert storm.run([authority.mint()] * 40) == {"Granted": 40}
         authority.rotate()
@@ -397,11 +397,11 @@ class Recalling(Storm):
 
 
 @pytest.mark.rule("A-18", "A-16")
-@pytest.mark.parametrize("colour", ["threads", "asyncio", "trio", "mixed"])
-def test_remembered_tokens_outlive_a_rotation_and_not_the_key_that_signed_them(colour: str):
+@pytest.mark.parametrize("runtime", ["threads", "asyncio", "trio", "mixed"])
+def test_remembered_tokens_outlive_a_rotation_and_not_the_key_that_signed_them(runtime: str):
     authority = FakeAuthority(jwks_max_age=600)
     guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock)
-    storm = Recalling(colour, guard)
+    storm = Recalling(runtime, guard)
     for _ in range(3):
         old = [authority.mint(subject=f"old{number}", expires_in=86400) for number in range(20)]
         for _ in range(3):
@@ -422,10 +422,10 @@ def test_remembered_tokens_outlive_a_rotation_and_not_the_key_that_signed_them(c
     guard.close()
 
 
-@pytest.mark.parametrize("colour", ["threads", "asyncio", "trio", "mixed"])
-def test_nobody_who_comes_after_a_revocation_is_recalled(colour: str, guard: Guard, authority: FakeAuthority):
+@pytest.mark.parametrize("runtime", ["threads", "asyncio", "trio", "mixed"])
+def test_nobody_who_comes_after_a_revocation_is_recalled(runtime: str, guard: Guard, authority: FakeAuthority):
     """However many are being judged, remembered and recalled at the time."""
-    storm = Recalling(colour, guard)
+    storm = Recalling(runtime, guard)
     for number in range(20):
         token, other = authority.mint(client_id=f"robot{number}"), authority.mint(client_id="other")
         storm.start([token, other] * 20)

@@ -1,4 +1,4 @@
-"""A world without network and time: a token endpoint, a clock, and an API that is called in three colours."""
+"""A token endpoint, a clock and an API without network and real time, called in a thread, on asyncio and on trio."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class TokenEndpoint:
 class Caller:
     """Sends one request with an auth object, in a client and, if async, an event loop of its own."""
 
-    colour: str
+    runtime: str
     library: ModuleType
 
     def __call__(
@@ -107,7 +107,7 @@ class Caller:
         **options: Any,
     ) -> Any:
         transport = api if isinstance(api, self.library.BaseTransport) else self.library.MockTransport(api)
-        if self.colour == "blocking":
+        if self.runtime == "blocking":
             with self.library.Client(transport=transport, auth=auth, follow_redirects=follow_redirects) as client:
                 return client.request(method, url, **options)
 
@@ -116,10 +116,10 @@ class Caller:
             async with client:
                 return await client.request(method, url, **options)
 
-        return anyio.run(main, backend=self.colour)
+        return anyio.run(main, backend=self.runtime)
 
     def token(self, auth: ClientCredentials) -> Any:
-        return auth.token() if self.colour == "blocking" else anyio.run(auth.atoken, backend=self.colour)
+        return auth.token() if self.runtime == "blocking" else anyio.run(auth.atoken, backend=self.runtime)
 
 
 @dataclass

@@ -464,8 +464,8 @@ def test_a_loop_that_ended_while_it_waited_disturbs_nobody(credentials, endpoint
     assert len(endpoint.seen) == 1
 
 
-@pytest.mark.parametrize("colour", ["blocking", "asyncio", "trio"])
-def test_waiting_has_an_end(credentials, endpoint, landed, colour):
+@pytest.mark.parametrize("runtime", ["blocking", "asyncio", "trio"])
+def test_waiting_has_an_end(credentials, endpoint, landed, runtime):
     auth = credentials()
     endpoint.gate = threading.Event()
     with ThreadPoolExecutor(1) as pool:
@@ -473,7 +473,7 @@ def test_waiting_has_an_end(credentials, endpoint, landed, colour):
         assert endpoint.arrived.wait(30)
         auth._fetcher._patience = 0.0
         with pytest.raises(TokenEndpointUnavailable, match="authority_timed_out"):
-            auth.token() if colour == "blocking" else anyio.run(auth.atoken, backend=colour)
+            auth.token() if runtime == "blocking" else anyio.run(auth.atoken, backend=runtime)
         endpoint.gate.set()
         assert leader.result().access_token == "sg-opaque-1"
 

@@ -25,7 +25,7 @@ def test_a_request_carries_the_token_and_the_next_one_the_same(call, credentials
 
 
 @pytest.mark.rule("C-37")
-def test_one_object_serves_both_libraries_in_both_colours(credentials, endpoint, api):
+def test_one_object_works_with_httpx_and_requests_sync_and_async(credentials, endpoint, api):
     auth = credentials()
     for library in (httpx, httpx2):
         service = api(library=library)

@@ -1,4 +1,4 @@
-"""Status lists through a guard, in every colour: lists signed by the authority, served by a transport of the test."""
+"""Status lists through a guard, sync and async. A transport of the test serves lists that the authority signed."""
 
 from __future__ import annotations
 
@@ -90,17 +90,17 @@ def new_guard(lists: Lists) -> Iterator[Callable[..., Guard]]:
 
 
 @pytest.fixture(params=["threads", "asyncio", "trio"])
-def colour(request: pytest.FixtureRequest) -> str:
+def runtime(request: pytest.FixtureRequest) -> str:
     value: str = request.param
     return value
 
 
 @pytest.fixture
-def decide(colour: str) -> Callable[[Guard, str], Decision]:
+def decide(runtime: str) -> Callable[[Guard, str], Decision]:
     def check(guard: Guard, token: str) -> Decision:
-        if colour == "threads":
+        if runtime == "threads":
             return guard.check(request_with(token))
-        return anyio.run(guard.acheck, request_with(token), backend=colour)
+        return anyio.run(guard.acheck, request_with(token), backend=runtime)
 
     return check
 
@@ -176,8 +176,8 @@ def test_a_status_list_is_no_access_token(lists: Lists, new_guard: NewGuard, dec
     assert reason(decide(new_guard(), lists.token())) is Reason.TYPE_REFUSED
 
 
-def test_a_list_that_a_crowd_waits_for_is_fetched_once(lists: Lists, new_guard: NewGuard, colour: str):
-    storm = Storm(colour, new_guard())
+def test_a_list_that_a_crowd_waits_for_is_fetched_once(lists: Lists, new_guard: NewGuard, runtime: str):
+    storm = Storm(runtime, new_guard())
     storm.start([with_status(lists.authority, index % 8) for index in range(40)])
     assert storm.end() == {"Granted": 40}
     assert len(lists.sends) == 1

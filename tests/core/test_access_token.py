@@ -1,4 +1,4 @@
-"""What an access token shows, to whom, and that nobody can write into it."""
+"""The public face of an access token: what its text shows, and that it is read-only."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from scopeguard.errors import ConfigurationError
 
 @contextmanager
 def serving(token: AccessToken | None) -> Iterator[None]:
-    """As adapters do it."""
+    """Serve the token as adapters do."""
     before = begin_serving(token)
     try:
         yield
@@ -61,19 +61,19 @@ UNVERIFIED = Unverified(
     header={"kid": "k-secret"}, claims={"sub": "user-1"}, signed=b"signed-part", signature=b"sig", fingerprint="abc"
 )
 
-# -- traces
+# -- text and logs
 
 
 @pytest.mark.rule("B-50")
-def test_a_fingerprint_is_the_beginning_of_a_digest_and_no_part_of_the_token():
+def test_fingerprint_is_the_start_of_a_digest_and_no_part_of_the_token():
     token = "sg-opaque-abcdef0123456789"
     assert fingerprint(token) == hashlib.sha256(token.encode()).hexdigest()[:12]
     assert fingerprint(token) not in token
-    assert fingerprint("\ud800") != fingerprint("\ud801")  # and no text breaks it
+    assert fingerprint("\ud800") != fingerprint("\ud801")  # No text makes it fail.
 
 
 @pytest.mark.rule("B-50")
-def test_no_claim_shows_in_how_a_token_presents_itself():
+def test_repr_and_str_show_no_claim():
     shown = repr(access_token(claims=freeze_json({"email": "user@example.com", "secret": "x"})))
     assert "user@example.com" not in shown
     assert "secret" not in shown
@@ -88,21 +88,21 @@ def test_a_subject_with_control_characters_is_shown_on_one_line():
 # -- two types
 
 
-def test_nothing_that_decides_can_take_an_unverified_token_for_a_judged_one():
+def test_unverified_token_lacks_what_decisions_read():
     assert set(AccessToken.__mro__) & set(Unverified.__mro__) == {object}
     judged = {field.name for field in dataclasses.fields(AccessToken)} - {"claims", "fingerprint"}
     assert not [name for name in judged if hasattr(UNVERIFIED, name)]
 
 
 @pytest.mark.rule("G-31")
-def test_who_it_is_takes_the_issuer_and_the_subject():
+def test_identity_is_issuer_and_subject():
     here, there = access_token(), access_token(issuer="https://other.example")
     assert here.subject == there.subject
     assert here.identity != there.identity
     assert here.identity == ("https://as.example", "user-1")
 
 
-def test_the_face_that_starlette_expects_of_a_user():
+def test_access_token_has_the_attributes_of_a_starlette_user():
     assert access_token().is_authenticated
     assert access_token().display_name == "user-1"
     assert access_token(subject=None).display_name == "client-1"
@@ -116,18 +116,18 @@ def test_the_face_that_starlette_expects_of_a_user():
 # -- read-only
 
 
-def writable(value: Any) -> bool:
+def find_writable(value: Any) -> bool:
     if isinstance(value, MappingProxyType):
-        return any(map(writable, value.values()))
+        return any(map(find_writable, value.values()))
     if isinstance(value, tuple):
-        return any(map(writable, value))
+        return any(map(find_writable, value))
     return isinstance(value, dict | list | set)
 
 
-def thawed(value: Any) -> Any:
+def thaw(value: Any) -> Any:
     if isinstance(value, MappingProxyType):
-        return {name: thawed(item) for name, item in value.items()}
-    return [thawed(item) for item in value] if isinstance(value, tuple) else value
+        return {name: thaw(item) for name, item in value.items()}
+    return [thaw(item) for item in value] if isinstance(value, tuple) else value
 
 
 JSON = st.recursive(
@@ -139,24 +139,24 @@ JSON = st.recursive(
 
 @pytest.mark.rule("X-64")
 @given(JSON)
-def test_frozen_json_says_the_same_and_cannot_be_written_at_any_depth(value):
+def test_frozen_json_is_equal_and_read_only_at_any_depth(value):
     frozen = freeze_json(value)
-    assert thawed(frozen) == value
-    assert not writable(frozen)
+    assert thaw(frozen) == value
+    assert not find_writable(frozen)
 
 
 @pytest.mark.rule("X-64")
-def test_what_was_frozen_does_not_follow_its_source():
+def test_frozen_json_does_not_follow_its_source():
     source: dict[str, Any] = {"groups": ["a"], "realm_access": {"roles": ["b"]}}
     frozen = freeze_json(source)
     source["groups"].append("admin")
     source["realm_access"]["roles"].append("admin")
     source["sub"] = "somebody"
-    assert thawed(frozen) == {"groups": ["a"], "realm_access": {"roles": ["b"]}}
+    assert thaw(frozen) == {"groups": ["a"], "realm_access": {"roles": ["b"]}}
 
 
 @pytest.mark.rule("X-64")
-def test_an_access_token_cannot_be_changed():
+def test_access_token_is_read_only():
     token = access_token()
     for name in ("scopes", "subject", "claims", "anything"):
         with pytest.raises((dataclasses.FrozenInstanceError, AttributeError, TypeError)):
@@ -165,52 +165,52 @@ def test_an_access_token_cannot_be_changed():
         del token.claims
     claims: Any = token.claims
     with pytest.raises(TypeError):
-        claims["sub"] = "admin"  # what a careless app would write
+        claims["sub"] = "admin"  # What a careless app would write.
 
 
 @pytest.mark.rule("X-64")
 @given(st.dictionaries(st.text(max_size=5), JSON, max_size=4))
-def test_claims_cannot_be_written_at_any_depth_whenever_they_were_frozen(claims):
+def test_claims_are_read_only_at_any_depth(claims):
     token, looked_at = access_token(claims=claims), access_token(claims=claims)
-    assert not writable(looked_at.claims)
-    assert thawed(looked_at.claims) == claims
+    assert not find_writable(looked_at.claims)
+    assert thaw(looked_at.claims) == claims
     assert looked_at.claims is looked_at.claims
     assert token == looked_at == access_token(claims=freeze_json(claims))
-    assert not writable(token.claims)
+    assert not find_writable(token.claims)
 
 
-def test_claims_that_are_read_only_are_left_as_they_are():
+def test_read_only_claims_are_not_copied():
     claims = freeze_json({"sub": "user-1"})
     assert access_token(claims=claims).claims is claims
 
 
-def test_claims_that_were_looked_at_do_not_follow_their_source():
+def test_claims_that_were_read_do_not_follow_their_source():
     source: dict[str, Any] = {"groups": ["a"]}
     token = access_token(claims=source)
     assert token.claims["groups"] == ("a",)
     source["groups"].append("admin")
     source["sub"] = "somebody"
-    assert thawed(token.claims) == {"groups": ["a"]}
+    assert thaw(token.claims) == {"groups": ["a"]}
 
 
-def test_two_tokens_with_other_claims_are_not_equal():
+def test_tokens_with_different_claims_are_not_equal():
     assert access_token(claims={"sub": "a"}) != access_token(claims={"sub": "b"})
     assert access_token(claims={"sub": ["a"]}) == access_token(claims={"sub": ["a"]})
 
 
 @pytest.mark.parametrize("copied", [copy.copy, dataclasses.replace])
-@pytest.mark.parametrize("look", [True, False], ids=["looked at", "not looked at"])
-def test_a_token_can_be_copied_and_the_copy_is_as_read_only(copied: Callable[[AccessToken], AccessToken], look: bool):
+@pytest.mark.parametrize("look", [True, False], ids=["claims read", "claims not read"])
+def test_copy_of_a_token_is_equal_and_read_only(copied: Callable[[AccessToken], AccessToken], look: bool):
     token = access_token(claims={"sub": "user-1", "groups": ["a"]})
     if look:
         assert token.claims["sub"] == "user-1"
     again = copied(token)
     assert again == token
     assert type(again) is AccessToken
-    assert not writable(again.claims)
+    assert not find_writable(again.claims)
 
 
-def test_a_token_can_be_replaced_with_other_claims():
+def test_dataclasses_replace_changes_claims():
     token = access_token()
     other = dataclasses.replace(token, subject="user-2", claims={"sub": "user-2", "groups": ["a"]})
     assert (other.subject, other.claims["groups"]) == ("user-2", ("a",))
@@ -218,13 +218,13 @@ def test_a_token_can_be_replaced_with_other_claims():
 
 
 @pytest.mark.parametrize("refused", [hash, pickle.dumps, copy.deepcopy, dataclasses.asdict])
-def test_what_read_only_claims_do_not_take_is_said_and_not_done_by_halves(refused: Callable[[AccessToken], object]):
+def test_hashing_and_pickling_raise_type_error(refused: Callable[[AccessToken], object]):
     """Claims are views of mappings, which have neither a hash nor a pickle. Python 3.12 names the mapping itself."""
     with pytest.raises(TypeError, match=r"mappingproxy|unhashable type: 'dict'"):
         refused(access_token())
 
 
-def test_a_class_may_inherit_from_it():
+def test_access_token_can_be_subclassed():
     class Mine(AccessToken):
         @property
         def is_admin(self) -> bool:
@@ -240,7 +240,7 @@ def test_a_class_may_inherit_from_it():
 
 
 @pytest.mark.rule("X-64")
-def test_threads_that_look_at_the_claims_at_once_see_the_same():
+def test_concurrent_threads_read_the_same_claims():
     for _ in range(100):
         token = access_token(claims={"sub": "user-1", "groups": [{"name": str(number)} for number in range(20)]})
         together = threading.Barrier(4)
@@ -251,7 +251,7 @@ def test_threads_that_look_at_the_claims_at_once_see_the_same():
 
         with ThreadPoolExecutor(4) as pool:
             seen = [future.result() for future in [pool.submit(look) for _ in range(4)]]
-        assert all(claims == token.claims and not writable(claims) for claims in seen)
+        assert all(claims == token.claims and not find_writable(claims) for claims in seen)
         assert token.claims is token.claims
 
 
@@ -259,7 +259,7 @@ def test_threads_that_look_at_the_claims_at_once_see_the_same():
 
 
 @pytest.mark.rule("H-14")
-def test_the_current_token_is_there_while_its_request_is_served_and_not_after():
+def test_current_token_is_set_only_while_its_request_is_served():
     outer, inner = access_token(), access_token(subject="user-2")
     assert current_access_token_or_none() is None
     with serving(outer):
@@ -274,20 +274,20 @@ def test_the_current_token_is_there_while_its_request_is_served_and_not_after():
 
 
 @pytest.mark.rule("H-14")
-def test_the_current_token_goes_when_the_app_raises():
+def test_current_token_is_reset_if_the_app_raises():
     with pytest.raises(ZeroDivisionError), serving(access_token()):
         _ = 1 / 0
     assert current_access_token_or_none() is None
 
 
 @pytest.mark.rule("H-14")
-def test_the_current_token_follows_the_context_into_a_thread_and_nothing_else_does():
+def test_current_token_reaches_a_thread_only_with_its_context():
     with ThreadPoolExecutor(1) as pool, serving(token := access_token()):
         assert pool.submit(copy_context().run, current_access_token).result() is token
         assert pool.submit(current_access_token_or_none).result() is None
 
 
-def test_asking_for_a_token_where_none_is_says_what_to_do():
+def test_current_token_without_a_request_raises_an_error_with_advice():
     with pytest.raises(ConfigurationError, match=r"guard the route, or use current_access_token_or_none\(\)"):
         current_access_token()
     with serving(None), pytest.raises(ConfigurationError, match="public"):

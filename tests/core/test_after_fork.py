@@ -1,4 +1,4 @@
-"""A child process has none of the threads of its parent: no lock that one of them held may hold it up."""
+"""A child process has none of its parent's threads: a lock that one of them held must not block the child."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ OURS = {
 
 
 def locks(thing: object, seen: set[int] | None = None) -> Iterator[tuple[type, Any]]:
-    """Every lock that is reached from *thing* through objects of this project, with the class that has it."""
+    """Yield every lock reachable from *thing* through objects of this project, with the class that holds it."""
     seen = set() if seen is None else seen
     if id(thing) in seen:
         return
@@ -67,7 +67,7 @@ def locks(thing: object, seen: set[int] | None = None) -> Iterator[tuple[type, A
             yield from locks(part, seen)
 
 
-def test_every_lock_of_an_issuer_is_replaced(monkeypatch: pytest.MonkeyPatch):
+def test_after_fork_replaces_each_lock_of_an_issuer(monkeypatch: pytest.MonkeyPatch):
     """Without a fork, so that coverage sees it, and with this test's objects only."""
     monkeypatch.setattr(fork, "_every", weakref.WeakSet())
     issuer = Issuer(
@@ -92,7 +92,7 @@ def test_every_lock_of_an_issuer_is_replaced(monkeypatch: pytest.MonkeyPatch):
     assert [owner for owner, lock in locks(state) if lock.locked()] == []
 
 
-def test_no_lock_of_the_parent_holds_a_child_up():
+def test_lock_held_in_the_parent_does_not_block_a_child():
     found = Issuer(
         "https://found.test",
         audience="x",
@@ -117,7 +117,7 @@ def test_no_lock_of_the_parent_holds_a_child_up():
             assert lock.acquire(timeout=1), owner
 
     held = list(locks([guard, receiver]))
-    assert {owner for owner, _ in held} >= OURS  # or this would prove nothing
+    assert {owner for owner, _ in held} >= OURS  # Otherwise the test would prove nothing.
     for _, lock in held:
         lock.acquire()
     child = Child(check)

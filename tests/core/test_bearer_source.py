@@ -1,4 +1,4 @@
-"""Introspection with a bearer token of our own that a function or a file provides: every colour, through the edges."""
+"""Introspection with a bearer token that a function or a file provides: sync and async, through the edges."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ENDPOINT = "https://as.test/introspect"
 
 
 class Picky:
-    """A transport to an authority that takes one bearer token and calls every access token active but "bad"."""
+    """A transport to an authority that accepts one bearer token and reports every access token but "bad" as active."""
 
     def __init__(self, taken: str) -> None:
         self.taken = taken
@@ -43,20 +43,20 @@ def guard_with(source: Any, transport: Picky, clock: FakeClock | None = None) ->
 
 
 @pytest.fixture(params=["threads", "asyncio", "trio"])
-def colour(request: pytest.FixtureRequest) -> str:
+def runtime(request: pytest.FixtureRequest) -> str:
     value: str = request.param
     return value
 
 
-def decide(guard: Guard, token: str, colour: str) -> Decision:
-    if colour == "threads":
+def decide(guard: Guard, token: str, runtime: str) -> Decision:
+    if runtime == "threads":
         return guard.check(request_with(token))
-    return anyio.run(guard.acheck, request_with(token), backend=colour)
+    return anyio.run(guard.acheck, request_with(token), backend=runtime)
 
 
 @pytest.mark.rule("I-06")
 @pytest.mark.parametrize("kind", ["function", "coroutine"])
-def test_a_token_that_has_expired_is_renewed_and_the_request_is_none_the_wiser(colour: str, kind: str):
+def test_expired_bearer_token_is_renewed_within_the_request(runtime: str, kind: str):
     issued = ["first"]
 
     def source() -> str:
@@ -68,17 +68,17 @@ def test_a_token_that_has_expired_is_renewed_and_the_request_is_none_the_wiser(c
 
     transport = Picky("first")
     guard = guard_with(source if kind == "function" else asynchronous, transport)
-    assert isinstance(decide(guard, "a", colour), Granted)
+    assert isinstance(decide(guard, "a", runtime), Granted)
     transport.taken = "second"
     issued.append("second")
-    assert isinstance(decide(guard, "b", colour), Granted)
-    assert isinstance(decide(guard, "bad", colour), Denied)
+    assert isinstance(decide(guard, "b", runtime), Granted)
+    assert isinstance(decide(guard, "bad", runtime), Denied)
     assert transport.shown == ["Bearer first", "Bearer first", "Bearer second", "Bearer second"]
     guard.close()
 
 
 @pytest.mark.rule("I-06", "I-25")
-def test_a_herd_asks_the_source_once_and_renews_once(colour: str):
+def test_concurrent_requests_call_the_source_once_and_renew_once(runtime: str):
     calls: list[int] = []
     issued = ["first"]
 
@@ -88,7 +88,7 @@ def test_a_herd_asks_the_source_once_and_renews_once(colour: str):
 
     transport, clock = Picky("first"), FakeClock()
     guard = guard_with(source, transport, clock)
-    storm = Storm(colour, guard)
+    storm = Storm(runtime, guard)
     tokens = [f"token-{number}" for number in range(40)]
     assert storm.run(tokens) == {"Granted": 40}
     assert calls == [1]
@@ -101,13 +101,13 @@ def test_a_herd_asks_the_source_once_and_renews_once(colour: str):
 
 
 @pytest.mark.rule("I-06", "I-18", "H-19")
-def test_a_source_that_fails_is_an_outage(colour: str, caplog: pytest.LogCaptureFixture):
+def test_failing_source_is_an_outage(runtime: str, caplog: pytest.LogCaptureFixture):
     def source() -> str:
         raise OSError("sg-secret of the source")
 
     transport = Picky("first")
     guard = guard_with(source, transport)
-    decision = decide(guard, "a", colour)
+    decision = decide(guard, "a", runtime)
     assert isinstance(decision, Unavailable)
     assert decision.error.reason is Reason.AUTHORITY_UNREACHABLE
     assert "bearer_token raised OSError" in caplog.text
@@ -129,7 +129,7 @@ bearer_token = "file:token"
 
 
 @pytest.mark.rule("I-06")
-def test_a_file_is_read_again_when_its_token_is_refused(colour: str, tmp_path: Path):
+def test_file_is_read_again_after_its_token_is_refused(runtime: str, tmp_path: Path):
     file, secret = tmp_path / "scopeguard.toml", tmp_path / "token"
     file.write_text(CONFIGURATION, "utf-8")
     secret.write_text("first\n", "utf-8")
@@ -137,21 +137,21 @@ def test_a_file_is_read_again_when_its_token_is_refused(colour: str, tmp_path: P
     guard = Guard.from_file(str(file), transport=transport, clock=clock)
     secret.write_text("second\n", "utf-8")
     transport.taken = "second"
-    assert isinstance(decide(guard, "a", colour), Granted)
+    assert isinstance(decide(guard, "a", runtime), Granted)
     secret.write_text("third\n", "utf-8")
-    assert isinstance(decide(guard, "b", colour), Granted)  # the second is still good
+    assert isinstance(decide(guard, "b", runtime), Granted)  # The second is still valid.
     transport.taken = "third"
     clock.advance(10)
-    assert isinstance(decide(guard, "c", colour), Granted)
+    assert isinstance(decide(guard, "c", runtime), Granted)
     assert transport.shown == ["Bearer second", "Bearer second", "Bearer second", "Bearer third"]
     secret.unlink()
     transport.taken = "fourth"
     clock.advance(10)
-    assert isinstance(decide(guard, "d", colour), Unavailable)
+    assert isinstance(decide(guard, "d", runtime), Unavailable)
     guard.close()
 
 
-def test_a_file_that_is_not_there_is_refused_at_the_start(tmp_path: Path):
+def test_missing_file_is_refused_at_construction(tmp_path: Path):
     file = tmp_path / "scopeguard.toml"
     file.write_text(CONFIGURATION, "utf-8")
     with pytest.raises(ConfigurationError, match="bearer_token: the file token cannot be read"):
@@ -159,7 +159,7 @@ def test_a_file_that_is_not_there_is_refused_at_the_start(tmp_path: Path):
 
 
 def test_equal_files_are_equal_settings(tmp_path: Path):
-    """So that a resolver that reads a file keeps the keys of its issuers."""
+    """A resolver that reads a file therefore keeps the keys of its issuers."""
     file = tmp_path / "scopeguard.toml"
     file.write_text(CONFIGURATION, "utf-8")
     (tmp_path / "token").write_text("first", "utf-8")
@@ -169,6 +169,6 @@ def test_equal_files_are_equal_settings(tmp_path: Path):
 
 
 @pytest.mark.parametrize("value", [7, b"token", ["token"]])
-def test_a_source_is_a_string_or_a_function(value: Any):
+def test_source_must_be_a_string_or_a_function(value: Any):
     with pytest.raises(ConfigurationError, match=r"introspection\.bearer_token"):
         Introspection(auth="bearer", bearer_token=value)

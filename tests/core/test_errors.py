@@ -1,4 +1,4 @@
-"""Whose fault it is, what a client is told about it, and what an operator is."""
+"""The error classes: the text for clients, and the text for operators."""
 
 from __future__ import annotations
 
@@ -103,19 +103,19 @@ def test_an_outage_is_a_503():
 
 @pytest.mark.rule("B-39")
 @pytest.mark.parametrize("reason", Reason, ids=str)
-def test_every_text_for_clients_is_made_of_the_characters_a_description_may_have(reason):
+def test_client_texts_use_only_characters_of_error_description(reason):
     for kind in REASONED:
         assert DESCRIPTION.fullmatch(kind(reason).description)
 
 
 @pytest.mark.rule("B-49")
-def test_of_an_invalid_token_only_its_expiry_is_told():
+def test_client_text_tells_only_whether_a_token_expired():
     texts = {InvalidToken(reason).description for reason in OF_THE_TOKEN}
     assert len(texts) == 1
     assert InvalidToken(Reason.TOKEN_EXPIRED).description not in texts
 
 
-def test_every_reason_to_call_a_request_invalid_has_a_text_of_its_own():
+def test_each_reason_for_an_invalid_request_has_a_distinct_text():
     (of_tokens,) = {InvalidToken(reason).description for reason in OF_THE_TOKEN}
     texts = [InvalidRequest(reason).description for reason in OF_THE_REQUEST]
     assert len(set(texts)) == len(texts)
@@ -123,25 +123,25 @@ def test_every_reason_to_call_a_request_invalid_has_a_text_of_its_own():
 
 
 @pytest.mark.rule("B-39", "B-50")
-def test_the_text_for_clients_does_not_depend_on_the_details():
+def test_client_text_does_not_depend_on_the_details():
     plain, telling = InvalidToken(Reason.UNKNOWN_KEY), InvalidToken(Reason.UNKNOWN_KEY, kid='kid "x"\\n\u00e9')
     assert plain.description == telling.description
     assert "kid" not in telling.description
 
 
-def test_the_text_for_operators_names_the_reason_and_the_facts():
+def test_operator_text_has_the_reason_and_the_details():
     assert str(InvalidToken(Reason.UNKNOWN_KEY)) == "unknown_key"
     assert str(InvalidToken(Reason.UNKNOWN_KEY, kid="k1", alg="RS256")) == "unknown_key (kid=k1, alg=RS256)"
     assert str(InvalidToken(Reason.TOKEN_EXPIRED, exp=1.5, now=7)) == "token_expired (exp=1.5, now=7)"
 
 
-def test_a_missing_scope_names_every_scope_of_the_operation_in_order():
+def test_insufficient_scope_lists_all_scopes_of_the_operation_in_order():
     error = InsufficientScope(("write", "read"), client_id="c1")
     assert error.scopes == ("write", "read")
     assert str(error) == "insufficient_scope (needed=write read, client_id=c1)"
 
 
-def test_an_outage_names_the_authority_and_how_long_to_wait():
+def test_outage_names_the_authority_and_the_time_to_wait():
     error = AuthorityUnavailable(Reason.AUTHORITY_TIMED_OUT, "https://as.example", retry_after=7.5, status=503)
     assert (error.authority, error.retry_after) == ("https://as.example", 7.5)
     assert str(error) == "authority_timed_out (authority=https://as.example, status=503)"
@@ -169,7 +169,7 @@ HOSTILE = {
 
 @pytest.mark.rule("X-13", "X-78")
 @pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE.keys())
-def test_what_a_token_says_is_logged_escaped_on_one_line(value):
+def test_text_of_a_token_is_logged_escaped_on_one_line(value):
     for error in (
         InvalidToken(Reason.UNKNOWN_KEY, kid=value),
         AuthorityUnavailable(Reason.AUTHORITY_TIMED_OUT, "https://as.example", problem=value),
@@ -178,13 +178,13 @@ def test_what_a_token_says_is_logged_escaped_on_one_line(value):
 
 
 @pytest.mark.rule("X-78")
-def test_an_escape_that_was_sent_does_not_look_like_one_that_was_made():
+def test_sent_backslash_escapes_are_distinct_from_logged_escapes():
     assert InvalidToken(Reason.UNKNOWN_KEY, kid="a\nb").detail["kid"] == r"a\nb"
     assert InvalidToken(Reason.UNKNOWN_KEY, kid="a\\nb").detail["kid"] == r"a\\nb"
 
 
 @pytest.mark.rule("X-13")
-def test_what_a_token_says_is_logged_in_part_where_it_is_long():
+def test_long_text_of_a_token_is_logged_truncated():
     error = InvalidToken(Reason.UNKNOWN_KEY, kid="\u00e9" * 10_000, alg=["x"] * 10_000)
     assert all(len(value) <= 203 and value.endswith("...") for value in error.detail.values())
     assert InvalidToken(Reason.UNKNOWN_KEY, kid="k" * 200).detail["kid"] == "k" * 200
@@ -201,5 +201,5 @@ JSON = st.recursive(
 
 @pytest.mark.rule("X-13", "X-78")
 @given(JSON)
-def test_no_value_breaks_the_line_or_the_error(value):
+def test_any_detail_is_logged_on_one_line_without_an_exception(value):
     assert re.fullmatch(r"[\x20-\x7E]{1,260}", str(InvalidToken(Reason.MALFORMED_CLAIM, claim=value)))

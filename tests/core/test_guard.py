@@ -1,4 +1,4 @@
-"""The object users hold, in every colour: in a thread, on asyncio, on trio."""
+"""The public guard: in a thread, on asyncio and on trio."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _sync(guard: Guard, request: RequestView, *arguments: Any, **options: Any) -
     return guard.check(request, *arguments, **options)
 
 
-def _on(backend: str) -> Decide:
+def _run_on(backend: str) -> Decide:
     def decide(guard: Guard, request: RequestView, *arguments: Any, **options: Any) -> Decision:
         read: Callable[[int], bytes] | None = options.pop("read_form", None)
 
@@ -80,31 +80,31 @@ def _on(backend: str) -> Decide:
     return decide
 
 
-COLOURS = {"thread": _sync, "asyncio": _on("asyncio"), "trio": _on("trio")}
+RUNTIMES = {"thread": _sync, "asyncio": _run_on("asyncio"), "trio": _run_on("trio")}
 
 
-@pytest.fixture(params=COLOURS)
+@pytest.fixture(params=RUNTIMES)
 def decide(request: pytest.FixtureRequest) -> Decide:
-    colour: Decide = COLOURS[request.param]
-    return colour
+    runtime: Decide = RUNTIMES[request.param]
+    return runtime
 
 
 # -- settings
 
 
-def test_a_guard_without_an_issuer_trusts_nobody_and_is_refused():
+def test_guard_without_an_issuer_is_a_configuration_error():
     with pytest.raises(ConfigurationError, match="at least one Issuer"):
         Guard()
 
 
 @pytest.mark.parametrize("alias", ["https://as.test", "https://one.test"])
-def test_one_issuer_has_one_policy(alias: str):
+def test_two_policies_for_one_issuer_are_a_configuration_error(alias: str):
     one = Issuer("https://one.test", audience="a", aliases={"https://as.test": {}})
     with pytest.raises(ConfigurationError, match="configured twice"):
         Guard(one, Issuer(alias, audience="b"))
 
 
-def test_settings_that_cannot_work_are_refused_at_construction(authority: FakeAuthority):
+def test_invalid_settings_are_refused_at_construction(authority: FakeAuthority):
     with pytest.raises(ConfigurationError, match="resource"):
         guard_of(authority, resource="http://api.test")
     with pytest.raises(ConfigurationError, match="alternatives"):
@@ -115,7 +115,7 @@ def test_settings_that_cannot_work_are_refused_at_construction(authority: FakeAu
         guard_of(authority, issuer=Issuer("https://as.test", audience="a", keys={"keys": []}))
 
 
-def test_a_body_writer_that_fails_is_logged_and_refuses_all_the_same(
+def test_failing_body_writer_is_logged_and_the_request_still_refused(
     decide: Decide, authority: FakeAuthority, caplog: pytest.LogCaptureFixture
 ):
     works = True
@@ -149,13 +149,13 @@ def test_a_body_writer_that_fails_is_logged_and_refuses_all_the_same(
     ],
     ids=["default", "resource", "realm", "challenge"],
 )
-def test_the_realm_is_what_was_said_most_exactly(authority: FakeAuthority, options: dict[str, Any], realm: str):
+def test_realm_is_the_most_specific_setting(authority: FakeAuthority, options: dict[str, Any], realm: str):
     denied = guard_of(authority, **options).check(request_with())
     assert isinstance(denied, Denied)
     assert dict(denied.response.headers)["www-authenticate"] == f'Bearer realm="{realm}"'
 
 
-def test_construction_starts_opens_and_asks_nothing(authority: FakeAuthority):
+def test_construction_starts_no_thread_and_sends_nothing(authority: FakeAuthority):
     threads = set(threading.enumerate())
     guard = guard_of(authority)
     assert set(threading.enumerate()) <= threads
@@ -164,16 +164,14 @@ def test_construction_starts_opens_and_asks_nothing(authority: FakeAuthority):
     assert guard.issuers == (authority.issuer,)
 
 
-def test_a_query_that_may_carry_tokens_everywhere_is_warned_of(
-    authority: FakeAuthority, caplog: pytest.LogCaptureFixture
-):
+def test_query_tokens_on_all_routes_cause_a_warning(authority: FakeAuthority, caplog: pytest.LogCaptureFixture):
     guard_of(authority)
     assert "query" not in caplog.text
     guard_of(authority, token_sources=["header", "query"])
     assert "query string" in caplog.text
 
 
-def test_what_scopes_include_may_be_said_for_the_whole_api(decide: Decide, authority: FakeAuthority):
+def test_implications_may_be_set_for_the_whole_api(decide: Decide, authority: FakeAuthority):
     guard = guard_of(authority, implies={"admin": ["read"]})
     decision = decide(guard, request_with(authority.mint("admin")), all_of("read"))
     assert isinstance(decision, Granted)
@@ -184,7 +182,7 @@ def test_what_scopes_include_may_be_said_for_the_whole_api(decide: Decide, autho
 # -- decisions
 
 
-def test_a_good_token_is_granted(decide: Decide, guard: Guard, authority: FakeAuthority):
+def test_valid_token_is_granted(decide: Decide, guard: Guard, authority: FakeAuthority):
     decision = decide(guard, request_with(authority.mint("read write", subject="alice")), all_of("read"))
     assert isinstance(decision, Granted)
     assert decision.access_token.subject == "alice"
@@ -200,7 +198,7 @@ def test_a_request_without_a_token_is_challenged_without_an_error(decide: Decide
     assert 'scope="read"' in challenge
 
 
-def test_a_missing_scope_is_a_403_that_names_all_scopes(decide: Decide, guard: Guard, authority: FakeAuthority):
+def test_missing_scope_is_403_listing_all_required_scopes(decide: Decide, guard: Guard, authority: FakeAuthority):
     decision = decide(guard, request_with(authority.mint("read")), all_of("read", "write"))
     assert isinstance(decision, Denied)
     assert decision.response.status == 403
@@ -239,7 +237,7 @@ def test_a_head_request_gets_no_body(decide: Decide, guard: Guard, authority: Fa
 
 
 @pytest.mark.rule("X-81", "B-49")
-def test_what_is_wrong_with_a_token_is_not_told(decide: Decide, guard: Guard, authority: FakeAuthority):
+def test_response_does_not_tell_why_a_token_is_invalid(decide: Decide, guard: Guard, authority: FakeAuthority):
     key = authority.key()
     decisions = [
         decide(guard, request_with(authority.mint(**overrides)))
@@ -255,19 +253,21 @@ def test_what_is_wrong_with_a_token_is_not_told(decide: Decide, guard: Guard, au
 
 
 @pytest.mark.rule("J-21", "X-58")
-def test_keys_of_one_id_are_told_apart_by_what_fits(decide: Decide, guard: Guard, authority: FakeAuthority):
+def test_keys_with_equal_ids_are_chosen_by_type(decide: Decide, guard: Guard, authority: FakeAuthority):
     kid = authority.key().kid
     for algorithm in ("RS256", "ES384", "ES256"):
         authority.authority.keys.publish(SigningKey.generate(algorithm, kid=kid).public_jwk())
     twin = SigningKey.generate("RS256", kid=kid)
-    authority.authority.keys.publish({**twin.public_jwk(), "n": "AQAB"})  # a bad twin before the good one
+    authority.authority.keys.publish(
+        {**twin.public_jwk(), "n": "AQAB"}
+    )  # An unusable key of the same id precedes the usable one.
     authority.authority.keys.publish(twin.public_jwk())
     assert isinstance(decide(guard, request_with(authority.mint())), Granted)
     assert isinstance(decide(guard, request_with(authority.mint(key=twin))), Granted)
 
 
 @pytest.mark.rule("J-19")
-def test_a_token_that_names_no_key_is_tried_with_those_that_fit(decide: Decide, guard: Guard, authority: FakeAuthority):
+def test_token_without_a_kid_is_tried_with_all_matching_keys(decide: Decide, guard: Guard, authority: FakeAuthority):
     old = authority.key()
     authority.rotate()
     assert isinstance(decide(guard, request_with(authority.mint(key=old, headers={"kid": None}))), Granted)
@@ -275,7 +275,7 @@ def test_a_token_that_names_no_key_is_tried_with_those_that_fit(decide: Decide, 
 
 
 @pytest.mark.rule("P-07", "P-19", "P-18", "X-57")
-def test_several_issuers_are_kept_apart(decide: Decide):
+def test_tokens_are_checked_only_with_the_keys_of_their_issuer(decide: Decide):
     one, two = FakeAuthority("https://one.test"), FakeAuthority("https://two.test")
     network = Network(one, two)
     guard = Guard(one.issuer, two.issuer, transport=network, clock=one.clock)
@@ -293,7 +293,7 @@ def test_several_issuers_are_kept_apart(decide: Decide):
     guard.close()
 
 
-def test_an_alias_leads_to_its_issuer(decide: Decide, authority: FakeAuthority):
+def test_token_with_an_alias_is_checked_by_its_issuer(decide: Decide, authority: FakeAuthority):
     issuer = Issuer(authority.url, audience=authority.audience, aliases={"as.test": {"client_id": "client"}})
     guard = guard_of(authority, issuer=issuer)
     assert guard.issuers == (issuer,)
@@ -305,9 +305,7 @@ def test_an_alias_leads_to_its_issuer(decide: Decide, authority: FakeAuthority):
 
 
 @pytest.mark.rule("B-55")
-def test_who_may_be_anonymous_is_so_without_credentials_and_not_with_bad_ones(
-    decide: Decide, guard: Guard, authority: FakeAuthority
-):
+def test_optional_route_accepts_no_token_but_refuses_a_bad_one(decide: Decide, guard: Guard, authority: FakeAuthority):
     assert decide(guard, request_with(), all_of("read"), optional=True) is ANONYMOUS
     assert isinstance(decide(guard, request_with(), all_of("read")), Denied)
     basic = request_with(headers=[(b"authorization", b"Basic YTpi")])
@@ -322,7 +320,7 @@ def test_who_may_be_anonymous_is_so_without_credentials_and_not_with_bad_ones(
         assert decide(guard, request_with(), optional=True) is ANONYMOUS
 
 
-def test_a_token_judged_before_is_authorized_without_asking_anybody(guard: Guard, authority: FakeAuthority):
+def test_verified_token_is_authorized_without_outbound_requests(guard: Guard, authority: FakeAuthority):
     granted = guard.check(request_with(authority.mint("read")))
     assert isinstance(granted, Granted)
     asked = len(authority.requests)
@@ -339,7 +337,7 @@ def test_a_token_judged_before_is_authorized_without_asking_anybody(guard: Guard
 
 
 @pytest.mark.rule("H-14")
-def test_a_hundred_requests_at_once_get_each_its_own_token(guard: Guard, authority: FakeAuthority):
+def test_hundred_concurrent_requests_each_get_their_token(guard: Guard, authority: FakeAuthority):
     tokens = {f"user-{i}": authority.mint(f"scope-{i}", subject=f"user-{i}") for i in range(100)}
     seen: dict[str, str | None] = {}
 
@@ -348,14 +346,14 @@ def test_a_hundred_requests_at_once_get_each_its_own_token(guard: Guard, authori
         assert isinstance(decision, Granted)
         seen[name] = decision.access_token.subject
 
-    async def everybody() -> None:
+    async def run_all() -> None:
         async with anyio.create_task_group() as group:
             for name in tokens:
                 group.start_soon(one, name)
 
     for backend in ("asyncio", "trio"):
         seen.clear()
-        anyio.run(everybody, backend=backend)
+        anyio.run(run_all, backend=backend)
         assert seen == {name: name for name in tokens}
 
 
@@ -365,13 +363,13 @@ FORM = (b"content-type", b"application/x-www-form-urlencoded")
 EVERYWHERE = TokenSources(methods=frozenset(TokenSource), trusted_proxies=("*",))
 
 
-def test_the_sources_of_a_route_replace_those_of_the_guard(decide: Decide, guard: Guard, authority: FakeAuthority):
+def test_token_sources_of_a_route_replace_those_of_the_guard(decide: Decide, guard: Guard, authority: FakeAuthority):
     by_query = request_with(query=b"access_token=" + authority.mint().encode())
     assert isinstance(decide(guard, by_query), Denied)
     assert isinstance(decide(guard, by_query, sources=EVERYWHERE), Granted)
 
 
-def test_a_form_is_read_through_the_caller(decide: Decide, guard: Guard, authority: FakeAuthority):
+def test_form_is_read_with_the_callback_of_the_caller(decide: Decide, guard: Guard, authority: FakeAuthority):
     limits = []
 
     def read(limit: int) -> bytes:
@@ -383,9 +381,7 @@ def test_a_form_is_read_through_the_caller(decide: Decide, guard: Guard, authori
     assert limits == [64 * 1024]
 
 
-def test_a_form_that_the_caller_cannot_read_leaves_the_other_places(
-    decide: Decide, guard: Guard, authority: FakeAuthority
-):
+def test_without_a_form_callback_other_sources_still_count(decide: Decide, guard: Guard, authority: FakeAuthority):
     post = request_with(authority.mint(), method="POST", headers=[FORM])
     assert isinstance(decide(guard, post, sources=EVERYWHERE), Granted)
     only_form = TokenSources(methods=frozenset((TokenSource.FORM,)))
@@ -393,7 +389,7 @@ def test_a_form_that_the_caller_cannot_read_leaves_the_other_places(
         decide(guard, post, sources=only_form)
 
 
-def test_what_goes_wrong_with_a_form_is_what_it_is(decide: Decide, guard: Guard):
+def test_error_of_the_form_callback_is_reported_unchanged(decide: Decide, guard: Guard):
     def too_large(limit: int) -> bytes:
         raise RequestTooLarge(Reason.FORM_TOO_LARGE, limit=limit)
 
@@ -415,7 +411,7 @@ REMOTE: dict[str, Any] = {"secure": False, "client": "192.0.2.7"}
 
 @pytest.mark.rule("B-56")
 @pytest.mark.parametrize("place", ["header", "query", "form"])
-def test_a_token_in_the_clear_is_refused_where_https_is_required(decide: Decide, authority: FakeAuthority, place: str):
+def test_token_over_cleartext_is_refused_if_https_is_required(decide: Decide, authority: FakeAuthority, place: str):
     guard = guard_of(authority, require_https=True, token_sources=EVERYWHERE)
     token = authority.mint()
 
@@ -445,7 +441,7 @@ def test_a_token_in_the_clear_is_refused_where_https_is_required(decide: Decide,
 
 
 @pytest.mark.rule("B-56")
-def test_a_request_without_a_token_may_come_in_the_clear(decide: Decide, authority: FakeAuthority):
+def test_request_without_a_token_over_cleartext_is_not_refused_for_it(decide: Decide, authority: FakeAuthority):
     guard = guard_of(authority, require_https=True, token_sources=EVERYWHERE)
     for request in (request_with(**REMOTE), request_with(method="POST", headers=[FORM], **REMOTE)):
         decision = decide(guard, request, read_form=lambda limit: b"a=b")
@@ -454,7 +450,7 @@ def test_a_request_without_a_token_may_come_in_the_clear(decide: Decide, authori
 
 
 @pytest.mark.rule("B-56")
-def test_a_token_in_the_clear_is_told_of_once(
+def test_token_over_cleartext_is_logged_once(
     decide: Decide, guard: Guard, authority: FakeAuthority, caplog: pytest.LogCaptureFixture
 ):
     for _ in range(3):
@@ -466,10 +462,10 @@ def test_a_token_in_the_clear_is_told_of_once(
     assert caplog.text.count("cleartext") == 1
 
 
-# -- who is told
+# -- listeners
 
 
-def test_whoever_wants_to_know_is_told_every_decision_once(decide: Decide, authority: FakeAuthority):
+def test_listener_gets_each_decision_once(decide: Decide, authority: FakeAuthority):
     told: list[Decision] = []
     guard = guard_of(authority, on_decision=told.append)
     made = [
@@ -486,7 +482,7 @@ def test_whoever_wants_to_know_is_told_every_decision_once(decide: Decide, autho
 
 
 @pytest.mark.rule("H-05")
-def test_a_listener_that_fails_changes_no_decision(
+def test_failing_listener_does_not_change_the_decision(
     decide: Decide, authority: FakeAuthority, caplog: pytest.LogCaptureFixture
 ):
     def fail(decision: Decision) -> None:
@@ -518,7 +514,7 @@ def test_a_listener_may_end_the_process(authority: FakeAuthority, error: type[Ba
 
 
 @pytest.mark.rule("X-77")
-def test_the_log_shows_the_fingerprint_of_a_token_and_nothing_else_of_it(
+def test_log_shows_only_the_fingerprint_of_a_token(
     decide: Decide, guard: Guard, authority: FakeAuthority, caplog: pytest.LogCaptureFixture
 ):
     caplog.set_level(logging.DEBUG, logger="scopeguard")
@@ -539,11 +535,11 @@ def test_the_log_shows_the_fingerprint_of_a_token_and_nothing_else_of_it(
         assert part not in caplog.text
 
 
-# -- what a decision holds on to
+# -- references that a decision keeps
 
 
 def reachable(start: object) -> Iterator[object]:
-    """Everything that *start* keeps alive, but for what belongs to the program itself."""
+    """Return every object that *start* keeps alive, except parts of the program itself."""
     seen: set[int] = set()
     todo = [start]
     while todo:
@@ -556,9 +552,7 @@ def reachable(start: object) -> Iterator[object]:
 
 
 @pytest.mark.rule("X-77")
-def test_a_decision_holds_neither_the_token_nor_the_frames_that_had_it(
-    decide: Decide, guard: Guard, authority: FakeAuthority
-):
+def test_decision_keeps_no_reference_to_the_token_or_its_frames(decide: Decide, guard: Guard, authority: FakeAuthority):
     tokens = [
         authority.mint("read"),
         authority.mint(expires_in=-60),
@@ -585,8 +579,8 @@ def test_a_decision_holds_neither_the_token_nor_the_frames_that_had_it(
 
 
 @pytest.mark.rule("X-77", "H-05")
-def test_no_frame_of_an_unforeseen_error_shows_the_token_in_its_locals(decide: Decide, authority: FakeAuthority):
-    """Error reporters write down ``repr()`` of every local variable on the way."""
+def test_traceback_of_an_unexpected_error_shows_no_token_in_its_locals(decide: Decide, authority: FakeAuthority):
+    """Error reporters record ``repr()`` of each local variable in the traceback."""
     guard = guard_of(authority, transport=Buggy(), token_sources=["header", "query"])
     token = authority.mint()
     for request in (request_with(token), request_with(query=b"access_token=" + token.encode())):
@@ -606,11 +600,11 @@ def test_no_frame_of_an_unforeseen_error_shows_the_token_in_its_locals(decide: D
     guard.close()
 
 
-# -- bugs in what is not ours
+# -- bugs in transports
 
 
 class Buggy:
-    """A transport with a bug: it raises what it must not raise."""
+    """A transport with a bug: it raises an unexpected exception."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -627,19 +621,19 @@ class Buggy:
 
 
 @pytest.mark.rule("H-05")
-def test_a_bug_in_a_transport_is_neither_a_pass_nor_a_verdict(decide: Decide, authority: FakeAuthority):
+def test_exception_of_a_transport_is_raised_and_then_an_outage(decide: Decide, authority: FakeAuthority):
     transport = Buggy()
     guard = guard_of(authority, transport=transport)
     with pytest.raises(ZeroDivisionError):
         decide(guard, request_with(authority.mint()))
-    # It is paced like any failure: whoever comes now is told to come back, and does not run into it.
+    # It is paced like any failure: the next request gets a 503 and does not call the transport.
     assert isinstance(decide(guard, request_with(authority.mint())), Unavailable)
     assert transport.asked == 1
     guard.close()
 
 
 @pytest.mark.rule("H-05", "H-16")
-def test_whoever_waited_for_a_flight_that_crashed_is_not_stuck(authority: FakeAuthority):
+def test_requests_that_wait_for_a_crashed_flight_end(authority: FakeAuthority):
     transport = Buggy()
     transport.gate = threading.Event()
     guard = guard_of(authority, transport=transport)
@@ -651,7 +645,7 @@ def test_whoever_waited_for_a_flight_that_crashed_is_not_stuck(authority: FakeAu
         except ZeroDivisionError as error:
             results.append(error)
 
-    async def everybody() -> None:
+    async def run_all() -> None:
         async with anyio.create_task_group() as group:
             for _ in range(20):
                 group.start_soon(one)
@@ -660,7 +654,7 @@ def test_whoever_waited_for_a_flight_that_crashed_is_not_stuck(authority: FakeAu
             assert transport.gate is not None
             transport.gate.set()
 
-    anyio.run(everybody)
+    anyio.run(run_all)
     assert sorted(type(result).__name__ for result in results) == ["Unavailable"] * 19 + ["ZeroDivisionError"]
     assert transport.asked == 1
     guard.close()
@@ -681,12 +675,12 @@ _SEGMENTS = st.lists(st.binary(max_size=40), max_size=5).map(b".".join)
     content_type=st.sampled_from([b"application/x-www-form-urlencoded", b"text/plain", b"\xff"]) | _ANY_TEXT,
     method=st.sampled_from(["GET", "POST", "HEAD", "\udcff"]),
 )
-def test_nothing_in_a_request_raises_passes_or_asks_the_authority(
+def test_random_request_is_refused_without_outbound_requests(
     authorization: list[bytes], query: bytes, form: bytes, content_type: bytes, method: str
 ):
     headers = [(b"authorization", value) for value in authorization] + [(b"Content-Type", content_type)]
     request = RequestView(method=method, path="/\udcff", headers=HeaderList(headers), query=query, client="\udcff")
-    guard, authority = fuzzed()
+    guard, authority = run_fuzz()
     decision = guard.check(request, all_of("read"), sources=EVERYWHERE, read_form=lambda limit: form[:limit])
     assert isinstance(decision, Denied)
     assert 400 <= decision.response.status < 500
@@ -694,15 +688,15 @@ def test_nothing_in_a_request_raises_passes_or_asks_the_authority(
 
 
 @cache
-def fuzzed() -> tuple[Guard, FakeAuthority]:
+def run_fuzz() -> tuple[Guard, FakeAuthority]:
     authority = FakeAuthority()
     return guard_of(authority), authority
 
 
-# -- beginning and end
+# -- start and end
 
 
-def test_warming_fetches_the_keys_of_every_issuer():
+def test_warm_up_fetches_the_keys_of_each_issuer():
     one, two = FakeAuthority("https://one.test"), FakeAuthority("https://two.test")
     guard = Guard(one.issuer, two.issuer, transport=Network(one, two), clock=one.clock)
     guard.warm()
@@ -714,7 +708,7 @@ def test_warming_fetches_the_keys_of_every_issuer():
 
 
 @pytest.mark.parametrize("backend", ["thread", "asyncio", "trio"])
-def test_warming_tries_all_and_raises_the_first_failure(backend: str):
+def test_warm_up_tries_all_issuers_and_raises_the_first_failure(backend: str):
     one, two = FakeAuthority("https://one.test"), FakeAuthority("https://two.test")
     guard = Guard(one.issuer, two.issuer, transport=Network(one, two), clock=one.clock)
     with one.outage(), pytest.raises(AuthorityUnavailable) as raised:
@@ -724,7 +718,7 @@ def test_warming_tries_all_and_raises_the_first_failure(backend: str):
     guard.close()
 
 
-def test_two_who_warm_at_once_are_both_told_of_the_failure(authority: FakeAuthority):
+def test_concurrent_warm_ups_both_raise_the_failure(authority: FakeAuthority):
     guard = guard_of(authority)
     results: list[str] = []
 
@@ -747,9 +741,9 @@ def test_two_who_warm_at_once_are_both_told_of_the_failure(authority: FakeAuthor
     guard.close()
 
 
-def test_a_guard_that_was_closed_opens_again(decide: Decide, authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch):
+def test_closed_guard_can_be_used_again(decide: Decide, authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("scopeguard.edge.threads._PATIENCE", 600.0)
-    others = set(threading.enumerate())  # of guards that other tests have left open
+    others = set(threading.enumerate())  # Threads of guards that other tests left open.
     guard = guard_of(authority)
     for _ in range(3):
         authority.rotate()
@@ -760,13 +754,13 @@ def test_a_guard_that_was_closed_opens_again(decide: Decide, authority: FakeAuth
         assert isinstance(decide(guard, request_with(authority.mint())), Granted)
         anyio.run(guard.aclose)
     ours = [thread for thread in set(threading.enumerate()) - others if thread.name.startswith("scopeguard")]
-    for thread in ours:  # they have been told to end, and would wait for work much longer otherwise
+    for thread in ours:  # They were told to end; otherwise they would wait for work much longer.
         thread.join(30)
     assert not [thread for thread in ours if thread.is_alive()]
 
 
 @pytest.mark.rule("H-20")
-def test_a_child_process_judges_by_itself_and_leaves_the_parents_flights_alone(authority: FakeAuthority):
+def test_child_process_decides_without_the_flights_of_its_parent(authority: FakeAuthority):
     """As with gunicorn's preload: a worker is forked while a thread of the parent fetches keys."""
     guard = guard_of(authority)
     assert isinstance(guard.check(request_with(authority.mint())), Granted)
@@ -777,7 +771,7 @@ def test_a_child_process_judges_by_itself_and_leaves_the_parents_flights_alone(a
         authority.transport._holds.clear()
         authority.transport._lock = threading.Lock()
         assert isinstance(guard.check(rotated), Granted)
-        for i in range(20):  # the budget is the child's as well: nothing is in the air that could be joined
+        for i in range(20):  # The child has a fresh budget: there is no flight to join.
             decision = guard.check(request_with(authority.mint(headers={"kid": str(i)})))
             assert isinstance(decision, Denied | Unavailable)
         assert authority.transport.count("jwks") <= 2 + 3
@@ -790,7 +784,7 @@ def test_a_child_process_judges_by_itself_and_leaves_the_parents_flights_alone(a
         held.arrived()
         (record,) = engine_of(guard).issuers.all
         ring = record.ring
-        ring._lock.acquire()  # as if another thread were in there at this very moment
+        ring._lock.acquire()  # As if another thread held it at this moment.
         child = Child(check)
         ring._lock.release()
         held.release()

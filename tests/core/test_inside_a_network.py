@@ -1,4 +1,4 @@
-"""Inside a network: an authorization server by http, a private certificate authority, an outbound proxy.
+"""Internal networks: an authorization server over http, a private certificate authority, an outbound proxy.
 
 Kinds: a URL that is http is refused unless its host and port are named; every exchange (metadata, keys, introspection,
 token endpoint) goes by the same certificate authority and the same proxy, however they are configured.
@@ -41,7 +41,7 @@ from storms import request_with
 HOSTS = ["keycloak:8080"]
 INSIDE = "http://keycloak:8080/realms/x"
 API = "https://api.test"
-SECRET = "the password of a test"  # not of the form that the leak search finds
+SECRET = "the password of a test"  # Not of the form that the leak search finds.
 ASKING = Introspection(client_id="api", client_secret=SECRET)
 
 
@@ -52,7 +52,7 @@ def authority(issuer: str) -> Authority:
     return Authority(issuer, audience=API, clients=[robot, opaque, api], keys=KeyRing("ES256"))
 
 
-# -- what may be http
+# -- hosts over http
 
 
 MAKERS: dict[str, Callable[[str, Any], Any]] = {
@@ -106,7 +106,7 @@ MAKERS: dict[str, Callable[[str, Any], Any]] = {
         ("https://as.test/x", HOSTS),
     ],
 )
-def test_a_host_that_is_named_may_be_reached_by_http(maker: str, url: str, hosts: Any):
+def test_configured_host_may_be_reached_over_http(maker: str, url: str, hosts: Any):
     MAKERS[maker](url, hosts)
 
 
@@ -124,7 +124,7 @@ def test_a_host_that_is_named_may_be_reached_by_http(maker: str, url: str, hosts
         ("http://[fd00::1]/x", HOSTS, "[fd00::1]:80"),
     ],
 )
-def test_any_other_host_is_refused_with_the_setting_that_would_allow_it(maker: str, url: str, hosts: Any, fix: str):
+def test_other_host_is_refused_with_a_hint_at_the_setting(maker: str, url: str, hosts: Any, fix: str):
     with pytest.raises(ConfigurationError) as caught:
         MAKERS[maker](url, hosts)
     assert f'set insecure_http_dangerously = ["{fix}"]' in str(caught.value)
@@ -151,12 +151,12 @@ def test_any_other_host_is_refused_with_the_setting_that_would_allow_it(maker: s
     ],
     ids=str,
 )
-def test_what_is_no_list_of_hosts_with_ports_is_refused(maker: str, hosts: Any):
+def test_malformed_list_of_hosts_is_refused(maker: str, hosts: Any):
     with pytest.raises(ConfigurationError, match="insecure_http_dangerously"):
         MAKERS[maker](INSIDE, hosts)
 
 
-def test_credentials_in_a_url_are_not_quoted_even_where_the_host_is_named():
+def test_error_about_a_url_does_not_quote_its_credentials():
     with pytest.raises(ConfigurationError) as caught:
         Issuer("http://me:hunter2@keycloak:8080/x", audience="a", insecure_http_dangerously=HOSTS)
     assert "hunter2" not in str(caught.value)
@@ -177,7 +177,7 @@ def test_credentials_in_a_url_are_not_quoted_even_where_the_host_is_named():
     ],
 )
 @pytest.mark.parametrize("issuer", [INSIDE, "https://as.test"])
-def test_metadata_may_name_these_hosts_and_no_others(issuer: str, name: str, url: str, is_usable: bool):
+def test_metadata_may_name_only_configured_http_hosts(issuer: str, name: str, url: str, is_usable: bool):
     document = f'{{"issuer": "{issuer}", "{name}": "{url}"}}'.encode()
     if is_usable:
         assert getattr(judge_metadata(document, issuer, insecure=frozenset(HOSTS)), name) == url
@@ -186,17 +186,17 @@ def test_metadata_may_name_these_hosts_and_no_others(issuer: str, name: str, url
             judge_metadata(document, issuer, insecure=frozenset(HOSTS))
 
 
-def test_the_transport_sends_nothing_by_http_to_a_host_that_the_exchange_does_not_name():
+def test_transport_refuses_http_to_hosts_that_the_exchange_does_not_allow():
     transport = HttpxTransport()
     with pytest.raises(ConfigurationError, match="cleartext"):
         transport.send(Send(url="http://keycloak:8080/", authority="a", insecure=frozenset({"keycloak:8081"})))
 
 
-def test_the_status_lists_of_an_issuer_may_lie_at_its_own_http_origin():
+def test_status_lists_may_be_at_the_http_origin_of_the_issuer():
     Issuer(INSIDE, audience="a", experimental_status_list=StatusListPolicy(), insecure_http_dangerously=HOSTS)
 
 
-def test_a_realm_of_keycloak_is_asked_inside_and_named_as_outside():
+def test_keycloak_realm_is_called_internally_under_its_external_issuer():
     found = presets.keycloak(
         "http://localhost:8080", "shop", "a", internal_url="http://keycloak:8080", insecure_http_dangerously=HOSTS
     )
@@ -224,7 +224,7 @@ def test_a_realm_of_keycloak_is_asked_inside_and_named_as_outside():
 # -- the warning
 
 
-def test_every_start_says_loudly_which_hosts_these_are(caplog: pytest.LogCaptureFixture):
+def test_construction_warns_about_the_http_hosts(caplog: pytest.LogCaptureFixture):
     trusted = Issuer(INSIDE, audience="a", insecure_http_dangerously=HOSTS)
     found = Issuer("http://tenant:80", audience="a", insecure_http_dangerously=["tenant:80"])
     for _ in range(2):
@@ -238,18 +238,18 @@ def test_every_start_says_loudly_which_hosts_these_are(caplog: pytest.LogCapture
         assert guard.issuers[0].insecure_http_dangerously == {"b:2", "keycloak:8080"}
 
 
-def test_an_issuer_without_such_hosts_is_not_warned_about(caplog: pytest.LogCaptureFixture):
+def test_issuer_without_http_hosts_causes_no_warning(caplog: pytest.LogCaptureFixture):
     Guard(Issuer("https://as.test", audience="a"))
     ClientCredentials("https://as.test/token", "id", SECRET)
     assert caplog.records == []
 
 
-# -- by name, from end to end
+# -- by host name, from end to end
 
 
 @pytest.fixture
 def inside(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The issuer of a server that is called ``keycloak`` here, as in a network of containers."""
+    """Yield the issuer of a server with the host name ``keycloak``, as in a network of containers."""
     look_up = socket.getaddrinfo
 
     def named(host: Any, *rest: Any, **options: Any) -> Any:
@@ -264,7 +264,7 @@ def inside(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("validate", ["jwt", "introspection"])
-def test_tokens_are_fetched_and_judged_at_a_server_inside(inside: str, validate: str, tmp_path: Path):
+def test_tokens_of_an_internal_server_are_fetched_and_verified(inside: str, validate: str, tmp_path: Path):
     host = inside.removeprefix("http://")
     client = "robot" if validate == "jwt" else "opaque"
     asking = f'[issuers.introspection]\nclient_id = "api"\nclient_secret = "{SECRET}"\n' if validate != "jwt" else ""
@@ -280,7 +280,7 @@ def test_tokens_are_fetched_and_judged_at_a_server_inside(inside: str, validate:
     guard.close()
 
 
-def test_the_client_takes_its_token_to_an_api_inside_and_to_no_other_by_http():
+def test_client_sends_its_token_over_http_only_to_the_configured_host():
     credentials = ClientCredentials(
         "https://as.test/token", "id", SECRET, insecure_http_dangerously=["api:8000"], origins=["http://api:8000"]
     )
@@ -293,8 +293,8 @@ def test_the_client_takes_its_token_to_an_api_inside_and_to_no_other_by_http():
 # -- a certificate authority and a proxy, for every exchange
 
 
-def speaking_for(authority: Authority) -> Callable[[Connection, bytes], None]:
-    """Answer requests, in the form for proxies too, as *authority* does."""
+def answer_for(authority: Authority) -> Callable[[Connection, bytes], None]:
+    """Answer requests as *authority* does, also those in absolute form for proxies."""
 
     def answer(connection: Connection, received: bytes) -> None:
         head, _, body = received.partition(b"\r\n\r\n")
@@ -309,7 +309,7 @@ def speaking_for(authority: Authority) -> Callable[[Connection, bytes], None]:
 
 
 class Corporate:
-    """A company's network: its authorization server, and the two settings with which that can be reached."""
+    """A company network: its authorization server, and the two settings that make it reachable."""
 
     def __init__(self, server: Loopback, issuer: str, *, ca_file: Path | None, proxy: str | None) -> None:
         self.server = server
@@ -339,17 +339,17 @@ class Corporate:
 def corporate(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Corporate]:
     if request.param == "proxy":
         issuer = "http://as.corp.test:8080"
-        with Loopback(speaking_for(authority(issuer))) as server:
+        with Loopback(answer_for(authority(issuer))) as server:
             yield Corporate(server, issuer, ca_file=None, proxy=f"http://127.0.0.1:{server.port}")
     else:
         certificates = Certificates(tmp_path)
         bundle = certificates.bundle.rename(tmp_path / "corporate.pem")
         with Loopback(lambda *_: None, tls=certificates.server(), name="localhost") as server:
-            server.respond = speaking_for(authority(server.url))
+            server.respond = answer_for(authority(server.url))
             yield Corporate(server, server.url, ca_file=bundle, proxy=None)
 
 
-def test_every_exchange_goes_by_the_certificate_authority_and_the_proxy(corporate: Corporate, tmp_path: Path):
+def test_each_exchange_uses_the_certificate_authority_and_the_proxy(corporate: Corporate, tmp_path: Path):
     file = tmp_path / "scopeguard.toml"
     file.write_text(
         f'resource = "{API}"\ninsecure_http_dangerously = {corporate.hosts}\n{corporate.toml}\n'
@@ -376,7 +376,7 @@ def test_every_exchange_goes_by_the_certificate_authority_and_the_proxy(corporat
         guard.close()
     metadata = "/.well-known/oauth-authorization-server"
     assert {path: corporate.paths.count(path) for path in set(corporate.paths)} == {
-        metadata: 6,  # of each client and each guard
+        metadata: 6,  # Of each client and each guard.
         "/token": 4,
         "/jwks": 2,
         "/introspect": 2,
@@ -384,7 +384,9 @@ def test_every_exchange_goes_by_the_certificate_authority_and_the_proxy(corporat
 
 
 @pytest.mark.parametrize("where", ["--issuer", "--token-url"])
-def test_the_command_line_fetches_a_token_there(corporate: Corporate, where: str, monkeypatch: pytest.MonkeyPatch):
+def test_command_line_fetches_a_token_through_the_proxy(
+    corporate: Corporate, where: str, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("SECRET", SECRET)
     url = corporate.issuer if where == "--issuer" else f"{corporate.issuer}/token"
     run = CliRunner().invoke(
@@ -395,7 +397,7 @@ def test_the_command_line_fetches_a_token_there(corporate: Corporate, where: str
     assert corporate.paths[-1] == "/token"
 
 
-def test_without_these_settings_there_is_nothing_to_be_reached(corporate: Corporate, monkeypatch: pytest.MonkeyPatch):
+def test_without_these_settings_the_server_is_unreachable(corporate: Corporate, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SSL_CERT_FILE", str(corporate.ca_file))
     monkeypatch.setenv("HTTP_PROXY", str(corporate.proxy))
     issuer = Issuer(
@@ -425,7 +427,7 @@ def test_without_these_settings_there_is_nothing_to_be_reached(corporate: Corpor
         (["--insecure-http-dangerously", "keycloak"], "insecure_http_dangerously: 'keycloak' is not a host"),
     ],
 )
-def test_options_that_cannot_work_are_refused(options: list[str], problem: str, monkeypatch: pytest.MonkeyPatch):
+def test_invalid_options_are_refused(options: list[str], problem: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SECRET", SECRET)
     arguments = ["--token-url", "https://as.test/token", "--client-id", "robot", "--client-secret", "env:SECRET"]
     run = CliRunner().invoke(cli, ["token", *arguments, *options])
@@ -434,13 +436,13 @@ def test_options_that_cannot_work_are_refused(options: list[str], problem: str, 
 
 
 @pytest.mark.parametrize("proxy", ["http://me:hunter2@[::1", "gopher://me:hunter2@proxy", "http://me:hunter2@p/x", 7])
-def test_a_proxy_that_cannot_be_one_is_refused_and_its_password_is_not_shown(proxy: Any):
+def test_invalid_proxy_is_refused_without_showing_its_password(proxy: Any):
     with pytest.raises(ConfigurationError, match="proxy: ") as caught:
         HttpxTransport(proxy=proxy)
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_proxy_that_refuses_is_an_outage_and_its_password_is_not_logged(caplog: pytest.LogCaptureFixture):
+def test_proxy_that_refuses_is_an_outage_without_logging_its_password(caplog: pytest.LogCaptureFixture):
     with Loopback(answering(response(b"no", status="407 Proxy Authentication Required"))) as proxy:
         transport = HttpxTransport(proxy=f"http://me:hunter2@127.0.0.1:{proxy.port}")
         guard = Guard(Issuer("https://as.corp.test", audience=API), transport=transport)

@@ -1,4 +1,4 @@
-"""Many issuers: found when they are needed, apart from each other, and cheap while they are not in use."""
+"""Many issuers: looked up on demand, isolated from each other, and cheap while unused."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def is_tenant(iss: str) -> bool:
 
 
 class Directory:
-    """What a resolver looks tenants up in, and who asked."""
+    """The directory that a resolver queries, with a record of the queries."""
 
     def __init__(self, *authorities: FakeAuthority) -> None:
         self.known: Tenants = {authority.url: authority.issuer for authority in authorities}
@@ -110,7 +110,7 @@ def new_guard(network: Network, clock: FakeClock, directory: Directory) -> Itera
 
 
 def outcome(guard: Guard, token: str) -> str:
-    """``granted``, or the reason why not."""
+    """Return ``granted`` or the reason of the refusal."""
     match guard.check(request_with(token)):
         case Granted():
             return "granted"
@@ -125,14 +125,14 @@ def outcome(guard: Guard, token: str) -> str:
             raise AssertionError(other)
 
 
-# -- found when they are needed
+# -- look-up on demand
 
 
-def test_a_token_is_admitted_until_the_leeway_of_its_issuer_is_over(new_guard: NewGuard, tenants: list[FakeAuthority]):
+def test_token_is_accepted_until_the_leeway_of_its_issuer_ends(new_guard: NewGuard, tenants: list[FakeAuthority]):
     one, two, found = tenants
     guard = new_guard(
         replace(one.issuer, leeway=10),
-        replace(one.issuer, leeway=20, token_header="X-Proxy-Token"),  # the same name behind a proxy
+        replace(one.issuer, leeway=20, token_header="X-Proxy-Token"),  # The same issuer with a token header of a proxy.
         two.issuer,
         resolve=lambda name: replace(found.issuer, leeway=5),
         ttl=60,
@@ -151,23 +151,23 @@ def test_a_token_is_admitted_until_the_leeway_of_its_issuer_is_over(new_guard: N
     match guard.check(request_with(found.mint(expires_in=90))):
         case Granted(access_token=token):
             found.clock.advance(60)
-            assert engine_of(guard).admits_until(token) == token.expires_at  # the resolver has to be asked again
+            assert engine_of(guard).admits_until(token) == token.expires_at  # The resolver has to be called again.
             assert engine_of(guard).admits_until(replace(token, expires_at=None)) is None
         case refusal:
             raise AssertionError(refusal)
 
 
 @pytest.mark.parametrize("kind", ["blocking", "async"])
-@pytest.mark.parametrize("colour", ["threads", "asyncio", "trio", "mixed"])
-def test_however_many_wait_an_issuer_is_looked_up_once_and_never_in_an_event_loop(
-    new_guard: NewGuard, directory: Directory, tenants: list[FakeAuthority], colour: str, kind: str
+@pytest.mark.parametrize("runtime", ["threads", "asyncio", "trio", "mixed"])
+def test_concurrent_requests_look_an_issuer_up_once_outside_the_event_loop(
+    new_guard: NewGuard, directory: Directory, tenants: list[FakeAuthority], runtime: str, kind: str
 ):
     guard = new_guard(resolve=directory.afind if kind == "async" else directory.find)
     directory.gate.clear()
-    storm = Storm(colour, guard)
+    storm = Storm(runtime, guard)
     storm.start([tenants[0].mint("read")] * HERD)
     storm.crowd(HERD)
-    loops = set() if colour in ("threads", "mixed") else set(storm._threads)
+    loops = set() if runtime in ("threads", "mixed") else set(storm._threads)
     directory.gate.set()
     assert storm.end() == {"Granted": HERD}
     assert directory.asked == [tenants[0].url]
@@ -177,7 +177,7 @@ def test_however_many_wait_an_issuer_is_looked_up_once_and_never_in_an_event_loo
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", ["blocking", "async"])
-async def test_while_one_tenant_is_looked_up_others_are_served(
+async def test_other_tenants_are_served_during_a_look_up(
     new_guard: NewGuard, directory: Directory, tenants: list[FakeAuthority], kind: str
 ):
     guard = new_guard(tenants[1].issuer, resolve=directory.afind if kind == "async" else directory.find)
@@ -191,7 +191,7 @@ async def test_while_one_tenant_is_looked_up_others_are_served(
 
 @pytest.mark.rule("P-18")
 @pytest.mark.parametrize("iss", ["https://evil.test", "", "https://" + "a" * 512 + ".as.test"])
-def test_a_name_that_is_not_accepted_is_not_looked_up(
+def test_issuer_that_the_predicate_rejects_is_not_looked_up(
     new_guard: NewGuard, directory: Directory, network: Network, tenants: list[FakeAuthority], iss: str
 ):
     token = tenants[0].mint("read", claims={"iss": iss})
@@ -199,7 +199,7 @@ def test_a_name_that_is_not_accepted_is_not_looked_up(
     assert directory.asked == network.requests == []
 
 
-def test_a_predicate_that_was_not_awaited_lets_nobody_in(
+def test_coroutine_as_a_predicate_admits_no_issuer(
     new_guard: NewGuard, directory: Directory, tenants: list[FakeAuthority]
 ):
     for answer in (object(), "", 0, None):
@@ -209,7 +209,7 @@ def test_a_predicate_that_was_not_awaited_lets_nobody_in(
     assert directory.asked == []
 
 
-def test_no_for_an_answer_is_believed_for_a_while(
+def test_unknown_issuer_is_cached_for_a_while(
     new_guard: NewGuard, directory: Directory, tenants: list[FakeAuthority], clock: FakeClock
 ):
     guard = new_guard(negative_ttl=20)
@@ -235,24 +235,24 @@ WRONG: list[tuple[Callable[[FakeAuthority], object], str]] = [
 
 
 @pytest.mark.parametrize("wrong, message", WRONG)
-@pytest.mark.parametrize("colour", ["threads", "asyncio", "trio"])
-def test_what_a_resolver_may_not_return_is_a_mistake_and_never_a_yes(
+@pytest.mark.parametrize("runtime", ["threads", "asyncio", "trio"])
+def test_invalid_result_of_a_resolver_is_an_error_and_grants_nothing(
     new_guard: NewGuard,
     tenants: list[FakeAuthority],
-    colour: str,
+    runtime: str,
     wrong: Callable[[FakeAuthority], object],
     message: str,
 ):
     guard = new_guard(resolve=lambda iss: wrong(tenants[0]))
     view = request_with(tenants[0].mint("read"))
     with pytest.raises(ConfigurationError, match=f"^resolver.resolve: .*{message}"):
-        guard.check(view) if colour == "threads" else anyio.run(guard.acheck, view, backend=colour)
+        guard.check(view) if runtime == "threads" else anyio.run(guard.acheck, view, backend=runtime)
     assert outcome(guard, tenants[0].mint("read")) == "authority_backing_off"
     assert tenants[0].requests == []
 
 
 @pytest.mark.parametrize("kind", ["blocking", "async"])
-def test_a_bug_in_a_resolver_is_raised_and_the_next_second_it_is_an_outage(
+def test_exception_of_a_resolver_is_raised_and_then_an_outage(
     new_guard: NewGuard, directory: Directory, tenants: list[FakeAuthority], clock: FakeClock, kind: str
 ):
     guard = new_guard(resolve=directory.afind if kind == "async" else directory.find)
@@ -269,7 +269,7 @@ def test_a_bug_in_a_resolver_is_raised_and_the_next_second_it_is_an_outage(
 
 @pytest.mark.rule("P-19")
 @pytest.mark.parametrize("asked, pause", [(None, 1.0), (0.1, 1.0), (7.0, 7.0), (3600.0, 30.0)])
-def test_a_resolver_that_fails_is_an_outage_of_that_tenant_alone(
+def test_failing_look_up_is_an_outage_of_that_tenant_only(
     new_guard: NewGuard,
     directory: Directory,
     tenants: list[FakeAuthority],
@@ -291,13 +291,13 @@ def test_a_resolver_that_fails_is_an_outage_of_that_tenant_alone(
     assert directory.asked == [tenants[0].url, tenants[1].url, tenants[0].url]
 
 
-@pytest.mark.parametrize("colour", ["asyncio", "trio", "mixed"])
-def test_those_who_waited_for_a_look_up_that_failed_do_not_try_one_after_the_other(
-    new_guard: NewGuard, directory: Directory, tenants: list[FakeAuthority], colour: str
+@pytest.mark.parametrize("runtime", ["asyncio", "trio", "mixed"])
+def test_requests_that_waited_for_a_failed_look_up_do_not_repeat_it(
+    new_guard: NewGuard, directory: Directory, tenants: list[FakeAuthority], runtime: str
 ):
     directory.failure = AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, "the directory")
     directory.gate.clear()
-    storm = Storm(colour, new_guard())
+    storm = Storm(runtime, new_guard())
     storm.start([tenants[0].mint("read")] * 20)
     storm.crowd(20)
     directory.gate.set()
@@ -305,10 +305,10 @@ def test_those_who_waited_for_a_look_up_that_failed_do_not_try_one_after_the_oth
     assert len(directory.asked) == 1
 
 
-# -- bounded, and not for ever
+# -- limits and expiry
 
 
-def test_the_issuer_used_longest_ago_goes_first_and_its_keys_with_it(
+def test_least_recently_used_issuer_is_evicted_with_its_keys(
     new_guard: NewGuard, directory: Directory, tenants: list[FakeAuthority]
 ):
     guard = new_guard(max_issuers=2)
@@ -321,7 +321,7 @@ def test_the_issuer_used_longest_ago_goes_first_and_its_keys_with_it(
     assert [record.issuer.url for record in resolved.found] == [tenant("a"), tenant("b")]
 
 
-def test_made_up_names_are_bounded_and_push_out_no_issuer(
+def test_unknown_names_are_bounded_and_evict_no_issuer(
     new_guard: NewGuard, directory: Directory, tenants: list[FakeAuthority]
 ):
     guard = new_guard(max_issuers=2)
@@ -337,7 +337,7 @@ def test_made_up_names_are_bounded_and_push_out_no_issuer(
     assert (len(resolved._found), len(resolved._others)) == (1, 2)
 
 
-def test_after_its_time_an_issuer_is_looked_up_again_and_the_same_settings_keep_the_keys(
+def test_issuer_is_looked_up_again_after_its_ttl_and_equal_settings_keep_the_keys(
     new_guard: NewGuard, directory: Directory, tenants: list[FakeAuthority], clock: FakeClock
 ):
     guard = new_guard(ttl=50)
@@ -349,7 +349,7 @@ def test_after_its_time_an_issuer_is_looked_up_again_and_the_same_settings_keep_
     assert tenants[0].transport.count("jwks") == 1
 
 
-def test_what_is_found_then_holds(
+def test_changed_settings_apply_after_the_next_look_up(
     new_guard: NewGuard, directory: Directory, tenants: list[FakeAuthority], clock: FakeClock
 ):
     guard = new_guard(ttl=50)
@@ -371,10 +371,10 @@ def test_what_is_found_then_holds(
     directory.failure = None
     clock.advance(1)
     assert outcome(guard, token) == "granted"
-    assert tenants[0].transport.count("jwks") == 2  # of the first settings, and of the last
+    assert tenants[0].transport.count("jwks") == 2  # Of the first settings, and of the last.
 
 
-# -- beside those that are configured
+# -- beside configured issuers
 
 
 def test_a_configured_issuer_is_not_looked_up(new_guard: NewGuard, directory: Directory, tenants: list[FakeAuthority]):
@@ -388,14 +388,16 @@ def test_a_configured_issuer_is_not_looked_up(new_guard: NewGuard, directory: Di
     assert guard.issuers == (tenants[0].issuer,)
 
 
-def test_a_guard_trusts_somebody_or_has_somebody_to_ask(new_guard: NewGuard):
+def test_guard_needs_an_issuer_or_a_resolver(new_guard: NewGuard):
     assert new_guard().issuers == ()
     new_guard().warm()
     with pytest.raises(ConfigurationError, match="at least one Issuer"):
         new_guard(resolves=False)
 
 
-def test_a_token_of_a_proxy_is_not_looked_up(new_guard: NewGuard, directory: Directory, tenants: list[FakeAuthority]):
+def test_token_in_a_proxy_header_causes_no_look_up(
+    new_guard: NewGuard, directory: Directory, tenants: list[FakeAuthority]
+):
     guard = new_guard(replace(tenants[0].issuer, token_header="x-token"))
     token = tenants[1].mint("read")
     in_field = RequestView(method="GET", path="/", headers=HeaderList([(b"x-token", token.encode())]))
@@ -406,22 +408,24 @@ def test_a_token_of_a_proxy_is_not_looked_up(new_guard: NewGuard, directory: Dir
     assert outcome(guard, token) == "granted"
 
 
-def test_an_opaque_token_is_nobodys(new_guard: NewGuard, directory: Directory, tenants: list[FakeAuthority]):
+def test_opaque_token_is_refused_with_a_resolver_alone(
+    new_guard: NewGuard, directory: Directory, tenants: list[FakeAuthority]
+):
     guard = new_guard()
     denied = guard.check(request_with(tenants[0].mint("read", token_format="opaque")))
     assert isinstance(denied, Denied)
     assert directory.asked == tenants[0].requests == []
 
 
-def test_implications_of_the_api_hold_for_all(new_guard: NewGuard, tenants: list[FakeAuthority]):
+def test_implications_of_the_api_apply_to_all_issuers(new_guard: NewGuard, tenants: list[FakeAuthority]):
     guard = new_guard(options={"implies": {"all": ["read"]}})
     assert isinstance(guard.check(request_with(tenants[0].mint("all")), all_of("read")), Granted)
 
 
 @pytest.mark.parametrize("kind", ["blocking", "async"])
-@pytest.mark.parametrize("colour", ["threads", "asyncio", "trio"])
-def test_what_a_tenant_issued_can_be_revoked(
-    new_guard: NewGuard, directory: Directory, tenants: list[FakeAuthority], colour: str, kind: str
+@pytest.mark.parametrize("runtime", ["threads", "asyncio", "trio"])
+def test_tokens_of_a_tenant_can_be_revoked(
+    new_guard: NewGuard, directory: Directory, tenants: list[FakeAuthority], runtime: str, kind: str
 ):
     guard = new_guard(resolve=directory.afind if kind == "async" else directory.find)
     token, other = tenants[0].mint("read"), tenants[0].mint("read", subject="ann")
@@ -431,7 +435,7 @@ def test_what_a_tenant_issued_can_be_revoked(
         async def run() -> None:
             await guard.arevoke(**what)
 
-        guard.revoke(**what) if colour == "threads" else anyio.run(run, backend=colour)
+        guard.revoke(**what) if runtime == "threads" else anyio.run(run, backend=runtime)
 
     revoke(token=token)
     assert outcome(guard, token) == "token_revoked"
@@ -445,12 +449,12 @@ def test_what_a_tenant_issued_can_be_revoked(
     assert outcome(guard, foreign) == "granted"
 
 
-def test_one_issuer_and_a_resolver_are_several(new_guard: NewGuard, tenants: list[FakeAuthority]):
+def test_revocation_with_a_resolver_needs_an_issuer_argument(new_guard: NewGuard, tenants: list[FakeAuthority]):
     with pytest.raises(ConfigurationError, match="name one with issuer"):
         new_guard(tenants[0].issuer).revoke(subject="ann")
 
 
-def test_after_a_fork_nobody_waits_for_the_parent(
+def test_look_up_of_the_parent_does_not_block_a_child(
     new_guard: NewGuard, directory: Directory, tenants: list[FakeAuthority]
 ):
     guard = new_guard(tenants[2].issuer)
@@ -471,7 +475,7 @@ def test_after_a_fork_nobody_waits_for_the_parent(
 
 
 @pytest.mark.anyio
-async def test_a_hook_is_called_inside_a_flight_only():
+async def test_hook_is_called_only_inside_a_flight():
     guard = Guard(FakeAuthority().issuer)
     with pytest.raises(TypeError, match="CallHook belongs inside a SingleFlight"):
         await aio.run(ask(CallHook(lambda: None)), engine_of(guard).runtime, None)
@@ -487,12 +491,12 @@ async def test_a_hook_is_called_inside_a_flight_only():
         ({"negative_ttl": float("inf")}, "negative_ttl"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any], name: str):
+def test_invalid_settings_are_refused(wrong: dict[str, Any], name: str):
     with pytest.raises(ConfigurationError, match=rf"^resolver\.{name}: "):
         IssuerResolver(**{"accepts": is_tenant, "resolve": Tenants().get, **wrong})
 
 
-def test_no_name_that_a_token_carries_breaks_the_log(
+def test_any_issuer_name_is_logged_on_one_line(
     new_guard: NewGuard, directory: Directory, tenants: list[FakeAuthority], caplog: pytest.LogCaptureFixture
 ):
     directory.failure = AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, "the directory")
@@ -503,12 +507,12 @@ def test_no_name_that_a_token_carries_breaks_the_log(
     assert all(message.isprintable() for message in caplog.messages)
 
 
-# -- apart from each other
+# -- isolation
 
 
 @pytest.mark.rule("P-19")
 @pytest.mark.parametrize("by_resolver", [False, True])
-def test_an_authority_that_is_away_touches_nobody_else_and_is_tried_again_later_and_later(
+def test_unreachable_authority_affects_no_other_issuer_and_backs_off(
     new_guard: NewGuard, tenants: list[FakeAuthority], clock: FakeClock, by_resolver: bool
 ):
     guard = new_guard() if by_resolver else new_guard(*(a.issuer for a in tenants), resolves=False)
@@ -523,7 +527,7 @@ def test_an_authority_that_is_away_touches_nobody_else_and_is_tried_again_later_
             clock.advance(0.25)
     at = [number for number in range(1, 40) if tries[number] > tries[number - 1]]
     pauses = [later - earlier for earlier, later in zip([0, *at], at, strict=False)]
-    assert pauses == [1, 2, 4, 8, 16]  # quarters of a second
+    assert pauses == [1, 2, 4, 8, 16]  # Quarters of a second.
     assert up.transport.count("metadata") == up.transport.count("jwks") == 1
     assert tenants[2].requests == []
     clock.advance(8)
@@ -531,10 +535,12 @@ def test_an_authority_that_is_away_touches_nobody_else_and_is_tried_again_later_
 
 
 @pytest.mark.rule("P-19")
-@pytest.mark.parametrize("colour", ["threads", "asyncio", "trio"])
-def test_nobody_waits_for_the_keys_of_another_issuer(new_guard: NewGuard, tenants: list[FakeAuthority], colour: str):
+@pytest.mark.parametrize("runtime", ["threads", "asyncio", "trio"])
+def test_request_does_not_wait_for_the_keys_of_another_issuer(
+    new_guard: NewGuard, tenants: list[FakeAuthority], runtime: str
+):
     guard = new_guard(*(authority.issuer for authority in tenants), resolves=False)
-    storm = Storm(colour, guard)
+    storm = Storm(runtime, guard)
     with tenants[0].hold() as held:
         storm.start([tenants[0].mint("read")])
         held.arrived()
@@ -545,7 +551,7 @@ def test_nobody_waits_for_the_keys_of_another_issuer(new_guard: NewGuard, tenant
 
 @pytest.mark.rule("P-19", "X-14", "X-57")
 @pytest.mark.parametrize("by_resolver", [False, True])
-def test_the_same_key_id_at_two_issuers_never_mixes(new_guard: NewGuard, directory: Directory, by_resolver: bool):
+def test_equal_key_ids_of_two_issuers_are_separate(new_guard: NewGuard, directory: Directory, by_resolver: bool):
     keys = [SigningKey.generate("ES256", kid="1") for _ in range(2)]
     one, two = (
         Issuer(tenant(name), audience=API, keys={"keys": [key.public_jwk()]})
@@ -562,7 +568,7 @@ def test_the_same_key_id_at_two_issuers_never_mixes(new_guard: NewGuard, directo
 
 @pytest.mark.rule("P-19")
 @pytest.mark.parametrize("by_resolver", [False, True])
-def test_algorithms_and_audiences_are_of_one_issuer(
+def test_algorithms_and_audiences_apply_per_issuer(
     new_guard: NewGuard, directory: Directory, tenants: list[FakeAuthority], by_resolver: bool
 ):
     one, two = tenants[:2]
@@ -583,21 +589,21 @@ def test_algorithms_and_audiences_are_of_one_issuer(
         assert outcome(guard, authority.mint("read", algorithm=algorithm, audience=audience)) == expected
 
 
-# -- a thousand
+# -- a thousand issuers
 
 
-def test_a_thousand_issuers_cost_nothing_at_the_start_and_three_in_use_cost_three(clock: FakeClock):
+def test_thousand_issuers_fetch_nothing_at_the_start_and_three_used_fetch_three(clock: FakeClock):
     used = [FakeAuthority(tenant(f"t{number}"), API, clock=clock) for number in (0, 500, 999)]
     network = Network(*used)
     issuers = [Issuer(tenant(f"t{number}"), audience=API) for number in range(1000)]
     before = set(threading.enumerate())
     guard = Guard(*issuers, transport=network, clock=clock)
     assert network.requests == []
-    assert not set(threading.enumerate()) - before  # threads of earlier tests may end meanwhile
+    assert not set(threading.enumerate()) - before  # Threads of earlier tests may end in the meantime.
     for _ in range(2):
         assert [outcome(guard, authority.mint("read")) for authority in used] == ["granted"] * 3
     assert outcome(guard, used[0].mint("read", claims={"iss": tenant("t1000")})) == "unknown_issuer"
-    assert len(network.requests) == 6  # metadata and keys of each
+    assert len(network.requests) == 6  # Metadata and keys of each.
     guard.close()
 
 
@@ -612,7 +618,7 @@ def benchmark_of_issuers(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def test_the_benchmark_runs(benchmark_of_issuers: ModuleType, capsys: pytest.CaptureFixture[str]):
+def test_benchmark_of_issuers_runs(benchmark_of_issuers: ModuleType, capsys: pytest.CaptureFixture[str]):
     level = logging.getLogger("scopeguard").level
     try:
         benchmark_of_issuers.main(["1", "5"], loops=2)

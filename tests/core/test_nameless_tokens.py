@@ -1,4 +1,4 @@
-"""JWTs without ``iss``: refused, unless the one issuer says that it issues such tokens."""
+"""JWTs without ``iss``: refused unless the only issuer is configured to issue such tokens."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def guard_of(authority: FakeAuthority, *more: Any, **settings: Any) -> Guard:
 def outcome(guard: Guard, authority: FakeAuthority, claims: dict[str, Any], typ: str = "JWT", **options: Any) -> Any:
     token = authority.mint("read", claims=claims, headers={"typ": typ}, **options)
     headers = HeaderList([(b"authorization", b"Bearer " + token.encode())])
-    for _ in range(2):  # the second time it is remembered
+    for _ in range(2):  # The second time it is cached.
         decision = guard.check(RequestView(method="GET", path="/", headers=headers))
     match decision:
         case Granted(access_token=token_):
@@ -34,7 +34,7 @@ def outcome(guard: Guard, authority: FakeAuthority, claims: dict[str, Any], typ:
     raise AssertionError(decision)
 
 
-def test_a_token_without_iss_is_accepted_where_the_issuer_says_so(authority: FakeAuthority):
+def test_token_without_iss_is_accepted_if_configured(authority: FakeAuthority):
     guard = guard_of(authority, issuer_claim_optional_dangerously=True)
     assert outcome(guard, authority, {"iss": None}) == "https://as.test"
     assert outcome(guard, authority, {}) == "https://as.test"
@@ -53,22 +53,24 @@ def test_a_token_without_iss_is_accepted_where_the_issuer_says_so(authority: Fak
         ({"iss": None, "nonce": "n"}, Reason.NOT_AN_ACCESS_TOKEN),
     ],
 )
-def test_everything_else_is_checked_as_ever(authority: FakeAuthority, claims: dict[str, Any], reason: Reason):
+def test_all_other_checks_apply_to_a_token_without_iss(
+    authority: FakeAuthority, claims: dict[str, Any], reason: Reason
+):
     assert outcome(guard_of(authority, issuer_claim_optional_dangerously=True), authority, claims) is reason
 
 
-def test_an_access_token_by_rfc9068_names_its_issuer(authority: FakeAuthority):
+def test_at_jwt_without_iss_is_refused(authority: FakeAuthority):
     guard = guard_of(authority, issuer_claim_optional_dangerously=True)
     assert outcome(guard, authority, {"iss": None}, typ="at+jwt") is Reason.MISSING_CLAIM
 
 
-def test_the_signature_is_verified(authority: FakeAuthority):
+def test_signature_of_a_token_without_iss_is_verified(authority: FakeAuthority):
     stranger = FakeAuthority(clock=authority.clock)
     guard = guard_of(authority, issuer_claim_optional_dangerously=True)
     assert outcome(guard, stranger, {"iss": None}) in (Reason.UNKNOWN_KEY, Reason.BAD_SIGNATURE)
 
 
-def test_another_issuer_beside_it_is_refused(authority: FakeAuthority):
+def test_second_issuer_is_a_configuration_error(authority: FakeAuthority):
     other = FakeAuthority("https://other.test").issuer
     with pytest.raises(ConfigurationError, match=r"issuer_claim_optional_dangerously: .*the only one"):
         guard_of(authority, other, issuer_claim_optional_dangerously=True)
@@ -77,7 +79,7 @@ def test_another_issuer_beside_it_is_refused(authority: FakeAuthority):
         Guard(replace(authority.issuer, issuer_claim_optional_dangerously=True), resolver=resolver)
 
 
-def test_an_issuer_that_is_found_by_its_name_has_one(authority: FakeAuthority):
+def test_resolver_must_not_return_a_nameless_issuer(authority: FakeAuthority):
     found = replace(authority.issuer, issuer_claim_optional_dangerously=True)
     guard = Guard(
         resolver=IssuerResolver(accepts=lambda name: True, resolve=lambda name: found),

@@ -1,4 +1,4 @@
-"""Issuers that a resolver finds by the name in an unverified token: strangers choose which, and how many.
+"""Issuers that a resolver finds by the name in an unverified token. Attackers choose which, and how many.
 
 Until a token of such an issuer was accepted, its outbound work is counted together with that of all others like it,
 none of it has priority, and it pushes no other issuer out of memory.
@@ -24,7 +24,7 @@ from storms import PATIENCE, Storm, request_with
 
 API = "https://api.test"
 NAMES = tuple("abcd")
-COLOURS = ("threads", "asyncio", "trio", "mixed")
+RUNTIMES = ("threads", "asyncio", "trio", "mixed")
 
 
 def tenant(name: str) -> str:
@@ -56,12 +56,12 @@ class Scene:
         outside: Any = engine_of(self.guard).runtime
         answer = outside._answer
 
-        def noted(effect: object, *arguments: Any) -> Any:
+        def record_flight(effect: object, *arguments: Any) -> Any:
             if isinstance(effect, SingleFlight):
                 self.flights.append(effect)
             return answer(effect, *arguments)
 
-        outside._answer = noted
+        outside._answer = record_flight
 
     def send(self, request: Send, /) -> Answer:
         if request.form is not None:
@@ -71,12 +71,12 @@ class Scene:
 
     def close(self) -> None: ...
 
-    def forged(self, name: str) -> str:
-        """A token that names a tenant and was signed by a stranger."""
+    def forge_token(self, name: str) -> str:
+        """Return a token that names a tenant and has a forged signature."""
         return self.tenants[name].mint("read", key=SigningKey.generate("ES256"))
 
     def check(self, token: str) -> tuple[Decision, list[SingleFlight]]:
-        """The decision, and the flights in the lanes of issuers that were asked for."""
+        """Return the decision and the flights that it started in the lanes of issuers."""
         self.flights.clear()
         decision = self.guard.check(request_with(token))
         return decision, [flight for flight in self.flights if flight.account != "resolver"]
@@ -129,7 +129,7 @@ KINDS: dict[str, tuple[Callable[[Issuer], Issuer], set[Lane]]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_work_for_all_newcomers_is_that_of_one_account_without_priority(kind: str, new_scene: Callable[..., Scene]):
+def test_new_issuers_share_one_account_without_priority(kind: str, new_scene: Callable[..., Scene]):
     change, lanes = KINDS[kind]
     scene = new_scene(change)
     headers = {"kid": "1d9cf9f5-8d0f-4b5c-9a3c-2f1f3d9a2b10"} if kind == "keys by id" else {}
@@ -144,7 +144,7 @@ def test_the_work_for_all_newcomers_is_that_of_one_account_without_priority(kind
     assert not any(flight.priority for flight in flights)
 
 
-def test_an_issuer_has_an_account_and_priority_once_a_token_of_it_was_accepted(new_scene: Callable[..., Scene]):
+def test_issuer_has_an_account_and_priority_after_an_accepted_token(new_scene: Callable[..., Scene]):
     scene = new_scene()
     assert isinstance(scene.check(scene.tenants["a"].mint("read"))[0], Granted)
     scene.clock.advance(3601)
@@ -153,25 +153,25 @@ def test_an_issuer_has_an_account_and_priority_once_a_token_of_it_was_accepted(n
     assert (flight.account, flight.priority) == (tenant("a"), True)
 
 
-def test_a_forged_token_makes_no_issuer_known(new_scene: Callable[..., Scene]):
+def test_forged_token_does_not_make_an_issuer_known(new_scene: Callable[..., Scene]):
     scene = new_scene()
-    assert isinstance(scene.check(scene.forged("a"))[0], Denied)
+    assert isinstance(scene.check(scene.forge_token("a"))[0], Denied)
     scene.clock.advance(3601)
-    _, flights = scene.check(scene.forged("a"))
+    _, flights = scene.check(scene.forge_token("a"))
     assert flights
     assert not any(flight.priority for flight in flights)
     assert not any(flight.priority for flight in scene.flights), "looking it up again"
     assert {flight.account for flight in flights}.isdisjoint({tenant("a")})
 
 
-def test_a_configured_issuer_has_priority_from_its_first_token_on(new_scene: Callable[..., Scene]):
+def test_configured_issuer_has_priority_from_the_first_token(new_scene: Callable[..., Scene]):
     scene = new_scene()
     decision, (flight,) = scene.check(scene.configured.mint("read"))
     assert isinstance(decision, Granted)
     assert (flight.account, flight.priority) == (scene.configured.url, True)
 
 
-def test_a_token_accepted_by_introspection_makes_its_issuer_known(new_scene: Callable[..., Scene]):
+def test_token_accepted_by_introspection_makes_its_issuer_known(new_scene: Callable[..., Scene]):
     scene = new_scene(asked)
     token = scene.tenants["a"].mint("read")
     assert isinstance(scene.check(token)[0], Granted)
@@ -180,8 +180,8 @@ def test_a_token_accepted_by_introspection_makes_its_issuer_known(new_scene: Cal
     assert [(flight.account, flight.priority) for flight in flights] == [(tenant("a"), True)]
 
 
-@pytest.mark.parametrize("colour", COLOURS)
-def test_key_sets_of_many_named_issuers_that_hang_hold_up_no_configured_one(colour: str):
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_hanging_key_sets_of_new_issuers_do_not_delay_configured_ones(runtime: str):
     configured, stranger = FakeAuthority("https://configured.test", API), SigningKey.generate("ES256")
     gate, arrived = threading.Event(), threading.Semaphore(0)
 
@@ -201,7 +201,7 @@ def test_key_sets_of_many_named_issuers_that_hang_hold_up_no_configured_one(colo
     guard = Guard(configured.issuer, resolver=resolver, transport=Hanging(), clock=configured.clock)
     bounds = BOUNDS[Lane.KEYS]
     places = bounds.places_of_one - bounds.reserved
-    flood = Storm(colour, guard)
+    flood = Storm(runtime, guard)
     names = [configured.mint("read", claims={"iss": f"https://{i}.test"}, key=stranger) for i in range(100)]
     try:
         flood.start(names)
@@ -218,12 +218,12 @@ def test_key_sets_of_many_named_issuers_that_hang_hold_up_no_configured_one(colo
 # -- memory
 
 
-def test_named_issuers_push_out_none_whose_token_was_accepted(new_scene: Callable[..., Scene]):
+def test_new_issuers_evict_no_issuer_with_an_accepted_token(new_scene: Callable[..., Scene]):
     scene = new_scene(max_issuers=2)
     for name in "ab":
         assert isinstance(scene.check(scene.tenants[name].mint("read"))[0], Granted)
     for name in "cdcd":
-        assert isinstance(scene.check(scene.forged(name))[0], Denied)
+        assert isinstance(scene.check(scene.forge_token(name))[0], Denied)
     assert scene.held == {tenant("a"), tenant("b"), tenant("d")}
     scene.looked_up.clear()
     for name in "ab":
@@ -232,16 +232,16 @@ def test_named_issuers_push_out_none_whose_token_was_accepted(new_scene: Callabl
     assert scene.tenants["a"].transport.count("jwks") == scene.tenants["b"].transport.count("jwks") == 1
 
 
-def test_newcomers_get_the_room_that_is_left(new_scene: Callable[..., Scene]):
+def test_new_issuers_use_the_remaining_capacity(new_scene: Callable[..., Scene]):
     scene = new_scene(max_issuers=3)
     assert isinstance(scene.check(scene.tenants["a"].mint("read"))[0], Granted)
     for name in "bcd":
-        assert isinstance(scene.check(scene.forged(name))[0], Denied)
+        assert isinstance(scene.check(scene.forge_token(name))[0], Denied)
     assert scene.held == {tenant("a"), tenant("c"), tenant("d")}
 
 
-def test_an_issuer_that_was_pushed_out_is_held_again_when_its_token_is_accepted(new_scene: Callable[..., Scene]):
-    """Others come while its keys are fetched, for the first of its tokens."""
+def test_evicted_issuer_is_kept_again_after_an_accepted_token(new_scene: Callable[..., Scene]):
+    """Other issuers evict it while its keys are fetched for its first token."""
     scene = new_scene(max_issuers=1)
     decisions: list[Decision] = []
     good = scene.tenants["a"].mint("read")
@@ -249,7 +249,7 @@ def test_an_issuer_that_was_pushed_out_is_held_again_when_its_token_is_accepted(
         waiting = threading.Thread(target=lambda: decisions.append(scene.guard.check(request_with(good))))
         waiting.start()
         held.arrived()
-        assert isinstance(scene.guard.check(request_with(scene.forged("b"))), Denied)
+        assert isinstance(scene.guard.check(request_with(scene.forge_token("b"))), Denied)
         assert scene.held == {tenant("b")}
         held.release()
         waiting.join(PATIENCE)
@@ -260,16 +260,16 @@ def test_an_issuer_that_was_pushed_out_is_held_again_when_its_token_is_accepted(
     assert scene.looked_up == []
 
 
-def test_an_issuer_that_the_resolver_has_given_up_meanwhile_is_not_held_again(new_scene: Callable[..., Scene]):
+def test_issuer_that_the_resolver_dropped_meanwhile_is_not_kept_again(new_scene: Callable[..., Scene]):
     scene = new_scene(max_issuers=1)
     good = scene.tenants["a"].mint("read")
     with scene.tenants["a"].hold() as held:
         waiting = threading.Thread(target=lambda: scene.guard.check(request_with(good)))
         waiting.start()
         held.arrived()
-        assert isinstance(scene.guard.check(request_with(scene.forged("b"))), Denied)
+        assert isinstance(scene.guard.check(request_with(scene.forge_token("b"))), Denied)
         del scene.issuers[tenant("a")]
-        assert isinstance(scene.guard.check(request_with(scene.forged("a"))), Denied)
+        assert isinstance(scene.guard.check(request_with(scene.forge_token("a"))), Denied)
         held.release()
         waiting.join(PATIENCE)
     assert tenant("a") not in scene.held
@@ -279,8 +279,8 @@ def test_an_issuer_that_the_resolver_has_given_up_meanwhile_is_not_held_again(ne
 # -- metadata
 
 
-def test_a_key_set_that_cannot_be_fetched_leaves_the_introspection_endpoint_known():
-    """Only the search for the key set begins anew, as often as the pauses between its fetches allow."""
+def test_failed_key_set_fetch_keeps_the_introspection_endpoint():
+    """Only the search for the key set starts again, as often as the pauses between its fetches allow."""
     authority = FakeAuthority("https://as.test", API)
     issuer = replace(
         authority.issuer, validate="auto", introspection=Introspection(client_id="api", client_secret="sg-secret-x")
@@ -306,7 +306,7 @@ def test_a_key_set_that_cannot_be_fetched_leaves_the_introspection_endpoint_know
     for number in range(1, 6):
         assert isinstance(guard.check(request_with(authority.mint("read"))), Unavailable)
         assert isinstance(guard.check(request_with(f"opaque-{number}")), Denied)
-        fetches = number - 1  # the first fetch goes by what is known
+        fetches = number - 1  # The first fetch uses the known metadata.
         assert len(searched) <= before + fetches
         authority.clock.advance(60)
     broken = False
@@ -318,5 +318,5 @@ def test_a_key_set_that_cannot_be_fetched_leaves_the_introspection_endpoint_know
 
 
 def metadata_of(authority: FakeAuthority) -> str:
-    """The URL of its key set."""
+    """Return the URL of its key set."""
     return f"{authority.url}/jwks"

@@ -45,7 +45,7 @@ def decide(authority: FakeAuthority, transport: Odd, **settings: Any) -> Any:
 @pytest.mark.parametrize(
     "sent", ["application/octet-stream", "text/plain; charset=utf-8", "binary/octet-stream", "Text/Plain"]
 )
-def test_a_key_set_of_another_content_type_is_an_outage_unless_that_type_is_accepted(sent: str):
+def test_key_set_of_another_content_type_is_an_outage_unless_configured(sent: str):
     authority = FakeAuthority()
     refused = decide(authority, Odd(authority, sent))
     assert isinstance(refused, Unavailable)
@@ -55,7 +55,7 @@ def test_a_key_set_of_another_content_type_is_an_outage_unless_that_type_is_acce
     assert isinstance(decide(authority, Odd(authority, "text/html"), content_types=(name,)), Unavailable)
 
 
-def test_a_key_with_padding_is_an_outage_unless_padding_is_accepted():
+def test_key_with_padding_is_an_outage_unless_configured():
     authority = FakeAuthority()
     refused = decide(authority, Odd(authority, padded=True))
     assert isinstance(refused, Unavailable)

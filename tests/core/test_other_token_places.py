@@ -1,5 +1,5 @@
-"""Tokens in ``X-Forwarded-Authorization`` and among the subprotocols of a websocket: off unless asked for, believed
-only of known senders, and not seen by the app."""
+"""Tokens in ``X-Forwarded-Authorization`` and among the subprotocols of a websocket: off by default, accepted
+only from configured senders, and hidden from the app."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FIELD = "X-Forwarded-Authorization"
 PROXY, STRANGER = "10.0.0.7", "192.0.2.9"
 
 
-def forwarded(*methods: str, proxies: Any = ("10.0.0.0/8",)) -> TokenSources:
+def forwarded_header(*methods: str, proxies: Any = ("10.0.0.0/8",)) -> TokenSources:
     return TokenSources(methods=methods or ("forwarded",), trusted_proxies=proxies)
 
 
@@ -46,18 +46,18 @@ def wsgi_app(environ: Any, start_response: Any) -> Any:
     return [" ".join(sorted(environ)).encode()]
 
 
-def through_asgi(guard: Guard, headers: dict[str, str], sender: str) -> tuple[int, str]:
+def send_through_asgi(guard: Guard, headers: dict[str, str], sender: str) -> tuple[int, str]:
     answer = TestClient(GuardMiddleware(asgi_app, guard=guard), client=(sender, 5)).get("/", headers=headers)
     return answer.status_code, answer.text.lower()
 
 
-def through_wsgi(guard: Guard, headers: dict[str, str], sender: str) -> tuple[int, str]:
+def send_through_wsgi(guard: Guard, headers: dict[str, str], sender: str) -> tuple[int, str]:
     client = Client(WSGIGuard(wsgi_app, guard=guard))
     answer = client.get("/", headers=list(headers.items()), environ_overrides={"REMOTE_ADDR": sender})
     return answer.status_code, answer.text.lower().replace("_", "-")
 
 
-def through_flask(guard: Guard, headers: dict[str, str], sender: str) -> tuple[int, str]:
+def send_through_flask(guard: Guard, headers: dict[str, str], sender: str) -> tuple[int, str]:
     app = Flask("x")
     ScopeGuard(app, guard)
     app.add_url_rule("/", view_func=lambda: " ".join(flask_request.headers.keys()))
@@ -65,7 +65,7 @@ def through_flask(guard: Guard, headers: dict[str, str], sender: str) -> tuple[i
     return answer.status_code, answer.text.lower()
 
 
-def through_fastapi(guard: Guard, headers: dict[str, str], sender: str) -> tuple[int, str]:
+def send_through_fastapi(guard: Guard, headers: dict[str, str], sender: str) -> tuple[int, str]:
     app = FastAPI(dependencies=[Depends(Protected(guard))])
 
     def view(request: Request) -> list[str]:
@@ -77,12 +77,12 @@ def through_fastapi(guard: Guard, headers: dict[str, str], sender: str) -> tuple
     return answer.status_code, answer.text.lower()
 
 
-WAYS = pytest.mark.parametrize("way", [through_asgi, through_wsgi, through_flask, through_fastapi])
+WAYS = pytest.mark.parametrize("way", [send_through_asgi, send_through_wsgi, send_through_flask, send_through_fastapi])
 
 
 @WAYS
-def test_the_token_that_a_known_proxy_forwards_is_used_and_the_app_does_not_see_it(authority: FakeAuthority, way: Any):
-    guard = guard_for(authority, token_sources=forwarded())
+def test_token_forwarded_by_a_trusted_proxy_is_used_and_hidden_from_the_app(authority: FakeAuthority, way: Any):
+    guard = guard_for(authority, token_sources=forwarded_header())
     # The gateway authenticates itself in Authorization, which is no source here.
     headers = {FIELD: f"Bearer {authority.mint()}", "Authorization": "Bearer of-the-gateway"}
     for _ in range(2):
@@ -95,15 +95,15 @@ def test_the_token_that_a_known_proxy_forwards_is_used_and_the_app_does_not_see_
 @pytest.mark.parametrize(
     ("sources", "sender", "status"),
     [
-        (("header",), PROXY, 401),  # off by default
-        (forwarded(), STRANGER, 401),
-        (forwarded(proxies=["192.0.2.8/31"]), STRANGER, 200),
-        (forwarded(proxies="*"), STRANGER, 200),
-        (forwarded("header", "forwarded"), PROXY, 200),
+        (("header",), PROXY, 401),  # Off by default.
+        (forwarded_header(), STRANGER, 401),
+        (forwarded_header(proxies=["192.0.2.8/31"]), STRANGER, 200),
+        (forwarded_header(proxies="*"), STRANGER, 200),
+        (forwarded_header("header", "forwarded"), PROXY, 200),
     ],
-    ids=["off", "stranger", "network", "everybody", "beside the header"],
+    ids=["off", "stranger", "network", "any sender", "beside the header"],
 )
-def test_the_field_counts_of_known_senders_only(
+def test_forwarded_field_counts_only_from_trusted_senders(
     authority: FakeAuthority, way: Any, sources: Any, sender: str, status: int
 ):
     guard = guard_for(authority, token_sources=sources)
@@ -111,19 +111,19 @@ def test_the_field_counts_of_known_senders_only(
 
 
 @WAYS
-def test_a_stranger_who_sends_the_field_beside_a_token_is_judged_by_that(authority: FakeAuthority, way: Any):
-    guard = guard_for(authority, token_sources=forwarded("header", "forwarded"))
+def test_untrusted_forwarded_field_beside_a_token_is_ignored(authority: FakeAuthority, way: Any):
+    guard = guard_for(authority, token_sources=forwarded_header("header", "forwarded"))
     both = {FIELD: f"Bearer {authority.mint()}", "Authorization": f"Bearer {authority.mint()}"}
     status, seen = way(guard, both, STRANGER)
     assert status == 200
     assert "x-forwarded-authorization" not in seen
-    assert way(guard, both, PROXY)[0] == 400  # two tokens
+    assert way(guard, both, PROXY)[0] == 400  # Two tokens.
 
 
 @WAYS
 @pytest.mark.parametrize("value", ["{}", "Bearer", "Basic {}", "Bearer {} x", "Bearer {}, Bearer {}"])
-def test_the_field_has_a_scheme_as_authorization_has(authority: FakeAuthority, way: Any, value: str):
-    guard = guard_for(authority, token_sources=forwarded())
+def test_forwarded_field_needs_a_scheme_like_authorization(authority: FakeAuthority, way: Any, value: str):
+    guard = guard_for(authority, token_sources=forwarded_header())
     assert way(guard, {FIELD: value.format(authority.mint(), authority.mint())}, PROXY)[0] in (400, 401)
 
 
@@ -137,12 +137,12 @@ def test_the_field_has_a_scheme_as_authorization_has(authority: FakeAuthority, w
         {"trusted_proxies": 7},
     ],
 )
-def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any]):
+def test_invalid_settings_are_refused(wrong: dict[str, Any]):
     with pytest.raises(ConfigurationError, match="trusted_proxies"):
         TokenSources(**wrong)
 
 
-def test_the_field_needs_a_sender_that_is_believed(authority: FakeAuthority):
+def test_forwarded_source_needs_a_trusted_sender(authority: FakeAuthority):
     nobody = TokenSources(methods=["header", "forwarded"])
     guard = guard_for(authority)
     rules = [Rule("/x", token_sources=["forwarded"])]
@@ -159,10 +159,10 @@ def test_the_field_needs_a_sender_that_is_believed(authority: FakeAuthority):
             attempt()
 
 
-def test_who_opens_our_unix_socket_is_believed_if_we_say_so():
-    assert forwarded(proxies=["unix"]).believes(None)
-    assert not forwarded().believes(None)
-    assert forwarded(proxies=["*"]).believes(None)
+def test_unix_socket_peer_is_trusted_if_configured():
+    assert forwarded_header(proxies=["unix"]).believes(None)
+    assert not forwarded_header().believes(None)
+    assert forwarded_header(proxies=["*"]).believes(None)
 
 
 # -- subprotocols of websockets
@@ -200,7 +200,7 @@ def kubernetes(token: str) -> str:
     ids=["bearer", "Bearer", "among others", "kubernetes", "kubernetes alone"],
 )
 @pytest.mark.parametrize("by_rule", [False, True], ids=["guard", "rule"])
-def test_a_token_among_the_subprotocols(
+def test_token_among_the_subprotocols_is_accepted(
     authority: FakeAuthority, offer: Any, selected: str | None, seen: str, by_rule: bool
 ):
     sources = ("header", "subprotocol")
@@ -215,7 +215,7 @@ def test_a_token_among_the_subprotocols(
 @pytest.mark.parametrize(
     ("sources", "offer", "status"),
     [
-        (("header",), lambda token: ["bearer", token], 401),  # off by default
+        (("header",), lambda token: ["bearer", token], 401),  # Off by default.
         (("header", "subprotocol"), lambda token: ["chat"], 401),
         (("header", "subprotocol"), lambda token: ["bearer"], 400),
         (("header", "subprotocol"), lambda token: ["bearer", token + "x"], 401),
@@ -223,7 +223,9 @@ def test_a_token_among_the_subprotocols(
     ],
     ids=["off", "none", "empty", "forged", "two"],
 )
-def test_other_handshakes_are_refused(authority: FakeAuthority, sources: Any, offer: Any, status: int):
+def test_handshakes_without_one_valid_token_are_refused(
+    authority: FakeAuthority, sources: Any, offer: Any, status: int
+):
     client = TestClient(GuardMiddleware(chat, guard=guard_for(authority, token_sources=sources)))
     with pytest.raises(WebSocketDenialResponse) as refused:
         client.websocket_connect("/ws", subprotocols=offer(authority.mint())).__enter__()
@@ -239,7 +241,7 @@ def test_a_token_in_two_places_is_refused(authority: FakeAuthority):
     assert refused.value.status_code == 400
 
 
-def test_only_a_websocket_has_subprotocols(authority: FakeAuthority):
+def test_subprotocol_source_applies_only_to_websockets(authority: FakeAuthority):
     guard = guard_for(authority, token_sources=("subprotocol",))
     client = TestClient(GuardMiddleware(chat, guard=guard))
     headers = {"Sec-WebSocket-Protocol": f"bearer, {authority.mint()}"}

@@ -1,6 +1,6 @@
-"""The short way to a token that was granted before: whatever it looks at, looked at alone.
+"""The short path for a token that was granted before; each of its conditions is tested alone.
 
-Each test begins with a field that is recalled, and changes one thing about it.
+Each test starts with a header that is recalled, and changes one thing.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Scene:
         return held
 
     def replace_keys(self, **changes: Any) -> None:
-        """With the same keys, and other times; and somebody has looked into them."""
+        """Replace the key set by one with the same keys and other times, in which the key is already found."""
         self.found.record.ring.current = self.found.held = replace(self.held, **changes)
 
 
@@ -99,12 +99,12 @@ def scene(made: Made) -> Scene:
     return scene
 
 
-def test_a_token_is_recalled_when_it_was_granted_twice(made: Made):
+def test_token_is_recalled_after_being_granted_twice(made: Made):
     scene = made(granted=False)
     assert scene.recall() is None
     first = scene.ask()
     assert isinstance(first, Granted)
-    assert scene.recall() is None  # most tokens do not come again
+    assert scene.recall() is None  # Most tokens are used only once.
     second = scene.ask()
     assert isinstance(second, Granted)
     assert scene.recall() is second.access_token
@@ -124,28 +124,28 @@ def other_fields(token: str) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", other_fields("e30.e30.e30"))
-def test_a_field_that_is_not_the_granted_one_byte_for_byte_is_not_recalled(scene: Scene, name: str):
+def test_header_that_differs_in_any_byte_is_not_recalled(scene: Scene, name: str):
     assert scene.recall(authorization=other_fields(scene.token)[name]) is None
 
 
 @pytest.mark.parametrize("name", refused_fields("e30.e30.e30"))
-def test_nor_is_it_after_it_was_refused(scene: Scene, name: str):
+def test_header_that_differs_is_not_recalled_after_its_refusal(scene: Scene, name: str):
     field = refused_fields(scene.token)[name]
     for _ in range(3):
         assert isinstance(scene.ask(headers=HeaderList([(b"authorization", field)])), Denied)
         assert scene.recall(authorization=field) is None
-    assert isinstance(scene.ask(), Granted)  # a bad signature may have brought other keys
+    assert isinstance(scene.ask(), Granted)  # A bad signature may have caused a fetch of other keys.
     assert scene.recall() is not None
 
 
-def test_a_field_that_is_written_in_another_way_is_granted_and_never_recalled(scene: Scene):
+def test_header_in_another_spelling_is_granted_but_not_recalled(scene: Scene):
     for field in rewritten_fields(scene.token).values():
         for _ in range(3):
             assert isinstance(scene.ask(headers=HeaderList([(b"authorization", field)])), Granted)
             assert scene.recall(authorization=field) is None
 
 
-def test_a_token_that_came_elsewhere_is_not_expected_in_the_header(made: Made):
+def test_token_from_another_source_is_not_recalled_from_the_header(made: Made):
     scene = made(granted=False)
     request = RequestView(method="GET", path="/", headers=HeaderList([]), query=b"access_token=" + scene.token.encode())
     for _ in range(3):
@@ -153,7 +153,7 @@ def test_a_token_that_came_elsewhere_is_not_expected_in_the_header(made: Made):
     assert scene.recall() is None
 
 
-def test_a_token_longer_than_this_guard_takes_is_not_recalled_though_another_route_takes_it(made: Made):
+def test_token_too_long_for_the_guard_is_not_recalled_though_a_route_accepts_it(made: Made):
     scene = made(granted=False, token_sources=TokenSources(max_token_bytes=100))
     request = RequestView(method="GET", path="/", headers=HeaderList([(b"authorization", scene.field)]))
     for _ in range(3):
@@ -167,14 +167,14 @@ def test_a_token_longer_than_this_guard_takes_is_not_recalled_though_another_rou
 # -- time
 
 
-def test_nothing_is_recalled_by_a_clock_that_was_set_back(scene: Scene):
+def test_token_is_not_recalled_if_the_clock_was_set_back(scene: Scene):
     scene.authority.clock.set_wall(scene.found.since - 0.001)
     assert scene.recall() is None
     scene.authority.clock.set_wall(scene.found.since)
     assert scene.recall() is not None
 
 
-def test_nothing_is_recalled_that_has_expired(scene: Scene):
+def test_expired_token_is_not_recalled(scene: Scene):
     scene.authority.clock.set_wall(scene.found.until - 0.001)
     assert scene.recall() is not None
     scene.authority.clock.set_wall(scene.found.until)
@@ -184,25 +184,25 @@ def test_nothing_is_recalled_that_has_expired(scene: Scene):
 # -- the key
 
 
-def test_nothing_is_recalled_whose_key_nobody_has_looked_for(scene: Scene):
+def test_token_is_not_recalled_before_its_key_was_looked_up(scene: Scene):
     scene.found.held = None
     assert scene.recall() is None
 
 
-def test_nothing_is_recalled_while_nobody_holds_any_keys(scene: Scene):
-    """As it would be if a ring could lose them: nothing is held then either."""
+def test_token_is_not_recalled_without_a_key_set(scene: Scene):
+    """This would happen if a key ring lost its keys."""
     scene.found.held = scene.found.record.ring.current = None
     assert scene.recall() is None
 
 
-def test_nothing_is_recalled_after_other_keys_have_come_be_they_the_same(scene: Scene):
+def test_token_is_not_recalled_after_a_new_key_set_even_if_equal(scene: Scene):
     scene.found.record.ring.current = replace(scene.held)
     assert scene.recall() is None
-    assert isinstance(scene.ask(), Granted)  # who finds the key in them
+    assert isinstance(scene.ask(), Granted)  # This request finds the key in the new set.
     assert scene.recall() is not None
 
 
-def test_nothing_is_recalled_or_granted_when_another_key_has_the_name_of_the_one_that_signed(scene: Scene):
+def test_token_is_neither_recalled_nor_granted_if_its_key_id_has_another_key(scene: Scene):
     ring = scene.found.record.ring
     (mine,), (other,) = (
         authority.authority.keys.key_set(0.0)["keys"] for authority in (scene.authority, FakeAuthority())
@@ -212,14 +212,14 @@ def test_nothing_is_recalled_or_granted_when_another_key_has_the_name_of_the_one
     replacing = parse_key_set({"keys": [{**other, "kid": mine["kid"]}]})
     ring.absorb(replacing, scene.authority.clock.monotonic(), number=number, lifetime=None)
     assert scene.recall() is None
-    with scene.authority.outage():  # the token is doubted, and nobody can say more
+    with scene.authority.outage():  # The signature is bad, and no newer keys can be fetched.
         refused = scene.ask()
     assert isinstance(refused, Denied)
     assert refused.error.reason is Reason.BAD_SIGNATURE
     assert scene.recall() is None
 
 
-def test_nothing_is_recalled_when_it_is_time_to_fetch_the_keys_again(scene: Scene):
+def test_token_is_not_recalled_when_a_key_refresh_is_due(scene: Scene):
     now = scene.authority.clock.monotonic()
     scene.replace_keys(refresh_at=now + 0.001)
     assert scene.recall() is not None
@@ -230,19 +230,19 @@ def test_nothing_is_recalled_when_it_is_time_to_fetch_the_keys_again(scene: Scen
 # -- revocations
 
 
-def test_nothing_is_recalled_after_a_revocation_of_whatever_it_be(scene: Scene):
+def test_token_is_not_recalled_after_any_revocation(scene: Scene):
     scene.guard.revoke(jti="of another token")
     assert scene.recall() is None
     assert isinstance(scene.ask(), Granted)
     assert scene.recall() is not None
 
 
-def test_nothing_is_recalled_that_nobody_has_looked_for_among_revocations(scene: Scene):
+def test_token_is_not_recalled_before_a_revocation_check(scene: Scene):
     scene.found.cleared = -1
     assert scene.recall() is None
 
 
-def test_what_others_revoke_is_to_be_known_first(made: Made):
+def test_token_is_not_recalled_when_a_log_sync_is_due(made: Made):
     authority = FakeAuthority()
     scene = made(authority=authority, store=MemoryStore(authority.clock))
     lag = engine_of(scene.guard).settings.revocation.max_lag
@@ -253,25 +253,25 @@ def test_what_others_revoke_is_to_be_known_first(made: Made):
     assert scene.recall() is None
 
 
-# -- who asks, and for what
+# -- requirement, listeners and settings
 
 
-def test_scopes_are_looked_at_and_whether_there_is_a_requirement_at_all(scene: Scene):
+def test_token_is_recalled_only_if_its_scopes_satisfy_the_requirement(scene: Scene):
     assert scene.recall(requirement=all_of("read")) is not None
     assert scene.recall(requirement=all_of("read", "write")) is None
 
 
-def test_a_query_that_is_to_be_looked_into_leads_to_the_long_way(made: Made):
+def test_token_is_not_recalled_if_a_query_has_to_be_checked(made: Made):
     strict = made(token_sources=TokenSources(stray_query_token="refuse"))
     assert strict.recall() is not None
     assert strict.recall(query="") is not None
     for query in (b"access_token=x", b"a=b", "access_token=x"):
         assert strict.recall(query=query) is None
-    assert made().recall(query=b"access_token=x") is not None  # which is ignored (B-14)
+    assert made().recall(query=b"access_token=x") is not None  # The stray token is ignored (B-14).
 
 
 @pytest.mark.rule("B-56")
-def test_a_token_that_comes_in_the_clear_from_far_away_is_told_of_once(made: Made, caplog: pytest.LogCaptureFixture):
+def test_token_over_remote_cleartext_is_logged_once_before_recall(made: Made, caplog: pytest.LogCaptureFixture):
     scene = made()
     near: list[Any] = [None, (), ("127.0.0.1", 1), ("::1", 1), ["127.0.0.1", 1]]
     assert all(scene.recall(cleartext_peer=peer) is not None for peer in near)
@@ -284,7 +284,7 @@ def test_a_token_that_comes_in_the_clear_from_far_away_is_told_of_once(made: Mad
 
 
 @pytest.mark.rule("B-56")
-def test_nothing_that_comes_in_the_clear_is_recalled_where_https_is_required(made: Made):
+def test_token_over_cleartext_is_not_recalled_if_https_is_required(made: Made):
     scene = made(granted=False, require_https=True)
     for _ in range(2):
         assert isinstance(scene.ask(secure=True, client=FAR_AWAY[0]), Granted)
@@ -297,7 +297,7 @@ def test_nothing_that_comes_in_the_clear_is_recalled_where_https_is_required(mad
         assert refused.error.reason is Reason.HTTPS_REQUIRED
 
 
-def test_a_refusal_for_cleartext_announces_nothing(made: Made):
+def test_token_refused_for_cleartext_is_not_recalled(made: Made):
     scene = made(granted=False, require_https=True)
     for _ in range(3):
         assert isinstance(scene.ask(secure=False, client=FAR_AWAY[0]), Denied)
@@ -309,11 +309,11 @@ def test_a_refusal_for_cleartext_announces_nothing(made: Made):
     [{"token_cache": "off"}, {"token_sources": ["header", "query"]}, {"token_sources": ["header", "form"]}],
     ids=repr,
 )
-def test_a_guard_that_remembers_nothing_or_reads_elsewhere_recalls_nothing(made: Made, settings: dict[str, Any]):
+def test_guard_without_a_cache_or_with_other_sources_recalls_nothing(made: Made, settings: dict[str, Any]):
     assert made(**settings).recall() is None
 
 
-def test_a_guard_that_reads_a_field_of_a_proxy_recalls_nothing(made: Made):
+def test_guard_with_a_proxy_header_recalls_nothing(made: Made):
     authority = FakeAuthority()
     scene = made(authority=authority, granted=False, issuer=replace(authority.issuer, token_header="X-Assertion"))
     for _ in range(3):
@@ -322,8 +322,8 @@ def test_a_guard_that_reads_a_field_of_a_proxy_recalls_nothing(made: Made):
     assert scene.recall(authorization=scene.token.encode()) is None
 
 
-def test_a_guard_that_reads_such_a_field_as_well_recalls_nothing_from_the_usual_one(made: Made):
-    """There might be a token in the other one, too, which makes two (B-13)."""
+def test_guard_with_an_additional_proxy_header_recalls_nothing(made: Made):
+    """The other header might hold a second token, which must be refused (B-13)."""
     authority = FakeAuthority()
     proxy = FakeAuthority("https://proxy.test", clock=authority.clock)
     behind = replace(proxy.issuer, token_header="X-Assertion", keys={"keys": [proxy.key().public_jwk()]})
@@ -340,7 +340,7 @@ def test_a_guard_that_reads_such_a_field_as_well_recalls_nothing_from_the_usual_
     guard.close()
 
 
-def test_whoever_wants_to_know_is_told_what_is_recalled_and_nothing_of_what_is_not(made: Made):
+def test_listener_gets_recalled_decisions_only(made: Made):
     told: list[Decision] = []
     scene = made(on_decision=told.append)
     told.clear()

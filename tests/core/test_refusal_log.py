@@ -1,4 +1,4 @@
-"""What the operator reads about refused requests: visible by default, one line each, within a limit, and no token."""
+"""Log lines about refused requests: visible by default, one per request, limited in number, without tokens."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def request(token: str | None = None, path: str = "/x") -> RequestView:
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What is at least a warning: it is on standard error where nobody has configured logging."""
+    """Return the lines of at least level WARNING, which reach standard error without any logging configuration."""
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def test_a_refusal_is_one_warning(new_guard: Callable[..., Guard], authority: FakeAuthority, caplog: Any):
+def test_refusal_is_logged_as_one_warning(new_guard: Callable[..., Guard], authority: FakeAuthority, caplog: Any):
     token = authority.mint("read", expires_in=-60)
     assert isinstance(new_guard().check(request(token)), Denied)
     (record,) = caplog.records
@@ -51,7 +51,9 @@ def test_a_refusal_is_one_warning(new_guard: Callable[..., Guard], authority: Fa
 
 
 @pytest.mark.parametrize("mode", ["dead", "unavailable"])
-def test_an_outage_is_one_line_too(new_guard: Callable[..., Guard], authority: FakeAuthority, caplog: Any, mode: str):
+def test_outage_is_logged_as_one_warning(
+    new_guard: Callable[..., Guard], authority: FakeAuthority, caplog: Any, mode: str
+):
     guard, token = new_guard(), authority.mint("read")
     with authority.outage(*([] if mode == "dead" else [mode])):
         assert isinstance(guard.check(request(token)), Unavailable)
@@ -60,10 +62,10 @@ def test_an_outage_is_one_line_too(new_guard: Callable[..., Guard], authority: F
     assert "token=" in line
 
 
-def test_an_outage_that_refuses_nobody_is_logged(
+def test_outage_without_a_refused_request_is_logged(
     new_guard: Callable[..., Guard], authority: FakeAuthority, caplog: Any
 ):
-    """Late keys are used while fetching fails; then the failure of the flight is all that the log has."""
+    """Overdue keys stay in use while fetching fails; then the log has only the failure of the flight."""
     guard = new_guard()
     guard.check(request(authority.mint()))
     authority.clock.advance(700)
@@ -80,7 +82,7 @@ def test_lines_of_one_reason_are_limited_and_counted(
     guard = new_guard(refusal_log=RefusalLog(burst=2, interval=30))
     for _ in range(50):
         guard.check(request())
-    guard.check(request("sg-opaque"))  # another reason
+    guard.check(request("sg-opaque"))  # Another reason.
     assert [line.partition(": ")[2] for line in lines(caplog)] == [
         "GET /x: no_credentials",
         "GET /x: no_credentials",
@@ -92,13 +94,13 @@ def test_lines_of_one_reason_are_limited_and_counted(
 
 
 @pytest.mark.parametrize("level", ["warning", "info", "debug"])
-def test_the_level_can_be_chosen(new_guard: Callable[..., Guard], caplog: Any, level: Any):
+def test_log_level_is_configurable(new_guard: Callable[..., Guard], caplog: Any, level: Any):
     caplog.set_level(logging.DEBUG, "scopeguard.decisions")
     new_guard(refusal_log=RefusalLog(level=level)).check(request())
     assert [record.levelname.lower() for record in caplog.records] == [level]
 
 
-def test_refusals_can_be_left_out_of_the_log(new_guard: Callable[..., Guard], caplog: Any):
+def test_refusal_log_can_be_switched_off(new_guard: Callable[..., Guard], caplog: Any):
     caplog.set_level(logging.DEBUG)
     new_guard(refusal_log="off").check(request())
     logging.getLogger("scopeguard.decisions").setLevel(logging.ERROR)
@@ -117,7 +119,7 @@ def test_refusals_can_be_left_out_of_the_log(new_guard: Callable[..., Guard], ca
         *({"interval": interval} for interval in (-1, "10", True, float("nan"))),
     ],
 )
-def test_wrong_settings_are_refused(wrong: dict[str, Any]):
+def test_invalid_settings_are_refused(wrong: dict[str, Any]):
     with pytest.raises(ConfigurationError, match=f"refusal_log: {next(iter(wrong))}"):
         RefusalLog(**wrong)
 
@@ -128,7 +130,7 @@ def test_the_setting_is_a_policy_or_off(new_guard: Callable[..., Guard], wrong: 
         new_guard(refusal_log=wrong)
 
 
-def test_an_unknown_issuer_is_shown_beside_the_configured_one(
+def test_line_about_an_unknown_issuer_names_the_configured_one(
     new_guard: Callable[..., Guard], authority: FakeAuthority, caplog: Any
 ):
     guard = new_guard()
@@ -139,7 +141,7 @@ def test_an_unknown_issuer_is_shown_beside_the_configured_one(
     assert "(iss=https://other.test, configured=https://as.test, token=" in other
 
 
-def test_an_issuer_that_is_trusted_in_another_field_is_told(
+def test_line_names_the_header_in_which_an_issuer_is_trusted(
     new_guard: Callable[..., Guard], authority: FakeAuthority, caplog: Any
 ):
     guard = new_guard(issuer=replace(authority.issuer, token_header="X-Assertion"))
@@ -156,7 +158,7 @@ def test_an_issuer_that_is_trusted_in_another_field_is_told(
     assert "its tokens are accepted in the field x-assertion only" in lines(caplog)[-1]
 
 
-def test_a_scope_that_is_missing_is_shown_beside_those_there(
+def test_line_about_a_missing_scope_lists_the_granted_scopes(
     new_guard: Callable[..., Guard], authority: FakeAuthority, caplog: Any
 ):
     new_guard().check(request(authority.mint("read list")), all_of("write"))
@@ -165,15 +167,15 @@ def test_a_scope_that_is_missing_is_shown_beside_those_there(
 
 
 @pytest.mark.parametrize("text", ["/a\nb", "/\x1b[31m", "/\u2028", "/" + "x" * 5000])
-def test_text_of_a_request_stays_in_its_line(new_guard: Callable[..., Guard], caplog: Any, text: str):
+def test_text_of_a_request_cannot_forge_log_lines(new_guard: Callable[..., Guard], caplog: Any, text: str):
     new_guard().check(request(path=text))
     (line,) = lines(caplog)
     assert line.isprintable()
     assert len(line) < 400
 
 
-def test_refusals_are_on_standard_error_where_logging_is_not_configured():
-    """What uvicorn, gunicorn and ``flask run`` configure is their own loggers, and not the root."""
+def test_refusals_reach_standard_error_without_logging_configuration():
+    """uvicorn, gunicorn and ``flask run`` configure only their own loggers, not the root logger."""
     code = (
         "import logging.config\n"
         "from uvicorn.config import LOGGING_CONFIG\n"

@@ -1,4 +1,4 @@
-"""What Guard.revoke and Guard.arevoke refuse from then on, here and in whoever shares the store."""
+"""Guard.revoke and Guard.arevoke: which tokens they end, in this process and in others that share the store."""
 
 from __future__ import annotations
 
@@ -54,32 +54,32 @@ Do = Callable[..., Any]
 
 
 @pytest.fixture(params=["threads", "asyncio", "trio"])
-def colour(request: pytest.FixtureRequest) -> str:
+def runtime(request: pytest.FixtureRequest) -> str:
     value: str = request.param
     return value
 
 
 @pytest.fixture
-def decide(colour: str) -> Do:
+def decide(runtime: str) -> Do:
     def check(guard: Guard, token: str) -> Decision:
-        if colour == "threads":
+        if runtime == "threads":
             return guard.check(request_with(token))
-        return anyio.run(guard.acheck, request_with(token), backend=colour)
+        return anyio.run(guard.acheck, request_with(token), backend=runtime)
 
     return check
 
 
 @pytest.fixture
-def revoke(colour: str) -> Do:
+def revoke(runtime: str) -> Do:
     def call(guard: Guard, **what: Any) -> None:
-        if colour == "threads":
+        if runtime == "threads":
             guard.revoke(**what)
             return
 
         async def run() -> None:
             await guard.arevoke(**what)
 
-        anyio.run(run, backend=colour)
+        anyio.run(run, backend=runtime)
 
     return call
 
@@ -89,7 +89,7 @@ def is_revoked(decision: Decision) -> bool:
     assert decision.error.reason is Reason.TOKEN_REVOKED
     assert decision.response.status == 401
     assert 'error="invalid_token"' in dict(decision.response.headers)["www-authenticate"]
-    assert b"revoked" not in decision.response.body  # clients are not told which check failed (B-49)
+    assert b"revoked" not in decision.response.body  # Clients do not learn which check failed (B-49).
     return True
 
 
@@ -101,7 +101,7 @@ KINDS: dict[str, Callable[[str], dict[str, Any]]] = {
 }
 
 
-def minted(authority: FakeAuthority, token_format: str, *, name: str = "", **options: Any) -> str:
+def mint_named(authority: FakeAuthority, token_format: str, *, name: str = "", **options: Any) -> str:
     return authority.mint(
         "read",
         subject=name + "alice",
@@ -115,11 +115,11 @@ def minted(authority: FakeAuthority, token_format: str, *, name: str = "", **opt
 @pytest.mark.rule("X-63", "E-17")
 @pytest.mark.parametrize("token_format", ["jwt", "opaque"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_revoked_is_refused_at_once_and_everything_else_is_not(
+def test_revoked_tokens_are_refused_at_once_and_others_are_not(
     authority: FakeAuthority, new_guard: NewGuard, decide: Do, revoke: Do, kind: str, token_format: str
 ):
     guard = new_guard()
-    token, other = minted(authority, token_format), minted(authority, token_format, name="another-")
+    token, other = mint_named(authority, token_format), mint_named(authority, token_format, name="another-")
     assert isinstance(decide(guard, token), Granted)
     revoke(guard, **KINDS[kind](token))
     assert is_revoked(decide(guard, token))
@@ -128,35 +128,35 @@ def test_what_is_revoked_is_refused_at_once_and_everything_else_is_not(
 
 @pytest.mark.rule("E-10")
 @pytest.mark.parametrize("kind", ["subject", "client_id"])
-def test_of_a_subject_and_a_client_what_is_issued_later_passes(
+def test_tokens_issued_after_a_revocation_by_subject_or_client_are_accepted(
     authority: FakeAuthority, new_guard: NewGuard, decide: Do, revoke: Do, kind: str
 ):
-    """After the leeway: until then a token may have been issued before, by a clock that is ahead."""
+    """This holds after the leeway. Until then a token may have been issued before, by a clock that is ahead."""
     guard = new_guard()
-    old = minted(authority, "jwt")
+    old = mint_named(authority, "jwt")
     revoke(guard, **KINDS[kind](old))
     authority.clock.advance(30)
     assert is_revoked(decide(guard, old))
-    assert is_revoked(decide(guard, minted(authority, "jwt")))
+    assert is_revoked(decide(guard, mint_named(authority, "jwt")))
     authority.clock.advance(1)
-    assert isinstance(decide(guard, minted(authority, "jwt")), Granted)
+    assert isinstance(decide(guard, mint_named(authority, "jwt")), Granted)
     revoke(guard, **KINDS[kind](old), at=authority.clock.wall())
     authority.clock.advance(1)
-    assert isinstance(decide(guard, minted(authority, "jwt")), Granted)  # "at" is by the clock of the issuer
+    assert isinstance(decide(guard, mint_named(authority, "jwt")), Granted)  # "at" is a time of the issuer's clock.
     revoke(guard, **KINDS[kind](old), at=authority.clock.wall() + 10)
-    assert is_revoked(decide(guard, minted(authority, "jwt")))
+    assert is_revoked(decide(guard, mint_named(authority, "jwt")))
     undated = authority.mint("read", subject="alice", client_id="app", claims={"iat": None}, headers={"typ": "JWT"})
     authority.clock.advance(100)
-    assert is_revoked(decide(guard, undated))  # it cannot show that it is newer
+    assert is_revoked(decide(guard, undated))  # It does not show that it is newer.
 
 
 @pytest.mark.rule("E-10", "E-15")
 @pytest.mark.parametrize("token_format", ["jwt", "opaque"])
 @pytest.mark.parametrize("kind", ["subject", "client_id"])
-def test_a_token_of_an_authority_whose_clock_is_ahead_is_revoked_with_the_others(
+def test_token_with_a_future_iat_is_revoked_with_the_others(
     authority: FakeAuthority, new_guard: NewGuard, decide: Do, revoke: Do, kind: str, token_format: str
 ):
-    """It was issued before the call, and says a time after it; here and in a process that shares the store."""
+    """It was issued before the call but its iat is later; tested here and in a process that shares the store."""
     store = MemoryStore(authority.clock)
     one, two = new_guard(store=store), new_guard(store=store)
     ahead = authority.mint(
@@ -179,10 +179,10 @@ def test_a_token_of_an_authority_whose_clock_is_ahead_is_revoked_with_the_others
 @pytest.mark.rule("E-15")
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_revocation_is_remembered_until_the_last_token_is_refused_by_its_own_date(
+def test_revocation_is_kept_until_the_last_covered_token_expires(
     authority: FakeAuthority, new_guard: NewGuard, decide: Do, revoke: Do, kind: str, *, shared: bool
 ):
-    """A token that lives as long as revocations are kept, by a clock that is ahead, is accepted for the leeway more."""
+    """A token with the lifetime of a revocation, issued by a clock that is ahead, is accepted for the leeway longer."""
     store = MemoryStore(authority.clock) if shared else None
     policy = RevocationPolicy(retention=3600)
     guard = new_guard(store=store, revocation=policy)
@@ -191,7 +191,7 @@ def test_a_revocation_is_remembered_until_the_last_token_is_refused_by_its_own_d
     token = authority.mint("read", subject="alice", client_id="app", claims=claims)
     revoke(guard, **KINDS[kind](token))
     authority.clock.advance(3600 + 30 + 29)
-    for number in range(1100):  # others make the memory sweep what is over
+    for number in range(1100):  # Other revocations make the memory drop expired ones.
         engine_of(guard).record_revocation(Revoked.JTI, authority.url, str(number))
     assert is_revoked(decide(guard, token))
     if shared:
@@ -204,43 +204,43 @@ def test_a_revocation_is_remembered_until_the_last_token_is_refused_by_its_own_d
 
 @pytest.mark.parametrize("token_format", ["jwt", "opaque"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_who_shares_the_store_follows_within_the_lag(
+def test_other_process_with_the_store_follows_within_the_lag(
     authority: FakeAuthority, new_guard: NewGuard, decide: Do, revoke: Do, kind: str, token_format: str
 ):
     store = MemoryStore(authority.clock)
     one, two = new_guard(store=store), new_guard(store=store)
-    token = minted(authority, token_format)
+    token = mint_named(authority, token_format)
     assert isinstance(decide(one, token), Granted)
     assert isinstance(decide(two, token), Granted)
     revoke(one, **KINDS[kind](token))
     assert is_revoked(decide(one, token))
     authority.clock.advance(1)
     assert is_revoked(decide(two, token))
-    assert is_revoked(decide(new_guard(store=store), token))  # a process that starts now
-    assert isinstance(decide(two, minted(authority, token_format, name="another-")), Granted)
+    assert is_revoked(decide(new_guard(store=store), token))  # A process that starts now.
+    assert isinstance(decide(two, mint_named(authority, token_format, name="another-")), Granted)
 
 
 @pytest.mark.rule("E-15")
-def test_a_revocation_outlives_every_token_it_could_concern(
+def test_revocation_outlives_each_token_it_covers(
     authority: FakeAuthority, new_guard: NewGuard, decide: Do, revoke: Do
 ):
     store = MemoryStore(authority.clock)
     one, two = (new_guard(store=store, revocation=RevocationPolicy(retention=7200)) for _ in range(2))
-    token = minted(authority, "jwt", expires_in=7000)
+    token = mint_named(authority, "jwt", expires_in=7000)
     revoke(one, token=token)
     authority.clock.advance(6999)
     assert is_revoked(decide(one, token))
     assert is_revoked(decide(two, token))
 
 
-def test_a_jwt_with_another_signature_as_good_is_the_same_token(
+def test_jwt_with_another_valid_signature_is_revoked_too(
     authority: FakeAuthority, new_guard: NewGuard, decide: Do, revoke: Do
 ):
-    """Of an ECDSA signature everybody can make a second one."""
+    """Anyone can derive a second valid signature from an ECDSA signature."""
     guard = new_guard()
     token = authority.mint("read")
     signed, _, signature = token.rpartition(".")
-    octets = _decoded(signature)
+    octets = _decode(signature)
     r, s = int.from_bytes(octets[:32], "big"), int.from_bytes(octets[32:], "big")
     twin = f"{signed}.{base64url(r.to_bytes(32, 'big') + (P256 - s).to_bytes(32, 'big'))}"
     assert twin != token
@@ -250,14 +250,14 @@ def test_a_jwt_with_another_signature_as_good_is_the_same_token(
     assert is_revoked(decide(guard, twin))
 
 
-def _decoded(segment: str) -> bytes:
+def _decode(segment: str) -> bytes:
     import base64
 
     return base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
 
 
 @pytest.mark.rule("E-17")
-def test_a_name_belongs_to_its_issuer(decide: Do, revoke: Do):
+def test_revoked_names_apply_to_one_issuer(decide: Do, revoke: Do):
     one, two = FakeAuthority("https://one.test"), FakeAuthority("https://two.test")
     two.clock = two.authority.clock = one.clock
     guard = Guard(one.issuer, two.issuer, transport=Network(one, two), clock=one.clock)
@@ -270,13 +270,13 @@ def test_a_name_belongs_to_its_issuer(decide: Do, revoke: Do):
 @pytest.mark.rule("H-19", "X-63")
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("kind", ["token", "jti", "subject", "client_id"])
-def test_what_is_revoked_is_refused_while_the_authority_is_out(
+def test_revoked_token_is_refused_during_an_outage(
     authority: FakeAuthority, new_guard: NewGuard, decide: Do, revoke: Do, kind: str, *, shared: bool
 ):
-    """A token by its own text always; by what it names, as long as the answer that says so is known."""
+    """A token revoked by its text is always refused; one revoked by a claim while its answer is cached."""
     store = MemoryStore(authority.clock) if shared else None
     guard, other = new_guard(store=store), new_guard(store=store)
-    token = minted(authority, "opaque")
+    token = mint_named(authority, "opaque")
     for one in (guard, other):
         assert isinstance(decide(one, token), Granted)
     revoke(guard, **KINDS[kind](token))
@@ -288,7 +288,7 @@ def test_what_is_revoked_is_refused_while_the_authority_is_out(
         authority.clock.advance(60)
         decision = decide(guard, token)
         assert is_revoked(decision) if kind == "token" else isinstance(decision, Unavailable)
-        assert isinstance(decide(guard, minted(authority, "opaque")), Unavailable)
+        assert isinstance(decide(guard, mint_named(authority, "opaque")), Unavailable)
 
 
 # -- wrong calls
@@ -304,12 +304,14 @@ def test_what_is_revoked_is_refused_while_the_authority_is_out(
         ({"token": "eyJ.x.y"}, "not from a trusted issuer"),
     ],
 )
-def test_a_wrong_combination_is_refused(new_guard: NewGuard, revoke: Do, what: dict[str, str], message: str):
+def test_invalid_combination_of_arguments_is_refused(
+    new_guard: NewGuard, revoke: Do, what: dict[str, str], message: str
+):
     with pytest.raises(ConfigurationError, match=message):
         revoke(new_guard(), **what)
 
 
-def test_where_several_issuers_are_trusted_it_must_be_said_whose(authority: FakeAuthority):
+def test_issuer_argument_is_required_with_several_issuers(authority: FakeAuthority):
     guard = Guard(authority.issuer, Issuer("https://two.test", audience="x", jwks_uri="https://two.test/jwks"))
     with pytest.raises(ConfigurationError, match="name one with issuer"):
         guard.revoke(jti="a")
@@ -320,12 +322,12 @@ def test_where_several_issuers_are_trusted_it_must_be_said_whose(authority: Fake
 
 @pytest.mark.parametrize("name", ["retention", "max_lag"])
 @pytest.mark.parametrize("value", [0, -1, "1", True, float("nan")])
-def test_a_policy_that_means_nothing_is_refused(name: str, value: Any):
+def test_invalid_policy_is_refused(name: str, value: Any):
     with pytest.raises(ConfigurationError, match=f"revocation.{name}"):
         RevocationPolicy(**{name: value})
 
 
-# -- a store that fails
+# -- a failing store
 
 
 class Failing(MemoryStore):
@@ -344,7 +346,7 @@ class Failing(MemoryStore):
             raise AuthorityUnavailable(Reason.STORE_UNAVAILABLE, "the shared store", retry_after=1.0)
 
 
-def test_a_revocation_that_the_store_does_not_take_holds_here_and_says_so(
+def test_revocation_that_the_store_refuses_applies_locally_and_raises(
     authority: FakeAuthority, new_guard: NewGuard, decide: Do, revoke: Do
 ):
     store = Failing(authority.clock)
@@ -352,31 +354,29 @@ def test_a_revocation_that_the_store_does_not_take_holds_here_and_says_so(
     with pytest.raises(AuthorityUnavailable) as error:
         revoke(guard, jti="the-jti")
     assert error.value.reason is Reason.STORE_UNAVAILABLE
-    assert is_revoked(decide(guard, minted(authority, "jwt")))
+    assert is_revoked(decide(guard, mint_named(authority, "jwt")))
 
 
 @pytest.mark.rule("H-19")
-def test_when_nobody_knows_what_was_revoked_it_is_a_503_and_no_401(
-    authority: FakeAuthority, new_guard: NewGuard, decide: Do
-):
+def test_unreadable_revocation_log_is_503_not_401(authority: FakeAuthority, new_guard: NewGuard, decide: Do):
     store = Failing(authority.clock)
     closed, open_ = (
         new_guard(store=store),
         new_guard(store=store, revocation=RevocationPolicy(fail_open_dangerously=True)),
     )
-    for token in (minted(authority, "jwt"), minted(authority, "opaque")):
+    for token in (mint_named(authority, "jwt"), mint_named(authority, "opaque")):
         decision = decide(closed, token)
         assert isinstance(decision, Unavailable)
         assert decision.response.status == 503
         assert isinstance(decide(open_, token), Granted)
-    assert isinstance(decide(closed, minted(authority, "jwt", expires_in=-60)), Denied)  # that needs no store
+    assert isinstance(decide(closed, mint_named(authority, "jwt", expires_in=-60)), Denied)  # This needs no store.
     store.failing = False
     authority.clock.advance(2)
-    assert isinstance(decide(closed, minted(authority, "jwt")), Granted)
+    assert isinstance(decide(closed, mint_named(authority, "jwt")), Granted)
 
 
 class Slow(MemoryStore):
-    """Takes *seconds* to read, the first time or every time, and may be told to revoke something meanwhile."""
+    """A store that takes *seconds* to read, once or always, and can add a revocation during a read."""
 
     def __init__(self, clock: FakeClock, seconds: float, *, always: bool = False) -> None:
         super().__init__(clock)
@@ -395,24 +395,24 @@ class Slow(MemoryStore):
 
 
 @pytest.mark.parametrize("always", [False, True])
-def test_a_log_that_takes_longer_to_read_than_the_lag_serves_when_it_was_read(
+def test_log_that_takes_longer_to_read_than_the_lag_is_used_when_read(
     authority: FakeAuthority, new_guard: NewGuard, decide: Do, *, always: bool
 ):
-    """How long reading takes says nothing about how old the end of the log is that was reached."""
+    """The duration of a read does not show the age of the end of the log that it reached."""
     store = Slow(authority.clock, 5.0, always=always)
     new_guard(store=store).revoke(jti="another-the-jti")
     guard = new_guard(store=store)
     for _ in range(3):
-        assert isinstance(decide(guard, minted(authority, "jwt")), Granted)
-        assert is_revoked(decide(guard, minted(authority, "jwt", name="another-")))
+        assert isinstance(decide(guard, mint_named(authority, "jwt")), Granted)
+        assert is_revoked(decide(guard, mint_named(authority, "jwt", name="another-")))
 
 
-def test_what_was_revoked_while_a_long_log_was_read_is_refused(
+def test_token_revoked_during_a_long_read_of_the_log_is_refused(
     authority: FakeAuthority, new_guard: NewGuard, decide: Do, revoke: Do
 ):
     store = Slow(authority.clock, 5.0)
     other, guard = new_guard(store=store), new_guard(store=store)
-    token = minted(authority, "jwt")
+    token = mint_named(authority, "jwt")
     other.revoke(jti="another-the-jti")
     store.during = lambda: store.append(_entry(authority, "the-jti"), seconds=3600)
     assert is_revoked(decide(guard, token))
@@ -424,18 +424,16 @@ def _entry(authority: FakeAuthority, jti: str) -> bytes:
     return Revocation(kind=Revoked.JTI, digest=digest, at=now, until=now + 3600).to_bytes()
 
 
-def test_a_sync_that_began_before_the_request_is_not_taken_for_a_recent_one(
-    authority: FakeAuthority, new_guard: NewGuard
-):
-    """Where one read takes longer than the lag, the request that joined it reads once more, and never serves what may
-    be out of date."""
+def test_sync_that_began_before_the_request_does_not_count_as_recent(authority: FakeAuthority, new_guard: NewGuard):
+    """If one read takes longer than the lag, a request that joined it reads once more, so that it never uses
+    outdated revocations."""
     store = Slow(authority.clock, 5.0, always=True)
     guard = new_guard(store=store)
     issuers, clock = engine_of(guard).issuers, authority.clock
     flow = sync_if_due(issuers, clock)
     first = next(flow)
     assert isinstance(first, SingleFlight)
-    issuers.revocations.record_sync(clock.monotonic() - 5.0)  # the sync that this request joined
+    issuers.revocations.record_sync(clock.monotonic() - 5.0)  # The sync that this request joined.
     second = flow.send(None)
     assert isinstance(second, SingleFlight)
     assert second.needed()
@@ -444,7 +442,7 @@ def test_a_sync_that_began_before_the_request_is_not_taken_for_a_recent_one(
         flow.send(None)
 
 
-def test_a_request_that_joined_a_sync_which_failed_is_an_outage(authority: FakeAuthority, new_guard: NewGuard):
+def test_request_that_joined_a_failed_sync_is_an_outage(authority: FakeAuthority, new_guard: NewGuard):
     guard = new_guard(store=MemoryStore(authority.clock))
     flow = sync_if_due(engine_of(guard).issuers, authority.clock)
     next(flow)
@@ -454,7 +452,7 @@ def test_a_request_that_joined_a_sync_which_failed_is_an_outage(authority: FakeA
     assert raised.value.reason is Reason.STORE_UNAVAILABLE
 
 
-def test_a_sync_that_was_joined_serves_while_it_is_recent(authority: FakeAuthority, new_guard: NewGuard):
+def test_joined_sync_is_used_while_recent(authority: FakeAuthority, new_guard: NewGuard):
     guard = new_guard(store=MemoryStore(authority.clock))
     flow = sync_if_due(engine_of(guard).issuers, authority.clock)
     next(flow)
@@ -463,12 +461,12 @@ def test_a_sync_that_was_joined_serves_while_it_is_recent(authority: FakeAuthori
         flow.send(None)
 
 
-def test_nothing_of_a_revoked_token_is_stored_or_logged(
+def test_no_part_of_a_revoked_token_is_stored_or_logged(
     authority: FakeAuthority, new_guard: NewGuard, caplog: pytest.LogCaptureFixture
 ):
     store = MemoryStore(authority.clock)
     guard = new_guard(store=store)
-    token = minted(authority, "opaque")
+    token = mint_named(authority, "opaque")
     with caplog.at_level(logging.DEBUG):
         for kind in KINDS.values():
             guard.revoke(**kind(token))

@@ -1,4 +1,4 @@
-"""Requirements against truth tables, and what an operator may say about scopes that include others."""
+"""Requirements compared with truth tables, and settings for scopes that include others."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NO_SCOPES = ["r\u00e9ad", 'a"b', "a\\b", "a\tb", "a\nb", "read\n", "a\x00b", "a\
 
 @pytest.mark.rule("B-38", "X-24")
 @pytest.mark.parametrize("scope", ["", *NO_SCOPES], ids=ascii)
-def test_what_no_challenge_could_name_is_no_scope(scope):
+def test_text_that_no_challenge_can_hold_is_not_a_scope(scope):
     for build in (all_of, any_of, require, lambda item: all_of("a") | item, lambda item: item & all_of("a")):
         with pytest.raises(ConfigurationError, match="is not a scope"):
             build(scope)
@@ -52,24 +52,24 @@ def test_what_no_challenge_could_name_is_no_scope(scope):
 
 @pytest.mark.rule("B-38")
 @pytest.mark.parametrize("prefix", [*NO_SCOPES, "a b", b"a", 7], ids=ascii)
-def test_a_prefix_is_made_of_the_characters_of_a_scope(prefix):
+def test_prefix_must_consist_of_scope_characters(prefix):
     with pytest.raises(ConfigurationError, match="scope_prefix: "):
         ScopeVocabulary(prefix=prefix)
 
 
 @pytest.mark.rule("B-38")
-def test_every_character_of_the_grammar_is_accepted():
+def test_each_character_of_the_grammar_is_accepted():
     every = "".join(map(chr, [0x21, *range(0x23, 0x5C), *range(0x5D, 0x7F)]))
     assert check_scope(every, "here") == every
 
 
-def test_several_scopes_in_one_string_are_refused_with_the_way_to_write_them():
+def test_several_scopes_in_one_string_are_refused_with_advice():
     with pytest.raises(ConfigurationError, match=r"any_of: 'read write' holds several scopes; pass each as its own"):
         any_of("read write")
 
 
 @pytest.mark.parametrize("item", [7, None, b"read", ["read"], ("read", "write"), True], ids=ascii)
-def test_a_scope_is_a_string(item):
+def test_scope_must_be_a_string(item):
     for build in (all_of, any_of, require, lambda item: all_of("a") | item, lambda item: all_of("a") & item):
         with pytest.raises(ConfigurationError, match=f"a scope is a string, not {type(item).__name__}"):
             build(item)
@@ -96,7 +96,7 @@ def test_a_scope_is_a_string(item):
         pytest.param(["read\twrite"], False, id="with a tab between them"),
     ],
 )
-def test_scopes_are_compared_whole_and_as_they_are(granted, allowed):
+def test_scopes_are_compared_whole_and_exactly(granted, allowed):
     assert all_of("read", "write").allows(frozenset(granted)) is allowed
 
 
@@ -121,14 +121,14 @@ def test_scopes_are_compared_whole_and_as_they_are(granted, allowed):
         pytest.param(all_of(AUTHENTICATED), [""], id="all of authenticated"),
     ],
 )
-def test_a_requirement_allows_exactly_the_sets_that_hold_an_alternative(requirement, minimal):
+def test_requirement_allows_exactly_the_sets_that_contain_an_alternative(requirement, minimal):
     for scopes in subsets("abcde"):
         assert requirement.allows(scopes) is any(set(needed) <= scopes for needed in minimal)
 
 
 @dataclass(frozen=True)
 class Expression:
-    """A requirement, and the same thing said without our algebra."""
+    """A requirement, and the equivalent predicate without the algebra under test."""
 
     built: Requirement
     holds: Callable[[frozenset[str]], bool]
@@ -139,7 +139,7 @@ def leaf(scope: str) -> Expression:
     return Expression(all_of(scope), lambda scopes: scope in scopes, (scope,))
 
 
-def joined(parts: list[Expression], how: str) -> Expression:
+def combine(parts: list[Expression], how: str) -> Expression:
     every = how in ("all_of", "&")
     built = parts[0].built
     if how in ("all_of", "any_of"):
@@ -154,7 +154,7 @@ def joined(parts: list[Expression], how: str) -> Expression:
 EXPRESSIONS = st.recursive(
     st.sampled_from("abcde").map(leaf),
     lambda inner: st.builds(
-        joined, st.lists(inner, min_size=1, max_size=3), st.sampled_from(["all_of", "any_of", "&", "|"])
+        combine, st.lists(inner, min_size=1, max_size=3), st.sampled_from(["all_of", "any_of", "&", "|"])
     ),
     max_leaves=8,
 )
@@ -162,7 +162,7 @@ EXPRESSIONS = st.recursive(
 
 @pytest.mark.rule("G-11")
 @given(EXPRESSIONS)
-def test_any_combination_means_what_its_truth_table_says(expression):
+def test_any_combination_matches_its_truth_table(expression):
     for scopes in subsets("abcde"):
         assert expression.built.allows(scopes) is expression.holds(scopes)
     assert not expression.built.allows(frozenset())
@@ -170,14 +170,14 @@ def test_any_combination_means_what_its_truth_table_says(expression):
 
 @pytest.mark.rule("B-44", "G-13")
 @given(EXPRESSIONS)
-def test_a_challenge_names_one_whole_alternative_in_the_order_written(expression):
+def test_challenge_lists_one_complete_alternative_in_the_order_written(expression):
     assert expression.built.challenge_scopes == expression.first
     assert expression.built.allows(frozenset(expression.built.challenge_scopes))
     assert set(expression.built.challenge_scopes) <= expression.built.scopes
 
 
 @given(EXPRESSIONS)
-def test_what_a_requirement_shows_of_itself_builds_it_again(expression):
+def test_repr_of_a_requirement_evaluates_to_it(expression):
     again = eval(repr(expression.built), {"all_of": all_of, "any_of": any_of})
     assert again == expression.built
     assert hash(again) == hash(expression.built)
@@ -211,12 +211,12 @@ def test_the_scopes_of_a_requirement_are_those_of_every_alternative():
         pytest.param(lambda: Requirement((has("a"),), ()), "first must list the scopes", id="no first"),
     ],
 )
-def test_an_empty_requirement_is_refused_where_it_is_written(build, message):
+def test_empty_requirement_is_refused_at_construction(build, message):
     with pytest.raises(ConfigurationError, match=message):
         build()
 
 
-def test_a_requirement_does_not_grow_without_end():
+def test_size_of_a_requirement_is_limited():
     pairs = [any_of(f"a{number}", f"b{number}") for number in range(11)]
     assert len(all_of(*pairs[:10]).alternatives) == 1024
     with pytest.raises(ConfigurationError, match="more than 1024 alternatives"):
@@ -227,7 +227,7 @@ def test_a_requirement_does_not_grow_without_end():
 
 
 @pytest.mark.rule("G-14")
-def test_offline_access_as_the_scope_of_a_route_earns_a_warning_where_it_is_written():
+def test_offline_access_as_a_required_scope_causes_a_warning():
     for build in (all_of, any_of, require, lambda item: all_of("a") | item):
         with pytest.warns(UserWarning, match="offline_access asks .* for a refresh token.*require another scope"):
             build("offline_access")
@@ -237,7 +237,7 @@ def test_offline_access_as_the_scope_of_a_route_earns_a_warning_where_it_is_writ
 
 
 @pytest.mark.rule("G-12")
-def test_a_broader_scope_satisfies_a_narrower_requirement_only_where_it_was_declared():
+def test_broader_scope_satisfies_a_narrower_one_only_if_declared():
     declared = ScopeVocabulary(implies={"files:write": ["files:read"]})
     assert all_of("files:read").allows(declared.effective(["files:write"]))
     assert not all_of("files:write").allows(declared.effective(["files:read"]))
@@ -248,7 +248,7 @@ def test_a_broader_scope_satisfies_a_narrower_requirement_only_where_it_was_decl
 @pytest.mark.parametrize(
     "granted", ["read:all", "read.all", "read/all", "read-all", "re", "READ", "*", "read*", "r\u00e9ad"]
 )
-def test_nothing_is_implied_by_how_a_scope_is_spelled(granted):
+def test_spelling_of_a_scope_implies_nothing(granted):
     assert ScopeVocabulary().effective([granted]) == has(granted)
 
 
@@ -265,14 +265,14 @@ def reachable(granted: set[str], edges: dict[str, list[str]]) -> set[str]:
 
 @pytest.mark.rule("G-12")
 @given(GRAPHS, st.sets(st.sampled_from(NAMES)))
-def test_implications_reach_as_far_as_they_lead_and_no_further(edges, granted):
+def test_implications_are_transitive(edges, granted):
     assert ScopeVocabulary(implies=edges).effective(granted) == reachable(granted, edges)
 
 
 @pytest.mark.rule("G-12")
 @given(GRAPHS, GRAPHS, st.sets(st.sampled_from(NAMES)), st.sampled_from(["", "p.", GOOGLE]))
 def test_implications_of_the_api_are_added_to_those_of_the_issuer(of_issuer, of_api, granted, prefix):
-    """Whichever spelling of the prefix either of them, or the token, uses."""
+    """This holds for each spelling of the prefix in the settings and in the token."""
     both = {name: [*of_issuer.get(name, ()), *of_api.get(name, ())] for name in NAMES}
     long = {prefix + name: [prefix + implied for implied in implies] for name, implies in of_api.items()}
     for api in (of_api, long):
@@ -283,7 +283,7 @@ def test_implications_of_the_api_are_added_to_those_of_the_issuer(of_issuer, of_
 
 
 @pytest.mark.rule("G-12")
-def test_implications_are_bound_to_the_issuer_that_has_them():
+def test_implications_apply_only_to_their_issuer():
     ours, theirs = ScopeVocabulary(implies={"admin": ["read"]}), ScopeVocabulary()
     added = theirs.with_implications({"write": ["read"]})
     assert ours.effective(["admin"]) == has("admin", "read")
@@ -291,13 +291,13 @@ def test_implications_are_bound_to_the_issuer_that_has_them():
     assert theirs.effective(["write"]) == has("write")
 
 
-def test_implications_may_come_from_anything_that_can_be_listed_once():
+def test_implications_may_be_any_iterable():
     vocabulary = ScopeVocabulary(implies={"a": (scope for scope in "bc")})
     assert vocabulary.effective(["a"]) == has("a", "b", "c")
     assert vocabulary.with_implications({"c": iter("d")}).effective(["a"]) == has("a", "b", "c", "d")
 
 
-def test_implications_do_not_change_after_they_were_checked():
+def test_implications_are_copied_at_construction():
     mine = {"a": ["b"]}
     vocabulary = ScopeVocabulary(implies=mine)
     mine["a"].append("admin")
@@ -317,14 +317,14 @@ def test_implications_do_not_change_after_they_were_checked():
         pytest.param({7: ["a"]}, "implies: a scope is a string, not int", id="a number for a scope"),
     ],
 )
-def test_implications_that_cannot_work_are_refused(implies, message):
+def test_invalid_implications_are_refused(implies, message):
     with pytest.raises(ConfigurationError, match=message):
         ScopeVocabulary(implies=implies)
     with pytest.raises(ConfigurationError, match=message):
         ScopeVocabulary().with_implications(implies)
 
 
-# -- the prefix that may be left out
+# -- the optional prefix
 
 
 @pytest.mark.parametrize(
@@ -353,10 +353,10 @@ def test_implications_that_cannot_work_are_refused(implies, message):
         pytest.param("api.", "api.api.x", "api.x", False, id="dotted, twice, long needed"),
         pytest.param("api.", "api.api.x", "api.api.x", True, id="dotted, twice, twice needed"),
         pytest.param("api://app/", "api://app/read", "read", True, id="an application's own prefix"),
-        pytest.param("api.", "apiread", "read", False, id="what only begins like it"),
+        pytest.param("api.", "apiread", "read", False, id="a scope that only begins like the prefix"),
     ],
 )
-def test_a_scope_is_the_same_with_and_without_the_prefix(prefix, granted, needed, allowed):
+def test_scopes_with_and_without_the_prefix_are_equal(prefix, granted, needed, allowed):
     assert all_of(needed).allows(ScopeVocabulary(prefix=prefix).effective([granted])) is allowed
 
 
@@ -373,8 +373,8 @@ def test_implications_and_the_prefix_work_together(granted, implies):
 @given(
     st.lists(st.text("ab.:/", max_size=8).filter(bool), max_size=3), st.sampled_from(["", "a.", "a", "a://", "a://b/"])
 )
-def test_a_token_keeps_every_scope_it_was_granted(granted, prefix):
+def test_access_token_keeps_all_granted_scopes(granted, prefix):
     effective = ScopeVocabulary(prefix=prefix).effective(granted)
     assert effective >= set(granted)
-    # and gets nothing that differs from all of them by more than one prefix
+    # It gets no scope that differs from all of them by more than one prefix.
     assert all({s, prefix + s, s.removeprefix(prefix)} & set(granted) for s in effective)

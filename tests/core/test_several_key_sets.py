@@ -1,4 +1,4 @@
-"""One issuer whose tokens are signed by keys of several sets, each published under a URL of its own."""
+"""One issuer whose signing keys are in several key sets, each under a separate URL."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SIGN_UP, RESET = "https://as.test/sign-up/keys", "https://as.test/reset/keys"
 
 
 class Flows:
-    """Two key sets of one issuer; ``down`` are those that do not answer, ``asked`` what was fetched."""
+    """Two key sets of one issuer. ``down`` lists those that do not answer, ``asked`` the fetched URLs."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()
@@ -58,7 +58,7 @@ class Flows:
         return self.authorities[url].mint("read", **options)
 
     def judge(self, token: str, guard: Guard | None = None) -> str:
-        """``granted``, or why not."""
+        """Return ``granted`` or the reason of the refusal."""
         headers = HeaderList([(b"authorization", b"Bearer " + token.encode())])
         match (guard or self.guard).check(RequestView(method="GET", path="/", headers=headers)):
             case Granted(access_token=access):
@@ -77,8 +77,8 @@ def flows() -> Flows:
     return Flows()
 
 
-def test_a_token_is_accepted_whichever_set_holds_its_key(flows: Flows):
-    for _ in range(3):  # then it is remembered
+def test_token_is_accepted_with_a_key_of_any_set(flows: Flows):
+    for _ in range(3):  # Then it is cached.
         assert flows.judge(flows.mint(SIGN_UP)) == "granted"
     token = flows.mint(RESET)
     assert [flows.judge(token) for _ in range(3)] == ["granted"] * 3
@@ -90,7 +90,7 @@ def test_a_token_is_accepted_whichever_set_holds_its_key(flows: Flows):
     assert flows.asked == []
 
 
-def test_a_key_that_no_set_holds_is_refused_when_all_were_asked(flows: Flows):
+def test_key_in_no_set_is_refused_after_all_sets_were_fetched(flows: Flows):
     stranger = FakeAuthority(clock=flows.clock)
     flows.guard.warm()
     assert sorted(flows.asked) == sorted([SIGN_UP, RESET])
@@ -98,11 +98,11 @@ def test_a_key_that_no_set_holds_is_refused_when_all_were_asked(flows: Flows):
     assert flows.judge(stranger.mint(headers={"kid": "made-up"})) == "unknown_key"
     flows.asked.clear()
     assert flows.judge(stranger.mint(headers={"kid": "made-up"})) == "unknown_key"
-    assert flows.asked == []  # each set knows that it is absent
+    assert flows.asked == []  # Each set has recorded that the key is absent.
 
 
 @pytest.mark.parametrize("dead", [SIGN_UP, RESET])
-def test_while_one_set_cannot_be_fetched_tokens_of_the_other_are_judged(flows: Flows, dead: str):
+def test_failure_of_one_set_does_not_affect_tokens_of_the_other(flows: Flows, dead: str):
     flows.down = {dead}
     alive = RESET if dead == SIGN_UP else SIGN_UP
     assert flows.judge(flows.mint(alive)) == "granted"
@@ -114,14 +114,14 @@ def test_while_one_set_cannot_be_fetched_tokens_of_the_other_are_judged(flows: F
 
 
 @pytest.mark.parametrize("rotated", [SIGN_UP, RESET])
-def test_each_set_is_followed_through_rotation(flows: Flows, rotated: str):
+def test_rotation_works_in_each_set(flows: Flows, rotated: str):
     flows.guard.warm()
     flows.authorities[rotated].rotate()
     assert flows.judge(flows.mint(rotated)) == "granted"
     assert flows.judge(flows.mint(RESET)) == flows.judge(flows.mint(SIGN_UP)) == "granted"
 
 
-def test_a_set_is_kept_while_fetching_it_fails(flows: Flows):
+def test_key_set_is_kept_while_its_refresh_fails(flows: Flows):
     flows.guard.warm()
     flows.down = {SIGN_UP, RESET}
     flows.clock.advance(3700)
@@ -138,13 +138,13 @@ def test_a_key_may_move_to_the_other_set(flows: Flows):
     flows.guard.close()
 
 
-def test_equal_key_ids_in_both_sets_are_tried_both(flows: Flows, monkeypatch: pytest.MonkeyPatch):
+def test_keys_with_equal_ids_in_both_sets_are_both_tried(flows: Flows, monkeypatch: pytest.MonkeyPatch):
     one, two = (flows.authorities[url].authority.keys for url in (SIGN_UP, RESET))
     kid = json.loads(flows.send(Send(url=SIGN_UP, authority="-")).body)["keys"][0]["kid"]
     other = json.loads(flows.send(Send(url=RESET, authority="-")).body)["keys"][0]["kid"]
     assert one is not two
     flows.guard.warm()
-    if kid != other:  # the second set publishes its key under the id that the first one has
+    if kid != other:  # The second set publishes its key under the id of the first set's key.
         published = flows.send
 
         def renamed(request: Send, /) -> Answer:
@@ -158,7 +158,7 @@ def test_equal_key_ids_in_both_sets_are_tried_both(flows: Flows, monkeypatch: py
     assert flows.judge(flows.mint(SIGN_UP)) == "granted"
 
 
-def test_the_sets_are_taken_over_and_belong_to_the_issuer(flows: Flows):
+def test_new_guard_takes_over_all_sets_of_an_issuer(flows: Flows):
     flows.guard.warm()
     flows.asked.clear()
     guard = flows.new_guard()
@@ -169,8 +169,8 @@ def test_the_sets_are_taken_over_and_belong_to_the_issuer(flows: Flows):
     assert flows.judge(token) == "token_revoked"
 
 
-def test_what_else_the_issuer_signs_is_verified_with_all_its_sets(flows: Flows):
-    """Answers of introspection, status lists and security events."""
+def test_other_signed_documents_of_the_issuer_are_verified_with_all_sets(flows: Flows):
+    """These are introspection answers, status lists and security events."""
     (record,) = engine_of(flows.guard).issuers.all
     for url in (SIGN_UP, RESET):
         token = jwt.peek(flows.mint(url))
@@ -178,13 +178,13 @@ def test_what_else_the_issuer_signs_is_verified_with_all_its_sets(flows: Flows):
         assert key.kid == token.header["kid"]
 
 
-def test_warming_fails_where_one_set_cannot_be_fetched(flows: Flows):
+def test_warm_up_fails_if_one_set_cannot_be_fetched(flows: Flows):
     flows.down = {RESET}
     with pytest.raises(AuthorityUnavailable):
         flows.guard.warm()
 
 
-def test_one_url_is_read_back_as_one():
+def test_single_jwks_uri_is_kept_as_a_string():
     def issuer(jwks_uri: Any) -> Issuer:
         return Issuer("https://as.test", audience="a", jwks_uri=jwks_uri)
 

@@ -1,4 +1,4 @@
-"""Who computes signatures for a guard: the backend it was given, wherever its keys come from, and what if it fails."""
+"""The signature backend of a guard: used for keys of each source; failures are outages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from scopeguard.testing import FakeAuthority
 
 
 class Backend:
-    """Computes with ``cryptography``, and counts; or says and does what it is told to."""
+    """A backend that verifies with ``cryptography`` and counts calls, or returns or raises a configured value."""
 
     name = "counting"
 
@@ -77,16 +77,16 @@ def reason(decision: Decision) -> Reason:
     return decision.error.reason
 
 
-def with_another_signature(token: str) -> str:
+def replace_signature(token: str) -> str:
     signed, _, signature = token.rpartition(".")
     return f"{signed}.{'A' if signature[0] != 'A' else 'B'}{signature[1:]}"
 
 
-# --- it is asked ---------------------------------------------------------------------------------------------------
+# --- use of the backend ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("source", ["fetched", "configured", "file", "resolver"])
-def test_the_backend_of_a_guard_computes_wherever_the_keys_come_from(fake: FakeAuthority, tmp_path: Path, source: str):
+def test_backend_of_a_guard_verifies_keys_of_each_source(fake: FakeAuthority, tmp_path: Path, source: str):
     backend = Backend()
     keys = json.loads(json.dumps(fake.authority.keys.key_set(fake.clock.wall())))
     settings: dict[str, Any] = {}
@@ -103,12 +103,12 @@ def test_the_backend_of_a_guard_computes_wherever_the_keys_come_from(fake: FakeA
     assert isinstance(check(guard, token), Granted)
     assert isinstance(check(guard, fake.mint("write")), Granted)
     assert (backend.algorithms, backend.calls) == (["ES256"], 2)
-    assert reason(check(guard, with_another_signature(token))) is Reason.BAD_SIGNATURE
+    assert reason(check(guard, replace_signature(token))) is Reason.BAD_SIGNATURE
     assert backend.calls >= 3
     guard.close()
 
 
-def test_keys_that_are_published_one_by_one_are_verified_with_by_the_backend(fake: FakeAuthority):
+def test_backend_verifies_keys_published_one_by_one(fake: FakeAuthority):
     kid = "a2b4c6d8-0000-4000-8000-000000000000"
 
     class Keys:
@@ -126,18 +126,18 @@ def test_keys_that_are_published_one_by_one_are_verified_with_by_the_backend(fak
     assert backend.calls == 1
 
 
-def test_an_endpoint_beside_the_guard_has_its_backends_too(fake: FakeAuthority):
+def test_security_event_endpoint_uses_the_backends_of_its_guard(fake: FakeAuthority):
     backend = Backend()
     assert engine_of(guard_of(fake, backend)).add_key_source(fake.issuer).backends == (backend,)
 
 
-def test_what_a_backend_refuses_is_refused(fake: FakeAuthority):
+def test_signature_that_the_backend_refuses_is_refused(fake: FakeAuthority):
     decision = check(guard_of(fake, Backend(says=False)), fake.mint("read"))
     assert isinstance(decision, Denied)
     assert reason(decision) is Reason.BAD_SIGNATURE
 
 
-def test_a_backend_cannot_let_a_signature_of_another_length_pass(fake: FakeAuthority):
+def test_signature_of_another_length_is_refused_for_any_backend(fake: FakeAuthority):
     backend, token = Backend(says=True), fake.mint("read")
     guard = guard_of(fake, backend)
     signed, _, signature = token.rpartition(".")
@@ -146,19 +146,19 @@ def test_a_backend_cannot_let_a_signature_of_another_length_pass(fake: FakeAutho
     assert backend.calls == 0
 
 
-# --- it fails ------------------------------------------------------------------------------------------------------
+# --- failures --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("says", [RuntimeError("sg-secret-text"), "yes", 1])
 @pytest.mark.parametrize("cached", [False, True])
-def test_a_backend_that_fails_is_an_outage_that_is_logged_and_never_a_yes(
+def test_failing_backend_is_a_logged_outage(
     fake: FakeAuthority, caplog: pytest.LogCaptureFixture, says: object, cached: bool
 ):
     backend = Backend(says)
     guard = guard_of(fake, backend, token_cache=TokenCachePolicy() if cached else "off")
     token = fake.mint("read")
     with caplog.at_level(logging.WARNING, "scopeguard"):
-        for text in (token, token, with_another_signature(token)):
+        for text in (token, token, replace_signature(token)):
             decision = check(guard, text)
             assert isinstance(decision, Unavailable)
             assert decision.response.status == 503
@@ -167,12 +167,12 @@ def test_a_backend_that_fails_is_an_outage_that_is_logged_and_never_a_yes(
     assert caplog.text.count("not judged") == 3
     assert "sg-secret-text" not in caplog.text
     assert token not in caplog.text
-    backend.says = None  # and it remembers nothing of it
+    backend.says = None  # The failure is not cached.
     assert isinstance(check(guard, token), Granted)
-    assert reason(check(guard, with_another_signature(token))) is Reason.BAD_SIGNATURE
+    assert reason(check(guard, replace_signature(token))) is Reason.BAD_SIGNATURE
 
 
-def test_a_failure_costs_no_fetch_of_keys(fake: FakeAuthority):
+def test_backend_failure_causes_no_key_fetch(fake: FakeAuthority):
     guard = guard_of(fake, Backend(RuntimeError()))
     guard.warm()
     for _ in range(20):
@@ -180,31 +180,31 @@ def test_a_failure_costs_no_fetch_of_keys(fake: FakeAuthority):
     assert fake.transport.count("jwks") == 1
 
 
-# --- libraries -----------------------------------------------------------------------------------------------------
+# --- libraries -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "PS256", "ES256", "ES384", "EdDSA", "ES512"])
-def test_tokens_are_judged_with_the_libraries_as_without(algorithm: str):
+def test_decisions_are_the_same_with_each_library(algorithm: str):
     fake = FakeAuthority(algorithm=algorithm)
     issuer = Issuer(fake.url, audience=fake.audience, algorithms=(algorithm,))
     guard, token = guard_of(fake, "awscrt", "pynacl", issuer=issuer), fake.mint("read")
     assert isinstance(check(guard, token), Granted)
-    assert reason(check(guard, with_another_signature(token))) is Reason.BAD_SIGNATURE
+    assert reason(check(guard, replace_signature(token))) is Reason.BAD_SIGNATURE
 
 
-def test_a_child_process_verifies_with_the_libraries_of_its_parent():
+def test_child_process_verifies_with_the_libraries_of_its_parent():
     fake = FakeAuthority(algorithm="ES256")
     guard, token = guard_of(fake, "awscrt", "pynacl"), fake.mint("read")
     assert isinstance(check(guard, token), Granted)
 
     def judge() -> None:
         assert isinstance(check(guard, token), Granted)
-        assert reason(check(guard, with_another_signature(token))) is Reason.BAD_SIGNATURE
+        assert reason(check(guard, replace_signature(token))) is Reason.BAD_SIGNATURE
 
     assert Child(judge).ok()
 
 
-def test_a_name_stands_for_one_object_and_an_object_for_itself():
+def test_backend_name_gives_one_object_and_an_object_is_kept():
     backend = Backend()
     awscrt, pynacl, own = checked_backends(["awscrt", "pynacl", backend])
     assert isinstance(awscrt, Awscrt)
@@ -213,7 +213,7 @@ def test_a_name_stands_for_one_object_and_an_object_for_itself():
     assert checked_backends(iter(["pynacl", "awscrt"])) == (pynacl, awscrt)
 
 
-def test_the_configuration_file_names_them(tmp_path: Path):
+def test_backends_can_be_named_in_the_configuration_file(tmp_path: Path):
     path = tmp_path / "api.toml"
     text = '[[issuers]]\nurl = "https://as.test"\naudience = "https://api.test"\n'
     path.write_text('signature_backends = ["pynacl"]\n' + text)
@@ -241,13 +241,13 @@ def test_the_configuration_file_names_them(tmp_path: Path):
         ([Backend], "an object with name and prepare is needed, not type"),
     ],
 )
-def test_what_is_no_backend_is_refused_at_construction(fake: FakeAuthority, wrong: Any, message: str):
+def test_invalid_backend_is_refused_at_construction(fake: FakeAuthority, wrong: Any, message: str):
     with pytest.raises(ConfigurationError, match=f"^signature_backends: {message}$"):
         Guard(fake.issuer, signature_backends=wrong)
 
 
 @pytest.mark.parametrize("name, module", [("awscrt", "awscrt.crypto"), ("pynacl", "nacl.bindings")])
-def test_a_library_that_is_not_installed_is_an_error_at_construction(
+def test_missing_library_is_an_error_at_construction(
     fake: FakeAuthority, monkeypatch: pytest.MonkeyPatch, name: str, module: str
 ):
     checked_backends.__globals__["_named"].cache_clear()
@@ -256,7 +256,7 @@ def test_a_library_that_is_not_installed_is_an_error_at_construction(
         Guard(fake.issuer, signature_backends=[name])
 
 
-# --- guards that follow one another --------------------------------------------------------------------------------
+# --- take-over by a new guard ----------------------------------------------------------------------------------------
 
 
 def test_a_guard_with_other_backends_takes_over_no_keys(fake: FakeAuthority):

@@ -1,4 +1,4 @@
-"""A guard that takes the place of another one: it knows what the other knew, and never less than its own settings."""
+"""A guard that replaces another one takes over its state, as far as the new settings allow."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def check(judge: Guard, token: str, *scopes: str) -> object:
     return judge.check(RequestView(method="GET", path="/", headers=headers), all_of(*scopes) if scopes else None)
 
 
-def test_an_issuer_with_equal_settings_keeps_its_keys_though_other_settings_change():
+def test_issuer_with_equal_settings_keeps_its_keys_if_others_change():
     fake = FakeAuthority()
     token = fake.mint("cloud")
     old = guard(fake)
@@ -39,7 +39,7 @@ def test_an_issuer_with_equal_settings_keeps_its_keys_though_other_settings_chan
     assert fake.transport.count("jwks") == 1
 
 
-def test_an_issuer_with_other_settings_begins_anew_and_may_be_waited_for():
+def test_issuer_with_changed_settings_fetches_keys_before_the_change():
     fake = FakeAuthority()
     token = fake.mint("read")
     old = guard(fake)
@@ -56,14 +56,14 @@ def test_an_issuer_with_other_settings_begins_anew_and_may_be_waited_for():
     assert fake.transport.count("jwks") >= 2
 
 
-def test_an_unchanged_issuer_that_is_away_holds_nobody_up():
+def test_unreachable_unchanged_issuer_does_not_delay_the_change():
     fake = FakeAuthority()
     old = guard(fake)
     with fake.outage():
         engine_of(guard(fake, implies={"a": ["b"]})).take_over(engine_of(old))
 
 
-def test_a_key_file_is_read_again(tmp_path: Path):
+def test_key_file_is_read_again(tmp_path: Path):
     fake, other = FakeAuthority(), FakeAuthority()
     path = tmp_path / "jwks.json"
     issuer = Issuer(fake.url, audience=fake.audience, jwks_file=str(path))
@@ -77,7 +77,7 @@ def test_a_key_file_is_read_again(tmp_path: Path):
     assert isinstance(check(new, token), Denied)
 
 
-def test_what_was_revoked_stays_revoked():
+def test_revocations_are_kept():
     fake = FakeAuthority()
     token, of_others = fake.mint("read", subject="gone"), fake.mint("read", subject="here")
     old = guard(fake)
@@ -112,7 +112,7 @@ class Away:
         pass
 
 
-def test_a_shared_log_that_cannot_be_read_is_waited_for():
+def test_unreadable_shared_log_delays_the_change():
     fake = FakeAuthority()
     old = guard(fake)
     old.warm()

@@ -1,4 +1,4 @@
-"""What drives a flow in these tests: a script of answers, in one thread, and a list of what was asked."""
+"""Drives flows in these tests: scripted answers, in one thread, and a record of the requests."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def down(authority: str = "https://as.test", **options: Any) -> AuthorityUnavail
 
 
 class Script:
-    """Performs what a flow asks for. ``replies`` answers a URL or a path; ``asked`` are those that were asked for.
+    """Performs the effects of a flow. ``replies`` answers a URL or a path; ``asked`` lists those that were requested.
 
-    Background flights are put off until :meth:`land_background`.
+    Background flights are deferred until :meth:`land_background`.
     """
 
     def __init__(self, replies: Callable[[str], Reply] | Mapping[str, Reply] | None = None) -> None:
@@ -94,7 +94,7 @@ class Script:
 
 
 class Bench:
-    """An authority, what is trusted of it, and requests with its tokens."""
+    """An authority, the issuer record for it, and requests with its tokens."""
 
     def __init__(self, authority: FakeAuthority, issuer: Issuer | None = None, **options: Any) -> None:
         self.authority = authority

@@ -1,4 +1,4 @@
-"""The decision as a script: send answers, look at what is asked next. No socket, no thread, no waiting."""
+"""The decision, driven step by step: send an answer, check the next effect. No socket, no thread, no waiting."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def view(
     return RequestView(method=method, path="/", headers=HeaderList(headers), query=query)
 
 
-# -- the whole of it
+# -- a complete decision
 
 
-def test_a_cold_request_asks_for_metadata_then_for_keys_and_ends_in_an_access_token(bench: Any, authority: Any):
+def test_cold_request_fetches_metadata_then_keys_and_returns_an_access_token(bench: Any, authority: Any):
     token = authority.mint("read", subject="alice")
     flow = bench.flow(token)
     flight = next(flow)
@@ -62,7 +62,7 @@ def test_a_cold_request_asks_for_metadata_then_for_keys_and_ends_in_an_access_to
     assert asked == Send(url=JWKS, authority="https://as.test", accept="application/jwk-set+json, application/json")
     with pytest.raises(StopIteration) as end:
         refresh.send(json_answer(authority.authority.keys.key_set(authority.clock.wall())))
-    assert end.value.value == ()  # nothing to tell the operator
+    assert end.value.value == ()  # Nothing to log.
     assert not flight.needed()
     with pytest.raises(StopIteration) as end:
         flow.send(None)
@@ -70,14 +70,14 @@ def test_a_cold_request_asks_for_metadata_then_for_keys_and_ends_in_an_access_to
     assert end.value.value.subject == "alice"
 
 
-def test_a_warm_request_asks_for_nothing(bench: Any, authority: Any):
+def test_warm_request_fetches_nothing(bench: Any, authority: Any):
     bench.judge(authority.mint("read"))
     with pytest.raises(StopIteration):
         next(bench.flow(authority.mint("write")))
 
 
 @pytest.mark.rule("P-12")
-def test_keys_and_where_they_are_come_from_the_metadata(bench: Any, authority: Any):
+def test_key_set_is_fetched_from_the_url_in_the_metadata(bench: Any, authority: Any):
     assert bench.judge(authority.mint()).issuer == "https://as.test"
     assert bench.asked == [OAUTH, JWKS]
 
@@ -91,13 +91,15 @@ def test_keys_and_where_they_are_come_from_the_metadata(bench: Any, authority: A
     ],
     ids=["jwks_uri", "metadata_url", "discovery"],
 )
-def test_keys_come_from_where_the_issuer_says(new_bench: Any, authority: Any, issuer: dict[str, Any], asked: list[str]):
+def test_key_set_is_fetched_from_the_configured_url(
+    new_bench: Any, authority: Any, issuer: dict[str, Any], asked: list[str]
+):
     bench = new_bench(authority, Issuer("https://as.test", audience=authority.audience, **issuer))
     bench.judge(authority.mint())
     assert bench.asked == asked
 
 
-def test_static_keys_need_nobody(new_bench: Any, authority: Any):
+def test_static_keys_need_no_fetch(new_bench: Any, authority: Any):
     document = authority.authority.keys.key_set(authority.clock.wall())
     bench = new_bench(authority, static=configured_key_set(document))
     bench.judge(authority.mint())
@@ -110,7 +112,7 @@ def test_static_keys_need_nobody(new_bench: Any, authority: Any):
     assert bench.asked == []
 
 
-def test_a_flow_that_is_begun_has_come_to_its_first_question_or_to_its_end(bench: Any, authority: Any):
+def test_started_flow_is_at_its_first_effect_or_at_its_end(bench: Any, authority: Any):
     flow = bench.flow(authority.mint("read"))
     effect, nothing = start(flow)
     assert isinstance(effect, SingleFlight)
@@ -123,14 +125,14 @@ def test_a_flow_that_is_begun_has_come_to_its_first_question_or_to_its_end(bench
         start(bench.flow(authority.mint(expires_in=-60)))
 
 
-# -- what needs no key is refused before any is asked for (law 9)
+# -- refusals that need no key cause no fetch (law 9)
 
 
 @pytest.mark.rule("P-18", "X-54")
 @pytest.mark.parametrize(
     "issuer", ["https://evil.test", "https://as.test/", "http://127.0.0.1:9/", "https://AS.test", ""]
 )
-def test_an_unknown_issuer_is_refused_without_asking_anybody(bench: Any, authority: Any, issuer: str):
+def test_unknown_issuer_is_refused_without_a_fetch(bench: Any, authority: Any, issuer: str):
     with pytest.raises(InvalidToken) as refused:
         bench.judge(authority.mint(claims={"iss": issuer}))
     assert refused.value.reason is Reason.UNKNOWN_ISSUER
@@ -150,7 +152,7 @@ def test_an_unknown_issuer_is_refused_without_asking_anybody(bench: Any, authori
     ],
     ids=["expired", "audience", "subject", "bound", "none", "crit", "typ"],
 )
-def test_a_token_that_is_bad_in_itself_causes_no_request(bench: Any, authority: Any, overrides: dict[str, Any]):
+def test_token_with_invalid_claims_or_header_causes_no_fetch(bench: Any, authority: Any, overrides: dict[str, Any]):
     with pytest.raises(InvalidToken):
         bench.judge(authority.mint(**overrides))
     assert bench.asked == []
@@ -158,12 +160,12 @@ def test_a_token_that_is_bad_in_itself_causes_no_request(bench: Any, authority: 
 
 @pytest.mark.rule("X-54")
 @pytest.mark.parametrize("header", ["jku", "x5u", "kid"])
-def test_no_url_in_a_token_is_ever_asked_for(bench: Any, authority: Any, header: str):
+def test_url_in_a_token_is_never_fetched(bench: Any, authority: Any, header: str):
     bench.judge(authority.mint())
     for url in ("https://evil.test/jwks", "http://localhost/jwks", "https://[::ffff:169.254.169.254]/", "file:///k"):
         try:
             bench.judge(authority.mint(headers={header: url}))
-        except (InvalidToken, AuthorityUnavailable):  # the fourth unknown key id is looked for later
+        except (InvalidToken, AuthorityUnavailable):  # The fourth unknown key id is looked up later.
             assert header == "kid"
     assert set(bench.asked) == {OAUTH, JWKS}
 
@@ -172,7 +174,7 @@ def test_no_url_in_a_token_is_ever_asked_for(bench: Any, authority: Any, header:
 
 
 @pytest.mark.rule("J-20")
-def test_a_rotated_key_is_accepted_at_its_first_request(bench: Any, authority: Any):
+def test_rotated_key_is_accepted_at_its_first_request(bench: Any, authority: Any):
     bench.judge(authority.mint())
     authority.rotate()
     bench.judge(authority.mint())
@@ -187,12 +189,12 @@ def test_two_rotations_in_a_minute_are_served(bench: Any, authority: Any):
         bench.judge(authority.mint())
 
 
-def test_the_same_key_id_with_a_new_key_is_noticed(bench: Any, authority: Any):
+def test_new_key_under_an_old_id_is_fetched(bench: Any, authority: Any):
     bench.judge(authority.mint())
     keys = authority.authority.keys
     old = authority.key()
     with keys._lock:
-        keys._active["ES256"] = SigningKey.generate("ES256", kid=old.kid)  # restarted with fresh keys under old ids
+        keys._active["ES256"] = SigningKey.generate("ES256", kid=old.kid)  # Restarted with new keys under old ids.
     bench.judge(authority.mint())
     assert bench.asked == [OAUTH, JWKS, JWKS]
     with pytest.raises(InvalidToken) as refused:
@@ -200,7 +202,7 @@ def test_the_same_key_id_with_a_new_key_is_noticed(bench: Any, authority: Any):
     assert refused.value.reason is Reason.BAD_SIGNATURE
 
 
-def test_bad_signatures_cause_no_more_fetches_than_the_budget_has(bench: Any, authority: Any):
+def test_bad_signatures_cause_no_more_fetches_than_the_budget_allows(bench: Any, authority: Any):
     bench.judge(authority.mint())
     forged = authority.mint(key=SigningKey.generate("ES256", kid=authority.key().kid))
     for _ in range(50):
@@ -210,7 +212,7 @@ def test_bad_signatures_cause_no_more_fetches_than_the_budget_has(bench: Any, au
     assert bench.asked.count(JWKS) == 1 + 3
 
 
-def test_a_bad_signature_under_keys_fetched_for_this_very_request_is_final(bench: Any, authority: Any):
+def test_bad_signature_under_keys_fetched_for_this_request_is_final(bench: Any, authority: Any):
     forged = authority.mint(key=SigningKey.generate("ES256", kid=authority.key().kid))
     with pytest.raises(InvalidToken) as refused:
         bench.judge(forged)
@@ -218,8 +220,8 @@ def test_a_bad_signature_under_keys_fetched_for_this_very_request_is_final(bench
     assert bench.asked == [OAUTH, JWKS]
 
 
-def landing(bench: Any, step: str, jwk: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whenever the key ring has done *step*, a fetch that began since brings *jwk*, out of another thread."""
+def land_keys_after(bench: Any, step: str, jwk: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """After each *step* of the key ring, add *jwk*, as if a newer fetch in another thread had returned it."""
     ring = bench.record.ring
     done = getattr(ring, step)
 
@@ -233,38 +235,38 @@ def landing(bench: Any, step: str, jwk: dict[str, Any], monkeypatch: pytest.Monk
 
 
 @pytest.mark.rule("J-20")
-def test_a_key_that_lands_right_behind_the_look_up_that_missed_it_is_found(
+def test_key_that_arrives_right_after_a_failed_look_up_is_used(
     bench: Any, authority: Any, monkeypatch: pytest.MonkeyPatch
 ):
     bench.judge(authority.mint())
     authority.rotate()
     token = authority.mint("read")
-    landing(bench, "lookup", authority.key().public_jwk(), monkeypatch)
+    land_keys_after(bench, "lookup", authority.key().public_jwk(), monkeypatch)
     assert bench.judge(token).scopes == {"read"}
-    assert bench.asked.count(JWKS) == 1  # somebody else had asked
+    assert bench.asked.count(JWKS) == 1  # Another request had fetched it.
 
 
-def test_a_key_that_lands_while_an_older_one_of_its_name_is_tried_is_tried_as_well(
+def test_key_that_arrives_while_an_older_one_of_its_id_is_tried_is_tried_too(
     bench: Any, authority: Any, monkeypatch: pytest.MonkeyPatch
 ):
     bench.judge(authority.mint())
     newer = SigningKey.generate("ES256", kid=authority.key().kid)
-    landing(bench, "fresh", newer.public_jwk(), monkeypatch)
+    land_keys_after(bench, "fresh", newer.public_jwk(), monkeypatch)
     assert bench.judge(authority.mint("read", key=newer)).scopes == {"read"}
 
 
-def test_a_bad_signature_is_one_even_when_the_authority_cannot_be_asked(bench: Any, authority: Any):
+def test_bad_signature_is_refused_during_an_outage(bench: Any, authority: Any):
     bench.judge(authority.mint())
     forged = authority.mint(key=SigningKey.generate("ES256", kid=authority.key().kid))
     with authority.outage():
-        for _ in range(2):  # asked, then backing off
+        for _ in range(2):  # First a fetch, then back-off.
             with pytest.raises(InvalidToken) as refused:
                 bench.judge(forged)
             assert refused.value.reason is Reason.BAD_SIGNATURE
         bench.judge(authority.mint())
 
 
-def test_a_key_that_went_away_while_it_was_doubted_verifies_nothing(bench: Any, authority: Any):
+def test_key_withdrawn_after_a_bad_signature_verifies_nothing(bench: Any, authority: Any):
     bench.judge(authority.mint())
     forged = authority.mint(key=SigningKey.generate("ES256", kid=authority.key().kid))
     authority.rotate(overlap=False)
@@ -274,7 +276,7 @@ def test_a_key_that_went_away_while_it_was_doubted_verifies_nothing(bench: Any, 
 
 
 @pytest.mark.rule("X-86", "J-19")
-def test_a_hostile_token_costs_eight_signature_checks_and_three_requests_at_most(
+def test_forged_token_costs_at_most_eight_signature_checks_and_three_requests(
     new_bench: Any, authority: Any, monkeypatch: pytest.MonkeyPatch
 ):
     made = [SigningKey.generate("ES256", kid=f"k{i}") for i in range(100)]
@@ -294,7 +296,7 @@ def test_a_hostile_token_costs_eight_signature_checks_and_three_requests_at_most
         cold.judge(hostile)
     assert len(checks) == MOST_VERIFICATIONS == 8
     assert len(cold.asked) <= 3
-    # Warm, and every key is a new one: what was tried before counts as well.
+    # Warm, and each key is new: earlier attempts count too.
     checks.clear()
     cold.asked.clear()
     authority.rotate(overlap=False)
@@ -306,7 +308,7 @@ def test_a_hostile_token_costs_eight_signature_checks_and_three_requests_at_most
 
 
 @pytest.mark.rule("J-19")
-def test_a_token_without_kid_is_tried_with_every_key_that_fits(bench: Any, authority: Any):
+def test_token_without_a_kid_is_tried_with_all_matching_keys(bench: Any, authority: Any):
     authority.authority.keys.publish(SigningKey.generate("ES256", kid="other").public_jwk())
     old = authority.key()
     authority.rotate()
@@ -331,7 +333,7 @@ def test_two_issuers_with_the_same_key_id_share_no_key(new_bench: Any):
 
 
 @pytest.mark.rule("X-57")
-def test_a_key_in_a_token_is_never_learnt(bench: Any, authority: Any):
+def test_key_in_a_token_is_never_stored(bench: Any, authority: Any):
     own = SigningKey.generate("ES256", kid="mine")
     for _ in range(2):
         with pytest.raises(InvalidToken):
@@ -339,11 +341,11 @@ def test_a_key_in_a_token_is_never_learnt(bench: Any, authority: Any):
     assert bench.record.ring.key_set.candidates("mine", "ES256") == ()
 
 
-# -- keys that are not there
+# -- unknown keys
 
 
 @pytest.mark.rule("J-20")
-def test_an_unknown_key_is_asked_for_once_and_then_refused(bench: Any, authority: Any):
+def test_unknown_key_is_refused_after_one_fetch(bench: Any, authority: Any):
     bench.judge(authority.mint())
     for _ in range(100):
         with pytest.raises(InvalidToken) as refused:
@@ -352,17 +354,19 @@ def test_an_unknown_key_is_asked_for_once_and_then_refused(bench: Any, authority
     assert bench.asked == [OAUTH, JWKS, JWKS]
 
 
-def test_an_unknown_key_on_a_cold_start_costs_one_fetch(bench: Any, authority: Any):
+def test_unknown_key_at_a_cold_start_costs_one_fetch(bench: Any, authority: Any):
     for _ in range(2):
         with pytest.raises(InvalidToken) as refused:
             bench.judge(authority.mint(headers={"kid": "nobody"}))
         assert refused.value.reason is Reason.UNKNOWN_KEY
     assert bench.asked == [OAUTH, JWKS]
-    assert bench.record.ring.may_doubt(authority.clock.monotonic())  # nothing was paid: the set was needed anyway
+    assert bench.record.ring.may_doubt(
+        authority.clock.monotonic()
+    )  # The budget is untouched: the set was needed anyway.
 
 
 @pytest.mark.rule("X-59", "A-16")
-def test_a_flood_of_unknown_keys_is_bounded_and_a_rotation_gets_through_it(bench: Any, authority: Any):
+def test_rotation_works_during_a_flood_of_unknown_keys(bench: Any, authority: Any):
     bench.judge(authority.mint())
     _, payload, signature = authority.mint().split(".")
     for i in range(10_000):
@@ -379,15 +383,15 @@ def test_a_flood_of_unknown_keys_is_bounded_and_a_rotation_gets_through_it(bench
 
 
 @pytest.mark.rule("A-19", "H-19")
-def test_an_unknown_key_while_the_authority_fails_is_an_outage_and_takes_no_key_away(bench: Any, authority: Any):
+def test_unknown_key_during_an_outage_is_503_and_keeps_the_keys(bench: Any, authority: Any):
     bench.judge(authority.mint())
     with authority.outage():
         with pytest.raises(AuthorityUnavailable) as outage:
             bench.judge(authority.mint(headers={"kid": "nobody"}))
-        assert outage.value.reason is Reason.AUTHORITY_UNREACHABLE  # asked just now
+        assert outage.value.reason is Reason.AUTHORITY_UNREACHABLE  # A fetch was tried just now.
         with pytest.raises(AuthorityUnavailable) as outage:
             bench.judge(authority.mint(headers={"kid": "nobody"}))
-        assert outage.value.reason is Reason.AUTHORITY_BACKING_OFF  # asked a moment ago
+        assert outage.value.reason is Reason.AUTHORITY_BACKING_OFF  # A fetch was tried a moment ago.
         assert outage.value.retry_after == 0.25
         bench.judge(authority.mint())
     authority.clock.advance(0.25)
@@ -395,8 +399,8 @@ def test_an_unknown_key_while_the_authority_fails_is_an_outage_and_takes_no_key_
         bench.judge(authority.mint(headers={"kid": "nobody"}))
 
 
-def test_whoever_joined_a_fetch_that_began_earlier_may_ask_once_more(bench: Any, authority: Any):
-    """The fetch in the air was answered before the rotation: its result says nothing about the new key."""
+def test_request_that_joined_an_earlier_fetch_may_fetch_once_more(bench: Any, authority: Any):
+    """The running fetch was answered before the rotation: its result says nothing about the new key."""
     bench.judge(authority.mint())
     ring = bench.record.ring
     now = authority.clock.monotonic()
@@ -405,7 +409,7 @@ def test_whoever_joined_a_fetch_that_began_earlier_may_ask_once_more(bench: Any,
     authority.rotate()
     flow = bench.flow(authority.mint())
     flight = next(flow)
-    ring.absorb(early, now, number=number, lifetime=None)  # the earlier one lands, without the new key
+    ring.absorb(early, now, number=number, lifetime=None)  # The earlier fetch returns without the new key.
     assert not flight.needed()
     second = flow.send(None)
     assert isinstance(second, SingleFlight)
@@ -415,9 +419,9 @@ def test_whoever_joined_a_fetch_that_began_earlier_may_ask_once_more(bench: Any,
         flow.send(None)
 
 
-def test_whoever_comes_before_those_who_waited_have_woken_up_does_not_ask_again(bench: Any, authority: Any):
-    """With a key that was withdrawn, every wave of its clients would have spent a part of the budget, until a rotation
-    finds it empty."""
+def test_request_before_the_waiters_wake_does_not_fetch_again(bench: Any, authority: Any):
+    """Otherwise each wave of clients with a withdrawn key would use a part of the budget, and a later rotation
+    would find it empty."""
     bench.judge(authority.mint())
     token = authority.mint(headers={"kid": "withdrawn"})
     first = bench.flow(token)
@@ -431,7 +435,7 @@ def test_whoever_comes_before_those_who_waited_have_woken_up_does_not_ask_again(
     assert bench.asked == asked
 
 
-def test_the_same_again_with_the_budget_spent_is_an_outage_until_the_next_fetch(new_bench: Any, authority: Any):
+def test_request_that_joined_an_earlier_fetch_is_503_without_budget(new_bench: Any, authority: Any):
     bench = new_bench(authority, replace(authority.issuer, key_set=KeySetPolicy(refetch_burst=1)))
     bench.judge(authority.mint())
     ring = bench.record.ring
@@ -440,12 +444,12 @@ def test_the_same_again_with_the_budget_spent_is_an_outage_until_the_next_fetch(
     flow = bench.flow(authority.mint(headers={"kid": "new"}))
     next(flow)
     ring.absorb(ring.key_set, now, number=number, lifetime=None)
-    with pytest.raises(AuthorityUnavailable) as outage:  # that fetch had begun before the key was asked for
+    with pytest.raises(AuthorityUnavailable) as outage:  # That fetch had started before the key was requested.
         flow.send(None)
     assert outage.value.retry_after == 10.0
 
 
-def test_a_budget_that_somebody_else_has_spent_meanwhile_stops_the_fetch(new_bench: Any, authority: Any):
+def test_budget_spent_by_another_request_stops_the_fetch(new_bench: Any, authority: Any):
     bench = new_bench(authority, replace(authority.issuer, key_set=KeySetPolicy(refetch_burst=1)))
     bench.judge(authority.mint())
     flow = bench.flow(authority.mint(headers={"kid": "new"}))
@@ -462,8 +466,8 @@ def test_a_budget_that_somebody_else_has_spent_meanwhile_stops_the_fetch(new_ben
         flow.send(None)
 
 
-def test_a_fetch_that_was_lost_sends_nobody_round_in_circles(new_bench: Any, authority: Any):
-    """It counts as being in the air, so it may be joined; but there is none, and the budget allows no other."""
+def test_lost_fetch_causes_no_endless_loop(new_bench: Any, authority: Any):
+    """It counts as running, so a request may join it; but there is no flight, and the budget allows no other."""
     bench = new_bench(authority, replace(authority.issuer, key_set=KeySetPolicy(refetch_burst=1)))
     bench.judge(authority.mint())
     assert bench.record.ring.begin(authority.clock.monotonic(), provoked=True) is not None
@@ -472,11 +476,11 @@ def test_a_fetch_that_was_lost_sends_nobody_round_in_circles(new_bench: Any, aut
     bench.judge(authority.mint())
 
 
-# -- a spent budget is no verdict
+# -- a spent budget is an outage, not a refusal
 
 
-def stranger(authority: Any, number: int, **header: Any) -> str:
-    """A token of a stranger, who has a key of their own; with a key id that is made up unless *header* says another."""
+def forge_token(authority: Any, number: int, **header: Any) -> str:
+    """Return a token signed by an unknown key, with an invented key id unless *header* sets another."""
     forger = SigningKey.generate("ES256", kid="x")
     token: str = authority.mint(headers={"kid": f"made-up-{number}", **header}, key=forger)
     return token
@@ -495,20 +499,18 @@ def outcome(bench: Any, token: str) -> str:
 
 @pytest.mark.rule("J-20", "A-16", "H-19")
 @pytest.mark.parametrize("kid", ["made up", None], ids=["with kid", "without kid"])
-def test_a_rotation_while_strangers_keep_the_budget_drained_refuses_no_valid_token(
-    bench: Any, authority: Any, kid: str | None
-):
-    """The kind: a key that nobody has looked for is no verdict, whoever spent the budget, and whether it has an id."""
+def test_rotation_while_attackers_drain_the_budget_refuses_no_valid_token(bench: Any, authority: Any, kid: str | None):
+    """The class of input: a key that was not looked up causes an outage, not a refusal, with or without an id."""
     unnamed = {"headers": {"kid": None}} if kid is None else {}
     bench.judge(authority.mint(**unnamed))
     for number in range(3):
         bench.judge(authority.mint(**unnamed))
-        outcome(bench, stranger(authority, number, **({"kid": None} if kid is None else {})))
+        outcome(bench, forge_token(authority, number, **({"kid": None} if kid is None else {})))
     authority.rotate()
     told = []
     for tenth in range(200):
         if tenth % 10 == 0:
-            outcome(bench, stranger(authority, 100 + tenth, **({"kid": None} if kid is None else {})))
+            outcome(bench, forge_token(authority, 100 + tenth, **({"kid": None} if kid is None else {})))
         told.append(outcome(bench, authority.mint(**unnamed)))
         authority.clock.advance(0.1)
     assert set(told) == {"200", "503"}
@@ -518,24 +520,24 @@ def test_a_rotation_while_strangers_keep_the_budget_drained_refuses_no_valid_tok
     assert bench.asked.count(JWKS) <= 1 + 3 + 2
 
 
-def test_an_unnamed_key_that_lands_in_the_middle_of_a_look_up_is_found(
+def test_key_without_an_id_that_arrives_during_a_look_up_is_used(
     bench: Any, authority: Any, monkeypatch: pytest.MonkeyPatch
 ):
     bench.judge(authority.mint())
     authority.rotate()
-    landing(bench, "look_beyond", authority.key().public_jwk(), monkeypatch)
+    land_keys_after(bench, "look_beyond", authority.key().public_jwk(), monkeypatch)
     assert bench.judge(authority.mint("read", headers={"kid": None})).scopes == {"read"}
     assert bench.asked.count(JWKS) == 1
 
 
-def test_a_single_key_without_an_id_may_be_followed_by_another(bench: Any, authority: Any):
-    """No token can name the new key before it is held, and the old one has no name that tells them apart."""
+def test_single_key_without_an_id_may_be_replaced_by_another(bench: Any, authority: Any):
+    """No token can name the new key before it is fetched, and the old key has no id that distinguishes them."""
     old, new = (SigningKey.generate("ES256", kid="x") for _ in range(2))
     published = [{name: value for name, value in key.public_jwk().items() if name != "kid"} for key in (old, new)]
     with authority.mode("jwks", json_answer({"keys": [published[0]]})):
         bench.judge(authority.mint(key=old))
         for number in range(4):
-            outcome(bench, stranger(authority, number))
+            outcome(bench, forge_token(authority, number))
         assert outcome(bench, authority.mint(key=new)) == "503"
     with authority.mode("jwks", json_answer({"keys": [published[1]]})):
         authority.clock.advance(10)
@@ -545,7 +547,7 @@ def test_a_single_key_without_an_id_may_be_followed_by_another(bench: Any, autho
         assert outcome(bench, authority.mint(key=old)) == "bad_signature"
 
 
-def test_an_unnamed_key_is_not_missed_while_the_authority_fails(bench: Any, authority: Any):
+def test_unfetched_key_without_an_id_is_503_during_an_outage(bench: Any, authority: Any):
     bench.judge(authority.mint())
     authority.rotate()
     token = authority.mint(headers={"kid": None})
@@ -555,18 +557,18 @@ def test_an_unnamed_key_is_not_missed_while_the_authority_fails(bench: Any, auth
     assert outcome(bench, token) == "200"
 
 
-def test_a_stranger_without_a_key_id_is_looked_for_once(bench: Any, authority: Any):
+def test_forged_token_without_a_key_id_causes_one_fetch(bench: Any, authority: Any):
     bench.judge(authority.mint())
-    token = stranger(authority, 0, kid=None)
+    token = forge_token(authority, 0, kid=None)
     assert [outcome(bench, token) for _ in range(5)] == ["bad_signature"] * 5
     assert bench.asked.count(JWKS) == 2
 
 
-# -- keys that grow old
+# -- refresh
 
 
 @pytest.mark.rule("A-15")
-def test_the_refresh_goes_on_beside_the_request_that_started_it(bench: Any, authority: Any):
+def test_refresh_runs_in_the_background(bench: Any, authority: Any):
     bench.judge(authority.mint())
     authority.clock.advance(570)
     bench.judge(authority.mint())
@@ -580,7 +582,7 @@ def test_the_refresh_goes_on_beside_the_request_that_started_it(bench: Any, auth
     assert bench.script.background == []
 
 
-def test_a_refresh_beside_a_request_that_fails_is_nobodys_answer(bench: Any, authority: Any):
+def test_failed_background_refresh_does_not_affect_requests(bench: Any, authority: Any):
     bench.judge(authority.mint())
     authority.clock.advance(570)
     flow = bench.flow(authority.mint())
@@ -599,26 +601,26 @@ def test_a_removed_key_stops_verifying_even_after_an_idle_period(bench: Any, aut
     old = authority.key()
     bench.judge(authority.mint())
     authority.rotate(overlap=False)
-    authority.clock.advance(7200)  # nobody came for two hours, so nobody refreshed
+    authority.clock.advance(7200)  # There was no request for two hours, so there was no refresh.
     with pytest.raises(InvalidToken) as refused:
         bench.judge(authority.mint(key=old))
     assert refused.value.reason is Reason.UNKNOWN_KEY
 
 
-def test_a_late_refresh_that_fails_lets_the_held_keys_serve(bench: Any, authority: Any):
+def test_held_keys_are_used_if_an_overdue_refresh_fails(bench: Any, authority: Any):
     bench.judge(authority.mint())
     authority.clock.advance(700)
     with authority.outage():
         bench.judge(authority.mint())
-        assert bench.asked[2:] == [JWKS]  # this one waited for it
+        assert bench.asked[2:] == [JWKS]  # This request waited for it.
         authority.clock.advance(1)
         bench.judge(authority.mint())
-        assert bench.asked[2:] == [JWKS]  # and this one did not
+        assert bench.asked[2:] == [JWKS]  # This one did not.
         assert len(bench.script.background) == 1
 
 
 @pytest.mark.rule("A-17")
-def test_no_key_passes_the_ceiling_while_its_refresh_is_waited_for(bench: Any, authority: Any):
+def test_no_key_is_used_beyond_its_maximum_age_during_a_refresh(bench: Any, authority: Any):
     bench.judge(authority.mint())
     authority.clock.advance(86_399)
     flow = bench.flow(authority.mint())
@@ -629,12 +631,12 @@ def test_no_key_passes_the_ceiling_while_its_refresh_is_waited_for(bench: Any, a
         bench.script.play(flight.flow())
     authority.clock.advance(1)
     again = flow.throw(failed.value)
-    assert isinstance(again, SingleFlight)  # no key is held any more, and the first pause is over
+    assert isinstance(again, SingleFlight)  # No key is held any more, and the first pause is over.
     with pytest.raises(AuthorityUnavailable):
         flow.throw(failed.value)
 
 
-def test_a_process_that_slept_past_the_ceiling_while_keys_arrived_asks_again(bench: Any, authority: Any):
+def test_keys_older_than_the_maximum_age_at_arrival_are_fetched_again(bench: Any, authority: Any):
     flow = bench.flow(authority.mint())
     flight = next(flow)
     assert isinstance(flight, SingleFlight)
@@ -648,7 +650,7 @@ def test_a_process_that_slept_past_the_ceiling_while_keys_arrived_asks_again(ben
 
 
 @pytest.mark.rule("A-17")
-def test_an_outage_is_outlived_up_to_the_ceiling_and_is_a_503_from_there_on(new_bench: Any, authority: Any):
+def test_held_keys_bridge_an_outage_up_to_the_maximum_age(new_bench: Any, authority: Any):
     bench = new_bench(authority, replace(authority.issuer, key_set=KeySetPolicy(max_stale=3600)))
     bench.judge(authority.mint())
     with authority.outage():
@@ -663,7 +665,7 @@ def test_an_outage_is_outlived_up_to_the_ceiling_and_is_a_503_from_there_on(new_
     bench.judge(authority.mint())
 
 
-# -- what an authority may answer
+# -- responses of the authority
 
 
 def refused_reason(bench: Any, token: str) -> Reason:
@@ -691,7 +693,7 @@ GARBLED = {
 
 @pytest.mark.rule("A-19", "A-08", "A-12", "A-13", "A-14", "X-60")
 @pytest.mark.parametrize("answer", GARBLED.values(), ids=GARBLED)
-def test_a_garbled_key_set_is_an_outage_and_replaces_nothing(bench: Any, authority: Any, answer: Answer):
+def test_malformed_key_set_is_an_outage_and_replaces_nothing(bench: Any, authority: Any, answer: Answer):
     with authority.mode("jwks", answer):
         refused_reason(bench, authority.mint())  # cold
     authority.clock.advance(30)
@@ -701,12 +703,12 @@ def test_a_garbled_key_set_is_an_outage_and_replaces_nothing(bench: Any, authori
     with authority.mode("jwks", answer):
         with pytest.raises(AuthorityUnavailable):
             bench.script.land_background()
-        bench.judge(authority.mint())  # held keys go on
+        bench.judge(authority.mint())  # Held keys stay in use.
     assert all(url.startswith("https://as.test/") for url in bench.asked)
 
 
 @pytest.mark.rule("X-60", "A-18")
-def test_a_garbled_answer_delays_the_end_of_a_removed_key_and_does_not_prevent_it(bench: Any, authority: Any):
+def test_malformed_key_set_only_delays_the_end_of_a_removed_key(bench: Any, authority: Any):
     old = authority.key()
     bench.judge(authority.mint())
     authority.rotate(overlap=False)
@@ -722,30 +724,30 @@ def test_a_garbled_answer_delays_the_end_of_a_removed_key_and_does_not_prevent_i
 
 @pytest.mark.rule("A-14")
 @pytest.mark.parametrize("kind", ["application/json", "application/jwk-set+json", "Application/JSON; charset=utf-8"])
-def test_a_key_set_is_taken_under_its_two_content_types(bench: Any, authority: Any, kind: str):
+def test_key_set_is_accepted_with_its_two_content_types(bench: Any, authority: Any, kind: str):
     document = json.dumps(authority.authority.keys.key_set(0)).encode()
     with authority.mode("jwks", Answer(200, document, {"content-type": kind})):
         bench.judge(authority.mint())
 
 
 @pytest.mark.rule("X-58", "J-21")
-def test_one_bad_key_spoils_neither_the_set_nor_its_good_twin(bench: Any, authority: Any):
+def test_bad_key_affects_neither_the_set_nor_a_good_key_of_its_id(bench: Any, authority: Any):
     good = authority.key().public_jwk()
     leaked = SigningKey.generate("ES256", kid="leaked").private_jwk()
     document = {"keys": [{**good, "x": "AA"}, {"kty": "AKP", "kid": good["kid"]}, leaked, good]}
     with authority.mode("jwks", json_answer(document)):
         bench.judge(authority.mint())
         told = list(bench.script.sentences)
-        assert len(told) == 2, told  # what is broken or leaked, not what is merely of another kind
+        assert len(told) == 2, told  # Broken or leaked keys are logged, keys of other types are not.
         assert any("leaked" in sentence for sentence in told)
         with pytest.raises(InvalidToken):
             bench.judge(authority.mint(headers={"kid": "other"}))
         assert bench.asked.count(JWKS) == 2
-        assert bench.script.sentences == told  # once, not with every refresh
+        assert bench.script.sentences == told  # Once, not with each refresh.
 
 
 @pytest.mark.rule("A-15")
-def test_the_lifetime_of_a_key_set_is_what_its_sender_says_within_bounds(bench: Any, authority: Any):
+def test_lifetime_of_a_key_set_follows_its_headers_within_bounds(bench: Any, authority: Any):
     document = authority.authority.keys.key_set(0)
     with authority.mode("jwks", json_answer(document, **{"cache-control": "max-age=120"})):
         bench.judge(authority.mint())
@@ -759,7 +761,7 @@ def test_the_lifetime_of_a_key_set_is_what_its_sender_says_within_bounds(bench: 
 
 @pytest.mark.rule("A-04", "A-12")
 @pytest.mark.parametrize("first", [None, Answer(302, b"", {"location": "https://as.test/login"})], ids=["404", "302"])
-def test_metadata_is_looked_for_in_three_places_in_order(new_bench: Any, first: Answer | None):
+def test_metadata_is_requested_from_three_urls_in_order(new_bench: Any, first: Answer | None):
     authority = FakeAuthority("https://as.test/tenant")
     bench = new_bench(authority)
     places = [
@@ -779,7 +781,7 @@ def test_metadata_is_looked_for_in_three_places_in_order(new_bench: Any, first: 
     assert bench.asked == [*places, "https://as.test/tenant/jwks"]
 
 
-def test_metadata_that_is_nowhere_is_an_outage_that_names_the_way_out(bench: Any, authority: Any):
+def test_missing_metadata_is_an_outage_with_advice(bench: Any, authority: Any):
     with authority.mode("metadata", Answer(404, b"", {})), pytest.raises(AuthorityUnavailable) as outage:
         bench.judge(authority.mint())
     assert "set jwks_uri or metadata_url" in str(outage.value)
@@ -801,9 +803,9 @@ def test_metadata_that_is_nowhere_is_an_outage_that_names_the_way_out(bench: Any
         Answer(408, b"", JSON),
         Answer(503, b"", JSON),
     ],
-    ids=["slash", "other", "nobody", "array", "no jwks_uri", "204", "301", "429", "408", "503"],
+    ids=["slash", "other", "no issuer", "array", "no jwks_uri", "204", "301", "429", "408", "503"],
 )
-def test_metadata_of_somebody_else_or_of_nobody_is_not_used(bench: Any, authority: Any, answer: Answer):
+def test_metadata_without_the_configured_issuer_is_not_used(bench: Any, authority: Any, answer: Answer):
     with authority.mode("metadata", answer), pytest.raises(AuthorityUnavailable):
         bench.judge(authority.mint())
     assert JWKS not in bench.asked
@@ -829,8 +831,8 @@ def test_metadata_of_somebody_else_or_of_nobody_is_not_used(bench: Any, authorit
     ],
     ids=lambda answer: ascii(answer)[:80],
 )
-def test_search_goes_on_behind_a_place_that_has_not_what_is_looked_for(bench: Any, authority: Any, first: Any):
-    """Kind: a server has an OAuth layer in front that publishes less, or fails at paths that it does not know."""
+def test_search_continues_after_a_document_without_the_endpoint(bench: Any, authority: Any, first: Any):
+    """The class of input: an OAuth layer in front of a server publishes less, or fails at paths it does not know."""
     good = bench.script._replies
     bench.script._replies = lambda url: first if url == OAUTH else good(url)
     assert bench.judge(authority.mint()).issuer == "https://as.test"
@@ -848,7 +850,7 @@ def test_search_goes_on_behind_a_place_that_has_not_what_is_looked_for(bench: An
     ],
     ids=["another issuer", "internal address", "unreachable", "timed out"],
 )
-def test_search_ends_where_the_operator_has_to_know(bench: Any, authority: Any, first: Any, said: str):
+def test_search_ends_at_an_answer_that_the_operator_must_know_of(bench: Any, authority: Any, first: Any, said: str):
     good = bench.script._replies
     bench.script._replies = lambda url: first if url == OAUTH else good(url)
     with pytest.raises(AuthorityUnavailable, match=said):
@@ -865,21 +867,23 @@ def test_search_ends_where_the_operator_has_to_know(bench: Any, authority: Any, 
     ],
     ids=["404", "503", "array"],
 )
-def test_keys_that_no_place_names_are_an_outage(bench: Any, authority: Any, second: Answer, reason: Reason, said: str):
+def test_missing_jwks_uri_in_all_documents_is_an_outage(
+    bench: Any, authority: Any, second: Answer, reason: Reason, said: str
+):
     short = json_answer({"issuer": "https://as.test"})
     bench.script._replies = {OAUTH: short, OPENID: second}.__getitem__
     with pytest.raises(AuthorityUnavailable, match=said) as outage:
         bench.judge(authority.mint())
     assert outage.value.reason is reason
     assert outage.value.retry_after == (9 if reason is Reason.AUTHORITY_UNREACHABLE else None)
-    # What was found is of no use, and is not kept: the next attempt searches again.
+    # The documents are of no use and are dropped: the next attempt searches again.
     authority.clock.advance(60)
     with pytest.raises(AuthorityUnavailable):
         bench.judge(authority.mint())
     assert bench.asked == [OAUTH, OPENID, OAUTH, OPENID]
 
 
-def test_a_document_that_is_no_metadata_is_named_where_no_place_has_any(bench: Any, authority: Any):
+def test_malformed_document_is_named_if_no_url_has_metadata(bench: Any, authority: Any):
     bench.script._replies = {OAUTH: Answer(200, b"[]", JSON), OPENID: Answer(404, b"", {})}.__getitem__
     with pytest.raises(AuthorityUnavailable, match=r"oauth-authorization-server, problem=the metadata is "):
         bench.judge(authority.mint())
@@ -904,7 +908,7 @@ def test_a_document_that_is_no_metadata_is_named_where_no_place_has_any(bench: A
         "https://localhost./jwks",
     ],
 )
-def test_metadata_that_points_inside_is_refused_and_the_place_not_asked_for(bench: Any, authority: Any, url: str):
+def test_metadata_that_names_an_internal_host_is_refused_without_a_request_to_it(bench: Any, authority: Any, url: str):
     with (
         authority.mode("metadata", json_answer({"issuer": "https://as.test", "jwks_uri": url})),
         pytest.raises(AuthorityUnavailable) as outage,
@@ -914,7 +918,7 @@ def test_metadata_that_points_inside_is_refused_and_the_place_not_asked_for(benc
     assert bench.asked == [OAUTH]
 
 
-def test_retry_after_of_a_busy_authority_reaches_the_caller_and_paces_the_next_attempt(bench: Any, authority: Any):
+def test_retry_after_of_the_authority_reaches_the_caller_and_delays_the_next_fetch(bench: Any, authority: Any):
     with authority.outage("unavailable"):  # 503 with Retry-After: 7
         with pytest.raises(AuthorityUnavailable) as outage:
             bench.judge(authority.mint())
@@ -922,10 +926,10 @@ def test_retry_after_of_a_busy_authority_reaches_the_caller_and_paces_the_next_a
         assert outage.value.reason is Reason.AUTHORITY_UNREACHABLE
         authority.clock.advance(6)
         assert refused_reason(bench, authority.mint()) is Reason.AUTHORITY_BACKING_OFF
-        assert bench.asked == [OAUTH, OPENID]  # once each
+        assert bench.asked == [OAUTH, OPENID]  # Once each.
 
 
-def test_keys_that_moved_are_found_through_fresh_metadata(bench: Any, authority: Any):
+def test_moved_key_set_is_found_through_fresh_metadata(bench: Any, authority: Any):
     bench.judge(authority.mint())
     authority.clock.advance(601)
     with authority.mode("jwks", "server_error"):
@@ -936,7 +940,7 @@ def test_keys_that_moved_are_found_through_fresh_metadata(bench: Any, authority:
     assert bench.asked == [OAUTH, JWKS, JWKS, OAUTH, JWKS]
 
 
-def test_metadata_is_asked_for_again_when_it_is_old(bench: Any, authority: Any):
+def test_old_metadata_is_fetched_again(bench: Any, authority: Any):
     bench.judge(authority.mint())
     authority.clock.advance(3601)
     bench.judge(authority.mint())
@@ -946,7 +950,7 @@ def test_metadata_is_asked_for_again_when_it_is_old(bench: Any, authority: Any):
 # -- a file of keys
 
 
-def test_keys_from_a_file_are_read_in_a_flight_and_refreshed(new_bench: Any, new_script: Any, authority: Any):
+def test_key_file_is_read_in_a_flight_and_refreshed(new_bench: Any, new_script: Any, authority: Any):
     bench = new_bench(authority, Issuer("https://as.test", audience=authority.audience, jwks_file="keys.json"))
     bench.script = new_script(lambda path: json_answer(authority.authority.keys.key_set(0)))
     flight = next(bench.flow(authority.mint()))
@@ -960,23 +964,23 @@ def test_keys_from_a_file_are_read_in_a_flight_and_refreshed(new_bench: Any, new
     assert bench.asked == ["keys.json", "keys.json"]
 
 
-def test_a_file_that_is_no_key_set_is_an_outage(new_bench: Any, new_script: Any, authority: Any):
+def test_malformed_key_file_is_an_outage(new_bench: Any, new_script: Any, authority: Any):
     bench = new_bench(authority, Issuer("https://as.test", audience=authority.audience, jwks_file="keys.json"))
     bench.script = new_script(lambda path: Answer(200, b"not json", {}))
     assert refused_reason(bench, authority.mint()) is Reason.AUTHORITY_ANSWER_INVALID
 
 
-# -- a flight that ends in an unforeseen way
+# -- flights that end unexpectedly
 
 
-def test_a_bug_in_somebodys_transport_is_raised_and_paced_and_takes_no_key_away(bench: Any, authority: Any):
+def test_exception_of_a_transport_is_raised_and_paced_and_keeps_the_keys(bench: Any, authority: Any):
     flow = bench.flow(authority.mint())
     flight = next(flow)
     refresh = flight.flow()
     next(refresh)
     with pytest.raises(KeyError):
         refresh.throw(KeyError("a bug"))
-    assert not flight.needed()  # whoever waited looks again, and does not run into the same
+    assert not flight.needed()  # A waiting request looks up the key again and does not repeat the call.
     with pytest.raises(KeyError):
         flow.throw(KeyError("a bug"))
     with pytest.raises(AuthorityUnavailable) as outage:
@@ -986,7 +990,7 @@ def test_a_bug_in_somebodys_transport_is_raised_and_paced_and_takes_no_key_away(
 
 @pytest.mark.rule("H-16")
 @pytest.mark.parametrize("how", ["interrupt", "close"])
-def test_a_fetch_that_is_cut_off_leaves_its_place_to_the_next(bench: Any, authority: Any, how: str):
+def test_cancelled_fetch_is_replaced_by_the_next_request(bench: Any, authority: Any, how: str):
     flight = next(bench.flow(authority.mint()))
     refresh = flight.flow()
     next(refresh)
@@ -995,16 +999,16 @@ def test_a_fetch_that_is_cut_off_leaves_its_place_to_the_next(bench: Any, author
     else:
         with pytest.raises(KeyboardInterrupt):
             refresh.throw(KeyboardInterrupt())
-    assert flight.needed()  # the next in line flies
+    assert flight.needed()  # The next waiting request fetches.
     bench.script.play(flight.flow())
     bench.judge(authority.mint())
     assert bench.asked == [OAUTH, JWKS]
 
 
-# -- warming
+# -- warm-up
 
 
-def test_warming_fetches_what_is_not_held_and_nothing_else(bench: Any, authority: Any):
+def test_warm_up_fetches_only_missing_keys(bench: Any, authority: Any):
     for _ in range(2):
         bench.script.play(warm(bench.record, authority.clock))
     assert bench.asked == [OAUTH, JWKS]
@@ -1013,17 +1017,17 @@ def test_warming_fetches_what_is_not_held_and_nothing_else(bench: Any, authority
     assert bench.asked == [OAUTH, JWKS] * 2
 
 
-def test_warming_that_joins_somebody_elses_failure_fails(bench: Any, authority: Any):
+def test_warm_up_that_joins_a_failing_fetch_fails(bench: Any, authority: Any):
     flow = warm(bench.record, authority.clock)
     flight = next(flow)
     assert isinstance(flight, SingleFlight)
     with authority.outage(), pytest.raises(AuthorityUnavailable):
-        bench.script.play(flight.flow())  # by another thread
+        bench.script.play(flight.flow())  # By another thread.
     with pytest.raises(AuthorityUnavailable):
         flow.send(None)
 
 
-# -- where the token is
+# -- token sources
 
 ALL = TokenSources(methods=frozenset(TokenSource), trusted_proxies=("*",))
 FORM = b"application/x-www-form-urlencoded"
@@ -1044,7 +1048,9 @@ def found(request: RequestView, sources: TokenSources, new_script: Any, form: by
     ],
     ids=["header", "query", "form"],
 )
-def test_a_token_is_found_where_it_may_be(request_: RequestView, form: bytes, source: TokenSource, new_script: Any):
+def test_token_is_found_in_each_enabled_source(
+    request_: RequestView, form: bytes, source: TokenSource, new_script: Any
+):
     credential = found(request_, ALL, new_script, form)
     assert credential.token == "t"
     assert credential.source is source
@@ -1060,13 +1066,13 @@ def test_a_token_is_found_where_it_may_be(request_: RequestView, form: bytes, so
     ],
     ids=["header and query", "header and form", "query and form"],
 )
-def test_two_places_are_one_too_many(request_: RequestView, form: bytes, new_script: Any):
+def test_token_in_two_sources_is_refused(request_: RequestView, form: bytes, new_script: Any):
     with pytest.raises(InvalidRequest) as refused:
         found(request_, ALL, new_script, form)
     assert refused.value.reason is Reason.SEVERAL_METHODS
 
 
-def test_a_place_that_is_not_enabled_does_not_count(new_script: Any):
+def test_disabled_source_is_ignored(new_script: Any):
     request = view("t", query=b"access_token=u", method="POST", content_type=FORM)
     assert found(request, TokenSources(), new_script, b"access_token=v").token == "t"
     query = TokenSources(methods=frozenset((TokenSource.QUERY,)))
@@ -1078,13 +1084,13 @@ def test_a_place_that_is_not_enabled_does_not_count(new_script: Any):
 @pytest.mark.parametrize(
     "request_", [view(), view(query=b"a=b"), view(method="POST", content_type=FORM)], ids=["bare", "query", "form"]
 )
-def test_no_token_is_no_error_of_the_token(request_: RequestView, new_script: Any):
+def test_missing_token_has_no_error_code(request_: RequestView, new_script: Any):
     with pytest.raises(MissingCredentials) as missing:
         found(request_, ALL, new_script, b"a=b")
     assert missing.value.reason is Reason.NO_CREDENTIALS
 
 
-def test_another_scheme_is_told_apart_and_another_place_still_counts(new_script: Any):
+def test_another_scheme_is_reported_unless_another_source_has_a_token(new_script: Any):
     basic = HeaderList([(b"authorization", b"Basic YTpi")])
     with pytest.raises(MissingCredentials) as missing:
         found(RequestView(method="GET", path="/", headers=basic), ALL, new_script)
@@ -1093,7 +1099,7 @@ def test_another_scheme_is_told_apart_and_another_place_still_counts(new_script:
     assert found(request, ALL, new_script).token == "t"
 
 
-def test_a_stray_query_token_is_refused_where_that_is_asked_for(new_script: Any):
+def test_stray_query_token_is_refused_if_configured(new_script: Any):
     strict = TokenSources(stray_query_token=StrayQueryToken.REFUSE)
     assert found(view("t"), strict, new_script).token == "t"
     with pytest.raises(InvalidRequest) as refused:
@@ -1101,7 +1107,7 @@ def test_a_stray_query_token_is_refused_where_that_is_asked_for(new_script: Any)
     assert refused.value.reason is Reason.QUERY_TOKEN_REFUSED
 
 
-def test_a_body_is_read_only_where_a_form_may_be_and_only_so_far(new_script: Any):
+def test_body_is_read_only_for_forms_and_up_to_the_limit(new_script: Any):
     script = new_script()
     limits = TokenSources(methods=frozenset((TokenSource.HEADER, TokenSource.FORM)), max_form_bytes=77)
     for request in (view("t"), view("t", method="POST"), view("t", method="GET", content_type=FORM)):
@@ -1123,7 +1129,7 @@ def test_a_body_is_read_only_where_a_form_may_be_and_only_so_far(new_script: Any
     ],
     ids=["header", "query", "form"],
 )
-def test_a_token_in_the_clear_is_told_of_wherever_it_was(
+def test_cleartext_token_is_reported_for_each_source(
     request_: Callable[[str], RequestView], bench: Any, authority: Any
 ):
     token = authority.mint()
@@ -1140,7 +1146,7 @@ def test_a_token_in_the_clear_is_told_of_wherever_it_was(
     assert told == ["once"]
 
 
-def test_a_request_without_a_token_exposes_none(bench: Any, authority: Any):
+def test_cleartext_request_without_a_token_is_not_reported(bench: Any, authority: Any):
     def fail() -> None:
         raise AssertionError("there was no token")
 
@@ -1155,7 +1161,7 @@ def test_a_request_without_a_token_exposes_none(bench: Any, authority: Any):
         bench.script.play(flow)
 
 
-# -- which clock
+# -- clocks
 
 
 @pytest.mark.rule("X-66")
@@ -1165,12 +1171,12 @@ def test_keys_age_by_the_monotonic_clock_and_tokens_by_the_wall_clock(bench: Any
     bench.judge(token)
     authority.clock.set_wall(wall + 50)
     bench.judge(token)
-    assert not bench.script.background  # an hour of wall time ages no key
+    assert not bench.script.background  # An hour of wall time does not age keys.
     authority.clock.set_wall(wall + 200)
     with pytest.raises(InvalidToken) as refused:
         bench.judge(token)
     assert refused.value.reason is Reason.TOKEN_EXPIRED
     authority.clock.advance(601)
-    authority.clock.set_wall(wall)  # back: the token is good again, and the keys are old all the same
+    authority.clock.set_wall(wall)  # Set back: the token is valid again, but the keys are still old.
     bench.judge(token)
     assert bench.asked == [OAUTH, JWKS, JWKS]

@@ -1,4 +1,4 @@
-"""Introspection and revocation as a script: what is asked of the authority and of a shared store, in which order."""
+"""Introspection and revocation, step by step: the requests to the authority and to a shared store, in order."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ JSON = {"content-type": "application/json"}
 
 
 class Broken(MemoryStore):
-    """A store whose operations fail while they are named in ``down``."""
+    """A store whose operations fail while ``down`` contains their names."""
 
     def __init__(self, clock: Any, *down: str) -> None:
         super().__init__(clock)
@@ -62,7 +62,7 @@ class Broken(MemoryStore):
 
 
 class Stage:
-    """An authority, a guard that never runs, and the flows of its requests, performed here."""
+    """An authority, a guard whose edge is not used, and its flows, performed here."""
 
     def __init__(
         self, authority: FakeAuthority, store: Any = None, *, policy: RevocationPolicy | None = None, **settings: Any
@@ -140,17 +140,17 @@ def unavailable(stage: Stage, token: str) -> AuthorityUnavailable:
     return error.value
 
 
-def refused(stage: Stage, token: str) -> Reason:
+def refusal_reason(stage: Stage, token: str) -> Reason:
     with pytest.raises(InvalidToken) as error:
         stage.judge(token)
     return error.value.reason
 
 
-# -- the question
+# -- the request
 
 
 @pytest.mark.rule("I-01", "I-02", "I-05")
-def test_a_cold_question_is_discovered_and_then_asked_within_one_flight(stage: Stage, authority: FakeAuthority):
+def test_cold_introspection_discovers_and_asks_in_one_flight(stage: Stage, authority: FakeAuthority):
     token = opaque(authority)
     assert stage.judge(token).scopes == {"read"}
     flight, discovery, question = stage.effects
@@ -168,7 +168,7 @@ def test_a_cold_question_is_discovered_and_then_asked_within_one_flight(stage: S
     assert authority.api.secret not in repr(stage.effects)
 
 
-def test_a_known_answer_is_no_effect_at_all(stage: Stage, authority: FakeAuthority):
+def test_cached_answer_causes_no_effect(stage: Stage, authority: FakeAuthority):
     token = opaque(authority)
     first = stage.judge(token)
     stage.effects.clear()
@@ -176,8 +176,8 @@ def test_a_known_answer_is_no_effect_at_all(stage: Stage, authority: FakeAuthori
     assert stage.effects == []
 
 
-def test_endpoint_and_keys_may_be_named_by_two_documents(authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch):
-    """Kind: each well-known place publishes what the other lacks; both documents are kept."""
+def test_endpoint_and_keys_may_be_in_two_documents(authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch):
+    """The class of input: each well-known URL has what the other lacks; both documents are kept."""
     whole = authority.authority.metadata()
     documents = {
         OAUTH: {name: value for name, value in whole.items() if name != "jwks_uri"},
@@ -200,16 +200,14 @@ def test_endpoint_and_keys_may_be_named_by_two_documents(authority: FakeAuthorit
     assert asked == [OAUTH, OPENID, OAUTH]
 
 
-def test_an_endpoint_that_is_configured_is_not_discovered(authority: FakeAuthority):
+def test_configured_endpoint_is_not_discovered(authority: FakeAuthority):
     stage = Stage(authority, endpoint=INTROSPECT, timeout=2.0, retries=0)
     stage.judge(opaque(authority))
     (question,) = (effect for effect in stage.effects if isinstance(effect, Send))
     assert (question.url, question.timeout, question.retries) == (INTROSPECT, 2.0, 0)
 
 
-def test_a_jwt_is_verified_here_and_its_authority_asked_only_where_the_policy_says_so(
-    stage: Stage, authority: FakeAuthority
-):
+def test_jwt_is_introspected_only_if_the_policy_says_so(stage: Stage, authority: FakeAuthority):
     token = authority.mint("read")
     stage.judge(token)
     assert INTROSPECT not in authority.requests
@@ -220,23 +218,23 @@ def test_a_jwt_is_verified_here_and_its_authority_asked_only_where_the_policy_sa
     assert authority.requests[-1] == INTROSPECT
     authority.revoke(token)
     authority.clock.advance(61)
-    assert refused(stage, token) is Reason.TOKEN_NOT_ACTIVE
+    assert refusal_reason(stage, token) is Reason.TOKEN_NOT_ACTIVE
 
 
 @pytest.mark.rule("I-29")
 @pytest.mark.parametrize("token", ["eyJ.x.y", "eyJhbGciOiJub25lIn0.e30.", "eyJhbGciOiJub25lIn0.e30.x"])
-def test_what_looks_like_a_jwt_and_is_none_is_asked_about_nowhere(stage: Stage, token: str):
-    assert refused(stage, token) in (Reason.MALFORMED_TOKEN, Reason.MISSING_CLAIM)
+def test_malformed_jwt_is_not_introspected(stage: Stage, token: str):
+    assert refusal_reason(stage, token) in (Reason.MALFORMED_TOKEN, Reason.MISSING_CLAIM)
     assert stage.effects == []
 
 
-def test_an_encrypted_token_is_opaque_to_us_and_the_authority_may_know_it(stage: Stage, authority: FakeAuthority):
+def test_encrypted_token_is_introspected_as_opaque(stage: Stage, authority: FakeAuthority):
     encrypted = "eyJhbGciOiJkaXIifQ..aXY.Y2lwaGVy.dGFn"
-    assert refused(stage, encrypted) is Reason.TOKEN_NOT_ACTIVE
+    assert refusal_reason(stage, encrypted) is Reason.TOKEN_NOT_ACTIVE
     assert authority.transport.count("introspection") == 1
 
 
-def test_an_authority_that_is_not_to_be_asked_is_not(authority: FakeAuthority):
+def test_authority_without_introspection_gets_no_request(authority: FakeAuthority):
     guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock)
     credential = Credential(token="opaque", source=TokenSource.HEADER)
     with pytest.raises(InvalidToken):
@@ -246,7 +244,7 @@ def test_an_authority_that_is_not_to_be_asked_is_not(authority: FakeAuthority):
     assert authority.requests == []
 
 
-# -- the flight of another
+# -- joined flights
 
 
 def key_of(stage: Stage, token: str) -> bytes:
@@ -254,7 +252,7 @@ def key_of(stage: Stage, token: str) -> bytes:
 
 
 @pytest.mark.rule("I-25")
-def test_who_joins_a_flight_uses_what_it_brought(stage: Stage, authority: FakeAuthority):
+def test_request_that_joins_a_flight_uses_its_answer(stage: Stage, authority: FakeAuthority):
     token = opaque(authority)
     flow = stage.flow(token)
     flight = next(flow)
@@ -269,7 +267,7 @@ def test_who_joins_a_flight_uses_what_it_brought(stage: Stage, authority: FakeAu
 
 
 @pytest.mark.rule("I-18", "H-19")
-def test_who_joins_a_flight_that_fails_does_not_try_again_and_is_not_refused(stage: Stage, authority: FakeAuthority):
+def test_request_that_joins_a_failed_flight_is_503_without_a_retry(stage: Stage, authority: FakeAuthority):
     token = opaque(authority)
     flow = stage.flow(token)
     flight = next(flow)
@@ -279,11 +277,11 @@ def test_who_joins_a_flight_that_fails_does_not_try_again_and_is_not_refused(sta
     with pytest.raises(AuthorityUnavailable):
         flow.send(None)
     stage.clock.advance(0.001)
-    assert stage.judge(token).scopes == {"read"}  # whoever comes later does
+    assert stage.judge(token).scopes == {"read"}  # A later request tries again.
 
 
 @pytest.mark.rule("I-22")
-def test_with_a_ttl_of_zero_every_request_has_a_flight_of_its_own(authority: FakeAuthority):
+def test_ttl_of_zero_gives_each_request_a_separate_flight(authority: FakeAuthority):
     stage = Stage(authority, ttl=0)
     token = opaque(authority)
     flights = [next(stage.flow(token)) for _ in range(2)]
@@ -292,13 +290,13 @@ def test_with_a_ttl_of_zero_every_request_has_a_flight_of_its_own(authority: Fak
     assert isinstance(first, SingleFlight)
     assert first.needed()
     stage.play(first.flow())
-    assert not first.needed()  # it has its answer, which nobody keeps
+    assert not first.needed()  # It has its answer, which is not cached.
 
 
 # -- the breaker
 
 
-def test_failures_open_the_breaker_and_it_says_when_to_come_back(stage: Stage, authority: FakeAuthority):
+def test_failures_open_the_breaker_which_sets_retry_after(stage: Stage, authority: FakeAuthority):
     stage.judge(opaque(authority))
     with authority.outage():
         for number in range(3):
@@ -309,7 +307,7 @@ def test_failures_open_the_breaker_and_it_says_when_to_come_back(stage: Stage, a
     assert stage.judge(opaque(authority)).scopes == {"read"}
 
 
-def test_an_authority_that_cannot_read_a_token_is_there(stage: Stage, authority: FakeAuthority):
+def test_error_about_one_token_does_not_open_the_breaker(stage: Stage, authority: FakeAuthority):
     stage.judge(opaque(authority))
     with authority.outage():
         for number in range(3):
@@ -365,7 +363,7 @@ INVALID_CLIENT = b'{"error": "invalid_client"}'
     ],
     ids=str,
 )
-def test_what_a_failure_is_due_to_decides_what_is_left_alone(
+def test_cause_of_a_failure_decides_what_is_paused(
     authority: FakeAuthority, outcome: Answer | AuthorityUnavailable, blame: Blame
 ):
     stage = Failing(authority, endpoint=INTROSPECT)
@@ -387,7 +385,7 @@ def test_what_a_failure_is_due_to_decides_what_is_left_alone(
 
 
 @pytest.mark.rule("I-17")
-def test_a_refusal_of_our_client_is_not_believed_when_it_was_just_answered(authority: FakeAuthority):
+def test_client_error_right_after_a_success_does_not_open_the_breaker(authority: FakeAuthority):
     stage = Failing(authority, endpoint=INTROSPECT)
     stage.judge(opaque(authority))
     stage.outcome = Answer(401, INVALID_CLIENT, JSON)
@@ -396,9 +394,7 @@ def test_a_refusal_of_our_client_is_not_believed_when_it_was_just_answered(autho
     assert unavailable(stage, "another").blame is Blame.AUTHORITY
 
 
-def test_who_joins_a_flight_that_stumbles_at_the_token_is_told_how_long_that_is_left_alone(
-    stage: Stage, authority: FakeAuthority
-):
+def test_request_that_joins_a_flight_failing_for_the_token_gets_its_retry_after(stage: Stage, authority: FakeAuthority):
     flow = stage.flow("made-up")
     assert isinstance(next(flow), SingleFlight)
     stage.state.cache.fail(key_of(stage, "made-up"), stage.clock.monotonic(), alone=True)
@@ -408,7 +404,7 @@ def test_who_joins_a_flight_that_stumbles_at_the_token_is_told_how_long_that_is_
 
 
 @pytest.mark.rule("I-18")
-def test_three_accepted_tokens_at_which_the_authority_fails_are_an_outage(authority: FakeAuthority):
+def test_failure_for_three_accepted_tokens_opens_the_breaker(authority: FakeAuthority):
     stage = Failing(authority, endpoint=INTROSPECT)
     known = [opaque(authority) for _ in range(4)]
     for token in known:
@@ -428,7 +424,7 @@ def test_three_accepted_tokens_at_which_the_authority_fails_are_an_outage(author
 # -- signed answers
 
 
-def signed(authority: FakeAuthority) -> Answer:
+def sign_answer(authority: FakeAuthority) -> Answer:
     key, now = authority.key(), authority.clock.wall()
     claims = {
         "iss": authority.url,
@@ -441,15 +437,15 @@ def signed(authority: FakeAuthority) -> Answer:
 
 
 @pytest.mark.rule("I-38", "I-18")
-def test_a_key_that_may_not_be_fetched_yet_is_no_failure_of_introspection(authority: FakeAuthority):
+def test_key_fetch_without_budget_does_not_count_as_an_introspection_failure(authority: FakeAuthority):
     stage = Failing(authority, endpoint=INTROSPECT, signed=True)
-    stage.outcome = signed(authority)
+    stage.outcome = sign_answer(authority)
     assert stage.judge("a").scopes == {"read"}
-    for number in range(3):  # strangers spend the budget for key fetches
+    for number in range(3):  # Forged tokens use up the budget for key fetches.
         with pytest.raises(InvalidToken):
             stage.judge(authority.mint(headers={"kid": str(number)}))
     authority.rotate()
-    stage.outcome = signed(authority)
+    stage.outcome = sign_answer(authority)
     for number in range(5):
         error = unavailable(stage, str(number))
         assert (error.blame, error.reason, error.retry_after) == (Blame.KEYS, Reason.AUTHORITY_BACKING_OFF, 10)
@@ -463,7 +459,7 @@ def test_a_key_that_may_not_be_fetched_yet_is_no_failure_of_introspection(author
 
 
 @pytest.mark.rule("I-24", "I-21")
-def test_an_answer_is_looked_for_in_the_store_and_left_there_for_its_time(authority: FakeAuthority):
+def test_answer_is_looked_up_in_the_store_and_stored_for_its_lifetime(authority: FakeAuthority):
     store = Broken(authority.clock)
     stage = Stage(authority, store, endpoint=INTROSPECT)
     token = opaque(authority, expires_in=40)
@@ -483,21 +479,21 @@ def test_an_answer_is_looked_for_in_the_store_and_left_there_for_its_time(author
 def test_an_inactive_answer_is_shared_for_a_shorter_time(authority: FakeAuthority):
     store = Broken(authority.clock)
     stage = Stage(authority, store)
-    assert refused(stage, "nobody") is Reason.TOKEN_NOT_ACTIVE
+    assert refusal_reason(stage, "nobody") is Reason.TOKEN_NOT_ACTIVE
     ((until, _),) = store._values.values()
     assert until == authority.clock.monotonic() + 10
-    assert refused(Stage(authority, store), "nobody") is Reason.TOKEN_NOT_ACTIVE
+    assert refusal_reason(Stage(authority, store), "nobody") is Reason.TOKEN_NOT_ACTIVE
     assert authority.transport.count("introspection") == 1
 
 
 @pytest.mark.parametrize("down", [("get",), ("put",), ("get", "put")])
-def test_a_store_that_fails_with_answers_is_passed_over(authority: FakeAuthority, down: tuple[str, ...]):
+def test_failing_store_is_ignored_for_answers(authority: FakeAuthority, down: tuple[str, ...]):
     stage = Stage(authority, Broken(authority.clock, *down))
     assert stage.judge(opaque(authority)).scopes == {"read"}
 
 
 @pytest.mark.parametrize("settings", [{"ttl": 0}, {"ttl": 0, "negative_ttl": 0}])
-def test_with_a_ttl_of_zero_the_store_is_not_asked(authority: FakeAuthority, settings: dict[str, Any]):
+def test_ttl_of_zero_bypasses_the_store(authority: FakeAuthority, settings: dict[str, Any]):
     store = Broken(authority.clock)
     Stage(authority, store, **settings).judge(opaque(authority))
     assert set(store.asked) == {"read"}
@@ -505,19 +501,19 @@ def test_with_a_ttl_of_zero_the_store_is_not_asked(authority: FakeAuthority, set
 
 @pytest.mark.rule("I-10", "I-21")
 @pytest.mark.parametrize("seconds", [-30, -1000])
-def test_an_active_answer_about_an_expired_token_is_remembered_as_a_refusal(authority: FakeAuthority, seconds: float):
+def test_active_answer_about_an_expired_token_is_cached_as_a_refusal(authority: FakeAuthority, seconds: float):
     store = Broken(authority.clock)
     stage = Stage(authority, store)
     members = {"active": True, "aud": authority.audience, "exp": authority.clock.wall() + seconds}
     with authority.mode("introspection", Answer(200, json.dumps(members).encode(), JSON)):
-        assert refused(stage, "t") is Reason.TOKEN_EXPIRED
-    assert refused(stage, "t") is Reason.TOKEN_NOT_ACTIVE
+        assert refusal_reason(stage, "t") is Reason.TOKEN_EXPIRED
+    assert refusal_reason(stage, "t") is Reason.TOKEN_NOT_ACTIVE
     ((_, value),) = store._values.values()
     assert json.loads(value)["members"] is None
 
 
 @pytest.mark.rule("I-21")
-def test_an_answer_of_the_last_leeway_is_used_once_and_kept_nowhere(authority: FakeAuthority):
+def test_answer_about_a_token_within_the_leeway_is_used_once_and_not_cached(authority: FakeAuthority):
     store = Broken(authority.clock)
     stage = Stage(authority, store)
     members = {"active": True, "aud": authority.audience, "exp": authority.clock.wall()}
@@ -527,11 +523,11 @@ def test_an_answer_of_the_last_leeway_is_used_once_and_kept_nowhere(authority: F
     assert len(stage.state.cache) == 0
 
 
-# -- a bearer token of our own
+# -- the bearer token of the API
 
 
 class Source:
-    """A function of the operator's that returns, or raises, one thing after the other, the last one for ever."""
+    """A source function that returns or raises the given results in turn, and repeats the last one."""
 
     def __init__(self, *results: object) -> None:
         self.results = list(results)
@@ -546,7 +542,7 @@ class Source:
 
 
 class Asked(Stage):
-    """A stage whose authority takes the bearer tokens in ``taken`` and answers 401 to others."""
+    """A stage whose authority accepts the bearer tokens in ``taken`` and answers others with 401."""
 
     def __init__(self, authority: FakeAuthority, source: Any, *taken: str, **options: Any) -> None:
         super().__init__(authority)
@@ -572,7 +568,7 @@ class Asked(Stage):
 
 
 @pytest.mark.rule("I-06")
-def test_a_bearer_token_is_asked_for_once_and_kept(authority: FakeAuthority):
+def test_bearer_token_is_requested_once_and_cached(authority: FakeAuthority):
     source = Source("one")
     stage = Asked(authority, source, "one")
     for token in ("a", "b", "c"):
@@ -585,7 +581,7 @@ def test_a_bearer_token_is_asked_for_once_and_kept(authority: FakeAuthority):
 
 
 @pytest.mark.rule("I-06")
-def test_a_bearer_token_that_is_refused_is_renewed_once_and_the_question_asked_once_more(authority: FakeAuthority):
+def test_refused_bearer_token_is_renewed_once_and_the_request_repeated(authority: FakeAuthority):
     source = Source("old", "new")
     stage = Asked(authority, source, "new")
     assert stage.judge("a").scopes == {"read"}
@@ -596,14 +592,14 @@ def test_a_bearer_token_that_is_refused_is_renewed_once_and_the_question_asked_o
 
 
 @pytest.mark.rule("I-06", "I-18")
-def test_a_renewed_token_that_is_refused_too_is_an_outage_and_no_storm(authority: FakeAuthority):
+def test_refusal_of_a_renewed_bearer_token_is_an_outage_without_more_requests(authority: FakeAuthority):
     source = Source("one", "two", "three", "four")
     stage = Asked(authority, source)
     error = unavailable(stage, "a")
     assert (error.reason, error.detail["status"]) == (Reason.AUTHORITY_ANSWER_INVALID, "401")
     assert stage.shown == ["Bearer one", "Bearer two"]
     unavailable(stage, "b")
-    assert stage.shown[2:] == ["Bearer two"]  # that was renewed a moment ago
+    assert stage.shown[2:] == ["Bearer two"]  # It was renewed a moment ago.
     stage.state.breaker.succeed()
     stage.clock.advance(5)
     unavailable(stage, "c")
@@ -612,25 +608,25 @@ def test_a_renewed_token_that_is_refused_too_is_an_outage_and_no_storm(authority
 
 
 @pytest.mark.rule("I-06")
-def test_a_source_that_has_no_other_token_costs_no_second_question(authority: FakeAuthority):
+def test_source_without_a_new_token_causes_no_second_request(authority: FakeAuthority):
     stage = Asked(authority, Source("same"))
     assert unavailable(stage, "a").detail["status"] == "401"
     assert stage.shown == ["Bearer same"]
 
 
 @pytest.mark.rule("I-06")
-def test_a_string_cannot_be_renewed(authority: FakeAuthority):
+def test_fixed_bearer_token_is_not_renewed(authority: FakeAuthority):
     stage = Asked(authority, "sg-one")
     assert unavailable(stage, "a").detail["status"] == "401"
     assert stage.shown == ["Bearer sg-one"]
     stage.taken.add("sg-one")
-    stage.clock.advance(1)  # for so long the token is left alone that the refusal may be about
+    stage.clock.advance(1)  # For so long, this access token is not introspected again: the refusal may be about it.
     assert stage.judge("a").scopes == {"read"}
 
 
 @pytest.mark.rule("I-06", "X-73")
 @pytest.mark.parametrize("result", [OSError("sg-secret"), None, "", "a b", "sg-secret\r\nx: y", b"sg-secret", 7])
-def test_a_source_that_fails_is_an_outage_that_says_so_and_is_paced(authority: FakeAuthority, result: object):
+def test_failing_source_is_an_outage_with_back_off(authority: FakeAuthority, result: object):
     source = Source(result)
     stage = Asked(authority, source)
     for token in ("a", "b", "c"):
@@ -645,7 +641,7 @@ def test_a_source_that_fails_is_an_outage_that_says_so_and_is_paced(authority: F
 
 
 @pytest.mark.rule("I-06")
-def test_who_waits_for_a_bearer_token_uses_what_another_was_given(authority: FakeAuthority):
+def test_request_that_waits_for_a_bearer_token_uses_the_one_another_fetched(authority: FakeAuthority):
     stage = Asked(authority, Source("one"), "two")
     credential = Credential(token="a", source=TokenSource.HEADER)
     held = stage.state.bearer
@@ -664,12 +660,12 @@ def test_who_waits_for_a_bearer_token_uses_what_another_was_given(authority: Fak
             held.refuse("two", 0.0)
 
 
-# -- what was revoked by its own text
+# -- tokens revoked by their text
 
 
 @pytest.mark.rule("H-19", "X-63")
 @pytest.mark.parametrize("cold", [True, False])
-def test_a_token_that_was_revoked_by_its_text_is_refused_and_nobody_is_asked(authority: FakeAuthority, *, cold: bool):
+def test_token_revoked_by_its_text_is_refused_without_a_request(authority: FakeAuthority, *, cold: bool):
     stage = Stage(authority)
     token = opaque(authority)
     if not cold:
@@ -677,13 +673,13 @@ def test_a_token_that_was_revoked_by_its_text_is_refused_and_nobody_is_asked(aut
     stage.guard.revoke(token=token)
     stage.effects.clear()
     with authority.outage():
-        assert refused(stage, token) is Reason.TOKEN_REVOKED
+        assert refusal_reason(stage, token) is Reason.TOKEN_REVOKED
         assert stage.effects == []
         assert unavailable(stage, opaque(authority)).reason is Reason.AUTHORITY_UNREACHABLE
 
 
 @pytest.mark.rule("H-19")
-def test_a_token_that_was_revoked_elsewhere_is_refused_in_an_outage(authority: FakeAuthority):
+def test_token_revoked_in_another_process_is_refused_during_an_outage(authority: FakeAuthority):
     store = Broken(authority.clock)
     here, elsewhere = Stage(authority, store), Stage(authority, store)
     token = opaque(authority)
@@ -691,38 +687,38 @@ def test_a_token_that_was_revoked_elsewhere_is_refused_in_an_outage(authority: F
     elsewhere.guard.revoke(token=token)
     authority.clock.advance(61)
     with authority.outage():
-        assert refused(here, token) is Reason.TOKEN_REVOKED
+        assert refusal_reason(here, token) is Reason.TOKEN_REVOKED
         store.down.add("read")
-        assert refused(here, token) is Reason.TOKEN_REVOKED  # that is known
+        assert refusal_reason(here, token) is Reason.TOKEN_REVOKED  # This is known.
         authority.clock.advance(2)
         assert unavailable(here, opaque(authority)).reason is Reason.AUTHORITY_UNREACHABLE
 
 
 @pytest.mark.rule("X-63")
-def test_a_good_answer_that_was_left_in_the_store_lets_no_revoked_token_in(authority: FakeAuthority):
+def test_stored_answer_does_not_admit_a_revoked_token(authority: FakeAuthority):
     store = Broken(authority.clock)
     one, two = Stage(authority, store), Stage(authority, store)
     token = opaque(authority)
     one.judge(token)
     one.guard.revoke(token=token)
-    assert len(store._values) == 1  # the answer
+    assert len(store._values) == 1  # The answer.
     store.asked.clear()
     for stage in (one, two, Stage(authority, store)):
-        assert refused(stage, token) is Reason.TOKEN_REVOKED
+        assert refusal_reason(stage, token) is Reason.TOKEN_REVOKED
     assert "get" not in store.asked
 
 
 @pytest.mark.rule("X-63")
-def test_what_is_known_of_a_token_is_enough_to_see_that_its_subject_was_revoked(authority: FakeAuthority):
+def test_cached_answer_suffices_to_refuse_a_revoked_subject(authority: FakeAuthority):
     stage = Stage(authority)
     token = opaque(authority, subject="ann")
     stage.judge(token)
     stage.guard.revoke(subject="ann")
     with authority.outage():
-        assert refused(stage, token) is Reason.TOKEN_REVOKED
+        assert refusal_reason(stage, token) is Reason.TOKEN_REVOKED
 
 
-# -- what happened to a subject since
+# -- changes of a subject
 
 
 def changed(stage: Stage, subject: str) -> None:
@@ -731,7 +727,7 @@ def changed(stage: Stage, subject: str) -> None:
 
 @pytest.mark.rule("E-16", "X-63")
 @pytest.mark.parametrize("subject", ["ann", ""])
-def test_after_a_change_an_answer_is_used_nowhere_and_asked_for_again(authority: FakeAuthority, subject: str):
+def test_answers_from_before_a_change_are_renewed_in_each_process(authority: FakeAuthority, subject: str):
     store = Broken(authority.clock)
     here, elsewhere = Stage(authority, store), Stage(authority, store)
     token, other = opaque(authority, subject="ann"), opaque(authority, subject="bob")
@@ -745,14 +741,14 @@ def test_after_a_change_an_answer_is_used_nowhere_and_asked_for_again(authority:
     assert here.judge(token).subject == "ann"
     assert here.judge(other).subject == "bob"
     assert authority.transport.count("introspection") == 3 + others
-    assert elsewhere.judge(token).subject == "ann"  # by the answer that the other has just put into the store
+    assert elsewhere.judge(token).subject == "ann"  # By the answer that the other process has just stored.
     assert elsewhere.judge(other).subject == "bob"
     assert Stage(authority, store).judge(token).subject == "ann"
     assert authority.transport.count("introspection") == 3 + others
 
 
 @pytest.mark.rule("E-16", "H-19")
-def test_an_answer_that_is_out_of_date_is_not_better_than_none(authority: FakeAuthority):
+def test_outdated_answer_is_not_used_during_an_outage(authority: FakeAuthority):
     store = Broken(authority.clock)
     here, elsewhere = Stage(authority, store), Stage(authority, store)
     token = opaque(authority, subject="ann")
@@ -768,7 +764,7 @@ def test_an_answer_that_is_out_of_date_is_not_better_than_none(authority: FakeAu
 
 
 @pytest.mark.rule("E-16")
-def test_a_question_that_was_put_before_the_change_is_answered_too_early(authority: FakeAuthority):
+def test_answer_requested_before_a_change_is_outdated(authority: FakeAuthority):
     stage = Stage(authority, Broken(authority.clock))
     token = opaque(authority, subject="ann")
     transport: Any = authority.transport
@@ -782,7 +778,7 @@ def test_a_question_that_was_put_before_the_change_is_answered_too_early(authori
             stage.clock.advance(0.1)
         return answer
 
-    transport.send = slow  # something happens meanwhile
+    transport.send = slow  # The change happens during the request.
     stage.judge(token)
     transport.send = send
     assert authority.transport.count("introspection") == 1
@@ -792,16 +788,16 @@ def test_a_question_that_was_put_before_the_change_is_answered_too_early(authori
 
 
 @pytest.mark.rule("I-22", "E-16")
-def test_a_change_says_nothing_about_tokens_that_are_not_active(authority: FakeAuthority):
+def test_change_does_not_affect_inactive_answers(authority: FakeAuthority):
     stage = Stage(authority)
-    assert refused(stage, "nobody") is Reason.TOKEN_NOT_ACTIVE
+    assert refusal_reason(stage, "nobody") is Reason.TOKEN_NOT_ACTIVE
     authority.clock.advance(1)
     changed(stage, "")
-    assert refused(stage, "nobody") is Reason.TOKEN_NOT_ACTIVE
+    assert refusal_reason(stage, "nobody") is Reason.TOKEN_NOT_ACTIVE
     assert authority.transport.count("introspection") == 1
 
 
-# -- what others have revoked
+# -- the shared revocation log
 
 
 def revoke(store: MemoryStore, authority: FakeAuthority, jti: str) -> None:
@@ -814,20 +810,20 @@ def revoke(store: MemoryStore, authority: FakeAuthority, jti: str) -> None:
     store.append(entry.to_bytes(), seconds=3600)
 
 
-def test_the_log_is_read_before_the_first_token_passes_and_every_second(authority: FakeAuthority):
+def test_log_is_read_before_the_first_token_and_each_second(authority: FakeAuthority):
     store = Broken(authority.clock)
     stage = Stage(authority, store)
     token = authority.mint("read", claims={"jti": "the-jti"})
     revoke(store, authority, "another")
     stage.judge(token)
     stage.judge(token)
-    assert store.asked == ["read", "read"]  # one brings the entry, one finds no more
+    assert store.asked == ["read", "read"]  # One read returns the entry, the next finds no more.
     authority.clock.advance(1)
     revoke(store, authority, "the-jti")
-    assert refused(stage, token) is Reason.TOKEN_REVOKED
+    assert refusal_reason(stage, token) is Reason.TOKEN_REVOKED
 
 
-def test_half_way_to_the_limit_it_is_read_beside_a_request(authority: FakeAuthority):
+def test_log_is_read_in_the_background_at_half_the_limit(authority: FakeAuthority):
     store = Broken(authority.clock)
     stage = Stage(authority, store)
     token = authority.mint("read", claims={"jti": "the-jti"})
@@ -836,21 +832,21 @@ def test_half_way_to_the_limit_it_is_read_beside_a_request(authority: FakeAuthor
     revoke(store, authority, "the-jti")
     stage.judge(token)
     stage.land()
-    assert refused(stage, token) is Reason.TOKEN_REVOKED
+    assert refusal_reason(stage, token) is Reason.TOKEN_REVOKED
 
 
-def test_what_is_no_entry_of_the_log_is_passed_over(authority: FakeAuthority):
+def test_malformed_log_entry_is_ignored(authority: FakeAuthority):
     store = Broken(authority.clock)
     store.append(b"\x80\x04]nonsense", seconds=3600)
     store.append(b'{"kind": "jti", "digest": "x", "at": 1' + b"0" * 400 + b', "until": 1}', seconds=3600)
     revoke(store, authority, "the-jti")
     stage = Stage(authority, store)
     stage.judge(authority.mint("read"))
-    assert refused(stage, authority.mint("read", claims={"jti": "the-jti"})) is Reason.TOKEN_REVOKED
+    assert refusal_reason(stage, authority.mint("read", claims={"jti": "the-jti"})) is Reason.TOKEN_REVOKED
 
 
 @pytest.mark.rule("H-19")
-def test_when_nobody_knows_what_was_revoked_it_is_an_outage(authority: FakeAuthority):
+def test_unreadable_log_is_an_outage(authority: FakeAuthority):
     store = Broken(authority.clock)
     stage = Stage(authority, store)
     token = authority.mint("read")
@@ -868,7 +864,7 @@ def test_when_nobody_knows_what_was_revoked_it_is_an_outage(authority: FakeAutho
     stage.judge(token)
 
 
-def test_who_waited_for_a_log_that_could_not_be_read_is_told_so_too(authority: FakeAuthority):
+def test_request_that_waited_for_an_unreadable_log_is_an_outage(authority: FakeAuthority):
     stage = Stage(authority, Broken(authority.clock, "read"))
     flow = stage.flow(authority.mint("read"))
     effect = next(flow)
@@ -877,14 +873,14 @@ def test_who_waited_for_a_log_that_could_not_be_read_is_told_so_too(authority: F
         stage.play(effect.flow())
         effect = flow.send(None)
     assert effect.needed()
-    stage.issuers.revocations.record_failed_sync()  # by whoever led
+    stage.issuers.revocations.record_failed_sync()  # By the request that led the flight.
     assert not effect.needed()
     with pytest.raises(AuthorityUnavailable) as error:
         flow.send(None)
     assert error.value.reason is Reason.STORE_UNAVAILABLE
 
 
-def test_whoever_prefers_it_goes_on_with_what_is_known(authority: FakeAuthority):
+def test_unreadable_log_is_tolerated_if_configured(authority: FakeAuthority):
     store = Broken(authority.clock)
     stage = Stage(authority, store, policy=RevocationPolicy(fail_open_dangerously=True))
     token = authority.mint("read")
@@ -902,12 +898,12 @@ def test_revocations_need_no_store(authority: FakeAuthority):
     token = authority.mint("read", claims={"jti": "the-jti"})
     stage.judge(token)
     stage.guard.revoke(jti="the-jti")
-    assert refused(stage, token) is Reason.TOKEN_REVOKED
+    assert refusal_reason(stage, token) is Reason.TOKEN_REVOKED
     assert not any(isinstance(effect, UseStore) for effect in stage.effects)
 
 
 @pytest.mark.rule("I-28")
-def test_the_beginning_of_a_token_says_whom_to_ask():
+def test_prefix_of_an_opaque_token_selects_its_issuer():
     one, two = FakeAuthority("https://one.test"), FakeAuthority("https://two.test")
     guards = [
         Guard(
@@ -930,12 +926,12 @@ def test_the_beginning_of_a_token_says_whom_to_ask():
     ]
     together = Issuers((engine_of(guard).issuers.all[0] for guard in guards), revocations=Revocations())
 
-    def whose(token: str) -> str:
+    def route_to_issuer(token: str) -> str:
         credential = Credential(token=token, source=TokenSource.HEADER)
-        with pytest.raises(StopIteration) as stop:  # nothing is asked for
+        with pytest.raises(StopIteration) as stop:  # No effect is needed.
             next(route(credential, together, one.clock))
         record = stop.value.value
         assert isinstance(record, IssuerRecord)
         return record.issuer.url
 
-    assert [whose(token) for token in ("a-1", "a-long-1", "b-1", "a")] == [one.url, one.url, two.url, two.url]
+    assert [route_to_issuer(token) for token in ("a-1", "a-long-1", "b-1", "a")] == [one.url, one.url, two.url, two.url]

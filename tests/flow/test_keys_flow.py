@@ -1,4 +1,4 @@
-"""Keys that are one to a URL, as a script."""
+"""Keys published one per URL, step by step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def trust_in(issuer: Issuer) -> IssuerRecord:
     return IssuerRecord(issuer=issuer, vocabulary=issuer.vocabulary, ring=KeyRing(issuer.key_set))
 
 
-def test_a_flight_that_finds_the_budget_spent_asks_nobody_and_says_that_nobody_knows():
+def test_flight_without_budget_fetches_nothing_and_is_an_outage():
     clock = FakeClock()
     record = trust_in(
         presets.aws_alb(
@@ -44,7 +44,7 @@ def test_a_flight_that_finds_the_budget_spent_asks_nobody_and_says_that_nobody_k
         flow.send(None)
 
 
-def test_the_status_of_a_token_is_nobodys_business_without_a_policy_for_it():
+def test_status_claim_is_ignored_without_a_policy():
     record = trust_in(Issuer("https://as.test", audience="https://api.test"))
     access = AccessToken(
         issuer="https://as.test",

@@ -1,4 +1,4 @@
-"""How long a caller waits at most: as long as the time limits of all exchanges that may be needed allow."""
+"""The longest time a request waits: the sum of the time limits of all exchanges that may be needed."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ ISSUER = Issuer("https://as.test", audience="x", key_set=KEY_SET)
         ({"jwks_uri": "https://as.test/jwks"}, TURN + 7),
         ({"jwks_file": "keys.json"}, TURN + 7),
         ({"metadata_url": "https://as.test/metadata"}, TURN + 2 * 7),
-        ({}, TURN + 3 * 7),  # two well-known places
+        ({}, TURN + 3 * 7),  # Two well-known URLs.
     ],
 )
-def test_a_key_set_is_waited_for_as_long_as_its_exchanges_may_take(options: Any, seconds: float):
+def test_key_set_fetch_may_take_the_sum_of_its_exchanges(options: Any, seconds: float):
     assert longest_fetch(replace(ISSUER, **options)) == seconds
 
 
@@ -45,5 +45,5 @@ SECRET = {"client_secret": "sg-secret-of-the-api"}
         ({"auth": "bearer", "bearer_token": "t"}, TURN + 30),
     ],
 )
-def test_an_answer_is_waited_for_as_long_as_its_exchanges_may_take(options: Any, seconds: float):
+def test_introspection_may_take_the_sum_of_its_exchanges(options: Any, seconds: float):
     assert longest_introspection(ISSUER, Introspection(**{**BASE, **options})) == seconds

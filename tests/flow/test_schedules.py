@@ -1,7 +1,7 @@
-"""Any number of requests for keys, at once, in any order of events: nobody spins, nobody is refused wrongly.
+"""Any number of concurrent requests for keys, in any order of events: none loops, none is refused wrongly.
 
-The flows are the real ones. What an edge does is done here by hand, one step at a time, so that time may pass, the
-authority may rotate or fail, and others may come and go between any two steps.
+The flows are the real ones. The test plays the edge, one step at a time, so that time may pass, the
+authority may rotate or fail, and other requests may start and end between any two steps.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def published(kids: Iterable[str]) -> Answer:
 
 
 class CountingRing(KeyRing):
-    """A ring that tells how many provoked fetches have begun."""
+    """A key ring that counts the provoked fetches."""
 
     provoked = 0
 
@@ -61,7 +61,7 @@ class CountingRing(KeyRing):
 
 @dataclass(eq=False)
 class Caller:
-    """A request that wants keys."""
+    """A request for keys."""
 
     kid: str
     flow: Flow[Found]
@@ -72,8 +72,8 @@ class Caller:
 
 
 @dataclass(eq=False)
-class InTheAir:
-    """The one flight, between its question and its landing."""
+class RunningFlight:
+    """The running flight, between its request and its end."""
 
     refresh: Flow[Any]
     leader: Caller | None
@@ -92,15 +92,15 @@ class Schedule(RuleBasedStateMachine):
         self.clock = FakeClock(wall=0.0)
         self.started = self.clock.monotonic()
         self.kids = kids
-        self.air: InTheAir | None = None
+        self.air: RunningFlight | None = None
         self.woken: list[Caller] = []
-        self.events = 0  # flights ended, and time-outs: what may make somebody look again
-        self.answers = 0  # questions the authority has answered, in order
-        self.last_good: tuple[int, set[str]] | None = None  # which answer landed last, and what it brought
+        self.events = 0  # Ended flights and time-outs: the events after which a request may look again.
+        self.answers = 0  # Number of requests that the authority has answered.
+        self.last_good: tuple[int, set[str]] | None = None  # Number and key ids of the last successful answer.
         self.failed_last = False
-        self.first_asked: dict[str, int] = {}  # how many answers there were when a key id was asked for first
+        self.first_asked: dict[str, int] = {}  # Number of answers when a key id was first requested.
 
-    # What happens outside
+    # Events outside
 
     @rule(seconds=st.sampled_from([0.0, 0.1, 0.3, 4.0, 11.0, 500.0, 700.0, 90_000.0]))
     def time_passes(self, seconds: float) -> None:
@@ -111,21 +111,21 @@ class Schedule(RuleBasedStateMachine):
         self.kids = kids
 
     @rule(kid=st.sampled_from(KIDS))
-    def somebody_comes(self, kid: str) -> None:
+    def request_starts(self, kid: str) -> None:
         flow = signing_keys(kid, ALG, self.record, self.clock)
         caller = Caller(kid, flow, self.events, self.answers)
         self.first_asked.setdefault(kid, self.answers)
         held = self.ring.candidates(kid, ALG, self.clock.monotonic())
         self.step(caller, None)
         if held and caller.flight is not None:
-            assert caller.flight.wait, "what goes on beside the request is not waited for"
+            assert caller.flight.wait, "the request waits for a background flight"
             set_ = self.ring.current
             assert set_ is not None
-            assert self.clock.monotonic() >= set_.overdue_at, "nobody waits while a key is held and young enough"
+            assert self.clock.monotonic() >= set_.overdue_at, "the request waits although it has a fresh key"
 
     @precondition(lambda self: self.air is not None and self.air.answer is None)
     @rule(how=st.sampled_from(["well", "well", "well", "down", "garbled", "bug"]))
-    def the_authority_answers(self, how: str) -> None:
+    def authority_answers(self, how: str) -> None:
         assert self.air is not None
         self.answers += 1
         self.air.answered = self.answers
@@ -141,7 +141,7 @@ class Schedule(RuleBasedStateMachine):
 
     @precondition(lambda self: self.air is not None and self.air.answer is not None)
     @rule()
-    def the_flight_lands(self) -> None:
+    def flight_ends(self) -> None:
         air = self.air
         assert air is not None
         failure: Exception | None = None
@@ -163,7 +163,7 @@ class Schedule(RuleBasedStateMachine):
 
     @precondition(lambda self: self.air is not None)
     @rule()
-    def the_leader_dies(self) -> None:
+    def leader_is_cancelled(self) -> None:
         air = self.air
         assert air is not None
         air.refresh.close()
@@ -171,27 +171,27 @@ class Schedule(RuleBasedStateMachine):
         if air.leader is not None:
             air.leader.flow.close()
 
-    def end_flight(self, air: InTheAir) -> None:
+    def end_flight(self, air: RunningFlight) -> None:
         self.events += 1
         self.woken += air.waiting
         self.air = None
 
     @precondition(lambda self: self.woken)
     @rule(which=st.integers(0, 9))
-    def a_waiter_wakes_up(self, which: int) -> None:
+    def waiter_wakes(self, which: int) -> None:
         caller = self.woken.pop(which % len(self.woken))
         assert caller.flight is not None
         self.fly_or_wait(caller, caller.flight)
 
     @precondition(lambda self: self.air is not None and self.air.waiting)
     @rule(which=st.integers(0, 9))
-    def a_waiter_gives_up(self, which: int) -> None:
+    def waiter_times_out(self, which: int) -> None:
         assert self.air is not None
         caller = self.air.waiting.pop(which % len(self.air.waiting))
         self.events += 1
         self.step(caller, AuthorityUnavailable(Reason.AUTHORITY_TIMED_OUT, "as"))
 
-    # What an edge does
+    # Actions of the edge
 
     def fly_or_wait(self, caller: Caller, flight: SingleFlight) -> None:
         if not flight.needed():
@@ -205,13 +205,13 @@ class Schedule(RuleBasedStateMachine):
         refresh = flight.flow()
         try:
             asked = next(refresh)
-        except StopIteration:  # it may not begin
+        except StopIteration:  # The fetch may not start.
             self.events += 1
             if flight.wait:
                 self.step(caller, None)
             return
         assert isinstance(asked, Send)
-        self.air = InTheAir(refresh, caller if flight.wait else None)
+        self.air = RunningFlight(refresh, caller if flight.wait else None)
 
     def step(self, caller: Caller, failure: Exception | None) -> None:
         while True:
@@ -226,14 +226,16 @@ class Schedule(RuleBasedStateMachine):
             failure = None
             assert isinstance(effect, SingleFlight)
             caller.asked += 1
-            assert caller.asked <= 1 + self.events - caller.events_before, "it asks again though nothing has happened"
+            assert caller.asked <= 1 + self.events - caller.events_before, (
+                "the request repeats its flight without a new event"
+            )
             caller.flight = effect
             self.fly_or_wait(caller, effect)
             if effect.wait:
                 return
             caller.flight = None
 
-    # What must be true of every end
+    # Conditions at each end
 
     def check_keys(self, caller: Caller, found: Found) -> None:
         caller.flight = None
@@ -245,56 +247,56 @@ class Schedule(RuleBasedStateMachine):
         now = self.clock.monotonic()
         usable = self.ring.is_usable(now)
         if error is thrown:
-            return  # its own flight failed, or it has waited too long
+            return  # The flight of this request failed, or the request timed out.
         if isinstance(error, AuthorityUnavailable):
             assert error.reason is Reason.AUTHORITY_BACKING_OFF
-            assert not usable or not self.ring.may_doubt(now), "a fetch may begin, and yet it is said that none may"
+            assert not usable or not self.ring.may_doubt(now), "a fetch is allowed, but the request reports back-off"
             assert error.retry_after is not None
             return
         assert isinstance(error, InvalidToken)
         assert error.reason is Reason.UNKNOWN_KEY
-        assert self.is_final(caller.kid), "a key that was not looked for is no verdict"
+        assert self.is_final(caller.kid), "the request was refused although the key was not looked up"
 
     def is_final(self, kid: str) -> bool:
-        """Whether an answer has landed that was given after *kid* was first asked for, and lacks it."""
+        """Whether an answer given after the first request for *kid* has arrived without it."""
         if self.last_good is None:
             return False
         number, kids = self.last_good
         return number > self.first_asked[kid] and kid not in kids
 
     @invariant()
-    def strangers_cause_no_more_fetches_than_the_budget_has(self) -> None:
+    def provoked_fetches_stay_within_the_budget(self) -> None:
         if hasattr(self, "ring"):
             elapsed = self.clock.monotonic() - self.started
             assert self.ring.provoked <= self.policy.refetch_burst + elapsed / self.policy.refetch_interval
 
     @invariant()
-    def keys_are_lost_to_newer_ones_only(self) -> None:
+    def key_set_is_that_of_the_last_good_answer(self) -> None:
         if hasattr(self, "ring") and self.last_good is not None:
             assert self.ring.key_set is not None
             assert {key.kid for key in self.ring.key_set.keys} == self.last_good[1]
 
     @invariant()
-    def the_ring_knows_what_is_in_the_air(self) -> None:
+    def ring_counts_the_running_flight(self) -> None:
         if hasattr(self, "ring"):
             assert (self.ring._aloft > 0) == (self.air is not None)
 
     def teardown(self) -> None:
         if not hasattr(self, "ring"):
             return
-        for _ in range(10_000):  # everybody who still waits gets an end, whatever it is
+        for _ in range(10_000):  # Each waiting request must end, with any result.
             if self.air is not None:
                 if self.air.answer is None:
-                    self.the_authority_answers("well")
-                self.the_flight_lands()
+                    self.authority_answers("well")
+                self.flight_ends()
             elif self.woken:
-                self.a_waiter_wakes_up(0)
+                self.waiter_wakes(0)
             else:
                 return
-        pytest.fail("somebody waits for ever")
+        pytest.fail("a request never ends")
 
 
 @pytest.mark.hypothesis
 @pytest.mark.rule("H-16", "H-19", "A-16", "A-19", "X-59")
-def test_any_schedule_of_requests_ends_right_for_everybody():
+def test_any_schedule_ends_each_request_correctly():
     run_state_machine_as_test(Schedule, settings=settings(max_examples=200, stateful_step_count=50))

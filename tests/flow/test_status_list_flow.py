@@ -1,4 +1,4 @@
-"""The status of a token as a script: what is fetched, when, and what comes of it."""
+"""The status of a token, step by step: what is fetched, when, and with which result."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ VALID, INVALID, SUSPENDED, MAPPED_BY_NOBODY, BEYOND = 0, 1, 2, 3, 4
 
 
 def status_list_answer(authority: FakeAuthority, *, key: Any = None, headers: Any = None, **claims: Any) -> Answer:
-    """A list with the statuses 0, 1, 2 and 3, in two bits each."""
+    """Return a list with the statuses 0, 1, 2 and 3, in two bits each."""
     now = authority.clock.wall()
     members = {
         "sub": URI,
@@ -46,7 +46,7 @@ def status_list_answer(authority: FakeAuthority, *, key: Any = None, headers: An
 
 
 class Stage:
-    """The bench of the flow, and a place where a status list is."""
+    """The bench of the flow, and a URL with a status list."""
 
     def __init__(self, authority: FakeAuthority, new_bench: Any, **settings: Any) -> None:
         self.authority = authority
@@ -90,7 +90,7 @@ def stage(authority: FakeAuthority, new_bench: Any) -> Stage:
 
 
 @pytest.mark.rule("K-03", "K-21")
-def test_a_status_is_looked_up_in_the_list_that_the_token_names(stage: Stage):
+def test_status_is_looked_up_in_the_list_that_the_token_names(stage: Stage):
     assert stage.judge().scopes == {"read"}
     assert stage.fetched == [
         Send(
@@ -101,7 +101,7 @@ def test_a_status_is_looked_up_in_the_list_that_the_token_names(stage: Stage):
             timeout=5.0,
         )
     ]
-    assert stage.fetched[0].form is None  # a GET; and the URL is the one of the token, with no time in it
+    assert stage.fetched[0].form is None  # A GET of the URL in the token, without a time parameter.
 
 
 @pytest.mark.rule("K-14", "K-15")
@@ -114,11 +114,11 @@ def test_a_status_is_looked_up_in_the_list_that_the_token_names(stage: Stage):
         (BEYOND, Reason.MALFORMED_CLAIM),
     ],
 )
-def test_every_status_but_valid_refuses_the_token(stage: Stage, idx: int, reason: Reason):
+def test_each_status_but_valid_refuses_the_token(stage: Stage, idx: int, reason: Reason):
     assert stage.refusal(stage.token(idx)) is reason
 
 
-def test_a_list_is_fetched_once_for_all_tokens_in_it(stage: Stage):
+def test_list_is_fetched_once_for_all_its_tokens(stage: Stage):
     stage.judge()
     stage.refusal(stage.token(INVALID))
     stage.judge()
@@ -126,7 +126,7 @@ def test_a_list_is_fetched_once_for_all_tokens_in_it(stage: Stage):
 
 
 @pytest.mark.rule("K-14")
-def test_the_status_of_a_token_that_is_remembered_is_looked_up_again(stage: Stage):
+def test_status_of_a_cached_token_is_looked_up_again(stage: Stage):
     memory, token = TokenCache(TokenCachePolicy()), stage.token()
     for _ in range(3):
         assert stage.bench.judge(token, token_cache=memory).scopes == {"read"}
@@ -142,19 +142,19 @@ def test_the_status_of_a_token_that_is_remembered_is_looked_up_again(stage: Stag
     assert caught.value.reason is Reason.TOKEN_NOT_ACTIVE
 
 
-def test_a_token_without_status_asks_for_nothing(stage: Stage):
+def test_token_without_a_status_causes_no_fetch(stage: Stage):
     stage.bench.judge(stage.authority.mint("read"))
     assert not stage.fetched
 
 
 @pytest.mark.rule("K-20")
-def test_without_the_policy_a_status_is_a_claim_like_any_other(authority: FakeAuthority, bench: Any):
+def test_status_is_an_ordinary_claim_without_a_policy(authority: FakeAuthority, bench: Any):
     token = authority.mint("read", claims={"status": {"status_list": {"idx": 1, "uri": URI}}})
     assert bench.judge(token).claims["status"]["status_list"]["idx"] == 1
     assert URI not in bench.asked
 
 
-def test_a_policy_without_a_place_for_lists_checks_nothing(stage: Stage):
+def test_policy_without_an_origin_for_lists_checks_nothing(stage: Stage):
     stage.bench.record.status_lists = None
     stage.judge(INVALID)
     assert not stage.fetched
@@ -169,7 +169,7 @@ def test_a_policy_without_a_place_for_lists_checks_nothing(stage: Stage):
         ({"status_list": {"idx": 1, "uri": "https://169.254.169.254/latest/meta-data"}}, Reason.UNEXPECTED_CLAIM),
     ],
 )
-def test_a_status_that_is_none_refuses_the_token_and_nobody_is_asked(stage: Stage, status: Any, reason: Reason):
+def test_malformed_status_refuses_the_token_without_a_fetch(stage: Stage, status: Any, reason: Reason):
     assert stage.refusal(stage.authority.mint("read", claims={"status": status})) is reason
     assert stage.bench.asked == [url for url in stage.bench.asked if url.startswith("https://as.test/")]
     assert not stage.fetched
@@ -184,7 +184,7 @@ def test_a_status_that_is_none_refuses_the_token_and_nobody_is_asked(stage: Stag
         ({"key": SigningKey.generate("ES256")}, Reason.UNKNOWN_KEY),
     ],
 )
-def test_a_token_that_is_bad_anyway_causes_no_fetch(stage: Stage, options: dict[str, Any], reason: Reason):
+def test_token_that_is_refused_anyway_causes_no_fetch(stage: Stage, options: dict[str, Any], reason: Reason):
     assert stage.refusal(stage.token(**options)) is reason
     assert not stage.fetched
 
@@ -205,7 +205,7 @@ def test_a_token_that_is_bad_anyway_causes_no_fetch(stage: Stage, options: dict[
     ],
     ids=lambda options: next(iter(options)),
 )
-def test_a_list_that_is_none_is_an_outage(authority: FakeAuthority, new_bench: Any, options: dict[str, Any]):
+def test_malformed_list_is_an_outage(authority: FakeAuthority, new_bench: Any, options: dict[str, Any]):
     stage = Stage(authority, new_bench, max_bytes=2**20)
     stage.answer = status_list_answer(authority, **options)
     error = stage.outage()
@@ -215,9 +215,7 @@ def test_a_list_that_is_none_is_an_outage(authority: FakeAuthority, new_bench: A
 
 
 @pytest.mark.rule("K-06")
-def test_a_list_with_a_signature_of_somebody_else_under_a_known_key_id_is_an_outage(
-    stage: Stage, authority: FakeAuthority
-):
+def test_list_with_a_forged_signature_under_a_known_key_id_is_an_outage(stage: Stage, authority: FakeAuthority):
     stage.judge()
     stage.clock.advance(3600)
     forged = SigningKey.generate("ES256", kid=authority.key().kid)
@@ -226,7 +224,7 @@ def test_a_list_with_a_signature_of_somebody_else_under_a_known_key_id_is_an_out
 
 
 @pytest.mark.rule("K-06")
-def test_an_access_token_is_no_status_list(stage: Stage, authority: FakeAuthority):
+def test_access_token_is_not_accepted_as_a_status_list(stage: Stage, authority: FakeAuthority):
     stage.answer = Answer(200, authority.mint("read", claims={"sub": URI}).encode(), HEADERS)
     assert "typ" in stage.outage().detail["problem"]
 
@@ -241,13 +239,13 @@ def test_an_access_token_is_no_status_list(stage: Stage, authority: FakeAuthorit
         (AuthorityUnavailable(Reason.AUTHORITY_TIMED_OUT, "https://as.test"), Reason.AUTHORITY_TIMED_OUT),
     ],
 )
-def test_no_list_is_an_outage_and_redirects_lead_nowhere(stage: Stage, answer: Any, reason: Reason):
+def test_missing_list_or_redirect_is_an_outage(stage: Stage, answer: Any, reason: Reason):
     stage.answer = answer
     assert stage.outage().reason is reason
     assert len(stage.fetched) == 1
 
 
-def test_after_a_failure_there_is_a_pause(stage: Stage):
+def test_failure_is_followed_by_a_pause(stage: Stage):
     stage.answer = Answer(503, b"", {"retry-after": "7"})
     stage.outage()
     error = stage.outage()
@@ -258,7 +256,7 @@ def test_after_a_failure_there_is_a_pause(stage: Stage):
     stage.judge()
 
 
-def test_a_bug_in_a_transport_is_paced_as_well(stage: Stage):
+def test_exception_of_a_transport_is_followed_by_a_pause(stage: Stage):
     stage.answer = ZeroDivisionError()
     with pytest.raises(ZeroDivisionError):
         stage.judge()
@@ -267,7 +265,7 @@ def test_a_bug_in_a_transport_is_paced_as_well(stage: Stage):
 
 
 @pytest.mark.rule("K-16")
-def test_who_prefers_it_lets_tokens_in_whose_status_cannot_be_had(authority: FakeAuthority, new_bench: Any):
+def test_unavailable_status_is_tolerated_if_configured(authority: FakeAuthority, new_bench: Any):
     stage = Stage(authority, new_bench, fail_open_dangerously=True)
     stage.answer = Answer(503, b"", {})
     stage.judge(INVALID)
@@ -280,7 +278,7 @@ def test_who_prefers_it_lets_tokens_in_whose_status_cannot_be_had(authority: Fak
 
 
 @pytest.mark.rule("K-11", "K-16")
-def test_a_list_is_fetched_again_after_its_time_and_used_on_until_its_end_if_that_fails(stage: Stage):
+def test_stale_list_is_refreshed_and_used_until_its_expiry_if_that_fails(stage: Stage):
     stage.judge()
     stage.clock.advance(59.9)
     stage.judge()
@@ -292,7 +290,7 @@ def test_a_list_is_fetched_again_after_its_time_and_used_on_until_its_end_if_tha
     stage.clock.advance(60)
     stage.judge()
     stage.judge()
-    assert len(stage.fetched) == 3  # one attempt, and a pause
+    assert len(stage.fetched) == 3  # One attempt, and a pause.
     assert stage.refusal(stage.token(INVALID)) is Reason.TOKEN_NOT_ACTIVE
     stage.clock.advance(3539.9)
     stage.judge()
@@ -301,7 +299,7 @@ def test_a_list_is_fetched_again_after_its_time_and_used_on_until_its_end_if_tha
 
 
 @pytest.mark.rule("K-10")
-def test_what_a_list_says_of_itself_outranks_http(stage: Stage):
+def test_ttl_of_a_list_precedes_http_caching(stage: Stage):
     stage.answer = status_list_answer(stage.authority, ttl=600, headers={**HEADERS, "cache-control": "max-age=1"})
     stage.judge()
     stage.clock.advance(599)
@@ -310,7 +308,7 @@ def test_what_a_list_says_of_itself_outranks_http(stage: Stage):
 
 
 @pytest.mark.rule("K-10")
-def test_a_list_that_says_nothing_is_kept_as_http_says(stage: Stage):
+def test_list_without_a_ttl_is_cached_as_http_says(stage: Stage):
     headers = {**HEADERS, "cache-control": "max-age=120"}
     stage.answer = status_list_answer(stage.authority, ttl=None, exp=None, headers=headers)
     stage.judge()
@@ -322,10 +320,10 @@ def test_a_list_that_says_nothing_is_kept_as_http_says(stage: Stage):
     assert len(stage.fetched) == 2
 
 
-def test_who_waited_for_a_fetch_does_not_fetch_again(stage: Stage):
+def test_request_that_waited_for_a_fetch_does_not_fetch_again(stage: Stage):
     first, second = (stage.bench.flow(stage.token()) for _ in range(2))
     next(first)
-    stage.bench.judge(stage.authority.mint("read"))  # the keys
+    stage.bench.judge(stage.authority.mint("read"))  # The keys.
     flights = []
     for flow in (first, second):
         effect: Any = next(flow) if flow is second else flow.send(None)
@@ -341,7 +339,7 @@ def test_who_waited_for_a_fetch_does_not_fetch_again(stage: Stage):
     assert len(stage.fetched) == 1
 
 
-def test_a_revoked_token_is_refused_whatever_its_list_says(stage: Stage):
+def test_revoked_token_is_refused_with_any_status(stage: Stage):
     issuers = Issuers((stage.bench.record,), revocations=Revocations())
     now = stage.clock.wall()
     token = stage.token(subject="alice")
@@ -362,6 +360,6 @@ def test_two_issuers_share_no_list(authority: FakeAuthority, new_bench: Any):
     bench.record.status_lists = StatusLists(max_bytes=1000)
     bench.script._replies = lambda url: status_list_answer(authority) if url == URI else bench._ask(url)
     token = other.mint("read", claims={"status": {"status_list": {"idx": 0, "uri": URI}}})
-    with pytest.raises(AuthorityUnavailable) as caught:  # signed by another issuer
+    with pytest.raises(AuthorityUnavailable) as caught:  # Signed by another issuer.
         bench.judge(token)
     assert "unknown_key" in caught.value.detail["problem"]

@@ -192,7 +192,7 @@ def _litestar() -> Any:
 
 
 class _Resource:
-    """A resource of Falcon, in both of its colours."""
+    """A resource of Falcon, for WSGI and ASGI."""
 
     def __init__(self, name: str) -> None:
         self._name = name

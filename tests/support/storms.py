@@ -1,4 +1,4 @@
-"""Many requests at once, in every colour: what tests of herds and floods share."""
+"""Many concurrent requests, in threads, on asyncio and on trio, for tests of herds and floods."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def request_with(token: str) -> RequestView:
 
 
 class Storm:
-    """Many requests at once, in one of the colours. ``crowd(n)`` returns when so many have come to a flight."""
+    """Many concurrent requests in one *runtime*. ``crowd(n)`` returns when *n* of them have reached a flight."""
 
-    def __init__(self, colour: str, guard: Guard) -> None:
-        self.colour = colour
+    def __init__(self, runtime: str, guard: Guard) -> None:
+        self.runtime = runtime
         self.guard = guard
         self.decisions: list[Decision | BaseException] = []
         self._decided = threading.Semaphore(0)
@@ -58,14 +58,14 @@ class Storm:
 
     def start(self, tokens: Sequence[str]) -> None:
         self._decided = threading.Semaphore(0)
-        if self.colour == "threads":
+        if self.runtime == "threads":
             work: list[tuple[Callable[..., None], Any]] = [(self._check, token) for token in tokens]
-        elif self.colour == "mixed":
+        elif self.runtime == "mixed":
             kinds = (self._on_asyncio, self._on_trio, self._on_asyncio, self._on_trio)
             work = [(kinds[i], tokens[i::8]) for i in range(4)]
             work += [(self._check, token) for i in range(4, 8) for token in tokens[i::8]]
         else:
-            work = [(self._on_asyncio if self.colour == "asyncio" else self._on_trio, tokens)]
+            work = [(self._on_asyncio if self.runtime == "asyncio" else self._on_trio, tokens)]
         threads = [threading.Thread(target=target, args=(argument,)) for target, argument in work]
         for thread in threads:
             thread.start()
