@@ -33,7 +33,7 @@ from scopeguard.spec.token_endpoint import (
     basic_authorization,
     client_credentials_form,
     is_outage,
-    judge_token_answer,
+    parse_token_response,
 )
 from scopeguard.state.backoff import Backoff
 from scopeguard.state.client_token import ClientToken
@@ -162,7 +162,7 @@ class Fetcher:
         begun, begun_wall = self._now(), self._policy.clock.wall()
         answer = yield from ask(self._question(url))
         self._check_up(answer)
-        outcome = judge_token_answer(answer.status, answer.body, self._policy.tolerated)
+        outcome = parse_token_response(answer.status, answer.body, self._policy.tolerance)
         if isinstance(outcome, TokenRefusal):
             raise TokenEndpointError(self._policy.authority, self._without_secret(outcome))
         return max(self._now() - begun, self._policy.clock.wall() - begun_wall), outcome

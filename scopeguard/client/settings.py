@@ -27,7 +27,7 @@ from scopeguard.edge.runtime import SystemClock, Transport
 from scopeguard.errors import ConfigurationError
 from scopeguard.flow.effects import Clock
 from scopeguard.scopes import check_scope
-from scopeguard.spec.token_endpoint import OTHER_TOKEN_TYPES, RESERVED_PARAMETERS, Tolerated
+from scopeguard.spec.token_endpoint import OTHER_TOKEN_TYPES, RESERVED_PARAMETERS, Tolerance
 
 _AUTH_METHODS: Final = (ClientAuthentication.CLIENT_SECRET_BASIC, ClientAuthentication.CLIENT_SECRET_POST)
 _ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:[\x21\x22\x24-\x7E]+")  # RFC 8707 section 2: no fragment
@@ -100,7 +100,7 @@ class Policy:
     insecure_http_dangerously: Converted[Iterable[str], frozenset[str]] = converted(frozenset())
     transport: Transport | None = None
     clock: Clock = field(default_factory=SystemClock)
-    tolerated: Tolerated = field(init=False)
+    tolerance: Tolerance = field(init=False)
 
     def __post_init__(self) -> None:
         insecure = insecure_hosts(self.insecure_http_dangerously)
@@ -124,7 +124,7 @@ class Policy:
         object.__setattr__(self, "parameters", dict(mapping(self.parameters, "parameters")))
         self._check_parameters()
         self._check_choices()
-        object.__setattr__(self, "tolerated", self._checked_tolerance())
+        object.__setattr__(self, "tolerance", self._tolerance())
 
     @property
     def authority(self) -> str:
@@ -159,13 +159,13 @@ class Policy:
             methods(self.transport, ("send", "close"), "transport")
         methods(self.clock, ("wall", "monotonic"), "clock")
 
-    def _checked_tolerance(self) -> Tolerated:
+    def _tolerance(self) -> Tolerance:
         for name in self.token_types:
             if name.lower() in OTHER_TOKEN_TYPES:
                 raise ConfigurationError(f"token_types: {name!r} is not a name for bearer tokens")
         flag(self.token_type_optional, "token_type_optional")
         flag(self.scope_list, "scope_list")
-        return Tolerated(
+        return Tolerance(
             token_types=frozenset(("bearer", *(name.lower() for name in self.token_types))),
             token_type_optional=self.token_type_optional,
             scope_list=self.scope_list,

@@ -16,7 +16,7 @@ from scopeguard.config.revocation import RevocationPolicy
 from scopeguard.edge.runtime import warn_of_insecure_hosts
 from scopeguard.flow.effects import Store
 from scopeguard.spec.client_authentication import AssertionKey
-from scopeguard.spec.jwks import configured_key_set
+from scopeguard.spec.jwks import parse_configured_key_set
 from scopeguard.spec.signatures import Backends
 from scopeguard.state.accepted import AcceptedTokens
 from scopeguard.state.breaker import Breaker
@@ -59,7 +59,7 @@ def build_issuer_record(issuer: Issuer, catalog: ScopeCatalog, backends: Backend
     """Return the state for *issuer*, with empty caches; *catalog* names its scopes."""
     static = None
     if issuer.keys is not None:
-        static = configured_key_set(issuer.keys, padded=issuer.key_set.padded, backends=backends)
+        static = parse_configured_key_set(issuer.keys, padded=issuer.key_set.padded, backends=backends)
     policy = issuer.experimental_status_list
     warn_of_insecure_hosts(issuer.url, issuer.insecure_http_dangerously)
     record = IssuerRecord(

@@ -80,7 +80,7 @@ def judge(
         if issuers.shared or issuers.revocations.changes:
             yield from check_not_revoked(access, credential, issuers, clock)
     except InvalidToken as error:
-        jwt.explain(error, hints)
+        jwt.add_hint(error, hints)
         raise
     if issuers.resolved is not None:
         issuers.resolved.accept(record)
@@ -126,7 +126,7 @@ def check_cached(
             yield from check_not_revoked(found.access, credential, issuers, clock)
             found.cleared = changes
     except InvalidToken as error:
-        jwt.explain(error, record.issuer.hints)
+        jwt.add_hint(error, record.issuer.hints)
         raise
     if found.instant and credential.source is _HEADER:
         token_cache.expect(digest, found, b"Bearer " + credential.token.encode("ascii"))

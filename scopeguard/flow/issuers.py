@@ -12,7 +12,7 @@ from scopeguard.flow.credential import Credential
 from scopeguard.flow.effects import HOOK_PATIENCE, TURN, Answer, CallHook, Clock, Flow, Lane, Send, SingleFlight, ask
 from scopeguard.flow.responses import check_status
 from scopeguard.spec import jwt
-from scopeguard.spec.discovery import MalformedMetadata, Metadata, NotMetadata, judge_metadata, metadata_urls
+from scopeguard.spec.discovery import MalformedMetadata, Metadata, NotMetadata, metadata_urls, parse_metadata
 from scopeguard.spec.http_caching import is_json
 from scopeguard.state.issuers import IssuerRecord, Issuers
 
@@ -47,12 +47,12 @@ def parse(
         return record, None
     if issuers.nameless is not None and "iss" not in token.claims:
         return issuers.nameless, token
-    return issuers.by_name(jwt.named_issuer(token), credential.header), token
+    return issuers.by_name(jwt.unverified_issuer(token), credential.header), token
 
 
 def find_issuer(token: Unverified | None, credential: Credential, issuers: Issuers, clock: Clock) -> Flow[IssuerRecord]:
     """Return the issuer of *token*, which is not configured, as the resolver finds it."""
-    name = "" if token is None else jwt.named_issuer(token)
+    name = "" if token is None else jwt.unverified_issuer(token)
     record = None if credential.header is not None else (yield from resolve_issuer(name, issuers, clock))
     if record is None:
         raise InvalidToken(Reason.UNKNOWN_ISSUER, iss=name, **issuers.nearest(name, credential.header))
@@ -220,7 +220,7 @@ def read_metadata(
     check_status(answer, place, issuer, clock)
     if not is_json(answer.headers):
         raise _invalid_answer(issuer, url=place)
-    return judge_metadata(answer.body, issuer, internal_hosts, insecure)
+    return parse_metadata(answer.body, issuer, internal_hosts, insecure)
 
 
 def _invalid_answer(issuer: str, **detail: str) -> AuthorityUnavailable:

@@ -15,7 +15,7 @@ from scopeguard.spec import credentials, jwt
 from scopeguard.spec.http_caching import lifetime
 from scopeguard.spec.jwks import KeySet, MalformedKeySet, VerificationKey, parse_key_set
 from scopeguard.spec.key_by_id import key_url, parse_public_key
-from scopeguard.spec.signatures import SignatureNotJudgedError
+from scopeguard.spec.signatures import SignatureBackendError
 from scopeguard.state.issuers import IssuerRecord
 from scopeguard.state.key_by_id import KeysById
 from scopeguard.state.keyring import Absent, Due, Found
@@ -34,7 +34,7 @@ def _signer(token: Unverified, keys: tuple[VerificationKey, ...], record: Issuer
         for key in keys:
             if jwt.may_sign(key.issuer, token, record.issuer) and key.verify(algorithm, signed, signature):
                 return key
-    except SignatureNotJudgedError as error:  # a failing backend says nothing about the token
+    except SignatureBackendError as error:  # a failing backend says nothing about the token
         raise AuthorityUnavailable(
             Reason.SIGNATURE_BACKEND_FAILED, record.issuer.url, problem=f"signature_backends: {error}"
         ) from None
@@ -234,7 +234,7 @@ def refresh_keys(
         told = () if ring.key_set is None else ring.key_set.ignored
         ring.absorb(keys, clock.monotonic(), number=number, lifetime=seconds)
         return tuple(
-            f"a key of {record.issuer.url} is not used (kid={ignored.kid!r}): {ignored.why}"
+            f"a key of {record.issuer.url} is not used (kid={ignored.kid!r}): {ignored.reason}"
             for ignored in keys.ignored
             if ignored.alarming and ignored not in told
         )

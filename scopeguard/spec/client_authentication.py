@@ -20,8 +20,9 @@ from scopeguard.errors import ConfigurationError
 from scopeguard.spec.token_endpoint import basic_authorization
 
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-ASSERTION_LIFETIME: Final = 60  # seconds; long enough for one exchange
-# The type of key and the curve that each algorithm needs (RFC 7518 section 3.1, RFC 8037 section 3.1).
+ASSERTION_LIFETIME: Final = 60
+"""Seconds. An assertion is used for one request."""
+# The key type and the curve that each algorithm requires (RFC 7518 section 3.1, RFC 8037 section 3.1).
 _SIGNING: Final[Mapping[str, tuple[type, type[EllipticCurve] | None]]] = {
     "RS256": (RSAPrivateKey, None),
     "PS256": (RSAPrivateKey, None),
@@ -33,7 +34,7 @@ _SIGNING: Final[Mapping[str, tuple[type, type[EllipticCurve] | None]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """The client authentication of one request: an ``Authorization`` value, or further form parameters."""
+    """The client authentication of one request: an ``Authorization`` value, or additional form parameters."""
 
     authorization: str | None = field(default=None, repr=False)
     parameters: tuple[tuple[str, str], ...] = field(default=(), repr=False)
@@ -41,7 +42,7 @@ class Proof:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssertionKey:
-    """A private key for ``private_key_jwt``, read once.
+    """A private key for ``private_key_jwt``, parsed once.
 
     *material* is PEM text or a JWK as a dict. *algorithm* is one of RS256, PS256, ES256, ES384, EdDSA. *kid* goes into
     the header, so that the server finds the public key. Raises :class:`ConfigurationError` if *material* is not a
@@ -62,9 +63,9 @@ class AssertionKey:
                 key = implementation.prepare_key(self.material)
             else:
                 key = implementation.from_jwk(dict(self.material))
-        except Exception:  # noqa: BLE001 - the error of any library may quote the key
+        except Exception:  # noqa: BLE001 - a library's error may quote the key
             key = None
-        if not _signs_with(self.algorithm, key):
+        if not _fits(self.algorithm, key):
             raise ConfigurationError(
                 f"private_key_jwt: not a private key for {self.algorithm}; PEM text or a private JWK is needed"
             )
@@ -79,15 +80,15 @@ class AssertionKey:
 def _implementation(algorithm: str) -> Any:
     """Return PyJWT's implementation of *algorithm*.
 
-    PyJWT is imported here because it takes 20 ms, and only clients that use ``private_key_jwt`` need it.
+    PyJWT is imported here because the import takes 20 ms and only ``private_key_jwt`` needs it.
     """
     from jwt.algorithms import get_default_algorithms  # noqa: PLC0415
 
     return get_default_algorithms()[algorithm]
 
 
-def _signs_with(algorithm: str, key: object) -> bool:
-    """Return whether *key* is a private key for *algorithm*. PyJWT before 2.11 loads any PEM text for any algorithm."""
+def _fits(algorithm: str, key: object) -> bool:
+    """Return whether *key* is a private key for *algorithm*. PyJWT before 2.11 does not check this for PEM text."""
     kind, curve = _SIGNING[algorithm]
     return isinstance(key, kind) and (curve is None or isinstance(getattr(key, "curve", None), curve))
 
@@ -107,8 +108,8 @@ def bearer(token: str) -> Proof:
     return Proof(authorization=f"Bearer {token}")
 
 
-def named(client_id: str) -> Proof:
-    """Name the client only: for ``none``, and for ``tls_client_auth``, where the connection is the proof (RFC 8705)."""
+def client_id_only(client_id: str) -> Proof:
+    """Send only the client's id: for ``none``, and for ``tls_client_auth``, where TLS authenticates it (RFC 8705)."""
     return Proof(parameters=(("client_id", client_id),))
 
 
@@ -117,8 +118,9 @@ def assertion(
 ) -> Proof:
     """Authenticate by ``private_key_jwt``: a signed JWT that names the client (RFC 7523 section 2.2).
 
-    *audience* is the issuer identifier and nothing else: an endpoint's URL could belong to another server, which could
-    then use the assertion. *identifier* must be unique to this call. *now* is in seconds since the epoch.
+    *audience* must be the issuer identifier, not the URL of an endpoint: the endpoint could belong to another server,
+    which could then use the assertion. *identifier* becomes the ``jti`` and must be unique. *now* is in seconds since
+    the epoch. *typ* is the type in the header, if any.
     """
     header: dict[str, Any] = {"alg": key.algorithm}
     if typ is not None:
@@ -133,10 +135,10 @@ def assertion(
         "exp": int(now) + ASSERTION_LIFETIME,
         "jti": identifier,
     }
-    signed = b".".join(_segment(json.dumps(part, separators=(",", ":")).encode()) for part in (header, claims))
-    token = (signed + b"." + _segment(key.sign(signed))).decode("ascii")
+    signed = b".".join(_encode(json.dumps(part, separators=(",", ":")).encode()) for part in (header, claims))
+    token = (signed + b"." + _encode(key.sign(signed))).decode("ascii")
     return Proof(parameters=(("client_assertion_type", ASSERTION_TYPE), ("client_assertion", token)))
 
 
-def _segment(data: bytes) -> bytes:
+def _encode(data: bytes) -> bytes:
     return urlsafe_b64encode(data).rstrip(b"=")

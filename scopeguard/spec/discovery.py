@@ -1,4 +1,4 @@
-"""Authorization server metadata: where it lies and whether it may be used. RFC 8414, OpenID Connect Discovery 1.0."""
+"""Locate and check authorization server metadata: RFC 8414, OpenID Connect Discovery 1.0."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class MalformedMetadata(ValueError):
 
 
 class NotMetadata(MalformedMetadata):
-    """The document is not the metadata of any issuer: not a JSON object, or one without an ``issuer``."""
+    """The document is not metadata at all: it is not a JSON object, or has no ``issuer``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metadata:
-    """What the document says, as far as this project uses it. It never widens policy."""
+    """The members of the metadata that are used, and the whole document as ``raw``. It never widens the policy."""
 
     issuer: str
     jwks_uri: str | None
@@ -33,11 +33,16 @@ class Metadata:
 
 
 def metadata_urls(issuer: str) -> tuple[str, ...]:
-    """The places to look, in order: RFC 8414 section 3.1 inserted, the same for OpenID, OpenID appended.
+    """Return the URLs where the metadata of *issuer* may be, in the order to try them.
 
-    A slash at the end of the issuer is dropped for the URL and kept for the comparison.
+    First ``oauth-authorization-server`` and then ``openid-configuration``, both inserted between host and path (RFC
+    8414 sections 3.1 and 5), then ``openid-configuration`` appended to the path (OpenID Connect Discovery section 4).
     """
     parts = urlsplit(issuer)
+    # RFC 8414 section 3.1: "If the issuer identifier value contains a path component, any terminating "/" MUST be
+    # removed before inserting "/.well-known/" and the well-known URI suffix between the host component and the path
+    # component." OpenID Connect Discovery section 4.1: "If the Issuer value contains a path component, any terminating
+    # / MUST be removed before appending /.well-known/openid-configuration."
     path = parts.path.removesuffix("/")
 
     def at(location: str) -> str:
@@ -47,47 +52,56 @@ def metadata_urls(issuer: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((at(oauth + path), at(openid + path), at(path + openid))))
 
 
-def judge_metadata(
+def parse_metadata(
     document: bytes, issuer: str, internal_hosts: Collection[str] = (), insecure: Collection[str] = ()
 ) -> Metadata:
-    """*document* as the metadata of *issuer*; :class:`MalformedMetadata` tells what is wrong with it, and
-     :class:`NotMetadata` that it is nobody's.
+    """Parse *document* as the metadata of *issuer*.
 
-     Checked: strict JSON object; ``issuer`` equal to *issuer* code point by code point (RFC 8414 section 3.3); every
-     endpoint https, or on loopback where the issuer is as well, or at one of the hosts *insecure* (``"name:port"``, by
-     http too), without credentials, and not at an address or name that is special
-     (:mod:`scopeguard.spec.special_hosts`), unless it is the issuer's own, among *internal_hosts* or *insecure*.
-    Not checked: whether the endpoints answer, and where their names lead; ``signed_metadata`` is ignored
-    , and lists of algorithms have no effect.
+    Checked: it is a strict JSON object; ``issuer`` equals *issuer* code point by code point; every endpoint is https,
+    has no credentials, and does not point to a special address or name (:mod:`scopeguard.spec.special_hosts`). An
+    endpoint may use http on loopback if the issuer is there as well, or if *insecure* lists its ``"name:port"``. A
+    special host is allowed if it is the issuer's own, or in *internal_hosts* or *insecure*. NOT checked: whether the
+    endpoints answer, and which addresses their names resolve to. ``signed_metadata`` and lists of algorithms are
+    ignored.
+
+    Raises :class:`MalformedMetadata` with what is wrong, or :class:`NotMetadata` if the document is not metadata at
+    all.
     """
     try:
         members = parse_object(document)
     except MalformedJSON as error:
         raise NotMetadata(f"the metadata is {error}") from None
-    named = members.get("issuer")
-    if named != issuer:
-        shown = repr(named) if isinstance(named, str) else type(named).__name__
-        kind = MalformedMetadata if isinstance(named, str) else NotMetadata
+    found = members.get("issuer")
+    # RFC 8414 section 3.3: "The "issuer" value returned MUST be identical to the authorization server's issuer
+    # identifier value into which the well-known URI string was inserted to create the URL used to retrieve the
+    # metadata. If these values are not identical, the data contained in the response MUST NOT be used."
+    if found != issuer:
+        shown = repr(found) if isinstance(found, str) else type(found).__name__
+        kind = MalformedMetadata if isinstance(found, str) else NotMetadata
         raise kind(
-            f"the metadata names the issuer {shown[:200]}, configured is {issuer!r}; they must be equal to the letter"
+            f"the issuer in the metadata is {shown[:200]}, but {issuer!r} is configured; they must be exactly equal"
         )
     return Metadata(
         issuer=issuer,
-        jwks_uri=checked_endpoint(members, "jwks_uri", issuer, internal_hosts, insecure),
-        token_endpoint=checked_endpoint(members, "token_endpoint", issuer, internal_hosts, insecure),
-        introspection_endpoint=checked_endpoint(members, "introspection_endpoint", issuer, internal_hosts, insecure),
+        jwks_uri=check_endpoint(members, "jwks_uri", issuer, internal_hosts, insecure),
+        token_endpoint=check_endpoint(members, "token_endpoint", issuer, internal_hosts, insecure),
+        introspection_endpoint=check_endpoint(members, "introspection_endpoint", issuer, internal_hosts, insecure),
         raw=members,
     )
 
 
-def checked_endpoint(
+def check_endpoint(
     members: Mapping[str, Any],
     name: str,
     issuer: str,
     internal_hosts: Collection[str] = (),
     insecure: Collection[str] = (),
 ) -> str | None:
-    """The URL *name* of *members*, if it may be called; :class:`MalformedMetadata` if not."""
+    """Return the URL that *members* have under *name*, or ``None`` if there is none.
+
+    *issuer*, *internal_hosts* and *insecure* are as for :func:`parse_metadata`. Raises :class:`MalformedMetadata` if
+    the URL must not be called.
+    """
     url = members.get(name)
     if url is None:
         return None
@@ -97,12 +111,12 @@ def checked_endpoint(
         raise MalformedMetadata(f"in the metadata, {error}") from None
     if host_and_port(url) in insecure:
         return str(url)
-    home, host = _host(issuer), _host(url)
-    known = host == home or host in internal_hosts or (is_loopback(home) and is_loopback(host))
-    if not known and is_special(host):
+    issuer_host, host = _host(issuer), _host(url)
+    allowed = host == issuer_host or host in internal_hosts or (is_loopback(issuer_host) and is_loopback(host))
+    if not allowed and is_special(host):
         raise MalformedMetadata(
-            f"in the metadata, {name} points to an internal address ({host!r}); if that is right, configure the URL "
-            "itself, or name the host in internal_hosts"
+            f"in the metadata, {name} points to an internal address ({host!r}); if that is intended, configure the URL "
+            "itself, or add the host to internal_hosts"
         )
     return str(url)
 

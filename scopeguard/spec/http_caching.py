@@ -1,4 +1,4 @@
-"""How long an answer may be kept, and when to ask again: RFC 9111 section 5.2, RFC 9110 section 10.2.3."""
+"""Read how long a response may be cached and when to retry: RFC 9111 section 5.2, RFC 9110 section 10.2.3."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ _DIGITS: Final = re.compile(r"\d{1,10}", re.ASCII)
 
 
 def lifetime(headers: Mapping[str, str]) -> float | None:
-    """The ``max-age`` of *headers* (lower-case names) in seconds, 0 for ``no-store`` and ``no-cache``, else ``None``.
+    """Return the ``max-age`` in seconds, 0 for ``no-store`` and ``no-cache``, or ``None`` without any of them.
 
-    Not looked at: ``Expires``, ``Age`` and ``s-maxage``; the caller clamps what it gets.
+    The names of *headers* are in lower case. ``Expires``, ``Age`` and ``s-maxage`` are ignored. The caller limits the
+    value.
     """
     directives = headers.get("cache-control", "")
     lowered = directives.lower()
@@ -25,23 +26,27 @@ def lifetime(headers: Mapping[str, str]) -> float | None:
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """The seconds that ``Retry-After`` asks to wait from *now* (wall clock), ``None`` without a readable one."""
+    """Return the seconds from *now* until the time of ``Retry-After``, or ``None`` if it is absent or malformed.
+
+    *now* is the wall clock in seconds since the epoch.
+    """
     value = headers.get("retry-after", "").strip()
     if _DIGITS.fullmatch(value):
         return float(value)
     try:
-        date = parsedate_tz(value)  # without a zone it is GMT, as every date in HTTP
+        # A date without a zone is GMT, as RFC 9110 section 5.6.7 requires of all dates in HTTP.
+        date = parsedate_tz(value)
         return None if date is None else max(0.0, mktime_tz(date) - now)
     except (ValueError, TypeError, OverflowError):
         return None
 
 
 def content_type(headers: Mapping[str, str]) -> str:
-    """The media type of the content, in lower case and without parameters; empty if there is none."""
+    """Return the media type in lower case and without parameters, or an empty string if there is none."""
     return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def is_json(headers: Mapping[str, str]) -> bool:
-    """Whether the content type is JSON: ``application/json`` or ``application/...+json``."""
+    """Return whether the content type is JSON: ``application/json`` or ``application/...+json``."""
     kind = content_type(headers)
     return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))

@@ -19,7 +19,7 @@ from scopeguard.config.issuer import Issuer
 from scopeguard.errors import AuthorityUnavailable, Reason
 from scopeguard.spec import client_authentication, jwt
 from scopeguard.spec.client_authentication import AssertionKey, Proof
-from scopeguard.spec.discovery import MalformedMetadata, Metadata, checked_endpoint
+from scopeguard.spec.discovery import MalformedMetadata, Metadata, check_endpoint
 from scopeguard.spec.jws import check_header
 from scopeguard.spec.scope_claims import granted_scopes
 from scopeguard.spec.sender_constraint import refuse_sender_constrained
@@ -96,7 +96,7 @@ def check_answer(token: Unverified, issuer: Issuer, now: float, *, audience_requ
     jwt.check_presence(members, issuer)
     # Before its kind: the token_type of a bound token is "DPoP", and the missing proof is what its refusal is about.
     refuse_sender_constrained(members)
-    check_is_access_token(members, issuer, answered=True)
+    check_is_access_token(members, issuer, introspected=True)
     granted_scopes(members, issuer)
 
 
@@ -132,7 +132,7 @@ def proof(
         case ClientAuthentication.BEARER:
             return client_authentication.bearer(bearer)
         case _:
-            return client_authentication.named(client_id) if client_id else Proof()
+            return client_authentication.client_id_only(client_id) if client_id else Proof()
 
 
 def has_endpoint(metadata: Metadata, settings: Introspection) -> bool:
@@ -166,7 +166,7 @@ def endpoint_of(
         raise invalid_answer(f"its metadata does not list introspection.auth = {settings.auth.value!r} but {shown}")
     try:
         aliases = _aliases(metadata, settings)
-        alias = checked_endpoint(aliases, "introspection_endpoint", metadata.issuer, internal_hosts, insecure)
+        alias = check_endpoint(aliases, "introspection_endpoint", metadata.issuer, internal_hosts, insecure)
     except MalformedMetadata as error:
         raise invalid_answer(str(error)) from None
     if alias is not None:

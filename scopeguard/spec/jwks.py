@@ -1,12 +1,12 @@
-"""Public keys (RFC 7517, RFC 7518 section 6, RFC 8037), and which of them may verify which signature.
+"""Parse JWK Sets and choose the keys that may verify a signature: RFC 7517, RFC 7518 section 6, RFC 8037.
 
-A document full of keys becomes a :class:`KeySet`. A key that cannot be used for sure is left out and named, and
-never takes the others down with it. Key objects are made once, here; verifying parses nothing.
+A document becomes a :class:`KeySet`. A key that is broken, weak or unsupported is left out with the reason, and the
+other keys stay usable. Key objects are built once, here, so verifying a signature parses nothing.
 
-Keys are built by ``cryptography``, and signatures computed in :mod:`scopeguard.spec.signatures`. What libraries leave
-open is decided here: exact lengths, canonical base64url, bounds of RSA, ``use``, ``key_ops`` and ``alg``.
+``cryptography`` builds the keys, and :mod:`scopeguard.spec.signatures` verifies signatures. This module decides what
+both leave open: exact lengths, canonical base64url, bounds of RSA keys, ``use``, ``key_ops`` and ``alg``.
 
-Longer than 400 lines because reading a key, judging it and finding it again share what is known about its kind.
+Longer than 400 lines because parsing a key, checking it and finding it share the same tables.
 """
 
 from __future__ import annotations
@@ -31,20 +31,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
 from scopeguard.errors import ConfigurationError
-from scopeguard.spec.jws import decode_base64url, unpadded
-from scopeguard.spec.signatures import Backends, PublicKey, Verifier, prepared
+from scopeguard.spec.jws import decode_base64url, strip_padding
+from scopeguard.spec.signatures import Backends, PublicKey, Verifier, prepare_verifier
 from scopeguard.spec.strict_json import MalformedJSON, is_ambiguous, parse_object
 
-# A key, the algorithms that fit it, and how many octets its signatures have.
-_Read = tuple[PublicKey, frozenset[str], int]
+# A key, the algorithms that fit it, and the length of its signatures in octets.
+_ParsedKey = tuple[PublicKey, frozenset[str], int]
 
 MAX_CANDIDATES: Final = 8
-"""Most keys that are tried for one token: what a hostile token may cost."""
+"""Most keys that are tried for one token. It bounds the work that a forged token causes."""
 
-# RFC 9864 gave EdDSA over Ed25519 a name of its own.
-_BOTH_NAMES: Final = frozenset(("EdDSA", "Ed25519"))
+# RFC 9864 registered a second name for EdDSA with the curve Ed25519.
+_ED25519_NAMES: Final = frozenset(("EdDSA", "Ed25519"))
 _RSA_ALGORITHMS: Final = frozenset(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"))
-# The curve, the octets of a coordinate, and the one algorithm of RFC 7518 section 3.4 and RFC 8812 that goes with it.
+# The curve, the length of a coordinate in octets, and the only algorithm for the curve (RFC 7518 section 3.4, RFC
+# 8812).
 _CURVES: Final[Mapping[str, tuple[EllipticCurve, int, str]]] = {
     "P-256": (SECP256R1(), 32, "ES256"),
     "P-384": (SECP384R1(), 48, "ES384"),
@@ -52,46 +53,47 @@ _CURVES: Final[Mapping[str, tuple[EllipticCurve, int, str]]] = {
     "secp256k1": (SECP256K1(), 32, "ES256K"),
 }
 _PRIVATE_MEMBERS: Final = ("d", "p", "q", "dp", "dq", "qi", "oth", "k")
-_NOT_SIGNING: Final = frozenset(("encrypt", "decrypt", "wrapKey", "unwrapKey", "deriveKey", "deriveBits"))
+_ENCRYPTION_OPERATIONS: Final = frozenset(("encrypt", "decrypt", "wrapKey", "unwrapKey", "deriveKey", "deriveBits"))
 _THUMBPRINT_MEMBERS: Final = {"EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x"), "RSA": ("e", "kty", "n")}
 
-_MIN_RSA_BITS: Final = 2048  # RFC 7518 sections 3.3 and 3.5
-_MAX_RSA_BITS: Final = 8192  # the work of each verification grows with the square of it
+# RFC 7518 section 3.3: "A key of size 2048 bits or larger MUST be used with these algorithms." Section 3.5 agrees.
+_MIN_RSA_BITS: Final = 2048
+_MAX_RSA_BITS: Final = 8192  # the cost of a verification grows with the square of the size
 _MAX_RSA_EXPONENT: Final = 2**32 - 1
 
-# Keys made by the Infineon library of CVE-2017-15361 can be factored. Their modulus is a power of 65537 modulo every
-# small prime; these are the primes where that says something, and 1 in 2**27 sound keys has the property by chance.
-_TELLING_PRIMES: Final = (11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157)
-_POWERS_OF_65537: Final = tuple((p, frozenset(pow(65537, k, p) for k in range(p))) for p in _TELLING_PRIMES)
+# Keys that the Infineon library of CVE-2017-15361 generated can be factored. Their modulus is a power of 65537 modulo
+# each of these primes. A sound key has the property with a probability of 1 in 2**27.
+_FINGERPRINT_PRIMES: Final = (11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157)
+_POWERS_OF_65537: Final = tuple((p, frozenset(pow(65537, k, p) for k in range(p))) for p in _FINGERPRINT_PRIMES)
 
-# Points of order 1, 2, 4 and 8 on Ed25519: for such a "key" anyone can make up signatures, and 32 zero octets, what a
-# broken encoder publishes, are one of them. Their y coordinates, modulo 2**255 - 19:
+# The y coordinates, modulo 2**255 - 19, of the Ed25519 points of order 1, 2, 4 and 8. Anyone can forge signatures for
+# such a point. A broken encoder that publishes 32 zero octets publishes one of them.
 _ED25519_PRIME: Final = 2**255 - 19
 _ORDER_8: Final = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
 _SMALL_ORDER: Final = frozenset((0, 1, _ED25519_PRIME - 1, _ORDER_8, _ED25519_PRIME - _ORDER_8))
 
 
 class MalformedKeySet(ValueError):
-    """Not a JWK Set, or one without a single key that could verify a signature. The text quotes no key material."""
+    """The document is not a JWK Set, or has no usable key. The message quotes no key material."""
 
 
-class _NotForUs(Exception):
-    """A key that is fine in itself and cannot verify the signatures we accept."""
+class _UnsupportedKey(Exception):
+    """The key is valid but serves another purpose, or is of a kind that is not supported."""
 
 
-class _BadKey(Exception):
-    """A key that nobody should have published."""
+class _InvalidKey(Exception):
+    """The key is malformed, weak, private or symmetric, and should not have been published."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerificationKey:
     """One public key, ready to verify.
 
-    * ``algorithms``: the ``alg`` values it may verify: the one its JWK pins, else all that fit its type and curve.
-    * ``issuer``: the issuer this key is limited to, where the set says so per key (Microsoft Entra does).
+    * ``algorithms``: the ``alg`` values it may verify: the one in its JWK, otherwise all that fit its type and curve.
+    * ``issuer``: the issuer whose tokens it signs, if its JWK names one (Microsoft Entra).
     * ``thumbprint``: RFC 7638 with SHA-256.
-    * ``signature_octets``: the one length that its signatures have.
-    * ``backends``: who is asked to compute a signature before ``cryptography`` is.
+    * ``signature_octets``: the length of its signatures.
+    * ``backends``: libraries that are preferred to ``cryptography`` for verification.
     """
 
     kid: str | None
@@ -104,41 +106,46 @@ class VerificationKey:
     _verifiers: dict[str, Verifier] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     def verify(self, algorithm: str, signed: bytes, signature: bytes) -> bool:
-        """Whether *signature* is this key's signature of *signed* by *algorithm*, one of ``algorithms``.
+        """Return whether *signature* is this key's signature of *signed* with *algorithm*.
 
-        RS* and PS*: as long as the modulus (RFC 8017 section 8). PS*: a salt exactly as long as the hash (RFC 7518
-        section 3.5). ES*: R and S of the curve's length each and between 1 and n-1 (section 3.4). Whether *algorithm*
-        is acceptable to the issuer is not checked here (:func:`~scopeguard.spec.jws.check_header`).
+        Checked: *algorithm* is one of ``algorithms``; an RS* or PS* signature is as long as the modulus (RFC 8017
+        section 8); the salt of PS* is as long as the hash (RFC 7518 section 3.5); R and S of ES* have the length of the
+        curve and lie between 1 and n-1 (section 3.4). NOT checked: whether the issuer accepts *algorithm*; see
+        :func:`~scopeguard.spec.jws.check_header`.
 
-        Raises :class:`~scopeguard.spec.signatures.SignatureNotJudgedError` when a backend fails, and nothing else.
+        Raises only :class:`~scopeguard.spec.signatures.SignatureBackendError`, if a backend fails.
         """
-        # OpenSSL takes a PSS signature without its leading zero octets too: one token in 256 had two spellings.
+        # RFC 7518 section 3.4, for ES256: "The JWS Signature value MUST be a 64-octet sequence. If it is not a 64-octet
+        # sequence, the validation has failed." The length matters for RSA too: OpenSSL accepts a PSS signature without
+        # its leading zero octets, which would be a second spelling of one token in 256.
         if algorithm not in self.algorithms or len(signature) != self.signature_octets:
             return False
         verifier = self._verifiers.get(algorithm)
         if verifier is None:
-            verifier = self._verifiers[algorithm] = prepared(algorithm, self.public_key, self.backends)
+            verifier = self._verifiers[algorithm] = prepare_verifier(algorithm, self.public_key, self.backends)
         return verifier(signed, signature)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IgnoredKey:
-    """A key that was left out.
+    """A key of a JWK Set that is not used.
 
-    ``position`` counts from 0 in the document. ``why`` is one printable line without key material. ``alarming``: the
-    key is broken, weak, private or symmetric, so that somebody should look at it; otherwise it merely serves
-    another purpose.
+    * ``position``: its index in the document, from 0.
+    * ``reason``: one printable line without key material.
+    * ``alarming``: it is malformed, weak, private or symmetric, so its publisher should act. Otherwise it serves
+    another
+      purpose or is not supported.
     """
 
     kid: str | None
     position: int
-    why: str
+    reason: str
     alarming: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySet:
-    """The usable keys of a JWK Set in their order, and what was left out. Looking up costs the same for any size."""
+    """The usable and the ignored keys of a JWK Set, in their order. A look-up costs the same for a set of any size."""
 
     keys: tuple[VerificationKey, ...]
     ignored: tuple[IgnoredKey, ...] = ()
@@ -150,7 +157,7 @@ class KeySet:
         index: dict[tuple[str | None, str], tuple[VerificationKey, ...]] = {}
         for key in self.keys:
             for algorithm in key.algorithms:
-                # Under None: every key, for tokens without kid. {...}: a key without kid is entered once.
+                # None finds every key, for tokens without kid. The set literal enters a key without kid only once.
                 for entry in {(key.kid, algorithm), (None, algorithm)}:
                     index[entry] = (*index.get(entry, ()), key)[:MAX_CANDIDATES]
         object.__setattr__(self, "_index", index)
@@ -158,45 +165,47 @@ class KeySet:
         object.__setattr__(self, "_matches_any_kid", len(self.keys) == 1 and self.keys[0].kid is None)
 
     def candidates(self, kid: str | None, algorithm: str) -> tuple[VerificationKey, ...]:
-        """The keys to try, at most 8, in the order of the set; empty when there is none.
+        """Return the keys to try for a token, at most 8, in the order of the set.
 
-        With *kid*, the keys of exactly that ``kid`` that may verify *algorithm*; there may be several. Without, every
-        key that may. A key without ``kid`` answers to no name, with one exception: when it is the only usable key, it
-        is tried for any *kid*. A single static key is often written down without one.
+        With a *kid*, these are the keys with exactly that ``kid`` that may verify *algorithm*; there may be several.
+        With ``None``, they are all keys that may verify *algorithm*. A key without ``kid`` is found for a *kid* only if
+        it is the only usable key, because a single static key is often configured without one.
         """
         return self._index.get((None if self._matches_any_kid else kid, algorithm), ())
 
-    def names(self, kid: str) -> bool:
-        """Whether a usable key has the id *kid*, whatever its algorithms; if not, fetching the set anew may help."""
+    def has_key_id(self, kid: str) -> bool:
+        """Return whether a usable key has the id *kid*, for any algorithm. If not, fetching the set again may help."""
         return kid in self._kids
 
 
 def parse_key_set(
     document: bytes | Mapping[str, Any], *, max_keys: int = 100, padded: bool = False, backends: Backends = ()
 ) -> KeySet:
-    """The usable keys of *document*, a JWK Set (RFC 7517 section 5) as it was fetched, for *backends* to verify with.
+    """Parse *document*, a fetched JWK Set (RFC 7517 section 5). Its keys verify signatures with *backends*.
 
-    A single key is ignored, and listed with its reason, when it
+    A single key is ignored, and listed with the reason, if it
 
-    * is not an object, has a member twice, or lacks or misspells one: base64url is canonical, coordinates have
-      exactly their length;
-    * is not for signatures: ``use`` other than ``sig``, ``key_ops`` without ``verify`` or with an operation that
-      contradicts it, a ``kty``, ``crv`` or ``alg`` that is unknown or does not fit the rest;
-    * contains private members, or is symmetric;
-    * is weak or absurd: RSA below 2048 or above 8192 bits, an even modulus, an exponent that is even, below 3 or
-      above 2**32-1, a modulus of CVE-2017-15361, an EC point off its curve, an Ed25519 point of small order.
+    * is not an object, has a duplicate member, or lacks a member or encodes it wrongly: base64url must be canonical,
+    and
+      coordinates must have the exact length;
+    * is not for signatures: ``use`` is not ``sig``, ``key_ops`` lacks ``verify`` or contains an operation that
+      contradicts it, or ``kty``, ``crv`` or ``alg`` is unknown or does not fit the rest;
+    * has private members, or is symmetric;
+    * is weak or absurd: RSA below 2048 or above 8192 bits, an even modulus, an exponent that is even, below 3 or above
+      2**32-1, a modulus of CVE-2017-15361, an EC point that is not on its curve, an Ed25519 point of small order.
 
-    ``x5c`` and ``x5u`` are not sources of trust or of keys and are not read. Size in bytes is the caller's to bound.
+    NOT checked: the size of *document* in bytes, which the caller bounds. ``x5c`` and ``x5u`` are not read.
+
     *padded*: the numbers of a key may have base64 padding, which RFC 7518 section 2 forbids.
 
-    Raises :class:`MalformedKeySet` when *document* is not one strict JSON object with an array ``keys``, has more
-    than *max_keys* of them, or not a single usable one: it must never take the place of good keys.
+    Raises :class:`MalformedKeySet` if *document* is not one strict JSON object with an array ``keys``, has more than
+    *max_keys* keys, or has no usable key. The caller must then keep the keys it has.
     """
-    keys, ignored = _sorted_out(document, max_keys, backends, padded=padded)
-    return _usable(keys, ignored)
+    keys, ignored = _parse_keys(document, max_keys, backends, padded=padded)
+    return _key_set(keys, ignored)
 
 
-def configured_key_set(
+def parse_configured_key_set(
     document: Mapping[str, Any],
     *,
     setting: str = "keys",
@@ -204,85 +213,93 @@ def configured_key_set(
     padded: bool = False,
     backends: Backends = (),
 ) -> KeySet:
-    """The usable keys of *document*, a JWK Set that the operator wrote down under *setting*.
+    """Parse *document*, a JWK Set that the operator configured as *setting*.
 
-    As :func:`parse_key_set`, but whatever is wrong raises :class:`ConfigurationError`, which names the key: one that
-    is weak, broken, symmetric or private, as well as a set without a usable key. Keys for other purposes
-    are left out here too, so that an authorization server's whole set can be pasted.
+    Like :func:`parse_key_set`, but raises :class:`ConfigurationError` for a set without a usable key, and for a key
+    that is weak, malformed, symmetric or private; the message names the key. Keys for other purposes are ignored, so
+    the whole key set of an authorization server can be pasted.
     """
     try:
-        keys, ignored = _sorted_out(document, max_keys, backends, padded=padded)
+        keys, ignored = _parse_keys(document, max_keys, backends, padded=padded)
         for key in ignored:
             if key.alarming:
-                name = f"key {key.position + 1}" if key.kid is None else f"the key with kid {_shown(key.kid)}"
-                raise ConfigurationError(f"{setting}: {name}: {key.why}; use the public part of a sound signing key")
-        return _usable(keys, ignored)
+                name = f"key {key.position + 1}" if key.kid is None else f"the key with kid {_printable(key.kid)}"
+                raise ConfigurationError(f"{setting}: {name}: {key.reason}; use the public part of a sound signing key")
+        return _key_set(keys, ignored)
     except MalformedKeySet as error:
         raise ConfigurationError(f"{setting}: {error}") from None
 
 
-def _usable(keys: list[VerificationKey], ignored: list[IgnoredKey]) -> KeySet:
+def _key_set(keys: list[VerificationKey], ignored: list[IgnoredKey]) -> KeySet:
     if not keys:
-        reasons = "; ".join(tuple(dict.fromkeys(key.why for key in ignored))[:5]) or "it is empty"
+        reasons = "; ".join(tuple(dict.fromkeys(key.reason for key in ignored))[:5]) or "it is empty"
         raise MalformedKeySet(f"a JWK Set without a usable key: {reasons}")
     return KeySet(keys=tuple(keys), ignored=tuple(ignored))
 
 
-def _sorted_out(
+def _parse_keys(
     document: bytes | Mapping[str, Any], max_keys: int, backends: Backends, *, padded: bool
 ) -> tuple[list[VerificationKey], list[IgnoredKey]]:
-    jwks = _members(document)
+    jwks = _key_objects(document)
     if len(jwks) > max_keys:
         raise MalformedKeySet(f"a JWK Set of {len(jwks)} keys; at most {max_keys} are read")
     keys: list[VerificationKey] = []
     ignored: list[IgnoredKey] = []
     for position, jwk in enumerate(jwks):
         try:
-            keys.append(_verification_key(_unpadded(jwk) if padded else jwk, backends))
-        except (_BadKey, _NotForUs) as error:
-            named = jwk.get("kid") if isinstance(jwk, Mapping) else None
-            kid = named if isinstance(named, str) else None
-            alarming = isinstance(error, _BadKey)
-            ignored.append(IgnoredKey(kid=kid, position=position, why=str(error), alarming=alarming))
+            keys.append(_verification_key(_strip_number_padding(jwk) if padded else jwk, backends))
+        except (_InvalidKey, _UnsupportedKey) as error:
+            # RFC 7517 section 5: "Implementations SHOULD ignore JWKs within a JWK Set that use "kty" (key type) values
+            # that are not understood by them, that are missing required members, or for which values are out of the
+            # supported ranges."
+            member = jwk.get("kid") if isinstance(jwk, Mapping) else None
+            kid = member if isinstance(member, str) else None
+            alarming = isinstance(error, _InvalidKey)
+            ignored.append(IgnoredKey(kid=kid, position=position, reason=str(error), alarming=alarming))
     return keys, ignored
 
 
-def _members(document: bytes | Mapping[str, Any]) -> list[Any]:
+def _key_objects(document: bytes | Mapping[str, Any]) -> list[Any]:
     if isinstance(document, bytes):
         try:
-            # A member that occurs twice costs its key, not the set (RFC 7517 sections 4 and 5).
+            # A duplicate member makes its key unusable, but not the whole set; see _verification_key().
             document = parse_object(document, mark_ambiguous=True)
         except MalformedJSON as error:
             raise MalformedKeySet(f"not a JWK Set: {error}") from None
     jwks = document.get("keys")
     if not isinstance(jwks, list | tuple):
-        raise MalformedKeySet("not a JWK Set: an object with an array named keys is needed")
+        raise MalformedKeySet("not a JWK Set: it must be an object with an array named keys")
     return list(jwks)
 
 
 def _verification_key(jwk: object, backends: Backends) -> VerificationKey:
+    # RFC 7517 section 4: "The member names within a JWK MUST be unique; JWK parsers MUST either reject JWKs with
+    # duplicate member names or use a JSON parser that returns only the lexically last duplicate member name".
     if not isinstance(jwk, Mapping) or is_ambiguous(jwk):
-        raise _BadKey("it is not an object, or has a member twice")
+        raise _InvalidKey("it is not an object, or has a member twice")
     kty = jwk.get("kty")
     if kty == "oct":
-        raise _BadKey("it is symmetric: whoever can verify could forge")
+        raise _InvalidKey("it is symmetric: every API that can verify tokens could forge them")
     private = [name for name in _PRIVATE_MEMBERS if name in jwk]
     if private:
-        raise _BadKey(f"it holds private members ({', '.join(private)}): replace this key, its secret is out")
+        raise _InvalidKey(f"it has private members ({', '.join(private)}): replace this key, its secret is published")
     kid, issuer = (_optional_text(jwk, name) for name in ("kid", "issuer"))
     _check_purpose(jwk)
     read = _READERS.get(kty) if isinstance(kty, str) else None
     if read is None:
-        raise _NotForUs(f"kty {_shown(kty)} is not RSA, EC or OKP")
+        raise _UnsupportedKey(f"kty {_printable(kty)} is not RSA, EC or OKP")
     try:
         public_key, algorithms, signature_octets = read(jwk)
     except UnsupportedAlgorithm:
-        raise _NotForUs("the installed OpenSSL cannot use this kind of key") from None
-    except ValueError:  # an EC point off its curve above all (RFC 8725 section 3.4)
-        raise _BadKey("its numbers are not a key of its kind") from None
+        raise _UnsupportedKey("the installed OpenSSL cannot use this kind of key") from None
+    except ValueError:
+        # Above all an EC point that is not on its curve. RFC 8725 section 3.4: "The JWS/JWE library itself must
+        # validate these inputs before using them, or it must use underlying cryptographic libraries that do so (or
+        # both!)."
+        raise _InvalidKey("its numbers are not a valid key of its type") from None
     return VerificationKey(
         kid=kid,
-        algorithms=_pinned(jwk, algorithms),
+        algorithms=_allowed_algorithms(jwk, algorithms),
         issuer=issuer,
         thumbprint=thumbprint(jwk),
         signature_octets=signature_octets,
@@ -291,38 +308,43 @@ def _verification_key(jwk: object, backends: Backends) -> VerificationKey:
     )
 
 
-def _unpadded(jwk: object) -> object:
-    """*jwk* with its numbers without padding, for its thumbprint as well."""
+def _strip_number_padding(jwk: object) -> object:
+    """Return *jwk* with its numbers unpadded, as its thumbprint needs them too."""
     if not isinstance(jwk, Mapping) or is_ambiguous(jwk):
         return jwk
-    return {k: unpadded(v) if k in ("n", "e", "x", "y") and isinstance(v, str) else v for k, v in jwk.items()}
+    return {k: strip_padding(v) if k in ("n", "e", "x", "y") and isinstance(v, str) else v for k, v in jwk.items()}
 
 
 def _check_purpose(jwk: Mapping[str, Any]) -> None:
-    """RFC 7517 sections 4.2 and 4.3. Both members are optional; each one present has the right of veto."""
+    """Check that ``use`` and ``key_ops``, if present, both allow verification: RFC 7517 sections 4.2 and 4.3."""
+    # RFC 7517 section 4.3: "The "use" and "key_ops" JWK members SHOULD NOT be used together; however, if both are used,
+    # the information they convey MUST be consistent."
     if jwk.get("use", "sig") != "sig":
-        raise _NotForUs(f"use is {_shown(jwk['use'])}")
+        raise _UnsupportedKey(f"use is {_printable(jwk['use'])}")
     if "key_ops" not in jwk:
         return
     operations = jwk["key_ops"]
     if not isinstance(operations, list | tuple) or not all(isinstance(operation, str) for operation in operations):
-        raise _BadKey("key_ops is not an array of strings")
+        raise _InvalidKey("key_ops is not an array of strings")
     if "verify" not in operations:
-        raise _NotForUs("key_ops lacks verify")
-    if not _NOT_SIGNING.isdisjoint(operations):
-        raise _NotForUs("key_ops combines verify with encryption")
+        raise _UnsupportedKey("key_ops lacks verify")
+    # RFC 7517 section 4.3: "Multiple unrelated key operations SHOULD NOT be specified for a key because of the
+    # potential vulnerabilities associated with using the same key with multiple algorithms."
+    if not _ENCRYPTION_OPERATIONS.isdisjoint(operations):
+        raise _UnsupportedKey("key_ops combines verify with encryption")
 
 
-def _pinned(jwk: Mapping[str, Any], fitting: frozenset[str]) -> frozenset[str]:
-    """One key, one algorithm, when its ``alg`` says so (RFC 7517 section 4.4)."""
+def _allowed_algorithms(jwk: Mapping[str, Any], fitting: frozenset[str]) -> frozenset[str]:
+    """Return the algorithms that a key may verify: its ``alg`` if it has one, otherwise all that fit it."""
+    # RFC 7517 section 4.4: "The "alg" (algorithm) parameter identifies the algorithm intended for use with the key."
     if "alg" not in jwk:
         return fitting
     alg = jwk["alg"]
     if not isinstance(alg, str) or alg not in fitting:
-        raise _NotForUs(f"alg {_shown(alg)} is not a signature of this kind of key that is supported")
-    # For an Ed25519 key both names denote one algorithm, and servers sign under either name with one key. Which of
-    # the names a token may use is for the issuer's allow-list to say, where they are distinct (RFC 9864).
-    return _BOTH_NAMES if alg in _BOTH_NAMES else frozenset((alg,))
+        raise _UnsupportedKey(f"alg {_printable(alg)} is not a supported signature algorithm for this kind of key")
+    # Both names denote the same algorithm for an Ed25519 key, and servers sign with one key under either name (RFC
+    # 9864). The issuer's allow-list, where the names are distinct, decides which of them a token may use.
+    return _ED25519_NAMES if alg in _ED25519_NAMES else frozenset((alg,))
 
 
 def _optional_text(jwk: Mapping[str, Any], name: str) -> str | None:
@@ -330,61 +352,64 @@ def _optional_text(jwk: Mapping[str, Any], name: str) -> str | None:
         return None
     text = jwk[name]
     if not isinstance(text, str):
-        raise _BadKey(f"{name} is not a string")
+        raise _InvalidKey(f"{name} is not a string")
     return text
 
 
 def _octets(jwk: Mapping[str, Any], name: str) -> bytes:
     text = jwk.get(name)
     if not isinstance(text, str):
-        raise _BadKey(f"{name} is missing or not a string")
+        raise _InvalidKey(f"{name} is missing or not a string")
     try:
         return decode_base64url(text)
     except ValueError as error:
         hint = "; key_set.padded = true accepts padding" if text.endswith("=") else ""
-        raise _BadKey(f"{name} is {error}{hint}") from None
+        raise _InvalidKey(f"{name} is {error}{hint}") from None
 
 
-def _read_rsa(jwk: Mapping[str, Any]) -> _Read:
-    # Leading zero octets are let pass, though RFC 7518 section 6.3.1.1 forbids them: it also says who writes them.
+def _read_rsa(jwk: Mapping[str, Any]) -> _ParsedKey:
+    # Leading zero octets are accepted, because they are common. RFC 7518 section 6.3.1.1: "some cryptographic libraries
+    # prefix an extra zero-valued octet to the modulus representations they return".
     modulus, exponent = (int.from_bytes(_octets(jwk, name), "big") for name in ("n", "e"))
     bits = modulus.bit_length()
     if not _MIN_RSA_BITS <= bits <= _MAX_RSA_BITS:
-        raise _BadKey(f"an RSA key of {bits} bits; {_MIN_RSA_BITS} to {_MAX_RSA_BITS} are accepted")
+        raise _InvalidKey(f"an RSA key of {bits} bits; {_MIN_RSA_BITS} to {_MAX_RSA_BITS} are accepted")
     if modulus % 2 == 0:
-        raise _BadKey("its modulus is even")
+        raise _InvalidKey("its modulus is even")
     if exponent % 2 == 0 or not 3 <= exponent <= _MAX_RSA_EXPONENT:
-        raise _BadKey("its exponent is even, below 3 or above 2**32-1")
+        raise _InvalidKey("its exponent is even, below 3 or above 2**32-1")
     if all(modulus % prime in powers for prime, powers in _POWERS_OF_65537):
-        raise _BadKey("its private key can be computed (CVE-2017-15361)")
+        raise _InvalidKey("its private key can be computed (CVE-2017-15361)")
     return RSAPublicNumbers(exponent, modulus).public_key(), _RSA_ALGORITHMS, (bits + 7) // 8
 
 
-def _read_ec(jwk: Mapping[str, Any]) -> _Read:
+def _read_ec(jwk: Mapping[str, Any]) -> _ParsedKey:
     crv = jwk.get("crv")
     known = _CURVES.get(crv) if isinstance(crv, str) else None
     if known is None:
-        raise _NotForUs(f"crv {_shown(crv)} is not one of {', '.join(_CURVES)}")
+        raise _UnsupportedKey(f"crv {_printable(crv)} is not one of {', '.join(_CURVES)}")
     curve, length, algorithm = known
     x, y = (_octets(jwk, name) for name in ("x", "y"))
-    if not len(x) == len(y) == length:  # RFC 7518 section 6.2.1.2: full size, leading zeros included
-        raise _BadKey(f"its coordinates are not {length} octets each")
+    # RFC 7518 section 6.2.1.2: "The length of this octet string MUST be the full size of a coordinate for the curve
+    # specified in the "crv" parameter."
+    if not len(x) == len(y) == length:
+        raise _InvalidKey(f"its coordinates are not {length} octets each")
     numbers = EllipticCurvePublicNumbers(int.from_bytes(x, "big"), int.from_bytes(y, "big"), curve)
     return numbers.public_key(), frozenset((algorithm,)), 2 * length
 
 
-def _read_okp(jwk: Mapping[str, Any]) -> _Read:
+def _read_okp(jwk: Mapping[str, Any]) -> _ParsedKey:
     if jwk.get("crv") != "Ed25519":
-        raise _NotForUs(f"crv {_shown(jwk.get('crv'))} is not Ed25519")
+        raise _UnsupportedKey(f"crv {_printable(jwk.get('crv'))} is not Ed25519")
     x = _octets(jwk, "x")
     if len(x) != 32:
-        raise _BadKey("x is not 32 octets")
+        raise _InvalidKey("x is not 32 octets")
     if (int.from_bytes(x, "little") & (2**255 - 1)) % _ED25519_PRIME in _SMALL_ORDER:
-        raise _BadKey("its point has a small order: anyone could sign for it")
-    return Ed25519PublicKey.from_public_bytes(x), _BOTH_NAMES, 64
+        raise _InvalidKey("its point has a small order: anyone could forge its signatures")
+    return Ed25519PublicKey.from_public_bytes(x), _ED25519_NAMES, 64
 
 
-_READERS: Final[Mapping[str, Callable[[Mapping[str, Any]], _Read]]] = {
+_READERS: Final[Mapping[str, Callable[[Mapping[str, Any]], _ParsedKey]]] = {
     "RSA": _read_rsa,
     "EC": _read_ec,
     "OKP": _read_okp,
@@ -392,10 +417,10 @@ _READERS: Final[Mapping[str, Callable[[Mapping[str, Any]], _Read]]] = {
 
 
 def thumbprint(jwk: Mapping[str, Any]) -> str:
-    """The SHA-256 thumbprint of *jwk*, an RSA, EC or OKP key: RFC 7638 section 3, RFC 8037 section 2.
+    """Return the SHA-256 thumbprint of *jwk*, an RSA, EC or OKP key: RFC 7638 section 3, RFC 8037 section 2.
 
-    The members are taken as they are written; that they describe a key is not checked. Raises :class:`ValueError` for
-    another ``kty`` and for a member that is missing or not a string.
+    The members are used as given. NOT checked: that they describe a valid key. Raises :class:`ValueError` for another
+    ``kty``, and for a member that is missing or not a string.
     """
     kty = jwk.get("kty")
     names = _THUMBPRINT_MEMBERS.get(kty) if isinstance(kty, str) else None
@@ -404,12 +429,12 @@ def thumbprint(jwk: Mapping[str, Any]) -> str:
     members = {name: jwk.get(name) for name in names}
     if not all(isinstance(value, str) for value in members.values()):
         raise ValueError(f"one of {', '.join(names)} is missing or not a string")
-    # The names are in lexicographic order already.
+    # RFC 7638 section 3 orders the members lexicographically by name; _THUMBPRINT_MEMBERS lists them in that order.
     canonical = json.dumps(members, separators=(",", ":"), ensure_ascii=False)
     return base64.urlsafe_b64encode(hashlib.sha256(canonical.encode()).digest()).rstrip(b"=").decode("ascii")
 
 
-def _shown(value: object) -> str:
-    """What a stranger wrote, on one bounded ASCII line."""
+def _printable(value: object) -> str:
+    """Return a value of the document as one short ASCII line, safe to log."""
     text = ascii(value)
     return text if len(text) <= 60 else text[:60] + "..."

@@ -1,10 +1,11 @@
-"""A JSON Web Signature in compact serialization (RFC 7515), as far as no key is needed to judge it.
+"""Parse a JSON Web Signature in compact serialization and check its header: RFC 7515, RFC 7518, RFC 7797, RFC 8725.
 
-``parse_compact`` takes a token apart and ``check_header`` judges its header (RFC 7518, RFC 7797, RFC 8725 and its
-successor). What a signature is worth, :mod:`scopeguard.spec.jwks` knows.
+:func:`split_compact` and :func:`parse_header` parse a token; :func:`check_header` checks the header. No key is needed
+here: :mod:`scopeguard.spec.jwks` verifies signatures.
 
-One token has one spelling here: the alphabet, the absence of padding and the unused bits of each last character are
-all checked. Without that, a token that was revoked or cached by its text lives on under a hundred others.
+Each token has exactly one accepted spelling. The alphabet, the absence of padding and the unused bits of each segment's
+last character are checked, because caches and revocations identify a token by its text: a second spelling of a revoked
+token would be accepted.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import binascii
 import string
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from scopeguard.config.checks import media_type
@@ -20,153 +20,152 @@ from scopeguard.errors import InvalidToken, Reason
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 
 MAX_KEY_ID: Final = 1024
-"""Longest accepted ``kid`` in characters: it is a dict key and ends up in logs."""
+"""Longest accepted ``kid`` in characters, since it becomes a dict key and appears in logs."""
 
 _ALPHABET: Final = (string.ascii_letters + string.digits + "-_").encode()
-# To the alphabet that the standard library decodes; what is only of that one becomes what is of none.
+# Translates base64url to the base64 that the standard library decodes. The characters that only base64 has become "!",
+# which neither alphabet has.
 _TO_BASE64: Final = bytes.maketrans(b"-_+/=", b"+/!!!")
 _PADDING: Final = {0: b"", 2: b"==", 3: b"="}
-# Two characters carry one octet and four unused bits, three carry two and two: these are the characters, in plain
-# base64, whose unused bits are zero.
-_NOT_CANONICAL: Final = "not base64url in its one canonical form"
+_NOT_CANONICAL: Final = "not canonical base64url"
 _NOT_BASE64URL: Final = f"a segment is {_NOT_CANONICAL}"
-_LAST: Final = {2: frozenset(b"AQgw"), 3: frozenset(b"AEIMQUYcgkosw048")}
+# The last characters, in base64, whose unused bits are zero. Two characters encode one octet and leave four bits
+# unused; three encode two octets and leave two bits unused.
+_CANONICAL_LAST: Final = {2: frozenset(b"AQgw"), 3: frozenset(b"AEIMQUYcgkosw048")}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompactJWS:
-    """The parts of a token. Nothing about it has been verified.
-
-    ``signed`` are the octets under the signature, exactly as they were received (RFC 7515 section 5.2).
-    """
-
-    header: Mapping[str, Any] = field(repr=False)
-    payload: bytes = field(repr=False)
-    signed: bytes = field(repr=False)
-    signature: bytes = field(repr=False)
-
-
-def _decoded(segment: bytes) -> bytes:
-    """The octets of *segment*, which went through ``_TO_BASE64``. A character of no alphabet is a ValueError."""
+def _decode(segment: bytes) -> bytes:
+    """Decode *segment*, already translated with ``_TO_BASE64``. Raises :class:`ValueError`."""
     tail = len(segment) & 3
-    if tail == 1 or (tail and segment[-1] not in _LAST[tail]):
-        raise ValueError(_NOT_CANONICAL)  # RFC 4648 section 3.5
+    # RFC 4648 section 3.5: "in some environments, the alteration is critical and therefore decoders MAY chose to reject
+    # an encoding if the pad bits have not been set to zero." Here it is critical: see the top of this file.
+    if tail == 1 or (tail and segment[-1] not in _CANONICAL_LAST[tail]):
+        raise ValueError(_NOT_CANONICAL)
     return binascii.a2b_base64(segment + _PADDING[tail], strict_mode=True)
 
 
 def decode_base64url(text: str) -> bytes:
-    """The octets that *text* stands for: RFC 7515 section 2, read strictly.
+    """Decode *text* as strict base64url without padding: RFC 7515 section 2.
 
-    Raises :class:`ValueError`, which does not quote *text*, for any character outside the alphabet (padding and
-    line ends included), an impossible length, and unused bits that are not zero.
+    Raises :class:`ValueError`, without quoting *text*, for any character outside the alphabet (padding and line ends
+    included), for an impossible length, and for unused bits that are not zero.
     """
     if not text.isascii() or (data := text.encode("ascii")).translate(None, _ALPHABET):
         raise ValueError("not base64url")
-    return _decoded(data.translate(_TO_BASE64))
+    return _decode(data.translate(_TO_BASE64))
 
 
-def unpadded(text: str) -> str:
-    """*text* without its padding, where it is padded as RFC 4648 section 3.2 says; else *text* itself."""
+def strip_padding(text: str) -> str:
+    """Return *text* without padding if it is padded as in RFC 4648 section 3.2, otherwise unchanged."""
     return text if len(text) & 3 else text[:-2] + text[-2:].rstrip("=")
 
 
-def _bare(token: str) -> str:
-    """*token*, whose segments are padded, without the padding; what was padded in another way keeps an ``=``."""
+def _strip_segment_padding(token: str) -> str:
+    """Return *token* without the padding of its segments. Wrong padding keeps an ``=``, which decoding then refuses."""
     segments = token.split(".")
     if any(len(segment) & 3 for segment in segments):
         raise InvalidToken(Reason.MALFORMED_TOKEN, problem="a segment lacks its padding")
-    return ".".join(map(unpadded, segments))
+    return ".".join(map(strip_padding, segments))
 
 
 def split_compact(token: str, *, padded: bool = False) -> tuple[bytes, bytes, bytes, bytes]:
-    """The parts of *token*, a JWS in compact serialization (RFC 7515 section 7.1): the text of its header, for
-    :func:`parse_header`, its payload, what is signed, and the signature.
+    """Split *token*, a JWS in compact serialization (RFC 7515 section 7.1).
 
-    Checked: three segments, of which the third is not empty; every character and every last bit of the second and the
-    third, and, by :func:`parse_header`, of the first. Not checked: the size (the caller bounds it first), the header,
-    the payload (which may be empty), the signature.
+    Returns the encoded header, for :func:`parse_header`; the decoded payload; the octets that were signed, as received;
+    and the decoded signature.
 
-    *padded*: every segment is base64url *with* its padding, against RFC 7515 section 2, and the padding is a part of
-    what is signed, as AWS load balancers have it. A token without it is refused then: it has one spelling, too.
+    Checked: there are three segments, the third is not empty, and the second and third are canonical base64url. NOT
+    checked: the size, which the caller bounds first; the header; the payload, which may be empty; the signature.
 
-    Raises :class:`InvalidToken`: ``ENCRYPTED_TOKEN`` for the five segments of a JWE (RFC 7516), whatever they hold,
-    else ``MALFORMED_TOKEN``.
+    *padded*: every segment is base64url *with* padding, contrary to RFC 7515 section 2, and the padding is part of the
+    signed octets. AWS load balancers write such tokens. A token without padding is then refused, so that a token still
+    has one spelling.
+
+    Raises :class:`InvalidToken`: ``ENCRYPTED_TOKEN`` for the five segments of a JWE (RFC 7516), whatever their content,
+    otherwise ``MALFORMED_TOKEN``.
     """
-    text = _bare(token) if padded else token
+    text = _strip_segment_padding(token) if padded else token
     octets = text.encode("ascii") if text.isascii() else b""
     segments = octets.translate(_TO_BASE64).split(b".")
     if len(segments) != 3:
         if len(segments) == 5 and octets.translate(None, _ALPHABET) == b"....":
-            raise InvalidToken(Reason.ENCRYPTED_TOKEN, problem="a JWE; encrypted tokens are not read here")
-        raise InvalidToken(Reason.MALFORMED_TOKEN, problem="not three segments of base64url")  # RFC 7515 §7.1
+            raise InvalidToken(Reason.ENCRYPTED_TOKEN, problem="a JWE; encrypted tokens are not supported")
+        raise InvalidToken(Reason.MALFORMED_TOKEN, problem="not three segments of base64url")
     header, payload, signature = segments
     if not signature:
         raise InvalidToken(Reason.MALFORMED_TOKEN, problem="the signature is empty")
     signed = token.encode("ascii").rpartition(b".")[0] if padded else octets[: -1 - len(signature)]
     try:
-        return header, _decoded(payload), signed, _decoded(signature)
+        return header, _decode(payload), signed, _decode(signature)
     except ValueError:
         pass
+    # Not raised in the handler: a chained error could quote the token.
     raise InvalidToken(Reason.MALFORMED_TOKEN, problem=_NOT_BASE64URL)
 
 
 def parse_header(text: bytes) -> Mapping[str, Any]:
-    """The header that *text*, from :func:`split_compact`, stands for: a JSON object without duplicate members.
+    """Parse the header *text* that :func:`split_compact` returned: a JSON object without duplicate members.
 
-    Raises :class:`InvalidToken`, ``MALFORMED_TOKEN``. Its content is not checked (:func:`check_header`).
+    The parameters are not checked; see :func:`check_header`. Raises :class:`InvalidToken`, ``MALFORMED_TOKEN``.
     """
     try:
-        return parse_object(_decoded(text))
+        return parse_object(_decode(text))
     except MalformedJSON as error:
         problem = f"header: {error}"
     except ValueError:
         problem = _NOT_BASE64URL
-    # Raised here and not above: a chained JSON error would carry the document.
+    # Not raised in the handlers: a chained JSON error would carry the document.
     raise InvalidToken(Reason.MALFORMED_TOKEN, problem=problem)
 
 
-def parse_compact(token: str, *, padded: bool = False) -> CompactJWS:
-    """The parts of *token*; see :func:`split_compact` and :func:`parse_header` for what is checked and raised."""
-    header, payload, signed, signature = split_compact(token, padded=padded)
-    return CompactJWS(header=parse_header(header), payload=payload, signed=signed, signature=signature)
-
-
 def check_header(header: Mapping[str, Any], *, algorithms: Collection[str]) -> tuple[str, str | None]:
-    """The ``alg`` and the ``kid`` of *header*, when nothing in it stands against verifying the token.
+    """Check that *header* allows verification with one of *algorithms*, and return its ``alg`` and ``kid``.
 
-    *algorithms* is the allow-list of the issuer; names are compared exactly. No extension is implemented,
-    so any ``crit`` is refused, an ill-formed one as well (RFC 7515 section 4.1.11), and any ``b64``, with
-    or without ``crit`` (RFC 7797 section 7).
+    *algorithms* is the allow-list of the issuer. Names are compared exactly.
 
-    ``jwk``, ``jku``, ``x5u``, ``x5c`` and ``x5t`` are not looked at: a token does not bring the key it is verified
-    with (RFC 8725 section 3.10). Not checked here: ``typ``, and any other parameter.
+    NOT checked: ``typ`` and unknown parameters. ``jwk``, ``jku``, ``x5u``, ``x5c`` and ``x5t`` are ignored, because a
+    token must not choose the key that verifies it. RFC 8725 section 3.10 on URLs: "blindly following a "jku" (JWK set
+    URL) or "x5u" (X.509 URL) header, which may contain an arbitrary URL, could result in server-side request forgery
+    (SSRF) attacks."
 
     Raises :class:`InvalidToken`: ``ALGORITHM_REFUSED``, ``CRITICAL_HEADER``, ``UNENCODED_PAYLOAD``, ``NESTED_TOKEN``,
-    ``HEADER_REFUSED`` (``zip``) or ``MALFORMED_TOKEN`` (a ``kid`` or ``cty`` of the wrong type, a ``kid`` of
-    more than 1024 characters).
+    ``HEADER_REFUSED`` (``zip``) or ``MALFORMED_TOKEN`` (``kid`` or ``cty`` has the wrong type, or ``kid`` is longer
+    than 1024 characters).
     """
     algorithm = header.get("alg")
+    # RFC 8725 section 3.1: "Libraries MUST enable the caller to specify a supported set of algorithms and MUST NOT use
+    # any other algorithms when performing cryptographic operations."
     if not isinstance(algorithm, str) or algorithm not in algorithms:
         raise InvalidToken(Reason.ALGORITHM_REFUSED, alg=algorithm, accepted=" ".join(algorithms))
+    # RFC 7515 section 4.1.11: "If any of the listed extension Header Parameters are not understood and supported by the
+    # recipient, then the JWS is invalid." No extension is supported, so every list is refused, a malformed one
+    # included.
     if "crit" in header:
-        raise InvalidToken(Reason.CRITICAL_HEADER, problem="no critical extension is understood here")
+        raise InvalidToken(Reason.CRITICAL_HEADER, problem="no critical extension is supported")
+    # RFC 7797 section 7: "For interoperability reasons, JSON Web Tokens [JWT] MUST NOT use "b64" with a "false" value."
+    # Every value is refused: true is the default and has no use in a JWT.
     if "b64" in header:
         raise InvalidToken(Reason.UNENCODED_PAYLOAD, problem="a JWT never uses the b64 header")
+    # Only JWE defines "zip" (RFC 7516 section 4.1.3). The payload of a JWS is never decompressed.
     if "zip" in header:
         raise InvalidToken(Reason.HEADER_REFUSED, header="zip")
     _check_content_type(header.get("cty", ""))
     key_id = header.get("kid")
     if key_id is None and "kid" not in header:
         return algorithm, None
+    # RFC 7515 section 4.1.4 on "kid": "Its value MUST be a case-sensitive string."
     if not isinstance(key_id, str) or len(key_id) > MAX_KEY_ID:
         raise InvalidToken(Reason.MALFORMED_TOKEN, problem=f"kid is not a string of at most {MAX_KEY_ID} characters")
     return algorithm, key_id
 
 
 def _check_content_type(content_type: object) -> None:
+    """Refuse a nested JWT. Its outer signature says nothing about the inner claims."""
     if not isinstance(content_type, str):
         raise InvalidToken(Reason.MALFORMED_TOKEN, problem="cty is not a string")
     kind = media_type(content_type)
-    # "JWT" is what RFC 7519 section 5.2 asks for; a payload of type at+jwt is a JWT as well.
+    # RFC 7519 section 5.2: "In the case that nested signing or encryption is employed, this Header Parameter MUST be
+    # present; in this case, the value MUST be "JWT", to indicate that a Nested JWT is carried in this JWT." A type such
+    # as "at+jwt" names a JWT as well.
     if kind == "jwt" or kind.endswith("+jwt"):
         raise InvalidToken(Reason.NESTED_TOKEN, cty=content_type)

@@ -1,9 +1,9 @@
 """Check a JWT and build an :class:`~scopeguard.access_token.AccessToken` from it: RFC 7519, RFC 9068.
 
-An :class:`~scopeguard.config.issuer.Issuer` describes where an authorization server deviates from them.
+An :class:`~scopeguard.config.issuer.Issuer` describes how an authorization server deviates from them.
 
-Call :func:`peek` to parse, then :func:`check`, then verify the signature, then :func:`accept`. The check only refuses,
-so it may run before the signature is verified: a bad token then causes no request for keys.
+Call :func:`peek` to parse a token, then :func:`check`, then verify the signature, then :func:`accept`. :func:`check`
+can only refuse, so it is safe before the signature is verified, and a bad token then causes no request for keys.
 """
 
 from __future__ import annotations
@@ -27,15 +27,17 @@ from scopeguard.spec.token_kind import check_is_access_token
 RFC9068_CLAIMS: Final = ("iss", "exp", "aud", "sub", "client_id", "iat", "jti")
 
 _STRING_CLAIMS: Final = ("sub", "jti", "client_id")
-_REPLICATED: Final = ("iss", "sub", "aud")  # RFC 7519 section 5.3: replicated claims must be equal
-# Larger numbers are refused as dates. Up to this one, a float holds every integer exactly.
+# RFC 7519 section 5.3: "Section 10.4.1 of this specification registers the "iss" (issuer), "sub" (subject), and "aud"
+# (audience) Header Parameter names for the purpose of providing unencrypted replicas of these claims".
+_REPLICATED_CLAIMS: Final = ("iss", "sub", "aud")
+# The latest date that is accepted. A float represents every integer up to it exactly.
 _LAST_SECOND: Final = 2.0**53
 _NO_HEADERS: Final[Mapping[bytes, Any]] = MappingProxyType({})
 _NO_ROLES: Final[frozenset[str]] = frozenset()
 
 
-Checked = tuple[bool, tuple[str, ...], tuple[str, ...] | None]
-"""Result of :func:`check`: whether the rules of RFC 9068 applied, the audiences, and the scopes exactly as granted."""
+CheckResult = tuple[bool, tuple[str, ...], tuple[str, ...] | None]
+"""Result of :func:`check`: whether the rules of RFC 9068 applied, the audiences, and the scopes as granted."""
 
 
 def peek(
@@ -48,9 +50,10 @@ def peek(
 ) -> Unverified:
     """Parse *token* strictly and verify nothing. Raises :class:`InvalidToken` if it is not a JWT.
 
-    *header_claims*: parameters of the header that count as claims (RFC 7519 section 5.3). A claim of that name must
-    be equal. *padded*: see :func:`~scopeguard.spec.jws.split_compact`. *headers*: some that were parsed before.
-    *mark*: the fingerprint of the token, if it is known.
+    * *padded*: see :func:`~scopeguard.spec.jws.split_compact`.
+    * *header_claims*: header parameters that are treated as claims. A claim of the same name must be equal.
+    * *headers*: headers that are already parsed, by their encoded text.
+    * *mark*: the fingerprint of the token, if it is already computed.
     """
     segment, payload, signed, signature = split_compact(token, padded=padded)
     header = headers.get(segment)
@@ -60,6 +63,8 @@ def peek(
         claims = parse_object(payload)
     except MalformedJSON as error:
         raise InvalidToken(Reason.MALFORMED_TOKEN, part="payload", problem=str(error)) from None
+    # RFC 7519 section 5.3: "If such replicated claims are present, the application receiving them SHOULD verify that
+    # their values are identical".
     for name in header_claims:
         if name in header:
             value = header[name]
@@ -76,24 +81,29 @@ def peek(
     )
 
 
-def named_issuer(token: Unverified) -> str:
-    """Return the unverified ``iss``, to select an issuer only. Raises :class:`InvalidToken` unless it is a string."""
+def unverified_issuer(token: Unverified) -> str:
+    """Return the ``iss`` claim before it is verified. Use it only to select the issuer whose policy applies.
+
+    Raises :class:`InvalidToken` unless it is a string.
+    """
     issuer = token.claims.get("iss")
     if not isinstance(issuer, str):
         raise InvalidToken(Reason.MISSING_CLAIM if issuer is None else Reason.MALFORMED_CLAIM, claim="iss")
     return issuer
 
 
-def check(token: Unverified, issuer: Issuer, now: float, *, headers: Mapping[bytes, bool] = _NO_HEADERS) -> Checked:
+def check(token: Unverified, issuer: Issuer, now: float, *, headers: Mapping[bytes, bool] = _NO_HEADERS) -> CheckResult:
     """Check *token* against the policy of *issuer* at the time *now*, in seconds since the epoch.
 
     Checked: algorithm, ``crit``, ``b64``, ``cty``, ``typ``; ``iss``, audience, ``exp``, ``nbf``, ``iat``; required,
-    expected and forbidden members; header claims that repeat payload claims; form of the scope claims; that it is an
-    access token. NOT checked: the signature, revocation, whether any scope suffices, and a proof of possession:
-    since none is supported yet, a token that is bound to one (``cnf``) is refused.
+    expected and forbidden members; that header parameters which replicate claims are equal to them; the form of the
+    scope claims; that the token is an access token. NOT checked: the signature, revocation, and whether the scopes
+    suffice. Proofs of possession are not supported, so a token that needs one (``cnf``) is refused.
 
-    *headers*: headers of tokens that were accepted before, by their text, and whether the rules of RFC 9068 applied;
-    none that repeats a claim (:func:`repeats_claims`).
+    *headers*: headers of tokens that were accepted before, by their encoded text, and whether the rules of RFC 9068
+    applied to them. They are not checked again, so none may replicate a claim (:func:`repeats_claims`).
+
+    Raises :class:`InvalidToken`.
     """
     claims = token.claims
     known = headers.get(token.segment)
@@ -112,25 +122,31 @@ def check(token: Unverified, issuer: Issuer, now: float, *, headers: Mapping[byt
 
 
 def repeats_claims(header: Mapping[str, Any]) -> bool:
-    """Whether *header* has parameters that must be equal to claims, so that each token under it has to be looked at."""
-    return any(name in header for name in _REPLICATED)
+    """Return whether *header* replicates claims, so that it has to be compared with the claims of each token."""
+    return any(name in header for name in _REPLICATED_CLAIMS)
 
 
 def may_sign(key_issuer: str | None, token: Unverified, issuer: Issuer) -> bool:
-    """Whether a key that its set limits to *key_issuer* may have signed *token*.
+    """Return whether a key whose JWK has the member ``issuer``, *key_issuer*, may sign *token* of *issuer*.
 
-    Microsoft Entra publishes one set for all its tenants and says for each key whose tokens it signs, where
-    ``{tenantid}`` stands for the ``tid`` of the token. An alias is the same issuer under another name.
+    Microsoft Entra publishes one key set for all tenants. The member ``issuer`` of each key names the issuer whose
+    tokens the key signs; ``{tenantid}`` in it stands for the ``tid`` claim of the token.
     """
     if key_issuer is None:
         return True
+    # RFC 8725 section 3.8: "When a JWT contains an "iss" (issuer) claim, the application MUST validate that the
+    # cryptographic keys used for the cryptographic operations in the JWT belong to the issuer." The token may name the
+    # issuer by an alias while the key names it by its URL.
     tenant = token.claims.get("tid")
-    named = key_issuer.replace("{tenantid}", tenant) if isinstance(tenant, str) else key_issuer
-    return named in (token.claims.get("iss"), issuer.url)
+    expected = key_issuer.replace("{tenantid}", tenant) if isinstance(tenant, str) else key_issuer
+    return expected in (token.claims.get("iss"), issuer.url)
 
 
-def explain(error: InvalidToken, hints: Mapping[str, str]) -> None:
-    """Add the hint for *error* to its detail, for the operator's log."""
+def add_hint(error: InvalidToken, hints: Mapping[str, str]) -> None:
+    """Add the hint for *error*, if *hints* has one, to its detail for the operator's log.
+
+    The keys of *hints* are ``reason`` or ``reason:value``, where the value is one of the error's details.
+    """
     if hints:
         keys = (*(f"{error.reason.value}:{value}" for value in error.detail.values()), error.reason.value)
         hint = next((hints[key] for key in keys if key in hints), None)
@@ -139,11 +155,11 @@ def explain(error: InvalidToken, hints: Mapping[str, str]) -> None:
 
 
 def accept(
-    token: Unverified, issuer: Issuer, vocabulary: ScopeVocabulary, checked: Checked | None = None
+    token: Unverified, issuer: Issuer, vocabulary: ScopeVocabulary, checked: CheckResult | None = None
 ) -> AccessToken:
-    """Build the access token from *token*, whose signature or source the caller has verified.
+    """Build the access token from *token*. The caller must have verified its signature or its source.
 
-    *checked* is the result of :func:`check`. The policy is not checked here.
+    *checked* is the result of :func:`check`. NOT checked: the policy of *issuer*.
     """
     claims = token.claims
     if checked is None:
@@ -170,32 +186,39 @@ def accept(
 
 
 def usable_until(claims: Mapping[str, Any], issuer: Issuer) -> float:
-    """Return when a token with these checked *claims* expires, leeway included, in seconds since the epoch."""
+    """Return when a token with these checked *claims* expires, leeway included, in seconds since the epoch.
+
+    Infinity if the token has no ``exp`` claim.
+    """
     return float(claims["exp"]) + issuer.leeway if "exp" in claims else float("inf")
 
 
 def _check_header(token: Unverified, issuer: Issuer) -> bool:
-    """Check ``alg``, ``crit`` and ``typ``, and return whether the type is ``at+jwt``, so that RFC 9068 applies."""
+    """Check the header parameters, and return whether ``typ`` is ``at+jwt``, so that the rules of RFC 9068 apply."""
     check_header(token.header, algorithms=issuer.algorithms)
     typ = token.header.get("typ")
     if "typ" in token.header and not isinstance(typ, str):
         raise InvalidToken(Reason.TYPE_REFUSED)
     kind = None if typ is None else media_type(typ)
+    # RFC 9068 section 4: "The resource server MUST verify that the "typ" header value is "at+jwt" or
+    # "application/at+jwt" and reject tokens carrying any other value." Many servers send "JWT" or no type; the policy
+    # says which are accepted, and check_is_access_token() then decides by the claims.
     if kind not in issuer.types:
         raise InvalidToken(Reason.TYPE_REFUSED, typ=kind)
     return kind == "at+jwt"
 
 
 def check_issuer(claims: Mapping[str, Any], issuer: Issuer) -> None:
-    """Check that ``iss`` is the issuer's URL, or an alias with the claims that belong to it."""
+    """Check that ``iss`` is the issuer's URL, or an alias whose companion claims have the configured values."""
     if issuer.issuer_claim_optional_dangerously and "iss" not in claims:
         return
-    named = claims.get("iss")
-    companions = issuer.aliases.get(named) if isinstance(named, str) else None
+    iss = claims.get("iss")
+    companions = issuer.aliases.get(iss) if isinstance(iss, str) else None
     if companions is None:
-        if named == issuer.url:
+        # RFC 9068 section 4: the issuer identifier "MUST exactly match the value of the "iss" claim."
+        if iss == issuer.url:
             return
-        raise InvalidToken(Reason.UNKNOWN_ISSUER, iss=named)
+        raise InvalidToken(Reason.UNKNOWN_ISSUER, iss=iss)
     for claim, value in companions.items():
         if claims.get(claim) != value:
             raise InvalidToken(Reason.UNEXPECTED_CLAIM, claim=claim)
@@ -214,11 +237,11 @@ def _check_header_members(token: Unverified, issuer: Issuer) -> None:
 
 
 def check_members(token: Unverified, issuer: Issuer) -> None:
-    """Check the claims that the policy expects or forbids, and that claims repeated in the header are equal."""
+    """Check the claims that the policy expects or forbids, and that replicated claims in the header are equal."""
     claims, header = token.claims, token.header
     for name, values in issuer.expected_claims.items():
         given = claims.get(name)
-        # The type first: 1 == True.
+        # Check the type first, because 1 == True.
         if not isinstance(given, str | bool) or given not in values:
             raise InvalidToken(Reason.UNEXPECTED_CLAIM, claim=name)
     for name, prefixes in issuer.claim_prefixes.items():
@@ -228,13 +251,15 @@ def check_members(token: Unverified, issuer: Issuer) -> None:
     for name in issuer.forbidden_claims:
         if name in claims:
             raise InvalidToken(Reason.FORBIDDEN_CLAIM, claim=name)
-    for name in _REPLICATED:
+    # RFC 7519 section 5.3: "If such replicated claims are present, the application receiving them SHOULD verify that
+    # their values are identical".
+    for name in _REPLICATED_CLAIMS:
         if name in header and header[name] != claims.get(name):
             raise InvalidToken(Reason.REPLICATED_CLAIM, claim=name)
 
 
 def audience_of(token: Unverified, issuer: Issuer) -> tuple[str, ...]:
-    """Return every audience that the token names, from the claims that the policy configures for it."""
+    """Return all audiences of the token, from the claims that the policy configures for them."""
     found: tuple[str, ...] = ()
     for name in issuer.audience_claims:
         if name.startswith("header:"):
@@ -244,6 +269,8 @@ def audience_of(token: Unverified, issuer: Issuer) -> tuple[str, ...]:
         if member not in members:
             continue
         value = members[member]
+        # RFC 7519 section 4.1.3: "In the special case when the JWT has one audience, the "aud" value MAY be a single
+        # case-sensitive string containing a StringOrURI value."
         values = [value] if isinstance(value, str) else value
         if not isinstance(values, list) or not values:
             raise InvalidToken(Reason.MALFORMED_CLAIM, claim=name)
@@ -256,38 +283,53 @@ def audience_of(token: Unverified, issuer: Issuer) -> tuple[str, ...]:
 
 def check_audience(token: Unverified, issuer: Issuer) -> tuple[str, ...]:
     """Check that one of the token's audiences is this API, and return all of them."""
-    named, mine = audience_of(token, issuer), issuer.audiences
-    if mine is None:
-        return named
-    if not named:
+    audience, accepted = audience_of(token, issuer), issuer.audiences
+    if accepted is None:
+        return audience
+    if not audience:
         raise InvalidToken(Reason.MISSING_CLAIM, claim=" or ".join(issuer.audience_claims))
-    if mine.isdisjoint(named):
-        raise InvalidToken(Reason.WRONG_AUDIENCE, aud=" ".join(named), expected=" ".join(sorted(mine)))
-    return named
+    # RFC 9068 section 4: "The JWT access token MUST be rejected if "aud" does not contain a resource indicator of the
+    # current resource server as a valid audience."
+    if accepted.isdisjoint(audience):
+        raise InvalidToken(Reason.WRONG_AUDIENCE, aud=" ".join(audience), expected=" ".join(sorted(accepted)))
+    return audience
 
 
 def _seconds(claims: Mapping[str, Any], name: str) -> float | None:
-    """Return a NumericDate (RFC 7519 section 2): a finite JSON number, never a string or a boolean."""
+    """Return the claim *name* as seconds since the epoch, or ``None`` if it is absent.
+
+    RFC 7519 section 2 defines NumericDate as a JSON number. Strings and booleans are refused.
+    """
     if name not in claims:
         return None
     value: float = claims[name]
-    # type() rather than isinstance(): a bool is an int as well.
+    # isinstance() would accept a bool, which is an int.
     if (type(value) is not int and type(value) is not float) or not -_LAST_SECOND <= value <= _LAST_SECOND:
         raise InvalidToken(Reason.MALFORMED_CLAIM, claim=name)
     return value
 
 
 def check_times(claims: Mapping[str, Any], issuer: Issuer, now: float, *, expiry_required: bool = True) -> None:
-    """Check ``exp``, ``nbf`` and ``iat`` against *now* with the issuer's leeway, and the lifetime against its limit."""
+    """Check ``exp``, ``nbf`` and ``iat`` against *now* with the issuer's leeway, and the lifetime against its limit.
+
+    *now* and the leeway are in seconds. Claims that the policy lists as ``past_claims`` must not be in the future
+    either.
+    """
     expires, issued, begins = _seconds(claims, "exp"), _seconds(claims, "iat"), _seconds(claims, "nbf")
     if expires is None:
         if expiry_required or issuer.max_lifetime is not None:
             raise InvalidToken(Reason.MISSING_CLAIM, claim="exp")
         expires = float("inf")
-    if now >= expires + issuer.leeway:  # RFC 7519 section 4.1.4: "on or after which"
+    # RFC 7519 section 4.1.4: "The "exp" (expiration time) claim identifies the expiration time on or after which the
+    # JWT MUST NOT be accepted for processing." "Implementers MAY provide for some small leeway, usually no more than a
+    # few minutes, to account for clock skew."
+    if now >= expires + issuer.leeway:
         raise InvalidToken(Reason.TOKEN_EXPIRED, exp=expires, now=now)
+    # RFC 7519 section 4.1.5: "The "nbf" (not before) claim identifies the time before which the JWT MUST NOT be
+    # accepted for processing."
     if begins is not None and now < begins - issuer.leeway:
         raise InvalidToken(Reason.TOKEN_NOT_YET_VALID, nbf=begins, now=now)
+    # RFC 7519 section 4.1.6 sets no such rule for "iat". A token from the future shows a wrong clock or a forged date.
     if issued is not None and now < issued - issuer.leeway:
         raise InvalidToken(Reason.TOKEN_ISSUED_IN_FUTURE, iat=issued, now=now)
     for name in issuer.past_claims:
@@ -299,12 +341,13 @@ def check_times(claims: Mapping[str, Any], issuer: Issuer, now: float, *, expiry
 
 
 def check_presence(claims: Mapping[str, Any], issuer: Issuer, *, rfc9068: bool = False) -> None:
-    """Check that required claims are present and not empty, and that claims which identify a party are strings."""
+    """Check that required claims are present and not empty, and that ``sub``, ``jti`` and ``client_id`` are strings."""
     required = issuer.required_claims
     if required is None:
+        # RFC 9068 section 2.2 requires these claims of a JWT access token. Other tokens are not bound by it.
         required = RFC9068_CLAIMS if rfc9068 else ()
     for name in required:
-        # With other audience claims, check_audience() has already required one of them.
+        # If the policy reads the audience from other claims, check_audience() has already required one of them.
         if claims.get(name, "") == "" and not (name == "aud" and issuer.audience_claims != ("aud",)):
             raise InvalidToken(Reason.MISSING_CLAIM, claim=name)
     for name in _STRING_CLAIMS:
@@ -328,10 +371,14 @@ def _first_string(claims: Mapping[str, Any], names: tuple[str, ...]) -> str | No
 
 
 def _roles(claims: Mapping[str, Any], issuer: Issuer) -> frozenset[str]:
-    """Return the roles at the configured paths: strings, arrays of strings, or the member names of an object."""
+    """Return the roles at the configured paths.
+
+    A value may be a string, an array of strings, or an object whose member names are roles. Other values are ignored.
+    """
     found: set[str] = set()
     for path in issuer.role_claims:
-        value: object = claims.get(path)  # a claim may have dots in its own name: "https://example.com/roles"
+        # Try the whole path first: the name of a claim may contain dots, as in "https://example.com/roles".
+        value: object = claims.get(path)
         if value is None:
             value = claims
             for step in path.split("."):

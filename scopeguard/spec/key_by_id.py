@@ -1,4 +1,4 @@
-"""Keys that an issuer publishes one by one, each as PEM under a URL that ends in its ``kid`` (AWS load balancers)."""
+"""Parse public keys that are published one by one as PEM, at URLs that end in the ``kid`` (AWS load balancers)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from scopeguard.spec.jwks import MalformedKeySet, VerificationKey, parse_key_set
 from scopeguard.spec.signatures import Backends
 
-# Lower case only, so that one key has one name and one place in a cache.
+# Lower case only, so that a key has one id and is cached once.
 _KEY_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ONE_PUBLIC_KEY: Final = re.compile(rb"\s*-----BEGIN PUBLIC KEY-----[A-Za-z0-9+/=\s]+-----END PUBLIC KEY-----\s*")
 
@@ -23,8 +23,8 @@ _ONE_PUBLIC_KEY: Final = re.compile(rb"\s*-----BEGIN PUBLIC KEY-----[A-Za-z0-9+/
 def key_url(template: str, kid: object) -> tuple[str, str] | None:
     """Return *kid* and the URL of its key, or ``None`` unless *kid* is a UUID in lower case.
 
-    *template* ends in ``{kid}``. This is the only place where a part of a token enters a URL, and the form of a UUID is
-    the only form it can have.
+    *template* ends in ``{kid}``. This is the only place where a part of a token becomes a part of a URL. A UUID cannot
+    change the path or the host, as RFC 8725 section 3.10 demands of a ``kid`` that is used for a look-up.
     """
     if not isinstance(kid, str) or not _KEY_ID.fullmatch(kid):
         return None
@@ -44,13 +44,13 @@ def parse_public_key(
         try:
             key = load_pem_public_key(document)
         except (ValueError, UnsupportedAlgorithm):
-            pass  # reported below, without quoting the document
+            pass  # raised below: a chained error could quote the document
     jwk = _jwk(key)
     if jwk is None:
-        raise MalformedKeySet("not one public key as PEM, RSA or elliptic curve")
+        raise MalformedKeySet("not one PEM public key of type RSA or elliptic curve")
     (found,) = parse_key_set(json.dumps({"keys": [{**jwk, "kid": kid}]}).encode(), backends=backends).keys
     if found.algorithms.isdisjoint(algorithms):
-        raise MalformedKeySet("a key that cannot verify the algorithms of its issuer")
+        raise MalformedKeySet("the key cannot verify any algorithm of its issuer")
     return found
 
 

@@ -1,19 +1,19 @@
-"""Who computes whether a signature is right: ``cryptography``, or a library that the operator chose for its speed.
+"""Verify signatures with ``cryptography``, or with a faster library that the operator configures: RFC 7518, RFC 8037.
 
-A verifier is made once for a key and an algorithm, and called for each token. Forms and lengths are settled before it
-is asked (:meth:`~scopeguard.spec.jwks.VerificationKey.verify`), whoever computes.
+A verifier is built once for a key and an algorithm and called for each token. The form and the length of a signature
+are checked before the call, by :meth:`~scopeguard.spec.jwks.VerificationKey.verify`.
 
-Why not PyJWT's algorithm classes, as before: they make paddings and hashes anew at each call. What one call costs
-beyond ``public_key.verify``, which does the work in either case (CPython 3.11, minimum of 300 turns, nanoseconds):
+PyJWT's algorithm classes are not used, because they construct paddings and hashes at each call. Nanoseconds that a call
+costs beyond ``public_key.verify``, which both need (CPython 3.11, minimum of 300 runs):
 
     =====================  =====  =====  =====  =====
     .                      RS256  PS256  ES256  EdDSA
     PyJWT 2.15.1             243   1167   3528    521
-    here                      28     28   1142     28
+    this module               28     28   1142     28
     =====================  =====  =====  =====  =====
 
-That is 4 % of a whole PS256 or ES256 verification. What is left for ES256 is the change of the signature's form, by
-``cryptography`` too. The tests hold every verdict against PyJWT's.
+The difference is 4 % of a whole PS256 or ES256 verification. What remains for ES256 is the conversion of the signature
+to DER. The tests compare each result with PyJWT's.
 """
 
 from __future__ import annotations
@@ -32,30 +32,31 @@ from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512, HashAl
 PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
 Verifier = Callable[[bytes, bytes], bool]
-"""Called with what was signed and the signature, in the form of RFC 7518 section 3 and of the right length."""
+"""Takes the signed octets and a signature in the form and length of RFC 7518 section 3; returns whether it is valid."""
 
 
 class SignatureBackend(Protocol):
-    """A library that computes signatures; give it to a :class:`~scopeguard.guard.Guard`.
+    """A library that verifies signatures, for a :class:`~scopeguard.guard.Guard`.
 
-    It decides nothing but whether a signature is right: which algorithms and keys are acceptable, and how long a
-    signature is, is settled before it is asked. What it does decide, it has to decide as strictly as ``cryptography``:
-    R and S of ES* between 1 and n-1, the salt of PS* as long as the hash, the whole padding of RS*.
+    The algorithm, the key and the length of the signature are checked before a verifier is called. The verifier must be
+    as strict as ``cryptography`` about the rest: R and S of ES* lie between 1 and n-1, the salt of PS* is as long as
+    the hash, and the whole padding of RS* is checked.
     """
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The name of the library, for messages."""
         ...
 
     def prepare(self, algorithm: str, public_key: PublicKey, /) -> Verifier | None:
-        """The verifier of *algorithm*, a name of RFC 7518 section 3.1, under *public_key*, which fits it.
+        """Return a verifier for *algorithm*, a name of RFC 7518 section 3.1, with *public_key*, which fits it.
 
-        ``None``: not this algorithm, or not this key; then the next backend is asked, and ``cryptography`` at last. It
-        is called once for a key and an algorithm, at the first token; the verifier is called from any thread.
+        Return ``None`` if the library does not support this algorithm or this key. The next backend is then tried, and
+        ``cryptography`` last. ``prepare`` is called once for a key and an algorithm, at the first token. The verifier
+        may be called from any thread.
 
-        An exception of either, and a verdict that is neither true nor false, is no verdict: the request is answered
-        503, and what failed is logged.
+        If ``prepare`` or the verifier raises, or the verifier returns anything but a bool, the request is answered with
+        503 and the failure is logged.
         """
         ...
 
@@ -63,36 +64,41 @@ class SignatureBackend(Protocol):
 Backends = tuple[SignatureBackend, ...]
 
 
-class SignatureNotJudgedError(Exception):
-    """A backend failed, so nobody knows whether the signature is right. The text names it and quotes nothing."""
+class SignatureBackendError(Exception):
+    """A backend failed, so it is unknown whether the signature is valid.
+
+    The message names the backend and the type of its error. It quotes neither the token nor the error's text.
+    """
 
 
-def prepared(algorithm: str, public_key: PublicKey, backends: Backends = ()) -> Verifier:
-    """The verifier of *algorithm* under *public_key*, which fits it: of the first of *backends* that has one, else by
-    ``cryptography``.
+def prepare_verifier(algorithm: str, public_key: PublicKey, backends: Backends = ()) -> Verifier:
+    """Return a verifier for *algorithm* with *public_key*, which must fit it.
 
-    Raises :class:`SignatureNotJudgedError` when a backend fails, and so does the verifier that it made.
+    The first of *backends* that supports both provides it, otherwise ``cryptography`` does. Raises
+    :class:`SignatureBackendError` if a backend fails; so does the verifier that a backend provided.
     """
     for backend in backends:
         try:
             verifier = backend.prepare(algorithm, public_key)
-        except Exception as error:  # noqa: BLE001 - whatever it is, nothing was judged
-            raise SignatureNotJudgedError(f"{backend.name} raised {type(error).__name__}") from None
+        except Exception as error:  # noqa: BLE001 - a backend may raise anything
+            raise SignatureBackendError(f"{backend.name} raised {type(error).__name__}") from None
         if verifier is not None:
-            return _watched(verifier, backend.name)
-    return _by_cryptography(algorithm, public_key)
+            return _wrap_backend(verifier, backend.name)
+    return _cryptography_verifier(algorithm, public_key)
 
 
-def _watched(verifier: Verifier, name: str) -> Verifier:
+def _wrap_backend(verifier: Verifier, name: str) -> Verifier:
+    """Wrap *verifier*, which the backend *name* provided, so that its failures raise :class:`SignatureBackendError`."""
+
     def verify(signed: bytes, signature: bytes) -> bool:
         try:
-            verdict: object = verifier(signed, signature)
-        except Exception as error:  # noqa: BLE001 - and from None: it may quote the token
-            raise SignatureNotJudgedError(f"{name} raised {type(error).__name__}") from None
-        # A coroutine, say, or NotImplemented, is true for Python and no verdict.
-        if not isinstance(verdict, bool):
-            raise SignatureNotJudgedError(f"{name} returned {type(verdict).__name__} instead of true or false")
-        return verdict
+            result: object = verifier(signed, signature)
+        except Exception as error:  # noqa: BLE001 - chained, it could quote the token
+            raise SignatureBackendError(f"{name} raised {type(error).__name__}") from None
+        # A coroutine or NotImplemented is truthy, so only a bool counts.
+        if not isinstance(result, bool):
+            raise SignatureBackendError(f"{name} returned {type(result).__name__} instead of true or false")
+        return result
 
     return verify
 
@@ -104,20 +110,20 @@ _HASHES: Final[Mapping[str, HashAlgorithm]] = {
 }
 
 
-def _by_cryptography(algorithm: str, public_key: PublicKey) -> Verifier:
+def _cryptography_verifier(algorithm: str, public_key: PublicKey) -> Verifier:
     match public_key:
         case Ed25519PublicKey():
-            return _eddsa(public_key)
+            return _eddsa_verifier(public_key)
         case EllipticCurvePublicKey():
-            return _ecdsa(public_key, _HASHES[algorithm])
+            return _ecdsa_verifier(public_key, _HASHES[algorithm])
         case _:
             digest = _HASHES[algorithm]
-            # A salt exactly as long as the hash (RFC 7518 section 3.5).
+            # RFC 7518 section 3.5: "The size of the salt value is the same size as the hash function output."
             pss = PSS(MGF1(digest), digest.digest_size)
-            return _rsa(public_key, pss if algorithm.startswith("PS") else PKCS1v15(), digest)
+            return _rsa_verifier(public_key, pss if algorithm.startswith("PS") else PKCS1v15(), digest)
 
 
-def _rsa(public_key: RSAPublicKey, padding: PKCS1v15 | PSS, digest: HashAlgorithm) -> Verifier:
+def _rsa_verifier(public_key: RSAPublicKey, padding: PKCS1v15 | PSS, digest: HashAlgorithm) -> Verifier:
     check = public_key.verify
 
     def verify(signed: bytes, signature: bytes) -> bool:
@@ -130,7 +136,7 @@ def _rsa(public_key: RSAPublicKey, padding: PKCS1v15 | PSS, digest: HashAlgorith
     return verify
 
 
-def _ecdsa(public_key: EllipticCurvePublicKey, digest: HashAlgorithm) -> Verifier:
+def _ecdsa_verifier(public_key: EllipticCurvePublicKey, digest: HashAlgorithm) -> Verifier:
     check, method = public_key.verify, ECDSA(digest)
 
     def verify(signed: bytes, signature: bytes) -> bool:
@@ -143,7 +149,7 @@ def _ecdsa(public_key: EllipticCurvePublicKey, digest: HashAlgorithm) -> Verifie
     return verify
 
 
-def _eddsa(public_key: Ed25519PublicKey) -> Verifier:
+def _eddsa_verifier(public_key: Ed25519PublicKey) -> Verifier:
     check = public_key.verify
 
     def verify(signed: bytes, signature: bytes) -> bool:
@@ -157,6 +163,6 @@ def _eddsa(public_key: Ed25519PublicKey) -> Verifier:
 
 
 def der_signature(signature: bytes) -> bytes:
-    """*signature*, R and S of equal length side by side (RFC 7518 section 3.4), as the DER that libraries read."""
+    """Convert *signature*, the concatenation of R and S (RFC 7518 section 3.4), to the DER that libraries expect."""
     half = len(signature) // 2
     return encode_dss_signature(int.from_bytes(signature[:half], "big"), int.from_bytes(signature[half:], "big"))

@@ -1,8 +1,9 @@
-"""Hosts that are not on the public internet: special-purpose addresses (RFC 6890) and special-use names (RFC 6761).
+"""Recognize hosts outside the public internet: special-purpose addresses (RFC 6890), special-use names (RFC 6761).
 
-The lists are those of the IANA registries "IPv4 Special-Purpose Address Space", "IPv6 Special-Purpose Address Space",
-and "Special-Use Domain Names", with what networks use besides. They are written out, because what :mod:`ipaddress`
-calls global differs between versions of Python, and includes addresses that another protocol maps to internal ones.
+The lists follow the IANA registries "IPv4 Special-Purpose Address Space", "IPv6 Special-Purpose Address Space" and
+"Special-Use Domain Names", and add what clouds, networks and clusters use. :mod:`ipaddress` is not used for this,
+because its ``is_global`` differs between versions of Python and includes addresses that other protocols map to internal
+ones.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _IPV4: Final = tuple(
             "10.0.0.0/8",  # private
             "100.64.0.0/10",  # shared by carriers; metadata of Alibaba Cloud
             "127.0.0.0/8",  # loopback
-            "168.63.129.16/32",  # not in the registry: the host of every virtual machine of Azure
+            "168.63.129.16/32",  # not in the registry; the host of each virtual machine in Azure
             "169.254.0.0/16",  # link-local; metadata of most clouds
             "172.16.0.0/12",  # private
             "192.0.0.0/24",  # protocol assignments; metadata of Oracle Cloud
@@ -37,8 +38,8 @@ _IPV4: Final = tuple(
         ),
     )
 )
-# Global unicast is 2000::/3 (RFC 4291 section 2.4). Outside of it are loopback, unique local, link-local, site-local,
-# and multicast addresses, and every prefix that stands for IPv4: mapped, compatible, SIIT, NAT64.
+# Global unicast is 2000::/3 (RFC 4291 section 2.4). Loopback, unique local, link-local, site-local and multicast
+# addresses are outside of it, and so are the prefixes for IPv4 addresses: mapped, compatible, SIIT, NAT64.
 _GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
 _IPV6: Final = tuple(
     map(
@@ -53,18 +54,19 @@ _IPV6: Final = tuple(
         ),
     )
 )
-# RFC 5214 section 6.1: the last 64 bits of an ISATAP address contain an IPv4 address behind these.
+# RFC 5214 section 6.1: these 32 bits and an IPv4 address are the last 64 bits of an ISATAP address.
 _ISATAP: Final = frozenset((0x00005EFE, 0x02005EFE))
 
-# Top-level domains that the public DNS does not have. "test" and "example" are not among them: "application software
-# SHOULD NOT recognize" those as special (RFC 6761 sections 6.2 and 6.5).
+# Top-level domains that the public DNS does not have. "test" is not listed. RFC 6761 section 6.2: "Application software
+# SHOULD NOT recognize test names as special, and SHOULD use test names as they would other domain names." Section 6.5
+# says the same of "example".
 _NOT_PUBLIC: Final = frozenset(
     (
-        # RFC 6761, RFC 6762, RFC 7686, RFC 9476; arpa, with home.arpa (RFC 8375), names no servers
+        # RFC 6761, RFC 6762, RFC 7686, RFC 9476. Below arpa are home.arpa (RFC 8375) and no public servers.
         "alt", "arpa", "invalid", "local", "localhost", "onion",
-        # reserved by ICANN for networks of one's own, in 2024 and 2018
+        # reserved by ICANN for private networks, in 2024 and 2018
         "internal", "corp", "home", "mail",
-        # RFC 6762 appendix G, and what systems and clusters use
+        # RFC 6762 appendix G, and names that operating systems and clusters use
         "intranet", "lan", "private", "localdomain", "localdomain4", "localdomain6", "domain", "workgroup",
         "svc", "pod", "cluster", "default", "consul", "docker",
     )
@@ -74,16 +76,16 @@ _NAME: Final = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)+")
 
 
 def is_special(host: str) -> bool:
-    """Whether *host*, an address or a name in canonical form, is special-purpose.
+    """Return whether *host*, an address or a name in canonical form, is outside the public internet.
 
-    A name is judged by itself: it is not looked up, and one of the public DNS may lead to an internal address.
+    NOT checked: which address a name resolves to. A public name may resolve to an internal address.
     """
     try:
         return _is_special_address(ip_address(host))
     except ValueError:
         pass
-    # No public name has a single label, and no top-level domain begins with a digit: such a text is an address, as in
-    # "127.1" and "0x7f000001".
+    # A public name has several labels, and no top-level domain begins with a digit. Resolvers read "127.1" and
+    # "0x7f000001" as addresses.
     top = host.rpartition(".")[2]
     return not _NAME.fullmatch(host) or top[0].isdigit() or top in _NOT_PUBLIC
 

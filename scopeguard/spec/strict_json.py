@@ -1,7 +1,7 @@
-"""JSON (RFC 8259) as a security protocol needs it.
+"""Parse JSON (RFC 8259) strictly.
 
-``json.loads`` guesses UTF-16, keeps the last of two equal members, reads ``NaN`` and turns ``1e400`` into infinity.
-Each of these has been a vulnerability somewhere; here each is an error.
+``json.loads`` detects UTF-16, keeps the last of duplicate members, accepts ``NaN`` and turns ``1e400`` into infinity.
+Each of these has caused vulnerabilities where two parsers disagreed. Here each is an error.
 """
 
 from __future__ import annotations
@@ -11,58 +11,63 @@ import math
 import re
 from typing import Any, Final
 
-# Real tokens and metadata stay below 8. Whatever walks a parsed value recursively relies on this bound.
+# Real tokens and metadata nest less than 8 deep. Code that walks a parsed value recursively relies on this bound.
 MAX_DEPTH: Final = 32
 _ALL_BUT_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
-# A string that does not end takes the rest of the document with it. If it did not match, the search would begin again
-# at each quote inside it, and the work would grow with the square of their number.
+# An unterminated string matches to the end of the document. Otherwise the search would restart at each quote inside it,
+# and the work would grow with the square of their number.
 _STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.?)*+"?', re.DOTALL)
 
 
 class MalformedJSON(ValueError):
-    """Not one JSON object in UTF-8, or one that two parsers could read differently."""
+    """The data is not one JSON object in UTF-8, or two parsers could read it differently."""
 
 
 class AmbiguousObject(dict[str, Any]):
-    """An object in which a member occurs twice: two parsers would read it differently, so nobody should use it.
+    """An object with duplicate members. Two parsers could read it differently, so it must not be used.
 
-    Only :func:`parse_object` with ``mark_ambiguous`` yields it. It holds the last of the equal members.
+    Only :func:`parse_object` with ``mark_ambiguous`` returns it. It has the last of the duplicates.
     """
 
 
 def is_ambiguous(value: Any) -> bool:
-    """Whether *value*, or anything inside it, is an :class:`AmbiguousObject`."""
+    """Return whether *value*, or anything inside it, is an :class:`AmbiguousObject`."""
     if isinstance(value, dict):
         return isinstance(value, AmbiguousObject) or any(map(is_ambiguous, value.values()))
     return isinstance(value, list) and any(map(is_ambiguous, value))
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise MalformedJSON("a member occurs twice")  # RFC 7519 section 4: reject
-    return found
+def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    # RFC 7519 section 4: "The Claim Names within a JWT Claims Set MUST be unique; JWT parsers MUST either reject JWTs
+    # with duplicate Claim Names or use a JSON parser that returns only the lexically last duplicate member name". RFC
+    # 7515 section 4 and RFC 7517 section 4 say the same of header parameters and of members of a JWK.
+    if len(members) != len(pairs):
+        raise MalformedJSON("a member occurs twice")
+    return members
 
 
-def _marked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    return found if len(found) == len(pairs) else AmbiguousObject(found)
+def _mark_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    return members if len(members) == len(pairs) else AmbiguousObject(members)
 
 
-def _finite(text: str) -> float:
+def _parse_finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
         raise MalformedJSON("a number is too large")
     return value
 
 
-def _refuse_constant(name: str) -> float:
+def _reject_constant(name: str) -> float:
     raise MalformedJSON(f"{name} is not JSON")
 
 
-_decoder: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_constant=_refuse_constant)
+_decoder: Final = json.JSONDecoder(
+    object_pairs_hook=_reject_duplicates, parse_float=_parse_finite, parse_constant=_reject_constant
+)
 _marking_decoder: Final = json.JSONDecoder(
-    object_pairs_hook=_marked, parse_float=_finite, parse_constant=_refuse_constant
+    object_pairs_hook=_mark_duplicates, parse_float=_parse_finite, parse_constant=_reject_constant
 )
 
 
@@ -75,8 +80,8 @@ def _is_too_deep(data: bytes) -> bool:
     return False
 
 
-def _decoded(text: str) -> Any:
-    # Without the search for white space at both ends, which costs a fifth of what the claims of a token do.
+def _decode(text: str) -> Any:
+    # raw_decode() skips the search for white space at both ends, a fifth of the time that the claims of a token take.
     if text.startswith("{"):
         value, end = _decoder.raw_decode(text)
         if end == len(text):
@@ -85,28 +90,27 @@ def _decoded(text: str) -> Any:
 
 
 def parse_object(data: bytes, *, mark_ambiguous: bool = False) -> dict[str, Any]:
-    """*data* as one JSON object.
+    """Parse *data* as one JSON object.
 
-    Refused with :class:`MalformedJSON`: anything but UTF-8 without a byte order mark, duplicate members at any
-    depth, ``NaN``, infinities and numbers that overflow, unpaired surrogates, nesting deeper than 32, and a
-    top-level value that is not an object. The work grows with the size of *data*, which the caller bounds, and with
-    nothing else.
+    Raises :class:`MalformedJSON` for anything but UTF-8 without a byte order mark, duplicate members at any depth,
+    ``NaN``, infinities and numbers that overflow, unpaired surrogates, nesting deeper than 32, and a top-level value
+    that is not an object. The work is linear in the size of *data*, which the caller bounds.
 
-    With *mark_ambiguous*, duplicate members below the top level do not spoil the whole document: the object that has
-    them comes back as an :class:`AmbiguousObject`, for the caller to find with :func:`is_ambiguous` and to drop.
+    *mark_ambiguous*: duplicate members below the top level are not an error. The object that has them becomes an
+    :class:`AmbiguousObject`, which the caller finds with :func:`is_ambiguous` and discards.
     """
-    # No value nests deeper than it has opening brackets: the exact count is needed only for the odd large document.
+    # The depth is at most the number of opening brackets, so few documents need the exact count.
     if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _is_too_deep(data):
         raise MalformedJSON("nested too deeply")
     try:
         text = data.decode("utf-8")
-        value = _marking_decoder.decode(text) if mark_ambiguous else _decoded(text)
+        value = _marking_decoder.decode(text) if mark_ambiguous else _decode(text)
         if "\\" in text and "\\u" in text:
-            # A lone surrogate parses and then breaks every log line and header it reaches.
+            # The parser accepts a lone surrogate, which later fails when it is encoded for a log or a header.
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except MalformedJSON:
         raise
-    except (ValueError, RecursionError):  # from None: the cause would quote the document
+    except (ValueError, RecursionError):  # a chained error would quote the document
         raise MalformedJSON("not JSON in UTF-8") from None
     if not isinstance(value, dict):
         raise MalformedJSON("not an object")

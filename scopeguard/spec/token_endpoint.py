@@ -1,4 +1,4 @@
-"""Token requests by client credentials and their answers: RFC 6749 sections 2.3.1, 4.4 and 5, RFC 8707."""
+"""Write client credentials requests and parse token responses: RFC 6749 sections 2.3.1, 4.4 and 5, RFC 8707."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scopeguard.spec.credentials import is_token
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 
 LONGEST_LIFETIME: Final = 10 * 365 * 86400.0
-"""Seconds. A longer lifetime is cut to this one: servers send 2**63 for "for ever"."""
+"""Seconds. Longer lifetimes are reduced to this. Some servers send 2**63 for tokens that do not expire."""
 
 RESERVED_PARAMETERS: Final = frozenset(
     (
@@ -21,24 +21,27 @@ RESERVED_PARAMETERS: Final = frozenset(
         "scope", "audience",
     )
 )  # fmt: skip
-"""Parameters with a place of their own; as extra parameters they would be sent twice (RFC 6749 section 3.2)."""
+"""Parameters that have settings of their own.
+
+RFC 6749 section 3.2: "Request and response parameters MUST NOT be included more than once."
+"""
 
 OTHER_TOKEN_TYPES: Final = frozenset(("dpop", "mac", "pop", "n_a"))
-"""Token types that are registered, or were, and are not Bearer under another name."""
+"""Token types that are or were registered for something other than bearer tokens."""
 
 _SCOPE_TOKEN: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")  # RFC 6749 section 3.3
 _ERROR_TEXT: Final = re.compile(r"[\x20\x21\x23-\x5B\x5D-\x7E]+")  # RFC 6749 appendix A.7
 _ERROR_URI: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")  # appendix A.9
 _DIGITS: Final = re.compile(r"[0-9]{1,30}")
-_MOST_SHOWN: Final = 300
+_MAX_SHOWN: Final = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tolerated:
-    """Deviations from RFC 6749 section 5.1 that are accepted in the answers of one token endpoint.
+class Tolerance:
+    """Deviations from RFC 6749 section 5.1 that are accepted in the responses of one token endpoint.
 
     * ``token_types``: values of ``token_type``, in lower case, that this server uses for bearer tokens.
-    * ``token_type_optional``: an answer without ``token_type`` is about a bearer token.
+    * ``token_type_optional``: without ``token_type``, the token is a bearer token.
     * ``scope_list``: ``scope`` may be an array of scopes.
     """
 
@@ -47,16 +50,16 @@ class Tolerated:
     scope_list: bool = False
 
 
-STRICT: Final = Tolerated()
+STRICT: Final = Tolerance()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenResponse:
-    """A usable answer. ``scope`` is what was granted, ``None`` when the server says nothing: as asked (section 5.1).
+    """A successful response: RFC 6749 section 5.1. Other members, a refresh token included, are dropped.
 
-    ``token_type`` is as the server writes it, ``"Bearer"`` when it does not. ``expires_in`` is in seconds, at
-    least 0 and at most ten years; ``None`` when the server gives no lifetime. A refresh token is not kept, nor
-    is any member not named here.
+    * ``token_type``: as the server sent it, or ``"Bearer"`` if it is optional and absent.
+    * ``expires_in``: seconds, from 0 to ten years; ``None`` if the server sent no lifetime.
+    * ``scope``: the granted scopes; ``None`` if the server sent none, so the requested scopes were granted.
     """
 
     access_token: str = field(repr=False)
@@ -67,10 +70,12 @@ class TokenResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRefusal:
-    """No token, and asking again would not help: an OAuth error, or an answer that cannot be used (``problem``).
+    """A response without a usable token, which a retry would not change: an OAuth error, or a malformed response.
 
-    ``error``, ``description`` and ``uri`` are what the server wrote, where it keeps to RFC 6749 appendix A.7 and A.9;
-    a description outside of it is escaped, and any is bounded.
+    * ``problem``: what is wrong, without quoting the response.
+    * ``error`` and ``uri``: as the server sent them, or ``None`` if they do not conform to RFC 6749 appendix A.7 and
+    A.9.
+    * ``description``: as the server sent it, with unprintable characters escaped and at most 300 characters long.
     """
 
     status: int
@@ -81,14 +86,15 @@ class TokenRefusal:
 
 
 def is_outage(status: int) -> bool:
-    """Whether a server that answers *status* may answer otherwise when asked again: 408, 429, 5xx."""
+    """Return whether *status* is temporary, so that a retry may succeed: 408, 429 or 5xx."""
     return status in (408, 429) or status >= 500
 
 
 def basic_authorization(client_id: str, client_secret: str) -> str:
-    """The ``Authorization`` value of *client_secret_basic*: both parts form-urlencoded, then Base64 (section 2.3.1).
+    """Return the ``Authorization`` value for ``client_secret_basic``: RFC 6749 section 2.3.1.
 
-    ``- . _ ~ *`` stay as they are. Every decoder takes them so, and servers that forget to decode need them so.
+    Both parts are form-urlencoded, then joined and Base64-encoded. ``- . _ ~ *`` are not encoded: every decoder accepts
+    them literally, and servers that omit the decoding need them literally.
     """
     pair = f"{quote_plus(client_id, safe='*')}:{quote_plus(client_secret, safe='*')}"
     return "Basic " + base64.b64encode(pair.encode("ascii")).decode("ascii")
@@ -101,9 +107,9 @@ def client_credentials_form(
     audiences: Iterable[str] = (),
     parameters: Mapping[str, str] | None = None,
 ) -> tuple[tuple[str, str], ...]:
-    """The parameters of section 4.4.2, without the client's authentication. What is empty is left out.
+    """Return the form parameters of a client credentials request without client authentication: RFC 6749 section 4.4.2.
 
-    ``resource`` and ``audience`` may occur more than once (RFC 8707 section 2); everything else occurs once.
+    Empty values are omitted. Only ``resource`` and ``audience`` may occur more than once (RFC 8707 section 2).
     """
     form = [("grant_type", "client_credentials"), ("scope", " ".join(scopes))]
     form += (("resource", resource) for resource in resources)
@@ -112,53 +118,56 @@ def client_credentials_form(
     return tuple((name, value) for name, value in form if value)
 
 
-def judge_token_answer(status: int, body: bytes, tolerated: Tolerated = STRICT) -> TokenResponse | TokenRefusal:
-    """Judge the answer of a token endpoint strictly, apart from what is *tolerated*.
+def parse_token_response(status: int, body: bytes, tolerance: Tolerance = STRICT) -> TokenResponse | TokenRefusal:
+    """Parse the response of a token endpoint strictly, except for the deviations in *tolerance*.
 
-    For an answer that :func:`is_outage` there is nothing to judge.
+    Call it only if *status* is not :func:`is_outage`.
 
-    Checked: status 200; one strict JSON object; ``access_token`` that can be sent in a header unambiguously;
-    ``token_type`` Bearer in any case (section 7.1: never use a type that is not understood); ``expires_in`` a whole
-    number, or a string of digits; ``scope`` by the grammar of section 3.3. ``null`` counts as absent.
-    Not checked: the content type, and anything inside the token (RFC 9068 section 6).
+    Checked: status 200; one strict JSON object; ``access_token`` can be sent unambiguously in a header; ``token_type``
+    is Bearer in any case; ``expires_in`` is a whole number or a string of digits; ``scope`` follows the grammar of RFC
+    6749 section 3.3. ``null`` counts as absent. NOT checked: the content type, and the content of the token, which is
+    opaque to clients (RFC 9068 section 6).
     """
     try:
         members = parse_object(body)
     except MalformedJSON as error:
         if status == 200:
-            return TokenRefusal(status=status, problem=f"the answer is {error}")
+            return TokenRefusal(status=status, problem=f"the response is {error}")
         members = {}
     if status != 200:
-        refused = "redirects of a token endpoint are not followed" if 300 <= status < 400 else "no token was issued"
-        return _refusal(status, members, refused)
+        problem = "redirects of a token endpoint are not followed" if 300 <= status < 400 else "no token was issued"
+        return _refusal(status, members, problem)
     try:
-        return _token(members, tolerated)
-    except _Unusable as unusable:
+        return _token(members, tolerance)
+    except _UnusableResponse as unusable:
         return _refusal(status, members, str(unusable))
 
 
-class _Unusable(ValueError):
-    """The text is a constant: it never quotes the answer, which may hold a token."""
+class _UnusableResponse(ValueError):
+    """The response has no usable token. The message is constant, since the response may contain a token."""
 
 
-def _token(members: Mapping[str, Any], tolerated: Tolerated) -> TokenResponse:
+def _token(members: Mapping[str, Any], tolerance: Tolerance) -> TokenResponse:
     token, kind = members.get("access_token"), members.get("token_type")
-    if kind is None and tolerated.token_type_optional:
+    if kind is None and tolerance.token_type_optional:
         kind = "Bearer"
     if not isinstance(token, str) or not isinstance(kind, str):
-        raise _Unusable("access_token or token_type is missing or not a string")
-    if kind.lower() not in tolerated.token_types:
-        raise _Unusable(
-            "token_type is not Bearer, and no other type is supported; if this server calls bearer tokens by another "
-            "name, set token_types"
+        raise _UnusableResponse("access_token or token_type is missing or not a string")
+    # RFC 6749 section 7.1: "The client MUST NOT use an access token if it does not understand the token type."
+    if kind.lower() not in tolerance.token_types:
+        raise _UnusableResponse(
+            "token_type is not Bearer, and no other type is supported; if this server uses another name for bearer "
+            "tokens, set token_types"
         )
     if not is_token(token):
-        raise _Unusable("access_token has characters that cannot be sent unambiguously in an Authorization header")
+        raise _UnusableResponse(
+            "access_token has characters that cannot be sent unambiguously in an Authorization header"
+        )
     return TokenResponse(
         access_token=token,
         token_type=kind,
         expires_in=_lifetime(members.get("expires_in")),
-        scope=_scope(members.get("scope"), tolerated),
+        scope=_scope(members.get("scope"), tolerance),
     )
 
 
@@ -169,21 +178,22 @@ def _lifetime(value: Any) -> float | None:
         value = int(value)
     whole = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
     if not whole:
-        raise _Unusable("expires_in is not a whole number of seconds")
+        raise _UnusableResponse("expires_in is not a whole number of seconds")
     return float(min(max(value, 0), LONGEST_LIFETIME))
 
 
-def _scope(value: Any, tolerated: Tolerated) -> tuple[str, ...] | None:
+def _scope(value: Any, tolerance: Tolerance) -> tuple[str, ...] | None:
     if value is None:
         return None
-    if isinstance(value, list) and tolerated.scope_list:
+    if isinstance(value, list) and tolerance.scope_list:
         scopes = tuple(value)
     elif isinstance(value, str):
-        scopes = tuple(filter(None, value.split(" ")))  # several spaces, or an empty string, are seen in the wild
+        # Some servers send several spaces between scopes, or an empty string.
+        scopes = tuple(filter(None, value.split(" ")))
     else:
-        raise _Unusable("scope is not a string; if this server sends an array, set scope_list")
+        raise _UnusableResponse("scope is not a string; if this server sends an array, set scope_list")
     if not all(isinstance(scope, str) and _SCOPE_TOKEN.fullmatch(scope) for scope in scopes):
-        raise _Unusable("scope has characters that RFC 6749 section 3.3 does not allow")
+        raise _UnusableResponse("scope has characters that RFC 6749 section 3.3 does not allow")
     return scopes
 
 
@@ -192,17 +202,17 @@ def _refusal(status: int, members: Mapping[str, Any], problem: str) -> TokenRefu
     return TokenRefusal(
         status=status,
         problem=problem,
-        error=_kept(members.get("error"), _ERROR_TEXT),
+        error=_conforming(members.get("error"), _ERROR_TEXT),
         description=_one_line(description) if isinstance(description, str) else None,
-        uri=_kept(members.get("error_uri"), _ERROR_URI),
+        uri=_conforming(members.get("error_uri"), _ERROR_URI),
     )
 
 
-def _kept(value: Any, grammar: re.Pattern[str]) -> str | None:
-    return value if isinstance(value, str) and len(value) <= _MOST_SHOWN and grammar.fullmatch(value) else None
+def _conforming(value: Any, grammar: re.Pattern[str]) -> str | None:
+    return value if isinstance(value, str) and len(value) <= _MAX_SHOWN and grammar.fullmatch(value) else None
 
 
 def _one_line(text: str) -> str:
-    """*text* without what moves a cursor or turns a line around, at most 300 characters."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[:_MOST_SHOWN])
-    return shown[:_MOST_SHOWN] + ("..." if len(text) > _MOST_SHOWN or len(shown) > _MOST_SHOWN else "")
+    """Escape the unprintable characters of *text*, such as control characters, and shorten it to 300 characters."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[:_MAX_SHOWN])
+    return shown[:_MAX_SHOWN] + ("..." if len(text) > _MAX_SHOWN or len(shown) > _MAX_SHOWN else "")

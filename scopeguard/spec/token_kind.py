@@ -1,8 +1,8 @@
-"""Whether claims describe an access token: one list of questions, for JWTs and for what an authority answers.
+"""Check that claims describe an access token, for JWTs and for introspection answers alike.
 
-Authorization servers sign ID tokens, refresh tokens and logout tokens with the same keys, and some call all of them
-active (RFC 7662 section 4 leaves that to them). RFC 9068 tells them apart by the ``typ`` of the header; before it, and
-in an answer, only claims do.
+Authorization servers sign ID tokens, refresh tokens and logout tokens with the same keys, and some introspection
+endpoints report all of them as active (RFC 7662 section 4 leaves that to the server). RFC 9068 distinguishes access
+tokens by the ``typ`` header parameter. Without it, and in introspection answers, only the claims tell.
 """
 
 from __future__ import annotations
@@ -13,21 +13,22 @@ from typing import Any, Final
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import InvalidToken, Reason
 
-# Members that name the kind of a token: RFC 7662 section 2.2; Cognito, Hydra, Dex; Keycloak; Adobe; PingAM; Curity.
-# Only of the first two are all values known. Elsewhere "typ" is a format ("JWT"), and "type" anything.
-_CLOSED: Final = ("token_type", "token_use")
-_OPEN: Final = ("typ", "type", "tokenName", "purpose")
-# What only an ID token (OpenID Connect Core section 2) or a security event token (RFC 8417) carries.
-_OF_ID_TOKENS: Final = ("nonce", "at_hash", "c_hash", "s_hash")
-_TELLING: Final = frozenset((*_CLOSED, *_OPEN, *_OF_ID_TOKENS, "events"))
+# Members that name the kind of a token: token_type in RFC 7662 section 2.2; token_use of Cognito, Hydra and Dex; typ of
+# Keycloak; type of Adobe; tokenName of PingAM; purpose of Curity. All values of the closed members are known, so an
+# unknown value is refused. An open member may also have an unrelated value, such as the "typ" of "JWT".
+_CLOSED_MEMBERS: Final = ("token_type", "token_use")
+_OPEN_MEMBERS: Final = ("typ", "type", "tokenName", "purpose")
+# Claims that only ID tokens have: OpenID Connect Core sections 2 and 3.3.2.11; FAPI 1.0 for s_hash.
+_ID_TOKEN_CLAIMS: Final = ("nonce", "at_hash", "c_hash", "s_hash")
+_KIND_CLAIMS: Final = frozenset((*_CLOSED_MEMBERS, *_OPEN_MEMBERS, *_ID_TOKEN_CLAIMS, "events"))
 
-# Before the name of a kind: RFC 8693 section 3, and the media types of RFC 7515 section 4.1.9.
+# Prefixes of the name of a kind: token type identifiers (RFC 8693 section 3) and media types (RFC 7515 section 4.1.9).
 _PREFIXES: Final = ("urn:ietf:params:oauth:token-type:", "application/")
 _SEPARATORS: Final = str.maketrans("", "", "-_+. \t")
-# Names of kinds as _word() returns them, without "jwt" and "token" at the end.
+# Names of kinds in the form that _normalize() returns.
 _ACCESS: Final = frozenset(("bearer", "access", "at"))
 _ACCESS_USES: Final = frozenset(("access", "access_token"))
-# Tokens that are good only with a proof of possession (RFC 9449 section 6.2, RFC 9200 section 5.9.1).
+# Tokens that are valid only with a proof of possession (RFC 9449 section 6.2, RFC 9200 section 5.9.1).
 _BOUND: Final = frozenset(("dpop", "pop"))
 _ID: Final = frozenset(("id", "serializedid"))
 _OTHER: Final = frozenset(
@@ -42,68 +43,80 @@ _AUTHORIZATION_CLAIMS: Final = ("roles", "groups", "entitlements", "permissions"
 
 
 def check_is_access_token(
-    claims: Mapping[str, Any], issuer: Issuer, *, typed: bool = False, answered: bool = False
+    claims: Mapping[str, Any], issuer: Issuer, *, typed: bool = False, introspected: bool = False
 ) -> None:
-    """Refuse *claims* that describe another kind of token, and claims of a JWT that do not tell its kind.
+    """Refuse *claims* of another kind of token, and claims of a JWT that do not show which kind it is.
 
     Checked: the members that name a kind (``token_type``, ``token_use``, ``typ``, ``type``, ``tokenName``,
-    ``purpose``), unless *issuer* expects values of its own there; claims that only ID tokens and security event tokens
-    carry; and that there is a mark of an access token, a client, a scope or a role. A list counts by its members. A
-    value that is neither text nor a list of texts is refused.
+    ``purpose``), unless *issuer* expects its own values there; claims that only ID tokens and security event tokens
+    have; and that something shows an access token: a member that names it, or a client, scope or role claim. Every
+    member of an array is checked. A value that is neither a string nor an array of strings is refused.
 
-    *typed*: the header says ``at+jwt`` (RFC 9068 section 2.1), which is such a mark and changes nothing else.
-    *answered*: an introspection endpoint answered with them, so they need no mark of an access token: RFC 7662 section
-    2.2 makes every member but ``active`` optional. With ``accept_id_tokens_dangerously`` ID tokens pass, and refresh
-    and logout tokens do not.
+    * *typed*: the header says ``at+jwt`` (RFC 9068 section 2.1), which shows an access token. The other checks apply.
+    * *introspected*: the claims come from an introspection endpoint. They need not show an access token, because RFC
+    7662
+      section 2.2 makes every member but ``active`` optional.
 
-    Raises :class:`InvalidToken`: ``NOT_AN_ACCESS_TOKEN``, or ``SENDER_CONSTRAINT_UNPROVEN`` for a token that is marked
-    as bound to a key, because proofs of possession are not supported.
+    With ``accept_id_tokens_dangerously``, ID tokens are accepted; refresh and logout tokens are not.
+
+    Raises :class:`InvalidToken`: ``NOT_AN_ACCESS_TOKEN``, or ``SENDER_CONSTRAINT_UNPROVEN`` for a token that is bound
+    to a key, because proofs of possession are not supported.
     """
+    # RFC 8725 section 3.12: "If more than one kind of JWT can be issued by the same issuer, the validation rules for
+    # those JWTs MUST be written such that they are mutually exclusive, rejecting JWTs of the wrong kind."
     accepts_ids = issuer.accept_id_tokens_dangerously
-    marked = typed or answered
-    if not _TELLING.isdisjoint(claims):
-        named = [name for name in (*_OPEN, *_CLOSED) if name in claims and _names_access(claims[name], name, issuer)]
+    marked = typed or introspected
+    if not _KIND_CLAIMS.isdisjoint(claims):
+        named = [
+            name
+            for name in (*_OPEN_MEMBERS, *_CLOSED_MEMBERS)
+            if name in claims and _names_access_token(claims[name], name, issuer)
+        ]
         marked = marked or bool(named)
+        # Security event tokens have "events" (RFC 8417 section 2.2).
         if "events" in claims:
-            raise _refused("events")
+            raise _not_an_access_token("events")
         if not accepts_ids:
             _check_evidence(claims, named)
-    if marked or accepts_ids or _speaks_of_authorization(claims, issuer):
+    if marked or accepts_ids or _has_authorization_claim(claims, issuer):
         return
-    raise _refused("client, scope or role")
+    raise _not_an_access_token("client, scope or role")
 
 
-def marks(members: Mapping[str, Any]) -> dict[str, Any]:
-    """The *members* that :func:`check_is_access_token` asks for, of an answer that is not by RFC 7662."""
-    return {name: members[name] for name in _TELLING if name in members}
+def kind_claims(members: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of *members* that :func:`check_is_access_token` reads, except client, scope and role claims.
+
+    For answers of endpoints that do not follow RFC 7662.
+    """
+    return {name: members[name] for name in _KIND_CLAIMS if name in members}
 
 
-def _names_access(value: object, name: str, issuer: Issuer) -> bool:
+def _names_access_token(value: object, name: str, issuer: Issuer) -> bool:
     """Return whether *value* of the member *name* says "access token"; refuse a value that says something else."""
     values = value if isinstance(value, list) else [value]
-    expected = name in issuer.expected_claims  # then these values were compared before
+    expected = name in issuer.expected_claims  # jwt.check_members() has compared the value
     if not expected and (not values or not all(isinstance(each, str) for each in values)):
-        raise _refused(name)
-    # Every member is looked at: one that says "access token" does not excuse the next one.
-    named = [_text_names_access(each, name, issuer) for each in values if isinstance(each, str)]
+        raise _not_an_access_token(name)
+    # A list, not a generator: every value is checked, even after one that says "access token".
+    named = [_text_names_access_token(each, name, issuer) for each in values if isinstance(each, str)]
     return bool(named) and all(named)
 
 
-def _text_names_access(value: str, name: str, issuer: Issuer) -> bool:
-    word = _word(value)
+def _text_names_access_token(value: str, name: str, issuer: Issuer) -> bool:
+    word = _normalize(value)
     if word in _BOUND:
         raise InvalidToken(Reason.SENDER_CONSTRAINT_UNPROVEN, claim=name)
     known = value in _ACCESS_USES if name == "token_use" else word in _ACCESS
     if known or name in issuer.expected_claims:
         return known
     accepted = word in _ID and issuer.accept_id_tokens_dangerously
-    if (word in _ID or word in _OTHER or name in _CLOSED) and not accepted:
-        raise _refused(name)
+    if (word in _ID or word in _OTHER or name in _CLOSED_MEMBERS) and not accepted:
+        raise _not_an_access_token(name)
     return False
 
 
-def _word(value: str) -> str:
-    """Return *value* in the one form that ``Refresh``, ``refresh_token`` and ``application/refresh+jwt`` share."""
+def _normalize(value: str) -> str:
+    """Normalize the name of a kind, so that ``Refresh``, ``refresh_token`` and ``refresh+jwt`` become ``refresh``."""
     short = value.strip().lower()
     for prefix in _PREFIXES:
         short = short.removeprefix(prefix)
@@ -111,15 +124,17 @@ def _word(value: str) -> str:
 
 
 def _check_evidence(claims: Mapping[str, Any], named: list[str]) -> None:
-    """Refuse claims of ID tokens. A ``nonce`` alone is no evidence beside a member that says "access token": older
-    Keycloak and PingAM copy it into access tokens. ``token_type`` is not such a member, because ``Bearer`` is said of
-    any token."""
-    for name in _OF_ID_TOKENS:
+    """Refuse claims that only ID tokens have. *named*: the members that say "access token".
+
+    A ``nonce`` is accepted beside such a member, because older Keycloak and PingAM copy it into access tokens.
+    ``token_type`` does not suffice for that, because servers send ``Bearer`` for any kind of token.
+    """
+    for name in _ID_TOKEN_CLAIMS:
         if name in claims and (name != "nonce" or not any(member != "token_type" for member in named)):
-            raise _refused(name)
+            raise _not_an_access_token(name)
 
 
-def _speaks_of_authorization(claims: Mapping[str, Any], issuer: Issuer) -> bool:
+def _has_authorization_claim(claims: Mapping[str, Any], issuer: Issuer) -> bool:
     for name in issuer.client_id_claims:
         if name in claims:
             return True
@@ -132,5 +147,5 @@ def _speaks_of_authorization(claims: Mapping[str, Any], issuer: Issuer) -> bool:
     return any(name in claims for name in names)
 
 
-def _refused(claim: str) -> InvalidToken:
+def _not_an_access_token(claim: str) -> InvalidToken:
     return InvalidToken(Reason.NOT_AN_ACCESS_TOKEN, claim=claim)

@@ -11,7 +11,7 @@ import re
 from typing import Any, Final
 
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
-from scopeguard.spec.token_kind import marks
+from scopeguard.spec.token_kind import kind_claims
 
 # As v3 calls it, and as v1 and v2 do.
 _NAMES: Final = (
@@ -61,7 +61,7 @@ def read(body: bytes, now: float) -> dict[str, Any]:
     if expires is None and left is None:
         raise MalformedInfo("the answer has neither exp nor expires_in")
     told["exp"] = expires if expires is not None else int(now) + (left or 0)
-    return {**marks(members), **told}
+    return {**kind_claims(members), **told}
 
 
 def read_gitlab(body: bytes, now: float) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def read_gitlab(body: bytes, now: float) -> dict[str, Any]:
         told["client_id"] = application["uid"]
     if _seconds(owner) is not None:
         told["sub"] = str(owner)
-    return {**marks(members), **told}
+    return {**kind_claims(members), **told}
 
 
 def _seconds(value: object) -> int | None:

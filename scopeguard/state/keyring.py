@@ -196,7 +196,7 @@ class KeyRing(Locked):
         if held is None:
             undecided, may_fetch = True, self._aloft > 0 or pause == 0.0
             self._ask(_name(kid, algorithm, mark))
-        elif not self._static and (kid is None or not held.keys.names(kid)):
+        elif not self._static and (kid is None or not held.keys.has_key_id(kid)):
             # Otherwise the keys are configured, or the key has another algorithm: the token is at fault.
             name = _name(kid, algorithm, mark)
             missing = self._missing.get(name)

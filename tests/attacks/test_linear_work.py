@@ -26,7 +26,7 @@ from scopeguard.server.forwarded import Proxies
 from scopeguard.spec import credentials, introspection, jwt, tokeninfo
 from scopeguard.spec.challenge import private_headers
 from scopeguard.spec.challenge_parser import parse_challenges
-from scopeguard.spec.discovery import judge_metadata
+from scopeguard.spec.discovery import parse_metadata
 from scopeguard.spec.http_caching import is_json, lifetime, retry_after
 from scopeguard.spec.jwks import parse_key_set
 from scopeguard.spec.jws import decode_base64url
@@ -35,7 +35,7 @@ from scopeguard.spec.scope_claims import granted_scopes
 from scopeguard.spec.status_list import find_reference
 from scopeguard.spec.strict_json import parse_object
 from scopeguard.spec.subprotocol import token_from_subprotocols
-from scopeguard.spec.token_endpoint import judge_token_answer
+from scopeguard.spec.token_endpoint import parse_token_response
 from scopeguard.wsgi import decoded_path, strip_query_token
 from work import Stepper, TooMuchWork, counting
 
@@ -152,20 +152,22 @@ PARSERS: Final[dict[str, Callable[[bytes], object]]] = {
     "Retry-After": as_text(lambda text: retry_after({"retry-after": text}, 0.0)),
     "Content-Type": as_text(lambda text: is_json({"content-type": text})),
     "Cache-Control of the app": as_text(lambda text: private_headers([("cache-control", text)])),
-    "a token answer": lambda data: judge_token_answer(200, data),
-    "a token answer's members": lambda data: judge_token_answer(
+    "a token answer": lambda data: parse_token_response(200, data),
+    "a token answer's members": lambda data: parse_token_response(
         200,
         json.dumps(
             {"access_token": "t", "token_type": "Bearer", "scope": data.decode("latin-1"), "expires_in": 60}
         ).encode(),
     ),
-    "the lifetime of a token answer": lambda data: judge_token_answer(
+    "the lifetime of a token answer": lambda data: parse_token_response(
         200, as_members(data, "expires_in")[:-1] + b',"access_token":"t","token_type":"Bearer"}'
     ),
-    "the token of a token answer": lambda data: judge_token_answer(
+    "the token of a token answer": lambda data: parse_token_response(
         200, as_members(data, "access_token")[:-1] + b',"token_type":"Bearer"}'
     ),
-    "a token error": lambda data: judge_token_answer(400, as_members(data, "error", "error_description", "error_uri")),
+    "a token error": lambda data: parse_token_response(
+        400, as_members(data, "error", "error_description", "error_uri")
+    ),
     "an introspection answer": introspection.read_answer,
     "an introspection answer's members": lambda data: introspection.check_answer(
         introspection.as_claims({"active": True, "scope": data.decode("latin-1"), "token_type": "bearer"}, ""),
@@ -174,12 +176,12 @@ PARSERS: Final[dict[str, Callable[[bytes], object]]] = {
         audience_required=False,
     ),
     "tokeninfo": lambda data: tokeninfo.read(as_members(data, "exp", "expires_in", "aud", "scope"), 0.0),
-    "metadata": lambda data: judge_metadata(data, "https://as.example"),
-    "metadata, an endpoint": lambda data: judge_metadata(
+    "metadata": lambda data: parse_metadata(data, "https://as.example"),
+    "metadata, an endpoint": lambda data: parse_metadata(
         b'{"issuer":"https://as.example",' + as_members(b"https://as.example/" + data, "jwks_uri")[1:],
         "https://as.example",
     ),
-    "metadata, a host": lambda data: judge_metadata(
+    "metadata, a host": lambda data: parse_metadata(
         b'{"issuer":"https://as.example",' + as_members(b"https://" + data, "jwks_uri")[1:], "https://as.example"
     ),
     "a key set": parse_key_set,

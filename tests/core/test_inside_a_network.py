@@ -35,7 +35,7 @@ from scopeguard.cli.commands import cli
 from scopeguard.client import ClientCredentials, OriginNotAllowed
 from scopeguard.devserver import Authority, Client, DevServer, KeyRing
 from scopeguard.flow.effects import Send
-from scopeguard.spec.discovery import MalformedMetadata, judge_metadata
+from scopeguard.spec.discovery import MalformedMetadata, parse_metadata
 from storms import request_with
 
 HOSTS = ["keycloak:8080"]
@@ -180,10 +180,10 @@ def test_error_about_a_url_does_not_quote_its_credentials():
 def test_metadata_may_name_only_configured_http_hosts(issuer: str, name: str, url: str, is_usable: bool):
     document = f'{{"issuer": "{issuer}", "{name}": "{url}"}}'.encode()
     if is_usable:
-        assert getattr(judge_metadata(document, issuer, insecure=frozenset(HOSTS)), name) == url
+        assert getattr(parse_metadata(document, issuer, insecure=frozenset(HOSTS)), name) == url
     else:
         with pytest.raises(MalformedMetadata):
-            judge_metadata(document, issuer, insecure=frozenset(HOSTS))
+            parse_metadata(document, issuer, insecure=frozenset(HOSTS))
 
 
 def test_transport_refuses_http_to_hosts_that_the_exchange_does_not_allow():

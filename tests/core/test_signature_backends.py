@@ -29,7 +29,7 @@ from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import Answer, Send
 from scopeguard.guard import Decision, engine_of
 from scopeguard.request import HeaderList, RequestView
-from scopeguard.spec.signatures import PublicKey, Verifier, prepared
+from scopeguard.spec.signatures import PublicKey, Verifier, prepare_verifier
 from scopeguard.testing import FakeAuthority
 
 
@@ -45,7 +45,7 @@ class Backend:
 
     def prepare(self, algorithm: str, public_key: PublicKey, /) -> Verifier | None:
         self.algorithms.append(algorithm)
-        verifier = prepared(algorithm, public_key)
+        verifier = prepare_verifier(algorithm, public_key)
 
         def verify(signed: bytes, signature: bytes) -> bool:
             self.calls += 1

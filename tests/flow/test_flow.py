@@ -20,7 +20,7 @@ from scopeguard.flow.credential import find_credential
 from scopeguard.flow.effects import Answer, ReadFile, ReadForm, Send, SingleFlight, start
 from scopeguard.flow.keys import MOST_VERIFICATIONS, warm
 from scopeguard.request import HeaderList, RequestView
-from scopeguard.spec.jwks import VerificationKey, configured_key_set
+from scopeguard.spec.jwks import VerificationKey, parse_configured_key_set
 from scopeguard.state.issuers import Issuers
 from scopeguard.state.revocation import Revocations
 from scopeguard.testing import FakeAuthority
@@ -101,7 +101,7 @@ def test_key_set_is_fetched_from_the_configured_url(
 
 def test_static_keys_need_no_fetch(new_bench: Any, authority: Any):
     document = authority.authority.keys.key_set(authority.clock.wall())
-    bench = new_bench(authority, static=configured_key_set(document))
+    bench = new_bench(authority, static=parse_configured_key_set(document))
     bench.judge(authority.mint())
     with pytest.raises(InvalidToken) as refused:
         bench.judge(authority.mint(headers={"kid": "unknown"}))
@@ -228,7 +228,7 @@ def land_keys_after(bench: Any, step: str, jwk: dict[str, Any], monkeypatch: pyt
     def do(*arguments: Any, **options: Any) -> object:
         found, now = done(*arguments, **options), bench.clock.monotonic()
         number = ring.begin(now, provoked=False)
-        ring.absorb(configured_key_set({"keys": [jwk]}), now, number=number, lifetime=None)
+        ring.absorb(parse_configured_key_set({"keys": [jwk]}), now, number=number, lifetime=None)
         return found
 
     monkeypatch.setattr(ring, step, do)
@@ -843,7 +843,10 @@ def test_search_continues_after_a_document_without_the_endpoint(bench: Any, auth
 @pytest.mark.parametrize(
     ("first", "said"),
     [
-        (json_answer({"issuer": "https://as.test/", "jwks_uri": JWKS}), "names the issuer 'https://as.test/'"),
+        (
+            json_answer({"issuer": "https://as.test/", "jwks_uri": JWKS}),
+            "the issuer in the metadata is 'https://as.test/'",
+        ),
         (json_answer({"issuer": "https://as.test", "jwks_uri": "https://10.0.0.1/"}), "jwks_uri"),
         (AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, "https://as.test", problem="reset"), "reset"),
         (AuthorityUnavailable(Reason.AUTHORITY_TIMED_OUT, "https://as.test"), "timed_out"),

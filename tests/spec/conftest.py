@@ -7,11 +7,12 @@ from typing import Any, Protocol
 
 import pytest
 
+from compact import parse_compact
 from scopeguard.config.issuer import SUPPORTED_ALGORITHMS
 from scopeguard.core.signature_backends import checked_backends
 from scopeguard.errors import InvalidToken
 from scopeguard.spec.jwks import MalformedKeySet, parse_key_set
-from scopeguard.spec.jws import check_header, parse_compact
+from scopeguard.spec.jws import check_header
 from scopeguard.spec.signatures import Backends
 
 

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compact import parse_compact
 from scopeguard.devserver.keys import SigningKey
 from scopeguard.errors import ConfigurationError
 from scopeguard.spec.client_authentication import (
@@ -23,11 +24,10 @@ from scopeguard.spec.client_authentication import (
     assertion,
     basic,
     bearer,
-    named,
+    client_id_only,
     post,
 )
-from scopeguard.spec.jwks import configured_key_set
-from scopeguard.spec.jws import parse_compact
+from scopeguard.spec.jwks import parse_configured_key_set
 
 NOW = 1_800_000_000.75
 ALGORITHMS = ("RS256", "PS256", "ES256", "ES384", "EdDSA")
@@ -95,7 +95,7 @@ def test_basic_credentials_decode_to_the_same_id_and_secret(client_id: str, secr
         (basic("api", "hush"), "Basic YXBpOmh1c2g=", ()),
         (post("api", "hush"), None, (("client_id", "api"), ("client_secret", "hush"))),
         (bearer("other"), "Bearer other", ()),
-        (named("api"), None, (("client_id", "api"),)),
+        (client_id_only("api"), None, (("client_id", "api"),)),
         (Proof(), None, ()),
     ],
     ids=["basic", "post", "bearer", "named", "none"],
@@ -133,7 +133,7 @@ def test_assertion_names_the_client_and_is_signed_by_its_key(keys: Mapping[str, 
         "jti": "one",
     }
     parsed = parse_compact(token)
-    (public,) = configured_key_set({"keys": [signer.public_jwk()]}).candidates(signer.kid, algorithm)
+    (public,) = parse_configured_key_set({"keys": [signer.public_jwk()]}).candidates(signer.kid, algorithm)
     assert public.verify(algorithm, parsed.signed, parsed.signature)
 
 

@@ -32,11 +32,11 @@ from scopeguard.spec.jwks import (
     KeySet,
     MalformedKeySet,
     VerificationKey,
-    configured_key_set,
+    parse_configured_key_set,
     parse_key_set,
     thumbprint,
 )
-from scopeguard.spec.signatures import prepared
+from scopeguard.spec.signatures import prepare_verifier
 
 JWK = dict[str, Any]
 SIGNED = b"header.payload"
@@ -144,10 +144,10 @@ def find_alarm(jwk: object) -> tuple[str, bool]:
     assert [key.kid for key in key_set.keys] == ["good"]
     (ignored,) = key_set.ignored
     assert ignored.position == 0
-    assert ignored.why.isprintable()
+    assert ignored.reason.isprintable()
     with pytest.raises(MalformedKeySet):
         parse_key_set({"keys": [jwk]})
-    return ignored.why, ignored.alarming
+    return ignored.reason, ignored.alarming
 
 
 # --- published examples ----------------------------------------------------------------------------------------------
@@ -446,7 +446,7 @@ def test_key_ids_are_compared_exactly(judge, kid):
     jwks = {"keys": [rsa_jwk(kid="K1"), ed_jwk(kid="other")]}
     assert judge(token(kid="K1"), jwks) == "accepted"
     assert judge(token(kid=kid), jwks) == "no candidate"
-    assert not parse_key_set(jwks).names(kid)
+    assert not parse_key_set(jwks).has_key_id(kid)
 
 
 @pytest.mark.rule("J-19")
@@ -490,14 +490,14 @@ def test_key_without_a_kid_matches_no_kid_if_the_set_has_other_keys(judge):
     jwks = {"keys": [rsa_jwk(), ec_jwk(kid="k2")]}
     assert judge(token(kid="k1"), jwks) == "no candidate"
     assert judge(token(), jwks) == "accepted"
-    assert not parse_key_set(jwks).names("k1")
+    assert not parse_key_set(jwks).has_key_id("k1")
 
 
 def test_the_only_key_is_tried_for_any_kid_when_it_has_none(judge):
     jwks = {"keys": [rsa_jwk(), rsa_jwk(use="enc")]}
     assert judge(token(kid="k1"), jwks) == "accepted"
     assert judge(token(kid="k1", key=rsa_key("attacker")), jwks) == "bad signature"
-    assert not parse_key_set(jwks).names("whatever")
+    assert not parse_key_set(jwks).has_key_id("whatever")
 
 
 def test_only_key_with_a_kid_is_not_tried_for_another_kid(judge):
@@ -506,13 +506,13 @@ def test_only_key_with_a_kid_is_not_tried_for_another_kid(judge):
 
 def test_key_set_lists_its_kids_for_all_algorithms():
     key_set = parse_key_set({"keys": [rsa_jwk(kid="a"), ec_jwk(kid="b"), ec_jwk(kid="c", use="enc")]})
-    assert [key_set.names(kid) for kid in "abcd"] == [True, True, False, False]
+    assert [key_set.has_key_id(kid) for kid in "abcd"] == [True, True, False, False]
     assert key_set.candidates("b", "RS256") == ()
 
 
 def test_an_empty_key_set_has_no_candidates():
     assert KeySet(keys=()).candidates(None, "RS256") == ()
-    assert not KeySet(keys=()).names("a")
+    assert not KeySet(keys=()).has_key_id("a")
 
 
 @pytest.mark.rule("J-15", "X-12")
@@ -825,7 +825,7 @@ def test_key_with_a_repeated_member_is_ignored_and_others_are_used(repeated):
     key_set = parse_key_set(document)
     assert [key.kid for key in key_set.keys] == ["good"]
     assert [(key.kid, key.alarming) for key in key_set.ignored] == [("k1", True)]
-    assert "twice" in key_set.ignored[0].why
+    assert "twice" in key_set.ignored[0].reason
 
 
 @pytest.mark.rule("J-09", "X-20")
@@ -941,7 +941,7 @@ def test_equal_keys_compare_equal_and_have_a_short_repr():
 
 def test_configured_keys_are_parsed_like_fetched_ones():
     document = {"keys": [rsa_jwk(kid="a"), rsa_jwk(kid="enc", use="enc"), {"kty": "AKP", "alg": "ML-DSA-44"}]}
-    assert configured_key_set(document) == parse_key_set(document)
+    assert parse_configured_key_set(document) == parse_key_set(document)
 
 
 @pytest.mark.rule("J-31", "J-32", "J-39", "X-07")
@@ -949,7 +949,7 @@ def test_configured_keys_are_parsed_like_fetched_ones():
     ("jwk", "name"),
     [
         pytest.param(lambda: rsa_jwk(rsa_key("weak", 1024), kid="w"), "kid 'w': an RSA key of 1024 bits", id="weak"),
-        pytest.param(lambda: rsa_jwk(kid="p", d="c2VjcmV0"), r"kid 'p': it holds private members \(d\)", id="private"),
+        pytest.param(lambda: rsa_jwk(kid="p", d="c2VjcmV0"), r"kid 'p': it has private members \(d\)", id="private"),
         pytest.param(lambda: {"kty": "oct", "k": "c2VjcmV0"}, "key 2: it is symmetric", id="symmetric"),
         pytest.param(lambda: {**rsa_jwk(), "e": "AQ"}, "key 2: its exponent", id="e=1"),
         pytest.param(lambda: {**ec_jwk(), "x": "AA"}, "key 2: its coordinates", id="broken"),
@@ -958,7 +958,7 @@ def test_configured_keys_are_parsed_like_fetched_ones():
 )
 def test_a_bad_key_in_the_configuration_is_an_error_that_names_it(jwk, name):
     with pytest.raises(ConfigurationError, match=name) as caught:
-        configured_key_set({"keys": [ed_jwk(kid="good"), jwk()]}, setting="issuer.keys")
+        parse_configured_key_set({"keys": [ed_jwk(kid="good"), jwk()]}, setting="issuer.keys")
     assert str(caught.value).startswith("issuer.keys: ")
     assert "c2VjcmV0" not in str(caught.value)
 
@@ -978,7 +978,7 @@ def test_a_bad_key_in_the_configuration_is_an_error_that_names_it(jwk, name):
 def test_no_secret_can_be_configured_as_a_key(secret):
     for members in ({}, {"alg": "HS256"}, {"use": "enc"}, {"kid": "s", "key_ops": ["verify"]}):
         with pytest.raises(ConfigurationError, match="symmetric"):
-            configured_key_set({"keys": [rsa_jwk(), {"kty": "oct", "k": b64(secret), **members}]})
+            parse_configured_key_set({"keys": [rsa_jwk(), {"kty": "oct", "k": b64(secret), **members}]})
 
 
 @pytest.mark.rule("J-40")
@@ -989,13 +989,13 @@ def test_there_is_no_symmetric_algorithm_whose_result_could_be_compared_in_varia
     assert all(isinstance(key.public_key, asymmetric) for key in keys)
     for symmetric in ("HS256", "HS384", "HS512", "none"):
         with pytest.raises(KeyError):  # No configuration accepts it, and no backend computes it.
-            prepared(symmetric, rsa_key().public_key())
+            prepare_verifier(symmetric, rsa_key().public_key())
 
 
 @pytest.mark.parametrize("document", [{}, {"keys": []}, {"keys": "x"}, {"keys": [{"kty": "RSA", "use": "enc"}]}])
 def test_a_configuration_without_a_usable_key_is_an_error(document):
     with pytest.raises(ConfigurationError, match=r"keys: (not|a) "):
-        configured_key_set(document)
+        parse_configured_key_set(document)
 
 
 def padded_jwk(algorithm: str) -> JWK:
@@ -1013,7 +1013,7 @@ def test_padding_in_a_key_is_refused_with_a_hint_at_the_setting(algorithm: str):
     assert "key_set.padded = true accepts padding" in why
     assert alarming
     with pytest.raises(ConfigurationError, match=r"key_set\.padded"):
-        configured_key_set({"keys": [padded_jwk(algorithm)]})
+        parse_configured_key_set({"keys": [padded_jwk(algorithm)]})
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
@@ -1024,7 +1024,7 @@ def test_padding_in_a_key_is_accepted_if_configured(algorithm: str):
         assert found.keys == plain.keys
         assert found.keys[0].thumbprint == plain.keys[0].thumbprint
         assert found.keys[0].verify(algorithm, b"signed", sign(algorithm, b"signed"))
-    assert configured_key_set({"keys": [padded_jwk(algorithm)]}, padded=True).keys == plain.keys
+    assert parse_configured_key_set({"keys": [padded_jwk(algorithm)]}, padded=True).keys == plain.keys
 
 
 @pytest.mark.rule("J-22")
@@ -1040,4 +1040,4 @@ def test_invalid_padding_is_refused_even_if_padding_is_configured(ending: str):
 
 def test_too_many_configured_keys_are_an_error():
     with pytest.raises(ConfigurationError, match="at most 1"):
-        configured_key_set({"keys": [ed_jwk(), ed_jwk()]}, max_keys=1)
+        parse_configured_key_set({"keys": [ed_jwk(), ed_jwk()]}, max_keys=1)

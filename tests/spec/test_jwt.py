@@ -22,7 +22,7 @@ from scopeguard.access_token import Unverified
 from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY, Issuer, ScopeClaim, ScopeForm
 from scopeguard.errors import InvalidToken, Reason
 from scopeguard.scopes import all_of
-from scopeguard.spec.jwt import accept, check, named_issuer, peek, repeats_claims
+from scopeguard.spec.jwt import accept, check, peek, repeats_claims, unverified_issuer
 from scopeguard.spec.scope_claims import granted_scopes
 
 NOW: Final = 1_800_000_000
@@ -186,7 +186,7 @@ def test_text_that_is_not_a_signed_jwt_is_refused(change, reason):
 def test_payload_is_parsed_with_any_white_space_and_escapes():
     token = peek(compact(b' {\n"iss" : "https:\\/\\/as.example", "\\u0066oo": [1.5e3] }\t'))
     assert dict(token.claims) == {"iss": ISS, "foo": [1500.0]}
-    assert named_issuer(token) == ISS
+    assert unverified_issuer(token) == ISS
 
 
 @pytest.mark.rule("X-33")
@@ -217,7 +217,7 @@ def test_any_text_is_parsed_or_is_an_invalid_token(text):
 )
 def test_issuer_of_a_token_must_be_a_string(issuer, reason):
     with pytest.raises(InvalidToken) as caught:
-        named_issuer(unverified(changed(CLAIMS, {"iss": issuer})))
+        unverified_issuer(unverified(changed(CLAIMS, {"iss": issuer})))
     assert caught.value.reason is reason
 
 

@@ -48,17 +48,17 @@ def test_an_elliptic_curve_key_and_an_rsa_key_are_read():
 @pytest.mark.parametrize(
     ("document", "problem"),
     [
-        (pem(ec.generate_private_key(ec.SECP384R1())), "cannot verify the algorithms"),
-        (pem(ec.generate_private_key(ec.BrainpoolP256R1())), "not one public key"),
-        (pem(ed25519.Ed25519PrivateKey.generate()), "not one public key"),
+        (pem(ec.generate_private_key(ec.SECP384R1())), "cannot verify any algorithm"),
+        (pem(ec.generate_private_key(ec.BrainpoolP256R1())), "not one PEM public key"),
+        (pem(ed25519.Ed25519PrivateKey.generate()), "not one PEM public key"),
         (pem(rsa.generate_private_key(public_exponent=65537, key_size=1024)), "an RSA key of 1024 bits"),
         (
             pem(rsa.generate_private_key(public_exponent=65537, key_size=2048), serialization.PublicFormat.PKCS1),
-            "not one public key",
+            "not one PEM public key",
         ),
-        (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", "not one public key"),
-        (pem(P256) * 2, "not one public key"),
-        (b"", "not one public key"),
+        (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", "not one PEM public key"),
+        (pem(P256) * 2, "not one PEM public key"),
+        (b"", "not one PEM public key"),
     ],
     ids=["P-384", "Brainpool", "Ed25519", "RSA of 1024 bits", "PKCS #1", "not a key", "two keys", "empty"],
 )

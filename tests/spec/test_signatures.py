@@ -27,10 +27,10 @@ from scopeguard.spec.signatures import (
     Backends,
     PublicKey,
     SignatureBackend,
-    SignatureNotJudgedError,
+    SignatureBackendError,
     Verifier,
     der_signature,
-    prepared,
+    prepare_verifier,
 )
 
 SIGNED: Final = b"header.payload"
@@ -267,7 +267,7 @@ def ed_verdict(backends: Backends, public: Point, r: Point, signed: bytes) -> bo
     digest = hashlib.sha512(encoded(r) + encoded(public) + signed).digest()
     s = (NONCE + int.from_bytes(digest, "little") * SECRET) % ORDER_OF_ED25519
     key = ed25519.Ed25519PublicKey.from_public_bytes(encoded(public))
-    return prepared("Ed25519", key, backends)(signed, encoded(r) + s.to_bytes(32, "little"))
+    return prepare_verifier("Ed25519", key, backends)(signed, encoded(r) + s.to_bytes(32, "little"))
 
 
 def test_ed25519_is_verified_by_the_equation_without_a_cofactor(backends: Backends):
@@ -386,7 +386,7 @@ async def coroutine() -> bool:
 def test_exception_or_a_result_that_is_not_a_bool_is_a_backend_failure(answer: Callable[[], object]):
     key = key_of("RS256", (Recording(answer),))
     for _ in range(2):
-        with pytest.raises(SignatureNotJudgedError, match=r"^recording (raised RuntimeError|returned )") as caught:
+        with pytest.raises(SignatureBackendError, match=r"^recording (raised RuntimeError|returned )") as caught:
             key.verify("RS256", SIGNED, bytes(256))
         assert "header.payload" not in str(caught.value)
         assert caught.value.__context__ is None or caught.value.__suppress_context__
@@ -394,7 +394,7 @@ def test_exception_or_a_result_that_is_not_a_bool_is_a_backend_failure(answer: C
 
 def test_coroutine_as_a_result_is_a_backend_failure():
     made = coroutine()
-    with pytest.raises(SignatureNotJudgedError, match="returned coroutine"):
+    with pytest.raises(SignatureBackendError, match="returned coroutine"):
         key_of("RS256", (Recording(lambda: made),)).verify("RS256", SIGNED, bytes(256))
     assert inspect.iscoroutine(made)
     asyncio.run(made)
@@ -411,7 +411,7 @@ def test_backend_that_fails_to_prepare_is_retried_without_a_fallback():
     first, second = Refusing(), Recording()
     key = key_of("RS256", (first, second))
     for _ in range(2):
-        with pytest.raises(SignatureNotJudgedError, match=r"^recording raised ValueError$"):
+        with pytest.raises(SignatureBackendError, match=r"^recording raised ValueError$"):
             key.verify("RS256", SIGNED, bytes(256))
     assert key.verify("RS256", SIGNED, bytes(256))
     assert not second.prepared
@@ -426,4 +426,4 @@ def test_exception_that_stops_the_process_is_raised():
 
 
 def test_false_is_a_valid_result():
-    assert prepared("RS256", rsa_key().public_key(), (Recording(lambda: False),))(SIGNED, bytes(256)) is False
+    assert prepare_verifier("RS256", rsa_key().public_key(), (Recording(lambda: False),))(SIGNED, bytes(256)) is False

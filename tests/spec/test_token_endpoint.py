@@ -14,18 +14,18 @@ from scopeguard.spec.token_endpoint import (
     LONGEST_LIFETIME,
     TokenRefusal,
     TokenResponse,
-    Tolerated,
+    Tolerance,
     basic_authorization,
     client_credentials_form,
     is_outage,
-    judge_token_answer,
+    parse_token_response,
 )
 
 BEST = {"access_token": "tok-1", "token_type": "Bearer"}
 
 
 def judge(status=200, /, **members):
-    return judge_token_answer(status, json.dumps(members).encode())
+    return parse_token_response(status, json.dumps(members).encode())
 
 
 def expect_refusal(status=200, /, **members) -> TokenRefusal:
@@ -131,9 +131,9 @@ def test_token_and_type_must_be_non_empty_strings(name, value):
     ],
 )
 def test_response_must_be_one_strict_json_object(body):
-    outcome = judge_token_answer(200, body)
+    outcome = parse_token_response(200, body)
     assert isinstance(outcome, TokenRefusal)
-    assert "the answer is" in outcome.problem
+    assert "the response is" in outcome.problem
 
 
 @pytest.mark.rule("C-10")
@@ -204,44 +204,44 @@ def test_malformed_scopes_are_refused(value):
     assert "scope" in expect_refusal(**BEST, scope=value).problem
 
 
-# -- tolerated deviations
+# -- tolerance deviations
 
 
-def with_tolerance(tolerated, /, **members):
-    return judge_token_answer(200, json.dumps(members).encode(), tolerated)
+def with_tolerance(tolerance, /, **members):
+    return parse_token_response(200, json.dumps(members).encode(), tolerance)
 
 
 @pytest.mark.rule("C-10")
 def test_configured_names_for_bearer_are_compared_without_case():
-    tolerated = Tolerated(token_types=frozenset(("bearer", "bearertoken")))
+    tolerance = Tolerance(token_types=frozenset(("bearer", "bearertoken")))
     for kind in ("BearerToken", "bearertoken", "Bearer"):
-        outcome = with_tolerance(tolerated, access_token="tok-1", token_type=kind)
+        outcome = with_tolerance(tolerance, access_token="tok-1", token_type=kind)
         assert isinstance(outcome, TokenResponse)
         assert outcome.token_type == kind
     for wrong in (None, 1, "", "mac"):
-        assert isinstance(with_tolerance(tolerated, access_token="tok-1", token_type=wrong), TokenRefusal)
+        assert isinstance(with_tolerance(tolerance, access_token="tok-1", token_type=wrong), TokenRefusal)
 
 
 @pytest.mark.rule("C-09")
 def test_optional_token_type_may_only_be_absent():
-    tolerated = Tolerated(token_type_optional=True)
+    tolerance = Tolerance(token_type_optional=True)
     for body in (b'{"access_token":"tok-1"}', b'{"access_token":"tok-1","token_type":null}'):
-        outcome = judge_token_answer(200, body, tolerated)
+        outcome = parse_token_response(200, body, tolerance)
         assert isinstance(outcome, TokenResponse)
         assert outcome.token_type == "Bearer"
     for kind in ["", "mac", 1, False, ["Bearer"]]:
-        assert isinstance(with_tolerance(tolerated, access_token="tok-1", token_type=kind), TokenRefusal)
+        assert isinstance(with_tolerance(tolerance, access_token="tok-1", token_type=kind), TokenRefusal)
 
 
 @pytest.mark.rule("C-16")
 def test_scopes_may_be_an_array_if_configured():
-    tolerated = Tolerated(scope_list=True)
+    tolerance = Tolerance(scope_list=True)
     for value, scope in [([], ()), (["a", "b"], ("a", "b")), ("a b", ("a", "b")), (None, None)]:
-        outcome = with_tolerance(tolerated, **BEST, scope=value)
+        outcome = with_tolerance(tolerance, **BEST, scope=value)
         assert isinstance(outcome, TokenResponse)
         assert outcome.scope == scope
     for wrong in ([1], ["a b"], [""], [["a"]], [None], {"a": 1}, 1):
-        assert isinstance(with_tolerance(tolerated, **BEST, scope=wrong), TokenRefusal)
+        assert isinstance(with_tolerance(tolerance, **BEST, scope=wrong), TokenRefusal)
 
 
 # -- refusals
@@ -264,7 +264,7 @@ def test_oauth_error_code_and_description_are_kept():
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"error": 1, "error_description": [], "error_uri": {}}'])
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 201, 204])
 def test_error_status_without_an_oauth_error_is_a_refusal(status, body):
-    assert judge_token_answer(status, body) == TokenRefusal(status=status, problem="no token was issued")
+    assert parse_token_response(status, body) == TokenRefusal(status=status, problem="no token was issued")
 
 
 @pytest.mark.rule("C-18")
@@ -312,7 +312,7 @@ LIKELY = JSON | st.sampled_from(["tok-1", "Bearer", "3600", "a b", 3600, 0])
 @pytest.mark.rule("C-09", "C-12", "C-27")
 @given(st.sampled_from([200, 400, 302]), st.dictionaries(st.sampled_from(NAMES), LIKELY) | JSON)
 def test_any_response_gives_a_sendable_token_or_a_refusal(status, members):
-    outcome = judge_token_answer(status, json.dumps(members).encode())
+    outcome = parse_token_response(status, json.dumps(members).encode())
     if isinstance(outcome, TokenResponse):
         assert status == 200
         f"Bearer {outcome.access_token}".encode("ascii")
@@ -322,4 +322,4 @@ def test_any_response_gives_a_sendable_token_or_a_refusal(status, members):
 
 @given(st.integers(100, 599), st.binary(max_size=200))
 def test_any_bytes_are_handled_without_an_exception(status, body):
-    judge_token_answer(status, body)
+    parse_token_response(status, body)

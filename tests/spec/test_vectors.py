@@ -16,7 +16,7 @@ from typing import Any, Final
 import pytest
 
 from scopeguard.errors import ConfigurationError
-from scopeguard.spec.jwks import MalformedKeySet, VerificationKey, configured_key_set, parse_key_set, thumbprint
+from scopeguard.spec.jwks import MalformedKeySet, VerificationKey, parse_configured_key_set, parse_key_set, thumbprint
 from scopeguard.spec.jws import decode_base64url
 from scopeguard.spec.signatures import Backends
 
@@ -292,5 +292,5 @@ def test_published_keys_are_usable_if_public_and_for_signatures(vectors, path, u
 def test_a_published_secret_in_the_configuration_is_an_error(vectors, name):
     jwk = load(vectors / "jose-cookbook" / "jwk" / f"{name}.json")
     with pytest.raises(ConfigurationError, match=jwk["kid"]) as caught:
-        configured_key_set({"keys": [jwk]})
+        parse_configured_key_set({"keys": [jwk]})
     assert jwk.get("d", jwk.get("k")) not in str(caught.value)

@@ -754,7 +754,7 @@ class RingMachine(RuleBasedStateMachine):
                 self.claims.append(self.now)
             case Absent() as look:
                 assert expected == ()
-                known = self.good is not None and kid is not None and self.good.names(kid)
+                known = self.good is not None and kid is not None and self.good.has_key_id(kid)
                 asked = self.first_asked.setdefault((kid, algorithm), self.ring.begun)
                 assert look.held == usable
                 if not usable:

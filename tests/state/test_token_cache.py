@@ -19,7 +19,7 @@ from scopeguard.config.token_cache import TokenCachePolicy
 from scopeguard.devserver.keys import SigningKey
 from scopeguard.request import HeaderList
 from scopeguard.spec import jwt
-from scopeguard.spec.jwks import VerificationKey, configured_key_set
+from scopeguard.spec.jwks import VerificationKey, parse_configured_key_set
 from scopeguard.state.issuers import IssuerRecord, Issuers
 from scopeguard.state.keyring import KeyRing
 from scopeguard.state.revocation import Revocations
@@ -49,7 +49,7 @@ def trusting(**settings: Any) -> IssuerRecord:
     return IssuerRecord(
         issuer=issuer,
         vocabulary=issuer.vocabulary,
-        ring=KeyRing(issuer.key_set, static=configured_key_set(JWKS)),
+        ring=KeyRing(issuer.key_set, static=parse_configured_key_set(JWKS)),
     )
 
 

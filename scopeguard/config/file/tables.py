@@ -25,7 +25,7 @@ from scopeguard.edge.http import HttpxTransport
 from scopeguard.scopes import ScopeVocabulary
 from scopeguard.spec.client_authentication import AssertionKey
 from scopeguard.spec.error_body import ErrorBody
-from scopeguard.spec.jwks import configured_key_set
+from scopeguard.spec.jwks import parse_configured_key_set
 from scopeguard.spec.signatures import SignatureBackend
 from scopeguard.stores.redis import RedisStore
 
@@ -222,7 +222,7 @@ def _accepted(place: Place, key: str, value: Any) -> tuple[str | bool, ...]:
 
 def _inline_keys(place: Place, key: str, value: Any) -> Mapping[str, Any]:
     document = kinds.table(place, key, value)
-    place.built(key, lambda: configured_key_set(document, setting=key))
+    place.built(key, lambda: parse_configured_key_set(document, setting=key))
     return document
 
 
