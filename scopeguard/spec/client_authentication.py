@@ -127,6 +127,7 @@ def assertion(
         header["typ"] = typ
     if key.kid is not None:
         header["kid"] = key.kid
+    # RFC 7523 section 3: "For client authentication, the subject MUST be the "client_id" of the OAuth client."
     claims = {
         "iss": client_id,
         "sub": client_id,

@@ -57,12 +57,13 @@ def parse_metadata(
 ) -> Metadata:
     """Parse *document* as the metadata of *issuer*.
 
-    Checked: it is a strict JSON object; ``issuer`` equals *issuer* code point by code point; every endpoint is https,
-    has no credentials, and does not point to a special address or name (:mod:`scopeguard.spec.special_hosts`). An
-    endpoint may use http on loopback if the issuer is there as well, or if *insecure* lists its ``"name:port"``. A
-    special host is allowed if it is the issuer's own, or in *internal_hosts* or *insecure*. NOT checked: whether the
-    endpoints answer, and which addresses their names resolve to. ``signed_metadata`` and lists of algorithms are
-    ignored.
+    Checked: it is a strict JSON object; ``issuer`` equals *issuer* code point by code point; every endpoint is https
+    and has no credentials; no endpoint has a special address or name (:mod:`scopeguard.spec.special_hosts`). http is
+    allowed on loopback and for a ``"name:port"`` in *insecure*. A special host is allowed if it is the issuer's own, is
+    in *internal_hosts* or *insecure*, or is loopback like the issuer's.
+
+    NOT checked: whether the endpoints answer, and which addresses their names resolve to. ``signed_metadata`` and lists
+    of algorithms are ignored.
 
     Raises :class:`MalformedMetadata` with what is wrong, or :class:`NotMetadata` if the document is not metadata at
     all.

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from email.utils import mktime_tz, parsedate_tz
 from typing import Final
 
+# RFC 9111 section 5.2: "Cache directives are identified by a token, to be compared case-insensitively, and have an
+# optional argument that can use both token and quoted-string syntax."
 _MAX_AGE: Final = re.compile(r"(?<![\w-])max-age\s*=\s*\"?(\d{1,10})\"?", re.ASCII | re.IGNORECASE)
 _DIGITS: Final = re.compile(r"\d{1,10}", re.ASCII)
 
@@ -30,6 +32,7 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
     *now* is the wall clock in seconds since the epoch.
     """
+    # RFC 9110 section 10.2.3: Retry-After is either a number of seconds or a date.
     value = headers.get("retry-after", "").strip()
     if _DIGITS.fullmatch(value):
         return float(value)

@@ -44,8 +44,7 @@ MAX_CANDIDATES: Final = 8
 # RFC 9864 registered a second name for EdDSA with the curve Ed25519.
 _ED25519_NAMES: Final = frozenset(("EdDSA", "Ed25519"))
 _RSA_ALGORITHMS: Final = frozenset(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"))
-# The curve, the length of a coordinate in octets, and the only algorithm for the curve (RFC 7518 section 3.4, RFC
-# 8812).
+# The curve, the length of a coordinate in octets, and the only algorithm for the curve: RFC 7518 section 3.4, RFC 8812.
 _CURVES: Final[Mapping[str, tuple[EllipticCurve, int, str]]] = {
     "P-256": (SECP256R1(), 32, "ES256"),
     "P-384": (SECP384R1(), 48, "ES384"),
@@ -133,8 +132,7 @@ class IgnoredKey:
     * ``position``: its index in the document, from 0.
     * ``reason``: one printable line without key material.
     * ``alarming``: it is malformed, weak, private or symmetric, so its publisher should act. Otherwise it serves
-    another
-      purpose or is not supported.
+      another purpose or is not supported.
     """
 
     kid: str | None
@@ -186,8 +184,7 @@ def parse_key_set(
     A single key is ignored, and listed with the reason, if it
 
     * is not an object, has a duplicate member, or lacks a member or encodes it wrongly: base64url must be canonical,
-    and
-      coordinates must have the exact length;
+      and coordinates must have the exact length;
     * is not for signatures: ``use`` is not ``sig``, ``key_ops`` lacks ``verify`` or contains an operation that
       contradicts it, or ``kty``, ``crv`` or ``alg`` is unknown or does not fit the rest;
     * has private members, or is symmetric;
@@ -202,7 +199,7 @@ def parse_key_set(
     *max_keys* keys, or has no usable key. The caller must then keep the keys it has.
     """
     keys, ignored = _parse_keys(document, max_keys, backends, padded=padded)
-    return _key_set(keys, ignored)
+    return _build_key_set(keys, ignored)
 
 
 def parse_configured_key_set(
@@ -225,12 +222,12 @@ def parse_configured_key_set(
             if key.alarming:
                 name = f"key {key.position + 1}" if key.kid is None else f"the key with kid {_printable(key.kid)}"
                 raise ConfigurationError(f"{setting}: {name}: {key.reason}; use the public part of a sound signing key")
-        return _key_set(keys, ignored)
+        return _build_key_set(keys, ignored)
     except MalformedKeySet as error:
         raise ConfigurationError(f"{setting}: {error}") from None
 
 
-def _key_set(keys: list[VerificationKey], ignored: list[IgnoredKey]) -> KeySet:
+def _build_key_set(keys: list[VerificationKey], ignored: list[IgnoredKey]) -> KeySet:
     if not keys:
         reasons = "; ".join(tuple(dict.fromkeys(key.reason for key in ignored))[:5]) or "it is empty"
         raise MalformedKeySet(f"a JWK Set without a usable key: {reasons}")
@@ -247,7 +244,7 @@ def _parse_keys(
     ignored: list[IgnoredKey] = []
     for position, jwk in enumerate(jwks):
         try:
-            keys.append(_verification_key(_strip_number_padding(jwk) if padded else jwk, backends))
+            keys.append(_parse_key(_strip_number_padding(jwk) if padded else jwk, backends))
         except (_InvalidKey, _UnsupportedKey) as error:
             # RFC 7517 section 5: "Implementations SHOULD ignore JWKs within a JWK Set that use "kty" (key type) values
             # that are not understood by them, that are missing required members, or for which values are out of the
@@ -262,7 +259,7 @@ def _parse_keys(
 def _key_objects(document: bytes | Mapping[str, Any]) -> list[Any]:
     if isinstance(document, bytes):
         try:
-            # A duplicate member makes its key unusable, but not the whole set; see _verification_key().
+            # A duplicate member makes its key unusable, but not the whole set; see _parse_key().
             document = parse_object(document, mark_ambiguous=True)
         except MalformedJSON as error:
             raise MalformedKeySet(f"not a JWK Set: {error}") from None
@@ -272,7 +269,7 @@ def _key_objects(document: bytes | Mapping[str, Any]) -> list[Any]:
     return list(jwks)
 
 
-def _verification_key(jwk: object, backends: Backends) -> VerificationKey:
+def _parse_key(jwk: object, backends: Backends) -> VerificationKey:
     # RFC 7517 section 4: "The member names within a JWK MUST be unique; JWK parsers MUST either reject JWKs with
     # duplicate member names or use a JSON parser that returns only the lexically last duplicate member name".
     if not isinstance(jwk, Mapping) or is_ambiguous(jwk):

@@ -25,6 +25,7 @@ from scopeguard.spec.strict_json import MalformedJSON, parse_object
 from scopeguard.spec.token_kind import check_is_access_token
 
 RFC9068_CLAIMS: Final = ("iss", "exp", "aud", "sub", "client_id", "iat", "jti")
+"""The claims that RFC 9068 section 2.2 requires of a JWT access token."""
 
 _STRING_CLAIMS: Final = ("sub", "jti", "client_id")
 # RFC 7519 section 5.3: "Section 10.4.1 of this specification registers the "iss" (issuer), "sub" (subject), and "aud"
@@ -101,7 +102,7 @@ def check(token: Unverified, issuer: Issuer, now: float, *, headers: Mapping[byt
     suffice. Proofs of possession are not supported, so a token that needs one (``cnf``) is refused.
 
     *headers*: headers of tokens that were accepted before, by their encoded text, and whether the rules of RFC 9068
-    applied to them. They are not checked again, so none may replicate a claim (:func:`repeats_claims`).
+    applied to them. They are not checked again, so none may replicate a claim (:func:`replicates_claims`).
 
     Raises :class:`InvalidToken`.
     """
@@ -121,13 +122,13 @@ def check(token: Unverified, issuer: Issuer, now: float, *, headers: Mapping[byt
     return rfc9068, audience, granted
 
 
-def repeats_claims(header: Mapping[str, Any]) -> bool:
+def replicates_claims(header: Mapping[str, Any]) -> bool:
     """Return whether *header* replicates claims, so that it has to be compared with the claims of each token."""
     return any(name in header for name in _REPLICATED_CLAIMS)
 
 
 def may_sign(key_issuer: str | None, token: Unverified, issuer: Issuer) -> bool:
-    """Return whether a key whose JWK has the member ``issuer``, *key_issuer*, may sign *token* of *issuer*.
+    """Return whether a key may sign *token* of *issuer*. *key_issuer* is the member ``issuer`` of its JWK, if any.
 
     Microsoft Entra publishes one key set for all tenants. The member ``issuer`` of each key names the issuer whose
     tokens the key signs; ``{tenantid}`` in it stands for the ``tid`` claim of the token.

@@ -73,8 +73,7 @@ class TokenRefusal:
     """A response without a usable token, which a retry would not change: an OAuth error, or a malformed response.
 
     * ``problem``: what is wrong, without quoting the response.
-    * ``error`` and ``uri``: as the server sent them, or ``None`` if they do not conform to RFC 6749 appendix A.7 and
-    A.9.
+    * ``error`` and ``uri``: as the server sent them, or ``None`` if they do not conform to RFC 6749 appendix A.
     * ``description``: as the server sent it, with unprintable characters escaped and at most 300 characters long.
     """
 
@@ -93,9 +92,12 @@ def is_outage(status: int) -> bool:
 def basic_authorization(client_id: str, client_secret: str) -> str:
     """Return the ``Authorization`` value for ``client_secret_basic``: RFC 6749 section 2.3.1.
 
-    Both parts are form-urlencoded, then joined and Base64-encoded. ``- . _ ~ *`` are not encoded: every decoder accepts
-    them literally, and servers that omit the decoding need them literally.
+    ``- . _ ~ *`` are not encoded: every decoder accepts them literally, and servers that omit the decoding need them
+    literally.
     """
+    # RFC 6749 section 2.3.1: "The client identifier is encoded using the "application/x-www-form-urlencoded" encoding
+    # algorithm per Appendix B, and the encoded value is used as the username; the client password is encoded using the
+    # same algorithm and used as the password."
     pair = f"{quote_plus(client_id, safe='*')}:{quote_plus(client_secret, safe='*')}"
     return "Basic " + base64.b64encode(pair.encode("ascii")).decode("ascii")
 
@@ -174,6 +176,7 @@ def _token(members: Mapping[str, Any], tolerance: Tolerance) -> TokenResponse:
 def _lifetime(value: Any) -> float | None:
     if value is None:
         return None
+    # Some servers send the number as a string.
     if isinstance(value, str) and _DIGITS.fullmatch(value):
         value = int(value)
     whole = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1

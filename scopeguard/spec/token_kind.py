@@ -77,7 +77,7 @@ def check_is_access_token(
         if "events" in claims:
             raise _not_an_access_token("events")
         if not accepts_ids:
-            _check_evidence(claims, named)
+            _check_id_token_claims(claims, named)
     if marked or accepts_ids or _has_authorization_claim(claims, issuer):
         return
     raise _not_an_access_token("client, scope or role")
@@ -123,7 +123,7 @@ def _normalize(value: str) -> str:
     return short.translate(_SEPARATORS).removesuffix("jwt").removesuffix("token")
 
 
-def _check_evidence(claims: Mapping[str, Any], named: list[str]) -> None:
+def _check_id_token_claims(claims: Mapping[str, Any], named: list[str]) -> None:
     """Refuse claims that only ID tokens have. *named*: the members that say "access token".
 
     A ``nonce`` is accepted beside such a member, because older Keycloak and PingAM copy it into access tokens.

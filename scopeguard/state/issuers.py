@@ -87,7 +87,7 @@ class IssuerRecord:
 
     def remember_header(self, token: Unverified, *, rfc9068: bool) -> None:
         """Cache the header of *token*, which was accepted: the next token with this header skips its checks."""
-        if not jwt.repeats_claims(token.header):
+        if not jwt.replicates_claims(token.header):
             _keep(self.headers, token.segment, rfc9068)
 
     def known_metadata(self, now: float, wanted: Callable[[Metadata], bool]) -> Metadata | None:

@@ -22,7 +22,7 @@ from scopeguard.access_token import Unverified
 from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY, Issuer, ScopeClaim, ScopeForm
 from scopeguard.errors import InvalidToken, Reason
 from scopeguard.scopes import all_of
-from scopeguard.spec.jwt import accept, check, peek, repeats_claims, unverified_issuer
+from scopeguard.spec.jwt import accept, check, peek, replicates_claims, unverified_issuer
 from scopeguard.spec.scope_claims import granted_scopes
 
 NOW: Final = 1_800_000_000
@@ -1083,7 +1083,7 @@ def test_cached_header_is_not_checked_again_but_another_is():
 )
 def test_header_that_repeats_claims_is_not_cached(header, repeats):
     """Whether the repeated claims are equal has to be checked for each token."""
-    assert repeats_claims(header) is repeats
+    assert replicates_claims(header) is repeats
 
 
 # --- header parameters that count as claims --------------------------------------------------------------------------
