@@ -1,11 +1,11 @@
-"""Digests of accepted tokens: a bounded memory that keeps what is used."""
+"""Digests of accepted tokens: a bounded set that keeps recently used ones."""
 
 from __future__ import annotations
 
 from scopeguard.state.accepted import AcceptedTokens
 
 
-def test_a_token_is_remembered_until_it_is_discarded():
+def test_token_is_kept_until_it_is_discarded():
     accepted = AcceptedTokens(2)
     assert b"a" not in accepted
     accepted.add(b"a")
@@ -15,7 +15,7 @@ def test_a_token_is_remembered_until_it_is_discarded():
     assert b"a" not in accepted
 
 
-def test_the_memory_is_bounded_and_keeps_what_is_added_again():
+def test_set_is_bounded_and_keeps_tokens_that_are_added_again():
     accepted = AcceptedTokens(2)
     for number in range(100):
         accepted.add(b"used")

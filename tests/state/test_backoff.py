@@ -18,19 +18,19 @@ def test_pauses_double_up_to_the_longest_one():
 @pytest.mark.parametrize(
     ("retry_after", "pause"), [(None, 1.0), (0.0, 1.0), (0.9, 1.0), (5.0, 5.0), (30.0, 30.0), (1e9, 30.0)]
 )
-def test_the_wish_of_a_server_lengthens_a_pause_within_bounds(retry_after: float | None, pause: float):
+def test_retry_after_lengthens_a_pause_within_bounds(retry_after: float | None, pause: float):
     assert BACKOFF.pause(2, retry_after) == pause
 
 
-def test_years_of_failures_overflow_nothing():
+def test_years_of_failures_cause_no_overflow():
     assert BACKOFF.pause(10**9) == 30.0
 
 
-def test_a_pause_follows_another_one():
+def test_pause_after_another_is_longer():
     assert [BACKOFF.following(pause) for pause in (0.0, 0.5, 1.0, 20.0, 30.0)] == [0.5, 1.0, 2.0, 30.0, 30.0]
 
 
 @given(first=st.floats(0.001, 100), longest=st.floats(0.001, 1000), failures=st.integers(1, 100))
-def test_each_pause_is_the_one_that_follows_the_last(first: float, longest: float, failures: int):
+def test_pauses_follow_the_sequence(first: float, longest: float, failures: int):
     backoff = Backoff(first, longest)
     assert backoff.pause(failures + 1) == backoff.following(backoff.pause(failures)) <= longest

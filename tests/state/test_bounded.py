@@ -1,4 +1,4 @@
-"""The bounded map, against a list that is searched."""
+"""The bounded map, compared with a list that is searched."""
 
 from __future__ import annotations
 
@@ -45,9 +45,7 @@ class Model:
 
 
 @given(max_entries=st.integers(1, 5), max_weight=st.none() | st.integers(0, 20), operations=OPERATIONS)
-def test_the_map_behaves_as_a_list_that_is_searched(
-    max_entries: int, max_weight: int | None, operations: list[tuple[str, str, int]]
-):
+def test_map_behaves_like_the_model(max_entries: int, max_weight: int | None, operations: list[tuple[str, str, int]]):
     model = Model(max_entries, max_weight)
     kept: BoundedMap[str, int] = (
         BoundedMap(max_entries)
@@ -62,7 +60,7 @@ def test_the_map_behaves_as_a_list_that_is_searched(
         assert [name for name in "abcdefg" if name in kept] == sorted(name for name, _ in model.pairs)
 
 
-def test_a_value_that_alone_is_too_heavy_is_not_kept():
+def test_value_heavier_than_the_limit_is_not_kept():
     kept: BoundedMap[str, bytes] = BoundedMap(10, max_weight=5, weigh=len)
     kept.put("a", b"12345")
     assert kept.peek("a") == b"12345"
@@ -71,7 +69,7 @@ def test_a_value_that_alone_is_too_heavy_is_not_kept():
 
 
 @pytest.mark.parametrize("value", [0, "", False, ()])
-def test_a_value_that_is_false_is_a_value(value: object):
+def test_falsy_value_is_kept(value: object):
     kept: BoundedMap[str, object] = BoundedMap(2)
     kept.put("a", value)
     kept.put("b", 1)

@@ -1,4 +1,4 @@
-"""When an authority that does not answer is left alone, and when it is tried again. Times are seconds."""
+"""The circuit breaker: when it pauses requests to an authority, and when it tries again. Times are seconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scopeguard.state.breaker import Breaker
 
 
-def opened(now: float = 100.0, **options: Any) -> Breaker:
+def open_breaker(now: float = 100.0, **options: Any) -> Breaker:
     breaker = Breaker(**{"threshold": 3, **options})
     for _ in range(3):
         assert breaker.pause(now) == 0
@@ -19,12 +19,12 @@ def opened(now: float = 100.0, **options: Any) -> Breaker:
     return breaker
 
 
-def test_a_new_breaker_lets_everybody_ask():
+def test_new_breaker_allows_all_requests():
     breaker = Breaker()
     assert [breaker.pause(0.0) for _ in range(100)] == [0.0] * 100
 
 
-def test_few_failures_stop_nobody():
+def test_fewer_than_three_failures_keep_it_closed():
     breaker = Breaker()
     breaker.fail(1.0)
     breaker.fail(1.0)
@@ -32,8 +32,8 @@ def test_few_failures_stop_nobody():
 
 
 def test_three_failures_in_a_row_open_it():
-    assert opened().pause(100.0) == 0.5
-    assert opened().pause(100.2) == pytest.approx(0.3)
+    assert open_breaker().pause(100.0) == 0.5
+    assert open_breaker().pause(100.2) == pytest.approx(0.3)
 
 
 def test_a_success_between_failures_keeps_it_closed():
@@ -45,24 +45,24 @@ def test_a_success_between_failures_keeps_it_closed():
     assert breaker.pause(1.0) == 0
 
 
-def test_after_the_pause_one_tries_and_the_others_wait():
-    breaker = opened()
+def test_after_the_pause_one_request_probes_and_the_others_are_refused():
+    breaker = open_breaker()
     assert breaker.pause(100.5) == 0
     assert breaker.pause(100.5) == 20
     assert breaker.pause(101.5) == 19
 
 
-def test_a_probe_that_succeeds_closes_it():
-    breaker = opened()
+def test_successful_probe_closes_it():
+    breaker = open_breaker()
     assert breaker.pause(100.5) == 0
     breaker.succeed()
     assert [breaker.pause(100.5) for _ in range(3)] == [0, 0, 0]
     breaker.fail(100.5)
-    assert breaker.pause(100.5) == 0  # it counts from nothing again
+    assert breaker.pause(100.5) == 0  # Failures count from zero again.
 
 
-def test_each_probe_that_fails_doubles_the_pause_up_to_the_longest():
-    breaker, now, pauses = opened(), 100.0, []
+def test_each_failed_probe_doubles_the_pause_up_to_the_longest():
+    breaker, now, pauses = open_breaker(), 100.0, []
     for _ in range(9):
         pauses.append(breaker.pause(now))
         now += pauses[-1]
@@ -71,23 +71,23 @@ def test_each_probe_that_fails_doubles_the_pause_up_to_the_longest():
     assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
 
 
-def test_a_probe_that_never_comes_back_is_offered_to_another():
-    breaker = opened()
+def test_lost_probe_is_replaced_by_another_request():
+    breaker = open_breaker()
     assert breaker.pause(100.5) == 0
     assert breaker.pause(120.4) > 0
     assert breaker.pause(120.5) == 0
 
 
-def test_those_who_were_asking_when_it_opened_do_not_lengthen_the_pause():
-    """Two hundred waited for the same dead endpoint: that is one outage."""
-    breaker = opened()
+def test_requests_running_at_the_opening_do_not_lengthen_the_pause():
+    """Two hundred requests that wait for the same dead endpoint are one outage."""
+    breaker = open_breaker()
     for _ in range(200):
         breaker.fail(100.1)
     assert breaker.pause(100.1) == pytest.approx(0.4)
 
 
-def test_one_of_those_may_still_have_heard_how_long_to_wait():
-    breaker = opened()
+def test_retry_after_of_such_a_request_still_counts():
+    breaker = open_breaker()
     breaker.fail(100.1, retry_after=7.0)
     assert breaker.pause(100.1) == pytest.approx(7.0)
     breaker.fail(100.2)
@@ -95,7 +95,7 @@ def test_one_of_those_may_still_have_heard_how_long_to_wait():
 
 
 @pytest.mark.rule("I-18")
-def test_what_the_authority_asks_for_is_heeded_at_once_and_up_to_the_longest_pause():
+def test_retry_after_opens_it_at_once_up_to_the_longest_pause():
     breaker = Breaker()
     breaker.fail(100.0, retry_after=5.0)
     assert breaker.pause(100.0) == 5
@@ -104,15 +104,15 @@ def test_what_the_authority_asks_for_is_heeded_at_once_and_up_to_the_longest_pau
     assert breaker.pause(105.0) == 30
 
 
-def test_a_second_failure_does_not_shorten_what_was_asked_for():
+def test_second_failure_does_not_shorten_a_retry_after():
     breaker = Breaker()
     breaker.fail(100.0, retry_after=5.0)
     breaker.fail(100.1)
     assert breaker.pause(100.1) == pytest.approx(4.9)
 
 
-def test_what_is_asked_for_counts_for_an_open_one_as_well():
-    breaker = opened()
+def test_retry_after_counts_for_an_open_breaker_too():
+    breaker = open_breaker()
     assert breaker.pause(100.5) == 0
     breaker.fail(100.5, retry_after=12.0)
     assert breaker.pause(100.5) == 12
@@ -121,7 +121,7 @@ def test_what_is_asked_for_counts_for_an_open_one_as_well():
 @given(
     st.lists(st.tuples(st.sampled_from(["ask", "fail", "succeed"]), st.floats(0, 40), st.floats(0, 1e6)), max_size=60)
 )
-def test_it_never_keeps_anybody_out_for_longer_than_the_longest_pause(steps: list[tuple[str, float, float]]):
+def test_no_pause_exceeds_the_longest_pause(steps: list[tuple[str, float, float]]):
     breaker, now = Breaker(), 0.0
     for what, seconds, retry_after in steps:
         now += seconds

@@ -1,4 +1,4 @@
-"""Work that anybody can cause: so much at once, then one per interval, whatever the clock does."""
+"""The budget for work that any client can cause: a burst, then one unit per interval, with any clock."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def test_a_burst_and_then_one_per_interval():
     assert budget.shortfall(110.0) == 10
 
 
-def test_a_rest_is_saved_up_to_the_burst():
+def test_unused_budget_is_saved_up_to_the_burst():
     spent(spent(Budget(2, 10.0), 0.0, 2), 10_000.0, 2)
     budget = spent(Budget(2, 10.0), 0.0, 1)
     assert [budget.shortfall(0.0, units) for units in (1, 2, 3)] == [0, 10, 10]
 
 
 @pytest.mark.parametrize("tenth", range(100))
-def test_the_time_that_is_left_does_not_drift_with_the_number_of_looks(tenth: int):
+def test_remaining_time_does_not_drift_with_the_number_of_reads(tenth: int):
     budget = spent(Budget(3, 10.0), 1000.0, 3)
     for step in range(tenth):
         budget.shortfall(1000.0 + step / 10)
@@ -38,7 +38,7 @@ def test_the_time_that_is_left_does_not_drift_with_the_number_of_looks(tenth: in
 
 
 @given(st.integers(1, 4), st.lists(st.floats(-5, 20), max_size=60))
-def test_no_order_of_times_affords_more_than_the_budget(burst: int, steps: list[float]):
+def test_no_order_of_times_exceeds_the_budget(burst: int, steps: list[float]):
     budget, now, latest, spent = Budget(burst, 10.0), 0.0, 0.0, 0
     for step in steps:
         now += step

@@ -1,4 +1,4 @@
-"""Renewal in a child process. What each object drops there stands beside its other tests."""
+"""Renewal of objects in a child process. The tests of each class check what it drops there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Renewed:
         self.children += 1
 
 
-def test_an_object_is_renewed_in_each_child_and_not_in_the_parent():
+def test_object_is_renewed_in_each_child_but_not_in_the_parent():
     thing = Renewed()
 
     def check() -> None:
@@ -37,6 +37,6 @@ def test_a_lock_that_is_held_in_the_parent_is_free_in_the_child():
     assert child.ok()
 
 
-def test_an_object_that_is_no_longer_used_is_freed():
+def test_unused_object_is_garbage_collected():
     gone = weakref.ref(Locked())
     assert gone() is None

@@ -1,4 +1,4 @@
-"""What introspection said, for as long as it may be believed."""
+"""Cached introspection answers and their lifetimes."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def key(number: int) -> bytes:
     return number.to_bytes(32, "big")
 
 
-def test_nothing_is_known_before_it_is_said():
+def test_empty_cache_has_no_answer():
     assert answers().lookup(key(1), 0.0) is None
 
 
 @pytest.mark.rule("I-22")
 @pytest.mark.parametrize(("members", "seconds"), [(ACTIVE, 60.0), (None, 10.0)])
-def test_an_answer_is_used_for_its_time(members: dict[str, bool] | None, seconds: float):
+def test_answer_is_used_for_its_ttl(members: dict[str, bool] | None, seconds: float):
     kept = answers()
     kept.absorb(key(1), IntrospectionAnswer(members), 100.0, lifetime=FOREVER)
     assert kept.lookup(key(1), 100.0 + seconds - 0.01) == IntrospectionAnswer(members)
@@ -36,7 +36,7 @@ def test_an_answer_is_used_for_its_time(members: dict[str, bool] | None, seconds
 
 
 @pytest.mark.rule("I-21", "X-63")
-def test_an_active_answer_is_not_used_beyond_the_life_of_the_token():
+def test_active_answer_is_not_used_beyond_the_expiry_of_the_token():
     kept = answers()
     kept.absorb(key(1), IntrospectionAnswer(ACTIVE), 100.0, lifetime=5.0)
     assert kept.lookup(key(1), 104.9) == IntrospectionAnswer(ACTIVE)
@@ -44,7 +44,7 @@ def test_an_active_answer_is_not_used_beyond_the_life_of_the_token():
 
 
 @pytest.mark.rule("X-62")
-def test_an_inactive_answer_that_is_old_already_is_not_used_for_its_whole_time_again():
+def test_age_of_an_inactive_answer_counts_towards_its_ttl():
     kept = answers()
     kept.absorb(key(1), IntrospectionAnswer(None), 100.0, lifetime=2.0)
     assert kept.lookup(key(1), 101.9) == IntrospectionAnswer(None)
@@ -54,14 +54,14 @@ def test_an_inactive_answer_that_is_old_already_is_not_used_for_its_whole_time_a
 @pytest.mark.rule("I-21")
 @pytest.mark.parametrize("lifetime", [0.0, -1.0, -1000.0])
 @pytest.mark.parametrize("members", [ACTIVE, None])
-def test_an_answer_whose_time_is_over_is_not_kept(members: dict[str, bool] | None, lifetime: float):
+def test_expired_answer_is_not_kept(members: dict[str, bool] | None, lifetime: float):
     kept = answers()
     kept.absorb(key(1), IntrospectionAnswer(members), 100.0, lifetime=lifetime)
     assert kept.lookup(key(1), 100.0) is None
 
 
 @pytest.mark.rule("I-22")
-def test_a_time_of_zero_keeps_nothing():
+def test_ttl_of_zero_keeps_nothing():
     kept = answers(ttl=0.0)
     kept.absorb(key(1), IntrospectionAnswer(ACTIVE), 100.0, lifetime=FOREVER)
     kept.absorb(key(2), IntrospectionAnswer(None), 100.0, lifetime=FOREVER)
@@ -73,7 +73,7 @@ def test_a_time_of_zero_keeps_nothing():
 
 
 @pytest.mark.rule("I-23")
-def test_a_flood_of_inactive_tokens_pushes_out_no_active_one():
+def test_flood_of_inactive_answers_evicts_no_active_one():
     kept = answers()
     kept.absorb(key(0), IntrospectionAnswer(ACTIVE), 100.0, lifetime=FOREVER)
     for number in range(1, 10_001):
@@ -82,7 +82,7 @@ def test_a_flood_of_inactive_tokens_pushes_out_no_active_one():
     assert len(kept) == 1 + 3
 
 
-def test_the_one_used_longest_ago_goes_first():
+def test_least_recently_used_answer_is_evicted_first():
     kept = answers()
     for number in (1, 2, 3):
         kept.absorb(key(number), IntrospectionAnswer(ACTIVE), 100.0, lifetime=FOREVER)
@@ -92,9 +92,7 @@ def test_the_one_used_longest_ago_goes_first():
 
 
 @pytest.mark.parametrize(("before", "after"), [(ACTIVE, None), (None, ACTIVE)])
-def test_a_newer_answer_replaces_the_older_one_whatever_it_says(
-    before: dict[str, bool] | None, after: dict[str, bool] | None
-):
+def test_newer_answer_replaces_the_older_one(before: dict[str, bool] | None, after: dict[str, bool] | None):
     kept = answers()
     kept.absorb(key(1), IntrospectionAnswer(before), 100.0, lifetime=FOREVER)
     kept.absorb(key(1), IntrospectionAnswer(after), 101.0, lifetime=FOREVER)
@@ -103,7 +101,7 @@ def test_a_newer_answer_replaces_the_older_one_whatever_it_says(
 
 
 @pytest.mark.rule("I-23")
-def test_a_failure_is_no_answer_and_concerns_those_who_waited_for_it():
+def test_failure_is_not_an_answer_and_affects_waiting_requests_only():
     kept = answers()
     kept.fail(key(1), 100.0)
     assert kept.lookup(key(1), 100.0) is None
@@ -113,7 +111,7 @@ def test_a_failure_is_no_answer_and_concerns_those_who_waited_for_it():
     assert not kept.failed_since(key(2), 0.0)
 
 
-def test_a_token_at_which_the_authority_fails_is_left_alone_for_a_while_and_each_time_for_longer():
+def test_token_at_which_the_authority_fails_is_paused_longer_each_time():
     kept, now, pauses = answers(), 100.0, []
     for _ in range(8):
         pauses.append(kept.fail(key(1), now, alone=True))
@@ -122,10 +120,10 @@ def test_a_token_at_which_the_authority_fails_is_left_alone_for_a_while_and_each
         now += pauses[-1]
         assert kept.pause(key(1), now) == 0
     assert pauses == [1, 2, 4, 8, 16, 30, 30, 30]
-    assert kept.fail(key(1), now + 30, alone=True) == 1  # that was long ago
+    assert kept.fail(key(1), now + 30, alone=True) == 1  # That was long ago.
 
 
-def test_a_failure_of_the_authority_leaves_no_token_alone():
+def test_failure_of_the_authority_pauses_no_token():
     kept = answers()
     assert kept.fail(key(1), 100.0) == 0
     assert kept.pause(key(1), 100.0) == 0
@@ -141,7 +139,7 @@ def test_an_answer_ends_the_pause_of_its_token(ttl: float):
     assert kept.fail(key(1), 100.0, alone=True) == 1
 
 
-def test_failures_are_bounded():
+def test_number_of_remembered_failures_is_bounded():
     kept = answers()
     for number in range(5000):
         kept.fail(key(number), 100.0)
@@ -150,7 +148,7 @@ def test_failures_are_bounded():
     assert not kept.failed_since(key(1), 100.0)
 
 
-def test_threads_share_it():
+def test_threads_can_share_the_cache():
     kept = answers(max_entries=50)
     failures: list[BaseException] = []
 

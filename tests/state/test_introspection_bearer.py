@@ -1,4 +1,4 @@
-"""The token with which introspection questions are asked: kept until it is refused, and not renewed at every word."""
+"""The bearer token for introspection requests: kept until it is refused, and not renewed for each refusal."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ import pytest
 from scopeguard.state.introspection import RENEWAL_INTERVAL, IntrospectionBearer
 
 
-def holding(token: str) -> IntrospectionBearer:
+def new_bearer(token: str) -> IntrospectionBearer:
     held = IntrospectionBearer()
     held.keep(token)
     return held
 
 
 @pytest.mark.rule("I-06")
-def test_a_token_that_is_refused_is_dropped_and_asked_for_again():
-    held = holding("one")
+def test_refused_token_is_dropped_and_requested_again():
+    held = new_bearer("one")
     assert held.refuse("one", 100.0)
     assert held.token is None
-    assert holding("two").token == "two"
+    assert new_bearer("two").token == "two"
 
 
 @pytest.mark.rule("I-06")
-def test_of_many_who_are_refused_one_renews_and_the_others_use_the_new_one():
-    held = holding("one")
+def test_one_of_many_refused_requests_renews_and_the_others_use_the_new_token():
+    held = new_bearer("one")
     assert held.refuse("one", 100.0)
-    assert held.refuse("one", 100.0)  # it is on its way
+    assert held.refuse("one", 100.0)  # The renewal is running.
     held.keep("two")
-    assert held.refuse("one", 100.0)  # it is there
+    assert held.refuse("one", 100.0)  # The new token has arrived.
     assert held.token == "two"
 
 
 @pytest.mark.rule("I-06")
-def test_whoever_is_refused_all_the_time_renews_from_time_to_time():
-    held = holding("one")
+def test_permanent_refusals_cause_a_renewal_now_and_then():
+    held = new_bearer("one")
     assert held.refuse("one", 100.0)
     held.keep("two")
     assert not held.refuse("two", 100.0)
@@ -43,7 +43,7 @@ def test_whoever_is_refused_all_the_time_renews_from_time_to_time():
     assert held.token is None
 
 
-def test_every_call_that_ended_is_counted():
+def test_each_ended_call_is_counted():
     held = IntrospectionBearer()
     assert (held.generation, held.token) == (0, None)
     held.fail()
@@ -53,8 +53,8 @@ def test_every_call_that_ended_is_counted():
     assert (held.generation, held.token) == (3, "one")
 
 
-def test_a_token_that_was_refused_comes_back_when_the_function_fails():
-    """Some authorities answer 401 to a made-up token: a function that fails then must not cut off everybody."""
+def test_refused_token_is_used_again_if_the_function_fails():
+    """Some authorities answer 401 to a forged token: a failing function must not stop introspection for all."""
     held = IntrospectionBearer()
     held.keep("one")
     assert held.refuse("one", 100.0)

@@ -1,4 +1,4 @@
-"""Which configured issuer a name was probably meant to be."""
+"""Hints at the configured issuer that is most similar to an unknown name."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ NAMES = ("https://as.test/", "https://sso.test/realms/acme", "https://four.test"
         ("https://SSO.test", "https://sso.test/realms/acme", "in the path"),
     ],
 )
-def test_the_nearest_name_is_shown_with_the_difference(given: str, configured: str, differs: str):
+def test_most_similar_name_is_shown_with_the_difference(given: str, configured: str, differs: str):
     told = IssuerNames(NAMES).nearest(given)
     assert told["configured"] == configured
     assert told["differs"].startswith(differs)
 
 
 @pytest.mark.parametrize("given", ["https://evil.test", "", "://", "\u0000", "https://[::1", "x" * 20_000, "/"])
-def test_what_is_configured_is_shown_where_nothing_is_near(given: str):
+def test_configured_issuers_are_shown_if_none_is_similar(given: str):
     assert IssuerNames(NAMES).nearest(given) == {
         "configured": "https://as.test/ https://sso.test/realms/acme https://four.test and 1 more"
     }

@@ -1,4 +1,4 @@
-"""What is known about one issuer at run time."""
+"""The run-time records of issuers."""
 
 from __future__ import annotations
 
@@ -37,26 +37,26 @@ def record(policy: KeySetPolicy | None = None) -> IssuerRecord:
     return IssuerRecord(issuer=issuer, vocabulary=issuer.vocabulary, ring=KeyRing(issuer.key_set))
 
 
-def test_metadata_is_unknown_until_it_is_learnt():
+def test_metadata_is_unknown_until_it_is_stored():
     assert record().known_metadata(NOW, anything) is None
 
 
 @pytest.mark.rule("A-18")
-def test_metadata_is_used_as_long_as_the_longest_life_of_a_key_set():
+def test_metadata_is_used_for_the_maximum_age_of_a_key_set():
     known = record(KeySetPolicy(max_ttl=900))
     known.learn(METADATA, NOW, has_keys)
     assert known.known_metadata(NOW + 899, anything) is METADATA
     assert known.known_metadata(NOW + 900, anything) is None
 
 
-def test_a_newer_document_replaces_the_one_that_was_learned_for_the_same_purpose():
+def test_newer_document_replaces_the_one_for_the_same_endpoint():
     known, moved = record(), replace(METADATA, jwks_uri="https://as.test/moved")
     known.learn(METADATA, NOW, has_keys)
     known.learn(moved, NOW + 1, has_keys)
     assert known.metadata == (moved,)
 
 
-def test_two_documents_are_kept_where_neither_has_everything():
+def test_two_documents_are_kept_if_each_has_an_endpoint_the_other_lacks():
     known, asks = record(KeySetPolicy(max_ttl=900)), replace(METADATA, introspection_endpoint="https://as.test/ask")
     known.learn(METADATA, NOW, has_keys)
     assert known.known_metadata(NOW, lambda found: found.introspection_endpoint is not None) is None
@@ -76,7 +76,7 @@ def test_two_issuers_share_nothing():
     assert len({one, two}) == 2
 
 
-# -- whose token is it
+# -- which issuer a token belongs to
 
 ASKING = Introspection(client_id="api", client_secret="s")
 
@@ -96,13 +96,13 @@ def issuers(*trusted: IssuerRecord) -> Issuers:
 
 @pytest.mark.rule("P-18", "I-29")
 @pytest.mark.parametrize("name", ["https://as.test/", "https://AS.test", "", "https://other.test"])
-def test_an_issuer_is_found_by_its_name_to_the_letter(name: str):
+def test_issuer_is_found_by_its_exact_name(name: str):
     known = issuers(record())
     assert known.by_name("https://as.test") is not None
     assert known.by_name(name) is None
 
 
-def test_an_issuer_is_found_by_its_other_names_and_counted_once():
+def test_issuer_is_found_by_its_aliases_and_counted_once():
     one = asked("https://as.test", aliases={"as.test": {}})
     known = issuers(one, asked("https://b.test", "b-"))
     assert known.by_name("as.test") is known.by_name("https://as.test") is one
@@ -112,13 +112,13 @@ def test_an_issuer_is_found_by_its_other_names_and_counted_once():
 @pytest.mark.parametrize(
     "second", [asked("https://a.test", "b-"), asked("https://b.test", "b-", aliases={"https://a.test": {}})]
 )
-def test_an_issuer_has_one_policy(second: IssuerRecord):
+def test_two_policies_for_one_issuer_are_refused(second: IssuerRecord):
     with pytest.raises(ConfigurationError, match="configured twice"):
         issuers(asked("https://a.test"), second)
 
 
 @pytest.mark.rule("I-28")
-def test_an_opaque_token_goes_to_the_longest_prefix_and_else_to_the_one_without():
+def test_opaque_token_belongs_to_the_longest_prefix_or_the_issuer_without_one():
     short, long, any_ = asked("https://a.test", "x-", "y-"), asked("https://b.test", "x-long-"), asked("https://c.test")
     for order in ((short, long, any_), (any_, long, short), (long, any_, short)):
         known = issuers(*order)
@@ -128,20 +128,20 @@ def test_an_opaque_token_goes_to_the_longest_prefix_and_else_to_the_one_without(
 
 
 @pytest.mark.rule("I-28")
-def test_an_opaque_token_that_fits_nobody_goes_nowhere():
+def test_opaque_token_without_a_matching_issuer_is_refused():
     assert issuers(asked("https://a.test", "x-")).by_opaque_token("y-1") is None
     assert issuers(record()).by_opaque_token("anything") is None
 
 
 @pytest.mark.rule("I-28")
-def test_two_issuers_that_could_both_be_meant_are_refused_at_the_start():
+def test_ambiguous_issuers_are_refused_at_construction():
     with pytest.raises(ConfigurationError, match="'x-' stands for two issuers"):
         issuers(asked("https://a.test", "x-"), asked("https://b.test", "x-"))
     with pytest.raises(ConfigurationError, match="both introspect any opaque token"):
         issuers(asked("https://a.test"), asked("https://b.test"))
 
 
-def test_headers_of_accepted_tokens_are_known_and_never_many():
+def test_headers_of_accepted_tokens_are_cached_within_a_limit():
     known = record()
     for number in range(1000):
         segment = str(number).encode()

@@ -1,4 +1,4 @@
-"""Keys that come one to a URL: what is held, what is remembered, and who pays for looking."""
+"""Keys published one per URL: held keys, remembered absences and the fetch budget."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ POLICY = KeySetPolicy(refetch_burst=2, refetch_interval=10.0, negative_ttl=5.0, 
 
 
 def key(kid: str) -> VerificationKey:
-    nothing: Any = None  # nothing is verified here
+    nothing: Any = None  # These tests verify nothing.
     return VerificationKey(
         kid=kid, algorithms=frozenset(("ES256",)), issuer=None, thumbprint=kid, signature_octets=64,
         public_key=nothing,
     )  # fmt: skip
 
 
-def holding(kid: str = "a", now: float = 0.0) -> KeysById:
+def new_keys(kid: str = "a", now: float = 0.0) -> KeysById:
     keys = KeysById(POLICY)
     assert keys.begin(kid, now)
     keys.absorb(kid, key(kid), now)
     return keys
 
 
-def test_a_key_that_came_is_held():
+def test_fetched_key_is_held():
     assert KeysById(POLICY).lookup("a", 0) == Sought(fetch="a")
-    assert holding().lookup("a", 0) == Sought(key=key("a"))
+    assert new_keys().lookup("a", 0) == Sought(key=key("a"))
 
 
-def test_a_key_that_is_not_there_is_remembered_for_a_while():
+def test_absent_key_is_remembered_for_a_while():
     keys = KeysById(POLICY)
     assert keys.begin("a", 0)
     keys.absorb("a", None, 0)
     assert keys.lookup("a", 4).absent
-    assert keys.lookup("a", 9.9).absent  # one fetch is left, and that is for keys that nobody has looked for
+    assert keys.lookup("a", 9.9).absent  # One fetch is left, which is reserved for keys that were not looked up yet.
     assert keys.lookup("a", 10) == Sought(fetch="a")
     assert keys.lookup("b", 4) == Sought(fetch="b")
 
 
-def test_an_absent_key_that_is_asked_for_all_the_time_leaves_a_fetch_for_others():
+def test_absent_key_requested_all_the_time_leaves_a_fetch_for_others():
     keys, fetches = KeysById(POLICY), 0
     for second in range(300):
         sought = keys.ask("absent", second)
@@ -61,8 +61,8 @@ def test_an_absent_key_that_is_asked_for_all_the_time_leaves_a_fetch_for_others(
     assert fetches <= 2 + 300 / 10
 
 
-def test_a_flood_of_made_up_ids_does_not_starve_a_key_that_exists():
-    """Twenty ids a second that nobody repeats, and one request a second with the new key: the next fetch is its own."""
+def test_flood_of_invented_ids_does_not_starve_an_existing_key():
+    """Twenty ids a second, each used once, and one request a second with the new key, which gets the next fetch."""
     keys = KeysById(POLICY)
     made_up = (f"made-up-{number}" for number in count())
 
@@ -87,8 +87,8 @@ def test_a_flood_of_made_up_ids_does_not_starve_a_key_that_exists():
     assert len(keys._counted) <= 256
 
 
-def test_an_id_with_its_share_of_the_requests_keeps_its_place():
-    """One request in a hundred is for the new key, and places are for 256 ids."""
+def test_id_with_one_percent_of_the_requests_keeps_its_place():
+    """One request in a hundred is for the new key, and there are places for 256 ids."""
     keys = KeysById(POLICY)
     for number in range(10_000):
         keys.ask(f"made-up-{number}", 1.0)
@@ -98,7 +98,7 @@ def test_an_id_with_its_share_of_the_requests_keeps_its_place():
     assert "new" in keys._counted
 
 
-def test_ids_that_are_asked_for_no_more_have_no_claim():
+def test_ids_that_are_no_longer_requested_lose_their_place():
     keys = KeysById(POLICY)
     for _ in range(2):
         assert keys.begin("x", 0.0)
@@ -111,7 +111,7 @@ def test_ids_that_are_asked_for_no_more_have_no_claim():
     assert keys.ask("new", 51.0).fetch == "new"
 
 
-def test_the_first_of_several_comes_first_and_while_there_is_more_than_one_fetch_everybody_gets_theirs():
+def test_first_id_has_precedence_when_one_fetch_is_left():
     keys = KeysById(POLICY)
     assert keys.ask("a", 0.0).fetch == "a"
     assert keys.ask("b", 0.0).fetch == "b"
@@ -119,7 +119,7 @@ def test_the_first_of_several_comes_first_and_while_there_is_more_than_one_fetch
     assert keys.ask("d", 0.0).fetch == "a"
 
 
-def test_a_fetch_in_the_air_may_be_waited_for_and_competes_no_more():
+def test_running_fetch_can_be_joined_and_no_longer_competes():
     keys = KeysById(replace(POLICY, refetch_burst=1))
     assert keys.ask("a", 0.0).fetch == "a"
     assert keys.begin("a", 0.0)
@@ -130,17 +130,17 @@ def test_a_fetch_in_the_air_may_be_waited_for_and_competes_no_more():
     assert keys.ask("a", 10.0) == Sought(key=key("a"))
 
 
-def test_a_fetch_that_was_lost_is_paid_for_again():
+def test_lost_fetch_is_charged_again():
     keys = KeysById(replace(POLICY, refetch_burst=1))
     assert keys.begin("a", 0.0)
-    assert not keys.begin("a", 0.0)  # its thread is gone, and a request that waited for it comes to lead
+    assert not keys.begin("a", 0.0)  # Its thread is gone, and a request that waited for it takes over.
     assert keys.lookup("a", 0.0) == Sought(pause=10)
     assert keys.begin("a", 10.0)
     keys.after_fork()
     assert keys.lookup("a", 10.0) == Sought(pause=10)
 
 
-def test_a_key_that_failed_a_moment_ago_takes_no_fetch_from_others():
+def test_key_whose_fetch_just_failed_uses_no_budget():
     keys = KeysById(POLICY)
     for _ in range(5):
         keys.ask("fails", 0.0)
@@ -152,7 +152,7 @@ def test_a_key_that_failed_a_moment_ago_takes_no_fetch_from_others():
     assert keys.ask("new", 1.0).fetch == "new"
 
 
-def test_a_key_that_could_not_be_had_is_asked_for_later_and_nobody_knows_meanwhile():
+def test_key_whose_fetch_failed_is_an_outage_until_the_next_fetch():
     keys = KeysById(POLICY)
     assert keys.begin("a", 0)
     keys.fail("a", 0, retry_after=None)
@@ -161,13 +161,13 @@ def test_a_key_that_could_not_be_had_is_asked_for_later_and_nobody_knows_meanwhi
 
 
 @pytest.mark.parametrize(("asked", "pause"), [(20.0, 20.0), (1.0, 10.0), (999.0, 30.0)])
-def test_the_authority_may_ask_for_a_longer_pause_up_to_a_point(asked: float, pause: float):
+def test_retry_after_lengthens_the_pause_up_to_a_limit(asked: float, pause: float):
     keys = KeysById(POLICY)
     keys.fail("a", 0, retry_after=asked)
     assert keys.lookup("a", 0) == Sought(pause=pause)
 
 
-def test_looking_for_what_is_not_held_is_paid_for_whatever_comes_of_it():
+def test_fetch_of_an_unheld_key_is_charged_for_any_result():
     keys = KeysById(POLICY)
     assert keys.begin("a", 0)
     keys.absorb("a", None, 0)
@@ -180,7 +180,7 @@ def test_looking_for_what_is_not_held_is_paid_for_whatever_comes_of_it():
     assert not keys.begin("d", 10)
 
 
-def test_the_budget_is_not_filled_by_a_clock_that_runs_backwards():
+def test_clock_that_runs_backwards_does_not_refill_the_budget():
     keys = KeysById(POLICY)
     assert keys.begin("a", 100)
     assert keys.begin("b", 100)
@@ -188,8 +188,8 @@ def test_the_budget_is_not_filled_by_a_clock_that_runs_backwards():
     assert not keys.begin("c", 100)
 
 
-def test_a_held_key_is_looked_after_once_in_a_while_at_no_cost():
-    keys = holding()
+def test_held_key_is_refreshed_periodically_without_budget():
+    keys = new_keys()
     later = POLICY.max_ttl
     assert not keys.begin("a", later - 1)
     assert keys.lookup("a", later) == Sought(key=key("a"), fetch="a")
@@ -200,24 +200,24 @@ def test_a_held_key_is_looked_after_once_in_a_while_at_no_cost():
     assert keys.lookup("a", later + 9) == Sought(key=key("a"))
     assert keys.lookup("a", later + 10) == Sought(key=key("a"), fetch="a")
     assert keys.begin("b", later)
-    assert keys.begin("c", later)  # the budget was not touched
+    assert keys.begin("c", later)  # The budget is untouched.
 
 
-def test_a_held_key_has_an_end_when_it_cannot_be_looked_after():
-    keys = holding()
+def test_held_key_that_cannot_be_refreshed_expires():
+    keys = new_keys()
     assert keys.lookup("a", POLICY.max_stale - 1).key is not None
     assert keys.lookup("a", POLICY.max_stale) == Sought(fetch="a")
     assert keys.begin("a", POLICY.max_stale)
 
 
-def test_a_key_that_was_withdrawn_is_held_no_longer():
-    keys = holding()
+def test_withdrawn_key_is_dropped():
+    keys = new_keys()
     assert keys.begin("a", POLICY.max_ttl)
     keys.absorb("a", None, POLICY.max_ttl)
     assert keys.lookup("a", POLICY.max_ttl).absent
 
 
-def test_what_is_held_and_what_is_remembered_is_bounded():
+def test_held_keys_and_remembered_absences_are_bounded():
     keys = KeysById(POLICY)
     for n, kid in enumerate("abc"):
         keys.absorb(kid, key(kid), n)
@@ -231,15 +231,15 @@ def test_what_is_held_and_what_is_remembered_is_bounded():
     assert keys.lookup("a", 3).key
 
 
-def test_a_child_process_finds_no_lock_that_its_parent_held():
-    keys = holding()
+def test_child_process_gets_a_fresh_lock():
+    keys = new_keys()
     keys._lock.acquire()
     keys.after_fork()
     assert keys.lookup("a", 0).key
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from(("key", "none", "fail")), st.floats(0, 30))))
-def test_no_order_of_events_costs_more_than_the_budget(events: list[tuple[str, str, float]]):
+def test_no_order_of_events_exceeds_the_budget(events: list[tuple[str, str, float]]):
     keys = KeysById(POLICY)
     now = paid = 0.0
     for kid, outcome, pause in events:

@@ -1,4 +1,4 @@
-"""The key ring by itself: time is an argument, fetches are numbers, and nothing waits."""
+"""The key ring alone: time is an argument, fetches are numbers, and nothing waits."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def failed(ring: KeyRing, now: float, *, retry_after: float | None = None, provo
 
 
 def a_ring(*kids: str | None, policy: KeySetPolicy = POLICY, **options: Any) -> KeyRing:
-    """A ring that holds the keys called *kids*, fetched at NOW."""
+    """Return a ring that holds the keys with the ids *kids*, fetched at NOW."""
     ring = KeyRing(policy, **options)
     if kids:
         fetched(ring, keys(*kids), NOW)
@@ -83,15 +83,15 @@ def absent(look: Found | Due | Absent) -> Absent:
 
 
 @pytest.mark.rule("A-22")
-def test_an_empty_ring_asks_for_keys_and_calls_their_absence_no_verdict():
+def test_empty_ring_requests_a_fetch_and_refuses_no_key():
     look = absent(KeyRing(POLICY).lookup("a", ALG, NOW))
     assert look.may_fetch
-    assert not look.held  # nobody's token caused it, so it is not paid from the budget
+    assert not look.held  # No token caused it, so it does not use the budget.
     assert look.undecided
     assert look.retry_after == 0.0
 
 
-def test_the_first_failure_is_followed_by_a_short_pause_and_each_further_one_by_twice_as_long():
+def test_pause_after_each_failure_doubles():
     ring = KeyRing(POLICY)
     now = NOW
     pauses = []
@@ -107,7 +107,7 @@ def test_the_first_failure_is_followed_by_a_short_pause_and_each_further_one_by_
     assert pauses == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
 
 
-def test_a_success_ends_the_pause_and_the_growth_of_the_next():
+def test_success_resets_the_pause():
     ring = KeyRing(POLICY)
     for _ in range(6):
         failed(ring, NOW)
@@ -121,7 +121,7 @@ def test_a_success_ends_the_pause_and_the_growth_of_the_next():
 @pytest.mark.parametrize(
     ("asked", "kept"), [(None, 0.25), (0.0, 0.25), (0.1, 0.25), (7.0, 7.0), (3600.0, 30.0)], ids=str
 )
-def test_retry_after_lengthens_the_pause_as_far_as_the_policy_allows(asked: float | None, kept: float):
+def test_retry_after_lengthens_the_pause_up_to_the_limit_of_the_policy(asked: float | None, kept: float):
     ring = KeyRing(POLICY)
     failed(ring, NOW, retry_after=asked)
     assert absent(ring.lookup("a", ALG, NOW)).retry_after == kept
@@ -134,7 +134,7 @@ def test_the_back_off_does_not_overflow():
     assert absent(ring.lookup("a", ALG, NOW)).retry_after == POLICY.max_backoff
 
 
-# -- a set that grows old
+# -- refresh of an old set
 
 
 def test_a_fresh_set_is_used_and_not_refreshed():
@@ -175,7 +175,7 @@ def test_the_refresh_is_offered_to_exactly_one_of_many_threads():
         assert len(looks) == 40
 
 
-def test_a_claim_that_reports_nothing_lapses():
+def test_claim_without_a_result_lapses():
     ring = a_ring("a")
     assert isinstance(ring.lookup("a", ALG, NOW + 480), Due)
     assert isinstance(ring.lookup("a", ALG, NOW + 480 + 19.9), Found)
@@ -183,17 +183,17 @@ def test_a_claim_that_reports_nothing_lapses():
     assert isinstance(ring.lookup("a", ALG, NOW + 480 + 20.1), Found)
 
 
-def test_a_claim_ends_with_its_fetch_however_that_ended():
+def test_claim_ends_with_its_fetch_for_any_result():
     ring = a_ring("a")
     assert isinstance(ring.lookup("a", ALG, NOW + 480), Due)
     failed(ring, NOW + 480)
-    assert isinstance(ring.lookup("a", ALG, NOW + 480.2), Found)  # backing off
+    assert isinstance(ring.lookup("a", ALG, NOW + 480.2), Found)  # Back-off.
     assert isinstance(ring.lookup("a", ALG, NOW + 480.3), Due)
     fetched(ring, keys("a"), NOW + 480.3)
-    assert isinstance(ring.lookup("a", ALG, NOW + 480.3), Found)  # fresh
+    assert isinstance(ring.lookup("a", ALG, NOW + 480.3), Found)  # Fresh.
 
 
-def test_a_claim_whose_fetch_was_cut_off_is_free_again():
+def test_claim_of_a_cancelled_fetch_is_released():
     ring = a_ring("a")
     assert isinstance(ring.lookup("a", ALG, NOW + 480), Due)
     number = ring.begin(NOW + 480, provoked=False)
@@ -203,15 +203,15 @@ def test_a_claim_whose_fetch_was_cut_off_is_free_again():
 
 
 @pytest.mark.rule("A-18")
-def test_a_set_past_its_lifetime_makes_the_one_who_refreshes_it_wait():
+def test_overdue_set_makes_only_the_refreshing_caller_wait():
     ring = a_ring("a")
     look = ring.lookup("a", ALG, NOW + 600)
     assert isinstance(look, Due)
     assert look.overdue
-    assert isinstance(ring.lookup("a", ALG, NOW + 600), Found)  # the others do not
+    assert isinstance(ring.lookup("a", ALG, NOW + 600), Found)  # The others do not wait.
 
 
-def test_nobody_waits_for_a_refresh_while_refreshing_fails():
+def test_caller_does_not_wait_for_a_refresh_during_failures():
     ring = a_ring("a")
     failed(ring, NOW + 490)
     look = ring.lookup("a", ALG, NOW + 600)
@@ -220,7 +220,7 @@ def test_nobody_waits_for_a_refresh_while_refreshing_fails():
 
 
 @pytest.mark.rule("A-17")
-def test_keys_are_used_through_an_outage_and_not_beyond_the_ceiling():
+def test_keys_are_used_during_an_outage_up_to_the_maximum_age():
     ring = a_ring("a")
     failed(ring, NOW + 490)
     assert found_kids(ring.lookup("a", ALG, NOW + POLICY.max_stale - 1)) == ["a"]
@@ -233,8 +233,8 @@ def test_keys_are_used_through_an_outage_and_not_beyond_the_ceiling():
     assert not ring.candidates("a", ALG, NOW + POLICY.max_stale)
 
 
-def test_past_the_ceiling_an_empty_budget_stops_nobody():
-    """Else the ring would allow a fetch that it then refuses to begin, for ever."""
+def test_empty_budget_allows_a_fetch_after_the_maximum_age():
+    """Otherwise the ring would offer a fetch that it then never allows to start."""
     ring = a_ring("a", policy=replace(POLICY, refetch_interval=1e9))
     for _ in range(POLICY.refetch_burst):
         failed(ring, NOW, provoked=True)
@@ -248,7 +248,7 @@ def test_past_the_ceiling_an_empty_budget_stops_nobody():
 @pytest.mark.parametrize(
     ("lifetime", "ttl"), [(None, 600), (0, 60), (59, 60), (300, 300), (3600, 3600), (10**9, 3600)], ids=str
 )
-def test_the_lifetime_an_authority_asks_for_is_clamped(lifetime: float | None, ttl: float):
+def test_lifetime_set_by_an_authority_is_clamped(lifetime: float | None, ttl: float):
     ring = KeyRing(POLICY)
     fetched(ring, keys("a"), NOW, lifetime=lifetime)
     assert isinstance(ring.lookup("a", ALG, NOW + 0.8 * ttl - 0.1), Found)
@@ -263,7 +263,7 @@ def test_the_lifetime_an_authority_asks_for_is_clamped(lifetime: float | None, t
 
 
 @pytest.mark.parametrize(("jitter", "refresh_at"), [(-1, 456), (0, 480), (1, 504)])
-def test_a_fleet_does_not_refresh_in_step(jitter: float, refresh_at: float):
+def test_jitter_spreads_the_refreshes_of_a_fleet(jitter: float, refresh_at: float):
     ring = a_ring("a", jitter=jitter)
     assert isinstance(ring.lookup("a", ALG, NOW + refresh_at - 0.1), Found)
     assert isinstance(ring.lookup("a", ALG, NOW + refresh_at + 0.1), Due)
@@ -276,7 +276,7 @@ def test_jitter_never_moves_the_refresh_beyond_the_lifetime():
 
 
 @pytest.mark.rule("A-18")
-def test_a_key_that_left_the_set_is_gone_when_the_new_set_has_landed():
+def test_key_missing_from_a_new_set_is_dropped():
     ring = a_ring("a", "b")
     fetched(ring, keys("b"), NOW + 10)
     assert isinstance(ring.lookup("a", ALG, NOW + 10), Absent)
@@ -284,18 +284,18 @@ def test_a_key_that_left_the_set_is_gone_when_the_new_set_has_landed():
 
 
 @pytest.mark.rule("A-19")
-def test_a_failed_fetch_takes_no_key_away():
+def test_failed_fetch_keeps_all_keys():
     ring = a_ring("a")
     for i in range(20):
         failed(ring, NOW + i)
         assert found_kids(ring.lookup("a", ALG, NOW + i)) == ["a"]
 
 
-# -- keys that are not there
+# -- unknown keys
 
 
 @pytest.mark.rule("J-20", "A-16")
-def test_an_unknown_key_may_be_asked_for_from_a_small_budget():
+def test_unknown_key_may_cause_a_fetch_within_a_small_budget():
     ring = a_ring("a")
     for kid in ("b", "c", "d"):
         look = absent(ring.lookup(kid, ALG, NOW))
@@ -306,26 +306,26 @@ def test_an_unknown_key_may_be_asked_for_from_a_small_budget():
         ring.absorb(keys("a"), NOW, number=ring.begun, lifetime=None)
     spent = absent(ring.lookup("e", ALG, NOW))
     assert not spent.may_fetch
-    assert spent.undecided  # nobody has looked for it: a spent budget is no verdict
+    assert spent.undecided  # It was not looked up: a spent budget is an outage.
     assert spent.retry_after == 10.0
     assert not absent(ring.lookup("e", ALG, NOW + 9.9)).may_fetch
     assert absent(ring.lookup("e", ALG, NOW + 10)).may_fetch
 
 
-def test_the_budget_fills_up_to_the_burst_and_no_further():
+def test_budget_refills_up_to_the_burst():
     ring = a_ring("a")
     later = NOW + 10_000
     assert [ring.begin(later, provoked=True) for _ in range(4)] == [2, 3, 4, None]
 
 
-def test_scheduled_fetches_do_not_touch_the_budget():
+def test_scheduled_fetches_do_not_use_the_budget():
     ring = a_ring("a")
     for _ in range(50):
         fetched(ring, keys("a"), NOW)
     assert absent(ring.lookup("b", ALG, NOW)).may_fetch
 
 
-def test_failures_drain_the_budget_as_well():
+def test_failed_fetches_use_the_budget_too():
     ring = a_ring("a", policy=replace(POLICY, first_backoff=0.001, max_backoff=0.001))
     for i in range(3):
         failed(ring, NOW + i * 0.01, provoked=True)
@@ -335,8 +335,8 @@ def test_failures_drain_the_budget_as_well():
     assert look.retry_after == pytest.approx(9.0)
 
 
-def test_the_budget_is_checked_again_when_a_fetch_begins():
-    """Several callers were told that they may; their leader was cut off, so each comes to lead."""
+def test_budget_is_checked_again_when_a_fetch_starts():
+    """Several callers were allowed to fetch; their leader was cancelled, so each of them takes over in turn."""
     ring = a_ring("a", policy=replace(POLICY, refetch_burst=1))
     assert all(absent(ring.lookup("b", ALG, NOW)).may_fetch for _ in range(5))
     begun = 0
@@ -349,8 +349,8 @@ def test_the_budget_is_checked_again_when_a_fetch_begins():
     assert not absent(ring.lookup("b", ALG, NOW)).may_fetch
 
 
-def test_clocks_read_out_of_order_refill_nothing_twice():
-    """A thread reads the clock, is overtaken, and gets here with a time that has passed."""
+def test_clock_readings_out_of_order_do_not_refill_twice():
+    """A thread reads the clock, is overtaken by another, and then uses its earlier time."""
     ring = a_ring("a")
     for _ in range(3):
         assert ring.begin(NOW, provoked=True) is not None
@@ -359,7 +359,7 @@ def test_clocks_read_out_of_order_refill_nothing_twice():
     assert ring.begin(NOW + 5, provoked=True) is None
 
 
-def test_whoever_comes_while_a_fetch_is_in_the_air_may_wait_for_it_without_paying():
+def test_caller_during_a_running_fetch_joins_it_without_budget():
     ring = a_ring("a", policy=replace(POLICY, refetch_burst=1))
     assert ring.begin(NOW, provoked=True) is not None
     look = absent(ring.lookup("b", ALG, NOW))
@@ -370,7 +370,7 @@ def test_whoever_comes_while_a_fetch_is_in_the_air_may_wait_for_it_without_payin
     assert not ring.may_doubt(NOW)
 
 
-def test_a_fetch_that_began_before_a_look_is_no_answer_to_it():
+def test_fetch_that_started_before_a_look_up_does_not_answer_it():
     ring = a_ring("a")
     number = ring.begin(NOW, provoked=True)
     assert number is not None
@@ -381,7 +381,7 @@ def test_a_fetch_that_began_before_a_look_is_no_answer_to_it():
     assert ring.is_final(begun)
 
 
-def test_a_failed_fetch_answers_nothing():
+def test_failed_fetch_answers_no_look_up():
     ring = a_ring("a")
     begun = ring.begun
     failed(ring, NOW)
@@ -389,29 +389,29 @@ def test_a_failed_fetch_answers_nothing():
 
 
 @pytest.mark.rule("H-19")
-def test_an_unknown_key_during_an_outage_is_not_the_tokens_fault():
+def test_unknown_key_during_an_outage_is_not_refused():
     ring = a_ring("a")
     failed(ring, NOW)
     look = absent(ring.lookup("b", ALG, NOW))
     assert look.undecided
     assert not look.may_fetch
-    assert not absent(ring.lookup("a", "ES384", NOW)).undecided  # this one is, whatever the authority says
+    assert not absent(ring.lookup("a", "ES384", NOW)).undecided  # This token is refused for any state of the authority.
 
 
 @pytest.mark.parametrize(("kid", "algorithm"), [("a", "RS256"), ("a", "ES384")])
-def test_a_key_that_is_held_and_does_not_fit_the_algorithm_causes_no_fetch(kid: str, algorithm: str):
+def test_held_key_of_another_algorithm_causes_no_fetch(kid: str, algorithm: str):
     look = absent(a_ring("a").lookup(kid, algorithm, NOW))
     assert not look.may_fetch
     assert not look.undecided
 
 
-def test_a_token_without_kid_that_no_key_fits_may_cause_a_fetch():
+def test_token_without_a_kid_and_a_matching_key_may_cause_a_fetch():
     look = absent(a_ring("a").lookup(None, "RS256", NOW))
     assert look.may_fetch
     assert look.held
 
 
-def test_a_key_known_to_be_absent_is_not_asked_for_again_for_a_while():
+def test_absent_key_is_not_fetched_again_for_a_while():
     ring = a_ring("a")
     ring.remember_absent("b", ALG, NOW)
     look = absent(ring.lookup("b", ALG, NOW + 9.9))
@@ -422,12 +422,12 @@ def test_a_key_known_to_be_absent_is_not_asked_for_again_for_a_while():
     assert absent(ring.lookup("c", ALG, NOW)).may_fetch
 
 
-def test_what_was_asked_for_before_a_fetch_began_and_did_not_come_is_missing_when_it_lands():
+def test_key_requested_before_a_fetch_and_not_in_it_is_marked_missing():
     ring = a_ring("a")
     assert absent(ring.lookup("b", ALG, NOW)).undecided
     number = ring.begin(NOW, provoked=True)
     assert number is not None
-    assert absent(ring.lookup("d", ALG, NOW)).undecided  # too late for this fetch
+    assert absent(ring.lookup("d", ALG, NOW)).undecided  # Too late for this fetch.
     ring.absorb(keys("a", "c"), NOW, number=number, lifetime=None)
     look = absent(ring.lookup("b", ALG, NOW + 9.9))
     assert not look.may_fetch
@@ -437,7 +437,7 @@ def test_what_was_asked_for_before_a_fetch_began_and_did_not_come_is_missing_whe
     assert absent(ring.lookup("d", ALG, NOW)).undecided
 
 
-def test_what_was_asked_for_and_came_is_asked_for_anew_when_it_is_gone():
+def test_key_that_was_fetched_and_removed_is_requested_again():
     ring = a_ring("a")
     assert absent(ring.lookup("b", ALG, NOW)).undecided
     fetched(ring, keys("a", "b"), NOW)
@@ -447,7 +447,7 @@ def test_what_was_asked_for_and_came_is_asked_for_anew_when_it_is_gone():
     assert look.undecided
 
 
-def test_a_missing_key_that_came_and_went_is_asked_for_anew():
+def test_missing_key_that_was_added_and_removed_is_requested_again():
     ring = a_ring("a")
     ring.remember_absent("b", ALG, NOW)
     fetched(ring, keys("a", "b"), NOW + 1)
@@ -455,7 +455,7 @@ def test_a_missing_key_that_came_and_went_is_asked_for_anew():
     assert absent(ring.lookup("b", ALG, NOW + 2)).undecided
 
 
-def test_a_fetch_that_was_overtaken_says_nothing_about_what_was_asked_for():
+def test_overtaken_fetch_marks_no_key_missing():
     ring = a_ring("a")
     first, second = (ring.begin(NOW, provoked=False) for _ in range(2))
     assert first is not None
@@ -466,8 +466,8 @@ def test_a_fetch_that_was_overtaken_says_nothing_about_what_was_asked_for():
     assert absent(ring.lookup("b", ALG, NOW)).undecided
 
 
-def test_a_flood_of_made_up_key_ids_takes_no_memory_and_pushes_out_none_that_waits():
-    """What does not fit is not refused: it waits for the next set, which a key that exists needs no memory for."""
+def test_flood_of_invented_key_ids_is_bounded_and_evicts_no_waiting_id():
+    """An id beyond the limit is not refused: it waits for the next set, for which an existing key needs no entry."""
     ring = a_ring("a", policy=replace(POLICY, refetch_burst=1, negative_kids=16))
     fetched(ring, keys("a"), NOW, provoked=True)
     assert absent(ring.lookup("waits", ALG, NOW)).undecided
@@ -482,7 +482,7 @@ def test_a_flood_of_made_up_key_ids_takes_no_memory_and_pushes_out_none_that_wai
     assert len(ring._missing) <= 16
 
 
-def test_long_key_ids_take_no_more_memory_than_short_ones():
+def test_long_key_ids_use_no_more_memory_than_short_ones():
     ring = a_ring("a")
     long = "k" * 10_000
     for kid in (long, long + "!"):
@@ -493,8 +493,8 @@ def test_long_key_ids_take_no_more_memory_than_short_ones():
     assert not absent(ring.lookup(long, ALG, NOW)).undecided
 
 
-def test_a_missing_key_is_worth_a_fetch_now_and_then_and_never_the_last_of_the_budget():
-    """An old client goes on sending a key id that was withdrawn. A new key must find a fetch left all the same."""
+def test_missing_key_causes_a_fetch_now_and_then_but_never_the_last_of_the_budget():
+    """An old client keeps sending a withdrawn key id. There must still be a fetch left for a new key."""
     ring = a_ring("a")
     now, fetches = NOW, []
     while now < NOW + 600:
@@ -510,7 +510,7 @@ def test_a_missing_key_is_worth_a_fetch_now_and_then_and_never_the_last_of_the_b
     assert len(fetches) <= 4 + 600 / 60
 
 
-def test_a_missing_key_waits_for_a_fetch_in_the_air_only_when_it_is_worth_one():
+def test_missing_key_joins_a_running_fetch_only_when_it_may_cause_one():
     ring = a_ring("a")
     ring.remember_absent("b", ALG, NOW)
     assert ring.begin(NOW, provoked=True) is not None
@@ -518,7 +518,7 @@ def test_a_missing_key_waits_for_a_fetch_in_the_air_only_when_it_is_worth_one():
     assert absent(ring.lookup("b", ALG, NOW + 10)).may_fetch
 
 
-def test_a_missing_key_is_looked_for_soon_again_when_the_authority_publishes_others():
+def test_missing_key_is_fetched_again_soon_after_the_set_changed():
     ring = a_ring("a")
     for now in (NOW, NOW + 10, NOW + 30):
         assert absent(ring.lookup("b", ALG, now)).may_fetch
@@ -529,7 +529,7 @@ def test_a_missing_key_is_looked_for_soon_again_when_the_authority_publishes_oth
     assert absent(ring.lookup("b", ALG, NOW + 42)).may_fetch
 
 
-def test_a_token_that_names_no_key_is_told_from_others_like_it():
+def test_tokens_without_a_kid_are_distinguished():
     ring = a_ring("a")
     assert absent(ring.look_beyond(ALG, "one", NOW)).undecided
     fetched(ring, keys("a"), NOW, provoked=True)
@@ -540,21 +540,21 @@ def test_a_token_that_names_no_key_is_told_from_others_like_it():
     assert not absent(ring.lookup(None, "RS256", NOW, mark="one")).undecided
 
 
-def test_a_failure_does_not_unsay_what_the_authority_said_just_before():
+def test_failure_does_not_undo_the_last_answer():
     ring = a_ring("a")
     ring.remember_absent("b", ALG, NOW)
     failed(ring, NOW)
     assert not absent(ring.lookup("b", ALG, NOW + 1)).undecided
 
 
-def test_a_key_known_to_be_absent_is_found_as_soon_as_it_is_there():
+def test_absent_key_is_found_as_soon_as_it_is_published():
     ring = a_ring("a")
     ring.remember_absent("b", ALG, NOW)
     fetched(ring, keys("a", "b"), NOW + 1)
     assert found_kids(ring.lookup("b", ALG, NOW + 1)) == ["b"]
 
 
-def test_two_clients_with_withdrawn_keys_do_not_wake_each_others_fetches():
+def test_two_clients_with_withdrawn_keys_do_not_trigger_each_others_fetches():
     ring = a_ring("a")
     for kid in ("old-1", "old-2"):
         assert absent(ring.lookup(kid, ALG, NOW)).may_fetch
@@ -564,7 +564,7 @@ def test_two_clients_with_withdrawn_keys_do_not_wake_each_others_fetches():
     assert not absent(ring.lookup("old-2", ALG, NOW + 1)).may_fetch
 
 
-def test_of_absent_keys_the_latest_are_remembered():
+def test_latest_absent_keys_are_remembered():
     ring = a_ring("a", policy=replace(POLICY, negative_kids=2))
     for kid in "bcbd":
         ring.remember_absent(kid, ALG, NOW)
@@ -573,7 +573,7 @@ def test_of_absent_keys_the_latest_are_remembered():
 
 @given(st.lists(st.text(max_size=5), max_size=400))
 @settings(max_examples=20)
-def test_absent_keys_are_remembered_within_bounds(kids: list[str]):
+def test_number_of_remembered_absent_keys_is_bounded(kids: list[str]):
     ring = a_ring("a", policy=replace(POLICY, negative_kids=16))
     for kid in kids:
         ring.remember_absent(kid, ALG, NOW)
@@ -583,10 +583,10 @@ def test_absent_keys_are_remembered_within_bounds(kids: list[str]):
         assert not absent(ring.lookup(kid, "ES384" if kid == "a" else ALG, NOW)).may_fetch or kid == "a"
 
 
-# -- doubts: a bad signature under a key that is held
+# -- bad signatures under a held key
 
 
-def test_a_bad_signature_may_cause_a_fetch_from_the_same_budget():
+def test_bad_signature_may_cause_a_fetch_within_the_same_budget():
     ring = a_ring("a")
     assert ring.may_doubt(NOW)
     for _ in range(3):
@@ -595,17 +595,17 @@ def test_a_bad_signature_may_cause_a_fetch_from_the_same_budget():
     assert ring.may_doubt(NOW + 10)
 
 
-def test_nothing_is_doubted_while_the_authority_is_given_a_pause():
+def test_bad_signature_causes_no_fetch_during_a_pause():
     ring = a_ring("a")
     failed(ring, NOW)
     assert not ring.may_doubt(NOW + 0.2)
     assert ring.may_doubt(NOW + 0.25)
 
 
-# -- answers that cross
+# -- answers out of order
 
 
-def test_an_answer_that_was_overtaken_is_dropped():
+def test_overtaken_answer_is_dropped():
     ring = KeyRing(POLICY)
     first, second = ring.begin(NOW, provoked=False), ring.begin(NOW, provoked=False)
     assert first is not None
@@ -614,10 +614,10 @@ def test_an_answer_that_was_overtaken_is_dropped():
     generation = ring.generation
     ring.absorb(keys("old"), NOW + 2, number=first, lifetime=None)
     assert found_kids(ring.lookup("new", ALG, NOW + 2)) == ["new"]
-    assert ring.generation == generation + 1  # it ended all the same: whoever waited for it looks again
+    assert ring.generation == generation + 1  # The fetch has ended all the same: a waiting caller looks again.
 
 
-def test_a_failure_that_was_overtaken_pauses_nothing():
+def test_overtaken_failure_causes_no_pause():
     ring = KeyRing(POLICY)
     first, second = ring.begin(NOW, provoked=False), ring.begin(NOW, provoked=False)
     assert first is not None
@@ -633,7 +633,7 @@ _meanwhile: list[Callable[[], object]] = []
 
 
 class _Overtaken(KeySet):
-    """A set during whose reading something else happens: another thread, at the worst moment."""
+    """A key set that simulates another thread acting in the middle of a read."""
 
     def candidates(self, kid: str | None, algorithm: str) -> tuple[VerificationKey, ...]:
         held = KeySet.candidates(self, kid, algorithm)
@@ -643,8 +643,8 @@ class _Overtaken(KeySet):
 
 
 @pytest.mark.rule("H-20", "J-20")
-def test_a_set_that_lands_while_another_thread_looks_refuses_no_new_key():
-    """Old keys read, new keys landed, then the question whether the key id is known: yes, and yet it was not found."""
+def test_set_that_arrives_during_a_look_up_causes_no_refusal_of_a_new_key():
+    """The old keys were read, then the new ones arrived: the key id is known although the look-up did not find it."""
     ring = KeyRing(POLICY)
     fetched(ring, _Overtaken(keys=(key("a"),)), NOW)
     _meanwhile.append(lambda: fetched(ring, keys("a", "b"), NOW))
@@ -652,9 +652,9 @@ def test_a_set_that_lands_while_another_thread_looks_refuses_no_new_key():
 
 
 @pytest.mark.rule("A-17", "H-20")
-def test_a_set_that_lands_while_another_thread_looks_lends_its_time_to_no_old_key():
+def test_set_that_arrives_during_a_look_up_does_not_extend_an_old_key():
     class Late(float):
-        """The time of a look that is overtaken by a landing when it is first compared."""
+        """The time of a look-up; a new set arrives when it is first compared."""
 
         def __lt__(self, other: float) -> bool:
             if ring.begun == 1:
@@ -668,7 +668,7 @@ def test_a_set_that_lands_while_another_thread_looks_lends_its_time_to_no_old_ke
 # -- keys from the configuration
 
 
-def test_static_keys_never_grow_old_and_are_never_asked_for():
+def test_static_keys_never_expire_and_are_never_fetched():
     ring = KeyRing(POLICY, static=keys("a"))
     assert ring.is_usable(10**12)
     assert isinstance(ring.lookup("a", ALG, 10**12), Found)
@@ -679,17 +679,17 @@ def test_static_keys_never_grow_old_and_are_never_asked_for():
     assert ring.key_set == keys("a")
 
 
-def test_a_child_process_does_not_wait_for_the_parents_flights():
+def test_child_process_does_not_wait_for_flights_of_its_parent():
     ring = a_ring("a", policy=replace(POLICY, refetch_burst=1))
     assert ring.begin(NOW, provoked=True) is not None
-    ring._lock.acquire()  # a thread of the parent was in there
+    ring._lock.acquire()  # A thread of the parent held it.
     ring.after_fork()
     look = absent(ring.lookup("b", ALG, NOW))
-    assert not look.may_fetch  # the budget is spent, and nothing is in the air
+    assert not look.may_fetch  # The budget is spent, and no fetch is running.
     assert found_kids(ring.lookup("a", ALG, NOW)) == ["a"]
 
 
-def test_the_ring_tells_what_it_holds():
+def test_ring_reports_its_state():
     empty = KeyRing(POLICY)
     assert empty.key_set is None
     assert not empty.is_usable(NOW)
@@ -708,7 +708,7 @@ _KIDS = st.sampled_from(["a", "b", "c", "d", None])
 
 
 class RingMachine(RuleBasedStateMachine):
-    """Looks, fetches and the passing of time in any order, several fetches in the air at once."""
+    """Look-ups, fetches and time steps in any order, with several concurrent fetches."""
 
     @initialize(
         burst=st.integers(1, 4),
@@ -749,7 +749,7 @@ class RingMachine(RuleBasedStateMachine):
                 age = self.now - self.good_at
                 assert age >= self.policy.refresh_ahead * 60 * 0.95
                 assert not (due.overdue and self.last_ended_well is False)
-                # One claim at a time: the one before has ended its fetch, or 20 seconds have passed.
+                # One claim at a time: the previous fetch has ended, or 20 seconds have passed.
                 assert not self.claims or self.now >= self.claims[-1] + 20
                 self.claims.append(self.now)
             case Absent() as look:
@@ -760,7 +760,7 @@ class RingMachine(RuleBasedStateMachine):
                 if not usable:
                     assert look.undecided
                 elif not look.undecided:
-                    assert known or asked < self.good_number, "nobody has looked for it"
+                    assert known or asked < self.good_number, "the key was not looked up"
                 assert len(self.ring._asked) <= self.policy.negative_kids
                 assert len(self.ring._missing) <= self.policy.negative_kids
                 longest = max(self.policy.max_backoff, self.policy.refetch_interval)
@@ -769,7 +769,7 @@ class RingMachine(RuleBasedStateMachine):
                 if look.may_fetch and not self.air:
                     assert look.retry_after == 0.0
                     number = self.ring.begin(self.now, provoked=look.held)
-                    assert number is not None, "what may be fetched may begin: nobody spins"
+                    assert number is not None, "an offered fetch must be allowed to start"
                     self.provoked += look.held
                     self.air.append(number)
 
@@ -815,12 +815,12 @@ class RingMachine(RuleBasedStateMachine):
         self.claims.clear()
 
     @invariant()
-    def no_good_key_is_lost(self) -> None:
+    def keys_of_the_last_good_set_are_held(self) -> None:
         if hasattr(self, "ring"):
             assert self.ring.key_set == self.good
 
     @invariant()
-    def strangers_cause_no_more_fetches_than_the_budget_has(self) -> None:
+    def provoked_fetches_stay_within_the_budget(self) -> None:
         if hasattr(self, "ring"):
             elapsed = self.now - self.started
             assert self.provoked <= self.policy.refetch_burst + elapsed / self.policy.refetch_interval
@@ -828,5 +828,5 @@ class RingMachine(RuleBasedStateMachine):
 
 @pytest.mark.hypothesis
 @pytest.mark.rule("A-16", "A-17", "A-19")
-def test_any_order_of_events_keeps_the_budget_the_keys_and_the_verdicts_right():
+def test_any_order_of_events_keeps_budget_keys_and_results_correct():
     run_state_machine_as_test(RingMachine, settings=settings(max_examples=150, stateful_step_count=40))

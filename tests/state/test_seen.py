@@ -1,4 +1,4 @@
-"""What comes twice is told from what is new, within bounds."""
+"""Recognition of repeated events, within bounds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from scopeguard.state.seen import Before, Seen
 
 
 @pytest.mark.rule("E-09")
-def test_what_is_done_is_done_and_what_failed_may_come_again():
+def test_handled_event_is_a_repeat_and_a_failed_one_is_not():
     seen = Seen(seconds=10, max_entries=10)
     assert seen.begin("a", 0) is Before.NOTHING
     assert seen.begin("a", 0) is Before.BUSY
@@ -19,7 +19,7 @@ def test_what_is_done_is_done_and_what_failed_may_come_again():
     assert seen.begin("b", 9) is Before.NOTHING
 
 
-def test_memory_is_bounded_by_age_and_by_number():
+def test_remembered_events_are_bounded_by_age_and_number():
     seen = Seen(seconds=10, max_entries=2)
     for name in "abc":
         seen.begin(name, 0)
@@ -29,7 +29,7 @@ def test_memory_is_bounded_by_age_and_by_number():
     assert [seen.begin(name, 10) for name in "bc"] == [Before.NOTHING, Before.NOTHING]
 
 
-def test_a_child_process_deals_with_what_its_parent_was_dealing_with():
+def test_child_process_may_handle_an_event_its_parent_was_handling():
     seen = Seen(seconds=10, max_entries=10)
     seen.begin("a", 0)
     seen.begin("b", 0)

@@ -1,4 +1,4 @@
-"""How long a status list is used, when it is fetched again, and how many of them there may be."""
+"""Lifetimes, refreshes and limits of cached status lists."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def absorb(
     kept.absorb(uri, status_list, now, ttl=ttl, expires_in=expires_in, max_age=max_age)
 
 
-def test_what_was_never_fetched_is_due():
+def test_list_that_was_never_fetched_is_due():
     assert statuses().lookup(URI, 0.0) == Held(status_list=None, due=True, pause=0.0, generation=0)
 
 
@@ -46,7 +46,7 @@ def test_what_was_never_fetched_is_due():
     ("ttl", "expires_in", "max_age", "seconds"),
     [
         (60.0, 3600.0, None, 60.0),
-        (600.0, None, 1.0, 600.0),  # what the list says outranks HTTP
+        (600.0, None, 1.0, 600.0),  # The list precedes HTTP caching.
         (None, 600.0, 1.0, 600.0),
         (None, None, 120.0, 120.0),
         (None, None, 1.0, 30.0),
@@ -58,10 +58,10 @@ def test_what_was_never_fetched_is_due():
         (1e9, 1e9, None, 86400.0),
         (None, 1e9, None, 86400.0),
         (600.0, 45.0, None, 45.0),
-        (1.0, 10.0, None, 10.0),  # the end of a list is not put off
+        (1.0, 10.0, None, 10.0),  # The expiry of a list is not extended.
     ],
 )
-def test_a_list_is_fetched_again_after_its_time(
+def test_list_is_fetched_again_after_its_ttl(
     ttl: float | None, expires_in: float | None, max_age: float | None, seconds: float
 ):
     kept = statuses()
@@ -73,14 +73,14 @@ def test_a_list_is_fetched_again_after_its_time(
 
 @pytest.mark.rule("K-11")
 @pytest.mark.parametrize(("jitter", "seconds"), [(0.0, 60.0), (0.05, 63.0), (0.1, 66.0)])
-def test_a_fleet_does_not_fetch_in_step(jitter: float, seconds: float):
+def test_jitter_spreads_the_fetches_of_a_fleet(jitter: float, seconds: float):
     kept = statuses(jitter=jitter)
     absorb(kept, ttl=60.0, expires_in=3600.0)
     assert kept.lookup(URI, 1000.0).pause == pytest.approx(seconds)
 
 
 @pytest.mark.rule("K-11")
-def test_a_list_that_cannot_be_fetched_again_is_used_until_its_end():
+def test_list_that_cannot_be_refreshed_is_used_until_it_expires():
     kept = statuses()
     absorb(kept, ttl=60.0, expires_in=3600.0)
     kept.fail(URI, 1060.0)
@@ -97,14 +97,14 @@ def test_no_list_is_used_for_more_than_a_day():
 
 
 @pytest.mark.rule("K-11")
-def test_a_list_that_names_no_end_is_not_used_beyond_its_time():
+def test_list_without_exp_is_not_used_beyond_its_ttl():
     kept = statuses(jitter=0.1)
     absorb(kept, ttl=60.0)
     assert kept.lookup(URI, 1065.9).status_list is LIST
     assert kept.lookup(URI, 1066.1) == Held(status_list=None, due=True, pause=0.0, generation=1)
 
 
-def test_after_a_failure_there_is_a_pause_that_doubles():
+def test_pause_after_each_failure_doubles():
     kept = statuses()
     pauses = []
     for _ in range(15):
@@ -120,13 +120,13 @@ def test_after_a_failure_there_is_a_pause_that_doubles():
 
 
 @pytest.mark.parametrize(("asked", "pause"), [(0.1, 0.5), (7.0, 7.0), (1e9, 30.0)])
-def test_who_asks_to_be_left_alone_is_heeded_up_to_a_limit(asked: float, pause: float):
+def test_retry_after_is_respected_up_to_a_limit(asked: float, pause: float):
     kept = statuses()
     kept.fail(URI, 1000.0, retry_after=asked)
     assert kept.lookup(URI, 1000.0).pause == pause
 
 
-def test_every_fetch_that_has_ended_is_counted():
+def test_each_ended_fetch_is_counted():
     kept = statuses()
     assert kept.generation(URI) == 0
     absorb(kept)
@@ -134,7 +134,7 @@ def test_every_fetch_that_has_ended_is_counted():
     assert kept.generation(URI) == kept.lookup(URI, 1000.0).generation == 2
 
 
-def test_lists_are_bounded_in_number_and_the_one_used_longest_ago_goes():
+def test_number_of_lists_is_bounded_and_the_least_recently_used_is_evicted():
     kept = statuses()
     for uri in "abc":
         absorb(kept, uri=uri)
@@ -147,7 +147,7 @@ def test_lists_are_bounded_in_number_and_the_one_used_longest_ago_goes():
     assert held == {"a": 0, "b": 0, "c": 2, "d": 1, "e": 1}
 
 
-def test_lists_are_bounded_in_bytes():
+def test_total_size_of_lists_is_bounded():
     kept = statuses()
     for uri, size in (("a", 40), ("a", 50), ("b", 50)):
         absorb(kept, uri=uri, status_list=of_size(size))
@@ -163,7 +163,7 @@ def test_lists_are_bounded_in_bytes():
 
 @pytest.mark.rule("K-12")
 @given(ttl=SECONDS, expires_in=SECONDS, max_age=SECONDS, jitter=st.floats(0.0, 0.1))
-def test_whatever_a_list_says_its_times_are_sane(
+def test_any_times_in_a_list_give_valid_lifetimes(
     ttl: float | None, expires_in: float | None, max_age: float | None, jitter: float
 ):
     kept = statuses(jitter=jitter)

@@ -1,4 +1,4 @@
-"""The memory for verified tokens: what it holds, what it gives back, and what makes it forget."""
+"""The cache of verified tokens: its entries, look-ups, limits and removals."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def unverified(
     header: dict[str, Any] = HEADER,
     segment: bytes = SEGMENT,
 ) -> Unverified:
-    """As it is read from the token, which is under *key*."""
+    """Return the token as parsed, signed with *key*."""
     return Unverified(
         header=header,
         claims={**{name: header[name] for name in record.issuer.header_claims if name in header}, **claims},
@@ -97,7 +97,7 @@ def add(
     location: str | None = None,
     **written: Any,
 ) -> AccessToken:
-    """What the flow makes of a token that it has verified; *memory* is told of it, as the flow tells it."""
+    """Add a verified token to *memory* as the flow does, and return its access token."""
     token = unverified(record, claims, key=digest(number), **written)
     memory.add(
         digest(number),
@@ -119,7 +119,7 @@ def found_in(memory: TokenCache, number: int) -> CachedToken:
 
 
 def add_ready(memory: TokenCache, record: IssuerRecord, number: int, *arguments: Any, **options: Any) -> CachedToken:
-    """As :func:`add`; and the token has come again."""
+    """Add a token as :func:`add` does, and use it a second time."""
     add(memory, record, number, *arguments, **options)
     return found_in(memory, number)
 
@@ -129,38 +129,38 @@ def small(**bounds: int) -> TokenCache:
 
 
 def packed_only(memory: TokenCache) -> None:
-    """As if the ready form had been pushed out."""
+    """Remove the ready form, as an eviction would."""
     ready = memory._ready
     ready.young, ready.old, ready.named = {}, {}, {}
 
 
-def counted(memory: TokenCache) -> tuple[int, int]:
-    """How many are ready, and how many packed."""
+def count_entries(memory: TokenCache) -> tuple[int, int]:
+    """Return the numbers of ready and of packed entries."""
     ready, packed = memory._ready, memory._packed.tokens
     return len(ready.young) + len(ready.old), len(packed.young) + len(packed.old)
 
 
-# -- what comes back
+# -- look-ups
 
 
-def test_what_was_added_is_found_and_nothing_else():
+def test_only_added_tokens_are_found():
     memory, record = small(), trusting()
     access = add(memory, record, 1)
     assert found_in(memory, 1).access == access
     assert memory.find(digest(2), WALL) is None
 
 
-def test_a_token_that_was_seen_once_is_only_packed_and_comes_back_ready():
+def test_token_seen_once_is_packed_and_becomes_ready_when_used():
     memory, record = small(), trusting()
     for number in (1, 2):
         add(memory, record, number)
-    assert counted(memory) == (0, 2)
+    assert count_entries(memory) == (0, 2)
     found = found_in(memory, 1)
-    assert counted(memory) == (1, 2)
+    assert count_entries(memory) == (1, 2)
     assert found_in(memory, 1) is found
 
 
-def test_a_token_that_is_packed_comes_back_the_same_in_every_field():
+def test_packed_token_is_restored_with_equal_fields():
     memory, record = small(), trusting()
     access = add(memory, record, 1)
     found = found_in(memory, 1)
@@ -170,13 +170,13 @@ def test_a_token_that_is_packed_comes_back_the_same_in_every_field():
     assert found.record is record
     assert (found.header, found.location, found.instant) == (HEADER, None, True)
     assert (found.since, found.until) == (WALL, CLAIMS["exp"] + record.issuer.leeway)
-    assert found.held is None  # so that the key ring is asked
-    assert found.cleared == -1  # and whether it was revoked
-    assert found.name == b""  # nor does it go by any other name
+    assert found.held is None  # So that the key ring is asked.
+    assert found.cleared == -1  # And whether it was revoked.
+    assert found.name == b""  # It has no other name either.
 
 
-def test_only_what_nothing_else_is_to_be_asked_about_is_instant():
-    """Whatever came in a field of its own, has a status elsewhere, or belongs to an issuer that somebody found."""
+def test_only_tokens_without_further_checks_are_instant():
+    """Exceptions: tokens in a special header, with a status in a list, or of an issuer that a resolver found."""
     memory, plain = small(ready_entries=8), trusting()
     with_status = trusting()
     with_status.status_lists = StatusLists(max_bytes=1000)
@@ -208,7 +208,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_it_comes_back_the_same_whatever_the_issuer_is_like(name: str):
+def test_packed_token_is_restored_for_any_issuer_settings(name: str):
     settings, changes, in_header = SETTINGS[name]
     memory, record = small(), trusting(**settings)
     claims = {claim: value for claim, value in {**CLAIMS, **changes}.items() if value is not None}
@@ -230,13 +230,13 @@ JSON = st.recursive(
 
 
 @given(extra=st.dictionaries(st.text(min_size=1).map(lambda name: "x" + name), JSON, max_size=5))
-def test_it_comes_back_the_same_whatever_it_says(extra: dict[str, Any]):
+def test_packed_token_is_restored_for_any_claims(extra: dict[str, Any]):
     memory, record = small(), trusting()
     access = add(memory, record, 1, {**CLAIMS, **extra})
     assert found_in(memory, 1).access == access
 
 
-def test_a_guard_says_the_same_of_a_token_that_was_packed_meanwhile():
+def test_guard_gives_the_same_decision_for_a_packed_token():
     authority = FakeAuthority()
     guard = Guard(
         authority.issuer,
@@ -276,7 +276,7 @@ def test_tokens_of_several_keys_and_headers_do_not_mix():
     assert len(memory._packed._seals) == 4
 
 
-def test_issuers_that_share_a_key_do_not_mix_either():
+def test_tokens_of_issuers_that_share_a_key_do_not_mix():
     memory, one, other = small(), trusting(), trusting(aliases={"as.test": {}})
     for number, record in ((1, one), (2, other)):
         add(memory, record, number, key=key_of(one))
@@ -284,8 +284,8 @@ def test_issuers_that_share_a_key_do_not_mix_either():
     assert found_in(memory, 2).record is other
 
 
-def test_keys_of_one_issuer_do_not_mix_either():
-    """Which one signed decides whether the token goes when a key does."""
+def test_tokens_of_different_keys_of_one_issuer_do_not_mix():
+    """The signing key decides whether the removal of a key removes the token."""
     memory, record, others = small(), trusting(), trusting()
     for number, key in ((1, key_of(record)), (2, key_of(others))):
         add(memory, record, number, key=key)
@@ -293,13 +293,13 @@ def test_keys_of_one_issuer_do_not_mix_either():
     assert found_in(memory, 2).key is key_of(others)
 
 
-def test_two_requests_that_give_a_seal_its_number_give_it_one():
+def test_two_concurrent_requests_give_a_seal_one_number():
     """The second one looks again when it has the lock."""
     memory, record = small(), trusting()
     packed = memory._packed
 
     class Late(dict[Any, int]):
-        """Where the first look-up comes just before somebody else's number."""
+        """A map whose first look-up happens just before another thread adds the number."""
 
         looks = 0
 
@@ -320,7 +320,7 @@ def test_two_requests_that_give_a_seal_its_number_give_it_one():
 
 @pytest.fixture(params=["packed", "ready", "ready, and no longer young"])
 def kept(request: pytest.FixtureRequest) -> TokenCache:
-    """A memory with one token, in one of its forms."""
+    """Return a cache with one token, in one of its forms."""
     memory, record = small(), trusting()
     if request.param == "packed":
         add(memory, record, 1)
@@ -332,30 +332,30 @@ def kept(request: pytest.FixtureRequest) -> TokenCache:
     return memory
 
 
-UNTIL = CLAIMS["exp"] + 30.0  # the leeway
+UNTIL = CLAIMS["exp"] + 30.0  # The leeway.
 
 
-def test_a_token_that_has_expired_is_forgotten(kept: TokenCache):
+def test_expired_token_is_removed(kept: TokenCache):
     assert kept.find(digest(1), UNTIL) is None
-    assert kept.find(digest(1), WALL) is None  # for good
+    assert kept.find(digest(1), WALL) is None  # Permanently.
 
 
-def test_a_token_is_usable_until_just_before(kept: TokenCache):
+def test_token_is_usable_until_just_before_its_expiry(kept: TokenCache):
     assert kept.find(digest(1), UNTIL - 0.001) is not None
 
 
-def test_a_clock_that_was_set_back_is_not_believed(kept: TokenCache):
-    """What begins (``nbf``) between the two times would be let in too early."""
+def test_token_is_removed_if_the_clock_was_set_back(kept: TokenCache):
+    """A token whose ``nbf`` lies between the two times would be accepted too early."""
     assert kept.find(digest(1), WALL - 0.001) is None
     assert kept.find(digest(1), WALL) is None
 
 
-# -- the short way: what else a token goes by
+# -- the short path: names of a token
 
 FIELD = b"Bearer a.b.c"
 
 
-def test_nothing_is_recalled_that_was_not_announced():
+def test_token_without_an_announced_name_is_not_recalled():
     memory, record = small(), trusting()
     assert memory.lookup_field(FIELD) is None
     found = add_ready(memory, record, 1)
@@ -387,14 +387,14 @@ def test_nothing_is_recalled_that_was_not_announced():
     ],
     ids=repr,
 )
-def test_a_field_is_recalled_byte_for_byte_or_not_at_all(field: bytes):
+def test_field_is_recalled_only_byte_for_byte(field: bytes):
     memory, record = small(), trusting()
     memory.expect(digest(1), add_ready(memory, record, 1), FIELD)
     assert memory.lookup_field(field) is None
 
 
-def test_a_digest_of_a_token_is_no_field_and_a_field_is_no_token():
-    """However it is found, it is found by its own kind of name."""
+def test_digests_and_fields_are_separate_names():
+    """Each look-up accepts only its kind of name."""
     memory, record = small(), trusting()
     key = sha256(b"a.b.c").digest()
     found = add_ready(memory, record, int.from_bytes(key, "big"))
@@ -404,7 +404,7 @@ def test_a_digest_of_a_token_is_no_field_and_a_field_is_no_token():
     assert memory.find(sha256(FIELD).digest(), WALL) is None
 
 
-def test_a_name_goes_with_the_generation_it_is_of_and_comes_back_when_it_is_announced_again():
+def test_name_is_dropped_with_its_generation_and_can_be_announced_again():
     memory, record = small(ready_entries=4), trusting()
     found = add_ready(memory, record, 1)
     memory.expect(digest(1), found, FIELD)
@@ -413,34 +413,34 @@ def test_a_name_goes_with_the_generation_it_is_of_and_comes_back_when_it_is_anno
     add_ready(memory, record, 3)
     assert memory.lookup_field(FIELD) is None
     assert found_in(memory, 1) is found
-    assert memory.lookup_field(FIELD) is None  # nobody has looked at its key
+    assert memory.lookup_field(FIELD) is None  # Its key was not looked up.
     memory.expect(digest(1), found, FIELD)
     assert memory.lookup_field(FIELD) is found
 
 
-def test_a_name_goes_with_the_token_that_is_discarded_and_with_no_other():
+def test_name_is_removed_with_its_token_only():
     memory, record = small(ready_entries=8), trusting()
     one, other = add_ready(memory, record, 1), add_ready(memory, record, 2)
     memory.expect(digest(1), one, b"Bearer one")
     memory.expect(digest(2), other, b"Bearer other")
     add_ready(memory, record, 3)
-    memory.discard(digest(3))  # nobody has announced it
+    memory.discard(digest(3))  # It was not announced.
     memory.discard(digest(1))
     assert memory.lookup_field(b"Bearer one") is None
     assert memory.lookup_field(b"Bearer other") is other
-    memory.expect(digest(1), one, b"Bearer one")  # of a request that had found it before
+    memory.expect(digest(1), one, b"Bearer one")  # Of a request that had found it before.
     assert memory.lookup_field(b"Bearer one") is None
 
 
 @pytest.mark.parametrize("time", [UNTIL, WALL - 1], ids=["expired", "the clock was set back"])
-def test_a_name_goes_with_a_token_that_is_not_to_be_used_any_more(time: float):
+def test_name_is_removed_with_an_unusable_token(time: float):
     memory, record = small(), trusting()
     memory.expect(digest(1), add_ready(memory, record, 1), FIELD)
     assert memory.find(digest(1), time) is None
     assert memory.lookup_field(FIELD) is None
 
 
-def test_no_name_is_given_to_what_is_no_longer_ready():
+def test_token_that_is_no_longer_ready_gets_no_name():
     memory, record = small(), trusting()
     found = add_ready(memory, record, 1)
     add_ready(memory, record, 2)
@@ -451,15 +451,15 @@ def test_no_name_is_given_to_what_is_no_longer_ready():
         memory.clear()
 
 
-def test_a_token_that_is_too_large_to_be_ready_is_not_recalled():
+def test_token_too_large_to_be_ready_is_not_recalled():
     memory, record = small(max_bytes=200_000), trusting()
     found = add_ready(memory, record, 1, {**CLAIMS, "note": "x" * 10_000})
-    assert counted(memory) == (0, 1)
+    assert count_entries(memory) == (0, 1)
     memory.expect(digest(1), found, FIELD)
     assert memory.lookup_field(FIELD) is None
 
 
-def test_names_do_not_outnumber_what_they_are_of():
+def test_number_of_names_is_bounded_by_the_tokens():
     memory, record = small(ready_entries=8), trusting()
     for number in range(100):
         for _ in range(2):
@@ -467,14 +467,14 @@ def test_names_do_not_outnumber_what_they_are_of():
         assert len(memory._ready.named) <= len(memory._ready.young) <= 4
 
 
-# -- bounds
+# -- limits
 
 
 def test_a_flood_of_valid_tokens_evicts_and_never_grows():
     memory, record = small(max_entries=100, ready_entries=10), trusting()
     for number in range(1000):
         add_ready(memory, record, number)
-        ready, packed = counted(memory)
+        ready, packed = count_entries(memory)
         assert ready <= 10
         assert packed <= 100
     assert memory.find(digest(999), WALL) is not None
@@ -482,7 +482,7 @@ def test_a_flood_of_valid_tokens_evicts_and_never_grows():
     assert memory.find(digest(899), WALL) is None
 
 
-def test_bytes_are_bounded_as_well_as_entries():
+def test_size_in_bytes_is_bounded_too():
     memory, record = small(max_entries=1_000_000, ready_entries=1_000_000, max_bytes=200_000), trusting()
     for number in range(1000):
         add_ready(memory, record, number, {**CLAIMS, "note": "x" * (number % 300)})
@@ -490,11 +490,11 @@ def test_bytes_are_bounded_as_well_as_entries():
     assert sum(len(record) + 200 for part in (packed.young, packed.old) for record in part.values()) <= 125_000
     ready = memory._ready
     assert sum(found.size for part in (ready.young, ready.old) for found in part.values()) <= 50_000
-    assert counted(memory)[0] > 5
-    assert counted(memory)[1] > 150
+    assert count_entries(memory)[0] > 5
+    assert count_entries(memory)[1] > 150
 
 
-def test_a_token_that_is_larger_than_the_whole_memory_is_not_kept_and_pushes_nothing_out():
+def test_token_larger_than_the_cache_is_not_kept_and_evicts_nothing():
     memory, record = small(max_entries=100, max_bytes=200_000), trusting()
     add(memory, record, 1)
     add(memory, record, 2, {**CLAIMS, "note": "x" * 70_000})
@@ -502,7 +502,7 @@ def test_a_token_that_is_larger_than_the_whole_memory_is_not_kept_and_pushes_not
     assert memory.find(digest(1), WALL) is not None
 
 
-def test_a_token_that_is_used_stays_and_the_others_go():
+def test_used_token_is_kept_while_others_are_evicted():
     memory, record = small(max_entries=20, ready_entries=2), trusting()
     add(memory, record, 0)
     for number in range(1, 200):
@@ -511,7 +511,7 @@ def test_a_token_that_is_used_stays_and_the_others_go():
     assert memory.find(digest(1), WALL) is None
 
 
-def test_a_ready_token_that_is_used_becomes_young_again():
+def test_used_ready_token_moves_to_the_younger_generation():
     memory, record = small(ready_entries=4), trusting()
     found = add_ready(memory, record, 1)
     add_ready(memory, record, 2)
@@ -521,7 +521,7 @@ def test_a_ready_token_that_is_used_becomes_young_again():
     assert memory._ready.young[digest(1)] is found
 
 
-def test_a_packed_token_that_is_used_becomes_young_again():
+def test_used_packed_token_moves_to_the_younger_generation():
     memory, record = small(max_entries=4), trusting()
     for number in (1, 2, 3):
         add(memory, record, number)
@@ -530,17 +530,17 @@ def test_a_packed_token_that_is_used_becomes_young_again():
     assert digest(1) in memory._packed.tokens.young
 
 
-def test_the_same_token_verified_by_many_at_once_counts_once():
+def test_token_verified_by_concurrent_requests_counts_once():
     memory, record = small(max_bytes=100_000), trusting()
     found = add_ready(memory, record, 0)
     before = memory._packed.tokens._bytes, memory._ready._bytes
     for _ in range(1000):
         add(memory, record, 0)
-        memory._ready.put(digest(0), found, found.size)  # each has unpacked it
+        memory._ready.put(digest(0), found, found.size)  # Each request has unpacked it.
     assert (memory._packed.tokens._bytes, memory._ready._bytes) == before
 
 
-def test_one_entry_is_kept_at_least():
+def test_at_least_one_entry_is_kept():
     kept: _Generations[int] = _Generations(1, 1000)
     kept.put(b"a", 1, 10)
     assert kept.young == {b"a": 1}
@@ -548,7 +548,7 @@ def test_one_entry_is_kept_at_least():
     assert (kept.young, kept.old) == ({b"b": 2}, {b"a": 1})
 
 
-def test_a_header_that_differs_with_every_token_does_not_grow_either():
+def test_number_of_distinct_headers_is_bounded():
     memory, record = small(max_entries=100_000, max_bytes=400_000), trusting()
     most = 0
     ready = add_ready(memory, record, 1000)
@@ -557,13 +557,13 @@ def test_a_header_that_differs_with_every_token_does_not_grow_either():
         add(memory, record, number, segment=f"header {number}".encode() + b"x" * 500, header=header)
         most = max(most, len(memory._packed._seals))
     assert most == 50_000 // (1024 + 6 * 510)
-    assert memory.find(digest(1000), WALL) is ready  # what is ready stays
+    assert memory.find(digest(1000), WALL) is ready  # Ready tokens stay.
     assert found_in(memory, 499).header["x"] == "499"
     assert memory.find(digest(0), WALL) is None
 
 
-def test_the_number_of_a_seal_is_not_used_after_the_seals_were_replaced(monkeypatch: pytest.MonkeyPatch):
-    """It would be that of another issuer's key."""
+def test_number_of_a_seal_is_not_used_after_the_seals_were_replaced(monkeypatch: pytest.MonkeyPatch):
+    """It would belong to the key of another issuer."""
     memory, mine, other = small(), trusting(), trusting(aliases={"as.test": {}})
     packed = memory._packed
     number = packed.number
@@ -589,7 +589,7 @@ def test_a_seal_holds_no_token():
     assert not any(isinstance(getattr(seal, name), kinds) for name in type(seal).__slots__)
 
 
-def test_a_token_counts_once_in_whatever_forms_it_is_remembered():
+def test_token_in_both_forms_counts_once():
     memory, record = small(max_entries=4), trusting()
     assert len(memory) == 0
     for number in (1, 2, 3, 3):
@@ -602,35 +602,35 @@ def test_a_token_counts_once_in_whatever_forms_it_is_remembered():
     assert len(memory) == 3
 
 
-# -- forgetting
+# -- removal
 
 
 @pytest.mark.parametrize("form", ["ready", "packed"])
-def test_what_is_discarded_is_gone_in_every_form_and_generation(form: str):
+def test_discarded_token_is_removed_in_each_form_and_generation(form: str):
     memory, record = small(max_entries=4, ready_entries=4), trusting()
     for number in range(4):
         if form == "ready":
             add_ready(memory, record, number)
         else:
             add(memory, record, number)
-    assert counted(memory)[form == "packed"] == 4
+    assert count_entries(memory)[form == "packed"] == 4
     for number in range(4):
         memory.discard(digest(number))
         assert memory.find(digest(number), WALL) is None
-    assert counted(memory) == (0, 0)
-    memory.discard(digest(77))  # what is not there can be discarded
+    assert count_entries(memory) == (0, 0)
+    memory.discard(digest(77))  # An absent token can be discarded.
 
 
-def test_clear_forgets_everything():
+def test_clear_removes_all_tokens():
     memory, record = small(), trusting()
     memory.expect(digest(1), add_ready(memory, record, 1), FIELD)
     memory.clear()
     assert memory.find(digest(1), WALL) is None
     assert memory.lookup_field(FIELD) is None
-    assert counted(memory) == (0, 0)
+    assert count_entries(memory) == (0, 0)
 
 
-def test_a_child_process_clears_it_whatever_lock_was_held():
+def test_child_process_clears_it_even_if_its_lock_was_held():
     memory, record = small(), trusting()
     memory.expect(digest(1), add_ready(memory, record, 1), FIELD)
     parts = (memory._ready, memory._packed.tokens, memory._packed)
@@ -651,7 +651,7 @@ def test_a_child_process_clears_it_whatever_lock_was_held():
     assert child.ok()
 
 
-def test_threads_share_it():
+def test_threads_can_share_the_cache():
     memory, record = small(max_entries=64, ready_entries=8, max_bytes=200_000), trusting()
     failures: list[BaseException] = []
 
@@ -681,6 +681,6 @@ def test_threads_share_it():
     for thread in threads:
         thread.join()
     assert not failures
-    ready, packed = counted(memory)
+    ready, packed = count_entries(memory)
     assert ready <= 8
     assert packed <= 64
