@@ -1,7 +1,9 @@
-"""An endpoint to which an authorization server pushes security events (RFC 8935), so that a session which ended
-there ends here: CAEP's ``session-revoked`` becomes :meth:`Guard.revoke <scopeguard.Guard.revoke>`.
+"""An endpoint that receives security events from an authorization server by push delivery (RFC 8935).
 
-Not here: poll delivery (RFC 8936), and setting up the stream with the transmitter.
+When a session ends at the authorization server, its tokens are denied here: the event ``session-revoked`` of CAEP 1.0
+has the effect of :meth:`Guard.revoke <scopeguard.Guard.revoke>`.
+
+Not supported: poll delivery (RFC 8936), and creating the stream at the transmitter.
 """
 
 from __future__ import annotations
@@ -51,40 +53,50 @@ __all__ = ["SecurityEvent", "SecurityEventReceiver"]
 log: Final = logging.getLogger("scopeguard")
 
 MAX_BYTES: Final = 64 * 1024
-MOST_REMEMBERED: Final = 100_000
+MAX_REMEMBERED: Final = 100_000
 
-_SOME_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9\-]* [\x21-\x7E]+")
+_CREDENTIALS: Final = re.compile(r"[A-Za-z][A-Za-z0-9\-]* [\x21-\x7E]+")
 
 
 class SecurityEventReceiver:
-    """Takes the events that one transmitter tells of the users of one issuer, and acts on *guard*.
+    """Receives the events of one transmitter about the users of one issuer, and revokes their tokens in *guard*.
 
-    * *authorization*: the whole ``Authorization`` header that the transmitter sends (SSF 1.0 calls it
-      ``authorization_header``), as in ``"Bearer <secret>"``. Required: whatever lacks it costs no work.
-    * *issuer*: whose tokens the events are about; needed where *guard* trusts several. For one that a resolver finds,
-      its :class:`~scopeguard.Issuer`, as the resolver returns it: to look it up would take I/O, and it may be
-      gone again when an event comes. What is revoked holds when the resolver finds it later as well.
-    * *audience*: how the transmitter names this receiver; the audience of the issuer's access tokens by default.
-    * *transmitter*: who signs the events, when it is not that issuer: its ``url``, its keys as of any
-      :class:`~scopeguard.Issuer`, and its ``audience`` in place of *audience*.
-    * *hooks*: functions by event type (a URI), called with a :class:`SecurityEvent` once what is said below is done.
-      They run in a thread, async ones in an event loop of their own. One may be called again when it raises, or the
-      shared store fails: the answer is then an error, and the transmitter sends the event again.
-    * *critical_subject_members*: as in the metadata of the transmitter. Events whose complex subject has one that is
-      not ``user`` are discarded.
+    ::
 
-    ``session-revoked`` revokes what was issued to the user at ``event_timestamp`` or before; where *transmitter* is
-    given, whose clock is not the issuer's, the issuer's ``leeway`` is added to that. ``credential-change``,
-    ``token-claims-change`` and ``assurance-level-change`` revoke nothing: what introspection said of the user before is
-    not used any more, and asked about again; where the event does not say of whom it is in a way known here, that goes
-    for all users of the issuer. With a store both hold in all processes within ``RevocationPolicy.max_lag``, whose
-    clocks must agree. Other events, and those of users of other issuers, do nothing.
+        receiver = SecurityEventReceiver(guard, authorization=f"Bearer {secret}")
+        routes = [Route("/events", receiver.asgi)]  # in Starlette; make the path public in a GuardMiddleware
 
-    Checked: credential, signature, ``iss``, ``aud``, ``typ``, ``iat``, ``jti``; a token that comes twice is
-    acknowledged and has one effect, for ``RevocationPolicy.retention``. With a store that holds for all processes,
-    unless two get the same token in the same moment.
+    ``asgi`` and ``wsgi`` are the endpoint as an ASGI and as a WSGI app, for any path.
 
-    ``asgi`` and ``wsgi`` are the endpoint, for any path; the path must be public to a ``GuardMiddleware`` in front.
+    * *guard*: the guard of the API.
+    * *authorization*: the whole ``Authorization`` header that the transmitter sends (``authorization_header`` in
+      SSF 1.0), as in ``"Bearer <secret>"``. Requests without it are rejected before their body is read.
+    * *issuer*: the issuer of the users' tokens; required if *guard* trusts several. If a resolver finds it, pass the
+      :class:`~scopeguard.Issuer` that the resolver returns. Its tokens stay revoked if the resolver finds it later.
+    * *audience*: the ``aud`` of the events; by default, the audience of the issuer's access tokens.
+    * *transmitter*: the signer of the events, if it is not that issuer. Its ``audience`` takes the place of *audience*.
+    * *hooks*: functions by event type (a URI). Each is called with a :class:`SecurityEvent` after the effects below, in
+      a thread; a coroutine function runs in an event loop of its own. If it raises, or if the store fails, the response
+      is an error, the transmitter sends the event again, and the hook may be called again.
+    * *critical_subject_members*: the setting of this name in the metadata of the transmitter. An event is discarded if
+      its complex subject has one of these members, other than ``user``.
+
+    Effects:
+
+    * ``session-revoked`` revokes the tokens that the user got at ``event_timestamp`` or earlier. With *transmitter*,
+      the issuer's ``leeway`` is added, because their clocks may differ.
+    * ``credential-change``, ``token-claims-change`` and ``assurance-level-change`` revoke no token. Cached
+      introspection answers about the user are not used any more. If the subject has an unsupported form, this applies
+      to all users of the issuer.
+    * Other events, and events about users of other issuers, have no effect.
+
+    With a store, the effects reach all processes within ``RevocationPolicy.max_lag`` seconds; the clocks of the
+    processes must agree.
+
+    Checked: the credential, the signature, ``typ``, ``iss``, ``aud``, ``iat`` and ``jti``. A repeated token is
+    acknowledged and has no further effect, for ``RevocationPolicy.retention`` seconds. With a store, this is so in all
+    processes, unless two get the same token at the same moment.
+
     Raises :class:`ConfigurationError`.
     """
 
@@ -106,10 +118,10 @@ class SecurityEventReceiver:
         ):
             if value is not None:
                 instance(value, kind, name, wanted)
-        if not isinstance(authorization, str) or not _SOME_SCHEME.fullmatch(authorization):
+        if not isinstance(authorization, str) or not _CREDENTIALS.fullmatch(authorization):
             raise ConfigurationError(
-                'authorization: the whole header that the transmitter sends, as in "Bearer " and a secret; the '
-                "transmitter is told it when the stream is made"
+                'authorization: must be the whole header that the transmitter sends, such as "Bearer " and a secret; '
+                "configure the same value when you create the stream at the transmitter"
             )
         if transmitter is not None and audience is not None:
             raise ConfigurationError("audience and transmitter are alternatives: a transmitter has its own audience")
@@ -120,7 +132,7 @@ class SecurityEventReceiver:
             self._record.issuer.audiences if audience is None else frozenset(strings(audience, "audience", empty=False))
         )
         if not audiences:
-            raise ConfigurationError("audience: say how the transmitter names this receiver in the aud of its events")
+            raise ConfigurationError("audience: must be set to the aud of the events that the transmitter sends")
         self._audiences = audiences
         self._authorization = authorization.encode("ascii")
         self._hooks = dict(mapping({} if hooks is None else hooks, "hooks"))
@@ -128,67 +140,68 @@ class SecurityEventReceiver:
             function(hook, f"hooks[{name!r}]", "a function that takes an event")
         self._types = frozenset((SESSION_REVOKED, *CHANGES, *self._hooks))
         self._critical = strings(critical_subject_members, "critical_subject_members", empty=False)
-        self._seen = Seen(seconds=engine.settings.revocation.retention, max_entries=MOST_REMEMBERED)
+        self._seen = Seen(seconds=engine.settings.revocation.retention, max_entries=MAX_REMEMBERED)
         self.asgi: _Endpoint = _Endpoint(self)
 
     def wsgi(self, environ: Environ, start_response: StartResponse) -> list[bytes]:
         """The endpoint as a WSGI app."""
-        response = self._turned_away(wsgi_view(environ))
+        response = self._reject(wsgi_view(environ))
         if response is None:
             try:
-                token = self._checked(read_form(environ, MAX_BYTES))
+                token = self._parse(read_form(environ, MAX_BYTES))
                 self._engine.perform(verify_signature(token, self._record, self._engine.clock))
-                response = self._taken(token)
+                response = self._process(token)
             except (AccessDenied, AuthorityUnavailable) as error:
-                response = _refused(error)
+                response = _write_refusal(error)
         start_response(f"{response.status} {response.reason_phrase}", list(response.headers))
         return [response.body]
 
     async def _asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            raise RuntimeError("the receiver of security events speaks HTTP only")
-        response = self._turned_away(request_view(scope, scope["method"]))
+            raise RuntimeError(f"SecurityEventReceiver.asgi serves HTTP only, not {scope['type']}")
+        response = self._reject(request_view(scope, scope["method"]))
         if response is None:
             try:
-                token = self._checked(await FormBody(scope, receive, TokenSources()).read(MAX_BYTES))
+                token = self._parse(await FormBody(scope, receive, TokenSources()).read(MAX_BYTES))
                 await self._engine.aperform(verify_signature(token, self._record, self._engine.clock))
-                response = await in_thread(lambda: self._taken(token))
+                response = await in_thread(lambda: self._process(token))
             except (AccessDenied, AuthorityUnavailable) as error:
-                response = _refused(error)
+                response = _write_refusal(error)
         headers = [(name.encode("ascii"), value.encode("ascii")) for name, value in response.headers]
         await send_response(response, headers, scope, send)
 
-    def _turned_away(self, view: RequestView) -> Response | None:
-        """The answer to a request whose body nobody will read."""
+    def _reject(self, view: RequestView) -> Response | None:
+        """Return the response to a request whose body need not be read, or ``None``."""
         if view.method != "POST":
             return _error(405, "invalid_request", ("allow", "POST"))
         given = view.headers.get_all("authorization")
         if len(given) != 1 or not hmac.compare_digest(given[0], self._authorization):
-            log.warning("security events: a request without the credential of the transmitter")
+            log.warning("security events: the request does not contain the credential of the transmitter")
             scheme = self._authorization.partition(b" ")[0].decode("ascii")
             return _error(401, "authentication_failed", ("www-authenticate", f'{scheme} realm="security events"'))
         kinds = [kind.partition(b";")[0].strip().lower() for kind in view.headers.get_all("content-type")]
         return None if kinds == [MEDIA_TYPE.encode("ascii")] else _error(400, "invalid_request")
 
-    def _checked(self, body: bytes) -> Unverified:
+    def _parse(self, body: bytes) -> Unverified:
+        """Return the token in *body*, checked except for its signature."""
         token = peek(body.decode("latin-1"))
         check(token, self._record.issuer, self._audiences, self._engine.clock.wall())
         return token
 
-    def _taken(self, token: Unverified) -> Response:
-        """Act on a verified *token*, once."""
+    def _process(self, token: Unverified) -> Response:
+        """Apply the events of a verified *token*, unless it is a repetition."""
         engine, name = self._engine, event_id(token)
         events = events_of(token, self._types, engine.clock.wall() + self._record.issuer.leeway)
         match self._seen.begin(name, engine.clock.monotonic()):
             case Before.DONE:
                 return _ACCEPTED
-            case Before.BUSY:  # its effect may yet fail, and then it must come again
+            case Before.BUSY:  # another thread may still fail, and the transmitter must then send it again
                 raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, self._record.issuer.url, retry_after=1)
         done = False
         try:
             if engine.store is None or engine.store.get(f"event:{name}") is None:
                 for event in events:
-                    self._act(event)
+                    self._apply(event)
                 if engine.store is not None:
                     engine.store.put(f"event:{name}", b"1", seconds=engine.settings.revocation.retention)
             done = True
@@ -196,18 +209,18 @@ class SecurityEventReceiver:
             self._seen.end(name, engine.clock.monotonic(), done=done)
         return _ACCEPTED
 
-    def _act(self, event: SecurityEvent) -> None:
+    def _apply(self, event: SecurityEvent) -> None:
         about = self._about
         if is_discarded(event, about.issuer.url, self._critical):
-            log.warning("a security event is discarded, because of its subject: %s", printable(event))
+            log.warning("security events: an event is discarded because of its subject: %s", printable(event))
             return
         if event.type == SESSION_REVOKED:
             subject = subject_of(event)
             if subject is None:
-                log.warning("a security event revokes nothing, its subject is not known here: %s", printable(event))
+                log.warning("security events: nothing is revoked, the subject is not supported: %s", printable(event))
             else:
                 leeway = about.issuer.leeway
-                # The transmitter's clock and the issuer's may be apart; an issuer that transmits itself has one.
+                # The clocks of the transmitter and of the issuer may differ, if these are two servers.
                 at = event.at if self._record is about else event.at + leeway
                 self._engine.record_revocation(Revoked.SUBJECT, about.issuer.url, subject, at, leeway=leeway)
         elif event.type in CHANGES and about.issuer.validate is not Validation.JWT:
@@ -218,7 +231,7 @@ class SecurityEventReceiver:
 
 
 class _Endpoint:
-    """The ASGI app. An object, because Starlette takes a function for something that returns a response."""
+    """The ASGI app of *receiver*. An object, because Starlette expects a function to return a response."""
 
     def __init__(self, receiver: SecurityEventReceiver) -> None:
         self._receiver = receiver
@@ -231,7 +244,7 @@ _ACCEPTED: Final = Response(202, (("content-length", "0"),), b"")
 
 
 def _error(status: int, code: str, *headers: tuple[str, str]) -> Response:
-    """RFC 8935 section 2.3."""
+    """Return an error response (RFC 8935 section 2.3)."""
     body = json.dumps({"err": code, "description": DESCRIPTIONS[code]}).encode("ascii")
     common = (
         ("content-type", "application/json"),
@@ -242,9 +255,9 @@ def _error(status: int, code: str, *headers: tuple[str, str]) -> Response:
     return Response(status, (*headers, *common), body)
 
 
-def _refused(error: AccessDenied | AuthorityUnavailable) -> Response:
+def _write_refusal(error: AccessDenied | AuthorityUnavailable) -> Response:
     if isinstance(error, AuthorityUnavailable):
-        log.warning("security events: not judged: %s", error)
+        log.warning("security events: not checked: %s", error)
         return Response(503, (("retry-after", retry_after(error)), ("content-length", "0")), b"")
     log.warning("security events: refused: %s", error)
     if isinstance(error, InvalidToken):

@@ -224,7 +224,7 @@ def ask_authority(
             answer = yield from send_question(credential, endpoint, renewed, record, state, clock)
     if answer.status in (400, 401, 403):
         ours = introspection.refuses_client(answer.body) and not state.suspicion.answered_recently(clock.monotonic())
-        failure = unusable_answer(record, endpoint, introspection.COMPLAINTS[answer.status], status=answer.status)
+        failure = unusable_answer(record, endpoint, introspection.STATUS_HINTS[answer.status], status=answer.status)
         failure.blame = Blame.AUTHORITY if ours else Blame.TOKEN
         raise failure
     try:

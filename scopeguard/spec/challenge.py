@@ -1,8 +1,6 @@
-"""How a refusal is written: ``WWW-Authenticate`` (RFC 6750 section 3, RFC 9110 section 11) and a body, which is a
-problem document (RFC 9457) unless the API's style has another.
+"""Write refusals: status, ``WWW-Authenticate`` (RFC 6750 section 3, RFC 9110 section 11) and body (RFC 9457).
 
-Every text is a constant or a setting that was checked at construction, so nothing a request contains can reach a
-header.
+Every text in a header is a constant, or a setting that was checked at construction. Nothing from a request gets there.
 """
 
 from __future__ import annotations
@@ -34,18 +32,23 @@ MAX_RETRY_AFTER: Final = 300.0
 
 
 def quote(value: str) -> str:
-    """*value* as a quoted-string (RFC 9110 section 5.6.4); :class:`ConfigurationError` where it cannot be one."""
+    """Return *value* as a quoted-string (RFC 9110 section 5.6.4).
+
+    Raises :class:`ConfigurationError` for characters outside printable ASCII.
+    """
     if not _QUOTABLE.fullmatch(value):
-        raise ConfigurationError(f"{value!r} cannot stand in a header: printable ASCII only")
+        raise ConfigurationError(f"{value!r} is not allowed in a header: use printable ASCII only")
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A refusal, ready to be sent. Header names are lower case; a name may occur more than once.
+    """A refusal, ready to be sent.
 
-    ``body_failure``: why the body is a problem document although the style has a writer of its own, in words for the
-    log; ``None`` when nothing went wrong.
+    * ``status``: the HTTP status.
+    * ``headers``: names, in lower case, and values. A name may occur more than once.
+    * ``body``: the bytes of the body; empty for HEAD.
+    * ``body_failure``: why the writer of the style failed, for the log, if the body is a problem document instead.
     """
 
     status: int
@@ -55,22 +58,30 @@ class Response:
 
     @property
     def reason_phrase(self) -> str:
-        """The words behind the status, for a WSGI status line."""
+        """The reason phrase of the status, for a WSGI status line."""
         return HTTPStatus(self.status).phrase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChallengeStyle:
-    """What every challenge of an API has in common; checked here, at construction.
+    """What all refusals of an API have in common.
 
-    * ``realm``: always sent, so a challenge is never a bare ``Bearer``.
-    * ``parameters``: further auth-params, sent on every challenge (names are tokens, not one of RFC 6750's).
-    * ``error_uri``: an absolute URI with more about an error.
-    * ``hide_forbidden``: answer 404 without a challenge wherever it would be 403: were some of them left, they
-      would tell what the others hide.
-    * ``body``: what stands in the body of every refusal and outage: ``"problem"`` (RFC 9457), ``"google"``, or a
-      function from :class:`~scopeguard.spec.error_body.Problem` to media type and bytes. It is tried here, at
-      construction. If it fails later, that refusal gets a problem document, and the log says so.
+    ::
+
+        ChallengeStyle(realm="warehouse", error_uri="https://docs.example.com/errors", hide_forbidden=True)
+
+    * ``realm``: sent in every challenge. RFC 6750 section 3: the scheme "MUST be followed by one or more auth-param
+      values".
+    * ``parameters``: pairs of names and values, added to every challenge (auth-params of RFC 9110 section 11.2). The
+      names of RFC 6750, such as ``scope``, are reserved.
+    * ``error_uri``: an absolute URI of a page about errors, added to challenges with an error code.
+    * ``hide_forbidden``: send 404 without a challenge instead of every 403, so that clients cannot tell which paths
+      exist.
+    * ``body``: the format of the bodies of refusals and outages: ``"problem"`` (RFC 9457), ``"google"``, or a function
+      that takes a :class:`Problem` and returns a media type and bytes. The constructor tries the function. If it fails
+      later, that response has a problem document instead, and the log says so.
+
+    Raises :class:`ConfigurationError`.
     """
 
     realm: str
@@ -83,7 +94,7 @@ class ChallengeStyle:
 
     def __post_init__(self) -> None:
         seen = set(_RESERVED)
-        parts = [f"realm={_setting(self.realm, 'realm')}"]
+        parts = [f"realm={_quote_setting(self.realm, 'realm')}"]
         flag(self.hide_forbidden, "hide_forbidden")
         wanted = 'a list of names and values, as in [("error_hint", "see the wiki")]'
         pairs = items(self.parameters, "parameters", wanted)
@@ -94,8 +105,10 @@ class ChallengeStyle:
         for name, value in self.parameters:
             if not _TOKEN.fullmatch(name) or name.lower() in seen:
                 raise ConfigurationError(f"challenge parameter {name!r}: not a token, reserved, or given twice")
-            seen.add(name.lower())  # RFC 6750 section 3: no attribute more than once, names without case
-            parts.append(f"{name}={_setting(value, name)}")
+            # RFC 9110 section 11.2: "the name token is matched case-insensitively and each parameter name MUST only
+            # occur once per challenge."
+            seen.add(name.lower())
+            parts.append(f"{name}={_quote_setting(value, name)}")
         if self.error_uri is not None:
             instance(self.error_uri, str, "error_uri", "a string")
         if self.error_uri is not None and not _ABSOLUTE_URI.fullmatch(self.error_uri):
@@ -104,17 +117,20 @@ class ChallengeStyle:
         object.__setattr__(self, "_writer", check_writer(self.body))
 
     def written(self, problem: Problem) -> tuple[tuple[str, bytes], str | None]:
-        """Media type and bytes of a body for *problem*, and why they are not those of ``body`` if they are not."""
+        """Return the media type and bytes of the body for *problem*, and why ``body`` failed, or ``None``."""
         return write_body(self._writer, problem)
 
     @property
     def media_type(self) -> str:
-        """Of the body that answers a request without credentials, without parameters: for documents about the API."""
+        """The media type of refusals, without parameters, for documents about the API such as OpenAPI."""
         (kind, _), _ = self.written(_problem(401, MissingCredentials(Reason.NO_CREDENTIALS).description))
         return kind.partition(";")[0]
 
     def challenge(self, denial: AccessDenied, scopes: tuple[str, ...]) -> str:
-        """The value of ``WWW-Authenticate`` for *denial* on a route that needs *scopes*."""
+        """Return the value of ``WWW-Authenticate`` for *denial* on a route that requires *scopes*.
+
+        RFC 6750 section 3: "All challenges defined by this specification MUST use the auth-scheme value "Bearer"."
+        """
         parts = [self._fixed]
         if denial.error is not None:
             parts.append(f'error="{denial.error}"')
@@ -122,14 +138,15 @@ class ChallengeStyle:
             if self.error_uri is not None:
                 parts.append(f"error_uri={quote(self.error_uri)}")
         if scopes and not isinstance(denial, InvalidRequest):
-            # Scope is not error information: it may stand in a challenge to a caller without a token as well.
+            # Also without credentials. RFC 6750 section 3.1 advises against "an error code or other error information"
+            # there, and the scope is neither.
             parts.append(f"scope={quote(' '.join(scopes))}")
         return "Bearer " + ", ".join(parts)
 
 
-def _setting(value: str, name: str) -> str:
+def _quote_setting(value: str, name: str) -> str:
     if not isinstance(value, str):
-        raise ConfigurationError(f"{name}: a string, not {type(value).__name__}")
+        raise ConfigurationError(f"{name}: must be a string, not {type(value).__name__}")
     try:
         return quote(value)
     except ConfigurationError as error:
@@ -139,11 +156,13 @@ def _setting(value: str, name: str) -> str:
 def write_denial(
     denial: AccessDenied, style: ChallengeStyle, *, scopes: tuple[str, ...] = (), head: bool = False
 ) -> Response:
-    """*denial* as a response: status, body, ``no-store``, and a challenge unless it is a
-    :class:`Forbidden`, which no other token would cure.
+    """Return the response to a request that *denial* denies.
 
-    *scopes* are those of the operation. *head*: no body, everything else the same. ``Content-Length`` is that
-    of the body a GET would have had.
+    It has a challenge, unless *denial* is a :class:`~scopeguard.errors.Forbidden`, which another token would not
+    change. It has ``Cache-Control: no-store``.
+
+    *scopes* are those of the route. With *head*, the body is empty, and ``Content-Length`` is that of the response to
+    GET (RFC 9110 section 8.6).
     """
     if isinstance(denial, InsufficientScope):
         scopes = denial.scopes
@@ -157,13 +176,16 @@ def write_denial(
 
 
 def write_outage(outage: AuthorityUnavailable, style: ChallengeStyle, *, head: bool = False) -> Response:
-    """*outage* as a 503 with ``Retry-After`` and no challenge: nothing was judged."""
+    """Return the response during *outage*: 503 with ``Retry-After``, without a challenge.
+
+    A challenge would tell the client to get another token, although nothing is known to be wrong with this one.
+    """
     text = "The access token could not be checked because the authorization server did not answer; try again"
     return _response(_problem(503, text), (("retry-after", retry_after(outage)),), style, head=head)
 
 
 def retry_after(outage: AuthorityUnavailable) -> str:
-    """``Retry-After`` for *outage*: whole seconds, at least 1 and at most 300."""
+    """Return the value of ``Retry-After`` for *outage*: whole seconds, from 1 to 300 (RFC 9110 section 10.2.3)."""
     wait = DEFAULT_RETRY_AFTER if outage.retry_after is None else outage.retry_after
     return str(max(1, math.ceil(min(wait, MAX_RETRY_AFTER))))
 
@@ -184,8 +206,12 @@ def _response(problem: Problem, headers: tuple[tuple[str, str], ...], style: Cha
 
 
 def private_headers(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """*headers* of a response to a request whose URL carried a token, fit for neither shared caches nor Referer:
-    ``Cache-Control: private`` in place of ``public`` (RFC 6750 section 2.3), no referrer."""
+    """Return *headers* of a response to a request whose URL contained a token, with two changes.
+
+    ``Cache-Control`` gets ``private``, and loses ``public`` and ``s-maxage``. RFC 6750 section 2.3: "Server success
+    (2XX status) responses to these requests SHOULD contain a Cache-Control header with the "private" option."
+    ``Referrer-Policy: no-referrer`` keeps the token out of the ``Referer`` of later requests.
+    """
     kept = [(name, value) for name, value in headers if name.lower() not in ("cache-control", "referrer-policy")]
     given = ",".join(value for name, value in headers if name.lower() == "cache-control").split(",")
     wanted = [directive for directive in map(str.strip, given) if directive]

@@ -1,9 +1,9 @@
-"""Where an access token may be sent, and what else may be there: RFC 6750 section 2, RFC 9110 section 11.
+"""Find the access token in a request: RFC 6750 section 2, RFC 9110 section 11.
 
-Read here: the ``Authorization`` field, a field that an issuer's policy names, the query string, a form body. The
-subprotocols of a websocket are read in :mod:`scopeguard.spec.subprotocol`, and ``X-Forwarded-Authorization`` only where
-it is a token source and its sender a known proxy. Never read: ``Proxy-Authorization``, cookies, other
-fields of that kind.
+A token may be in the ``Authorization`` field, in ``X-Forwarded-Authorization`` (if that is a configured source, from a
+configured proxy), in a field that an issuer's policy names, in the query string, or in a form body.
+:mod:`scopeguard.spec.subprotocol` finds one among the subprotocols of a WebSocket. Tokens in ``Proxy-Authorization``,
+cookies and other fields are ignored.
 """
 
 from __future__ import annotations
@@ -15,41 +15,44 @@ from urllib.parse import unquote_to_bytes
 
 from scopeguard.errors import InvalidRequest, MissingCredentials, Reason
 
-# RFC 9110 section 11.2: token68. Always with fullmatch: "$" would let a line feed pass.
+# RFC 9110 section 11.2: token68. Always with fullmatch: "$" also matches before a line feed.
 _TOKEN68_CHARACTERS: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/"
 TOKEN68: Final = re.compile(rb"[A-Za-z0-9\-._~+/]+=*")
-"""The form of RFC 6750 section 2.1, which every JWT has."""
+"""The syntax of RFC 6750 section 2.1 (b64token). Every JWT has it."""
 OPAQUE: Final = re.compile(rb"[!#-+\--<>-~]+=*")
-"""The form of an opaque token: RFC 6749 appendix A.12, "access-token = 1*VSCHAR", as far as a header field carries it
-unambiguously.
+"""The syntax of opaque tokens: RFC 6749 appendix A.12, "access-token = 1*VSCHAR", without ambiguous characters.
 
-A space ends a token, a comma may come from a server that joined two field lines, a double quote begins a
-quoted-string, and an equals sign before the end makes the value read as an auth-param (RFC 9110 section 11.4). All
-other visible ASCII is allowed: Salesforce's tokens have a ``!``, others a ``|`` or a ``:``.
+Excluded are the space, which ends a token; the comma, which may come from a server that joined two field lines; the
+double quote, which begins a quoted-string; and the equals sign before the end, which makes the value look like an
+auth-param (RFC 9110 section 11.4). Some providers use other characters of VSCHAR: Salesforce ``!``, others ``|`` and
+``:``.
 """
 _PADDED: Final = re.compile(rb"[A-Za-z0-9\-._~+/=]+")
 _TCHAR: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
-# Repeated fields reach a WSGI app as one, joined with a comma.
+# WSGI servers join repeated fields with a comma.
 _SECOND_BEARER: Final = re.compile(rb",[ \t]*bearer(?:[ \t]|\Z)", re.IGNORECASE)
-# The name may be written with percent escapes: whoever decodes it gets the token, so we do as well.
+# Any character of the name may be percent-encoded: the app decodes it, and would find a token that was not checked.
 _NAME: Final = b"".join(rb"(?:%c|(?i:%%%02x))" % (character, character) for character in b"access_token")
 _ACCESS_TOKEN: Final = re.compile(rb"(?<![^&])%s(?:=([^&]*))?(?![^&])" % _NAME)
 _BODY_METHODS: Final = frozenset(("POST", "PUT", "PATCH"))
 
 
 def is_token(value: object) -> bool:
-    """Whether *value* is a string that can be sent as ``Bearer <value>`` (:data:`OPAQUE`)."""
+    """Return whether *value* is a string that can be sent as ``Bearer <value>`` (:data:`OPAQUE`)."""
     return isinstance(value, str) and value.isascii() and OPAQUE.fullmatch(value.encode("ascii")) is not None
 
 
 def token_from_authorization(values: Sequence[bytes], max_bytes: int, form: re.Pattern[bytes] = TOKEN68) -> str | None:
-    """The token of ``Authorization: Bearer <token>``, given every field line of that name; ``None`` without one.
+    """Return the token of ``Authorization: Bearer <token>``; ``None`` if *values* is empty.
 
-    *form*: :data:`OPAQUE` where an issuer is asked about opaque tokens.
+    * *values*: all field lines with the name ``Authorization``.
+    * *max_bytes*: the greatest length of a token.
+    * *form*: the syntax of tokens; :data:`OPAQUE` if an issuer introspects opaque tokens.
 
-    Raises :class:`InvalidRequest` for more than one field line, a malformed or empty token,
-    an oversized one. The scheme is compared without regard to ASCII case and whole.
-    Another scheme raises :class:`MissingCredentials`: it "lacks authentication information".
+    RFC 9110 section 11.1: HTTP "uses a case-insensitive token to identify the authentication scheme". Raises
+    :class:`InvalidRequest` for more than one field line, and for a token that is empty, too long or malformed. Raises
+    :class:`MissingCredentials` for another scheme: RFC 6750 section 3.1 treats "an unsupported authentication method"
+    as missing authentication information.
     """
     if not values:
         return None
@@ -63,16 +66,19 @@ def token_from_authorization(values: Sequence[bytes], max_bytes: int, form: re.P
     token = value[6:].lstrip(b" ")
     if not token:
         raise InvalidRequest(Reason.EMPTY_CREDENTIALS, source="header")
-    if len(token) == len(value) - 6:  # no SP behind the scheme
+    # RFC 6750 section 2.1: credentials = "Bearer" 1*SP b64token
+    if len(token) == len(value) - 6:
         raise InvalidRequest(Reason.MALFORMED_CREDENTIALS, source="header")
     return check_token(token, max_bytes, "header", form)
 
 
 def token_from_field(values: Sequence[bytes], max_bytes: int) -> str | None:
-    """The token that is the whole value of a header field, given every line of that name; ``None`` without one.
+    """Return the token that is the whole value of a header field; ``None`` if *values* is empty.
 
-    For what proxies pass on in fields of their own (``Issuer.token_header``): no scheme, one line, one token, which
-    may be padded inside; whether it may be, is for whoever reads it. Raises :class:`InvalidRequest` otherwise.
+    For proxies that pass tokens on in a field of their own, without a scheme (``Issuer.token_header``). *values* are
+    all lines of the field. Padding (``=``) is allowed anywhere, because some proxies pad each part of a JWT; the parser
+    of the token decides about it. Raises :class:`InvalidRequest` for more than one line, and for a token that is empty,
+    longer than *max_bytes*, or malformed.
     """
     if not values:
         return None
@@ -82,12 +88,15 @@ def token_from_field(values: Sequence[bytes], max_bytes: int) -> str | None:
 
 
 def check_token(token: bytes, max_bytes: int, source: str, form: re.Pattern[bytes] = TOKEN68) -> str:
-    """*token* as text if it has *form* and at most *max_bytes* bytes, else :class:`InvalidRequest`."""
+    """Return *token* as text if it matches *form* and has *max_bytes* bytes at most.
+
+    Otherwise raise :class:`InvalidRequest`, which names *source* for the log.
+    """
     if not token:
         raise InvalidRequest(Reason.EMPTY_CREDENTIALS, source=source)
     if len(token) > max_bytes:
         raise InvalidRequest(Reason.TOKEN_TOO_LARGE, source=source, bytes=len(token), limit=max_bytes)
-    # Most have no other character than these: that is seen three times as fast.
+    # Most tokens have these characters only, and translate() is three times as fast as the pattern.
     if token.translate(None, _TOKEN68_CHARACTERS) and not form.fullmatch(token):
         raise InvalidRequest(Reason.MALFORMED_CREDENTIALS, source=source)
     return token.decode("ascii")
@@ -96,10 +105,12 @@ def check_token(token: bytes, max_bytes: int, source: str, form: re.Pattern[byte
 def token_from_parameters(
     encoded: bytes, *, max_bytes: int, max_parameters: int, source: str, form: re.Pattern[bytes] = TOKEN68
 ) -> str | None:
-    """The ``access_token`` parameter of an ``application/x-www-form-urlencoded`` string, ``None`` without one.
+    """Return the ``access_token`` parameter of *encoded*, ``application/x-www-form-urlencoded``, or ``None``.
 
-    Only ``&`` separates, the name is case-sensitive, ``+`` is a space and ``%2B`` a plus.
-    Raises :class:`InvalidRequest` for a repeated, empty or malformed one and for too many parameters.
+    ``&`` is the only separator, names are case-sensitive, ``+`` decodes to a space and ``%2B`` to a plus. Raises
+    :class:`InvalidRequest` for more than *max_parameters* parameters, and for a token that is repeated, empty, longer
+    than *max_bytes*, or malformed. RFC 6750 section 3.1: a request that "repeats the same parameter" is an
+    invalid_request.
     """
     if encoded.count(b"&") >= max_parameters:
         raise InvalidRequest(Reason.TOO_MANY_PARAMETERS, source=source, limit=max_parameters)
@@ -112,27 +123,31 @@ def token_from_parameters(
 
 
 def has_access_token(query: bytes) -> bool:
-    """Whether *query* has a parameter called ``access_token``."""
+    """Return whether *query* has a parameter called ``access_token``."""
     return _ACCESS_TOKEN.search(query) is not None
 
 
 def without_access_token(query: bytes) -> bytes:
-    """*query* without any ``access_token`` parameter, everything else byte for byte as it was."""
+    """Return *query* without its ``access_token`` parameters, and otherwise unchanged."""
     return b"&".join(parameter for parameter in query.split(b"&") if not _ACCESS_TOKEN.fullmatch(parameter))
 
 
 def may_carry_form(method: str, content_types: Sequence[bytes]) -> bool:
-    """Whether RFC 6750 section 2.2 allows a token in this request's body: a method whose body has a meaning
-    and exactly one content type, ``application/x-www-form-urlencoded``, compared as a media type."""
+    """Return whether RFC 6750 section 2.2 allows a token in the body of a request with *method* and *content_types*.
+
+    "The HTTP request method is one for which the request-body has defined semantics", and there is one content type,
+    ``application/x-www-form-urlencoded``. Its parameters, such as ``charset``, are ignored.
+    """
     if method not in _BODY_METHODS or len(content_types) != 1:
         return False
     return content_types[0].partition(b";")[0].strip(b" \t").lower() == b"application/x-www-form-urlencoded"
 
 
 def declared_length(value: str) -> int | None:
-    """The octets that *value* of ``Content-Length`` declares (RFC 9110 section 8.6); ``None`` unless it is digits.
+    """Return the length in bytes that *value* of ``Content-Length`` declares; ``None`` unless it has digits only.
 
-    More than 18 digits count as 10**18: ``int()`` raises for thousands of them.
+    RFC 9110 section 8.6: "Content-Length = 1*DIGIT". The result is 10**18 at most, because ``int()`` raises for
+    thousands of digits.
     """
     if not (value.isascii() and value.isdigit()):
         return None
@@ -143,9 +158,12 @@ def declared_length(value: str) -> int | None:
 def token_from_form(
     body: bytes, *, max_bytes: int, max_parameters: int, form: re.Pattern[bytes] = TOKEN68
 ) -> str | None:
-    """The token of a form body, ``None`` without one; :class:`InvalidRequest` as for parameters, and for a form that
-    carries a token and an octet outside ASCII (RFC 6750 section 2.2)."""
+    """Return the token in *body*, the content of a form, or ``None``.
+
+    Raises :class:`InvalidRequest` as :func:`token_from_parameters` does.
+    """
     token = token_from_parameters(body, max_bytes=max_bytes, max_parameters=max_parameters, source="form", form=form)
+    # RFC 6750 section 2.2: the content "MUST consist entirely of ASCII". This does not apply to forms without a token.
     if token is not None and not body.isascii():
         raise InvalidRequest(Reason.NON_ASCII_FORM)
     return token

@@ -1,7 +1,6 @@
-"""What stands in the body of a refusal: a problem document (RFC 9457), Google's error shape, or an API's own.
+"""Write the body of a refusal: a problem document (RFC 9457), the format of Google's APIs, or a format of the API.
 
-A writer sees a :class:`Problem`, and everything in one is meant for the client: constants, the status, the scopes of
-the operation. Neither the token nor the reason is there to be told.
+Writers get a :class:`Problem`, which contains only what clients may know: neither the token nor the reason code.
 """
 
 from __future__ import annotations
@@ -21,10 +20,18 @@ _MEDIA_TYPE: Final = re.compile(r"[!#$&^_.+\-0-9A-Za-z]+/[!#$&^_.+\-0-9A-Za-z]+(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """What a client may be told about a refusal.
+    """The content of the body of a refusal, as passed to a function that writes one (``ChallengeStyle.body``).
 
-    ``error`` is the OAuth error code of RFC 6750 section 3.1, ``None`` where there is none. ``scopes`` are those that
-    would do, as the challenge names them.
+    * ``status``: the HTTP status.
+    * ``title``: the reason phrase of the status.
+    * ``description``: a constant text.
+    * ``error``: the OAuth error code (RFC 6750 section 3.1), or ``None``.
+    * ``scopes``: the scopes of the route, as the challenge names them. It is empty if the challenge names none.
+
+    ::
+
+        def body(problem: Problem) -> tuple[str, bytes]:
+            return "application/json", json.dumps({"message": problem.description}).encode()
     """
 
     status: int
@@ -35,25 +42,30 @@ class Problem:
 
 
 BodyWriter = Callable[[Problem], tuple[str, bytes]]
-"""From a problem to the media type and the bytes of a body. Called for every refusal: pure, quick, and never async."""
+"""A function that returns the media type and the bytes of a body. It is called for every refusal, and must be quick."""
 
 
 class ErrorBody(StrEnum):
-    """The bodies that are ready to be used."""
+    """The formats of bodies that scopeguard can write."""
 
     PROBLEM = "problem"  # application/problem+json (RFC 9457)
-    GOOGLE = "google"  # {"error": {"code": 403, ..., "status": "PERMISSION_DENIED"}}, as Google's clients read it
+    GOOGLE = "google"  # {"error": {"code": 403, ..., "status": "PERMISSION_DENIED"}}, which Google's clients expect
 
 
 def check_writer(body: ErrorBody | str | BodyWriter) -> BodyWriter:
-    """The writer that *body* is or names. It is tried on one problem of each kind; :class:`ConfigurationError` for one
-    that fails, or that does not return a media type and bytes."""
+    """Return the writer that *body* names, or *body* itself if it is a function.
+
+    Calls the function with a problem of each kind. Raises :class:`ConfigurationError` if it fails, or does not return a
+    media type and bytes.
+    """
     if isinstance(body, str):
         if body not in _WRITERS:
-            raise ConfigurationError(f"body: {body!r} is none of {', '.join(_WRITERS)}; or give a function")
+            raise ConfigurationError(f"body: must be one of {', '.join(_WRITERS)}, or a function, not {body!r}")
         return _WRITERS[body]
     if not callable(body):
-        raise ConfigurationError(f"body: one of {', '.join(_WRITERS)}, or a function, not {type(body).__name__}")
+        raise ConfigurationError(
+            f"body: must be one of {', '.join(_WRITERS)}, or a function, not {type(body).__name__}"
+        )
     for problem in _SAMPLES:
         _, failure = write_body(body, problem)
         if failure is not None:
@@ -62,12 +74,14 @@ def check_writer(body: ErrorBody | str | BodyWriter) -> BodyWriter:
 
 
 def write_body(writer: BodyWriter, problem: Problem) -> tuple[tuple[str, bytes], str | None]:
-    """Media type and bytes by *writer*, and ``None``; if it fails, those of a problem document, and why in words for
-    the log. A refusal stays a refusal whatever a writer does, and never becomes a 500."""
+    """Return the media type and bytes that *writer* makes of *problem*, and ``None``.
+
+    If *writer* fails, return a problem document, and the failure in words for the log: a refusal must not become a 500.
+    """
     try:
-        made: object = writer(problem)  # an API's own: what its type promises is looked at
-    except Exception as error:  # noqa: BLE001 - whatever an API's own writer raises
-        # The type alone: its text could hold anything, and what is logged holds no token.
+        made: object = writer(problem)  # object: a function of the API may return anything
+    except Exception as error:  # noqa: BLE001 - a function of the API may raise anything
+        # Not the text of the error: it could contain a secret.
         return problem_json(problem), f"the body writer raised {type(error).__name__}"
     if isinstance(made, Coroutine):
         made.close()
@@ -82,7 +96,7 @@ def write_body(writer: BodyWriter, problem: Problem) -> tuple[tuple[str, bytes],
 
 
 def problem_json(problem: Problem) -> tuple[str, bytes]:
-    """RFC 9457, with the members of RFC 6750 section 3 beside its own where there is an error code."""
+    """Return *problem* as a problem document (RFC 9457), with ``error`` and ``error_description`` of RFC 6750."""
     document: dict[str, Any] = {
         "type": "about:blank",
         "title": problem.title,
@@ -94,8 +108,8 @@ def problem_json(problem: Problem) -> tuple[str, bytes]:
     return "application/problem+json", json.dumps(document).encode("ascii")
 
 
-# google.rpc.Code by HTTP status, and the word that Google's JSON APIs have long used for it in ``errors[].reason``.
-# Clients decide by the latter: Google's own for BigQuery tries again after "backendError" and not after the others.
+# By HTTP status: google.rpc.Code, and the older word in ``errors[].reason``. Clients depend on the latter: Google's
+# client for BigQuery tries again after "backendError", and not after the others.
 _GOOGLE: Final = {
     401: ("UNAUTHENTICATED", "authError"),
     403: ("PERMISSION_DENIED", "forbidden"),
@@ -106,10 +120,10 @@ _GOOGLE_DEFAULT: Final = ("INVALID_ARGUMENT", "badRequest")
 
 
 def google_json(problem: Problem) -> tuple[str, bytes]:
-    """As Google's JSON APIs write errors: the object of google.rpc.Status with the older list of ``errors`` inside.
+    """Return *problem* in the format of Google's JSON APIs: google.rpc.Status, with the older list ``errors``.
 
-    The reasons are Google's: ``required`` for no credentials, ``authError`` for bad ones, ``insufficientPermissions``
-    for a missing scope. There are no ``details``: their ErrorInfo would speak for a domain that is not ours.
+    The reasons are those of Google: ``required`` without credentials, ``authError`` for a bad token,
+    ``insufficientPermissions`` for a missing scope. There are no ``details``: their ErrorInfo names a domain of Google.
     """
     status, reason = _GOOGLE.get(problem.status, _GOOGLE_DEFAULT)
     item = {"message": problem.description, "domain": "global", "reason": reason}
@@ -127,7 +141,7 @@ _SAMPLES: Final = tuple(
     Problem(
         status=status,
         title=HTTPStatus(status).phrase,
-        description="Tried when it was configured",
+        description="A sample, to try the writer when it is configured",
         error=error,
         scopes=("read", "write") if error == "insufficient_scope" else (),
     )

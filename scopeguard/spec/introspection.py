@@ -1,7 +1,7 @@
-"""What is asked of an introspection endpoint and what its answer means: RFC 7662, RFC 9701.
+"""Introspection requests, and the checks of their answers: RFC 7662, RFC 9701.
 
-``active: true`` is where judging begins, not where it ends: some servers call a refresh token active, some answer for
-any audience, and a cached answer outlives the token's last second.
+``active: true`` is not enough to accept a token. Some servers call refresh tokens active, or tokens for another
+audience, and a token may expire while the answer about it is cached.
 """
 
 from __future__ import annotations
@@ -28,28 +28,35 @@ from scopeguard.spec.token_kind import check_is_access_token
 
 JSON: Final = "application/json"
 SIGNED: Final = "application/token-introspection+jwt"
-COMPLAINTS: Final[Mapping[int, str]] = {
-    400: 'it does not answer about such tokens; for JWTs say validate = "auto" or "jwt"',
-    401: "it does not accept our credentials; check client_id, the secret or key, and auth",
-    403: "our client may not introspect; check its rights, its secret, and auth",
+STATUS_HINTS: Final[Mapping[int, str]] = {
+    400: 'the server does not answer about such tokens; for JWTs set validate = "auto" or "jwt"',
+    401: "the server refuses our credentials; check client_id, the secret or key, and auth",
+    403: "our client is not allowed to introspect; check its rights, its secret, and auth",
 }
-# How old a signed answer may be, and how far ahead our clocks may be apart: it was made for this very question.
-_FRESH: Final = 60.0
+"""By status: what is probably wrong with the configuration."""
+# The greatest difference, in seconds, between ``iat`` of a signed answer and our clock. Answers are made on request.
+_MAX_AGE: Final = 60.0
 
 
 class MalformedAnswer(ValueError):
-    """Not an introspection answer: nothing was said about the token. The text quotes nothing of it."""
+    """The response is not an introspection answer, and says nothing about the token.
+
+    The message quotes nothing from the response.
+    """
 
 
 def request_form(token: str, proof: Proof, hint: str | None) -> tuple[tuple[str, str], ...]:
-    """The form of RFC 7662 section 2.1: the token, what kind it is, and who asks."""
+    """Return the parameters of an introspection request (RFC 7662 section 2.1), with the credentials of *proof*."""
     hints = () if hint is None else (("token_type_hint", hint),)
     return (("token", token), *hints, *proof.parameters)
 
 
 def digest(token: str, *context: str) -> bytes:
-    """What an answer is kept under: SHA-256 over length-prefixed parts, so that no two pairs of token and context
-    collide by concatenation, and no token is kept."""
+    """Return the key of an answer in a cache: a digest of *token* and *context*.
+
+    Each part is preceded by its length, so that different parts never concatenate to the same bytes. The cache does not
+    contain the token.
+    """
     state = hashlib.sha256()
     for part in (*context, token):
         data = part.encode("utf-8", "surrogatepass")
@@ -59,9 +66,9 @@ def digest(token: str, *context: str) -> bytes:
 
 
 def read_answer(body: bytes) -> dict[str, Any] | None:
-    """The members of a JSON answer, ``None`` for a token that is not active.
+    """Return the members of a JSON answer, or ``None`` if the token is not active.
 
-    Raises :class:`MalformedAnswer` for what is not one JSON object.
+    Raises :class:`MalformedAnswer` if *body* is not a JSON object.
     """
     try:
         members = parse_object(body)
@@ -71,20 +78,24 @@ def read_answer(body: bytes) -> dict[str, Any] | None:
 
 
 def active_members(members: Mapping[str, Any]) -> dict[str, Any] | None:
-    """*members* of an answer, ``None`` unless ``active`` is JSON ``true``.
+    """Return *members* of an answer, or ``None`` unless ``active`` is JSON ``true``.
 
-    A string or a number there is a strange answer, and a refusal the safe reading of it.
+    RFC 7662 section 2.2: ``active`` is a "Boolean indicator of whether or not the presented token is currently active".
+    The string "true" or the number 1 does not count.
     """
     return dict(members) if members.get("active") is True else None
 
 
 def check_answer(token: Unverified, issuer: Issuer, now: float, *, audience_required: bool) -> None:
-    """Refuse what an active answer (:func:`as_claims`) says the token is not: ours, in time, an access token, unbound.
+    """Check the claims of an active answer (:func:`as_claims`). Raise :class:`InvalidToken` if one does not fit.
 
-    Checked where present: ``iss``, ``aud`` (presence too, if *audience_required*), ``exp``, ``nbf``, ``iat``, the
-    policy's expected and forbidden claims, the form of scope. Checked always: that nothing says it is another kind of
-    token, by the same questions as for a JWT (:func:`~scopeguard.spec.token_kind.check_is_access_token`). A ``cnf`` is
-    refused. Not checked: whether the scope suffices. Raises :class:`InvalidToken`.
+    * Checked if present: ``iss``, ``aud``, ``exp``, ``nbf``, ``iat``, and the form of the scopes. With
+      *audience_required*, ``aud`` must be present.
+    * Checked always: the claims that the policy of *issuer* expects or forbids, and that no claim marks another kind of
+      token (:func:`~scopeguard.spec.token_kind.check_is_access_token`), as for a JWT. ``cnf`` is refused.
+    * Not checked: whether the scopes suffice.
+
+    *now* is in seconds since the epoch.
     """
     members = token.claims
     if "iss" in members:
@@ -94,17 +105,18 @@ def check_answer(token: Unverified, issuer: Issuer, now: float, *, audience_requ
         jwt.check_audience(token, issuer)
     jwt.check_times(members, issuer, now, expiry_required=False)
     jwt.check_presence(members, issuer)
-    # Before its kind: the token_type of a bound token is "DPoP", and the missing proof is what its refusal is about.
+    # Before the kind of the token: "DPoP" as token_type would otherwise be reported as another kind, not as a missing
+    # proof.
     refuse_sender_constrained(members)
     check_is_access_token(members, issuer, introspected=True)
     granted_scopes(members, issuer)
 
 
 def as_claims(members: Mapping[str, Any], fingerprint: str) -> Unverified:
-    """*members* in the shape in which claims are checked and read. The authority vouched for them, in its answer.
+    """Return *members* of an answer as a token, so that the checks of JWT claims apply to them.
 
-    A member that is ``null`` is left out: RFC 7662 section 2.2 makes every member but ``active`` optional, and many
-    servers write ``null`` for what a token does not have.
+    There is no signature to verify: they come from the authorization server. Members that are ``null`` are omitted:
+    all but ``active`` are optional (RFC 7662 section 2.2), and many servers write ``null`` for an absent one.
     """
     claims = {name: value for name, value in members.items() if value is not None}
     return Unverified(header={}, claims=claims, signed=b"", signature=b"", fingerprint=fingerprint)
@@ -113,7 +125,11 @@ def as_claims(members: Mapping[str, Any], fingerprint: str) -> Unverified:
 def proof(
     settings: Introspection, key: AssertionKey | None, issuer: str, *, now: float, identifier: str, bearer: str = ""
 ) -> Proof:
-    """Who asks, by the one method that is configured; *bearer* is the token of the method of that name."""
+    """Return the credentials of the API for an introspection request, by the configured method.
+
+    *key*, *now* (seconds since the epoch) and *identifier* (the ``jti``) are for ``private_key_jwt``, *bearer* is the
+    token for ``bearer``.
+    """
     client_id, secret = settings.client_id or "", settings.client_secret or ""
     match settings.auth:
         case ClientAuthentication.CLIENT_SECRET_BASIC:
@@ -136,7 +152,7 @@ def proof(
 
 
 def has_endpoint(metadata: Metadata, settings: Introspection) -> bool:
-    """Whether *metadata* says where to ask."""
+    """Return whether *metadata* has an introspection endpoint."""
     aliased = _aliases(metadata, settings).get("introspection_endpoint")
     return metadata.introspection_endpoint is not None or aliased is not None
 
@@ -153,17 +169,22 @@ def endpoint_of(
     internal_hosts: Collection[str] = (),
     insecure: Collection[str] = (),
 ) -> str:
-    """Where to ask, by *metadata*: the alias for mutual TLS where that is how we prove ourselves (RFC 8705 section 5,
-    I-36). Raises :class:`AuthorityUnavailable` without an endpoint, or where it does not take our method."""
+    """Return the URL of the introspection endpoint that *metadata* names.
+
+    With mutual TLS, this is its alias in ``mtls_endpoint_aliases``, if there is one (RFC 8705 section 5). Raises
+    :class:`AuthorityUnavailable` if there is no endpoint, or if it does not support the configured method of client
+    authentication.
+    """
 
     def invalid_answer(problem: str) -> AuthorityUnavailable:
         return AuthorityUnavailable(Reason.AUTHORITY_ANSWER_INVALID, metadata.issuer, problem=problem)
 
     supported = metadata.raw.get("introspection_endpoint_auth_methods_supported")
-    takes_any = settings.auth in (ClientAuthentication.BEARER, ClientAuthentication.NONE)
-    if isinstance(supported, list) and not takes_any and settings.auth.value not in supported:
+    # Metadata often omits "bearer" and "none", which are not methods of client authentication.
+    is_unlisted = settings.auth in (ClientAuthentication.BEARER, ClientAuthentication.NONE)
+    if isinstance(supported, list) and not is_unlisted and settings.auth.value not in supported:
         shown = " ".join(method for method in supported if isinstance(method, str))
-        raise invalid_answer(f"its metadata does not list introspection.auth = {settings.auth.value!r} but {shown}")
+        raise invalid_answer(f"its metadata lists {shown} but not introspection.auth = {settings.auth.value!r}")
     try:
         aliases = _aliases(metadata, settings)
         alias = check_endpoint(aliases, "introspection_endpoint", metadata.issuer, internal_hosts, insecure)
@@ -179,13 +200,15 @@ def endpoint_of(
 def read_signed(
     body: bytes, headers: Mapping[str, str], issuer: Issuer, settings: Introspection, now: float
 ) -> Unverified:
-    """A signed answer (RFC 9701), its signature still to be verified; a plain one is refused.
+    """Return a signed answer (RFC 9701 section 5). The caller verifies its signature.
 
-    Checked: content type, ``typ``, ``iss``, ``aud`` (our client), ``iat``, algorithm, and that the answer proper is in
-    ``token_introspection``. Raises :class:`MalformedAnswer` and :class:`InvalidToken`.
+    Checked: the content type, ``typ``, the algorithm, ``iss``, ``aud`` (our ``client_id``), ``iat``, and that
+    ``token_introspection`` is an object. Not checked: the signature, and the members of that object. Raises
+    :class:`MalformedAnswer` for anything else, such as an unsigned answer, and :class:`InvalidToken` for a malformed
+    JWT.
     """
     if headers.get("content-type", "").partition(";")[0].strip().lower() != SIGNED:
-        raise MalformedAnswer("not a signed answer, by its content type")
+        raise MalformedAnswer(f"the answer is not signed: its content type is not {SIGNED}")
     signed = jwt.peek(body.decode("ascii", "replace").strip())
     check_header(signed.header, algorithms=issuer.algorithms)
     typ = signed.header.get("typ")
@@ -196,13 +219,17 @@ def read_signed(
     if settings.client_id not in (audience if isinstance(audience, list) else [audience]):
         raise MalformedAnswer("its aud is not our client_id")
     issued = _date(signed.claims.get("iat"))
-    if issued is None or abs(now - issued) > _FRESH or not isinstance(signed.claims.get("token_introspection"), dict):
-        raise MalformedAnswer("its iat is not of now, or it has no token_introspection")
+    if issued is None or abs(now - issued) > _MAX_AGE or not isinstance(signed.claims.get("token_introspection"), dict):
+        raise MalformedAnswer("its iat is not within a minute of now, or it has no token_introspection")
     return signed
 
 
 def seconds_left(members: Mapping[str, Any] | None, now: float) -> float:
-    """The seconds until ``exp`` by *members*: infinite if it is absent, minus infinity if it is not a valid date."""
+    """Return the seconds until ``exp`` of *members*: infinity if it is absent, minus infinity if it is not a date.
+
+    RFC 7662 section 4: "If the response contains the "exp" parameter (expiration), the response MUST NOT be cached
+    beyond the time indicated therein."
+    """
     if members is None or members.get("exp") is None:
         return float("inf")
     expires = _date(members["exp"])
@@ -210,36 +237,45 @@ def seconds_left(members: Mapping[str, Any] | None, now: float) -> float:
 
 
 def _date(value: object) -> float | None:
-    """*value* as seconds since the epoch, if it can be that; beyond 2**53 numbers are no dates."""
+    """Return *value* as seconds since the epoch, or ``None`` unless it is a number of 2**53 at most."""
     if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 2.0**53:
         return None
     return float(value)
 
 
 def write_entry(members: Mapping[str, Any] | None, until: float, asked_at: float) -> bytes:
-    """An answer for a store: plain JSON with the time until which it may be used, and the time when the authority was
-    asked (seconds since the epoch)."""
+    """Return the entry of an answer in a store, as JSON.
+
+    *members* are those of the answer, ``None`` if the token is not active. The answer may be used before *until*;
+    the request was sent at *asked_at*. Both are in seconds since the epoch.
+    """
     return json.dumps({"until": until, "asked_at": asked_at, "members": members}).encode("utf-8")
 
 
 def read_entry(data: bytes | None, now: float) -> tuple[dict[str, Any] | None, float, float]:
-    """An answer from a store, the seconds it may still be used, and when it was asked for, at the latest now; an entry
-    that does not say that is as old as can be. :class:`MalformedAnswer` for anything else."""
+    """Return the members of an answer from a store, the seconds it may still be used, and when it was requested.
+
+    The time of the request is in seconds since the epoch, and not later than *now*. It is minus infinity if the entry
+    does not say. Raises :class:`MalformedAnswer` for an expired entry, for a malformed one, and if *data* is ``None``.
+    """
     try:
         entry = parse_object(data or b"")
     except MalformedJSON as error:
         raise MalformedAnswer(f"the entry is {error}") from None
     members, until = entry.get("members"), _date(entry.get("until"))
     if until is None or until <= now or "members" not in entry:
-        raise MalformedAnswer("the entry is no answer, or an old one")
+        raise MalformedAnswer("the entry is malformed or has expired")
     if members is not None and not (isinstance(members, dict) and members.get("active") is True):
-        raise MalformedAnswer("the entry is no answer")
+        raise MalformedAnswer("the entry is not an active answer")
     asked_at = _date(entry.get("asked_at"))
     return members, until - now, float("-inf") if asked_at is None else min(asked_at, now)
 
 
 def refuses_client(body: bytes) -> bool:
-    """Whether *body* is an OAuth error about the credentials of the API, not about a token (RFC 6749 section 5.2)."""
+    """Return whether *body* is the error ``invalid_client`` (RFC 6749 section 5.2).
+
+    It is about the credentials of the API, not about the token.
+    """
     try:
         return parse_object(body).get("error") == "invalid_client"
     except MalformedJSON:

@@ -1,4 +1,4 @@
-"""Scopes as the claims of real authorization servers spell them (RFC 8693 section 4.2, and lists)."""
+"""Read the granted scopes from claims: a space-separated string (RFC 8693 section 4.2), or the variants in use."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import Any, TypeGuard
 from scopeguard.config.issuer import Issuer, ScopeClaim, ScopeForm
 from scopeguard.errors import InvalidToken, Reason
 
-# By name: to look a member up on its class takes as long as all the rest of reading a claim.
+# Module names, because looking up a member of an enum takes as long as all the rest of reading a claim.
 _COMMA, _LIST, _SPACE_OR_LIST = ScopeForm.COMMA, ScopeForm.LIST, ScopeForm.SPACE_OR_LIST
 
 
 def granted_scopes(claims: Mapping[str, Any], issuer: Issuer) -> tuple[str, ...] | None:
-    """The scopes exactly as granted, ``None`` where no scope claim is present.
+    """Return the scopes in *claims*, in their order and without duplicates; ``None`` if there is no scope claim.
 
-    A wrongly typed claim makes the token invalid. Values outside the scope grammar stay in and match nothing.
+    ``Issuer.scope_claims`` names the claims and their forms. The first one that is present is read; with
+    ``Issuer.merge_scope_claims``, all are. Raises :class:`InvalidToken` for a claim of another type. Not checked:
+    whether each value is a scope token. One that is not satisfies no requirement.
     """
     found: list[str] | None = None
     for source in issuer.scope_claims:
@@ -34,7 +36,8 @@ def _scope_values(value: object, source: ScopeClaim) -> list[str]:
         if form is _COMMA:
             return [scope for scope in (part.strip(" ") for part in value.split(",")) if scope]
         if form is not _LIST:
-            # SP only: str.split() would also split at tabs and U+2003. Extra spaces are harmless.
+            # RFC 6749 section 3.3: scope = scope-token *( SP scope-token ). split() without an argument would also
+            # split at tabs and U+2003. Empty strings come from repeated spaces.
             scopes = value.split(" ")
             return [scope for scope in scopes if scope] if "" in scopes else scopes
     elif (form is _LIST or form is _SPACE_OR_LIST) and _is_list_of_strings(value):

@@ -1,7 +1,7 @@
-"""Security event tokens: RFC 8417, with what the Shared Signals Framework 1.0 and CAEP 1.0 make of them.
+"""Check and read security event tokens: RFC 8417, Shared Signals Framework 1.0 (SSF), CAEP 1.0.
 
-:func:`check` refuses, the caller verifies the signature, :func:`events_of` reads: in this order, as with access
-tokens. Refusals are :class:`InvalidToken`; :func:`error_code` is what RFC 8935 calls them.
+The order is that of access tokens: :func:`check` the token, then verify the signature, then read :func:`events_of` the
+token. Both functions raise :class:`InvalidToken`; :func:`error_code` returns the error code of RFC 8935 for it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ TOKEN_CLAIMS_CHANGE: Final = _CAEP + "token-claims-change"
 ASSURANCE_LEVEL_CHANGE: Final = _CAEP + "assurance-level-change"
 
 CHANGES: Final = frozenset((CREDENTIAL_CHANGE, TOKEN_CLAIMS_CHANGE, ASSURANCE_LEVEL_CHANGE))
-"""Events after which what is known of a token may be out of date (CAEP 1.0 sections 3.2 to 3.4)."""
+"""Events after which the claims of a token may be out of date (CAEP 1.0 sections 3.2 to 3.4)."""
 
-# RFC 8935 section 2.4 and its registry at IANA. What is not here is "invalid_request".
+# RFC 8935 section 2.4. All other reasons are "invalid_request".
 _CODES: Final[Mapping[Reason, str]] = {
     Reason.UNKNOWN_ISSUER: "invalid_issuer",
     Reason.WRONG_AUDIENCE: "invalid_audience",
@@ -37,21 +37,27 @@ _CODES: Final[Mapping[Reason, str]] = {
     Reason.BAD_SIGNATURE: "invalid_key",
 }
 DESCRIPTIONS: Final[Mapping[str, str]] = {
-    "invalid_request": "The request is not a security event token that can be used here",
-    "invalid_issuer": "The security event token is of another issuer than the one expected here",
-    "invalid_audience": "The security event token is for somebody else",
+    "invalid_request": "The request does not contain a valid security event token",
+    "invalid_issuer": "The security event token has an unexpected issuer",
+    "invalid_audience": "The security event token is for another audience",
     "invalid_key": "The security event token is not signed by a key of its issuer",
-    "authentication_failed": "The request does not carry the credential that was agreed on",
+    "authentication_failed": "The request does not contain the expected credential",
 }
-"""What a transmitter is told: constants. The facts are in the log."""
+"""Texts for the transmitter, by error code. The facts are in the log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecurityEvent:
-    """One event of a verified token, as hooks see it.
+    """One event of a verified security event token, as passed to hooks.
 
-    ``issuer``: who says so; ``jti``: the token's id; ``at``: when it happened, in seconds since the epoch.
-    ``sub_id``: about whom (RFC 9493). ``members``: the event itself. Both are read-only, and ``repr`` shows neither.
+    * ``type``: the URI of the event type.
+    * ``issuer``: the ``iss`` of the token.
+    * ``jti``: the ID of the token. All events of a token have the same.
+    * ``at``: when the event happened (``event_timestamp``, or else ``iat``), in seconds since the epoch.
+    * ``sub_id``: the subject of the event (RFC 9493), read-only.
+    * ``members``: the members of the event, read-only.
+
+    ``repr`` omits ``sub_id`` and ``members``, which may contain personal data.
     """
 
     type: str
@@ -63,16 +69,17 @@ class SecurityEvent:
 
 
 def error_code(reason: Reason) -> str:
-    """The error code of RFC 8935 section 2.4 for *reason*."""
+    """Return the error code of RFC 8935 section 2.4 for *reason*."""
     return _CODES.get(reason, "invalid_request")
 
 
 def check(token: Unverified, transmitter: Issuer, audiences: Collection[str], now: float) -> None:
-    """Refuse *token* unless *transmitter* may have sent it to one of *audiences* by *now* (seconds since the epoch).
+    """Raise :class:`InvalidToken` unless *token* is a security event token of *transmitter* for one of *audiences*.
 
-    Checked: the header, as of any JWT; ``typ``; ``iss`` letter by letter, ``aud``, ``jti``, ``iat``, the form of
-    ``events``; that there is neither ``sub`` nor ``exp`` (SSF 1.0, so that nobody takes it for an ID token or an
-    access token). NOT checked: the signature, whether it came before, and what the events say.
+    Checked: the header, as for any JWT; ``typ``; ``iss`` (identical to the URL of *transmitter*); ``aud``; ``jti``;
+    ``iat`` (not after *now*, in seconds since the epoch, plus the ``leeway`` of *transmitter*); the form of ``events``;
+    and the absence of ``sub`` and ``exp``. Not checked: the signature, whether the token is a repetition, and the
+    content of the events.
     """
     claims = token.claims
     check_header(token.header, algorithms=transmitter.algorithms)
@@ -85,19 +92,25 @@ def check(token: Unverified, transmitter: Issuer, audiences: Collection[str], no
     named = [named] if isinstance(named, str) else named
     if not isinstance(named, list) or not any(isinstance(name, str) and name in audiences for name in named):
         raise InvalidToken(Reason.WRONG_AUDIENCE, aud=named, expected=" ".join(sorted(audiences)))
+    # SSF 1.0 forbids both, so that a receiver of ID tokens or access tokens does not accept an event. On "exp",
+    # RFC 8417 section 2.2: "a SET represents something that has already occurred and is historical in nature.
+    # Therefore, its use is NOT RECOMMENDED."
     for name in ("sub", "exp"):
         if name in claims:
             raise InvalidToken(Reason.FORBIDDEN_CLAIM, claim=name)
     if not isinstance(claims.get("jti"), str) or not claims["jti"]:
         raise InvalidToken(Reason.MISSING_CLAIM, claim="jti")
-    _past(claims, "iat", now + transmitter.leeway)
+    _check_date(claims, "iat", now + transmitter.leeway)
     events = claims.get("events")
     if not isinstance(events, dict) or not events or not all(isinstance(event, dict) for event in events.values()):
         raise InvalidToken(Reason.MALFORMED_CLAIM, claim="events")
 
 
 def event_id(token: Unverified) -> str:
-    """What a checked *token* is known by, to tell whether it came before: its issuer with its ``jti``."""
+    """Return a digest of the issuer and the ``jti`` of a checked *token*, to recognise repetitions.
+
+    Issuers whose receivers share a store may use the same ``jti``.
+    """
     state = hashlib.sha256()
     for name in ("iss", "jti"):
         data = token.claims[name].encode("utf-8", "surrogatepass")
@@ -107,17 +120,18 @@ def event_id(token: Unverified) -> str:
 
 
 def events_of(token: Unverified, types: Collection[str], latest: float) -> tuple[SecurityEvent, ...]:
-    """The events of *token* that are of *types*. The caller has run :func:`check` and verified the signature.
+    """Return the events of *token* with one of *types*. Other events are ignored, and not checked.
 
-    Others are passed over, whatever they contain, and so are members that are not known (SSF 1.0). Refused: an event
-    without a subject, and one from after *latest*: it would revoke tokens that are not there yet.
+    The caller has called :func:`check` and verified the signature. Raises :class:`InvalidToken` for an event without a
+    subject, and for one that happened after *latest* (seconds since the epoch): it would revoke tokens that are not
+    issued yet.
     """
     claims = token.claims
     found = []
     for type_, members in claims["events"].items():
         if type_ not in types:
             continue
-        # SSF 1.0 has the subject beside the events; CAEP has had it inside.
+        # In SSF 1.0 the subject is a claim of the token; in earlier drafts of CAEP it is a member of the event.
         sub_id = claims["sub_id"] if "sub_id" in claims else members.get("subject")
         if not isinstance(sub_id, dict) or not isinstance(sub_id.get("format"), str):
             raise InvalidToken(Reason.MALFORMED_CLAIM, claim="sub_id")
@@ -127,7 +141,7 @@ def events_of(token: Unverified, types: Collection[str], latest: float) -> tuple
                 type=type_,
                 issuer=claims["iss"],
                 jti=claims["jti"],
-                at=_past(members if happened else claims, "event_timestamp" if happened else "iat", latest),
+                at=_check_date(members if happened else claims, "event_timestamp" if happened else "iat", latest),
                 sub_id=freeze_json(sub_id),
                 members=freeze_json(members),
             )
@@ -136,10 +150,11 @@ def events_of(token: Unverified, types: Collection[str], latest: float) -> tuple
 
 
 def subject_of(event: SecurityEvent) -> str | None:
-    """The name by which the issuer's tokens know the user that *event* is about; ``None`` where it does not say.
+    """Return the user that *event* is about, as the ``sub`` of access tokens names it, or ``None``.
 
-    Read are the formats ``iss_sub`` and ``opaque`` of RFC 9493, alone or as the ``user`` of a ``complex`` subject. What
-    else a complex subject names (a session, a device) narrows it down; here it does not.
+    Supports the formats ``iss_sub`` and ``opaque`` (RFC 9493), alone or as the ``user`` of a ``complex`` subject. Other
+    members of a complex subject, such as a session or a device, are ignored: the event then counts for all sessions of
+    the user.
     """
     match _user(event):
         case {"format": "iss_sub", "sub": str(name)} | {"format": "opaque", "id": str(name)} if name:
@@ -148,10 +163,10 @@ def subject_of(event: SecurityEvent) -> str | None:
 
 
 def is_discarded(event: SecurityEvent, issuer: str, critical: Collection[str]) -> bool:
-    """Whether *event* must have no effect on the tokens of *issuer*.
+    """Return whether *event* must be discarded.
 
-    It must not when it is about a user of another issuer, and when its subject has a member that is *critical*
-    to its transmitter and not understood here (SSF 1.0).
+    This is so if it is about a user of another issuer than *issuer*, or if its complex subject has a member that the
+    transmitter declares *critical* (SSF 1.0, ``critical_subject_members``) and that is not supported here.
     """
     user = _user(event)
     if user.get("format") == "iss_sub" and user.get("iss") != issuer:
@@ -169,8 +184,11 @@ def _user(event: SecurityEvent) -> Mapping[str, Any]:
     return user if isinstance(user, Mapping) else {}
 
 
-def _past(members: Mapping[str, Any], name: str, latest: float) -> float:
-    """A date, a JSON number of seconds since the epoch, that is not after *latest*. Milliseconds are: refused too."""
+def _check_date(members: Mapping[str, Any], name: str, latest: float) -> float:
+    """Return the date *name*, in seconds since the epoch. Raise :class:`InvalidToken` if it is later than *latest*.
+
+    A date in milliseconds is later, too.
+    """
     value = members.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
         raise InvalidToken(Reason.MALFORMED_CLAIM, claim=name)

@@ -14,8 +14,8 @@ def refuse_sender_constrained(claims: Mapping[str, Any]) -> None:
     *claims* are those of a JWT, or the members of an introspection response (RFC 8705 section 3.2). No proof is
     supported yet.
 
-    RFC 7800 section 3.1 lets a recipient ignore a confirmation that it does not know. A stolen token that is bound to a
-    key would then be accepted as a bearer token.
+    RFC 7800 section 3.1 lets a recipient ignore a confirmation method that it does not support. A stolen token that is
+    bound to a key would then be accepted as a bearer token.
     """
     if "cnf" in claims:
         raise InvalidToken(Reason.SENDER_CONSTRAINT_UNPROVEN)

@@ -1,6 +1,7 @@
-"""What a token says of its status, and what a status list token says: draft-ietf-oauth-status-list.
+"""Read the status of a token from a status list: draft-ietf-oauth-status-list, version 20.
 
-The draft's sections are those of version 20. A list is judged before its signature is verified, decompress after it.
+A status list comes in a JWT, the status list token. :func:`read` checks it, then the caller verifies its signature, and
+only then :func:`decompress` is called.
 """
 
 from __future__ import annotations
@@ -19,20 +20,23 @@ from scopeguard.spec import jwt
 from scopeguard.spec.jws import check_header, decode_base64url
 
 MEDIA_TYPE: Final = "application/statuslist+jwt"
-VALID: Final = 0  # section 7.1; what the others mean is between the issuer and those who know it
+VALID: Final = 0  # section 7.1
 _MAX_URI: Final = 2048
 _BITS: Final = frozenset((1, 2, 4, 8))
-# Numbers beyond this are no dates.
+# Greater numbers are not dates: beyond 2**53, a float cannot represent each second.
 _LAST_SECOND: Final = 2.0**53
 
 
 class MalformedStatusList(ValueError):
-    """Not a status list to rely on: nothing was said about the token. The text quotes nothing of it."""
+    """The response is not a valid status list token, and says nothing about the status of a token.
+
+    The message quotes nothing from the response.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Where the status of a token is."""
+    """Where the status of a token is: the ``uri`` of a status list token, and the ``idx`` in its list (section 6.2)."""
 
     uri: str
     index: int
@@ -40,25 +44,32 @@ class Reference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusList:
-    """A list, decompress: so many ``bits`` of ``data`` for each token, the least significant first (section 4.1)."""
+    """A status list: ``bits`` of ``data`` for each token, the least significant bits of a byte first (section 4.1)."""
 
     bits: int
     data: bytes = field(repr=False)
 
     def status(self, index: int) -> int:
-        """The status at *index*, which is not negative; :class:`InvalidToken` beyond the end of the list."""
-        of_a_byte = 8 // self.bits
-        place, offset = divmod(index, of_a_byte)
+        """Return the status at *index*, which is not negative. Raise :class:`InvalidToken` beyond the end of the list.
+
+        Section 8.3: the token is rejected then, because the list says nothing about it.
+        """
+        per_byte = 8 // self.bits
+        place, offset = divmod(index, per_byte)
         if place >= len(self.data):
-            raise InvalidToken(Reason.MALFORMED_CLAIM, claim="status", problem="idx lies behind the end of its list")
+            raise InvalidToken(Reason.MALFORMED_CLAIM, claim="status", problem="idx is beyond the end of the list")
         return (self.data[place] >> (offset * self.bits)) & ((1 << self.bits) - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnverifiedStatusList:
-    """A status list token whose signature is still to be verified; times in seconds from now.
+    """A status list token that :func:`read` has checked, and whose signature is not verified.
 
-    ``ttl`` is how long it asks to be kept, ``expires_in`` how long it may be used.
+    * ``token``: the JWT.
+    * ``bits``: the bits of each status.
+    * ``packed``: the compressed list.
+    * ``ttl``: the seconds after which a fresh copy should be fetched, or ``None`` (section 5.1).
+    * ``expires_in``: the seconds after which it must not be used, or ``None``.
     """
 
     token: Unverified
@@ -71,10 +82,11 @@ class UnverifiedStatusList:
 def find_reference(
     claims: Mapping[str, Any], origins: Collection[str], insecure: Collection[str] = ()
 ) -> Reference | None:
-    """Where *claims* say that the status is, ``None`` where they say nothing of a status (section 6.2).
+    """Return where the status of a token with *claims* is (section 6.2), or ``None`` without a ``status`` claim.
 
-    Refused with :class:`InvalidToken`: a ``status`` of the wrong form, one with other mechanisms only,
-    and a URI that is not https (http to a loopback address, or to a host of *insecure*) of one of *origins*.
+    Raises :class:`InvalidToken` for a malformed ``status``, for one without a ``status_list``, and for a ``uri`` that
+    is not an https URL of one of *origins*: the token must not choose which servers get requests. http is allowed for
+    loopback addresses, and for the hosts in *insecure*.
     """
     if "status" not in claims:
         return None
@@ -86,13 +98,15 @@ def find_reference(
     place = status["status_list"]
     index, uri = (place.get("idx"), place.get("uri")) if isinstance(place, Mapping) else (None, None)
     if isinstance(index, bool) or not isinstance(index, int) or index < 0:
-        raise InvalidToken(Reason.MALFORMED_CLAIM, claim="status", problem="idx is no index")
+        raise InvalidToken(Reason.MALFORMED_CLAIM, claim="status", problem="idx is not a whole number of 0 or more")
     if not isinstance(uri, str) or len(uri) > _MAX_URI:
-        raise InvalidToken(Reason.MALFORMED_CLAIM, claim="status", problem="uri is no URI, or a long one")
+        raise InvalidToken(
+            Reason.MALFORMED_CLAIM, claim="status", problem=f"uri is not a string of {_MAX_URI} characters at most"
+        )
     try:
         checked_url(uri, "uri", insecure=insecure)
     except ConfigurationError:
-        raise InvalidToken(Reason.MALFORMED_CLAIM, claim="status", problem="uri is no https URL") from None
+        raise InvalidToken(Reason.MALFORMED_CLAIM, claim="status", problem="uri is not an https URL") from None
     if origin_of(uri) not in origins:
         raise InvalidToken(
             Reason.UNEXPECTED_CLAIM, claim="status", origin=origin_of(uri), expected=" ".join(sorted(origins))
@@ -101,11 +115,12 @@ def find_reference(
 
 
 def read(body: bytes, headers: Mapping[str, str], uri: str, issuer: Issuer, now: float) -> UnverifiedStatusList:
-    """The status list token that was fetched from *uri*, its signature still to be verified.
+    """Return the status list token in *body*, which was fetched from *uri* (section 8.3).
 
-    Checked: content type, ``typ``, algorithm, ``sub``, ``iat``, ``exp``, ``ttl``, the form of ``status_list``. ``iss``
-    is not looked at: the draft does not have it, the key decides. Raises
-    :class:`MalformedStatusList`, and :class:`InvalidToken` for what is no JWT at all.
+    Checked: the content type, ``typ``, the algorithm, ``sub``, ``iat``, ``exp``, ``ttl``, and the form of
+    ``status_list``. Not checked: the signature, and ``iss``, which the draft does not define: a key of *issuer* must
+    have signed the token. Raises :class:`MalformedStatusList`, and :class:`InvalidToken` for a malformed JWT. *now* is
+    in seconds since the epoch.
     """
     if headers.get("content-type", "").partition(";")[0].strip().lower() != MEDIA_TYPE:
         raise MalformedStatusList(f"its content type is not {MEDIA_TYPE}")
@@ -115,6 +130,8 @@ def read(body: bytes, headers: Mapping[str, str], uri: str, issuer: Issuer, now:
     if not isinstance(typ, str) or media_type(typ) != "statuslist+jwt":
         raise MalformedStatusList("its typ is not statuslist+jwt")
     claims = token.claims
+    # Section 5.1: "The value MUST be equal to that of the uri claim contained in the status_list claim of the
+    # Referenced Token."
     if claims.get("sub") != uri:
         raise MalformedStatusList("its sub is not the uri of the token")
     issued, expires, ttl = (_number(claims, name) for name in ("iat", "exp", "ttl"))
@@ -122,6 +139,7 @@ def read(body: bytes, headers: Mapping[str, str], uri: str, issuer: Issuer, now:
         raise MalformedStatusList("it has no iat, or one in the future")
     if expires is not None and expires <= now:
         raise MalformedStatusList("it has expired")
+    # Section 5.1: "The value of the claim MUST be a positive number encoded in JSON as a number."
     if ttl is not None and ttl <= 0:
         raise MalformedStatusList("its ttl is not positive")
     bits, packed = _packed(claims.get("status_list"))
@@ -142,7 +160,7 @@ def _number(claims: Mapping[str, Any], name: str) -> float | None:
 def _packed(found: object) -> tuple[int, bytes]:
     bits, text = (found.get("bits"), found.get("lst")) if isinstance(found, dict) else (None, None)
     if isinstance(bits, bool) or not isinstance(bits, int) or bits not in _BITS or not isinstance(text, str):
-        raise MalformedStatusList("its status_list is not bits and lst")
+        raise MalformedStatusList("its status_list does not have bits and lst")
     try:
         return bits, decode_base64url(text)
     except ValueError as error:
@@ -150,9 +168,10 @@ def _packed(found: object) -> tuple[int, bytes]:
 
 
 def decompress(published: UnverifiedStatusList, max_bytes: int) -> StatusList:
-    """The list itself, if it is no larger than *max_bytes*: not a byte more is ever decompress.
+    """Return the list in *published*. The caller has verified the signature.
 
-    Raises :class:`MalformedStatusList` for what is not exactly one ZLIB stream (RFC 1950).
+    Stops decompressing after *max_bytes*, so that a small token cannot fill the memory. Raises
+    :class:`MalformedStatusList` for a larger list, and for anything but one complete ZLIB stream (RFC 1950).
     """
     stream = zlib.decompressobj()
     try:
@@ -162,12 +181,15 @@ def decompress(published: UnverifiedStatusList, max_bytes: int) -> StatusList:
     if len(data) > max_bytes:
         raise MalformedStatusList(f"its list is larger than {max_bytes} bytes")
     if not stream.eof or stream.unused_data:
-        raise MalformedStatusList("its lst is not one whole ZLIB stream")
+        raise MalformedStatusList("its lst is not one complete ZLIB stream")
     return StatusList(bits=published.bits, data=data)
 
 
 def check(found: StatusList, index: int) -> None:
-    """Refuse a token whose status at *index* is not "valid": invalid, suspended, or what nobody mapped."""
+    """Raise :class:`InvalidToken` unless the status at *index* is VALID (section 7.1).
+
+    INVALID, SUSPENDED and application-specific values are denied alike.
+    """
     status = found.status(index)
     if status != VALID:
         raise InvalidToken(Reason.TOKEN_NOT_ACTIVE, status=status)

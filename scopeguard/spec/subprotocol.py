@@ -1,8 +1,11 @@
-"""An access token among the subprotocols that a websocket offers: browsers can set no other field (RFC 6455 §1.9).
+"""Find an access token among the subprotocols of a WebSocket handshake: ``Sec-WebSocket-Protocol`` (RFC 6455).
 
-Two forms are in use. Kubernetes puts the token, encoded, into a name of its own, which the server never selects:
-``base64url.bearer.authorization.k8s.io.<base64url of the token, without padding>``. Elsewhere the token follows a
-subprotocol called ``bearer``, which the server then may select: ``new WebSocket(url, ["bearer", token])``.
+This is the only field of the handshake that a script in a browser can set. Two conventions are in use:
+
+* Kubernetes: a subprotocol that contains the token, and that the server never selects:
+  ``base64url.bearer.authorization.k8s.io.<base64url of the token, without padding>``.
+* Others: the subprotocol ``bearer``, followed by the token: ``new WebSocket(url, ["bearer", token])``. The server may
+  select ``bearer``.
 """
 
 from __future__ import annotations
@@ -22,10 +25,12 @@ _KUBERNETES: Final = "base64url.bearer.authorization.k8s.io."
 
 @dataclass(frozen=True, slots=True)
 class Subprotocols:
-    """What a client offers: *others* are the subprotocols without those that carry a token, in their order.
+    """The subprotocols that a client offers.
 
-    *marker* is the word before the token, as it was written. A browser gives up unless one of the offered subprotocols
-    is selected, so this one is where the app selects none.
+    * ``others``: those that do not contain a token, in their order.
+    * ``marker``: ``bearer`` in the spelling of the client, if a token follows it. The server selects it if the app
+      selects no subprotocol: browsers close the connection unless one of those that they offer is selected.
+    * ``encoded``, ``plain``: the tokens of the two conventions; encoded ones are not decoded yet.
     """
 
     others: tuple[str, ...] = ()
@@ -35,7 +40,10 @@ class Subprotocols:
 
 
 def parse_subprotocols(values: Sequence[bytes]) -> Subprotocols:
-    """The subprotocols in all fields called ``Sec-WebSocket-Protocol``, which are one list (RFC 6455 §11.3.4)."""
+    """Return the subprotocols in *values*, the field lines of ``Sec-WebSocket-Protocol``.
+
+    RFC 6455 section 11.3.4: several lines are "logically the same as a single" field with all values.
+    """
     names = [name.strip() for name in b",".join(values).decode("latin-1").split(",")]
     names = [name for name in names if name]
     others: list[str] = []
@@ -58,9 +66,10 @@ def parse_subprotocols(values: Sequence[bytes]) -> Subprotocols:
 
 
 def token_from_subprotocols(values: Sequence[bytes], max_bytes: int, form: re.Pattern[bytes] = TOKEN68) -> str | None:
-    """The one token among the subprotocols; ``None`` without one.
+    """Return the token among the subprotocols in *values*, or ``None``.
 
-    Raises :class:`InvalidRequest` for more than one, and for a malformed, empty or oversized one.
+    Raises :class:`InvalidRequest` for more than one token, and for a token that is empty, longer than *max_bytes*, or
+    does not match *form*.
     """
     found = parse_subprotocols(values)
     tokens = (*found.encoded, *found.plain)
@@ -70,10 +79,10 @@ def token_from_subprotocols(values: Sequence[bytes], max_bytes: int, form: re.Pa
         raise InvalidRequest(Reason.SEVERAL_METHODS, methods=" ".join([SOURCE] * len(tokens)))
     if found.plain:
         return check_token(found.plain[0].encode("latin-1"), max_bytes, SOURCE, form)
-    if len(found.encoded[0]) > 2 * max_bytes:  # three octets take four characters
+    if len(found.encoded[0]) > 2 * max_bytes:  # do not decode it: base64url needs four characters for three bytes
         raise InvalidRequest(Reason.TOKEN_TOO_LARGE, source=SOURCE, limit=max_bytes)
     try:
         token = decode_base64url(found.encoded[0])
     except ValueError:
-        token = b" "  # no token has this form
+        token = b" "  # check_token() rejects it as malformed
     return check_token(token, max_bytes, SOURCE, form)

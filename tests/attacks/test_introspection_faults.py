@@ -251,7 +251,7 @@ def test_flapping_refuses_nobody_and_grants_nothing_old(authority: FakeAuthority
 
 @pytest.mark.rule("I-17")
 @pytest.mark.parametrize(
-    ("status", "hint"), [(400, 'validate = "auto"'), (401, "check client_id"), (403, "may not introspect")]
+    ("status", "hint"), [(400, 'validate = "auto"'), (401, "check client_id"), (403, "not allowed to introspect")]
 )
 def test_a_refusal_of_our_own_credentials_is_told_to_the_operator(
     authority: FakeAuthority, guard: Guard, caplog: pytest.LogCaptureFixture, status: int, hint: str

@@ -661,7 +661,7 @@ REFUSED = [
     (f'{ISSUERS}[[rules]]\npath = "/"\npublic = false', "[[rules]] 1: public: true, or no such line at all, is needed"),
     # values
     (f"resource = 'http://api.test'\n{ISSUERS}", "top level: resource: 'http://api.test' is cleartext"),
-    (f"realm = 'ü'\n{ISSUERS}", "top level: realm: 'ü' cannot stand in a header"),
+    (f"realm = 'ü'\n{ISSUERS}", "top level: realm: 'ü' is not allowed in a header"),
     (f"public = ['x']\n{ISSUERS}", "top level: public: rule 'x': a path must begin with /"),
     (f"token_sources = ['cookie']\n{ISSUERS}", "token_sources: 'cookie' is not one of 'header', 'query', 'form'"),
     (f"token_sources = []\n{ISSUERS}", "top level: token_sources: name at least one place"),

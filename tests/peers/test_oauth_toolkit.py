@@ -106,7 +106,7 @@ def test_wrong_credentials_of_ours_are_an_outage_with_the_fix(
     }
     token = oauth_toolkit.token(resource=API)
     with asking(oauth_toolkit, **wrong[auth]) as guard, caplog.at_level(logging.WARNING):
-        unavailable(ask(guard, token), "our client may not introspect")
+        unavailable(ask(guard, token), "our client is not allowed to introspect")
     assert any("check its rights" in message for message in caplog.messages)
 
 
@@ -114,14 +114,14 @@ def test_wrong_credentials_of_ours_are_an_outage_with_the_fix(
 def test_its_plain_answer_is_not_taken_for_a_signed_one(ask: Ask, oauth_toolkit: Peer):
     """It does not know RFC 9701, and sends JSON whatever it is asked for."""
     with asking(oauth_toolkit, signed=True) as guard:
-        unavailable(ask(guard, oauth_toolkit.token(resource=API)), "not a signed answer")
+        unavailable(ask(guard, oauth_toolkit.token(resource=API)), "the answer is not signed")
 
 
 @pytest.mark.rule("I-37")
 def test_an_authentication_that_its_metadata_do_not_list_is_told(ask: Ask, oauth_toolkit: Peer, api_key_pem: str):
     settings: dict[str, Any] = {"auth": "private_key_jwt", "private_key": api_key_pem, "key_algorithm": "ES256"}
     with asking(oauth_toolkit, **settings, client_secret=None) as guard:
-        says = "does not list introspection.auth = 'private_key_jwt' but client_secret_post client_secret_basic"
+        says = "lists client_secret_post client_secret_basic but not introspection.auth = 'private_key_jwt'"
         unavailable(ask(guard, oauth_toolkit.token(resource=API)), says)
 
 

@@ -270,8 +270,12 @@ class TestIntrospection:
         token = oidc_provider.token(resource=OPAQUE)
         with asking(oidc_provider, AUTO, clock=clock) as guard:
             for number in range(5):
-                unavailable(ask(guard, f"eyJhbGciOiJkaXIifQ..aaaa.bb{number}b.cccc"), "it does not answer about such")
-                unavailable(ask(guard, f"IHsiYWxnIjoibm9uZSJ9.bb{number}b.cccc"), "it does not answer about such")
+                unavailable(
+                    ask(guard, f"eyJhbGciOiJkaXIifQ..aaaa.bb{number}b.cccc"), "the server does not answer about such"
+                )
+                unavailable(
+                    ask(guard, f"IHsiYWxnIjoibm9uZSJ9.bb{number}b.cccc"), "the server does not answer about such"
+                )
             accepted(ask(guard, token), oidc_provider)
 
     @pytest.mark.rule("I-17")
@@ -281,7 +285,7 @@ class TestIntrospection:
         token = oidc_provider.token(resource=OPAQUE)
         wrong: dict[str, Any] = {"client_id": "api:basic", "client_secret": "sg-secret-of-somebody-else"}
         with asking(oidc_provider, auth="client_secret_basic", **wrong) as guard, caplog.at_level(logging.WARNING):
-            unavailable(ask(guard, token), "it does not accept our credentials")
+            unavailable(ask(guard, token), "the server refuses our credentials")
         assert any("check client_id" in message for message in caplog.messages)
 
     @pytest.mark.rule("I-37")
@@ -289,7 +293,7 @@ class TestIntrospection:
         token = oidc_provider.token(resource=OPAQUE)
         post: dict[str, Any] = {"client_id": "api-post", "client_secret": secret_of("api-post")}
         with asking(oidc_provider, path="/tenant", auth="client_secret_post", **post) as guard:
-            unavailable(ask(guard, token), "does not list introspection.auth = 'client_secret_post'")
+            unavailable(ask(guard, token), "but not introspection.auth = 'client_secret_post'")
         with asking(oidc_provider, path="/tenant") as guard:
             refused(ask(guard, "sg-opaque-of-nobody"), Reason.TOKEN_NOT_ACTIVE)
 
