@@ -17,6 +17,8 @@ from scopeguard.errors import ConfigurationError
 # The types of JSON values other than objects and arrays.
 _ATOMS: Final = frozenset((str, int, float, bool, type(None)))
 
+_LATEST: Final = 2.0**53
+
 
 def fingerprint(token: str) -> str:
     """Return 12 hexadecimal digits of the SHA-256 of *token*: the only trace of it that a log may contain."""
@@ -148,6 +150,76 @@ class AccessToken:
     def identity(self) -> tuple[str, str | None]:
         """The issuer and the subject, which together identify the user (RFC 7519 section 4.1.2)."""
         return self.issuer, self.subject
+
+    # Claims that conditions of a requirement read. Computed on use: most requests need none of them.
+
+    @property
+    def acr(self) -> str | None:
+        """The authentication context class reference of the user's sign-in; ``None`` if absent or not a string."""
+        value = self.claims.get("acr")
+        return value if isinstance(value, str) else None
+
+    @property
+    def amr(self) -> tuple[str, ...]:
+        """The methods by which the user signed in (RFC 8176). No requirement reads them."""
+        value = self.claims.get("amr")
+        return tuple(item for item in value if isinstance(item, str)) if isinstance(value, tuple) else ()
+
+    @property
+    def auth_time(self) -> float | None:
+        """When the user signed in, in seconds since the epoch; ``None`` if absent or not a finite number."""
+        value = self.claims.get("auth_time")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not -_LATEST < value < _LATEST:
+            return None
+        return float(value)
+
+    @property
+    def authorization_details(self) -> tuple[Mapping[str, Any], ...]:
+        """The objects in ``authorization_details`` (RFC 9396), read-only; empty if the claim is absent or malformed."""
+        value = self.claims.get("authorization_details")
+        return tuple(item for item in value if isinstance(item, Mapping)) if isinstance(value, tuple) else ()
+
+    @property
+    def actor(self) -> Actor | None:
+        """The party that acts for the subject (RFC 8693 section 4.1); ``None`` if the token has no ``act`` claim."""
+        value = self.claims.get("act")
+        return Actor(claims=value) if isinstance(value, Mapping) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """One member of a delegation chain: the content of an ``act`` claim (RFC 8693 section 4.1).
+
+    Access control considers the outermost actor only. Those within are history. ``exp``, ``nbf`` and ``aud`` in an
+    ``act`` claim have no meaning.
+    """
+
+    claims: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def subject(self) -> str | None:
+        """Its ``sub``; identifies the actor together with :attr:`issuer`."""
+        return self._text("sub")
+
+    @property
+    def issuer(self) -> str | None:
+        """Its ``iss``; ``None`` means that the issuer of the token knows the subject."""
+        return self._text("iss")
+
+    @property
+    def client_id(self) -> str | None:
+        """Its ``client_id``."""
+        return self._text("client_id")
+
+    @property
+    def actor(self) -> Actor | None:
+        """The actor before it, which delegated to it."""
+        value = self.claims.get("act")
+        return Actor(claims=value) if isinstance(value, Mapping) else None
+
+    def _text(self, name: str) -> str | None:
+        value = self.claims.get(name)
+        return value if isinstance(value, str) else None
 
 
 _FIELDS: Final = tuple(field.name for field in fields(AccessToken))

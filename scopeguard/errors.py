@@ -7,7 +7,9 @@
     |   |   +-- RequestTooLarge     413  invalid_request
     |   |   +-- RequestTimedOut     408  invalid_request
     |   +-- InvalidToken            401  invalid_token
+    |   +-- InsufficientUserAuthentication    401  insufficient_user_authentication
     |   +-- InsufficientScope       403  insufficient_scope
+    |   +-- InsufficientAuthorizationDetails  403  insufficient_scope, which names no scope
     |   +-- Forbidden               403, a refusal that no scope would change
     +-- AuthorityUnavailable    the token could not be checked, because the authorization server is unavailable: 503
     +-- ResponseAborted         the token expired while the response was being sent: raised to the ASGI server
@@ -83,7 +85,12 @@ class Reason(StrEnum):
     TOKEN_NOT_ACTIVE = "token_not_active"
     TOKEN_REVOKED = "token_revoked"
     # the route
+    INSUFFICIENT_USER_AUTHENTICATION = "insufficient_user_authentication"
     INSUFFICIENT_SCOPE = "insufficient_scope"
+    INSUFFICIENT_AUTHORIZATION_DETAILS = "insufficient_authorization_details"
+    USER_REQUIRED = "user_required"
+    MACHINE_REQUIRED = "machine_required"
+    ACTOR_REFUSED = "actor_refused"
     NO_RULE = "no_rule"
     # outages, which say nothing about the token
     AUTHORITY_UNREACHABLE = "authority_unreachable"
@@ -118,7 +125,12 @@ _CLIENT_TEXTS: Final[Mapping[Reason, str]] = {
     Reason.HTTPS_REQUIRED: "Access tokens are accepted over https only",
     # The only text that says which check of a token failed: an example in RFC 6750 section 3 has this sentence.
     Reason.TOKEN_EXPIRED: "The access token expired",
+    Reason.INSUFFICIENT_USER_AUTHENTICATION: "This operation needs a stronger or more recent sign-in of the user",
     Reason.INSUFFICIENT_SCOPE: "The access token lacks a scope that this operation needs",
+    Reason.INSUFFICIENT_AUTHORIZATION_DETAILS: "The access token lacks an authorization detail for this operation",
+    Reason.USER_REQUIRED: "This operation is for users, and the access token was issued to a client for itself",
+    Reason.MACHINE_REQUIRED: "This operation is for clients that act for themselves, not for users",
+    Reason.ACTOR_REFUSED: "The party that acts for the subject of the access token may not use this operation",
     Reason.NO_RULE: "No rule allows this operation",
 }
 
@@ -220,6 +232,45 @@ class InsufficientScope(AccessDenied):
     def __init__(self, scopes: tuple[str, ...], /, **detail: object) -> None:
         super().__init__(Reason.INSUFFICIENT_SCOPE, needed=" ".join(scopes), **detail)
         self.scopes = scopes
+
+
+class InsufficientUserAuthentication(AccessDenied):
+    """The token is valid, and the user did not sign in strongly or recently enough for the route (RFC 9470 section 3).
+
+    ``acr_values`` and ``max_age`` (seconds, ``None`` for no limit) are what the route requires, as the challenge names
+    them. ``scopes`` are those of the operation if the token lacks one of them as well, so that one new token suffices.
+    """
+
+    status: ClassVar[int] = 401
+    error: ClassVar[str | None] = "insufficient_user_authentication"
+
+    def __init__(
+        self,
+        *,
+        acr_values: tuple[str, ...] = (),
+        max_age: int | None = None,
+        scopes: tuple[str, ...] = (),
+        **detail: object,
+    ) -> None:
+        needed = {"acr_values": " ".join(acr_values)} if acr_values else {}
+        limits = {} if max_age is None else {"max_age": max_age}
+        super().__init__(Reason.INSUFFICIENT_USER_AUTHENTICATION, **needed, **limits, **detail)
+        self.acr_values = acr_values
+        self.max_age = max_age
+        self.scopes = scopes
+
+
+class InsufficientAuthorizationDetails(AccessDenied):
+    """The token is valid and has no authorization detail that allows the operation (RFC 9396 section 9).
+
+    RFC 9396 defines no error code. The challenge says ``insufficient_scope`` and names no scope, because none helps.
+    """
+
+    status: ClassVar[int] = 403
+    error: ClassVar[str | None] = "insufficient_scope"
+
+    def __init__(self, **detail: object) -> None:
+        super().__init__(Reason.INSUFFICIENT_AUTHORIZATION_DETAILS, **detail)
 
 
 class Forbidden(AccessDenied):

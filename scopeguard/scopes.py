@@ -16,7 +16,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-from scopeguard.errors import ConfigurationError
+from scopeguard.access_token import AccessToken
+from scopeguard.conditions import Condition, UserAuthentication
+from scopeguard.errors import AccessDenied, ConfigurationError, InsufficientScope, InsufficientUserAuthentication
 
 # RFC 6749 section 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E ). Always with ``fullmatch``: "$" also matches
 # before a line feed.
@@ -49,6 +51,16 @@ def is_scope(text: object) -> bool:
     return isinstance(text, str) and _SCOPE_TOKEN.fullmatch(text) is not None
 
 
+def scopes_in(alternative: frozenset[str | Condition]) -> frozenset[str]:
+    """Return the scopes of one alternative of a requirement."""
+    return frozenset(item for item in alternative if isinstance(item, str))
+
+
+def conditions_in(alternative: frozenset[str | Condition]) -> frozenset[Condition]:
+    """Return the conditions of one alternative of a requirement."""
+    return frozenset(item for item in alternative if isinstance(item, Condition))
+
+
 @dataclass(frozen=True, slots=True)
 class Requirement:
     """The scopes that a route requires: all scopes of any one of ``alternatives``.
@@ -59,7 +71,7 @@ class Requirement:
         any_of("rows.read", "admin")                # at least one
         all_of("rows.read") & "billing" | "admin"   # both, or admin alone
 
-    * ``alternatives``: sets of scopes. Requirements are equal if these are equal.
+    * ``alternatives``: sets of scopes and conditions. Requirements are equal if these are equal.
     * ``first``: the scopes of the first alternative, in the order in which the challenge names them.
 
     Raises :class:`ConfigurationError` for a string that is not one scope, for no alternatives (no token could satisfy
@@ -67,7 +79,7 @@ class Requirement:
     that needs a valid token and no scope, use :data:`AUTHENTICATED`.
     """
 
-    alternatives: tuple[frozenset[str], ...]
+    alternatives: tuple[frozenset[str | Condition], ...]
     first: tuple[str, ...] = field(compare=False)
 
     def __post_init__(self) -> None:
@@ -79,18 +91,40 @@ class Requirement:
             raise ConfigurationError("an alternative without a scope admits any token; use AUTHENTICATED alone")
         for scope in self.scopes:
             check_scope(scope, "a requirement")  # no token could contain anything else, and no challenge name it
-        if frozenset(self.first) != self.alternatives[0]:
+        if frozenset(self.first) != scopes_in(self.alternatives[0]):
             raise ConfigurationError("a requirement: first must list the scopes of the first alternative")
 
     def allows(self, scopes: frozenset[str]) -> bool:
         """Return whether *scopes* satisfy this requirement: :attr:`AccessToken.scopes <scopeguard.AccessToken>`.
 
-        No implication is applied here: the scopes of a token already include the implied ones.
+        No implication is applied here: the scopes of a token already include the implied ones. An alternative with
+        conditions is not satisfied by scopes: :meth:`refuse` considers those.
         """
         for needed in self.alternatives:  # noqa: SIM110 - any() over a generator takes four times as long
             if needed <= scopes:
                 return True
         return False
+
+    def refuse(self, token: AccessToken, now: float, leeway: float = 0.0) -> AccessDenied | None:
+        """Return why *token* does not satisfy this requirement; ``None`` if it does.
+
+        *now* is in seconds since the epoch, *leeway* that of the token's issuer in seconds. If no alternative is
+        satisfied, the refusal is about the first one for which the scopes of the token suffice, else about the first.
+        An insufficient sign-in is reported before missing scopes, and names them too, so that one new token suffices.
+        """
+        chosen: AccessDenied | None = None
+        has_scopes = False
+        for number, needed in enumerate(self.alternatives):
+            scopes = scopes_in(needed)
+            is_granted = scopes <= token.scopes
+            refusal = _refuse_conditions(needed, token, now, leeway)
+            if refusal is None and is_granted:
+                return None
+            if chosen is None or (is_granted and not has_scopes):
+                has_scopes = is_granted
+                named = self.first if number == 0 else tuple(sorted(scopes))
+                chosen = _with_scopes(refusal, named, token, is_granted=is_granted)
+        return chosen
 
     @property
     def challenge_scopes(self) -> tuple[str, ...]:
@@ -104,27 +138,34 @@ class Requirement:
     @property
     def scopes(self) -> frozenset[str]:
         """The scopes of all alternatives."""
-        return frozenset().union(*self.alternatives)
+        return frozenset().union(*map(scopes_in, self.alternatives))
 
-    def __or__(self, other: Requirement | str) -> Requirement:
+    @property
+    def terms(self) -> tuple[tuple[str, ...], ...]:
+        """The alternatives as texts for people: the scopes of each, sorted, then its conditions."""
+        return tuple(
+            (*sorted(scopes_in(needed)), *sorted(map(str, conditions_in(needed)))) for needed in self.alternatives
+        )
+
+    def __or__(self, other: Requirement | Condition | str) -> Requirement:
         return any_of(self, other)
 
-    def __ror__(self, other: str) -> Requirement:
+    def __ror__(self, other: Condition | str) -> Requirement:
         return any_of(other, self)
 
-    def __and__(self, other: Requirement | str) -> Requirement:
+    def __and__(self, other: Requirement | Condition | str) -> Requirement:
         return all_of(self, other)
 
-    def __rand__(self, other: str) -> Requirement:
+    def __rand__(self, other: Condition | str) -> Requirement:
         return all_of(other, self)
 
     def __repr__(self) -> str:
         if not self.alternatives[0]:
             return "AUTHENTICATED"
-        shown = [
-            repr(next(iter(scopes))) if len(scopes) == 1 else f"all_of({', '.join(map(repr, sorted(scopes)))})"
-            for scopes in self.alternatives
-        ]
+        shown = []
+        for needed in self.alternatives:
+            items = [*map(repr, sorted(scopes_in(needed))), *sorted(map(repr, conditions_in(needed)))]
+            shown.append(items[0] if len(items) == 1 else f"all_of({', '.join(items)})")
         if len(shown) > 1:
             return f"any_of({', '.join(shown)})"
         return shown[0] if shown[0].startswith("all_of") else f"all_of({shown[0]})"
@@ -134,9 +175,38 @@ AUTHENTICATED: Final = Requirement(alternatives=(frozenset(),), first=())
 """The requirement of a valid access token, whatever its scopes."""
 
 
-def _to_requirement(item: Requirement | str, setting: str) -> Requirement:
+def _refuse_conditions(
+    needed: frozenset[str | Condition], token: AccessToken, now: float, leeway: float
+) -> AccessDenied | None:
+    conditions = sorted(conditions_in(needed), key=lambda condition: (condition.order, str(condition)))
+    refusals = (condition.refuse(token, now, leeway) for condition in conditions)
+    return next((refusal for refusal in refusals if refusal is not None), None)
+
+
+def _with_scopes(
+    refusal: AccessDenied | None, scopes: tuple[str, ...], token: AccessToken, *, is_granted: bool
+) -> AccessDenied:
+    """Return *refusal*, or the one for missing scopes if that comes first."""
+    if isinstance(refusal, InsufficientUserAuthentication):
+        # RFC 9470 §3: the challenge may carry "scope" beside these parameters.
+        refusal.scopes = () if is_granted else scopes
+        return refusal
+    if refusal is not None and is_granted:
+        return refusal
+    return InsufficientScope(
+        scopes,
+        client_id=token.client_id,
+        token=token.fingerprint,
+        scope_claim="absent" if token.granted_scopes is None else "present",
+        granted=" ".join(token.granted_scopes or ()),
+    )
+
+
+def _to_requirement(item: Requirement | Condition | str, setting: str) -> Requirement:
     if isinstance(item, Requirement):
         return item
+    if isinstance(item, Condition):
+        return Requirement(alternatives=(frozenset((item,)),), first=())
     scope = check_scope(item, setting)
     if scope == "offline_access":
         warnings.warn(
@@ -147,22 +217,33 @@ def _to_requirement(item: Requirement | str, setting: str) -> Requirement:
     return Requirement(alternatives=(frozenset((scope,)),), first=(scope,))
 
 
-def _without_duplicates(alternatives: Iterable[frozenset[str]]) -> tuple[frozenset[str], ...]:
+def _without_duplicates(alternatives: Iterable[frozenset[str | Condition]]) -> tuple[frozenset[str | Condition], ...]:
     return tuple(dict.fromkeys(alternatives))
 
 
-def all_of(*items: Requirement | str) -> Requirement:
-    """Return the requirement of all *items*, which are scopes or requirements: ``all_of("rows.read", "billing")``.
+def all_of(
+    *items: Requirement | Condition | str,
+    acr: Requirement | Iterable[str] | None = None,
+    max_age: int | None = None,
+) -> Requirement:
+    """Return the requirement of all *items*, which are scopes, conditions or requirements.
 
-    Each scope is an argument of its own. Raises :class:`ConfigurationError` without arguments, and for a string that is
-    not one scope.
+    ``all_of("rows.read", "billing")``: each scope is an argument of its own.
+
+    *acr* and *max_age* add a :class:`~scopeguard.UserAuthentication`: the authentication context class references of
+    which one suffices (``any_of("urn:example:gold", "urn:example:silver")`` or a list), and how many seconds ago the
+    user may have signed in.
+
+    Raises :class:`ConfigurationError` without arguments, and for a string that is not one scope.
     """
+    if acr is not None or max_age is not None:
+        items = (*items, UserAuthentication(acr=() if acr is None else _acr_values(acr), max_age=max_age))
     if not items:
         raise ConfigurationError("all_of() needs at least one scope; use AUTHENTICATED to require none")
     parts = [_to_requirement(item, "all_of") for item in items]
     if len(parts) == 1:
         return parts[0]
-    alternatives: tuple[frozenset[str], ...] = (frozenset(),)
+    alternatives: tuple[frozenset[str | Condition], ...] = (frozenset(),)
     for part in parts:
         if len(alternatives) * len(part.alternatives) > _MAX_ALTERNATIVES:
             raise ConfigurationError(f"a requirement has more than {_MAX_ALTERNATIVES} alternatives; simplify it")
@@ -170,8 +251,16 @@ def all_of(*items: Requirement | str) -> Requirement:
     return Requirement(alternatives=alternatives, first=tuple(dict.fromkeys(s for part in parts for s in part.first)))
 
 
-def any_of(*items: Requirement | str) -> Requirement:
-    """Return the requirement of at least one of *items*, which are scopes or requirements.
+def _acr_values(acr: Requirement | Iterable[str]) -> Iterable[str]:
+    if not isinstance(acr, Requirement):
+        return acr
+    if any(len(needed) != 1 or conditions_in(needed) for needed in acr.alternatives):
+        raise ConfigurationError("acr: a token has one value; write any_of(...) of values, or a list")
+    return [value for needed in acr.alternatives for value in scopes_in(needed)]
+
+
+def any_of(*items: Requirement | Condition | str) -> Requirement:
+    """Return the requirement of at least one of *items*, which are scopes, conditions or requirements.
 
     ``any_of("rows.read", "admin")``: the challenge names the scopes of the first item. Raises
     :class:`ConfigurationError` without arguments, for a string that is not one scope, and for :data:`AUTHENTICATED`
@@ -187,14 +276,18 @@ def any_of(*items: Requirement | str) -> Requirement:
     )
 
 
-def require(*items: Requirement | str) -> Requirement:
-    """Return the requirement that ``requires(*items)`` states in every adapter: all of *items*.
+def require(
+    *items: Requirement | Condition | str,
+    acr: Requirement | Iterable[str] | None = None,
+    max_age: int | None = None,
+) -> Requirement:
+    """Return the requirement that ``requires(...)`` states in every adapter: all of *items*, *acr* and *max_age*.
 
     Raises :class:`ConfigurationError` as :func:`all_of` does.
     """
-    if not items:
+    if not items and acr is None and max_age is None:
         raise ConfigurationError("requires() needs at least one scope; use requires(AUTHENTICATED) to require none")
-    return all_of(*(_to_requirement(item, "requires") for item in items))
+    return all_of(*(_to_requirement(item, "requires") for item in items), acr=acr, max_age=max_age)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

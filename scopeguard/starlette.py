@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from starlette.endpoints import HTTPEndpoint, WebSocketEndpoint
@@ -31,6 +31,7 @@ from scopeguard.access_token import current_access_token as access_token
 from scopeguard.access_token import current_access_token_or_none as access_token_or_none
 from scopeguard.adapter.declarations import REQUIREMENT, mark
 from scopeguard.asgi import GUARD_KEY, GuardMiddleware, Receive, Scope, Send, request_view, send_response
+from scopeguard.conditions import Condition
 from scopeguard.core.decision import Granted
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard, engine_of
@@ -61,13 +62,20 @@ class Refusal(Response):
         await send_response(self.refused, self.raw_headers, scope, send)
 
 
-def requires(*items: Requirement | str) -> Callable[[Endpoint], Endpoint]:
+def requires(
+    *items: Requirement | Condition | str,
+    acr: Requirement | Iterable[str] | None = None,
+    max_age: int | None = None,
+) -> Callable[[Endpoint], Endpoint]:
     """Require an access token that satisfies all of *items* for an endpoint.
 
-    Each item is a scope, or a requirement such as ``any_of("read", "admin")``::
+    Each item is a scope, a condition, or a requirement such as ``any_of("read", "admin")``::
 
         @requires("tables.read", any_of("projects.read", "admin"))
         async def tables(request): ...
+
+    *acr* and *max_age* require that the user signed in strongly and recently enough, as in
+    :func:`~scopeguard.all_of`.
 
     Decorate a function or method with a parameter named ``request`` or ``websocket``, or a whole ``HTTPEndpoint`` or
     ``WebSocketEndpoint`` class. A sync endpoint still runs in Starlette's thread pool. Several decorators on one
@@ -80,7 +88,7 @@ def requires(*items: Requirement | str) -> Callable[[Endpoint], Endpoint]:
     Raises :class:`ConfigurationError` for a function without such a parameter, and, at each call, in an app without
     :class:`GuardMiddleware`.
     """
-    requirement = require(*items)
+    requirement = require(*items, acr=acr, max_age=max_age)
 
     def decorate(endpoint: Endpoint) -> Endpoint:
         inner = getattr(endpoint, REQUIREMENT, None)

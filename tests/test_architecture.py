@@ -25,7 +25,9 @@ PACKAGE = ROOT / "scopeguard"
 
 # Imports run one way: a layer imports itself and what stands above it here. "" is scopeguard/__init__.py, the face.
 LAYERS = (
-    ("extras", "errors", "scopes", "access_token", "request"),
+    ("extras", "errors"),
+    ("config.checks",),
+    ("access_token", "conditions", "scopes", "request"),
     ("config",),
     ("spec",),
     ("state",),
@@ -41,6 +43,7 @@ LAYERS = (
     ("client", "testing", "devserver", "server", "cli", "__main__"),
 )
 CONVENIENCES = LAYERS[-1]
+VOCABULARY = (*LAYERS[0], *LAYERS[2])
 
 # Laws 1 and 10: what the vocabulary, spec/, state/ and the flow are made of. Nothing here reads a clock, a random
 # number, a file, the environment or the network, starts a thread or writes a log.
@@ -49,10 +52,10 @@ PURE = {
     "enum", "functools", "hashlib", "hmac", "http", "ipaddress", "itertools", "json", "math", "operator", "re",
     "reprlib", "string", "struct", "types", "typing", "urllib.parse", "weakref", "zlib",
 }  # fmt: skip
-PURE_LAYERS = (*LAYERS[0], "config", "spec", "state", "flow")
+PURE_LAYERS = (*VOCABULARY, "config", "spec", "state", "flow")
 
-# Rooms that stand higher than the folder they are in: they read files.
-HIGHER = ("config.file", "config.documents", "config.catalog")
+# Modules on another level than their folder: three read files, and the checks of arguments need nothing but errors.
+ON_ANOTHER_LEVEL = ("config.file", "config.documents", "config.catalog", "config.checks")
 
 # Where what is not pure, and not of the standard library, may be imported.
 PLACES = {
@@ -76,7 +79,7 @@ PLACES = {
     "socket": ("edge", *CONVENIENCES),
     "ssl": ("edge", *CONVENIENCES),
     "warnings": (
-        *LAYERS[0],
+        *VOCABULARY,
         "config",
         "config.file",
         *CONVENIENCES,
@@ -107,7 +110,7 @@ class Module:
 
     @property
     def layer(self) -> str:
-        for higher in HIGHER:
+        for higher in ON_ANOTHER_LEVEL:
             if self.name == higher or self.name.startswith(f"{higher}."):
                 return higher
         return self.name.partition(".")[0]

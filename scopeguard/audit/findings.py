@@ -53,7 +53,7 @@ class _Verdict:
     def alternatives(self) -> tuple[frozenset[str], ...]:
         if self.kind is not Kind.SCOPES or self.requirement is None:
             return ()
-        return self.requirement.alternatives
+        return tuple(map(frozenset, self.requirement.terms))
 
 
 @dataclass(slots=True)
@@ -276,7 +276,7 @@ class _Audit:
             guards = [layer.guard for layer, _ in route.around.layers]
             guards += [item.guard for item in route.declared if item.guard is not None]
             for guard in guards:
-                missing = find_ungrantable(entry.alternatives, guard, self._granted)
+                missing = find_ungrantable(entry.scope_sets, guard, self._granted)
                 if missing is not None:
                     names = ", ".join(repr(scope) for scope in missing)
                     message = f"no issuer grants {names}, so no token opens this route"

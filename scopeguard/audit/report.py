@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from scopeguard.guard import Guard
+from scopeguard.scopes import is_scope
 
 JSON_VERSION: Final = 1
 
@@ -82,9 +83,14 @@ class Entry:
     opaque: bool = False
 
     @property
+    def scope_sets(self) -> tuple[frozenset[str], ...]:
+        """The alternatives without their conditions, whose texts are no scopes: they contain a space."""
+        return tuple(frozenset(filter(is_scope, alternative)) for alternative in self.alternatives)
+
+    @property
     def scopes(self) -> frozenset[str]:
         """Every scope that occurs in an alternative."""
-        return frozenset().union(*self.alternatives)
+        return frozenset().union(*self.scope_sets)
 
     @property
     def where(self) -> str:

@@ -143,4 +143,4 @@ def shown(access: Requirement | Access) -> str:
         return access.value
     if access == AUTHENTICATED:
         return "any valid token"
-    return " or ".join(" and ".join(sorted(alternative)) for alternative in access.alternatives)
+    return " or ".join(map(" and ".join, access.terms))

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
+from scopeguard.conditions import MACHINE, USER, Condition
 from scopeguard.config.catalog import ScopeCatalog
+from scopeguard.config.checks import flag
 from scopeguard.config.documents import Document, DocumentOrPath, read_document
 from scopeguard.contracts.contract import (
     Contract,
@@ -23,11 +25,14 @@ from scopeguard.contracts.operations import Operation, rules_of
 from scopeguard.contracts.schemes import Schemes
 from scopeguard.errors import ConfigurationError, printable
 from scopeguard.rules import Access
-from scopeguard.scopes import Requirement
+from scopeguard.scopes import Requirement, all_of
 
 _PARAMETER: Final = re.compile(r"\{([^{}]*)\}")
 METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 _OF_A_PATH: Final = ("$ref", "summary", "description", "servers", "parameters")
+EXTENSION: Final = "x-scopeguard"
+"""The member of an operation that says what it requires besides scopes: ``acr``, ``max_age`` and ``machine``."""
+_CONDITIONS: Final = ("acr", "max_age", "machine")
 _DECISIVE: Final = ("paths", "security", "servers", "components")  # members of the document that change a decision
 _VERSIONS: Final = ("3.0", "3.1", "3.2")
 _MOST_REFERENCES: Final = 32  # that lead from one to the next
@@ -60,6 +65,8 @@ def openapi(
       ``?`` or ``#`` in the path.
     * ``$ref`` within the document is followed, any other is refused. Webhooks and callbacks are requests of the API to
       others: ignored. Parameters, bodies and hosts are not checked.
+    * ``x-scopeguard`` in an operation requires more of the token than scopes:
+      ``{"acr": ["urn:example:gold"], "max_age": 300, "machine": false}``, each as in :func:`~scopeguard.all_of`.
 
     Raises :class:`ConfigurationError` naming the document, the operation and the way out; also for a document without
     operations, a member of a path that is not a method in lower case nor anything else that OpenAPI has there, and a
@@ -163,6 +170,8 @@ class Reader:
             # A null beside the document's security could mean either.
             is_null = security is None and "security" in operation and "security" in self.document.content
             access = None if security is None and not is_null else self.schemes.access(security)
+            if EXTENSION in operation:
+                access = _with_conditions(access, operation[EXTENSION])
         except ConfigurationError as error:
             raise self.document.error(f"{name}: {error}") from None
         return Described(method=method, paths=paths, access=access, name=name, source=f"{self.document.name}: {name}")
@@ -174,6 +183,22 @@ class Reader:
         if not isinstance(servers, list):
             raise ConfigurationError("servers: a list is needed")
         return [_base(_mapping(server)) for server in servers]
+
+
+def _with_conditions(access: Requirement | Access | None, members: Any) -> Requirement:
+    """Add what the extension of an operation requires to its *access*."""
+    if not isinstance(access, Requirement):
+        raise ConfigurationError(f"{EXTENSION}: the operation needs security that requires a token")
+    if not isinstance(members, Mapping) or not members:
+        raise ConfigurationError(f'{EXTENSION}: an object is needed, as in {{"acr": ["urn:example:gold"]}}')
+    unknown = [printable(name) for name in members if name not in _CONDITIONS]
+    if unknown:
+        raise ConfigurationError(f"{EXTENSION}: {unknown[0]} is unknown; it may have {', '.join(_CONDITIONS)}")
+    items: list[Condition] = []
+    if "machine" in members:
+        flag(members["machine"], f"{EXTENSION}: machine")
+        items.append(MACHINE if members["machine"] else USER)
+    return all_of(access, *items, acr=members.get("acr"), max_age=members.get("max_age"))
 
 
 def security_schemes(document: DocumentOrPath) -> tuple[str, ...]:

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Final
 
+from scopeguard.conditions import Condition
 from scopeguard.errors import ConfigurationError
 from scopeguard.rules import Access, Rule
 from scopeguard.rules.overlap import Overlaps, is_narrower
 from scopeguard.rules.rule import METHODS, strictest
 from scopeguard.rules.template import Many, One, Step, Template
-from scopeguard.scopes import Requirement, all_of, any_of
+from scopeguard.scopes import Requirement, all_of, any_of, conditions_in, scopes_in
 
 _SEGMENTS: Final = re.compile(r"\{[^{}]*:segments\}")
 _MOST_INTERSECTIONS: Final = 10_000
@@ -93,7 +94,13 @@ def _absorbed(requirement: Requirement) -> Requirement:
     if len(every) == 1:
         return requirement
     kept = [needed for needed in every if not any(less < needed for less in every)]
-    return any_of(*(all_of(*(requirement.first if needed == every[0] else sorted(needed))) for needed in kept))
+    return any_of(*(all_of(*(_items(requirement, needed))) for needed in kept))
+
+
+def _items(requirement: Requirement, needed: frozenset[str | Condition]) -> tuple[str | Condition, ...]:
+    """Return the items of one alternative, scopes in the order in which a challenge names them."""
+    scopes = requirement.first if needed == requirement.alternatives[0] else sorted(scopes_in(needed))
+    return (*scopes, *sorted(conditions_in(needed), key=str))
 
 
 # Which of two templates is the more concrete

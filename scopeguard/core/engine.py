@@ -263,20 +263,20 @@ class Engine:
             return self.refuse(MissingCredentials(Reason.NO_CREDENTIALS), requirement, request=request)
         if closed:
             return self.refuse(Forbidden(Reason.NO_RULE), request=request)
-        if requirement is None or requirement.allows(token.scopes):
+        denial: AccessDenied | None = None
+        if requirement is not None and not requirement.allows(token.scopes):
+            leeway = self.issuers.leeway(token.issuer, self._monotonic())
+            denial = requirement.refuse(token, self._wall(), leeway)
+        if denial is None:
             granted = Granted(token) if request is None else Granted(token, method=request.method, path=request.path)
             if self.listens:
                 self.reporter.decided(granted, request, self._monotonic(), again=again)
             return granted
-        if challenged is not None:
+        if challenged is not None and requirement is not None and isinstance(denial, InsufficientScope):
+            # The challenge names what code inside the app requires as well.
             requirement = challenged() or requirement
-        denial = InsufficientScope(
-            requirement.challenge_scopes,
-            client_id=token.client_id,
-            token=token.fingerprint,
-            scope_claim="absent" if token.granted_scopes is None else "present",
-            granted=" ".join(token.granted_scopes or ()),
-        )
+            facts = {name: value for name, value in denial.detail.items() if name != "needed"}
+            denial = InsufficientScope(requirement.challenge_scopes, **facts)
         return self.refuse(denial, requirement, request=request)
 
     def admit_anonymous(self, request: RequestView | None, *, again: bool = False) -> Anonymous:

@@ -33,6 +33,7 @@ from dataclasses import replace
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import urlencode
 
+from scopeguard.conditions import Condition
 from scopeguard.config.checks import flag, text
 from scopeguard.extras import explain_missing
 
@@ -158,14 +159,22 @@ class Protected(DeclaringDependency):
         """The names of its security schemes in the OpenAPI document."""
         return tuple(self._schemes)
 
-    def requires(self, *items: Requirement | str) -> Self:
-        """The same dependency with a requirement, for ``Depends``: all of *items*, scopes or ``any_of(...)`` and its
-        like. The OpenAPI document shows its alternatives; beside another dependency with scopes it would show
-        fewer than are needed, so put the whole requirement of a route into one.
+    def requires(
+        self,
+        *items: Requirement | Condition | str,
+        acr: Requirement | Iterable[str] | None = None,
+        max_age: int | None = None,
+    ) -> Self:
+        """Return the same dependency with a requirement, for ``Depends``: all of *items*.
+
+        *items* are scopes, conditions, or ``any_of(...)`` and its like. *acr* and *max_age* require that the user
+        signed in strongly and recently enough, as in :func:`~scopeguard.all_of`. The OpenAPI document shows the
+        alternatives of the scopes. Beside another dependency with scopes it would show fewer than are needed, so put
+        the whole requirement of a route into one dependency.
 
         ``app.dependency_overrides`` for this dependency holds for the result as well. Another ``Protected`` there is
         asked with the requirement; any other function takes the place of the check."""
-        narrowed = self._narrowed(require(*items))
+        narrowed = self._narrowed(require(*items, acr=acr, max_age=max_age))
         narrowed._show()
         return narrowed
 

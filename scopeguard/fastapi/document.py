@@ -11,7 +11,7 @@ from fastapi.security.base import SecurityBase
 
 from scopeguard.config.checks import checked_url
 from scopeguard.config.sources import TokenSource, TokenSources
-from scopeguard.scopes import Requirement, check_scope
+from scopeguard.scopes import Requirement, check_scope, scopes_in
 
 
 class _Scheme(SecurityBase):
@@ -66,12 +66,12 @@ def shown(schemes: Mapping[str, models.SecurityBase], requirement: Requirement |
     """Dependencies that do nothing but appear in the document: one for each scheme and alternative."""
     if requirement is None:
         return [Security(_Scheme(name, model)) for name, model in schemes.items()]
-    first, as_written = requirement.alternatives[0], frozenset(requirement.first)
+    first = requirement.alternatives[0]
     # The first keeps the plain name, so that what other dependencies of the route need is added to it.
     return [
         Security(
             _Scheme(name if alternative is first else _Alternative(name), model),
-            scopes=requirement.first if alternative == as_written else sorted(alternative),
+            scopes=requirement.first if alternative is first else sorted(scopes_in(alternative)),
         )
         for alternative in requirement.alternatives
         for name, model in schemes.items()

@@ -39,6 +39,7 @@ from flask.wrappers import Response
 from scopeguard.access_token import AccessToken
 from scopeguard.adapter.cors import PREFLIGHT_KEY
 from scopeguard.adapter.declarations import REQUIREMENT, SOURCES, declare_access, mark
+from scopeguard.conditions import Condition
 from scopeguard.config.sources import TokenSource, checked_sources
 from scopeguard.core.decision import Granted
 from scopeguard.errors import ConfigurationError
@@ -56,10 +57,15 @@ T = TypeVar("T")
 _DECORABLE: Final = "a view, a view class, a method or a blueprint"
 
 
-def requires(*items: Requirement | str, token_sources: Iterable[str] | None = None) -> Callable[[T], T]:
+def requires(
+    *items: Requirement | Condition | str,
+    acr: Requirement | Iterable[str] | None = None,
+    max_age: int | None = None,
+    token_sources: Iterable[str] | None = None,
+) -> Callable[[T], T]:
     """Require an access token that satisfies all of *items* for a view.
 
-    Each item is a scope, or a requirement such as ``any_of("read", "admin")``::
+    Each item is a scope, a condition, or a requirement such as ``any_of("read", "admin")``::
 
         @app.get("/tables")
         @requires("tables.read", any_of("projects.read", "admin"))
@@ -68,6 +74,9 @@ def requires(*items: Requirement | str, token_sources: Iterable[str] | None = No
     Decorate a view function, sync or async, a method of a ``MethodView``, a whole view class (or list the decorator in
     its ``decorators``), or a function for ``Blueprint.before_request``. Put it below the line ``@app.route``. Several
     decorators add up, including those of base classes.
+
+    *acr* and *max_age* require that the user signed in strongly and recently enough, as in
+    :func:`~scopeguard.all_of`.
 
     *token_sources*: where this view takes tokens, as in ``("header", "form")``. Default: the setting of the guard. It
     needs :class:`ScopeGuard`.
@@ -78,7 +87,7 @@ def requires(*items: Requirement | str, token_sources: Iterable[str] | None = No
     Raises :class:`ConfigurationError` for an object that cannot be decorated, and, at each call, in an app without a
     guard.
     """
-    requirement = require(*items)
+    requirement = require(*items, acr=acr, max_age=max_age)
     sources = None if token_sources is None else checked_sources(token_sources, "requires: token_sources")
 
     def decorate(view: Any) -> Any:

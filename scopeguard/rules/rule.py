@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
+from scopeguard.conditions import Condition
 from scopeguard.config.checks import Converted, converted, instance, member, strings, text
 from scopeguard.config.sources import TokenSource, checked_sources
 from scopeguard.errors import ConfigurationError
@@ -82,7 +83,7 @@ class Rule:
     """
 
     path: str
-    access: Converted[Requirement | Access | str, Requirement | Access] = converted(AUTHENTICATED)
+    access: Converted[Requirement | Condition | Access | str, Requirement | Access] = converted(AUTHENTICATED)
     methods: Iterable[str] | None = None
     token_sources: Iterable[str] | None = None
     source: str | None = field(default=None, compare=False)
@@ -101,6 +102,9 @@ class Rule:
             if access in {item.value for item in Access}:
                 raise ConfigurationError(f"rule {self.path!r}: access: write {access.upper()}, not a scope {access!r}")
             access = all_of(check_scope(access, f"rule {self.path!r}: access"))
+            object.__setattr__(self, "access", access)
+        if isinstance(access, Condition):
+            access = all_of(access)
             object.__setattr__(self, "access", access)
         instance(
             access, (Requirement, Access), f"rule {self.path!r}: access", "a requirement, PUBLIC, OPTIONAL or DENIED"

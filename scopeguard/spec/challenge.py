@@ -16,7 +16,9 @@ from scopeguard.errors import (
     AccessDenied,
     AuthorityUnavailable,
     ConfigurationError,
+    InsufficientAuthorizationDetails,
     InsufficientScope,
+    InsufficientUserAuthentication,
     InvalidRequest,
     MissingCredentials,
     Reason,
@@ -25,7 +27,9 @@ from scopeguard.spec.error_body import BodyWriter, ErrorBody, Problem, check_wri
 
 _QUOTABLE: Final = re.compile(r"[\x20-\x7E]*")
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_RESERVED: Final = frozenset(("realm", "scope", "error", "error_description", "error_uri"))
+_RESERVED: Final = frozenset(
+    ("realm", "scope", "error", "error_description", "error_uri", "acr_values", "max_age", "resource_metadata")
+)
 _ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:[\x21\x23-\x5B\x5D-\x7E]+")
 DEFAULT_RETRY_AFTER: Final = 5.0
 MAX_RETRY_AFTER: Final = 300.0
@@ -137,6 +141,11 @@ class ChallengeStyle:
             parts.append(f"error_description={quote(denial.description)}")
             if self.error_uri is not None:
                 parts.append(f"error_uri={quote(self.error_uri)}")
+        if isinstance(denial, InsufficientUserAuthentication):
+            if denial.acr_values:
+                parts.append(f"acr_values={quote(' '.join(denial.acr_values))}")
+            if denial.max_age is not None:
+                parts.append(f'max_age="{denial.max_age}"')
         if scopes and not isinstance(denial, InvalidRequest):
             # Also without credentials. RFC 6750 section 3.1 advises against "an error code or other error information"
             # there, and the scope is neither.
@@ -164,8 +173,10 @@ def write_denial(
     *scopes* are those of the route. With *head*, the body is empty, and ``Content-Length`` is that of the response to
     GET (RFC 9110 section 8.6).
     """
-    if isinstance(denial, InsufficientScope):
+    if isinstance(denial, InsufficientScope | InsufficientUserAuthentication):
         scopes = denial.scopes
+    elif isinstance(denial, InsufficientAuthorizationDetails):
+        scopes = ()  # no scope would help
     if style.hide_forbidden and denial.status == HTTPStatus.FORBIDDEN:
         nothing = _problem(404, "There is nothing here for this request")
         return _response(nothing, (), style, head=head)

@@ -249,6 +249,9 @@ def check_members(token: Unverified, issuer: Issuer) -> None:
         given = claims.get(name)
         if not isinstance(given, str) or not given.startswith(tuple(prefixes)):
             raise InvalidToken(Reason.UNEXPECTED_CLAIM, claim=name)
+    if "act" in claims and not isinstance(claims["act"], dict):
+        # RFC 8693 §4.1: "The act (actor) claim [...] value is a JSON object".
+        raise InvalidToken(Reason.MALFORMED_CLAIM, claim="act")
     for name in issuer.forbidden_claims:
         if name in claims:
             raise InvalidToken(Reason.FORBIDDEN_CLAIM, claim=name)

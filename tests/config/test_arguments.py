@@ -167,6 +167,10 @@ CONSTRUCTORS: Final[dict[str, tuple[Callable[..., object], Any]]] = {
         scopeguard.ScopeCatalog.from_google_discovery,
     ),
     "ScopeCatalog.from_toml": (scopeguard.ScopeCatalog.from_toml, scopeguard.ScopeCatalog.from_toml),
+    "UserAuthentication": (_with(scopeguard.UserAuthentication, acr="x", max_age=1), scopeguard.UserAuthentication),
+    "AuthorizationDetail": (_with(scopeguard.AuthorizationDetail, type="x"), scopeguard.AuthorizationDetail),
+    "DelegatedTo": (_with(scopeguard.DelegatedTo, subject="x"), scopeguard.DelegatedTo),
+    "all_of": (_with(scopeguard.all_of, "x"), scopeguard.all_of),
     "flask.requires": (_with(flask.requires, "x"), flask.requires),
     "flask.public": (flask.public, flask.public),
     "flask.optional": (flask.optional, flask.optional),
@@ -175,7 +179,7 @@ CONSTRUCTORS: Final[dict[str, tuple[Callable[..., object], Any]]] = {
 # Values and results that users get and do not construct, and functions whose arguments come one after the other or are
 # checked elsewhere.
 NOT_CONSTRUCTED: Final = {
-    "AccessToken", "Anonymous", "Denied", "Granted", "Unavailable", "HeaderList", "Problem", "RequestView",
+    "AccessToken", "Actor", "Anonymous", "Denied", "Granted", "Unavailable", "HeaderList", "Problem", "RequestView",
     "Requirement", "Response", "Access", "ClientSettings", "SecurityEvent", "TokenResponse", "Contract", "Difference",
     "BadToken", "Hold", "Switch", "Refusal", "Shadowed",
     "all_of", "any_of", "requires", "Network", "required_scopes", "serve",
@@ -345,6 +349,12 @@ ACCEPTED: Final[dict[tuple[str, str], set[str]]] = {
             },
         ),
         ({"text", "list"}, {"Authority": "subjects"}),
+        ({"zero"}, {"UserAuthentication": "max_age", "all_of": "max_age", "flask.requires": "max_age"}),
+        ({"text", "list"}, {"UserAuthentication": "acr", "all_of": "acr", "flask.requires": "acr"}),
+        ({"text"}, {"AuthorizationDetail": "type", "DelegatedTo": "subject issuer"}),
+        ({"empty", "text", "list"}, {"AuthorizationDetail": "actions locations datatypes privileges"}),
+        ({"empty", "text"}, {"AuthorizationDetail": "identifier"}),
+        ({"function", "class"}, {"AuthorizationDetail": "where"}),
         ({"zero", "fraction"}, {"Issuer": "leeway", "Introspection": "ttl negative_ttl", "RefusalLog": "interval"}),
     )
     for constructor, arguments_ in names.items()
@@ -390,6 +400,7 @@ ALSO_CALLED: Final[dict[tuple[str, str], tuple[str, ...]]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:max_age=0")
 @pytest.mark.parametrize(("constructor", "argument"), list(cases()))
 def test_an_argument_of_the_wrong_kind_is_refused_by_name(constructor: str, argument: str):
     make, _ = CONSTRUCTORS[constructor]

@@ -66,6 +66,7 @@ from scopeguard.stores.redis import RedisStore
 
 BASE = Path("/etc/api")
 ISSUERS = '[[issuers]]\nurl = "https://as.test"\naudience = "https://api.test"\n'
+CONDITIONS = ("acr", "max_age", "authorization_details", "delegated_to", "machine")
 RULES = "[[rules]]\n"
 _SCHEMES = {
     "oauth": {"type": "oauth2", "flows": {"implicit": {"scopes": {"read": "From the document"}}}},
@@ -343,7 +344,7 @@ def test_the_examples_that_messages_give_are_right(table: str, key: str, tmp_pat
     elif key == "issuers":
         text = f'resource = "https://api.test"\n{text}'
     else:
-        if table == "[[rules]]" and key in ("path", "methods", "extension_methods", "token_sources"):
+        if table == "[[rules]]" and key in ("path", "methods", "extension_methods", "token_sources", *CONDITIONS):
             text = (text if key != "path" else f"[[rules]]\n{line}") + "\nauthenticated = true"
         text = f"{text}\n{ISSUERS}"
     for name, content in FILES.items():

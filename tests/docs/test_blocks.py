@@ -237,6 +237,27 @@ def _check_rule_mark(_: FakeAuthority) -> None:
     assert mark.args == ("B-13",)
 
 
+def _check_requirements(authority: FakeAuthority) -> None:
+    rules = run("requirements")["rules"]
+    guard = Guard(authority.issuer, audit="off")
+    client = TestClient(GuardMiddleware(asgi_app(), guard=guard, rules=rules))
+    recent = {"acr": "urn:example:silver", "auth_time": authority.clock.wall() - 200}
+    assert client.get("/payments", headers=authority.bearer("payments", claims=recent)).status_code == 200
+    refused = client.get("/payments", headers=authority.bearer("payments"))
+    assert 'acr_values="urn:example:gold urn:example:silver", max_age="300"' in refused.headers["www-authenticate"]
+    details = {"authorization_details": [{"type": "payment_initiation", "actions": ["initiate"]}]}
+    assert client.get("/payments/1", headers=authority.bearer("payments", claims=details)).status_code == 200
+    assert client.get("/payments/1", headers=authority.bearer("payments")).status_code == 403
+    assert client.get("/mail", headers=authority.bearer("mail")).status_code == 403
+
+
+def _check_requirements_file(authority: FakeAuthority) -> None:
+    text = f'[[issuers]]\nurl = "{ISSUER}"\naudience = "{API}"\n' + NAMED["requirements_file"].source
+    _, arguments = settings_from(tomllib.loads(text), ROOT, file="api.toml", environment={})
+    (rule,) = arguments["rules"].all
+    assert rule.access == scopeguard.all_of("payments", scopeguard.USER, acr=["urn:example:gold"], max_age=300)
+
+
 CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "asgi": _check_asgi,
     "wsgi": _check_wsgi,
@@ -244,6 +265,8 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "fastapi": _check_fastapi,
     "flask": _check_flask,
     "rules": _check_rules,
+    "requirements": _check_requirements,
+    "requirements_file": _check_requirements_file,
     "contract": _check_contract,
     "client": _check_client,
     "introspection": _check_introspection,

@@ -38,6 +38,7 @@ from scopeguard.testing import FakeAuthority
 
 BOTH = all_of("read", "write")
 ANY = any_of("admin", all_of("read", "write"))
+GOLD = all_of("read", acr="gold", max_age=300)
 EVERYWHERE = ("header", "query", "form")
 
 
@@ -57,6 +58,7 @@ def rules(*, with_scopes: bool = True) -> Rules:
     routes = [
         Rule("/both", BOTH) if with_scopes else Rule("/both"),
         Rule("/any", ANY) if with_scopes else Rule("/any"),
+        Rule("/gold", GOLD) if with_scopes else Rule("/gold"),
         Rule("/none"),
         Rule("/query", token_sources=("header", "query")),
         Rule("/form", token_sources=("header", "form")),

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from doors import ANY, BOTH, EVERYWHERE, Door, call_asgi, call_wsgi, in_loop, rules, seen
+from doors import ANY, BOTH, EVERYWHERE, GOLD, Door, call_asgi, call_wsgi, in_loop, rules, seen
 from scenarios import Answered, Exchange
 from scopeguard import AUTHENTICATED, AccessToken, Guard, Requirement
 from scopeguard.fastapi import Protected
@@ -25,9 +25,9 @@ from scopeguard.starlette import requires as starlette_requires
 Send = Callable[[Exchange], Answered]
 
 METHODS = ["GET", "POST", "HEAD"]
-SCOPED: dict[str, Requirement] = {"/both": BOTH, "/any": ANY}
+SCOPED: dict[str, Requirement] = {"/both": BOTH, "/any": ANY, "/gold": GOLD}
 SOURCES = {"/query": ("header", "query"), "/form": ("header", "form"), "/both-places": EVERYWHERE}
-ALL = ("/both", "/any", "/none", "/query", "/form", "/both-places", "/optional", "/public")
+ALL = ("/both", "/any", "/gold", "/none", "/query", "/form", "/both-places", "/optional", "/public")
 
 
 def _starlette(backend: str) -> Callable[[Guard], Send]:
@@ -56,6 +56,7 @@ def _fastapi_app(guard: Guard, *, behind_middleware: bool) -> fastapi.FastAPI:
     dependencies: dict[str, Any] = {
         "/both": fastapi.Security(protected, scopes=["read", "write"]),
         "/any": fastapi.Depends(protected.requires(ANY)),
+        "/gold": fastapi.Depends(protected.requires("read", acr="gold", max_age=300)),
         "/none": fastapi.Depends(protected),
         "/optional": fastapi.Depends(Protected(guard, optional=True)),
         "/public": fastapi.Depends(lambda: None),

@@ -5,6 +5,7 @@ The API has these routes; every granted request is answered with what the app sa
 ==================  ===========================================================================
 ``/both``           needs ``read`` and ``write``
 ``/any``            needs ``admin``, or ``read`` and ``write``
+``/gold``           needs ``read``, and a sign-in of class ``gold`` within five minutes
 ``/none``           needs a valid token and no scope
 ``/query``          the same, and takes the token from the query string as well
 ``/form``           the same, and takes it from a form as well
@@ -147,6 +148,13 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("the other alternative", bearer("{T}", "/any"), "PASS"),
     Scenario("neither alternative", bearer("{READ}", "/any"), "IS", scope="admin"),
     Scenario("no scope needed", bearer("{NO_SCOPE}", "/none"), "PASS"),
+    # the sign-in of the user (RFC 9470)
+    Scenario("a strong and recent sign-in", bearer("{GOLD}", "/gold"), "PASS"),
+    Scenario("a weak sign-in", bearer("{READ}", "/gold"), "SU"),
+    Scenario("a sign-in too long ago", bearer("{STALE}", "/gold"), "SU"),
+    Scenario("a weak sign-in and a scope missing", bearer("{ADMIN}", "/gold"), "SU", scope="read"),
+    Scenario("a strong sign-in and a scope missing", bearer("{GOLD_ADMIN}", "/gold"), "IS", scope="read"),
+    Scenario("an expired token where a sign-in is needed", bearer("{EXPIRED}", "/gold"), "IT"),
     # HEAD, other methods, other paths
     Scenario("HEAD without a token", Exchange(method="HEAD"), "E401"),
     Scenario("HEAD without the scope", bearer("{READ}", method="HEAD"), "IS", scope="read write"),
@@ -209,10 +217,14 @@ def tokens(authority: FakeAuthority) -> dict[str, str]:
     """The tokens that scenarios name."""
     stranger = FakeAuthority("https://other.test", authority.audience, clock=authority.clock)
     good = authority.mint("read write")
+    now = int(authority.clock.wall())
     return {
         "T": good,
         "READ": authority.mint("read"),
         "ADMIN": authority.mint("admin"),
+        "GOLD": authority.mint("read", claims={"acr": "gold", "auth_time": now - 200}),
+        "GOLD_ADMIN": authority.mint("admin", claims={"acr": "gold", "auth_time": now - 200}),
+        "STALE": authority.mint("read", claims={"acr": "gold", "auth_time": now - 400}),
         "NO_SCOPE": authority.mint(),
         "CASE": authority.mint("Read Write"),
         "ALIKE": authority.mint("read:all readonly write"),
@@ -256,8 +268,14 @@ def verify(
         if scenario.send.target == "/optional":
             assert any("authorization" in value.lower() for value in answer.all("vary"))
         return
-    statuses = {"E401": 401, "IT": 401, "IR": 400, "IS": 403, "413": 413}
-    errors = {"IT": "invalid_token", "IR": "invalid_request", "IS": "insufficient_scope", "413": "invalid_request"}
+    statuses = {"E401": 401, "SU": 401, "IT": 401, "IR": 400, "IS": 403, "413": 413}
+    errors = {
+        "SU": "insufficient_user_authentication",
+        "IT": "invalid_token",
+        "IR": "invalid_request",
+        "IS": "insufficient_scope",
+        "413": "invalid_request",
+    }
     assert answer.status == statuses[code], answer
     assert answer.all("cache-control") == ["no-store"]
     (challenge,) = answer.all("www-authenticate")
@@ -266,7 +284,10 @@ def verify(
         assert "error" not in challenge
     else:
         assert f'error="{errors[code]}"' in challenge
-    if scenario.scope is not None and (knows_route or code == "IS"):
+    assert ('acr_values="gold", max_age="300"' in challenge) is (code == "SU")
+    if code == "SU" and scenario.scope is None:
+        assert "scope=" not in challenge
+    if scenario.scope is not None and (knows_route or code in ("IS", "SU")):
         assert f'scope="{scenario.scope}"' in challenge
     if scenario.send.method == "HEAD":
         assert answer.body == b""

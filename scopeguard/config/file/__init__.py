@@ -13,6 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from scopeguard.conditions import (
+    MACHINE,
+    NOT_DELEGATED,
+    USER,
+    Condition,
+    DelegatedTo,
+    UserAuthentication,
+)
 from scopeguard.config import checks
 from scopeguard.config.audit import AuditMode
 from scopeguard.config.checks import checked_url, insecure_hosts, member
@@ -209,6 +217,26 @@ _ACCESS: Final[Mapping[str, Callable[[Any], Requirement | Access]]] = {
 }
 
 
+_CONDITIONS: Final = ("acr", "max_age", "authorization_details", "delegated_to", "machine")
+
+
+def _conditions(given: Mapping[str, Any], place: Place) -> list[Condition]:
+    """Return what a rule requires besides scopes."""
+    found: list[Condition] = []
+    if "acr" in given or "max_age" in given:
+        key = "acr" if "acr" in given else "max_age"
+        found.append(
+            place.built(key, lambda: UserAuthentication(acr=given.get("acr", ()), max_age=given.get("max_age")))
+        )
+    found += given.get("authorization_details", ())
+    actor = given.get("delegated_to")
+    if actor is not None:
+        found.append(NOT_DELEGATED if actor is False else place.built("delegated_to", lambda: DelegatedTo(actor)))
+    if "machine" in given:
+        found.append(MACHINE if given["machine"] else USER)
+    return found
+
+
 def _rule(table: Mapping[str, Any], place: Place) -> Rule:
     given = place.read(table, RULE)
     if "path" not in given:
@@ -219,6 +247,12 @@ def _rule(table: Mapping[str, Any], place: Place) -> Rule:
         raise place.error(" and ".join(said), f"contradict each other; {one}") if said else place.error("path", one)
     (name,) = said
     access = place.built(name, lambda: _ACCESS[name](given[name]))
+    conditions = _conditions(given, place)
+    if conditions:
+        if not isinstance(access, Requirement):
+            more = ", ".join(key for key in _CONDITIONS if key in given)
+            raise place.error(name, f"requires no token, and {more} can only be required of one")
+        access = all_of(access, *conditions)
     place.built("path", lambda: Rule(given["path"], access))
     sources = given.get("token_sources")
     source = f"{place.file}: {place.table}"

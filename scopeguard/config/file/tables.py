@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Final, Literal
 
+from scopeguard.conditions import AuthorizationDetail
 from scopeguard.config.file import kinds
 from scopeguard.config.file.kinds import Key, Place, WrongKindError
 from scopeguard.config.introspection import Introspection
@@ -92,6 +93,25 @@ def _machine_signs(place: Place, key: str, value: Any) -> tuple[MachineSign, ...
     if not all("machine" in given for given in found):
         raise place.error(key, "an item does not say machine = true or machine = false")
     return place.built(key, lambda: tuple(MachineSign(**given) for given in found))
+
+
+def _authorization_details(place: Place, key: str, value: Any) -> tuple[AuthorizationDetail, ...]:
+    found = []
+    for table in kinds.tables(place, key, value):
+        given = place.inner(f"{place.table}: {key}").read(table, _AUTHORIZATION_DETAIL)
+        if "type" not in given:
+            raise place.error(key, "an item has no type; write { type = ..., actions = [...] }")
+        found.append(given)
+    return place.built(key, lambda: tuple(AuthorizationDetail(**given) for given in found))
+
+
+def _string_or_false(place: Place, key: str, value: Any) -> str | bool:
+    if value is False:
+        return value
+    try:
+        return kinds.string(place, key, value)
+    except WrongKindError:
+        raise WrongKindError("a string, or false,") from None
 
 
 def _types(place: Place, key: str, value: Any) -> tuple[str | None, ...]:
@@ -258,6 +278,14 @@ _MACHINE_SIGN: Final = {
     "equal": Key(kinds.strings, '["username", "client_id"]'),
     "subject_is_client": Key(kinds.boolean, "true"),
 }
+_AUTHORIZATION_DETAIL: Final = {
+    "type": Key(kinds.string, '"payment_initiation"'),
+    "actions": Key(kinds.strings, '["initiate"]'),
+    "locations": Key(kinds.strings, '["https://api.example.com"]'),
+    "datatypes": Key(kinds.strings, '["account"]'),
+    "privileges": Key(kinds.strings, '["admin"]'),
+    "identifier": Key(kinds.string, '"account-1"'),
+}
 _CLAIM: Final = {"claim": Key(kinds.string, '"scp"'), "form": Key(kinds.string, '"list"')}
 KEY_SET: Final = {
     setting.name: Key(kinds.whole_number if setting.type == "int" else kinds.number, repr(setting.default))
@@ -421,6 +449,11 @@ RULE: Final = {
     "extension_methods": Key(kinds.strings, '["PURGE"]'),
     "any_of": Key(kinds.strings, '["read"]'),
     "all_of": Key(kinds.strings, '["read", "write"]'),
+    "acr": Key(kinds.strings, '["urn:example:gold"]'),
+    "max_age": Key(kinds.whole_number, "300"),
+    "authorization_details": Key(_authorization_details, '[{ type = "payment_initiation", actions = ["initiate"] }]'),
+    "delegated_to": Key(_string_or_false, '"https://agent.example.com"'),
+    "machine": Key(kinds.boolean, "false"),
     "public": Key(kinds.only_true, "true"),
     "optional": Key(kinds.only_true, "true"),
     "authenticated": Key(kinds.only_true, "true"),
