@@ -63,11 +63,11 @@ class Reason(StrEnum):
     ALGORITHM_REFUSED = "algorithm_refused"
     TYPE_REFUSED = "type_refused"
     HEADER_REFUSED = "header_refused"
-    # its issuer, key and signature
+    # the token's issuer, key and signature
     UNKNOWN_ISSUER = "unknown_issuer"
     UNKNOWN_KEY = "unknown_key"
     BAD_SIGNATURE = "bad_signature"
-    # its claims (RFC 7519 section 4.1, RFC 9068 section 4)
+    # the token's claims (RFC 7519 section 4.1, RFC 9068 section 4)
     MISSING_CLAIM = "missing_claim"
     MALFORMED_CLAIM = "malformed_claim"
     FORBIDDEN_CLAIM = "forbidden_claim"
@@ -110,14 +110,14 @@ _INVALID_TOKEN: Final = "The access token is not valid for this API"
 _CLIENT_TEXTS: Final[Mapping[Reason, str]] = {
     Reason.NO_CREDENTIALS: "Send an access token in the request header: Authorization: Bearer",
     Reason.UNSUPPORTED_SCHEME: "Send an access token in the request header: Authorization: Bearer",
-    Reason.MALFORMED_CREDENTIALS: "The access token is not well formed: one scheme, a space, one token",
+    Reason.MALFORMED_CREDENTIALS: "The access token is malformed: send one scheme, a space and one token",
     Reason.EMPTY_CREDENTIALS: "The access token in the request is empty",
     Reason.REPEATED_AUTHORIZATION: "Send the Authorization header once",
     Reason.SEVERAL_METHODS: "Send the access token by one method only",
     Reason.REPEATED_PARAMETER: "Send the access_token parameter once",
     Reason.TOO_MANY_PARAMETERS: "The request has too many parameters",
-    Reason.NON_ASCII_FORM: "A form that carries an access token contains ASCII characters only",
-    Reason.FORM_TOO_LARGE: "A form that may carry an access token is limited in size; use the Authorization header",
+    Reason.NON_ASCII_FORM: "A form with an access token must contain ASCII characters only",
+    Reason.FORM_TOO_LARGE: "The form is too large to contain an access token; use the Authorization header",
     Reason.FORM_INCOMPLETE: "The form ended before it was complete",
     Reason.FORM_TOO_SLOW: "The form did not arrive in time",
     Reason.TOKEN_TOO_LARGE: "The access token is too large",
@@ -209,8 +209,9 @@ class RequestTimedOut(InvalidRequest):
 
 
 class InvalidToken(AccessDenied):
-    """The token is not valid for this API: 401. ``reason`` says which check failed; the client is not told.
+    """The token is not valid for this API: 401.
 
+    ``reason`` says which check failed. The client learns only whether the token has expired.
     RFC 6750 section 3.1: "The access token provided is expired, revoked, malformed, or invalid for other reasons."
     """
 

@@ -77,7 +77,7 @@ class Guard:
     * *catalog*: the scopes of the API (:class:`ScopeCatalog`). Its implications are added to *implies*. Its prefix
       applies to every issuer that has no ``scope_prefix``.
     * *audit*: what adapters do if the checks of ``scopeguard audit`` find a problem in the routes when the app starts:
-      ``"warn"`` logs it, ``"error"`` raises, ``"off"`` skips the checks.
+      ``"warn"`` logs it, ``"error"`` keeps the app from starting, ``"off"`` skips the checks.
 
     Responses:
 

@@ -21,9 +21,7 @@ class Headers(Protocol):
 class HeaderList:
     """Header fields as pairs of bytes, as in an ASGI scope. Names are compared without regard to case.
 
-    An implementation of what :class:`RequestView` expects as ``headers``::
-
-        HeaderList([(b"authorization", b"Bearer " + token)])
+    Pass it as the ``headers`` of a :class:`RequestView`: ``HeaderList([(b"authorization", b"Bearer " + token)])``.
     """
 
     __slots__ = ("_pairs",)
@@ -52,9 +50,12 @@ class RequestView:
     * ``client``: the address of the peer; ``None`` for a Unix socket.
     * ``is_websocket``: whether this is the handshake of a WebSocket.
 
-    The fields are not validated. ``repr`` omits ``query``, which may contain a token::
+    Nothing is checked. ``repr`` omits ``query``, which may contain a token.
 
-        guard.check(RequestView(method="GET", path="/rows", headers=HeaderList(pairs)), all_of("rows.read"))
+    Example::
+
+        request = RequestView(method="GET", path="/rows", headers=HeaderList(pairs))
+        decision = guard.check(request, all_of("rows.read"))
     """
 
     method: str

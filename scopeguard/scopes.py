@@ -95,10 +95,10 @@ class Requirement:
             raise ConfigurationError("a requirement: first must list the scopes of the first alternative")
 
     def allows(self, scopes: frozenset[str]) -> bool:
-        """Return whether *scopes* satisfy this requirement: :attr:`AccessToken.scopes <scopeguard.AccessToken>`.
+        """Return whether *scopes*, those of an access token, satisfy this requirement.
 
-        No implication is applied here: the scopes of a token already include the implied ones. An alternative with
-        conditions is not satisfied by scopes: :meth:`refuse` considers those.
+        ``requirement.allows(token.scopes)``: the scopes of a token include those that they imply, so no implication is
+        applied here. An alternative with conditions is not satisfied by scopes: :meth:`refuse` considers those.
         """
         for needed in self.alternatives:  # noqa: SIM110 - any() over a generator takes four times as long
             if needed <= scopes:
@@ -304,7 +304,7 @@ class ScopeVocabulary:
     implies: Mapping[str, Iterable[str]] = field(default_factory=dict)
     _closure: Mapping[str, frozenset[str]] = field(init=False, repr=False)
     # Effective scopes by granted scopes. Only verified tokens fill it; most have the same few lists of scopes.
-    _known: dict[tuple[str, ...], frozenset[str]] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _cache: dict[tuple[str, ...], frozenset[str]] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.prefix != "":
@@ -324,13 +324,13 @@ class ScopeVocabulary:
     def effective(self, granted: Iterable[str]) -> frozenset[str]:
         """Return *granted* and all scopes that it implies, each with and without the prefix."""
         given = tuple(granted)
-        found = self._known.get(given)
+        found = self._cache.get(given)
         if found is None:
             found = self._expand(given)
             if len(given) <= _MAX_CACHED_LENGTH:
-                if len(self._known) >= _MAX_CACHED:
-                    self._known.clear()
-                self._known[given] = found
+                if len(self._cache) >= _MAX_CACHED:
+                    self._cache.clear()
+                self._cache[given] = found
         return found
 
     def _expand(self, granted: tuple[str, ...]) -> frozenset[str]:

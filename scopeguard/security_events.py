@@ -52,8 +52,8 @@ __all__ = ["SecurityEvent", "SecurityEventReceiver"]
 
 log: Final = logging.getLogger("scopeguard")
 
-MAX_BYTES: Final = 64 * 1024
-MAX_REMEMBERED: Final = 100_000
+MAX_BYTES: Final = 64 * 1024  # of a request body
+MAX_REMEMBERED: Final = 100_000  # tokens, to recognise repetitions
 
 _CREDENTIALS: Final = re.compile(r"[A-Za-z][A-Za-z0-9\-]* [\x21-\x7E]+")
 
@@ -126,10 +126,12 @@ class SecurityEventReceiver:
         if transmitter is not None and audience is not None:
             raise ConfigurationError("audience and transmitter are alternatives: a transmitter has its own audience")
         self._engine = engine = engine_of(guard)
-        self._about = engine.add_key_source(issuer) if isinstance(issuer, Issuer) else engine.configured_issuer(issuer)
-        self._record = self._about if transmitter is None else engine.add_key_source(transmitter)
+        self._issuer = engine.add_key_source(issuer) if isinstance(issuer, Issuer) else engine.configured_issuer(issuer)
+        self._transmitter = self._issuer if transmitter is None else engine.add_key_source(transmitter)
         audiences = (
-            self._record.issuer.audiences if audience is None else frozenset(strings(audience, "audience", empty=False))
+            self._transmitter.issuer.audiences
+            if audience is None
+            else frozenset(strings(audience, "audience", empty=False))
         )
         if not audiences:
             raise ConfigurationError("audience: must be set to the aud of the events that the transmitter sends")
@@ -149,7 +151,7 @@ class SecurityEventReceiver:
         if response is None:
             try:
                 token = self._parse(read_form(environ, MAX_BYTES))
-                self._engine.perform(verify_signature(token, self._record, self._engine.clock))
+                self._engine.perform(verify_signature(token, self._transmitter, self._engine.clock))
                 response = self._process(token)
             except (AccessDenied, AuthorityUnavailable) as error:
                 response = _write_refusal(error)
@@ -163,7 +165,7 @@ class SecurityEventReceiver:
         if response is None:
             try:
                 token = self._parse(await FormBody(scope, receive, TokenSources()).read(MAX_BYTES))
-                await self._engine.aperform(verify_signature(token, self._record, self._engine.clock))
+                await self._engine.aperform(verify_signature(token, self._transmitter, self._engine.clock))
                 response = await in_thread(lambda: self._process(token))
             except (AccessDenied, AuthorityUnavailable) as error:
                 response = _write_refusal(error)
@@ -185,18 +187,18 @@ class SecurityEventReceiver:
     def _parse(self, body: bytes) -> Unverified:
         """Return the token in *body*, checked except for its signature."""
         token = peek(body.decode("latin-1"))
-        check(token, self._record.issuer, self._audiences, self._engine.clock.wall())
+        check(token, self._transmitter.issuer, self._audiences, self._engine.clock.wall())
         return token
 
     def _process(self, token: Unverified) -> Response:
         """Apply the events of a verified *token*, unless it is a repetition."""
         engine, name = self._engine, event_id(token)
-        events = events_of(token, self._types, engine.clock.wall() + self._record.issuer.leeway)
+        events = events_of(token, self._types, engine.clock.wall() + self._transmitter.issuer.leeway)
         match self._seen.begin(name, engine.clock.monotonic()):
             case Before.DONE:
                 return _ACCEPTED
             case Before.BUSY:  # another thread may still fail, and the transmitter must then send it again
-                raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, self._record.issuer.url, retry_after=1)
+                raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, self._transmitter.issuer.url, retry_after=1)
         done = False
         try:
             if engine.store is None or engine.store.get(f"event:{name}") is None:
@@ -210,8 +212,9 @@ class SecurityEventReceiver:
         return _ACCEPTED
 
     def _apply(self, event: SecurityEvent) -> None:
-        about = self._about
-        if is_discarded(event, about.issuer.url, self._critical):
+        """Carry out the effects of *event*, then call its hook."""
+        record = self._issuer
+        if is_discarded(event, record.issuer.url, self._critical):
             log.warning("security events: an event is discarded because of its subject: %s", printable(event))
             return
         if event.type == SESSION_REVOKED:
@@ -219,12 +222,12 @@ class SecurityEventReceiver:
             if subject is None:
                 log.warning("security events: nothing is revoked, the subject is not supported: %s", printable(event))
             else:
-                leeway = about.issuer.leeway
+                leeway = record.issuer.leeway
                 # The clocks of the transmitter and of the issuer may differ, if these are two servers.
-                at = event.at if self._record is about else event.at + leeway
-                self._engine.record_revocation(Revoked.SUBJECT, about.issuer.url, subject, at, leeway=leeway)
-        elif event.type in CHANGES and about.issuer.validate is not Validation.JWT:
-            self._engine.record_revocation(Revoked.ANSWERS, about.issuer.url, subject_of(event) or "")
+                at = event.at if self._transmitter is record else event.at + leeway
+                self._engine.record_revocation(Revoked.SUBJECT, record.issuer.url, subject, at, leeway=leeway)
+        elif event.type in CHANGES and record.issuer.validate is not Validation.JWT:
+            self._engine.record_revocation(Revoked.ANSWERS, record.issuer.url, subject_of(event) or "")
         hook = self._hooks.get(event.type)
         if hook is not None:
             self._engine.perform(ask(CallHook(lambda: hook(event))))
@@ -240,6 +243,7 @@ class _Endpoint:
         await self._receiver._asgi(scope, receive, send)
 
 
+# RFC 8935 section 2.2
 _ACCEPTED: Final = Response(202, (("content-length", "0"),), b"")
 
 

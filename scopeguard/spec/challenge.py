@@ -31,6 +31,7 @@ _RESERVED: Final = frozenset(
     ("realm", "scope", "error", "error_description", "error_uri", "acr_values", "max_age", "resource_metadata")
 )
 _ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:[\x21\x23-\x5B\x5D-\x7E]+")
+# Values of Retry-After, in seconds: if the outage does not say, and at most.
 DEFAULT_RETRY_AFTER: Final = 5.0
 MAX_RETRY_AFTER: Final = 300.0
 

@@ -180,7 +180,7 @@ def endpoint_of(
         return AuthorityUnavailable(Reason.AUTHORITY_ANSWER_INVALID, metadata.issuer, problem=problem)
 
     supported = metadata.raw.get("introspection_endpoint_auth_methods_supported")
-    # Metadata often omits "bearer" and "none", which are not methods of client authentication.
+    # The list is about client authentication, and with these two, the API does not authenticate as a client.
     is_unlisted = settings.auth in (ClientAuthentication.BEARER, ClientAuthentication.NONE)
     if isinstance(supported, list) and not is_unlisted and settings.auth.value not in supported:
         shown = " ".join(method for method in supported if isinstance(method, str))
