@@ -27,8 +27,7 @@ from benchmarks.contestants import COLD
 from benchmarks.material import ALGORITHMS, AUDIENCE, Material
 from benchmarks.measuring import Measured, Turn, figure, in_turns, machine, now, quiet, table
 from scopeguard.config.sources import TokenSource
-from scopeguard.edge import sync as blocking
-from scopeguard.flow.authenticate import judge
+from scopeguard.flow.authenticate import validate
 from scopeguard.flow.credential import Credential
 from scopeguard.guard import engine_of
 
@@ -45,11 +44,10 @@ MUST = {"RS256": "<= 1.7", "ES256": "<= 1.3", "EdDSA": "<= 1.2"}
 def scopeguard_judges(material: Material, **settings: Any) -> Decode:
     guard = material.guard(**settings)
     engine = engine_of(guard)
-    issuers, clock, outside, memory = engine.issuers, engine.clock, engine.runtime, engine.token_cache
 
     def decode(token: str) -> object:
         credential = Credential(token=token, source=TokenSource.HEADER)
-        return blocking.run(judge(credential, issuers, clock, memory), outside, None)
+        return engine.perform(validate(credential, engine.context))
 
     return decode
 

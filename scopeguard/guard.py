@@ -20,9 +20,9 @@ from scopeguard.config.resolver import IssuerResolver
 from scopeguard.config.revocation import RevocationPolicy
 from scopeguard.config.sources import TokenSource, TokenSources
 from scopeguard.config.token_cache import TokenCachePolicy, checked_policy
-from scopeguard.core.arguments import check_arguments
+from scopeguard.core.arguments import Settings, check_arguments
 from scopeguard.core.decision import Decision, Denied, Granted, Reporter, Unavailable
-from scopeguard.core.engine import Engine, Settings
+from scopeguard.core.engine import Engine
 from scopeguard.core.signature_backends import checked_backends
 from scopeguard.edge.http import HttpxTransport
 from scopeguard.edge.runtime import SystemClock, Transport

@@ -34,7 +34,11 @@ class HeaderList:
         wanted, length = name.encode("ascii"), len(name)
         # bytes.lower() changes ASCII letters only; str.lower() would turn KELVIN SIGN into "k". The length differs
         # for most names, and is faster to compare.
-        return [value for key, value in self._pairs if len(key) == length and key.lower() == wanted]
+        found: list[bytes] = []  # a comprehension would cost one more call
+        for key, value in self._pairs:
+            if len(key) == length and key.lower() == wanted:
+                found.append(value)
+        return found
 
 
 @final

@@ -1,17 +1,24 @@
-"""Check the kinds of a guard's arguments."""
+"""The arguments of a guard: their checks, and the result."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
+from scopeguard.config.audit import AuditMode
 from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.config.checks import flag, function, instance, methods, text
+from scopeguard.config.cors import Preflight
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.resolver import IssuerResolver
 from scopeguard.config.revocation import RevocationPolicy
+from scopeguard.config.sources import TokenSources
+from scopeguard.config.token_cache import TokenCachePolicy
 from scopeguard.errors import ConfigurationError
+from scopeguard.rules import Rules
 from scopeguard.spec.challenge import ChallengeStyle
+from scopeguard.spec.signatures import Backends
 
 _KINDS: Final[dict[str, tuple[type, str]]] = {
     "resolver": (IssuerResolver, "an IssuerResolver, as in IssuerResolver(accepts=..., resolve=...)"),
@@ -25,6 +32,24 @@ _METHODS: Final = {
     "transport": ("send", "close"),
     "clock": ("wall", "monotonic"),
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The arguments of :class:`~scopeguard.guard.Guard`, checked, except for its issuers and connections."""
+
+    resource: str | None
+    sources: TokenSources
+    style: ChallengeStyle
+    rules: Rules | None
+    catalog: ScopeCatalog
+    require_https: bool
+    revocation: RevocationPolicy
+    token_cache: TokenCachePolicy | None
+    backends: Backends
+    audit: AuditMode
+    cors_preflight: Preflight
+    insecure_hosts: frozenset[str]
 
 
 def check_arguments(issuers: Sequence[object], **arguments: Any) -> None:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 from scopeguard.access_token import AccessToken, Anonymous
 from scopeguard.config.refusal_log import RefusalLog
@@ -19,7 +19,7 @@ log: Final = logging.getLogger("scopeguard")
 refusals: Final = logging.getLogger("scopeguard.decisions")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Granted:
     """The request carries a valid access token, and the token satisfies the requirement if there was one.
 
@@ -32,6 +32,27 @@ class Granted:
     method: str | None = field(default=None, compare=False, kw_only=True)
     path: str | None = field(default=None, compare=False, kw_only=True)
     route: str | None = field(default=None, compare=False, kw_only=True)
+
+    def __init__(
+        self,
+        access_token: AccessToken,
+        *,
+        method: str | None = None,
+        path: str | None = None,
+        route: str | None = None,
+    ) -> None:
+        # As in AccessToken: a frozen object is filled while its class is not frozen. One is made for each request.
+        target: Any = self
+        object.__setattr__(self, "__class__", _Unfrozen)
+        target.access_token = access_token
+        target.method = method
+        target.path = path
+        target.route = route
+        target.__class__ = Granted
+
+
+class _Unfrozen:
+    __slots__ = ("access_token", "method", "path", "route")
 
 
 @dataclass(frozen=True, slots=True)

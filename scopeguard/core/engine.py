@@ -10,21 +10,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from scopeguard.access_token import ANONYMOUS, AccessToken, Anonymous
-from scopeguard.config.audit import AuditMode
 from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.config.checks import is_loopback, member
 from scopeguard.config.cors import Preflight
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.resolver import IssuerResolver
-from scopeguard.config.revocation import RevocationPolicy
 from scopeguard.config.sources import StrayQueryToken, TokenSource, TokenSources
-from scopeguard.config.token_cache import TokenCachePolicy
+from scopeguard.core.arguments import Settings
 from scopeguard.core.decision import Decision, Denied, Granted, Report, Reporter, Unavailable
-from scopeguard.core.wiring import build_issuer_record, build_issuers
+from scopeguard.core.wiring import build_context, build_issuer_record
 from scopeguard.edge import sync as blocking
 from scopeguard.edge.runtime import Runtime, Transport
 from scopeguard.errors import (
@@ -39,19 +36,18 @@ from scopeguard.errors import (
     printable,
 )
 from scopeguard.flow.authenticate import authenticate
+from scopeguard.flow.context import Context
 from scopeguard.flow.credential import Credential
 from scopeguard.flow.effects import Clock, Flow, Store, start
-from scopeguard.flow.issuers import resolve_issuer, route
+from scopeguard.flow.issuers import choose_issuer, resolve_issuer
 from scopeguard.flow.keys import warm
 from scopeguard.flow.revocation import stable_part, sync
 from scopeguard.request import RequestView
 from scopeguard.rules import Rules
 from scopeguard.scopes import Requirement
-from scopeguard.spec.challenge import ChallengeStyle, write_denial, write_outage
-from scopeguard.spec.signatures import Backends
+from scopeguard.spec.challenge import write_denial, write_outage
 from scopeguard.state.issuers import IssuerRecord, Issuers
 from scopeguard.state.revocation import Revocation, Revoked, digest_of
-from scopeguard.state.token_cache import TokenCache
 
 T = TypeVar("T")
 
@@ -60,36 +56,16 @@ log: Final = logging.getLogger("scopeguard")
 _LOOPBACK: Final = ("127.0.0.1", "::1")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """The arguments of :class:`~scopeguard.guard.Guard`, checked, except for its issuers and connections."""
-
-    resource: str | None
-    sources: TokenSources
-    style: ChallengeStyle
-    rules: Rules | None
-    catalog: ScopeCatalog
-    require_https: bool
-    revocation: RevocationPolicy
-    token_cache: TokenCachePolicy | None
-    backends: Backends
-    audit: AuditMode
-    cors_preflight: Preflight
-    insecure_hosts: frozenset[str]
-
-
 class Engine:
     """Checks the access tokens of one API.
 
     Safe to share between threads and event loops. Construction opens nothing and starts nothing.
     """
 
-    issuers: Issuers
-    """What is known of each trusted issuer: keys, introspection answers, outages, revocations."""
+    context: Context
+    """The issuers, the clock and the token cache."""
     runtime: Runtime
     """Performs the effects that a flow yields."""
-    token_cache: TokenCache | None
-    clock: Clock
     store: Store | None
 
     def __init__(self, settings: Settings, reporter: Reporter) -> None:
@@ -110,26 +86,27 @@ class Engine:
         store: Store | None,
     ) -> None:
         """Trust *issuers*, with empty caches. Opens no connection yet."""
-        settings = self.settings
-        self.clock = clock
-        self._wall, self._monotonic = clock.wall, clock.monotonic  # avoids two attribute look-ups per request
         self.store = store
-        self.issuers = build_issuers(
-            issuers,
-            resolver,
-            settings.catalog,
-            settings.backends,
-            settings.revocation,
-            store,
-            settings.insecure_hosts,
-        )
+        self.context = build_context(self.settings, issuers, resolver, clock, shared=store is not None)
+        # Avoids attribute look-ups in every request.
+        self._wall, self._monotonic = clock.wall, clock.monotonic
+        self._revocations, self._shared = self.issuers.revocations, self.issuers.shared
         self.runtime = Runtime(transport=transport, clock=clock, store=store)
-        self.token_cache = None if settings.token_cache is None else TokenCache(settings.token_cache)
         # recall() reads the Authorization field only, so it cannot serve a guard that reads tokens elsewhere.
         reads_one_field = self.sources.methods == {TokenSource.HEADER} and self.issuers.headers == (None,)
-        self._recall_from = self.token_cache if reads_one_field else None
+        self._recall_from = self.context.token_cache if reads_one_field else None
         self._checks_queries = self.sources.stray_query_token is StrayQueryToken.REFUSE
         self._max_field_bytes = self.sources.max_token_bytes + len(b"Bearer ")
+
+    @property
+    def issuers(self) -> Issuers:
+        """The run-time state of each trusted issuer: keys, introspection answers, outages, revocations."""
+        return self.context.issuers
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that all decisions use."""
+        return self.context.clock
 
     # -- requests
 
@@ -211,10 +188,10 @@ class Engine:
         # Everything that can have changed since the token was verified: its age, the keys, revocations.
         if found is None or not found.since <= self._wall() < found.until:
             return None
-        now, held, issuers = self._monotonic(), found.held, self.issuers
+        now, held = self._monotonic(), found.held
         if held is None or found.record.ring.current is not held or now >= held.refresh_at:
             return None
-        if issuers.revocations.changes != found.cleared or (issuers.shared and not issuers.is_caught_up(now)):
+        if self._revocations.changes != found.cleared or (self._shared and not self.issuers.is_caught_up(now)):
             return None
         token = found.access
         if requirement is not None and not requirement.allows(token.scopes):
@@ -338,14 +315,7 @@ class Engine:
     def _authenticate(self, request: RequestView, sources: TokenSources) -> Flow[AccessToken]:
         # RFC 6750 section 5.3: bearer tokens must not be sent in the clear. Loopback never leaves the machine.
         exposed = not request.secure and request.client is not None and not is_loopback(request.client)
-        return authenticate(
-            request,
-            issuers=self.issuers,
-            sources=sources,
-            clock=self.clock,
-            token_cache=self.token_cache,
-            exposed=self._handle_cleartext if exposed else None,
-        )
+        return authenticate(request, sources, self.context, on_credential=self._handle_cleartext if exposed else None)
 
     def _handle_cleartext(self) -> None:
         if self.settings.require_https:
@@ -410,7 +380,7 @@ class Engine:
         for header in self.issuers.headers:
             credential = Credential(token=token, source=TokenSource.HEADER, header=header)
             try:
-                return self.perform(route(credential, self.issuers, self.clock))
+                return self.perform(choose_issuer(credential, self.context))
             except AccessDenied:
                 pass
         raise ConfigurationError("revoke: the token is not from a trusted issuer")
@@ -424,7 +394,7 @@ class Engine:
             record = self.issuers.by_name(issuer, header)
             if record is not None:
                 return record
-        record = self.perform(resolve_issuer(issuer, self.issuers, self.clock))
+        record = self.perform(resolve_issuer(issuer, self.context))
         if record is not None:
             return record
         raise ConfigurationError(f"revoke: {issuer!r} is not a trusted issuer")
@@ -498,7 +468,7 @@ class Engine:
         for record in self.issuers.take_over(previous.issuers):
             self.perform(warm(record, self.clock))
         if self.store is not None and not self.settings.revocation.fail_open_dangerously:
-            self.perform(sync(self.issuers, self.clock))
+            self.perform(sync(self.context))
 
     async def aclose(self) -> None:
         """See :meth:`Guard.aclose <scopeguard.guard.Guard.aclose>`."""

@@ -12,9 +12,10 @@ from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.config.introspection import Introspection
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.resolver import IssuerResolver
-from scopeguard.config.revocation import RevocationPolicy
+from scopeguard.core.arguments import Settings
 from scopeguard.edge.runtime import warn_of_insecure_hosts
-from scopeguard.flow.effects import Store
+from scopeguard.flow.context import Context
+from scopeguard.flow.effects import Clock
 from scopeguard.spec.client_authentication import AssertionKey
 from scopeguard.spec.jwks import parse_configured_key_set
 from scopeguard.spec.signatures import Backends
@@ -25,33 +26,33 @@ from scopeguard.state.issuers import IssuerRecord, Issuers, ResolvedIssuers
 from scopeguard.state.keyring import KeyRing
 from scopeguard.state.revocation import Revocations
 from scopeguard.state.status_list import StatusLists
+from scopeguard.state.token_cache import TokenCache
 
 
-def build_issuers(
-    issuers: Iterable[Issuer],
-    resolver: IssuerResolver | None,
-    catalog: ScopeCatalog,
-    backends: Backends,
-    revocation: RevocationPolicy,
-    store: Store | None,
-    insecure: frozenset[str] = frozenset(),
-) -> Issuers:
-    """Return the state for *issuers* and for those that *resolver* will find.
+def build_context(
+    settings: Settings, issuers: Iterable[Issuer], resolver: IssuerResolver | None, clock: Clock, *, shared: bool
+) -> Context:
+    """Return the context for *issuers* and for those that *resolver* will find, with empty caches.
 
-    The hosts in *insecure* (``"name:port"``) may be reached by http for all of them.
+    *shared*: a store shares revocations and introspection answers with other processes.
     """
 
     def build(issuer: Issuer) -> IssuerRecord:
-        hosts = issuer.insecure_http_dangerously | insecure
+        hosts = issuer.insecure_http_dangerously | settings.insecure_hosts
         if hosts != issuer.insecure_http_dangerously:
             issuer = replace(issuer, insecure_http_dangerously=hosts)
-        return build_issuer_record(issuer, catalog, backends)
+        return build_issuer_record(issuer, settings.catalog, settings.backends)
 
-    return Issuers(
-        map(build, issuers),
-        resolved=None if resolver is None else ResolvedIssuers(resolver, build),
-        revocations=Revocations(max_lag=revocation.max_lag, fail_open_dangerously=revocation.fail_open_dangerously),
-        shared=store is not None,
+    policy = settings.revocation
+    return Context(
+        issuers=Issuers(
+            map(build, issuers),
+            resolved=None if resolver is None else ResolvedIssuers(resolver, build),
+            revocations=Revocations(max_lag=policy.max_lag, fail_open_dangerously=policy.fail_open_dangerously),
+            shared=shared,
+        ),
+        clock=clock,
+        token_cache=None if settings.token_cache is None else TokenCache(settings.token_cache),
     )
 
 

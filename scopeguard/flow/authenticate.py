@@ -9,8 +9,9 @@ from scopeguard.access_token import AccessToken, Unverified, fingerprint
 from scopeguard.config.introspection import Validation
 from scopeguard.config.sources import TokenSource, TokenSources
 from scopeguard.errors import AuthorityUnavailable, InvalidToken
+from scopeguard.flow.context import Context
 from scopeguard.flow.credential import Credential, find_credential
-from scopeguard.flow.effects import Clock, Flow
+from scopeguard.flow.effects import Flow
 from scopeguard.flow.introspection import introspect
 from scopeguard.flow.issuers import find_issuer, parse
 from scopeguard.flow.keys import signing_keys, verify_by_any_set, verify_by_set
@@ -18,7 +19,7 @@ from scopeguard.flow.revocation import check_not_revoked
 from scopeguard.flow.status_list import check_token_status
 from scopeguard.request import RequestView
 from scopeguard.spec import jwt
-from scopeguard.state.issuers import IssuerRecord, Issuers
+from scopeguard.state.issuers import IssuerRecord
 from scopeguard.state.token_cache import CachedToken, TokenCache
 
 # Looking a member up on its enumeration costs as much as the comparison.
@@ -26,59 +27,60 @@ _HEADER, _INTROSPECTION = TokenSource.HEADER, Validation.INTROSPECTION
 
 
 def authenticate(
-    view: RequestView,
-    *,
-    issuers: Issuers,
+    request: RequestView,
     sources: TokenSources,
-    clock: Clock,
-    token_cache: TokenCache | None = None,
-    exposed: Callable[[], None] | None = None,
+    context: Context,
+    *,
+    on_credential: Callable[[], None] | None = None,
 ) -> Flow[AccessToken]:
-    """Return the access token of *view*, validated by the policy of the issuer that it names.
+    """Return the access token of *request*, validated by the policy of the issuer that it names.
 
     Not checked here: whether the token satisfies the requirement of the route.
 
-    *token_cache*: holds the tokens that were verified before. *exposed* is called when a token is found, wherever it
-    was read, and may raise a denial because the request was not encrypted.
+    *on_credential* is called when a token is found, in whichever of the *sources*. It may raise a denial because the
+    request was not encrypted.
     """
-    credential = yield from find_credential(view, sources, issuers.headers, opaque=issuers.takes_opaque)
-    if exposed is not None:
-        exposed()
+    issuers = context.issuers
+    credential = yield from find_credential(request, sources, issuers.headers, opaque=issuers.takes_opaque)
+    if on_credential is not None:
+        on_credential()
     try:
-        return (yield from judge(credential, issuers, clock, token_cache))
+        return (yield from validate(credential, context))
     except (InvalidToken, AuthorityUnavailable) as error:
         error.detail["token"] = fingerprint(credential.token)
         raise
 
 
-def judge(
-    credential: Credential, issuers: Issuers, clock: Clock, token_cache: TokenCache | None = None
-) -> Flow[AccessToken]:
+def validate(credential: Credential, context: Context) -> Flow[AccessToken]:
     """Validate *credential* and return its access token.
 
     A JWT is verified here, now or earlier; an opaque token is described by its authorization server. Revoked tokens are
     denied.
     """
+    issuers, clock, token_cache = context.issuers, context.clock, context.token_cache
+    hints: Mapping[str, str] = issuers.hints
     # find_credential() already rejected everything outside ASCII.
     digest = sha256(credential.token.encode("ascii")).digest()
-    found = None if token_cache is None else token_cache.find(digest, clock.wall())
-    if found is not None and token_cache is not None:
-        access = yield from check_cached(digest, found, credential, issuers, clock, token_cache)
-        if access is not None:
-            return access
-    hints: Mapping[str, str] = issuers.hints
     try:
-        routed, token = parse(credential, issuers, digest[:6].hex())
-        record = routed or (yield from find_issuer(token, credential, issuers, clock))
+        if token_cache is not None:
+            cached = token_cache.find(digest, clock.wall())
+            if cached is not None:
+                hints = cached.record.issuer.hints
+                if (yield from may_reuse(cached, digest, credential, context, token_cache)):
+                    return cached.access
+                hints = issuers.hints
+        record, token = parse(credential, issuers, digest[:6].hex())
+        if record is None:
+            record = yield from find_issuer(token, credential, context)
         hints = record.issuer.hints
         if token is None or record.issuer.validate is _INTROSPECTION:
-            access = yield from introspect(credential, record, issuers, clock)
+            access = yield from introspect(credential, record, context)
         else:
-            access = yield from verify(digest, token, credential, record, issuers, clock, token_cache)
+            access = yield from verify(token, digest, credential, record, context)
             if record.status_lists is not None:
                 yield from check_token_status(access, record, clock)
         if issuers.shared or issuers.revocations.changes:
-            yield from check_not_revoked(access, credential, issuers, clock)
+            yield from check_not_revoked(access, credential, context)
     except InvalidToken as error:
         jwt.add_hint(error, hints)
         raise
@@ -87,63 +89,50 @@ def judge(
     return access
 
 
-def check_cached(
-    digest: bytes,
-    found: CachedToken,
-    credential: Credential,
-    issuers: Issuers,
-    clock: Clock,
-    token_cache: TokenCache,
-) -> Flow[AccessToken | None]:
-    """Return the access token of *found*, or ``None`` if the token has to be verified again.
+def may_reuse(
+    cached: CachedToken, digest: bytes, credential: Credential, context: Context, token_cache: TokenCache
+) -> Flow[bool]:
+    """Return whether *cached* stands for *credential*, or false if the token has to be verified again.
 
     Checked: the token came in the same header field, its issuer is still trusted in the same way, the key that signed
     it is still published, its status, and revocations. A key set that is due is fetched, as for any other token.
     """
-    record, ring, kid, algorithm = found.record, found.record.ring, found.header.get("kid"), found.header["alg"]
-    if found.location != credential.header or not issuers.holds(record, clock.monotonic()):
+    issuers, clock, record = context.issuers, context.clock, cached.record
+    ring, kid, algorithm = record.ring, cached.header.get("kid"), cached.header["alg"]
+    if cached.location != credential.header or not issuers.holds(record, clock.monotonic()):
         token_cache.discard(digest)
-        return None
-    try:
-        if not ring.holds(found.held, clock.monotonic()):
-            try:
-                yield from signing_keys(kid, algorithm, record, clock)
-            except InvalidToken:
-                if not record.others:
-                    raise
-                token_cache.discard(digest)  # the key may have moved to another set of the issuer
-                return None
-            # The current set decides, even if the look-up saw an older one.
-            held = ring.current
-            if found.key not in ring.candidates(kid, algorithm, clock.monotonic()):
-                token_cache.discard(digest)
-                return None
-            found.held = held
-        if record.status_lists is not None:
-            yield from check_token_status(found.access, record, clock)
-        changes = issuers.revocations.changes
-        if issuers.shared or found.cleared != changes:
-            yield from check_not_revoked(found.access, credential, issuers, clock)
-            found.cleared = changes
-    except InvalidToken as error:
-        jwt.add_hint(error, record.issuer.hints)
-        raise
-    if found.instant and credential.source is _HEADER:
-        token_cache.expect(digest, found, b"Bearer " + credential.token.encode("ascii"))
-    return found.access
+        return False
+    if not ring.holds(cached.held, clock.monotonic()):
+        try:
+            yield from signing_keys(kid, algorithm, record, clock)
+        except InvalidToken:
+            if not record.others:
+                raise
+            token_cache.discard(digest)  # the key may have moved to another set of the issuer
+            return False
+        # The current set decides, even if the look-up saw an older one.
+        held = ring.current
+        if cached.key not in ring.candidates(kid, algorithm, clock.monotonic()):
+            token_cache.discard(digest)
+            return False
+        cached.held = held
+    if record.status_lists is not None:
+        yield from check_token_status(cached.access, record, clock)
+    changes = issuers.revocations.changes
+    if issuers.shared or cached.cleared != changes:
+        yield from check_not_revoked(cached.access, credential, context)
+        cached.cleared = changes
+    if cached.instant and credential.source is _HEADER:
+        token_cache.expect(digest, cached, b"Bearer " + credential.token.encode("ascii"))
+    return True
 
 
 def verify(
-    digest: bytes,
-    token: Unverified,
-    credential: Credential,
-    record: IssuerRecord,
-    issuers: Issuers,
-    clock: Clock,
-    token_cache: TokenCache | None,
+    token: Unverified, digest: bytes, credential: Credential, record: IssuerRecord, context: Context
 ) -> Flow[AccessToken]:
     """Check *token* against its issuer's policy and keys, and add it to the token cache under *digest*."""
-    now, issuer = clock.wall(), record.issuer
+    issuers, clock, token_cache, issuer = context.issuers, context.clock, context.token_cache, record.issuer
+    now = clock.wall()
     checked = jwt.check(token, issuer, now, headers=record.headers)
     if record.others:
         record, key = yield from verify_by_any_set(token, record, clock)

@@ -9,6 +9,7 @@ from scopeguard.access_token import AccessToken, fingerprint
 from scopeguard.config.introspection import Dialect, Introspection
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import AuthorityUnavailable, Blame, InvalidToken, Reason
+from scopeguard.flow.context import Context
 from scopeguard.flow.credential import Credential
 from scopeguard.flow.effects import (
     HOOK_PATIENCE,
@@ -30,27 +31,28 @@ from scopeguard.flow.responses import check_status, json_body
 from scopeguard.flow.revocation import stable_part, sync_if_due
 from scopeguard.spec import credentials, introspection, jwt, tokeninfo
 from scopeguard.state.introspection import IntrospectionAnswer, IntrospectionState
-from scopeguard.state.issuers import IssuerRecord, Issuers
+from scopeguard.state.issuers import IssuerRecord
+from scopeguard.state.revocation import Revocations
 
 # With these statuses, the authorization server or its gateway is down or busy, whatever the token.
 _ABOUT_THE_AUTHORITY: Final = frozenset((429, 502, 503, 504))
 
 
-def introspect(credential: Credential, record: IssuerRecord, issuers: Issuers, clock: Clock) -> Flow[AccessToken]:
+def introspect(credential: Credential, record: IssuerRecord, context: Context) -> Flow[AccessToken]:
     """Return the access token that the authorization server describes for *credential* (RFC 7662).
 
     An answer is cached and shared by all requests with the same token and configuration, across processes if there is
     a store. Its claims are checked for every request. A failing store is ignored. A token that was revoked by its text
     is denied without asking, even during an outage of the authorization server.
     """
-    state = record.introspection
+    state, clock, revocations = record.introspection, context.clock, context.issuers.revocations
     if state is None:  # unreachable: this issuer does not introspect
         raise InvalidToken(Reason.UNKNOWN_ISSUER)
     try:
-        yield from sync_if_due(issuers, clock)
+        yield from sync_if_due(context)
     except AuthorityUnavailable:
         pass  # check_not_revoked() decides about it once the token is known to be valid
-    if issuers.revocations.names(record.issuer.url, stable_part(credential)):
+    if revocations.names(record.issuer.url, stable_part(credential)):
         raise InvalidToken(Reason.TOKEN_REVOKED)
     settings = state.settings
     key = introspection.digest(credential.token, state.context)
@@ -59,10 +61,10 @@ def introspect(credential: Credential, record: IssuerRecord, issuers: Issuers, c
 
     def usable() -> IntrospectionAnswer | None:
         known = state.cache.lookup(key, clock.monotonic())
-        return None if known is None or is_outdated(known, record, issuers) else known
+        return None if known is None or is_outdated(known, record, revocations) else known
 
     def fly() -> Flow[tuple[str, ...]]:
-        landed.append((yield from fetch_answer(credential, key, record, state, issuers, clock)))
+        landed.append((yield from fetch_answer(credential, key, record, state, context)))
         return ()
 
     known = usable()
@@ -121,12 +123,12 @@ def longest_introspection(issuer: Issuer, settings: Introspection) -> float:
     return seconds
 
 
-def is_outdated(known: IntrospectionAnswer, record: IssuerRecord, issuers: Issuers) -> bool:
+def is_outdated(known: IntrospectionAnswer, record: IssuerRecord, revocations: Revocations) -> bool:
     """Return whether an event about the subject of *known* is newer. An inactive answer has no subject."""
     if known.members is None:
         return False
     subject = jwt.subject_of(known.members, record.issuer)
-    return issuers.revocations.outdates(record.issuer.url, subject, known.asked_at)
+    return revocations.outdates(record.issuer.url, subject, known.asked_at)
 
 
 def fetch_answer(
@@ -134,18 +136,17 @@ def fetch_answer(
     key: bytes,
     record: IssuerRecord,
     state: IntrospectionState,
-    issuers: Issuers,
-    clock: Clock,
+    context: Context,
 ) -> Flow[IntrospectionAnswer]:
     """Fetch the answer from the shared store or the authorization server, and cache it in both places."""
-    settings = state.settings
+    issuers, clock, settings = context.issuers, context.clock, state.settings
     name = f"answer:{key.hex()}"
     if issuers.shared and settings.ttl > 0:
         try:
             entry = yield from ask(UseStore(lambda store: store.get(name)))
             found, seconds, at = introspection.read_entry(entry, clock.wall())
             kept = IntrospectionAnswer(found, at)
-            if not is_outdated(kept, record, issuers):
+            if not is_outdated(kept, record, issuers.revocations):
                 state.cache.absorb(key, kept, clock.monotonic(), lifetime=seconds)
                 return kept
         except (AuthorityUnavailable, introspection.MalformedAnswer):

@@ -8,6 +8,7 @@ from scopeguard.access_token import Unverified
 from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
+from scopeguard.flow.context import Context
 from scopeguard.flow.credential import Credential
 from scopeguard.flow.effects import HOOK_PATIENCE, TURN, Answer, CallHook, Clock, Flow, Lane, Send, SingleFlight, ask
 from scopeguard.flow.responses import check_status
@@ -17,14 +18,14 @@ from scopeguard.spec.http_caching import is_json
 from scopeguard.state.issuers import IssuerRecord, Issuers
 
 
-def route(credential: Credential, issuers: Issuers, clock: Clock) -> Flow[IssuerRecord]:
+def choose_issuer(credential: Credential, context: Context) -> Flow[IssuerRecord]:
     """Return the trusted issuer whose policy applies to *credential*.
 
     No URL is taken from the token, and configured issuers are found without network access. With a resolver, its
     function is called for a name that it accepts.
     """
-    record, token = parse(credential, issuers)
-    return record or (yield from find_issuer(token, credential, issuers, clock))
+    record, token = parse(credential, context.issuers)
+    return record or (yield from find_issuer(token, credential, context))
 
 
 def parse(
@@ -50,22 +51,22 @@ def parse(
     return issuers.by_name(jwt.unverified_issuer(token), credential.header), token
 
 
-def find_issuer(token: Unverified | None, credential: Credential, issuers: Issuers, clock: Clock) -> Flow[IssuerRecord]:
+def find_issuer(token: Unverified | None, credential: Credential, context: Context) -> Flow[IssuerRecord]:
     """Return the issuer of *token*, which is not configured, as the resolver finds it."""
     name = "" if token is None else jwt.unverified_issuer(token)
-    record = None if credential.header is not None else (yield from resolve_issuer(name, issuers, clock))
+    record = None if credential.header is not None else (yield from resolve_issuer(name, context))
     if record is None:
-        raise InvalidToken(Reason.UNKNOWN_ISSUER, iss=name, **issuers.nearest(name, credential.header))
+        raise InvalidToken(Reason.UNKNOWN_ISSUER, iss=name, **context.issuers.nearest(name, credential.header))
     return record
 
 
-def resolve_issuer(name: str, issuers: Issuers, clock: Clock) -> Flow[IssuerRecord | None]:
+def resolve_issuer(name: str, context: Context) -> Flow[IssuerRecord | None]:
     """Return the issuer *name*, which is not configured, as the resolver finds it or found it recently.
 
     ``None`` if there is no resolver or it does not know the name. A failure of the resolver says nothing about the
     token: it is raised, as an outage or as the programming error that it is.
     """
-    resolved = issuers.resolved
+    resolved, clock = context.issuers.resolved, context.clock
     if resolved is None:
         return None
     known = resolved.lookup(name, clock.monotonic())

@@ -32,7 +32,8 @@ def _signer(token: Unverified, keys: tuple[VerificationKey, ...], record: Issuer
     algorithm, signed, signature = token.header["alg"], token.signed, token.signature
     try:
         for key in keys:
-            if jwt.may_sign(key.issuer, token, record.issuer) and key.verify(algorithm, signed, signature):
+            limited = key.issuer is not None and not jwt.may_sign(key.issuer, token, record.issuer)
+            if not limited and key.verify(algorithm, signed, signature):
                 return key
     except SignatureBackendError as error:  # a failing backend says nothing about the token
         raise AuthorityUnavailable(

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from scopeguard.access_token import AccessToken
 from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
+from scopeguard.flow.context import Context
 from scopeguard.flow.credential import Credential
-from scopeguard.flow.effects import Clock, Flow, Lane, SingleFlight, UseStore, ask
+from scopeguard.flow.effects import Flow, Lane, SingleFlight, UseStore, ask
 from scopeguard.spec import jwt
-from scopeguard.state.issuers import Issuers
 from scopeguard.state.revocation import Bearer, Revocation
 
 
-def check_not_revoked(access: AccessToken, credential: Credential, issuers: Issuers, clock: Clock) -> Flow[None]:
+def check_not_revoked(access: AccessToken, credential: Credential, context: Context) -> Flow[None]:
     """Deny *access* if it was revoked. With a shared store, revocations count within ``max_lag`` seconds."""
-    revocations = issuers.revocations
-    yield from sync_if_due(issuers, clock)
+    revocations = context.issuers.revocations
+    yield from sync_if_due(context)
     if not len(revocations):
         return
     jti = access.claims.get("jti")
@@ -30,24 +30,24 @@ def check_not_revoked(access: AccessToken, credential: Credential, issuers: Issu
         raise InvalidToken(Reason.TOKEN_REVOKED)
 
 
-def sync_if_due(issuers: Issuers, clock: Clock) -> Flow[None]:
+def sync_if_due(context: Context) -> Flow[None]:
     """Read new revocations from the shared store if the last read is ``max_lag`` seconds old.
 
     A read starts beside the request after half of that time. If the store does not answer in time, this is an outage,
     unless the policy says ``fail_open_dangerously``.
     """
-    revocations = issuers.revocations
-    if not issuers.shared:
+    if not context.issuers.shared:
         return
-    age = clock.monotonic() - revocations.synced_at
+    revocations = context.issuers.revocations
+    age = context.clock.monotonic() - revocations.synced_at
     if age >= revocations.max_lag:
         try:
-            yield from sync(issuers, clock)
+            yield from sync(context)
         except AuthorityUnavailable:
             if not revocations.fail_open_dangerously:
                 raise
     elif age >= revocations.max_lag / 2:
-        yield from sync(issuers, clock, wait=False)
+        yield from sync(context, wait=False)
 
 
 def stable_part(credential: Credential) -> str:
@@ -65,17 +65,18 @@ def stable_part(credential: Credential) -> str:
     return credential.token
 
 
-def sync(issuers: Issuers, clock: Clock, *, wait: bool = True) -> Flow[None]:
+def sync(context: Context, *, wait: bool = True) -> Flow[None]:
     """Read the new entries of the shared log, unless another request is reading them.
 
     With *wait*, return when the log has been read up to this call, or up to less than ``max_lag`` seconds ago, and
     raise :class:`AuthorityUnavailable` when it cannot be read. If a read takes longer than ``max_lag``, one that began
     before this call may miss a revocation made in between, so it is followed by another read.
     """
-    revocations, called = issuers.revocations, clock.monotonic()
+    revocations, clock = context.issuers.revocations, context.clock
+    called = clock.monotonic()
     while True:
         before = revocations.synced_at
-        yield from ask(_sync(issuers, clock, wait=wait))
+        yield from ask(read_log(context, wait=wait))
         if not wait or revocations.synced_at >= called:
             return
         if clock.monotonic() - revocations.synced_at < revocations.max_lag:
@@ -85,9 +86,9 @@ def sync(issuers: Issuers, clock: Clock, *, wait: bool = True) -> Flow[None]:
     raise AuthorityUnavailable(Reason.STORE_UNAVAILABLE, "the shared store", retry_after=1.0)
 
 
-def _sync(issuers: Issuers, clock: Clock, *, wait: bool) -> SingleFlight:
+def read_log(context: Context, *, wait: bool) -> SingleFlight:
     """Return the flight that reads the log from the last position; a long log is read in parts."""
-    revocations = issuers.revocations
+    revocations, clock = context.issuers.revocations, context.clock
     seen = revocations.generation
 
     def read() -> Flow[tuple[str, ...]]:

@@ -275,13 +275,15 @@ def audience_of(token: Unverified, issuer: Issuer) -> tuple[str, ...]:
         value = members[member]
         # RFC 7519 section 4.1.3: "In the special case when the JWT has one audience, the "aud" value MAY be a single
         # case-sensitive string containing a StringOrURI value."
-        values = [value] if isinstance(value, str) else value
-        if not isinstance(values, list) or not values:
+        if isinstance(value, str) and value:
+            found += (value,)
+            continue
+        if not isinstance(value, list) or not value:
             raise InvalidToken(Reason.MALFORMED_CLAIM, claim=name)
-        for item in values:
+        for item in value:
             if not isinstance(item, str) or not item:
                 raise InvalidToken(Reason.MALFORMED_CLAIM, claim=name)
-        found += tuple(values)
+        found += tuple(value)
     return found
 
 

@@ -111,27 +111,17 @@ class KeyRing(Locked):
         never = float("inf")
         # Replaced with every fetched set, so that callers may compare it by identity.
         self.current: Held | None = None if static is None else Held(static, never, never, never)
-        self._generation = 0
+        self.generation = 0
         self._claimed_until = 0.0
         self._next_attempt = float("-inf")
         self._failures = 0
-        self._begun = self._landed = 0  # fetches begun; the number of the last successful one
+        self.begun = self._landed = 0  # fetches begun; the number of the last successful one
         self._aloft = 0  # the number of the fetch under way, 0 for none
         self._budget = Budget(policy.refetch_burst, policy.refetch_interval)
         self._asked: dict[_Name, int] = {}  # how many fetches had begun at the first look-up of the key
         self._missing: BoundedMap[_Name, _Missing] = BoundedMap(policy.negative_kids)
         self._backoff = Backoff(policy.first_backoff, policy.max_backoff)
         self._recheck = Backoff(policy.negative_ttl, max(policy.negative_ttl, _LONGEST_RECHECK))
-
-    @property
-    def generation(self) -> int:
-        """The number of fetches that have ended, successfully or not."""
-        return self._generation
-
-    @property
-    def begun(self) -> int:
-        """The number of fetches that have begun, for :meth:`is_final`."""
-        return self._begun
 
     @property
     def key_set(self) -> KeySet | None:
@@ -164,13 +154,13 @@ class KeyRing(Locked):
 
         *mark* distinguishes tokens that name no key.
         """
-        generation, keys = self._generation, self.fresh(kid, algorithm, now)
+        generation, keys = self.generation, self.fresh(kid, algorithm, now)
         if keys:
             return Found(keys, generation)
         # The rest needs one consistent state: a set that is stored in between could make a new key look absent.
         with self._lock:
             keys = self.candidates(kid, algorithm, now)
-            return self._claim(Found(keys, self._generation), now) if keys else self._absent(kid, algorithm, now, mark)
+            return self._claim(Found(keys, self.generation), now) if keys else self._absent(kid, algorithm, now, mark)
 
     def _claim(self, found: Found, now: float) -> Found | Due:
         held = self.current
@@ -209,7 +199,7 @@ class KeyRing(Locked):
             pause = max(pause, self._budget.shortfall(now, 1 if undecided else 2))
             may_fetch = waits and (self._aloft > 0 or pause == 0.0)
         return Absent(
-            generation=self._generation,
+            generation=self.generation,
             landed=self._landed,
             held=held is not None,
             may_fetch=may_fetch,
@@ -220,7 +210,7 @@ class KeyRing(Locked):
     def _ask(self, name: _Name) -> None:
         """Record the first look-up of *name*, if there is room."""
         if name not in self._asked and len(self._asked) < self._policy.negative_kids:
-            self._asked[name] = self._begun
+            self._asked[name] = self.begun
 
     def may_doubt(self, now: float) -> bool:
         """Return whether a bad signature under a known key id may cause a fetch: the id may name a new key."""
@@ -272,9 +262,9 @@ class KeyRing(Locked):
                 if self._budget.shortfall(now) > 0.0:
                     return None
                 self._budget.spend(now)
-            self._begun += 1
-            self._aloft = self._begun
-            return self._begun
+            self.begun += 1
+            self._aloft = self.begun
+            return self.begun
 
     def absorb(
         self,
@@ -332,7 +322,7 @@ class KeyRing(Locked):
 
     def _end_flight(self, number: int) -> None:
         self._come_down(number)
-        self._generation += 1
+        self.generation += 1
 
     def _come_down(self, number: int) -> None:
         if number == self._aloft:

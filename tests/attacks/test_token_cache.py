@@ -130,7 +130,7 @@ def test_a_key_that_another_one_replaces_under_its_name_takes_its_tokens_along(s
     with scene.authority.mode("jwks", Answer(200, body, {"content-type": "application/json"})):
         scene.authority.clock.advance(KEY_LIFETIME + 1)
         scene.refuses(token, Reason.BAD_SIGNATURE)
-    cache = engine_of(scene.guards[0]).token_cache
+    cache = engine_of(scene.guards[0]).context.token_cache
     assert cache is not None
     assert len(cache) == 0
     scene.authority.clock.advance(KEY_LIFETIME + 1)
@@ -454,7 +454,7 @@ def test_nothing_an_unauthenticated_caller_sends_is_remembered():
     guard.warm()
     for bad in bad_tokens(authority).values():
         ask(guard, bad.token)
-    cache = engine_of(guard).token_cache
+    cache = engine_of(guard).context.token_cache
     assert cache is not None
     assert len(cache) == 0
     issuers = engine_of(guard).issuers
@@ -470,7 +470,7 @@ def test_a_flood_of_good_tokens_evicts_and_never_grows():
     tokens = [authority.mint("read", subject=str(number)) for number in range(60)]
     for token in tokens:
         assert isinstance(ask(guard, token), AccessToken)
-    cache = engine_of(guard).token_cache
+    cache = engine_of(guard).context.token_cache
     assert cache is not None
     assert len(cache) <= 20
     assert not cache._ready.young  # none has come again

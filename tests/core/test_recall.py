@@ -53,7 +53,7 @@ class Scene:
 
     @property
     def found(self) -> CachedToken:
-        memory = engine_of(self.guard).token_cache
+        memory = engine_of(self.guard).context.token_cache
         assert memory is not None
         found = memory.lookup_field(self.field)
         assert found is not None

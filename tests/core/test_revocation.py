@@ -429,8 +429,9 @@ def test_sync_that_began_before_the_request_does_not_count_as_recent(authority: 
     outdated revocations."""
     store = Slow(authority.clock, 5.0, always=True)
     guard = new_guard(store=store)
-    issuers, clock = engine_of(guard).issuers, authority.clock
-    flow = sync_if_due(issuers, clock)
+    context = engine_of(guard).context
+    issuers, clock = context.issuers, context.clock
+    flow = sync_if_due(context)
     first = next(flow)
     assert isinstance(first, SingleFlight)
     issuers.revocations.record_sync(clock.monotonic() - 5.0)  # The sync that this request joined.
@@ -444,7 +445,7 @@ def test_sync_that_began_before_the_request_does_not_count_as_recent(authority: 
 
 def test_request_that_joined_a_failed_sync_is_an_outage(authority: FakeAuthority, new_guard: NewGuard):
     guard = new_guard(store=MemoryStore(authority.clock))
-    flow = sync_if_due(engine_of(guard).issuers, authority.clock)
+    flow = sync_if_due(engine_of(guard).context)
     next(flow)
     engine_of(guard).issuers.revocations.record_failed_sync()
     with pytest.raises(AuthorityUnavailable) as raised:
@@ -454,7 +455,7 @@ def test_request_that_joined_a_failed_sync_is_an_outage(authority: FakeAuthority
 
 def test_joined_sync_is_used_while_recent(authority: FakeAuthority, new_guard: NewGuard):
     guard = new_guard(store=MemoryStore(authority.clock))
-    flow = sync_if_due(engine_of(guard).issuers, authority.clock)
+    flow = sync_if_due(engine_of(guard).context)
     next(flow)
     engine_of(guard).issuers.revocations.record_sync(authority.clock.monotonic() - 0.5)
     with pytest.raises(StopIteration):

@@ -11,11 +11,13 @@ from scopeguard.config.issuer import Issuer
 from scopeguard.config.sources import TokenSources
 from scopeguard.errors import AuthorityUnavailable, Reason
 from scopeguard.flow.authenticate import authenticate
+from scopeguard.flow.context import Context
 from scopeguard.flow.effects import Answer, Flow, ReadFile, ReadForm, Send, SingleFlight
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.state.issuers import IssuerRecord, Issuers
 from scopeguard.state.keyring import KeyRing
 from scopeguard.state.revocation import Revocations
+from scopeguard.state.token_cache import TokenCache
 from scopeguard.testing import FakeAuthority
 
 Reply = Answer | Exception
@@ -113,13 +115,22 @@ class Bench:
         return self.script.asked
 
     def flow(
-        self, token: str, *, sources: TokenSources | None = None, issuers: Sequence[IssuerRecord] = (), **options: Any
+        self,
+        token: str,
+        *,
+        sources: TokenSources | None = None,
+        issuers: Sequence[IssuerRecord] = (),
+        token_cache: TokenCache | None = None,
     ) -> Flow[Any]:
         view = RequestView(
             method="GET", path="/", headers=HeaderList([(b"authorization", b"Bearer " + token.encode("ascii"))])
         )
-        trusted = Issuers(issuers or (self.record,), revocations=Revocations())
-        return authenticate(view, issuers=trusted, sources=sources or TokenSources(), clock=self.clock, **options)
+        context = Context(
+            issuers=Issuers(issuers or (self.record,), revocations=Revocations()),
+            clock=self.clock,
+            token_cache=token_cache,
+        )
+        return authenticate(view, sources or TokenSources(), context)
 
     def judge(self, token: str, **options: Any) -> Any:
         return self.script.play(self.flow(token, **options))

@@ -16,6 +16,7 @@ from scopeguard.config.sources import StrayQueryToken, TokenSource, TokenSources
 from scopeguard.devserver.keys import SigningKey, base64url, json_bytes
 from scopeguard.errors import AuthorityUnavailable, InvalidRequest, InvalidToken, MissingCredentials, Reason
 from scopeguard.flow.authenticate import authenticate
+from scopeguard.flow.context import Context
 from scopeguard.flow.credential import find_credential
 from scopeguard.flow.effects import Answer, ReadFile, ReadForm, Send, SingleFlight, start
 from scopeguard.flow.keys import MOST_VERIFICATIONS, warm
@@ -1140,10 +1141,9 @@ def test_cleartext_token_is_reported_for_each_source(
     bench.script.form = b"access_token=" + token.encode()
     flow = authenticate(
         request_(token),
-        issuers=Issuers([bench.record], revocations=Revocations()),
-        sources=ALL,
-        clock=authority.clock,
-        exposed=lambda: told.append("once"),
+        ALL,
+        Context(issuers=Issuers([bench.record], revocations=Revocations()), clock=authority.clock),
+        on_credential=lambda: told.append("once"),
     )
     bench.script.play(flow)
     assert told == ["once"]
@@ -1155,10 +1155,9 @@ def test_cleartext_request_without_a_token_is_not_reported(bench: Any, authority
 
     flow = authenticate(
         view(),
-        issuers=Issuers([bench.record], revocations=Revocations()),
-        sources=ALL,
-        clock=authority.clock,
-        exposed=fail,
+        ALL,
+        Context(issuers=Issuers([bench.record], revocations=Revocations()), clock=authority.clock),
+        on_credential=fail,
     )
     with pytest.raises(MissingCredentials):
         bench.script.play(flow)

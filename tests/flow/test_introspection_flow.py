@@ -16,10 +16,11 @@ from scopeguard.config.sources import TokenSource, TokenSources
 from scopeguard.devserver.keys import compact
 from scopeguard.errors import AuthorityUnavailable, Blame, InvalidToken, Reason
 from scopeguard.flow.authenticate import authenticate
+from scopeguard.flow.context import Context
 from scopeguard.flow.credential import Credential
 from scopeguard.flow.effects import Answer, CallHook, Flow, Send, SingleFlight, UseStore
 from scopeguard.flow.introspection import ask_authority, introspect
-from scopeguard.flow.issuers import route
+from scopeguard.flow.issuers import choose_issuer
 from scopeguard.guard import engine_of
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.spec.introspection import digest
@@ -73,8 +74,8 @@ class Stage:
         introspection = Introspection(client_id="api", client_secret=authority.api.secret, **settings)
         issuer = replace(authority.issuer, validate=Validation.AUTO, introspection=introspection)
         self.guard = Guard(issuer, transport=authority.transport, clock=self.clock, store=store, revocation=policy)
-        self.issuers = engine_of(self.guard).issuers
-        self.record = self.issuers.all[0]
+        self.context = engine_of(self.guard).context
+        self.record = self.context.issuers.all[0]
         self.effects: list[object] = []
         self.background: list[SingleFlight] = []
 
@@ -86,7 +87,7 @@ class Stage:
     def flow(self, token: str) -> Flow[Any]:
         headers = HeaderList([(b"authorization", b"Bearer " + token.encode("ascii"))])
         view = RequestView(method="GET", path="/", headers=headers)
-        return authenticate(view, issuers=self.issuers, sources=TokenSources(), clock=self.clock)
+        return authenticate(view, TokenSources(), replace(self.context, token_cache=None))
 
     def judge(self, token: str) -> Any:
         return self.play(self.flow(token))
@@ -213,7 +214,7 @@ def test_jwt_is_introspected_only_if_the_policy_says_so(stage: Stage, authority:
     assert INTROSPECT not in authority.requests
     issuer = replace(stage.record.issuer, validate=Validation.INTROSPECTION)
     other = Guard(issuer, transport=authority.transport, clock=authority.clock)
-    stage.issuers = engine_of(other).issuers
+    stage.context = engine_of(other).context
     assert stage.judge(token).scopes == {"read"}
     assert authority.requests[-1] == INTROSPECT
     authority.revoke(token)
@@ -238,9 +239,9 @@ def test_authority_without_introspection_gets_no_request(authority: FakeAuthorit
     guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock)
     credential = Credential(token="opaque", source=TokenSource.HEADER)
     with pytest.raises(InvalidToken):
-        next(route(credential, engine_of(guard).issuers, authority.clock))
+        next(choose_issuer(credential, engine_of(guard).context))
     with pytest.raises(InvalidToken):
-        next(introspect(credential, engine_of(guard).issuers.all[0], engine_of(guard).issuers, authority.clock))
+        next(introspect(credential, engine_of(guard).issuers.all[0], engine_of(guard).context))
     assert authority.requests == []
 
 
@@ -549,8 +550,8 @@ class Asked(Stage):
         settings = Introspection(auth="bearer", bearer_token=source, endpoint=INTROSPECT, **options)
         issuer = replace(authority.issuer, validate="auto", introspection=settings)
         self.guard = Guard(issuer, transport=authority.transport, clock=self.clock)
-        self.issuers = engine_of(self.guard).issuers
-        self.record = self.issuers.all[0]
+        self.context = engine_of(self.guard).context
+        self.record = self.context.issuers.all[0]
         self.taken = set(taken)
         self.shown: list[str | None] = []
 
@@ -873,7 +874,7 @@ def test_request_that_waited_for_an_unreadable_log_is_an_outage(authority: FakeA
         stage.play(effect.flow())
         effect = flow.send(None)
     assert effect.needed()
-    stage.issuers.revocations.record_failed_sync()  # By the request that led the flight.
+    stage.context.issuers.revocations.record_failed_sync()  # By the request that led the flight.
     assert not effect.needed()
     with pytest.raises(AuthorityUnavailable) as error:
         flow.send(None)
@@ -929,7 +930,7 @@ def test_prefix_of_an_opaque_token_selects_its_issuer():
     def route_to_issuer(token: str) -> str:
         credential = Credential(token=token, source=TokenSource.HEADER)
         with pytest.raises(StopIteration) as stop:  # No effect is needed.
-            next(route(credential, together, one.clock))
+            next(choose_issuer(credential, Context(issuers=together, clock=one.clock)))
         record = stop.value.value
         assert isinstance(record, IssuerRecord)
         return record.issuer.url

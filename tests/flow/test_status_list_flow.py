@@ -16,6 +16,7 @@ from scopeguard.config.token_cache import TokenCachePolicy
 from scopeguard.devserver.keys import SigningKey, base64url, compact
 from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
 from scopeguard.flow.authenticate import authenticate
+from scopeguard.flow.context import Context
 from scopeguard.flow.effects import Answer, Send, SingleFlight
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.state.issuers import Issuers
@@ -348,7 +349,7 @@ def test_revoked_token_is_refused_with_any_status(stage: Stage):
     headers = HeaderList([(b"authorization", b"Bearer " + token.encode("ascii"))])
     view = RequestView(method="GET", path="/", headers=headers)
     with pytest.raises(InvalidToken) as caught:
-        stage.bench.script.play(authenticate(view, issuers=issuers, sources=TokenSources(), clock=stage.clock))
+        stage.bench.script.play(authenticate(view, TokenSources(), Context(issuers=issuers, clock=stage.clock)))
     assert caught.value.reason is Reason.TOKEN_REVOKED
 
 

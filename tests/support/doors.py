@@ -317,7 +317,7 @@ class Api:
         if scenario.name in self.door.without:
             return
         exchange = scenario.send.filled(self.tokens)
-        cache = engine_of(self.guard).token_cache
+        cache = engine_of(self.guard).context.token_cache
         if cache is not None:
             cache.clear()
         answer = self.send(exchange)

@@ -1,0 +1,23 @@
+"""The objects that every decision of one guard shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scopeguard.flow.effects import Clock
+from scopeguard.state.issuers import Issuers
+from scopeguard.state.token_cache import TokenCache
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """The issuers, the clock and the token cache of one guard.
+
+    ``scopeguard.core.wiring`` builds it once, and all decisions share it. Functions that need the state of one issuer
+    and the time take an :class:`IssuerRecord` and a :class:`Clock` instead. ``token_cache`` is ``None`` if verified
+    tokens are not cached.
+    """
+
+    issuers: Issuers
+    clock: Clock
+    token_cache: TokenCache | None = None
