@@ -17,6 +17,7 @@ from scopeguard.errors import ConfigurationError
 # The types of JSON values other than objects and arrays.
 _ATOMS: Final = frozenset((str, int, float, bool, type(None)))
 
+# Greater numbers are not dates: beyond 2**53, a float cannot represent each second.
 _LATEST: Final = 2.0**53
 
 
@@ -151,7 +152,7 @@ class AccessToken:
         """The issuer and the subject, which together identify the user (RFC 7519 section 4.1.2)."""
         return self.issuer, self.subject
 
-    # Claims that conditions of a requirement read. Computed on use: most requests need none of them.
+    # The claims that conditions of a requirement read. They are properties, because most requests need none of them.
 
     @property
     def acr(self) -> str | None:
@@ -161,7 +162,7 @@ class AccessToken:
 
     @property
     def amr(self) -> tuple[str, ...]:
-        """The methods by which the user signed in (RFC 8176). No requirement reads them."""
+        """The methods by which the user signed in (RFC 8176). No condition considers them."""
         value = self.claims.get("amr")
         return tuple(item for item in value if isinstance(item, str)) if isinstance(value, tuple) else ()
 
@@ -188,32 +189,32 @@ class AccessToken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
-    """One member of a delegation chain: the content of an ``act`` claim (RFC 8693 section 4.1).
+    """A party that acts for the subject of a token: the content of an ``act`` claim (RFC 8693 section 4.1).
 
-    Access control considers the outermost actor only. Those within are history. ``exp``, ``nbf`` and ``aud`` in an
-    ``act`` claim have no meaning.
+    An actor may contain the one before it in the delegation (``actor``). Decide on the outermost one only. RFC 8693
+    section 4.1: ``exp``, ``nbf`` and ``aud`` have no meaning in an ``act`` claim.
     """
 
     claims: Mapping[str, Any] = field(repr=False)
 
     @property
     def subject(self) -> str | None:
-        """Its ``sub``; identifies the actor together with :attr:`issuer`."""
+        """The ``sub`` of the actor, which identifies it together with :attr:`issuer`."""
         return self._text("sub")
 
     @property
     def issuer(self) -> str | None:
-        """Its ``iss``; ``None`` means that the issuer of the token knows the subject."""
+        """The ``iss`` of the actor; ``None`` if absent: its subject then belongs to the issuer of the token."""
         return self._text("iss")
 
     @property
     def client_id(self) -> str | None:
-        """Its ``client_id``."""
+        """The ``client_id`` of the actor."""
         return self._text("client_id")
 
     @property
     def actor(self) -> Actor | None:
-        """The actor before it, which delegated to it."""
+        """The actor that delegated to this one, or ``None``."""
         value = self.claims.get("act")
         return Actor(claims=value) if isinstance(value, Mapping) else None
 

@@ -9,7 +9,7 @@
     |   +-- InvalidToken            401  invalid_token
     |   +-- InsufficientUserAuthentication    401  insufficient_user_authentication
     |   +-- InsufficientScope       403  insufficient_scope
-    |   +-- InsufficientAuthorizationDetails  403  insufficient_scope, which names no scope
+    |   +-- InsufficientAuthorizationDetails  403  insufficient_scope, without a scope
     |   +-- Forbidden               403, a refusal that no scope would change
     +-- AuthorityUnavailable    the token could not be checked, because the authorization server is unavailable: 503
     +-- ResponseAborted         the token expired while the response was being sent: raised to the ASGI server
@@ -212,6 +212,7 @@ class InvalidToken(AccessDenied):
     """The token is not valid for this API: 401.
 
     ``reason`` says which check failed. The client learns only whether the token has expired.
+
     RFC 6750 section 3.1: "The access token provided is expired, revoked, malformed, or invalid for other reasons."
     """
 
@@ -236,10 +237,14 @@ class InsufficientScope(AccessDenied):
 
 
 class InsufficientUserAuthentication(AccessDenied):
-    """The token is valid, and the user did not sign in strongly or recently enough for the route (RFC 9470 section 3).
+    """The token is valid, but the user did not sign in strongly or recently enough for the route: 401.
 
-    ``acr_values`` and ``max_age`` (seconds, ``None`` for no limit) are what the route requires, as the challenge names
-    them. ``scopes`` are those of the operation if the token lacks one of them as well, so that one new token suffices.
+    RFC 9470 section 3. The challenge names what the route requires:
+
+    * ``acr_values``: authentication context class references, of which one suffices; empty if any does.
+    * ``max_age``: the greatest number of seconds since the user signed in; ``None`` for no limit.
+    * ``scopes``: the scopes of the operation if the token lacks one of them as well, so that the client needs one new
+      token only; otherwise empty.
     """
 
     status: ClassVar[int] = 401
@@ -262,9 +267,10 @@ class InsufficientUserAuthentication(AccessDenied):
 
 
 class InsufficientAuthorizationDetails(AccessDenied):
-    """The token is valid and has no authorization detail that allows the operation (RFC 9396 section 9).
+    """The token is valid, but has no authorization detail that allows the operation (RFC 9396): 403.
 
-    RFC 9396 defines no error code. The challenge says ``insufficient_scope`` and names no scope, because none helps.
+    RFC 9396 defines no error code for this. The challenge has ``insufficient_scope`` without a ``scope``, because no
+    scope would help.
     """
 
     status: ClassVar[int] = 403

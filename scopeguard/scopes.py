@@ -4,8 +4,9 @@ Scopes are compared as a whole. RFC 6749 section 3.3: they are "expressed as a l
 strings". Separators in a scope (``rows.read``, ``rows:read``) have no meaning: that ``cloud-platform`` includes
 ``bigquery`` must be configured (``implies``).
 
-A :class:`Requirement` is a set of alternatives, each a set of scopes that a token must have. ``all_of``, ``any_of``,
-``|`` and ``&`` build it. One requirement is used for the check, the challenge and the documentation of a route.
+A :class:`Requirement` is a set of alternatives, each a set of scopes and conditions that a token must satisfy.
+``all_of``, ``any_of``, ``|`` and ``&`` build it. One requirement is used for the check, the challenge and the
+documentation of a route.
 """
 
 from __future__ import annotations
@@ -63,20 +64,22 @@ def conditions_in(alternative: frozenset[str | Condition]) -> frozenset[Conditio
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """The scopes that a route requires: all scopes of any one of ``alternatives``.
+    """What a route requires of an access token: all scopes and conditions of any one of ``alternatives``.
 
     Build it with :func:`all_of`, :func:`any_of` and the operators ``&`` and ``|``; strings are scopes::
 
         all_of("rows.read", "rows.write")           # both
         any_of("rows.read", "admin")                # at least one
         all_of("rows.read") & "billing" | "admin"   # both, or admin alone
+        all_of("payments", USER)                    # the scope, in the token of a user
 
-    * ``alternatives``: sets of scopes and conditions. Requirements are equal if these are equal.
+    * ``alternatives``: sets of scopes and of objects such as :data:`USER <scopeguard.USER>`
+      (:class:`~scopeguard.Condition`). Requirements are equal if these are equal.
     * ``first``: the scopes of the first alternative, in the order in which the challenge names them.
 
     Raises :class:`ConfigurationError` for a string that is not one scope, for no alternatives (no token could satisfy
-    the requirement), and for an alternative without scopes among others (any token would satisfy it). For a route
-    that needs a valid token and no scope, use :data:`AUTHENTICATED`.
+    the requirement), and for an empty alternative among others (any token would satisfy it). For a route that needs a
+    valid token and nothing else, use :data:`AUTHENTICATED`.
     """
 
     alternatives: tuple[frozenset[str | Condition], ...]
@@ -106,11 +109,12 @@ class Requirement:
         return False
 
     def refuse(self, token: AccessToken, now: float, leeway: float = 0.0) -> AccessDenied | None:
-        """Return why *token* does not satisfy this requirement; ``None`` if it does.
+        """Return the refusal of a *token* that does not satisfy this requirement; ``None`` if it does.
 
-        *now* is in seconds since the epoch, *leeway* that of the token's issuer in seconds. If no alternative is
-        satisfied, the refusal is about the first one for which the scopes of the token suffice, else about the first.
-        An insufficient sign-in is reported before missing scopes, and names them too, so that one new token suffices.
+        *now* is in seconds since the epoch; *leeway* is that of the issuer of the token, in seconds. If the token
+        satisfies no alternative, the refusal is about the first alternative of which the token has all scopes, or else
+        about the first. An insufficient sign-in takes precedence over missing scopes. Its refusal names the scopes as
+        well, so that the client needs one new token only.
         """
         chosen: AccessDenied | None = None
         has_scopes = False
@@ -142,7 +146,7 @@ class Requirement:
 
     @property
     def terms(self) -> tuple[tuple[str, ...], ...]:
-        """The alternatives as texts for people: the scopes of each, sorted, then its conditions."""
+        """The alternatives as texts for audits and documents: the sorted scopes of each, then its conditions."""
         return tuple(
             (*sorted(scopes_in(needed)), *sorted(map(str, conditions_in(needed)))) for needed in self.alternatives
         )
@@ -186,9 +190,9 @@ def _refuse_conditions(
 def _with_scopes(
     refusal: AccessDenied | None, scopes: tuple[str, ...], token: AccessToken, *, is_granted: bool
 ) -> AccessDenied:
-    """Return *refusal*, or the one for missing scopes if that comes first."""
+    """Return *refusal*, completed by the missing *scopes*, or the refusal for missing scopes if it takes precedence."""
     if isinstance(refusal, InsufficientUserAuthentication):
-        # RFC 9470 §3: the challenge may carry "scope" beside these parameters.
+        # RFC 9470 section 3: the challenge may have "scope" in addition.
         refusal.scopes = () if is_granted else scopes
         return refusal
     if refusal is not None and is_granted:
@@ -228,11 +232,11 @@ def all_of(
 ) -> Requirement:
     """Return the requirement of all *items*, which are scopes, conditions or requirements.
 
-    ``all_of("rows.read", "billing")``: each scope is an argument of its own.
+    Each scope is an argument of its own: ``all_of("rows.read", "billing")``.
 
-    *acr* and *max_age* add a :class:`~scopeguard.UserAuthentication`: the authentication context class references of
-    which one suffices (``any_of("urn:example:gold", "urn:example:silver")`` or a list), and how many seconds ago the
-    user may have signed in.
+    *acr* and *max_age* add a :class:`~scopeguard.UserAuthentication`. *acr* lists authentication context class
+    references, of which the token must have one: ``["urn:example:gold"]`` or ``any_of("urn:example:gold", ...)``.
+    *max_age* is the greatest number of seconds since the user signed in.
 
     Raises :class:`ConfigurationError` without arguments, and for a string that is not one scope.
     """
@@ -255,7 +259,7 @@ def _acr_values(acr: Requirement | Iterable[str]) -> Iterable[str]:
     if not isinstance(acr, Requirement):
         return acr
     if any(len(needed) != 1 or conditions_in(needed) for needed in acr.alternatives):
-        raise ConfigurationError("acr: a token has one value; write any_of(...) of values, or a list")
+        raise ConfigurationError("acr: must be any_of(...) of values, or a list: a token has one value")
     return [value for needed in acr.alternatives for value in scopes_in(needed)]
 
 

@@ -27,9 +27,7 @@ from scopeguard.spec.error_body import BodyWriter, ErrorBody, Problem, check_wri
 
 _QUOTABLE: Final = re.compile(r"[\x20-\x7E]*")
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_RESERVED: Final = frozenset(
-    ("realm", "scope", "error", "error_description", "error_uri", "acr_values", "max_age", "resource_metadata")
-)
+_RESERVED: Final = frozenset(("realm", "scope", "error", "error_description", "error_uri", "acr_values", "max_age"))
 _ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:[\x21\x23-\x5B\x5D-\x7E]+")
 # Values of Retry-After, in seconds: if the outage does not say, and at most.
 DEFAULT_RETRY_AFTER: Final = 5.0
@@ -77,8 +75,9 @@ class ChallengeStyle:
 
     * ``realm``: sent in every challenge. RFC 6750 section 3: the scheme "MUST be followed by one or more auth-param
       values".
-    * ``parameters``: pairs of names and values, added to every challenge (auth-params of RFC 9110 section 11.2). The
-      names of RFC 6750, such as ``scope``, are reserved.
+    * ``parameters``: pairs of names and values, added to every challenge (auth-params of RFC 9110 section 11.2), such
+      as ``resource_metadata`` (RFC 9728 section 5.1). The names of RFC 6750 and RFC 9470, such as ``scope`` and
+      ``max_age``, are reserved.
     * ``error_uri``: an absolute URI of a page about errors, added to challenges with an error code.
     * ``hide_forbidden``: send 404 without a challenge instead of every 403, so that clients cannot tell which paths
       exist.
@@ -143,6 +142,8 @@ class ChallengeStyle:
             if self.error_uri is not None:
                 parts.append(f"error_uri={quote(self.error_uri)}")
         if isinstance(denial, InsufficientUserAuthentication):
+            # RFC 9470 section 3: "acr_values" is a "space-separated string listing the authentication context class
+            # reference values in order of preference", "max_age" is in seconds.
             if denial.acr_values:
                 parts.append(f"acr_values={quote(' '.join(denial.acr_values))}")
             if denial.max_age is not None:
