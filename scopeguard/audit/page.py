@@ -1,37 +1,74 @@
-"""Reports as one HTML page for a security reviewer: what is wrong, then which scope opens which route.
+"""Reports as one HTML page for a security reviewer: the findings, then which scope opens which route.
 
-The page is complete in itself and loads nothing; its content security policy forbids everything but its own style and
-script, by their hashes. Without the script all is there, and cannot be filtered. Whatever comes from an app is escaped.
+The page loads nothing. Its content security policy allows only its own style sheet and script, by their hashes. Without
+the script, the page shows everything and cannot be filtered.
+
+The page is filled with :class:`string.Template`. Jinja2 was considered: it would be a further dependency of the audit,
+and a page without conditions in its markup does not need it. :func:`fill` escapes all text, with :func:`html.escape`.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from html import escape
+from string import Template
 from typing import Final
 
-from scopeguard.audit.page_parts import SCRIPT, STYLE
+from scopeguard.audit import page_templates as templates
 from scopeguard.audit.report import WORDS, Code, Entry, Finding, Kind, Report, Severity
 
-_SHOWN: Final = 12
-"""Findings of one kind that are shown at once; the others unfold."""
+_MOST_SHOWN: Final = 12
+"""Findings of one kind that are visible at once. The reader can unfold the others."""
+_LONGEST_LABEL: Final = 28
+
+
+class Markup(str):
+    """HTML. :func:`fill` escapes every other string."""
+
+    __slots__ = ()
+
+
+def fill(template: Template, **values: str | int) -> Markup:
+    """Return *template* with *values*, escaped for an element or a quoted attribute unless they are :class:`Markup`.
+
+    Characters that do not print, or that change the direction of text, become escape sequences.
+    """
+    texts = {name: value if isinstance(value, Markup) else _escape(str(value)) for name, value in values.items()}
+    return Markup(template.substitute(texts))
+
+
+def _escape(text: str) -> str:
+    return escape(
+        "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text),
+        quote=True,
+    )
+
+
+def _join(parts: Iterable[Markup], separator: str = "") -> Markup:
+    return Markup(separator.join(parts))
+
+
+_NOTHING: Final = Markup("")
 
 
 def as_html(report: Report) -> str:
-    """The page, with a final line end."""
-    policy = f"default-src 'none'; style-src '{_hash(STYLE)}'; script-src '{_hash(SCRIPT)}'; base-uri 'none'"
-    title = f"Audit of {_text(report.target)}"
-    return (
-        "<!DOCTYPE html>\n"
-        '<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="referrer" content="no-referrer">\n'
-        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        f"{_header(report)}<main>\n{_findings(report)}{_matrix(report)}{_scopes(report)}</main>\n"
-        f"<script>{SCRIPT}</script>\n</body>\n</html>\n"
+    """Return the page for *report*, which ends with a line feed."""
+    style, script = templates.STYLE, templates.SCRIPT
+    policy = f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'"
+    return fill(
+        templates.PAGE,
+        policy=Markup(policy),
+        target=report.target,
+        style=Markup(style),
+        script=Markup(script),
+        verdict="bad" if report.errors else "odd" if report.warnings else "good",
+        counts=_counts(report),
+        guards=_guards(report),
+        findings=_findings(report),
+        matrix=_matrix(report),
+        scopes=_scopes(report),
     )
 
 
@@ -39,165 +76,155 @@ def _hash(content: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"
 
 
-def _text(text: str) -> str:
-    """*text* for an element or a quoted attribute; what does not print, or turns the direction of text, as a code."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
-    return escape(shown, quote=True)
+def _counts(report: Report) -> Markup:
+    errors, warnings = len(report.errors), len(report.warnings)
+    counts = (
+        (errors, "error", "errors" if errors else "errors none"),
+        (warnings, "warning", "warnings" if warnings else "warnings none"),
+        (len(report.entries), "route", "routes"),
+        (len(report.scopes), "scope", "scopes"),
+    )
+    return _join(
+        fill(templates.COUNT, number=number, noun=noun if number == 1 else f"{noun}s", kind=kind)
+        for number, noun, kind in counts
+    )
 
 
-def _counted(number: int, noun: str) -> str:
-    return f"<b>{number}</b> {noun}{'' if number == 1 else 's'}"
-
-
-def _header(report: Report) -> str:
-    verdict = "bad" if report.errors else "odd" if report.warnings else "good"
-    guards = "".join(
-        f"<dt>Guard <q>{_text(guard.style.realm)}</q></dt>"
-        f"<dd>{', '.join(f'<code>{_text(issuer.url)}</code>' for issuer in guard.issuers) or 'a resolver'}</dd>"
+def _guards(report: Report) -> Markup:
+    guards = _join(
+        fill(
+            templates.GUARD,
+            realm=guard.style.realm,
+            issuers=_join((fill(templates.CODE, text=issuer.url) for issuer in guard.issuers), ", ") or "a resolver",
+        )
         for guard in report.guards
     )
-    return (
-        f'<header>\n<p class="kicker">scopeguard audit</p>\n<h1>{_text(report.target)}</h1>\n'
-        f'<ul class="summary {verdict}">'
-        f'<li class="errors{"" if report.errors else " none"}">{_counted(len(report.errors), "error")}</li>'
-        f'<li class="warnings{"" if report.warnings else " none"}">{_counted(len(report.warnings), "warning")}</li>'
-        f"<li>{_counted(len(report.entries), 'route')}</li>"
-        f"<li>{_counted(len(report.scopes), 'scope')}</li></ul>\n"
-        f"{f'<dl>{guards}</dl>' if guards else ''}\n</header>\n"
-    )
+    return fill(templates.GUARDS, guards=guards) if guards else _NOTHING
 
 
-def _findings(report: Report) -> str:
+# -- findings
+
+
+def _findings(report: Report) -> Markup:
     if not report.findings:
-        return (
-            '<section aria-labelledby="findings"><h2 id="findings">Findings</h2>'
-            '<p class="clean">Nothing is wrong: every route is guarded, or was declared public.</p></section>\n'
-        )
+        return Markup(templates.NO_FINDINGS)
     groups: dict[tuple[Severity, Code, str], list[Finding]] = {}
     for finding in report.findings:
         groups.setdefault((finding.severity, finding.code, finding.fix), []).append(finding)
-    items = "".join(map(_group, groups.values()))
-    return (
-        '<section aria-labelledby="findings"><h2 id="findings">Findings</h2>\n'
-        f'<ul class="findings">\n{items}</ul></section>\n'
-    )
+    return fill(templates.FINDINGS, groups=_join(map(_finding_group, groups.values())))
 
 
-def _group(findings: list[Finding]) -> str:
-    """Findings that ask for the same thing."""
+def _finding_group(findings: list[Finding]) -> Markup:
+    """Return the markup for *findings* with the same severity, code and fix."""
     first = findings[0]
-    count = f' <span class="count">{len(findings)}</span>' if len(findings) > 1 else ""
-    lines = [f"<li><code>{_text(item.where)}</code> <span>{_text(item.message)}</span></li>" for item in findings]
-    shown, more = lines[:_SHOWN], lines[_SHOWN:]
-    rest = f"<details><summary>{len(more)} more</summary><ul>{''.join(more)}</ul></details>" if more else ""
-    return (
-        f'<li class="{first.severity.value}"><span class="tag">{first.severity.value}</span>'
-        f"<div><h3>{_text(first.code.value.replace('-', ' ').capitalize())}{count}</h3>"
-        f'<p class="fix">{_text(first.fix[:1].upper() + first.fix[1:])}.</p>'
-        f"<ul>{''.join(shown)}</ul>{rest}</div></li>\n"
+    items = [fill(templates.FINDING, where=item.where, message=item.message) for item in findings]
+    shown, more = items[:_MOST_SHOWN], items[_MOST_SHOWN:]
+    return fill(
+        templates.FINDING_GROUP,
+        severity=first.severity.value,
+        title=first.code.value.replace("-", " ").capitalize(),
+        count=fill(templates.GROUP_COUNT, number=len(findings)) if len(findings) > 1 else _NOTHING,
+        fix=first.fix[:1].upper() + first.fix[1:],
+        shown=_join(shown),
+        more=fill(templates.MORE_FINDINGS, number=len(more), findings=_join(more)) if more else _NOTHING,
     )
 
 
-# -- the matrix
+# -- the matrix of routes and scopes
 
 
-def _matrix(report: Report) -> str:
+def _matrix(report: Report) -> Markup:
     severities = _severities(report)
     order = (Severity.ERROR, Severity.WARNING, None)
     entries = sorted(report.entries, key=lambda entry: order.index(severities.get((entry.method, entry.path))))
-    columns = "".join(
-        f'<th scope="col" class="scope" title="{_text(scope)}"><div><span>{_label(scope)}</span></div></th>'
-        for scope in report.scopes
-    )
-    rows = "".join(_row(entry, report.scopes, severities.get((entry.method, entry.path))) for entry in entries)
-    return (
-        '<section aria-labelledby="matrix"><h2 id="matrix">Routes and scopes</h2>\n<div class="tools">'
-        '<label>Filter <input type="search" id="filter" placeholder="path, method, scope, kind" autocomplete="off">'
-        "</label>"
-        '<span id="shown" role="status"></span>'
-        '<ul class="legend"><li><i class="dot all"></i> needed</li><li><i class="dot any"></i> one way among several'
-        "</li></ul></div>\n"
-        '<div class="scroll" role="region" aria-labelledby="matrix" tabindex="0"><table>\n'
-        "<caption>Who may pass each route. Routes with errors come first.</caption>\n"
-        f"<colgroup><col><col>{'<col>' * len(report.scopes)}</colgroup>\n"
-        f'<thead><tr><th scope="col" class="route">Route</th><th scope="col" class="access">Open to</th>{columns}'
-        f"</tr></thead>\n<tbody>\n{rows}</tbody></table></div></section>\n"
+    return fill(
+        templates.MATRIX,
+        columns=Markup("<col>" * len(report.scopes)),
+        headings=_join(fill(templates.HEADING, scope=scope, label=_label(scope)) for scope in report.scopes),
+        rows=_join(_row(entry, report.scopes, severities.get((entry.method, entry.path))) for entry in entries),
     )
 
 
 def _severities(report: Report) -> Mapping[tuple[str, str], Severity]:
-    """The worst that was found about each method and path."""
-    worst: dict[tuple[str, str], Severity] = {}
+    """Return the highest severity among the findings of each method and path."""
+    highest: dict[tuple[str, str], Severity] = {}
     for finding in report.findings:  # errors come first
         methods, _, path = finding.where.partition(" ")
         for method in methods.split(","):
-            worst.setdefault((method, path), finding.severity)
-    return worst
+            highest.setdefault((method, path), finding.severity)
+    return highest
 
 
 def _label(scope: str) -> str:
-    """The part of a long scope that tells it from others; the whole stands in its title and in the list below."""
+    """Return the last part of a long scope. The title of its column has the whole scope."""
     tail = scope.rstrip("/").rpartition("/")[2] if "://" in scope else scope
-    return _text(tail if len(tail) <= 28 else f"{tail[:27]}…")
+    return tail if len(tail) <= _LONGEST_LABEL else f"{tail[: _LONGEST_LABEL - 1]}…"
 
 
 _SHORT: Final = {**WORDS, Kind.SCOPES: "", Kind.AUTHENTICATED: "any token", Kind.OPTIONAL: "token or none"}
 
 
-def _row(entry: Entry, scopes: tuple[str, ...], severity: Severity | None) -> str:
-    every = frozenset.intersection(*entry.alternatives) if entry.alternatives else frozenset()
-    cells = []
-    for scope in scopes:
-        if scope in every:
-            cells.append('<td><i class="dot all"></i><span class="unseen">needed</span></td>')
-        elif scope in entry.scopes:
-            cells.append('<td><i class="dot any"></i><span class="unseen">one way</span></td>')
-        else:
-            cells.append("<td></td>")
-    notes = [
-        ", ".join(entry.declared),
-        f"tokens from {', '.join(entry.sources)}" if entry.sources not in ((), ("header",)) else "",
-    ]
-    mixed = len(entry.alternatives) > 1 and any(len(alternative) > 1 for alternative in entry.alternatives)
-    notes += [entry.access if mixed else "", *(f"except {exception}" for exception in entry.exceptions)]
-    shown = "".join(f"<li>{_text(note)}</li>" for note in notes if note)
-    kind = entry.kind.value
-    words = _SHORT[entry.kind] or _ways(entry)
-    return (
-        f'<tr class="{kind} {severity.value if severity else "fine"}"><th scope="row"><div class="cell">'
-        f'<span class="method m-{_text(entry.method.lower()) if entry.method.isalpha() else "any"}">'
-        f"{_text(entry.method if entry.method != '*' else 'ANY')}</span><div>"
-        f'<code class="path" title="{_text(entry.endpoint)}">{_text(entry.path)}</code>'
-        f"{'<span class=opaque>opaque app</span>' if entry.opaque else ''}"
-        f"{f'<span class=tag>{severity.value}</span>' if severity else ''}"
-        f'<ul class="notes">{shown}</ul></div></div></th>'
-        f'<td class="access"><span class="kind">{words}</span></td>{"".join(cells)}</tr>\n'
+def _row(entry: Entry, scopes: tuple[str, ...], severity: Severity | None) -> Markup:
+    return fill(
+        templates.ROW,
+        kind=entry.kind.value,
+        state=severity.value if severity else "fine",
+        method_class=entry.method.lower() if entry.method.isalpha() else "any",
+        method=entry.method if entry.method != "*" else "ANY",
+        endpoint=entry.endpoint,
+        path=entry.path,
+        opaque=Markup(templates.OPAQUE) if entry.opaque else _NOTHING,
+        tag=fill(templates.TAG, severity=severity.value) if severity else _NOTHING,
+        notes=_join(fill(templates.NOTE, text=note) for note in _notes(entry)),
+        access=_SHORT[entry.kind] or _summary(entry),
+        cells=_cells(entry, scopes),
     )
 
 
-def _ways(entry: Entry) -> str:
+def _cells(entry: Entry, scopes: tuple[str, ...]) -> Markup:
+    required = frozenset.intersection(*entry.alternatives) if entry.alternatives else frozenset()
+    return Markup(
+        "".join(
+            templates.REQUIRED
+            if scope in required
+            else templates.ALTERNATIVE
+            if scope in entry.scopes
+            else templates.NOT_REQUIRED
+            for scope in scopes
+        )
+    )
+
+
+def _notes(entry: Entry) -> list[str]:
+    notes = [", ".join(entry.declared)]
+    if entry.sources not in ((), ("header",)):
+        notes.append(f"tokens from {', '.join(entry.sources)}")
+    if len(entry.alternatives) > 1 and any(len(alternative) > 1 for alternative in entry.alternatives):
+        notes.append(entry.access)
+    notes += [f"except {exception}" for exception in entry.exceptions]
+    return [note for note in notes if note]
+
+
+def _summary(entry: Entry) -> str:
+    """Return how many scopes *entry* requires."""
     number = len(entry.scopes)
     if len(entry.alternatives) == 1:
         return "1 scope" if number == 1 else f"all of {number}"
-    return (
-        f"any of {number}"
-        if all(len(scopes) == 1 for scopes in entry.alternatives)
-        else (f"{len(entry.alternatives)} ways")
-    )
+    if all(len(scopes) == 1 for scopes in entry.alternatives):
+        return f"any of {number}"
+    return f"{len(entry.alternatives)} ways"
 
 
-def _scopes(report: Report) -> str:
+def _scopes(report: Report) -> Markup:
     if not report.scopes:
-        return ""
-    rows = "".join(
-        f'<tr><th scope="row"><code>{_text(scope)}</code></th>'
-        f"<td>{sum(scope in entry.scopes for entry in report.entries)}</td>"
-        f"<td>{sum(frozenset({scope}) in entry.alternatives for entry in report.entries)}</td></tr>\n"
+        return _NOTHING
+    rows = _join(
+        fill(
+            templates.SCOPE,
+            scope=scope,
+            named=sum(scope in entry.scopes for entry in report.entries),
+            alone=sum(frozenset({scope}) in entry.alternatives for entry in report.entries),
+        )
         for scope in report.scopes
     )
-    return (
-        '<section aria-labelledby="scopes"><h2 id="scopes">Scopes</h2>\n<div class="scroll short" role="region" '
-        'aria-labelledby="scopes" tabindex="0"><table class="plain"><thead><tr><th scope="col">Scope</th>'
-        '<th scope="col">Routes that name it</th><th scope="col">Routes it opens alone</th></tr></thead>\n'
-        f"<tbody>\n{rows}</tbody></table></div></section>\n"
-    )
+    return fill(templates.SCOPES, rows=rows)

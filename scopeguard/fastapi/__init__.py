@@ -1,4 +1,4 @@
-"""FastAPI: the ordinary ``Security`` idiom, with the OpenAPI document and Swagger UI's Authorize button.
+"""FastAPI: a dependency for ``Security`` and ``Depends`` that also describes itself in the OpenAPI document.
 
     protected = Protected(guard, token_url="https://auth.example.com/token", scopes={"bigquery.insertdata": "insert"})
 
@@ -8,18 +8,19 @@
     @app.get("/tables")
     async def tables(token: Annotated[AccessToken, Depends(protected.requires(any_of("bigquery", "admin")))]): ...
 
-The scopes of ``Security`` are all needed. What a flat list cannot say, a requirement says.
+The token must have all scopes that ``Security`` lists. ``protected.requires(...)`` takes any requirement.
 
-A dependency guards the routes that name it: give it to ``FastAPI(dependencies=[Depends(protected)])`` or to a router,
-and those guard all of theirs. What no route answers (404, 405), and ``/docs`` and ``/openapi.json``, stay open then;
-put :class:`~scopeguard.asgi.GuardMiddleware` in front to deny by default. With the same guard a token is judged once.
-Other routes that no dependency guards are found when the app starts (``Guard(audit=...)``).
+A dependency protects only the routes that name it. ``FastAPI(dependencies=[Depends(protected)])``, or the same for a
+router, protects all routes of the app or router. Responses that no route makes (404, 405), ``/docs`` and
+``/openapi.json`` then stay open. To deny by default, put :class:`~scopeguard.asgi.GuardMiddleware` in front of the app.
+With the same guard, it checks a token once. When the app starts, an audit reports routes that have no such dependency
+(``Guard(audit=...)``).
 
-The OpenAPI document declares the scopes that operations need, and their refusals. For this and for the check at the
-start, the first ``Protected`` wraps two methods of the class ``FastAPI``: see :mod:`scopeguard.fastapi.application`.
+The OpenAPI document declares the scopes of the operations and their refusals. For this and for the audit, the first
+``Protected`` wraps two methods of the class ``FastAPI``: see :mod:`scopeguard.fastapi.application`.
 
-FastAPI parses a request's body before it asks dependencies: a body that is no JSON at all is answered 400 or 422 to
-callers without a token, too. Wrong fields are reported after the token was judged.
+FastAPI parses the body of a request before it calls dependencies. A body that is not JSON therefore gets 400 or 422
+even without a token. The fields of a body are validated after the token has been checked.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ from scopeguard.errors import (
     RequestTooLarge,
 )
 from scopeguard.fastapi.application import wrap_fastapi
-from scopeguard.fastapi.document import schemes_of, shown
-from scopeguard.fastapi.overrides import overridden, override_of
+from scopeguard.fastapi.document import make_dependencies, make_schemes
+from scopeguard.fastapi.overrides import call_override, find_override
 from scopeguard.guard import Guard, engine_of
 from scopeguard.request import HeaderList
 from scopeguard.rules import OPTIONAL, PUBLIC
@@ -78,16 +79,22 @@ __all__ = ["AccessRefused", "GuardMiddleware", "Protected", "access_token", "acc
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 _Tokens = dict[object, AccessToken | None]
-# In the scope: what the dependencies of one request tell each other. Which tokens were judged, and whether one was in
-# the URL.
-_JUDGED: Final = "scopeguard.fastapi.judged"
-_BY_QUERY: Final = "scopeguard.fastapi.by_query"
+# Keys in the scope that the dependencies of one request share: the tokens that were checked, and whether the query had
+# one.
+_TOKENS_KEY: Final = "scopeguard.fastapi.tokens"
+_IN_QUERY_KEY: Final = "scopeguard.fastapi.in_query"
 _REQUEST_STACK: Final = "fastapi_inner_astack"
 
 
 class AccessRefused(Exception):
-    """Ends the request with the response the guard wrote. Apps need no handler for it; one that they register for this
-    class is used instead, and has ``refusal`` and ``response``."""
+    """Ends a request with the response of the guard.
+
+    An app needs no handler for it. A handler that it registers for this class is called instead of scopeguard's::
+
+        @app.exception_handler(AccessRefused)
+        async def refuse(request, error):
+            return error.response  # or another response, made from error.refusal
+    """
 
     def __init__(self, refusal: Denied | Unavailable, response: Refusal) -> None:
         super().__init__(str(refusal.error))
@@ -96,23 +103,33 @@ class AccessRefused(Exception):
 
 
 class Protected(DeclaringDependency):
-    """A dependency: judges the token of a request, and returns it as an :class:`AccessToken`.
+    """A dependency that checks the token of a request and returns it as an :class:`AccessToken`.
 
-    * *guard*: what judges. A request is judged once, however many dependencies ask.
-    * *optional*: return ``None`` for a caller who sent no credentials at all. Bad ones are refused all the same.
-    * *token_sources*: where these routes take tokens, instead of the guard's own setting. Behind ``GuardMiddleware``
-      let a :class:`~scopeguard.rules.Rule` say it instead: that marks every response to a token in the query private
-     , which a dependency cannot do where the endpoint builds a ``Response`` itself. Forms are read up to the
-      ``Content-Length`` that they then need.
-    * *token_url*, *scopes*: for Swagger UI: the token endpoint, which hands out tokens for client credentials, and what
-      scopes mean; by default what the guard's catalog says. Scopes that operations need are declared in any case.
-    * *openid_connect_url*: the discovery document, for tools that read it.
-    * *scheme_prefix*: begins the names of the security schemes, where an app has several ``Protected`` that differ.
+    ::
 
-    Raises :class:`ConfigurationError`, also in ``Security(protected, scopes=...)`` for anything that is not a list of
-    scopes. A caller without a token gets
-    401, one whose token does not suffice 403 with all the scopes that this dependency needs: name all the scopes of an
-    operation in one, so that callers read them in one. On websockets the handshake is refused.
+        protected = Protected(guard)
+
+        @app.get("/tables")
+        async def tables(token: Annotated[AccessToken, Security(protected, scopes=["tables.read"])]): ...
+
+    * *guard*: checks the token. Several dependencies with the same guard check a request once.
+    * *optional*: return ``None`` for a request without credentials. Invalid credentials are refused.
+    * *token_sources*: where these routes take tokens, as in ``("header", "form")``. Default: the setting of the guard.
+      In an app with ``GuardMiddleware`` set it in a :class:`~scopeguard.rules.Rule` instead. The middleware marks every
+      response to a token in the query as private; a dependency cannot do this if the endpoint returns a ``Response``.
+      A form needs a ``Content-Length``.
+    * *token_url*, *scopes*: the token endpoint for Swagger UI, which requests tokens with client credentials, and the
+      descriptions of scopes. Default: the descriptions in the guard's catalog. The document always declares the scopes
+      that operations need.
+    * *openid_connect_url*: the URL of the discovery document, for tools that read it.
+    * *scheme_prefix*: a prefix for the names of the security schemes, for an app with several different ``Protected``.
+
+    A request without a token gets 401. One whose token lacks a scope gets 403, and the challenge has all scopes of this
+    dependency, but not those of others: name all scopes of an operation in one dependency. A websocket is refused
+    before it is accepted.
+
+    Raises :class:`ConfigurationError` for an argument of the wrong kind, also from ``Security(protected, scopes=...)``
+    if *scopes* is not a list of scopes.
     """
 
     def __init__(
@@ -127,36 +144,36 @@ class Protected(DeclaringDependency):
         scheme_prefix: str = "",
     ) -> None:
         if not isinstance(guard, Guard):
-            raise ConfigurationError("Protected: guard is a scopeguard.Guard, as in Protected(guard)")
+            raise ConfigurationError("Protected: guard must be a scopeguard.Guard, as in Protected(guard)")
         flag(optional, "optional")
         text(scheme_prefix, "scheme_prefix")
         for name, url in (("token_url", token_url), ("openid_connect_url", openid_connect_url)):
             if url is not None:
                 text(url, name, empty=False)
         if scopes is not None and token_url is None:
-            raise ConfigurationError("Protected: scopes describe what token_url hands out; name it as well")
+            raise ConfigurationError("Protected: scopes needs token_url, which issues tokens with them; set both")
         self._guard = guard
         self._engine = engine = engine_of(guard)
         self._optional = optional
         self._has_own_sources = token_sources is not None
         self._sources = engine.sources if token_sources is None else engine.sources.only(token_sources)
         self._sources.check_senders()
-        self._place = (engine, self._sources.methods)  # dependencies that agree in it judge a request once
+        self._place = (engine, self._sources.methods)  # dependencies with an equal place check a request once
         self._requirement: Requirement | None = None
-        self._whole = self  # what requires() was called of
+        self._origin = self  # the dependency on which requires() was called
         described = guard.catalog.descriptions if scopes is None else scopes
-        self._schemes = schemes_of(self._sources, token_url, described, openid_connect_url, scheme_prefix)
-        self._show()
+        self._schemes = make_schemes(self._sources, token_url, described, openid_connect_url, scheme_prefix)
+        self._describe()
         wrap_fastapi(Protected)
 
     @property
     def guard(self) -> Guard:
-        """What judges."""
+        """The guard that checks tokens."""
         return self._guard
 
     @property
     def scheme_names(self) -> tuple[str, ...]:
-        """The names of its security schemes in the OpenAPI document."""
+        """The names of the security schemes of this dependency in the OpenAPI document."""
         return tuple(self._schemes)
 
     def requires(
@@ -165,20 +182,28 @@ class Protected(DeclaringDependency):
         acr: Requirement | Iterable[str] | None = None,
         max_age: int | None = None,
     ) -> Self:
-        """Return the same dependency with a requirement, for ``Depends``: all of *items*.
+        """Return this dependency with a requirement, for ``Depends``.
 
-        *items* are scopes, conditions, or ``any_of(...)`` and its like. *acr* and *max_age* require that the user
-        signed in strongly and recently enough, as in :func:`~scopeguard.all_of`. The OpenAPI document shows the
-        alternatives of the scopes. Beside another dependency with scopes it would show fewer than are needed, so put
-        the whole requirement of a route into one dependency.
+        The token must satisfy all of *items*. Each is a scope, a condition, or a requirement such as
+        ``any_of("read", "admin")``::
 
-        ``app.dependency_overrides`` for this dependency holds for the result as well. Another ``Protected`` there is
-        asked with the requirement; any other function takes the place of the check."""
-        narrowed = self._narrowed(require(*items, acr=acr, max_age=max_age))
-        narrowed._show()
+            Depends(protected.requires(any_of("tables.read", "admin")))
+
+        *acr* and *max_age* (seconds) require that the user signed in strongly and recently enough, as in
+        :func:`~scopeguard.all_of`. The OpenAPI document shows the alternatives of the scopes. If a route has another
+        dependency with scopes, the document shows too few scopes, so put the whole requirement of a route into one
+        dependency.
+
+        An entry for this dependency in ``app.dependency_overrides`` holds for the result as well. If it is another
+        ``Protected``, that checks the requirement. Any other function replaces the check.
+
+        Raises :class:`ConfigurationError` for an item that is neither a scope, a condition nor a requirement.
+        """
+        narrowed = self._with(require(*items, acr=acr, max_age=max_age))
+        narrowed._describe()
         return narrowed
 
-    def _narrowed(self, requirement: Requirement) -> Self:
+    def _with(self, requirement: Requirement) -> Self:
         narrowed = copy.copy(self)
         narrowed._requirement = self._and(requirement)
         return narrowed
@@ -187,7 +212,7 @@ class Protected(DeclaringDependency):
         return requirement if self._requirement is None else all_of(self._requirement, requirement)
 
     def declare(self, scopes: Sequence[str]) -> Declaration:
-        """For audits: what a route says that names this dependency, with *scopes* beside it."""
+        """Return the declaration of a route that names this dependency with *scopes*, for the audit."""
         requirement = self._and(all_of(*scopes)) if scopes else self._requirement
         return Declaration(
             by="dependency",
@@ -198,10 +223,9 @@ class Protected(DeclaringDependency):
 
     @property
     def responses(self) -> dict[int | str, dict[str, Any]]:
-        """The refusals, by status, as the OpenAPI document shows them for each guarded operation.
+        """The refusals by status, as the OpenAPI document shows them for each guarded operation.
 
-        An app whose document is not made by ``FastAPI.openapi()`` shows them with
-        ``FastAPI(responses=protected.responses)``.
+        An app that does not use ``FastAPI.openapi()`` can add them with ``FastAPI(responses=protected.responses)``.
         """
         challenge = {"WWW-Authenticate": {"description": "RFC 6750 section 3", "schema": {"type": "string"}}}
         retry = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}}
@@ -209,19 +233,20 @@ class Protected(DeclaringDependency):
         return {
             401: {"description": "No valid access token", "headers": challenge, "content": content},
             403: {"description": "The access token lacks a scope", "headers": challenge, "content": content},
-            503: {"description": "The access token cannot be judged now", "headers": retry, "content": content},
+            503: {"description": "The access token cannot be checked now", "headers": retry, "content": content},
         }
 
-    def _show(self) -> None:
-        # FastAPI reads this signature: what to hand over, and, as dependencies, what to write into its document. Every
-        # one of those it runs with every request, so the first scheme is shown in another way: as what this one wraps.
+    def _describe(self) -> None:
+        # FastAPI reads this signature. It passes the three parameters, and writes the security schemes of further
+        # dependencies into its document. It also calls those dependencies for each request, so the first scheme is
+        # declared without a call, as the dependency that this one wraps.
         only = inspect.Parameter.KEYWORD_ONLY
         parameters = [
             inspect.Parameter("connection", only, annotation=HTTPConnection),
             inspect.Parameter("response", only, annotation=Response),
             inspect.Parameter("security_scopes", only, annotation=SecurityScopes),
         ]
-        schemes = shown(self._schemes, self._requirement)
+        schemes = make_dependencies(self._schemes, self._requirement)
         if schemes:
             self.__wrapped__: Any = schemes[0].dependency
         for number, scheme in enumerate(schemes[1:] if self._requirement is None else schemes):
@@ -232,14 +257,14 @@ class Protected(DeclaringDependency):
     async def __call__(
         self, *, connection: HTTPConnection, response: Response, security_scopes: SecurityScopes, **shown: None
     ) -> Any:
-        """The access token of the request, or ``None``; where the app overrides the dependency, what it wants."""
+        """Return the access token of the request, or ``None``, or the value of the app's override."""
         del shown
-        if self._whole is not self:  # FastAPI looks for an override of the very object that a route names
-            override = override_of(self._whole, connection)
+        if self._origin is not self:  # FastAPI looks for an override of this object only, not of its origin
+            override = find_override(self._origin, connection)
             if override is not None and self._requirement is not None:
                 if not isinstance(override, Protected):
-                    return await overridden(override, connection, response, security_scopes, self._requirement)
-                return await override._narrowed(self._requirement)._admit(connection, response, security_scopes)
+                    return await call_override(override, connection, response, security_scopes, self._requirement)
+                return await override._with(self._requirement)._admit(connection, response, security_scopes)
         return await self._admit(connection, response, security_scopes)
 
     async def _admit(
@@ -252,32 +277,32 @@ class Protected(DeclaringDependency):
         engine, place, token = self._engine, self._place, None
         if engine.listens:
             _begin_report(engine, scope)
-        tokens: _Tokens | None = scope.get(_JUDGED)
+        tokens: _Tokens | None = scope.get(_TOKENS_KEY)
         if tokens is None:
-            tokens = scope[_JUDGED] = {}
+            tokens = scope[_TOKENS_KEY] = {}
         if not self._has_own_sources and tokens.get(place) is None:
             state = scope.get("state")
             known = state.get("access_token") if state and state.get(GUARD_KEY) is self._guard else None
-            if isinstance(known, AccessToken):  # GuardMiddleware has judged it, and looked for it in the same places
+            if isinstance(known, AccessToken):  # GuardMiddleware has checked it, with the same token sources
                 tokens[place] = known
             elif place not in tokens:
                 token = recall(engine, scope, requirement)
         if token is None:
             token = tokens.get(place)
             if not engine.permits(token, requirement):
-                token = await self._judged(connection, response, requirement, tokens)
+                token = await self._decide(connection, response, requirement, tokens)
         tokens[place] = token
         if self._optional:
             response.headers.add_vary_header("Authorization")  # an anonymous caller may see another response
-        # The current one for the rest of the request. What ends with a request FastAPI keeps in a stack in its
-        # scope, for its own purposes. Should that be gone one day, there is no current token, rather than one that
-        # stays for the next request; the dependency still returns it.
+        # Make it the current token for the rest of the request. FastAPI keeps a stack of its own in the scope, which
+        # it closes when the request ends. If a later version has none, there is no current token: a token must not
+        # stay current for the next request. The dependency returns it all the same.
         stack = scope.get(_REQUEST_STACK)
         if access_token_or_none() is not token and isinstance(stack, AsyncExitStack):
             stack.callback(end_serving, begin_serving(token))
         return token
 
-    async def _judged(
+    async def _decide(
         self, connection: HTTPConnection, response: Response, requirement: Requirement | None, tokens: _Tokens
     ) -> AccessToken | None:
         scope, engine = connection.scope, self._engine
@@ -291,12 +316,12 @@ class Protected(DeclaringDependency):
                 decision = engine.authorize(known, requirement, request=view)
         else:
             view = request_view(scope, scope.get("method", "GET"))
-            read_form = _form_reader(connection, self._sources) if isinstance(connection, Request) else None
+            read_form = _make_form_reader(connection, self._sources) if isinstance(connection, Request) else None
             if self._sources.in_query and has_access_token(view.query):
-                scope[_BY_QUERY] = True
+                scope[_IN_QUERY_KEY] = True
                 _strip_query_token(connection, response)
             if remove_from_scope(scope, self._sources) is not None or self._sources.in_forwarded:
-                vars(connection).pop("_headers", None)  # FastAPI has looked at the fields before
+                vars(connection).pop("_headers", None)  # the fields that FastAPI has read before
             decision = await engine.acheck(
                 view, requirement, optional=self._optional, sources=self._sources, read_form=read_form
             )
@@ -306,39 +331,43 @@ class Protected(DeclaringDependency):
             case Anonymous():
                 return None
             case refusal:
-                raise _refused(refusal, scope, engine)
+                raise _make_refusal(refusal, scope, engine)
 
 
 def public(endpoint: Endpoint) -> Endpoint:
-    """Say of *endpoint* that it is meant to be open, below the line that makes its route. To audits; a dependency that
-    the route has all the same goes on to guard it, and so does middleware."""
+    """Declare *endpoint* as public, so that the audit does not report it. Put it below the line ``@app.get``.
+
+    It does not open the route: its dependencies and middleware still check tokens.
+
+    Raises :class:`ConfigurationError` for an object without attributes.
+    """
     declare_access(endpoint, PUBLIC, "public", "the function of a route")
     return endpoint
 
 
-_all_of: Final = functools.lru_cache(maxsize=1024)(all_of)  # FastAPI hands out the same few lists again and again
+_all_of: Final = functools.lru_cache(maxsize=1024)(all_of)  # an app has few lists of scopes
 
 
-def _refused(refusal: Denied | Unavailable, scope: Scope, engine: Engine) -> AccessRefused:
+def _make_refusal(refusal: Denied | Unavailable, scope: Scope, engine: Engine) -> AccessRefused:
     response = refusal.response
     if engine.passes_preflights() and HeaderList(scope["headers"]).get_all("origin"):
         response = replace(response, headers=tuple(expose_headers(response.headers)))
-    if _BY_QUERY in scope:
+    if _IN_QUERY_KEY in scope:
         response = replace(response, headers=tuple(private_headers(list(response.headers))))
-    # The app looks handlers up in this dict when the exception arrives. It need not know of ours beforehand, and one
-    # that it has for our exception is left in place. Without the dict the exception ends in a 500, which is a refusal.
+    # Starlette looks for a handler in this dict when it catches the exception. A handler of the app stays in place.
+    # If a later version has no such dict, the response is 500, which is a refusal.
     handlers, _ = scope.get("starlette.exception_handlers", ({}, {}))
-    handlers.setdefault(AccessRefused, _answer)
+    handlers.setdefault(AccessRefused, _respond)
     return AccessRefused(refusal, Refusal(response))
 
 
-async def _answer(connection: HTTPConnection, error: AccessRefused) -> Refusal:
+async def _respond(connection: HTTPConnection, error: AccessRefused) -> Refusal:
     del connection
     return error.response
 
 
 def _begin_report(engine: Engine, scope: Scope) -> None:
-    """What several dependencies decide about one request is told when the request ends."""
+    """Begin the report for a request. It ends with the request, after the decisions of all dependencies."""
     stack = scope.get(_REQUEST_STACK)
     if isinstance(stack, AsyncExitStack):
         report = engine.report(scope.get("method", "GET"), scope["path"], None)
@@ -352,36 +381,38 @@ def _end_report(report: Report, scope: Scope) -> None:
 
 
 def _strip_query_token(connection: HTTPConnection, response: Response) -> None:
-    """Take the token out of what the endpoint, and the server's access log, see of the URL, and keep the
-    response out of shared caches and the URL out of Referer headers."""
+    """Remove the token from the URL that the endpoint and the access log read.
+
+    Also keep the response out of shared caches and the URL out of Referer headers.
+    """
     connection.scope["query_string"] = without_access_token(connection.scope["query_string"])
-    for memo in ("_query_params", "_url"):  # FastAPI has looked at the query before it asks any dependency
-        vars(connection).pop(memo, None)
+    for cached in ("_query_params", "_url"):  # FastAPI has read the query before it calls dependencies
+        vars(connection).pop(cached, None)
     for name, value in private_headers([]):
         response.headers[name] = value
 
 
-def _form_reader(request: Request, sources: TokenSources) -> Callable[[int], Awaitable[bytes]]:
+def _make_form_reader(request: Request, sources: TokenSources) -> Callable[[int], Awaitable[bytes]]:
     async def read(limit: int) -> bytes:
-        # Starlette keeps a whole body for everybody who asks later, and offers no way to stop early and put back what
-        # was read. So the length must be known beforehand; servers hold a client to what it declared.
+        # Starlette reads a body only as a whole, without a limit. So the Content-Length must be given: the server
+        # makes sure that the body is not longer.
         length = declared_length(request.headers.get("content-length", ""))
         if length is None or length > limit:
             raise RequestTooLarge(Reason.FORM_TOO_LARGE, limit=limit)
         try:
             with anyio.fail_after(sources.form_timeout):
-                return await _body(request)
+                return await _read_body(request)
         except TimeoutError:
             raise RequestTimedOut(Reason.FORM_TOO_SLOW, seconds=sources.form_timeout) from None
 
     return read
 
 
-async def _body(request: Request) -> bytes:
+async def _read_body(request: Request) -> bytes:
     try:
         return await request.body()
     except RuntimeError:
-        # An endpoint with Form parameters: FastAPI has parsed the body and kept no copy. Written again it has the same
-        # parameters in the same order; what gets lost is which of them were not ASCII on the wire.
+        # The endpoint has Form parameters: FastAPI has parsed the body and kept no copy. Encoding the fields restores
+        # the parameters in their order. It does not restore which bytes the client did not percent-encode.
         fields = (await request.form()).multi_items()
         return urlencode([(name, value) for name, value in fields if isinstance(value, str)]).encode("ascii")

@@ -1,9 +1,9 @@
-"""What a dependency cannot know: the app whose routes name it, and when that app starts.
+"""Completes the OpenAPI document of apps that use ``Protected``, and audits them when they start.
 
-FastAPI tells a dependency about requests and about nothing else. Its OpenAPI document lacks what the operations of all
-routes need together, and no check finds a forgotten route. So the first ``Protected`` wraps two methods of the
-class ``FastAPI``, as instrumentation does: ``openapi()`` completes the document of apps that use a ``Protected``, and
-``build_middleware_stack()`` runs the audit when such an app starts. Apps that use none are left alone.
+FastAPI calls a dependency for each request, but never tells it which app uses it or when that app starts. So the first
+``Protected`` wraps two methods of the class ``FastAPI``, as instrumentation does. ``openapi()`` adds the refusals and
+the scopes of all operations to the document. ``build_middleware_stack()`` runs the audit when the app starts. Both
+leave apps alone that do not use ``Protected``. The constructor of ``Security`` is wrapped to check its scopes.
 """
 
 from __future__ import annotations
@@ -25,72 +25,75 @@ from scopeguard.guard import Guard, engine_of
 from scopeguard.scopes import check_scope
 
 
-class Documented(Protocol):
-    """What is asked of a ``Protected``."""
+class DocumentedDependency(Protocol):
+    """The part of ``Protected`` that this module uses."""
 
     @property
     def guard(self) -> Guard:
-        """What judges."""
+        """The guard that checks tokens."""
         ...
 
     @property
     def scheme_names(self) -> tuple[str, ...]:
-        """Its security schemes in the document."""
+        """The names of the security schemes in the document."""
         ...
 
     @property
     def responses(self) -> Mapping[int | str, dict[str, Any]]:
-        """The refusals, by status."""
+        """The refusals by status."""
         ...
 
 
 _STRICTEST: Final = (AuditMode.ERROR, AuditMode.WARN)
 _METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 _completed: Final[WeakKeyDictionary[FastAPI, dict[str, Any]]] = WeakKeyDictionary()
-_is_wrapped: Final = "__scopeguard__"
+_WRAPPED: Final = "__scopeguard__"
 
 
 def wrap_fastapi(kind: type[DeclaringDependency]) -> None:
-    """Let apps whose routes name dependencies of *kind* be documented and checked. Once; further calls do nothing."""
-    if hasattr(FastAPI.openapi, _is_wrapped):
+    """Wrap the methods of ``FastAPI`` for apps with dependencies of *kind*. Further calls do nothing."""
+    if hasattr(FastAPI.openapi, _WRAPPED):
         return
     document, build = FastAPI.openapi, FastAPI.build_middleware_stack
 
     @functools.wraps(document)
     def openapi(self: FastAPI) -> dict[str, Any]:
-        return _documented(self, document(self), kind)
+        return _complete_once(self, document(self), kind)
 
     @functools.wraps(build)
     def build_middleware_stack(self: FastAPI) -> ASGIApp:
         own = vars(self).get("openapi")
-        if own is not None:  # FastAPI's way of changing the document is to set this attribute of an app
-            setattr(self, "openapi", lambda: _documented(self, own(), kind))  # noqa: B010
-        return _Checked(build(self), self, kind)
+        if own is not None:  # an app sets this attribute to change its document, as FastAPI recommends
+            setattr(self, "openapi", lambda: _complete_once(self, own(), kind))  # noqa: B010
+        return _StartCheckingStack(build(self), self, kind)
 
-    _refuse_strings_of_scopes(kind)
-    setattr(openapi, _is_wrapped, True)
-    setattr(FastAPI, "openapi", openapi)  # noqa: B010 - to type checkers, methods are not to be assigned
+    _wrap_security(kind)
+    setattr(openapi, _WRAPPED, True)
+    setattr(FastAPI, "openapi", openapi)  # noqa: B010 - type checkers reject an assignment to a method
     setattr(FastAPI, "build_middleware_stack", build_middleware_stack)  # noqa: B010
 
 
-def _refuse_strings_of_scopes(kind: type[DeclaringDependency]) -> None:
-    """Let ``Security(protected, scopes="a.b")`` raise: FastAPI takes the string for a list of letters, and the route
-    would need the scopes ``a``, ``.`` and ``b``. When a request comes, such a list looks like any other."""
+def _wrap_security(kind: type[DeclaringDependency]) -> None:
+    """Make ``Security(protected, scopes="a.b")`` raise.
+
+    FastAPI takes the string for a list of letters, and the route would need the scopes ``a``, ``.`` and ``b``. During a
+    request, such a list cannot be told from a correct one.
+    """
     init = params.Security.__init__
 
     @functools.wraps(init)
-    def checked_init(self: params.Security, *args: Any, **kwargs: Any) -> None:
+    def init_and_check(self: params.Security, *args: Any, **kwargs: Any) -> None:
         init(self, *args, **kwargs)
         dependency: object = self.dependency
         if isinstance(dependency, kind) and self.scopes is not None:
             for scope in items(self.scopes, "Security: scopes", 'a list, as in scopes=["tables.read"]'):
                 check_scope(scope, "Security: scopes")
 
-    setattr(params.Security, "__init__", checked_init)  # noqa: B010
+    setattr(params.Security, "__init__", init_and_check)  # noqa: B010
 
 
-def _of(app: FastAPI, kind: type[DeclaringDependency]) -> list[Any]:
-    """The guarding dependencies of the routes of *app*, without those of apps that are mounted."""
+def _guarding_dependencies(app: FastAPI, kind: type[DeclaringDependency]) -> list[Any]:
+    """Return the dependencies of *kind* that the routes of *app* name, without those of mounted apps."""
     found: dict[int, Any] = {}
     for route in expand_routes(app.router):
         dependant = getattr(route, "dependant", None)
@@ -99,16 +102,18 @@ def _of(app: FastAPI, kind: type[DeclaringDependency]) -> list[Any]:
     return [dependency for dependency in found.values() if isinstance(dependency, kind)]
 
 
-def _documented(app: FastAPI, schema: dict[str, Any], kind: type[DeclaringDependency]) -> dict[str, Any]:
+def _complete_once(app: FastAPI, schema: dict[str, Any], kind: type[DeclaringDependency]) -> dict[str, Any]:
     if _completed.get(app) is not schema:
-        _complete(schema, _of(app, kind))
+        _complete(schema, _guarding_dependencies(app, kind))
         _completed[app] = schema
     return schema
 
 
-def _complete(schema: dict[str, Any], guarding: list[Documented]) -> None:
-    """Add the refusals to each guarded operation of *schema*, and what operations need to the scopes of their scheme:
-    Swagger UI offers those to be granted, and no others."""
+def _complete(schema: dict[str, Any], guarding: list[DocumentedDependency]) -> None:
+    """Add the refusals to each guarded operation of *schema*, and the scopes of operations to their schemes.
+
+    Swagger UI offers only the scopes of a scheme.
+    """
     by_scheme = {name: dependency for dependency in guarding for name in dependency.scheme_names}
     schemes = schema.get("components", {}).get("securitySchemes", {})
     for item in schema.get("paths", {}).values():
@@ -124,8 +129,8 @@ def _complete(schema: dict[str, Any], guarding: list[Documented]) -> None:
                         operation["responses"].setdefault(str(status), response)
 
 
-class _Checked:
-    """*stack*, the middleware stack of *app*: audit_app once it has started, where a dependency's guard wants that."""
+class _StartCheckingStack:
+    """The middleware *stack* of *app*, with an audit at the start if the guard of a dependency requires one."""
 
     def __init__(self, stack: ASGIApp, app: FastAPI, kind: type[DeclaringDependency]) -> None:
         self.app: ASGIApp = stack
@@ -139,26 +144,26 @@ class _Checked:
             if scope["type"] == "lifespan":
                 send = send if is_checked_outside.get() else check_at_startup(self, send)
             elif GUARD_KEY in (scope.get("state") or ()):
-                self._end()  # middleware around the app has a check of its own, which sees the whole
+                self._end()  # the middleware around the app runs the audit, for all apps in it
             else:
                 self.run()
         await self.app(scope, receive, send)
 
     def run(self) -> None:
-        """Check, unless that was done or nothing is to be checked. Raises as :meth:`StartCheck.run`."""
+        """Run the audit once, if it is due. Raises as :meth:`StartCheck.run`."""
         if self._check is None:
-            guards = [found.guard for found in _of(self._owner, self._kind)]
+            guards = [found.guard for found in _guarding_dependencies(self._owner, self._kind)]
             by_mode = {engine_of(guard).settings.audit: guard for guard in reversed(guards)}
             guard: Guard | None = next((by_mode[mode] for mode in _STRICTEST if mode in by_mode), None)
             if guard is None or _has_middleware(self._owner):
                 self._end()
                 return
-            self._check = StartCheck(self._owner, guard, public=_documentation(self._owner))
+            self._check = StartCheck(self._owner, guard, public=_documentation_paths(self._owner))
         self._check.run()
         self._end()
 
     def _end(self) -> None:
-        """Get out of the way of further requests."""
+        """Remove this wrapper from the app."""
         self._pending = False
         if self._owner.middleware_stack is self:
             self._owner.middleware_stack = self.app
@@ -168,7 +173,7 @@ def _has_middleware(app: FastAPI) -> bool:
     return any(isinstance(item.cls, type) and issubclass(item.cls, Layer) for item in app.user_middleware)
 
 
-def _documentation(app: FastAPI) -> list[str]:
-    """FastAPI's own pages. That they stay open without middleware is documented; they describe and do nothing."""
+def _documentation_paths(app: FastAPI) -> list[str]:
+    """Return the paths of FastAPI's own pages, which stay open without middleware, as the guide says."""
     pages = (app.openapi_url, app.docs_url, app.swagger_ui_oauth2_redirect_url, app.redoc_url)
     return [page for page in pages if page and page.startswith("/")]

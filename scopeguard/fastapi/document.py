@@ -1,4 +1,4 @@
-"""The OpenAPI document of an app: how to authenticate, and what each operation needs."""
+"""The security schemes of the OpenAPI document, and the requirement of each operation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scopeguard.scopes import Requirement, check_scope, scopes_in
 
 
 class _Scheme(SecurityBase):
-    """Shows in the document how to authenticate. It checks nothing."""
+    """A dependency that declares a security scheme in the document. It checks nothing."""
 
     def __init__(self, name: str, model: models.SecurityBase) -> None:
         self.scheme_name = name
@@ -25,11 +25,11 @@ class _Scheme(SecurityBase):
         return None
 
 
-class _Alternative(str):
-    """The name of a security scheme, once more.
+class _DistinctName(str):
+    """The name of a security scheme that has the same letters as another one but does not equal it.
 
-    Within one operation FastAPI adds up the scopes of schemes that have equal names: all are needed. That any will do
-    is written as several requirements with the same name, so these are spelled alike and are not equal.
+    OpenAPI writes alternatives as several requirements with the same scheme. FastAPI merges the scopes of schemes with
+    equal names in one operation, which would mean that all of them are required.
     """
 
     __slots__ = ()
@@ -39,10 +39,10 @@ class _Alternative(str):
         return self is other
 
 
-def schemes_of(
+def make_schemes(
     sources: TokenSources, token_url: str | None, scopes: Mapping[str, str], openid_connect_url: str | None, prefix: str
 ) -> dict[str, models.SecurityBase]:
-    """The ways to authenticate, by name; any one of them will do."""
+    """Return the security schemes by name. A client may use any one of them."""
     found: dict[str, models.SecurityBase] = {}
     for scope in scopes:
         check_scope(scope, "Protected: scopes")
@@ -62,15 +62,15 @@ def schemes_of(
     return found
 
 
-def shown(schemes: Mapping[str, models.SecurityBase], requirement: Requirement | None) -> list[Any]:
-    """Dependencies that do nothing but appear in the document: one for each scheme and alternative."""
+def make_dependencies(schemes: Mapping[str, models.SecurityBase], requirement: Requirement | None) -> list[Any]:
+    """Return dependencies that only appear in the document: one for each scheme and alternative of *requirement*."""
     if requirement is None:
         return [Security(_Scheme(name, model)) for name, model in schemes.items()]
     first = requirement.alternatives[0]
-    # The first keeps the plain name, so that what other dependencies of the route need is added to it.
+    # The first alternative has the plain name, so that FastAPI adds the scopes of other dependencies to it.
     return [
         Security(
-            _Scheme(name if alternative is first else _Alternative(name), model),
+            _Scheme(name if alternative is first else _DistinctName(name), model),
             scopes=requirement.first if alternative is first else sorted(scopes_in(alternative)),
         )
         for alternative in requirement.alternatives

@@ -1,7 +1,7 @@
-"""``app.dependency_overrides`` for a dependency that was derived from the one that is overridden.
+"""``app.dependency_overrides`` for ``protected.requires(...)``.
 
-FastAPI looks for an override of the very object that a route names. ``protected.requires(...)`` is another object than
-``protected``, so the look-up for that is made here.
+FastAPI looks for an override of the object that a route names, which is not ``protected`` itself. This module looks for
+an override of ``protected`` and calls it.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from scopeguard.scopes import Requirement
 _NAME: Final = "overridden"
 
 
-def override_of(dependency: object, connection: HTTPConnection) -> Any:
-    """What the app of *connection* has in the place of *dependency*, ``None`` for nothing."""
+def find_override(dependency: object, connection: HTTPConnection) -> Any:
+    """Return the override of *dependency* in the app of *connection*, or ``None``."""
     overrides = getattr(connection.scope.get("app"), "dependency_overrides", None)
     return overrides.get(dependency) if overrides else None
 
 
-async def overridden(
+async def call_override(
     override: Callable[..., Any],
     connection: Any,
     response: Response,
     security_scopes: SecurityScopes,
     requirement: Requirement,
 ) -> Any:
-    """What *override* returns, with whatever it depends on. It may ask for ``SecurityScopes`` as it may elsewhere."""
+    """Call *override* with its own dependencies, which may include ``SecurityScopes``, and return its value."""
     scopes = list(dict.fromkeys((*security_scopes.scopes, *requirement.first)))
 
     def call(**values: Any) -> Any:
         return values
 
     parameter = inspect.Parameter(_NAME, inspect.Parameter.KEYWORD_ONLY, default=Security(override, scopes=scopes))
-    setattr(call, "__signature__", inspect.Signature([parameter]))  # noqa: B010 - type checkers know no such attribute
+    setattr(call, "__signature__", inspect.Signature([parameter]))  # noqa: B010 - type checkers do not know this attribute
     scope = connection.scope
     stack = scope.get("fastapi_inner_astack")
     solved = await solve_dependencies(

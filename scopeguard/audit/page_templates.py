@@ -1,8 +1,93 @@
-"""The style and the script of the page; both are constants, so that their hashes can stand in its policy."""
+"""The templates, the style sheet and the script of the HTML page.
+
+Every ``$name`` is a value of :func:`scopeguard.audit.page.fill`. The style sheet and the script are constants, so that
+the content security policy of the page can name their hashes.
+"""
 
 from __future__ import annotations
 
+from string import Template
 from typing import Final
+
+PAGE: Final = Template("""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="$policy">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="referrer" content="no-referrer">
+<title>Audit of $target</title>
+<style>$style</style>
+</head>
+<body>
+<header>
+<p class="kicker">scopeguard audit</p>
+<h1>$target</h1>
+<ul class="summary $verdict">$counts</ul>
+$guards
+</header>
+<main>
+$findings$matrix$scopes</main>
+<script>$script</script>
+</body>
+</html>
+""")
+
+COUNT: Final = Template('<li class="$kind"><b>$number</b> $noun</li>')
+GUARDS: Final = Template("<dl>$guards</dl>")
+GUARD: Final = Template("<dt>Guard <q>$realm</q></dt><dd>$issuers</dd>")
+CODE: Final = Template("<code>$text</code>")
+
+NO_FINDINGS: Final = """<section aria-labelledby="findings"><h2 id="findings">Findings</h2>\
+<p class="clean">There are no findings: every route is guarded or declared public.</p></section>
+"""
+FINDINGS: Final = Template("""<section aria-labelledby="findings"><h2 id="findings">Findings</h2>
+<ul class="findings">
+$groups</ul></section>
+""")
+FINDING_GROUP: Final = Template("""<li class="$severity"><span class="tag">$severity</span>\
+<div><h3>$title$count</h3><p class="fix">$fix.</p><ul>$shown</ul>$more</div></li>
+""")
+GROUP_COUNT: Final = Template(' <span class="count">$number</span>')
+FINDING: Final = Template("<li><code>$where</code> <span>$message</span></li>")
+MORE_FINDINGS: Final = Template("<details><summary>$number more</summary><ul>$findings</ul></details>")
+
+MATRIX: Final = Template("""<section aria-labelledby="matrix"><h2 id="matrix">Routes and scopes</h2>
+<div class="tools">\
+<label>Filter <input type="search" id="filter" placeholder="path, method, scope, kind" autocomplete="off"></label>\
+<span id="shown" role="status"></span>\
+<ul class="legend"><li><i class="dot all"></i> required</li><li><i class="dot any"></i> one of several ways</li></ul>\
+</div>
+<div class="scroll" role="region" aria-labelledby="matrix" tabindex="0"><table>
+<caption>The scopes that each route requires. Routes with errors come first.</caption>
+<colgroup><col><col>$columns</colgroup>
+<thead><tr><th scope="col" class="route">Route</th><th scope="col" class="access">Open to</th>$headings</tr></thead>
+<tbody>
+$rows</tbody></table></div></section>
+""")
+HEADING: Final = Template('<th scope="col" class="scope" title="$scope"><div><span>$label</span></div></th>')
+ROW: Final = Template("""<tr class="$kind $state"><th scope="row"><div class="cell">\
+<span class="method m-$method_class">$method</span><div>\
+<code class="path" title="$endpoint">$path</code>$opaque$tag\
+<ul class="notes">$notes</ul></div></div></th>\
+<td class="access"><span class="kind">$access</span></td>$cells</tr>
+""")
+OPAQUE: Final = "<span class=opaque>opaque app</span>"
+TAG: Final = Template("<span class=tag>$severity</span>")
+NOTE: Final = Template("<li>$text</li>")
+REQUIRED: Final = '<td><i class="dot all"></i><span class="unseen">required</span></td>'
+ALTERNATIVE: Final = '<td><i class="dot any"></i><span class="unseen">one way</span></td>'
+NOT_REQUIRED: Final = "<td></td>"
+
+SCOPES: Final = Template("""<section aria-labelledby="scopes"><h2 id="scopes">Scopes</h2>
+<div class="scroll short" role="region" aria-labelledby="scopes" tabindex="0"><table class="plain"><thead><tr>\
+<th scope="col">Scope</th><th scope="col">Routes that name it</th><th scope="col">Routes for which it suffices</th>\
+</tr></thead>
+<tbody>
+$rows</tbody></table></div></section>
+""")
+SCOPE: Final = Template("""<tr><th scope="row"><code>$scope</code></th><td>$named</td><td>$alone</td></tr>
+""")
 
 STYLE: Final = """
 :root { color-scheme: light dark; --paper: #fbfaf8; --card: #fff; --ink: #1d2327; --soft: #5c666e; --line: #dfe3e6;
