@@ -1,24 +1,24 @@
-"""The rules of a guard for the app inside it, as that app is now."""
+"""The rules of a guard for the paths of the app inside it, which may change after the first request."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from scopeguard.adapter.declarations import Layer
-from scopeguard.audit.inspection import inside
+from scopeguard.audit.inspection import inspect_app
 from scopeguard.rules import Rule
 from scopeguard.rules.routed import RoutedRules
 
 
 class AppRules:
-    """The rules of *layer* for its app, which is looked at when the first request comes and whenever it has changed.
+    """The rules of *layer* for its app. The app is inspected at the first request, and again after a change.
 
-    A change is noticed where a framework keeps what it routes by: the routes of routers, the ``root_path`` of FastAPI
-    apps, ``wsgi_app``, ``request_class`` and ``url_map`` of Flask apps, the mounts of a ``DispatcherMiddleware``. Not
-    noticed: an attribute of another object that is set after the first request.
+    A change is noticed in the attributes by which a framework routes: the routes of routers, the ``root_path`` of
+    FastAPI apps, ``wsgi_app``, ``request_class`` and ``url_map`` of Flask apps, the mounts of a
+    ``DispatcherMiddleware``. It is not noticed in attributes of other objects.
 
-    ``is_plain``: while nothing changes, and without a ``root_path`` of the server, the path has one reading, and
-    :meth:`Rules.find` is all there is to it. ``watches``: something may change.
+    ``is_plain``: a path has one reading, as long as the app does not change and the server has no ``root_path``.
+    :meth:`Rules.find` then suffices. ``watches``: the app has attributes that may change.
     """
 
     __slots__ = ("_layer", "_names", "_owners", "_routed", "_values", "is_plain", "watches")
@@ -33,19 +33,19 @@ class AppRules:
         self.watches: bool = False
 
     def find(self, method: str, path: str, raw_path: bytes | None = None, root_path: str = "") -> Rule | None:
-        """:meth:`RoutedRules.find`, for the app as it is now."""
-        routed = self._look() if self._routed is None or self.has_changed() else self._routed
+        """Return the rule for a request, as :meth:`RoutedRules.find` does, for the app as it is now."""
+        routed = self._inspect() if self._routed is None or self.has_changed() else self._routed
         return routed.find(method, path, raw_path, root_path)
 
     def has_changed(self) -> bool:
-        """Whether the app may take other prefixes off than when it was looked at."""
-        # Lists compare their elements by identity first, so that this costs less than the routing itself.
+        """Return whether the app may remove other prefixes from paths than when it was inspected."""
+        # Cheaper than the routing itself: lists compare their elements by identity first.
         return self.watches and list(map(getattr, self._owners, self._names)) != self._values
 
-    def _look(self) -> RoutedRules:
-        # Not before the first request: an app may be put together after its middleware, or in its lifespan.
+    def _inspect(self) -> RoutedRules:
+        # At the first request, because an app may add routes after its middleware, or in its lifespan.
         layer = self._layer
-        found = inside(layer.app, layer.root_path)
+        found = inspect_app(layer.app, layer.root_path)
         routed = RoutedRules(layer.rules, found.prefixes)
         watched = found.watched if routed.depends_on_app else ()
         self._owners, self._names = [owner for owner, _, _ in watched], [name for _, name, _ in watched]

@@ -1,4 +1,4 @@
-"""The routes of Django: the URL configuration of the settings. Methods are not declared there, so each has all."""
+"""The routes of Django, from the URL configuration. It has no methods, so each route stands for all methods."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _VARIABLE: Final = re.compile(r"<(?:([A-Za-z_]\w*):)?([A-Za-z_]\w*)>")
 
 
 def find_routes(around: Surroundings) -> list[AppRoute]:
-    """The routes of the project. What is written as a regular expression is opaque from there on."""
+    """Return the routes of the project. A regular expression and the paths below it become one opaque route."""
     for middleware in settings.MIDDLEWARE:
         around = around.inside(import_string(middleware))
     return [found for item in get_resolver().url_patterns for found in _found(item, "/", around)]

@@ -1,4 +1,4 @@
-"""Routes and layers in, a report out: what each route requires, and what is wrong."""
+"""Find out what each route of an app requires and what is wrong with it, and make the report."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from scopeguard.adapter.declarations import Declaration, Layer
-from scopeguard.audit.differences import doubts
+from scopeguard.audit.differences import find_differences
 from scopeguard.audit.matching import Index, example_path
 from scopeguard.audit.report import Code, Entry, Finding, Kind, Report, Severity
 from scopeguard.audit.route import WEBSOCKET, AppRoute, Surroundings, find_bypassing_routes
@@ -30,24 +30,26 @@ def audit_app(
     public: Iterable[str] = (),
     granted: Mapping[str, frozenset[str]] | None = None,
 ) -> Report:
-    """The report on *app*, with whatever guards are around it, in it and below its routes.
+    """Return the report on *app*, for the guards around it, in it and at its routes.
 
-    *public*: templates of paths that nobody guards and that are meant to be open. *granted*: by issuer, the scopes that
-    it says it can grant; where an issuer is missing and the guard has no catalog, no scope is called ungrantable.
-    Not checked: what a route's own code does, and what middleware answers that is not ours.
+    *target*: the name of the app in the report. *public*: templates of unguarded paths that are meant to be open.
+    *granted*: the scopes that each issuer can grant, by the URL of the issuer. If an issuer is missing and the guard
+    has no catalog, no scope is reported as ungrantable.
+
+    Not checked: the code of a route, and responses of other middleware.
     """
     return _Audit(Rules(public=public), granted or {}).report(target, find_routes(app, Surroundings()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Verdict:
-    """What layers and declarations say about one path and method."""
+    """What layers and declarations together require for one path and method."""
 
     kind: Kind
     requirement: Requirement | None
     sources: tuple[str, ...]
     declared: tuple[str, ...]
-    opened: Rule | None  # the rule by which middleware looks for no token
+    opened: Rule | None  # the rule that keeps middleware from looking for a token
 
     @property
     def alternatives(self) -> tuple[frozenset[str], ...]:
@@ -57,15 +59,15 @@ class _Verdict:
 
 
 @dataclass(slots=True)
-class _Saying:
-    """What is gathered from outside in."""
+class _Collected:
+    """The requirements of a route, collected from the outermost layer to the route."""
 
     requirements: list[Requirement] = field(default_factory=list)
     access: set[Access] = field(default_factory=set)
     by: list[str] = field(default_factory=list)
     sources: frozenset[TokenSource] = frozenset()
     denied: bool = False
-    judged: bool = False
+    is_checked: bool = False
     opened: Rule | None = None
 
     def kind(self) -> tuple[Kind, Requirement | None]:
@@ -95,29 +97,29 @@ class _Audit:
         for route in find_bypassing_routes(found):
             for method in _methods(route, ()):
                 where = f"{method or '*'} {route.path}"
-                self._found(Severity.ERROR, Code.DECORATOR_PASSED_BY, where, *DECORATOR_PASSED_BY)
-        for route in (inner for item in found for inner in self._shown(item)):
+                self._add_finding(Severity.ERROR, Code.DECORATOR_PASSED_BY, where, *DECORATOR_PASSED_BY)
+        for route in (inner for item in found for inner in self._with_rules(item)):
             for layer, at in route.around.layers:
                 self._index(layer)
                 self._layers[id(layer)] = (layer, at)
             entries += [self._entry(route, method) for method in _methods(route, self._candidates(route))]
-            self._judge_cors(route)
+            self._check_cors(route)
         for layer, index in self._indexes.values():
-            self._judge_rules(layer, index)
+            self._check_rules(layer, index)
         for layer, at in self._layers.values():
-            if not layer.views_decide:  # that one sees what Flask routes on
-                for code, where, message, fix in doubts(layer, at):
-                    self._found(Severity.WARNING, code, where, message, fix)
+            if not layer.views_decide:  # the Flask extension sees the path that Flask routes on
+                for code, where, message, fix in find_differences(layer, at):
+                    self._add_finding(Severity.WARNING, code, where, message, fix)
         for guard in self._guards.values():
-            self._judge_guard(guard)
+            self._check_guard(guard)
         return Report(
             target=target,
             entries=tuple(dict.fromkeys(entries)),
-            findings=self._sorted(),
+            findings=self._sorted_findings(),
             guards=tuple(self._guards.values()),
         )
 
-    # -- what a route requires
+    # -- the requirement of a route
 
     def _index(self, layer: Layer) -> Index:
         if id(layer.rules) not in self._indexes:
@@ -125,17 +127,17 @@ class _Audit:
         self._guards[id(layer.guard)] = layer.guard
         return self._indexes[id(layer.rules)][1]
 
-    def _shown(self, route: AppRoute) -> list[AppRoute]:
-        """*route*; of an app that nobody can look into, what rules say about it."""
+    def _with_rules(self, route: AppRoute) -> list[AppRoute]:
+        """Return *route* or, if it is opaque, a route for each rule that may match one of its paths."""
         if not route.opaque:
             return [route]
-        shown: list[AppRoute] = []
+        from_rules: list[AppRoute] = []
         beginning = route.path.partition("{")[0]
         for layer, at in route.around.layers:
             for rule in self._index(layer).all:
                 if (at + rule.path).startswith(beginning) and at + rule.path != route.path:
                     methods = None if rule.methods is None else frozenset(rule.methods)
-                    shown.append(
+                    from_rules.append(
                         AppRoute(
                             path=at + rule.path,
                             around=route.around,
@@ -145,13 +147,15 @@ class _Audit:
                             opaque=True,
                         )
                     )
-        return [*shown, route]
+        return [*from_rules, route]
 
     def _candidates(self, route: AppRoute) -> list[Rule]:
         if route.opaque:
             return []
         return [
-            rule for layer, at in route.around.layers for rule in self._index(layer).candidates(_below(route.path, at))
+            rule
+            for layer, at in route.around.layers
+            for rule in self._index(layer).candidates(_path_below(route.path, at))
         ]
 
     def _entry(self, route: AppRoute, method: str | None) -> Entry:
@@ -168,21 +172,21 @@ class _Audit:
             endpoint=route.endpoint,
             opaque=route.opaque,
         )
-        self._judge_entry(entry, route, verdict)
+        self._check_entry(entry, route, verdict)
         return entry
 
     def _exceptions(self, route: AppRoute, method: str | None, usual: _Verdict) -> list[str]:
-        """What rules say about some of the paths of *route*; and, aside, which of them decide at all."""
+        """Return the rules that require something else for some paths of *route*. Also record which rules decide."""
         found: dict[str, None] = {}
         for layer, at in route.around.layers:
             index = self._index(layer)
-            below = _below(route.path, at)
+            below = _path_below(route.path, at)
             for path, rule in index.paths(below) if not route.opaque else [(example_path(below), None)]:
-                for asked in _asked(method):
-                    decided = layer.rules.find(asked, path)
+                for asked_method in _methods_to_ask(method):
+                    decided = layer.rules.find(asked_method, path)
                     if decided is not None:
                         self._used.add(id(decided))
-                if rule is None or layer.rules.find(_asked(method)[0], path) is not rule:
+                if rule is None or layer.rules.find(_methods_to_ask(method)[0], path) is not rule:
                     continue
                 verdict = self._verdict(route, method, at + path)
                 if (verdict.kind, verdict.alternatives) != (usual.kind, usual.alternatives):
@@ -193,85 +197,87 @@ class _Audit:
         return shown if more <= 0 else [*shown[:_MOST_EXCEPTIONS], f"and {more} more"]
 
     def _verdict(self, route: AppRoute, method: str | None, path: str) -> _Verdict:
-        saying = _Saying()
+        collected = _Collected()
         for layer, at in route.around.layers:
-            self._layer_says(saying, layer, _asked(method)[0], _below(path, at), decided_inside=bool(route.declared))
+            self._add_layer(
+                collected, layer, _methods_to_ask(method)[0], _path_below(path, at), decided_inside=bool(route.declared)
+            )
         for declared in route.declared:
-            self._declared_says(saying, declared)
-        if not saying.by and self._public.find(_asked(method)[0], path) is not None:
-            saying.access.add(PUBLIC)
-            saying.by.append("--public")
-        kind, requirement = saying.kind()
+            self._add_declaration(collected, declared)
+        if not collected.by and self._public.find(_methods_to_ask(method)[0], path) is not None:
+            collected.access.add(PUBLIC)
+            collected.by.append("--public")
+        kind, requirement = collected.kind()
         open_to_all = kind in (Kind.PUBLIC, Kind.UNGUARDED, Kind.DENIED)
         return _Verdict(
             kind=kind,
             requirement=requirement,
-            sources=() if open_to_all else tuple(sorted(source.value for source in saying.sources)),
-            declared=tuple(dict.fromkeys(saying.by)),
-            opened=saying.opened if not saying.judged else None,
+            sources=() if open_to_all else tuple(sorted(source.value for source in collected.sources)),
+            declared=tuple(dict.fromkeys(collected.by)),
+            opened=collected.opened if not collected.is_checked else None,
         )
 
-    def _layer_says(self, saying: _Saying, layer: Layer, method: str, path: str, *, decided_inside: bool) -> None:
+    def _add_layer(self, collected: _Collected, layer: Layer, method: str, path: str, *, decided_inside: bool) -> None:
         rule = layer.rules.find(method, path)
         sources = layer.guard.sources.methods if rule is None or rule.sources is None else rule.sources
         if rule is not None and rule.access is DENIED:
-            saying.judged, saying.sources, saying.denied = True, sources, True
-            saying.by.append(named(rule))
+            collected.is_checked, collected.sources, collected.denied = True, sources, True
+            collected.by.append(describe_rule(rule))
             return
         if rule is None:
-            saying.judged, saying.sources = True, sources
+            collected.is_checked, collected.sources = True, sources
             if layer.views_decide and decided_inside:
                 return
             if layer.rules.deny_unmatched:
-                saying.denied = True
-                saying.by.append(NO_RULE)
+                collected.denied = True
+                collected.by.append(NO_RULE)
             else:
-                saying.requirements.append(AUTHENTICATED)
-                saying.by.append(layer.default)
+                collected.requirements.append(AUTHENTICATED)
+                collected.by.append(layer.default)
             return
-        saying.by.append(named(rule))
+        collected.by.append(describe_rule(rule))
         if isinstance(rule.access, Requirement):
-            saying.requirements.append(rule.access)
+            collected.requirements.append(rule.access)
         else:
-            saying.access.add(rule.access)
+            collected.access.add(rule.access)
         if rule.access is PUBLIC and not layer.views_decide:
-            saying.opened = rule
+            collected.opened = rule
         else:
-            saying.judged, saying.sources = True, sources
+            collected.is_checked, collected.sources = True, sources
 
-    def _declared_says(self, saying: _Saying, declared: Declaration) -> None:
-        saying.by.append(declared.by)
+    def _add_declaration(self, collected: _Collected, declared: Declaration) -> None:
+        collected.by.append(declared.by)
         if isinstance(declared.access, Requirement):
-            saying.requirements.append(declared.access)
+            collected.requirements.append(declared.access)
         else:
-            saying.access.add(declared.access)
+            collected.access.add(declared.access)
         if declared.guard is not None:
             self._guards[id(declared.guard)] = declared.guard
-            if not saying.judged:
-                saying.sources = declared.guard.sources.methods
-            saying.judged = True
+            if not collected.is_checked:
+                collected.sources = declared.guard.sources.methods
+            collected.is_checked = True
         if declared.sources is not None:
-            saying.sources = declared.sources
+            collected.sources = declared.sources
 
-    # -- what is wrong
+    # -- findings
 
-    def _judge_entry(self, entry: Entry, route: AppRoute, verdict: _Verdict) -> None:
+    def _check_entry(self, entry: Entry, route: AppRoute, verdict: _Verdict) -> None:
         where = entry.where
         if entry.kind is Kind.UNGUARDED:
-            self._found(Severity.ERROR, Code.UNGUARDED, where, *UNGUARDED)
+            self._add_finding(Severity.ERROR, Code.UNGUARDED, where, *UNGUARDED)
         if entry.kind is Kind.OPTIONAL:
-            self._found(Severity.WARNING, Code.OPTIONAL_TOKEN, where, *OPTIONAL_TOKEN)
+            self._add_finding(Severity.WARNING, Code.OPTIONAL_TOKEN, where, *OPTIONAL_TOKEN)
         if NO_RULE in entry.declared and not route.opaque:
-            self._found(Severity.WARNING, Code.ROUTE_WITHOUT_RULE, where, *ROUTE_WITHOUT_RULE)
+            self._add_finding(Severity.WARNING, Code.ROUTE_WITHOUT_RULE, where, *ROUTE_WITHOUT_RULE)
         if TokenSource.QUERY.value in entry.sources:
-            self._found(Severity.WARNING, Code.QUERY_TOKENS, where, *QUERY_TOKENS)
+            self._add_finding(Severity.WARNING, Code.QUERY_TOKENS, where, *QUERY_TOKENS)
         needs_layer = [item for item in route.declared if isinstance(item.access, Requirement) and item.guard is None]
         if needs_layer and not route.around.layers:
-            self._found(Severity.ERROR, Code.DECORATOR_WITHOUT_GUARD, where, *DECORATOR_WITHOUT_GUARD)
+            self._add_finding(Severity.ERROR, Code.DECORATOR_WITHOUT_GUARD, where, *DECORATOR_WITHOUT_GUARD)
         if needs_layer and verdict.opened is not None:
-            message = f"{named(verdict.opened)} keeps the middleware from looking for a token, so {DECORATOR_ON_PUBLIC}"
-            fix = "take the path out of public, or the decorator off the route"
-            self._found(Severity.ERROR, Code.DECORATOR_ON_PUBLIC, where, message, fix)
+            message = f"{describe_rule(verdict.opened)} {DECORATOR_ON_PUBLIC}"
+            fix = "remove the path from public, or the decorator from the route"
+            self._add_finding(Severity.ERROR, Code.DECORATOR_ON_PUBLIC, where, message, fix)
         if entry.kind is Kind.SCOPES:
             guards = [layer.guard for layer, _ in route.around.layers]
             guards += [item.guard for item in route.declared if item.guard is not None]
@@ -280,44 +286,46 @@ class _Audit:
                 if missing is not None:
                     names = ", ".join(repr(scope) for scope in missing)
                     message = f"no issuer grants {names}, so no token opens this route"
-                    self._found(Severity.ERROR, Code.UNGRANTABLE_SCOPE, where, message, UNGRANTABLE_FIX)
+                    self._add_finding(Severity.ERROR, Code.UNGRANTABLE_SCOPE, where, message, UNGRANTABLE_FIX)
 
-    def _judge_cors(self, route: AppRoute) -> None:
-        """Once for a middleware, if any path behind it is guarded."""
+    def _check_cors(self, route: AppRoute) -> None:
+        """Report CORS middleware inside the guard if a path behind it is guarded."""
         cors, usual = route.around.cors, example_path(route.path)
         if cors and self._verdict(route, "OPTIONS", usual).kind not in (Kind.PUBLIC, Kind.UNGUARDED):
-            self._found(Severity.WARNING, Code.CORS_INSIDE_GUARD, f"* {cors}", *CORS_INSIDE_GUARD)
+            self._add_finding(Severity.WARNING, Code.CORS_INSIDE_GUARD, f"* {cors}", *CORS_INSIDE_GUARD)
 
-    def _judge_rules(self, layer: Layer, index: Index) -> None:
+    def _check_rules(self, layer: Layer, index: Index) -> None:
         shadowed = {id(found.rule): found.by for found in layer.rules.shadowed()}
         for rule in index.all:
             where = f"{_methods_of(rule)} {rule.path}"
             by = shadowed.get(id(rule))
             if by is not None:
-                before = " and ".join(dict.fromkeys(map(named, by)))
-                message = f"{named(rule)} can never decide: {before} comes first and matches all that it matches"
-                # Rules are written in front of a contract to override it.
-                severity = Severity.WARNING if _is_of_a_contract(rule) else Severity.ERROR
-                self._found(severity, Code.SHADOWED_RULE, where, message, "move it up, or remove it")
-            elif id(rule) not in self._used and _is_of_a_contract(rule):
+                before = " and ".join(dict.fromkeys(map(describe_rule, by)))
+                message = (
+                    f"{describe_rule(rule)} can never decide: {before} comes first and matches all that it matches"
+                )
+                # Rules before a contract are meant to override it.
+                severity = Severity.WARNING if _is_from_contract(rule) else Severity.ERROR
+                self._add_finding(severity, Code.SHADOWED_RULE, where, message, "move it up, or remove it")
+            elif id(rule) not in self._used and _is_from_contract(rule):
                 message = f"the app has no route for {rule.source}"
-                self._found(Severity.WARNING, Code.OPERATION_WITHOUT_ROUTE, where, message, OPERATION_FIX)
+                self._add_finding(Severity.WARNING, Code.OPERATION_WITHOUT_ROUTE, where, message, OPERATION_FIX)
             elif id(rule) not in self._used:
-                message = f"{named(rule)} matches no route of the app"
-                self._found(Severity.ERROR, Code.RULE_WITHOUT_ROUTE, where, message, RULE_FIX)
+                message = f"{describe_rule(rule)} matches no route of the app"
+                self._add_finding(Severity.ERROR, Code.RULE_WITHOUT_ROUTE, where, message, RULE_FIX)
 
-    def _judge_guard(self, guard: Guard) -> None:
+    def _check_guard(self, guard: Guard) -> None:
         for issuer in guard.issuers:
             if issuer.audiences is None:
-                self._found(Severity.WARNING, Code.ANY_AUDIENCE, f"issuer {issuer.url}", *ANY_AUDIENCE)
+                self._add_finding(Severity.WARNING, Code.ANY_AUDIENCE, f"issuer {issuer.url}", *ANY_AUDIENCE)
 
-    def _found(self, severity: Severity, code: Code, where: str, message: str, fix: str) -> None:
+    def _add_finding(self, severity: Severity, code: Code, where: str, message: str, fix: str) -> None:
         method, _, place = where.partition(" ")
         methods = self._findings.setdefault((severity, code, place, message, fix), [])
         if method not in methods:
             methods.append(method)
 
-    def _sorted(self) -> tuple[Finding, ...]:
+    def _sorted_findings(self) -> tuple[Finding, ...]:
         found = [
             Finding(severity=severity, code=code, where=f"{','.join(methods)} {place}", message=message, fix=fix)
             for (severity, code, place, message, fix), methods in self._findings.items()
@@ -327,45 +335,48 @@ class _Audit:
 
 NO_RULE: Final = "no rule matches"
 UNGUARDED: Final = (
-    "nobody guards it: no middleware, no decorator, no dependency, and nobody said that it is public",
-    "guard it, or say that it is public",
+    "no middleware, decorator or dependency guards it, and it is not declared public",
+    "guard it, or declare it public",
 )
-OPTIONAL_TOKEN: Final = ("callers without a token are let in as anonymous", "check that its code expects them")
-ROUTE_WITHOUT_RULE: Final = ("no rule opens it, so everybody is denied", "add a rule, or remove the route")
+OPTIONAL_TOKEN: Final = (
+    "requests without a token are accepted as anonymous",
+    "make sure that the code of the route expects them",
+)
+ROUTE_WITHOUT_RULE: Final = ("no rule matches it, so every request is denied", "add a rule, or remove the route")
 QUERY_TOKENS: Final = (
     "takes tokens in the query string: URLs end up in logs, histories and Referer headers",
-    'leave "query" out of its token_sources where callers can send a header',
+    'remove "query" from its token_sources if clients can send a header',
 )
 DECORATOR_PASSED_BY: Final = (
-    "a decorator was put around its function, and the route has the bare function: the decorator has no effect here",
+    "its function has a decorator, but the route calls the plain function: the decorator has no effect",
     "put the decorator below the line that makes the route",
 )
 DECORATOR_WITHOUT_GUARD: Final = (
-    "a decorator compares scopes of a token that nobody judged, so that every request fails",
+    "a decorator compares scopes, but no guard checks the token, so every request fails",
     "put GuardMiddleware around the app; in Flask, ScopeGuard(app, guard)",
 )
-DECORATOR_ON_PUBLIC: Final = "the decorator refuses everybody"
+DECORATOR_ON_PUBLIC: Final = "keeps the middleware from looking for a token, so the decorator refuses every request"
 UNGRANTABLE_FIX: Final = (
-    "check its spelling, and the catalog; servers may leave scopes out of scopes_supported (RFC 8414 section 2)"
+    "check its spelling, and the catalog; servers may omit scopes from scopes_supported (RFC 8414 section 2)"
 )
-OPERATION_FIX: Final = "implement it, or take it out of the contract"
+OPERATION_FIX: Final = "implement it, or remove it from the contract"
 RULE_FIX: Final = "check its path and methods against the routes, or remove it"
 CORS_INSIDE_GUARD: Final = (
-    "it stands inside the guard: preflights are refused before it sees them, and scripts cannot read refusals",
-    'put it around the guard (with add_middleware: after it), or give the guard cors_preflight="pass"',
+    "it is inside the guard, which refuses preflights before they reach it, and scripts cannot read refusals",
+    'put it around the guard (with add_middleware: after it), or set cors_preflight="pass" in the guard',
 )
 ANY_AUDIENCE: Final = ("accepts tokens for any audience", "name the audience, or keep expected_claims narrow")
 
 
-def named(rule: Rule) -> str:
-    """*rule* in a few words: where it was declared, or else what it matches."""
+def describe_rule(rule: Rule) -> str:
+    """Return where *rule* was declared or, without a source, what it matches."""
     if rule.source is not None:
         return rule.source
     return f"{'public' if rule.access is PUBLIC else 'rule'} {rule.path}"
 
 
-def _is_of_a_contract(rule: Rule) -> bool:
-    """Whether *rule* was read from an API's description, and not written for this app: tables of TOML files were."""
+def _is_from_contract(rule: Rule) -> bool:
+    """Return whether *rule* comes from an OpenAPI document. A rule in a TOML file was written for the app."""
     return rule.source is not None and "[[rules]]" not in rule.source
 
 
@@ -374,12 +385,12 @@ def _methods_of(rule: Rule) -> str:
     return ",".join(sorted(methods - {"HEAD"} if "GET" in methods else methods)) or "*"
 
 
-def _below(path: str, at: str) -> str:
+def _path_below(path: str, at: str) -> str:
     return path[len(at) :] or "/"
 
 
-def _asked(method: str | None) -> tuple[str, ...]:
-    """The methods that rules are asked about for a row of the table: first the one that the row is about."""
+def _methods_to_ask(method: str | None) -> tuple[str, ...]:
+    """Return the methods to ask the rules about for one row of the report, beginning with the method of the row."""
     if method is None:
         return (_OTHER,)
     if method == WEBSOCKET:
@@ -388,7 +399,10 @@ def _asked(method: str | None) -> tuple[str, ...]:
 
 
 def _methods(route: AppRoute, candidates: Iterable[Rule]) -> list[str | None]:
-    """The rows that *route* needs; one that takes any method has one for each method that rules name, and one more."""
+    """Return the methods of the rows for *route*.
+
+    A route for any method has a row for each method that rules name, and one for all others (``None``).
+    """
     if route.methods is not None:
         return [*sorted(route.methods)]
     named_methods = sorted({method for rule in candidates for method in rule.methods or ()} - {"HEAD"})

@@ -1,4 +1,4 @@
-"""The routes of Flask: views, view classes, blueprints, and the extension that guards them."""
+"""The routes of Flask, with the declarations of views, view classes and blueprints."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _VARIABLE: Final = re.compile(r"<(?:([A-Za-z_]\w*)(?:\([^<>]*\))?:)?([A-Za-z_]\w
 
 
 def find_routes(app: Flask, around: Surroundings) -> list[AppRoute]:
-    """The routes of *app*, one entry for the methods of a view that say the same."""
+    """Return the routes of *app*, one for each method."""
     layer = app.extensions.get(EXTENSION)
     if isinstance(layer, Layer):
         around = around.inside_layers([layer])
@@ -57,7 +57,7 @@ def find_routes(app: Flask, around: Surroundings) -> list[AppRoute]:
 
 
 def template(rule: str) -> str:
-    """A Flask rule as rules of ours write it."""
+    """Return the template of a Flask *rule* in the syntax of scopeguard's rules."""
     return _VARIABLE.sub(lambda found: f"{{{found[2]}{':path' if found[1] == 'path' else ''}}}", rule)
 
 

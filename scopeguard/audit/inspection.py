@@ -1,9 +1,9 @@
-"""What stands between a guard and the routes of its app, and changes what they see: prefixes that are taken off the
-path, and methods that are overridden.
+"""Find the code between a guard and the routes of its app that changes requests.
 
-Frameworks are known by the types of what is given, so none is imported. Of other objects and functions the attributes,
-closures and globals are searched for apps, and the code for the keys of a request that it may rewrite. What cannot be
-looked into is unknown, and so is code that mentions those keys: it need not rewrite them.
+It may remove a prefix from the path or override the method. A framework is recognised by the type of an object, so that
+none is imported. In other objects and functions, this module searches attributes, closures and globals for apps, and
+the code for the keys of a request that contain the path. Code that mentions such a key counts as unknown, even if it
+does not rewrite the path. So does an object that cannot be inspected.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from scopeguard.adapter.declarations import Layer
 from scopeguard.audit.reach import (
     codes_of,
     is_function,
-    is_plain,
-    is_stripper,
-    is_worth_a_look,
+    is_known_library,
+    may_call_apps,
     mentions_path,
+    removes_prefix,
     texts_of,
     values_of,
 )
@@ -32,8 +32,8 @@ from scopeguard.rules.routed import Place, Prefixes
 _MOST_OBJECTS: Final = 5_000
 _OVERRIDE: Final = re.compile(r"method[-_]?(?:override|rewrite)|\A_method\Z", re.IGNORECASE)
 
-# The methods and attributes by which each kind of app routes. A subclass that defines one of them, or an object with a
-# function of its own in its place, may route by another path.
+# The methods and attributes by which each kind of app routes. A subclass that defines one of them may route by another
+# path, and so may an instance that has a function in its place.
 _ROUTING: Final[dict[str, tuple[str, ...]]] = {
     "layer": ("__call__", "app"),
     "starlette": ("__call__", "build_middleware_stack", "middleware_stack", "router"),
@@ -54,11 +54,14 @@ _ALWAYS_ROUTING: Final = ("__getattribute__", "__getattr__")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Inside:
-    """What was found. *prefixes*: for decisions. *hidden*: apps that take off a prefix of their own where a reader does
-    not see it, each as where it stands, its name and the prefix. *unknown*: names of what cannot be looked into.
-    *overrides*: names of what changes the method of requests. *watched*: objects, the names of their attributes that
-    decided what was found, and the values of these."""
+class Inspection:
+    """The result of an inspection.
+
+    *prefixes*: the prefixes that apps remove from the path, for decisions. *hidden*: apps that remove a prefix that is
+    easily overlooked: the place, the name of the app and the prefix. *unknown*: the names of objects that cannot be
+    inspected. *overrides*: the names of code that may change the method of requests. *watched*: the objects, attribute
+    names and values on which the result depends.
+    """
 
     prefixes: Prefixes = field(default_factory=Prefixes)
     hidden: tuple[tuple[str, str, str], ...] = ()
@@ -67,17 +70,17 @@ class Inside:
     watched: tuple[tuple[Any, str, Any], ...] = ()
 
 
-def inside(app: Any, declared: str | None = None) -> Inside:
-    """What stands inside a guard around *app*. *declared*: what the operator says that the app takes off paths."""
+def inspect_app(app: Any, declared: str | None = None) -> Inspection:
+    """Inspect *app*, which is inside a guard. *declared*: the configured prefix that the app removes from paths."""
     search = _Search()
     try:
-        search.look(app, Place(), outermost=True, plain=True)
-    except Exception:  # noqa: BLE001 - an app may be made of anything, and one that fails here is unknown
+        search.inspect(app, Place(), outermost=True, is_visible=True)
+    except Exception:  # noqa: BLE001 - any object may be an app, and an app that fails here is unknown
         search.unknown.append((name_of(app), Place()))
     mounted = dict.fromkeys(search.mounted)
     if declared and search.root_path not in ("", declared):
         mounted[Place(), search.root_path] = None
-    return Inside(
+    return Inspection(
         prefixes=Prefixes(
             root_path=declared or search.root_path,
             mounted=tuple(mounted),
@@ -98,12 +101,15 @@ class _Search:
         self.unknown: list[tuple[str, Place]] = []
         self.overrides: dict[str, None] = {}
         self.watched: list[tuple[Any, str, Any]] = []
-        self._seen: list[Any] = []  # keeps what was made on the way alive, so that no id comes twice
+        self._seen: list[Any] = []  # keeps temporary objects alive, so that no id occurs twice
         self._ids: set[tuple[int, Place]] = set()
-        self._looked: set[int] = set()
+        self._inspected: set[int] = set()
 
-    def look(self, app: Any, place: Place, *, outermost: bool, plain: bool) -> None:
-        """Look into *app* at *place*. *outermost*: nothing routes before it. *plain*: a reader sees it there."""
+    def inspect(self, app: Any, place: Place, *, outermost: bool, is_visible: bool) -> None:
+        """Inspect *app* at *place*.
+
+        *outermost*: no other app routes before it. *is_visible*: a reader of the code sees that it is there.
+        """
         if (id(app), place) in self._ids:
             return
         if len(self._ids) > _MOST_OBJECTS:
@@ -111,138 +117,138 @@ class _Search:
             return
         self._seen.append(app)
         self._ids.add((id(app), place))
-        self._looked.add(id(app))
+        self._inspected.add(id(app))
         kind = "layer" if isinstance(app, Layer) else _kind(app)
-        if _routes_its_own_way(app, kind):
+        if _overrides_routing(app, kind):
             self.unknown.append((name_of(app), place))
         if kind == "layer":
-            self.look(app.app, place, outermost=outermost, plain=plain)
+            self.inspect(app.app, place, outermost=outermost, is_visible=is_visible)
         elif kind == "starlette":
-            self._application(app, place, outermost=outermost, plain=plain)
+            self._inspect_starlette(app, place, outermost=outermost, is_visible=is_visible)
         elif kind == "router":
-            self._router(app, place)
+            self._inspect_router(app, place)
         elif kind == "flask":
-            self._flask(app, place, outermost=outermost, plain=plain)
+            self._inspect_flask(app, place, outermost=outermost, is_visible=is_visible)
         elif kind == "django":
-            self._django(app, place, outermost=outermost, plain=plain)
+            self._inspect_django(app, place, outermost=outermost, is_visible=is_visible)
         elif kind == "middleware":
             mounts = getattr(app, "mounts", None)  # werkzeug's DispatcherMiddleware
             if isinstance(mounts, dict):
                 self._watch(app, "mounts")
             for path, inner in mounts.items() if isinstance(mounts, dict) else ():
-                self.look(inner, _below(place, str(path)), outermost=False, plain=plain)
-            self.look(app.app, place, outermost=outermost and not mounts, plain=plain)
+                self.inspect(inner, _mounted_at(place, str(path)), outermost=False, is_visible=is_visible)
+            self.inspect(app.app, place, outermost=outermost and not mounts, is_visible=is_visible)
             for part in vars(app).values():  # the function of a BaseHTTPMiddleware
                 if isinstance(part, FunctionType):
-                    self._helper(part, place)
+                    self._inspect_helper(part, place)
         elif kind not in ("leaf", "django wsgi"):
-            self._other(app, place, outermost=outermost)
+            self._inspect_other(app, place, outermost=outermost)
 
-    def _application(self, app: Any, place: Place, *, outermost: bool, plain: bool) -> None:
+    def _inspect_starlette(self, app: Any, place: Place, *, outermost: bool, is_visible: bool) -> None:
         self._watch(app, "user_middleware")
         self._watch(app, "router")
-        if _is_of(app, "fastapi"):  # only FastAPI puts its own in the place of the server's
+        if _is_of(app, "fastapi"):  # only FastAPI replaces the root_path of the server by its own
             own = app.root_path
             self._watch(app, "root_path")
             if own and isinstance(own, str):
-                self._own(app, own, place, outermost=outermost, plain=plain)
+                self._add_root_path(app, own, place, outermost=outermost, is_visible=is_visible)
         for item in app.user_middleware:
-            self._middleware(item, place)
-        self._router(app.router, place)
+            self._inspect_middleware(item, place)
+        self._inspect_router(app.router, place)
 
-    def _own(self, app: Any, own: str, place: Place, *, outermost: bool, plain: bool) -> None:
+    def _add_root_path(self, app: Any, own: str, place: Place, *, outermost: bool, is_visible: bool) -> None:
         if outermost and self.root_path in ("", own):
             self.root_path = own
         else:
             self.mounted.append((place, own))
-        if not (outermost and plain):
+        if not (outermost and is_visible):
             self.hidden.append((place.beginning, name_of(app), own))
 
-    def _middleware(self, item: Any, place: Place) -> None:
-        """Middleware that is yet to be constructed, as Starlette lists it."""
+    def _inspect_middleware(self, item: Any, place: Place) -> None:
+        """Inspect middleware in Starlette's list, which is not constructed yet."""
         made = item.cls
-        self._names(made)
+        self._note_override(made)
         if isinstance(made, type) and issubclass(made, Layer):
             if _defines(made, Layer, _ROUTING["layer"]):
                 self.unknown.append((name_of(made), place))
-        elif not (isinstance(made, type) and is_plain(made.__module__)):
-            self._helper(made, place)
+        elif not (isinstance(made, type) and is_known_library(made.__module__)):
+            self._inspect_helper(made, place)
             if not codes_of(made):
                 self.unknown.append((name_of(made), place))
         for value in (*item.args, *item.kwargs.values()):
-            if is_worth_a_look(value):
-                self._helper(value, place)
+            if may_call_apps(value):
+                self._inspect_helper(value, place)
 
-    def _router(self, router: Any, place: Place) -> None:
+    def _inspect_router(self, router: Any, place: Place) -> None:
         from scopeguard.audit.starlette_routes import expand_routes  # noqa: PLC0415 - imports its framework
 
         self._watch_routes(router)
         stack = getattr(router, "middleware_stack", None)
         if stack is not None and getattr(stack, "__self__", None) is not router:
-            self.look(stack, place, outermost=False, plain=True)
+            self.inspect(stack, place, outermost=False, is_visible=True)
         for route in expand_routes(router):
-            self._route(getattr(route, "original_route", route), place)
+            self._inspect_route(getattr(route, "original_route", route), place)
         default = getattr(router, "default", None)
         if default is not None and getattr(default, "__self__", None) is not router:
-            self.look(default, place, outermost=False, plain=True)
+            self.inspect(default, place, outermost=False, is_visible=True)
 
-    def _route(self, route: Any, place: Place) -> None:
+    def _inspect_route(self, route: Any, place: Place) -> None:
         kind = _kind(route)
-        if _routes_its_own_way(route, kind):
+        if _overrides_routing(route, kind):
             self.unknown.append((name_of(route), place))
         if kind == "mount":
-            self.look(route.app, _below(place, route.path), outermost=False, plain=True)
+            self.inspect(route.app, _mounted_at(place, route.path), outermost=False, is_visible=True)
         elif kind == "host":
-            self.look(route.app, place, outermost=False, plain=True)
+            self.inspect(route.app, place, outermost=False, is_visible=True)
         elif kind == "route":
             endpoint = getattr(route, "endpoint", None)
-            # Starlette takes an endpoint that is neither a function nor a class for an app.
+            # Starlette treats an endpoint as an app if it is neither a function nor a class.
             if callable(endpoint) and not isinstance(endpoint, type) and not is_function(endpoint):
-                self.look(endpoint, place, outermost=False, plain=True)
-        elif not (_is_of(route, "fastapi") and is_plain(type(route).__module__)):
+                self.inspect(endpoint, place, outermost=False, is_visible=True)
+        elif not (_is_of(route, "fastapi") and is_known_library(type(route).__module__)):
             self.unknown.append((name_of(route), place))
 
-    def _flask(self, app: Any, place: Place, *, outermost: bool, plain: bool) -> None:
+    def _inspect_flask(self, app: Any, place: Place, *, outermost: bool, is_visible: bool) -> None:
         for name, kind in (("request_class", "flask request"), ("url_map", "flask map")):
             self._watch(app, name)
             part = getattr(app, name)
             made = part if isinstance(part, type) else type(part)
             if _defines(made, None, _ROUTING[kind]) or any(map(mentions_path, codes_of(made))):
                 self.unknown.append((name_of(made), place))
-        self._helper(type(app.session_interface), place)  # it opens the session of a request before routing
+        self._inspect_helper(type(app.session_interface), place)  # it opens the session of a request before routing
         self._watch(app, "wsgi_app")
         inner = app.wsgi_app
         if not (inspect.ismethod(inner) and inner.__self__ is app):
-            self.look(inner, place, outermost=outermost, plain=plain)
+            self.inspect(inner, place, outermost=outermost, is_visible=is_visible)
 
-    def _django(self, app: Any, place: Place, *, outermost: bool, plain: bool) -> None:
-        """Django's ASGI handler takes FORCE_SCRIPT_NAME off the path; that for WSGI takes nothing off."""
+    def _inspect_django(self, app: Any, place: Place, *, outermost: bool, is_visible: bool) -> None:
+        """Inspect Django's ASGI handler, which removes FORCE_SCRIPT_NAME from the path. That for WSGI does not."""
         settings = getattr(sys.modules.get("django.conf"), "settings", None)
         own = getattr(settings, "FORCE_SCRIPT_NAME", None)
         if own and isinstance(own, str):
-            self._own(app, own, place, outermost=outermost, plain=plain)
+            self._add_root_path(app, own, place, outermost=outermost, is_visible=is_visible)
 
-    def _other(self, app: Any, place: Place, *, outermost: bool) -> None:
-        """An object or a function of which nothing is known but what can be seen of it."""
-        apps, rewrites = self._reach(app)
+    def _inspect_other(self, app: Any, place: Place, *, outermost: bool) -> None:
+        """Inspect an object or a function of an unknown type."""
+        apps, rewrites = self._search(app)
         if rewrites or not apps:
             self.unknown.append((name_of(app), place))
         for inner in apps:
-            self.look(inner, place, outermost=outermost and len(apps) == 1 and not rewrites, plain=False)
+            self.inspect(inner, place, outermost=outermost and len(apps) == 1 and not rewrites, is_visible=False)
 
-    def _helper(self, helper: Any, place: Place) -> None:
-        """What stands beside an app: a function that middleware calls, or middleware that is yet to be made."""
-        apps, rewrites = self._reach(helper)
+    def _inspect_helper(self, helper: Any, place: Place) -> None:
+        """Inspect *helper*, which is not an app: a function that middleware calls, or a class of middleware."""
+        apps, rewrites = self._search(helper)
         if rewrites:
             self.unknown.append((name_of(helper), place))
         for app in apps:
-            if id(app) not in self._looked:  # it may name the app that it belongs to
-                self.look(app, place, outermost=False, plain=False)
+            if id(app) not in self._inspected:  # it may name the app that it belongs to
+                self.inspect(app, place, outermost=False, is_visible=False)
 
     def _watch_routes(self, router: Any) -> None:
         self._watch(router, "routes")
         for route in router.routes:
-            included = getattr(route, "original_router", None)  # FastAPI's, which sees what is added to it later
+            included = getattr(route, "original_router", None)  # in FastAPI, an included router may get routes later
             if included is not None:
                 self._watch_routes(included)
 
@@ -250,39 +256,39 @@ class _Search:
         value = getattr(owner, name)
         self.watched.append((owner, name, value.copy() if isinstance(value, list | dict) else value))
 
-    def _reach(self, start: Any) -> tuple[list[Any], bool]:
-        """The apps that *start* may call, as far as they can be seen, and whether its code may rewrite requests."""
+    def _search(self, start: Any) -> tuple[list[Any], bool]:
+        """Return the apps that *start* may call, as far as can be seen, and whether its code may rewrite the path."""
         apps: list[Any] = []
         rewrites, todo, seen = False, [start], {id(start)}
         while todo:
             item = todo.pop()
             self._seen.append(item)
-            self._names(item)
+            self._note_override(item)
             rewrites = rewrites or any(map(mentions_path, codes_of(item)))
             for value in values_of(item):
-                rewrites = rewrites or is_stripper(value) or _makes_apps(value)
+                rewrites = rewrites or removes_prefix(value) or _is_app_class(value)
                 if id(value) in seen or len(seen) > _MOST_OBJECTS:
                     continue
                 seen.add(id(value))
                 if _kind(value) is not None or isinstance(value, Layer):
                     apps.append(value)
-                elif is_worth_a_look(value):
+                elif may_call_apps(value):
                     todo.append(value)
         return apps, rewrites
 
-    def _names(self, item: Any) -> None:
-        """Remember *item* if it changes methods."""
+    def _note_override(self, item: Any) -> None:
+        """Record *item* if it may override the method of requests."""
         found = [text for code in codes_of(item) for text in texts_of(code)]
         if _OVERRIDE.search(name_of(item)) or any(map(_OVERRIDE.search, found)):
             self.overrides[name_of(item)] = None
 
 
-def _below(place: Place, path: str) -> Place:
-    """The place of an app that is mounted at *path*, a template, in an app at *place*."""
-    if "path}" in path:  # it may take any number of segments
+def _mounted_at(place: Place, path: str) -> Place:
+    """Return the place of an app that is mounted at *path*, a template, in an app at *place*."""
+    if "path}" in path:  # the parameter matches any number of segments
         return place
     beginning = place.beginning
-    if beginning.count("/") == place.depth:  # else a parameter comes before; a short beginning holds more paths
+    if beginning.count("/") == place.depth:  # else a parameter precedes it; a shorter beginning includes more paths
         plain, mark, _ = path.partition("{")
         beginning += plain.rpartition("/")[0] if mark else plain.rstrip("/")
     return Place(beginning=beginning, depth=place.depth + path.rstrip("/").count("/"))
@@ -324,14 +330,14 @@ def _key(made: type) -> tuple[str, str]:
     return made.__module__, made.__qualname__
 
 
-def _makes_apps(value: Any) -> bool:
-    """Whether *value* is a class of apps or routes: what is made of it when a request comes cannot be seen before."""
+def _is_app_class(value: Any) -> bool:
+    """Return whether *value* is a class of apps or routes. Code may make instances of it during a request."""
     kind = _kind_of(value) if isinstance(value, type) else None
     return kind not in (None, "leaf") and not issubclass(value, Layer)
 
 
-def _routes_its_own_way(app: Any, kind: str | None) -> bool:
-    """Whether *app* routes otherwise than its *kind* does: its class defines how, or it has functions of its own."""
+def _overrides_routing(app: Any, kind: str | None) -> bool:
+    """Return whether *app* may route in another way than its *kind*, because it or its class replaces a function."""
     if kind not in _ROUTING:
         return False
     names = _ROUTING[kind]
@@ -342,12 +348,11 @@ def _routes_its_own_way(app: Any, kind: str | None) -> bool:
 
 
 def _defines(made: type, known: type | None, names: tuple[str, ...]) -> bool:
-    """Whether *made*, or a base that comes before *known*, defines one of *names* in code that is not of a library that
-    is known."""
+    """Return whether *made*, or a base before *known*, defines one of *names* outside the known libraries."""
     for base in made.__mro__:
         if base is known:
             return False
-        if not is_plain(base.__module__) and not vars(base).keys().isdisjoint((*names, *_ALWAYS_ROUTING)):
+        if not is_known_library(base.__module__) and not vars(base).keys().isdisjoint((*names, *_ALWAYS_ROUTING)):
             return True
     return False
 

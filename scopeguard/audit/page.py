@@ -199,15 +199,22 @@ def _notes(entry: Entry) -> list[str]:
     notes = [", ".join(entry.declared)]
     if entry.sources not in ((), ("header",)):
         notes.append(f"tokens from {', '.join(entry.sources)}")
-    if len(entry.alternatives) > 1 and any(len(alternative) > 1 for alternative in entry.alternatives):
+    is_combined = len(entry.alternatives) > 1 and any(len(alternative) > 1 for alternative in entry.alternatives)
+    if is_combined or _has_conditions(entry):
         notes.append(entry.access)
     notes += [f"except {exception}" for exception in entry.exceptions]
     return [note for note in notes if note]
 
 
+def _has_conditions(entry: Entry) -> bool:
+    return entry.alternatives != entry.scope_sets
+
+
 def _summary(entry: Entry) -> str:
     """Return how many scopes *entry* requires."""
     number = len(entry.scopes)
+    if _has_conditions(entry):
+        return "conditions" if number == 0 else f"{number} scope{'' if number == 1 else 's'}, conditions"
     if len(entry.alternatives) == 1:
         return "1 scope" if number == 1 else f"all of {number}"
     if all(len(scopes) == 1 for scopes in entry.alternatives):

@@ -1,7 +1,7 @@
-"""What functions and classes can reach, and which of a request they may rewrite, read from their code.
+"""Find the objects that functions and classes may call, and whether their code may rewrite the path of a request.
 
-Nothing is called. Code counts as rewriting when it mentions a key of the path, calls a function of a library that takes
-a prefix off, or makes an app: it need not do so.
+The code is read and not run. It counts as rewriting if it mentions a key of a request that contains the path, calls a
+library function that removes a prefix, or makes an app.
 """
 
 from __future__ import annotations
@@ -15,48 +15,48 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final
 
 _KEYS: Final = frozenset({"path", "root_path", "raw_path", "PATH_INFO", "SCRIPT_NAME", "path_info"})
-# Functions and classes of libraries that take a prefix off the path. The code of known libraries is not searched.
-_STRIPPERS: Final = frozenset(
+# Functions and classes of libraries that remove a prefix from the path. The code of known libraries is not searched.
+_PREFIX_REMOVERS: Final = frozenset(
     {
         ("wsgiref.util", "shift_path_info"),
         ("werkzeug.wsgi", "pop_path_info"),
         ("werkzeug.middleware.dispatcher", "DispatcherMiddleware"),
     }
 )
-_STRIPPER_NAMES: Final = frozenset(name for _, name in _STRIPPERS)
-_PLAIN_PACKAGES: Final = ("starlette", "fastapi", "werkzeug", "flask", "scopeguard", *sys.stdlib_module_names)
+_REMOVER_NAMES: Final = frozenset(name for _, name in _PREFIX_REMOVERS)
+_KNOWN_LIBRARIES: Final = ("starlette", "fastapi", "werkzeug", "flask", "scopeguard", *sys.stdlib_module_names)
 
 
-def is_plain(module: Any) -> bool:
-    """Whether *module* is the name of one whose code is known."""
-    return isinstance(module, str) and module.partition(".")[0] in _PLAIN_PACKAGES
+def is_known_library(module: Any) -> bool:
+    """Return whether *module* is the name of a module of a known library."""
+    return isinstance(module, str) and module.partition(".")[0] in _KNOWN_LIBRARIES
 
 
 def is_function(value: Any) -> bool:
-    """Whether *value* is a function or a method."""
+    """Return whether *value* is a function or a method."""
     return isinstance(value, FunctionType) or inspect.ismethod(value)
 
 
-def is_worth_a_look(value: Any) -> bool:
-    """Whether *value* is something to call that was written for the app, or in a library that is not known."""
-    if inspect.ismethod(value) or isinstance(value, functools.partial) or _wrapped(value):
+def may_call_apps(value: Any) -> bool:
+    """Return whether *value* is a callable of the app or of an unknown library."""
+    if inspect.ismethod(value) or isinstance(value, functools.partial) or _wrapped_functions(value):
         return True
     if isinstance(value, FunctionType):
-        return not is_plain(value.__module__)
-    if isinstance(value, type):  # whose instances can be called, as those of middleware
-        return not is_plain(value.__module__) and any("__call__" in vars(base) for base in value.__mro__)
-    return callable(value) and not is_plain(type(value).__module__)
+        return not is_known_library(value.__module__)
+    if isinstance(value, type):  # a class with callable instances, such as middleware
+        return not is_known_library(value.__module__) and any("__call__" in vars(base) for base in value.__mro__)
+    return callable(value) and not is_known_library(type(value).__module__)
 
 
-def is_stripper(value: Any) -> bool:
-    """Whether *value* is a function or class of a library that takes a prefix off, or a key that code may rewrite."""
+def removes_prefix(value: Any) -> bool:
+    """Return whether *value* is a library function or class that removes a prefix, or a key that contains the path."""
     if isinstance(value, str):
         return value in _KEYS
-    return (getattr(value, "__module__", None), getattr(value, "__qualname__", None)) in _STRIPPERS
+    return (getattr(value, "__module__", None), getattr(value, "__qualname__", None)) in _PREFIX_REMOVERS
 
 
 def codes_of(item: Any) -> list[CodeType]:
-    """The code of *item*: a function, or what the class of an object, or a class, defines in Python."""
+    """Return the code of *item*: that of a function, or that of the functions in a class or the class of an object."""
     while isinstance(item, functools.partial):
         item = item.func
     if inspect.ismethod(item):
@@ -67,12 +67,14 @@ def codes_of(item: Any) -> list[CodeType]:
 
 
 def _functions(made: type) -> list[FunctionType]:
-    """The functions that *made* and its bases define, as far as these are not of a known library."""
-    members = (member for base in made.__mro__ if not is_plain(base.__module__) for member in vars(base).values())
-    return [member for member in map(_plain_member, members) if isinstance(member, FunctionType)]
+    """Return the functions of *made* and of its bases outside the known libraries."""
+    members = (
+        member for base in made.__mro__ if not is_known_library(base.__module__) for member in vars(base).values()
+    )
+    return [member for member in map(_function_of, members) if isinstance(member, FunctionType)]
 
 
-def _plain_member(member: Any) -> Any:
+def _function_of(member: Any) -> Any:
     match member:
         case property():
             return member.fget
@@ -84,14 +86,14 @@ def _plain_member(member: Any) -> Any:
             return member
 
 
-def _wrapped(item: Any) -> list[Any]:
-    """The function that *item* wraps, as ``functools.lru_cache`` and ``functools.wraps`` say it."""
+def _wrapped_functions(item: Any) -> list[Any]:
+    """Return the function that *item* wraps with ``functools.lru_cache`` or ``functools.wraps``, if any."""
     wrapped = None if isinstance(item, type) else getattr(item, "__wrapped__", None)
     return [wrapped] if isinstance(wrapped, FunctionType) else []
 
 
 def texts_of(code: CodeType) -> list[str]:
-    """The strings in *code*, those of functions inside it and of keyword arguments among them."""
+    """Return the strings in *code*, including its inner functions and the names of keyword arguments."""
     found: list[str] = []
     for constant in code.co_consts:
         if isinstance(constant, str):
@@ -104,16 +106,16 @@ def texts_of(code: CodeType) -> list[str]:
 
 
 def mentions_path(code: CodeType) -> bool:
-    """Whether *code* mentions a key of the path, or what takes a prefix off."""
+    """Return whether *code* mentions a key that contains the path, or a function that removes a prefix."""
     return (
         not _KEYS.isdisjoint(texts_of(code))
-        or not _STRIPPER_NAMES.isdisjoint((*_names_in(code), *texts_of(code)))
+        or not _REMOVER_NAMES.isdisjoint((*_names_in(code), *texts_of(code)))
         or any(map(_sets_path_info, _with_inner(code)))
     )
 
 
 def _sets_path_info(code: CodeType) -> bool:
-    """Whether *code* assigns the attribute that Django routes on."""
+    """Return whether *code* assigns the attribute by which Django routes."""
     return "path_info" in code.co_names and any(
         step.opname == "STORE_ATTR" and step.argval == "path_info" for step in dis.get_instructions(code)
     )
@@ -129,16 +131,18 @@ def _names_in(code: CodeType) -> list[str]:
 
 
 def values_of(item: Any) -> list[Any]:
-    """What *item* may call: attributes, what its functions close over, their defaults and the globals they name."""
+    """Return the values that *item* may call: attributes, and the closures, defaults and globals of its functions."""
     if isinstance(item, functools.partial):
         return [item.func, *item.args, *item.keywords.values()]
     if inspect.ismethod(item):
         return [item.__self__, item.__func__]
     made = item if isinstance(item, type) else type(item)
-    found = _wrapped(item)
+    found = _wrapped_functions(item)
     if isinstance(item, type):
-        members = [value for base in made.__mro__ if not is_plain(base.__module__) for value in vars(base).values()]
-        found += [value for value in members if not isinstance(_plain_member(value), FunctionType)]
+        members = [
+            value for base in made.__mro__ if not is_known_library(base.__module__) for value in vars(base).values()
+        ]
+        found += [value for value in members if not isinstance(_function_of(value), FunctionType)]
     elif not isinstance(item, FunctionType):
         for slot in [slot for base in made.__mro__ for slot in getattr(base, "__slots__", ())]:
             with suppress(AttributeError):
@@ -146,26 +150,26 @@ def values_of(item: Any) -> list[Any]:
         found += list(getattr(item, "__dict__", {}).values())
     for function in [item] if isinstance(item, FunctionType) else _functions(made):
         for cell in function.__closure__ or ():
-            with suppress(ValueError):  # it is empty
+            with suppress(ValueError):  # the cell is empty
                 found.append(cell.cell_contents)
         found += [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
-        found += _named_in(function)
-    return [item for value in found for item in _flattened(value)]
+        found += _globals_of(function)
+    return [item for value in found for item in _flatten(value)]
 
 
-def _named_in(function: FunctionType) -> list[Any]:
-    """The globals that *function* names, and what it names of modules that it imports or finds there."""
+def _globals_of(function: FunctionType) -> list[Any]:
+    """Return the globals that *function* names, and the attributes that it names of the modules among them."""
     names = _names_in(function.__code__)
     found = [function.__globals__[name] for name in names if name in function.__globals__]
     package = function.__globals__.get("__package__")
     for name in names:
         found += [sys.modules[full] for full in (name, f"{package}.{name}") if full in sys.modules]
-    modules = [value for value in found if isinstance(value, ModuleType) and not is_plain(value.__name__)]
+    modules = [value for value in found if isinstance(value, ModuleType) and not is_known_library(value.__name__)]
     return found + [vars(module)[name] for module in modules for name in names if name in vars(module)]
 
 
-def _flattened(value: Any) -> list[Any]:
-    """What is in *value* if that is a collection, else *value* itself."""
+def _flatten(value: Any) -> list[Any]:
+    """Return the elements of a collection, or *value* itself in a list."""
     if isinstance(value, list | tuple | set | frozenset):
         return list(value)
     return list(value.values()) if isinstance(value, dict) else [value]

@@ -1,4 +1,4 @@
-"""The result of an audit, as values; and as JSON, whose shape is stable within a version."""
+"""The result of an audit, as Python values and as JSON. Within a version, the JSON only gets new members."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ JSON_VERSION: Final = 1
 
 
 class Kind(StrEnum):
-    """Who may pass a route."""
+    """Which requests a route accepts."""
 
     SCOPES = "scopes"  # a token with the scopes of one alternative
     AUTHENTICATED = "authenticated"  # any valid token
     OPTIONAL = "optional"  # no token, or a valid one
-    PUBLIC = "public"  # everybody, because somebody said so
-    DENIED = "denied"  # nobody: no rule opens it
-    UNGUARDED = "unguarded"  # everybody, because nobody said anything
+    PUBLIC = "public"  # every request, as declared
+    DENIED = "denied"  # no request: a rule denies it, or no rule matches
+    UNGUARDED = "unguarded"  # every request, without a declaration
 
 
 class Severity(StrEnum):
-    """Whether a finding is wrong, or merely worth knowing."""
+    """Whether a finding is a mistake or only worth knowing."""
 
     ERROR = "error"
     WARNING = "warning"
 
 
 class Code(StrEnum):
-    """What a finding is about. Codes are stable: a build may rely on them."""
+    """The kind of a finding. Codes are stable, so that a build may rely on them."""
 
     UNGUARDED = "unguarded"
     SHADOWED_RULE = "shadowed-rule"
@@ -55,7 +55,7 @@ class Code(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Something to do. *where* is a route, a rule or an issuer; *fix* what to do about it."""
+    """One finding. *where*: a route, a rule or an issuer. *fix*: how to solve it."""
 
     severity: Severity
     code: Code
@@ -66,10 +66,12 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One route and method. *method* is ``*`` for all of them. *alternatives*: sets of scopes, any of which opens it.
+    """One route and method of an app.
 
-    *sources*: where it takes tokens. *declared*: who says so, from outside in. *exceptions*: what other rules say about
-    some of its paths. *opaque*: an app that cannot be looked into; then *path* is that of a rule, or of its mount.
+    *method*: ``*`` for all methods. *alternatives*: sets of scopes, each of which suffices. *sources*: where the route
+    takes tokens. *declared*: the middleware, rules, decorators and dependencies that require this, from the outermost
+    to the route. *exceptions*: what other rules require for some of its paths. *opaque*: the app cannot be inspected,
+    and *path* is that of a rule or of the mount.
     """
 
     method: str
@@ -84,22 +86,22 @@ class Entry:
 
     @property
     def scope_sets(self) -> tuple[frozenset[str], ...]:
-        """The alternatives without their conditions, whose texts are no scopes: they contain a space."""
+        """The alternatives without their conditions. A condition contains a space, which a scope cannot."""
         return tuple(frozenset(filter(is_scope, alternative)) for alternative in self.alternatives)
 
     @property
     def scopes(self) -> frozenset[str]:
-        """Every scope that occurs in an alternative."""
+        """All scopes of all alternatives."""
         return frozenset().union(*self.scope_sets)
 
     @property
     def where(self) -> str:
-        """The route as people write it."""
+        """The method and the path, as in ``GET /tables``."""
         return f"{self.method} {self.path}"
 
     @property
     def access(self) -> str:
-        """What it requires, in words."""
+        """The requirement in words."""
         if self.kind is Kind.SCOPES:
             shown = [" + ".join(sorted(alternative)) for alternative in self.alternatives]
             return " or ".join(shown)
@@ -118,8 +120,10 @@ WORDS: Final[Mapping[Kind, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What was found out about *target*. *entries* in the order of the app's routes, *findings* errors first,
-    *guards* as they were found, from outside in."""
+    """The report on *target*.
+
+    *entries*: in the order of the routes of the app. *findings*: errors first. *guards*: the outermost first.
+    """
 
     target: str
     entries: tuple[Entry, ...]
@@ -128,27 +132,27 @@ class Report:
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """What is wrong."""
+        """The findings that are mistakes."""
         return tuple(finding for finding in self.findings if finding.severity is Severity.ERROR)
 
     @property
     def warnings(self) -> tuple[Finding, ...]:
-        """What is allowed and may surprise."""
+        """The findings that are allowed but may surprise."""
         return tuple(finding for finding in self.findings if finding.severity is Severity.WARNING)
 
     @property
     def scopes(self) -> tuple[str, ...]:
-        """Every scope that any route requires, in order."""
+        """All scopes that routes require, sorted."""
         return tuple(sorted(frozenset().union(*(entry.scopes for entry in self.entries))))
 
     @property
     def summary(self) -> str:
-        """One sentence."""
+        """The numbers of routes, errors and warnings, as in ``"3 routes, 0 errors, 1 warning"``."""
         counts = ((len(self.entries), "route"), (len(self.errors), "error"), (len(self.warnings), "warning"))
         return ", ".join(f"{number} {noun}{'' if number == 1 else 's'}" for number, noun in counts)
 
     def as_json(self) -> dict[str, Any]:
-        """For ``json.dumps``. Members are added to a version, and neither removed nor given another meaning.
+        """Return the report for ``json.dumps``. Within a version, members are added but never removed or changed.
 
         ``{"version": 1, "target", "summary": {"routes", "errors", "warnings"}, "guards": [{"realm", "issuers"}],
         "scopes": [...], "findings": [{"severity", "code", "where", "message", "fix"}], "routes": [{"method", "path",

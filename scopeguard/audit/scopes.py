@@ -1,4 +1,4 @@
-"""Which scopes a token can have at all."""
+"""Find required scopes that no issuer can grant."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from scopeguard.guard import Guard, engine_of
 def find_ungrantable(
     alternatives: Sequence[frozenset[str]], guard: Guard, granted: Mapping[str, frozenset[str]]
 ) -> tuple[str, ...] | None:
-    """The scopes for want of which no token satisfies *alternatives*; ``None`` where one may, or nobody knows.
+    """Return the scopes that no token can have, so that none satisfies *alternatives*.
 
-    With a catalog that describes scopes, a scope exists if the catalog has it. Without, *granted* says what each issuer
-    grants, implications and prefix included, and one issuer has to grant all of one alternative. Nothing is claimed
-    where an issuer is not in *granted*, gives roles for scopes, or is found by a resolver.
+    Returns ``None`` if a token may satisfy them, or if that is unknown. If the catalog of *guard* describes scopes, a
+    scope exists if the catalog has it. Otherwise *granted* has the scopes of each issuer, and one issuer must grant all
+    scopes of one alternative, after its prefix and implications are applied. The result is unknown if *granted* lacks
+    an issuer, if an issuer has roles as scopes, or if a resolver finds issuers.
     """
     known, engine = guard.catalog, engine_of(guard)
     if known.descriptions:
@@ -29,5 +30,5 @@ def find_ungrantable(
         if any(scopes <= effective for scopes in alternatives):
             return None
         everywhere |= effective
-    # Each of its scopes may be granted by some issuer, and never all by one.
+    # If each scope is granted by some issuer, no single issuer grants all of them.
     return tuple(sorted(alternatives[0] - everywhere)) or tuple(sorted(alternatives[0]))

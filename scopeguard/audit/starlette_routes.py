@@ -1,4 +1,4 @@
-"""The routes of Starlette and, by them, of FastAPI."""
+"""The routes of Starlette and FastAPI."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Walk = Callable[[Any, Surroundings], list[AppRoute]]
 
 
 def find_routes(app: Any, around: Surroundings, walk: Walk) -> list[AppRoute]:
-    """The routes of *app*: a ``Starlette``, a ``Router`` or ``StaticFiles``. *walk* goes into what is mounted."""
+    """Return the routes of a ``Starlette``, ``Router`` or ``StaticFiles``. *walk* finds those of mounted apps."""
     if isinstance(app, StaticFiles):
         return [
             AppRoute(path=around.prefix + ANYTHING, around=around, methods=frozenset({"GET"}), endpoint="static files")
@@ -47,7 +47,7 @@ def find_routes(app: Any, around: Surroundings, walk: Walk) -> list[AppRoute]:
 
 
 class Stack:
-    """The part of a ``Starlette`` below one of its middleware."""
+    """The part of a ``Starlette`` app inside one of its middleware."""
 
     def __init__(self, middleware: list[Any], router: Router) -> None:
         self.user_middleware = middleware
@@ -55,7 +55,7 @@ class Stack:
 
 
 def _layer(number: int, item: Any, app: Starlette) -> list[Layer]:
-    """The guard that *item*, middleware *number* of *app*, stands for. Constructing it does nothing."""
+    """Return the layer that *item*, middleware *number* of *app*, would make. Its constructor has no side effect."""
     middleware: Any = item.cls
     if isinstance(middleware, type) and issubclass(middleware, Layer):
         layer: Any = middleware
@@ -64,7 +64,7 @@ def _layer(number: int, item: Any, app: Starlette) -> list[Layer]:
 
 
 def expand_routes(router: Router) -> list[Any]:
-    """The routes of *router*; those of routers that FastAPI included, with what including them has added."""
+    """Return the routes of *router*, including those of routers that FastAPI has included in it."""
     plain = list(router.routes)
     if not any(type(route).__module__.startswith("fastapi.") for route in plain) and not hasattr(
         router, "_low_priority_routes"
@@ -84,7 +84,7 @@ def _route(route: Any, around: Surroundings, walk: Walk) -> list[AppRoute]:
     if isinstance(kind, Route | WebSocketRoute):
         around = around.inside_layers(_layers_around(route.app))
         return _endpoint(route, around, websocket=isinstance(kind, WebSocketRoute))
-    path = getattr(route, "path", None)  # something of its own making, or of FastAPI's
+    path = getattr(route, "path", None)  # a route class of the app or of FastAPI
     at = around.at(_template(path)) if isinstance(path, str) else around
     declared = _dependencies(route)
     methods = getattr(route, "methods", None)
@@ -101,7 +101,7 @@ def _route(route: Any, around: Surroundings, walk: Walk) -> list[AppRoute]:
 
 
 def _template(path: str) -> str:
-    """*path* as rules write it: how a parameter is converted makes no difference, but whether it spans segments."""
+    """Return *path* in the syntax of rules, in which ``path`` is the only converter."""
     parts = []
     for part in path.split("{"):
         name, brace, rest = part.partition("}")
@@ -124,7 +124,7 @@ def _dependencies(route: Any) -> tuple[Declaration, ...]:
         return ()
     from scopeguard.audit import fastapi_routes  # noqa: PLC0415 - imports its framework
 
-    return fastapi_routes.declared(dependant)
+    return fastapi_routes.declarations_of(dependant)
 
 
 def _endpoint(route: Any, around: Surroundings, *, websocket: bool) -> list[AppRoute]:

@@ -1,4 +1,4 @@
-"""The audit when an app starts: once, before the first request is judged, and for nothing afterwards."""
+"""The audit when an app starts. It runs once, before the first request."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from scopeguard.state.fork import Locked
 
 log: Final = logging.getLogger("scopeguard")
 
-# Warnings about what keeps an app from working, and about what it may read otherwise than the guard.
+# Warnings that are logged as such: the app may not work, or may read requests differently from the guard.
 _LOUD: Final = (Code.CORS_INSIDE_GUARD, Code.ROOT_PATH, Code.UNKNOWN_PATH, Code.METHOD_OVERRIDE)
 
 MOST_LINES: Final = 20
-"""Findings that are logged one by one; ``scopeguard audit`` shows all."""
+"""The most findings that are logged one by one. ``scopeguard audit`` shows all."""
 
 is_checked_outside: Final[ContextVar[bool]] = ContextVar("scopeguard_is_checked_outside", default=False)
-"""Whether middleware around the app that starts will check it, with all that is inside."""
+"""Whether middleware around the app that is starting audits it."""
 
 
 class StartCheck(Locked):
-    """The check of *app* by *guard*'s setting ``audit``. Constructing it looks at nothing.
+    """The audit of *app* that the setting ``audit`` of *guard* requires. The constructor does not inspect the app.
 
-    *public*: templates of paths that are meant to be open. ``pending`` is all that a request has to look at.
+    *public*: templates of paths that are meant to be open. ``pending``: whether :meth:`run` must be called before a
+    request.
     """
 
     __slots__ = ("_app", "_mode", "_problem", "_public", "pending")
@@ -43,23 +44,26 @@ class StartCheck(Locked):
         self.pending: bool = self._mode is not AuditMode.OFF
 
     def run(self) -> None:
-        """Check, unless that was done. Raises :class:`ConfigurationError` if there are errors and the setting is
-        ``error``, at every call: nothing is to be served then."""
+        """Run the audit once.
+
+        With the setting ``error``, every call raises :class:`ConfigurationError` if there are errors, so that the app
+        serves no request.
+        """
         with self._lock:
             if not self.pending:
                 return
             if self._problem is None:
-                self._problem = self._checked()
+                self._problem = self._find_problem()
             if self._problem is None:
                 self.pending = False
                 return
         raise ConfigurationError(self._problem)
 
-    def _checked(self) -> str | None:
+    def _find_problem(self) -> str | None:
         try:
             report = audit_app(self._app, public=self._public) if self._public else audit_app(self._app)
         except Exception as bug:
-            # An app may be made of anything, and a report is no reason to keep it from starting.
+            # Any object may be an app. An audit that fails keeps it from starting only with the setting "error".
             if self._mode is AuditMode.ERROR:
                 return f"audit: the routes of the app cannot be read ({type(bug).__name__})"
             log.warning("audit: the routes of the app cannot be read", exc_info=True)

@@ -19,7 +19,7 @@ _DEEPEST: Final = 100
 def find_routes(app: Any, around: Surroundings) -> list[AppRoute]:
     """Return the routes of *app*, in the order in which it matches them."""
     flask: Any = None
-    given = app
+    outermost = app
     for _ in range(_DEEPEST):
         if isinstance(app, Layer):
             around = around.inside_layers([app])
@@ -56,7 +56,7 @@ def find_routes(app: Any, around: Surroundings) -> list[AppRoute]:
         from scopeguard.audit import flask_routes  # noqa: PLC0415 - imports its framework
 
         return flask_routes.find_routes(flask, around)
-    return [opaque_route(given, around)]
+    return [opaque_route(outermost, around)]
 
 
 _FRAMEWORKS: Final = {

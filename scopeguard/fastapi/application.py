@@ -17,7 +17,7 @@ from fastapi import FastAPI, params
 
 from scopeguard.adapter.declarations import DeclaringDependency, Layer
 from scopeguard.asgi import GUARD_KEY, ASGIApp, Receive, Scope, Send, check_at_startup
-from scopeguard.audit.fastapi_routes import dependencies, expand_routes
+from scopeguard.audit.fastapi_routes import expand_routes, guarding_dependencies
 from scopeguard.audit.startup import StartCheck, is_checked_outside
 from scopeguard.config.audit import AuditMode
 from scopeguard.config.checks import items
@@ -98,7 +98,7 @@ def _guarding_dependencies(app: FastAPI, kind: type[DeclaringDependency]) -> lis
     for route in expand_routes(app.router):
         dependant = getattr(route, "dependant", None)
         if dependant is not None:
-            found |= {id(dependency): dependency for dependency in dependencies(dependant)}
+            found |= {id(dependency): dependency for dependency in guarding_dependencies(dependant)}
     return [dependency for dependency in found.values() if isinstance(dependency, kind)]
 
 

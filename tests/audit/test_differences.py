@@ -19,7 +19,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from scopeguard import Guard, Rule, Rules, all_of, wsgi
 from scopeguard.asgi import GuardMiddleware
 from scopeguard.audit.findings import audit_app
-from scopeguard.audit.inspection import inside
+from scopeguard.audit.inspection import inspect_app
 from scopeguard.flask import ScopeGuard
 from scopeguard.rules.routed import Place
 
@@ -211,7 +211,7 @@ def test_wsgi_apps_are_looked_into_as_well(guard: Guard):
     }
     assert found(wsgi.GuardMiddleware(prefixed, guard=guard, rules=RULES)) == {"unknown-path": ["* /"]}
     assert found(wsgi.GuardMiddleware(app, guard=guard, rules=RULES)) == {}
-    assert inside(both).prefixes.unknown == (Place(beginning="/v1", depth=1),)
+    assert inspect_app(both).prefixes.unknown == (Place(beginning="/v1", depth=1),)
     app.wsgi_app = HTTPMethodOverride(app.wsgi_app)
     assert found(wsgi.GuardMiddleware(app, guard=guard, rules=RULES)) == {"method-override": ["* /"]}
     # The extension judges what Flask routes on, behind all middleware.
@@ -224,7 +224,7 @@ def test_the_places_of_mounts():
         app: Any = unseen
         for path in reversed(paths):
             app = Router(routes=[Mount(path, app)])
-        (found,) = inside(app).prefixes.unknown
+        (found,) = inspect_app(app).prefixes.unknown
         return found
 
     assert place("/v1") == place("/v1/") == Place(beginning="/v1", depth=1)
@@ -236,10 +236,10 @@ def test_the_places_of_mounts():
 
 
 def test_what_an_operator_says_comes_before_what_is_seen_and_does_not_hide_it():
-    told = inside(function_around(api()), "/other").prefixes
+    told = inspect_app(function_around(api()), "/other").prefixes
     assert (told.root_path, told.mounted) == ("/other", ((Place(), "/api"),))
-    assert inside(function_around(api()), "/api").prefixes.mounted == ()
-    assert inside(function_around(api()), "").prefixes.root_path == "/api"
+    assert inspect_app(function_around(api()), "/api").prefixes.mounted == ()
+    assert inspect_app(function_around(api()), "").prefixes.root_path == "/api"
 
 
 def test_an_app_that_fails_when_it_is_looked_at_is_unknown():
@@ -248,15 +248,15 @@ def test_an_app_that_fails_when_it_is_looked_at_is_unknown():
             raise RuntimeError(name)
 
     odd: Any = Odd()
-    assert inside(Starlette(routes=[Mount("/", odd)])).prefixes.unknown
+    assert inspect_app(Starlette(routes=[Mount("/", odd)])).prefixes.unknown
     deep: Any = unseen
     for _ in range(3000):
         deep = Counts(deep)
-    assert inside(deep).prefixes.unknown
+    assert inspect_app(deep).prefixes.unknown
 
 
-def test_doubts_are_warnings_in_the_log_when_an_app_starts(guarded: Callable[..., Any], caplog: Any):
+def test_differences_are_warnings_in_the_log_when_an_app_starts(guarded: Callable[..., Any], caplog: Any):
     app = guarded(Starlette(routes=[Mount("/", api())]))
     with caplog.at_level(logging.WARNING, "scopeguard"):
         app._check.run()
-    assert any("takes /api off the path" in record.getMessage() for record in caplog.records)
+    assert any("removes /api from the path" in record.getMessage() for record in caplog.records)

@@ -198,7 +198,7 @@ def test_a_cors_middleware_inside_the_guard_is_named(guard: Guard, codes: Any, c
         assert "cors-inside-guard" not in codes(app), how
     with caplog.at_level(logging.WARNING), TestClient(inside["in the app"]):
         pass
-    assert "CORSMiddleware: it stands inside the guard" in caplog.text
+    assert "CORSMiddleware: it is inside the guard" in caplog.text
 
 
 def test_cors_inside_the_guard_of_a_flask_app_is_named(guard: Guard, codes: Any):

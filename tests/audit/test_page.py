@@ -193,4 +193,4 @@ def test_the_table_names_its_cells_for_those_who_cannot_see_it():
     assert page.count('<th scope="row">') == 101 + 150
     assert '<html lang="en">' in page
     assert "<caption>" in page
-    assert page.count('<i class="dot all"></i><span class="unseen">needed</span>') == 50
+    assert page.count('<i class="dot all"></i><span class="unseen">required</span>') == 50

@@ -159,7 +159,12 @@ def fastapi_app(guard: Guard, *, forgotten: bool, middleware: bool = False, **op
 
 def test_an_app_with_dependencies_and_no_middleware_is_checked_when_it_starts(caplog: pytest.LogCaptureFixture):
     strict = fastapi_app(without_rules("error"), forgotten=True)
-    with pytest.raises(ConfigurationError, match="audit: DELETE /everything: nobody guards it"), TestClient(strict):
+    with (
+        pytest.raises(
+            ConfigurationError, match="audit: DELETE /everything: no middleware, decorator or dependency guards it"
+        ),
+        TestClient(strict),
+    ):
         pass
     for _ in range(2):  # a server that goes on all the same, or knows no lifespan
         with pytest.raises(ConfigurationError, match="DELETE /everything"):
@@ -197,7 +202,10 @@ def test_routes_that_an_app_adds_while_it_starts_are_checked():
         yield
 
     app = fastapi_app(without_rules("error"), forgotten=False, lifespan=lifespan)
-    with pytest.raises(ConfigurationError, match="GET /late: nobody guards it"), TestClient(app):
+    with (
+        pytest.raises(ConfigurationError, match="GET /late: no middleware, decorator or dependency guards it"),
+        TestClient(app),
+    ):
         pass
 
 

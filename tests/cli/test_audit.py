@@ -127,8 +127,8 @@ def test_the_shape_of_the_json_is_stable(audit: Callable[..., Result]):
                 "severity": "warning",
                 "code": "optional-token",
                 "where": f"GET {path}",
-                "message": "callers without a token are let in as anonymous",
-                "fix": "check that its code expects them",
+                "message": "requests without a token are accepted as anonymous",
+                "fix": "make sure that the code of the route expects them",
             }
             for path in ("/rows", "/docs")
         ],
