@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from scopeguard.adapter.declarations import Declaration, Layer
+from scopeguard.audit import messages
 from scopeguard.audit.differences import find_differences
 from scopeguard.audit.matching import Index, example_path
 from scopeguard.audit.report import Code, Entry, Finding, Kind, Report, Severity
@@ -97,7 +98,7 @@ class _Audit:
         for route in find_bypassing_routes(found):
             for method in _methods(route, ()):
                 where = f"{method or '*'} {route.path}"
-                self._add_finding(Severity.ERROR, Code.DECORATOR_PASSED_BY, where, *DECORATOR_PASSED_BY)
+                self._add_finding(Severity.ERROR, Code.DECORATOR_PASSED_BY, where, *messages.DECORATOR_PASSED_BY)
         for route in (inner for item in found for inner in self._with_rules(item)):
             for layer, at in route.around.layers:
                 self._index(layer)
@@ -230,7 +231,7 @@ class _Audit:
                 return
             if layer.rules.deny_unmatched:
                 collected.denied = True
-                collected.by.append(NO_RULE)
+                collected.by.append(messages.NO_RULE)
             else:
                 collected.requirements.append(AUTHENTICATED)
                 collected.by.append(layer.default)
@@ -264,18 +265,18 @@ class _Audit:
     def _check_entry(self, entry: Entry, route: AppRoute, verdict: _Verdict) -> None:
         where = entry.where
         if entry.kind is Kind.UNGUARDED:
-            self._add_finding(Severity.ERROR, Code.UNGUARDED, where, *UNGUARDED)
+            self._add_finding(Severity.ERROR, Code.UNGUARDED, where, *messages.UNGUARDED)
         if entry.kind is Kind.OPTIONAL:
-            self._add_finding(Severity.WARNING, Code.OPTIONAL_TOKEN, where, *OPTIONAL_TOKEN)
-        if NO_RULE in entry.declared and not route.opaque:
-            self._add_finding(Severity.WARNING, Code.ROUTE_WITHOUT_RULE, where, *ROUTE_WITHOUT_RULE)
+            self._add_finding(Severity.WARNING, Code.OPTIONAL_TOKEN, where, *messages.OPTIONAL_TOKEN)
+        if messages.NO_RULE in entry.declared and not route.opaque:
+            self._add_finding(Severity.WARNING, Code.ROUTE_WITHOUT_RULE, where, *messages.ROUTE_WITHOUT_RULE)
         if TokenSource.QUERY.value in entry.sources:
-            self._add_finding(Severity.WARNING, Code.QUERY_TOKENS, where, *QUERY_TOKENS)
+            self._add_finding(Severity.WARNING, Code.QUERY_TOKENS, where, *messages.QUERY_TOKENS)
         needs_layer = [item for item in route.declared if isinstance(item.access, Requirement) and item.guard is None]
         if needs_layer and not route.around.layers:
-            self._add_finding(Severity.ERROR, Code.DECORATOR_WITHOUT_GUARD, where, *DECORATOR_WITHOUT_GUARD)
+            self._add_finding(Severity.ERROR, Code.DECORATOR_WITHOUT_GUARD, where, *messages.DECORATOR_WITHOUT_GUARD)
         if needs_layer and verdict.opened is not None:
-            message = f"{describe_rule(verdict.opened)} {DECORATOR_ON_PUBLIC}"
+            message = f"{describe_rule(verdict.opened)} {messages.DECORATOR_ON_PUBLIC}"
             fix = "remove the path from public, or the decorator from the route"
             self._add_finding(Severity.ERROR, Code.DECORATOR_ON_PUBLIC, where, message, fix)
         if entry.kind is Kind.SCOPES:
@@ -286,13 +287,13 @@ class _Audit:
                 if missing is not None:
                     names = ", ".join(repr(scope) for scope in missing)
                     message = f"no issuer grants {names}, so no token opens this route"
-                    self._add_finding(Severity.ERROR, Code.UNGRANTABLE_SCOPE, where, message, UNGRANTABLE_FIX)
+                    self._add_finding(Severity.ERROR, Code.UNGRANTABLE_SCOPE, where, message, messages.UNGRANTABLE_FIX)
 
     def _check_cors(self, route: AppRoute) -> None:
         """Report CORS middleware inside the guard if a path behind it is guarded."""
         cors, usual = route.around.cors, example_path(route.path)
         if cors and self._verdict(route, "OPTIONS", usual).kind not in (Kind.PUBLIC, Kind.UNGUARDED):
-            self._add_finding(Severity.WARNING, Code.CORS_INSIDE_GUARD, f"* {cors}", *CORS_INSIDE_GUARD)
+            self._add_finding(Severity.WARNING, Code.CORS_INSIDE_GUARD, f"* {cors}", *messages.CORS_INSIDE_GUARD)
 
     def _check_rules(self, layer: Layer, index: Index) -> None:
         shadowed = {id(found.rule): found.by for found in layer.rules.shadowed()}
@@ -309,15 +310,17 @@ class _Audit:
                 self._add_finding(severity, Code.SHADOWED_RULE, where, message, "move it up, or remove it")
             elif id(rule) not in self._used and _is_from_contract(rule):
                 message = f"the app has no route for {rule.source}"
-                self._add_finding(Severity.WARNING, Code.OPERATION_WITHOUT_ROUTE, where, message, OPERATION_FIX)
+                self._add_finding(
+                    Severity.WARNING, Code.OPERATION_WITHOUT_ROUTE, where, message, messages.OPERATION_FIX
+                )
             elif id(rule) not in self._used:
                 message = f"{describe_rule(rule)} matches no route of the app"
-                self._add_finding(Severity.ERROR, Code.RULE_WITHOUT_ROUTE, where, message, RULE_FIX)
+                self._add_finding(Severity.ERROR, Code.RULE_WITHOUT_ROUTE, where, message, messages.RULE_FIX)
 
     def _check_guard(self, guard: Guard) -> None:
         for issuer in guard.issuers:
             if issuer.audiences is None:
-                self._add_finding(Severity.WARNING, Code.ANY_AUDIENCE, f"issuer {issuer.url}", *ANY_AUDIENCE)
+                self._add_finding(Severity.WARNING, Code.ANY_AUDIENCE, f"issuer {issuer.url}", *messages.ANY_AUDIENCE)
 
     def _add_finding(self, severity: Severity, code: Code, where: str, message: str, fix: str) -> None:
         method, _, place = where.partition(" ")
@@ -331,41 +334,6 @@ class _Audit:
             for (severity, code, place, message, fix), methods in self._findings.items()
         ]
         return tuple(sorted(found, key=lambda finding: (finding.severity is not Severity.ERROR, finding.code.value)))
-
-
-NO_RULE: Final = "no rule matches"
-UNGUARDED: Final = (
-    "no middleware, decorator or dependency guards it, and it is not declared public",
-    "guard it, or declare it public",
-)
-OPTIONAL_TOKEN: Final = (
-    "requests without a token are accepted as anonymous",
-    "make sure that the code of the route expects them",
-)
-ROUTE_WITHOUT_RULE: Final = ("no rule matches it, so every request is denied", "add a rule, or remove the route")
-QUERY_TOKENS: Final = (
-    "takes tokens in the query string: URLs end up in logs, histories and Referer headers",
-    'remove "query" from its token_sources if clients can send a header',
-)
-DECORATOR_PASSED_BY: Final = (
-    "its function has a decorator, but the route calls the plain function: the decorator has no effect",
-    "put the decorator below the line that makes the route",
-)
-DECORATOR_WITHOUT_GUARD: Final = (
-    "a decorator compares scopes, but no guard checks the token, so every request fails",
-    "put GuardMiddleware around the app; in Flask, ScopeGuard(app, guard)",
-)
-DECORATOR_ON_PUBLIC: Final = "keeps the middleware from looking for a token, so the decorator refuses every request"
-UNGRANTABLE_FIX: Final = (
-    "check its spelling, and the catalog; servers may omit scopes from scopes_supported (RFC 8414 section 2)"
-)
-OPERATION_FIX: Final = "implement it, or remove it from the contract"
-RULE_FIX: Final = "check its path and methods against the routes, or remove it"
-CORS_INSIDE_GUARD: Final = (
-    "it is inside the guard, which refuses preflights before they reach it, and scripts cannot read refusals",
-    'put it around the guard (with add_middleware: after it), or set cors_preflight="pass" in the guard',
-)
-ANY_AUDIENCE: Final = ("accepts tokens for any audience", "name the audience, or keep expected_claims narrow")
 
 
 def describe_rule(rule: Rule) -> str:

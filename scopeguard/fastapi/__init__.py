@@ -28,11 +28,10 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, Final, Self, TypeVar
-from urllib.parse import urlencode
 
 from scopeguard.conditions import Condition
 from scopeguard.config.checks import flag, text
@@ -44,7 +43,6 @@ try:
 except ModuleNotFoundError as _missing:
     raise explain_missing(_missing, "fastapi") from None
 
-import anyio
 from starlette.requests import HTTPConnection, Request
 
 from scopeguard.access_token import AccessToken, Anonymous, begin_serving, end_serving
@@ -54,24 +52,19 @@ from scopeguard.adapter.cors import expose_headers
 from scopeguard.adapter.declarations import Declaration, DeclaringDependency, declare_access
 from scopeguard.adapter.token_places import remove_from_scope
 from scopeguard.asgi import GUARD_KEY, GuardMiddleware, Scope, framework_route, recall, request_view
-from scopeguard.config.sources import TokenSources
 from scopeguard.core.decision import Decision, Denied, Granted, Report, Unavailable
 from scopeguard.core.engine import Engine
-from scopeguard.errors import (
-    ConfigurationError,
-    Reason,
-    RequestTimedOut,
-    RequestTooLarge,
-)
+from scopeguard.errors import ConfigurationError
 from scopeguard.fastapi.application import wrap_fastapi
 from scopeguard.fastapi.document import make_dependencies, make_schemes
 from scopeguard.fastapi.overrides import call_override, find_override
+from scopeguard.fastapi.token_places import make_form_reader, strip_query_token
 from scopeguard.guard import Guard, engine_of
 from scopeguard.request import HeaderList
 from scopeguard.rules import OPTIONAL, PUBLIC
 from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, require
 from scopeguard.spec.challenge import private_headers
-from scopeguard.spec.credentials import declared_length, has_access_token, without_access_token
+from scopeguard.spec.credentials import has_access_token
 from scopeguard.starlette import Refusal
 
 __all__ = ["AccessRefused", "GuardMiddleware", "Protected", "access_token", "access_token_or_none", "public"]
@@ -316,10 +309,10 @@ class Protected(DeclaringDependency):
                 decision = engine.authorize(known, requirement, request=view)
         else:
             view = request_view(scope, scope.get("method", "GET"))
-            read_form = _make_form_reader(connection, self._sources) if isinstance(connection, Request) else None
+            read_form = make_form_reader(connection, self._sources) if isinstance(connection, Request) else None
             if self._sources.in_query and has_access_token(view.query):
                 scope[_IN_QUERY_KEY] = True
-                _strip_query_token(connection, response)
+                strip_query_token(connection, response)
             if remove_from_scope(scope, self._sources) is not None or self._sources.in_forwarded:
                 vars(connection).pop("_headers", None)  # the fields that FastAPI has read before
             decision = await engine.acheck(
@@ -378,41 +371,3 @@ def _begin_report(engine: Engine, scope: Scope) -> None:
 def _end_report(report: Report, scope: Scope) -> None:
     report.tell(framework_route(scope))
     report.leave()
-
-
-def _strip_query_token(connection: HTTPConnection, response: Response) -> None:
-    """Remove the token from the URL that the endpoint and the access log read.
-
-    Also keep the response out of shared caches and the URL out of Referer headers.
-    """
-    connection.scope["query_string"] = without_access_token(connection.scope["query_string"])
-    for cached in ("_query_params", "_url"):  # FastAPI has read the query before it calls dependencies
-        vars(connection).pop(cached, None)
-    for name, value in private_headers([]):
-        response.headers[name] = value
-
-
-def _make_form_reader(request: Request, sources: TokenSources) -> Callable[[int], Awaitable[bytes]]:
-    async def read(limit: int) -> bytes:
-        # Starlette reads a body only as a whole, without a limit. So the Content-Length must be given: the server
-        # makes sure that the body is not longer.
-        length = declared_length(request.headers.get("content-length", ""))
-        if length is None or length > limit:
-            raise RequestTooLarge(Reason.FORM_TOO_LARGE, limit=limit)
-        try:
-            with anyio.fail_after(sources.form_timeout):
-                return await _read_body(request)
-        except TimeoutError:
-            raise RequestTimedOut(Reason.FORM_TOO_SLOW, seconds=sources.form_timeout) from None
-
-    return read
-
-
-async def _read_body(request: Request) -> bytes:
-    try:
-        return await request.body()
-    except RuntimeError:
-        # The endpoint has Form parameters: FastAPI has parsed the body and kept no copy. Encoding the fields restores
-        # the parameters in their order. It does not restore which bytes the client did not percent-encode.
-        fields = (await request.form()).multi_items()
-        return urlencode([(name, value) for name, value in fields if isinstance(value, str)]).encode("ascii")

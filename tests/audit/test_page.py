@@ -109,6 +109,20 @@ def test_text_and_markdown_write_no_control_characters_and_no_markup():
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {6}
 
 
+def test_a_route_with_conditions_shows_them():
+    condition = "signed in within 300 s"
+    routes = [
+        Entry(method="GET", path="/both", kind=Kind.SCOPES, alternatives=(frozenset({"pay", condition}),)),
+        Entry(method="GET", path="/only", kind=Kind.SCOPES, alternatives=(frozenset({condition}),)),
+    ]
+    page = as_html(Report(target="app", entries=tuple(routes), findings=()))
+    assert f"<li>pay + {condition}</li>" in page
+    assert f"<li>{condition}</li>" in page
+    assert '<span class="kind">1 scope, conditions</span>' in page
+    assert '<span class="kind">conditions</span>' in page
+    assert page.count('<th scope="col" class="scope"') == 1
+
+
 @pytest.fixture(scope="module")
 def browser() -> Any:
     path = which("chromium")

@@ -1,0 +1,39 @@
+"""The messages of findings. A pair is the message and its fix."""
+
+from __future__ import annotations
+
+from typing import Final
+
+NO_RULE: Final = "no rule matches"
+UNGUARDED: Final = (
+    "no middleware, decorator or dependency guards it, and it is not declared public",
+    "guard it, or declare it public",
+)
+OPTIONAL_TOKEN: Final = (
+    "requests without a token are accepted as anonymous",
+    "make sure that the code of the route expects them",
+)
+ROUTE_WITHOUT_RULE: Final = ("no rule matches it, so every request is denied", "add a rule, or remove the route")
+QUERY_TOKENS: Final = (
+    "takes tokens in the query string: URLs end up in logs, histories and Referer headers",
+    'remove "query" from its token_sources if clients can send a header',
+)
+DECORATOR_PASSED_BY: Final = (
+    "its function has a decorator, but the route calls the plain function: the decorator has no effect",
+    "put the decorator below the line that makes the route",
+)
+DECORATOR_WITHOUT_GUARD: Final = (
+    "a decorator compares scopes, but no guard checks the token, so every request fails",
+    "put GuardMiddleware around the app; in Flask, ScopeGuard(app, guard)",
+)
+DECORATOR_ON_PUBLIC: Final = "keeps the middleware from looking for a token, so the decorator refuses every request"
+UNGRANTABLE_FIX: Final = (
+    "check its spelling, and the catalog; servers may omit scopes from scopes_supported (RFC 8414 section 2)"
+)
+OPERATION_FIX: Final = "implement it, or remove it from the contract"
+RULE_FIX: Final = "check its path and methods against the routes, or remove it"
+CORS_INSIDE_GUARD: Final = (
+    "it is inside the guard, which refuses preflights before they reach it, and scripts cannot read refusals",
+    'put it around the guard (with add_middleware: after it), or set cors_preflight="pass" in the guard',
+)
+ANY_AUDIENCE: Final = ("accepts tokens for any audience", "name the audience, or keep expected_claims narrow")
