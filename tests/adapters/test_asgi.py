@@ -1,4 +1,4 @@
-"""What the ASGI middleware does beyond the table of scenarios: protocols, bodies, streams, mounts, preflights."""
+"""The ASGI middleware beyond the table of scenarios: protocols, bodies, streams, mounts, preflights."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def authority() -> FakeAuthority:
 
 
 class App:
-    """Remembers what it was called with and answers 204."""
+    """An app that records its calls and answers 204."""
 
     def __init__(self) -> None:
         self.scopes: list[Any] = []
@@ -71,7 +71,7 @@ async def nothing() -> Any:
     raise AssertionError("nobody may read the body here")
 
 
-async def test_the_app_sees_the_token_in_every_way_it_may_look(authority: FakeAuthority):
+async def test_app_sees_the_token_through_each_accessor(authority: FakeAuthority):
     app = App()
     token = authority.mint("a b", subject="alice")
     await call_asgi(GuardMiddleware(app, guard=guard_for(authority)), Exchange(headers=bearer(token)))
@@ -87,7 +87,7 @@ async def test_the_app_sees_the_token_in_every_way_it_may_look(authority: FakeAu
 
 
 @pytest.mark.rule("H-14")
-async def test_nothing_of_a_request_is_left_behind_it(authority: FakeAuthority):
+async def test_no_state_of_a_request_remains_after_it(authority: FakeAuthority):
     app = App()
     guarded = GuardMiddleware(app, guard=guard_for(authority), public=["/public"])
     await call_asgi(guarded, Exchange(headers=bearer(authority.mint())))
@@ -101,7 +101,7 @@ async def test_nothing_of_a_request_is_left_behind_it(authority: FakeAuthority):
 
 
 @pytest.mark.rule("H-14")
-async def test_a_hundred_requests_at_once_see_each_its_own_token(authority: FakeAuthority):
+async def test_hundred_concurrent_requests_each_see_their_token(authority: FakeAuthority):
     seen: dict[str, str] = {}
     everybody = anyio.Event()
 
@@ -125,8 +125,8 @@ async def test_a_hundred_requests_at_once_see_each_its_own_token(authority: Fake
 
 
 @pytest.mark.rule("H-14")
-async def test_a_request_that_is_closed_in_another_context_is_closed(authority: FakeAuthority):
-    """As an event loop does with a task that is pending when it ends."""
+async def test_request_can_be_closed_in_another_context(authority: FakeAuthority):
+    """An event loop does this with a task that is pending when the loop ends."""
     closed: list[str] = []
 
     class Pending:
@@ -157,7 +157,7 @@ async def test_a_request_that_is_closed_in_another_context_is_closed(authority: 
 
 
 @pytest.mark.rule("H-01")
-async def test_lifespan_passes_through_untouched(authority: FakeAuthority):
+async def test_lifespan_passes_through_unchanged(authority: FakeAuthority):
     app = App()
     scope = {"type": "lifespan", "state": {}}
 
@@ -169,7 +169,7 @@ async def test_lifespan_passes_through_untouched(authority: FakeAuthority):
 
 
 @pytest.mark.rule("H-01")
-async def test_an_unknown_scope_type_reaches_nobody(authority: FakeAuthority):
+async def test_unknown_scope_type_does_not_reach_the_app(authority: FakeAuthority):
     app = App()
 
     async def send(message: Any) -> None: ...
@@ -180,14 +180,14 @@ async def test_an_unknown_scope_type_reaches_nobody(authority: FakeAuthority):
 
 
 @pytest.mark.rule("H-18")
-async def test_a_header_that_looks_like_our_own_key_is_only_a_header(authority: FakeAuthority):
+async def test_header_named_like_our_scope_key_is_only_a_header(authority: FakeAuthority):
     for name in (b"access_token", b"scopeguard.access_token", b"scopeguard", b"state"):
         answer = await call_asgi(GuardMiddleware(App(), guard=guard_for(authority)), Exchange(headers=((name, b"x"),)))
         assert answer.status == 401
 
 
 @pytest.mark.rule("H-18")
-async def test_two_guards_one_in_the_other_judge_each_for_itself(authority: FakeAuthority):
+async def test_nested_guards_decide_independently(authority: FakeAuthority):
     other = FakeAuthority("https://other.test", "https://inner.test", clock=authority.clock)
     app = App()
     inner = GuardMiddleware(app, guard=guard_for(other))
@@ -199,7 +199,7 @@ async def test_two_guards_one_in_the_other_judge_each_for_itself(authority: Fake
 
 
 @pytest.mark.rule("H-05")
-async def test_a_bug_in_judging_is_an_error_of_the_server_and_never_a_pass(
+async def test_exception_in_a_decision_is_raised_and_grants_nothing(
     authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch
 ):
     def broken(request: object) -> None:
@@ -260,7 +260,7 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
 
 
 @pytest.mark.rule("H-02", "H-03")
-async def test_a_websocket_is_refused_before_it_is_accepted(authority: FakeAuthority):
+async def test_websocket_is_refused_before_it_is_accepted(authority: FakeAuthority):
     guarded = GuardMiddleware(echo, guard=guard_for(authority))
     assert await WebSocket().run(guarded) == [
         {"type": "websocket.close", "code": 1008, "reason": "Unauthorized"},
@@ -272,7 +272,7 @@ async def test_a_websocket_is_refused_before_it_is_accepted(authority: FakeAutho
 
 
 @pytest.mark.rule("H-02")
-async def test_a_websocket_obeys_the_rules_of_its_path(authority: FakeAuthority):
+async def test_rules_of_a_path_apply_to_websockets(authority: FakeAuthority):
     guarded = GuardMiddleware(
         echo, guard=guard_for(authority), rules=[Rule("/ws", all_of("live"), token_sources=("header", "query"))]
     )
@@ -296,11 +296,11 @@ async def stream(scope: Any, receive: Any, send: Any) -> None:
     await anyio.sleep_forever()
 
 
-LEEWAY = 30  # seconds; of an Issuer that does not say
+LEEWAY = 30  # Seconds; the default of Issuer.
 
 
 def in_stopped_time(function: Any) -> Any:
-    """Run on trio with a clock that jumps ahead as soon as everybody waits."""
+    """Run on trio with a clock that jumps ahead as soon as all tasks wait."""
     return trio.run(function, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
@@ -320,8 +320,8 @@ def test_a_websocket_is_closed_when_its_token_expires():
     assert took == pytest.approx(90 + LEEWAY)
 
 
-def until_it_is_aborted(guarded: GuardMiddleware, token: str) -> tuple[bytes, float]:
-    """The body that was sent before the response was aborted, and how long that took."""
+def receive_until_aborted(guarded: GuardMiddleware, token: str) -> tuple[bytes, float]:
+    """Return the body that was sent before the response was aborted, and the time that took."""
 
     async def main() -> tuple[bytes, float]:
         await trio.to_thread.run_sync(guarded.guard.warm)
@@ -341,26 +341,26 @@ def until_it_is_aborted(guarded: GuardMiddleware, token: str) -> tuple[bytes, fl
 
 @pytest.mark.rule("H-04")
 @pytest.mark.parametrize(("expires_in", "lasts"), [(90, 120), (-10, 20), (-29, 1)])
-def test_a_response_stream_is_aborted_when_its_token_is_not_admitted_any_more(expires_in: int, lasts: int):
-    """Kind: two deadlines for one token. A token within the leeway was let in, and its stream ended at once."""
+def test_response_stream_is_aborted_when_its_token_is_no_longer_accepted(expires_in: int, lasts: int):
+    """The class of fault: two deadlines for one token. A token within the leeway was accepted, and its stream ended."""
     authority = FakeAuthority()
     guarded = GuardMiddleware(stream, guard=guard_for(authority), close_on_expiry=True)
-    body, took = until_it_is_aborted(guarded, authority.mint(expires_in=expires_in))
+    body, took = receive_until_aborted(guarded, authority.mint(expires_in=expires_in))
     assert body == b"first"
     assert took == pytest.approx(lasts)
 
 
 @pytest.mark.rule("H-04")
-def test_a_stream_is_aborted_when_its_token_expires_though_that_was_recalled():
+def test_stream_with_a_recalled_token_is_aborted_at_its_expiry():
     authority = FakeAuthority()
     guarded = GuardMiddleware(stream, guard=guard_for(authority), close_on_expiry=True)
     token = authority.mint(expires_in=90)
-    assert [until_it_is_aborted(guarded, token)[0] for _ in range(3)] == [b"first"] * 3
+    assert [receive_until_aborted(guarded, token)[0] for _ in range(3)] == [b"first"] * 3
     assert engine_of(guarded.guard).recall(b"Bearer " + token.encode(), None, b"", None) is not None
 
 
 @pytest.mark.rule("H-04")
-def test_a_response_that_is_late_but_no_stream_is_not_cut_off():
+def test_late_response_that_is_not_a_stream_is_not_aborted():
     authority = FakeAuthority()
 
     async def slow(scope: Any, receive: Any, send: Any) -> None:
@@ -382,7 +382,7 @@ def test_a_response_that_is_late_but_no_stream_is_not_cut_off():
     assert in_stopped_time(main).body == b"done"
 
 
-def test_a_stream_that_begins_after_its_token_expired_is_aborted_with_its_first_chunk():
+def test_stream_that_starts_after_expiry_is_aborted_at_its_first_chunk():
     authority = FakeAuthority()
 
     async def late(scope: Any, receive: Any, send: Any) -> None:
@@ -390,13 +390,13 @@ def test_a_stream_that_begins_after_its_token_expired_is_aborted_with_its_first_
         await stream(scope, receive, send)
 
     guarded = GuardMiddleware(late, guard=guard_for(authority), close_on_expiry=True)
-    body, took = until_it_is_aborted(guarded, authority.mint(expires_in=90))
+    body, took = receive_until_aborted(guarded, authority.mint(expires_in=90))
     assert body == b"first"
     assert took == pytest.approx(200)
 
 
 class Body:
-    """A request whose body messages a test chooses; keeps count of what was read."""
+    """A request with the given body messages, which counts the reads."""
 
     def __init__(self, *messages: Any, headers: Any = ()) -> None:
         self.left = list(messages)
@@ -434,7 +434,7 @@ def forms(authority: FakeAuthority, app: Any, **sources: Any) -> GuardMiddleware
 
 
 @pytest.mark.rule("B-27")
-async def test_the_app_reads_the_very_messages_and_then_what_the_server_says_next(authority: FakeAuthority):
+async def test_app_receives_the_same_messages_and_then_those_of_the_server(authority: FakeAuthority):
     body = b"access_token=" + authority.mint().encode() + b"&a=1"
     request = Body(part(body[:5], more=True), part(b"", more=True), part(body[5:]), {"type": "http.disconnect"})
     received: list[Any] = []
@@ -455,21 +455,21 @@ async def test_the_app_reads_the_very_messages_and_then_what_the_server_says_nex
 
 @pytest.mark.rule("B-26")
 @pytest.mark.parametrize("length", [b"70000", b"1" * 5000], ids=["70000", "5000 digits"])
-async def test_a_form_that_says_it_is_too_long_is_not_read_at_all(authority: FakeAuthority, length: bytes):
+async def test_form_with_a_too_large_content_length_is_not_read(authority: FakeAuthority, length: bytes):
     request = Body(headers=[(b"content-length", length)])
     assert await request.status(forms(authority, App())) == 413
     assert request.read == 0
 
 
 @pytest.mark.rule("B-26", "X-31")
-async def test_a_form_without_length_is_read_no_further_than_the_limit(authority: FakeAuthority):
+async def test_form_without_a_length_is_read_up_to_the_limit(authority: FakeAuthority):
     request = Body(*(part(b"x" * 30_000, more=True) for _ in range(100)))
     assert await request.status(forms(authority, App())) == 413
     assert request.read == 3
 
 
 @pytest.mark.rule("X-31")
-def test_a_form_that_trickles_in_is_given_up():
+def test_slow_form_is_aborted():
     authority = FakeAuthority()
     request = Body(part(b"access_", more=True))
 
@@ -479,7 +479,7 @@ def test_a_form_that_trickles_in_is_given_up():
     assert in_stopped_time(main) == 408
 
 
-async def test_a_client_that_leaves_in_the_middle_of_its_form_is_refused(authority: FakeAuthority):
+async def test_client_that_disconnects_during_its_form_is_refused(authority: FakeAuthority):
     app = App()
     request = Body(part(b"access_", more=True), {"type": "http.disconnect"})
     assert await request.status(forms(authority, app)) == 400
@@ -487,7 +487,7 @@ async def test_a_client_that_leaves_in_the_middle_of_its_form_is_refused(authori
 
 
 @pytest.mark.rule("H-17")
-async def test_without_a_form_in_question_nobody_reads_the_body(authority: FakeAuthority):
+async def test_body_is_not_read_unless_a_form_may_carry_the_token(authority: FakeAuthority):
     guarded = GuardMiddleware(App(), guard=guard_for(authority))
     request = Body(part(b"x" * 100))
     assert await request.status(guarded) == 401
@@ -505,12 +505,12 @@ async def test_without_a_form_in_question_nobody_reads_the_body(authority: FakeA
         ("/items", "", "/items"),
     ],
 )
-async def test_rules_see_the_path_that_the_router_below_sees(path: str, prefix: str, routed: str):
+async def test_rules_match_the_path_that_the_inner_router_sees(path: str, prefix: str, routed: str):
     assert route_path({"path": path, "root_path": prefix}) == routed
 
 
 @pytest.mark.rule("H-06")
-async def test_an_absolute_form_target_matches_no_public_path(authority: FakeAuthority):
+async def test_absolute_form_target_matches_no_public_path(authority: FakeAuthority):
     answer = await call_asgi(
         GuardMiddleware(App(), guard=guard_for(authority), public=["/public"]),
         Exchange(target="http://api.test/public"),
@@ -524,7 +524,7 @@ PREFLIGHT = Exchange(
 
 
 @pytest.mark.rule("B-57")
-async def test_a_preflight_passes_where_that_is_configured_and_nothing_else_does(authority: FakeAuthority):
+async def test_only_a_preflight_passes_without_a_token_if_configured(authority: FakeAuthority):
     guard = guard_for(authority)
     passing = GuardMiddleware(App(), guard=guard, cors_preflight="pass")
     assert (await call_asgi(passing, PREFLIGHT)).status == 204
@@ -540,7 +540,7 @@ def preflight(path: str, method: str = "POST") -> Exchange:
 
 
 @pytest.mark.rule("B-57", "H-07")
-async def test_a_preflight_of_what_no_token_opens_does_not_pass(authority: FakeAuthority):
+async def test_preflight_for_a_denied_route_does_not_pass(authority: FakeAuthority):
     rules = [
         Rule("/internal/{rest:path}", DENIED),
         Rule("/reports", DENIED, ["DELETE"]),
@@ -571,7 +571,7 @@ async def test_a_preflight_of_what_no_token_opens_does_not_pass(authority: FakeA
 @pytest.mark.parametrize("absent", [True, False], ids=["absent", "None"])
 @pytest.mark.parametrize("kind", ["http", "websocket"])
 @pytest.mark.parametrize("sources", [["header"], ["header", "query", "form"]], ids=["header", "all"])
-async def test_what_a_server_may_leave_out_of_a_scope_may_be_missing(
+async def test_optional_scope_keys_may_be_missing(
     kind: str, absent: bool, sources: list[str], authority: FakeAuthority
 ):
     """``query_string``, ``headers`` and others are optional in the ASGI specification, the more so for websockets."""
@@ -599,7 +599,7 @@ async def test_what_a_server_may_leave_out_of_a_scope_may_be_missing(
                 scope["method"] = "POST"
             if headers is not None or not absent:
                 scope["headers"] = headers
-            for _ in range(2):  # the second time the token is remembered
+            for _ in range(2):  # The second time the token is cached.
                 await guarded(dict(scope), receive, send)
     assert len(reached) == 6
     refusals = {message.get("status", message.get("code")) for message in sent if "body" not in message}
@@ -607,7 +607,7 @@ async def test_what_a_server_may_leave_out_of_a_scope_may_be_missing(
 
 
 @pytest.mark.rule("B-58")
-async def test_a_browser_may_read_the_challenge(authority: FakeAuthority):
+async def test_challenge_is_readable_for_browsers_with_cors(authority: FakeAuthority):
     guarded = GuardMiddleware(App(), guard=guard_for(authority), cors_preflight="pass")
     answer = await call_asgi(guarded, Exchange(headers=((b"origin", b"https://spa.test"),)))
     assert answer.all("access-control-expose-headers") == ["WWW-Authenticate"]
@@ -615,7 +615,7 @@ async def test_a_browser_may_read_the_challenge(authority: FakeAuthority):
 
 
 @pytest.mark.rule("B-46")
-async def test_a_challenge_of_the_apps_own_goes_out_as_it_is(authority: FakeAuthority):
+async def test_challenge_of_the_app_is_sent_unchanged(authority: FakeAuthority):
     async def app(scope: Any, receive: Any, send: Any) -> None:
         headers = [(b"www-authenticate", b'Basic realm="inner"')]
         await send({"type": "http.response.start", "status": 401, "headers": headers})
@@ -628,7 +628,7 @@ async def test_a_challenge_of_the_apps_own_goes_out_as_it_is(authority: FakeAuth
 
 
 @pytest.mark.rule("H-07")
-async def test_with_rules_an_unmatched_route_is_closed_to_every_token(authority: FakeAuthority):
+async def test_route_without_a_rule_is_denied_for_any_token(authority: FakeAuthority):
     app = App()
     guarded = GuardMiddleware(app, guard=guard_for(authority), rules=[Rule("/a", any_of("x", "y"))])
     answer = await call_asgi(guarded, Exchange(target="/b", headers=bearer(authority.mint("x y"))))
@@ -638,7 +638,7 @@ async def test_with_rules_an_unmatched_route_is_closed_to_every_token(authority:
     assert app.scopes == []
 
 
-async def test_a_listener_hears_one_decision_about_a_request_that_no_rule_opens(authority: FakeAuthority):
+async def test_listener_gets_one_decision_for_a_route_without_a_rule(authority: FakeAuthority):
     heard: list[Any] = []
     guard = guard_for(authority, on_decision=heard.append)
     guarded = GuardMiddleware(App(), guard=guard, rules=[Rule("/a")])
@@ -646,7 +646,7 @@ async def test_a_listener_hears_one_decision_about_a_request_that_no_rule_opens(
     assert [type(decision).__name__ for decision in heard] == ["Denied"]
 
 
-async def test_the_guards_own_rules_serve_a_middleware_without_any(authority: FakeAuthority):
+async def test_middleware_without_rules_uses_those_of_the_guard(authority: FakeAuthority):
     guard = guard_for(authority, rules=Rules([Rule("/a", all_of("x"))], public=["/p"]))
     guarded = GuardMiddleware(App(), guard=guard, public=["/q"])
     for path, status in (("/p", 204), ("/q", 204), ("/a", 401)):
@@ -659,14 +659,14 @@ def test_a_middleware_without_a_guard_is_refused():
         GuardMiddleware(App(), guard=nothing)
 
 
-def test_public_is_a_list():
+def test_public_must_be_a_list():
     with pytest.raises(ConfigurationError, match="list of paths"):
         GuardMiddleware(App(), guard=guard_for(FakeAuthority()), public="/healthz")
 
 
 @pytest.mark.anyio
-async def test_the_client_for_fetches_is_ready_before_the_first_request():
-    """Importing httpx in a flight's thread would hold the event loop up all the same."""
+async def test_http_client_is_imported_before_the_first_request():
+    """Importing httpx in the thread of a flight would block the event loop too."""
     code = (
         "import asyncio, sys\n"
         "from scopeguard import Guard, Issuer\n"
@@ -680,11 +680,11 @@ async def test_the_client_for_fetches_is_ready_before_the_first_request():
     assert done.stdout.split() == [b"False", b"True"]
 
 
-# -- clients that go while their request waits for an authority
+# -- clients that disconnect while their request waits for an authority
 
 
 class Server:
-    """An ASGI server's end of one request: says *messages*, and what comes behind them when it is told to."""
+    """The server side of one ASGI request: sends *messages*, and more when the test says so."""
 
     def __init__(self, *messages: Any) -> None:
         self.messages = list(messages)
@@ -753,7 +753,7 @@ def scope_with(token: str, *headers: tuple[bytes, bytes], method: str = "GET") -
 
 
 @pytest.mark.parametrize("messages", [(), (WHOLE,)], ids=["before its body", "after its body"])
-async def test_a_client_that_goes_takes_its_question_with_it(authority: FakeAuthority, held: Held, messages: Any):
+async def test_disconnect_withdraws_a_waiting_introspection(authority: FakeAuthority, held: Held, messages: Any):
     guard, app = opaque_guard(authority, held), App()
     middleware = GuardMiddleware(app, guard=guard)
     server = Server(*messages)
@@ -772,7 +772,9 @@ async def test_a_client_that_goes_takes_its_question_with_it(authority: FakeAuth
         assert server.sent[0]["status"] == 503
         held.gate.set()
     await guard.aclose()
-    assert held.asked <= 2 * places  # each may have looked the endpoint up; nothing was asked about the one that left
+    assert (
+        held.asked <= 2 * places
+    )  # Each may have looked the endpoint up; the token of the disconnected client was not introspected.
     assert app.scopes == []
 
 
@@ -781,7 +783,7 @@ async def test_a_client_that_goes_takes_its_question_with_it(authority: FakeAuth
     [((WHOLE,), ()), ((PART, WHOLE), ()), ((PART, WHOLE), ((b"expect", b"100-continue"),))],
     ids=["whole", "in parts", "asked for"],
 )
-async def test_the_app_receives_the_whole_body_after_a_wait(
+async def test_app_receives_the_whole_body_after_a_wait(
     authority: FakeAuthority, held: Held, messages: Any, headers: Any
 ):
     received: list[Any] = []
@@ -802,7 +804,7 @@ async def test_the_app_receives_the_whole_body_after_a_wait(
     assert received == list(messages)
 
 
-async def test_a_server_that_repeats_itself_is_not_read_for_ever(authority: FakeAuthority, held: Held):
+async def test_server_that_repeats_one_message_is_not_read_endlessly(authority: FakeAuthority, held: Held):
     """Some test clients answer every call with the same message."""
     calls: list[int] = []
 

@@ -17,7 +17,7 @@ from scopeguard.errors import ResponseAborted
 
 
 class Server:
-    """An ASGI server's end: keeps what was sent."""
+    """The server side of an ASGI connection, which records what was sent."""
 
     def __init__(self, kind: str = "http") -> None:
         self.scope: MutableMapping[str, Any] = {"type": kind}
@@ -62,8 +62,8 @@ EVENTS = (b"Content-Type", b"text/event-stream; charset=utf-8")
     ],
     ids=["untyped", "csv", "length", "events of a length", "events with trailers", "like events", "other field"],
 )
-async def test_a_stream_is_aborted_when_its_time_is_over(begin: dict[str, Any]):
-    """The client must not take the part for the whole, so the message is not ended."""
+async def test_stream_is_aborted_at_its_deadline(begin: dict[str, Any]):
+    """The client must not mistake the part for the whole, so the message is not completed."""
     server = Server()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -80,14 +80,14 @@ async def test_a_stream_is_aborted_when_its_time_is_over(begin: dict[str, Any]):
 @pytest.mark.rule("H-04")
 @pytest.mark.anyio
 @pytest.mark.parametrize("sends", [True, False])
-async def test_server_sent_events_end_regularly_when_their_time_is_over(sends: bool):
+async def test_server_sent_events_end_regularly_at_their_deadline(sends: bool):
     server = Server()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send(start(EVENTS))
         while sends:
             await send(chunk(b"data: x\n\n"))
-        await anyio.sleep_forever()  # silent from the beginning
+        await anyio.sleep_forever()  # Silent from the start.
 
     await run_until_expiry(0, app, server.scope, server.receive, server.send)
     assert server.sent[0] == start(EVENTS)
@@ -96,7 +96,7 @@ async def test_server_sent_events_end_regularly_when_their_time_is_over(sends: b
 
 
 @pytest.mark.anyio
-async def test_a_stream_that_begins_after_its_time_is_aborted_with_its_first_part():
+async def test_stream_that_starts_after_its_deadline_is_aborted_at_its_first_part():
     server = Server()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -123,7 +123,7 @@ async def test_a_stream_that_begins_after_its_time_is_aborted_with_its_first_par
     ],
     ids=["a file", "a file descriptor", "its first part", "a body", "and a message of an extension"],
 )
-async def test_extensions_of_servers_end_a_response_too(messages: list[dict[str, Any]], complete: bool):
+async def test_response_sent_through_a_server_extension_is_complete(messages: list[dict[str, Any]], complete: bool):
     server = Server()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -140,7 +140,7 @@ async def test_extensions_of_servers_end_a_response_too(messages: list[dict[str,
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("more", [False, True])
-async def test_a_response_with_trailers_is_complete_when_they_are_sent(more: bool):
+async def test_response_with_trailers_is_complete_after_them(more: bool):
     server = Server()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -156,7 +156,7 @@ async def test_a_response_with_trailers_is_complete_when_they_are_sent(more: boo
 
 @pytest.mark.rule("H-04")
 @pytest.mark.anyio
-async def test_a_silent_websocket_is_closed_when_its_time_is_over():
+async def test_silent_websocket_is_closed_at_its_deadline():
     server = Server("websocket")
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -170,12 +170,12 @@ async def test_a_silent_websocket_is_closed_when_its_time_is_over():
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("seconds", [0, -5, 3600])
-async def test_a_response_that_is_complete_is_left_alone(seconds: float):
+async def test_complete_response_is_not_aborted(seconds: float):
     server = Server()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         for _ in range(5):
-            await anyio.lowlevel.checkpoint()  # the time passes before it begins
+            await anyio.lowlevel.checkpoint()  # The deadline passes before it starts.
         await send(START)
         await send(chunk(b"all", more=False))
         for _ in range(5):
@@ -186,7 +186,7 @@ async def test_a_response_that_is_complete_is_left_alone(seconds: float):
 
 
 @pytest.mark.anyio
-async def test_an_error_of_the_app_stays_what_it_is():
+async def test_exception_of_the_app_is_raised_unchanged():
     server = Server()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -197,8 +197,8 @@ async def test_an_error_of_the_app_stays_what_it_is():
     assert server.sent == []
 
 
-def test_a_receive_that_has_begun_is_not_cancelled_and_its_message_reaches_the_app():
-    """A server may lose the message of a receive that is cancelled; the app would wait for it forever."""
+def test_pending_receive_is_not_cancelled_and_its_message_reaches_the_app():
+    """A server may lose the message of a cancelled receive, and the app would wait for it forever."""
     asked: list[str] = []
 
     async def main() -> None:
@@ -211,7 +211,7 @@ def test_a_receive_that_has_begun_is_not_cancelled_and_its_message_reaches_the_a
             return {"type": "http.request", "body": b"all", "more_body": False}
 
         detector = DisconnectDetector({"type": "http", "headers": []}, receive)
-        for _ in range(2):  # the request waits for two flights
+        for _ in range(2):  # The request waits for two flights.
             async with anyio.create_task_group() as group:
                 group.start_soon(detector.wait)
                 await begun.wait()

@@ -1,4 +1,4 @@
-"""A caller without a token learns from every door which scopes the route needs (RFC 6750 section 3)."""
+"""The challenge to a caller without a token names the scopes of the route, in each adapter (RFC 6750 section 3)."""
 
 # No ``from __future__ import annotations``: FastAPI could not look up what is local to a function.
 
@@ -167,7 +167,7 @@ def scopes_of(answer: Any) -> set[str] | None:
 @pytest.mark.rule("G-13")
 @pytest.mark.parametrize("audit", ["off", "warn"])
 @pytest.mark.parametrize("door", [fastapi_alone, *WITH_RULES])
-def test_the_challenge_names_the_scopes_of_the_route(authority: FakeAuthority, door: Any, audit: str):
+def test_challenge_lists_the_scopes_of_the_route(authority: FakeAuthority, door: Any, audit: str):
     ask = door(Guard(authority.issuer, transport=authority.transport, clock=authority.clock, audit=audit))
     expired = authority.bearer("write read", expires_in=-3600)
     wanted = {
@@ -188,7 +188,7 @@ def test_the_challenge_names_the_scopes_of_the_route(authority: FakeAuthority, d
 
 @pytest.mark.rule("G-13")
 @pytest.mark.parametrize("door", WITH_RULES)
-def test_the_challenge_names_what_rule_and_route_need_together(authority: FakeAuthority, door: Any):
+def test_challenge_lists_the_scopes_of_rule_and_route(authority: FakeAuthority, door: Any):
     rules = [Rule("/insert", all_of("api")), Rule("/{path:path}")]
     ask = door(Guard(authority.issuer, transport=authority.transport, clock=authority.clock, audit="off"), rules=rules)
     assert scopes_of(ask("POST", "/insert")) == {"api", "write"}
@@ -199,7 +199,7 @@ def test_the_challenge_names_what_rule_and_route_need_together(authority: FakeAu
 
 
 @pytest.mark.rule("G-13", "H-02")
-def test_the_challenge_of_a_websocket_names_the_scopes_too(authority: FakeAuthority):
+def test_challenge_of_a_websocket_lists_the_scopes(authority: FakeAuthority):
     @in_starlette.requires("chat")
     async def chat(websocket: WebSocket) -> None: ...
 
@@ -212,7 +212,7 @@ def test_the_challenge_of_a_websocket_names_the_scopes_too(authority: FakeAuthor
     assert scopes_of(denial) == {"chat"}
 
 
-def test_an_app_that_cannot_be_read_is_refused_without_a_hint(authority: FakeAuthority):
+def test_challenge_for_an_unknown_kind_of_app_has_no_scope(authority: FakeAuthority):
     class App:
         @property
         def app(self) -> Any:
@@ -225,7 +225,7 @@ def test_an_app_that_cannot_be_read_is_refused_without_a_hint(authority: FakeAut
     assert (answer.status_code, scopes_of(answer)) == (401, None)
 
 
-def test_a_path_that_rules_cannot_express_is_refused_without_a_hint(authority: FakeAuthority):
+def test_challenge_for_a_path_that_rules_cannot_express_has_no_scope(authority: FakeAuthority):
     @in_starlette.requires("write")
     async def insert(request: Request) -> PlainTextResponse:
         return PlainTextResponse("in")
@@ -237,8 +237,8 @@ def test_a_path_that_rules_cannot_express_is_refused_without_a_hint(authority: F
     assert client.get("/a/z").status_code == 401
 
 
-def test_functions_before_a_request_open_nothing(authority: FakeAuthority):
-    """What a blueprint's function requires is asked for at once; a route that no rule describes stays closed."""
+def test_before_request_functions_open_no_route(authority: FakeAuthority):
+    """The requirement of a blueprint's function is in the challenge; a route without a rule stays closed."""
     app = flask_app()
     guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock, audit="off")
     in_flask.ScopeGuard(app, guard, rules=[Rule("/insert")])

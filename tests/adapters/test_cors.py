@@ -1,4 +1,4 @@
-"""Browsers on other origins, behind every adapter: preflights pass where that is set, and scripts can read refusals."""
+"""Browsers on other origins, with each adapter: preflights pass if configured, and scripts can read refusals."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def asgi_around(guard: Guard, **settings: Any) -> Ask:
 
 
 def with_cors(response: Response) -> Response:
-    """What flask_cors does for a whole app."""
+    """Add the CORS headers that flask_cors adds to a whole app."""
     if flask_request.headers.get("Origin") == SPA:
         response.headers.add("Access-Control-Allow-Origin", SPA)
         response.vary.add("Origin")
@@ -116,7 +116,7 @@ def preflight(method: str = "POST", origin: str = SPA) -> dict[str, str]:
 @pytest.mark.rule("B-57", "B-58")
 @pytest.mark.parametrize("set_on", ["guard", "adapter"])
 @pytest.mark.parametrize("door", DOORS)
-def test_a_page_of_an_allowed_origin_can_use_the_api(authority: FakeAuthority, door: Any, set_on: str):
+def test_page_of_an_allowed_origin_can_use_the_api(authority: FakeAuthority, door: Any, set_on: str):
     setting = {"cors_preflight": "pass"}
     ask = door(guard_of(authority, **setting)) if set_on == "guard" else door(guard_of(authority), **setting)
     allowed = ask("OPTIONS", "/insert", headers=preflight())
@@ -138,7 +138,7 @@ def test_a_page_of_an_allowed_origin_can_use_the_api(authority: FakeAuthority, d
 
 @pytest.mark.rule("B-58")
 @pytest.mark.parametrize("door", DOORS)
-def test_a_page_can_read_when_to_come_back(authority: FakeAuthority, door: Any):
+def test_page_can_read_retry_after(authority: FakeAuthority, door: Any):
     ask = door(guard_of(authority, cors_preflight="pass"))
     with authority.outage():
         answer = ask("POST", "/insert", headers={"Origin": SPA, **authority.bearer("write")})
@@ -149,7 +149,7 @@ def test_a_page_can_read_when_to_come_back(authority: FakeAuthority, door: Any):
 
 @pytest.mark.rule("B-58")
 @pytest.mark.parametrize("door", DOORS)
-def test_a_page_of_another_origin_reads_nothing(authority: FakeAuthority, door: Any):
+def test_page_of_another_origin_cannot_read_responses(authority: FakeAuthority, door: Any):
     ask = door(guard_of(authority, cors_preflight="pass"))
     refused = ask("POST", "/insert", headers={"Origin": OTHER})
     assert refused.status_code == 401
@@ -160,7 +160,7 @@ def test_a_page_of_another_origin_reads_nothing(authority: FakeAuthority, door: 
 
 @pytest.mark.rule("B-57")
 @pytest.mark.parametrize("door", DOORS[1:])
-def test_nothing_but_a_preflight_passes(authority: FakeAuthority, door: Any):
+def test_only_a_preflight_passes_without_a_token(authority: FakeAuthority, door: Any):
     complete = preflight()
     without = [{name: value for name, value in complete.items() if name != left_out} for left_out in list(complete)[:2]]
     ask = door(guard_of(authority, cors_preflight="pass"))
@@ -173,11 +173,11 @@ def test_nothing_but_a_preflight_passes(authority: FakeAuthority, door: Any):
 
 @pytest.mark.rule("B-57", "H-07")
 @pytest.mark.parametrize("door", DOORS[1:])
-def test_a_preflight_for_what_no_token_opens_does_not_pass(authority: FakeAuthority, door: Any):
+def test_preflight_for_a_denied_route_does_not_pass(authority: FakeAuthority, door: Any):
     def status(rules: Iterable[Rule], method: str = "POST", path: str = "/insert") -> int:
         ask = door(guard_of(authority, cors_preflight="pass"), rules=rules)
         answer = ask("OPTIONS", path, headers=preflight(method))
-        # What Flask adds to every response, it adds to refusals of the extension as well.
+        # Headers that the app adds to each response are on refusals of the extension too.
         assert answer.status_code == 200 or "flask" in door.__name__ or "vary" not in answer.headers
         return int(answer.status_code)
 
@@ -191,7 +191,7 @@ def test_a_preflight_for_what_no_token_opens_does_not_pass(authority: FakeAuthor
     assert status([Rule("/other", PUBLIC)], path="/nowhere") == 401
 
 
-def test_a_preflight_for_what_only_a_view_describes_passes(authority: FakeAuthority):
+def test_preflight_for_a_route_described_only_by_its_view_passes(authority: FakeAuthority):
     app = flask_app()
     app.add_url_rule("/silent", "silent", lambda: "", methods=["GET"])
     app.add_url_rule("/silent", "said", requires("write")(lambda: ""), methods=["PUT"])
@@ -225,7 +225,7 @@ def test_a_preflight_for_what_only_a_view_describes_passes(authority: FakeAuthor
 
 
 @pytest.mark.rule("G-13")
-def test_a_view_that_answers_options_itself_keeps_its_requirement(authority: FakeAuthority):
+def test_view_that_handles_options_keeps_its_requirement(authority: FakeAuthority):
     app = Flask("app")
     app.add_url_rule("/own", "own", requires("write")(lambda: "in"), methods=["OPTIONS", "POST"])
     ScopeGuard(app, guard_of(authority, cors_preflight="pass"))
@@ -234,7 +234,7 @@ def test_a_view_that_answers_options_itself_keeps_its_requirement(authority: Fak
     assert ask("OPTIONS", "/own", headers=authority.bearer("write")).text == "in"
 
 
-def test_a_rule_for_options_opens_what_flask_answers_itself_and_no_view(authority: FakeAuthority):
+def test_rule_for_options_opens_only_the_automatic_answer_of_flask(authority: FakeAuthority):
     app = flask_app()
     app.add_url_rule("/own", "own", requires("write")(lambda: "in"), methods=["OPTIONS"])
     rules = [Rule("/{path:path}", PUBLIC, methods=["OPTIONS"]), Rule("/{path:path}")]
@@ -246,7 +246,7 @@ def test_a_rule_for_options_opens_what_flask_answers_itself_and_no_view(authorit
 
 
 @pytest.mark.rule("B-58")
-def test_a_dependency_without_middleware_names_what_scripts_may_read(authority: FakeAuthority):
+def test_dependency_without_middleware_exposes_its_headers(authority: FakeAuthority):
     from fastapi import Depends, FastAPI
 
     app = FastAPI(dependencies=[Depends(Protected(guard_of(authority, cors_preflight="pass")))])
@@ -260,7 +260,7 @@ def test_a_dependency_without_middleware_names_what_scripts_may_read(authority: 
 
 
 @pytest.mark.parametrize("kind", ["asgi", "wsgi"])
-def test_an_app_that_breaks_over_our_preflight_changes_no_refusal(
+def test_app_that_fails_at_our_preflight_does_not_change_the_refusal(
     authority: FakeAuthority, kind: str, caplog: pytest.LogCaptureFixture
 ):
     guard = guard_of(authority, cors_preflight="pass")
@@ -283,12 +283,12 @@ def test_an_app_that_breaks_over_our_preflight_changes_no_refusal(
     assert "the app failed to answer a preflight" in caplog.text
 
 
-# The kind of fault: a stranger's refused request waits for, or is served for ever by, the app's answer to a preflight
-# that the guard makes up.
+# The class of fault: a refused request waits, perhaps for ever, for the app's answer to a preflight that the guard
+# makes itself.
 
 
 async def _stream_until_the_client_leaves(scope: Any, receive: Any, send: Any) -> None:
-    """As Starlette's StreamingResponse: it reads messages beside the stream until one says that the client has gone."""
+    """Work as Starlette's StreamingResponse: read messages beside the stream until one reports a disconnect."""
 
     async def stream() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"access-control-allow-origin", b"*")]})
@@ -302,7 +302,7 @@ async def _stream_until_the_client_leaves(scope: Any, receive: Any, send: Any) -
 
 
 async def _start_late(scope: Any, receive: Any, send: Any) -> None:
-    """As Starlette's BaseHTTPMiddleware: the body is read before the answer begins."""
+    """Work as Starlette's BaseHTTPMiddleware: read the body before the response starts."""
     assert await receive() == {"type": "http.request", "body": b"", "more_body": False}
     await _stream_until_the_client_leaves(scope, receive, send)
 
@@ -324,7 +324,7 @@ async def _stream_with_starlette(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def refuse_over_asgi(app: Any, guard: Guard, method: str = "GET") -> tuple[int, dict[str, str]]:
-    """The status and the headers that *guard* answers a browser which shows no token."""
+    """Return the status and the headers of the refusal by *guard* of a browser without a token."""
     sent: list[Any] = []
 
     async def receive() -> Any:
@@ -344,7 +344,7 @@ async def refuse_over_asgi(app: Any, guard: Guard, method: str = "GET") -> tuple
 @pytest.mark.parametrize(
     "app", [_stream_until_the_client_leaves, _start_late, _fail_when_cancelled, _stream_with_starlette]
 )
-def test_an_answer_to_our_preflight_that_does_not_end_holds_no_refusal(
+def test_endless_answer_to_our_preflight_does_not_delay_the_refusal(
     authority: FakeAuthority, app: Any, backend: str, caplog: pytest.LogCaptureFixture
 ):
     status, headers = anyio.run(refuse_over_asgi, app, guard_of(authority, cors_preflight="pass"), backend=backend)
@@ -354,7 +354,7 @@ def test_an_answer_to_our_preflight_that_does_not_end_holds_no_refusal(
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("talks", [True, False])
-def test_an_app_that_does_not_answer_our_preflight_has_little_time(
+def test_app_has_little_time_to_answer_our_preflight(
     authority: FakeAuthority,
     backend: str,
     talks: bool,
@@ -374,14 +374,14 @@ def test_an_app_that_does_not_answer_our_preflight_has_little_time(
     assert "the app did not answer a preflight within 0.0 s" in caplog.text
 
 
-def test_an_app_that_does_not_answer_our_preflight_at_all_allows_nothing(authority: FakeAuthority):
+def test_app_that_does_not_answer_our_preflight_allows_no_origin(authority: FakeAuthority):
     async def app(scope: Any, receive: Any, send: Any) -> None: ...
 
     status, headers = anyio.run(refuse_over_asgi, app, guard_of(authority, cors_preflight="pass"))
     assert (status, "access-control-allow-origin" in headers) == (401, False)
 
 
-def test_a_task_that_an_app_leaves_behind_finds_the_client_of_our_preflight_gone(authority: FakeAuthority):
+def test_background_task_of_the_app_sees_our_preflight_client_disconnected(authority: FakeAuthority):
     async def main() -> tuple[str, bool]:
         left: list[Any] = []
 
@@ -404,7 +404,7 @@ def test_a_task_that_an_app_leaves_behind_finds_the_client_of_our_preflight_gone
 
 
 class Endless:
-    """The answer of a WSGI app that streams without end. *start* is called when the first part is asked for."""
+    """The endless response of a WSGI app. *start* is called before the first part."""
 
     def __init__(self, start: Callable[[], Any] = lambda: None) -> None:
         self.start = start
@@ -426,7 +426,7 @@ class Endless:
 
 
 @pytest.mark.parametrize("starts", ["when called", "when iterated", "and fails to close", "and writes"])
-def test_an_answer_of_a_wsgi_app_to_our_preflight_that_does_not_end_is_closed(
+def test_endless_answer_of_a_wsgi_app_to_our_preflight_is_closed(
     authority: FakeAuthority, starts: str, caplog: pytest.LogCaptureFixture
 ):
     answers: list[Endless] = []
@@ -456,13 +456,13 @@ def test_an_answer_of_a_wsgi_app_to_our_preflight_that_does_not_end_is_closed(
     assert [answer.is_closed for answer in answers] == ([] if starts == "and writes" else [True])
 
 
-def test_a_wsgi_app_that_starts_no_answer_to_our_preflight_allows_nothing(authority: FakeAuthority):
+def test_wsgi_app_that_does_not_answer_our_preflight_allows_no_origin(authority: FakeAuthority):
     ask = over_wsgi(wsgi.GuardMiddleware(lambda *_: [], guard=guard_of(authority, cors_preflight="pass")))
     refused = ask("GET", "/", headers={"Origin": SPA})
     assert (refused.status_code, "access-control-allow-origin" in refused.headers) == (401, False)
 
 
-def test_the_apps_answer_to_our_preflight_is_closed(authority: FakeAuthority):
+def test_answer_of_the_app_to_our_preflight_is_closed(authority: FakeAuthority):
     closed: list[str] = []
 
     class Answer:

@@ -1,4 +1,4 @@
-"""A rule that denies wins over whatever the code of an app says, in every adapter."""
+"""A rule that denies takes precedence over declarations in the code of an app, in each adapter."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ DOORS = {"asgi": _asgi, "wsgi": _wsgi, "starlette": _starlette, "fastapi": _fast
 @pytest.mark.rule("H-07")
 @pytest.mark.parametrize("cache", ["cache-on", "cache-off"])
 @pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
-def test_a_rule_that_denies_wins(door: Any, cache: str):
+def test_denying_rule_takes_precedence(door: Any, cache: str):
     authority = FakeAuthority()
     guard = guard_for(authority, **({} if cache == "cache-on" else {"token_cache": "off"}))
     send = door(guard)
@@ -109,7 +109,7 @@ def test_a_rule_that_denies_wins(door: Any, cache: str):
 
 
 @pytest.mark.rule("H-06", "H-07")
-def test_a_view_does_not_open_what_another_reading_of_the_path_denies():
+def test_view_does_not_open_a_path_that_is_denied_in_another_reading():
     guard = guard_for(FakeAuthority())
     app = flask.Flask(__name__, static_folder=None)
     ScopeGuard(app, guard, rules=[Rule("/admin", DENIED), Rule("/{name}", PUBLIC)])
@@ -125,8 +125,8 @@ def test_a_view_does_not_open_what_another_reading_of_the_path_denies():
     assert started == ["401 UNAUTHORIZED"]
 
 
-def test_routes_that_are_opened_later_are_not_taken_for_those_before(monkeypatch: pytest.MonkeyPatch):
-    """What a view says is remembered; a view that takes its place says its own."""
+def test_requirement_of_a_replaced_view_is_not_cached(monkeypatch: pytest.MonkeyPatch):
+    """The requirement of a view is cached; a view that replaces it has its requirement read again."""
     authority = FakeAuthority()
     app = flask.Flask(__name__, static_folder=None)
     ScopeGuard(app, guard_for(authority))
@@ -140,7 +140,7 @@ def test_routes_that_are_opened_later_are_not_taken_for_those_before(monkeypatch
     assert [client.get("/a").status_code for _ in range(2)] == [200, 200]
 
 
-def test_where_fastapi_says_nothing_of_the_end_of_a_request_there_is_no_current_token(
+def test_without_the_end_of_a_request_from_fastapi_there_is_no_current_token(
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr("scopeguard.fastapi._REQUEST_STACK", "elsewhere")

@@ -1,6 +1,6 @@
-"""Rules that are given and empty close every route, in every adapter; rules that are not given close none.
+"""An empty list of rules closes each route, in each adapter; absent rules close none.
 
-The kind of fault: an empty value that counts as "no value", so that what nobody described is open to any valid token.
+The class of fault: an empty value counts as "no value", so that undescribed routes are open to any valid token.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def door(request: pytest.FixtureRequest) -> Door:
     return DOORS[request.param]
 
 
-def asked(send: Callable[[Exchange], Any], authority: FakeAuthority, target: str = "/anything", **more: Any) -> int:
+def ask(send: Callable[[Exchange], Any], authority: FakeAuthority, target: str = "/anything", **more: Any) -> int:
     token = authority.mint("read").encode()
     answer: int = send(Exchange(target=target, headers=((b"authorization", b"Bearer " + token),), **more)).status
     return answer
@@ -78,37 +78,37 @@ def asked(send: Callable[[Exchange], Any], authority: FakeAuthority, target: str
 
 @pytest.mark.rule("H-07")
 @pytest.mark.parametrize("empty", EMPTY)
-def test_empty_rules_close_every_route(door: Door, empty: str, authority: FakeAuthority):
+def test_empty_rules_close_each_route(door: Door, empty: str, authority: FakeAuthority):
     for guard in (guard_for(authority), guard_for(authority, rules=Rules([Rule("/anything")]))):
         send = door(guard, rules=EMPTY[empty]())
-        assert asked(send, authority) == 403
-        assert asked(send, authority, method="DELETE") == 403
-        assert asked(send, authority, "/healthz") == 403
-        assert asked(door(guard, rules=EMPTY[empty](), public=["/healthz"]), authority, "/healthz") == 200
+        assert ask(send, authority) == 403
+        assert ask(send, authority, method="DELETE") == 403
+        assert ask(send, authority, "/healthz") == 403
+        assert ask(door(guard, rules=EMPTY[empty](), public=["/healthz"]), authority, "/healthz") == 200
 
 
 @pytest.mark.rule("H-07")
-def test_empty_rules_of_the_guard_close_every_route(door: Door, authority: FakeAuthority):
+def test_empty_rules_of_the_guard_close_each_route(door: Door, authority: FakeAuthority):
     guard = guard_for(authority, rules=Rules([]))
-    assert asked(door(guard), authority) == 403
-    assert asked(door(guard, public=["/healthz"]), authority) == 403
-    assert asked(door(guard, rules=[Rule("/anything")]), authority) == 200
+    assert ask(door(guard), authority) == 403
+    assert ask(door(guard, public=["/healthz"]), authority) == 403
+    assert ask(door(guard, rules=[Rule("/anything")]), authority) == 200
 
 
 def test_public_paths_alone_are_not_rules(door: Door, authority: FakeAuthority):
-    assert asked(door(guard_for(authority), public=["/healthz"]), authority) == 200
-    assert asked(door(guard_for(authority), rules=Rules(public=["/healthz"])), authority) == 200
-    assert asked(door(guard_for(authority)), authority) == 200
+    assert ask(door(guard_for(authority), public=["/healthz"]), authority) == 200
+    assert ask(door(guard_for(authority), rules=Rules(public=["/healthz"])), authority) == 200
+    assert ask(door(guard_for(authority)), authority) == 200
     # They are added to the rules of the guard, and do not replace them.
     guard = guard_for(authority, rules=Rules([Rule("/anything", all_of("admin"))]))
     send = door(guard, rules=Rules(public=["/healthz"]))
-    assert [asked(send, authority, target) for target in ("/anything", "/other", "/healthz")] == [403, 403, 200]
+    assert [ask(send, authority, target) for target in ("/anything", "/other", "/healthz")] == [403, 403, 200]
 
 
-def test_a_view_of_flask_may_still_say_what_it_needs(authority: FakeAuthority):
+def test_flask_view_may_still_declare_its_requirement(authority: FakeAuthority):
     send = _flask(guard_for(authority), rules=[])
-    assert asked(send, authority, "/marked") == 200
-    assert asked(send, authority, "/unmarked") == 403
+    assert ask(send, authority, "/marked") == 200
+    assert ask(send, authority, "/unmarked") == 403
 
 
 HEAD = 'resource = "https://api.test"\n'
@@ -125,20 +125,20 @@ ISSUER = '[[issuers]]\nurl = "https://as.test"\n'
         ("", False),
     ],
 )
-def test_an_empty_list_of_rules_in_a_file_closes_every_route(settings: str, closed: bool, door: Door, tmp_path: Path):
+def test_empty_list_of_rules_in_a_file_closes_each_route(settings: str, closed: bool, door: Door, tmp_path: Path):
     authority = FakeAuthority("https://as.test", audience="https://api.test")
     (tmp_path / "guard.toml").write_text(HEAD + settings + ISSUER)
     guard = Guard.from_file(str(tmp_path / "guard.toml"), transport=authority.transport, clock=authority.clock)
-    assert asked(door(guard), authority) == (403 if closed else 200)
+    assert ask(door(guard), authority) == (403 if closed else 200)
 
 
 @pytest.mark.rule("H-07")
-def test_rules_from_an_iterator_reach_every_adapter_of_a_guard(door: Door, authority: FakeAuthority):
+def test_rules_from_an_iterator_reach_each_adapter_of_a_guard(door: Door, authority: FakeAuthority):
     guard = guard_for(authority, rules=(rule for rule in [Rule("/anything")]))
     for _ in range(2):
         send = door(guard)
-        assert asked(send, authority) == 200
-        assert asked(send, authority, "/other") == 403
+        assert ask(send, authority) == 200
+        assert ask(send, authority, "/other") == 403
 
 
 @pytest.mark.parametrize("wrong", [0, False, True, 7, 0.0, Rule("/anything"), "", "/anything", b"/anything", {"/a": 1}])
@@ -147,7 +147,7 @@ def test_rules_of_another_kind_are_a_configuration_error(door: Door, wrong: Any,
         lambda: Rules(wrong),
         lambda: Rules.of(wrong),
         lambda: guard_for(authority, rules=wrong),
-        lambda: asked(door(guard_for(authority), rules=wrong), authority),
+        lambda: ask(door(guard_for(authority), rules=wrong), authority),
     ):
         with pytest.raises(ConfigurationError, match="rules: "):
             make()

@@ -1,4 +1,4 @@
-"""The FastAPI adapter: the dependency, its refusals, and what it writes into the OpenAPI document.
+"""The FastAPI adapter: the dependency, its refusals and the OpenAPI document.
 
 Annotations are evaluated here: FastAPI reads them, and could not find the names of a test's own among the globals.
 """
@@ -128,7 +128,7 @@ KINDS = ["/async", "/sync", "/requires", "/route", "/router/", "/nested"]
 
 @pytest.mark.rule("G-11", "B-42", "B-43", "B-44", "G-13")
 @pytest.mark.parametrize("path", KINDS)
-def test_every_spelling_guards_its_route(authority: FakeAuthority, client: TestClient, path: str):
+def test_each_way_to_declare_the_dependency_guards_its_route(authority: FakeAuthority, client: TestClient, path: str):
     granted = client.get(path, headers=authority.bearer("write read more", client_id="robot"))
     assert (granted.status_code, granted.json()) == (200, "robot")
     lacking = client.get(path, headers=authority.bearer("read"))
@@ -144,7 +144,7 @@ def test_every_spelling_guards_its_route(authority: FakeAuthority, client: TestC
 
 @pytest.mark.rule("B-11", "B-33", "G-13")
 @pytest.mark.parametrize("path", KINDS)
-def test_nobody_gets_in_without_a_token(client: TestClient, path: str):
+def test_request_without_a_token_is_refused(client: TestClient, path: str):
     answer = client.get(path)
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == 'Bearer realm="api", scope="read write"'
@@ -176,7 +176,7 @@ def test_a_requirement_and_the_scopes_of_security_add_up(authority: FakeAuthorit
         assert 'scope="a c d"' in answer.headers["www-authenticate"]
 
 
-def test_no_scope_is_needed_where_none_is_named(authority: FakeAuthority, client: TestClient):
+def test_dependency_without_scopes_needs_only_a_token(authority: FakeAuthority, client: TestClient):
     assert client.get("/none", headers=authority.bearer()).json() == "client"
     assert client.get("/none").status_code == 401
 
@@ -191,7 +191,7 @@ def test_an_outage_is_503(authority: FakeAuthority, client: TestClient):
 
 
 @pytest.mark.rule("B-62")
-def test_a_hidden_operation_is_not_found(authority: FakeAuthority):
+def test_hidden_operation_is_404(authority: FakeAuthority):
     hiding = ChallengeStyle(realm="api", hide_forbidden=True)
     guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock, challenge=hiding)
     app = FastAPI(dependencies=[Security(Protected(guard), scopes=["read"])])
@@ -214,14 +214,16 @@ async def test_head_is_refused_like_get_without_a_body(authority: FakeAuthority,
         assert head.all("content-length") == [str(len(get.body))]
 
 
-def test_wrong_fields_are_reported_to_callers_with_a_token_only(authority: FakeAuthority, client: TestClient):
+def test_validation_errors_are_reported_only_to_callers_with_a_token(authority: FakeAuthority, client: TestClient):
     assert client.post("/item", json={"count": "many"}).status_code == 401
     assert client.post("/item", json={"count": "many"}, headers=authority.bearer("read")).status_code == 403
     assert client.post("/item", json={"count": "many"}, headers=authority.bearer("read write")).status_code == 422
     assert client.post("/item", json={"count": 1}, headers=authority.bearer("read write")).json() == 1
 
 
-def test_the_errors_of_a_route_do_not_come_before_the_token(client: TestClient, app: FastAPI, protected: Protected):
+def test_other_dependencies_of_a_route_run_after_the_token_check(
+    client: TestClient, app: FastAPI, protected: Protected
+):
     def number(x: Annotated[int, Header()]) -> int:
         return x
 
@@ -235,7 +237,9 @@ def test_the_errors_of_a_route_do_not_come_before_the_token(client: TestClient, 
 # refusals
 
 
-def test_handlers_of_the_app_do_not_change_a_refusal(authority: FakeAuthority, app: FastAPI, client: TestClient):
+def test_exception_handlers_of_the_app_do_not_change_a_refusal(
+    authority: FakeAuthority, app: FastAPI, client: TestClient
+):
     @app.exception_handler(HTTPException)
     async def plain(request: Request, error: Exception) -> Response:
         return Response("go away")
@@ -247,7 +251,7 @@ def test_handlers_of_the_app_do_not_change_a_refusal(authority: FakeAuthority, a
     assert client.get("/async", headers=authority.bearer()).status_code == 403
 
 
-def test_a_handler_for_our_exception_is_used(authority: FakeAuthority, app: FastAPI, client: TestClient):
+def test_exception_handler_for_access_denied_is_used(authority: FakeAuthority, app: FastAPI, client: TestClient):
     @app.exception_handler(AccessRefused)
     async def ours(request: Request, error: AccessRefused) -> Response:
         error.response.headers["x-reason"] = error.refusal.error.reason
@@ -258,7 +262,7 @@ def test_a_handler_for_our_exception_is_used(authority: FakeAuthority, app: Fast
     assert "www-authenticate" in answer.headers
 
 
-def test_a_refusal_says_what_it_was(authority: FakeAuthority, app: FastAPI, client: TestClient):
+def test_exception_of_a_refusal_has_its_details(authority: FakeAuthority, app: FastAPI, client: TestClient):
     seen: list[AccessRefused] = []
 
     @app.exception_handler(AccessRefused)
@@ -275,7 +279,7 @@ def test_a_refusal_says_what_it_was(authority: FakeAuthority, app: FastAPI, clie
     assert str(seen[0]).startswith("insufficient_scope")
 
 
-def test_a_mounted_app_answers_refusals_itself(authority: FakeAuthority, app: FastAPI):
+def test_mounted_app_handles_its_refusals(authority: FakeAuthority, app: FastAPI):
     outer = FastAPI()
     outer.mount("/inner", app)
     client = TestClient(outer)
@@ -283,7 +287,7 @@ def test_a_mounted_app_answers_refusals_itself(authority: FakeAuthority, app: Fa
     assert client.get("/inner/async", headers=authority.bearer("read write")).json() == "client"
 
 
-# judged once
+# one decision per request
 
 
 @pytest.fixture
@@ -292,8 +296,8 @@ def decisions() -> list[Decision]:
 
 
 @pytest.fixture
-def counted(authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch) -> tuple[Guard, list[Any]]:
-    """A guard, and the requests it has judged."""
+def counting_guard(authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch) -> tuple[Guard, list[Any]]:
+    """Return a guard and the list of the requests that it has decided."""
     guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock)
     judged: list[Any] = []
     acheck = engine_of(guard).acheck
@@ -306,8 +310,8 @@ def counted(authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch) -> tuple[
     return guard, judged
 
 
-def test_several_dependencies_judge_a_request_once(authority: FakeAuthority, counted: tuple[Guard, list[Any]]):
-    guard, judged = counted
+def test_several_dependencies_share_one_decision(authority: FakeAuthority, counting_guard: tuple[Guard, list[Any]]):
+    guard, judged = counting_guard
     protected = Protected(guard)
     app = FastAPI(dependencies=[Depends(protected)])
 
@@ -324,7 +328,7 @@ def test_several_dependencies_judge_a_request_once(authority: FakeAuthority, cou
         assert f'scope="{named}"' in answer.headers["www-authenticate"]
 
 
-def test_dependencies_that_look_in_different_places_look_themselves(authority: FakeAuthority, guard: Guard):
+def test_dependencies_with_different_token_sources_decide_separately(authority: FakeAuthority, guard: Guard):
     app = FastAPI(dependencies=[Depends(Protected(guard)), Depends(Protected(guard, token_sources=["query"]))])
     app.add_api_route("/", lambda: 1)
     client = TestClient(app)
@@ -333,10 +337,10 @@ def test_dependencies_that_look_in_different_places_look_themselves(authority: F
     assert client.get(f"/?access_token={authority.mint()}", headers=authority.bearer()).status_code == 200
 
 
-def test_behind_the_middleware_with_the_same_guard_its_token_is_used(
-    authority: FakeAuthority, counted: tuple[Guard, list[Any]]
+def test_dependency_behind_middleware_of_the_same_guard_uses_its_token(
+    authority: FakeAuthority, counting_guard: tuple[Guard, list[Any]]
 ):
-    guard, judged = counted
+    guard, judged = counting_guard
     app = FastAPI()
 
     @app.get("/")
@@ -355,7 +359,7 @@ def test_behind_the_middleware_with_the_same_guard_its_token_is_used(
     assert client.get("/docs").status_code == 401
 
 
-def test_on_a_path_that_is_public_for_the_middleware_a_route_judges_itself(
+def test_dependency_decides_on_a_path_that_is_public_for_the_middleware(
     authority: FakeAuthority, app: FastAPI, guard: Guard
 ):
     app.add_middleware(GuardMiddleware, guard=guard, public=[EVERYTHING])
@@ -365,7 +369,7 @@ def test_on_a_path_that_is_public_for_the_middleware_a_route_judges_itself(
 
 
 @pytest.mark.rule("H-18")
-def test_behind_the_middleware_with_another_guard_the_token_is_judged_again(
+def test_dependency_behind_middleware_of_another_guard_decides_again(
     authority: FakeAuthority, app: FastAPI, guard: Guard
 ):
     other = FakeAuthority("https://other.test")
@@ -376,8 +380,8 @@ def test_behind_the_middleware_with_another_guard_the_token_is_judged_again(
 
 
 @pytest.mark.rule("H-18")
-def test_an_optional_dependency_that_found_nobody_hides_no_token_from_the_next(authority: FakeAuthority):
-    """It looks for itself, into a query from which the middleware has taken the token."""
+def test_optional_dependency_without_a_token_does_not_hide_it_from_the_next(authority: FakeAuthority):
+    """The next one reads the query, from which the middleware has removed the token."""
     guard = Guard(
         authority.issuer, transport=authority.transport, clock=authority.clock, token_sources=["header", "query"]
     )
@@ -396,7 +400,7 @@ def test_an_optional_dependency_that_found_nobody_hides_no_token_from_the_next(a
 
 
 @pytest.mark.rule("H-18")
-def test_what_lies_in_the_place_of_the_token_is_not_believed(authority: FakeAuthority, app: FastAPI, guard: Guard):
+def test_foreign_object_in_the_place_of_the_token_is_not_used(authority: FakeAuthority, app: FastAPI, guard: Guard):
     class Meddling:
         def __init__(self, app: Any) -> None:
             self.app = app
@@ -432,7 +436,7 @@ def maybe(guard: Guard) -> TestClient:
 
 
 @pytest.mark.rule("B-55")
-def test_optional_authentication_forgives_only_an_absent_token(authority: FakeAuthority, maybe: TestClient):
+def test_optional_authentication_accepts_only_an_absent_token(authority: FakeAuthority, maybe: TestClient):
     assert maybe.get("/").json() is None
     assert maybe.get("/", headers=authority.bearer("read")).json() == "client"
     assert maybe.get("/", headers=authority.bearer("write")).status_code == 403
@@ -444,13 +448,13 @@ def test_optional_authentication_forgives_only_an_absent_token(authority: FakeAu
         assert maybe.get("/", headers=authority.bearer("read")).status_code == 503
 
 
-def test_what_one_dependency_forgives_another_does_not(authority: FakeAuthority, maybe: TestClient):
+def test_required_dependency_beside_an_optional_one_needs_a_token(authority: FakeAuthority, maybe: TestClient):
     assert maybe.get("/both").status_code == 401
     assert maybe.get("/both", headers=authority.bearer()).json() == "client"
 
 
 @pytest.mark.rule("B-55")
-def test_optional_behind_the_middleware_is_optional_in_both(authority: FakeAuthority, guard: Guard):
+def test_optional_route_behind_middleware_is_optional_in_both(authority: FakeAuthority, guard: Guard):
     app = FastAPI()
 
     @app.get("/")
@@ -464,7 +468,7 @@ def test_optional_behind_the_middleware_is_optional_in_both(authority: FakeAutho
     assert client.get("/", headers=authority.bearer(expires_in=-60)).status_code == 401
 
 
-# where tokens are looked for
+# token sources
 
 
 @pytest.fixture
@@ -508,7 +512,7 @@ def places(guard: Guard) -> FastAPI:
 
 
 @pytest.mark.rule("B-14", "B-28", "B-30", "B-31")
-def test_a_token_in_the_query_is_a_matter_of_the_route(authority: FakeAuthority, places: FastAPI):
+def test_query_token_is_accepted_only_on_routes_that_allow_it(authority: FakeAuthority, places: FastAPI):
     client = TestClient(places, base_url="https://api.test")
     token = authority.mint()
     answer = client.get(f"/query?a=1&access_token={token}&b=2")
@@ -522,7 +526,7 @@ def test_a_token_in_the_query_is_a_matter_of_the_route(authority: FakeAuthority,
 
 
 @pytest.mark.rule("B-13", "B-30", "B-31")
-def test_refusals_to_a_token_in_the_query_are_private_too(authority: FakeAuthority, places: FastAPI):
+def test_refusals_of_query_tokens_are_private(authority: FakeAuthority, places: FastAPI):
     client = TestClient(places)
     expired = client.get(f"/query?access_token={authority.mint(expires_in=-60)}")
     assert expired.status_code == 401
@@ -535,23 +539,21 @@ def test_refusals_to_a_token_in_the_query_are_private_too(authority: FakeAuthori
 
 
 @pytest.mark.rule("B-28", "B-30")
-def test_a_response_of_the_endpoints_own_is_made_private_by_the_middleware(
-    authority: FakeAuthority, places: FastAPI, guard: Guard
-):
+def test_middleware_makes_responses_of_the_endpoint_private(authority: FakeAuthority, places: FastAPI, guard: Guard):
     places.add_middleware(GuardMiddleware, guard=guard, rules=[Rule("/response", token_sources=["header", "query"])])
     answer = TestClient(places).get(f"/response?access_token={authority.mint()}")
     assert (answer.status_code, answer.headers["cache-control"]) == (200, "private")
     assert answer.headers["referrer-policy"] == "no-referrer"
 
 
-def test_a_dependency_with_sources_of_its_own_looks_itself(authority: FakeAuthority, places: FastAPI, guard: Guard):
+def test_dependency_with_other_token_sources_decides_again(authority: FakeAuthority, places: FastAPI, guard: Guard):
     places.add_middleware(GuardMiddleware, guard=guard, rules=[Rule("/form", token_sources=["header", "query"])])
     by_query = TestClient(places).post(f"/form?access_token={authority.mint('read')}", data={"a": "1"})
-    assert by_query.status_code == 401  # the middleware took it for good; the route takes headers and forms
+    assert by_query.status_code == 401  # The middleware accepted it; the route accepts only headers and forms.
 
 
 @pytest.mark.rule("B-16", "B-20", "B-27")
-def test_a_token_in_a_form_is_read_and_the_form_is_still_there(authority: FakeAuthority, places: FastAPI):
+def test_form_token_is_read_and_the_endpoint_still_gets_the_form(authority: FakeAuthority, places: FastAPI):
     client = TestClient(places)
     token = authority.mint("read")
     urlencoded = {"content-type": "application/x-www-form-urlencoded"}
@@ -570,7 +572,7 @@ def test_a_token_in_a_form_is_read_and_the_form_is_still_there(authority: FakeAu
 
 
 @pytest.mark.rule("B-26")
-def test_a_form_is_read_so_far_and_no_further(authority: FakeAuthority, places: FastAPI):
+def test_form_is_read_up_to_the_limit(authority: FakeAuthority, places: FastAPI):
     client = TestClient(places)
     token = authority.mint("read")
     assert client.post("/raw", data={"a": "x" * 70_000, "access_token": token}).status_code == 413
@@ -584,7 +586,7 @@ def test_a_form_is_read_so_far_and_no_further(authority: FakeAuthority, places: 
 
 @pytest.mark.rule("X-31")
 @pytest.mark.anyio
-async def test_a_form_that_does_not_arrive_is_not_waited_for(authority: FakeAuthority):
+async def test_form_that_does_not_arrive_is_refused_after_a_time_limit(authority: FakeAuthority):
     from scopeguard import TokenSources
 
     guard = Guard(
@@ -613,7 +615,7 @@ async def test_a_form_that_does_not_arrive_is_not_waited_for(authority: FakeAuth
 @pytest.mark.rule("B-26")
 @pytest.mark.parametrize("length", [b"70000", b"1" * 5000, b"", b"x"], ids=["70000", "5000 digits", "none", "x"])
 @pytest.mark.anyio
-async def test_a_form_of_an_unusable_length_is_not_read(authority: FakeAuthority, length: bytes):
+async def test_form_with_an_invalid_length_is_not_read(authority: FakeAuthority, length: bytes):
     guard = Guard(
         authority.issuer, transport=authority.transport, clock=authority.clock, token_sources=["header", "form"]
     )
@@ -636,10 +638,10 @@ async def test_a_form_of_an_unusable_length_is_not_read(authority: FakeAuthority
     assert sent[0]["status"] == 413
 
 
-# never by mistake
+# mistakes
 
 
-def test_what_cannot_work_is_refused_at_once(guard: Guard):
+def test_invalid_arguments_are_refused_at_once(guard: Guard):
     no_guard: Any = "https://as.test"
     with pytest.raises(ConfigurationError, match=r"Protected\(guard\)"):
         Protected(no_guard)
@@ -664,7 +666,7 @@ def test_what_cannot_work_is_refused_at_once(guard: Guard):
 @pytest.mark.parametrize(
     ("scopes", "message"),
     [
-        ("tables.read", "must be a list, as in .*, not str"),  # FastAPI reads the letters of a string
+        ("tables.read", "must be a list, as in .*, not str"),  # FastAPI iterates over the letters of a string.
         (b"ab", "must be a list, as in .*, not bytes"),
         ({"tables.read": ""}, "must be a list, as in .*, not dict"),
         (7, "must be a list, as in .*, not int"),
@@ -673,20 +675,20 @@ def test_what_cannot_work_is_refused_at_once(guard: Guard):
         ([""], "is not a scope"),
     ],
 )
-def test_what_is_not_a_list_of_scopes_is_refused_where_it_is_written(protected: Protected, scopes: Any, message: str):
+def test_malformed_scopes_are_refused_at_construction(protected: Protected, scopes: Any, message: str):
     for dependency in (protected, protected.requires("a")):
         with pytest.raises(ConfigurationError, match=f"^Security: scopes: .*{message}"):
             Security(dependency, scopes=scopes)
 
 
-def test_security_of_other_dependencies_is_left_alone(protected: Protected):
-    del protected  # the first one makes FastAPI's Security check its scopes
+def test_scopes_of_other_security_dependencies_do_not_count(protected: Protected):
+    del protected  # The first dependency makes FastAPI's Security check its scopes.
     assert Security(lambda: None, scopes="ab").scopes == "ab"
     assert Security(None, scopes=["read write"]).scopes == ["read write"]
 
 
 @pytest.mark.rule("H-05")
-def test_a_guard_that_breaks_closes_the_door(client: TestClient, guard: Guard, monkeypatch: pytest.MonkeyPatch):
+def test_exception_of_the_guard_refuses_the_request(client: TestClient, guard: Guard, monkeypatch: pytest.MonkeyPatch):
     async def broken(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("a bug")
 
@@ -704,7 +706,7 @@ def test_a_dependency_can_be_replaced_in_tests(app: FastAPI, client: TestClient,
     assert client.get("/nested").json() == "fake"
 
 
-def test_replacing_a_dependency_reaches_what_was_derived_from_it(authority: FakeAuthority, guard: Guard):
+def test_replacing_a_dependency_replaces_derived_ones(authority: FakeAuthority, guard: Guard):
     protected = Protected(guard)
     app = FastAPI()
 
@@ -735,7 +737,7 @@ def test_replacing_a_dependency_reaches_what_was_derived_from_it(authority: Fake
     assert client.get("/rows/a", headers={"x": "1"}).status_code == 401
 
 
-def test_a_dependency_can_be_replaced_by_another_that_judges(authority: FakeAuthority, guard: Guard):
+def test_dependency_can_be_replaced_by_that_of_another_guard(authority: FakeAuthority, guard: Guard):
     real = Protected(Guard(Issuer("https://auth.example.com", audience="https://api.example.com")))
     app = FastAPI()
 
@@ -749,17 +751,17 @@ def test_a_dependency_can_be_replaced_by_another_that_judges(authority: FakeAuth
         statuses = [client.get("/rows", headers=authority.bearer(s)).status_code for s in ("read more", "more", "")]
         assert statuses == [200, 403, 403]
         assert client.get("/rows").status_code == 401
-    app.dependency_overrides[real] = real  # asks itself, once
+    app.dependency_overrides[real] = real  # It decides itself, once.
     assert client.get("/rows").status_code == 401
 
 
-# each request its own
+# isolation of requests
 
 
 @pytest.mark.rule("H-14")
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", ["async", "sync"])
-async def test_a_hundred_requests_at_once_do_not_mix(authority: FakeAuthority, protected: Protected, kind: str):
+async def test_hundred_concurrent_requests_do_not_mix(authority: FakeAuthority, protected: Protected, kind: str):
     everybody_is_here = anyio.Event()
     waiting = 0
     app = FastAPI()
@@ -793,7 +795,7 @@ async def test_a_hundred_requests_at_once_do_not_mix(authority: FakeAuthority, p
 
 @pytest.mark.rule("H-14")
 @pytest.mark.anyio
-async def test_nothing_of_a_request_is_left_behind_it(authority: FakeAuthority, app: FastAPI, guard: Guard):
+async def test_no_state_of_a_request_remains_after_it(authority: FakeAuthority, app: FastAPI, guard: Guard):
     @app.get("/bug")
     async def bug(token: Annotated[AccessToken, Depends(Protected(guard))]) -> Any:
         raise ValueError(token.client_id)
@@ -833,27 +835,27 @@ def chat(app: FastAPI, protected: Protected) -> FastAPI:
 
 
 @pytest.mark.rule("H-02")
-def test_a_websocket_opens_with_the_scopes(authority: FakeAuthority, chat: FastAPI):
+def test_websocket_opens_with_sufficient_scopes(authority: FakeAuthority, chat: FastAPI):
     with TestClient(chat).websocket_connect("/chat", headers=authority.bearer("read")) as websocket:
         assert websocket.receive_text() == "client client"
 
 
 @pytest.mark.rule("H-02", "H-03")
-def test_a_handshake_without_the_scopes_is_answered_before_it_is_accepted(authority: FakeAuthority, chat: FastAPI):
+def test_handshake_without_the_scopes_is_refused_before_acceptance(authority: FakeAuthority, chat: FastAPI):
     for headers, status in (({}, 401), (authority.bearer("write"), 403)):
         with (
             pytest.raises(WebSocketDisconnect) as refused,
             TestClient(chat).websocket_connect("/chat", headers=headers),
         ):
             raise AssertionError("it was accepted")
-        denial: Any = refused.value  # TestClient has the extension for denial responses, and answers like HTTP
+        denial: Any = refused.value  # TestClient has the extension for denial responses, and answers like HTTP..
         assert denial.status_code == status
         assert 'scope="read"' in denial.headers["www-authenticate"]
 
 
 @pytest.mark.rule("H-03")
 @pytest.mark.anyio
-async def test_a_server_that_cannot_send_a_denial_is_told_to_close(chat: FastAPI):
+async def test_server_without_denial_responses_closes_the_websocket(chat: FastAPI):
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -878,14 +880,14 @@ def security(app: FastAPI, path: str, method: str = "get") -> list[dict[str, lis
 
 
 @pytest.mark.rule("O-01", "O-02", "O-04")
-def test_the_document_shows_how_to_get_in(app: FastAPI):
+def test_document_has_the_security_schemes(app: FastAPI):
     assert app.openapi()["components"]["securitySchemes"] == {
         "OAuth2": {
             "type": "oauth2",
             "flows": {
                 "clientCredentials": {
                     "tokenUrl": "https://as.test/token",
-                    # What operations need is granted too, described or not: OpenAPI wants all of them here.
+                    # OpenAPI requires all scopes of operations here, described or not.
                     "scopes": {"read": "See things", "write": "Change things", "admin": ""},
                 }
             },
@@ -896,14 +898,14 @@ def test_the_document_shows_how_to_get_in(app: FastAPI):
 
 @pytest.mark.rule("O-07", "O-11")
 @pytest.mark.parametrize("path", KINDS)
-def test_the_document_shows_what_a_route_needs(app: FastAPI, path: str):
+def test_document_has_the_scopes_of_each_route(app: FastAPI, path: str):
     found = security(app, path)
-    assert [set(item) for item in found] == [{"OAuth2"}, {"Bearer"}]  # either will do
+    assert [set(item) for item in found] == [{"OAuth2"}, {"Bearer"}]  # Either suffices.
     assert all(sorted(scopes) == ["read", "write"] for item in found for scopes in item.values())
 
 
 @pytest.mark.rule("O-06", "O-08", "O-11")
-def test_alternatives_are_one_requirement_each(app: FastAPI):
+def test_each_alternative_is_a_separate_requirement(app: FastAPI):
     assert security(app, "/any") == [
         {"OAuth2": ["admin"]},
         {"Bearer": ["admin"]},
@@ -913,7 +915,7 @@ def test_alternatives_are_one_requirement_each(app: FastAPI):
 
 
 @pytest.mark.rule("O-08", "O-11")
-def test_alternatives_take_up_the_scopes_around_them(guard: Guard):
+def test_alternatives_include_the_scopes_required_around_them(guard: Guard):
     protected = Protected(guard)
     app = FastAPI(dependencies=[Depends(protected)])
     either = protected.requires(any_of(all_of("b", "a"), "c"))
@@ -922,7 +924,7 @@ def test_alternatives_take_up_the_scopes_around_them(guard: Guard):
 
 
 @pytest.mark.rule("O-03", "O-05")
-def test_other_schemes_appear_only_where_they_are_switched_on(guard: Guard):
+def test_other_schemes_appear_only_if_enabled(guard: Guard):
     everything = Protected(
         guard,
         token_sources=["query"],
@@ -944,7 +946,7 @@ def test_other_schemes_appear_only_where_they_are_switched_on(guard: Guard):
 
 
 @pytest.mark.rule("O-10")
-def test_the_document_can_tell_of_refusals(protected: Protected):
+def test_document_can_list_the_refusals(protected: Protected):
     app = FastAPI(responses=protected.responses)
     app.add_api_route("/", lambda: 1, dependencies=[Depends(protected)])
     responses = app.openapi()["paths"]["/"]["get"]["responses"]
@@ -953,14 +955,14 @@ def test_the_document_can_tell_of_refusals(protected: Protected):
         assert list(responses[status]["content"]) == ["application/problem+json"]
 
 
-def test_the_document_tells_of_the_body_that_refusals_have(authority: FakeAuthority):
+def test_document_describes_the_body_of_refusals(authority: FakeAuthority):
     style = ChallengeStyle(realm="api", body="google")
     guard = Guard(authority.issuer, challenge=style, transport=authority.transport, clock=authority.clock)
     assert list(Protected(guard).responses[401]["content"]) == ["application/json"]
 
 
 @pytest.mark.rule("O-04", "O-10")
-def test_the_document_is_complete_without_being_told(guard: Guard):
+def test_document_is_complete_without_further_calls(guard: Guard):
     protected = Protected(guard, token_url="https://as.test/token")
     app = FastAPI()
     router = APIRouter(dependencies=[Security(protected, scopes=["all"])])
@@ -1006,7 +1008,7 @@ def test_the_document_is_complete_without_being_told(guard: Guard):
 
 
 @pytest.mark.rule("O-04")
-def test_a_document_of_the_apps_own_making_is_complete_when_it_is_served(guard: Guard):
+def test_document_customised_by_the_app_is_complete_when_served(guard: Guard):
     app: Any = FastAPI()
     protected = Protected(guard, token_url="https://as.test/token")
     app.add_api_route("/", lambda: 1, dependencies=[Security(protected, scopes=["read"])])
@@ -1018,31 +1020,29 @@ def test_a_document_of_the_apps_own_making_is_complete_when_it_is_served(guard: 
     assert {"401", "403", "503"} <= set(served["paths"]["/"]["get"]["responses"])
 
 
-def test_the_document_of_an_app_without_a_guard_is_left_alone():
+def test_document_of_an_app_without_a_guard_is_unchanged():
     app = FastAPI()
     app.add_api_route("/", lambda: 1, dependencies=[Security(HTTPBearer(scheme_name="Bearer"), scopes=["x"])])
     assert set(app.openapi()["paths"]["/"]["get"]["responses"]) == {"200"}
 
 
-def test_equal_scheme_names_of_others_are_left_alone(guard: Guard):
+def test_schemes_of_others_with_the_same_name_are_unchanged(guard: Guard):
     app = FastAPI()
     app.add_api_route("/ours", lambda: 1, dependencies=[Security(Protected(guard), scopes=["x"])])
     app.add_api_route("/other", lambda: 1, dependencies=[Security(HTTPBasic(scheme_name="Basic"), scopes=["x"])])
     assert set(app.openapi()["paths"]["/other"]["get"]["responses"]) == {"200"}
 
 
-def test_an_open_route_needs_nothing_in_the_document(app: FastAPI):
+def test_document_of_an_open_route_has_no_security(app: FastAPI):
     app.add_api_route("/open", lambda: 1)
     assert "security" not in app.openapi()["paths"]["/open"]["get"]
 
 
 @pytest.mark.rule("H-06", "X-74")
 @pytest.mark.parametrize("path", ["/secret", "/api/secret"])
-def test_an_app_that_has_a_root_path_of_its_own_is_guarded_on_the_path_it_routes_on(
-    guard: Guard, authority: FakeAuthority, path: str
-):
+def test_app_with_a_root_path_is_guarded_on_the_path_it_routes_on(guard: Guard, authority: FakeAuthority, path: str):
     app = FastAPI()
-    app.root_path = "/api"  # as its deprecated argument does
+    app.root_path = "/api"  # As its deprecated argument does.
 
     @app.get("/secret")
     def secret() -> str:

@@ -51,7 +51,7 @@ def guard(authority: FakeAuthority) -> Guard:
 
 @pytest.fixture
 def app() -> Flask:
-    """An app with a view of each kind under ``/<kind>`` that needs ``read`` and ``write``, and some others."""
+    """Return an app with a view of each kind under ``/<kind>`` that needs ``read`` and ``write``, and some others."""
     app = Flask(__name__, static_folder=None)
     app.testing = True
 
@@ -115,7 +115,7 @@ KINDS = ["/function", "/async", "/decorators", "/method", "/class", "/blueprint/
 
 
 def wrap(app: Any, guard: Guard) -> None:
-    """As Flask has it. To type checkers wsgi_app is a method, and nothing to assign to."""
+    """Wrap ``app.wsgi_app`` as Flask documents it. To type checkers it is a method, which cannot be assigned."""
     app.wsgi_app = GuardMiddleware(app.wsgi_app, guard=guard)
 
 
@@ -134,7 +134,7 @@ def client(app: Flask, guard: Guard, request: pytest.FixtureRequest) -> FlaskCli
 
 @pytest.mark.rule("G-11", "B-42", "B-43", "B-44", "G-13")
 @pytest.mark.parametrize("path", KINDS)
-def test_every_kind_of_view_is_guarded(authority: FakeAuthority, client: FlaskClient, path: str):
+def test_each_kind_of_view_is_guarded(authority: FakeAuthority, client: FlaskClient, path: str):
     granted = client.get(path, headers=authority.bearer("write read more", client_id="robot"))
     assert (granted.status_code, granted.get_json()["client"]) == (200, "robot")
     lacking = client.get(path, headers=authority.bearer("read"))
@@ -161,7 +161,7 @@ def test_an_async_view_sees_the_current_token(authority: FakeAuthority, client: 
 
 @pytest.mark.rule("B-11", "B-33", "H-07")
 @pytest.mark.parametrize("path", [*KINDS, "/plain"])
-def test_nobody_gets_in_without_a_token(client: FlaskClient, path: str):
+def test_request_without_a_token_is_refused(client: FlaskClient, path: str):
     answer = client.get(path)
     assert answer.status_code == 401
     assert answer.headers["WWW-Authenticate"].startswith('Bearer realm="api"')
@@ -170,12 +170,12 @@ def test_nobody_gets_in_without_a_token(client: FlaskClient, path: str):
 
 @pytest.mark.rule("G-13")
 @pytest.mark.parametrize("path", ["/function", "/async", "/decorators", "/method", "/class"])
-def test_the_extension_names_the_scopes_to_callers_without_a_token(app: Flask, guard: Guard, path: str):
+def test_challenge_to_callers_without_a_token_lists_the_scopes(app: Flask, guard: Guard, path: str):
     answer = guarded(app, guard).get(path)
     assert answer.headers["WWW-Authenticate"] == 'Bearer realm="api", scope="read write"'
 
 
-def test_views_without_the_decorator_need_a_token_and_no_scope(authority: FakeAuthority, client: FlaskClient):
+def test_view_without_the_decorator_needs_only_a_token(authority: FakeAuthority, client: FlaskClient):
     assert client.get("/plain", headers=authority.bearer()).json == {"client": "client"}
     assert client.post("/method", headers=authority.bearer()).json == {"client": "client"}
 
@@ -193,7 +193,9 @@ def test_head_is_refused_like_get_without_a_body(
 
 
 @pytest.mark.rule("G-13")
-def test_stacked_decorators_add_up_and_the_challenge_names_all(authority: FakeAuthority, app: Flask, client: Any):
+def test_stacked_decorators_add_up_and_the_challenge_lists_all_scopes(
+    authority: FakeAuthority, app: Flask, client: Any
+):
     @requires("a")
     @requires(any_of("b", "c"))
     def view() -> Any:
@@ -207,9 +209,7 @@ def test_stacked_decorators_add_up_and_the_challenge_names_all(authority: FakeAu
         assert 'scope="a b"' in answer.headers["WWW-Authenticate"]
 
 
-def test_a_decorator_that_hides_ours_changes_nothing_about_the_scopes(
-    authority: FakeAuthority, app: Flask, client: FlaskClient
-):
+def test_decorator_around_ours_does_not_change_the_scopes(authority: FakeAuthority, app: Flask, client: FlaskClient):
     @requires("read")
     def view() -> str:
         return "in"
@@ -223,7 +223,7 @@ def test_a_decorator_that_hides_ours_changes_nothing_about_the_scopes(
 
 
 @pytest.mark.rule("B-62")
-def test_a_hidden_operation_is_not_found(authority: FakeAuthority, app: Flask):
+def test_hidden_operation_is_404(authority: FakeAuthority, app: Flask):
     hiding = ChallengeStyle(realm="api", hide_forbidden=True)
     guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock, challenge=hiding)
     answer = guarded(app, guard).get("/function", headers=authority.bearer("read"))
@@ -243,7 +243,7 @@ def test_error_handlers_of_the_app_do_not_change_a_refusal(authority: FakeAuthor
 
 @pytest.mark.rule("B-61", "H-07")
 @pytest.mark.parametrize(("method", "path"), [("GET", "/nowhere"), ("DELETE", "/function"), ("OPTIONS", "/function")])
-def test_what_routing_cannot_answer_needs_a_token_first(
+def test_unknown_routes_need_a_token_before_404(
     authority: FakeAuthority, app: Flask, guard: Guard, method: str, path: str
 ):
     client = guarded(app, guard)
@@ -252,7 +252,7 @@ def test_what_routing_cannot_answer_needs_a_token_first(
     assert client.open(path, method=method, headers=authority.bearer("read write")).status_code == expected
 
 
-def test_nothing_of_the_app_runs_for_a_refused_caller(app: Flask, guard: Guard, authority: FakeAuthority):
+def test_no_code_of_the_app_runs_for_a_refused_request(app: Flask, guard: Guard, authority: FakeAuthority):
     ran: list[str] = []
     app.before_request(lambda: ran.append("before"))
     client = guarded(app, guard)
@@ -263,7 +263,7 @@ def test_nothing_of_the_app_runs_for_a_refused_caller(app: Flask, guard: Guard, 
 
 
 @pytest.mark.rule("H-05")
-def test_a_guard_that_breaks_closes_the_door(app: Flask, guard: Guard, monkeypatch: pytest.MonkeyPatch):
+def test_exception_of_the_guard_refuses_the_request(app: Flask, guard: Guard, monkeypatch: pytest.MonkeyPatch):
     client = guarded(app, guard)
     app.testing = False
 
@@ -274,9 +274,7 @@ def test_a_guard_that_breaks_closes_the_door(app: Flask, guard: Guard, monkeypat
     assert client.get("/plain").status_code == 500
 
 
-def test_public_paths_need_nothing_and_static_files_are_no_exception(
-    authority: FakeAuthority, guard: Guard, tmp_path: Any
-):
+def test_public_paths_need_no_token_and_static_files_need_one(authority: FakeAuthority, guard: Guard, tmp_path: Any):
     (tmp_path / "page.txt").write_text("a page")
     app = Flask(__name__, static_folder=str(tmp_path), static_url_path="/static")
     client = guarded(app, guard)
@@ -323,7 +321,7 @@ def test_public_marks_views_methods_classes_and_blueprints(authority: FakeAuthor
 
 @pytest.mark.rule("B-54", "B-55")
 @pytest.mark.parametrize("how", ["decorator", "rule"])
-def test_optional_authentication_forgives_only_an_absent_token(
+def test_optional_authentication_accepts_only_an_absent_token(
     authority: FakeAuthority, app: Flask, guard: Guard, how: str
 ):
     def view() -> Any:
@@ -342,7 +340,7 @@ def test_optional_authentication_forgives_only_an_absent_token(
     assert client.get("/maybe", headers={"Authorization": "Bearer"}).status_code == 400
 
 
-def test_of_a_rule_and_a_view_the_stricter_holds(authority: FakeAuthority, app: Flask, guard: Guard):
+def test_stricter_of_rule_and_view_applies(authority: FakeAuthority, app: Flask, guard: Guard):
     app.add_url_rule("/admin/public", "admin-public", public(lambda: "in"))
     app.add_url_rule("/maybe/public", "maybe-public", public(lambda: "in"))
     app.add_url_rule("/admin/scoped", "admin-scoped", requires("read")(lambda: "in"))
@@ -377,7 +375,7 @@ def test_of_a_rule_and_a_view_the_stricter_holds(authority: FakeAuthority, app: 
     assert 'scope="admin read"' in both.headers["WWW-Authenticate"]
 
 
-def test_an_app_may_be_open_but_for_the_views_that_require(authority: FakeAuthority, app: Flask, guard: Guard):
+def test_app_may_be_open_except_for_decorated_views(authority: FakeAuthority, app: Flask, guard: Guard):
     app.add_url_rule("/open", view_func=lambda: "open", endpoint="open")
     client = guarded(app, guard, public=[EVERYTHING])
     assert client.get("/open").text == "open"
@@ -385,12 +383,12 @@ def test_an_app_may_be_open_but_for_the_views_that_require(authority: FakeAuthor
     for path in KINDS:
         assert client.get(path).status_code == 401
         assert client.get(path, headers=authority.bearer("read")).status_code == (
-            401 if path == "/blueprint/" else 403  # its decorator is not on the view: no token was looked for
+            401 if path == "/blueprint/" else 403  # Its decorator is not on the view, so no token was read.
         )
 
 
 @pytest.mark.rule("H-07")
-def test_with_rules_a_route_that_nobody_speaks_for_is_denied(authority: FakeAuthority, app: Flask, guard: Guard):
+def test_route_without_a_rule_or_a_declaration_is_denied(authority: FakeAuthority, app: Flask, guard: Guard):
     client = guarded(app, guard, rules=[Rule("/somewhere")])
     assert client.get("/plain").status_code == 401
     denied = client.get("/plain", headers=authority.bearer("read write"))
@@ -413,7 +411,7 @@ def test_the_rules_of_the_guard_are_the_default(authority: FakeAuthority, app: F
     assert client.get("/plain", headers=authority.bearer("read")).status_code == 200
 
 
-def test_the_extension_may_be_made_before_the_app_and_serve_several(authority: FakeAuthority, guard: Guard):
+def test_extension_may_be_created_before_the_app_and_serve_several(authority: FakeAuthority, guard: Guard):
     extension = ScopeGuard(guard=guard, public=["/healthz"])
     for name in ("one", "two"):
         app = Flask(name)
@@ -427,7 +425,7 @@ def test_the_extension_may_be_made_before_the_app_and_serve_several(authority: F
     assert late.test_client().get("/").status_code == 401
 
 
-def test_a_guard_is_judged_once_whatever_the_layers(authority: FakeAuthority, app: Flask):
+def test_several_layers_share_one_decision(authority: FakeAuthority, app: Flask):
     decisions: list[Decision] = []
     guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock, on_decision=decisions.append)
     client = guarded(app, guard)
@@ -435,7 +433,7 @@ def test_a_guard_is_judged_once_whatever_the_layers(authority: FakeAuthority, ap
     assert len(decisions) == 1
 
 
-def test_behind_the_middleware_with_the_same_guard_its_token_is_used(
+def test_extension_behind_middleware_of_the_same_guard_uses_its_token(
     authority: FakeAuthority, app: Flask, guard: Guard, monkeypatch: pytest.MonkeyPatch
 ):
     judged: list[Any] = []
@@ -453,16 +451,14 @@ def test_behind_the_middleware_with_the_same_guard_its_token_is_used(
 
 
 @pytest.mark.rule("H-18")
-def test_behind_the_middleware_with_another_guard_the_token_is_judged_again(
-    authority: FakeAuthority, app: Flask, guard: Guard
-):
+def test_extension_behind_middleware_of_another_guard_decides_again(authority: FakeAuthority, app: Flask, guard: Guard):
     other = FakeAuthority("https://other.test")
     ScopeGuard(app, Guard(other.issuer, transport=other.transport, clock=other.clock))
     wrap(app, guard)
     assert app.test_client().get("/plain", headers=authority.bearer()).status_code == 401
 
 
-# where tokens are looked for
+# token sources
 
 
 @pytest.fixture
@@ -493,7 +489,7 @@ def places(app: Flask) -> Flask:
 
 
 @pytest.mark.rule("B-14", "B-28", "B-30", "B-31")
-def test_a_token_in_the_query_is_a_matter_of_the_route(authority: FakeAuthority, places: Flask, guard: Guard):
+def test_query_token_is_accepted_only_on_routes_that_allow_it(authority: FakeAuthority, places: Flask, guard: Guard):
     client = guarded(places, guard)
     token = authority.mint("read")
     answer = client.get(f"/query?a=1&access_token={token}&b=2")
@@ -510,7 +506,7 @@ def test_a_token_in_the_query_is_a_matter_of_the_route(authority: FakeAuthority,
 
 
 @pytest.mark.rule("B-31")
-def test_what_was_looked_at_before_is_looked_at_again(authority: FakeAuthority, places: Flask, guard: Guard):
+def test_token_removed_from_a_request_that_was_read_before(authority: FakeAuthority, places: Flask, guard: Guard):
     seen: list[object] = []
 
     @places.url_value_preprocessor
@@ -526,7 +522,7 @@ def test_what_was_looked_at_before_is_looked_at_again(authority: FakeAuthority, 
 
 
 @pytest.mark.rule("B-13", "B-30", "B-31")
-def test_refusals_to_a_token_in_the_query_are_private_too(authority: FakeAuthority, places: Flask, guard: Guard):
+def test_refusals_of_query_tokens_are_private(authority: FakeAuthority, places: Flask, guard: Guard):
     client = guarded(places, guard)
     expired = client.get(f"/query?access_token={authority.mint(expires_in=-60)}")
     assert expired.status_code == 401
@@ -536,7 +532,7 @@ def test_refusals_to_a_token_in_the_query_are_private_too(authority: FakeAuthori
 
 
 @pytest.mark.rule("B-50")
-def test_a_redirect_of_the_router_does_not_repeat_the_token(
+def test_redirect_of_the_router_does_not_repeat_the_token(
     authority: FakeAuthority, places: Flask, guard: Guard, no_leaks: Any
 ):
     rules = [Rule("/slash", token_sources=["query"])]
@@ -549,7 +545,7 @@ def test_a_redirect_of_the_router_does_not_repeat_the_token(
 
 
 @pytest.mark.rule("B-16", "B-27")
-def test_a_token_in_a_form_is_read_and_the_form_is_still_there(authority: FakeAuthority, places: Flask, guard: Guard):
+def test_form_token_is_read_and_the_view_still_gets_the_form(authority: FakeAuthority, places: Flask, guard: Guard):
     client = guarded(places, guard)
     token = authority.mint("read")
     answer = client.post("/form", data={"a": "\u00e4 b", "access_token": token})
@@ -564,12 +560,12 @@ def test_a_token_in_a_form_is_read_and_the_form_is_still_there(authority: FakeAu
 
 
 @pytest.mark.rule("B-26")
-def test_a_form_is_read_so_far_and_no_further(authority: FakeAuthority, places: Flask, guard: Guard):
+def test_form_is_read_up_to_the_limit(authority: FakeAuthority, places: Flask, guard: Guard):
     answer = guarded(places, guard).post("/form", data={"a": "x" * 70_000, "access_token": authority.mint("read")})
     assert answer.status_code == 413
 
 
-def test_token_sources_that_nobody_heeds_are_an_error(authority: FakeAuthority, places: Flask, guard: Guard):
+def test_token_sources_without_effect_are_an_error(authority: FakeAuthority, places: Flask, guard: Guard):
     wrap(places, guard)
     with pytest.raises(ConfigurationError, match="token_sources had no effect"):
         places.test_client().get("/query", headers=authority.bearer())
@@ -589,7 +585,7 @@ def test_token_sources_behind_another_decorator_are_an_error(authority: FakeAuth
         client.get("/hidden", headers=authority.bearer("read"))
 
 
-def test_a_method_may_have_token_sources_of_its_own(authority: FakeAuthority, app: Flask, guard: Guard):
+def test_method_may_have_other_token_sources(authority: FakeAuthority, app: Flask, guard: Guard):
     class Stream(MethodView):
         @requires("read", token_sources=["query"])
         def get(self) -> Any:
@@ -607,11 +603,11 @@ def test_a_method_may_have_token_sources_of_its_own(authority: FakeAuthority, ap
     assert client.post(query).status_code == 401
 
 
-# never by mistake
+# mistakes
 
 
 @pytest.mark.parametrize("path", KINDS)
-def test_without_any_guard_nobody_gets_in(authority: FakeAuthority, app: Flask, path: str):
+def test_decorated_view_without_a_guard_is_refused(authority: FakeAuthority, app: Flask, path: str):
     for headers in ({}, authority.bearer("read write")):
         with pytest.raises(ConfigurationError, match="no guard has checked this request"):
             app.test_client().get(path, headers=headers)
@@ -620,13 +616,13 @@ def test_without_any_guard_nobody_gets_in(authority: FakeAuthority, app: Flask, 
 
 
 @pytest.mark.rule("H-18")
-def test_what_a_client_sends_is_not_taken_for_what_the_guard_says(app: Flask):
+def test_environ_keys_cannot_be_set_by_a_client(app: Flask):
     app.testing = False
     sent = {"scopeguard.guard": "1", "scopeguard.access_token": "1", "Scopeguard-Guard": "1"}
     assert app.test_client().get("/function", headers=sent).status_code == 500
 
 
-def test_what_cannot_be_guarded_or_decorated_is_refused_at_once(app: Flask, guard: Guard):
+def test_invalid_arguments_are_refused_at_once(app: Flask, guard: Guard):
     with pytest.raises(ConfigurationError, match=r"ScopeGuard\(app, guard\)"):
         ScopeGuard(app)
     no_guard: Any = "https://as.test"
@@ -649,13 +645,13 @@ def test_what_cannot_be_guarded_or_decorated_is_refused_at_once(app: Flask, guar
         ScopeGuard(guard=guard, public="/healthz")
 
 
-def test_the_requirement_can_be_read_off_the_view(app: Flask):
+def test_requirement_can_be_read_from_the_view(app: Flask):
     for endpoint in ("function", "in_a_loop", "decorators", "class"):
         assert getattr(app.view_functions[endpoint], REQUIREMENT) == all_of("read", "write")
     assert app.view_functions["function"].__name__ == "function"
 
 
-def test_the_accessor_says_where_it_is_called_in_vain(app: Flask, guard: Guard):
+def test_accessor_without_a_token_raises_an_error_with_advice(app: Flask, guard: Guard):
     with pytest.raises(ConfigurationError, match="no access token here"):
         access_token()
     assert access_token_or_none() is None
@@ -664,11 +660,11 @@ def test_the_accessor_says_where_it_is_called_in_vain(app: Flask, guard: Guard):
         guarded(app, guard).get("/open")
 
 
-# each request its own
+# isolation of requests
 
 
 @pytest.mark.rule("H-14")
-def test_nothing_of_a_request_is_left_behind_it(authority: FakeAuthority, app: Flask, guard: Guard):
+def test_no_state_of_a_request_remains_after_it(authority: FakeAuthority, app: Flask, guard: Guard):
     app.add_url_rule("/bug", "bug", lambda: str(1 / 0))
     app.add_url_rule("/open", "open", public(lambda: {"current": current_access_token_or_none() is not None}))
     app.testing = False
@@ -680,12 +676,12 @@ def test_nothing_of_a_request_is_left_behind_it(authority: FakeAuthority, app: F
         assert client.get("/open").json == {"current": False}
     with client:
         client.get("/plain", headers=authority.bearer())
-        assert access_token().client_id == "client"  # Flask keeps the request for the test to look at
+        assert access_token().client_id == "client"  # Flask keeps the request for the test.
     assert access_token_or_none() is None
 
 
 @pytest.mark.rule("H-14")
-def test_a_request_within_a_request_has_its_own_token(authority: FakeAuthority, app: Flask, guard: Guard):
+def test_nested_request_has_a_separate_token(authority: FakeAuthority, app: Flask, guard: Guard):
     @app.get("/outer")
     def outer() -> Any:
         inner = app.test_client().get("/plain", headers=authority.bearer(client_id="inner"))
@@ -697,7 +693,7 @@ def test_a_request_within_a_request_has_its_own_token(authority: FakeAuthority, 
 
 
 @pytest.mark.rule("H-14")
-def test_a_hundred_requests_at_once_do_not_mix(authority: FakeAuthority, app: Flask, guard: Guard):
+def test_hundred_concurrent_requests_do_not_mix(authority: FakeAuthority, app: Flask, guard: Guard):
     together = threading.Barrier(10)
 
     @app.get("/meeting")
@@ -730,11 +726,11 @@ def test_a_streamed_response_sees_its_token(authority: FakeAuthority, app: Flask
     assert current_access_token_or_none() is None
 
 
-# who is the current caller, where and until when
+# the current token: where and until when
 
 
 def whoami_beside(guarded_app: Flask) -> tuple[Any, Any]:
-    """A WSGI app with *guarded_app* under ``/api``, beside one that has no guard; and what that one sees."""
+    """Return a WSGI app with *guarded_app* under ``/api`` beside one without a guard, and what the latter sees."""
     beside = Flask("beside")
     beside.add_url_rule("/whoami", "whoami", lambda: {"current": current_access_token_or_none() is not None})
     return DispatcherMiddleware(beside, {"/api": guarded_app}), {"current": False}
@@ -748,7 +744,7 @@ def get(site: Any, path: str, headers: dict[str, str] | None = None) -> Any:
 
 @pytest.mark.rule("H-14")
 @pytest.mark.parametrize("wait", [True, False], ids=["during the request", "after the request"])
-def test_a_job_with_a_copied_request_context_works_and_leaves_nobody_behind(
+def test_job_with_a_copied_request_context_leaves_no_current_token(
     authority: FakeAuthority, app: Flask, guard: Guard, wait: bool
 ):
     jobs: list[Any] = []
@@ -794,7 +790,7 @@ def test_a_job_in_the_thread_of_the_request_does_not_end_the_request(
 
 
 @pytest.mark.rule("H-14")
-def test_a_teardown_that_raises_leaves_nobody_behind(authority: FakeAuthority, app: Flask, guard: Guard):
+def test_teardown_that_raises_leaves_no_current_token(authority: FakeAuthority, app: Flask, guard: Guard):
     ScopeGuard(app, guard)
 
     @app.teardown_request
@@ -809,7 +805,7 @@ def test_a_teardown_that_raises_leaves_nobody_behind(authority: FakeAuthority, a
 
 
 @pytest.mark.rule("H-14")
-def test_a_request_that_ends_in_another_context_leaves_nobody_behind(
+def test_request_that_ends_in_another_context_leaves_no_current_token(
     authority: FakeAuthority, app: Flask, guard: Guard
 ):
     ScopeGuard(app, guard)
@@ -821,7 +817,7 @@ def test_a_request_that_ends_in_another_context_leaves_nobody_behind(
         context.push()
         assert app.preprocess_request() is None
         assert current_access_token_or_none() is not None
-        # Flask itself complains that the context was pushed elsewhere, after it has called the teardown functions.
+        # Flask raises because the context was pushed elsewhere, after it has called the teardown functions.
         with pytest.raises(ValueError, match="different Context"):
             copy_context().run(context.pop)
         assert current_access_token_or_none() is None
@@ -829,12 +825,12 @@ def test_a_request_that_ends_in_another_context_leaves_nobody_behind(
     copy_context().run(serve)
 
 
-# what a class says, and its subclasses
+# declarations of a class and its subclasses
 
 
 @pytest.mark.rule("H-07")
 @pytest.mark.parametrize("say", [public, optional])
-def test_what_opens_a_view_class_does_not_open_its_subclasses(
+def test_declaration_that_opens_a_view_class_does_not_open_subclasses(
     authority: FakeAuthority, app: Flask, guard: Guard, say: Any
 ):
     @say
@@ -866,7 +862,9 @@ def test_what_opens_a_view_class_does_not_open_its_subclasses(
 
 @pytest.mark.rule("G-13")
 @pytest.mark.parametrize("by", ["extension", "middleware"])
-def test_what_closes_a_view_class_closes_its_subclasses(authority: FakeAuthority, app: Flask, guard: Guard, by: str):
+def test_declaration_that_closes_a_view_class_closes_subclasses(
+    authority: FakeAuthority, app: Flask, guard: Guard, by: str
+):
     seen: list[str] = []
 
     class Base(MethodView):

@@ -1,4 +1,4 @@
-"""The table of scenarios in the idioms of Starlette, FastAPI and Flask; its rules are claimed in test_scenarios.py."""
+"""The scenarios in the idioms of Starlette, FastAPI and Flask; test_scenarios.py claims their rules."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def api(request: pytest.FixtureRequest) -> Api:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-def test_every_framework_answers_alike(api: Api, scenario: Scenario):
+def test_each_framework_answers_alike(api: Api, scenario: Scenario):
     api.run(scenario)
 
 
 @pytest.mark.parametrize("door", FRAMEWORK_DOORS, ids=lambda door: door.name)
-def test_a_door_leaves_out_only_scenarios_that_exist(door: Door):
+def test_omitted_scenarios_of_a_door_exist(door: Door):
     assert door.without.keys() <= {scenario.name for scenario in SCENARIOS}

@@ -1,4 +1,4 @@
-"""What a listener (``on_decision``) hears: one decision for each request, whatever door and however many layers."""
+"""Listeners (``on_decision``) get one decision for each request, in each adapter and with several layers."""
 
 from __future__ import annotations
 
@@ -38,45 +38,45 @@ def authority() -> FakeAuthority:
 
 
 @pytest.fixture
-def heard() -> list[Decision]:
+def decisions() -> list[Decision]:
     return []
 
 
 @pytest.fixture
-def guard(authority: FakeAuthority, heard: list[Decision]) -> Guard:
-    return guard_for(authority, on_decision=heard.append)
+def guard(authority: FakeAuthority, decisions: list[Decision]) -> Guard:
+    return guard_for(authority, on_decision=decisions.append)
 
 
 @pytest.mark.parametrize("door", [door for door in (*DOORS, *FRAMEWORK_DOORS) if door.saw], ids=lambda door: door.name)
-def test_one_decision_is_heard_for_each_request_of_the_table(door: Door):
-    authority, heard = FakeAuthority(), list[Decision]()
-    way, known = door.opened(guard_for(authority, on_decision=heard.append)), tokens(authority)
+def test_listener_gets_one_decision_for_each_scenario(door: Door):
+    authority, decisions = FakeAuthority(), list[Decision]()
+    way, known = door.opened(guard_for(authority, on_decision=decisions.append)), tokens(authority)
     for scenario in SCENARIOS:
         if scenario.name in door.without:
             continue
-        heard.clear()
+        decisions.clear()
         exchange = scenario.send.filled(known)
         status = way(exchange).status
-        told = [type(decision) for decision in heard]
+        told = [type(decision) for decision in decisions]
         if status >= 400:
             assert told == [Denied], scenario.name
         elif exchange.target.startswith("/public"):
             assert told == [], scenario.name
         else:
             assert told in ([Granted], [Anonymous]), scenario.name
-        for decision in heard:
+        for decision in decisions:
             assert decision.method == exchange.method, scenario.name
             assert decision.path == exchange.target.partition("?")[0], scenario.name
 
 
-def outcomes(client: Any, authority: FakeAuthority, heard: list[Decision], path: str = "/x") -> list[list[str]]:
-    """What is heard of a request with a token that suffices, one with too few scopes, one without a token."""
+def outcomes(client: Any, authority: FakeAuthority, decisions: list[Decision], path: str = "/x") -> list[list[str]]:
+    """Return the decisions for a request with a sufficient token, with too few scopes, and without a token."""
     found = []
     for headers in (authority.bearer("x"), authority.bearer("y"), {}):
-        heard.clear()
+        decisions.clear()
         client.get(path, headers=headers)
-        found.append([f"{type(decision).__name__} {decision.method} {decision.path}" for decision in heard])
-        found[-1] += [str(decision.route) for decision in heard]
+        found.append([f"{type(decision).__name__} {decision.method} {decision.path}" for decision in decisions])
+        found[-1] += [str(decision.route) for decision in decisions]
     return found
 
 
@@ -105,7 +105,7 @@ async def endpoint_twice(request: Request) -> StreamingResponse:
 
 
 @pytest.mark.parametrize("function", [endpoint, endpoint_in_thread, endpoint_twice])
-def test_starlette_behind_middleware(authority: FakeAuthority, guard: Guard, heard: list[Decision], function: Any):
+def test_starlette_behind_middleware(authority: FakeAuthority, guard: Guard, decisions: list[Decision], function: Any):
     async def pass_on(request: Request, call_next: Any) -> Any:
         return await call_next(request)
 
@@ -114,12 +114,12 @@ def test_starlette_behind_middleware(authority: FakeAuthority, guard: Guard, hea
         middleware=[
             Middleware(GuardMiddleware, guard=guard, rules=[Rule("/{rest:path}")]),
             Middleware(BaseHTTPMiddleware, dispatch=pass_on),
-            Middleware(GuardMiddleware, guard=guard),  # twice the same
+            Middleware(GuardMiddleware, guard=guard),  # The same twice.
         ],
     )
     client = TestClient(app)
     for path in ("/x", "/in/x"):
-        found = outcomes(client, authority, heard, path)
+        found = outcomes(client, authority, decisions, path)
         # Middleware refuses a request without a token before there is a route; its rule has a template as well.
         assert found == [*each(path, path)[:2], [f"Denied GET {path}", "/{rest:path}"]]
 
@@ -141,17 +141,17 @@ def fastapi_app(guard: Guard) -> FastAPI:
 
 @pytest.mark.parametrize("behind", [False, True], ids=["dependency", "middleware and dependency"])
 @pytest.mark.parametrize("path", ["/x", "/two"])
-def test_fastapi(authority: FakeAuthority, guard: Guard, heard: list[Decision], behind: bool, path: str):
+def test_fastapi(authority: FakeAuthority, guard: Guard, decisions: list[Decision], behind: bool, path: str):
     app: Any = fastapi_app(guard)
     client = TestClient(GuardMiddleware(app, guard=guard) if behind else app)
-    found = outcomes(client, authority, heard, f"{path}/7")
+    found = outcomes(client, authority, decisions, f"{path}/7")
     # Middleware refuses a request without a token before there is a route.
     last = [[f"Denied GET {path}/7", "None" if behind else f"{path}/{{name}}"]]
     assert found == [*each(f"{path}/7", f"{path}/{{name}}")[:2], *last]
 
 
 @pytest.mark.parametrize("behind", [False, True], ids=["extension", "middleware and extension"])
-def test_flask(authority: FakeAuthority, guard: Guard, heard: list[Decision], behind: bool):
+def test_flask(authority: FakeAuthority, guard: Guard, decisions: list[Decision], behind: bool):
     app = Flask("x")
     ScopeGuard(app, guard)
 
@@ -171,19 +171,19 @@ def test_flask(authority: FakeAuthority, guard: Guard, heard: list[Decision], be
     @flask_requires("x")
     def job(name: str) -> str:
         copy_current_request_context(lambda: None)()
-        assert heard == []  # the end of the copy is not the end of the request
+        assert decisions == []  # The end of the copy is not the end of the request.
         return ""
 
     app.add_url_rule("/methods/<name>", view_func=ByMethod.as_view("methods"))
     if behind:
         setattr(app, "wsgi_app", WSGIGuard(app.wsgi_app, guard=guard))  # noqa: B010 - to type checkers, a method
     for path in ("/x", "/methods", "/job"):
-        found = outcomes(app.test_client(), authority, heard, f"{path}/7")
+        found = outcomes(app.test_client(), authority, decisions, f"{path}/7")
         last = [[f"Denied GET {path}/7", "None" if behind else f"{path}/<name>"]]
         assert found == [*each(f"{path}/7", f"{path}/<name>")[:2], *last], path
 
 
-def test_an_app_that_fails_was_let_in_once(authority: FakeAuthority, guard: Guard, heard: list[Decision]):
+def test_failing_app_is_reported_as_one_grant(authority: FakeAuthority, guard: Guard, decisions: list[Decision]):
     async def failing(scope: Any, receive: Any, send: Any) -> None:
         raise KeyError("of the app")
 
@@ -199,26 +199,26 @@ def test_an_app_that_fails_was_let_in_once(authority: FakeAuthority, guard: Guar
     ]
     flask.testing = True
     for ask in clients:
-        heard.clear()
+        decisions.clear()
         with pytest.raises(KeyError):
             ask()
-        assert [type(decision) for decision in heard] == [Granted]
+        assert [type(decision) for decision in decisions] == [Granted]
 
 
-def test_a_websocket_is_heard_of_when_it_is_accepted(authority: FakeAuthority, guard: Guard, heard: list[Decision]):
+def test_websocket_is_reported_at_its_handshake(authority: FakeAuthority, guard: Guard, decisions: list[Decision]):
     @requires("x")
     async def chat(websocket: WebSocket) -> None:
         await websocket.accept()
-        await websocket.send_text(str(len(heard)))
+        await websocket.send_text(str(len(decisions)))
         await websocket.close()
 
     client = TestClient(GuardMiddleware(Starlette(routes=[WebSocketRoute("/ws", chat)]), guard=guard))
     with client.websocket_connect("/ws", headers=authority.bearer("x")) as connection:
         assert connection.receive_text() == "1"
-    assert [type(decision) for decision in heard] == [Granted]
+    assert [type(decision) for decision in decisions] == [Granted]
 
 
-def test_guards_around_each_other_are_heard_each(authority: FakeAuthority, guard: Guard, heard: list[Decision]):
+def test_nested_guards_each_report_a_decision(authority: FakeAuthority, guard: Guard, decisions: list[Decision]):
     inside = list[Decision]()
     other = guard_for(authority, on_decision=inside.append)
 
@@ -230,14 +230,14 @@ def test_guards_around_each_other_are_heard_each(authority: FakeAuthority, guard
     )
     for scope, kind in (("x", Granted), ("y", Denied)):
         client.get("/x", headers=authority.bearer(scope))
-        assert [type(decision) for decision in heard] == [Granted]
+        assert [type(decision) for decision in decisions] == [Granted]
         assert [type(decision) for decision in inside] == [kind]
-        heard.clear()
+        decisions.clear()
         inside.clear()
 
 
-def test_work_after_a_request_is_heard_by_itself(authority: FakeAuthority, guard: Guard, heard: list[Decision]):
-    """A background task has the context of its request, which is over."""
+def test_background_task_is_reported_separately(authority: FakeAuthority, guard: Guard, decisions: list[Decision]):
+    """A background task has the context of its request, which has ended."""
 
     def later() -> None:
         guard.check(RequestView(method="POST", path="/queue", headers=HeaderList([])))
@@ -247,4 +247,4 @@ def test_work_after_a_request_is_heard_by_itself(authority: FakeAuthority, guard
         later()
 
     TestClient(GuardMiddleware(app, guard=guard)).get("/x", headers=authority.bearer("x"))
-    assert [(type(d), d.method, d.path) for d in heard] == [(Granted, "GET", "/x"), (Denied, "POST", "/queue")]
+    assert [(type(d), d.method, d.path) for d in decisions] == [(Granted, "GET", "/x"), (Denied, "POST", "/queue")]

@@ -1,4 +1,4 @@
-"""Opaque tokens with characters that no JWT has: through every door, in the header, the query and a form."""
+"""Opaque tokens with characters that no JWT has: through each door, in the header, the query and a form."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AMBIGUOUS = ("sg-opaque-a!,b", 'sg-opaque-a"b"', "sg-opaque-a!=b", "sg-opaque-a!
 
 
 class Authority:
-    """Calls every token active, and keeps what it was asked about."""
+    """A transport that reports every token as active and records the introspected tokens."""
 
     def __init__(self, now: float) -> None:
         self.asked: list[str] = []
@@ -55,8 +55,8 @@ def guard_of(*, opaque: bool) -> tuple[Guard, Authority]:
     return Guard(issuer, transport=authority, clock=clock), authority
 
 
-def sent(token: str) -> list[Exchange]:
-    """*token* in each place where a request may carry it."""
+def exchanges(token: str) -> list[Exchange]:
+    """Return a request with *token* in each possible place."""
     encoded = quote(token, safe="")
     return [
         header(f"Bearer {token}".encode()),
@@ -67,29 +67,29 @@ def sent(token: str) -> list[Exchange]:
 
 @pytest.mark.rule("B-05")
 @pytest.mark.parametrize("door", DOORS, ids=lambda door: door.name)
-def test_an_opaque_token_may_have_any_character_that_the_header_carries_unambiguously(door: Door):
+def test_opaque_token_may_have_any_unambiguous_character(door: Door):
     guard, authority = guard_of(opaque=True)
     send = door.opened(guard)
     for token in TOKENS:
-        assert [send(exchange).status for exchange in sent(token)] == [200, 200, 200], token
-    assert authority.asked == list(TOKENS)  # as it was sent, and once
+        assert [send(exchange).status for exchange in exchanges(token)] == [200, 200, 200], token
+    assert authority.asked == list(TOKENS)  # As it was sent, and once.
 
 
 @pytest.mark.rule("B-05", "B-06", "B-12", "B-60")
 @pytest.mark.parametrize("door", DOORS, ids=lambda door: door.name)
-def test_a_token_that_can_be_read_in_two_ways_is_refused_and_never_asked_about(door: Door):
+def test_ambiguous_token_is_refused_and_not_introspected(door: Door):
     guard, authority = guard_of(opaque=True)
     send = door.opened(guard)
     for token in AMBIGUOUS:
-        assert [send(exchange).status for exchange in sent(token)] == [400, 400, 400], token
+        assert [send(exchange).status for exchange in exchanges(token)] == [400, 400, 400], token
     assert authority.asked == []
 
 
 @pytest.mark.rule("B-05")
 @pytest.mark.parametrize("door", DOORS, ids=lambda door: door.name)
-def test_where_every_token_is_a_jwt_only_characters_of_jwts_are_accepted(door: Door):
+def test_jwt_only_guard_accepts_only_characters_of_jwts(door: Door):
     guard, authority = guard_of(opaque=False)
     send = door.opened(guard)
     for token in (*TOKENS, *AMBIGUOUS):
-        assert [send(exchange).status for exchange in sent(token)] == [400, 400, 400], token
+        assert [send(exchange).status for exchange in exchanges(token)] == [400, 400, 400], token
     assert authority.asked == []

@@ -1,6 +1,6 @@
-"""Apps that take a prefix off the path by themselves, in every form in which one can hide behind the middleware.
+"""Apps that strip a prefix from the path themselves, in each form that can hide behind the middleware.
 
-The kind of fault: the guard judges ``/api/admin`` by a general rule, and the router inside answers ``/admin``.
+The class of fault: the guard checks ``/api/admin`` by a general rule, and the inner router serves ``/admin``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def guard(authority: FakeAuthority) -> Guard:
 
 def api(root_path: str = "/api") -> FastAPI:
     app = FastAPI()
-    app.root_path = root_path  # as its deprecated argument does
+    app.root_path = root_path  # As its deprecated argument does.
     for path in ("/admin", "/items"):
         app.add_api_route(path, lambda: "inside")
     app.add_api_websocket_route("/admin", _accept)
@@ -103,7 +103,7 @@ class Slotted:
 
 
 class Rewrites:
-    """As many take a prefix off, around any app."""
+    """A common way to strip a prefix, around any app."""
 
     def __init__(self, app: Any, prefix: str) -> None:
         self.app = app
@@ -201,7 +201,7 @@ def router_of_its_own() -> Router:
 
 
 def make_strip(app: Any) -> Any:
-    """A factory that Starlette calls as it would call a class of middleware."""
+    """A factory that Starlette calls like a middleware class."""
 
     async def stripping(scope: Any, receive: Any, send: Any) -> None:
         await Rewrites(app, "/strip")(scope, receive, send)
@@ -249,7 +249,7 @@ def starlette_with(factory: Any) -> Starlette:
 
 
 def late(guard: Guard) -> Any:
-    """Mounted after the middleware was put around it."""
+    """Mount after the middleware was added."""
     outer = FastAPI()
     guarded = GuardMiddleware(outer, guard=guard, rules=RULES)
     outer.mount("/", api())
@@ -325,7 +325,7 @@ SHAPES: dict[str, tuple[Make, str]] = {
 
 @pytest.mark.rule("H-06", "X-74")
 @pytest.mark.parametrize("shape", SHAPES)
-def test_no_prefix_that_an_app_takes_off_leads_around_a_rule(shape: str, guard: Guard, authority: FakeAuthority):
+def test_stripped_prefix_does_not_bypass_a_rule(shape: str, guard: Guard, authority: FakeAuthority):
     make, path = SHAPES[shape]
     client = TestClient(make(guard))
     assert client.get(path).status_code == 401
@@ -336,7 +336,7 @@ def test_no_prefix_that_an_app_takes_off_leads_around_a_rule(shape: str, guard: 
 
 @pytest.mark.rule("H-02", "H-06")
 @pytest.mark.parametrize("shape", ["itself", "behind a function", "mounted", "mounted, its prefix repeated"])
-def test_nor_does_a_websocket(shape: str, guard: Guard, authority: FakeAuthority):
+def test_stripped_prefix_does_not_bypass_a_rule_for_websockets(shape: str, guard: Guard, authority: FakeAuthority):
     make, path = SHAPES[shape]
     client = TestClient(make(guard))
     with pytest.raises(WebSocketDenialResponse), client.websocket_connect(path, headers=authority.bearer("other")):
@@ -345,7 +345,7 @@ def test_nor_does_a_websocket(shape: str, guard: Guard, authority: FakeAuthority
         pass
 
 
-def test_apps_that_take_nothing_off_are_served_as_before(guard: Guard, authority: FakeAuthority):
+def test_apps_that_strip_nothing_are_not_affected(guard: Guard, authority: FakeAuthority):
     rules = [Rule("/users/{id}/admin", all_of("read")), Rule("/admin", ADMIN), Rule("/{rest:path}")]
     app = FastAPI()
     app.add_api_route("/users/{user}/admin", lambda user: "inside")
@@ -354,12 +354,12 @@ def test_apps_that_take_nothing_off_are_served_as_before(guard: Guard, authority
     for given in (app, Other(app), closure_of(app)):
         client = TestClient(GuardMiddleware(given, guard=guard, rules=rules))
         assert client.get("/users/7/admin", headers=headers).json() == "inside"
-        # Nothing takes a prefix off here, and that can be seen.
+        # Nothing strips a prefix here, which is visible to the guard.
         assert client.get("/files/admin", headers=headers).json() == "inside"
 
 
 class Described(FastAPI):
-    """A subclass that leaves routing alone."""
+    """A subclass that does not change routing."""
 
     def openapi(self) -> Any:
         return {**super().openapi(), "x-owner": "tables"}
@@ -370,7 +370,7 @@ class Timed(APIRoute):
         return super().get_route_handler()
 
 
-def test_subclasses_that_leave_routing_alone_are_served_as_before(guard: Guard, authority: FakeAuthority):
+def test_subclasses_that_do_not_change_routing_are_not_affected(guard: Guard, authority: FakeAuthority):
     app = Described()
     app.router.route_class = Timed
     app.add_api_route("/files/{rest:path}", lambda rest: "inside")
@@ -408,7 +408,7 @@ def _mount_below_a_mount(app: FastAPI) -> None:
         (_mount_below_a_mount, "/v1/x/admin"),
     ],
 )
-def test_what_changes_after_the_first_request_counts(change: Any, path: str, guard: Guard, authority: FakeAuthority):
+def test_changes_after_the_first_request_take_effect(change: Any, path: str, guard: Guard, authority: FakeAuthority):
     app = FastAPI()
     app.add_api_route("/admin", lambda: "inside")
     if change is _mount_below_a_mount:
@@ -420,7 +420,7 @@ def test_what_changes_after_the_first_request_counts(change: Any, path: str, gua
     assert client.get(path, headers=authority.bearer("admin")).json() == "inside"
 
 
-def test_an_operator_may_say_what_an_app_takes_off(guard: Guard, authority: FakeAuthority):
+def test_stripped_prefixes_can_be_configured(guard: Guard, authority: FakeAuthority):
     rules = [Rule("/admin", ADMIN), Rule("/items", all_of("read")), Rule("/{rest:path}")]
 
     def status(path: str, root_path: str | None) -> int:
@@ -429,14 +429,14 @@ def test_an_operator_may_say_what_an_app_takes_off(guard: Guard, authority: Fake
 
     assert [status("/files/admin", root_path) for root_path in (None, "/api", "")] == [403, 404, 404]
     assert [status("/api/admin", root_path) for root_path in (None, "/api")] == [403, 403]
-    # What can be seen holds all the same.
+    # Prefixes that the guard can see count all the same.
     for declared in ("", "/other"):
         app = GuardMiddleware(Other(api()), guard=guard, rules=rules, root_path=declared)
         assert TestClient(app).get("/api/admin", headers=authority.bearer("other")).status_code == 403
 
 
 @pytest.mark.parametrize("middleware", [GuardMiddleware, wsgi.GuardMiddleware])
-def test_what_an_operator_says_is_checked(middleware: Any, guard: Guard):
+def test_configured_prefixes_are_validated(middleware: Any, guard: Guard):
     with pytest.raises(ConfigurationError, match="root_path: must be the prefix"):
         middleware(lambda *_: [], guard=guard, root_path="api")
 
@@ -445,7 +445,7 @@ def test_what_an_operator_says_is_checked(middleware: Any, guard: Guard):
 
 
 class Prefixed:
-    """As many take a prefix off, around any WSGI app."""
+    """A common way to strip a prefix, around any WSGI app."""
 
     def __init__(self, app: Any, prefix: str) -> None:
         self.wrapped = app
@@ -465,7 +465,7 @@ def view(made: type[flask.Flask] = flask.Flask) -> flask.Flask:
     return app
 
 
-def test_a_wsgi_app_that_takes_a_prefix_off_is_judged_on_both_readings(guard: Guard, authority: FakeAuthority):
+def test_wsgi_app_that_strips_a_prefix_is_checked_on_both_readings(guard: Guard, authority: FakeAuthority):
     headers = authority.bearer("other")
     for app in (Prefixed(view(), "/api"), functools.partial(Prefixed(view(), "/api"))):
         client = Client(wsgi.GuardMiddleware(app, guard=guard, rules=RULES))
@@ -476,25 +476,25 @@ def test_a_wsgi_app_that_takes_a_prefix_off_is_judged_on_both_readings(guard: Gu
     assert declared.get("/files/admin", headers=headers).text == "inside"
 
 
-def take_off(environ: Any) -> Any:
+def strip_prefix(environ: Any) -> Any:
     environ["PATH_INFO"] = environ["PATH_INFO"].removeprefix("/api")
     return environ
 
 
 class FlaskWithWsgiApp(flask.Flask):
     def wsgi_app(self, environ: Any, start_response: Any) -> Any:
-        return super().wsgi_app(take_off(environ), start_response)
+        return super().wsgi_app(strip_prefix(environ), start_response)
 
 
 class FlaskWithCall(flask.Flask):
     def __call__(self, environ: Any, start_response: Any) -> Any:
-        return super().__call__(take_off(environ), start_response)
+        return super().__call__(strip_prefix(environ), start_response)
 
 
 class FlaskWithAdapter(flask.Flask):
     def create_url_adapter(self, request: Any) -> Any:
         if request is not None:
-            take_off(request.environ)
+            strip_prefix(request.environ)
         return super().create_url_adapter(request)
 
 
@@ -505,7 +505,7 @@ class FlaskWithDispatch(flask.Flask):
 
 class RequestThatStrips(flask.Request):
     def __init__(self, environ: Any, *args: Any, **kwargs: Any) -> None:
-        super().__init__(take_off(environ), *args, **kwargs)
+        super().__init__(strip_prefix(environ), *args, **kwargs)
 
 
 class FlaskWithRequest(flask.Flask):
@@ -514,7 +514,7 @@ class FlaskWithRequest(flask.Flask):
 
 class MapThatStrips(Map):
     def bind_to_environ(self, environ: Any, *args: Any, **kwargs: Any) -> Any:
-        return super().bind_to_environ(take_off(getattr(environ, "environ", environ)), *args, **kwargs)
+        return super().bind_to_environ(strip_prefix(getattr(environ, "environ", environ)), *args, **kwargs)
 
 
 class FlaskWithMap(flask.Flask):
@@ -559,14 +559,14 @@ WSGI_SHAPES: dict[str, Any] = {
 
 @pytest.mark.rule("H-06", "X-74")
 @pytest.mark.parametrize("shape", WSGI_SHAPES)
-def test_nor_does_a_wsgi_app_lead_around_a_rule(shape: str, guard: Guard, authority: FakeAuthority):
+def test_wsgi_app_that_strips_a_prefix_does_not_bypass_a_rule(shape: str, guard: Guard, authority: FakeAuthority):
     client = Client(wsgi.GuardMiddleware(WSGI_SHAPES[shape](), guard=guard, rules=RULES))
     assert client.get("/api/admin", headers=authority.bearer("other")).status_code == 403
     if shape != "dispatch_request":
         assert client.get("/api/admin", headers=authority.bearer("admin")).text == "inside"
 
 
-def test_what_changes_in_a_flask_app_after_the_first_request_counts(guard: Guard, authority: FakeAuthority):
+def test_changes_of_a_flask_app_after_the_first_request_take_effect(guard: Guard, authority: FakeAuthority):
     def wrap(app: Any) -> None:
         app.wsgi_app = Prefixed(app.wsgi_app, "/api")
 
@@ -582,7 +582,7 @@ def test_what_changes_in_a_flask_app_after_the_first_request_counts(guard: Guard
         assert client.get("/api/admin", headers=authority.bearer("admin")).text == "inside"
 
 
-def test_flask_apps_are_served_as_before(guard: Guard, authority: FakeAuthority):
+def test_ordinary_flask_apps_are_not_affected(guard: Guard, authority: FakeAuthority):
     app: Any = view()
     app.wsgi_app = wsgi.GuardMiddleware(ProxyFix(app.wsgi_app), guard=guard, rules=RULES)
     for served in (app, wsgi.GuardMiddleware(view(), guard=guard, rules=RULES)):
@@ -593,7 +593,7 @@ def test_flask_apps_are_served_as_before(guard: Guard, authority: FakeAuthority)
         assert client.get("/admin", headers=authority.bearer("other"), environ_overrides=prefixed).status_code == 403
 
 
-def test_a_route_may_be_an_app_of_its_own(guard: Guard, authority: FakeAuthority):
+def test_route_may_be_a_separate_app(guard: Guard, authority: FakeAuthority):
     app = Starlette(routes=[Route("/api/{rest:path}", endpoint=Other(api()))])
     client = TestClient(GuardMiddleware(app, guard=guard, rules=RULES))
     assert client.get("/api/admin", headers=authority.bearer("other")).status_code == 403

@@ -1,4 +1,4 @@
-"""The same table through every door: colours, protocols and frameworks answer alike."""
+"""All scenarios through each door: sync and async, protocols and frameworks answer alike."""
 
 from __future__ import annotations
 
@@ -119,22 +119,22 @@ def api(request: pytest.FixtureRequest) -> Api:
     return Api(door, remembers=remembers)
 
 
-def test_the_table_has_every_scenario_once():
+def test_table_has_each_scenario_once():
     assert [row.values[0] for row in TABLE] == [scenario.name for scenario in SCENARIOS]
     assert len(BY_NAME) == len(SCENARIOS)
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_every_door_answers_alike(api: Api, name: str):
+def test_each_door_answers_alike(api: Api, name: str):
     api.run(BY_NAME[name])
 
 
-def test_a_door_leaves_out_only_scenarios_that_exist(api: Api):
+def test_omitted_scenarios_of_a_door_exist(api: Api):
     assert api.door.without.keys() <= BY_NAME.keys()
 
 
 @pytest.mark.rule("B-49", "X-81")
-def test_which_check_failed_cannot_be_told_from_the_answer(api: Api):
+def test_response_does_not_show_which_check_failed(api: Api):
     answers = [
         api.send(Exchange(headers=((b"authorization", b"Bearer " + api.tokens[name].encode()),)))
         for name in ("OTHER_AUDIENCE", "OTHER_ISSUER", "OTHER_KEY", "UNSIGNED", "BOUND")
@@ -143,7 +143,7 @@ def test_which_check_failed_cannot_be_told_from_the_answer(api: Api):
 
 
 @pytest.mark.rule("G-03", "X-84")
-def test_a_denial_leaves_nothing_behind_for_the_next_request(api: Api):
+def test_denial_does_not_affect_the_next_request(api: Api):
     good = Exchange(headers=((b"authorization", b"Bearer " + api.tokens["T"].encode()),))
     for expected in (401, 200, 401, 200):
         answer = api.send(good if expected == 200 else Exchange())

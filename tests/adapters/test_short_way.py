@@ -1,6 +1,6 @@
-"""Adapters recognise a token that was verified before without the long way; nothing may pass that the long way refuses.
+"""Adapters accept a token that was verified before on a short path, which must not accept what the full path refuses.
 
-Each door stands twice around the same authority, with a token cache and without, and has to answer alike.
+Each door is tested twice with the same authority, with a token cache and without, and has to answer alike.
 """
 
 from __future__ import annotations
@@ -22,56 +22,56 @@ SHORT = ("asgi-asyncio", "wsgi", "starlette-asyncio", "fastapi-asyncio", "fastap
 BY_NAME = {door.name: door for door in (*DOORS, *FRAMEWORK_DOORS)}
 
 
-def sent(*values: bytes, target: str = "/both", method: str = "GET", **more: Any) -> Exchange:
+def exchange_with(*values: bytes, target: str = "/both", method: str = "GET", **more: Any) -> Exchange:
     return Exchange(method=method, target=target, headers=tuple((b"authorization", value) for value in values), **more)
 
 
-KNOWN = sent(b"Bearer {T}")
+KNOWN = exchange_with(b"Bearer {T}")
 
 EXCHANGES = {
     "the token": KNOWN,
-    "HEAD": sent(b"Bearer {T}", method="HEAD"),
-    "twice": sent(b"Bearer {T}", b"Bearer {T}"),
-    "another before it": sent(b"Bearer {READ}", b"Bearer {T}"),
-    "another behind it": sent(b"Bearer {T}", b"Bearer {READ}"),
-    "Basic behind it": sent(b"Bearer {T}", b"Basic dTpw"),
-    "an empty field behind it": sent(b"Bearer {T}", b""),
+    "HEAD": exchange_with(b"Bearer {T}", method="HEAD"),
+    "twice": exchange_with(b"Bearer {T}", b"Bearer {T}"),
+    "another before it": exchange_with(b"Bearer {READ}", b"Bearer {T}"),
+    "another behind it": exchange_with(b"Bearer {T}", b"Bearer {READ}"),
+    "Basic behind it": exchange_with(b"Bearer {T}", b"Basic dTpw"),
+    "an empty field behind it": exchange_with(b"Bearer {T}", b""),
     "twice, in other case": Exchange(headers=((b"authorization", b"Bearer {T}"), (b"Authorization", b"Bearer {T}"))),
     "in other case, twice": Exchange(headers=((b"AUTHORIZATION", b"Bearer {T}"), (b"authorization", b"Bearer {READ}"))),
     "in other case": Exchange(headers=((b"Authorization", b"Bearer {T}"),)),
     "a name that folds to ours": Exchange(headers=(("authori\u017aation".encode(), b"Bearer {T}"),)),
-    "a space behind it": sent(b"Bearer {T} "),
-    "a tab behind it": sent(b"Bearer {T}\t"),
-    "a space before it": sent(b" Bearer {T}"),
-    "two spaces": sent(b"Bearer  {T}"),
-    "scheme in lower case": sent(b"bearer {T}"),
-    "another scheme": sent(b"BeareR_ {T}"),
-    "no scheme": sent(b"{T}"),
-    "a comma behind it": sent(b"Bearer {T},"),
-    "cut short": sent(b"Bearer {T}"[:-1]),
-    "a scope missing": sent(b"Bearer {READ}"),
-    "an empty field": sent(b""),
+    "a space behind it": exchange_with(b"Bearer {T} "),
+    "a tab behind it": exchange_with(b"Bearer {T}\t"),
+    "a space before it": exchange_with(b" Bearer {T}"),
+    "two spaces": exchange_with(b"Bearer  {T}"),
+    "scheme in lower case": exchange_with(b"bearer {T}"),
+    "another scheme": exchange_with(b"BeareR_ {T}"),
+    "no scheme": exchange_with(b"{T}"),
+    "a comma behind it": exchange_with(b"Bearer {T},"),
+    "cut short": exchange_with(b"Bearer {T}"[:-1]),
+    "a scope missing": exchange_with(b"Bearer {READ}"),
+    "an empty field": exchange_with(b""),
     "in the query": Exchange(target="/both?access_token={T}"),
     "in the query, where it may be": Exchange(target="/query?access_token={T}"),
-    "in header and query, where it may be": sent(b"Bearer {T}", target="/query?access_token={T}"),
-    "in the header and a stray one": sent(b"Bearer {T}", target="/both?access_token={READ}"),
+    "in header and query, where it may be": exchange_with(b"Bearer {T}", target="/query?access_token={T}"),
+    "in the header and a stray one": exchange_with(b"Bearer {T}", target="/both?access_token={READ}"),
     "in a form": Exchange(method="POST", target="/form", headers=(FORM,), body=b"access_token={T}"),
     "in header and form": Exchange(
         method="POST", target="/form", headers=(FORM, (b"authorization", b"Bearer {T}")), body=b"access_token={T}"
     ),
-    "in the header, where more places count": sent(b"Bearer {T}", target="/both-places"),
-    "optional": sent(b"Bearer {T}", target="/optional"),
+    "in the header, where more places count": exchange_with(b"Bearer {T}", target="/both-places"),
+    "optional": exchange_with(b"Bearer {T}", target="/optional"),
     "optional, nothing": Exchange(target="/optional"),
-    "public": sent(b"Bearer {T}", target="/public"),
-    "no route": sent(b"Bearer {T}", target="/nowhere"),
-    "no method": sent(b"Bearer {T}", method="DELETE"),
-    "another spelling of the path": sent(b"Bearer {T}", target="/bo%74h"),
+    "public": exchange_with(b"Bearer {T}", target="/public"),
+    "no route": exchange_with(b"Bearer {T}", target="/nowhere"),
+    "no method": exchange_with(b"Bearer {T}", method="DELETE"),
+    "another spelling of the path": exchange_with(b"Bearer {T}", target="/bo%74h"),
 }
 
 
 @dataclass
 class Pair:
-    """One door with a token cache and one without, around one authority; what their listeners heard."""
+    """One door with a token cache and one without, for one authority, and the decisions of their listeners."""
 
     door: Door
     authority: FakeAuthority
@@ -86,7 +86,7 @@ class Pair:
         for _ in range(2):
             assert self.send(KNOWN).status == 200
         for token in (b"{READ}", b"{ADMIN}"):
-            self.send(sent(b"Bearer " + token, target="/none"))
+            self.send(exchange_with(b"Bearer " + token, target="/none"))
 
     def _guard(self, name: str, **more: Any) -> Guard:
         def hear(decision: Any) -> None:
@@ -95,7 +95,7 @@ class Pair:
         return guard_for(self.authority, on_decision=hear, **self.settings, **more)
 
     def send(self, exchange: Exchange) -> Answered:
-        """The answer that both give."""
+        """Return the answer, which must be the same for both."""
         for heard in self.heard.values():
             heard.clear()
         exchange = exchange.filled(self.tokens)
@@ -117,13 +117,13 @@ def paired(request: pytest.FixtureRequest) -> Callable[..., Pair]:
 
 @pytest.mark.rule("B-01", "B-12", "B-13", "X-71")
 @pytest.mark.parametrize("exchange", EXCHANGES.values(), ids=EXCHANGES)
-def test_a_known_token_is_answered_as_if_it_was_new(pair: Pair, exchange: Exchange):
+def test_known_token_is_answered_like_a_new_one(pair: Pair, exchange: Exchange):
     for _ in range(2):
         pair.send(exchange)
 
 
-def test_the_short_way_is_gone(pair: Pair, monkeypatch: pytest.MonkeyPatch):
-    """Without this the tests here would prove nothing."""
+def test_short_path_is_used(pair: Pair, monkeypatch: pytest.MonkeyPatch):
+    """Otherwise the tests here would prove nothing."""
 
     def judged(*args: Any, **kwargs: Any) -> Any:
         raise AssertionError("the long way")
@@ -132,16 +132,16 @@ def test_the_short_way_is_gone(pair: Pair, monkeypatch: pytest.MonkeyPatch):
     way = pair.door.opened(pair.remembering)
     assert way(KNOWN.filled(pair.tokens)).status == 200
     with pytest.raises(AssertionError, match="the long way"):
-        way(sent(b"Bearer {T} ").filled(pair.tokens))
+        way(exchange_with(b"Bearer {T} ").filled(pair.tokens))
 
 
-def test_a_listener_hears_of_every_decision_once(pair: Pair):
-    # Where middleware decides that the token is valid, and the endpoint that it suffices, it is one decision as well.
+def test_listener_gets_each_decision_once(pair: Pair):
+    # If middleware decides that the token is valid and the endpoint that it suffices, this is one decision too.
     pair.send(KNOWN)
     assert pair.heard["with"] == ["Granted"]
-    pair.send(sent(b"Bearer {READ}"))
+    pair.send(exchange_with(b"Bearer {READ}"))
     assert pair.heard["with"] == ["Denied"]
-    pair.send(sent(b"Bearer {T}", b"Bearer {T}"))
+    pair.send(exchange_with(b"Bearer {T}", b"Bearer {T}"))
     assert pair.heard["with"] == ["Denied"]
 
 
@@ -152,38 +152,38 @@ def test_a_known_token_expires(paired: Callable[..., Pair]):
     assert pair.send(KNOWN).status == 401
 
 
-def test_a_clock_that_is_set_back_does_not_make_it_valid_before_its_time(paired: Callable[..., Pair]):
+def test_clock_set_back_does_not_make_a_token_valid_before_nbf(paired: Callable[..., Pair]):
     pair = paired()
     pair.authority.clock.set_wall(pair.authority.clock.wall() - 24 * 3600)
     assert pair.send(KNOWN).status == 401
 
 
-def test_a_known_token_ends_with_its_key(paired: Callable[..., Pair]):
+def test_known_token_is_refused_after_its_key_is_withdrawn(paired: Callable[..., Pair]):
     pair = paired()
     pair.authority.rotate(overlap=False)
-    pair.authority.clock.advance(600)  # so that both look for newer keys
+    pair.authority.clock.advance(600)  # So that both look for newer keys.
     pair.send(KNOWN)
     pair.authority.clock.advance(1)
     assert pair.send(KNOWN).status == 401
 
 
-def test_a_known_token_is_revoked(paired: Callable[..., Pair]):
+def test_known_token_is_refused_after_its_revocation(paired: Callable[..., Pair]):
     pair = paired()
     for guard in (pair.remembering, pair.forgetful):
         guard.revoke(token=pair.tokens["T"])
     assert pair.send(KNOWN).status == 401
-    assert pair.send(sent(b"Bearer {ADMIN}", target="/any")).status == 200
+    assert pair.send(exchange_with(b"Bearer {ADMIN}", target="/any")).status == 200
 
 
 @pytest.mark.rule("B-56")
-def test_a_known_token_in_the_clear_is_refused_where_https_is_required(paired: Callable[..., Pair]):
+def test_known_token_over_cleartext_is_refused_if_https_is_required(paired: Callable[..., Pair]):
     pair = paired(require_https=True)
     assert pair.send(KNOWN).status == 200
-    assert pair.send(sent(b"Bearer {T}", scheme="http")).status == 400
+    assert pair.send(exchange_with(b"Bearer {T}", scheme="http")).status == 400
     assert pair.send(KNOWN).status == 200
 
 
-def test_a_stray_token_in_the_query_is_refused_beside_a_known_one(paired: Callable[..., Pair]):
+def test_stray_query_token_beside_a_known_one_is_refused(paired: Callable[..., Pair]):
     pair = paired(token_sources=TokenSources(stray_query_token="refuse"))
-    assert pair.send(sent(b"Bearer {T}", target="/both?access_token=x")).status == 400
-    assert pair.send(sent(b"Bearer {T}", target="/both?a=x")).status == 200
+    assert pair.send(exchange_with(b"Bearer {T}", target="/both?access_token=x")).status == 400
+    assert pair.send(exchange_with(b"Bearer {T}", target="/both?a=x")).status == 200

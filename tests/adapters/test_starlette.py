@@ -1,4 +1,4 @@
-"""The Starlette adapter: what ``@requires`` decorates, what it answers, and that it never lets through by mistake."""
+"""The Starlette adapter: what ``@requires`` decorates, its responses, and its behaviour after mistakes."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ ENDPOINTS: dict[str, Any] = {
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS.values(), ids=ENDPOINTS)
 @pytest.mark.rule("G-11", "B-42", "B-43", "B-44", "G-13")
-def test_every_kind_of_endpoint_is_guarded(authority: FakeAuthority, guard: Guard, endpoint: Any):
+def test_each_kind_of_endpoint_is_guarded(authority: FakeAuthority, guard: Guard, endpoint: Any):
     client = guarded(guard, Route("/", endpoint))
     granted = client.get("/", headers=authority.bearer("write read more", client_id="robot"))
     assert (granted.status_code, granted.json()["client"]) == (200, "robot")
@@ -122,13 +122,13 @@ def test_every_kind_of_endpoint_is_guarded(authority: FakeAuthority, guard: Guar
     assert lacking.json()["error"] == "insufficient_scope"
 
 
-def test_a_method_without_the_decorator_needs_a_token_and_no_scope(authority: FakeAuthority, guard: Guard):
+def test_method_without_the_decorator_needs_only_a_token(authority: FakeAuthority, guard: Guard):
     client = guarded(guard, Route("/", Tables))
     assert client.post("/").status_code == 401
     assert client.post("/", headers=authority.bearer()).status_code == 200
 
 
-def test_sync_endpoints_stay_in_the_thread_pool_and_see_the_token_there(authority: FakeAuthority, guard: Guard):
+def test_sync_endpoints_run_in_the_thread_pool_and_see_the_token(authority: FakeAuthority, guard: Guard):
     answer = guarded(guard, Route("/", insert_in_thread)).get("/", headers=authority.bearer("read write"))
     assert answer.json() == {"client": "client", "main": False}
 
@@ -149,7 +149,7 @@ def test_requirements_may_be_expressions(authority: FakeAuthority, guard: Guard,
 
 
 @pytest.mark.rule("G-13")
-def test_stacked_decorators_add_up_and_the_challenge_names_all(authority: FakeAuthority, guard: Guard):
+def test_stacked_decorators_add_up_and_the_challenge_lists_all_scopes(authority: FakeAuthority, guard: Guard):
     @requires("a")
     @requires(any_of("b", "c"))
     async def endpoint(request: Request) -> Response:
@@ -163,7 +163,7 @@ def test_stacked_decorators_add_up_and_the_challenge_names_all(authority: FakeAu
         assert 'scope="a b"' in answer.headers["www-authenticate"]
 
 
-def test_a_class_and_its_method_both_hold(authority: FakeAuthority, guard: Guard):
+def test_requirements_of_a_class_and_its_method_both_apply(authority: FakeAuthority, guard: Guard):
     @requires("a")
     class Endpoint(HTTPEndpoint):
         @requires("b")
@@ -175,7 +175,7 @@ def test_a_class_and_its_method_both_hold(authority: FakeAuthority, guard: Guard
 
 
 @pytest.mark.rule("G-13")
-def test_a_subclass_with_a_dispatch_of_its_own_is_guarded(authority: FakeAuthority, guard: Guard):
+def test_subclass_that_overrides_dispatch_is_guarded(authority: FakeAuthority, guard: Guard):
     class Own(WholeTables):
         async def dispatch(self) -> None:
             await PlainTextResponse("dispatched")(self.scope, self.receive, self.send)
@@ -195,7 +195,7 @@ def test_a_subclass_of_a_guarded_endpoint_is_guarded(authority: FakeAuthority, g
     assert client.post("/", headers=authority.bearer("read write")).status_code == 200
 
 
-def test_no_scope_at_all_may_be_required(authority: FakeAuthority, guard: Guard):
+def test_requirement_without_scopes_needs_only_a_token(authority: FakeAuthority, guard: Guard):
     @requires(AUTHENTICATED)
     async def endpoint(request: Request) -> Response:
         return Response()
@@ -206,7 +206,7 @@ def test_no_scope_at_all_may_be_required(authority: FakeAuthority, guard: Guard)
 
 @pytest.mark.rule("B-11", "B-33", "B-43")
 @pytest.mark.parametrize("endpoint", ENDPOINTS.values(), ids=ENDPOINTS)
-def test_an_anonymous_caller_on_a_public_path_is_challenged(guard: Guard, endpoint: Any):
+def test_decorated_endpoint_on_a_public_path_challenges_anonymous_callers(guard: Guard, endpoint: Any):
     answer = guarded(guard, Route("/", endpoint), public=["/"]).get("/")
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == READ_WRITE
@@ -214,7 +214,7 @@ def test_an_anonymous_caller_on_a_public_path_is_challenged(guard: Guard, endpoi
 
 
 @pytest.mark.rule("B-55")
-def test_optional_authentication_forgives_only_an_absent_token(authority: FakeAuthority, guard: Guard):
+def test_optional_authentication_accepts_only_an_absent_token(authority: FakeAuthority, guard: Guard):
     async def endpoint(request: Request) -> Response:
         token = access_token_or_none()
         assert token is request.state.access_token
@@ -239,7 +239,7 @@ async def test_head_is_refused_like_get_without_a_body(authority: FakeAuthority,
 
 
 @pytest.mark.rule("B-62")
-def test_a_hidden_operation_is_not_found(authority: FakeAuthority):
+def test_hidden_operation_is_404(authority: FakeAuthority):
     hiding = ChallengeStyle(realm="api", hide_forbidden=True)
     guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock, challenge=hiding)
     answer = guarded(guard, Route("/", insert)).get("/", headers=authority.bearer("read"))
@@ -247,9 +247,7 @@ def test_a_hidden_operation_is_not_found(authority: FakeAuthority):
     assert "www-authenticate" not in answer.headers
 
 
-def test_a_refusal_is_a_response_that_other_decorators_and_middleware_can_work_with(
-    authority: FakeAuthority, guard: Guard
-):
+def test_refusal_is_a_response_for_other_decorators_and_middleware(authority: FakeAuthority, guard: Guard):
     def traced(endpoint: Any) -> Any:
         @functools.wraps(endpoint)
         async def wrapper(request: Request) -> Response:
@@ -263,7 +261,7 @@ def test_a_refusal_is_a_response_that_other_decorators_and_middleware_can_work_w
     assert (answer.status_code, answer.headers["x-trace"]) == (403, "1")
 
 
-def test_starlettes_own_habits_work(authority: FakeAuthority, guard: Guard):
+def test_decorators_of_starlette_work_beside_ours(authority: FakeAuthority, guard: Guard):
     @starlettes_requires(["authenticated", "read"])
     async def both(request: Request) -> Response:
         raise AssertionError("no scope is called authenticated")
@@ -279,11 +277,11 @@ def test_starlettes_own_habits_work(authority: FakeAuthority, guard: Guard):
     assert client.get("/public").status_code == 403
 
 
-# never by mistake
+# mistakes
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS.values(), ids=ENDPOINTS)
-def test_without_the_middleware_nobody_gets_in(authority: FakeAuthority, endpoint: Any):
+def test_decorated_endpoint_without_middleware_is_refused(authority: FakeAuthority, endpoint: Any):
     client = TestClient(Starlette(routes=[Route("/", endpoint)]), base_url="https://api.test")
     for headers in ({}, authority.bearer("read write")):
         with pytest.raises(ConfigurationError, match="GuardMiddleware"):
@@ -291,13 +289,13 @@ def test_without_the_middleware_nobody_gets_in(authority: FakeAuthority, endpoin
 
 
 @pytest.mark.rule("H-18")
-def test_what_a_client_sends_is_not_taken_for_what_the_middleware_says(guard: Guard):
+def test_scope_keys_cannot_be_set_by_a_client(guard: Guard):
     client = TestClient(Starlette(routes=[Route("/", insert)]), base_url="https://api.test")
     with pytest.raises(ConfigurationError):
         client.get("/?scopeguard.guard=1", headers={"scopeguard.guard": "1", "state": "access_token"})
 
 
-def test_something_else_in_the_place_of_the_token_is_an_error(authority: FakeAuthority, guard: Guard):
+def test_foreign_object_in_the_place_of_the_token_is_an_error(authority: FakeAuthority, guard: Guard):
     class Meddling:
         def __init__(self, app: Any) -> None:
             self.app = app
@@ -312,7 +310,7 @@ def test_something_else_in_the_place_of_the_token_is_an_error(authority: FakeAut
         client.get("/", headers=authority.bearer("read write"))
 
 
-def test_what_cannot_be_decorated_is_refused_at_once():
+def test_object_that_cannot_be_decorated_is_refused_at_once():
     with pytest.raises(ConfigurationError, match="request or websocket"):
         requires("a")(lambda: None)
     with pytest.raises(ConfigurationError, match="neither an HTTPEndpoint"):
@@ -325,7 +323,7 @@ def test_what_cannot_be_decorated_is_refused_at_once():
         requires("a b")
 
 
-def test_the_argument_has_to_be_a_request():
+def test_argument_of_the_accessor_must_be_a_request():
     nothing: Any = None
     with pytest.raises(ConfigurationError, match="'request'"):
         insert_in_thread(nothing)
@@ -333,7 +331,7 @@ def test_the_argument_has_to_be_a_request():
         insert_in_thread(*list[Any]())
 
 
-def test_the_requirement_can_be_read_off_the_endpoint():
+def test_requirement_can_be_read_from_the_endpoint():
     assert getattr(insert, REQUIREMENT) == all_of("read", "write")
     assert getattr(Tables.get, REQUIREMENT) == all_of("read", "write")
     assert getattr(WholeTables, REQUIREMENT) == all_of("read", "write")
@@ -342,13 +340,13 @@ def test_the_requirement_can_be_read_off_the_endpoint():
     assert insert.__name__ == "insert"
 
 
-# each request its own
+# isolation of requests
 
 
 @pytest.mark.rule("H-14")
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", ["async", "sync"])
-async def test_a_hundred_requests_at_once_do_not_mix(authority: FakeAuthority, guard: Guard, kind: str):
+async def test_hundred_concurrent_requests_do_not_mix(authority: FakeAuthority, guard: Guard, kind: str):
     everybody_is_here = anyio.Event()
     waiting = 0
 
@@ -398,7 +396,7 @@ def test_a_streamed_response_sees_its_token(authority: FakeAuthority, guard: Gua
     assert guarded(guard, Route("/", endpoint)).get("/", headers=authority.bearer("read")).text == "client"
 
 
-def test_a_mounted_app_may_have_a_guard_of_its_own(authority: FakeAuthority, guard: Guard):
+def test_mounted_app_may_have_a_separate_guard(authority: FakeAuthority, guard: Guard):
     other = FakeAuthority("https://other.test")
     others_guard = Guard(other.issuer, transport=other.transport, clock=other.clock, realm="other")
     inner = GuardMiddleware(Router([Route("/x", insert)]), guard=others_guard)
@@ -447,7 +445,7 @@ class ChatByMethods(WebSocketEndpoint):
 
 
 @pytest.mark.rule("H-02")
-def test_a_websocket_opens_with_the_scopes(authority: FakeAuthority, guard: Guard):
+def test_websocket_opens_with_sufficient_scopes(authority: FakeAuthority, guard: Guard):
     client = guarded(guard, WebSocketRoute("/", chat), WebSocketRoute("/class", Chat))
     headers = authority.bearer("read write")
     with client.websocket_connect("/", headers=headers) as websocket:
@@ -460,14 +458,14 @@ def test_a_websocket_opens_with_the_scopes(authority: FakeAuthority, guard: Guar
 @pytest.mark.rule("H-02", "H-03")
 @pytest.mark.parametrize("endpoint", [chat, Chat], ids=["function", "class"])
 @pytest.mark.parametrize("public", [False, True])
-def test_a_handshake_without_the_scopes_is_answered_before_it_is_accepted(
+def test_handshake_without_the_scopes_is_refused_before_acceptance(
     authority: FakeAuthority, guard: Guard, endpoint: Any, public: bool
 ):
     client = guarded(guard, WebSocketRoute("/", endpoint), public=["/"] if public else [])
     headers = {} if public else authority.bearer("read")
     with pytest.raises(WebSocketDisconnect) as refused, client.websocket_connect("/", headers=headers):
         raise AssertionError("it was accepted")
-    denial: Any = refused.value  # TestClient has the extension for denial responses, and answers like HTTP
+    denial: Any = refused.value  # TestClient has the extension for denial responses, and answers like HTTP..
     assert denial.status_code == (401 if public else 403)
     assert 'scope="read write"' in denial.headers["www-authenticate"]
 
@@ -475,7 +473,7 @@ def test_a_handshake_without_the_scopes_is_answered_before_it_is_accepted(
 @pytest.mark.rule("H-03")
 @pytest.mark.anyio
 @pytest.mark.parametrize("endpoint", [chat, Chat], ids=["function", "class"])
-async def test_a_server_that_cannot_send_a_denial_is_told_to_close(guard: Guard, endpoint: Any):
+async def test_server_without_denial_responses_closes_the_websocket(guard: Guard, endpoint: Any):
     app = GuardMiddleware(Router([WebSocketRoute("/", endpoint)]), guard=guard, public=["/"])
     sent: list[Any] = []
 
@@ -490,7 +488,7 @@ async def test_a_server_that_cannot_send_a_denial_is_told_to_close(guard: Guard,
     assert sent == [{"type": "websocket.close", "code": 1008, "reason": "Unauthorized"}]
 
 
-def test_a_method_called_later_closes_the_websocket(authority: FakeAuthority, guard: Guard):
+def test_decorated_method_called_later_closes_the_websocket(authority: FakeAuthority, guard: Guard):
     client = guarded(guard, WebSocketRoute("/", ChatByMethods))
     with client.websocket_connect("/", headers=authority.bearer("read write")) as websocket:
         websocket.send_text("hello")
@@ -503,7 +501,7 @@ def test_a_method_called_later_closes_the_websocket(authority: FakeAuthority, gu
 
 
 @pytest.mark.rule("H-02")
-def test_a_method_called_at_the_handshake_refuses_it(authority: FakeAuthority, guard: Guard):
+def test_decorated_method_called_at_the_handshake_refuses_it(authority: FakeAuthority, guard: Guard):
     client = guarded(guard, WebSocketRoute("/", ChatByMethods))
     with (
         pytest.raises(WebSocketDisconnect) as refused,

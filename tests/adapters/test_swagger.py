@@ -1,7 +1,7 @@
-"""Swagger UI in a real browser: the page a stranger finds under /docs, its Authorize button, operations tried out.
+"""Swagger UI in a real browser: the page under /docs, its Authorize button, and operations tried out.
 
 The page is FastAPI's own. It loads Swagger UI from a CDN; here the browser is given the same files from the package
-``fastapi-swagger`` instead. The authorization server is another origin, as everywhere, so CORS takes part.
+``fastapi-swagger`` instead. The authorization server is another origin, as usual, so CORS takes part.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def devserver() -> Iterator[DevServer]:
 
 @pytest.fixture(scope="module")
 def docs(devserver: DevServer) -> Iterator[str]:
-    """The URL of the documentation page of examples/fastapi_app.py, on a port of its own."""
+    """Yield the URL of the documentation page of examples/fastapi_app.py, on a free port."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ISSUER", devserver.url)
         spec = importlib.util.spec_from_file_location("fastapi_app", ROOT / "examples" / "fastapi_app.py")
@@ -78,13 +78,13 @@ def page() -> Iterator[Page]:
         page = browser.new_page()
         page.set_default_timeout(20_000)
         page.route("https://cdn.jsdelivr.net/**/swagger-ui*", answer)
-        page.route("https://fastapi.tiangolo.com/**", lambda route: route.abort())  # its icon
+        page.route("https://fastapi.tiangolo.com/**", lambda route: route.abort())  # Its icon.
         yield page
         browser.close()
 
 
 def status_of(page: Page, operation: str, body: str | None = None) -> int:
-    """Try *operation* out; the status of the answer."""
+    """Try *operation* out and return the status of the response."""
     block = page.locator(f"#operations-default-{operation}")
     if "is-open" not in (block.get_attribute("class") or ""):
         block.locator(".opblock-summary-control").click()
@@ -114,7 +114,7 @@ def authorize(page: Page, *scopes: str) -> None:
 
 
 @pytest.mark.timeout(180)
-def test_a_stranger_authorizes_and_tries_the_operations_out(docs: str, page: Page):
+def test_user_can_authorize_and_try_operations_out(docs: str, page: Page):
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.goto(docs)

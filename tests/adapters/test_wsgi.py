@@ -1,4 +1,4 @@
-"""What the WSGI middleware does beyond the table of scenarios: bodies, iterables, name collapse, logs."""
+"""The WSGI middleware beyond the table of scenarios: bodies, iterables, colliding names, logs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def authority() -> FakeAuthority:
 
 
 class App:
-    """Remembers the environs it was called with."""
+    """An app that records its environs."""
 
     def __init__(self) -> None:
         self.environs: list[Any] = []
@@ -57,7 +57,7 @@ def environ(**more: Any) -> dict[str, Any]:
     }
 
 
-def test_the_app_finds_the_token_in_its_environ_and_through_the_accessor(authority: FakeAuthority):
+def test_app_finds_the_token_in_its_environ_and_through_the_accessor(authority: FakeAuthority):
     seen = []
 
     def app(environ: Any, start_response: Any) -> list[bytes]:
@@ -73,7 +73,7 @@ def test_the_app_finds_the_token_in_its_environ_and_through_the_accessor(authori
 
 
 @pytest.mark.rule("H-18")
-def test_no_client_can_set_the_key_and_what_a_server_left_there_is_removed(authority: FakeAuthority):
+def test_environ_key_cannot_be_set_by_a_client_or_a_server(authority: FakeAuthority):
     app = App()
     guarded = GuardMiddleware(app, guard=guard_for(authority), public=["/public"])
     answer = call_wsgi(guarded, Exchange(headers=((b"scopeguard.access-token", b"x"), (b"scopeguard", b"x"))))
@@ -83,7 +83,7 @@ def test_no_client_can_set_the_key_and_what_a_server_left_there_is_removed(autho
     assert ENVIRON_KEY not in app.environs[0]
 
 
-def test_the_apps_iterable_is_handed_on_as_it_is(authority: FakeAuthority):
+def test_iterable_of_the_app_is_returned_unchanged(authority: FakeAuthority):
     class Lines:
         closed = False
 
@@ -100,7 +100,7 @@ def test_the_apps_iterable_is_handed_on_as_it_is(authority: FakeAuthority):
     assert guarded(environ(**headers), lambda *a: None) is app.result
 
 
-def test_late_start_response_and_write_stay_what_they_were(authority: FakeAuthority):
+def test_late_start_response_and_write_work(authority: FakeAuthority):
     written: list[bytes] = []
 
     def app(environ: Any, start_response: Any) -> Iterator[bytes]:
@@ -127,7 +127,7 @@ def test_late_start_response_and_write_stay_what_they_were(authority: FakeAuthor
 
 @pytest.mark.rule("H-11")
 @pytest.mark.parametrize("value", ["Bearer t\xe9", "Bearer \u212a", "Bearer\xa0abc", "Bearer t\x00"])
-def test_characters_outside_ascii_are_refused_and_never_decoded_again(authority: FakeAuthority, value: str):
+def test_non_ascii_characters_are_refused_and_not_decoded_again(authority: FakeAuthority, value: str):
     started: list[Any] = []
     GuardMiddleware(App(), guard=guard_for(authority))(
         environ(HTTP_AUTHORIZATION=value), lambda *arguments: started.append(arguments)
@@ -136,7 +136,7 @@ def test_characters_outside_ascii_are_refused_and_never_decoded_again(authority:
 
 
 @pytest.mark.rule("H-12")
-def test_names_with_underscores_that_collapse_onto_ours_carry_no_authority(authority: FakeAuthority):
+def test_header_names_with_underscores_carry_no_credential(authority: FakeAuthority):
     app = App()
     guarded = GuardMiddleware(app, guard=guard_for(authority))
     # A client may send Client_Cert, X_Forwarded_Authorization or X_Ssl_Cert; none of them is a credential here.
@@ -148,7 +148,7 @@ def test_names_with_underscores_that_collapse_onto_ours_carry_no_authority(autho
 
 
 @pytest.mark.rule("X-79", "B-31")
-def test_the_token_is_taken_out_of_everything_a_server_may_log():
+def test_token_is_removed_from_everything_a_server_may_log():
     seen = environ(
         QUERY_STRING="a=1&access_token=secret&b=2",
         RAW_URI="/x?a=1&access_token=secret&b=2",
@@ -163,7 +163,7 @@ def test_the_token_is_taken_out_of_everything_a_server_may_log():
 
 
 class Trickle(io.RawIOBase):
-    """Gives a few bytes a call, and no more than the body has."""
+    """A body that returns a few bytes per call, up to its length."""
 
     def __init__(self, body: bytes) -> None:
         self._body = io.BytesIO(body)
@@ -176,7 +176,7 @@ class Trickle(io.RawIOBase):
 
 
 @pytest.mark.rule("B-27")
-def test_a_form_that_comes_in_pieces_is_read_whole_and_left_for_the_app():
+def test_form_in_pieces_is_read_completely_and_left_for_the_app():
     seen = environ(CONTENT_LENGTH="10")
     seen["wsgi.input"] = stream = Trickle(b"0123456789next request")
     assert read_form(seen, 100) == b"0123456789"
@@ -187,14 +187,14 @@ def test_a_form_that_comes_in_pieces_is_read_whole_and_left_for_the_app():
 @pytest.mark.parametrize(
     "terminated", [{"wsgi.input_terminated": True}, {"HTTP_TRANSFER_ENCODING": "chunked"}], ids=["flag", "header"]
 )
-def test_a_form_without_length_is_read_where_the_server_ends_it(terminated: dict[str, Any]):
+def test_form_without_a_length_is_read_if_the_server_marks_its_end(terminated: dict[str, Any]):
     seen = environ(**terminated)
     seen["wsgi.input"] = Trickle(b"0123456789")
     assert read_form(seen, 100) == b"0123456789"
 
 
 @pytest.mark.rule("X-31", "B-26")
-def test_a_form_without_length_is_read_no_further_than_the_limit():
+def test_form_without_a_length_is_read_up_to_the_limit():
     seen = environ(**{"wsgi.input_terminated": True})
     seen["wsgi.input"] = stream = Trickle(b"x" * 1000)
     with pytest.raises(RequestTooLarge):
@@ -202,14 +202,14 @@ def test_a_form_without_length_is_read_no_further_than_the_limit():
     assert sum(min(size, 3) for size in stream.asked) < 20
 
 
-def test_without_length_and_end_there_is_no_body():
+def test_request_without_a_length_and_an_end_has_no_body():
     seen = environ()
     seen["wsgi.input"] = Trickle(b"whatever comes next on the connection")
     assert read_form(seen, 100) == b""
 
 
 @pytest.mark.parametrize("length", ["-1", "1e3", "\u0661", "10, 10"])
-def test_a_length_that_is_no_number_is_refused(length: str):
+def test_length_that_is_not_a_number_is_refused(length: str):
     with pytest.raises(InvalidRequest):
         read_form(environ(CONTENT_LENGTH=length), 100)
 
@@ -223,7 +223,7 @@ def test_a_form_that_ends_too_early_is_refused():
 
 @pytest.mark.rule("B-26")
 @pytest.mark.parametrize("length", ["101", "1" * 5000], ids=["101", "5000 digits"])
-def test_a_form_that_says_it_is_too_long_is_not_read(length: str):
+def test_form_with_a_too_large_content_length_is_not_read(length: str):
     seen = environ(CONTENT_LENGTH=length)
     seen["wsgi.input"] = stream = Trickle(b"x" * 101)
     with pytest.raises(RequestTooLarge):
@@ -232,7 +232,7 @@ def test_a_form_that_says_it_is_too_long_is_not_read(length: str):
 
 
 @pytest.mark.rule("H-06")
-def test_rules_see_the_path_below_the_mount(authority: FakeAuthority):
+def test_rules_match_the_path_below_the_mount(authority: FakeAuthority):
     guarded = GuardMiddleware(App(), guard=guard_for(authority), rules=[Rule("/items/{item}", all_of("x"))])
     headers = {"HTTP_AUTHORIZATION": f"Bearer {authority.mint('x')}"}
     for prefix, path, expected in (
@@ -248,7 +248,7 @@ def test_rules_see_the_path_below_the_mount(authority: FakeAuthority):
         assert started[0][0] == expected
 
 
-def test_what_a_view_takes_from_an_environ():
+def test_request_view_is_built_from_an_environ():
     view = request_view(environ(REMOTE_ADDR="192.0.2.7", QUERY_STRING="a=\xe9", CONTENT_TYPE="text/plain"))
     assert (view.method, view.path, view.query, view.secure, view.client) == ("GET", "/", b"a=\xe9", True, "192.0.2.7")
     assert view.headers.get_all("content-type") == (b"text/plain",)
@@ -258,7 +258,7 @@ def test_what_a_view_takes_from_an_environ():
 
 
 @pytest.mark.rule("H-05")
-def test_a_bug_in_judging_is_an_error_of_the_server_and_never_a_pass(
+def test_exception_in_a_decision_is_raised_and_grants_nothing(
     authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch
 ):
     def broken(request: object) -> None:

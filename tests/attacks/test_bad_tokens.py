@@ -1,4 +1,4 @@
-"""Every hostile token of the testing kit, through every door: refused alike, without a request for keys, without a
+"""Each hostile token of the testing kit, through each door: always refused, without a key fetch and without a
 trace of the token."""
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ class Attacked:
         self.corpus: Mapping[str, BadToken] = bad_tokens(self.authority)
         self.send = door.opened(guard_for(self.authority))
         good = Exchange(target="/none", headers=_bearer(self.authority.mint("read write")))
-        assert self.send(good).status == 200  # the door is open to who may come in, and its keys are warm
+        assert self.send(good).status == 200  # A valid token is accepted, and the keys are cached.
 
 
 def _bearer(token: str) -> tuple[tuple[bytes, bytes], ...]:
     return ((b"authorization", b"Bearer " + token.encode()),)
 
 
-def wait_without_ageing(authority: FakeAuthority, seconds: float) -> None:
-    """Let *seconds* pass on the monotonic clock alone: the dates in the tokens of the corpus stay what they are."""
+def advance_monotonic_clock(authority: FakeAuthority, seconds: float) -> None:
+    """Advance only the monotonic clock by *seconds*, so that the tokens of the corpus do not expire."""
     wall = authority.clock.wall()
     authority.clock.advance(seconds)
     authority.clock.set_wall(wall)
@@ -45,7 +45,7 @@ def attacked(request: pytest.FixtureRequest) -> Attacked:
     return Attacked(request.param)
 
 
-def test_the_corpus_is_large_and_each_entry_says_what_it_is(attacked: Attacked):
+def test_corpus_is_large_and_each_entry_has_a_description(attacked: Attacked):
     assert len(attacked.corpus) >= 120
     for name, bad in attacked.corpus.items():
         assert bad.status in (400, 401), name
@@ -55,12 +55,14 @@ def test_the_corpus_is_large_and_each_entry_says_what_it_is(attacked: Attacked):
 
 @pytest.mark.rule("X-01", "X-02", "X-04", "X-17", "X-40", "X-41", "X-42", "X-44", "X-45", "X-46", "X-47", "X-50")
 @pytest.mark.rule("J-63")
-def test_no_hostile_token_gets_through_any_door(attacked: Attacked):
+def test_each_door_refuses_each_hostile_token(attacked: Attacked):
     wrong = []
     for name, bad in attacked.corpus.items():
         answer = attacked.send(Exchange(target="/none", headers=_bearer(bad.token)))
-        if answer.status == 503:  # its key is unknown, and the budget for key fetches is spent: that is no verdict
-            wait_without_ageing(attacked.authority, float(answer.all("retry-after")[0]))
+        if (
+            answer.status == 503
+        ):  # Its key is unknown, and the budget for key fetches is spent: an outage, not a refusal.
+            advance_monotonic_clock(attacked.authority, float(answer.all("retry-after")[0]))
             answer = attacked.send(Exchange(target="/none", headers=_bearer(bad.token)))
         if answer.status != bad.status:
             wrong.append(f"{name}: {answer.status} instead of {bad.status} ({bad.why})")
@@ -74,7 +76,7 @@ def test_no_hostile_token_gets_through_any_door(attacked: Attacked):
 
 
 @pytest.mark.rule("X-26", "P-18")
-def test_hostile_tokens_cause_no_more_requests_than_the_budget_allows():
+def test_hostile_tokens_cause_no_more_fetches_than_the_budget_allows():
     authority = FakeAuthority()
     corpus = bad_tokens(authority)
     guard = guard_for(authority)
@@ -82,12 +84,12 @@ def test_hostile_tokens_cause_no_more_requests_than_the_budget_allows():
     before = len(authority.requests)
     for bad in corpus.values():
         call_check(guard, Exchange(target="/none", headers=_bearer(bad.token)))
-    # Unknown key ids and bad signatures may be worth a look at the key set: three at once, the clock stands still.
+    # Unknown key ids and bad signatures may cause fetches of the key set: three, since the clock stands still.
     assert len(authority.requests) - before <= 3
 
 
 @pytest.mark.rule("X-77", "B-50", "X-78")
-def test_no_log_line_shows_a_hostile_token(caplog: pytest.LogCaptureFixture):
+def test_log_shows_no_hostile_token(caplog: pytest.LogCaptureFixture):
     authority = FakeAuthority()
     corpus = bad_tokens(authority)
     guard = guard_for(authority, refusal_log=RefusalLog(interval=0))
@@ -104,12 +106,12 @@ def test_no_log_line_shows_a_hostile_token(caplog: pytest.LogCaptureFixture):
 
 
 @pytest.mark.rule("P-01", "P-03")
-def test_the_strict_type_refuses_the_whole_strict_corpus():
+def test_strict_typ_refuses_the_whole_strict_corpus():
     authority = FakeAuthority()
     guard = Guard(replace(authority.issuer, typ="at+jwt"), transport=authority.transport, clock=authority.clock)
     for name, bad in bad_tokens(authority, strict=True).items():
         view = RequestView(method="GET", path="/", headers=HeaderList(_bearer(bad.token)))
-        wait_without_ageing(authority, 10)  # one fetch for each unknown key
+        advance_monotonic_clock(authority, 10)  # One fetch for each unknown key.
         assert isinstance(guard.check(view), Denied), name
 
 
@@ -119,7 +121,7 @@ KEYS = AUTHORITY.authority.keys.key_set(AUTHORITY.clock.wall())
 GUARD = Guard(Issuer(AUTHORITY.url, audience=AUTHORITY.audience, keys=KEYS), clock=AUTHORITY.clock)
 
 
-def judged(value: bytes) -> int:
+def judge(value: bytes) -> int:
     view = RequestView(method="GET", path="/", headers=HeaderList([(b"authorization", value)]))
     decision = GUARD.check(view)
     return decision.error.status if isinstance(decision, Denied) else 200
@@ -127,16 +129,16 @@ def judged(value: bytes) -> int:
 
 @pytest.mark.rule("X-33")
 @given(st.binary(max_size=300))
-def test_no_bytes_are_a_credential_or_an_error_of_ours(value: bytes):
-    assert judged(value) in (400, 401)
-    assert judged(b"Bearer " + value) in (400, 401)
+def test_random_header_bytes_are_refused_without_an_exception(value: bytes):
+    assert judge(value) in (400, 401)
+    assert judge(b"Bearer " + value) in (400, 401)
 
 
 @pytest.mark.rule("X-33", "X-28")
 @given(st.integers(0, len(GOOD) - 1), st.binary(min_size=0, max_size=3))
-def test_no_mutation_of_a_good_token_is_good(position: int, replacement: bytes):
+def test_mutated_token_is_refused(position: int, replacement: bytes):
     good = GOOD.encode()
     mutated = good[:position] + replacement + good[position + 1 :]
     if mutated != good:
-        assert judged(b"Bearer " + mutated) in (400, 401)
-    assert judged(b"Bearer " + good) == 200
+        assert judge(b"Bearer " + mutated) in (400, 401)
+    assert judge(b"Bearer " + good) == 200

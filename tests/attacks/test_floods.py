@@ -1,5 +1,5 @@
-"""Floods of tokens that strangers make up, beside callers whose tokens are good: the work that strangers choose is
-bounded, and no other work waits behind it. On both edges."""
+"""Floods of forged tokens beside valid ones: the work that attackers cause is bounded, and no other work waits
+behind it. Tested on both edges."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RUNTIMES = ("threads", "asyncio", "trio", "mixed")
 
 
 class Upstream:
-    """A good authority that answers at once, beside one that introspects and can be held at its gate."""
+    """One authority that answers at once, and one with introspection whose answers a gate can hold back."""
 
     def __init__(self, good: FakeAuthority) -> None:
         self.good = good
@@ -53,7 +53,7 @@ class Upstream:
 
     def wait_for(self, count: int) -> None:
         for _ in range(count):
-            assert self.arrived.acquire(timeout=PATIENCE), "no question came"
+            assert self.arrived.acquire(timeout=PATIENCE), "no request arrived"
 
 
 @pytest.fixture
@@ -82,14 +82,12 @@ def junk(count: int) -> list[str]:
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_a_flood_that_waits_for_one_authority_harms_no_other_and_is_bounded(
-    runtime: str, guard: Guard, upstream: Upstream
-):
-    """The keys of the other issuer are fetched and the revocation log is read while the flood stands."""
+def test_flood_at_one_authority_is_bounded_and_does_not_affect_others(runtime: str, guard: Guard, upstream: Upstream):
+    """The keys of the other issuer are fetched and the revocation log is read during the flood."""
     upstream.gate.clear()
     flood = Storm(runtime, guard)
     flood.start(junk(300))
-    flood.served(300 - MOST_ASKED)  # refused at once, while nothing else moves
+    flood.served(300 - MOST_ASKED)  # Refused at once, while all other requests wait.
     for decision in flood.decisions:
         assert isinstance(decision, Unavailable)
         assert decision.error.reason is Reason.TOO_MANY_WAITING
@@ -104,11 +102,11 @@ def test_a_flood_that_waits_for_one_authority_harms_no_other_and_is_bounded(
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_a_token_that_was_accepted_before_goes_first(runtime: str, guard: Guard, upstream: Upstream):
+def test_previously_accepted_token_has_priority(runtime: str, guard: Guard, upstream: Upstream):
     upstream.active.add("known")
     assert isinstance(guard.check(request_with("known")), Granted)
     upstream.wait_for(1)
-    upstream.good.clock.advance(61)  # its answer is too old
+    upstream.good.clock.advance(61)  # Its cached answer has expired.
     upstream.gate.clear()
     flood = Storm(runtime, guard)
     flood.start(junk(300))
@@ -123,7 +121,7 @@ def test_a_token_that_was_accepted_before_goes_first(runtime: str, guard: Guard,
     flood.end()
 
 
-def test_a_token_that_is_not_active_any_more_goes_first_no_longer(guard: Guard, upstream: Upstream):
+def test_token_that_became_inactive_loses_its_priority(guard: Guard, upstream: Upstream):
     asking = engine_of(guard).issuers.all[1].introspection
     assert asking is not None
     upstream.active.add("known")
@@ -136,7 +134,7 @@ def test_a_token_that_is_not_active_any_more_goes_first_no_longer(guard: Guard, 
 
 
 @pytest.mark.anyio
-async def test_requests_that_were_cancelled_cost_no_question(guard: Guard, upstream: Upstream):
+async def test_cancelled_requests_cause_no_introspection(guard: Guard, upstream: Upstream):
     upstream.gate.clear()
     async with anyio.create_task_group() as group:
         for token in junk(MOST_ASKED):
@@ -150,8 +148,8 @@ async def test_requests_that_were_cancelled_cost_no_question(guard: Guard, upstr
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_names_that_a_resolver_has_to_look_up_hold_up_no_known_issuer(runtime: str, upstream: Upstream):
-    """Each look-up hangs. Only so many do, the rest is refused, and an issuer that was found before goes first."""
+def test_hanging_look_ups_of_a_resolver_do_not_delay_known_issuers(runtime: str, upstream: Upstream):
+    """All look-ups hang. Their number is limited, further ones are refused, and an issuer found before has priority."""
     gate, entered = threading.Event(), threading.Semaphore(0)
     tenant = FakeAuthority("https://tenant.test")
     tenant.clock = tenant.authority.clock = upstream.good.clock

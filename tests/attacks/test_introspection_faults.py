@@ -1,7 +1,7 @@
-"""Introspection through the guard, while everything goes wrong: on threads, asyncio and trio.
+"""Introspection through the guard with faults of every kind: in threads, on asyncio and on trio.
 
-An outage is a 503 with Retry-After and no challenge, whatever form it takes; a refusal is a 401; an answer is used for
-its time and not a moment longer.
+An outage of any form is a 503 with Retry-After and no challenge; a refusal is a 401; an answer is used for its
+lifetime and no longer.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ JSON = {"content-type": "application/json"}
 RUNTIMES = ("threads", "asyncio", "trio")
 
 
-def asking(authority: FakeAuthority, **settings: Any) -> Issuer:
-    """The settings with which a guard asks *authority* about opaque tokens, and verifies its JWTs itself."""
+def introspecting_issuer(authority: FakeAuthority, **settings: Any) -> Issuer:
+    """Return settings that introspect opaque tokens at *authority* and verify its JWTs locally."""
     policy = {name: settings.pop(name) for name in ("leeway", "audience", "opaque_prefixes") if name in settings}
     secret = {} if "auth" in settings else {"client_secret": authority.api.secret}
     introspection = Introspection(**{"client_id": "api", **secret, **settings})
@@ -62,7 +62,7 @@ def new_guard(authority: FakeAuthority) -> Iterator[NewGuard]:
 
     def make(*, transport: Any = None, store: Any = None, **settings: Any) -> Guard:
         guard = Guard(
-            asking(authority, **settings),
+            introspecting_issuer(authority, **settings),
             transport=transport or authority.transport,
             clock=authority.clock,
             store=store,
@@ -112,7 +112,7 @@ def answer(**members: Any) -> Answer:
 
 
 def is_outage(decision: Decision, retry_after: str | None = None) -> bool:
-    """Whether *decision* is a whole 503: with Retry-After, without a challenge, and kept by nobody."""
+    """Whether *decision* is a complete 503: with Retry-After, without a challenge, and not cacheable."""
     assert isinstance(decision, Unavailable), decision
     headers = dict(decision.response.headers)
     assert decision.response.status == 503
@@ -177,8 +177,8 @@ TOLD = {"429": "17", "429 for a day": "300", "down": "7"}
 ENDPOINTS = ("metadata", "jwks", "introspection")
 
 
-def prepared(authority: FakeAuthority, guard: Guard, decide: Decide, endpoint: str) -> str:
-    """A token whose judging begins at *endpoint*, everything before it being known."""
+def prepare_token(authority: FakeAuthority, guard: Guard, decide: Decide, endpoint: str) -> str:
+    """Return a token whose check starts with a request to *endpoint*; all earlier answers are cached."""
     if endpoint != "metadata":
         assert isinstance(decide(guard, opaque(authority)), Granted)
     return authority.mint("read") if endpoint == "jwks" else opaque(authority)
@@ -187,15 +187,15 @@ def prepared(authority: FakeAuthority, guard: Guard, decide: Decide, endpoint: s
 @pytest.mark.rule("I-17", "I-18", "I-19", "I-20", "H-19")
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize("fault", FAULTS)
-def test_every_fault_is_an_outage_and_ends_with_the_fault(
+def test_each_fault_is_an_outage_that_ends_with_the_fault(
     authority: FakeAuthority, guard: Guard, decide: Decide, fault: str, endpoint: str
 ):
-    token = prepared(authority, guard, decide, endpoint)
+    token = prepare_token(authority, guard, decide, endpoint)
     authority.transport.sends.clear()
     with FAULTS[fault](authority, endpoint):
         assert is_outage(decide(guard, token), TOLD.get(fault))
         asked = len(authority.requests)
-        assert authority.transport.count(endpoint) == asked  # and nobody else: no redirect was followed
+        assert authority.transport.count(endpoint) == asked  # No other host was called: no redirect was followed.
         assert asked <= (3 if endpoint == "metadata" else 1)
         assert is_outage(decide(guard, token))
     authority.clock.advance(301)
@@ -204,7 +204,7 @@ def test_every_fault_is_an_outage_and_ends_with_the_fault(
 
 @pytest.mark.rule("I-18", "I-22", "H-19")
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_known_answer_serves_through_every_fault_for_its_time_and_no_longer(
+def test_cached_answer_bridges_each_fault_for_its_ttl_only(
     authority: FakeAuthority, guard: Guard, decide: Decide, fault: str
 ):
     good, bad = opaque(authority), "sg-opaque-nobody"
@@ -227,7 +227,7 @@ def test_a_known_answer_serves_through_every_fault_for_its_time_and_no_longer(
 
 
 @pytest.mark.rule("I-23")
-def test_an_outage_is_not_remembered_as_an_answer(authority: FakeAuthority, guard: Guard, decide: Decide):
+def test_outage_is_not_cached_as_an_answer(authority: FakeAuthority, guard: Guard, decide: Decide):
     token = opaque(authority)
     with authority.outage():
         assert is_outage(decide(guard, token))
@@ -235,12 +235,14 @@ def test_an_outage_is_not_remembered_as_an_answer(authority: FakeAuthority, guar
     assert isinstance(decide(guard, token), Granted)
 
 
-def test_flapping_refuses_nobody_and_grants_nothing_old(authority: FakeAuthority, guard: Guard, decide: Decide):
+def test_flapping_authority_causes_no_refusal_and_no_outdated_grant(
+    authority: FakeAuthority, guard: Guard, decide: Decide
+):
     token, seen = opaque(authority, expires_in=86400), set()
     for number in range(40):
         fault = list(FAULTS.values())[number % len(FAULTS)]
         with fault(authority, "introspection"):
-            authority.clock.advance(61)  # what was known is over
+            authority.clock.advance(61)  # The cached answers have expired.
             assert is_outage(decide(guard, token))
         authority.clock.advance(30)
         decision = decide(guard, token)
@@ -253,7 +255,7 @@ def test_flapping_refuses_nobody_and_grants_nothing_old(authority: FakeAuthority
 @pytest.mark.parametrize(
     ("status", "hint"), [(400, 'validate = "auto"'), (401, "check client_id"), (403, "not allowed to introspect")]
 )
-def test_a_refusal_of_our_own_credentials_is_told_to_the_operator(
+def test_refusal_of_our_credentials_is_logged(
     authority: FakeAuthority, guard: Guard, caplog: pytest.LogCaptureFixture, status: int, hint: str
 ):
     with authority.mode("introspection", Answer(status, b"{}", JSON)), caplog.at_level(logging.WARNING):
@@ -262,7 +264,7 @@ def test_a_refusal_of_our_own_credentials_is_told_to_the_operator(
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_the_log_names_a_token_by_its_fingerprint_and_holds_no_longer_digest(
+def test_log_identifies_a_token_by_its_fingerprint_only(
     authority: FakeAuthority, guard: Guard, decide: Decide, caplog: pytest.LogCaptureFixture, fault: str
 ):
     token = opaque(authority)
@@ -272,7 +274,7 @@ def test_the_log_names_a_token_by_its_fingerprint_and_holds_no_longer_digest(
     assert re.findall("[0-9a-f]{13,}", caplog.text) == []
 
 
-# -- answers that are verdicts, and lies
+# -- active answers that must be refused
 
 LIES: dict[str, tuple[dict[str, Any], Reason]] = {
     "active false": ({"active": False}, Reason.TOKEN_NOT_ACTIVE),
@@ -302,7 +304,7 @@ LIES: dict[str, tuple[dict[str, Any], Reason]] = {
 
 @pytest.mark.rule("I-08", "I-09", "I-10", "I-11", "I-12", "I-13", "I-14", "I-15", "X-49", "X-65")
 @pytest.mark.parametrize("lie", LIES)
-def test_an_answer_is_judged_and_not_believed_the_first_time_and_every_time(
+def test_active_answer_is_checked_when_received_and_when_cached(
     authority: FakeAuthority, guard: Guard, decide: Decide, lie: str
 ):
     members, reason = LIES[lie]
@@ -312,11 +314,11 @@ def test_an_answer_is_judged_and_not_believed_the_first_time_and_every_time(
     assert calls(authority) == 1
 
 
-# -- the question, as the server sees it
+# -- the request, as the server receives it
 
 
 @pytest.mark.rule("I-01", "I-02", "I-05", "I-27")
-def test_the_question_is_a_post_of_a_form_with_credentials_in_one_place():
+def test_request_is_a_form_post_with_credentials_in_one_place():
     body = b'{"active": true, "aud": "https://api.test", "scope": "read"}'
     with Loopback(answering(response(body))) as server:
         endpoint = server.url + "/introspect"
@@ -349,7 +351,7 @@ def test_the_question_is_a_post_of_a_form_with_credentials_in_one_place():
 
 @pytest.mark.rule("I-05", "I-27")
 @pytest.mark.parametrize("auth", ["client_secret_basic", "client_secret_post"])
-def test_both_secret_methods_convince_a_server(
+def test_both_secret_methods_authenticate_at_a_server(
     authority: FakeAuthority, new_guard: NewGuard, decide: Decide, auth: str
 ):
     guard = new_guard(auth=auth, client_secret=authority.api.secret)
@@ -364,7 +366,7 @@ def test_a_wrong_secret_is_an_outage(authority: FakeAuthority, new_guard: NewGua
 
 
 @pytest.mark.rule("I-32", "I-33", "I-35")
-def test_each_assertion_is_made_for_one_call(authority: FakeAuthority, new_guard: NewGuard):
+def test_each_call_uses_a_new_assertion(authority: FakeAuthority, new_guard: NewGuard):
     key = SigningKey.generate("ES256", kid="k")
     guard = new_guard(
         auth="private_key_jwt",
@@ -379,20 +381,20 @@ def test_each_assertion_is_made_for_one_call(authority: FakeAuthority, new_guard
     claims = []
     for send in authority.transport.sends:
         assertion = dict(send.form or ())["client_assertion"]
-        claims.append(json.loads(_decoded(assertion.split(".")[1])))
+        claims.append(json.loads(_decode(assertion.split(".")[1])))
         assert send.authorization is None
     assert [one["aud"] for one in claims] == [authority.url, authority.url]
     assert claims[0]["jti"] != claims[1]["jti"]
 
 
-def _decoded(segment: str) -> bytes:
+def _decode(segment: str) -> bytes:
     import base64
 
     return base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
 
 
 @pytest.mark.rule("I-36", "I-37")
-def test_metadata_says_where_and_how(authority: FakeAuthority, new_guard: NewGuard):
+def test_endpoint_and_method_follow_the_metadata(authority: FakeAuthority, new_guard: NewGuard):
     document = {
         **authority.authority.metadata(),
         "introspection_endpoint_auth_methods_supported": ["tls_client_auth"],
@@ -400,18 +402,18 @@ def test_metadata_says_where_and_how(authority: FakeAuthority, new_guard: NewGua
     }
     with authority.mode("metadata", Answer(200, json.dumps(document).encode(), JSON)):
         mtls = new_guard(auth="tls_client_auth")
-        assert is_outage(mtls.check(request_with("t")))  # nobody is there
+        assert is_outage(mtls.check(request_with("t")))  # No server is listening there.
         assert authority.requests[-1] == "https://mtls.as.test/introspect"
         asked = len(authority.requests)
         assert is_outage(new_guard().check(request_with("t")))
         assert "https://as.test/introspect" not in authority.requests[asked:]
 
 
-# -- who is asked
+# -- the choice of the authority
 
 
 @pytest.mark.rule("I-29")
-def test_no_token_of_a_stranger_is_asked_about(authority: FakeAuthority, guard: Guard, decide: Decide):
+def test_token_of_an_unknown_issuer_is_not_introspected(authority: FakeAuthority, guard: Guard, decide: Decide):
     for token in (
         authority.mint("read", claims={"iss": "https://evil.test"}),
         authority.mint("read", claims={"iss": None}),
@@ -423,14 +425,17 @@ def test_no_token_of_a_stranger_is_asked_about(authority: FakeAuthority, guard: 
 
 
 @pytest.mark.rule("I-28")
-def test_an_opaque_token_goes_to_the_one_authority_it_belongs_to(decide: Decide):
+def test_opaque_token_is_introspected_only_at_its_authority(decide: Decide):
     one, two = FakeAuthority("https://one.test"), FakeAuthority("https://two.test")
     with pytest.raises(ConfigurationError, match="opaque_prefixes"):
-        Guard(asking(one), asking(two))
+        Guard(introspecting_issuer(one), introspecting_issuer(two))
     with pytest.raises(ConfigurationError, match="opaque_prefixes"):
-        Guard(asking(one, opaque_prefixes=("x",)), asking(two, opaque_prefixes=("x",)))
+        Guard(introspecting_issuer(one, opaque_prefixes=("x",)), introspecting_issuer(two, opaque_prefixes=("x",)))
     guard = Guard(
-        asking(one, opaque_prefixes=("sg-opaque-",)), asking(two), transport=Network(one, two), clock=one.clock
+        introspecting_issuer(one, opaque_prefixes=("sg-opaque-",)),
+        introspecting_issuer(two),
+        transport=Network(one, two),
+        clock=one.clock,
     )
     assert isinstance(decide(guard, opaque(one)), Granted)
     assert two.requests == []
@@ -442,18 +447,18 @@ def test_an_opaque_token_goes_to_the_one_authority_it_belongs_to(decide: Decide)
 
 
 @pytest.mark.rule("I-43")
-def test_a_signed_answer_is_no_access_token(authority: FakeAuthority, guard: Guard, decide: Decide):
+def test_signed_answer_is_not_accepted_as_an_access_token(authority: FakeAuthority, guard: Guard, decide: Decide):
     answer_about_a_token = {"aud": authority.audience, "token_introspection": {"active": True}}
     token = authority.mint("read", headers={"typ": "token-introspection+jwt"}, claims=answer_about_a_token)
     assert is_refusal(decide(guard, token), Reason.TYPE_REFUSED)
     assert authority.requests == []
 
 
-# -- how long an answer is believed
+# -- the lifetime of an answer
 
 
 @pytest.mark.rule("I-22", "X-63")
-def test_a_revocation_at_the_authority_is_noticed_after_the_ttl(authority: FakeAuthority, guard: Guard, decide: Decide):
+def test_revocation_at_the_authority_takes_effect_after_the_ttl(authority: FakeAuthority, guard: Guard, decide: Decide):
     token = opaque(authority)
     assert isinstance(decide(guard, token), Granted)
     authority.revoke(token)
@@ -465,7 +470,7 @@ def test_a_revocation_at_the_authority_is_noticed_after_the_ttl(authority: FakeA
 
 
 @pytest.mark.rule("I-22")
-def test_a_ttl_of_zero_asks_every_time(authority: FakeAuthority, new_guard: NewGuard, decide: Decide):
+def test_ttl_of_zero_introspects_each_time(authority: FakeAuthority, new_guard: NewGuard, decide: Decide):
     guard = new_guard(ttl=0, store=MemoryStore(authority.clock))
     token = opaque(authority)
     for number in range(1, 5):
@@ -476,9 +481,7 @@ def test_a_ttl_of_zero_asks_every_time(authority: FakeAuthority, new_guard: NewG
 
 
 @pytest.mark.rule("I-21")
-def test_an_answer_is_not_used_beyond_the_last_second_of_the_token(
-    authority: FakeAuthority, guard: Guard, decide: Decide
-):
+def test_answer_is_not_used_after_the_expiry_of_the_token(authority: FakeAuthority, guard: Guard, decide: Decide):
     token = opaque(authority, expires_in=5)
     assert isinstance(decide(guard, token), Granted)
     authority.clock.advance(4.9)
@@ -489,10 +492,10 @@ def test_an_answer_is_not_used_beyond_the_last_second_of_the_token(
 
 
 @pytest.mark.rule("I-21")
-def test_in_the_last_leeway_the_authority_has_the_word_every_time(
+def test_expired_token_within_the_leeway_is_introspected_each_time(
     authority: FakeAuthority, guard: Guard, decide: Decide
 ):
-    """Its clock may be behind ours: then "active" holds, for this request."""
+    """The clock of the authority may be behind ours: then "active" counts for this request."""
     with authority.mode("introspection", answer(exp=authority.clock.wall() - 1)):
         assert isinstance(decide(guard, "t"), Granted)
         assert isinstance(decide(guard, "t"), Granted)
@@ -502,11 +505,11 @@ def test_in_the_last_leeway_the_authority_has_the_word_every_time(
 
 
 @pytest.mark.rule("I-10", "I-21", "X-65", "X-66")
-def test_expiry_is_looked_at_on_every_hit_by_the_wall_clock(authority: FakeAuthority, guard: Guard, decide: Decide):
+def test_expiry_is_checked_by_the_wall_clock_on_each_hit(authority: FakeAuthority, guard: Guard, decide: Decide):
     token = opaque(authority, expires_in=100)
     assert isinstance(decide(guard, token), Granted)
     start = authority.clock.wall()
-    authority.clock.set_wall(start + 131)  # no time has passed for the cache
+    authority.clock.set_wall(start + 131)  # No time has passed for the cache.
     assert is_refusal(decide(guard, token), Reason.TOKEN_EXPIRED)
     authority.clock.set_wall(start - 3600)
     assert is_refusal(decide(guard, token), Reason.TOKEN_ISSUED_IN_FUTURE)
@@ -516,7 +519,7 @@ def test_expiry_is_looked_at_on_every_hit_by_the_wall_clock(authority: FakeAutho
 
 
 @pytest.mark.rule("X-65", "X-63")
-def test_what_is_kept_is_an_answer_and_no_decision(authority: FakeAuthority, guard: Guard, decide: Decide):
+def test_cache_keeps_answers_not_decisions(authority: FakeAuthority, guard: Guard, decide: Decide):
     token = opaque(authority, "read")
     for _ in range(2):
         assert isinstance(decide(guard, token, "read"), Granted)
@@ -529,9 +532,7 @@ def test_what_is_kept_is_an_answer_and_no_decision(authority: FakeAuthority, gua
 
 
 @pytest.mark.rule("I-30", "G-17", "X-64")
-def test_what_an_app_does_with_the_claims_of_one_request_is_not_seen_by_the_next(
-    authority: FakeAuthority, guard: Guard, decide: Decide
-):
+def test_app_cannot_change_the_claims_of_later_requests(authority: FakeAuthority, guard: Guard, decide: Decide):
     details = [{"type": "payment", "actions": ["pay"]}]
     token = opaque(authority, claims={"foo": 1, "authorization_details": details})
     first = decide(guard, token)
@@ -547,10 +548,10 @@ def test_what_an_app_does_with_the_claims_of_one_request_is_not_seen_by_the_next
 
 
 @pytest.mark.rule("X-62")
-def test_a_token_asked_about_too_early_is_known_ten_seconds_later(
+def test_token_introspected_too_early_is_accepted_ten_seconds_later(
     authority: FakeAuthority, new_guard: NewGuard, decide: Decide
 ):
-    """Nor does it take twice as long where one guard learns it from the other, just before it would ask again."""
+    """The delay is not doubled if another guard takes the answer from the store just before it expires."""
     store = MemoryStore(authority.clock)
     one, two = new_guard(store=store), new_guard(store=store)
     assert is_refusal(decide(one, "sg-opaque-early"))
@@ -565,7 +566,7 @@ def test_a_token_asked_about_too_early_is_known_ten_seconds_later(
 
 
 @pytest.mark.rule("I-23")
-def test_a_flood_of_made_up_tokens_pushes_out_nobody(authority: FakeAuthority, new_guard: NewGuard):
+def test_flood_of_forged_tokens_evicts_no_active_answer(authority: FakeAuthority, new_guard: NewGuard):
     guard = new_guard(max_entries=10)
     good = [opaque(authority) for _ in range(10)]
     assert all(isinstance(guard.check(request_with(token)), Granted) for token in good)
@@ -584,7 +585,7 @@ def test_a_flood_of_made_up_tokens_pushes_out_nobody(authority: FakeAuthority, n
 
 
 @pytest.mark.rule("I-24", "I-26")
-def test_guards_of_one_configuration_share_answers_and_others_do_not(
+def test_only_guards_with_equal_configuration_share_answers(
     authority: FakeAuthority, new_guard: NewGuard, decide: Decide
 ):
     store = MemoryStore(authority.clock)
@@ -601,7 +602,7 @@ def test_guards_of_one_configuration_share_answers_and_others_do_not(
 
 
 @pytest.mark.rule("I-42", "I-26")
-def test_an_answer_that_was_not_signed_is_not_taken_from_a_store_by_whoever_wants_it_signed(
+def test_guard_that_requires_signed_answers_ignores_unsigned_stored_ones(
     authority: FakeAuthority, new_guard: NewGuard, decide: Decide
 ):
     store = MemoryStore(authority.clock)
@@ -611,7 +612,7 @@ def test_an_answer_that_was_not_signed_is_not_taken_from_a_store_by_whoever_want
 
 
 @pytest.mark.rule("X-68")
-def test_invalid_values_in_a_store_is_passed_over(authority: FakeAuthority, new_guard: NewGuard, decide: Decide):
+def test_malformed_store_values_are_ignored(authority: FakeAuthority, new_guard: NewGuard, decide: Decide):
     class Nonsense(MemoryStore):
         def get(self, key: str, /) -> bytes | None:
             return b"\x80\x04]."
@@ -631,7 +632,9 @@ def storm(request: pytest.FixtureRequest, guard: Guard) -> Storm:
 
 @pytest.mark.rule("I-25", "H-20")
 @pytest.mark.parametrize("kind", ["active", "inactive"])
-def test_two_hundred_who_ask_about_one_token_cost_one_call(storm: Storm, authority: FakeAuthority, kind: str):
+def test_two_hundred_concurrent_requests_for_one_token_cause_one_call(
+    storm: Storm, authority: FakeAuthority, kind: str
+):
     token = opaque(authority)
     if kind == "inactive":
         authority.revoke(token)
@@ -646,7 +649,9 @@ def test_two_hundred_who_ask_about_one_token_cost_one_call(storm: Storm, authori
 
 
 @pytest.mark.rule("I-18", "I-25", "H-19")
-def test_two_hundred_in_an_outage_cost_one_call_and_are_all_told_to_come_back(storm: Storm, authority: FakeAuthority):
+def test_two_hundred_concurrent_requests_in_an_outage_cause_one_call_and_get_503(
+    storm: Storm, authority: FakeAuthority
+):
     token = opaque(authority)
     assert storm.run([opaque(authority)]) == {"Granted": 1}
     asked = calls(authority)
@@ -661,7 +666,7 @@ def test_two_hundred_in_an_outage_cost_one_call_and_are_all_told_to_come_back(st
 
 
 class Gate:
-    """The way to an authority, closed for one token until it is opened."""
+    """A transport to an authority that holds the request for one token back until its gate is opened."""
 
     def __init__(self, authority: FakeAuthority, token: str) -> None:
         self._authority = authority
@@ -697,9 +702,7 @@ def test_tokens_do_not_wait_for_each_other(authority: FakeAuthority, new_guard: 
 
 @pytest.mark.rule("I-22", "I-25")
 @pytest.mark.parametrize("runtime", [*RUNTIMES, "mixed"])
-def test_with_a_ttl_of_zero_nobody_gets_the_answer_of_another(
-    authority: FakeAuthority, new_guard: NewGuard, runtime: str
-):
+def test_ttl_of_zero_shares_no_answer_between_requests(authority: FakeAuthority, new_guard: NewGuard, runtime: str):
     guard = new_guard(ttl=0)
     token = opaque(authority)
     assert Storm(runtime, guard).run([token] * 16) == {"Granted": 16}
@@ -708,7 +711,7 @@ def test_with_a_ttl_of_zero_nobody_gets_the_answer_of_another(
 
 @pytest.mark.rule("I-25", "H-16")
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_client_that_hangs_up_first_takes_nobody_with_it(backend: str, guard: Guard, authority: FakeAuthority):
+def test_cancelled_request_does_not_fail_the_others(backend: str, guard: Guard, authority: FakeAuthority):
     storm = Storm(backend, guard)
     token = opaque(authority)
 
@@ -733,7 +736,7 @@ def test_a_client_that_hangs_up_first_takes_nobody_with_it(backend: str, guard: 
 @pytest.mark.rule("H-15")
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_no_fault_is_waited_for_in_the_thread_of_a_loop(
+def test_no_fault_blocks_the_thread_of_an_event_loop(
     authority: FakeAuthority, new_guard: NewGuard, backend: str, fault: str
 ):
     guard = new_guard(transport=(transport := Watched(authority)), store=MemoryStore(authority.clock))
@@ -758,7 +761,7 @@ def test_no_fault_is_waited_for_in_the_thread_of_a_loop(
 
 
 @pytest.mark.rule("I-18")
-def test_a_dead_endpoint_is_left_alone_and_tried_by_one_at_a_time(
+def test_dead_endpoint_is_paused_and_probed_by_one_request_at_a_time(
     authority: FakeAuthority, guard: Guard, decide: Decide
 ):
     held = opaque(authority, expires_in=86400)
@@ -769,12 +772,12 @@ def test_a_dead_endpoint_is_left_alone_and_tried_by_one_at_a_time(
             assert is_outage(decide(guard, f"sg-opaque-{number}"))
         assert calls(authority) - before == 3
         assert isinstance(decide(guard, held), Granted)
-        authority.clock.advance(0.5)  # half open: one of many may try
+        authority.clock.advance(0.5)  # Half open: one of many requests may try.
         for number in range(20):
             assert is_outage(decide(guard, f"sg-opaque-{number}"))
         assert calls(authority) - before == 4
     authority.clock.advance(0.9)
-    assert is_outage(decide(guard, "sg-opaque-x"))  # the pause has doubled
+    assert is_outage(decide(guard, "sg-opaque-x"))  # The pause has doubled.
     authority.clock.advance(0.1)
     token = opaque(authority)
     assert isinstance(decide(guard, token), Granted)
@@ -783,9 +786,7 @@ def test_a_dead_endpoint_is_left_alone_and_tried_by_one_at_a_time(
 
 
 @pytest.mark.rule("I-18")
-def test_an_outage_of_an_hour_costs_the_authority_a_question_per_half_minute(
-    authority: FakeAuthority, guard: Guard, decide: Decide
-):
+def test_outage_of_an_hour_causes_one_request_per_half_minute(authority: FakeAuthority, guard: Guard, decide: Decide):
     assert isinstance(decide(guard, opaque(authority)), Granted)
     before = calls(authority)
     with authority.outage():
@@ -796,7 +797,7 @@ def test_an_outage_of_an_hour_costs_the_authority_a_question_per_half_minute(
 
 
 @pytest.mark.rule("I-18")
-def test_a_busy_authority_is_left_alone_for_as_long_as_it_asks(authority: FakeAuthority, guard: Guard, decide: Decide):
+def test_busy_authority_is_paused_for_its_retry_after(authority: FakeAuthority, guard: Guard, decide: Decide):
     decide(guard, opaque(authority))
     token, before = opaque(authority), calls(authority)
     with authority.mode("introspection", Answer(429, b"", {"retry-after": "17"})):
@@ -808,7 +809,7 @@ def test_a_busy_authority_is_left_alone_for_as_long_as_it_asks(authority: FakeAu
     assert isinstance(decide(guard, token), Granted)
 
 
-def test_a_stranger_whose_token_the_authority_cannot_read_shuts_nobody_out(
+def test_token_that_the_authority_cannot_parse_does_not_affect_others(
     authority: FakeAuthority, guard: Guard, decide: Decide
 ):
     decide(guard, opaque(authority))
@@ -818,18 +819,18 @@ def test_a_stranger_whose_token_the_authority_cannot_read_shuts_nobody_out(
     assert isinstance(decide(guard, opaque(authority)), Granted)
 
 
-def test_two_hundred_different_tokens_in_one_outage_are_one_outage(storm: Storm, authority: FakeAuthority):
+def test_two_hundred_tokens_failing_at_once_count_as_one_failure(storm: Storm, authority: FakeAuthority):
     storm.run([opaque(authority)])
     with authority.outage():
         assert storm.run([opaque(authority) for _ in range(HERD)]) == {"Unavailable": HERD}
     authority.clock.advance(0.5)
     assert storm.run([opaque(authority)]) == {"Granted": 1}
-    # No more than may wait at once: of more unknown tokens, the lane refuses some.
+    # As many as may wait at once: the lane would refuse further unknown tokens.
     assert storm.run([opaque(authority) for _ in range(60)]) == {"Granted": 60}
 
 
 @pytest.mark.rule("I-18")
-def test_a_gateway_that_restarts_costs_one_more_try_and_nobody_a_503():
+def test_restarting_gateway_costs_one_retry_and_no_503():
     served: list[bytes] = [
         response(b"", status="503 Service Unavailable"),
         response(b'{"active": true, "aud": "https://api.test"}'),
@@ -842,20 +843,20 @@ def test_a_gateway_that_restarts_costs_one_more_try_and_nobody_a_503():
         assert isinstance(guard.check(request_with("t")), Granted)
         assert served == []
         served[:] = [response(b"", "Retry-After: 9", status="503 Service Unavailable")]
-        assert is_outage(guard.check(request_with("u")), "9")  # it said when; nobody tries before
+        assert is_outage(guard.check(request_with("u")), "9")  # It sent Retry-After; no request is sent before.
         guard.close()
 
 
-# -- failures that a token may be the cause of
+# -- failures that a token may cause
 
 
-def of_the_token(*, sent: bool | None, reason: Reason) -> AuthorityUnavailable:
+def unavailable(*, sent: bool | None, reason: Reason) -> AuthorityUnavailable:
     error = AuthorityUnavailable(reason, "https://as.test")
     error.sent = sent
     return error
 
 
-# What an authority may do at a token that it cannot read, while it answers about all others.
+# Failures of an authority at a token that it cannot parse, while it answers for all others.
 STUMBLES: dict[str, Answer | AuthorityUnavailable] = {
     **{str(status): Answer(status, b"{}", JSON) for status in (400, 401, 403, 404, 408, 413, 414, 431, 500, 501)},
     "400 invalid_client": Answer(400, b'{"error": "invalid_client"}', JSON),
@@ -863,15 +864,15 @@ STUMBLES: dict[str, Answer | AuthorityUnavailable] = {
     "redirect to a login": Answer(302, b"", {"location": "https://as.test/login"}),
     "a page of a firewall": Answer(200, b"<html>", {"content-type": "text/html"}),
     "nonsense": Answer(200, b"[]", JSON),
-    "a large answer": of_the_token(sent=True, reason=Reason.AUTHORITY_ANSWER_INVALID),
-    "a timeout": of_the_token(sent=True, reason=Reason.AUTHORITY_TIMED_OUT),
-    "a timeout of a transport that says no more": of_the_token(sent=None, reason=Reason.AUTHORITY_TIMED_OUT),
-    "a connection that is reset": of_the_token(sent=True, reason=Reason.AUTHORITY_UNREACHABLE),
+    "a large answer": unavailable(sent=True, reason=Reason.AUTHORITY_ANSWER_INVALID),
+    "a timeout": unavailable(sent=True, reason=Reason.AUTHORITY_TIMED_OUT),
+    "a timeout without further details": unavailable(sent=None, reason=Reason.AUTHORITY_TIMED_OUT),
+    "a connection that is reset": unavailable(sent=True, reason=Reason.AUTHORITY_UNREACHABLE),
 }
 
 
 class Stumbling:
-    """The way to an authority that stumbles at made-up tokens, or, when it is ``down``, at all of them."""
+    """A transport to an authority that fails at forged tokens or, if ``down``, at all tokens."""
 
     def __init__(self, authority: FakeAuthority, stumble: Answer | AuthorityUnavailable) -> None:
         self._authority = authority
@@ -887,7 +888,7 @@ class Stumbling:
             return self._authority.transport.send(request)
         if isinstance(self._stumble, Answer):
             return self._stumble
-        raise of_the_token(sent=self._stumble.sent, reason=self._stumble.reason)
+        raise unavailable(sent=self._stumble.sent, reason=self._stumble.reason)
 
     def close(self) -> None:
         pass
@@ -895,13 +896,13 @@ class Stumbling:
 
 @pytest.mark.rule("I-17", "I-18", "H-19")
 @pytest.mark.parametrize("stumble", STUMBLES)
-def test_made_up_tokens_at_which_the_authority_stumbles_turn_nobody_else_away(
+def test_failures_at_forged_tokens_do_not_affect_valid_ones(
     authority: FakeAuthority, new_guard: NewGuard, stumble: str
 ):
-    """The kind: a failure that the token may be the cause of, which strangers choose, is no outage for all."""
+    """The class of input: a failure that an attacker's token may cause is not an outage for all."""
     transport = Stumbling(authority, STUMBLES[stumble])
     guard = new_guard(transport=transport)
-    if stumble == "400 invalid_client":  # which is about our credentials, unless they were good lately
+    if stumble == "400 invalid_client":  # It counts as a refusal of our credentials unless they were accepted recently.
         assert isinstance(guard.check(request_with(opaque(authority))), Granted)
     for second in range(30):
         for number in range(20):
@@ -912,7 +913,7 @@ def test_made_up_tokens_at_which_the_authority_stumbles_turn_nobody_else_away(
 
 @pytest.mark.rule("I-18", "I-25")
 @pytest.mark.parametrize("stumble", STUMBLES)
-def test_a_token_at_which_the_authority_stumbles_is_left_alone_for_a_moment_and_told_so(
+def test_token_at_which_the_authority_fails_is_paused_with_retry_after(
     authority: FakeAuthority, new_guard: NewGuard, decide: Decide, stumble: str
 ):
     transport = Stumbling(authority, STUMBLES[stumble])
@@ -928,10 +929,8 @@ def test_a_token_at_which_the_authority_stumbles_is_left_alone_for_a_moment_and_
 
 @pytest.mark.rule("I-18")
 @pytest.mark.parametrize("stumble", STUMBLES)
-def test_an_authority_that_stumbles_at_every_token_is_left_alone(
-    authority: FakeAuthority, new_guard: NewGuard, stumble: str
-):
-    """Strangers cannot make up tokens that were accepted before: three of those that fail are an outage."""
+def test_authority_that_fails_at_each_token_is_paused(authority: FakeAuthority, new_guard: NewGuard, stumble: str):
+    """Attackers cannot forge tokens that were accepted before: failures at three of those are an outage."""
     transport = Stumbling(authority, STUMBLES[stumble])
     guard = new_guard(transport=transport)
     known = [opaque(authority, expires_in=86400) for _ in range(50)]
@@ -942,7 +941,7 @@ def test_an_authority_that_stumbles_at_every_token_is_left_alone(
     for token in known:
         assert is_outage(guard.check(request_with(token)))
     assert len(transport.asked) == 3
-    for number in range(600):  # five minutes
+    for number in range(600):  # Five minutes.
         assert is_outage(guard.check(request_with(known[number % 50])))
         assert is_outage(guard.check(request_with(f"made-up-{number}")))
         authority.clock.advance(0.5)
@@ -954,12 +953,12 @@ def test_an_authority_that_stumbles_at_every_token_is_left_alone(
 
 @pytest.mark.rule("I-18")
 @pytest.mark.parametrize("stumble", ["401", "500", "a timeout"])
-def test_an_authority_that_never_answered_is_asked_at_a_bounded_rate(
+def test_authority_that_never_answered_is_called_at_a_bounded_rate(
     authority: FakeAuthority, new_guard: NewGuard, stumble: str
 ):
     transport = Stumbling(authority, STUMBLES[stumble])
     guard = new_guard(transport=transport)
-    for number in range(6000):  # a minute
+    for number in range(6000):  # One minute.
         assert is_outage(guard.check(request_with(f"made-up-{number}")))
         authority.clock.advance(0.01)
     assert len(transport.asked) <= (40 + 60 * 4 if stumble == "a timeout" else 200 + 60 * 20) + 1
@@ -967,7 +966,7 @@ def test_an_authority_that_never_answered_is_asked_at_a_bounded_rate(
 
 @pytest.mark.rule("I-17", "I-18")
 @pytest.mark.parametrize("status", [400, 401, 403])
-def test_an_authority_that_does_not_know_our_client_is_left_alone(
+def test_authority_that_refuses_our_client_is_paused(
     authority: FakeAuthority, guard: Guard, decide: Decide, status: int
 ):
     with authority.mode("introspection", Answer(status, b'{"error": "invalid_client"}', JSON)):
@@ -979,8 +978,8 @@ def test_an_authority_that_does_not_know_our_client_is_left_alone(
 
 
 @pytest.mark.rule("I-18", "J-20")
-def test_a_spent_budget_for_keys_is_no_failure_of_introspection(authority: FakeAuthority, new_guard: NewGuard):
-    """Answers are signed, the keys rotate, and strangers have spent the budget for key fetches."""
+def test_spent_key_budget_does_not_count_as_an_introspection_failure(authority: FakeAuthority, new_guard: NewGuard):
+    """Answers are signed, the keys rotate, and forged tokens have used up the budget for key fetches."""
     guard = new_guard(signed=True)
     with authority.mode("introspection", signed_answer(authority)):
         assert isinstance(guard.check(request_with("t")), Granted)
@@ -1049,7 +1048,7 @@ def test_a_signed_answer_is_verified_with_the_keys_of_the_authority(
         "plain", "203", "503", "garbage", "encrypted",
     ],
 )  # fmt: skip
-def test_an_answer_that_is_not_signed_as_it_should_be_is_an_outage(
+def test_answer_without_a_valid_signature_is_an_outage(
     authority: FakeAuthority, new_guard: NewGuard, decide: Decide, spoilt: Callable[[FakeAuthority], Answer]
 ):
     guard = new_guard(signed=True)
@@ -1058,7 +1057,7 @@ def test_an_answer_that_is_not_signed_as_it_should_be_is_an_outage(
 
 
 @pytest.mark.rule("I-18")
-def test_a_busy_authority_says_when_to_come_back_here_too(
+def test_retry_after_reaches_the_caller_with_signed_answers_too(
     authority: FakeAuthority, new_guard: NewGuard, decide: Decide
 ):
     guard = new_guard(signed=True)
@@ -1067,7 +1066,9 @@ def test_a_busy_authority_says_when_to_come_back_here_too(
 
 
 @pytest.mark.rule("I-41")
-def test_only_what_is_inside_a_signed_answer_counts(authority: FakeAuthority, new_guard: NewGuard, decide: Decide):
+def test_only_the_token_introspection_claim_of_a_signed_answer_counts(
+    authority: FakeAuthority, new_guard: NewGuard, decide: Decide
+):
     guard = new_guard(signed=True)
     inactive = signed_answer(authority, active=True, scope="admin", token_introspection={"active": False})
     with authority.mode("introspection", inactive):

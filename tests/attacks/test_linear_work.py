@@ -1,7 +1,7 @@
-"""No input makes a parser do more than work in proportion to its size: the table of all that read a stranger's bytes.
+"""Each parser of untrusted bytes does work in proportion to its input; the table lists all of them.
 
-The kind of fault: a search that begins again at each of many places and runs to the end from every one of them, as an
-unterminated JSON string with many quotes did. 16 KB then cost as much as a thousand ordinary requests.
+The class of fault: a search that starts at many places and runs to the end from each of them, as one for the end of
+a JSON string did with many quotes. 16 KB then cost as much as a thousand ordinary requests.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ ROUTED: Final = RoutedRules(RULES, Prefixes(mounted=((Place(), "/a"),), unknown=
 MOUNTED: Final = RoutedRules(RULES, Prefixes(mounted=tuple((Place(), own) for own in ("/a", "/z", "/z/zq"))))
 
 
-def encoded(data: bytes) -> str:
+def encode_segment(data: bytes) -> str:
     return urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-RS256: Final = encoded(b'{"alg":"RS256"}')
+RS256: Final = encode_segment(b'{"alg":"RS256"}')
 
 
 def as_text(parse: Callable[[str], object]) -> Callable[[bytes], object]:
@@ -82,7 +82,7 @@ def as_members(data: bytes, *names: str) -> bytes:
 
 
 PARSERS: Final[dict[str, Callable[[bytes], object]]] = {
-    # what requests bring
+    # parts of requests
     "the Authorization field": lambda data: credentials.token_from_authorization([data], 1 << 20),
     "the token in the Authorization field": lambda data: credentials.token_from_authorization(
         [b"Bearer " + data], 1 << 20
@@ -123,10 +123,10 @@ PARSERS: Final[dict[str, Callable[[bytes], object]]] = {
     "base64url": as_text(decode_base64url),
     "a token": as_text(jwt.peek),
     "a padded token": as_text(lambda text: jwt.peek(text, padded=True)),
-    "a JOSE header": lambda data: jwt.peek(f"{encoded(data)}.e30.AAAA"),
-    "claims": lambda data: jwt.peek(f"e30.{encoded(data)}.AAAA"),
+    "a JOSE header": lambda data: jwt.peek(f"{encode_segment(data)}.e30.AAAA"),
+    "claims": lambda data: jwt.peek(f"e30.{encode_segment(data)}.AAAA"),
     "claims of a token, checked": lambda data: jwt.check(
-        jwt.peek(f"{RS256}.{encoded(as_members(data, 'iss', 'aud', 'sub', 'scope', 'jti'))}.AAAA"), ISSUER, 0.0
+        jwt.peek(f"{RS256}.{encode_segment(as_members(data, 'iss', 'aud', 'sub', 'scope', 'jti'))}.AAAA"), ISSUER, 0.0
     ),
     "scopes": as_text(lambda text: granted_scopes({"scope": text}, ISSUER)),
     "a list of scopes": as_text(lambda text: granted_scopes({"scope": text, "scp": text.split(",")}, LISTS)),
@@ -138,7 +138,7 @@ PARSERS: Final[dict[str, Callable[[bytes], object]]] = {
     ),
     "a key id": as_text(lambda text: key_url("https://as.example/{kid}", text)),
     "printable": as_text(printable),
-    # what servers answer
+    # responses of servers
     "JSON": parse_object,
     "JSON with its ambiguous objects": lambda data: parse_object(data, mark_ambiguous=True),
     "JSON in a string": lambda data: parse_object(b'{"a":["' + data + b'"]}'),
@@ -205,10 +205,10 @@ SEEDS: Final = (
 )  # fmt: skip
 
 SMALL, LARGE = 256, 2048
-# Eight times the input is eight times the work. Half as much again for what does not grow evenly (a path changes its
-# way at a certain length); what grows with the square is at 64.
+# Eight times the input is eight times the work, and half as much again for uneven growth (a path changes its
+# algorithm at a certain length). Quadratic growth is 64 times.
 GROWTH: Final = 12
-# Below this a look at every octet in several ways is nothing to compare with.
+# Below this number, several passes over each octet are too few to compare.
 LEAST: Final = 4 * SMALL
 
 
@@ -218,28 +218,29 @@ def units_of() -> Iterator[Callable[..., int]]:
         yield count
 
 
-def repeated(seed: bytes, size: int) -> bytes:
+def repeat(seed: bytes, size: int) -> bytes:
     return seed * (size // len(seed))
 
 
 @pytest.mark.rule("X-26")
 @pytest.mark.parametrize("name", PARSERS)
-def test_work_grows_no_faster_than_the_input(units_of, name):
+def test_work_grows_at_most_linearly_with_the_input(units_of, name):
     parse = PARSERS[name]
     parse_once(parse)
     for seed in SEEDS:
-        small = max(units_of(lambda: parse(repeated(seed, SMALL))), LEAST)  # noqa: B023
+        small = max(units_of(lambda: parse(repeat(seed, SMALL))), LEAST)  # noqa: B023
         limit = GROWTH * small
         try:
-            units_of(lambda: parse(repeated(seed, LARGE)), limit=limit)  # noqa: B023
+            units_of(lambda: parse(repeat(seed, LARGE)), limit=limit)  # noqa: B023
         except TooMuchWork:
             pytest.fail(f"{name}: {LARGE} octets of {seed!r} are more than {GROWTH} times the work of {SMALL}")
 
 
-# Patterns that read what an operator, or the app itself, wrote.
-NOT_FROM_STRANGERS: Final = frozenset(
+# Patterns that parse text of the operator or of the app.
+FOR_TRUSTED_TEXT: Final = frozenset(
     (
         "scopeguard.rules.rule._EXTENSION_METHOD",
+        "scopeguard.rules.template._ANY_PARAMETER",
         "scopeguard.rules.template._PARAMETER",
         "scopeguard.spec.challenge._ABSOLUTE_URI",
         "scopeguard.spec.challenge._TOKEN",
@@ -248,11 +249,11 @@ NOT_FROM_STRANGERS: Final = frozenset(
 )
 
 
-def test_every_pattern_that_strangers_reach_is_reached_from_the_table(units_of):
-    """A pattern that is added belongs to a parser, and the parser into the table."""
+def test_each_pattern_for_untrusted_input_is_covered_by_the_table(units_of):
+    """The parser of a new pattern has to be added to the table."""
     for parse in PARSERS.values():
         for seed in SEEDS:
-            units_of(lambda: parse(repeated(seed, 64)))  # noqa: B023
+            units_of(lambda: parse(repeat(seed, 64)))  # noqa: B023
     unused = {
         f"{module}.{name}"
         for module, found in sys.modules.items()
@@ -260,7 +261,7 @@ def test_every_pattern_that_strangers_reach_is_reached_from_the_table(units_of):
         for name, value in vars(found).items()
         if isinstance(value, Stepper) and not value.used
     }
-    assert unused <= NOT_FROM_STRANGERS
+    assert unused <= FOR_TRUSTED_TEXT
 
 
 def test_mounts_do_not_multiply_the_work_for_a_long_path(units_of):
@@ -272,15 +273,15 @@ def test_mounts_do_not_multiply_the_work_for_a_long_path(units_of):
 
 
 def parse_once(parse: Callable[[bytes], Any]) -> None:
-    """What is done at the first call only is not counted."""
+    """Do the work of the first call, which is not counted."""
     try:
         parse(b"a")
     except Exception:  # noqa: BLE001 - refused
         return
 
 
-def test_the_counter_sees_a_search_that_begins_again_at_every_quote(units_of, monkeypatch):
-    """The fault that was there: strings had to end to be taken out of the document."""
+def test_counter_detects_a_search_that_restarts_at_each_quote(units_of, monkeypatch):
+    """This was the fault: strings had to be terminated to be removed from the document."""
     import re
 
     import work

@@ -1,4 +1,4 @@
-"""Real sockets, and servers that answer everything a resource server must not swallow."""
+"""Real sockets, and servers with responses that a resource server must refuse."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
-def refused(transport: HttpxTransport, server: Loopback, timeout: float = 10.0) -> AuthorityUnavailable:
+def failure_reason(transport: HttpxTransport, server: Loopback, timeout: float = 10.0) -> AuthorityUnavailable:
     with pytest.raises(AuthorityUnavailable) as raised:
         transport.send(Send(url=server.url, authority="https://as.test", limit=LIMIT, timeout=timeout))
     return raised.value
@@ -56,7 +56,7 @@ def endless_until_closed(connection: Connection, request: bytes) -> None:
     connection.send_forever(b"x" * 0x4000)
 
 
-def announced(connection: Connection, request: bytes) -> None:
+def announce_length(connection: Connection, request: bytes) -> None:
     connection.send(response(b"", "Content-Type: application/json").replace(b"Length: 0", b"Length: 1000000000"))
     connection.send_forever(b"x" * 0x4000)
 
@@ -72,20 +72,22 @@ def endless_header(connection: Connection, request: bytes) -> None:
 
 
 @pytest.mark.rule("A-13", "X-56")
-@pytest.mark.parametrize("respond", [endless_chunks, endless_until_closed, announced, endless_headers, endless_header])
-def test_an_endless_answer_is_cut_off_near_the_limit(transport: HttpxTransport, respond: Any):
+@pytest.mark.parametrize(
+    "respond", [endless_chunks, endless_until_closed, announce_length, endless_headers, endless_header]
+)
+def test_endless_response_is_aborted_near_the_limit(transport: HttpxTransport, respond: Any):
     with Loopback(respond) as server:
-        refused(transport, server)
-    # What the kernel had taken already is the server's to count: some megabytes, not a gigabyte.
+        failure_reason(transport, server)
+    # The server also counts what the kernel has buffered: some megabytes, not a gigabyte.
     assert server.most_sent < 32 * 1024 * 1024
 
 
-def test_an_answer_of_just_the_limit_is_taken(transport: HttpxTransport):
+def test_response_of_exactly_the_limit_is_accepted(transport: HttpxTransport):
     with Loopback(answering(response(b"x" * LIMIT))) as server:
         answer = transport.send(Send(url=server.url, authority="a", limit=LIMIT))
         assert len(answer.body) == LIMIT
         server.respond = answering(response(b"x" * (LIMIT + 1)))
-        assert "larger than" in str(refused(transport, server))
+        assert "larger than" in str(failure_reason(transport, server))
 
 
 BOMB = gzip.compress(b'{"keys": [' + b" " * 20_000_000 + b"]}")  # 20 KB
@@ -93,12 +95,12 @@ BOMB = gzip.compress(b'{"keys": [' + b" " * 20_000_000 + b"]}")  # 20 KB
 
 @pytest.mark.rule("A-13", "X-56")
 @pytest.mark.parametrize("coding", ["gzip", "GZip", "deflate", "br", "zstd", "gzip, identity"])
-def test_a_compressed_answer_is_not_unpacked(transport: HttpxTransport, coding: str):
-    transport.prepare()  # what importing an HTTP client takes is not the bomb's
+def test_compressed_response_is_not_decompressed(transport: HttpxTransport, coding: str):
+    transport.prepare()  # Memory for importing the HTTP client does not count.
     with Loopback(answering(response(BOMB, f"Content-Encoding: {coding}"))) as server:
         tracemalloc.start()
         try:
-            error = refused(transport, server)
+            error = failure_reason(transport, server)
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -106,7 +108,7 @@ def test_a_compressed_answer_is_not_unpacked(transport: HttpxTransport, coding: 
     assert peak < 5_000_000
 
 
-def test_a_compressed_answer_that_does_not_say_so_is_just_bytes(transport: HttpxTransport):
+def test_compressed_body_without_content_encoding_is_plain_bytes(transport: HttpxTransport):
     packed = gzip.compress(b"{}")
     with Loopback(answering(response(packed, "Content-Encoding: identity"))) as server:
         assert transport.send(Send(url=server.url, authority="a")).body == packed
@@ -140,14 +142,14 @@ def silence(connection: Connection, request: bytes) -> None:
 
 @pytest.mark.rule("A-13")
 @pytest.mark.parametrize("respond", [drip_body, drip_headers, drip_a_header, drip_informational, silence])
-def test_an_answer_that_drips_ends_with_the_time_of_the_exchange(transport: HttpxTransport, respond: Any):
-    """Each of them would go on for hours, with never more than a moment between two bytes."""
+def test_slow_response_is_aborted_at_the_deadline_of_the_exchange(transport: HttpxTransport, respond: Any):
+    """Each would last for hours, with only a moment between two bytes."""
     with Loopback(respond) as server:
-        assert refused(transport, server, timeout=0.3).reason is Reason.AUTHORITY_TIMED_OUT
+        assert failure_reason(transport, server, timeout=0.3).reason is Reason.AUTHORITY_TIMED_OUT
 
 
 @pytest.mark.rule("A-13")
-def test_a_handshake_that_never_ends_ends_with_the_time_of_the_exchange(transport: HttpxTransport):
+def test_endless_tls_handshake_is_aborted_at_the_deadline_of_the_exchange(transport: HttpxTransport):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"https://127.0.0.1:{listener.getsockname()[1]}"
         with pytest.raises(AuthorityUnavailable) as raised:
@@ -155,7 +157,7 @@ def test_a_handshake_that_never_ends_ends_with_the_time_of_the_exchange(transpor
     assert raised.value.reason is Reason.AUTHORITY_TIMED_OUT
 
 
-# -- nonsense
+# -- malformed responses
 
 NONSENSE = {
     "not http": b"SSH-2.0-OpenSSH_9.6\r\n",
@@ -170,13 +172,13 @@ NONSENSE = {
 
 
 @pytest.mark.parametrize("data", NONSENSE.values(), ids=NONSENSE)
-def test_what_is_not_http_is_an_outage(transport: HttpxTransport, data: bytes):
+def test_response_that_is_not_http_is_an_outage(transport: HttpxTransport, data: bytes):
     def once(connection: Connection, request: bytes) -> None:
         connection.send(data)
-        raise ConnectionResetError  # and hang up
+        raise ConnectionResetError  # Close the connection.
 
     with Loopback(once) as server:
-        assert refused(transport, server).reason is Reason.AUTHORITY_UNREACHABLE
+        assert failure_reason(transport, server).reason is Reason.AUTHORITY_UNREACHABLE
 
 
 def test_a_refused_connection_is_an_outage(transport: HttpxTransport):
@@ -193,7 +195,7 @@ def test_a_refused_connection_is_an_outage(transport: HttpxTransport):
 
 @pytest.mark.rule("A-12")
 @pytest.mark.parametrize("status", ["301 Moved Permanently", "302 Found", "303 See Other", "307 Temporary Redirect"])
-def test_a_redirect_is_an_answer_like_any_other_and_nobody_goes_there(transport: HttpxTransport, status: str):
+def test_redirect_is_returned_and_not_followed(transport: HttpxTransport, status: str):
     with Loopback(answering(response(b"stolen"))) as canary:
         with Loopback(answering(response(b"", f"Location: {canary.url}/keys", status=status))) as server:
             answer = transport.send(Send(url=server.url, authority="a"))
@@ -211,7 +213,7 @@ FAULTS: dict[str, dict[str, Any]] = {
 }
 
 
-def sent_over_tls(url: str, timeout: float = 5.0, **settings: Any) -> bytes:
+def send_over_tls(url: str, timeout: float = 5.0, **settings: Any) -> bytes:
     transport = HttpxTransport(**settings)
     try:
         return transport.send(Send(url=url, authority="https://as.test", timeout=timeout)).body
@@ -220,53 +222,55 @@ def sent_over_tls(url: str, timeout: float = 5.0, **settings: Any) -> bytes:
 
 
 @pytest.mark.rule("X-69", "A-23")
-def test_an_authority_of_our_own_is_trusted_when_it_is_named(certificates: Certificates):
+def test_configured_certificate_authority_is_trusted(certificates: Certificates):
     bundle = str(certificates.bundle)
     with Loopback(answering(response(b"{}")), tls=certificates.server(), name="localhost") as server:
-        assert sent_over_tls(server.url, verify=bundle) == b"{}"
-        assert sent_over_tls(server.url, verify=ssl.create_default_context(cafile=bundle)) == b"{}"
+        assert send_over_tls(server.url, verify=bundle) == b"{}"
+        assert send_over_tls(server.url, verify=ssl.create_default_context(cafile=bundle)) == b"{}"
         with pytest.raises(AuthorityUnavailable, match="certificate verify failed"):
-            sent_over_tls(server.url)
+            send_over_tls(server.url)
         assert len(server.requests) == 2
 
 
 @pytest.mark.rule("X-69")
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-def test_a_certificate_that_is_not_in_order_is_refused(certificates: Certificates, fault: dict[str, Any]):
+def test_invalid_certificate_is_refused(certificates: Certificates, fault: dict[str, Any]):
     with Loopback(answering(response(b"{}")), tls=certificates.server(**fault), name="localhost") as server:
         with pytest.raises(AuthorityUnavailable, match="certificate verify failed") as raised:
-            sent_over_tls(server.url, verify=str(certificates.bundle))
+            send_over_tls(server.url, verify=str(certificates.bundle))
         assert raised.value.reason is Reason.AUTHORITY_UNREACHABLE
-        assert server.requests == []  # nothing was said to whoever it is
+        assert server.requests == []  # Nothing was sent to the server.
 
 
 @pytest.mark.rule("X-69", "X-70")
-def test_the_environment_adds_no_certificate_authority(certificates: Certificates, monkeypatch: pytest.MonkeyPatch):
+def test_environment_variables_add_no_certificate_authority(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates.bundle))
     with (
         Loopback(answering(response(b"{}")), tls=certificates.server(), name="localhost") as server,
         pytest.raises(AuthorityUnavailable, match="certificate verify failed"),
     ):
-        sent_over_tls(server.url)
+        send_over_tls(server.url)
 
 
 @pytest.mark.rule("A-23")
-def test_verification_is_off_only_for_whoever_says_so(certificates: Certificates, caplog: pytest.LogCaptureFixture):
+def test_verification_is_off_only_where_configured(certificates: Certificates, caplog: pytest.LogCaptureFixture):
     with Loopback(answering(response(b"{}")), tls=certificates.server(self_signed=True), name="localhost") as server:
-        assert sent_over_tls(server.url, dangerously_skip_tls_verification=True) == b"{}"
+        assert send_over_tls(server.url, dangerously_skip_tls_verification=True) == b"{}"
     assert "NOT verified" in caplog.text
 
 
-def test_cleartext_on_a_port_for_tls_is_an_outage():
+def test_cleartext_on_a_tls_port_is_an_outage():
     with Loopback(answering(response(b"{}"))) as server, pytest.raises(AuthorityUnavailable):
-        sent_over_tls(server.url.replace("http:", "https:"), timeout=0.3)
+        send_over_tls(server.url.replace("http:", "https:"), timeout=0.3)
 
 
 # -- the whole guard, over real sockets
 
 
 class Served:
-    """A fake authority on real ports, its metadata and its keys each on its own, over TLS."""
+    """A fake authority over TLS on real ports: one for its metadata and one for its keys."""
 
     def __init__(self, metadata: Loopback, keys: Loopback) -> None:
         self.metadata, self.keys = metadata, keys
@@ -315,7 +319,7 @@ def serve(certificates: Certificates) -> Iterator[Serve]:
 
 
 @pytest.mark.rule("P-12", "X-69")
-def test_keys_come_over_tls_from_where_the_metadata_says(serve: Serve, certificates: Certificates):
+def test_keys_are_fetched_over_tls_from_the_url_in_the_metadata(serve: Serve, certificates: Certificates):
     served = serve()
     guard = served.guard(verify=str(certificates.bundle))
     for _ in range(3):
@@ -327,7 +331,7 @@ def test_keys_come_over_tls_from_where_the_metadata_says(serve: Serve, certifica
 @pytest.mark.rule("X-69", "H-19")
 @pytest.mark.parametrize("place", ["metadata", "keys"])
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-def test_a_bad_certificate_at_either_place_is_an_outage(
+def test_invalid_certificate_of_either_server_is_an_outage(
     serve: Serve, certificates: Certificates, place: str, fault: dict[str, Any]
 ):
     served = serve(**{place: fault})
@@ -361,7 +365,7 @@ def test_a_bad_certificate_at_either_place_is_an_outage(
         "500", "not http",
     ],
 )  # fmt: skip
-def test_a_garbled_key_set_never_locks_anybody_out_or_in(serve: Serve, certificates: Certificates, garbled: bytes):
+def test_malformed_key_set_neither_refuses_nor_grants(serve: Serve, certificates: Certificates, garbled: bytes):
     with Loopback(answering(response(b"{}"))) as canary:
         served = serve()
         guard = served.guard(verify=str(certificates.bundle))
@@ -378,14 +382,14 @@ def test_a_garbled_key_set_never_locks_anybody_out_or_in(serve: Serve, certifica
         assert isinstance(served.decide(guard), Granted)
         served.keys.respond = garble
         served.authority.clock.advance(700)
-        assert isinstance(served.decide(guard), Granted)  # the held keys go on
+        assert isinstance(served.decide(guard), Granted)  # The held keys stay in use.
         assert len(served.keys.requests) == 3
         assert canary.connections == 0
         guard.close()
 
 
 @pytest.mark.rule("X-54", "X-55", "J-26")
-def test_no_token_makes_the_guard_call_anybody(serve: Serve, certificates: Certificates):
+def test_no_token_makes_the_guard_call_a_url_of_its_choice(serve: Serve, certificates: Certificates):
     with Loopback(answering(response(b"{}"))) as canary:
         served = serve()
         guard = served.guard(verify=str(certificates.bundle))
@@ -409,7 +413,7 @@ def test_no_token_makes_the_guard_call_anybody(serve: Serve, certificates: Certi
 
 
 @pytest.mark.rule("A-22")
-def test_an_authority_that_is_not_there_yet_stops_nobody_from_starting():
+def test_guard_starts_while_the_authority_is_down():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     authority = FakeAuthority(f"http://127.0.0.1:{port}")

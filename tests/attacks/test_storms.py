@@ -1,7 +1,7 @@
-"""Herds, floods, rotations and outages, through the guard: on threads, asyncio, trio, and all of them at once.
+"""Herds, floods, rotations and outages, through the guard: in threads, on asyncio, on trio, and all of them at once.
 
-The fake authority holds its answers where an order of events is needed, and a count of those who wait says when
-everybody is there. Nothing here sleeps, and no assertion is about how long something took.
+The fake authority holds its answers back if an order of events is needed, and a count of the waiting requests shows
+when all have arrived. No test sleeps, and no assertion is about a duration.
 """
 
 from __future__ import annotations
@@ -44,27 +44,27 @@ def storm(request: pytest.FixtureRequest, guard: Guard) -> Storm:
 
 
 def counts(authority: FakeAuthority) -> tuple[int, int]:
-    """How often metadata and keys were asked for."""
+    """Return the numbers of requests for metadata and for keys."""
     return authority.transport.count("metadata"), authority.transport.count("jwks")
 
 
 def unknown_keys(authority: FakeAuthority, count: int) -> list[str]:
-    """Tokens that name keys nobody has: made without signing each."""
+    """Return tokens that name keys which do not exist; they share one signature."""
     _, payload, signature = authority.mint().split(".")
     headers = (base64url(json_bytes({"typ": "at+jwt", "alg": "ES256", "kid": f"nobody-{i}"})) for i in range(count))
     return [f"{header}.{payload}.{signature}" for header in headers]
 
 
-def forged(authority: FakeAuthority) -> str:
-    """A token that names a key which is held and has not signed it."""
+def forge_token(authority: FakeAuthority) -> str:
+    """Return a token that names a held key but is signed by another."""
     return authority.mint(key=SigningKey.generate("ES256", kid=authority.key().kid))
 
 
-# -- cold
+# -- cold start start
 
 
 @pytest.mark.rule("A-15", "H-20", "X-59")
-def test_a_cold_herd_of_two_hundred_costs_one_discovery_and_one_key_set(storm: Storm, authority: FakeAuthority):
+def test_cold_herd_of_two_hundred_causes_one_discovery_and_one_key_fetch(storm: Storm, authority: FakeAuthority):
     with authority.hold() as held:
         storm.start([authority.mint()] * HERD)
         storm.crowd(HERD)
@@ -74,14 +74,14 @@ def test_a_cold_herd_of_two_hundred_costs_one_discovery_and_one_key_set(storm: S
 
 
 @pytest.mark.rule("A-15", "H-20")
-def test_a_cold_herd_that_nobody_orders_costs_no_more(storm: Storm, authority: FakeAuthority):
+def test_cold_herd_in_random_order_causes_one_discovery_and_one_key_fetch(storm: Storm, authority: FakeAuthority):
     assert storm.run([authority.mint()] * HERD) == {"Granted": HERD}
     assert counts(authority) == (1, 1)
 
 
 @pytest.mark.rule("A-22", "H-19")
-def test_a_cold_herd_in_an_outage_is_told_to_come_back_every_one_of_it(storm: Storm, authority: FakeAuthority):
-    """The classic: the first gets a 503, and those who waited for it a 401, because there is no key."""
+def test_each_request_of_a_cold_herd_in_an_outage_gets_503(storm: Storm, authority: FakeAuthority):
+    """The classic fault: the first request gets a 503, and the waiting ones a 401, because there is no key."""
     with authority.outage(), authority.hold() as held:
         storm.start([authority.mint()] * HERD)
         storm.crowd(HERD)
@@ -89,23 +89,23 @@ def test_a_cold_herd_in_an_outage_is_told_to_come_back_every_one_of_it(storm: St
         assert storm.end() == {"Unavailable": HERD}
         assert counts(authority) == (1, 0)
         assert storm.run([authority.mint()] * HERD) == {"Unavailable": HERD}
-        assert counts(authority) == (1, 0)  # backing off
+        assert counts(authority) == (1, 0)  # Back-off.
     authority.clock.advance(0.25)
     assert storm.run([authority.mint()] * HERD) == {"Granted": HERD}
 
 
-def test_an_outage_costs_the_authority_one_question_per_pause(storm: Storm, authority: FakeAuthority):
+def test_outage_causes_one_request_per_pause(storm: Storm, authority: FakeAuthority):
     with authority.outage():
         for second in range(60):
             assert storm.run([authority.mint()] * 8) == {"Unavailable": 8}, second
             authority.clock.advance(1)
-        # After 0.25, 0.5, 1, 2, 4, 8 and 16 seconds, rounded up to our steps; then every 30.
+        # After 0.25, 0.5, 1, 2, 4, 8 and 16 seconds, rounded up to the steps of the test; then every 30.
         assert counts(authority) == (8, 0)
 
 
 @pytest.mark.rule("H-16")
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_client_that_hangs_up_takes_nobody_with_it(backend: str, guard: Guard, authority: FakeAuthority):
+def test_cancelled_request_does_not_fail_the_others(backend: str, guard: Guard, authority: FakeAuthority):
     storm = Storm(backend, guard)
 
     async def run() -> None:
@@ -126,21 +126,21 @@ def test_a_client_that_hangs_up_takes_nobody_with_it(backend: str, guard: Guard,
     assert counts(authority) == (1, 1)
 
 
-# -- keys that grow old
+# -- refresh
 
 
 @pytest.mark.rule("A-15")
-def test_nobody_waits_for_a_refresh_ahead(storm: Storm, authority: FakeAuthority):
+def test_requests_do_not_wait_for_an_early_refresh(storm: Storm, authority: FakeAuthority):
     storm.run([authority.mint()])
     authority.clock.advance(550)
-    with authority.hold() as held:  # the answer does not come, and everybody is served all the same
+    with authority.hold() as held:  # No answer arrives, and all requests are served all the same.
         assert storm.run([authority.mint()] * HERD) == {"Granted": HERD}
         held.arrived()
     storm.guard.close()
     assert counts(authority) == (1, 2)
 
 
-def test_one_waits_for_an_overdue_refresh_and_the_others_do_not(storm: Storm, authority: FakeAuthority):
+def test_only_one_request_waits_for_an_overdue_refresh(storm: Storm, authority: FakeAuthority):
     storm.run([authority.mint()])
     authority.clock.advance(5000)
     with authority.hold() as held:
@@ -155,7 +155,7 @@ def test_one_waits_for_an_overdue_refresh_and_the_others_do_not(storm: Storm, au
 
 
 @pytest.mark.rule("A-17", "A-19", "H-19")
-def test_held_keys_outlive_an_outage_and_then_it_is_a_503_and_never_a_401(authority: FakeAuthority):
+def test_held_keys_bridge_an_outage_which_then_is_503_never_401(authority: FakeAuthority):
     for runtime in ("threads", "asyncio", "trio", "mixed"):
         issuer = replace(authority.issuer, key_set=KeySetPolicy(max_stale=3600))
         guard = Guard(issuer, transport=authority.transport, clock=authority.clock)
@@ -193,8 +193,8 @@ def test_a_new_key_is_accepted_from_its_first_request_on(storm: Storm, authority
 
 
 @pytest.mark.rule("J-20", "H-20")
-def test_rotations_in_the_middle_of_everything_refuse_nobody(authority: FakeAuthority):
-    """No order at all: tokens are minted, keys rotate and time passes while requests are on their way."""
+def test_random_rotations_cause_no_refusal(authority: FakeAuthority):
+    """In random order, tokens are minted, keys rotate and time passes while requests are running."""
     guard = Guard(authority.issuer, transport=(transport := Watched(authority)), clock=authority.clock)
     guard.warm()
     answered = transport.answered = threading.Semaphore(0)
@@ -236,7 +236,7 @@ def test_rotations_in_the_middle_of_everything_refuse_nobody(authority: FakeAuth
         for _ in range(20):
             authority.rotate()
             authority.clock.advance(20)
-            assert answered.acquire(timeout=PATIENCE), "a new key was accepted, or refused, without asking"
+            assert answered.acquire(timeout=PATIENCE), "a new key was accepted, or refused, without a fetch"
     finally:
         stop.set()
         for thread in threads:
@@ -251,8 +251,8 @@ def test_rotations_in_the_middle_of_everything_refuse_nobody(authority: FakeAuth
 
 
 @pytest.mark.rule("A-16", "X-59", "J-20")
-def test_a_flood_of_unknown_keys_asks_no_more_than_the_budget_has(storm: Storm, authority: FakeAuthority):
-    """Those that no fetch has looked for are told when the next one is; the others are refused."""
+def test_flood_of_unknown_keys_causes_no_more_fetches_than_the_budget(storm: Storm, authority: FakeAuthority):
+    """Keys that no fetch has covered get a 503 with the time of the next fetch; the others are refused."""
     storm.run([authority.mint()])
     told = storm.run(unknown_keys(authority, 400))
     assert set(told) <= {"Denied", "Unavailable"}
@@ -267,20 +267,22 @@ def test_a_flood_of_unknown_keys_asks_no_more_than_the_budget_has(storm: Storm, 
 
 
 @pytest.mark.rule("X-59")
-def test_a_rotation_gets_through_a_flood_within_one_interval(storm: Storm, authority: FakeAuthority):
+def test_rotation_during_a_flood_takes_effect_within_one_interval(storm: Storm, authority: FakeAuthority):
     storm.run([authority.mint()])
     storm.run(unknown_keys(authority, 100))
     authority.rotate()
     authority.clock.advance(10)
     flood = unknown_keys(authority, 100)
     assert storm.run(flood).total() == 100
-    assert storm.run([authority.mint()] * 20) == {"Granted": 20}  # at the latest: the flood itself has fetched it
+    assert storm.run([authority.mint()] * 20) == {
+        "Granted": 20
+    }  # At the latest: the flood may have fetched it already.
     assert counts(authority)[1] <= 1 + 3 + 1
 
 
 @pytest.mark.rule("X-59", "J-20", "H-19")
-def test_a_rotation_while_strangers_keep_the_budget_drained_refuses_nobody(storm: Storm, authority: FakeAuthority):
-    """503 with the time of the next fetch, which serves everybody whoever causes it; never 401."""
+def test_rotation_while_attackers_drain_the_budget_refuses_no_valid_token(storm: Storm, authority: FakeAuthority):
+    """Requests get a 503 with the time of the next fetch, which serves all of them; never a 401."""
     storm.run([authority.mint()])
     for token in unknown_keys(authority, 3):
         storm.guard.check(request_with(token))
@@ -301,25 +303,25 @@ def test_a_rotation_while_strangers_keep_the_budget_drained_refuses_nobody(storm
 
 
 @pytest.mark.rule("A-16")
-def test_a_flood_of_bad_signatures_asks_no_more_than_the_budget_has(storm: Storm, authority: FakeAuthority):
+def test_flood_of_bad_signatures_causes_no_more_fetches_than_the_budget(storm: Storm, authority: FakeAuthority):
     storm.run([authority.mint()])
-    assert storm.run([forged(authority)] * 400) == {"Denied": 400}
+    assert storm.run([forge_token(authority)] * 400) == {"Denied": 400}
     assert counts(authority)[1] <= 1 + 3
 
 
-def test_floods_in_an_outage_drain_the_same_budget_and_harm_no_held_key(storm: Storm, authority: FakeAuthority):
+def test_floods_in_an_outage_use_the_same_budget_and_keep_the_held_keys(storm: Storm, authority: FakeAuthority):
     storm.run([authority.mint()])
-    good, bad = authority.mint(), forged(authority)
+    good, bad = authority.mint(), forge_token(authority)
     with authority.outage():
         for _ in range(40):
             authority.clock.advance(0.5)
             told = storm.run([*unknown_keys(authority, 10), bad, good])
             assert told == {"Unavailable": 10, "Denied": 1, "Granted": 1}
-    assert sum(counts(authority)) <= 2 + (3 + 2)  # 20 seconds
+    assert sum(counts(authority)) <= 2 + (3 + 2)  # 20 seconds..
 
 
-def test_good_tokens_do_not_wait_behind_a_flood(storm: Storm, authority: FakeAuthority):
-    """The flood waits for an answer that does not come; whoever has a key that is held is served meanwhile."""
+def test_valid_tokens_do_not_wait_behind_a_flood(storm: Storm, authority: FakeAuthority):
+    """The flood waits for an answer that never arrives; tokens with a held key are served meanwhile."""
     storm.run([authority.mint()])
     with authority.hold() as held:
         flood = Storm(storm.runtime, storm.guard)
@@ -331,8 +333,8 @@ def test_good_tokens_do_not_wait_behind_a_flood(storm: Storm, authority: FakeAut
         assert flood.end() == {"Denied": 50}
 
 
-def test_a_flood_of_strangers_never_reaches_the_authority(storm: Storm, authority: FakeAuthority):
-    """What is wrong with these tokens can be seen without a key."""
+def test_flood_of_tokens_refused_without_keys_never_reaches_the_authority(storm: Storm, authority: FakeAuthority):
+    """The faults of these tokens are found without a key."""
     bad = [
         authority.mint(claims={"iss": "https://evil.test"}),
         authority.mint(expires_in=-60),
@@ -346,7 +348,7 @@ def test_a_flood_of_strangers_never_reaches_the_authority(storm: Storm, authorit
 
 @pytest.mark.rule("H-15")
 @pytest.mark.parametrize("runtime", ["asyncio", "trio", "mixed"])
-def test_no_exchange_happens_in_the_thread_of_a_loop(runtime: str, authority: FakeAuthority):
+def test_no_exchange_blocks_the_thread_of_an_event_loop(runtime: str, authority: FakeAuthority):
     loops: set[threading.Thread] = set()
     guard = Guard(authority.issuer, transport=(transport := Watched(authority)), clock=authority.clock)
 
@@ -366,13 +368,13 @@ def test_no_exchange_happens_in_the_thread_of_a_loop(runtime: str, authority: Fa
     assert not loops & transport.threads
 
 
-# -- remembered
+# -- cached tokens
 
 
 class Recalling(Storm):
-    """As adapters do it: what is remembered under the whole header field is recalled, anything else is judged."""
+    """A storm that works as adapters do: it recalls the header field, or makes a full decision."""
 
-    def _recalled(self, token: str) -> bool:
+    def _recall(self, token: str) -> bool:
         found = engine_of(self.guard).recall(f"Bearer {token}".encode(), None, b"", None)
         if found is not None:
             self._recalled_ones.append(found)
@@ -380,11 +382,11 @@ class Recalling(Storm):
         return found is not None
 
     def _check(self, token: str) -> None:
-        if not self._recalled(token):
+        if not self._recall(token):
             super()._check(token)
 
     async def _acheck(self, token: str) -> None:
-        if not self._recalled(token):
+        if not self._recall(token):
             await super()._acheck(token)
 
     def start(self, tokens: Sequence[str]) -> None:
@@ -398,7 +400,7 @@ class Recalling(Storm):
 
 @pytest.mark.rule("A-18", "A-16")
 @pytest.mark.parametrize("runtime", ["threads", "asyncio", "trio", "mixed"])
-def test_remembered_tokens_outlive_a_rotation_and_not_the_key_that_signed_them(runtime: str):
+def test_cached_tokens_stay_valid_after_a_rotation_until_their_key_is_withdrawn(runtime: str):
     authority = FakeAuthority(jwks_max_age=600)
     guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock)
     storm = Recalling(runtime, guard)
@@ -407,24 +409,24 @@ def test_remembered_tokens_outlive_a_rotation_and_not_the_key_that_signed_them(r
         for _ in range(3):
             assert storm.run(old) == {"Granted": 20}
         assert storm.recalled == 20
-        authority.rotate()  # both are published
+        authority.rotate()  # Both are published.
         new = [authority.mint(subject=f"new{number}", expires_in=86400) for number in range(20)]
         for _ in range(3):
             assert storm.run([*old, *new, *old]) == {"Granted": 60}
         assert storm.recalled == 60
-        authority.clock.advance(3601)  # and now it is the new one alone; nobody has been told
-        storm.run([*new, *old])  # the first to come has it fetched, and the others need not wait
+        authority.clock.advance(3601)  # Now only the new key is published; the guard does not know yet.
+        storm.run([*new, *old])  # The first request fetches it, and the others do not wait.
         assert storm.run(old) == {"Denied": 20}
         assert storm.recalled == 0
         assert storm.run([*new, *new]) == {"Granted": 40}
-    # For each round: the new key, the refresh, and one look at most for the old key after it was withdrawn.
+    # For each round: the new key, the refresh, and at most one fetch for the old key after its withdrawal.
     assert counts(authority)[1] <= 1 + 3 * 3
     guard.close()
 
 
 @pytest.mark.parametrize("runtime", ["threads", "asyncio", "trio", "mixed"])
-def test_nobody_who_comes_after_a_revocation_is_recalled(runtime: str, guard: Guard, authority: FakeAuthority):
-    """However many are being judged, remembered and recalled at the time."""
+def test_no_request_after_a_revocation_is_recalled(runtime: str, guard: Guard, authority: FakeAuthority):
+    """This holds while many tokens are being verified, cached and recalled."""
     storm = Recalling(runtime, guard)
     for number in range(20):
         token, other = authority.mint(client_id=f"robot{number}"), authority.mint(client_id="other")

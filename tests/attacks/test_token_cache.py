@@ -1,7 +1,7 @@
-"""What is remembered of verified tokens decides nothing: whatever happens to a token since, the next request sees it.
+"""Cached tokens are checked for changes: each later event about a token takes effect at the next request.
 
-Each case is one table row, asked in three ways: by the long way with the memory, by the short way of the adapters, and
-with the memory off. All three answer alike.
+Each case is tried in three ways: the full decision with the cache, the short path of the adapters, and the full
+decision without the cache. All three give the same result.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ OPEN = Rules([Rule("/")])
 
 
 def ask(guard: Guard, token: str, field_name: bytes = b"authorization") -> AccessToken | Reason | int:
-    """The access token; else why not, with a status for what was not judged."""
+    """Return the access token, the reason of a refusal, or the status of an outage."""
     value = token.encode() if field_name != b"authorization" else b"Bearer " + token.encode()
     match guard.check(RequestView(method="GET", path="/", headers=HeaderList([(field_name, value)]))):
         case Granted(access_token=found):
@@ -62,7 +62,7 @@ def recall(guard: Guard, token: str) -> AccessToken | None:
 
 @dataclass
 class Scene:
-    """An authority, and a guard with a memory beside one without."""
+    """An authority, and two guards: one with a token cache and one without."""
 
     authority: FakeAuthority = field(default_factory=lambda: FakeAuthority(jwks_max_age=int(KEY_LIFETIME)))
     guards: list[Guard] = field(default_factory=list)
@@ -79,14 +79,14 @@ class Scene:
             **settings,
         )
 
-    def warmed(self, token: str) -> None:
-        """Every guard has accepted *token*, and the one with a memory recalls it."""
+    def check_accepted(self, token: str) -> None:
+        """Assert that both guards accept *token* and that the one with a cache recalls it."""
         for guard in self.guards:
             assert isinstance(ask(guard, token), AccessToken)
             assert isinstance(ask(guard, token), AccessToken)
         assert recall(self.guards[0], token) == ask(self.guards[1], token)
 
-    def refuses(self, token: str, reason: Reason | int) -> None:
+    def check_refused(self, token: str, reason: Reason | int) -> None:
         assert recall(self.guards[0], token) is None
         assert [ask(guard, token) for guard in self.guards] == [reason, reason]
         assert recall(self.guards[0], token) is None
@@ -101,63 +101,63 @@ def scene() -> Iterator[Scene]:
 
 
 @pytest.mark.rule("J-52")
-def test_a_remembered_token_expires_when_it_does(scene: Scene):
+def test_cached_token_expires_on_time(scene: Scene):
     token = scene.authority.mint("read", expires_in=100)
-    scene.warmed(token)
-    scene.authority.clock.advance(129)  # the leeway
-    scene.warmed(token)
+    scene.check_accepted(token)
+    scene.authority.clock.advance(129)  # The leeway.
+    scene.check_accepted(token)
     scene.authority.clock.advance(1)
-    scene.refuses(token, Reason.TOKEN_EXPIRED)
+    scene.check_refused(token, Reason.TOKEN_EXPIRED)
 
 
 @pytest.mark.rule("A-18")
-def test_a_key_that_is_withdrawn_takes_its_tokens_along(scene: Scene):
+def test_withdrawn_key_ends_its_cached_tokens(scene: Scene):
     token = scene.authority.mint("read", expires_in=86400)
-    scene.warmed(token)
+    scene.check_accepted(token)
     scene.authority.rotate(overlap=False)
-    scene.warmed(token)  # nobody has said so yet
+    scene.check_accepted(token)  # The guard does not know yet.
     scene.authority.clock.advance(KEY_LIFETIME + 1)
-    scene.refuses(token, Reason.UNKNOWN_KEY)
-    scene.warmed(scene.authority.mint("read"))
+    scene.check_refused(token, Reason.UNKNOWN_KEY)
+    scene.check_accepted(scene.authority.mint("read"))
 
 
 @pytest.mark.rule("A-18")
-def test_a_key_that_another_one_replaces_under_its_name_takes_its_tokens_along(scene: Scene):
+def test_replaced_key_of_the_same_id_ends_its_cached_tokens(scene: Scene):
     token = scene.authority.mint("read", expires_in=86400)
-    scene.warmed(token)
+    scene.check_accepted(token)
     (mine,), (other,) = (_keys(authority)["keys"] for authority in (scene.authority, FakeAuthority()))
     body = json.dumps({"keys": [{**other, "kid": mine["kid"]}]}).encode()
     with scene.authority.mode("jwks", Answer(200, body, {"content-type": "application/json"})):
         scene.authority.clock.advance(KEY_LIFETIME + 1)
-        scene.refuses(token, Reason.BAD_SIGNATURE)
+        scene.check_refused(token, Reason.BAD_SIGNATURE)
     cache = engine_of(scene.guards[0]).context.token_cache
     assert cache is not None
     assert len(cache) == 0
     scene.authority.clock.advance(KEY_LIFETIME + 1)
-    scene.warmed(token)
+    scene.check_accepted(token)
 
 
-def test_keys_are_refreshed_though_every_request_is_recalled(scene: Scene):
+def test_keys_are_refreshed_although_each_request_is_recalled(scene: Scene):
     token = scene.authority.mint("read", expires_in=86400)
-    scene.warmed(token)
+    scene.check_accepted(token)
     before = scene.authority.transport.count("jwks")
     scene.authority.clock.advance(KEY_LIFETIME * 0.9)
-    assert recall(scene.guards[0], token) is None  # so that somebody looks
+    assert recall(scene.guards[0], token) is None  # So that a request takes the full path.
     for guard in scene.guards:
         assert isinstance(ask(guard, token), AccessToken)
-        guard.close()  # waits for what is fetched beside the requests
-    scene.warmed(token)
+        guard.close()  # Waits for the background fetches.
+    scene.check_accepted(token)
     assert scene.authority.transport.count("jwks") > before
 
 
-def test_an_outage_that_outlasts_the_keys_is_an_outage_for_remembered_tokens_too(scene: Scene):
+def test_outage_beyond_the_maximum_key_age_affects_cached_tokens_too(scene: Scene):
     token = scene.authority.mint("read", expires_in=10 * 86400)
-    scene.warmed(token)
+    scene.check_accepted(token)
     with scene.authority.outage():
         scene.authority.clock.advance(KEY_LIFETIME * 2)
         assert all(isinstance(ask(guard, token), AccessToken) for guard in scene.guards)
         scene.authority.clock.advance(86400)
-        scene.refuses(token, 503)
+        scene.check_refused(token, 503)
 
 
 REVOKED: list[tuple[str, Callable[[Guard, str], None]]] = [
@@ -170,19 +170,19 @@ REVOKED: list[tuple[str, Callable[[Guard, str], None]]] = [
 
 @pytest.mark.rule("E-10")
 @pytest.mark.parametrize("revoke", [entry[1] for entry in REVOKED], ids=[entry[0] for entry in REVOKED])
-def test_a_revocation_ends_what_is_remembered_and_nothing_else(scene: Scene, revoke: Callable[[Guard, str], None]):
+def test_revocation_ends_only_the_covered_cached_tokens(scene: Scene, revoke: Callable[[Guard, str], None]):
     token = scene.authority.mint("read", subject="ann", client_id="loader", claims={"jti": "number-7"})
     other = scene.authority.mint("read", subject="bob", client_id="other")
-    scene.warmed(token)
-    scene.warmed(other)
+    scene.check_accepted(token)
+    scene.check_accepted(other)
     for guard in scene.guards:
         revoke(guard, token)
-    scene.refuses(token, Reason.TOKEN_REVOKED)
-    assert recall(scene.guards[0], other) is None  # looked at once more,
-    scene.warmed(other)  # and recalled from then on
+    scene.check_refused(token, Reason.TOKEN_REVOKED)
+    assert recall(scene.guards[0], other) is None  # Checked once more,
+    scene.check_accepted(other)  # and recalled from then on.
 
 
-def test_a_revocation_elsewhere_ends_what_is_remembered_here(scene: Scene):
+def test_revocation_in_another_process_ends_cached_tokens(scene: Scene):
     here, elsewhere = (scene.guard(store=scene.store) for _ in range(2))
     token = scene.authority.mint("read")
     assert isinstance(ask(here, token), AccessToken)
@@ -199,22 +199,22 @@ def test_a_revocation_elsewhere_ends_what_is_remembered_here(scene: Scene):
         guard.close()
 
 
-def test_a_clock_that_is_set_back_has_the_token_judged_again(scene: Scene):
+def test_clock_set_back_causes_a_full_check(scene: Scene):
     begins = scene.authority.clock.wall()
     token = scene.authority.mint("read", claims={"nbf": begins})
-    scene.warmed(token)
+    scene.check_accepted(token)
     scene.authority.clock.set_wall(begins - 60)
-    scene.refuses(token, Reason.TOKEN_NOT_YET_VALID)
+    scene.check_refused(token, Reason.TOKEN_NOT_YET_VALID)
 
 
-def test_scopes_are_looked_at_with_every_request(scene: Scene):
+def test_scopes_are_checked_for_each_request(scene: Scene):
     token = scene.authority.mint("read")
-    scene.warmed(token)
+    scene.check_accepted(token)
     assert engine_of(scene.guards[0]).recall(b"Bearer " + token.encode(), all_of("read"), b"", None) is not None
     assert engine_of(scene.guards[0]).recall(b"Bearer " + token.encode(), all_of("write"), b"", None) is None
 
 
-def test_what_came_in_a_proxys_field_is_not_known_in_authorization():
+def test_token_cached_from_a_proxy_header_is_not_accepted_in_authorization():
     authority = FakeAuthority()
     plain = FakeAuthority("https://other.test", audience=authority.audience, clock=authority.clock)
     guard = Guard(
@@ -229,7 +229,7 @@ def test_what_came_in_a_proxys_field_is_not_known_in_authorization():
     assert isinstance(ask(guard, token, b"x-assertion"), AccessToken)
 
 
-def test_a_tenant_whose_settings_change_has_its_tokens_judged_again():
+def test_changed_settings_of_a_tenant_apply_to_cached_tokens():
     authority = FakeAuthority()
     audiences = [authority.audience]
 
@@ -241,7 +241,7 @@ def test_a_tenant_whose_settings_change_has_its_tokens_judged_again():
     token = authority.mint("read")
     for _ in range(3):
         assert isinstance(ask(guard, token), AccessToken)
-    assert recall(guard, token) is None  # never without asking whose tenant it is
+    assert recall(guard, token) is None  # Never without the look-up of its tenant.
     audiences.append("https://other.test")
     authority.clock.advance(61)
     assert ask(guard, token) is Reason.WRONG_AUDIENCE
@@ -249,8 +249,8 @@ def test_a_tenant_whose_settings_change_has_its_tokens_judged_again():
 
 
 @pytest.fixture
-def verified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The algorithm of each signature that is verified."""
+def verifications(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Record the algorithm of each verified signature."""
     seen: list[str] = []
     verify = VerificationKey.verify
 
@@ -262,7 +262,7 @@ def verified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def test_a_tenant_whose_settings_change_has_its_tokens_judged_once_more_and_no_oftener(verified: list[str]):
+def test_changed_settings_of_a_tenant_cause_one_more_verification(verifications: list[str]):
     authority = FakeAuthority()
     leeways = [10.0]
 
@@ -274,18 +274,18 @@ def test_a_tenant_whose_settings_change_has_its_tokens_judged_once_more_and_no_o
     token = authority.mint("read")
     for _ in range(5):
         assert isinstance(ask(guard, token), AccessToken)
-    assert len(verified) == 1
+    assert len(verifications) == 1
     leeways.append(20.0)
     authority.clock.advance(61)
     for _ in range(5):
         assert isinstance(ask(guard, token), AccessToken)
-    assert len(verified) == 2
+    assert len(verifications) == 2
     guard.close()
 
 
-def test_one_guard_knows_nothing_of_another(scene: Scene):
+def test_guards_share_no_cached_tokens(scene: Scene):
     token = scene.authority.mint("read")
-    scene.warmed(token)
+    scene.check_accepted(token)
     strict = Guard(
         replace(scene.authority.issuer, audience="https://third.test"),
         transport=scene.authority.transport,
@@ -344,9 +344,9 @@ def _status_of_wsgi(guard: Guard, field: bytes) -> int:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", refused_fields("e30.e30.e30"))
-async def test_what_only_looks_like_a_granted_field_is_refused_with_and_without_a_memory(scene: Scene, name: str):
+async def test_header_similar_to_a_granted_one_is_refused_with_and_without_a_cache(scene: Scene, name: str):
     token = scene.authority.mint("read")
-    scene.warmed(token)
+    scene.check_accepted(token)
     field, granted = refused_fields(token)[name], b"Bearer " + token.encode()
     for guard in scene.guards:
         for _ in range(3):
@@ -356,10 +356,10 @@ async def test_what_only_looks_like_a_granted_field_is_refused_with_and_without_
             assert _status_of_wsgi(guard, field) in (400, 401)
             for both in ([granted, field], [field, granted], [granted, granted]):
                 assert await _status_of_asgi(guard, both) in (400, 401)
-    scene.warmed(token)
+    scene.check_accepted(token)
 
 
-def test_each_of_many_tokens_is_recalled_as_itself(scene: Scene):
+def test_each_of_many_tokens_is_recalled_with_its_own_claims(scene: Scene):
     guard = scene.guards[0]
     tokens = {f"user{number}": scene.authority.mint("read", subject=f"user{number}") for number in range(50)}
     for _ in range(3):
@@ -374,13 +374,13 @@ def test_each_of_many_tokens_is_recalled_as_itself(scene: Scene):
 
 
 @pytest.mark.rule("J-45")
-def test_a_header_that_speaks_of_one_caller_lets_in_no_other(scene: Scene):
-    """Its tokens have the very same header, and one of them was accepted."""
+def test_header_with_claims_about_one_caller_does_not_admit_another(scene: Scene):
+    """The tokens have identical headers, and one of them was accepted."""
     told = {"sub": "ann"}
-    scene.warmed(scene.authority.mint("read", subject="ann", headers=told))
+    scene.check_accepted(scene.authority.mint("read", subject="ann", headers=told))
     for _ in range(2):
-        scene.refuses(scene.authority.mint("read", subject="bob", headers=told), Reason.REPLICATED_CLAIM)
-    scene.warmed(scene.authority.mint("read", subject="ann", headers=told))
+        scene.check_refused(scene.authority.mint("read", subject="bob", headers=told), Reason.REPLICATED_CLAIM)
+    scene.check_accepted(scene.authority.mint("read", subject="ann", headers=told))
 
 
 @pytest.mark.parametrize(
@@ -392,7 +392,7 @@ def test_a_header_that_speaks_of_one_caller_lets_in_no_other(scene: Scene):
     ],
     ids=["expected", "prefix", "forbidden"],
 )
-def test_what_a_policy_asks_of_claims_is_asked_of_each_token_under_a_header(
+def test_policy_of_claims_is_checked_for_each_token_with_a_cached_header(
     policy: dict[str, Any], good: str | None, bad: str, reason: Reason
 ):
     authority = FakeAuthority()
@@ -404,9 +404,9 @@ def test_what_a_policy_asks_of_claims_is_asked_of_each_token_under_a_header(
 
 
 @pytest.mark.rule("X-64")
-def test_what_an_app_does_to_the_claims_of_one_request_the_next_one_does_not_see(scene: Scene):
+def test_app_cannot_change_the_claims_of_later_requests(scene: Scene):
     token = scene.authority.mint("read", claims={"groups": ["a"], "realm_access": {"roles": ["b"]}})
-    scene.warmed(token)
+    scene.check_accepted(token)
     guard = scene.guards[0]
     seen = [ask(guard, token), recall(guard, token), ask(scene.guards[1], token)]
     for found in seen:
@@ -424,7 +424,7 @@ def test_what_an_app_does_to_the_claims_of_one_request_the_next_one_does_not_see
     assert seen[0] == seen[1] == seen[2]
 
 
-def test_operators_are_told_what_their_hints_say_of_remembered_tokens_too():
+def test_hints_apply_to_cached_tokens_too():
     authority = FakeAuthority(jwks_max_age=int(KEY_LIFETIME))
     hints = {"token_revoked": "ask the desk", "unknown_key": "a key was withdrawn"}
     guard = Guard(replace(authority.issuer, hints=hints), transport=authority.transport, clock=authority.clock)
@@ -448,7 +448,7 @@ def test_operators_are_told_what_their_hints_say_of_remembered_tokens_too():
 
 
 @pytest.mark.rule("X-64")
-def test_nothing_an_unauthenticated_caller_sends_is_remembered():
+def test_unauthenticated_requests_add_nothing_to_the_cache():
     authority = FakeAuthority()
     guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock)
     guard.warm()
@@ -463,7 +463,7 @@ def test_nothing_an_unauthenticated_caller_sends_is_remembered():
     guard.close()
 
 
-def test_a_flood_of_good_tokens_evicts_and_never_grows():
+def test_flood_of_valid_tokens_evicts_and_never_grows():
     authority = FakeAuthority()
     policy = TokenCachePolicy(max_entries=20, ready_entries=4)
     guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock, token_cache=policy)
@@ -473,7 +473,7 @@ def test_a_flood_of_good_tokens_evicts_and_never_grows():
     cache = engine_of(guard).context.token_cache
     assert cache is not None
     assert len(cache) <= 20
-    assert not cache._ready.young  # none has come again
+    assert not cache._ready.young  # No token was used twice.
     for token in tokens:
         assert isinstance(ask(guard, token), AccessToken)
     guard.close()
