@@ -68,9 +68,9 @@ class AccessToken:
     * ``roles``: values of the claims that the issuer's policy names for roles, groups and permissions. They are never
       scopes.
     * ``machine``: whether the token was issued to a client that acts for itself (client credentials) and not for a
-      user, according to ``Issuer.machine_signs``; ``None`` if the signs do not tell. For logs, and for routes that
-      require a user. It grants nothing, and scopeguard decides nothing on it: many providers only imply it by a name
-      that the client chose.
+      user, according to ``Issuer.machine_signs``; ``None`` if the signs do not tell. It proves no permission: many
+      providers only imply it by a name that the client chose. The conditions :data:`scopeguard.USER` and
+      :data:`scopeguard.MACHINE` read it.
     * ``claims``: all claims, read-only at every depth (arrays are tuples). A ``dict`` that is passed to the
       constructor must not be used afterwards.
     * ``fingerprint``: 12 hexadecimal digits of the SHA-256 of the token, to find it in logs.

@@ -7,7 +7,7 @@ from typing import Final
 DISTRIBUTION: Final = "scopeguard-oauth2"
 """The name of the distribution on a package index, as in ``pyproject.toml``. The package to import is ``scopeguard``.
 
-Every install_command hint takes the name from here.
+Every installation hint takes the name from here.
 """
 
 

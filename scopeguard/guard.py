@@ -49,7 +49,7 @@ class Guard:
         app = GuardMiddleware(app, guard=guard)
 
     For each request, it finds the token, verifies it (as a JWT or by introspection), looks for a revocation, and
-    compares the scopes with the requirement of the route. Tokens that are bound to a proof of possession are denied.
+    compares the token with the requirement of the route. Tokens that are bound to a proof of possession are denied.
 
     One guard serves any number of threads and event loops; they share its keys and caches. It may be constructed before
     a fork. The constructor does no I/O and starts no thread: the keys of an issuer are fetched when the first request
@@ -223,7 +223,7 @@ class Guard:
                 case Denied(response=response) | Unavailable(response=response):
                     return send(response.status, response.headers, response.body)
 
-        * *requirement*: the scopes of the route; ``None`` if any valid token suffices.
+        * *requirement*: the scopes and conditions of the route; ``None`` if any valid token suffices.
         * *optional*: return :class:`Anonymous` for a request without credentials. A bad token, and credentials of
           another scheme, are denied all the same.
         * *closed*: deny valid tokens as well, because no rule describes this route.

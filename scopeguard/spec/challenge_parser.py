@@ -62,7 +62,7 @@ def parse_challenges(values: Iterable[str]) -> tuple[ParsedChallenge, ...]:
 
 
 def _parse_line(value: str) -> list[ParsedChallenge]:
-    found: list[ParsedChallenge | None] = [None]  # the last item is incomplete, or None if it is malformed
+    found: list[ParsedChallenge | None] = [None]  # the last item is current; None before the first, and if malformed
     parameters: dict[str, str] = {}
     for element in (part.strip(" \t") for part in _ELEMENT.findall(value)):
         if parameter := _PARAMETER.fullmatch(element):
