@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from scopeguard.access_token import AccessToken, Anonymous, begin_serving, end_serving
-from scopeguard.adapter.cors import PREFLIGHT_KEY, ask_wsgi_app, expose_headers_in_start_response
+from scopeguard.adapter.cors import PREFLIGHT_KEY, Headers, ask_wsgi_app, expose_headers
 from scopeguard.adapter.declarations import Layer
 from scopeguard.adapter.token_places import remove_from_environ
 from scopeguard.config import checks
@@ -141,7 +141,7 @@ class GuardMiddleware(Layer):
         recalled: AccessToken | None = None
         is_open = rule is not None and rule.access is PUBLIC
         if self.passes_preflights and "HTTP_ORIGIN" in environ:
-            start_response = expose_headers_in_start_response(start_response)
+            start_response = _change_headers(start_response, expose_headers)
             environ[PREFLIGHT_KEY] = environ["REQUEST_METHOD"] == "OPTIONS" and self._announces(
                 environ.get("HTTP_ACCESS_CONTROL_REQUEST_METHOD"), environ
             )
@@ -162,7 +162,7 @@ class GuardMiddleware(Layer):
         sources = engine.sources if rule is None or rule.sources is None else engine.sources.only(rule.sources)
         if sources.in_query and has_access_token(view.query):
             strip_query_token(environ)
-            start_response = _make_private(start_response)
+            start_response = _change_headers(start_response, private_headers)
         requirement = None if rule is None else rule.requirement
         optional = rule is not None and rule.access is OPTIONAL
         decision: Decision = engine.check(
@@ -184,7 +184,7 @@ class GuardMiddleware(Layer):
             case refusal:
                 return _refuse(refusal, start_response, self._cors_headers(environ))
         if optional:
-            start_response = _add_vary(start_response)
+            start_response = _change_headers(start_response, _vary)
         environ[ENVIRON_KEY] = token
         before = begin_serving(token)
         try:
@@ -254,13 +254,21 @@ def raw_path(environ: Environ) -> bytes | None:
 
 def strip_query_token(environ: Environ) -> None:
     """Remove the token from the URL that the app and the access log of the server read."""
-    query = environ.get("QUERY_STRING", "")
-    environ["QUERY_STRING"] = without_access_token(query.encode("latin-1", "replace")).decode("latin-1")
+    environ["QUERY_STRING"] = _strip_query(environ.get("QUERY_STRING", ""))
     for name in ("RAW_URI", "REQUEST_URI"):
-        path, mark, rest = str(environ.get(name, "")).partition("?")
-        if mark:
-            left = without_access_token(rest.encode("latin-1", "replace")).decode("latin-1")
-            environ[name] = f"{path}?{left}" if left else path
+        if name in environ:
+            environ[name] = strip_url(str(environ[name]))
+
+
+def strip_url(url: str) -> str:
+    """Return *url* without the token in its query."""
+    path, _, query = url.partition("?")
+    left = _strip_query(query)
+    return f"{path}?{left}" if left else path
+
+
+def _strip_query(query: str) -> str:
+    return without_access_token(query.encode("latin-1", "replace")).decode("latin-1")
 
 
 def read_form(environ: Environ, limit: int) -> bytes:
@@ -307,19 +315,15 @@ def _refuse(
     return [response.body]
 
 
-def _make_private(start_response: StartResponse) -> StartResponse:
-    """Return a ``start_response`` that keeps a response out of shared caches and its URL out of Referer headers."""
+def _change_headers(start_response: StartResponse, change: Callable[[Headers], Headers]) -> StartResponse:
+    """Return a ``start_response`` that applies *change* to the headers of a response."""
 
-    def start_private(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
-        return start_response(status, private_headers(headers), *rest)
+    def start(status: str, headers: Headers, *rest: Any) -> Any:
+        return start_response(status, change(headers), *rest)
 
-    return start_private
+    return start
 
 
-def _add_vary(start_response: StartResponse) -> StartResponse:
-    """Return a ``start_response`` that tells caches that the response depends on the Authorization field."""
-
-    def start_with_vary(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
-        return start_response(status, [*headers, ("Vary", "Authorization")], *rest)
-
-    return start_with_vary
+def _vary(headers: Headers) -> Headers:
+    """Tell caches that the response depends on the Authorization field."""
+    return [*headers, ("Vary", "Authorization")]

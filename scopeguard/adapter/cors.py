@@ -50,15 +50,6 @@ def expose_headers_in_send(send: Send) -> Send:
     return send_exposed
 
 
-def expose_headers_in_start_response(start_response: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a WSGI ``start_response`` that applies :func:`expose_headers` to the response."""
-
-    def start_exposed(status: str, headers: Headers, *rest: Any) -> Any:
-        return start_response(status, expose_headers(headers), *rest)
-
-    return start_exposed
-
-
 async def ask_asgi_app(app: ASGIApp, scope: Scope, origin: bytes) -> Headers:
     """Return the headers that let *origin* read the refusal of the request in *scope*.
 

@@ -36,9 +36,9 @@ def find_routes(app: Flask, around: Surroundings) -> list[AppRoute]:
             methods -= {"OPTIONS"}
         view = app.view_functions.get(rule.endpoint)
         view_class = getattr(view, "view_class", None)
-        blueprints = [app.blueprints[name] for name in _blueprints(rule.endpoint) if name in app.blueprints]
+        blueprints = [app.blueprints[name] for name in blueprint_names(rule.endpoint) if name in app.blueprints]
         hooks = [
-            hook for name in (*_blueprints(rule.endpoint), None) for hook in app.before_request_funcs.get(name, ())
+            hook for name in (*blueprint_names(rule.endpoint), None) for hook in app.before_request_funcs.get(name, ())
         ]
         for method in sorted(methods):
             function = getattr(view_class, method.lower(), None)
@@ -61,6 +61,7 @@ def template(rule: str) -> str:
     return _VARIABLE.sub(lambda found: f"{{{found[2]}{':path' if found[1] == 'path' else ''}}}", rule)
 
 
-def _blueprints(endpoint: str) -> list[str]:
+def blueprint_names(endpoint: str) -> list[str]:
+    """Return the names of the blueprints around *endpoint*, the innermost first."""
     parts = endpoint.split(".")[:-1]
     return [".".join(parts[:length]) for length in range(len(parts), 0, -1)]

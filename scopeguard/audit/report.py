@@ -49,7 +49,6 @@ class Code(StrEnum):
     ROOT_PATH = "root-path"
     UNKNOWN_PATH = "unknown-path"
     METHOD_OVERRIDE = "method-override"
-    UNREADABLE = "unreadable"
     CORS_INSIDE_GUARD = "cors-inside-guard"
 
 

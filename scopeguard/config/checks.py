@@ -92,12 +92,13 @@ def host_and_port(url: str) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def insecure_hosts(values: object, setting: str = "insecure_http_dangerously") -> frozenset[str]:
+def insecure_hosts(values: object) -> frozenset[str]:
     """Return *values*, a list of ``"name:port"``, in lower case.
 
     Raises :class:`ConfigurationError` for a string (which would be taken for a list of letters), a URL, a name without
     a port and anything that looks like a pattern: every host is named on its own.
     """
+    setting = "insecure_http_dangerously"
     if isinstance(values, str):
         raise ConfigurationError(f'{setting}: write a list, as in ["keycloak:8080"], not one string')
     found = strings(values, setting)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -114,14 +114,7 @@ def _differences(one: Rules, other: Rules, kind: DifferenceKind) -> dict[tuple[s
 
 
 def _turned(difference: Difference) -> Difference:
-    return Difference(
-        kind=difference.kind,
-        method=difference.method,
-        path=difference.path,
-        expected=difference.found,
-        found=difference.expected,
-        source=difference.source,
-    )
+    return replace(difference, expected=difference.found, found=difference.expected)
 
 
 def _methods(rule: Rule) -> list[str]:

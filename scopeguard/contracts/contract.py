@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.config.checks import member
@@ -45,6 +46,11 @@ class Contract:
     rules: tuple[Rule, ...] = field(repr=False)
     catalog: ScopeCatalog = field(repr=False)
     error_body: ErrorBody | None = None
+
+
+def mapping_or_empty(value: object) -> Mapping[str, Any]:
+    """Return *value* if it is a JSON object, else an empty one."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def undeclared_access(undeclared: Undeclared | str | None) -> Requirement | Access | None:

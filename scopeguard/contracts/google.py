@@ -15,6 +15,7 @@ from scopeguard.contracts.contract import (
     Undeclared,
     checked_base_path,
     checked_operations,
+    mapping_or_empty,
     nothing_declared,
     parameter,
     undeclared_access,
@@ -109,7 +110,10 @@ class _Reader:
         if verb.upper() not in METHODS:
             raise self.document.error(f"{name}: {printable(verb)} is not a method of HTTP")
         access = self._access(method, name)
-        parameters = {**_mapping(self.document.content.get("parameters")), **_mapping(method.get("parameters"))}
+        parameters = {
+            **mapping_or_empty(self.document.content.get("parameters")),
+            **mapping_or_empty(method.get("parameters")),
+        }
         return [
             Operation(
                 method=http_method,
@@ -140,16 +144,12 @@ class _Reader:
         places = [(verb, base + _slashed(path))]
         if method.get("useMediaDownloadService") is True:
             places.append((verb, f"/download{base}{_slashed(path)}"))
-        for protocol in _mapping(_mapping(method.get("mediaUpload")).get("protocols")).values():
-            full = _slashed(str(_mapping(protocol).get("path", "")))
+        for protocol in mapping_or_empty(mapping_or_empty(method.get("mediaUpload")).get("protocols")).values():
+            full = _slashed(str(mapping_or_empty(protocol).get("path", "")))
             if self.base_path is not None:
                 full = full.replace(f"/upload/{service}/".replace("//", "/"), f"/upload{self.base_path}/", 1)
             places += [(each, full) for each in dict.fromkeys((verb, "PUT", "DELETE"))]
         return places
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _slashed(path: str) -> str:
@@ -168,7 +168,7 @@ def _expanded(path: str, parameters: Mapping[str, Any]) -> str:
         name = parameter(found[2])
         if not found[1]:
             return f"{{{name}}}"
-        pattern = _mapping(parameters.get(found[2])).get("pattern")
+        pattern = mapping_or_empty(parameters.get(found[2])).get("pattern")
         return _segments(name, pattern) if isinstance(pattern, str) else f"{{{name}:segments}}"
 
     return _TEMPLATE.sub(template, path)

@@ -17,6 +17,7 @@ from scopeguard.contracts.contract import (
     Undeclared,
     checked_base_path,
     checked_operations,
+    mapping_or_empty,
     nothing_declared,
     parameter,
     undeclared_access,
@@ -116,11 +117,11 @@ class Reader:
             if "swagger" in found.content:
                 raise found.error("Swagger 2.0 is not read; convert it to OpenAPI 3")
             raise found.error(f"not OpenAPI 3.0, 3.1 or 3.2: openapi is {printable(version)}")
-        title = _mapping(found.content.get("info")).get("title")
+        title = mapping_or_empty(found.content.get("info")).get("title")
         if found.name == "OpenAPI document" and isinstance(title, str) and title:
             found = Document(printable(title, 80), found.content)
         found.refuse_misspelled(found.content, _DECISIVE, "the document")
-        declared = _mapping(_mapping(found.content.get("components")).get("securitySchemes"))
+        declared = mapping_or_empty(mapping_or_empty(found.content.get("components")).get("securitySchemes"))
         schemes = {str(name): _followed(found, scheme, f"security scheme {name}") for name, scheme in declared.items()}
         return cls(found, checked_base_path(base_path), Schemes.of(found, schemes, ignore_schemes))
 
@@ -182,7 +183,7 @@ class Reader:
         servers = operation.get("servers") or item.get("servers") or self.document.content.get("servers") or [{}]
         if not isinstance(servers, list):
             raise ConfigurationError("servers: a list is needed")
-        return [_base(_mapping(server)) for server in servers]
+        return [_base(mapping_or_empty(server)) for server in servers]
 
 
 def _with_conditions(access: Requirement | Access | None, members: Any) -> Requirement:
@@ -203,15 +204,15 @@ def _with_conditions(access: Requirement | Access | None, members: Any) -> Requi
 
 def security_schemes(document: DocumentOrPath) -> tuple[str, ...]:
     """Return the names of the security schemes that *document* declares."""
-    components = _mapping(read_document(document, "OpenAPI document").content.get("components"))
-    return tuple(map(str, _mapping(components.get("securitySchemes"))))
+    components = mapping_or_empty(read_document(document, "OpenAPI document").content.get("components"))
+    return tuple(map(str, mapping_or_empty(components.get("securitySchemes"))))
 
 
 def _base(server: Mapping[str, Any]) -> str:
     """Return the path of a *server* without its final slash."""
     url = str(server.get("url", "/"))
-    for name, variable in _mapping(server.get("variables")).items():
-        url = url.replace(f"{{{name}}}", str(_mapping(variable).get("default", "")))
+    for name, variable in mapping_or_empty(server.get("variables")).items():
+        url = url.replace(f"{{{name}}}", str(mapping_or_empty(variable).get("default", "")))
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -262,7 +263,3 @@ def _target(document: Document, reference: Any, name: str) -> Any:
         else:
             raise document.error(f"{name}: $ref {printable(reference)} leads nowhere")
     return value
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

@@ -130,7 +130,7 @@ class Engine:
         try:
             token = blocking.run(self._authenticate(request, chosen), self.runtime, read_form)
         except (AccessDenied, AuthorityUnavailable) as error:
-            if optional and isinstance(error, MissingCredentials) and error.reason is Reason.NO_CREDENTIALS:
+            if optional and _is_anonymous(error):
                 return self.admit_anonymous(request)
             return self.refuse(error, requirement if challenged is None else challenged(), request=request)
         return self._authorize(token, requirement, request, closed=closed, challenged=challenged)
@@ -157,7 +157,7 @@ class Engine:
 
                 token = await aio.run(flow, self.runtime, read_form, effect, client_gone)
         except (AccessDenied, AuthorityUnavailable) as error:
-            if optional and isinstance(error, MissingCredentials) and error.reason is Reason.NO_CREDENTIALS:
+            if optional and _is_anonymous(error):
                 return self.admit_anonymous(request)
             return self.refuse(error, requirement if challenged is None else challenged(), request=request)
         return self._authorize(token, requirement, request, closed=closed, challenged=challenged)
@@ -475,3 +475,8 @@ class Engine:
         from scopeguard.edge import aio
 
         await aio.close(self.runtime)
+
+
+def _is_anonymous(error: AccessDenied | AuthorityUnavailable) -> bool:
+    """Return whether the request has no credentials, as opposed to bad ones or those of another scheme."""
+    return isinstance(error, MissingCredentials) and error.reason is Reason.NO_CREDENTIALS

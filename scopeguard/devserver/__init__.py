@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
@@ -40,7 +39,7 @@ from scopeguard.errors import ConfigurationError
 from scopeguard.extras import install_command
 
 if TYPE_CHECKING:
-    import uvicorn
+    from scopeguard.devserver.serving import Serving
 
 __all__ = [
     "GOOGLE_TOKEN_AUDIENCE",
@@ -92,9 +91,9 @@ def serve(
     _check_port(port)
     function(ready, "ready", "a function without arguments")
     with listening(host, port) as listener:
-        server = _server(authority, listener, host, control=control)
+        serving = _serving(authority, listener, host, control=control)
         ready()
-        server.run(sockets=[listener])
+        serving.run()
 
 
 class DevServer:
@@ -112,9 +111,7 @@ class DevServer:
         self._host = host
         self._port = port
         self._control = control
-        self._listener: socket.socket | None = None
-        self._server: uvicorn.Server | None = None
-        self._thread: threading.Thread | None = None
+        self._serving: Serving | None = None
 
     @property
     def url(self) -> str:
@@ -125,28 +122,19 @@ class DevServer:
         listener = listening(self._host, self._port)
         self._port = listener.getsockname()[1]  # entering the block again takes the same port
         try:
-            self._server = _server(self.authority, listener, self._host, control=self._control)
+            serving = _serving(self.authority, listener, self._host, control=self._control)
         except BaseException:
             listener.close()
             raise
-        self._listener = listener
-        # The socket listens already, so connections wait in its queue until uvicorn is ready.
-        self._thread = threading.Thread(
-            target=self._server.run, args=([listener],), name="scopeguard-devserver", daemon=True
-        )
-        self._thread.start()
+        self._serving = serving.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        server, thread = self._server, self._thread
-        self._server = self._thread = None
-        if server is not None and thread is not None:
-            server.should_exit = True
-            thread.join()
-        if self._listener is not None:  # uvicorn does not close it if it was stopped before it started
-            self._listener.close()
+        serving, self._serving = self._serving, None
+        if serving is not None:
+            serving.__exit__(kind, error, trace)
 
 
 def check_address(authority: Authority, host: str, *, allow_remote: bool) -> None:
@@ -171,9 +159,9 @@ def _check_port(port: int) -> None:
         raise ConfigurationError("port: must be 65535 at most")
 
 
-def _server(authority: Authority, listener: socket.socket, host: str, *, control: bool) -> uvicorn.Server:
+def _serving(authority: Authority, listener: socket.socket, host: str, *, control: bool) -> Serving:
     try:
-        import uvicorn  # noqa: PLC0415 - an extra, which the rest of this package does not need
+        from scopeguard.devserver.serving import Serving  # noqa: PLC0415 - uvicorn is an extra
     except ImportError:
         raise ConfigurationError(f"devserver: needs uvicorn; {install_command('devserver')}") from None
     port = listener.getsockname()[1]
@@ -184,14 +172,4 @@ def _server(authority: Authority, listener: socket.socket, host: str, *, control
         "every user of this machine" if is_loopback(host) else "every machine that reaches it",
         authority.issuer,
     )
-    return uvicorn.Server(
-        uvicorn.Config(
-            create_app(authority, control=control),
-            lifespan="off",
-            ws="none",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            timeout_graceful_shutdown=1,
-        )
-    )
+    return Serving(create_app(authority, control=control), listener)

@@ -50,13 +50,13 @@ class GoogleServiceAccount:
         instance(self.key, SigningKey, "key", "a SigningKey")
 
     @classmethod
-    def generate(cls, email: str, *, scopes: Sequence[str], lifetime: int = 3600) -> Self:
-        """Return a new account that may get *scopes*, with a new RSA key. Its tokens are valid for *lifetime* seconds.
+    def generate(cls, email: str, *, scopes: Sequence[str]) -> Self:
+        """Return a new account that may get *scopes*, with a new RSA key. Its tokens are valid for an hour.
 
         Its assertions may have Google's audience as well as the authority's own, because Google's libraries write
         :data:`GOOGLE_TOKEN_AUDIENCE` for every ``token_uri``.
         """
-        return cls._with(SigningKey.generate("RS256"), email, scopes, lifetime)
+        return cls._with(SigningKey.generate("RS256"), email, scopes)
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], email: str, *, scopes: Sequence[str], token_uri: str) -> Self:
@@ -80,13 +80,12 @@ class GoogleServiceAccount:
         return cls._with(SigningKey(kid=kid, algorithm="RS256", private_key=private_key), email, scopes)
 
     @classmethod
-    def _with(cls, key: SigningKey, email: str, scopes: Sequence[str], lifetime: int = 3600) -> Self:
+    def _with(cls, key: SigningKey, email: str, scopes: Sequence[str]) -> Self:
         public = key.private_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         account = ServiceAccount(
             email=email,
             public_key=public.decode("ascii"),
             scopes=scopes,
-            lifetime=lifetime,
             assertion_audiences=[GOOGLE_TOKEN_AUDIENCE],
         )
         return cls(account=account, key=key)

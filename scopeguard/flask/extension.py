@@ -33,7 +33,7 @@ from scopeguard.flask.request_state import (
 from scopeguard.guard import Guard, engine_of
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.spec.challenge import private_headers
-from scopeguard.spec.credentials import has_access_token, without_access_token
+from scopeguard.spec.credentials import has_access_token
 from scopeguard.wsgi import (
     ENVIRON_KEY,
     GUARD_KEY,
@@ -43,6 +43,7 @@ from scopeguard.wsgi import (
     recall,
     request_view,
     strip_query_token,
+    strip_url,
 )
 
 _MOST_ROUTES: Final = 4096
@@ -295,6 +296,4 @@ def _strip_query_token() -> None:
     for cached in ("args", "full_path", "url", "values"):
         request.__dict__.pop(cached, None)
     if isinstance(request.routing_exception, RequestRedirect):
-        path, mark, query = request.routing_exception.new_url.partition("?")
-        left = without_access_token(query.encode("latin-1", "replace")).decode("latin-1")
-        request.routing_exception.new_url = f"{path}{mark}{left}" if left else path
+        request.routing_exception.new_url = strip_url(request.routing_exception.new_url)

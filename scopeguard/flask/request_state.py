@@ -14,6 +14,7 @@ from werkzeug.local import LocalProxy
 
 from scopeguard.access_token import AccessToken, Serving, begin_serving, end_serving
 from scopeguard.adapter.declarations import REQUIREMENT, SOURCES, access_of
+from scopeguard.audit.flask_routes import blueprint_names
 from scopeguard.config.sources import TokenSource
 from scopeguard.core.decision import Denied, Report, Unavailable
 from scopeguard.core.engine import Engine
@@ -122,7 +123,7 @@ class CurrentToken:
 def _decorables(view: Any, endpoint: str, method: str) -> list[Any]:
     """Return the objects that decorators may have marked for *view*, the most specific first."""
     known = current_app.blueprints
-    found: list[Any] = [known[name] for name in _blueprints(endpoint) if name in known]
+    found: list[Any] = [known[name] for name in blueprint_names(endpoint) if name in known]
     if view is None:
         return found
     view_class = getattr(view, "view_class", None)
@@ -134,12 +135,9 @@ def _decorables(view: Any, endpoint: str, method: str) -> list[Any]:
 
 def _hooks(endpoint: str) -> list[Any]:
     """Return the functions given to before_request that Flask calls before the view of *endpoint*."""
-    return [hook for name in (None, *_blueprints(endpoint)) for hook in current_app.before_request_funcs.get(name, ())]
-
-
-def _blueprints(endpoint: str) -> list[str]:
-    names = endpoint.split(".")[:-1]
-    return [".".join(names[:length]) for length in range(len(names), 0, -1)]
+    return [
+        hook for name in (None, *blueprint_names(endpoint)) for hook in current_app.before_request_funcs.get(name, ())
+    ]
 
 
 def is_answered_by_flask(flask_request: Request) -> bool:

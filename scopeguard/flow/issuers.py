@@ -210,8 +210,8 @@ def read_metadata(
     place: str,
     issuer: str,
     clock: Clock,
-    internal_hosts: Collection[str] = (),
-    insecure: Collection[str] = (),
+    internal_hosts: Collection[str],
+    insecure: Collection[str],
 ) -> Metadata:
     """Return the metadata of *issuer* in *answer*.
 

@@ -95,8 +95,8 @@ def check_endpoint(
     members: Mapping[str, Any],
     name: str,
     issuer: str,
-    internal_hosts: Collection[str] = (),
-    insecure: Collection[str] = (),
+    internal_hosts: Collection[str],
+    insecure: Collection[str],
 ) -> str | None:
     """Return the URL that *members* have under *name*, or ``None`` if there is none.
 

@@ -113,22 +113,20 @@ _HASHES: Final[Mapping[str, HashAlgorithm]] = {
 def _cryptography_verifier(algorithm: str, public_key: PublicKey) -> Verifier:
     match public_key:
         case Ed25519PublicKey():
-            return _eddsa_verifier(public_key)
+            return _verifier(public_key.verify)
         case EllipticCurvePublicKey():
             return _ecdsa_verifier(public_key, _HASHES[algorithm])
         case _:
             digest = _HASHES[algorithm]
             # RFC 7518 section 3.5: "The size of the salt value is the same size as the hash function output."
             pss = PSS(MGF1(digest), digest.digest_size)
-            return _rsa_verifier(public_key, pss if algorithm.startswith("PS") else PKCS1v15(), digest)
+            return _verifier(public_key.verify, pss if algorithm.startswith("PS") else PKCS1v15(), digest)
 
 
-def _rsa_verifier(public_key: RSAPublicKey, padding: PKCS1v15 | PSS, digest: HashAlgorithm) -> Verifier:
-    check = public_key.verify
-
+def _verifier(check: Callable[..., None], *parameters: object) -> Verifier:
     def verify(signed: bytes, signature: bytes) -> bool:
         try:
-            check(signature, signed, padding, digest)
+            check(signature, signed, *parameters)
         except InvalidSignature:
             return False
         return True
@@ -142,19 +140,6 @@ def _ecdsa_verifier(public_key: EllipticCurvePublicKey, digest: HashAlgorithm) -
     def verify(signed: bytes, signature: bytes) -> bool:
         try:
             check(der_signature(signature), signed, method)
-        except InvalidSignature:
-            return False
-        return True
-
-    return verify
-
-
-def _eddsa_verifier(public_key: Ed25519PublicKey) -> Verifier:
-    check = public_key.verify
-
-    def verify(signed: bytes, signature: bytes) -> bool:
-        try:
-            check(signature, signed)
         except InvalidSignature:
             return False
         return True

@@ -49,10 +49,7 @@ def read(body: bytes, now: float) -> dict[str, Any]:
     no ``exp``, it is *now* plus ``expires_in``. Raises :class:`MalformedInfo` if both are missing, or if *body* is not
     a JSON object.
     """
-    try:
-        members = parse_object(body)
-    except MalformedJSON as error:
-        raise MalformedInfo(f"the answer is {error}") from None
+    members = _parse(body)
     claims: dict[str, Any] = {"active": True}
     for name, older_name in _NAMES:
         value = members.get(name)
@@ -76,10 +73,7 @@ def read_gitlab(body: bytes, now: float) -> dict[str, Any]:
     token has no application, and some tokens do not expire), and the members that mark another kind of token. *now* is
     in seconds since the epoch; ``exp`` is *now* plus ``expires_in``. Raises :class:`MalformedInfo` for another form.
     """
-    try:
-        members = parse_object(body)
-    except MalformedJSON as error:
-        raise MalformedInfo(f"the answer is {error}") from None
+    members = _parse(body)
     left, application, owner = members.get("expires_in"), members.get("application"), members.get("resource_owner_id")
     if not isinstance(members.get("scope"), list):
         raise MalformedInfo("the answer has no list of scopes")
@@ -94,6 +88,13 @@ def read_gitlab(body: bytes, now: float) -> dict[str, Any]:
     if _seconds(owner) is not None:
         claims["sub"] = str(owner)
     return {**kind_claims(members), **claims}
+
+
+def _parse(body: bytes) -> dict[str, Any]:
+    try:
+        return parse_object(body)
+    except MalformedJSON as error:
+        raise MalformedInfo(f"the answer is {error}") from None
 
 
 def _seconds(value: object) -> int | None:

@@ -284,8 +284,7 @@ class KeyRing(Locked):
         policy = self._policy
         ttl = policy.ttl if lifetime is None else min(max(lifetime, policy.min_ttl), policy.max_ttl)
         with self._lock:
-            self._end_flight(number)
-            if number < self._landed:
+            if not self._end_flight(number):
                 return
             self._landed = number
             before = () if self.current is None else self.current.keys.keys
@@ -303,8 +302,7 @@ class KeyRing(Locked):
     def fail(self, now: float, *, number: int, retry_after: float | None) -> None:
         """Record that fetch *number* failed. The keys stay; the pause before the next fetch grows with each failure."""
         with self._lock:
-            self._end_flight(number)
-            if number < self._landed:
+            if not self._end_flight(number):
                 return
             self._failures += 1
             self._next_attempt = now + self._backoff.pause(self._failures, retry_after)
@@ -320,9 +318,11 @@ class KeyRing(Locked):
         self._aloft = 0
         self._claimed_until = 0.0
 
-    def _end_flight(self, number: int) -> None:
+    def _end_flight(self, number: int) -> bool:
+        """End fetch *number*. Return whether its result counts: no later fetch has succeeded."""
         self._come_down(number)
         self.generation += 1
+        return number >= self._landed
 
     def _come_down(self, number: int) -> None:
         if number == self._aloft:

@@ -5,21 +5,18 @@ They use real sockets and real HTTP. Only the time is simulated: all read one cl
 
 from __future__ import annotations
 
-import socket
-import threading
 import time
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Final, Self
 
 import httpx
-import uvicorn
 
-from scopeguard.asgi import ASGIApp
 from scopeguard.cli.demo.api import INSERT, READ, guarded_app
 from scopeguard.client import ClientCredentials
 from scopeguard.config.issuer import Issuer
 from scopeguard.devserver import Authority, Client, DevServer, KeyRing
+from scopeguard.devserver.serving import Serving
 from scopeguard.edge.listening import listening
 from scopeguard.guard import Decision, Denied, Guard, Unavailable
 from scopeguard.spec.challenge import ChallengeStyle
@@ -53,34 +50,6 @@ class MovableClock:
     def return_to_now(self) -> None:
         """Set the wall clock to the time of the machine. The monotonic clock must not go back."""
         self._wall = 0.0
-
-
-class Serving:
-    """Serves *app* on *listener* in a thread, for the length of a ``with`` block."""
-
-    def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
-        config = uvicorn.Config(
-            app,
-            lifespan="off",
-            ws="none",
-            access_log=False,
-            log_config=None,
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=1,
-        )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, args=([listener],), name="demo-api", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.should_exit = True
-        self._thread.join()
 
 
 class World:

@@ -122,9 +122,9 @@ class Forge:
         """Return *text* with its signature."""
         return f"{text}.{base64url((key or self.ec).sign(text.encode('ascii')))}"
 
-    def with_signature(self, signature: bytes, header: Part | None = None, claims: Part | None = None) -> str:
-        """Return a token with the given *signature*."""
-        return f"{self.text(header, claims)}.{base64url(signature)}"
+    def with_signature(self, signature: bytes, header: Part) -> str:
+        """Return a valid token but for its *header* and *signature*."""
+        return f"{self.text(header)}.{base64url(signature)}"
 
     def raw_claims(self, **raw: str) -> bytes:
         """Return the claims of a valid token with members in raw JSON, which ``json`` would write differently."""
