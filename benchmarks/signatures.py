@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 from jwt.algorithms import get_default_algorithms
 
 from benchmarks.measuring import Measured, in_turns, machine, table, timed
-from scopeguard.core.signature_backends import checked_backends
+from scopeguard.core.signature_backends import load_backends
 from scopeguard.devserver.keys import SigningKey
 from scopeguard.spec.jwks import parse_key_set
 from scopeguard.spec.signatures import der_signature
@@ -50,7 +50,7 @@ def compared(algorithm: str, *, rounds: int) -> dict[str, Measured]:
         "PyJWT, its algorithm class": partial(pyjwt.verify, SIGNED, public, signature),
     }
     for names in ((), ("awscrt",), ("pynacl",)):
-        backends = checked_backends(names)
+        backends = load_backends(names)
         if all(backend.prepare(algorithm, public) for backend in backends):
             (ready,) = parse_key_set({"keys": [key.public_jwk()]}, backends=backends).keys
             name = f"scopeguard, {names[0] if names else 'cryptography'}"

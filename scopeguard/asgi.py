@@ -32,7 +32,7 @@ from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard, engine_of
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
-from scopeguard.rules.routed import checked_root_path, without_prefix
+from scopeguard.rules.routed import check_root_path, without_prefix
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import Response, private_headers
 from scopeguard.spec.credentials import has_access_token, without_access_token
@@ -110,7 +110,7 @@ class GuardMiddleware(Layer):
         self._close_on_expiry = close_on_expiry
         self._opens_unmatched = not self.rules.deny_unmatched
         self._find = self.rules.find
-        self.root_path: str | None = checked_root_path(root_path)
+        self.root_path: str | None = check_root_path(root_path)
         self._app_rules = AppRules(self)
         self._check = StartCheck(self, guard)
         self._route_requirements = RouteRequirements(app)
@@ -143,7 +143,7 @@ class GuardMiddleware(Layer):
             rule = self._rule(method, scope)
         engine, token, is_passed = self._engine, None, False
         if engine.listens:
-            report = engine.report(method, scope["path"], None if rule is None else rule.path)
+            report = engine.begin_report(method, scope["path"], None if rule is None else rule.path)
             if report is not None:  # None if a layer around this one has begun the report
                 await self._call_with_report(report, scope, receive, send)
                 return
@@ -182,14 +182,14 @@ class GuardMiddleware(Layer):
     async def _call_with_report(self, report: Report, scope: Scope, receive: Receive, send: Send) -> None:
         async def tell_and_send(message: Message) -> None:
             if message["type"] in _STARTS:
-                report.tell(framework_route(scope))
+                report.publish(framework_route(scope))
             await send(message)
 
         try:
             await self(scope, receive, tell_and_send)
         finally:
-            report.tell(framework_route(scope))
-            report.leave()
+            report.publish(framework_route(scope))
+            report.end()
 
     async def _admit(
         self, scope: Scope, receive: Receive, send: Send, method: str, rule: Rule | None
@@ -219,7 +219,7 @@ class GuardMiddleware(Layer):
             sources=sources,
             read_form=None if body is None else body.read,
             client_gone=detector.wait,
-            challenged=lambda: self._route_requirements.combine(requirement, method, view.path),
+            challenge_requirement=lambda: self._route_requirements.combine(requirement, method, view.path),
         )
         if isinstance(decision, Denied | Unavailable):
             await self._refuse(decision, scope, send)

@@ -23,7 +23,7 @@ from scopeguard.config.token_cache import TokenCachePolicy, checked_policy
 from scopeguard.core.arguments import Settings, check_arguments
 from scopeguard.core.decision import Decision, Denied, Granted, Reporter, Unavailable
 from scopeguard.core.engine import Engine
-from scopeguard.core.signature_backends import checked_backends
+from scopeguard.core.signature_backends import load_backends
 from scopeguard.edge.http import HttpxTransport
 from scopeguard.edge.runtime import SystemClock, Transport
 from scopeguard.errors import ConfigurationError
@@ -150,7 +150,7 @@ class Guard:
             require_https=require_https,
             revocation=revocation or RevocationPolicy(),
             token_cache=None if token_cache == "off" else checked_policy(token_cache),
-            backends=checked_backends(signature_backends),
+            backends=load_backends(signature_backends),
             audit=AuditMode.of(audit),
             cors_preflight=member(Preflight, cors_preflight, "cors_preflight"),
             insecure_hosts=insecure,

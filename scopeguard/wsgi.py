@@ -29,7 +29,7 @@ from scopeguard.errors import ConfigurationError, InvalidRequest, Reason, Reques
 from scopeguard.guard import Guard, engine_of
 from scopeguard.request import RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
-from scopeguard.rules.routed import checked_root_path
+from scopeguard.rules.routed import check_root_path
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import private_headers
 from scopeguard.spec.credentials import declared_length, has_access_token, without_access_token
@@ -116,7 +116,7 @@ class GuardMiddleware(Layer):
         self.guard = guard
         self._engine = engine = engine_of(guard)
         self.rules: Rules = engine.check_rules(Rules.chosen(rules, guard.rules).with_public(public))
-        self.root_path: str | None = checked_root_path(root_path)
+        self.root_path: str | None = check_root_path(root_path)
         self._find: Callable[[str, str, bytes | None], Rule | None] = AppRules(self).find
         self._opens_unmatched = not self.rules.deny_unmatched
         self.passes_preflights: bool = engine.passes_preflights(cors_preflight)
@@ -132,12 +132,12 @@ class GuardMiddleware(Layer):
         rule = self._find(environ["REQUEST_METHOD"], decoded_path(environ), raw_path(environ))
         if engine.listens:
             route = None if rule is None else rule.path
-            report = engine.report(environ["REQUEST_METHOD"], decoded_path(environ), route)
+            report = engine.begin_report(environ["REQUEST_METHOD"], decoded_path(environ), route)
             if report is not None:  # None if a layer around this one has begun the report
                 try:
                     return self(environ, start_response)
                 finally:
-                    report.leave()
+                    report.end()
         recalled: AccessToken | None = None
         is_open = rule is not None and rule.access is PUBLIC
         if self.passes_preflights and "HTTP_ORIGIN" in environ:
@@ -172,7 +172,7 @@ class GuardMiddleware(Layer):
             closed=self.rules.closes(rule),
             sources=sources,
             read_form=lambda limit: read_form(environ, limit),
-            challenged=lambda: self._route_requirements.combine(requirement, view.method, view.path),
+            challenge_requirement=lambda: self._route_requirements.combine(requirement, view.method, view.path),
         )
         remove_from_environ(environ, sources)
         token: AccessToken | None = None

@@ -1,1 +1,1 @@
-"""What a :class:`~scopeguard.guard.Guard` is made of. Adapters and endpoints use it; users hold the guard."""
+"""The implementation of :class:`~scopeguard.guard.Guard`, for adapters and endpoints. Users call the guard."""

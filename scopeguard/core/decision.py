@@ -1,4 +1,4 @@
-"""What a guard decides about a request, and how that is told: refusals to the log, each request once to a listener."""
+"""The decisions of a guard, and how it reports them: refusals to the log, each request once to the listener."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ refusals: Final = logging.getLogger("scopeguard.decisions")
 class Granted:
     """The request carries a valid access token, and the token satisfies the requirement if there was one.
 
-    ``method``, ``path`` and ``route`` describe the request for listeners (``on_decision``). ``path`` is without query.
-    ``route`` is the template of the route or of the rule, ``None`` where neither is known. They do not count in
-    comparisons.
+    ``method``, ``path`` and ``route`` describe the request for listeners (``on_decision``). ``path`` has no query.
+    ``route`` is the path template of the route or of the rule, ``None`` if neither is known. Comparisons ignore these
+    three.
     """
 
     access_token: AccessToken
@@ -57,7 +57,7 @@ class _Unfrozen:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """The request was judged and refused; ``response`` is what to send. For the rest see :class:`Granted`."""
+    """The request is refused. ``response`` is the response to send. For the other fields see :class:`Granted`."""
 
     error: AccessDenied
     response: Response
@@ -68,8 +68,10 @@ class Denied:
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """The token could not be judged because its authority did not answer; ``response`` is a 503. For the rest see
-    :class:`Granted`."""
+    """The token could not be validated, because its authorization server or the store did not answer.
+
+    ``response`` is the 503 to send. For the other fields see :class:`Granted`.
+    """
 
     error: AuthorityUnavailable
     response: Response
@@ -79,21 +81,21 @@ class Unavailable:
 
 
 Decision = Granted | Anonymous | Denied | Unavailable
-"""What :meth:`Guard.check` returns; take it apart with ``match``. ``Anonymous`` comes only where it was asked for."""
+"""The result of :meth:`Guard.check`, for ``match``. ``Anonymous`` occurs only with ``optional`` or on public routes."""
 
 
 class Reporter:
-    """Tells of the decisions of one guard."""
+    """Writes refusals to the log and passes decisions to the listener of one guard."""
 
     def __init__(self, listener: Callable[[Decision], None] | None, policy: RefusalLog | None) -> None:
         self.listener = listener
         self._policy = policy
-        # Failures of the listener are written within a limit as well.
+        # Failures of the listener are limited as well.
         limits = policy or RefusalLog()
         self._lines = LineBudget(limits.burst, limits.interval)
 
     def log_refusal(self, error: AccessDenied | AuthorityUnavailable, route: str, now: float) -> None:
-        """Write the line about a refused request. *route* begins it; *now* is in monotonic seconds."""
+        """Log the refusal of a request. The line begins with *route*; *now* is in monotonic seconds."""
         policy = self._policy
         if policy is None or not refusals.isEnabledFor(policy.number):
             return
@@ -104,45 +106,46 @@ class Reporter:
         more = f" [and {left_out} more with this reason since the last such line]" if left_out else ""
         refusals.log(policy.number, "%s: %s%s%s", verdict, route, error, more)
 
-    def decided(self, decision: Decision, request: RequestView | None, now: float, *, again: bool = False) -> None:
-        """Tell the listener of *decision*, or put it into the report of the request that is being served.
+    def report(self, decision: Decision, request: RequestView | None, now: float, *, again: bool = False) -> None:
+        """Add *decision* to the report of the current request. Without a report, pass it to the listener at once.
 
-        *again*: a token that was judged before was looked at once more, by a layer inside of the one that judged it.
+        *again*: an inner layer has checked a token that an outer layer had validated.
         """
-        report = self.open_report()
+        report = self.current_report()
         if report is not None and report.add(decision, again=again):
             return
         if request is not None:
             decision = replace(decision, method=request.method, path=request.path)
-        self.tell(decision, now)
+        self.notify(decision, now)
 
-    def open_report(self) -> Report | None:
-        """The report of the request that is being served, if this guard has one."""
+    def current_report(self) -> Report | None:
+        """Return the report of this guard for the current request, if there is one."""
         report = _current.get()
         while report is not None and (report.reporter is not self or report.has_ended):
             report = report.outer
         return report
 
-    def tell(self, decision: Decision, now: float) -> None:
-        """Call the listener. Its failure is logged and changes nothing: the decision has been made."""
+    def notify(self, decision: Decision, now: float) -> None:
+        """Call the listener. An exception in it is logged and does not change the decision."""
         if self.listener is None:
             return
         try:
             self.listener(decision)
         except Exception:
             if self._lines.spend("on_decision", now) is not None:
-                log.exception("on_decision failed; the request goes on as decided")
+                log.exception("on_decision failed; the decision stands")
 
 
 class Report:
-    """The one decision about a request: what layers around each other decide is told when the response begins.
+    """The one decision about a request that the listener gets, out of those of nested layers.
 
-    A refusal takes the place of a grant: a route may refuse what middleware has let in. It is the current report of its
-    task or thread from its construction to :meth:`leave`.
+    The listener is called when the response begins. A refusal replaces a grant: a route may refuse a request that
+    middleware has admitted. From its construction to :meth:`end`, it is the current report of its task or thread.
     """
 
     __slots__ = (
-        "_before", "_clock", "_decision", "_is_told", "_method", "_path", "_route", "has_ended", "outer", "reporter",
+        "_before", "_clock", "_decision", "_is_published", "_method", "_path", "_route", "has_ended", "outer",
+        "reporter",
     )  # fmt: skip
 
     def __init__(
@@ -156,34 +159,34 @@ class Report:
         self._path = path
         self._clock = clock
         self._decision: Decision | None = None
-        self._is_told = False
+        self._is_published = False
         self._before: Token[Report | None] = _current.set(self)
 
     def add(self, decision: Decision, *, again: bool) -> bool:
-        """Whether *decision* needs no telling of its own."""
+        """Add *decision*. Return false if the caller has to pass it to the listener itself."""
         refused = isinstance(decision, Denied | Unavailable)
-        if self._is_told:
+        if self._is_published:
             return again and not refused
         if refused or not isinstance(self._decision, Granted | Denied | Unavailable):
             self._decision = decision
         return True
 
-    def tell(self, route: str | None = None) -> None:
-        """Tell the listener now, if it was not told before. *route* is more precise than the one given before."""
+    def publish(self, route: str | None = None) -> None:
+        """Pass the decision to the listener, once. *route* is more precise than the one given at construction."""
         decision, self._decision = self._decision, None
-        if decision is not None and not self._is_told:
+        if decision is not None and not self._is_published:
             described = replace(decision, method=self._method, path=self._path, route=route or self._route)
-            self._is_told = True
-            self.reporter.tell(described, self._clock())
+            self._is_published = True
+            self.reporter.notify(described, self._clock())
 
-    def leave(self) -> None:
-        """End the report; tells the listener if that has not happened yet."""
-        self.tell()
+    def end(self) -> None:
+        """Publish the decision if that has not happened, and end the report."""
+        self.publish()
         self.has_ended = True
         try:
             _current.reset(self._before)
         except ValueError:
-            pass  # in another context than it began in, which goes on to see a report that has ended
+            pass  # called in another context, which ignores this report from now on because it has ended
 
 
 _current: Final[ContextVar[Report | None]] = ContextVar("scopeguard_report", default=None)

@@ -1,4 +1,4 @@
-"""The working part of a :class:`~scopeguard.guard.Guard`: checks requests, writes refusals, keeps state of issuers.
+"""The implementation of :class:`~scopeguard.guard.Guard`: checks requests, writes refusals, keeps the issuers' state.
 
 Users hold the guard. Adapters and endpoints get the engine with :func:`scopeguard.guard.engine_of`, once, when they are
 constructed, and call it for each request.
@@ -73,7 +73,7 @@ class Engine:
         self.sources: TokenSources = settings.sources
         self.reporter: Reporter = reporter
         self.listens: bool = reporter.listener is not None
-        """Whether there is a listener for decisions: only then does an adapter need :meth:`report`."""
+        """Whether there is a listener for decisions: only then does an adapter need :meth:`begin_report`."""
         # Whether a token sent in cleartext is refused, or logged once.
         self._watches_cleartext = True
 
@@ -119,21 +119,23 @@ class Engine:
         closed: bool = False,
         sources: TokenSources | None = None,
         read_form: Callable[[int], bytes] | None = None,
-        challenged: Callable[[], Requirement | None] | None = None,
+        challenge_requirement: Callable[[], Requirement | None] | None = None,
     ) -> Decision:
         """See :meth:`Guard.check <scopeguard.guard.Guard.check>`.
 
-        *challenged* returns the requirement that the challenge of a refusal names. Adapters use it where other code
-        checks more than *requirement* afterwards.
+        *challenge_requirement* returns the requirement that the challenge of a refusal names. Adapters give it if code
+        inside the app requires more than *requirement*.
         """
-        chosen = self._readable(sources, can_read=read_form is not None)
+        chosen = self._readable_sources(sources, can_read=read_form is not None)
         try:
             token = blocking.run(self._authenticate(request, chosen), self.runtime, read_form)
         except (AccessDenied, AuthorityUnavailable) as error:
             if optional and _is_anonymous(error):
                 return self.admit_anonymous(request)
-            return self.refuse(error, requirement if challenged is None else challenged(), request=request)
-        return self._authorize(token, requirement, request, closed=closed, challenged=challenged)
+            return self.refuse(
+                error, requirement if challenge_requirement is None else challenge_requirement(), request=request
+            )
+        return self._authorize(token, requirement, request, closed=closed, challenge_requirement=challenge_requirement)
 
     async def acheck(
         self,
@@ -145,10 +147,10 @@ class Engine:
         sources: TokenSources | None = None,
         read_form: Callable[[int], Awaitable[bytes]] | None = None,
         client_gone: Callable[[], Awaitable[None]] | None = None,
-        challenged: Callable[[], Requirement | None] | None = None,
+        challenge_requirement: Callable[[], Requirement | None] | None = None,
     ) -> Decision:
         """:meth:`check` for asyncio and trio. For *client_gone* see :meth:`scopeguard.guard.Guard.acheck`."""
-        chosen = self._readable(sources, can_read=read_form is not None)
+        chosen = self._readable_sources(sources, can_read=read_form is not None)
         flow = self._authenticate(request, chosen)
         try:
             effect, token = start(flow)
@@ -159,8 +161,10 @@ class Engine:
         except (AccessDenied, AuthorityUnavailable) as error:
             if optional and _is_anonymous(error):
                 return self.admit_anonymous(request)
-            return self.refuse(error, requirement if challenged is None else challenged(), request=request)
-        return self._authorize(token, requirement, request, closed=closed, challenged=challenged)
+            return self.refuse(
+                error, requirement if challenge_requirement is None else challenge_requirement(), request=request
+            )
+        return self._authorize(token, requirement, request, closed=closed, challenge_requirement=challenge_requirement)
 
     def recall(
         self,
@@ -197,19 +201,18 @@ class Engine:
         if requirement is not None and not requirement.allows(token.scopes):
             return None
         if self.listens:
-            self.reporter.decided(Granted(token), None, now)
+            self.reporter.report(Granted(token), None, now)
         return token
 
     def permits(self, token: AccessToken | None, requirement: Requirement | None) -> bool:
-        """Whether *token*, verified before, satisfies *requirement*.
+        """Return whether *token*, verified before, satisfies *requirement*. A fast path before :meth:`authorize`.
 
-        A shorter way to :meth:`authorize`. ``False`` is not a decision and is not reported: call :meth:`authorize`
-        then.
+        ``False`` is not a decision and is not reported: call :meth:`authorize` then.
         """
         if token is None or (requirement is not None and not requirement.allows(token.scopes)):
             return False
         if self.listens:
-            self.reporter.decided(Granted(token), None, self._monotonic(), again=True)
+            self.reporter.report(Granted(token), None, self._monotonic(), again=True)
         return True
 
     def authorize(
@@ -234,7 +237,7 @@ class Engine:
         *,
         closed: bool,
         again: bool = False,
-        challenged: Callable[[], Requirement | None] | None = None,
+        challenge_requirement: Callable[[], Requirement | None] | None = None,
     ) -> Granted | Denied | Unavailable:
         if token is None:
             return self.refuse(MissingCredentials(Reason.NO_CREDENTIALS), requirement, request=request)
@@ -247,11 +250,11 @@ class Engine:
         if denial is None:
             granted = Granted(token) if request is None else Granted(token, method=request.method, path=request.path)
             if self.listens:
-                self.reporter.decided(granted, request, self._monotonic(), again=again)
+                self.reporter.report(granted, request, self._monotonic(), again=again)
             return granted
-        if challenged is not None and requirement is not None and isinstance(denial, InsufficientScope):
+        if challenge_requirement is not None and requirement is not None and isinstance(denial, InsufficientScope):
             # The challenge names what code inside the app requires as well.
-            requirement = challenged() or requirement
+            requirement = challenge_requirement() or requirement
             facts = {name: value for name, value in denial.detail.items() if name != "needed"}
             denial = InsufficientScope(requirement.challenge_scopes, **facts)
         return self.refuse(denial, requirement, request=request)
@@ -259,7 +262,7 @@ class Engine:
     def admit_anonymous(self, request: RequestView | None, *, again: bool = False) -> Anonymous:
         """Report that a request without credentials is admitted. *again*: an outer layer has reported it already."""
         if self.listens:
-            self.reporter.decided(ANONYMOUS, request, self._monotonic(), again=again)
+            self.reporter.report(ANONYMOUS, request, self._monotonic(), again=again)
         return ANONYMOUS
 
     def refuse(
@@ -287,35 +290,33 @@ class Engine:
         if refusal.response.body_failure is not None:
             log.error("%sa problem document was sent: %s", route, refusal.response.body_failure)
         if self.listens:
-            self.reporter.decided(refusal, request, self._monotonic())
+            self.reporter.report(refusal, request, self._monotonic())
         return refusal
 
-    def report(self, method: str, path: str, route: str | None) -> Report | None:
-        """Begin to collect all decisions about the current request into one report.
+    def begin_report(self, method: str, path: str, route: str | None) -> Report | None:
+        """Begin one report for all decisions about the current request.
 
-        ``None`` if an outer layer has begun one. *route*: the path template of the matching rule.
+        Returns ``None`` if an outer layer has begun it. *route*: the path template of the matching rule.
         """
         if self.current_report() is not None:
             return None
         return Report(self.reporter, method, path, route, self._monotonic)
 
     def current_report(self) -> Report | None:
-        """Return what :meth:`report` has begun for the current request."""
-        return self.reporter.open_report()
+        """Return the report of the current request, if :meth:`begin_report` has begun one."""
+        return self.reporter.current_report()
 
     def admits_until(self, token: AccessToken) -> float | None:
-        """When *token* begins to be refused for its age: its expiry plus the leeway of its issuer.
-
-        In seconds since the epoch; ``None`` for a token that does not expire.
-        """
+        """Return when *token* expires, leeway included, in seconds since the epoch. ``None`` if it does not expire."""
         if token.expires_at is None:
             return None
         return token.expires_at + self.issuers.leeway(token.issuer, self._monotonic())
 
     def _authenticate(self, request: RequestView, sources: TokenSources) -> Flow[AccessToken]:
         # RFC 6750 section 5.3: bearer tokens must not be sent in the clear. Loopback never leaves the machine.
-        exposed = not request.secure and request.client is not None and not is_loopback(request.client)
-        return authenticate(request, sources, self.context, on_credential=self._handle_cleartext if exposed else None)
+        in_cleartext = not request.secure and request.client is not None and not is_loopback(request.client)
+        on_credential = self._handle_cleartext if in_cleartext else None
+        return authenticate(request, sources, self.context, on_credential=on_credential)
 
     def _handle_cleartext(self) -> None:
         if self.settings.require_https:
@@ -324,7 +325,7 @@ class Engine:
             self._watches_cleartext = False
             log.warning("a token was sent in cleartext http; put TLS in front, and set require_https")
 
-    def _readable(self, sources: TokenSources | None, *, can_read: bool) -> TokenSources:
+    def _readable_sources(self, sources: TokenSources | None, *, can_read: bool) -> TokenSources:
         chosen = self.sources if sources is None else sources
         if chosen.in_form and not can_read:
             left = chosen.methods - {TokenSource.FORM}
@@ -343,7 +344,7 @@ class Engine:
         return rules
 
     def passes_preflights(self, own: Preflight | str | None = None) -> bool:
-        """Whether CORS preflights pass without a token. *own*: the adapter's own setting, if it was given one."""
+        """Return whether CORS preflights pass without a token. *own*: the adapter's own setting, if it has one."""
         chosen = self.settings.cors_preflight if own is None else member(Preflight, own, "cors_preflight")
         return chosen is Preflight.PASS
 
@@ -355,7 +356,7 @@ class Engine:
             record = self._issuer_of_token(value)
             value = stable_part(Credential(token=value, source=TokenSource.HEADER))
         else:
-            record = self._issuer_named(issuer)
+            record = self._issuer_by_name(issuer)
         self.record_revocation(kind, record.issuer.url, value, at, leeway=record.issuer.leeway)
 
     def record_revocation(
@@ -372,7 +373,10 @@ class Engine:
         until = max(now + leeway, at) + self.settings.revocation.retention + leeway
         entry = Revocation(kind=kind, digest=digest_of(kind, issuer, value), at=at, until=until)
         self.issuers.revocations.add(entry, now)
-        log.info("%s: one %s of %s", "asked again" if kind is Revoked.ANSWERS else "revoked", kind.value, issuer)
+        if kind is Revoked.ANSWERS:
+            log.info("introspection answers discarded: %s", issuer)
+        else:
+            log.info("revoked: one %s of %s", kind.value, issuer)
         if self.store is not None:
             self.store.append(entry.to_bytes(), seconds=until - now)
 
@@ -385,7 +389,7 @@ class Engine:
                 pass
         raise ConfigurationError("revoke: the token is not from a trusted issuer")
 
-    def _issuer_named(self, issuer: str | None) -> IssuerRecord:
+    def _issuer_by_name(self, issuer: str | None) -> IssuerRecord:
         if issuer is None:
             if len(self.issuers.all) != 1 or self.issuers.resolved is not None:
                 raise ConfigurationError("revoke: several issuers are trusted; name one with issuer")
@@ -402,7 +406,7 @@ class Engine:
     # -- endpoints that work with the same issuers
 
     def configured_issuer(self, url: str | None = None) -> IssuerRecord:
-        """Return what is known of the configured issuer *url*, or of the only one.
+        """Return the record of the configured issuer *url*, or of the only one.
 
         Raises :class:`ConfigurationError` if there is no such issuer, or several and no *url*.
         """
@@ -412,7 +416,7 @@ class Engine:
         raise ConfigurationError(f"issuer: name one that was given to the guard, not {url!r}")
 
     def add_key_source(self, issuer: Issuer) -> IssuerRecord:
-        """Return *issuer* with a key ring of its own. Access tokens from it are not accepted."""
+        """Return a record of *issuer*, with its own key ring. Access tokens from this issuer are not accepted."""
         return build_issuer_record(issuer, ScopeCatalog(), self.settings.backends)
 
     def perform(self, flow: Flow[T]) -> T:
@@ -459,7 +463,7 @@ class Engine:
             raise failures[0]
 
     def take_over(self, previous: Engine) -> None:
-        """Get as warm as *previous*, which this engine is about to replace. For servers that reload settings.
+        """Take over the caches of *previous*, which this engine replaces. For servers that reload settings.
 
         Issuers with equal settings keep their keys and answers, and revocations stay in force. The keys of all other
         issuers are fetched, and the shared log of revocations is read. Raises :class:`AuthorityUnavailable` if that

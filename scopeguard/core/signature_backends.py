@@ -1,4 +1,4 @@
-"""Faster libraries for signatures (extra ``fast``), for :class:`~scopeguard.guard.Guard` to be given by name.
+"""Faster libraries that verify signatures (extra ``fast``). :class:`~scopeguard.guard.Guard` takes them by name.
 
 One verification of 640 signed bytes (CPython 3.11, Linux x86-64, minimum of 60 interleaved turns of CPU time, in
 microseconds; awscrt 0.38.1 with AWS-LC, PyNaCl 1.6.2 with libsodium, cryptography 50.0.2 with OpenSSL 4.0.3):
@@ -12,9 +12,9 @@ microseconds; awscrt 0.38.1 with AWS-LC, PyNaCl 1.6.2 with libsodium, cryptograp
     EdDSA                114.0            57.1         346.7
     ============  ============  ======  ======  ============
 
-Those of a column without a number either lack the algorithm or offer no verification of a signature by itself (oxyjwt,
-also AWS-LC, decodes whole tokens only). Every vector and property test of signatures runs with each backend.
-``python -m benchmarks.signatures`` measures it again.
+A cell without a number: the library lacks the algorithm, or verifies only whole tokens (as oxyjwt does, which also uses
+AWS-LC). Every vector and property test of signatures runs with each backend. ``python -m benchmarks.signatures``
+repeats the measurement.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ _MOST_RSA_BITS: Final = 4096  # of awscrt
 class Awscrt:
     """AWS-LC through ``awscrt``: RS256 and PS256 with keys of up to 4096 bits, ES256, ES384.
 
-    On Linux only. Elsewhere awscrt asks the libraries of the system, which nobody held to the vectors; there it leaves
-    everything to others, so that one configuration file serves both.
+    On Linux only. On other systems awscrt uses the libraries of the system, which the vectors do not test. There,
+    :meth:`prepare` returns ``None``, so that one configuration file works on both.
     """
 
     name = "awscrt"
@@ -90,8 +90,8 @@ class Awscrt:
 class PyNaCl:
     """libsodium through ``pynacl``: Ed25519.
 
-    Like ``cryptography`` it uses the equation without a cofactor (RFC 8032 section 5.1.7). It refuses one thing more:
-    an R of small order, which takes a nonce of zero to make.
+    Like ``cryptography``, it checks the equation without the cofactor (RFC 8032 section 5.1.7). It also refuses an R of
+    small order, which only a nonce of zero produces.
     """
 
     name = "pynacl"
@@ -122,28 +122,28 @@ class PyNaCl:
 _KNOWN: Final[Mapping[str, Callable[[], SignatureBackend]]] = {"awscrt": Awscrt, "pynacl": PyNaCl}
 
 
-def checked_backends(chosen: Iterable[SignatureBackend | str]) -> Backends:
-    """*chosen*, with names replaced by what they stand for: ``awscrt``, ``pynacl``.
+def load_backends(chosen: Iterable[SignatureBackend | str]) -> Backends:
+    """Return *chosen* with the names ``awscrt`` and ``pynacl`` replaced by their backends.
 
-    Raises :class:`ConfigurationError` for an unknown name, a library that is not installed, and an object that is no
+    Raises :class:`ConfigurationError` for an unknown name, a library that is not installed, and an object that is not a
     :class:`~scopeguard.spec.signatures.SignatureBackend`.
     """
     backends = items(chosen, "signature_backends", 'a list, as in ["awscrt"]')
-    return tuple(_named(one) if isinstance(one, str) else _checked(one) for one in backends)
+    return tuple(_load_backend(one) if isinstance(one, str) else _check_backend(one) for one in backends)
 
 
-@cache  # guards that follow one another compare theirs
-def _named(name: str) -> SignatureBackend:
+@cache  # a guard that takes over the state of another compares their backends
+def _load_backend(name: str) -> SignatureBackend:
     known = _KNOWN.get(name)
     if known is None:
-        raise ConfigurationError(f"signature_backends: {name!r} is none of {', '.join(_KNOWN)}")
+        raise ConfigurationError(f"signature_backends: must be one of {', '.join(_KNOWN)}, not {name!r}")
     try:
         return known()
     except ImportError:
         raise ConfigurationError(f"signature_backends: {name} is not installed; {install_command('fast')}") from None
 
 
-def _checked(backend: SignatureBackend) -> SignatureBackend:
+def _check_backend(backend: SignatureBackend) -> SignatureBackend:
     is_one = isinstance(getattr(backend, "name", None), str) and callable(getattr(backend, "prepare", None))
     if is_one and not isinstance(backend, type):
         return backend

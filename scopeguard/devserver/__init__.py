@@ -34,7 +34,7 @@ from scopeguard.devserver.registry import (
     ServiceAccount,
     TokenFormat,
 )
-from scopeguard.edge.listening import listening
+from scopeguard.edge.listener import listen
 from scopeguard.errors import ConfigurationError
 from scopeguard.extras import install_command
 
@@ -90,7 +90,7 @@ def serve(
     flag(control, "control")
     _check_port(port)
     function(ready, "ready", "a function without arguments")
-    with listening(host, port) as listener:
+    with listen(host, port) as listener:
         serving = _serving(authority, listener, host, control=control)
         ready()
         serving.run()
@@ -119,7 +119,7 @@ class DevServer:
         return self.authority.issuer
 
     def __enter__(self) -> Self:
-        listener = listening(self._host, self._port)
+        listener = listen(self._host, self._port)
         self._port = listener.getsockname()[1]  # entering the block again takes the same port
         try:
             serving = _serving(self.authority, listener, self._host, control=self._control)

@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 from anyio.lowlevel import current_token
 
-from scopeguard.edge.runtime import Runtime, ignore, thrown
+from scopeguard.edge.runtime import Runtime, ignore, throw_into
 from scopeguard.edge.single_flight import Wake
 from scopeguard.errors import AuthorityUnavailable, Reason
 from scopeguard.flow.effects import CallHook, Effect, Flow, ReadFile, ReadForm, Send, SingleFlight, UseStore
@@ -27,7 +27,7 @@ _LINGER: Final = 1.0
 
 async def run(
     flow: Flow[T],
-    outside: Runtime,
+    runtime: Runtime,
     read_form: Callable[[int], Awaitable[bytes]] | None,
     effect: Effect[Any] | None = None,
     client_gone: Callable[[], Awaitable[None]] | None = None,
@@ -43,9 +43,9 @@ async def run(
             effect = next(flow)
         while True:
             try:
-                answer = await _answer(effect, outside, read_form, client_gone)
+                answer = await _answer(effect, runtime, read_form, client_gone)
             except Exception as error:
-                effect = thrown(error, flow, effect)
+                effect = throw_into(error, flow, effect)
             else:
                 effect = flow.send(answer)
     except StopIteration as stop:
@@ -60,22 +60,22 @@ async def in_thread(work: Callable[[], T]) -> T:
     return await anyio.to_thread.run_sync(work)
 
 
-async def close(outside: Runtime) -> None:
+async def close(runtime: Runtime) -> None:
     """Close *outside*, which waits for flights, without blocking the event loop."""
-    await anyio.to_thread.run_sync(outside.close)
+    await anyio.to_thread.run_sync(runtime.close)
 
 
 async def _answer(
     effect: object,
-    outside: Runtime,
+    runtime: Runtime,
     read_form: Callable[[int], Awaitable[bytes]] | None,
     client_gone: Callable[[], Awaitable[None]] | None,
 ) -> Any:
     match effect:
         case SingleFlight(wait=False):
-            outside.launch(effect, ignore)
+            runtime.launch(effect, ignore)
         case SingleFlight():
-            await _fly_or_wait(effect, outside, client_gone)
+            await _fly_or_wait(effect, runtime, client_gone)
         case ReadForm(limit=limit) if read_form is not None:
             return await read_form(limit)
         case Send() | ReadFile() | UseStore() | CallHook():
@@ -86,27 +86,27 @@ async def _answer(
 
 
 async def _fly_or_wait(
-    flight: SingleFlight, outside: Runtime, client_gone: Callable[[], Awaitable[None]] | None
+    flight: SingleFlight, runtime: Runtime, client_gone: Callable[[], Awaitable[None]] | None
 ) -> None:
     deadline = time.monotonic() + flight.deadline
     while flight.needed():
         landed = anyio.Event()
         failures: list[BaseException] = []
         wake = _waker(landed, failures)
-        led = outside.launch(flight, wake)
+        led = runtime.launch(flight, wake)
         try:
             with anyio.move_on_after(max(0.0, deadline - time.monotonic())):
                 if await _client_goes(landed, client_gone):
                     # A running flight is awaited for a moment: it costs nothing more, and some clients close their half
                     # of the connection after sending the request.
-                    if not outside.is_queued(flight):
+                    if not runtime.is_queued(flight):
                         with anyio.move_on_after(_LINGER):
                             await landed.wait()
                     if not landed.is_set():
                         raise AuthorityUnavailable(Reason.CALLER_LEFT, flight.authority)
         finally:
             if not landed.is_set():  # cancelled, or late
-                outside.abandon(flight, wake)
+                runtime.abandon(flight, wake)
         if failures:
             raise failures[0]
         if not landed.is_set():

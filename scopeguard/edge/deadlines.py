@@ -79,7 +79,7 @@ class NameLookups(Locked):
     def _look_up(self, host: str, port: int, lookup: _Lookup) -> None:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            lookup.addresses = tuple(dict.fromkeys(_written(address) for *_, address in found))
+            lookup.addresses = tuple(dict.fromkeys(_format_address(address) for *_, address in found))
         except (OSError, UnicodeError) as error:
             lookup.failure = str(error)
         finally:
@@ -110,7 +110,7 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _written(address: Any) -> str:
+def _format_address(address: Any) -> str:
     """Return the text of a socket address, with the interface that a link-local address needs."""
     text, scope = str(address[0]), address[3] if len(address) > 3 else 0
     return f"{text}%{scope}" if scope and "%" not in text else text

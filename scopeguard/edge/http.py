@@ -57,7 +57,7 @@ class HttpxTransport(Locked):
         if verify is not None and dangerously_skip_tls_verification:
             raise ConfigurationError("verify and dangerously_skip_tls_verification contradict each other; keep one")
         self._verify = verify
-        self._proxy = None if proxy is None else _checked_proxy(proxy)
+        self._proxy = None if proxy is None else _check_proxy(proxy)
         self._skip_verification = dangerously_skip_tls_verification
         super().__init__()
         self._client: httpx.Client | None = None
@@ -71,7 +71,7 @@ class HttpxTransport(Locked):
         for _ in range(request.retries):
             begun = time.monotonic()
             try:
-                answer = self._exchanged(request)
+                answer = self._exchange(request)
             except AuthorityUnavailable as error:
                 # After a timeout, there is no time left for another attempt.
                 if error.reason is not Reason.AUTHORITY_UNREACHABLE or time.monotonic() - begun > request.timeout / 2:
@@ -81,9 +81,9 @@ class HttpxTransport(Locked):
                     return answer
             # Random, so that requests that failed together do not retry together.
             time.sleep(random.uniform(0.05, LONGEST_RETRY_PAUSE))
-        return self._exchanged(request)
+        return self._exchange(request)
 
-    def _exchanged(self, request: Send) -> Answer:
+    def _exchange(self, request: Send) -> Answer:
         import httpx
 
         checked_url(request.url, "url", insecure=request.insecure)
@@ -143,7 +143,7 @@ class HttpxTransport(Locked):
         still reads must not be closed, because a new connection could get its number.
         """
         with self._lock:
-            client = self._opened()
+            client = self._open()
             self._users[client] = self._users.get(client, 0) + 1
         try:
             yield client
@@ -166,9 +166,9 @@ class HttpxTransport(Locked):
     def prepare(self) -> None:
         """Import httpx and read the certificates, which takes long the first time. Opens no connection."""
         with self._lock:
-            self._opened()
+            self._open()
 
-    def _opened(self) -> httpx.Client:
+    def _open(self) -> httpx.Client:
         if self._client is None:
             self._client = self._new_client()
         return self._client
@@ -239,7 +239,7 @@ class HttpxTransport(Locked):
         self._users = {}
 
 
-def _checked_proxy(proxy: object) -> str:
+def _check_proxy(proxy: object) -> str:
     """Return *proxy* if it is the URL of a proxy. Messages do not quote it: it may hold a password."""
     if not isinstance(proxy, str):
         raise ConfigurationError(f"proxy: a URL is a string, not {type(proxy).__name__}")

@@ -46,8 +46,8 @@ def warn_of_insecure_hosts(authority: str, hosts: Iterable[str]) -> None:
     """Log a warning for each of *hosts*, which ``insecure_http_dangerously`` names for *authority*."""
     for host in sorted(hosts):
         log.warning(
-            "insecure_http_dangerously: http://%s may be asked in cleartext for %s; any machine that can change this "
-            "traffic can forge tokens, and any that can read it has the credentials in it",
+            "insecure_http_dangerously: http://%s is reached in cleartext for %s; a machine that can change this "
+            "traffic can forge tokens, and one that can read it sees the credentials in it",
             host,
             authority,
         )
@@ -80,7 +80,7 @@ class Transport(Protocol):
 
 
 class Runtime:
-    """The shared half of the edges."""
+    """Performs effects for both edges, and holds their flights, lanes and threads."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class Runtime:
                 try:
                     answer = self._answer(effect, answer_form)
                 except Exception as error:
-                    effect = thrown(error, flow, effect)
+                    effect = throw_into(error, flow, effect)
                 else:
                     effect = flow.send(answer)
         except StopIteration as stop:
@@ -125,7 +125,7 @@ class Runtime:
             case ReadFile(path=path, authority=authority, limit=limit):
                 return _read_file(path, authority, limit)
             case CallHook(hook=hook):
-                return _called(hook)
+                return _call(hook)
             case SingleFlight(wait=False):
                 self.launch(effect, ignore)
             case SingleFlight():
@@ -182,11 +182,11 @@ class Runtime:
             log.warning("%s", sentence)
 
     def launch(self, flight: SingleFlight, wake: Wake) -> bool:
-        """Start *flight* in a thread of its own, when its turn has come, unless one is in the air under its key.
+        """Start *flight* in a thread, when its lane has a place, unless a flight with the same key is running.
 
-        *wake* is called, in some thread, when it has landed: without an argument, or with the error if this call is
-        the one that started it. A caller that no longer waits says so with :meth:`abandon`. Returns whether this call
-        started it.
+        *wake* is called from any thread when the flight has ended: with the error if this call started it and it
+        failed, else without an argument. A caller that stops waiting calls :meth:`abandon`. Returns whether this call
+        started the flight.
         """
         if not self.flights.board(flight.key, wake):
             return False
@@ -216,7 +216,7 @@ class Runtime:
         def start() -> bool:
             try:
                 self._threads.run(fly)
-            except RuntimeError as error:  # no thread can be started: a limit of the machine, or the end of the process
+            except RuntimeError as error:  # no thread can be started: a system limit, or the process is ending
                 log.warning("%s: no thread to fetch in: %s", flight.title, error)
                 land(AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, flight.authority, problem=str(error)))
                 return False
@@ -239,12 +239,12 @@ class Runtime:
         return True
 
     def is_queued(self, flight: SingleFlight) -> bool:
-        """Whether *flight* still waits for its turn, in a queue that it can be taken out of."""
+        """Return whether *flight* is queued, so that it can still be withdrawn."""
         ticket = self._tickets.get(flight.key)
         return ticket is not None and self.lanes[flight.lane].is_waiting(ticket)
 
     def abandon(self, flight: SingleFlight, wake: Wake) -> None:
-        """The caller that came with *wake* waits no longer: drop *flight* if it has not begun and no other is left."""
+        """Remove the caller that passed *wake*. Drop *flight* if it has not begun and no other caller waits for it."""
         if not self.flights.leave(flight.key, wake):
             return
         ticket = self._tickets.get(flight.key)
@@ -253,11 +253,10 @@ class Runtime:
             self.flights.land(flight.key)  # wakes callers that joined since
 
     def end(self, deadline: float | None = None) -> None:
-        """Refuse what waits for its turn and give what runs a moment to end; then wake every caller that waits for it.
+        """Refuse the queued flights, wait a moment for the running ones, then wake all waiting callers.
 
-        Takes until *deadline* at most (monotonic seconds), ``grace`` seconds from now unless given. Exchanges that run
-        longer are cut off if the transport can do that (``abort``), and else end by themselves. New work may begin at
-        once.
+        Takes until *deadline* at most, in monotonic seconds; the default is ``grace`` seconds from now. If the
+        transport has ``abort``, it interrupts exchanges that take longer. New flights may begin at once.
         """
         if deadline is None:
             deadline = time.monotonic() + self.grace
@@ -270,7 +269,7 @@ class Runtime:
         self.flights.dismiss(lambda: _shutting_down("an authorization server"))
 
     def close(self) -> None:
-        """End the flights, see :meth:`end`, and release the transport; both come back when they are needed."""
+        """End the flights as :meth:`end` does, and close the transport and the store. Later calls open them again."""
         self.end()
         self._threads.end()
         self.transport.close()
@@ -283,7 +282,7 @@ class Runtime:
 
 
 class _Landing:
-    """What a thread waits for: the end of a flight, or its turn to run one."""
+    """Lets a thread wait for the end of a flight, or for a place in a lane."""
 
     __slots__ = ("_event", "_failure")
 
@@ -300,7 +299,7 @@ class _Landing:
         return True
 
     def wait(self, deadline: float) -> bool:
-        """Whether it came before *deadline* (monotonic seconds). Raises the failure that came instead."""
+        """Wait until *deadline* (monotonic seconds). Return false if it passes; raise the failure if there is one."""
         came = self._event.wait(max(0.0, deadline - time.monotonic()))
         if self._failure is not None:
             raise self._failure
@@ -321,21 +320,21 @@ def _shutting_down(authority: str) -> AuthorityUnavailable:
     return AuthorityUnavailable(Reason.SHUTTING_DOWN, authority, retry_after=1.0)
 
 
-def thrown(error: Exception, flow: Flow[Any], effect: Effect[Any]) -> Effect[Any]:
-    """Throw what *effect* failed with into *flow*, which decides what it means, and return the next effect.
+def throw_into(error: Exception, flow: Flow[Any], effect: Effect[Any]) -> Effect[Any]:
+    """Throw *error*, with which *effect* failed, into *flow*. Return the next effect.
 
-    The log shows the failure of a flight that the flow goes on without; any other ends in what the flow raises.
+    If the flow continues after the failure of a flight, the failure is logged. Otherwise the flow raises an error.
     """
     try:
         following = flow.throw(error)
     except StopIteration:
-        _log_forgiven(error, effect)
+        _log_ignored(error, effect)
         raise
-    _log_forgiven(error, effect)
+    _log_ignored(error, effect)
     return following
 
 
-def _log_forgiven(error: Exception, effect: Effect[Any]) -> None:
+def _log_ignored(error: Exception, effect: Effect[Any]) -> None:
     if isinstance(effect, SingleFlight) and isinstance(error, AuthorityUnavailable):
         log.warning("%s: %s", effect.title, error)
 
@@ -346,8 +345,8 @@ _every: weakref.WeakSet[Runtime] = weakref.WeakSet()
 def _end_all() -> None:
     """End all flights at the end of the process; the interpreter does not join daemon threads."""
     deadline = time.monotonic() + _GRACE
-    for outside in list(_every):
-        outside.end(deadline)
+    for runtime in list(_every):
+        runtime.end(deadline)
 
 
 atexit.register(_end_all)
@@ -368,12 +367,12 @@ def _read_file(path: str, authority: str, limit: int) -> bytes:
     return content
 
 
-def _called(hook: Callable[[], Any]) -> Any:
+def _call(hook: Callable[[], Any]) -> Any:
     result = hook()
-    return _awaited(result) if inspect.isawaitable(result) else result
+    return _run_awaitable(result) if inspect.isawaitable(result) else result
 
 
-def _awaited(result: Awaitable[Any]) -> Any:
+def _run_awaitable(result: Awaitable[Any]) -> Any:
     import anyio  # noqa: PLC0415 - a slow import that few configurations need
 
     async def wait() -> Any:

@@ -28,12 +28,12 @@ class Flights(Locked):
 
     def __init__(self) -> None:
         super().__init__()
-        self._aloft: dict[str, _Flight] = {}
+        self._running: dict[str, _Flight] = {}
 
     def after_fork(self) -> None:
         """Replace the lock and drop the flights of threads that do not exist in the child process."""
         super().after_fork()
-        self._aloft = {}
+        self._running = {}
 
     def board(self, key: str, wake: Wake) -> bool:
         """Join the flight *key* or start it. Return whether the caller starts it, and then must :meth:`land` it.
@@ -42,9 +42,9 @@ class Flights(Locked):
         whether the work is needed.
         """
         with self._lock:
-            flight = self._aloft.get(key)
+            flight = self._running.get(key)
             if flight is None:
-                self._aloft[key] = _Flight(wake)
+                self._running[key] = _Flight(wake)
                 return True
             flight.waiting.append(wake)
             return False
@@ -52,7 +52,7 @@ class Flights(Locked):
     def leave(self, key: str, wake: Wake) -> bool:
         """Remove the caller that boarded with *wake*. Return whether it was the last one."""
         with self._lock:
-            flight = self._aloft.get(key)
+            flight = self._running.get(key)
             if flight is None:
                 return False
             if flight.leader == wake:
@@ -66,7 +66,7 @@ class Flights(Locked):
     def land(self, key: str) -> None:
         """End the flight *key* and wake the callers that wait for it, except the one that started it."""
         with self._lock:
-            flight = self._aloft.pop(key, None)
+            flight = self._running.pop(key, None)
         for wake in () if flight is None else flight.waiting:
             wake()
 
@@ -74,7 +74,7 @@ class Flights(Locked):
         """Wake all callers, each with its own *reason*. Running flights continue."""
         with self._lock:
             woken: list[Wake] = []
-            for flight in self._aloft.values():
+            for flight in self._running.values():
                 woken += flight.waiting if flight.leader is None else [flight.leader, *flight.waiting]
                 flight.leader = None
                 flight.waiting = []
@@ -82,4 +82,4 @@ class Flights(Locked):
             wake(reason())
 
     def __len__(self) -> int:
-        return len(self._aloft)
+        return len(self._running)

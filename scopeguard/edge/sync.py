@@ -11,7 +11,7 @@ from scopeguard.flow.effects import Flow
 T = TypeVar("T")
 
 
-def run(flow: Flow[T], outside: Runtime, read_form: Callable[[int], bytes] | None) -> T:
+def run(flow: Flow[T], runtime: Runtime, read_form: Callable[[int], bytes] | None) -> T:
     """Run *flow* in this thread and return its value. *read_form* reads at most that many bytes of the body."""
-    result: T = outside.perform(flow, None if read_form is None else lambda effect: read_form(effect.limit))
+    result: T = runtime.perform(flow, None if read_form is None else lambda effect: read_form(effect.limit))
     return result

@@ -1,4 +1,4 @@
-"""Threads for flights, which are reused: starting one costs as much processor time as the rest of an exchange."""
+"""Threads for flights. They are reused, because starting a thread costs as much as the rest of an exchange."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _PATIENCE: Final = 5.0
 
 
 class Threads(Locked):
-    """Runs each piece of work at once, in a thread that is idle or in a new one; how many there are, lanes bound.
+    """Runs each piece of work at once, in an idle thread or a new one. The lanes bound the number of threads.
 
-    The threads are daemons: the end of the process does not wait for an authority that hangs.
+    The threads are daemons: the end of the process does not wait for a hanging authorization server.
     """
 
     def __init__(self) -> None:
@@ -30,11 +30,11 @@ class Threads(Locked):
 
     def _reset(self) -> None:
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._idle = 0  # threads that wait for work, without those that the queue has something for
+        self._idle = 0  # waiting threads, minus the pieces of work in the queue
         self._ended = 0  # counts the calls of end()
 
     def run(self, work: Callable[[], None]) -> None:
-        """Run *work*, which must not raise. Raises :class:`RuntimeError` when no thread can be had."""
+        """Run *work*, which must not raise. Raises :class:`RuntimeError` if no thread can be started."""
         with self._lock:
             if self._idle:
                 self._idle -= 1
@@ -44,7 +44,7 @@ class Threads(Locked):
         threading.Thread(target=self._run, args=(work, begun), name="scopeguard", daemon=True).start()
 
     def end(self) -> None:
-        """End the threads that are idle now, and those at work when their work is done."""
+        """End the idle threads now, and the others after their current work."""
         with self._lock:
             self._ended += 1
             idle, self._idle = self._idle, 0
@@ -54,10 +54,10 @@ class Threads(Locked):
     def _run(self, work: Callable[[], None] | None, begun: int) -> None:
         while work is not None:
             work()
-            del work  # it leads to a token, which must not be kept while the thread is idle
-            work = self._more(begun)
+            del work  # it refers to a token, which an idle thread must not keep
+            work = self._next_work(begun)
 
-    def _more(self, begun: int) -> Callable[[], None] | None:
+    def _next_work(self, begun: int) -> Callable[[], None] | None:
         with self._lock:
             if begun != self._ended:
                 return None
@@ -70,4 +70,4 @@ class Threads(Locked):
                 if self._idle:
                     self._idle -= 1
                     return None
-        return waiting.get()  # something was put there for this thread in the last moment
+        return waiting.get()  # run() counted this thread as idle and has put work there

@@ -363,11 +363,11 @@ def _begin_report(engine: Engine, scope: Scope) -> None:
     """Begin the report for a request. It ends with the request, after the decisions of all dependencies."""
     stack = scope.get(_REQUEST_STACK)
     if isinstance(stack, AsyncExitStack):
-        report = engine.report(scope.get("method", "GET"), scope["path"], None)
+        report = engine.begin_report(scope.get("method", "GET"), scope["path"], None)
         if report is not None:
             stack.callback(_end_report, report, scope)
 
 
 def _end_report(report: Report, scope: Scope) -> None:
-    report.tell(framework_route(scope))
-    report.leave()
+    report.publish(framework_route(scope))
+    report.end()

@@ -167,7 +167,7 @@ class _Hooks:
             environ[GUARD_KEY] = self._guard
         state = environ[STATE_KEY] = RequestState(route)
         if engine.listens:
-            state.own_report = engine.report(
+            state.own_report = engine.begin_report(
                 flask_request.method, decoded_path(environ), None if rule is None else rule.path
             )
             state.report = engine.current_report()
@@ -286,7 +286,7 @@ class _Hooks:
             serving.end()
         state.tell()
         if state.own_report is not None:
-            state.own_report.leave()
+            state.own_report.end()
 
 
 def _strip_query_token() -> None:

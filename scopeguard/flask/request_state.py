@@ -94,7 +94,7 @@ class RequestState:
         """Tell the report which route Flask has matched."""
         rule = get_request().url_rule
         if self.report is not None:
-            self.report.tell(None if rule is None else rule.rule)
+            self.report.publish(None if rule is None else rule.rule)
 
 
 class CurrentToken:

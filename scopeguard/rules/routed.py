@@ -62,7 +62,7 @@ def without_prefix(path: str, prefix: str) -> str:
     return path
 
 
-def checked_root_path(root_path: str | None) -> str | None:
+def check_root_path(root_path: str | None) -> str | None:
     """*root_path* as operators declare it, or :class:`ConfigurationError`."""
     if root_path is None or root_path == "":
         return root_path

@@ -113,11 +113,11 @@ class Rule:
             member(ErrorBody, self.error_body, f"rule {self.path!r}: error_body")
         if self.source is not None:
             text(self.source, f"rule {self.path!r}: source")
-        extensions = self._checked_extensions(self.extension_methods)
+        extensions = self._check_extensions(self.extension_methods)
         object.__setattr__(self, "extension_methods", extensions)
         if self.methods is not None or extensions:
             named = () if self.methods is None else self.methods
-            object.__setattr__(self, "methods", self._checked_methods(named, extensions))
+            object.__setattr__(self, "methods", self._check_methods(named, extensions))
         if self.token_sources is not None:
             sources = checked_sources(self.token_sources, f"rule {self.path!r}: token_sources")
             object.__setattr__(self, "token_sources", sources)
@@ -125,7 +125,7 @@ class Rule:
         object.__setattr__(self, "requirement", requirement)
         object.__setattr__(self, "is_plain", requirement is not None and self.token_sources is None)
 
-    def _checked_extensions(self, given: Iterable[str]) -> frozenset[str]:
+    def _check_extensions(self, given: Iterable[str]) -> frozenset[str]:
         extensions = frozenset(strings(given, f"rule {self.path!r}: extension_methods"))
         for method in extensions:
             if not _EXTENSION_METHOD.fullmatch(method):
@@ -134,7 +134,7 @@ class Rule:
                 )
         return extensions
 
-    def _checked_methods(self, given: Iterable[str], extensions: frozenset[str]) -> frozenset[str]:
+    def _check_methods(self, given: Iterable[str], extensions: frozenset[str]) -> frozenset[str]:
         named = frozenset(strings(given, f"rule {self.path!r}: methods"))
         methods = named | extensions
         if "WEBSOCKET" in methods:

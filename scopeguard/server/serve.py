@@ -22,10 +22,10 @@ from typing import Any, Final, NoReturn
 import click
 
 from scopeguard import asgi, wsgi
-from scopeguard.edge.listening import listening
+from scopeguard.edge.listener import listen
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard
-from scopeguard.rules.routed import checked_root_path
+from scopeguard.rules.routed import check_root_path
 from scopeguard.server.access_log import AccessLog, ASGIAccessLog, DiagnosticFormatter, Format, WSGIAccessLog, note
 from scopeguard.server.forwarded import ASGIForwarded, Proxies, WSGIForwarded
 from scopeguard.server.reload import KEPT, ASGISwitch, Reloader, Switch, WSGISwitch
@@ -64,7 +64,7 @@ class Options:
     root_path: str | None = None
 
     def __post_init__(self) -> None:
-        checked_root_path(self.root_path)
+        check_root_path(self.root_path)
         if self.workers > 1 and not hasattr(os, "fork"):
             raise ConfigurationError("--workers: this system cannot fork; start several servers instead")
         if self.uds is not None and not hasattr(socket, "AF_UNIX"):
@@ -206,7 +206,7 @@ def _listener(options: Options) -> Iterator[tuple[socket.socket, str]]:
         return
     host = options.host
     try:
-        listener = listening(host, options.port, backlog=_BACKLOG)
+        listener = listen(host, options.port, backlog=_BACKLOG)
     except OSError as problem:
         raise ConfigurationError(f"cannot listen on {host} port {options.port}: {problem.strerror}") from None
     with listener:

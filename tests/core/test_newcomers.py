@@ -53,15 +53,15 @@ class Scene:
             accepts=lambda name: name.endswith(".as.test"), resolve=resolve, max_issuers=max_issuers
         )
         self.guard = Guard(self.configured.issuer, resolver=resolver, transport=self, clock=clock)
-        outside: Any = engine_of(self.guard).runtime
-        answer = outside._answer
+        runtime: Any = engine_of(self.guard).runtime
+        answer = runtime._answer
 
         def record_flight(effect: object, *arguments: Any) -> Any:
             if isinstance(effect, SingleFlight):
                 self.flights.append(effect)
             return answer(effect, *arguments)
 
-        outside._answer = record_flight
+        runtime._answer = record_flight
 
     def send(self, request: Send, /) -> Answer:
         if request.form is not None:

@@ -75,12 +75,12 @@ def table() -> Table:
 
 
 @pytest.fixture
-def outside(table: Table) -> Iterator[Runtime]:
-    outside = Runtime(transport=table, clock=FakeClock())
-    yield outside
+def runtime(table: Table) -> Iterator[Runtime]:
+    runtime = Runtime(transport=table, clock=FakeClock())
+    yield runtime
     if table.gate is not None:
         table.gate.set()
-    outside.close()
+    runtime.close()
 
 
 @pytest.fixture

@@ -38,16 +38,16 @@ async def arrived(table: Any, count: int = 1) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_flow_without_effects_is_its_value(outside: Runtime):
+async def test_a_flow_without_effects_is_its_value(runtime: Runtime):
     def flow() -> Flow[int]:
         yield from ()
         return 7
 
-    assert await aio.run(flow(), outside, None) == 7
+    assert await aio.run(flow(), runtime, None) == 7
 
 
 @pytest.mark.anyio
-async def test_who_flew_and_is_no_better_off_does_not_fly_again(outside: Runtime):
+async def test_who_flew_and_is_no_better_off_does_not_fly_again(runtime: Runtime):
     """A fetch may find, when it comes to it, that the budget was spent by somebody else."""
     flown: list[int] = []
 
@@ -56,21 +56,21 @@ async def test_who_flew_and_is_no_better_off_does_not_fly_again(outside: Runtime
         flown.append(1)
         return ()
 
-    await aio.run(one(SingleFlight(key="k", authority="a", needed=lambda: True, flow=flight)), outside, None)
+    await aio.run(one(SingleFlight(key="k", authority="a", needed=lambda: True, flow=flight)), runtime, None)
     assert flown == [1]
 
 
 @pytest.mark.anyio
-async def test_a_form_is_read_by_whoever_can(outside: Runtime):
+async def test_a_form_is_read_by_whoever_can(runtime: Runtime):
     async def read(limit: int) -> bytes:
         await anyio.lowlevel.checkpoint()
         return b"form"[:limit]
 
-    assert await aio.run(one(ReadForm(limit=9)), outside, read) == b"form"
+    assert await aio.run(one(ReadForm(limit=9)), runtime, read) == b"form"
 
 
 @pytest.mark.anyio
-async def test_a_failure_is_thrown_into_the_flow_which_may_go_on(outside: Runtime):
+async def test_a_failure_is_thrown_into_the_flow_which_may_go_on(runtime: Runtime):
     async def read(limit: int) -> bytes:
         raise ValueError(limit)
 
@@ -81,9 +81,9 @@ async def test_a_failure_is_thrown_into_the_flow_which_may_go_on(outside: Runtim
             return str(error)
         return ""
 
-    assert await aio.run(flow(), outside, read) == "9"
+    assert await aio.run(flow(), runtime, read) == "9"
     with pytest.raises(ValueError, match="9"):
-        await aio.run(one(ReadForm(limit=9)), outside, read)
+        await aio.run(one(ReadForm(limit=9)), runtime, read)
 
 
 class _Unknown(Effect[None]):
@@ -94,22 +94,22 @@ class _Unknown(Effect[None]):
 @pytest.mark.anyio
 @pytest.mark.parametrize("effect", [Send(url=URL, authority="a"), ReadFile(path="x", authority="a")], ids=str)
 async def test_what_would_block_the_loop_is_refused_outside_of_a_flight(
-    outside: Runtime, table: Any, effect: Effect[Any]
+    runtime: Runtime, table: Any, effect: Effect[Any]
 ):
     with pytest.raises(TypeError, match="block the event loop"):
-        await aio.run(one(effect), outside, None)
+        await aio.run(one(effect), runtime, None)
     assert table.asked == []
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("effect", [ReadForm(limit=9), _Unknown()], ids=["form", "unknown"])
-async def test_an_effect_that_nobody_performs_is_an_error(outside: Runtime, effect: Effect[Any]):
+async def test_an_effect_that_nobody_performs_is_an_error(runtime: Runtime, effect: Effect[Any]):
     with pytest.raises(TypeError, match="this edge cannot perform"):
-        await aio.run(one(effect), outside, None)
+        await aio.run(one(effect), runtime, None)
 
 
 @pytest.mark.anyio
-async def test_a_cancelled_task_closes_its_flow(outside: Runtime):
+async def test_a_cancelled_task_closes_its_flow(runtime: Runtime):
     closed = []
     reading = anyio.Event()
 
@@ -125,7 +125,7 @@ async def test_a_cancelled_task_closes_its_flow(outside: Runtime):
             closed.append(True)
 
     async with anyio.create_task_group() as group:
-        group.start_soon(aio.run, flow(), outside, read)
+        group.start_soon(aio.run, flow(), runtime, read)
         await reading.wait()
         group.cancel_scope.cancel()
     assert closed == [True]
@@ -136,17 +136,17 @@ async def test_a_cancelled_task_closes_its_flow(outside: Runtime):
 
 @pytest.mark.rule("H-15")
 @pytest.mark.anyio
-async def test_a_flight_runs_in_a_thread_and_never_in_the_loops(outside: Runtime, table: Any, new_job: Any):
-    assert await aio.run(new_job().flow(), outside, None) == 1
+async def test_a_flight_runs_in_a_thread_and_never_in_the_loops(runtime: Runtime, table: Any, new_job: Any):
+    assert await aio.run(new_job().flow(), runtime, None) == 1
     assert table.threads[0].startswith("scopeguard")
 
 
 @pytest.mark.rule("H-15")
 @pytest.mark.anyio
-async def test_the_loop_goes_on_while_an_exchange_hangs(outside: Runtime, table: Any, new_job: Any):
+async def test_the_loop_goes_on_while_an_exchange_hangs(runtime: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     async with anyio.create_task_group() as group:
-        group.start_soon(aio.run, new_job().flow(), outside, None)
+        group.start_soon(aio.run, new_job().flow(), runtime, None)
         await arrived(table)
         for _ in range(1000):
             await anyio.lowlevel.checkpoint()  # a loop that was blocked would never come back from here
@@ -155,12 +155,12 @@ async def test_the_loop_goes_on_while_an_exchange_hangs(outside: Runtime, table:
 
 @pytest.mark.rule("A-15")
 @pytest.mark.anyio
-async def test_of_two_hundred_tasks_one_starts_the_flight_for_all(outside: Runtime, table: Any, new_job: Any):
+async def test_of_two_hundred_tasks_one_starts_the_flight_for_all(runtime: Runtime, table: Any, new_job: Any):
     job = new_job()
     results = []
 
     async def run() -> None:
-        results.append(await aio.run(job.flow(), outside, None))
+        results.append(await aio.run(job.flow(), runtime, None))
 
     async with anyio.create_task_group() as group:
         for _ in range(200):
@@ -170,32 +170,32 @@ async def test_of_two_hundred_tasks_one_starts_the_flight_for_all(outside: Runti
 
 
 @pytest.mark.anyio
-async def test_a_flight_that_is_not_needed_does_not_start(outside: Runtime, table: Any, new_job: Any):
+async def test_a_flight_that_is_not_needed_does_not_start(runtime: Runtime, table: Any, new_job: Any):
     job = new_job()
     job.done = 1
-    assert await aio.run(job.flow(), outside, None) == 1
+    assert await aio.run(job.flow(), runtime, None) == 1
     assert table.asked == []
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("error", [down(), RuntimeError("a bug")], ids=["outage", "bug"])
-async def test_the_one_who_led_gets_the_failure(outside: Runtime, table: Any, new_job: Any, error: Exception):
+async def test_the_one_who_led_gets_the_failure(runtime: Runtime, table: Any, new_job: Any, error: Exception):
     table.failures[URL] = error
     with pytest.raises(type(error)) as raised:
-        await aio.run(new_job().flow(), outside, None)
+        await aio.run(new_job().flow(), runtime, None)
     assert raised.value is error
-    assert len(outside.flights) == 0
+    assert len(runtime.flights) == 0
 
 
 @pytest.mark.rule("H-16")
 @pytest.mark.anyio
-async def test_a_cancelled_leader_costs_nobody_the_answer(outside: Runtime, table: Any, new_job: Any):
+async def test_a_cancelled_leader_costs_nobody_the_answer(runtime: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     job = new_job()
     results = []
 
     async def run() -> None:
-        results.append(await aio.run(job.flow(), outside, None))
+        results.append(await aio.run(job.flow(), runtime, None))
 
     async with anyio.create_task_group() as group:
         async with anyio.create_task_group() as leader:
@@ -212,13 +212,13 @@ async def test_a_cancelled_leader_costs_nobody_the_answer(outside: Runtime, tabl
 
 @pytest.mark.rule("H-16")
 @pytest.mark.anyio
-async def test_a_cancelled_waiter_costs_nobody_the_answer(outside: Runtime, table: Any, new_job: Any):
+async def test_a_cancelled_waiter_costs_nobody_the_answer(runtime: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     job = new_job()
     results = []
 
     async def run() -> None:
-        results.append(await aio.run(job.flow(), outside, None))
+        results.append(await aio.run(job.flow(), runtime, None))
 
     async with anyio.create_task_group() as group:
         group.start_soon(run)
@@ -233,43 +233,43 @@ async def test_a_cancelled_waiter_costs_nobody_the_answer(outside: Runtime, tabl
 
 
 @pytest.mark.anyio
-async def test_waiting_ends_with_the_deadline_and_the_flight_goes_on(outside: Runtime, table: Any, new_job: Any):
+async def test_waiting_ends_with_the_deadline_and_the_flight_goes_on(runtime: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     job = new_job()
     with pytest.raises(AuthorityUnavailable) as raised:
-        await aio.run(job.flow(deadline=0.0), outside, None)
+        await aio.run(job.flow(deadline=0.0), runtime, None)
     assert raised.value.reason is Reason.AUTHORITY_TIMED_OUT
     table.gate.set()
-    assert await aio.run(job.flow(), outside, None) == 1
+    assert await aio.run(job.flow(), runtime, None) == 1
     assert table.asked == [URL]
 
 
 @pytest.mark.anyio
-async def test_a_flight_beside_the_request_is_not_waited_for(outside: Runtime, table: Any, new_job: Any):
+async def test_a_flight_beside_the_request_is_not_waited_for(runtime: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     job = new_job()
-    assert await aio.run(job.flow(wait=False), outside, None) == 0
+    assert await aio.run(job.flow(wait=False), runtime, None) == 0
     await arrived(table)
-    assert await aio.run(job.flow(wait=False), outside, None) == 0  # it is in the air already
+    assert await aio.run(job.flow(wait=False), runtime, None) == 0  # it is in the air already
     table.gate.set()
-    await aio.close(outside)
+    await aio.close(runtime)
     assert job.done == 1
-    assert len(outside.flights) == 0
-    assert all(lane.wait_until_idle(0) for lane in outside.lanes.values())
+    assert len(runtime.flights) == 0
+    assert all(lane.wait_until_idle(0) for lane in runtime.lanes.values())
 
 
 @pytest.mark.anyio
 async def test_a_machine_without_threads_left_is_an_outage_for_whoever_must_wait(
-    outside: Runtime, new_job: Any, monkeypatch: pytest.MonkeyPatch
+    runtime: Runtime, new_job: Any, monkeypatch: pytest.MonkeyPatch
 ):
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        assert await aio.run(new_job().flow(wait=False), outside, None) == 0
+        assert await aio.run(new_job().flow(wait=False), runtime, None) == 0
         with pytest.raises(AuthorityUnavailable):
-            await aio.run(new_job().flow(), outside, None)
+            await aio.run(new_job().flow(), runtime, None)
 
 
 # -- bounds
@@ -278,32 +278,32 @@ INTROSPECTION = BOUNDS[Lane.INTROSPECTION]
 ORDINARY = INTROSPECTION.places_of_one - INTROSPECTION.reserved
 
 
-async def filled(outside: Runtime, table: Any, new_job: Any) -> None:
+async def filled(runtime: Runtime, table: Any, new_job: Any) -> None:
     """Take all places of one authority, for as long as the table's gate is closed."""
     table.gate = threading.Event()
     for i in range(ORDINARY):
-        outside.launch(new_job(f"https://{i}.test/").flight(lane=Lane.INTROSPECTION), lambda failure=None: None)
+        runtime.launch(new_job(f"https://{i}.test/").flight(lane=Lane.INTROSPECTION), lambda failure=None: None)
     await arrived(table, ORDINARY)
 
 
 @pytest.mark.anyio
-async def test_a_cancelled_task_takes_its_work_out_of_the_queue(outside: Runtime, table: Any, new_job: Any):
-    await filled(outside, table, new_job)
+async def test_a_cancelled_task_takes_its_work_out_of_the_queue(runtime: Runtime, table: Any, new_job: Any):
+    await filled(runtime, table, new_job)
     left, shared = new_job("https://left.test/"), new_job("https://shared.test/")
     results = []
 
     async def stay() -> None:
-        results.append(await aio.run(shared.flow(lane=Lane.INTROSPECTION), outside, None))
+        results.append(await aio.run(shared.flow(lane=Lane.INTROSPECTION), runtime, None))
 
     async with anyio.create_task_group() as group:
         async with anyio.create_task_group() as leaders:
             for job in (left, shared):
-                leaders.start_soon(aio.run, job.flow(lane=Lane.INTROSPECTION), outside, None)
+                leaders.start_soon(aio.run, job.flow(lane=Lane.INTROSPECTION), runtime, None)
             await anyio.lowlevel.checkpoint()
             group.start_soon(stay)
             await anyio.lowlevel.checkpoint()
             leaders.cancel_scope.cancel()
-        assert len(outside.flights) == ORDINARY + 1
+        assert len(runtime.flights) == ORDINARY + 1
         table.gate.set()
     assert results == [1]
     assert left.url not in table.asked
@@ -311,29 +311,29 @@ async def test_a_cancelled_task_takes_its_work_out_of_the_queue(outside: Runtime
 
 @pytest.mark.anyio
 async def test_a_task_that_waits_too_long_for_its_turn_takes_its_work_with_it(
-    outside: Runtime, table: Any, new_job: Any
+    runtime: Runtime, table: Any, new_job: Any
 ):
-    await filled(outside, table, new_job)
+    await filled(runtime, table, new_job)
     late = new_job("https://late.test/")
     with pytest.raises(AuthorityUnavailable) as raised:
-        await aio.run(late.flow(lane=Lane.INTROSPECTION, deadline=0.0), outside, None)
+        await aio.run(late.flow(lane=Lane.INTROSPECTION, deadline=0.0), runtime, None)
     assert raised.value.reason is Reason.AUTHORITY_TIMED_OUT
-    assert len(outside.flights) == ORDINARY
+    assert len(runtime.flights) == ORDINARY
     table.gate.set()
-    await aio.close(outside)
+    await aio.close(runtime)
     assert late.url not in table.asked
 
 
 @pytest.mark.anyio
 async def test_too_many_tasks_that_wait_for_one_authority_are_refused_at_once(
-    outside: Runtime, table: Any, new_job: Any
+    runtime: Runtime, table: Any, new_job: Any
 ):
-    await filled(outside, table, new_job)
+    await filled(runtime, table, new_job)
     refused: list[AuthorityUnavailable] = []
 
     async def ask_for(number: int) -> None:
         try:
-            await aio.run(new_job(f"https://more-{number}.test/").flow(lane=Lane.INTROSPECTION), outside, None)
+            await aio.run(new_job(f"https://more-{number}.test/").flow(lane=Lane.INTROSPECTION), runtime, None)
         except AuthorityUnavailable as error:
             refused.append(error)
 
@@ -347,14 +347,14 @@ async def test_too_many_tasks_that_wait_for_one_authority_are_refused_at_once(
 
 
 @pytest.mark.anyio
-async def test_closing_wakes_every_task_although_the_authority_hangs(outside: Runtime, table: Any, new_job: Any):
-    await filled(outside, table, new_job)
-    outside.grace = 0.0
+async def test_closing_wakes_every_task_although_the_authority_hangs(runtime: Runtime, table: Any, new_job: Any):
+    await filled(runtime, table, new_job)
+    runtime.grace = 0.0
     reasons: list[Reason] = []
 
     async def wait_for(job: Any) -> None:
         with pytest.raises(AuthorityUnavailable) as raised:
-            await aio.run(job.flow(lane=Lane.INTROSPECTION), outside, None)
+            await aio.run(job.flow(lane=Lane.INTROSPECTION), runtime, None)
         reasons.append(raised.value.reason)
 
     async with anyio.create_task_group() as group:
@@ -362,7 +362,7 @@ async def test_closing_wakes_every_task_although_the_authority_hangs(outside: Ru
             group.start_soon(wait_for, new_job(url))
         for _ in range(3):
             await anyio.lowlevel.checkpoint()
-        await aio.close(outside)
+        await aio.close(runtime)
     assert reasons == [Reason.SHUTTING_DOWN] * 3
 
 
@@ -371,27 +371,27 @@ async def test_closing_wakes_every_task_although_the_authority_hangs(outside: Ru
 
 @pytest.mark.rule("H-20")
 @pytest.mark.parametrize("first", ["asyncio", "trio"])
-def test_a_loop_that_ends_before_the_flight_lands_harms_nobody(outside: Runtime, table: Any, new_job: Any, first: str):
+def test_a_loop_that_ends_before_the_flight_lands_harms_nobody(runtime: Runtime, table: Any, new_job: Any, first: str):
     table.gate = threading.Event()
     job = new_job()
 
     async def hurried() -> None:
         with anyio.move_on_after(0):
-            await aio.run(job.flow(), outside, None)
+            await aio.run(job.flow(), runtime, None)
 
     anyio.run(hurried, backend=first)  # led, and gone
     table.wait_for()
     anyio.run(hurried, backend=first)  # waited, and gone
     landed = threading.Event()
-    assert not outside.flights.board(job.url, landed.set)
+    assert not runtime.flights.board(job.url, landed.set)
     table.gate.set()
     assert landed.wait(30)  # although two before it cannot be woken any more
-    assert anyio.run(aio.run, job.flow(), outside, None) == 1
+    assert anyio.run(aio.run, job.flow(), runtime, None) == 1
     assert table.asked == [URL]
 
 
 @pytest.mark.rule("H-20")
-def test_threads_and_loops_of_both_kinds_share_one_flight(outside: Runtime, table: Any, new_job: Any, in_threads: Any):
+def test_threads_and_loops_of_both_kinds_share_one_flight(runtime: Runtime, table: Any, new_job: Any, in_threads: Any):
     table.gate = threading.Event()
     job = new_job()
     kinds = iter(["thread", "asyncio", "trio", "asyncio", "trio", "thread"])
@@ -401,7 +401,7 @@ def test_threads_and_loops_of_both_kinds_share_one_flight(outside: Runtime, tabl
         results: list[int] = []
 
         async def run() -> None:
-            results.append(await aio.run(job.flow(), outside, None))
+            results.append(await aio.run(job.flow(), runtime, None))
 
         async with anyio.create_task_group() as group:
             for _ in range(10):
@@ -412,7 +412,7 @@ def test_threads_and_loops_of_both_kinds_share_one_flight(outside: Runtime, tabl
         with lock:
             kind = next(kinds)
         if kind == "thread":
-            return [blocking.run(job.flow(), outside, None)]
+            return [blocking.run(job.flow(), runtime, None)]
         return asyncio.run(tasks()) if kind == "asyncio" else trio.run(tasks)
 
     opener = threading.Thread(target=lambda: (table.wait_for(), table.gate.set()))
@@ -424,13 +424,13 @@ def test_threads_and_loops_of_both_kinds_share_one_flight(outside: Runtime, tabl
 
 
 def test_the_loop_is_found_with_older_versions_of_anyio_too(
-    outside: Runtime, new_job: Any, monkeypatch: pytest.MonkeyPatch
+    runtime: Runtime, new_job: Any, monkeypatch: pytest.MonkeyPatch
 ):
     """Before 4.11, ``current_token()`` returned what it wraps today."""
     monkeypatch.setattr(aio, "current_token", asyncio.get_running_loop)
-    assert asyncio.run(aio.run(new_job().flow(), outside, None)) == 1
+    assert asyncio.run(aio.run(new_job().flow(), runtime, None)) == 1
     monkeypatch.setattr(aio, "current_token", trio.lowlevel.current_trio_token)
-    assert trio.run(aio.run, new_job("https://b.test/").flow(), outside, None) == 1
+    assert trio.run(aio.run, new_job("https://b.test/").flow(), runtime, None) == 1
 
 
 # -- limits of time

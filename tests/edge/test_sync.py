@@ -56,22 +56,22 @@ def threads_end() -> bool:
 # -- one effect at a time
 
 
-def test_a_flow_without_effects_is_its_value(outside: Runtime):
+def test_a_flow_without_effects_is_its_value(runtime: Runtime):
     def flow() -> Flow[int]:
         yield from ()
         return 7
 
-    assert blocking.run(flow(), outside, None) == 7
+    assert blocking.run(flow(), runtime, None) == 7
 
 
-def test_an_exchange_is_performed_by_the_transport_in_the_calling_thread(outside: Runtime, table: Any):
-    answer = blocking.run(one(Send(url=URL, authority="a")), outside, None)
+def test_an_exchange_is_performed_by_the_transport_in_the_calling_thread(runtime: Runtime, table: Any):
+    answer = blocking.run(one(Send(url=URL, authority="a")), runtime, None)
     assert answer.body == URL.encode()
     assert table.threads == [threading.current_thread().name]
 
 
 @pytest.mark.parametrize("error", [down(), RuntimeError("a bug")], ids=["outage", "bug"])
-def test_a_failure_is_thrown_into_the_flow_which_may_go_on(outside: Runtime, table: Any, error: Exception):
+def test_a_failure_is_thrown_into_the_flow_which_may_go_on(runtime: Runtime, table: Any, error: Exception):
     table.failures[URL] = error
 
     def flow() -> Flow[object]:
@@ -81,17 +81,17 @@ def test_a_failure_is_thrown_into_the_flow_which_may_go_on(outside: Runtime, tab
             return caught
         return None
 
-    assert blocking.run(flow(), outside, None) is error
+    assert blocking.run(flow(), runtime, None) is error
 
 
-def test_a_failure_that_the_flow_does_not_want_is_raised(outside: Runtime, table: Any):
+def test_a_failure_that_the_flow_does_not_want_is_raised(runtime: Runtime, table: Any):
     table.failures[URL] = down()
     with pytest.raises(AuthorityUnavailable) as raised:
-        blocking.run(one(Send(url=URL, authority="a")), outside, None)
+        blocking.run(one(Send(url=URL, authority="a")), runtime, None)
     assert raised.value is table.failures[URL]
 
 
-def test_the_end_of_the_thread_closes_the_flow(outside: Runtime, table: Any):
+def test_the_end_of_the_thread_closes_the_flow(runtime: Runtime, table: Any):
     table.failures[URL] = KeyboardInterrupt()
     closed = []
 
@@ -102,18 +102,18 @@ def test_the_end_of_the_thread_closes_the_flow(outside: Runtime, table: Any):
             closed.append(True)
 
     with pytest.raises(KeyboardInterrupt):
-        blocking.run(flow(), outside, None)
+        blocking.run(flow(), runtime, None)
     assert closed
 
 
-def test_a_form_is_read_by_whoever_can(outside: Runtime):
+def test_a_form_is_read_by_whoever_can(runtime: Runtime):
     limits = []
 
     def read(limit: int) -> bytes:
         limits.append(limit)
         return b"form"
 
-    assert blocking.run(one(ReadForm(limit=9)), outside, read) == b"form"
+    assert blocking.run(one(ReadForm(limit=9)), runtime, read) == b"form"
     assert limits == [9]
 
 
@@ -122,33 +122,33 @@ class _Unknown(Effect[None]):
 
 
 @pytest.mark.parametrize("effect", [ReadForm(limit=9), _Unknown()], ids=["form", "unknown"])
-def test_an_effect_that_nobody_performs_is_an_error(outside: Runtime, effect: Effect[Any]):
+def test_an_effect_that_nobody_performs_is_an_error(runtime: Runtime, effect: Effect[Any]):
     with pytest.raises(TypeError, match="this edge cannot perform"):
-        blocking.run(one(effect), outside, None)
+        blocking.run(one(effect), runtime, None)
 
 
 # -- files
 
 
-def test_a_file_is_read_whole(outside: Runtime, tmp_path: Path):
+def test_a_file_is_read_whole(runtime: Runtime, tmp_path: Path):
     path = tmp_path / "keys.json"
     path.write_bytes(b"12345")
-    assert blocking.run(one(ReadFile(path=str(path), authority="a", limit=5)), outside, None) == b"12345"
+    assert blocking.run(one(ReadFile(path=str(path), authority="a", limit=5)), runtime, None) == b"12345"
 
 
-def test_a_file_that_is_too_large_is_not_read_whole(outside: Runtime, tmp_path: Path):
+def test_a_file_that_is_too_large_is_not_read_whole(runtime: Runtime, tmp_path: Path):
     path = tmp_path / "keys.json"
     path.write_bytes(b"123456")
     with pytest.raises(AuthorityUnavailable) as raised:
-        blocking.run(one(ReadFile(path=str(path), authority="a", limit=5)), outside, None)
+        blocking.run(one(ReadFile(path=str(path), authority="a", limit=5)), runtime, None)
     assert raised.value.reason is Reason.AUTHORITY_ANSWER_INVALID
     assert "larger than 5 bytes" in str(raised.value)
 
 
-def test_a_file_that_cannot_be_read_is_an_outage_that_names_it(outside: Runtime, tmp_path: Path):
+def test_a_file_that_cannot_be_read_is_an_outage_that_names_it(runtime: Runtime, tmp_path: Path):
     for path in (tmp_path / "missing.json", tmp_path):
         with pytest.raises(AuthorityUnavailable) as raised:
-            blocking.run(one(ReadFile(path=str(path), authority="a")), outside, None)
+            blocking.run(one(ReadFile(path=str(path), authority="a")), runtime, None)
         assert raised.value.reason is Reason.AUTHORITY_UNREACHABLE
         assert path.name in str(raised.value)
 
@@ -156,36 +156,36 @@ def test_a_file_that_cannot_be_read_is_an_outage_that_names_it(outside: Runtime,
 # -- flights
 
 
-def test_a_flight_that_is_not_needed_does_not_start(outside: Runtime, table: Any, new_job: Any):
+def test_a_flight_that_is_not_needed_does_not_start(runtime: Runtime, table: Any, new_job: Any):
     job = new_job()
     job.done = 1
-    assert blocking.run(job.flow(), outside, None) == 1
+    assert blocking.run(job.flow(), runtime, None) == 1
     assert table.asked == []
 
 
-def test_a_flight_that_another_thread_has_just_landed_does_not_start_again(outside: Runtime, table: Any, new_job: Any):
+def test_a_flight_that_another_thread_has_just_landed_does_not_start_again(runtime: Runtime, table: Any, new_job: Any):
     answers = [False, True]  # needed when looked at, and no longer when this thread comes to lead
-    assert blocking.run(new_job().flow(needed=answers.pop), outside, None) == 0
+    assert blocking.run(new_job().flow(needed=answers.pop), runtime, None) == 0
     assert table.asked == []
-    assert len(outside.flights) == 0
+    assert len(runtime.flights) == 0
 
 
-def test_the_caller_flies_in_its_own_thread(outside: Runtime, table: Any, new_job: Any):
-    assert blocking.run(new_job().flow(), outside, None) == 1
+def test_the_caller_flies_in_its_own_thread(runtime: Runtime, table: Any, new_job: Any):
+    assert blocking.run(new_job().flow(), runtime, None) == 1
     assert table.threads == [threading.current_thread().name]
     assert our_threads() == []
 
 
 @pytest.mark.rule("A-15", "H-20")
 def test_of_fifty_threads_one_flies_for_all(
-    outside: Runtime, table: Any, new_job: Any, in_threads: Callable[..., list[Any]]
+    runtime: Runtime, table: Any, new_job: Any, in_threads: Callable[..., list[Any]]
 ):
     job = new_job()
-    assert in_threads(50, lambda: blocking.run(job.flow(), outside, None)) == [1] * 50
+    assert in_threads(50, lambda: blocking.run(job.flow(), runtime, None)) == [1] * 50
     assert table.asked == [URL]
 
 
-def test_the_one_who_led_gets_the_failure_and_the_others_look_again(outside: Runtime, table: Any, new_job: Any):
+def test_the_one_who_led_gets_the_failure_and_the_others_look_again(runtime: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     table.failures[URL] = down()
     job = new_job()
@@ -210,7 +210,7 @@ def test_the_one_who_led_gets_the_failure_and_the_others_look_again(outside: Run
 
     job._flow = failing
     results: list[str] = []
-    threads = [threading.Thread(target=lambda: results.append(blocking.run(flow(), outside, None))) for _ in range(10)]
+    threads = [threading.Thread(target=lambda: results.append(blocking.run(flow(), runtime, None))) for _ in range(10)]
     for thread in threads:
         thread.start()
     table.wait_for()
@@ -222,7 +222,7 @@ def test_the_one_who_led_gets_the_failure_and_the_others_look_again(outside: Run
 
 
 @pytest.mark.rule("H-16")
-def test_a_leader_that_is_ended_leaves_the_flight_to_the_next(outside: Runtime, table: Any, new_job: Any):
+def test_a_leader_that_is_ended_leaves_the_flight_to_the_next(runtime: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     table.failures[URL] = SystemExit()
     job = new_job()
@@ -230,7 +230,7 @@ def test_a_leader_that_is_ended_leaves_the_flight_to_the_next(outside: Runtime, 
 
     def run() -> None:
         try:
-            results.append(blocking.run(job.flow(), outside, None))
+            results.append(blocking.run(job.flow(), runtime, None))
         except SystemExit:
             table.failures.clear()
             results.append("ended")
@@ -244,23 +244,23 @@ def test_a_leader_that_is_ended_leaves_the_flight_to_the_next(outside: Runtime, 
     for thread in threads:
         thread.join()
     assert sorted(results, key=str) == [1, 1, 1, 1, "ended"]
-    assert len(outside.flights) == 0
+    assert len(runtime.flights) == 0
 
 
-def test_waiting_ends_with_the_deadline(outside: Runtime, new_job: Any):
+def test_waiting_ends_with_the_deadline(runtime: Runtime, new_job: Any):
     job = new_job()
-    assert outside.flights.board(job.url, lambda: None)  # somebody who never lands
+    assert runtime.flights.board(job.url, lambda: None)  # somebody who never lands
     with pytest.raises(AuthorityUnavailable) as raised:
-        blocking.run(job.flow(deadline=0.0), outside, None)
+        blocking.run(job.flow(deadline=0.0), runtime, None)
     assert raised.value.reason is Reason.AUTHORITY_TIMED_OUT
-    outside.flights.land(job.url)
-    assert blocking.run(job.flow(deadline=0.0), outside, None) == 1
+    runtime.flights.land(job.url)
+    assert blocking.run(job.flow(deadline=0.0), runtime, None) == 1
 
 
-def test_what_a_flight_has_to_say_is_logged(outside: Runtime, new_job: Any, caplog: pytest.LogCaptureFixture):
+def test_what_a_flight_has_to_say_is_logged(runtime: Runtime, new_job: Any, caplog: pytest.LogCaptureFixture):
     job = new_job()
     job.sentences = ("one key is broken", "and another one")
-    blocking.run(job.flow(), outside, None)
+    blocking.run(job.flow(), runtime, None)
     assert caplog.messages == ["one key is broken", "and another one"]
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
@@ -268,59 +268,59 @@ def test_what_a_flight_has_to_say_is_logged(outside: Runtime, new_job: Any, capl
 # -- flights beside a request
 
 
-def test_a_flight_beside_the_request_is_not_waited_for(outside: Runtime, table: Any, new_job: Any):
+def test_a_flight_beside_the_request_is_not_waited_for(runtime: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     job = new_job()
-    assert blocking.run(job.flow(wait=False), outside, None) == 0
+    assert blocking.run(job.flow(wait=False), runtime, None) == 0
     table.wait_for()
     assert table.threads[0].startswith("scopeguard")
-    assert blocking.run(job.flow(wait=False), outside, None) == 0  # one is in the air already
+    assert blocking.run(job.flow(wait=False), runtime, None) == 0  # one is in the air already
     table.gate.set()
-    outside.close()
+    runtime.close()
     assert job.done == 1
     assert table.asked == [URL]
 
 
 def test_whoever_needs_it_waits_for_a_flight_that_was_started_beside_a_request(
-    outside: Runtime, table: Any, new_job: Any
+    runtime: Runtime, table: Any, new_job: Any
 ):
     table.gate = threading.Event()
     job = new_job()
-    blocking.run(job.flow(wait=False), outside, None)
+    blocking.run(job.flow(wait=False), runtime, None)
     table.wait_for()
     threading.Timer(0, table.gate.set).start()
-    assert blocking.run(job.flow(), outside, None) == 1
+    assert blocking.run(job.flow(), runtime, None) == 1
     assert table.asked == [URL]
 
 
 def test_its_failure_is_logged_and_nobodys_answer(
-    outside: Runtime, table: Any, new_job: Any, caplog: pytest.LogCaptureFixture
+    runtime: Runtime, table: Any, new_job: Any, caplog: pytest.LogCaptureFixture
 ):
     job = new_job()
     for error in (down(), RuntimeError("a bug in a transport")):
         caplog.clear()
         table.failures[URL] = error
-        assert blocking.run(job.flow(wait=False), outside, None) == 0
-        outside.close()
+        assert blocking.run(job.flow(wait=False), runtime, None) == 0
+        runtime.close()
         (record,) = caplog.records
         assert record.name == "scopeguard"
         assert (record.exc_info is not None) == isinstance(error, RuntimeError)
-    assert len(outside.flights) == 0
+    assert len(runtime.flights) == 0
 
 
 def test_a_flight_that_is_no_longer_needed_when_its_thread_starts_does_not_fly(
-    outside: Runtime, table: Any, new_job: Any
+    runtime: Runtime, table: Any, new_job: Any
 ):
     answers = [False]
     woken: list[object] = []
-    outside.launch(new_job().flight(needed=answers.pop), woken.append)
-    outside.close()
+    runtime.launch(new_job().flight(needed=answers.pop), woken.append)
+    runtime.close()
     assert woken == [None]
     assert table.asked == []
 
 
 def test_a_machine_without_threads_left_costs_no_request_its_keys(
-    outside: Runtime, new_job: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    runtime: Runtime, new_job: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -328,34 +328,34 @@ def test_a_machine_without_threads_left_costs_no_request_its_keys(
     job = new_job()
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        assert blocking.run(job.flow(wait=False), outside, None) == 0
+        assert blocking.run(job.flow(wait=False), runtime, None) == 0
         woken: list[BaseException | None] = []
-        outside.launch(job.flight(), woken.append)
+        runtime.launch(job.flight(), woken.append)
     assert "can't start new thread" in caplog.text
     (failure,) = woken
     assert isinstance(failure, AuthorityUnavailable)
     # What could not start must not run later, on a key that another flight has by then.
-    blocking.run(new_job("https://b.test/").flow(wait=False), outside, None)
-    outside.close()
+    blocking.run(new_job("https://b.test/").flow(wait=False), runtime, None)
+    runtime.close()
     assert job.done == 0
     assert woken == [failure]
 
 
-def test_more_flights_than_places_wait_for_their_turn(outside: Runtime, table: Any, new_job: Any):
+def test_more_flights_than_places_wait_for_their_turn(runtime: Runtime, table: Any, new_job: Any):
     places = BOUNDS[Lane.KEYS].places_of_one - BOUNDS[Lane.KEYS].reserved
     table.gate = threading.Event()
     jobs = [new_job(f"https://{i}.test/") for i in range(places + 4)]
     for job in jobs:
-        blocking.run(job.flow(wait=False), outside, None)
+        blocking.run(job.flow(wait=False), runtime, None)
     table.wait_for(places)
     assert len(our_threads()) == places
     late = jobs[-1]
     with pytest.raises(AuthorityUnavailable) as raised:
-        blocking.run(late.flow(deadline=0.0), outside, None)
+        blocking.run(late.flow(deadline=0.0), runtime, None)
     assert raised.value.reason is Reason.AUTHORITY_TIMED_OUT
     table.gate.set()
     for job in jobs:
-        assert blocking.run(job.flow(), outside, None) == 1
+        assert blocking.run(job.flow(), runtime, None) == 1
     assert len(table.asked) == len(jobs)
 
 
@@ -370,13 +370,13 @@ def asking(**options: Any) -> dict[str, Any]:
     return {"lane": Lane.INTROSPECTION, **options}
 
 
-def test_too_many_that_wait_for_one_authority_are_refused_at_once(outside: Runtime, table: Any, new_job: Any):
+def test_too_many_that_wait_for_one_authority_are_refused_at_once(runtime: Runtime, table: Any, new_job: Any):
     """Of an event loop's flights and of a thread's alike: the bounds are those of the lane."""
     table.gate = threading.Event()
     told: list[BaseException | None] = []
     jobs = [new_job(f"https://{i}.test/") for i in range(ORDINARY + INTROSPECTION.waiting + 1)]
     for job in jobs:
-        outside.launch(job.flight(**asking()), told.append)
+        runtime.launch(job.flight(**asking()), told.append)
     table.wait_for(ORDINARY)
     assert len(our_threads()) == ORDINARY  # what waits has no thread
     (refused,) = told
@@ -385,33 +385,33 @@ def test_too_many_that_wait_for_one_authority_are_refused_at_once(outside: Runti
     assert refused.retry_after is not None
     assert refused.retry_after >= 1
     with pytest.raises(AuthorityUnavailable) as raised:
-        blocking.run(new_job("https://thread.test/").flow(**asking()), outside, None)
+        blocking.run(new_job("https://thread.test/").flow(**asking()), runtime, None)
     assert raised.value.reason is Reason.TOO_MANY_WAITING
-    assert len(outside.flights) == ORDINARY + INTROSPECTION.waiting
+    assert len(runtime.flights) == ORDINARY + INTROSPECTION.waiting
 
 
-def test_a_full_lane_holds_up_no_other(outside: Runtime, table: Any, new_job: Any):
+def test_a_full_lane_holds_up_no_other(runtime: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     for i in range(ORDINARY + INTROSPECTION.waiting):
-        outside.launch(new_job(f"https://{i}.test/").flight(**asking()), lambda failure=None: None)
+        runtime.launch(new_job(f"https://{i}.test/").flight(**asking()), lambda failure=None: None)
     table.wait_for(ORDINARY)
     table.gate.set()
     for lane in set(Lane) - {Lane.INTROSPECTION}:
-        assert blocking.run(new_job(f"https://{lane.name}.test/").flow(lane=lane, deadline=0.0), outside, None) == 1
+        assert blocking.run(new_job(f"https://{lane.name}.test/").flow(lane=lane, deadline=0.0), runtime, None) == 1
 
 
-def test_work_with_priority_goes_before_what_waits(outside: Runtime, table: Any, new_job: Any):
+def test_work_with_priority_goes_before_what_waits(runtime: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     for i in range(ORDINARY + 1):
-        outside.launch(new_job(f"https://{i}.test/").flight(**asking()), lambda failure=None: None)
+        runtime.launch(new_job(f"https://{i}.test/").flight(**asking()), lambda failure=None: None)
     table.wait_for(ORDINARY)
-    outside.launch(new_job("https://known.test/").flight(**asking(priority=True)), lambda failure=None: None)
+    runtime.launch(new_job("https://known.test/").flight(**asking(priority=True)), lambda failure=None: None)
     table.wait_for(1)
     assert table.asked[-1] == "https://known.test/"
 
 
 def test_threads_take_the_places_of_their_lane_too(
-    outside: Runtime, table: Any, new_job: Any, in_threads: Callable[..., list[Any]]
+    runtime: Runtime, table: Any, new_job: Any, in_threads: Callable[..., list[Any]]
 ):
     table.gate = threading.Event()
     jobs = iter([new_job(f"https://{i}.test/") for i in range(ORDINARY + 4)])
@@ -421,7 +421,7 @@ def test_threads_take_the_places_of_their_lane_too(
     def work() -> object:
         with lock:
             job = next(jobs)
-        return blocking.run(job.flow(**asking(deadline=30.0)), outside, None)
+        return blocking.run(job.flow(**asking(deadline=30.0)), runtime, None)
 
     crowd = threading.Thread(target=lambda: results.extend(in_threads(ORDINARY + 4, work)))
     crowd.start()
@@ -432,48 +432,48 @@ def test_threads_take_the_places_of_their_lane_too(
     assert results == [1] * (ORDINARY + 4)
 
 
-def test_a_thread_that_waits_too_long_for_its_turn_leaves_the_queue(outside: Runtime, table: Any, new_job: Any):
+def test_a_thread_that_waits_too_long_for_its_turn_leaves_the_queue(runtime: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     for i in range(ORDINARY):
-        outside.launch(new_job(f"https://{i}.test/").flight(**asking()), lambda failure=None: None)
+        runtime.launch(new_job(f"https://{i}.test/").flight(**asking()), lambda failure=None: None)
     table.wait_for(ORDINARY)
     late = new_job("https://late.test/")
     with pytest.raises(AuthorityUnavailable) as raised:
-        blocking.run(late.flow(**asking(deadline=0.0)), outside, None)
+        blocking.run(late.flow(**asking(deadline=0.0)), runtime, None)
     assert raised.value.reason is Reason.AUTHORITY_TIMED_OUT
-    assert len(outside.flights) == ORDINARY
+    assert len(runtime.flights) == ORDINARY
     table.gate.set()
-    outside.close()
+    runtime.close()
     assert late.url not in table.asked
 
 
-def test_work_that_every_caller_has_left_is_not_done(outside: Runtime, table: Any, new_job: Any):
+def test_work_that_every_caller_has_left_is_not_done(runtime: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     for i in range(ORDINARY):
-        outside.launch(new_job(f"https://{i}.test/").flight(**asking()), lambda failure=None: None)
+        runtime.launch(new_job(f"https://{i}.test/").flight(**asking()), lambda failure=None: None)
     table.wait_for(ORDINARY)
     job = new_job("https://left.test/")
     told: list[str] = []
     wakes = [lambda failure=None, name=name: told.append(name) for name in ("leader", "second")]
     flight = job.flight(**asking())
-    assert outside.launch(flight, wakes[0])
-    assert not outside.launch(flight, wakes[1])
-    outside.abandon(flight, wakes[0])
-    assert len(outside.flights) == ORDINARY + 1  # another caller waits for it
-    outside.abandon(flight, wakes[1])
-    assert len(outside.flights) == ORDINARY
-    outside.abandon(flight, wakes[1])  # twice does no harm
+    assert runtime.launch(flight, wakes[0])
+    assert not runtime.launch(flight, wakes[1])
+    runtime.abandon(flight, wakes[0])
+    assert len(runtime.flights) == ORDINARY + 1  # another caller waits for it
+    runtime.abandon(flight, wakes[1])
+    assert len(runtime.flights) == ORDINARY
+    runtime.abandon(flight, wakes[1])  # twice does no harm
     table.gate.set()
-    outside.close()
+    runtime.close()
     assert job.url not in table.asked
 
 
 def test_background_work_that_finds_its_lane_full_is_logged(
-    outside: Runtime, table: Any, new_job: Any, caplog: pytest.LogCaptureFixture
+    runtime: Runtime, table: Any, new_job: Any, caplog: pytest.LogCaptureFixture
 ):
     table.gate = threading.Event()
     for i in range(ORDINARY + INTROSPECTION.waiting + 1):
-        blocking.run(new_job(f"https://{i}.test/").flow(**asking(wait=False)), outside, None)
+        blocking.run(new_job(f"https://{i}.test/").flow(**asking(wait=False)), runtime, None)
     (message,) = caplog.messages
     assert "too_many_waiting" in message
 
@@ -481,23 +481,23 @@ def test_background_work_that_finds_its_lane_full_is_logged(
 # -- beginning and end
 
 
-def test_closing_does_not_wait_for_an_authority_that_hangs(outside: Runtime, table: Any, new_job: Any):
+def test_closing_does_not_wait_for_an_authority_that_hangs(runtime: Runtime, table: Any, new_job: Any):
     """What waits is refused, what hangs is left to itself, and every caller is told."""
     table.gate = threading.Event()
-    outside.grace = 0.0
+    runtime.grace = 0.0
     told: list[BaseException | None] = []
     jobs = [new_job(f"https://{i}.test/") for i in range(ORDINARY + INTROSPECTION.waiting)]
     for job in jobs:
-        outside.launch(job.flight(**asking()), told.append)
+        runtime.launch(job.flight(**asking()), told.append)
     table.wait_for(ORDINARY)
     waiter: list[BaseException] = []
     thread = threading.Thread(
-        target=lambda: waiter.append(_raised(lambda: blocking.run(jobs[0].flow(), outside, None)))
+        target=lambda: waiter.append(_raised(lambda: blocking.run(jobs[0].flow(), runtime, None)))
     )
-    boarded = _boarding(outside)
+    boarded = _boarding(runtime)
     thread.start()
     assert boarded.acquire(timeout=30)
-    outside.close()
+    runtime.close()
     thread.join()
     assert table.closed == 1
     assert len(told) == len(jobs)
@@ -506,12 +506,12 @@ def test_closing_does_not_wait_for_an_authority_that_hangs(outside: Runtime, tab
     }
     assert len(table.asked) == ORDINARY
     table.gate.set()
-    outside.grace = 30.0
-    outside.close()
-    assert len(outside.flights) == 0
+    runtime.grace = 30.0
+    runtime.close()
+    assert len(runtime.flights) == 0
 
 
-def test_closing_cuts_off_what_hangs_where_the_transport_can(outside: Runtime, table: Any, new_job: Any):
+def test_closing_cuts_off_what_hangs_where_the_transport_can(runtime: Runtime, table: Any, new_job: Any):
     cut: list[bool] = []
 
     def abort() -> None:
@@ -519,30 +519,30 @@ def test_closing_cuts_off_what_hangs_where_the_transport_can(outside: Runtime, t
         table.gate.set()
 
     table.abort = abort
-    outside.grace = 0.0
-    blocking.run(new_job().flow(), outside, None)
-    outside.close()
+    runtime.grace = 0.0
+    blocking.run(new_job().flow(), runtime, None)
+    runtime.close()
     assert not cut  # nothing runs
     table.gate = threading.Event()
-    outside.launch(new_job("https://b.test/").flight(), lambda failure=None: None)
+    runtime.launch(new_job("https://b.test/").flight(), lambda failure=None: None)
     table.wait_for(2)
-    outside.close()
+    runtime.close()
     assert cut
 
 
-def test_a_thread_that_waits_for_its_turn_is_refused_by_closing(outside: Runtime, table: Any, new_job: Any):
+def test_a_thread_that_waits_for_its_turn_is_refused_by_closing(runtime: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
-    outside.grace = 0.0
+    runtime.grace = 0.0
     for i in range(ORDINARY):
-        outside.launch(new_job(f"https://{i}.test/").flight(**asking()), lambda failure=None: None)
+        runtime.launch(new_job(f"https://{i}.test/").flight(**asking()), lambda failure=None: None)
     table.wait_for(ORDINARY)
     raised: list[BaseException] = []
     late = new_job("https://late.test/")
     thread = threading.Thread(
-        target=lambda: raised.append(_raised(lambda: blocking.run(late.flow(**asking()), outside, None)))
+        target=lambda: raised.append(_raised(lambda: blocking.run(late.flow(**asking()), runtime, None)))
     )
     entered = threading.Semaphore(0)
-    lane: Any = outside.lanes[Lane.INTROSPECTION]
+    lane: Any = runtime.lanes[Lane.INTROSPECTION]
     enter = lane.enter
 
     def counted(ticket: Ticket) -> None:
@@ -552,7 +552,7 @@ def test_a_thread_that_waits_for_its_turn_is_refused_by_closing(outside: Runtime
     lane.enter = counted
     thread.start()
     assert entered.acquire(timeout=30)
-    outside.close()
+    runtime.close()
     thread.join()
     (error,) = raised
     assert isinstance(error, AuthorityUnavailable)
@@ -568,10 +568,10 @@ def _raised(work: Callable[[], Any]) -> BaseException:
     raise AssertionError("nothing was raised")
 
 
-def _boarding(outside: Runtime) -> threading.Semaphore:
+def _boarding(runtime: Runtime) -> threading.Semaphore:
     """Released when a caller has come to a flight."""
     boarded = threading.Semaphore(0)
-    flights: Any = outside.flights
+    flights: Any = runtime.flights
     board = flights.board
 
     def counted(key: str, wake: Any) -> bool:
@@ -590,39 +590,39 @@ def test_construction_starts_nothing(table: Any):
     assert set(threading.enumerate()) <= before
 
 
-def test_closing_waits_for_flights_and_what_is_closed_opens_again(outside: Runtime, table: Any, new_job: Any):
+def test_closing_waits_for_flights_and_what_is_closed_opens_again(runtime: Runtime, table: Any, new_job: Any):
     for round_ in (1, 2, 3):
         job = new_job(f"https://{round_}.test/")
-        blocking.run(job.flow(wait=False), outside, None)
-        outside.close()
+        blocking.run(job.flow(wait=False), runtime, None)
+        runtime.close()
         assert job.done == 1
         assert table.closed == round_
         assert threads_end()
-    outside.close()  # twice does no harm
+    runtime.close()  # twice does no harm
 
 
 def test_a_flight_that_starts_while_another_thread_closes_leaves_nothing_behind(table: Any, new_job: Any):
     """Closing refuses what waits for its turn. Such a flight leaves its key free, and can be repeated."""
-    outside = Runtime(transport=table, clock=FakeClock())
+    runtime = Runtime(transport=table, clock=FakeClock())
     stop = threading.Event()
 
     def close() -> None:
         while not stop.is_set():
-            outside.close()
+            runtime.close()
 
     closer = threading.Thread(target=close)
     closer.start()
     jobs = [new_job(f"https://{i}.test/") for i in range(200)]
     try:
         for job in jobs:
-            blocking.run(job.flow(wait=False), outside, None)
+            blocking.run(job.flow(wait=False), runtime, None)
     finally:
         stop.set()
         closer.join()
-        outside.close()
-    assert len(outside.flights) == 0
-    assert outside._tickets == {}
-    assert [blocking.run(job.flow(), outside, None) for job in jobs] == [1] * 200
+        runtime.close()
+    assert len(runtime.flights) == 0
+    assert runtime._tickets == {}
+    assert [blocking.run(job.flow(), runtime, None) for job in jobs] == [1] * 200
     assert len(table.asked) == 200
 
 
@@ -632,7 +632,7 @@ def test_the_clock_of_the_machine_has_both_hands():
     assert clock.monotonic() <= clock.monotonic()
 
 
-def test_a_child_process_flies_for_itself(outside: Runtime, table: Any, new_job: Any):
+def test_a_child_process_flies_for_itself(runtime: Runtime, table: Any, new_job: Any):
     parent = Runtime(transport=table, clock=FakeClock())
     table.gate = threading.Event()
     job = new_job()

@@ -150,7 +150,7 @@ def test_the_services_find_each_other_by_name_and_the_api_is_guarded(network: Ne
     answer = httpx.get(f"{api}/tables", headers={"authorization": f"Bearer {token}"})
     assert (answer.status_code, answer.json()) == (200, ["stations"])
     log = (network.folder / "log").read_text("utf-8")
-    assert network.mapped("insecure_http_dangerously: http://authority:9000 may be asked in cleartext") in log
+    assert network.mapped("insecure_http_dangerously: http://authority:9000 is reached in cleartext") in log
 
 
 def test_the_command_of_the_readme_fetches_a_token_inside(network: Network):

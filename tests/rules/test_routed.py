@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from scopeguard import DENIED, OPTIONAL, PUBLIC, ConfigurationError, Rule, Rules, all_of, any_of
-from scopeguard.rules.routed import Place, Prefixes, RoutedRules, checked_root_path, without_prefix
+from scopeguard.rules.routed import Place, Prefixes, RoutedRules, check_root_path, without_prefix
 from scopeguard.scopes import AUTHENTICATED
 
 ADMIN, READ, WRITE = all_of("admin"), all_of("read"), all_of("write")
@@ -226,5 +226,5 @@ def test_a_long_path_to_mounted_apps_that_may_mean_something_else_is_refused(mou
 @pytest.mark.parametrize("wrong", ["api", "/api/", "/", "/a//b", "/a/../b", "/a?b", "/{a}", "/a#b", 7, True, ["/a"]])
 def test_a_root_path_is_a_prefix_or_nothing(wrong: Any):
     with pytest.raises(ConfigurationError, match="root_path: must be the prefix that the app takes off paths"):
-        checked_root_path(wrong)
-    assert [checked_root_path(given) for given in (None, "", "/api", "/a/b")] == [None, "", "/api", "/a/b"]
+        check_root_path(wrong)
+    assert [check_root_path(given) for given in (None, "", "/api", "/a/b")] == [None, "", "/api", "/a/b"]

@@ -9,7 +9,7 @@ import pytest
 
 from compact import parse_compact
 from scopeguard.config.issuer import SUPPORTED_ALGORITHMS
-from scopeguard.core.signature_backends import checked_backends
+from scopeguard.core.signature_backends import load_backends
 from scopeguard.errors import InvalidToken
 from scopeguard.spec.jwks import MalformedKeySet, parse_key_set
 from scopeguard.spec.jws import check_header
@@ -59,4 +59,4 @@ def judge() -> Judge:
 @pytest.fixture(scope="session", params=["cryptography", "awscrt", "pynacl"])
 def backends(request: pytest.FixtureRequest) -> Backends:
     """Run the test with each signature backend; all must give the same results."""
-    return () if request.param == "cryptography" else checked_backends([request.param])
+    return () if request.param == "cryptography" else load_backends([request.param])

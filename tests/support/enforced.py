@@ -17,7 +17,7 @@ from environment import ROOT, missing
 from scopeguard import Guard, Rules
 from scopeguard.asgi import GuardMiddleware
 from scopeguard.contracts import Contract
-from scopeguard.edge.listening import listening
+from scopeguard.edge.listener import listen
 from scopeguard.testing import FakeAuthority
 
 
@@ -96,7 +96,7 @@ class Enforced:
     @contextmanager
     def served(self) -> Iterator[Served]:
         """Behind uvicorn, with one connection that is kept."""
-        with listening("127.0.0.1", 0) as listener:
+        with listen("127.0.0.1", 0) as listener:
             thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]})
             thread.start()
             connection = http.client.HTTPConnection("127.0.0.1", listener.getsockname()[1], timeout=30)

@@ -17,7 +17,7 @@ from scopeguard.client import ClientCredentials
 from scopeguard.config.issuer import Issuer
 from scopeguard.devserver import Authority, Client, DevServer, KeyRing
 from scopeguard.devserver.serving import Serving
-from scopeguard.edge.listening import listening
+from scopeguard.edge.listener import listen
 from scopeguard.guard import Decision, Denied, Guard, Unavailable
 from scopeguard.spec.challenge import ChallengeStyle
 
@@ -69,7 +69,7 @@ class World:
         return self
 
     def _start(self) -> None:
-        listeners = [self._stack.enter_context(listening("127.0.0.1", 0)) for _ in range(2)]
+        listeners = [self._stack.enter_context(listen("127.0.0.1", 0)) for _ in range(2)]
         first, second = (f"http://127.0.0.1:{listener.getsockname()[1]}" for listener in listeners)
         self.api: str = first
         self.second_process: str = second

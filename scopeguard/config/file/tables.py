@@ -21,7 +21,7 @@ from scopeguard.config.revocation import RevocationPolicy
 from scopeguard.config.sources import TokenSources, checked_sources
 from scopeguard.config.status_list import StatusListPolicy
 from scopeguard.config.token_cache import TokenCachePolicy
-from scopeguard.core.signature_backends import checked_backends
+from scopeguard.core.signature_backends import load_backends
 from scopeguard.edge.http import HttpxTransport
 from scopeguard.scopes import ScopeVocabulary
 from scopeguard.spec.client_authentication import AssertionKey
@@ -218,7 +218,7 @@ def _refusal_log(place: Place, key: str, value: Any) -> RefusalLog | Literal["of
 
 def _signature_backends(place: Place, key: str, value: Any) -> tuple[SignatureBackend, ...]:
     names = kinds.strings(place, key, value)
-    return place.built(key, lambda: checked_backends(names))
+    return place.built(key, lambda: load_backends(names))
 
 
 def _revocation(place: Place, key: str, value: Any) -> RevocationPolicy:

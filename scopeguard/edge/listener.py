@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 
-def listening(host: str, port: int, *, backlog: int | None = None) -> socket.socket:
+def listen(host: str, port: int, *, backlog: int | None = None) -> socket.socket:
     """Return a socket that listens at *host* and *port* and knows that its protocol is TCP.
 
     A socket from ``socket.create_server`` does not know its protocol, and asyncio then leaves Nagle's algorithm on: a

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from scopeguard.edge.listening import listening
+from scopeguard.edge.listener import listen
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -20,7 +20,7 @@ def test_a_connection_waits_for_no_acknowledgement(host: str):
         writer.close()
 
     async def main() -> None:
-        with listening(host, 0) as listener:
+        with listen(host, 0) as listener:
             server = await asyncio.start_server(accepted, sock=listener)
             reader, writer = await asyncio.open_connection(*listener.getsockname()[:2])
             await reader.read()
