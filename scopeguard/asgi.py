@@ -89,8 +89,8 @@ class GuardMiddleware(Layer):
         close_on_expiry: bool = False,
         root_path: str | None = None,
     ) -> None:
-        # Not at the top of the module: anyio and the audit would make its import a third slower. Not at the place of
-        # use either: an import during a request blocks the event loop.
+        # Not at the top of the module, because anyio and the audit would make its import a third slower. Not at the
+        # place of use, because an import during a request blocks the event loop.
         from scopeguard.adapter import asgi_messages  # noqa: PLC0415
         from scopeguard.audit.app_rules import AppRules  # noqa: PLC0415
         from scopeguard.audit.route_requirements import RouteRequirements  # noqa: PLC0415
@@ -159,7 +159,7 @@ class GuardMiddleware(Layer):
                     return
                 receive, send, token = admitted
         # No header can write these keys. The state is copied, because some servers give every request the same dict.
-        # The guard is in the state because one more key makes the scope of uvicorn and Starlette twice as large.
+        # The guard is in the state because one more key doubles the size of the scope of uvicorn and Starlette.
         state = scope.get("state")
         mine = {"access_token": token, GUARD_KEY: self.guard}
         scope["state"] = {**state, **mine} if state else mine
@@ -314,8 +314,8 @@ def _header(scope: Scope, name: str) -> bytes | None:
 async def send_response(response: Response, headers: list[tuple[bytes, bytes]], scope: Scope, send: Send) -> None:
     """Send *response* with *headers*.
 
-    A websocket must not be accepted yet. A server with the extension ``websocket.http.response`` sends the response;
-    another server is told to close the websocket, and then sends a plain 403.
+    A websocket must not be accepted yet. A server with the extension ``websocket.http.response`` sends the response.
+    Another server gets ``websocket.close``, and sends a plain 403.
     """
     prefix = "http.response"
     if scope["type"] == "websocket":

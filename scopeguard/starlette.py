@@ -11,7 +11,7 @@
 
 :class:`~scopeguard.asgi.GuardMiddleware` checks the token of each request once. ``@requires`` compares its scopes with
 the requirement of the endpoint. ``request.user`` and ``request.auth.scopes`` work as with Starlette's own
-authentication. So does ``starlette.authentication.requires``, but its refusal has no challenge.
+authentication. ``starlette.authentication.requires`` works as well, but its refusal has no challenge.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def requires(
         @requires("tables.read", any_of("projects.read", "admin"))
         async def tables(request): ...
 
-    *acr* and *max_age* require that the user signed in strongly and recently enough, as in
+    *acr* and *max_age* (seconds) require that the user signed in strongly and recently enough, as in
     :func:`~scopeguard.all_of`.
 
     Decorate a function or method with a parameter named ``request`` or ``websocket``, or a whole ``HTTPEndpoint`` or

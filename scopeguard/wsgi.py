@@ -48,7 +48,7 @@ GUARD_KEY: Final = "scopeguard.guard"
 class EnvironHeaders:
     """The header fields in an environ.
 
-    The server has joined repeated fields with a comma, and a dash in a name cannot be told from an underscore.
+    The server has joined repeated fields with a comma, and a dash in a name looks like an underscore.
     Decisions therefore use only ``Authorization``, the content fields, and the fields of token sources.
     """
 
@@ -272,7 +272,7 @@ def _strip_query(query: str) -> str:
 
 
 def read_form(environ: Environ, limit: int) -> bytes:
-    """Return the body, which may have *limit* bytes. The app can read it from ``wsgi.input`` again.
+    """Return the body, of at most *limit* bytes. The app can read it from ``wsgi.input`` again.
 
     Raises :class:`~scopeguard.errors.RequestTooLarge` for a longer body and
     :class:`~scopeguard.errors.InvalidRequest` for one that is shorter than its ``Content-Length``.

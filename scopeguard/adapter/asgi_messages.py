@@ -1,4 +1,4 @@
-"""ASGI messages of a running request: detect a disconnect, read a form, end a response early, ask an app.
+"""ASGI messages: detect a disconnect, read a form, end a response when its token expires, read the headers of an app.
 
 Works with asyncio and trio. :mod:`scopeguard.asgi` imports this module when a guard is constructed, because anyio takes
 longer to import than everything else that a guard needs.
@@ -109,7 +109,7 @@ class FormBody:
         self._was_read = False
 
     async def read(self, limit: int) -> bytes:
-        """Return the whole body, which may have *limit* bytes.
+        """Return the whole body, of at most *limit* bytes.
 
         Raises :class:`~scopeguard.errors.RequestTooLarge` for a longer body, without keeping it in memory,
         :class:`~scopeguard.errors.RequestTimedOut` after ``form_timeout`` seconds, and

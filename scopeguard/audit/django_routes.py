@@ -20,15 +20,15 @@ def find_routes(around: Surroundings) -> list[AppRoute]:
     """Return the routes of the project. A regular expression and the paths below it become one opaque route."""
     for middleware in settings.MIDDLEWARE:
         around = around.inside(import_string(middleware))
-    return [found for item in get_resolver().url_patterns for found in _found(item, "/", around)]
+    return [found for item in get_resolver().url_patterns for found in _routes_of(item, "/", around)]
 
 
-def _found(item: Any, path: str, around: Surroundings) -> list[AppRoute]:
+def _routes_of(item: Any, path: str, around: Surroundings) -> list[AppRoute]:
     known = isinstance(item.pattern, RoutePattern)
     if known:
         path += _VARIABLE.sub(lambda found: f"{{{found[2]}{':path' if found[1] == 'path' else ''}}}", str(item.pattern))
     if isinstance(item, URLResolver) and known:
-        return [found for inner in item.url_patterns for found in _found(inner, path, around)]
+        return [found for inner in item.url_patterns for found in _routes_of(inner, path, around)]
     declared: tuple[Declaration, ...] = ()
     endpoint = "URL configuration"
     if isinstance(item, URLPattern):

@@ -67,10 +67,10 @@ class Finding:
 class Entry:
     """One route and method of an app.
 
-    *method*: ``*`` for all methods. *alternatives*: sets of scopes, each of which suffices. *sources*: where the route
-    takes tokens. *declared*: the middleware, rules, decorators and dependencies that require this, from the outermost
-    to the route. *exceptions*: what other rules require for some of its paths. *opaque*: the app cannot be inspected,
-    and *path* is that of a rule or of the mount.
+    *method*: ``*`` for all methods. *alternatives*: sets of scopes and conditions, each of which suffices. *sources*:
+    where the route takes tokens. *declared*: the middleware, rules, decorators and dependencies that require this, from
+    the outermost to the route. *exceptions*: what other rules require for some of its paths. *opaque*: the app cannot
+    be inspected, and *path* is that of a rule or of the mount.
     """
 
     method: str

@@ -132,7 +132,7 @@ def _endpoint(route: Any, around: Surroundings, *, websocket: bool) -> list[AppR
     dependencies = _dependencies(route)
     methods = frozenset({WEBSOCKET}) if websocket else getattr(route, "methods", None)
 
-    def found(methods: frozenset[str] | None, *marked: Any) -> AppRoute:
+    def make_route(methods: frozenset[str] | None, *marked: Any) -> AppRoute:
         return AppRoute(
             path=around.prefix + _template(route.path),
             around=around,
@@ -145,7 +145,7 @@ def _endpoint(route: Any, around: Surroundings, *, websocket: bool) -> list[AppR
     if isinstance(endpoint, type) and issubclass(endpoint, HTTPEndpoint):
         offered = without_head(name.upper() for name in _METHODS if hasattr(endpoint, name))
         allowed = [name for name in _METHODS if name.upper() in (offered & methods if methods else offered)]
-        return [found(frozenset({name.upper()}), endpoint, getattr(endpoint, name)) for name in allowed]
+        return [make_route(frozenset({name.upper()}), endpoint, getattr(endpoint, name)) for name in allowed]
     if not websocket and methods is not None:
         methods = without_head(methods)
-    return [found(methods, endpoint)]
+    return [make_route(methods, endpoint)]

@@ -246,7 +246,7 @@ class Protected(DeclaringDependency):
             parameters.append(inspect.Parameter(f"scheme_{number}", only, default=scheme, annotation=None))
         self.__signature__: inspect.Signature = inspect.Signature(parameters)
 
-    # Not a generator: FastAPI takes half a request to run one.
+    # Not a generator, because FastAPI takes as long to run one as for half of a request.
     async def __call__(
         self, *, connection: HTTPConnection, response: Response, security_scopes: SecurityScopes, **shown: None
     ) -> Any:

@@ -1,6 +1,6 @@
 """Completes the OpenAPI document of apps that use ``Protected``, and audits them when they start.
 
-FastAPI calls a dependency for each request, but never tells it which app uses it or when that app starts. So the first
+FastAPI calls a dependency for each request, but does not say which app uses it or when that app starts. So the first
 ``Protected`` wraps two methods of the class ``FastAPI``, as instrumentation does. ``openapi()`` adds the refusals and
 the scopes of all operations to the document. ``build_middleware_stack()`` runs the audit when the app starts. Both
 leave apps alone that do not use ``Protected``. The constructor of ``Security`` is wrapped to check its scopes.
@@ -76,8 +76,8 @@ def wrap_fastapi(kind: type[DeclaringDependency]) -> None:
 def _wrap_security(kind: type[DeclaringDependency]) -> None:
     """Make ``Security(protected, scopes="a.b")`` raise.
 
-    FastAPI takes the string for a list of letters, and the route would need the scopes ``a``, ``.`` and ``b``. During a
-    request, such a list cannot be told from a correct one.
+    FastAPI would read the string as a list of letters, and the route would need the scopes ``a``, ``.`` and ``b``.
+    During a request, such a list looks like a correct one.
     """
     init = params.Security.__init__
 

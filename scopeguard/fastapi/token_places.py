@@ -28,10 +28,10 @@ def strip_query_token(connection: HTTPConnection, response: Response) -> None:
 
 
 def make_form_reader(request: Request, sources: TokenSources) -> Callable[[int], Awaitable[bytes]]:
-    """Return a function that reads the body of *request*, which may have as many bytes as its argument.
+    """Return a function that reads the body of *request*. Its argument is the limit in bytes.
 
-    It raises :class:`~scopeguard.errors.RequestTooLarge` for a longer body or one without ``Content-Length``, and
-    :class:`~scopeguard.errors.RequestTimedOut` after ``form_timeout`` seconds.
+    The function raises :class:`~scopeguard.errors.RequestTooLarge` for a longer body or one without
+    ``Content-Length``, and :class:`~scopeguard.errors.RequestTimedOut` after ``form_timeout`` seconds.
     """
 
     async def read(limit: int) -> bytes:

@@ -75,7 +75,7 @@ def requires(
     its ``decorators``), or a function for ``Blueprint.before_request``. Put it below the line ``@app.route``. Several
     decorators add up, including those of base classes.
 
-    *acr* and *max_age* require that the user signed in strongly and recently enough, as in
+    *acr* and *max_age* (seconds) require that the user signed in strongly and recently enough, as in
     :func:`~scopeguard.all_of`.
 
     *token_sources*: where this view takes tokens, as in ``("header", "form")``. Default: the setting of the guard. It
