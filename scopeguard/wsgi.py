@@ -325,5 +325,5 @@ def _change_headers(start_response: StartResponse, change: Callable[[Headers], H
 
 
 def _vary(headers: Headers) -> Headers:
-    """Tell caches that the response depends on the Authorization field."""
+    """Return *headers* with one that tells caches that the response depends on the Authorization field."""
     return [*headers, ("Vary", "Authorization")]
