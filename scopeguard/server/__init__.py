@@ -1,1 +1,1 @@
-"""The server product behind ``scopeguard serve``: servers, workers, reloading, forwarded headers and the access log."""
+"""``scopeguard serve``: HTTP servers, worker processes, reloading, forwarded headers and the access log."""

@@ -1,11 +1,12 @@
-"""Write one line for each finished request to standard output: the caller, the request, the response, the decision.
+"""The access log: one line for each finished request on standard output.
 
-A line never contains a token: paths are written without their query, and a token appears as its fingerprint. Subjects
-are often people, so they are left out by default. Text that callers choose, the path above all, is escaped, so that a
-request cannot forge a second line. The request identifier is generated here: one that the caller sends could be reused.
+A line has the caller, the request, the response and the decision. It never contains a token: paths have no query, and a
+token is represented by its fingerprint. Subjects, which are often people, are left out by default. Text that callers
+choose, such as the path, is escaped, so that a request cannot forge a second line. The request identifier is generated
+here, because callers could reuse one of theirs.
 
 The access logs of uvicorn and waitress were considered. uvicorn's shows query strings, waitress has none, and neither
-knows the decision, the client and the reason.
+can show the decision, the client or the reason.
 """
 
 from __future__ import annotations
@@ -75,32 +76,31 @@ class Entry:
             "status": self.status,
             "ms": round((time.monotonic() - self._began) * 1000, 1),
             "bytes": 0 if self.method == "HEAD" else self.bytes,
-            **_decided(self.decision, subjects=subjects),
+            **_decision_members(self.decision, subjects=subjects),
             "request_id": self.request_id,
         }
         return {name: value for name, value in line.items() if value is not None}
 
 
-def _decided(decision: Decision | None, *, subjects: bool) -> dict[str, str | None]:
+def _decision_members(decision: Decision | None, *, subjects: bool) -> dict[str, str | None]:
     match decision:
         case None:
             return {"decision": "public"}
         case Anonymous():
             return {"decision": "anonymous"}
         case Granted(access_token=token):
-            return {"decision": "granted", **_named(token, subjects=subjects)}
+            return {"decision": "granted", **_token_members(token, subjects=subjects)}
         case Denied(error=error):
-            # With insufficient scope the token has been verified. The content of any other refused token proves
-            # nothing.
-            judged = error.detail if isinstance(error, InsufficientScope) else {}
-            names = {"client_id": judged.get("client_id"), "token": judged.get("token")}
+            # A token with insufficient scope was verified. Claims of other refused tokens may be forged.
+            verified = error.detail if isinstance(error, InsufficientScope) else {}
+            names = {"client_id": verified.get("client_id"), "token": verified.get("token")}
             return {"decision": "denied", "reason": error.reason.value, **names}
         case refusal:
             error_ = refusal.error
             return {"decision": "unavailable", "reason": error_.reason.value, "issuer": printable(error_.authority)}
 
 
-def _named(token: AccessToken, *, subjects: bool) -> dict[str, str | None]:
+def _token_members(token: AccessToken, *, subjects: bool) -> dict[str, str | None]:
     return {
         "issuer": printable(token.issuer),
         "client_id": None if token.client_id is None else printable(token.client_id),
@@ -113,7 +113,7 @@ _current: Final[ContextVar[Entry | None]] = ContextVar("scopeguard_access_log", 
 
 
 def note(decision: Decision) -> None:
-    """Record *decision* for the current request; pass this to ``Guard(on_decision=...)``.
+    """Record *decision* for the current request. For ``Guard(on_decision=...)``.
 
     A later decision replaces an earlier one: a route may refuse a request that the middleware admitted.
     """
@@ -123,11 +123,11 @@ def note(decision: Decision) -> None:
 
 
 class DiagnosticFormatter(logging.Formatter):
-    """Format the other log lines, with their level, their logger and the identifier of the current request.
+    """Formats the lines of other loggers, with the identifier of the current request.
 
-    *format_* is that of the access log. As JSON, a line has the members ``time``, ``level``, ``logger``, ``message``,
-    and where they apply ``pid``, ``request_id`` and ``exception``. Lines of the access log have no ``level``. *pid*
-    adds the process identifier, for servers with several workers.
+    *format_* is that of the access log. A JSON line has ``time``, ``level``, ``logger`` and ``message``, and if they
+    apply ``pid``, ``request_id`` and ``exception``. Lines of the access log have no ``level``, which distinguishes
+    them. *pid* adds the process identifier, for servers with several workers.
     """
 
     def __init__(self, format_: Format, *, pid: bool) -> None:
@@ -155,12 +155,12 @@ class DiagnosticFormatter(logging.Formatter):
 
 
 def utc(moment: dt.datetime) -> str:
-    """Return *moment*, in UTC, in the format of log lines."""
+    """Return *moment*, a time in UTC, in the format of log lines."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class AccessLog:
-    """Write lines in one format."""
+    """Writes entries in one format."""
 
     def __init__(self, format_: Format, *, subjects: bool = False) -> None:
         self._subjects = subjects
@@ -176,7 +176,7 @@ class AccessLog:
 
 
 def as_text(members: dict[str, Any]) -> str:
-    """Return *members* as a line of text: common members in a fixed order, the others as ``name=value``."""
+    """Return *members* as a line of text: common members in a fixed order, then others as ``name=value``."""
     first = [str(members.pop(name, "-")) for name in ("time", "client", "method", "path", "status")]
     first += [f"{members.pop('ms')}ms", f"{members.pop('bytes', '-')}B", members.pop("decision")]
     rest = [f"{name}={value if _PLAIN.fullmatch(value) else json.dumps(value)}" for name, value in members.items()]
@@ -184,7 +184,7 @@ def as_text(members: dict[str, Any]) -> str:
 
 
 class ASGIAccessLog:
-    """Log each request and websocket of *app*. An accepted websocket has status 101."""
+    """ASGI middleware that logs each request and websocket. An accepted websocket has status 101."""
 
     def __init__(self, app: ASGIApp, log: AccessLog) -> None:
         self._app = app
@@ -214,7 +214,7 @@ class ASGIAccessLog:
         try:
             await self._app(scope, receive, observe)
         except Exception:
-            entry.status = entry.status or 500  # the server sends this status
+            entry.status = entry.status or 500  # as the server answers
             raise
         finally:
             _current.reset(reset)
@@ -225,7 +225,7 @@ _HANDSHAKE: Final = {"websocket.accept": 101, "websocket.close": 403}
 
 
 class WSGIAccessLog:
-    """Log each request of *app*."""
+    """WSGI middleware that logs each request."""
 
     def __init__(self, app: WSGIApp, log: AccessLog) -> None:
         self._app = app
@@ -233,7 +233,7 @@ class WSGIAccessLog:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "").encode("latin-1", "replace").decode("utf-8", "replace")
-        # Read before the app runs: frameworks move parts of the path into SCRIPT_NAME.
+        # The path is read before the app runs, because frameworks move parts of it into SCRIPT_NAME.
         entry = Entry(environ.get("REMOTE_ADDR"), environ["REQUEST_METHOD"], environ.get("SCRIPT_NAME", "") + path)
         environ[REQUEST_ID] = entry.request_id
         file_wrapper = environ.get("wsgi.file_wrapper")
@@ -244,11 +244,11 @@ class WSGIAccessLog:
             length[:] = [value for name, value in headers if name.lower() == "content-length" and value.isdigit()]
             write: Callable[[bytes], Any] = start_response(status, headers, *rest)
 
-            def counting(data: bytes) -> Any:
+            def count_and_write(data: bytes) -> Any:
                 entry.count(data)
                 return write(data)
 
-            return counting
+            return count_and_write
 
         reset = _current.set(entry)
         try:
@@ -260,16 +260,16 @@ class WSGIAccessLog:
         finally:
             _current.reset(reset)
         if isinstance(file_wrapper, type) and isinstance(chunks, file_wrapper):
-            # The server can send the file itself only if it gets this very object, so its bytes are not counted here.
+            # The server sends the file only if it gets this object, not a wrapper that counts its bytes.
             entry.bytes = int(length[0]) if length else None
             self._log.write(entry)
             return chunks
-        counted = _SizedChunks if hasattr(chunks, "__len__") else _Chunks
-        return counted(chunks, entry, self._log)
+        wrapper = _SizedChunks if hasattr(chunks, "__len__") else _Chunks
+        return wrapper(chunks, entry, self._log)
 
 
 class _Chunks:
-    """Count the chunks of a response, and write the line when the server closes it."""
+    """Counts the bytes of a response, and writes the line when the server closes the response."""
 
     def __init__(self, chunks: Any, entry: Entry, log: AccessLog) -> None:
         self._chunks = chunks
@@ -294,7 +294,7 @@ class _Chunks:
 
 
 class _SizedChunks(_Chunks):
-    """Keep the length: a server computes ``Content-Length`` for a list of one chunk."""
+    """Chunks with their number, from which a server computes ``Content-Length`` if there is one chunk."""
 
     def __len__(self) -> int:
         return len(self._chunks)

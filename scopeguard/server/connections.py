@@ -1,8 +1,8 @@
-"""Limit the open connections of a worker: at the limit, idle connections are closed for new ones.
+"""A limit on the open connections of a worker. At the limit, idle connections are closed to admit new ones.
 
-Otherwise idle connections could shut all other clients out. At its own limit waitress stops accepting until its
-clean-up finds idle connections minutes later. uvicorn has no limit except the number of files that the process may
-open.
+Without it, idle connections could shut other clients out. The limits of the servers do not prevent that: waitress stops
+accepting until its clean-up finds idle connections minutes later, and uvicorn is limited only by the number of files
+that the process may open.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import Any, Final
 log: Final = logging.getLogger("scopeguard.serve")
 
 _QUIET: Final = 60.0  # seconds between two warnings
-_SPARE: Final = 0.25  # of the files that a process may open: for the app, keys and logs
+_SPARE: Final = 0.25  # the part of the files that the app, keys and logs may use
 
 
 class LimitReached:
-    """Log that the limit was reached, at most once a minute."""
+    """Logs that the limit was reached, at most once a minute."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._closed = 0
         self._next = float("-inf")
 
-    def closed(self, count: int) -> None:
-        """Report that *count* connections were closed."""
+    def report(self, count: int) -> None:
+        """Count *count* closed connections, and log if a line is due."""
         self._closed += count
         now = time.monotonic()
         if now >= self._next:
@@ -40,8 +40,8 @@ class LimitReached:
             self._closed = 0
 
 
-def possible(connections: int) -> int:
-    """Return *connections*, or fewer if the process may not open that many files (``ulimit -n``)."""
+def allowed_connections(connections: int) -> int:
+    """Return *connections*, or less if the process may not open that many files (``ulimit -n``)."""
     try:
         import resource  # noqa: PLC0415 - Windows has none
     except ImportError:
@@ -60,11 +60,11 @@ def possible(connections: int) -> int:
     return min(connections, most)
 
 
-def limited(protocol: type[Any], limit: int) -> type[Any]:
-    """Return *protocol*, one of uvicorn's for HTTP, with room for *limit* connections at once.
+def limit_connections(protocol: type[Any], limit: int) -> type[Any]:
+    """Return a subclass of *protocol*, one of uvicorn's for HTTP, with at most *limit* connections.
 
-    A connection counts until it is closed or becomes a websocket. When there are *limit*, the one that has been idle
-    longest, with no request in progress, is closed for each new one. Where all have one, none is closed.
+    At the limit, each new connection closes the one that has been idle longest. Connections with a request in progress
+    are never closed: if all have one, the limit is exceeded. Websockets do not count.
     """
     open_: dict[Any, None] = {}  # ordered by last activity, most recent last
     warning = LimitReached(limit)
@@ -92,7 +92,7 @@ def limited(protocol: type[Any], limit: int) -> type[Any]:
             elif connection.cycle is None or connection.cycle.response_complete:
                 del open_[connection]
                 connection.transport.close()
-                warning.closed(1)
+                warning.report(1)
             if len(open_) < limit:
                 return
 

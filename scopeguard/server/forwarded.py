@@ -1,11 +1,11 @@
-"""Read the caller's address and scheme from the headers of trusted proxies.
+"""Middleware that reads the caller's address and scheme from the headers of trusted proxies.
 
-``X-Forwarded-For`` and ``X-Forwarded-Proto`` are read. No header sets ``root_path`` or ``SCRIPT_NAME``: they decide
-which rule applies to a request. When the peer is not a trusted proxy, header fields of this kind are removed, because
-an app may trust them without checking the sender.
+It reads ``X-Forwarded-For`` and ``X-Forwarded-Proto``. No header sets ``root_path`` or ``SCRIPT_NAME``, because these
+determine which rule applies to a request. If the peer is not a trusted proxy, forwarded headers are removed: an app may
+trust them without checking the sender.
 
 uvicorn's ProxyHeadersMiddleware and werkzeug's ProxyFix were considered. Neither removes the fields of other senders,
-ProxyFix counts hops instead of knowing addresses, and each serves one interface only.
+ProxyFix counts hops instead of comparing addresses, and each is for one interface only.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from scopeguard.config import proxies
 from scopeguard.request import HeaderList
 from scopeguard.wsgi import Environ, StartResponse, WSGIApp
 
-_ALSO: Final = frozenset({"forwarded", "x-real-ip", "x-script-name"})
-_SECURE_TWINS: Final = {"http": "ws", "https": "wss"}
+_OTHER_FIELDS: Final = frozenset({"forwarded", "x-real-ip", "x-script-name"})
+_WEBSOCKET_SCHEMES: Final = {"http": "ws", "https": "wss"}
 
 
 class Proxies(proxies.Proxies):
@@ -29,10 +29,10 @@ class Proxies(proxies.Proxies):
         super().__init__(tuple(addresses), "--trusted-proxy")
 
     def client(self, sender: str | None, forwarded_for: str) -> str | None:
-        """Return the caller's address from the ``X-Forwarded-For`` field that *sender*, a trusted proxy, sent.
+        """Return the caller's address from the ``X-Forwarded-For`` of *sender*, a trusted proxy.
 
-        The list is read from the right, up to the first address that is not a trusted proxy: the caller may have sent
-        the beginning of the list. An entry that cannot be read ends the search.
+        The list is read from the right, up to the first address that is not a trusted proxy, because the caller may
+        have sent the beginning of the list. An entry that is not an address ends the search.
         """
         found = sender
         for entry in reversed(forwarded_for.split(",")):
@@ -46,19 +46,19 @@ class Proxies(proxies.Proxies):
 
 
 def _scheme(forwarded_proto: str) -> str | None:
-    """Return the scheme that the nearest proxy, the last entry, received the request by."""
-    said = forwarded_proto.rpartition(",")[2].strip().lower()
-    return said if said in _SECURE_TWINS else None
+    """Return the scheme in the last entry, which the nearest proxy wrote."""
+    scheme = forwarded_proto.rpartition(",")[2].strip().lower()
+    return scheme if scheme in _WEBSOCKET_SCHEMES else None
 
 
-def _tells(name: str) -> bool:
-    # CGI and WSGI names do not tell dashes from underscores.
+def _is_forwarded_field(name: str) -> bool:
+    # In CGI and WSGI, dashes and underscores become the same character.
     plain = name.lower().replace("_", "-")
-    return plain.startswith("x-forwarded-") or plain in _ALSO
+    return plain.startswith("x-forwarded-") or plain in _OTHER_FIELDS
 
 
 class ASGIForwarded:
-    """Give *app* the caller's address and scheme as trusted *proxies* report them."""
+    """ASGI middleware that sets the caller's address and scheme from the headers of trusted *proxies*."""
 
     def __init__(self, app: ASGIApp, proxies: Proxies) -> None:
         self._app = app
@@ -68,25 +68,27 @@ class ASGIForwarded:
         if scope["type"] in ("http", "websocket"):
             sender = scope["client"][0] if scope.get("client") else None
             if self._proxies.trusts(sender):
-                self._believe(scope, sender)
+                self._apply(scope, sender)
             else:
-                scope["headers"] = [pair for pair in scope["headers"] if not _tells(pair[0].decode("latin-1"))]
+                scope["headers"] = [
+                    (name, value) for name, value in scope["headers"] if not _is_forwarded_field(name.decode("latin-1"))
+                ]
         await self._app(scope, receive, send)
 
-    def _believe(self, scope: Scope, sender: str | None) -> None:
+    def _apply(self, scope: Scope, sender: str | None) -> None:
         headers = HeaderList(scope["headers"])
-        told, proto = (
+        forwarded_for, proto = (
             b",".join(headers.get_all(name)).decode("latin-1") for name in ("x-forwarded-for", "x-forwarded-proto")
         )
-        client, scheme = self._proxies.client(sender, told), _scheme(proto)
+        client, scheme = self._proxies.client(sender, forwarded_for), _scheme(proto)
         if client != sender and client is not None:
             scope["client"] = (client, 0)
         if scheme is not None:
-            scope["scheme"] = _SECURE_TWINS[scheme] if scope["type"] == "websocket" else scheme
+            scope["scheme"] = _WEBSOCKET_SCHEMES[scheme] if scope["type"] == "websocket" else scheme
 
 
 class WSGIForwarded:
-    """Give *app* the caller's address and scheme as trusted *proxies* report them.
+    """WSGI middleware that sets the caller's address and scheme from the headers of trusted *proxies*.
 
     *unix* is true when the server listens on a Unix socket, where the peer has no address.
     """
@@ -107,6 +109,6 @@ class WSGIForwarded:
             if scheme is not None:
                 environ["wsgi.url_scheme"] = scheme
         else:
-            for name in [name for name in environ if name.startswith("HTTP_") and _tells(name[5:])]:
+            for name in [name for name in environ if name.startswith("HTTP_") and _is_forwarded_field(name[5:])]:
                 del environ[name]
         return self._app(environ, start_response)

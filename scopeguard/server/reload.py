@@ -1,10 +1,9 @@
-"""Replace the configuration of a running server.
+"""Replaces the configuration of a running server.
 
-A reload never makes the answers worse. The new file is read and checked completely before anything changes. If it is
-wrong, the error is logged and the old configuration stays. Then the keys of new and changed issuers are fetched. While
-an authorization server does not answer, the whole old configuration stays in force: switching at once would answer 503
-to tokens that were accepted a moment ago. Unchanged issuers keep their keys and introspection answers. A request ends
-with the guard that it began with.
+The new file is read and checked completely before anything changes. If it is wrong, the error is logged and the old
+configuration stays. Then the keys of new and changed issuers are fetched. While an authorization server is away,
+the old configuration stays as well: without its keys, accepted tokens would suddenly get 503. Unchanged issuers keep
+their keys and introspection answers. A request in progress keeps its guard.
 """
 
 from __future__ import annotations
@@ -26,70 +25,70 @@ App = TypeVar("App")
 
 log: Final = logging.getLogger("scopeguard.serve")
 
-KEPT: Final = "not reloaded, the previous configuration stays in force: %s"
+NOT_RELOADED: Final = "not reloaded, the previous configuration stays in force: %s"
 
 _BACKOFF: Final = Backoff(first=1.0, longest=30.0)
 
 
 class Switch(Generic[App]):
-    """The current app behind the current *guard*. *wrap* puts the app behind a guard."""
+    """An app that passes requests to the current app, protected by the current *guard*. *wrap* protects the app."""
 
     def __init__(self, guard: Guard, wrap: Callable[[Guard], App]) -> None:
         self.guard: Guard = guard
         self.wrap: Callable[[Guard], App] = wrap
         self.app: App = wrap(guard)
 
-    def turn(self, guard: Guard, app: App) -> None:
+    def replace(self, guard: Guard, app: App) -> None:
         """Send new requests to *app*. Requests in progress keep the old guard."""
         self.app = app
         self.guard = guard
 
 
 class ASGISwitch(Switch[ASGIApp]):
-    """Switch for an ASGI app. The lifespan runs once: the guards wrap the same app and pass it on."""
+    """A switch for an ASGI app. The lifespan runs once, because all guards wrap the same app."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.app(scope, receive, send)
 
 
 class WSGISwitch(Switch[WSGIApp]):
-    """Switch for a WSGI app."""
+    """A switch for a WSGI app."""
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         return self.app(environ, start_response)
 
 
 class Reloader:
-    """Turn *switch* after :meth:`ask` is called. *read* makes the new guard.
+    """Reloads the configuration when :meth:`request` is called. *read* reads it and returns the new guard.
 
-    A thread of its own does the work, so requests go on and a signal handler may call :meth:`ask`.
+    It works in a thread, so requests continue meanwhile and a signal handler may call :meth:`request`.
     """
 
     def __init__(self, switch: Switch[Any], read: Callable[[], Guard]) -> None:
         self._switch = switch
         self._read = read
-        self._asked: SimpleQueue[None] = SimpleQueue()  # put() is safe in a signal handler
+        self._requests: SimpleQueue[None] = SimpleQueue()  # put() is safe in a signal handler
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Reload on SIGHUP from now on. Call this in the main thread."""
         threading.Thread(target=self._work, name="scopeguard-reload", daemon=True).start()
         hangup = getattr(signal, "SIGHUP", None)  # Windows has none
         if hangup is not None:
-            signal.signal(hangup, lambda *_: self.ask())
+            signal.signal(hangup, lambda *_: self.request())
 
-    def ask(self) -> None:
-        """Reload soon."""
-        self._asked.put(None)
+    def request(self) -> None:
+        """Request a reload. Returns at once."""
+        self._requests.put(None)
 
     def _work(self) -> None:
         while True:
-            self._asked.get()
+            self._requests.get()
             try:
                 self._reload()
             except ConfigurationError as problem:
-                log.error(KEPT, problem)  # noqa: TRY400 - the message is complete; a traceback would hide it
+                log.error(NOT_RELOADED, problem)  # noqa: TRY400 - the message is complete; a traceback would hide it
             except Exception as bug:  # must not prevent later reloads
-                log.exception(KEPT, type(bug).__name__)
+                log.exception(NOT_RELOADED, type(bug).__name__)
 
     def _reload(self) -> None:
         guard = self._read()
@@ -107,13 +106,13 @@ class Reloader:
             else:
                 break
             try:
-                self._asked.get(timeout=pause)
+                self._requests.get(timeout=pause)
             except Empty:
                 pause = _BACKOFF.following(pause)
-            else:  # the file has changed again
-                self.ask()
+            else:  # a newer reload was requested meanwhile
+                self.request()
                 guard.close()
                 return
-        self._switch.turn(guard, app)
+        self._switch.replace(guard, app)
         count = 0 if guard.rules is None else len(guard.rules.all)
         log.info("reloaded: %d issuers, %d rules", len(guard.issuers), count)

@@ -1,4 +1,4 @@
-"""Run an app behind a guard on a server, and print the configuration at start (``scopeguard serve``)."""
+"""``scopeguard serve``: runs an app behind a guard on a server, and prints the configuration at start."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from scopeguard.guard import Guard
 from scopeguard.rules.routed import check_root_path
 from scopeguard.server.access_log import AccessLog, ASGIAccessLog, DiagnosticFormatter, Format, WSGIAccessLog, note
 from scopeguard.server.forwarded import ASGIForwarded, Proxies, WSGIForwarded
-from scopeguard.server.reload import KEPT, ASGISwitch, Reloader, Switch, WSGISwitch
+from scopeguard.server.reload import NOT_RELOADED, ASGISwitch, Reloader, Switch, WSGISwitch
 from scopeguard.server.servers import serve_asgi, serve_wsgi
-from scopeguard.server.summary import introduction, unavailable, warnings
+from scopeguard.server.summary import fetch_keys, introduction, warnings
 from scopeguard.server.supervisor import Supervisor
 
 log: Final = logging.getLogger("scopeguard.serve")
 
 _BACKLOG: Final = 2048
-_PAUSE: Final = 0.1  # seconds between two checks for waiting requests during shutdown
+_PAUSE: Final = 0.1  # seconds between two looks for waiting requests during shutdown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,11 +72,11 @@ class Options:
 
 
 def run(options: Options) -> None:
-    """Serve until told to stop (SIGINT, SIGTERM). Raises :class:`ConfigurationError`."""
+    """Serve until SIGINT or SIGTERM. Raises :class:`ConfigurationError`."""
     server = _Serving(options)
     with _listener(options) as (listener, url):
         for line in introduction(server.guard, options.target, url, options.config):
-            _say(options, line)
+            _print(options, line)
         for line in warnings(server.guard, None if options.uds else options.host):
             log.warning("%s", line)
         if options.workers == 1:
@@ -87,14 +87,14 @@ def run(options: Options) -> None:
             Supervisor(
                 count=options.workers,
                 work=partial(server.work, listener),
-                reloaded=server.check_again,
+                reload=server.reload,
                 listener=listener,
                 grace=options.grace,
             ).run()
 
 
-def _say(options: Options, line: str) -> None:
-    """Print *line* of the configuration, or log it when the log is JSON."""
+def _print(options: Options, line: str) -> None:
+    """Print *line* of the configuration, or log it if the log is JSON."""
     if options.access_log is Format.JSON:
         log.info("%s", line.strip())
     else:
@@ -106,14 +106,14 @@ def _stop(*_: object) -> NoReturn:
 
 
 class _Serving:
-    """The state of a serving process, made before workers start so that all start with the same configuration."""
+    """The state of a serving process. It is created before the workers, so that all have the same configuration."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
         _log_to_stderr(options)  # reading the configuration may log warnings
         self._proxies = Proxies(options.trusted_proxies)
         self.guard = self._read()
-        # With several workers each loads the app itself: its threads and connections would not survive the fork.
+        # Several workers load the app themselves, because its threads and connections would not survive the fork.
         self._app = self._load() if options.workers == 1 else None
         self._log = AccessLog(options.access_log, subjects=options.log_subjects)
 
@@ -126,19 +126,18 @@ class _Serving:
         check_interface(app, options.target, wsgi=options.wsgi)
         return app
 
-    def _guarded(self, middleware: Any, app: Any, guard: Guard) -> Any:
+    def _protect(self, middleware: Any, app: Any, guard: Guard) -> Any:
         return middleware(app, guard=guard, root_path=self._options.root_path)
 
-    def check_again(self) -> bool:
-        """Read the configuration again in the parent of workers; return whether it is valid. New workers start with
-        it."""
+    def reload(self) -> bool:
+        """Read the configuration again in the parent process, for new workers. Return whether it is valid."""
         try:
             self.guard = self._read()
         except ConfigurationError as problem:
-            log.error(KEPT, problem)  # noqa: TRY400 - the message is complete; a traceback would hide it
+            log.error(NOT_RELOADED, problem)  # noqa: TRY400 - the message is complete; a traceback would hide it
             return False
         except Exception as bug:  # must not stop the workers
-            log.exception(KEPT, type(bug).__name__)
+            log.exception(NOT_RELOADED, type(bug).__name__)
             return False
         return True
 
@@ -146,40 +145,37 @@ class _Serving:
         """Serve on *listener*, and call *ready* when the server accepts requests."""
         options = self._options
         app = self._load() if self._app is None else self._app
-        for line in unavailable(self.guard):
+        for line in fetch_keys(self.guard):
             log.warning("%s", line)
         if options.wsgi:
-            switch = WSGISwitch(self.guard, partial(self._guarded, wsgi.GuardMiddleware, app))
-            logged = WSGIAccessLog(switch, self._log)
-            served = WSGIForwarded(logged, self._proxies, unix=options.uds is not None)
-            Reloader(switch, self._read).begin()
+            wsgi_switch = WSGISwitch(self.guard, partial(self._protect, wsgi.GuardMiddleware, app))
+            Reloader(wsgi_switch, self._read).start()
             serve_wsgi(
-                served,
+                WSGIForwarded(WSGIAccessLog(wsgi_switch, self._log), self._proxies, unix=options.uds is not None),
                 listener,
                 threads=options.threads,
                 grace=options.grace,
                 connections=options.connections,
                 ready=ready,
-                ending=partial(_end_waits, switch),
+                on_shutdown=partial(_end_waits, wsgi_switch),
             )
         else:
-            turning = ASGISwitch(self.guard, partial(self._guarded, asgi.GuardMiddleware, app))
-            told = ASGIForwarded(ASGIAccessLog(turning, self._log), self._proxies)
-            Reloader(turning, self._read).begin()
+            asgi_switch = ASGISwitch(self.guard, partial(self._protect, asgi.GuardMiddleware, app))
+            Reloader(asgi_switch, self._read).start()
             serve_asgi(
-                told,
+                ASGIForwarded(ASGIAccessLog(asgi_switch, self._log), self._proxies),
                 listener,
                 grace=options.grace,
                 connections=options.connections,
                 ready=ready,
-                ending=partial(_end_waits, turning),
+                on_shutdown=partial(_end_waits, asgi_switch),
             )
 
 
 def _end_waits(switch: Switch[Any]) -> None:
-    """Answer 503 to requests that wait for an authorization server, from now on.
+    """Answer requests that wait for an authorization server with 503 from now on, so that they end.
 
-    Otherwise they would delay the shutdown for as long as their time limits allow.
+    Otherwise they would delay the shutdown until their time limits.
     """
 
     def work() -> None:
@@ -199,7 +195,7 @@ def _log_to_stderr(options: Options) -> None:
 
 @contextmanager
 def _listener(options: Options) -> Iterator[tuple[socket.socket, str]]:
-    """Open the socket to accept on; yield it with its URL."""
+    """Open the listening socket, and yield it with its URL."""
     if options.uds is not None:
         with _unix_listener(options.uds) as listener:
             yield listener, f"unix:{options.uds}"
@@ -215,7 +211,7 @@ def _listener(options: Options) -> Iterator[tuple[socket.socket, str]]:
 
 @contextmanager
 def _unix_listener(path: str) -> Iterator[socket.socket]:
-    """Open a Unix socket at *path*, with permissions set by the umask. An abandoned socket there is replaced."""
+    """Open a Unix socket at *path*. The umask sets its permissions. A socket without a listener there is replaced."""
     owner = os.getpid()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         try:
@@ -248,7 +244,7 @@ def _is_abandoned(path: str) -> bool:
 
 
 def load(target: str, *, factory: bool) -> Any:
-    """Return the app that ``module:attribute`` names. Exceptions of its module pass through.
+    """Return the app at ``module:attribute``. Exceptions that its module raises are not caught.
 
     Raises :class:`ConfigurationError` if there is no such module or attribute, or if it is not callable.
     """
@@ -288,10 +284,10 @@ def check_interface(app: Any, target: str, *, wsgi: bool) -> None:
     needed = sum(p.kind in positional and p.default is inspect.Parameter.empty for p in parameters)
     if needed == (2 if wsgi else 3):
         return
-    guesses = {
+    hints = {
         0: "is it a function that makes the app? then add --factory",
         2: "for WSGI add --wsgi",
         3: "leave out --wsgi",
     }
-    wanted = "a WSGI app takes 2 arguments" if wsgi else "an ASGI app takes 3 arguments"
-    raise ConfigurationError(f"{target}: {wanted}, this takes {needed}; {guesses.get(needed, 'is it an app?')}")
+    expected = "a WSGI app takes 2 arguments" if wsgi else "an ASGI app takes 3 arguments"
+    raise ConfigurationError(f"{target}: {expected}, this takes {needed}; {hints.get(needed, 'is it an app?')}")

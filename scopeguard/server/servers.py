@@ -1,4 +1,4 @@
-"""Serve an app with uvicorn (ASGI) or waitress (WSGI) until told to stop, then finish the requests in progress."""
+"""Runs an app on uvicorn (ASGI) or waitress (WSGI) until a signal, then finishes the requests in progress."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer, create_server
 
-from scopeguard.server.connections import LimitReached, limited, possible
+from scopeguard.server.connections import LimitReached, allowed_connections, limit_connections
 
 log: Final = logging.getLogger("scopeguard.serve")
 
@@ -28,13 +28,13 @@ _CLEANUP_INTERVAL: Final = 10  # seconds
 class _Uvicorn(uvicorn.Server):
     """uvicorn's server with callbacks for start and shutdown."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], ending: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], on_shutdown: Callable[[], None]) -> None:
         super().__init__(config)
         self._ready = ready
-        self._ending = ending
+        self._on_shutdown = on_shutdown
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._ending()
+        self._on_shutdown()
         await super().shutdown(sockets=sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -50,19 +50,19 @@ def serve_asgi(
     grace: int,
     connections: int,
     ready: Callable[[], None],
-    ending: Callable[[], None],
+    on_shutdown: Callable[[], None],
 ) -> None:
     """Serve *app* on *listener* with at most *connections* at once until SIGTERM or SIGINT.
 
-    The previous handlers of these signals are called at the end. *ending* is called when the server stops accepting
-    requests; it must return at once.
+    The previous handlers of these signals are called at the end. *grace* is in seconds. *ready* is called when the
+    server accepts requests, *on_shutdown* when it stops accepting them. Both must return at once.
 
-    Raises :class:`SystemExit` when the lifespan of the app fails.
+    Raises :class:`SystemExit` if the lifespan of the app fails.
     """
     config = uvicorn.Config(
         app,
         interface="asgi3",
-        # uvicorn's own lines show query strings, also of websockets. scopeguard.server.forwarded finds the caller.
+        # uvicorn's access log shows query strings, and its proxy headers are replaced by scopeguard.server.forwarded.
         access_log=False,
         log_config=None,
         log_level="warning",
@@ -71,23 +71,23 @@ def serve_asgi(
         timeout_graceful_shutdown=grace,
     )
     config.load()
-    config.http_protocol_class = limited(config.http_protocol_class, possible(connections))
-    server = _Uvicorn(config, ready, ending)
+    config.http_protocol_class = limit_connections(config.http_protocol_class, allowed_connections(connections))
+    server = _Uvicorn(config, ready, on_shutdown)
     server.run(sockets=[listener])
     if not server.started:
         raise SystemExit(STARTUP_FAILED)  # uvicorn has logged the reason
 
 
 class _Waitress:
-    """waitress with a shutdown that finishes responses: its own stops sending at once."""
+    """waitress with a shutdown that finishes responses, which its own does not."""
 
     def __init__(self, app: Any, listener: socket.socket, *, threads: int, grace: int, connections: int) -> None:
         self._map: dict[int, Any] = {}
         self._grace = grace
-        self._told = 0
+        self._signals = 0
         self._limit = connections
         self._warning = LimitReached(connections)
-        # scopeguard.server.forwarded has already removed untrusted forwarded headers.
+        # clear_untrusted_proxy_headers is off because scopeguard.server.forwarded removes these headers.
         self._server = create_server(
             app,
             map=self._map,
@@ -95,59 +95,59 @@ class _Waitress:
             threads=threads,
             ident="",
             clear_untrusted_proxy_headers=False,
-            # At its limit waitress would stop accepting. _make_room() closes idle connections instead.
+            # At its limit, waitress would stop accepting. _make_room() closes idle connections instead.
             connection_limit=sys.maxsize,
             channel_timeout=_IDLE_TIMEOUT,
             cleanup_interval=_CLEANUP_INTERVAL,
         )
 
     def stop(self, *_: object) -> None:
-        """Handle a signal: stop gracefully, or at once on the second."""
-        self._told += 1
+        """Handle a signal: stop gracefully at the first, at once at the second."""
+        self._signals += 1
         for server in self._of(BaseWSGIServer):
             server.pull_trigger()
 
-    def run(self, ending: Callable[[], None]) -> None:
-        """Serve until told to stop, call *ending*, and finish the requests in progress."""
-        while not self._told:
-            self._turn(_TICK)
-        ending()
-        self._turn(0)  # reads the requests that have already arrived
+    def run(self, on_shutdown: Callable[[], None]) -> None:
+        """Serve until a signal, call *on_shutdown*, and finish the requests in progress."""
+        while not self._signals:
+            self._poll(_TICK)
+        on_shutdown()
+        self._poll(0)  # reads the requests that have already arrived
         for server in self._of(BaseWSGIServer):
             wasyncore.dispatcher.close(server)  # its trigger is needed until the last response is sent
         deadline = time.monotonic() + self._grace
-        while (open_ := self._of(HTTPChannel)) and self._told < 2 and time.monotonic() < deadline:
+        while (open_ := self._of(HTTPChannel)) and self._signals < 2 and time.monotonic() < deadline:
             for channel in open_:
                 if channel.request is None and not channel.requests and not channel.total_outbufs_len:
                     channel.handle_close()
-            self._turn(min(_TICK, max(0.0, deadline - time.monotonic())))
-        cut_off = len(self._of(HTTPChannel))
-        if cut_off:
-            log.warning("cut off %d requests that did not end in time", cut_off)
+            self._poll(min(_TICK, max(0.0, deadline - time.monotonic())))
+        unfinished = len(self._of(HTTPChannel))
+        if unfinished:
+            log.warning("cut off %d requests that did not end in time", unfinished)
             return
         self._server.task_dispatcher.shutdown()
 
-    def _turn(self, timeout: float) -> None:
+    def _poll(self, timeout: float) -> None:
         wasyncore.loop(timeout=timeout, map=self._map, count=1, use_poll=True)
         if len(self._map) > self._limit:
             self._make_room()
 
     def _make_room(self) -> None:
-        """Close the longest-idle connections, a few more than necessary so that the search is not repeated each time.
+        """Close the connections that have been idle longest. Never close one with a request in progress.
 
-        A connection with a request in progress is never closed.
+        It closes 5 % more than necessary, so that not every new connection needs a search.
         """
         channels = self._of(HTTPChannel)
-        waiting = sorted(
+        idle = sorted(
+            # Connections with an incomplete request are included: a slow sender is as idle as a silent one.
             (channel for channel in channels if not channel.requests and not channel.total_outbufs_len),
-            # A connection that sent half a request long ago is as idle as one that sent nothing.
             key=lambda channel: channel.last_activity,
         )
-        chosen = waiting[: max(0, len(channels) - self._limit + self._limit // 20)]
+        chosen = idle[: max(0, len(channels) - self._limit + self._limit // 20)]
         for channel in chosen:
             channel.handle_close()
         if chosen:
-            self._warning.closed(len(chosen))
+            self._warning.report(len(chosen))
 
     def _of(self, kind: type[Any]) -> list[Any]:
         return [found for found in list(self._map.values()) if isinstance(found, kind)]
@@ -161,14 +161,15 @@ def serve_wsgi(
     grace: int,
     connections: int,
     ready: Callable[[], None],
-    ending: Callable[[], None],
+    on_shutdown: Callable[[], None],
 ) -> None:
     """Serve *app* on *listener* with *threads* and at most *connections* at once until SIGTERM or SIGINT.
 
-    *ending* is called when the server stops accepting requests; it must return at once.
+    *grace* is in seconds. *ready* is called when the server accepts requests, *on_shutdown* when it stops accepting
+    them. Both must return at once.
     """
-    server = _Waitress(app, listener, threads=threads, grace=grace, connections=possible(connections))
+    server = _Waitress(app, listener, threads=threads, grace=grace, connections=allowed_connections(connections))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, server.stop)
     ready()
-    server.run(ending)
+    server.run(on_shutdown)

@@ -1,4 +1,4 @@
-"""The lines that ``scopeguard serve`` prints at start: the configuration as understood, and warnings."""
+"""The lines that ``scopeguard serve`` prints at start: the configuration and warnings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_RULES: Final = 25
 
 
 def introduction(guard: Guard, target: str, url: str, config: str) -> list[str]:
-    """Describe the configuration: one line for each issuer and for each rule, up to 25 rules."""
+    """Return a description of the configuration, with a line for each issuer and for each of the first 25 rules."""
     lines = [f"{target} on {url}, realm {guard.style.realm!r}, tokens from: {', '.join(sorted(guard.sources.methods))}"]
     for issuer in guard.issuers:
         audience = "any (dangerously)" if issuer.audiences is None else ", ".join(sorted(issuer.audiences))
@@ -26,7 +26,7 @@ def introduction(guard: Guard, target: str, url: str, config: str) -> list[str]:
         # The source of a contract's rule names its document and operation: "openapi.json: POST /tables".
         places = Counter((rule.source or config).partition(": ")[0] for rule in rules)
         lines.append(f"  rules: {', '.join(f'{count} from {place}' for place, count in places.items())}")
-    lines += [f"  {described(rule)}" for rule in rules[:_MOST_RULES]]
+    lines += [f"  {describe_rule(rule)}" for rule in rules[:_MOST_RULES]]
     if len(rules) > _MOST_RULES:
         lines.append(f"  and {len(rules) - _MOST_RULES} more; scopeguard audit lists them all")
     closed = guard.rules is not None and guard.rules.deny_unmatched
@@ -34,20 +34,20 @@ def introduction(guard: Guard, target: str, url: str, config: str) -> list[str]:
     return lines
 
 
-def described(rule: Rule) -> str:
+def describe_rule(rule: Rule) -> str:
     """Return *rule* as one line of text."""
     methods = ",".join(sorted(rule.methods)) if rule.methods else "any method"
     if isinstance(rule.access, Access):
-        said = {"public": "public, no token", "optional": "a valid token or none", "denied": "nobody"}
-        access = said[rule.access.value]
+        texts = {"public": "public, no token", "optional": "a valid token or none", "denied": "denied"}
+        access = texts[rule.access.value]
     else:
         access = "any valid token" if rule.access == AUTHENTICATED else repr(rule.access)
     sources = f" (tokens from: {', '.join(sorted(rule.sources))})" if rule.sources else ""
     return f"{methods} {rule.path}: {access}{sources}"
 
 
-def unavailable(guard: Guard) -> list[str]:
-    """Fetch the keys, and return warnings if that fails."""
+def fetch_keys(guard: Guard) -> list[str]:
+    """Fetch the keys of the issuers. Return warnings if that fails."""
     try:
         guard.warm()
     except AuthorityUnavailable as problem:
@@ -60,9 +60,9 @@ def warnings(guard: Guard, host: str | None) -> list[str]:
     found: list[str] = []
     rules = () if guard.rules is None else guard.rules.all
     if not any(isinstance(rule.access, Access) for rule in rules):
-        found.append('no path is public, so a health check needs a token too; to open it write public = ["/healthz"]')
+        found.append('no path is public, so health checks need a token; to open a path, write public = ["/healthz"]')
     if guard.rules is None or not guard.rules.deny_unmatched:
-        found.append("no [[rules]]: any valid token opens every route, whatever its scopes")
+        found.append("no [[rules]]: any valid token opens every route, with any scopes")
     if host is not None and not is_loopback(host):
         found.append(f"{host}: plain http; put TLS in front, or tokens can be read on the network")
     return found

@@ -120,7 +120,7 @@ def test_what_an_app_raises_while_it_is_imported_is_shown_whole(tmp_path: Path, 
 
 
 DEVSERVER = [
-    (["--client", "a:b"], "--client: three parts are needed, ID:SECRET:SCOPES"),
+    (["--client", "a:b"], "--client: write three parts, ID:SECRET:SCOPES"),
     (["--client", "a::read"], "client 'a': secret: must not be empty"),
     (["--client", "a:b:\x7f"], "client 'a', scopes: '\\x7f' is not a scope"),
     (["--host", "192.0.2.1"], "host: '192.0.2.1' is not a loopback address"),
@@ -136,8 +136,8 @@ DEVSERVER = [
         ["--host", "0.0.0.0", "--allow-remote", "--issuer", "authority:9000"],
         "issuer: the value is not an https URL",
     ),
-    (["--service-account", "a:b"], "--service-account: three parts are needed, FILE:EMAIL:SCOPES"),
-    (["--service-account", ":b:c"], "--service-account: three parts are needed, FILE:EMAIL:SCOPES"),
+    (["--service-account", "a:b"], "--service-account: write three parts, FILE:EMAIL:SCOPES"),
+    (["--service-account", ":b:c"], "--service-account: write three parts, FILE:EMAIL:SCOPES"),
     (["--service-account", f"{__file__}:a@b:read"], "service account file: not a key file of 'a@b' for this server"),
     (["--service-account", "/no/such/folder/a:a@b:read"], "service account file: cannot be created"),
     (["--host", "127.0.0.1", "--port", "1"], "cannot listen on 127.0.0.1 port 1: "),

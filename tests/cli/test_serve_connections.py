@@ -22,7 +22,7 @@ import pytest
 
 from environment import ROOT
 from scopeguard.devserver import Authority
-from scopeguard.server.connections import LimitReached, limited, possible
+from scopeguard.server.connections import LimitReached, allowed_connections, limit_connections
 from serving import ASGI, KINDS, PATIENCE, dev_server, port_of, prepare, serve, token
 
 LIMIT = 40
@@ -102,11 +102,11 @@ def test_the_warning_comes_once_a_minute_and_counts(caplog: pytest.LogCaptureFix
     clock = Clock()
     monkeypatch.setattr("scopeguard.server.connections.time", clock)
     warning = LimitReached(7)
-    warning.closed(1)
+    warning.report(1)
     for _ in range(5):
-        warning.closed(2)
+        warning.report(2)
     clock.now = 60.0
-    warning.closed(3)
+    warning.report(3)
     counts = [re.findall(r"^7 .* closed (\d+) ", record.getMessage()) for record in caplog.records]
     assert counts == [["1"], ["13"]]
 
@@ -114,7 +114,7 @@ def test_the_warning_comes_once_a_minute_and_counts(caplog: pytest.LogCaptureFix
 @pytest.mark.parametrize(("files", "expected"), [(1024, 768), (65536, 1000), (-1, 1000), (1, 1)])
 def test_the_limit_leaves_files_for_the_app(files: int, expected: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("resource.getrlimit", lambda what: (files, files))
-    assert possible(1000) == expected
+    assert allowed_connections(1000) == expected
 
 
 class FakeTransport:
@@ -162,7 +162,7 @@ def opened(kind: type[Any]) -> Any:
 
 
 def test_the_longest_idle_connection_goes_first_and_no_busy_one():
-    kind = limited(FakeProtocol, 3)
+    kind = limit_connections(FakeProtocol, 3)
     busy, first, second = (opened(kind) for _ in range(3))
     busy.cycle = Cycle(complete=False)
     second.cycle = Cycle(complete=True)
@@ -172,7 +172,7 @@ def test_the_longest_idle_connection_goes_first_and_no_busy_one():
 
 
 def test_a_connection_that_became_a_websocket_counts_no_more():
-    kind = limited(FakeProtocol, 2)
+    kind = limit_connections(FakeProtocol, 2)
     upgraded, idle = opened(kind), opened(kind)
     EVERY.discard(upgraded)
     opened(kind)
@@ -181,7 +181,7 @@ def test_a_connection_that_became_a_websocket_counts_no_more():
 
 
 def test_where_all_are_busy_none_is_closed():
-    kind = limited(FakeProtocol, 2)
+    kind = limit_connections(FakeProtocol, 2)
     all_ = [opened(kind) for _ in range(2)]
     for connection in all_:
         connection.cycle = Cycle(complete=False)

@@ -86,10 +86,10 @@ def test_a_worker_that_crashes_is_replaced_after_a_pause(start: Callable[..., An
     command, url = serve(start, folder, authority.issuer, *ASGI, "--workers", "2")
     first, second = ready(command), ready(command)
     os.kill(first, signal.SIGKILL)
-    assert f"worker {first} was ended by SIGKILL; another one begins in 1 s" in command.wait_for("was ended")
+    assert f"worker {first} was ended by SIGKILL; another one starts in 1 s" in command.wait_for("was ended")
     third = ready(command)
     os.kill(second, signal.SIGKILL)
-    assert "another one begins in 2 s" in command.wait_for("was ended")
+    assert "another one starts in 2 s" in command.wait_for("was ended")
     headers = {"Authorization": f"Bearer {token(authority)}"}
     assert httpx.get(f"{url}/a", headers=headers, trust_env=False, timeout=PATIENCE).text.endswith(f" {third}")
     assert command.end(signal.SIGINT) == 0

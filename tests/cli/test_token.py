@@ -133,9 +133,9 @@ def test_the_issuer_names_its_token_endpoint(server: DevServer, run: Callable[..
         (("--parameter", "resource"), True, "Error: --parameter: write NAME=VALUE"),
         (("--parameter", "=x"), True, "Error: --parameter: write NAME=VALUE"),
         (("--parameter", "a=x", "--parameter", "a=y"), True, "Error: --parameter: a name occurs twice"),
-        (("--token-type", "DPoP"), True, "Error: token_types: 'DPoP' is not a name for bearer tokens"),
-        (("--issuer", "https://as.test"), True, "Error: --token-url and --issuer: give exactly one of them"),
-        ((), False, "Error: --token-url and --issuer: give exactly one of them"),
+        (("--token-type", "DPoP"), True, "Error: token_types: 'DPoP' is the name of another type"),
+        (("--issuer", "https://as.test"), True, "Error: --token-url, --issuer: give exactly one of them"),
+        ((), False, "Error: --token-url, --issuer: give exactly one of them"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(
@@ -149,10 +149,10 @@ def test_options_that_contradict_each_other_are_refused(
 @pytest.mark.parametrize(
     ("options", "advice"),
     [
-        (("--scope", "admin"), "ask for fewer with --scope"),
+        (("--scope", "admin"), "request fewer scopes with --scope"),
         (("--client-id", "nobody"), "check --client-id and the secret"),
         (("--resource", "https://other.test"), "check --resource"),
-        (("--token-url", "http://127.0.0.1:1"), "check the URL, and that it can be reached"),
+        (("--token-url", "http://127.0.0.1:1"), "check the URL, and that this machine can reach it"),
     ],
 )
 def test_a_refusal_says_what_to_try(run: Callable[..., Done], server: DevServer, options: tuple[str, ...], advice: str):
