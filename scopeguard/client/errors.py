@@ -1,7 +1,6 @@
-"""What can go wrong when a token is fetched. None of it is a denial by the API: that comes back as a response.
+"""The exceptions of the client. A refusal by the API is a response, not an exception.
 
-These exceptions are made of their arguments, so that each caller that waited for a fetch can raise a copy of its own
-(``copy.copy``).
+The exceptions can be copied with ``copy.copy``: each caller that waited for a failed fetch raises its own copy.
 """
 
 from __future__ import annotations
@@ -10,10 +9,13 @@ from scopeguard.spec.token_endpoint import TokenRefusal
 
 
 class TokenEndpointError(Exception):
-    """The token endpoint refused, or answered with something that cannot be used. The fetch is not retried.
+    """The token endpoint, or the issuer's metadata, refused or gave an invalid response. The fetch is not retried.
 
-    ``error``, ``error_description`` and ``error_uri`` are from its answer (RFC 6749 section 5.2), or ``None``;
-    ``status`` is the status of that answer, and ``problem`` is our description of what is wrong.
+    * ``authority``: the issuer or the token endpoint.
+    * ``status``: the HTTP status of the response.
+    * ``problem``: a description of the problem.
+    * ``error``, ``error_description``, ``error_uri``: members of the response (RFC 6749 section 5.2), or ``None``.
+      Texts that quote the client secret are replaced.
     """
 
     def __init__(self, authority: str, refusal: TokenRefusal) -> None:
@@ -31,10 +33,12 @@ class TokenEndpointError(Exception):
 
 
 class TokenEndpointUnavailable(Exception):
-    """The token endpoint, or the issuer's metadata, gave no answer that decides, within the retries.
+    """The token endpoint, or the issuer's metadata, is unavailable, and all retries failed.
 
-    ``retry_after``: the seconds that the server's ``Retry-After`` asked for, at most 300; ``None`` without one.
-    ``status``: the status of its last answer (408, 429 or 5xx); ``None`` when there was no answer.
+    * ``authority``: the issuer or the token endpoint.
+    * ``problem``: a description of the problem.
+    * ``retry_after``: the seconds in the server's ``Retry-After``, at most 300; ``None`` without one.
+    * ``status``: the status of the last response (408, 429 or 5xx); ``None`` without a response.
     """
 
     def __init__(
@@ -51,7 +55,10 @@ class TokenEndpointUnavailable(Exception):
 
 
 class ScopeNotGranted(Exception):
-    """The token has fewer scopes than requested, and ``narrower_scope="refuse"`` is set."""
+    """The token has fewer scopes than requested, and ``narrower_scope="refuse"`` is set.
+
+    ``missing`` has the scopes that were not granted, ``granted`` those of the token.
+    """
 
     def __init__(self, missing: tuple[str, ...], granted: tuple[str, ...]) -> None:
         super().__init__(missing, granted)
@@ -63,7 +70,7 @@ class ScopeNotGranted(Exception):
 
 
 class OriginNotAllowed(Exception):
-    """The request goes to an origin that the token is not for. It was not sent."""
+    """The token must not be sent to the origin of the request. The request was not sent."""
 
 
 Failure = TokenEndpointError | TokenEndpointUnavailable | ScopeNotGranted

@@ -1,8 +1,8 @@
-"""Fetching the token: one fetch for all callers that wait, in any thread or event loop.
+"""Fetches the token, once for all waiting callers in any threads and event loops.
 
-The flows below ask for I/O as those of ``flow/`` do and are driven by the same edges, so waiting, flights, deadlines
-and forks work as they do for the guard's keys. The result of a fetch is recorded in
-:class:`~scopeguard.state.client_token.ClientToken`, where all callers that waited read it.
+The generators yield effects as those of ``flow/`` do, and the same drivers run them. So single flights, deadlines and
+forks work as they do for the guard's keys. The result is stored in
+:class:`~scopeguard.state.client_token.ClientToken`, from which all waiting callers read it.
 """
 
 from __future__ import annotations
@@ -38,15 +38,16 @@ from scopeguard.spec.token_endpoint import (
 from scopeguard.state.backoff import Backoff
 from scopeguard.state.client_token import ClientToken
 
-# Seconds between two attempts, while a caller waits.
+# Seconds between two attempts, during which callers wait.
 _BACKOFF: Final = Backoff(first=0.25, longest=5.0)
-_LONGEST_CLOSURE: Final = 300.0  # longest Retry-After that is honoured
-# After this answer only a change of the configuration helps; some authorization servers lock clients that go on.
+_LONGEST_CLOSURE: Final = 300.0  # seconds; a longer Retry-After is shortened
+# Seconds without token requests after the server refused the client. Only a new configuration helps, and some
+# authorization servers lock clients that keep trying.
 _CLOSURE_OF_A_REFUSED_CLIENT: Final = 60.0
 _METADATA_LIFETIME: Final = 3600.0
 _LARGEST_ANSWER: Final = 64 * 1024
 _LARGEST_METADATA: Final = 512 * 1024
-# RFC 6749 section 5.2, RFC 8707 section 2. Shown even where the secret happens to be a part of one of them.
+# RFC 6749 section 5.2, RFC 8707 section 2. These codes are never withheld, even if one contains the secret by chance.
 _ERRORS: Final = frozenset(
     (
         "invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type",
@@ -56,7 +57,7 @@ _ERRORS: Final = frozenset(
 
 
 class Fetcher:
-    """Holds the token of one client, and fetches it when it is wanted."""
+    """Caches the token of one client, and fetches it when it is needed."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
@@ -74,7 +75,7 @@ class Fetcher:
         self._outside = Runtime(transport=self._transport, clock=policy.clock)
 
     def token(self) -> TokenResponse:
-        """Return the current token. Fetch one first if none is usable, which blocks this thread."""
+        """Return the current token. Fetch one if there is none, which blocks the thread."""
         return blocking.run(self._acquire(), self._outside, None)
 
     async def atoken(self) -> TokenResponse:
@@ -82,7 +83,7 @@ class Fetcher:
         return await aio.run(self._acquire(), self._outside, None)
 
     def refuse(self, token: TokenResponse) -> bool:
-        """Record that an API refused *token*. Return whether :meth:`token` may have a newer one."""
+        """Record that an API refused *token*. Return whether :meth:`token` may return a newer one."""
         clock = self._policy.clock
         return self._held.refuse(token, clock.monotonic(), clock.wall())
 
@@ -108,7 +109,7 @@ class Fetcher:
             late = None
             try:
                 yield from ask(self._flight(seen, own, wait=True))
-            except AuthorityUnavailable as error:  # the wait timed out, or no thread could be started
+            except AuthorityUnavailable as error:  # the wait timed out, or no thread could start
                 late = TokenEndpointUnavailable(self._policy.authority, _describe(error))
             if late is not None:
                 raise late
@@ -118,7 +119,7 @@ class Fetcher:
     def _raise_failure(self, seen: int) -> None:
         failure = self._held.failure(self._now(), seen)
         if failure is not None:
-            raise copy.copy(failure)  # each caller gets an exception, and a traceback, of its own
+            raise copy.copy(failure)  # a shared exception would collect the tracebacks of all callers
 
     def _flight(self, seen: int, own: list[TokenResponse], *, wait: bool) -> SingleFlight:
         return SingleFlight(
@@ -131,10 +132,10 @@ class Fetcher:
         )
 
     def _fetch(self, own: list[TokenResponse]) -> Flow[tuple[str, ...]]:
-        """Fetch once and record the result for all callers. Also put the token into *own*.
+        """Fetch once, and store the result for all callers. Also append the token to *own*.
 
-        A failure is kept without traceback and made outside of the ``except`` clause, so that it has no context: both
-        lead back to the frames of the transport, which hold the secret.
+        A stored failure has no traceback and no context, because both lead to frames of the transport with the secret.
+        So it is created outside the ``except`` clause.
         """
         failure: Failure
         try:
@@ -157,17 +158,17 @@ class Fetcher:
         return (f"no access token: {failure}",)
 
     def _request(self) -> Flow[tuple[float, TokenResponse]]:
-        """Return the seconds since the request for the token began, and the token."""
+        """Request a token. Return the seconds since the request began, and the token."""
         url = yield from self._endpoint()
-        begun, begun_wall = self._now(), self._policy.clock.wall()
-        answer = yield from ask(self._question(url))
-        self._check_up(answer)
+        start, start_wall = self._now(), self._policy.clock.wall()
+        answer = yield from ask(self._token_request(url))
+        self._check_outage(answer)
         outcome = parse_token_response(answer.status, answer.body, self._policy.tolerance)
         if isinstance(outcome, TokenRefusal):
             raise TokenEndpointError(self._policy.authority, self._without_secret(outcome))
-        return max(self._now() - begun, self._policy.clock.wall() - begun_wall), outcome
+        return max(self._now() - start, self._policy.clock.wall() - start_wall), outcome
 
-    def _question(self, url: str) -> Send:
+    def _token_request(self, url: str) -> Send:
         policy, secret = self._policy, self._policy.client_secret.reveal()
         form = client_credentials_form(
             scopes=policy.scopes, resources=policy.resource, audiences=policy.audience, parameters=policy.parameters
@@ -187,15 +188,15 @@ class Fetcher:
             timeout=policy.timeout,
         )
 
-    def _check_up(self, answer: Answer) -> None:
+    def _check_outage(self, answer: Answer) -> None:
         if is_outage(answer.status):
-            asked = retry_after(answer.headers, self._policy.clock.wall())
-            closed = None if asked is None else min(asked, _LONGEST_CLOSURE)
+            pause = retry_after(answer.headers, self._policy.clock.wall())
+            closed = None if pause is None else min(pause, _LONGEST_CLOSURE)
             problem = f"it answers with status {answer.status}"
             raise TokenEndpointUnavailable(self._policy.authority, problem, closed, answer.status)
 
     def _without_secret(self, refusal: TokenRefusal) -> TokenRefusal:
-        """Return *refusal* without texts that quote the client secret: they end up in exceptions and logs."""
+        """Return *refusal* without texts that quote the client secret, because exceptions and logs show them."""
         secret = self._policy.client_secret.reveal()
 
         def shown(text: str | None) -> str | None:
@@ -209,7 +210,7 @@ class Fetcher:
         )
 
     def _narrower(self, token: TokenResponse) -> ScopeNotGranted | None:
-        """Return what was requested and not granted. No ``scope`` means all of it (RFC 6749 section 5.1)."""
+        """Return an error if scopes were not granted. Without ``scope``, all were (RFC 6749 section 5.1)."""
         if token.scope is None:
             return None
         missing = tuple(scope for scope in self._policy.scopes if scope not in token.scope)
@@ -225,7 +226,7 @@ class Fetcher:
         return self._discovered
 
     def _discover(self, issuer: str) -> Flow[str]:
-        """Return the token endpoint of *issuer*, from the first place whose document names one."""
+        """Return the token endpoint of *issuer*, from the first metadata document that has one."""
         failure: TokenEndpointError | TokenEndpointUnavailable
         try:
             metadata = yield from search_metadata(
@@ -248,15 +249,15 @@ class Fetcher:
         else:
             if metadata.token_endpoint is not None:
                 return metadata.token_endpoint
-            problem = "the metadata names no token_endpoint; set token_url"
+            problem = "the metadata has no token_endpoint; set token_url"
             failure = TokenEndpointError(issuer, TokenRefusal(status=200, problem=problem))
         raise failure
 
 
 class PatientTransport:
-    """Retries an exchange while the server is away. It runs in the thread of a flight and may sleep.
+    """A transport that retries while the server is unavailable. It sleeps, and runs in a thread of its own.
 
-    *closes*: the connection is closed after each exchange, because the next one is an hour away.
+    *closes*: close the connection after each exchange, because the next one is usually an hour away.
     """
 
     def __init__(self, inner: Transport, *, retries: int, clock: Clock, closes: bool) -> None:
@@ -267,39 +268,42 @@ class PatientTransport:
         self._sleep: Callable[[float], None] = time.sleep
 
     def send(self, request: Send, /) -> Answer:
-        """Return the answer of the last attempt, or raise its failure. A ``Retry-After`` beyond 5 seconds ends it."""
+        """Return the answer of the last attempt, or raise its exception.
+
+        A ``Retry-After`` of more than 5 seconds ends the attempts.
+        """
         try:
             attempt = 0
             while True:
                 final = attempt >= self._retries
-                asked = 0.0
+                pause = 0.0
                 try:
                     answer = self._inner.send(request)
                 except AuthorityUnavailable as error:
                     if final or error.reason is Reason.AUTHORITY_ANSWER_INVALID:
                         raise
                 else:
-                    asked = retry_after(answer.headers, self._clock.wall()) or 0.0
-                    if final or asked > _BACKOFF.longest or not is_outage(answer.status):
+                    pause = retry_after(answer.headers, self._clock.wall()) or 0.0
+                    if final or pause > _BACKOFF.longest or not is_outage(answer.status):
                         return answer
-                # Spreads the clients of a server that comes back; it guards nothing.
+                # The jitter spreads the requests of many clients after an outage. It needs no secure randomness.
                 backoff = _BACKOFF.pause(attempt + 1) * random.uniform(0.5, 1)  # noqa: S311
-                self._sleep(max(asked, backoff))
+                self._sleep(max(pause, backoff))
                 attempt += 1
         finally:
             if self._closes:
                 self._inner.close()
 
     def close(self) -> None:
-        """Close the transport inside."""
+        """Close the inner transport."""
         self._inner.close()
 
 
 def _closure(failure: Failure) -> float | None:
-    """The seconds for which the token endpoint is left alone after *failure*; ``None`` for the usual back-off."""
+    """Return the seconds without token requests after *failure*, ``None`` for the usual back-off."""
     match failure:
-        case TokenEndpointUnavailable(retry_after=asked):
-            return asked
+        case TokenEndpointUnavailable(retry_after=seconds):
+            return seconds
         case TokenEndpointError(error="invalid_client" | "unauthorized_client") | TokenEndpointError(status=401):
             return _CLOSURE_OF_A_REFUSED_CLIENT
         case _:

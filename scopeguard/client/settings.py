@@ -1,4 +1,4 @@
-"""The settings of the client, checked once, at construction."""
+"""The settings of the client, which are checked at construction."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:[\x21\x22\x24-\x7E]
 
 
 class NarrowerScope(StrEnum):
-    """What to do with a token that has fewer scopes than were asked for."""
+    """What to do with a token that has fewer scopes than requested: log a warning, or raise."""
 
     WARN = "warn"
     REFUSE = "refuse"
 
 
 class ClientSettings(TypedDict, total=False):
-    """The keyword arguments of :class:`~scopeguard.client.ClientCredentials`, explained there."""
+    """The keyword arguments of :class:`~scopeguard.client.ClientCredentials`, which documents them."""
 
     scopes: str | Iterable[str]
     resource: str | Iterable[str]
@@ -62,7 +62,7 @@ class ClientSettings(TypedDict, total=False):
 
 
 class Secret:
-    """A string that does not show: not in ``repr``, not in a traceback with local variables."""
+    """A string that ``repr``, and so a traceback with local variables, does not show."""
 
     __slots__ = ("_value",)
 
@@ -70,6 +70,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
+        """Return the string."""
         return self._value
 
     def __repr__(self) -> str:
@@ -78,13 +79,13 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """One client at one token endpoint. ``token_url`` is ``None`` where the metadata of ``issuer`` is to name it."""
+    """The checked settings of one client. Either ``token_url`` or ``issuer`` is ``None``."""
 
     token_url: str | None
     issuer: str | None
     client_id: str
-    client_secret: Any = field(repr=False)  # given as a string, held as a Secret
-    scopes: Any = ()  # these five are given as one string or several, and held as tuples
+    client_secret: Any = field(repr=False)  # a string, converted to a Secret
+    scopes: Any = ()  # this and the next four: one string or several, converted to tuples
     resource: Any = ()
     audience: Any = ()
     origins: Any = None
@@ -128,7 +129,7 @@ class Policy:
 
     @property
     def authority(self) -> str:
-        """The name of the authorization server in exceptions and log lines."""
+        """The URL that stands for the authorization server in exceptions and log lines."""
         return self.issuer or self.token_url or ""
 
     def _check_parameters(self) -> None:
@@ -137,8 +138,8 @@ class Policy:
         for uri in self.resource:
             if not _ABSOLUTE_URI.fullmatch(uri):
                 raise ConfigurationError(
-                    f"resource: {uri!r} is not an absolute URI without a fragment (RFC 8707); for a server that takes "
-                    "other identifiers there (Entra v1, AD FS), leave it out and set parameters={'resource': ...}"
+                    f"resource: {uri!r} is not an absolute URI without a fragment (RFC 8707); for a server with other "
+                    "identifiers (Entra v1, AD FS), leave it out and set parameters={'resource': ...}"
                 )
         for name, value in self.parameters.items():
             text(value, f"parameters[{name!r}]")
@@ -153,7 +154,7 @@ class Policy:
         for name, least in (("default_lifetime", 1.0), ("timeout", 0.001)):
             value = number(getattr(self, name), name)
             if value < least:
-                raise ConfigurationError(f"{name}: {value:g}; a number of at least {least} is needed")
+                raise ConfigurationError(f"{name}: must be at least {least}, not {value:g}")
         whole(self.retries, "retries", least=0)
         if self.transport is not None:
             methods(self.transport, ("send", "close"), "transport")
@@ -162,7 +163,7 @@ class Policy:
     def _tolerance(self) -> Tolerance:
         for name in self.token_types:
             if name.lower() in OTHER_TOKEN_TYPES:
-                raise ConfigurationError(f"token_types: {name!r} is not a name for bearer tokens")
+                raise ConfigurationError(f"token_types: {name!r} is the name of another type, not of bearer tokens")
         flag(self.token_type_optional, "token_type_optional")
         flag(self.scope_list, "scope_list")
         return Tolerance(
@@ -180,7 +181,7 @@ def _configured_origin(url: str, insecure: frozenset[str]) -> str:
 
 
 def origin(scheme: str, host: str, port: int | None) -> str:
-    """The origin of a URL, with its port, in one spelling. WebSockets count as what their handshake is: HTTP."""
+    """Return a normalized origin, with its port. A WebSocket URL has the origin of its handshake, which is HTTP."""
     scheme = {"wss": "https", "ws": "http"}.get(scheme, scheme)
     shown = f"[{host}]" if ":" in host else host
     return f"{scheme}://{shown.lower()}:{port or (443 if scheme == 'https' else 80)}"

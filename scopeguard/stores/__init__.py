@@ -1,8 +1,7 @@
 """Shared state for several processes and hosts.
 
-A store holds introspection answers and revocations. Write access to it allows revoking tokens and, unless values are
-signed, making tokens valid. It is used inside flights only, which run in threads, so that one blocking client serves
-sync and async apps.
+A store has introspection answers and revocations. Write access to it allows revoking tokens and, unless values are
+signed, making tokens valid. Its methods block, and are called in threads, so one store serves sync and async apps.
 """
 
 from scopeguard.stores.memory import MemoryStore

@@ -12,7 +12,7 @@ from scopeguard.flow.effects import Clock
 
 
 class MemoryStore:
-    """Implements :class:`~scopeguard.flow.effects.Store`; guards that share the object share its contents."""
+    """Implements :class:`~scopeguard.flow.effects.Store` in memory. Guards that share the object share its contents."""
 
     def __init__(self, clock: Clock) -> None:
         methods(clock, ("wall", "monotonic"), "clock")
@@ -23,17 +23,20 @@ class MemoryStore:
         self._dropped = 0
 
     def get(self, key: str, /) -> bytes | None:
+        """Return the value under *key*, ``None`` if there is none or it has expired."""
         with self._lock:
             entry = self._values.get(key)
             return entry[1] if entry is not None and self._clock.monotonic() < entry[0] else None
 
     def put(self, key: str, value: bytes, /, *, seconds: float) -> None:
+        """Store *value* under *key* for *seconds*."""
         now = self._clock.monotonic()
         with self._lock:
             self._values = {k: entry for k, entry in self._values.items() if now < entry[0]}
             self._values[key] = (now + seconds, value)
 
     def append(self, entry: bytes, /, *, seconds: float) -> None:
+        """Add *entry* to the log of revocations for *seconds*."""
         with self._lock:
             now = self._clock.monotonic()
             while self._log and self._log[0][0] <= now:
@@ -42,8 +45,10 @@ class MemoryStore:
             self._log.append((now + seconds, entry))
 
     def read(self, after: str | None, /) -> tuple[str | None, Sequence[bytes]]:
+        """Return the position for the next call, and the entries after *after*."""
         with self._lock:
             start = max(0, (0 if after is None else int(after)) - self._dropped)
             return str(self._dropped + len(self._log)), [entry for _, entry in islice(self._log, start, None)]
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Do nothing: nothing is open."""

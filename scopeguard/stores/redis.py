@@ -36,7 +36,7 @@ _OPTIONS: Final = frozenset(
 
 
 class RedisStore(Locked):
-    """Implements :class:`~scopeguard.flow.effects.Store`.
+    """Implements :class:`~scopeguard.flow.effects.Store` with Redis or Valkey.
 
     * *url*: ``redis://``, ``rediss://`` (TLS) or ``unix://``, as redis-py reads it. It may hold a password: write
       ``env:NAME`` in a configuration file.
@@ -46,10 +46,11 @@ class RedisStore(Locked):
       the authorization server. Write access to Redis always allows deleting revocations, signed or not.
     * *timeout*: the seconds to wait for a connection, and for each response.
 
-    No key and no value holds a token. Any failure of Redis raises :class:`~scopeguard.errors.AuthorityUnavailable`. The
-    flow then asks the authorization server for introspection answers, and denies tokens it cannot check for revocation.
+    No key or value contains a token. Any failure of Redis raises :class:`~scopeguard.errors.AuthorityUnavailable`. The
+    guard then sends introspection requests to the authorization server, and denies tokens that it cannot check for
+    revocation.
 
-    Raises :class:`ConfigurationError`. The first operation opens the first connection.
+    Raises :class:`ConfigurationError` for invalid settings. The first operation opens the first connection.
     """
 
     def __init__(
@@ -58,11 +59,11 @@ class RedisStore(Locked):
         text(url, "store: url")
         _check_url(url)
         if not isinstance(prefix, str) or not prefix.isascii():
-            raise ConfigurationError("store: prefix is a string in ASCII")
+            raise ConfigurationError("store: prefix must be a string in ASCII")
         if secret is not None and (not isinstance(secret, str) or len(secret) < 16):
-            raise ConfigurationError("store: secret is shorter than 16 characters; use 32 random ones")
+            raise ConfigurationError("store: secret must have at least 16 characters; use 32 random ones")
         if not 0 < number(timeout, "store: timeout") <= 60:
-            raise ConfigurationError("store: timeout is a number of seconds greater than 0, and 60 at most")
+            raise ConfigurationError("store: timeout must be a number of seconds above 0 and at most 60")
         self._url = url
         self._prefix = prefix
         self._secret = None if secret is None else hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
@@ -102,10 +103,10 @@ class RedisStore(Locked):
         self._run(transaction)
 
     def read(self, after: str | None, /) -> tuple[str | None, Sequence[bytes]]:
-        """Return the entries after *after*, at most a thousand, and the position for the next call.
+        """Return the position for the next call, and the entries after *after*, at most a thousand.
 
-        If the entry at *after* is gone, it was dropped, or Redis has lost its data and restarted, perhaps with a clock
-        that is behind. Positions are meaningless then, and everything is read again.
+        If the entry at *after* is missing, everything is read again: the entry was dropped, or Redis has lost its data,
+        and its new positions may be lower than the old ones.
         """
         name = self._prefix + "revocations"
         batch = self._range(name, after or "-")
@@ -121,7 +122,7 @@ class RedisStore(Locked):
             if entry is not None:
                 found.append(entry)
         if len(found) < len(batch):
-            log.warning("%s: ignored entries that are not ours, by their form or signature", name)
+            log.warning("%s: ignored entries with a wrong form or signature", name)
         return after, found
 
     def close(self) -> None:
@@ -133,7 +134,7 @@ class RedisStore(Locked):
             client.connection_pool.disconnect(inuse_connections=False)
 
     def _range(self, name: str, start: str) -> list[Any]:
-        # One more, because the entry at the start is already known.
+        # One more than the batch, because the entry at the start is known already.
         return list(self._run(lambda client: client.xrange(name, min=start, count=_MOST_ENTRIES_AT_ONCE + 1)))
 
     def _sealed(self, name: str, value: bytes) -> bytes:
@@ -189,14 +190,17 @@ def _library() -> Any:
 
 
 def _check_url(url: str) -> None:
-    """Reject a *url* that redis-py cannot read or that has a forbidden option. Messages do not quote it."""
+    """Raise :class:`ConfigurationError` unless redis-py can read *url* and all its options are allowed.
+
+    Messages do not quote the URL, which may contain a password.
+    """
     if not isinstance(url, str) or not url.startswith(("redis://", "rediss://", "unix://")):
-        raise ConfigurationError("store: redis is a URL that begins with redis://, rediss:// or unix://")
+        raise ConfigurationError("store: the Redis URL must begin with redis://, rediss:// or unix://")
     try:
         options = {name for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True)}
         _library().connection.parse_url(url)
-    except ValueError:  # its text may hold a part of the password
-        raise ConfigurationError("store: redis is not a URL; percent-encode the password in it") from None
+    except ValueError:  # its text may contain a part of the password
+        raise ConfigurationError("store: the Redis URL is invalid; percent-encode the password in it") from None
     for name in sorted(options - _OPTIONS):
-        known = ", ".join(sorted(_OPTIONS))
-        raise ConfigurationError(f"store: redis has the option {name[:40]!a}, and may have {known}")
+        allowed = ", ".join(sorted(_OPTIONS))
+        raise ConfigurationError(f"store: the Redis URL has the option {name[:40]!a}; the allowed ones are {allowed}")

@@ -93,7 +93,7 @@ def test_the_search_goes_on_behind_a_document_that_does_not_name_it(credentials,
 
 def test_metadata_that_name_no_endpoint_anywhere_are_an_error(credentials, endpoint, published):
     published[OPENID] = document(issuer=ISSUER)
-    with pytest.raises(TokenEndpointError, match="names no token_endpoint; set token_url"):
+    with pytest.raises(TokenEndpointError, match="has no token_endpoint; set token_url"):
         credentials(issuer=ISSUER).token()
     assert endpoint.seen == []
 

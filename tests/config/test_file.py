@@ -633,9 +633,9 @@ REFUSED = [
     (f"{ISSUERS}[challenge]\nerror_uri = 'x'", "[challenge]: error_uri: 'x' is not an absolute URI"),
     (f"{ISSUERS}[challenge]\nbody = 'google'", "[challenge]: body: unknown key; known are error_uri, hide_forbidden"),
     # what is shared
-    (f"{ISSUERS}[store]\nredis = 'x'", "[store]: store: redis is a URL that begins with redis://"),
+    (f"{ISSUERS}[store]\nredis = 'x'", "[store]: store: the Redis URL must begin with redis://"),
     (f"{ISSUERS}[store]\nprefix = 'x'", "[store]: redis: is missing; write its URL, as in: redis = "),
-    (f"{ISSUERS}[store]\nredis = 'redis://x'\ntimeout = 0", "[store]: store: timeout is a number of seconds greater"),
+    (f"{ISSUERS}[store]\nredis = 'redis://x'\ntimeout = 0", "[store]: store: timeout must be a number of seconds"),
     (f"{ISSUERS}[store]\nredis = 'redis://x'\nsecret = 'env:EMPTY'", "secret: the environment variable EMPTY is empty"),
     (f"{ISSUERS}[token_cache]\nmax_bytes = 0", "[token_cache]: token_cache: max_bytes: 0 must be greater than 0"),
     (f"token_cache = \"on\"\n{ISSUERS}", 'token_cache: "off", or a table, is needed'),

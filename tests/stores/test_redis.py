@@ -127,7 +127,7 @@ def test_entries_of_strangers_are_passed_over_and_said_so(
         client.xadd("scopeguard:revocations", {"something": "else"})
     position, entries = store.read(None)
     assert entries == [b"ours"]
-    assert "scopeguard:revocations: ignored entries that are not ours" in caplog.text
+    assert "scopeguard:revocations: ignored entries with a wrong form" in caplog.text
     assert store.read(position) == (position, [])
 
 
@@ -386,21 +386,24 @@ def test_a_child_process_has_connections_of_its_own(server: RedisServer, stores:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"url": "http://127.0.0.1"}, "a URL that begins with redis://, rediss:// or unix://"),
-        ({"url": ""}, "a URL that begins with redis://"),
-        ({"url": "redis://:sg-secret-1/2@127.0.0.1:6379"}, "is not a URL; percent-encode the password in it"),
-        ({"url": "redis://127.0.0.1:port"}, "is not a URL"),
-        ({"url": "redis://127.0.0.1:99999"}, "is not a URL"),
-        ({"url": "redis://[::1"}, "is not a URL"),
-        ({"url": "redis://127.0.0.1?db=x"}, "is not a URL"),
-        ({"url": "redis://127.0.0.1?decode_responses=True"}, "has the option 'decode_responses', and may have client_"),
+        ({"url": "http://127.0.0.1"}, "the Redis URL must begin with redis://, rediss:// or unix://"),
+        ({"url": ""}, "the Redis URL must begin with redis://"),
+        ({"url": "redis://:sg-secret-1/2@127.0.0.1:6379"}, "is invalid; percent-encode the password in it"),
+        ({"url": "redis://127.0.0.1:port"}, "is invalid"),
+        ({"url": "redis://127.0.0.1:99999"}, "is invalid"),
+        ({"url": "redis://[::1"}, "is invalid"),
+        ({"url": "redis://127.0.0.1?db=x"}, "is invalid"),
+        (
+            {"url": "redis://127.0.0.1?decode_responses=True"},
+            "has the option 'decode_responses'; the allowed ones are client_",
+        ),
         ({"url": "redis://127.0.0.1?socket_timeout=60"}, "has the option 'socket_timeout'"),
         ({"url": "rediss://127.0.0.1?ssl_cert_reqs=none"}, "has the option 'ssl_cert_reqs'"),
-        ({"url": "redis://127.0.0.1", "secret": "too short"}, "secret is shorter than 16 characters"),
-        ({"url": "redis://127.0.0.1", "secret": 7}, "secret is shorter than 16 characters"),
-        ({"url": "redis://127.0.0.1", "prefix": "\xfc:"}, "prefix is a string in ASCII"),
-        ({"url": "redis://127.0.0.1", "timeout": 0}, "timeout is a number of seconds greater than 0"),
-        ({"url": "redis://127.0.0.1", "timeout": 61}, "timeout is a number of seconds greater than 0, and 60 at most"),
+        ({"url": "redis://127.0.0.1", "secret": "too short"}, "secret must have at least 16 characters"),
+        ({"url": "redis://127.0.0.1", "secret": 7}, "secret must have at least 16 characters"),
+        ({"url": "redis://127.0.0.1", "prefix": "\xfc:"}, "prefix must be a string in ASCII"),
+        ({"url": "redis://127.0.0.1", "timeout": 0}, "timeout must be a number of seconds above 0"),
+        ({"url": "redis://127.0.0.1", "timeout": 61}, "timeout must be a number of seconds above 0 and at most 60"),
         ({"url": "redis://127.0.0.1", "timeout": float("nan")}, "timeout: a number is needed"),
     ],
 )
