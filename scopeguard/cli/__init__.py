@@ -1,6 +1,6 @@
-"""The command line; the commands are in :mod:`scopeguard.cli.commands`.
+"""The ``scopeguard`` command. Its commands are in :mod:`scopeguard.cli.commands`.
 
-It needs ``pip install "scopeguard-oauth2[cli]"``, and says so where that is missing.
+It needs ``pip install "scopeguard-oauth2[cli]"``, and says so if packages are missing.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from scopeguard.extras import install_command
 
 
 def main() -> None:
-    """The ``scopeguard`` command. Exit status 2: the command line, the configuration or the installation is wrong."""
+    """Run the command. Exits with status 2 if the command line, the configuration or the installation is wrong."""
     try:
-        from scopeguard.cli.commands import cli  # noqa: PLC0415 - it may be missing
+        from scopeguard.cli.commands import cli  # noqa: PLC0415 - its packages may be missing
 
         cli(prog_name="scopeguard")
     except ModuleNotFoundError as missing:

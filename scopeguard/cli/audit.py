@@ -1,4 +1,4 @@
-"""``scopeguard audit``: what each route of an app requires, and what is wrong with that."""
+"""``scopeguard audit``: reports what each route of an app requires, and problems."""
 
 from __future__ import annotations
 
@@ -46,7 +46,10 @@ def run(
     online: bool,
     strict: bool,
 ) -> int:
-    """Write the report on *target*; the exit status: 1 if something is wrong. Raises :class:`ConfigurationError`."""
+    """Write the report on *target*. Return the exit status: 1 if a problem was found, else 0.
+
+    Raises :class:`ConfigurationError`.
+    """
     app: Any = load(target, factory=factory)
     if config is not None:
         app = ServeLayer(app, Guard.from_file(config))
@@ -70,7 +73,7 @@ def _lists_scopes(metadata: Metadata) -> bool:
 
 
 def _granted(report: Report) -> dict[str, frozenset[str]]:
-    """What issuers publish as ``scopes_supported`` (RFC 8414 section 2); those that publish nothing are left out."""
+    """Return ``scopes_supported`` (RFC 8414 section 2) by issuer, without the issuers that do not publish it."""
     found: dict[str, frozenset[str]] = {}
     for guard in report.guards:
         engine = engine_of(guard)

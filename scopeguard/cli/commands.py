@@ -26,7 +26,7 @@ class Failed(click.ClickException):
 
 
 class Commands(click.Group):
-    """Report a wrong setting as one line with exit status 2 instead of a traceback."""
+    """Reports a :class:`ConfigurationError` as one line, with exit status 2, instead of a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -38,14 +38,14 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="scopeguard")
 def cli() -> None:
-    """Guard an API with OAuth 2.0 access tokens, and try it out."""
+    """Protect an API with OAuth 2.0 access tokens, and try it out."""
 
 
 @cli.command()
 @click.option("--serve", is_flag=True, help="Leave the servers running afterwards, with lines for curl, until Ctrl-C.")
 @click.option("--no-color", is_flag=True, help="Plain text.")
 def demo(*, serve: bool, no_color: bool) -> None:
-    """Watch a client, an authorization server and a guarded API, all on loopback.
+    """Watch a client, an authorization server and a protected API, all on loopback.
 
     Every exchange is shown and compared with the expected one. The exit status is 1 if one differs.
     """
@@ -117,11 +117,11 @@ def demo(*, serve: bool, no_color: bool) -> None:
 @click.option(
     "--root-path",
     metavar="PREFIX",
-    help="The prefix that the app itself removes from paths before it routes, as in /api; empty for none. "
+    help="The prefix that the app removes from paths before it routes, as in /api; empty for none. "
     "Needed only where scopeguard audit asks for it.",
 )
 def serve(app: str, *, access_log: str, **options: Any) -> None:
-    """Run an app behind a guard, without touching its code.
+    """Run an app behind a guard, without changing its code.
 
     APP is found from the current directory, as in example.main:app.
 
@@ -282,7 +282,7 @@ def devserver(
     "token_types",
     multiple=True,
     metavar="NAME",
-    help="The token_type by which this server means bearer tokens, if not Bearer.",
+    help="A further token_type that means Bearer at this server.",
 )
 @click.option("--token-type-optional", is_flag=True, help="Accept a response without token_type.")
 @click.option("--scope-list", is_flag=True, help="Accept a response with scope as an array.")

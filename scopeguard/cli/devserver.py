@@ -1,4 +1,4 @@
-"""``scopeguard devserver``: the development authority in the foreground."""
+"""``scopeguard devserver``: runs the development authorization server in the foreground."""
 
 from __future__ import annotations
 
@@ -31,17 +31,21 @@ def run(
     issuer: str | None = None,
     catalog: str | None = None,
 ) -> None:
-    """Serve until interrupted. *clients*, *service_accounts* and *catalog* are as of the options ``--client``,
-    ``--service-account`` and ``--catalog``."""
-    wanted = tuple(service_accounts)
-    registered = [client_from(text, lifetime) for text in tuple(clients) or (() if wanted else (DEFAULT_CLIENT,))]
-    known = None if catalog is None else catalog_from(catalog)
+    """Serve until interrupted.
+
+    *clients*, *service_accounts* and *catalog* are the values of ``--client``, ``--service-account`` and ``--catalog``.
+    Raises :class:`ConfigurationError`.
+    """
+    account_texts = tuple(service_accounts)
+    client_texts = tuple(clients) or (() if account_texts else (DEFAULT_CLIENT,))
+    registered = [client_from(text, lifetime) for text in client_texts]
+    scopes = None if catalog is None else catalog_from(catalog)
     url = issuer or (f"http://{f'[{host}]' if ':' in host else host}:{port}" if is_loopback(host) else "")
-    authority = Authority(url, audience=audience, clients=registered, catalog=known)
+    authority = Authority(url, audience=audience, clients=registered, catalog=scopes)
 
     check_address(authority, host, allow_remote=allow_remote)
     accounts: list[tuple[str, ServiceAccount]] = []
-    for text in wanted:
+    for text in account_texts:
         path, account = service_account_from(text, authority.url(Endpoint.TOKEN))
         authority.registry.add_service_account(account)
         accounts.append((path, account))
@@ -60,21 +64,23 @@ def run(
 
 
 def service_account_from(text: str, token_uri: str) -> tuple[str, ServiceAccount]:
-    """``FILE:EMAIL:SCOPES``: the file, and the account in it, which is made together with its key if it is not there
-    yet. Scopes may hold colons, the two before may not."""
+    """Parse ``FILE:EMAIL:SCOPES``. Return the path and the account of the key file, which is created if it is missing.
+
+    Only the scopes may contain colons.
+    """
     parts = text.split(":", 2)
     if len(parts) < 3 or not all(parts[:2]):
-        raise ConfigurationError("--service-account: three parts are needed, FILE:EMAIL:SCOPES")
+        raise ConfigurationError("--service-account: write three parts, FILE:EMAIL:SCOPES")
     path, email, scopes = parts
     if os.path.exists(path):
         return path, GoogleServiceAccount.read(path, email, scopes=scopes.split(), token_uri=token_uri).account
-    made = GoogleServiceAccount.generate(email, scopes=scopes.split())
-    made.write(path, token_uri=token_uri)
-    return path, made.account
+    new = GoogleServiceAccount.generate(email, scopes=scopes.split())
+    new.write(path, token_uri=token_uri)
+    return path, new.account
 
 
 def catalog_from(path: str) -> ScopeCatalog:
-    """The catalog in a file: TOML, or an OpenAPI or Google discovery document."""
+    """Return the catalog in the file at *path*: TOML, or an OpenAPI or Google discovery document."""
     if path.endswith(".toml"):
         return ScopeCatalog.from_toml(path)
     if "openapi" in read_document(path).content:
@@ -83,10 +89,10 @@ def catalog_from(path: str) -> ScopeCatalog:
 
 
 def client_from(text: str, lifetime: int) -> Client:
-    """``ID:SECRET:SCOPES``; scopes may hold colons, the two before may not."""
+    """Return the client in ``ID:SECRET:SCOPES``. Only the scopes may contain colons."""
     parts = text.split(":", 2)
     if len(parts) < 3:
-        raise ConfigurationError("--client: three parts are needed, ID:SECRET:SCOPES, as in 'loader:any secret:read'")
+        raise ConfigurationError("--client: write three parts, ID:SECRET:SCOPES, as in 'loader:any secret:read'")
     client_id, secret, scopes = parts
     return Client(client_id=client_id, secret=secret, scopes=scopes.split(), lifetime=lifetime)
 
@@ -94,11 +100,11 @@ def client_from(text: str, lifetime: int) -> Client:
 def introduction(
     authority: Authority, clients: Iterable[Client], accounts: Iterable[tuple[str, ServiceAccount]] = ()
 ) -> list[str]:
-    """Return the lines that say how to use *authority*."""
+    """Return lines that show how to use *authority*."""
     url, audience = authority.issuer, authority.audience
     lines = [
         "",
-        "*** FOR DEVELOPMENT ONLY: this authorization server gives tokens to everybody who reaches it ***",
+        "*** FOR DEVELOPMENT ONLY: anyone who can reach this authorization server can get tokens ***",
         "",
         f"issuer     {url}",
         f"audience   {audience}",
@@ -122,7 +128,7 @@ def introduction(
 
 
 def insecure_lines(url: str) -> list[str]:
-    """Return the line that a guard needs to reach *url*, if it needs one."""
+    """Return the setting that lets a guard use *url* by http, or no line if it needs none."""
     try:
         checked_url(url, "issuer")
     except ConfigurationError:
@@ -131,7 +137,7 @@ def insecure_lines(url: str) -> list[str]:
 
 
 def curl(token_url: str, client: Client) -> str:
-    """A line for a shell that puts a token of *client* into the variable TOKEN."""
+    """Return a shell command that puts a token of *client* into the variable TOKEN."""
     user = shlex.quote(f"{client.client_id}:{client.secret}")
     scope = f" -d {shlex.quote('scope=' + ' '.join(client.scopes))}" if client.scopes else ""
     answer = f"curl -s -u {user} -d grant_type=client_credentials{scope} {token_url}"
