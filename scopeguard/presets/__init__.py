@@ -1,10 +1,12 @@
-"""The dialects of real authorization servers: one function a provider, each of which returns a plain ``Issuer``.
+"""Settings for real authorization servers. Each provider has a function that returns an ``Issuer``.
 
     Guard(presets.entra("8eaef023-2b34-4da1-9baa-8bc8c9d6a490", "2f6b7c1e-6f53-4a3c-9d2a-1b1d0f5e9a77"))
 
-There is nothing behind them: what one returns can be printed, compared, and changed with ``dataclasses.replace``.
-Several issuers of one guard have several names, or header fields of their own; two presets for one issuer and one
-field go into two guards.
+The result is a plain ``Issuer``: print it, compare it, or change it with ``dataclasses.replace``. The functions make no
+requests. They raise :class:`~scopeguard.errors.ConfigurationError` for arguments of a wrong form.
+
+The issuers of one guard must differ in their URL or in the header field of their tokens. Two presets for the same
+issuer and field need two guards.
 """
 
 from __future__ import annotations
@@ -69,7 +71,7 @@ PRESETS: Final[Mapping[str, Callable[..., Issuer]]] = {
         pingfederate, pingone, salesforce, spring_as, stytch, supabase, workos, workos_session, zitadel,
     )
 }  # fmt: skip
-"""Every preset by its name, which is what ``preset = "..."`` in a configuration file says."""
+"""All presets by name, as ``preset = "..."`` in a configuration file refers to them."""
 
 __all__ = [
     "PRESETS", "apple", "auth0", "authelia", "authentik", "aws_alb", "clerk", "clerk_m2m", "clerk_session",

@@ -1,6 +1,6 @@
-"""Sign-in services: their session tokens and identity tokens, used as access tokens for the app's own API.
+"""Sign-in services, whose session and ID tokens are used as access tokens for the app's own API.
 
-Most of them say little about what a token may do and nothing about where: read what each preset binds a token to.
+Most of these tokens have few scopes, or none, and no audience. Each preset says what binds a token to the API.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from scopeguard.presets.parts import (
     SCOPE,
     SCP_LIST,
     Form,
-    bound,
+    binding,
     fit,
     fit_all,
     host,
-    some,
+    nonempty,
     subdomain,
     url,
 )
@@ -32,7 +32,7 @@ from scopeguard.presets.parts import (
 _WORKOS_CLIENT: Final = Form(re.compile(r"client_[0-9A-Za-z]+"), "a client id of WorkOS", "client_01EXAMPLE")
 _MACHINE: Final = Form(re.compile(r"mch_[0-9A-Za-z_]+"), "a machine id of Clerk", "mch_2vYVtestTESTtest")
 _SUPABASE_REF: Final = Form(re.compile(r"[a-z0-9]{6,40}"), "a project's reference", "abcdefghijklmnopqrst")
-# With a letter: what has none is the project's number, which tokens do not name.
+# It has a letter: a value without letters is the number of the project, which tokens do not contain.
 _FIREBASE_PROJECT: Final = Form(
     re.compile(r"[a-z][a-z0-9\-]{4,28}[a-z0-9]"), "a project id, not its number", "acme-prod"
 )
@@ -44,7 +44,7 @@ _ORIGIN: Final = Form(
     re.compile(r"[a-z][a-z0-9+.\-]*://[a-z0-9.\-]+(?::[0-9]{1,5})?"),
     "an origin",
     "https://app.example.com",
-    folded=True,
+    ignore_case=True,
 )
 
 
@@ -55,9 +55,10 @@ def _origin(value: str) -> str:
 def workos_session(
     client_id: str, organizations: str | Iterable[str], *, issuer: str = "https://api.workos.com"
 ) -> Issuer:
-    """WorkOS session tokens of the environment *client_id*: they have **no audience**, whatever API they are sent to.
+    """Return an issuer for WorkOS session tokens, which have **no audience**.
 
-    Bound to the keys of the environment and to *organizations*. ``permissions`` are the scopes.
+    They are bound to the keys of the environment *client_id* and to *organizations*. Their ``permissions`` are the
+    scopes.
     """
     return Issuer(
         url(issuer, "issuer", "https://api.workos.com"),
@@ -80,9 +81,9 @@ def clerk(
     *,
     client_ids: str | Iterable[str] | None = None,
 ) -> Issuer:
-    """Clerk OAuth access tokens (``at+jwt``) of *frontend_api* (``"clerk.example.com"``).
+    """Return an issuer for Clerk OAuth access tokens (``at+jwt``) of *frontend_api* (``"clerk.example.com"``).
 
-    They have an ``aud`` only where the client named a resource; else give the *client_ids* that may call.
+    They have an ``aud`` only if the client requests a resource. If not, set *client_ids* to the clients that may call.
     """
     return Issuer(
         f"https://{host(frontend_api, 'frontend_api', 'clerk.example.com')}",
@@ -92,15 +93,15 @@ def clerk(
         scope_claims=(SCP_LIST, SCOPE),
         client_id_claims=("client_id",),
         machine_signs=(SUBJECT_IS_CLIENT, MachineSign(machine=False, present={"sub": "user_.+"})),
-        **bound(audience, client_ids),
+        **binding(audience, client_ids),
     )
 
 
 def clerk_session(frontend_api: str, origins: str | Iterable[str]) -> Issuer:
-    """Clerk session tokens: no ``aud``, but ``azp``, the origin they were made for, one of *origins*."""
+    """Return an issuer for Clerk session tokens. They have no ``aud``; their ``azp`` must be one of *origins*."""
     return Issuer(
         f"https://{host(frontend_api, 'frontend_api', 'clerk.example.com')}",
-        audience=tuple(_origin(origin) for origin in some(origins, "origins")),
+        audience=tuple(_origin(origin) for origin in nonempty(origins, "origins")),
         audience_claims=("azp",),
         algorithms=("RS256",),
         typ="JWT",
@@ -109,13 +110,15 @@ def clerk_session(frontend_api: str, origins: str | Iterable[str]) -> Issuer:
         client_id_claims=(),
         machine_signs=ALWAYS_A_USER,
         role_claims=("org_role",),
-        accept_id_tokens_dangerously=True,  # sid and azp set them apart
+        accept_id_tokens_dangerously=True,  # sid and azp distinguish them from ID tokens
     )
 
 
 def clerk_m2m(frontend_api: str, machine_id: str) -> Issuer:
-    """Clerk machine tokens for the machine *machine_id*, this API. What they call ``scopes`` are the machines that
-    may be called, not permissions, and is not read as scopes."""
+    """Return an issuer for Clerk machine tokens. *machine_id* is the machine of this API.
+
+    Their ``scopes`` claim lists the machines that may be called. It has no permissions, so it is ignored.
+    """
     return Issuer(
         f"https://{host(frontend_api, 'frontend_api', 'clerk.example.com')}",
         audience=fit(machine_id, "machine_id", _MACHINE),
@@ -130,9 +133,10 @@ def clerk_m2m(frontend_api: str, machine_id: str) -> Issuer:
 
 
 def supabase(project_ref: str) -> Issuer:
-    """Supabase users of a project with asymmetric signing keys; anonymous users and the anon key are refused.
+    """Return an issuer for the users of a Supabase project, which must have asymmetric signing keys.
 
-    The audience is the same word for every API of the project: it is the issuer that binds.
+    All APIs of the project have the same audience, so tokens are bound to the project only. Anonymous users and the
+    anon key are refused.
     """
     ref = subdomain(project_ref, "project_ref", _SUPABASE_REF, ".supabase.co")
     issuer = f"https://{ref}.supabase.co/auth/v1"
@@ -149,20 +153,23 @@ def supabase(project_ref: str) -> Issuer:
         client_id_claims=("client_id",),
         machine_signs=ALWAYS_A_USER,
         hints={
-            "algorithm_refused": "Supabase: signed with the project's shared secret, with which anybody who can "
-            "verify could forge; migrate the project to asymmetric JWT signing keys",
+            "algorithm_refused": "Supabase: signed with the project's shared secret, with which every API that "
+            "verifies tokens could forge them; migrate the project to asymmetric JWT signing keys",
             "unexpected_claim:is_anonymous": "Supabase: an anonymous user",
         },
     )
 
 
 def firebase(project_id: str) -> Issuer:
-    """Firebase Authentication: the ID tokens of a project's users. No scopes; custom claims are in ``claims``."""
+    """Return an issuer for the ID tokens of a Firebase project's users.
+
+    They have no scopes. Custom claims are in ``AccessToken.claims``.
+    """
     project = fit(project_id, "project_id", _FIREBASE_PROJECT)
     return Issuer(
         f"https://securetoken.google.com/{project}",
         audience=project,
-        # Firebase's own document is a map of certificates; this one has the same keys as a JWK Set.
+        # Firebase documents a map of certificates. This URL has the same keys as a JWK Set.
         jwks_uri="https://www.googleapis.com/service_accounts/v1/jwk/securetoken@system.gserviceaccount.com",
         algorithms=("RS256",),
         typ=JWT_OR_NONE,
@@ -176,7 +183,10 @@ def firebase(project_id: str) -> Issuer:
 
 
 def apple(client_id: str | Iterable[str]) -> Issuer:
-    """Sign in with Apple: ID tokens of *client_id*. Identity only: Apple's access tokens are of no use to others."""
+    """Return an issuer for the ID tokens of Sign in with Apple. They have no scopes.
+
+    *client_id*: the app's bundle id or Services ID. Apple's access tokens cannot be verified by others.
+    """
     return Issuer(
         "https://appleid.apple.com",
         audience=fit_all(client_id, "client_id", _APPLE_CLIENT),

@@ -1,7 +1,7 @@
-"""Authorization servers that are run by their vendors, for the APIs of their customers.
+"""Authorization servers that vendors run for the APIs of their customers.
 
-Each function checks what the vendor's tokens need to have checked beyond the standard, and says in a hint what to
-change where the vendor's own settings are the usual reason of a refusal.
+Each issuer has the checks that the vendor's tokens need beyond the standard. Its hints, which appear in the log, say
+which setting at the vendor is the usual reason for a refusal.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from scopeguard.presets.parts import (
     SCOPE_ANY_FORM,
     SCP_LIST,
     Form,
-    asked,
-    checked_introspection,
+    also_introspect,
+    check_introspection,
+    check_not_swapped,
     fit,
     fit_all,
     host,
-    not_swapped,
+    nonempty,
     segment,
-    some,
     url,
 )
 
@@ -48,7 +48,9 @@ _POOL: Final = Form(
 _RESOURCE_SERVER: Final = Form(
     re.compile(r"[!#-\[\]-~]+"), "the identifier of a resource server", "https://api.example.com"
 )
-_PINGONE_DOMAIN: Final = Form(re.compile(r"com|eu|asia|ca|sg|com\.au"), "what the domain ends with", "eu", folded=True)
+_PINGONE_DOMAIN: Final = Form(
+    re.compile(r"com|eu|asia|ca|sg|com\.au"), "what the domain ends with", "eu", ignore_case=True
+)
 _STYTCH_PROJECT: Final = Form(
     re.compile(r"project-(?:live|test)-[0-9A-Za-z\-]+"), "a project id", "project-live-c60c0abe"
 )
@@ -56,7 +58,7 @@ _OKTA_HOSTS: Final = (".okta.com", ".oktapreview.com", ".okta-emea.com")
 _ENTRA: Final = "https://login.microsoftonline.com"
 _TENANT: Final = replace(
     GUID,
-    wanted="the tenant's id (a GUID; not common, organizations or a domain: make one issuer for each tenant)",
+    description="the tenant's id (a GUID; not common, organizations or a domain: make one issuer for each tenant)",
 )
 _AUTH0_SIGNS: Final = (
     MachineSign(machine=True, present={"gty": "client-credentials"}),
@@ -73,15 +75,16 @@ _UNION: Final = ScopeClaim("scp", ScopeForm.SPACE_OR_LIST)
 
 
 def auth0(domain: str, audience: str | Iterable[str], *, rbac: bool = False) -> Issuer:
-    """Auth0 tenant *domain* (``"tenant.us.auth0.com"``, or a custom domain), both of its token profiles.
+    """Return an issuer for both token profiles of the Auth0 tenant *domain*.
 
-    *rbac*: "Add Permissions in the Access Token" is on: ``permissions`` count as scopes too.
+    *domain*: ``"tenant.us.auth0.com"``, or a custom domain. *rbac*: set it if "Add Permissions in the Access Token" is
+    on; ``permissions`` are then scopes too.
     """
-    name, audiences = host(domain, "domain", "tenant.us.auth0.com"), some(audience, "audience")
-    not_swapped(domain, audiences, "domain", (".auth0.com",))
+    name, audiences = host(domain, "domain", "tenant.us.auth0.com"), nonempty(audience, "audience")
+    check_not_swapped(domain, audiences, "domain", (".auth0.com",))
     flag(rbac, "rbac")
     return Issuer(
-        f"https://{name}/",  # the slash is part of it
+        f"https://{name}/",  # the issuer ends with a slash
         audience=audiences,
         algorithms=("RS256",),
         typ=RFC9068_OR_JWT,
@@ -92,7 +95,7 @@ def auth0(domain: str, audience: str | Iterable[str], *, rbac: bool = False) -> 
         merge_scope_claims=rbac,
         hints={
             "encrypted_token": "Auth0: the client requested no audience, and got a token for /userinfo only; it must "
-            "send audience with the identifier of this API",
+            "request the audience of this API",
         },
     )
 
@@ -104,13 +107,13 @@ def okta(
     authorization_server: str = "default",
     introspection: Introspection | None = None,
 ) -> Issuer:
-    """A *custom* authorization server of Okta organisation *domain* (``"acme.okta.com"``).
+    """Return an issuer for a custom authorization server of the Okta organization *domain* (``"acme.okta.com"``).
 
-    Tokens of the organisation's own server cannot be verified by anybody but Okta: it does not publish their keys.
-    *introspection*: for tokens that are no JWTs.
+    Only Okta can verify tokens of the organization's own server, because it does not publish their keys.
+    *introspection* is for tokens that are not JWTs.
     """
-    name, audiences = host(domain, "domain", "acme.okta.com"), some(audience, "audience")
-    not_swapped(domain, audiences, "domain", _OKTA_HOSTS)
+    name, audiences = host(domain, "domain", "acme.okta.com"), nonempty(audience, "audience")
+    check_not_swapped(domain, audiences, "domain", _OKTA_HOSTS)
     if name.endswith(tuple(f"-admin{suffix}" for suffix in _OKTA_HOSTS)):
         raise ConfigurationError(
             "domain: needs the organization's domain, not that of its admin console; leave out -admin"
@@ -126,18 +129,18 @@ def okta(
         machine_signs=(MachineSign(machine=False, present={"uid": ".+"}), SUBJECT_IS_CLIENT),
         scope_claims=(SCP_LIST,),
         hints={
-            f"unknown_issuer:{base}": "Okta: the token is of the org authorization server, whose tokens are for Okta "
-            "itself; let the client ask a custom authorization server, as in /oauth2/default",
-            "missing_claim:cid": "Okta: no cid, so this is not an access token; the client must not send its ID token",
+            f"unknown_issuer:{base}": "Okta: a token of the org authorization server, whose tokens are for Okta "
+            "itself; let the client use a custom authorization server, as in /oauth2/default",
+            "missing_claim:cid": "Okta: without cid it is not an access token; the client must not send its ID token",
         },
-        **asked(introspection),
+        **also_introspect(introspection),
     )
 
 
 def _entra_audience(audience: str | Iterable[str], tenant: str) -> tuple[str, ...]:
-    """The identifiers of the API, each GUID in lower case and with its ``api://`` form."""
+    """Return the identifiers of the API, with each GUID in lower case and in its ``api://`` form."""
     found: list[str] = []
-    for identifier in some(audience, "audience"):
+    for identifier in nonempty(audience, "audience"):
         lowered = identifier.lower()
         if lowered == tenant:
             raise ConfigurationError("audience: needs the application id of this API, not the tenant's id")
@@ -162,17 +165,17 @@ def entra(
     app_roles: bool = False,
     authority: str = _ENTRA,
 ) -> Issuer:
-    """Microsoft Entra ID, one *tenant* (its GUID); make one issuer for each tenant that is trusted.
+    """Return an issuer for one *tenant* of Microsoft Entra ID, given by its GUID. Each tenant needs its own issuer.
 
-    * *audience*: the API's application id (its ``api://`` form is accepted with it), or another identifier.
-    * *version*: ``"1.0"``, ``"2.0"`` or ``"any"``: of the tokens, which the API's registration decides
+    * *audience*: the application id of the API, which includes its ``api://`` form, or another identifier.
+    * *version*: the token version, ``"1.0"``, ``"2.0"`` or ``"any"``. The registration of the API determines it
       (``accessTokenAcceptedVersion``), not the client.
-    * *app_roles*: the roles of a token without any ``scp``, which an app got for itself, count as scopes. A user's
-      roles never do.
-    * *authority*: of another cloud, with version ``"2.0"``.
+    * *app_roles*: treat the roles of a token without ``scp`` as scopes. An app gets such tokens for itself. The roles
+      of users are never scopes.
+    * *authority*: the URL of another cloud, for version ``"2.0"`` only.
 
-    A token with neither ``scp`` nor ``roles`` is refused: Entra issues such tokens to any app that asks. Keys are
-    used for the tenant they are published for only.
+    A token with neither ``scp`` nor ``roles`` is refused, because Entra issues such tokens to any app. A key is used
+    only for the tenant for which it is published.
     """
     tenant = fit(tenant, "tenant", _TENANT)
     flag(app_roles, "app_roles")
@@ -180,20 +183,20 @@ def entra(
         raise ConfigurationError('version: needs "any", "1.0" or "2.0"')
     authority = url(authority, "authority", _ENTRA).rstrip("/").lower()
     if authority != _ENTRA and version != "2.0":
-        raise ConfigurationError('authority: other clouds are known with version = "2.0" only')
+        raise ConfigurationError('authority: another cloud needs version = "2.0"')
     names = {"1.0": f"https://sts.windows.net/{tenant}/", "2.0": f"{authority}/{tenant}/v2.0"}
     accepted = ("2.0", "1.0") if version == "any" else (version,)
     ids = _entra_audience(audience, tenant)
     hints = {
-        "header_refused:nonce": "Entra: a token for Microsoft Graph, which nobody else can verify; let the client "
+        "header_refused:nonce": "Entra: a token for Microsoft Graph, which only Graph can verify; let the client "
         "request the scope of this API, as in api://<application id>/.default",
         "missing_claim:scp or roles": "Entra: the app has no permission for this API; assign it an app role, or let "
-        "it ask for a scope",
+        "it request a scope",
         "wrong_audience": "Entra: the token is for another API; let the client request the scope of this one",
     }
     if version == "2.0":
         hints[f"unknown_issuer:{names['1.0']}"] = (
-            "Entra: a token of version 1.0; set accessTokenAcceptedVersion to 2 in the API's manifest, or accept any"
+            'Entra: a token of version 1.0; set accessTokenAcceptedVersion to 2 in the manifest, or version="any"'
         )
     return Issuer(
         names[accepted[0]],
@@ -217,13 +220,14 @@ def entra(
 def cognito(
     region: str, pool_id: str, client_ids: str | Iterable[str], *, resource_server: str | None = None
 ) -> Issuer:
-    """A user pool of Amazon Cognito. Its access tokens have no ``aud``: they are bound to *client_ids*.
+    """Return an issuer for a user pool of Amazon Cognito.
 
-    *resource_server*: the identifier of this API's resource server; its scopes can then be written without it.
+    *client_ids*: the app clients that may call. They bind tokens to this API, because access tokens have no ``aud``.
+    *resource_server*: the identifier of this API's resource server. It is then removed from the beginning of scopes.
     """
     place, pool = fit(region, "region", AWS_REGION), fit(pool_id, "pool_id", _POOL)
     if pool.partition("_")[0] != place:
-        raise ConfigurationError("pool_id: begins with another region than the region that is given; make them agree")
+        raise ConfigurationError("pool_id: its region is not that of the argument region; correct one of them")
     clients = fit_all(client_ids, "client_ids", CLIENT_ID)
     if any(_POOL.pattern.fullmatch(client) for client in clients):
         raise ConfigurationError("client_ids: needs ids of app clients, not a pool id")
@@ -244,17 +248,20 @@ def cognito(
         machine_signs=(MachineSign(machine=False, present={"username": ".+"}), SUBJECT_IS_CLIENT),
         hints={
             "unexpected_claim:token_use": "Cognito: an ID token; the client must send its access token",
-            "wrong_audience": "Cognito: of an app client that is not in client_ids",
+            "wrong_audience": "Cognito: a token of an app client that is not in client_ids",
         },
     )
 
 
 def pingone(environment_id: str, audience: str | Iterable[str], *, region: str = "com") -> Issuer:
-    """A PingOne environment. *region*: what its domain ends with (``"com"``, ``"eu"``, ``"asia"``, ``"ca"``)."""
+    """Return an issuer for a PingOne environment.
+
+    *region*: the end of its domain: ``"com"``, ``"eu"``, ``"asia"``, ``"ca"``, ``"sg"`` or ``"com.au"``.
+    """
     ending, environment = fit(region, "region", _PINGONE_DOMAIN), fit(environment_id, "environment_id", GUID)
     return Issuer(
         f"https://auth.pingone.{ending}/{environment}/as",
-        audience=some(audience, "audience"),
+        audience=nonempty(audience, "audience"),
         algorithms=("RS256",),
         typ=JWT_OR_NONE,
         required_claims=("client_id",),
@@ -271,14 +278,17 @@ def pingfederate(
     *,
     insecure_http_dangerously: Iterable[str] = (),
 ) -> Issuer:
-    """PingFederate with reference tokens. What its JWTs look like is each operator's own: describe those in an
-    ``Issuer``. ``scope`` and ``client_id`` must be in the answer, because it calls ID tokens active too."""
+    """Return an issuer for PingFederate with reference tokens.
+
+    The introspection answer must have ``scope`` and ``client_id``, because PingFederate reports ID tokens as active
+    too. The operator determines the form of its JWTs: write an ``Issuer`` for those.
+    """
     return Issuer(
         url(issuer, "issuer", "https://ping.example.com"),
         insecure_http_dangerously=insecure_http_dangerously,
-        audience=some(audience, "audience"),
+        audience=nonempty(audience, "audience"),
         validate=Validation.INTROSPECTION,
-        introspection=checked_introspection(introspection),
+        introspection=check_introspection(introspection),
         required_claims=("client_id", "scope"),
         scope_claims=(SCOPE_ANY_FORM,),
         client_id_claims=("client_id",),
@@ -293,12 +303,15 @@ def pingam(
     jwks_uri: str | None = None,
     insecure_http_dangerously: Iterable[str] = (),
 ) -> Issuer:
-    """PingAM (ForgeRock AM) with client-based JWTs. Its ``aud`` names the client that asked, and *issuer* has a port
-    (``"https://am.example.com:443/am/oauth2"``)."""
+    """Return an issuer for PingAM (ForgeRock AM) with client-based JWTs.
+
+    The ``aud`` of its tokens is the client: *audience* lists the clients that may call. Its *issuer* has a port, as in
+    ``"https://am.example.com:443/am/oauth2"``.
+    """
     return Issuer(
         url(issuer, "issuer", "https://am.example.com:443/am/oauth2"),
         insecure_http_dangerously=insecure_http_dangerously,
-        audience=some(audience, "audience"),
+        audience=nonempty(audience, "audience"),
         jwks_uri=jwks_uri,
         algorithms=("ES256", "RS256"),
         typ="JWT",
@@ -320,30 +333,32 @@ def salesforce(
     client_ids: str | Iterable[str] | None = None,
     introspection: Introspection | None = None,
 ) -> Issuer:
-    """Salesforce, one organization by its *my_domain* (``"acme.my.salesforce.com"``): JWT access tokens, and with
-    *introspection* opaque ones (``00D...!...``).
+    """Return an issuer for a Salesforce organization.
 
-    JWTs are bound by *audience*, or by *client_ids*, the consumer keys of the apps that may call; with both, they need
-    both. Salesforce's introspection answers have neither ``aud`` nor ``iss``: *client_ids* binds opaque tokens. Without
-    it, every opaque token is accepted that Salesforce lets the asking app introspect. These are the app's own tokens,
-    or, where an administrator has authorized it to introspect all tokens, those of any app in the organization: then
-    name *client_ids*.
+    * *my_domain*: its My Domain, as in ``"acme.my.salesforce.com"``.
+    * *audience*: the audience of JWT access tokens.
+    * *client_ids*: the consumer keys of the apps that may call. With *audience* as well, a JWT must match both.
+    * *introspection*: for opaque tokens (``00D...!...``).
+
+    Introspection answers of Salesforce have no ``aud`` and no ``iss``, so only *client_ids* binds opaque tokens.
+    Without *client_ids*, every token is accepted that Salesforce lets the app of *introspection* introspect. These are
+    the app's own tokens, or those of all apps if an administrator has authorized that: then set *client_ids*.
     """
     name = host(my_domain, "my_domain", "acme.my.salesforce.com")
     if name in ("login.salesforce.com", "test.salesforce.com") or name.endswith(".lightning.force.com"):
         raise ConfigurationError("my_domain: needs the organization's My Domain, as in 'acme.my.salesforce.com'")
-    audiences = () if audience is None else some(audience, "audience")
-    not_swapped(my_domain, audiences, "my_domain", (".salesforce.com",))
+    audiences = () if audience is None else nonempty(audience, "audience")
+    check_not_swapped(my_domain, audiences, "my_domain", (".salesforce.com",))
     if audience is None and client_ids is None:
-        raise ConfigurationError("audience and client_ids: give at least one; it binds tokens to this API")
-    binding: dict[str, Any] = {"audience": audiences}
+        raise ConfigurationError("audience, client_ids: give at least one; it binds tokens to this API")
+    bound_by: dict[str, Any] = {"audience": audiences}
     if client_ids is not None:
         clients = fit_all(client_ids, "client_ids", CLIENT_ID)
-        binding = {"audience": clients, "audience_claims": ("client_id",)}
+        bound_by = {"audience": clients, "audience_claims": ("client_id",)}
         if audience is not None:
-            binding = {"audience": audiences, "expected_claims": {"client_id": clients}}
+            bound_by = {"audience": audiences, "expected_claims": {"client_id": clients}}
     if introspection is not None and audience is not None:
-        introspection = replace(checked_introspection(introspection), require_audience=False)
+        introspection = replace(check_introspection(introspection), require_audience=False)
     return Issuer(
         f"https://{name}",
         algorithms=("RS256",),
@@ -353,15 +368,15 @@ def salesforce(
         scope_claims=(_UNION, SCOPE_ANY_FORM),
         client_id_claims=("client_id",),
         machine_signs=(),
-        **binding,
-        **asked(introspection, "00D"),
+        **bound_by,
+        **also_introspect(introspection, "00D"),
     )
 
 
 def stytch(project_id: str, *, jwks_uri: str | None = None) -> Issuer:
-    """Stytch machine-to-machine tokens of a project. ``scope`` must be there: session JWTs have none.
+    """Return an issuer for the machine-to-machine tokens of a Stytch project.
 
-    *jwks_uri*: unless it is the one of a consumer project.
+    They must have ``scope``, which session JWTs do not have. *jwks_uri*: needed unless it is a consumer project.
     """
     name = fit(project_id, "project_id", _STYTCH_PROJECT)
     api = "test.stytch.com" if name.startswith("project-test-") else "api.stytch.com"
@@ -381,9 +396,12 @@ def stytch(project_id: str, *, jwks_uri: str | None = None) -> Issuer:
 def workos(
     authkit_domain: str, audience: str | Iterable[str], *, organizations: str | Iterable[str] | None = None
 ) -> Issuer:
-    """WorkOS AuthKit: OAuth and machine tokens. *organizations*: the ``org_id`` values that may call, if not all."""
-    name, audiences = host(authkit_domain, "authkit_domain", "acme.authkit.app"), some(audience, "audience")
-    not_swapped(authkit_domain, audiences, "authkit_domain", (".authkit.app",))
+    """Return an issuer for OAuth and machine tokens of WorkOS AuthKit.
+
+    *organizations*: the ``org_id`` values that may call. ``None`` accepts all organizations.
+    """
+    name, audiences = host(authkit_domain, "authkit_domain", "acme.authkit.app"), nonempty(audience, "audience")
+    check_not_swapped(authkit_domain, audiences, "authkit_domain", (".authkit.app",))
     return Issuer(
         f"https://{name}",
         audience=audiences,

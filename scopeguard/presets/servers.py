@@ -1,8 +1,11 @@
-"""Authorization servers that an operator runs, and the two profiles any of them may follow.
+"""Authorization servers that operators run themselves, and two profiles that any server may follow.
 
-*issuer* is the URL as their tokens spell it, slash and port included. *jwks_uri* is needed only where that URL does
-not lead to their metadata from here, as behind a gateway. *insecure_http_dangerously*: as of
-:class:`~scopeguard.Issuer`.
+Arguments of most functions:
+
+* *issuer*: the URL exactly as in ``iss``, with its slash and port.
+* *jwks_uri*: needed only if the API cannot fetch metadata at that URL, for example behind a gateway.
+* *introspection*: for opaque tokens.
+* *insecure_http_dangerously*: as in :class:`~scopeguard.Issuer`.
 
 Longer than 400 lines because each server has a function of its own, which is read alone.
 """
@@ -33,14 +36,14 @@ from scopeguard.presets.parts import (
     SCOPE_ANY_FORM,
     SCOPE_LIST,
     SCP_LIST,
-    asked,
-    bound,
-    checked_introspection,
+    also_introspect,
+    binding,
+    check_introspection,
     fit,
     fit_all,
-    misfit,
+    form_error,
+    nonempty,
     segment,
-    some,
     url,
 )
 
@@ -48,8 +51,8 @@ _MAPPER = (
     "Keycloak: the token's aud does not name this API; add an audience mapper for it to a client scope of the calling "
     "client"
 )
-# Until June 2026 tokens of client credentials had no subject (authelia#12372); now it is the client.
-_CLIENT_OR_NOBODY: Final = (*CLIENT_OR_USER, MachineSign(machine=True, absent=("sub",)))
+# Until June 2026, tokens of client credentials had no subject (authelia#12372). Since then it is the client.
+_CLIENT_OR_NO_SUBJECT: Final = (*CLIENT_OR_USER, MachineSign(machine=True, absent=("sub",)))
 _KEYCLOAK_PATH: Final = re.compile(r"/(?:realms|admin|protocol)(?:/[^/]+)?(?=/|\Z)")
 _ROLES_OF_PROJECT = "urn:zitadel:iam:org:project:roles"
 
@@ -64,41 +67,42 @@ def keycloak(
     internal_url: str | None = None,
     insecure_http_dangerously: Iterable[str] = (),
 ) -> Issuer:
-    """A realm of Keycloak at *base_url* (``"https://sso.example.com"``, with a path where it has one).
+    """Return an issuer for a realm of Keycloak.
 
-    * *audience*: what an audience mapper puts into ``aud``; never ``account``, which every token has.
-    * *roles_from*: ``"realm"`` or ``"client:<client id>"``: whose roles are read.
-    * *introspection*: ask about every token, as lightweight access tokens need.
-    * *internal_url*: what *base_url* is for this API, where tokens name one that leads elsewhere from here:
-      ``"http://keycloak:8080"`` in a network of containers, while browsers use ``"http://localhost:8080"``. Keys are
-      fetched and tokens asked about there.
+    * *base_url*: the URL of the server, as in ``"https://sso.example.com"``, with its path if it has one.
+    * *audience*: the value that an audience mapper adds to ``aud``. It must not be ``account``, which all tokens have.
+    * *roles_from*: the source of roles, ``"realm"`` or ``"client:<client id>"``. ``None`` reads no roles.
+    * *introspection*: introspect every token, as lightweight access tokens need.
+    * *internal_url*: the URL of the server for this API, if it cannot use *base_url*. In a network of containers, for
+      example, the API uses ``"http://keycloak:8080"``, and browsers and tokens have ``"http://localhost:8080"``. Keys
+      are fetched and tokens are introspected there.
     """
     base = url(base_url, "base_url", "https://sso.example.com").rstrip("/")
     inside = _KEYCLOAK_PATH.search(base)
     if inside is not None:
         raise ConfigurationError(
-            f"base_url: needs the URL of the server, as in 'https://sso.example.com', not one with {inside[0]}; leave "
-            "that out, the realm is an argument of its own"
+            f"base_url: needs the URL of the server, as in 'https://sso.example.com', without {inside[0]}; the realm "
+            "is an argument of its own"
         )
-    ids = some(audience, "audience")
+    ids = nonempty(audience, "audience")
     if "account" in ids:
-        raise ConfigurationError("audience: every token of Keycloak is for account; add an audience mapper for the API")
+        raise ConfigurationError("audience: all tokens of Keycloak have account; add an audience mapper for this API")
     if roles_from is not None and not isinstance(roles_from, str):
-        raise misfit(roles_from, "roles_from", "whose roles are read", "realm")
+        raise form_error(roles_from, "roles_from", "a source of roles", "realm")
     kind, _, client = (roles_from or "").partition(":")
     if roles_from not in (None, "realm") and (kind != "client" or not client or "." in client):
-        raise ConfigurationError('roles_from: "realm", or "client:" and a client id without dots')
+        raise ConfigurationError('roles_from: must be "realm", or "client:" and a client id without dots')
     signs: tuple[MachineSign, ...] = (
         MachineSign(machine=True, present={"preferred_username": "service-account-.+"}),
         MachineSign(machine=False, present={"preferred_username": ".+"}),
     )
-    if introspection is None:  # an answer has client_id always, a token only if it is a service account's
+    if introspection is None:  # only tokens of service accounts have client_id, but all introspection answers have it
         signs += (MachineSign(machine=True, present={"client_id": ".+"}, absent=("sid",)),)
     roles = {"": (), "realm": ("realm_access.roles",)}.get(roles_from or "", (f"resource_access.{client}.roles",))
-    how: dict[str, Any] = {"required_claims": ("iat", "azp")}
+    validation: dict[str, Any] = {"required_claims": ("iat", "azp")}
     if introspection is not None:
-        how = {"validate": Validation.INTROSPECTION}
-        introspection = checked_introspection(introspection)
+        validation = {"validate": Validation.INTROSPECTION}
+        introspection = check_introspection(introspection)
     return Issuer(
         f"{base}/realms/{segment(realm, 'realm', 'acme')}",
         insecure_http_dangerously=insecure_http_dangerously,
@@ -111,25 +115,25 @@ def keycloak(
         machine_signs=signs,
         hints={
             "wrong_audience": _MAPPER,
-            "missing_claim:aud": f"{_MAPPER}; a lightweight token lacks more, and needs introspection",
+            "missing_claim:aud": f"{_MAPPER}; a lightweight token lacks other claims too, and needs introspection",
             "unexpected_claim:typ": "Keycloak: an ID or refresh token; the client must send its access token",
         },
-        **how,
-        **_places(internal_url, realm, introspection),
+        **validation,
+        **_keycloak_endpoints(internal_url, realm, introspection),
     )
 
 
-def _places(internal_url: str | None, realm: str, introspection: Introspection | None) -> dict[str, Any]:
-    """Return where a realm of Keycloak is asked, if the server is called *internal_url* here."""
-    asked: dict[str, Any] = {} if introspection is None else {"introspection": introspection}
+def _keycloak_endpoints(internal_url: str | None, realm: str, introspection: Introspection | None) -> dict[str, Any]:
+    """Return the settings of *introspection*, and with *internal_url* those of the endpoints at that URL."""
+    settings: dict[str, Any] = {} if introspection is None else {"introspection": introspection}
     if internal_url is None:
-        return asked
+        return settings
     base = url(internal_url, "internal_url", "http://keycloak:8080").rstrip("/")
     protocol = f"{base}/realms/{realm}/protocol/openid-connect"
     if introspection is not None:
         endpoint = introspection.endpoint or f"{protocol}/token/introspect"
-        asked["introspection"] = replace(introspection, endpoint=endpoint)
-    return {**asked, "jwks_uri": f"{protocol}/certs"}
+        settings["introspection"] = replace(introspection, endpoint=endpoint)
+    return {**settings, "jwks_uri": f"{protocol}/certs"}
 
 
 def hydra(
@@ -141,9 +145,10 @@ def hydra(
     jwks_uri: str | None = None,
     insecure_http_dangerously: Iterable[str] = (),
 ) -> Issuer:
-    """Ory Hydra. Its ``aud`` is empty unless the client asked for one: else give the *client_ids* that may call.
+    """Return an issuer for Ory Hydra.
 
-    *introspection*: for opaque tokens; its endpoint is on the admin port.
+    Its ``aud`` is empty unless the client requests an audience. If it is empty, set *client_ids* to the clients that
+    may call, instead of *audience*. The introspection endpoint is on the admin port.
     """
     return Issuer(
         url(issuer, "issuer", "https://hydra.example.com"),
@@ -155,8 +160,8 @@ def hydra(
         scope_claims=(SCP_LIST, SCOPE),
         client_id_claims=("client_id",),
         machine_signs=CLIENT_OR_USER,
-        **bound(audience, client_ids),
-        **asked(introspection, "ory_at_"),
+        **binding(audience, client_ids),
+        **also_introspect(introspection, "ory_at_"),
     )
 
 
@@ -169,8 +174,11 @@ def zitadel(
     jwks_uri: str | None = None,
     insecure_http_dangerously: Iterable[str] = (),
 ) -> Issuer:
-    """Zitadel. Its JWTs carry no scopes at all; opaque tokens, and so scopes, need *introspection*: by
-    ``private_key_jwt`` with the key file of an API application. *roles*: read the roles of the project."""
+    """Return an issuer for Zitadel.
+
+    Its JWTs have no scopes. Opaque tokens have scopes, and need *introspection* with ``private_key_jwt`` and the key
+    file of an API application. *roles*: read the roles of the project.
+    """
     flag(roles, "roles")
     return Issuer(
         url(issuer, "issuer", "https://acme.zitadel.cloud").rstrip("/"),
@@ -185,10 +193,10 @@ def zitadel(
         client_id_claims=("client_id",),
         machine_signs=(MachineSign(machine=True, equal=("username", "client_id")),),
         hints={
-            "token_not_active": "Zitadel: it calls a token inactive too when the project of the API that asks is not "
-            f"in its aud; let the client request urn:zitadel:iam:org:project:id:{project_id}:aud",
+            "token_not_active": "Zitadel: a token is also reported as inactive if its aud lacks the project of this "
+            f"API; let the client request urn:zitadel:iam:org:project:id:{project_id}:aud",
         },
-        **asked(introspection),
+        **also_introspect(introspection),
     )
 
 
@@ -200,27 +208,31 @@ def authentik(
     jwks_uri: str | None = None,
     insecure_http_dangerously: Iterable[str] = (),
 ) -> Issuer:
-    """authentik, one provider of it. Its access token is an ID token with ``azp`` and ``uid``, and has no scopes:
-    with *introspection* it is asked about every token, and knows them."""
-    how: dict[str, Any] = {"required_claims": ("uid", "azp")}
+    """Return an issuer for a provider of authentik.
+
+    Its access tokens are ID tokens with ``azp`` and ``uid``, and without scopes. With *introspection*, every token is
+    introspected, and the answer has its scopes.
+    """
+    validation: dict[str, Any] = {"required_claims": ("uid", "azp")}
     if introspection is not None:
-        how = {"validate": Validation.INTROSPECTION, "introspection": checked_introspection(introspection)}
+        validation = {"validate": Validation.INTROSPECTION, "introspection": check_introspection(introspection)}
     return Issuer(
+        # The issuer always ends with a slash.
         url(issuer, "issuer", "https://auth.example.com/application/o/api/").rstrip("/") + "/",
-        insecure_http_dangerously=insecure_http_dangerously,  # it has one always
+        insecure_http_dangerously=insecure_http_dangerously,
         audience=fit(client_id, "client_id", CLIENT_ID),
         jwks_uri=jwks_uri,
         algorithms=("RS256", "ES256"),
         typ="JWT",
         scope_claims=(SCOPE,),
-        client_id_claims=("azp",),  # client_id of an answer is whoever asked
+        client_id_claims=("azp",),  # client_id of an introspection answer is the client that introspects
         machine_signs=(),
-        accept_id_tokens_dangerously=True,  # uid is what sets an access token apart
+        accept_id_tokens_dangerously=True,  # uid distinguishes access tokens
         hints={
             "algorithm_refused": "authentik: signed with the client's secret; select a signing key in the provider",
             "encrypted_token": "authentik: remove the encryption key from the provider",
         },
-        **how,
+        **validation,
     )
 
 
@@ -232,27 +244,34 @@ def authelia(
     jwks_uri: str | None = None,
     insecure_http_dangerously: Iterable[str] = (),
 ) -> Issuer:
-    """Authelia: JWTs where ``access_token_signed_response_alg`` is set; *introspection* for its opaque default."""
+    """Return an issuer for Authelia.
+
+    Clients with ``access_token_signed_response_alg`` get JWTs. By default, tokens are opaque and need *introspection*.
+    """
     return Issuer(
         url(issuer, "issuer", "https://auth.example.com"),
         insecure_http_dangerously=insecure_http_dangerously,
-        audience=some(audience, "audience"),
+        audience=nonempty(audience, "audience"),
         jwks_uri=jwks_uri,
         algorithms=("RS256", "ES256"),
         typ="at+jwt",
         required_claims=("client_id",),
         scope_claims=(SCOPE, SCP_LIST),
         client_id_claims=("client_id",),
-        machine_signs=_CLIENT_OR_NOBODY,
-        **asked(introspection, "authelia_at_"),
+        machine_signs=_CLIENT_OR_NO_SUBJECT,
+        **also_introspect(introspection, "authelia_at_"),
     )
 
 
 def _dex_signs(client_ids: str | Iterable[str]) -> tuple[MachineSign, ...]:
-    """The subject is a message of user and connector in base64url; a client is its own user, of no connector."""
-    names = [name for name in map(str.encode, some(client_ids, "client_ids")) if len(name) < 128]
+    """Return a sign for tokens of clients themselves.
+
+    The subject is a Protocol Buffers message with a user and a connector, in base64url. For a client, the user is the
+    client and the connector is empty.
+    """
+    names = [name for name in map(str.encode, nonempty(client_ids, "client_ids")) if len(name) < 128]
     users = [bytes((0x0A, len(name))) + name for name in names]
-    subjects = [base64.urlsafe_b64encode(user + no) for user in users for no in (b"", b"\x12\0")]
+    subjects = [base64.urlsafe_b64encode(user + connector) for user in users for connector in (b"", b"\x12\0")]
     pattern = "|".join(subject.rstrip(b"=").decode() for subject in subjects)
     return (MachineSign(machine=True, present={"sub": pattern}),) if subjects else ()
 
@@ -264,12 +283,15 @@ def dex(
     jwks_uri: str | None = None,
     insecure_http_dangerously: Iterable[str] = (),
 ) -> Issuer:
-    """Dex. Its access tokens *are* ID tokens, and nothing tells one from the other: give the API a client id of its
-    own, to which no application signs its users in. No scopes; groups are read as roles."""
+    """Return an issuer for Dex.
+
+    Its access tokens are ID tokens and cannot be distinguished from others. Register a client id for the API with which
+    no application signs users in. The tokens have no scopes; their groups are read as roles.
+    """
     return Issuer(
         url(issuer, "issuer", "https://dex.example.com"),
         insecure_http_dangerously=insecure_http_dangerously,
-        audience=some(client_ids, "client_ids"),
+        audience=nonempty(client_ids, "client_ids"),
         jwks_uri=jwks_uri,
         algorithms=("RS256",),
         typ=JWT_OR_NONE,
@@ -283,11 +305,10 @@ def dex(
 
 
 def gitlab(issuer: str, client_ids: str | Iterable[str], *, insecure_http_dangerously: Iterable[str] = ()) -> Issuer:
-    """GitLab's opaque OAuth tokens of the instance *issuer* (``"https://gitlab.example.com"``), by asking its
-    ``/oauth/token/info`` about each.
+    """Return an issuer for the opaque OAuth tokens of the GitLab instance *issuer* (``"https://gitlab.example.com"``).
 
-    They name no API: *client_ids* are the applications that may call, and whose tokens therefore reach this API.
-    Personal access tokens belong to no application, and are refused.
+    The guard introspects them at ``/oauth/token/info``. They have no audience, so *client_ids*, the applications that
+    may call, bind them to this API. Personal access tokens belong to no application and are refused.
     """
     base = url(issuer, "issuer", "https://gitlab.example.com").rstrip("/")
     return Issuer(
@@ -302,7 +323,7 @@ def gitlab(issuer: str, client_ids: str | Iterable[str], *, insecure_http_danger
         scope_claims=(SCOPE_LIST,),
         client_id_claims=("client_id",),
         machine_signs=(MachineSign(machine=False, present={"sub": ".+"}), MachineSign(machine=True)),
-        hints={"wrong_audience": "GitLab: of an application that is not in client_ids"},
+        hints={"wrong_audience": "GitLab: a token of an application that is not in client_ids"},
     )
 
 
@@ -313,11 +334,11 @@ def duende(
     jwks_uri: str | None = None,
     insecure_http_dangerously: Iterable[str] = (),
 ) -> Issuer:
-    """Duende IdentityServer with API *resources*: API scopes alone put no ``aud`` into a token."""
+    """Return an issuer for Duende IdentityServer. The API must be an API resource: API scopes alone give no ``aud``."""
     return Issuer(
         url(issuer, "issuer", "https://ids.example.com"),
         insecure_http_dangerously=insecure_http_dangerously,
-        audience=some(audience, "audience"),
+        audience=nonempty(audience, "audience"),
         jwks_uri=jwks_uri,
         algorithms=("RS256", "PS256", "ES256"),
         typ="at+jwt",
@@ -326,7 +347,7 @@ def duende(
         client_id_claims=("client_id",),
         machine_signs=NO_SUBJECT_NO_USER,
         hints={
-            "missing_claim:aud": "Duende: no aud; the scope must belong to an ApiResource, not be an ApiScope alone",
+            "missing_claim:aud": "Duende: the token has no aud; add the ApiScope to an ApiResource",
         },
     )
 
@@ -339,18 +360,18 @@ def node_oidc_provider(
     jwks_uri: str | None = None,
     insecure_http_dangerously: Iterable[str] = (),
 ) -> Issuer:
-    """node-oidc-provider: RFC 9068 to the letter; *introspection* for opaque tokens, it does not answer for JWTs."""
+    """Return an issuer for node-oidc-provider. Its JWTs follow RFC 9068, and it introspects opaque tokens only."""
     return Issuer(
         url(issuer, "issuer", "https://op.example.com"),
         insecure_http_dangerously=insecure_http_dangerously,
-        audience=some(audience, "audience"),
+        audience=nonempty(audience, "audience"),
         jwks_uri=jwks_uri,
         algorithms=("RS256", "PS256", "ES256", "EdDSA"),
         typ="at+jwt",
         scope_claims=(SCOPE,),
         client_id_claims=("client_id",),
         machine_signs=CLIENT_OR_USER,
-        **asked(introspection),
+        **also_introspect(introspection),
     )
 
 
@@ -361,12 +382,15 @@ def spring_as(
     jwks_uri: str | None = None,
     insecure_http_dangerously: Iterable[str] = (),
 ) -> Issuer:
-    """Spring Authorization Server. Its ``aud`` names the *client*, so it does not set one API apart from another;
-    with a customizer that writes this API's own audience, give that instead."""
+    """Return an issuer for Spring Authorization Server.
+
+    The ``aud`` of its tokens is the client, so all APIs accept the same tokens. *clients* are the clients that may
+    call, or the audience of this API if a token customizer writes it to ``aud``.
+    """
     return Issuer(
         url(issuer, "issuer", "https://auth.example.com"),
         insecure_http_dangerously=insecure_http_dangerously,
-        audience=some(clients, "clients"),
+        audience=nonempty(clients, "clients"),
         jwks_uri=jwks_uri,
         algorithms=("RS256",),
         typ=ANY_JWT,
@@ -379,8 +403,10 @@ def spring_as(
 def mcp(
     resource_url: str, issuer: str, *, jwks_uri: str | None = None, insecure_http_dangerously: Iterable[str] = ()
 ) -> Issuer:
-    """An MCP server at *resource_url* behind any authorization server. Tokens in the query are not allowed there:
-    leave ``token_sources`` as they are."""
+    """Return an issuer for an MCP server at *resource_url*, with any authorization server.
+
+    MCP forbids tokens in the query, so do not change ``token_sources`` of the guard.
+    """
     return Issuer(
         url(issuer, "issuer", "https://auth.example.com"),
         insecure_http_dangerously=insecure_http_dangerously,
@@ -401,11 +427,11 @@ def generic_rfc9068(
     jwks_uri: str | None = None,
     insecure_http_dangerously: Iterable[str] = (),
 ) -> Issuer:
-    """Any authorization server that follows RFC 9068: all of it is checked."""
+    """Return an issuer for any authorization server that follows RFC 9068. All its requirements are checked."""
     return Issuer(
         url(issuer, "issuer", "https://auth.example.com"),
         insecure_http_dangerously=insecure_http_dangerously,
-        audience=some(audience, "audience"),
+        audience=nonempty(audience, "audience"),
         jwks_uri=jwks_uri,
         typ="at+jwt",
         scope_claims=(SCOPE,),

@@ -1,8 +1,7 @@
-"""Tokens that say who a workload or a proxied caller is, and those of Google.
+"""Tokens that identify a workload or the user of an identity-aware proxy, and tokens of Google.
 
-Most of them are identity tokens: they say nothing about scopes, so guard routes with ``authenticated`` and let the
-preset say whose tokens are accepted. An audience alone is no such statement: whoever can have a token made there may
-choose its audience.
+Most of them have no scopes, so the rules of routes require ``authenticated`` only, and the arguments of the preset say
+which callers are accepted. The audience alone does not bind such a token, because its owner can choose the audience.
 """
 
 from __future__ import annotations
@@ -34,16 +33,16 @@ from scopeguard.presets.parts import (
     Form,
     fit,
     fit_all,
-    some,
+    nonempty,
     subdomain,
     url,
 )
 
 _GOOGLE: Final = "https://accounts.google.com"
 _HOUR: Final = 3600.0
-_SERVICE_ACCOUNT: Final = "/var/run/secrets/kubernetes.io/serviceaccount"  # where every pod has its own
-_ID: Final = replace(NUMBER, wanted="a numeric id")
-# What git allows in the name of a reference (git-check-ref-format), without characters beyond ASCII.
+_SERVICE_ACCOUNT: Final = "/var/run/secrets/kubernetes.io/serviceaccount"  # the files of the pod's service account
+_ID: Final = replace(NUMBER, description="a numeric id")
+# The names of references that git allows (git-check-ref-format), in ASCII.
 _REF: Final = r"(?![/.])(?!.*(?:\.\.|//|@\{))(?!@$)(?!.*[/.]$)[^\x00-\x20~^:?*\[\\\x7f-\U0010ffff]+"
 _GITHUB_REF: Final = Form(re.compile(rf"refs/(?:heads|tags|pull)/{_REF}"), "a full reference", "refs/heads/main")
 _GITLAB_REF: Final = Form(re.compile(rf"(?!refs/){_REF}"), "a branch or tag without refs/heads/", "main")
@@ -54,7 +53,7 @@ _SERVICE_ACCOUNT_NAME: Final = Form(
 # An AUD tag has 64 hexadecimal digits, and a label of a host name at most 63 characters.
 _CLOUDFLARE_TEAM: Final = Form(re.compile(r"[a-z0-9](?:[a-z0-9\-]{0,61}[a-z0-9])?"), "a team's name", "acme")
 _AUD_TAG: Final = Form(
-    re.compile(r"[0-9a-f]+"), "an application's AUD tag", "32eafc7626e974616deaf0dc3ce63d7b", folded=True
+    re.compile(r"[0-9a-f]+"), "an application's AUD tag", "32eafc7626e974616deaf0dc3ce63d7b", ignore_case=True
 )
 _IAP_AUDIENCE: Final = Form(
     re.compile(r"/projects/[0-9]+/[A-Za-z0-9._\-/]+"),
@@ -80,21 +79,26 @@ def github_actions(
     environments: str | Iterable[str] | None = None,
     issuer: str = "https://token.actions.githubusercontent.com",
 ) -> Issuer:
-    """Jobs of GitHub Actions, of *repository_ids* or of *owner_ids*: numbers, because a name can be registered again
-    by somebody else. *issuer*: of an Enterprise Server."""
+    """Return an issuer for jobs of GitHub Actions.
+
+    * *repository_ids*, *owner_ids*: the repositories or owners that may call. They are numeric, because another owner
+      can register a name that was given up.
+    * *refs*, *environments*: further restrictions, as in ``"refs/heads/main"``.
+    * *issuer*: the issuer of a GitHub Enterprise Server.
+    """
     if repository_ids is None and owner_ids is None:
         raise ConfigurationError(
-            "repository_ids: or owner_ids; without them every workflow on GitHub could call: they choose the audience"
+            "repository_ids, owner_ids: give one of them; every workflow on GitHub can get a token for any audience"
         )
     wanted = {
         "repository_id": None if repository_ids is None else fit_all(repository_ids, "repository_ids", _ID),
         "repository_owner_id": None if owner_ids is None else fit_all(owner_ids, "owner_ids", _ID),
         "ref": None if refs is None else fit_all(refs, "refs", _GITHUB_REF),
-        "environment": None if environments is None else some(environments, "environments"),
+        "environment": None if environments is None else nonempty(environments, "environments"),
     }
     return Issuer(
         url(issuer, "issuer", "https://token.actions.githubusercontent.com"),
-        audience=some(audience, "audience"),
+        audience=nonempty(audience, "audience"),
         algorithms=("RS256",),
         typ="JWT",
         expected_claims={name: values for name, values in wanted.items() if values is not None},
@@ -116,7 +120,12 @@ def gitlab_ci(
     jwks_uri: str | None = None,
     insecure_http_dangerously: Iterable[str] = (),
 ) -> Issuer:
-    """Jobs of GitLab CI with ID tokens, of *project_ids*. *protected_only*: on protected branches and tags."""
+    """Return an issuer for the ID tokens of GitLab CI jobs.
+
+    * *project_ids*: the projects that may call.
+    * *refs*: the branches or tags that may call, as in ``"main"``.
+    * *protected_only*: accept jobs on protected branches and tags only.
+    """
     expected = {"project_id": fit_all(project_ids, "project_ids", _ID)}
     if refs is not None:
         expected["ref"] = fit_all(refs, "refs", _GITLAB_REF)
@@ -126,7 +135,7 @@ def gitlab_ci(
     return Issuer(
         url(issuer, "issuer", "https://gitlab.example.com").rstrip("/"),
         insecure_http_dangerously=insecure_http_dangerously,
-        audience=some(audience, "audience"),
+        audience=nonempty(audience, "audience"),
         jwks_uri=jwks_uri,
         algorithms=("RS256",),
         typ="JWT",
@@ -150,19 +159,22 @@ def kubernetes(
     jwks_file: str | None = None,
     insecure_http_dangerously: Iterable[str] = (),
 ) -> Issuer:
-    """Service accounts of a cluster, by projected tokens; of some *namespaces*, or some *service_accounts*
-    (``"namespace/name"``). Legacy tokens, which live forever, are refused.
+    """Return an issuer for projected service account tokens of a Kubernetes cluster.
 
-    * *in_cluster*: this API runs in that cluster, and asks its API server for the keys with the pod's own service
-      account and the cluster's certificate authority, whose files it reads for each fetch. Keys for tokens of the
-      default *issuer* need no further permission there.
-    * Outside: *jwks_uri* with ``HttpxTransport(verify=...)``, or *jwks_file*.
+    Legacy tokens, which do not expire, are refused.
+
+    * *namespaces*, *service_accounts* (``"namespace/name"``): the service accounts that may call; by default all.
+    * *in_cluster*: the API runs in the cluster. It fetches the keys from the Kubernetes API server, with the token of
+      its pod's service account and the certificate authority of the cluster. These files are read for each fetch. No
+      further permission is needed.
+    * *jwks_uri*, *jwks_file*: the keys for an API outside the cluster. *jwks_uri* usually needs
+      ``HttpxTransport(verify=...)`` with the certificate authority of the cluster.
     """
     own: dict[str, Any] = {}
     flag(in_cluster, "in_cluster")
     if in_cluster:
         if jwks_uri is not None or jwks_file is not None:
-            raise ConfigurationError("in_cluster: says where the keys are; leave jwks_uri and jwks_file out")
+            raise ConfigurationError("in_cluster: sets the place of the keys; leave out jwks_uri and jwks_file")
         own = {
             "jwks_uri": "https://kubernetes.default.svc/openid/v1/jwks",
             "jwks_ca_file": f"{_SERVICE_ACCOUNT}/ca.crt",
@@ -179,7 +191,7 @@ def kubernetes(
     return Issuer(
         url(issuer, "issuer", "https://kubernetes.default.svc.cluster.local"),
         insecure_http_dangerously=insecure_http_dangerously,
-        audience=some(audience, "audience"),
+        audience=nonempty(audience, "audience"),
         algorithms=("RS256", "ES256"),
         typ=JWT_OR_NONE,
         expected_claims=expected,
@@ -190,25 +202,25 @@ def kubernetes(
         machine_signs=ALWAYS_A_MACHINE,
         accept_id_tokens_dangerously=True,
         hints={
-            "unknown_issuer:kubernetes/serviceaccount": "Kubernetes: a legacy token out of a secret; mount a projected "
+            "unknown_issuer:kubernetes/serviceaccount": "Kubernetes: a legacy token from a secret; mount a projected "
             "one (serviceAccountToken) with this API's audience",
-            "wrong_audience": "Kubernetes: the token is for another audience; name this API's in the projected volume",
+            "wrong_audience": "Kubernetes: the token is for another audience; set this API's in the projected volume",
         },
         **(own or {"jwks_uri": jwks_uri, "jwks_file": jwks_file}),
     )
 
 
 def cloudflare_access(team: str, aud_tags: str | Iterable[str]) -> Issuer:
-    """What Cloudflare Access passes on in ``Cf-Access-Jwt-Assertion``, for the applications of *aud_tags*.
+    """Return an issuer for the tokens that Cloudflare Access sends in ``Cf-Access-Jwt-Assertion``.
 
-    A service token has no subject; its ``client_id`` is the token's ``common_name``.
+    *aud_tags*: the AUD tags of the applications. A service token has no subject; its client is ``common_name``.
     """
     domain = ".cloudflareaccess.com"
-    place = f"https://{subdomain(team, 'team', _CLOUDFLARE_TEAM, domain)}{domain}"
+    issuer = f"https://{subdomain(team, 'team', _CLOUDFLARE_TEAM, domain)}{domain}"
     return Issuer(
-        place,
+        issuer,
         audience=fit_all(aud_tags, "aud_tags", _AUD_TAG),
-        jwks_uri=f"{place}/cdn-cgi/access/certs",
+        jwks_uri=f"{issuer}/cdn-cgi/access/certs",
         token_header="Cf-Access-Jwt-Assertion",
         algorithms=("RS256",),
         typ="JWT",
@@ -230,20 +242,20 @@ def aws_alb(
     *,
     key_url_template: str | None = None,
 ) -> Issuer:
-    """What an Application Load Balancer of AWS that signs users in passes on in ``x-amzn-oidc-data``.
+    """Return an issuer for the tokens that an AWS Application Load Balancer sends in ``x-amzn-oidc-data``.
 
-    * *load_balancers*: their ARNs, in *region*. Whoever has a load balancer can have such a token signed by AWS: this
-      is what binds it to yours.
-    * *issuer*, *client_ids*: of the identity provider, as the listener's rule names them. Its own token, in
-      ``x-amzn-oidc-accesstoken``, is another one.
-    * *key_url_template*: where the region has its keys elsewhere (GovCloud, China).
+    * *load_balancers*: the ARNs of the load balancers, in *region*. They bind tokens to them: AWS signs such tokens for
+      the load balancer of any customer.
+    * *issuer*, *client_ids*: those of the identity provider in the rule of the listener. The provider's own token, in
+      ``x-amzn-oidc-accesstoken``, is not read.
+    * *key_url_template*: the URL of the keys, with ``{kid}``, for regions with another one (GovCloud, China).
     """
     place = fit(region, "region", AWS_REGION)
-    arns = some(load_balancers, "load_balancers")
+    arns = nonempty(load_balancers, "load_balancers")
     form = re.compile(rf"arn:aws[a-z\-]*:elasticloadbalancing:{re.escape(place)}:[0-9]+:loadbalancer/app/.+")
     if not all(form.fullmatch(arn) for arn in arns):
         raise ConfigurationError(
-            f"load_balancers: the whole ARN of each, an Application Load Balancer in {place}, as in "
+            f"load_balancers: needs the complete ARN of each Application Load Balancer, in {place}, as in "
             f"arn:aws:elasticloadbalancing:{place}:123456789012:loadbalancer/app/name/6284be65b827c598"
         )
     return Issuer(
@@ -268,13 +280,13 @@ def aws_alb(
         accept_id_tokens_dangerously=True,
         hints={
             "wrong_audience": "AWS: signed for another load balancer; if it may call, add its ARN to load_balancers",
-            "unexpected_claim:client": "AWS: the load balancer signs in with another client; name it in client_ids",
+            "unexpected_claim:client": "AWS: the load balancer uses a client that is not in client_ids",
         },
     )
 
 
 def google_iap(audience: str | Iterable[str]) -> Issuer:
-    """What Google's Identity-Aware Proxy passes on in ``x-goog-iap-jwt-assertion``.
+    """Return an issuer for the tokens that Google's Identity-Aware Proxy sends in ``x-goog-iap-jwt-assertion``.
 
     *audience*: ``"/projects/NUMBER/global/backendServices/ID"`` or ``"/projects/NUMBER/apps/ID"``.
     """
@@ -294,11 +306,13 @@ def google_iap(audience: str | Iterable[str]) -> Issuer:
 
 
 def google_oidc(audience: str | Iterable[str], emails: str | Iterable[str]) -> Issuer:
-    """Google ID tokens of service accounts and users, as Cloud Run, Scheduler and Pub/Sub push send them.
+    """Return an issuer for Google ID tokens of service accounts and users, as Cloud Run, Cloud Scheduler and Pub/Sub
+    push send them.
 
-    Only those of *emails*, and verified ones: everybody at Google can have a token for any audience.
+    *emails*: the accounts that may call. Their addresses must be verified. There is no default, because any Google
+    account can get a token for any audience.
     """
-    audiences = some(audience, "audience")
+    audiences = nonempty(audience, "audience")
     if any(EMAIL.pattern.fullmatch(one) for one in audiences):
         raise ConfigurationError("audience: needs the URL or identifier of this API, not an e-mail address")
     return Issuer(
@@ -318,17 +332,17 @@ def google_oidc(audience: str | Iterable[str], emails: str | Iterable[str]) -> I
 
 
 def google_self_signed(email: str, audience: str | Iterable[str] | None = None) -> Issuer:
-    """Tokens that the Google service account *email* signs itself (AIP-4111); make one issuer for each.
+    """Return an issuer for tokens that the Google service account *email* signs itself (AIP-4111).
 
-    With *audience*, tokens for it, which carry no scopes; without, tokens that carry Google scopes *instead of* an
-    audience: such a token is as good at any other API that accepts the account's.
+    Each account needs its own issuer. With *audience*, tokens have that audience and no scopes. Without it, tokens have
+    Google scopes and no audience: any other API that accepts such tokens of the account accepts the same token.
     """
     name = fit(email, "email", _GOOGLE_ACCOUNT)
     scoped = audience is None
     expected: dict[str, tuple[str, ...]] = {"sub": (name,)}
     return Issuer(
         name,
-        audience=ANY_AUDIENCE_DANGEROUSLY if audience is None else some(audience, "audience"),
+        audience=ANY_AUDIENCE_DANGEROUSLY if audience is None else nonempty(audience, "audience"),
         jwks_uri=f"https://www.googleapis.com/service_accounts/v1/jwk/{name}",
         algorithms=("RS256",),
         typ="JWT",
@@ -346,10 +360,10 @@ def google_self_signed(email: str, audience: str | Iterable[str] | None = None) 
 def google_tokeninfo(
     client_ids: str | Iterable[str], *, endpoint: str = "https://oauth2.googleapis.com/tokeninfo"
 ) -> Issuer:
-    """Google's opaque access tokens (``ya29.``), by asking its tokeninfo endpoint.
+    """Return an issuer for Google's opaque access tokens (``ya29.``), which are introspected at the tokeninfo endpoint.
 
-    *client_ids*: the OAuth clients that may call. There is no default: without them a token that any app got from
-    any user of Google would do.
+    *client_ids*: the OAuth clients that may call. There is no default, because any app can get such a token from any
+    Google user.
     """
     return Issuer(
         _GOOGLE,

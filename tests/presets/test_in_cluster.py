@@ -71,7 +71,7 @@ def test_the_preset_names_the_files_of_the_pod_and_the_api_server():
     assert IN_CLUSTER.jwks_uri == "https://kubernetes.default.svc/openid/v1/jwks"
     assert (IN_CLUSTER.jwks_ca_file, IN_CLUSTER.jwks_bearer_file) == (f"{POD}/ca.crt", f"{POD}/token")
     for place in ({"jwks_uri": "https://k.example/jwks"}, {"jwks_file": "keys.json"}):
-        with pytest.raises(ConfigurationError, match="in_cluster: says where the keys are"):
+        with pytest.raises(ConfigurationError, match="in_cluster: sets the place of the keys"):
             presets.kubernetes(API, in_cluster=True, **place)
 
 

@@ -324,9 +324,9 @@ def test_cognito_binds_to_the_client_and_has_no_audience():
 
 
 def test_hydra_has_one_binding_and_no_refresh_tokens():
-    with pytest.raises(ConfigurationError, match=r"^audience and client_ids: "):
+    with pytest.raises(ConfigurationError, match=r"^audience, client_ids: "):
         presets.hydra("https://hydra.example.com")
-    with pytest.raises(ConfigurationError, match=r"^audience and client_ids: "):
+    with pytest.raises(ConfigurationError, match=r"^audience, client_ids: "):
         presets.clerk("clerk.example.com", API, client_ids="c")
     by_audience = World(presets.hydra("https://hydra.example.com", API))
     accepted(by_audience.judged("hydra-jwt", claims={"aud": [API]}))
@@ -430,7 +430,7 @@ def test_salesforce_jwts_need_what_is_given():
     accepted(decide(by_both))
     assert refused(decide(by_both, aud=None)) is Reason.MISSING_CLAIM
     assert refused(decide(by_both, client_id="d")) is Reason.UNEXPECTED_CLAIM
-    with pytest.raises(ConfigurationError, match=r"^audience and client_ids: give at least one"):
+    with pytest.raises(ConfigurationError, match=r"^audience, client_ids: give at least one"):
         presets.salesforce("acme.my.salesforce.com", introspection=ASKING)
 
 
@@ -454,7 +454,7 @@ def test_shared_secrets_are_refused_with_the_setting_that_ends_them(preset: str)
 
 
 def test_github_and_kubernetes_can_be_narrowed():
-    with pytest.raises(ConfigurationError, match=r"^repository_ids: "):
+    with pytest.raises(ConfigurationError, match=r"^repository_ids, owner_ids: "):
         presets.github_actions(API)
     world = World(presets.github_actions(API, repository_ids=["74"], environments=["prod"]))
     assert refused(world.judged("github-actions", claims={"environment": "test"})) is Reason.UNEXPECTED_CLAIM
