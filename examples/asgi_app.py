@@ -1,9 +1,11 @@
-"""Any ASGI app, protected without touching it: rules say which route needs what.
+"""An ASGI app, protected without changing it: rules say which scopes each route requires.
 
     scopeguard devserver --client "loader:any secret:bigquery.insertdata bigquery.readonly"
     uvicorn examples.asgi_app:app
 
-The first prints how to get a token; then: curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8000/tables/t/rows
+The first command prints how to get a token. Then call the app:
+
+    curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8000/tables/t/rows
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ rows: list[Any] = []
 
 
 async def unprotected(scope: Any, receive: Any, send: Any) -> None:
-    """An app as plain as it gets; it may look at the token, and need not."""
+    """A plain ASGI app. It may read the token, but does not have to."""
     if scope["type"] != "http":
         raise RuntimeError("this app speaks HTTP only")
     content: Any = rows
@@ -49,6 +51,6 @@ app = GuardMiddleware(
         Rule("/tables/{table}/rows", any_of("bigquery.insertdata", "bigquery"), methods=["POST"]),
         Rule("/tables/{table}/rows", any_of("bigquery.readonly", "bigquery"), methods=["GET"]),
         Rule("/me"),  # any valid token
-        # Where there are rules, a request that matches none of them is denied.
+        # A request that matches no rule is denied.
     ],
 )

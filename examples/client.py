@@ -3,8 +3,8 @@ r"""Call a protected API as a program, with an access token from the client cred
     TOKEN_URL=http://127.0.0.1:9000/token CLIENT_ID=reporter CLIENT_SECRET=... \
         python examples/client.py http://127.0.0.1:8000/reports reports.read
 
-The first argument is what to get, the others are the scopes to ask for. The token is fetched with the first request,
-renewed before it expires, and never printed.
+The first argument is the URL to get, the others are the scopes to request. The token is fetched with the first
+request, renewed before it expires, and never printed.
 """
 
 import os
@@ -30,7 +30,7 @@ def main(url: str, *scopes: str) -> int:
             return 1
     print(response.status_code, response.text)
     if needed := required_scopes(response):
-        print(f"ask for these scopes: {' '.join(needed)}", file=sys.stderr)
+        print(f"request these scopes: {' '.join(needed)}", file=sys.stderr)
     return 0 if response.is_success else 1
 
 

@@ -1,9 +1,9 @@
-"""FastAPI: ``Security`` and ``Depends`` as always; http://127.0.0.1:8000/docs has a button to authorize.
+"""A FastAPI app with ``Security`` and ``Depends``. http://127.0.0.1:8000/docs has an Authorize button.
 
     scopeguard devserver --client "loader:any secret:bigquery.insertdata bigquery.readonly"
     uvicorn examples.fastapi_app:app
 
-Press Authorize there, enter "loader" and "any secret", choose scopes, and try the operations out.
+Press the button, enter "loader" and "any secret", choose scopes, and try the operations.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ protected = Protected(
     scopes={"bigquery.insertdata": "Insert rows", "bigquery.readonly": "Read rows", "bigquery": "Everything"},
 )
 app = FastAPI(title="Tables", responses=protected.responses, redoc_url=None)
-# Without the middleware, what no dependency guards is open: "scopeguard audit examples.fastapi_app:app" shows it.
+# Without the middleware, routes without a dependency are open: "scopeguard audit examples.fastapi_app:app" shows them.
 app.add_middleware(GuardMiddleware, guard=guard, public=["/healthz", "/openapi.json", "/docs", "/docs/oauth2-redirect"])
 tables: dict[str, list[Any]] = {}
 

@@ -1,9 +1,11 @@
-"""Flask: the extension denies by default, ``@requires`` says which scopes a view needs.
+"""A Flask app: the extension denies by default, and ``@requires`` says which scopes a view requires.
 
     scopeguard devserver --client "loader:any secret:bigquery.insertdata bigquery.readonly"
     flask --app examples.flask_app run --port 8000
 
-The first prints how to get a token; then: curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8000/tables/t/rows
+The first command prints how to get a token. Then call the app:
+
+    curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8000/tables/t/rows
 """
 
 from __future__ import annotations

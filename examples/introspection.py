@@ -1,4 +1,4 @@
-"""Opaque access tokens, and revoking them: the whole story in one process.
+"""Opaque access tokens, introspection and revocation, in one process.
 
     python examples/introspection.py
 
@@ -24,7 +24,7 @@ API = "https://api.example.com"
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """An app that says who calls."""
+    """An app that greets its caller."""
     del receive
     if scope["type"] != "http":
         raise RuntimeError("this app speaks HTTP only")
@@ -49,16 +49,16 @@ def main() -> None:
         form = {"grant_type": "client_credentials"}
         answer = httpx.post(f"{server.url}/token", auth=("loader", loader_secret), data=form).json()
         token = answer["access_token"]
-        print(f"a token of {len(token)} characters, that only its issuer can read")
+        print(f"an opaque token of {len(token)} characters: the guard introspects it")
 
         def call() -> None:
             response = client.get("/", headers={"Authorization": f"Bearer {token}"})
-            asked = sum("introspect" in request for request in authority.requests)
-            said = response.text if response.is_success else response.headers["www-authenticate"]
-            print(f"{response.status_code} {said}; asked so far: {asked}")
+            count = sum("introspect" in request for request in authority.requests)
+            text = response.text if response.is_success else response.headers["www-authenticate"]
+            print(f"{response.status_code} {text}; introspection requests so far: {count}")
 
         call()
-        call()  # the answer is used again
+        call()  # uses the cached answer
         guard.revoke(token=token)
         call()
         guard.close()

@@ -1,9 +1,9 @@
-"""An authorization server ends a session, and says so: the tokens of that user are refused from then on.
+"""An authorization server pushes an event when a session ends, and the guard then refuses the tokens of that user.
 
     python examples/security_events.py
 
-Both sides are in this one process. The receiver is an app of its own, to be mounted at any path; the transmitter
-sends the Authorization header that was agreed on when the stream of events was made.
+Both sides are in this process. The receiver is an app that can be mounted at any path. The transmitter sends the
+Authorization header on which both sides agreed when the event stream was created.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> None:
     )
     client = TestClient(app, base_url=authority.audience)
 
-    # What the authorization server would do.
+    # The authorization server signs this event.
     key = authority.key()
     now = authority.clock.wall()
     event = compact(
@@ -62,11 +62,11 @@ def main() -> None:
         return client.post("/events", content=event, headers=headers).status_code
 
     ann = authority.bearer("read", subject="ann")
-    print(client.get("/", headers=ann).status_code, "before")
-    print(push("Bearer a-guess"), "pushed without the credential")
-    print(push(agreed), "pushed, session-revoked")
-    print(client.get("/", headers=ann).status_code, "afterwards")
-    print(push(agreed), "pushed again")
+    print(client.get("/", headers=ann).status_code, "before the event")
+    print(push("Bearer a-guess"), "event pushed with a wrong credential")
+    print(push(agreed), "event pushed: session-revoked")
+    print(client.get("/", headers=ann).status_code, "after the event")
+    print(push(agreed), "event pushed again")
     guard.close()
 
 

@@ -1,9 +1,11 @@
-"""Starlette: the middleware judges tokens, ``@requires`` says which scopes an endpoint needs.
+"""A Starlette app: the middleware checks tokens, and ``@requires`` says which scopes an endpoint requires.
 
     scopeguard devserver --client "loader:any secret:bigquery.insertdata bigquery.readonly"
     uvicorn examples.starlette_app:app
 
-The first prints how to get a token; then: curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8000/tables/t/rows
+The first command prints how to get a token. Then call the app:
+
+    curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8000/tables/t/rows
 """
 
 from __future__ import annotations

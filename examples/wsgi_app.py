@@ -1,9 +1,11 @@
-"""Any WSGI app, protected without touching it: rules say which route needs what.
+"""A WSGI app, protected without changing it: rules say which scopes each route requires.
 
     scopeguard devserver --client "loader:any secret:bigquery.insertdata bigquery.readonly"
     gunicorn --bind 127.0.0.1:8000 examples.wsgi_app:app
 
-The first prints how to get a token; then: curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8000/tables/t/rows
+The first command prints how to get a token. Then call the app:
+
+    curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8000/tables/t/rows
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ rows: list[Any] = []
 
 
 def unprotected(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    """An app as plain as it gets; it may look at the token, and need not."""
+    """A plain WSGI app. It may read the token, but does not have to."""
     content: Any = rows
     status = "200 OK"
     if environ["PATH_INFO"] == "/healthz":
@@ -43,6 +45,6 @@ app = GuardMiddleware(
         Rule("/tables/{table}/rows", any_of("bigquery.insertdata", "bigquery"), methods=["POST"]),
         Rule("/tables/{table}/rows", any_of("bigquery.readonly", "bigquery"), methods=["GET"]),
         Rule("/me"),  # any valid token
-        # Where there are rules, a request that matches none of them is denied.
+        # A request that matches no rule is denied.
     ],
 )

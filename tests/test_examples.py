@@ -99,7 +99,7 @@ def test_every_example_says_how_to_run_it():
         assert re.search(rf"^    (uvicorn|gunicorn|flask) .*examples\.{path.stem}\b", text, re.MULTILINE), path.name
 
 
-def test_the_example_of_introspection_tells_its_story(no_leaks: Callable[[str], None]):
+def test_the_example_of_introspection_runs(no_leaks: Callable[[str], None]):
     done = subprocess.run(
         [sys.executable, "-W", "error", "examples/introspection.py"],
         cwd=ROOT,
@@ -111,6 +111,6 @@ def test_the_example_of_introspection_tells_its_story(no_leaks: Callable[[str], 
     no_leaks(done.stdout + done.stderr)
     assert done.returncode == 0, done.stderr
     first, *calls = done.stdout.splitlines()
-    assert first.startswith("a token of ")
-    assert calls[:2] == ["200 hello loader; asked so far: 1"] * 2
+    assert first.startswith("an opaque token of ")
+    assert calls[:2] == ["200 hello loader; introspection requests so far: 1"] * 2
     assert calls[2].startswith("401 ")

@@ -553,11 +553,11 @@ def test_the_example_tells_its_story(no_leaks: Callable[[str], None]):
     no_leaks(done.stdout + done.stderr)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "200 before",
-        "401 pushed without the credential",
-        "202 pushed, session-revoked",
-        "401 afterwards",
-        "202 pushed again",
+        "200 before the event",
+        "401 event pushed with a wrong credential",
+        "202 event pushed: session-revoked",
+        "401 after the event",
+        "202 event pushed again",
     ]
 
 

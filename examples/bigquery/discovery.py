@@ -1,6 +1,6 @@
-"""Google's description of BigQuery's API, as the package google-api-python-client has it.
+"""Copies Google's discovery document of BigQuery from the package google-api-python-client.
 
-``python discovery.py`` puts it beside this file, where ``scopeguard.toml`` expects it.
+``python discovery.py`` writes it to the folder of this file, where ``scopeguard.toml`` expects it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ NAME = "bigquery.v2.json"
 
 
 def copy_to(folder: Path) -> Path:
-    """The document, copied into *folder*; where it is then."""
+    """Copy the document into *folder*, and return its path there."""
     documents = Path(googleapiclient.discovery_cache.__file__).parent / "documents"
     return Path(shutil.copyfile(documents / NAME, folder / NAME))
 

@@ -1,7 +1,7 @@
-"""The whole story on loopback: BigQuery's contract in front of a table service, and Google's own client calling.
+"""Calls a table service, protected by BigQuery's discovery document, with Google's own client, all on loopback.
 
-``python examples/bigquery/run.py`` starts a development authorization server and the service, lets three service
-accounts and a stranger do things, and exits with 0 only if each was allowed or refused as BigQuery's description says.
+``python examples/bigquery/run.py`` starts a development authorization server and the service. It sends requests of
+three service accounts and one without a token. It exits with 0 only if each is allowed or refused as the document says.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ QUERY = f"SELECT item, number FROM `{ORDERS}` WHERE number > @least ORDER BY ite
 LEAST = bigquery.QueryJobConfig(query_parameters=[bigquery.ScalarQueryParameter("least", "INT64", 2)])
 
 
-# -- the world: an authorization server, the guarded service, and who calls
+# -- the authorization server, the protected service and the clients
 
 
 @contextmanager
 def serving(app: ASGIApp) -> Iterator[str]:
-    """*app* on a free loopback port, for as long as the block lasts; its URL."""
+    """Serve *app* on a free loopback port for the length of the block, and yield its URL."""
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="warning"))
         thread = threading.Thread(target=server.run, args=([listener],))
@@ -69,24 +69,26 @@ def serving(app: ASGIApp) -> Iterator[str]:
 
 
 def credentials(key_file: Path, *scopes: str) -> service_account.Credentials:
-    """Google's own credentials, of the account in *key_file*.
+    """Return Google's credentials object for the account in *key_file*.
 
-    The subject is the account itself. That is what its assertions would mean without a subject as well, but with one
-    the library does not ask Google, in the background and with our token, in which regions the account may work.
+    The subject is the account itself, which does not change the meaning of its assertions. Without a subject, the
+    library would send the token to Google in the background, to ask for the regions of the account.
     """
-    found = service_account.Credentials.from_service_account_file(key_file, scopes=[SCOPE + scope for scope in scopes])
-    return found.with_subject(found.service_account_email)
+    account = service_account.Credentials.from_service_account_file(
+        key_file, scopes=[SCOPE + scope for scope in scopes]
+    )
+    return account.with_subject(account.service_account_email)
 
 
 class World(NamedTuple):
-    """Where the service is, and a client for each account of ACCOUNTS."""
+    """The URL of the service, the folder of key files, and a client for each account of ACCOUNTS."""
 
     url: str
     keys: Path
     clients: dict[str, bigquery.Client]
 
     def client(self, account: str, *scopes: str) -> bigquery.Client:
-        """Google's client, as *account* with *scopes*."""
+        """Return Google's client for *account* with *scopes*."""
         return bigquery.Client(
             project=PROJECT,
             credentials=credentials(self.keys / f"{account}.json", *scopes),
@@ -96,6 +98,7 @@ class World(NamedTuple):
 
 @contextmanager
 def world() -> Iterator[World]:
+    """Run the servers for the length of the block."""
     robots = {
         name: GoogleServiceAccount.generate(f"{name}@{PROJECT}.iam.gserviceaccount.com", scopes=[SCOPE + scope])
         for name, scope in ACCOUNTS.items()
@@ -107,35 +110,37 @@ def world() -> Iterator[World]:
             robot.write(folder / f"{account}.json", token_uri=f"{devserver.url}/token", project=PROJECT)
         discovery.copy_to(folder)
         shutil.copy(HERE / "scopeguard.toml", folder)
-        os.environ["ISSUER"] = devserver.url  # what scopeguard.toml refers to
+        os.environ["ISSUER"] = devserver.url  # scopeguard.toml reads it
         guard = Guard.from_file(str(folder / "scopeguard.toml"))
         app = GuardMiddleware(table_service.create_app(folder / "tables.sqlite"), guard=guard)
         with serving(app) as url:
-            found = World(url, folder, {})
-            found.clients.update({account: found.client(account, scope) for account, scope in ACCOUNTS.items()})
-            yield found
-            for client in found.clients.values():
+            result = World(url, folder, {})
+            result.clients.update({account: result.client(account, scope) for account, scope in ACCOUNTS.items()})
+            yield result
+            for client in result.clients.values():
                 client.close()
         guard.close()
 
 
-# -- the story
+# -- the steps
 
 
 class Step(NamedTuple):
-    """Something somebody does. ``ends`` is what has to come of it: a value, or the type of an exception."""
+    """A call of the API. ``expected`` is its result, a status, or the type of an exception."""
 
-    who: str
-    what: str
+    account: str
+    operation: str
     call: Callable[[], Any]
-    ends: Any
+    expected: Any
 
 
-def rows(found: Any) -> list[tuple[Any, ...]]:
-    return [tuple(row.values()) for row in found]
+def rows(result: Any) -> list[tuple[Any, ...]]:
+    """Return the rows of *result* as tuples."""
+    return [tuple(row.values()) for row in result]
 
 
-def story(world: World) -> list[tuple[str, list[Step]]]:
+def steps_by_title(world: World) -> list[tuple[str, list[Step]]]:
+    """Return groups of steps, each with its title."""
     loader, reader, admin = (world.clients[name] for name in ("loader", "reader", "admin"))
     everything = [("tea", 3, True), ("cups", 12, False)]
     selected = [("cups", 12), ("tea", 3)]
@@ -145,7 +150,7 @@ def story(world: World) -> list[tuple[str, list[Step]]]:
 
     return [
         (
-            "With cloud-platform, everything: the contract lists it with every method.",
+            "The scope cloud-platform allows everything: the document lists it with every method.",
             [
                 Step("admin", "create_dataset", lambda: admin.create_dataset("shop").dataset_id, "shop"),
                 Step(
@@ -157,7 +162,7 @@ def story(world: World) -> list[tuple[str, list[Step]]]:
             ],
         ),
         (
-            "With bigquery.insertdata: tabledata.insertAll lists it, and nothing else does.",
+            "The scope bigquery.insertdata allows inserting rows: only tabledata.insertAll lists it.",
             [
                 Step("loader", "insert_rows_json", lambda: insert(loader), []),
                 Step("loader", "get_table", lambda: loader.get_table(ORDERS), Forbidden),
@@ -167,7 +172,7 @@ def story(world: World) -> list[tuple[str, list[Step]]]:
             ],
         ),
         (
-            "With cloud-platform.read-only: what reads. query_and_wait is jobs.query, query is jobs.insert.",
+            "The scope cloud-platform.read-only allows reading. query_and_wait is jobs.query, query is jobs.insert.",
             [
                 Step("reader", "get_table", lambda: reader.get_table(ORDERS).schema[0].name, "item"),
                 Step("reader", "list_rows", lambda: rows(reader.list_rows(ORDERS)), everything),
@@ -179,15 +184,15 @@ def story(world: World) -> list[tuple[str, list[Step]]]:
             ],
         ),
         (
-            "Beyond the scopes: what an account may not have, what the contract does not know, who has no token.",
+            "Refused: a scope that the account may not have, a path that the document lacks, a missing token.",
             [
-                Step("loader", "asks for cloud-platform", lambda: greedy(world), RefreshError),
-                Step("admin", "GET /bigquery/v2/backup", lambda: unknown(world), 403),
-                Step("nobody", "GET .../tables/orders", lambda: stranger(world), 401),
+                Step("loader", "request cloud-platform", lambda: request_other_scope(world), RefreshError),
+                Step("admin", "GET /bigquery/v2/backup", lambda: get_unknown_path(world), 403),
+                Step("none", "GET .../tables/orders", lambda: get_without_token(world), 401),
             ],
         ),
         (
-            "And cloud-platform again, through jobs.insert and getQueryResults.",
+            "The scope cloud-platform again, with jobs.insert and getQueryResults.",
             [
                 Step("admin", "query", lambda: rows(admin.query(QUERY, job_config=LEAST).result()), selected),
                 Step("admin", "delete_table", lambda: admin.delete_table(ORDERS), None),
@@ -198,20 +203,20 @@ def story(world: World) -> list[tuple[str, list[Step]]]:
     ]
 
 
-def greedy(world: World) -> None:
+def request_other_scope(world: World) -> None:
     world.client("loader", "cloud-platform").get_table(ORDERS)
 
 
-def unknown(world: World) -> Any:
+def get_unknown_path(world: World) -> Any:
     session = AuthorizedSession(credentials(world.keys / "admin.json", "cloud-platform"))
     return session.get(f"{world.url}/bigquery/v2/backup")
 
 
-def stranger(world: World) -> Any:
+def get_without_token(world: World) -> Any:
     return httpx.get(f"{world.url}/bigquery/v2/projects/{PROJECT}/datasets/shop/tables/orders")
 
 
-# -- telling it
+# -- the output
 
 
 def show(left: str, right: str) -> None:
@@ -228,40 +233,42 @@ def show_challenge(headers: Mapping[str, str], seen: set[str]) -> None:
         show("", f"WWW-Authenticate: {challenge}")
 
 
-def told(step: Step, seen: set[str]) -> bool:
-    """Do *step*, print what came of it, and say whether that is what had to come. A challenge is printed when it is
-    the first of its kind, which *seen* remembers."""
-    left = f"{step.who:<8}{step.what}"
-    ended: Any
+def run(step: Step, seen: set[str]) -> bool:
+    """Run *step* and print its result. Return whether the result is the expected one.
+
+    A challenge is printed only once; *seen* collects the printed ones.
+    """
+    left = f"{step.account:<8}{step.operation}"
+    outcome: Any
     try:
-        found = step.call()
+        result = step.call()
     except RefreshError as error:
-        ended = type(error)
+        outcome = type(error)
         show(left, f"RefreshError: {error.args[0]}")
     except GoogleAPICallError as error:
-        ended = type(error)
-        show(left, f"{ended.__name__}: {error.code} {error.errors[0]['reason']}")
+        outcome = type(error)
+        show(left, f"{outcome.__name__}: {error.code} {error.errors[0]['reason']}")
         show_challenge(error.response.headers, seen)
     else:
-        ended = getattr(found, "status_code", found)
-        show(left, "done" if ended in (None, []) else str(ended))
-        if ended is not found:
-            show_challenge(found.headers, seen)
-            show("", found.text)
-    if ended != step.ends:
-        show("", f"NOT AS IT HAD TO BE, which is: {step.ends}")
-    return bool(ended == step.ends)
+        outcome = getattr(result, "status_code", result)
+        show(left, "done" if outcome in (None, []) else str(outcome))
+        if outcome is not result:
+            show_challenge(result.headers, seen)
+            show("", result.text)
+    if outcome != step.expected:
+        show("", f"UNEXPECTED: it should be {step.expected}")
+    return bool(outcome == step.expected)
 
 
 def main() -> int:
-    with world() as found:
-        print(f"\nThe table service, with BigQuery's contract in front of it: {found.url}")
-        wrong, seen = 0, set[str]()
-        for title, steps in story(found):
+    with world() as servers:
+        print(f"\nA table service, protected by BigQuery's discovery document: {servers.url}")
+        failures, seen = 0, set[str]()
+        for title, steps in steps_by_title(servers):
             print(f"\n{title}\n")
-            wrong += sum(not told(step, seen) for step in steps)
-    print("\nEach step ended as it had to.\n" if wrong == 0 else f"\n{wrong} steps ended otherwise.\n")
-    return min(wrong, 1)
+            failures += sum(not run(step, seen) for step in steps)
+    print("\nAll steps went as expected.\n" if failures == 0 else f"\nSteps with an unexpected result: {failures}.\n")
+    return min(failures, 1)
 
 
 if __name__ == "__main__":

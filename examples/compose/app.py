@@ -1,4 +1,4 @@
-"""An API that knows nothing of access tokens; ``scopeguard serve`` guards it with scopeguard.toml."""
+"""An API without code for access tokens. ``scopeguard serve`` protects it with scopeguard.toml."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An app without a word about access tokens; ``scopeguard serve`` guards it with ../scopeguard.toml."""
+"""An app without code for access tokens. ``scopeguard serve`` protects it with ../scopeguard.toml."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def test_it_gets_what_it_may(url, no_leaks):
 def test_it_says_which_scopes_are_missing(url, no_leaks):
     done = run(no_leaks, f"{url}/token", f"{url}/other", "reports.read")
     assert (done.returncode, done.stdout) == (1, "403 no\n")
-    assert done.stderr == "ask for these scopes: reports.write\n"
+    assert done.stderr == "request these scopes: reports.write\n"
 
 
 def test_it_says_why_there_is_no_token(url, no_leaks):

@@ -17,7 +17,7 @@ from environment import ROOT, missing, plain_environment
 from scopeguard.devserver import Outage
 
 SCOPE = "https://www.googleapis.com/auth/"
-STORY = ROOT / "examples" / "bigquery" / "run.py"
+SCRIPT = ROOT / "examples" / "bigquery" / "run.py"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,21 +34,21 @@ def packages() -> None:
             missing(f"{package} is not installed: pip install '.[examples-bigquery]'")
 
 
-def tell(*command: str) -> subprocess.CompletedProcess[str]:
+def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *command], cwd=ROOT, env=plain_environment(), capture_output=True, text=True, check=False
     )
 
 
-# -- the story
+# -- the script
 
 
-def test_the_story_ends_as_it_has_to(no_leaks: Callable[[str], None]):
-    told = tell(str(STORY))
-    assert told.returncode == 0, told.stdout + told.stderr
-    no_leaks(told.stdout + told.stderr)
-    lines = [line.split(maxsplit=2) for line in told.stdout.splitlines() if line.startswith("  ")]
-    steps = {(words[0], words[1]): words[2] for words in lines if words[0] in ("loader", "reader", "admin", "nobody")}
+def test_all_steps_go_as_expected(no_leaks: Callable[[str], None]):
+    done = run(str(SCRIPT))
+    assert done.returncode == 0, done.stdout + done.stderr
+    no_leaks(done.stdout + done.stderr)
+    lines = [line.split(maxsplit=2) for line in done.stdout.splitlines() if line.startswith("  ")]
+    steps = {(words[0], words[1]): words[2] for words in lines if words[0] in ("loader", "reader", "admin", "none")}
     refused = "Forbidden: 403 insufficientPermissions"
     assert {step: steps[step] for step in steps if steps[step].startswith("Forbidden")} == {
         ("loader", "get_table"): refused,
@@ -81,14 +81,14 @@ sys.exit(run.main())
 """
 
 
-def test_the_contract_is_the_policy_and_a_step_that_ends_otherwise_is_told():
-    """With one scope more in the document, one refusal less: nothing else says what a scope may do."""
-    told = tell("-c", ANOTHER_CONTRACT)
-    assert told.returncode == 1, told.stdout + told.stderr
-    lines = told.stdout.splitlines()
-    (wrong,) = (number for number, line in enumerate(lines) if "NOT AS IT HAD TO BE" in line)
+def test_the_document_is_the_policy_and_an_unexpected_result_is_reported():
+    """A further scope in the document allows a further call: only the document says what a scope may do."""
+    done = run("-c", ANOTHER_CONTRACT)
+    assert done.returncode == 1, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    (wrong,) = (number for number, line in enumerate(lines) if "UNEXPECTED" in line)
     assert lines[wrong - 1].split()[:2] == ["loader", "get_table"]
-    assert "\n1 steps ended otherwise.\n" in told.stdout
+    assert "\nSteps with an unexpected result: 1.\n" in done.stdout
 
 
 # -- the client, call by call
@@ -245,7 +245,7 @@ def test_the_library_asks_nobody_but_the_two_servers(world, monkeypatch):
 
 
 def test_an_outage_of_the_authority_is_no_denial(load, google, monkeypatch):
-    """Keys were never fetched: a 503 of the kind that the client tries again, unless it is told to give up at once."""
+    """Keys were never fetched: a 503 of the kind that the client tries again, unless it is set to give up at once."""
     from google.cloud.bigquery.retry import DEFAULT_RETRY
 
     monkeypatch.setenv("ISSUER", "")
