@@ -2,6 +2,8 @@
 
 Each issuer has the checks that the vendor's tokens need beyond the standard. Its hints, which appear in the log, say
 which setting at the vendor is the usual reason for a refusal.
+
+Longer than 400 lines because each vendor has a function of its own, which is read alone.
 """
 
 from __future__ import annotations
