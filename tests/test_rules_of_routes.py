@@ -207,7 +207,7 @@ def test_a_method_in_small_letters_meets_the_rule_of_the_one_it_may_be_read_as()
         pytest.param(["GET\n"], "is not a method", id="a line feed behind"),
         pytest.param(["GET POST"], "'GET POST' is not a method", id="two in one"),
         pytest.param(["*"], r"'\*' is not a method", id="wildcard"),
-        pytest.param([7], "methods: holds a int; every item is a string", id="a number"),
+        pytest.param([7], "methods: every item must be a string, not int", id="a number"),
         pytest.param(["\u0130"], "is not a method", id="not ASCII"),
     ],
 )
@@ -232,7 +232,7 @@ def test_every_registered_method_is_a_method(method: str):
         ("get", "write it in capitals"),
         ("Post", "write it in capitals"),
         ("", "belong in extension_methods"),
-        (7, "methods: holds a int; every item is a string"),
+        (7, "methods: every item must be a string, not int"),
     ],
 )
 def test_a_method_that_is_not_registered_is_a_mistake(method: Any, hint: str):
@@ -340,7 +340,7 @@ def test_no_path_is_exempt_but_those_named(path):
 
 def test_rules_are_rules():
     no_rules: Any = ["/healthz"]
-    with pytest.raises(ConfigurationError, match="rules: holds a str; every item is a Rule"):
+    with pytest.raises(ConfigurationError, match="rules: every item must be a Rule, not str"):
         Rules(no_rules)
     with pytest.raises(ConfigurationError, match=r"public: must be a list of paths, as in \[\"/healthz\"\], not str"):
         Rules(public="/healthz")

@@ -19,7 +19,7 @@ from scopeguard.client import (
     TokenEndpointUnavailable,
     TokenResponse,
 )
-from scopeguard.config.file.kinds import Place, resolved
+from scopeguard.config.file.kinds import Place, resolve
 from scopeguard.edge.http import HttpxTransport
 from scopeguard.errors import ConfigurationError
 
@@ -75,7 +75,7 @@ def run(
 def _transport(ca_file: str | None, proxy: str | None) -> HttpxTransport:
     """Return a transport with ``--ca-file`` and ``--proxy``, which may be ``env:NAME`` or ``file:PATH``."""
     place = Place("scopeguard token", "command line", Path(), os.environ)
-    transport = HttpxTransport(verify=ca_file, proxy=None if proxy is None else resolved(proxy, place, "--proxy"))
+    transport = HttpxTransport(verify=ca_file, proxy=None if proxy is None else resolve(proxy, place, "--proxy"))
     transport.check("--ca-file")
     return transport
 
@@ -122,4 +122,4 @@ def read_secret(where: str) -> str:
             f"{_OPTION}: write env:NAME, file:PATH or -, not the secret itself: every user of this machine can read "
             "the command line"
         )
-    return resolved(where, Place("scopeguard token", "command line", Path(), os.environ), _OPTION)
+    return resolve(where, Place("scopeguard token", "command line", Path(), os.environ), _OPTION)

@@ -1,5 +1,5 @@
-"""What the operator says: frozen settings, checked when they are constructed.
+"""The settings: frozen dataclasses that are checked when they are constructed.
 
-A setting that cannot work raises :class:`~scopeguard.errors.ConfigurationError` here and never fails a request later.
+A setting that cannot work raises :class:`~scopeguard.errors.ConfigurationError` then, and never fails a request.
 ``file/`` reads the same settings from TOML.
 """

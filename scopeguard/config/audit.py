@@ -1,4 +1,4 @@
-"""What happens to the findings of an audit when an app starts."""
+"""Settings of the audit at the start of an app."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from scopeguard.config.checks import member
 
 
 class AuditMode(StrEnum):
-    """What is done about the findings of an audit when an app starts."""
+    """How an app treats the findings of the audit when it starts."""
 
-    ERROR = "error"
-    WARN = "warn"
-    OFF = "off"
+    ERROR = "error"  # it refuses to start
+    WARN = "warn"  # it logs them
+    OFF = "off"  # there is no audit
 
     @classmethod
     def of(cls, setting: AuditMode | str) -> AuditMode:
-        """Return *setting* as a member. Raises :class:`ConfigurationError`."""
+        """Return *setting* as a member. Raises :class:`ConfigurationError` for an unknown value."""
         return member(cls, setting, "audit")

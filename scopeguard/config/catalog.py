@@ -1,4 +1,4 @@
-"""What an API's scopes are: their names and what they mean, which include which, and the prefix that may go."""
+"""The scopes of an API: names, descriptions, implications, and a prefix that may be left out."""
 
 from __future__ import annotations
 
@@ -12,25 +12,27 @@ from scopeguard.config import checks
 from scopeguard.errors import ConfigurationError, printable
 from scopeguard.scopes import ScopeVocabulary, check_scope, is_scope
 
-# A guard has a catalog, if an empty one; most are not read from anywhere. What reads (tomllib, pathlib, documents) and
-# compares (difflib) is imported by who uses it: that is 5 ms of an import.
+# Every guard has a catalog, and most are not read from a file. So the modules that only some functions need (tomllib,
+# pathlib, difflib, documents) are imported there, which saves 5 ms.
 if TYPE_CHECKING:
     from scopeguard.config.documents import Document, DocumentOrPath
 
 GOOGLE_PREFIX: Final = "https://www.googleapis.com/auth/"
-"""What most scopes of Google's APIs begin with."""
+"""The prefix of most scopes of Google's APIs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScopeCatalog:
-    """The scopes of an API. It grants nothing; a :class:`~scopeguard.guard.Guard` reads scopes with it.
+    """The scopes of an API. A catalog grants nothing, and does not restrict which scopes a route may require.
 
-    * *descriptions*: what each scope means, for people; an empty text where nobody wrote one.
-    * *implies*: which includes which, as of :class:`~scopeguard.scopes.ScopeVocabulary`.
-    * *prefix*: what may be left out at the beginning of a scope, in tokens and in requirements alike.
+    * ``descriptions``: the scopes, each with a text about its meaning, which may be empty.
+    * ``implies``: scopes that include others, as in ``{"write": ["read"]}``; see
+      :class:`~scopeguard.scopes.ScopeVocabulary`.
+    * ``prefix``: a prefix that may be left out of every scope, in tokens and in requirements.
 
-    ``scope in catalog`` and :meth:`describe` take a scope in either spelling. ``|`` joins two catalogs; where both
-    describe a scope, the right one does. Raises :class:`ConfigurationError` for what is no scope, and for two prefixes.
+    ``scope in catalog`` and :meth:`describe` accept a scope with or without the prefix. ``|`` joins two catalogs. If
+    both describe a scope, the description of the right one is used. Raises :class:`ConfigurationError` for a text that
+    is not a scope, and for joined catalogs with different prefixes.
     """
 
     descriptions: Mapping[str, str] = field(default_factory=dict)
@@ -41,16 +43,21 @@ class ScopeCatalog:
 
     def __post_init__(self) -> None:
         if not isinstance(self.prefix, str):
-            raise ConfigurationError("prefix: a string, as in 'https://www.googleapis.com/auth/'")
+            raise ConfigurationError(
+                f"prefix: must be a string, as in 'https://www.googleapis.com/auth/', not {type(self.prefix).__name__}"
+            )
         if self.prefix:
             check_scope(self.prefix, "prefix")
         if not isinstance(self.descriptions, Mapping):
-            raise ConfigurationError('descriptions: write what each scope means, as in {"read": "Read tables"}')
+            raise ConfigurationError(
+                'descriptions: must be a table of scopes and texts, as in {"read": "Read tables"}, '
+                f"not {type(self.descriptions).__name__}"
+            )
         descriptions = dict(self.descriptions)
         for scope, text in descriptions.items():
             check_scope(scope, "descriptions")
             if not isinstance(text, str):
-                raise ConfigurationError(f"descriptions[{scope!r}]: a text, not {type(text).__name__}")
+                raise ConfigurationError(f"descriptions[{scope!r}]: must be a string, not {type(text).__name__}")
         vocabulary = ScopeVocabulary(prefix=self.prefix, implies=self.implies)
         object.__setattr__(self, "descriptions", MappingProxyType(descriptions))
         object.__setattr__(self, "implies", MappingProxyType(dict(vocabulary.implies)))
@@ -63,12 +70,12 @@ class ScopeCatalog:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every scope it knows, as written: the described ones first."""
+        """Every scope of the catalog, as it was written. Scopes with a description come first."""
         implied = (name for scope, included in self.implies.items() for name in (scope, *included))
         return tuple(dict.fromkeys((*self.descriptions, *implied)))
 
     def vocabulary_of(self, issuer: ScopeVocabulary) -> ScopeVocabulary:
-        """How scopes of an *issuer* are read: by its own prefix if it has one, and with the implications of both."""
+        """Return the vocabulary for tokens of an *issuer*: with its own prefix if it has one, and all implications."""
         merged = self._vocabulary.with_implications(issuer.implies)
         return ScopeVocabulary(prefix=issuer.prefix or self.prefix, implies=merged.implies)
 
@@ -82,13 +89,13 @@ class ScopeCatalog:
         return len(self.names)
 
     def describe(self, scope: str) -> str | None:
-        """What *scope* means, ``None`` where the catalog does not say."""
+        """Return the description of *scope*, or ``None`` if there is none."""
         known = self._by_any_name.get(scope, scope)
         spellings = (known, *sorted(self._spellings(known)))
         return next((text for name in spellings if (text := self.descriptions.get(name))), None)
 
     def nearest(self, scope: str) -> str | None:
-        """The known scope that looks most like *scope*, for messages."""
+        """Return the scope of the catalog that looks most like *scope*, or ``None``. It is for messages."""
         from difflib import get_close_matches  # noqa: PLC0415
 
         near = get_close_matches(scope, self._by_any_name, n=1, cutoff=0.6)
@@ -98,7 +105,9 @@ class ScopeCatalog:
         if not isinstance(other, ScopeCatalog):
             return NotImplemented
         if self.prefix and other.prefix and self.prefix != other.prefix:
-            raise ConfigurationError(f"prefix: {self.prefix!r} and {other.prefix!r} cannot both be left out; keep one")
+            raise ConfigurationError(
+                f"prefix: the catalogs have different prefixes, {self.prefix!r} and {other.prefix!r}; keep one"
+            )
         vocabulary = self._vocabulary.with_implications(other.implies)
         described = {**self.descriptions, **{scope: text for scope, text in other.descriptions.items() if text}}
         return ScopeCatalog(
@@ -109,10 +118,11 @@ class ScopeCatalog:
 
     @classmethod
     def from_openapi(cls, document: DocumentOrPath) -> ScopeCatalog:
-        """The scopes that the ``oauth2`` security schemes of an OpenAPI 3 document declare, flow by flow.
+        """Return the scopes that the ``oauth2`` security schemes of an OpenAPI 3 document declare.
 
-        What is no single scope, as in ``"read write"``, is left out: no token can carry it. OpenAPI knows neither
-        implications nor prefixes. Raises :class:`ConfigurationError`.
+        *document* is parsed, or the path of a file. Texts that are not a single scope (``"read write"``) are left out,
+        because no token can contain them. OpenAPI has neither implications nor prefixes. Raises
+        :class:`ConfigurationError` if the file cannot be read or ``scopes`` is not an object.
         """
         from scopeguard.config.documents import read_document  # noqa: PLC0415
 
@@ -125,7 +135,11 @@ class ScopeCatalog:
 
     @classmethod
     def from_google_discovery(cls, document: DocumentOrPath) -> ScopeCatalog:
-        """The scopes of a Google discovery document. Where some begin with Google's prefix, it may be left out."""
+        """Return the scopes of a Google discovery document.
+
+        *document* is parsed, or the path of a file. If a scope begins with :data:`GOOGLE_PREFIX`, that is the prefix of
+        the catalog. Raises :class:`ConfigurationError` if the file cannot be read or ``scopes`` is not an object.
+        """
         from scopeguard.config.documents import read_document  # noqa: PLC0415
 
         found = read_document(document, "discovery document")
@@ -138,9 +152,10 @@ class ScopeCatalog:
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str]) -> ScopeCatalog:
-        """The catalog in a TOML file: ``prefix``, ``[descriptions]`` and ``[implies]``, of which each may be missing.
+        """Return the catalog in a TOML file: ``prefix``, ``[descriptions]`` and ``[implies]``, all of them optional.
 
-        Raises :class:`ConfigurationError` that names the file and the key.
+        Raises :class:`ConfigurationError`, with the names of the file and the key, if the file cannot be read, is not
+        TOML, or has another key.
         """
         import tomllib  # noqa: PLC0415
         from pathlib import Path  # noqa: PLC0415
@@ -157,7 +172,7 @@ class ScopeCatalog:
         keys = ("prefix", "descriptions", "implies")
         for key in document:
             if key not in keys:
-                raise ConfigurationError(f"{name}: {printable(key)}: unknown key; known are {', '.join(keys)}")
+                raise ConfigurationError(f"{name}: {printable(key)}: unknown key; use one of {', '.join(keys)}")
         try:
             return cls(**document)
         except ConfigurationError as error:
@@ -165,7 +180,7 @@ class ScopeCatalog:
 
 
 def _values(value: Any) -> list[Mapping[str, Any]]:
-    """The members of an object that are objects, ``x-`` extensions aside."""
+    """Return the members of *value* that are objects, without ``x-`` extensions."""
     members = value.items() if isinstance(value, Mapping) else ()
     return [member for name, member in members if isinstance(member, Mapping) and not str(name).startswith("x-")]
 
@@ -179,5 +194,7 @@ def _objects(document: Document, *path: str) -> list[Mapping[str, Any]]:
 
 def _scopes_of(document: Document, scopes: Any) -> dict[str, Any]:
     if not isinstance(scopes, Mapping):
-        raise document.error("scopes: an object with a description for each scope is needed")
+        raise document.error(
+            f"scopes: must be an object with a description for each scope, not {type(scopes).__name__}"
+        )
     return dict(scopes)

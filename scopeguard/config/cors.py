@@ -1,4 +1,4 @@
-"""What happens to the CORS preflights of browsers."""
+"""The setting for CORS preflights of browsers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Preflight(StrEnum):
-    """What happens to a CORS preflight, which carries no credentials by design."""
+    """How to treat a CORS preflight, which never carries credentials."""
 
-    GUARD = "guard"
-    PASS = "pass"
+    GUARD = "guard"  # like any other request: it needs a token unless a rule opens its path
+    PASS = "pass"  # it reaches the app without a token

@@ -1,7 +1,6 @@
-"""API documents from files: JSON always, YAML where PyYAML is installed.
+"""Read API documents from files: JSON, and YAML if PyYAML is installed.
 
-An object with the same member twice is refused in both: two parsers would read it differently, and the operator would
-have reviewed the other one. Nothing is fetched.
+An object with the same member twice is refused, because parsers differ in which one they use. Nothing is fetched.
 """
 
 from __future__ import annotations
@@ -24,16 +23,20 @@ _YAML_SUFFIXES: Final = (".yaml", ".yml")
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The *content* of an API document, and what messages call it: its file name, or what it says it is."""
+    """The *content* of an API document, and its *name* in messages: the file name or a title."""
 
     name: str
     content: Mapping[str, Any] = field(repr=False)
 
     def error(self, problem: str) -> ConfigurationError:
+        """Return an error about *problem* with the name of the document."""
         return ConfigurationError(f"{self.name}: {problem}")
 
     def refuse_unknown(self, given: Iterable[Any], known: Iterable[str], place: str) -> None:
-        """Raise :class:`ConfigurationError` for a member of *place* that is not *known*. Extensions (``x-...``) are."""
+        """Raise :class:`ConfigurationError` if *given*, the members of *place*, has one that is not *known*.
+
+        Extensions (``x-...``) are allowed.
+        """
         names = tuple(known)
         for name in given:
             if name not in names and not (isinstance(name, str) and name.startswith("x-")):
@@ -42,9 +45,9 @@ class Document:
                 raise self.error(f"{place}: {printable(name)} is not a member of this object; {hint}")
 
     def refuse_misspelled(self, given: Iterable[Any], decisive: Iterable[str], place: str) -> None:
-        """Raise :class:`ConfigurationError` for a member of *place* that is nearly the name of a *decisive* one.
+        """Raise :class:`ConfigurationError` if *given*, the members of *place*, has a near miss of a *decisive* one.
 
-        Members that resemble none of these are ignored: documents often carry some of other tools and versions.
+        Other members are ignored, because documents often have members of other tools and versions.
         """
         names = tuple(decisive)
         for name in given:
@@ -62,10 +65,11 @@ def _nearest(name: Any, names: tuple[str, ...]) -> str | None:
 
 
 def read_document(source: DocumentOrPath, name: str = "document") -> Document:
-    """*source* itself if it was parsed already, called *name* then, or what the file at this path holds.
+    """Return *source*, a parsed document with the name *name* or the path of a file, as a :class:`Document`.
 
-    A file called ``*.yaml`` or ``*.yml`` is YAML, every other is JSON. Raises :class:`ConfigurationError` that names
-    the file: it cannot be read, is neither, holds no object, or one with a member twice. Not checked: its size.
+    A file named ``*.yaml`` or ``*.yml`` is read as YAML, and every other file as JSON. Its size is not checked. Raises
+    :class:`ConfigurationError`, with the name of the file, if it cannot be read or parsed, is not an object, or has an
+    object with the same member twice.
     """
     if isinstance(source, Mapping):
         return Document(name, source)
@@ -77,12 +81,12 @@ def read_document(source: DocumentOrPath, name: str = "document") -> Document:
         raise ConfigurationError(f"{printable(source)}: cannot be read: {problem.strerror}") from None
     content = _yaml(path.name, data) if path.suffix.lower() in _YAML_SUFFIXES else _json(path.name, data)
     if not isinstance(content, Mapping):
-        raise ConfigurationError(f"{path.name}: the document is no object")
+        raise ConfigurationError(f"{path.name}: the document must be an object, not {type(content).__name__}")
     return Document(path.name, content)
 
 
 class _Twice(Exception):
-    """A member that an object has twice."""
+    """An object has the same member twice."""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -104,13 +108,13 @@ def _json(name: str, data: bytes) -> Any:
 
 def _yaml(name: str, data: bytes) -> Any:
     try:
-        import yaml  # noqa: PLC0415 - an extra, and only for those who have YAML
+        import yaml  # noqa: PLC0415 - PyYAML is an extra
     except ImportError:
         raise ConfigurationError(
             f"{name}: reading YAML needs PyYAML; {install_command('yaml')}; or convert the document to JSON"
         ) from None
 
-    # The second is the first without C.
+    # CSafeLoader is missing if PyYAML was built without libyaml.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(data)
     try:
         node = loader.get_single_node()
@@ -125,13 +129,13 @@ def _yaml(name: str, data: bytes) -> Any:
 
 
 def _refuse_repeated(root: Any) -> None:
-    """Raise :class:`_Twice` for a member that some mapping of a YAML document has twice; merging another is none."""
+    """Raise :class:`_Twice` if a mapping of a YAML document has the same member twice, apart from the merge key."""
     todo, seen = [root], set()
     while todo:
         node = todo.pop()
         if id(node) in seen or not isinstance(value := getattr(node, "value", None), list):
             continue
-        seen.add(id(node))  # an alias is the same node once more
+        seen.add(id(node))  # an alias is the same node again
         pairs = [item for item in value if isinstance(item, tuple)]
         todo += [child for pair in pairs for child in pair] or value
         names = [key.value for key, _ in pairs if key.tag != "tag:yaml.org,2002:merge" and isinstance(key.value, str)]

@@ -1,4 +1,4 @@
-"""Settings of introspection (RFC 7662): who may ask, where, and how long an answer is believed."""
+"""Settings of token introspection (RFC 7662): endpoint, authentication and caching."""
 
 from __future__ import annotations
 
@@ -24,46 +24,62 @@ from scopeguard.errors import ConfigurationError
 
 
 class Validation(StrEnum):
-    """How the tokens of an issuer are judged."""
+    """How the tokens of an issuer are validated."""
 
-    JWT = "jwt"  # locally, with its published keys
-    INTROSPECTION = "introspection"  # by asking it, about every token
-    AUTO = "auto"  # JWTs locally, everything else by asking
+    JWT = "jwt"  # locally, with the issuer's published keys
+    INTROSPECTION = "introspection"  # by introspection of every token
+    AUTO = "auto"  # JWTs locally, all other tokens by introspection
 
 
 class Dialect(StrEnum):
-    """How an authority is asked about a token."""
+    """The form of the request to the endpoint and of its answer."""
 
     RFC7662 = "rfc7662"
-    GITLAB_TOKEN_INFO = "gitlab_token_info"  # the token as the bearer, other names, 401 for "no"
-    GOOGLE_TOKENINFO = "google_tokeninfo"  # the token as the bearer, other names, numbers as strings, 400 for "no"
+    GITLAB_TOKEN_INFO = "gitlab_token_info"  # the token is the credential; other member names; 401 means not active
+    GOOGLE_TOKENINFO = "google_tokeninfo"  # the same, with numbers as strings; 400 means not active
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Introspection:
-    """How an issuer is asked about a token, and for how long its answer is used. Times are in seconds.
+    """How an issuer is asked about tokens, and for how long its answers are used.
 
-    * ``auth``: with ``client_id`` and ``client_secret`` for the two secret methods; with ``client_id``,
-      ``private_key`` (PEM or JWK), ``key_algorithm`` and ``key_id`` for ``private_key_jwt``; ``tls_client_auth`` needs
-      a transport with the client certificate; ``bearer`` sends ``bearer_token``; ``none`` asks as nobody, which is
-      right only where the network keeps others out. Given as a string or as a member of
-      :class:`ClientAuthentication`, and read back as the member; ``dialect`` likewise.
-    * ``bearer_token``: the token itself, or a function that returns it, which may block and may be ``async``: that is
-      called when there is no token yet, and again when the authority answers 401 to the one there is; then the
-      question is asked once more. Never in an event loop of the app; an awaitable gets one of its own. Give it a time
-      limit: none is set here. Whatever it raises is an outage (503); at most one renewal is made in five seconds.
-    * ``assertion_audience``: of ``private_key_jwt``: the issuer unless the server wants another.
-    * ``endpoint``: discovered unless given. The :class:`~scopeguard.Issuer` refuses one that is http, unless its
-      ``insecure_http_dangerously`` names the host.
-    * ``token_type_hint``: sent with the token; ``None`` sends none.
-    * ``ttl`` and ``negative_ttl``: how long an active and an inactive answer is used, never beyond ``exp``; 0 asks
-      every time. A revocation is noticed after ``ttl`` at the latest. ``max_entries``: answers kept of each kind.
-    * ``require_audience``: refuse an answer without ``aud``. Switch it off only where the server answers for this API
-      alone.
-    * ``signed``: ask for a signed answer (RFC 9701) and accept no other.
-    * ``dialect``: how the question and the answer are spelled. ``"google_tokeninfo"`` and
-      ``"gitlab_token_info"`` need ``endpoint`` and ``auth = "none"``: the token itself is the credential.
-    * ``timeout``: of one call; ``retries``: further calls after a failure to connect or a 502, 503 or 504.
+    * ``auth``: how this API authenticates at the endpoint (RFC 7662 §2.1): a :class:`ClientAuthentication` or its
+      value. The attribute is the member. Each method needs its own credentials and refuses those of the others:
+
+      * ``client_secret_basic`` and ``client_secret_post``: ``client_id`` and ``client_secret``.
+      * ``private_key_jwt``: ``client_id`` and ``private_key``.
+      * ``tls_client_auth``: ``client_id``, and a transport with the client certificate.
+      * ``bearer``: ``bearer_token``.
+      * ``none``: nothing. Use it only if the network keeps others away from the endpoint.
+
+    * ``client_id``: the id of this API at the authorization server. Signed answers need it as well.
+    * ``client_secret``: its secret.
+    * ``private_key``: the key that signs assertions (RFC 7523 §2.2): PEM text, or a private JWK as a mapping.
+    * ``key_algorithm``: the algorithm of the assertions: RS256, PS256, ES256, ES384 or EdDSA. It must fit the key.
+    * ``key_id``: the ``kid`` in the header of assertions. ``None`` sends none.
+    * ``assertion_audience``: the ``aud`` of assertions. ``None`` uses the issuer's identifier.
+    * ``assertion_typ``: the ``typ`` in the header of assertions. ``None`` sends none.
+    * ``bearer_token``: the token for ``auth = "bearer"``, or a function that returns it. The function may block and may
+      be ``async``. It is called when there is no token yet, and once more when the endpoint answers 401 to the current
+      one, but at most once in five seconds. It never runs in an event loop of the app; if it is ``async``, it gets a
+      loop of its own. It has no time limit unless it sets one. Any exception that it raises is an outage (503).
+    * ``endpoint``: the URL of the introspection endpoint, instead of the one in the metadata. http is refused, except
+      as the issuer's ``insecure_http_dangerously`` says.
+    * ``token_type_hint``: the hint that is sent with each token (RFC 7662 §2.1). ``None`` sends none.
+    * ``ttl``: seconds for which an answer about an active token is used, but never beyond its ``exp``. A revocation at
+      the authorization server takes effect within this time. 0 asks for every request.
+    * ``negative_ttl``: seconds for which an answer "not active" is used. 0 asks for every request.
+    * ``max_entries``: the number of cached answers, counted separately for active and inactive tokens.
+    * ``require_audience``: refuse answers without ``aud``. Set it to ``False`` only if the server answers for this API
+      alone: without the check, tokens for other APIs are accepted.
+    * ``signed``: request signed answers and accept no others (RFC 9701). Needs ``client_id``.
+    * ``dialect``: a :class:`Dialect` or its value. The attribute is the member. Dialects other than ``"rfc7662"``
+      send the token itself as the credential. So they need ``endpoint`` and ``auth = "none"``.
+    * ``timeout``: seconds for one call.
+    * ``retries``: further calls after a failed connection or a 502, 503 or 504. 0 makes one call.
+
+    Raises :class:`ConfigurationError`, with the name of the setting, for a missing, wrong or contradictory setting.
+    Whether the key fits its algorithm is checked when a :class:`~scopeguard.Guard` is constructed.
     """
 
     client_id: str | None = None
@@ -114,28 +130,29 @@ class Introspection:
         text(self.key_algorithm, "introspection.key_algorithm", empty=False)
         for name in needed:
             if not getattr(self, name):
-                raise ConfigurationError(f"introspection.{name} is missing; auth = {self.auth.value!r} needs it")
+                raise ConfigurationError(f"introspection.{name}: is missing; auth = {self.auth.value!r} needs it")
         for name in ("client_secret", "private_key", "bearer_token"):
             if getattr(self, name) is not None and name not in needed:
-                raise ConfigurationError(f"introspection.{name} has no use with auth = {self.auth.value!r}; drop one")
+                raise ConfigurationError(
+                    f"introspection.{name}: has no effect with auth = {self.auth.value!r}; remove one of them"
+                )
         for name in ("require_audience", "signed"):
             flag(getattr(self, name), f"introspection.{name}")
         if self.signed and not self.client_id:
-            raise ConfigurationError("introspection.client_id is missing; it is the audience of signed answers")
+            raise ConfigurationError("introspection.client_id: is missing; signed answers name it as their audience")
         if self.endpoint is not None:
-            # Whether it may be http is for the Issuer to say, which knows insecure_http_dangerously.
+            # The Issuer checks whether it may be http, because it has insecure_http_dangerously.
             checked_form(self.endpoint, "introspection.endpoint")
         object.__setattr__(self, "dialect", member(Dialect, self.dialect, "introspection.dialect"))
         if self.dialect is not Dialect.RFC7662 and (
             self.endpoint is None or self.signed or self.auth is not ClientAuthentication.NONE
         ):
             raise ConfigurationError(
-                f'introspection.dialect = "{self.dialect.value}" needs endpoint and auth = "none", and has no signed '
-                "answers"
+                f'introspection.dialect: "{self.dialect.value}" needs endpoint and auth = "none", and not signed'
             )
         for name in ("ttl", "negative_ttl"):
             if number(getattr(self, name), f"introspection.{name}") < 0:
-                raise ConfigurationError(f"introspection.{name}: not less than 0")
+                raise ConfigurationError(f"introspection.{name}: must be at least 0 seconds, not {getattr(self, name)}")
         positive(self.timeout, "introspection.timeout")
         whole(self.max_entries, "introspection.max_entries")
         whole(self.retries, "introspection.retries", least=0)

@@ -1,6 +1,8 @@
-"""Settings, as frozen values. What cannot work is refused here, at construction, never at request time.
+"""The settings of an issuer: how its access tokens are verified.
 
-Longer than 400 lines because the settings of an issuer stand beside the checks of each.
+Settings that cannot work are refused when an :class:`Issuer` is constructed, and never at a request.
+
+Longer than 400 lines because the description of each setting is beside its check.
 """
 
 from __future__ import annotations
@@ -40,9 +42,8 @@ from scopeguard.scopes import ScopeVocabulary
 DEFAULT_ALGORITHMS: Final = ("RS256", "PS256", "ES256", "ES384", "EdDSA", "Ed25519")
 """Signature algorithms accepted unless an issuer says otherwise (RFC 9068 section 2.1 makes RS256 mandatory)."""
 
-SUPPORTED_ALGORITHMS: Final = frozenset(
-    (*DEFAULT_ALGORITHMS, "RS384", "RS512", "PS384", "PS512", "ES512", "ES256K")
-)  # "none" and HS* are not here and cannot be configured.
+SUPPORTED_ALGORITHMS: Final = frozenset((*DEFAULT_ALGORITHMS, "RS384", "RS512", "PS384", "PS512", "ES512", "ES256K"))
+"""Every algorithm that can be configured. ``none`` and the symmetric ``HS*`` cannot."""
 
 MAX_LEEWAY: Final = 300.0  # RFC 7519 section 4.1.4: "no more than a few minutes"
 
@@ -63,22 +64,30 @@ class AudienceOptOut(Enum):
 
 
 ANY_AUDIENCE_DANGEROUSLY: Final = AudienceOptOut.ANY
-"""Accept tokens whatever their audience. Needs another binding beside it (``expected_claims``): without one, a token
-that any other API of the same authorization server received could be replayed against this one (RFC 9700 2.3)."""
+"""Accept tokens with any audience, or with none. Needs ``expected_claims`` that bind tokens to this API.
+
+Without such a binding, another API of the same authorization server could replay the tokens that it receives
+(RFC 9700 §2.3)."""
 
 
 class ScopeForm(StrEnum):
-    """How a claim spells several scopes."""
+    """How a claim represents several scopes."""
 
-    SPACE = "space"  # RFC 8693 section 4.2: one string, separated by single spaces
+    SPACE = "space"  # one string, separated by single spaces (RFC 8693 §4.2)
     LIST = "list"  # an array of strings
-    SPACE_OR_LIST = "space_or_list"
-    COMMA = "comma"
+    SPACE_OR_LIST = "space_or_list"  # either of the two
+    COMMA = "comma"  # one string, separated by commas
 
 
 @dataclass(frozen=True, slots=True)
 class ScopeClaim:
-    """A claim that carries scopes, and its form: ``ScopeClaim("scp", "list")``. Read back is the :class:`ScopeForm`."""
+    """A claim that carries scopes, as in ``ScopeClaim("scp", "list")``.
+
+    * ``claim``: the name of the claim.
+    * ``form``: a :class:`ScopeForm` or its value. The attribute is the :class:`ScopeForm`.
+
+    Raises :class:`ConfigurationError` for an empty name or an unknown form.
+    """
 
     claim: str
     form: Converted[str, ScopeForm] = converted(ScopeForm.SPACE)
@@ -90,61 +99,99 @@ class ScopeClaim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issuer:
-    """One authorization server this API trusts, and how its access tokens are judged: plain data.
+    """An authorization server whose access tokens this API accepts, and how they are verified.
 
-    Keys come from exactly one place: ``keys`` (a JWK Set as a dict), ``jwks_file`` (a path), ``jwks_uri``,
-    ``key_url_template``, or, with none of them given, the metadata that *url* leads to (RFC 8414, OpenID Connect
-    Discovery).
+    Settings are checked when they are given. Nothing is fetched and no file is read before the first token. Where a
+    setting takes one string or several, it also takes any iterable of strings.
 
-    * ``url``: the issuer identifier, compared byte for byte with ``iss`` (RFC 9068 section 4). ``aliases``: further
-      spellings of ``iss``, each with claims that must then have the given values; *url* itself may be among them.
-    * ``internal_hosts``: names or addresses of internal hosts, without ports, that the metadata of this issuer may
-      point to. Others than these and the issuer's own are refused, so that metadata does not lead requests into the
-      network of this API.
-    * ``jwks_uri``: several, four at most, where an issuer signs with keys of several sets (Azure AD B2C has one for
-      each user flow). A token is accepted if a key of any of them signed it. Each set is fetched and kept by itself:
-      while one cannot be fetched, tokens of the others are judged, and a key that may be in it is an outage.
-    * ``jwks_ca_file``: the certificate authorities that the server of ``jwks_uri`` is verified with, instead of the
-      usual ones. ``jwks_bearer_file``: a file whose content goes to ``jwks_uri``, and nowhere else, as a bearer token.
-      Both are paths, read again for each fetch.
-    * ``key_url_template``: ends in ``/{kid}`` and leads to one key as PEM. A ``kid`` must be a UUID in lower case;
-      nothing else of a token ever becomes a part of a URL.
-    * ``audience``: identifiers of this API; one of them must be among the token's ``aud``. ``audience_claims``: the
-      claims that carry it, ``"header:signer"`` for a header parameter.
-    * ``algorithms``: the only ones accepted.
-    * ``typ``: accepted ``typ`` header values, ``None`` in the tuple for its absence. The default takes ``at+jwt``
-      under the full rules of RFC 9068, and ``JWT`` or nothing under the checks that tell an access token from
-      an ID token. ``typ="at+jwt"`` takes only the first.
-    * ``required_claims``: ``None`` stands for all seven of RFC 9068 section 2.2 on an ``at+jwt``, and for ``iss``,
-      ``exp`` and an audience on others. ``exp`` and ``iss`` are needed always.
-    * ``expected_claims`` / ``expected_headers``: must be there with one of the values; ``any_claims``: one of them
-      must be there; ``forbidden_claims`` / ``forbidden_headers``: must not be there; ``claim_prefixes``: must be
-      strings that begin with one of the values; ``past_claims``: dates that must not lie ahead.
-    * ``scope_claims``: the first that is present is read; with ``merge_scope_claims`` all of them.
-    * ``role_claims``: paths (``"realm_access.roles"``) read into ``AccessToken.roles``. ``roles_as_scopes``: of a
-      token without any scope claim, they count as scopes too; ``granted_scopes`` stays ``None``.
-    * ``client_id_claims``, ``subject_claims``: the first that holds a non-empty string is it.
-    * ``machine_signs``: what tells tokens of clients acting for themselves; see :class:`~scopeguard.MachineSign`. The
-      first that a token shows decides ``AccessToken.machine``.
-    * ``accept_id_tokens_dangerously``: skip the checks that refuse ID tokens, for providers whose access tokens
-      *are* ID tokens. Refresh, offline and logout tokens are still refused.
+    **The issuer and its keys.** Keys come from one place: ``keys``, ``jwks_file``, ``jwks_uri``,
+    ``key_url_template``, or the metadata of the issuer (RFC 8414, OpenID Connect Discovery) if none of them is given.
+
+    * ``url``: the issuer identifier. It is compared with ``iss`` byte by byte (RFC 9068 §4). It must be an https URL
+      without query and fragment if the metadata is looked up by it.
+    * ``aliases``: further values of ``iss`` that are accepted, each with claims and the values that they must have in
+      such a token. ``url`` may be one of them, and then needs these claims too.
+    * ``metadata_url``: the URL of the metadata, instead of the well-known places under ``url``. The metadata must
+      still name ``url`` as its issuer (RFC 8414 §3.3).
+    * ``jwks_uri``: the URL of a JWK Set, or up to four URLs if the issuer signs with keys of several sets (Azure AD B2C
+      has one for each user flow). A token is accepted if a key of any set signed it. Each set is fetched and cached
+      separately: while one is unavailable, tokens signed with keys of the others are still accepted, and a token whose
+      key may be in the missing set gets 503.
+    * ``jwks_file``: the path of a JWK Set. It need not exist yet. It is read again when a URL would be fetched again.
+    * ``keys``: a JWK Set as a mapping. It is never refreshed.
+    * ``key_url_template``: a URL that ends in ``/{kid}`` and returns one key as PEM. A ``kid`` must be a lower-case
+      UUID. Nothing else of a token becomes part of a URL.
+    * ``jwks_ca_file``: the path of a PEM file with the certificate authorities for the server of ``jwks_uri``. They
+      replace the default ones. The file is read again for each fetch. Only with ``jwks_uri``.
+    * ``jwks_bearer_file``: the path of a file whose content is sent to ``jwks_uri`` as a bearer token, and to no other
+      URL. The file is read again for each fetch. Only with ``jwks_uri``.
+    * ``internal_hosts``: names or addresses of internal hosts, without ports, that the metadata may point to. The
+      issuer's own host is always allowed, other internal hosts are refused. URLs in these settings are not restricted.
+    * ``insecure_http_dangerously``: hosts with ports (``["keycloak:8080"]``) that may be reached by http through
+      ``url``, the other URLs here, those in ``introspection``, and those in the metadata. An attacker who can change
+      this traffic can forge tokens. A warning is logged at every start.
+    * ``key_set``: how keys are cached and refreshed; see :class:`~scopeguard.KeySetPolicy`.
+
+    **What a token must say.**
+
+    * ``audience``: one or more identifiers of this API. A token needs one of them in its audience; they are compared
+      exactly. :data:`ANY_AUDIENCE_DANGEROUSLY` skips the check and needs ``expected_claims``.
+    * ``audience_claims``: the claims that carry the audience. ``"header:NAME"`` is a header parameter.
+    * ``algorithms``: the signature algorithms that are accepted. ``none`` and symmetric algorithms cannot be
+      configured (RFC 8725 §3.1).
+    * ``typ``: the accepted ``typ`` header values. ``None`` among them stands for a token without ``typ``. ``at+jwt``
+      applies all rules of RFC 9068. For other types, the claims must tell an access token from an ID token.
+      ``typ="at+jwt"`` accepts RFC 9068 tokens only.
+    * ``required_claims``: claims that must be present and not empty. ``exp`` and ``iss`` are always required, except as
+      ``issuer_claim_optional_dangerously`` says. ``None`` requires the seven claims of RFC 9068 §2.2 of an ``at+jwt``,
+      and no further claims of other types.
+    * ``expected_claims``, ``expected_headers``: names with the values of which the token must have one. Claims may also
+      be compared with true and false.
+    * ``any_claims``: the token must have at least one of these claims, with any value.
+    * ``forbidden_claims``, ``forbidden_headers``: the token must not have any of these, whatever the value.
+    * ``claim_prefixes``: claims that must be strings, with the beginnings of which each must have one.
+    * ``past_claims``: claims that must not be dates in the future. They may be missing.
+    * ``leeway``: clock skew in seconds, from 0 to 300, allowed for every date (RFC 7519 §4.1.4).
+    * ``max_lifetime``: the longest lifetime in seconds, from ``iat`` (or now, without it) to ``exp``. ``None`` sets
+      no limit.
+    * ``accept_id_tokens_dangerously``: skip the checks that refuse ID tokens, for providers whose access tokens are ID
+      tokens. Refresh, offline and logout tokens are still refused.
     * ``issuer_claim_optional_dangerously``: accept JWTs without ``iss``, which some servers issue. Then only the key
-      identifies the issuer, so no other issuer may be configured, and the keys must not sign for another service. An
+      identifies the issuer. So no other issuer may be configured, and the keys must not sign for another service. An
       ``iss`` that is present must match, and an ``at+jwt`` must have one (RFC 9068 §2.2).
-    * ``validate``: ``"jwt"``, ``"introspection"`` or ``"auto"``; the latter two with ``introspection``. Read back is
-      the member of :class:`Validation`.
-      ``opaque_prefixes``: what tokens of this issuer that are no JWTs begin with; needed where several issuers have
-      such tokens, so that none is shown to the wrong one.
-    * ``token_header``: the header field in which a proxy passes these tokens on, without a scheme. They are accepted
-      there and nowhere else, and no other issuer's tokens are. Only with it: ``padded_segments``, base64url *with* its
-      padding, and ``header_claims``, header parameters that count as claims (equal, where both are there).
-    * ``hints``: what the operator's log says beside a refusal, by its reason (``"wrong_audience"``) or the reason with
-      what it is about (``"missing_claim:aud"``). Clients never see them.
-    * ``experimental_status_list``: look up the ``status`` of JWTs; ``None`` ignores that claim.
-    * ``insecure_http_dangerously``: hosts with their ports (``["keycloak:8080"]``) that may be asked by http: by *url*,
-      by the other URLs here and in ``introspection``, and by those that the metadata name. An attacker who can
-      change that traffic can forge tokens. A warning is logged at every start.
-    * ``leeway``: clock skew in seconds, at most 300. ``max_lifetime``: refuse tokens issued for longer, in seconds.
+
+    **What is read from a token.**
+
+    * ``scope_claims``: the claims with the scopes, as :class:`ScopeClaim`. The first that is present is read.
+    * ``merge_scope_claims``: read all scope claims that are present, instead of the first only.
+    * ``scope_prefix``: a prefix that may be left out of every scope, in tokens and in requirements.
+    * ``implies``: scopes that include others, as in ``{"write": ["read"]}``. Nothing is inferred from their names.
+    * ``role_claims``: paths (``"realm_access.roles"``) to the claims that are read into ``AccessToken.roles``.
+    * ``roles_as_scopes``: use the roles as scopes if the token has no scope claim. ``AccessToken.granted_scopes`` stays
+      ``None``.
+    * ``client_id_claims``, ``subject_claims``: the first that is a non-empty string is the client id or the subject.
+    * ``machine_signs``: how tokens of machines are told from tokens of users. The first
+      :class:`~scopeguard.MachineSign` that applies sets ``AccessToken.machine``.
+
+    **Where tokens come from, and how they are validated.**
+
+    * ``validate``: ``"jwt"`` verifies tokens locally. ``"introspection"`` asks the issuer about every token. ``"auto"``
+      asks about tokens that are not JWTs. The attribute is a :class:`~scopeguard.Validation`.
+    * ``introspection``: how the issuer is asked (RFC 7662); see :class:`~scopeguard.Introspection`. Required unless
+      ``validate`` is ``"jwt"``, which refuses it.
+    * ``opaque_prefixes``: the beginnings of this issuer's tokens that are not JWTs. They are required if several
+      issuers introspect, so that no issuer sees the tokens of another.
+    * ``token_header``: the header field in which a proxy passes on this issuer's tokens, without a scheme. They are
+      accepted in no other place, and tokens of other issuers are not accepted there.
+    * ``padded_segments``: accept base64url with padding, which RFC 7515 §2 forbids. Only with ``token_header``.
+    * ``header_claims``: header parameters that count as claims. If a claim has the same name, the values must be equal.
+      Only with ``token_header``.
+    * ``experimental_status_list``: check the ``status`` of JWTs; see :class:`~scopeguard.StatusListPolicy`. ``None``
+      ignores the claim.
+    * ``hints``: texts that are logged beside a refusal, by reason (``"wrong_audience"``) or by reason and subject
+      (``"missing_claim:aud"``). Callers never see them.
+
+    Raises :class:`ConfigurationError`, with the name of the setting, for a missing, wrong or contradictory setting.
     """
 
     url: str = field(kw_only=False)
@@ -194,7 +241,7 @@ class Issuer:
     hints: Mapping[str, str] = field(default_factory=dict, repr=False)
     experimental_status_list: StatusListPolicy | None = None
     insecure_http_dangerously: Converted[Iterable[str], frozenset[str]] = converted(frozenset())
-    # Of the settings, in the form in which every token meets them.
+    # Derived from the settings, because every token needs them.
     jwks_uris: tuple[str, ...] = field(init=False, repr=False, compare=False)
     audiences: frozenset[str] | None = field(init=False, repr=False, compare=False)
     has_member_rules: bool = field(init=False, repr=False, compare=False)
@@ -212,7 +259,7 @@ class Issuer:
         self._set("audiences", self.audience if isinstance(self.audience, frozenset) else None)
         self._set("has_member_rules", bool(self.expected_claims or self.claim_prefixes or self.forbidden_claims))
         if not 0 <= number(self.leeway, "leeway") <= MAX_LEEWAY:
-            raise ConfigurationError(f"leeway: {self.leeway} seconds; it must lie between 0 and {MAX_LEEWAY:.0f}")
+            raise ConfigurationError(f"leeway: must be from 0 to {MAX_LEEWAY:.0f} seconds, not {self.leeway}")
         if self.max_lifetime is not None:
             positive(self.max_lifetime, "max_lifetime")
         for name in (
@@ -229,7 +276,8 @@ class Issuer:
         if self.token_header is not None:
             self._set("token_header", field_name(self.token_header, "token_header"))
         elif self.padded_segments or self.header_claims:
-            raise ConfigurationError("padded_segments and header_claims: only with token_header; set it")
+            name = "padded_segments" if self.padded_segments else "header_claims"
+            raise ConfigurationError(f"{name}: has no effect without token_header; set token_header, or remove {name}")
         strings(mapping(self.hints, "hints").values(), "hints")
         for key in self.hints:
             member(Reason, key.partition(":")[0], f"hints[{key!r}]")
@@ -238,15 +286,18 @@ class Issuer:
         self._set("validate", member(Validation, self.validate, "validate"))
         self._set("opaque_prefixes", tuple(dict.fromkeys(strings(self.opaque_prefixes, "opaque_prefixes"))))
         if not all(self.opaque_prefixes):
-            raise ConfigurationError("opaque_prefixes: an empty prefix fits every token; leave it out")
+            raise ConfigurationError("opaque_prefixes: an empty prefix matches every token; remove it")
         if self.validate is Validation.JWT:
             if self.introspection is not None or self.opaque_prefixes:
+                name = "opaque_prefixes" if self.introspection is None else "introspection"
                 raise ConfigurationError(
-                    'introspection: has no use with validate = "jwt"; say "introspection" or "auto"'
+                    f'{name}: has no effect with validate = "jwt"; set "introspection" or "auto", or remove {name}'
                 )
         elif not isinstance(self.introspection, Introspection):
+            given = "" if self.introspection is None else f", not {type(self.introspection).__name__}"
             raise ConfigurationError(
-                f"validate = {self.validate.value!r} needs introspection settings: who asks, with what secret"
+                f"introspection: validate = {self.validate.value!r} needs an Introspection{given}, as in "
+                'Introspection(client_id="api", client_secret=...)'
             )
         elif self.introspection.endpoint is not None:
             checked_url(self.introspection.endpoint, "introspection.endpoint", insecure=self.insecure_http_dangerously)
@@ -256,12 +307,12 @@ class Issuer:
 
     @property
     def vocabulary(self) -> ScopeVocabulary:
-        """How the scopes of this issuer are read."""
+        """The prefix and the implications of this issuer's scopes."""
         return ScopeVocabulary(prefix=self.scope_prefix, implies=self.implies)
 
     @property
     def types(self) -> frozenset[str | None]:
-        """The accepted types, lower case and without ``application/``."""
+        """The accepted types, in lower case and without ``application/``."""
         return self.typ if isinstance(self.typ, frozenset) else frozenset()
 
     def _check_url(self) -> None:
@@ -271,8 +322,8 @@ class Issuer:
                 f"not {'an empty string' if self.url == '' else type(self.url).__name__}"
             )
         if self._discovers and self.metadata_url is None:
-            # RFC 8414 section 2: https, no query, no fragment. Only where we derive a URL from it: tokens of
-            # some providers name their issuer in other ways, and then the key set is configured.
+            # RFC 8414 §2: "a URL that uses the "https" scheme and has no query or fragment components". Some providers
+            # use identifiers that are not URLs. They are allowed where no URL is derived from the identifier.
             checked_url(self.url, "issuer", query=False, insecure=self.insecure_http_dangerously)
         if self.metadata_url is not None:
             checked_url(self.metadata_url, "metadata_url", insecure=self.insecure_http_dangerously)
@@ -285,19 +336,21 @@ class Issuer:
         instance(self.key_set, KeySetPolicy, "key_set", "a KeySetPolicy")
         given = [name for name in (*_KEY_PLACES, "metadata_url") if getattr(self, name) is not None]
         if len(given) > 1:
-            raise ConfigurationError(f"issuer {self.url!r}: {' and '.join(given)} are alternatives; keep one")
+            raise ConfigurationError(f"issuer {self.url!r}: {' and '.join(given)} exclude each other; keep one")
         uris = () if self.jwks_uri is None else tuple(dict.fromkeys(strings(self.jwks_uri, "jwks_uri")))
         if self.jwks_uri is not None and not 1 <= len(uris) <= _MOST_KEY_SETS:
-            raise ConfigurationError(f"jwks_uri: one URL, or a list of up to {_MOST_KEY_SETS}")
+            raise ConfigurationError(
+                f"jwks_uri: must be one URL, or a list of 1 to {_MOST_KEY_SETS} URLs, not of {len(uris)}"
+            )
         for uri in uris:
             checked_url(uri, "jwks_uri", insecure=self.insecure_http_dangerously)
         self._set("jwks_uri", uris[0] if len(uris) == 1 else uris or None)
         self._set("jwks_uris", uris)
         if self.key_url_template is not None:
-            template: object = self.key_url_template
-            start, placeholder, rest = template.partition("{kid}") if isinstance(template, str) else ("", "", "")
+            text(self.key_url_template, "key_url_template")
+            start, placeholder, rest = self.key_url_template.partition("{kid}")
             if not start.endswith("/") or not placeholder or rest:
-                raise ConfigurationError("key_url_template: ends in /{kid}, as in https://keys.example.com/{kid}")
+                raise ConfigurationError("key_url_template: must end in /{kid}, as in https://keys.example.com/{kid}")
             checked_url(start, "key_url_template", query=False, insecure=self.insecure_http_dangerously)
         for name, content in _FILES.items():
             path = getattr(self, name)
@@ -305,22 +358,27 @@ class Issuer:
                 checks.path(path, name, f"the path of a file that holds {content}")
                 text(path, name)
             if path is not None and name != "jwks_file" and self.jwks_uri is None:
-                raise ConfigurationError(f"{name}: only with jwks_uri, the one place it is for; set that")
+                raise ConfigurationError(f"{name}: has no effect without jwks_uri; set jwks_uri, or remove {name}")
         if self.keys is not None and not (isinstance(self.keys, Mapping) and isinstance(self.keys.get("keys"), list)):
-            raise ConfigurationError('keys: a JWK Set, as in {"keys": [{"kty": "RSA", ...}]}')
+            given_kind = (
+                "a table without a list of keys" if isinstance(self.keys, Mapping) else type(self.keys).__name__
+            )
+            raise ConfigurationError(
+                f'keys: must be a JWK Set, as in {{"keys": [{{"kty": "RSA", ...}}]}}, not {given_kind}'
+            )
 
     def _checked_audience(self) -> frozenset[str] | AudienceOptOut:
         if isinstance(self.audience, AudienceOptOut):
             if not self.expected_claims:
                 raise ConfigurationError(
-                    f"issuer {self.url!r}: ANY_AUDIENCE_DANGEROUSLY needs another binding beside it; name the claims "
-                    "that tie a token to this API in expected_claims"
+                    f"issuer {self.url!r}: audience = ANY_AUDIENCE_DANGEROUSLY needs expected_claims with the claims "
+                    "that bind a token to this API"
                 )
             return self.audience
         audiences = frozenset(strings(self.audience, "audience"))
         if not audiences:
             raise ConfigurationError(
-                f"issuer {self.url!r}: audience is missing; name what its tokens for this API carry in aud"
+                f"issuer {self.url!r}: audience is missing; set it to the aud of this issuer's tokens for this API"
             )
         for audience in audiences:
             if not audience or "*" in audience:
@@ -330,21 +388,22 @@ class Issuer:
     def _checked_algorithms(self) -> tuple[str, ...]:
         algorithms = strings(self.algorithms, "algorithms")
         if not algorithms:
-            raise ConfigurationError("algorithms: name at least one; the default list is a good one")
+            raise ConfigurationError("algorithms: must not be empty; remove the setting to use the default list")
         for algorithm in algorithms:
             if algorithm.startswith("HS"):
                 raise ConfigurationError(
-                    f"algorithms: {algorithm} is symmetric: whoever can verify could forge; use a public-key algorithm"
+                    f"algorithms: {algorithm} is symmetric, so every verifier could forge tokens; use a public-key "
+                    "algorithm such as RS256"
                 )
             if algorithm not in SUPPORTED_ALGORITHMS:
                 known = ", ".join(sorted(SUPPORTED_ALGORITHMS))
-                raise ConfigurationError(f"algorithms: {algorithm!r} is not supported; known are {known}")
+                raise ConfigurationError(f"algorithms: {algorithm!r} is not supported; use one of {known}")
         return algorithms
 
     def _checked_types(self) -> frozenset[str | None]:
         given = (self.typ,) if isinstance(self.typ, str) else items(self.typ, "typ", 'a type or a list, as in "at+jwt"')
         if not given:
-            raise ConfigurationError('typ: name at least one accepted type, as in typ="at+jwt"')
+            raise ConfigurationError('typ: must not be empty; name the accepted types, as in typ="at+jwt"')
         types = {media_type(typ) for typ in strings((typ for typ in given if typ is not None), "typ", empty=False)}
         return frozenset(types | {None} if None in given else types)
 
@@ -353,7 +412,9 @@ class Issuer:
             given = mapping(getattr(self, name), name)
             wanted = {key: accepted(values, f"{name}[{key!r}]", name) for key, values in given.items()}
             if not all(wanted.values()):
-                raise ConfigurationError(f"{name}: each entry needs at least one accepted value")
+                raise ConfigurationError(
+                    f"{name}: every name needs at least one accepted value, which must not be empty"
+                )
             self._set(name, wanted)
         for alias, companions in mapping(self.aliases, "aliases").items():
             strings(mapping(companions, f"aliases[{alias!r}]").values(), f"aliases[{alias!r}]")
@@ -371,4 +432,6 @@ class Issuer:
         example = "a list of MachineSign, as in [MachineSign(machine=True)]"
         self._set("machine_signs", items(self.machine_signs, "machine_signs", example, MachineSign))
         if not self.audience_claims:
-            raise ConfigurationError('audience_claims: name the claim that carries the audience, as in ("aud",)')
+            raise ConfigurationError(
+                'audience_claims: must not be empty; name the claim with the audience, as in ["aud"]'
+            )

@@ -1,4 +1,4 @@
-"""How what is fetched and what is revoked is kept: settings of an issuer's keys, of revocations, and of audits."""
+"""Settings of the key sets of an issuer: caching, refreshing and limits."""
 
 from __future__ import annotations
 
@@ -10,27 +10,36 @@ from typing import Final
 from scopeguard.config.checks import Converted, converted, flag, positive, strings, whole
 from scopeguard.errors import ConfigurationError
 
-_MEDIA_TYPE: Final = re.compile(r"[a-z0-9!#$&\-^_.+]+/[a-z0-9!#$&\-^_.+]+")  # RFC 6838 section 4.2
+_MEDIA_TYPE: Final = re.compile(r"[a-z0-9!#$&\-^_.+]+/[a-z0-9!#$&\-^_.+]+")  # RFC 6838 §4.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySetPolicy:
-    """How the keys of an issuer are kept fresh. Times are in seconds, sizes in bytes.
+    """How the keys of an issuer are cached and refreshed. Times are in seconds, sizes in bytes.
 
-    * ``ttl``: how long a key set is fresh when the answer has no ``Cache-Control``; with ``max-age``, that value
-      clamped to ``min_ttl`` ... ``max_ttl``. The refresh is started at ``refresh_ahead`` of it, beside a request.
-    * ``max_stale``: how long keys are used after the last good fetch while refreshing fails; then 503.
-    * ``refetch_burst``, ``refetch_interval``: an unknown key id, or a bad signature under a known one, may cause a
-      fetch from this budget: so many at once, then one per interval. Failed fetches use it up as well.
-      A token whose key was not looked for yet is answered 503 with the seconds until the next fetch.
-    * ``negative_kids``: how many absent key ids are remembered, and how many that wait for the next fetch.
-    * ``negative_ttl``: after so long an absent key id may cause another fetch, unless that would be the last of the
-      budget; doubled each time, up to a minute.
-    * ``first_backoff``, ``max_backoff``: the pause after a failed fetch, doubled with each further one.
-    * ``max_bytes``, ``max_keys``, ``timeout``: bounds of one answer.
-    * ``content_types``: media types accepted for a key set beside JSON, such as ``"application/octet-stream"``, which
-      some object stores send. The content is still read as strict JSON.
-    * ``padded``: accept base64 padding in the numbers of a key, which RFC 7518 section 2 forbids.
+    * ``ttl``: how long a key set is fresh if its answer has no ``Cache-Control``.
+    * ``min_ttl``, ``max_ttl``: the limits of a ``max-age`` in the answer (RFC 9111 §5.2.2.1).
+    * ``refresh_ahead``: the fraction of its lifetime, greater than 0 and at most 1, after which a set is fetched again.
+      The fetch runs beside the requests, which use the cached keys meanwhile.
+    * ``max_stale``: how long after the last successful fetch keys are used while fetching fails. Afterwards requests
+      get 503.
+    * ``refetch_burst``: how many fetches at once unknown key ids may cause. A bad signature under a known key id counts
+      as one, because the key may have been replaced. Failed fetches count too.
+    * ``refetch_interval``: the time after which one more such fetch is allowed. Until then a token with an unknown key
+      gets 503, with ``Retry-After``.
+    * ``negative_kids``: how many key ids are remembered as absent, and how many as waiting for the next fetch.
+    * ``negative_ttl``: the time after which an absent key id may cause another fetch, unless it is the last one that
+      ``refetch_burst`` allows. The time doubles with each fetch, up to a minute.
+    * ``first_backoff``: the pause after a failed fetch. It doubles with each further failure.
+    * ``max_backoff``: the longest pause after failed fetches.
+    * ``max_bytes``: the largest answer. A larger one counts as a failed fetch.
+    * ``max_keys``: the largest number of keys in a set. A set with more counts as a failed fetch.
+    * ``timeout``: the time for one fetch.
+    * ``content_types``: media types that are accepted beside those of JSON, as in ``"application/octet-stream"``, which
+      some object stores send. The content must still be strict JSON.
+    * ``padded``: accept base64 padding in the numbers of a key, which RFC 7518 §2 forbids.
+
+    Raises :class:`ConfigurationError` for a wrong value, and unless ``min_ttl <= ttl <= max_ttl <= max_stale``.
     """
 
     ttl: float = 600.0
@@ -60,10 +69,15 @@ class KeySetPolicy:
         types = tuple(given.lower() for given in strings(self.content_types, "key_set.content_types"))
         if not all(_MEDIA_TYPE.fullmatch(given) for given in types):
             raise ConfigurationError(
-                'key_set.content_types: each is a media type without parameters, as in "application/octet-stream"'
+                'key_set.content_types: must be media types without parameters, as in ["application/octet-stream"]'
             )
         object.__setattr__(self, "content_types", types)
         if not self.min_ttl <= self.ttl <= self.max_ttl <= self.max_stale:
-            raise ConfigurationError("key_set: needs min_ttl <= ttl <= max_ttl <= max_stale")
+            raise ConfigurationError(
+                "key_set: must have min_ttl <= ttl <= max_ttl <= max_stale, not "
+                f"{self.min_ttl:g}, {self.ttl:g}, {self.max_ttl:g}, {self.max_stale:g}"
+            )
         if self.refresh_ahead > 1:
-            raise ConfigurationError("key_set.refresh_ahead: a fraction of the ttl, at most 1")
+            raise ConfigurationError(
+                f"key_set.refresh_ahead: must be a fraction of the lifetime, at most 1, not {self.refresh_ahead:g}"
+            )

@@ -1,4 +1,4 @@
-"""What tells a token of a machine from a token of a user: plain data of an issuer."""
+"""Settings that tell tokens of machines from tokens of users."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ from scopeguard.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineSign:
-    """A sign that a token was issued to a client acting for itself (``machine=True``), or for a user (``False``).
+    """Conditions under which a token belongs to a machine, or to a user.
 
-    A token shows it when everything holds that is given here; without any condition, every token does.
+    A sign applies to a token that meets all of its conditions. A sign without conditions applies to every token. Of
+    several signs, the first that applies decides. Nothing is refused because of a sign.
 
-    * ``present``: claims, each with a regular expression that the whole of it matches, a string.
-    * ``absent``: claims that are missing, null or empty.
-    * ``equal``: claims that are one and the same string.
-    * ``subject_is_client``: the subject is the client, as RFC 9068 section 2.2 has it for client credentials.
+    * ``machine``: whether such a token was issued to a client that acts for itself (``True``), or for a user
+      (``False``).
+    * ``present``: claims with a regular expression each. The claim must be a string, and all of it must match.
+    * ``absent``: claims that must be missing, null or empty strings.
+    * ``equal``: two or more claims that must be the same non-empty string.
+    * ``subject_is_client``: the subject must be the client id (RFC 9068 §2.2).
 
-    Of several signs the first that a token shows says what it is. Raises :class:`ConfigurationError`.
+    Raises :class:`ConfigurationError` for a wrong value or an invalid regular expression.
     """
 
     machine: bool
@@ -35,7 +38,7 @@ class MachineSign:
         for name in ("machine", "subject_is_client"):
             flag(getattr(self, name), f"machine_signs: {name}")
         for claim, pattern in mapping(self.present, "machine_signs: present").items():
-            wrong = f"machine_signs: present[{claim!r}]: a regular expression that the whole claim matches"
+            wrong = f"machine_signs: present[{claim!r}]: must be a regular expression for the whole claim"
             if not isinstance(pattern, str):
                 raise ConfigurationError(f"{wrong}, not {type(pattern).__name__}")
             try:
@@ -45,10 +48,10 @@ class MachineSign:
         for name in ("absent", "equal"):
             object.__setattr__(self, name, strings(getattr(self, name), f"machine_signs: {name}", empty=False))
         if len(self.equal) == 1:
-            raise ConfigurationError("machine_signs: equal: name two claims at least")
+            raise ConfigurationError("machine_signs: equal: must name at least two claims, not one")
 
-    def shown_by(self, claims: Mapping[str, object], subject: str | None, client_id: str | None) -> bool:
-        """Whether a token with *claims* shows this sign; *subject* and *client_id* are what the policy read."""
+    def applies(self, claims: Mapping[str, object], subject: str | None, client_id: str | None) -> bool:
+        """Return whether a token with *claims* meets all conditions. *subject* and *client_id* come from its issuer."""
         if self.subject_is_client and (subject is None or subject != client_id):
             return False
         if any(claims.get(claim) not in (None, "") for claim in self.absent):
@@ -64,12 +67,17 @@ class MachineSign:
 def is_machine(
     signs: Iterable[MachineSign], claims: Mapping[str, object], subject: str | None, client_id: str | None
 ) -> bool | None:
-    """What the first of *signs* that is shown says, ``None`` without one."""
+    """Return whether the first of *signs* that applies says "machine", or ``None`` if none applies."""
     for sign in signs:
-        if sign.shown_by(claims, subject, client_id):
+        if sign.applies(claims, subject, client_id):
             return sign.machine
     return None
 
 
 SUBJECT_IS_CLIENT: Final = MachineSign(machine=True, subject_is_client=True)
-"""RFC 9068 section 2.2: where no resource owner is involved, ``sub`` identifies the client."""
+"""A machine is the subject of its own tokens.
+
+RFC 9068 §2.2: "In cases of access tokens obtained through grants where no resource owner is involved, such as the
+client credentials grant, the value of "sub" SHOULD correspond to an identifier the authorization server uses to
+indicate the client application."
+"""

@@ -1,4 +1,4 @@
-"""The senders whose header fields are believed: known proxies, by address."""
+"""The proxies whose header fields are trusted."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _UNIX: Final = "unix"
 
 
 class Proxies:
-    """The proxies to believe: *addresses* are IP addresses, networks, or ``unix`` for everybody who can open our Unix
-    socket.
+    """A set of trusted proxies.
 
-    Raises :class:`ConfigurationError` that names *setting*.
+    *addresses* are IP addresses, networks (``10.0.0.0/8``), or ``unix`` for any sender on the server's Unix socket.
+    Host names are not accepted. Raises :class:`ConfigurationError`, with *setting* as its name.
     """
 
     def __init__(self, addresses: Iterable[str] = (), setting: str = "trusted_proxies") -> None:
@@ -32,7 +32,7 @@ class Proxies:
             ) from None
 
     def trusts(self, sender: str | None) -> bool:
-        """Whether *sender* is one of them; ``None`` is the other end of a Unix socket."""
+        """Return whether *sender*, an address, is trusted. ``None`` is the other end of a Unix socket."""
         if sender is None:
             return self._unix
         address = address_of(sender)
@@ -42,7 +42,7 @@ class Proxies:
 
 
 def address_of(text: str) -> Address | None:
-    """The address that *text* is, with or without a port; an IPv4 address that is written as IPv6 is the former."""
+    """Return the address in *text*, without its port, or ``None``. An IPv4-mapped IPv6 address becomes IPv4."""
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
@@ -53,5 +53,5 @@ def address_of(text: str) -> Address | None:
         return None
     if isinstance(address, ipaddress.IPv4Address):
         return address
-    # A scope id means something on the sender's machine only, and ipaddress takes any text for one.
+    # A scope id is valid on the sender's machine only, and ipaddress accepts any text as one.
     return None if address.scope_id is not None else address.ipv4_mapped or address

@@ -1,4 +1,4 @@
-"""How refusals are logged."""
+"""Settings of the log of refused requests."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _NUMBERS: Final = {"warning": 30, "info": 20, "debug": 10}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefusalLog:
-    """Lines about refused requests, on the logger ``scopeguard.decisions``; one line each, within a limit per reason.
+    """How refused requests are logged, on the logger ``scopeguard.decisions``.
 
-    A stranger chooses how many requests are refused, so each reason has a budget of its own. The next line of a reason
-    says how many were left out.
+    Each refusal is one line. Any caller can cause refusals, so the lines of each reason are limited. The next line with
+    a reason says how many were left out before it. Accepted requests are not logged.
 
-    * ``level``: of the lines: ``"warning"``, ``"info"`` or ``"debug"``. Without any logging configuration, Python shows
-      warnings on standard error and nothing below.
-    * ``burst``: lines of one reason that may be written at once.
-    * ``interval``: seconds after which one more may be written; 0 writes every line.
+    * ``level``: the level of the lines: ``"warning"``, ``"info"`` or ``"debug"``. If logging is not configured, Python
+      shows warnings on standard error and nothing below.
+    * ``burst``: the number of lines with one reason that may be written at once, at least 1.
+    * ``interval``: seconds after which one more line may be written. 0 writes every line.
 
-    Raises :class:`ConfigurationError`. To log no refusals: ``Guard(..., refusal_log="off")``.
+    Raises :class:`ConfigurationError` for a wrong value. ``Guard(..., refusal_log="off")`` logs no refusals.
     """
 
     level: Literal["warning", "info", "debug"] = "warning"
@@ -32,21 +32,24 @@ class RefusalLog:
 
     def __post_init__(self) -> None:
         if not isinstance(self.level, str) or self.level not in _NUMBERS:
-            raise ConfigurationError('refusal_log: level must be "warning", "info" or "debug"')
+            given = repr(self.level) if isinstance(self.level, str) else type(self.level).__name__
+            raise ConfigurationError(f'refusal_log: level: must be "warning", "info" or "debug", not {given}')
         whole(self.burst, "refusal_log: burst")
         if number(self.interval, "refusal_log: interval") < 0:
-            raise ConfigurationError("refusal_log: interval must not be negative; 0 writes every line")
+            raise ConfigurationError(
+                f"refusal_log: interval: must be at least 0 seconds, not {self.interval}; 0 writes every line"
+            )
 
     @property
     def number(self) -> int:
-        """The level as :mod:`logging` numbers it."""
+        """The level as a number of :mod:`logging`."""
         return _NUMBERS[self.level]
 
 
 def checked_refusal_log(policy: object) -> RefusalLog | None:
-    """*policy*, if it is one; ``None`` for ``"off"``."""
+    """Return *policy*, or ``None`` for ``"off"``. Raises :class:`ConfigurationError` for anything else."""
     if policy == "off":
         return None
     if not isinstance(policy, RefusalLog):
-        raise ConfigurationError(f'refusal_log: a RefusalLog, or "off", not {type(policy).__name__}')
+        raise ConfigurationError(f'refusal_log: must be a RefusalLog or "off", not {type(policy).__name__}')
     return policy

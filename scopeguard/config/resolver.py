@@ -1,4 +1,4 @@
-"""Issuers that are not known when the guard is made: one for each tenant, say."""
+"""Issuers that are not known when the guard is constructed, such as one for each tenant."""
 
 from __future__ import annotations
 
@@ -12,28 +12,30 @@ from scopeguard.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuerResolver:
-    """Finds the :class:`Issuer` for an ``iss`` that none of the configured issuers has. Times are in seconds.
+    """Finds the :class:`Issuer` for an ``iss`` that no configured issuer has.
 
-    The ``iss`` comes from a token that nobody has verified: *accepts* is what keeps strangers from having anything
-    looked up, so match the whole of it, as ``re.fullmatch`` does, and never fetch what it names.
+    The ``iss`` comes from a token that is not verified yet, and any caller can choose it. ``accepts`` limits which
+    look-ups a caller can cause. So let it match the whole text, as ``re.fullmatch`` does, and do not fetch anything by
+    the ``iss`` itself.
 
-    * ``accepts``: whether it may be one of yours: ``True`` or ``False``, from the text alone. Called for every token
-      of an issuer that is not known, in the event loop too: no I/O.
-    * ``resolve``: its settings, whose ``url`` must then be that very text, or ``None``, "not ours". Called once for
-      all who wait, never in an event loop: it may block. If it returns an awaitable, that is run in an event loop of
-      its own (asyncio, by ``anyio.run``): connections that belong to the app's loop cannot be used in it. For the same
-      reason ``Guard.check`` cannot be called where an event loop runs; ``Guard.acheck`` can. Give it a time limit of
-      its own: none is set here.
-    * ``max_issuers``: so many are held, and so many "not ours"; the one used longest ago goes first, with its keys.
-      An issuer of which no token was accepted yet gets the room that is left, at least for one more, and pushes out
-      only others like it.
-    * ``ttl``: after so long it is asked again. Settings that are equal keep the keys.
-    * ``negative_ttl``: how long "not ours" is believed.
+    * ``accepts``: a function that returns whether the ``iss`` may belong to an issuer of yours. It is called for every
+      token of an unknown issuer, also in the event loop, so it must not do I/O.
+    * ``resolve``: a function that returns the :class:`Issuer`, or ``None`` if there is none. The ``url`` of the issuer
+      must be exactly the ``iss``. However many requests wait, it is called once. It may block, because it never runs
+      in an event loop. An awaitable that it returns runs in an event loop of its own (asyncio, by ``anyio.run``), where
+      connections of the app's loop cannot be used; for the same reason ``Guard.check`` cannot be called in a running
+      loop, and ``Guard.acheck`` can. It has no time limit unless it sets one.
+    * ``max_issuers``: how many resolved issuers are kept, and how many ``None``. The issuer that was used longest ago
+      is dropped first, with its keys. An issuer of which no token was accepted yet displaces only others like it.
+    * ``ttl``: seconds after which an issuer is resolved again. Its keys are kept if the settings are equal.
+    * ``negative_ttl``: seconds for which ``None`` is remembered.
 
-    :class:`~scopeguard.errors.AuthorityUnavailable` raised by ``resolve`` is answered 503. Any other exception of
-    either function is a mistake that the server answers with 500; so is an issuer with another ``url``, with
-    ``token_header`` or with ``opaque_prefixes``, which would be needed before there is a token. After any failure the
-    same ``iss`` is not looked up for a second (503), others are. Nothing of it lets anybody in.
+    If ``resolve`` raises :class:`~scopeguard.errors.AuthorityUnavailable`, requests get 503. Any other exception of the
+    two functions reaches the server, which answers 500. The same happens if the issuer has another ``url``, or
+    ``token_header`` or ``opaque_prefixes``, which are needed before a token is read. After a failure the same ``iss``
+    is not resolved for a second (503). No failure admits a request.
+
+    Raises :class:`ConfigurationError` for a wrong value.
     """
 
     accepts: Callable[[str], bool]
@@ -45,7 +47,10 @@ class IssuerResolver:
     def __post_init__(self) -> None:
         for name in ("accepts", "resolve"):
             if not callable(getattr(self, name)):
-                raise ConfigurationError(f"resolver.{name}: a function of the iss, a string")
+                kind = type(getattr(self, name)).__name__
+                raise ConfigurationError(
+                    f"resolver.{name}: must be a function that takes the iss, a string, not {kind}"
+                )
         whole(self.max_issuers, "resolver.max_issuers")
         for name in ("ttl", "negative_ttl"):
             positive(getattr(self, name), f"resolver.{name}")

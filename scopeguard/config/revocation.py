@@ -1,22 +1,26 @@
-"""How revocations are kept and shared between processes."""
+"""Settings of revocations: how they are remembered, and shared between processes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scopeguard.config.checks import positive
-from scopeguard.errors import ConfigurationError
+from scopeguard.config.checks import flag, positive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevocationPolicy:
-    """How revocations are kept and shared. Times are in seconds.
+    """How revocations by :meth:`~scopeguard.Guard.revoke` are remembered and shared.
 
-    * ``retention``: how long a revocation is remembered: at least as long as the longest-lived token lives. The same
-      in all processes that share a store.
-    * ``max_lag``: with a store, how far a process may be behind what another has revoked.
-    * ``fail_open_dangerously``: while the store does not answer, accept what is not known to be revoked, instead of
-      answering 503.
+    Revocations at the authorization server are not noticed here. Introspection notices them.
+
+    * ``retention``: seconds for which a revocation is remembered: at least the lifetime of the longest-lived
+      token, and the same in all processes that share a store.
+    * ``max_lag``: seconds after which a revocation in one process holds in all others. Without a store it has no
+      effect.
+    * ``fail_open_dangerously``: while the store does not answer, accept tokens that are not known to be revoked,
+      instead of answering 503.
+
+    Raises :class:`ConfigurationError` for a wrong value.
     """
 
     retention: float = 86400.0
@@ -26,6 +30,4 @@ class RevocationPolicy:
     def __post_init__(self) -> None:
         positive(self.retention, "revocation.retention")
         positive(self.max_lag, "revocation.max_lag")
-        for name in ("fail_open_dangerously",):
-            if not isinstance(getattr(self, name), bool):  # "false" is true
-                raise ConfigurationError(f"revocation.{name}: true or false, not {type(getattr(self, name)).__name__}")
+        flag(self.fail_open_dangerously, "revocation.fail_open_dangerously")

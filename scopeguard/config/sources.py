@@ -1,4 +1,4 @@
-"""Where a request may carry its access token."""
+"""Settings of the places where a request may carry its access token."""
 
 from __future__ import annotations
 
@@ -21,37 +21,49 @@ from scopeguard.errors import ConfigurationError
 
 
 class TokenSource(StrEnum):
-    """A place where an access token may be sent: those of RFC 6750 section 2, and two that are opt-in as well."""
+    """A place in a request where an access token may be."""
 
-    HEADER = "header"
-    QUERY = "query"
-    FORM = "form"
-    FORWARDED = "forwarded"  # X-Forwarded-Authorization, of gateways that use Authorization for themselves
-    SUBPROTOCOL = "subprotocol"  # Sec-WebSocket-Protocol, all that a browser can set for a websocket
+    HEADER = "header"  # the Authorization field (RFC 6750 §2.1)
+    QUERY = "query"  # the parameter access_token of the URL (RFC 6750 §2.3)
+    FORM = "form"  # the parameter access_token of a form in the body (RFC 6750 §2.2)
+    FORWARDED = "forwarded"  # X-Forwarded-Authorization, for gateways that need Authorization for themselves
+    SUBPROTOCOL = "subprotocol"  # Sec-WebSocket-Protocol, the only field that a browser can set for a websocket
 
 
 class StrayQueryToken(StrEnum):
-    """What to do with ``?access_token=`` where the query is not a token source."""
+    """How to treat ``?access_token=`` if the query is not a token source."""
 
-    IGNORE = "ignore"  # OAuth 2.1 section 5.1
-    REFUSE = "refuse"  # FAPI 2.0 section 5.3.4
+    IGNORE = "ignore"  # OAuth 2.1 §5.1
+    REFUSE = "refuse"  # with 400 (FAPI 2.0 §5.3.4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenSources:
-    """Where tokens are looked for. More than one *enabled* place used in one request is refused.
+    """Where tokens are looked for in a request. A request with tokens in more than one of these places is refused.
 
-    The query and the form are opt-in, for an API or for a route: a URL ends up in logs, histories and Referer
-    headers, and reading a form means reading the body. Sizes are in bytes, ``form_timeout`` in seconds (ASGI only: a
-    WSGI app cannot stop waiting for its server).
+    * ``methods``: one or more :class:`TokenSource` or their values. The attribute has the members. All but ``"header"``
+      are opt-in:
 
-    ``"forwarded"`` is the field ``X-Forwarded-Authorization: Bearer <token>``. It is read only from senders in
-    *trusted_proxies* (addresses, networks, ``"unix"``, or ``"*"`` for everybody), and from others it is as if it was
-    not there. A gateway that does not remove the field from requests of its own callers lets them say whose request it
-    is, beside what the gateway says. ``"subprotocol"`` is the token of a websocket, in either form of
-    :mod:`scopeguard.spec.subprotocol`. Tokens are taken out of both before the app runs.
+      * ``"query"``: URLs are stored in logs and browser histories, and sent in ``Referer`` fields (RFC 6750 §5.3).
+      * ``"form"``: the body is read before the app runs.
+      * ``"forwarded"``: ``X-Forwarded-Authorization: Bearer <token>``. It is read from ``trusted_proxies`` only and
+        ignored from others. The gateway must remove the field from the requests of its own callers. Otherwise they
+        choose the token, whatever the gateway has checked.
+      * ``"subprotocol"``: the token of a websocket, in either form of :mod:`scopeguard.spec.subprotocol`. ASGI only.
 
-    ``methods`` and ``stray_query_token`` may be given as strings; read back are members of their enumerations.
+      Tokens of the last two are removed from the request before the app runs.
+
+    * ``stray_query_token``: how to treat ``?access_token=`` if ``"query"`` is not among ``methods``: a
+      :class:`StrayQueryToken` or its value. The attribute is the member.
+    * ``max_token_bytes``: the largest token.
+    * ``max_form_bytes``: the largest form that may carry a token. A larger one gets 413.
+    * ``max_parameters``: the largest number of parameters in a query or a form. More are refused with 400.
+    * ``form_timeout``: seconds within which the form must arrive. Afterwards the answer is 408. ASGI only: a WSGI app
+      cannot stop waiting for its server.
+    * ``trusted_proxies``: the senders whose ``X-Forwarded-Authorization`` is read: IP addresses, networks, ``"unix"``
+      for a Unix socket, or ``"*"`` alone for every sender.
+
+    Raises :class:`ConfigurationError` for a wrong or contradictory setting.
     """
 
     methods: Converted[Iterable[str], frozenset[TokenSource]] = converted(frozenset((TokenSource.HEADER,)))
@@ -61,13 +73,13 @@ class TokenSources:
     max_parameters: int = 1000
     form_timeout: float = 10.0
     trusted_proxies: Converted[Iterable[str], tuple[str, ...]] = converted(())
-    # The same as ``methods``, for every request to look at: hashing a member of an enumeration takes longer.
+    # The same as ``methods``. Each request looks at them, and hashing a member of an enumeration takes longer.
     in_header: bool = field(init=False, repr=False, compare=False)
     in_query: bool = field(init=False, repr=False, compare=False)
     in_form: bool = field(init=False, repr=False, compare=False)
     in_forwarded: bool = field(init=False, repr=False, compare=False)
     in_subprotocol: bool = field(init=False, repr=False, compare=False)
-    _proxies: Proxies | None = field(init=False, repr=False, compare=False)  # None for everybody
+    _proxies: Proxies | None = field(init=False, repr=False, compare=False)  # None trusts every sender
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "methods", checked_sources(self.methods, "token_sources"))
@@ -79,36 +91,40 @@ class TokenSources:
             whole(getattr(self, name), name)
         positive(self.form_timeout, "form_timeout")
         if stray is StrayQueryToken.REFUSE and self.in_query:
-            raise ConfigurationError("token_sources: stray_query_token = 'refuse' forbids the enabled query; drop one")
+            raise ConfigurationError(
+                "token_sources: stray_query_token = 'refuse' contradicts the token source 'query'; remove one"
+            )
         senders = strings(self.trusted_proxies, "token_sources: trusted_proxies")
         object.__setattr__(self, "trusted_proxies", senders)
-        everybody = "*" in senders
-        if everybody and len(senders) > 1:
-            raise ConfigurationError('token_sources: trusted_proxies = ["*"] stands alone; drop it or the others')
-        proxies = None if everybody else Proxies(senders, "token_sources: trusted_proxies")
+        trusts_all = "*" in senders
+        if trusts_all and len(senders) > 1:
+            raise ConfigurationError(
+                'token_sources: trusted_proxies: "*" includes all other senders; remove "*" or the others'
+            )
+        proxies = None if trusts_all else Proxies(senders, "token_sources: trusted_proxies")
         object.__setattr__(self, "_proxies", proxies)
 
     def check_senders(self) -> None:
-        """Raise :class:`ConfigurationError` where a field is a source and no sender of it is believed."""
+        """Raise :class:`ConfigurationError` if ``"forwarded"`` is a source and no sender is trusted."""
         if self.in_forwarded and not self.trusted_proxies:
             raise ConfigurationError(
-                'token_sources: "forwarded" needs trusted_proxies: whose X-Forwarded-Authorization is believed, as in '
+                'token_sources: "forwarded" needs trusted_proxies, the senders of X-Forwarded-Authorization, as in '
                 'TokenSources(methods=["forwarded"], trusted_proxies=["10.0.0.0/8"])'
             )
 
-    def believes(self, sender: str | None) -> bool:
-        """Whether ``X-Forwarded-Authorization`` from *sender*, an address or ``None`` for a Unix socket, is read."""
+    def trusts(self, sender: str | None) -> bool:
+        """Return whether ``X-Forwarded-Authorization`` is read from *sender*. ``None`` is a Unix socket."""
         return self._proxies is None or self._proxies.trusts(sender)
 
     def only(self, methods: Iterable[str]) -> Self:
-        """These settings with other *methods*, for a route that has its own: a token in its query is no stray one."""
+        """Return these settings with other *methods*, for a route with its own. They may always include the query."""
         chosen = checked_sources(methods, "token_sources")
         stray = StrayQueryToken.IGNORE if TokenSource.QUERY in chosen else self.stray_query_token
         return replace(self, methods=chosen, stray_query_token=stray)
 
 
 def checked_sources(methods: Iterable[str], setting: str) -> frozenset[TokenSource]:
-    """*methods* as token sources; :class:`ConfigurationError` names *setting* and the values it may have."""
+    """Return *methods* as token sources. Raises :class:`ConfigurationError` that names *setting*."""
     if isinstance(methods, str):
         raise ConfigurationError(f'{setting}: write a list, as in ["header"], not one string')
     listed = items(methods, setting, 'a list of places, as in ["header"]')

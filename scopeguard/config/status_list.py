@@ -13,22 +13,26 @@ from scopeguard.errors import ConfigurationError
 
 _ORIGINS: Final = "experimental_status_list.allowed_origins"
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
-# A list of a status in eight bits for 128 million tokens; what holds four of them has to fit into memory.
+# Enough for 128 million tokens with eight bits each. Four such lists must fit into memory.
 _MOST_BYTES: Final = 128 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusListPolicy:
-    """Look up the status of a JWT that has a ``status`` claim, in the list that the claim names.
+    """Check the status of JWTs that have a ``status`` claim, in the status list that the claim names.
 
-    Every status but 0 ("valid") refuses the token; one that cannot be had is an outage. The list is signed with the
-    keys of the issuer itself, no other.
+    The list must be signed with a key of the issuer itself. Every status but 0 ("VALID") refuses the token. If the
+    status cannot be determined, the answer is 503. JWTs without a ``status`` claim are not affected, and introspected
+    tokens are not looked up.
 
-    * ``allowed_origins``: where lists may be fetched from (``"https://status.example.com"``); the issuer's own origin
-      unless given. A token that names another place is refused, and nobody is asked.
-    * ``fail_open_dangerously``: accept a token whose status cannot be had, instead of answering 503.
-    * ``max_bytes``: of an answer, and of the list that it unfolds to. Four times as much is kept, of each issuer.
-    * ``timeout``: of one fetch, in seconds.
+    * ``allowed_origins``: the origins that lists may be fetched from, as in ``"https://status.example.com"``. The
+      default is the issuer's own origin. A token that names another origin is refused without a fetch.
+    * ``fail_open_dangerously``: accept a token whose status cannot be determined, instead of answering 503.
+    * ``max_bytes``: the largest answer in bytes, and the largest list after decompression, at most 128 MiB. Up to four
+      times as much is cached for each issuer.
+    * ``timeout``: seconds for one fetch.
+
+    Raises :class:`ConfigurationError` for a wrong value.
     """
 
     allowed_origins: str | Collection[str] = ()
@@ -42,23 +46,24 @@ class StatusListPolicy:
         flag(self.fail_open_dangerously, "experimental_status_list.fail_open_dangerously")
         positive(self.timeout, "experimental_status_list.timeout")
         if whole(self.max_bytes, "experimental_status_list.max_bytes") > _MOST_BYTES:
-            raise ConfigurationError(f"experimental_status_list.max_bytes: must be {_MOST_BYTES} at most")
+            raise ConfigurationError(
+                f"experimental_status_list.max_bytes: must be at most {_MOST_BYTES}, not {self.max_bytes}"
+            )
 
     def origins(self, issuer: str) -> frozenset[str]:
-        """The origins of lists about tokens of *issuer*."""
+        """Return the origins that lists for tokens of *issuer* may come from."""
         return frozenset(self.allowed_origins or (origin_of(issuer),))
 
 
 def checked_policy(policy: object, issuer: str, validate: Validation, insecure: Collection[str] = ()) -> None:
-    """Nothing, where *policy* can work for *issuer*; else :class:`ConfigurationError`."""
+    """Raise :class:`ConfigurationError` unless *policy* is ``None`` or can work for *issuer*."""
     if policy is None:
         return
     if not isinstance(policy, StatusListPolicy):
-        kind = type(policy).__name__
-        raise ConfigurationError(f"experimental_status_list: a StatusListPolicy, not {kind}")
+        raise ConfigurationError(f"experimental_status_list: must be a StatusListPolicy, not {type(policy).__name__}")
     if validate is Validation.INTROSPECTION:
         raise ConfigurationError(
-            'experimental_status_list: has no use with validate = "introspection": the issuer is asked anyway'
+            'experimental_status_list: has no effect with validate = "introspection", which asks the issuer; remove one'
         )
     for origin in policy.allowed_origins:
         checked_url(origin, _ORIGINS, insecure=insecure)
@@ -67,12 +72,13 @@ def checked_policy(policy: object, issuer: str, validate: Validation, insecure: 
             checked_url(issuer, "issuer", insecure=insecure)
         except ConfigurationError:
             raise ConfigurationError(
-                "experimental_status_list.allowed_origins is missing; the issuer's name is no URL to take one from"
+                "experimental_status_list.allowed_origins: is missing, and the issuer's identifier is not a URL; "
+                'name the origins, as in ["https://status.example.com"]'
             ) from None
 
 
 def origin_of(url: str) -> str:
-    """Scheme, host and port of *url* (RFC 6454 section 4), which is one."""
+    """Return the origin of *url*, a valid one, with its port (RFC 6454 §4)."""
     parts = urlsplit(url)
     port = _DEFAULT_PORTS.get(parts.scheme) if parts.port is None else parts.port
     host = parts.hostname or ""
@@ -80,7 +86,7 @@ def origin_of(url: str) -> str:
 
 
 def _checked_origin(url: str) -> str:
-    # Whether it may be http is for the Issuer to say, which knows insecure_http_dangerously.
+    # The Issuer checks whether it may be http, because it has insecure_http_dangerously.
     parts = checked_form(url, _ORIGINS, query=False)
     if parts.path not in ("", "/"):
         raise ConfigurationError(f"{_ORIGINS}: {url!r} has a path; an origin is scheme, host and port")

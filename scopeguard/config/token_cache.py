@@ -1,4 +1,4 @@
-"""How much of what was verified is remembered."""
+"""Settings of the cache of verified tokens."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from scopeguard.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenCachePolicy:
-    """Bounds of the memory for verified tokens of one process.
+    """Limits of the cache of verified tokens, for one process.
 
-    A token is verified once and then recognised by its digest. Only that it was verified is remembered, and what it
-    says: whether it has expired, whether the key that signed it is still published, whether it was revoked and whether
-    its scopes suffice is looked at with every request. Tokens that were refused are not remembered, so a stranger
-    cannot fill it; a flood of valid ones pushes out the oldest.
+    A token is verified once. Later requests with it are recognised by a digest. The cache contains the claims and the
+    fact that a key has signed them. Expiry, the key set, revocations and scopes are checked for every request. Refused
+    tokens are not cached, so only holders of valid tokens can fill the cache. The oldest entries are dropped first.
 
-    * ``max_bytes``: of memory, by a careful estimate; a token of 1 KB takes about 0.7 KB.
-    * ``max_entries``: tokens.
-    * ``ready_entries``: tokens, among the latest that came more than once, that are kept ready for use at 4 KB or so
-      each, inside ``max_bytes``; the others are unpacked again, at about the price of reading their claims.
+    * ``max_bytes``: the largest amount of memory in bytes, by a cautious estimate. A token of 1 KB takes about 0.7 KB.
+    * ``max_entries``: the largest number of tokens.
+    * ``ready_entries``: the number of recent tokens that are kept unpacked, at about 4 KB each within ``max_bytes``.
+      Only tokens that were used more than once are. The others are unpacked for each request, which takes about as
+      long as parsing their claims. It must not exceed ``max_entries``.
 
-    Raises :class:`ConfigurationError`. To remember nothing: ``Guard(..., token_cache="off")``.
+    Raises :class:`ConfigurationError` for a wrong value. ``Guard(..., token_cache="off")`` caches no tokens.
     """
 
     max_bytes: int = 32 * 1024 * 1024
@@ -33,11 +33,13 @@ class TokenCachePolicy:
         for name in ("max_bytes", "max_entries", "ready_entries"):
             whole(getattr(self, name), f"token_cache: {name}")
         if self.ready_entries > self.max_entries:
-            raise ConfigurationError("token_cache: ready_entries are among max_entries, so not more of them")
+            raise ConfigurationError(
+                f"token_cache: ready_entries: must be at most max_entries, {self.max_entries}, not {self.ready_entries}"
+            )
 
 
 def checked_policy(policy: object) -> TokenCachePolicy:
-    """*policy*, if it is one."""
+    """Return *policy*. Raises :class:`ConfigurationError` unless it is a :class:`TokenCachePolicy`."""
     if not isinstance(policy, TokenCachePolicy):
-        raise ConfigurationError('token_cache: a TokenCachePolicy, or "off"')
+        raise ConfigurationError(f'token_cache: must be a TokenCachePolicy or "off", not {type(policy).__name__}')
     return policy

@@ -67,7 +67,7 @@ def find_credential(
         )
         if token is not None:
             found.append(Credential(token=token, source=TokenSource.FORM))
-    if sources.in_forwarded and sources.believes(view.client):
+    if sources.in_forwarded and sources.trusts(view.client):
         values = view.headers.get_all("x-forwarded-authorization")
         try:
             token = credentials.token_from_authorization(values, sources.max_token_bytes, form)

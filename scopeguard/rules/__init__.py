@@ -54,7 +54,7 @@ class Rules:
         rules = given or ()
         for rule in rules:
             if not isinstance(rule, Rule):
-                raise ConfigurationError(f"rules: holds a {type(rule).__name__}; every item is a Rule")
+                raise ConfigurationError(f"rules: every item must be a Rule, not {type(rule).__name__}")
         self._deny_unmatched = given is not None
         self._public, self._rules, self._all = public, rules, (*public, *rules)
         self._tree = Tree((rule.template, rule.methods) for rule in self._all)

@@ -41,7 +41,7 @@ def other_readings(path: str, raw_path: bytes | None) -> list[list[str]] | None:
 
     * If *path* contains ``%`` and two digits: the path decoded once more.
     * If *raw_path* encodes a slash or a character that needs no encoding: its segments decoded one by one, and
-    undecoded.
+      undecoded.
 
     *raw_path* may begin with an origin or a mount prefix and end with a query. If it does not end like *path*, a server
     rewrote the path for the app, and *raw_path* is ignored. But if it has dot segments, doubled slashes or needless

@@ -1,12 +1,13 @@
-"""The rule for a request where a router may see another path than the one that was sent.
+"""Find the rule for a request if a router may see another path than the client sent.
 
-An app may take a prefix off the path before it routes: FastAPI its own ``root_path``, also where it is mounted, and
-middleware whatever it likes. Then the path has several readings, and all of them count: the rule that the expected
-reading meets decides, and whatever another reading needs is needed as well.
+An app may remove a prefix from the path before it routes. FastAPI removes its ``root_path``, also where it is mounted,
+and middleware may remove any prefix. Then the path has several readings. The rule for the expected reading decides, and
+the requirements of the other readings must be met as well.
 
-A reading that is certain always counts. One that is only possible, because the app cannot be inspected, counts where a
-rule names a segment in it that the rule of the expected reading leaves open: ``/{rest:path}`` says nothing of
-``/api/admin`` that could outweigh ``/admin``, and ``/users/{id}/admin`` does.
+A reading that is certain always counts. A reading that is only possible, because the app cannot be inspected, counts if
+its rule names a segment that the rule of the expected reading leaves open. For example, ``/{rest:path}`` leaves all of
+``/api/admin`` open, so a rule for ``/admin`` counts. ``/users/{id}/admin`` names the last segment of
+``/users/7/admin``, so that rule does not count there.
 """
 
 from __future__ import annotations
@@ -22,32 +23,32 @@ from scopeguard.rules.rule import strictest
 from scopeguard.rules.template import Many, One, Rest, Template
 from scopeguard.scopes import Requirement
 
-_MOST_SEGMENTS: Final = 32  # of a path whose possible readings are tried one by one; a longer one is refused
-_MOST_SEGMENTS_MOUNTED: Final = 256  # of a path that is tried below each mount; a longer one is refused
-_MOST_BEFORE: Final = 4  # segments that a mount leaves in front of what is taken off
-_MOST_COMPARED: Final = 2500  # pairs of what rules ask for
-_MOST_JOINED: Final = 1024  # rules that were made of several
+_MOST_SEGMENTS: Final = 32  # in a path whose possible readings are tried one by one; longer paths are denied
+_MOST_SEGMENTS_MOUNTED: Final = 256  # in a path that is tried below each mount; longer paths are denied
+_MOST_BEFORE: Final = 4  # segments of a mount that may stay before a removed prefix
+_MOST_COMPARED: Final = 2500  # pairs of requirements
+_MOST_JOINED: Final = 1024  # cached rules that combine several
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where an app is mounted: its paths begin with the text *beginning* and have *depth* segments of the mount."""
+    """The mount of an app: its paths begin with the text *beginning*, and *depth* of their segments are the mount's."""
 
     beginning: str = ""
     depth: int = 0
 
     def holds(self, path: str) -> bool:
-        """Whether *path* may reach the app."""
+        """Return whether *path* may reach the app."""
         return path.startswith(self.beginning)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prefixes:
-    """What is taken off paths inside a guard, beside the ``root_path`` that a server tells.
+    """The prefixes that routers inside a guard remove from paths, beside the ``root_path`` of the server.
 
-    * *root_path*: what the outermost router takes off. It replaces that of the server.
-    * *mounted*: what routers take off that are mounted in it, each with its place.
-    * *unknown*: places of apps that cannot be inspected.
+    * *root_path*: the prefix that the outermost router removes. It replaces that of the server.
+    * *mounted*: the prefixes that routers mounted in it remove, each with its mount.
+    * *unknown*: the mounts of apps that cannot be inspected.
     """
 
     root_path: str = ""
@@ -56,29 +57,31 @@ class Prefixes:
 
 
 def without_prefix(path: str, prefix: str) -> str:
-    """*path* without *prefix*, if it lies below it."""
+    """Return *path* without *prefix*, or unchanged if it is not below *prefix*."""
     if prefix and path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/"):
         return path[len(prefix) :]
     return path
 
 
 def check_root_path(root_path: str | None) -> str | None:
-    """*root_path* as operators declare it, or :class:`ConfigurationError`."""
+    """Return *root_path*, a setting. Raises :class:`ConfigurationError` unless it is a path without a final slash."""
     if root_path is None or root_path == "":
         return root_path
     is_path = isinstance(root_path, str) and root_path.startswith("/") and not root_path.endswith("/")
     if not is_path or is_suspicious(root_path) or set("?#{}") & set(root_path):
         raise ConfigurationError(
-            "root_path: must be the prefix that the app takes off paths, as in '/api', or '' for none, "
+            "root_path: must be the prefix that the app removes from paths, as in '/api', or '' for none, "
             f"not {root_path!r}"
         )
     return root_path
 
 
 class RoutedRules:
-    """*rules* for an app that takes *prefixes* off paths. ``is_plain``: without a ``root_path`` of the server the path
-    has one reading, and :meth:`Rules.find` is all there is to it. ``depends_on_app``: with other prefixes, it could be
-    otherwise."""
+    """*rules* for an app that removes *prefixes* from paths.
+
+    * ``is_plain``: unless the server has a ``root_path``, each path has one reading, and :meth:`Rules.find` suffices.
+    * ``depends_on_app``: other prefixes could change ``is_plain``.
+    """
 
     __slots__ = ("_joined", "_named", "_prefixes", "_rules", "depends_on_app", "is_plain")
 
@@ -92,10 +95,11 @@ class RoutedRules:
         self.is_plain: bool = not (prefixes.root_path or (counts and self._named.any))
 
     def find(self, method: str, path: str, raw_path: bytes | None = None, root_path: str = "") -> Rule | None:
-        """The rule for a request, ``None`` where none decides. *path*: decoded once, whole. *root_path*: the server's.
+        """Return the rule for a request, or ``None`` if none decides.
 
-        Where *path* does not lie under the prefix but contains it, routers disagree: some cut it off there, and the
-        slash behind it may be missing (Litestar, Quart). Then both readings have to meet the same rule.
+        *path* is the whole path, decoded once. *root_path* is that of the server. If *path* contains the prefix but
+        does not begin with it, routers disagree: some remove everything up to it, with or without the following slash
+        (Litestar, Quart). Then both readings must lead to the same rule.
         """
         rules, prefix = self._rules, self._prefixes.root_path or root_path
         routed = without_prefix(path, prefix)
@@ -118,14 +122,14 @@ class RoutedRules:
         return self._join(rule, others) if others else rule
 
     def _certain(self, rule: Rule, method: str, path: str, routed: str) -> list[Rule] | None:
-        """Return what other rules say of the paths that routers with a prefix of their own are known to see.
+        """Return the rules for the paths that mounted routers are known to see.
 
-        ``None`` if the path is too long to try it below each mount.
+        The result is ``None`` if the path has too many segments to try it below each mount.
         """
         if not self._prefixes.mounted:
             return []
         segments = path[1:].split("/")
-        if not self._named.touches(set(segments)):  # each reading is made of these segments
+        if not self._named.touches(set(segments)):  # each reading consists of these segments
             return []
         if len(segments) > _MOST_SEGMENTS_MOUNTED:
             return None
@@ -139,7 +143,7 @@ class RoutedRules:
         return found
 
     def _possible(self, rule: Rule, method: str, path: str, routed: str) -> list[Rule] | None:
-        """What other rules say of paths that a router might see; ``None`` where there are too many to try."""
+        """Return the rules for the paths that a router may see, or ``None`` if there are too many to try."""
         whole, expected = path[1:].split("/"), routed[1:].split("/")
         taken = len(whole) - len(expected)
         fixed = {taken + at for at in _literal_places(rule.template, len(expected)) if at is not None}
@@ -160,7 +164,11 @@ class RoutedRules:
         return found
 
     def _cuts(self, routed: str, expected: int, whole: int) -> list[tuple[int, int]]:
-        """How many segments of the expected path stay in front, and from which one of the whole path on it goes on."""
+        """Return the readings to try, as pairs.
+
+        A pair is the number of leading segments of the expected path, and the index of the segment of the whole path
+        that follows them.
+        """
         depths = [place.depth for place in self._prefixes.unknown if place.holds(routed)]
         if not depths:
             return [(0, 0)] if whole != expected else []
@@ -169,7 +177,10 @@ class RoutedRules:
         return [(before, behind) for before in fronts for behind in range(whole)]
 
     def _join(self, rule: Rule, others: Sequence[Rule]) -> Rule | None:
-        """A rule that asks what *rule* and all *others* ask; ``None``, which denies, where none can say that."""
+        """Return a rule with the requirements of *rule* and all *others*, or ``None``, which denies.
+
+        It is ``None`` if a requirement cannot express the combination.
+        """
         key = tuple(map(id, (rule, *others)))
         if key not in self._joined:
             if len(self._joined) >= _MOST_JOINED:
@@ -192,23 +203,25 @@ def _joined(rule: Rule, others: Sequence[Rule]) -> Rule | None:
                 return None
     if access == rule.access:
         return rule
-    told = " and ".join(dict.fromkeys(each.source or each.path for each in (rule, *others)))
-    return Rule(rule.path, access, token_sources=sources, source=told)
+    source = " and ".join(dict.fromkeys(each.source or each.path for each in (rule, *others)))
+    return Rule(rule.path, access, token_sources=sources, source=source)
 
 
 def _covers(one: Requirement | Access, other: Requirement | Access) -> bool:
-    """Whether whatever satisfies *one* satisfies *other*."""
+    """Return whether every request that *one* admits satisfies *other* as well."""
     return one == other or (isinstance(one, Requirement) and isinstance(other, Requirement) and _implies(one, other))
 
 
 def _implies(one: Requirement, other: Requirement) -> bool:
-    """Whether a token that satisfies *one* satisfies *other* as well."""
+    """Return whether every token that satisfies *one* satisfies *other* as well."""
     return all(any(less <= each for less in other.alternatives) for each in one.alternatives)
 
 
 class _Named:
-    """The rules that require or deny something and name a segment, or a part of one; and those names, to tell quickly
-    that a path has none of them."""
+    """The rules that require or deny something and name a segment or a part of one.
+
+    The names are kept in sets, so that most paths are known quickly to have none of them.
+    """
 
     __slots__ = ("_heads", "_ids", "_middles", "_tails", "_whole", "any")
 
@@ -225,11 +238,11 @@ class _Named:
         self._middles = frozenset(literals[1] for literals in mixed if not literals[0] and not literals[-1])
 
     def has(self, rule: Rule) -> bool:
-        """Whether *rule* is one of them."""
+        """Return whether *rule* is one of these rules."""
         return id(rule) in self._ids
 
     def touches(self, segments: Iterable[str]) -> bool:
-        """Whether one of *segments* may be what a rule names. Errs to the side of yes."""
+        """Return whether a rule may name one of *segments*. When in doubt, it may."""
         return any(
             segment in self._whole
             or segment.startswith(self._heads)
@@ -250,30 +263,32 @@ def _parts(step: One | Many | Rest) -> tuple[str, ...]:
 
 
 def _bears_text(step: One | Many | Rest) -> bool:
-    """Whether *step* names a segment or a part of one. A slash at the end is a segment whose name is empty."""
+    """Return whether *step* names a segment or a part of one. A final slash names an empty segment."""
     parts = _parts(step)
     return len(parts) == 1 or any(parts)
 
 
 def _may_differ(rules: Iterable[Rule], named: _Named) -> bool:
-    """Whether a path without some of its segments could meet another of *rules* that asks for something else. Errs to
-    the side of yes."""
+    """Return whether a path without some segments may meet a rule with another requirement. When in doubt, it may."""
     strict = [rule for rule in rules if named.has(rule)]
     hiding = [rule for rule in rules if not rule.template.literal and rule.access is not DENIED]
-    asked, given = {rule.access for rule in strict}, {rule.access for rule in hiding}
-    if len(asked) * len(given) <= _MOST_COMPARED and all(_covers(one, other) for one in given for other in asked):
+    needed, given = {rule.access for rule in strict}, {rule.access for rule in hiding}
+    if len(needed) * len(given) <= _MOST_COMPARED and all(_covers(one, other) for one in given for other in needed):
         return False
     lengths = {_length(rule.template) for rule in strict}
     return any(None in lengths or lengths - {length} for length in map(_length, (rule.template for rule in hiding)))
 
 
 def _length(template: Template) -> int | None:
-    """How many segments *template* matches, ``None`` for any number of them."""
+    """Return the number of segments that *template* matches, or ``None`` if it varies."""
     return len(template.steps) if all(isinstance(step, One) for step in template.steps) else None
 
 
 def _literal_places(template: Template, length: int) -> list[int | None]:
-    """Which segments of a path with *length* of them *template* names; ``None`` for one whose place varies."""
+    """Return the indexes of the segments that *template* names, in a path with *length* segments.
+
+    A segment whose place varies has ``None`` in place of its index.
+    """
     steps = template.steps
     varies = next((at for at, step in enumerate(steps) if not isinstance(step, One)), len(steps))
     is_open = isinstance(steps[-1], Rest)

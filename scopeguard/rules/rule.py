@@ -156,12 +156,15 @@ class Rule:
 
     @property
     def sources(self) -> frozenset[TokenSource] | None:
-        """The token sources of this route, ``None`` for the guard's own."""
+        """The token sources of this route, or ``None`` to use those of the guard."""
         return self.token_sources if isinstance(self.token_sources, frozenset) else None
 
     def matches(self, method: str, path: str) -> bool:
-        """Whether *method*, in capitals, and the decoded *path* are this rule's. For tools: which rule of several
-        decides, and whether any does, is what :meth:`Rules.find` says."""
+        """Return whether this rule is for *method*, in capitals, and matches the decoded *path*.
+
+        This is for tools. Only :meth:`Rules.find` returns the rule that decides, because earlier rules override this
+        one, and some paths match no rule.
+        """
         if not path.startswith("/"):
             return False
         found = Tree([(self.template, self.methods)]).terminals(path[1:].split("/"))

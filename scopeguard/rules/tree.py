@@ -1,10 +1,10 @@
-"""Templates compiled to a tree over segments, walked by all of them at once.
+"""Match a path against many templates at once, in a tree over their segments.
 
-A walk takes the segments of a path one after the other and keeps the nodes that they lead to. It never goes back: the
-work is bounded by the number of segments times the number of nodes that match so far, whatever the path. A node finds
-its literal children by a look-up, and those with a parameter in them by one look-up for each length of literal text
-they begin or end with, so that the number of rules does not matter. Only templates that differ solely behind the
-second parameter of one segment, like ``{a}.{b}-x-{c}`` and ``{a}.{b}-y-{c}``, are tried one by one.
+A walk takes the segments of a path one after the other and keeps the nodes that match so far. It never goes back, so
+its work is at most the number of segments times the number of matching nodes. A node finds its literal children by one
+look-up, and children with parameters by one look-up for each length of text that they begin or end with. So the number
+of rules does not matter. Templates that differ only after the second parameter of a segment, such as
+``{a}.{b}-x-{c}`` and ``{a}.{b}-y-{c}``, are tried one by one.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Final
 from scopeguard.rules.template import Many, One, Rest, Template
 
 NEVER: Final = 1 << 62
-"""Behind every index: no rule."""
+"""Greater than every index. It stands for "no rule"."""
 
 
 class Terminal:
-    """Where a template ends: for each method the index of the first rule that has this template."""
+    """The end of a template, with the index of the first rule that has this template, for each method."""
 
     __slots__ = ("by_method", "other")
 
@@ -28,7 +28,10 @@ class Terminal:
         self.other: int = NEVER
 
     def add(self, index: int, methods: Iterable[str] | None) -> None:
-        """Rules come in their order, so that what is there already comes first."""
+        """Add the rule *index* for *methods*, or for all methods if it is ``None``.
+
+        Rules are added in order, so an index that is already set takes precedence.
+        """
         if self.other != NEVER:
             return
         if methods is None:
@@ -38,13 +41,21 @@ class Terminal:
                 self.by_method.setdefault(method, index)
 
     def first(self, method: str) -> int:
-        """The index of the first rule for *method*."""
+        """Return the index of the first rule for *method*, or :data:`NEVER`."""
         return self.by_method.get(method, self.other)
 
 
 class Node:
-    """A place in the tree. *one*: where a parameter alone leads. *loops*: whether segments may stay here. *chooses*:
-    whether anything but a literal and *one* leads on."""
+    """A place in the tree.
+
+    * *literals*: children for literal segments.
+    * *one*: the child for a segment that is one parameter.
+    * *parts*: children for segments with text and parameters.
+    * *rest*, *end*: the templates that match any rest of the path, and those that end here.
+    * *loops*: whether further segments may stay at this node.
+    * *chooses*: whether anything but *literals* and *one* may match the next segment.
+    * *closure*: this node, and the node that takes any number of segments from here on, if there is one.
+    """
 
     __slots__ = ("chooses", "closure", "end", "literals", "loops", "one", "parts", "rest")
 
@@ -56,11 +67,10 @@ class Node:
         self.end: Terminal | None = None
         self.loops: bool = loops
         self.chooses: bool = loops
-        # This node, and the one that takes segments in any number from here on.
         self.closure: tuple[Node, ...] = (self,)
 
     def child(self, literals: tuple[str, ...]) -> Node:
-        """Where a segment of *literals* leads, made if it is not there."""
+        """Return the child for a segment with *literals*. It is created if it does not exist."""
         if len(literals) == 1:
             return self.literals.setdefault(literals[0], Node())
         if literals == ("", ""):
@@ -71,7 +81,7 @@ class Node:
         return self.parts.child(literals)
 
     def many(self) -> Node:
-        """The node that takes any number of segments from here on; its children take the last of them."""
+        """Return the node that takes any number of segments from here on. Its children take the last of them."""
         self.chooses = True
         if len(self.closure) == 1:
             self.closure = (self, Node(loops=True))
@@ -79,8 +89,11 @@ class Node:
 
 
 class Parts:
-    """Children for segments with text and parameters in them, by the text these begin with, then the text they end
-    with. *heads* and the values in it go by the length of that text first."""
+    """Children for segments with text and parameters, by the text at their beginning, then by the text at their end.
+
+    The keys of *heads*, from the outside in: the length of the first text, that text, the length of the last text, and
+    that text.
+    """
 
     __slots__ = ("heads",)
 
@@ -88,13 +101,13 @@ class Parts:
         self.heads: dict[int, dict[str, dict[int, dict[str, Middles]]]] = {}
 
     def child(self, literals: tuple[str, ...]) -> Node:
-        """Where a segment of *literals* leads, made if it is not there."""
+        """Return the child for a segment with *literals*. It is created if it does not exist."""
         head, tail = literals[0], literals[-1]
         tails = self.heads.setdefault(len(head), {}).setdefault(head, {})
         return tails.setdefault(len(tail), {}).setdefault(tail, Middles()).child(literals[1:-1])
 
     def lead(self, segment: str, following: list[Node]) -> None:
-        """Add the children that *segment* leads to."""
+        """Add the children that match *segment* to *following*."""
         size = len(segment)
         for head, heads in self.heads.items():
             tails = heads.get(segment[:head])
@@ -107,8 +120,11 @@ class Parts:
 
 
 class Middles:
-    """Children for segments that begin and end with the same text: *one* where that is all, the others by the first
-    text between two parameters."""
+    """Children for segments that begin and end with the same texts.
+
+    *one* is the child without text between its parameters. The others are found by the first text between two
+    parameters; *lengths* are the lengths of these texts.
+    """
 
     __slots__ = ("firsts", "lengths", "one")
 
@@ -118,7 +134,7 @@ class Middles:
         self.lengths: set[int] = set()
 
     def child(self, inner: tuple[str, ...]) -> Node:
-        """Where *inner* lead, made if it is not there."""
+        """Return the child with the texts *inner* between its parameters. It is created if it does not exist."""
         if not inner:
             self.one = self.one or Node()
             return self.one
@@ -126,11 +142,11 @@ class Middles:
         return self.firsts.setdefault(inner[0], {}).setdefault(inner, Node())
 
     def lead(self, segment: str, start: int, end: int, following: list[Node]) -> None:
-        """Add the children that *segment* between *start* and *end* leads to."""
+        """Add the children that match *segment* between *start* and *end* to *following*."""
         if self.one is not None:
             following += self.one.closure
         firsts: Iterable[str] = self.firsts
-        # Whichever is less: to look for each text in the segment, or to look up each piece of the segment.
+        # Search the segment for each text, or look up each piece of the segment, whichever is less work.
         if len(self.lengths) * (end - start) < len(self.firsts):
             pieces = {segment[at : at + size] for size in self.lengths for at in range(start + 1, end - size)}
             firsts = pieces & self.firsts.keys()
@@ -141,8 +157,11 @@ class Middles:
 
 
 def fits(inner: Sequence[str], segment: str, start: int, end: int) -> bool:
-    """Whether *inner* stand in *segment* between *start* and *end* in this order, with a character or more before,
-    between and behind them. The first place of each is the best one for all that follow."""
+    """Return whether *segment* contains the texts *inner* in this order between *start* and *end*.
+
+    There must be at least one character before, between and after them. The search takes the first place of each text,
+    which leaves the most room for the following ones.
+    """
     for text in inner:
         found = segment.find(text, start + 1, end - 1)
         if found < 0:
@@ -152,7 +171,7 @@ def fits(inner: Sequence[str], segment: str, start: int, end: int) -> bool:
 
 
 class Tree:
-    """Templates in order. Where several match, the caller takes the lowest index."""
+    """The tree of templates with their methods, in order. If several match, the caller uses the lowest index."""
 
     __slots__ = ("has_loops", "root")
 
@@ -179,10 +198,10 @@ class Tree:
         return node.end
 
     def terminals(self, segments: Sequence[str]) -> list[Terminal]:
-        """The ends of all templates that match *segments*."""
+        """Return the ends of all templates that match *segments*."""
         found: list[Terminal] = []
         node = self.root
-        # Most paths meet no choice on most of their way: then there is one node, and no list of them is needed.
+        # Most nodes have a single child for a segment. This loop follows it without creating lists.
         for at, segment in enumerate(segments):
             child = node.literals.get(segment)
             if node.chooses or (child is not None and node.one is not None):
@@ -204,7 +223,7 @@ class Tree:
         return found
 
     def step(self, active: Sequence[Node], segment: str, found: list[Terminal]) -> Sequence[Node]:
-        """Where *segment* leads from the *active* nodes. Templates that take all the rest are *found* on the way."""
+        """Return the nodes after *segment* from *active*. Ends of templates for any rest are added to *found*."""
         following: list[Node] = []
         for node in active:
             if node.rest is not None:
@@ -220,5 +239,5 @@ class Tree:
                 node.parts.lead(segment, following)
             if node.loops:
                 following.append(node)
-        # Behind a loop one node may be reached in several ways, and without this the more often the longer the path.
+        # After a loop, a node may be reached in several ways. Without this, their number would grow with the path.
         return tuple(dict.fromkeys(following)) if self.has_loops and len(following) > 1 else following

@@ -187,7 +187,7 @@ def test_below_well_known_there_is_what_the_app_has_under_the_rules_of_everythin
     ("options", "said"),
     [
         (("--trusted-proxy", "proxy.internal"), "Error: --trusted-proxy: 'proxy.internal' does not appear to be"),
-        (("--root-path", "api"), "Error: root_path: must be the prefix that the app takes off paths"),
+        (("--root-path", "api"), "Error: root_path: must be the prefix that the app removes from paths"),
         (("--workers", "0"), "0 is not in the range"),
         (("--grace", "0"), "0 is not in the range"),
         (("--access-log", "xml"), "'xml' is not one of"),

@@ -529,7 +529,7 @@ def untyped(constructor: Any) -> Any:
         ),
         (lambda: untyped(Guard)(ISSUER, store="redis://x"), "store: must be an object with the methods get, put"),
         (lambda: untyped(Guard)(ISSUER, store=FakeAuthority), "store: .* not the class FakeAuthority"),
-        (lambda: untyped(Protected)(GUARD, optional="false"), "optional: true or false, not str"),
+        (lambda: untyped(Protected)(GUARD, optional="false"), "optional: must be true or false, not str"),
         (lambda: ClientCredentials("https://as.test/t", "c", "s", origins=[]), "origins: must not be empty"),
         (lambda: untyped(ClientCredentials)(None, "c", "s"), "token_url: must be a string, not NoneType"),
     ],

@@ -390,7 +390,7 @@ def test_a_setting_is_refused_when_it_is_of_another_kind(table: str, key: str):
     with pytest.raises(ConfigurationError) as caught:
         settings_from(documents[table], BASE, file="api.toml")
     assert f": {key}: " in str(caught.value)
-    assert f"needed, not a date or time; as in: {key} = " in str(caught.value)
+    assert f", not a date or time, as in: {key} = " in str(caught.value)
 
 
 # -- introspection, and what is shared
@@ -550,7 +550,7 @@ def test_a_contract_alone_denies_what_it_does_not_describe(tmp_path: Path):
     _, arguments = settings_from(tomllib.loads(text), tmp_path, file="api.toml")
     assert arguments["rules"].deny_unmatched
     assert arguments["rules"].find("GET", "/v1/a").access == all_of("read")
-    with pytest.raises(ConfigurationError, match=r"ignore_schemes: other is a security scheme of no document"):
+    with pytest.raises(ConfigurationError, match=r"ignore_schemes: other is not a security scheme of any document"):
         settings_from(tomllib.loads(text.replace('"apiKey"', '"apiKey", "other"')), tmp_path, file="api.toml")
     with pytest.raises(ConfigurationError, match=r"\[contract\]: undeclared: 'open' is not one of"):
         settings_from(tomllib.loads(text.replace('"deny"', '"open"')), tmp_path, file="api.toml")
@@ -559,7 +559,7 @@ def test_a_contract_alone_denies_what_it_does_not_describe(tmp_path: Path):
 def test_two_prefixes_are_refused_with_their_place(tmp_path: Path):
     (tmp_path / "bigquery.v2.json").write_text(FILES["bigquery.v2.json"], "utf-8")
     text = f'{ISSUERS}[contract]\ngoogle_discovery = "bigquery.v2.json"\n[scopes]\nprefix = "x:"'
-    with pytest.raises(ConfigurationError, match=r"api.toml: \[scopes\]: prefix: .* cannot both be left out"):
+    with pytest.raises(ConfigurationError, match=r"api.toml: \[scopes\]: prefix: .* different prefixes"):
         settings_from(tomllib.loads(text), tmp_path, file="api.toml")
 
 
@@ -571,54 +571,54 @@ RIVALS = TWO_OPAQUE.replace("validate", "opaque_prefixes = ['o_']\nvalidate")
 JWT_PROOF = "[issuers.introspection]\nclient_id = 'x'\nauth = 'private_key_jwt'\nprivate_key = 'x'"
 REFUSED = [
     # nothing to start from
-    ("", "top level: issuers: there is none"),
+    ("", "top level: issuers: is missing"),
     ('[[issuers]]\naudience = "a"', "[[issuers]] 1: url: is missing"),
     ('[[issuers]]\nurl = "https://as.test"', "[[issuers]] 1: audience: is missing"),
     # unknown, misplaced, later
     (f'resorce = "https://api.test"\n{ISSUERS}', "top level: resorce: unknown key; did you mean resource?"),
     (f"{ISSUERS}algoritms = []", "[[issuers]] 1: algoritms: unknown key; did you mean algorithms?"),
-    (f"error_body = 'html'\n{ISSUERS}", "top level: error_body: 'html' is none of problem, google"),
+    (f"error_body = 'html'\n{ISSUERS}", "top level: error_body: must be one of 'problem', 'google', not 'html'"),
     (f"error_body = 1\n{ISSUERS}", "top level: error_body: "),
-    (f"zzz = 1\n{ISSUERS}", "top level: zzz: unknown key; known are audit, challenge, contract, cors_preflight"),
+    (f"zzz = 1\n{ISSUERS}", "top level: zzz: unknown key; use one of audit, challenge, contract, cors_preflight"),
     (f"{ISSUERS}[issuers.key_set]\ntll = 1", "[issuers.key_set] of [[issuers]] 1: tll: unknown key; did you mean ttl?"),
     (f"{ISSUERS}[scopes]\nimplis = 1", "[scopes]: implis: unknown key; did you mean implies?"),
     (f"{ISSUERS}[token_sources]\nmethod = []", "[token_sources]: method: unknown key; did you mean methods?"),
     (f'{ISSUERS}[[rules]]\npath = "/"\nanyof = []', "[[rules]] 1: anyof: unknown key; did you mean any_of?"),
-    (f'{ISSUERS}realm = "x"', "[[issuers]] 1: realm: is a key of the top level, and stands here in another table"),
-    (f'leeway = 3\n{ISSUERS}', "top level: leeway: is a key of [[issuers]], and stands here in another table"),
+    (f'{ISSUERS}realm = "x"', "[[issuers]] 1: realm: belongs in the top level, not in this table"),
+    (f'leeway = 3\n{ISSUERS}', "top level: leeway: belongs in [[issuers]], not in this table"),
     (f'{ISSUERS}preset = "entra"', "[[issuers]] 1: url: is not an argument of the preset entra, which takes tenant"),
     # contracts
     (f"{ISSUERS}[contract]", "[contract]: openapi: is missing; name a document"),
-    (f"{ISSUERS}[contract]\nopenapi = []", "openapi: a path or a list of paths is needed, not an empty list"),
+    (f"{ISSUERS}[contract]\nopenapi = []", "openapi: must be a path or a list of paths, not an empty list"),
     (f"{ISSUERS}[contract]\nopenapi = 'x'", "[contract]: openapi: /etc/api/x: cannot be read: No such file"),
     (f"{ISSUERS}[contract]\ngoogle_discovery = 'x'", "[contract]: google_discovery: /etc/api/x: cannot be read"),
-    (f"{ISSUERS}[contract]\nopenapi = 'file:x'", "[contract]: openapi: write the path itself"),
+    (f"{ISSUERS}[contract]\nopenapi = 'file:x'", "[contract]: openapi: must be the path itself"),
     (f"{ISSUERS}[contract]\nopen_api = 'x'", "[contract]: open_api: unknown key; did you mean openapi?"),
-    (f"{ISSUERS}[contract]\nopenapi = ['a', 'b']\nbase_path = '/v1'", "base_path: is of one document, and there are"),
+    (f"{ISSUERS}[contract]\nopenapi = ['a', 'b']\nbase_path = '/v1'", "base_path: cannot apply to several documents"),
     (f"{ISSUERS}[scopes]\ncatalog = 'x.toml'", "[scopes]: catalog: x.toml: cannot be read: No such file"),
     (f"{ISSUERS}[scopes]\nprefix = 'a b'", "[scopes]: prefix: 'a b' holds several scopes"),
     (f"{ISSUERS}[scopes.descriptions]\n'a b' = 'x'", "[scopes]: descriptions: 'a b' holds several scopes"),
-    (f"{ISSUERS}[scopes.descriptions]\na = 7", "[scopes]: descriptions: a: a string is needed, not a whole number"),
-    (f'profile = "fapi2"\n{ISSUERS}', "top level: profile: is known and not available in this version; set"),
-    (f'{ISSUERS}validate = "auto"', "[[issuers]] 1: validate = 'auto' needs introspection settings: who asks"),
+    (f"{ISSUERS}[scopes.descriptions]\na = 7", "[scopes]: descriptions: a: must be a string, not a whole number"),
+    (f'profile = "fapi2"\n{ISSUERS}', "top level: profile: is not available in this version; set"),
+    (f'{ISSUERS}validate = "auto"', "[[issuers]] 1: introspection: validate = 'auto' needs an Introspection"),
     (f'{ISSUERS}validate = "saml"', "[[issuers]] 1: validate: 'saml' is not one of 'jwt', 'introspection', 'auto'"),
-    (f"{ISSUERS}{ASKING}", '[[issuers]] 1: introspection: has no use with validate = "jwt"'),
+    (f"{ISSUERS}{ASKING}", '[[issuers]] 1: introspection: has no effect with validate = "jwt"'),
     # introspection
-    (f"{ISSUERS}introspection = 5", "[[issuers]] 1: introspection: a table is needed, not a whole number"),
-    (f"{ISSUERS}[issuers.introspection]\nsecret = 'x'", "[issuers.introspection] of [[issuers]] 1: secret: is a key"),
-    (f"{ISSUERS}[issuers.introspection]\nclient_id = 'x'", "1: introspection.client_secret is missing; auth ="),
+    (f"{ISSUERS}introspection = 5", "[[issuers]] 1: introspection: must be a table, not a whole number"),
+    (f"{ISSUERS}[issuers.introspection]\nsecret = 'x'", "[issuers.introspection] of [[issuers]] 1: secret: belongs in"),
+    (f"{ISSUERS}[issuers.introspection]\nclient_id = 'x'", "1: introspection.client_secret: is missing; auth ="),
     (f"{ISSUERS}{ASKING}auth = 'x'", "[issuers.introspection] of [[issuers]] 1: introspection.auth: 'x' is not one of"),
-    (f"{ISSUERS}{ASKING}ttl = -1", "introspection.ttl: not less than 0"),
+    (f"{ISSUERS}{ASKING}ttl = -1", "introspection.ttl: must be at least 0 seconds, not -1"),
     (f"{ISSUERS}validate = 'auto'\n{ASKING}endpoint = 'http://x.test'", "endpoint: 'http://x.test' is cleartext"),
     (f"{ISSUERS}{ASKING}key_id = 'env:NOPE'", "key_id: the environment variable NOPE is not set"),
     (f"{ISSUERS}{JWT_PROOF}", "private_key: private_key_jwt: not a private key for RS256"),
-    (f"{ISSUERS}{ASKING}private_key = 5", "private_key: a string with PEM text, or a table with a JWK, is needed"),
-    (TWO_OPAQUE, "[[issuers]] 2: opaque_prefixes: any opaque token may be one of [[issuers]] 1 already"),
-    (RIVALS, "2: opaque_prefixes: 'o_' is a prefix of [[issuers]] 1 already"),
-    (f"{ISSUERS}opaque_prefixes = ['']\nvalidate = 'auto'\n{ASKING}", "opaque_prefixes: an empty prefix fits every"),
+    (f"{ISSUERS}{ASKING}private_key = 5", "private_key: must be a string with PEM text, or a table with a JWK"),
+    (TWO_OPAQUE, "[[issuers]] 2: opaque_prefixes: is missing here and in [[issuers]] 1"),
+    (RIVALS, "2: opaque_prefixes: 'o_' is already a prefix of [[issuers]] 1"),
+    (f"{ISSUERS}opaque_prefixes = ['']\nvalidate = 'auto'\n{ASKING}", "opaque_prefixes: an empty prefix matches every"),
     # the network
-    (f"insecure_http_dangerously = ['keycloak']\n{ISSUERS}", "dangerously: 'keycloak' is not a host and its port"),
-    (f"insecure_http_dangerously = 'a:1'\n{ISSUERS}", "dangerously: a list of strings is needed, not a string"),
+    (f"insecure_http_dangerously = ['keycloak']\n{ISSUERS}", "dangerously: 'keycloak' is not a host with a port"),
+    (f"insecure_http_dangerously = 'a:1'\n{ISSUERS}", "dangerously: must be a list of strings, not a string"),
     (f"{ISSUERS}insecure_http_dangerously = ['*:80']", "1: insecure_http_dangerously: '*:80' is not a host"),
     (f"resource = 'http://api:8000'\n{ISSUERS}", "resource: 'http://api:8000' is cleartext; use https; for a"),
     (f"{ISSUERS}jwks_uri = 'http://k/'", 'set insecure_http_dangerously = ["k:80"]'),
@@ -626,64 +626,64 @@ REFUSED = [
     (f"{ISSUERS}[transport]\nproxy = 'proxy:3128'", "[transport]: proxy: write a URL, as in"),
     (f"{ISSUERS}[transport]\nproxy = 'env:NOPE'", "[transport]: proxy: the environment variable NOPE is not set"),
     (f"{ISSUERS}[transport]\ncafile = 'x'", "[transport]: cafile: unknown key; did you mean ca_file?"),
-    (f"proxy = 'http://p:1'\n{ISSUERS}", "top level: proxy: is a key of [transport], and stands here in another table"),
+    (f"proxy = 'http://p:1'\n{ISSUERS}", "top level: proxy: belongs in [transport], not in this table"),
     # challenges
-    (f"{ISSUERS}[challenge]\nrealm = 'x'", "[challenge]: realm: is a key of the top level, and stands here in another"),
+    (f"{ISSUERS}[challenge]\nrealm = 'x'", "[challenge]: realm: belongs in the top level, not in this table"),
     (f"{ISSUERS}[challenge]\nparameters = {{ scope = 'x' }}", "[challenge]: challenge parameter 'scope': not a token"),
     (f"{ISSUERS}[challenge]\nerror_uri = 'x'", "[challenge]: error_uri: 'x' is not an absolute URI"),
-    (f"{ISSUERS}[challenge]\nbody = 'google'", "[challenge]: body: unknown key; known are error_uri, hide_forbidden"),
+    (f"{ISSUERS}[challenge]\nbody = 'google'", "[challenge]: body: unknown key; use one of error_uri, hide_forbidden"),
     # what is shared
     (f"{ISSUERS}[store]\nredis = 'x'", "[store]: store: the Redis URL must begin with redis://"),
-    (f"{ISSUERS}[store]\nprefix = 'x'", "[store]: redis: is missing; write its URL, as in: redis = "),
+    (f"{ISSUERS}[store]\nprefix = 'x'", "[store]: redis: is missing; set it to a URL, as in: redis = "),
     (f"{ISSUERS}[store]\nredis = 'redis://x'\ntimeout = 0", "[store]: store: timeout must be a number of seconds"),
     (f"{ISSUERS}[store]\nredis = 'redis://x'\nsecret = 'env:EMPTY'", "secret: the environment variable EMPTY is empty"),
-    (f"{ISSUERS}[token_cache]\nmax_bytes = 0", "[token_cache]: token_cache: max_bytes: 0 must be greater than 0"),
-    (f"token_cache = \"on\"\n{ISSUERS}", 'token_cache: "off", or a table, is needed'),
-    (f"{ISSUERS}[revocation]\nmax_lag = 0", "[revocation]: revocation.max_lag: 0 must be greater than 0"),
+    (f"{ISSUERS}[token_cache]\nmax_bytes = 0", "[token_cache]: token_cache: max_bytes: must be greater than 0, not 0"),
+    (f"token_cache = \"on\"\n{ISSUERS}", 'token_cache: must be "off", or a table, not a string'),
+    (f"{ISSUERS}[revocation]\nmax_lag = 0", "[revocation]: revocation.max_lag: must be greater than 0, not 0"),
     (f"{ISSUERS}[revocation]\nfail_open = true", "fail_open: unknown key; did you mean fail_open_dangerously?"),
     # kinds
-    (f"resource = 1\n{ISSUERS}", "top level: resource: a string is needed, not a whole number; as in: resource = "),
-    (f"require_https = 'yes'\n{ISSUERS}", "require_https: true or false is needed, not a string; as in: require_https"),
-    (f"public = '/x'\n{ISSUERS}", "top level: public: a list of strings is needed, not a string; as in: public = "),
-    (f"public = [1, '/x']\n{ISSUERS}", "a list of strings is needed, not a list with a string and a whole number"),
-    (f"token_sources = 'header'\n{ISSUERS}", "token_sources: a list of strings, or a table, is needed, not a string"),
-    ("[issuers]\nurl = 'x'", "issuers: a list of tables, each begun by [[issuers]], is needed, not a table"),
-    (f"{ISSUERS}leeway = '30'", "[[issuers]] 1: leeway: a number is needed, not a string; as in: leeway = 30"),
-    (f"{ISSUERS}leeway = true", "[[issuers]] 1: leeway: a number is needed, not true or false"),
-    (f"{ISSUERS}algorithms = 'RS256'", "[[issuers]] 1: algorithms: a list of strings is needed, not a string"),
-    (f"{ISSUERS}typ = [1.5]", "[[issuers]] 1: typ: a string or a list of strings is needed, not a list with a number"),
-    (f"{ISSUERS}key_set = 5", "[[issuers]] 1: key_set: a table is needed, not a whole number"),
-    (f"{ISSUERS}[issuers.key_set]\nmax_keys = 1.5", "max_keys: a whole number is needed, not a number"),
-    (f"{ISSUERS}expected_claims = {{ tid = 7 }}", "expected_claims: tid: a string, true or false, or a list of these"),
-    (f"{ISSUERS}aliases = {{ a = {{ tid = 7 }} }}", "[[issuers]] 1: aliases: a: tid: a string is needed"),
-    (f"{ISSUERS}scope_claims = [[]]", "scope_claims: a list of claims, each a string or a table with claim and form"),
+    (f"resource = 1\n{ISSUERS}", "top level: resource: must be a string, not a whole number, as in: resource = "),
+    (f"require_https = 'yes'\n{ISSUERS}", "require_https: must be true or false, not a string, as in: require_https"),
+    (f"public = '/x'\n{ISSUERS}", "top level: public: must be a list of strings, not a string, as in: public = "),
+    (f"public = [1, '/x']\n{ISSUERS}", "must be a list of strings, not a list with a string and a whole number"),
+    (f"token_sources = 'header'\n{ISSUERS}", "token_sources: must be a list of strings, or a table, not a string"),
+    ("[issuers]\nurl = 'x'", "issuers: must be a list of tables, which [[issuers]] begin, not a table"),
+    (f"{ISSUERS}leeway = '30'", "[[issuers]] 1: leeway: must be a number, not a string, as in: leeway = 30"),
+    (f"{ISSUERS}leeway = true", "[[issuers]] 1: leeway: must be a number, not true"),
+    (f"{ISSUERS}algorithms = 'RS256'", "[[issuers]] 1: algorithms: must be a list of strings, not a string"),
+    (f"{ISSUERS}typ = [1.5]", "[[issuers]] 1: typ: must be a string or a list of strings, not a list with a number"),
+    (f"{ISSUERS}key_set = 5", "[[issuers]] 1: key_set: must be a table, not a whole number"),
+    (f"{ISSUERS}[issuers.key_set]\nmax_keys = 1.5", "max_keys: must be a whole number, not a number"),
+    (f"{ISSUERS}expected_claims = {{ tid = 7 }}", "expected_claims: tid: must be a string, true or false"),
+    (f"{ISSUERS}aliases = {{ a = {{ tid = 7 }} }}", "[[issuers]] 1: aliases: a: tid: must be a string"),
+    (f"{ISSUERS}scope_claims = [[]]", "scope_claims: must be a list of claims, each a string or a table"),
     (f"{ISSUERS}scope_claims = [{{ form = 'list' }}]", "[[issuers]] 1: scope_claims: an item has no claim"),
-    (f"{ISSUERS}implies = {{ all = 'read' }}", "[[issuers]] 1: implies: all: a list of strings is needed"),
-    (f'{ISSUERS}[[rules]]\npath = "/"\npublic = false', "[[rules]] 1: public: true, or no such line at all, is needed"),
+    (f"{ISSUERS}implies = {{ all = 'read' }}", "[[issuers]] 1: implies: all: must be a list of strings"),
+    (f'{ISSUERS}[[rules]]\npath = "/"\npublic = false', "[[rules]] 1: public: must be true or left out, not false"),
     # values
     (f"resource = 'http://api.test'\n{ISSUERS}", "top level: resource: 'http://api.test' is cleartext"),
     (f"realm = 'ü'\n{ISSUERS}", "top level: realm: 'ü' is not allowed in a header"),
     (f"public = ['x']\n{ISSUERS}", "top level: public: rule 'x': a path must begin with /"),
     (f"token_sources = ['cookie']\n{ISSUERS}", "token_sources: 'cookie' is not one of 'header', 'query', 'form'"),
     (f"token_sources = []\n{ISSUERS}", "top level: token_sources: name at least one place"),
-    (f"{ISSUERS}[token_sources]\nmax_form_bytes = 0", "[token_sources]: max_form_bytes: 0 must be greater than 0"),
+    (f"{ISSUERS}[token_sources]\nmax_form_bytes = 0", "[token_sources]: max_form_bytes: must be greater than 0, not 0"),
     ("[[issuers]]\nurl = 'http://as.test'\naudience = 'a'", "[[issuers]] 1: url: 'http://as.test' is cleartext"),
     ("[[issuers]]\nurl = ''\naudience = 'a'", "[[issuers]] 1: url: must be the URL of the authorization server"),
-    (f"{ISSUERS}{ISSUERS}", "[[issuers]] 2: url: 'https://as.test' is the issuer of [[issuers]] 1 already"),
-    (f"{ISSUERS}leeway = 301", "[[issuers]] 1: leeway: 301 seconds; it must lie between 0 and 300"),
+    (f"{ISSUERS}{ISSUERS}", "[[issuers]] 2: url: 'https://as.test' is already the issuer of [[issuers]] 1"),
+    (f"{ISSUERS}leeway = 301", "[[issuers]] 1: leeway: must be from 0 to 300 seconds, not 301"),
     (f"{ISSUERS}algorithms = ['HS256']", "[[issuers]] 1: algorithms: HS256 is symmetric"),
     (f"{ISSUERS}jwks_uri = 'ftp://x'", "[[issuers]] 1: jwks_uri: 'ftp://x' is not an https URL"),
-    (f"{ISSUERS}jwks_file = 'file:x'", "[[issuers]] 1: jwks_file: write the path itself"),
-    (f"{ISSUERS}jwks_file = 'x'\njwks_uri = 'https://x'", "jwks_file and jwks_uri are alternatives; keep one"),
-    (f"{ISSUERS}any_audience_dangerously = true", "[[issuers]] 1: audience: and any_audience_dangerously contradict"),
+    (f"{ISSUERS}jwks_file = 'file:x'", "[[issuers]] 1: jwks_file: must be the path itself"),
+    (f"{ISSUERS}jwks_file = 'x'\njwks_uri = 'https://x'", "jwks_file and jwks_uri exclude each other; keep one"),
+    (f"{ISSUERS}any_audience_dangerously = true", "[[issuers]] 1: audience: contradicts any_audience_dangerously"),
     (f"{ISSUERS}scope_claims = [{{ claim = 'x', form = 'y' }}]", "[[issuers]] 1: scope_claims['x']: 'y'"),
     (f"{ISSUERS}implies = {{ 'a b' = ['c'] }}", "[[issuers]] 1: implies: 'a b' holds several scopes"),
     (f"{ISSUERS}keys = {{ keys = [{{ kty = 'oct', k = 'x' }}] }}", "[[issuers]] 1: keys: "),
-    (f"{ISSUERS}[issuers.key_set]\nttl = 1", "key_set] of [[issuers]] 1: key_set: needs min_ttl <= ttl"),
-    (f"{ISSUERS}[issuers.key_set]\nttl = 0", "key_set] of [[issuers]] 1: key_set.ttl: 0 must be greater than 0"),
+    (f"{ISSUERS}[issuers.key_set]\nttl = 1", "key_set] of [[issuers]] 1: key_set: must have min_ttl <= ttl"),
+    (f"{ISSUERS}[issuers.key_set]\nttl = 0", "key_set] of [[issuers]] 1: key_set.ttl: must be greater than 0, not 0"),
     (f"{ISSUERS}[scopes.implies]\n'a b' = ['c']", "[scopes]: implies: 'a b' holds several scopes"),
     (f"{ISSUERS}[[rules]]\npublic = true", "[[rules]] 1: path: is missing"),
-    (f"{ISSUERS}[[rules]]\npath = '/'", "[[rules]] 1: path: a rule says exactly one of any_of, all_of, public"),
+    (f"{ISSUERS}[[rules]]\npath = '/'", "[[rules]] 1: path: a rule needs exactly one of any_of, all_of, public"),
     (f"{ISSUERS}[[rules]]\npath = '/'\npublic = true\noptional = true", "public and optional: contradict each other"),
     (f"{ISSUERS}[[rules]]\npath = 'x'\npublic = true", "[[rules]] 1: path: rule 'x': a path must begin with /"),
     (f"{ISSUERS}[[rules]]\npath = '/x/*'\npublic = true", "[[rules]] 1: path: rule '/x/*': wildcards are"),
@@ -729,8 +729,8 @@ def test_a_file_is_read_and_paths_are_relative_to_it(tmp_path: Path):
     ("content", "message"),
     [
         (None, "cannot be read: No such file or directory"),
-        (b"\xff", "cannot be read: not UTF-8"),
-        (b"x" * (1024 * 1024 + 1), "cannot be read: larger than 1048576 bytes"),
+        (b"\xff", "cannot be read: it is not UTF-8"),
+        (b"x" * (1024 * 1024 + 1), "cannot be read: it is larger than 1048576 bytes"),
         (b"a = ", "not TOML: Invalid value"),
     ],
 )

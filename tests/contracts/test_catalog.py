@@ -46,7 +46,7 @@ def test_two_catalogs_are_joined():
     assert dict(joined.descriptions) == {"b": "new", "c": "", "a": "A"}
     assert {scope: set(implied) for scope, implied in joined.implies.items()} == {"a": {"b", "c"}}
     assert joined.prefix == (two | one).prefix == PREFIX
-    with pytest.raises(ConfigurationError, match="cannot both be left out"):
+    with pytest.raises(ConfigurationError, match="different prefixes"):
         one | ScopeCatalog(prefix="https://other.test/")
     no_catalog: Any = {"a": "A"}
     with pytest.raises(TypeError):
@@ -57,10 +57,10 @@ def test_two_catalogs_are_joined():
     ("settings", "message"),
     [
         ({"descriptions": {"a b": ""}}, "descriptions: 'a b' holds several scopes"),
-        ({"descriptions": {"a": 7}}, r"descriptions\['a'\]: a text, not int"),
-        ({"descriptions": ["a"]}, "descriptions: write what each scope means"),
+        ({"descriptions": {"a": 7}}, r"descriptions\['a'\]: must be a string, not int"),
+        ({"descriptions": ["a"]}, "descriptions: must be a table of scopes and texts"),
         ({"implies": {"a": "b"}}, r"implies\['a'\]: must be a list"),
-        ({"prefix": 7}, "prefix: a string"),
+        ({"prefix": 7}, "prefix: must be a string"),
         ({"prefix": "a b"}, "prefix: 'a b' holds several scopes"),
     ],
 )
@@ -85,7 +85,7 @@ def test_it_is_read_from_documents():
     assert (found.prefix, found.describe("a")) == (google, "A")
     assert "https://mail.google.com/" in found
     assert ScopeCatalog.from_google_discovery({}).prefix == ""
-    with pytest.raises(ConfigurationError, match="scopes: an object with a description"):
+    with pytest.raises(ConfigurationError, match="scopes: must be an object with a description"):
         ScopeCatalog.from_google_discovery({"auth": {"oauth2": {"scopes": []}}})
 
 
@@ -99,9 +99,9 @@ def test_it_is_read_from_toml(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("description = {}", "scopes.toml: description: unknown key; known are prefix, descriptions, implies"),
+        ("description = {}", "scopes.toml: description: unknown key; use one of prefix, descriptions, implies"),
         ("descriptions = ", "scopes.toml: not TOML"),
-        ("prefix = 7", "scopes.toml: prefix: a string"),
+        ("prefix = 7", "scopes.toml: prefix: must be a string"),
         ("implies = 7", "scopes.toml: implies: must map scopes"),
         (None, "scopes.toml: cannot be read: No such file"),
     ],

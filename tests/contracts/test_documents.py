@@ -45,12 +45,12 @@ def test_what_was_parsed_already_is_taken_as_it_is():
         ("a.json", b"a: 1", "a.json: not JSON in UTF-8 .YAML is read from files named"),
         ("a.json", b"\xff", "a.json: not JSON in UTF-8"),
         ("a.json", b"[" * 100_000, "a.json: not JSON in UTF-8"),
-        ("a.json", b"[]", "a.json: the document is no object"),
+        ("a.json", b"[]", "a.json: the document must be an object"),
         ("a.json", b'{"x": {"a": 1, "a": 2}}', "a.json: an object has the member a twice"),
         ("a.yaml", b"x:\n  a: 1\n  a: 2\n", "a.yaml: an object has the member a twice"),
         ("a.yaml", b"a: [", "a.yaml: not YAML"),
         ("a.yaml", b"!!python/object/apply:os.system [x]", "a.yaml: not YAML"),
-        ("a.yaml", b"", "a.yaml: the document is no object"),
+        ("a.yaml", b"", "a.yaml: the document must be an object"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_its_name(tmp_path: Path, name: str, content: bytes | None, message: str):
@@ -62,7 +62,7 @@ def test_what_cannot_be_read_is_refused_with_its_name(tmp_path: Path, name: str,
 
 @pytest.mark.parametrize("source", ["a\x00b", 7, None])
 def test_what_is_no_path_is_refused(source: Any):
-    with pytest.raises(ConfigurationError, match="a document or the path of one is needed"):
+    with pytest.raises(ConfigurationError, match="must be a document or the path of one"):
         read_document(source)
 
 

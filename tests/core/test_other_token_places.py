@@ -160,9 +160,9 @@ def test_forwarded_source_needs_a_trusted_sender(authority: FakeAuthority):
 
 
 def test_unix_socket_peer_is_trusted_if_configured():
-    assert forwarded_header(proxies=["unix"]).believes(None)
-    assert not forwarded_header().believes(None)
-    assert forwarded_header(proxies=["*"]).believes(None)
+    assert forwarded_header(proxies=["unix"]).trusts(None)
+    assert not forwarded_header().trusts(None)
+    assert forwarded_header(proxies=["*"]).trusts(None)
 
 
 # -- subprotocols of websockets

@@ -126,7 +126,7 @@ def test_invalid_settings_are_refused(wrong: dict[str, Any]):
 
 @pytest.mark.parametrize("wrong", [None, True, "on", {"level": "info"}])
 def test_the_setting_is_a_policy_or_off(new_guard: Callable[..., Guard], wrong: Any):
-    with pytest.raises(ConfigurationError, match='refusal_log: a RefusalLog, or "off", not'):
+    with pytest.raises(ConfigurationError, match='refusal_log: must be a RefusalLog or "off", not'):
         new_guard(refusal_log=wrong)
 
 

@@ -224,7 +224,7 @@ def test_backends_can_be_named_in_the_configuration_file(tmp_path: Path):
     with pytest.raises(ConfigurationError, match=r"api.toml: top level: signature_backends: must be one of awscrt, "):
         read_settings(path)
     path.write_text("signature_backends = true\n" + text)
-    with pytest.raises(ConfigurationError, match=r"signature_backends: a list of strings is needed, not true or false"):
+    with pytest.raises(ConfigurationError, match=r"signature_backends: must be a list of strings, not true"):
         read_settings(path)
 
 

@@ -319,18 +319,18 @@ def test_keys_of_other_regions_may_be_elsewhere():
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        ({"key_url_template": "https://keys.example/"}, "key_url_template: ends in /{kid}"),
-        ({"key_url_template": "https://{kid}.example/"}, "key_url_template: ends in /{kid}"),
-        ({"key_url_template": "https://keys.example/{kid}/x"}, "key_url_template: ends in /{kid}"),
-        ({"key_url_template": "https://keys.example/k{kid}"}, "key_url_template: ends in /{kid}"),
+        ({"key_url_template": "https://keys.example/"}, "key_url_template: must end in /{kid}"),
+        ({"key_url_template": "https://{kid}.example/"}, "key_url_template: must end in /{kid}"),
+        ({"key_url_template": "https://keys.example/{kid}/x"}, "key_url_template: must end in /{kid}"),
+        ({"key_url_template": "https://keys.example/k{kid}"}, "key_url_template: must end in /{kid}"),
         ({"key_url_template": "https://keys.example?k=/{kid}"}, "key_url_template: .*query or fragment"),
         ({"key_url_template": "http://keys.example/{kid}"}, "key_url_template: .*cleartext"),
         ({"key_url_template": "https:///{kid}"}, "key_url_template: .*not an https URL"),
-        ({"key_url_template": ["https://keys.example/{kid}"]}, "key_url_template: ends in /{kid}"),
-        ({"jwks_uri": "https://as.example/k"}, "jwks_uri and key_url_template are alternatives"),
-        ({"token_header": None}, "padded_segments and header_claims: only with token_header"),
-        ({"token_header": None, "padded_segments": False}, "padded_segments and header_claims: only with token_header"),
-        ({"padded_segments": "false"}, "padded_segments: true or false, not str"),
+        ({"key_url_template": ["https://keys.example/{kid}"]}, "key_url_template: must be a string, not list"),
+        ({"jwks_uri": "https://as.example/k"}, "jwks_uri and key_url_template exclude each other"),
+        ({"token_header": None}, "padded_segments: has no effect without token_header"),
+        ({"token_header": None, "padded_segments": False}, "header_claims: has no effect without token_header"),
+        ({"padded_segments": "false"}, "padded_segments: must be true or false, not str"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings: Any, problem: str):

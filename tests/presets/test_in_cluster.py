@@ -172,10 +172,10 @@ def test_no_connection_is_left_open(cluster: Cluster):
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        ({}, "only with jwks_uri"),
-        ({"metadata_url": "https://as.example/m"}, "only with jwks_uri"),
-        ({"jwks_file": "keys.json"}, "only with jwks_uri"),
-        ({"keys": {"keys": []}}, "only with jwks_uri"),
+        ({}, "has no effect without jwks_uri"),
+        ({"metadata_url": "https://as.example/m"}, "has no effect without jwks_uri"),
+        ({"jwks_file": "keys.json"}, "has no effect without jwks_uri"),
+        ({"keys": {"keys": []}}, "has no effect without jwks_uri"),
     ],
 )
 def test_credentials_go_only_where_the_operator_says(name: str, settings: Any, problem: str):
@@ -185,5 +185,7 @@ def test_credentials_go_only_where_the_operator_says(name: str, settings: Any, p
 
 @pytest.mark.parametrize("path", ["", 7, ["a"]])
 def test_a_file_is_named_by_a_path(path: Any):
-    with pytest.raises(ConfigurationError, match="jwks_bearer_file: the path of a file that holds a bearer token"):
+    with pytest.raises(
+        ConfigurationError, match="jwks_bearer_file: must be the path of a file that holds a bearer token"
+    ):
         Issuer("https://as.example", audience=API, jwks_uri="https://as.example/k", jwks_bearer_file=path)

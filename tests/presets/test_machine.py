@@ -145,8 +145,8 @@ def accepted(world: World) -> AccessToken:
 )
 def test_a_sign_is_shown_when_all_of_it_holds(sign: Any, shown: list[Any], not_shown: list[Any]):
     found = MachineSign(machine=True, **sign)
-    assert all(found.shown_by(claims, "s", "c") for claims in shown)
-    assert not any(found.shown_by(claims, "s", "c") for claims in not_shown)
+    assert all(found.applies(claims, "s", "c") for claims in shown)
+    assert not any(found.applies(claims, "s", "c") for claims in not_shown)
 
 
 def test_the_first_sign_that_is_shown_decides():
@@ -159,13 +159,13 @@ def test_the_first_sign_that_is_shown_decides():
 @pytest.mark.parametrize(
     ("sign", "problem"),
     [
-        ({"machine": "false"}, "machine_signs: machine: true or false, not str"),
-        ({"subject_is_client": 1}, "machine_signs: subject_is_client: true or false, not int"),
-        ({"present": ["a"]}, "machine_signs: present: a table"),
-        ({"present": {"a": "("}}, r"machine_signs: present\['a'\]: a regular expression .*unterminated"),
-        ({"present": {"a": 7}}, r"machine_signs: present\['a'\]: a regular expression .*not int"),
-        ({"absent": 7}, "machine_signs: absent: a string or a list"),
-        ({"equal": ("a",)}, "machine_signs: equal: name two claims"),
+        ({"machine": "false"}, "machine_signs: machine: must be true or false, not str"),
+        ({"subject_is_client": 1}, "machine_signs: subject_is_client: must be true or false, not int"),
+        ({"present": ["a"]}, "machine_signs: present: must be a table"),
+        ({"present": {"a": "("}}, r"machine_signs: present\['a'\]: must be a regular expression .*unterminated"),
+        ({"present": {"a": 7}}, r"machine_signs: present\['a'\]: must be a regular expression .*not int"),
+        ({"absent": 7}, "machine_signs: absent: must be a string or a list"),
+        ({"equal": ("a",)}, "machine_signs: equal: must name at least two claims"),
     ],
 )
 def test_a_sign_that_means_nothing_is_refused(sign: Any, problem: str):
@@ -175,5 +175,5 @@ def test_a_sign_that_means_nothing_is_refused(sign: Any, problem: str):
 
 def test_only_signs_are_signs():
     no_sign: Any = {"machine": True}
-    with pytest.raises(ConfigurationError, match="machine_signs: every item is a MachineSign"):
+    with pytest.raises(ConfigurationError, match="machine_signs: every item must be a MachineSign"):
         Issuer("https://as.example", audience=API, machine_signs=(no_sign,))

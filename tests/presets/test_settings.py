@@ -65,18 +65,18 @@ def test_the_resource_is_the_audience_where_the_preset_needs_one():
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("preset = 7", "preset: a string is needed, as in"),
-        ('preset = "entrra"', "preset: 'entrra' is not known; did you mean entra?"),
-        ('preset = "zzzzzz"', "preset: 'zzzzzz' is not known; known are apple, auth0"),
+        ("preset = 7", "preset: must be a string, as in"),
+        ('preset = "entrra"', "preset: 'entrra' is not a preset; did you mean entra?"),
+        ('preset = "zzzzzz"', "preset: 'zzzzzz' is not a preset; use one of apple, auth0"),
         ('preset = "auth0"', "domain: is missing; the preset auth0 needs it"),
         ('preset = "auth0"\ndomain = "d.example"', "audience: is missing; the preset auth0 needs it"),
         ('preset = "auth0"\ndomian = "d"', "domian: unknown key; did you mean domain?"),
-        ('preset = "auth0"\ndomain = 7', "domain: a string is needed"),
+        ('preset = "auth0"\ndomain = 7', "domain: must be a string"),
         (
             'preset = "auth0"\nleeway = 7',
             "leeway: is not an argument of the preset auth0, which takes domain, audience",
         ),
-        ('preset = "auth0"\nrealm = "x"', "realm: is a key of the top level"),
+        ('preset = "auth0"\nrealm = "x"', "realm: belongs in the top level"),
         (
             'preset = "auth0"\ndomain = "https://d"\naudience = "a"',
             "[[issuers]] 1: domain: a host name with its domain",

@@ -225,6 +225,6 @@ def test_a_long_path_to_mounted_apps_that_may_mean_something_else_is_refused(mou
 
 @pytest.mark.parametrize("wrong", ["api", "/api/", "/", "/a//b", "/a/../b", "/a?b", "/{a}", "/a#b", 7, True, ["/a"]])
 def test_a_root_path_is_a_prefix_or_nothing(wrong: Any):
-    with pytest.raises(ConfigurationError, match="root_path: must be the prefix that the app takes off paths"):
+    with pytest.raises(ConfigurationError, match="root_path: must be the prefix that the app removes from paths"):
         check_root_path(wrong)
     assert [check_root_path(given) for given in (None, "", "/api", "/a/b")] == [None, "", "/api", "/a/b"]

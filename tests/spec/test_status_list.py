@@ -356,7 +356,7 @@ def test_invalid_settings_are_refused(settings: dict[str, Any], name: str):
             {"experimental_status_list": StatusListPolicy(allowed_origins=["http://as.test"])},
             "allowed_origins: 'http://as.test:80' is cleartext",
         ),
-        ("accounts.test", {"experimental_status_list": StatusListPolicy()}, "allowed_origins is missing"),
+        ("accounts.test", {"experimental_status_list": StatusListPolicy()}, "allowed_origins: is missing"),
     ],
 )
 def test_issuer_without_an_origin_for_its_lists_is_refused(url: str, options: dict[str, Any], text: str):
@@ -369,7 +369,7 @@ def test_status_list_policy_with_introspection_is_refused():
         "validate": "introspection",
         "introspection": Introspection(auth=ClientAuthentication.NONE),
     }
-    with pytest.raises(ConfigurationError, match="has no use with validate"):
+    with pytest.raises(ConfigurationError, match="has no effect with validate"):
         Issuer("https://as.test", audience="a", experimental_status_list=StatusListPolicy(), **asking)
 
 

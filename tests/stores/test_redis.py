@@ -404,7 +404,7 @@ def test_a_child_process_has_connections_of_its_own(server: RedisServer, stores:
         ({"url": "redis://127.0.0.1", "prefix": "\xfc:"}, "prefix must be a string in ASCII"),
         ({"url": "redis://127.0.0.1", "timeout": 0}, "timeout must be a number of seconds above 0"),
         ({"url": "redis://127.0.0.1", "timeout": 61}, "timeout must be a number of seconds above 0 and at most 60"),
-        ({"url": "redis://127.0.0.1", "timeout": float("nan")}, "timeout: a number is needed"),
+        ({"url": "redis://127.0.0.1", "timeout": float("nan")}, "timeout: must be a number"),
     ],
 )
 def test_what_would_not_work_is_refused_at_once(settings: dict[str, Any], message: str):

@@ -1,8 +1,8 @@
-"""The configuration file: TOML in; issuers, and the other arguments of :class:`~scopeguard.guard.Guard`, out.
+"""Read the configuration file, a TOML document, into the arguments of :class:`~scopeguard.guard.Guard`.
 
-Nothing is ignored. A key that is unknown, of the wrong kind, in the wrong table or for a later version is a
-:class:`ConfigurationError` that names the file, the table and the key. Secrets and URLs may stand elsewhere:
-``env:NAME`` is the environment variable, ``file:PATH`` the content of a file beside the configuration.
+Nothing in the file is ignored. A key that is unknown, has a value of the wrong kind, or belongs in another table or a
+later version raises :class:`ConfigurationError` with the names of the file, the table and the key. Secrets and URLs may
+be references: ``env:NAME`` to an environment variable, ``file:PATH`` to a file.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ from scopeguard.spec.challenge import ChallengeStyle
 
 
 def read_settings(path: str | os.PathLike[str]) -> tuple[tuple[Issuer, ...], dict[str, Any]]:
-    """The issuers that the TOML file at *path* describes, and the keyword arguments of ``Guard`` that it gives.
+    """Return the issuers in the TOML file at *path*, and the keyword arguments for ``Guard``.
 
-    Paths in the file are relative to it. ``jwks_file`` is not read, it need not exist yet. Raises
-    :class:`ConfigurationError`.
+    Paths in the file are relative to its directory. ``jwks_file`` is not read and need not exist yet. Raises
+    :class:`ConfigurationError` if the file cannot be read, is not TOML or has a wrong setting.
     """
     checks.path(path, "path", "the path of a TOML file")
     file = os.fspath(path)
@@ -55,7 +55,7 @@ def read_settings(path: str | os.PathLike[str]) -> tuple[tuple[Issuer, ...], dic
     return settings_from(document, Path(path).absolute().parent, file=file)
 
 
-# Keys of the top level that are arguments of the guard as they stand.
+# Keys of the top level that are arguments of the guard with the same names.
 _ARGUMENTS: Final = (
     "resource",
     "realm",
@@ -80,16 +80,17 @@ def settings_from(
     file: str = "settings",
     environment: Mapping[str, str] | None = None,
 ) -> tuple[tuple[Issuer, ...], dict[str, Any]]:
-    """:func:`read_settings` of a *document* that was parsed already.
+    """Return the settings in *document*, a parsed TOML document, as :func:`read_settings` does.
 
-    *base*: the folder that paths are relative to. *file*: what messages call the document. *environment*: where
-    ``env:NAME`` is looked up, the environment of the process unless given.
+    * *base*: the directory that paths are relative to.
+    * *file*: the name of the document in messages.
+    * *environment*: the variables that ``env:NAME`` refers to. ``None`` stands for the environment of the process.
     """
     place = Place(file, "top level", base, os.environ if environment is None else environment, elsewhere)
     values = place.read(document, TOP_LEVEL)
     tables: list[Mapping[str, Any]] = values.pop("issuers", [])
     if not tables:
-        raise place.error("issuers", "there is none; add [[issuers]] with the url of your authorization server")
+        raise place.error("issuers", "is missing; add [[issuers]] with the url of your authorization server")
     insecure = place.built(INSECURE, lambda: insecure_hosts(values.get(INSECURE, ())))
     if "resource" in values:
         place.built("resource", lambda: checked_url(values["resource"], "resource", insecure=insecure))
@@ -103,8 +104,8 @@ def settings_from(
         _issuer(with_hosts(table, insecure), place.inner(f"[[issuers]] {number}"), values.get("resource"))
         for number, table in enumerate(tables, 1)
     )
-    _refuse_twins(issuers, place)
-    _refuse_rivals(issuers, place)
+    _refuse_repeated_urls(issuers, place)
+    _refuse_shared_prefixes(issuers, place)
     arguments: dict[str, Any] = {name: values[name] for name in _ARGUMENTS if name in values}
     if "implies" in values.get("scopes", {}):
         arguments["implies"] = values["scopes"]["implies"]
@@ -122,9 +123,9 @@ def settings_from(
 
 
 def _style(values: Mapping[str, Any], contracts: Sequence[Contract], place: Place) -> ChallengeStyle | None:
-    """Return how refusals are written, if the file says more about that than the realm.
+    """Return the form of refusals, or ``None`` if the file sets at most the realm.
 
-    Clients of an API that a Google discovery document describes read errors in Google's shape, and fail on others.
+    Clients of an API with a Google discovery document expect errors in Google's format and fail on others.
     """
     given: dict[str, Any] = dict(values.get("challenge", {}))
     bodies = [contract.error_body for contract in contracts if contract.error_body is not None]
@@ -154,16 +155,16 @@ def _issuer(table: Mapping[str, Any], place: Place, resource: str | None) -> Iss
         return preset_issuer(table, place, resource)
     given = place.read(table, ISSUER)
     if "url" not in given:
-        raise place.error("url", "is missing; name the authorization server as its tokens do in iss")
+        raise place.error("url", "is missing; set it to the iss of the authorization server's tokens")
     any_audience = given.pop("any_audience_dangerously", False)
     if any_audience and "audience" in given:
-        raise place.error("audience", "and any_audience_dangerously contradict each other; keep one")
+        raise place.error("audience", "contradicts any_audience_dangerously; keep one of them")
     if any_audience:
         given["audience"] = ANY_AUDIENCE_DANGEROUSLY
     elif "audience" not in given:
         if resource is None:
             raise place.error(
-                "audience", "is missing; name what tokens for this API carry in aud, or set resource at the top level"
+                "audience", "is missing; set it to the aud of tokens for this API, or set resource at the top level"
             )
         given["audience"] = resource
     url = given.pop("url")
@@ -171,30 +172,33 @@ def _issuer(table: Mapping[str, Any], place: Place, resource: str | None) -> Iss
         return Issuer(url, **given)
     except ConfigurationError as error:
         problem = str(error)
-        if problem.startswith("issuer:"):  # in the file the identifier of an issuer is called url
+        if problem.startswith("issuer:"):  # the file calls the identifier of an issuer url
             problem = problem.replace("issuer", "url", 1)
         raise ConfigurationError(f"{place.file}: {place.table}: {problem}") from None
 
 
-def _refuse_twins(issuers: tuple[Issuer, ...], place: Place) -> None:
+def _refuse_repeated_urls(issuers: tuple[Issuer, ...], place: Place) -> None:
     seen: dict[str, int] = {}
     for number, issuer in enumerate(issuers, 1):
         for name in (issuer.url, *issuer.aliases):
             if seen.setdefault(name, number) != number:
                 raise place.inner(f"[[issuers]] {number}").error(
-                    "url", f"{name!r} is the issuer of [[issuers]] {seen[name]} already; one issuer has one policy"
+                    "url", f"{name!r} is already the issuer of [[issuers]] {seen[name]}; merge the two tables"
                 )
 
 
-def _refuse_rivals(issuers: tuple[Issuer, ...], place: Place) -> None:
-    """Of two issuers that introspect the same opaque tokens, one would be shown the tokens of the other."""
+def _refuse_shared_prefixes(issuers: tuple[Issuer, ...], place: Place) -> None:
+    """Raise :class:`ConfigurationError` if two issuers introspect the same opaque tokens.
+
+    Otherwise each would see tokens of the other.
+    """
     seen: dict[str, int] = {}
     for number, issuer in enumerate(issuers, 1):
         for prefix in (issuer.opaque_prefixes or ("",)) if issuer.validate is not Validation.JWT else ():
             if seen.setdefault(prefix, number) != number:
-                what = f"{prefix!r} is a prefix" if prefix else "any opaque token may be one"
+                what = f"{prefix!r} is already a prefix of" if prefix else "is missing here and in"
                 raise place.inner(f"[[issuers]] {number}").error(
-                    "opaque_prefixes", f"{what} of [[issuers]] {seen[prefix]} already; no token is shown to two"
+                    "opaque_prefixes", f"{what} [[issuers]] {seen[prefix]}; set prefixes that tell their tokens apart"
                 )
 
 
@@ -202,7 +206,7 @@ def _rules(values: Mapping[str, Any], place: Place, of_contracts: Sequence[Rule]
     rules = tuple(
         _rule(table, place.inner(f"[[rules]] {number}")) for number, table in enumerate(values.get("rules", ()), 1)
     )
-    # "rules = []" denies every route. A file with neither rules nor a contract may still name public paths.
+    # "rules = []" denies every route. Without rules and contract, the file may still have public paths.
     given = (*rules, *of_contracts) if "rules" in values or "contract" in values else None
     return place.built("public", lambda: Rules(given, public=values.get("public", ())))
 
@@ -240,12 +244,12 @@ def _conditions(given: Mapping[str, Any], place: Place) -> list[Condition]:
 def _rule(table: Mapping[str, Any], place: Place) -> Rule:
     given = place.read(table, RULE)
     if "path" not in given:
-        raise place.error("path", f"is missing; as in: path = {RULE['path'].example}")
-    said = [name for name in _ACCESS if name in given]
-    if len(said) != 1:
-        one = f"a rule says exactly one of {', '.join(_ACCESS)}"
-        raise place.error(" and ".join(said), f"contradict each other; {one}") if said else place.error("path", one)
-    (name,) = said
+        raise place.error("path", f"is missing; set it, as in: path = {RULE['path'].example}")
+    names = [name for name in _ACCESS if name in given]
+    if len(names) != 1:
+        one = f"a rule needs exactly one of {', '.join(_ACCESS)}"
+        raise place.error(" and ".join(names), f"contradict each other; {one}") if names else place.error("path", one)
+    (name,) = names
     access = place.built(name, lambda: _ACCESS[name](given[name]))
     conditions = _conditions(given, place)
     if conditions:

@@ -1,4 +1,4 @@
-"""``[contract]`` and ``[scopes]``: the documents whose operations are enforced, and what is known of the scopes."""
+"""Read the tables ``[contract]`` (documents whose operations are enforced) and ``[scopes]`` (scopes of the API)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from scopeguard.contracts.openapi import security_schemes
 
 
 def contracts_of(given: Mapping[str, Any], place: Place) -> tuple[Contract, ...]:
-    """The contracts that the table ``[contract]`` names, those of OpenAPI first. Its files are read here."""
+    """Read the documents that *given*, the table ``[contract]``, names. OpenAPI documents come first."""
     descriptions, discoveries = given.get("openapi", ()), given.get("google_discovery", ())
     if not descriptions and not discoveries:
         raise place.error("openapi", 'is missing; name a document: openapi = "openapi.json", or google_discovery = ...')
     if "base_path" in given and len(descriptions) + len(discoveries) > 1:
-        raise place.error("base_path", "is of one document, and there are several; leave it to the documents")
+        raise place.error("base_path", "cannot apply to several documents; remove it, or name one document")
     place.built("base_path", partial(checked_base_path, given.get("base_path")))
     place.built("undeclared", partial(undeclared_access, given.get("undeclared")))
     both = {name: given[name] for name in ("base_path", "undeclared") if name in given}
@@ -35,17 +35,19 @@ def contracts_of(given: Mapping[str, Any], place: Place) -> tuple[Contract, ...]
 
 
 def _ignored(names: tuple[str, ...], documents: tuple[str, ...], place: Place) -> dict[str, list[str]]:
-    """For each document those of *names* that it declares. Every one has to be declared somewhere."""
+    """Return those of *names* that each document declares. Every name must be declared by at least one."""
     declared = {path: place.built("openapi", partial(security_schemes, path)) for path in documents}
     for name in names:
         if not any(name in schemes for schemes in declared.values()):
-            raise place.error("ignore_schemes", f"{shown(name)} is a security scheme of no document named in openapi")
+            raise place.error("ignore_schemes", f"{shown(name)} is not a security scheme of any document in openapi")
     return {path: [name for name in names if name in schemes] for path, schemes in declared.items()}
 
 
 def catalog_of(scopes: Mapping[str, Any], contracts: tuple[Contract, ...], place: Place) -> ScopeCatalog:
-    """What the contracts, the file that ``catalog`` names and the table ``[scopes]`` itself know of scopes; of two
-    descriptions the later one holds."""
+    """Return the scopes of the contracts, of the file ``catalog`` and of the table ``[scopes]``, in this order.
+
+    If a scope has several descriptions, the last one is used.
+    """
     catalogs = [contract.catalog for contract in contracts]
     if "catalog" in scopes:
         catalogs.append(place.built("catalog", lambda: ScopeCatalog.from_toml(scopes["catalog"])))

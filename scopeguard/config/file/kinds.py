@@ -1,6 +1,6 @@
-"""How the values of a TOML document are read: of which kind they are, where they may stand, what is said of wrong ones.
+"""Read the values of a TOML document by kind, and write the errors about wrong ones.
 
-Nothing here knows a key by name; the tables are in :mod:`scopeguard.config.file`.
+No key is named here. The tables with the keys are in :mod:`scopeguard.config.file.tables`.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from scopeguard.errors import ConfigurationError
 T = TypeVar("T")
 
 MOST_BYTES: Final = 1024 * 1024
-"""Of a configuration file, and of a file that ``file:PATH`` names."""
+"""The largest size of a configuration file, and of a file that ``file:PATH`` names, in bytes."""
 
 
 class UnreadableError(Exception):
-    """Why a file could not be read; the text names no content."""
+    """A file cannot be read. The message says why, and never quotes the file."""
 
 
 def text_of(path: Path) -> str:
+    """Return the text of the file at *path*. Raises :class:`UnreadableError` if it is not UTF-8 or too large."""
     try:
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
@@ -31,33 +32,36 @@ def text_of(path: Path) -> str:
         problem = error.strerror if isinstance(error, OSError) else "not a path"
         raise UnreadableError(f"cannot be read: {problem}") from None
     if len(content) > MOST_BYTES:
-        raise UnreadableError(f"cannot be read: larger than {MOST_BYTES} bytes")
+        raise UnreadableError(f"cannot be read: it is larger than {MOST_BYTES} bytes")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:
-        raise UnreadableError("cannot be read: not UTF-8") from None
-
-
-# One key of a table: how its value is read, and an example of it in TOML for messages.
+        raise UnreadableError("cannot be read: it is not UTF-8") from None
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """``read`` returns the value or raises :class:`WrongKindError`."""
+    """A key of a table.
+
+    *read* returns the value, or raises :class:`WrongKindError`. *example* is a value in TOML, for messages.
+    """
 
     read: Callable[[Place, str, Any], Any]
     example: str
 
 
 class WrongKindError(Exception):
-    """What is needed instead of the value, as in "a list of strings"."""
+    """A value has the wrong kind. The message is the right kind, as in "a list of strings"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A table of the file: where messages say that something is wrong, and what paths and variables mean there.
+    """A table of the file, for messages.
 
-    ``elsewhere``: what is to be said of a key that has its place in another table, or in another version.
+    * *file*, *table*: their names in messages.
+    * *base*: the directory that paths are relative to.
+    * *environment*: the variables that ``env:NAME`` refers to.
+    * *elsewhere*: a function that explains a key which belongs in another table or another version.
     """
 
     file: str
@@ -67,15 +71,15 @@ class Place:
     elsewhere: Callable[[str], str | None] = field(default=lambda name: None)
 
     def inner(self, table: str) -> Place:
-        """The place of a table inside."""
+        """Return the place of an inner *table*."""
         return replace(self, table=table)
 
     def error(self, key: str, problem: str) -> ConfigurationError:
-        """*problem* with *key*."""
+        """Return an error about *key* of this table."""
         return ConfigurationError(f"{self.file}: {self.table}: {key}: {problem}")
 
     def built(self, key: str, build: Callable[[], T]) -> T:
-        """What *build* returns; its :class:`ConfigurationError` gets the place, and *key* unless it names it."""
+        """Return the result of *build*. Its :class:`ConfigurationError` gets this place, and *key* if it lacks it."""
         try:
             return build()
         except ConfigurationError as error:
@@ -86,34 +90,37 @@ class Place:
             ) from None
 
     def read(self, table: Mapping[str, Any], keys: Mapping[str, Key]) -> dict[str, Any]:
-        """The values of *table*; a key that *keys* does not have and a value of the wrong kind are refused."""
+        """Return the values of *table*.
+
+        Raises :class:`ConfigurationError` for a key that is not in *keys* and for a value of the wrong kind.
+        """
         values: dict[str, Any] = {}
         for name, value in table.items():
             key = keys.get(name)
             if key is None:
-                raise self.error(shown(name), self.elsewhere(name) or _stranger(name, keys))
+                raise self.error(shown(name), self.elsewhere(name) or _unknown(name, keys))
             try:
                 values[name] = key.read(self, name, value)
             except WrongKindError as needed:
                 found = kind_of(value)
-                raise self.error(name, f"{needed} is needed, not {found}; as in: {name} = {key.example}") from None
+                raise self.error(name, f"must be {needed}, not {found}, as in: {name} = {key.example}") from None
         return values
 
 
 def shown(name: str) -> str:
-    """A key for a message: whatever it holds, one line of it and not too much."""
+    """Return the key *name* for a message: one line of limited length, whatever the key contains."""
     return name if len(name) <= 80 and name.isprintable() else ascii(name[:80])
 
 
-def _stranger(name: str, keys: Mapping[str, Key]) -> str:
+def _unknown(name: str, keys: Mapping[str, Key]) -> str:
     near = get_close_matches(name, keys, n=1, cutoff=0.5)
-    return f"unknown key; did you mean {near[0]}?" if near else f"unknown key; known are {', '.join(sorted(keys))}"
+    return f"unknown key; did you mean {near[0]}?" if near else f"unknown key; use one of {', '.join(sorted(keys))}"
 
 
 def kind_of(value: object) -> str:
-    """What *value* is, in the words of TOML."""
+    """Return the kind of *value* in TOML's terms."""
     if isinstance(value, bool):
-        return "true or false"
+        return "true" if value else "false"
     if isinstance(value, list):
         wrong = {kind_of(item) for item in value}
         return f"a list with {' and '.join(sorted(wrong))}" if wrong else "an empty list"
@@ -123,7 +130,7 @@ def kind_of(value: object) -> str:
     return kinds.get(type(value), "a date or time")
 
 
-# Readers, one for each kind of value.
+# Each of these functions reads one kind of value, and raises WrongKindError for all others.
 
 
 def string(place: Place, key: str, value: Any) -> str:
@@ -143,7 +150,7 @@ def boolean(place: Place, key: str, value: Any) -> bool:
 def only_true(place: Place, key: str, value: Any) -> bool:
     del place, key
     if value is not True:
-        raise WrongKindError("true, or no such line at all,")
+        raise WrongKindError("true or left out")
     return True
 
 
@@ -178,18 +185,19 @@ def one_or_more_strings(place: Place, key: str, value: Any) -> tuple[str, ...]:
 
 
 def reference(place: Place, key: str, value: Any) -> str:
-    """A string that may stand elsewhere."""
-    return resolved(string(place, key, value), place, key)
+    """Read a string that may be ``env:NAME`` or ``file:PATH``."""
+    return resolve(string(place, key, value), place, key)
 
 
 def references(place: Place, key: str, value: Any) -> tuple[str, ...]:
-    return tuple(resolved(item, place, key) for item in one_or_more_strings(place, key, value))
+    return tuple(resolve(item, place, key) for item in one_or_more_strings(place, key, value))
 
 
-def resolved(value: str, place: Place, key: str) -> str:
-    """*value*; of ``env:NAME`` that variable, of ``file:PATH`` the content of that file, without the line end.
+def resolve(value: str, place: Place, key: str) -> str:
+    """Return *value*, the environment variable for ``env:NAME``, or the content of the file for ``file:PATH``.
 
-    Raises :class:`ConfigurationError` naming the variable or the file and *key*, never a content.
+    Line ends at the end of the file are removed. Raises :class:`ConfigurationError` if the variable or the file is
+    missing or empty. The message has the name of the variable or the file, and *key*, but never the content.
     """
     kind, colon, name = value.partition(":")
     if not colon or kind not in ("env", "file"):
@@ -211,7 +219,7 @@ def resolved(value: str, place: Place, key: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SecretFile:
-    """A file whose content is read again whenever it is called for, because somebody renews it."""
+    """A function that returns the content of a file, and reads it again at each call, because it may be renewed."""
 
     path: Path
 
@@ -219,22 +227,25 @@ class SecretFile:
         return text_of(self.path).rstrip("\r\n")
 
 
-def renewed(place: Place, key: str, value: Any) -> str | SecretFile:
-    """As :func:`reference`; but ``file:PATH`` is the file, which must be there now, and is read when it is needed."""
+def renewable(place: Place, key: str, value: Any) -> str | SecretFile:
+    """Read a string as :func:`reference` does, but return a :class:`SecretFile` for ``file:PATH``.
+
+    The file must exist already.
+    """
     text = reference(place, key, value)
     return SecretFile(place.base / value.removeprefix("file:")) if value.startswith("file:") else text
 
 
 def path(place: Place, key: str, value: Any) -> str:
-    """A path, relative to the file; it may stand in the environment, and a file that holds it would confuse people."""
+    """Read a path that is relative to the configuration file. It may be ``env:NAME``, and not ``file:PATH``."""
     path = string(place, key, value)
     if path.startswith("file:"):
-        raise place.error(key, f'write the path itself, as in: {key} = "keys.json"')
-    return str(place.base / resolved(path, place, key))
+        raise place.error(key, f'must be the path itself, without "file:", as in: {key} = "keys.json"')
+    return str(place.base / resolve(path, place, key))
 
 
 def paths(place: Place, key: str, value: Any) -> tuple[str, ...]:
-    """One path or several; an empty list is refused, because it would say less than no list."""
+    """Read a path or a list of paths. An empty list is refused, because it would have no effect."""
     found = tuple(path(place, key, item) for item in one_or_more_strings(place, key, value))
     if not found:
         raise WrongKindError("a path or a list of paths")
@@ -251,5 +262,5 @@ def table(place: Place, key: str, value: Any) -> Mapping[str, Any]:
 def tables(place: Place, key: str, value: Any) -> list[Mapping[str, Any]]:
     del place
     if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
-        raise WrongKindError(f"a list of tables, each begun by [[{key}]],")
+        raise WrongKindError(f"a list of tables, which [[{key}]] begin")
     return value

@@ -1,6 +1,6 @@
-"""``preset = "name"`` of an ``[[issuers]]`` table, and the preset's own arguments beside it.
+"""Read ``[[issuers]]`` tables with ``preset = "name"`` and the arguments of the preset.
 
-What a preset takes is read off its signature: a new preset needs no line here.
+The arguments come from the signature of the preset, so a new preset needs no change here.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _KINDS: Final[Mapping[str, Key]] = {
 
 
 def arguments_of(preset: Callable[..., Issuer]) -> dict[str, Key]:
-    """How each argument of *preset* is read."""
+    """Return the keys for the arguments of *preset*."""
     parameters = inspect.signature(preset).parameters
     return {
         name: ISSUER["jwks_file"] if name == "jwks_file" else _KINDS[parameter.annotation]
@@ -40,7 +40,7 @@ def arguments_of(preset: Callable[..., Issuer]) -> dict[str, Key]:
 
 
 def takes(table: Mapping[str, Any], key: str) -> bool:
-    """Whether the ``[[issuers]]`` *table* may have *key*: all keys of issuers without a preset, else its arguments."""
+    """Return whether the ``[[issuers]]`` *table* may have *key*. With a preset, its arguments are the allowed keys."""
     if "preset" not in table:
         return True
     name = table["preset"]
@@ -49,17 +49,20 @@ def takes(table: Mapping[str, Any], key: str) -> bool:
 
 
 def preset_issuer(table: Mapping[str, Any], place: Place, resource: str | None) -> Issuer:
-    """The issuer of a *table* that says ``preset``. *resource* is the audience where the preset needs one and the
-    table has none. Raises :class:`ConfigurationError`."""
+    """Return the issuer of a *table* with ``preset``.
+
+    *resource* is the audience if the preset needs one and the table has none. Raises :class:`ConfigurationError` for an
+    unknown preset, for an argument that is missing, unknown or wrong, and as the preset itself does.
+    """
     try:
         name = kinds.string(place, "preset", table["preset"])
     except WrongKindError as needed:
-        raise place.error("preset", f'{needed} is needed, as in: preset = "entra"') from None
+        raise place.error("preset", f'must be {needed}, as in: preset = "entra"') from None
     preset = PRESETS.get(name)
     if preset is None:
         near = get_close_matches(name, PRESETS, n=1, cutoff=0.5)
-        known = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(PRESETS))}"
-        raise place.error("preset", f"{shown(name)!r} is not known; {known}")
+        known = f"did you mean {near[0]}?" if near else f"use one of {', '.join(sorted(PRESETS))}"
+        raise place.error("preset", f"{shown(name)!r} is not a preset; {known}")
     arguments = arguments_of(preset)
 
     def misplaced(key: str) -> str | None:
@@ -70,7 +73,8 @@ def preset_issuer(table: Mapping[str, Any], place: Place, resource: str | None) 
     beside = {key: value for key, value in table.items() if key != "preset"}
     given = replace(place, elsewhere=misplaced).read(beside, arguments)
     if "audience" in arguments and "audience" not in given and resource is not None:
-        unbound = "client_ids" in arguments and "client_ids" not in given  # one of the two binds tokens to this API
+        # Either the audience or the client ids bind tokens to this API.
+        unbound = "client_ids" in arguments and "client_ids" not in given
         if unbound or _needs(preset, "audience"):
             given["audience"] = resource
     missing = [key for key in arguments if key not in given and _needs(preset, key)]

@@ -1,6 +1,6 @@
-"""The tables of the configuration file: every key of each, how its value is read, and an example of it.
+"""The tables of the configuration file: their keys, with the function that reads each and an example.
 
-Longer than 400 lines because every table of the file is here, to be looked up in one place.
+Longer than 400 lines because all tables of the file are here, so that a key is found in one place.
 """
 
 from __future__ import annotations
@@ -32,24 +32,22 @@ from scopeguard.stores.redis import RedisStore
 
 INSECURE: Final = "insecure_http_dangerously"
 
-# What is not there: the sentence, and what to do instead.
-
-_LATER: Final = "is known and not available in this version"
+# Keys of later versions, and what to do until then.
 LATER: Final = {
-    "profile": f'{_LATER}; set the keys one by one, as in typ = "at+jwt" of an issuer',
+    "profile": 'is not available in this version; set single keys instead, as in typ = "at+jwt" of an issuer',
 }
 
 
 def elsewhere(name: str) -> str | None:
-    """What is to be said of a key that has its place in another table, or in another version."""
+    """Return the problem with a key that belongs in another table or another version, or ``None``."""
     if name in LATER:
         return LATER[name]
     homes = [home for home, keys in TABLES.items() if name in keys]
-    # The usual reason: TOML counts every line below a header to that header's table.
-    return f"is a key of {' and '.join(homes)}, and stands here in another table; move it" if homes else None
+    # A usual reason: in TOML, all lines below a header belong to its table.
+    return f"belongs in {' or '.join(homes)}, not in this table; move it" if homes else None
 
 
-# Readers of the kinds that only this file has; the others are in kinds.py.
+# These functions read kinds that only these tables have. The others are in kinds.py.
 
 
 def _strings_by_name(place: Place, key: str, value: Any) -> dict[str, tuple[str, ...]]:
@@ -76,22 +74,22 @@ def _string_by_name(place: Place, key: str, value: Any) -> dict[str, str]:
 
 def _scope_claims(place: Place, key: str, value: Any) -> tuple[ScopeClaim, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str | Mapping) for item in value):
-        raise WrongKindError("a list of claims, each a string or a table with claim and form,")
+        raise WrongKindError("a list of claims, each a string or a table with claim and form")
     found: list[dict[str, Any]] = []
     for item in value:
         given = place.inner(f"{place.table}: {key}").read({"claim": item} if isinstance(item, str) else item, _CLAIM)
         if "claim" not in given:
-            raise place.error(key, "an item has no claim; write { claim = ..., form = ... }")
+            raise place.error(key, "an item has no claim; write it as { claim = ..., form = ... }")
         found.append(given)
     return place.built(key, lambda: tuple(ScopeClaim(**given) for given in found))
 
 
 def _machine_signs(place: Place, key: str, value: Any) -> tuple[MachineSign, ...]:
     if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
-        raise WrongKindError("a list of tables, each with machine = true or false,")
+        raise WrongKindError("a list of tables, each with machine = true or false")
     found = [place.inner(f"{place.table}: {key}").read(item, _MACHINE_SIGN) for item in value]
     if not all("machine" in given for given in found):
-        raise place.error(key, "an item does not say machine = true or machine = false")
+        raise place.error(key, "an item has no machine; add machine = true or machine = false")
     return place.built(key, lambda: tuple(MachineSign(**given) for given in found))
 
 
@@ -115,7 +113,7 @@ def _string_or_false(place: Place, key: str, value: Any) -> str | bool:
 
 
 def _types(place: Place, key: str, value: Any) -> tuple[str | None, ...]:
-    """TOML has no word for nothing: an empty string stands for a token without ``typ``."""
+    """Read types. TOML has no null, so an empty string stands for a token without ``typ``."""
     return tuple(typ or None for typ in kinds.one_or_more_strings(place, key, value))
 
 
@@ -127,7 +125,7 @@ def _token_sources(place: Place, key: str, value: Any) -> TokenSources:
     try:
         methods = kinds.strings(place, key, value)
     except WrongKindError:
-        raise WrongKindError("a list of strings, or a table,") from None
+        raise WrongKindError("a list of strings, or a table") from None
     return place.built(key, lambda: TokenSources().only(methods))
 
 
@@ -168,11 +166,11 @@ def _private_key(place: Place, key: str, value: Any) -> str | Mapping[str, Any]:
     try:
         return kinds.reference(place, key, value)
     except WrongKindError:
-        raise WrongKindError("a string with PEM text, or a table with a JWK,") from None
+        raise WrongKindError("a string with PEM text, or a table with a JWK") from None
 
 
 def _string_or_nothing(place: Place, key: str, value: Any) -> str | None:
-    """TOML has no word for nothing: an empty string stands for it."""
+    """Read a string. TOML has no null, so an empty string stands for ``None``."""
     return kinds.reference(place, key, value) or None
 
 
@@ -180,7 +178,7 @@ def _store(place: Place, key: str, value: Any) -> RedisStore:
     inner = place.inner("[store]")
     given = inner.read(kinds.table(place, key, value), STORE)
     if "redis" not in given:
-        raise inner.error("redis", "is missing; write its URL, as in: redis = " + STORE["redis"].example)
+        raise inner.error("redis", "is missing; set it to a URL, as in: redis = " + STORE["redis"].example)
     return inner.built("", lambda: RedisStore(given.pop("redis"), **given))
 
 
@@ -189,7 +187,7 @@ def _transport(place: Place, key: str, value: Any) -> HttpxTransport:
     given = inner.read(kinds.table(place, key, value), TRANSPORT)
     ca_file = given.get("ca_file")
     transport = inner.built("proxy", lambda: HttpxTransport(verify=ca_file, proxy=given.get("proxy")))
-    # A bundle that cannot be read would otherwise be noticed by the first request.
+    # Without this check, an unreadable file would fail the first request.
     inner.built("ca_file", lambda: transport.check("ca_file"))
     return transport
 
@@ -199,7 +197,7 @@ def _token_cache(place: Place, key: str, value: Any) -> TokenCachePolicy | Liter
     if value == "off":
         return "off"
     if not isinstance(value, Mapping):
-        raise WrongKindError('"off", or a table,')
+        raise WrongKindError('"off", or a table')
     inner = place.inner("[token_cache]")
     given = inner.read(value, TOKEN_CACHE)
     return inner.built("", lambda: TokenCachePolicy(**given))
@@ -210,7 +208,7 @@ def _refusal_log(place: Place, key: str, value: Any) -> RefusalLog | Literal["of
     if value == "off":
         return "off"
     if not isinstance(value, Mapping):
-        raise WrongKindError('"off", or a table,')
+        raise WrongKindError('"off", or a table')
     inner = place.inner("[refusal_log]")
     given = inner.read(value, REFUSAL_LOG)
     return inner.built("", lambda: RefusalLog(**given))
@@ -249,7 +247,7 @@ def _inline_keys(place: Place, key: str, value: Any) -> Mapping[str, Any]:
 def _error_body(place: Place, key: str, value: Any) -> ErrorBody:
     name = kinds.string(place, key, value)
     if name not in set(ErrorBody):
-        raise place.error(key, f"{name!r} is none of {', '.join(ErrorBody)}")
+        raise place.error(key, f"must be one of {', '.join(map(repr, map(str, ErrorBody)))}, not {name!r}")
     return ErrorBody(name)
 
 
@@ -269,7 +267,7 @@ def _contract_table(place: Place, key: str, value: Any) -> dict[str, Any]:
     return place.inner("[contract]").read(kinds.table(place, key, value), CONTRACT)
 
 
-# The tables. tests/test_settings.py holds them against the dataclasses, and reads every example.
+# The tables. A test compares them with the dataclasses, and reads every example.
 
 _MACHINE_SIGN: Final = {
     "machine": Key(kinds.boolean, "true"),
@@ -312,7 +310,7 @@ INTROSPECTION: Final = {
     "key_id": Key(kinds.reference, '"2026"'),
     "assertion_audience": Key(kinds.reference, '"https://auth.example.com/token"'),
     "assertion_typ": Key(_string_or_nothing, '"JWT"'),
-    "bearer_token": Key(kinds.renewed, '"env:API_TOKEN"'),
+    "bearer_token": Key(kinds.renewable, '"env:API_TOKEN"'),
     "endpoint": Key(kinds.reference, '"https://auth.example.com/introspect"'),
     "token_type_hint": Key(_string_or_nothing, '"access_token"'),
     "ttl": Key(kinds.number, "60"),
