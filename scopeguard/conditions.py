@@ -1,12 +1,12 @@
-"""What a requirement may ask of an access token besides its scopes.
+"""Conditions: what a requirement may demand of an access token besides scopes.
 
-A condition is an item of :func:`~scopeguard.all_of` and :func:`~scopeguard.any_of`, beside scopes::
+They are arguments of :func:`~scopeguard.all_of`, :func:`~scopeguard.any_of` and ``requires()``, like scopes::
 
     requires("payments", UserAuthentication(acr=["urn:example:gold"], max_age=300))
     requires(AuthorizationDetail("payment_initiation", actions=["initiate"]))
     requires("payments", USER, DelegatedTo("https://agent.example"))
 
-Conditions compute over claims that were verified before. They do no I/O.
+Conditions read verified claims. They do no I/O.
 """
 
 from __future__ import annotations
@@ -35,19 +35,18 @@ _ACR_VALUE: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")
 
 
 class Condition(ABC):
-    """One thing that must hold for an access token, beside its scopes."""
+    """A condition that an access token must satisfy. The base class of all conditions."""
 
     __slots__ = ()
 
     order: ClassVar[int] = 2
-    """Which refusal is sent if several conditions do not hold: the one with the lowest number. Below 1 a condition is
-    reported before missing scopes are."""
+    """The precedence of refusals: if several conditions are not satisfied, that with the lowest number is reported."""
 
     @abstractmethod
     def refuse(self, token: AccessToken, now: float, leeway: float) -> AccessDenied | None:
-        """Return why *token* does not meet this condition; ``None`` if it does.
+        """Return the refusal of a *token* that does not satisfy this condition; ``None`` if it does.
 
-        *now* is in seconds since the epoch. *leeway* is that of the token's issuer, in seconds.
+        *now* is in seconds since the epoch. *leeway* is that of the issuer of the token, in seconds.
         """
 
     @abstractmethod
@@ -57,21 +56,19 @@ class Condition(ABC):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserAuthentication(Condition):
-    """How, and how recently, the user signed in (RFC 9470).
+    """The user signed in by a given method, or recently (RFC 9470).
 
-    * *acr*: the authentication context class references that suffice, the preferred one first. Any one of them does.
-      They are compared as strings: no value includes another unless both are listed.
-    * *max_age*: how long ago the user may have signed in, in whole seconds. The leeway of the issuer is added.
+    * *acr*: authentication context class references, in order of preference. The token must have one of them. They are
+      compared as strings: a value does not include another.
+    * *max_age*: the greatest number of seconds since the user signed in. The leeway of the issuer is added.
 
-    The values are read from the claims ``acr`` and ``auth_time`` of a JWT, and from the members of the same names in an
-    introspection answer. A missing or malformed one does not meet the condition.
+    Checked: the claims ``acr`` and ``auth_time`` of a JWT, or the members with these names of an introspection answer.
+    A missing or malformed one does not satisfy the condition. Not checked: ``amr``, which is in ``AccessToken.amr``.
 
-    Not checked: ``amr``. It is in ``AccessToken.amr``.
+    The refusal is 401 with the error ``insufficient_user_authentication``, and with ``acr_values`` and ``max_age`` in
+    the challenge. Challenges to requests without a valid token do not contain these values.
 
-    A token that does not meet the condition is refused with 401 and the error ``insufficient_user_authentication``,
-    with ``acr_values`` and ``max_age`` in the challenge. Requests without a valid token do not see these values.
-
-    Raises :class:`ConfigurationError` for an empty condition, for a value that cannot stand in a challenge, and for a
+    Raises :class:`ConfigurationError` for an empty condition, for a value that a challenge cannot contain, and for a
     negative age.
     """
 
@@ -85,16 +82,16 @@ class UserAuthentication(Condition):
         for value in acr:
             if not _ACR_VALUE.fullmatch(value):
                 raise ConfigurationError(
-                    f"acr: {value!r} cannot stand in a challenge (RFC 9470 section 3): printable ASCII without space, "
-                    "quote and backslash"
+                    f"acr: {value!r} is not allowed in a challenge (RFC 9470 section 3): use printable ASCII without "
+                    "space, quote and backslash"
                 )
         object.__setattr__(self, "acr", tuple(dict.fromkeys(acr)))
         if self.max_age is not None:
             whole(self.max_age, "max_age", least=0)
         if not self.acr and self.max_age is None:
-            raise ConfigurationError("UserAuthentication: name acr, max_age or both")
+            raise ConfigurationError("UserAuthentication: needs acr, max_age or both")
         if self.max_age == 0:
-            # RFC 9470 §8: a client that signs the user in again may find the new token too old as well.
+            # RFC 9470 section 8: even the token of a new sign-in may be too old when it arrives.
             warnings.warn(
                 "max_age=0 accepts only tokens of users who signed in within the leeway of the issuer; clients may "
                 "repeat the sign-in without end: use a few seconds at least",
@@ -107,7 +104,7 @@ class UserAuthentication(Condition):
         if self.acr and token.acr not in self.acr:
             lacking["acr"] = token.acr or "absent"
         signed_in = token.auth_time
-        # RFC 9470 §6.1: auth_time is the time at which the user authentication occurred. One in the future is wrong.
+        # RFC 9470 section 6.1: auth_time is the time of the sign-in. A time in the future is wrong.
         if self.max_age is not None and (signed_in is None or not -leeway <= now - signed_in <= self.max_age + leeway):
             lacking["auth_time"] = "absent" if signed_in is None else f"{now - signed_in:.0f} seconds ago"
         if not lacking:
@@ -123,22 +120,21 @@ class UserAuthentication(Condition):
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationDetail(Condition):
-    """One object of ``authorization_details`` (RFC 9396) that allows the operation.
+    """An object in the ``authorization_details`` of the token allows the operation (RFC 9396).
 
-    One object of the token must have this *type*, and must contain everything that is named here:
+    At least one object must have this *type*, and must satisfy all arguments:
 
-    * *actions*, *locations*, *datatypes*, *privileges*: every value must be in the member of this name.
-    * *identifier*: the member ``identifier`` must be equal.
+    * *actions*, *locations*, *datatypes*, *privileges*: the member with this name contains all of these values.
+    * *identifier*: the member ``identifier`` is equal.
     * *where*: a function that gets the object, read-only, and returns ``True`` if it allows the operation. It must not
-      wait. Other results than ``True`` and ``False`` raise :class:`TypeError`; exceptions are not caught.
+      block. A result other than ``True`` and ``False`` raises :class:`TypeError`; exceptions are not caught.
 
-    Values are compared as strings, without normalisation (RFC 9396 §12). If the object has ``locations``, one of them
-    must be among *locations*, or in the token's audience if none are named here: an object for another resource server
-    allows nothing here. Members that are not named here are not checked.
+    Values are compared as strings, without normalisation (RFC 9396 section 12). Without *locations*, an object that has
+    ``locations`` must name an audience of the token there: an object for another resource server allows nothing here.
+    Not checked: other members of the object.
 
-    Scopes do not replace the object, and the object does not replace scopes. A token without a fitting object is
-    refused with 403 and ``insufficient_scope``, without a ``scope``, because no scope would help. If the claim is not
-    an array of objects with a ``type``, the token is invalid (401).
+    The refusal is 403 with ``insufficient_scope``, without a ``scope``, because no scope would help. If the claim is
+    not an array of objects with a ``type``, the token is invalid (401).
     """
 
     type: str
@@ -183,7 +179,7 @@ class AuthorizationDetail(Condition):
         if self.where is None:
             return True
         fits = self.where(detail)
-        if not isinstance(fits, bool):  # a coroutine that was not awaited is true
+        if not isinstance(fits, bool):  # such as a coroutine, which is truthy
             raise TypeError(f"AuthorizationDetail: where must return True or False, not {type(fits).__name__}")
         return fits
 
@@ -205,13 +201,12 @@ def _is_detail(value: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class DelegatedTo(Condition):
-    """The acting party (RFC 8693 §4.1): the outermost ``act`` claim has this *subject*, and this *issuer* if given.
+    """The party that acts for the subject has this *subject*, and this *issuer* if one is given (RFC 8693 section 4.1).
 
-    Nested actors are history and are not considered: "the access control policy decisions" consider "only the token's
-    top-level claims and the party identified as the current actor". A token without ``act`` does not meet the
-    condition. ``may_act`` has no effect: it tells a token-exchange server who may become the actor.
+    Checked: the outermost ``act`` claim, which must be present. Not checked: the actors within it, which acted earlier,
+    and ``may_act``, which is for the authorization server that exchanges tokens.
 
-    A token that does not meet the condition is refused with 403, without an error code.
+    The refusal is 403, without an error code.
     """
 
     subject: str
@@ -261,12 +256,17 @@ class _Principal(Condition):
 
 
 USER: Final[Condition] = _Principal(machine=False)
-"""The token was issued for a user: ``AccessToken.machine`` is ``False``. ``None`` does not suffice, so the issuer needs
-``machine_signs`` that tell. Other tokens are refused with 403, without an error code."""
+"""The token was issued for a user: ``AccessToken.machine`` is ``False``.
+
+``None`` does not suffice: the issuer needs ``machine_signs``. The refusal is 403, without an error code.
+"""
 
 MACHINE: Final[Condition] = _Principal(machine=True)
-"""The token was issued to a client acting for itself: ``AccessToken.machine`` is ``True``. Read at
-``AccessToken.machine`` how little that proves with many providers."""
+"""The token was issued to a client that acts for itself: ``AccessToken.machine`` is ``True``.
+
+With many providers, this only means that the client chose a certain name: see ``AccessToken.machine``. The refusal is
+403, without an error code.
+"""
 
 NOT_DELEGATED: Final[Condition] = _Direct()
-"""The token has no ``act`` claim: no other party acts for the subject. Other tokens are refused with 403."""
+"""The token has no ``act`` claim: no other party acts for the subject. The refusal is 403, without an error code."""

@@ -180,7 +180,7 @@ def test_a_sign_in_that_no_challenge_can_name_is_a_configuration_error(settings:
 
 
 def test_user_authentication_without_content_is_a_configuration_error():
-    with pytest.raises(ConfigurationError, match="name acr, max_age or both"):
+    with pytest.raises(ConfigurationError, match="needs acr, max_age or both"):
         UserAuthentication()
 
 
