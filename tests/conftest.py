@@ -1,4 +1,4 @@
-"""What every test may use: the vectors, both async back ends, and a run that leaks nothing and skips nothing."""
+"""Fixtures for all tests: the vectors and both async back ends; and checks for leaks and skipped tests."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, prin
 def pytest_configure() -> None:
     hypothesis.settings.load_profile("ci" if in_ci() else "default")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # A shell has whatever it starts in the background ignore Ctrl-C, and that is inherited by the commands whose
-        # end by Ctrl-C is under test.
+        # A shell makes its background processes ignore Ctrl-C, and the commands whose end by Ctrl-C is under test
+        # inherit that.
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# Whose tests wait for processes of their own.
+# Folders whose tests wait for other processes.
 _WAITING = ("cli", "confusion", "peers", "servers", "stores", "wrapped")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What waits goes first: at the end there would be nothing left to do beside it."""
+    """Run tests that wait for processes first, so that other tests run meanwhile."""
     folders = {ROOT / "tests" / name for name in _WAITING}
     at_once = {path: folders.isdisjoint(path.parents) for path in {item.path for item in items}}
     items.sort(key=lambda item: at_once[item.path])
@@ -40,10 +40,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """Which branches random examples and races come through, differs from run to run: what has to be tested is counted
-    without them. It also saves the time of tracing them, which is a fifth of the whole.
+    """Measure no coverage in tests with random examples or races: the branches that they take differ from run to run.
+    This also saves the time to trace them, a fifth of the total.
 
-    A thread that is alive meanwhile is not counted any more afterwards: none outlives a test.
+    Coverage stops for good in a thread that is alive meanwhile; no thread outlives a test.
     """
     chance = item.get_closest_marker("hypothesis") is not None or ROOT / "tests" / "attacks" in item.path.parents
     measuring = coverage.Coverage.current() if chance else None
@@ -58,7 +58,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def vectors() -> Path:
-    """The folder of test vectors that nobody here wrote: ``SCOPEGUARD_VECTORS``, or its place beside the repository."""
+    """The folder of published test vectors: ``SCOPEGUARD_VECTORS``, or its place beside the repository."""
     folder = Path(os.environ.get("SCOPEGUARD_VECTORS") or ROOT.parent / "shared" / "vectors")
     if not folder.is_dir():
         missing("no test vectors: SCOPEGUARD_VECTORS names no folder, and there is none beside the repository")

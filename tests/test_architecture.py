@@ -1,7 +1,7 @@
-"""The laws that can be read off the source: who imports whom, where generators and locks may be, how long things get.
+"""The laws that can be checked in the source: imports, places of generators and locks, lengths of functions and files.
 
-``docs/architecture.md`` lists the laws. The tables below are the whole permission: a module or a
-library that is not in them is refused, so that a new one is a decision somebody took.
+``docs/architecture.md`` lists the laws. The tables below are complete: a module or a library that is not in them is
+refused, so that each addition is a deliberate decision.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from environment import ADAPTERS, ROOT, plain_environment
 
 PACKAGE = ROOT / "scopeguard"
 
-# Imports run one way: a layer imports itself and what stands above it here. "" is scopeguard/__init__.py, the face.
+# Imports run one way: a layer imports itself and the layers above it in this list. "" is scopeguard/__init__.py.
 LAYERS = (
     ("extras", "errors"),
     ("config.checks",),
@@ -45,8 +45,8 @@ LAYERS = (
 CONVENIENCES = LAYERS[-1]
 VOCABULARY = (*LAYERS[0], *LAYERS[2])
 
-# Laws 1 and 10: what the vocabulary, spec/, state/ and the flow are made of. Nothing here reads a clock, a random
-# number, a file, the environment or the network, starts a thread or writes a log.
+# Laws 1 and 10: the modules that the vocabulary, spec/, state/ and flow/ may import. None of them reads a clock, a
+# random number, a file, the environment or the network, starts a thread or writes a log.
 PURE = {
     "__future__", "abc", "base64", "binascii", "collections", "contextlib", "contextvars", "dataclasses", "email.utils",
     "enum", "functools", "hashlib", "hmac", "http", "ipaddress", "itertools", "json", "math", "operator", "re",
@@ -54,10 +54,10 @@ PURE = {
 }  # fmt: skip
 PURE_LAYERS = (*VOCABULARY, "config", "spec", "state", "flow")
 
-# Modules on another level than their folder: three read files, and the checks of arguments need nothing but errors.
+# Modules on another level than their folder: three read files, and the checks of arguments need only the errors.
 ON_ANOTHER_LEVEL = ("config.file", "config.documents", "config.catalog", "config.checks")
 
-# Where what is not pure, and not of the standard library, may be imported.
+# The layers that may import each library and each impure module of the standard library.
 PLACES = {
     "jwt": ("spec", *CONVENIENCES),
     "cryptography": ("spec", "core", *CONVENIENCES),
@@ -68,7 +68,7 @@ PLACES = {
     "httpcore": ("edge",),
     "anyio": ("edge", "adapter", "fastapi", *CONVENIENCES),
     "asyncio": ("edge", "adapter", *CONVENIENCES),
-    "threading": ("state", "edge", "stores", "audit", *CONVENIENCES),  # in state/ for its Lock, see below
+    "threading": ("state", "edge", "stores", "audit", *CONVENIENCES),  # state/ uses only its Lock
     "concurrent": ("edge", *CONVENIENCES),
     "time": ("edge", *CONVENIENCES),
     "datetime": CONVENIENCES,
@@ -83,7 +83,7 @@ PLACES = {
         "config",
         "config.file",
         *CONVENIENCES,
-    ),  # about what an operator wrote, never about a request
+    ),  # warnings are about settings, never about a request
     "starlette": ("audit", "starlette", "fastapi", "testing", "devserver", "cli"),  # FastAPI is Starlette underneath
     "fastapi": ("audit", "fastapi"),
     "flask": ("audit", "flask"),
@@ -105,7 +105,7 @@ MOST_EFFECTS = 6
 
 @dataclass(frozen=True)
 class Module:
-    name: str  # dotted, below scopeguard: "spec.jwt", "" for the face
+    name: str  # relative to scopeguard: "spec.jwt", "" for scopeguard/__init__.py
     path: Path
 
     @property
@@ -128,7 +128,7 @@ class Module:
 
     @cached_property
     def imports(self) -> list[tuple[ast.stmt, str]]:
-        """Every import, lazy ones and those for type checkers too: the statement and the full name of the module."""
+        """Yield the statement and the full module name of each import, lazy and type-checking ones too."""
         found: list[tuple[ast.stmt, str]] = []
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Import):
@@ -160,10 +160,10 @@ def _report(wrong: Iterator[str]) -> None:
     assert not lines, "\n" + "\n".join(lines)
 
 
-# -- who imports whom
+# -- the direction of imports
 
 
-def test_every_module_has_its_layer():
+def test_each_module_has_a_layer():
     _report(f"scopeguard/{m.path.relative_to(PACKAGE)} has no layer" for m in MODULES if m.layer not in RANKS)
 
 
@@ -189,11 +189,11 @@ def test_imports_are_absolute_and_name_their_module():
     _report(wrong())
 
 
-def test_no_import_goes_in_a_circle():
+def test_imports_have_no_cycle():
     graph = {
         name: {other for _, other in module.imports if other in OURS and other != name} for name, module in OURS.items()
     }
-    TopologicalSorter(graph).prepare()  # raises CycleError with the circle
+    TopologicalSorter(graph).prepare()  # raises CycleError with the cycle
 
 
 def test_private_names_stay_in_their_file():
@@ -207,13 +207,13 @@ def test_private_names_stay_in_their_file():
     )
 
 
-def test_the_pure_layers_are_made_of_pure_parts():
+def test_pure_layers_import_only_pure_modules():
     def wrong() -> Iterator[str]:
         for module in _pure():
             for node, name in module.imports:
                 top = name.partition(".")[0]
                 if (module.name, name) == ("state.fork", "os"):
-                    continue  # for register_at_fork alone, see below
+                    continue  # only register_at_fork, which renews locks in a child; a test below checks that
                 if top != "scopeguard" and name not in PURE and top not in PURE and top not in PLACES:
                     yield f"{module.at(node)} imports {name}; it is not in the list of pure modules"
             impure = {"open", "print", "input", "exec", "eval"}
@@ -224,20 +224,20 @@ def test_the_pure_layers_are_made_of_pure_parts():
     _report(wrong())
 
 
-def test_libraries_are_imported_where_they_belong():
+def test_libraries_are_imported_only_in_their_layers():
     def wrong() -> Iterator[str]:
         for module in MODULES:
             for node, name in module.imports:
                 top = name.partition(".")[0]
                 if top in PLACES and module.layer not in PLACES[top]:
-                    yield f"{module.at(node)} imports {top}; it belongs into {', '.join(PLACES[top])}"
+                    yield f"{module.at(node)} imports {top}, which only {', '.join(PLACES[top])} may import"
                 elif top not in PLACES and top != "scopeguard" and top not in sys.stdlib_module_names:
-                    yield f"{module.at(node)} imports {top}, which has no place yet"
+                    yield f"{module.at(node)} imports {top}, which is not in PLACES"
 
     _report(wrong())
 
 
-def test_threading_lends_state_its_lock_and_nothing_else():
+def test_state_uses_only_lock_of_threading():
     def wrong() -> Iterator[str]:
         for module in (m for m in MODULES if m.layer == "state"):
             for node in ast.walk(module.tree):
@@ -253,8 +253,8 @@ def test_threading_lends_state_its_lock_and_nothing_else():
     _report(wrong())
 
 
-def test_forks_are_dealt_with_in_one_place():
-    """And that place uses nothing else of ``os``."""
+def test_only_state_fork_handles_forks():
+    """That module uses nothing else of ``os``."""
 
     def wrong() -> Iterator[str]:
         for module in MODULES:
@@ -273,7 +273,7 @@ def test_forks_are_dealt_with_in_one_place():
 
 
 def _generators(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    """The functions whose own body yields; what a nested function yields is the nested one's."""
+    """Yield the generator functions. A ``yield`` in a nested function counts only for the nested one."""
     for function in ast.walk(tree):
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             todo: list[ast.AST] = list(function.body)
@@ -286,11 +286,12 @@ def _generators(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDe
                     todo += ast.iter_child_nodes(node)
 
 
-def test_generators_live_in_the_flow():
-    """And ``ask`` in effects.py, the one expression it asks with; and what FastAPI calls to begin and end a request.
+def test_generators_are_only_in_flow():
+    """Allowed exceptions, each with its reason.
 
-    Context managers are written with ``yield`` too; they are for the layers that do things, and for the vocabulary's
-    ``serving``. The conveniences may write what they like.
+    * Context managers outside ``spec`` and ``state``: ``yield`` is only their notation.
+    * ``__call__`` in ``scopeguard.fastapi``: FastAPI calls it to start and to end a request.
+    * The client, the test tools, the servers and the command: they are not part of a decision.
     """
 
     def wrong() -> Iterator[str]:
@@ -308,30 +309,30 @@ def test_generators_live_in_the_flow():
     _report(wrong())
 
 
-def test_no_lock_of_state_is_held_across_a_pause():
+def test_no_lock_of_state_is_held_across_a_yield_or_an_await():
     def wrong() -> Iterator[str]:
         for module in (m for m in MODULES if m.layer == "state"):
             for block in ast.walk(module.tree):
                 if isinstance(block, ast.With) and any("lock" in ast.unparse(i).lower() for i in block.items):
                     for node in ast.walk(block):
                         if isinstance(node, ast.Yield | ast.YieldFrom | ast.Await):
-                            yield f"{module.at(node)} pauses with a lock in hand"
+                            yield f"{module.at(node)} pauses while it holds a lock"
                 elif isinstance(block, ast.AsyncWith | ast.AsyncFunctionDef | ast.Await):
                     yield f"{module.at(block)} is asynchronous"
 
     _report(wrong())
 
 
-def test_the_effects_are_few():
+def test_number_of_effects_is_limited():
     effects = [
         node.name
         for node in ast.walk(OURS["scopeguard.flow.effects"].tree)
         if isinstance(node, ast.ClassDef) and any(ast.unparse(base).startswith("Effect[") for base in node.bases)
     ]
-    assert 1 <= len(effects) <= MOST_EFFECTS, f"a further effect needs a reason in CHANGELOG.md: {effects}"
+    assert 1 <= len(effects) <= MOST_EFFECTS, f"a further effect needs a page in docs/decisions: {effects}"
 
 
-# -- what nobody writes
+# -- forbidden code
 
 
 def _switches_off(node: ast.AST) -> str | None:
@@ -347,13 +348,13 @@ def _switches_off(node: ast.AST) -> str | None:
     return None
 
 
-def test_checks_are_not_asserted():
-    """``python -O`` drops asserts."""
+def test_no_check_is_an_assert_statement():
+    """``python -O`` removes asserts."""
     _report(f"{m.at(node)}: assert" for m in MODULES for node in ast.walk(m.tree) if isinstance(node, ast.Assert))
 
 
-def test_no_type_is_ignored():
-    """An annotation says what is meant, ``Any`` if it has to be: seen where it stands, it hides nothing else."""
+def test_no_type_error_is_ignored():
+    """Write an annotation instead, ``Any`` if necessary: it is visible and hides no other error."""
     marks = re.compile(r"#\s*(?:type|pyright|mypy):\s*ignore")
     files = [path for folder in ("scopeguard", "tests", "benchmarks", "examples") for path in _sources(ROOT / folder)]
     assert len(files) > 300
@@ -370,9 +371,10 @@ def _sources(folder: Path) -> list[Path]:
 
 
 def test_verification_is_not_switched_off():
-    """Neither of TLS nor of signatures, unless the operator asked for it by ``dangerously_skip_tls_verification``.
+    """The verification of TLS and signatures can be switched off only with ``dangerously_skip_tls_verification``.
 
-    The development server looks into an assertion once, to see by whose key it is to be judged.
+    Allowed exception: the development server reads the issuer of an assertion once before it verifies the signature,
+    because the issuer selects the key.
     """
 
     def wrong() -> Iterator[str]:
@@ -392,7 +394,7 @@ def test_verification_is_not_switched_off():
     _report(wrong())
 
 
-def test_the_core_is_measured_whole():
+def test_core_has_no_coverage_exclusions():
     _report(
         f"scopeguard/{m.path.relative_to(PACKAGE)} excuses lines from coverage"
         for m in MODULES
@@ -415,7 +417,7 @@ def _is_text(node: ast.AST, pattern: re.Pattern[str]) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str) and pattern.match(node.value) is not None
 
 
-# -- how long things get
+# -- lengths
 
 
 def _lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
@@ -425,7 +427,7 @@ def _lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return last - function.lineno + 1 - of_docstring
 
 
-def test_functions_fit_on_a_screen():
+def test_functions_have_a_maximum_length():
     _report(
         f"{module.at(node)}: {node.name} has {_lines(node)} lines, at most {MOST_LINES_OF_A_FUNCTION} without docstring"
         for module in MODULES
@@ -434,7 +436,7 @@ def test_functions_fit_on_a_screen():
     )
 
 
-def test_long_files_say_why():
+def test_long_files_state_a_reason():
     _report(
         f"scopeguard/{module.path.relative_to(PACKAGE)} has {lines} lines: split it, or let its docstring say "
         f'"Longer than {MOST_LINES_OF_A_FILE} lines because ..."'
@@ -445,10 +447,10 @@ def test_long_files_say_why():
     )
 
 
-# -- what an import does (law 10)
+# -- imports without side effects (law 10)
 
 
-def _in_a_new_process(script: str, *arguments: str) -> str:
+def _run_in_a_new_process(script: str, *arguments: str) -> str:
     run = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script), *arguments],
         cwd=ROOT,
@@ -461,8 +463,8 @@ def _in_a_new_process(script: str, *arguments: str) -> str:
     return run.stdout
 
 
-def test_the_face_imports_no_framework_and_no_client():
-    loaded = _in_a_new_process(
+def test_importing_scopeguard_loads_no_framework_and_no_client():
+    loaded = _run_in_a_new_process(
         """
         import sys
         import scopeguard
@@ -473,10 +475,10 @@ def test_the_face_imports_no_framework_and_no_client():
     assert not set(slow.split()) & set(loaded)
 
 
-def test_imports_and_constructors_start_and_open_nothing():
-    """Libraries are imported first, so that what is seen afterwards is ours. Reading Python files is all of it."""
+def test_imports_and_constructors_start_no_thread_and_open_no_file_or_socket():
+    """Libraries are imported first, so that later events come from scopeguard. Only Python files may be read."""
     names = [name for name in OURS if not name.endswith("__main__")]
-    seen = _in_a_new_process(
+    seen = _run_in_a_new_process(
         """
         import importlib, sys, threading
         libraries, names = sys.argv[1].split(), sys.argv[2].split()
@@ -503,10 +505,10 @@ def test_imports_and_constructors_start_and_open_nothing():
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
-def test_an_adapter_needs_no_framework_but_its_own(adapter: str):
+def test_adapter_imports_no_other_framework(adapter: str):
     own = {"starlette": {"starlette"}, "fastapi": {"starlette", "fastapi"}, "flask": {"flask", "werkzeug", "click"}}
     frameworks = {"starlette", "fastapi", "flask", "werkzeug", "django", "click", "rich", "uvicorn", "pytest"}
-    _in_a_new_process(
+    _run_in_a_new_process(
         """
         import importlib, sys
 
@@ -523,7 +525,7 @@ def test_an_adapter_needs_no_framework_but_its_own(adapter: str):
     )
 
 
-def test_the_page_on_the_architecture_names_files_that_exist():
+def test_architecture_page_names_existing_files():
     page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
     named = set(re.findall(r"`((?:scopeguard|tests|docs)/[\w/.]*|pyproject\.toml)`", page))
     assert len(named) > 50

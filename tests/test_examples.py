@@ -1,6 +1,6 @@
-"""Each example runs, against a real development authorization server, and does what it says.
+"""Each example runs against a real development authorization server and does what its comments say.
 
-The apps are one API in five spellings, so one test is enough for all.
+The apps are one API in five frameworks, so one test suffices for all.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def devserver() -> Iterator[DevServer]:
 
 
 def token(server: DevServer, client_id: str) -> bytes:
-    """The header with a token that *client_id* fetches by client credentials."""
+    """Return a header with a token that *client_id* fetches by client credentials."""
     form = {"grant_type": "client_credentials"}
     answer = httpx.post(f"{server.url}/token", auth=(client_id, LOADER), data=form)
     return f"Bearer {answer.json()['access_token']}".encode()
@@ -55,7 +55,7 @@ Call = Callable[..., Answered]
 
 @pytest.fixture(params=EXAMPLES, ids=lambda path: path.stem)
 def call(request: pytest.FixtureRequest, devserver: DevServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
-    """Sends a request to an example, with the token of a client."""
+    """Send a request to an example, with the token of a client."""
     monkeypatch.setenv("ISSUER", devserver.url)
     path: Path = request.param
     spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -76,7 +76,7 @@ def call(request: pytest.FixtureRequest, devserver: DevServer, monkeypatch: pyte
     module.guard.close()
 
 
-def test_an_example_does_what_it_says(call: Call):
+def test_example_behaves_as_described(call: Call):
     rows = "/tables/departures/rows"
     assert call("GET", "/healthz").body.strip(b'"') == b"ok"
     assert call("GET", rows).status == 401
@@ -89,10 +89,10 @@ def test_an_example_does_what_it_says(call: Call):
     assert json.loads(call("GET", rows, "reader").body) == [{"n": 1}]
     assert json.loads(call("GET", "/me", "reader").body) == {"client": "reader"}
     assert call("GET", "/me").status == 401
-    assert call("DELETE", "/me").status in (401, 405)  # a FastAPI app without the middleware lets routing answer
+    assert call("DELETE", "/me").status in (401, 405)  # In a FastAPI app without the middleware, routing answers.
 
 
-def test_every_example_says_how_to_run_it():
+def test_each_example_says_how_to_run_it():
     for path in EXAMPLES:
         text = path.read_text("utf-8")
         assert "scopeguard devserver" in text

@@ -1,4 +1,4 @@
-"""What is missing is said with the command that installs it."""
+"""Errors about missing packages name the command that installs them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 
 @pytest.mark.parametrize("adapter", ["fastapi", "flask"])
-def test_an_adapter_without_its_framework_says_what_to_install(adapter: str, monkeypatch: pytest.MonkeyPatch):
+def test_adapter_without_its_framework_says_what_to_install(adapter: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delitem(sys.modules, f"scopeguard.{adapter}", raising=False)
     monkeypatch.setitem(sys.modules, adapter, None)
     with pytest.raises(ModuleNotFoundError) as error:
@@ -28,12 +28,12 @@ def test_an_adapter_without_its_framework_says_what_to_install(adapter: str, mon
     )
 
 
-def test_a_framework_that_lacks_something_itself_says_so_itself():
+def test_missing_dependency_of_a_framework_is_reported_unchanged():
     error = ModuleNotFoundError("No module named 'pydantic'", name="pydantic")
     assert explain_missing(error, "fastapi") is error
 
 
-def test_the_name_stands_in_one_place_and_every_extra_that_is_named_exists():
+def test_distribution_name_is_defined_once_and_named_extras_exist():
     assert PROJECT["name"] == DISTRIBUTION
     sources = {path: path.read_text("utf-8") for path in (ROOT / "scopeguard").rglob("*.py")}
     named = {name for text in sources.values() for name in re.findall(r"install_command\(['\"](\w+)['\"]\)", text)}
@@ -44,7 +44,7 @@ def test_the_name_stands_in_one_place_and_every_extra_that_is_named_exists():
     assert code == {"scopeguard/extras.py"}
 
 
-# What would install the security scanner of that name: a hint, a requirement, or an extra of it.
+# Texts that would install the security scanner of that name: a hint, a requirement, or an extra of it.
 STRAY = re.compile(
     r"""pip3? install (?:-[-\w]+ )*["'`]?scopeguard(?!-oauth2|\S*/)|["'`]scopeguard\[|^scopeguard(\[|[=<>~])""",
     re.MULTILINE,
@@ -85,7 +85,7 @@ def test_no_text_says_to_install_the_other_distribution_of_that_name():
         ('pip install ".[cli]"', False),
     ],
 )
-def test_a_stray_is_recognised(text: str, stray: bool):
+def test_wrong_distribution_name_is_recognised(text: str, stray: bool):
     assert bool(STRAY.search(text)) is stray
 
 

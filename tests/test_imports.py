@@ -1,4 +1,4 @@
-"""What an import brings along, and what a request finds imported. No times: benchmarks/imports.py measures."""
+"""The modules that an import loads, before and during requests. No times: benchmarks/imports.py measures them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from environment import ROOT, plain_environment
 
-# Libraries and parts of the standard library that most have no use for, or not yet.
+# Libraries and parts of the standard library that most programs do not need, or not at the start.
 LATER = {
     "anyio", "asyncio", "click", "concurrent.futures", "difflib", "django", "fastapi", "flask", "httpx", "httpx2",
     "msgspec", "multiprocessing", "orjson", "pathlib", "pytest", "redis", "rich", "sniffio", "sqlite3", "starlette",
@@ -24,8 +24,8 @@ OURS_LATER = {
 LIBRARIES = "jwt.algorithms, cryptography.hazmat.primitives.asymmetric.padding"
 
 
-def in_a_new_process(script: str) -> set[str]:
-    """The words that *script* prints."""
+def run_in_a_new_process(script: str) -> set[str]:
+    """Return the words that *script* prints."""
     run = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)],
         cwd=ROOT,
@@ -39,8 +39,8 @@ def in_a_new_process(script: str) -> set[str]:
 
 
 @pytest.mark.parametrize("imported", ["scopeguard", "scopeguard.asgi", "scopeguard.wsgi"])
-def test_an_import_brings_what_every_request_needs_and_no_more(imported):
-    loaded = in_a_new_process(
+def test_import_loads_only_what_each_request_needs(imported):
+    loaded = run_in_a_new_process(
         f"""
         import sys, {LIBRARIES}
         before = set(sys.modules)
@@ -53,14 +53,14 @@ def test_an_import_brings_what_every_request_needs_and_no_more(imported):
     assert not loaded & {f"scopeguard.{name}" for name in OURS_LATER}
 
 
-def test_helpers_for_tests_wait_for_their_frameworks_as_well():
-    loaded = in_a_new_process("import sys, scopeguard.testing; print(*sys.modules)")
+def test_helpers_import_their_frameworks_lazily():
+    loaded = run_in_a_new_process("import sys, scopeguard.testing; print(*sys.modules)")
     assert not loaded & (LATER - {"concurrent.futures", "pathlib", "difflib", "tomllib"})
 
 
 def test_requests_import_nothing_in_their_event_loop():
-    """What an import leaves for later comes with the middleware: a request would stop all others while it imports."""
-    late = in_a_new_process(
+    """The middleware performs all deferred imports: an import during a request would block all others."""
+    late = run_in_a_new_process(
         """
         import asyncio, json, sys, time
         import jwt

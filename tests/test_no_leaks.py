@@ -1,4 +1,4 @@
-"""The search for tokens and secrets in the output of the suite finds what it is there to find.
+"""The search for tokens and secrets in the output of the suite finds them.
 
 The search itself is tests/support/leak_search.py; it runs beside every test.
 """
@@ -66,7 +66,7 @@ def test_it(no_leaks):
 
 
 def _outcomes(folder: Path, sources: Mapping[str, str], *arguments: str) -> tuple[int, dict[str, str]]:
-    """The exit status of a run of *sources*, each a test file, and what the report says of each.
+    """Return the exit status of a run of *sources*, each a test file, and the report on each.
 
     The output is not printed here: it holds tokens, and the search would find them in this test too.
     """
@@ -96,7 +96,7 @@ def test_a_test_that_shows_a_token_or_a_secret_fails(tmp_path: Path, arguments: 
     assert silent == ["nothing"]
 
 
-def test_a_failure_whose_report_shows_a_token_says_so():
+def test_failure_whose_report_shows_a_token_is_marked():
     report = pytest.TestReport("test_it", ("f.py", 1, "test_it"), {}, "failed", f"assert '{TOKEN}' == ''", "call")
     leak_search.judge(report)
     assert [(name, "the report of the failure shows a JWT" in text) for name, text in report.sections] == [
@@ -124,7 +124,7 @@ def test_a_run_that_shows_nothing_passes(tmp_path: Path):
     ],
     ids=lambda text: f"{len(text)} characters",
 )
-def test_every_form_of_a_token_or_a_secret_is_found(text: str):
+def test_each_form_of_a_token_or_a_secret_is_found(text: str):
     assert leaks(f"some text {text} and more")
 
 
@@ -133,7 +133,7 @@ def test_ordinary_text_is_not_taken_for_a_token(text: str):
     assert not leaks(text)
 
 
-def test_what_is_found_is_not_repeated():
+def test_found_secret_is_not_repeated():
     (finding,) = leaks(f"Bearer {TOKEN}")
     assert TOKEN[:8] not in finding
     assert TOKEN[-8:] not in finding

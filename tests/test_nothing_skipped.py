@@ -1,4 +1,4 @@
-"""In CI a skipped test is a failed one (tests/support/nothing_skipped.py); elsewhere it is a skipped one."""
+"""A skipped test fails in CI (tests/support/nothing_skipped.py) and is skipped elsewhere."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_fine(): ...
     [("", pytest.ExitCode.OK, "1 passed, 3 skipped, 1 xfailed"), ("1", 1, "2 failed, 1 passed, 1 xfailed, 1 error")],
     ids=["elsewhere", "in CI"],
 )
-def test_a_skip_is_a_failure_in_ci_only(tmp_path: Path, ci: str, status: int, summary: str):
+def test_skip_is_a_failure_only_in_ci(tmp_path: Path, ci: str, status: int, summary: str):
     (tmp_path / "test_skips.py").write_text(SKIPS, "utf-8")
     support = str(Path(nothing_skipped.__file__).parent)
     run = subprocess.run(
@@ -49,7 +49,7 @@ def test_a_skip_is_a_failure_in_ci_only(tmp_path: Path, ci: str, status: int, su
     assert summary in run.stdout
 
 
-def test_a_file_that_skips_itself_fails_in_ci(monkeypatch: pytest.MonkeyPatch):
+def test_file_skipped_at_import_fails_in_ci(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CI", "1")
     report = pytest.CollectReport("test_it.py", "skipped", ("test_it.py", 1, "Skipped: no flask"), None)
     assert nothing_skipped.judged(report).failed

@@ -1,4 +1,4 @@
-"""The wheel that users install: what is in it, what it asks for, and that each adapter works from it alone."""
+"""The wheel that users install: its contents, its requirements, and the import of each adapter from it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _run(*arguments: str, cwd: Path = ROOT, path: str = "") -> str:
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the wheel and the source distribution."""
+    """Build the wheel and the source distribution, and return their folder."""
     folder = tmp_path_factory.mktemp("built")
     _run("-m", "build", "--wheel", "--sdist", "--no-isolation", "--outdir", str(folder), str(ROOT))
     return folder
@@ -48,7 +48,7 @@ def wheel(built: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the files of the wheel, and nothing of this repository."""
+    """Return a folder with the files of the wheel and nothing else of this repository."""
     folder = tmp_path_factory.mktemp("site")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder)
@@ -61,7 +61,7 @@ def metadata(installed: Path) -> Message:
     return message_from_bytes(file.read_bytes())
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path):
+def test_wheel_contains_only_the_package(wheel: Path):
     names = zipfile.ZipFile(wheel).namelist()
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "scopeguard").rglob("*") if path.is_file()}
     sources = {name for name in sources if "__pycache__" not in name}
@@ -71,7 +71,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path):
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
 
-def test_the_source_distribution_holds_what_its_readers_need(built: Path):
+def test_source_distribution_contains_docs_and_tests(built: Path):
     (archive,) = built.glob("*.tar.gz")
     with tarfile.open(archive) as files:
         names = {name.partition("/")[2] for name in files.getnames()}
@@ -83,13 +83,13 @@ def test_the_source_distribution_holds_what_its_readers_need(built: Path):
 
 def test_the_index_name_differs_from_the_package_to_import(metadata: Message):
     assert metadata["Name"] == "scopeguard-oauth2"
-    # hatchling replaces a reference of an extra to itself by what it stands for, but only under the project's own name.
+    # hatchling expands a reference of an extra to another one, but only under the name of the project.
     needed = metadata.get_all("Requires-Dist", [])
     assert any('extra == "all"' in need or "extra == 'all'" in need for need in needed)
     assert not [need for need in needed if need.startswith("scopeguard")]
 
 
-def test_the_version_is_told_once(metadata: Message):
+def test_version_is_defined_once(metadata: Message):
     version = re.search(
         r'^__version__ = "(.+)"$', (ROOT / "scopeguard" / "__init__.py").read_text("utf-8"), re.MULTILINE
     )
@@ -98,7 +98,7 @@ def test_the_version_is_told_once(metadata: Message):
     assert "version" in PROJECT["dynamic"]
 
 
-def test_a_plain_installation_asks_for_five_libraries(metadata: Message):
+def test_plain_installation_requires_five_libraries(metadata: Message):
     needed = [need for need in metadata.get_all("Requires-Dist", []) if "extra ==" not in need]
     assert sorted(re.split(r"[<>=~!\[ ]", need)[0] for need in needed) == [
         "anyio",
@@ -109,7 +109,7 @@ def test_a_plain_installation_asks_for_five_libraries(metadata: Message):
     ]
 
 
-def test_the_metadata_name_no_host_of_a_registry(metadata: Message):
+def test_metadata_names_no_registry_host(metadata: Message):
     assert not re.search(r"pypi\.|pythonhosted", metadata.as_string())
 
 
@@ -126,7 +126,7 @@ def test_each_adapter_can_be_imported_alone_from_the_wheel(installed: Path, adap
     assert not (others - {f"scopeguard.{adapter}"}) & set(loaded)
 
 
-def test_the_entry_points_lead_somewhere(installed: Path, tmp_path: Path):
+def test_entry_points_can_be_loaded(installed: Path, tmp_path: Path):
     script = """
 from importlib.metadata import distribution
 for point in distribution("scopeguard-oauth2").entry_points:
@@ -136,7 +136,7 @@ for point in distribution("scopeguard-oauth2").entry_points:
     assert sorted(lines) == ["console_scripts scopeguard main", "pytest11 scopeguard scopeguard.testing.pytest_plugin"]
 
 
-def test_the_oldest_versions_under_test_are_the_lower_bounds():
+def test_oldest_tested_versions_are_the_lower_bounds():
     constraints = (ROOT / ".ci" / "oldest.txt").read_text("utf-8").splitlines()
     tested = dict(line.split("==") for line in constraints if not line.startswith("#"))
     extras = PROJECT["optional-dependencies"]

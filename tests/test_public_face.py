@@ -1,4 +1,4 @@
-"""What a user may call on a guard, and how the rest of the package gets at what is behind it."""
+"""The public attributes of a guard, and the internal access to its engine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GUARD = Guard(Issuer("https://as.example", audience="https://api.example"), audi
 
 
 def test_a_guard_has_these_public_names_and_no_others():
-    """Adapters and endpoints use the engine: a name that only they need does not belong here."""
+    """Adapters and endpoints use the engine: names that only they need do not belong here."""
     assert {name for name in dir(GUARD) if not name.startswith("_")} == {
         *("acheck", "aclose", "arevoke", "authorize", "awarm", "check", "close", "from_file", "revoke", "warm"),
         "stop_waiting",
@@ -27,7 +27,7 @@ def test_each_pair_of_sync_and_async_methods_takes_the_same_arguments():
         assert set(sync.parameters) <= set(other.parameters)
 
 
-def test_settings_of_a_guard_are_read_only_and_its_engine_stays():
+def test_settings_and_engine_of_a_guard_are_read_only():
     for name in ("catalog", "issuers", "resource", "rules", "sources", "style"):
         assert isinstance(inspect.getattr_static(Guard, name), property)
     assert isinstance(engine_of(GUARD), Engine)

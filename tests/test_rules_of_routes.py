@@ -1,4 +1,4 @@
-"""Which requirement holds for which route, and that no spelling of a path meets a weaker one."""
+"""The requirement of each route, and that no spelling of a path gets a weaker one."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_template_matches_whole_paths_and_segments(template, matching, others)
     ],
     ids=ascii,
 )
-def test_a_template_that_would_not_mean_what_it_says_is_refused(template, message):
+def test_ambiguous_template_is_refused(template, message):
     with pytest.raises(ConfigurationError, match=message):
         Rule(template)
     with pytest.raises(ConfigurationError, match=message):
@@ -108,7 +108,7 @@ def test_a_template_that_would_not_mean_what_it_says_is_refused(template, messag
 
 
 @given(st.lists(st.sampled_from(["a", "{b}", "c:d", "{e}:f", "g.h"]), max_size=5), st.booleans(), st.data())
-def test_a_template_matches_what_it_was_filled_in_with(segments, rest, data):
+def test_filled_template_is_matched_with_its_parameters(segments, rest, data):
     template = "/" + "/".join([*segments, *(["{rest:path}"] if rest else [])])
     texts = st.text("ab.:-", min_size=1, max_size=3).filter(lambda text: text not in (".", ".."))
     filled = ["".join(data.draw(texts) if "{" in part else part for part in _split(segment)) for segment in segments]
@@ -133,7 +133,7 @@ def test_the_first_rule_that_matches_decides():
 
 
 @pytest.mark.rule("H-07", "G-11")
-def test_with_rules_what_matches_none_is_denied_and_without_it_needs_a_token():
+def test_unmatched_route_is_denied_with_rules_and_needs_a_token_without():
     assert Rules([Rule("/a", PUBLIC)]).deny_unmatched
     assert access(Rules([Rule("/a", PUBLIC)]), "/b") is None
     assert not Rules().deny_unmatched
@@ -145,8 +145,8 @@ def test_with_rules_what_matches_none_is_denied_and_without_it_needs_a_token():
 @pytest.mark.parametrize(
     "empty", [[], (), set(), iter(()), filter(None, [])], ids=["list", "tuple", "set", "iterator", "filter"]
 )
-def test_an_empty_list_of_rules_is_not_the_absence_of_rules(empty: Any):
-    """These are two values, and the second denies every route."""
+def test_empty_list_of_rules_differs_from_no_rules(empty: Any):
+    """``None`` and an empty list differ: the empty list denies every route."""
     rules = Rules.of(empty)
     assert rules.deny_unmatched
     assert rules.closes(rules.find("GET", "/a"))
@@ -163,27 +163,27 @@ def test_rules_of_an_adapter_replace_those_of_the_guard_even_if_there_are_none()
     assert not Rules.chosen(None, None).deny_unmatched
     none = Rules.chosen([], of_the_guard)
     assert (none.all, none.deny_unmatched) == ((), True)
-    # Public paths alone are not rules: those of the guard go on to hold.
+    # Public paths alone are not rules: those of the guard still apply.
     added = Rules.chosen(Rules(public=["/c"]), of_the_guard)
     assert [access(added, path) for path in ("/a", "/b", "/c", "/d")] == [READ, PUBLIC, PUBLIC, None]
     assert added.deny_unmatched
     assert not Rules.chosen(Rules(), None).deny_unmatched
 
 
-def test_a_rule_says_authenticated_unless_it_says_more_or_less():
+def test_rule_without_a_requirement_needs_a_token():
     assert Rule("/a").access == AUTHENTICATED
     for said in (READ, any_of("a", "b"), AUTHENTICATED, PUBLIC, OPTIONAL, DENIED):
         assert Rule("/a", said).access == said
 
 
 @pytest.mark.parametrize("said", [None, True, frozenset(("read",)), "public", "denied", "", []], ids=ascii)
-def test_a_rule_says_nothing_else(said):
+def test_other_requirements_of_a_rule_are_refused(said):
     with pytest.raises(ConfigurationError, match="rule '/a': access: "):
         Rule("/a", said)
 
 
 @pytest.mark.rule("H-09")
-def test_a_rule_for_get_is_one_for_head_and_for_nothing_else():
+def test_rule_for_get_applies_to_head_and_no_other_method():
     rules = Rules([Rule("/a", READ, methods=["GET"]), Rule("/a", ADMIN, methods=["POST", "DELETE"])])
     assert [access(rules, "/a", method) for method in ("GET", "HEAD")] == [READ, READ]
     assert [access(rules, "/a", method) for method in ("POST", "DELETE")] == [ADMIN, ADMIN]
@@ -193,7 +193,7 @@ def test_a_rule_for_get_is_one_for_head_and_for_nothing_else():
 
 
 @pytest.mark.rule("H-09")
-def test_a_method_in_small_letters_meets_the_rule_of_the_one_it_may_be_read_as():
+def test_method_in_lower_case_gets_the_rule_of_its_upper_case_form():
     rules = Rules([Rule("/a", ADMIN, methods=["DELETE"]), Rule("/{rest:path}", PUBLIC)])
     assert [access(rules, "/a", method) for method in ("DELETE", "delete", "Delete")] == [ADMIN] * 3
 
@@ -211,13 +211,13 @@ def test_a_method_in_small_letters_meets_the_rule_of_the_one_it_may_be_read_as()
         pytest.param(["\u0130"], "is not a method", id="not ASCII"),
     ],
 )
-def test_methods_are_written_as_they_are_sent(methods, message):
+def test_malformed_methods_are_refused(methods, message):
     with pytest.raises(ConfigurationError, match=f"rule '/a': .*{message}"):
         Rule("/a", READ, methods=methods)
 
 
 @pytest.mark.parametrize("method", ["VERSION-CONTROL", "QUERY", "PROPFIND"])
-def test_every_registered_method_is_a_method(method: str):
+def test_each_registered_method_is_accepted(method: str):
     rules = Rules([Rule("/a", READ, methods=[method])])
     assert (access(rules, "/a", method), access(rules, "/a", "POST")) == (READ, None)
 
@@ -235,13 +235,13 @@ def test_every_registered_method_is_a_method(method: str):
         (7, "methods: every item must be a string, not int"),
     ],
 )
-def test_a_method_that_is_not_registered_is_a_mistake(method: Any, hint: str):
-    """It would match no request, and a rule behind this one would decide instead."""
+def test_unregistered_method_is_refused(method: Any, hint: str):
+    """It would match no request, and a later rule would decide instead."""
     with pytest.raises(ConfigurationError, match=f"rule '/a': .*{re.escape(hint)}"):
         Rule("/a", READ, methods=["GET", method])
 
 
-def test_methods_beyond_the_registry_are_declared_as_such():
+def test_extension_methods_must_be_declared():
     only = Rule("/a", READ, extension_methods=["PURGE"])
     both = Rule("/a", READ, methods=["GET"], extension_methods="M-SEARCH")
     assert only.methods == {"PURGE"}
@@ -267,14 +267,14 @@ SUSPICIOUS = [
 
 @pytest.mark.rule("H-06", "H-08")
 @pytest.mark.parametrize("path", SUSPICIOUS, ids=ascii)
-def test_a_path_that_may_be_read_in_two_ways_is_nowhere_public(path):
+def test_ambiguous_path_is_never_public(path):
     assert Rules([Rule("/{rest:path}", PUBLIC)], public=["/{rest:path}"]).find("GET", path) is None
 
 
 @pytest.mark.parametrize(
     "path", ["/a.b", "/.well-known/x", "/a..b", "/...", "/a%20b", "/a;b", "/a b", "/%", "/caf\u00e9"]
 )
-def test_what_only_looks_odd_is_matched(path):
+def test_unusual_but_unambiguous_path_is_matched(path):
     assert access(Rules([Rule("/{rest:path}", READ)]), path) == READ
 
 
@@ -290,14 +290,14 @@ def test_what_only_looks_odd_is_matched(path):
     ],
 )
 @pytest.mark.parametrize("weaker", [PUBLIC, OPTIONAL, AUTHENTICATED, READ], ids=str)
-def test_a_slash_more_or_less_at_the_end_does_not_lead_past_a_rule(first, path, weaker):
-    """Werkzeug without ``strict_slashes`` serves both spellings by the same code."""
+def test_trailing_slash_does_not_bypass_a_rule(first, path, weaker):
+    """Werkzeug without ``strict_slashes`` serves both spellings with the same view."""
     rules = Rules([Rule(first, ADMIN), Rule("/{rest:path}", weaker)])
     assert access(rules, path) is None
 
 
 @pytest.mark.rule("H-06")
-def test_the_rest_may_be_empty_so_that_the_rule_holds_for_what_routers_send_there():
+def test_rest_parameter_may_be_empty():
     rules = Rules([Rule("/admin/{rest:path}", ADMIN), Rule("/{rest:path}", PUBLIC)])
     assert access(rules, "/admin/") == ADMIN
     assert access(rules, "/admin/x") == ADMIN
@@ -319,7 +319,7 @@ def test_the_rest_may_be_empty_so_that_the_rule_holds_for_what_routers_send_ther
         pytest.param([Rule("/", ADMIN), Rule("/{rest:path}", READ)], "/", ADMIN, id="the root"),
     ],
 )
-def test_where_the_slash_was_thought_of_it_counts(rules, path, expected):
+def test_rules_may_distinguish_paths_by_the_trailing_slash(rules, path, expected):
     assert access(Rules(rules), path) == expected
 
 
@@ -328,7 +328,7 @@ PATHS = st.text("abm/.%2F\\\x00i;", max_size=12).map(lambda text: "/" + text)
 
 @pytest.mark.rule("H-06", "H-08")
 @given(PATHS | st.text(max_size=8))
-def test_no_path_is_exempt_but_those_named(path):
+def test_only_public_paths_are_exempt(path):
     rules = Rules([Rule("/{rest:path}", READ)], public=["/a", "/b/{i}"])
     found = access(rules, path)
     exempt = path == "/a" or (path.startswith("/b/") and path.count("/") == 2 and len(path) > 3)
@@ -338,7 +338,7 @@ def test_no_path_is_exempt_but_those_named(path):
 # -- settings
 
 
-def test_rules_are_rules():
+def test_rules_of_another_type_are_refused():
     no_rules: Any = ["/healthz"]
     with pytest.raises(ConfigurationError, match="rules: every item must be a Rule, not str"):
         Rules(no_rules)
@@ -346,7 +346,7 @@ def test_rules_are_rules():
         Rules(public="/healthz")
 
 
-def test_rules_may_be_given_as_they_are_as_a_list_or_not_at_all():
+def test_rules_may_be_given_as_rules_as_a_list_or_not_at_all():
     rules = Rules([Rule("/a")])
     assert Rules.of(rules) is rules
     assert [rule.path for rule in Rules.of([Rule("/a")]).all] == ["/a"]
@@ -354,7 +354,7 @@ def test_rules_may_be_given_as_they_are_as_a_list_or_not_at_all():
     assert Rules.of(()).all == ()
 
 
-def test_more_public_paths_come_first_and_leave_the_rules_as_they_were():
+def test_additional_public_paths_come_first_and_do_not_change_the_rules():
     rules = Rules([Rule("/a", READ), Rule("/b", READ)], public=["/c"])
     more = rules.with_public(["/a"])
     assert (access(more, "/a"), access(more, "/b"), access(more, "/c")) == (PUBLIC, READ, PUBLIC)
@@ -363,7 +363,7 @@ def test_more_public_paths_come_first_and_leave_the_rules_as_they_were():
 
 
 @pytest.mark.rule("B-14")
-def test_a_rule_may_have_its_own_token_sources():
+def test_rule_may_have_separate_token_sources():
     assert Rule("/a").sources is None
     assert Rule("/a", token_sources=["query", "header"]).sources == frozenset((TokenSource.QUERY, TokenSource.HEADER))
     with pytest.raises(ConfigurationError, match="rule '/a': token_sources: 'cookie' is not one of"):

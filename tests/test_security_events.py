@@ -1,4 +1,4 @@
-"""Events that a transmitter pushes, and what becomes of tokens, through ASGI (asyncio, trio) and WSGI."""
+"""Pushed security events and their effect on tokens, through ASGI (asyncio, trio) and WSGI."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def receiver(guard: Guard) -> SecurityEventReceiver:
 
 
 def event(authority: FakeAuthority, type_: str = REVOKED, *, key: SigningKey | None = None, **claims: Any) -> str:
-    """A token with one event about Ann that happened just now; *claims* replace what it says, ``None`` removes it."""
+    """Return a token with one event about Ann, of just now; *claims* replace its claims, ``None`` removes one."""
     key = key or authority.key()
     content = {
         "iss": authority.url,
@@ -130,7 +130,7 @@ def test_a_revoked_session_ends_the_tokens_issued_until_then(
 
 
 @pytest.mark.rule("E-11")
-def test_an_event_without_a_time_counts_from_its_token(
+def test_event_without_a_time_uses_the_time_of_its_token(
     authority: FakeAuthority, guard: Guard, receiver: SecurityEventReceiver, send: Send
 ):
     token = authority.mint("read", subject="ann")
@@ -168,7 +168,7 @@ def test_a_bad_token_is_answered_with_a_code_and_has_no_effect(
 
 
 @pytest.mark.rule("E-02", "E-04")
-def test_what_is_no_security_event_token_is_an_invalid_request(
+def test_body_that_is_not_a_security_event_token_is_an_invalid_request(
     authority: FakeAuthority, receiver: SecurityEventReceiver, send: Send
 ):
     good = event(authority)
@@ -200,7 +200,7 @@ def test_what_is_no_security_event_token_is_an_invalid_request(
     ],
     ids=lambda given: str(len("".join(given))),
 )
-def test_without_the_credential_nothing_is_done_and_nobody_is_asked(
+def test_request_without_the_credential_is_refused_without_a_fetch(
     authority: FakeAuthority, receiver: SecurityEventReceiver, send: Send, given: tuple[str, ...]
 ):
     headers = [("authorization", value) for value in given] + [GOOD[1]]
@@ -212,7 +212,7 @@ def test_without_the_credential_nothing_is_done_and_nobody_is_asked(
 
 @pytest.mark.rule("E-09")
 @pytest.mark.parametrize("shared", [False, True])
-def test_what_comes_twice_is_acknowledged_and_has_one_effect(authority: FakeAuthority, send: Send, *, shared: bool):
+def test_repeated_event_is_acknowledged_and_has_one_effect(authority: FakeAuthority, send: Send, *, shared: bool):
     store = MemoryStore(authority.clock) if shared else None
     calls: list[SecurityEvent] = []
     receivers = [
@@ -228,7 +228,7 @@ def test_what_comes_twice_is_acknowledged_and_has_one_effect(authority: FakeAuth
 
 
 @pytest.mark.rule("E-09")
-def test_what_comes_again_while_it_is_dealt_with_is_to_come_later(authority: FakeAuthority, guard: Guard, send: Send):
+def test_event_repeated_while_it_is_handled_gets_503(authority: FakeAuthority, guard: Guard, send: Send):
     entered, leave = threading.Event(), threading.Event()
     calls: list[SecurityEvent] = []
 
@@ -253,7 +253,7 @@ def test_what_comes_again_while_it_is_dealt_with_is_to_come_later(authority: Fak
     assert len(calls) == 1
 
 
-def test_an_event_whose_effect_failed_may_come_again(authority: FakeAuthority, guard: Guard, send: Send):
+def test_event_whose_effect_failed_may_be_repeated(authority: FakeAuthority, guard: Guard, send: Send):
     results: list[Any] = [OSError("full"), None]
 
     async def hook(event: SecurityEvent) -> None:
@@ -278,9 +278,7 @@ class Broken(MemoryStore):
 
 
 @pytest.mark.rule("E-15")
-def test_revocations_are_shared_and_a_store_that_fails_makes_the_transmitter_come_again(
-    authority: FakeAuthority, send: Send
-):
+def test_revocations_are_shared_and_a_failing_store_is_503(authority: FakeAuthority, send: Send):
     store = Broken(authority.clock)
     receiver = SecurityEventReceiver(guard_for(authority, store=store), authorization=AUTHORIZATION)
     token = authority.mint("read", subject="ann")
@@ -288,10 +286,10 @@ def test_revocations_are_shared_and_a_store_that_fails_makes_the_transmitter_com
     assert (answer.status, answer.all("retry-after"), answer.body) == (503, ["7"], b"")
     store.broken = False
     assert send(receiver, event(authority)).status == 202
-    assert not is_good(guard_for(authority, store=store), token)  # a worker that starts now
+    assert not is_good(guard_for(authority, store=store), token)  # A worker that starts now.
 
 
-def test_without_the_keys_of_the_transmitter_the_answer_is_to_come_again(
+def test_missing_keys_of_the_transmitter_are_503(
     authority: FakeAuthority, guard: Guard, receiver: SecurityEventReceiver, send: Send
 ):
     body = event(authority)
@@ -331,7 +329,7 @@ def test_events_about_others_and_with_critical_members_have_no_effect(
     assert not is_good(guard, token)
 
 
-def test_a_user_who_is_not_known_by_name_is_left_to_the_hook(
+def test_event_with_another_kind_of_subject_is_left_to_the_hook(
     authority: FakeAuthority, guard: Guard, send: Send, caplog: pytest.LogCaptureFixture
 ):
     calls: list[SecurityEvent] = []
@@ -345,7 +343,7 @@ def test_a_user_who_is_not_known_by_name_is_left_to_the_hook(
 
 @pytest.mark.rule("E-13", "E-18")
 @pytest.mark.parametrize("type_", [VERIFICATION, "https://x.test/event"])
-def test_verification_and_events_that_are_not_known_are_acknowledged(
+def test_verification_and_unknown_events_are_acknowledged(
     authority: FakeAuthority, guard: Guard, receiver: SecurityEventReceiver, send: Send, type_: str
 ):
     tokens = [authority.mint("read", subject="ann", token_format=kind) for kind in ("jwt", "opaque")]
@@ -359,7 +357,7 @@ def test_verification_and_events_that_are_not_known_are_acknowledged(
 
 
 @pytest.mark.rule("E-14")
-def test_a_security_event_token_is_no_access_token(authority: FakeAuthority, guard: Guard):
+def test_security_event_token_is_not_accepted_as_an_access_token(authority: FakeAuthority, guard: Guard):
     assert not is_good(guard, event(authority))
     more: dict[str, Any] = {"sub": "ann", "client_id": "app", "scope": "read", "exp": authority.clock.wall() + 60}
     assert not is_good(guard, event(authority, **more))
@@ -368,7 +366,7 @@ def test_a_security_event_token_is_no_access_token(authority: FakeAuthority, gua
 @pytest.mark.rule("E-16")
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("type_", CHANGES)
-def test_after_a_change_tokens_are_asked_about_again_and_the_hook_is_called_once(
+def test_change_event_renews_introspection_and_calls_the_hook_once(
     authority: FakeAuthority, send: Send, type_: str, *, shared: bool
 ):
     calls: list[SecurityEvent] = []
@@ -393,7 +391,7 @@ def test_after_a_change_tokens_are_asked_about_again_and_the_hook_is_called_once
 
 @pytest.mark.rule("E-16")
 @pytest.mark.parametrize("type_", CHANGES)
-def test_a_change_holds_in_every_process_that_shares_the_store_and_for_its_user_alone(
+def test_change_applies_in_each_process_with_the_store_and_only_to_its_user(
     authority: FakeAuthority, send: Send, type_: str
 ):
     store = MemoryStore(authority.clock)
@@ -406,7 +404,7 @@ def test_a_change_holds_in_every_process_that_shares_the_store_and_for_its_user_
     assert authority.transport.count("introspection") == 2
     authority.clock.advance(1)
     assert send(receiver, event(authority, type_)).status == 202
-    authority.revoke(token)  # what the authority makes of the change
+    authority.revoke(token)  # The result of the change at the authority.
     authority.revoke(other)
     assert not is_good(elsewhere, token)
     assert not is_good(here, token)
@@ -420,7 +418,7 @@ def test_a_change_holds_in_every_process_that_shares_the_store_and_for_its_user_
     assert not is_good(elsewhere, other)
 
 
-def test_a_change_that_the_store_does_not_take_is_sent_again(authority: FakeAuthority, send: Send):
+def test_change_that_the_store_refuses_is_503(authority: FakeAuthority, send: Send):
     store = Broken(authority.clock)
     guard = guard_for(authority, store=store)
     receiver = SecurityEventReceiver(guard, authorization=AUTHORIZATION)
@@ -432,7 +430,7 @@ def test_a_change_that_the_store_does_not_take_is_sent_again(authority: FakeAuth
 
 @pytest.mark.rule("E-10", "E-17")
 @pytest.mark.parametrize("held", [True, False])
-def test_the_issuer_may_be_one_that_a_resolver_finds(authority: FakeAuthority, send: Send, *, held: bool):
+def test_issuer_may_be_found_by_a_resolver(authority: FakeAuthority, send: Send, *, held: bool):
     answers: list[Issuer | None] = [authority.issuer]
     guard = Guard(
         Issuer("https://other.test", audience="x"),
@@ -446,21 +444,21 @@ def test_the_issuer_may_be_one_that_a_resolver_finds(authority: FakeAuthority, s
     token, other = authority.mint("read", subject="ann"), authority.mint("read", subject="bob")
     if held:
         assert is_good(guard, token)
-    answers.append(None)  # nobody is looked up for an event
+    answers.append(None)  # An event causes no look-up.
     assert send(receiver, event(authority)).status == 202
     answers.pop()
     assert not is_good(guard, token)
     assert is_good(guard, other)
 
 
-def test_a_change_means_nothing_where_nobody_is_asked(authority: FakeAuthority, send: Send):
+def test_change_has_no_effect_without_introspection(authority: FakeAuthority, send: Send):
     guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock)
     receiver = SecurityEventReceiver(guard, authorization=AUTHORIZATION)
     assert send(receiver, event(authority, CHANGES[0])).status == 202
 
 
 @pytest.mark.rule("E-07", "E-08", "E-17")
-def test_a_transmitter_of_its_own_speaks_about_the_issuer_and_signs_no_access_tokens(
+def test_separate_transmitter_sends_events_about_the_issuer_but_signs_no_access_tokens(
     authority: FakeAuthority, send: Send
 ):
     guard = Guard(
@@ -486,7 +484,7 @@ def test_a_transmitter_of_its_own_speaks_about_the_issuer_and_signs_no_access_to
     assert not is_good(guard, authority.mint("read", key=key, claims={"iss": "https://ssf.test"}))
 
 
-def test_the_audience_may_be_named(authority: FakeAuthority, guard: Guard, send: Send):
+def test_audience_can_be_configured(authority: FakeAuthority, guard: Guard, send: Send):
     receiver = SecurityEventReceiver(guard, authorization=AUTHORIZATION, audience=["receiver"])
     assert is_error(send(receiver, event(authority)), "invalid_audience")
     assert send(receiver, event(authority, aud=["other", "receiver"])).status == 202
@@ -516,32 +514,32 @@ def test_the_audience_may_be_named(authority: FakeAuthority, guard: Guard, send:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_cannot_work_is_refused_at_construction(guard: Guard, options: dict[str, Any], setting: str):
+def test_invalid_settings_are_refused_at_construction(guard: Guard, options: dict[str, Any], setting: str):
     with pytest.raises(ConfigurationError, match=setting) as caught:
         SecurityEventReceiver(guard, **{"authorization": AUTHORIZATION, **options})
     assert "sg-secret" not in str(caught.value)
 
 
-def test_of_several_issuers_one_is_named(authority: FakeAuthority):
+def test_issuer_is_required_with_several_issuers(authority: FakeAuthority):
     guard = Guard(authority.issuer, Issuer("https://other.test", audience="x"))
     with pytest.raises(ConfigurationError, match="issuer"):
         SecurityEventReceiver(guard, authorization=AUTHORIZATION)
 
 
-def test_starlette_takes_it_for_a_route(authority: FakeAuthority, receiver: SecurityEventReceiver):
+def test_receiver_can_be_a_starlette_route(authority: FakeAuthority, receiver: SecurityEventReceiver):
     client = TestClient(Starlette(routes=[Route("/events", receiver.asgi)]))
     assert client.post("/events", content=event(authority), headers=dict(GOOD)).status_code == 202
     assert client.get("/events").status_code == 405
 
 
 @pytest.mark.anyio
-async def test_it_speaks_http_only(receiver: SecurityEventReceiver):
+async def test_receiver_accepts_only_http(receiver: SecurityEventReceiver):
     not_reached: Any = None
     with pytest.raises(RuntimeError, match="HTTP only"):
         await receiver.asgi({"type": "lifespan"}, not_reached, not_reached)
 
 
-def test_the_example_tells_its_story(no_leaks: Callable[[str], None]):
+def test_example_prints_the_expected_output(no_leaks: Callable[[str], None]):
     done = subprocess.run(
         [sys.executable, "-W", "error", "examples/security_events.py"],
         cwd=ROOT,
@@ -562,7 +560,7 @@ def test_the_example_tells_its_story(no_leaks: Callable[[str], None]):
 
 
 def test_a_problem_is_json(authority: FakeAuthority, receiver: SecurityEventReceiver, send: Send):
-    """And says nothing of what was sent."""
+    """It does not repeat the request."""
     answer = send(receiver, event(authority, iss="https://secret-name.test"))
     assert set(json.loads(answer.body)) == {"err", "description"}
     assert b"secret-name" not in answer.body
@@ -570,10 +568,10 @@ def test_a_problem_is_json(authority: FakeAuthority, receiver: SecurityEventRece
 
 @pytest.mark.rule("E-10")
 @pytest.mark.parametrize("apart", [False, True])
-def test_the_clock_of_a_transmitter_of_its_own_may_be_behind_the_issuers(
+def test_clock_of_a_separate_transmitter_may_be_behind_that_of_the_issuer(
     authority: FakeAuthority, guard: Guard, send: Send, *, apart: bool
 ):
-    """By one clock, a token with a later time was issued after the event; by two it may have been issued before."""
+    """With one clock, a token with a later time was issued after the event; with two it may have been issued before."""
     key = SigningKey.generate("ES256")
     theirs: dict[str, Any] = {"iss": "https://ssf.test", "key": key} if apart else {}
     transmitter = Issuer("https://ssf.test", audience=authority.audience, keys={"keys": [key.public_jwk()]})

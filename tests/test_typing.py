@@ -1,4 +1,4 @@
-"""The public face as the type checkers of its users see it: what works at run time is no error to them."""
+"""The public types as type checkers of users see them: code that works at run time is no error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from environment import ROOT, plain_environment
 
-# What a user writes; the lines that end in "# wrong" are mistakes that a checker finds.
+# Code of a user. Lines that end in "# wrong" are mistakes that a checker must find.
 SOURCE = """
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _output(*command: str, cwd: Path) -> str:
     return run.stdout
 
 
-def test_mypy_finds_the_mistakes_and_nothing_else(users_code: Path, pytestconfig: pytest.Config):
+def test_mypy_finds_exactly_the_mistakes(users_code: Path, pytestconfig: pytest.Config):
     cache = pytestconfig.cache
     assert cache is not None
     options = ("--strict", "--config-file=", "--no-error-summary", "--output=json")
@@ -117,7 +117,7 @@ def test_mypy_finds_the_mistakes_and_nothing_else(users_code: Path, pytestconfig
     assert {error["line"] for error in ours} == WRONG, ours
 
 
-def test_pyright_finds_the_mistakes_and_nothing_else(users_code: Path):
+def test_pyright_finds_exactly_the_mistakes(users_code: Path):
     (users_code.parent / "pyrightconfig.json").write_text(
         json.dumps({"typeCheckingMode": "strict", "extraPaths": [str(ROOT)], "pythonVersion": "3.11"}), "utf-8"
     )

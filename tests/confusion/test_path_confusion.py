@@ -1,6 +1,6 @@
-"""Policy and router never disagree: each spelling of a path, on each framework, behind each server, over a socket.
+"""Policy and router agree on each spelling of a path, in each framework, behind each server, over a socket.
 
-The property of every cell: the handler that answers never has a stricter policy than the one that was applied. Where
+The property of each case: the handler that answers never has a stricter policy than the one that was applied. If
 the spelling plainly names a handler, they agree exactly.
 """
 
@@ -23,7 +23,7 @@ from server_process import ASGI_SERVERS, WSGI_SERVERS, ServerProcess, server_pro
 
 _ASGI_APPS = ("starlette", "fastapi", "quart", "litestar", "falcon", "django")
 _WSGI_APPS = ("flask", "flask-extension", "falcon", "django")
-# What a mount does to a path depends on who mounts and not on the server, so one server each shows it.
+# The effect of a mount on a path does not depend on the server, so one server for each suffices.
 _MOUNTED = {
     "uvicorn-httptools": ("starlette-mounted", "litestar-mounted"),
     "waitress": ("flask-mounted", "django-mounted"),
@@ -41,19 +41,19 @@ class Server:
         self._tokens = ("", authority.mint("read"), authority.mint("read secret"))
 
     def ask(self, app: str, spelling: Spelling, level: int) -> tuple[int, list[str]]:
-        """The status of the answer, 0 for none, and the handlers that spoke, with a token of *level*."""
+        """Send a request with a token of *level*; return the status (0 for no answer) and the handlers."""
         prefix = MOUNT.encode() if app.endswith("-mounted") else b""
         request = spelling.wire(app, self._tokens[level], prefix=prefix)
         answer = self._process.send(request, head_only=not spelling.body)
         status = _STATUS.match(answer)
         handlers = [name.decode() for name in _HANDLER.findall(answer)]
         if spelling.websocket and answer.startswith(b"HTTP/1.1 101") and not handlers:
-            handlers = ["live"]  # granian drops the headers of an accepted websocket
+            handlers = ["live"]  # granian drops the headers of an accepted websocket...
         return (int(status[1]) if status else 0), handlers
 
 
 class Servers:
-    """Every server that was asked for, each started once."""
+    """The servers in use, each started once."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self._folder = folder
@@ -83,7 +83,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 
 
 def _pairs() -> Iterator[tuple[str, str]]:
-    """Server by server, so that processes of pytest-xdist, which get neighbours, start few of them twice."""
+    """Sort by server, so that the workers of pytest-xdist, which get neighbours, start few of them twice."""
     for server in (*ASGI_SERVERS, *WSGI_SERVERS):
         apps = _ASGI_APPS if server in ASGI_SERVERS else _WSGI_APPS
         for app in (*apps, *_MOUNTED.get(server, ()), *_ROOTED.get(server, ())):
@@ -93,15 +93,15 @@ def _pairs() -> Iterator[tuple[str, str]]:
 def _spellings(server: str, app: str) -> Iterator[Spelling]:
     rooted = app in _ROOTED.get(server, ())
     for spelling in (*PLAIN, *SUSPICIOUS):
-        yield replace(spelling, reaches=None) if rooted else spelling  # not all of them route so
-    if server in ASGI_SERVERS and app != "django" and not rooted:  # Django has no websockets
+        yield replace(spelling, reaches=None) if rooted else spelling  # Not all frameworks route so.
+    if server in ASGI_SERVERS and app != "django" and not rooted:  # Django has no websockets...
         yield from WEBSOCKETS
 
 
-# Some two hundred cells a test: each as a test of its own takes longer to be counted than to be asked.
+# Some two hundred cases per test: as separate tests, counting them would take longer than running them.
 @pytest.mark.rule("H-02", "H-06", "H-08", "H-09", "H-10", "H-12", "X-74")
 @pytest.mark.parametrize(("server", "app"), [*_pairs()])
-def test_policy_and_router_never_disagree(servers: Servers, server: str, app: str):
+def test_policy_and_router_agree(servers: Servers, server: str, app: str):
     running = servers.get(server)
     wrong = []
     asked = 0
@@ -119,12 +119,12 @@ def _check(server: Server, app: str, spelling: Spelling) -> None:
     if spelling.reaches is None:
         _no_handler_past_its_policy(server, app, spelling)
     elif spelling.method == b"HEAD" and app.startswith("litestar"):
-        assert server.ask(app, spelling, 0)[0] == 401  # its routes do not answer to HEAD
+        assert server.ask(app, spelling, 0)[0] == 401  # Its routes do not answer to HEAD.
     else:
-        _exactly(server, app, spelling, spelling.reaches)
+        _check_exactly(server, app, spelling, spelling.reaches)
 
 
-def _exactly(server: Server, app: str, spelling: Spelling, handler: str) -> None:
+def _check_exactly(server: Server, app: str, spelling: Spelling, handler: str) -> None:
     for level in range(3):
         status, handlers = server.ask(app, spelling, level)
         if level >= LEVELS[handler]:
@@ -134,7 +134,7 @@ def _exactly(server: Server, app: str, spelling: Spelling, handler: str) -> None
 
 
 def _no_handler_past_its_policy(server: Server, app: str, spelling: Spelling) -> None:
-    """What a weak token does not open, no token opens either; so that is asked where the weak one got in."""
+    """Assert that no handler answers with less than its policy. No token passes only where a weak one does."""
     _, handlers = server.ask(app, spelling, 1)
     assert all(LEVELS[handler] <= 1 for handler in handlers), handlers
     if any(LEVELS[handler] == 1 for handler in handlers):

@@ -1,4 +1,4 @@
-"""Transports for the edges: one that answers from a table, and one that can be held."""
+"""Transports for the edges: one that answers from a table, and one that can be held back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PATIENCE = 30.0
 
 
 class Table:
-    """Answers every URL with its own text, and raises what is written in ``failures``."""
+    """Answers each URL with the text of that URL, and raises the exceptions in ``failures``."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -31,7 +31,7 @@ class Table:
         self.threads.append(threading.current_thread().name)
         self.arrived.release()
         if self.gate is not None:
-            assert self.gate.wait(PATIENCE), "nobody opened the gate"
+            assert self.gate.wait(PATIENCE), "the gate was not opened"
         if request.url in self.failures:
             raise self.failures[request.url]
         return Answer(200, request.url.encode())
@@ -40,13 +40,13 @@ class Table:
         self.closed += 1
 
     def wait_for(self, count: int = 1) -> None:
-        """Until so many requests have come in."""
+        """Wait until *count* requests have arrived."""
         for _ in range(count):
-            assert self.arrived.acquire(timeout=PATIENCE), "no request came in"
+            assert self.arrived.acquire(timeout=PATIENCE), "no request arrived"
 
 
 class Job:
-    """Something that must be done once: a flight that asks for its URL, and whether it is still needed."""
+    """Work that must be done once: a flight that requests a URL, and whether it is still needed."""
 
     def __init__(self, url: str = "https://a.test/", **options: Any) -> None:
         self.url = url
@@ -64,7 +64,7 @@ class Job:
         return SingleFlight(key=self.url, authority="a", needed=needed, flow=self._flow, **{**self.options, **options})
 
     def flow(self, **options: Any) -> Flow[int]:
-        """What a request does: have the job done, and say how often it has been."""
+        """Act as a request: run the job and return how often it has been done."""
         yield from ask(self.flight(**options))
         return self.done
 
@@ -94,8 +94,8 @@ def authority() -> FakeAuthority:
 
 
 @pytest.fixture
-def in_threads() -> Callable[[int, Callable[[], Any]], list[Any]]:
-    """``in_threads(n, work)`` runs *work* in so many threads at once: the results, or what was raised."""
+def run_in_threads() -> Callable[[int, Callable[[], Any]], list[Any]]:
+    """``run_in_threads(n, work)`` runs *work* in *n* concurrent threads and returns the results or exceptions."""
 
     def run(count: int, work: Callable[[], Any]) -> list[Any]:
         start = threading.Barrier(count)

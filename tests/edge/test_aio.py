@@ -1,4 +1,4 @@
-"""Flows driven in tasks of asyncio and trio: nothing blocks a loop, and no task's end is another one's."""
+"""Flows driven in tasks of asyncio and trio: nothing blocks a loop, and the end of a task affects no other."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def arrived(table: Any, count: int = 1) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_flow_without_effects_is_its_value(runtime: Runtime):
+async def test_flow_without_effects_returns_its_value(runtime: Runtime):
     def flow() -> Flow[int]:
         yield from ()
         return 7
@@ -47,8 +47,8 @@ async def test_a_flow_without_effects_is_its_value(runtime: Runtime):
 
 
 @pytest.mark.anyio
-async def test_who_flew_and_is_no_better_off_does_not_fly_again(runtime: Runtime):
-    """A fetch may find, when it comes to it, that the budget was spent by somebody else."""
+async def test_request_that_fetched_in_vain_does_not_fetch_again(runtime: Runtime):
+    """When a fetch starts, another request may have spent the budget in the meantime."""
     flown: list[int] = []
 
     def flight() -> Flow[tuple[str, ...]]:
@@ -61,7 +61,7 @@ async def test_who_flew_and_is_no_better_off_does_not_fly_again(runtime: Runtime
 
 
 @pytest.mark.anyio
-async def test_a_form_is_read_by_whoever_can(runtime: Runtime):
+async def test_form_is_read_with_the_callback_of_the_caller(runtime: Runtime):
     async def read(limit: int) -> bytes:
         await anyio.lowlevel.checkpoint()
         return b"form"[:limit]
@@ -70,7 +70,7 @@ async def test_a_form_is_read_by_whoever_can(runtime: Runtime):
 
 
 @pytest.mark.anyio
-async def test_a_failure_is_thrown_into_the_flow_which_may_go_on(runtime: Runtime):
+async def test_failure_is_thrown_into_the_flow_which_may_continue(runtime: Runtime):
     async def read(limit: int) -> bytes:
         raise ValueError(limit)
 
@@ -93,9 +93,7 @@ class _Unknown(Effect[None]):
 @pytest.mark.rule("H-15")
 @pytest.mark.anyio
 @pytest.mark.parametrize("effect", [Send(url=URL, authority="a"), ReadFile(path="x", authority="a")], ids=str)
-async def test_what_would_block_the_loop_is_refused_outside_of_a_flight(
-    runtime: Runtime, table: Any, effect: Effect[Any]
-):
+async def test_blocking_effect_outside_a_flight_is_an_error(runtime: Runtime, table: Any, effect: Effect[Any]):
     with pytest.raises(TypeError, match="block the event loop"):
         await aio.run(one(effect), runtime, None)
     assert table.asked == []
@@ -103,7 +101,7 @@ async def test_what_would_block_the_loop_is_refused_outside_of_a_flight(
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("effect", [ReadForm(limit=9), _Unknown()], ids=["form", "unknown"])
-async def test_an_effect_that_nobody_performs_is_an_error(runtime: Runtime, effect: Effect[Any]):
+async def test_unknown_effect_is_an_error(runtime: Runtime, effect: Effect[Any]):
     with pytest.raises(TypeError, match="this edge cannot perform"):
         await aio.run(one(effect), runtime, None)
 
@@ -136,26 +134,26 @@ async def test_a_cancelled_task_closes_its_flow(runtime: Runtime):
 
 @pytest.mark.rule("H-15")
 @pytest.mark.anyio
-async def test_a_flight_runs_in_a_thread_and_never_in_the_loops(runtime: Runtime, table: Any, new_job: Any):
+async def test_flight_runs_in_a_thread_other_than_that_of_the_loop(runtime: Runtime, table: Any, new_job: Any):
     assert await aio.run(new_job().flow(), runtime, None) == 1
     assert table.threads[0].startswith("scopeguard")
 
 
 @pytest.mark.rule("H-15")
 @pytest.mark.anyio
-async def test_the_loop_goes_on_while_an_exchange_hangs(runtime: Runtime, table: Any, new_job: Any):
+async def test_hanging_exchange_does_not_block_the_loop(runtime: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     async with anyio.create_task_group() as group:
         group.start_soon(aio.run, new_job().flow(), runtime, None)
         await arrived(table)
         for _ in range(1000):
-            await anyio.lowlevel.checkpoint()  # a loop that was blocked would never come back from here
+            await anyio.lowlevel.checkpoint()  # A blocked loop would never return from here.
         table.gate.set()
 
 
 @pytest.mark.rule("A-15")
 @pytest.mark.anyio
-async def test_of_two_hundred_tasks_one_starts_the_flight_for_all(runtime: Runtime, table: Any, new_job: Any):
+async def test_one_of_two_hundred_tasks_starts_the_flight_for_all(runtime: Runtime, table: Any, new_job: Any):
     job = new_job()
     results = []
 
@@ -179,7 +177,7 @@ async def test_a_flight_that_is_not_needed_does_not_start(runtime: Runtime, tabl
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("error", [down(), RuntimeError("a bug")], ids=["outage", "bug"])
-async def test_the_one_who_led_gets_the_failure(runtime: Runtime, table: Any, new_job: Any, error: Exception):
+async def test_leader_gets_the_failure(runtime: Runtime, table: Any, new_job: Any, error: Exception):
     table.failures[URL] = error
     with pytest.raises(type(error)) as raised:
         await aio.run(new_job().flow(), runtime, None)
@@ -189,7 +187,7 @@ async def test_the_one_who_led_gets_the_failure(runtime: Runtime, table: Any, ne
 
 @pytest.mark.rule("H-16")
 @pytest.mark.anyio
-async def test_a_cancelled_leader_costs_nobody_the_answer(runtime: Runtime, table: Any, new_job: Any):
+async def test_cancelled_leader_does_not_affect_the_others(runtime: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     job = new_job()
     results = []
@@ -212,7 +210,7 @@ async def test_a_cancelled_leader_costs_nobody_the_answer(runtime: Runtime, tabl
 
 @pytest.mark.rule("H-16")
 @pytest.mark.anyio
-async def test_a_cancelled_waiter_costs_nobody_the_answer(runtime: Runtime, table: Any, new_job: Any):
+async def test_cancelled_waiter_does_not_affect_the_others(runtime: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     job = new_job()
     results = []
@@ -233,7 +231,7 @@ async def test_a_cancelled_waiter_costs_nobody_the_answer(runtime: Runtime, tabl
 
 
 @pytest.mark.anyio
-async def test_waiting_ends_with_the_deadline_and_the_flight_goes_on(runtime: Runtime, table: Any, new_job: Any):
+async def test_waiting_ends_at_the_deadline_and_the_flight_continues(runtime: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     job = new_job()
     with pytest.raises(AuthorityUnavailable) as raised:
@@ -245,12 +243,12 @@ async def test_waiting_ends_with_the_deadline_and_the_flight_goes_on(runtime: Ru
 
 
 @pytest.mark.anyio
-async def test_a_flight_beside_the_request_is_not_waited_for(runtime: Runtime, table: Any, new_job: Any):
+async def test_request_does_not_wait_for_a_background_flight(runtime: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     job = new_job()
     assert await aio.run(job.flow(wait=False), runtime, None) == 0
     await arrived(table)
-    assert await aio.run(job.flow(wait=False), runtime, None) == 0  # it is in the air already
+    assert await aio.run(job.flow(wait=False), runtime, None) == 0  # It is running already.
     table.gate.set()
     await aio.close(runtime)
     assert job.done == 1
@@ -259,7 +257,7 @@ async def test_a_flight_beside_the_request_is_not_waited_for(runtime: Runtime, t
 
 
 @pytest.mark.anyio
-async def test_a_machine_without_threads_left_is_an_outage_for_whoever_must_wait(
+async def test_failure_to_start_a_thread_is_an_outage_for_waiting_requests(
     runtime: Runtime, new_job: Any, monkeypatch: pytest.MonkeyPatch
 ):
     def refuse(thread: threading.Thread) -> None:
@@ -272,14 +270,14 @@ async def test_a_machine_without_threads_left_is_an_outage_for_whoever_must_wait
             await aio.run(new_job().flow(), runtime, None)
 
 
-# -- bounds
+# -- limits
 
 INTROSPECTION = BOUNDS[Lane.INTROSPECTION]
 ORDINARY = INTROSPECTION.places_of_one - INTROSPECTION.reserved
 
 
 async def filled(runtime: Runtime, table: Any, new_job: Any) -> None:
-    """Take all places of one authority, for as long as the table's gate is closed."""
+    """Take all places of one authority while the gate of the table is closed."""
     table.gate = threading.Event()
     for i in range(ORDINARY):
         runtime.launch(new_job(f"https://{i}.test/").flight(lane=Lane.INTROSPECTION), lambda failure=None: None)
@@ -287,7 +285,7 @@ async def filled(runtime: Runtime, table: Any, new_job: Any) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_cancelled_task_takes_its_work_out_of_the_queue(runtime: Runtime, table: Any, new_job: Any):
+async def test_cancelled_task_withdraws_its_work_from_the_queue(runtime: Runtime, table: Any, new_job: Any):
     await filled(runtime, table, new_job)
     left, shared = new_job("https://left.test/"), new_job("https://shared.test/")
     results = []
@@ -310,9 +308,7 @@ async def test_a_cancelled_task_takes_its_work_out_of_the_queue(runtime: Runtime
 
 
 @pytest.mark.anyio
-async def test_a_task_that_waits_too_long_for_its_turn_takes_its_work_with_it(
-    runtime: Runtime, table: Any, new_job: Any
-):
+async def test_task_that_waits_too_long_withdraws_its_work_from_the_queue(runtime: Runtime, table: Any, new_job: Any):
     await filled(runtime, table, new_job)
     late = new_job("https://late.test/")
     with pytest.raises(AuthorityUnavailable) as raised:
@@ -325,7 +321,7 @@ async def test_a_task_that_waits_too_long_for_its_turn_takes_its_work_with_it(
 
 
 @pytest.mark.anyio
-async def test_too_many_tasks_that_wait_for_one_authority_are_refused_at_once(
+async def test_tasks_beyond_the_queue_limit_of_an_authority_are_refused_at_once(
     runtime: Runtime, table: Any, new_job: Any
 ):
     await filled(runtime, table, new_job)
@@ -347,7 +343,7 @@ async def test_too_many_tasks_that_wait_for_one_authority_are_refused_at_once(
 
 
 @pytest.mark.anyio
-async def test_closing_wakes_every_task_although_the_authority_hangs(runtime: Runtime, table: Any, new_job: Any):
+async def test_closing_wakes_all_tasks_although_the_authority_hangs(runtime: Runtime, table: Any, new_job: Any):
     await filled(runtime, table, new_job)
     runtime.grace = 0.0
     reasons: list[Reason] = []
@@ -371,7 +367,9 @@ async def test_closing_wakes_every_task_although_the_authority_hangs(runtime: Ru
 
 @pytest.mark.rule("H-20")
 @pytest.mark.parametrize("first", ["asyncio", "trio"])
-def test_a_loop_that_ends_before_the_flight_lands_harms_nobody(runtime: Runtime, table: Any, new_job: Any, first: str):
+def test_loop_that_ends_before_the_flight_does_not_affect_others(
+    runtime: Runtime, table: Any, new_job: Any, first: str
+):
     table.gate = threading.Event()
     job = new_job()
 
@@ -379,13 +377,13 @@ def test_a_loop_that_ends_before_the_flight_lands_harms_nobody(runtime: Runtime,
         with anyio.move_on_after(0):
             await aio.run(job.flow(), runtime, None)
 
-    anyio.run(hurried, backend=first)  # led, and gone
+    anyio.run(hurried, backend=first)  # Led, and gone.
     table.wait_for()
-    anyio.run(hurried, backend=first)  # waited, and gone
+    anyio.run(hurried, backend=first)  # Waited, and gone.
     landed = threading.Event()
     assert not runtime.flights.board(job.url, landed.set)
     table.gate.set()
-    assert landed.wait(30)  # although two before it cannot be woken any more
+    assert landed.wait(30)  # Although two before it cannot be woken any more.
     assert anyio.run(aio.run, job.flow(), runtime, None) == 1
     assert table.asked == [URL]
 

@@ -1,5 +1,5 @@
-"""One time limit for the whole exchange: names, every address, each step. Time is a fake clock's, and names hang at a
-gate."""
+"""One time limit for the whole exchange: name look-up, each address, each step. The clock is fake, and look-ups
+hang at a gate."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PATIENCE = 30.0
 
 
 class Names:
-    """In the place of ``socket.getaddrinfo``: a table, and a gate at which look-ups hang."""
+    """A replacement of ``socket.getaddrinfo``: a table, and a gate at which look-ups hang."""
 
     def __init__(self) -> None:
         self.table: dict[str, list[Any]] = {}
@@ -58,14 +58,14 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
 # -- names
 
 
-def test_an_address_is_not_looked_up(names: Names):
+def test_ip_address_is_not_looked_up(names: Names):
     lookups = NameLookups()
     for address in ("127.0.0.1", "::1", "2001:db8::1"):
         assert lookups.addresses(address, 443, 0) == (address,)
     assert lookups._pending == {}
 
 
-def test_addresses_come_in_their_order_once_and_with_the_interface_of_a_link(names: Names):
+def test_addresses_are_returned_in_order_once_and_with_their_scope_id(names: Names):
     names.table["as.test"] = [
         ("2001:db8::1", 0, 0),
         ("192.0.2.1",),
@@ -83,7 +83,7 @@ def test_a_name_without_addresses_is_an_error(names: Names, host: str):
         NameLookups().addresses(host, 443, PATIENCE)
 
 
-def test_a_look_up_that_hangs_holds_no_caller_beyond_the_limit_and_is_shared(names: Names):
+def test_hanging_look_up_is_shared_and_delays_no_caller_beyond_the_limit(names: Names):
     names.table["as.test"] = [("192.0.2.1",)]
     names.gate.clear()
     lookups = NameLookups()
@@ -91,12 +91,12 @@ def test_a_look_up_that_hangs_holds_no_caller_beyond_the_limit_and_is_shared(nam
         with pytest.raises(TimeoutError, match="in time"):
             lookups.addresses("as.test", 443, 0)
     assert names.arrived.acquire(timeout=PATIENCE)
-    assert names.asked == ["as.test"]  # one thread, however many callers came
+    assert names.asked == ["as.test"]  # One thread for all callers.
     names.gate.set()
     assert lookups.addresses("as.test", 443, PATIENCE) == ("192.0.2.1",)
 
 
-def test_only_so_many_look_ups_hang_at_once(names: Names):
+def test_number_of_hanging_look_ups_is_limited(names: Names):
     names.gate.clear()
     lookups = NameLookups()
     for number in range(MOST_LOOKUPS):
@@ -110,7 +110,7 @@ def test_only_so_many_look_ups_hang_at_once(names: Names):
     assert lookups.addresses("192.0.2.1", 443, 0) == ("192.0.2.1",)
 
 
-def test_a_machine_without_threads_left_is_an_error(names: Names, monkeypatch: pytest.MonkeyPatch):
+def test_failure_to_start_a_thread_is_an_error(names: Names, monkeypatch: pytest.MonkeyPatch):
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -123,7 +123,7 @@ def test_a_machine_without_threads_left_is_an_error(names: Names, monkeypatch: p
     assert lookups.addresses("as.test", 443, PATIENCE) == ("192.0.2.1",)
 
 
-def test_a_child_process_looks_names_up_for_itself(names: Names):
+def test_child_process_looks_names_up_itself(names: Names):
     names.table["as.test"] = [("192.0.2.1",)]
     names.gate.clear()
     lookups = NameLookups()
@@ -146,7 +146,7 @@ def test_a_child_process_looks_names_up_for_itself(names: Names):
 
 
 class Network:
-    """A backend of httpcore: each address takes the whole time it is given, unless it answers or refuses."""
+    """A backend of httpcore: each address uses its whole time limit unless it answers or refuses."""
 
     def __init__(self, clock: FakeClock, answers: str = "") -> None:
         self.clock = clock
@@ -199,7 +199,7 @@ def test_all_addresses_are_tried_within_the_limit(clock: FakeClock, names: Names
     assert network.tried[0][1] == pytest.approx(2.0 / 12)
 
 
-def test_the_time_that_one_address_leaves_is_for_those_behind_it(clock: FakeClock, names: Names):
+def test_remaining_time_is_used_for_the_next_addresses(clock: FakeClock, names: Names):
     names.table["as.test"] = [("192.0.2.1",), ("192.0.2.2",)]
     network = Network(clock, answers="192.0.2.2")
     network.refuses = {"192.0.2.1"}
@@ -215,7 +215,9 @@ def test_a_silent_address_takes_two_seconds_at_most(clock: FakeClock, names: Nam
 
 
 @pytest.mark.parametrize(("refuses", "error"), [(True, httpcore.ConnectError), (False, httpcore.ConnectTimeout)])
-def test_where_no_address_answers_the_last_one_says_why(clock: FakeClock, names: Names, error: Any, *, refuses: bool):
+def test_failure_of_the_last_address_is_reported_if_none_answers(
+    clock: FakeClock, names: Names, error: Any, *, refuses: bool
+):
     names.table["as.test"] = [("192.0.2.1",), ("192.0.2.2",)]
     network = Network(clock)
     network.refuses = {"192.0.2.1", "192.0.2.2"} if refuses else set()
@@ -229,7 +231,7 @@ def test_a_name_with_an_empty_list_of_addresses_is_an_error(clock: FakeClock, na
         hurried(Network(clock), 2.0).connect_tcp("as.test", 443)
 
 
-def test_nothing_begins_when_the_time_is_over(clock: FakeClock):
+def test_nothing_starts_after_the_deadline(clock: FakeClock):
     network = Network(clock)
     stream = hurried(network, 0.0)
     for step in (
@@ -243,8 +245,8 @@ def test_nothing_begins_when_the_time_is_over(clock: FakeClock):
     assert network.tried == []
 
 
-def test_a_large_request_is_bounded_as_a_whole(clock: FakeClock):
-    """Each piece gets what is left, not the timeout again."""
+def test_time_limit_covers_a_large_request_as_a_whole(clock: FakeClock):
+    """Each piece gets the remaining time, not the full timeout."""
     network = Network(clock)
     begun = clock.monotonic()
     hurried(network, 2.0).write(b"x" * 20_000, 2.0)
@@ -252,12 +254,12 @@ def test_a_large_request_is_bounded_as_a_whole(clock: FakeClock):
     assert clock.monotonic() - begun < 2.0
 
 
-# -- as the transport has it
+# -- through the transport
 
 
-def test_a_resolver_that_hangs_is_an_outage_in_time_that_says_so(names: Names, monkeypatch: pytest.MonkeyPatch):
+def test_hanging_name_look_up_is_an_outage_within_the_limit(names: Names, monkeypatch: pytest.MonkeyPatch):
     names.gate.clear()
-    monkeypatch.setattr(Deadline, "left", lambda self, seconds=None: 0.0)  # as at the end of the limit
+    monkeypatch.setattr(Deadline, "left", lambda self, seconds=None: 0.0)  # As at the end of the limit.
     transport = HttpxTransport()
     with pytest.raises(AuthorityUnavailable) as raised:
         transport.send(Send(url="https://as.test/keys", authority="https://as.test"))
@@ -266,7 +268,7 @@ def test_a_resolver_that_hangs_is_an_outage_in_time_that_says_so(names: Names, m
     transport.close()
 
 
-def test_a_name_that_does_not_exist_is_an_outage_that_says_so(names: Names):
+def test_unknown_host_name_is_an_outage_that_names_the_cause(names: Names):
     transport = HttpxTransport()
     with pytest.raises(AuthorityUnavailable) as raised:
         transport.send(Send(url="https://nowhere.test/keys", authority="https://as.test"))
@@ -275,7 +277,7 @@ def test_a_name_that_does_not_exist_is_an_outage_that_says_so(names: Names):
     transport.close()
 
 
-def test_a_connection_in_use_is_closed_when_its_exchange_ends():
+def test_connection_in_use_is_closed_when_its_exchange_ends():
     """Closing it at once would free the number of a socket that another thread still reads."""
     begun, go_on = threading.Event(), threading.Event()
     transport = HttpxTransport()
@@ -302,7 +304,7 @@ def test_a_connection_in_use_is_closed_when_its_exchange_ends():
         assert transport._users == {}
 
 
-def test_exchanges_that_hang_are_cut_off_and_the_next_one_works():
+def test_hanging_exchanges_are_aborted_and_the_next_one_works():
     transport = HttpxTransport()
     failures: list[Reason] = []
 
@@ -324,4 +326,4 @@ def test_exchanges_that_hang_are_cut_off_and_the_next_one_works():
         server.respond = answering(response(b"{}"))
         assert transport.send(Send(url=server.url, authority="a")).body == b"{}"
         transport.close()
-        transport.abort()  # nothing is open
+        transport.abort()  # Nothing is open.

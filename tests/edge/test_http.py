@@ -1,6 +1,6 @@
-"""The one way out: what is sent, what is not, and what a request for it cannot be talked into.
+"""The only HTTP client: what it sends, what it does not send, and what it refuses.
 
-What hostile servers answer is in tests/attacks/test_network.py.
+Responses of hostile servers are tested in tests/attacks/test_network.py.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def fields(request: bytes) -> dict[str, str]:
 # -- what is sent
 
 
-def test_a_request_says_what_it_must_and_no_more(transport: HttpxTransport, server: Loopback):
+def test_request_has_only_the_necessary_headers(transport: HttpxTransport, server: Loopback):
     answer = transport.send(send(server.url + "/keys?a=b", accept="application/jwk-set+json"))
     assert answer.status == 200
     assert answer.body == b"{}"
@@ -80,7 +80,7 @@ def test_header_names_of_an_answer_are_lower_case(transport: HttpxTransport, ser
     assert answer.headers["cache-control"] == "max-age=5"
 
 
-def test_an_authority_cannot_make_itself_remembered(transport: HttpxTransport, server: Loopback):
+def test_cookies_of_an_authority_are_not_stored(transport: HttpxTransport, server: Loopback):
     server.respond = answering(response(b"{}", "Set-Cookie: a=b; Path=/"))
     for _ in range(2):
         transport.send(send(server.url))
@@ -88,7 +88,7 @@ def test_an_authority_cannot_make_itself_remembered(transport: HttpxTransport, s
 
 
 @pytest.mark.rule("X-70")
-def test_the_environment_redirects_nothing_and_adds_no_credentials(
+def test_environment_variables_set_no_proxy_and_no_credentials(
     transport: HttpxTransport, server: Loopback, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     netrc = tmp_path / "netrc"
@@ -102,7 +102,7 @@ def test_the_environment_redirects_nothing_and_adds_no_credentials(
     assert "authorization" not in fields(server.requests[0])
 
 
-def test_a_proxy_that_was_configured_is_used(server: Loopback):
+def test_configured_proxy_is_used(server: Loopback):
     with Loopback(answering(response(b"by proxy"))) as proxy:
         transport = HttpxTransport(proxy=proxy.url)
         try:
@@ -130,22 +130,22 @@ def test_a_proxy_that_was_configured_is_used(server: Loopback):
         "",
     ],
 )
-def test_cleartext_and_other_schemes_are_not_spoken(transport: HttpxTransport, url: str):
+def test_cleartext_and_other_schemes_are_refused(transport: HttpxTransport, url: str):
     with pytest.raises(ConfigurationError):
         transport.send(send(url))
-    assert transport._client is None  # refused before there was anything to send with
+    assert transport._client is None  # Refused before a client existed.
 
 
 @pytest.mark.parametrize(
     "url", ["https://a..b/keys", "https://" + "a" * 64 + ".test/", "https://as.test/" + "a" * 70_000], ids=len
 )
-def test_a_url_that_cannot_be_asked_for_is_an_outage(transport: HttpxTransport, url: str):
+def test_unusable_url_is_an_outage(transport: HttpxTransport, url: str):
     with pytest.raises(AuthorityUnavailable) as raised:
         transport.send(send(url))
     assert raised.value.reason is Reason.AUTHORITY_UNREACHABLE
 
 
-def test_no_error_shows_what_was_sent(transport: HttpxTransport, server: Loopback, no_leaks: Callable[[str], None]):
+def test_errors_do_not_show_the_request(transport: HttpxTransport, server: Loopback, no_leaks: Callable[[str], None]):
     with pytest.raises(AuthorityUnavailable) as raised:
         transport.send(send(server.url, authorization="Basic sg-secret-\r\nInjected: yes"))
     error = raised.value
@@ -160,7 +160,7 @@ def test_no_error_shows_what_was_sent(transport: HttpxTransport, server: Loopbac
 
 @pytest.mark.rule("A-23")
 @pytest.mark.parametrize("verify", [False, True, 0, 1, b"bundle.pem"])
-def test_verification_is_not_switched_off_by_accident(verify: Any):
+def test_verification_is_not_switched_off_by_falsy_values(verify: Any):
     with pytest.raises(ConfigurationError, match="dangerously_skip_tls_verification"):
         HttpxTransport(verify=verify)
 
@@ -171,9 +171,9 @@ def test_two_settings_that_contradict_each_other_are_refused():
 
 
 @pytest.mark.rule("A-23")
-def test_skipping_verification_is_told_at_every_start(server: Loopback, caplog: pytest.LogCaptureFixture):
+def test_skipping_verification_is_logged_at_each_start(server: Loopback, caplog: pytest.LogCaptureFixture):
     transport = HttpxTransport(dangerously_skip_tls_verification=True)
-    assert caplog.messages == []  # nothing at construction
+    assert caplog.messages == []  # Nothing at construction.
     for start in (1, 2):
         for _ in range(3):
             transport.send(send(server.url))
@@ -184,31 +184,31 @@ def test_skipping_verification_is_told_at_every_start(server: Loopback, caplog: 
 
 
 @pytest.mark.parametrize("content", [None, "not a certificate"], ids=["missing", "garbage"])
-def test_a_bundle_that_cannot_be_used_is_named(content: str | None, tmp_path: Path):
+def test_unusable_bundle_is_named(content: str | None, tmp_path: Path):
     bundle = tmp_path / "bundle.pem"
     if content is not None:
         bundle.write_text(content)
-    transport = HttpxTransport(verify=str(bundle))  # no file is opened here
+    transport = HttpxTransport(verify=str(bundle))  # No file is opened here.
     with pytest.raises(ConfigurationError, match=r"verify: .*bundle\.pem"):
         transport.send(send("https://as.test/"))
 
 
 @pytest.mark.parametrize("proxy", ["gopher://proxy.test", "proxy.test:8080", "http://[::1", "https://proxy.test:x"])
-def test_a_proxy_that_cannot_be_used_is_an_error_of_the_settings(proxy: str):
+def test_invalid_proxy_is_a_configuration_error(proxy: str):
     with pytest.raises(ConfigurationError, match="proxy"):
         HttpxTransport(proxy=proxy).send(send("https://as.test/"))
 
 
-# -- beginning and end
+# -- start and end
 
 
-def test_construction_opens_nothing():
+def test_construction_opens_no_connection():
     before = set(threading.enumerate())
     assert HttpxTransport()._client is None
     assert set(threading.enumerate()) <= before
 
 
-def test_connections_are_kept_closed_and_opened_again(transport: HttpxTransport, server: Loopback):
+def test_connections_are_reused_closed_and_opened_again(transport: HttpxTransport, server: Loopback):
     for _ in range(3):
         transport.send(send(server.url))
     assert server.connections == 1
@@ -217,17 +217,19 @@ def test_connections_are_kept_closed_and_opened_again(transport: HttpxTransport,
         transport.send(send(server.url))
         assert server.connections == connections
     transport.close()
-    transport.close()  # twice does no harm
+    transport.close()  # Closing twice is harmless.
 
 
 @pytest.mark.rule("H-20")
-def test_threads_share_it(transport: HttpxTransport, server: Loopback, in_threads: Callable[..., list[Any]]):
-    bodies = in_threads(8, lambda: [transport.send(send(server.url)).body for _ in range(5)])
+def test_threads_can_share_the_transport(
+    transport: HttpxTransport, server: Loopback, run_in_threads: Callable[..., list[Any]]
+):
+    bodies = run_in_threads(8, lambda: [transport.send(send(server.url)).body for _ in range(5)])
     assert bodies == [[b"{}"] * 5] * 8
     assert len(server.requests) == 40
 
 
-def test_the_time_of_one_exchange_is_not_that_of_the_next(transport: HttpxTransport, server: Loopback):
+def test_each_exchange_has_a_separate_time_limit(transport: HttpxTransport, server: Loopback):
     def hang_once(connection: Connection, request: bytes) -> None:
         server.respond = answering(response(b"{}"))
         connection.hold()
@@ -240,7 +242,7 @@ def test_the_time_of_one_exchange_is_not_that_of_the_next(transport: HttpxTransp
     assert transport.send(send(server.url)).body == b"{}"
 
 
-def test_a_child_process_opens_connections_of_its_own(transport: HttpxTransport, server: Loopback):
+def test_child_process_opens_new_connections(transport: HttpxTransport, server: Loopback):
     transport.send(send(server.url))
     assert server.connections == 1
 
@@ -263,8 +265,8 @@ def outage_of(transport: HttpxTransport, request: Send) -> AuthorityUnavailable:
     return raised.value
 
 
-def test_a_failure_says_whether_the_request_was_sent(transport: HttpxTransport):
-    """What is asked may be the cause of a failure only if it was sent."""
+def test_failure_states_whether_the_request_was_sent(transport: HttpxTransport):
+    """The content of a request can cause a failure only if it was sent."""
     with Loopback(lambda connection, request: connection.send(b"nonsense\r\n\r\n")) as server:
         outage = outage_of(transport, send(server.url))
         assert (outage.reason, outage.sent) == (Reason.AUTHORITY_UNREACHABLE, True)
@@ -276,8 +278,8 @@ def test_a_failure_says_whether_the_request_was_sent(transport: HttpxTransport):
     assert (outage.reason, outage.sent) == (Reason.AUTHORITY_UNREACHABLE, False)
 
 
-def test_the_pool_has_a_connection_for_every_place_of_every_lane(transport: HttpxTransport):
-    """A smaller pool would make the work of one lane wait for that of another."""
+def test_pool_has_a_connection_for_each_place_of_each_lane(transport: HttpxTransport):
+    """With a smaller pool, the work of one lane would wait for that of another."""
     transport.prepare()
     client = transport._client
     assert client is not None
@@ -285,7 +287,7 @@ def test_the_pool_has_a_connection_for_every_place_of_every_lane(transport: Http
     assert pool._pool._max_connections >= sum(bounds.places for bounds in BOUNDS.values())
 
 
-def test_exchanges_that_hang_in_every_place_hold_up_no_other(transport: HttpxTransport, server: Loopback):
+def test_hanging_exchanges_in_one_lane_do_not_delay_others(transport: HttpxTransport, server: Loopback):
     arrived = threading.Semaphore(0)
 
     def hang(connection: Connection, request: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Bounds on outbound work: places, queues, what goes first, and what is refused with which pause."""
+"""Limits on outbound work: places, queues, priority, and refusals with ``Retry-After``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SMALL = Bounds(places=4, places_of_one=3, reserved=1, waiting=2, waiting_first=3
 
 
 class Bench:
-    """A lane, and what was started and refused in it."""
+    """A lane, and the work that was started and refused in it."""
 
     def __init__(self, bounds: Bounds = SMALL) -> None:
         self.clock = FakeClock()
@@ -38,22 +38,22 @@ class Bench:
         return self.lane.withdraw(self.tickets[name])
 
 
-def test_work_starts_at_once_while_there_are_places_and_then_in_the_order_it_came():
+def test_work_starts_at_once_while_places_are_free_and_then_in_order_of_arrival():
     bench = Bench()
     for name in "1234":
         bench.enter(name)
-    assert bench.started == ["1", "2"]  # the third place of one account is kept for work with priority
+    assert bench.started == ["1", "2"]  # The third place of an account is reserved for work with priority.
     bench.leave("2")
     assert bench.started == ["1", "2", "3"]
     bench.leave("1")
     bench.leave("3")
     bench.leave("4")
     assert bench.started == ["1", "2", "3", "4"]
-    assert not bench.lane._accounts  # nothing is left of an account that is idle
+    assert not bench.lane._accounts  # An idle account is dropped.
     assert bench.lane.wait_until_idle(0)
 
 
-def test_work_with_priority_goes_first_and_has_a_place_of_its_own():
+def test_work_with_priority_goes_first_and_has_a_reserved_place():
     bench = Bench()
     for name in "1234":
         bench.enter(name)
@@ -64,19 +64,19 @@ def test_work_with_priority_goes_first_and_has_a_place_of_its_own():
     assert bench.started == ["1", "2", "first", "second"]
 
 
-def test_no_account_takes_all_places_and_they_take_turns():
+def test_no_account_takes_all_places_and_accounts_take_turns():
     bench = Bench()
     for account in "ab":
         for number in range(3):
             bench.enter(f"{account}{number}", account)
-    assert bench.started == ["a0", "a1", "b0"]  # of four places one is kept for work with priority
+    assert bench.started == ["a0", "a1", "b0"]  # One of four places is reserved for work with priority.
     bench.leave("a0")
     bench.leave("b0")
     bench.leave("a1")
     assert bench.started == ["a0", "a1", "b0", "a2", "b1", "b2"]
 
 
-def test_an_account_with_too_much_waiting_work_is_refused_and_no_other():
+def test_only_an_account_with_too_much_waiting_work_is_refused():
     bench = Bench()
     for number in range(4):
         bench.enter(str(number))
@@ -91,31 +91,31 @@ def test_an_account_with_too_much_waiting_work_is_refused_and_no_other():
     assert "too much" not in bench.started
 
 
-def test_the_pause_is_what_the_queue_takes_at_the_pace_of_late():
+def test_retry_after_follows_the_recent_pace_of_the_queue():
     bench = Bench(Bounds(places=10, places_of_one=2, reserved=0, waiting=8, waiting_first=8))
     for number in range(10):
         bench.enter(str(number))
     with pytest.raises(Full) as full:
         bench.enter("x")
-    assert full.value.seconds == 1.0  # nothing has ended yet: the shortest
+    assert full.value.seconds == 1.0  # Nothing has ended yet: the shortest pause.
     bench.clock.advance(3)
     with pytest.raises(Full) as full:
         bench.enter("x")
-    assert full.value.seconds == 8 * 3 / 2  # the oldest has taken 3 s already
+    assert full.value.seconds == 8 * 3 / 2  # The oldest work has taken 3 s already.
     bench.leave("0")
     bench.leave("1")
     bench.enter("10")
     bench.enter("11")
     with pytest.raises(Full) as full:
         bench.enter("x")
-    assert full.value.seconds == 8 * 3 / 2  # and 3 s is what the others took
+    assert full.value.seconds == 8 * 3 / 2  # The others took 3 s.
     bench.clock.advance(1000)
     with pytest.raises(Full) as full:
         bench.enter("x")
-    assert full.value.seconds == 60.0  # the longest
+    assert full.value.seconds == 60.0  # The longest pause.
 
 
-def test_what_waits_can_be_withdrawn_and_what_has_begun_cannot():
+def test_only_waiting_work_can_be_withdrawn():
     bench = Bench()
     for name in "1234":
         bench.enter(name)
@@ -128,11 +128,11 @@ def test_what_waits_can_be_withdrawn_and_what_has_begun_cannot():
     bench.leave("4")
     assert bench.started == ["1", "2", "4"]
     assert not bench.withdraw("4")
-    bench.leave("4")  # twice does no harm
+    bench.leave("4")  # Withdrawing twice is harmless.
     assert not bench.lane._accounts
 
 
-def test_the_last_one_that_is_withdrawn_leaves_no_account_behind():
+def test_withdrawal_of_the_last_work_drops_the_account():
     bench = Bench(Bounds(places=1, places_of_one=1, reserved=0, waiting=2, waiting_first=2))
     bench.enter("1", "a")
     bench.enter("2", "b")
@@ -140,7 +140,7 @@ def test_the_last_one_that_is_withdrawn_leaves_no_account_behind():
     assert list(bench.lane._accounts) == ["a"]
 
 
-def test_a_caller_that_leaves_the_queue_gives_its_place_there_back():
+def test_withdrawn_work_frees_its_place_in_the_queue():
     bench = Bench()
     for name in "1234":
         bench.enter(name)
@@ -151,7 +151,7 @@ def test_a_caller_that_leaves_the_queue_gives_its_place_there_back():
     assert bench.started == ["1", "2", "4", "5"]
 
 
-def test_a_start_that_fails_leaves_its_place_to_the_next():
+def test_failed_start_frees_its_place():
     bench = Bench()
     bench.failing = {"3", "4"}
     for name in ("1", "2", "3", "4"):
@@ -162,7 +162,7 @@ def test_a_start_that_fails_leaves_its_place_to_the_next():
     assert bench.started[-1] == "5"
 
 
-def test_refusing_what_waits_lets_go_on_what_has_begun():
+def test_refusing_waiting_work_does_not_stop_running_work():
     bench = Bench()
     for name in "1234":
         bench.enter(name)
@@ -191,7 +191,7 @@ def test_a_child_process_has_an_empty_lane():
     assert Child(check).ok()
 
 
-def test_every_lane_has_bounds_that_leave_places_without_priority():
+def test_each_lane_has_places_for_work_without_priority():
     assert set(BOUNDS) == set(Lane)
     for bounds in BOUNDS.values():
         assert 0 <= bounds.reserved < bounds.places_of_one <= bounds.places

@@ -1,4 +1,4 @@
-"""Sockets that servers accept connections on."""
+"""Listening sockets of the servers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from scopeguard.edge.listener import listen
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_a_connection_waits_for_no_acknowledgement(host: str):
-    """Or each response that is written in two pieces takes 40 ms."""
+def test_accepted_connection_has_nagles_algorithm_off(host: str):
+    """Otherwise each response that is written in two pieces takes 40 ms longer."""
     said: list[int] = []
 
     async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""One flight for everybody under a key, whoever they are and wherever they wait."""
+"""One flight per key for all callers, in threads and in tasks."""
 
 from __future__ import annotations
 
@@ -12,84 +12,84 @@ from forked import Child
 from scopeguard.edge.single_flight import Flights
 
 
-def nobody() -> None:
+def ignore_wake() -> None:
     raise AssertionError("woken without having waited")
 
 
-def test_the_first_flies_and_the_others_wait_until_it_lands():
+def test_first_caller_leads_and_the_others_wait():
     flights = Flights()
     woken: list[str] = []
-    assert flights.board("k", nobody)
+    assert flights.board("k", ignore_wake)
     assert not flights.board("k", lambda: woken.append("second"))
     assert not flights.board("k", lambda: woken.append("third"))
     assert woken == []
     flights.land("k")
     assert woken == ["second", "third"]
-    assert flights.board("k", nobody)  # nothing is left of it
+    assert flights.board("k", ignore_wake)  # No entry is left.
     flights.land("k")
     assert woken == ["second", "third"]
 
 
-def test_keys_do_not_know_each_other():
+def test_keys_are_independent():
     flights = Flights()
-    assert flights.board("one", nobody)
-    assert flights.board("two", nobody)
+    assert flights.board("one", ignore_wake)
+    assert flights.board("two", ignore_wake)
     flights.land("one")
     assert not flights.board("two", lambda: None)
 
 
-def test_a_key_is_forgotten_when_its_flight_lands():
+def test_key_is_removed_when_its_flight_lands():
     flights = Flights()
     for i in range(100_000):
-        flights.board(str(i), nobody)
+        flights.board(str(i), ignore_wake)
         flights.land(str(i))
     assert len(flights) == 0
 
 
-def test_landing_what_is_not_in_the_air_does_nothing():
+def test_landing_an_unknown_key_does_nothing():
     Flights().land("k")
 
 
 def test_a_waiter_may_board_again_while_it_is_woken():
-    """Wake-ups run outside the lock: what they call may come back here."""
+    """Wake-up callbacks run outside the lock, so that they may call the flights again."""
     flights = Flights()
     boarded: list[bool] = []
-    flights.board("k", nobody)
-    flights.board("k", lambda: boarded.append(flights.board("k", nobody)))
+    flights.board("k", ignore_wake)
+    flights.board("k", lambda: boarded.append(flights.board("k", ignore_wake)))
     flights.land("k")
     assert boarded == [True]
 
 
-def test_the_last_caller_that_leaves_is_told_so():
+def test_leaving_reports_whether_a_caller_was_the_last():
     flights = Flights()
     told: list[str] = []
     wakes = {name: lambda failure=None, name=name: told.append(name) for name in ("leader", "second")}
-    assert not flights.leave("k", wakes["leader"])  # nothing is in the air
+    assert not flights.leave("k", wakes["leader"])  # No flight is running.
     flights.board("k", wakes["leader"])
     flights.board("k", wakes["second"])
-    assert not flights.leave("k", nobody)  # a caller that never came
+    assert not flights.leave("k", ignore_wake)  # An unknown caller.
     assert not flights.leave("k", wakes["leader"])
     assert flights.leave("k", wakes["second"])
     flights.land("k")
     assert told == []
 
 
-def test_all_who_wait_can_be_dismissed_each_with_a_reason_of_its_own():
+def test_all_waiters_can_be_dismissed_each_with_a_reason():
     flights = Flights()
     told: list[Exception] = []
     for key in ("one", "two"):
         assert flights.board(key, told.append)
         assert not flights.board(key, told.append)
-    flights.leave("two", told.append)  # the leader
+    flights.leave("two", told.append)  # The leader.
     flights.dismiss(lambda: ValueError("closing"))
     assert len(told) == len(set(map(id, told))) == 3
-    assert not flights.board("one", lambda: told.append(KeyError()))  # it is still in the air
+    assert not flights.board("one", lambda: told.append(KeyError()))  # It is still running.
     flights.land("one")
     assert len(told) == 4
 
 
 @pytest.mark.rule("H-20", "A-15")
-def test_of_many_threads_exactly_one_flies_and_nobody_is_forgotten():
+def test_exactly_one_of_many_threads_leads_and_all_are_woken():
     flights = Flights()
     start = threading.Barrier(20)
     aloft = flown = 0
@@ -120,22 +120,22 @@ def test_of_many_threads_exactly_one_flies_and_nobody_is_forgotten():
     assert len(flights) == 0
 
 
-def test_flights_are_not_kept_alive_by_their_list():
+def test_registry_of_flights_keeps_no_strong_references():
     gone = weakref.ref(Flights())
     gc.collect()
     assert gone() is None
 
 
-def test_a_child_process_is_not_held_up_by_the_parents_flights():
+def test_child_process_is_not_blocked_by_flights_of_its_parent():
     flights = Flights()
-    assert flights.board("k", nobody)
-    flights._lock.acquire()  # a thread of the parent is in there while another one forks
+    assert flights.board("k", ignore_wake)
+    flights._lock.acquire()  # A thread of the parent holds the lock while another forks.
 
     def check() -> None:
-        assert flights.board("k", nobody)
+        assert flights.board("k", ignore_wake)
         flights.land("k")
 
     child = Child(check)
     flights._lock.release()
     assert child.ok()
-    assert not flights.board("k", lambda: None)  # the parent's is still in the air
+    assert not flights.board("k", lambda: None)  # The flight of the parent is still running.

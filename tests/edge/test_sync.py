@@ -1,4 +1,4 @@
-"""Flows driven in a thread, and what both edges share: flights, their threads, files, closing, forking."""
+"""Flows driven in a thread, and the parts of both edges: flights, their threads, files, closing, forking."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def down() -> AuthorityUnavailable:
 
 @pytest.fixture(autouse=True)
 def others() -> set[threading.Thread]:
-    """The threads of guards that other tests have left open."""
+    """Return the threads of guards that other tests left open."""
     _others.clear()
     _others.update(threading.enumerate())
     return _others
@@ -46,7 +46,7 @@ def our_threads() -> list[str]:
 
 
 def threads_end() -> bool:
-    """Whether our threads end; closing tells them to, and does not wait for it."""
+    """Whether our threads end: closing tells them to end and does not wait."""
     for thread in threading.enumerate():
         if thread not in _others and thread.name.startswith("scopeguard"):
             thread.join(30)
@@ -56,7 +56,7 @@ def threads_end() -> bool:
 # -- one effect at a time
 
 
-def test_a_flow_without_effects_is_its_value(runtime: Runtime):
+def test_flow_without_effects_returns_its_value(runtime: Runtime):
     def flow() -> Flow[int]:
         yield from ()
         return 7
@@ -71,7 +71,7 @@ def test_an_exchange_is_performed_by_the_transport_in_the_calling_thread(runtime
 
 
 @pytest.mark.parametrize("error", [down(), RuntimeError("a bug")], ids=["outage", "bug"])
-def test_a_failure_is_thrown_into_the_flow_which_may_go_on(runtime: Runtime, table: Any, error: Exception):
+def test_failure_is_thrown_into_the_flow_which_may_continue(runtime: Runtime, table: Any, error: Exception):
     table.failures[URL] = error
 
     def flow() -> Flow[object]:
@@ -84,14 +84,14 @@ def test_a_failure_is_thrown_into_the_flow_which_may_go_on(runtime: Runtime, tab
     assert blocking.run(flow(), runtime, None) is error
 
 
-def test_a_failure_that_the_flow_does_not_want_is_raised(runtime: Runtime, table: Any):
+def test_failure_that_the_flow_does_not_catch_is_raised(runtime: Runtime, table: Any):
     table.failures[URL] = down()
     with pytest.raises(AuthorityUnavailable) as raised:
         blocking.run(one(Send(url=URL, authority="a")), runtime, None)
     assert raised.value is table.failures[URL]
 
 
-def test_the_end_of_the_thread_closes_the_flow(runtime: Runtime, table: Any):
+def test_exception_in_the_thread_closes_the_flow(runtime: Runtime, table: Any):
     table.failures[URL] = KeyboardInterrupt()
     closed = []
 
@@ -106,7 +106,7 @@ def test_the_end_of_the_thread_closes_the_flow(runtime: Runtime, table: Any):
     assert closed
 
 
-def test_a_form_is_read_by_whoever_can(runtime: Runtime):
+def test_form_is_read_with_the_callback_of_the_caller(runtime: Runtime):
     limits = []
 
     def read(limit: int) -> bytes:
@@ -122,7 +122,7 @@ class _Unknown(Effect[None]):
 
 
 @pytest.mark.parametrize("effect", [ReadForm(limit=9), _Unknown()], ids=["form", "unknown"])
-def test_an_effect_that_nobody_performs_is_an_error(runtime: Runtime, effect: Effect[Any]):
+def test_unknown_effect_is_an_error(runtime: Runtime, effect: Effect[Any]):
     with pytest.raises(TypeError, match="this edge cannot perform"):
         blocking.run(one(effect), runtime, None)
 
@@ -130,13 +130,13 @@ def test_an_effect_that_nobody_performs_is_an_error(runtime: Runtime, effect: Ef
 # -- files
 
 
-def test_a_file_is_read_whole(runtime: Runtime, tmp_path: Path):
+def test_file_is_read_completely(runtime: Runtime, tmp_path: Path):
     path = tmp_path / "keys.json"
     path.write_bytes(b"12345")
     assert blocking.run(one(ReadFile(path=str(path), authority="a", limit=5)), runtime, None) == b"12345"
 
 
-def test_a_file_that_is_too_large_is_not_read_whole(runtime: Runtime, tmp_path: Path):
+def test_file_that_is_too_large_is_not_read_completely(runtime: Runtime, tmp_path: Path):
     path = tmp_path / "keys.json"
     path.write_bytes(b"123456")
     with pytest.raises(AuthorityUnavailable) as raised:
@@ -163,21 +163,21 @@ def test_a_flight_that_is_not_needed_does_not_start(runtime: Runtime, table: Any
     assert table.asked == []
 
 
-def test_a_flight_that_another_thread_has_just_landed_does_not_start_again(runtime: Runtime, table: Any, new_job: Any):
-    answers = [False, True]  # needed when looked at, and no longer when this thread comes to lead
+def test_flight_that_just_landed_in_another_thread_does_not_start_again(runtime: Runtime, table: Any, new_job: Any):
+    answers = [False, True]  # Needed at the first check, and no longer when this thread leads.
     assert blocking.run(new_job().flow(needed=answers.pop), runtime, None) == 0
     assert table.asked == []
     assert len(runtime.flights) == 0
 
 
-def test_the_caller_flies_in_its_own_thread(runtime: Runtime, table: Any, new_job: Any):
+def test_leader_runs_the_flight_in_its_thread(runtime: Runtime, table: Any, new_job: Any):
     assert blocking.run(new_job().flow(), runtime, None) == 1
     assert table.threads == [threading.current_thread().name]
     assert our_threads() == []
 
 
 @pytest.mark.rule("A-15", "H-20")
-def test_of_fifty_threads_one_flies_for_all(
+def test_one_of_fifty_threads_runs_the_flight_for_all(
     runtime: Runtime, table: Any, new_job: Any, in_threads: Callable[..., list[Any]]
 ):
     job = new_job()
@@ -185,11 +185,11 @@ def test_of_fifty_threads_one_flies_for_all(
     assert table.asked == [URL]
 
 
-def test_the_one_who_led_gets_the_failure_and_the_others_look_again(runtime: Runtime, table: Any, new_job: Any):
+def test_leader_gets_the_failure_and_the_others_look_again(runtime: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     table.failures[URL] = down()
     job = new_job()
-    generation = 0  # as in the ring: it moves when a fetch has failed as well
+    generation = 0  # As in the key ring: it also changes when a fetch fails.
 
     def flow() -> Flow[str]:
         nonlocal generation
@@ -222,7 +222,7 @@ def test_the_one_who_led_gets_the_failure_and_the_others_look_again(runtime: Run
 
 
 @pytest.mark.rule("H-16")
-def test_a_leader_that_is_ended_leaves_the_flight_to_the_next(runtime: Runtime, table: Any, new_job: Any):
+def test_interrupted_leader_is_replaced_by_the_next_thread(runtime: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     table.failures[URL] = SystemExit()
     job = new_job()
@@ -247,9 +247,9 @@ def test_a_leader_that_is_ended_leaves_the_flight_to_the_next(runtime: Runtime, 
     assert len(runtime.flights) == 0
 
 
-def test_waiting_ends_with_the_deadline(runtime: Runtime, new_job: Any):
+def test_waiting_ends_at_the_deadline(runtime: Runtime, new_job: Any):
     job = new_job()
-    assert runtime.flights.board(job.url, lambda: None)  # somebody who never lands
+    assert runtime.flights.board(job.url, lambda: None)  # A flight that never ends.
     with pytest.raises(AuthorityUnavailable) as raised:
         blocking.run(job.flow(deadline=0.0), runtime, None)
     assert raised.value.reason is Reason.AUTHORITY_TIMED_OUT
@@ -257,7 +257,7 @@ def test_waiting_ends_with_the_deadline(runtime: Runtime, new_job: Any):
     assert blocking.run(job.flow(deadline=0.0), runtime, None) == 1
 
 
-def test_what_a_flight_has_to_say_is_logged(runtime: Runtime, new_job: Any, caplog: pytest.LogCaptureFixture):
+def test_log_messages_of_a_flight_are_logged(runtime: Runtime, new_job: Any, caplog: pytest.LogCaptureFixture):
     job = new_job()
     job.sentences = ("one key is broken", "and another one")
     blocking.run(job.flow(), runtime, None)
@@ -265,25 +265,23 @@ def test_what_a_flight_has_to_say_is_logged(runtime: Runtime, new_job: Any, capl
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
 
-# -- flights beside a request
+# -- background flights
 
 
-def test_a_flight_beside_the_request_is_not_waited_for(runtime: Runtime, table: Any, new_job: Any):
+def test_request_does_not_wait_for_a_background_flight(runtime: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     job = new_job()
     assert blocking.run(job.flow(wait=False), runtime, None) == 0
     table.wait_for()
     assert table.threads[0].startswith("scopeguard")
-    assert blocking.run(job.flow(wait=False), runtime, None) == 0  # one is in the air already
+    assert blocking.run(job.flow(wait=False), runtime, None) == 0  # One is running already.
     table.gate.set()
     runtime.close()
     assert job.done == 1
     assert table.asked == [URL]
 
 
-def test_whoever_needs_it_waits_for_a_flight_that_was_started_beside_a_request(
-    runtime: Runtime, table: Any, new_job: Any
-):
+def test_request_that_needs_a_background_flight_waits_for_it(runtime: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     job = new_job()
     blocking.run(job.flow(wait=False), runtime, None)
@@ -293,7 +291,7 @@ def test_whoever_needs_it_waits_for_a_flight_that_was_started_beside_a_request(
     assert table.asked == [URL]
 
 
-def test_its_failure_is_logged_and_nobodys_answer(
+def test_failure_of_a_background_flight_is_only_logged(
     runtime: Runtime, table: Any, new_job: Any, caplog: pytest.LogCaptureFixture
 ):
     job = new_job()
@@ -308,9 +306,7 @@ def test_its_failure_is_logged_and_nobodys_answer(
     assert len(runtime.flights) == 0
 
 
-def test_a_flight_that_is_no_longer_needed_when_its_thread_starts_does_not_fly(
-    runtime: Runtime, table: Any, new_job: Any
-):
+def test_background_flight_that_is_no_longer_needed_does_not_run(runtime: Runtime, table: Any, new_job: Any):
     answers = [False]
     woken: list[object] = []
     runtime.launch(new_job().flight(needed=answers.pop), woken.append)
@@ -319,7 +315,7 @@ def test_a_flight_that_is_no_longer_needed_when_its_thread_starts_does_not_fly(
     assert table.asked == []
 
 
-def test_a_machine_without_threads_left_costs_no_request_its_keys(
+def test_failure_to_start_a_thread_does_not_affect_requests_with_keys(
     runtime: Runtime, new_job: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     def refuse(thread: threading.Thread) -> None:
@@ -334,14 +330,14 @@ def test_a_machine_without_threads_left_costs_no_request_its_keys(
     assert "can't start new thread" in caplog.text
     (failure,) = woken
     assert isinstance(failure, AuthorityUnavailable)
-    # What could not start must not run later, on a key that another flight has by then.
+    # A flight that could not start must not run later, under a key that another flight uses by then.
     blocking.run(new_job("https://b.test/").flow(wait=False), runtime, None)
     runtime.close()
     assert job.done == 0
     assert woken == [failure]
 
 
-def test_more_flights_than_places_wait_for_their_turn(runtime: Runtime, table: Any, new_job: Any):
+def test_flights_beyond_the_places_wait_for_their_turn(runtime: Runtime, table: Any, new_job: Any):
     places = BOUNDS[Lane.KEYS].places_of_one - BOUNDS[Lane.KEYS].reserved
     table.gate = threading.Event()
     jobs = [new_job(f"https://{i}.test/") for i in range(places + 4)]
@@ -359,58 +355,58 @@ def test_more_flights_than_places_wait_for_their_turn(runtime: Runtime, table: A
     assert len(table.asked) == len(jobs)
 
 
-# -- bounds
+# -- limits
 
 
 INTROSPECTION = BOUNDS[Lane.INTROSPECTION]
 ORDINARY = INTROSPECTION.places_of_one - INTROSPECTION.reserved
 
 
-def asking(**options: Any) -> dict[str, Any]:
+def flow_for(**options: Any) -> dict[str, Any]:
     return {"lane": Lane.INTROSPECTION, **options}
 
 
-def test_too_many_that_wait_for_one_authority_are_refused_at_once(runtime: Runtime, table: Any, new_job: Any):
-    """Of an event loop's flights and of a thread's alike: the bounds are those of the lane."""
+def test_flights_beyond_the_queue_limit_of_an_authority_are_refused_at_once(runtime: Runtime, table: Any, new_job: Any):
+    """The limits of the lane apply to flights of event loops and of threads."""
     table.gate = threading.Event()
     told: list[BaseException | None] = []
     jobs = [new_job(f"https://{i}.test/") for i in range(ORDINARY + INTROSPECTION.waiting + 1)]
     for job in jobs:
-        runtime.launch(job.flight(**asking()), told.append)
+        runtime.launch(job.flight(**flow_for()), told.append)
     table.wait_for(ORDINARY)
-    assert len(our_threads()) == ORDINARY  # what waits has no thread
+    assert len(our_threads()) == ORDINARY  # Waiting flights have no thread.
     (refused,) = told
     assert isinstance(refused, AuthorityUnavailable)
     assert refused.reason is Reason.TOO_MANY_WAITING
     assert refused.retry_after is not None
     assert refused.retry_after >= 1
     with pytest.raises(AuthorityUnavailable) as raised:
-        blocking.run(new_job("https://thread.test/").flow(**asking()), runtime, None)
+        blocking.run(new_job("https://thread.test/").flow(**flow_for()), runtime, None)
     assert raised.value.reason is Reason.TOO_MANY_WAITING
     assert len(runtime.flights) == ORDINARY + INTROSPECTION.waiting
 
 
-def test_a_full_lane_holds_up_no_other(runtime: Runtime, table: Any, new_job: Any):
+def test_full_lane_does_not_delay_others(runtime: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     for i in range(ORDINARY + INTROSPECTION.waiting):
-        runtime.launch(new_job(f"https://{i}.test/").flight(**asking()), lambda failure=None: None)
+        runtime.launch(new_job(f"https://{i}.test/").flight(**flow_for()), lambda failure=None: None)
     table.wait_for(ORDINARY)
     table.gate.set()
     for lane in set(Lane) - {Lane.INTROSPECTION}:
         assert blocking.run(new_job(f"https://{lane.name}.test/").flow(lane=lane, deadline=0.0), runtime, None) == 1
 
 
-def test_work_with_priority_goes_before_what_waits(runtime: Runtime, table: Any, new_job: Any):
+def test_work_with_priority_precedes_waiting_work(runtime: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     for i in range(ORDINARY + 1):
-        runtime.launch(new_job(f"https://{i}.test/").flight(**asking()), lambda failure=None: None)
+        runtime.launch(new_job(f"https://{i}.test/").flight(**flow_for()), lambda failure=None: None)
     table.wait_for(ORDINARY)
-    runtime.launch(new_job("https://known.test/").flight(**asking(priority=True)), lambda failure=None: None)
+    runtime.launch(new_job("https://known.test/").flight(**flow_for(priority=True)), lambda failure=None: None)
     table.wait_for(1)
     assert table.asked[-1] == "https://known.test/"
 
 
-def test_threads_take_the_places_of_their_lane_too(
+def test_flights_in_threads_take_places_of_their_lane(
     runtime: Runtime, table: Any, new_job: Any, in_threads: Callable[..., list[Any]]
 ):
     table.gate = threading.Event()
@@ -421,7 +417,7 @@ def test_threads_take_the_places_of_their_lane_too(
     def work() -> object:
         with lock:
             job = next(jobs)
-        return blocking.run(job.flow(**asking(deadline=30.0)), runtime, None)
+        return blocking.run(job.flow(**flow_for(deadline=30.0)), runtime, None)
 
     crowd = threading.Thread(target=lambda: results.extend(in_threads(ORDINARY + 4, work)))
     crowd.start()
@@ -435,11 +431,11 @@ def test_threads_take_the_places_of_their_lane_too(
 def test_a_thread_that_waits_too_long_for_its_turn_leaves_the_queue(runtime: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     for i in range(ORDINARY):
-        runtime.launch(new_job(f"https://{i}.test/").flight(**asking()), lambda failure=None: None)
+        runtime.launch(new_job(f"https://{i}.test/").flight(**flow_for()), lambda failure=None: None)
     table.wait_for(ORDINARY)
     late = new_job("https://late.test/")
     with pytest.raises(AuthorityUnavailable) as raised:
-        blocking.run(late.flow(**asking(deadline=0.0)), runtime, None)
+        blocking.run(late.flow(**flow_for(deadline=0.0)), runtime, None)
     assert raised.value.reason is Reason.AUTHORITY_TIMED_OUT
     assert len(runtime.flights) == ORDINARY
     table.gate.set()
@@ -447,48 +443,48 @@ def test_a_thread_that_waits_too_long_for_its_turn_leaves_the_queue(runtime: Run
     assert late.url not in table.asked
 
 
-def test_work_that_every_caller_has_left_is_not_done(runtime: Runtime, table: Any, new_job: Any):
+def test_work_without_a_remaining_caller_is_not_done(runtime: Runtime, table: Any, new_job: Any):
     table.gate = threading.Event()
     for i in range(ORDINARY):
-        runtime.launch(new_job(f"https://{i}.test/").flight(**asking()), lambda failure=None: None)
+        runtime.launch(new_job(f"https://{i}.test/").flight(**flow_for()), lambda failure=None: None)
     table.wait_for(ORDINARY)
     job = new_job("https://left.test/")
     told: list[str] = []
     wakes = [lambda failure=None, name=name: told.append(name) for name in ("leader", "second")]
-    flight = job.flight(**asking())
+    flight = job.flight(**flow_for())
     assert runtime.launch(flight, wakes[0])
     assert not runtime.launch(flight, wakes[1])
     runtime.abandon(flight, wakes[0])
-    assert len(runtime.flights) == ORDINARY + 1  # another caller waits for it
+    assert len(runtime.flights) == ORDINARY + 1  # Another caller waits for it.
     runtime.abandon(flight, wakes[1])
     assert len(runtime.flights) == ORDINARY
-    runtime.abandon(flight, wakes[1])  # twice does no harm
+    runtime.abandon(flight, wakes[1])  # Leaving twice is harmless.
     table.gate.set()
     runtime.close()
     assert job.url not in table.asked
 
 
-def test_background_work_that_finds_its_lane_full_is_logged(
+def test_background_work_refused_by_a_full_lane_is_logged(
     runtime: Runtime, table: Any, new_job: Any, caplog: pytest.LogCaptureFixture
 ):
     table.gate = threading.Event()
     for i in range(ORDINARY + INTROSPECTION.waiting + 1):
-        blocking.run(new_job(f"https://{i}.test/").flow(**asking(wait=False)), runtime, None)
+        blocking.run(new_job(f"https://{i}.test/").flow(**flow_for(wait=False)), runtime, None)
     (message,) = caplog.messages
     assert "too_many_waiting" in message
 
 
-# -- beginning and end
+# -- start and end
 
 
-def test_closing_does_not_wait_for_an_authority_that_hangs(runtime: Runtime, table: Any, new_job: Any):
-    """What waits is refused, what hangs is left to itself, and every caller is told."""
+def test_closing_does_not_wait_for_a_hanging_authority(runtime: Runtime, table: Any, new_job: Any):
+    """Waiting work is refused, hanging work is abandoned, and each caller gets an outage."""
     table.gate = threading.Event()
     runtime.grace = 0.0
     told: list[BaseException | None] = []
     jobs = [new_job(f"https://{i}.test/") for i in range(ORDINARY + INTROSPECTION.waiting)]
     for job in jobs:
-        runtime.launch(job.flight(**asking()), told.append)
+        runtime.launch(job.flight(**flow_for()), told.append)
     table.wait_for(ORDINARY)
     waiter: list[BaseException] = []
     thread = threading.Thread(
@@ -511,7 +507,7 @@ def test_closing_does_not_wait_for_an_authority_that_hangs(runtime: Runtime, tab
     assert len(runtime.flights) == 0
 
 
-def test_closing_cuts_off_what_hangs_where_the_transport_can(runtime: Runtime, table: Any, new_job: Any):
+def test_closing_aborts_hanging_exchanges_if_the_transport_can(runtime: Runtime, table: Any, new_job: Any):
     cut: list[bool] = []
 
     def abort() -> None:
@@ -522,7 +518,7 @@ def test_closing_cuts_off_what_hangs_where_the_transport_can(runtime: Runtime, t
     runtime.grace = 0.0
     blocking.run(new_job().flow(), runtime, None)
     runtime.close()
-    assert not cut  # nothing runs
+    assert not cut  # Nothing runs.
     table.gate = threading.Event()
     runtime.launch(new_job("https://b.test/").flight(), lambda failure=None: None)
     table.wait_for(2)
@@ -534,12 +530,12 @@ def test_a_thread_that_waits_for_its_turn_is_refused_by_closing(runtime: Runtime
     table.gate = threading.Event()
     runtime.grace = 0.0
     for i in range(ORDINARY):
-        runtime.launch(new_job(f"https://{i}.test/").flight(**asking()), lambda failure=None: None)
+        runtime.launch(new_job(f"https://{i}.test/").flight(**flow_for()), lambda failure=None: None)
     table.wait_for(ORDINARY)
     raised: list[BaseException] = []
     late = new_job("https://late.test/")
     thread = threading.Thread(
-        target=lambda: raised.append(_raised(lambda: blocking.run(late.flow(**asking()), runtime, None)))
+        target=lambda: raised.append(_raised(lambda: blocking.run(late.flow(**flow_for()), runtime, None)))
     )
     entered = threading.Semaphore(0)
     lane: Any = runtime.lanes[Lane.INTROSPECTION]
@@ -569,7 +565,7 @@ def _raised(work: Callable[[], Any]) -> BaseException:
 
 
 def _boarding(runtime: Runtime) -> threading.Semaphore:
-    """Released when a caller has come to a flight."""
+    """Return a semaphore that is released when a caller reaches a flight."""
     boarded = threading.Semaphore(0)
     flights: Any = runtime.flights
     board = flights.board
@@ -590,7 +586,7 @@ def test_construction_starts_nothing(table: Any):
     assert set(threading.enumerate()) <= before
 
 
-def test_closing_waits_for_flights_and_what_is_closed_opens_again(runtime: Runtime, table: Any, new_job: Any):
+def test_closing_waits_for_flights_and_the_runtime_can_be_used_again(runtime: Runtime, table: Any, new_job: Any):
     for round_ in (1, 2, 3):
         job = new_job(f"https://{round_}.test/")
         blocking.run(job.flow(wait=False), runtime, None)
@@ -598,11 +594,11 @@ def test_closing_waits_for_flights_and_what_is_closed_opens_again(runtime: Runti
         assert job.done == 1
         assert table.closed == round_
         assert threads_end()
-    runtime.close()  # twice does no harm
+    runtime.close()  # Leaving twice is harmless.
 
 
-def test_a_flight_that_starts_while_another_thread_closes_leaves_nothing_behind(table: Any, new_job: Any):
-    """Closing refuses what waits for its turn. Such a flight leaves its key free, and can be repeated."""
+def test_flight_that_starts_during_closing_leaves_no_entry(table: Any, new_job: Any):
+    """Closing refuses waiting flights. Such a flight releases its key and can be repeated."""
     runtime = Runtime(transport=table, clock=FakeClock())
     stop = threading.Event()
 
@@ -626,13 +622,13 @@ def test_a_flight_that_starts_while_another_thread_closes_leaves_nothing_behind(
     assert len(table.asked) == 200
 
 
-def test_the_clock_of_the_machine_has_both_hands():
+def test_system_clock_has_wall_and_monotonic_time():
     clock = SystemClock()
     assert clock.wall() > 1_700_000_000
     assert clock.monotonic() <= clock.monotonic()
 
 
-def test_a_child_process_flies_for_itself(runtime: Runtime, table: Any, new_job: Any):
+def test_child_process_runs_its_own_flights(runtime: Runtime, table: Any, new_job: Any):
     parent = Runtime(transport=table, clock=FakeClock())
     table.gate = threading.Event()
     job = new_job()
@@ -648,7 +644,7 @@ def test_a_child_process_flies_for_itself(runtime: Runtime, table: Any, new_job:
         assert other.done == 1
 
     lane = parent.lanes[Lane.KEYS]
-    lane._lock.acquire()  # a thread of the parent is in there while another one forks
+    lane._lock.acquire()  # A thread of the parent holds the lock while another forks.
     child = Child(check)
     lane._lock.release()
     assert child.ok()
@@ -657,6 +653,6 @@ def test_a_child_process_flies_for_itself(runtime: Runtime, table: Any, new_job:
     assert job.done == 1
 
 
-def test_a_flight_is_typed_and_shows_no_functions():
+def test_repr_of_a_flight_shows_no_functions():
     flight = SingleFlight(key="k", authority="a", needed=lambda: True, flow=lambda: one(Send(url=URL, authority="a")))
     assert "function" not in repr(flight)

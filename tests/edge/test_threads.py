@@ -1,4 +1,4 @@
-"""Threads that run one piece of work after the other, and end when there is none."""
+"""Worker threads that run one piece of work after the other, and end when there is none."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PATIENCE = 30.0
 
 
 def run(threads: Threads) -> threading.Thread:
-    """Have something done: the thread that did it."""
+    """Run a piece of work and return its thread."""
     done = threading.Event()
     names: list[threading.Thread] = []
 
@@ -32,7 +32,7 @@ def until_idle(threads: Threads, count: int) -> None:
         threading.Event().wait(0.001)
 
 
-def test_a_thread_that_is_idle_is_used_again():
+def test_idle_thread_is_used_again():
     threads = Threads()
     first = run(threads)
     until_idle(threads, 1)
@@ -47,7 +47,7 @@ def test_a_thread_that_is_idle_is_used_again():
     threads.end()
 
 
-def test_work_does_not_wait_for_a_thread_that_is_busy():
+def test_work_does_not_wait_for_a_busy_thread():
     threads = Threads()
     gate = threading.Event()
 
@@ -64,8 +64,8 @@ def test_work_does_not_wait_for_a_thread_that_is_busy():
     assert not other.is_alive()
 
 
-def test_a_thread_that_is_at_work_when_all_are_ended_waits_for_no_more(monkeypatch: pytest.MonkeyPatch):
-    """The last of its work may be over for those who wait for it before the thread is idle."""
+def test_busy_thread_ends_after_its_work_if_all_are_told_to_end(monkeypatch: pytest.MonkeyPatch):
+    """The result of its last work may be available before the thread is idle."""
     monkeypatch.setattr(module, "_PATIENCE", 600.0)
     threads = Threads()
     workers: list[threading.Thread] = []
@@ -84,7 +84,7 @@ def test_a_thread_that_is_at_work_when_all_are_ended_waits_for_no_more(monkeypat
     threads.end()
 
 
-def test_a_thread_without_work_ends_by_itself(monkeypatch: pytest.MonkeyPatch):
+def test_thread_without_work_ends(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "_PATIENCE", 0.0)
     threads = Threads()
     thread = run(threads)
@@ -93,16 +93,16 @@ def test_a_thread_without_work_ends_by_itself(monkeypatch: pytest.MonkeyPatch):
     assert threads._idle == 0
 
 
-def test_a_thread_that_gets_work_in_the_last_moment_does_it(monkeypatch: pytest.MonkeyPatch):
-    """Between the end of its patience and its own end."""
+def test_thread_that_gets_work_at_the_last_moment_does_it(monkeypatch: pytest.MonkeyPatch):
+    """The work arrives between the end of its waiting time and the end of the thread."""
     monkeypatch.setattr(module, "_PATIENCE", 0.0)
     threads = Threads()
     done = threading.Event()
     threads._lock.acquire()
     waiting = threading.Thread(target=threads._run, args=(lambda: None, 0))
     threads._work.put(done.set)
-    threads._work.get()  # the queue is empty when the thread looks
-    threads._idle = -1  # as if run() had promised the work that comes
+    threads._work.get()  # The queue is empty when the thread checks it.
+    threads._idle = -1  # As if run() had announced the work.
     threads._lock.release()
     waiting.start()
     threads._work.put(done.set)
@@ -112,7 +112,7 @@ def test_a_thread_that_gets_work_in_the_last_moment_does_it(monkeypatch: pytest.
     assert not waiting.is_alive()
 
 
-def test_a_child_process_starts_threads_of_its_own():
+def test_child_process_starts_new_threads():
     threads = Threads()
     run(threads)
     until_idle(threads, 1)

@@ -1,4 +1,4 @@
-"""Compiled rules find what a plain reading of the templates, one after the other, would find."""
+"""Compiled rules give the same results as matching the templates one after the other."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ PATHS = st.builds(
 
 
 def pattern(template: str) -> re.Pattern[str]:
-    """What the grammar says, by another way than the package's own."""
+    """Return a pattern for *template*, derived from the grammar independently of the package."""
     text = re.escape(template)
     text = re.sub(r"\\\{[a-z]:path\\\}", ".*", text)
     text = re.sub(r"\\\{[a-z]:segments\\\}", "[^/]+(/[^/]+)*", text)
@@ -59,8 +59,8 @@ def first(rules: Sequence[Rule], method: str, path: str) -> int | None:
     return None
 
 
-def plain(rules: Sequence[Rule], method: str, path: str) -> Rule | None:
-    """The first rule that matches, unless one before it says something stricter of the path with the other ending."""
+def find_first(rules: Sequence[Rule], method: str, path: str) -> Rule | None:
+    """Return the first rule that matches, unless an earlier one is stricter for the path with the other ending."""
     found = first(rules, method, path)
     if found is None or SUSPICIOUS.search(path):
         return None
@@ -83,23 +83,23 @@ def plain(rules: Sequence[Rule], method: str, path: str) -> Rule | None:
 @example([Rule("/a/", ADMIN), Rule("/{x}", PUBLIC)], ["/a", "/a/", "/b"])
 @example([Rule("/a/", ADMIN), Rule("/{x}", DENIED)], ["/a", "/a/", "/b"])
 @example([Rule("/a/", DENIED), Rule("/{x}", PUBLIC)], ["/a", "/a/", "/b"])
-def test_compiled_rules_find_what_a_plain_reading_finds(listed, paths):
+def test_compiled_rules_give_the_same_result_as_a_linear_search(listed, paths):
     rules = Rules(listed)
     for path in paths:
         for method in METHODS:
-            assert rules.find(method, path) is plain(listed, method, path), (method, path)
+            assert rules.find(method, path) is find_first(listed, method, path), (method, path)
             assert rules.find(method, path, path.encode()) is rules.find(method, path)
 
 
 @given(TEMPLATES, PATHS)
-def test_a_single_rule_says_what_it_matches(template, path):
+def test_single_rule_states_what_it_matches(template, path):
     assert Rule(template).matches("GET", path) == (pattern(template).fullmatch(path) is not None)
     assert not Rule(template, methods=["POST"]).matches("GET", path)
     assert not Rule(template).matches("GET", path[1:]) or path.startswith("//")
 
 
 @given(RULES, PATHS, st.sampled_from(METHODS))
-def test_a_path_as_it_was_sent_can_only_take_a_rule_away_or_deny(listed, path, method):
+def test_raw_path_can_only_remove_a_rule_or_deny(listed, path, method):
     rules = Rules(listed)
     sent = "".join(f"%{ord(c):02X}" if n % 3 == 1 else c for n, c in enumerate(path)).encode()
     found, usual = rules.find(method, path, sent), rules.find(method, path)
@@ -132,7 +132,7 @@ def test_a_path_as_it_was_sent_can_only_take_a_rule_away_or_deny(listed, path, m
         ("/{r:segments}/", ["/a/", "/a/b/"], ["/a", "/"]),
     ],
 )
-def test_templates_of_parts_and_of_several_segments(template, matching, others):
+def test_templates_with_partial_and_multiple_segments_match(template, matching, others):
     rules = Rules([Rule(template)])
     assert [path for path in [*matching, *others] if rules.find("GET", path)] == matching
 
@@ -141,18 +141,18 @@ def test_templates_of_parts_and_of_several_segments(template, matching, others):
     "template",
     ["/a{b:segments}", "/{a:segments}{b}", "/{a:segments}:x{b}", "/{b}{a:segments}", "/{a:segments}{b:segments}"],
 )
-def test_several_segments_begin_with_one_and_end_with_text(template):
+def test_multi_segment_parameter_takes_at_least_one_segment(template):
     with pytest.raises(ConfigurationError, match=r"\{name:segments\} must begin a segment, and only text may follow"):
         Rule(template)
 
 
 @pytest.mark.rule("H-02")
-def test_a_rule_for_websockets_alone_would_never_hold():
+def test_rule_for_websockets_only_is_refused():
     with pytest.raises(ConfigurationError, match="rule '/live': the handshake of a websocket is a GET; write GET"):
         Rule("/live", methods=["WEBSOCKET"])
 
 
-def test_where_a_rule_was_declared_is_no_part_of_its_value():
+def test_source_of_a_rule_is_not_part_of_its_value():
     rule = Rule("/a", READ, source="openapi.json: GET /a")
     assert rule == Rule("/a", READ)
     assert hash(rule) == hash(Rule("/a", READ))
@@ -175,7 +175,7 @@ def test_where_a_rule_was_declared_is_no_part_of_its_value():
         pytest.param("/b/{x}", "/{rest:path}", "/a/1/", True, id="another path"),
     ],
 )
-def test_no_rule_with_parameters_hides_a_stricter_one_by_a_slash(earlier, later, path, holds):
+def test_trailing_slash_does_not_hide_a_stricter_rule(earlier, later, path, holds):
     for access in (ADMIN, DENIED):
         rules = Rules([Rule(earlier, access), Rule(later, PUBLIC)])
         found = rules.find("GET", path)
@@ -185,12 +185,12 @@ def test_no_rule_with_parameters_hides_a_stricter_one_by_a_slash(earlier, later,
     assert Rules([Rule(later, PUBLIC), Rule(earlier, ADMIN)]).find("GET", path) is not None
 
 
-# -- no path is expensive
+# -- costs of long paths
 
 
 @pytest.fixture
 def visited(monkeypatch):
-    """How many nodes the walks of a test have looked at."""
+    """Count the nodes that the look-ups of a test visit."""
     counts: list[int] = []
     step = Tree.step
 
@@ -212,7 +212,7 @@ BRANCHING = [
 
 
 @pytest.mark.parametrize("segment", ["a", "aa", "aaaaaaaaaa"])
-def test_the_nodes_looked_at_grow_with_the_path_and_no_faster(visited, segment):
+def test_visited_nodes_grow_linearly_with_the_path(visited, segment):
     rules = Rules(Rule(template) for template in BRANCHING)
     # A segment of a template is one node, and several segments are two.
     nodes = 1 + sum(template.count("/") + template.count(":segments") for template in BRANCHING)
@@ -220,7 +220,7 @@ def test_the_nodes_looked_at_grow_with_the_path_and_no_faster(visited, segment):
         visited.clear()
         rules.find("GET", f"/{segment}" * length + "/:y")
         assert max(visited) <= nodes
-        assert len(visited) <= 2 * (length + 1)  # the other spelling of the path is looked up too
+        assert len(visited) <= 2 * (length + 1)  # The path with the other ending is looked up too.
         assert sum(visited) <= 2 * nodes * (length + 1)
 
 
@@ -240,7 +240,7 @@ def test_a_segment_is_searched_once_for_each_text_in_a_template():
 
 
 @given(st.lists(st.text("ab", max_size=2), max_size=4), st.text("ab", max_size=12))
-def test_the_first_place_of_each_text_is_the_best(inner, segment):
+def test_first_occurrence_of_each_text_is_used(inner, segment):
     expected = re.fullmatch("".join(f".+{text}" for text in inner) + ".+", segment) is not None
     assert (fits(inner, segment, 0, len(segment)) if segment else False) == expected or not inner
 
@@ -249,9 +249,9 @@ def test_the_first_place_of_each_text_is_the_best(inner, segment):
 @given(
     st.lists(st.text("ab.", max_size=3), min_size=1, max_size=40, unique=True), st.text("ab.", min_size=1, max_size=9)
 )
-def test_of_many_texts_between_parameters_those_in_the_segment_are_found(texts, segment):
+def test_texts_between_parameters_are_found_among_many(texts, segment):
     listed = [Rule(f"/x/{{a}}{text}{{b}}") for text in texts]
-    assert Rules(listed).find("GET", f"/x/{segment}") is plain(listed, "GET", f"/x/{segment}")
+    assert Rules(listed).find("GET", f"/x/{segment}") is find_first(listed, "GET", f"/x/{segment}")
 
 
 KINDS = {
@@ -267,7 +267,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_as_many_nodes_are_looked_at_among_ten_rules_as_among_three_thousand(visited, kind):
+def test_visited_nodes_do_not_grow_with_the_number_of_rules(visited, kind):
     template, path = KINDS[kind]
     looked = []
     for count in (10, 3000):
@@ -280,14 +280,14 @@ def test_as_many_nodes_are_looked_at_among_ten_rules_as_among_three_thousand(vis
     assert looked[0] == looked[1]
 
 
-# -- rules that never decide
+# -- shadowed rules
 
 
 def shadowed(*rules: Rule) -> list[tuple[str, list[str]]]:
     return [(item.rule.path, [by.path for by in item.by]) for item in Rules(rules).shadowed()]
 
 
-def test_a_rule_behind_one_that_takes_all_it_could_match_is_named_with_it():
+def test_shadowed_rule_is_reported_with_the_rule_before_it():
     assert shadowed(Rule("/a"), Rule("/b"), Rule("/{x}"), Rule("/{x}/a")) == []
     assert shadowed(Rule("/a"), Rule("/a")) == [("/a", ["/a"])]
     assert shadowed(Rule("/{x}"), Rule("/{y}"), Rule("/a"), Rule("/a:{b}")) == [
@@ -303,7 +303,7 @@ def test_a_rule_behind_one_that_takes_all_it_could_match_is_named_with_it():
     assert shadowed(Rule("/{s:segments}"), Rule("/a/")) == []
 
 
-def test_all_methods_of_a_rule_have_to_be_taken():
+def test_rule_is_shadowed_only_if_all_its_methods_are():
     get, post = Rule("/{x}", methods=["GET"]), Rule("/{x:path}", methods=["POST"])
     assert shadowed(get, post, Rule("/a", methods=["POST", "GET"])) == [("/a", ["/{x}", "/{x:path}"])]
     assert shadowed(get, post, Rule("/a", methods=["HEAD"])) == [("/a", ["/{x}"])]
@@ -312,7 +312,7 @@ def test_all_methods_of_a_rule_have_to_be_taken():
     assert shadowed(Rule("/a"), Rule("/a", methods=["GET"])) == [("/a", ["/a"])]
 
 
-def test_public_paths_come_before_all_rules():
+def test_public_paths_precede_all_rules():
     rules = Rules([Rule("/a/b", READ)], public=["/a/{x}"])
     assert rules.shadowed() == (Shadowed(rule=rules.all[1], by=(rules.all[0],)),)
 
@@ -331,7 +331,7 @@ EVERY_PATH = [
 
 @settings(max_examples=60)
 @given(RULES)
-def test_a_rule_that_is_said_never_to_decide_never_does(listed):
+def test_rule_reported_as_shadowed_never_decides(listed):
     listed = [rule for number, rule in enumerate(listed) if rule not in listed[:number]]
     rules = Rules(listed)
     patterns = [(rule, pattern(rule.path)) for rule in listed]
@@ -349,7 +349,7 @@ def test_a_rule_that_is_said_never_to_decide_never_does(listed):
 
 @settings(max_examples=60)
 @given(TEMPLATES, TEMPLATES)
-def test_whether_one_template_takes_all_of_another_is_as_certain_as_trying_it(general, special):
+def test_template_covering_agrees_with_matching(general, special):
     found = Rules([Rule(general), Rule(special)]).shadowed()
     outside = [path for path in EVERY_PATH if pattern(special).fullmatch(path) and not pattern(general).fullmatch(path)]
     assert not (found and outside)

@@ -1,4 +1,4 @@
-"""Templates compared with each other agree with what they match."""
+"""Comparisons of templates agree with the paths that they match."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SEGMENTS = ["", "a", "ab", "a.b", "{x}", "a{x}", "{x}b", "{x}.{y}", "a{x}.{y}b",
 TEXTS = ["", "a", "b", "ab", "aab", "a.b", "aa.bb", "aabb", "xaybz", "x"]
 
 segments = st.sampled_from(SEGMENTS)
-# An empty segment is allowed as the last one only.
+# Only the last segment may be empty.
 templates = st.builds(
     lambda inner, last: Template.parse("/" + "/".join([*inner, last])),
     st.lists(st.sampled_from(SEGMENTS[1:]), max_size=2),
@@ -33,7 +33,7 @@ def test_a_segment_of_the_narrower_step_matches_the_other(one: str, other: str, 
 
 
 @given(st.sampled_from(SEGMENTS[:-1]), st.sampled_from(SEGMENTS[:-1]), st.sampled_from(TEXTS))
-def test_steps_that_match_the_same_segment_may_meet(one: str, other: str, text: str):
+def test_steps_that_match_the_same_segment_overlap(one: str, other: str, text: str):
     left, right = Template.parse(f"/{one}"), Template.parse(f"/{other}")
     if matches(left, [text]) and matches(right, [text]):
         assert may_meet(left.steps[0], right.steps[0])

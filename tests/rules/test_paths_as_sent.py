@@ -1,4 +1,4 @@
-"""Apps decode a path at different times; where that makes a difference, no rule holds."""
+"""Apps decode a path at different times; if that makes a difference, no rule matches."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RULES = Rules(
 @pytest.mark.parametrize(
     ("path", "sent", "expected"),
     [
-        # what every reader understands alike
+        # unambiguous paths
         ("/admin/x", b"/admin/x", "/admin/{x}"),
         ("/admin/x y", b"/admin/x%20y", "/admin/{x}"),
         ("/admin/\u00e9", "/admin/\u00e9".encode(), "/admin/{x}"),
@@ -45,13 +45,13 @@ RULES = Rules(
         ("/admin/%zz", b"/admin/%zz", "/admin/{x}"),
         ("/admin/a%20b", b"/admin/a%2520b", "/admin/{x}"),
         ("/o/a/b", b"/o/a%2Fb", "/o/{name:segments}"),
-        # an encoded slash, to who splits before decoding and who does not
+        # an encoded slash, for routers that split before or after decoding
         ("/admin/x", b"/admin%2Fx", None),
         ("/admin/x", b"/admin%2fx", None),
         ("/a/b/c", b"/a/b%2Fc", None),
         ("/static/a/b", b"/static/a%2Fb", None),
         ("/static/x", b"%2Fstatic/x", None),
-        # letters that needed no encoding, to who does not decode before routing
+        # letters that needed no encoding, for routers that do not decode before routing
         ("/static/x", b"/%73tatic/x", None),
         ("/x:open", b"/x%3Aopen", None),
         ("/x:open", b"/x:open", "/{t}:open"),
@@ -67,7 +67,7 @@ RULES = Rules(
         ("/admin\\x", b"/admin%5Cx", None),
         ("/admin/x\x00", b"/admin/x%00", None),
         ("/admin/../f/x", b"/admin/%2e%2e/f/x", None),
-        # what servers put around it
+        # parts that servers add
         ("/admin/x", b"/admin/x?a=/%2F", "/admin/{x}"),
         ("/admin/x y", b"/admin/x%20y?a=%2F", "/admin/{x}"),
         ("/o/a/b", b"/o/a%2Fb?a=b", "/o/{name:segments}"),
@@ -79,7 +79,7 @@ RULES = Rules(
         ("/admin/x:y", b"https://api.test%2f/admin/x%3Ay?b", "/admin/{x}"),
         ("/f/x", b"http://f/x", "/f/{x}"),
         ("/f/%41", b"http://f/%41", None),
-        # rewritten on the way: what the app sees counts, unless it may have been misread
+        # rewritten paths: the path that the app sees counts unless it is ambiguous
         ("/admin/x", b"/old", "/admin/{x}"),
         ("/admin/x", b"", "/admin/{x}"),
         ("/admin/x", b"/old%20one", "/admin/{x}"),
@@ -93,19 +93,19 @@ RULES = Rules(
     ],
     ids=ascii,
 )
-def test_a_rule_holds_where_every_reading_of_the_path_meets_it(path: str, sent: bytes | None, expected: str | None):
+def test_rule_matches_only_if_each_reading_of_the_path_does(path: str, sent: bytes | None, expected: str | None):
     found = RULES.find("GET", path, sent)
     assert (None if found is None else found.path) == expected
 
 
-def test_a_literal_path_is_asked_about_as_it_was_sent_too():
+def test_literal_paths_are_matched_against_the_raw_path_too():
     rules = Rules([Rule("/health", PUBLIC), Rule("/{x}", all_of("read"))])
     assert rules.find("GET", "/health", b"/health") is rules.all[0]
     assert rules.find("GET", "/health", b"/health?x") is rules.all[0]
     assert rules.find("GET", "/health", b"/he%61lth") is None
 
 
-# -- the adapters tell the rules
+# -- raw paths from the adapters
 
 GUARD = Guard(Issuer("https://as.test", audience="https://api.test"))
 
@@ -127,7 +127,7 @@ GUARD = Guard(Issuer("https://as.test", audience="https://api.test"))
     ids=ascii,
 )
 @pytest.mark.parametrize("kind", ["http", "websocket"])
-async def test_asgi_apps_are_guarded_by_the_path_as_sent(kind: str, members: dict[str, Any], status: int):
+async def test_asgi_apps_are_guarded_by_the_raw_path(kind: str, members: dict[str, Any], status: int):
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
@@ -162,7 +162,7 @@ WSGI_CASES: list[tuple[dict[str, str], int]] = [
 
 @pytest.mark.rule("H-06")
 @pytest.mark.parametrize(("members", "status"), WSGI_CASES, ids=ascii)
-def test_wsgi_apps_are_guarded_by_the_path_as_sent(members: dict[str, str], status: int):
+def test_wsgi_apps_are_guarded_by_the_raw_path(members: dict[str, str], status: int):
     def app(environ: Any, start_response: Any) -> list[bytes]:
         start_response("200 OK", [])
         return []
@@ -175,7 +175,7 @@ def test_wsgi_apps_are_guarded_by_the_path_as_sent(members: dict[str, str], stat
 
 @pytest.mark.rule("H-06")
 @pytest.mark.parametrize(("members", "status"), WSGI_CASES, ids=ascii)
-def test_flask_apps_are_guarded_by_the_path_as_sent(members: dict[str, str], status: int):
+def test_flask_apps_are_guarded_by_the_raw_path(members: dict[str, str], status: int):
     flask = pytest.importorskip("flask")
     app = flask.Flask(__name__, static_folder=None)
     app.add_url_rule("/static/<x>", view_func=lambda x: x)

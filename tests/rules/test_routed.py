@@ -1,6 +1,6 @@
-"""The rule for a request where an app takes a prefix off the path before it routes.
+"""The rule for a request if an app strips a prefix from the path before routing.
 
-The kind of fault: one reading of a path decides, while a router sees another one.
+The class of fault: one reading of a path decides while a router sees another.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ REST = Rule("/{rest:path}")
 
 
 def access(rules: list[Rule], prefixes: Prefixes, path: str, root_path: str = "", method: str = "GET") -> Any:
-    """``None`` where every token is refused."""
+    """Return the access for a path, ``None`` if each token is refused."""
     given = Rules(rules)
     rule = RoutedRules(given, prefixes).find(method, path, path.encode(), root_path)
     return None if rule is None or given.closes(rule) else rule.access
@@ -35,22 +35,22 @@ def access(rules: list[Rule], prefixes: Prefixes, path: str, root_path: str = ""
         ("/x", "", "/x"),
     ],
 )
-def test_a_prefix_is_taken_off_at_a_slash(path: str, prefix: str, left: str):
+def test_prefix_is_stripped_at_a_slash(path: str, prefix: str, left: str):
     assert without_prefix(path, prefix) == left
 
 
-def test_a_prefix_that_is_known_is_taken_off():
+def test_known_prefix_is_stripped():
     known = Prefixes(root_path="/api")
     rules = [Rule("/admin", ADMIN), REST]
     assert access(rules, known, "/api/admin") == ADMIN
     assert access(rules, known, "/admin") == ADMIN
     assert access(rules, known, "/api/other") == AUTHENTICATED
-    # It takes the place of the server's, as FastAPI has it.
+    # It replaces that of the server, as in FastAPI.
     assert access(rules, known, "/api/admin", "/other") == ADMIN
     assert access(rules, Prefixes(), "/api/admin", "/api") == ADMIN
 
 
-def test_a_rule_that_names_the_whole_path_holds_beside_the_one_below_the_prefix():
+def test_rule_for_the_whole_path_applies_beside_the_one_below_the_prefix():
     rules = [Rule("/api/admin", ADMIN), Rule("/open", PUBLIC), REST]
     for prefixes, root_path in ((Prefixes(root_path="/api"), ""), (Prefixes(), "/api")):
         assert access(rules, prefixes, "/api/admin", root_path) == ADMIN
@@ -58,7 +58,7 @@ def test_a_rule_that_names_the_whole_path_holds_beside_the_one_below_the_prefix(
         assert access(rules, prefixes, "/api/other", root_path) == AUTHENTICATED
 
 
-def test_what_a_mounted_app_is_known_to_see_is_needed_as_well():
+def test_path_that_a_mounted_app_sees_is_checked_too():
     mounted = Prefixes(mounted=((Place(beginning="/v1", depth=1), "/v1/x"), (Place(), "/api")))
     rules = [Rule("/v1/admin", ADMIN), Rule("/api/items", READ), Rule("/items", WRITE), Rule("/gone", DENIED), REST]
     assert access(rules, mounted, "/v1/x/admin") == ADMIN
@@ -69,7 +69,7 @@ def test_what_a_mounted_app_is_known_to_see_is_needed_as_well():
     assert access(rules, mounted, "/s/v1/x/admin", "/s") == AUTHENTICATED
 
 
-def test_a_known_prefix_and_one_of_a_mounted_app_hold_together():
+def test_known_prefix_and_that_of_a_mounted_app_both_apply():
     both = Prefixes(root_path="/s", mounted=((Place(beginning="/v1", depth=1), "/s/v1/x"),))
     rules = [Rule("/v1/admin", ADMIN), REST]
     assert access(rules, both, "/s/v1/x/admin") == ADMIN
@@ -79,7 +79,7 @@ def test_a_known_prefix_and_one_of_a_mounted_app_hold_together():
 @pytest.mark.parametrize(
     "path", ["/api/admin", "/a/b/c/admin", "/admin/admin", "/admin", "/x/admin", "/public/admin", "/open/x/admin"]
 )
-def test_without_a_view_of_the_app_a_rule_holds_for_every_path_that_ends_like_it(path: str):
+def test_rule_around_an_unknown_app_applies_to_each_path_with_its_ending(path: str):
     rules = [
         Rule("/admin", ADMIN),
         Rule("/public/{page}", PUBLIC),
@@ -101,16 +101,16 @@ def test_without_a_view_of_the_app_a_rule_holds_for_every_path_that_ends_like_it
         ("/files/{rest:path}", "/api/files/a/b"),
         ("/{any:segments}/secret", "/api/x/y/secret"),
         ("/", "/api/"),
-        ("/v1/admin", "/v1/x/admin"),  # taken off behind a mount
+        ("/v1/admin", "/v1/x/admin"),  # Stripped behind a mount.
         ("/a/b/c/admin", "/a/b/c/x/y/admin"),
     ],
 )
-def test_whatever_names_a_segment_counts(template: str, path: str):
+def test_rules_that_name_a_segment_count(template: str, path: str):
     assert access([Rule(template, ADMIN), REST], UNSEEN, path) == ADMIN
     assert access([Rule("/api/{rest:path}", READ), Rule(template, ADMIN), REST], UNSEEN, path) in (ADMIN, READ & ADMIN)
 
 
-def test_apps_of_the_usual_form_are_served_as_before_without_a_view_of_them():
+def test_ordinary_unknown_apps_are_not_affected():
     rules = [
         Rule("/admin", ADMIN),
         Rule("/users/{id}/admin", WRITE),
@@ -132,7 +132,7 @@ def test_apps_of_the_usual_form_are_served_as_before_without_a_view_of_them():
     assert {path: access(rules, UNSEEN, path) for path in expected} == expected
 
 
-def test_no_rule_is_no_reason_to_open_or_to_close_another_reading():
+def test_reading_without_a_rule_neither_opens_nor_closes_another():
     rules = [Rule("/items/{id}", READ), Rule("/admin", ADMIN)]
     assert access(rules, UNSEEN, "/items/7") == READ
     assert access(rules, UNSEEN, "/api/admin") is None
@@ -140,14 +140,14 @@ def test_no_rule_is_no_reason_to_open_or_to_close_another_reading():
     assert access([Rule("/admin", PUBLIC), Rule("/{rest:path}", READ)], UNSEEN, "/api/admin") == READ
 
 
-def test_doubt_below_a_mount_is_none_about_other_paths():
+def test_ambiguity_below_a_mount_does_not_affect_other_paths():
     unseen = Prefixes(unknown=(Place(beginning="/files", depth=1),))
     rules = [Rule("/files/admin", ADMIN), REST]
     assert access(rules, unseen, "/files/x/admin") == ADMIN
     assert access(rules, unseen, "/other/files/admin") == AUTHENTICATED
 
 
-def test_scopes_add_up_and_methods_are_kept_apart():
+def test_scopes_add_up_and_methods_stay_separate():
     rules = [Rule("/admin", any_of("root", "admin"), ["GET"]), Rule("/api/{x}", any_of("root", "read")), REST]
     assert access(rules, UNSEEN, "/api/admin") == any_of("root", "read") & any_of("root", "admin")
     assert access(rules, UNSEEN, "/api/admin", method="POST") == any_of("root", "read")
@@ -155,7 +155,7 @@ def test_scopes_add_up_and_methods_are_kept_apart():
     assert access(implied, UNSEEN, "/api/admin") == all_of("read", "write")
 
 
-def test_a_rule_that_was_made_of_several_says_of_which_and_is_made_once():
+def test_combined_rule_names_its_parts_and_is_built_once():
     rules = Rules(
         [Rule("/admin", ADMIN, token_sources=["query"], source="a"), Rule("/{rest:path}", PUBLIC, source="b")]
     )
@@ -166,12 +166,12 @@ def test_a_rule_that_was_made_of_several_says_of_which_and_is_made_once():
     assert routed.find("GET", "/other/admin") is rule
 
 
-def test_what_no_single_rule_can_say_is_refused():
+def test_combination_that_no_single_rule_can_express_is_refused():
     many = [any_of(*(f"{letter}{number}" for number in range(40))) for letter in "ab"]
     assert access([Rule("/admin", many[0]), Rule("/{rest:path}", many[1])], UNSEEN, "/api/admin") is None
 
 
-def test_joined_rules_are_kept_within_bounds():
+def test_number_of_cached_combined_rules_is_bounded():
     rules = Rules([*(Rule(f"/t{number}", all_of(f"s{number}")) for number in range(1100)), REST])
     routed = RoutedRules(rules, UNSEEN)
     for number in range(1100):
@@ -180,7 +180,7 @@ def test_joined_rules_are_kept_within_bounds():
         assert rule.access == all_of(f"s{number}")
 
 
-def test_a_long_path_that_may_mean_something_else_is_refused():
+def test_long_ambiguous_path_is_refused():
     rules = [Rule("/admin", ADMIN), REST]
     assert access(rules, UNSEEN, "/a" * 31 + "/admin") == ADMIN
     assert access(rules, UNSEEN, "/a" * 32 + "/admin") is None
@@ -192,18 +192,22 @@ def test_a_long_path_that_may_mean_something_else_is_refused():
     [
         [],
         [Rule("/a", PUBLIC), REST],
-        [Rule("/rows/{id}", READ), Rule("/files/{id}", WRITE)],  # of one length: none is the end of another
-        [Rule("/a/{x}", READ), Rule("/b/{x}/{y}", READ)],  # of one requirement
-        [Rule("/a", READ), Rule("/b/c", WRITE)],  # without parameters
-        [Rule("/a", AUTHENTICATED), Rule("/b/{x}", READ), Rule("/{rest:path}", READ & WRITE)],  # of less, or as much
-        [Rule("/{x}", READ), Rule("/{x}/{y}", WRITE)],  # naming nothing
+        [Rule("/rows/{id}", READ), Rule("/files/{id}", WRITE)],  # Of equal length: none is the ending of another.
+        [Rule("/a/{x}", READ), Rule("/b/{x}/{y}", READ)],  # Of equal requirements.
+        [Rule("/a", READ), Rule("/b/c", WRITE)],  # Without parameters.
+        [
+            Rule("/a", AUTHENTICATED),
+            Rule("/b/{x}", READ),
+            Rule("/{rest:path}", READ & WRITE),
+        ],  # Of weaker or equal requirements.
+        [Rule("/{x}", READ), Rule("/{x}/{y}", WRITE)],  # Naming no segment.
     ],
 )
-def test_nothing_is_tried_where_nothing_could_come_of_it(rules: list[Rule]):
+def test_other_readings_are_skipped_if_they_cannot_change_the_result(rules: list[Rule]):
     assert RoutedRules(Rules(rules), UNSEEN).is_plain
 
 
-def test_a_path_has_several_readings_where_a_prefix_is_taken_off():
+def test_path_has_several_readings_if_a_prefix_is_stripped():
     rules = Rules([Rule("/admin", ADMIN), REST])
     assert RoutedRules(rules, Prefixes()).is_plain
     assert not RoutedRules(rules, UNSEEN).is_plain
@@ -213,7 +217,7 @@ def test_a_path_has_several_readings_where_a_prefix_is_taken_off():
 
 
 @pytest.mark.parametrize("mounts", [1, 3])
-def test_a_long_path_to_mounted_apps_that_may_mean_something_else_is_refused(mounts: int):
+def test_long_ambiguous_path_to_mounted_apps_is_refused(mounts: int):
     prefixes = Prefixes(mounted=tuple((Place(), f"/m{at}") for at in range(mounts)))
     rules = [Rule("/admin/{rest:path}", ADMIN), REST]
     for length in (250, 5000):
@@ -224,7 +228,7 @@ def test_a_long_path_to_mounted_apps_that_may_mean_something_else_is_refused(mou
 
 
 @pytest.mark.parametrize("wrong", ["api", "/api/", "/", "/a//b", "/a/../b", "/a?b", "/{a}", "/a#b", 7, True, ["/a"]])
-def test_a_root_path_is_a_prefix_or_nothing(wrong: Any):
+def test_root_path_must_be_a_prefix_or_empty(wrong: Any):
     with pytest.raises(ConfigurationError, match="root_path: must be the prefix that the app removes from paths"):
         check_root_path(wrong)
     assert [check_root_path(given) for given in (None, "", "/api", "/a/b")] == [None, "", "/api", "/a/b"]

@@ -1,4 +1,4 @@
-"""What several declarations of access come to, wherever they meet: rules, views, contracts and readings of a path."""
+"""The strictest of several access declarations: rules, views, contracts and readings of a path."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ def admits(access: Requirement | Access, token: frozenset[str] | None) -> bool:
 
 
 @pytest.mark.parametrize("given", list(product(GIVEN, repeat=2)))
-def test_it_admits_what_every_one_of_them_admits(given: tuple[Requirement | Access, ...]):
+def test_strictest_access_admits_exactly_what_all_admit(given: tuple[Requirement | Access, ...]):
     for token in TOKENS:
         assert admits(strictest(*given), token) == all(admits(each, token) for each in given)
 
 
-def test_a_bad_token_is_refused_where_one_of_two_open_accesses_refuses_it():
+def test_bad_token_is_refused_if_one_of_two_open_accesses_refuses_it():
     assert strictest(PUBLIC, OPTIONAL) is strictest(OPTIONAL, PUBLIC) is OPTIONAL
 
 
-def test_one_access_is_returned_as_it_is():
+def test_single_access_is_returned_unchanged():
     for access in GIVEN:
         assert strictest(access) is access
 
 
-def test_more_alternatives_than_a_requirement_may_have_are_an_error():
+def test_too_many_alternatives_are_an_error():
     many = [any_of(*(f"{letter}{number}" for number in range(40))) for letter in "ab"]
     with pytest.raises(ConfigurationError, match="alternatives"):
         strictest(*many)
