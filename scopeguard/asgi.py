@@ -105,7 +105,7 @@ class GuardMiddleware(Layer):
         self.app: ASGIApp = app
         self.guard = guard
         self._engine = engine = engine_of(guard)
-        self.rules: Rules = engine.check_rules(Rules.chosen(rules, guard.rules).with_public(public))
+        self.rules: Rules = engine.check_rules(Rules.choose(rules, guard.rules).with_public(public))
         self.passes_preflights: bool = engine.passes_preflights(cors_preflight)
         self._close_on_expiry = close_on_expiry
         self._opens_unmatched = not self.rules.deny_unmatched

@@ -44,7 +44,7 @@ from scopeguard.spec.security_event import (
     subject_of,
 )
 from scopeguard.state.revocation import Revoked
-from scopeguard.state.seen import Before, Seen
+from scopeguard.state.security_event import Before, Seen
 from scopeguard.wsgi import Environ, StartResponse, read_form
 from scopeguard.wsgi import request_view as wsgi_view
 

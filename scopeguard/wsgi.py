@@ -115,7 +115,7 @@ class GuardMiddleware(Layer):
         self.app: WSGIApp = app
         self.guard = guard
         self._engine = engine = engine_of(guard)
-        self.rules: Rules = engine.check_rules(Rules.chosen(rules, guard.rules).with_public(public))
+        self.rules: Rules = engine.check_rules(Rules.choose(rules, guard.rules).with_public(public))
         self.root_path: str | None = check_root_path(root_path)
         self._find: Callable[[str, str, bytes | None], Rule | None] = AppRules(self).find
         self._opens_unmatched = not self.rules.deny_unmatched

@@ -159,15 +159,15 @@ def test_empty_list_of_rules_differs_from_no_rules(empty: Any):
 
 def test_rules_of_an_adapter_replace_those_of_the_guard_even_if_there_are_none():
     of_the_guard = Rules([Rule("/a", READ)], public=["/b"])
-    assert Rules.chosen(None, of_the_guard) is of_the_guard
-    assert not Rules.chosen(None, None).deny_unmatched
-    none = Rules.chosen([], of_the_guard)
+    assert Rules.choose(None, of_the_guard) is of_the_guard
+    assert not Rules.choose(None, None).deny_unmatched
+    none = Rules.choose([], of_the_guard)
     assert (none.all, none.deny_unmatched) == ((), True)
     # Public paths alone are not rules: those of the guard still apply.
-    added = Rules.chosen(Rules(public=["/c"]), of_the_guard)
+    added = Rules.choose(Rules(public=["/c"]), of_the_guard)
     assert [access(added, path) for path in ("/a", "/b", "/c", "/d")] == [READ, PUBLIC, PUBLIC, None]
     assert added.deny_unmatched
-    assert not Rules.chosen(Rules(), None).deny_unmatched
+    assert not Rules.choose(Rules(), None).deny_unmatched
 
 
 def test_rule_without_a_requirement_needs_a_token():

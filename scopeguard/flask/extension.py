@@ -113,7 +113,7 @@ class ScopeGuard:
                 "ScopeGuard: this app has a ScopeGuard already; for several issuers, give a list of them to one Guard"
             )
         engine = engine_of(guard)
-        rules = engine.check_rules(Rules.chosen(self._rules, guard.rules))
+        rules = engine.check_rules(Rules.choose(self._rules, guard.rules))
         layer = _Extension(app, guard, rules.with_public(rule.path for rule in self._public))
         layer.passes_preflights = engine.passes_preflights(self._cors_preflight)
         hooks = _Hooks(app, layer, StartCheck(app, guard))

@@ -21,7 +21,7 @@ from scopeguard.config.checks import items, text
 from scopeguard.errors import ConfigurationError
 from scopeguard.rules.readings import is_suspicious, other_readings
 from scopeguard.rules.rule import DENIED, OPTIONAL, PUBLIC, Access, Rule
-from scopeguard.rules.shadows import Shadowed, shadowed
+from scopeguard.rules.shadows import Shadowed, find_shadowed
 from scopeguard.rules.tree import NEVER, Terminal, Tree
 from scopeguard.scopes import Requirement
 from scopeguard.spec.error_body import ErrorBody
@@ -58,10 +58,10 @@ class Rules:
         self._deny_unmatched = given is not None
         self._public, self._rules, self._all = public, rules, (*public, *rules)
         self._tree = Tree((rule.template, rule.methods) for rule in self._all)
-        self._slash_matters = _where_the_slash_matters(self._all)
+        self._slash_matters = _find_slash_conflicts(self._all)
         # Answers for paths without parameters, by method, with the path as clients send it.
         self._exact = {
-            rule.path: (rule.path.encode("utf-8", "replace"), self._answers(rule.path))
+            rule.path: (rule.path.encode("utf-8", "replace"), self._decide_each_method(rule.path))
             for rule in self._all
             if rule.template.literal
         }
@@ -72,7 +72,7 @@ class Rules:
         return rules if isinstance(rules, Rules) else cls(rules)
 
     @classmethod
-    def chosen(cls, own: Rules | Iterable[Rule] | None, default: Rules | Iterable[Rule] | None) -> Rules:
+    def choose(cls, own: Rules | Iterable[Rule] | None, default: Rules | Iterable[Rule] | None) -> Rules:
         """Return the rules of an adapter that was given *own* and whose guard has *default*.
 
         *own* replaces *default*, even if it is empty. :class:`Rules` that only name public paths are added to
@@ -109,10 +109,10 @@ class Rules:
         if exact is None:
             if not self._all:
                 return None
-            return self._agreed(method.upper(), path, None if raw_path == path.encode("utf-8", "replace") else raw_path)
+            return self._agree(method.upper(), path, None if raw_path == path.encode("utf-8", "replace") else raw_path)
         as_is, answers = exact
         if raw_path is not None and raw_path != as_is:
-            return self._agreed(method.upper(), path, raw_path)
+            return self._agree(method.upper(), path, raw_path)
         if method in answers:
             return answers[method]
         # Some frameworks treat "delete" as DELETE.
@@ -127,7 +127,7 @@ class Rules:
 
         Every rule in the result is shadowed. A rule that several others shadow only together may be missing.
         """
-        return shadowed(self._all, self._tree)
+        return find_shadowed(self._all, self._tree)
 
     @property
     def deny_unmatched(self) -> bool:
@@ -139,7 +139,7 @@ class Rules:
         """Every rule in the order of decision, public paths first."""
         return self._all
 
-    def _agreed(self, method: str, path: str, raw_path: bytes | None) -> Rule | None:
+    def _agree(self, method: str, path: str, raw_path: bytes | None) -> Rule | None:
         """Return the rule that all readings of the path lead to, or a rule that denies one of them."""
         if not path.startswith("/") or is_suspicious(path):
             return None
@@ -158,7 +158,7 @@ class Rules:
             return denied
         return found if all(rule is found for rule in answers) else None
 
-    def _answers(self, path: str) -> dict[str, Rule | None]:
+    def _decide_each_method(self, path: str) -> dict[str, Rule | None]:
         segments = path[1:].split("/")
         terminals = self._tree.terminals(segments)
         methods = {_OTHER}.union(*(terminal.by_method for terminal in terminals))
@@ -197,7 +197,7 @@ def _lowest(method: str, terminals: Iterable[Terminal]) -> int:
     return index
 
 
-def _where_the_slash_matters(rules: Sequence[Rule]) -> tuple[frozenset[int], frozenset[int]]:
+def _find_slash_conflicts(rules: Sequence[Rule]) -> tuple[frozenset[int], frozenset[int]]:
     """Return the rules that may hide an earlier one, for paths without and with a final slash.
 
     These are rules with parameters after a rule that needs other scopes and matches the other spelling. Only they need

@@ -68,7 +68,7 @@ def other_readings(path: str, raw_path: bytes | None) -> list[list[str]] | None:
         return None
     segments = sent[1:].split(b"/")
     readings.append([_text(unquote_to_bytes(segment)) for segment in segments])
-    readings.append([_undecoded(segment) for segment in segments])
+    readings.append([_decode_except_needless(segment) for segment in segments])
     return readings
 
 
@@ -79,7 +79,7 @@ def _end(raw_path: bytes, path: str) -> bytes | None:
     return end if end.startswith(b"/") and unquote_to_bytes(end) == wanted else None
 
 
-def _undecoded(segment: bytes) -> str:
+def _decode_except_needless(segment: bytes) -> str:
     pieces = _NEEDLESS_ESCAPES.split(segment)
     pieces[::2] = [unquote_to_bytes(piece) for piece in pieces[::2]]
     return _text(b"".join(pieces))

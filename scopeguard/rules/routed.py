@@ -83,16 +83,16 @@ class RoutedRules:
     * ``depends_on_app``: other prefixes could change ``is_plain``.
     """
 
-    __slots__ = ("_joined", "_named", "_prefixes", "_rules", "depends_on_app", "is_plain")
+    __slots__ = ("_joined", "_literal_rules", "_prefixes", "_rules", "depends_on_app", "is_plain")
 
     def __init__(self, rules: Rules, prefixes: Prefixes) -> None:
         self._rules = rules
         self._prefixes = prefixes
-        self._named = _Named(rules.all)
+        self._literal_rules = _LiteralRules(rules.all)
         self._joined: dict[tuple[int, ...], Rule | None] = {}
-        self.depends_on_app: bool = self._named.any
-        counts = prefixes.mounted or (prefixes.unknown and _may_differ(rules.all, self._named))
-        self.is_plain: bool = not (prefixes.root_path or (counts and self._named.any))
+        self.depends_on_app: bool = self._literal_rules.any
+        counts = prefixes.mounted or (prefixes.unknown and _may_differ(rules.all, self._literal_rules))
+        self.is_plain: bool = not (prefixes.root_path or (counts and self._literal_rules.any))
 
     def find(self, method: str, path: str, raw_path: bytes | None = None, root_path: str = "") -> Rule | None:
         """Return the rule for a request, or ``None`` if none decides.
@@ -109,19 +109,19 @@ class RoutedRules:
             other = rules.find(method, cut if cut.startswith("/") else f"/{cut}")
             if other is not rule:
                 return other if other is not None and rules.closes(other) else None
-        if rule is None or rule.access is DENIED or not self._named.any:
+        if rule is None or rule.access is DENIED or not self._literal_rules.any:
             return rule
-        others = self._certain(rule, method, path, routed)
+        others = self._rules_for_known_readings(rule, method, path, routed)
         if others is None:
             return None
         if not rule.template.literal and (routed != path or self._prefixes.unknown):
-            possible = self._possible(rule, method, path, routed)
+            possible = self._rules_for_possible_readings(rule, method, path, routed)
             if possible is None:
                 return None
             others += possible
         return self._join(rule, others) if others else rule
 
-    def _certain(self, rule: Rule, method: str, path: str, routed: str) -> list[Rule] | None:
+    def _rules_for_known_readings(self, rule: Rule, method: str, path: str, routed: str) -> list[Rule] | None:
         """Return the rules for the paths that mounted routers are known to see.
 
         The result is ``None`` if the path has too many segments to try it below each mount.
@@ -129,7 +129,7 @@ class RoutedRules:
         if not self._prefixes.mounted:
             return []
         segments = path[1:].split("/")
-        if not self._named.touches(set(segments)):  # each reading consists of these segments
+        if not self._literal_rules.touches(set(segments)):  # each reading consists of these segments
             return []
         if len(segments) > _MOST_SEGMENTS_MOUNTED:
             return None
@@ -138,16 +138,16 @@ class RoutedRules:
             if place.holds(routed):
                 mount = "/".join(routed.split("/")[: place.depth + 1])
                 other = self._rules.find(method, mount + without_prefix(path, own))
-                if other is not None and other is not rule and self._named.has(other):
+                if other is not None and other is not rule and self._literal_rules.has(other):
                     found.append(other)
         return found
 
-    def _possible(self, rule: Rule, method: str, path: str, routed: str) -> list[Rule] | None:
+    def _rules_for_possible_readings(self, rule: Rule, method: str, path: str, routed: str) -> list[Rule] | None:
         """Return the rules for the paths that a router may see, or ``None`` if there are too many to try."""
         whole, expected = path[1:].split("/"), routed[1:].split("/")
         taken = len(whole) - len(expected)
         fixed = {taken + at for at in _literal_places(rule.template, len(expected)) if at is not None}
-        if not self._named.touches(segment for at, segment in enumerate(whole) if at not in fixed):
+        if not self._literal_rules.touches(segment for at, segment in enumerate(whole) if at not in fixed):
             return []
         if len(whole) > _MOST_SEGMENTS:
             return None
@@ -155,7 +155,7 @@ class RoutedRules:
         for before, behind in self._cuts(routed, len(expected), len(whole)):
             reading = [*expected[:before], *whole[behind:]]
             other = self._rules.find(method, "/" + "/".join(reading))
-            if other is None or other is rule or other in found or not self._named.has(other):
+            if other is None or other is rule or other in found or not self._literal_rules.has(other):
                 continue
             places = _literal_places(other.template, len(reading))
             origin = (at if at is None else taken + at if at < before else behind + at - before for at in places)
@@ -217,7 +217,7 @@ def _implies(one: Requirement, other: Requirement) -> bool:
     return all(any(less <= each for less in other.alternatives) for each in one.alternatives)
 
 
-class _Named:
+class _LiteralRules:
     """The rules that require or deny something and name a segment or a part of one.
 
     The names are kept in sets, so that most paths are known quickly to have none of them.
@@ -227,10 +227,10 @@ class _Named:
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         strict = [rule for rule in rules if isinstance(rule.access, Requirement) or rule.access is DENIED]
-        named = [rule for rule in strict if any(map(_bears_text, rule.template.steps))]
+        named = [rule for rule in strict if any(map(_has_text, rule.template.steps))]
         self._ids = frozenset(map(id, named))
         self.any: bool = bool(named)
-        parts = [_parts(step) for rule in named for step in rule.template.steps if _bears_text(step)]
+        parts = [_parts(step) for rule in named for step in rule.template.steps if _has_text(step)]
         self._whole = frozenset(literals[0] for literals in parts if len(literals) == 1)
         mixed = [literals for literals in parts if len(literals) > 1]
         self._heads = tuple({literals[0] for literals in mixed if literals[0]})
@@ -262,13 +262,13 @@ def _parts(step: One | Many | Rest) -> tuple[str, ...]:
             return ("", "")
 
 
-def _bears_text(step: One | Many | Rest) -> bool:
+def _has_text(step: One | Many | Rest) -> bool:
     """Return whether *step* names a segment or a part of one. A final slash names an empty segment."""
     parts = _parts(step)
     return len(parts) == 1 or any(parts)
 
 
-def _may_differ(rules: Iterable[Rule], named: _Named) -> bool:
+def _may_differ(rules: Iterable[Rule], named: _LiteralRules) -> bool:
     """Return whether a path without some segments may meet a rule with another requirement. When in doubt, it may."""
     strict = [rule for rule in rules if named.has(rule)]
     hiding = [rule for rule in rules if not rule.template.literal and rule.access is not DENIED]
@@ -295,5 +295,5 @@ def _literal_places(template: Template, length: int) -> list[int | None]:
     return [
         at if at < varies else None if is_open else length - len(steps) + at
         for at, step in enumerate(steps)
-        if _bears_text(step)
+        if _has_text(step)
     ]

@@ -21,7 +21,7 @@ class Shadowed:
     by: tuple[Rule, ...]
 
 
-def shadowed(rules: Sequence[Rule], tree: Tree) -> tuple[Shadowed, ...]:
+def find_shadowed(rules: Sequence[Rule], tree: Tree) -> tuple[Shadowed, ...]:
     """Return the rules that never decide, in order. *tree* is the compiled form of *rules*.
 
     Every rule in the result is shadowed, but the result may be incomplete: a rule that several templates shadow only
@@ -29,7 +29,7 @@ def shadowed(rules: Sequence[Rule], tree: Tree) -> tuple[Shadowed, ...]:
     """
     found: list[Shadowed] = []
     for index, rule in enumerate(rules):
-        terminals = _covering(tree, rule.template)
+        terminals = _find_covering(tree, rule.template)
         by: set[int] = set()
         for method in ("",) if rule.methods is None else rule.methods:
             # A rule for all methods is shadowed only by another rule for all methods. No rule can name the method "".
@@ -39,7 +39,7 @@ def shadowed(rules: Sequence[Rule], tree: Tree) -> tuple[Shadowed, ...]:
     return tuple(found)
 
 
-def _covering(tree: Tree, template: Template) -> list[Terminal]:
+def _find_covering(tree: Tree, template: Template) -> list[Terminal]:
     """Return the ends of templates, including its own, that match every path of *template*."""
     found: list[Terminal] = []
     active: Sequence[Node] = tree.root.closure

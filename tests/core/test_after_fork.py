@@ -25,7 +25,7 @@ from scopeguard.state.issuers import ResolvedIssuers
 from scopeguard.state.key_by_id import KeysById
 from scopeguard.state.keyring import KeyRing
 from scopeguard.state.revocation import Revocations
-from scopeguard.state.seen import Seen
+from scopeguard.state.security_event import Seen
 from scopeguard.state.status_list import StatusLists
 
 LOCK: type = type(threading.Lock())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scopeguard.state.seen import Before, Seen
+from scopeguard.state.security_event import Before, Seen
 
 
 @pytest.mark.rule("E-09")
