@@ -249,9 +249,6 @@ def check_members(token: Unverified, issuer: Issuer) -> None:
         given = claims.get(name)
         if not isinstance(given, str) or not given.startswith(tuple(prefixes)):
             raise InvalidToken(Reason.UNEXPECTED_CLAIM, claim=name)
-    if "act" in claims and not isinstance(claims["act"], dict):
-        # RFC 8693 §4.1: "The act (actor) claim [...] value is a JSON object".
-        raise InvalidToken(Reason.MALFORMED_CLAIM, claim="act")
     for name in issuer.forbidden_claims:
         if name in claims:
             raise InvalidToken(Reason.FORBIDDEN_CLAIM, claim=name)
@@ -347,7 +344,10 @@ def check_times(claims: Mapping[str, Any], issuer: Issuer, now: float, *, expiry
 
 
 def check_presence(claims: Mapping[str, Any], issuer: Issuer, *, rfc9068: bool = False) -> None:
-    """Check that required claims are present and not empty, and that ``sub``, ``jti`` and ``client_id`` are strings."""
+    """Check that required claims are present and not empty, and the types of the claims that identify a party.
+
+    ``sub``, ``jti`` and ``client_id`` must be strings, and ``act`` an object.
+    """
     required = issuer.required_claims
     if required is None:
         # RFC 9068 section 2.2 requires these claims of a JWT access token. Other tokens are not bound by it.
@@ -359,6 +359,9 @@ def check_presence(claims: Mapping[str, Any], issuer: Issuer, *, rfc9068: bool =
     for name in _STRING_CLAIMS:
         if not isinstance(claims.get(name, ""), str):
             raise InvalidToken(Reason.MALFORMED_CLAIM, claim=name)
+    # RFC 8693 section 4.1 defines the value of "act" as a JSON object that identifies the actor.
+    if "act" in claims and not isinstance(claims["act"], dict):
+        raise InvalidToken(Reason.MALFORMED_CLAIM, claim="act")
     if issuer.any_claims and not any(name in claims for name in issuer.any_claims):
         raise InvalidToken(Reason.MISSING_CLAIM, claim=" or ".join(issuer.any_claims))
 

@@ -1045,6 +1045,8 @@ def test_claims_get_the_same_result_with_and_without_a_cached_header(changes, re
         ({"expected_claims": {"tid": "t1"}}, {"tid": "t2"}, Reason.UNEXPECTED_CLAIM),
         ({"claim_prefixes": {"tid": "t-"}}, {"tid": "t2"}, Reason.UNEXPECTED_CLAIM),
         ({"forbidden_claims": ("act",)}, {"act": {}}, Reason.FORBIDDEN_CLAIM),
+        ({}, {"act": "service"}, Reason.MALFORMED_CLAIM),
+        ({}, {"act": None}, Reason.MALFORMED_CLAIM),
         *(({}, of_claims, reason) for reason, of_header, of_claims in STEPS if reason is Reason.UNKNOWN_ISSUER),
     ],
     ids=str,
