@@ -36,7 +36,6 @@ _LAST_SECOND: Final = 2.0**53
 _NO_HEADERS: Final[Mapping[bytes, Any]] = MappingProxyType({})
 _NO_ROLES: Final[frozenset[str]] = frozenset()
 
-
 CheckResult = tuple[bool, tuple[str, ...], tuple[str, ...] | None]
 """Result of :func:`check`: whether the rules of RFC 9068 applied, the audiences, and the scopes as granted."""
 
@@ -252,9 +251,7 @@ def check_members(token: Unverified, issuer: Issuer) -> None:
     for name in issuer.forbidden_claims:
         if name in claims:
             raise InvalidToken(Reason.FORBIDDEN_CLAIM, claim=name)
-    # RFC 7519 section 5.3: "If such replicated claims are present, the application receiving them SHOULD verify that
-    # their values are identical".
-    for name in _REPLICATED_CLAIMS:
+    for name in _REPLICATED_CLAIMS:  # RFC 7519 section 5.3, see peek()
         if name in header and header[name] != claims.get(name):
             raise InvalidToken(Reason.REPLICATED_CLAIM, claim=name)
 
