@@ -389,7 +389,9 @@ def test_loop_that_ends_before_the_flight_does_not_affect_others(
 
 
 @pytest.mark.rule("H-20")
-def test_threads_and_loops_of_both_kinds_share_one_flight(runtime: Runtime, table: Any, new_job: Any, in_threads: Any):
+def test_threads_and_loops_of_both_kinds_share_one_flight(
+    runtime: Runtime, table: Any, new_job: Any, run_in_threads: Any
+):
     table.gate = threading.Event()
     job = new_job()
     kinds = iter(["thread", "asyncio", "trio", "asyncio", "trio", "thread"])
@@ -415,7 +417,7 @@ def test_threads_and_loops_of_both_kinds_share_one_flight(runtime: Runtime, tabl
 
     opener = threading.Thread(target=lambda: (table.wait_for(), table.gate.set()))
     opener.start()
-    results = in_threads(6, work)
+    results = run_in_threads(6, work)
     opener.join()
     assert [one for each in results for one in each] == [1] * 42
     assert table.asked == [URL]

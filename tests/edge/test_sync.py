@@ -178,10 +178,10 @@ def test_leader_runs_the_flight_in_its_thread(runtime: Runtime, table: Any, new_
 
 @pytest.mark.rule("A-15", "H-20")
 def test_one_of_fifty_threads_runs_the_flight_for_all(
-    runtime: Runtime, table: Any, new_job: Any, in_threads: Callable[..., list[Any]]
+    runtime: Runtime, table: Any, new_job: Any, run_in_threads: Callable[..., list[Any]]
 ):
     job = new_job()
-    assert in_threads(50, lambda: blocking.run(job.flow(), runtime, None)) == [1] * 50
+    assert run_in_threads(50, lambda: blocking.run(job.flow(), runtime, None)) == [1] * 50
     assert table.asked == [URL]
 
 
@@ -407,7 +407,7 @@ def test_work_with_priority_precedes_waiting_work(runtime: Runtime, table: Any, 
 
 
 def test_flights_in_threads_take_places_of_their_lane(
-    runtime: Runtime, table: Any, new_job: Any, in_threads: Callable[..., list[Any]]
+    runtime: Runtime, table: Any, new_job: Any, run_in_threads: Callable[..., list[Any]]
 ):
     table.gate = threading.Event()
     jobs = iter([new_job(f"https://{i}.test/") for i in range(ORDINARY + 4)])
@@ -419,7 +419,7 @@ def test_flights_in_threads_take_places_of_their_lane(
             job = next(jobs)
         return blocking.run(job.flow(**flow_for(deadline=30.0)), runtime, None)
 
-    crowd = threading.Thread(target=lambda: results.extend(in_threads(ORDINARY + 4, work)))
+    crowd = threading.Thread(target=lambda: results.extend(run_in_threads(ORDINARY + 4, work)))
     crowd.start()
     table.wait_for(ORDINARY)
     assert len(table.asked) == ORDINARY
