@@ -1,11 +1,11 @@
-"""An API's own description as its policy: rules read from OpenAPI and from Google discovery documents.
+"""Read rules from the description of an API: an OpenAPI or a Google discovery document.
 
     contract = openapi("openapi.json")
     guard = Guard(issuer, catalog=contract.catalog, rules=Rules(contract.rules))
 
-Every operation enforces what the document says of it, and what the document does not describe is denied. What cannot
-be enforced is refused when the document is loaded, with the operation named. Documents are files: nothing is
-fetched, and a ``$ref`` to elsewhere is refused.
+The rules enforce what the document declares for each operation, and deny everything that it does not describe. If a
+declaration cannot be enforced, loading the document raises :class:`~scopeguard.errors.ConfigurationError` with the name
+of the operation. Nothing is fetched: documents are files, and a ``$ref`` to another document is refused.
 """
 
 from scopeguard.contracts.comparison import Difference, DifferenceKind, compare

@@ -43,8 +43,14 @@ class DifferenceKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """One difference. *expected* is the requirement of the first for *method* and the template *path*, *found* that of
-    the second."""
+    """One difference.
+
+    * ``kind``: how the second description differs.
+    * ``method``, ``path``: the operation. *path* is a template.
+    * ``expected``: the access in the first description.
+    * ``found``: the access in the second description.
+    * ``source``: where the rule was declared, if that is known.
+    """
 
     kind: DifferenceKind
     method: str
@@ -54,18 +60,19 @@ class Difference:
     source: str | None
 
     def __str__(self) -> str:
-        asked = f"{shown(self.expected)} is expected, {shown(self.found)} is found"
-        return f"{self.kind.value}: {self.method} {self.path}: {asked}" + (f" ({self.source})" if self.source else "")
+        found = f"{shown(self.expected)} is expected, {shown(self.found)} is found"
+        return f"{self.kind.value}: {self.method} {self.path}: {found}" + (f" ({self.source})" if self.source else "")
 
 
 def compare(first: Comparable, second: Comparable) -> tuple[Difference, ...]:
     """Return the differences between *first* and *second* in the order of their rules.
 
-    The result is empty if both allow the same operations to the same tokens. Each is asked for its decision about each
-    operation of the other, so their rules may be divided differently. Names of
-    parameters do not matter. Not compared: token sources, and paths that only some values of a parameter make
-    different. Raises :class:`ConfigurationError` as :func:`openapi` does; give it the outcome of that function where
-    a document needs its settings.
+    The result is empty if both allow the same operations to the same tokens. Each description decides about the
+    operations of the other, so their rules may be divided differently. Names of parameters do not matter. Token sources
+    are not compared, and neither are paths that differ only for some values of a parameter.
+
+    Raises :class:`ConfigurationError` as :func:`openapi` does. If a document needs settings, pass the result of that
+    function.
     """
     one, other = _rules(first, "first"), _rules(second, "second")
     found = _differences(one, other, DifferenceKind.MISSING)
@@ -93,14 +100,17 @@ def _rules(given: Any, argument: str) -> Rules:
 
 
 def _differences(one: Rules, other: Rules, kind: DifferenceKind) -> dict[tuple[str, str], Difference]:
-    """Return what *other* decides differently than *one*, by method and sample path. *kind* is used where it denies."""
+    """Return what *other* decides differently than *one*, by method and sample path.
+
+    *kind* is the kind of a difference if *other* denies the operation.
+    """
     found: dict[tuple[str, str], Difference] = {}
     for rule, method in [(each, method) for each in one.all for method in _methods(each)]:
         sample = sample_path(rule.path, _SAMPLE)
         answer = other.find(method, sample)
         access = DENIED if answer is None else answer.access
         if rule.access is DENIED or _same(rule.access, access):
-            continue  # found when the two are compared the other way round
+            continue  # found by the comparison in the other direction
         if one.find(method, sample) is rule:
             found[method, sample] = Difference(
                 kind=kind if access is DENIED else DifferenceKind.DIFFERENT,

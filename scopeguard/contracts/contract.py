@@ -35,11 +35,14 @@ _MEANING: Final[dict[Undeclared, Requirement | Access]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contract:
-    """The rules of a document, in the order of decision, and the scopes it describes.
+    """The rules and the scopes that a document describes.
 
-    *name* identifies the document in messages. *error_body* is the error format of such APIs, if they have one.
-    A guard with these rules answers so unless it has a ``challenge``. A guard whose middleware alone has them does not
-    know them, and needs ``challenge=ChallengeStyle(realm=..., body=contract.error_body)``.
+    * ``name``: the name of the document in messages.
+    * ``rules``: the rules, in the order of decision.
+    * ``catalog``: the scopes.
+    * ``error_body``: the error format of such APIs, or ``None``. A guard with these rules uses it unless it has a
+      ``challenge``. If the rules are given to the middleware instead, the guard needs
+      ``challenge=ChallengeStyle(realm=..., body=contract.error_body)``.
     """
 
     name: str
@@ -54,7 +57,10 @@ def mapping_or_empty(value: object) -> Mapping[str, Any]:
 
 
 def undeclared_access(undeclared: Undeclared | str | None) -> Requirement | Access | None:
-    """Return the access that *undeclared* means, ``None`` if it was not given."""
+    """Return the access that *undeclared* stands for, or ``None`` if it is ``None``.
+
+    Raises :class:`ConfigurationError` for an unknown value.
+    """
     return None if undeclared is None else _MEANING[member(Undeclared, undeclared, "undeclared")]
 
 
@@ -85,7 +91,10 @@ def checked_base_path(base_path: str | None) -> str | None:
         or (base_path and not base_path.startswith("/"))
         or re.search("[{}?#]", base_path)
     ):
-        raise ConfigurationError('base_path: the path before those of the document, as in "/v1", or "" for none')
+        given = repr(base_path) if isinstance(base_path, str) else type(base_path).__name__
+        raise ConfigurationError(
+            f'base_path: must be a path that begins with /, as in "/v1", or "" for none, not {given}'
+        )
     return base_path.rstrip("/")
 
 

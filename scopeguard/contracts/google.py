@@ -40,26 +40,33 @@ def google_discovery(
     base_path: str | None = None,
     undeclared: Undeclared | str | None = None,
 ) -> Contract:
-    """The contract of a Google discovery document (``discovery#restDescription``), parsed or as the path of a file.
+    """Return the contract of a Google discovery document (``discovery#restDescription``).
 
-    * The scopes of a method are alternatives, in full: ``https://www.googleapis.com/auth/bigquery``. The catalog has
-      the prefix, so that a guard with it takes ``bigquery`` for the same scope.
-    * Paths begin with the document's ``servicePath``, or with *base_path* in its place.
-    * A ``{+name}`` has the segments that its ``pattern`` gives it; where that has another form, one or more segments.
-      What a single segment may contain is not checked.
-    * Uploads: their paths take the method's scopes, and so do ``PUT`` and ``DELETE`` there for the chunks and the end
-      of a resumable upload. ``/download/`` paths, where a method has them, take its scopes as well.
-    * A batch carries several calls in its body, and its outside tells nothing of the scopes these need: the batch
-      path is denied. A rule of yours before those of the contract may open it, if what answers it judges each call.
-    * *undeclared*: what holds for methods that list no scopes; without it, such a method is an error.
+    * *document*: the parsed document, or the path of a file.
+    * *base_path*: the beginning of all paths. ``None`` uses the ``servicePath`` of the document.
+    * *undeclared*: the access to methods that list no scopes: ``"public"``, ``"authenticated"`` or ``"deny"``. ``None``
+      makes such a method an error.
 
-    Where templates of two methods match one path and neither is the more concrete, both have to be met.
-    Raises :class:`ConfigurationError` naming the document and the method.
+    The rules follow the document:
+
+    * A token needs one of the scopes that a method lists. The scopes are full names
+      (``https://www.googleapis.com/auth/bigquery``). The catalog has the prefix, so a guard with the catalog accepts
+      ``bigquery`` as well.
+    * A ``{+name}`` matches the segments of its ``pattern``. If the pattern cannot be translated, it matches one or more
+      segments. The text within a segment is not checked.
+    * Upload paths require the scopes of their method. So do ``PUT`` and ``DELETE`` there, which continue and cancel a
+      resumable upload, and the ``/download/`` paths of methods that have them.
+    * The batch path is denied, because the scopes for the calls in the body of a batch cannot be known. An earlier rule
+      of yours may open it if the code behind it checks each call.
+    * If templates of two methods match the same path and neither is more concrete, a token needs the scopes of both.
+
+    Raises :class:`ConfigurationError`, with the names of the document and the method, for a document that cannot be
+    read or enforced.
     """
     found = read_document(document, "discovery document")
     content = found.content
     if content.get("kind") != "discovery#restDescription":
-        raise found.error("not a discovery document: its kind is not 'discovery#restDescription'")
+        raise found.error("must be a discovery document, with the kind 'discovery#restDescription'")
     if found.name == "discovery document" and isinstance(content.get("id"), str):
         found = Document(str(content["id"]), content)
     reader = _Reader(found, checked_base_path(base_path), undeclared_access(undeclared))
@@ -98,7 +105,7 @@ class _Reader:
     def _members(self, resource: Mapping[str, Any], name: str, place: str) -> Mapping[str, Mapping[str, Any]]:
         members = resource.get(name, {})
         if not isinstance(members, Mapping) or not all(isinstance(member, Mapping) for member in members.values()):
-            raise self.document.error(f"{place}: {name}: an object of objects is needed")
+            raise self.document.error(f"{place}: {name}: must be an object of objects")
         return members
 
     def _method(self, method: Mapping[str, Any]) -> list[Operation]:
@@ -108,7 +115,7 @@ class _Reader:
         if not isinstance(path, str) or not isinstance(verb, str):
             raise self.document.error(f"{name}: needs a path and an httpMethod")
         if verb.upper() not in METHODS:
-            raise self.document.error(f"{name}: {printable(verb)} is not a method of HTTP")
+            raise self.document.error(f"{name}: {printable(verb)} is not an HTTP method")
         access = self._access(method, name)
         parameters = {
             **mapping_or_empty(self.document.content.get("parameters")),
@@ -131,7 +138,7 @@ class _Reader:
                 raise nothing_declared(self.document, name)
             return self.undeclared
         if not isinstance(scopes, list) or not all(isinstance(scope, str) for scope in scopes):
-            raise self.document.error(f"{name}: scopes: a list of strings is needed")
+            raise self.document.error(f"{name}: scopes: must be a list of strings")
         try:
             return _any_of(tuple(scopes))
         except ConfigurationError as error:

@@ -32,11 +32,11 @@ _PARAMETER: Final = re.compile(r"\{([^{}]*)\}")
 METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 _OF_A_PATH: Final = ("$ref", "summary", "description", "servers", "parameters")
 EXTENSION: Final = "x-scopeguard"
-"""The member of an operation that says what it requires besides scopes: ``acr``, ``max_age`` and ``machine``."""
+"""The member of an operation with further requirements besides scopes: ``acr``, ``max_age`` and ``machine``."""
 _CONDITIONS: Final = ("acr", "max_age", "machine")
 _DECISIVE: Final = ("paths", "security", "servers", "components")  # members of the document that change a decision
 _VERSIONS: Final = ("3.0", "3.1", "3.2")
-_MOST_REFERENCES: Final = 32  # that lead from one to the next
+_MOST_REFERENCES: Final = 32  # in a chain
 
 
 def openapi(
@@ -46,32 +46,37 @@ def openapi(
     undeclared: Undeclared | str | None = None,
     ignore_schemes: Iterable[str] = (),
 ) -> Contract:
-    """The contract of an OpenAPI document, parsed or as the path of a JSON or YAML file.
+    """Return the contract of an OpenAPI document.
 
-    * ``security`` of an operation, or of the document: alternatives, any one of which will do; of one alternative, all
-      members. ``[]`` and ``{}`` alone: public. ``{}`` beside others: anonymous callers are let in, bad tokens are not.
-    * ``oauth2``, ``openIdConnect``, ``http`` ``bearer`` and ``access_token`` in the query (RFC 6750 §2.3): the scopes
-      listed, of a valid token; a list without any: a valid token. The names that 3.1 lets ``bearer`` list, which it
-      calls roles, are taken for scopes in every version. Where tokens are taken from is the guard's own setting.
-    * Alternatives of which one needs scopes and another no more than a valid token are refused: the second would make
-      the first pointless, and is mostly another kind of token. Ignore its scheme, or declare what is meant.
-    * ``apiKey``, ``mutualTLS`` and other ``http`` schemes cannot be checked here: an operation that names one is
-      refused, unless *ignore_schemes* has its name: then every alternative with it is dropped, and an operation that
-      has none left is denied.
-    * *undeclared*: what holds for operations of which neither they nor the document declare any ``security``:
-      ``"public"``, ``"authenticated"`` or ``"deny"``; without it, such an operation is an error.
-    * Paths begin with the path of the server, of each if there are several (variables have their defaults), or with
-      *base_path* in the place of all servers. Concrete paths come before templated ones. Where two templates match one
-      path and neither is the more concrete, both have to be met; so it is with operations that differ only behind a
-      ``?`` or ``#`` in the path.
-    * ``$ref`` within the document is followed, any other is refused. Webhooks and callbacks are requests of the API to
-      others: ignored. Parameters, bodies and hosts are not checked.
+    * *document*: the parsed document, or the path of a JSON or YAML file.
+    * *base_path*: the beginning of all paths. ``None`` uses the path of each server of the document. Variables in it
+      have their defaults.
+    * *undeclared*: the access to operations for which neither they nor the document declare ``security``: ``"public"``,
+      ``"authenticated"`` or ``"deny"``. ``None`` makes such an operation an error.
+    * *ignore_schemes*: names of security schemes that cannot be checked here. Alternatives with such a scheme are
+      dropped. An operation without any alternative left is denied.
+
+    The rules follow the document:
+
+    * ``security`` is a list of alternatives. A request must satisfy all members of one of them. ``[]`` and a single
+      ``{}`` mean public. With ``{}`` beside other alternatives a token is
+      optional: its scopes are not checked, and an invalid token is refused.
+    * ``oauth2``, ``openIdConnect``, ``http`` ``bearer`` and ``access_token`` in the query (RFC 6750 §2.3) require a
+      valid token with the listed scopes. The roles that OpenAPI 3.1 allows for ``bearer`` count as scopes. The document
+      does not decide where tokens are looked for: that is a setting of the guard.
+    * ``apiKey``, ``mutualTLS`` and other ``http`` schemes cannot be checked. An operation that uses one is an error
+      unless *ignore_schemes* has its name.
+    * An alternative without scopes beside alternatives with scopes is an error, because it makes the others
+      ineffective. Usually it is for another kind of token, and its scheme belongs in *ignore_schemes*.
+    * Concrete paths come before templated ones. If two templates match the same path and neither is more concrete, a
+      request must satisfy both. The same holds for operations that differ only after a ``?`` or ``#`` in the path.
     * ``x-scopeguard`` in an operation requires more of the token than scopes:
       ``{"acr": ["urn:example:gold"], "max_age": 300, "machine": false}``, each as in :func:`~scopeguard.all_of`.
+    * A ``$ref`` within the document is followed. Any other is an error. Webhooks and callbacks are ignored, because the
+      API sends these requests. Parameters, bodies and hosts are not checked.
 
-    Raises :class:`ConfigurationError` naming the document, the operation and the way out; also for a document without
-    operations, a member of a path that is not a method in lower case nor anything else that OpenAPI has there, and a
-    misspelled ``security``, ``servers``, ``paths`` or ``components``.
+    Raises :class:`ConfigurationError`, with the document, the operation and the fix. This includes documents without
+    operations, unknown members of a path, and misspelled ``security``, ``servers``, ``paths`` and ``components``.
     """
     reader = Reader.of(document, base_path, ignore_schemes)
     default = undeclared_access(undeclared)
@@ -91,8 +96,10 @@ def openapi(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Described:
-    """An operation of a document. *access* is ``None`` if none is declared. *name* and *source* are for messages;
-    *source* includes the document."""
+    """An operation of a document. *access* is ``None`` if none is declared.
+
+    *name* and *source* are for messages. *source* includes the name of the document.
+    """
 
     method: str
     paths: tuple[str, ...]
@@ -115,8 +122,8 @@ class Reader:
         version = found.content.get("openapi")
         if not isinstance(version, str) or not version.startswith(tuple(f"{known}." for known in _VERSIONS)):
             if "swagger" in found.content:
-                raise found.error("Swagger 2.0 is not read; convert it to OpenAPI 3")
-            raise found.error(f"not OpenAPI 3.0, 3.1 or 3.2: openapi is {printable(version)}")
+                raise found.error("Swagger 2.0 is not supported; convert the document to OpenAPI 3")
+            raise found.error(f"must be OpenAPI 3.0, 3.1 or 3.2, not {printable(version)}")
         title = mapping_or_empty(found.content.get("info")).get("title")
         if found.name == "OpenAPI document" and isinstance(title, str) and title:
             found = Document(printable(title, 80), found.content)
@@ -128,13 +135,13 @@ class Reader:
     def operations(self) -> list[Described]:
         paths = self.document.content.get("paths", {})
         if not isinstance(paths, Mapping):
-            raise self.document.error("paths: an object with a path item for each path is needed")
+            raise self.document.error("paths: must be an object with a path item for each path")
         found: list[Described] = []
         for path, item in paths.items():
             if str(path).startswith("x-"):
                 continue
             if not isinstance(path, str) or not path.startswith("/"):
-                raise self.document.error(f"paths: {printable(path)}: a path begins with /")
+                raise self.document.error(f"paths: {printable(path)}: a path must begin with /")
             followed = _followed(self.document, item, path)
             for method, operation in self._methods(path, followed).items():
                 found.append(self._described(method, path, followed, operation))
@@ -148,16 +155,16 @@ class Reader:
         if additional:
             others = item.get("additionalOperations", {})
             if not isinstance(others, Mapping):
-                raise self.document.error(f"{path}: additionalOperations: an object with operations is needed")
+                raise self.document.error(f"{path}: additionalOperations: must be an object with operations")
             for method, operation in others.items():
                 if str(method).lower() in fixed:
                     raise self.document.error(
-                        f"{path}: additionalOperations: {printable(method)} has a field of its own"
+                        f"{path}: additionalOperations: {printable(method)} has a member of its own; move it there"
                     )
                 found[method] = operation
         for method, operation in found.items():
             if not isinstance(operation, Mapping):
-                raise self.document.error(f"{method} {path}: an operation is an object")
+                raise self.document.error(f"{method} {path}: must be an object, not {type(operation).__name__}")
             self.document.refuse_misspelled(operation, ("security", "servers"), f"{method} {path}")
         return found
 
@@ -168,7 +175,7 @@ class Reader:
         try:
             template = _template(path)
             paths = tuple(dict.fromkeys(base + template for base in self._bases(item, operation)))
-            # A null beside the document's security could mean either.
+            # With null, an operation could mean no security, or that of the document. So it is an error.
             is_null = security is None and "security" in operation and "security" in self.document.content
             access = None if security is None and not is_null else self.schemes.access(security)
             if EXTENSION in operation:
@@ -182,7 +189,7 @@ class Reader:
             return [self.base_path]
         servers = operation.get("servers") or item.get("servers") or self.document.content.get("servers") or [{}]
         if not isinstance(servers, list):
-            raise ConfigurationError("servers: a list is needed")
+            raise ConfigurationError(f"servers: must be a list, not {type(servers).__name__}")
         return [_base(mapping_or_empty(server)) for server in servers]
 
 
@@ -216,19 +223,19 @@ def _base(server: Mapping[str, Any]) -> str:
     try:
         parts = urlsplit(url)
     except ValueError:
-        raise ConfigurationError(f"servers: {printable(url)} is no URL; say where the API is with base_path") from None
+        raise ConfigurationError(f"servers: {printable(url)} is not a URL; set base_path") from None
     path = unquote(parts.path).rstrip("/")
     if "{" in path or (path and not path.startswith("/")):
-        # Relative to the URL of the document, which is unknown for a file.
-        raise ConfigurationError(
-            f"servers: {printable(url)} does not tell the path; say where the API is with base_path"
-        )
+        # Such a URL is relative to the URL of the document, which a file does not have.
+        raise ConfigurationError(f"servers: {printable(url)} does not contain the path of the API; set base_path")
     return path
 
 
 def _template(path: str) -> str:
-    """*path* as a template of rules: decoded, with parameters that have plain names. A fragment never reaches a server,
-    and a query is no part of a path: operations that differ in these alone are one for rules."""
+    """Return *path* as a rule template: decoded, with plain parameter names, and without query and fragment.
+
+    Rules match paths, so operations that differ only in the query or the fragment become one.
+    """
     path = re.split(r"[?#]", path, maxsplit=1)[0]
     pieces = _PARAMETER.split(path)
     names = [f"{{{parameter(name)}}}" for name in _PARAMETER.findall(path)]
@@ -237,29 +244,31 @@ def _template(path: str) -> str:
 
 
 def _followed(document: Document, value: Any, name: str) -> Mapping[str, Any]:
-    """*value*, or what it refers to within *document*."""
+    """Return *value*, or the object that it refers to within *document*."""
     for _ in range(_MOST_REFERENCES):
         if not isinstance(value, Mapping):
-            raise document.error(f"{name}: an object is needed")
+            raise document.error(f"{name}: must be an object, not {type(value).__name__}")
         reference = value.get("$ref")
         if reference is None:
             return value
         if any(key in value for key in (*METHODS, "query", "additionalOperations", "servers")):
-            raise document.error(f"{name}: operations and servers beside a $ref can be read in two ways; keep one")
+            raise document.error(f"{name}: operations and servers beside a $ref are ambiguous; keep one of them")
         value = _target(document, reference, name)
-    raise document.error(f"{name}: its $ref leads round in a circle")
+    raise document.error(f"{name}: its $ref leads to itself, or through more than {_MOST_REFERENCES} references")
 
 
 def _target(document: Document, reference: Any, name: str) -> Any:
     if not isinstance(reference, str) or not reference.startswith("#/"):
-        raise document.error(f"{name}: $ref {printable(reference)} leads out of the document; bundle it into one file")
+        raise document.error(
+            f"{name}: $ref {printable(reference)} leads to another document; bundle both into one file"
+        )
     value: Any = document.content
     for token in unquote(reference[2:]).split("/"):
-        key = token.replace("~1", "/").replace("~0", "~")  # RFC 6901 section 4
+        key = token.replace("~1", "/").replace("~0", "~")  # RFC 6901 §4
         if isinstance(value, list) and key.isdecimal() and int(key) < len(value):
             value = value[int(key)]
         elif isinstance(value, Mapping) and key in value:
             value = value[key]
         else:
-            raise document.error(f"{name}: $ref {printable(reference)} leads nowhere")
+            raise document.error(f"{name}: $ref {printable(reference)} does not exist in the document")
     return value

@@ -1,9 +1,9 @@
-"""The operations that a document describes, and the order in which rules made of them decide.
+"""Turn the operations that a document describes into rules, in the order of decision.
 
 A path may match the templates of several operations. The more concrete template decides, segment by segment from the
-left, as OpenAPI says (Paths Object: concrete before templated). Where neither is the more concrete, as with
-``/users/{id}/posts`` and ``/users/me/{section}``, no document says which operation a router takes for
-``/users/me/posts``: there both requirements have to be met, by a rule of its own before the two.
+left (OpenAPI, Paths Object: "concrete (non-templated) paths would be matched before their templated counterparts").
+Sometimes neither is more concrete, as with ``/users/{id}/posts`` and ``/users/me/{section}``. Then the document does
+not say which operation a router chooses for ``/users/me/posts``. So an additional rule before the two requires both.
 """
 
 from __future__ import annotations
@@ -28,14 +28,16 @@ _MOST_INTERSECTIONS: Final = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """*method* on *path*, a template of :class:`~scopeguard.rules.Rule`, needs *access*; *source* says where it is
-    declared. Raises :class:`ConfigurationError` for a path that is no such template."""
+    """An operation: *method* on *path*, a template of :class:`~scopeguard.rules.Rule`, with *access*.
+
+    *source* says where it is declared. Raises :class:`ConfigurationError` if *path* is not such a template.
+    """
 
     method: str
     path: str
     access: Requirement | Access
     source: str
-    # {name:segments} written out at one length, to be compared with others; not a rule.
+    # Whether {name:segments} was replaced by a number of parameters, for comparisons. Such an operation is not a rule.
     unrolled: bool = False
     template: Template = field(init=False, repr=False, compare=False)
 
@@ -47,27 +49,28 @@ class Operation:
 
     @property
     def key(self) -> tuple[str, str]:
-        """Equal for operations that serve the same requests."""
+        """A key that is equal for operations on the same requests."""
         return self.method, self.template.shape
 
     def rule(self) -> Rule:
+        """Return the rule for this operation. Raises :class:`ConfigurationError` with its source."""
         try:
             if self.method in METHODS:
                 return Rule(self.path, self.access, (self.method,), source=self.source)
-            # additionalOperations of OpenAPI 3.2 declare methods of any name.
+            # additionalOperations of OpenAPI 3.2 may have any method.
             return Rule(self.path, self.access, extension_methods=(self.method,), source=self.source)
         except ConfigurationError as error:
             raise ConfigurationError(f"{self.source}: {error}") from None
 
 
 def rules_of(operations: Iterable[Operation]) -> tuple[Rule, ...]:
-    """Rules for *operations*, in the order in which they decide."""
+    """Return the rules for *operations*, in the order of decision."""
     merged = _merged(operations)
     return tuple(operation.rule() for operation in sorted((*merged, *_intersections(merged)), key=_rank))
 
 
 def _merged(operations: Iterable[Operation]) -> list[Operation]:
-    """*operations* with one for each method and template: of several, the requirements of all."""
+    """Return one operation for each method and template. Requirements of several with the same are combined."""
     found: dict[tuple[str, str], Operation] = {}
     for operation in operations:
         earlier = found.get(operation.key)
@@ -107,8 +110,8 @@ def _items(requirement: Requirement, needed: frozenset[str | Condition]) -> tupl
 
 
 def _rank(operation: Operation) -> tuple[object, ...]:
-    """Sorts the more concrete first. HEAD comes before GET, which would decide about it otherwise."""
-    end = (5, 0, "")  # behind {name:segments} a template that goes on is the more concrete one
+    """Return a key that sorts more concrete templates first. HEAD comes before GET, whose rules cover HEAD too."""
+    end = (5, 0, "")  # a template that continues after {name:segments} is more concrete than one that ends
     return (operation.method != "HEAD", [*map(_step_rank, operation.template.steps), end], operation.method)
 
 
@@ -126,12 +129,12 @@ def _step_rank(step: Step) -> tuple[int, int, str]:
 
 
 def _intersections(operations: list[Operation]) -> list[Operation]:
-    """Operations for the paths that templates share of which neither is the more concrete."""
+    """Return operations for paths that two templates match, if neither of them is more concrete."""
     added: list[Operation] = []
     overlaps: dict[tuple[str, int], Overlaps[Operation]] = {}
     known = {operation.key for operation in operations}
     compared: set[tuple[str, str]] = set()
-    # Those that stand for themselves come first: they decide where an unrolled one looks the same.
+    # The given operations are compared first, because they decide if an unrolled one has the same template.
     several = [operation for operation in operations if _SEGMENTS.search(operation.path)]
     unrolled = [each for operation in several for each in _unrolled(operation, operations)]
     todo = [*reversed(unrolled), *(operation for operation in reversed(operations) if operation not in several)]
@@ -154,8 +157,10 @@ def _intersections(operations: list[Operation]) -> list[Operation]:
 
 
 def _unrolled(operation: Operation, operations: list[Operation]) -> list[Operation]:
-    """*operation*, which has ``{name:segments}``, as it looks at every length that another operation has, and at one
-    at which two such operations meet if they ever do."""
+    """Return *operation* with its ``{name:segments}`` replaced by parameters, once for each length to compare.
+
+    These are the lengths of the other operations, and one at which two such operations meet if they ever do.
+    """
     several = len(_SEGMENTS.findall(operation.path))
     lengths = {len(other.template.steps) for other in operations if other.method == operation.method}
     found: list[Operation] = []
@@ -171,7 +176,7 @@ def _unrolled(operation: Operation, operations: list[Operation]) -> list[Operati
 
 
 def _shared(one: Operation, other: Operation) -> Operation | None:
-    """The operation that decides where *one* and *other* meet, ``None`` where one of them may decide."""
+    """Return the operation for the paths that both *one* and *other* match, or ``None`` if one of them may decide."""
     if one.access == other.access:
         return None
     chosen: list[str] = []
@@ -191,7 +196,7 @@ def _shared(one: Operation, other: Operation) -> Operation | None:
         return _both(one, other, "/" + "/".join(chosen))
     for operation, narrower, wider in ((one, narrower_at_a_step[0], other), (other, narrower_at_a_step[1], one)):
         if narrower and operation.unrolled and not wider.unrolled:
-            # With {name:segments} its rule comes behind the other one.
+            # Its own rule has {name:segments} and comes after the other rule.
             return replace(operation, unrolled=False)
     return None
 
@@ -199,5 +204,5 @@ def _shared(one: Operation, other: Operation) -> Operation | None:
 def _undecided(one: Operation, other: Operation, text: str, another: str) -> ConfigurationError:
     return ConfigurationError(
         f"{one.source}: {text!r}, and {another!r} of {other.source.partition(': ')[2]}, match the same texts, and "
-        "neither is the more concrete; no rule can say what holds for these"
+        "neither is more concrete, so no rule can decide; change one of the templates"
     )

@@ -16,7 +16,10 @@ from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, any_of
 
 @dataclass(frozen=True, slots=True)
 class Schemes:
-    """The *known* schemes by name. Alternatives that use an *ignored* scheme are dropped."""
+    """The security schemes of a document.
+
+    *known* has all of them by name. Alternatives with an *ignored* scheme are dropped.
+    """
 
     known: Mapping[str, Mapping[str, Any]]
     ignored: frozenset[str]
@@ -24,11 +27,11 @@ class Schemes:
     @classmethod
     def of(cls, document: Document, known: Mapping[str, Mapping[str, Any]], ignored: Iterable[str]) -> Schemes:
         if isinstance(ignored, str):
-            raise ConfigurationError('ignore_schemes: write a list of names, as in ["apiKey"], not one string')
+            raise ConfigurationError('ignore_schemes: must be a list of names, as in ["apiKey"], not a string')
         names = frozenset(items(ignored, "ignore_schemes", 'a list of names, as in ["apiKey"]', str))
         for name in names:
             if name not in known:
-                # An unknown name would ignore nothing, silently.
+                # Without an error, a misspelled name would have no effect.
                 near = get_close_matches(str(name), known, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known) or 'none'}"
                 problem = f"ignore_schemes: {printable(name)} is not a security scheme of the document"
@@ -38,7 +41,7 @@ class Schemes:
     def access(self, security: Any) -> Requirement | Access:
         """Return the access that a ``security`` list declares. Raises :class:`ConfigurationError`."""
         if not isinstance(security, list) or not all(isinstance(alternative, Mapping) for alternative in security):
-            raise ConfigurationError("security: a list of objects is needed")
+            raise ConfigurationError("security: must be a list of objects")
         kept = [alternative for alternative in security if not self.ignored & set(map(self._name, alternative))]
         if not kept:
             return DENIED if security else PUBLIC
@@ -48,8 +51,8 @@ class Schemes:
         if len(requirements) > 1 and AUTHENTICATED in requirements:
             weak = next(_shown(one) for one in kept if self._requirement(one) == AUTHENTICATED)
             raise ConfigurationError(
-                f"security: {weak} allows any valid token, so the scopes beside it have no effect; if it is for "
-                "another kind of token, add its scheme to ignore_schemes, else declare the scopes there as well"
+                f"security: {weak} allows any valid token, so the scopes of the other alternatives have no effect; "
+                "if it is for another kind of token, add its scheme to ignore_schemes, otherwise list its scopes"
             )
         return any_of(*requirements)
 
@@ -62,11 +65,11 @@ class Schemes:
             raise ConfigurationError(f"security: {printable(name)} is not a security scheme of the document")
         if not _takes_access_tokens(scheme):
             raise ConfigurationError(
-                f"security: {printable(name)} is {_kind(scheme)}, which is not checked here; with its name in "
-                "ignore_schemes the alternatives with it are dropped, and an operation that has none left is denied"
+                f"security: {printable(name)} is {_kind(scheme)}, which scopeguard cannot check; add it to "
+                "ignore_schemes to drop the alternatives with it (an operation without any other is denied)"
             )
         if not isinstance(scopes, list) or not all(isinstance(scope, str) for scope in scopes):
-            raise ConfigurationError(f"security: {printable(name)}: a list of scopes is needed")
+            raise ConfigurationError(f"security: {printable(name)}: must be a list of scopes")
         return all_of(*scopes) if scopes else AUTHENTICATED
 
     def _name(self, name: Any) -> str:
@@ -82,7 +85,7 @@ def _takes_access_tokens(scheme: Mapping[str, Any]) -> bool:
         case "http":
             return str(scheme.get("scheme")).lower() == "bearer"
         case "apiKey":
-            return scheme.get("in") == "query" and scheme.get("name") == "access_token"  # RFC 6750 section 2.3
+            return scheme.get("in") == "query" and scheme.get("name") == "access_token"  # RFC 6750 §2.3
         case _:
             return False
 

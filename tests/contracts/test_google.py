@@ -170,27 +170,27 @@ def test_templates_that_meet_at_every_length_are_refused():
         method("{+name}:run", WRITE),
         method("a/{+name}", READ),
     )
-    with pytest.raises(ConfigurationError, match=r"match the same texts, and neither is the more concrete"):
+    with pytest.raises(ConfigurationError, match=r"match the same texts, and neither is more concrete"):
         google_discovery(given)
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"kind": "discovery#directoryList"}, "not a discovery document"),
-        ({"openapi": "3.1.0"}, "not a discovery document"),
+        ({"kind": "discovery#directoryList"}, "must be a discovery document"),
+        ({"openapi": "3.1.0"}, "must be a discovery document"),
         (document({"id": "x", "path": "a"}), "shop:v1: x: needs a path and an httpMethod"),
-        (document(method("a", scopes="x")), "shop:v1: shop.a: scopes: a list of strings is needed"),
+        (document(method("a", scopes="x")), "shop:v1: shop.a: scopes: must be a list of strings"),
         (document(method("a", "x y")), "shop:v1: shop.a: scopes"),
         (document(method("a/*")), "wildcards are not supported"),
-        (document(method("a", verb="GTE")), "shop:v1: shop.a: GTE is not a method of HTTP"),
-        (document(method("a", verb="")), "shop:v1: shop.a:  is not a method of HTTP"),
+        (document(method("a", verb="GTE")), "shop:v1: shop.a: GTE is not an HTTP method"),
+        (document(method("a", verb="")), "shop:v1: shop.a:  is not an HTTP method"),
         (document(method("a", scope=["x"])), "shop:v1: shop.a: scope is not a member of this object"),
         (document(method("a"), resource={}), "the document: resource is not a member of this object"),
         (document(method("a"), resources={"b": {"method": {}}}), "resource b: method is not a member of this object"),
-        (document(method("a"), methods=[method("a")]), "the document: methods: an object of objects is needed"),
-        (document(method("a"), methods={"a": 1}), "the document: methods: an object of objects is needed"),
-        (document(method("a"), resources={"b": None}), "the document: resources: an object of objects is needed"),
+        (document(method("a"), methods=[method("a")]), "the document: methods: must be an object of objects"),
+        (document(method("a"), methods={"a": 1}), "the document: methods: must be an object of objects"),
+        (document(method("a"), resources={"b": None}), "the document: resources: must be an object of objects"),
         (document(method("a", *(f"s{number}" for number in range(1025)))), "more than 1024 alternatives"),
     ],
 )
