@@ -12,14 +12,14 @@ from typing import Any, Final, Literal, Self
 from scopeguard.access_token import AccessToken
 from scopeguard.config.audit import AuditMode
 from scopeguard.config.catalog import ScopeCatalog
-from scopeguard.config.checks import checked_url, insecure_hosts, member
+from scopeguard.config.checks import check_url, insecure_hosts, member
 from scopeguard.config.cors import Preflight
 from scopeguard.config.issuer import Issuer
-from scopeguard.config.refusal_log import RefusalLog, checked_refusal_log
+from scopeguard.config.refusal_log import RefusalLog, check_refusal_log
 from scopeguard.config.resolver import IssuerResolver
 from scopeguard.config.revocation import RevocationPolicy
 from scopeguard.config.sources import TokenSource, TokenSources
-from scopeguard.config.token_cache import TokenCachePolicy, checked_policy
+from scopeguard.config.token_cache import TokenCachePolicy, check_policy
 from scopeguard.core.arguments import Settings, check_arguments
 from scopeguard.core.decision import Decision, Denied, Granted, Reporter, Unavailable
 from scopeguard.core.engine import Engine
@@ -138,7 +138,7 @@ class Guard:
         )  # fmt: skip
         insecure = insecure_hosts(insecure_http_dangerously)
         if resource is not None:
-            checked_url(resource, "resource", insecure=insecure)
+            check_url(resource, "resource", insecure=insecure)
         # Several adapters read the rules, and an iterator can be read only once.
         rules = None if rules is None else Rules.of(rules)
         settings = Settings(
@@ -149,13 +149,13 @@ class Guard:
             catalog=(catalog or ScopeCatalog()) | ScopeCatalog(implies=implies or {}),
             require_https=require_https,
             revocation=revocation or RevocationPolicy(),
-            token_cache=None if token_cache == "off" else checked_policy(token_cache),
+            token_cache=None if token_cache == "off" else check_policy(token_cache),
             backends=load_backends(signature_backends),
             audit=AuditMode.of(audit),
             cors_preflight=member(Preflight, cors_preflight, "cors_preflight"),
             insecure_hosts=insecure,
         )
-        self._engine = Engine(settings, Reporter(on_decision, checked_refusal_log(refusal_log)))
+        self._engine = Engine(settings, Reporter(on_decision, check_refusal_log(refusal_log)))
         self._engine.connect(issuers, resolver, transport or HttpxTransport(), clock or SystemClock(), store)
         settings.sources.check_senders()
         if settings.sources.in_query:

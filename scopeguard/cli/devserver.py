@@ -11,7 +11,7 @@ from typing import Final
 import click
 
 from scopeguard.config.catalog import ScopeCatalog
-from scopeguard.config.checks import checked_url, host_and_port, is_loopback
+from scopeguard.config.checks import check_url, host_and_port, is_loopback
 from scopeguard.config.documents import read_document
 from scopeguard.devserver import Authority, Client, Endpoint, GoogleServiceAccount, ServiceAccount, check_address, serve
 from scopeguard.errors import ConfigurationError
@@ -130,7 +130,7 @@ def introduction(
 def insecure_lines(url: str) -> list[str]:
     """Return the setting that lets a guard use *url* by http, or no line if it needs none."""
     try:
-        checked_url(url, "issuer")
+        check_url(url, "issuer")
     except ConfigurationError:
         return [f'    insecure_http_dangerously = ["{host_and_port(url)}"]']
     return []

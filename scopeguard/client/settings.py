@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from scopeguard.config.checks import (
     Converted,
-    checked_url,
+    check_url,
     converted,
     flag,
     insecure_hosts,
@@ -107,9 +107,9 @@ class Policy:
         insecure = insecure_hosts(self.insecure_http_dangerously)
         object.__setattr__(self, "insecure_http_dangerously", insecure)
         if self.token_url is not None:
-            checked_url(self.token_url, "token_url", insecure=insecure)
+            check_url(self.token_url, "token_url", insecure=insecure)
         if self.issuer is not None:
-            checked_url(self.issuer, "issuer", query=False, insecure=insecure)
+            check_url(self.issuer, "issuer", query=False, insecure=insecure)
         for name in ("client_id", "client_secret"):
             text(getattr(self, name), name, empty=False)
         object.__setattr__(self, "client_secret", Secret(self.client_secret))
@@ -174,7 +174,7 @@ class Policy:
 
 
 def _configured_origin(url: str, insecure: frozenset[str]) -> str:
-    parts = urlsplit(checked_url(url, "origins", query=False, insecure=insecure))
+    parts = urlsplit(check_url(url, "origins", query=False, insecure=insecure))
     if parts.path not in ("", "/"):
         raise ConfigurationError(f"origins: {url!r} has a path; an origin is a scheme, a host and a port")
     return origin(parts.scheme, parts.hostname or "", parts.port)

@@ -49,14 +49,14 @@ def converted(default: T) -> Converted[Any, T]:
     return cast("Converted[Any, T]", default)
 
 
-def checked_url(url: str, setting: str, *, query: bool = True, insecure: Collection[str] | None = None) -> str:
+def check_url(url: str, setting: str, *, query: bool = True, insecure: Collection[str] | None = None) -> str:
     """Return *url*. Raises :class:`ConfigurationError` unless it is an https URL without credentials and fragment.
 
     http is accepted for loopback addresses, whose traffic does not leave the machine, and for the hosts in *insecure*:
     ``"name:port"`` as :func:`insecure_hosts` returns them, compared exactly. ``None`` means that there is no such
     setting for *url*, so the message does not recommend it. Unless *query* is true, the URL must not have a query.
     """
-    parts = checked_form(url, setting, query=query)
+    parts = check_form(url, setting, query=query)
     if parts.scheme == "http" and not is_loopback(parts.hostname or "") and host_and_port(url) not in (insecure or ()):
         fix = "use https (http is for loopback addresses only)"
         if insecure is not None:
@@ -68,7 +68,7 @@ def checked_url(url: str, setting: str, *, query: bool = True, insecure: Collect
     return url
 
 
-def checked_form(url: str, setting: str, *, query: bool = True) -> SplitResult:
+def check_form(url: str, setting: str, *, query: bool = True) -> SplitResult:
     """Return the parts of *url*, with the checks of :func:`check_url` except that any host may be reached by http."""
     if not isinstance(url, str):
         raise ConfigurationError(f"{setting}: must be a URL, a string, not {type(url).__name__}")

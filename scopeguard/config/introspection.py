@@ -9,7 +9,7 @@ from typing import Any
 
 from scopeguard.config.checks import (
     Converted,
-    checked_form,
+    check_form,
     converted,
     flag,
     instance,
@@ -142,7 +142,7 @@ class Introspection:
             raise ConfigurationError("introspection.client_id: is missing; signed answers name it as their audience")
         if self.endpoint is not None:
             # The Issuer checks whether it may be http, because it has insecure_http_dangerously.
-            checked_form(self.endpoint, "introspection.endpoint")
+            check_form(self.endpoint, "introspection.endpoint")
         object.__setattr__(self, "dialect", member(Dialect, self.dialect, "introspection.dialect"))
         if self.dialect is not Dialect.RFC7662 and (
             self.endpoint is None or self.signed or self.auth is not ClientAuthentication.NONE

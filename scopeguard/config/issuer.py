@@ -16,7 +16,7 @@ from scopeguard.config import checks
 from scopeguard.config.checks import (
     Converted,
     accepted,
-    checked_url,
+    check_url,
     converted,
     field_name,
     flag,
@@ -35,7 +35,7 @@ from scopeguard.config.checks import (
 from scopeguard.config.introspection import Introspection, Validation
 from scopeguard.config.keys import KeySetPolicy
 from scopeguard.config.machines import SUBJECT_IS_CLIENT, MachineSign
-from scopeguard.config.status_list import StatusListPolicy, checked_policy
+from scopeguard.config.status_list import StatusListPolicy, check_policy
 from scopeguard.errors import ConfigurationError, Reason
 from scopeguard.scopes import ScopeVocabulary
 
@@ -251,9 +251,9 @@ class Issuer:
         self._check_validation()
         self._check_url()
         self._check_keys()
-        self._set("audience", self._checked_audience())
-        self._set("algorithms", self._checked_algorithms())
-        self._set("typ", self._checked_types())
+        self._set("audience", self._check_audience())
+        self._set("algorithms", self._check_algorithms())
+        self._set("typ", self._check_types())
         self._check_claims()
         # None for ANY_AUDIENCE_DANGEROUSLY.
         self._set("audiences", self.audience if isinstance(self.audience, frozenset) else None)
@@ -272,7 +272,7 @@ class Issuer:
             flag(getattr(self, name), name)
         text(self.scope_prefix, "scope_prefix")
         self._set("implies", self.vocabulary.implies)
-        checked_policy(self.experimental_status_list, self.url, self.validate, self.insecure_http_dangerously)
+        check_policy(self.experimental_status_list, self.url, self.validate, self.insecure_http_dangerously)
         if self.token_header is not None:
             self._set("token_header", field_name(self.token_header, "token_header"))
         elif self.padded_segments or self.header_claims:
@@ -300,7 +300,7 @@ class Issuer:
                 'Introspection(client_id="api", client_secret=...)'
             )
         elif self.introspection.endpoint is not None:
-            checked_url(self.introspection.endpoint, "introspection.endpoint", insecure=self.insecure_http_dangerously)
+            check_url(self.introspection.endpoint, "introspection.endpoint", insecure=self.insecure_http_dangerously)
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -324,9 +324,9 @@ class Issuer:
         if self._discovers and self.metadata_url is None:
             # RFC 8414 §2: "a URL that uses the "https" scheme and has no query or fragment components". Some providers
             # use identifiers that are not URLs. They are allowed where no URL is derived from the identifier.
-            checked_url(self.url, "issuer", query=False, insecure=self.insecure_http_dangerously)
+            check_url(self.url, "issuer", query=False, insecure=self.insecure_http_dangerously)
         if self.metadata_url is not None:
-            checked_url(self.metadata_url, "metadata_url", insecure=self.insecure_http_dangerously)
+            check_url(self.metadata_url, "metadata_url", insecure=self.insecure_http_dangerously)
 
     @property
     def _discovers(self) -> bool:
@@ -343,7 +343,7 @@ class Issuer:
                 f"jwks_uri: must be one URL, or a list of 1 to {_MOST_KEY_SETS} URLs, not of {len(uris)}"
             )
         for uri in uris:
-            checked_url(uri, "jwks_uri", insecure=self.insecure_http_dangerously)
+            check_url(uri, "jwks_uri", insecure=self.insecure_http_dangerously)
         self._set("jwks_uri", uris[0] if len(uris) == 1 else uris or None)
         self._set("jwks_uris", uris)
         if self.key_url_template is not None:
@@ -351,7 +351,7 @@ class Issuer:
             start, placeholder, rest = self.key_url_template.partition("{kid}")
             if not start.endswith("/") or not placeholder or rest:
                 raise ConfigurationError("key_url_template: must end in /{kid}, as in https://keys.example.com/{kid}")
-            checked_url(start, "key_url_template", query=False, insecure=self.insecure_http_dangerously)
+            check_url(start, "key_url_template", query=False, insecure=self.insecure_http_dangerously)
         for name, content in _FILES.items():
             path = getattr(self, name)
             if path is not None:
@@ -367,7 +367,7 @@ class Issuer:
                 f'keys: must be a JWK Set, as in {{"keys": [{{"kty": "RSA", ...}}]}}, not {given_kind}'
             )
 
-    def _checked_audience(self) -> frozenset[str] | AudienceOptOut:
+    def _check_audience(self) -> frozenset[str] | AudienceOptOut:
         if isinstance(self.audience, AudienceOptOut):
             if not self.expected_claims:
                 raise ConfigurationError(
@@ -385,7 +385,7 @@ class Issuer:
                 raise ConfigurationError(f"audience: {audience!r} is not an identifier; audiences are compared exactly")
         return audiences
 
-    def _checked_algorithms(self) -> tuple[str, ...]:
+    def _check_algorithms(self) -> tuple[str, ...]:
         algorithms = strings(self.algorithms, "algorithms")
         if not algorithms:
             raise ConfigurationError("algorithms: must not be empty; remove the setting to use the default list")
@@ -400,7 +400,7 @@ class Issuer:
                 raise ConfigurationError(f"algorithms: {algorithm!r} is not supported; use one of {known}")
         return algorithms
 
-    def _checked_types(self) -> frozenset[str | None]:
+    def _check_types(self) -> frozenset[str | None]:
         given = (self.typ,) if isinstance(self.typ, str) else items(self.typ, "typ", 'a type or a list, as in "at+jwt"')
         if not given:
             raise ConfigurationError('typ: must not be empty; name the accepted types, as in typ="at+jwt"')

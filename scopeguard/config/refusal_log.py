@@ -46,7 +46,7 @@ class RefusalLog:
         return _NUMBERS[self.level]
 
 
-def checked_refusal_log(policy: object) -> RefusalLog | None:
+def check_refusal_log(policy: object) -> RefusalLog | None:
     """Return *policy*, or ``None`` for ``"off"``. Raises :class:`ConfigurationError` for anything else."""
     if policy == "off":
         return None

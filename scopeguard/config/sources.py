@@ -82,7 +82,7 @@ class TokenSources:
     _proxies: Proxies | None = field(init=False, repr=False, compare=False)  # None trusts every sender
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "methods", checked_sources(self.methods, "token_sources"))
+        object.__setattr__(self, "methods", check_sources(self.methods, "token_sources"))
         for source in TokenSource:
             object.__setattr__(self, f"in_{source.value}", source in self.methods)
         stray = member(StrayQueryToken, self.stray_query_token, "stray_query_token")
@@ -118,12 +118,12 @@ class TokenSources:
 
     def only(self, methods: Iterable[str]) -> Self:
         """Return these settings with other *methods*, for a route with its own. They may always include the query."""
-        chosen = checked_sources(methods, "token_sources")
+        chosen = check_sources(methods, "token_sources")
         stray = StrayQueryToken.IGNORE if TokenSource.QUERY in chosen else self.stray_query_token
         return replace(self, methods=chosen, stray_query_token=stray)
 
 
-def checked_sources(methods: Iterable[str], setting: str) -> frozenset[TokenSource]:
+def check_sources(methods: Iterable[str], setting: str) -> frozenset[TokenSource]:
     """Return *methods* as token sources. Raises :class:`ConfigurationError` that names *setting*."""
     if isinstance(methods, str):
         raise ConfigurationError(f'{setting}: write a list, as in ["header"], not one string')

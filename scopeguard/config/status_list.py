@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from scopeguard.config.checks import checked_form, checked_url, flag, positive, strings, whole
+from scopeguard.config.checks import check_form, check_url, flag, positive, strings, whole
 from scopeguard.config.introspection import Validation
 from scopeguard.errors import ConfigurationError
 
@@ -42,7 +42,7 @@ class StatusListPolicy:
 
     def __post_init__(self) -> None:
         named = strings(self.allowed_origins, "experimental_status_list.allowed_origins")
-        object.__setattr__(self, "allowed_origins", tuple(map(_checked_origin, named)))
+        object.__setattr__(self, "allowed_origins", tuple(map(_check_origin, named)))
         flag(self.fail_open_dangerously, "experimental_status_list.fail_open_dangerously")
         positive(self.timeout, "experimental_status_list.timeout")
         if whole(self.max_bytes, "experimental_status_list.max_bytes") > _MOST_BYTES:
@@ -55,7 +55,7 @@ class StatusListPolicy:
         return frozenset(self.allowed_origins or (origin_of(issuer),))
 
 
-def checked_policy(policy: object, issuer: str, validate: Validation, insecure: Collection[str] = ()) -> None:
+def check_policy(policy: object, issuer: str, validate: Validation, insecure: Collection[str] = ()) -> None:
     """Raise :class:`ConfigurationError` unless *policy* is ``None`` or can work for *issuer*."""
     if policy is None:
         return
@@ -66,10 +66,10 @@ def checked_policy(policy: object, issuer: str, validate: Validation, insecure: 
             'experimental_status_list: has no effect with validate = "introspection", which asks the issuer; remove one'
         )
     for origin in policy.allowed_origins:
-        checked_url(origin, _ORIGINS, insecure=insecure)
+        check_url(origin, _ORIGINS, insecure=insecure)
     if not policy.allowed_origins:
         try:
-            checked_url(issuer, "issuer", insecure=insecure)
+            check_url(issuer, "issuer", insecure=insecure)
         except ConfigurationError:
             raise ConfigurationError(
                 "experimental_status_list.allowed_origins: is missing, and the issuer's identifier is not a URL; "
@@ -85,9 +85,9 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def _checked_origin(url: str) -> str:
+def _check_origin(url: str) -> str:
     # The Issuer checks whether it may be http, because it has insecure_http_dangerously.
-    parts = checked_form(url, _ORIGINS, query=False)
+    parts = check_form(url, _ORIGINS, query=False)
     if parts.path not in ("", "/"):
         raise ConfigurationError(f"{_ORIGINS}: {url!r} has a path; an origin is scheme, host and port")
     return origin_of(url)

@@ -38,7 +38,7 @@ class TokenCachePolicy:
             )
 
 
-def checked_policy(policy: object) -> TokenCachePolicy:
+def check_policy(policy: object) -> TokenCachePolicy:
     """Return *policy*. Raises :class:`ConfigurationError` unless it is a :class:`TokenCachePolicy`."""
     if not isinstance(policy, TokenCachePolicy):
         raise ConfigurationError(f'token_cache: must be a TokenCachePolicy or "off", not {type(policy).__name__}')

@@ -72,7 +72,7 @@ def nothing_declared(document: Document, operation: str) -> ConfigurationError:
     )
 
 
-def checked_operations(document: Document, operations: list[Operation]) -> list[Operation]:
+def check_operations(document: Document, operations: list[Operation]) -> list[Operation]:
     """Return *operations*. Raises :class:`ConfigurationError` if there are none.
 
     A document without operations is the wrong document, or a member of it is misspelled.
@@ -82,7 +82,7 @@ def checked_operations(document: Document, operations: list[Operation]) -> list[
     raise document.error("describes no operation, so no request could be allowed; is it the right document?")
 
 
-def checked_base_path(base_path: str | None) -> str | None:
+def check_base_path(base_path: str | None) -> str | None:
     """Return *base_path* without its final slash. Raises :class:`ConfigurationError`."""
     if base_path is None:
         return None

@@ -13,8 +13,8 @@ from scopeguard.config.documents import Document, DocumentOrPath, read_document
 from scopeguard.contracts.contract import (
     Contract,
     Undeclared,
-    checked_base_path,
-    checked_operations,
+    check_base_path,
+    check_operations,
     mapping_or_empty,
     nothing_declared,
     parameter,
@@ -69,8 +69,8 @@ def google_discovery(
         raise found.error("must be a discovery document, with the kind 'discovery#restDescription'")
     if found.name == "discovery document" and isinstance(content.get("id"), str):
         found = Document(str(content["id"]), content)
-    reader = _Reader(found, checked_base_path(base_path), undeclared_access(undeclared))
-    operations = checked_operations(found, reader.operations())
+    reader = _Reader(found, check_base_path(base_path), undeclared_access(undeclared))
+    operations = check_operations(found, reader.operations())
     return Contract(
         name=found.name,
         rules=tuple(replace(rule, error_body=ErrorBody.GOOGLE) for rule in rules_of(operations)),

@@ -15,8 +15,8 @@ from scopeguard.config.documents import Document, DocumentOrPath, read_document
 from scopeguard.contracts.contract import (
     Contract,
     Undeclared,
-    checked_base_path,
-    checked_operations,
+    check_base_path,
+    check_operations,
     mapping_or_empty,
     nothing_declared,
     parameter,
@@ -90,7 +90,7 @@ def openapi(
             for path in described.paths
         ]
     catalog = ScopeCatalog.from_openapi(reader.document.content)
-    checked = checked_operations(reader.document, operations)
+    checked = check_operations(reader.document, operations)
     return Contract(name=reader.document.name, rules=rules_of(checked), catalog=catalog)
 
 
@@ -130,7 +130,7 @@ class Reader:
         found.refuse_misspelled(found.content, _DECISIVE, "the document")
         declared = mapping_or_empty(mapping_or_empty(found.content.get("components")).get("securitySchemes"))
         schemes = {str(name): _followed(found, scheme, f"security scheme {name}") for name, scheme in declared.items()}
-        return cls(found, checked_base_path(base_path), Schemes.of(found, schemes, ignore_schemes))
+        return cls(found, check_base_path(base_path), Schemes.of(found, schemes, ignore_schemes))
 
     def operations(self) -> list[Described]:
         paths = self.document.content.get("paths", {})

@@ -18,7 +18,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from scopeguard.config.catalog import ScopeCatalog
-from scopeguard.config.checks import checked_form, instance, methods, text, whole
+from scopeguard.config.checks import check_form, instance, methods, text, whole
 from scopeguard.devserver.faults import Endpoint, Faults
 from scopeguard.devserver.grants import GRANTS, Grant, GrantRequest, Parameters, UsedAssertions
 from scopeguard.devserver.keys import KeyRing, compact
@@ -115,7 +115,7 @@ class Authority:
         self._issuer = issuer
         if issuer and not issuer.startswith("/"):
             # http is allowed for any host, because containers reach this server by its name in their network.
-            checked_form(issuer, "issuer", query=False)
+            check_form(issuer, "issuer", query=False)
 
     @property
     def issuer(self) -> str:
@@ -133,7 +133,7 @@ class Authority:
         """Complete an issuer that is only a path with *origin*. A complete issuer stays as it is."""
         if not self.is_settled:
             issuer = origin.rstrip("/") + self._issuer
-            checked_form(issuer, "issuer", query=False)
+            check_form(issuer, "issuer", query=False)
             self._issuer = issuer
 
     def path(self, endpoint: Endpoint) -> str:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from scopeguard.config.checks import checked_url, flag, path
+from scopeguard.config.checks import check_url, flag, path
 from scopeguard.edge.deadlines import Deadline, Hurried, NameLookups, Streams
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
 from scopeguard.flow.effects import LONGEST_RETRY_PAUSE, Answer, Send
@@ -86,7 +86,7 @@ class HttpxTransport(Locked):
     def _exchange(self, request: Send) -> Answer:
         import httpx
 
-        checked_url(request.url, "url", insecure=request.insecure)
+        check_url(request.url, "url", insecure=request.insecure)
         headers = {"accept": request.accept}
         if request.authorization is not None:
             headers["authorization"] = request.authorization

@@ -9,7 +9,7 @@ from fastapi import Security
 from fastapi.openapi import models
 from fastapi.security.base import SecurityBase
 
-from scopeguard.config.checks import checked_url
+from scopeguard.config.checks import check_url
 from scopeguard.config.sources import TokenSource, TokenSources
 from scopeguard.scopes import Requirement, check_scope, scopes_in
 
@@ -48,11 +48,11 @@ def make_schemes(
         check_scope(scope, "Protected: scopes")
     if token_url is not None:
         if "://" in token_url:  # else it is relative to the document, as FastAPI allows
-            checked_url(token_url, "token_url")
+            check_url(token_url, "token_url")
         flow = models.OAuthFlowClientCredentials(tokenUrl=token_url, scopes=dict(scopes))
         found[f"{prefix}OAuth2"] = models.OAuth2(flows=models.OAuthFlows(clientCredentials=flow))
     if openid_connect_url is not None:
-        checked_url(openid_connect_url, "openid_connect_url")
+        check_url(openid_connect_url, "openid_connect_url")
         found[f"{prefix}OpenIDConnect"] = models.OpenIdConnect(openIdConnectUrl=openid_connect_url)
     if TokenSource.HEADER in sources.methods:
         found[f"{prefix}Bearer"] = models.HTTPBearer(bearerFormat="JWT")

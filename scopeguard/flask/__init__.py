@@ -40,7 +40,7 @@ from scopeguard.access_token import AccessToken
 from scopeguard.adapter.cors import PREFLIGHT_KEY
 from scopeguard.adapter.declarations import REQUIREMENT, SOURCES, declare_access, mark
 from scopeguard.conditions import Condition
-from scopeguard.config.sources import TokenSource, checked_sources
+from scopeguard.config.sources import TokenSource, check_sources
 from scopeguard.core.decision import Granted
 from scopeguard.errors import ConfigurationError
 from scopeguard.flask.extension import ScopeGuard
@@ -88,7 +88,7 @@ def requires(
     guard.
     """
     requirement = require(*items, acr=acr, max_age=max_age)
-    sources = None if token_sources is None else checked_sources(token_sources, "requires: token_sources")
+    sources = None if token_sources is None else check_sources(token_sources, "requires: token_sources")
 
     def decorate(view: Any) -> Any:
         if isinstance(view, type) and issubclass(view, View):

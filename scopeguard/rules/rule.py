@@ -10,7 +10,7 @@ from typing import Final
 
 from scopeguard.conditions import Condition
 from scopeguard.config.checks import Converted, converted, instance, member, strings, text
-from scopeguard.config.sources import TokenSource, checked_sources
+from scopeguard.config.sources import TokenSource, check_sources
 from scopeguard.errors import ConfigurationError
 from scopeguard.rules.template import Template
 from scopeguard.rules.tree import NEVER, Tree
@@ -119,7 +119,7 @@ class Rule:
             named = () if self.methods is None else self.methods
             object.__setattr__(self, "methods", self._check_methods(named, extensions))
         if self.token_sources is not None:
-            sources = checked_sources(self.token_sources, f"rule {self.path!r}: token_sources")
+            sources = check_sources(self.token_sources, f"rule {self.path!r}: token_sources")
             object.__setattr__(self, "token_sources", sources)
         requirement = access if isinstance(access, Requirement) else None
         object.__setattr__(self, "requirement", requirement)

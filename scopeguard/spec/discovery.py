@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from scopeguard.config.checks import canonical_host, checked_url, host_and_port, is_loopback
+from scopeguard.config.checks import canonical_host, check_url, host_and_port, is_loopback
 from scopeguard.errors import ConfigurationError
 from scopeguard.spec.special_hosts import is_special
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
@@ -107,7 +107,7 @@ def check_endpoint(
     if url is None:
         return None
     try:
-        checked_url(url, name, insecure=insecure)
+        check_url(url, name, insecure=insecure)
     except ConfigurationError as error:
         raise MalformedMetadata(f"in the metadata, {error}") from None
     if host_and_port(url) in insecure:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from scopeguard.access_token import Unverified
-from scopeguard.config.checks import checked_url, media_type
+from scopeguard.config.checks import check_url, media_type
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.status_list import origin_of
 from scopeguard.errors import ConfigurationError, InvalidToken, Reason
@@ -104,7 +104,7 @@ def find_reference(
             Reason.MALFORMED_CLAIM, claim="status", problem=f"uri is not a string of {_MAX_URI} characters at most"
         )
     try:
-        checked_url(uri, "uri", insecure=insecure)
+        check_url(uri, "uri", insecure=insecure)
     except ConfigurationError:
         raise InvalidToken(Reason.MALFORMED_CLAIM, claim="status", problem="uri is not an https URL") from None
     if origin_of(uri) not in origins:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopeguard.config.checks import checked_url, is_loopback, media_type
+from scopeguard.config.checks import check_url, is_loopback, media_type
 from scopeguard.config.issuer import (
     ANY_AUDIENCE_DANGEROUSLY,
     DEFAULT_ALGORITHMS,
@@ -22,7 +22,7 @@ from scopeguard.config.issuer import (
     ScopeForm,
 )
 from scopeguard.config.keys import KeySetPolicy
-from scopeguard.config.sources import StrayQueryToken, TokenSource, TokenSources, checked_sources
+from scopeguard.config.sources import StrayQueryToken, TokenSource, TokenSources, check_sources
 from scopeguard.errors import ConfigurationError
 
 ISS = "https://as.example"
@@ -59,7 +59,7 @@ def refused(message: str) -> Any:
     ],
 )
 def test_an_https_url_or_one_of_this_machine_is_accepted_as_it_is(url):
-    assert checked_url(url, "jwks_uri") == url
+    assert check_url(url, "jwks_uri") == url
 
 
 NO_URLS = [
@@ -108,7 +108,7 @@ NO_URLS = [
 @pytest.mark.parametrize(("url", "message"), NO_URLS, ids=[ascii(url) for url, _ in NO_URLS])
 def test_any_other_url_is_refused(url, message):
     with refused(f"jwks_uri: .*{message}"):
-        checked_url(url, "jwks_uri")
+        check_url(url, "jwks_uri")
     with refused("jwks_uri: "):
         issuer(jwks_uri=url)
     with refused("metadata_url: "):
@@ -120,7 +120,7 @@ def test_any_other_url_is_refused(url, message):
 @pytest.mark.parametrize("url", [7, None, b"https://as.example", ["https://as.example"], {}, True], ids=ascii)
 def test_what_is_no_string_is_no_url(url):
     with refused(f"jwks_uri: must be a URL, a string, not {type(url).__name__}"):
-        checked_url(url, "jwks_uri")
+        check_url(url, "jwks_uri")
 
 
 @pytest.mark.rule("B-50")
@@ -139,7 +139,7 @@ def test_what_is_no_string_is_no_url(url):
 )
 def test_an_error_does_not_repeat_the_credentials_in_a_url(url):
     with refused("must not contain credentials") as caught:
-        checked_url(url, "jwks_uri")
+        check_url(url, "jwks_uri")
     assert "sg-secret" not in str(caught.value)
     assert caught.value.__cause__ is None
 
@@ -592,7 +592,7 @@ def test_other_places_are_refused_with_those_there_are(methods, message):
     with refused(re.escape("token_sources: ") + message):
         TokenSources().only(methods)
     with refused(re.escape("rule '/x': ") + message):
-        checked_sources(methods, "rule '/x'")
+        check_sources(methods, "rule '/x'")
 
 
 @pytest.mark.rule("B-15")
@@ -615,7 +615,7 @@ def test_a_route_may_have_its_own_sources_and_keeps_every_limit():
 def test_no_text_makes_the_check_of_a_url_fail_in_another_way(text):
     for url in (text, "https://" + text, "http://localhost" + text):
         try:
-            accepted = checked_url(url, "here")
+            accepted = check_url(url, "here")
         except ConfigurationError:
             continue
         assert accepted == url

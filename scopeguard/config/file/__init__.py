@@ -23,7 +23,7 @@ from scopeguard.conditions import (
 )
 from scopeguard.config import checks
 from scopeguard.config.audit import AuditMode
-from scopeguard.config.checks import checked_url, insecure_hosts, member
+from scopeguard.config.checks import check_url, insecure_hosts, member
 from scopeguard.config.cors import Preflight
 from scopeguard.config.file.contracts import catalog_of, contracts_of
 from scopeguard.config.file.kinds import Place, UnreadableError, text_of
@@ -93,7 +93,7 @@ def settings_from(
         raise place.error("issuers", "is missing; add [[issuers]] with the url of your authorization server")
     insecure = place.built(INSECURE, lambda: insecure_hosts(values.get(INSECURE, ())))
     if "resource" in values:
-        place.built("resource", lambda: checked_url(values["resource"], "resource", insecure=insecure))
+        place.built("resource", lambda: check_url(values["resource"], "resource", insecure=insecure))
     if "realm" in values:
         place.built("realm", lambda: ChallengeStyle(realm=values["realm"]))
     if "cors_preflight" in values:

@@ -10,7 +10,7 @@ from typing import Any
 from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.config.file.kinds import Place, shown
 from scopeguard.contracts import Contract, google_discovery, openapi
-from scopeguard.contracts.contract import checked_base_path, undeclared_access
+from scopeguard.contracts.contract import check_base_path, undeclared_access
 from scopeguard.contracts.openapi import security_schemes
 
 
@@ -21,7 +21,7 @@ def contracts_of(given: Mapping[str, Any], place: Place) -> tuple[Contract, ...]
         raise place.error("openapi", 'is missing; name a document: openapi = "openapi.json", or google_discovery = ...')
     if "base_path" in given and len(descriptions) + len(discoveries) > 1:
         raise place.error("base_path", "cannot apply to several documents; remove it, or name one document")
-    place.built("base_path", partial(checked_base_path, given.get("base_path")))
+    place.built("base_path", partial(check_base_path, given.get("base_path")))
     place.built("undeclared", partial(undeclared_access, given.get("undeclared")))
     both = {name: given[name] for name in ("base_path", "undeclared") if name in given}
     ignored = _ignored(given.get("ignore_schemes", ()), descriptions, place)

@@ -18,7 +18,7 @@ from scopeguard.config.keys import KeySetPolicy
 from scopeguard.config.machines import MachineSign
 from scopeguard.config.refusal_log import RefusalLog
 from scopeguard.config.revocation import RevocationPolicy
-from scopeguard.config.sources import TokenSources, checked_sources
+from scopeguard.config.sources import TokenSources, check_sources
 from scopeguard.config.status_list import StatusListPolicy
 from scopeguard.config.token_cache import TokenCachePolicy
 from scopeguard.core.signature_backends import load_backends
@@ -131,7 +131,7 @@ def _token_sources(place: Place, key: str, value: Any) -> TokenSources:
 
 def _route_sources(place: Place, key: str, value: Any) -> tuple[str, ...]:
     methods = kinds.strings(place, key, value)
-    place.built(key, lambda: checked_sources(methods, key))
+    place.built(key, lambda: check_sources(methods, key))
     return methods
 
 
