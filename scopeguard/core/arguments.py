@@ -1,4 +1,4 @@
-"""The arguments of a guard: their checks, and the result."""
+"""The arguments of a guard, and their checks."""
 
 from __future__ import annotations
 
@@ -53,8 +53,10 @@ class Settings:
 
 
 def check_arguments(issuers: Sequence[object], **arguments: Any) -> None:
-    """Raise :class:`ConfigurationError` for an argument of :class:`~scopeguard.guard.Guard` of the wrong kind, and for
-    two that exclude each other."""
+    """Check the kinds of the arguments of :class:`~scopeguard.guard.Guard`.
+
+    Raises :class:`ConfigurationError` for an argument of the wrong kind, and for two that exclude each other.
+    """
     if not issuers and arguments["resolver"] is None:
         raise ConfigurationError("Guard needs at least one Issuer: the authorization server whose tokens it accepts")
     if arguments["challenge"] is not None and arguments["realm"] is not None:

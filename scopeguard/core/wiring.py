@@ -1,4 +1,4 @@
-"""Building the run-time state of a guard from its configuration. There is no I/O here."""
+"""Builds the run-time state of a guard from its configuration. Performs no I/O."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ async def _fly_or_wait(
         led = runtime.launch(flight, wake)
         try:
             with anyio.move_on_after(max(0.0, deadline - time.monotonic())):
-                if await _client_goes(landed, client_gone):
+                if await _wait_or_disconnect(landed, client_gone):
                     # A running flight is awaited for a moment: it costs nothing more, and some clients close their half
                     # of the connection after sending the request.
                     if not runtime.is_queued(flight):
@@ -115,7 +115,7 @@ async def _fly_or_wait(
             return
 
 
-async def _client_goes(landed: anyio.Event, client_gone: Callable[[], Awaitable[None]] | None) -> bool:
+async def _wait_or_disconnect(landed: anyio.Event, client_gone: Callable[[], Awaitable[None]] | None) -> bool:
     """Wait for *landed* or until the client has disconnected. Return whether it has disconnected first."""
     if client_gone is None:
         await landed.wait()

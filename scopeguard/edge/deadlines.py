@@ -121,14 +121,14 @@ class Streams(Locked):
 
     def __init__(self) -> None:
         super().__init__()
-        self._open: weakref.WeakSet[Hurried] = weakref.WeakSet()
+        self._open: weakref.WeakSet[DeadlineBackend] = weakref.WeakSet()
 
     def after_fork(self) -> None:
         """Replace the lock and drop the streams, which belong to the parent."""
         super().after_fork()
         self._open = weakref.WeakSet()
 
-    def add(self, stream: Hurried) -> None:
+    def add(self, stream: DeadlineBackend) -> None:
         """Add *stream*, which was opened. Holds only a weak reference to it."""
         with self._lock:
             self._open.add(stream)
@@ -147,7 +147,7 @@ class Streams(Locked):
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
-class Hurried:
+class DeadlineBackend:
     """A network backend of httpcore, or one of its streams, bounded by the deadline of the exchange."""
 
     def __init__(self, inner: Any, deadline: Deadline, lookups: NameLookups, streams: Streams) -> None:
@@ -156,7 +156,7 @@ class Hurried:
         self._lookups = lookups
         self._streams = streams
 
-    def connect_tcp(self, host: str, port: int, timeout: float | None = None, **options: Any) -> Hurried:
+    def connect_tcp(self, host: str, port: int, timeout: float | None = None, **options: Any) -> DeadlineBackend:
         """Connect to the first address of *host* that responds. Each gets an equal share of the remaining time."""
         import httpcore
 
@@ -170,16 +170,16 @@ class Hurried:
         for behind, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
             share = min(_LONGEST_CONNECT, self._deadline.left(timeout) / behind)
             try:
-                return self._within(self._inner.connect_tcp(address, port, timeout=share, **options))
+                return self._wrap(self._inner.connect_tcp(address, port, timeout=share, **options))
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
         raise failure
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> Hurried:
+    ) -> DeadlineBackend:
         """Return the stream after a TLS handshake."""
-        return self._within(self._inner.start_tls(ssl_context, server_hostname, self._deadline.left(timeout)))
+        return self._wrap(self._inner.start_tls(ssl_context, server_hostname, self._deadline.left(timeout)))
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Read at most *max_bytes*."""
@@ -192,8 +192,8 @@ class Hurried:
         for start in range(0, len(buffer), _PIECE):
             self._inner.write(buffer[start : start + _PIECE], self._deadline.left(timeout))
 
-    def _within(self, inner: Any) -> Hurried:
-        stream = Hurried(inner, self._deadline, self._lookups, self._streams)
+    def _wrap(self, inner: Any) -> DeadlineBackend:
+        stream = DeadlineBackend(inner, self._deadline, self._lookups, self._streams)
         self._streams.add(stream)
         return stream
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from scopeguard.config.checks import check_url, flag, path
-from scopeguard.edge.deadlines import Deadline, Hurried, NameLookups, Streams
+from scopeguard.edge.deadlines import Deadline, DeadlineBackend, NameLookups, Streams
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
 from scopeguard.flow.effects import LONGEST_RETRY_PAUSE, Answer, Send
 from scopeguard.state.fork import Locked
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 USER_AGENT: Final = "scopeguard"
 _PROXY_SCHEMES: Final = ("http", "https", "socks5", "socks5h")
-_PASSING: Final = frozenset((502, 503, 504))  # sent by a gateway while a server behind it restarts
+_TRANSIENT: Final = frozenset((502, 503, 504))  # sent by a gateway while a server behind it restarts
 
 
 class HttpxTransport(Locked):
@@ -77,7 +77,7 @@ class HttpxTransport(Locked):
                 if error.reason is not Reason.AUTHORITY_UNREACHABLE or time.monotonic() - begun > request.timeout / 2:
                     raise
             else:
-                if answer.status not in _PASSING or "retry-after" in answer.headers:
+                if answer.status not in _TRANSIENT or "retry-after" in answer.headers:
                     return answer
             # Random, so that requests that failed together do not retry together.
             time.sleep(random.uniform(0.05, LONGEST_RETRY_PAUSE))
@@ -200,7 +200,7 @@ class HttpxTransport(Locked):
         except (httpx.InvalidURL, ValueError, ImportError) as error:
             raise ConfigurationError(f"proxy: cannot be used: {type(error).__name__}") from None
         pool: Any = transport._pool
-        pool._network_backend = Hurried(pool._network_backend, self._deadline, self._lookups, self._streams)
+        pool._network_backend = DeadlineBackend(pool._network_backend, self._deadline, self._lookups, self._streams)
         return httpx.Client(
             transport=transport,
             trust_env=False,

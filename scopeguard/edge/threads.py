@@ -10,7 +10,7 @@ from typing import Final
 from scopeguard.state.fork import Locked
 
 # How long a thread waits for more work before it ends, in seconds.
-_PATIENCE: Final = 5.0
+_IDLE_TIMEOUT: Final = 5.0
 
 
 class Threads(Locked):
@@ -64,7 +64,7 @@ class Threads(Locked):
             self._idle += 1
             waiting = self._work
         try:
-            return waiting.get(timeout=_PATIENCE)
+            return waiting.get(timeout=_IDLE_TIMEOUT)
         except Empty:
             with self._lock:
                 if self._idle:

@@ -5,7 +5,7 @@ it, so that "the refresh failed but usable keys are held" is a visible ``except`
 ``edge/sync.py`` in a thread, ``edge/aio.py`` in a task. Most requests yield no effect. A test sends the answers itself
 and looks at the next effect::
 
-    flow = authenticate(view, issuers=issuers, sources=sources, clock=clock)
+    flow = authenticate(request, sources, context)
     effect = next(flow)                     # SingleFlight(key="keys of https://auth.example.com", ...)
     ...
     StopIteration.value                     # the AccessToken
@@ -16,4 +16,5 @@ signature. The route decides what the token may do.
 
 Start with ``authenticate``. It uses ``credential`` (find the token in the request), ``issuers`` (choose the issuer and
 read its metadata), ``keys`` (fetch keys and verify signatures), ``introspection``, ``status_list`` and ``revocation``.
+``context`` is what all of them share.
 """

@@ -22,7 +22,7 @@ from scopeguard.spec import jwt
 from scopeguard.state.issuers import IssuerRecord
 from scopeguard.state.token_cache import CachedToken, TokenCache
 
-# Looking a member up on its enumeration costs as much as the comparison.
+# Module constants: the look-up of an enumeration's member costs as much as the comparison.
 _HEADER, _INTROSPECTION = TokenSource.HEADER, Validation.INTROSPECTION
 
 
@@ -54,8 +54,8 @@ def authenticate(
 def validate(credential: Credential, context: Context) -> Flow[AccessToken]:
     """Validate *credential* and return its access token.
 
-    A JWT is verified here, now or earlier; an opaque token is described by its authorization server. Revoked tokens are
-    denied.
+    A JWT is verified with the keys of its issuer, or was and is in the token cache. The authorization server is asked
+    about an opaque token. Revoked tokens are denied.
     """
     issuers, clock, token_cache = context.issuers, context.clock, context.token_cache
     hints: Mapping[str, str] = issuers.hints
@@ -92,7 +92,7 @@ def validate(credential: Credential, context: Context) -> Flow[AccessToken]:
 def may_reuse(
     cached: CachedToken, digest: bytes, credential: Credential, context: Context, token_cache: TokenCache
 ) -> Flow[bool]:
-    """Return whether *cached* stands for *credential*, or false if the token has to be verified again.
+    """Return whether *cached* may be used for *credential*; if not, the token has to be verified again.
 
     Checked: the token came in the same header field, its issuer is still trusted in the same way, the key that signed
     it is still published, its status, and revocations. A key set that is due is fetched, as for any other token.

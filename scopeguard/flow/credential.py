@@ -11,11 +11,11 @@ from scopeguard.request import RequestView
 from scopeguard.spec import credentials
 from scopeguard.spec.subprotocol import token_from_subprotocols
 
-# Looking a member up on its enumeration costs as much as the comparison.
+# Module constants: the look-up of an enumeration's member costs as much as the comparison.
 _HEADER, _REFUSE = TokenSource.HEADER, StrayQueryToken.REFUSE
 
 
-# Not frozen: a frozen one takes twice as long to make, and there is one for each token that is judged.
+# Not frozen: a frozen object takes twice as long to construct, and each validated token needs one.
 @dataclass(slots=True, kw_only=True)
 class Credential:
     """A token as the request presented it, and the place where it was found."""
@@ -26,7 +26,7 @@ class Credential:
 
 
 def find_credential(
-    view: RequestView, sources: TokenSources, headers: tuple[str | None, ...] = (None,), *, opaque: bool = False
+    request: RequestView, sources: TokenSources, headers: tuple[str | None, ...] = (None,), *, opaque: bool = False
 ) -> Flow[Credential]:
     """Return the one token of the request.
 
@@ -38,7 +38,7 @@ def find_credential(
     found: list[Credential] = []
     absent: MissingCredentials | None = None  # why the header holds no token, if a reason is known
     for header in headers if sources.in_header else ():
-        values = view.headers.get_all(header or "authorization")
+        values = request.headers.get_all(header or "authorization")
         try:
             if header is None:
                 token = credentials.token_from_authorization(values, sources.max_token_bytes, form)
@@ -50,7 +50,7 @@ def find_credential(
             found.append(Credential(token=token, source=_HEADER, header=header))
     if sources.in_query:
         token = credentials.token_from_parameters(
-            view.query,
+            request.query,
             max_bytes=sources.max_token_bytes,
             max_parameters=sources.max_parameters,
             source="query",
@@ -58,25 +58,25 @@ def find_credential(
         )
         if token is not None:
             found.append(Credential(token=token, source=TokenSource.QUERY))
-    elif sources.stray_query_token is _REFUSE and credentials.has_access_token(view.query):
+    elif sources.stray_query_token is _REFUSE and credentials.has_access_token(request.query):
         raise InvalidRequest(Reason.QUERY_TOKEN_REFUSED)
-    if sources.in_form and credentials.may_carry_form(view.method, view.headers.get_all("content-type")):
+    if sources.in_form and credentials.may_carry_form(request.method, request.headers.get_all("content-type")):
         body = yield from ask(ReadForm(limit=sources.max_form_bytes))
         token = credentials.token_from_form(
             body, max_bytes=sources.max_token_bytes, max_parameters=sources.max_parameters, form=form
         )
         if token is not None:
             found.append(Credential(token=token, source=TokenSource.FORM))
-    if sources.in_forwarded and sources.trusts(view.client):
-        values = view.headers.get_all("x-forwarded-authorization")
+    if sources.in_forwarded and sources.trusts(request.client):
+        values = request.headers.get_all("x-forwarded-authorization")
         try:
             token = credentials.token_from_authorization(values, sources.max_token_bytes, form)
         except MissingCredentials as error:
             token, absent = None, error
         if token is not None:
             found.append(Credential(token=token, source=TokenSource.FORWARDED))
-    if sources.in_subprotocol and view.is_websocket:
-        values = view.headers.get_all("sec-websocket-protocol")
+    if sources.in_subprotocol and request.is_websocket:
+        values = request.headers.get_all("sec-websocket-protocol")
         token = token_from_subprotocols(values, sources.max_token_bytes, form)
         if token is not None:
             found.append(Credential(token=token, source=TokenSource.SUBPROTOCOL))

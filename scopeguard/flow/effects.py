@@ -110,13 +110,13 @@ class ReadFile(Effect[bytes]):
     limit: int = 512 * 1024
 
 
-TURN: Final = 5.0
+QUEUE_TIMEOUT: Final = 5.0
 """Seconds that a caller waits for its flight to start, besides the time that the flight itself may take."""
 
 LONGEST_RETRY_PAUSE: Final = 0.25
 """Upper bound of the random pause before an exchange is repeated, in seconds."""
 
-HOOK_PATIENCE: Final = 15.0
+HOOK_TIMEOUT: Final = 15.0
 """Seconds that a caller waits for a function of the configuration."""
 
 

@@ -12,9 +12,9 @@ from scopeguard.errors import AuthorityUnavailable, Blame, InvalidToken, Reason
 from scopeguard.flow.context import Context
 from scopeguard.flow.credential import Credential
 from scopeguard.flow.effects import (
-    HOOK_PATIENCE,
+    HOOK_TIMEOUT,
     LONGEST_RETRY_PAUSE,
-    TURN,
+    QUEUE_TIMEOUT,
     Answer,
     CallHook,
     Clock,
@@ -113,9 +113,9 @@ def longest_introspection(issuer: Issuer, settings: Introspection) -> float:
     """
     calls = 1 + settings.retries
     exchange = calls * settings.timeout + settings.retries * LONGEST_RETRY_PAUSE
-    seconds = TURN + exchange
+    seconds = QUEUE_TIMEOUT + exchange
     if callable(settings.bearer_token):  # after a refusal, the function and the question are repeated
-        seconds += exchange + 2 * HOOK_PATIENCE
+        seconds += exchange + 2 * HOOK_TIMEOUT
     if settings.endpoint is None:
         seconds += longest_search(issuer)
     if settings.signed:
@@ -350,7 +350,7 @@ def bearer_token(record: IssuerRecord, state: IntrospectionState) -> Flow[str]:
             # At most one renewal in five seconds, whatever strangers send; but they may name many new issuers.
             priority=not record.newcomer,
             account=record.account,
-            deadline=HOOK_PATIENCE,
+            deadline=HOOK_TIMEOUT,
         )
     )
     if held.token is None:

@@ -10,7 +10,18 @@ from scopeguard.config.issuer import Issuer
 from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
 from scopeguard.flow.context import Context
 from scopeguard.flow.credential import Credential
-from scopeguard.flow.effects import HOOK_PATIENCE, TURN, Answer, CallHook, Clock, Flow, Lane, Send, SingleFlight, ask
+from scopeguard.flow.effects import (
+    HOOK_TIMEOUT,
+    QUEUE_TIMEOUT,
+    Answer,
+    CallHook,
+    Clock,
+    Flow,
+    Lane,
+    Send,
+    SingleFlight,
+    ask,
+)
 from scopeguard.flow.responses import check_status
 from scopeguard.spec import jwt
 from scopeguard.spec.discovery import MalformedMetadata, Metadata, NotMetadata, metadata_urls, parse_metadata
@@ -99,7 +110,7 @@ def resolve_issuer(name: str, context: Context) -> Flow[IssuerRecord | None]:
                 lane=Lane.HOOKS,
                 priority=resolved.has_accepted(name),
                 account="resolver",  # strangers choose the names
-                deadline=TURN + HOOK_PATIENCE,
+                deadline=QUEUE_TIMEOUT + HOOK_TIMEOUT,
             )
         )
     outcome = found[0]

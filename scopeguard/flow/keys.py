@@ -8,7 +8,7 @@ from scopeguard.access_token import Unverified
 from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
-from scopeguard.flow.effects import TURN, Clock, Flow, ReadFile, Send, SingleFlight, ask
+from scopeguard.flow.effects import QUEUE_TIMEOUT, Clock, Flow, ReadFile, Send, SingleFlight, ask
 from scopeguard.flow.issuers import discover, has_keys, longest_search
 from scopeguard.flow.responses import check_status, json_body
 from scopeguard.spec import credentials, jwt
@@ -117,7 +117,7 @@ def unnamed_signer(
     ring, algorithm = record.ring, token.header["alg"]
     while True:
         beyond = ring.look_beyond(algorithm, token.fingerprint, clock.monotonic())
-        # After the look-up, whose statement about the cached set then applies to these keys.
+        # Read after the look-up, so that its statement about the cached set applies to these keys.
         newer = _untried(token, tried, record, clock)
         key = _signer(token, newer, record)
         if key is not None:
@@ -232,12 +232,12 @@ def refresh_keys(
         except BaseException:  # the thread of the flight is being ended
             ring.abandon(number)
             raise
-        told = () if ring.key_set is None else ring.key_set.ignored
+        reported = () if ring.key_set is None else ring.key_set.ignored
         ring.absorb(keys, clock.monotonic(), number=number, lifetime=seconds)
         return tuple(
             f"a key of {record.issuer.url} is not used (kid={ignored.kid!r}): {ignored.reason}"
             for ignored in keys.ignored
-            if ignored.alarming and ignored not in told
+            if ignored.alarming and ignored not in reported
         )
 
     ring, which = record.ring, record.jwks_uri if record.others else None
@@ -292,7 +292,7 @@ def key_by_id(kid: object, record: IssuerRecord, keys: KeysById, clock: Clock) -
                 wait=wanted == name and sought.key is None,
                 priority=sought.key is not None and not record.newcomer,
                 account=record.account,
-                deadline=TURN + record.issuer.key_set.timeout,
+                deadline=QUEUE_TIMEOUT + record.issuer.key_set.timeout,
             )
         )
         sought = keys.lookup(name, clock.monotonic())
@@ -334,7 +334,7 @@ def fetch_key(kid: str, url: str, record: IssuerRecord, clock: Clock) -> Flow[Ve
 def longest_fetch(issuer: Issuer) -> float:
     """Return the seconds that a caller waits for a key set at most: for its turn, the metadata and the set."""
     located = issuer.jwks_file is not None or issuer.jwks_uri is not None
-    return TURN + issuer.key_set.timeout + (0.0 if located else longest_search(issuer))
+    return QUEUE_TIMEOUT + issuer.key_set.timeout + (0.0 if located else longest_search(issuer))
 
 
 def fetch_keys(record: IssuerRecord, clock: Clock) -> Flow[tuple[KeySet, float | None]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from scopeguard.access_token import AccessToken
 from scopeguard.config.status_list import StatusListPolicy
 from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
-from scopeguard.flow.effects import TURN, Clock, Flow, Lane, Send, SingleFlight, ask
+from scopeguard.flow.effects import QUEUE_TIMEOUT, Clock, Flow, Lane, Send, SingleFlight, ask
 from scopeguard.flow.keys import longest_fetch, verify_signature
 from scopeguard.flow.responses import check_status
 from scopeguard.spec import status_list
@@ -63,7 +63,7 @@ def get_status_list(
             flow=fly,
             lane=Lane.STATUS_LISTS,
             account=record.account,
-            deadline=TURN + policy.timeout + longest_fetch(record.issuer),
+            deadline=QUEUE_TIMEOUT + policy.timeout + longest_fetch(record.issuer),
         )
         try:
             yield from ask(flight)

@@ -742,7 +742,7 @@ def test_concurrent_warm_ups_both_raise_the_failure(authority: FakeAuthority):
 
 
 def test_closed_guard_can_be_used_again(decide: Decide, authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("scopeguard.edge.threads._PATIENCE", 600.0)
+    monkeypatch.setattr("scopeguard.edge.threads._IDLE_TIMEOUT", 600.0)
     others = set(threading.enumerate())  # Threads of guards that other tests left open.
     guard = guard_of(authority)
     for _ in range(3):

@@ -16,7 +16,7 @@ import pytest
 from forked import Child
 from loopback import Connection, Loopback, answering, response
 from scopeguard.edge import deadlines
-from scopeguard.edge.deadlines import MOST_LOOKUPS, Deadline, Hurried, NameLookups, Streams
+from scopeguard.edge.deadlines import MOST_LOOKUPS, Deadline, DeadlineBackend, NameLookups, Streams
 from scopeguard.edge.http import HttpxTransport
 from scopeguard.errors import AuthorityUnavailable, Reason
 from scopeguard.flow.effects import Send
@@ -182,10 +182,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     return clock
 
 
-def hurried(network: Network, seconds: float) -> Hurried:
+def hurried(network: Network, seconds: float) -> DeadlineBackend:
     deadline = Deadline()
     deadline.at = network.clock.monotonic() + seconds
-    return Hurried(network, deadline, NameLookups(), Streams())
+    return DeadlineBackend(network, deadline, NameLookups(), Streams())
 
 
 def test_all_addresses_are_tried_within_the_limit(clock: FakeClock, names: Names):

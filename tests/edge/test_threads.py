@@ -66,7 +66,7 @@ def test_work_does_not_wait_for_a_busy_thread():
 
 def test_busy_thread_ends_after_its_work_if_all_are_told_to_end(monkeypatch: pytest.MonkeyPatch):
     """The result of its last work may be available before the thread is idle."""
-    monkeypatch.setattr(module, "_PATIENCE", 600.0)
+    monkeypatch.setattr(module, "_IDLE_TIMEOUT", 600.0)
     threads = Threads()
     workers: list[threading.Thread] = []
     done = threading.Event()
@@ -85,7 +85,7 @@ def test_busy_thread_ends_after_its_work_if_all_are_told_to_end(monkeypatch: pyt
 
 
 def test_thread_without_work_ends(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "_PATIENCE", 0.0)
+    monkeypatch.setattr(module, "_IDLE_TIMEOUT", 0.0)
     threads = Threads()
     thread = run(threads)
     thread.join(PATIENCE)
@@ -95,7 +95,7 @@ def test_thread_without_work_ends(monkeypatch: pytest.MonkeyPatch):
 
 def test_thread_that_gets_work_at_the_last_moment_does_it(monkeypatch: pytest.MonkeyPatch):
     """The work arrives between the end of its waiting time and the end of the thread."""
-    monkeypatch.setattr(module, "_PATIENCE", 0.0)
+    monkeypatch.setattr(module, "_IDLE_TIMEOUT", 0.0)
     threads = Threads()
     done = threading.Event()
     threads._lock.acquire()

@@ -9,7 +9,7 @@ import pytest
 
 from scopeguard import Introspection, Issuer
 from scopeguard.config.keys import KeySetPolicy
-from scopeguard.flow.effects import HOOK_PATIENCE, LONGEST_RETRY_PAUSE, TURN
+from scopeguard.flow.effects import HOOK_TIMEOUT, LONGEST_RETRY_PAUSE, QUEUE_TIMEOUT
 from scopeguard.flow.introspection import longest_introspection
 from scopeguard.flow.keys import longest_fetch
 
@@ -20,10 +20,10 @@ ISSUER = Issuer("https://as.test", audience="x", key_set=KEY_SET)
 @pytest.mark.parametrize(
     ("options", "seconds"),
     [
-        ({"jwks_uri": "https://as.test/jwks"}, TURN + 7),
-        ({"jwks_file": "keys.json"}, TURN + 7),
-        ({"metadata_url": "https://as.test/metadata"}, TURN + 2 * 7),
-        ({}, TURN + 3 * 7),  # Two well-known URLs.
+        ({"jwks_uri": "https://as.test/jwks"}, QUEUE_TIMEOUT + 7),
+        ({"jwks_file": "keys.json"}, QUEUE_TIMEOUT + 7),
+        ({"metadata_url": "https://as.test/metadata"}, QUEUE_TIMEOUT + 2 * 7),
+        ({}, QUEUE_TIMEOUT + 3 * 7),  # Two well-known URLs.
     ],
 )
 def test_key_set_fetch_may_take_the_sum_of_its_exchanges(options: Any, seconds: float):
@@ -37,12 +37,12 @@ SECRET = {"client_secret": "sg-secret-of-the-api"}
 @pytest.mark.parametrize(
     ("options", "seconds"),
     [
-        (SECRET, TURN + 30),
-        (SECRET | {"retries": 2}, TURN + 3 * 30 + 2 * LONGEST_RETRY_PAUSE),
-        (SECRET | {"endpoint": None}, TURN + 30 + 2 * 7),
-        (SECRET | {"signed": True}, TURN + 30 + TURN + 3 * 7),
-        ({"auth": "bearer", "bearer_token": lambda: "t"}, TURN + 2 * 30 + 2 * HOOK_PATIENCE),
-        ({"auth": "bearer", "bearer_token": "t"}, TURN + 30),
+        (SECRET, QUEUE_TIMEOUT + 30),
+        (SECRET | {"retries": 2}, QUEUE_TIMEOUT + 3 * 30 + 2 * LONGEST_RETRY_PAUSE),
+        (SECRET | {"endpoint": None}, QUEUE_TIMEOUT + 30 + 2 * 7),
+        (SECRET | {"signed": True}, QUEUE_TIMEOUT + 30 + QUEUE_TIMEOUT + 3 * 7),
+        ({"auth": "bearer", "bearer_token": lambda: "t"}, QUEUE_TIMEOUT + 2 * 30 + 2 * HOOK_TIMEOUT),
+        ({"auth": "bearer", "bearer_token": "t"}, QUEUE_TIMEOUT + 30),
     ],
 )
 def test_introspection_may_take_the_sum_of_its_exchanges(options: Any, seconds: float):
