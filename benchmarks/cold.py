@@ -1,11 +1,11 @@
-"""What it costs to judge a token that nobody has seen, beside the check of its signature alone.
+"""Measures the verification of a token that is not cached, compared with the check of its signature alone.
 
     python -m benchmarks.cold [--rounds N] [--algorithm RS256]
 
-The measure is one ``verify`` of ``cryptography`` with all that it takes ready, the signature of ES256 in DER too. The
-part of scopeguard is its whole judgement: the flow as an edge drives it, from the token to an access token, with the
-memory for verified tokens off and on (every token is new to it), and with the signature backends of the extra ``fast``.
-Libraries do what they offer: signature, issuer, audience and expiry, with the key in hand. Scopes are not asked for.
+The base is one ``verify`` of ``cryptography`` with prepared arguments, including the DER form of an ES256 signature.
+scopeguard's part is the whole decision, from the token to an access token, as an edge drives the flow. It is measured
+with the token cache off and on (each token is new to it), and with the signature backends of the extra ``fast``. Other
+libraries check what they offer: signature, issuer, audience and expiry, with the key at hand. Scopes are not checked.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def scopeguard_judges(material: Material, **settings: Any) -> Decode:
 
 
 def least(material: Material) -> Decode:
-    """What cannot be done without: base64 of claims and signature, the standard library's JSON, one verify."""
+    """Do the minimum: base64 of claims and signature, the standard library's JSON, and one verify."""
     verify = contestants.verifier(material)
 
     def decode(token: str) -> object:
@@ -121,7 +121,9 @@ LIBRARIES: tuple[tuple[str, str, Callable[[Material], Decode], tuple[str, ...]],
 
 
 def decoders(material: Material) -> tuple[dict[str, Decode], dict[str, str]]:
-    """scopeguard, and the libraries that are installed and know the algorithm; and why others are not here."""
+    """Return scopeguard and the installed libraries that support the algorithm, and the reasons why others are
+    missing.
+    """
     found = {
         "scopeguard": scopeguard_judges(material, token_cache="off"),
         OURS: scopeguard_judges(material, **COLD),
@@ -142,7 +144,7 @@ def decoders(material: Material) -> tuple[dict[str, Decode], dict[str, str]]:
 
 
 def examine(name: str, decode: Decode, material: Material) -> None:
-    """End this run if *decode* does not tell good tokens from bad ones. Scopes are not its business."""
+    """End this run if *decode* accepts a bad token or refuses a good one. Scopes are not tested."""
     decode(material.token())
     for what, token in material.bad_tokens().items():
         if what == "without the scope":
@@ -158,7 +160,7 @@ def examine(name: str, decode: Decode, material: Material) -> None:
 
 
 def in_order(decode: Decode, tokens: Iterable[str]) -> Turn:
-    """*decode* of one token after the other."""
+    """Return a turn that decodes one token after the other."""
     following = itertools.cycle(tokens)
 
     def turn(times: int) -> float:
@@ -171,7 +173,7 @@ def in_order(decode: Decode, tokens: Iterable[str]) -> Turn:
 
 
 def raw(material: Material, tokens: Iterable[str]) -> Turn:
-    """The check of the signature, and nothing else."""
+    """Return a turn that checks signatures only."""
     key: Any = material.public_key
     extra: tuple[Any, ...] = ()
     if material.algorithm == "RS256":
@@ -199,7 +201,7 @@ def raw(material: Material, tokens: Iterable[str]) -> Turn:
 
 
 def compared(algorithm: str, *, rounds: int) -> tuple[dict[str, Measured], dict[str, str]]:
-    """All of them in turns, after an examination; and who is absent."""
+    """Test and then measure all decoders in turns. Return the results and the missing libraries."""
     material = Material(algorithm)
     judges, absent = decoders(material)
     for name, decode in judges.items():
@@ -211,7 +213,7 @@ def compared(algorithm: str, *, rounds: int) -> tuple[dict[str, Measured], dict[
 
 
 def described(found: dict[str, Measured]) -> dict[str, dict[str, float]]:
-    """Everything against the check of the signature; times in seconds."""
+    """Return all results compared with the check of the signature. Times are in seconds."""
     rows = {}
     for name, mine in found.items():
         ratio, smallest = mine.ratio(found[RAW]), mine.smallest
@@ -228,7 +230,7 @@ def described(found: dict[str, Measured]) -> dict[str, dict[str, float]]:
 
 
 def figures(algorithm: str, rows: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
-    """The line of the issue's table for *algorithm*: with the memory on, as it is unless somebody switches it off."""
+    """Yield the figure for *algorithm*, with the token cache on, which is the default."""
     best, best_name = min(((row["ratio"], name) for name, row in rows.items() if row["peer"]), default=(None, ""))
     ours, fast = rows[OURS]["ratio"], rows[FAST]["ratio"]
     title = f"cold judgement of a 980-byte token ÷ one verify of cryptography, {algorithm}"
@@ -240,7 +242,7 @@ def figures(algorithm: str, rows: dict[str, dict[str, float]]) -> list[dict[str,
 
 
 def measured(*, quick: bool) -> dict[str, Any]:
-    """All algorithms."""
+    """Measure all algorithms."""
     results: dict[str, Any] = {"figures": [], "absent": {}}
     for algorithm in ALGORITHMS:
         found, absent = compared(algorithm, rounds=8 if quick else 100)

@@ -1,4 +1,4 @@
-"""Who takes part: each framework bare and with scopeguard in front, and the peers that are installed."""
+"""The contestants: each framework bare and with scopeguard, and the installed peers."""
 
 from __future__ import annotations
 
@@ -40,9 +40,10 @@ COLD_TOKENS = 4000
 
 @dataclass(frozen=True)
 class Contestant:
-    """*app* makes an ASGI or WSGI app that answers GET /rows with 200 to a token that has the scope, else with 4xx.
+    """An app that answers GET /rows with 200 for a token with the scope, and with 4xx for other requests.
 
-    *base*: the name of the one it is compared with. *guards*: whether it refuses at all. *claims*: of its tokens.
+    *app* makes the ASGI or WSGI app. *base* is the name of the contestant that it is compared with. *guards* says
+    whether it refuses requests at all. *claims* are further claims of its tokens.
     """
 
     name: str
@@ -98,7 +99,9 @@ def wrapped_starlette(material: Material, **settings: Any) -> Any:
 
 
 def verifier(material: Material) -> Callable[[bytes, bytes], None]:
-    """``cryptography`` alone: given a signature in the form JWS wants and what it signs, raises if it is not right."""
+    """Return a function that verifies a signature in the form of JWS with ``cryptography``, and raises if it is
+    wrong.
+    """
     key: Any = material.public_key
     if material.algorithm == "ES256":
         kind = ec.ECDSA(hashes.SHA256())
@@ -116,11 +119,11 @@ def verifier(material: Material) -> Callable[[bytes, bytes], None]:
 
 
 async def nothing(connection: HTTPConnection, security_scopes: SecurityScopes) -> None:
-    """A dependency that is asked for the same things as ours."""
+    """A dependency with the parameters of scopeguard's, which does nothing."""
 
 
 def signature_alone(material: Material) -> Any:
-    """Starlette behind the least that has to be done for a token nobody has seen: its signature, and nothing else."""
+    """Starlette with the minimum for a new token: the check of its signature."""
     verify, app = verifier(material), bare_starlette(material)
 
     async def checked(scope: Message, receive: Any, send: Any) -> None:
@@ -133,8 +136,9 @@ def signature_alone(material: Material) -> Any:
 
 
 class DigestAlone:
-    """*app* behind the least that has to be done for a token that is recognised: its field is found and hashed, and
-    what is known by the digest is shown to the app. Everybody is known; nothing is judged."""
+    """*app* with the minimum for a known token: find the header, hash the token, and pass the result of a look-up to
+    the app. It knows all tokens and checks nothing.
+    """
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -183,7 +187,7 @@ def recognising_fastapi(material: Material) -> Any:
 
 
 def empty_fastapi(material: Material) -> Any:
-    """With a dependency that does nothing: that is the framework's own price."""
+    """FastAPI with a dependency that does nothing, which shows the framework's own cost."""
     del material
     app = FastAPI()
 
@@ -263,7 +267,7 @@ OURS = [
 
 
 def everybody(algorithm: str) -> tuple[list[Contestant], dict[str, str]]:
-    """Ours and the peers that can take part; and why the others cannot."""
+    """Return all contestants that can take part, and the reasons why others cannot."""
     taking_part, absent = list(OURS), {}
     for peer in peers.found():
         missing = peers.missing(peer)
@@ -279,7 +283,7 @@ def everybody(algorithm: str) -> tuple[list[Contestant], dict[str, str]]:
 
 
 def chosen(names: Sequence[str], algorithm: str) -> tuple[list[Contestant], dict[str, str]]:
-    """Those with one of *names* in their name, and what they are compared with; all of them without any."""
+    """Return the contestants with one of *names* in their name, and their bases. Without *names*, return all."""
     all_of_them, absent = everybody(algorithm)
     wanted = [each for each in all_of_them if not names or any(name in each.name for name in names)]
     bases = {each.base for each in wanted}

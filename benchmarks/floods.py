@@ -1,16 +1,18 @@
-"""Floods: what one stranger can cost you with tokens that are made up, and how good traffic fares beside them.
+"""Measures the cost of floods of made-up tokens, and the latency of good requests during a flood.
 
     python -m benchmarks.floods [--quick] [--edge threads|asyncio]
 
-Junk is sent 300 tokens at once, and 300 one after the other, to a guard on each edge. Counted are the exchanges with
-authorization servers (and look-ups of the resolver) that it caused; of tokens in turn also the processor time for one,
-and the memory that is still held for one. Then good traffic runs for a few seconds beside a flood of opaque tokens at
-one issuer, whose authorization server is well and takes 200 ms for an answer. "Known" is a token that was accepted
-before and has to be asked about again, "new" one that comes for the first time. At the end the guard is closed with a
-full queue and an authorization server that takes 2 s for an answer.
+Each edge of a guard gets 300 junk tokens at once, and 300 one after the other. The results are the exchanges with
+authorization servers and the look-ups of the resolver that they cause. For tokens one after the other, there are also
+the processor time and the retained memory of each.
 
-Everything happens in this process, with a transport that sleeps in place of a network. The log is switched off. Only
-the public face of scopeguard is used, so that the command measures older versions, too.
+Then good requests run for a few seconds beside a flood of opaque tokens at one issuer, whose authorization server
+answers after 200 ms. "Known" is a token that was accepted before and must be introspected again. "New" is a token that
+is used for the first time. At the end, the guard is closed with a full queue and an authorization server that answers
+after 2 s.
+
+Everything runs in this process, with a transport that sleeps instead of using a network, and without logging. Only the
+public API of scopeguard is used, so older versions can be measured too.
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ class SystemClock:
 
 
 class World:
-    """Authorization servers without a network, the tokens they issued, and what they were asked."""
+    """Authorization servers without a network. It issues tokens and counts requests."""
 
     def __init__(self, *, seconds: float = 0.0) -> None:
         self.seconds = seconds
@@ -122,7 +124,7 @@ class World:
         )
 
     def junk(self, kind: str, count: int) -> list[str]:
-        """So many tokens of *kind*, none like another."""
+        """Return *count* different tokens of *kind*."""
         known = self.good.authority.keys.signing().kid
 
         def one() -> str:
@@ -154,7 +156,7 @@ def status(decision: Any) -> int:
 
 
 def send_all(guard: Guard, edge: str, tokens: Sequence[str]) -> Counter[int]:
-    """All of them at once: how many of each status."""
+    """Send all tokens at once. Return the number of responses by status."""
     if edge == "threads":
         with ThreadPoolExecutor(len(tokens)) as pool:
             return Counter(status(decision) for decision in pool.map(guard.check, map(view, tokens)))
@@ -176,7 +178,7 @@ def send_in_turn(guard: Guard, edge: str, tokens: Sequence[str]) -> Counter[int]
 
 
 def cost_of_junk(edge: str, kind: str, *, count: int) -> dict[str, Any]:
-    """What *count* tokens of *kind* cause."""
+    """Return the cost of *count* junk tokens of *kind*."""
     found: dict[str, Any] = {"edge": edge, "kind": kind}
     world = World(seconds=SLOW)
     with world.guard() as guard:
@@ -203,8 +205,9 @@ def cost_of_junk(edge: str, kind: str, *, count: int) -> dict[str, Any]:
 
 
 class Flood:
-    """So many opaque junk tokens a second, as long as the block lasts. A thread stands for each client of the blocking
-    edge; an event loop of its own for those of the other, as their server has."""
+    """Sends a number of opaque junk tokens per second for the length of a block. For the blocking edge, each client
+    is a thread. For the async edge, the clients share an event loop of their own, as a server has it.
+    """
 
     def __init__(self, guard: Guard, edge: str, *, per_second: int) -> None:
         self._guard = guard
@@ -224,7 +227,7 @@ class Flood:
 
 
 def beside(edge: str, *, seconds: float) -> dict[str, Any]:
-    """Milliseconds that good requests take beside a flood, and how many of them were not granted."""
+    """Return the milliseconds that good requests take during a flood, and the number of those that were not granted."""
     run = _beside_threads if edge == "threads" else _beside_tasks
     return run(seconds)
 
@@ -331,7 +334,9 @@ def _beside_tasks(seconds: float) -> dict[str, Any]:
 
 
 def closing(*, count: int) -> float:
-    """Seconds that closing takes while *count* questions wait for an authorization server that takes 2 s for each."""
+    """Return the seconds that closing takes while *count* requests wait for an authorization server that answers
+    after 2 s.
+    """
     world = World(seconds=HANG)
     with world.guard() as guard:
 

@@ -1,11 +1,10 @@
-"""What it costs to import scopeguard, beyond the libraries that nobody who checks tokens does without.
+"""Measures the import of scopeguard, without the libraries that every token check needs.
 
     python -m benchmarks.imports [--quick]
 
-Each import happens in a fresh interpreter, which takes the time itself; ``cryptography`` and PyJWT, with the parts that
-scopeguard uses of them, are imported before the clock starts, or alone for comparison. Bytecode is compiled by then.
-Times are of the processor: an import waits for nobody, and a busy machine slows the clock on the wall. The ten heaviest
-modules are those of one run of ``-X importtime``, by themselves, without what they import.
+Each import runs in a new interpreter, which measures its own processor time. ``cryptography`` and PyJWT, with the parts
+that scopeguard uses, are imported before the measurement, or are measured alone for comparison. Bytecode is compiled
+already. The ten heaviest modules are those of one run of ``-X importtime``, without what they import.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ CONTESTANTS = {
 
 
 def timed(before: str, imported: str, clock: str) -> float:
-    """Seconds that *imported* takes in a new interpreter that has done *before*."""
+    """Return the seconds that *imported* takes in a new interpreter after *before*."""
     script = f"import time\n{before}\nb = time.{clock}()\n{imported}\nprint(time.{clock}() - b)"
     return float(_python("-c", script).stdout)
 
@@ -54,7 +53,7 @@ def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def heaviest(count: int = 10) -> list[tuple[str, float]]:
-    """Milliseconds by module, of those that are imported beyond the libraries."""
+    """Return the milliseconds of each module that is imported beyond the libraries."""
     lines = _python("-X", "importtime", "-c", f"{LIBRARIES}\nimport sys; sys.stderr.write('-----\\n')\n{OURS}").stderr
     found = re.findall(r"^import time: +(\d+) \| +\d+ \| +(\S+)$", lines.partition("-----")[2], re.MULTILINE)
     return sorted(((name, int(taken) / 1000) for taken, name in found), key=lambda row: -row[1])[:count]

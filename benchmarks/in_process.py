@@ -1,10 +1,10 @@
-"""What a request costs inside the process: each framework bare, with scopeguard in front, and with its peers.
+"""Measures a request inside the process: each framework bare, with scopeguard, and with its peers.
 
     python -m benchmarks.in_process [--rounds N] [--algorithm RS256] [--cold] [NAME ...]
 
-*Warm*: one token, sent again and again, as clients of client credentials do. *Cold*: no token that anybody remembers.
-Peers (``benchmarks/peers``) take part that are installed and know the algorithm; before anything is timed, everybody
-but the bare ones has to refuse bad tokens.
+*Warm*: one token is sent again and again, as clients with client credentials do. *Cold*: no token is cached. The
+installed peers (``benchmarks/peers``) that support the algorithm take part. Before the measurement, all contestants
+except the bare ones must refuse bad tokens.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmarks.measuring import Measured, Ratio, Turn, figure, in_turns, machin
 
 
 class Driver:
-    """Sends requests to an app one after the other, in one task or one thread, and keeps the statuses."""
+    """Sends requests to an app one after the other, in one task or one thread, and records the statuses."""
 
     def __init__(self, contestant: Contestant, app: Any, loop: asyncio.AbstractEventLoop) -> None:
         self.name = contestant.name
@@ -33,12 +33,12 @@ class Driver:
         self._statuses: list[int] = []
 
     def statuses(self, tokens: Iterable[str]) -> list[int]:
-        """What the app answers to each of *tokens*."""
+        """Return the status of the response for each of *tokens*."""
         self.run(list(tokens))
         return list(self._statuses)
 
     def turn(self, tokens: Iterable[str]) -> Turn:
-        """Good tokens, in their order."""
+        """Return a turn that sends good tokens in order."""
         following = iter(tokens)
 
         def turn(times: int) -> float:
@@ -90,7 +90,7 @@ class Driver:
 
 
 def examine(contestant: Contestant, driver: Driver, material: Material) -> None:
-    """End this run if *contestant* does not tell good tokens from bad ones."""
+    """End this run if *contestant* accepts a bad token or refuses a good one."""
     if driver.statuses([material.token(claims=contestant.claims)]) != [200]:
         raise SystemExit(f"{contestant.name}: a good token was refused")
     if not contestant.guards:
@@ -103,7 +103,7 @@ def examine(contestant: Contestant, driver: Driver, material: Material) -> None:
 
 
 def least(token: str) -> Turn:
-    """What recognising a token cannot do without: one digest, and one look-up."""
+    """Return a turn with the minimum for a known token: one digest and one look-up."""
     octets = token.encode()
     known = {sha256(octets).digest(): token}
 
@@ -123,7 +123,7 @@ ALONE = "the same where the token is found, hashed and shown, and nothing judged
 
 
 def compared(taking_part: list[Contestant], material: Material, *, cold: bool, rounds: int) -> dict[str, Measured]:
-    """All of them in turns, after an examination."""
+    """Test and then measure all contestants in turns."""
     loop = asyncio.new_event_loop()
     pools: dict[Claims | None, list[str]] = {}
     turns: dict[str, Turn] = {}
@@ -142,7 +142,7 @@ def compared(taking_part: list[Contestant], material: Material, *, cold: bool, r
 
 
 def described(taking_part: list[Contestant], found: Mapping[str, Measured]) -> dict[str, dict[str, Any]]:
-    """Every contestant against its base; times in seconds."""
+    """Return each contestant compared with its base. Times are in seconds."""
     rows = {}
     for contestant in taking_part:
         mine, base = found[contestant.name], found[contestant.base]
@@ -169,7 +169,7 @@ WANTED = (
 
 
 def figures(rows: Mapping[str, Mapping[str, Any]], found: Mapping[str, Measured]) -> list[dict[str, Any]]:
-    """The lines of the issue's table that are about warm requests in process."""
+    """Yield the figures for warm requests in process."""
     lines = []
     if "raw ASGI + scopeguard" in found:
         title = "warm request, raw ASGI: added time ÷ one sha256 of the token and a look-up"
@@ -188,13 +188,13 @@ def figures(rows: Mapping[str, Mapping[str, Any]], found: Mapping[str, Measured]
 
 
 def added(found: Mapping[str, Measured], name: str) -> float:
-    """What *name* takes beyond raw ASGI, as a multiple of one digest and one look-up."""
+    """Return what *name* takes beyond raw ASGI, as a multiple of one digest and one look-up."""
     guarded, bare, least = (found[each].seconds for each in (name, "raw ASGI", LEAST))
     return Ratio.of([(mine - its) / one for mine, its, one in zip(guarded, bare, least, strict=True)]).median
 
 
 def measured(*, quick: bool) -> dict[str, Any]:
-    """Warm requests with RS256, and cold ones; with all that is installed."""
+    """Measure warm requests with RS256 and cold ones, with all that is installed."""
     rounds = 8 if quick else 100
     taking_part, absent = everybody("RS256")
     found = compared(taking_part, Material("RS256"), cold=False, rounds=rounds)

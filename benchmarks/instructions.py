@@ -1,19 +1,17 @@
-"""How many instructions of the processor the two hot paths take, held against the last time somebody looked.
+"""Counts the processor instructions of the two hot paths, and compares them with the recorded counts.
 
-    python -m benchmarks.instructions            # count, and fail where a path takes 5 % more than it did
-    python -m benchmarks.instructions --keep     # count, and let that be the measure from now on
-    python -m benchmarks.instructions --runs 3   # count so often, to see how far the counts repeat
+    python -m benchmarks.instructions            # count; fail if a path takes over 5 % more than recorded
+    python -m benchmarks.instructions --keep     # count, and record the counts
+    python -m benchmarks.instructions --runs 3   # count three times, to see how far the counts differ
 
-Times move by a third on a busy machine; instructions, as callgrind counts them, repeat within a fraction of a per cent.
-Counted are a *warm* request, through the ASGI middleware with a token that is remembered, and a *cold* judgement of a
-new RS256 token, without the arithmetic of the signature: how many instructions OpenSSL takes for that depends on what
-the processor can do, and none of them are ours. For the same reason OpenSSL and the C library are told to use nothing
-but the plain instructions every x86-64 processor has. One process counts both paths, N requests and then 2N; the
-difference of the two, by N, is a request, without what begins and ends a series.
+Times vary by a third on a busy machine. Instructions, as callgrind counts them, vary by a fraction of a per cent. The
+paths are a *warm* request through the ASGI middleware, with a cached token, and a *cold* decision about a new RS256
+token. The arithmetic of the signature is not counted: the instructions that OpenSSL takes depend on the processor. For
+the same reason, OpenSSL and the C library use only instructions that every x86-64 processor has. One process runs both
+paths, with N requests and with 2N. The difference, divided by N, is the cost of one request without start and end.
 
-The measure, ``instructions.json``, holds for one build of Python, because compilers differ by more than what is looked
-for. With another one nothing is compared, and that is said. Without valgrind nothing is counted; that is said as well,
-and is a failure in CI.
+A record in ``instructions.json`` is valid for one build of Python, because compilers differ by more than 5 %. For
+another build, or without valgrind, nothing is compared, and a line says so. Missing valgrind is a failure in CI.
 """
 
 from __future__ import annotations
@@ -49,12 +47,12 @@ MARK = "getpgrp"
 
 
 def place() -> str:
-    """What a measure holds for: this build of Python, on this kind of machine."""
+    """Return the build of Python and the kind of machine for which a record is valid."""
     return f"{platform.python_implementation()} {' '.join(sys.version.split())}, {platform.machine()}"
 
 
 def valgrind() -> str:
-    """The version of valgrind, empty if there is none."""
+    """Return the version of valgrind, empty if it is not installed."""
     found = shutil.which("valgrind")
     if found is None:
         return ""
@@ -63,12 +61,12 @@ def valgrind() -> str:
 
 
 def tools() -> str:
-    """What else the counts depend on."""
+    """Return the versions of other software on which the counts depend."""
     return ", ".join([valgrind(), *(f"{name} {version(name)}" for name in ("PyJWT", "cryptography"))])
 
 
 def counted(times: int = TIMES) -> dict[str, float]:
-    """Instructions for one request of each path."""
+    """Return the instructions of one request of each path."""
     with tempfile.TemporaryDirectory() as folder:
         material = Path(folder, "material.json")
         material.write_text(json.dumps(_material(3 * times)), "utf-8")
@@ -86,7 +84,7 @@ def counted(times: int = TIMES) -> dict[str, float]:
 
 
 def _environment() -> dict[str, str]:
-    """The same for everybody, and nothing that depends on the processor."""
+    """Return an environment that does not depend on the processor."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     return kept | {
         "PYTHONHASHSEED": "0",
@@ -107,7 +105,7 @@ def _total(path: Path) -> int:
 
 
 def _material(count: int) -> dict[str, Any]:
-    """Made here, so that it need not be made where everything takes fifty times as long."""
+    """Return prepared keys and tokens, because preparing them under callgrind would take fifty times as long."""
     from benchmarks.material import Material
 
     material = Material("RS256")
@@ -120,7 +118,7 @@ def _material(count: int) -> dict[str, Any]:
 
 
 class Still:
-    """A clock on which no time passes."""
+    """A clock that stands still."""
 
     def __init__(self, now: float) -> None:
         self._now = now
@@ -133,7 +131,7 @@ class Still:
 
 
 def run(material: dict[str, Any], times: int) -> None:
-    """For callgrind: both series of both paths, a mark before and after each."""
+    """Run both series of both paths under callgrind, with a mark before and after each."""
     from scopeguard import Guard, Issuer
     from scopeguard.spec.jwks import VerificationKey
 
@@ -190,7 +188,7 @@ def _scope(token: str) -> Message:
 
 
 def _served(guard: Any) -> Callable[[list[Message]], None]:
-    """Requests through the middleware, without an event loop: nothing in them waits."""
+    """Send requests through the middleware without an event loop, because nothing in them waits."""
     from scopeguard import Rule, Rules, all_of
     from scopeguard.asgi import GuardMiddleware
 
@@ -226,7 +224,7 @@ def _served(guard: Any) -> Callable[[list[Message]], None]:
 
 
 def compared(found: dict[str, float], measure: dict[str, Any]) -> list[str]:
-    """What is wrong with *found*: paths that take more than 5 % more than *measure* says."""
+    """Return a problem for each path that takes over 5 % more instructions than *measure* has."""
     problems = []
     for name in PATHS:
         more = found[name] / measure[name] - 1
@@ -239,18 +237,18 @@ def compared(found: dict[str, float], measure: dict[str, Any]) -> list[str]:
 
 
 def kept() -> dict[str, Any]:
-    """What was kept, by place."""
+    """Return the recorded counts by place."""
     return dict(json.loads(MEASURE.read_text("utf-8"))) if MEASURE.exists() else {}
 
 
 def keep(found: dict[str, float]) -> None:
-    """Let *found* be the measure here."""
+    """Record *found* for this place."""
     everywhere = kept() | {place(): {**{name: round(found[name]) for name in PATHS}, "tools": tools()}}
     MEASURE.write_text(json.dumps(everywhere, indent=1, sort_keys=True) + "\n", "utf-8")
 
 
 def measured(*, quick: bool) -> dict[str, Any]:
-    """The counts, as of this machine."""
+    """Return the counts on this machine."""
     if not valgrind():
         return {"instructions": {}, "figures": []}
     found = counted(5 if quick else TIMES)
@@ -271,7 +269,9 @@ def measured(*, quick: bool) -> dict[str, Any]:
 
 
 def gate() -> int:
-    """The exit status of ``make instructions``: 1 where a path has become dearer, and in CI where nobody can tell."""
+    """Return the exit status of ``make instructions``: 1 if a path became more expensive or, in CI, if valgrind is
+    missing.
+    """
     if not valgrind():
         print("instructions were not counted: valgrind is not installed (make system installs it)")
         return 1 if os.environ.get("CI") else 0

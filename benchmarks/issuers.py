@@ -1,11 +1,10 @@
-"""What it costs to trust many issuers: time to construct, memory, routing, and requests made.
+"""Measures the cost of many issuers: construction, memory, routing and requests.
 
     python benchmarks/issuers.py [COUNT ...]
 
-Three issuers are in use, whatever the number of those configured. The last row is of the same issuers found by a
-resolver; "bytes each" is of what a guard holds when it is made, and this one holds none of them then. "routing" is
-the time to find the issuer of a token that has been parsed; "whole check" is a request with a valid ES256 token, its
-signature included.
+Three issuers are in use, for any number of configured ones. In the last row, a resolver finds the same issuers. "bytes
+each" is the memory of a new guard, divided by the issuers; with the resolver, it has none yet. "routing" is the time to
+find the issuer of a parsed token. "whole check" is a request with a valid ES256 token, with its signature.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ LOOPS = 2000
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; times in seconds."""
+    """One row of the table. Times are in seconds."""
 
     what: str
     construct: float
@@ -50,7 +49,7 @@ def settings(count: int) -> list[Issuer]:
 
 
 def measured(count: int, *, resolved: bool = False, loops: int = LOOPS) -> Row:
-    """The costs of *count* issuers, of which three are in use (or *count*, if that is less)."""
+    """Return the costs of *count* issuers, of which at most three are in use."""
     clock = FakeClock()
     used = sorted({0, count // 2, count - 1})[:IN_USE]
     authorities = [FakeAuthority(url_of(number), AUDIENCE, clock=clock) for number in used]

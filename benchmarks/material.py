@@ -1,4 +1,4 @@
-"""What every contestant is given: an issuer, its keys, tokens of about one kilobyte, and requests that carry them."""
+"""Test data for all contestants: an issuer, its keys, tokens of about one kilobyte, and requests with them."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ Claims = Callable[[str], Mapping[str, Any]]
 
 @dataclass
 class Material:
-    """An authority with keys for one algorithm. *key_file*: keep them there, so that another process has the same.
+    """An authority with keys for one algorithm. With *key_file*, another process can use the same keys.
 
-    *settings* are of every guard made here.
+    *settings* are for each guard that it makes.
     """
 
     algorithm: str
@@ -55,7 +55,7 @@ class Material:
         return self.authority.issuer
 
     def guard(self, **settings: Any) -> Guard:
-        """A guard that has its keys, as after the first request."""
+        """Return a guard that has its keys, as after its first request."""
         guard = Guard(self.issuer, transport=self.authority.transport, **{**self.settings, **settings})
         guard.warm()
         return guard
@@ -68,12 +68,12 @@ class Material:
 
     @property
     def jwks(self) -> Any:
-        """A JSON Web Key Set, which every library has a type of its own for."""
+        """Return the JSON Web Key Set, from which each library makes its own type."""
         return self.authority.authority.keys.key_set(self.authority.clock.wall())
 
     @property
     def public_key(self) -> Any:
-        """As ``cryptography`` holds it."""
+        """Return the key in the type of ``cryptography``."""
         return self.authority.key().private_key.public_key()
 
     @property
@@ -83,7 +83,7 @@ class Material:
 
     @cached_property
     def origin(self) -> str:
-        """Where metadata and keys are served on loopback, for whoever insists on fetching them."""
+        """Serve metadata and keys on loopback, for peers that must fetch them, and return the origin."""
         material = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -110,7 +110,7 @@ class Material:
     def token(
         self, scopes: str = SCOPES, *, claims: Claims | None = None, signed_by: SigningKey | None = None, **changes: Any
     ) -> str:
-        """A token that no other is equal to, of the size that all have here. *changes*: to what ``mint`` is told."""
+        """Return a new token of the common size. *changes* are arguments of ``mint``."""
         given = {"subject": secrets.token_hex(12), **changes}
         wanted = dict(claims(scopes)) if claims is not None else {}
         token = self.authority.mint(scopes, claims=wanted, key=signed_by, **given)
@@ -123,7 +123,7 @@ class Material:
         return [self.token(claims=claims) for _ in range(count)]
 
     def bad_tokens(self, *, claims: Claims | None = None) -> dict[str, str]:
-        """Tokens that nobody may let through to a route that wants ``SCOPE``."""
+        """Return tokens that must be refused on a route that requires ``SCOPE``."""
 
         def of_another(scopes: str) -> Mapping[str, Any]:
             return {**(claims(scopes) if claims is not None else {}), "iss": "https://elsewhere.example.com"}
@@ -139,7 +139,7 @@ class Material:
 
 
 def header_fields(token: str) -> list[tuple[bytes, bytes]]:
-    """The header of a request as a service sends it."""
+    """Return the headers of a request as a service sends them."""
     return [
         (b"host", b"api.example.com"),
         (b"user-agent", b"loader/1.0"),
@@ -153,7 +153,7 @@ def header_fields(token: str) -> list[tuple[bytes, bytes]]:
 
 
 def asgi_scope(token: str, path: str = "/rows") -> dict[str, Any]:
-    """An HTTP request as uvicorn describes it."""
+    """Return an HTTP request in the form of uvicorn."""
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -172,7 +172,7 @@ def asgi_scope(token: str, path: str = "/rows") -> dict[str, Any]:
 
 
 def wsgi_environ(token: str, path: str = "/rows") -> dict[str, Any]:
-    """An HTTP request as a WSGI server describes it."""
+    """Return an HTTP request in the form of a WSGI server."""
     return {
         "REQUEST_METHOD": "GET",
         "SCRIPT_NAME": "",

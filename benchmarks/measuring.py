@@ -1,9 +1,8 @@
-"""How everything here is measured: contestants take turns in one run, and what counts are ratios of one round.
+"""Measuring: contestants take turns within one run, and results are ratios within a round.
 
-A machine that is busy slows whoever is running just then. In turns of some milliseconds it slows all of them alike, so
-the ratio within a round means something where no time by itself does. Shown are the median of those ratios and the
-middle half of them; the smallest time of each contestant stands beside it. What runs inside this process is timed by
-the processor time it takes, which on a machine of its own is the same as that of the clock on the wall.
+Other load on the machine slows the contestant that is running. With turns of a few milliseconds it slows all of them
+alike, so ratios within a round are comparable where single times are not. The tables show the median of the ratios,
+their middle half, and the smallest time of each contestant. Code in this process is measured in processor time.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ RESULTS = Path(__file__).parent.parent / "docs" / "benchmarks"
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """Seconds for one piece of work, one figure a round; the same rounds for everybody in a run."""
+    """The seconds for one piece of work, one figure for each round. All contestants of a run have the same rounds."""
 
     name: str
     seconds: tuple[float, ...]
@@ -48,7 +47,7 @@ class Measured:
         return statistics.median(self.seconds)
 
     def ratios(self, base: Measured) -> list[float]:
-        """This one's time over that of *base*, round by round."""
+        """Return the time of this contestant divided by that of *base*, for each round."""
         return [mine / its for mine, its in zip(self.seconds, base.seconds, strict=True)]
 
     def ratio(self, base: Measured) -> Ratio:
@@ -75,7 +74,7 @@ class Ratio:
 
 
 def timed(work: Callable[[], object]) -> Turn:
-    """*work* as a turn."""
+    """Return a turn that calls *work*."""
 
     def turn(times: int) -> float:
         begun = now()
@@ -87,7 +86,9 @@ def timed(work: Callable[[], object]) -> Turn:
 
 
 def in_turns(contestants: Mapping[str, Turn], *, rounds: int = 100, turn_lasts: float = 0.005) -> dict[str, Measured]:
-    """Every contestant once a round, for about *turn_lasts* seconds. The collector of garbage waits meanwhile."""
+    """Measure each contestant once in each round, for about *turn_lasts* seconds, with garbage collection switched
+    off.
+    """
     gc.collect()
     gc.freeze()  # what everybody has been given is not looked at again before each turn
     times = {name: _times(turn, turn_lasts) for name, turn in contestants.items()}
@@ -115,7 +116,7 @@ def _times(turn: Turn, turn_lasts: float) -> int:
 
 
 def quiet() -> None:
-    """Refusals are part of every examination, and loopback is no network: nobody needs to hear of it."""
+    """Switch off logs and warnings: refusals and http on loopback are part of the measurement."""
     logging.disable(logging.ERROR)
     warnings.simplefilter("ignore")  # peers use what is deprecated in others
     warnings.showwarning = lambda *arguments, **settings: None  # and one of them switches its warnings on again

@@ -1,18 +1,17 @@
-"""Does it pay to move the check of a signature to a thread, away from the event loop?
+"""Measures whether moving the check of a signature from the event loop to a thread is worth while.
 
     python -m benchmarks.offload [--quick]
 
-For each algorithm: whether a check lets other threads run meanwhile, how much more two threads get done than one, the
-time of one check, the processor time of the loop's own thread for a check on it and off it, and how long the one who
-asked waits beside a loop that has enough to do.
+For each algorithm it measures whether a check lets other threads run, how much more two threads do than one, the time
+of one check, the processor time of the loop's thread for a check on and off the loop, and how long the caller waits
+while the loop is busy.
 
-The answer is no, for any algorithm, and so there is no setting for it: a signature is checked where the token is
-judged. ``cryptography`` does let go of the interpreter's lock. But a hop to a thread and back (``anyio.to_thread``)
-costs the loop some 100 µs of work of its own, as much as it would save with RS256 (25 µs), ES256 (80 µs), EdDSA
-(115 µs) or RSA of 4096 bits (80 µs). Above that threshold lie ES384 and ES512 (400 and 500 µs): there the loop is
-spared half a millisecond, once in the life of a token, since it is remembered then. In return the one who asked waits
-for the lock whenever the loop is busy, up to ``sys.getswitchinterval()`` (5 ms) each time: 2 to 10 ms instead of less
-than one. The stall that is avoided is a tenth of what an event loop is allowed here (5 ms).
+It is not worth while for any algorithm, so there is no such setting. ``cryptography`` does release the interpreter's
+lock. But a hop to a thread and back (``anyio.to_thread``) costs the loop about 100 µs, as much as it saves with RS256
+(25 µs), ES256 (80 µs), EdDSA (115 µs) or RSA of 4096 bits (80 µs). Only with ES384 and ES512 (400 and 500 µs) would the
+loop save half a millisecond, once for each token, which is then cached. In return, the caller waits for the lock
+whenever the loop is busy, up to ``sys.getswitchinterval()`` (5 ms) each time: 2 to 10 ms instead of less than one. The
+avoided stall is a tenth of the limit for stalls here (5 ms).
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ ALGORITHMS: dict[str, Callable[[], Check]] = {
 
 
 def rate(check: Check, threads: int, seconds: float) -> float:
-    """Checks a second, of all *threads* together."""
+    """Return the checks per second of all *threads* together."""
     counts = [0] * threads
     start, end = threading.Barrier(threads + 1), threading.Event()
 
@@ -93,14 +92,14 @@ def rate(check: Check, threads: int, seconds: float) -> float:
 
 
 def parallel(check: Check, *, rounds: int, seconds: float) -> float:
-    """What two threads make over what one makes: the median of rounds in which they take turns."""
+    """Return the rate of two threads divided by that of one: the median of rounds in which they take turns."""
     return statistics.median(rate(check, 2, seconds) / rate(check, 1, seconds) for _ in range(rounds))
 
 
 def lets_go(check: Check, times: int) -> float:
-    """In what part of the checks another thread, which waits for nothing but the interpreter's lock, came to run.
+    """Return the part of the checks during which another thread, which waits for the interpreter's lock only, has run.
 
-    The lock is taken from nobody meanwhile: 0 is certain, and anything else proves that the check itself lets go of it.
+    That thread takes the lock only if it is free, so any value above 0 proves that the check releases it.
     """
     count, end, begun = 0, False, threading.Event()
 
@@ -129,12 +128,12 @@ def lets_go(check: Check, times: int) -> float:
 
 
 def holding() -> Check:
-    """The other extreme: work that never lets go of the lock."""
+    """The other extreme: work that never releases the lock."""
     return lambda: sum(range(2000))
 
 
 def smallest(check: Check, times: int) -> float:
-    """Seconds of one check, at best."""
+    """Return the smallest time of one check in seconds."""
     taken = []
     for _ in range(times):
         begun = time.perf_counter()
@@ -144,7 +143,7 @@ def smallest(check: Check, times: int) -> float:
 
 
 async def _loop_time(check: Check, times: int, *, offloaded: bool) -> float:
-    """Processor time of the event loop's thread for one check, in seconds."""
+    """Return the processor time of the event loop's thread for one check, in seconds."""
     begun = time.thread_time()
     for _ in range(times):
         if offloaded:
@@ -156,7 +155,7 @@ async def _loop_time(check: Check, times: int, *, offloaded: bool) -> float:
 
 
 async def _latencies(check: Check, times: int, *, offloaded: bool) -> list[float]:
-    """Seconds that a task waits for a check, in a loop that has enough to do: slices of half a millisecond."""
+    """Return the seconds that a task waits for a check while the loop is busy with slices of half a millisecond."""
     taken: list[float] = []
 
     async def others() -> None:
@@ -181,7 +180,7 @@ async def _latencies(check: Check, times: int, *, offloaded: bool) -> list[float
 
 
 def compared(check: Check, *, rounds: int, times: int) -> dict[str, float]:
-    """On the loop and off it: the loop's own processor time, and what the one waits who asked, each the median."""
+    """Return the loop's processor time and the caller's waiting time, on and off the loop, each as a median."""
     found: dict[str, list[float]] = {name: [] for name in ("loop, on", "loop, off", "wait, on", "wait, off")}
     for _ in range(rounds):
         for name, offloaded in (("on", False), ("off", True)):

@@ -1,9 +1,9 @@
-"""The plots of ``docs/benchmarks``, from what ``python -m benchmarks.run`` wrote there.
+"""Draws the plots of ``docs/benchmarks`` from the results that ``python -m benchmarks.run`` wrote there.
 
     python -m benchmarks.plots
 
-One plot for each question; a part that has not been run has none. Bars of ratios begin at one, which is the bare app:
-a bar is what protection adds to it.
+There is one plot for each question, and none for parts without results. Bars of ratios begin at one, the bare app, so a
+bar shows what protection adds.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ def colour(name: str, row: Mapping[str, Any]) -> str:
 
 
 def bars(axes: Any, rows: Rows, *, start: float = 0.0, more: bool = False, target: float | None = None) -> None:
-    """Horizontal bars of the ratios in *rows*, from *start*, with their middle half; the best one on top, and that is
-    the largest if *more* is better."""
+    """Draw horizontal bars of the ratios in *rows*, from *start*, with their middle half. The best is on top: the
+    smallest ratio, or the largest if *more* is better.
+    """
     order = sorted(rows, key=lambda name: rows[name]["ratio"], reverse=not more)
     for place, name in enumerate(order):
         row = rows[name]
@@ -65,7 +66,7 @@ def saved(figure: Any, name: str, machine: Mapping[str, str]) -> None:
 
 
 def of_base(rows: Rows, base: str) -> dict[str, Mapping[str, Any]]:
-    """Who is compared with *base*, without the beginning of the name that all of them have."""
+    """Return the contestants that are compared with *base*, without the common beginning of their names."""
     framework = base.partition(",")[0]
     return {
         name.removeprefix(framework).removeprefix(",").removeprefix(" + ").removeprefix(" in ").strip(): row
@@ -82,7 +83,7 @@ FRAMEWORKS = (
 
 
 def in_process(results: Mapping[str, Any]) -> None:
-    """Warm and cold requests in process, by framework."""
+    """Plot warm and cold requests in process, by framework."""
     for kind, title in (
         ("warm", "a token that was seen before"),
         ("cold", "a token that nobody has seen"),
@@ -114,7 +115,7 @@ def in_process(results: Mapping[str, Any]) -> None:
 
 
 def cold(results: Mapping[str, Any]) -> None:
-    """The judgement of a new token, by algorithm."""
+    """Plot the verification of a new token, by algorithm."""
     bounds = {"RS256": 1.7, "ES256": 1.3, "EdDSA": 1.2}
     names = {"scopeguard, which remembers it": "scopeguard, and remembering it"}
     groups = {
@@ -135,7 +136,7 @@ def cold(results: Mapping[str, Any]) -> None:
 
 
 def sockets(results: Mapping[str, Any]) -> None:
-    """Requests per second through servers."""
+    """Plot requests per second through servers."""
     if "warm" not in results:
         return
     bases = [(base, label) for base, label in (("Starlette", "uvicorn, Starlette"), ("Flask", "gunicorn, Flask"))]
@@ -168,7 +169,7 @@ def sockets(results: Mapping[str, Any]) -> None:
 
 
 def series(times: Mapping[str, Any], pattern: str) -> tuple[list[float], list[float]]:
-    """The number in each name that matches *pattern*, and the microseconds; thousands may have commas."""
+    """Return the number in each name that matches *pattern*, and the microseconds. Thousands may have commas."""
     points = []
     for name, row in times.items():
         match = re.fullmatch(pattern, name)
@@ -215,14 +216,14 @@ SCALES: tuple[tuple[str, str, str, Sequence[tuple[str, str, str]]], ...] = (
 
 
 def remembered(results: Mapping[str, Any], part: str) -> dict[str, float]:
-    """What the memory for verified tokens costs, by how many there are; a pause too short to be seen is left out."""
+    """Plot the cost of the token cache by the number of its tokens, without pauses that are too short to see."""
     kinds = ("ready", "packed") if part == "finding" else ("pause",)
     rows = results["remembered"].items()
     return {f"{kind} {count}": row[kind] for count, row in rows for kind in kinds if row[kind] > 0}
 
 
 def scaling(results: Mapping[str, Any]) -> None:
-    """What grows, and what does not."""
+    """Plot which costs grow with size, and which do not."""
     figure, grid = plt.subplots(2, 3, figsize=(11.0, 5.6), layout="constrained")
     results = {**results, "finding": remembered(results, "finding"), "pause": remembered(results, "pause")}
     for axis, (title, label, part, lines) in zip(grid.flat, SCALES, strict=True):

@@ -1,10 +1,10 @@
-"""What it costs to find the rule of a request among ten, a hundred, a thousand and ten thousand rules.
+"""Measures how long it takes to find the rule of a request among ten, a hundred, a thousand and ten thousand rules.
 
     python benchmarks/rules.py [COUNT ...]
 
-The time is that of ``Rules.find`` with the path as it was sent beside it, as adapters call it. Rounds of all sizes take
-turns, so that what else the machine does falls on all of them; the minimum and the median of the rounds are shown, and
-the ratio of the minima to the first size. "construct" and "bytes each" are of the ``Rules``, with its ``Rule`` objects.
+The time is that of ``Rules.find`` with the raw path, as adapters call it. Rounds of all sizes take turns, so that other
+load on the machine affects all of them. The table shows the minimum and the median of the rounds, and the ratio of the
+minimum to that of the first size. "construct" and "bytes each" are the cost of the ``Rules`` with its ``Rule`` objects.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ REQUIREMENTS = [all_of(f"scope{number}") for number in range(20)]
 
 @dataclass(frozen=True)
 class Kind:
-    """Rules of one form: the template and a path of rule *number*."""
+    """Rules of one form: the template of rule *number*, and a path that matches it."""
 
     what: str
     template: Callable[[int], str]
@@ -49,7 +49,7 @@ KINDS = (
 
 @dataclass
 class Row:
-    """What one number of rules costs; times in seconds."""
+    """The cost for one number of rules. Times are in seconds."""
 
     rules: Rules
     paths: list[tuple[str, bytes]]
@@ -71,7 +71,7 @@ def made(kind: Kind, count: int) -> Rules:
 
 
 def row(kind: Kind, count: int) -> Row:
-    """Rules of *kind*, and paths of the first, the last and some of those between."""
+    """Return rules of *kind*, and paths for the first, the last and some between."""
     gc.collect()
     tracemalloc.start()
     kept = made(kind, count)

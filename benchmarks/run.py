@@ -1,11 +1,11 @@
-"""Everything, and one table: what ``make bench`` runs.
+"""Runs all benchmarks and prints one table, as ``make bench`` does.
 
     python -m benchmarks.run [--quick] [PART ...]
 
-Each part runs in a process of its own and takes minutes; what it found is written to ``docs/benchmarks``, where
-``python -m benchmarks.plots`` takes it from. ``--quick`` takes a few rounds and a minute or two, to see whether
-everything works: its figures are rough, and nothing is written. The table has the figures that were promised, beside
-the best of the peers that are installed here; `make bench` installs all of them.
+Each part takes minutes and runs in a process of its own. Its results are written to ``docs/benchmarks``, from where
+``python -m benchmarks.plots`` reads them. ``--quick`` takes a few rounds and a minute or two to check that everything
+works; its figures are rough and are not written. The table compares the figures with their bounds and with the best
+peer that is installed. `make bench` installs all peers.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ def available() -> list[str]:
 
 
 def one(part: str, *, quick: bool, path: Path) -> None:
-    """Run *part* here and write what it found to *path*."""
+    """Run *part* in this process and write its results to *path*."""
     quiet()
     results = importlib.import_module(f"benchmarks.{part}").measured(quick=quick)
     path.write_text(json.dumps(results), "utf-8")
 
 
 def apart(part: str, *, quick: bool) -> dict[str, Any] | None:
-    """What *part* found in a process of its own; ``None`` if it failed."""
+    """Run *part* in a process of its own. Return its results, ``None`` if it failed."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "results.json"
         command = [sys.executable, "-m", "benchmarks.run", "--into", str(path), part]
@@ -52,7 +52,7 @@ def apart(part: str, *, quick: bool) -> dict[str, Any] | None:
 
 
 def reached(value: float, must: str) -> bool:
-    """Whether *value* is what *must* says: ``<= 1.25``, ``>= 0.93``, ``1``."""
+    """Return whether *value* satisfies the bound *must*: ``<= 1.25``, ``>= 0.93`` or ``1``."""
     relation, _, bound = must.rpartition(" ")
     if relation not in {"", "<=", ">="}:
         raise ValueError(f"{must!r}: a bound is <=, >= or nothing, and a number")
@@ -68,7 +68,7 @@ def number(value: float | None, unit: str = "") -> str:
 
 
 def summary(figures: Sequence[Mapping[str, Any]]) -> str:
-    """Every figure; those without a bound stand beside what they explain."""
+    """Return a table of all figures. Figures without a bound are listed for explanation."""
     rows = []
     for line in figures:
         value, must, unit = line["value"], line["must"], line["unit"]

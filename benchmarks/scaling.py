@@ -55,7 +55,7 @@ def view(token: str) -> RequestView:
 
 
 def checking(guard: Guard, views: Sequence[RequestView], **arguments: Any) -> Turn:
-    """One check after the other, of all *views* in turn."""
+    """Return a turn that checks one request after the other, from all *views* in turn."""
     following = itertools.cycle(views)
     if not isinstance(guard.check(views[0], **arguments), Granted):
         raise SystemExit("a good token was refused; nothing to measure")
@@ -71,7 +71,7 @@ def checking(guard: Guard, views: Sequence[RequestView], **arguments: Any) -> Tu
 
 
 def sized(material: Material, size: int) -> str:
-    """A token of *size* octets, or the smallest there is."""
+    """Return a token of *size* bytes, or the smallest one above that."""
     token = material.authority.mint("read", subject="s")
     missing = (size - len(token)) * 3 // 4 - len('"note":"",')
     if missing <= 0:
@@ -80,7 +80,7 @@ def sized(material: Material, size: int) -> str:
 
 
 def warm_and_cold(material: Material, token: str, arguments: dict[str, Any]) -> tuple[Turn, Turn]:
-    """A turn of checks that find *token* remembered, and one with a guard that remembers nothing."""
+    """Return a turn of checks with a cached *token*, and one with a guard that caches nothing."""
     warm, cold = material.guard(), material.guard(token_cache="off")
     return checking(warm, [view(token)], **arguments), checking(cold, [view(token)], **arguments)
 
@@ -95,7 +95,7 @@ def by_size(sizes: Sequence[int], rounds: int) -> dict[str, Measured]:
 
 
 def by_scopes(counts: Sequence[int], rounds: int) -> dict[str, Measured]:
-    """Of which the route needs the last."""
+    """Return turns by the number of scopes in the token. The route requires the last one."""
     material, turns = Material("ES256"), {}
     for count in counts:
         scopes = [f"area{number}:read" for number in range(count)]
@@ -108,7 +108,7 @@ def by_scopes(counts: Sequence[int], rounds: int) -> dict[str, Measured]:
 
 
 class Published:
-    """A transport that knows one key set."""
+    """A transport that answers with one key set."""
 
     def __init__(self, keys: list[dict[str, Any]]) -> None:
         self._answer = Answer(200, json.dumps({"keys": keys}).encode(), {"content-type": "application/json"})
@@ -121,7 +121,7 @@ class Published:
 
 
 def by_keys(counts: Sequence[int], rounds: int) -> dict[str, Measured]:
-    """The token is signed by the last key of the set."""
+    """Return turns by the number of keys. The token is signed with the last key of the set."""
     material = Material("ES256")
     signer, token = material.authority.key(), material.authority.mint("read")
     others = [SigningKey.generate("ES256", kid=f"k{number}").public_jwk() for number in range(max(counts) - 1)]
@@ -136,7 +136,7 @@ def by_keys(counts: Sequence[int], rounds: int) -> dict[str, Measured]:
 
 
 class Made:
-    """Verified tokens, as the flow makes them, without a signature."""
+    """Verified tokens in the form of the flow, without signatures."""
 
     def __init__(self) -> None:
         guard = Material("RS256").guard()
@@ -181,7 +181,7 @@ class Made:
             self.remember(memory, digest(number), self.token())
 
     def come_again(self, memory: TokenCache, count: int) -> None:
-        """The first *count* of them, so that they are ready, and expected once more; at most as many as may be."""
+        """Use the first *count* tokens again, so that they become ready, and expect them once more."""
         for number in range(count):
             found = memory.find(digest(number), self.now + 1.0)
             if found is None:
@@ -194,18 +194,18 @@ def digest(number: int) -> bytes:
 
 
 def memory_for(count: int, *, ready: int = TokenCachePolicy().ready_entries) -> TokenCache:
-    """One that *count* tokens fit into, and more: a generation holds half."""
+    """Return a cache for more than *count* tokens: each of its two generations holds half of its size."""
     ready = min(ready, count)
     return TokenCache(TokenCachePolicy(max_bytes=1 << 34, max_entries=2 * count, ready_entries=ready))
 
 
 def resident() -> int:
-    """Bytes of this process in memory."""
+    """Return the resident memory of this process in bytes."""
     return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def memory_of(made: Made, count: int, *, ready: int) -> dict[str, float]:
-    """Bytes per token with *count* of them, counted and seen from outside."""
+    """Return the bytes per token with *count* cached tokens, from tracemalloc and from the resident set."""
     memory = memory_for(count, ready=ready)
     gc.collect()
     outside = resident()
@@ -233,8 +233,10 @@ def _expect_all(memory: TokenCache, count: int, now: float) -> None:
 
 
 def costs_of(made: Made, count: int) -> dict[str, float]:
-    """Seconds with *count* tokens: a full collection beyond one without them, to find one that is ready, to find one
-    that is packed, to add one, and to add the one that pushes out a whole generation, of *count*."""
+    """Return the seconds of operations with *count* cached tokens: a full collection beyond one without them,
+    finding a ready token, finding a packed token, adding a token, and adding the token that evicts a whole
+    generation.
+    """
     gc.collect()
     without = _best(gc.collect, 5)
     memory = memory_for(count)
@@ -277,14 +279,14 @@ def _best(work: Callable[[], object], times: int) -> float:
 
 
 def in_a_new_process(count: int, ready: int) -> dict[str, float]:
-    """:func:`memory_of` where nothing was freed before: what is free already would hide how much the process grows."""
+    """Run :func:`memory_of` in a new process. In this one, memory that is free already would hide the growth."""
     command = [sys.executable, "-m", "benchmarks.scaling", "--memory", str(count), str(ready)]
     run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     return dict(json.loads(run.stdout))
 
 
 def by_rules(counts: Sequence[int], rounds: int) -> dict[str, float]:
-    """Seconds to find a rule: the smallest of some rounds."""
+    """Return the seconds to find a rule: the smallest of several rounds."""
     found: dict[str, float] = {}
     for kind in rules.KINDS:
         rows = [rules.row(kind, count) for count in counts]

@@ -1,13 +1,13 @@
-"""Several processes behind one Redis: who asks the authorization server, and what sharing costs a request.
+"""Measures several processes that share one Redis: requests to the authorization server, and the cost of sharing.
 
     python -m benchmarks.shared [--quick] [--workers N]
 
-Real ones all: an authority on a loopback port, a redis-server, and workers that are processes of their own. A token is
-opaque, so that somebody has to ask about it. Once one worker has, the others find the answer in Redis; when all of them
-see it in the same moment, each asks once, because no process waits for another.
+Everything is real: an authorization server on a loopback port, a redis-server, and worker processes. An opaque token
+must be introspected. When one worker has done so, the others find the answer in Redis. When all get the token at the
+same moment, each introspects it once, because no process waits for another.
 
-The price of shared revocations is that of requests with a remembered JWT, in one process, without a store and with one
-that is read in the background all the while; in processor time, with that of the thread that reads.
+The cost of shared revocations is that of requests with a cached JWT in one process, without a store and with one that
+is read in the background. It is processor time, including that of the thread that reads.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ AT_ONCE = 25
 
 @contextmanager
 def redis_server() -> Iterator[str]:
-    """A Redis that keeps nothing; its URL."""
+    """Start a Redis that stores nothing on disk, and yield its URL."""
     with tempfile.TemporaryDirectory() as folder:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -91,7 +91,7 @@ class Worker:
         )
 
     def checked(self, tokens: Sequence[str], *, at_once: int = 1) -> list[float]:
-        """Seconds that each check took, *at_once* of them at the same time."""
+        """Return the seconds of each check, with *at_once* checks at the same time."""
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             raise SystemExit("a worker has no pipes")
@@ -103,7 +103,7 @@ class Worker:
 
 
 def work(url: str, redis: str) -> None:
-    """The other side of :class:`Worker`."""
+    """Run the process of :class:`Worker`."""
     logging.disable(logging.ERROR)
     guard = guard_of(url, redis)
 
@@ -122,7 +122,7 @@ def work(url: str, redis: str) -> None:
 
 
 def introspections(place: Place, redis: str, *, workers: int, rounds: int) -> dict[str, Any]:
-    """Calls of the authority for one token, and how long a check takes by where its answer comes from."""
+    """Return the introspection requests for one token, and the time of a check by the source of the answer."""
     with ExitStack() as stack:
         crew = [Worker(place.url, redis) for _ in range(workers)]
         for worker in crew:
@@ -153,7 +153,7 @@ def introspections(place: Place, redis: str, *, workers: int, rounds: int) -> di
 
 
 def revocations(place: Place, redis: str, *, seconds: float, rounds: int) -> dict[str, float]:
-    """Processor seconds for a request with a remembered JWT, without a store and with one, and for reading the log."""
+    """Return the processor seconds of a request with a cached JWT, without and with a store, and of reading the log."""
     guards = {"without": guard_of(place.url, None), "with": guard_of(place.url, redis)}
     request = view(*place.tokens(1))
     taken: dict[str, list[float]] = {name: [] for name in guards}

@@ -1,11 +1,11 @@
-"""Requests per second through real servers, protected and bare: uvicorn with one worker, gunicorn with one of threads.
+"""Measures requests per second through real servers, protected and bare: uvicorn with one worker, gunicorn with one
+worker of threads.
 
     python -m benchmarks.sockets [--rounds N] [--seconds S] [NAME ...]
 
-The load is that of ``wrk`` over 32 connections. All servers stand ready and take turns: a ratio is of one round.
-*Warm*: one token. *Cold*: no token that anybody remembers; the bare app is sent the same. On a busy machine look at the
-last column too, the processor time of the server for a request, which others cannot take away. Without ``wrk`` nothing
-is measured, and a sentence says so.
+``wrk`` sends the requests over 32 connections. All servers run, and take turns, so a ratio is within one round. *Warm*:
+one token. *Cold*: no token is cached; the bare app gets the same tokens. On a busy machine, use the last column too,
+the processor time of the server for a request. Without ``wrk``, nothing is measured, and a line says so.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ Server = subprocess.Popen[bytes]
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What ``wrk`` found in one turn; times in seconds."""
+    """The results of ``wrk`` for one turn. Times are in seconds."""
 
     per_second: float
     median: float
@@ -83,7 +83,7 @@ class Load:
 
 
 def app() -> Any:
-    """The app of the contestant that the environment names: what the servers are told to serve."""
+    """Return the app of the contestant that the environment names. The servers import it."""
     algorithm, key_file = os.environ["BENCH_ALGORITHM"], Path(os.environ["BENCH_KEYS"])
     quiet()
     all_of_them, _ = everybody(algorithm)
@@ -94,7 +94,7 @@ def app() -> Any:
 
 @contextmanager
 def serving(contestant: Contestant, environment: Mapping[str, str]) -> Iterator[tuple[int, Server]]:
-    """A server with *contestant* that is starting, and its port."""
+    """Start a server with *contestant*, and yield it with its port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -117,7 +117,7 @@ def serving(contestant: Contestant, environment: Mapping[str, str]) -> Iterator[
 
 
 def processor_time(pid: int) -> float:
-    """Seconds of a server and its workers so far; nothing where there is no /proc."""
+    """Return the seconds that a server and its workers have used. Without /proc, return nothing."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
         workers = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
@@ -128,7 +128,7 @@ def processor_time(pid: int) -> float:
 
 
 def answered(name: str, port: int, token: str, process: Server) -> None:
-    """Wait for the server, and for its answer to a good token: whatever is fetched at first has been."""
+    """Wait until the server answers a good token, and so has fetched its keys."""
     until = time.monotonic() + 60
     while True:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
@@ -148,7 +148,7 @@ def answered(name: str, port: int, token: str, process: Server) -> None:
 
 
 def loaded(server: Server, port: int, script: Path, tokens: Path, seconds: float) -> Load:
-    """One turn of ``wrk``."""
+    """Run ``wrk`` for one turn."""
     before = processor_time(server.pid)
     command = ["wrk", "--threads=1", f"--connections={CONNECTIONS}", f"--duration={seconds:g}s", f"--script={script}"]
     run = subprocess.run(
@@ -172,7 +172,7 @@ def loaded(server: Server, port: int, script: Path, tokens: Path, seconds: float
 
 
 def compared(taking_part: Sequence[Contestant], *, cold: bool, rounds: int, seconds: int) -> dict[str, list[Load]]:
-    """All of them in turns, with RS256."""
+    """Measure all contestants in turns, with RS256."""
     found: dict[str, list[Load]] = {contestant.name: [] for contestant in taking_part}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -199,7 +199,7 @@ def compared(taking_part: Sequence[Contestant], *, cold: bool, rounds: int, seco
 
 
 def described(taking_part: Sequence[Contestant], found: Mapping[str, Sequence[Load]]) -> dict[str, dict[str, Any]]:
-    """Every contestant against its base: requests per second and the slowest hundredth of them."""
+    """Return each contestant compared with its base: requests per second and the 99th percentile."""
     rows = {}
     for contestant in taking_part:
         pairs = list(zip(found[contestant.name], found[contestant.base], strict=True))
@@ -220,7 +220,7 @@ def described(taking_part: Sequence[Contestant], found: Mapping[str, Sequence[Lo
 
 
 def figures(kind: str, rows: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The lines of the issue's table; those of gunicorn, and of p99, stand beside them."""
+    """Yield the figures of uvicorn, and those of gunicorn and of the 99th percentile beside them."""
     lines = []
     for server, base, ours, must in (
         ("uvicorn", "Starlette", "Starlette + scopeguard", {"warm": ">= 0.93", "cold": ">= 0.55"}),
@@ -246,7 +246,7 @@ def figures(kind: str, rows: Mapping[str, Mapping[str, Any]]) -> list[dict[str, 
 
 
 def measured(*, quick: bool, rounds: int | None = None, seconds: int = 2, names: Sequence[str] = ()) -> dict[str, Any]:
-    """uvicorn and gunicorn, warm and cold; nothing where there is no ``wrk``."""
+    """Measure uvicorn and gunicorn, warm and cold. Without ``wrk``, return no results."""
     if shutil.which("wrk") is None:
         return {"absent": ABSENT, "figures": []}
     rounds = rounds or (2 if quick else 8)

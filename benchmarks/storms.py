@@ -1,14 +1,14 @@
-"""Storms: what an authorization server is asked when everybody comes at once, and who waits while it is slow.
+"""Measures the requests to an authorization server when many clients arrive at once, and the waiting while it is slow.
 
     python -m benchmarks.storms [--quick]
 
-The authority is the development server behind a real loopback socket, in a process of its own, so that the transport
-is the real one and what the authority does takes nothing from the event loop. It answers after 300 ms where it is to
-be slow. Stalls are seen by a ticker that sleeps one millisecond at a time in the event loop: how much longer than that
-it slept, at worst. Of several runs the quietest counts: what we did to the loop would be in every one of them, what
-the machine does is not. The ticker's own worst, with nobody else in the loop, stands beside it.
-"First keys" is the first request of a new guard, which opens its connection then; the very first one of a process also
-imports httpx, which :meth:`Guard.warm` at the start of a service has done by then.
+The authorization server is the development server on a loopback port, in a process of its own. So the real transport is
+used, and its work takes no time from the event loop. If it is slow, it answers after 300 ms.
+
+A ticker in the event loop sleeps one millisecond at a time; a longer sleep is a stall. The smallest result of several
+runs counts: a stall that scopeguard causes would be in all of them. The ticker's own worst sleep, in an idle loop, is
+listed beside it. "First keys" is the first request of a new guard, which opens its connection. The first one in a
+process also imports httpx, which :meth:`Guard.warm` does at the start of a service.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ ROOT = Path(__file__).parent.parent
 
 
 class Place:
-    """An authority on a loopback port, in a process of its own, and tokens of it."""
+    """An authorization server on a loopback port, in a process of its own, and its tokens."""
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
@@ -73,22 +73,22 @@ class Place:
         return json.loads(stdout.readline())
 
     def tokens(self, count: int) -> list[str]:
-        """So many, none like another."""
+        """Return *count* different tokens."""
         return list(self._told("tokens", count, None))
 
     def strangers(self, count: int) -> list[str]:
-        """Tokens that each name a key which nobody has."""
+        """Return tokens that each name another unknown key."""
         return list(self._told("tokens", count, "nobody"))
 
     def opaque(self) -> str:
-        """A token that only introspection can explain."""
+        """Return a token that needs introspection."""
         return str(self._told("opaque"))
 
     def rotate(self) -> None:
         self._told("rotate")
 
     def asked(self, endpoint: str) -> int:
-        """How often something that ends in *endpoint* was asked for, since the guard was made."""
+        """Return the number of requests to URLs that end in *endpoint* since the guard was made."""
         return int(self._told("asked", endpoint))
 
     @contextmanager
@@ -111,7 +111,7 @@ class Place:
 
 
 def serve() -> None:
-    """The other side of :class:`Place`."""
+    """Run the authorization server of :class:`Place`."""
     logging.disable(logging.ERROR)
     api = Client(client_id="api", secret=SECRET, introspects=(AUDIENCE,))
     authority = Authority(audience=AUDIENCE, clients=[api], keys=KeyRing("ES256"))
@@ -154,7 +154,7 @@ def view(token: str) -> RequestView:
 
 
 async def herd(guard: Guard, tokens: Sequence[str]) -> list[Decision]:
-    """All of them at once."""
+    """Send all requests at once."""
     decisions: list[Decision] = []
 
     async def one(token: str) -> None:
@@ -171,7 +171,7 @@ def told(decisions: Sequence[Decision]) -> dict[str, int]:
 
 
 class Ticker:
-    """How much longer than a millisecond a sleep of one millisecond takes, in seconds."""
+    """Measures by how many seconds a sleep of one millisecond is too long."""
 
     def __init__(self) -> None:
         self.late: list[float] = []
@@ -184,7 +184,7 @@ class Ticker:
 
 
 async def watched(work: Callable[[], Awaitable[None]]) -> Ticker:
-    """*work*, with a ticker beside it."""
+    """Run *work* with a ticker."""
     ticker = Ticker()
     async with anyio.create_task_group() as group:
         group.start_soon(ticker.run)
@@ -196,7 +196,9 @@ async def watched(work: Callable[[], Awaitable[None]]) -> Ticker:
 
 
 def upstream(place: Place, backend: str) -> dict[str, Any]:
-    """How many calls of the authority a herd costs; each answer takes long enough for everybody to come."""
+    """Return the requests to the authorization server of a herd. Each answer takes long enough for all clients to
+    arrive.
+    """
     found: dict[str, Any] = {}
     with place.slow(0.1):
         with place.guard(warm=False) as guard:
@@ -213,7 +215,7 @@ def upstream(place: Place, backend: str) -> dict[str, Any]:
 
 
 def rotation(place: Place, backend: str) -> int:
-    """The number of the first request with a new key that is accepted."""
+    """Return the number of the first request with a new key that is accepted."""
     with place.guard(warm=True) as guard:
         place.rotate()
         (token,) = place.tokens(1)
@@ -225,8 +227,9 @@ def rotation(place: Place, backend: str) -> int:
 
 
 def stalls(place: Place, backend: str, *, seconds: float) -> dict[str, float]:
-    """The longest stall of the loop, in seconds: with nothing in it; while keys are fetched for the first request;
-    while an unknown key is looked for and good requests are served."""
+    """Return the longest stall of the loop in seconds: when idle, during the fetch of keys for the first request,
+    and during the search for an unknown key beside good requests.
+    """
 
     async def nothing() -> None:
         await anyio.sleep(seconds)
@@ -256,7 +259,7 @@ async def _expect_granted(guard: Guard, token: str) -> None:
 
 
 def waiting(place: Place, backend: str, *, requests: int) -> dict[str, float]:
-    """Seconds that a good token takes, seen for the first time, without and with 50 others that wait for keys."""
+    """Return the seconds that a new good token takes, without and with 50 other requests that wait for keys."""
 
     async def timed(guard: Guard, tokens: Sequence[str], going_on: Callable[[], bool]) -> list[float]:
         seconds: list[float] = []
@@ -291,7 +294,7 @@ def waiting(place: Place, backend: str, *, requests: int) -> dict[str, float]:
 
 
 def one(backend: str, *, quick: bool) -> dict[str, Any]:
-    """Everything, on one of the event loops."""
+    """Measure everything on one event loop."""
     logging.disable(logging.ERROR)
     with Place() as place:
         found: dict[str, Any] = {"first stall": stalls(place, backend, seconds=0.05)["first keys"]}
@@ -306,7 +309,7 @@ def one(backend: str, *, quick: bool) -> dict[str, Any]:
 
 
 def measured(*, quick: bool) -> dict[str, Any]:
-    """Each event loop in a process of its own: what is imported at the first fetch is imported once."""
+    """Measure each event loop in a process of its own, so that each includes the imports of the first fetch."""
     found: dict[str, Any] = {}
     for backend in BACKENDS[:1] if quick else BACKENDS:
         command = [sys.executable, "-m", "benchmarks.storms", "--backend", backend, *(["--quick"] if quick else [])]

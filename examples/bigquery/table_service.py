@@ -1,7 +1,7 @@
-"""A table service that speaks enough of BigQuery's REST API, version 2, for Google's own Python client.
+"""A table service with enough of BigQuery's REST API, version 2, for Google's Python client.
 
-There is no word about tokens in it: who may do what is decided before a request comes here, by what BigQuery's own
-description of the API says (see ``scopeguard.toml`` and the README).
+It has no code for tokens. scopeguard allows or refuses each request before it arrives here, as Google's discovery
+document says (see ``scopeguard.toml`` and the README).
 """
 
 from __future__ import annotations
@@ -41,12 +41,14 @@ def error_response(status: int, reason: str, message: str) -> JSONResponse:
     return JSONResponse({"error": error}, status)
 
 
-# -- what goes over the wire
+# -- JSON resources
 
 
 def wire_value(value: Any, *, int64_timestamps: bool) -> str | None:
-    """A value as BigQuery writes it: everything is a string, and a timestamp is seconds unless microseconds are
-    asked for, which no float can lose."""
+    """Return *value* as BigQuery writes it, as a string.
+
+    A timestamp is in seconds, or in whole microseconds with *int64_timestamps*, which a float could not represent.
+    """
     match value:
         case None:
             return None
@@ -96,31 +98,34 @@ def table_item(name: TableName) -> dict[str, Any]:
     return {"kind": "bigquery#table", "id": str(name), "type": "TABLE", "tableReference": reference}
 
 
-# -- what is asked
+# -- parameters of requests
 
 
 class Page(NamedTuple):
-    """Which rows of a result."""
+    """The requested rows of a result."""
 
     start: int
     most: int
     int64_timestamps: bool
 
     @classmethod
-    def asked(cls, query: Mapping[str, str]) -> Page:
+    def parse(cls, query: Mapping[str, str]) -> Page:
+        """Return the page that the query parameters request."""
         try:
             start = int(query.get("pageToken") or query.get("startIndex") or 0)
             most = int(query.get("maxResults") or MOST_ROWS)
         except ValueError:
-            raise invalid("pageToken, startIndex and maxResults are whole numbers") from None
+            raise invalid("pageToken, startIndex and maxResults must be whole numbers") from None
         if not 0 <= start < 2**31 or not 0 <= most < 2**31:
-            raise invalid("pageToken, startIndex and maxResults are not negative, and small")
+            raise invalid("pageToken, startIndex and maxResults must be between 0 and 2147483647")
         int64 = query.get("formatOptions.useInt64Timestamp", "").lower() == "true"
         return cls(start, min(most, MOST_ROWS), int64)
 
     def of(self, rows: Rows) -> dict[str, Any]:
-        """The members of an answer that has the rows of *rows* that were asked for; all of *rows* is that. The client
-        takes an empty list for the whole result, and a missing one for "ask again"."""
+        """Return the members of a response with *rows*, which are those of this page.
+
+        ``rows`` is left out if there are none, because the client would take an empty list for the whole result.
+        """
         answer: dict[str, Any] = {"totalRows": str(rows.total)}
         if rows.values:
             answer["rows"] = wire_rows(rows.values, int64_timestamps=self.int64_timestamps)
@@ -131,35 +136,35 @@ class Page(NamedTuple):
 
 
 def member(found: Any, *path: str) -> Any:
-    """What stands at *path* in a JSON document, ``None`` if that is not there."""
+    """Return the member at *path* of a JSON document, ``None`` if there is none."""
     for name in path:
         found = found.get(name) if isinstance(found, Mapping) else None
     return found
 
 
 def parameters_of(query: Mapping[str, Any]) -> dict[str, Any] | list[Any]:
-    """The query parameters, by name or in order; their values are never part of the text."""
-    given = query.get("queryParameters") or []
-    if not isinstance(given, list):
-        raise invalid("queryParameters is a list")
-    read: list[tuple[Any, Any]] = []
-    for parameter in given:
+    """Return the query parameters, by name or in order. Their values never become part of the SQL text."""
+    parameters = query.get("queryParameters") or []
+    if not isinstance(parameters, list):
+        raise invalid("queryParameters must be a list")
+    values: list[tuple[Any, Any]] = []
+    for parameter in parameters:
         field = Field.read({"name": "parameter", "type": member(parameter, "parameterType", "type")})
         try:
             stored = field.value(member(parameter, "parameterValue", "value"))
         except ValueError as problem:
             raise invalid(str(problem)) from None
-        read.append((member(parameter, "name"), stored))
+        values.append((member(parameter, "name"), stored))
     if query.get("parameterMode") == "NAMED":
-        return {str(name): value for name, value in read}
-    return [value for _, value in read]
+        return {str(name): value for name, value in values}
+    return [value for _, value in values]
 
 
 # -- the service
 
 
 class Job(NamedTuple):
-    """A query that was run, and its result."""
+    """A finished query and its result."""
 
     project: str
     identifier: str
@@ -191,109 +196,111 @@ class Job(NamedTuple):
 
 
 class Service:
-    """One method for each method of the API. They run in threads, as SQLite wants to be waited for."""
+    """Has a method for each method of the API. They run in threads, because SQLite blocks."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._jobs: OrderedDict[tuple[str, str], Job] = OrderedDict()
 
-    def insert_dataset(self, asked: Asked) -> Any:
-        project, dataset = asked.path["project"], member(asked.body, "datasetReference", "datasetId")
-        asked.refuse_other_project(member(asked.body, "datasetReference", "projectId"))
+    def insert_dataset(self, call: Call) -> Any:
+        project, dataset = call.path["project"], member(call.body, "datasetReference", "datasetId")
+        call.refuse_other_project(member(call.body, "datasetReference", "projectId"))
         created = self._store.add_dataset(project, str(dataset))
         return dataset_resource(project, str(dataset), created)
 
-    def list_datasets(self, asked: Asked) -> Any:
-        project = asked.path["project"]
+    def list_datasets(self, call: Call) -> Any:
+        project = call.path["project"]
         found = [dataset_resource(project, name, 0) for name in self._store.datasets(project)]
         items = [{name: item[name] for name in ("id", "datasetReference", "location")} for item in found]
         return {"kind": "bigquery#datasetList", "datasets": items}
 
-    def get_dataset(self, asked: Asked) -> Any:
-        created = self._store.dataset(asked.path["project"], asked.path["dataset"])
-        return dataset_resource(asked.path["project"], asked.path["dataset"], created)
+    def get_dataset(self, call: Call) -> Any:
+        created = self._store.dataset(call.path["project"], call.path["dataset"])
+        return dataset_resource(call.path["project"], call.path["dataset"], created)
 
-    def delete_dataset(self, asked: Asked) -> Any:
-        contents = asked.query.get("deleteContents", "").lower() == "true"
-        self._store.remove_dataset(asked.path["project"], asked.path["dataset"], contents=contents)
+    def delete_dataset(self, call: Call) -> Any:
+        contents = call.query.get("deleteContents", "").lower() == "true"
+        self._store.remove_dataset(call.path["project"], call.path["dataset"], contents=contents)
 
-    def insert_table(self, asked: Asked) -> Any:
-        asked.refuse_other_project(member(asked.body, "tableReference", "projectId"))
+    def insert_table(self, call: Call) -> Any:
+        call.refuse_other_project(member(call.body, "tableReference", "projectId"))
         name = TableName(
-            asked.path["project"], asked.path["dataset"], str(member(asked.body, "tableReference", "tableId"))
+            call.path["project"], call.path["dataset"], str(member(call.body, "tableReference", "tableId"))
         )
-        fields = member(asked.body, "schema", "fields")
+        fields = member(call.body, "schema", "fields")
         return table_resource(self._store.add_table(name, [Field.read(item) for item in fields or []]))
 
-    def list_tables(self, asked: Asked) -> Any:
-        found = self._store.tables(asked.path["project"], asked.path["dataset"])
+    def list_tables(self, call: Call) -> Any:
+        found = self._store.tables(call.path["project"], call.path["dataset"])
         return {
             "kind": "bigquery#tableList",
             "tables": [table_item(name) for name in found],
             "totalItems": len(found),
         }
 
-    def get_table(self, asked: Asked) -> Any:
-        return table_resource(self._store.table(asked.table))
+    def get_table(self, call: Call) -> Any:
+        return table_resource(self._store.table(call.table))
 
-    def delete_table(self, asked: Asked) -> Any:
-        self._store.remove_table(asked.table)
+    def delete_table(self, call: Call) -> Any:
+        self._store.remove_table(call.table)
 
-    def insert_all(self, asked: Asked) -> Any:
-        """All rows, or none and the reasons; with ``skipInvalidRows`` those that are in order."""
-        table = self._store.table(asked.table)
-        rows = asked.body.get("rows")
+    def insert_all(self, call: Call) -> Any:
+        """Insert all rows, or none if one is invalid. With ``skipInvalidRows``, insert the valid ones."""
+        table = self._store.table(call.table)
+        rows = call.body.get("rows")
         if not isinstance(rows, list) or not 0 < len(rows) <= MOST_ROWS:
-            raise invalid(f"rows is a list of 1 to {MOST_ROWS}")
+            raise invalid(f"rows must be a list of 1 to {MOST_ROWS}")
         good: list[tuple[str | None, list[Any]]] = []
         wrong: dict[int, dict[str, str]] = {}
         for index, row in enumerate(rows):
             try:
-                values = row_values(table.fields, member(row, "json"), asked.body)
+                values = row_values(table.fields, member(row, "json"), call.body)
             except ValueError as problem:
                 wrong[index] = {"reason": "invalid", "message": str(problem)}
             else:
                 identifier = member(row, "insertId")
                 good.append((identifier if isinstance(identifier, str) else None, values))
-        if wrong and asked.body.get("skipInvalidRows") is not True:
+        if wrong and call.body.get("skipInvalidRows") is not True:
             stopped = {"reason": "stopped", "message": "Another row is invalid"}
             wrong = {index: wrong.get(index, stopped) for index in range(len(rows))}
             good = []
-        self._store.insert(asked.table, good)
+        self._store.insert(call.table, good)
         errors = [{"index": index, "errors": [error]} for index, error in wrong.items()]
         return {"kind": "bigquery#tableDataInsertAllResponse"} | ({"insertErrors": errors} if errors else {})
 
-    def list_rows(self, asked: Asked) -> Any:
-        page = Page.asked(asked.query)
-        selected = [name for name in asked.query.get("selectedFields", "").split(",") if name]
-        rows = self._store.rows(asked.table, start=page.start, most=page.most, selected=selected)
+    def list_rows(self, call: Call) -> Any:
+        page = Page.parse(call.query)
+        selected = [name for name in call.query.get("selectedFields", "").split(",") if name]
+        rows = self._store.rows(call.table, start=page.start, most=page.most, selected=selected)
         return {"kind": "bigquery#tableDataList", **page.of(rows)}
 
-    def query(self, asked: Asked) -> Any:
-        options = member(asked.body, "formatOptions", "useInt64Timestamp")
-        most = asked.body.get("maxResults")
-        page = Page.asked({"maxResults": str(most or ""), "formatOptions.useInt64Timestamp": str(options)})
-        job = self._run(asked.path["project"], None, asked.body)
+    def query(self, call: Call) -> Any:
+        options = member(call.body, "formatOptions", "useInt64Timestamp")
+        most = call.body.get("maxResults")
+        page = Page.parse({"maxResults": str(most or ""), "formatOptions.useInt64Timestamp": str(options)})
+        job = self._run(call.path["project"], None, call.body)
         return {"kind": "bigquery#queryResponse", **job.results(page)}
 
-    def insert_job(self, asked: Asked) -> Any:
-        configuration = member(asked.body, "configuration", "query")
+    def insert_job(self, call: Call) -> Any:
+        configuration = member(call.body, "configuration", "query")
         if not isinstance(configuration, Mapping):
-            raise invalid("Of jobs, this service has queries only")
-        asked.refuse_other_project(member(asked.body, "jobReference", "projectId"))
-        identifier = member(asked.body, "jobReference", "jobId")
-        return self._run(asked.path["project"], identifier, configuration).resource()
+            raise invalid("Only query jobs are supported")
+        call.refuse_other_project(member(call.body, "jobReference", "projectId"))
+        identifier = member(call.body, "jobReference", "jobId")
+        return self._run(call.path["project"], identifier, configuration).resource()
 
-    def get_job(self, asked: Asked) -> Any:
-        return self._job(asked).resource()
+    def get_job(self, call: Call) -> Any:
+        return self._job(call).resource()
 
-    def query_results(self, asked: Asked) -> Any:
-        return {"kind": "bigquery#getQueryResultsResponse", **self._job(asked).results(Page.asked(asked.query))}
+    def query_results(self, call: Call) -> Any:
+        return {"kind": "bigquery#getQueryResultsResponse", **self._job(call).results(Page.parse(call.query))}
 
     def _run(self, project: str, identifier: Any, query: Mapping[str, Any]) -> Job:
         text = query.get("query")
         if not isinstance(text, str) or len(text) > MOST_QUERY_LENGTH or query.get("useLegacySql") is True:
-            raise StoreError(400, "invalidQuery", "A query is text, in standard SQL, and not endless")
+            raise StoreError(
+                400, "invalidQuery", f"A query must be standard SQL of at most {MOST_QUERY_LENGTH} characters"
+            )
         if query.get("dryRun") is True or query.get("destinationTable") is not None:
             raise invalid("Neither dryRun nor destinationTable is supported")
         key = (project, identifier if isinstance(identifier, str) and identifier else f"job_{uuid.uuid4()}")
@@ -306,25 +313,25 @@ class Service:
             self._jobs.popitem(last=False)
         return job
 
-    def _job(self, asked: Asked) -> Job:
-        job = self._jobs.get((asked.path["project"], asked.path["job"]))
+    def _job(self, call: Call) -> Job:
+        job = self._jobs.get((call.path["project"], call.path["job"]))
         if job is None:
-            raise StoreError(404, "notFound", f"Not found: Job {asked.path['project']}:{asked.path['job']}")
+            raise StoreError(404, "notFound", f"Not found: Job {call.path['project']}:{call.path['job']}")
         return job
 
 
 def row_values(fields: Sequence[Field], row: Any, options: Mapping[str, Any]) -> list[Any]:
-    """The values of *row* in the order of *fields*; ValueError with a sentence for the caller."""
+    """Return the values of *row* in the order of *fields*. Raises ValueError with a sentence for the caller."""
     if not isinstance(row, dict):
-        raise ValueError("A row is an object with a member json.")  # noqa: TRY004 - one error for all wrong rows
+        raise ValueError("A row must be an object with a member json.")  # noqa: TRY004 - one error for all wrong rows
     unknown = set(row) - {field.name for field in fields}
     if unknown and options.get("ignoreUnknownValues") is not True:
         raise ValueError(f"no such field: {min(unknown)}.")
     return [field.value(row.get(field.name)) for field in fields]
 
 
-class Asked(NamedTuple):
-    """One request: the parameters of its path and its query string, and its body, an empty one for none."""
+class Call(NamedTuple):
+    """A request: the parameters of its path and its query string, and its body, which is empty if there is none."""
 
     path: Mapping[str, str]
     query: Mapping[str, str]
@@ -334,9 +341,9 @@ class Asked(NamedTuple):
     def table(self) -> TableName:
         return TableName(self.path["project"], self.path["dataset"], self.path["table"])
 
-    def refuse_other_project(self, named: Any) -> None:
-        """What was permitted is what the path says, so a body cannot say another project."""
-        if named not in (None, self.path["project"]):
+    def refuse_other_project(self, project: Any) -> None:
+        """Refuse a body with another project than the path, which the permission was about."""
+        if project not in (None, self.path["project"]):
             raise invalid("The project of the body is not that of the path")
 
 
@@ -355,13 +362,13 @@ async def read_body(request: Request) -> Mapping[str, Any]:
     return body
 
 
-def endpoint(method: Callable[[Asked], Any]) -> Callable[[Request], Awaitable[Response]]:
-    async def answer(request: Request) -> Response:
-        asked = Asked(request.path_params, request.query_params, await read_body(request))
-        found = await run_in_threadpool(method, asked)
-        return Response(status_code=204) if found is None else JSONResponse(found)
+def endpoint(method: Callable[[Call], Any]) -> Callable[[Request], Awaitable[Response]]:
+    async def respond(request: Request) -> Response:
+        call = Call(request.path_params, request.query_params, await read_body(request))
+        result = await run_in_threadpool(method, call)
+        return Response(status_code=204) if result is None else JSONResponse(result)
 
-    return answer
+    return respond
 
 
 async def store_error(_: Request, error: Exception) -> Response:
@@ -375,12 +382,12 @@ async def http_error(_: Request, error: Exception) -> Response:
 
 
 def create_app(database: Path) -> Starlette:
-    """The service, on the SQLite file at *database*, which is made if it is not there."""
+    """Return the service with the SQLite file at *database*, which is created if it is missing."""
     service = Service(Store(database))
     project = "/bigquery/v2/projects/{project}"
     dataset = f"{project}/datasets/{{dataset}}"
     table = f"{dataset}/tables/{{table}}"
-    methods: list[tuple[str, str, Callable[[Asked], Any]]] = [
+    methods: list[tuple[str, str, Callable[[Call], Any]]] = [
         ("POST", f"{project}/datasets", service.insert_dataset),
         ("GET", f"{project}/datasets", service.list_datasets),
         ("GET", dataset, service.get_dataset),
@@ -397,11 +404,11 @@ def create_app(database: Path) -> Starlette:
         ("GET", f"{project}/jobs/{{job}}", service.get_job),
     ]
     return Starlette(
-        routes=[Route(path, endpoint(call), methods=[method]) for method, path, call in methods],
+        routes=[Route(path, endpoint(handler), methods=[method]) for method, path, handler in methods],
         exception_handlers={StoreError: store_error, HTTPException: http_error},
     )
 
 
 def app() -> Starlette:
-    """For ``scopeguard serve table_service:app --factory``."""
+    """Return the service, for ``scopeguard serve table_service:app --factory``."""
     return create_app(Path(os.environ.get("TABLES", "tables.sqlite")))

@@ -1,8 +1,8 @@
 """Datasets, tables and rows in SQLite.
 
-A table is an SQLite table called ``project.dataset.table``, which is how queries name it between backticks. Names are
-checked before they come near SQL, values are parameters always, and a query of a caller runs on a connection of its own
-that can read the tables of one project and do nothing else.
+A table is an SQLite table called ``project.dataset.table``, as queries write it between backticks. Names are checked
+before they are used in SQL, and values are always parameters. A query of a caller runs on a connection of its own,
+which can only read the tables of one project.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class StoreError(Exception):
-    """Something that the caller can do nothing about but ask differently. ``reason`` is BigQuery's word for it."""
+    """The request is invalid or conflicts with the stored data. ``reason`` is BigQuery's code for it."""
 
     def __init__(self, status: int, reason: str, message: str) -> None:
         super().__init__(message)
@@ -61,8 +61,8 @@ def _float(value: Any) -> float:
 
 def _string(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError  # noqa: TRY004 - every reader of a value fails in one way
-    value.encode()  # lone surrogates are no text
+        raise ValueError  # noqa: TRY004 - all readers raise the same exception
+    value.encode()  # raises for lone surrogates
     return value
 
 
@@ -75,7 +75,7 @@ def _boolean(value: Any) -> int:
 
 
 def _timestamp(value: Any) -> int:
-    """Microseconds since the epoch, from seconds or from ISO 8601; without a zone it is UTC, as in BigQuery."""
+    """Return microseconds since the epoch, from seconds or ISO 8601. The default time zone is UTC, as in BigQuery."""
     if isinstance(value, str):
         moment = datetime.fromisoformat(value.removesuffix(" UTC"))
     else:
@@ -88,8 +88,10 @@ def _date(value: Any) -> str:
 
 
 class Type(NamedTuple):
-    """``read`` takes what a caller sends; ``declared`` is the column's type, of which SQLite reads only whether it
-    has INT, TEXT or REAL in it, and by which the converters below know what a value is."""
+    """A column type. ``read`` parses a JSON value. ``declared`` is the type in SQL.
+
+    SQLite only looks for INT, TEXT or REAL in the declared type. The converters below use the whole name.
+    """
 
     read: Any
     declared: str
@@ -109,7 +111,7 @@ sqlite3.register_converter("BOOLEAN_INT", lambda stored: stored != b"0")
 sqlite3.register_converter("TIMESTAMP_INT", lambda stored: _EPOCH + timedelta(microseconds=int(stored)))
 sqlite3.register_converter("DATE_TEXT", lambda stored: date.fromisoformat(stored.decode()))
 # The order matters: a bool is an int, and a datetime a date.
-_SHOWN: Final = (
+_RESULT_TYPES: Final = (
     (bool, "BOOLEAN"),
     (int, "INTEGER"),
     (float, "FLOAT"),
@@ -130,22 +132,22 @@ class Field:
 
     @classmethod
     def read(cls, resource: Any) -> Field:
-        """As BigQuery's schemas write it; :class:`StoreError` for what this service does not have."""
+        """Parse a field of a BigQuery schema. Raises :class:`StoreError` for a type or mode that is not supported."""
         if not isinstance(resource, dict):
-            raise invalid("A field of a schema is an object")
+            raise invalid("A field of a schema must be an object")
         name, kind, mode = resource.get("name"), resource.get("type"), resource.get("mode") or "NULLABLE"
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise invalid("Invalid field name: letters, digits and underscores, beginning with no digit")
         kind = _SYNONYMS.get(str(kind).upper(), str(kind).upper())
         if kind not in TYPES or str(mode).upper() not in ("NULLABLE", "REQUIRED"):
-            raise invalid(f"Field {name}: of types there are {', '.join(TYPES)}; of modes NULLABLE and REQUIRED")
+            raise invalid(f"Field {name}: types are {', '.join(TYPES)}; modes are NULLABLE and REQUIRED")
         return cls(name, kind, str(mode).upper() == "REQUIRED")
 
     def resource(self) -> dict[str, str]:
         return {"name": self.name, "type": self.type, "mode": "REQUIRED" if self.required else "NULLABLE"}
 
     def value(self, given: Any) -> Any:
-        """*given* as SQLite keeps it; ValueError with a sentence for the caller."""
+        """Return *given* as it is stored in SQLite. Raises ValueError with a sentence for the caller."""
         if given is None:
             if self.required:
                 raise ValueError(f"Missing required field: {self.name}.")
@@ -158,7 +160,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class TableName:
-    """Three checked names; whoever holds one may write ``sql`` into a statement."""
+    """Three checked names. ``sql`` can therefore be part of a statement."""
 
     project: str
     dataset: str
@@ -200,14 +202,14 @@ class Table:
 
 
 class Rows(NamedTuple):
-    """Some rows of a result, and how many there are altogether."""
+    """Some rows of a result, and the total number of its rows."""
 
     fields: tuple[Field, ...]
     values: Sequence[Sequence[Any]]
     total: int
 
 
-# -- what a query of a caller may do
+# -- limits for queries of callers
 
 _FUNCTIONS: Final = frozenset(
     (
@@ -227,7 +229,7 @@ _SELECT: Final = re.compile(r"\s*(SELECT|WITH)\b", re.IGNORECASE)
 
 
 def _restrict(connection: sqlite3.Connection, project: str) -> None:
-    """Leave *connection* able to read the tables of *project*, with a few functions, for a while."""
+    """Restrict *connection* to reading the tables of *project*, to a few functions and to a number of steps."""
 
     def allowed(action: int, what: str | None, which: str | None, *_: str | None) -> int:
         if action == sqlite3.SQLITE_SELECT:
@@ -246,7 +248,7 @@ def _restrict(connection: sqlite3.Connection, project: str) -> None:
 
 
 class Store:
-    """One SQLite file at *path*. Every call opens it anew, so any thread may call."""
+    """The SQLite file at *path*. Each call opens it again, so any thread may call."""
 
     def __init__(self, path: Path) -> None:
         self._path = path.absolute()
@@ -260,7 +262,7 @@ class Store:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction: all of it, or nothing."""
+        """Open a connection for one transaction."""
         with closing(sqlite3.connect(self._path, isolation_level=None)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             with connection:
@@ -289,7 +291,7 @@ class Store:
             return [dataset for (dataset,) in found]
 
     def dataset(self, project: str, dataset: str) -> float:
-        """When it was made; ``notFound`` if it was not."""
+        """Return the time of its creation. Raises ``notFound`` if it does not exist."""
         check_dataset(project, dataset)
         with self._reading() as connection:
             return _dataset(connection, project, dataset)
@@ -310,7 +312,7 @@ class Store:
 
     def add_table(self, name: TableName, fields: Sequence[Field]) -> Table:
         if not fields or len({field.name.lower() for field in fields}) != len(fields):
-            raise invalid("A table has a schema, and its fields have different names")
+            raise invalid("A table needs a schema, and its fields need different names")
         columns = ", ".join(f'"{field.name}" {TYPES[field.type].declared}' for field in fields)
         with self._writing() as connection:
             _dataset(connection, name.project, name.dataset)
@@ -318,7 +320,7 @@ class Store:
                 connection.execute(f"CREATE TABLE {name.sql} ({columns})")
             except sqlite3.OperationalError as problem:
                 if "already exists" not in str(problem):
-                    raise invalid(f"Table {name} cannot be made: too many fields") from None
+                    raise invalid(f"Table {name} cannot be created: too many fields") from None
                 raise StoreError(409, "duplicate", f"Already Exists: Table {name}") from None
             row = (name.project, name.dataset, name.table, json.dumps([field.resource() for field in fields]))
             connection.execute("INSERT INTO tables VALUES (?, ?, ?, ?, ?)", (*row, time.time()))
@@ -345,7 +347,7 @@ class Store:
     # rows
 
     def insert(self, name: TableName, rows: Sequence[tuple[str | None, Sequence[Any]]]) -> None:
-        """*rows*: an id, by which a row that is sent again within a minute is known and left out, and its values."""
+        """Insert *rows*, each an id and its values. A row whose id was inserted within the last minute is skipped."""
         now = time.time()
         with self._writing() as connection:
             table = _table(connection, name)
@@ -374,7 +376,7 @@ class Store:
             return Rows(fields, found.fetchall(), total)
 
     def query(self, project: str, sql: str, parameters: dict[str, Any] | list[Any]) -> Rows:
-        """The result of *sql*, which is one SELECT over tables of *project*."""
+        """Return the result of *sql*, which must be one SELECT over tables of *project*."""
         check_project(project)
         if not _SELECT.match(sql):
             raise StoreError(400, "invalidQuery", "Only SELECT is supported")
@@ -384,14 +386,14 @@ class Store:
                 found = connection.execute(sql, parameters)
                 values = found.fetchmany(MOST_RESULT_ROWS + 1)
             except (sqlite3.Error, sqlite3.Warning, UnicodeError, OverflowError) as problem:
-                # SQLite tells what is wrong with the text that the caller wrote, and nothing about the file.
+                # SQLite's message is about the text that the caller wrote, not about the file.
                 raise StoreError(400, "invalidQuery", f"Invalid query: {problem}") from None
             if len(values) > MOST_RESULT_ROWS:
                 raise StoreError(400, "responseTooLarge", f"A result has at most {MOST_RESULT_ROWS} rows")
             names = [column[0] for column in found.description]
-        # As in BigQuery, a column that was given no name is called by its place.
-        named = (name if _NAME.fullmatch(name) else f"f{n}_" for n, name in enumerate(names))
-        fields = tuple(Field(name, _shown_type(row[n] for row in values)) for n, name in enumerate(named))
+        # As in BigQuery, a column without a name is named by its position.
+        columns = (name if _NAME.fullmatch(name) else f"f{n}_" for n, name in enumerate(names))
+        fields = tuple(Field(name, _result_type(row[n] for row in values)) for n, name in enumerate(columns))
         return Rows(fields, values, len(values))
 
 
@@ -423,10 +425,11 @@ def _drop(connection: sqlite3.Connection, name: TableName) -> None:
     )
 
 
-def _shown_type(values: Iterator[Any]) -> str:
-    """The type of a column of a result. SQLite's are those of its values: a column without any, or with several kinds
-    of them, is a STRING."""
-    shown = {next(name for kind, name in _SHOWN if isinstance(value, kind)) for value in values if value is not None}
-    if shown == {"INTEGER", "FLOAT"}:
+def _result_type(values: Iterator[Any]) -> str:
+    """Return the type of a result column from its values. Without values, or with several types, it is STRING."""
+    types = {
+        next(name for kind, name in _RESULT_TYPES if isinstance(value, kind)) for value in values if value is not None
+    }
+    if types == {"INTEGER", "FLOAT"}:
         return "FLOAT"
-    return shown.pop() if len(shown) == 1 else "STRING"
+    return types.pop() if len(types) == 1 else "STRING"
