@@ -32,7 +32,7 @@ from scopeguard.flow.credential import Credential
 from scopeguard.guard import engine_of
 
 Decode = Callable[[str], object]
-"""Raises for a token that is not good."""
+"""Raises for an invalid token."""
 
 RAW = "cryptography, one verify"
 OURS = "scopeguard, which remembers it"
@@ -53,7 +53,9 @@ def scopeguard_judges(material: Material, **settings: Any) -> Decode:
 
 
 def least(material: Material) -> Decode:
-    """Do the minimum: base64 of claims and signature, the standard library's JSON, and one verify."""
+    """Return a decoder that does the minimum: base64 of claims and signature, the standard library's JSON, and one
+    verify.
+    """
     verify = contestants.verifier(material)
 
     def decode(token: str) -> object:
@@ -139,7 +141,7 @@ def decoders(material: Material) -> tuple[dict[str, Decode], dict[str, str]]:
         if material.algorithm in algorithms:
             found[name] = made(material)
         else:
-            absent[name] = f"does not know {material.algorithm}"
+            absent[name] = f"does not support {material.algorithm}"
     return found, absent
 
 
@@ -230,7 +232,7 @@ def described(found: dict[str, Measured]) -> dict[str, dict[str, float]]:
 
 
 def figures(algorithm: str, rows: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
-    """Yield the figure for *algorithm*, with the token cache on, which is the default."""
+    """Return the figure for *algorithm*, with the token cache on, which is the default."""
     best, best_name = min(((row["ratio"], name) for name, row in rows.items() if row["peer"]), default=(None, ""))
     ours, fast = rows[OURS]["ratio"], rows[FAST]["ratio"]
     title = f"cold judgement of a 980-byte token ÷ one verify of cryptography, {algorithm}"
@@ -264,7 +266,7 @@ def shown(algorithm: str, rows: dict[str, dict[str, float]]) -> str:
         ]
         for name, row in rows.items()
     ]
-    return table(f"A token that nobody has seen, {algorithm}", columns, lines)
+    return table(f"A token that is not cached, {algorithm}", columns, lines)
 
 
 def main() -> None:

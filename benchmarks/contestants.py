@@ -33,7 +33,7 @@ from scopeguard.fastapi import Protected
 
 Message = MutableMapping[str, Any]
 
-# Without anybody remembering a token: the memory holds a thousand, and four thousand take turns.
+# Four thousand tokens take turns and a token cache holds a thousand, so none is cached.
 COLD = {"token_cache": TokenCachePolicy(max_entries=1000, ready_entries=500)}
 COLD_TOKENS = 4000
 
@@ -266,7 +266,7 @@ OURS = [
 ]
 
 
-def everybody(algorithm: str) -> tuple[list[Contestant], dict[str, str]]:
+def all_contestants(algorithm: str) -> tuple[list[Contestant], dict[str, str]]:
     """Return all contestants that can take part, and the reasons why others cannot."""
     taking_part, absent = list(OURS), {}
     for peer in peers.found():
@@ -274,7 +274,7 @@ def everybody(algorithm: str) -> tuple[list[Contestant], dict[str, str]]:
         if missing:
             absent[peer.NAME] = f"not installed: {', '.join(missing)}"
         elif algorithm not in getattr(peer, "ALGORITHMS", (algorithm,)):
-            absent[peer.NAME] = f"does not know {algorithm}"
+            absent[peer.NAME] = f"does not support {algorithm}"
         else:
             claims = getattr(peer, "claims", None)
             wsgi = getattr(peer, "WSGI", False)
@@ -284,7 +284,7 @@ def everybody(algorithm: str) -> tuple[list[Contestant], dict[str, str]]:
 
 def chosen(names: Sequence[str], algorithm: str) -> tuple[list[Contestant], dict[str, str]]:
     """Return the contestants with one of *names* in their name, and their bases. Without *names*, return all."""
-    all_of_them, absent = everybody(algorithm)
+    all_of_them, absent = all_contestants(algorithm)
     wanted = [each for each in all_of_them if not names or any(name in each.name for name in names)]
     bases = {each.base for each in wanted}
     return [each for each in all_of_them if each in wanted or each.name in bases], absent

@@ -246,7 +246,7 @@ def _good_tokens(world: World, guard: Guard) -> dict[str, Callable[[], str]]:
     return {"JWT of another issuer": lambda: jwt, "opaque, known": lambda: "known", "opaque, new": new}
 
 
-def _told(taken: dict[str, list[tuple[float, int]]], flood: Flood) -> dict[str, Any]:
+def _summarize(taken: dict[str, list[tuple[float, int]]], flood: Flood) -> dict[str, Any]:
     found: dict[str, Any] = {"flood": dict(flood.statuses)}
     for name, results in taken.items():
         milliseconds = sorted(spent * 1e3 for spent, _ in results)
@@ -289,7 +289,7 @@ def _beside_threads(seconds: float) -> dict[str, Any]:
         flood.end()
         sender.join()
         pool.shutdown(cancel_futures=True)
-        return _told(taken, flood)
+        return _summarize(taken, flood)
 
 
 def _beside_tasks(seconds: float) -> dict[str, Any]:
@@ -327,7 +327,7 @@ def _beside_tasks(seconds: float) -> dict[str, Any]:
         await asyncio.to_thread(sender.join)
         for task in list(tasks):
             task.cancel()
-        return _told(taken, flood)
+        return _summarize(taken, flood)
 
     with world.guard(ttl=0.3, store=True) as guard:
         return asyncio.run(run(guard))
@@ -377,23 +377,23 @@ def shown(found: dict[str, Any]) -> str:
         ]
         for row in found["junk"]
     ]
-    head = ["edge", "junk", "asked, at once", "asked, in turn", "CPU, µs a token", "bytes held a token"]
+    head = ["edge", "junk", "requests, at once", "requests, in turn", "CPU, µs per token", "bytes kept per token"]
     parts = [table("Outbound requests for junk", head, rows)]
     rows = [
         [edge, name, str(row["median"]), str(row["worst"]), f"{row['refused']} of {row['of']}"]
-        for edge, told in found["beside"].items()
-        for name, row in told.items()
+        for edge, by_name in found["beside"].items()
+        for name, row in by_name.items()
         if name != "flood"
     ]
     parts.append(
         table(
-            "Good requests beside 400 opaque junk tokens a second",
-            ["edge", "good", "median, ms", "worst, ms", "not granted"],
+            "Good requests beside 400 opaque junk tokens per second",
+            ["edge", "good requests", "median, ms", "worst, ms", "not granted"],
             rows,
         )
     )
     if "closing" in found:
-        parts.append(f"closing while 400 questions wait, at 2 s for an answer: {found['closing']:.2f} s")
+        parts.append(f"closing while 400 introspection requests wait for answers of 2 s: {found['closing']:.2f} s")
     return "\n\n".join(parts)
 
 

@@ -22,7 +22,7 @@ from benchmarks.measuring import figure, keep, machine, table
 
 ROOT = Path(__file__).parent.parent
 MUST = 60.0
-# What scopeguard/spec imports of them.
+# The parts of them that scopeguard/spec imports.
 LIBRARIES = (
     "import jwt.algorithms, cryptography.hazmat.primitives.asymmetric.ec, "
     "cryptography.hazmat.primitives.asymmetric.ed25519, cryptography.hazmat.primitives.asymmetric.rsa"
@@ -65,7 +65,7 @@ def measured(*, quick: bool) -> dict[str, Any]:
     for number in range(rounds + 1):
         for name, (before, imported) in CONTESTANTS.items():
             taken = timed(before, imported, "perf_counter" if "wall" in name else "process_time")
-            if number:  # not the first round: it compiles
+            if number:  # the first round compiles bytecode
                 seconds[name].append(taken * 1e3)
     found = {name: {"smallest": min(taken), "median": statistics.median(taken)} for name, taken in seconds.items()}
     ours = found["scopeguard, scopeguard.asgi"]

@@ -17,7 +17,7 @@ from hashlib import sha256
 from typing import Any
 
 from benchmarks import contestants, peers
-from benchmarks.contestants import COLD, Contestant, Message, everybody
+from benchmarks.contestants import COLD, Contestant, Message, all_contestants
 from benchmarks.material import Claims, Material, asgi_scope, wsgi_environ
 from benchmarks.measuring import Measured, Ratio, Turn, figure, in_turns, machine, now, quiet, table
 
@@ -44,7 +44,7 @@ class Driver:
         def turn(times: int) -> float:
             taken = self.run([next(following) for _ in range(times)])
             if self._statuses != [200] * times:
-                raise SystemExit(f"{self.name}: good tokens were answered {sorted(set(self._statuses))}")
+                raise SystemExit(f"{self.name}: responses to good tokens were {sorted(set(self._statuses))}")
             return taken
 
         return turn
@@ -97,7 +97,7 @@ def examine(contestant: Contestant, driver: Driver, material: Material) -> None:
         return
     bad = material.bad_tokens(claims=contestant.claims)
     for what, status in zip(bad, driver.statuses(bad.values()), strict=True):
-        # 422 is what Flask-JWT-Extended answers to an audience or a signature that is wrong.
+        # Flask-JWT-Extended answers 422 for a wrong audience or signature.
         if status not in {400, 401, 403, 422}:
             raise SystemExit(f"{contestant.name}: a token {what} was answered {status}")
 
@@ -160,7 +160,7 @@ def described(taking_part: list[Contestant], found: Mapping[str, Measured]) -> d
     return rows
 
 
-# What the issue wants of a warm request: what it is of, and whom the peers have in common with it.
+# The bounds of warm requests, with the base that the peers share.
 WANTED = (
     ("warm request, Starlette + scopeguard ÷ bare Starlette", "Starlette + scopeguard", "<= 1.25"),
     ("warm request, Flask + scopeguard ÷ bare Flask", "Flask + scopeguard", "<= 1.2"),
@@ -169,7 +169,7 @@ WANTED = (
 
 
 def figures(rows: Mapping[str, Mapping[str, Any]], found: Mapping[str, Measured]) -> list[dict[str, Any]]:
-    """Yield the figures for warm requests in process."""
+    """Return the figures for warm requests in process."""
     lines = []
     if "raw ASGI + scopeguard" in found:
         title = "warm request, raw ASGI: added time ÷ one sha256 of the token and a look-up"
@@ -196,12 +196,12 @@ def added(found: Mapping[str, Measured], name: str) -> float:
 def measured(*, quick: bool) -> dict[str, Any]:
     """Measure warm requests with RS256 and cold ones, with all that is installed."""
     rounds = 8 if quick else 100
-    taking_part, absent = everybody("RS256")
+    taking_part, absent = all_contestants("RS256")
     found = compared(taking_part, Material("RS256"), cold=False, rounds=rounds)
     warm = described(taking_part, found)
     results: dict[str, Any] = {"warm_RS256": warm, "absent": absent, "peers": peers.versions()}
     for algorithm in ("RS256",) if quick else ("RS256", "ES256", "EdDSA"):
-        taking_part, _ = everybody(algorithm)
+        taking_part, _ = all_contestants(algorithm)
         cold = compared(taking_part, Material(algorithm, settings=COLD), cold=True, rounds=rounds // 2)
         results[f"cold_{algorithm}"] = described(taking_part, cold)
     return {**results, "figures": figures(warm, found)}

@@ -41,8 +41,8 @@ AUDIENCE = "https://api.example.com"
 SCOPE = "https://www.googleapis.com/auth/bigquery.insertdata"
 Message = MutableMapping[str, Any]
 PATHS = ("warm ASGI request", "cold RS256 judgement")
-# A function of the C library that nothing here has another use for: callgrind writes down what it has counted, and
-# begins anew, whenever it is called.
+# A function of the C library without other uses here. Callgrind writes its counts, and starts again from zero, whenever
+# it is called.
 MARK = "getpgrp"
 
 
@@ -72,12 +72,12 @@ def counted(times: int = TIMES) -> dict[str, float]:
         material.write_text(json.dumps(_material(3 * times)), "utf-8")
         served = [sys.executable, "-m", "benchmarks.instructions", "--run", str(material), "--times", str(times)]
         callgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/out", f"--dump-before={MARK}"]
-        # Once without callgrind, so that everything is compiled to bytecode before it gets slow.
+        # The first run, without callgrind, compiles the bytecode.
         for command in (served, callgrind + served):
             run = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, env=_environment())
             if run.returncode != 0:
                 raise SystemExit(f"{command[0]} failed:\n{run.stderr[-2000:]}")
-        # out.1 is what came before the first mark, out.2 what lies between it and the second.
+        # out.1 has the counts before the first mark, out.2 those between the first and the second.
         series = [_total(Path(folder, f"out.{number}")) for number in range(2, 2 + 2 * len(PATHS))]
     once, twice = series[0::2], series[1::2]
     return {name: (b - a) / times for name, a, b in zip(PATHS, once, twice, strict=True)}
@@ -101,7 +101,7 @@ def _total(path: Path) -> int:
     return int(found[1])
 
 
-# -- what is counted
+# -- the counted paths
 
 
 def _material(count: int) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def run(material: dict[str, Any], times: int) -> None:
     first, *tokens = material["tokens"]
     warm([_scope(first)])
     any_key: Any = VerificationKey
-    any_key.verify = lambda self, algorithm, signed, signature: True  # see above
+    any_key.verify = lambda self, algorithm, signed, signature: True  # the arithmetic is not counted
     cold([_scope(first)])
     series = [
         (serve, [_scope(token) for token in chosen])
@@ -188,7 +188,9 @@ def _scope(token: str) -> Message:
 
 
 def _served(guard: Any) -> Callable[[list[Message]], None]:
-    """Send requests through the middleware without an event loop, because nothing in them waits."""
+    """Return a function that sends requests through the middleware without an event loop, because nothing in them
+    waits.
+    """
     from scopeguard import Rule, Rules, all_of
     from scopeguard.asgi import GuardMiddleware
 
@@ -220,7 +222,7 @@ def _served(guard: Any) -> Callable[[list[Message]], None]:
     return serve
 
 
-# -- what is made of it
+# -- the comparison
 
 
 def compared(found: dict[str, float], measure: dict[str, Any]) -> list[str]:
@@ -231,7 +233,7 @@ def compared(found: dict[str, float], measure: dict[str, Any]) -> list[str]:
         if more > MORE:
             problems.append(
                 f"{name}: {found[name]:,.0f} instructions, {more:+.1%} over the {measure[name]:,} of {MEASURE.name}; "
-                "make it cheaper, or say what that is worth and keep the new count: make instructions ARGS=--keep"
+                "reduce them, or justify and record the new count: make instructions KEEP=--keep"
             )
     return problems
 
@@ -277,15 +279,15 @@ def gate() -> int:
         return 1 if os.environ.get("CI") else 0
     measure = kept().get(place())
     if measure is None:
-        print(f"instructions were not counted: {MEASURE.name} is of another Python than {place()}")
+        print(f"instructions were not counted: {MEASURE.name} has no record for {place()}")
         return 0
     found = counted()
     rows = [
         [name, f"{found[name]:,.0f}", f"{measure[name]:,}", f"{found[name] / measure[name] - 1:+.2%}"] for name in PATHS
     ]
-    print(table("Instructions a request", ["", "now", "kept", "change"], rows))
+    print(table("Instructions per request", ["", "now", "recorded", "change"], rows))
     if measure["tools"] != tools():
-        print(f"\nkept with {measure['tools']}, counted with {tools()}")
+        print(f"\nrecorded with {measure['tools']}, counted with {tools()}")
     problems = compared(found, measure)
     print(*problems, sep="\n", file=sys.stderr)
     return 1 if problems else 0
@@ -304,7 +306,7 @@ def main() -> None:
         runs = [counted(options.times) for _ in range(options.runs)]
         spread = {name: max(r[name] for r in runs) / min(r[name] for r in runs) - 1 for name in PATHS}
         rows = [[name, *(f"{r[name]:,.0f}" for r in runs), f"{spread[name]:.2%}"] for name in PATHS]
-        print(table("Instructions a request", ["", *(f"run {n + 1}" for n in range(options.runs)), "spread"], rows))
+        print(table("Instructions per request", ["", *(f"run {n + 1}" for n in range(options.runs)), "spread"], rows))
     elif options.keep:
         keep(counted(options.times))
         print(f"{MEASURE.name}: {kept()[place()]}")

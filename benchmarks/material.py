@@ -25,12 +25,12 @@ AUDIENCE = "https://api.example.com"
 SCOPE = "https://www.googleapis.com/auth/bigquery.insertdata"
 SCOPES = f"{SCOPE} https://www.googleapis.com/auth/bigquery.readonly read:orders write:orders profile"
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
-# Octets of the whole token.
+# Bytes of a token.
 TOKEN_SIZE = 980
 
 
 Claims = Callable[[str], Mapping[str, Any]]
-"""What somebody wants in a token beside what all have; it is given the scopes."""
+"""Takes scopes, and returns the claims that a contestant needs besides the common ones."""
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Material:
         guard.warm()
         return guard
 
-    # What peers are told
+    # Settings of peers
 
     @property
     def metadata(self) -> dict[str, Any]:

@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 Turn = Callable[[int], float]
-"""Does its work so many times and returns the seconds that took."""
+"""Does its work a given number of times and returns the seconds that it took."""
 
 now = time.process_time
-"""Seconds of processor time of this process, all threads together."""
+"""Returns the processor time of this process, with all threads, in seconds."""
 
 RESULTS = Path(__file__).parent.parent / "docs" / "benchmarks"
 
@@ -90,12 +90,12 @@ def in_turns(contestants: Mapping[str, Turn], *, rounds: int = 100, turn_lasts: 
     off.
     """
     gc.collect()
-    gc.freeze()  # what everybody has been given is not looked at again before each turn
+    gc.freeze()  # the collections before each turn skip the objects that exist already
     times = {name: _times(turn, turn_lasts) for name, turn in contestants.items()}
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(rounds):
         names = list(contestants)
-        shift = number % len(names)  # so that nobody always comes behind the same one
+        shift = number % len(names)  # no contestant always follows the same one
         for name in names[shift:] + names[:shift]:
             gc.collect()
             gc.disable()
@@ -108,7 +108,7 @@ def in_turns(contestants: Mapping[str, Turn], *, rounds: int = 100, turn_lasts: 
 
 
 def _times(turn: Turn, turn_lasts: float) -> int:
-    turn(3)  # what happens once has happened
+    turn(3)  # includes all work that is done only once
     times = 1
     while (taken := turn(times)) < turn_lasts / 4 and times < 1_000_000:
         times *= 2
@@ -118,8 +118,8 @@ def _times(turn: Turn, turn_lasts: float) -> int:
 def quiet() -> None:
     """Switch off logs and warnings: refusals and http on loopback are part of the measurement."""
     logging.disable(logging.ERROR)
-    warnings.simplefilter("ignore")  # peers use what is deprecated in others
-    warnings.showwarning = lambda *arguments, **settings: None  # and one of them switches its warnings on again
+    warnings.simplefilter("ignore")  # peers use deprecated parts of other packages
+    warnings.showwarning = lambda *arguments, **settings: None  # one peer switches its warnings on again
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -73,7 +73,7 @@ def rate(check: Check, threads: int, seconds: float) -> float:
 
     def work(number: int) -> None:
         start.wait()
-        while True:  # once at least: on a busy machine the time may be over before this begins
+        while True:  # at least once: on a busy machine, the time may be over before the first check
             check()
             counts[number] += 1
             if end.is_set():
@@ -107,7 +107,7 @@ def lets_go(check: Check, times: int) -> float:
         nonlocal count
         begun.set()
         while not end:
-            time.sleep(0)  # lets go of the lock, and waits for it
+            time.sleep(0)  # releases the lock and waits for it
             count += 1
 
     thread, interval = threading.Thread(target=beside), sys.getswitchinterval()

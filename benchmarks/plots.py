@@ -25,7 +25,7 @@ mpl.rcParams.update(
         "axes.spines.right": False,
         "axes.titlesize": 10,
         "axes.titlelocation": "left",
-        "svg.hashsalt": "scopeguard",  # the same figures make the same file
+        "svg.hashsalt": "scopeguard",  # the same figures give the same file
     }
 )
 
@@ -86,7 +86,7 @@ def in_process(results: Mapping[str, Any]) -> None:
     """Plot warm and cold requests in process, by framework."""
     for kind, title in (
         ("warm", "a token that was seen before"),
-        ("cold", "a token that nobody has seen"),
+        ("cold", "a token that is not cached"),
     ):
         rows: Rows = results[f"{kind}_RS256"]
         groups = [(of_base(rows, base), label, target) for base, label, target in FRAMEWORKS]
@@ -131,7 +131,7 @@ def cold(results: Mapping[str, Any]) -> None:
         axis.set_title(f"{algorithm} (one verify: {verify * 1e6:.0f} µs)")
     axes[-1].set_xlim(0.0, highest * 1.1)
     axes[-1].set_xlabel("time ÷ one verify of cryptography (the line at 1; less is better)")
-    figure.suptitle("Judging a 980-byte token that nobody has seen; dashed: the bound", x=0.01, ha="left", fontsize=11)
+    figure.suptitle("Verifying a 980-byte token that is not cached; dashed: the bound", x=0.01, ha="left", fontsize=11)
     saved(figure, "cold_judgement", results["machine"])
 
 
@@ -179,7 +179,7 @@ def series(times: Mapping[str, Any], pattern: str) -> tuple[list[float], list[fl
     return [x for x, _ in sorted(points)], [y for _, y in sorted(points)]
 
 
-# The title and the label of each panel, and its lines.
+# The title, the label and the lines of each panel.
 SCALES: tuple[tuple[str, str, str, Sequence[tuple[str, str, str]]], ...] = (
     (
         "Size of the token",
@@ -233,7 +233,7 @@ def scaling(results: Mapping[str, Any]) -> None:
         axis.set_xscale("log")
         axis.set_yscale("log")
         low, high = axis.get_ylim()
-        axis.set_ylim(low / 5, high * 5)  # or the noise of a flat line would look like a mountain
+        axis.set_ylim(low / 5, high * 5)  # a wide range, so that noise in a flat line stays small
         axis.set_title(title)
         axis.set_xlabel(label)
         axis.set_ylabel({"times": "µs a check", "pause": "µs"}.get(part, "µs to find one"))

@@ -24,7 +24,7 @@ from typing import Any
 from benchmarks.measuring import keep, machine, quiet, table
 
 ROOT = Path(__file__).parent.parent
-# Each has measured(quick=...) with the key "figures" in what it returns.
+# Each has a function measured(quick=...) that returns a dict with the key "figures".
 PARTS = ("in_process", "cold", "sockets", "storms", "shared", "scaling", "offload", "imports", "instructions")
 
 
@@ -55,7 +55,7 @@ def reached(value: float, must: str) -> bool:
     """Return whether *value* satisfies the bound *must*: ``<= 1.25``, ``>= 0.93`` or ``1``."""
     relation, _, bound = must.rpartition(" ")
     if relation not in {"", "<=", ">="}:
-        raise ValueError(f"{must!r}: a bound is <=, >= or nothing, and a number")
+        raise ValueError(f"{must!r}: a bound must be a number, with <= or >= before it if needed")
     limit = float(bound)
     return value >= limit if relation == ">=" else value <= limit if relation == "<=" else value == limit
 
@@ -77,13 +77,13 @@ def summary(figures: Sequence[Mapping[str, Any]]) -> str:
             peer += f" ({line['peer_name']})"
         verdict = ("yes" if reached(value, must) else "NO") if must else ""
         rows.append([line["figure"], peer, must, number(value, unit), verdict])
-    return table("Targets and results", ["", "best peer here", "must be", "is", "ok?"], rows)
+    return table("Targets and results", ["", "best installed peer", "must be", "is", "ok?"], rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all of them if none is named")
-    parser.add_argument("--quick", action="store_true", help="a minute or two; nothing is written")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"one of {', '.join(PARTS)}; default: all")
+    parser.add_argument("--quick", action="store_true", help="take a minute or two, and write no results")
     parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     unknown = set(options.parts) - set(available())
@@ -93,7 +93,7 @@ def main() -> None:
         one(options.parts[0], quick=options.quick, path=options.into)
         return
     figures: list[dict[str, Any]] = []
-    said: list[str] = []
+    notes: list[str] = []
     failed = []
     for part in options.parts or available():
         print(f"{part} ...", flush=True)
@@ -103,13 +103,13 @@ def main() -> None:
             continue
         figures += results["figures"]
         absent = results.get("absent", {})
-        said += [absent] if isinstance(absent, str) else [f"{name}: {why}" for name, why in absent.items()]
+        notes += [absent] if isinstance(absent, str) else [f"{name}: {why}" for name, why in absent.items()]
         if not options.quick:
             keep(part, results)
     print(summary(figures))
     print("\n" + ", ".join(f"{name} {value}" for name, value in machine().items()))
-    for sentence in said:
-        print(sentence)
+    for note in notes:
+        print(note)
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}")
 

@@ -1,15 +1,16 @@
-"""What grows with what: size of the token, keys, scopes, rules, issuers, and tokens that are remembered.
+"""Measures how costs grow with the size of the token and with the number of keys, scopes, rules, issuers and cached
+tokens.
 
     python -m benchmarks.scaling [--quick]
 
-Times are of the guard's own check in process: *cold*, a token that was never seen, its signature included, and *warm*,
-one that was. Everything of one table takes turns in one run.
+Times are those of the guard's check in process: *cold* for a token that is not cached, with its signature, and *warm*
+for a cached one. All entries of one table take turns in one run.
 
-Remembered tokens are fed to :class:`TokenCache` as the flow does it, with made-up payloads of the size and form of
-real ones: to sign a million takes too long. As many of them as are kept ready have come again, and are expected once
-more. Their memory is what tracemalloc counts (beside it, how much the resident set grew), with everything that the
-memory holds, its ready tokens included. The pause is that of a full collection with a million of them, less that of
-one without.
+Cached tokens are added to :class:`TokenCache` as the flow does it, with made-up payloads of the size and form of real
+ones, because signing a million would take too long. As many as the cache keeps ready are used again, and are expected
+once more. Their memory is counted by tracemalloc, with all that the cache holds, including ready tokens; the growth of
+the resident set is listed beside it. The pause is that of a full collection with a million tokens, less that of one
+without.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from scopeguard.guard import engine_of
 from scopeguard.state.issuers import IssuerRecord
 from scopeguard.state.token_cache import TokenCache
 
-# Octets of a payload in a token of 1 KB under RS256.
+# Bytes of the payload of a 1 KB token with RS256.
 PAYLOAD = 440
 BYTES_PER_TOKEN_AT = 100_000
 PAUSE_AT = 1_000_000
@@ -95,7 +96,7 @@ def by_size(sizes: Sequence[int], rounds: int) -> dict[str, Measured]:
 
 
 def by_scopes(counts: Sequence[int], rounds: int) -> dict[str, Measured]:
-    """Return turns by the number of scopes in the token. The route requires the last one."""
+    """Measure tokens by the number of their scopes. The route requires the last one."""
     material, turns = Material("ES256"), {}
     for count in counts:
         scopes = [f"area{number}:read" for number in range(count)]
@@ -121,7 +122,7 @@ class Published:
 
 
 def by_keys(counts: Sequence[int], rounds: int) -> dict[str, Measured]:
-    """Return turns by the number of keys. The token is signed with the last key of the set."""
+    """Measure tokens by the number of keys. The token is signed with the last key of the set."""
     material = Material("ES256")
     signer, token = material.authority.key(), material.authority.mint("read")
     others = [SigningKey.generate("ES256", kid=f"k{number}").public_jwk() for number in range(max(counts) - 1)]
@@ -256,7 +257,7 @@ def costs_of(made: Made, count: int) -> dict[str, float]:
     extra = [(digest(1 << 40 | number), made.token()) for number in range(4000)]
     found["add"] = _each(made, memory, extra)
     tokens = memory._packed.tokens
-    tokens.old |= tokens.young  # what is used moves, and here all of them are to go at once
+    tokens.old |= tokens.young  # used tokens move to the young generation; here all must be evicted at once
     tokens.young, tokens._max_entries = {}, 0
     found["turn"] = _each(made, memory, extra[:1])
     return found

@@ -127,7 +127,7 @@ def introspections(place: Place, redis: str, *, workers: int, rounds: int) -> di
         crew = [Worker(place.url, redis) for _ in range(workers)]
         for worker in crew:
             stack.callback(worker.close)
-            worker.checked([place.opaque()])  # so that everything is imported, discovered and connected
+            worker.checked([place.opaque()])  # imports, discovery and connections come first
         before, token = place.asked("/introspect"), place.opaque()
         for worker in crew:
             worker.checked([token] * AT_ONCE, at_once=AT_ONCE)

@@ -69,7 +69,7 @@ def main() -> None:
             [name, f"{one.smallest * 1e6:.1f}", f"{one.median * 1e6:.1f}", str(one.ratio(found[RAW]))]
             for name, one in found.items()
         ]
-        print(table(f"A signature, {algorithm}", ["who computes", "smallest, µs", "median, µs", "ratio"], rows))
+        print(table(f"A signature, {algorithm}", ["computed by", "smallest, µs", "median, µs", "ratio"], rows))
     print("\n" + ", ".join(f"{name} {value}" for name, value in machine().items()))
 
 

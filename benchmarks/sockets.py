@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import contestants
-from benchmarks.contestants import COLD, Contestant, everybody
+from benchmarks.contestants import COLD, Contestant, all_contestants
 from benchmarks.material import Material
 from benchmarks.measuring import Ratio, figure, machine, quiet, table
 
@@ -49,7 +49,7 @@ ALONE = {
 QUICK = ("Starlette", "Starlette + scopeguard", "Starlette + PyJWT by hand")
 ABSENT = "Not measured over sockets: there is no wrk (on Debian: apt install wrk)."
 
-# A request for each token is written once; what there is to know comes out in one line.
+# The script prepares a request for each token, and prints its results in one line.
 SCRIPT = """
 local requests, at = {}, 0
 function init(arguments)
@@ -79,14 +79,14 @@ class Load:
     per_second: float
     median: float
     p99: float
-    processor: float  # of the server, for one request
+    processor: float  # the processor time of the server for one request
 
 
 def app() -> Any:
     """Return the app of the contestant that the environment names. The servers import it."""
     algorithm, key_file = os.environ["BENCH_ALGORITHM"], Path(os.environ["BENCH_KEYS"])
     quiet()
-    all_of_them, _ = everybody(algorithm)
+    all_of_them, _ = all_contestants(algorithm)
     wanted = next(each for each in all_of_them if each.name == os.environ["BENCH_APP"])
     cold = "BENCH_COLD" in os.environ
     return wanted.app(Material(algorithm, key_file=key_file, settings=COLD if cold else {}))
@@ -117,7 +117,7 @@ def serving(contestant: Contestant, environment: Mapping[str, str]) -> Iterator[
 
 
 def processor_time(pid: int) -> float:
-    """Return the seconds that a server and its workers have used. Without /proc, return nothing."""
+    """Return the seconds that a server and its workers have used. Without /proc, return 0."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
         workers = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
@@ -137,11 +137,11 @@ def answered(name: str, port: int, token: str, process: Server) -> None:
             status = connection.getresponse().status
         except OSError as error:
             if process.poll() is not None or time.monotonic() > until:
-                raise SystemExit(f"{name}: no server came up") from error
+                raise SystemExit(f"{name}: the server did not start") from error
             time.sleep(0.1)
         else:
             if status != 200:
-                raise SystemExit(f"{name}: a good token was answered {status}")
+                raise SystemExit(f"{name}: the response to a good token was {status}")
             return
         finally:
             connection.close()
@@ -179,7 +179,7 @@ def compared(taking_part: Sequence[Contestant], *, cold: bool, rounds: int, seco
         material = Material("RS256", key_file=folder / "keys.json")
         script = folder / "load.lua"
         script.write_text(SCRIPT, "utf-8")
-        # Rounds take the one half and the other: the last tokens of a round are not the first of the next.
+        # Rounds alternate between two halves, so the last tokens of one round are not the first of the next.
         tokens = material.tokens(contestants.COLD_TOKENS if cold else 1)
         halves = [tokens[0::2], tokens[1::2]] if cold else [tokens]
         files = [folder / f"tokens{number}" for number in range(len(halves))]
@@ -188,7 +188,7 @@ def compared(taking_part: Sequence[Contestant], *, cold: bool, rounds: int, seco
         environment = {"BENCH_ALGORITHM": "RS256", "BENCH_KEYS": str(material.key_file)}
         if cold:
             environment["BENCH_COLD"] = "1"
-        material.authority.key()  # so that it is in the file
+        material.authority.key()  # writes the key to the file
         servers = {each.name: stack.enter_context(serving(each, environment)) for each in taking_part}
         for name, (port, process) in servers.items():
             answered(name, port, material.token(), process)
@@ -220,7 +220,7 @@ def described(taking_part: Sequence[Contestant], found: Mapping[str, Sequence[Lo
 
 
 def figures(kind: str, rows: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Yield the figures of uvicorn, and those of gunicorn and of the 99th percentile beside them."""
+    """Return the figures of uvicorn, and those of gunicorn and of the 99th percentile beside them."""
     lines = []
     for server, base, ours, must in (
         ("uvicorn", "Starlette", "Starlette + scopeguard", {"warm": ">= 0.93", "cold": ">= 0.55"}),
@@ -250,7 +250,7 @@ def measured(*, quick: bool, rounds: int | None = None, seconds: int = 2, names:
     if shutil.which("wrk") is None:
         return {"absent": ABSENT, "figures": []}
     rounds = rounds or (2 if quick else 8)
-    all_of_them, _ = everybody("RS256")
+    all_of_them, _ = all_contestants("RS256")
     names = names or (QUICK if quick else STARLETTE + FLASK)
     wanted = [each for each in all_of_them if each.name in names]
     results: dict[str, Any] = {"figures": []}

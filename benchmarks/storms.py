@@ -57,7 +57,7 @@ class Place:
             text=True,
             cwd=ROOT,
         )
-        self.url: str = self._told("url")
+        self.url: str = self._call("url")
         return self
 
     def __exit__(
@@ -65,7 +65,7 @@ class Place:
     ) -> None:
         self._process.communicate(timeout=30)
 
-    def _told(self, what: str, *arguments: Any) -> Any:
+    def _call(self, what: str, *arguments: Any) -> Any:
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             raise SystemExit("the authority has no pipes")
@@ -74,28 +74,28 @@ class Place:
 
     def tokens(self, count: int) -> list[str]:
         """Return *count* different tokens."""
-        return list(self._told("tokens", count, None))
+        return list(self._call("tokens", count, None))
 
     def strangers(self, count: int) -> list[str]:
         """Return tokens that each name another unknown key."""
-        return list(self._told("tokens", count, "nobody"))
+        return list(self._call("tokens", count, "unknown"))
 
     def opaque(self) -> str:
         """Return a token that needs introspection."""
-        return str(self._told("opaque"))
+        return str(self._call("opaque"))
 
     def rotate(self) -> None:
-        self._told("rotate")
+        self._call("rotate")
 
     def asked(self, endpoint: str) -> int:
         """Return the number of requests to URLs that end in *endpoint* since the guard was made."""
-        return int(self._told("asked", endpoint))
+        return int(self._call("asked", endpoint))
 
     @contextmanager
     def slow(self, seconds: float = SLOW) -> Iterator[None]:
-        self._told("slow", seconds)
+        self._call("slow", seconds)
         yield
-        self._told("slow", 0)
+        self._call("slow", 0)
 
     @contextmanager
     def guard(self, *, warm: bool) -> Iterator[Guard]:
@@ -103,7 +103,7 @@ class Place:
         guard = Guard(Issuer(self.url, audience=AUDIENCE, validate="auto", introspection=introspection))
         if warm:
             guard.warm()
-        self._told("forget")
+        self._call("forget")
         try:
             yield guard
         finally:
@@ -166,7 +166,7 @@ async def herd(guard: Guard, tokens: Sequence[str]) -> list[Decision]:
     return decisions
 
 
-def told(decisions: Sequence[Decision]) -> dict[str, int]:
+def outcomes(decisions: Sequence[Decision]) -> dict[str, int]:
     return dict(Counter(type(decision).__name__ for decision in decisions))
 
 
@@ -203,14 +203,18 @@ def upstream(place: Place, backend: str) -> dict[str, Any]:
     with place.slow(0.1):
         with place.guard(warm=False) as guard:
             decisions = anyio.run(herd, guard, place.tokens(HERD), backend=backend)
-            found["cold"] = {"keys": place.asked("/jwks"), "metadata": place.asked("-server"), **told(decisions)}
+            found["cold"] = {
+                "keys": place.asked("/jwks"),
+                "metadata": place.asked("-server"),
+                **outcomes(decisions),
+            }
         with place.guard(warm=True) as guard:
             tokens = place.tokens(HERD - STRANGERS) + place.strangers(STRANGERS)
             decisions = anyio.run(herd, guard, tokens, backend=backend)
-            found["unknown"] = {"keys": place.asked("/jwks"), **told(decisions)}
+            found["unknown"] = {"keys": place.asked("/jwks"), **outcomes(decisions)}
         with place.guard(warm=True) as guard:
             decisions = anyio.run(herd, guard, [place.opaque()] * HERD, backend=backend)
-            found["introspection"] = {"calls": place.asked("/introspect"), **told(decisions)}
+            found["introspection"] = {"calls": place.asked("/introspect"), **outcomes(decisions)}
     return found
 
 

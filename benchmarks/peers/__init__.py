@@ -1,14 +1,14 @@
-"""Those that scopeguard is compared with, one file each, written as the documentation of each says.
+"""The libraries that scopeguard is compared with. Each has a file, written as its documentation says.
 
-A file here is a contestant when it has
+A file needs these names:
 
-* ``NAME``: how tables call it, and ``NEEDS``: the distributions it is made of;
-* ``BASE``: the name of the bare contestant it is compared with, in ``benchmarks/contestants.py``;
-* ``app(material)``: the ASGI or WSGI app, which answers GET /rows with 200 if signature, issuer, audience, expiry and
-  scope of the token are as they should be, and with 4xx if not. The packages are imported in there.
+* ``NAME``: the name in tables. ``NEEDS``: the distributions that it needs.
+* ``BASE``: the name of the bare contestant that it is compared with, in ``benchmarks/contestants.py``.
+* ``app(material)``: returns the ASGI or WSGI app. It answers GET /rows with 200 if signature, issuer, audience, expiry
+  and scope of the token are valid, else with 4xx. It imports the packages.
 
-and, where it differs from the rest, ``WSGI = True``, ``ALGORITHMS`` that it knows, and ``claims(scopes)``: what its
-tokens need beside the claims of RFC 9068. Nobody is measured who lets a bad token through.
+Optional names are ``WSGI = True``, ``ALGORITHMS`` for the supported ones, and ``claims(scopes)`` for claims that its
+tokens need besides those of RFC 9068. A library that accepts a bad token is not measured.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from types import ModuleType
 
 
 def found() -> list[ModuleType]:
-    """All of them, installed or not, in the order of their names."""
+    """Return all peers, installed or not, in the order of their names."""
     return [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
 
 
 def missing(peer: ModuleType) -> list[str]:
-    """What *peer* needs and is not installed."""
+    """Return the distributions that *peer* needs and that are not installed."""
     needs = []
     for name in peer.NEEDS:
         try:
@@ -36,6 +36,6 @@ def missing(peer: ModuleType) -> list[str]:
 
 
 def versions() -> dict[str, str]:
-    """What is installed of what they need."""
+    """Return the versions of the installed distributions that the peers need."""
     names = sorted({name for peer in found() for name in peer.NEEDS if name not in missing(peer)})
     return {name: version(name) for name in names}

@@ -1,4 +1,4 @@
-"""auth0-fastapi-api, as in its README; its documents come from here instead of from https://as.test."""
+"""auth0-fastapi-api, as in its README. Metadata and keys come from this process instead of https://as.test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Authlib's ``ResourceProtector`` in Flask, with its validator of RFC 9068; keys in a ``KeySet``, its fastest."""
+"""Authlib's ``ResourceProtector`` in Flask, with its RFC 9068 validator and a ``KeySet``, its fastest form of keys."""
 
 from __future__ import annotations
 

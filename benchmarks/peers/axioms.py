@@ -1,4 +1,4 @@
-"""axioms-fastapi, as in its README, with a key set it fetched from loopback before."""
+"""axioms-fastapi, as in its README, with a key set that it has fetched from loopback."""
 
 from __future__ import annotations
 

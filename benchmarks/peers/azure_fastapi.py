@@ -1,4 +1,4 @@
-"""fastapi-azure-auth for one tenant, as in its README; its configuration comes from loopback."""
+"""fastapi-azure-auth for one tenant, as in its README. Its configuration comes from loopback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FastMCP's ``JWTVerifier`` with a key set it fetched before, in the layers that FastMCP puts around its endpoint."""
+"""FastMCP's ``JWTVerifier`` with a key set that it has fetched, in the layers that FastMCP adds to its endpoint."""
 
 from __future__ import annotations
 

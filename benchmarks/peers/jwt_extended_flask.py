@@ -1,4 +1,4 @@
-"""Flask-JWT-Extended with a public key, and the scope looked at in a decorator of the user's, as its pages show."""
+"""Flask-JWT-Extended with a public key. A decorator of the app checks the scope, as its documentation shows."""
 
 from __future__ import annotations
 

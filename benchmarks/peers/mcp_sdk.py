@@ -1,5 +1,7 @@
-"""The layers that the MCP SDK puts around its endpoint, ``BearerAuthBackend`` and ``RequireAuthMiddleware``, with a
-token verifier of PyJWT and the key in hand: verifying is left to the user there."""
+"""The MCP SDK's ``BearerAuthBackend`` and ``RequireAuthMiddleware``, as it adds them to its endpoint.
+
+The SDK leaves the verification to the user, so a verifier with PyJWT and the key at hand does it.
+"""
 
 from __future__ import annotations
 

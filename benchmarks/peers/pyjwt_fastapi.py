@@ -1,4 +1,4 @@
-"""What FastAPI's own tutorial leads to: ``HTTPBearer`` and PyJWT in a dependency, with the key in hand."""
+"""``HTTPBearer`` and PyJWT in a dependency, as FastAPI's tutorial suggests, with the key at hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people write who want no library: PyJWT in ``before_request``, with the key in hand."""
+"""PyJWT in ``before_request``, with the key at hand, as apps without a library do it."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def test_a_peer_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch):
     peers = loaded("peers")
     absent = next(peer for peer in peers.found() if peer.NAME == "Flask + PyJWT by hand")
     monkeypatch.setattr(absent, "NEEDS", ("flask", "there-is-no-such-thing"))
-    taking_part, why = loaded("contestants").everybody("RS256")
+    taking_part, why = loaded("contestants").all_contestants("RS256")
     assert absent.NAME not in [each.name for each in taking_part]
     assert why[absent.NAME] == "not installed: there-is-no-such-thing"
 
@@ -210,7 +210,7 @@ def test_a_bound_is_reached_or_not(value: float, must: str, expected: bool):
 
 
 def test_a_bound_that_is_none_is_not_guessed_at():
-    with pytest.raises(ValueError, match="a bound is"):
+    with pytest.raises(ValueError, match="a bound must be"):
         loaded("run").reached(1, "about 1")
 
 

@@ -63,7 +63,7 @@ def test_storms_are_counted(backend: str, monkeypatch: pytest.MonkeyPatch):
 def test_floods_are_counted(monkeypatch: pytest.MonkeyPatch):
     floods = loaded("floods")
     monkeypatch.setattr(floods, "SLOW", 0.01)
-    monkeypatch.setattr(floods, "beside", lambda edge, seconds: floods._told({"JWT": [(0.001, 200)]}, _Flood()))
+    monkeypatch.setattr(floods, "beside", lambda edge, seconds: floods._summarize({"JWT": [(0.001, 200)]}, _Flood()))
     found = floods.measured(("threads", "asyncio"), quick=True)
     asked = {(row["edge"], row["kind"]): (row["asked at once"], row["asked in turn"]) for row in found["junk"]}
     for edge in ("threads", "asyncio"):
@@ -195,7 +195,7 @@ def test_counts_of_another_python_are_not_compared(
     gate.module.keep({name: count / 10 for name, count in gate.counts.items()})
     monkeypatch.setattr(gate.module, "place", lambda: "another Python")
     assert gate.module.gate() == 0
-    assert "of another Python than another Python" in capsys.readouterr().out
+    assert "has no record for another Python" in capsys.readouterr().out
 
 
 def test_keeping_counts_keeps_those_of_other_pythons(gate: Gate, monkeypatch: pytest.MonkeyPatch):
@@ -211,7 +211,7 @@ def test_other_tools_are_named(gate: Gate, monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setattr(gate.module, "valgrind", lambda: "valgrind-1")
     assert gate.module.gate() == 0
     printed = capsys.readouterr().out
-    assert "kept with valgrind-0" in printed
+    assert "recorded with valgrind-0" in printed
     assert "counted with valgrind-1" in printed
 
 
