@@ -106,7 +106,7 @@ def _items(requirement: Requirement, needed: frozenset[str | Condition]) -> tupl
     return (*scopes, *sorted(conditions_in(needed), key=str))
 
 
-# Which of two templates is the more concrete
+# Which of two templates is more concrete
 
 
 def _rank(operation: Operation) -> tuple[object, ...]:

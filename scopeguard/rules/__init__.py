@@ -185,7 +185,7 @@ class Rules:
         return (
             (isinstance(first.access, Requirement) or first.access is DENIED)
             and first.access != rule.access
-            # An operator who writes both spellings means both.
+            # Rules for both spellings are intended, so neither is an oversight.
             and first.template.shape.rstrip("/") != rule.template.shape.rstrip("/")
         )
 

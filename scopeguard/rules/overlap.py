@@ -1,4 +1,4 @@
-"""Compare path templates with each other: which is the more concrete, and which may match the same path."""
+"""Compare path templates with each other: which is more concrete, and which may match the same path."""
 
 from __future__ import annotations
 
