@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -36,6 +37,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     folders = {ROOT / "tests" / name for name in _WAITING}
     at_once = {path: folders.isdisjoint(path.parents) for path in {item.path for item in items}}
     items.sort(key=lambda item: at_once[item.path])
+
+
+def pytest_collection_finish() -> None:
+    """Exempt the thousands of collected tests from garbage collection: traversing them takes a sixth of the run."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -195,7 +195,7 @@ class ResolvedIssuers(Locked):
         if issuer is None:
             entry = Resolution(now + resolver.negative_ttl)
         else:
-            entry = Resolution(now + resolver.ttl, self._record_of(_checked(name, issuer), now + resolver.ttl))
+            entry = Resolution(now + resolver.ttl, self._record_of(_check_result(name, issuer), now + resolver.ttl))
         self._keep(name, entry)
         return entry
 
@@ -250,7 +250,7 @@ class ResolvedIssuers(Locked):
         self._newcomers.shrink(max(1, self.resolver.max_issuers - len(self._found)))
 
 
-def _checked(name: str, issuer: object) -> Issuer:
+def _check_result(name: str, issuer: object) -> Issuer:
     """Return *issuer* if it is a valid result for *name*."""
     if not isinstance(issuer, Issuer):
         raise ConfigurationError(f"resolver.resolve: returns an Issuer or None, not {type(issuer).__name__}")

@@ -221,7 +221,7 @@ class TokenCache:
                 self.discard(key)
                 return None
             payload = entry[_PACKED.size :]
-            found = _unpacked(packed.seal(number), payload, key, since, until)
+            found = _unpack(packed.seal(number), payload, key, since, until)
             packed.tokens.put(key, entry, len(entry) + _OVERHEAD)
             self._ready.put(key, found, found.size)
         elif not found.since <= now < found.until:
@@ -267,7 +267,7 @@ def _ready_size(payload: bytes) -> int:
     return _READY_OVERHEAD + _READY_FACTOR * len(payload)
 
 
-def _unpacked(seal: _Seal, payload: bytes, key: bytes, since: float, until: float) -> CachedToken:
+def _unpack(seal: _Seal, payload: bytes, key: bytes, since: float, until: float) -> CachedToken:
     issuer, claims = seal.record.issuer, parse_object(payload)
     for name in issuer.header_claims:
         if name in seal.header:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import logging
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 import anyio
 import pytest
 
-from environment import ROOT
 from forked import Child
 from scopeguard import Guard, Issuer, IssuerResolver, all_of
 from scopeguard.devserver.keys import SigningKey
@@ -605,26 +601,3 @@ def test_thousand_issuers_fetch_nothing_at_the_start_and_three_used_fetch_three(
     assert outcome(guard, used[0].mint("read", claims={"iss": tenant("t1000")})) == "unknown_issuer"
     assert len(network.requests) == 6  # Metadata and keys of each.
     guard.close()
-
-
-@pytest.fixture
-def benchmark_of_issuers(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmark_of_issuers", ROOT / "benchmarks" / "issuers.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_benchmark_of_issuers_runs(benchmark_of_issuers: ModuleType, capsys: pytest.CaptureFixture[str]):
-    level = logging.getLogger("scopeguard").level
-    try:
-        benchmark_of_issuers.main(["1", "5"], loops=2)
-    finally:
-        logging.getLogger("scopeguard").setLevel(level)
-    head, *rows = capsys.readouterr().out.splitlines()
-    assert head.split()[:2] == ["issuers", "construct"]
-    assert [row.split()[0] for row in rows] == ["1", "5", "5"]
-    assert [row.split()[-2:] for row in rows] == [["0", "2"], ["0", "6"], ["0", "6"]]
