@@ -375,8 +375,8 @@ def test_an_operation_adds_conditions_to_its_security():
         ([{"oauth": ["pay"]}], ["acr"], "an object is needed"),
         ([{"oauth": ["pay"]}], {}, "an object is needed"),
         ([{"oauth": ["pay"]}], {"arc": [GOLD]}, "arc is unknown; it may have acr, max_age, machine"),
-        ([{"oauth": ["pay"]}], {"machine": "no"}, "machine: true or false"),
-        ([{"oauth": ["pay"]}], {"max_age": "soon"}, "max_age: a number"),
+        ([{"oauth": ["pay"]}], {"machine": "no"}, "machine: must be true or false"),
+        ([{"oauth": ["pay"]}], {"max_age": "soon"}, "max_age: must be a number"),
     ],
 )
 def test_an_extension_that_means_nothing_is_a_configuration_error(security: Any, extension: Any, message: str):
