@@ -156,7 +156,7 @@ class DigestAlone:
             self._current.reset(before)
 
     def recognised(self, scope: Message) -> object:
-        """What is known by the digest."""
+        """Return the entry for the digest."""
         for name, value in scope["headers"]:
             if len(name) == 13 and name.lower() == b"authorization":
                 digest = sha256(value).digest()

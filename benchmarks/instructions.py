@@ -160,7 +160,7 @@ def run(material: dict[str, Any], times: int) -> None:
 
 
 def _scope(token: str) -> Message:
-    """An HTTP request as uvicorn describes it."""
+    """Return an HTTP request in the form of uvicorn."""
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},

@@ -55,7 +55,7 @@ def run(
         app = ServeLayer(app, Guard.from_file(config))
     report = audit_app(app, target=target, public=public)
     if online:
-        report = audit_app(app, target=target, public=public, granted=_granted(report))
+        report = audit_app(app, target=target, public=public, granted=_published_scopes(report))
     text = FORMATS[format_name](report)
     if output is None:
         sys.stdout.write(text)
@@ -72,7 +72,7 @@ def _lists_scopes(metadata: Metadata) -> bool:
     return isinstance(metadata.raw.get("scopes_supported"), list)
 
 
-def _granted(report: Report) -> dict[str, frozenset[str]]:
+def _published_scopes(report: Report) -> dict[str, frozenset[str]]:
     """Return ``scopes_supported`` (RFC 8414 section 2) by issuer, without the issuers that do not publish it."""
     found: dict[str, frozenset[str]] = {}
     for guard in report.guards:

@@ -157,7 +157,7 @@ def _member(kind: Any, value: object, setting: str) -> Any:
         raise ConfigurationError(f"{setting}: {value!r} is not one of {choices}") from None
 
 
-def _padded() -> bytes:
+def _large() -> bytes:
     return b'{"padding": "' + b"x" * OVERSIZE + b'"}'
 
 
@@ -180,8 +180,8 @@ _JSON: Final = {"content-type": "application/json"}
 _CHANGES: Final[Mapping[Mode, Callable[[Answer, str], Answer]]] = {
     Mode.NORMAL: lambda answer, issuer: answer,
     Mode.REDIRECT: lambda answer, issuer: Answer(302, b"", {"location": issuer.rstrip("/") + "/canary"}),
-    Mode.OVERSIZE: lambda answer, issuer: Answer(200, _padded(), _JSON),
-    Mode.GZIP_BOMB: lambda answer, issuer: Answer(200, gzip.compress(_padded()), {**_JSON, "content-encoding": "gzip"}),
+    Mode.OVERSIZE: lambda answer, issuer: Answer(200, _large(), _JSON),
+    Mode.GZIP_BOMB: lambda answer, issuer: Answer(200, gzip.compress(_large()), {**_JSON, "content-encoding": "gzip"}),
     Mode.GARBAGE: lambda answer, issuer: Answer(
         200, b"<!doctype html><title>Sign in to continue</title>", {"content-type": "text/html"}
     ),

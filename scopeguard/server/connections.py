@@ -43,7 +43,7 @@ class LimitReached:
 def allowed_connections(connections: int) -> int:
     """Return *connections*, or less if the process may not open that many files (``ulimit -n``)."""
     try:
-        import resource  # noqa: PLC0415 - Windows has none
+        import resource  # noqa: PLC0415 - missing on Windows
     except ImportError:
         return connections
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -72,7 +72,7 @@ class Reloader:
     def start(self) -> None:
         """Reload on SIGHUP from now on. Call this in the main thread."""
         threading.Thread(target=self._work, name="scopeguard-reload", daemon=True).start()
-        hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+        hangup = getattr(signal, "SIGHUP", None)  # missing on Windows
         if hangup is not None:
             signal.signal(hangup, lambda *_: self.request())
 

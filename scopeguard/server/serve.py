@@ -36,7 +36,7 @@ from scopeguard.server.supervisor import Supervisor
 log: Final = logging.getLogger("scopeguard.serve")
 
 _BACKLOG: Final = 2048
-_PAUSE: Final = 0.1  # seconds between two looks for waiting requests during shutdown
+_PAUSE: Final = 0.1  # seconds between two rounds of ending waiting requests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,12 +77,12 @@ class RedisStore(Locked):
     def get(self, key: str, /) -> bytes | None:
         """Return the value under *key*, ``None`` if there is none or its signature is invalid."""
         name = self._prefix + key
-        return self._opened(name, self._run(lambda client: client.get(name)))
+        return self._verify(name, self._run(lambda client: client.get(name)))
 
     def put(self, key: str, value: bytes, /, *, seconds: float) -> None:
         """Store *value* under *key* for *seconds*."""
         name, milliseconds = self._prefix + key, max(1, math.floor(seconds * 1000))
-        self._run(lambda client: client.set(name, self._sealed(name, value), px=milliseconds))
+        self._run(lambda client: client.set(name, self._sign(name, value), px=milliseconds))
 
     def append(self, entry: bytes, /, *, seconds: float) -> None:
         """Add *entry* to the log of revocations, which expires *seconds* after its last entry.
@@ -95,7 +95,7 @@ class RedisStore(Locked):
             seconds_now, _ = client.time()
             oldest = max(0, int(seconds_now) - math.ceil(seconds)) * 1000
             with client.pipeline(transaction=True) as pipeline:
-                pipeline.xadd(name, {"entry": self._sealed(name, entry)})
+                pipeline.xadd(name, {"entry": self._sign(name, entry)})
                 pipeline.xtrim(name, minid=f"{oldest}-0", approximate=True)
                 pipeline.expire(name, math.ceil(seconds))
                 pipeline.execute()
@@ -118,7 +118,7 @@ class RedisStore(Locked):
         found: list[bytes] = []
         for position, fields in batch:
             after = position.decode("ascii")
-            entry = self._opened(name, fields.get(b"entry"))
+            entry = self._verify(name, fields.get(b"entry"))
             if entry is not None:
                 found.append(entry)
         if len(found) < len(batch):
@@ -137,10 +137,10 @@ class RedisStore(Locked):
         # One more than the batch, because the entry at the start is known already.
         return list(self._run(lambda client: client.xrange(name, min=start, count=_MOST_ENTRIES_AT_ONCE + 1)))
 
-    def _sealed(self, name: str, value: bytes) -> bytes:
+    def _sign(self, name: str, value: bytes) -> bytes:
         return value if self._secret is None else self._tag(name, value) + value
 
-    def _opened(self, name: str, sealed: Any) -> bytes | None:
+    def _verify(self, name: str, sealed: Any) -> bytes | None:
         if not isinstance(sealed, bytes) or self._secret is None:
             return sealed if isinstance(sealed, bytes) else None
         tag, value = sealed[:_TAG], sealed[_TAG:]
@@ -152,13 +152,13 @@ class RedisStore(Locked):
 
     def _run(self, operation: Callable[[Any], Any]) -> Any:
         try:
-            return operation(self._connected())
+            return operation(self._connect())
         except (_library().RedisError, OSError) as error:
             raise AuthorityUnavailable(
                 Reason.STORE_UNAVAILABLE, "the shared store", retry_after=1.0, problem=type(error).__name__
             ) from None
 
-    def _connected(self) -> Any:
+    def _connect(self) -> Any:
         with self._lock:
             if self._client is None:
                 redis = _library()

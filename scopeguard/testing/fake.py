@@ -174,20 +174,20 @@ class FakeAuthority:
         all_claims = {
             "iss": self.url,
             "exp": now + expires_in,
-            "aud": self.audience if audience is None else _listed(audience),
+            "aud": self.audience if audience is None else _audience_claim(audience),
             "sub": client_id if subject is None else subject,
             "client_id": client_id,
             "iat": now,
             "jti": secrets.token_urlsafe(12),
             "scope": scope if scope is None or isinstance(scope, str) else " ".join(scope),
         }
-        content = _overridden(all_claims, claims)
+        content = _override(all_claims, claims)
         if TokenFormat(token_format) is TokenFormat.OPAQUE:
             token = OPAQUE_PREFIX + secrets.token_urlsafe(24)
         else:
             signer = key or self.key(algorithm)
             header = {"typ": "at+jwt", "alg": signer.algorithm, "kid": signer.kid}
-            token = compact(_overridden(header, headers), content, signer)
+            token = compact(_override(header, headers), content, signer)
         if key is None:
             self.authority.tokens.add(token, content, now)
         return token
@@ -239,9 +239,9 @@ class FakeAuthority:
         self.transport.sends.clear()
 
 
-def _listed(audience: str | Iterable[str]) -> str | list[str]:
+def _audience_claim(audience: str | Iterable[str]) -> str | list[str]:
     return audience if isinstance(audience, str) else list(audience)
 
 
-def _overridden(members: Mapping[str, Any], overrides: Mapping[str, Any] | None) -> dict[str, Any]:
+def _override(members: Mapping[str, Any], overrides: Mapping[str, Any] | None) -> dict[str, Any]:
     return {name: value for name, value in {**members, **(overrides or {})}.items() if value is not None}

@@ -89,7 +89,7 @@ def _weak_rsa(forge: Forge, corpus: Corpus) -> None:
     why = "RSA keys must have at least 2048 bits (RFC 7518 section 3.3)"
     text = forge.text(forge.header(key))
     forge.authority.authority.keys.publish(_rsa_jwk(key.kid, small.public_key().public_numbers().n, 65537))
-    corpus.bad(key.kid, f"{text}.{base64url(_padded(text, 128, small))}", why, "J-31", "X-07")
+    corpus.bad(key.kid, f"{text}.{base64url(_pad(text, 128, small))}", why, "J-31", "X-07")
     modulus = forge.rsa.private_key.public_key().public_numbers().n
     for name, exponent, number, why in (
         ("e-one", 1, modulus, "with the exponent 1, the padded hash is its own signature"),
@@ -102,11 +102,11 @@ def _weak_rsa(forge: Forge, corpus: Corpus) -> None:
         kid = f"key-rsa-{name}"
         forge.authority.authority.keys.publish(_rsa_jwk(kid, number, exponent))
         text = forge.text(forge.header(forge.rsa, kid=kid))
-        signature = base64url(_padded(text, max(256, (number.bit_length() + 7) // 8)))
+        signature = base64url(_pad(text, max(256, (number.bit_length() + 7) // 8)))
         corpus.bad(kid, f"{text}.{signature}", why, "J-32", "J-22", "X-07")
 
 
-def _padded(text: str, length: int, signer: rsa.RSAPrivateKey | None = None) -> bytes:
+def _pad(text: str, length: int, signer: rsa.RSAPrivateKey | None = None) -> bytes:
     """Return the padded hash of *text* in *length* bytes, or its signature with *signer*."""
     digest_info = _DIGEST_INFO + hashlib.sha256(text.encode("ascii")).digest()
     padded = b"\x00\x01" + b"\xff" * (length - len(digest_info) - 3) + b"\x00" + digest_info

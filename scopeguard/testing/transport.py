@@ -156,7 +156,7 @@ class FakeTransport:
             )
         except Unreachable:
             raise AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, request.authority) from None
-        return _bounded(answer, request)
+        return _check_size(answer, request)
 
     async def asend(self, request: Send, /) -> Answer:
         """:meth:`send` for asyncio and trio. It can be cancelled while the request is held back."""
@@ -168,7 +168,7 @@ class FakeTransport:
         """Do nothing: no connection is open."""
 
 
-def _bounded(answer: Answer, request: Send) -> Answer:
+def _check_size(answer: Answer, request: Send) -> Answer:
     """Return *answer*. Raise if it is compressed, or larger than ``request.limit`` bytes."""
     if "content-encoding" in answer.headers:
         problem = "the answer is compressed although that was not offered"

@@ -29,8 +29,8 @@ def add_all(forge: Forge, corpus: Corpus) -> None:
     corpus.bad("jwe-unsecured-inside", _to_public_key(forge, {"cty": "JWT"}, unsecured), why, "J-44", "X-18")
     corpus.bad("jwe-signed-inside", _to_public_key(forge, {"cty": "JWT"}, signed), "JWE is not enabled", "J-01", "J-44")
     corpus.bad("jwe-in-jwe", _to_public_key(forge, {"cty": "JWT"}, oaep.encode("ascii")), why, "X-19", "J-44")
-    corpus.bad("jwe-zip", _to_public_key(forge, {"zip": "DEF"}, _deflated(claims)), why, "J-49")
-    bomb = _deflated(b'{"a":"' + b"a" * 4_000_000 + b'"}')
+    corpus.bad("jwe-zip", _to_public_key(forge, {"zip": "DEF"}, _deflate(claims)), why, "J-49")
+    bomb = _deflate(b'{"a":"' + b"a" * 4_000_000 + b'"}')
     corpus.bad("jwe-zip-bomb", _to_public_key(forge, {"zip": "DEF"}, bomb), "4 kB decompress to 4 MB", "J-49", "X-16")
     _headers(forge, corpus)
     first, key, vector, text, tag = oaep.split(".")
@@ -39,12 +39,12 @@ def add_all(forge: Forge, corpus: Corpus) -> None:
     corpus.bad("jwe-empty-segments", "....", "five empty segments", "J-01")
 
 
-def _deflated(data: bytes) -> bytes:
+def _deflate(data: bytes) -> bytes:
     compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
     return compressor.compress(data) + compressor.flush()
 
 
-def _assembled(header: dict[str, Any], encrypted_key: bytes, content: bytes) -> str:
+def _assemble(header: dict[str, Any], encrypted_key: bytes, content: bytes) -> str:
     first = base64url(json_bytes(header))
     sealed = AESGCM(_KEY).encrypt(_VECTOR, content, first.encode("ascii"))
     parts = (encrypted_key, _VECTOR, sealed[:-16], sealed[-16:])
@@ -55,7 +55,7 @@ def _to_public_key(forge: Forge, members: dict[str, Any], content: bytes) -> str
     """Return a correct JWE (RSA-OAEP-256, A256GCM), encrypted with the authority's RSA key."""
     mask = padding.OAEP(mgf=padding.MGF1(hashes.SHA256()), algorithm=hashes.SHA256(), label=None)
     header = {"alg": "RSA-OAEP-256", "enc": "A256GCM", "kid": forge.rsa.kid, **members}
-    return _assembled(header, forge.rsa.private_key.public_key().encrypt(_KEY, mask), content)
+    return _assemble(header, forge.rsa.private_key.public_key().encrypt(_KEY, mask), content)
 
 
 def _headers(forge: Forge, corpus: Corpus) -> None:
@@ -76,4 +76,4 @@ def _headers(forge: Forge, corpus: Corpus) -> None:
     )
     for name, header, rules in cases:
         why = "an encrypted token must be refused before any key is used"
-        corpus.bad(f"jwe-{name}", _assembled(header, b"", claims), why, "J-01", *rules)
+        corpus.bad(f"jwe-{name}", _assemble(header, b"", claims), why, "J-01", *rules)

@@ -116,7 +116,7 @@ class Forge:
         """Return the first two segments of a token."""
         first = self.header(key) if header is None else header
         second = self.claims() if claims is None else claims
-        return f"{encoded(first)}.{encoded(second)}"
+        return f"{encode(first)}.{encode(second)}"
 
     def signed_text(self, text: str, key: SigningKey | None = None) -> str:
         """Return *text* with its signature."""
@@ -137,6 +137,6 @@ class Forge:
         return ("{" + ",".join([members, *(f'"{name}":{value}' for name, value in raw.items())]) + "}").encode()
 
 
-def encoded(part: Part) -> str:
+def encode(part: Part) -> str:
     """Return *part* as a segment of a token."""
     return base64url(part if isinstance(part, bytes) else json_bytes(part))

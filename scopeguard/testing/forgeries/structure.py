@@ -7,7 +7,7 @@ import json
 from typing import Final
 
 from scopeguard.devserver.keys import base64url, json_bytes
-from scopeguard.testing.forgeries.forge import Corpus, Forge, encoded
+from scopeguard.testing.forgeries.forge import Corpus, Forge, encode
 
 _ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
@@ -52,9 +52,9 @@ def _tampered(forge: Forge, corpus: Corpus) -> None:
     corpus.bad("signature-stripped", f"{header}.{payload}.", "there is no signature", "X-03")
     corpus.bad("signature-truncated", f"{header}.{payload}.{base64url(octets[:-4])}", "the signature is cut", "X-03")
     corpus.bad("signature-flipped-bit", f"{header}.{payload}.{base64url(flipped)}", "one bit is wrong", "J-51", "P-07")
-    other = encoded(forge.claims(sub="root", scope="read write admin"))
+    other = encode(forge.claims(sub="root", scope="read write admin"))
     corpus.bad("signature-of-other-claims", f"{header}.{other}.{signature}", "the claims were replaced", "P-07")
-    renamed = encoded(forge.header(None, typ="application/at+jwt"))
+    renamed = encode(forge.header(None, typ="application/at+jwt"))
     corpus.bad("signature-of-other-header", f"{renamed}.{payload}.{signature}", "the header was replaced", "J-41")
     spaced = base64url(json.dumps(forge.claims(), indent=1).encode())
     corpus.bad(
@@ -70,7 +70,7 @@ def _json_serialization(forge: Forge, corpus: Corpus) -> None:
     flattened = {"payload": payload, "protected": header, "signature": signature}
     general = {"payload": payload, "signatures": [{"protected": header, "signature": signature}]}
     unprotected = {"payload": payload, "header": {"alg": "none"}, "signature": ""}
-    polyglot = {f"{header}.{encoded(forge.claims(sub='root'))}.": "", **flattened}
+    polyglot = {f"{header}.{encode(forge.claims(sub='root'))}.": "", **flattened}
     why = "JSON serialization is not allowed for bearer tokens: one parser may verify what another does not read"
     for name, value in (
         ("flattened", flattened),
@@ -88,9 +88,9 @@ def _last_bits(segment: str) -> str:
 
 def _with_tail(part: dict[str, object], name: str) -> str:
     """Return *part* as a segment whose last character has unused bits."""
-    while len(encoded(part)) % 4 == 0:
+    while len(encode(part)) % 4 == 0:
         part[name] = f"{part[name]}x"
-    return encoded(part)
+    return encode(part)
 
 
 def _plain_alphabet(forge: Forge) -> str:
