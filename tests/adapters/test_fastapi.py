@@ -848,7 +848,7 @@ def test_handshake_without_the_scopes_is_refused_before_acceptance(authority: Fa
             TestClient(chat).websocket_connect("/chat", headers=headers),
         ):
             raise AssertionError("it was accepted")
-        denial: Any = refused.value  # TestClient has the extension for denial responses, and answers like HTTP....
+        denial: Any = refused.value  # TestClient has the extension for denial responses, and answers like HTTP......
         assert denial.status_code == status
         assert 'scope="read"' in denial.headers["www-authenticate"]
 

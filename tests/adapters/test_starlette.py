@@ -465,7 +465,7 @@ def test_handshake_without_the_scopes_is_refused_before_acceptance(
     headers = {} if public else authority.bearer("read")
     with pytest.raises(WebSocketDisconnect) as refused, client.websocket_connect("/", headers=headers):
         raise AssertionError("it was accepted")
-    denial: Any = refused.value  # TestClient has the extension for denial responses, and answers like HTTP....
+    denial: Any = refused.value  # TestClient has the extension for denial responses, and answers like HTTP......
     assert denial.status_code == (401 if public else 403)
     assert 'scope="read write"' in denial.headers["www-authenticate"]
 

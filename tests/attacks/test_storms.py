@@ -60,7 +60,7 @@ def forge_token(authority: FakeAuthority) -> str:
     return authority.mint(key=SigningKey.generate("ES256", kid=authority.key().kid))
 
 
-# -- cold start start start start
+# -- cold start start start start start start
 
 
 @pytest.mark.rule("A-15", "H-20", "X-59")
@@ -317,7 +317,7 @@ def test_floods_in_an_outage_use_the_same_budget_and_keep_the_held_keys(storm: S
             authority.clock.advance(0.5)
             told = storm.run([*unknown_keys(authority, 10), bad, good])
             assert told == {"Unavailable": 10, "Denied": 1, "Granted": 1}
-    assert sum(counts(authority)) <= 2 + (3 + 2)  # 20 seconds....
+    assert sum(counts(authority)) <= 2 + (3 + 2)  # 20 seconds......
 
 
 def test_valid_tokens_do_not_wait_behind_a_flood(storm: Storm, authority: FakeAuthority):

@@ -179,7 +179,7 @@ def test_revocation_ends_only_the_covered_cached_tokens(scene: Scene, revoke: Ca
         revoke(guard, token)
     scene.check_refused(token, Reason.TOKEN_REVOKED)
     assert recall(scene.guards[0], other) is None  # Checked once more,
-    scene.check_accepted(other)  # and recalled from then on...
+    scene.check_accepted(other)  # and recalled from then on.....
 
 
 def test_revocation_in_another_process_ends_cached_tokens(scene: Scene):

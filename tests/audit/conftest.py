@@ -1,4 +1,4 @@
-"""What the tests of the audit share: a guard, and reports in few words."""
+"""Fixtures for the tests of the audit: a guard, and short forms of reports."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def guard() -> Guard:
 
 @pytest.fixture
 def lines() -> Lines:
-    """``lines(app)``: what each route requires, by method and path."""
+    """``lines(app)`` returns the requirement of each route, by method and path."""
 
     def read(app: Any, **options: Any) -> dict[str, str]:
         return {entry.where: entry.access for entry in audit_app(app, **options).entries}
@@ -31,7 +31,7 @@ def lines() -> Lines:
 
 @pytest.fixture
 def codes() -> Callable[[Any], dict[str, list[str]]]:
-    """``codes(app)``: where each kind of finding was made."""
+    """``codes(app)`` returns the places of each kind of finding."""
 
     def read(app: Any, **options: Any) -> dict[str, list[str]]:
         report: Report = app if isinstance(app, Report) else audit_app(app, **options)

@@ -1,4 +1,4 @@
-"""What the audit says of a route is what requests meet there."""
+"""The audit of a route agrees with the responses to requests."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def flask_app(guard: Guard) -> Any:
 
 
 @pytest.mark.parametrize("make", [starlette_app, flask_app])
-def test_requests_meet_what_the_audit_says(make: Any):
+def test_audit_agrees_with_the_responses(make: Any):
     authority = FakeAuthority(audience="https://api.example.com")
     guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock)
     app = make(guard)

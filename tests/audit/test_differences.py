@@ -1,4 +1,4 @@
-"""What an audit says of apps that read a request otherwise than the guard: prefixes, apps it cannot see, methods."""
+"""Findings about apps that may read a request differently than the guard: prefixes, unknown apps, methods."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def function_around(app: Any) -> Any:
 
 
 async def unseen(scope: Any, receive: Any, send: Any) -> None:
-    """An app of which nothing can be seen."""
+    """An app that cannot be inspected."""
 
 
 class Rewrites:
@@ -98,12 +98,12 @@ class Disguised(Counts):
     ],
     ids=["function", "object", "mount", "mount with a prefix", "host", "mounts", "default"],
 )
-def test_a_prefix_that_is_taken_off_unseen_is_told(app: Any, where: str, guarded: Callable[..., Any]):
+def test_hidden_prefix_is_reported(app: Any, where: str, guarded: Callable[..., Any]):
     assert found(guarded(app)) == {"root-path": [where]}
 
 
 @pytest.mark.parametrize("app", [api(), api(""), Starlette(routes=[Mount("/", api(""))]), Counts(api(""))])
-def test_a_prefix_that_everybody_sees_is_not(app: Any, guarded: Callable[..., Any]):
+def test_visible_prefix_is_not_reported(app: Any, guarded: Callable[..., Any]):
     assert found(guarded(app)) == {}
 
 
@@ -119,7 +119,7 @@ def with_middleware(*made: Any) -> Starlette:
 
 
 class SetsPathInfo:
-    """As middleware of Django takes a prefix off."""
+    """Strip a prefix as middleware of Django does."""
 
     def __init__(self, get_response: Any) -> None:
         self.get_response = get_response
@@ -139,7 +139,7 @@ async def timing(request: Request, call_next: Any) -> Any:
 
 
 class OddRoute(BaseRoute):
-    """A route of a kind that is not known."""
+    """A route of an unknown kind."""
 
 
 @pytest.mark.parametrize(
@@ -156,9 +156,9 @@ class OddRoute(BaseRoute):
     ],
     ids=["function", "object", "middleware", "dispatch", "dispatch around", "route", "nothing", "attribute"],
 )
-def test_an_app_of_which_nobody_sees_what_it_takes_off_is_told(app: Any, guarded: Callable[..., Any]):
+def test_app_that_cannot_be_inspected_is_reported(app: Any, guarded: Callable[..., Any]):
     assert found(guarded(app)) == {"unknown-path": ["* /"]}
-    # The operator may say it, and where no rule could be passed by, it does not matter.
+    # The operator may configure it, and it does not matter if no rule could be bypassed.
     assert found(guarded(app, root_path="")) == {}
     assert found(guarded(app, rules=[Rule("/{rest:path}")])) == {}
     assert found(guarded(app, rules=None)) == {}
@@ -174,12 +174,12 @@ def test_an_app_of_which_nobody_sees_what_it_takes_off_is_told(app: Any, guarded
     ],
     ids=["middleware", "objects", "dispatch", "files"],
 )
-def test_middleware_that_has_nothing_to_do_with_paths_is_no_doubt(app: Any, guarded: Callable[..., Any]):
+def test_middleware_unrelated_to_paths_is_not_reported(app: Any, guarded: Callable[..., Any]):
     assert found(guarded(app)) == {}
 
 
 @pytest.mark.parametrize("made", [MethodOverrideMiddleware, Disguised])
-def test_middleware_that_overrides_methods_inside_the_guard_is_told(
+def test_middleware_that_overrides_methods_inside_the_guard_is_reported(
     made: Any, guarded: Callable[..., Any], guard: Guard
 ):
     app = api("")
@@ -191,7 +191,7 @@ def test_middleware_that_overrides_methods_inside_the_guard_is_told(
     assert found(Starlette(routes=ROUTES, middleware=[Middleware(made), layer])) == {}
 
 
-def test_wsgi_apps_are_looked_into_as_well(guard: Guard):
+def test_wsgi_apps_are_inspected_too(guard: Guard):
     class HTTPMethodOverride:
         def __init__(self, app: Any) -> None:
             self.app = app
@@ -214,12 +214,12 @@ def test_wsgi_apps_are_looked_into_as_well(guard: Guard):
     assert inspect_app(both).prefixes.unknown == (Place(beginning="/v1", depth=1),)
     app.wsgi_app = HTTPMethodOverride(app.wsgi_app)
     assert found(wsgi.GuardMiddleware(app, guard=guard, rules=RULES)) == {"method-override": ["* /"]}
-    # The extension judges what Flask routes on, behind all middleware.
+    # The extension checks the path that Flask routes on, behind all middleware.
     ScopeGuard(app, guard, rules=RULES)
     assert found(app) == {}
 
 
-def test_the_places_of_mounts():
+def test_findings_name_the_paths_of_mounts():
     def place(*paths: str) -> Place:
         app: Any = unseen
         for path in reversed(paths):
@@ -235,14 +235,14 @@ def test_the_places_of_mounts():
     assert place("/f/{rest:path}") == Place()
 
 
-def test_what_an_operator_says_comes_before_what_is_seen_and_does_not_hide_it():
+def test_configured_prefix_precedes_a_detected_one_without_hiding_it():
     told = inspect_app(function_around(api()), "/other").prefixes
     assert (told.root_path, told.mounted) == ("/other", ((Place(), "/api"),))
     assert inspect_app(function_around(api()), "/api").prefixes.mounted == ()
     assert inspect_app(function_around(api()), "").prefixes.root_path == "/api"
 
 
-def test_an_app_that_fails_when_it_is_looked_at_is_unknown():
+def test_app_that_raises_during_inspection_is_unknown():
     class Odd:
         def __getattribute__(self, name: str) -> Any:
             raise RuntimeError(name)

@@ -1,4 +1,4 @@
-"""The URL configuration of a Django project. In a process of its own: Django has one for each."""
+"""The URL configuration of a Django project. Each runs in a separate process, since Django allows one per process."""
 
 from __future__ import annotations
 

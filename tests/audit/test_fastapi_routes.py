@@ -1,4 +1,4 @@
-"""Dependencies are found wherever FastAPI lets one name them."""
+"""Dependencies are found in each place where FastAPI accepts them."""
 
 # No ``from __future__ import annotations``: FastAPI could not look up what is local to a test.
 
@@ -37,7 +37,7 @@ def test_dependencies_of_app_router_and_route_add_up(guard: Guard, lines: Any):
     }
 
 
-def test_dependencies_of_dependencies_pass_their_scopes_on(guard: Guard, lines: Any):
+def test_scopes_of_nested_dependencies_count(guard: Guard, lines: Any):
     protected = Protected(guard)
 
     def user(token: Annotated[AccessToken, Security(protected, scopes=["profile"])]) -> str:
@@ -61,7 +61,7 @@ def test_dependencies_of_dependencies_pass_their_scopes_on(guard: Guard, lines: 
     }
 
 
-def test_what_no_dependency_guards_is_unguarded_the_documentation_too(guard: Guard, codes: Any, lines: Any):
+def test_routes_without_a_dependency_are_unguarded_including_the_documentation(guard: Guard, codes: Any, lines: Any):
     app = FastAPI()
 
     @app.get("/open")
@@ -85,7 +85,7 @@ def test_what_no_dependency_guards_is_unguarded_the_documentation_too(guard: Gua
     assert lines(app)["GET /docs"] == lines(app)["GET /open"] == "any valid token"
 
 
-def test_what_is_said_of_an_endpoint_class_is_not_said_of_its_subclasses(lines: Any):
+def test_declaration_of_an_endpoint_class_does_not_apply_to_subclasses(lines: Any):
     @public
     class Health(HTTPEndpoint):
         async def get(self, request: Any) -> None: ...
@@ -111,7 +111,7 @@ def test_what_is_said_of_an_endpoint_class_is_not_said_of_its_subclasses(lines: 
     }
 
 
-def test_a_dependency_guards_what_the_middleware_leaves_open(guard: Guard, lines: Any, codes: Any):
+def test_dependency_guards_a_route_that_the_middleware_leaves_open(guard: Guard, lines: Any, codes: Any):
     app = FastAPI(**BARE)
 
     @app.get("/rows", dependencies=[Security(Protected(guard), scopes=["read"])])
@@ -122,7 +122,7 @@ def test_a_dependency_guards_what_the_middleware_leaves_open(guard: Guard, lines
     assert codes(outside) == {"rule-without-route": ["* /other"]}
 
 
-def test_token_sources_of_dependencies_are_told(guard: Guard, codes: Any):
+def test_token_sources_of_dependencies_are_reported(guard: Guard, codes: Any):
     app = FastAPI(**BARE)
 
     @app.get("/download", dependencies=[Depends(Protected(guard, token_sources=["header", "query"]))])

@@ -1,4 +1,4 @@
-"""What is wrong, and what is merely worth knowing."""
+"""Errors and warnings of the audit."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_rules_below_an_opaque_mount_may_match_there(guard: Guard, codes: Any):
     assert codes(GuardMiddleware(app, guard=guard, rules=rules))["rule-without-route"] == ["* /gone"]
 
 
-def test_operations_of_a_contract_and_routes_are_compared_both_ways(guard: Guard, codes: Any):
+def test_operations_of_a_contract_and_routes_are_compared_in_both_directions(guard: Guard, codes: Any):
     contract = [
         Rule("/rows", all_of("read"), ["GET"], source="tables.json: GET /rows (list)"),
         Rule("/rows/{id}", all_of("write"), ["PUT"], source="tables.json: PUT /rows/{id} (put)"),
@@ -105,7 +105,7 @@ def test_a_decorator_behind_a_public_path_is_an_error(guard: Guard, codes: Any):
     assert codes(GuardMiddleware(app, guard=guard, rules=[Rule("/rows", OPTIONAL)])) == {}
 
 
-def test_what_is_dangerous_is_a_warning(codes: Any):
+def test_dangerous_settings_are_warnings(codes: Any):
     anybody = Issuer("https://any.example.com", audience=ANY_AUDIENCE_DANGEROUSLY, expected_claims={"tenant": ["a"]})
     guard = Guard(ISSUER, anybody)
     rules = [Rule("/download", token_sources=["header", "query"]), Rule("/news", OPTIONAL)]
@@ -129,11 +129,11 @@ def guarded(guard: Guard, **rules: Any) -> GuardMiddleware:
     )
 
 
-def test_without_knowledge_no_scope_is_called_ungrantable(guard: Guard, codes: Any):
+def test_no_scope_is_ungrantable_if_the_scopes_of_an_issuer_are_unknown(guard: Guard, codes: Any):
     assert codes(guarded(guard, a=all_of("no.such.scope"))) == {}
 
 
-def test_a_catalog_says_which_scopes_there_are(codes: Any):
+def test_catalog_defines_the_existing_scopes(codes: Any):
     catalog = ScopeCatalog(descriptions={"read": "Read", "write": ""}, prefix="https://api.example.com/")
     app = guarded(
         Guard(ISSUER, catalog=catalog),
@@ -146,7 +146,7 @@ def test_a_catalog_says_which_scopes_there_are(codes: Any):
     assert "'raed'" in finding.message
 
 
-def test_a_catalog_without_scopes_says_nothing(codes: Any):
+def test_empty_catalog_defines_no_scopes(codes: Any):
     guard = Guard(ISSUER, catalog=ScopeCatalog(implies={"admin": ["read"]}))
     assert codes(guarded(guard, a=all_of("write"))) == {}
 
@@ -158,7 +158,7 @@ def test_one_issuer_has_to_grant_all_of_one_alternative(codes: Any):
     )
     granted = {ISSUER.url: frozenset({"a", "b"}), second.url: frozenset({"admin"})}
     assert codes(app, granted=granted) == {"ungrantable-scope": ["GET /spread", "GET /no"]}
-    assert codes(app, granted={ISSUER.url: frozenset({"a"})}) == {}  # nobody knows what the second one grants
+    assert codes(app, granted={ISSUER.url: frozenset({"a"})}) == {}  # The scopes of the second issuer are unknown.
 
 
 def test_roles_for_scopes_are_not_known(codes: Any):
@@ -166,7 +166,7 @@ def test_roles_for_scopes_are_not_known(codes: Any):
     assert codes(guarded(Guard(issuer), a=all_of("x")), granted={ISSUER.url: frozenset({"a"})}) == {}
 
 
-def test_a_cors_middleware_inside_the_guard_is_named(guard: Guard, codes: Any, caplog: pytest.LogCaptureFixture):
+def test_cors_middleware_inside_the_guard_is_reported(guard: Guard, codes: Any, caplog: pytest.LogCaptureFixture):
     cors: Any = Middleware(CORSMiddleware, allow_origins=["https://spa.test"])
     name = "* starlette.middleware.cors.CORSMiddleware"
 
@@ -201,7 +201,7 @@ def test_a_cors_middleware_inside_the_guard_is_named(guard: Guard, codes: Any, c
     assert "CORSMiddleware: it is inside the guard" in caplog.text
 
 
-def test_cors_inside_the_guard_of_a_flask_app_is_named(guard: Guard, codes: Any):
+def test_cors_inside_the_guard_of_a_flask_app_is_reported(guard: Guard, codes: Any):
     def cors_after_request(response: Any) -> Any:
         return response
 

@@ -65,7 +65,7 @@ def a_flask() -> Flask:
     return app
 
 
-def test_every_view_has_its_line(guard: Guard, lines: Any, codes: Any):
+def test_each_view_has_a_line(guard: Guard, lines: Any, codes: Any):
     app = a_flask()
     ScopeGuard(app, guard)
     assert lines(app) == {
@@ -83,7 +83,7 @@ def test_every_view_has_its_line(guard: Guard, lines: Any, codes: Any):
     assert codes(app) == {"optional-token": ["GET /maybe"]}
 
 
-def test_rules_and_views_of_the_extension_hold_together(guard: Guard, lines: Any, codes: Any):
+def test_rules_and_views_of_the_extension_both_apply(guard: Guard, lines: Any, codes: Any):
     app = a_flask()
     rules = [Rule("/both", all_of("rule"), ["POST"]), Rule("/files/{rest:path}", OPTIONAL), Rule("/rows", PUBLIC)]
     ScopeGuard(app, guard, rules=rules)
@@ -95,7 +95,7 @@ def test_rules_and_views_of_the_extension_hold_together(guard: Guard, lines: Any
     assert found["POST /rows"] == "public"
     assert found["GET /plain/{number}"] == "denied to all"
     assert codes(app)["route-without-rule"] == ["GET /plain/{number}"]
-    assert "decorator-on-public" not in codes(app)  # the stricter holds
+    assert "decorator-on-public" not in codes(app)  # The stricter one applies.
 
 
 def test_middleware_in_place_of_wsgi_app_is_found(guard: Guard, lines: Any, codes: Any):
@@ -137,7 +137,7 @@ def test_a_decorator_above_the_route_is_found(guard: Guard, codes: Any, lines: A
     assert lines(app) == {"GET /late": "any valid token", "GET /half": "inner", "GET /right": "inner + outer"}
 
 
-def test_apps_that_are_mounted_beside_each_other(guard: Guard, lines: Any):
+def test_apps_mounted_side_by_side_are_found(guard: Guard, lines: Any):
     first, second = a_flask(), Flask("second", static_folder=None)
     second.add_url_rule("/x", view_func=lambda: "")
     both = DispatcherMiddleware(first, {"/second": GuardMiddleware(second, guard=guard)})
@@ -145,7 +145,7 @@ def test_apps_that_are_mounted_beside_each_other(guard: Guard, lines: Any):
     assert lines(both)["GET /plain/{number}"] == "unguarded"
 
 
-def test_static_files_are_called_so(guard: Guard):
+def test_static_files_are_labelled(guard: Guard):
     app = Flask("an_app")
     ScopeGuard(app, guard)
     (entry,) = audit_app(app).entries

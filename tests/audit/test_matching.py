@@ -1,4 +1,4 @@
-"""Templates against templates: no rule that could decide about a path of a route is missed."""
+"""Templates compared with templates: each rule that could decide about a path of a route is found."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ templates = st.builds(
         ("/{a}:go", "/{b}:stop", None),
     ],
 )
-def test_a_path_that_both_match(route: str, rule: str, path: str | None):
+def test_overlapping_templates_have_a_common_path(route: str, rule: str, path: str | None):
     assert common_path(route, rule) == path
 
 
 @given(templates, templates)
-def test_a_common_path_is_one_of_both(route: str, rule: str):
+def test_common_path_matches_both_templates(route: str, rule: str):
     path = common_path(route, rule)
     if path is not None and "//" not in path:
         assert Rule(rule).matches("GET", path), path

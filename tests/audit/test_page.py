@@ -1,4 +1,4 @@
-"""The HTML page: nothing that an app calls its routes gets out of its place, and a browser shows it."""
+"""The HTML page: names of routes cannot inject markup, and a browser shows the page."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ATTACKS = [
 
 
 def hostile() -> Report:
-    """A report in which every text is an attack."""
+    """A report in which each text is an injection."""
     attack = " ".join(ATTACKS)
     guard = Guard(Issuer("https://auth.example.com/a'b", audience="a"), realm="<i>'realm'")
     return Report(
@@ -64,7 +64,7 @@ def hostile() -> Report:
 
 
 class Elements(HTMLParser):
-    """What elements and attributes there are."""
+    """Collect the elements and attributes of the page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Elements(HTMLParser):
         self.urls += [value for name, value in attrs if name in ("src", "href", "action")]
 
 
-def test_whatever_an_app_calls_things_is_text():
+def test_names_from_an_app_are_escaped():
     page = as_html(hostile())
     read = Elements()
     read.feed(page)
@@ -89,7 +89,7 @@ def test_whatever_an_app_calls_things_is_text():
     assert not re.search("[\u202a-\u202e\u2066-\u2069\x00-\x08\x0b-\x1f\x7f]", page)
 
 
-def test_the_page_loads_nothing_and_its_policy_says_so():
+def test_page_loads_nothing_and_its_policy_forbids_it():
     page = as_html(hostile())
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
     assert re.fullmatch(
@@ -135,7 +135,7 @@ def browser() -> Any:
 
 
 def shown(browser: Any, report: Report, folder: Path, **options: Any) -> tuple[Any, list[str]]:
-    """The page of *report*, open, and everything that went wrong or was asked for meanwhile."""
+    """Open the page of *report*; yield it with the errors and the requests of the browser."""
     file = folder / "audit.html"
     file.write_text(as_html(report), "utf-8")
     trouble: list[str] = []
@@ -148,7 +148,7 @@ def shown(browser: Any, report: Report, folder: Path, **options: Any) -> tuple[A
     return page, trouble
 
 
-def test_a_browser_runs_nothing_of_an_attack(browser: Any, tmp_path: Path):
+def test_browser_runs_no_injected_code(browser: Any, tmp_path: Path):
     page, trouble = shown(browser, hostile(), tmp_path)
     assert page.evaluate("window.broken") is None
     assert page.locator("tbody tr code.path").first.text_content() == f"/{ATTACKS[0]}"
@@ -168,7 +168,7 @@ def a_large_api() -> Report:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_large_matrix_can_be_read(browser: Any, tmp_path: Path, scheme: str):
+def test_large_matrix_is_readable(browser: Any, tmp_path: Path, scheme: str):
     page, trouble = shown(
         browser, a_large_api(), tmp_path, color_scheme=scheme, viewport={"width": 1400, "height": 900}
     )
@@ -192,7 +192,7 @@ def test_a_large_matrix_can_be_read(browser: Any, tmp_path: Path, scheme: str):
     page.close()
 
 
-def test_on_paper_everything_is_there(browser: Any, tmp_path: Path):
+def test_printed_page_is_complete(browser: Any, tmp_path: Path):
     page, trouble = shown(browser, a_large_api(), tmp_path)
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.querySelector('.scroll')).maxHeight") == "none"
@@ -202,7 +202,7 @@ def test_on_paper_everything_is_there(browser: Any, tmp_path: Path):
     page.close()
 
 
-def test_the_table_names_its_cells_for_those_who_cannot_see_it():
+def test_table_cells_have_names_for_screen_readers():
     page = as_html(a_large_api())
     assert page.count('<th scope="row">') == 101 + 150
     assert '<html lang="en">' in page

@@ -1,4 +1,4 @@
-"""Every way to make a route in Starlette is seen, with what is required there."""
+"""Each kind of route in Starlette is found with its requirement."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Talk(WebSocketEndpoint): ...
 async def opaque_app(scope: Any, receive: Any, send: Any) -> None: ...
 
 
-def test_every_kind_of_route_has_its_line(guard: Guard, lines: Any):
+def test_each_kind_of_route_has_a_line(guard: Guard, lines: Any):
     inner = Starlette(routes=[Route("/deep/{id:int}", reading)])
     app = Starlette(
         routes=[
@@ -98,7 +98,7 @@ def test_every_kind_of_route_has_its_line(guard: Guard, lines: Any):
     }
 
 
-def test_without_a_guard_every_route_is_unguarded_even_the_decorated_ones_are_errors(codes: Any):
+def test_without_a_guard_all_routes_are_unguarded_and_decorated_ones_are_errors(codes: Any):
     app = Starlette(routes=[Route("/a", plain), Route("/b", reading), Mount("/c", opaque_app)])
     assert codes(app) == {
         "unguarded": ["GET /a", "* /c/{path:path}"],
@@ -106,13 +106,13 @@ def test_without_a_guard_every_route_is_unguarded_even_the_decorated_ones_are_er
     }
 
 
-def test_a_path_may_be_declared_open_from_outside(lines: Any, codes: Any):
+def test_path_may_be_declared_public_in_the_middleware(lines: Any, codes: Any):
     app = Starlette(routes=[Route("/a", plain), Route("/docs/{page}", plain)])
     assert lines(app, public=["/docs/{rest:path}"]) == {"GET /a": "unguarded", "GET /docs/{page}": "public"}
     assert codes(app, public=["/docs/{rest:path}"]) == {"unguarded": ["GET /a"]}
 
 
-def test_rules_decide_by_the_path_below_the_mount_where_the_middleware_stands(guard: Guard, lines: Any):
+def test_rules_inside_a_mount_use_the_path_below_it(guard: Guard, lines: Any):
     inner = Starlette(
         routes=[Route("/rows", plain)],
         middleware=[Middleware(GuardMiddleware, guard=guard, rules=[Rule("/rows", all_of("inner"))])],
@@ -123,13 +123,13 @@ def test_rules_decide_by_the_path_below_the_mount_where_the_middleware_stands(gu
     assert lines(outer) == {"GET /api/rows": "inner + outer", "GET /rows": "a valid token or none"}
 
 
-def test_middleware_of_one_route_is_seen(guard: Guard, lines: Any):
+def test_middleware_of_one_route_is_found(guard: Guard, lines: Any):
     around = [Middleware(GuardMiddleware, guard=guard)]
     app = Starlette(routes=[Route("/in", plain, middleware=around), Route("/out", plain)])
     assert lines(app) == {"GET /in": "any valid token", "GET /out": "unguarded"}
 
 
-def test_wrapping_is_looked_through(guard: Guard, lines: Any):
+def test_wrapped_apps_are_inspected(guard: Guard, lines: Any):
     class Wrapper:
         def __init__(self, inner: Any) -> None:
             self.app = inner
@@ -143,7 +143,7 @@ def test_wrapping_is_looked_through(guard: Guard, lines: Any):
     assert lines(circle) == {"* /{path:path}": "unguarded"}
 
 
-def test_an_app_that_cannot_be_looked_into_is_described_by_its_rules(guard: Guard, codes: Any):
+def test_app_that_cannot_be_inspected_is_described_by_its_rules(guard: Guard, codes: Any):
     rules = [Rule("/rows/{id}", all_of("read"), ["GET"]), Rule("/rows/{id}", all_of("write"), ["POST", "PUT"])]
     report = audit_app(GuardMiddleware(opaque_app, guard=guard, rules=rules, public=["/healthz"]))
     assert [(entry.where, entry.access, entry.opaque) for entry in report.entries] == [
@@ -156,7 +156,7 @@ def test_an_app_that_cannot_be_looked_into_is_described_by_its_rules(guard: Guar
     assert codes(report) == {}
 
 
-def test_a_fallback_app_is_a_route_too(guard: Guard, lines: Any):
+def test_default_app_is_a_route(guard: Guard, lines: Any):
     router = Router([Route("/a", plain)], default=opaque_app)
     assert lines(GuardMiddleware(router, guard=guard)) == {
         "GET /a": "any valid token",
@@ -164,7 +164,7 @@ def test_a_fallback_app_is_a_route_too(guard: Guard, lines: Any):
     }
 
 
-def test_a_function_that_was_decorated_beside_its_route_is_found(guard: Guard, codes: Any):
+def test_function_decorated_apart_from_its_route_is_found(guard: Guard, codes: Any):
     async def late(request: Request) -> Any: ...
 
     async def shared(request: Request) -> Any: ...

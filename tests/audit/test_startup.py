@@ -1,4 +1,4 @@
-"""The audit when an app starts: at the right moment, once, and as the guard was told."""
+"""The audit at the start of an app: at the right moment, once, and as configured."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_by_default_findings_are_logged_at_the_start_and_once(caplog: pytest.Log
     assert line.startswith("audit: * /nowhere: rule /nowhere matches no route of the app: check")
 
 
-def test_routes_that_the_start_adds_are_seen(caplog: pytest.LogCaptureFixture):
+def test_routes_added_at_the_start_are_checked(caplog: pytest.LogCaptureFixture):
     @asynccontextmanager
     async def lifespan(app: Starlette) -> Any:
         app.router.routes.append(Route("/nowhere", endpoint))
@@ -79,7 +79,7 @@ def test_routes_that_the_start_adds_are_seen(caplog: pytest.LogCaptureFixture):
     assert told(caplog) == []
 
 
-def test_error_keeps_an_app_from_starting_and_lets_it_clean_up():
+def test_error_prevents_the_start_and_the_app_cleans_up():
     ended: list[str] = []
     sent: list[Any] = []
 
@@ -100,7 +100,7 @@ def test_error_keeps_an_app_from_starting_and_lets_it_clean_up():
 
 
 @pytest.mark.anyio
-async def test_a_failed_start_is_told_once_and_in_one_line():
+async def test_failed_start_is_reported_once_on_one_line():
     sent: list[Any] = []
 
     async def receive() -> Any:
@@ -116,21 +116,21 @@ async def test_a_failed_start_is_told_once_and_in_one_line():
     assert "\n" not in sent[0]["message"]
 
 
-def test_without_lifespan_every_request_is_refused_until_the_rules_are_right():
+def test_without_lifespan_each_request_is_refused_until_the_rules_are_correct():
     client = TestClient(an_app(a_guard("error")))  # without "with": no lifespan
     for _ in range(2):
         with pytest.raises(ConfigurationError, match="matches no route"):
             client.get("/rows")
 
 
-def test_off_looks_at_nothing(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
+def test_off_disables_the_audit(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(startup, "audit_app", lambda app: pytest.fail("it looked"))
     with TestClient(an_app(a_guard("off"))) as client:
         assert client.get("/rows").status_code == 401
     assert told(caplog) == []
 
 
-def test_nothing_is_looked_at_while_an_app_is_made_nor_after_the_first_request(monkeypatch: pytest.MonkeyPatch):
+def test_audit_runs_neither_at_construction_nor_after_the_first_request(monkeypatch: pytest.MonkeyPatch):
     calls: list[Any] = []
 
     def counted(app: Any) -> Report:
@@ -166,7 +166,7 @@ def test_an_app_with_dependencies_and_no_middleware_is_checked_when_it_starts(ca
         TestClient(strict),
     ):
         pass
-    for _ in range(2):  # a server that goes on all the same, or knows no lifespan
+    for _ in range(2):  # A server that continues after a failed start, or has no lifespan support.
         with pytest.raises(ConfigurationError, match="DELETE /everything"):
             TestClient(strict).delete("/everything")
     caplog.clear()
@@ -178,7 +178,7 @@ def test_an_app_with_dependencies_and_no_middleware_is_checked_when_it_starts(ca
 
 @pytest.mark.parametrize("audit", ["error", "warn", "off"])
 def test_an_app_with_dependencies_everywhere_starts(audit: str, caplog: pytest.LogCaptureFixture):
-    """Its documentation stays open, as is documented."""
+    """Its documentation pages stay open, as documented."""
     with TestClient(fastapi_app(without_rules(audit), forgotten=False)) as client:
         assert client.get("/docs").status_code == 200
         assert client.get("/rows").status_code == 401
@@ -188,7 +188,7 @@ def test_an_app_with_dependencies_everywhere_starts(audit: str, caplog: pytest.L
     assert told(caplog) == []
 
 
-def test_the_check_costs_later_requests_nothing():
+def test_audit_does_not_run_for_later_requests():
     app = fastapi_app(without_rules("warn"), forgotten=False)
     with TestClient(app) as client:
         assert client.get("/rows").status_code == 401
@@ -209,7 +209,7 @@ def test_routes_that_an_app_adds_while_it_starts_are_checked():
         pass
 
 
-def test_middleware_that_guards_the_rest_is_the_one_that_checks(caplog: pytest.LogCaptureFixture):
+def test_outer_middleware_runs_the_audit(caplog: pytest.LogCaptureFixture):
     guard = without_rules("error")
     inside = fastapi_app(guard, forgotten=True, middleware=True)
     around = GuardMiddleware(fastapi_app(guard, forgotten=True), guard=guard)
@@ -220,14 +220,14 @@ def test_middleware_that_guards_the_rest_is_the_one_that_checks(caplog: pytest.L
     assert told(caplog) == []
 
 
-def test_an_app_that_is_mounted_behind_middleware_is_not_checked_by_itself(authority: FakeAuthority):
+def test_app_mounted_behind_middleware_is_not_audited_separately(authority: FakeAuthority):
     inner = fastapi_app(without_rules("error"), forgotten=True)
     guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock, audit="off")
     app = Starlette(routes=[Mount("/api", inner)], middleware=[Middleware(GuardMiddleware, guard=guard)])
     assert TestClient(app).delete("/api/everything", headers=authority.bearer()).status_code == 200
 
 
-def test_the_strictest_of_several_guards_decides():
+def test_strictest_setting_of_several_guards_applies():
     app = fastapi_app(without_rules("warn"), forgotten=True)
     app.add_api_route("/other", lambda: "rows", dependencies=[Depends(Protected(without_rules("error")))])
     with pytest.raises(ConfigurationError, match="DELETE /everything"), TestClient(app):
@@ -265,7 +265,7 @@ def test_flask_is_checked_at_the_first_request(caplog: pytest.LogCaptureFixture)
     assert len(told(caplog)) == 2 * 1
 
 
-def test_an_app_that_cannot_be_read_starts_all_the_same_unless_told_not_to(
+def test_app_that_cannot_be_inspected_starts_unless_configured_otherwise(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
     def broken(app: Any) -> None:
@@ -278,7 +278,7 @@ def test_an_app_that_cannot_be_read_starts_all_the_same_unless_told_not_to(
         TestClient(an_app(a_guard("error"))).get("/rows")
 
 
-def test_a_long_list_is_cut_and_what_an_app_calls_its_routes_cannot_write_lines(caplog: pytest.LogCaptureFixture):
+def test_long_list_is_truncated_and_route_names_cannot_forge_log_lines(caplog: pytest.LogCaptureFixture):
     rules = [Rule("/rows"), *(Rule(f"/no\u2028{number}") for number in range(30))]
     TestClient(an_app(a_guard("warn", rules))).get("/rows")
     lines = told(caplog)

@@ -1,4 +1,4 @@
-"""A ``scopeguard`` command in a process of its own, and a shell that runs the lines it prints."""
+"""Runs the ``scopeguard`` command in a separate process, and a shell that runs the lines it prints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from environment import ROOT
 
-PATIENCE = 30.0  # seconds of real time, after which a process is taken for stuck
+PATIENCE = 30.0  # seconds of real time until a process counts as stuck
 
 
 class Command:
@@ -90,7 +90,7 @@ def start() -> Iterator[Callable[..., Command]]:
             command.process.stdout.close()
 
 
-# Not every machine has curl. This understands the options that our lines use, and real curl them all.
+# Not every machine has curl. This replacement supports the options of our lines, which are those of real curl.
 CURL = """
     import argparse, sys
     import httpx

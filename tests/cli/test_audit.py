@@ -1,4 +1,4 @@
-"""``scopeguard audit``: its formats, what it exits with, and that our own examples are clean."""
+"""``scopeguard audit``: its formats, its exit statuses, and that our examples have no findings."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Resu
     ],
     ids=lambda arguments: arguments[-1],
 )
-def test_our_examples_are_clean(audit: Callable[..., Result], arguments: list[str]):
+def test_examples_have_no_findings(audit: Callable[..., Result], arguments: list[str]):
     run = audit(*arguments, "--format", "json")
     assert run.exit_code == 0, run.output
     report = json.loads(run.stdout)
@@ -62,17 +62,17 @@ def test_our_examples_are_clean(audit: Callable[..., Result], arguments: list[st
     assert "/healthz" in {route["path"] for route in report["routes"] if route["access"] == "public"}
 
 
-def test_the_demo_is_clean(audit: Callable[..., Result], tmp_path: Path):
+def test_demo_has_no_errors(audit: Callable[..., Result], tmp_path: Path):
     (tmp_path / "shown.py").write_text(
         "from scopeguard import Guard, Issuer\n"
         "from scopeguard.cli.demo.api import guarded_app\n"
         'app = guarded_app(Guard(Issuer("https://auth.example.com", audience="https://api.example.com")))\n'
     )
     assert audit("shown:app").exit_code == 0
-    assert audit("shown:app", "--strict").exit_code == 1  # its download link takes tokens in the query
+    assert audit("shown:app", "--strict").exit_code == 1  # Its download link accepts tokens in the query.
 
 
-def test_status_1_says_that_something_is_wrong(audit: Callable[..., Result]):
+def test_exit_status_1_means_errors(audit: Callable[..., Result]):
     assert audit("apps:bare").exit_code == 1
     assert audit("apps:bare", "--public", "/rows").exit_code == 1
     assert audit("apps:bare", "--public", "/rows", "--public", "/docs").exit_code == 0
@@ -93,7 +93,7 @@ def test_status_1_says_that_something_is_wrong(audit: Callable[..., Result]):
         (["apps:bare", "--format", "xml"], "'xml' is not one of"),
     ],
 )
-def test_status_2_says_that_it_cannot_be_read(audit: Callable[..., Result], arguments: list[str], message: str):
+def test_exit_status_2_means_an_unreadable_app(audit: Callable[..., Result], arguments: list[str], message: str):
     run = audit(*arguments)
     assert run.exit_code == 2, run.output
     assert message in run.output
@@ -162,7 +162,7 @@ def test_every_format_can_be_written_to_a_file_and_holds_no_secret(
     assert text == audit("apps:make", "--factory", "--format", name).stdout
 
 
-def test_the_issuer_is_asked_for_its_scopes(audit: Callable[..., Result], tmp_path: Path):
+def test_scopes_are_read_from_the_metadata_of_the_issuer(audit: Callable[..., Result], tmp_path: Path):
     client = Client(client_id="loader", secret="a password", scopes=["read"])
     with DevServer(Authority(audience="https://api.example.com", clients=[client])) as server:
         (tmp_path / "guard.toml").write_text(

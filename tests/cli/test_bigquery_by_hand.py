@@ -1,4 +1,4 @@
-"""examples/bigquery by hand, as its README says it: ``scopeguard devserver``, ``scopeguard serve``, Google's client."""
+"""The commands in the README of examples/bigquery: ``scopeguard devserver``, ``scopeguard serve``, Google's client."""
 
 from __future__ import annotations
 
@@ -49,9 +49,7 @@ def run(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_what_the_readme_says_can_be_done_by_hand(
-    start: Callable[..., Any], tmp_path: Path, no_leaks: Callable[[str], None]
-):
+def test_commands_of_the_readme_work(start: Callable[..., Any], tmp_path: Path, no_leaks: Callable[[str], None]):
     if not (find_spec("googleapiclient") and find_spec("google.cloud") and find_spec("google.cloud.bigquery")):
         missing("google-cloud-bigquery or google-api-python-client is not installed")
     for path in EXAMPLE.iterdir():

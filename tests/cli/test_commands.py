@@ -1,4 +1,4 @@
-"""The command line itself: what it says when something is wrong, and that every command explains itself."""
+"""The command line: its error messages and the help texts of all commands."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from scopeguard.devserver import Authority
 CONFIG = str(ROOT / "examples" / "scopeguard.toml")
 
 
-def test_every_command_and_every_option_says_what_it_is_for():
+def test_each_command_and_option_has_a_help_text():
     assert set(cli.commands) == {"audit", "demo", "devserver", "serve", "token"}
     for command in cli.commands.values():
         assert command.help
@@ -27,7 +27,7 @@ def test_every_command_and_every_option_says_what_it_is_for():
             assert isinstance(option, click.Argument) or getattr(option, "help", None)
 
 
-def test_the_version_is_told():
+def test_version_option_prints_the_version():
     assert CliRunner().invoke(cli, ["--version"]).output == f"scopeguard, version {__version__}\n"
 
 
@@ -49,7 +49,7 @@ main()
 
 
 @pytest.mark.parametrize("package", ["click", "rich", "uvicorn"])
-def test_a_plain_installation_says_in_one_line_what_is_missing(package: str):
+def test_plain_installation_names_the_missing_extra_on_one_line(package: str):
     run = _without(package)
     assert run.returncode == 2
     assert run.stderr == (
@@ -59,13 +59,13 @@ def test_a_plain_installation_says_in_one_line_what_is_missing(package: str):
     assert run.stdout == ""
 
 
-def test_another_missing_module_is_not_taken_for_a_missing_extra():
+def test_other_missing_module_is_not_reported_as_a_missing_extra():
     run = _without("starlette")
     assert run.returncode == 1
     assert "No module named 'starlette" in run.stderr
 
 
-def test_the_module_is_the_command():
+def test_python_m_scopeguard_runs_the_command():
     run = subprocess.run(
         [sys.executable, "-m", "scopeguard", "--help"], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -97,7 +97,7 @@ SERVE = [
 
 
 @pytest.mark.parametrize(("target", "options", "message"), SERVE, ids=[f"{t} {' '.join(o)}" for t, o, _ in SERVE])
-def test_serve_refuses_what_cannot_work_in_one_line(
+def test_serve_refuses_invalid_options_on_one_line(
     target: str, options: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     (tmp_path / "apps.py").write_text(APPS, "utf-8")
@@ -110,7 +110,7 @@ def test_serve_refuses_what_cannot_work_in_one_line(
     assert run.output.count("\n") == 1
 
 
-def test_what_an_app_raises_while_it_is_imported_is_shown_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_exception_during_the_import_of_an_app_is_shown_completely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "broken.py").write_text("import no_such_library", "utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
@@ -145,18 +145,18 @@ DEVSERVER = [
 
 
 @pytest.mark.parametrize(("options", "message"), DEVSERVER, ids=[" ".join(o) for o, _ in DEVSERVER])
-def test_devserver_refuses_what_cannot_work(
+def test_devserver_refuses_invalid_options(
     options: list[str], message: str, no_leaks: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("socket.create_server", _refuse_privileged)
     run = CliRunner().invoke(cli, ["devserver", *options])
     assert run.exit_code == 2, run.output
     assert message in run.output.splitlines()[-1]
-    assert "DEVELOPMENT" not in run.output  # nothing that sounds as if it ran
+    assert "DEVELOPMENT" not in run.output  # No message that suggests it runs.
     no_leaks(run.output)
 
 
-def test_devserver_names_the_issuer_by_which_others_reach_it(monkeypatch: pytest.MonkeyPatch):
+def test_devserver_uses_the_configured_issuer(monkeypatch: pytest.MonkeyPatch):
     served: list[str] = []
 
     def serve(authority: Authority, host: str, port: int, *, allow_remote: bool, ready: Callable[[], None]) -> None:
@@ -178,7 +178,7 @@ def test_devserver_names_the_issuer_by_which_others_reach_it(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("command", ["audit", "demo", "devserver", "serve", "token"])
-def test_help_texts_hold_no_marks_for_the_program_that_prints_them(command: str):
+def test_help_texts_contain_no_formatting_marks(command: str):
     run = CliRunner().invoke(cli, [command, "--help"])
     assert run.exit_code == 0
     assert "\\" not in run.output

@@ -1,4 +1,4 @@
-"""The demo: the whole story, on real sockets, and what it does when something in it is not as expected."""
+"""The demo: a complete run on real sockets, and its reaction to unexpected responses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scopeguard.cli.demo import api, story, world
 STATUSES = [200, 401, 403, 200, 400, 200, 401, 401, 401, 401, 200, 200, 200, 200, 503, 200]
 
 
-def test_the_story_is_told_to_its_end(capsys: pytest.CaptureFixture[str], no_leaks: Callable[[str], None]):
+def test_demo_runs_to_its_end(capsys: pytest.CaptureFixture[str], no_leaks: Callable[[str], None]):
     assert demo.run(serve=False, color=False) == 0
     told = capsys.readouterr()
     no_leaks(told.out + told.err)
@@ -35,7 +35,7 @@ def test_no_secret_of_the_demo_is_shown(capsys: pytest.CaptureFixture[str]):
     assert [client.client_id for client in world.CLIENTS if client.secret in told] == []
 
 
-def test_an_answer_that_was_not_expected_ends_the_story_and_names_the_step(
+def test_unexpected_response_ends_the_demo_and_names_the_step(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(api, "RULES", Rules([Rule("/{rest:path}", AUTHENTICATED)], public=["/healthz"]))
@@ -46,7 +46,7 @@ def test_an_answer_that_was_not_expected_ends_the_story_and_names_the_step(
     )
 
 
-def test_a_token_that_an_app_gives_away_is_not_shown(
+def test_token_in_a_response_of_the_app_is_not_shown(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, no_leaks: Callable[[str], None]
 ):
     monkeypatch.setattr(api, "RULES", Rules([Rule("/tables/{table}/export", OPTIONAL)], public=["/healthz"]))
@@ -70,7 +70,7 @@ EXPECTATIONS = [
 
 
 @pytest.mark.parametrize(("expected", "problem"), EXPECTATIONS)
-def test_every_part_of_an_expectation_counts(
+def test_each_part_of_an_expectation_is_checked(
     expected: story.Expected, problem: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     def step(told: story.Story) -> None:
@@ -82,7 +82,7 @@ def test_every_part_of_an_expectation_counts(
     assert f"UNEXPECTED: step 1, 'One step': {problem}" in capsys.readouterr().out
 
 
-def test_a_401_without_a_challenge_and_a_503_without_a_time_are_not_as_expected():
+def test_401_without_a_challenge_and_503_without_retry_after_are_unexpected():
     told = object.__new__(story.Story)
     told._step, told._title = 1, "One step"
     for status, problem in ((401, "expected a challenge"), (503, "expected Retry-After")):
@@ -90,7 +90,7 @@ def test_a_401_without_a_challenge_and_a_503_without_a_time_are_not_as_expected(
             told._check(httpx.Response(status), [], story.Expected(status))
 
 
-def test_no_answer_at_all_is_named_too(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+def test_missing_response_is_reported_too(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     def step(told: story.Story) -> None:
         told.step("No server")
         told.exchange("GET", "/", story.Expected(200), base="http://127.0.0.1:1")
@@ -100,7 +100,7 @@ def test_no_answer_at_all_is_named_too(capsys: pytest.CaptureFixture[str], monke
     assert "UNEXPECTED: step 1, 'No server': ConnectError instead of a response" in capsys.readouterr().out
 
 
-def test_afterwards_everything_can_be_tried_by_hand(
+def test_servers_keep_running_after_the_demo(
     start: Callable[..., Any], shell: Callable[[str], str], no_leaks: Callable[[str], None]
 ):
     command = start("demo", "--serve", "--no-color")

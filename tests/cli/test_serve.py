@@ -1,4 +1,4 @@
-"""``scopeguard serve`` and ``scopeguard devserver`` as processes: an app behind a guard, and who gives it tokens."""
+"""``scopeguard serve`` and ``scopeguard devserver`` as processes: an app behind a guard, and a token issuer."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_an_app_is_guarded_without_a_change_and_tokens_stay_out_of_the_log(
         assert client.get("/query", params={"access_token": good}).status_code == 200
         assert client.get("/stray", params={"access_token": good}).status_code == 401
         assert client.get("/new%0Aline", headers={"Authorization": f"Bearer {good}"}).status_code in (200, 403)
-        assert client.get("/healthz").status_code in (200, 500)  # the app of this test wants a token itself
+        assert client.get("/healthz").status_code in (200, 500)  # The app of this test requires a token itself.
     assert command.end(signal.SIGTERM) == 0
     no_leaks(command.output)
     logged = [line.partition("127.0.0.1 ")[2].split()[:3] for line in command.lines if "127.0.0.1 GET" in line]
@@ -63,7 +63,7 @@ def test_an_app_is_guarded_without_a_change_and_tokens_stay_out_of_the_log(
     assert logged[4][:2] == ["GET", "/new%0Aline"]
 
 
-def test_the_configuration_is_read_back_at_the_start(start: Callable[..., Any], folder: Path, authority: Authority):
+def test_configuration_is_summarised_at_the_start(start: Callable[..., Any], folder: Path, authority: Authority):
     command, url = serve(start, folder, authority.issuer, "apps:asgi")
     assert httpx.get(url, trust_env=False, timeout=PATIENCE).status_code == 401
     assert command.end(signal.SIGINT) == 0
@@ -83,7 +83,7 @@ def test_the_configuration_is_read_back_at_the_start(start: Callable[..., Any], 
     ]
 
 
-def test_an_app_that_cannot_start_is_a_failure(start: Callable[..., Any], folder: Path, authority: Authority):
+def test_app_that_cannot_start_is_a_failure(start: Callable[..., Any], folder: Path, authority: Authority):
     (folder / "apps.py").write_text(
         "async def app(scope, receive, send):\n"
         "    await receive()\n"
@@ -94,7 +94,7 @@ def test_an_app_that_cannot_start_is_a_failure(start: Callable[..., Any], folder
     assert command.process.wait(PATIENCE) == 3
 
 
-def test_what_may_surprise_is_said_at_the_start(start: Callable[..., Any], folder: Path):
+def test_surprising_settings_are_reported_at_the_start(start: Callable[..., Any], folder: Path):
     (folder / "api.toml").write_text(
         'resource = "https://api.test"\nrealm = "served"\n[[issuers]]\nurl = "env:AUTHORITY"'
     )
@@ -136,11 +136,11 @@ FORWARDED = {
 
 @pytest.mark.rule("H-06", "H-18")
 @pytest.mark.parametrize("what", KINDS)
-def test_forwarded_headers_are_believed_of_a_known_proxy_only_and_never_about_a_prefix(
+def test_forwarded_headers_count_only_from_trusted_proxies_and_never_for_a_prefix(
     what: tuple[str, ...], start: Callable[..., Any], folder: Path, authority: Authority
 ):
     headers = {"Authorization": f"Bearer {token(authority)}", **FORWARDED}
-    # What is told to the app of a known proxy's headers is the proxy's business: all five of them.
+    # All five headers of a trusted proxy reach the app.
     for options, expected in [
         ((), "http 127.0.0.1 robot prefix= told=0"),
         (("--trusted-proxy", "192.0.2.0/24"), "http 127.0.0.1 robot prefix= told=0"),
@@ -155,7 +155,7 @@ def test_forwarded_headers_are_believed_of_a_known_proxy_only_and_never_about_a_
 
 
 @pytest.mark.parametrize("what", KINDS)
-def test_the_operator_may_say_what_the_app_takes_off_paths(
+def test_root_path_option_sets_the_stripped_prefix(
     what: tuple[str, ...], start: Callable[..., Any], folder: Path, authority: Authority
 ):
     command, url = serve(start, folder, authority.issuer, *what, "--root-path", "/v1")
@@ -170,7 +170,7 @@ def test_the_operator_may_say_what_the_app_takes_off_paths(
 
 
 @pytest.mark.parametrize("what", KINDS)
-def test_below_well_known_there_is_what_the_app_has_under_the_rules_of_everything_else(
+def test_paths_below_well_known_go_to_the_app_under_the_same_rules(
     what: tuple[str, ...], start: Callable[..., Any], folder: Path, authority: Authority
 ):
     command, url = serve(start, folder, authority.issuer, *what)
@@ -193,7 +193,7 @@ def test_below_well_known_there_is_what_the_app_has_under_the_rules_of_everythin
         (("--access-log", "xml"), "'xml' is not one of"),
     ],
 )
-def test_a_wrong_option_is_refused_before_anything_begins(
+def test_invalid_option_is_refused_before_the_start(
     options: tuple[str, ...], said: str, start: Callable[..., Any], folder: Path
 ):
     command = start("serve", *ASGI, "--config", "api.toml", *options, cwd=folder, env={"AUTHORITY": "https://as.test"})
@@ -207,7 +207,7 @@ def _free_port() -> int:
         return port
 
 
-def test_the_development_server_prints_lines_that_get_tokens(
+def test_development_server_prints_commands_that_fetch_tokens(
     start: Callable[..., Any], shell: Callable[[str], str], no_leaks: Callable[[str], None]
 ):
     port = str(_free_port())

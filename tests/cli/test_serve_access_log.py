@@ -1,4 +1,4 @@
-"""The access log: one line for each request, with everything that decided it and nothing that opens a door."""
+"""The access log: one line per request, with the reasons of the decision and without credentials."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.rule("B-31", "X-77", "X-78", "X-79")
 @pytest.mark.parametrize("what", KINDS)
-def test_a_line_says_who_what_which_answer_and_why(
+def test_line_has_caller_request_status_and_reason(
     what: tuple[str, ...],
     start: Callable[..., Any],
     folder: Path,
@@ -105,7 +105,7 @@ def test_a_line_says_who_what_which_answer_and_why(
     assert lines[7]["decision"] == "public"
 
 
-def test_the_subject_is_named_when_asked_for_and_no_line_is_written_when_off(
+def test_subject_is_logged_if_configured_and_off_disables_the_log(
     start: Callable[..., Any], folder: Path, authority: Authority
 ):
     good = {"Authorization": f"Bearer {token(authority)}"}
@@ -120,7 +120,7 @@ def test_the_subject_is_named_when_asked_for_and_no_line_is_written_when_off(
         assert ["subject=robot" in line for line in command.lines if "GET /a" in line] == expected
 
 
-def test_a_refusal_in_the_other_log_names_the_request(start: Callable[..., Any], folder: Path, authority: Authority):
+def test_line_of_the_refusal_log_names_the_request(start: Callable[..., Any], folder: Path, authority: Authority):
     command, url = serve(start, folder, authority.issuer, *ASGI)
     assert httpx.get(f"{url}/a", trust_env=False, timeout=PATIENCE).status_code == 401
     assert command.end(signal.SIGTERM) == 0
@@ -130,8 +130,8 @@ def test_a_refusal_in_the_other_log_names_the_request(start: Callable[..., Any],
 
 
 @pytest.mark.parametrize("client", ["fe80::1%eth0\n127.0.0.1 GET /", "\x1b[31m", "\u2028", "a" * 1000])
-def test_the_address_of_a_client_stays_in_its_line(client: str):
-    """A scope id may be any text, and what a server takes for an address need not be one."""
+def test_address_of_a_client_cannot_forge_log_lines(client: str):
+    """A scope id may be any text, and a server may report an address that is not one."""
     shown = Entry(client, "GET", "/").members(subjects=False)["client"]
     assert shown.isprintable()
     assert shown.isascii()
@@ -139,7 +139,7 @@ def test_the_address_of_a_client_stays_in_its_line(client: str):
 
 
 class Lines(AccessLog):
-    """Keeps the lines."""
+    """Records the lines."""
 
     def __init__(self) -> None:
         self.members: list[dict[str, Any]] = []
@@ -182,7 +182,7 @@ async def ask(app: Any, path: str, token: str | None, kind: str = "http") -> lis
 
 
 @pytest.mark.anyio
-async def test_every_kind_of_decision_has_its_word():
+async def test_each_kind_of_decision_has_a_word():
     fake, made = guard()
     lines = Lines()
 
@@ -213,7 +213,7 @@ async def test_every_kind_of_decision_has_its_word():
 
 
 @pytest.mark.anyio
-async def test_a_token_that_could_not_be_judged_is_unavailable():
+async def test_request_during_an_outage_is_logged_as_unavailable():
     fake, made = guard()
     lines = Lines()
     good = fake.mint("read")
@@ -224,7 +224,7 @@ async def test_a_token_that_could_not_be_judged_is_unavailable():
 
 
 @pytest.mark.anyio
-async def test_websockets_have_the_status_of_their_handshake_and_count_what_was_sent():
+async def test_websockets_have_the_status_of_their_handshake_and_the_bytes_sent():
     lines = Lines()
 
     def app(*messages: dict[str, Any]) -> Any:
@@ -261,7 +261,7 @@ def wsgi(app: Any, lines: Lines, **environ: Any) -> tuple[Any, list[Any]]:
     return WSGIAccessLog(app, lines)({"REQUEST_METHOD": "GET", "PATH_INFO": "/a", **environ}, start_response), started
 
 
-def test_wsgi_responses_stay_what_they_are():
+def test_wsgi_responses_are_unchanged():
     lines = Lines()
     closed: list[str] = []
 
@@ -327,7 +327,7 @@ def test_a_wsgi_app_that_fails_has_status_500():
     assert lines.members[2]["reason"] == "no_credentials"
 
 
-def test_text_is_one_line_whatever_it_holds():
+def test_any_text_is_written_on_one_line():
     common = {"method": "GET", "path": "/a", "status": 200, "ms": 1.5, "decision": "granted"}
     line = as_text({**common, "client_id": 'a "b" c', "x": "y"})
     assert line == '- - GET /a 200 1.5ms -B granted client_id="a \\"b\\" c" x=y'
@@ -341,13 +341,13 @@ def diagnostic(format_: Format, *, pid: bool = False, crashed: bool = False) -> 
 
 
 @pytest.mark.parametrize("format_", [Format.TEXT, Format.OFF])
-def test_lines_about_the_server_have_their_time_and_level(format_: Format):
+def test_lines_about_the_server_have_a_time_and_a_level(format_: Format):
     assert diagnostic(format_) == "2027-01-15T08:00:00.250Z WARNING all \n of it"
     assert diagnostic(format_, pid=True).startswith("2027-01-15T08:00:00.250Z [77] WARNING all")
     assert diagnostic(format_, crashed=True).endswith("ValueError: line one\nline two")
 
 
-def test_beside_an_access_log_in_json_they_are_json_as_well():
+def test_lines_about_the_server_are_json_with_a_json_access_log():
     common = {
         "time": "2027-01-15T08:00:00.250Z",
         "level": "WARNING",
@@ -360,5 +360,5 @@ def test_beside_an_access_log_in_json_they_are_json_as_well():
     assert json.loads(line)["exception"].endswith("ValueError: line one\nline two")
 
 
-def test_formats_are_known_by_name():
+def test_formats_are_chosen_by_name():
     assert [str(known) for known in Format] == ["text", "json", "off"]

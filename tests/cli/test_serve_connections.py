@@ -1,7 +1,7 @@
-"""Connections on which nothing happens do not keep others out, and a websocket needs no further package.
+"""Idle connections do not block others, and a websocket needs no further package.
 
-The kind: what a stranger can hold open for nothing (a connection without a request, with half of one, kept alive after
-one) must not use up what everybody needs.
+The class of fault: connections that cost a client nothing (without a request, with half of one, kept alive after
+one) use up all connections.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ STRANGERS = {
 
 
 @pytest.mark.parametrize("what", KINDS)
-def test_idle_connections_make_room(
+def test_idle_connections_are_closed_for_new_ones(
     what: tuple[str, ...], start: Callable[..., Any], folder: Path, authority: Authority
 ):
     command, url = serve(start, folder, authority.issuer, *what, "--connections", str(LIMIT))
@@ -72,7 +72,7 @@ def test_idle_connections_make_room(
 
 
 @pytest.mark.parametrize("what", KINDS)
-def test_what_is_being_answered_is_not_closed(
+def test_busy_connections_are_not_closed(
     what: tuple[str, ...], start: Callable[..., Any], folder: Path, authority: Authority
 ):
     command, url = serve(start, folder, authority.issuer, *what, "--connections", "5")
@@ -98,7 +98,9 @@ class Clock:
         return self.now
 
 
-def test_the_warning_comes_once_a_minute_and_counts(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
+def test_warning_is_logged_once_a_minute_with_a_count(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
     clock = Clock()
     monkeypatch.setattr("scopeguard.server.connections.time", clock)
     warning = LimitReached(7)
@@ -112,7 +114,9 @@ def test_the_warning_comes_once_a_minute_and_counts(caplog: pytest.LogCaptureFix
 
 
 @pytest.mark.parametrize(("files", "expected"), [(1024, 768), (65536, 1000), (-1, 1000), (1, 1)])
-def test_the_limit_leaves_files_for_the_app(files: int, expected: int, monkeypatch: pytest.MonkeyPatch):
+def test_connection_limit_leaves_file_descriptors_for_the_app(
+    files: int, expected: int, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr("resource.getrlimit", lambda what: (files, files))
     assert allowed_connections(1000) == expected
 
@@ -126,7 +130,7 @@ class FakeTransport:
 
 
 class FakeProtocol:
-    """What is used of uvicorn's."""
+    """The parts of uvicorn's protocol that are used."""
 
     connections: set[Any]
 
@@ -161,7 +165,7 @@ def opened(kind: type[Any]) -> Any:
     return connection
 
 
-def test_the_longest_idle_connection_goes_first_and_no_busy_one():
+def test_longest_idle_connection_is_closed_first_and_no_busy_one():
     kind = limit_connections(FakeProtocol, 3)
     busy, first, second = (opened(kind) for _ in range(3))
     busy.cycle = Cycle(complete=False)
@@ -171,7 +175,7 @@ def test_the_longest_idle_connection_goes_first_and_no_busy_one():
     assert [connection.transport.closed for connection in (busy, first, second)] == [False, False, True]
 
 
-def test_a_connection_that_became_a_websocket_counts_no_more():
+def test_connection_that_became_a_websocket_is_not_counted():
     kind = limit_connections(FakeProtocol, 2)
     upgraded, idle = opened(kind), opened(kind)
     EVERY.discard(upgraded)
@@ -180,7 +184,7 @@ def test_a_connection_that_became_a_websocket_counts_no_more():
     assert not idle.transport.closed
 
 
-def test_where_all_are_busy_none_is_closed():
+def test_no_connection_is_closed_if_all_are_busy():
     kind = limit_connections(FakeProtocol, 2)
     all_ = [opened(kind) for _ in range(2)]
     for connection in all_:
@@ -224,7 +228,7 @@ def test_a_websocket_needs_only_what_the_extra_brings(
             data = connection.recv(65536)
             assert data, received
             received += data
-    head = received.partition(b"\r\n\r\n")[0]  # frames may have come behind it
+    head = received.partition(b"\r\n\r\n")[0]  # Frames may follow it.
     assert head.startswith(b"HTTP/1.1 101 ")
     # RFC 6455 section 4.2.2
     proof = hashlib.sha1(f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode(), usedforsecurity=False).digest()

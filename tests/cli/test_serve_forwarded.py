@@ -1,4 +1,4 @@
-"""Who a caller is said to be by the proxies in between, and who may say so."""
+"""Client addresses from forwarded headers, and the proxies that are trusted."""
 
 from __future__ import annotations
 
@@ -41,30 +41,30 @@ KNOWN = Proxies(["10.0.0.0/8", "192.0.2.1", "2001:db8::/32"])
         ("::ffff:10.0.0.1", "203.0.113.5", "203.0.113.5"),
     ],
 )
-def test_the_list_is_read_from_the_right_up_to_the_first_stranger(sender: str, told: str, client: str):
+def test_list_is_read_from_the_right_up_to_the_first_untrusted_address(sender: str, told: str, client: str):
     assert KNOWN.trusts(sender)
     assert KNOWN.client(sender, told) == client
 
 
 @pytest.mark.parametrize("sender", ["203.0.113.5", "192.0.2.2", "::1", "2001:db9::1", "proxy", "", "unix", None])
-def test_strangers_are_not_believed(sender: str | None):
+def test_headers_of_untrusted_senders_are_ignored(sender: str | None):
     assert not KNOWN.trusts(sender)
     assert not Proxies().trusts(sender)
 
 
-def test_whoever_may_open_our_unix_socket_is_believed_if_we_say_so():
+def test_unix_socket_peer_is_trusted_if_configured():
     assert Proxies(["unix"]).trusts(None)
     assert not Proxies(["unix"]).trusts("127.0.0.1")
 
 
 @pytest.mark.parametrize("address", ["proxy.internal", "10.0.0.1/8", "*", "", "10.0.0.0/33"])
-def test_what_is_no_address_is_refused(address: str):
+def test_invalid_proxy_address_is_refused(address: str):
     with pytest.raises(ConfigurationError, match=r"--trusted-proxy: .*write an IP address, a network"):
         Proxies([address])
 
 
 @given(st.text())
-def test_whatever_a_proxy_tells_a_client_is_an_address(told: str):
+def test_client_from_any_forwarded_header_is_an_address(told: str):
     ipaddress.ip_address(str(KNOWN.client("10.0.0.1", told)))
 
 
@@ -80,7 +80,7 @@ def test_whatever_a_proxy_tells_a_client_is_an_address(told: str):
     ],
 )
 @pytest.mark.anyio
-async def test_the_scheme_is_what_the_nearest_proxy_says(proto: str, scheme: str, secure: str):
+async def test_scheme_is_that_of_the_nearest_proxy(proto: str, scheme: str, secure: str):
     seen: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -97,7 +97,7 @@ async def test_the_scheme_is_what_the_nearest_proxy_says(proto: str, scheme: str
 
 
 @pytest.mark.anyio
-async def test_two_header_lines_are_one_list_and_the_lifespan_is_left_alone():
+async def test_two_header_lines_form_one_list_and_lifespan_is_unchanged():
     seen: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -112,7 +112,7 @@ async def test_two_header_lines_are_one_list_and_the_lifespan_is_left_alone():
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", ["X-Forwarded-Prefix", "x_forwarded_for", "Forwarded", "X-Real-Ip", "X-Script-Name"])
-async def test_what_strangers_tell_does_not_reach_the_app(name: str):
+async def test_forwarded_headers_of_untrusted_senders_do_not_reach_the_app(name: str):
     seen: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

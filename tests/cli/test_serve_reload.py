@@ -1,4 +1,4 @@
-"""``kill -HUP``: another configuration while requests go on, none of them dropped and none judged by half of two."""
+"""``kill -HUP``: a new configuration during requests; none is dropped, and none is checked by a mixture."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def reload(command: Any, folder: Path, config: str) -> None:
 
 
 class Hammer:
-    """Threads that ask again and again, on connections they keep; what came of it is counted."""
+    """Threads that repeat a request on persistent connections and count the results."""
 
     def __init__(self, url: str, good: str) -> None:
         self.statuses: Counter[int] = Counter()
@@ -81,7 +81,7 @@ class Hammer:
                         self.wrong.append(f"{answer.status_code} {challenge} {answer.text[:200]}")
 
     def wait_for(self, status: int, more: int) -> None:
-        """Until *more* answers with *status* have come."""
+        """Wait until *more* responses with *status* have arrived."""
         with self._changed:
             wanted = self.statuses[status] + more
             assert self._changed.wait_for(lambda: self.statuses[status] >= wanted, PATIENCE), (
@@ -92,7 +92,7 @@ class Hammer:
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("what", KINDS)
-def test_every_request_during_reloads_gets_one_of_the_two_answers(
+def test_each_request_during_reloads_gets_one_of_the_two_responses(
     what: tuple[str, ...],
     workers: int,
     start: Callable[..., Any],
@@ -110,7 +110,7 @@ def test_every_request_during_reloads_gets_one_of_the_two_answers(
                 reload(command, folder, config)
                 for _ in range(workers):
                     assert "1 issuers, 3 rules" in command.wait_for("reloaded: ")
-                # The line was written behind the switch, so whatever begins now has the new answer.
+                # The line was written after the switch, so each new request gets the new response.
                 assert (
                     httpx.get(f"{url}/a", headers=hammer._headers, trust_env=False, timeout=PATIENCE).status_code
                     == status
@@ -120,10 +120,10 @@ def test_every_request_during_reloads_gets_one_of_the_two_answers(
     assert hammer.wrong == []
     assert set(hammer.statuses) == {200, 403}
     fetches = [record for record in caplog.records if "/jwks" in record.getMessage()]
-    assert len(fetches) == workers  # of an unchanged issuer, the keys are kept
+    assert len(fetches) == workers  # The keys of an unchanged issuer are kept.
 
 
-def test_a_bad_file_changes_nothing_and_is_explained(start: Callable[..., Any], folder: Path, authority: Authority):
+def test_invalid_file_changes_nothing_and_is_reported(start: Callable[..., Any], folder: Path, authority: Authority):
     for workers in ("1", "2"):
         write(folder / "api.toml", CONFIG)
         command, url = serve(start, folder, authority.issuer, *ASGI, "--workers", workers)
@@ -146,7 +146,7 @@ def test_a_bad_file_changes_nothing_and_is_explained(start: Callable[..., Any], 
         assert command.end(signal.SIGTERM) == 0
 
 
-def test_with_the_authority_away_the_old_configuration_serves_on(
+def test_old_configuration_stays_active_if_the_authority_is_down(
     start: Callable[..., Any], folder: Path, authority: Authority
 ):
     command, url = serve(start, folder, authority.issuer, *ASGI)
@@ -167,7 +167,7 @@ def test_with_the_authority_away_the_old_configuration_serves_on(
     assert command.end(signal.SIGTERM) == 0
 
 
-def test_a_request_ends_with_the_guard_it_began_with(start: Callable[..., Any], folder: Path, authority: Authority):
+def test_request_keeps_the_guard_with_which_it_started(start: Callable[..., Any], folder: Path, authority: Authority):
     command, url = serve(start, folder, authority.issuer, *ASGI)
     command.wait_for("ready")
     good = token(authority)
@@ -193,7 +193,7 @@ def test_a_request_ends_with_the_guard_it_began_with(start: Callable[..., Any], 
     assert command.end(signal.SIGTERM) == 0
 
 
-def test_what_was_revoked_stays_revoked(start: Callable[..., Any], folder: Path, authority: Authority):
+def test_revocations_are_kept(start: Callable[..., Any], folder: Path, authority: Authority):
     command, url = serve(start, folder, authority.issuer, *ASGI)
     command.wait_for("ready")
     headers = {"Authorization": f"Bearer {token(authority)}"}
@@ -204,7 +204,7 @@ def test_what_was_revoked_stays_revoked(start: Callable[..., Any], folder: Path,
     assert command.end(signal.SIGTERM) == 0
 
 
-def test_a_worker_that_comes_later_begins_with_the_last_good_configuration(
+def test_new_worker_starts_with_the_last_valid_configuration(
     start: Callable[..., Any], folder: Path, authority: Authority
 ):
     command, url = serve(start, folder, authority.issuer, *ASGI, "--workers", "2")

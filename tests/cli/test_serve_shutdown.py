@@ -1,4 +1,4 @@
-"""SIGTERM: nothing new begins, what has begun is answered to its end, and the exit status is 0."""
+"""SIGTERM: no new request is accepted, running ones are completed, and the exit status is 0."""
 
 from __future__ import annotations
 
@@ -77,13 +77,13 @@ def rest_of(connection: socket.socket) -> bytes:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("what", KINDS)
-def test_a_long_request_is_answered_and_no_other_begins(
+def test_long_request_is_completed_and_no_other_starts(
     what: tuple[str, ...], workers: str, start: Callable[..., Any], folder: Path, authority: Authority
 ):
     command, url = serve(start, folder, authority.issuer, *what, "--workers", workers)
     for _ in range(int(workers)):
         command.wait_for("ready")
-    with httpx.Client(trust_env=False, timeout=PATIENCE) as idle:  # a connection that is kept open and asks nothing
+    with httpx.Client(trust_env=False, timeout=PATIENCE) as idle:  # An idle persistent connection.
         assert idle.get(f"{url}/healthz").status_code in (200, 500)
         asking = Asking(f"{url}/slow", token_of(authority))
         command.wait_for("begun")
@@ -119,7 +119,7 @@ authenticated = true
 
 
 @pytest.mark.parametrize("what", KINDS)
-def test_requests_that_wait_for_an_authority_that_hangs_do_not_hold_up_the_end(
+def test_requests_waiting_for_a_hanging_authority_do_not_delay_the_shutdown(
     what: tuple[str, ...], start: Callable[..., Any], folder: Path
 ):
     """Its time limit is ten minutes. Each of them is answered 503."""
@@ -134,7 +134,7 @@ def test_requests_that_wait_for_an_authority_that_hangs_do_not_hold_up_the_end(
         assert command.process.wait(PATIENCE) == 0
 
 
-def test_a_stream_is_sent_to_its_end_by_uvicorn(start: Callable[..., Any], folder: Path, authority: Authority):
+def test_stream_is_completed_with_uvicorn(start: Callable[..., Any], folder: Path, authority: Authority):
     command, url = serve(start, folder, authority.issuer, *ASGI)
     head = (
         f"POST /stream HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token_of(authority)}\r\nContent-Length: 4\r\n\r\n"
@@ -151,7 +151,7 @@ def test_a_stream_is_sent_to_its_end_by_uvicorn(start: Callable[..., Any], folde
     assert command.process.wait(PATIENCE) == 0
 
 
-def test_a_stream_is_sent_to_its_end_by_waitress(start: Callable[..., Any], folder: Path, authority: Authority):
+def test_stream_is_completed_with_waitress(start: Callable[..., Any], folder: Path, authority: Authority):
     command, url = serve(start, folder, authority.issuer, *WSGI)
     with socket.create_connection(("127.0.0.1", port_of(url)), timeout=PATIENCE) as connection:
         connection.sendall(request("/stream", token_of(authority)))
@@ -166,7 +166,7 @@ def test_a_stream_is_sent_to_its_end_by_waitress(start: Callable[..., Any], fold
 
 
 @pytest.mark.parametrize("what", KINDS)
-def test_a_client_that_reads_slowly_gets_everything(
+def test_slow_client_receives_the_whole_response(
     what: tuple[str, ...], start: Callable[..., Any], folder: Path, authority: Authority
 ):
     command, url = serve(start, folder, authority.issuer, *what)
@@ -182,7 +182,7 @@ def test_a_client_that_reads_slowly_gets_everything(
 
 
 @pytest.mark.parametrize("what", KINDS)
-def test_what_outlasts_the_grace_is_cut_off(
+def test_request_that_outlasts_the_grace_period_is_aborted(
     what: tuple[str, ...], start: Callable[..., Any], folder: Path, authority: Authority
 ):
     command, url = serve(start, folder, authority.issuer, *what, "--grace", "1")
@@ -194,14 +194,14 @@ def test_what_outlasts_the_grace_is_cut_off(
     assert "cut off 1 requests" in command.output or "Cancel 1 running task" in command.output
 
 
-def test_the_socket_file_is_gone_afterwards_and_an_abandoned_one_is_replaced(
+def test_socket_file_is_removed_and_an_abandoned_one_is_replaced(
     start: Callable[..., Any], folder: Path, authority: Authority
 ):
     arguments = ("--config", "api.toml", "--uds", "api.sock")
     for what, workers in ((ASGI, "1"), (WSGI, "1"), (ASGI, "2")):
         with socket.socket(socket.AF_UNIX) as abandoned:
             here = os.getcwd()
-            os.chdir(folder)  # the path of a Unix socket is short
+            os.chdir(folder)  # The path of a Unix socket has a short limit.
             try:
                 abandoned.bind("api.sock")
             finally:

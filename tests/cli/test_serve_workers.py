@@ -1,4 +1,4 @@
-"""``serve --workers``: several processes, kept alive, stopped together, and gone when their parent is."""
+"""``serve --workers``: several processes, restarted after a crash, stopped together, and ended with their parent."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def asgi(scope, receive, send):
 
 
 def ready(command: Any) -> int:
-    """The process id of the next worker that is ready."""
+    """Return the process id of the next worker that is ready."""
     return int(command.wait_for(" is ready").partition(" worker ")[2].split()[0])
 
 
@@ -61,7 +61,7 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("what", KINDS)
-def test_all_workers_answer_and_all_of_them_stop(
+def test_all_workers_answer_and_stop(
     what: tuple[str, ...], start: Callable[..., Any], folder: Path, authority: Authority
 ):
     command, url = serve(start, folder, authority.issuer, *what, "--workers", "3")
@@ -103,7 +103,7 @@ def test_a_worker_that_crashes_is_replaced_after_a_pause(start: Callable[..., An
         (FAILING, "no database here", 3),
     ],
 )
-def test_an_app_that_cannot_start_says_so_once(
+def test_app_that_cannot_start_is_reported_once(
     app: str, said: str, status: int, start: Callable[..., Any], folder: Path, authority: Authority
 ):
     write(folder / "apps.py", app)

@@ -1,4 +1,4 @@
-"""``scopeguard token``: the token on standard output and nothing else, the secret from where it is safe."""
+"""``scopeguard token``: only the token on standard output, and the secret from safe sources."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from loopback import Loopback, answering, json_response
 from scopeguard.cli.commands import cli
 from scopeguard.devserver import Authority, Client, DevServer, KeyRing
 
-SECRET = "the password of a test"  # not of the form that the leak search finds
+SECRET = "the password of a test"  # Not of the form that the leak search finds.
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def server() -> Iterator[DevServer]:
 
 @dataclass(frozen=True)
 class Done:
-    """How a command ended."""
+    """The result of a command."""
 
     exit_code: object
     stdout: str
@@ -37,7 +37,7 @@ class Done:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
-    """``run(url, "--scope", "read")`` asks the server at *url* for a token."""
+    """``run(url, "--scope", "read")`` requests a token from the server at *url*."""
 
     def ask(url: str, *options: str, secret: str = "env:SECRET", stdin: str = "", endpoint: bool = True) -> Done:
         arguments = ["--client-id", "robot", "--client-secret", secret]
@@ -55,7 +55,7 @@ def is_issued(server: DevServer, token: str) -> bool:
     return server.authority.tokens.find(token) is not None
 
 
-def test_the_token_is_all_there_is_on_standard_output(run: Callable[..., Done], server: DevServer):
+def test_standard_output_has_only_the_token(run: Callable[..., Done], server: DevServer):
     done = run(server.url, "--scope", "read", "--scope", "write")
     assert done.exit_code == 0
     assert done.stdout.endswith("\n")
@@ -65,14 +65,12 @@ def test_the_token_is_all_there_is_on_standard_output(run: Callable[..., Done], 
 
 
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
-def test_what_the_token_is_for_and_how_the_client_proves_itself_can_be_said(
-    run: Callable[..., Done], server: DevServer, method: str
-):
+def test_audience_and_authentication_method_can_be_set(run: Callable[..., Done], server: DevServer, method: str):
     done = run(server.url, "--auth-method", method, "--resource", "https://api.test", "--audience", "https://api.test")
     assert is_issued(server, done.stdout.strip())
 
 
-def test_the_secret_comes_from_standard_input_or_a_file(run: Callable[..., Done], server: DevServer, tmp_path: Path):
+def test_secret_is_read_from_standard_input_or_a_file(run: Callable[..., Done], server: DevServer, tmp_path: Path):
     (tmp_path / "secret").write_text(f"{SECRET}\n", "utf-8")
     for where, stdin in (("-", f"{SECRET}\n"), (f"file:{tmp_path / 'secret'}", "")):
         assert is_issued(server, run(server.url, secret=where, stdin=stdin).stdout.strip())
@@ -90,7 +88,7 @@ def test_the_secret_comes_from_standard_input_or_a_file(run: Callable[..., Done]
         (("--token-url", "http://api.example.com"), "env:SECRET", 2, "Error: token_url: 'http://api.example.com' is"),
     ],
 )
-def test_without_a_token_standard_output_is_empty_and_the_status_says_whose_fault_it_is(
+def test_failure_prints_nothing_on_standard_output_and_sets_the_exit_status(
     run: Callable[..., Done], server: DevServer, options: tuple[str, ...], secret: str, status: int, message: str
 ):
     done = run(server.url, *options, secret=secret)
@@ -106,7 +104,7 @@ def test_an_authorization_server_that_is_down_is_a_failure(run: Callable[..., Do
     assert done.stderr.startswith("Error: no token: http://127.0.0.1:1/token: ")
 
 
-def test_the_whole_answer_is_printed_as_json(run: Callable[..., Done], server: DevServer):
+def test_whole_response_can_be_printed_as_json(run: Callable[..., Done], server: DevServer):
     done = run(server.url, "--scope", "read", "--json")
     answer = json.loads(done.stdout)
     assert is_issued(server, answer.pop("access_token"))
@@ -114,14 +112,14 @@ def test_the_whole_answer_is_printed_as_json(run: Callable[..., Done], server: D
     assert done.stderr == ""
 
 
-def test_a_header_line_is_printed_for_curl(run: Callable[..., Done], server: DevServer):
+def test_header_line_for_curl_can_be_printed(run: Callable[..., Done], server: DevServer):
     done = run(server.url, "--scope", "read", "--header")
     name, _, value = done.stdout.removesuffix("\n").partition(": ")
     assert (name, value.partition(" ")[0]) == ("Authorization", "Bearer")
     assert is_issued(server, value.partition(" ")[2])
 
 
-def test_the_issuer_names_its_token_endpoint(server: DevServer, run: Callable[..., Done]):
+def test_token_endpoint_is_found_through_the_issuer(server: DevServer, run: Callable[..., Done]):
     done = run(server.url, "--issuer", server.url, endpoint=False)
     assert is_issued(server, done.stdout.strip())
 
@@ -155,13 +153,13 @@ def test_options_that_contradict_each_other_are_refused(
         (("--token-url", "http://127.0.0.1:1"), "check the URL, and that this machine can reach it"),
     ],
 )
-def test_a_refusal_says_what_to_try(run: Callable[..., Done], server: DevServer, options: tuple[str, ...], advice: str):
+def test_refusal_comes_with_a_hint(run: Callable[..., Done], server: DevServer, options: tuple[str, ...], advice: str):
     done = run(server.url, *options)
     assert done.exit_code == 1
     assert advice in done.stderr
 
 
-def test_a_server_that_deviates_is_read_with_the_options_for_it(run: Callable[..., Done]):
+def test_deviating_server_is_supported_with_its_options(run: Callable[..., Done]):
     answers: list[dict[str, object]] = [
         {"access_token": "sg-opaque-1", "token_type": "BearerToken"},
         {"access_token": "sg-opaque-2"},

@@ -1,6 +1,6 @@
-"""Every public constructor refuses arguments of the wrong kind, and its error names the argument.
+"""Each public constructor refuses arguments of the wrong kind, and its error names the argument.
 
-The kind of fault: a value that Python takes silently (a string for a bool, an object without the methods of a store)
+The class of fault: a value that Python accepts silently (a string for a bool, an object without the methods of a store)
 opens a route or fails with every request later. The table holds every constructor of the public modules. For each
 argument it says which odd values are right; all others must be refused at construction.
 """
@@ -95,7 +95,7 @@ DISCOVERY: Final = {
 }
 PROTECTED: Final = Protected(GUARD)
 RESOLVER: Final = {"accepts": _function, "resolve": _function}
-# By name: how to make one, and whose signature lists the arguments.
+# By name: how to construct one, and the signature with the arguments.
 CONSTRUCTORS: Final[dict[str, tuple[Callable[..., object], Any]]] = {
     "Guard": (_with(Guard, ISSUER), Guard),
     "Issuer": (_with(Issuer, url="https://as.test", audience="x"), Issuer),
@@ -176,15 +176,15 @@ CONSTRUCTORS: Final[dict[str, tuple[Callable[..., object], Any]]] = {
     "flask.optional": (flask.optional, flask.optional),
     "fastapi.public": (scopeguard.fastapi.public, scopeguard.fastapi.public),
 }
-# Values and results that users get and do not construct, and functions whose arguments come one after the other or are
-# checked elsewhere.
+# Values and results that users receive and do not construct, and functions with positional arguments or with checks
+# elsewhere.
 NOT_CONSTRUCTED: Final = {
     "AccessToken", "Actor", "Anonymous", "Denied", "Granted", "Unavailable", "HeaderList", "Problem", "RequestView",
     "Requirement", "Response", "Access", "ClientSettings", "SecurityEvent", "TokenResponse", "Contract", "Difference",
     "BadToken", "Hold", "Switch", "Refusal", "Shadowed",
     "all_of", "any_of", "requires", "Network", "required_scopes", "serve",
 }  # fmt: skip
-# The odd values that an argument takes. All others are of the wrong kind.
+# The odd values that an argument accepts. All others are of the wrong kind.
 ACCEPTED: Final[dict[tuple[str, str], set[str]]] = {
     (constructor, argument): accepted
     for accepted, names in (
@@ -376,7 +376,7 @@ def cases() -> Iterator[tuple[str, str]]:
             yield constructor, argument
 
 
-# What an error may call an argument that the file, or the field of a token, has by another name.
+# Other names of an argument in errors: that of the file, or of the member of a token.
 ALSO_CALLED: Final[dict[tuple[str, str], tuple[str, ...]]] = {
     ("TokenSources", "methods"): ("token_sources",),
     ("Issuer", "opaque_prefixes"): ("introspection",),
@@ -385,7 +385,7 @@ ALSO_CALLED: Final[dict[tuple[str, str], tuple[str, ...]]] = {
     ("Issuer", "url"): ("issuer",),
     ("ScopeClaim", "form"): ("scope_claims",),
     ("SecurityEventReceiver", "issuer"): ("revoke",),
-    # A file is called by its name, and a table by what it should be.
+    # Errors about a file give its name, and errors about a table its expected form.
     ("Guard.from_file", "path"): ("false:",),
     ("ScopeCatalog.from_toml", "path"): ("false:",),
     ("ScopeCatalog.from_openapi", "document"): ("false:", "OpenAPI document"),
@@ -450,7 +450,7 @@ URLS: Final = [
 
 
 @pytest.mark.parametrize(("constructor", "argument"), URLS)
-def test_no_error_shows_a_secret_that_was_written_in_the_place_of_a_url(constructor: str, argument: str):
+def test_error_does_not_show_a_secret_given_instead_of_a_url(constructor: str, argument: str):
     make, _ = CONSTRUCTORS[constructor]
     with pytest.raises(ConfigurationError) as refused:
         make(**{argument: SECRET})
@@ -469,14 +469,14 @@ def test_no_error_shows_a_secret_that_was_written_in_the_place_of_a_url(construc
         (Network, "authorities"),
     ],
 )
-def test_arguments_without_names_are_refused_by_the_name_of_the_function(
+def test_positional_arguments_are_refused_with_the_name_of_the_function(
     make: Callable[..., object], name: str, kind: str
 ):
     with pytest.raises(ConfigurationError, match=f"^{name}: "):
         make(ODD[kind])
 
 
-def test_every_public_constructor_stands_in_the_table():
+def test_each_public_constructor_is_in_the_table():
     modules = (
         scopeguard, scopeguard.client, scopeguard.contracts, scopeguard.devserver, scopeguard.fastapi, scopeguard.flask,
         scopeguard.security_events, scopeguard.starlette, scopeguard.stores, scopeguard.testing,
@@ -508,7 +508,7 @@ def test_no_two_public_classes_share_a_name():
 def _parameters(made: Any) -> list[inspect.Parameter]:
     try:
         return list(inspect.signature(made).parameters.values())
-    except ValueError:  # a class of the standard library's
+    except ValueError:  # A class of the standard library.
         return []
 
 
@@ -534,12 +534,12 @@ def untyped(constructor: Any) -> Any:
         (lambda: untyped(ClientCredentials)(None, "c", "s"), "token_url: must be a string, not NoneType"),
     ],
 )
-def test_the_error_says_what_to_write(make: Callable[[], object], message: str):
+def test_error_says_what_to_write(make: Callable[[], object], message: str):
     with pytest.raises(ConfigurationError, match=message):
         make()
 
 
-def test_what_is_unambiguous_is_taken():
+def test_unambiguous_values_are_accepted():
     assert Rule("/x", "a.scope").access == all_of("a.scope")
     guard = Guard(Issuer("https://as.test", audience=["x"], algorithms=["RS256"], typ=["at+jwt"]), rules=[Rule("/x")])
     assert isinstance(guard.rules, Rules)

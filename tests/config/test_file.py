@@ -1,4 +1,4 @@
-"""The configuration file: what it may say, and what is said of everything else."""
+"""The configuration file: its settings, and the errors for everything else."""
 
 from __future__ import annotations
 
@@ -106,16 +106,16 @@ def refusal(text: str, **environment: str) -> str:
     return str(caught.value)
 
 
-# -- what it may say
+# -- settings
 
 
-def test_the_smallest_file_has_one_issuer_and_leaves_everything_else_alone():
+def test_minimal_file_has_one_issuer_and_default_settings():
     issuers, arguments = settings('resource = "https://api.test"\n[[issuers]]\nurl = "https://as.test"')
     assert issuers == (Issuer("https://as.test", audience="https://api.test"),)
     assert arguments == {"resource": "https://api.test"}
 
 
-def test_the_audience_of_an_issuer_is_its_own_where_it_has_one():
+def test_audience_of_an_issuer_precedes_the_resource():
     text = 'resource = "https://api.test"\n[[issuers]]\nurl = "https://as.test"\naudience = ["a", "b"]'
     (found,), _ = settings(text)
     assert found.audiences == frozenset(("a", "b"))
@@ -144,7 +144,7 @@ def test_every_argument_of_the_guard_is_read():
     ],
     ids=["default", "resource", "realm"],
 )
-def test_the_body_of_errors_is_part_of_the_style_of_challenges_and_leaves_the_realm_alone(text: str, realm: str):
+def test_error_body_sets_the_challenge_style_and_keeps_the_realm(text: str, realm: str):
     issuers, arguments = settings(f'error_body = "google"\n{text}\n{ISSUERS}')
     assert arguments["challenge"] == ChallengeStyle(realm=realm, body="google")
     assert Guard(*issuers, **arguments).style.challenge(MissingCredentials(Reason.NO_CREDENTIALS), ()) == (
@@ -152,7 +152,7 @@ def test_the_body_of_errors_is_part_of_the_style_of_challenges_and_leaves_the_re
     )
 
 
-def test_the_style_of_challenges_has_a_table_of_its_own():
+def test_challenge_table_sets_the_challenge_style():
     text = """
         realm = "it"
         error_body = "google"
@@ -184,9 +184,7 @@ def test_the_style_of_challenges_has_a_table_of_its_own():
         ("", 'openapi = "openapi.json"', ErrorBody.PROBLEM),
     ],
 )
-def test_a_google_contract_answers_as_googles_clients_read_it(
-    lines: str, contract: str, body: ErrorBody, tmp_path: Path
-):
+def test_google_contract_uses_google_error_bodies(lines: str, contract: str, body: ErrorBody, tmp_path: Path):
     for name, content in FILES.items():
         (tmp_path / name).write_text(content, "utf-8")
     issuers, arguments = settings_from(tomllib.loads(f"{lines}\n{ISSUERS}[contract]\n{contract}"), tmp_path)
@@ -199,12 +197,12 @@ def test_a_google_contract_answers_as_googles_clients_read_it(
     assert (answer.get("error", {}).get("code") if body is ErrorBody.GOOGLE else answer["status"]) == 401
 
 
-def test_the_sizes_of_token_sources_are_in_its_table():
+def test_token_sources_table_sets_the_size_limits():
     _, arguments = settings(f'{ISSUERS}[token_sources]\nmax_token_bytes = 4096\nstray_query_token = "refuse"')
     assert arguments["token_sources"] == TokenSources(max_token_bytes=4096, stray_query_token=StrayQueryToken.REFUSE)
 
 
-def test_rules_keep_their_order_and_say_what_they_say_in_python():
+def test_rules_keep_their_order_and_equal_those_in_python():
     _, arguments = settings(
         f"""
         public = ["/healthz"]
@@ -243,7 +241,7 @@ def test_rules_keep_their_order_and_say_what_they_say_in_python():
     assert rules.deny_unmatched
 
 
-def test_public_paths_alone_leave_the_other_routes_to_the_token():
+def test_public_paths_alone_do_not_close_other_routes():
     _, arguments = settings(f'public = ["/healthz"]\n{ISSUERS}')
     assert not arguments["rules"].deny_unmatched
 
@@ -289,7 +287,7 @@ def test_the_settings_of_an_issuer_are_read(text: str, name: str, value: object)
     assert getattr(issuer(text), name) == value
 
 
-def test_any_audience_has_to_be_asked_for_by_its_name():
+def test_any_audience_needs_its_dangerous_setting():
     text = '[[issuers]]\nurl = "https://as.test"\nany_audience_dangerously = true\nexpected_claims = { tid = "7" }'
     (found,), _ = settings(text)
     assert found.audience is ANY_AUDIENCE_DANGEROUSLY
@@ -308,14 +306,14 @@ def test_any_audience_has_to_be_asked_for_by_its_name():
         (STATUS_LIST, StatusListPolicy),
     ],
 )
-def test_the_tables_have_every_setting_of_the_classes(table: dict[str, object], home: Any):
+def test_tables_have_each_setting_of_the_classes(table: dict[str, object], home: Any):
     assert set(table) - {"any_audience_dangerously"} == {setting.name for setting in fields(home) if setting.init}
 
 
 @pytest.mark.parametrize(
     ("table", "key"), [pytest.param(t, k, id=f"{t} {k}") for t, keys in TABLES.items() for k in keys]
 )
-def test_the_examples_that_messages_give_are_right(table: str, key: str, tmp_path: Path):
+def test_examples_in_error_messages_are_valid(table: str, key: str, tmp_path: Path):
     line = f"{key} = {TABLES[table][key].example}"
     given = {"API_SECRET": "sg-secret-1", "API_TOKEN": "sg-secret-2", "STORE_SECRET": "sg-secret-3 of some length"}
     headers = {"the top level": "", "[[rules]]": '[[rules]]\npath = "/x"\n', "[[issuers]]": ""}
@@ -354,7 +352,7 @@ def test_the_examples_that_messages_give_are_right(table: str, key: str, tmp_pat
 
 
 def _asking(key: str, line: str, folder: Path) -> str:
-    """The table of introspection with *line*, which is about *key*, and what that needs beside it."""
+    """Return the table of introspection with *line*, which sets *key*, and the settings that it needs."""
     beside = {"private_key": 'client_id = "api"\nauth = "private_key_jwt"', "bearer_token": 'auth = "bearer"'}
     if key == "private_key":
         private = rsa.generate_private_key(65537, 2048)
@@ -367,7 +365,7 @@ def _asking(key: str, line: str, folder: Path) -> str:
 @pytest.mark.parametrize(
     ("table", "key"), [pytest.param(t, k, id=f"{t} {k}") for t, keys in TABLES.items() for k in keys]
 )
-def test_a_setting_is_refused_when_it_is_of_another_kind(table: str, key: str):
+def test_setting_of_another_type_is_refused(table: str, key: str):
     wrong = {key: date(1979, 5, 27)}
     issuers: list[dict[str, object]] = [{"url": "https://as.test", "audience": "a"}]
     documents: dict[str, dict[str, object]] = {
@@ -393,10 +391,10 @@ def test_a_setting_is_refused_when_it_is_of_another_kind(table: str, key: str):
     assert f", not a date or time, as in: {key} = " in str(caught.value)
 
 
-# -- introspection, and what is shared
+# -- introspection and shared state
 
 
-def test_an_issuer_may_be_asked_about_its_tokens():
+def test_introspection_of_an_issuer_is_read():
     found = issuer(
         f"""
         validate = "introspection"
@@ -424,7 +422,7 @@ def test_an_issuer_may_be_asked_about_its_tokens():
 
 
 @pytest.mark.parametrize("form", ["pem", "jwk"])
-def test_a_private_key_stands_in_a_file_of_its_own_or_in_a_table(tmp_path: Path, form: str):
+def test_private_key_may_be_in_a_file_or_in_a_table(tmp_path: Path, form: str):
     key = ec.generate_private_key(ec.SECP256R1())
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     (tmp_path / "key.pem").write_bytes(pem)
@@ -444,7 +442,7 @@ def test_a_private_key_stands_in_a_file_of_its_own_or_in_a_table(tmp_path: Path,
     assert "PRIVATE KEY" not in str(caught.value)
 
 
-def test_preflights_pass_where_the_file_says_so():
+def test_cors_preflight_is_read():
     _, arguments = settings(f'cors_preflight = "pass"\n{ISSUERS}')
     guard = Guard(Issuer("https://auth.example.com", audience="x"), **arguments)
     assert engine_of(guard).passes_preflights()
@@ -452,7 +450,7 @@ def test_preflights_pass_where_the_file_says_so():
         settings(f'cors_preflight = "yes"\n{ISSUERS}')
 
 
-def test_how_much_is_remembered_is_read():
+def test_token_cache_limits_are_read():
     _, arguments = settings(f"{ISSUERS}[token_cache]\nmax_entries = 3000")
     assert arguments["token_cache"] == TokenCachePolicy(max_entries=3000)
     _, arguments = settings(f'token_cache = "off"\naudit = "error"\n{ISSUERS}')
@@ -463,7 +461,7 @@ def test_how_much_is_remembered_is_read():
     assert arguments["refusal_log"] == RefusalLog(level="info", interval=0)
 
 
-def test_a_store_and_how_long_revocations_are_kept_are_read():
+def test_store_and_revocation_settings_are_read():
     _, arguments = settings(
         f"""
         {ISSUERS}
@@ -485,10 +483,10 @@ def test_a_store_and_how_long_revocations_are_kept_are_read():
     assert arguments["revocation"] == RevocationPolicy(retention=3600, max_lag=0.5, fail_open_dangerously=True)
 
 
-# -- where secrets and URLs may stand
+# -- references for secrets and URLs
 
 
-def test_a_url_may_stand_in_the_environment_and_in_a_file(tmp_path: Path):
+def test_url_may_be_in_the_environment_or_in_a_file(tmp_path: Path):
     (tmp_path / "as.txt").write_text("https://as.test\n", "utf-8")
     text = 'resource = "env:RESOURCE"\n[[issuers]]\nurl = "file:as.txt"\njwks_file = "env:KEYS"'
     (found,), arguments = settings_from(
@@ -499,15 +497,15 @@ def test_a_url_may_stand_in_the_environment_and_in_a_file(tmp_path: Path):
     assert found.jwks_file == str(tmp_path / "keys.json")
 
 
-def test_a_scope_that_looks_like_a_reference_is_a_scope():
+def test_scope_similar_to_a_reference_is_a_scope():
     _, arguments = settings(f'{ISSUERS}[[rules]]\npath = "/x"\nany_of = ["env:read"]')
     assert arguments["rules"].all[0].access == all_of("env:read")
 
 
-# -- contracts, and the scopes there are
+# -- contracts and the catalog of scopes
 
 
-def test_a_contract_comes_after_the_rules_and_its_scopes_are_known(tmp_path: Path):
+def test_contract_follows_the_rules_and_defines_scopes(tmp_path: Path):
     for name, content in FILES.items():
         (tmp_path / name).write_text(content, "utf-8")
     text = f"""
@@ -541,7 +539,7 @@ def test_a_contract_comes_after_the_rules_and_its_scopes_are_known(tmp_path: Pat
     assert (guard.catalog.describe("read"), guard.catalog.describe("d")) == ("From the file", "D")
 
 
-def test_a_contract_alone_denies_what_it_does_not_describe(tmp_path: Path):
+def test_contract_alone_denies_undescribed_routes(tmp_path: Path):
     (tmp_path / "shop.json").write_text(FILES["shop.json"], "utf-8")
     contract = '[contract]\nopenapi = "shop.json"\nbase_path = "/v1"\nundeclared = "deny"'
     with pytest.raises(ConfigurationError, match=r"\[contract\]: openapi: shop.json: GET /c: security: apiKey"):
@@ -563,14 +561,14 @@ def test_two_prefixes_are_refused_with_their_place(tmp_path: Path):
         settings_from(tomllib.loads(text), tmp_path, file="api.toml")
 
 
-# -- what is said of everything else
+# -- errors
 
 INTROSPECTED = f'{ISSUERS}validate = "auto"\n'
 TWO_OPAQUE = INTROSPECTED + ASKING + INTROSPECTED.replace("as.test", "two.test") + ASKING
 RIVALS = TWO_OPAQUE.replace("validate", "opaque_prefixes = ['o_']\nvalidate")
 JWT_PROOF = "[issuers.introspection]\nclient_id = 'x'\nauth = 'private_key_jwt'\nprivate_key = 'x'"
 REFUSED = [
-    # nothing to start from
+    # incomplete files
     ("", "top level: issuers: is missing"),
     ('[[issuers]]\naudience = "a"', "[[issuers]] 1: url: is missing"),
     ('[[issuers]]\nurl = "https://as.test"', "[[issuers]] 1: audience: is missing"),
@@ -632,7 +630,7 @@ REFUSED = [
     (f"{ISSUERS}[challenge]\nparameters = {{ scope = 'x' }}", "[challenge]: challenge parameter 'scope': not a token"),
     (f"{ISSUERS}[challenge]\nerror_uri = 'x'", "[challenge]: error_uri: 'x' is not an absolute URI"),
     (f"{ISSUERS}[challenge]\nbody = 'google'", "[challenge]: body: unknown key; use one of error_uri, hide_forbidden"),
-    # what is shared
+    # shared state
     (f"{ISSUERS}[store]\nredis = 'x'", "[store]: store: the Redis URL must begin with redis://"),
     (f"{ISSUERS}[store]\nprefix = 'x'", "[store]: redis: is missing; set it to a URL, as in: redis = "),
     (f"{ISSUERS}[store]\nredis = 'redis://x'\ntimeout = 0", "[store]: store: timeout must be a number of seconds"),
@@ -702,24 +700,24 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("text", "message"), REFUSED, ids=[f"{n} {case[1][:40]}" for n, case in enumerate(REFUSED)])
-def test_what_is_wrong_is_refused_with_its_place_and_the_way_out(text: str, message: str):
+def test_invalid_setting_is_refused_with_its_place_and_a_fix(text: str, message: str):
     said = refusal(text, EMPTY="")
     assert said.startswith("api.toml: ")
     assert message in said
 
 
-def test_an_unknown_key_is_shown_on_one_line_whatever_it_holds():
+def test_unknown_key_with_any_text_is_shown_on_one_line():
     assert "\n" not in refusal(f'"a\\nb\\u001b[2J" = 1\n{ISSUERS}')
 
 
-def test_everything_the_design_promises_for_later_is_known():
+def test_planned_settings_are_recognised():
     assert {"profile"} == set(LATER)
 
 
 # -- the file itself
 
 
-def test_a_file_is_read_and_paths_are_relative_to_it(tmp_path: Path):
+def test_paths_are_relative_to_the_file(tmp_path: Path):
     (tmp_path / "api.toml").write_text(f'{ISSUERS}jwks_file = "jwks.json"', "utf-8")
     (found,), _ = read_settings(tmp_path / "api.toml")
     assert found.jwks_file == str(tmp_path / "jwks.json")
@@ -734,7 +732,7 @@ def test_a_file_is_read_and_paths_are_relative_to_it(tmp_path: Path):
         (b"a = ", "not TOML: Invalid value"),
     ],
 )
-def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, content: bytes | None, message: str):
+def test_error_about_an_unreadable_file_states_the_cause(tmp_path: Path, content: bytes | None, message: str):
     path = tmp_path / "api.toml"
     if content is not None:
         path.write_bytes(content)
@@ -743,7 +741,7 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, content: bytes | No
     assert message in str(caught.value)
 
 
-def test_the_guard_of_a_file_takes_its_issuers_and_its_rules_and_what_overrides_them():
+def test_guard_from_a_file_has_its_settings_and_the_overrides():
     path = str(ROOT / "examples" / "scopeguard.toml")
     guard = Guard.from_file(path, realm="another")
     assert [issuer.url for issuer in guard.issuers] == ["http://127.0.0.1:9000"]
@@ -771,7 +769,7 @@ VALUES = st.recursive(
 @given(st.dictionaries(KEYS, VALUES, max_size=4), st.dictionaries(KEYS, VALUES, max_size=4), st.lists(VALUES))
 @example({}, {"keys": {"keys": [{"kty": "RSA", "n": 1}]}}, [])
 @example({"realm": "\ud800"}, {}, [])
-def test_whatever_a_document_says_it_is_read_or_refused(top: dict[str, Any], one: dict[str, Any], rules: list[Any]):
+def test_any_document_is_read_or_refused(top: dict[str, Any], one: dict[str, Any], rules: list[Any]):
     document = {"resource": "https://api.test", "issuers": [{"url": "https://as.test", **one}], "rules": rules, **top}
     try:
         issuers, arguments = settings_from(document, BASE, file="api.toml", environment={"X": "https://x.test"})

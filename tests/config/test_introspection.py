@@ -1,4 +1,4 @@
-"""Settings of introspection that cannot work are refused at construction, with a message that names the fix."""
+"""Invalid introspection settings are refused at construction, with a message that names the fix."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def problem(**settings: Any) -> str:
         ({"auth": "bearer"}, "bearer_token"),
     ],
 )
-def test_who_asks_must_be_said(settings: dict[str, Any], missing: str):
+def test_client_id_is_required(settings: dict[str, Any], missing: str):
     message = problem(**settings)
     assert f"introspection.{missing}: is missing" in message
     assert "auth = " in message
 
 
 @pytest.mark.rule("I-03")
-def test_to_ask_as_nobody_must_be_said():
+def test_introspection_without_credentials_must_be_explicit():
     assert Introspection(auth=ClientAuthentication("none")).auth is ClientAuthentication.NONE
     with pytest.raises(ConfigurationError, match=r"introspection: .* needs an Introspection"):
         issuer(validate="introspection")
@@ -71,12 +71,12 @@ def test_to_ask_as_nobody_must_be_said():
         ({"auth": "bearer", "bearer_token": "b", **SECRET}, "client_secret"),
     ],
 )
-def test_two_ways_to_prove_oneself_are_one_too_many(settings: dict[str, Any], other: str):
+def test_two_authentication_methods_are_refused(settings: dict[str, Any], other: str):
     assert f"introspection.{other}: has no effect with auth" in problem(**settings)
 
 
 @pytest.mark.parametrize("auth", ["basic", "client_secret_jwt", "", "NONE"])
-def test_a_method_nobody_knows_is_refused_with_those_that_are_known(auth: str):
+def test_unknown_method_is_refused_with_a_list_of_the_known_ones(auth: str):
     assert "'client_secret_basic'" in problem(auth=auth, **SECRET)
 
 
@@ -85,12 +85,12 @@ def test_a_method_nobody_knows_is_refused_with_those_that_are_known(auth: str):
     "endpoint",
     ["as.test/introspect", "https://u:p@as.test/x", "ftp://as.test", "", 7],
 )
-def test_an_endpoint_that_is_no_url_for_one_is_refused(endpoint: Any):
+def test_invalid_endpoint_url_is_refused(endpoint: Any):
     problem(endpoint=endpoint, **SECRET)
 
 
 @pytest.mark.rule("I-07")
-def test_an_endpoint_in_the_clear_is_refused_by_the_issuer_which_knows_the_exceptions():
+def test_http_endpoint_is_refused_by_the_issuer_unless_allowed():
     settings = Introspection(endpoint="http://as.example/introspect", **SECRET)
     with pytest.raises(
         ConfigurationError, match=r"introspection\.endpoint: 'http://as\.example/introspect' is cleartext"
@@ -100,7 +100,7 @@ def test_an_endpoint_in_the_clear_is_refused_by_the_issuer_which_knows_the_excep
 
 @pytest.mark.rule("I-07")
 @pytest.mark.parametrize("endpoint", ["https://as.test/introspect?tenant=1", "http://127.0.0.1:8080/introspect"])
-def test_an_endpoint_by_tls_or_on_this_machine_is_taken(endpoint: str):
+def test_https_or_loopback_endpoint_is_accepted(endpoint: str):
     assert Introspection(endpoint=endpoint, **SECRET).endpoint == endpoint
 
 
@@ -126,24 +126,24 @@ def test_an_endpoint_by_tls_or_on_this_machine_is_taken(endpoint: str):
         ({"assertion_audience": ["x"]}, "a string"),
     ],
 )
-def test_a_value_that_means_nothing_is_refused(settings: dict[str, Any], word: str):
+def test_invalid_value_is_refused(settings: dict[str, Any], word: str):
     assert word in problem(**{**SECRET, **settings})
 
 
-def test_zero_is_a_value():
+def test_zero_is_accepted():
     settings = Introspection(**SECRET, ttl=0, negative_ttl=0, retries=0)
     assert (settings.ttl, settings.negative_ttl, settings.retries) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("name", ["retries", "max_entries"])
-def test_counts_are_whole_numbers_as_everywhere(name: str):
+def test_counts_must_be_whole_numbers(name: str):
     counts: dict[str, Any] = {name: 2.0}
     with pytest.raises(ConfigurationError, match=f"introspection.{name}: must be a whole number, not float"):
         Introspection(**SECRET, **counts)
 
 
 @pytest.mark.rule("I-22")
-def test_the_defaults_forget_a_good_answer_after_a_minute_and_a_bad_one_after_ten_seconds():
+def test_default_ttl_is_a_minute_for_active_and_ten_seconds_for_inactive_answers():
     settings = Introspection(**SECRET)
     assert settings.ttl <= 60
     assert settings.negative_ttl <= 10
@@ -152,7 +152,7 @@ def test_the_defaults_forget_a_good_answer_after_a_minute_and_a_bad_one_after_te
 
 @pytest.mark.rule("I-40", "I-45")
 @pytest.mark.parametrize("settings", [{"auth": "none"}, {"auth": "bearer", "bearer_token": "b"}])
-def test_who_wants_signed_answers_must_have_a_name_they_can_be_for(settings: dict[str, Any]):
+def test_signed_answers_need_an_audience(settings: dict[str, Any]):
     assert "client_id: is missing" in problem(signed=True, **settings)
     assert Introspection(signed=True, client_id="api", **settings).signed
 
@@ -180,25 +180,25 @@ def test_settings_without_a_use_are_refused(options: dict[str, Any]):
 
 @pytest.mark.rule("I-28")
 @pytest.mark.parametrize("prefixes", [("",), ("x-", ""), 7, (7,)])
-def test_a_prefix_that_fits_everything_or_nothing_is_refused(prefixes: Any):
+def test_empty_or_impossible_prefix_is_refused(prefixes: Any):
     with pytest.raises(ConfigurationError, match="opaque_prefixes"):
         issuer(validate="auto", introspection=Introspection(**SECRET), opaque_prefixes=prefixes)
 
 
-def test_a_way_to_judge_is_named_as_in_a_file():
+def test_validation_may_be_given_by_name():
     assert issuer().validate is Validation.JWT
     assert issuer(validate="auto", introspection=Introspection(**SECRET)).validate is Validation.AUTO
     with pytest.raises(ConfigurationError, match="validate: 'opaque'"):
         issuer(validate="opaque", introspection=Introspection(**SECRET))
 
 
-def test_one_prefix_may_stand_alone():
+def test_single_prefix_may_be_a_string():
     trusted = issuer(validate="introspection", introspection=Introspection(**SECRET), opaque_prefixes="x-")
     assert trusted.opaque_prefixes == ("x-",)
 
 
 @pytest.mark.parametrize("settings", [{"private_key": "not a key"}, {"private_key": "k", "key_algorithm": "HS256"}])
-def test_a_key_that_cannot_sign_is_refused_when_the_guard_is_made(settings: dict[str, Any]):
+def test_key_that_cannot_sign_is_refused_at_construction(settings: dict[str, Any]):
     introspection = Introspection(auth="private_key_jwt", client_id="api", **settings)
     with pytest.raises(ConfigurationError, match="private_key_jwt"):
         Guard(issuer(validate="auto", introspection=introspection))

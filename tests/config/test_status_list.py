@@ -121,11 +121,11 @@ def reason(decision: Decision) -> Reason:
 
 
 @pytest.mark.rule("K-03", "K-15", "K-21")
-def test_a_token_is_good_while_its_list_says_so(lists: Lists, new_guard: NewGuard, decide: Decide):
+def test_token_is_accepted_while_its_status_is_valid(lists: Lists, new_guard: NewGuard, decide: Decide):
     guard, token = new_guard(), with_status(lists.authority, 3)
     assert isinstance(decide(guard, token), Granted)
     lists.statuses[3] = 1
-    assert isinstance(decide(guard, token), Granted)  # as of the list that is held
+    assert isinstance(decide(guard, token), Granted)  # As in the held list.
     lists.authority.clock.advance(66)
     assert reason(decide(guard, token)) is Reason.TOKEN_NOT_ACTIVE
     assert isinstance(decide(guard, with_status(lists.authority, 4)), Granted)
@@ -136,7 +136,7 @@ def test_a_token_is_good_while_its_list_says_so(lists: Lists, new_guard: NewGuar
 
 
 @pytest.mark.rule("K-16")
-def test_an_outage_is_no_denial(lists: Lists, new_guard: NewGuard, decide: Decide):
+def test_outage_of_the_list_is_503(lists: Lists, new_guard: NewGuard, decide: Decide):
     lists.down = True
     decision = decide(new_guard(), with_status(lists.authority))
     assert isinstance(decision, Unavailable)
@@ -144,7 +144,7 @@ def test_an_outage_is_no_denial(lists: Lists, new_guard: NewGuard, decide: Decid
 
 
 @pytest.mark.rule("K-16")
-def test_who_prefers_it_lets_tokens_in_and_reads_of_it_in_the_log(
+def test_unavailable_status_is_tolerated_and_logged_if_configured(
     lists: Lists, new_guard: NewGuard, decide: Decide, caplog: pytest.LogCaptureFixture
 ):
     lists.down = True
@@ -155,7 +155,7 @@ def test_who_prefers_it_lets_tokens_in_and_reads_of_it_in_the_log(
 
 @pytest.mark.rule("K-17")
 @pytest.mark.parametrize("target", [URI, "https://evil.test/list"])
-def test_a_redirect_leads_nowhere(lists: Lists, new_guard: NewGuard, decide: Decide, target: str):
+def test_redirect_is_not_followed(lists: Lists, new_guard: NewGuard, decide: Decide, target: str):
     lists.redirect = target
     assert isinstance(decide(new_guard(), with_status(lists.authority)), Unavailable)
     assert len(lists.sends) == 1
@@ -164,7 +164,9 @@ def test_a_redirect_leads_nowhere(lists: Lists, new_guard: NewGuard, decide: Dec
 
 @pytest.mark.rule("K-19")
 @pytest.mark.parametrize("uri", ["https://169.254.169.254/latest/meta-data", "https://as.test/lists/1"])
-def test_nobody_is_asked_who_is_not_allowed(lists: Lists, new_guard: NewGuard, decide: Decide, uri: str):
+def test_list_at_an_origin_that_is_not_allowed_is_not_fetched(
+    lists: Lists, new_guard: NewGuard, decide: Decide, uri: str
+):
     guard = new_guard()
     assert reason(decide(guard, with_status(lists.authority, uri=uri))) is Reason.UNEXPECTED_CLAIM
     assert lists.hosts == {"as.test"}
@@ -172,11 +174,11 @@ def test_nobody_is_asked_who_is_not_allowed(lists: Lists, new_guard: NewGuard, d
 
 
 @pytest.mark.rule("K-22", "X-46")
-def test_a_status_list_is_no_access_token(lists: Lists, new_guard: NewGuard, decide: Decide):
+def test_status_list_is_not_accepted_as_an_access_token(lists: Lists, new_guard: NewGuard, decide: Decide):
     assert reason(decide(new_guard(), lists.token())) is Reason.TYPE_REFUSED
 
 
-def test_a_list_that_a_crowd_waits_for_is_fetched_once(lists: Lists, new_guard: NewGuard, runtime: str):
+def test_concurrent_requests_fetch_a_list_once(lists: Lists, new_guard: NewGuard, runtime: str):
     storm = Storm(runtime, new_guard())
     storm.start([with_status(lists.authority, index % 8) for index in range(40)])
     assert storm.end() == {"Granted": 40}

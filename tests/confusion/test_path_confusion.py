@@ -48,7 +48,7 @@ class Server:
         status = _STATUS.match(answer)
         handlers = [name.decode() for name in _HANDLER.findall(answer)]
         if spelling.websocket and answer.startswith(b"HTTP/1.1 101") and not handlers:
-            handlers = ["live"]  # granian drops the headers of an accepted websocket...
+            handlers = ["live"]  # granian drops the headers of an accepted websocket.....
         return (int(status[1]) if status else 0), handlers
 
 
@@ -94,7 +94,7 @@ def _spellings(server: str, app: str) -> Iterator[Spelling]:
     rooted = app in _ROOTED.get(server, ())
     for spelling in (*PLAIN, *SUSPICIOUS):
         yield replace(spelling, reaches=None) if rooted else spelling  # Not all frameworks route so.
-    if server in ASGI_SERVERS and app != "django" and not rooted:  # Django has no websockets...
+    if server in ASGI_SERVERS and app != "django" and not rooted:  # Django has no websockets.....
         yield from WEBSOCKETS
 
 

@@ -1,4 +1,4 @@
-"""The scopes of an API: what they mean, what they include, and how a guard reads them."""
+"""The catalog of the scopes of an API: descriptions, implications, and use by a guard."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scopeguard.testing import FakeAuthority
 PREFIX = "https://scopes.test/"
 
 
-def test_names_are_those_described_and_those_implied():
+def test_names_include_described_and_implied_scopes():
     catalog = ScopeCatalog(descriptions={"write": "Change", "read": "Look"}, implies={"admin": ["write", "audit"]})
     assert catalog.names == tuple(catalog) == ("write", "read", "admin", "audit")
     assert len(catalog) == 4
@@ -24,7 +24,7 @@ def test_names_are_those_described_and_those_implied():
     assert (catalog.nearest("raed"), catalog.nearest("zzzz")) == ("read", None)
 
 
-def test_it_cannot_be_changed():
+def test_catalog_is_read_only():
     catalog = ScopeCatalog(descriptions={"read": "Look"}, implies={"write": ["read"]})
     mappings: tuple[Any, ...] = (catalog.descriptions, catalog.implies)
     for mapping in mappings:
@@ -39,7 +39,7 @@ def test_a_scope_is_known_in_both_spellings_of_the_prefix():
     assert catalog.describe(PREFIX + "write") == "Change"
 
 
-def test_two_catalogs_are_joined():
+def test_two_catalogs_can_be_merged():
     one = ScopeCatalog(descriptions={"a": "A", "b": "old"}, implies={"a": ["b"]}, prefix=PREFIX)
     two = ScopeCatalog(descriptions={"b": "new", "c": "", "a": ""}, implies={"a": ["c"]})
     joined = one | two
@@ -64,12 +64,12 @@ def test_two_catalogs_are_joined():
         ({"prefix": "a b"}, "prefix: 'a b' holds several scopes"),
     ],
 )
-def test_what_is_no_catalog_is_refused(settings: dict[str, Any], message: str):
+def test_invalid_catalog_is_refused(settings: dict[str, Any], message: str):
     with pytest.raises(ConfigurationError, match=message):
         ScopeCatalog(**settings)
 
 
-def test_it_is_read_from_documents():
+def test_catalog_is_read_from_documents():
     flows = {
         "implicit": {"scopes": {"read": "Look"}},
         "password": {"scopes": {"write": "Change", "read write": "Both", "": "Nothing"}},
@@ -89,7 +89,7 @@ def test_it_is_read_from_documents():
         ScopeCatalog.from_google_discovery({"auth": {"oauth2": {"scopes": []}}})
 
 
-def test_it_is_read_from_toml(tmp_path: Path):
+def test_catalog_is_read_from_toml(tmp_path: Path):
     file = tmp_path / "scopes.toml"
     file.write_text(f'prefix = "{PREFIX}"\n[descriptions]\nread = "Look"\n[implies]\nwrite = ["read"]', "utf-8")
     expected = ScopeCatalog(descriptions={"read": "Look"}, implies={"write": ["read"]}, prefix=PREFIX)
@@ -106,7 +106,7 @@ def test_it_is_read_from_toml(tmp_path: Path):
         (None, "scopes.toml: cannot be read: No such file"),
     ],
 )
-def test_a_file_that_is_no_catalog_is_refused_with_its_name(tmp_path: Path, text: str | None, message: str):
+def test_file_without_a_catalog_is_refused_with_its_name(tmp_path: Path, text: str | None, message: str):
     file = tmp_path / "scopes.toml"
     if text is not None:
         file.write_text(text, "utf-8")
@@ -130,7 +130,7 @@ def test_a_file_that_is_no_catalog_is_refused_with_its_name(tmp_path: Path, text
         ("https://own.test/", "https://own.test/admin", "read", True),
     ],
 )
-def test_a_guard_reads_scopes_with_it_and_an_issuer_keeps_its_own_prefix(
+def test_guard_uses_the_catalog_and_an_issuer_keeps_its_prefix(
     own_prefix: str, granted: str, needed: str, allowed: bool
 ):
     authority = FakeAuthority()

@@ -1,4 +1,4 @@
-"""What differs between a contract and an app, in both directions."""
+"""Differences between a contract and an app, in both directions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RULES = (
 )
 
 
-def test_the_same_rules_cut_and_named_differently_do_not_differ():
+def test_equivalent_rules_do_not_differ():
     other = Rules(
         [
             Rule("/a/{name}", any_of("write", "read"), ["GET"], source="elsewhere"),
@@ -37,7 +37,7 @@ def test_the_same_rules_cut_and_named_differently_do_not_differ():
     assert compare(RULES, other) == compare(other, RULES) == compare(RULES, RULES) == ()
 
 
-def test_what_is_missing_extra_or_different_is_listed_once():
+def test_missing_extra_and_different_operations_are_listed_once():
     other = (
         Rule("/a/{id}", all_of("read"), ["GET"]),
         Rule("/b", PUBLIC, ["GET"]),
@@ -97,14 +97,14 @@ def app(*, drift: bool) -> FastAPI:
     return api
 
 
-def test_the_document_of_a_fastapi_app_is_enforced_as_its_dependencies_would():
+def test_document_of_a_fastapi_app_is_enforced_like_its_dependencies():
     rules = Rules(openapi(app(drift=False).openapi()).rules)
     found = [rules.find("POST", "/tables/x"), rules.find("GET", "/tables")]
     assert [rule and rule.access for rule in found] == [all_of("read", "write"), any_of("read", "write")]
     assert rules.find("GET", "/docs") is None
 
 
-def test_an_app_that_drifted_from_its_contract_is_found_out():
+def test_deviations_of_an_app_from_its_contract_are_found():
     contract = openapi(app(drift=False).openapi())
     assert compare(contract, app(drift=False)) == ()
     assert compare(contract, app(drift=False).openapi()) == ()
@@ -114,6 +114,6 @@ def test_an_app_that_drifted_from_its_contract_is_found_out():
 
 
 @pytest.mark.parametrize("nothing", [7, object(), None])
-def test_what_describes_no_api_is_refused(nothing: Any):
+def test_object_that_describes_no_api_is_refused(nothing: Any):
     with pytest.raises(ConfigurationError, match="describes no API"):
         compare(RULES, nothing)

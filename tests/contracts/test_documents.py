@@ -1,4 +1,4 @@
-"""Documents from files: JSON, and YAML where there is a parser for it."""
+"""Documents from files: JSON, and YAML if a parser is installed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from scopeguard.config.documents import read_document
         ("a.yml", b"x: &x {b: [1, \xc3\xa4]}\na:\n  <<: *x\n"),
     ],
 )
-def test_a_file_is_read_by_its_name(tmp_path: Path, name: str, content: bytes):
+def test_format_of_a_file_follows_its_name(tmp_path: Path, name: str, content: bytes):
     (tmp_path / name).write_bytes(content)
     for path in (tmp_path / name, str(tmp_path / name)):
         found = read_document(path)
@@ -32,7 +32,7 @@ def test_a_file_is_read_by_its_name(tmp_path: Path, name: str, content: bytes):
         assert "\u00e4" not in repr(found)
 
 
-def test_what_was_parsed_already_is_taken_as_it_is():
+def test_parsed_document_is_used_unchanged():
     given = {"a": 1}
     assert read_document(given, "shop").content is given
     assert str(read_document(given, "shop").error("odd")) == "shop: odd"
@@ -53,7 +53,7 @@ def test_what_was_parsed_already_is_taken_as_it_is():
         ("a.yaml", b"", "a.yaml: the document must be an object"),
     ],
 )
-def test_what_cannot_be_read_is_refused_with_its_name(tmp_path: Path, name: str, content: bytes | None, message: str):
+def test_unreadable_file_is_refused_with_its_name(tmp_path: Path, name: str, content: bytes | None, message: str):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(ConfigurationError, match=message):
@@ -61,12 +61,12 @@ def test_what_cannot_be_read_is_refused_with_its_name(tmp_path: Path, name: str,
 
 
 @pytest.mark.parametrize("source", ["a\x00b", 7, None])
-def test_what_is_no_path_is_refused(source: Any):
+def test_argument_that_is_not_a_path_is_refused(source: Any):
     with pytest.raises(ConfigurationError, match="must be a document or the path of one"):
         read_document(source)
 
 
-def test_without_its_parser_yaml_is_refused_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_yaml_without_a_parser_is_refused_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "yaml", None)
     (tmp_path / "a.yaml").write_text("a: 1", "utf-8")
     with pytest.raises(

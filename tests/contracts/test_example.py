@@ -1,4 +1,4 @@
-"""The example does what its comments say."""
+"""The example behaves as its comments say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a Google discovery document says becomes rules. The real documents are in test_published_google.py."""
+"""Google discovery documents become rules. The real documents are in test_published_google.py."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def document(*methods: dict[str, Any], **members: Any) -> dict[str, Any]:
 
 
 def paths(*methods: dict[str, Any], **settings: Any) -> set[tuple[str, str]]:
-    """Method and path of every rule, the batch path aside."""
+    """Return the method and the path of each rule except that of the batch path."""
     rules = google_discovery(document(*methods), **settings).rules
     return {(min(rule.methods or ()), rule.path) for rule in rules if rule.access is not DENIED}
 
@@ -66,14 +66,14 @@ def test_scopes_are_alternatives_and_resources_may_hold_resources():
     assert (contract.name, contract.catalog.prefix) == ("shop:v1", BASE)
 
 
-def test_the_batch_path_is_denied_whatever_the_token():
+def test_batch_path_is_denied_for_any_token():
     rules = google_discovery(document(method("a"))).rules
     batch = ("/batch/shop/v1", {"POST"}, DENIED)
     described = ("/shop/v1/a", {"GET", "HEAD"}, any_of(READ))
     assert [(rule.path, rule.methods, rule.access) for rule in rules] == [batch, described]
 
 
-def test_a_document_without_methods_is_refused_whatever_it_says_of_batches():
+def test_document_without_methods_is_refused():
     for empty in (document(), document(methods={}), document(resources={"a": {"resources": {}}})):
         with pytest.raises(ConfigurationError, match="shop:v1: describes no operation"):
             google_discovery(empty, undeclared="deny")
@@ -126,13 +126,13 @@ def test_uploads_and_downloads_take_the_scopes_of_their_method():
     }
 
 
-def test_uploads_of_an_api_without_a_service_path_move_as_well():
+def test_uploads_of_an_api_without_a_service_path_have_their_prefix():
     given = method("v1/a", verb="POST", mediaUpload={"protocols": {"simple": {"path": "/upload/v1/a"}}})
     rules = google_discovery(document(given, servicePath=""), base_path="/own").rules
     assert {rule.path for rule in rules} == {"/own/v1/a", "/upload/own/v1/a", "/batch/shop/v1"}
 
 
-def test_methods_without_scopes_are_an_error_unless_the_operator_says_what_holds():
+def test_methods_without_scopes_are_an_error_unless_configured():
     given = document(method("a", scopes=[]))
     with pytest.raises(ConfigurationError, match=r"shop:v1: shop.a: the document declares no security for it"):
         google_discovery(given)
@@ -140,7 +140,7 @@ def test_methods_without_scopes_are_an_error_unless_the_operator_says_what_holds
         assert expected in [rule.access for rule in google_discovery(given, undeclared=word).rules]
 
 
-def test_a_verb_and_a_concrete_path_come_before_what_is_more_general():
+def test_verbs_and_concrete_paths_precede_more_general_rules():
     given = document(
         method("{+name}", READ, pattern="^a/[^/]+$"),
         method("{+name}:run", WRITE, pattern="^a/.*$"),
@@ -158,14 +158,14 @@ def test_a_verb_and_a_concrete_path_come_before_what_is_more_general():
         "b/c/d": all_of(BASE + "rest"),
         "a/c": all_of(READ),
         "a/b/x": all_of(READ),
-        # An id with a colon, or a verb behind something with two segments: a router may take either.
+        # An id with a colon, or a verb after two segments: a router may choose either.
         "a/b/x:run": all_of(READ, WRITE),
     }
     found = {path: rules.find("GET", f"/shop/v1/{path}") for path in expected}
     assert {path: rule and rule.access for path, rule in found.items()} == expected
 
 
-def test_templates_that_meet_at_every_length_are_refused():
+def test_templates_that_overlap_at_each_length_are_refused():
     given = document(
         method("{+name}:run", WRITE),
         method("a/{+name}", READ),
@@ -200,7 +200,7 @@ def test_other_documents_are_refused(given: dict[str, Any], message: str):
     assert message in str(caught.value) or "holds several scopes" in str(caught.value)
 
 
-def test_with_the_catalog_short_names_are_the_same_scopes():
+def test_short_scope_names_are_equal_with_the_catalog():
     authority = FakeAuthority()
     contract = google_discovery(document(method("a")))
     (access,) = [rule.access for rule in contract.rules if isinstance(rule.access, Requirement)]
@@ -211,7 +211,7 @@ def test_with_the_catalog_short_names_are_the_same_scopes():
         assert isinstance(guard.check(request, access), Granted) is allowed
 
 
-def test_a_guard_with_the_rules_answers_in_googles_shape_unless_told_otherwise():
+def test_guard_with_the_rules_uses_google_error_bodies_unless_configured():
     contract = google_discovery(document(method("a")))
     issuer = Issuer("https://as.test", audience="a")
     rules = Rules([Rule("/own", AUTHENTICATED), *contract.rules])

@@ -1,4 +1,4 @@
-"""What an OpenAPI document says becomes rules, word for word, or is refused with the operation named."""
+"""OpenAPI documents become equivalent rules, or are refused with the name of the operation."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def document(
 def access(
     given: dict[str, Any], method: str = "GET", path: str = "/a", **settings: Any
 ) -> Requirement | Access | None:
-    """``None`` where nobody is let in."""
+    """Return the requirement, ``None`` if every request is denied."""
     rules = Rules(openapi(given, **settings).rules)
     rule = rules.find(method, path)
     return None if rule is None or rules.closes(rule) else rule.access
 
 
 def of_security(security: Any, **settings: Any) -> Requirement | Access | None:
-    """What an operation with *security* asks."""
+    """Return the requirement of an operation with *security*."""
     (rule,) = openapi(document({"/a": {"get": {"security": security}}}), **settings).rules
     return rule.access
 
@@ -91,13 +91,13 @@ def test_alternatives_are_or_and_members_are_and(security: Any, expected: Requir
 
 
 @pytest.mark.parametrize("weak", [{"bearer": []}, {"oauth": []}, {"oidc": [], "bearer": []}])
-def test_an_alternative_that_any_token_meets_beside_scopes_is_refused(weak: dict[str, list[str]]):
+def test_alternative_without_scopes_beside_one_with_scopes_is_refused(weak: dict[str, list[str]]):
     said = refusal(document({"/a": {"get": {"security": [{"oauth": ["write"]}, weak], "operationId": "getA"}}}))
     assert said.startswith("Shop: GET /a (getA): security: ")
     assert "ignore_schemes" in said
 
 
-def test_an_operation_overrides_what_holds_for_all():
+def test_security_of_an_operation_overrides_that_of_the_document():
     given = document(
         {"/a": {"get": {}, "post": {"security": [{"oauth": ["write"]}]}, "put": {"security": []}}},
         security=[{"oauth": ["read"]}],
@@ -106,7 +106,7 @@ def test_an_operation_overrides_what_holds_for_all():
     assert found == [all_of("read"), all_of("read"), all_of("write"), PUBLIC, None]
 
 
-def test_an_operation_of_which_nothing_is_said_is_an_error_unless_the_operator_says_what_holds():
+def test_operation_without_security_is_an_error_unless_configured():
     given = document({"/a": {"post": {"operationId": "makeA"}}})
     said = refusal(given)
     assert "Shop: POST /a (makeA): the document declares no security for it" in said
@@ -117,7 +117,7 @@ def test_an_operation_of_which_nothing_is_said_is_an_error_unless_the_operator_s
 
 
 @pytest.mark.parametrize(("name", "kind"), [("key", "apiKey"), ("basic", "http basic"), ("mutual", "mutualTLS")])
-def test_what_cannot_be_checked_is_refused_or_ignored_by_name(name: str, kind: str):
+def test_unsupported_scheme_is_refused_or_ignored_by_name(name: str, kind: str):
     paths = {
         "/a": {"get": {"security": [{name: []}, {"oauth": ["read"]}]}},
         "/b": {"get": {"security": [{name: [], "oauth": ["read"]}]}},
@@ -126,19 +126,19 @@ def test_what_cannot_be_checked_is_refused_or_ignored_by_name(name: str, kind: s
     said = refusal(document(paths))
     assert said.startswith(f"Shop: GET /a: security: {name} is {kind}, which scopeguard cannot check; ")
     assert access(document(paths), ignore_schemes=[name]) == all_of("read")
-    # Denied, and not what a more general template says.
+    # Denied, although a more general template allows it.
     assert access(document(paths), path="/b", ignore_schemes=[name]) is None
     assert access(document(paths), path="/c", ignore_schemes=[name]) == PUBLIC
 
 
-def test_an_ignored_scheme_has_to_be_there():
+def test_ignored_scheme_must_exist():
     assert "ignore_schemes: bearr is not a security scheme of the document; did you mean bearer?" in refusal(
         document({}), ignore_schemes=["bearr"]
     )
     assert "must be a list of names" in refusal(document({}), ignore_schemes="key")
 
 
-def test_a_dropped_alternative_leaves_the_empty_one_public():
+def test_empty_alternative_stays_public_after_dropping_another():
     assert of_security([{}, {"key": []}], ignore_schemes=["key"]) == PUBLIC
     assert of_security([{"bearer": []}, {"oauth": ["read"]}], ignore_schemes=["bearer"]) == all_of("read")
 
@@ -156,7 +156,7 @@ def test_a_dropped_alternative_leaves_the_empty_one_public():
         ([{"oauth": [f"s{n}"]} for n in range(1025)], "more than 1024 alternatives"),
     ],
 )
-def test_security_that_says_nothing_usable_is_refused_with_its_operation(security: Any, message: str):
+def test_unusable_security_is_refused_with_its_operation(security: Any, message: str):
     said = refusal(document({"/a": {"get": {"security": security}}}))
     assert said.startswith("Shop: GET /a: ")
     assert message in said
@@ -165,7 +165,7 @@ def test_security_that_says_nothing_usable_is_refused_with_its_operation(securit
 # -- operations and paths
 
 
-def test_every_kind_of_operation_is_read_and_nothing_else():
+def test_each_kind_of_operation_and_nothing_else_is_read():
     secured = {"security": [{"oauth": ["read"]}], "callbacks": {"done": {"{$url}": {"post": {}}}}}
     methods = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
     item = {**dict.fromkeys(methods, secured), "summary": "x", "x-internal": {}, "parameters": []}
@@ -201,7 +201,7 @@ def test_every_kind_of_operation_is_read_and_nothing_else():
     ],
 )
 def test_a_document_that_describes_nothing_or_misspells_a_member_is_refused(paths: Any, said: str):
-    """A slip in a document would otherwise leave a route undescribed, or described by a more general part of it."""
+    """Otherwise a mistake would leave a route undescribed, or described by a more general part of the document."""
     assert said in refusal(document(paths), undeclared="deny")
 
 
@@ -211,29 +211,29 @@ def test_a_misspelled_member_of_the_document_is_refused(name: str):
     assert f"the document: {name} is not a member of this object; did you mean" in refusal(given, undeclared="deny")
 
 
-def test_members_of_other_tools_are_ignored_where_no_decision_depends_on_them():
+def test_extension_members_are_ignored_if_no_decision_depends_on_them():
     operation = {"security": [], "consumes": ["application/json"], "x-securty": 1}
     given = {**document({"/a": {"get": operation}}), "host": "api.test", "schemes": ["https"]}
     assert access(given) is PUBLIC
 
 
-def test_null_is_no_security_where_the_document_has_some():
+def test_null_security_is_refused_if_the_document_has_security():
     given = document({"/a": {"get": {"security": None}}}, security=[{"oauth": ["read"]}])
     assert "GET /a: security: must be a list of objects" in refusal(given, undeclared="authenticated")
 
 
-def test_additional_operations_are_an_object():
+def test_additional_operations_must_be_an_object():
     given = document({"/a": {"get": {}, "additionalOperations": ["COPY"]}}, version="3.2.0")
     assert "/a: additionalOperations: must be an object with operations" in refusal(given, undeclared="deny")
 
 
-def test_head_may_have_its_own_security():
+def test_head_may_have_separate_security():
     item = {"get": {"security": [{"oauth": ["read"]}]}, "head": {"security": []}}
     found = [access(document({"/a": item}), method) for method in ("GET", "HEAD")]
     assert found == [all_of("read"), PUBLIC]
 
 
-def test_concrete_paths_come_before_templated_ones():
+def test_concrete_paths_precede_templated_ones():
     def needing(scope: str) -> dict[str, Any]:
         return {"get": {"security": [{"oauth": [scope]}]}}
 
@@ -252,7 +252,7 @@ def test_concrete_paths_come_before_templated_ones():
     ]
 
 
-def test_where_neither_of_two_templates_is_the_more_concrete_both_have_to_be_met():
+def test_of_two_equally_concrete_templates_both_apply():
     paths = {
         "/users/{id}/posts": {"get": {"security": [{"oauth": ["posts"]}], "operationId": "posts"}},
         "/users/me/{section}": {"get": {"security": [{"oauth": ["me"]}, {"oauth": ["admin"]}], "operationId": "me"}},
@@ -269,7 +269,7 @@ def test_where_neither_of_two_templates_is_the_more_concrete_both_have_to_be_met
     assert not Rules(openapi(document(paths)).rules).shadowed()
 
 
-def test_two_operations_that_look_the_same_to_a_server_have_both_to_be_met():
+def test_of_two_operations_equal_for_a_server_both_apply():
     paths = {
         "/a/{id}": {"put": {"security": [{"oauth": ["write"]}]}},
         "/a/{other}#share": {"put": {"security": [{"oauth": ["share"]}]}},
@@ -296,7 +296,7 @@ def test_two_operations_that_look_the_same_to_a_server_have_both_to_be_met():
         ),
     ],
 )  # fmt: skip
-def test_paths_begin_with_the_path_of_the_server(servers: Any, paths: list[str]):
+def test_paths_start_with_the_path_of_the_server(servers: Any, paths: list[str]):
     members = {} if servers is ABSENT else {"servers": servers}
     given = document({"/a": {"get": {"security": []}}}, **members)
     assert [rule.path for rule in openapi(given).rules] == paths
@@ -304,7 +304,7 @@ def test_paths_begin_with_the_path_of_the_server(servers: Any, paths: list[str])
     assert [rule.path for rule in openapi(given, base_path="").rules] == ["/a"]
 
 
-def test_paths_and_operations_may_have_servers_of_their_own():
+def test_paths_and_operations_may_have_separate_servers():
     open_to_all: dict[str, Any] = {"security": []}
     item = {"servers": [{"url": "/two"}], "get": open_to_all, "put": {**open_to_all, "servers": [{"url": "/three"}]}}
     given = document({"/a": item, "/b": {"get": open_to_all}}, servers=[{"url": "/one"}])
@@ -312,13 +312,13 @@ def test_paths_and_operations_may_have_servers_of_their_own():
 
 
 @pytest.mark.parametrize("url", ["v1", "../v1", "https://api.test/{version}", "{", "http://[x"])
-def test_a_server_that_tells_no_path_needs_a_base_path(url: str):
+def test_server_without_a_path_needs_a_base_path(url: str):
     given = document({"/a": {"get": {"security": []}}}, servers=[{"url": url}])
     assert "set base_path" in refusal(given)
     assert openapi(given, base_path="/v1").rules[0].path == "/v1/a"
 
 
-def test_names_of_parameters_may_be_anything():
+def test_parameters_may_have_any_name():
     given = document({"/a%20b/{user-id}/{1}.{format}": {"get": {"security": []}}})
     assert access(given, path="/a b/x/y.json") == PUBLIC
 
@@ -345,7 +345,7 @@ def test_references_within_the_document_are_followed():
         ({"get": []}, "GET /a: must be an object, not list"),
     ],
 )
-def test_what_cannot_be_read_is_refused_with_its_path(item: Any, message: str):
+def test_malformed_part_is_refused_with_its_path(item: Any, message: str):
     said = refusal(document({"/a": item}))
     assert "/a: " in said
     assert message in said
@@ -373,11 +373,11 @@ def test_other_documents_are_refused(members: dict[str, Any], message: str):
 
 
 @pytest.mark.parametrize("base_path", ["v1", "/{x}", "/a?b", 7])
-def test_a_base_path_is_a_path(base_path: Any):
+def test_base_path_must_be_a_path(base_path: Any):
     assert "base_path: must be a path that begins with /" in refusal(document({}), base_path=base_path)
 
 
-def test_rules_tell_where_they_were_declared_and_the_catalog_what_scopes_mean(tmp_path: Path):
+def test_rules_have_their_source_and_the_catalog_has_the_descriptions(tmp_path: Path):
     given = document({"/a/{id}": {"get": {"security": [{"oauth": ["read"]}], "operationId": "getA"}}})
     path = tmp_path / "shop.json"
     path.write_text(json.dumps(given), "utf-8")

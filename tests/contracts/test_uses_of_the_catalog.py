@@ -1,4 +1,4 @@
-"""Who else asks a catalog: FastAPI's document, and the development authority when clients are registered."""
+"""Other uses of a catalog: FastAPI's document, and the registration of clients at the development authority."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_the_authority_refuses_clients_with_scopes_that_are_not_in_the_catalog()
     Authority(audience="https://api.test", clients=[client("admin")])
 
 
-def test_and_service_accounts_too():
+def test_authority_refuses_service_accounts_with_scopes_that_are_not_in_the_catalog():
     key = {"kty": "OKP", "crv": "Ed25519", "x": "A" * 42 + "E"}
     account = ServiceAccount(email="robot@test", public_key=key, scopes=["admin"])
     with pytest.raises(ConfigurationError, match=r"account .robot@test., scopes: .admin. is not in"):

@@ -585,7 +585,7 @@ def test_algorithms_and_audiences_apply_per_issuer(
         assert outcome(guard, authority.mint("read", algorithm=algorithm, audience=audience)) == expected
 
 
-# -- a thousand issuers issuers issuers issuers
+# -- a thousand issuers issuers issuers issuers issuers issuers
 
 
 def test_thousand_issuers_fetch_nothing_at_the_start_and_three_used_fetch_three(clock: FakeClock):

@@ -192,12 +192,12 @@ SWAPS = [
 ]
 
 
-def test_what_cannot_be_told_apart_is_a_pair_of_arguments():
+def test_indistinguishable_pairs_of_arguments_are_listed_correctly():
     assert set(SWAPS) >= ALIKE
 
 
 @pytest.mark.parametrize(("name", "one", "other"), SWAPS)
-def test_swapped_arguments_are_refused_wherever_they_can_be_told_apart(name: str, one: str, other: str):
+def test_swapped_arguments_are_refused_if_they_are_distinguishable(name: str, one: str, other: str):
     right = ARGUMENTS[name]
     text = {key: value[0] if isinstance(value, list) else value for key, value in right.items()}
     swapped = {**right, one: text[other], other: text[one]}
@@ -221,7 +221,7 @@ def test_a_value_of_another_type_is_a_configuration_error_that_names_the_argumen
         assert key in str(raised.value)
 
 
-# What nobody means, in every argument that is text. These take any text that a server may have been configured with:
+# Values that are never intended, for each text argument. These accept any text that a server may be configured with:
 FREE = {"audience", "environments", "resource_server", "clients", "jwks_file"}
 FREE_HERE = {("dex", "client_ids"), ("hydra", "client_ids")}
 NAMES = {("keycloak", "realm"), ("okta", "authorization_server")}  # an operator may choose dots and digits
@@ -248,7 +248,7 @@ TEXTS = [
 
 
 @pytest.mark.parametrize(("name", "key"), TEXTS)
-def test_odd_values_are_refused_in_every_argument(name: str, key: str):
+def test_odd_values_are_refused_in_each_argument(name: str, key: str):
     free = key in FREE or (name, key) in FREE_HERE
     refused = [] if key == "jwks_file" else list(NEVER)
     if not free:
@@ -306,7 +306,7 @@ SAME: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("name", "given", "meant"), SAME, ids=[f"{same[0]} {same[1]}" for same in SAME])
-def test_what_can_only_mean_one_thing_is_accepted_as_that(name: str, given: dict[str, Any], meant: dict[str, Any]):
+def test_unambiguous_variants_are_accepted(name: str, given: dict[str, Any], meant: dict[str, Any]):
     arguments, plain = {**ARGUMENTS[name], **given}, {**ARGUMENTS[name], **meant}
     assert PRESETS[name](**arguments) == PRESETS[name](**plain)
     assert from_file(name, arguments) == PRESETS[name](**plain)

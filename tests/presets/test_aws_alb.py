@@ -1,4 +1,4 @@
-"""What an AWS load balancer passes on, and what somebody sends who is none."""
+"""Tokens that an AWS load balancer passes on, and forged ones."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NOBODY = Answer(403, b"<Error><Code>AccessDenied</Code></Error>", {"content-type
 
 
 class Bucket(Internet):
-    """The keys of the region: the one of the sample, and nothing under any other name."""
+    """The keys of the region: only that of the sample."""
 
     def __init__(self) -> None:
         super().__init__(ALB, [])
@@ -63,7 +63,7 @@ def reason(decision: Decision) -> Reason:
     return decision.error.reason
 
 
-def test_what_the_load_balancer_says_is_accepted_and_its_key_fetched_once():
+def test_token_of_the_load_balancer_is_accepted_and_its_key_fetched_once():
     region = Region()
     assert isinstance(region.passed_on(), Granted)
     assert isinstance(region.passed_on(), Granted)
@@ -78,7 +78,7 @@ def test_what_the_load_balancer_says_is_accepted_and_its_key_fetched_once():
     assert region.bucket.sends[0].authorization is None
 
 
-def test_iss_and_exp_count_though_only_the_header_has_them():
+def test_iss_and_exp_in_the_header_count():
     assert isinstance(Region().passed_on(claims={"iss": None, "exp": None}), Granted)
 
 
@@ -102,14 +102,14 @@ def test_iss_and_exp_count_though_only_the_header_has_them():
         ({"claims": {"sub": ""}}, Reason.MISSING_CLAIM),
     ],
 )
-def test_what_does_not_fit_is_refused_before_anything_is_fetched(changes: Any, expected: Reason):
+def test_mismatching_token_is_refused_without_a_fetch(changes: Any, expected: Reason):
     region = Region()
     decision = region.passed_on(**changes)
     assert reason(decision) is expected
     assert region.bucket.sends == []
 
 
-def test_it_is_accepted_in_its_own_field_only_and_nothing_else_is_there():
+def test_token_is_accepted_only_in_its_header_which_accepts_no_other():
     region = Region()
     token = minted("aws-alb", region.now)
     assert isinstance(region.judge(token), Denied)
@@ -119,7 +119,7 @@ def test_it_is_accepted_in_its_own_field_only_and_nothing_else_is_there():
     assert region.bucket.sends == []
 
 
-# -- the key id, the one thing of a token that becomes a part of a URL
+# -- the key id, the only part of a token that is used in a URL
 
 
 @pytest.mark.rule("P-18")
@@ -132,20 +132,20 @@ def test_it_is_accepted_in_its_own_field_only_and_nothing_else_is_there():
         KID.replace("-", "\u2010"), "{kid}", "c" * 1000, "latest", KID + "\x00", f"{KID}.evil.example",
     ],
 )  # fmt: skip
-def test_nothing_but_a_uuid_comes_as_far_as_a_url(kid: str):
+def test_only_a_uuid_is_used_in_a_url(kid: str):
     region = Region()
     assert reason(region.with_kid(kid)) is Reason.UNKNOWN_KEY
     assert region.bucket.sends == []
 
 
 @pytest.mark.parametrize("kid", [7, ["x"], {"a": KID}, True])
-def test_a_key_id_that_is_no_string_is_refused(kid: object):
+def test_key_id_that_is_not_a_string_is_refused(kid: object):
     region = Region()
     assert reason(region.with_kid(kid)) is Reason.MALFORMED_TOKEN
     assert region.bucket.sends == []
 
 
-def test_a_token_that_names_no_key_is_refused():
+def test_token_without_a_kid_is_refused():
     region = Region()
     assert reason(region.with_kid(None)) is Reason.UNKNOWN_KEY
     assert region.bucket.sends == []
@@ -159,7 +159,7 @@ def test_no_url_of_the_token_is_fetched():
     assert [send.url for send in region.bucket.sends] == [KEYS + KID]
 
 
-def test_a_flood_of_unknown_keys_costs_no_more_than_the_budget_and_each_of_them_one_fetch():
+def test_flood_of_unknown_keys_stays_within_the_budget_with_one_fetch_per_key():
     region = Region()
     policy = ALB.key_set
     kids = [str(uuid.UUID(int=n)) for n in range(300)]
@@ -169,7 +169,7 @@ def test_a_flood_of_unknown_keys_costs_no_more_than_the_budget_and_each_of_them_
     assert len(region.bucket.sends) == policy.refetch_burst
     for kid in kids[policy.refetch_burst :]:
         decision = region.with_kid(kid)
-        assert isinstance(decision, Unavailable)  # nobody knows whether there is such a key
+        assert isinstance(decision, Unavailable)  # It is unknown whether there is such a key.
         assert 0 < (decision.error.retry_after or 0) <= policy.refetch_interval
     assert len(region.bucket.sends) == policy.refetch_burst
     region.clock.advance(policy.refetch_interval)
@@ -178,7 +178,7 @@ def test_a_flood_of_unknown_keys_costs_no_more_than_the_budget_and_each_of_them_
     assert len(region.bucket.sends) == policy.refetch_burst + 1
 
 
-def test_a_flood_of_made_up_keys_starves_no_key_that_exists():
+def test_flood_of_invented_keys_does_not_starve_an_existing_one():
     """The last fetch of the budget goes to the key that is asked for most, whichever request may begin it."""
     region = Region()
     policy, made_up = ALB.key_set, (str(uuid.UUID(int=n)) for n in range(10_000))
@@ -196,7 +196,7 @@ def test_a_flood_of_made_up_keys_starves_no_key_that_exists():
     assert len(region.bucket.sends) == policy.refetch_burst + 1
 
 
-def test_a_flood_pushes_out_no_held_key():
+def test_flood_evicts_no_held_key():
     region = Region(replace(ALB, key_set=KeySetPolicy(max_keys=1, negative_kids=4)))
     assert isinstance(region.passed_on(), Granted)
     for n in range(50):
@@ -207,7 +207,7 @@ def test_a_flood_pushes_out_no_held_key():
     assert len(region.bucket.sends) == before
 
 
-def test_many_who_bring_one_unknown_key_at_once_cost_one_fetch():
+def test_concurrent_requests_with_one_unknown_key_cause_one_fetch():
     region = Region()
     asked, goes_on = threading.Event(), threading.Event()
 
@@ -268,7 +268,7 @@ DOCUMENTS: dict[str, Callable[[Any], bytes]] = {
 
 
 @pytest.mark.parametrize("what", DOCUMENTS)
-def test_a_document_that_is_no_fitting_key_is_an_outage_and_is_not_asked_for_again_at_once(what: str, tmp_path: Any):
+def test_unusable_key_document_is_an_outage_and_not_fetched_again_at_once(what: str, tmp_path: Any):
     region = Region()
     region.bucket.document = DOCUMENTS[what](tmp_path)
     for _ in range(3):
@@ -287,7 +287,7 @@ def test_a_document_that_is_no_fitting_key_is_an_outage_and_is_not_asked_for_aga
     ],
     ids=["500", "429", "redirect"],
 )
-def test_an_answer_that_is_none_is_an_outage(answer: Answer):
+def test_unusable_response_is_an_outage(answer: Answer):
     region = Region()
     region.bucket.answer = lambda request: answer
     assert isinstance(region.passed_on(), Unavailable)
@@ -304,12 +304,12 @@ def test_an_answer_that_is_none_is_an_outage(answer: Answer):
 @pytest.mark.parametrize(
     "arn", ["acme", "*", ARN.replace("eu-central-1", "eu-west-1"), ARN + "\n", ARN.replace("app/", "net/")]
 )
-def test_a_load_balancer_is_named_by_its_whole_arn_in_the_region(arn: str):
+def test_load_balancer_is_configured_by_its_arn_in_the_region(arn: str):
     with pytest.raises(ConfigurationError, match="load_balancers: "):
         presets.aws_alb("eu-central-1", arn, IDP, CLIENT)
 
 
-def test_keys_of_other_regions_may_be_elsewhere():
+def test_key_url_of_other_regions_can_be_configured():
     template = "https://s3-us-gov-west-1.amazonaws.com/aws-elb-public-keys-prod-us-gov-west-1/{kid}"
     arn = "arn:aws-us-gov:elasticloadbalancing:us-gov-west-1:1:loadbalancer/app/a/1"
     found = presets.aws_alb("us-gov-west-1", arn, IDP, CLIENT, key_url_template=template)
@@ -333,12 +333,12 @@ def test_keys_of_other_regions_may_be_elsewhere():
         ({"padded_segments": "false"}, "padded_segments: must be true or false, not str"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(settings: Any, problem: str):
+def test_invalid_settings_are_refused(settings: Any, problem: str):
     with pytest.raises(ConfigurationError, match=problem):
         replace(ALB, **settings)
 
 
-def test_issuers_that_share_a_field_read_it_in_one_way():
+def test_issuers_that_share_a_header_must_read_it_alike():
     other = replace(ALB, url="https://other.example", padded_segments=False)
     with pytest.raises(ConfigurationError, match=r"token_header: .* let them agree"):
         Guard(ALB, other)
@@ -358,7 +358,7 @@ def test_a_revoked_token_stays_revoked_with_another_signature():
     assert reason(region.judge(f"{head}.{body}.{padded_segment(twin)}", FIELD)) is Reason.TOKEN_REVOKED
 
 
-def test_the_keys_of_the_load_balancer_need_no_warming():
+def test_warm_up_fetches_no_keys_of_the_load_balancer():
     region = Region()
     region.guard.warm()
     assert region.bucket.sends == []

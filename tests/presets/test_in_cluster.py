@@ -1,4 +1,4 @@
-"""Keys from the API server of a cluster: its own certificate authority, and who asks, over real TLS."""
+"""Keys from the API server of a cluster: certificate authority and credentials of the pod, over real TLS."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_the_token_is_read_again_for_each_fetch(cluster: Cluster):
 
 
 @pytest.mark.rule("A-23")
-def test_a_server_that_another_authority_vouches_for_gets_nothing(cluster: Cluster, tmp_path: Path):
+def test_server_with_a_certificate_of_another_authority_gets_no_request(cluster: Cluster, tmp_path: Path):
     elsewhere = tmp_path / "other"
     elsewhere.mkdir()
     cluster.bundle.write_bytes(Certificates(elsewhere).bundle.read_bytes())
@@ -102,14 +102,14 @@ def test_a_server_that_another_authority_vouches_for_gets_nothing(cluster: Clust
     assert isinstance(cluster.judged(), Granted)
 
 
-def test_the_authority_of_the_cluster_vouches_for_nobody_else(cluster: Cluster):
+def test_certificate_authority_of_the_cluster_is_trusted_only_for_it(cluster: Cluster):
     assert isinstance(cluster.judged(), Granted)
     with pytest.raises(AuthorityUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
         cluster.transport.send(Send(url=cluster.server.url, authority="x"))
 
 
 @pytest.mark.rule("A-23")
-def test_verification_that_was_switched_off_stays_on_where_an_authority_is_named(cluster: Cluster, tmp_path: Path):
+def test_verification_stays_on_with_a_configured_certificate_authority(cluster: Cluster, tmp_path: Path):
     elsewhere = tmp_path / "other"
     elsewhere.mkdir()
     cluster.bundle.write_bytes(Certificates(elsewhere).bundle.read_bytes())
@@ -118,7 +118,7 @@ def test_verification_that_was_switched_off_stays_on_where_an_authority_is_named
     careless.close()
 
 
-def test_the_token_follows_no_redirect_and_is_in_no_log(cluster: Cluster, caplog: pytest.LogCaptureFixture):
+def test_token_is_not_sent_after_a_redirect_and_not_logged(cluster: Cluster, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.DEBUG)
     with Loopback(answering(json_response({"keys": published()}))) as elsewhere:
         location = f"Location: {elsewhere.url}/openid/v1/jwks"
@@ -133,7 +133,7 @@ def test_the_token_follows_no_redirect_and_is_in_no_log(cluster: Cluster, caplog
 @pytest.mark.parametrize(
     "content", [b"", b"two words", b"line\r\nX-Evil: 1", b"\xff\xfe", b"a" * 17000, None], ids=repr
 )
-def test_a_file_that_holds_no_token_is_an_outage_and_is_not_quoted(
+def test_file_without_a_token_is_an_outage_and_is_not_quoted(
     cluster: Cluster, content: bytes | None, caplog: pytest.LogCaptureFixture
 ):
     if content is None:
@@ -178,13 +178,13 @@ def test_no_connection_is_left_open(cluster: Cluster):
         ({"keys": {"keys": []}}, "has no effect without jwks_uri"),
     ],
 )
-def test_credentials_go_only_where_the_operator_says(name: str, settings: Any, problem: str):
+def test_credentials_are_sent_only_to_the_configured_url(name: str, settings: Any, problem: str):
     with pytest.raises(ConfigurationError, match=f"{name}: {problem}"):
         Issuer("https://as.example", audience=API, **{name: "some-file", **settings})
 
 
 @pytest.mark.parametrize("path", ["", 7, ["a"]])
-def test_a_file_is_named_by_a_path(path: Any):
+def test_file_setting_must_be_a_path(path: Any):
     with pytest.raises(
         ConfigurationError, match="jwks_bearer_file: must be the path of a file that holds a bearer token"
     ):

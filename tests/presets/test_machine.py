@@ -1,4 +1,4 @@
-"""Whether a token is a machine's: what each preset tells it from, beyond what the samples show."""
+"""Whether a token belongs to a machine: the signs that each preset uses, beyond the samples."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def machine(issuer: Issuer, **claims: Any) -> bool | None:
         ({"sub": "", "client_id": ""}, None),
     ],
 )
-def test_where_nothing_else_is_known_a_machine_is_whose_subject_is_the_client(claims: Any, expected: bool | None):
+def test_by_default_a_token_whose_subject_is_the_client_is_a_machine(claims: Any, expected: bool | None):
     assert machine(PLAIN, **claims) is expected
 
 
@@ -92,7 +92,9 @@ USERS: list[tuple[str, Issuer, dict[str, Any], bool | None]] = [
 
 
 @pytest.mark.parametrize(("name", "issuer", "claims", "expected"), USERS, ids=[case[0] for case in USERS])
-def test_a_preset_tells_machines_from_users(name: str, issuer: Issuer, claims: dict[str, Any], expected: bool | None):
+def test_preset_distinguishes_machines_from_users(
+    name: str, issuer: Issuer, claims: dict[str, Any], expected: bool | None
+):
     assert machine(issuer, **claims) is expected
 
 
@@ -108,7 +110,7 @@ def test_workloads_are_always_machines(name: str):
     assert machine(PRESETS[name](**issuer[name])) is True
 
 
-def test_it_is_told_of_an_introspected_token_as_well():
+def test_machine_is_set_for_introspected_tokens_too():
     issuer = Issuer("https://as.example", audience=API, validate="introspection", introspection=ASKING)
     world = World(issuer, introspects=about(b'{"active": true, "aud": "%s", "sub": "c", "client_id": "c"}'))
     assert accepted(world).machine is True
@@ -143,13 +145,13 @@ def accepted(world: World) -> AccessToken:
         ({"present": {"a": "x"}, "absent": "b"}, [{"a": "x"}], [{"a": "x", "b": "y"}, {}]),
     ],
 )
-def test_a_sign_is_shown_when_all_of_it_holds(sign: Any, shown: list[Any], not_shown: list[Any]):
+def test_sign_matches_only_if_all_its_parts_match(sign: Any, shown: list[Any], not_shown: list[Any]):
     found = MachineSign(machine=True, **sign)
     assert all(found.applies(claims, "s", "c") for claims in shown)
     assert not any(found.applies(claims, "s", "c") for claims in not_shown)
 
 
-def test_the_first_sign_that_is_shown_decides():
+def test_first_matching_sign_decides():
     signs = MachineSign(machine=False, present={"a": "x"}), MachineSign(machine=True)
     issuer = Issuer("https://as.example", audience=API, machine_signs=signs)
     assert machine(issuer, a="x", sub="c", client_id="c") is False
@@ -168,12 +170,12 @@ def test_the_first_sign_that_is_shown_decides():
         ({"equal": ("a",)}, "machine_signs: equal: must name at least two claims"),
     ],
 )
-def test_a_sign_that_means_nothing_is_refused(sign: Any, problem: str):
+def test_empty_sign_is_refused(sign: Any, problem: str):
     with pytest.raises(ConfigurationError, match=problem):
         MachineSign(**{"machine": True, **sign})
 
 
-def test_only_signs_are_signs():
+def test_signs_of_another_type_are_refused():
     no_sign: Any = {"machine": True}
     with pytest.raises(ConfigurationError, match="machine_signs: every item must be a MachineSign"):
         Issuer("https://as.example", audience=API, machine_signs=(no_sign,))

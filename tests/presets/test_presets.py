@@ -1,4 +1,4 @@
-"""The extra checks of each preset: what the samples alone would not show, and what operators get wrong."""
+"""The additional checks of each preset beyond the samples, and common mistakes of operators."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def answers(status: int, **members: Any) -> Any:
 # -- all of them
 
 
-def test_every_preset_is_here():
+def test_each_preset_is_tested():
     assert set(ARGUMENTS) == set(PRESETS) == set(presets.__all__) - {"PRESETS"}
 
 
@@ -82,7 +82,7 @@ def test_a_preset_is_plain_data_that_can_be_changed(name: str):
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_refuses_an_empty_or_a_senseless_argument(name: str):
+def test_preset_refuses_an_empty_or_invalid_argument(name: str):
     required = [
         key for key, p in inspect.signature(PRESETS[name]).parameters.items() if p.default is inspect.Parameter.empty
     ]
@@ -159,7 +159,7 @@ def test_a_token_that_the_provider_would_issue_is_accepted(name: str):
 
 
 @pytest.mark.parametrize(("name", "wrong"), BAD, ids=[f"{name} {next(iter(wrong))}" for name, wrong in BAD])
-def test_a_token_that_lacks_what_binds_it_is_refused(name: str, wrong: dict[str, Any]):
+def test_token_without_its_binding_claims_is_refused(name: str, wrong: dict[str, Any]):
     issuer = PRESETS[name](**ARGUMENTS[name])
     assert refused(judged(issuer, header=HEADERS.get(name), **{**GOOD[name], **wrong})) in REFUSALS
 
@@ -169,7 +169,7 @@ def test_salesforce_marks_its_tokens_in_the_header():
     assert refused(judged(issuer, **GOOD["salesforce"])) is Reason.HEADER_REFUSED
 
 
-def test_firebase_does_not_take_a_sign_in_of_tomorrow():
+def test_firebase_refuses_a_future_auth_time():
     issuer = presets.firebase("acme-prod")
     wrong = {**GOOD["firebase"], "auth_time": 4_000_000_000}
     assert refused(judged(issuer, **wrong)) is Reason.TOKEN_ISSUED_IN_FUTURE
@@ -191,7 +191,7 @@ def test_entra_pairs_version_and_issuer():
     assert refused(entra_user(world, iss=V2.replace(TENANT, OTHER_TENANT))) is Reason.UNKNOWN_ISSUER
 
 
-def test_entra_of_one_version_says_how_to_get_it():
+def test_entra_token_of_another_version_is_refused_with_advice():
     newer, older = World(presets.entra(TENANT, APP, version="2.0")), World(presets.entra(TENANT, APP, version="1.0"))
     assert "accessTokenAcceptedVersion" in hint(entra_user(newer, iss=V1, ver="1.0"))
     assert accepted(entra_user(older, iss=V1, ver="1.0")).issuer == V1
@@ -199,12 +199,12 @@ def test_entra_of_one_version_says_how_to_get_it():
     assert refused(entra_user(older)) is Reason.UNKNOWN_ISSUER
 
 
-def test_entra_tokens_for_graph_are_told_from_their_header():
+def test_entra_tokens_for_graph_are_recognised_by_their_header():
     world = World(presets.entra(TENANT, APP))
     assert "Microsoft Graph" in hint(world.judged("entra-v2-user", header={"nonce": "n"}))
 
 
-def test_entra_roles_of_an_app_are_scopes_only_when_asked_and_a_users_never():
+def test_entra_roles_of_an_app_are_scopes_only_if_configured_and_those_of_users_never():
     plain, asked = World(presets.entra(TENANT, APP)), World(presets.entra(TENANT, APP, app_roles=True))
     app = accepted(plain.judged("entra-v2-app"))
     assert (sorted(app.scopes), sorted(app.roles)) == ([], ["bigquery.insertdata"])
@@ -215,7 +215,7 @@ def test_entra_roles_of_an_app_are_scopes_only_when_asked_and_a_users_never():
     assert (sorted(user.scopes), sorted(user.roles)) == (["Jobs.Read", "bigquery.insertdata"], ["admin"])
 
 
-def test_entra_takes_the_uri_of_the_application_too():
+def test_entra_accepts_the_uri_of_the_application_too():
     world = World(presets.entra(TENANT, [APP, "https://api.example.com"]))
     for audience in (APP, f"api://{APP}", "https://api.example.com"):
         accepted(entra_user(world, aud=audience))
@@ -232,7 +232,7 @@ def test_entra_takes_the_uri_of_the_application_too():
         ("{tenantid}", False),
     ],
 )
-def test_a_key_signs_for_the_issuer_it_was_published_for(issuer: str, fits: bool):
+def test_key_verifies_only_tokens_of_the_issuer_it_was_published_for(issuer: str, fits: bool):
     world = World(
         presets.entra(TENANT, APP), keys=[jwk("RS256", sample("entra-v2-user")["header"]["kid"], issuer=issuer)]
     )
@@ -263,7 +263,7 @@ def test_entra_of_another_cloud_has_its_own_authority():
 # -- others with a dialect of their own
 
 
-def test_auth0_permissions_are_scopes_only_when_asked():
+def test_auth0_permissions_are_scopes_only_if_configured():
     more = {"permissions": ["bigquery.insertdata", "admin"]}
     plain, rbac = (World(presets.auth0("tenant.us.auth0.com", API, rbac=rbac)) for rbac in (False, True))
     assert "admin" not in accepted(plain.judged("auth0-default-profile", claims=more)).scopes
@@ -285,7 +285,7 @@ def test_okta_names_the_org_server_and_the_id_token(caplog: pytest.LogCaptureFix
     assert "okta" not in repr(org.response).lower()
 
 
-def test_keycloak_tells_its_kinds_of_tokens_apart_and_reads_the_roles_it_is_told_to():
+def test_keycloak_distinguishes_kinds_of_tokens_and_reads_configured_roles():
     acme = ("https://sso.example.com/", "acme", "bigquery-api")
     world = World(presets.keycloak(*acme, roles_from="realm"))
     assert "uma_authorization" in accepted(world.judged("keycloak-service-account")).roles
@@ -295,7 +295,7 @@ def test_keycloak_tells_its_kinds_of_tokens_apart_and_reads_the_roles_it_is_told
 
 
 @pytest.mark.parametrize("roles_from", ["", "client:", "client:a.b", "everybody"])
-def test_keycloak_roles_come_from_somewhere(roles_from: str):
+def test_keycloak_roles_need_a_source(roles_from: str):
     if roles_from == "":
         assert presets.keycloak("https://sso.example.com", "acme", "api").role_claims == ()
     else:
@@ -308,7 +308,7 @@ def test_keycloak_is_for_an_api_and_not_for_account():
         presets.keycloak("https://sso.example.com", "acme", ["api", "account"])
 
 
-def test_keycloak_lightweight_tokens_are_asked_about():
+def test_keycloak_lightweight_tokens_are_introspected():
     says = {"active": True, "aud": ["bigquery-api"], "typ": "Bearer", "sub": "1", "client_id": "admin-cli"}
     issuer = presets.keycloak("https://sso.example.com", "acme", "bigquery-api", introspection=ASKING)
     world = World(issuer, introspects=answers(200, **says))
@@ -338,7 +338,7 @@ def test_hydra_has_one_binding_and_no_refresh_tokens():
         assert isinstance(world.judge("ory_at_abc"), Granted) is fits
 
 
-def test_pingfederate_calls_id_tokens_active_too():
+def test_pingfederate_id_tokens_reported_as_active_are_refused():
     issuer = presets.pingfederate("https://ping.example.com", API, ASKING)
     says = {"active": True, "aud": API, "client_id": "c"}
     assert refused(World(issuer, introspects=answers(200, **says)).judge("opaque")) is Reason.MISSING_CLAIM
@@ -362,7 +362,7 @@ OPAQUE_FORMS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", OPAQUE_FORMS)
-def test_a_token_of_the_form_that_its_server_issues_reaches_it(name: str):
+def test_token_in_the_form_of_its_server_is_introspected_there(name: str):
     more, text = OPAQUE_FORMS[name]
     world = World(PRESETS[name](**{**ARGUMENTS[name], **more}), introspects=answers(200, active=False, scope=[]))
     world.judge(text)
@@ -370,7 +370,7 @@ def test_a_token_of_the_form_that_its_server_issues_reaches_it(name: str):
     assert text in (*dict(asked.form or ()).values(), (asked.authorization or "").removeprefix("Bearer "))
 
 
-def test_every_preset_that_introspects_is_asked_with_a_token_of_its_own_form():
+def test_each_introspecting_preset_has_a_token_form_in_the_table():
     takes = {
         name
         for name, preset in PRESETS.items()
@@ -411,7 +411,7 @@ def test_salesforce_opaque_tokens_are_bound_by_the_clients_that_may_call():
     assert refused(salesforce_asked(by_both, aud="https://other.example")) is Reason.WRONG_AUDIENCE
 
 
-def test_salesforce_without_client_ids_leaves_it_to_the_right_to_introspect():
+def test_salesforce_without_client_ids_relies_on_the_right_to_introspect():
     issuer = presets.salesforce("acme.my.salesforce.com", API, introspection=ASKING)
     assert accepted(salesforce_asked(issuer)).client_id == CALLER
     assert refused(salesforce_asked(issuer, aud="https://other.example")) is Reason.WRONG_AUDIENCE
@@ -419,7 +419,7 @@ def test_salesforce_without_client_ids_leaves_it_to_the_right_to_introspect():
     assert refused(salesforce_asked(issuer, token_type="refresh_token")) is Reason.NOT_AN_ACCESS_TOKEN
 
 
-def test_salesforce_jwts_need_what_is_given():
+def test_salesforce_jwts_need_the_configured_claims():
     def decide(issuer: Issuer, **claims: Any) -> Decision:
         return judged(issuer, header=HEADERS["salesforce"], **{**GOOD["salesforce"], **claims})
 
@@ -434,7 +434,7 @@ def test_salesforce_jwts_need_what_is_given():
         presets.salesforce("acme.my.salesforce.com", introspection=ASKING)
 
 
-def test_salesforce_shows_its_authority_only_what_begins_with_the_id_of_an_organization():
+def test_salesforce_introspects_only_tokens_that_start_with_an_organization_id():
     issuer = presets.salesforce("acme.my.salesforce.com", API, introspection=ASKING)
     world = World(issuer, introspects=answers(200, **SALESFORCE_SAYS))
     assert refused(world.judge("opaque!of-somebody-else")) is Reason.MALFORMED_TOKEN
@@ -442,7 +442,7 @@ def test_salesforce_shows_its_authority_only_what_begins_with_the_id_of_an_organ
 
 
 @pytest.mark.parametrize("preset", ["authentik", "supabase"])
-def test_shared_secrets_are_refused_with_the_setting_that_ends_them(preset: str):
+def test_shared_secrets_are_refused_with_the_alternative_setting(preset: str):
     issuer = PRESETS[preset](**ARGUMENTS[preset])
     world = World(issuer)
     _, body, signature = token(issuer, world.now, aud=sorted(issuer.audiences or ())).split(".")
@@ -482,7 +482,7 @@ def test_gitlab_jobs_can_be_limited_to_protected_refs():
         assert refused(judged(issuer, **{**good, **wrong})) is Reason.UNEXPECTED_CLAIM
 
 
-def test_what_a_proxy_passes_on_is_taken_from_its_own_header_and_nothing_else_is():
+def test_token_of_a_proxy_is_accepted_only_from_its_header():
     proxy, server = presets.cloudflare_access("acme", "32ea"), presets.authelia("https://auth.example.com", API)
     world = World(proxy, server)
     good = token(proxy, world.now, **GOOD["cloudflare_access"])
@@ -495,7 +495,7 @@ def test_what_a_proxy_passes_on_is_taken_from_its_own_header_and_nothing_else_is
     assert refused(world.judge(good, "Cf-Access-Jwt-Assertion")) is Reason.TOKEN_REVOKED
 
 
-def test_what_is_no_jwt_in_the_header_of_a_proxy_is_shown_to_nobody():
+def test_text_that_is_not_a_jwt_in_a_proxy_header_is_not_introspected():
     world = World(presets.cloudflare_access("acme", "32ea"), presets.google_tokeninfo(OURS))
     assert refused(world.judge("ya29.secret", "Cf-Access-Jwt-Assertion")) is Reason.MALFORMED_TOKEN
     assert world.internet.sends == []
@@ -507,7 +507,7 @@ def test_iap_signs_with_elliptic_curves_only():
     assert refused(wrong) is Reason.ALGORITHM_REFUSED
 
 
-def test_two_proxies_may_speak_for_one_issuer_and_each_is_itself():
+def test_two_proxies_may_share_an_issuer_with_separate_headers():
     one = presets.cloudflare_access("acme", "32ea")
     other = replace(one, token_header=None)
     world = World(one, other)
@@ -521,7 +521,7 @@ def test_two_proxies_may_speak_for_one_issuer_and_each_is_itself():
 
 
 @pytest.mark.parametrize("name", ["Authorization", "x y", "", "x:", 3])
-def test_a_token_header_is_a_field_of_its_own(name: Any):
+def test_token_header_must_not_be_authorization(name: Any):
     with pytest.raises(ConfigurationError, match=r"^token_header: "):
         Issuer("https://as.example", audience=API, token_header=name)
 
@@ -529,7 +529,7 @@ def test_a_token_header_is_a_field_of_its_own(name: Any):
 # -- Google
 
 
-def test_google_has_two_names_and_everybody_an_account():
+def test_google_has_two_issuer_names_and_needs_a_binding():
     world = World(presets.google_oidc(API, ["ingest@acme-prod.iam.gserviceaccount.com"]))
     accepted(world.judged("google-oidc-identity", claims={"iss": "accounts.google.com"}))
     made: Any = presets.google_oidc
@@ -558,7 +558,7 @@ def tokeninfo(status: int, **members: Any) -> tuple[World, Decision]:
     return world, world.judge("ya29.secret")
 
 
-def test_tokeninfo_answers_for_every_app_and_only_ours_may_call():
+def test_tokeninfo_answers_are_accepted_only_for_configured_clients():
     world, decision = tokeninfo(200, aud="other.apps.googleusercontent.com", exp="4000000000", scope="x")
     assert refused(decision) is Reason.WRONG_AUDIENCE
     assert "client" in hint(decision)
@@ -571,7 +571,7 @@ def test_tokeninfo_answers_for_every_app_and_only_ours_may_call():
         presets.google_tokeninfo([])
 
 
-def test_an_issuer_that_is_asked_about_every_token_has_no_keys_to_fetch():
+def test_issuer_with_introspection_only_fetches_no_keys():
     world = World(presets.google_tokeninfo(OURS))
     world.guard.warm()
     assert world.internet.sends == []
@@ -581,7 +581,7 @@ def test_an_issuer_that_is_asked_about_every_token_has_no_keys_to_fetch():
     assert len(world.internet.sends) == 2
 
 
-def test_tokeninfo_tells_times_in_strings():
+def test_tokeninfo_times_may_be_strings():
     assert accepted(tokeninfo(200, aud=OURS, exp="4000000000")[1]).expires_at == 4_000_000_000
     assert refused(tokeninfo(200, aud=OURS, exp="1000000000")[1]) is not Reason.WRONG_AUDIENCE
 
@@ -597,7 +597,7 @@ def test_tokeninfo_tells_times_in_strings():
         (200, {"aud": OURS, "exp": "x"}),
     ],
 )
-def test_tokeninfo_that_says_nothing_is_an_outage(status: int, members: dict[str, Any]):
+def test_empty_tokeninfo_answer_is_an_outage(status: int, members: dict[str, Any]):
     assert isinstance(tokeninfo(status, **members)[1], Unavailable)
 
 
@@ -609,7 +609,7 @@ def gitlab(status: int, **members: Any) -> tuple[World, Decision]:
     return world, world.judge("sg-opaque")
 
 
-def test_gitlab_is_asked_with_the_token_itself_and_only_tokens_of_our_applications_may_call():
+def test_gitlab_is_called_with_the_token_and_accepts_only_configured_applications():
     about = {"resource_owner_id": 7, "scope": ["api", "read_user"], "expires_in": 60}
     world, decision = gitlab(200, **about, application={"uid": "app"})
     token = accepted(decision)
@@ -631,7 +631,7 @@ def test_a_personal_access_token_of_gitlab_is_refused(application: object):
     assert refused(decision) is Reason.MISSING_CLAIM
 
 
-def test_a_token_that_gitlab_does_not_know_is_refused():
+def test_token_unknown_to_gitlab_is_refused():
     assert refused(gitlab(401, error="invalid_token")[1]) is Reason.TOKEN_NOT_ACTIVE
 
 
@@ -639,14 +639,14 @@ def test_a_token_that_gitlab_does_not_know_is_refused():
     ("status", "members"),
     [(401, {"error": "nobody"}), (400, {"error": "invalid_token"}), (500, {}), (404, {}), (200, {"expires_in": "x"})],
 )
-def test_gitlab_that_says_nothing_is_an_outage(status: int, members: dict[str, Any]):
+def test_empty_gitlab_answer_is_an_outage(status: int, members: dict[str, Any]):
     assert isinstance(gitlab(status, **members)[1], Unavailable)
 
 
 # -- two of them for one issuer
 
 
-def test_two_policies_for_one_issuer_are_refused_and_the_fix_is_named():
+def test_two_policies_for_one_issuer_are_refused_with_a_fix():
     again = presets.clerk_m2m("clerk.example.com", "mch_1"), presets.clerk("clerk.example.com", API)
     with pytest.raises(
         ConfigurationError, match=r"configured twice.*let one Issuer accept both.*make a Guard for each"
@@ -654,6 +654,6 @@ def test_two_policies_for_one_issuer_are_refused_and_the_fix_is_named():
         Guard(*again)
 
 
-def test_a_proxy_and_the_issuer_behind_it_may_have_one_name():
+def test_proxy_and_its_issuer_may_have_the_same_name():
     access = presets.cloudflare_access("acme", "32ea")
     Guard(access, Issuer(access.url, audience=API))

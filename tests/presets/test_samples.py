@@ -1,4 +1,4 @@
-"""What real providers send, judged by their presets: accepted as what it is, or refused; and nobody else's."""
+"""Sample tokens of real providers, checked by each preset: accepted or refused as listed, and never by another."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ REFUSED: dict[str, tuple[Issuer, Reason, str]] = {
     "neg-kubernetes-legacy-secret": (presets.kubernetes(API), Reason.UNKNOWN_ISSUER, "mount a projected"),
 }
 GOOGLE_REFUSED = "google-tokeninfo-invalid"
-# Opaque tokens of services that have no audience and no preset: nobody is asked about them.
+# Opaque tokens of services without an audience and a preset: they are not introspected.
 NO_PRESET = ("github-oauth-app", "slack")
 
 # Where the rule of the preset stands above the sample: names of machines are not permissions.
@@ -94,7 +94,7 @@ ROLES = {
 }
 
 
-def test_every_sample_is_judged():
+def test_each_sample_is_tested():
     judged = (*JWTS, *ASKED, *REFUSED, GOOGLE_REFUSED, *NO_PRESET)
     assert sorted(judged) == sorted(path.stem for path in SAMPLES.glob("*.json"))
 
@@ -115,14 +115,14 @@ def check_expected(decision: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", JWTS)
-def test_a_sample_is_accepted_as_what_it_is(name: str):
+def test_sample_is_accepted_with_its_values(name: str):
     world = World(JWTS[name])
     check_expected(world.judged(name), name)
     assert len(world.internet.sends) <= 2  # metadata, keys
 
 
 def answering(name: str, now: float) -> Any:
-    """An authority that says of any token what the sample says, dated now."""
+    """An authority that answers for any token with the sample, dated now."""
     given = sample(name)["introspection_response"]
     body = shifted(given["body"], now - sample(name)["time_base"])
 
@@ -133,7 +133,7 @@ def answering(name: str, now: float) -> Any:
 
 
 @pytest.mark.parametrize("name", ASKED)
-def test_a_sample_that_only_its_authority_can_explain_is_accepted_as_what_it_is(name: str):
+def test_introspected_sample_is_accepted_with_its_values(name: str):
     world = World(ASKED[name])
     world.internet.introspects = answering(name, world.now)
     token = minted("authentik" if name == "authentik-introspection" else name, world.now)
@@ -146,7 +146,7 @@ def test_a_sample_that_only_its_authority_can_explain_is_accepted_as_what_it_is(
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_sample_that_must_be_refused_is_and_the_log_names_the_fix(name: str, caplog: pytest.LogCaptureFixture):
+def test_sample_that_must_be_refused_is_refused_and_the_log_has_the_fix(name: str, caplog: pytest.LogCaptureFixture):
     issuer, reason, hint = REFUSED[name]
     caplog.set_level("INFO", "scopeguard")
     world = World(issuer)
@@ -159,7 +159,7 @@ def test_a_sample_that_must_be_refused_is_and_the_log_names_the_fix(name: str, c
     assert world.internet.sends == []  # told from its text
 
 
-def test_google_says_no_with_a_400_which_is_a_verdict():
+def test_google_400_is_a_refusal_of_the_token():
     world = World(ASKED["google-user-tokeninfo-v3"])
     world.internet.introspects = answering(GOOGLE_REFUSED, world.now)
     decision = world.judged(GOOGLE_REFUSED)
@@ -168,13 +168,13 @@ def test_google_says_no_with_a_400_which_is_a_verdict():
 
 
 @pytest.mark.parametrize("name", NO_PRESET)
-def test_an_opaque_token_of_nobody_is_shown_to_nobody(name: str):
+def test_opaque_token_without_a_preset_is_not_introspected(name: str):
     world = World(ASKED["google-user-tokeninfo-v3"])
     assert isinstance(world.judged(name), Denied)
     assert world.internet.sends == []
 
 
-def test_what_a_load_balancer_adds_and_tokens_of_the_user_pool_behind_it_are_not_taken_for_each_other():
+def test_load_balancer_tokens_and_user_pool_tokens_are_not_confused():
     world = World(JWTS["cognito-m2m"], JWTS["aws-alb"])  # of one name
     ours, theirs = minted("cognito-m2m", world.now), minted("aws-alb", world.now)
     assert isinstance(world.judge(theirs), Denied)
@@ -193,7 +193,7 @@ def of_one_provider(one: str, other: str) -> bool:
 
 @pytest.mark.rule("P-18")
 @pytest.mark.parametrize("name", [*JWTS, *ASKED])
-def test_a_preset_refuses_the_tokens_of_all_others_without_asking_anybody(name: str):
+def test_preset_refuses_the_tokens_of_all_others_without_a_fetch(name: str):
     world = World({**JWTS, **ASKED}[name])
     for other, theirs in JWTS.items():
         if theirs is not JWTS.get(name) and not of_one_provider(name, other):
@@ -204,7 +204,7 @@ def test_a_preset_refuses_the_tokens_of_all_others_without_asking_anybody(name: 
 
 @pytest.mark.parametrize("name", JWTS)
 def test_a_token_for_another_audience_is_refused(name: str):
-    """As far as its kind has an audience; what binds the others is in test_presets.py."""
+    """Only kinds with an audience; test_presets.py covers the bindings of the others."""
     issuer = JWTS[name]
     if issuer.audiences is not None:
         other = dict.fromkeys((claim.removeprefix("header:") for claim in issuer.audience_claims), "somebody-else")
@@ -215,7 +215,7 @@ def test_a_token_for_another_audience_is_refused(name: str):
 
 
 @pytest.mark.parametrize("name", JWTS)
-def test_a_token_signed_by_a_stranger_is_refused(name: str):
+def test_token_with_a_forged_signature_is_refused(name: str):
     world = World(JWTS[name])
     token = minted(name, world.now)
     head, body, signature = token.split(".")
@@ -226,7 +226,7 @@ def test_a_token_signed_by_a_stranger_is_refused(name: str):
 
 
 @pytest.mark.parametrize("name", JWTS)
-def test_a_token_without_an_end_is_refused(name: str):
+def test_token_without_exp_is_refused(name: str):
     decision = World(JWTS[name]).judged(name, claims={"exp": None}, header={"exp": None})
     assert isinstance(decision, Denied)
     assert decision.error.reason is Reason.MISSING_CLAIM

@@ -1,4 +1,4 @@
-"""Presets in the configuration file: their arguments beside them, and what is said of wrong ones."""
+"""Presets in the configuration file: their arguments, and errors about invalid ones."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def test_a_preset_is_named_with_its_arguments_beside_it():
     )
 
 
-def test_a_preset_takes_introspection_as_any_issuer_does():
+def test_preset_accepts_introspection_like_any_issuer():
     text = 'preset = "hydra"\nissuer = "https://as.example"\naudience = "a"\nintrospection = {}'
     found = issuer(text.format('{ client_id = "api", client_secret = "env:SECRET" }'))
     asking = Introspection(client_id="api", client_secret="s")
     assert found == presets.hydra("https://as.example", "a", introspection=asking)
 
 
-def test_the_resource_is_the_audience_where_the_preset_needs_one():
+def test_resource_is_the_default_audience_of_a_preset():
     top = 'resource = "https://api.example.com"'
     assert issuer('preset = "auth0"\ndomain = "t.auth0.com"', top=top).audiences == frozenset(
         {"https://api.example.com"}
@@ -83,14 +83,14 @@ def test_the_resource_is_the_audience_where_the_preset_needs_one():
         ),
     ],
 )
-def test_what_is_wrong_is_named(text: str, says: str):
+def test_invalid_argument_is_named(text: str, says: str):
     found = problem(text)
     assert says in found
     assert "[[issuers]] 1: " in found
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_argument_of_every_preset_can_be_written_down(name: str):
+def test_each_argument_of_each_preset_can_be_set_in_the_file(name: str):
     assert arguments_of(PRESETS[name])
 
 

@@ -1,4 +1,4 @@
-"""The table of scenarios, and what only sockets show, on the servers people deploy."""
+"""The scenarios and further socket-level tests on the servers that users deploy."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int, log: Pat
 
 
 def _eventually(condition: Callable[[], bool]) -> None:
-    """Wait for another process to get there, ten seconds at most."""
+    """Wait up to ten seconds for a condition in another process."""
     deadline = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < deadline
@@ -153,7 +153,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.rule("B-01", "B-09", "B-12", "B-13", "H-11")
-def test_the_table_holds_over_a_socket(server: Server):
+def test_scenarios_hold_over_a_socket(server: Server):
     wrong = []
     for scenario in SCENARIOS:
         if scenario.name in server.kind.without:
@@ -179,7 +179,7 @@ def test_the_access_log_shows_the_request_and_no_token(server: Server):
 
 
 @pytest.mark.rule("X-84", "H-14")
-def test_requests_on_one_connection_are_judged_each_on_its_own(server: Server):
+def test_requests_on_one_connection_are_checked_independently(server: Server):
     good = Exchange(headers=((b"authorization", b"Bearer " + server.tokens["T"].encode()),))
     statuses = []
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
@@ -193,7 +193,7 @@ def test_requests_on_one_connection_are_judged_each_on_its_own(server: Server):
 
 
 @pytest.mark.rule("X-84", "H-14")
-def test_requests_that_are_sent_at_once_behind_a_remembered_token_are_judged_each_on_its_own(server: Server):
+def test_pipelined_requests_after_a_cached_token_are_checked_independently(server: Server):
     """Two callers, whose tokens are recalled by then, and between them everything that only looks like theirs."""
     callers = {name: server.authority.mint("read write", client_id=name) for name in ("ann", "bob")}
     fields = {name: b"Bearer " + token.encode() for name, token in callers.items()}
@@ -253,7 +253,7 @@ def test_a_stream_reaches_the_client_line_by_line(server: Server):
 
 
 @pytest.mark.rule("H-04")
-def test_a_response_cut_short_is_seen_to_be_incomplete(server: Server):
+def test_aborted_response_is_recognisably_incomplete(server: Server):
     if "served:asgi" not in server.kind.command:
         return
     authorization = ((b"authorization", b"Bearer " + server.tokens["T"].encode()),)
@@ -265,7 +265,7 @@ def test_a_response_cut_short_is_seen_to_be_incomplete(server: Server):
     _eventually(lambda: server.output.count("ResponseAborted: the access token expired") == 2)
 
 
-def test_lifespan_runs_behind_the_guard(server: Server):
+def test_lifespan_reaches_the_app_behind_the_guard(server: Server):
     assert server.send(Exchange(target="/started")).status == 200
 
 

@@ -1,4 +1,4 @@
-"""Two worker processes, one real Redis, one real authorization server: what one learns, the other knows."""
+"""Two worker processes with one real Redis and one real authorization server share their state."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class Place:
 
 
 def eventually(condition: Callable[[], bool]) -> None:
-    """Wait for another process to get there, thirty seconds at most."""
+    """Wait up to thirty seconds for a condition in another process."""
     deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline
@@ -197,7 +197,7 @@ def refused_in_time(worker: Worker, token: str, told: float) -> None:
 
 @pytest.mark.rule("I-24")
 @pytest.mark.parametrize("kind", SERVERS)
-def test_a_token_that_one_process_has_asked_about_is_known_to_the_other(place: Place, kind: str):
+def test_token_introspected_by_one_process_is_known_to_the_other(place: Place, kind: str):
     place.kind = kind
     one, two = place.worker(), place.worker()
     token = place.token()
@@ -209,7 +209,7 @@ def test_a_token_that_one_process_has_asked_about_is_known_to_the_other(place: P
 
 @pytest.mark.rule("E-10", "E-17")
 @pytest.mark.parametrize("kind", SERVERS)
-def test_what_is_revoked_in_one_process_is_refused_in_the_other_within_the_lag(place: Place, kind: str):
+def test_token_revoked_in_one_process_is_refused_in_the_other_within_the_lag(place: Place, kind: str):
     place.kind = kind
     one, two = place.worker(), place.worker()
     opaque, signed, others, client = place.token(), place.token("signer"), place.token(), place.token("signer")
@@ -276,7 +276,7 @@ class Load:
 
 
 @pytest.mark.parametrize("kind", SERVERS)
-def test_redis_killed_and_started_again_under_load_opens_no_door(tmp_path: Path, kind: str):
+def test_redis_restart_under_load_admits_no_revoked_token(tmp_path: Path, kind: str):
     """With what it was told on disk. Revocations fail closed: 503 until Redis is back, and never 200. What a process
     knows to be revoked stays refused."""
     with _place(tmp_path, append_only=True) as place:
@@ -301,8 +301,8 @@ def test_redis_killed_and_started_again_under_load_opens_no_door(tmp_path: Path,
         assert place.worker().status(revoked) == 401  # one that was not there when it was revoked
 
 
-def test_who_wants_it_open_gets_it_open_and_answers_from_the_authority(place: Place):
-    """``fail_open_dangerously``: what a process knows to be revoked stays refused, what nobody told it is accepted."""
+def test_fail_open_accepts_tokens_during_an_outage_of_redis(place: Place):
+    """``fail_open_dangerously``: revocations known to a process still apply, unknown ones do not."""
     one, two = (place.worker(revocation="fail_open_dangerously = true") for _ in range(2))
     good, revoked, later = place.token(), place.token(), place.token()
     assert one.revoke(token=revoked) == 204
@@ -336,7 +336,7 @@ def answers(worker: Worker, token: str, status: int) -> bool:
     return worker.status(token) == status
 
 
-def test_a_redis_that_hangs_costs_a_short_wait_and_no_decision(place: Place):
+def test_hanging_redis_causes_a_short_delay_only(place: Place):
     one, two = place.worker(), place.worker(kind="wsgi")
     good, revoked = place.token(), place.token()
     assert one.revoke(token=revoked) == 204

@@ -1,4 +1,4 @@
-"""The store in memory: what the one in Redis does, by a clock that tests set."""
+"""The memory store: it behaves like the Redis store, with the clock of the test."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from scopeguard.stores import MemoryStore
 from scopeguard.testing import FakeClock
 
 
-def test_a_value_is_there_until_its_time_is_over():
+def test_value_is_kept_until_it_expires():
     clock = FakeClock()
     store = MemoryStore(clock)
     store.put("k", b"v", seconds=5)
@@ -17,7 +17,7 @@ def test_a_value_is_there_until_its_time_is_over():
     assert list(store._values) == ["other"]
 
 
-def test_a_log_is_read_on_from_where_one_was_and_forgets_what_is_over():
+def test_log_is_read_from_the_last_position_without_expired_entries():
     clock = FakeClock()
     store = MemoryStore(clock)
     assert store.read(None) == ("0", [])

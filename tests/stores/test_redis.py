@@ -1,4 +1,4 @@
-"""The store in Redis, against a real one: what is kept, how long, under whose signature, and how failures look."""
+"""The Redis store with a real Redis: stored data, lifetimes, signatures and failures."""
 
 from __future__ import annotations
 
@@ -65,9 +65,7 @@ def everything_read(store: RedisStore) -> list[bytes]:
 
 
 @pytest.mark.parametrize("secret", [None, SECRET], ids=["unsigned", "signed"])
-def test_a_value_is_found_by_other_processes_until_its_time_is_over(
-    server: RedisServer, stores: Stores, secret: str | None
-):
+def test_value_is_shared_with_other_processes_until_it_expires(server: RedisServer, stores: Stores, secret: str | None):
     here, there = stores(server, secret=secret), stores(server, secret=secret)
     here.put("answer:1", b"\x00value", seconds=7.5)
     assert there.get("answer:1") == b"\x00value"
@@ -78,12 +76,12 @@ def test_a_value_is_found_by_other_processes_until_its_time_is_over(
     assert there.get("answer:1") is None
 
 
-def test_a_value_that_is_over_at_once_is_not_kept_for_ever(server: RedisServer, stores: Stores):
+def test_value_without_a_remaining_lifetime_is_not_kept(server: RedisServer, stores: Stores):
     stores(server).put("answer:1", b"value", seconds=0.0001)
     assert all(left != -1 for _, left in server.everything().values())
 
 
-def test_the_prefix_keeps_two_apis_apart(server: RedisServer, stores: Stores):
+def test_prefix_separates_two_apis(server: RedisServer, stores: Stores):
     one, two = stores(server, prefix="one:"), stores(server, prefix="two:")
     one.put("answer:1", b"value", seconds=60)
     one.append(b"entry", seconds=60)
@@ -92,7 +90,7 @@ def test_the_prefix_keeps_two_apis_apart(server: RedisServer, stores: Stores):
     assert {key.partition(":")[0] for key in server.everything()} == {"one"}
 
 
-def test_a_unix_socket_will_do(server: RedisServer, stores: Stores):
+def test_unix_socket_is_supported(server: RedisServer, stores: Stores):
     stores(server, url=server.socket_url).put("k", b"v", seconds=60)
     assert stores(server).get("k") == b"v"
 
@@ -101,7 +99,7 @@ def test_a_unix_socket_will_do(server: RedisServer, stores: Stores):
 
 
 @pytest.mark.rule("X-68")
-def test_what_was_tampered_with_or_moved_is_not_there(server: RedisServer, stores: Stores):
+def test_tampered_or_moved_value_is_ignored(server: RedisServer, stores: Stores):
     store = stores(server, secret=SECRET)
     store.put("answer:1", b'{"members": null}', seconds=60)
     with server.client() as client:
@@ -117,7 +115,7 @@ def test_what_was_tampered_with_or_moved_is_not_there(server: RedisServer, store
     assert stores(server, secret="another secret of the same length").get("answer:1") is None
 
 
-def test_entries_of_strangers_are_passed_over_and_said_so(
+def test_entries_with_a_foreign_signature_are_ignored_and_logged(
     server: RedisServer, stores: Stores, caplog: pytest.LogCaptureFixture
 ):
     store = stores(server, secret=SECRET)
@@ -137,7 +135,7 @@ class _Exploit:
 
 
 @pytest.mark.rule("X-68")
-def test_a_pickle_in_redis_is_bytes_and_nothing_else(server: RedisServer, authority: FakeAuthority, stores: Stores):
+def test_pickle_in_redis_is_not_executed(server: RedisServer, authority: FakeAuthority, stores: Stores):
     """Whatever stands there, unsigned, is read as JSON or not at all: the authority is asked instead."""
     guard = guarded(authority, stores(server))
     token = authority.mint("read", token_format="opaque")
@@ -167,11 +165,11 @@ def test_a_pickle_in_redis_is_bytes_and_nothing_else(server: RedisServer, author
         b'{"kind": ["token"], "digest": "d", "at": 0, "until": 1}',
     ],
 )
-def test_an_entry_that_is_none_stops_nobody(entry: bytes):
+def test_malformed_entry_is_ignored(entry: bytes):
     assert Revocation.from_bytes(entry) is None
 
 
-def test_an_entry_comes_back_as_it_was():
+def test_entry_is_loaded_unchanged():
     entry = Revocation(kind=Revoked.SUBJECT, digest="d", at=1.5, until=2.5)
     assert Revocation.from_bytes(entry.to_bytes()) == entry
 
@@ -179,7 +177,7 @@ def test_an_entry_comes_back_as_it_was():
 # -- the log
 
 
-def test_a_log_is_read_on_from_where_one_was(server: RedisServer, stores: Stores):
+def test_log_is_read_from_the_last_position(server: RedisServer, stores: Stores):
     here, there = stores(server), stores(server)
     assert there.read(None) == (None, [])
     here.append(b"1", seconds=60)
@@ -192,7 +190,7 @@ def test_a_log_is_read_on_from_where_one_was(server: RedisServer, stores: Stores
     assert there.read(None)[1] == [b"1", b"2", b"3"]
 
 
-def test_a_long_log_comes_in_parts_and_every_entry_once(server: RedisServer, stores: Stores):
+def test_long_log_is_read_in_parts_with_each_entry_once(server: RedisServer, stores: Stores):
     store = stores(server)
     with server.client() as client, client.pipeline() as pipeline:
         for number in range(2500):
@@ -221,7 +219,7 @@ def test_the_log_ends_with_its_last_entry_and_old_entries_before(server: RedisSe
     assert everything_read(store)[-2:] == [b"new", b"newer"]
 
 
-def test_whoever_was_behind_what_was_dropped_reads_everything_that_is_left(server: RedisServer, stores: Stores):
+def test_reader_behind_the_dropped_entries_reads_all_remaining_ones(server: RedisServer, stores: Stores):
     store = stores(server)
     store.append(b"1", seconds=60)
     position, _ = store.read(None)
@@ -256,7 +254,7 @@ def unavailable(work: Callable[[], object]) -> AuthorityUnavailable:
     return caught.value
 
 
-def test_a_redis_that_hangs_is_waited_for_once_and_not_for_long(server: RedisServer, stores: Stores):
+def test_hanging_redis_is_tried_once_with_a_short_time_limit(server: RedisServer, stores: Stores):
     store = stores(server, timeout=0.2)
     store.put("k", b"v", seconds=60)
     with server.frozen():
@@ -268,7 +266,7 @@ def test_a_redis_that_hangs_is_waited_for_once_and_not_for_long(server: RedisSer
     assert store.get("k") == b"v"
 
 
-def test_a_time_out_is_not_tried_again(stores: Stores):
+def test_time_out_is_not_retried(stores: Stores):
     """Or the deadline would be twice what was asked for."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         store = RedisStore(f"redis://127.0.0.1:{silent.getsockname()[1]}", timeout=0.1)
@@ -280,7 +278,7 @@ def test_a_time_out_is_not_tried_again(stores: Stores):
         store.close()
 
 
-def test_a_redis_that_is_gone_is_an_outage_and_one_that_came_back_is_not(
+def test_unreachable_redis_is_an_outage_until_it_is_back(
     tmp_path: Path, stores: Stores, caplog: pytest.LogCaptureFixture
 ):
     with RedisServer(tmp_path) as server:
@@ -307,7 +305,7 @@ def test_with_appendonly_revocations_survive_a_crash(tmp_path: Path, stores: Sto
         assert store.read(position)[1] == [b"2"]
 
 
-def test_a_connection_that_redis_closed_is_replaced_unnoticed(server: RedisServer, stores: Stores):
+def test_closed_connection_is_replaced(server: RedisServer, stores: Stores):
     store = stores(server)
     store.put("k", b"v", seconds=60)
     with server.client() as client:
@@ -315,7 +313,7 @@ def test_a_connection_that_redis_closed_is_replaced_unnoticed(server: RedisServe
     assert store.get("k") == b"v"
 
 
-def test_whatever_redis_refuses_is_an_outage(server: RedisServer, stores: Stores):
+def test_any_error_of_redis_is_an_outage(server: RedisServer, stores: Stores):
     """A key of another type, a password that is missing, a server that takes no writes: never an unknown exception."""
     store = stores(server)
     with server.client() as client:
@@ -337,7 +335,7 @@ def test_whatever_redis_refuses_is_an_outage(server: RedisServer, stores: Stores
             client.config_set("requirepass", "")
 
 
-def test_closing_while_others_use_it_disturbs_nobody(server: RedisServer, stores: Stores):
+def test_closing_does_not_affect_concurrent_users(server: RedisServer, stores: Stores):
     store = stores(server)
     failures: list[BaseException] = []
 
@@ -358,7 +356,7 @@ def test_closing_while_others_use_it_disturbs_nobody(server: RedisServer, stores
     assert not failures
 
 
-def test_a_child_process_has_connections_of_its_own(server: RedisServer, stores: Stores):
+def test_child_process_opens_new_connections(server: RedisServer, stores: Stores):
     store = stores(server)
     store.put("k", b"v", seconds=60)
     store._lock.acquire()  # a thread of the parent is in there while another one forks
@@ -407,7 +405,7 @@ def test_a_child_process_has_connections_of_its_own(server: RedisServer, stores:
         ({"url": "redis://127.0.0.1", "timeout": float("nan")}, "timeout: must be a number"),
     ],
 )
-def test_what_would_not_work_is_refused_at_once(settings: dict[str, Any], message: str):
+def test_invalid_settings_are_refused_at_once(settings: dict[str, Any], message: str):
     with pytest.raises(ConfigurationError) as caught:
         RedisStore(**settings)
     assert message in str(caught.value)
@@ -461,7 +459,7 @@ def asked(authority: FakeAuthority) -> int:
 
 @pytest.mark.rule("I-24", "X-61", "E-15")
 @pytest.mark.parametrize("secret", [None, SECRET], ids=["unsigned", "signed"])
-def test_nothing_in_redis_names_a_token_and_nothing_stays_for_ever(
+def test_redis_contains_no_token_and_no_permanent_entry(
     server: RedisServer, stores: Stores, authority: FakeAuthority, secret: str | None
 ):
     guard = guarded(authority, stores(server, secret=secret), retention=3600)
@@ -491,9 +489,7 @@ def test_nothing_in_redis_names_a_token_and_nothing_stays_for_ever(
 
 
 @pytest.mark.rule("I-26")
-def test_an_answer_is_shared_and_a_made_up_one_is_not_believed(
-    server: RedisServer, stores: Stores, authority: FakeAuthority
-):
+def test_answer_is_shared_and_a_forged_one_is_ignored(server: RedisServer, stores: Stores, authority: FakeAuthority):
     one = guarded(authority, stores(server, secret=SECRET))
     two = guarded(authority, stores(server, secret=SECRET))
     token = authority.mint("read", token_format="opaque")
@@ -514,7 +510,7 @@ def test_an_answer_is_shared_and_a_made_up_one_is_not_believed(
         guard.close()
 
 
-def test_while_redis_is_away_answers_come_from_the_authority_and_revocations_fail_closed(
+def test_without_redis_answers_come_from_the_authority_and_revocations_fail_closed(
     tmp_path: Path, stores: Stores, authority: FakeAuthority
 ):
     with RedisServer(tmp_path) as server:

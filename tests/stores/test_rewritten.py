@@ -1,4 +1,4 @@
-"""A revoked token stays revoked however its holder writes it."""
+"""A revoked token stays revoked in each equivalent form."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
 def rewritten(token: str) -> str:
-    """*token* with the other signature that fits: of (r, s) it is (r, n - s), and anybody can tell."""
+    """Return *token* with its other valid signature: (r, n - s) for (r, s), which anyone can compute."""
     signed, _, signature = token.rpartition(".")
     raw = base64.urlsafe_b64decode(signature + "==")
     r, s = int.from_bytes(raw[:32], "big"), int.from_bytes(raw[32:], "big")
@@ -28,7 +28,7 @@ def request(token: str) -> RequestView:
 
 
 @pytest.mark.rule("E-17")
-def test_a_jwt_is_revoked_with_every_signature_that_fits():
+def test_jwt_is_revoked_with_each_valid_signature():
     authority = FakeAuthority()
     guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock)
     token, neighbour = (authority.mint("read", algorithm="ES256") for _ in range(2))
@@ -43,7 +43,7 @@ def test_a_jwt_is_revoked_with_every_signature_that_fits():
     assert isinstance(guard.check(request(neighbour)), Granted)
 
 
-def test_an_opaque_token_is_revoked_whole_dots_or_not():
+def test_opaque_token_with_dots_is_revoked_as_a_whole():
     authority = FakeAuthority()
     issuer = Issuer(
         authority.url,
