@@ -260,7 +260,7 @@ class TestIntrospection:
         """It answers 400 ``unsupported_token_type``. The token may be a good one: 401 would be a lie."""
         token = oidc_provider.token(resource="https://api.example/rs256")
         with asking(oidc_provider, audience="https://api.example/rs256") as guard, caplog.at_level(logging.WARNING):
-            unavailable(ask(guard, token), 'say validate = "auto"')
+            unavailable(ask(guard, token), 'set validate = "auto"')
         assert any('validate = "auto"' in message for message in caplog.messages)
 
     @pytest.mark.rule("I-18")
