@@ -13,19 +13,19 @@ class IssuerNames:
     def __init__(self, names: Iterable[str]) -> None:
         self._names = tuple(dict.fromkeys(names))
         # Of several similar names, the first one is shown.
-        self._alike = {_loosely(name): name for name in reversed(self._names)}
-        self._of_host = {_loosely(name).partition("/")[0]: name for name in reversed(self._names)}
+        self._alike = {_normalize(name): name for name in reversed(self._names)}
+        self._of_host = {_normalize(name).partition("/")[0]: name for name in reversed(self._names)}
 
     def nearest(self, issuer: str) -> dict[str, str]:
         """Return the ``configured`` name that resembles *issuer*, and how *issuer* ``differs`` from it.
 
         This takes two look-ups for any number of names, because strangers choose *issuer*.
         """
-        loosely = _loosely(issuer)
-        found = self._alike.get(loosely)
+        normalized = _normalize(issuer)
+        found = self._alike.get(normalized)
         if found is not None:
             return {"configured": found, "differs": _difference(issuer, found)}
-        found = self._of_host.get(loosely.partition("/")[0])
+        found = self._of_host.get(normalized.partition("/")[0])
         if found is not None:
             return {"configured": found, "differs": "in the path"}
         if not self._names:
@@ -34,7 +34,7 @@ class IssuerNames:
         return {"configured": " ".join(self._names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")}
 
 
-def _loosely(issuer: str) -> str:
+def _normalize(issuer: str) -> str:
     """Return *issuer* in lower case, without scheme, default port and trailing slashes."""
     name = issuer.lower().removeprefix("https://").removeprefix("http://").rstrip("/")
     host, slash, path = name.partition("/")

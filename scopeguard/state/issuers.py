@@ -411,11 +411,11 @@ class Issuers:
         Returns the issuers whose key rings are empty.
         """
         self.revocations.take_over(other.revocations)
-        anew: list[IssuerRecord] = []
+        empty: list[IssuerRecord] = []
         for record in self.all:
             held = next((held for held in other.all if held.issuer == record.issuer), None)
             if held is not None:
                 record.take_over(held)
             if held is None or record.ring is not held.ring:
-                anew.append(record)
-        return tuple(anew)
+                empty.append(record)
+        return tuple(empty)

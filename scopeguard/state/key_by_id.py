@@ -52,7 +52,7 @@ class _Held:
 class _Counted:
     """The requests counted for an id, and how many of them were inherited from ids that had its place before."""
 
-    asked: int
+    requests: int
     inherited: int
     last: float
 
@@ -67,14 +67,14 @@ class KeysById(Locked):
         # The time until which no fetch is repeated, and whether the key is known not to exist.
         self._others: BoundedMap[str, tuple[float, bool]] = BoundedMap(policy.negative_kids)
         self._counted: dict[str, _Counted] = {}
-        self._aloft: set[str] = set()  # ids whose fetch is under way and counted
+        self._in_flight: set[str] = set()  # ids whose fetch is under way and counted
         self._budget = Budget(policy.refetch_burst, policy.refetch_interval)
 
     def ask(self, kid: str, now: float) -> Sought:
         """Look up the key *kid* for a request that needs it, and count the request. Call it once for each request."""
         with self._lock:
             sought, (until, absent) = self._lookup(kid, now), self._others.peek(kid) or (now, False)
-            if sought.key is not None or absent or now < until or kid in self._aloft:
+            if sought.key is not None or absent or now < until or kid in self._in_flight:
                 return sought  # no fetch is needed or possible
             self._count(kid, now)
             if sought.fetch is not None and self._budget.shortfall(now, 2) > 0.0:
@@ -95,11 +95,11 @@ class KeysById(Locked):
                 if due:  # a failure is not repeated at once
                     self._held.put(kid, replace(held, refresh_at=now + self._policy.refetch_interval))
                 return due
-            self._aloft.discard(kid)  # an earlier fetch did not report its result
+            self._in_flight.discard(kid)  # an earlier fetch did not report its result
             if self._budget.shortfall(now) > 0.0:
                 return False
             self._budget.spend(now)
-            self._aloft.add(kid)
+            self._in_flight.add(kid)
             self._counted.pop(kid, None)
             return True
 
@@ -108,7 +108,7 @@ class KeysById(Locked):
         policy = self._policy
         with self._lock:
             self._others.pop(kid)
-            self._aloft.discard(kid)
+            self._in_flight.discard(kid)
             if key is None:
                 self._held.pop(kid)
                 self._others.put(kid, (now + policy.negative_ttl, True))
@@ -119,21 +119,21 @@ class KeysById(Locked):
         """Record that the fetch of *kid* failed, which says nothing about the key."""
         policy = self._policy
         with self._lock:
-            self._aloft.discard(kid)
+            self._in_flight.discard(kid)
             pause = max(policy.refetch_interval, min(retry_after or 0.0, policy.max_backoff))
             self._others.put(kid, (now + pause, False))
 
     def after_fork(self) -> None:
         """Replace the lock and drop the fetches of threads that do not exist in the child process."""
         super().after_fork()
-        self._aloft = set()
+        self._in_flight = set()
 
     def _lookup(self, kid: str, now: float) -> Sought:
         held = self._usable(kid, now)
         if held is not None:
             self._held.get(kid)
             return Sought(key=held.key, fetch=kid if now >= held.refresh_at else None)
-        if kid in self._aloft:
+        if kid in self._in_flight:
             return Sought(fetch=kid)  # joins the fetch that is under way
         until, absent = self._others.peek(kid) or (now, False)
         # After a pause, an absent key is fetched again, but not with the last fetch of the budget.
@@ -154,14 +154,14 @@ class KeysById(Locked):
         if counted is None:
             inherited = 0
             if len(self._counted) >= _MOST_COUNTED:
-                least = min(self._counted, key=lambda name: self._counted[name].asked)
-                inherited = self._counted.pop(least).asked
+                least = min(self._counted, key=lambda name: self._counted[name].requests)
+                inherited = self._counted.pop(least).requests
             counted = self._counted[kid] = _Counted(inherited, inherited, now)
-        counted.asked += 1
+        counted.requests += 1
         counted.last = now
 
     def _most_wanted(self, now: float) -> str:
         """Return the id with the most recent requests of its own; the first one of several."""
         since = now - _PATIENCE * self._policy.refetch_interval
         recent = {name: counted for name, counted in self._counted.items() if counted.last >= since}
-        return max(recent, key=lambda name: recent[name].asked - recent[name].inherited)
+        return max(recent, key=lambda name: recent[name].requests - recent[name].inherited)

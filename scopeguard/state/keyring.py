@@ -14,8 +14,8 @@ send a token. It therefore counts against a small budget, whatever its result: `
 The absence of a key is a verdict only if the key is missing from a set that was fetched after its first look-up. Until
 then the token is not at fault: the budget may be used up, or fetching may fail. Two bounded maps record this:
 
-* ``_asked``: keys that no fetch has looked for yet. A full map takes no further key and evicts none. A key that is not
-  in the map is not denied: it waits for the next set like the others, and needs no entry if the set contains it.
+* ``_unsearched``: keys that no fetch has looked for yet. A full map takes no further key and evicts none. A key that is
+  not in the map is not denied: it waits for the next set like the others, and needs no entry if the set contains it.
 * ``_missing``: keys that a later set did not contain. Each is looked for again after a pause, because some
   authorization servers sign before they publish, but never with the last fetch of the budget, which is reserved for
   keys that no fetch has looked for.
@@ -116,9 +116,9 @@ class KeyRing(Locked):
         self._next_attempt = float("-inf")
         self._failures = 0
         self.begun = self._landed = 0  # fetches begun; the number of the last successful one
-        self._aloft = 0  # the number of the fetch under way, 0 for none
+        self._in_flight = 0  # the number of the fetch under way, 0 for none
         self._budget = Budget(policy.refetch_burst, policy.refetch_interval)
-        self._asked: dict[_Name, int] = {}  # how many fetches had begun at the first look-up of the key
+        self._unsearched: dict[_Name, int] = {}  # how many fetches had begun at the first look-up of the key
         self._missing: BoundedMap[_Name, _Missing] = BoundedMap(policy.negative_kids)
         self._backoff = Backoff(policy.first_backoff, policy.max_backoff)
         self._recheck = Backoff(policy.negative_ttl, max(policy.negative_ttl, _LONGEST_RECHECK))
@@ -184,7 +184,7 @@ class KeyRing(Locked):
         held = self.current if self.is_usable(now) else None
         undecided = may_fetch = False
         if held is None:
-            undecided, may_fetch = True, self._aloft > 0 or pause == 0.0
+            undecided, may_fetch = True, self._in_flight > 0 or pause == 0.0
             self._ask(_name(kid, algorithm, mark))
         elif not self._static and (kid is None or not held.keys.has_key_id(kid)):
             # Otherwise the keys are configured, or the key has another algorithm: the token is at fault.
@@ -197,7 +197,7 @@ class KeyRing(Locked):
                 waits = now >= missing.recheck_at
             # The last fetch of the budget is reserved for keys that no fetch has looked for.
             pause = max(pause, self._budget.shortfall(now, 1 if undecided else 2))
-            may_fetch = waits and (self._aloft > 0 or pause == 0.0)
+            may_fetch = waits and (self._in_flight > 0 or pause == 0.0)
         return Absent(
             generation=self.generation,
             landed=self._landed,
@@ -209,15 +209,15 @@ class KeyRing(Locked):
 
     def _ask(self, name: _Name) -> None:
         """Record the first look-up of *name*, if there is room."""
-        if name not in self._asked and len(self._asked) < self._policy.negative_kids:
-            self._asked[name] = self.begun
+        if name not in self._unsearched and len(self._unsearched) < self._policy.negative_kids:
+            self._unsearched[name] = self.begun
 
     def may_doubt(self, now: float) -> bool:
         """Return whether a bad signature under a known key id may cause a fetch: the id may name a new key."""
         with self._lock:
             if self._static or now < self._next_attempt:
                 return False
-            return self._aloft > 0 or self._budget.shortfall(now) == 0.0
+            return self._in_flight > 0 or self._budget.shortfall(now) == 0.0
 
     def is_final(self, begun: int) -> bool:
         """Return whether a fetch succeeded that began after fetch *begun*: a key missing from it does not exist."""
@@ -227,7 +227,7 @@ class KeyRing(Locked):
         """Record that a set fetched after the look-up of the key lacks it. The next search has to wait."""
         with self._lock:
             name = _name(kid, algorithm, mark)
-            self._asked.pop(name, None)
+            self._unsearched.pop(name, None)
             if self._missing.get(name) is None:
                 self._miss(name, now)
 
@@ -236,8 +236,8 @@ class KeyRing(Locked):
 
     def _settle(self, keys: KeySet, number: int, now: float, *, changed: bool) -> None:
         """Update the records of keys that were looked up, after fetch *number* returned *keys*."""
-        for name in [name for name, begun in self._asked.items() if begun < number]:
-            del self._asked[name]
+        for name in [name for name, begun in self._unsearched.items() if begun < number]:
+            del self._unsearched[name]
             if not _holds(keys, name):
                 self._miss(name, now)
         for name, missing in self._missing.items():
@@ -257,13 +257,13 @@ class KeyRing(Locked):
         """
         with self._lock:
             # There is one fetch at a time: an earlier one that did not report its result is lost.
-            self._aloft = 0
+            self._in_flight = 0
             if provoked:
                 if self._budget.shortfall(now) > 0.0:
                     return None
                 self._budget.spend(now)
             self.begun += 1
-            self._aloft = self.begun
+            self._in_flight = self.begun
             return self.begun
 
     def absorb(
@@ -284,7 +284,7 @@ class KeyRing(Locked):
         policy = self._policy
         ttl = policy.ttl if lifetime is None else min(max(lifetime, policy.min_ttl), policy.max_ttl)
         with self._lock:
-            if not self._end_flight(number):
+            if not self._end_fetch(number):
                 return
             self._landed = number
             before = () if self.current is None else self.current.keys.keys
@@ -302,7 +302,7 @@ class KeyRing(Locked):
     def fail(self, now: float, *, number: int, retry_after: float | None) -> None:
         """Record that fetch *number* failed. The keys stay; the pause before the next fetch grows with each failure."""
         with self._lock:
-            if not self._end_flight(number):
+            if not self._end_fetch(number):
                 return
             self._failures += 1
             self._next_attempt = now + self._backoff.pause(self._failures, retry_after)
@@ -310,23 +310,23 @@ class KeyRing(Locked):
     def abandon(self, number: int) -> None:
         """Record that fetch *number* was interrupted, so that another may begin."""
         with self._lock:
-            self._come_down(number)
+            self._release(number)
 
     def after_fork(self) -> None:
         """Replace the lock and drop the fetch of a thread that does not exist in the child process."""
         super().after_fork()
-        self._aloft = 0
+        self._in_flight = 0
         self._claimed_until = 0.0
 
-    def _end_flight(self, number: int) -> bool:
+    def _end_fetch(self, number: int) -> bool:
         """End fetch *number*. Return whether its result counts: no later fetch has succeeded."""
-        self._come_down(number)
+        self._release(number)
         self.generation += 1
         return number >= self._landed
 
-    def _come_down(self, number: int) -> None:
-        if number == self._aloft:
-            self._aloft = 0
+    def _release(self, number: int) -> None:
+        if number == self._in_flight:
+            self._in_flight = 0
         self._claimed_until = 0.0
 
 

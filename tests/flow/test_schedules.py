@@ -279,7 +279,7 @@ class Schedule(RuleBasedStateMachine):
     @invariant()
     def ring_counts_the_running_flight(self) -> None:
         if hasattr(self, "ring"):
-            assert (self.ring._aloft > 0) == (self.air is not None)
+            assert (self.ring._in_flight > 0) == (self.air is not None)
 
     def teardown(self) -> None:
         if not hasattr(self, "ring"):

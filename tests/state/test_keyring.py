@@ -473,7 +473,7 @@ def test_flood_of_invented_key_ids_is_bounded_and_evicts_no_waiting_id():
     assert absent(ring.lookup("waits", ALG, NOW)).undecided
     for number in range(10_000):
         assert absent(ring.lookup(f"made-up-{number}", ALG, NOW)).undecided
-    assert len(ring._asked) == 16
+    assert len(ring._unsearched) == 16
     fetched(ring, keys("a", "new"), NOW + 10, provoked=True)
     assert not absent(ring.lookup("waits", ALG, NOW + 10)).undecided
     assert not absent(ring.lookup("made-up-0", ALG, NOW + 10)).undecided
@@ -487,8 +487,8 @@ def test_long_key_ids_use_no_more_memory_than_short_ones():
     long = "k" * 10_000
     for kid in (long, long + "!"):
         assert absent(ring.lookup(kid, ALG, NOW)).undecided
-    assert len(ring._asked) == 2
-    assert all(len(kid or "") <= 80 for kid, _, _ in ring._asked)
+    assert len(ring._unsearched) == 2
+    assert all(len(kid or "") <= 80 for kid, _, _ in ring._unsearched)
     fetched(ring, keys("a"), NOW)
     assert not absent(ring.lookup(long, ALG, NOW)).undecided
 
@@ -761,7 +761,7 @@ class RingMachine(RuleBasedStateMachine):
                     assert look.undecided
                 elif not look.undecided:
                     assert known or asked < self.good_number, "the key was not looked up"
-                assert len(self.ring._asked) <= self.policy.negative_kids
+                assert len(self.ring._unsearched) <= self.policy.negative_kids
                 assert len(self.ring._missing) <= self.policy.negative_kids
                 longest = max(self.policy.max_backoff, self.policy.refetch_interval)
                 # (now + 60) - now may be a little more than 60.
