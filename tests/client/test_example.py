@@ -63,18 +63,18 @@ def run(no_leaks, token_url, *arguments):
     return done
 
 
-def test_it_gets_what_it_may(url, no_leaks):
+def test_example_calls_the_api(url, no_leaks):
     done = run(no_leaks, f"{url}/token", f"{url}/reports", "reports.read")
     assert (done.returncode, done.stdout, done.stderr) == (0, "200 three reports\n", "")
 
 
-def test_it_says_which_scopes_are_missing(url, no_leaks):
+def test_example_prints_the_missing_scopes(url, no_leaks):
     done = run(no_leaks, f"{url}/token", f"{url}/other", "reports.read")
     assert (done.returncode, done.stdout) == (1, "403 no\n")
     assert done.stderr == "request these scopes: reports.write\n"
 
 
-def test_it_says_why_there_is_no_token(url, no_leaks):
+def test_example_prints_why_there_is_no_token(url, no_leaks):
     done = run(no_leaks, "http://127.0.0.1:1/token", f"{url}/reports")
     assert (done.returncode, done.stdout) == (1, "")
     assert "authority_unreachable" in done.stderr

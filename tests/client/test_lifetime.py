@@ -1,4 +1,4 @@
-"""How long a token is used, and how many are fetched, however many ask at once."""
+"""The lifetime of a token, and the number of token requests with concurrent callers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_token_is_renewed_ahead_of_expiry_beside_the_requests(
     landed(auth)
     assert len(endpoint.seen) == 1
     clock.now += 0.01
-    assert call.token(auth).access_token == "sg-opaque-1"  # still good, so nobody waits
+    assert call.token(auth).access_token == "sg-opaque-1"  # It is still valid, so no request waits.
     landed(auth)
     assert call.token(auth).access_token == "sg-opaque-2"
     assert len(endpoint.seen) == 2
@@ -192,7 +192,7 @@ def test_a_lifetime_may_be_a_string_of_digits_and_any_length(credentials, endpoi
 
 
 @pytest.mark.rule("C-29", "P-20")
-def test_the_token_itself_is_never_looked_at(call, credentials, endpoint, clock, api):
+def test_token_is_never_parsed(call, credentials, endpoint, clock, api):
     expired = jwt.encode({"exp": 1}, "0" * 32, algorithm="HS256")
     endpoint.script = [endpoint.answer(access_token=expired, token_type="Bearer", expires_in=3600)]
     auth, service = credentials(), api()
@@ -448,7 +448,7 @@ def test_a_task_that_is_cancelled_costs_the_others_nothing(credentials, endpoint
 
 @pytest.mark.rule("C-37")
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_loop_that_ended_while_it_waited_disturbs_nobody(credentials, endpoint, landed, backend):
+def test_loop_that_ended_while_it_waited_does_not_affect_others(credentials, endpoint, landed, backend):
     auth = credentials()
     endpoint.gate = threading.Event()
 
@@ -478,7 +478,7 @@ def test_waiting_has_an_end(credentials, endpoint, landed, runtime):
         assert leader.result().access_token == "sg-opaque-1"
 
 
-def test_somebody_elses_broken_transport_is_heard_of_and_blocks_nothing(call, credentials, endpoint):
+def test_exception_of_a_custom_transport_is_raised_and_blocks_nothing(call, credentials, endpoint):
     def broken(request):
         raise RuntimeError("not ours")
 

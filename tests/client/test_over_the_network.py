@@ -63,7 +63,7 @@ def server():
 
 
 @pytest.mark.rule("C-01", "C-02", "C-04")
-def test_the_whole_way(server):
+def test_token_is_fetched_and_sent_over_the_network(server):
     auth = ClientCredentials(
         f"{server.url}/token?x=1", "a:b", "sg-secret-ü", scopes=["read", "write"], resource=["urn:a", "urn:b"]
     )
@@ -101,7 +101,7 @@ def test_an_oversized_answer_is_not_read_to_its_end(server):
 
 
 @pytest.mark.rule("C-20")
-def test_a_server_that_is_not_there_is_an_outage():
+def test_unreachable_server_is_an_outage():
     auth = ClientCredentials("http://127.0.0.1:1/token", "client-1", "sg-secret-1", retries=0)
     with pytest.raises(TokenEndpointUnavailable, match="authority_unreachable"):
         auth.token()

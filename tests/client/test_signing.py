@@ -1,4 +1,4 @@
-"""What happens to the requests of the client: signed, sent again after a refusal, or not sent at all."""
+"""Requests of the client: sent with a token, repeated after a refusal, or not sent."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_an_api_that_refuses_all_tokens_costs_no_token_request_for_each_call(cal
 
 
 @pytest.mark.parametrize("status", [200, 204, 302, 403])
-def test_what_the_api_answers_to_an_accepted_token_ends_the_pause(call, credentials, endpoint, api, clock, status):
+def test_response_to_an_accepted_token_ends_the_pause(call, credentials, endpoint, api, clock, status):
     auth = credentials()
     for _ in range(3):
         call(auth, api(REFUSED))
@@ -164,7 +164,7 @@ def test_when_no_newer_token_can_be_fetched_the_refusal_is_the_answer_and_other_
         (200, 'Bearer error="invalid_token"'),
     ],
 )
-def test_nothing_else_is_sent_again(call, credentials, endpoint, api, status, challenge):
+def test_other_responses_cause_no_repetition(call, credentials, endpoint, api, status, challenge):
     auth, service = credentials(), api((status, {} if challenge is None else {"www-authenticate": challenge}))
     assert call(auth, service).status_code == status
     assert (len(service.seen), len(endpoint.seen)) == (1, 1)
@@ -296,7 +296,7 @@ def test_a_redirect_that_comes_back_by_another_origin_has_lost_the_token(call, c
 
 
 @pytest.mark.rule("C-21", "C-25")
-def test_after_a_redirect_within_the_origin_what_was_refused_is_sent_again_and_not_what_was_done(call, credentials):
+def test_after_a_redirect_only_the_refused_request_is_repeated(call, credentials):
     def service(request):
         seen.append((request.method, request.url.path, request.headers.get("authorization")))
         if request.url.path == "/old":

@@ -60,7 +60,7 @@ def test_metadata_and_keys_are_served(bench, client):
     assert client.head("/jwks").content == b""
 
 
-def test_what_is_not_there_is_not_found(client):
+def test_unknown_path_is_404(client):
     assert client.get("/nothing").status_code == 404
     assert client.get("/token").status_code == 405
     assert client.delete("/token").status_code == 405
@@ -77,7 +77,7 @@ def test_what_is_not_there_is_not_found(client):
     ],
     ids=range(5),
 )
-def test_what_is_no_form_is_an_invalid_request(bench, client, content, kind):
+def test_body_that_is_not_a_form_is_an_invalid_request(bench, client, content, kind):
     headers = {"Authorization": bench.basic(bench.robot), "Content-Type": kind}
     answer = client.post("/token", content=content, headers=headers)
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
@@ -205,7 +205,7 @@ def test_secrets_are_shown_to_this_machine_only(bench):
         assert "sg-secret" not in page
 
 
-def test_what_the_page_shows_is_escaped(bench):
+def test_texts_on_the_page_are_escaped(bench):
     authority = Authority(bench.issuer, audience="<script>alert(1)</script>", keys=KeyRing("ES256"))
     page = TestClient(create_app(authority, control=False), base_url="http://127.0.0.1", client=LOOPBACK).get("/").text
     assert "<script>" not in page
@@ -288,7 +288,7 @@ def test_control_knows_its_actions_and_its_format(client):
     ],
     ids=range(10),
 )
-def test_control_answers_to_nobody_but_this_machine(bench, settings, headers):
+def test_control_endpoint_accepts_only_this_machine(bench, settings, headers):
     where = {"base_url": "http://127.0.0.1:9000", "client": LOOPBACK, **settings}
     kid = bench.authority.keys.signing().kid
     answer = TestClient(create_app(bench.authority), **where).post("/control/rotate", json={}, headers=headers)
@@ -297,7 +297,7 @@ def test_control_answers_to_nobody_but_this_machine(bench, settings, headers):
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
-def test_control_takes_nothing_that_a_page_may_send_unasked(bench, client, kind):
+def test_control_endpoint_refuses_types_that_need_no_preflight(bench, client, kind):
     """These types need no preflight, so any page could post them to 127.0.0.1."""
     kid = bench.authority.keys.signing().kid
     answer = client.post("/control/rotate", content=json.dumps({}), headers={"Content-Type": kind})

@@ -1,4 +1,4 @@
-"""The development authority issues what it promises, refuses what it should, and tells nobody too much."""
+"""The development authority: tokens, refusals, introspection and revocation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def parts(token: str) -> tuple[dict[str, object], dict[str, object]]:
 
 
 @pytest.mark.rule("T-01")
-def test_a_token_response_is_json_that_nobody_may_store(bench):
+def test_token_response_is_json_that_must_not_be_stored(bench):
     answer = bench.post("/token", bench.robot, grant_type="client_credentials", scope="read")
     assert answer.status == 200
     assert answer.headers == {"content-type": "application/json", "cache-control": "no-store", "pragma": "no-cache"}
@@ -119,7 +119,7 @@ def test_basic_credentials_that_are_not_form_encoded_are_others(bench):
     ],
     ids=range(11),
 )
-def test_credentials_that_cannot_be_read_are_nobodys(bench, authorization):
+def test_malformed_credentials_are_refused(bench, authorization):
     form = (("grant_type", "client_credentials"),)
     answer = bench.authority.respond("POST", "/token", form=form, authorization=authorization)
     assert bench.error(answer) == (401, "invalid_client")
@@ -144,7 +144,7 @@ def test_every_id_and_every_secret_survive_basic(client_id, secret):
 @given(authorization=st.one_of(st.text(), st.text().map("Basic {}".format)), form=st.lists(st.tuples(TEXT, st.text())))
 @example(authorization="Basic " + "/" * 8, form=[("grant_type", "client_credentials")])
 @example(authorization="", form=[("client_id", "robot"), ("client_secret", "\ud800"), ("grant_type", "x")])
-def test_whatever_is_sent_is_answered_and_never_with_a_token(authorization, form):
+def test_random_request_is_answered_without_a_token(authorization, form):
     robot = Client(client_id="robot", secret="sg-secret-robot")
     authority = Authority("https://as.example", audience="a", clients=[robot], keys=KEYS)
     for path in ("/token", "/introspect", "/revoke"):
@@ -277,7 +277,7 @@ def test_a_live_token_is_explained_to_its_api(bench, kind):
 
 @pytest.mark.rule("T-05")
 @pytest.mark.parametrize("kind", ["robot", "opaque"])
-def test_what_is_not_live_for_the_asker_is_inactive_and_nothing_else(bench, kind):
+def test_token_not_active_for_the_caller_is_only_inactive(bench, kind):
     client = getattr(bench, kind)
     expired = bench.token(client)
     bench.clock.advance(3600)
@@ -300,7 +300,7 @@ def test_introspection_without_a_token_is_an_invalid_request(bench):
     assert bench.error(bench.post("/introspect", bench.resource)) == (400, "invalid_request")
 
 
-def test_what_the_asker_does_with_the_answer_changes_nothing(bench):
+def test_changes_to_a_returned_answer_have_no_effect(bench):
     token = bench.token(resource=[bench.api, bench.other_api])
     issued = bench.authority.tokens.active(token, bench.now)
     assert issued is not None
@@ -314,7 +314,7 @@ def test_revoking_needs_authentication(bench):
     assert bench.error(bench.post("/revoke", None, token=bench.token())) == (401, "invalid_client")
 
 
-def test_an_unknown_token_is_as_good_as_revoked(bench):
+def test_revoking_an_unknown_token_succeeds(bench):
     answer = bench.post("/revoke", bench.robot, token="sg-opaque-unknown")
     assert (answer.status, answer.body) == (200, b"")
 
@@ -325,7 +325,7 @@ def test_a_client_revokes_its_own_tokens_only(bench):
     assert bench.read(bench.post("/introspect", bench.resource, token=token))["active"] is True
 
 
-# -- who is known
+# -- registered clients and users
 
 
 @pytest.mark.rule("T-08")

@@ -71,7 +71,7 @@ def test_a_file_is_read_back_with_its_key(path: Path):
     ],
     ids=str,
 )
-def test_a_file_of_somebody_else_is_refused_and_not_quoted(path: Path, change: dict[str, Any] | None):
+def test_file_of_another_kind_is_refused_and_not_quoted(path: Path, change: dict[str, Any] | None):
     info = ROBOT.info(TOKEN_URI)
     path.write_text("quoted by nobody" if change is None else json.dumps({**info, **change}), "utf-8")
     with pytest.raises(ConfigurationError, match="not a key file of") as caught:

@@ -1,4 +1,4 @@
-"""Keys are made when they are needed, published while they are needed, and kept only where somebody asks for it."""
+"""Keys are generated on demand, published while needed, and stored only if configured."""
 
 from __future__ import annotations
 

@@ -105,13 +105,13 @@ def test_it_refuses_an_address_that_others_can_reach(host):
 
 
 @pytest.mark.rule("T-11")
-def test_with_the_flag_it_still_wants_to_know_how_others_call_it():
+def test_remote_access_needs_a_configured_issuer():
     with pytest.raises(ConfigurationError, match="issuer"):
         serve(authority(), "0.0.0.0", 0, allow_remote=True)
 
 
 @pytest.mark.rule("T-11")
-def test_it_says_in_the_log_what_it_is(caplog):
+def test_start_is_logged(caplog):
     with DevServer(authority()) as server:
         pass
     (record,) = [record for record in caplog.records if record.name == "scopeguard.devserver"]
@@ -129,7 +129,7 @@ def test_entered_again_it_is_found_where_it_was():
         assert client.get(f"{url}/jwks").status_code == 200
 
 
-def test_after_the_block_nobody_listens():
+def test_server_stops_listening_after_the_block():
     with DevServer(authority()) as server:
         pass
     with http() as client, pytest.raises(httpx.ConnectError):

@@ -1,4 +1,4 @@
-"""Where the suite runs, and what it insists on there."""
+"""The environment of the suite, and the requirements that depend on it."""
 
 from __future__ import annotations
 

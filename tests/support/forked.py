@@ -1,4 +1,4 @@
-"""What becomes of something in a child process."""
+"""Runs a check in a child process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Child:
             return
         status = 1
         try:
-            # A lock that a thread of the parent held would stop it for ever; then the alarm ends it.
+            # A lock held by a thread of the parent would block it for ever; then the alarm ends it.
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.alarm(20)
             check()
@@ -28,5 +28,5 @@ class Child:
             os._exit(status)
 
     def ok(self) -> bool:
-        """Whether *check* came to its end."""
+        """Whether *check* succeeded."""
         return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1]) == 0

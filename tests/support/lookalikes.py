@@ -1,4 +1,4 @@
-"""What is not the header field that was granted, and should like to be taken for it."""
+"""Header fields similar to a granted one, which must not be accepted in its place."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scopeguard.devserver.keys import base64url
 
 
 def refused_fields(token: str) -> dict[str, bytes]:
-    """Fields that no guard grants, however often it granted *token*."""
+    """Return fields that no guard grants, even after it has granted *token*."""
     header, payload, signature = token.split(".")
     misspelt = payload[:-1] + ("B" if payload[-1] == "A" else "A")
     forged = _segment({**_members(payload), "scope": "read write admin"})
@@ -41,7 +41,7 @@ def refused_fields(token: str) -> dict[str, bytes]:
 
 
 def rewritten_fields(token: str) -> dict[str, bytes]:
-    """The same credential in the other ways that HTTP allows: a scheme of any case, and before one space or several."""
+    """Return other valid spellings of the same credential: the scheme in any case, and one or more spaces."""
     return {
         "lower case": f"bearer {token}".encode(),
         "upper case": f"BEARER {token}".encode(),

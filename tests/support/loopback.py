@@ -1,4 +1,4 @@
-"""A real server on the loopback interface that says exactly the bytes a test tells it to, over TLS if it must."""
+"""A real server on the loopback interface that sends exactly the bytes of a test, optionally over TLS."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Connection:
             self.send(data)
 
     def hold(self) -> None:
-        """Say nothing more, until the client goes away or the server closes."""
+        """Send nothing more until the client disconnects or the server closes."""
         self._stream.settimeout(0.05)
         while not self._closing.is_set():
             with contextlib.suppress(TimeoutError):

@@ -1,4 +1,4 @@
-"""Authorization servers of other people, each in a process of its own on loopback, ruled through its standard input.
+"""Third-party authorization servers, each in a separate process on loopback, controlled through standard input.
 
 ``tests/peers/node/server.mjs`` (oidc-provider) and ``tests/peers/python/server.py`` (Django OAuth Toolkit) say what
 they understand. Each process ends with its standard input, so none outlives the tests.

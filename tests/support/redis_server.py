@@ -85,7 +85,7 @@ class RedisServer:
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
-        """It accepts connections, and answers nobody."""
+        """Freeze the server: it accepts connections but does not answer."""
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGSTOP)
         try:

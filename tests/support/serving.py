@@ -128,7 +128,7 @@ def token(authority: Authority) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """As editors and deployments do: nobody ever sees half a file."""
+    """Write a file atomically, as editors and deployments do."""
     new = path.with_suffix(".new")
     new.write_text(text, "utf-8")
     os.replace(new, path)

@@ -45,16 +45,16 @@ class Storm:
             finally:
                 self._boarded.release()
 
-        flights.board = counted  # to see them come
+        flights.board = counted  # counts the callers that reach a flight
 
     def crowd(self, count: int) -> None:
         for _ in range(count):
-            assert self._boarded.acquire(timeout=PATIENCE), "they do not come"
+            assert self._boarded.acquire(timeout=PATIENCE), "callers did not reach a flight"
 
     def served(self, count: int) -> None:
-        """Wait until so many decisions have been made since the storm began."""
+        """Wait until *count* decisions have been made since the start of the storm."""
         for _ in range(count):
-            assert self._decided.acquire(timeout=PATIENCE), "they do not end"
+            assert self._decided.acquire(timeout=PATIENCE), "requests did not end"
 
     def start(self, tokens: Sequence[str]) -> None:
         self._decided = threading.Semaphore(0)
@@ -72,10 +72,10 @@ class Storm:
         self._threads += threads
 
     def end(self) -> Counter[str]:
-        """Wait for everybody; how many of each decision."""
+        """Wait for all requests and return the number of decisions of each kind."""
         for thread in self._threads:
             thread.join(PATIENCE)
-            assert not thread.is_alive(), "somebody waits for ever"
+            assert not thread.is_alive(), "a request never ends"
         self._threads.clear()
         return self.told()
 
@@ -113,7 +113,7 @@ class Storm:
 
 
 class Watched:
-    """The way to an authority, with a look at the threads that take it."""
+    """A transport to an authority that records the calling threads."""
 
     def __init__(self, authority: FakeAuthority) -> None:
         self._authority = authority

@@ -1,4 +1,4 @@
-"""Apps of other people, as they come from PyPI: ``wrapped_apps:app``, chosen and configured by the environment.
+"""Third-party apps as published on PyPI: ``wrapped_apps:app``, chosen and configured by the environment.
 
 ``WRAPPED_APP`` names one, ``WRAPPED_FOLDER`` is where it keeps its things, and with ``WRAPPED_JWKS`` it stands behind
 the middleware, which asks for the scope ``use`` everywhere. It runs in the environment that ``make apps`` makes. What

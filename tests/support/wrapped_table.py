@@ -1,4 +1,4 @@
-"""What is asked of each of the wrapped apps, in order, with and without the guard."""
+"""The requests to each wrapped app, in order, with and without the guard."""
 
 from __future__ import annotations
 

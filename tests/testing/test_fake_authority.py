@@ -1,4 +1,4 @@
-"""The authority of a test mints what it is told, and breaks down when it is told."""
+"""The fake authority mints the requested tokens, and fails on request."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_minted_token_is_as_good_as_one_that_was_issued(authority):
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "PS256", "ES256", "ES384", "EdDSA", "Ed25519"])
-def test_every_algorithm_can_be_had(authority, algorithm):
+def test_each_algorithm_can_be_used(authority, algorithm):
     guard = guard_of(authority)
     assert isinstance(guard.check(request(authority.mint(algorithm=algorithm))), Granted)
 
@@ -101,7 +101,7 @@ def test_a_foreign_key_signs_and_is_not_published(authority):
     assert foreign.kid not in str(authority.authority.keys.key_set(0))
 
 
-def test_insufficient_scope_is_what_it_is(authority):
+def test_token_with_too_few_scopes_is_403(authority):
     decision = guard_of(authority).check(request(authority.mint("read")), all_of("write"))
     assert isinstance(decision, Denied)
     assert isinstance(decision.error, InsufficientScope)
@@ -124,7 +124,7 @@ def test_introspection_knows_what_was_minted_until_it_is_revoked(authority, toke
     assert introspect(authority, token) == {"active": False}
 
 
-def test_introspection_does_not_know_what_a_stranger_signed(authority):
+def test_introspection_does_not_know_foreign_tokens(authority):
     assert introspect(authority, authority.mint(key=SigningKey.generate("ES256"))) == {"active": False}
 
 
@@ -238,7 +238,7 @@ def test_an_httpx_client_can_fetch_a_token():
 
 
 @pytest.mark.anyio
-async def test_so_can_an_async_one(anyio_backend):
+async def test_async_httpx_client_can_fetch_a_token(anyio_backend):
     authority = FakeAuthority()
     async with httpx.AsyncClient(transport=authority.httpx_transport()) as client:
         assert (await client.get(f"{authority.url}/jwks")).status_code == 200

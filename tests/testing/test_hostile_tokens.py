@@ -148,7 +148,7 @@ def test_what_is_wrong_with_the_content_is_genuinely_signed(world, prefix):
 
 
 @pytest.mark.rule("T-10")
-def test_what_they_are_made_of_is_good(world):
+def test_tokens_are_derived_from_valid_ones(world):
     for algorithm in ("RS256", "PS256", "ES256", "ES384", "EdDSA"):
         assert isinstance(judge(world.strict, world.authority.mint("read", algorithm=algorithm)), Granted)
 
@@ -229,7 +229,7 @@ def test_no_token_is_in_a_repr():
     assert "sg-opaque" not in repr(bad)
 
 
-def test_what_is_no_credential_at_all_is_an_invalid_request():
+def test_malformed_credential_is_an_invalid_request():
     for token, status in (("a.b.c", 401), ("a.b.c==", 401), ("a b", 400), ('"a"', 400), ("x" * 16385, 400)):
         assert BadToken(name="a", token=token, rules=(), why="because").status == status
 

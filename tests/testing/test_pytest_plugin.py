@@ -1,4 +1,4 @@
-"""The fixture is there for users, and costs those nothing who do not use it."""
+"""The pytest fixture is available to users and costs nothing if it is not used."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ def test_an_authority_takes_over_the_guard_of_an_app(authority: FakeAuthority, d
     assert parts(guard) == before
 
 
-def test_what_the_guard_knew_waits_until_the_block_ends(authority: FakeAuthority):
+def test_state_of_the_guard_is_restored_after_the_block(authority: FakeAuthority):
     real = FakeAuthority(URL, API)
     guard = Guard(real.issuer, transport=real.transport, clock=real.clock)
     call = asgi_door(guard)
@@ -179,7 +179,7 @@ def test_what_the_guard_knew_waits_until_the_block_ends(authority: FakeAuthority
     ],
     ids=" ".join,
 )
-def test_wherever_the_keys_of_the_real_issuer_are(authority: FakeAuthority, settings: dict[str, Any]):
+def test_take_over_works_for_each_source_of_keys(authority: FakeAuthority, settings: dict[str, Any]):
     guard = module_guard(Issuer(URL, audience=API, **settings))
     with authority.takes_over(guard):
         assert asgi_door(guard)(authority.bearer("read")) == 200
@@ -239,7 +239,7 @@ def test_issuers_that_a_resolver_finds_are_taken_over(authority: FakeAuthority, 
     ],
     ids=["url", "audience", "algorithm"],
 )
-def test_what_could_only_end_in_puzzling_refusals_is_said_at_once(issuer: Issuer, authority: FakeAuthority, says: str):
+def test_mismatching_authority_is_refused_at_once(issuer: Issuer, authority: FakeAuthority, says: str):
     guard = module_guard(issuer)
     before = parts(guard)
     with pytest.raises(ConfigurationError) as error, authority.takes_over(guard):
@@ -275,7 +275,7 @@ def test_requests_in_other_threads_take_part(authority: FakeAuthority):
     assert seen == [200] * 8
 
 
-def test_a_guard_that_nobody_takes_over_uses_the_network():
+def test_guard_without_a_take_over_uses_the_network():
     guard = Guard(Issuer(URL, audience=API))
     authority = FakeAuthority(URL, API, clock=FakeClock())
     with authority.takes_over(guard):

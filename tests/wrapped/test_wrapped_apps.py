@@ -1,4 +1,4 @@
-"""Apps of other people, unmodified, behind the guard: nothing of theirs is different for who has a token."""
+"""Unmodified third-party apps behind the guard: with a token, their responses are the same."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _comparable(answer: bytes, pair: Pair) -> bytes:
 
 
 @_on()
-def test_with_a_token_every_answer_is_byte_for_byte_what_it_was(pair: Pair):
+def test_responses_to_requests_with_a_token_are_unchanged(pair: Pair):
     different = []
     for ask in ASKED[pair.name]:
         wire = ask.wire(pair.token)
@@ -76,7 +76,7 @@ def test_with_a_token_every_answer_is_byte_for_byte_what_it_was(pair: Pair):
 
 @pytest.mark.rule("B-12", "B-46", "H-17")
 @_on()
-def test_without_a_token_everything_is_refused_with_the_challenge(pair: Pair):
+def test_each_request_without_a_token_is_refused_with_a_challenge(pair: Pair):
     for ask in ASKED[pair.name]:
         if len(ask.body) < 100_000 and not ask.chunked:  # bodies that nobody reads: another test
             answer = pair.guarded.send(ask.wire(""))
@@ -103,7 +103,7 @@ def test_an_upload_without_a_token_changes_nothing_and_is_answered(pair: Pair):
 
 
 @_on("httpbin", "strawberry")
-def test_who_waits_to_be_told_to_continue_is_told_the_same(pair: Pair):
+def test_expect_100_continue_works_behind_the_guard(pair: Pair):
     target = "/graphql" if pair.name == "strawberry" else "/post"
     body = b'{"query": "{ echo(text: \\"x\\") }"}'
     headers = ("Content-Type: application/json", "Expect: 100-continue", f"Content-Length: {len(body)}")
@@ -144,7 +144,7 @@ def test_the_first_byte_of_a_stream_comes_before_the_last_is_made(pair: Pair):
 
 
 @_on("datasette", "httpbin", "pypiserver")
-def test_who_goes_away_in_the_middle_leaves_a_working_server(pair: Pair):
+def test_server_works_after_a_client_disconnects_midway(pair: Pair):
     download = {"datasette": "/things/things.csv?_stream=on", "httpbin": "/range/102400?chunk_size=100"}
     target = download.get(pair.name, "/packages/example-2.0.tar.gz")
     for _ in range(5):
