@@ -116,7 +116,7 @@ def test_every_excuse_names_a_rule_answered_for_and_says_why():
         assert len(reason.split()) >= 4, f"{rule}: say why it is not here, and where it will come"
 
 
-def test_what_is_answered_for_is_in_the_checklist():
+def test_answered_rules_are_in_the_checklist():
     assert ANSWERED <= CHECKLIST
 
 

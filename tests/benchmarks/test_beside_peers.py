@@ -82,7 +82,7 @@ def test_a_peer_says_what_it_is_and_what_it_needs():
     "what",
     ["without the scope", "expired", "for another audience", "of another issuer", "signed by a stranger"],
 )
-def test_nobody_is_measured_who_lets_a_bad_token_through(what: str):
+def test_contestant_that_accepts_a_bad_token_is_not_measured(what: str):
     """A contestant that refuses all but one kind of bad token."""
     in_process, material = loaded("in_process"), loaded("material").Material("ES256")
     bad = material.bad_tokens()
@@ -98,7 +98,7 @@ def test_nobody_is_measured_who_lets_a_bad_token_through(what: str):
         in_process.examine(contestant, in_process.Driver(contestant, app, None), material)
 
 
-def test_nobody_is_measured_who_refuses_a_good_token():
+def test_contestant_that_refuses_a_valid_token_is_not_measured():
     in_process, material = loaded("in_process"), loaded("material").Material("ES256")
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -110,7 +110,7 @@ def test_nobody_is_measured_who_refuses_a_good_token():
         in_process.examine(contestant, in_process.Driver(contestant, app, None), material)
 
 
-def test_the_bare_ones_and_no_others_are_excused_from_refusing():
+def test_only_bare_contestants_may_accept_bad_tokens():
     excused = {each.name for each in loaded("contestants").OURS if not each.guards}
     bare = {each.base for each in loaded("contestants").OURS}
     alone = {f"{name}, digest alone" for name in ("raw ASGI", "Starlette", "FastAPI")}
@@ -128,7 +128,7 @@ def test_cold_judgements_are_compared(
         assert f"| {name} " in table
 
 
-def test_a_library_that_accepts_a_stranger_is_not_measured():
+def test_library_that_accepts_a_forged_token_is_not_measured():
     material = loaded("material").Material("ES256")
     with pytest.raises(SystemExit, match="careless: a token expired was accepted"):
         loaded("cold").examine("careless", lambda token: token, material)
@@ -260,7 +260,7 @@ def test_everything_that_was_found_is_drawn_and_alike_each_time(results: Path):
     assert {path.name: path.read_bytes() for path in results.iterdir() if path.suffix != ".json"} == drawn
 
 
-def test_what_was_not_run_or_not_possible_is_not_drawn(results: Path, capsys: pytest.CaptureFixture[str]):
+def test_results_that_are_missing_are_not_drawn(results: Path, capsys: pytest.CaptureFixture[str]):
     plots, measuring = loaded("plots"), loaded("measuring")
     measuring.keep("sockets", {"absent": "there is no wrk", "figures": []})
     plots.main()

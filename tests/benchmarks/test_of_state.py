@@ -88,7 +88,7 @@ class _Flood:
     statuses: ClassVar[dict[int, int]] = {}
 
 
-def test_what_grows_is_measured():
+def test_growth_is_measured():
     scaling = loaded("scaling")
     made = scaling.Made()
     sizes = {**scaling.by_size([600], 1), **scaling.by_keys([1, 3], 1), **scaling.by_scopes([1, 4], 1)}

@@ -27,7 +27,7 @@ def in_a_new_process(script: str) -> str:
 
 
 @pytest.mark.rule("C-37")
-def test_it_is_an_auth_of_both():
+def test_credentials_are_an_auth_of_both_libraries():
     assert issubclass(ClientCredentials, httpx.Auth)
     assert issubclass(ClientCredentials, httpx2.Auth)
 
@@ -42,11 +42,11 @@ CALL = """
 """
 
 
-def test_it_works_without_httpx2():
+def test_credentials_work_without_httpx2():
     script = "import sys\n    sys.modules['httpx2'] = None\n    import httpx, scopeguard.client"
     assert in_a_new_process(f"    {script}{CALL}") == "204"
 
 
-def test_it_works_where_httpx_is_an_alias_of_httpx2():
+def test_credentials_work_if_httpx_is_an_alias_of_httpx2():
     script = "import httpx2\n    httpx2.alias_httpx()\n    import httpx, scopeguard.client"
     assert in_a_new_process(f"    {script}{CALL}") == "204"

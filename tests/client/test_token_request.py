@@ -445,7 +445,7 @@ def test_the_scopes_asked_for_are_enough_and_silence_means_as_asked(credentials,
 
 
 @pytest.mark.rule("C-15", "C-17")
-def test_what_the_answer_has_besides_is_ignored_and_a_refresh_token_is_not_kept(credentials, endpoint):
+def test_other_members_of_the_response_are_ignored_and_a_refresh_token_is_dropped(credentials, endpoint):
     endpoint.script = [
         endpoint.answer(
             access_token="sg-opaque-x", token_type="Bearer", expires_in=60, refresh_token="sg-secret-r", foo={"a": [1]}

@@ -397,7 +397,7 @@ def test_an_authority_needs_a_default_audience():
         Authority("https://as.example", audience="")
 
 
-def test_it_remembers_what_was_asked_for_without_the_secrets(bench):
+def test_requests_are_recorded_without_secrets(bench):
     bench.token()
     bench.authority.respond("GET", "/jwks")
     assert list(bench.authority.requests) == ["POST /token", "GET /jwks"]

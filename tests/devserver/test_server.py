@@ -97,7 +97,7 @@ def test_the_control_endpoint_works_over_the_wire():
 
 @pytest.mark.rule("T-11")
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "dev.example", "", "127.0.0.1.example"])
-def test_it_refuses_an_address_that_others_can_reach(host):
+def test_server_refuses_an_address_that_others_can_reach(host):
     with pytest.raises(ConfigurationError, match="allow_remote"):
         serve(authority(), host, 0)
     with pytest.raises(ConfigurationError, match="allow_remote"):
@@ -155,7 +155,7 @@ def test_a_settled_issuer_stays_as_it_is():
         assert server.url == "https://as.example"
 
 
-def test_it_serves_ipv6_loopback():
+def test_server_supports_ipv6_loopback():
     with DevServer(authority(), host="::1") as server, http() as client:
         assert server.url.startswith("http://[::1]:")
         assert client.get(f"{server.url}/jwks").status_code == 200

@@ -154,7 +154,7 @@ def test_each_call_is_allowed_or_forbidden_as_the_contract_lists_its_scope(world
     assert error.response.json()["error"]["status"] == "PERMISSION_DENIED"
 
 
-def test_what_the_service_itself_refuses_is_what_the_client_knows_as_well(world, google):
+def test_errors_of_the_service_are_understood_by_the_client(world, google):
     admin = world.clients["admin"]
     with pytest.raises(google.NotFound, match=r"Not found: Table local-tables:shop\.none"):
         admin.get_table("local-tables.shop.none")

@@ -170,7 +170,7 @@ def test_a_name_that_is_none_is_refused_and_does_nothing(orders, name):
 
 @given(name=st.text(max_size=20))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_is_taken_for_a_name_is_letters_digits_and_underscores(load, name):
+def test_names_consist_of_letters_digits_and_underscores(load, name):
     store = load("table_store")
     try:
         made = store.TableName("first-project", "shop", name)
@@ -412,7 +412,7 @@ def test_a_result_has_its_bound(orders):
     ],
     ids=range(9),
 )
-def test_what_a_query_cannot_have_is_refused(orders, body):
+def test_invalid_query_is_refused(orders, body):
     status, reason = orders.error("POST", f"{P}/queries", body)
     assert (status, reason.startswith("invalid")) == (400, True)
     assert orders.error("POST", f"{P}/jobs", {"configuration": {"load": {}}}) == (400, "invalid")
@@ -427,7 +427,7 @@ def test_a_project_is_named_as_projects_are(orders):
 # -- HTTP
 
 
-def test_what_is_not_there_is_told_in_googles_shape(api):
+def test_missing_object_is_a_google_error_body(api):
     assert api.error("GET", "/bigquery/v2/projects") == (404, "notFound")
     assert api.error("GET", "/") == (404, "notFound")
     assert api.error("PUT", f"{P}/datasets")[0] == 405

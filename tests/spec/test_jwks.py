@@ -467,7 +467,7 @@ def test_no_more_than_eight_keys_are_tried(kid):
 
 
 @pytest.mark.rule("J-21")
-def test_of_two_keys_with_one_kid_the_one_that_fits_is_used(judge):
+def test_matching_one_of_two_keys_with_the_same_kid_is_used(judge):
     jwks = {"keys": [rsa_jwk(kid="1"), ec_jwk(kid="1")]}
     assert judge(token("ES256", kid="1"), jwks) == "accepted"
     assert judge(token("RS256", kid="1"), jwks) == "accepted"

@@ -274,7 +274,7 @@ def test_using_it_is_said_aloud_and_once(no_leaks):
 
 
 @pytest.mark.rule("X-88")
-def test_it_is_said_as_a_warning_of_scopeguard_testing(monkeypatch, caplog):
+def test_use_is_reported_as_a_warning_of_scopeguard_testing(monkeypatch, caplog):
     monkeypatch.setattr("scopeguard.testing.fake._warned", threading.Event())
     FakeAuthority()
     (record,) = caplog.records

@@ -139,7 +139,7 @@ def verifies(token: str, jwks: list[dict[str, Any]]) -> bool:
 
 @pytest.mark.rule("T-10")
 @pytest.mark.parametrize("prefix", ["claim-", "kind-", "crit-", "cty-", "typ-", "replicated-", "payload-", "header-"])
-def test_what_is_wrong_with_the_content_is_genuinely_signed(world, prefix):
+def test_tokens_with_invalid_content_have_a_valid_signature(world, prefix):
     """A verifier that only looks at the signature lets these in: they test what comes beside it."""
     jwks = world.authority.authority.keys.key_set(world.authority.clock.wall())["keys"]
     kind = [bad for name, bad in world.tokens.items() if name.startswith(prefix)]
