@@ -49,6 +49,7 @@ from scopeguard.config.keys import KeySetPolicy
 from scopeguard.config.machines import MachineSign
 from scopeguard.config.refusal_log import RefusalLog
 from scopeguard.config.resolver import IssuerResolver
+from scopeguard.config.resource import Resource
 from scopeguard.config.revocation import RevocationPolicy
 from scopeguard.config.sources import StrayQueryToken, TokenSource, TokenSources
 from scopeguard.config.status_list import StatusListPolicy
@@ -127,6 +128,7 @@ __all__ = [
     "RequestTooLarge",
     "RequestView",
     "Requirement",
+    "Resource",
     "Response",
     "RevocationPolicy",
     "Rule",

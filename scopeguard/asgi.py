@@ -10,6 +10,8 @@ The middleware translates a scope into a :class:`~scopeguard.request.RequestView
 guard decides. ``lifespan`` reaches the app, and responses are streamed as the app sends them. The middleware reads a
 request body only if a form may carry the token, or to detect a disconnect while the request waits for an authorization
 server. The app then receives the same messages again.
+
+Longer than 400 lines because requests, websockets, lifespan and metadata are parts of one protocol.
 """
 
 from __future__ import annotations
@@ -22,12 +24,14 @@ from scopeguard.access_token import ANONYMOUS, AccessToken, begin_serving, end_s
 from scopeguard.adapter.asgi_types import ASGIApp, Message, Receive, Scope, Send
 from scopeguard.adapter.cors import ask_asgi_app, expose_headers_in_send
 from scopeguard.adapter.declarations import Layer
+from scopeguard.adapter.resource_metadata import first_found, metadata_of
 from scopeguard.adapter.token_places import remove_from_scope, select_subprotocol
 from scopeguard.config import checks
 from scopeguard.config.checks import flag
 from scopeguard.config.cors import Preflight
 from scopeguard.core.decision import Decision, Denied, Granted, Report, Unavailable
 from scopeguard.core.engine import Engine
+from scopeguard.core.resource_metadata import ResourceMetadata
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard, engine_of
 from scopeguard.request import HeaderList, RequestView
@@ -36,6 +40,7 @@ from scopeguard.rules.routed import check_root_path, without_prefix
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import Response, private_headers
 from scopeguard.spec.credentials import has_access_token, without_access_token
+from scopeguard.spec.resource_metadata import WELL_KNOWN
 
 __all__ = ["GUARD_KEY", "ASGIApp", "GuardMiddleware", "Message", "Receive", "Scope", "Send"]
 
@@ -113,7 +118,10 @@ class GuardMiddleware(Layer):
         self.root_path: str | None = check_root_path(root_path)
         self._app_rules = AppRules(self)
         self._check = StartCheck(self, guard)
-        self._route_requirements = RouteRequirements(app)
+        self._route_requirements = RouteRequirements(app, self.rules)
+        self._metadata = engine.metadata
+        if engine.metadata is not None:
+            engine.metadata.add(self._route_requirements)
         self._is_checked_outside = is_checked_outside
         self._messages = asgi_messages
 
@@ -124,18 +132,17 @@ class GuardMiddleware(Layer):
         elif kind == "websocket":
             method = "GET"
         elif kind == "lifespan":
-            self._engine.prepare()
-            before_lifespan = self._is_checked_outside.set(True)
-            try:
-                await self.app(scope, receive, check_at_startup(self._check, send) if self._check.pending else send)
-            finally:
-                with suppress(ValueError):  # an event loop that ends closes its coroutines in another context
-                    self._is_checked_outside.reset(before_lifespan)
+            await self._run_lifespan(scope, receive, send)
             return
         else:
             raise RuntimeError(f"scopeguard does not know the ASGI scope type {kind!r} and cannot protect it")
         if self._check.pending:  # a server or an app without lifespan
             self._check.run()
+        if self._metadata is not None and kind == "http" and scope["path"].startswith(WELL_KNOWN):
+            answer = answer_metadata(self._metadata, scope)
+            if answer is not None:
+                await send_response(answer, encode_headers(answer.headers), scope, send)
+                return
         rules = self._app_rules
         if rules.is_plain and not scope.get("root_path") and not (rules.watches and rules.has_changed()):
             rule = self._find(method, scope["path"], scope.get("raw_path"))
@@ -174,6 +181,15 @@ class GuardMiddleware(Layer):
                 await self.app(scope, receive, send)
         finally:
             end_serving(before)
+
+    async def _run_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._engine.prepare()
+        before = self._is_checked_outside.set(True)
+        try:
+            await self.app(scope, receive, check_at_startup(self._check, send) if self._check.pending else send)
+        finally:
+            with suppress(ValueError):  # an event loop that ends closes its coroutines in another context
+                self._is_checked_outside.reset(before)
 
     def _rule(self, method: str, scope: Scope) -> Rule | None:
         """Return the rule for a request whose path may have several readings."""
@@ -236,8 +252,7 @@ class GuardMiddleware(Layer):
             # Scripts cannot read the response to a preflight.
             if origin is not None and method != "OPTIONS" and self._announces(method.encode("latin-1"), scope):
                 headers += await ask_asgi_app(self.app, scope, origin)
-        encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-        await send_response(response, encoded, scope, send)
+        await send_response(response, encode_headers(headers), scope, send)
 
     def _announces(self, method: bytes | None, scope: Scope) -> bool:
         """Return whether a preflight for *method* announces a request that is not denied to everyone."""
@@ -247,6 +262,22 @@ class GuardMiddleware(Layer):
         if closest is not None and closest.access is DENIED:
             return False
         return not self.rules.closes(self._rule(method.decode("latin-1"), scope))
+
+
+def answer_metadata(metadata: ResourceMetadata, scope: Scope) -> Response | None:
+    """Return the response to a request for *metadata*; ``None`` for a request with another path."""
+    return metadata.answer(
+        scope["method"],
+        scope["path"],
+        query_of(scope).decode("latin-1"),
+        if_none_match=(_header(scope, "if-none-match") or b"").decode("latin-1"),
+        is_preflight=_header(scope, "access-control-request-method") is not None,
+    )
+
+
+def encode_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    """Return *headers* as ASGI messages carry them."""
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
 
 
 def recall(engine: Engine, scope: Scope, requirement: Requirement | None) -> AccessToken | None:
@@ -325,6 +356,30 @@ async def send_response(response: Response, headers: list[tuple[bytes, bytes]], 
             return
     await send({"type": f"{prefix}.start", "status": response.status, "headers": headers})
     await send({"type": f"{prefix}.body", "body": response.body})
+
+
+class ResourceMetadataMiddleware:
+    """Serve the metadata (RFC 9728) of the resources of several *guards* in front of *app*.
+
+    For guards whose own middleware sees only a part of the URLs, such as the paths below a mount: the well-known paths
+    are at the root of the host (RFC 9728 section 3.1). A :class:`GuardMiddleware` around a whole app needs nothing
+    else. Requests with other paths go to *app* without a check.
+
+    Raises :class:`ConfigurationError` for a guard without a resource that serves its metadata.
+    """
+
+    def __init__(self, app: ASGIApp, *, guards: Iterable[Guard]) -> None:
+        checks.app(app, "an ASGI app")
+        self.app: ASGIApp = app
+        self._documents = metadata_of(guards)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(WELL_KNOWN):
+            answer = first_found(answer_metadata(document, scope) for document in self._documents)
+            if answer is not None:
+                await send_response(answer, encode_headers(answer.headers), scope, send)
+                return
+        await self.app(scope, receive, send)
 
 
 class _Check(Protocol):

@@ -12,15 +12,16 @@ from typing import Any, Final, Literal, Self
 from scopeguard.access_token import AccessToken
 from scopeguard.config.audit import AuditMode
 from scopeguard.config.catalog import ScopeCatalog
-from scopeguard.config.checks import check_url, insecure_hosts, member
+from scopeguard.config.checks import insecure_hosts, member
 from scopeguard.config.cors import Preflight
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.refusal_log import RefusalLog, check_refusal_log
 from scopeguard.config.resolver import IssuerResolver
+from scopeguard.config.resource import Resource
 from scopeguard.config.revocation import RevocationPolicy
 from scopeguard.config.sources import TokenSource, TokenSources
 from scopeguard.config.token_cache import TokenCachePolicy, check_policy
-from scopeguard.core.arguments import Settings, check_arguments
+from scopeguard.core.arguments import Settings, challenge_style, check_arguments, check_resource
 from scopeguard.core.decision import Decision, Denied, Granted, Reporter, Unavailable
 from scopeguard.core.engine import Engine
 from scopeguard.core.signature_backends import load_backends
@@ -70,8 +71,9 @@ class Guard:
 
     The API:
 
-    * *resource*: its public URL. It is the default *realm*, and the default audience of the issuers that
-      :meth:`from_file` reads.
+    * *resource*: its identifier, which is its public URL, or a :class:`Resource` with more about it. Tokens of issuers
+      without an ``audience`` must name it. Adapters serve its metadata (RFC 9728), and every challenge names the URL
+      of that. It is the default *realm*.
     * *rules*: which route requires which scopes. Adapters use them unless they get rules of their own.
     * *implies*: which scopes include others, for every issuer: ``{"cloud-platform": ["bigquery"]}``.
     * *catalog*: the scopes of the API (:class:`ScopeCatalog`). Its implications are added to *implies*. Its prefix
@@ -111,7 +113,7 @@ class Guard:
         self,
         *issuers: Issuer,
         resolver: IssuerResolver | None = None,
-        resource: str | None = None,
+        resource: Resource | str | None = None,
         realm: str | None = None,
         token_sources: TokenSources | Iterable[str] = (TokenSource.HEADER,),
         implies: Mapping[str, Iterable[str]] | None = None,
@@ -137,14 +139,15 @@ class Guard:
             implies=implies,
         )  # fmt: skip
         insecure = insecure_hosts(insecure_http_dangerously)
-        if resource is not None:
-            check_url(resource, "resource", insecure=insecure)
+        if isinstance(resource, str):
+            resource = Resource(resource)
+        check_resource(resource, issuers, insecure)
         # Several adapters read the rules, and an iterator can be read only once.
         rules = None if rules is None else Rules.of(rules)
         settings = Settings(
             resource=resource,
             sources=token_sources if isinstance(token_sources, TokenSources) else TokenSources().only(token_sources),
-            style=challenge or ChallengeStyle(realm=realm or resource or "api", body=Rules.of(rules).error_body),
+            style=challenge_style(challenge, realm, resource, Rules.of(rules)),
             rules=rules,
             catalog=(catalog or ScopeCatalog()) | ScopeCatalog(implies=implies or {}),
             require_https=require_https,
@@ -179,8 +182,8 @@ class Guard:
         return tuple(record.issuer for record in self._engine.issuers.all)
 
     @property
-    def resource(self) -> str | None:
-        """The public URL of the API."""
+    def resource(self) -> Resource | None:
+        """The protected resource: its identifier, and what its metadata says."""
         return self._engine.settings.resource
 
     @property

@@ -20,19 +20,22 @@ from typing import Any, Final
 from scopeguard.access_token import AccessToken, Anonymous, begin_serving, end_serving
 from scopeguard.adapter.cors import PREFLIGHT_KEY, Headers, ask_wsgi_app, expose_headers
 from scopeguard.adapter.declarations import Layer
+from scopeguard.adapter.resource_metadata import first_found, metadata_of
 from scopeguard.adapter.token_places import remove_from_environ
 from scopeguard.config import checks
 from scopeguard.config.cors import Preflight
 from scopeguard.core.decision import Decision, Denied, Granted, Unavailable
 from scopeguard.core.engine import Engine
+from scopeguard.core.resource_metadata import ResourceMetadata
 from scopeguard.errors import ConfigurationError, InvalidRequest, Reason, RequestTooLarge
 from scopeguard.guard import Guard, engine_of
 from scopeguard.request import RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.rules.routed import check_root_path
 from scopeguard.scopes import Requirement
-from scopeguard.spec.challenge import private_headers
+from scopeguard.spec.challenge import Response, private_headers
 from scopeguard.spec.credentials import declared_length, has_access_token, without_access_token
+from scopeguard.spec.resource_metadata import WELL_KNOWN
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -121,11 +124,19 @@ class GuardMiddleware(Layer):
         self._opens_unmatched = not self.rules.deny_unmatched
         self.passes_preflights: bool = engine.passes_preflights(cors_preflight)
         self._check = StartCheck(self, guard)
-        self._route_requirements = RouteRequirements(app)
+        self._route_requirements = RouteRequirements(app, self.rules)
+        self._metadata = engine.metadata
+        if engine.metadata is not None:
+            engine.metadata.add(self._route_requirements)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         if self._check.pending:
             self._check.run()
+        if self._metadata is not None and environ.get("PATH_INFO", "").startswith(WELL_KNOWN):
+            answer = answer_metadata(self._metadata, environ)
+            if answer is not None:
+                start_response(f"{answer.status} {answer.reason_phrase}", list(answer.headers))
+                return [answer.body]
         environ.pop(ENVIRON_KEY, None)
         environ[GUARD_KEY] = self.guard
         engine = self._engine
@@ -209,6 +220,41 @@ class GuardMiddleware(Layer):
         if not self.passes_preflights or origin is None or method == "OPTIONS" or not self._announces(method, environ):
             return []
         return ask_wsgi_app(self.app, environ, origin)
+
+
+class ResourceMetadataMiddleware:
+    """Serve the metadata (RFC 9728) of the resources of several *guards* in front of *app*.
+
+    For guards whose own middleware sees only a part of the URLs, such as the paths below a mount: the well-known paths
+    are at the root of the host (RFC 9728 section 3.1). A :class:`GuardMiddleware` around a whole app needs nothing
+    else. Requests with other paths go to *app* without a check.
+
+    Raises :class:`ConfigurationError` for a guard without a resource that serves its metadata.
+    """
+
+    def __init__(self, app: WSGIApp, *, guards: Iterable[Guard]) -> None:
+        checks.app(app, "a WSGI app")
+        self.app: WSGIApp = app
+        self._documents = metadata_of(guards)
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        if environ.get("PATH_INFO", "").startswith(WELL_KNOWN):
+            answer = first_found(answer_metadata(document, environ) for document in self._documents)
+            if answer is not None:
+                start_response(f"{answer.status} {answer.reason_phrase}", list(answer.headers))
+                return [answer.body]
+        return self.app(environ, start_response)
+
+
+def answer_metadata(metadata: ResourceMetadata, environ: Environ) -> Response | None:
+    """Return the response to a request for *metadata*; ``None`` for a request with another path."""
+    return metadata.answer(
+        environ["REQUEST_METHOD"],
+        environ.get("SCRIPT_NAME", "") + decoded_path(environ),
+        environ.get("QUERY_STRING", ""),
+        if_none_match=environ.get("HTTP_IF_NONE_MATCH", ""),
+        is_preflight="HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ,
+    )
 
 
 def recall(engine: Engine, environ: Environ, requirement: Requirement | None) -> AccessToken | None:

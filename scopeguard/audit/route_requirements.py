@@ -21,22 +21,31 @@ class RouteRequirements:
     They are used for challenges and not for decisions: templates match more paths than converters such as ``{id:int}``.
     """
 
-    __slots__ = ("_app", "_rules")
+    __slots__ = ("__weakref__", "_app", "_rules", "rules")
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, rules: Rules | None = None) -> None:
+        self.rules: Rules = Rules() if rules is None else rules
+        """The rules of the adapter around the app."""
         self._app = app
         self._rules: Rules | None = None
 
     def combine(self, requirement: Requirement | None, method: str, path: str) -> Requirement | None:
         """Return *requirement* together with the one that the route of *method* and *path* declares."""
-        rules = self._rules
-        if rules is None:
-            rules = self._rules = Rules(_read_rules(self._app))
-        found = rules.find(method, path)
+        found = self._declared().find(method, path)
         declared = None if found is None else found.requirement
         if declared is None or requirement is None or declared == requirement:
             return requirement if declared is None else declared
         return all_of(requirement, declared)
+
+    def declared_rules(self) -> tuple[Rule, ...]:
+        """Return what the routes of the app declare, as rules."""
+        return self._declared().all
+
+    def _declared(self) -> Rules:
+        rules = self._rules
+        if rules is None:
+            rules = self._rules = Rules(_read_rules(self._app))
+        return rules
 
 
 def _read_rules(app: Any) -> list[Rule]:
@@ -49,9 +58,10 @@ def _read_rules(app: Any) -> list[Rule]:
 
 def _rules_of(route: AppRoute) -> list[Rule]:
     requirements = [item.access for item in route.declared if isinstance(item.access, Requirement)]
+    sources = frozenset().union(*(item.sources or () for item in route.declared))
     methods = None if route.methods is None else sorted("GET" if name == WEBSOCKET else name for name in route.methods)
     try:
         # A route without a requirement needs a rule, too: it shadows later routes.
-        return [Rule(route.path, all_of(*requirements) if requirements else PUBLIC, methods)]
+        return [Rule(route.path, all_of(*requirements) if requirements else PUBLIC, methods, sources or None)]
     except ConfigurationError:  # rules cannot express the path
         return []

@@ -135,7 +135,8 @@ class Issuer:
     **What a token must say.**
 
     * ``audience``: one or more identifiers of this API. A token needs one of them in its audience; they are compared
-      exactly. :data:`ANY_AUDIENCE_DANGEROUSLY` skips the check and needs ``expected_claims``.
+      exactly. The default is the resource of the guard. :data:`ANY_AUDIENCE_DANGEROUSLY` skips the check and needs
+      ``expected_claims``.
     * ``audience_claims``: the claims that carry the audience. ``"header:NAME"`` is a header parameter.
     * ``algorithms``: the signature algorithms that are accepted. ``none`` and symmetric algorithms cannot be
       configured (RFC 8725 §3.1).
@@ -195,7 +196,7 @@ class Issuer:
     """
 
     url: str = field(kw_only=False)
-    audience: str | Iterable[str] | AudienceOptOut
+    audience: str | Iterable[str] | AudienceOptOut | None = None
     jwks_uri: str | Iterable[str] | None = None
     jwks_file: str | None = None
     keys: Mapping[str, Any] | None = field(default=None, repr=False)
@@ -367,7 +368,9 @@ class Issuer:
                 f'keys: must be a JWK Set, as in {{"keys": [{{"kty": "RSA", ...}}]}}, not {given_kind}'
             )
 
-    def _check_audience(self) -> frozenset[str] | AudienceOptOut:
+    def _check_audience(self) -> frozenset[str] | AudienceOptOut | None:
+        if self.audience is None:
+            return None
         if isinstance(self.audience, AudienceOptOut):
             if not self.expected_claims:
                 raise ConfigurationError(

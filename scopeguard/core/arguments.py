@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from scopeguard.config.audit import AuditMode
 from scopeguard.config.catalog import ScopeCatalog
-from scopeguard.config.checks import flag, function, instance, methods, text
+from scopeguard.config.checks import check_url, flag, function, instance, methods, text
 from scopeguard.config.cors import Preflight
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.resolver import IssuerResolver
+from scopeguard.config.resource import Resource
 from scopeguard.config.revocation import RevocationPolicy
 from scopeguard.config.sources import TokenSources
 from scopeguard.config.token_cache import TokenCachePolicy
 from scopeguard.errors import ConfigurationError
 from scopeguard.rules import Rules
 from scopeguard.spec.challenge import ChallengeStyle
+from scopeguard.spec.resource_metadata import metadata_url
 from scopeguard.spec.signatures import Backends
 
 _KINDS: Final[dict[str, tuple[type, str]]] = {
@@ -38,7 +40,7 @@ _METHODS: Final = {
 class Settings:
     """The arguments of :class:`~scopeguard.guard.Guard`, checked, except for its issuers and connections."""
 
-    resource: str | None
+    resource: Resource | None
     sources: TokenSources
     style: ChallengeStyle
     rules: Rules | None
@@ -50,6 +52,31 @@ class Settings:
     audit: AuditMode
     cors_preflight: Preflight
     insecure_hosts: frozenset[str]
+
+
+def check_resource(resource: Resource | None, issuers: Sequence[Issuer], insecure: frozenset[str]) -> None:
+    """Raise :class:`ConfigurationError` unless *resource*, of *issuers*, can be validated and advertised as one value.
+
+    *insecure*: hosts with ports that may be reached by http.
+    """
+    if resource is None:
+        for issuer in issuers:
+            if issuer.audience is None:
+                raise ConfigurationError(
+                    f"issuer {issuer.url!r}: audience is missing; name what its tokens for this API carry in aud, or "
+                    "give the guard a resource"
+                )
+        return
+    instance(resource, Resource, "resource", "the URL of the API, or a Resource")
+    check_url(resource.url, "resource", insecure=insecure)
+    for issuer in issuers:
+        if issuer.audiences is not None and resource.url not in issuer.audiences and not resource.audience_differs:
+            raise ConfigurationError(
+                f"issuer {issuer.url!r}: audience does not contain the resource {resource.url!r}, for which clients "
+                "request tokens; leave audience out, or add the resource to it. If the authorization server writes "
+                "another identifier into aud, set Resource(..., audience_differs=True)"
+            )
+        resource.warn_of_keys_of(issuer.jwks_uris)
 
 
 def check_arguments(issuers: Sequence[object], **arguments: Any) -> None:
@@ -83,3 +110,16 @@ def check_arguments(issuers: Sequence[object], **arguments: Any) -> None:
             function(value, name, "a function that takes a decision")
         else:
             text(value, name)
+
+
+def challenge_style(
+    challenge: ChallengeStyle | None, realm: str | None, resource: Resource | None, rules: Rules
+) -> ChallengeStyle:
+    """Return the style of challenges, which names the URL of the metadata of *resource* if that is served."""
+    style = challenge
+    if style is None:
+        default = "api" if resource is None else resource.url
+        style = ChallengeStyle(realm=realm or default, body=rules.error_body)
+    if resource is None or not resource.serve_metadata or style.resource_metadata is not None:
+        return style
+    return replace(style, resource_metadata=metadata_url(resource.url))

@@ -21,6 +21,7 @@ from scopeguard.config.resolver import IssuerResolver
 from scopeguard.config.sources import StrayQueryToken, TokenSource, TokenSources
 from scopeguard.core.arguments import Settings
 from scopeguard.core.decision import Decision, Denied, Granted, Report, Reporter, Unavailable
+from scopeguard.core.resource_metadata import ResourceMetadata
 from scopeguard.core.wiring import build_context, build_issuer_record
 from scopeguard.edge import sync as blocking
 from scopeguard.edge.runtime import Runtime, Transport
@@ -66,6 +67,8 @@ class Engine:
     """The issuers, the clock and the token cache."""
     runtime: Runtime
     """Performs the effects that a flow yields."""
+    metadata: ResourceMetadata | None
+    """The metadata of the resource; ``None`` if there is none to serve."""
     store: Store | None
 
     def __init__(self, settings: Settings, reporter: Reporter) -> None:
@@ -92,6 +95,11 @@ class Engine:
         self._wall, self._monotonic = clock.wall, clock.monotonic
         self._revocations, self._shared = self.issuers.revocations, self.issuers.shared
         self.runtime = Runtime(transport=transport, clock=clock, store=store)
+        resource = self.settings.resource
+        self.metadata = None
+        if resource is not None and resource.serve_metadata:
+            urls = [record.issuer.url for record in self.issuers.all]
+            self.metadata = ResourceMetadata(resource, urls, self.sources.methods, self.settings.rules)
         # recall() reads the Authorization field only, so it cannot serve a guard that reads tokens elsewhere.
         reads_one_field = self.sources.methods == {TokenSource.HEADER} and self.issuers.headers == (None,)
         self._recall_from = self.context.token_cache if reads_one_field else None

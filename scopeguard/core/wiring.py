@@ -14,6 +14,7 @@ from scopeguard.config.issuer import Issuer
 from scopeguard.config.resolver import IssuerResolver
 from scopeguard.core.arguments import Settings
 from scopeguard.edge.runtime import warn_of_insecure_hosts
+from scopeguard.errors import ConfigurationError
 from scopeguard.flow.context import Context
 from scopeguard.flow.effects import Clock
 from scopeguard.spec.client_authentication import AssertionKey
@@ -38,6 +39,10 @@ def build_context(
     """
 
     def build(issuer: Issuer) -> IssuerRecord:
+        if issuer.audience is None:
+            if settings.resource is None:
+                raise ConfigurationError(f"issuer {issuer.url!r}: audience is missing, and the guard has no resource")
+            issuer = replace(issuer, audience=settings.resource.url)
         hosts = issuer.insecure_http_dangerously | settings.insecure_hosts
         if hosts != issuer.insecure_http_dangerously:
             issuer = replace(issuer, insecure_http_dangerously=hosts)

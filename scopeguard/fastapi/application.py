@@ -16,13 +16,27 @@ from weakref import WeakKeyDictionary
 from fastapi import FastAPI, params
 
 from scopeguard.adapter.declarations import DeclaringDependency, Layer
-from scopeguard.asgi import GUARD_KEY, ASGIApp, Receive, Scope, Send, check_at_startup
+from scopeguard.adapter.resource_metadata import first_found
+from scopeguard.asgi import (
+    GUARD_KEY,
+    ASGIApp,
+    Receive,
+    Scope,
+    Send,
+    answer_metadata,
+    check_at_startup,
+    encode_headers,
+    send_response,
+)
 from scopeguard.audit.fastapi_routes import expand_routes, guarding_dependencies
+from scopeguard.audit.route_requirements import RouteRequirements
 from scopeguard.audit.startup import StartCheck, is_checked_outside
 from scopeguard.config.audit import AuditMode
 from scopeguard.config.checks import items
+from scopeguard.core.resource_metadata import ResourceMetadata
 from scopeguard.guard import Guard, engine_of
 from scopeguard.scopes import check_scope
+from scopeguard.spec.resource_metadata import WELL_KNOWN
 
 
 class DocumentedDependency(Protocol):
@@ -65,7 +79,7 @@ def wrap_fastapi(kind: type[DeclaringDependency]) -> None:
         own = vars(self).get("openapi")
         if own is not None:  # an app sets this attribute to change its document, as FastAPI recommends
             setattr(self, "openapi", lambda: _complete_once(self, own(), kind))  # noqa: B010
-        return _StartCheckingStack(build(self), self, kind)
+        return _StartCheckingStack(_MetadataServingStack(build(self), self, kind), self, kind)
 
     _wrap_security(kind)
     setattr(openapi, _WRAPPED, True)
@@ -127,6 +141,34 @@ def _complete(schema: dict[str, Any], guarding: list[DocumentedDependency]) -> N
                 for status, response in by_scheme[name].responses.items():
                     if status != 403 or any(scopes for _, scopes in ours):
                         operation["responses"].setdefault(str(status), response)
+
+
+class _MetadataServingStack:
+    """The middleware *stack* of *app*, with the metadata of the resources whose guards the routes of *app* name."""
+
+    def __init__(self, stack: ASGIApp, app: FastAPI, kind: type[DeclaringDependency]) -> None:
+        self._stack = stack
+        self._app = app
+        self._kind = kind
+        self._documents: list[ResourceMetadata] | None = None
+        self._routes: RouteRequirements | None = None  # the documents hold it weakly
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(WELL_KNOWN):
+            answer = first_found(answer_metadata(document, scope) for document in self._find())
+            if answer is not None:
+                await send_response(answer, encode_headers(answer.headers), scope, send)
+                return
+        await self._stack(scope, receive, send)
+
+    def _find(self) -> list[ResourceMetadata]:
+        if self._documents is None:
+            self._routes = RouteRequirements(self._app)
+            engines = {engine_of(found.guard) for found in _guarding_dependencies(self._app, self._kind)}
+            self._documents = [engine.metadata for engine in engines if engine.metadata is not None]
+            for document in self._documents:
+                document.add(self._routes)
+        return self._documents
 
 
 class _StartCheckingStack:

@@ -44,7 +44,7 @@ from scopeguard.config.sources import TokenSource, check_sources
 from scopeguard.core.decision import Granted
 from scopeguard.errors import ConfigurationError
 from scopeguard.flask.extension import ScopeGuard
-from scopeguard.flask.request_state import STATE_KEY, RequestState, get_request, is_answered_by_flask, make_refusal
+from scopeguard.flask.request_state import STATE_KEY, RequestState, get_request, is_answered_by_flask, to_flask_response
 from scopeguard.guard import Guard, engine_of
 from scopeguard.rules import OPTIONAL, PUBLIC
 from scopeguard.scopes import Requirement, all_of, require
@@ -161,7 +161,7 @@ def _check(requirement: Requirement, sources: frozenset[TokenSource] | None) -> 
     if engine.permits(token, requirement):
         return None
     decision = engine.authorize(token, requirement, request=request_view(environ))
-    return None if isinstance(decision, Granted) else make_refusal(decision)
+    return None if isinstance(decision, Granted) else to_flask_response(decision.response)
 
 
 def public(view: T) -> T:

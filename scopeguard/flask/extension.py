@@ -15,6 +15,7 @@ from scopeguard.access_token import AccessToken, Anonymous
 from scopeguard.adapter.cors import PREFLIGHT_KEY, expose_headers
 from scopeguard.adapter.declarations import EXTENSION, Layer
 from scopeguard.adapter.token_places import remove_from_environ
+from scopeguard.audit.route_requirements import RouteRequirements
 from scopeguard.audit.startup import StartCheck
 from scopeguard.config.checks import instance, member
 from scopeguard.config.cors import Preflight
@@ -28,15 +29,17 @@ from scopeguard.flask.request_state import (
     get_context,
     get_request,
     is_answered_by_flask,
-    make_refusal,
+    to_flask_response,
 )
 from scopeguard.guard import Guard, engine_of
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.spec.challenge import private_headers
 from scopeguard.spec.credentials import has_access_token
+from scopeguard.spec.resource_metadata import WELL_KNOWN
 from scopeguard.wsgi import (
     ENVIRON_KEY,
     GUARD_KEY,
+    answer_metadata,
     decoded_path,
     raw_path,
     read_form,
@@ -117,6 +120,9 @@ class ScopeGuard:
         layer = _Extension(app, guard, rules.with_public(rule.path for rule in self._public))
         layer.passes_preflights = engine.passes_preflights(self._cors_preflight)
         hooks = _Hooks(app, layer, StartCheck(app, guard))
+        if engine.metadata is not None:
+            layer.route_requirements = RouteRequirements(app, layer.rules)
+            engine.metadata.add(layer.route_requirements)
         app.extensions[EXTENSION] = layer
         app.extensions["scopeguard"] = self
         app.before_request(hooks.check)
@@ -132,6 +138,8 @@ class _Extension(Layer):
 
     default = "extension default"
     views_decide = True
+    route_requirements: RouteRequirements | None = None
+    """What the views declare, for the metadata of the resource, which holds it weakly."""
 
     def __init__(self, app: Flask, guard: Guard, rules: Rules) -> None:
         self.app = app
@@ -157,6 +165,10 @@ class _Hooks:
             self._start_check.run()
         flask_request, engine = get_request(), self._engine
         environ = flask_request.environ
+        if engine.metadata is not None and environ.get("PATH_INFO", "").startswith(WELL_KNOWN):
+            answer = answer_metadata(engine.metadata, environ)
+            if answer is not None:
+                return to_flask_response(answer)
         rule = self._rules.find(environ["REQUEST_METHOD"], decoded_path(environ), raw_path(environ))
         route = self._route(rule, flask_request)
         known: AccessToken | None = None
@@ -185,7 +197,7 @@ class _Hooks:
                     case Anonymous():
                         pass
                     case refusal:
-                        return make_refusal(refusal)
+                        return to_flask_response(refusal.response)
         state.is_checked = not is_passed
         environ[ENVIRON_KEY] = token
         state.serving = CurrentToken(flask_request, token)

@@ -16,11 +16,12 @@ from scopeguard.access_token import AccessToken, Serving, begin_serving, end_ser
 from scopeguard.adapter.declarations import REQUIREMENT, SOURCES, access_of
 from scopeguard.audit.flask_routes import blueprint_names
 from scopeguard.config.sources import TokenSource
-from scopeguard.core.decision import Denied, Report, Unavailable
+from scopeguard.core.decision import Report
 from scopeguard.core.engine import Engine
 from scopeguard.rules import DENIED, Access, Rule, Rules
 from scopeguard.rules.rule import strictest
 from scopeguard.scopes import Requirement, all_of
+from scopeguard.spec import challenge
 
 STATE_KEY: Final = "scopeguard.flask"
 """The key of the :class:`RequestState` in the environ."""
@@ -145,9 +146,9 @@ def is_answered_by_flask(flask_request: Request) -> bool:
     return bool(getattr(flask_request.url_rule, "provide_automatic_options", False))
 
 
-def make_refusal(refusal: Denied | Unavailable) -> Response:
-    """Return the Flask response for *refusal*."""
-    response = Response(refusal.response.body, refusal.response.status)
+def to_flask_response(answer: challenge.Response) -> Response:
+    """Return *answer*, a refusal or a document of the guard, as a Flask response."""
+    response = Response(answer.body, answer.status)
     # The constructor would replace the Content-Length of a response to HEAD, which has no body, by 0.
-    response.headers = Headers(list(refusal.response.headers))
+    response.headers = Headers(list(answer.headers))
     return response

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 
-from scopeguard.config.checks import flag, instance, items
+from scopeguard.config.checks import check_form, flag, instance, items
 from scopeguard.errors import (
     AccessDenied,
     AuthorityUnavailable,
@@ -50,6 +50,8 @@ class Response:
 
     * ``status``: the HTTP status.
     * ``headers``: names, in lower case, and values. A name may occur more than once.
+    * ``resource_metadata``: the URL of the metadata of the protected resource (RFC 9728 section 5.1). The guard fills
+      it in if it serves the metadata.
     * ``body``: the bytes of the body; empty for HEAD.
     * ``body_failure``: why the writer of the style failed, for the log, if the body is a problem document instead.
     """
@@ -81,6 +83,8 @@ class ChallengeStyle:
     * ``error_uri``: an absolute URI of a page about errors, added to challenges with an error code.
     * ``hide_forbidden``: send 404 without a challenge instead of every 403, so that clients cannot tell which paths
       exist.
+    * ``resource_metadata``: the URL of the metadata of the protected resource (RFC 9728 section 5.1). The guard fills
+      it in if it serves the metadata.
     * ``body``: the format of the bodies of refusals and outages: ``"problem"`` (RFC 9457), ``"google"``, or a function
       that takes a :class:`Problem` and returns a media type and bytes. The constructor tries the function. If it fails
       later, that response has a problem document instead, and the log says so.
@@ -93,6 +97,7 @@ class ChallengeStyle:
     error_uri: str | None = None
     hide_forbidden: bool = False
     body: ErrorBody | str | BodyWriter = ErrorBody.PROBLEM
+    resource_metadata: str | None = None
     _fixed: str = field(init=False, repr=False)
     _writer: BodyWriter = field(init=False, repr=False, compare=False)
 
@@ -117,6 +122,8 @@ class ChallengeStyle:
             instance(self.error_uri, str, "error_uri", "a string")
         if self.error_uri is not None and not _ABSOLUTE_URI.fullmatch(self.error_uri):
             raise ConfigurationError(f"error_uri: {self.error_uri!r} is not an absolute URI in printable ASCII")
+        if self.resource_metadata is not None:
+            check_form(self.resource_metadata, "resource_metadata")
         object.__setattr__(self, "_fixed", ", ".join(parts))
         object.__setattr__(self, "_writer", check_writer(self.body))
 
@@ -152,6 +159,8 @@ class ChallengeStyle:
             # Also without credentials. RFC 6750 section 3.1 advises against "an error code or other error information"
             # there, and the scope is neither.
             parts.append(f"scope={quote(' '.join(scopes))}")
+        if self.resource_metadata is not None:
+            parts.append(f"resource_metadata={quote(self.resource_metadata)}")
         return "Bearer " + ", ".join(parts)
 
 

@@ -46,17 +46,18 @@ class AssertionKey:
 
     *material* is PEM text or a JWK as a dict. *algorithm* is one of RS256, PS256, ES256, ES384, EdDSA. *kid* goes into
     the header, so that the server finds the public key. Raises :class:`ConfigurationError` if *material* is not a
-    private key for *algorithm*.
+    private key for *algorithm*; *setting* is what the message calls it.
     """
 
     material: str | Mapping[str, Any] = field(repr=False)
     algorithm: str = "RS256"
     kid: str | None = None
+    setting: str = field(default="private_key_jwt", repr=False, compare=False)
     _key: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.algorithm not in _SIGNING:
-            raise ConfigurationError(f"private_key_jwt: algorithm {self.algorithm!r} is not one of {sorted(_SIGNING)}")
+            raise ConfigurationError(f"{self.setting}: algorithm {self.algorithm!r} is not one of {sorted(_SIGNING)}")
         implementation = _implementation(self.algorithm)
         try:
             if isinstance(self.material, str):
@@ -67,7 +68,7 @@ class AssertionKey:
             key = None
         if not _fits(self.algorithm, key):
             raise ConfigurationError(
-                f"private_key_jwt: not a private key for {self.algorithm}; PEM text or a private JWK is needed"
+                f"{self.setting}: not a private key for {self.algorithm}; PEM text or a private JWK is needed"
             )
         object.__setattr__(self, "_key", key)
 

@@ -30,6 +30,9 @@ def folder(tmp_path: Path) -> Path:
     return prepare(tmp_path)
 
 
+METADATA = "https://api.test/.well-known/oauth-protected-resource"
+
+
 @pytest.mark.parametrize("what", KINDS)
 def test_an_app_is_guarded_without_a_change_and_tokens_stay_out_of_the_log(
     what: tuple[str, ...],
@@ -45,7 +48,7 @@ def test_an_app_is_guarded_without_a_change_and_tokens_stay_out_of_the_log(
         refused = client.get("/a")
         assert (refused.status_code, refused.headers["www-authenticate"]) == (
             401,
-            'Bearer realm="served", scope="read"',
+            f'Bearer realm="served", scope="read", resource_metadata="{METADATA}"',
         )
         assert "server" not in refused.headers
         granted = client.get("/b", headers={"Authorization": f"Bearer {good}", **forged})
@@ -175,7 +178,9 @@ def test_paths_below_well_known_go_to_the_app_under_the_same_rules(
 ):
     command, url = serve(start, folder, authority.issuer, *what)
     good = {"Authorization": f"Bearer {token(authority)}"}
-    for name in ("oauth-protected-resource", "openid-configuration", "scopeguard", "jwks.json"):
+    document = httpx.get(f"{url}/.well-known/oauth-protected-resource", trust_env=False, timeout=PATIENCE).json()
+    assert (document["resource"], document["scopes_supported"]) == ("https://api.test", ["read"])
+    for name in ("openid-configuration", "scopeguard", "jwks.json"):
         path = f"{url}/.well-known/{name}"
         assert httpx.get(path, trust_env=False, timeout=PATIENCE).status_code == 401
         answer = httpx.get(path, headers=good, trust_env=False, timeout=PATIENCE)

@@ -106,6 +106,7 @@ CONSTRUCTORS: Final[dict[str, tuple[Callable[..., object], Any]]] = {
     "StatusListPolicy": (scopeguard.StatusListPolicy, scopeguard.StatusListPolicy),
     "TokenCachePolicy": (scopeguard.TokenCachePolicy, scopeguard.TokenCachePolicy),
     "RefusalLog": (scopeguard.RefusalLog, scopeguard.RefusalLog),
+    "Resource": (_with(scopeguard.Resource, url="https://api.test"), scopeguard.Resource),
     "IssuerResolver": (_with(scopeguard.IssuerResolver, **RESOLVER), scopeguard.IssuerResolver),
     "ChallengeStyle": (_with(scopeguard.ChallengeStyle, realm="x"), scopeguard.ChallengeStyle),
     "ScopeCatalog": (scopeguard.ScopeCatalog, scopeguard.ScopeCatalog),
@@ -355,6 +356,17 @@ ACCEPTED: Final[dict[tuple[str, str], set[str]]] = {
         ({"empty", "text", "list"}, {"AuthorizationDetail": "actions locations datatypes privileges"}),
         ({"empty", "text"}, {"AuthorizationDetail": "identifier"}),
         ({"function", "class"}, {"AuthorizationDetail": "where"}),
+        (
+            {"text"},
+            {"Resource": "name documentation policy_uri tos_uri jwks_uri signing_key_id signing_algorithm"},
+        ),
+        ({"text", "list"}, {"Resource": "scopes hidden_scopes authorization_servers signing_algorithms"}),
+        ({"zero"}, {"Resource": "max_age"}),
+        ({"true"}, {"Resource": "serve_metadata audience_differs"}),
+        (
+            {"text", "table", "bytes in a table", "text in a table", "table in a table", "numbers as names"},
+            {"Resource": "signing_key"},
+        ),
         ({"zero", "fraction"}, {"Issuer": "leeway", "Introspection": "ttl negative_ttl", "RefusalLog": "interval"}),
     )
     for constructor, arguments_ in names.items()
@@ -379,6 +391,7 @@ def cases() -> Iterator[tuple[str, str]]:
 # Other names of an argument in errors: that of the file, or of the member of a token.
 ALSO_CALLED: Final[dict[tuple[str, str], tuple[str, ...]]] = {
     ("TokenSources", "methods"): ("token_sources",),
+    ("Resource", "url"): ("resource",),
     ("Issuer", "opaque_prefixes"): ("introspection",),
     ("RedisStore", "url"): ("store",),
     ("FakeAuthority", "url"): ("issuer",),

@@ -33,6 +33,7 @@ from scopeguard import (
     MissingCredentials,
     Reason,
     RequestView,
+    Resource,
     RevocationPolicy,
     ScopeClaim,
     ScopeForm,
@@ -66,6 +67,11 @@ from scopeguard.stores.redis import RedisStore
 
 BASE = Path("/etc/api")
 ISSUERS = '[[issuers]]\nurl = "https://as.test"\naudience = "https://api.test"\n'
+KEY = (
+    ec.generate_private_key(ec.SECP256R1())
+    .private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    .decode("ascii")
+)
 CONDITIONS = ("acr", "max_age", "authorization_details", "delegated_to", "machine")
 RULES = "[[rules]]\n"
 _SCHEMES = {
@@ -86,6 +92,7 @@ FILES = {
         {**_OPENAPI, "paths": {"/a": _READ, "/b": {"get": {}}, "/c": {"get": {"security": [{"apiKey": []}]}}}}
     ),
     "bigquery.v2.json": json.dumps(_DISCOVERY),
+    "resource-key.pem": KEY,
     "scopes.toml": '[descriptions]\nfile = "File"\nread = "From the file"\n',
 }
 ASKING = '[issuers.introspection]\nclient_id = "api"\nclient_secret = "sg-secret-7"\n'
@@ -112,7 +119,7 @@ def refusal(text: str, **environment: str) -> str:
 def test_minimal_file_has_one_issuer_and_default_settings():
     issuers, arguments = settings('resource = "https://api.test"\n[[issuers]]\nurl = "https://as.test"')
     assert issuers == (Issuer("https://as.test", audience="https://api.test"),)
-    assert arguments == {"resource": "https://api.test"}
+    assert arguments == {"resource": Resource("https://api.test")}
 
 
 def test_audience_of_an_issuer_precedes_the_resource():
@@ -127,7 +134,7 @@ def test_every_argument_of_the_guard_is_read():
         f"{ISSUERS}[scopes.implies]\nall = ['read', 'write']"
     )
     assert arguments == {
-        "resource": "https://api.test",
+        "resource": Resource("https://api.test"),
         "realm": "it",
         "require_https": True,
         "token_sources": TokenSources().only(["header", "form"]),
@@ -147,9 +154,8 @@ def test_every_argument_of_the_guard_is_read():
 def test_error_body_sets_the_challenge_style_and_keeps_the_realm(text: str, realm: str):
     issuers, arguments = settings(f'error_body = "google"\n{text}\n{ISSUERS}')
     assert arguments["challenge"] == ChallengeStyle(realm=realm, body="google")
-    assert Guard(*issuers, **arguments).style.challenge(MissingCredentials(Reason.NO_CREDENTIALS), ()) == (
-        f'Bearer realm="{realm}"'
-    )
+    challenge = Guard(*issuers, **arguments).style.challenge(MissingCredentials(Reason.NO_CREDENTIALS), ())
+    assert challenge.partition(", ")[0] == f'Bearer realm="{realm}"'
 
 
 def test_challenge_table_sets_the_challenge_style():
@@ -335,6 +341,8 @@ def test_examples_in_error_messages_are_valid(table: str, key: str, tmp_path: Pa
         text = ISSUERS + text
     elif table == "[issuers.introspection]":
         text = f'{ISSUERS}validate = "auto"\n{_asking(key, line, tmp_path)}'
+    elif table == "[resource]":
+        text = f"{ISSUERS}{text}" if key == "url" else f'{ISSUERS}{text}\nurl = "https://api.test"'
     elif table == "[contract]" and key in ("base_path", "undeclared", "ignore_schemes"):
         text = f'{ISSUERS}{text}\nopenapi = "openapi.json"'
     elif table == "[store]" and key != "redis":
@@ -374,6 +382,7 @@ def test_setting_of_another_type_is_refused(table: str, key: str):
         "[issuers.key_set]": {"issuers": [{**issuers[0], "key_set": wrong}]},
         "[issuers.introspection]": {"issuers": [{**issuers[0], "introspection": wrong}]},
         "[issuers.experimental_status_list]": {"issuers": [{**issuers[0], "experimental_status_list": wrong}]},
+        "[resource]": {"issuers": issuers, "resource": {"url": "https://api.test", **wrong}},
         "[store]": {"issuers": issuers, "store": wrong},
         "[revocation]": {"issuers": issuers, "revocation": wrong},
         "[token_cache]": {"issuers": issuers, "token_cache": wrong},
@@ -492,7 +501,7 @@ def test_url_may_be_in_the_environment_or_in_a_file(tmp_path: Path):
     (found,), arguments = settings_from(
         tomllib.loads(text), tmp_path, environment={"RESOURCE": "https://api.test", "KEYS": "keys.json"}
     )
-    assert (found.url, arguments["resource"]) == ("https://as.test", "https://api.test")
+    assert (found.url, arguments["resource"].url) == ("https://as.test", "https://api.test")
     assert found.audiences == frozenset(("https://api.test",))
     assert found.jwks_file == str(tmp_path / "keys.json")
 
@@ -640,7 +649,7 @@ REFUSED = [
     (f"{ISSUERS}[revocation]\nmax_lag = 0", "[revocation]: revocation.max_lag: must be greater than 0, not 0"),
     (f"{ISSUERS}[revocation]\nfail_open = true", "fail_open: unknown key; did you mean fail_open_dangerously?"),
     # kinds
-    (f"resource = 1\n{ISSUERS}", "top level: resource: must be a string, not a whole number, as in: resource = "),
+    (f"resource = 1\n{ISSUERS}", "top level: resource: must be a string, or a table, not a whole number"),
     (f"require_https = 'yes'\n{ISSUERS}", "require_https: must be true or false, not a string, as in: require_https"),
     (f"public = '/x'\n{ISSUERS}", "top level: public: must be a list of strings, not a string, as in: public = "),
     (f"public = [1, '/x']\n{ISSUERS}", "must be a list of strings, not a list with a string and a whole number"),

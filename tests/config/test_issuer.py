@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scopeguard import Guard
 from scopeguard.config.checks import check_url, is_loopback, media_type
 from scopeguard.config.issuer import (
     ANY_AUDIENCE_DANGEROUSLY,
@@ -227,7 +228,6 @@ def test_keys_must_come_from_exactly_one_source(settings, message):
         pytest.param("*", r"audience: '\*' is not an identifier; audiences are compared exactly", id="wildcard"),
         pytest.param("https://api.example/*", "is not an identifier", id="wildcard at the end"),
         pytest.param([RES, "https://*.example"], "is not an identifier", id="wildcard inside"),
-        pytest.param(None, "audience: must be a string or a list of strings, not NoneType", id="None"),
         pytest.param(7, "audience: must be a string or a list of strings, not int", id="a number"),
         pytest.param([RES, None], "audience: every item must be a string, not NoneType", id="None beside one"),
         pytest.param(RES.encode(), "audience: must be a string or a list of strings, not bytes", id="bytes"),
@@ -239,10 +239,10 @@ def test_audience_must_be_a_non_empty_string(audience, message):
 
 
 @pytest.mark.rule("X-87")
-def test_audience_is_required():
-    made: Any = Issuer
-    with pytest.raises(TypeError, match="audience"):
-        made(ISS)
+def test_audience_is_required_of_the_issuer_or_of_the_guard():
+    with pytest.raises(ConfigurationError, match="audience is missing; name what its tokens for this API carry in aud"):
+        Guard(Issuer(ISS))
+    assert Guard(Issuer(ISS), resource=RES).issuers == (Issuer(ISS, audience=RES),)
 
 
 def test_audiences_may_be_several():

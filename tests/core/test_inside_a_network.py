@@ -75,9 +75,7 @@ MAKERS: dict[str, Callable[[str, Any], Any]] = {
         experimental_status_list=StatusListPolicy(allowed_origins=[url.removesuffix(urlsplit(url).path)]),
         insecure_http_dangerously=hosts,
     ),
-    "resource": lambda url, hosts: Guard(
-        Issuer("https://as.test", audience="a"), resource=url, insecure_http_dangerously=hosts
-    ),
+    "resource": lambda url, hosts: Guard(Issuer("https://as.test"), resource=url, insecure_http_dangerously=hosts),
     "token_url": lambda url, hosts: ClientCredentials(url, "id", SECRET, insecure_http_dangerously=hosts),
     "a client's issuer": lambda url, hosts: ClientCredentials.from_issuer(
         url, "id", SECRET, insecure_http_dangerously=hosts

@@ -258,6 +258,17 @@ def _check_requirements_file(authority: FakeAuthority) -> None:
     assert rule.access == scopeguard.all_of("payments", scopeguard.USER, acr=["urn:example:gold"], max_age=300)
 
 
+def _check_resource_metadata(authority: FakeAuthority) -> None:
+    client = TestClient(run("resource_metadata", app=asgi_app())["app"])
+    url = f"{API}/.well-known/oauth-protected-resource/v1"
+    (shown,) = (block for block in BLOCKS if block.page == "docs/resource-metadata.md" and block.language == "json")
+    assert client.get("/.well-known/oauth-protected-resource/v1").json() == json.loads(shown.source)
+    refused = client.get("/v1/rows").headers["www-authenticate"]
+    assert refused == f'Bearer realm="{API}/v1", scope="rows.read", resource_metadata="{url}"'
+    token = authority.mint("rows.read", audience=f"{API}/v1")
+    assert client.get("/v1/rows", headers={"Authorization": f"Bearer {token}"}).status_code == 200
+
+
 CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "asgi": _check_asgi,
     "wsgi": _check_wsgi,
@@ -265,6 +276,7 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "fastapi": _check_fastapi,
     "flask": _check_flask,
     "rules": _check_rules,
+    "resource_metadata": _check_resource_metadata,
     "requirements": _check_requirements,
     "requirements_file": _check_requirements_file,
     "contract": _check_contract,
@@ -324,7 +336,7 @@ async def my_app(scope, receive, send):
 def test_the_configuration_file_is_read():
     issuers, arguments = settings_from(tomllib.loads(NAMED["file"].source), ROOT)
     guard = Guard(*issuers, **arguments)
-    assert guard.resource == API
+    assert guard.resource == scopeguard.Resource(API)
     assert guard.rules is not None
     assert guard.rules.deny_unmatched
 

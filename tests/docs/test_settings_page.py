@@ -18,6 +18,7 @@ from scopeguard import (
     IssuerResolver,
     KeySetPolicy,
     RefusalLog,
+    Resource,
     RevocationPolicy,
     StatusListPolicy,
     TokenCachePolicy,
@@ -50,6 +51,7 @@ CLASSES = (
     IssuerResolver,
     RevocationPolicy,
     RefusalLog,
+    Resource,
     TokenCachePolicy,
 )
 CALLABLES = (Guard, RedisStore)

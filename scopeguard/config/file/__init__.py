@@ -92,8 +92,10 @@ def settings_from(
     if not tables:
         raise place.error("issuers", "is missing; add [[issuers]] with the url of your authorization server")
     insecure = place.built(INSECURE, lambda: insecure_hosts(values.get(INSECURE, ())))
+    url: str | None = None
     if "resource" in values:
-        place.built("resource", lambda: check_url(values["resource"], "resource", insecure=insecure))
+        url = values["resource"].url
+        place.built("resource", lambda: check_url(url, "resource", insecure=insecure))
     if "realm" in values:
         place.built("realm", lambda: ChallengeStyle(realm=values["realm"]))
     if "cors_preflight" in values:
@@ -101,7 +103,7 @@ def settings_from(
     if "audit" in values:
         place.built("audit", lambda: AuditMode.of(values["audit"]))
     issuers = tuple(
-        _issuer(with_hosts(table, insecure), place.inner(f"[[issuers]] {number}"), values.get("resource"))
+        _issuer(with_hosts(table, insecure), place.inner(f"[[issuers]] {number}"), url)
         for number, table in enumerate(tables, 1)
     )
     _refuse_repeated_urls(issuers, place)
@@ -135,7 +137,7 @@ def _style(values: Mapping[str, Any], contracts: Sequence[Contract], place: Plac
         given["body"] = bodies[0]
     if not given:
         return None
-    realm = values.get("realm", values.get("resource", "api"))
+    realm = values.get("realm", values["resource"].url if "resource" in values else "api")
     return place.inner("[challenge]").built("", lambda: ChallengeStyle(realm=realm, **given))
 
 

@@ -17,6 +17,7 @@ from scopeguard.config.issuer import ScopeClaim
 from scopeguard.config.keys import KeySetPolicy
 from scopeguard.config.machines import MachineSign
 from scopeguard.config.refusal_log import RefusalLog
+from scopeguard.config.resource import Resource
 from scopeguard.config.revocation import RevocationPolicy
 from scopeguard.config.sources import TokenSources, check_sources
 from scopeguard.config.status_list import StatusListPolicy
@@ -109,7 +110,7 @@ def _string_or_false(place: Place, key: str, value: Any) -> str | bool:
     try:
         return kinds.string(place, key, value)
     except WrongKindError:
-        raise WrongKindError("a string, or false,") from None
+        raise WrongKindError("a string, or false") from None
 
 
 def _types(place: Place, key: str, value: Any) -> tuple[str | None, ...]:
@@ -127,6 +128,20 @@ def _token_sources(place: Place, key: str, value: Any) -> TokenSources:
     except WrongKindError:
         raise WrongKindError("a list of strings, or a table") from None
     return place.built(key, lambda: TokenSources().only(methods))
+
+
+def _resource(place: Place, key: str, value: Any) -> Resource:
+    if isinstance(value, Mapping):
+        inner = place.inner("[resource]")
+        given = inner.read(value, RESOURCE)
+        if "url" not in given:
+            raise inner.error("url", f"is missing; as in: url = {RESOURCE['url'].example}")
+        return inner.built("", lambda: Resource(**given))
+    try:
+        url = kinds.reference(place, key, value)
+    except WrongKindError:
+        raise WrongKindError("a string, or a table") from None
+    return place.built(key, lambda: Resource(url))
 
 
 def _route_sources(place: Place, key: str, value: Any) -> tuple[str, ...]:
@@ -292,6 +307,25 @@ KEY_SET: Final = {
     "content_types": Key(kinds.strings, '["application/octet-stream"]'),
     "padded": Key(kinds.boolean, "true"),
 }
+RESOURCE: Final = {
+    "url": Key(kinds.reference, '"https://api.example.com"'),
+    "name": Key(kinds.string, '"Tables"'),
+    "names": Key(_string_by_name, '{ it = "Tabelle" }'),
+    "documentation": Key(kinds.string, '"https://docs.example.com"'),
+    "policy_uri": Key(kinds.string, '"https://example.com/policy"'),
+    "tos_uri": Key(kinds.string, '"https://example.com/terms"'),
+    "scopes": Key(kinds.strings, '["read"]'),
+    "hidden_scopes": Key(kinds.strings, '["internal"]'),
+    "authorization_servers": Key(kinds.strings, '["https://auth.example.com"]'),
+    "jwks_uri": Key(kinds.string, '"https://api.example.com/jwks.json"'),
+    "signing_algorithms": Key(kinds.strings, '["ES256"]'),
+    "signing_key": Key(kinds.reference, '"file:resource-key.pem"'),
+    "signing_algorithm": Key(kinds.string, '"ES256"'),
+    "signing_key_id": Key(kinds.string, '"resource-1"'),
+    "max_age": Key(kinds.whole_number, "3600"),
+    "serve_metadata": Key(kinds.boolean, "true"),
+    "audience_differs": Key(kinds.boolean, "false"),
+}
 TOKEN_SOURCES: Final = {
     "methods": Key(kinds.strings, '["header", "query"]'),
     "stray_query_token": Key(kinds.string, '"refuse"'),
@@ -372,7 +406,7 @@ CONTRACT: Final = {
     "ignore_schemes": Key(kinds.strings, '["apiKey"]'),
 }
 TOP_LEVEL: Final = {
-    "resource": Key(kinds.reference, '"https://api.example.com"'),
+    "resource": Key(_resource, '"https://api.example.com"'),
     "realm": Key(kinds.reference, '"example"'),
     "error_body": Key(_error_body, '"problem"'),
     "challenge": Key(_challenge_table, '{ error_uri = "https://docs.example.com/errors" }'),
@@ -460,6 +494,7 @@ RULE: Final = {
 }
 TABLES: Final[Mapping[str, Mapping[str, Key]]] = {
     "the top level": TOP_LEVEL,
+    "[resource]": RESOURCE,
     "[token_sources]": TOKEN_SOURCES,
     "[[issuers]]": ISSUER,
     "[issuers.key_set]": KEY_SET,

@@ -1,0 +1,154 @@
+"""OAuth 2.0 Protected Resource Metadata (RFC 9728): where the document is, what it says, and the response."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from base64 import urlsafe_b64encode
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from scopeguard.conditions import AuthorizationDetail
+from scopeguard.config.resource import Resource
+from scopeguard.config.sources import TokenSource
+from scopeguard.scopes import Requirement, conditions_in
+from scopeguard.spec.challenge import Response
+from scopeguard.spec.client_authentication import AssertionKey
+
+WELL_KNOWN: Final = "/.well-known/oauth-protected-resource"
+# RFC 9728 section 2: "Defined values are ["header", "body", "query"]".
+_METHODS: Final = ((TokenSource.HEADER, "header"), (TokenSource.FORM, "body"), (TokenSource.QUERY, "query"))
+
+
+def metadata_url(resource: str) -> str:
+    """Return the URL of the metadata of *resource*.
+
+    RFC 9728 section 3.1: "If the resource identifier value contains a path or query component, any terminating slash
+    (/) following the host component MUST be removed before inserting /.well-known/ and the well-known URI path suffix
+    between the host component and the path and/or query components."
+    """
+    parts = urlsplit(resource)
+    path = "" if parts.path == "/" else parts.path
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{parts.scheme}://{parts.netloc}{WELL_KNOWN}{path}{query}"
+
+
+def metadata_paths(resource: str) -> tuple[tuple[str, str], ...]:
+    """Return the paths and queries at which the metadata of *resource* is served.
+
+    The first is the one that RFC 9728 defines. The second is the well-known path alone, which clients try when the
+    challenge names no URL (MCP 2026-07-28). A path that ends in a slash is served without it, too.
+    """
+    parts = urlsplit(resource)
+    path = "" if parts.path == "/" else parts.path
+    found = [(WELL_KNOWN + path, parts.query), (WELL_KNOWN, ""), (WELL_KNOWN + path.rstrip("/"), parts.query)]
+    return tuple(dict.fromkeys(found))
+
+
+def build_metadata(
+    resource: Resource,
+    issuers: Iterable[str],
+    methods: Iterable[TokenSource],
+    requirements: Sequence[Requirement],
+) -> dict[str, Any]:
+    """Return the metadata of *resource*: what the settings say, and what is in force.
+
+    *issuers* are the trusted issuers, *methods* the places where tokens are accepted, and *requirements* those of all
+    routes. RFC 9728 section 3.2: "Parameters with zero values MUST be omitted from the response."
+    """
+    hidden = {*resource.hidden_scopes, "offline_access"}  # asks for a refresh token, and permits nothing here
+    required = (scope for requirement in requirements for scope in sorted(requirement.scopes))
+    scopes = sorted(set(required)) if resource.scopes is None else resource.scopes
+    servers = issuers if resource.authorization_servers is None else resource.authorization_servers
+    accepted = frozenset(methods)
+    members: dict[str, Any] = {
+        "resource": resource.url,
+        "authorization_servers": list(dict.fromkeys(servers)),
+        "jwks_uri": resource.jwks_uri,
+        "scopes_supported": [scope for scope in scopes if scope not in hidden],
+        "bearer_methods_supported": [name for method, name in _METHODS if method in accepted],
+        "resource_signing_alg_values_supported": list(resource.signing_algorithms),
+        "resource_name": resource.name,
+        **{f"resource_name#{language}": name for language, name in resource.names.items()},
+        "resource_documentation": resource.documentation,
+        "resource_policy_uri": resource.policy_uri,
+        "resource_tos_uri": resource.tos_uri,
+        "authorization_details_types_supported": _detail_types(requirements),
+    }
+    return {name: value for name, value in members.items() if value}
+
+
+def _detail_types(requirements: Iterable[Requirement]) -> list[str]:
+    found = {
+        condition.type
+        for requirement in requirements
+        for alternative in requirement.alternatives
+        for condition in conditions_in(alternative)
+        if isinstance(condition, AuthorizationDetail)
+    }
+    return sorted(found)
+
+
+def parse_signing_key(resource: Resource) -> AssertionKey | None:
+    """Return the parsed ``signing_key`` of *resource*. Raises :class:`ConfigurationError`."""
+    if resource.signing_key is None:
+        return None
+    return AssertionKey(
+        material=resource.signing_key,
+        algorithm=resource.signing_algorithm,
+        kid=resource.signing_key_id,
+        setting="resource: signing_key",
+    )
+
+
+def sign_metadata(members: dict[str, Any], key: AssertionKey) -> dict[str, Any]:
+    """Return *members* with ``signed_metadata``: the same members in a JWS (RFC 9728 section 2.2).
+
+    ``iss`` is the resource itself: "REQUIRED, [...] the party attesting to the claims in the signed metadata".
+    """
+    header = {"alg": key.algorithm, **({} if key.kid is None else {"kid": key.kid})}
+    claims = {"iss": members["resource"], **members}
+    signed = b".".join(_encode(part) for part in (header, claims))
+    signature = urlsafe_b64encode(key.sign(signed)).rstrip(b"=")
+    return {**members, "signed_metadata": (signed + b"." + signature).decode("ascii")}
+
+
+def _encode(part: dict[str, Any]) -> bytes:
+    return urlsafe_b64encode(json.dumps(part, separators=(",", ":")).encode()).rstrip(b"=")
+
+
+class MetadataResponse:
+    """The document, ready to be sent: ``GET`` and ``HEAD``, conditional requests, and preflights of browsers."""
+
+    __slots__ = ("_body", "_headers", "_tag")
+
+    def __init__(self, members: dict[str, Any], max_age: int) -> None:
+        self._body = json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()
+        self._tag = f'"{hashlib.sha256(self._body).hexdigest()[:32]}"'
+        self._headers = (
+            ("cache-control", f"public, max-age={max_age}"),
+            ("etag", self._tag),
+            # Browser clients of any origin may read it: it says the same to everyone, and no credentials are needed.
+            ("access-control-allow-origin", "*"),
+        )
+
+    def answer(self, method: str, *, if_none_match: str = "", is_preflight: bool = False) -> Response:
+        """Return the response to a request. *if_none_match* is the value of that header field."""
+        if method == "OPTIONS" and is_preflight:
+            allowed = (("access-control-allow-methods", "GET, HEAD"), ("access-control-allow-headers", "*"))
+            return Response(204, (*self._headers[2:], *allowed, ("access-control-max-age", "3600")), b"")
+        if method not in ("GET", "HEAD"):
+            return Response(405, (("allow", "GET, HEAD"), ("content-length", "0"), *self._headers[2:]), b"")
+        # RFC 9110 section 13.1.2: the weak comparison, and "*" for any current representation.
+        tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
+        if self._tag in tags or "*" in tags:
+            return Response(304, self._headers, b"")
+        described = (("content-type", "application/json"), ("content-length", str(len(self._body))))
+        return Response(200, (*described, *self._headers), b"" if method == "HEAD" else self._body)
+
+
+NOT_FOUND: Final = Response(
+    404, (("content-length", "0"), ("cache-control", "no-store"), ("access-control-allow-origin", "*")), b""
+)
+"""For paths below the well-known prefix at which no resource is: a document with another ``resource`` would mislead."""
