@@ -161,6 +161,10 @@ class _MetadataServingStack:
                 return
         await self._stack(scope, receive, send)
 
+    def without_need(self) -> ASGIApp:
+        """Return the stack alone if there is no document, else this one. For an app whose routes are complete."""
+        return self if self._find() else self._stack
+
     def _find(self) -> list[ResourceMetadata]:
         if self._documents is None:
             self._routes = RouteRequirements(self._app)
@@ -174,8 +178,9 @@ class _MetadataServingStack:
 class _StartCheckingStack:
     """The middleware *stack* of *app*, with an audit at the start if the guard of a dependency requires one."""
 
-    def __init__(self, stack: ASGIApp, app: FastAPI, kind: type[DeclaringDependency]) -> None:
+    def __init__(self, stack: _MetadataServingStack, app: FastAPI, kind: type[DeclaringDependency]) -> None:
         self.app: ASGIApp = stack
+        self._stack = stack
         self._owner = app
         self._kind = kind
         self._check: StartCheck | None = None
@@ -208,7 +213,7 @@ class _StartCheckingStack:
         """Remove this wrapper from the app."""
         self._pending = False
         if self._owner.middleware_stack is self:
-            self._owner.middleware_stack = self.app
+            self._owner.middleware_stack = self._stack.without_need()
 
 
 def _has_middleware(app: FastAPI) -> bool:
