@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from scopeguard.access_token import ANONYMOUS, AccessToken, begin_serving, end_serving
 from scopeguard.adapter.asgi_types import ASGIApp, Message, Receive, Scope, Send
@@ -41,6 +41,9 @@ from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import Response, private_headers
 from scopeguard.spec.credentials import has_access_token, without_access_token
 from scopeguard.spec.resource_metadata import WELL_KNOWN
+
+if TYPE_CHECKING:
+    from scopeguard.adapter.asgi_messages import DisconnectDetector, FormBody
 
 __all__ = ["GUARD_KEY", "ASGIApp", "GuardMiddleware", "Message", "Receive", "Scope", "Send"]
 
@@ -215,8 +218,18 @@ class GuardMiddleware(Layer):
         engine = self._engine
         sources = engine.sources if rule is None or rule.sources is None else engine.sources.only(rule.sources)
         requirement = None if rule is None else rule.requirement
-        detector = self._messages.DisconnectDetector(scope, receive)
-        body = self._messages.FormBody(scope, detector.receive_next, sources) if sources.in_form else None
+        detector: DisconnectDetector | None = None
+        body: FormBody | None = None
+
+        async def wait_for_disconnect() -> None:
+            nonlocal detector
+            if detector is None:
+                detector = self._messages.DisconnectDetector(scope, receive)
+            await detector.wait()
+
+        if sources.in_form:
+            detector = self._messages.DisconnectDetector(scope, receive)
+            body = self._messages.FormBody(scope, detector.receive_next, sources)
         is_in_query = sources.in_query and has_access_token(query_of(scope))
         view = request_view(scope, method)
         if is_in_query:
@@ -234,15 +247,15 @@ class GuardMiddleware(Layer):
             closed=self.rules.closes(rule),
             sources=sources,
             read_form=None if body is None else body.read,
-            client_gone=detector.wait,
+            client_gone=wait_for_disconnect,
             challenge_requirement=lambda: self._route_requirements.combine(requirement, method, view.path),
         )
         if isinstance(decision, Denied | Unavailable):
             await self._refuse(decision, scope, send)
             return None
         token = decision.access_token if isinstance(decision, Granted) else None
-        receive = detector.receive if body is None else body.receive
-        return receive, _add_vary(send) if optional else send, token
+        replaying = body or detector
+        return replaying.receive if replaying else receive, _add_vary(send) if optional else send, token
 
     async def _refuse(self, refusal: Denied | Unavailable, scope: Scope, send: Send) -> None:
         response = refusal.response

@@ -134,7 +134,9 @@ class Engine:
         *challenge_requirement* returns the requirement that the challenge of a refusal names. Adapters give it if code
         inside the app requires more than *requirement*.
         """
-        chosen = self._readable_sources(sources, can_read=read_form is not None)
+        chosen = sources or self.sources
+        if chosen.in_form and read_form is None:
+            chosen = _without_form(chosen)
         try:
             token = blocking.run(self._authenticate(request, chosen), self.runtime, read_form)
         except (AccessDenied, AuthorityUnavailable) as error:
@@ -158,7 +160,9 @@ class Engine:
         challenge_requirement: Callable[[], Requirement | None] | None = None,
     ) -> Decision:
         """:meth:`check` for asyncio and trio. For *client_gone* see :meth:`scopeguard.guard.Guard.acheck`."""
-        chosen = self._readable_sources(sources, can_read=read_form is not None)
+        chosen = sources or self.sources
+        if chosen.in_form and read_form is None:
+            chosen = _without_form(chosen)
         flow = self._authenticate(request, chosen)
         try:
             effect, token = start(flow)
@@ -333,15 +337,6 @@ class Engine:
             self._watches_cleartext = False
             log.warning("a token was sent in cleartext http; put TLS in front, and set require_https")
 
-    def _readable_sources(self, sources: TokenSources | None, *, can_read: bool) -> TokenSources:
-        chosen = self.sources if sources is None else sources
-        if chosen.in_form and not can_read:
-            left = chosen.methods - {TokenSource.FORM}
-            if not left:
-                raise ConfigurationError("token_sources: only the form is enabled, and this caller cannot read forms")
-            return chosen.only(left)
-        return chosen
-
     # -- settings that an adapter may override
 
     def check_rules(self, rules: Rules) -> Rules:
@@ -487,6 +482,14 @@ class Engine:
         from scopeguard.edge import aio
 
         await aio.close(self.runtime)
+
+
+def _without_form(sources: TokenSources) -> TokenSources:
+    """Return *sources* for a caller that cannot read forms. Raises :class:`ConfigurationError` if nothing is left."""
+    left = sources.methods - {TokenSource.FORM}
+    if not left:
+        raise ConfigurationError("token_sources: only the form is enabled, and this caller cannot read forms")
+    return sources.only(left)
 
 
 def _is_anonymous(error: AccessDenied | AuthorityUnavailable) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from hashlib import sha256
+from math import inf
 
 from scopeguard.access_token import AccessToken, Unverified, fingerprint
 from scopeguard.config.introspection import Validation
@@ -19,6 +20,7 @@ from scopeguard.flow.revocation import check_not_revoked
 from scopeguard.flow.status_list import check_token_status
 from scopeguard.request import RequestView
 from scopeguard.spec import jwt
+from scopeguard.spec.jwks import VerificationKey
 from scopeguard.state.issuers import IssuerRecord
 from scopeguard.state.token_cache import CachedToken, TokenCache
 
@@ -76,7 +78,13 @@ def validate(credential: Credential, context: Context) -> Flow[AccessToken]:
         if token is None or record.issuer.validate is _INTROSPECTION:
             access = yield from introspect(credential, record, context)
         else:
-            access = yield from verify(token, digest, credential, record, context)
+            now = clock.wall()
+            checked = jwt.check(token, record.issuer, now, headers=record.headers)
+            if record.others:
+                record, key = yield from verify_by_any_set(token, record, clock)
+            else:
+                key = yield from verify_by_set(token, record, clock)
+            access = accept(token, checked, key, now, digest, credential, record, context)
             if record.status_lists is not None:
                 yield from check_token_status(access, record, clock)
         if issuers.shared or issuers.revocations.changes:
@@ -127,21 +135,26 @@ def may_reuse(
     return True
 
 
-def verify(
-    token: Unverified, digest: bytes, credential: Credential, record: IssuerRecord, context: Context
-) -> Flow[AccessToken]:
-    """Check *token* against its issuer's policy and keys, and add it to the token cache under *digest*."""
-    issuers, clock, token_cache, issuer = context.issuers, context.clock, context.token_cache, record.issuer
-    now = clock.wall()
-    checked = jwt.check(token, issuer, now, headers=record.headers)
-    if record.others:
-        record, key = yield from verify_by_any_set(token, record, clock)
-    else:
-        key = yield from verify_by_set(token, record, clock)
+def accept(
+    token: Unverified,
+    checked: jwt.CheckResult,
+    key: VerificationKey,
+    now: float,
+    digest: bytes,
+    credential: Credential,
+    record: IssuerRecord,
+    context: Context,
+) -> AccessToken:
+    """Return the access token of *token*, which *key* has verified, and add it to the token cache under *digest*.
+
+    *checked* is the result of the checks of its claims at *now*.
+    """
+    issuers, token_cache = context.issuers, context.token_cache
     if token.segment not in record.headers:
         record.remember_header(token, rfc9068=checked[0])
         issuers.remember_header(token)
+    access = jwt.accept(token, record.issuer, record.vocabulary, checked)
     if token_cache is not None and record.by_id is None:
-        until = jwt.usable_until(token.claims, issuer)
+        until = inf if access.expires_at is None else access.expires_at + record.issuer.leeway
         token_cache.add(digest, token, record, key, issuers, location=credential.header, since=now, until=until)
-    return jwt.accept(token, issuer, record.vocabulary, checked)
+    return access

@@ -185,14 +185,6 @@ def accept(
     )
 
 
-def usable_until(claims: Mapping[str, Any], issuer: Issuer) -> float:
-    """Return when a token with these checked *claims* expires, leeway included, in seconds since the epoch.
-
-    Infinity if the token has no ``exp`` claim.
-    """
-    return float(claims["exp"]) + issuer.leeway if "exp" in claims else float("inf")
-
-
 def _check_header(token: Unverified, issuer: Issuer) -> bool:
     """Check the header parameters, and return whether ``typ`` is ``at+jwt``, so that the rules of RFC 9068 apply."""
     check_header(token.header, algorithms=issuer.algorithms)
