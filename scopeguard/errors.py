@@ -75,6 +75,7 @@ class Reason(StrEnum):
     REPLICATED_CLAIM = "replicated_claim"
     NOT_AN_ACCESS_TOKEN = "not_an_access_token"
     WRONG_AUDIENCE = "wrong_audience"
+    SEVERAL_AUDIENCES = "several_audiences"
     TOKEN_EXPIRED = "token_expired"
     TOKEN_NOT_YET_VALID = "token_not_yet_valid"
     TOKEN_ISSUED_IN_FUTURE = "token_issued_in_future"

@@ -138,11 +138,17 @@ class Issuer:
       exactly. The default is the resource of the guard. :data:`ANY_AUDIENCE_DANGEROUSLY` skips the check and needs
       ``expected_claims``.
     * ``audience_claims``: the claims that carry the audience. ``"header:NAME"`` is a header parameter.
+    * ``single_audience``: refuse tokens with further audiences. With several audiences, a token does not say for which
+      of them its scopes are meant (RFC 9068 §5), and each of them could use it here.
+    * ``canonicalize_audience``: compare audiences that are URLs without the case of their scheme and host. Only with
+      ``Guard(profile="mcp")``, because the other standards compare audiences exactly.
     * ``algorithms``: the signature algorithms that are accepted. ``none`` and symmetric algorithms cannot be
       configured (RFC 8725 §3.1).
     * ``typ``: the accepted ``typ`` header values. ``None`` among them stands for a token without ``typ``. ``at+jwt``
       applies all rules of RFC 9068. For other types, the claims must tell an access token from an ID token.
-      ``typ="at+jwt"`` accepts RFC 9068 tokens only.
+      ``typ="at+jwt"`` accepts RFC 9068 tokens only. The types of other kinds of tokens (``logout+jwt``,
+      ``txntoken+jwt`` and the like) are refused even if they are listed here, unless ``expected_headers`` names
+      them too.
     * ``required_claims``: claims that must be present and not empty. ``exp`` and ``iss`` are always required, except as
       ``issuer_claim_optional_dangerously`` says. ``None`` requires the seven claims of RFC 9068 §2.2 of an ``at+jwt``,
       and no further claims of other types.
@@ -207,6 +213,8 @@ class Issuer:
     jwks_bearer_file: str | None = None
     aliases: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     audience_claims: Converted[Iterable[str], tuple[str, ...]] = converted(("aud",))
+    single_audience: bool = False
+    canonicalize_audience: bool = False
     algorithms: Converted[Iterable[str], tuple[str, ...]] = converted(DEFAULT_ALGORITHMS)
     typ: str | Iterable[str | None] = ("at+jwt", "JWT", None)
     required_claims: Converted[Iterable[str] | None, tuple[str, ...] | None] = converted(None)
@@ -264,6 +272,8 @@ class Issuer:
         if self.max_lifetime is not None:
             positive(self.max_lifetime, "max_lifetime")
         for name in (
+            "single_audience",
+            "canonicalize_audience",
             "merge_scope_claims",
             "roles_as_scopes",
             "accept_id_tokens_dangerously",

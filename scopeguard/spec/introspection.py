@@ -18,6 +18,7 @@ from scopeguard.config.introspection import Introspection
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import AuthorityUnavailable, Reason
 from scopeguard.spec import client_authentication, jwt
+from scopeguard.spec.audience import check_audience
 from scopeguard.spec.client_authentication import AssertionKey, Proof
 from scopeguard.spec.discovery import MalformedMetadata, Metadata, check_endpoint
 from scopeguard.spec.jws import check_header
@@ -102,7 +103,7 @@ def check_answer(token: Unverified, issuer: Issuer, now: float, *, audience_requ
         jwt.check_issuer(members, issuer)
     jwt.check_members(token, issuer)
     if audience_required or "aud" in members:
-        jwt.check_audience(token, issuer)
+        check_audience(token, issuer)
     jwt.check_times(members, issuer, now, expiry_required=False)
     jwt.check_presence(members, issuer)
     # Before the kind of the token: "DPoP" as token_type would otherwise be reported as another kind, not as a missing

@@ -18,11 +18,12 @@ from scopeguard.config.issuer import Issuer
 from scopeguard.config.machines import is_machine
 from scopeguard.errors import InvalidToken, Reason
 from scopeguard.scopes import ScopeVocabulary
+from scopeguard.spec.audience import audience_of, check_audience
 from scopeguard.spec.jws import check_header, parse_header, split_compact
 from scopeguard.spec.scope_claims import granted_scopes
 from scopeguard.spec.sender_constraint import refuse_sender_constrained
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
-from scopeguard.spec.token_kind import check_is_access_token
+from scopeguard.spec.token_kind import check_is_access_token, is_other_kind
 
 RFC9068_CLAIMS: Final = ("iss", "exp", "aud", "sub", "client_id", "iat", "jti")
 """The claims that RFC 9068 section 2.2 requires of a JWT access token."""
@@ -33,6 +34,9 @@ _STRING_CLAIMS: Final = ("sub", "jti", "client_id")
 _REPLICATED_CLAIMS: Final = ("iss", "sub", "aud")
 # The latest date that is accepted. A float represents every integer up to it exactly.
 _LAST_SECOND: Final = 2.0**53
+_OTHER_KIND_HINT: Final = (
+    "the typ is that of another kind of token; if this issuer sends it in access tokens, name it in expected_headers"
+)
 _NO_HEADERS: Final[Mapping[bytes, Any]] = MappingProxyType({})
 _NO_ROLES: Final[frozenset[str]] = frozenset()
 
@@ -197,6 +201,10 @@ def _check_header(token: Unverified, issuer: Issuer) -> bool:
     # says which are accepted, and check_is_access_token() then decides by the claims.
     if kind not in issuer.types:
         raise InvalidToken(Reason.TYPE_REFUSED, typ=kind)
+    # Types such as "txntoken+jwt" exist so that no recipient takes one kind of token for another (RFC 8725 section
+    # 3.11). A list of accepted types does not change what such a token is for.
+    if typ is not None and is_other_kind(typ) and typ not in issuer.expected_headers.get("typ", ()):
+        raise InvalidToken(Reason.NOT_AN_ACCESS_TOKEN, typ=kind, hint=_OTHER_KIND_HINT)
     return kind == "at+jwt"
 
 
@@ -246,45 +254,6 @@ def check_members(token: Unverified, issuer: Issuer) -> None:
     for name in _REPLICATED_CLAIMS:  # RFC 7519 section 5.3, see peek()
         if name in header and header[name] != claims.get(name):
             raise InvalidToken(Reason.REPLICATED_CLAIM, claim=name)
-
-
-def audience_of(token: Unverified, issuer: Issuer) -> tuple[str, ...]:
-    """Return all audiences of the token, from the claims that the policy configures for them."""
-    found: tuple[str, ...] = ()
-    for name in issuer.audience_claims:
-        if name.startswith("header:"):
-            members, member = token.header, name[7:]
-        else:
-            members, member = token.claims, name
-        if member not in members:
-            continue
-        value = members[member]
-        # RFC 7519 section 4.1.3: "In the special case when the JWT has one audience, the "aud" value MAY be a single
-        # case-sensitive string containing a StringOrURI value."
-        if isinstance(value, str) and value:
-            found += (value,)
-            continue
-        if not isinstance(value, list) or not value:
-            raise InvalidToken(Reason.MALFORMED_CLAIM, claim=name)
-        for item in value:
-            if not isinstance(item, str) or not item:
-                raise InvalidToken(Reason.MALFORMED_CLAIM, claim=name)
-        found += tuple(value)
-    return found
-
-
-def check_audience(token: Unverified, issuer: Issuer) -> tuple[str, ...]:
-    """Check that one of the token's audiences is this API, and return all of them."""
-    audience, accepted = audience_of(token, issuer), issuer.audiences
-    if accepted is None:
-        return audience
-    if not audience:
-        raise InvalidToken(Reason.MISSING_CLAIM, claim=" or ".join(issuer.audience_claims))
-    # RFC 9068 section 4: "The JWT access token MUST be rejected if "aud" does not contain a resource indicator of the
-    # current resource server as a valid audience."
-    if accepted.isdisjoint(audience):
-        raise InvalidToken(Reason.WRONG_AUDIENCE, aud=" ".join(audience), expected=" ".join(sorted(accepted)))
-    return audience
 
 
 def _seconds(claims: Mapping[str, Any], name: str) -> float | None:

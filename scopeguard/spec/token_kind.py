@@ -20,7 +20,14 @@ _CLOSED_MEMBERS: Final = ("token_type", "token_use")
 _OPEN_MEMBERS: Final = ("typ", "type", "tokenName", "purpose")
 # Claims that only ID tokens have: OpenID Connect Core sections 2 and 3.3.2.11; FAPI 1.0 for s_hash.
 _ID_TOKEN_CLAIMS: Final = ("nonce", "at_hash", "c_hash", "s_hash")
-_KIND_CLAIMS: Final = frozenset((*_CLOSED_MEMBERS, *_OPEN_MEMBERS, *_ID_TOKEN_CLAIMS, "events"))
+# Claims that show another kind of token: DPoP proofs (RFC 9449 section 4.2), signed introspection answers (RFC 9701
+# section 5), status lists, workload proofs (draft-ietf-wimse-wpt), transaction tokens
+# (draft-ietf-oauth-transaction-tokens), SD-JWTs and their key bindings, verifiable credentials, and entity
+# statements (OpenID Federation).
+_OTHER_KIND_CLAIMS: Final = (
+    "htm", "htu", "token_introspection", "status_list", "wth", "req_wl", "_sd_alg", "sd_hash", "vct", "authority_hints",
+)  # fmt: skip
+_KIND_CLAIMS: Final = frozenset((*_CLOSED_MEMBERS, *_OPEN_MEMBERS, *_ID_TOKEN_CLAIMS, *_OTHER_KIND_CLAIMS, "events"))
 
 # Prefixes of the name of a kind: token type identifiers (RFC 8693 section 3) and media types (RFC 7515 section 4.1.9).
 _PREFIXES: Final = ("urn:ietf:params:oauth:token-type:", "application/")
@@ -36,10 +43,34 @@ _OTHER: Final = frozenset(
         "refresh", "offline", "logout", "backchannellogout", "frontchannellogout", "authorizationcode", "devicecode",
         "registrationaccess", "initialaccess", "secevent", "securityevent", "tokenintrospection",
         "clientauthentication", "oauthauthzreq", "oauthidjag", "idjag", "txn", "statuslist", "entitystatement",
-        "userinfo",
+        "userinfo", "wit", "workloadidentity", "wpt", "workloadproof", "oauthclientattestation",
+        "oauthclientattestationpop",
+    )
+)  # fmt: skip
+# More names that only "typ" may have: they are too short or too common to be refused in other members.
+_OTHER_TYPES: Final = _OTHER | frozenset(
+    (
+        "na", "dpop", "kb", "vc", "vp", "sd", "dcsd", "vcsd", "kbsd", "rt", "authorizationgrant", "passport",
+        "oauthprotectedresource", "softwarestatement", "jwkset", "trustmark", "trustmarkdelegation",
+        "trustmarkstatusresponse", "resolveresponse", "explicitregistrationresponse", "openid4vciproof",
+        "keyattestation",
     )
 )  # fmt: skip
 _AUTHORIZATION_CLAIMS: Final = ("roles", "groups", "entitlements", "permissions", "realm_access", "resource_access")
+
+
+def is_other_kind(typ: str) -> bool:
+    """Return whether *typ*, the value of a header parameter, is the type of another kind of token.
+
+    Known are the registered types of grants, proofs, attestations, logout and security event tokens, lists and
+    credentials, and the values ``N_A`` and ``txn_token`` of earlier transaction tokens.
+    """
+    return _normalize(typ) in _OTHER_TYPES
+
+
+def expects_other_kind(issuer: Issuer) -> bool:
+    """Return whether *issuer* expects the type of another kind of token by ``expected_headers``."""
+    return any(is_other_kind(typ) for typ in issuer.expected_headers.get("typ", ()))
 
 
 def check_is_access_token(
@@ -48,14 +79,14 @@ def check_is_access_token(
     """Refuse *claims* of another kind of token, and claims of a JWT that do not show which kind it is.
 
     Checked: the members that name a kind (``token_type``, ``token_use``, ``typ``, ``type``, ``tokenName``,
-    ``purpose``), unless *issuer* expects its own values there; claims that only ID tokens and security event tokens
-    have; and that something shows an access token: a member that names it, or a client, scope or role claim. Every
-    member of an array is checked. A value that is neither a string nor an array of strings is refused.
+    ``purpose``), unless *issuer* expects its own values there; claims that only ID tokens, security event tokens and
+    other kinds of tokens have; and that something shows an access token: a member that names it, or a client, scope or
+    role claim. Every member of an array is checked. A value that is neither a string nor an array of strings is
+    refused.
 
     * *typed*: the header says ``at+jwt`` (RFC 9068 section 2.1), which shows an access token. The other checks apply.
-    * *introspected*: the claims come from an introspection endpoint. They need not show an access token, because RFC
-    7662
-      section 2.2 makes every member but ``active`` optional.
+    * *introspected*: the claims come from an introspection endpoint. They need not show an access token, because
+      RFC 7662 section 2.2 makes every member but ``active`` optional.
 
     With ``accept_id_tokens_dangerously``, ID tokens are accepted; refresh and logout tokens are not.
 
@@ -76,6 +107,7 @@ def check_is_access_token(
         # Security event tokens have "events" (RFC 8417 section 2.2).
         if "events" in claims:
             raise _not_an_access_token("events")
+        _check_other_kinds(claims, issuer)
         if not accepts_ids:
             _check_id_token_claims(claims, named)
     if marked or accepts_ids or _has_authorization_claim(claims, issuer):
@@ -110,7 +142,8 @@ def _text_names_access_token(value: str, name: str, issuer: Issuer) -> bool:
     if known or name in issuer.expected_claims:
         return known
     accepted = word in _ID and issuer.accept_id_tokens_dangerously
-    if (word in _ID or word in _OTHER or name in _CLOSED_MEMBERS) and not accepted:
+    is_other = word in (_OTHER_TYPES if name == "typ" else _OTHER)
+    if (word in _ID or is_other or name in _CLOSED_MEMBERS) and not accepted:
         raise _not_an_access_token(name)
     return False
 
@@ -121,6 +154,13 @@ def _normalize(value: str) -> str:
     for prefix in _PREFIXES:
         short = short.removeprefix(prefix)
     return short.translate(_SEPARATORS).removesuffix("jwt").removesuffix("token")
+
+
+def _check_other_kinds(claims: Mapping[str, Any], issuer: Issuer) -> None:
+    """Refuse claims that only other kinds of tokens have, unless *issuer* expects the claim or such a kind."""
+    for name in _OTHER_KIND_CLAIMS:
+        if name in claims and name not in issuer.expected_claims and not expects_other_kind(issuer):
+            raise _not_an_access_token(name)
 
 
 def _check_id_token_claims(claims: Mapping[str, Any], named: list[str]) -> None:

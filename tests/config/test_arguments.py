@@ -279,7 +279,7 @@ ACCEPTED: Final[dict[tuple[str, str], set[str]]] = {
             {"true"},
             {
                 "Guard": "require_https",
-                "Issuer": "merge_scope_claims roles_as_scopes "
+                "Issuer": "single_audience canonicalize_audience merge_scope_claims roles_as_scopes "
                 "accept_id_tokens_dangerously issuer_claim_optional_dangerously",
                 "Introspection": "require_audience signed",
                 "KeySetPolicy": "padded",

@@ -10,6 +10,7 @@ import base64
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import Enum
 from types import MappingProxyType
 from typing import Any, Final
@@ -489,6 +490,63 @@ def test_an_api_may_have_several_names():
     for audience in (RES, "api", ["x", "api"]):
         assert refusal(changed(CLAIMS, {"aud": audience}), issuer) is None
     assert refusal(changed(CLAIMS, {"aud": "API"}), issuer) is WRONG
+
+
+@pytest.mark.rule("G-33")
+@pytest.mark.parametrize(
+    ("audience", "strict"),
+    [
+        ([RES, "https://other.example"], Reason.SEVERAL_AUDIENCES),
+        (["https://other.example", RES, "x"], Reason.SEVERAL_AUDIENCES),
+        ([RES, "api"], Reason.SEVERAL_AUDIENCES),  # two names of this API
+        ([RES], None),
+        ([RES, RES], None),
+        (RES, None),
+    ],
+)
+@POLICIES
+def test_tokens_with_several_audiences_are_refused_on_request(audience, strict, issuer, header):
+    claims = changed(CLAIMS, {"aud": audience})
+    assert refusal(claims, replace(issuer, audience=[RES, "api"]), header) is None
+    assert refusal(claims, replace(issuer, audience=[RES, "api"], single_audience=True), header) is strict
+
+
+@pytest.mark.rule("N-14")
+@pytest.mark.parametrize(
+    ("audience", "canonical"),
+    [
+        ("https://mcp.example.com/mcp", True),
+        ("HTTPS://MCP.example.com/mcp", True),
+        (["x", "https://MCP.Example.Com/mcp"], True),
+        ("https://mcp.example.com/MCP", False),
+        ("https://mcp.example.com/mcp/", False),
+        ("https://mcp.example.com:443/mcp", False),
+        ("https://MCP.example.com", False),
+        ("https://MCP.example.com.evil.test/mcp", False),
+        ("https://x@MCP.example.com/mcp", False),
+        ("http\u017f://mcp.example.com/mcp", False),
+        ("https://\u212acp.example.com/mcp", False),
+        ("HTTP://mcp.example.com/mcp", False),
+        ("MCP.EXAMPLE.COM/mcp", False),
+        ("API", False),
+    ],
+)
+def test_the_case_of_scheme_and_host_counts_unless_the_audience_is_canonicalized(audience, canonical):
+    exact = policy(audience=["https://mcp.example.com/mcp", "api"])
+    claims = changed(CLAIMS, {"aud": audience})
+    assert (refusal(claims, exact) is None) is (audience == "https://mcp.example.com/mcp")
+    assert refusal(claims, replace(exact, canonicalize_audience=True)) is (None if canonical else WRONG)
+
+
+def test_the_configured_audience_may_have_capitals_too():
+    issuer = policy(audience="https://MCP.example.com/mcp", canonicalize_audience=True)
+    assert refusal(changed(CLAIMS, {"aud": "https://mcp.example.com/mcp"}), issuer) is None
+
+
+def test_single_audience_holds_where_any_audience_is_accepted():
+    issuer = policy(audience=ANY_AUDIENCE_DANGEROUSLY, expected_claims={"client_id": "client-1"}, single_audience=True)
+    assert refusal(changed(CLAIMS, {"aud": ["a", "b"]}), issuer) is Reason.SEVERAL_AUDIENCES
+    assert refusal(changed(CLAIMS, {"aud": ["a"]}), issuer) is None
 
 
 @pytest.mark.parametrize(

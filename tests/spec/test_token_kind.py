@@ -92,6 +92,10 @@ OTHER_KINDS: list[dict[str, Any]] = [
     *({"purpose": name} for name in ("id", "refresh_token")),
     {"nonce": "n"}, {"at_hash": "h"}, {"c_hash": "h"}, {"s_hash": "h"}, {"nonce": "n", "at_hash": "h"},
     {"events": {}}, {"events": {"http://schemas.openid.net/event/backchannel-logout": {}}},
+    *({"typ": name} for name in ("N_A", "txn_token", "txntoken+jwt", "wit+jwt", "wpt+jwt", "vc+jwt", "dc+sd-jwt")),
+    *({"type": name} for name in ("txn_token", "oauth-id-jag+jwt")),
+    {"htm": "GET"}, {"htu": API}, {"token_introspection": {}}, {"status_list": {}}, {"wth": "x"}, {"req_wl": "x"},
+    {"_sd_alg": "sha-256"}, {"sd_hash": "x"}, {"vct": "x"}, {"authority_hints": []},
     {"token_type": "Bearer", "typ": "ID"}, {"token_type": "Bearer", "nonce": "n"},
     {"typ": "Bearer", "at_hash": "h"}, {"token_use": "access", "events": {}},
 ]  # fmt: skip
@@ -221,3 +225,21 @@ def test_null_counts_as_absent_in_an_answer_but_not_in_a_jwt(name: str):
     for ask in ANSWERS:
         assert ask({**CLAIMS, name: None}) is None
     assert judge_jwt({**CLAIMS, name: None}) is NOT_ACCESS
+
+
+@pytest.mark.parametrize("ask", [judge_jwt, judge_answer])
+@pytest.mark.parametrize("settings", [{"expected_claims": {"req_wl": ["x"]}}, {"expected_headers": {"typ": ["JWT"]}}])
+def test_claim_of_another_kind_is_accepted_only_where_the_operator_expects_it(ask: Ask, settings: dict[str, Any]):
+    expected = "expected_claims" in settings
+    assert ask({**CLAIMS, "req_wl": "x"}, **settings) is (None if expected else NOT_ACCESS)
+    assert ask({**CLAIMS, "wth": "x"}, **settings) in (NOT_ACCESS, Reason.UNEXPECTED_CLAIM)
+
+
+@pytest.mark.parametrize(
+    ("marks", "expected"), [({"req_wl": "x"}, None), ({"events": {}}, NOT_ACCESS), ({"nonce": "n"}, NOT_ACCESS)]
+)
+def test_claims_of_a_kind_that_the_operator_expects_are_accepted(marks: dict[str, Any], expected: Reason | None):
+    expecting = issuer(typ="txntoken+jwt", expected_headers={"typ": ["txntoken+jwt"]})
+    header = {"alg": "RS256", "typ": "txntoken+jwt"}
+    token = Unverified(header=header, claims={**CLAIMS, **marks}, signed=b"", signature=b"", fingerprint="0" * 12)
+    assert reason(lambda: jwt.check(token, expecting, NOW)) is expected

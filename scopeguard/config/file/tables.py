@@ -442,6 +442,8 @@ ISSUER: Final = {
     "jwks_bearer_file": Key(kinds.path, '"token"'),
     "aliases": Key(_aliases, '{ "https://old.example.com" = { tid = "7" } }'),
     "audience_claims": Key(kinds.strings, '["aud"]'),
+    "single_audience": Key(kinds.boolean, "true"),
+    "canonicalize_audience": Key(kinds.boolean, "true"),
     "algorithms": Key(kinds.strings, '["RS256"]'),
     "typ": Key(_types, '["at+jwt"]'),
     "required_claims": Key(kinds.strings, '["jti"]'),

@@ -18,7 +18,12 @@ _TYPES: Final[tuple[tuple[str, str, str], ...]] = (
     ("authorization-grant", "authorization-grant+jwt", "X-45"),
     ("status-list", "statuslist+jwt", "X-46"),
     ("transaction-token", "txntoken+jwt", "X-47"),
-    ("identity-assertion", "oauth-id-jag+jwt", "X-47"),
+    ("transaction-token-named", "txn_token", "X-47"),
+    ("transaction-token-na", "N_A", "X-47"),
+    ("identity-assertion", "oauth-id-jag+jwt", "IJ-01"),
+    ("identity-assertion-media-type", "application/oauth-id-jag+jwt", "IJ-01"),
+    ("workload-identity", "wit+jwt", "X-47"),
+    ("workload-proof", "wpt+jwt", "X-47"),
     ("request-object", "oauth-authz-req+jwt", "X-47"),
     ("entity-statement", "entity-statement+jwt", "X-47"),
     ("resource-metadata", "oauth-protected-resource+jwt", "X-48"),
@@ -27,6 +32,7 @@ _TYPES: Final[tuple[tuple[str, str, str], ...]] = (
     ("selective-disclosure", "dc+sd-jwt", "X-29"),
     ("key-binding", "kb+jwt", "X-29"),
     ("client-attestation", "oauth-client-attestation+jwt", "X-45"),
+    ("client-attestation-proof", "oauth-client-attestation-pop+jwt", "X-45"),
     ("refresh-token", "rt+jwt", "X-49"),
     ("passport", "passport", "P-01"),
     ("jose", "JOSE", "P-01"),
@@ -40,6 +46,7 @@ def add_all(forge: Forge, corpus: Corpus) -> None:
         why = f"its typ is {typ}: signed with the same key, but not an access token"
         corpus.bad(f"kind-{name}", forge.signed(forge.header(typ=typ)), why, rule, "J-63", "P-01")
     _plain_jwts(forge, corpus)
+    _marked_by_a_claim(forge, corpus)
     _not_of_the_authority(forge, corpus)
 
 
@@ -83,6 +90,24 @@ def _plain_jwts(forge: Forge, corpus: Corpus) -> None:
         "an ID token with the claims of an access token: only typ could show the difference, and it is JWT",
         "X-40", "P-14", strict=True,
     )  # fmt: skip
+
+
+def _marked_by_a_claim(forge: Forge, corpus: Corpus) -> None:
+    """Kinds without a ``typ`` of their own that have a claim which access tokens do not have."""
+    kinds: tuple[tuple[str, dict[str, Any], str], ...] = (
+        ("dpop-proof", {"htm": "GET", "htu": forge.authority.audience}, "X-44"),
+        ("introspection-response", {"token_introspection": {"active": True}}, "X-43"),
+        ("status-list", {"status_list": {"bits": 1, "lst": "eNrbuRgAAhcBXQ"}}, "X-46"),
+        ("workload-proof", {"wth": "x"}, "X-47"),
+        ("transaction-token", {"txn": "1", "req_wl": "https://svc.test"}, "X-47"),
+        ("key-binding", {"sd_hash": "x", "nonce": "n"}, "X-29"),
+        ("verifiable-credential", {"vct": "https://vct.test"}, "X-47"),
+        ("entity-statement", {"authority_hints": ["https://trust.test"]}, "X-47"),
+    )
+    for name, marks, rule in kinds:
+        for typ, header in (("jwt", forge.header(typ="JWT")), ("untyped", forge.header(None, "typ"))):
+            why = "an access token but for a claim that only another kind of token has"
+            corpus.bad(f"kind-{name}-{typ}", forge.signed(header, forge.claims(**marks)), why, rule, "J-63")
 
 
 def _not_of_the_authority(forge: Forge, corpus: Corpus) -> None:
