@@ -71,6 +71,7 @@ from scopeguard.errors import (
     RequestTooLarge,
 )
 from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
+from scopeguard.inbound_token import InboundToken, current_inbound_token
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access, Rule, Rules
 from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, any_of
@@ -109,6 +110,7 @@ __all__ = [
     "Guard",
     "HeaderList",
     "HttpxTransport",
+    "InboundToken",
     "InsufficientAuthorizationDetails",
     "InsufficientScope",
     "InsufficientUserAuthentication",
@@ -148,4 +150,5 @@ __all__ = [
     "any_of",
     "current_access_token",
     "current_access_token_or_none",
+    "current_inbound_token",
 ]

@@ -323,6 +323,7 @@ def current_access_token_or_none() -> AccessToken | None:
 
 # For adapters: make a token the current one, until end_serving() gets the returned object.
 begin_serving: Final = _current.set
+current_serving: Final = _current.get
 
 
 def end_serving(before: Token[Serving]) -> bool:

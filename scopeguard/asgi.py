@@ -34,6 +34,7 @@ from scopeguard.core.engine import Engine
 from scopeguard.core.resource_metadata import ResourceMetadata
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard, engine_of
+from scopeguard.inbound_token import to_serve
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.rules.routed import check_root_path, without_prefix
@@ -174,7 +175,7 @@ class GuardMiddleware(Layer):
         mine = {"access_token": token, GUARD_KEY: self.guard}
         scope["state"] = {**state, **mine} if state else mine
         scope["user"] = scope["auth"] = ANONYMOUS if token is None else token
-        before = begin_serving(token)
+        before = begin_serving(to_serve(token) if engine.keeps_inbound else token)
         try:
             expiry = engine.admits_until(token) if self._close_on_expiry and token is not None else None
             if expiry is not None:

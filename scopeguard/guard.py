@@ -5,9 +5,8 @@ This module checks and documents the settings. :mod:`scopeguard.core.engine` doe
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Final, Literal, Self
+from typing import Any, Literal, Self
 
 from scopeguard.access_token import AccessToken
 from scopeguard.config.audit import AuditMode
@@ -21,7 +20,7 @@ from scopeguard.config.resource import Resource
 from scopeguard.config.revocation import RevocationPolicy
 from scopeguard.config.sources import TokenSource, TokenSources
 from scopeguard.config.token_cache import TokenCachePolicy, check_policy
-from scopeguard.core.arguments import Settings, challenge_style, check_arguments, check_resource
+from scopeguard.core.arguments import Settings, challenge_style, check_arguments, check_resource, warn_of_dangers
 from scopeguard.core.decision import Decision, Denied, Granted, Reporter, Unavailable
 from scopeguard.core.engine import Engine
 from scopeguard.core.signature_backends import load_backends
@@ -37,8 +36,6 @@ from scopeguard.spec.signatures import SignatureBackend
 from scopeguard.state.revocation import Revoked
 
 __all__ = ["AuditMode", "Decision", "Denied", "Granted", "Guard", "Unavailable"]
-
-log: Final = logging.getLogger("scopeguard")
 
 
 class Guard:
@@ -95,6 +92,14 @@ class Guard:
       cannot change the decision. An exception in it is logged.
     * *refusal_log*: how refused requests are logged: :class:`RefusalLog`, or ``"off"``.
 
+    The call to the next API:
+
+    * *keep_token_for_exchange*: hold the text of each accepted token while its request is served, for
+      :class:`scopeguard.client.TokenExchange`. Otherwise the text is dropped.
+    * *forward_token_dangerously*: let code of the app read the text as well (``current_inbound_token().text``), to send
+      it to another API. RFC 9700 section 2.3 restricts a token to one audience because that API can then act as the
+      user here. Includes *keep_token_for_exchange*; logs a warning at every start.
+
     Connections:
 
     * *store*: shares introspection answers and revocations between processes and hosts.
@@ -132,11 +137,14 @@ class Guard:
         signature_backends: Iterable[SignatureBackend | str] = (),
         cors_preflight: Preflight | str = Preflight.GUARD,
         insecure_http_dangerously: Iterable[str] = (),
+        keep_token_for_exchange: bool = False,
+        forward_token_dangerously: bool = False,
     ) -> None:
         check_arguments(
             issuers, resolver=resolver, catalog=catalog, challenge=challenge, require_https=require_https, store=store,
             revocation=revocation, transport=transport, clock=clock, on_decision=on_decision, realm=realm,
-            implies=implies,
+            implies=implies, keep_token_for_exchange=keep_token_for_exchange,
+            forward_token_dangerously=forward_token_dangerously,
         )  # fmt: skip
         insecure = insecure_hosts(insecure_http_dangerously)
         if isinstance(resource, str):
@@ -151,6 +159,8 @@ class Guard:
             rules=rules,
             catalog=(catalog or ScopeCatalog()) | ScopeCatalog(implies=implies or {}),
             require_https=require_https,
+            keep_token_for_exchange=keep_token_for_exchange,
+            forward_token_dangerously=forward_token_dangerously,
             revocation=revocation or RevocationPolicy(),
             token_cache=None if token_cache == "off" else check_policy(token_cache),
             backends=load_backends(signature_backends),
@@ -161,8 +171,7 @@ class Guard:
         self._engine = Engine(settings, Reporter(on_decision, check_refusal_log(refusal_log)))
         self._engine.connect(issuers, resolver, transport or HttpxTransport(), clock or SystemClock(), store)
         settings.sources.check_senders()
-        if settings.sources.in_query:
-            log.warning("access tokens are accepted in the query string on every route: logs often contain URLs")
+        warn_of_dangers(settings)
 
     @classmethod
     def from_file(cls, path: str, **overrides: Any) -> Self:

@@ -29,6 +29,7 @@ from scopeguard.core.engine import Engine
 from scopeguard.core.resource_metadata import ResourceMetadata
 from scopeguard.errors import ConfigurationError, InvalidRequest, Reason, RequestTooLarge
 from scopeguard.guard import Guard, engine_of
+from scopeguard.inbound_token import to_serve
 from scopeguard.request import RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.rules.routed import check_root_path
@@ -160,7 +161,7 @@ class GuardMiddleware(Layer):
         if not is_open and (self._opens_unmatched if rule is None else rule.is_plain):
             recalled = environ[ENVIRON_KEY] = recall(engine, environ, None if rule is None else rule.requirement)
         if is_open or recalled is not None:
-            before = begin_serving(recalled)
+            before = begin_serving(to_serve(recalled) if engine.keeps_inbound else recalled)
             try:
                 return self.app(environ, start_response)
             finally:
@@ -197,7 +198,7 @@ class GuardMiddleware(Layer):
         if optional:
             start_response = _change_headers(start_response, _vary)
         environ[ENVIRON_KEY] = token
-        before = begin_serving(token)
+        before = begin_serving(to_serve(token) if engine.keeps_inbound else token)
         try:
             return self.app(environ, start_response)
         finally:

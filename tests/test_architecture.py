@@ -27,7 +27,7 @@ PACKAGE = ROOT / "scopeguard"
 LAYERS = (
     ("extras", "errors"),
     ("config.checks",),
-    ("access_token", "conditions", "scopes", "request"),
+    ("access_token", "conditions", "scopes", "request", "inbound_token"),
     ("config",),
     ("spec",),
     ("state",),

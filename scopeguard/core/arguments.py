@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -22,6 +23,8 @@ from scopeguard.spec.challenge import ChallengeStyle
 from scopeguard.spec.resource_metadata import metadata_url
 from scopeguard.spec.signatures import Backends
 
+log: Final = logging.getLogger("scopeguard")
+
 _KINDS: Final[dict[str, tuple[type, str]]] = {
     "resolver": (IssuerResolver, "an IssuerResolver, as in IssuerResolver(accepts=..., resolve=...)"),
     "catalog": (ScopeCatalog, "a ScopeCatalog"),
@@ -29,6 +32,7 @@ _KINDS: Final[dict[str, tuple[type, str]]] = {
     "implies": (Mapping, 'a table of lists, as in {"cloud-platform": ["bigquery"]}'),
     "revocation": (RevocationPolicy, "a RevocationPolicy"),
 }
+_FLAGS: Final = ("require_https", "keep_token_for_exchange", "forward_token_dangerously")
 _METHODS: Final = {
     "store": ("get", "put", "append", "read", "close"),
     "transport": ("send", "close"),
@@ -46,6 +50,8 @@ class Settings:
     rules: Rules | None
     catalog: ScopeCatalog
     require_https: bool
+    keep_token_for_exchange: bool
+    forward_token_dangerously: bool
     revocation: RevocationPolicy
     token_cache: TokenCachePolicy | None
     backends: Backends
@@ -98,7 +104,7 @@ def check_arguments(issuers: Sequence[object], **arguments: Any) -> None:
             raise ConfigurationError("issuers: must be Issuer objects, not a list of them: write Guard(*issuers)")
         instance(issuer, Issuer, "issuers", "Issuer objects")
     for name, value in arguments.items():
-        if name == "require_https":
+        if name in _FLAGS:
             flag(value, name)
         elif value is None:
             continue
@@ -123,3 +129,14 @@ def challenge_style(
     if resource is None or not resource.serve_metadata or style.resource_metadata is not None:
         return style
     return replace(style, resource_metadata=metadata_url(resource.url))
+
+
+def warn_of_dangers(settings: Settings) -> None:
+    """Log a warning for each of *settings* that exposes tokens."""
+    if settings.sources.in_query:
+        log.warning("access tokens are accepted in the query string on every route: logs often contain URLs")
+    if settings.forward_token_dangerously:
+        log.warning(
+            "forward_token_dangerously: code of the app can read the tokens of its callers; another API that gets such "
+            "a token can act as the user here"
+        )

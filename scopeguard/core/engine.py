@@ -43,6 +43,7 @@ from scopeguard.flow.effects import Clock, Flow, Store, start
 from scopeguard.flow.issuers import choose_issuer, resolve_issuer
 from scopeguard.flow.keys import warm
 from scopeguard.flow.revocation import stable_part, sync
+from scopeguard.inbound_token import InboundToken, hand_over
 from scopeguard.request import RequestView
 from scopeguard.rules import Rules
 from scopeguard.scopes import Requirement
@@ -75,6 +76,8 @@ class Engine:
         self.settings: Settings = settings
         self.sources: TokenSources = settings.sources
         self.reporter: Reporter = reporter
+        self.keeps_inbound: bool = settings.keep_token_for_exchange or settings.forward_token_dangerously
+        """Whether the text of a token is held for its request: only then does an adapter need :func:`to_serve`."""
         self.listens: bool = reporter.listener is not None
         """Whether there is a listener for decisions: only then does an adapter need :meth:`begin_report`."""
         # Whether a token sent in cleartext is refused, or logged once.
@@ -214,6 +217,8 @@ class Engine:
             return None
         if self.listens:
             self.reporter.report(Granted(token), None, now)
+        if self.keeps_inbound:
+            self._hand_over(token, authorization[len(b"Bearer ") :].decode("ascii"))
         return token
 
     def permits(self, token: AccessToken | None, requirement: Requirement | None) -> bool:
@@ -288,6 +293,8 @@ class Engine:
         # The frames of the traceback hold the token. A listener that keeps the decision must not keep the token.
         error.__traceback__ = None
         error.__context__ = error.__cause__ = None
+        if self.keeps_inbound:
+            hand_over(None)
         style = self.settings.style
         head = request is not None and request.method == "HEAD"
         route = "" if request is None else f"{printable(request.method, 20)} {printable(request.path)}: "
@@ -328,7 +335,11 @@ class Engine:
         # RFC 6750 section 5.3: bearer tokens must not be sent in the clear. Loopback never leaves the machine.
         in_cleartext = not request.secure and request.client is not None and not is_loopback(request.client)
         on_credential = self._handle_cleartext if in_cleartext else None
-        return authenticate(request, sources, self.context, on_credential=on_credential)
+        on_access = self._hand_over if self.keeps_inbound else None
+        return authenticate(request, sources, self.context, on_credential=on_credential, on_access=on_access)
+
+    def _hand_over(self, token: AccessToken, text: str) -> None:
+        hand_over(InboundToken(token, text, forwardable=self.settings.forward_token_dangerously))
 
     def _handle_cleartext(self) -> None:
         if self.settings.require_https:

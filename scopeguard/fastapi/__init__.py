@@ -60,6 +60,7 @@ from scopeguard.fastapi.document import make_dependencies, make_schemes
 from scopeguard.fastapi.overrides import call_override, find_override
 from scopeguard.fastapi.token_places import make_form_reader, strip_query_token
 from scopeguard.guard import Guard, engine_of
+from scopeguard.inbound_token import to_serve
 from scopeguard.request import HeaderList
 from scopeguard.rules import OPTIONAL, PUBLIC
 from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, require
@@ -292,7 +293,7 @@ class Protected(DeclaringDependency):
         # stay current for the next request. The dependency returns it all the same.
         stack = scope.get(_REQUEST_STACK)
         if access_token_or_none() is not token and isinstance(stack, AsyncExitStack):
-            stack.callback(end_serving, begin_serving(token))
+            stack.callback(end_serving, begin_serving(to_serve(token) if engine.keeps_inbound else token))
         return token
 
     async def _decide(

@@ -32,6 +32,7 @@ from scopeguard.flask.request_state import (
     to_flask_response,
 )
 from scopeguard.guard import Guard, engine_of
+from scopeguard.inbound_token import to_serve
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.spec.challenge import private_headers
 from scopeguard.spec.credentials import has_access_token
@@ -200,7 +201,7 @@ class _Hooks:
                         return to_flask_response(refusal.response)
         state.is_checked = not is_passed
         environ[ENVIRON_KEY] = token
-        state.serving = CurrentToken(flask_request, token)
+        state.serving = CurrentToken(flask_request, token, to_serve(token) if engine.keeps_inbound else token)
         return None
 
     def _route(self, rule: Rule | None, flask_request: Request) -> RouteAccess:

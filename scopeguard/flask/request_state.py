@@ -18,6 +18,7 @@ from scopeguard.audit.flask_routes import blueprint_names
 from scopeguard.config.sources import TokenSource
 from scopeguard.core.decision import Report
 from scopeguard.core.engine import Engine
+from scopeguard.inbound_token import InboundToken
 from scopeguard.rules import DENIED, Access, Rule, Rules
 from scopeguard.rules.rule import strictest
 from scopeguard.scopes import Requirement, all_of
@@ -105,20 +106,25 @@ class CurrentToken:
     the thread must not use the token for its next request.
     """
 
-    __slots__ = ("_before", "_request", "_token")
+    __slots__ = ("_before", "_request", "_serving", "_token")
 
-    def __init__(self, flask_request: Request, token: AccessToken | None) -> None:
+    def __init__(self, flask_request: Request, token: AccessToken | None, serving: Serving) -> None:
         self._request = flask_request
         self._token = token
+        self._serving = serving
         self._before: Token[Serving] = begin_serving(self)
 
     def __call__(self) -> AccessToken | None:
         return self._token if has_request_context() and get_request() is self._request else None
 
+    def inbound_token(self) -> InboundToken | None:
+        """Return the token with its text if it is current and the guard holds the text."""
+        return self._serving if isinstance(self._serving, InboundToken) and self() is not None else None
+
     def end(self) -> None:
         """Restore the token that was current before."""
         if not end_serving(self._before):
-            self._token = None
+            self._token = self._serving = None
 
 
 def _decorables(view: Any, endpoint: str, method: str) -> list[Any]:

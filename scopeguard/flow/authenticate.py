@@ -34,23 +34,27 @@ def authenticate(
     context: Context,
     *,
     on_credential: Callable[[], None] | None = None,
+    on_access: Callable[[AccessToken, str], None] | None = None,
 ) -> Flow[AccessToken]:
     """Return the access token of *request*, validated by the policy of the issuer that it names.
 
     Not checked here: whether the token satisfies the requirement of the route.
 
     *on_credential* is called when a token is found, in whichever of the *sources*. It may raise a denial because the
-    request was not encrypted.
+    request was not encrypted. *on_access* is called with the access token and its text when it is valid.
     """
     issuers = context.issuers
     credential = yield from find_credential(request, sources, issuers.headers, opaque=issuers.takes_opaque)
     if on_credential is not None:
         on_credential()
     try:
-        return (yield from validate(credential, context))
+        access = yield from validate(credential, context)
     except (InvalidToken, AuthorityUnavailable) as error:
         error.detail["token"] = fingerprint(credential.token)
         raise
+    if on_access is not None:
+        on_access(access, credential.token)
+    return access
 
 
 def validate(credential: Credential, context: Context) -> Flow[AccessToken]:

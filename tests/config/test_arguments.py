@@ -180,7 +180,8 @@ CONSTRUCTORS: Final[dict[str, tuple[Callable[..., object], Any]]] = {
 # Values and results that users receive and do not construct, and functions with positional arguments or with checks
 # elsewhere.
 NOT_CONSTRUCTED: Final = {
-    "AccessToken", "Actor", "Anonymous", "Denied", "Granted", "Unavailable", "HeaderList", "Problem", "RequestView",
+    "AccessToken", "InboundToken", "Actor", "Anonymous", "Denied", "Granted", "Unavailable", "HeaderList", "Problem",
+    "RequestView",
     "Requirement", "Response", "Access", "ClientSettings", "SecurityEvent", "TokenResponse", "Contract", "Difference",
     "BadToken", "Hold", "Switch", "Refusal", "Shadowed",
     "all_of", "any_of", "requires", "Network", "required_scopes", "serve",
@@ -278,7 +279,7 @@ ACCEPTED: Final[dict[tuple[str, str], set[str]]] = {
         (
             {"true"},
             {
-                "Guard": "require_https",
+                "Guard": "require_https keep_token_for_exchange forward_token_dangerously",
                 "Issuer": "single_audience canonicalize_audience merge_scope_claims roles_as_scopes "
                 "accept_id_tokens_dangerously issuer_claim_optional_dangerously",
                 "Introspection": "require_audience signed",

@@ -61,6 +61,8 @@ _ARGUMENTS: Final = (
     "realm",
     "token_sources",
     "require_https",
+    "keep_token_for_exchange",
+    "forward_token_dangerously",
     "store",
     "revocation",
     "token_cache",

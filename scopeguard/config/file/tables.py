@@ -413,6 +413,8 @@ TOP_LEVEL: Final = {
     "token_sources": Key(_token_sources, '["header"]'),
     "public": Key(kinds.strings, '["/healthz"]'),
     "require_https": Key(kinds.boolean, "true"),
+    "keep_token_for_exchange": Key(kinds.boolean, "true"),
+    "forward_token_dangerously": Key(kinds.boolean, "true"),
     "issuers": Key(kinds.tables, '[{ url = "https://auth.example.com" }]'),
     "rules": Key(kinds.tables, '[{ path = "/tables/{table}", any_of = ["read"] }]'),
     "contract": Key(_contract_table, '{ openapi = "openapi.json" }'),
