@@ -32,6 +32,15 @@ class TokenEndpointError(Exception):
         return f"{self.authority}: status {self.status}, {', '.join(word for word in words if word)}"
 
 
+class TokenExchangeRefused(TokenEndpointError):
+    """The authorization server issues no token in exchange for the one that it was given.
+
+    ``error`` says why: ``invalid_request`` or ``invalid_grant`` for a token that it does not accept,
+    ``invalid_target``, ``invalid_scope`` or ``access_denied`` for something that it does not permit,
+    ``interaction_required`` if the user has to take part. It is no outage: repeating the exchange does not help.
+    """
+
+
 class TokenEndpointUnavailable(Exception):
     """The token endpoint, or the issuer's metadata, is unavailable, and all retries failed.
 
@@ -71,6 +80,13 @@ class ScopeNotGranted(Exception):
 
 class OriginNotAllowed(Exception):
     """The token must not be sent to the origin of the request. The request was not sent."""
+
+
+class ForwardingRefused(Exception):
+    """The request contains the access token of the request that is being served. It was not sent.
+
+    Get a token for the next API with :class:`scopeguard.client.TokenExchange`.
+    """
 
 
 Failure = TokenEndpointError | TokenEndpointUnavailable | ScopeNotGranted

@@ -8,52 +8,25 @@ forks work as they do for the guard's keys. The result is stored in
 from __future__ import annotations
 
 import copy
-import random
-import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Iterable
 from functools import partial
-from typing import Final
 
-from scopeguard.client.errors import Failure, ScopeNotGranted, TokenEndpointError, TokenEndpointUnavailable
+from scopeguard.client.endpoint import (
+    CLOSURE_OF_A_REFUSED_CLIENT,
+    TokenEndpoint,
+    describe,
+    make_transport,
+    refuses_client,
+)
+from scopeguard.client.errors import Failure, TokenEndpointError, TokenEndpointUnavailable
 from scopeguard.client.settings import NarrowerScope, Policy
-from scopeguard.config.client_authentication import ClientAuthentication
 from scopeguard.edge import aio
 from scopeguard.edge import sync as blocking
-from scopeguard.edge.http import HttpxTransport
-from scopeguard.edge.runtime import Runtime, Transport
-from scopeguard.errors import AuthorityUnavailable, Reason
-from scopeguard.flow.effects import Answer, Clock, Flow, Send, SingleFlight, ask
-from scopeguard.flow.issuers import search_metadata
-from scopeguard.spec.discovery import metadata_urls
-from scopeguard.spec.http_caching import retry_after
-from scopeguard.spec.token_endpoint import (
-    TokenRefusal,
-    TokenResponse,
-    basic_authorization,
-    client_credentials_form,
-    is_outage,
-    parse_token_response,
-)
-from scopeguard.state.backoff import Backoff
+from scopeguard.edge.runtime import Runtime
+from scopeguard.errors import AuthorityUnavailable
+from scopeguard.flow.effects import Flow, SingleFlight, ask
+from scopeguard.spec.token_endpoint import TokenResponse, client_credentials_form
 from scopeguard.state.client_token import ClientToken
-
-# Seconds between two attempts, during which callers wait.
-_BACKOFF: Final = Backoff(first=0.25, longest=5.0)
-_LONGEST_CLOSURE: Final = 300.0  # seconds; a longer Retry-After is shortened
-# Seconds without token requests after the server refused the client. Only a new configuration helps, and some
-# authorization servers lock clients that keep trying.
-_CLOSURE_OF_A_REFUSED_CLIENT: Final = 60.0
-_METADATA_LIFETIME: Final = 3600.0
-_LARGEST_ANSWER: Final = 64 * 1024
-_LARGEST_METADATA: Final = 512 * 1024
-# RFC 6749 section 5.2, RFC 8707 section 2. These codes are never withheld, even if one contains the secret by chance.
-_ERRORS: Final = frozenset(
-    (
-        "invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type",
-        "invalid_scope", "invalid_target",
-    )
-)  # fmt: skip
 
 
 class Fetcher:
@@ -61,18 +34,16 @@ class Fetcher:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._discovered: str | None = None
-        self._discovered_until = 0.0
-        exchanges = 1 if policy.issuer is None else 1 + len(metadata_urls(policy.issuer))
-        self._patience = exchanges * (policy.retries + 1) * (policy.timeout + _BACKOFF.longest)
+        self._endpoint = TokenEndpoint(policy)
+        self._patience = self._endpoint.patience
         self._held: ClientToken[Failure] = ClientToken(claim=self._patience)
-        self._transport = PatientTransport(
-            policy.transport or HttpxTransport(),
-            retries=policy.retries,
-            clock=policy.clock,
-            closes=policy.transport is None,
-        )
+        self._transport = make_transport(policy, closes=True)
         self._outside = Runtime(transport=self._transport, clock=policy.clock)
+
+    @property
+    def patience(self) -> float:
+        """The seconds that one token request takes at most."""
+        return self._patience
 
     def token(self) -> TokenResponse:
         """Return the current token. Fetch one if there is none, which blocks the thread."""
@@ -81,6 +52,10 @@ class Fetcher:
     async def atoken(self) -> TokenResponse:
         """:meth:`token` for asyncio and trio."""
         return await aio.run(self._acquire(), self._outside, None)
+
+    def request(self, form: tuple[tuple[str, str], ...], secrets: Iterable[str]) -> tuple[float, TokenResponse]:
+        """Send *form*, a request by another grant, as this client. See :meth:`TokenEndpoint.request`. Blocks."""
+        return blocking.run(self._endpoint.request(form, self._policy.tolerance, secrets), self._outside, None)
 
     def refuse(self, token: TokenResponse) -> bool:
         """Record that an API refused *token*. Return whether :meth:`token` may return a newer one."""
@@ -110,7 +85,7 @@ class Fetcher:
             try:
                 yield from ask(self._flight(seen, own, wait=True))
             except AuthorityUnavailable as error:  # the wait timed out, or no thread could start
-                late = TokenEndpointUnavailable(self._policy.authority, _describe(error))
+                late = TokenEndpointUnavailable(self._policy.authority, describe(error))
             if late is not None:
                 raise late
             if own:
@@ -139,12 +114,12 @@ class Fetcher:
         """
         failure: Failure
         try:
-            age, token = yield from self._request()
-            narrower = self._narrower(token)
+            age, token = yield from self._endpoint.request(self._form(), self._policy.tolerance)
+            narrower = self._endpoint.narrower(token)
         except (TokenEndpointError, TokenEndpointUnavailable) as error:
             failure = error
         except AuthorityUnavailable as error:
-            failure = TokenEndpointUnavailable(self._policy.authority, _describe(error))
+            failure = TokenEndpointUnavailable(self._policy.authority, describe(error))
         else:
             if narrower is None or self._policy.narrower_scope == NarrowerScope.WARN:
                 lifetime = self._policy.default_lifetime if token.expires_in is None else token.expires_in
@@ -152,151 +127,16 @@ class Fetcher:
                 own.append(token)
                 return () if narrower is None else (f"{self._policy.authority}: {narrower}",)
             failure = narrower
-        self._discovered_until = 0.0  # the endpoint may have moved
+        self._endpoint.search_again()
         overloaded = isinstance(failure, TokenEndpointUnavailable) and failure.status in (429, 503)
         self._held.fail(failure.with_traceback(None), self._now(), closed_for=_closure(failure), overloaded=overloaded)
         return (f"no access token: {failure}",)
 
-    def _request(self) -> Flow[tuple[float, TokenResponse]]:
-        """Request a token. Return the seconds since the request began, and the token."""
-        url = yield from self._endpoint()
-        start, start_wall = self._now(), self._policy.clock.wall()
-        answer = yield from ask(self._token_request(url))
-        self._check_outage(answer)
-        outcome = parse_token_response(answer.status, answer.body, self._policy.tolerance)
-        if isinstance(outcome, TokenRefusal):
-            raise TokenEndpointError(self._policy.authority, self._without_secret(outcome))
-        return max(self._now() - start, self._policy.clock.wall() - start_wall), outcome
-
-    def _token_request(self, url: str) -> Send:
-        policy, secret = self._policy, self._policy.client_secret.reveal()
-        form = client_credentials_form(
+    def _form(self) -> tuple[tuple[str, str], ...]:
+        policy = self._policy
+        return client_credentials_form(
             scopes=policy.scopes, resources=policy.resource, audiences=policy.audience, parameters=policy.parameters
         )
-        authorization = None
-        if policy.auth_method == ClientAuthentication.CLIENT_SECRET_POST:
-            form += (("client_id", policy.client_id), ("client_secret", secret))
-        else:
-            authorization = basic_authorization(policy.client_id, secret)
-        return Send(
-            url=url,
-            authority=policy.authority,
-            form=form,
-            authorization=authorization,
-            insecure=policy.insecure_http_dangerously,
-            limit=_LARGEST_ANSWER,
-            timeout=policy.timeout,
-        )
-
-    def _check_outage(self, answer: Answer) -> None:
-        if is_outage(answer.status):
-            pause = retry_after(answer.headers, self._policy.clock.wall())
-            closed = None if pause is None else min(pause, _LONGEST_CLOSURE)
-            problem = f"it answers with status {answer.status}"
-            raise TokenEndpointUnavailable(self._policy.authority, problem, closed, answer.status)
-
-    def _without_secret(self, refusal: TokenRefusal) -> TokenRefusal:
-        """Return *refusal* without texts that quote the client secret, because exceptions and logs show them."""
-        secret = self._policy.client_secret.reveal()
-
-        def shown(text: str | None) -> str | None:
-            return "(withheld: it quotes the client secret)" if text and secret in text else text
-
-        return replace(
-            refusal,
-            error=refusal.error if refusal.error in _ERRORS else shown(refusal.error),
-            description=shown(refusal.description),
-            uri=shown(refusal.uri),
-        )
-
-    def _narrower(self, token: TokenResponse) -> ScopeNotGranted | None:
-        """Return an error if scopes were not granted. Without ``scope``, all were (RFC 6749 section 5.1)."""
-        if token.scope is None:
-            return None
-        missing = tuple(scope for scope in self._policy.scopes if scope not in token.scope)
-        return ScopeNotGranted(missing, token.scope) if missing else None
-
-    def _endpoint(self) -> Flow[str]:
-        policy = self._policy
-        if policy.issuer is None:
-            return policy.token_url or ""
-        if self._discovered is None or self._now() >= self._discovered_until:
-            self._discovered = yield from self._discover(policy.issuer)
-            self._discovered_until = self._now() + _METADATA_LIFETIME
-        return self._discovered
-
-    def _discover(self, issuer: str) -> Flow[str]:
-        """Return the token endpoint of *issuer*, from the first metadata document that has one."""
-        failure: TokenEndpointError | TokenEndpointUnavailable
-        try:
-            metadata = yield from search_metadata(
-                issuer,
-                metadata_urls(issuer),
-                lambda found: found.token_endpoint is not None,
-                self._policy.clock,
-                limit=_LARGEST_METADATA,
-                timeout=self._policy.timeout,
-                setting="token_url",
-                insecure=self._policy.insecure_http_dangerously,
-            )
-        except AuthorityUnavailable as error:
-            if error.reason is Reason.AUTHORITY_ANSWER_INVALID:
-                status = 200 if "url" in error.detail else 404
-                failure = TokenEndpointError(issuer, TokenRefusal(status=status, problem=error.detail["problem"]))
-            else:
-                closed = None if error.retry_after is None else min(error.retry_after, _LONGEST_CLOSURE)
-                failure = TokenEndpointUnavailable(self._policy.authority, _describe(error), closed)
-        else:
-            if metadata.token_endpoint is not None:
-                return metadata.token_endpoint
-            problem = "the metadata has no token_endpoint; set token_url"
-            failure = TokenEndpointError(issuer, TokenRefusal(status=200, problem=problem))
-        raise failure
-
-
-class PatientTransport:
-    """A transport that retries while the server is unavailable. It sleeps, and runs in a thread of its own.
-
-    *closes*: close the connection after each exchange, because the next one is usually an hour away.
-    """
-
-    def __init__(self, inner: Transport, *, retries: int, clock: Clock, closes: bool) -> None:
-        self._inner = inner
-        self._retries = retries
-        self._clock = clock
-        self._closes = closes
-        self._sleep: Callable[[float], None] = time.sleep
-
-    def send(self, request: Send, /) -> Answer:
-        """Return the answer of the last attempt, or raise its exception.
-
-        A ``Retry-After`` of more than 5 seconds ends the attempts.
-        """
-        try:
-            attempt = 0
-            while True:
-                final = attempt >= self._retries
-                pause = 0.0
-                try:
-                    answer = self._inner.send(request)
-                except AuthorityUnavailable as error:
-                    if final or error.reason is Reason.AUTHORITY_ANSWER_INVALID:
-                        raise
-                else:
-                    pause = retry_after(answer.headers, self._clock.wall()) or 0.0
-                    if final or pause > _BACKOFF.longest or not is_outage(answer.status):
-                        return answer
-                # The jitter spreads the requests of many clients after an outage. It needs no secure randomness.
-                backoff = _BACKOFF.pause(attempt + 1) * random.uniform(0.5, 1)  # noqa: S311
-                self._sleep(max(pause, backoff))
-                attempt += 1
-        finally:
-            if self._closes:
-                self._inner.close()
-
-    def close(self) -> None:
-        """Close the inner transport."""
-        self._inner.close()
 
 
 def _closure(failure: Failure) -> float | None:
@@ -304,11 +144,7 @@ def _closure(failure: Failure) -> float | None:
     match failure:
         case TokenEndpointUnavailable(retry_after=seconds):
             return seconds
-        case TokenEndpointError(error="invalid_client" | "unauthorized_client") | TokenEndpointError(status=401):
-            return _CLOSURE_OF_A_REFUSED_CLIENT
+        case TokenEndpointError() if refuses_client(failure):
+            return CLOSURE_OF_A_REFUSED_CLIENT
         case _:
             return None
-
-
-def _describe(error: AuthorityUnavailable) -> str:
-    return ", ".join((error.reason.value, *(f"{name}={value}" for name, value in error.detail.items())))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final, TypedDict
+from typing import Any, Final, Protocol, TypedDict
 from urllib.parse import urlsplit
 
 from scopeguard.config.checks import (
@@ -27,7 +27,8 @@ from scopeguard.edge.runtime import SystemClock, Transport
 from scopeguard.errors import ConfigurationError
 from scopeguard.flow.effects import Clock
 from scopeguard.scopes import check_scope
-from scopeguard.spec.token_endpoint import OTHER_TOKEN_TYPES, RESERVED_PARAMETERS, Tolerance
+from scopeguard.spec.token_endpoint import OTHER_TOKEN_TYPES, RESERVED_PARAMETERS, TokenResponse, Tolerance
+from scopeguard.spec.token_exchange import ACCESS_TOKEN, RESERVED_EXCHANGE_PARAMETERS
 
 _AUTH_METHODS: Final = (ClientAuthentication.CLIENT_SECRET_BASIC, ClientAuthentication.CLIENT_SECRET_POST)
 _ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:[\x21\x22\x24-\x7E]+")  # RFC 8707 section 2: no fragment
@@ -59,6 +60,34 @@ class ClientSettings(TypedDict, total=False):
     insecure_http_dangerously: Iterable[str]
     transport: Transport | None
     clock: Clock
+
+
+class ExchangeSettings(ClientSettings, total=False):
+    """The keyword arguments of :class:`~scopeguard.client.TokenExchange`, which documents them."""
+
+    subject_token_type: str
+    requested_token_type: str | None
+    actor: SupportsToken | Callable[[], str] | None
+    actor_token_type: str
+    issued_token_type_optional: bool
+    max_entries: int
+    longest_use: float
+    leeway: float
+
+
+class SupportsToken(Protocol):
+    """An object that returns an access token of this program, such as :class:`~scopeguard.client.ClientCredentials`."""
+
+    def token(self) -> TokenResponse:
+        """Return the token. May block."""
+        ...
+
+
+class Grant(StrEnum):
+    """The grant by which a token is exchanged."""
+
+    TOKEN_EXCHANGE = "token_exchange"  # RFC 8693
+    ON_BEHALF_OF = "on_behalf_of"  # Microsoft Entra
 
 
 class Secret:
@@ -171,6 +200,49 @@ class Policy:
             token_type_optional=self.token_type_optional,
             scope_list=self.scope_list,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangePolicy(Policy):
+    """The checked settings of one token exchange.
+
+    ``redeem_with``: the client at another authorization server that redeems what the exchange issues.
+    """
+
+    retries: int = 1
+    grant: Grant = Grant.TOKEN_EXCHANGE
+    subject_token_type: str = ACCESS_TOKEN
+    requested_token_type: str | None = None
+    actor: SupportsToken | Callable[[], str] | None = None
+    actor_token_type: str = ACCESS_TOKEN
+    issued_token_type_optional: bool = False
+    max_entries: int = 1000
+    longest_use: float = 300.0
+    leeway: float = 10.0
+
+    def __post_init__(self) -> None:
+        Policy.__post_init__(self)  # super() fails in a slotted dataclass
+        for name in ("subject_token_type", "requested_token_type", "actor_token_type"):
+            value = getattr(self, name)
+            if value is None and name == "requested_token_type":
+                continue
+            text(value, name)
+            if not _ABSOLUTE_URI.fullmatch(value):
+                raise ConfigurationError(f"{name}: {value!r} is not a URI, as in {ACCESS_TOKEN!r} (RFC 8693 section 3)")
+        if self.actor is not None and not callable(self.actor) and not callable(getattr(self.actor, "token", None)):
+            raise ConfigurationError("actor: must be a ClientCredentials, or a function that returns a token")
+        flag(self.issued_token_type_optional, "issued_token_type_optional")
+        whole(self.max_entries, "max_entries")
+        for name in ("longest_use", "leeway"):
+            if number(getattr(self, name), name) < 0:
+                raise ConfigurationError(f"{name}: must be at least 0, not {getattr(self, name):g}")
+        for name in self.parameters:
+            if name in RESERVED_EXCHANGE_PARAMETERS:
+                raise ConfigurationError(f"parameters: {name!r} is set by the exchange; two values would be sent")
+        if self.grant is Grant.ON_BEHALF_OF:
+            for name in ("audience", "resource", "actor", "requested_token_type"):
+                if getattr(self, name):
+                    raise ConfigurationError(f"{name}: has no effect on this server, which goes by the scopes")
 
 
 def _configured_origin(url: str, insecure: frozenset[str]) -> str:

@@ -3,9 +3,9 @@
 FOR DEVELOPMENT ONLY. It keeps everything in memory, has no login, and can be made to misbehave.
 :mod:`scopeguard.devserver` serves it on a loopback port, :mod:`scopeguard.testing` calls it in process.
 
-It supports client credentials (RFC 6749 section 4.4), JWT bearer assertions (RFC 7523), resource indicators (RFC 8707),
-JWT access tokens (RFC 9068) and opaque ones, introspection (RFC 7662), revocation (RFC 7009), metadata (RFC 8414 and
-OpenID Connect Discovery) and key rotation. It does not support DPoP (RFC 9449).
+It supports client credentials (RFC 6749 section 4.4), JWT bearer assertions (RFC 7523), token exchange (RFC 8693),
+resource indicators (RFC 8707), JWT access tokens (RFC 9068) and opaque ones, introspection (RFC 7662), revocation (RFC
+7009), metadata (RFC 8414 and OpenID Connect Discovery) and key rotation. It does not support DPoP (RFC 9449).
 """
 
 from __future__ import annotations
@@ -210,6 +210,7 @@ class Authority:
                 default_audience=self.audience,
                 own_audiences=(self.issuer, self.url(Endpoint.TOKEN)),
                 used=self.assertions,
+                tokens=self.tokens,
             )
         )
         issued = self.issue(grant)
@@ -219,6 +220,7 @@ class Authority:
                 "token_type": "Bearer",
                 "expires_in": grant.lifetime,
                 "scope": " ".join(grant.scopes),
+                **({} if grant.issued_token_type is None else {"issued_token_type": grant.issued_token_type}),
             }
         )
 
@@ -236,6 +238,8 @@ class Authority:
         }
         if grant.scopes:
             claims["scope"] = " ".join(grant.scopes)
+        if grant.actor is not None:
+            claims["act"] = dict(grant.actor)
         if grant.token_format == TokenFormat.OPAQUE:
             token = OPAQUE_PREFIX + secrets.token_urlsafe(32)
         else:

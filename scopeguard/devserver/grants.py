@@ -1,4 +1,4 @@
-"""Checks of token requests, one function for each grant type: RFC 6749 sections 4.4 and 5, RFC 7523, RFC 8707."""
+"""Checks of token requests, one function for each grant type: RFC 6749 sections 4.4 and 5, RFC 7523, 8693 and 8707."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from typing import Any, Final
 import jwt
 from jwt.exceptions import PyJWTError
 
-from scopeguard.devserver.registry import Form, OAuthError, Registry, ServiceAccount, TokenFormat
+from scopeguard.devserver.registry import Client, Form, OAuthError, Registry, ServiceAccount, TokenFormat
+from scopeguard.devserver.tokens import IssuedToken, TokenBook
 from scopeguard.errors import ConfigurationError
 from scopeguard.scopes import check_scope
+from scopeguard.spec.token_exchange import ACCESS_TOKEN, JWT, JWT_BEARER, TOKEN_EXCHANGE
 
 CLIENT_CREDENTIALS: Final = "client_credentials"
-JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+
+_TOKEN_TYPES: Final = (ACCESS_TOKEN, JWT)
 
 # RFC 6749 section 3.2: "Request and response parameters MUST NOT be included more than once." The exceptions are
 # "resource" (RFC 8707 section 2) and "audience" (RFC 8693 section 2.1).
@@ -96,7 +99,10 @@ class UsedAssertions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """The token that a request is allowed to have. The lifetime is in seconds."""
+    """The token that a request is allowed to have. The lifetime is in seconds.
+
+    ``actor``: the ``act`` claim. ``issued_token_type``: the member of that name in the response (RFC 8693).
+    """
 
     client_id: str
     subject: str
@@ -104,6 +110,8 @@ class Grant:
     audiences: tuple[str, ...]
     token_format: TokenFormat | str
     lifetime: int
+    actor: Mapping[str, Any] | None = None
+    issued_token_type: str | None = None
 
 
 GrantHandler = Callable[["GrantRequest"], Grant]
@@ -120,6 +128,7 @@ class GrantRequest:
     default_audience: str
     own_audiences: tuple[str, ...]
     used: UsedAssertions
+    tokens: TokenBook
 
 
 def client_credentials(request: GrantRequest) -> Grant:
@@ -165,8 +174,73 @@ def jwt_bearer(request: GrantRequest) -> Grant:
     )
 
 
-GRANTS: Final[Mapping[str, GrantHandler]] = {CLIENT_CREDENTIALS: client_credentials, JWT_BEARER: jwt_bearer}
+def token_exchange(request: GrantRequest) -> Grant:
+    """Grant a token for the next API in exchange for the token of a caller (RFC 8693).
+
+    Checked: the client may exchange tokens (``Client.exchanges_for``) and names only these audiences; the subject token
+    is active, and was issued to the client or for an API that the client is (``Client.introspects``); an actor token
+    is active and was issued to the client. The new token has the subject of the old one, the client as its actor
+    (``act``), with the actors before it, scopes that both the old token and the client have, and the rest of the old
+    token's lifetime at most.
+    """
+    parameters = request.parameters
+    client = request.registry.authenticate(parameters.single, request.authorization)
+    if not client.exchanges_for:
+        raise OAuthError("unauthorized_client", "The client may not exchange tokens")
+    if parameters.get("requested_token_type") not in (None, *_TOKEN_TYPES):
+        raise OAuthError("invalid_request", "This server issues access tokens only")
+    subject = _exchanged_token("subject_token", request)
+    if subject.client_id != client.client_id and not set(client.introspects) & set(subject.audiences):
+        raise OAuthError("invalid_request", "The subject_token is neither for this client nor from it")
+    scopes = str(subject.claims.get("scope", "")).split()
+    return Grant(
+        client_id=client.client_id,
+        subject=str(subject.claims.get("sub")),
+        scopes=_granted_scopes(parameters.get("scope"), [scope for scope in scopes if scope in client.scopes]),
+        audiences=_granted_audiences(request, client.exchanges_for),
+        token_format=client.token_format,
+        lifetime=min(client.lifetime, int(subject.claims["exp"] - request.now)),
+        actor=_actor(client, subject, request),
+        issued_token_type=ACCESS_TOKEN,
+    )
+
+
+GRANTS: Final[Mapping[str, GrantHandler]] = {
+    CLIENT_CREDENTIALS: client_credentials,
+    JWT_BEARER: jwt_bearer,
+    TOKEN_EXCHANGE: token_exchange,
+}
 """The supported grant types."""
+
+
+def _exchanged_token(name: str, request: GrantRequest) -> IssuedToken:
+    """Return the record of the token in the parameter *name*.
+
+    RFC 8693 section 2.2.2: if a token is invalid, "the value of the error parameter MUST be the invalid_request error
+    code".
+    """
+    token = request.parameters.require(name)
+    if request.parameters.require(f"{name}_type") not in _TOKEN_TYPES:
+        raise OAuthError("invalid_request", f"The {name}_type is not that of an access token")
+    issued = request.tokens.active(token, request.now)
+    if issued is None:
+        raise OAuthError("invalid_request", f"The {name} was not issued here, has expired or was revoked")
+    return issued
+
+
+def _actor(client: Client, subject: IssuedToken, request: GrantRequest) -> Mapping[str, Any]:
+    """Return the ``act`` claim: the client or the subject of its actor token, around the actors of *subject*."""
+    name: object = client.client_id
+    if request.parameters.get("actor_token") is not None:
+        actor = _exchanged_token("actor_token", request)
+        if actor.client_id != client.client_id:
+            raise OAuthError("invalid_request", "The actor_token was not issued to this client")
+        name = actor.claims.get("sub")
+    elif request.parameters.get("actor_token_type") is not None:
+        # RFC 8693 section 2.1: "it MUST NOT be included otherwise".
+        raise OAuthError("invalid_request", "There is an actor_token_type, but no actor_token")
+    before = subject.claims.get("act")
+    return {"sub": name} if before is None else {"sub": name, "act": before}
 
 
 def _invalid_grant(problem: str) -> OAuthError:

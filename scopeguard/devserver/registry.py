@@ -74,6 +74,9 @@ class Client:
       means the default audience of the authority.
     * ``introspects``: audiences for which this client is the resource server. Introspection reports all other tokens as
       inactive (RFC 7662 section 2.2).
+    * ``exchanges_for``: audiences for which this client may get a token in exchange for one that it has received (token
+      exchange, RFC 8693). A token that was issued to another client must be for an audience in ``introspects``. Empty
+      means that the client may not exchange tokens.
     * ``token_format``: ``"jwt"`` or ``"opaque"``.
     * ``lifetime``: the lifetime of its tokens, in seconds.
     * ``auth_methods``: the allowed methods of client authentication.
@@ -86,6 +89,7 @@ class Client:
     scopes: Sequence[str] = ()
     audiences: Sequence[str] = ()
     introspects: Sequence[str] = ()
+    exchanges_for: Sequence[str] = ()
     token_format: TokenFormat | str = TokenFormat.JWT
     lifetime: int = 3600
     auth_methods: Collection[ClientAuthMethod | str] = (ClientAuthMethod.BASIC, ClientAuthMethod.POST)
@@ -104,6 +108,7 @@ class Client:
             ("scopes", _scopes(self.scopes, f"{setting}, scopes")),
             ("audiences", _strings(self.audiences, f"{setting}, audiences")),
             ("introspects", _strings(self.introspects, f"{setting}, introspects")),
+            ("exchanges_for", _strings(self.exchanges_for, f"{setting}, exchanges_for")),
             ("token_format", token_format),
             ("auth_methods", methods),
         ):

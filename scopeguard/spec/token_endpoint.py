@@ -60,12 +60,15 @@ class TokenResponse:
     * ``token_type``: as the server sent it, or ``"Bearer"`` if it is optional and absent.
     * ``expires_in``: seconds, from 0 to ten years; ``None`` if the server sent no lifetime.
     * ``scope``: the granted scopes; ``None`` if the server sent none, so the requested scopes were granted.
+    * ``issued_token_type``: the kind of token that a token exchange issued (RFC 8693 section 2.2.1); ``None`` if the
+      server sent no string.
     """
 
     access_token: str = field(repr=False)
     token_type: str
     expires_in: float | None
     scope: tuple[str, ...] | None
+    issued_token_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +154,7 @@ class _UnusableResponse(ValueError):
 
 def _token(members: Mapping[str, Any], tolerance: Tolerance) -> TokenResponse:
     token, kind = members.get("access_token"), members.get("token_type")
+    issued = members.get("issued_token_type")
     if kind is None and tolerance.token_type_optional:
         kind = "Bearer"
     if not isinstance(token, str) or not isinstance(kind, str):
@@ -170,6 +174,7 @@ def _token(members: Mapping[str, Any], tolerance: Tolerance) -> TokenResponse:
         token_type=kind,
         expires_in=_lifetime(members.get("expires_in")),
         scope=_scope(members.get("scope"), tolerance),
+        issued_token_type=issued if isinstance(issued, str) else None,
     )
 
 

@@ -452,7 +452,7 @@ def test_other_members_of_the_response_are_ignored_and_a_refresh_token_is_droppe
         )
     ]
     token = credentials().token()
-    assert [getattr(token, name) for name in token.__slots__] == ["sg-opaque-x", "Bearer", 60.0, None]
+    assert [getattr(token, name) for name in token.__slots__] == ["sg-opaque-x", "Bearer", 60.0, None, None]
 
 
 @pytest.mark.parametrize("kind", ["refused", "unavailable", "narrower"])

@@ -344,7 +344,7 @@ ACCEPTED: Final[dict[tuple[str, str], set[str]]] = {
             {"list"},
             {
                 "Authority": "clients service_accounts",
-                "Client": "scopes audiences introspects",
+                "Client": "scopes audiences introspects exchanges_for",
                 "ServiceAccount": "scopes audiences assertion_audiences",
                 "openapi": "ignore_schemes",
                 "compare": "first second",

@@ -282,10 +282,10 @@ def test_client_sends_its_token_over_http_only_to_the_configured_host():
     credentials = ClientCredentials(
         "https://as.test/token", "id", SECRET, insecure_http_dangerously=["api:8000"], origins=["http://api:8000"]
     )
-    credentials._check_origin(httpx.Request("GET", "http://api:8000/x"))
+    credentials._check(httpx.Request("GET", "http://api:8000/x"))
     for url in ("http://api:8001/x", "http://other:8000/x", "http://api/x"):
         with pytest.raises(OriginNotAllowed, match="insecure_http_dangerously"):
-            credentials._check_origin(httpx.Request("GET", url))
+            credentials._check(httpx.Request("GET", url))
 
 
 # -- a certificate authority and a proxy, for every exchange

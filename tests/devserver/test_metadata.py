@@ -84,6 +84,7 @@ def test_the_document_names_every_endpoint_and_what_it_can(bench):
     assert document["grant_types_supported"] == [
         "client_credentials",
         "urn:ietf:params:oauth:grant-type:jwt-bearer",
+        "urn:ietf:params:oauth:grant-type:token-exchange",
     ]
     assert document["token_endpoint_auth_methods_supported"] == ["client_secret_basic", "client_secret_post"]
 

@@ -1,0 +1,229 @@
+"""The token endpoint of an authorization server: how it is found, authenticated to, and asked."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Final
+
+from scopeguard.client.errors import ScopeNotGranted, TokenEndpointError, TokenEndpointUnavailable
+from scopeguard.client.settings import Policy
+from scopeguard.config.client_authentication import ClientAuthentication
+from scopeguard.edge.http import HttpxTransport
+from scopeguard.edge.runtime import Transport
+from scopeguard.errors import AuthorityUnavailable, Reason
+from scopeguard.flow.effects import Answer, Clock, Flow, Send, ask
+from scopeguard.flow.issuers import search_metadata
+from scopeguard.spec.discovery import metadata_urls
+from scopeguard.spec.http_caching import retry_after
+from scopeguard.spec.token_endpoint import (
+    TokenRefusal,
+    TokenResponse,
+    Tolerance,
+    basic_authorization,
+    is_outage,
+    parse_token_response,
+)
+from scopeguard.state.backoff import Backoff
+
+# Seconds between two attempts, during which callers wait.
+_BACKOFF: Final = Backoff(first=0.25, longest=5.0)
+_LONGEST_CLOSURE: Final = 300.0  # seconds; a longer Retry-After is shortened
+# Seconds without token requests after the server refused the client. Only a new configuration helps, and some
+# authorization servers lock clients that keep trying.
+CLOSURE_OF_A_REFUSED_CLIENT: Final = 60.0
+_METADATA_LIFETIME: Final = 3600.0
+_LARGEST_ANSWER: Final = 64 * 1024
+_LARGEST_METADATA: Final = 512 * 1024
+# RFC 6749 section 5.2, RFC 8707 section 2, and two that servers send about exchanges. These codes are never withheld,
+# even if one contains a secret by chance.
+_ERRORS: Final = frozenset(
+    (
+        "invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type",
+        "invalid_scope", "invalid_target", "access_denied", "interaction_required",
+    )
+)  # fmt: skip
+
+
+class TokenEndpoint:
+    """Sends the token requests of one client."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._discovered: str | None = None
+        self._discovered_until = 0.0
+        exchanges = 1 if policy.issuer is None else 1 + len(metadata_urls(policy.issuer))
+        self.patience: float = exchanges * (policy.retries + 1) * (policy.timeout + _BACKOFF.longest)
+        """The seconds that a request takes at most, with the search for the endpoint and all retries."""
+
+    def request(
+        self, form: tuple[tuple[str, str], ...], tolerance: Tolerance, secrets: Iterable[str] = ()
+    ) -> Flow[tuple[float, TokenResponse]]:
+        """Request a token. Return the seconds since the request began, and the token.
+
+        *form* has the parameters without client authentication. *secrets*: the tokens in it, which no exception quotes.
+        """
+        url = yield from self._endpoint()
+        start, start_wall = self._now(), self._policy.clock.wall()
+        answer = yield from ask(self._token_request(url, form))
+        self._check_outage(answer)
+        outcome = parse_token_response(answer.status, answer.body, tolerance)
+        if isinstance(outcome, TokenRefusal):
+            raise TokenEndpointError(self._policy.authority, self._without_secrets(outcome, secrets))
+        return max(self._now() - start, self._policy.clock.wall() - start_wall), outcome
+
+    def search_again(self) -> None:
+        """Search for the endpoint before the next request, because it may have moved."""
+        self._discovered_until = 0.0
+
+    def narrower(self, token: TokenResponse) -> ScopeNotGranted | None:
+        """Return an error if scopes were not granted. Without ``scope``, all were (RFC 6749 section 5.1)."""
+        if token.scope is None:
+            return None
+        missing = tuple(scope for scope in self._policy.scopes if scope not in token.scope)
+        return ScopeNotGranted(missing, token.scope) if missing else None
+
+    def _now(self) -> float:
+        return self._policy.clock.monotonic()
+
+    def _token_request(self, url: str, form: tuple[tuple[str, str], ...]) -> Send:
+        policy, secret = self._policy, self._policy.client_secret.reveal()
+        authorization = None
+        if policy.auth_method == ClientAuthentication.CLIENT_SECRET_POST:
+            form += (("client_id", policy.client_id), ("client_secret", secret))
+        else:
+            authorization = basic_authorization(policy.client_id, secret)
+        return Send(
+            url=url,
+            authority=policy.authority,
+            form=form,
+            authorization=authorization,
+            insecure=policy.insecure_http_dangerously,
+            limit=_LARGEST_ANSWER,
+            timeout=policy.timeout,
+        )
+
+    def _check_outage(self, answer: Answer) -> None:
+        if is_outage(answer.status):
+            pause = retry_after(answer.headers, self._policy.clock.wall())
+            closed = None if pause is None else min(pause, _LONGEST_CLOSURE)
+            problem = f"it answers with status {answer.status}"
+            raise TokenEndpointUnavailable(self._policy.authority, problem, closed, answer.status)
+
+    def _without_secrets(self, refusal: TokenRefusal, secrets: Iterable[str]) -> TokenRefusal:
+        """Return *refusal* without texts that quote a secret, because exceptions and logs show them."""
+        secret = self._policy.client_secret.reveal()
+
+        def shown(text: str | None) -> str | None:
+            if text and secret in text:
+                return "(withheld: it quotes the client secret)"
+            return "(withheld: it quotes a token)" if text and any(each in text for each in secrets) else text
+
+        return replace(
+            refusal,
+            error=refusal.error if refusal.error in _ERRORS else shown(refusal.error),
+            description=shown(refusal.description),
+            uri=shown(refusal.uri),
+        )
+
+    def _endpoint(self) -> Flow[str]:
+        policy = self._policy
+        if policy.issuer is None:
+            return policy.token_url or ""
+        if self._discovered is None or self._now() >= self._discovered_until:
+            self._discovered = yield from self._discover(policy.issuer)
+            self._discovered_until = self._now() + _METADATA_LIFETIME
+        return self._discovered
+
+    def _discover(self, issuer: str) -> Flow[str]:
+        """Return the token endpoint of *issuer*, from the first metadata document that has one."""
+        failure: TokenEndpointError | TokenEndpointUnavailable
+        try:
+            metadata = yield from search_metadata(
+                issuer,
+                metadata_urls(issuer),
+                lambda found: found.token_endpoint is not None,
+                self._policy.clock,
+                limit=_LARGEST_METADATA,
+                timeout=self._policy.timeout,
+                setting="token_url",
+                insecure=self._policy.insecure_http_dangerously,
+            )
+        except AuthorityUnavailable as error:
+            if error.reason is Reason.AUTHORITY_ANSWER_INVALID:
+                status = 200 if "url" in error.detail else 404
+                failure = TokenEndpointError(issuer, TokenRefusal(status=status, problem=error.detail["problem"]))
+            else:
+                closed = None if error.retry_after is None else min(error.retry_after, _LONGEST_CLOSURE)
+                failure = TokenEndpointUnavailable(self._policy.authority, describe(error), closed)
+        else:
+            if metadata.token_endpoint is not None:
+                return metadata.token_endpoint
+            problem = "the metadata has no token_endpoint; set token_url"
+            failure = TokenEndpointError(issuer, TokenRefusal(status=200, problem=problem))
+        raise failure
+
+
+class PatientTransport:
+    """A transport that retries while the server is unavailable. It sleeps, and runs in a thread of its own.
+
+    *closes*: close the connection after each exchange, for a client whose next one is usually an hour away.
+    """
+
+    def __init__(self, inner: Transport, *, retries: int, clock: Clock, closes: bool) -> None:
+        self._inner = inner
+        self._retries = retries
+        self._clock = clock
+        self._closes = closes
+        self._sleep: Callable[[float], None] = time.sleep
+
+    def send(self, request: Send, /) -> Answer:
+        """Return the answer of the last attempt, or raise its exception.
+
+        A ``Retry-After`` of more than 5 seconds ends the attempts.
+        """
+        try:
+            attempt = 0
+            while True:
+                final = attempt >= self._retries
+                pause = 0.0
+                try:
+                    answer = self._inner.send(request)
+                except AuthorityUnavailable as error:
+                    if final or error.reason is Reason.AUTHORITY_ANSWER_INVALID:
+                        raise
+                else:
+                    pause = retry_after(answer.headers, self._clock.wall()) or 0.0
+                    if final or pause > _BACKOFF.longest or not is_outage(answer.status):
+                        return answer
+                # The jitter spreads the requests of many clients after an outage. It needs no secure randomness.
+                backoff = _BACKOFF.pause(attempt + 1) * random.uniform(0.5, 1)  # noqa: S311
+                self._sleep(max(pause, backoff))
+                attempt += 1
+        finally:
+            if self._closes:
+                self._inner.close()
+
+    def close(self) -> None:
+        """Close the inner transport."""
+        self._inner.close()
+
+
+def describe(error: AuthorityUnavailable) -> str:
+    """Return the reason and the facts of *error*, as one line."""
+    return ", ".join((error.reason.value, *(f"{name}={value}" for name, value in error.detail.items())))
+
+
+def make_transport(policy: Policy, *, closes: bool) -> PatientTransport:
+    """Return the transport for the token requests of *policy*. *closes*: see :class:`PatientTransport`."""
+    inner = policy.transport or HttpxTransport()
+    return PatientTransport(
+        inner, retries=policy.retries, clock=policy.clock, closes=closes and policy.transport is None
+    )
+
+
+def refuses_client(error: TokenEndpointError) -> bool:
+    """Return whether *error* is about the client and its authentication."""
+    return error.error in ("invalid_client", "unauthorized_client") or error.status == 401
