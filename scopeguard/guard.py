@@ -65,6 +65,10 @@ class Guard:
     * *signature_backends*: libraries that verify signatures instead of ``cryptography``, in order of preference: names
       that :mod:`scopeguard.core.signature_backends` knows, or objects with the methods of
       :class:`~scopeguard.spec.signatures.SignatureBackend`.
+    * *keep_token_for_exchange*: hold the text of each accepted token while its request is served, for
+      :class:`scopeguard.client.TokenExchange`. Otherwise it is dropped.
+    * *forward_token_dangerously*: also let the app read it (``current_inbound_token().text``). Another API that gets it
+      can act as the user here. A warning is logged at every start.
 
     The API:
 
@@ -91,14 +95,6 @@ class Guard:
     * *on_decision*: a function that is called once for each request with the decision, when the response begins. It
       cannot change the decision. An exception in it is logged.
     * *refusal_log*: how refused requests are logged: :class:`RefusalLog`, or ``"off"``.
-
-    The call to the next API:
-
-    * *keep_token_for_exchange*: hold the text of each accepted token while its request is served, for
-      :class:`scopeguard.client.TokenExchange`. Otherwise the text is dropped.
-    * *forward_token_dangerously*: let code of the app read the text as well (``current_inbound_token().text``), to send
-      it to another API. RFC 9700 section 2.3 restricts a token to one audience because that API can then act as the
-      user here. Includes *keep_token_for_exchange*; logs a warning at every start.
 
     Connections:
 

@@ -55,7 +55,7 @@ class TokenEndpoint:
         self._discovered: str | None = None
         self._discovered_until = 0.0
         exchanges = 1 if policy.issuer is None else 1 + len(metadata_urls(policy.issuer))
-        self.patience: float = exchanges * (policy.retries + 1) * (policy.timeout + _BACKOFF.longest)
+        self.longest_request: float = exchanges * (policy.retries + 1) * (policy.timeout + _BACKOFF.longest)
         """The seconds that a request takes at most, with the search for the endpoint and all retries."""
 
     def request(

@@ -33,7 +33,7 @@ from scopeguard.edge import aio
 from scopeguard.edge import sync as blocking
 from scopeguard.edge.runtime import Runtime
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
-from scopeguard.flow.effects import HOOK_PATIENCE, TURN, CallHook, Flow, Lane, SingleFlight, ask
+from scopeguard.flow.effects import HOOK_TIMEOUT, QUEUE_TIMEOUT, CallHook, Flow, Lane, SingleFlight, ask
 from scopeguard.spec.token_endpoint import TokenRefusal, TokenResponse, Tolerance
 from scopeguard.spec.token_exchange import assertion_form, check_issued_type, exchange_form
 from scopeguard.state.exchanged_tokens import ExchangedTokens
@@ -66,11 +66,11 @@ class Exchanger:
         self._held: ExchangedTokens[Failure] = ExchangedTokens(policy.max_entries)
         self._transport = make_transport(policy, closes=False)
         self._outside = Runtime(transport=self._transport, clock=policy.clock)
-        self._patience = TURN + self._endpoint.patience
+        self._longest_wait = QUEUE_TIMEOUT + self._endpoint.longest_request
         if policy.actor is not None:
-            self._patience += HOOK_PATIENCE
+            self._longest_wait += HOOK_TIMEOUT
         if redeem_with is not None:
-            self._patience += redeem_with.patience
+            self._longest_wait += redeem_with.longest_request
         # Everything but the subject token that determines the result.
         settings = (
             policy.authority, policy.client_id, policy.grant, policy.audience, policy.resource, policy.scopes,
@@ -131,7 +131,7 @@ class Exchanger:
             needed=lambda: not own and self._held.find(key, clock.monotonic(), clock.wall(), seen) is None,
             flow=partial(self._exchange, key, subject, own),
             lane=Lane.INTROSPECTION,
-            deadline=self._patience,
+            deadline=self._longest_wait,
         )
 
     def _exchange(self, key: bytes, subject: Subject, own: list[TokenResponse | Failure]) -> Flow[tuple[str, ...]]:

@@ -35,13 +35,13 @@ class Fetcher:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._endpoint = TokenEndpoint(policy)
-        self._patience = self._endpoint.patience
+        self._patience = self._endpoint.longest_request
         self._held: ClientToken[Failure] = ClientToken(claim=self._patience)
         self._transport = make_transport(policy, closes=True)
         self._outside = Runtime(transport=self._transport, clock=policy.clock)
 
     @property
-    def patience(self) -> float:
+    def longest_request(self) -> float:
         """The seconds that one token request takes at most."""
         return self._patience
 

@@ -6,7 +6,7 @@ import re
 
 from environment import ROOT
 from scopeguard.client import ClientSettings, endpoint
-from scopeguard.client.settings import Policy
+from scopeguard.client.settings import ExchangePolicy, ExchangeSettings, Policy
 
 PAGE = (ROOT / "docs" / "client.md").read_text("utf-8")
 
@@ -30,3 +30,16 @@ def test_the_page_states_the_limits_of_the_code():
 
 def test_nothing_of_a_machine_is_on_the_page():
     assert not re.search(r"/work|/tmp|/home|pypi\.|pythonhosted", PAGE)
+
+
+def test_the_page_on_exchanges_lists_every_setting_of_its_own_with_its_default():
+    page = (ROOT / "docs" / "downstream.md").read_text("utf-8")
+    (table,) = re.findall(r"\n## Settings\n.*?\n(\| setting .*?)\n\n", page, re.DOTALL)
+    rows = [row.split("|")[1:3] for row in table.splitlines()[2:]]
+    shown = {name.strip(" `"): default.strip(" `").replace('"', "'") for name, default in rows}
+    own = [name for name in ExchangeSettings.__annotations__ if name not in ClientSettings.__annotations__]
+    assert list(shown) == own
+    policy = ExchangePolicy(token_url="https://as.example", issuer=None, client_id="a", client_secret="b")
+    assert shown == {name: repr(getattr(policy, name)) for name in own}
+    assert "`retries` is 1 by default" in page
+    assert policy.retries == 1

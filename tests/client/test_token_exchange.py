@@ -174,7 +174,7 @@ def test_a_function_can_return_the_actor_token(make, server):
 
 
 def test_the_endpoint_is_found_in_the_metadata(server, clock):
-    metadata = {"issuer": "https://as.example", "token_endpoint": "https://as.example/t"}
+    metadata: dict[str, Any] = {"issuer": "https://as.example", "token_endpoint": "https://as.example/t"}
     server.script = [answer(status=200, **metadata)]
     exchange = TokenExchange.from_issuer("https://as.example", "orders", SECRET, transport=server, clock=clock)
     exchange.for_token(ANN).token()
@@ -514,7 +514,7 @@ def test_waiting_callers_get_the_failure_of_the_exchange_they_waited_for(make, s
 
 def test_a_full_lane_and_a_wait_that_takes_too_long_are_unavailable(make, server):
     exchange = make()
-    exchange._exchanger._patience = 0.0
+    exchange._exchanger._longest_wait = 0.0
     server.gate = threading.Event()
     first = threading.Thread(target=exchange.for_token(BOB).token)
     first.start()

@@ -25,8 +25,8 @@ import scopeguard.stores
 import scopeguard.stores.redis
 import scopeguard.testing
 from scopeguard import Guard, Issuer, Rule, Rules, TokenSources, asgi, contracts, devserver, flask, wsgi
-from scopeguard.client import ClientCredentials
-from scopeguard.client.settings import ClientSettings
+from scopeguard.client import ClientCredentials, TokenExchange
+from scopeguard.client.settings import ClientSettings, ExchangeSettings
 from scopeguard.config.machines import MachineSign
 from scopeguard.devserver import Authority, KeyRing, SigningKey
 from scopeguard.errors import ConfigurationError
@@ -95,6 +95,9 @@ DISCOVERY: Final = {
 }
 PROTECTED: Final = Protected(GUARD)
 RESOLVER: Final = {"accepts": _function, "resolve": _function}
+_OF_AN_EXCHANGE: Final = tuple(
+    name for name in ExchangeSettings.__annotations__ if name not in ClientSettings.__annotations__
+)
 # By name: how to construct one, and the signature with the arguments.
 CONSTRUCTORS: Final[dict[str, tuple[Callable[..., object], Any]]] = {
     "Guard": (_with(Guard, ISSUER), Guard),
@@ -122,6 +125,33 @@ CONSTRUCTORS: Final[dict[str, tuple[Callable[..., object], Any]]] = {
     "ClientCredentials": (
         _with(ClientCredentials, token_url="https://as.test/token", client_id="c", client_secret="s" * 16),
         ["token_url", "client_id", "client_secret", *ClientSettings.__annotations__],
+    ),
+    "TokenExchange": (
+        _with(TokenExchange, token_url="https://as.test/token", client_id="c", client_secret="s" * 16),
+        ["token_url", "client_id", "client_secret", *_OF_AN_EXCHANGE],
+    ),
+    "TokenExchange.from_issuer": (
+        _with(TokenExchange.from_issuer, issuer="https://as.test", client_id="c", client_secret="s" * 16),
+        ["issuer"],
+    ),
+    "TokenExchange.entra": (
+        _with(TokenExchange.entra, tenant="x", client_id="c", client_secret="s" * 16, scopes=["x"]),
+        ["tenant", "host", "scopes"],
+    ),
+    "TokenExchange.auth0": (
+        _with(TokenExchange.auth0, domain="as.test", client_id="c", client_secret="s" * 16, audience="x"),
+        ["domain", "audience"],
+    ),
+    "TokenExchange.identity_assertion": (
+        _with(
+            TokenExchange.identity_assertion,
+            token_url="https://as.test/token",
+            client_id="c",
+            client_secret="s" * 16,
+            audience="x",
+            redeem_with=ClientCredentials("https://other.test/token", "c", "s" * 16),
+        ),
+        ["token_url", "audience", "redeem_with"],
     ),
     "SecurityEventReceiver": (
         _with(SecurityEventReceiver, guard=GUARD, authorization="Bearer a-secret-of-the-stream"),
@@ -185,11 +215,24 @@ NOT_CONSTRUCTED: Final = {
     "Requirement", "Response", "Access", "ClientSettings", "SecurityEvent", "TokenResponse", "Contract", "Difference",
     "BadToken", "Hold", "Switch", "Refusal", "Shadowed",
     "all_of", "any_of", "requires", "Network", "required_scopes", "serve",
+    "refuse_inbound_token", "arefuse_inbound_token",
 }  # fmt: skip
 # The odd values that an argument accepts. All others are of the wrong kind.
 ACCEPTED: Final[dict[tuple[str, str], set[str]]] = {
     (constructor, argument): accepted
     for accepted, names in (
+        (
+            {"text"},
+            {
+                "TokenExchange": "client_id client_secret",
+                "TokenExchange.entra": "tenant host scopes",
+                "TokenExchange.auth0": "domain audience",
+                "TokenExchange.identity_assertion": "audience",
+            },
+        ),
+        ({"function", "class"}, {"TokenExchange": "actor"}),
+        ({"true"}, {"TokenExchange": "issued_token_type_optional"}),
+        ({"zero", "fraction"}, {"TokenExchange": "longest_use leeway"}),
         ({"object", "function", "class"}, {"asgi.GuardMiddleware": "app", "wsgi.GuardMiddleware": "app"}),
         ({"empty"}, {"asgi.GuardMiddleware": "root_path", "wsgi.GuardMiddleware": "root_path"}),
         (
@@ -437,7 +480,7 @@ def may_be_none(constructor: str, argument: str) -> bool:
     """Whether the type of *argument* has ``None`` in it."""
     _, signature = CONSTRUCTORS[constructor]
     if isinstance(signature, list):
-        return "None" in str(ClientSettings.__annotations__.get(argument))
+        return "None" in str(ExchangeSettings.__annotations__.get(argument))
     return "None" in str(inspect.signature(signature).parameters[argument].annotation)
 
 

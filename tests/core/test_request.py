@@ -214,7 +214,7 @@ def test_stray_query_token_is_refused_if_configured():
     assert ask(guard(), query=f"access_token={T}", sources=strict.only(["query"])) == "PASS"
 
 
-@pytest.mark.rule("B-47", "B-48", "B-49", "G-01", "G-32", "P-10")
+@pytest.mark.rule("B-47", "B-48", "B-49", "G-01", "G-32", "MC-12", "P-10")
 @pytest.mark.parametrize(
     ("request_", "expected"),
     [

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import jwt
 import pytest
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
@@ -27,12 +28,13 @@ from environment import ROOT, plain_environment
 from loopback import Certificates
 from scopeguard import Guard, Introspection, Issuer, RevocationPolicy, presets
 from scopeguard.asgi import GuardMiddleware
-from scopeguard.client import ClientCredentials
+from scopeguard.client import ClientCredentials, TokenEndpointError, TokenExchange
 from scopeguard.config.file import settings_from
 from scopeguard.devserver import Client
 from scopeguard.edge.http import HttpxTransport
 from scopeguard.stores.redis import RedisStore
 from scopeguard.testing import FakeAuthority
+from scopeguard.wsgi import GuardMiddleware as WSGIGuard
 
 ISSUER, API = "https://auth.example.com", "https://api.example.com"
 LOCAL_ISSUER, LOCAL_API = "http://127.0.0.1:9000", "http://127.0.0.1:8000"
@@ -269,6 +271,76 @@ def _check_resource_metadata(authority: FakeAuthority) -> None:
     assert client.get("/v1/rows", headers={"Authorization": f"Bearer {token}"}).status_code == 200
 
 
+def _check_downstream(authority: FakeAuthority) -> None:
+    """The stock API is answered here, the exchange by the authority."""
+    seen: list[str] = []
+
+    async def send(_: object, request: httpx.Request) -> httpx.Response:
+        assert str(request.url) == "https://stock.example.com/levels"
+        seen.append(request.headers["authorization"].removeprefix("Bearer "))
+        return httpx.Response(200, json={"tea": 3}, request=request)
+
+    orders = Client(
+        client_id="orders", secret="a password", scopes=["stock.read"], introspects=[API],
+        exchanges_for=["https://stock.example.com"],
+    )  # fmt: skip
+    authority.authority.registry.add_client(orders)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", send)
+        patch.setenv("CLIENT_SECRET", "a password")
+        client = TestClient(run("downstream")["app"])
+        mine = authority.mint("stock.read", subject="ann")
+        authority.authority.tokens.add(mine, jwt.decode(mine, options={"verify_signature": False}), 0)
+        headers = {"authorization": f"Bearer {mine}"}
+        assert [client.get("/orders", headers=headers).json() for _ in range(2)] == [{"tea": 3}] * 2
+        (token,) = set(seen)
+        issued = authority.authority.tokens.find(token)
+        assert issued is not None
+        assert (issued.claims["sub"], issued.claims["act"]) == ("ann", {"sub": "orders"})
+        unknown = client.get("/orders", headers=authority.bearer("other"))
+        assert unknown.status_code == 403
+        with authority.outage():
+            response = client.get("/orders", headers=authority.bearer("stock.read"))
+            assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+
+
+def _check_downstream_hook(_: FakeAuthority) -> None:
+    with run("downstream_hook")["client"] as client:
+        assert client.event_hooks["request"] == [scopeguard.client.refuse_inbound_token]
+
+
+def _check_downstream_task(authority: FakeAuthority) -> None:
+    """Its job is submitted in a request, and done after it."""
+    jobs: list[dict[str, Any]] = []
+
+    class Jobs:
+        def submit(self, function: Any, **options: Any) -> None:
+            jobs.append(options)
+
+    start = run("downstream_task")["start"]
+    exchange = TokenExchange(f"{ISSUER}/token", "orders", "a password", transport=authority.transport)
+
+    def app(environ: Any, start_response: Callable[..., Any]) -> list[bytes]:
+        start(Jobs(), exchange, print)
+        return wsgi_app(environ, start_response)
+
+    guard = Guard(authority.issuer, transport=authority.transport, keep_token_for_exchange=True)
+    guarded = WSGIGuard(app, guard=guard)
+    with httpx.Client(transport=httpx.WSGITransport(app=guarded), base_url=API) as client:
+        assert client.get("/", headers=authority.bearer("read")).status_code == 200
+    with pytest.raises(TokenEndpointError, match="invalid_client"):  # the authority does not know "orders"
+        jobs[0]["auth"].token()
+
+
+def _check_downstream_presets(_: FakeAuthority) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLIENT_SECRET", "a password")
+        names = run("downstream_presets")
+    assert "login.microsoftonline.com/contoso.onmicrosoft.com/" in repr(names["graph"])
+    assert "acme.eu.auth0.com/oauth/token" in repr(names["stock"])
+    assert "https://auth.partner.example" in repr(names["partner"])
+
+
 CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "asgi": _check_asgi,
     "wsgi": _check_wsgi,
@@ -281,6 +353,10 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "requirements_file": _check_requirements_file,
     "contract": _check_contract,
     "client": _check_client,
+    "downstream": _check_downstream,
+    "downstream_hook": _check_downstream_hook,
+    "downstream_task": _check_downstream_task,
+    "downstream_presets": _check_downstream_presets,
     "introspection": _check_introspection,
     "revocation": _check_revocation,
     "network_http": _check_network_http,
