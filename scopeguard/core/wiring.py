@@ -20,7 +20,7 @@ from scopeguard.flow.effects import Clock
 from scopeguard.spec.client_authentication import AssertionKey
 from scopeguard.spec.jwks import parse_configured_key_set
 from scopeguard.spec.signatures import Backends
-from scopeguard.state.accepted import AcceptedTokens
+from scopeguard.state.accepted_tokens import AcceptedTokens
 from scopeguard.state.breaker import Breaker
 from scopeguard.state.introspection import IntrospectionCache, IntrospectionState
 from scopeguard.state.issuers import IssuerRecord, Issuers, ResolvedIssuers

@@ -9,6 +9,7 @@ from scopeguard.access_token import AccessToken, fingerprint
 from scopeguard.config.introspection import Dialect, Introspection
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import AuthorityUnavailable, Blame, InvalidToken, Reason
+from scopeguard.flow.answers import check_status, json_body
 from scopeguard.flow.context import Context
 from scopeguard.flow.credential import Credential
 from scopeguard.flow.effects import (
@@ -27,7 +28,6 @@ from scopeguard.flow.effects import (
 )
 from scopeguard.flow.issuers import discover, longest_search
 from scopeguard.flow.keys import longest_fetch, verify_signature
-from scopeguard.flow.responses import check_status, json_body
 from scopeguard.flow.revocation import stable_part, sync_if_due
 from scopeguard.spec import credentials, introspection, jwt, tokeninfo
 from scopeguard.state.introspection import IntrospectionAnswer, IntrospectionState

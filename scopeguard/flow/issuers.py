@@ -8,6 +8,7 @@ from scopeguard.access_token import Unverified
 from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
+from scopeguard.flow.answers import check_status
 from scopeguard.flow.context import Context
 from scopeguard.flow.credential import Credential
 from scopeguard.flow.effects import (
@@ -22,7 +23,6 @@ from scopeguard.flow.effects import (
     SingleFlight,
     ask,
 )
-from scopeguard.flow.responses import check_status
 from scopeguard.spec import jwt
 from scopeguard.spec.discovery import MalformedMetadata, Metadata, NotMetadata, metadata_urls, parse_metadata
 from scopeguard.spec.http_caching import is_json

@@ -8,9 +8,9 @@ from scopeguard.access_token import Unverified
 from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
+from scopeguard.flow.answers import check_status, json_body
 from scopeguard.flow.effects import QUEUE_TIMEOUT, Clock, Flow, ReadFile, Send, SingleFlight, ask
 from scopeguard.flow.issuers import discover, has_keys, longest_search
-from scopeguard.flow.responses import check_status, json_body
 from scopeguard.spec import credentials, jwt
 from scopeguard.spec.http_caching import lifetime
 from scopeguard.spec.jwks import KeySet, MalformedKeySet, VerificationKey, parse_key_set

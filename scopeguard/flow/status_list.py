@@ -5,9 +5,9 @@ from __future__ import annotations
 from scopeguard.access_token import AccessToken
 from scopeguard.config.status_list import StatusListPolicy
 from scopeguard.errors import AuthorityUnavailable, InvalidToken, Reason
+from scopeguard.flow.answers import check_status
 from scopeguard.flow.effects import QUEUE_TIMEOUT, Clock, Flow, Lane, Send, SingleFlight, ask
 from scopeguard.flow.keys import longest_fetch, verify_signature
-from scopeguard.flow.responses import check_status
 from scopeguard.spec import status_list
 from scopeguard.spec.http_caching import lifetime
 from scopeguard.state.issuers import IssuerRecord

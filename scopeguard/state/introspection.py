@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from scopeguard.config.introspection import Introspection
 from scopeguard.spec.client_authentication import AssertionKey
-from scopeguard.state.accepted import AcceptedTokens
+from scopeguard.state.accepted_tokens import AcceptedTokens
 from scopeguard.state.backoff import Backoff
 from scopeguard.state.bounded import BoundedMap
 from scopeguard.state.breaker import Breaker

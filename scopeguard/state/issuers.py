@@ -21,10 +21,10 @@ from scopeguard.spec.signatures import Backends
 from scopeguard.state.bounded import BoundedMap
 from scopeguard.state.fork import Locked
 from scopeguard.state.introspection import IntrospectionState
-from scopeguard.state.issuer_names import IssuerNames
 from scopeguard.state.key_by_id import KeysById
 from scopeguard.state.keyring import KeyRing
 from scopeguard.state.revocation import Revocations
+from scopeguard.state.similar_names import SimilarNames
 from scopeguard.state.status_list import StatusLists
 
 T = TypeVar("T")
@@ -304,7 +304,7 @@ class Issuers:
                 "without iss does not say whose it is"
             )
         self.nameless: IssuerRecord | None = nameless[0] if nameless else None
-        self.names: IssuerNames = IssuerNames(name for _, name in self._by_name)
+        self.names: SimilarNames = SimilarNames(name for _, name in self._by_name)
         self.hints: dict[str, str] = {
             key: hint for record in reversed(self.all) for key, hint in record.issuer.hints.items()
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scopeguard.state.accepted import AcceptedTokens
+from scopeguard.state.accepted_tokens import AcceptedTokens
 
 
 def test_token_is_kept_until_it_is_discarded():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scopeguard.state.issuer_names import IssuerNames
+from scopeguard.state.similar_names import SimilarNames
 
 NAMES = ("https://as.test/", "https://sso.test/realms/acme", "https://four.test", "https://five.test:8443")
 
@@ -24,15 +24,15 @@ NAMES = ("https://as.test/", "https://sso.test/realms/acme", "https://four.test"
     ],
 )
 def test_most_similar_name_is_shown_with_the_difference(given: str, configured: str, differs: str):
-    told = IssuerNames(NAMES).nearest(given)
+    told = SimilarNames(NAMES).nearest(given)
     assert told["configured"] == configured
     assert told["differs"].startswith(differs)
 
 
 @pytest.mark.parametrize("given", ["https://evil.test", "", "://", "\u0000", "https://[::1", "x" * 20_000, "/"])
 def test_configured_issuers_are_shown_if_none_is_similar(given: str):
-    assert IssuerNames(NAMES).nearest(given) == {
+    assert SimilarNames(NAMES).nearest(given) == {
         "configured": "https://as.test/ https://sso.test/realms/acme https://four.test and 1 more"
     }
-    assert IssuerNames(NAMES[:1]).nearest(given) == {"configured": "https://as.test/"}
-    assert IssuerNames(()).nearest(given) == {}
+    assert SimilarNames(NAMES[:1]).nearest(given) == {"configured": "https://as.test/"}
+    assert SimilarNames(()).nearest(given) == {}

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 _MOST_NAMES = 3
 
 
-class IssuerNames:
+class SimilarNames:
     """The configured *names*, indexed without the parts that are easily mistaken."""
 
     def __init__(self, names: Iterable[str]) -> None:
