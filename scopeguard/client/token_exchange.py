@@ -21,6 +21,8 @@ from scopeguard.inbound_token import InboundToken, current_inbound_token, text_f
 from scopeguard.spec.token_endpoint import TokenResponse
 from scopeguard.spec.token_exchange import ID_JAG
 
+# RFC 6749 appendix A.12: access-token = 1*VSCHAR
+_PRINTABLE: Final = re.compile(r"[\x20-\x7E]+")
 _HOST: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,5})?")
 _TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 
@@ -209,12 +211,12 @@ class TokenExchange(Auth):
         """
         if isinstance(token, InboundToken):
             subject = Subject(text_for_exchange(token), token.access_token.expires_at)
-        elif isinstance(token, str) and token:
+        elif isinstance(token, str) and _PRINTABLE.fullmatch(token):
             subject = Subject(token, None)
         else:
             raise ConfigurationError(
-                "for_token: pass current_inbound_token(), called in the request, or the text of a token, not "
-                f"{type(token).__name__}"
+                "for_token: pass current_inbound_token(), called in the request, or the text of a token in printable "
+                f"ASCII, not {type(token).__name__}"
             )
         return TokenOfSubject(self._exchanger, self._origins, subject)
 

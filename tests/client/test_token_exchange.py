@@ -294,8 +294,8 @@ def test_two_callers_at_once_get_their_own_tokens(make, server):
 
 
 @pytest.mark.parametrize("lifetime", [300, 0, -5])
-def test_one_exchange_serves_all_who_wait_for_it(make, server, lifetime):
-    """Threads, asyncio and trio together. Even a token that has expired on arrival serves those who waited."""
+def test_one_exchange_serves_all_waiting_callers(make, server, lifetime):
+    """Threads, asyncio and trio together. Even a token that has expired on arrival serves the callers that waited."""
     server.gate, server.members = threading.Event(), {"expires_in": lifetime}
     exchange = make()
     bound, found = exchange.for_token(inbound(ANN)), []
@@ -456,7 +456,7 @@ def test_an_outage_always_says_when_to_try_again(make, server, status):
 
 
 def test_one_callers_token_that_breaks_the_server_does_not_shut_others_out(make, server, clock):
-    """A stranger with one valid token cannot make the server look down for everybody."""
+    """One valid token that makes the server fail must not pause the exchanges of other tokens."""
 
     def broken(request: Send) -> Answer:
         return answer(500) if dict(request.form or ())["subject_token"] == BOB else answer(access_token="sg-opaque-ok")
@@ -565,7 +565,7 @@ def test_a_background_task_has_an_explicit_token_and_shares_the_cache(call, make
     assert len(server.seen) == 1
 
 
-@pytest.mark.parametrize("wrong", [None, "", b"x", 1, object()], ids=str)
+@pytest.mark.parametrize("wrong", [None, "", b"x", 1, object(), "\ud800", "a\nb"], ids=ascii)
 def test_another_kind_of_token_is_refused(make, wrong):
     with pytest.raises(ConfigurationError, match="for_token: pass current_inbound_token"):
         make().for_token(wrong)

@@ -34,6 +34,7 @@ from scopeguard import (
 from scopeguard.access_token import begin_serving, end_serving
 from scopeguard.fastapi import Protected
 from scopeguard.flask import ScopeGuard
+from scopeguard.guard import engine_of
 from scopeguard.inbound_token import (
     current_inbound_token_or_none,
     hand_over,
@@ -270,3 +271,14 @@ def test_decisions_and_the_state_of_a_request_have_no_text(authority):
         send(headers={"authorization": f"Bearer {token}"})
     assert token not in repr(decisions) + repr(scopes)
     assert not [item for scope in scopes for item in scope["state"].values() if isinstance(item, InboundToken)]
+
+
+@pytest.mark.parametrize("name", ["keep_token_for_exchange", "forward_token_dangerously"])
+def test_both_settings_can_be_in_the_file(tmp_path, name):
+    file = tmp_path / "scopeguard.toml"
+    issuer = f'[[issuers]]\nurl = "https://as.example"\naudience = "{API}"\n'
+    for value in ("true", "false"):
+        file.write_text(f"{name} = {value}\n{issuer}", "utf-8")
+        assert engine_of(Guard.from_file(str(file))).keeps_inbound is (value == "true")
+    file.write_text(issuer, "utf-8")
+    assert engine_of(Guard.from_file(str(file))).keeps_inbound is False
