@@ -565,7 +565,11 @@ def test_a_background_task_has_an_explicit_token_and_shares_the_cache(call, make
     assert len(server.seen) == 1
 
 
-@pytest.mark.parametrize("wrong", [None, "", b"x", 1, object(), "\ud800", "a\nb"], ids=ascii)
+@pytest.mark.parametrize(
+    "wrong",
+    [None, "", b"x", 1, object(), "\ud800", "a\nb"],
+    ids=["none", "empty", "bytes", "number", "object", "half a character", "two lines"],
+)
 def test_another_kind_of_token_is_refused(make, wrong):
     with pytest.raises(ConfigurationError, match="for_token: pass current_inbound_token"):
         make().for_token(wrong)
