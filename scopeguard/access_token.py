@@ -17,12 +17,12 @@ from scopeguard.errors import ConfigurationError
 # The types of JSON values other than objects and arrays.
 _ATOMS: Final = frozenset((str, int, float, bool, type(None)))
 
-# Greater numbers are not dates: beyond 2**53, a float cannot represent each second.
+# Greater numbers are not dates: above 2**53, a float cannot represent every second.
 _LATEST: Final = 2.0**53
 
 
 def fingerprint(token: str) -> str:
-    """Return 12 hexadecimal digits of the SHA-256 of *token*: the only trace of it that a log may contain."""
+    """Return 12 hexadecimal digits of the SHA-256 of *token*. Logs may contain nothing else of it."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
@@ -64,12 +64,12 @@ class AccessToken:
       prefix of the issuer.
     * ``granted_scopes``: exactly the scopes in the token, in its order; ``None`` if it has no scope claim.
     * ``expires_at``, ``issued_at``: seconds since the epoch. ``expires_at`` is ``None`` only if the issuer's policy
-      allows tokens without an expiry, ``issued_at`` if the token does not say.
+      allows tokens without an expiry, and ``issued_at`` if the token lacks the claim.
     * ``roles``: values of the claims that the issuer's policy names for roles, groups and permissions. They are never
       scopes.
     * ``machine``: whether the token was issued to a client that acts for itself (client credentials) and not for a
-      user, according to ``Issuer.machine_signs``; ``None`` if the signs do not tell. It proves no permission: many
-      providers only imply it by a name that the client chose. The conditions :data:`scopeguard.USER` and
+      user, according to ``Issuer.machine_signs``; ``None`` if no sign applies. It proves no permission: many providers
+      only imply it by a name that the client chose. The conditions :data:`scopeguard.USER` and
       :data:`scopeguard.MACHINE` read it.
     * ``claims``: all claims, read-only at every depth (arrays are tuples). A ``dict`` that is passed to the
       constructor must not be used afterwards.
@@ -321,17 +321,17 @@ def current_access_token_or_none() -> AccessToken | None:
     return serving if serving is None or isinstance(serving, AccessToken) else serving()
 
 
-# For adapters: make a token the current one, until end_serving() gets the returned object.
+# Adapters call this to make a token the current one, until they pass the result to end_serving().
 begin_serving: Final = _current.set
 current_serving: Final = _current.get
 
 
 def end_serving(before: Token[Serving]) -> bool:
-    """Restore what was current before :data:`begin_serving`, which returned *before*.
+    """Restore the state before :data:`begin_serving`, which returned *before*.
 
-    Returns ``False`` in another context than that of :data:`begin_serving`, and does nothing: a coroutine or a request
-    context may be closed by another thread or task, where the token was never current. An exception here would hide
-    that of the app.
+    In another context than that of :data:`begin_serving`, it does nothing and returns ``False``. Another thread or task
+    may close a coroutine or a request context, and the token was never current there. An exception here would hide the
+    exception of the app.
     """
     try:
         _current.reset(before)

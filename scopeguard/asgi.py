@@ -71,10 +71,10 @@ class GuardMiddleware(Layer):
     * *root_path*: the prefix that the app itself removes from paths before it routes, as in ``"/api"``; ``""`` for
       none. Needed only if the app cannot be inspected: a rule then also holds for every path that ends with its path.
       The ``root_path`` of FastAPI apps is found without this setting.
-    * *close_on_expiry*: end a response that is still sent when its token is no longer accepted, which is its expiry
-      plus the issuer's leeway. A websocket is closed with code 1008, server-sent events end regularly, and any other
-      response is aborted with :class:`~scopeguard.errors.ResponseAborted`, so that the client sees that it is
-      incomplete.
+    * *close_on_expiry*: end a response that is still being sent when its token is no longer accepted. That is the
+      expiry of the token plus the issuer's leeway. A websocket is closed with code 1008, server-sent events end
+      regularly, and any other response is aborted with :class:`~scopeguard.errors.ResponseAborted`, so that the client
+      sees that it is incomplete.
 
     The app reads the token from ``scope["state"]["access_token"]``. In Starlette and FastAPI that is
     ``request.state.access_token``; ``request.user`` and ``request.auth`` are the token, too. Any code that runs for
@@ -375,9 +375,9 @@ async def send_response(response: Response, headers: list[tuple[bytes, bytes]], 
 class ResourceMetadataMiddleware:
     """Serve the metadata (RFC 9728) of the resources of several *guards* in front of *app*.
 
-    For guards whose own middleware sees only a part of the URLs, such as the paths below a mount: the well-known paths
-    are at the root of the host (RFC 9728 section 3.1). A :class:`GuardMiddleware` around a whole app needs nothing
-    else. Requests with other paths go to *app* without a check.
+    Use it for guards whose own middleware sees only a part of the URLs, such as the paths below a mount. The well-known
+    paths are at the root of the host (RFC 9728 section 3.1). A :class:`GuardMiddleware` around a whole app needs
+    nothing else. Requests with other paths go to *app* without a check.
 
     Raises :class:`ConfigurationError` for a guard without a resource that serves its metadata.
     """

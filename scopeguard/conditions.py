@@ -125,7 +125,7 @@ class AuthorizationDetail(Condition):
     At least one object must have this *type*, and must satisfy all arguments:
 
     * *actions*, *locations*, *datatypes*, *privileges*: the member with this name contains all of these values.
-    * *identifier*: the member ``identifier`` is equal.
+    * *identifier*: the member ``identifier`` has this value.
     * *where*: a function that gets the object, read-only, and returns ``True`` if it allows the operation. It must not
       block. A result other than ``True`` and ``False`` raises :class:`TypeError`; exceptions are not caught.
 

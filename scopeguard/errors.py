@@ -30,7 +30,7 @@ from typing import ClassVar, Final
 
 
 class Reason(StrEnum):
-    """Why a request was denied, or could not be decided: stable codes for logs, metrics and tests.
+    """The reasons for denying a request or leaving it undecided: stable codes for logs, metrics and tests.
 
     Clients never see the code. They see :attr:`AccessDenied.description`, which is a constant for each code::
 
@@ -282,7 +282,7 @@ class InsufficientAuthorizationDetails(AccessDenied):
 
 
 class Forbidden(AccessDenied):
-    """The request is denied whatever its token: 403 without a challenge, because no scope would change that."""
+    """The request is denied with every token: 403 without a challenge, because no scope would help."""
 
 
 class Blame(StrEnum):

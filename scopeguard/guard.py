@@ -59,7 +59,7 @@ class Guard:
     * *resolver*: finds further issuers when a token names them (:class:`IssuerResolver`).
     * *token_sources*: where requests may carry a token: ``["header"]``, or :class:`TokenSources` for details.
     * *require_https*: deny tokens that come in cleartext from another host (400). Off by default, because a server
-      behind a proxy does not know; the first such token is then logged.
+      behind a proxy cannot tell. The first such token is then logged.
     * *token_cache*: how many verified tokens to cache: :class:`TokenCachePolicy`, or ``"off"``.
     * *revocation*: how long revocations are kept and how processes share them: :class:`RevocationPolicy`.
     * *signature_backends*: libraries that verify signatures instead of ``cryptography``, in order of preference: names
@@ -188,7 +188,7 @@ class Guard:
 
     @property
     def resource(self) -> Resource | None:
-        """The protected resource: its identifier, and what its metadata says."""
+        """The protected resource: its identifier and the settings of its metadata."""
         return self._engine.settings.resource
 
     @property
@@ -198,7 +198,7 @@ class Guard:
 
     @property
     def sources(self) -> TokenSources:
-        """Where requests may carry a token: the argument *token_sources*."""
+        """The places in which requests may carry a token: the argument *token_sources*."""
         return self._engine.settings.sources
 
     @property
@@ -284,8 +284,8 @@ class Guard:
     ) -> Decision:
         """Decide whether *token*, which an earlier :meth:`check` returned, satisfies *requirement*.
 
-        For layers within a guarded app that require more than the outer layer did. Does no I/O, and does not check the
-        token again.
+        Use it in layers within a guarded app that require more than the outer layer did. It does no I/O, and does not
+        check the token again.
 
         * *token*: ``None`` for an anonymous caller, which is denied unless authentication is *optional*.
         * *closed*: deny valid tokens as well, because no rule describes this route.
@@ -373,8 +373,8 @@ class Guard:
     def stop_waiting(self) -> None:
         """End the waiting for authorization servers: requests that still wait are answered with 503.
 
-        For a server that shuts down. Exchanges get a moment to complete; the call takes less than a second. The guard
-        stays usable.
+        Call it when the server shuts down. Exchanges get a moment to complete; the call takes less than a second. The
+        guard stays usable.
         """
         self._engine.runtime.end()
 

@@ -1,4 +1,4 @@
-"""The request as a guard sees it: a frozen value that adapters create."""
+"""The request in the form that a guard checks: a frozen value that adapters create."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class RequestView:
     method: str
     path: str
     headers: Headers
-    query: bytes = field(default=b"", repr=False)  # a token may be in it
+    query: bytes = field(default=b"", repr=False)  # the value may contain a token
     secure: bool = True
     client: str | None = None
     is_websocket: bool = False

@@ -21,8 +21,8 @@ from scopeguard.access_token import AccessToken
 from scopeguard.conditions import Condition, UserAuthentication
 from scopeguard.errors import AccessDenied, ConfigurationError, InsufficientScope, InsufficientUserAuthentication
 
-# RFC 6749 section 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E ). Always with ``fullmatch``: "$" also matches
-# before a line feed.
+# RFC 6749 section 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E ). Use ``fullmatch``, because "$" also matches before
+# a line feed.
 _SCOPE_TOKEN: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")
 
 # A vocabulary caches the effective scopes of this many lists of granted scopes, and of lists of this length at most.
@@ -64,7 +64,7 @@ def conditions_in(alternative: frozenset[str | Condition]) -> frozenset[Conditio
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """What a route requires of an access token: all scopes and conditions of any one of ``alternatives``.
+    """The requirement of a route for an access token: all scopes and conditions of any one of ``alternatives``.
 
     Build it with :func:`all_of`, :func:`any_of` and the operators ``&`` and ``|``; strings are scopes::
 
@@ -176,7 +176,7 @@ class Requirement:
 
 
 AUTHENTICATED: Final = Requirement(alternatives=(frozenset(),), first=())
-"""The requirement of a valid access token, whatever its scopes."""
+"""The requirement of a valid access token with any scopes."""
 
 
 def _refuse_conditions(
@@ -296,7 +296,7 @@ def require(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScopeVocabulary:
-    """How the granted scopes of one issuer are interpreted.
+    """The interpretation of the scopes that one issuer grants.
 
     * *prefix*: ``https://www.googleapis.com/auth/`` makes ``bigquery`` and
       ``https://www.googleapis.com/auth/bigquery`` the same scope, in tokens and in requirements.

@@ -234,7 +234,7 @@ class SecurityEventReceiver:
 
 
 class _Endpoint:
-    """The ASGI app of *receiver*. An object, because Starlette expects a function to return a response."""
+    """The ASGI app of *receiver*. It is an object, because Starlette expects a function to return a response."""
 
     def __init__(self, receiver: SecurityEventReceiver) -> None:
         self._receiver = receiver

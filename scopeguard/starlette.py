@@ -82,8 +82,8 @@ def requires(
     endpoint add up. Put the decorator on the function that the route gets.
 
     A request without a token gets 401. One whose token lacks a scope gets 403, with all scopes of the endpoint in the
-    challenge (RFC 6750 section 3.1). If *public* of :class:`GuardMiddleware` names the path, the middleware looks for
-    no token, and every request to the endpoint gets 401.
+    challenge (RFC 6750 section 3.1). If *public* of :class:`GuardMiddleware` names the path, the middleware does not
+    look for a token, and every request to the endpoint gets 401.
 
     Raises :class:`ConfigurationError` for a function without such a parameter, and, at each call, in an app without
     :class:`GuardMiddleware`.

@@ -106,7 +106,7 @@ class GuardMiddleware(Layer):
         cors_preflight: Preflight | str | None = None,
         root_path: str | None = None,
     ) -> None:
-        # Not at the top of the module: the audit takes longer to import than the middleware.
+        # Not at the top of the module, because the audit takes longer to import than the middleware.
         from scopeguard.audit.app_rules import AppRules  # noqa: PLC0415
         from scopeguard.audit.route_requirements import RouteRequirements  # noqa: PLC0415
         from scopeguard.audit.startup import StartCheck  # noqa: PLC0415
@@ -226,9 +226,9 @@ class GuardMiddleware(Layer):
 class ResourceMetadataMiddleware:
     """Serve the metadata (RFC 9728) of the resources of several *guards* in front of *app*.
 
-    For guards whose own middleware sees only a part of the URLs, such as the paths below a mount: the well-known paths
-    are at the root of the host (RFC 9728 section 3.1). A :class:`GuardMiddleware` around a whole app needs nothing
-    else. Requests with other paths go to *app* without a check.
+    Use it for guards whose own middleware sees only a part of the URLs, such as the paths below a mount. The well-known
+    paths are at the root of the host (RFC 9728 section 3.1). A :class:`GuardMiddleware` around a whole app needs
+    nothing else. Requests with other paths go to *app* without a check.
 
     Raises :class:`ConfigurationError` for a guard without a resource that serves its metadata.
     """
@@ -291,7 +291,7 @@ def request_view(environ: Environ) -> RequestView:
 
 
 def raw_path(environ: Environ) -> bytes | None:
-    """Return the path as the client sent it, for apps that route on it, or ``None`` if the server does not say.
+    """Return the path as the client sent it, for apps that route on it, or ``None`` if the server does not provide it.
 
     It may begin with ``SCRIPT_NAME`` and end with a query. No header can set the keys, which the server writes.
     """

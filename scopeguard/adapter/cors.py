@@ -21,7 +21,7 @@ PREFLIGHT_KEY: Final = "scopeguard.preflight"
 log: Final = logging.getLogger("scopeguard")
 
 # Scripts read these fields only if the response names them in Access-Control-Expose-Headers (the Fetch standard).
-# RFC 9449 section 8.2 says so of DPoP-Nonce.
+# RFC 9449 section 8.2 says the same of DPoP-Nonce.
 _EXPOSED: Final = ("WWW-Authenticate", "DPoP-Nonce", "Retry-After")
 TIME_LIMIT: Final = 2.0
 """How long an ASGI app may take to start its response to a preflight about a refused request, in seconds."""
@@ -124,7 +124,7 @@ def ask_wsgi_app(app: Callable[..., Iterable[bytes]], environ: dict[str, Any], o
 
 
 def _refuse_to_write(data: bytes) -> None:
-    """Raise as the ``write`` of a server whose client has disconnected, so that an app that writes forever stops."""
+    """Raise the exception of a broken connection, so that an app that writes forever stops."""
     del data
     raise BrokenPipeError("the client has disconnected")
 

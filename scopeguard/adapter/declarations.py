@@ -34,8 +34,8 @@ EXTENSION: Final = "scopeguard.audit"
 def declare_access(item: object, access: Access, decorator: str, wanted: str) -> None:
     """Mark *item*, which *decorator* decorates, with *access*.
 
-    Raises :class:`ConfigurationError` for an object without attributes of its own. *wanted* says for the error message
-    what can be decorated.
+    Raises :class:`ConfigurationError` for an object that cannot have new attributes. *wanted* describes for the error
+    message what can be decorated.
     """
     try:
         setattr(item, ACCESS, access)
@@ -45,7 +45,7 @@ def declare_access(item: object, access: Access, decorator: str, wanted: str) ->
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declaration:
-    """What one decorator or dependency requires of the requests to a route.
+    """The requirement that one decorator or dependency declares for a route.
 
     *by*: its name for reports. *guard*: the guard of a dependency, which checks tokens itself. A decorator has none: it
     compares scopes, and a :class:`Layer` around the app must check the token first.
@@ -76,9 +76,9 @@ class Layer:
     default: ClassVar[str] = "middleware default"
     """The name in reports of the requirement of a route that matches no rule."""
     views_decide: ClassVar[bool] = False
-    """Whether a view may open a route that no rule opens. If a rule and a view decide, the stricter one holds."""
+    """True if a view may open a route that no rule opens. If a rule and a view decide, the stricter one holds."""
     passes_preflights: bool = False
-    """Whether CORS preflights reach the app without a token."""
+    """True if CORS preflights reach the app without a token."""
 
 
 class ServeLayer(Layer):
@@ -94,13 +94,13 @@ class ServeLayer(Layer):
 def mark(decorated: Any, inner: Any, requirement: Requirement) -> None:
     """Mark *decorated* with its *requirement*, and *inner*, which it calls, with a reference to *decorated*.
 
-    An *inner* without attributes of its own, such as a bound method, is not marked. The audit then cannot find a route
-    that calls it without the decorator.
+    An *inner* that cannot have new attributes, such as a bound method, is not marked. The audit then cannot find a
+    route that calls it without the decorator.
     """
     setattr(decorated, REQUIREMENT, requirement)
     if inner is decorated:
         return
-    vars(decorated).pop(DECORATED_VERSIONS, None)  # functools.wraps copies the mark of an *inner* decorated before
+    vars(decorated).pop(DECORATED_VERSIONS, None)  # functools.wraps copies the mark if *inner* is already decorated
     with suppress(AttributeError, TypeError):
         setattr(inner, DECORATED_VERSIONS, (*decorated_versions_of(inner), weakref.ref(decorated)))
 

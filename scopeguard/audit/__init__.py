@@ -1,4 +1,4 @@
-"""The audit: every route of an app, what it requires, where that was declared, and which findings there are.
+"""The audit: every route of an app, its requirement, the place that declares it, and the findings.
 
     report = audit_app(app)
     report.errors, report.warnings, report.entries

@@ -39,7 +39,7 @@ class AppRules:
 
     def has_changed(self) -> bool:
         """Return whether the app may remove other prefixes from paths than when it was inspected."""
-        # Cheaper than the routing itself: lists compare their elements by identity first.
+        # This costs less than the routing itself, because lists compare their elements by identity first.
         return self.watches and list(map(getattr, self._owners, self._names)) != self._values
 
     def _inspect(self) -> RoutedRules:

@@ -33,7 +33,7 @@ def audit_app(
 ) -> Report:
     """Return the report on *app*, for the guards around it, in it and at its routes.
 
-    *target*: the name of the app in the report. *public*: templates of unguarded paths that are meant to be open.
+    *target*: the name of the app in the report. *public*: templates of unguarded paths that are open on purpose.
     *granted*: the scopes that each issuer can grant, by the URL of the issuer. If an issuer is missing and the guard
     has no catalog, no scope is reported as ungrantable.
 
@@ -44,13 +44,13 @@ def audit_app(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Verdict:
-    """What layers and declarations together require for one path and method."""
+    """The combined requirement of layers and declarations for one path and method."""
 
     kind: Kind
     requirement: Requirement | None
     sources: tuple[str, ...]
     declared: tuple[str, ...]
-    opened: Rule | None  # the rule that keeps middleware from looking for a token
+    opened: Rule | None  # the rule because of which middleware does not check a token
 
     @property
     def alternatives(self) -> tuple[frozenset[str], ...]:
@@ -305,7 +305,7 @@ class _Audit:
                 message = (
                     f"{describe_rule(rule)} can never decide: {before} comes first and matches all that it matches"
                 )
-                # Rules before a contract are meant to override it.
+                # Rules before a contract usually override it on purpose.
                 severity = Severity.WARNING if _is_from_contract(rule) else Severity.ERROR
                 self._add_finding(severity, Code.SHADOWED_RULE, where, message, "move it up, or remove it")
             elif id(rule) not in self._used and _is_from_contract(rule):

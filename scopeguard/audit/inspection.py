@@ -57,10 +57,10 @@ _ALWAYS_ROUTING: Final = ("__getattribute__", "__getattr__")
 class Inspection:
     """The result of an inspection.
 
-    *prefixes*: the prefixes that apps remove from the path, for decisions. *hidden*: apps that remove a prefix that is
-    easily overlooked: the place, the name of the app and the prefix. *unknown*: the names of objects that cannot be
-    inspected. *overrides*: the names of code that may change the method of requests. *watched*: the objects, attribute
-    names and values on which the result depends.
+    *prefixes*: the prefixes that apps remove from the path, for decisions. *hidden*: the place, the name and the prefix
+    of each app that removes a prefix unnoticed. *unknown*: the names of objects that cannot be inspected. *overrides*:
+    the names of code that may change the method of requests. *watched*: the objects, attribute names and values on
+    which the result depends.
     """
 
     prefixes: Prefixes = field(default_factory=Prefixes)
@@ -215,14 +215,14 @@ class _Search:
             made = part if isinstance(part, type) else type(part)
             if _defines(made, None, _ROUTING[kind]) or any(map(mentions_path, codes_of(made))):
                 self.unknown.append((name_of(made), place))
-        self._inspect_helper(type(app.session_interface), place)  # it opens the session of a request before routing
+        self._inspect_helper(type(app.session_interface), place)  # Flask opens the session of a request before routing
         self._watch(app, "wsgi_app")
         inner = app.wsgi_app
         if not (inspect.ismethod(inner) and inner.__self__ is app):
             self.inspect(inner, place, outermost=outermost, is_visible=is_visible)
 
     def _inspect_django(self, app: Any, place: Place, *, outermost: bool, is_visible: bool) -> None:
-        """Inspect Django's ASGI handler, which removes FORCE_SCRIPT_NAME from the path. That for WSGI does not."""
+        """Inspect Django's ASGI handler, which removes FORCE_SCRIPT_NAME from the path. The WSGI handler does not."""
         settings = getattr(sys.modules.get("django.conf"), "settings", None)
         own = getattr(settings, "FORCE_SCRIPT_NAME", None)
         if own and isinstance(own, str):
@@ -242,7 +242,7 @@ class _Search:
         if rewrites:
             self.unknown.append((name_of(helper), place))
         for app in apps:
-            if id(app) not in self._inspected:  # it may name the app that it belongs to
+            if id(app) not in self._inspected:  # the helper may refer to the app that it belongs to
                 self.inspect(app, place, outermost=False, is_visible=False)
 
     def _watch_routes(self, router: Any) -> None:
@@ -288,7 +288,7 @@ def _mounted_at(place: Place, path: str) -> Place:
     if "path}" in path:  # the parameter matches any number of segments
         return place
     beginning = place.beginning
-    if beginning.count("/") == place.depth:  # else a parameter precedes it; a shorter beginning includes more paths
+    if beginning.count("/") == place.depth:  # A parameter precedes the rest. A shorter beginning includes more paths.
         plain, mark, _ = path.partition("{")
         beginning += plain.rpartition("/")[0] if mark else plain.rstrip("/")
     return Place(beginning=beginning, depth=place.depth + path.rstrip("/").count("/"))

@@ -14,7 +14,7 @@ JSON_VERSION: Final = 1
 
 
 class Kind(StrEnum):
-    """Which requests a route accepts."""
+    """The requests that a route accepts."""
 
     SCOPES = "scopes"  # a token with the scopes of one alternative
     AUTHENTICATED = "authenticated"  # any valid token
@@ -25,7 +25,7 @@ class Kind(StrEnum):
 
 
 class Severity(StrEnum):
-    """Whether a finding is a mistake or only worth knowing."""
+    """The severity of a finding: a mistake, or a fact that may surprise."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -69,8 +69,8 @@ class Entry:
 
     *method*: ``*`` for all methods. *alternatives*: sets of scopes and conditions, each of which suffices. *sources*:
     where the route takes tokens. *declared*: the middleware, rules, decorators and dependencies that require this, from
-    the outermost to the route. *exceptions*: what other rules require for some of its paths. *opaque*: the app cannot
-    be inspected, and *path* is that of a rule or of the mount.
+    the outermost to the route. *exceptions*: the requirements of other rules for some of its paths. *opaque*: the app
+    cannot be inspected, and *path* is that of a rule or of the mount.
     """
 
     method: str

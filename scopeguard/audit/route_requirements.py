@@ -38,7 +38,7 @@ class RouteRequirements:
         return all_of(requirement, declared)
 
     def declared_rules(self) -> tuple[Rule, ...]:
-        """Return what the routes of the app declare, as rules."""
+        """Return the declarations of the app's routes as rules."""
         return self._declared().all
 
     def _declared(self) -> Rules:

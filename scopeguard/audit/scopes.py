@@ -10,7 +10,7 @@ from scopeguard.guard import Guard, engine_of
 def find_ungrantable(
     alternatives: Sequence[frozenset[str]], guard: Guard, granted: Mapping[str, frozenset[str]]
 ) -> tuple[str, ...] | None:
-    """Return the scopes that no token can have, so that none satisfies *alternatives*.
+    """Return the scopes that no token can have, and without which no token satisfies *alternatives*.
 
     Returns ``None`` if a token may satisfy them, or if that is unknown. If the catalog of *guard* describes scopes, a
     scope exists if the catalog has it. Otherwise *granted* has the scopes of each issuer, and one issuer must grant all

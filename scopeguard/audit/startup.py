@@ -23,13 +23,13 @@ MOST_LINES: Final = 20
 """The most findings that are logged one by one. ``scopeguard audit`` shows all."""
 
 is_checked_outside: Final[ContextVar[bool]] = ContextVar("scopeguard_is_checked_outside", default=False)
-"""Whether middleware around the app that is starting audits it."""
+"""True while middleware around the starting app audits it."""
 
 
 class StartCheck(Locked):
     """The audit of *app* that the setting ``audit`` of *guard* requires. The constructor does not inspect the app.
 
-    *public*: templates of paths that are meant to be open. ``pending``: whether :meth:`run` must be called before a
+    *public*: templates of paths that are open on purpose. ``pending``: whether :meth:`run` must be called before a
     request.
     """
 
@@ -63,7 +63,7 @@ class StartCheck(Locked):
         try:
             report = audit_app(self._app, public=self._public) if self._public else audit_app(self._app)
         except Exception as bug:
-            # Any object may be an app. An audit that fails keeps it from starting only with the setting "error".
+            # The audit may fail on an app of an unknown kind. Only the setting "error" then prevents the start.
             if self._mode is AuditMode.ERROR:
                 return f"audit: the routes of the app cannot be read ({type(bug).__name__})"
             log.warning("audit: the routes of the app cannot be read", exc_info=True)

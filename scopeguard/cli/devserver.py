@@ -128,7 +128,7 @@ def introduction(
 
 
 def insecure_lines(url: str) -> list[str]:
-    """Return the setting that lets a guard use *url* by http, or no line if it needs none."""
+    """Return the setting with which a guard accepts *url* by http. The list is empty if *url* needs no setting."""
     try:
         check_url(url, "issuer")
     except ConfigurationError:

@@ -1,7 +1,7 @@
 """Fetches the token, once for all waiting callers in any threads and event loops.
 
-The generators yield effects as those of ``flow/`` do, and the same drivers run them. So single flights, deadlines and
-forks work as they do for the guard's keys. The result is stored in
+The generators yield effects as those of ``flow/`` do, and the same drivers run them. Single flights, deadlines and
+forks therefore work as they do for the guard's keys. The result is stored in
 :class:`~scopeguard.state.client_token.ClientToken`, from which all waiting callers read it.
 """
 

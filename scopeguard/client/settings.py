@@ -35,7 +35,7 @@ _ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:[\x21\x22\x24-\x7E]
 
 
 class NarrowerScope(StrEnum):
-    """What to do with a token that has fewer scopes than requested: log a warning, or raise."""
+    """The reaction to a token with fewer scopes than requested: log a warning, or raise."""
 
     WARN = "warn"
     REFUSE = "refuse"

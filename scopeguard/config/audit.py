@@ -8,10 +8,10 @@ from scopeguard.config.checks import member
 
 
 class AuditMode(StrEnum):
-    """How an app treats the findings of the audit when it starts."""
+    """The treatment of the audit's findings when an app starts."""
 
-    ERROR = "error"  # it refuses to start
-    WARN = "warn"  # it logs them
+    ERROR = "error"  # the app refuses to start
+    WARN = "warn"  # the app logs the findings
     OFF = "off"  # there is no audit
 
     @classmethod

@@ -21,7 +21,7 @@ T = TypeVar("T")
 Given_contra = TypeVar("Given_contra", contravariant=True)
 Kept_co = TypeVar("Kept_co", covariant=True)
 
-# RFC 3986 §2. Other characters are refused because parsers disagree about them: to some, a backslash is a slash.
+# RFC 3986 §2. Other characters are refused because parsers disagree about them: some read a backslash as a slash.
 _URL_CHARACTERS: Final = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
 _HOST: Final = re.compile(r"[a-z0-9._-]+|[0-9a-f.]*:[0-9a-f:.]*:[0-9a-f:.]*")
 _HOST_AND_PORT: Final = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
@@ -117,7 +117,7 @@ def is_loopback(host: str) -> bool:
     """Return whether *host* is a loopback address or ``localhost``. Names are not resolved."""
     if host in ("127.0.0.1", "::1", "localhost"):
         return True
-    octets = host.removeprefix("::ffff:").split(".")  # a socket for both families shows 127.0.0.1 so
+    octets = host.removeprefix("::ffff:").split(".")  # the form of 127.0.0.1 on a socket for both address families
     return len(octets) == 4 and octets[0] == "127" and all(o.isascii() and o.isdigit() for o in octets)
 
 
@@ -311,7 +311,7 @@ def whole(value: object, setting: str, *, least: int = 1) -> int:
     return value
 
 
-def accepted(values: object, setting: str, kind: str) -> frozenset[str | bool]:
+def accepted_values(values: object, setting: str, kind: str) -> frozenset[str | bool]:
     """Return the accepted *values* of a claim or a header parameter, for the setting *kind*.
 
     Booleans are accepted in ``expected_claims`` only. An empty prefix is left out, because it would match every value.

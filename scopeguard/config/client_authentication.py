@@ -1,4 +1,4 @@
-"""How a client authenticates to an authorization server."""
+"""The methods by which a client authenticates to an authorization server."""
 
 from __future__ import annotations
 
@@ -18,4 +18,4 @@ class ClientAuthentication(StrEnum):
     PRIVATE_KEY_JWT = "private_key_jwt"  # a signed assertion (RFC 7523 §2.2)
     TLS_CLIENT_AUTH = "tls_client_auth"  # the certificate of the connection (RFC 8705 §2)
     BEARER = "bearer"  # a separate access token authorizes the call (RFC 7662 §2.1)
-    NONE = "none"  # no authentication; the client is only named, if it has an id
+    NONE = "none"  # no authentication; the client id is sent if there is one

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Preflight(StrEnum):
-    """How to treat a CORS preflight, which never carries credentials."""
+    """The treatment of CORS preflights, which never carry credentials."""
 
-    GUARD = "guard"  # like any other request: it needs a token unless a rule opens its path
-    PASS = "pass"  # it reaches the app without a token
+    GUARD = "guard"  # the preflight needs a token unless a rule opens its path, like any other request
+    PASS = "pass"  # the preflight reaches the app without a token

@@ -24,7 +24,7 @@ from scopeguard.errors import ConfigurationError
 
 
 class Validation(StrEnum):
-    """How the tokens of an issuer are validated."""
+    """The way in which the tokens of an issuer are validated."""
 
     JWT = "jwt"  # locally, with the issuer's published keys
     INTROSPECTION = "introspection"  # by introspection of every token
@@ -41,7 +41,7 @@ class Dialect(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Introspection:
-    """How an issuer is asked about tokens, and for how long its answers are used.
+    """The settings for introspection requests to an issuer, and for the use of its answers.
 
     * ``auth``: how this API authenticates at the endpoint (RFC 7662 §2.1): a :class:`ClientAuthentication` or its
       value. The attribute is the member. Each method needs its own credentials and refuses those of the others:
@@ -67,8 +67,8 @@ class Introspection:
       as the issuer's ``insecure_http_dangerously`` says.
     * ``token_type_hint``: the hint that is sent with each token (RFC 7662 §2.1). ``None`` sends none.
     * ``ttl``: seconds for which an answer about an active token is used, but never beyond its ``exp``. A revocation at
-      the authorization server takes effect within this time. 0 asks for every request.
-    * ``negative_ttl``: seconds for which an answer "not active" is used. 0 asks for every request.
+      the authorization server takes effect within this time. 0 sends an introspection request for each request.:
+      seconds for which an answer "not active" is used. 0 asks for every request.
     * ``max_entries``: the number of cached answers, counted separately for active and inactive tokens.
     * ``require_audience``: refuse answers without ``aud``. Set it to ``False`` only if the server answers for this API
       alone: without the check, tokens for other APIs are accepted.

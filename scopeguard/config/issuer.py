@@ -15,7 +15,7 @@ from typing import Any, Final
 from scopeguard.config import checks
 from scopeguard.config.checks import (
     Converted,
-    accepted,
+    accepted_values,
     check_url,
     converted,
     field_name,
@@ -71,7 +71,7 @@ Without such a binding, another API of the same authorization server could repla
 
 
 class ScopeForm(StrEnum):
-    """How a claim represents several scopes."""
+    """The form in which a claim contains several scopes."""
 
     SPACE = "space"  # one string, separated by single spaces (RFC 8693 §4.2)
     LIST = "list"  # an array of strings
@@ -130,9 +130,9 @@ class Issuer:
     * ``insecure_http_dangerously``: hosts with ports (``["keycloak:8080"]``) that may be reached by http through
       ``url``, the other URLs here, those in ``introspection``, and those in the metadata. An attacker who can change
       this traffic can forge tokens. A warning is logged at every start.
-    * ``key_set``: how keys are cached and refreshed; see :class:`~scopeguard.KeySetPolicy`.
+    * ``key_set``: the settings for caching and refreshing keys; see :class:`~scopeguard.KeySetPolicy`.
 
-    **What a token must say.**
+    **The content that a token must have.**
 
     * ``audience``: one or more identifiers of this API. A token needs one of them in its audience; they are compared
       exactly. The default is the resource of the guard. :data:`ANY_AUDIENCE_DANGEROUSLY` skips the check and needs
@@ -145,18 +145,18 @@ class Issuer:
     * ``algorithms``: the signature algorithms that are accepted. ``none`` and symmetric algorithms cannot be
       configured (RFC 8725 §3.1).
     * ``typ``: the accepted ``typ`` header values. ``None`` among them stands for a token without ``typ``. ``at+jwt``
-      applies all rules of RFC 9068. For other types, the claims must tell an access token from an ID token.
+      applies all rules of RFC 9068. For other types, the claims must distinguish an access token from an ID token.
       ``typ="at+jwt"`` accepts RFC 9068 tokens only. The types of other kinds of tokens (``logout+jwt``,
-      ``txntoken+jwt`` and the like) are refused even if they are listed here, unless ``expected_headers`` names
-      them too.
+      ``txntoken+jwt`` and the like) are refused even if they are listed here, unless ``expected_headers`` names them
+      too.
     * ``required_claims``: claims that must be present and not empty. ``exp`` and ``iss`` are always required, except as
       ``issuer_claim_optional_dangerously`` says. ``None`` requires the seven claims of RFC 9068 §2.2 of an ``at+jwt``,
       and no further claims of other types.
-    * ``expected_claims``, ``expected_headers``: names with the values of which the token must have one. Claims may also
-      be compared with true and false.
+    * ``expected_claims``, ``expected_headers``: names, each with its accepted values. The token must have one of them.
+      Claims may also be compared with true and false.
     * ``any_claims``: the token must have at least one of these claims, with any value.
     * ``forbidden_claims``, ``forbidden_headers``: the token must not have any of these, whatever the value.
-    * ``claim_prefixes``: claims that must be strings, with the beginnings of which each must have one.
+    * ``claim_prefixes``: claims that must be strings, each with its accepted beginnings.
     * ``past_claims``: claims that must not be dates in the future. They may be missing.
     * ``leeway``: clock skew in seconds, from 0 to 300, allowed for every date (RFC 7519 §4.1.4).
     * ``max_lifetime``: the longest lifetime in seconds, from ``iat`` (or now, without it) to ``exp``. ``None`` sets
@@ -167,7 +167,7 @@ class Issuer:
       identifies the issuer. So no other issuer may be configured, and the keys must not sign for another service. An
       ``iss`` that is present must match, and an ``at+jwt`` must have one (RFC 9068 §2.2).
 
-    **What is read from a token.**
+    **The content of a token.**
 
     * ``scope_claims``: the claims with the scopes, as :class:`ScopeClaim`. The first that is present is read.
     * ``merge_scope_claims``: read all scope claims that are present, instead of the first only.
@@ -176,16 +176,17 @@ class Issuer:
     * ``role_claims``: paths (``"realm_access.roles"``) to the claims that are read into ``AccessToken.roles``.
     * ``roles_as_scopes``: use the roles as scopes if the token has no scope claim. ``AccessToken.granted_scopes`` stays
       ``None``.
-    * ``client_id_claims``, ``subject_claims``: the first that is a non-empty string is the client id or the subject.
-    * ``machine_signs``: how tokens of machines are told from tokens of users. The first
+    * ``client_id_claims``, ``subject_claims``: the claims with the client id and the subject. The first claim that is a
+      non-empty string is used.
+    * ``machine_signs``: the signs that distinguish tokens of machines from tokens of users. The first
       :class:`~scopeguard.MachineSign` that applies sets ``AccessToken.machine``.
 
-    **Where tokens come from, and how they are validated.**
+    **The source and the validation of tokens.**
 
     * ``validate``: ``"jwt"`` verifies tokens locally. ``"introspection"`` asks the issuer about every token. ``"auto"``
       asks about tokens that are not JWTs. The attribute is a :class:`~scopeguard.Validation`.
-    * ``introspection``: how the issuer is asked (RFC 7662); see :class:`~scopeguard.Introspection`. Required unless
-      ``validate`` is ``"jwt"``, which refuses it.
+    * ``introspection``: the settings for introspection requests (RFC 7662); see :class:`~scopeguard.Introspection`.
+      Required unless ``validate`` is ``"jwt"``, which refuses it.
     * ``opaque_prefixes``: the beginnings of this issuer's tokens that are not JWTs. They are required if several
       issuers introspect, so that no issuer sees the tokens of another.
     * ``token_header``: the header field in which a proxy passes on this issuer's tokens, without a scheme. They are
@@ -423,7 +424,7 @@ class Issuer:
     def _check_claims(self) -> None:
         for name in ("expected_claims", "expected_headers", "claim_prefixes"):
             given = mapping(getattr(self, name), name)
-            wanted = {key: accepted(values, f"{name}[{key!r}]", name) for key, values in given.items()}
+            wanted = {key: accepted_values(values, f"{name}[{key!r}]", name) for key, values in given.items()}
             if not all(wanted.values()):
                 raise ConfigurationError(
                     f"{name}: every name needs at least one accepted value, which must not be empty"

@@ -15,19 +15,20 @@ _MEDIA_TYPE: Final = re.compile(r"[a-z0-9!#$&\-^_.+]+/[a-z0-9!#$&\-^_.+]+")  # R
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySetPolicy:
-    """How the keys of an issuer are cached and refreshed. Times are in seconds, sizes in bytes.
+    """The settings for caching and refreshing the keys of an issuer. Times are in seconds, sizes in bytes.
 
-    * ``ttl``: how long a key set is fresh if its answer has no ``Cache-Control``.
+    * ``ttl``: the time for which a key set is fresh if its answer has no ``Cache-Control``.
     * ``min_ttl``, ``max_ttl``: the limits of a ``max-age`` in the answer (RFC 9111 §5.2.2.1).
     * ``refresh_ahead``: the fraction of its lifetime, greater than 0 and at most 1, after which a set is fetched again.
-      The fetch runs beside the requests, which use the cached keys meanwhile.
-    * ``max_stale``: how long after the last successful fetch keys are used while fetching fails. Afterwards requests
-      get 503.
-    * ``refetch_burst``: how many fetches at once unknown key ids may cause. A bad signature under a known key id counts
-      as one, because the key may have been replaced. Failed fetches count too.
+      The fetch runs in the background, and requests use the cached keys meanwhile.
+    * ``max_stale``: the time after the last successful fetch for which keys are used while fetching fails. Afterwards
+      requests get 503.
+    * ``refetch_burst``: the number of fetches that unknown key ids may cause at once. A bad signature under a known key
+      id counts as one, because the key may have been replaced. Failed fetches count too.
     * ``refetch_interval``: the time after which one more such fetch is allowed. Until then a token with an unknown key
       gets 503, with ``Retry-After``.
-    * ``negative_kids``: how many key ids are remembered as absent, and how many as waiting for the next fetch.
+    * ``negative_kids``: the number of key ids that are remembered as absent, and of those that are remembered as
+      waiting for the next fetch.
     * ``negative_ttl``: the time after which an absent key id may cause another fetch, unless it is the last one that
       ``refetch_burst`` allows. The time doubles with each fetch, up to a minute.
     * ``first_backoff``: the pause after a failed fetch. It doubles with each further failure.

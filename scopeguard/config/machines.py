@@ -1,4 +1,4 @@
-"""Settings that tell tokens of machines from tokens of users."""
+"""Settings that distinguish tokens of machines from tokens of users."""
 
 from __future__ import annotations
 

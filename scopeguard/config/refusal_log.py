@@ -13,7 +13,7 @@ _NUMBERS: Final = {"warning": 30, "info": 20, "debug": 10}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefusalLog:
-    """How refused requests are logged, on the logger ``scopeguard.decisions``.
+    """The settings for logging refused requests, on the logger ``scopeguard.decisions``.
 
     Each refusal is one line. Any caller can cause refusals, so the lines of each reason are limited. The next line with
     a reason says how many were left out before it. Accepted requests are not logged.

@@ -19,14 +19,15 @@ class IssuerResolver:
     the ``iss`` itself.
 
     * ``accepts``: a function that returns whether the ``iss`` may belong to an issuer of yours. It is called for every
-      token of an unknown issuer, also in the event loop, so it must not do I/O.
+      token of an unknown issuer, even in the event loop, so it must not do I/O.
     * ``resolve``: a function that returns the :class:`Issuer`, or ``None`` if there is none. The ``url`` of the issuer
-      must be exactly the ``iss``. However many requests wait, it is called once. It may block, because it never runs
-      in an event loop. An awaitable that it returns runs in an event loop of its own (asyncio, by ``anyio.run``), where
+      must be exactly the ``iss``. It is called once for all waiting requests. It may block, because it never runs in an
+      event loop. An awaitable that it returns runs in an event loop of its own (asyncio, by ``anyio.run``), where
       connections of the app's loop cannot be used; for the same reason ``Guard.check`` cannot be called in a running
       loop, and ``Guard.acheck`` can. It has no time limit unless it sets one.
-    * ``max_issuers``: how many resolved issuers are kept, and how many ``None``. The issuer that was used longest ago
-      is dropped first, with its keys. An issuer of which no token was accepted yet displaces only others like it.
+    * ``max_issuers``: the number of resolved issuers that are kept, and of names that resolved to ``None``. The least
+      recently used issuer is dropped first, with its keys. An issuer without any accepted token replaces only another
+      such issuer.
     * ``ttl``: seconds after which an issuer is resolved again. Its keys are kept if the settings are equal.
     * ``negative_ttl``: seconds for which ``None`` is remembered.
 

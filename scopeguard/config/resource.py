@@ -1,4 +1,4 @@
-"""The protected resource: its identifier, and what its metadata (RFC 9728) says beside that."""
+"""The protected resource: its identifier and the settings of its metadata (RFC 9728)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Resource:
       in the metadata, and the source of the metadata's own URL. It never comes from a request.
     * *name*: a name for people. *names*: by language, as in ``{"it": "Tabelle"}``.
     * *documentation*, *policy_uri*, *tos_uri*: URLs of pages for developers and users.
-    * *scopes*: what ``scopes_supported`` lists. Default: the scopes that the rules, decorators, dependencies and
+    * *scopes*: the scopes in ``scopes_supported``. Default: the scopes that the rules, decorators, dependencies and
       contracts in force require. *hidden_scopes* are required and not listed.
     * *authorization_servers*: the issuer identifiers that are listed. Default: the issuers of the guard. Needed for
       issuers that a resolver finds.
@@ -43,7 +43,7 @@ class Resource:
     * *signing_algorithms*: the algorithms by which the API signs responses (``resource_signing_alg_values_supported``).
     * *signing_key*: a private key, as PEM text or a JWK, with which the metadata is signed as well
       (``signed_metadata``). *signing_algorithm*, *signing_key_id*: its algorithm and its ``kid``.
-    * *max_age*: for how many seconds clients may cache the metadata.
+    * *max_age*: the seconds for which clients may cache the metadata.
     * *serve_metadata*: whether the metadata is served and named in challenges.
     * *audience_differs*: allow issuers whose ``audience`` does not contain *url*, because their authorization server
       writes another identifier into ``aud``.
@@ -88,7 +88,7 @@ class Resource:
             if getattr(self, name) is not None:
                 text(getattr(self, name), f"resource: {name}", empty=False)
                 check_form(getattr(self, name), f"resource: {name}")
-        object.__setattr__(self, "names", MappingProxyType(_checked_names(self.names)))
+        object.__setattr__(self, "names", MappingProxyType(_check_names(self.names)))
         for name in ("scopes", "hidden_scopes", "authorization_servers", "signing_algorithms"):
             value = getattr(self, name)
             if value is not None or name not in ("scopes", "authorization_servers"):
@@ -114,7 +114,7 @@ class Resource:
             )
 
 
-def _checked_names(names: object) -> dict[str, str]:
+def _check_names(names: object) -> dict[str, str]:
     checked = dict(mapping(names, "resource: names"))
     for language, name in checked.items():
         text(name, f"resource: names[{language!r}]", empty=False)

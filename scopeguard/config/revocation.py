@@ -1,4 +1,4 @@
-"""Settings of revocations: how they are remembered, and shared between processes."""
+"""Settings for storing revocations and for sharing them between processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scopeguard.config.checks import flag, positive
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevocationPolicy:
-    """How revocations by :meth:`~scopeguard.Guard.revoke` are remembered and shared.
+    """The settings for storing and sharing revocations by :meth:`~scopeguard.Guard.revoke`.
 
     Revocations at the authorization server are not noticed here. Introspection notices them.
 

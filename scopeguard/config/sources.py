@@ -31,7 +31,7 @@ class TokenSource(StrEnum):
 
 
 class StrayQueryToken(StrEnum):
-    """How to treat ``?access_token=`` if the query is not a token source."""
+    """The treatment of ``?access_token=`` if the query is not a token source."""
 
     IGNORE = "ignore"  # OAuth 2.1 §5.1
     REFUSE = "refuse"  # with 400 (FAPI 2.0 §5.3.4)
@@ -39,7 +39,7 @@ class StrayQueryToken(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenSources:
-    """Where tokens are looked for in a request. A request with tokens in more than one of these places is refused.
+    """The places in a request that may hold the token. A request with tokens in more than one of them is refused.
 
     * ``methods``: one or more :class:`TokenSource` or their values. The attribute has the members. All but ``"header"``
       are opt-in:
@@ -117,7 +117,9 @@ class TokenSources:
         return self._proxies is None or self._proxies.trusts(sender)
 
     def only(self, methods: Iterable[str]) -> Self:
-        """Return these settings with other *methods*, for a route with its own. They may always include the query."""
+        """Return these settings with other *methods*, for a route with token sources of its own. They may include the
+        query, even with ``stray_query_token="refuse"``.
+        """
         chosen = check_sources(methods, "token_sources")
         stray = StrayQueryToken.IGNORE if TokenSource.QUERY in chosen else self.stray_query_token
         return replace(self, methods=chosen, stray_query_token=stray)

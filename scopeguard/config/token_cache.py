@@ -19,7 +19,7 @@ class TokenCachePolicy:
     * ``max_bytes``: the largest amount of memory in bytes, by a cautious estimate. A token of 1 KB takes about 0.7 KB.
     * ``max_entries``: the largest number of tokens.
     * ``ready_entries``: the number of recent tokens that are kept unpacked, at about 4 KB each within ``max_bytes``.
-      Only tokens that were used more than once are. The others are unpacked for each request, which takes about as
+      Tokens that were used only once are not among them. The others are unpacked for each request, which takes about as
       long as parsing their claims. It must not exceed ``max_entries``.
 
     Raises :class:`ConfigurationError` for a wrong value. ``Guard(..., token_cache="off")`` caches no tokens.

@@ -34,7 +34,7 @@ In a document and in an app, operations without declared security count as publi
 
 
 class DifferenceKind(StrEnum):
-    """How the second description differs from the first."""
+    """The differences of the second description from the first."""
 
     MISSING = "missing"  # it allows the operation to no token
     EXTRA = "extra"  # it allows an operation that the first does not
@@ -45,11 +45,11 @@ class DifferenceKind(StrEnum):
 class Difference:
     """One difference.
 
-    * ``kind``: how the second description differs.
+    * ``kind``: the kind of the difference.
     * ``method``, ``path``: the operation. *path* is a template.
     * ``expected``: the access in the first description.
     * ``found``: the access in the second description.
-    * ``source``: where the rule was declared, if that is known.
+    * ``source``: the place that declares the rule, if it is known.
     """
 
     kind: DifferenceKind
@@ -60,7 +60,7 @@ class Difference:
     source: str | None
 
     def __str__(self) -> str:
-        found = f"{shown(self.expected)} is expected, {shown(self.found)} is found"
+        found = f"{describe(self.expected)} is expected, {describe(self.found)} is found"
         return f"{self.kind.value}: {self.method} {self.path}: {found}" + (f" ({self.source})" if self.source else "")
 
 
@@ -76,7 +76,7 @@ def compare(first: Comparable, second: Comparable) -> tuple[Difference, ...]:
     """
     one, other = _rules(first, "first"), _rules(second, "second")
     found = _differences(one, other, DifferenceKind.MISSING)
-    extra = {key: _turned(difference) for key, difference in _differences(other, one, DifferenceKind.EXTRA).items()}
+    extra = {key: _swap(difference) for key, difference in _differences(other, one, DifferenceKind.EXTRA).items()}
     return (*found.values(), *(difference for key, difference in extra.items() if key not in found))
 
 
@@ -100,7 +100,7 @@ def _rules(given: Any, argument: str) -> Rules:
 
 
 def _differences(one: Rules, other: Rules, kind: DifferenceKind) -> dict[tuple[str, str], Difference]:
-    """Return what *other* decides differently than *one*, by method and sample path.
+    """Return the decisions of *other* that differ from those of *one*, by method and sample path.
 
     *kind* is the kind of a difference if *other* denies the operation.
     """
@@ -123,7 +123,7 @@ def _differences(one: Rules, other: Rules, kind: DifferenceKind) -> dict[tuple[s
     return found
 
 
-def _turned(difference: Difference) -> Difference:
+def _swap(difference: Difference) -> Difference:
     return replace(difference, expected=difference.found, found=difference.expected)
 
 
@@ -140,7 +140,7 @@ def _same(one: Requirement | Access, other: Requirement | Access) -> bool:
     return one is other
 
 
-def shown(access: Requirement | Access) -> str:
+def describe(access: Requirement | Access) -> str:
     """Return a short description of *access*."""
     if isinstance(access, Access):
         return access.value

@@ -64,7 +64,7 @@ def undeclared_access(undeclared: Undeclared | str | None) -> Requirement | Acce
     return None if undeclared is None else _MEANING[member(Undeclared, undeclared, "undeclared")]
 
 
-def nothing_declared(document: Document, operation: str) -> ConfigurationError:
+def undeclared_error(document: Document, operation: str) -> ConfigurationError:
     """Return the error for an *operation* without declared access."""
     return document.error(
         f"{operation}: the document declares no security for it; declare it there, or set the access of all such "

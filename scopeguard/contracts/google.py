@@ -16,9 +16,9 @@ from scopeguard.contracts.contract import (
     check_base_path,
     check_operations,
     mapping_or_empty,
-    nothing_declared,
     parameter,
     undeclared_access,
+    undeclared_error,
 )
 from scopeguard.contracts.operations import Operation, rules_of
 from scopeguard.errors import ConfigurationError, printable
@@ -90,8 +90,8 @@ class _Reader:
         found = [operation for method in self._methods(content, "the document") for operation in self._method(method)]
         batch = content.get("batchPath")
         if found and isinstance(batch, str) and batch:
-            source = f"{self.document.name}: POST {_slashed(batch)} (batch)"
-            found.append(Operation(method="POST", path=_slashed(batch), access=DENIED, source=source))
+            source = f"{self.document.name}: POST {_with_slash(batch)} (batch)"
+            found.append(Operation(method="POST", path=_with_slash(batch), access=DENIED, source=source))
         return found
 
     def _methods(self, resource: Mapping[str, Any], place: str) -> list[Mapping[str, Any]]:
@@ -124,7 +124,7 @@ class _Reader:
         return [
             Operation(
                 method=http_method,
-                path=_expanded(full, parameters),
+                path=_expand(full, parameters),
                 access=access,
                 source=f"{self.document.name}: {http_method} {full} ({name})",
             )
@@ -135,7 +135,7 @@ class _Reader:
         scopes = method.get("scopes")
         if not scopes:
             if self.undeclared is None:
-                raise nothing_declared(self.document, name)
+                raise undeclared_error(self.document, name)
             return self.undeclared
         if not isinstance(scopes, list) or not all(isinstance(scope, str) for scope in scopes):
             raise self.document.error(f"{name}: scopes: must be a list of strings")
@@ -148,18 +148,18 @@ class _Reader:
         """Return the HTTP methods and full path templates, in the document's own form, that serve *method*."""
         service = str(self.document.content.get("servicePath", "")).strip("/")
         base = (f"/{service}" if service else "") if self.base_path is None else self.base_path
-        places = [(verb, base + _slashed(path))]
+        places = [(verb, base + _with_slash(path))]
         if method.get("useMediaDownloadService") is True:
-            places.append((verb, f"/download{base}{_slashed(path)}"))
+            places.append((verb, f"/download{base}{_with_slash(path)}"))
         for protocol in mapping_or_empty(mapping_or_empty(method.get("mediaUpload")).get("protocols")).values():
-            full = _slashed(str(mapping_or_empty(protocol).get("path", "")))
+            full = _with_slash(str(mapping_or_empty(protocol).get("path", "")))
             if self.base_path is not None:
                 full = full.replace(f"/upload/{service}/".replace("//", "/"), f"/upload{self.base_path}/", 1)
             places += [(each, full) for each in dict.fromkeys((verb, "PUT", "DELETE"))]
         return places
 
 
-def _slashed(path: str) -> str:
+def _with_slash(path: str) -> str:
     return path if path.startswith("/") else f"/{path}"
 
 
@@ -168,7 +168,7 @@ def _any_of(scopes: tuple[str, ...]) -> Requirement:
     return any_of(*scopes)
 
 
-def _expanded(path: str, parameters: Mapping[str, Any]) -> str:
+def _expand(path: str, parameters: Mapping[str, Any]) -> str:
     """Return *path* as a rule template. Each ``{+name}`` becomes the segments of its pattern."""
 
     def template(found: re.Match[str]) -> str:
@@ -195,7 +195,7 @@ def _segments(name: str, pattern: str) -> str:
 
 
 def _may_hold_a_slash(part: str) -> bool:
-    """Return whether *part* of a regular expression may match a slash. When in doubt, it may."""
+    """Return whether *part* of a regular expression may match a slash; true in doubt."""
     return re.fullmatch(r"(?:[\w-]|\[[\w.~-]+\]|\\[dw]|\{\d+(?:,\d*)?\}|[+?|()]|\?:)+", part, re.ASCII) is None
 
 

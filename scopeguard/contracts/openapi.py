@@ -18,9 +18,9 @@ from scopeguard.contracts.contract import (
     check_base_path,
     check_operations,
     mapping_or_empty,
-    nothing_declared,
     parameter,
     undeclared_access,
+    undeclared_error,
 )
 from scopeguard.contracts.operations import Operation, rules_of
 from scopeguard.contracts.schemes import Schemes
@@ -84,7 +84,7 @@ def openapi(
     for described in reader.operations():
         access = described.access if described.access is not None else default
         if access is None:
-            raise nothing_declared(reader.document, described.name)
+            raise undeclared_error(reader.document, described.name)
         operations += [
             Operation(method=described.method, path=path, access=access, source=described.source)
             for path in described.paths
@@ -129,7 +129,7 @@ class Reader:
             found = Document(printable(title, 80), found.content)
         found.refuse_misspelled(found.content, _DECISIVE, "the document")
         declared = mapping_or_empty(mapping_or_empty(found.content.get("components")).get("securitySchemes"))
-        schemes = {str(name): _followed(found, scheme, f"security scheme {name}") for name, scheme in declared.items()}
+        schemes = {str(name): _follow(found, scheme, f"security scheme {name}") for name, scheme in declared.items()}
         return cls(found, check_base_path(base_path), Schemes.of(found, schemes, ignore_schemes))
 
     def operations(self) -> list[Described]:
@@ -142,9 +142,9 @@ class Reader:
                 continue
             if not isinstance(path, str) or not path.startswith("/"):
                 raise self.document.error(f"paths: {printable(path)}: a path must begin with /")
-            followed = _followed(self.document, item, path)
+            followed = _follow(self.document, item, path)
             for method, operation in self._methods(path, followed).items():
-                found.append(self._described(method, path, followed, operation))
+                found.append(self._describe(method, path, followed, operation))
         return found
 
     def _methods(self, path: str, item: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -168,7 +168,7 @@ class Reader:
             self.document.refuse_misspelled(operation, ("security", "servers"), f"{method} {path}")
         return found
 
-    def _described(self, method: str, path: str, item: Mapping[str, Any], operation: Mapping[str, Any]) -> Described:
+    def _describe(self, method: str, path: str, item: Mapping[str, Any], operation: Mapping[str, Any]) -> Described:
         identifier = operation.get("operationId")
         name = f"{method} {path}" + (f" ({printable(identifier, 80)})" if isinstance(identifier, str) else "")
         security = operation["security"] if "security" in operation else self.document.content.get("security")
@@ -243,7 +243,7 @@ def _template(path: str) -> str:
     return "".join(literal + name for literal, name in zip(literals, [*names, ""], strict=True))
 
 
-def _followed(document: Document, value: Any, name: str) -> Mapping[str, Any]:
+def _follow(document: Document, value: Any, name: str) -> Mapping[str, Any]:
     """Return *value*, or the object that it refers to within *document*."""
     for _ in range(_MOST_REFERENCES):
         if not isinstance(value, Mapping):

@@ -65,11 +65,11 @@ class Operation:
 
 def rules_of(operations: Iterable[Operation]) -> tuple[Rule, ...]:
     """Return the rules for *operations*, in the order of decision."""
-    merged = _merged(operations)
+    merged = _merge(operations)
     return tuple(operation.rule() for operation in sorted((*merged, *_intersections(merged)), key=_rank))
 
 
-def _merged(operations: Iterable[Operation]) -> list[Operation]:
+def _merge(operations: Iterable[Operation]) -> list[Operation]:
     """Return one operation for each method and template. Requirements of several with the same are combined."""
     found: dict[tuple[str, str], Operation] = {}
     for operation in operations:
@@ -85,13 +85,13 @@ def _both(one: Operation, other: Operation, path: str) -> Operation:
     try:
         access = strictest(one.access, other.access)
         if isinstance(access, Requirement):
-            access = _absorbed(access)
+            access = _absorb(access)
         return replace(one, path=path, access=access, source=source, unrolled=False)
     except ConfigurationError as error:
         raise ConfigurationError(f"{source}: {error}") from None
 
 
-def _absorbed(requirement: Requirement) -> Requirement:
+def _absorb(requirement: Requirement) -> Requirement:
     """Return *requirement* without the alternatives that need more than another of its alternatives."""
     every = requirement.alternatives
     if len(every) == 1:
@@ -136,14 +136,14 @@ def _intersections(operations: list[Operation]) -> list[Operation]:
     compared: set[tuple[str, str]] = set()
     # The given operations are compared first, because they decide if an unrolled one has the same template.
     several = [operation for operation in operations if _SEGMENTS.search(operation.path)]
-    unrolled = [each for operation in several for each in _unrolled(operation, operations)]
+    unrolled = [each for operation in several for each in _unroll(operation, operations)]
     todo = [*reversed(unrolled), *(operation for operation in reversed(operations) if operation not in several)]
     while todo:
         operation = todo.pop()
         steps = operation.template.steps
         same_length = overlaps.setdefault((operation.method, len(steps)), Overlaps())
         for met in same_length.meeting(steps):
-            shared = _shared(met, operation)
+            shared = _common_operation(met, operation)
             if shared is not None and shared.key not in known:
                 known.add(shared.key)
                 added.append(shared)
@@ -156,10 +156,11 @@ def _intersections(operations: list[Operation]) -> list[Operation]:
     return added
 
 
-def _unrolled(operation: Operation, operations: list[Operation]) -> list[Operation]:
+def _unroll(operation: Operation, operations: list[Operation]) -> list[Operation]:
     """Return *operation* with its ``{name:segments}`` replaced by parameters, once for each length to compare.
 
-    These are the lengths of the other operations, and one at which two such operations meet if they ever do.
+    The lengths are those of the other operations, and one at which two operations with ``{name:segments}`` match the
+    same path if any path matches both.
     """
     several = len(_SEGMENTS.findall(operation.path))
     lengths = {len(other.template.steps) for other in operations if other.method == operation.method}
@@ -175,7 +176,7 @@ def _unrolled(operation: Operation, operations: list[Operation]) -> list[Operati
     return found
 
 
-def _shared(one: Operation, other: Operation) -> Operation | None:
+def _common_operation(one: Operation, other: Operation) -> Operation | None:
     """Return the operation for the paths that both *one* and *other* match, or ``None`` if one of them may decide."""
     if one.access == other.access:
         return None
@@ -186,13 +187,13 @@ def _shared(one: Operation, other: Operation) -> Operation | None:
     for (left, right), (text, another) in zip(steps, texts, strict=True):
         left_fits, right_fits = is_narrower(left, right), is_narrower(right, left)
         if not left_fits and not right_fits:
-            raise _undecided(one, other, text, another)
+            raise _undecided_error(one, other, text, another)
         narrower_at_a_step[0] |= not right_fits
         narrower_at_a_step[1] |= not left_fits
         chosen.append(text if left_fits else another)
     if all(narrower_at_a_step):
         if one.unrolled and other.unrolled:
-            raise _undecided(one, other, one.path, other.path)
+            raise _undecided_error(one, other, one.path, other.path)
         return _both(one, other, "/" + "/".join(chosen))
     for operation, narrower, wider in ((one, narrower_at_a_step[0], other), (other, narrower_at_a_step[1], one)):
         if narrower and operation.unrolled and not wider.unrolled:
@@ -201,7 +202,7 @@ def _shared(one: Operation, other: Operation) -> Operation | None:
     return None
 
 
-def _undecided(one: Operation, other: Operation, text: str, another: str) -> ConfigurationError:
+def _undecided_error(one: Operation, other: Operation, text: str, another: str) -> ConfigurationError:
     return ConfigurationError(
         f"{one.source}: {text!r}, and {another!r} of {other.source.partition(': ')[2]}, match the same texts, and "
         "neither is more concrete, so no rule can decide; change one of the templates"

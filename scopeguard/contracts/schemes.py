@@ -49,7 +49,7 @@ class Schemes:
         if {} in kept:
             return OPTIONAL if requirements else PUBLIC
         if len(requirements) > 1 and AUTHENTICATED in requirements:
-            weak = next(_shown(one) for one in kept if self._requirement(one) == AUTHENTICATED)
+            weak = next(_show(one) for one in kept if self._requirement(one) == AUTHENTICATED)
             raise ConfigurationError(
                 f"security: {weak} allows any valid token, so the scopes of the other alternatives have no effect; "
                 "if it is for another kind of token, add its scheme to ignore_schemes, otherwise list its scopes"
@@ -95,5 +95,5 @@ def _kind(scheme: Mapping[str, Any]) -> str:
     return printable(f"http {scheme.get('scheme')}" if kind == "http" else kind, 40)
 
 
-def _shown(alternative: Mapping[str, Any]) -> str:
+def _show(alternative: Mapping[str, Any]) -> str:
     return printable(" with ".join(map(str, alternative)), 80)

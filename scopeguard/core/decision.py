@@ -137,7 +137,7 @@ class Reporter:
 
 
 class Report:
-    """The one decision about a request that the listener gets, out of those of nested layers.
+    """Selects, from the decisions of nested layers about a request, the one that the listener gets.
 
     The listener is called when the response begins. A refusal replaces a grant: a route may refuse a request that
     middleware has admitted. From its construction to :meth:`end`, it is the current report of its task or thread.
@@ -186,7 +186,7 @@ class Report:
         try:
             _current.reset(self._before)
         except ValueError:
-            pass  # called in another context, which ignores this report from now on because it has ended
+            pass  # The context is another one. It ignores the report from now on, because the report has ended.
 
 
 _current: Final[ContextVar[Report | None]] = ContextVar("scopeguard_report", default=None)

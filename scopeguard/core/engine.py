@@ -79,7 +79,7 @@ class Engine:
         self.keeps_inbound: bool = settings.keep_token_for_exchange or settings.forward_token_dangerously
         """Whether the text of a token is held for its request: only then does an adapter need :func:`to_serve`."""
         self.listens: bool = reporter.listener is not None
-        """Whether there is a listener for decisions: only then does an adapter need :meth:`begin_report`."""
+        """True if there is a listener for decisions. Only then does an adapter need :meth:`begin_report`."""
         # Whether a token sent in cleartext is refused, or logged once.
         self._watches_cleartext = True
 
@@ -192,8 +192,8 @@ class Engine:
 
         *authorization* is the only ``Authorization`` field of the request. The token is returned if the same field was
         verified before, nothing has to be fetched or read, and the token satisfies *requirement*. *cleartext_peer* is
-        the peer, address first, of a request that was not encrypted. ``None`` is not a decision about the request. Not
-        for routes with token sources of their own.
+        the peer, address first, of a request that was not encrypted. ``None`` is not a decision about the request. Do
+        not call it for routes with token sources of their own.
         """
         cache = self._recall_from
         if (
@@ -240,7 +240,7 @@ class Engine:
         closed: bool = False,
         request: RequestView | None = None,
     ) -> Granted | Denied | Unavailable:
-        """Decide whether *token*, verified before, satisfies *requirement*. ``None`` for *token* is denied. No I/O.
+        """Decide whether *token*, verified before, satisfies *requirement*. Without a token, deny. Does no I/O.
 
         *closed*: no rule opens the route, so every token is denied. *request* is for logs and listeners.
         """
@@ -270,7 +270,7 @@ class Engine:
                 self.reporter.report(granted, request, self._monotonic(), again=again)
             return granted
         if challenge_requirement is not None and requirement is not None and isinstance(denial, InsufficientScope):
-            # The challenge names what code inside the app requires as well.
+            # The challenge also names the requirement of code inside the app.
             requirement = challenge_requirement() or requirement
             facts = {name: value for name, value in denial.detail.items() if name != "needed"}
             denial = InsufficientScope(requirement.challenge_scopes, **facts)

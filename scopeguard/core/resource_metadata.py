@@ -24,12 +24,12 @@ _BELOW = f"{WELL_KNOWN}/"
 
 
 class GuardedRoutes(Protocol):
-    """The routes behind one adapter: what they require, and where they accept tokens."""
+    """The routes behind one adapter, with their requirements and token sources."""
 
     rules: Rules
 
     def declared_rules(self) -> Iterable[Rule]:
-        """Return what decorators and dependencies declare, as rules."""
+        """Return the declarations of decorators and dependencies as rules."""
         ...
 
 
@@ -55,7 +55,7 @@ class ResourceMetadata:
         self._response: MetadataResponse | None = None
 
     def add(self, routes: GuardedRoutes) -> None:
-        """Count what *routes* require. They are held weakly."""
+        """Include the requirements of *routes*, which are held weakly."""
         self._routes.add(routes)
         self._response = None
 

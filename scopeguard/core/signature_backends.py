@@ -41,8 +41,8 @@ _MOST_RSA_BITS: Final = 4096  # of awscrt
 class Awscrt:
     """AWS-LC through ``awscrt``: RS256 and PS256 with keys of up to 4096 bits, ES256, ES384.
 
-    On Linux only. On other systems awscrt uses the libraries of the system, which the vectors do not test. There,
-    :meth:`prepare` returns ``None``, so that one configuration file works on both.
+    It is used on Linux only. On other systems awscrt uses the libraries of the system, which the vectors do not test.
+    There, :meth:`prepare` returns ``None``, so that one configuration file works on every system.
     """
 
     name = "awscrt"

@@ -71,7 +71,7 @@ def build_issuer_record(issuer: Issuer, catalog: ScopeCatalog, backends: Backend
     record = IssuerRecord(
         issuer=issuer,
         vocabulary=catalog.vocabulary_of(issuer.vocabulary),
-        # Not a secret: the jitter keeps the processes of a fleet from refreshing at the same time.
+        # The jitter keeps the processes of a fleet from refreshing at the same time. It needs no secure randomness.
         ring=KeyRing(issuer.key_set, jitter=random.uniform(-1, 1), static=static),
         introspection=None if issuer.introspection is None else _introspection_state(issuer, issuer.introspection),
         status_lists=None

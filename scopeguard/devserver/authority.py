@@ -126,7 +126,7 @@ class Authority:
 
     @property
     def is_settled(self) -> bool:
-        """Whether the issuer is a complete URL."""
+        """True if the issuer is a complete URL."""
         return self._issuer != "" and not self._issuer.startswith("/")
 
     def settle(self, origin: str) -> None:

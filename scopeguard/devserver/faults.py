@@ -30,7 +30,7 @@ class Endpoint(StrEnum):
 
 
 class Mode(StrEnum):
-    """How an endpoint answers."""
+    """The way in which an endpoint answers."""
 
     NORMAL = "normal"
     REDIRECT = "redirect"  # 302 to /canary of the same server; a client must not follow it

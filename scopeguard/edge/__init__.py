@@ -1,5 +1,5 @@
 """I/O: clocks, threads, event loops, files and HTTP are used in this folder and nowhere else.
 
-This folder performs effects and knows nothing of OAuth. Blocking calls run in the thread of a flight, never in an event
-loop, and every wait has a deadline. No thread, socket or loop exists before an effect needs it.
+This folder performs effects and contains no OAuth logic. Blocking calls run in the thread of a flight, never in an
+event loop, and every wait has a deadline. No thread, socket or loop exists before an effect needs it.
 """

@@ -31,7 +31,7 @@ class Deadline(threading.local):
     at: float = float("inf")
     sent: bool = False  # whether any part of the request was sent
 
-    def left(self, seconds: float | None = None) -> float:
+    def remaining(self, seconds: float | None = None) -> float:
         """Return *seconds*, or the remaining time if that is less. Raises :class:`TimeoutError` if none remains."""
         left = self.at - time.monotonic()
         if left <= 0:
@@ -161,14 +161,14 @@ class DeadlineBackend:
         import httpcore
 
         try:
-            addresses = self._lookups.addresses(host, port, self._deadline.left())
+            addresses = self._lookups.addresses(host, port, self._deadline.remaining())
         except TimeoutError:
             raise
         except OSError as error:
             raise httpcore.ConnectError(str(error)) from None
         failure: Exception = httpcore.ConnectError("the host has no address")
         for behind, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
-            share = min(_LONGEST_CONNECT, self._deadline.left(timeout) / behind)
+            share = min(_LONGEST_CONNECT, self._deadline.remaining(timeout) / behind)
             try:
                 return self._wrap(self._inner.connect_tcp(address, port, timeout=share, **options))
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
@@ -179,18 +179,18 @@ class DeadlineBackend:
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> DeadlineBackend:
         """Return the stream after a TLS handshake."""
-        return self._wrap(self._inner.start_tls(ssl_context, server_hostname, self._deadline.left(timeout)))
+        return self._wrap(self._inner.start_tls(ssl_context, server_hostname, self._deadline.remaining(timeout)))
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Read at most *max_bytes*."""
-        data: bytes = self._inner.read(max_bytes, self._deadline.left(timeout))
+        data: bytes = self._inner.read(max_bytes, self._deadline.remaining(timeout))
         return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Send all of *buffer*."""
         self._deadline.sent = True
         for start in range(0, len(buffer), _PIECE):
-            self._inner.write(buffer[start : start + _PIECE], self._deadline.left(timeout))
+            self._inner.write(buffer[start : start + _PIECE], self._deadline.remaining(timeout))
 
     def _wrap(self, inner: Any) -> DeadlineBackend:
         stream = DeadlineBackend(inner, self._deadline, self._lookups, self._streams)

@@ -1,7 +1,7 @@
 """The HTTP client: https only, no redirects, no cookies, no proxies from the environment, bounded size and time.
 
-Only this module knows ``httpx``. It is imported at the first exchange, because the import is slow. The network backend
-below httpx is in :mod:`scopeguard.edge.deadlines`.
+Only this module uses ``httpx``. The library is imported at the first exchange, because the import is slow. The network
+backend below httpx is in :mod:`scopeguard.edge.deadlines`.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class HttpxTransport(Locked):
     def _client_for(self, request: Send) -> Iterator[httpx.Client]:
         """Yield the shared client, or a new one for a request with its own certificate authority."""
         if request.ca_file is None:
-            with self._shared() as client:
+            with self._shared_client() as client:
                 yield client
             return
         try:
@@ -136,7 +136,7 @@ class HttpxTransport(Locked):
             yield client
 
     @contextmanager
-    def _shared(self) -> Iterator[httpx.Client]:
+    def _shared_client(self) -> Iterator[httpx.Client]:
         """Yield the shared client.
 
         If the client is replaced meanwhile, the last exchange that uses it closes it: a socket that another thread

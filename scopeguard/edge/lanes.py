@@ -1,7 +1,7 @@
 """Bounds on outbound work: how much of each kind runs at once, how much may wait, and in which order.
 
-Strangers cause some of the work of a resource server: every unknown opaque token is a question to the authorization
-server. Without bounds, such questions would delay key refreshes and reads of the revocation log. Each
+Strangers cause some of the work of a resource server: every unknown opaque token causes an introspection request.
+Without bounds, such requests would delay key refreshes and reads of the revocation log. Each
 :class:`~scopeguard.flow.effects.Lane` therefore has its own places. One account (usually an issuer) cannot take all of
 them, and some are reserved for work with priority. More work than may wait for one account is refused at once.
 

@@ -6,10 +6,10 @@ import socket
 
 
 def listen(host: str, port: int, *, backlog: int | None = None) -> socket.socket:
-    """Return a socket that listens at *host* and *port* and knows that its protocol is TCP.
+    """Return a socket that listens at *host* and *port*, with its protocol set to TCP.
 
-    A socket from ``socket.create_server`` does not know its protocol, and asyncio then leaves Nagle's algorithm on: a
-    response whose head and body are written separately waits 40 ms for an acknowledgement.
+    A socket from ``socket.create_server`` has protocol 0, with which asyncio leaves Nagle's algorithm on: a response
+    whose head and body are written separately waits 40 ms for an acknowledgement.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, port), family=family, backlog=backlog)

@@ -288,9 +288,9 @@ class Protected(DeclaringDependency):
         tokens[place] = token
         if self._optional:
             response.headers.add_vary_header("Authorization")  # an anonymous caller may see another response
-        # Make it the current token for the rest of the request. FastAPI keeps a stack of its own in the scope, which
-        # it closes when the request ends. If a later version has none, there is no current token: a token must not
-        # stay current for the next request. The dependency returns it all the same.
+        # Make it the current token for the rest of the request. FastAPI closes the exit stack in the scope when the
+        # request ends. If a later version has no such stack, the token does not become current, because it must not
+        # stay current for the next request. The dependency returns it in both cases.
         stack = scope.get(_REQUEST_STACK)
         if access_token_or_none() is not token and isinstance(stack, AsyncExitStack):
             stack.callback(end_serving, begin_serving(to_serve(token) if engine.keeps_inbound else token))

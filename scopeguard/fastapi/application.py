@@ -3,7 +3,7 @@
 FastAPI calls a dependency for each request, but does not say which app uses it or when that app starts. So the first
 ``Protected`` wraps two methods of the class ``FastAPI``, as instrumentation does. ``openapi()`` adds the refusals and
 the scopes of all operations to the document. ``build_middleware_stack()`` runs the audit when the app starts. Both
-leave apps alone that do not use ``Protected``. The constructor of ``Security`` is wrapped to check its scopes.
+ignore apps without ``Protected``. The constructor of ``Security`` is wrapped to check its scopes.
 """
 
 from __future__ import annotations
@@ -161,8 +161,8 @@ class _MetadataServingStack:
                 return
         await self._stack(scope, receive, send)
 
-    def without_need(self) -> ASGIApp:
-        """Return the stack alone if there is no document, else this one. For an app whose routes are complete."""
+    def unwrap_if_unneeded(self) -> ASGIApp:
+        """Return the inner stack if there is no document, else this one. Call it when the app has all its routes."""
         return self if self._find() else self._stack
 
     def _find(self) -> list[ResourceMetadata]:
@@ -213,7 +213,7 @@ class _StartCheckingStack:
         """Remove this wrapper from the app."""
         self._pending = False
         if self._owner.middleware_stack is self:
-            self._owner.middleware_stack = self._stack.without_need()
+            self._owner.middleware_stack = self._stack.unwrap_if_unneeded()
 
 
 def _has_middleware(app: FastAPI) -> bool:

@@ -93,11 +93,11 @@ def requires(
     def decorate(view: Any) -> Any:
         if isinstance(view, type) and issubclass(view, View):
             view.decorators = [*view.decorators, decorate]
-            _bequeath(view, decorate)
+            _decorate_subclasses(view, decorate)
             return view
         if isinstance(view, type | Blueprint) or not callable(view):
             raise ConfigurationError(
-                f"requires: {view!r} is no view; for a blueprint, decorate a function given to its before_request"
+                f"requires: {view!r} is not a view; for a blueprint, decorate a function given to its before_request"
             )
         inner = getattr(view, REQUIREMENT, None)
         # The outermost decorator refuses first, so its challenge names the scopes of the inner ones, too.
@@ -121,8 +121,8 @@ def requires(
     return decorate
 
 
-def _bequeath(view_class: type[View], decorate: Callable[[Any], Any]) -> None:
-    """Add *decorate* to subclasses that set ``decorators`` themselves: they must not be less protected."""
+def _decorate_subclasses(view_class: type[View], decorate: Callable[[Any], Any]) -> None:
+    """Add *decorate* to subclasses that set ``decorators`` themselves, so that they are not less protected."""
     own = vars(view_class).get("__init_subclass__")
 
     def inherit(cls: type[Any], /, **arguments: Any) -> None:
@@ -167,8 +167,8 @@ def _check(requirement: Requirement, sources: frozenset[TokenSource] | None) -> 
 def public(view: T) -> T:
     """Serve a view, view class, method or blueprint without a token. A requirement for the same view takes precedence.
 
-    The guard looks for no token. A public blueprint includes the blueprints that are nested in it. A public view class
-    does not include its subclasses; decorate each. A method that a subclass inherits stays public.
+    The guard does not look for a token. A public blueprint includes the blueprints that are nested in it. A public view
+    class does not include its subclasses; decorate each. A method that a subclass inherits stays public.
 
     Raises :class:`ConfigurationError` for an object that cannot be decorated.
     """

@@ -127,7 +127,7 @@ class ScopeGuard:
         app.extensions[EXTENSION] = layer
         app.extensions["scopeguard"] = self
         app.before_request(hooks.check)
-        # Moved before the hooks that the app has registered, so that they do not run for a refused request.
+        # Run first, so that the hooks of the app do not run for a refused request.
         before = app.before_request_funcs[None]
         before.insert(0, before.pop())
         app.after_request(hooks.finish_response)
@@ -140,7 +140,7 @@ class _Extension(Layer):
     default = "extension default"
     views_decide = True
     route_requirements: RouteRequirements | None = None
-    """What the views declare, for the metadata of the resource, which holds it weakly."""
+    """The declarations of the views. The metadata of the resource refers to them weakly."""
 
     def __init__(self, app: Flask, guard: Guard, rules: Rules) -> None:
         self.app = app
@@ -277,7 +277,7 @@ class _Hooks:
             response.headers = Headers(expose_headers(response.headers))
         state: RequestState | None = get_request().environ.get(STATE_KEY)
         if state is not None:
-            state.tell()
+            state.report_route()
         if state is not None and state.is_in_query:
             response.headers = Headers(private_headers(list(response.headers)))
         if state is not None and state.is_checked and state.route.access is OPTIONAL:
@@ -297,7 +297,7 @@ class _Hooks:
         if state.serving is not None:  # before the report calls a listener of the app, which may raise
             serving, state.serving = state.serving, None
             serving.end()
-        state.tell()
+        state.report_route()
         if state.own_report is not None:
             state.own_report.end()
 

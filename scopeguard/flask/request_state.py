@@ -1,4 +1,4 @@
-"""What a request to a Flask app needs, and what the hooks and decorators of one request share."""
+"""The requirement for a request to a Flask app, and the state that its hooks and decorators share."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ A copy (``copy_current_request_context``) is another context with the same reque
 
 
 class RouteAccess:
-    """What a rule and a view together require of a request.
+    """The combined requirement of a rule and a view for a request.
 
     *closed*: every request is denied. *is_plain*: a valid token in one of the guard's places that satisfies
     *requirement* suffices.
@@ -80,7 +80,7 @@ class RouteAccess:
 
 
 class RequestState:
-    """What the hooks and decorators of one request share."""
+    """The state that the hooks and decorators of one request share."""
 
     __slots__ = ("context", "is_checked", "is_in_query", "own_report", "report", "route", "serving")
 
@@ -89,11 +89,11 @@ class RequestState:
         self.context = get_context()
         self.is_checked = self.is_in_query = False
         self.serving: CurrentToken | None = None
-        self.report: Report | None = None  # that of a middleware around the app, if it has begun one
+        self.report: Report | None = None  # the report of middleware around the app, if it has begun one
         self.own_report: Report | None = None
 
-    def tell(self) -> None:
-        """Tell the report which route Flask has matched."""
+    def report_route(self) -> None:
+        """Add the route that Flask has matched to the report."""
         rule = get_request().url_rule
         if self.report is not None:
             self.report.publish(None if rule is None else rule.rule)
@@ -102,8 +102,8 @@ class RequestState:
 class CurrentToken:
     """Makes *token* the current one while Flask's current request is *flask_request*.
 
-    Flask may end a request in another thread, or skip the teardown of scopeguard because that of the app raises. Then
-    the thread must not use the token for its next request.
+    Flask may end a request in another thread. It skips the teardown of scopeguard if a teardown function of the app
+    raises. In both cases, the token must not stay current for the next request of the thread.
     """
 
     __slots__ = ("_before", "_request", "_serving", "_token")

@@ -3,7 +3,7 @@
 A generator yields an effect (``yield from ask(Send(...))``) and is resumed with the answer. A failure is thrown into
 it, so that "the refresh failed but usable keys are held" is a visible ``except`` clause. An edge runs the generator:
 ``edge/sync.py`` in a thread, ``edge/aio.py`` in a task. Most requests yield no effect. A test sends the answers itself
-and looks at the next effect::
+and checks the next effect::
 
     flow = authenticate(request, sources, context)
     effect = next(flow)                     # SingleFlight(key="keys of https://auth.example.com", ...)
@@ -16,5 +16,5 @@ signature. The route decides what the token may do.
 
 Start with ``authenticate``. It uses ``credential`` (find the token in the request), ``issuers`` (choose the issuer and
 read its metadata), ``keys`` (fetch keys and verify signatures), ``introspection``, ``status_list`` and ``revocation``.
-``context`` is what all of them share.
+``context`` has the objects that all of them share.
 """

@@ -40,8 +40,8 @@ def authenticate(
 
     Not checked here: whether the token satisfies the requirement of the route.
 
-    *on_credential* is called when a token is found, in whichever of the *sources*. It may raise a denial because the
-    request was not encrypted. *on_access* is called with the access token and its text when it is valid.
+    *on_credential* is called when a token is found in any of the *sources*. It may raise a denial because the request
+    was not encrypted. *on_access* is called with the access token and its text when it is valid.
     """
     issuers = context.issuers
     credential = yield from find_credential(request, sources, issuers.headers, opaque=issuers.takes_opaque)
@@ -60,8 +60,8 @@ def authenticate(
 def validate(credential: Credential, context: Context) -> Flow[AccessToken]:
     """Validate *credential* and return its access token.
 
-    A JWT is verified with the keys of its issuer, or was and is in the token cache. The authorization server is asked
-    about an opaque token. Revoked tokens are denied.
+    A JWT is verified with the keys of its issuer, unless it is in the token cache. An opaque token is introspected at
+    the authorization server. Revoked tokens are denied.
     """
     issuers, clock, token_cache = context.issuers, context.clock, context.token_cache
     hints: Mapping[str, str] = issuers.hints

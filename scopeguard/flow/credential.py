@@ -1,4 +1,4 @@
-"""Finding the one credential of a request, and the place it came from."""
+"""Find the one credential of a request, and its place in the request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Credential:
 
     token: str = field(repr=False)
     source: TokenSource
-    header: str | None = None  # the field whose whole value it is; None for Authorization with a scheme
+    header: str | None = None  # the field that holds only the token; None for Authorization
 
 
 def find_credential(

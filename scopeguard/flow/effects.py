@@ -1,4 +1,4 @@
-"""The I/O that a flow may ask for, as data. No effect knows OAuth.
+"""The I/O that a flow may ask for, as data. No effect depends on OAuth.
 
 A flow yields an effect. An edge performs it and sends the answer back, or throws the failure in. There are six effects;
 a seventh needs a reason in CHANGELOG.md.
@@ -144,7 +144,7 @@ class SingleFlight(Effect[None]):
     for work that a stranger cannot cause. If too many flights of the account are queued,
     :class:`~scopeguard.errors.AuthorityUnavailable` is raised at once, with the seconds until a place is expected.
 
-    Without ``wait``, the flight runs beside the request and its failure is only logged. The flow returns sentences for
+    Without ``wait``, the flight runs in the background and its failure is only logged. The flow returns sentences for
     the log. ``label`` names the flight in the log; the default is the key.
     """
 

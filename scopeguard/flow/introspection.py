@@ -34,7 +34,7 @@ from scopeguard.state.introspection import IntrospectionAnswer, IntrospectionSta
 from scopeguard.state.issuers import IssuerRecord
 from scopeguard.state.revocation import Revocations
 
-# With these statuses, the authorization server or its gateway is down or busy, whatever the token.
+# With these statuses, the authorization server or its gateway is down or busy. The token is not the cause.
 _ABOUT_THE_AUTHORITY: Final = frozenset((429, 502, 503, 504))
 
 
@@ -109,7 +109,7 @@ def introspect(credential: Credential, record: IssuerRecord, context: Context) -
 def longest_introspection(issuer: Issuer, settings: Introspection) -> float:
     """Return the seconds that a caller waits for an answer at most: for its turn, then for every exchange.
 
-    A function that returns our own token has no other time limit than that of its callers.
+    The function that returns the bearer token has no other time limit than that of its callers.
     """
     calls = 1 + settings.retries
     exchange = calls * settings.timeout + settings.retries * LONGEST_RETRY_PAUSE
@@ -205,8 +205,9 @@ def ask_authority(
 ) -> Flow[Mapping[str, Any] | None]:
     """Ask the authorization server about *credential*. Return the members of its answer, ``None`` for "not active".
 
-    Any other response is an outage, not a verdict on the token. A 401 means that our credentials are wrong (RFC 7662
-    section 2.3), though some authorization servers send it for an unknown token. The ``blame`` of the error says which.
+    Any other response is an outage, not a verdict on the token. A 401 means that the credentials of this API are wrong
+    (RFC 7662 section 2.3), though some authorization servers send it for an unknown token. The ``blame`` of the error
+    says which.
     """
     issuer, settings = record.issuer, state.settings
     endpoint = settings.endpoint
@@ -224,7 +225,8 @@ def ask_authority(
         if renewed != bearer:
             answer = yield from send_question(credential, endpoint, renewed, record, state, clock)
     if answer.status in (400, 401, 403):
-        ours = introspection.refuses_client(answer.body) and not state.suspicion.answered_recently(clock.monotonic())
+        works = state.suspicion.has_answered_recently(clock.monotonic())
+        ours = introspection.refuses_client(answer.body) and not works
         failure = unusable_answer(record, endpoint, introspection.STATUS_HINTS[answer.status], status=answer.status)
         failure.blame = Blame.AUTHORITY if ours else Blame.TOKEN
         raise failure
@@ -289,7 +291,7 @@ def exchange(question: Send) -> Flow[Answer]:
 def send_question(
     credential: Credential, endpoint: str, bearer: str, record: IssuerRecord, state: IntrospectionState, clock: Clock
 ) -> Flow[Answer]:
-    """Ask *endpoint* about *credential*; *bearer* is our own token where one authenticates us."""
+    """Send *credential* to *endpoint*. *bearer* is the token that authenticates this API, if the method needs one."""
     settings, authority = state.settings, record.issuer.url
     proof = introspection.proof(
         settings, state.key, authority, now=clock.wall(), identifier=state.new_id(), bearer=bearer
@@ -311,7 +313,7 @@ def send_question(
 
 
 def bearer_token(record: IssuerRecord, state: IntrospectionState) -> Flow[str]:
-    """Return our own token for introspection: the configured one, or what the configured function last returned.
+    """Return the bearer token for introspection: the configured one, or the last result of the configured function.
 
     The function is called once for all waiting requests. Any exception in it is an outage: it says nothing about the
     token of a request.
@@ -347,7 +349,7 @@ def bearer_token(record: IssuerRecord, state: IntrospectionState) -> Flow[str]:
             needed=lambda: held.generation == seen,
             flow=fetch,
             lane=Lane.HOOKS,
-            # At most one renewal in five seconds, whatever strangers send; but they may name many new issuers.
+            # Strangers can cause at most one renewal in five seconds for an issuer, but they may name many new issuers.
             priority=not record.newcomer,
             account=record.account,
             deadline=HOOK_TIMEOUT,

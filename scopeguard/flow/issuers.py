@@ -1,4 +1,4 @@
-"""Choosing the issuer whose policy applies to a token, and reading what that issuer publishes about itself."""
+"""Choose the issuer whose policy applies to a token, and read the metadata of that issuer."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def resolve_issuer(name: str, context: Context) -> Flow[IssuerRecord | None]:
         try:
             issuer = yield from ask(CallHook(lambda: resolved.resolve(name)))
             found.append(resolved.absorb(name, issuer, clock.monotonic()))
-        except Exception as error:  # a bug in the resolver is paced too: every request would run into it
+        except Exception as error:  # also for a bug in the resolver, which every request would repeat
             asked = error.retry_after if isinstance(error, AuthorityUnavailable) else None
             resolved.fail(name, clock.monotonic(), retry_after=asked)
             raise
@@ -133,7 +133,7 @@ def discover(
     A document for which *wanted* returns true is cached. A document that lacks what is needed is returned uncached.
     *anew*: search even if a document is cached.
     """
-    known = record.known_metadata(clock.monotonic(), wanted)
+    known = record.cached_metadata(clock.monotonic(), wanted)
     if known is not None and not anew:
         return known
     issuer, policy = record.issuer, record.issuer.key_set
@@ -206,7 +206,7 @@ def search_metadata(
             if wanted(metadata):
                 return metadata
             incomplete = incomplete or metadata
-    if busy is not None:  # this place may have what the others lack
+    if busy is not None:  # this place may have the document that the others lack
         raise busy
     if incomplete is not None:
         return incomplete

@@ -1,4 +1,4 @@
-"""Verifying signatures with the issuer's keys, and fetching keys when they are due."""
+"""Verify signatures with the issuer's keys, and fetch keys when they are due."""
 
 from __future__ import annotations
 
@@ -98,9 +98,9 @@ def verify_by_set(token: Unverified, record: IssuerRecord, clock: Clock) -> Flow
         try:
             yield from refresh_keys(record, clock, generation, provoked=True)
         except AuthorityUnavailable:
-            pass  # the token was checked with the key that it names: the denial stands
+            pass  # the check used the key that the token names, so the denial is final
     # Another request may have refreshed the set meanwhile; try its new keys.
-    key = _signer(token, _untried(token, tried, record, clock), record)
+    key = _signer(token, _untried_keys(token, tried, record, clock), record)
     if key is not None:
         return key
     raise InvalidToken(Reason.BAD_SIGNATURE, kid=kid)
@@ -109,16 +109,16 @@ def verify_by_set(token: Unverified, record: IssuerRecord, clock: Clock) -> Flow
 def unnamed_signer(
     token: Unverified, tried: tuple[VerificationKey, ...], begun: int, record: IssuerRecord, clock: Clock
 ) -> Flow[VerificationKey]:
-    """Return the key that signed *token* and is not among *tried*, where no key id identifies it.
+    """Return the key that signed *token* if no key id identifies it. The keys in *tried* are skipped.
 
-    The search is that for an unknown key id: the signature is bad if a set that was fetched after this request arrived
-    lacks the key. *begun* is the number of fetches that had begun by then.
+    The key is searched for like an unknown key id: the signature is bad if a set that was fetched after the arrival of
+    this request lacks the key. *begun* is the number of fetches that had begun at the arrival.
     """
     ring, algorithm = record.ring, token.header["alg"]
     while True:
         beyond = ring.look_beyond(algorithm, token.fingerprint, clock.monotonic())
         # Read after the look-up, so that its statement about the cached set applies to these keys.
-        newer = _untried(token, tried, record, clock)
+        newer = _untried_keys(token, tried, record, clock)
         key = _signer(token, newer, record)
         if key is not None:
             return key
@@ -129,11 +129,11 @@ def unnamed_signer(
             yield from refresh_keys(record, clock, beyond.generation, provoked=beyond.held)
             continue
         elif beyond.undecided:
-            raise key_not_fetched(record, beyond)
+            raise unknown_key_error(record, beyond)
         raise InvalidToken(Reason.BAD_SIGNATURE, kid=token.header.get("kid"))
 
 
-def _untried(
+def _untried_keys(
     token: Unverified, tried: tuple[VerificationKey, ...], record: IssuerRecord, clock: Clock
 ) -> tuple[VerificationKey, ...]:
     """Return the cached keys that are not among *tried*, as many as may still be tried."""
@@ -142,7 +142,7 @@ def _untried(
     return tuple(key for key in held if key.thumbprint not in known)[: MOST_VERIFICATIONS - len(tried)]
 
 
-def key_not_fetched(record: IssuerRecord, absent: Absent) -> AuthorityUnavailable:
+def unknown_key_error(record: IssuerRecord, absent: Absent) -> AuthorityUnavailable:
     """Return the error for an unknown key while no key set may be fetched to look for it."""
     return AuthorityUnavailable(
         Reason.AUTHORITY_BACKING_OFF,
@@ -178,14 +178,14 @@ def signing_keys(kid: str | None, algorithm: str, record: IssuerRecord, clock: C
                     if record.ring.is_usable(clock.monotonic()):
                         return found  # an overdue set is usable until its maximum age
             case absent:
-                # "landed" is that of the look-up: a set fetched since then was not searched by it.
+                # Use "landed" of the look-up, because the look-up did not search a set that was fetched later.
                 if absent.held and absent.landed > begun:
                     record.ring.remember_absent(kid, algorithm, clock.monotonic(), mark)
                 elif absent.may_fetch:
                     yield from refresh_keys(record, clock, absent.generation, provoked=absent.held)
                     continue
                 elif absent.undecided:
-                    raise key_not_fetched(record, absent)
+                    raise unknown_key_error(record, absent)
                 raise InvalidToken(Reason.UNKNOWN_KEY, kid=kid, alg=algorithm)
 
 
@@ -195,7 +195,7 @@ def warm(record: IssuerRecord, clock: Clock) -> Flow[None]:
     An issuer whose tokens are all introspected, with unsigned answers, needs no keys and may have none.
     """
     introspection = record.introspection
-    if record.by_id is not None:  # only tokens name the keys to fetch
+    if record.by_id is not None:  # a single key is fetched only when a token names it
         return
     if (
         record.issuer.validate is Validation.INTROSPECTION
@@ -225,7 +225,7 @@ def refresh_keys(
             return ()
         try:
             keys, seconds = yield from fetch_keys(record, clock)
-        except Exception as error:  # a bug in a custom transport is paced too: every request would run into it
+        except Exception as error:  # also for a bug in a custom transport, which every request would repeat
             asked = error.retry_after if isinstance(error, AuthorityUnavailable) else None
             ring.fail(clock.monotonic(), number=number, retry_after=asked)
             raise
@@ -276,7 +276,7 @@ def key_by_id(kid: object, record: IssuerRecord, keys: KeysById, clock: Clock) -
             url = template.removesuffix("{kid}") + wanted
             try:
                 keys.absorb(wanted, (yield from fetch_key(wanted, url, record, clock)), clock.monotonic())
-            except Exception as error:  # a bug in a custom transport is paced too: every request would run into it
+            except Exception as error:  # also for a bug in a custom transport, which every request would repeat
                 asked = error.retry_after if isinstance(error, AuthorityUnavailable) else None
                 keys.fail(wanted, clock.monotonic(), retry_after=asked)
                 raise

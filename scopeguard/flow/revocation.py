@@ -1,4 +1,4 @@
-"""Denying tokens that were revoked in this process or in others that share the store."""
+"""Deny tokens that were revoked in this process or in others that share the store."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def read_log(context: Context, *, wait: bool) -> SingleFlight:
                 for entry in map(Revocation.from_bytes, entries):
                     if entry is not None:
                         revocations.add(entry, clock.wall())
-                revocations.position = following  # a failure later does not lose the parts read so far
+                revocations.position = following  # a later failure does not lose the parts that were read
         except AuthorityUnavailable:
             revocations.breaker.fail(clock.monotonic())
             revocations.record_failed_sync()

@@ -1,4 +1,4 @@
-"""Looking up the status of a token in the status list that it names."""
+"""Look up the status of a token in the status list that it names."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def get_status_list(
     def fly() -> Flow[tuple[str, ...]]:
         try:
             found, published, max_age = yield from fetch_status_list(uri, record, policy, clock)
-        except Exception as error:  # a bug in a custom transport is paced too: every request would run into it
+        except Exception as error:  # also for a bug, which every request would repeat
             asked = error.retry_after if isinstance(error, AuthorityUnavailable) else None
             status_lists.fail(uri, clock.monotonic(), retry_after=asked)
             raise

@@ -1,4 +1,4 @@
-"""Requirements for routes, for apps whose code stays as it is.
+"""Requirements for the routes of an app, declared outside its code.
 
 The first rule that matches decides. Where rules are given, a route that matches none of them is denied, and an empty
 list of rules denies every route. Where no rules are given, every route needs a valid token.

@@ -16,7 +16,9 @@ SUSPICIOUS: Final = re.compile(r"[\\\x00-\x1f\x7f\ud800-\udfff\ufffd]|/(?:/|\.{1
 
 
 def is_suspicious(path: str) -> bool:
-    """Return whether :data:`SUSPICIOUS` occurs in *path*. Cheap tests spare most paths the pattern."""
+    """Return whether :data:`SUSPICIOUS` occurs in *path*. Cheaper tests come first, so that most paths are not compared
+    with the pattern.
+    """
     return (
         "//" in path or "/." in path or "\\" in path or "%" in path or not path.isascii() or not path.isprintable()
     ) and SUSPICIOUS.search(path) is not None

@@ -185,11 +185,11 @@ class RoutedRules:
         if key not in self._joined:
             if len(self._joined) >= _MOST_JOINED:
                 self._joined.clear()
-            self._joined[key] = _joined(rule, others)
+            self._joined[key] = _join_rules(rule, others)
         return self._joined[key]
 
 
-def _joined(rule: Rule, others: Sequence[Rule]) -> Rule | None:
+def _join_rules(rule: Rule, others: Sequence[Rule]) -> Rule | None:
     access, sources = rule.access, rule.token_sources
     for other in others:
         if other.access is DENIED:
@@ -242,7 +242,7 @@ class _LiteralRules:
         return id(rule) in self._ids
 
     def touches(self, segments: Iterable[str]) -> bool:
-        """Return whether a rule may name one of *segments*. When in doubt, it may."""
+        """Return whether a rule may name one of *segments*; true in doubt."""
         return any(
             segment in self._whole
             or segment.startswith(self._heads)
@@ -269,7 +269,7 @@ def _has_text(step: One | Many | Rest) -> bool:
 
 
 def _may_differ(rules: Iterable[Rule], named: _LiteralRules) -> bool:
-    """Return whether a path without some segments may meet a rule with another requirement. When in doubt, it may."""
+    """Return whether a path without some segments may match a rule with another requirement; true in doubt."""
     strict = [rule for rule in rules if named.has(rule)]
     hiding = [rule for rule in rules if not rule.template.literal and rule.access is not DENIED]
     needed, given = {rule.access for rule in strict}, {rule.access for rule in hiding}

@@ -90,7 +90,7 @@ class Rule:
     extension_methods: Iterable[str] = field(default=(), compare=False)  # *methods* has them too
     error_body: ErrorBody | None = field(default=None, compare=False)
     template: Template = field(init=False, repr=False, compare=False)
-    # For adapters, at every request: the requirement, and whether the rule has nothing else to consider.
+    # Adapters read these at every request: the requirement, and whether it is the only setting of the rule.
     requirement: Requirement | None = field(init=False, repr=False, compare=False)
     is_plain: bool = field(init=False, repr=False, compare=False)
 

@@ -25,7 +25,7 @@ class One:
 
     @property
     def is_literal(self) -> bool:
-        """Whether it matches a single text."""
+        """True if the step matches a single text."""
         return len(self.literals) == 1
 
     @property
@@ -58,17 +58,17 @@ class Template:
 
     @property
     def literal(self) -> bool:
-        """Whether it matches a single path."""
+        """True if the template matches a single path."""
         return "{" not in self.shape
 
     @property
     def slashed(self) -> bool:
-        """Whether it matches paths with a final slash."""
+        """True if the template matches paths with a final slash."""
         return self.shape.endswith(("/", "{*}"))
 
     @property
     def bare(self) -> bool:
-        """Whether it matches paths without a final slash."""
+        """True if the template matches paths without a final slash."""
         return not self.shape.endswith("/")
 
     @classmethod

@@ -113,7 +113,7 @@ _current: Final[ContextVar[Entry | None]] = ContextVar("scopeguard_access_log", 
 
 
 def note(decision: Decision) -> None:
-    """Record *decision* for the current request. For ``Guard(on_decision=...)``.
+    """Record *decision* for the current request. Pass this function as ``Guard(on_decision=...)``.
 
     A later decision replaces an earlier one: a route may refuse a request that the middleware admitted.
     """

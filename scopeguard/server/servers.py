@@ -79,7 +79,7 @@ def serve_asgi(
 
 
 class _Waitress:
-    """waitress with a shutdown that finishes responses, which its own does not."""
+    """The server of waitress, whose shutdown is changed to finish responses in progress."""
 
     def __init__(self, app: Any, listener: socket.socket, *, threads: int, grace: int, connections: int) -> None:
         self._map: dict[int, Any] = {}

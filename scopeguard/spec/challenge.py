@@ -29,7 +29,7 @@ _QUOTABLE: Final = re.compile(r"[\x20-\x7E]*")
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _RESERVED: Final = frozenset(("realm", "scope", "error", "error_description", "error_uri", "acr_values", "max_age"))
 _ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:[\x21\x23-\x5B\x5D-\x7E]+")
-# Values of Retry-After, in seconds: if the outage does not say, and at most.
+# The default and the greatest value of Retry-After, in seconds.
 DEFAULT_RETRY_AFTER: Final = 5.0
 MAX_RETRY_AFTER: Final = 300.0
 
@@ -53,7 +53,7 @@ class Response:
     * ``resource_metadata``: the URL of the metadata of the protected resource (RFC 9728 section 5.1). The guard fills
       it in if it serves the metadata.
     * ``body``: the bytes of the body; empty for HEAD.
-    * ``body_failure``: why the writer of the style failed, for the log, if the body is a problem document instead.
+    * ``body_failure``: the failure of the style's writer, for the log, if the body is a problem document instead.
     """
 
     status: int
@@ -69,7 +69,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChallengeStyle:
-    """What all refusals of an API have in common.
+    """The settings that all refusals of an API share.
 
     ::
 
@@ -127,14 +127,14 @@ class ChallengeStyle:
         object.__setattr__(self, "_fixed", ", ".join(parts))
         object.__setattr__(self, "_writer", check_writer(self.body))
 
-    def written(self, problem: Problem) -> tuple[tuple[str, bytes], str | None]:
-        """Return the media type and bytes of the body for *problem*, and why ``body`` failed, or ``None``."""
+    def make_body(self, problem: Problem) -> tuple[tuple[str, bytes], str | None]:
+        """Return the body for *problem*, as media type and bytes, and the failure of the writer, or ``None``."""
         return write_body(self._writer, problem)
 
     @property
     def media_type(self) -> str:
         """The media type of refusals, without parameters, for documents about the API such as OpenAPI."""
-        (kind, _), _ = self.written(_problem(401, MissingCredentials(Reason.NO_CREDENTIALS).description))
+        (kind, _), _ = self.make_body(_problem(401, MissingCredentials(Reason.NO_CREDENTIALS).description))
         return kind.partition(";")[0]
 
     def challenge(self, denial: AccessDenied, scopes: tuple[str, ...]) -> str:
@@ -156,8 +156,8 @@ class ChallengeStyle:
             if denial.max_age is not None:
                 parts.append(f'max_age="{denial.max_age}"')
         if scopes and not isinstance(denial, InvalidRequest):
-            # Also without credentials. RFC 6750 section 3.1 advises against "an error code or other error information"
-            # there, and the scope is neither.
+            # The scope is sent to a request without credentials, too. RFC 6750 section 3.1 advises against "an error
+            # code or other error information" there, and the scope is neither.
             parts.append(f"scope={quote(' '.join(scopes))}")
         if self.resource_metadata is not None:
             parts.append(f"resource_metadata={quote(self.resource_metadata)}")
@@ -218,7 +218,7 @@ def _problem(status: int, description: str, error: str | None = None, scopes: tu
 
 
 def _response(problem: Problem, headers: tuple[tuple[str, str], ...], style: ChallengeStyle, *, head: bool) -> Response:
-    (kind, body), failure = style.written(problem)
+    (kind, body), failure = style.make_body(problem)
     common = (
         ("content-type", kind),
         ("content-length", str(len(body))),

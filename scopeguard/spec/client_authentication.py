@@ -46,7 +46,7 @@ class AssertionKey:
 
     *material* is PEM text or a JWK as a dict. *algorithm* is one of RS256, PS256, ES256, ES384, EdDSA. *kid* goes into
     the header, so that the server finds the public key. Raises :class:`ConfigurationError` if *material* is not a
-    private key for *algorithm*; *setting* is what the message calls it.
+    private key for *algorithm*; *setting* is its name in the message.
     """
 
     material: str | Mapping[str, Any] = field(repr=False)

@@ -15,7 +15,7 @@ from urllib.parse import unquote_to_bytes
 
 from scopeguard.errors import InvalidRequest, MissingCredentials, Reason
 
-# RFC 9110 section 11.2: token68. Always with fullmatch: "$" also matches before a line feed.
+# RFC 9110 section 11.2: token68. Use fullmatch, because "$" also matches before a line feed.
 _TOKEN68_CHARACTERS: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/"
 TOKEN68: Final = re.compile(rb"[A-Za-z0-9\-._~+/]+=*")
 """The syntax of RFC 6750 section 2.1 (b64token). Every JWT has it."""
@@ -76,9 +76,9 @@ def token_from_authorization(values: Sequence[bytes], max_bytes: int, form: re.P
 def token_from_field(values: Sequence[bytes], max_bytes: int) -> str | None:
     """Return the token that is the whole value of a header field; ``None`` if *values* is empty.
 
-    For proxies that pass tokens on in a field of their own, without a scheme (``Issuer.token_header``). *values* are
-    all lines of the field. Padding (``=``) is allowed anywhere, because some proxies pad each part of a JWT; the parser
-    of the token decides about it. Raises :class:`InvalidRequest` for more than one line, and for a token that is empty,
+    Some proxies pass tokens on in a field of their own, without a scheme (``Issuer.token_header``). *values* are all
+    lines of the field. Padding (``=``) is allowed anywhere, because some proxies pad each part of a JWT; the parser of
+    the token decides about it. Raises :class:`InvalidRequest` for more than one line, and for a token that is empty,
     longer than *max_bytes*, or malformed.
     """
     if not values:

@@ -35,8 +35,9 @@ class Metadata:
 def metadata_urls(issuer: str) -> tuple[str, ...]:
     """Return the URLs where the metadata of *issuer* may be, in the order to try them.
 
-    First ``oauth-authorization-server`` and then ``openid-configuration``, both inserted between host and path (RFC
-    8414 sections 3.1 and 5), then ``openid-configuration`` appended to the path (OpenID Connect Discovery section 4).
+    The first two have ``oauth-authorization-server`` and ``openid-configuration`` between host and path (RFC 8414
+    sections 3.1 and 5), and the last one has ``openid-configuration`` after the path (OpenID Connect Discovery section
+    4).
     """
     parts = urlsplit(issuer)
     # RFC 8414 section 3.1: "If the issuer identifier value contains a path component, any terminating "/" MUST be
@@ -65,8 +66,8 @@ def parse_metadata(
     NOT checked: whether the endpoints answer, and which addresses their names resolve to. ``signed_metadata`` and lists
     of algorithms are ignored.
 
-    Raises :class:`MalformedMetadata` with what is wrong, or :class:`NotMetadata` if the document is not metadata at
-    all.
+    Raises :class:`MalformedMetadata` with a description of the problem, or :class:`NotMetadata` if the document is not
+    metadata at all.
     """
     try:
         members = parse_object(document)

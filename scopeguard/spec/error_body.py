@@ -74,14 +74,15 @@ def check_writer(body: ErrorBody | str | BodyWriter) -> BodyWriter:
 
 
 def write_body(writer: BodyWriter, problem: Problem) -> tuple[tuple[str, bytes], str | None]:
-    """Return the media type and bytes that *writer* makes of *problem*, and ``None``.
+    """Return the body that *writer* makes of *problem*, as media type and bytes, and ``None``.
 
-    If *writer* fails, return a problem document, and the failure in words for the log: a refusal must not become a 500.
+    If *writer* fails, return a problem document and a description of the failure for the log. A refusal must not become
+    a 500.
     """
     try:
         made: object = writer(problem)  # object: a function of the API may return anything
     except Exception as error:  # noqa: BLE001 - a function of the API may raise anything
-        # Not the text of the error: it could contain a secret.
+        # The text of the error is left out, because it could contain a secret.
         return problem_json(problem), f"the body writer raised {type(error).__name__}"
     if isinstance(made, Coroutine):
         made.close()

@@ -31,11 +31,11 @@ JSON: Final = "application/json"
 SIGNED: Final = "application/token-introspection+jwt"
 STATUS_HINTS: Final[Mapping[int, str]] = {
     400: 'the server does not answer about such tokens; for JWTs set validate = "auto" or "jwt"',
-    401: "the server refuses our credentials; check client_id, the secret or key, and auth",
-    403: "our client is not allowed to introspect; check its rights, its secret, and auth",
+    401: "the server refuses the credentials of this API; check client_id, the secret or key, and auth",
+    403: "the client of this API is not allowed to introspect; check its rights, its secret, and auth",
 }
-"""By status: what is probably wrong with the configuration."""
-# The greatest difference, in seconds, between ``iat`` of a signed answer and our clock. Answers are made on request.
+"""The probable mistake in the configuration, by status."""
+# The greatest difference, in seconds, between ``iat`` of a signed answer and the clock. Answers are made on request.
 _MAX_AGE: Final = 60.0
 
 
@@ -106,8 +106,8 @@ def check_answer(token: Unverified, issuer: Issuer, now: float, *, audience_requ
         check_audience(token, issuer)
     jwt.check_times(members, issuer, now, expiry_required=False)
     jwt.check_presence(members, issuer)
-    # Before the kind of the token: "DPoP" as token_type would otherwise be reported as another kind, not as a missing
-    # proof.
+    # Check this before the kind of the token. Otherwise "DPoP" as token_type would be reported as another kind, and not
+    # as a missing proof.
     refuse_sender_constrained(members)
     check_is_access_token(members, issuer, introspected=True)
     granted_scopes(members, issuer)
@@ -203,8 +203,8 @@ def read_signed(
 ) -> Unverified:
     """Return a signed answer (RFC 9701 section 5). The caller verifies its signature.
 
-    Checked: the content type, ``typ``, the algorithm, ``iss``, ``aud`` (our ``client_id``), ``iat``, and that
-    ``token_introspection`` is an object. Not checked: the signature, and the members of that object. Raises
+    Checked: the content type, ``typ``, the algorithm, ``iss``, ``aud`` (the ``client_id`` of this API), ``iat``, and
+    that ``token_introspection`` is an object. Not checked: the signature, and the members of that object. Raises
     :class:`MalformedAnswer` for anything else, such as an unsigned answer, and :class:`InvalidToken` for a malformed
     JWT.
     """
@@ -218,7 +218,7 @@ def read_signed(
     jwt.check_issuer(signed.claims, issuer)
     audience = signed.claims.get("aud")
     if settings.client_id not in (audience if isinstance(audience, list) else [audience]):
-        raise MalformedAnswer("its aud is not our client_id")
+        raise MalformedAnswer("its aud is not the client_id of this API")
     issued = _date(signed.claims.get("iat"))
     if issued is None or abs(now - issued) > _MAX_AGE or not isinstance(signed.claims.get("token_introspection"), dict):
         raise MalformedAnswer("its iat is not within a minute of now, or it has no token_introspection")

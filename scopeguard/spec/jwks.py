@@ -39,7 +39,7 @@ from scopeguard.spec.strict_json import MalformedJSON, is_ambiguous, parse_objec
 _ParsedKey = tuple[PublicKey, frozenset[str], int]
 
 MAX_CANDIDATES: Final = 8
-"""Most keys that are tried for one token. It bounds the work that a forged token causes."""
+"""The greatest number of keys that are tried for one token. It bounds the work that a forged token causes."""
 
 # RFC 9864 registered a second name for EdDSA with the curve Ed25519.
 _ED25519_NAMES: Final = frozenset(("EdDSA", "Ed25519"))
@@ -155,7 +155,7 @@ class KeySet:
         index: dict[tuple[str | None, str], tuple[VerificationKey, ...]] = {}
         for key in self.keys:
             for algorithm in key.algorithms:
-                # None finds every key, for tokens without kid. The set literal enters a key without kid only once.
+                # The entry None has all keys, for tokens without kid. The set literal adds a key without kid only once.
                 for entry in {(key.kid, algorithm), (None, algorithm)}:
                     index[entry] = (*index.get(entry, ()), key)[:MAX_CANDIDATES]
         object.__setattr__(self, "_index", index)

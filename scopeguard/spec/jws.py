@@ -81,7 +81,7 @@ def split_compact(token: str, *, padded: bool = False) -> tuple[bytes, bytes, by
     signed octets. AWS load balancers write such tokens. A token without padding is then refused, so that a token still
     has one spelling.
 
-    Raises :class:`InvalidToken`: ``ENCRYPTED_TOKEN`` for the five segments of a JWE (RFC 7516), whatever their content,
+    Raises :class:`InvalidToken`: ``ENCRYPTED_TOKEN`` for the five segments of a JWE (RFC 7516) with any content,
     otherwise ``MALFORMED_TOKEN``.
     """
     text = _strip_segment_padding(token) if padded else token
@@ -99,7 +99,7 @@ def split_compact(token: str, *, padded: bool = False) -> tuple[bytes, bytes, by
         return header, _decode(payload), signed, _decode(signature)
     except ValueError:
         pass
-    # Not raised in the handler: a chained error could quote the token.
+    # Raise outside the handler, because a chained error could quote the token.
     raise InvalidToken(Reason.MALFORMED_TOKEN, problem=_NOT_BASE64URL)
 
 
@@ -114,7 +114,7 @@ def parse_header(text: bytes) -> Mapping[str, Any]:
         problem = f"header: {error}"
     except ValueError:
         problem = _NOT_BASE64URL
-    # Not raised in the handlers: a chained JSON error would carry the document.
+    # Raise outside the handlers, because a chained JSON error would contain the document.
     raise InvalidToken(Reason.MALFORMED_TOKEN, problem=problem)
 
 

@@ -1,4 +1,4 @@
-"""OAuth 2.0 Protected Resource Metadata (RFC 9728): where the document is, what it says, and the response."""
+"""OAuth 2.0 Protected Resource Metadata (RFC 9728): the place of the document, its content, and the response."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def build_metadata(
     methods: Iterable[TokenSource],
     requirements: Sequence[Requirement],
 ) -> dict[str, Any]:
-    """Return the metadata of *resource*: what the settings say, and what is in force.
+    """Return the metadata of *resource*, from its settings and from the guard.
 
     *issuers* are the trusted issuers, *methods* the places where tokens are accepted, and *requirements* those of all
     routes. RFC 9728 section 3.2: "Parameters with zero values MUST be omitted from the response."
@@ -129,7 +129,7 @@ class MetadataResponse:
         self._headers = (
             ("cache-control", f"public, max-age={max_age}"),
             ("etag", self._tag),
-            # Browser clients of any origin may read it: it says the same to everyone, and no credentials are needed.
+            # Scripts of any origin may read the document: it is the same for all clients and needs no credentials.
             ("access-control-allow-origin", "*"),
         )
 
@@ -151,4 +151,4 @@ class MetadataResponse:
 NOT_FOUND: Final = Response(
     404, (("content-length", "0"), ("cache-control", "no-store"), ("access-control-allow-origin", "*")), b""
 )
-"""For paths below the well-known prefix at which no resource is: a document with another ``resource`` would mislead."""
+"""The response for well-known paths without a resource. A document with another ``resource`` would mislead clients."""

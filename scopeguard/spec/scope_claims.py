@@ -17,7 +17,7 @@ def granted_scopes(claims: Mapping[str, Any], issuer: Issuer) -> tuple[str, ...]
 
     ``Issuer.scope_claims`` names the claims and their forms. The first one that is present is read; with
     ``Issuer.merge_scope_claims``, all are. Raises :class:`InvalidToken` for a claim of another type. Not checked:
-    whether each value is a scope token. One that is not satisfies no requirement.
+    whether each value is a scope token. A value that is not cannot satisfy a requirement.
     """
     found: list[str] | None = None
     for source in issuer.scope_claims:

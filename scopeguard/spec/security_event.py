@@ -53,7 +53,7 @@ class SecurityEvent:
     * ``type``: the URI of the event type.
     * ``issuer``: the ``iss`` of the token.
     * ``jti``: the ID of the token. All events of a token have the same.
-    * ``at``: when the event happened (``event_timestamp``, or else ``iat``), in seconds since the epoch.
+    * ``at``: the time of the event (``event_timestamp``, or else ``iat``), in seconds since the epoch.
     * ``sub_id``: the subject of the event (RFC 9493), read-only.
     * ``members``: the members of the event, read-only.
 
@@ -185,9 +185,9 @@ def _user(event: SecurityEvent) -> Mapping[str, Any]:
 
 
 def _check_date(members: Mapping[str, Any], name: str, latest: float) -> float:
-    """Return the date *name*, in seconds since the epoch. Raise :class:`InvalidToken` if it is later than *latest*.
+    """Return the date *name*, in seconds since the epoch. Raises :class:`InvalidToken` if it is later than *latest*.
 
-    A date in milliseconds is later, too.
+    A date in milliseconds is later than *latest* as well.
     """
     value = members.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:

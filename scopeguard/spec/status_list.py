@@ -23,7 +23,7 @@ MEDIA_TYPE: Final = "application/statuslist+jwt"
 VALID: Final = 0  # section 7.1
 _MAX_URI: Final = 2048
 _BITS: Final = frozenset((1, 2, 4, 8))
-# Greater numbers are not dates: beyond 2**53, a float cannot represent each second.
+# Greater numbers are not dates: above 2**53, a float cannot represent every second.
 _LAST_SECOND: Final = 2.0**53
 
 
@@ -36,7 +36,7 @@ class MalformedStatusList(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Where the status of a token is: the ``uri`` of a status list token, and the ``idx`` in its list (section 6.2)."""
+    """The place of a token's status: the ``uri`` of a status list token, and the ``idx`` in its list (section 6.2)."""
 
     uri: str
     index: int
@@ -82,7 +82,7 @@ class UnverifiedStatusList:
 def find_reference(
     claims: Mapping[str, Any], origins: Collection[str], insecure: Collection[str] = ()
 ) -> Reference | None:
-    """Return where the status of a token with *claims* is (section 6.2), or ``None`` without a ``status`` claim.
+    """Return the place of the status of a token with *claims* (section 6.2), or ``None`` without a ``status`` claim.
 
     Raises :class:`InvalidToken` for a malformed ``status``, for one without a ``status_list``, and for a ``uri`` that
     is not an https URL of one of *origins*: the token must not choose which servers get requests. http is allowed for
@@ -142,7 +142,7 @@ def read(body: bytes, headers: Mapping[str, str], uri: str, issuer: Issuer, now:
     # Section 5.1: "The value of the claim MUST be a positive number encoded in JSON as a number."
     if ttl is not None and ttl <= 0:
         raise MalformedStatusList("its ttl is not positive")
-    bits, packed = _packed(claims.get("status_list"))
+    bits, packed = _read_packed(claims.get("status_list"))
     return UnverifiedStatusList(
         token=token, bits=bits, packed=packed, ttl=ttl, expires_in=None if expires is None else expires - now
     )
@@ -157,7 +157,7 @@ def _number(claims: Mapping[str, Any], name: str) -> float | None:
     return float(value)
 
 
-def _packed(found: object) -> tuple[int, bytes]:
+def _read_packed(found: object) -> tuple[int, bytes]:
     bits, text = (found.get("bits"), found.get("lst")) if isinstance(found, dict) else (None, None)
     if isinstance(bits, bool) or not isinstance(bits, int) or bits not in _BITS or not isinstance(text, str):
         raise MalformedStatusList("its status_list does not have bits and lst")

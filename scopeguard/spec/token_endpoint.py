@@ -75,7 +75,7 @@ class TokenResponse:
 class TokenRefusal:
     """A response without a usable token, which a retry would not change: an OAuth error, or a malformed response.
 
-    * ``problem``: what is wrong, without quoting the response.
+    * ``problem``: a description of the problem, without quoting the response.
     * ``error`` and ``uri``: as the server sent them, or ``None`` if they do not conform to RFC 6749 appendix A.
     * ``description``: as the server sent it, with unprintable characters escaped and at most 300 characters long.
     """
@@ -126,7 +126,7 @@ def client_credentials_form(
 def parse_token_response(status: int, body: bytes, tolerance: Tolerance = STRICT) -> TokenResponse | TokenRefusal:
     """Parse the response of a token endpoint strictly, except for the deviations in *tolerance*.
 
-    Call it only if *status* is not :func:`is_outage`.
+    Call it only if :func:`is_outage` returns false for *status*.
 
     Checked: status 200; one strict JSON object; ``access_token`` can be sent unambiguously in a header; ``token_type``
     is Bearer in any case; ``expires_in`` is a whole number or a string of digits; ``scope`` follows the grammar of RFC

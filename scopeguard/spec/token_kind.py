@@ -2,7 +2,7 @@
 
 Authorization servers sign ID tokens, refresh tokens and logout tokens with the same keys, and some introspection
 endpoints report all of them as active (RFC 7662 section 4 leaves that to the server). RFC 9068 distinguishes access
-tokens by the ``typ`` header parameter. Without it, and in introspection answers, only the claims tell.
+tokens by the ``typ`` header parameter. Without it, and in introspection answers, only the claims show the difference.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def check_is_access_token(
 def kind_claims(members: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of *members* that :func:`check_is_access_token` reads, except client, scope and role claims.
 
-    For answers of endpoints that do not follow RFC 7662.
+    The caller reads answers of endpoints that do not follow RFC 7662.
     """
     return {name: members[name] for name in _KIND_CLAIMS if name in members}
 

@@ -11,11 +11,11 @@ V = TypeVar("V")
 
 
 class BoundedMap(Generic[K, V]):
-    """A map of at most *max_entries*. The owner locks.
+    """A map of at most *max_entries*. It has no lock: the owner holds one during each call.
 
     Entries are in the order of their last use, which is :meth:`put` or :meth:`get`; the first one is evicted first.
-    :meth:`peek` is no use. If *weigh* is given, the weights of all values are at most *max_weight* together; a value
-    that alone weighs more evicts everything, and itself.
+    :meth:`peek` does not count as a use. If *weigh* is given, the weights of all values are at most *max_weight*
+    together; a value that alone weighs more evicts everything, and itself.
     """
 
     __slots__ = ("_entries", "_max_entries", "_max_weight", "_weigh")

@@ -11,7 +11,8 @@ from scopeguard.state.fork import Locked
 
 
 class Breaker(Locked):
-    """Open after *threshold* failures in a row; one probe after *first_pause* seconds, doubled up to *max_pause*.
+    """Opens after *threshold* failures in a row, and allows a probe after *first_pause* seconds, doubled up to
+    *max_pause*.
 
     If a probe does not report its result within *probe_lasts* seconds, another caller becomes the probe.
     """
@@ -33,7 +34,7 @@ class Breaker(Locked):
         self._closed_at = float("-inf")  # no attempt before this time, in monotonic seconds
 
     def pause(self, now: float) -> float:
-        """Return 0 if the caller may send a request, whose result it reports; otherwise the seconds to wait."""
+        """Return 0 if the caller may send a request, else the seconds to wait. The caller must report the result."""
         with self._lock:
             if self._failures < self._threshold and now >= self._closed_at:
                 return 0.0
@@ -44,7 +45,7 @@ class Breaker(Locked):
             return 0.0
 
     def succeed(self) -> None:
-        """Record that the server responded, whatever the response."""
+        """Record that the server responded in any way."""
         with self._lock:
             self._failures = 0
             self._probing = False

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 
 class Budget:
-    """*burst* units at once, then one per *interval* seconds. The owner locks. Seconds are monotonic.
+    """*burst* units at once, then one per *interval* seconds, which are monotonic. The owner holds a lock during each
+    call.
 
     The only state is the time at which the budget is full again, so that times out of order refill nothing twice.
     """

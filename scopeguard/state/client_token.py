@@ -6,7 +6,7 @@ callers. A failure is recorded too, so that two hundred waiting callers do not f
 
 Three conditions must not cause a stream of token requests: an API that refuses every token, a token endpoint that
 refuses or fails, and tokens that have expired when they arrive. The first two lead to pauses that double up to a
-minute. Against the third, every token may be used for a second, whatever its lifetime.
+minute. Because of the third, every token may be used for a second, even if its lifetime is shorter.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ class Look:
 
 
 class ClientToken(Locked, Generic[FailureT]):
-    """Holds a token and what is known about fetching the next one. Safe to use from any thread.
+    """Holds a token and the results of earlier fetches. Safe to use from any thread.
 
-    *now* is in monotonic seconds and *wall* in seconds since the epoch. A token expires by whichever clock is first:
-    the monotonic clock of most systems stops while a machine sleeps, and the wall clock may be set back. The failure
-    of a fetch may have any type; it is returned unchanged.
+    *now* is in monotonic seconds and *wall* in seconds since the epoch. A token expires by the clock that reaches the
+    expiry first: the monotonic clock of most systems stops while a machine sleeps, and the wall clock may be set back.
+    The failure of a fetch may have any type; it is returned unchanged.
     """
 
     def __init__(self, *, claim: float) -> None:

@@ -1,4 +1,4 @@
-"""Renewing locks in a child process.
+"""Renew locks in a child process.
 
 A fork copies locks as they are, but none of the threads that hold them: a lock that is held at that moment is never
 released in the child. Every object with such a lock therefore replaces it there, and drops what only a thread of the

@@ -1,4 +1,4 @@
-"""The run-time state of introspection: cached answers, and what is needed to ask for new ones.
+"""The run-time state of introspection: cached answers, failures, and the token that authenticates this API.
 
 The cache holds answers of the authorization server and never a decision: expiry, audience, scopes and revocation are
 checked for every request. Its keys are digests, so it holds no token. Inactive answers have a map of their own, so that
@@ -20,7 +20,7 @@ from scopeguard.state.breaker import Breaker
 from scopeguard.state.fork import Locked
 from scopeguard.state.suspicion import Suspicion
 
-# Seconds without a question about a token after the server failed on it: at first, doubled each time, and at most.
+# The first and the longest pause in seconds after a failed question about a token. Each further failure doubles it.
 _BACKOFF: Final = Backoff(first=1.0, longest=30.0)
 _MOST_FAILED: Final = 1000
 # Seconds between two calls of the function that returns the token for introspection.
@@ -29,7 +29,7 @@ RENEWAL_INTERVAL: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class _Failed:
-    """When a question about a token failed, until when it is not repeated, and the length of that pause."""
+    """A failed question about a token: the time of the failure, the end of the pause, and its length."""
 
     at: float
     until: float
@@ -40,7 +40,8 @@ class _Failed:
 class IntrospectionAnswer:
     """One answer. ``members`` is ``None`` for an inactive token, and must not be changed.
 
-    ``asked_at``: when the question was sent, in seconds since the epoch. The answer does not reflect later events.
+    ``asked_at``: the time at which the question was sent, in seconds since the epoch. The answer does not reflect later
+    events.
     """
 
     members: Mapping[str, Any] | None

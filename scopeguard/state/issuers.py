@@ -1,4 +1,4 @@
-"""The run-time state of the trusted issuers, and finding the one that a token belongs to.
+"""The run-time state of the trusted issuers, and the search for the one that a token belongs to.
 
 Longer than 400 lines because one issuer, those that a resolver finds, and the collection of both share their rules.
 """
@@ -35,7 +35,7 @@ _MOST_CHARACTERS: Final = 512
 _MOST_HEADERS: Final = 256
 _FAILURE_LASTS: Final = 1.0
 _FAILURE_LASTS_AT_MOST: Final = 30.0
-# The account of outbound work for issuers that a resolver found and none of whose tokens was accepted yet.
+# The account of outbound work for all issuers that a resolver found and that have no accepted token yet.
 _NEWCOMERS: Final = "newcomers"
 
 
@@ -62,7 +62,7 @@ class IssuerRecord:
     metadata_until: float = 0.0
     keys_moved: bool = False
     newcomer: bool = False
-    found_until: float = 0.0  # the end of the resolver's result, in monotonic seconds
+    found_until: float = 0.0  # the time at which the resolver's result expires, in monotonic seconds
     # For the encoded headers of accepted tokens: whether the rules of RFC 9068 applied.
     headers: dict[bytes, bool] = field(default_factory=dict, repr=False)
     by_id: KeysById | None = field(init=False, repr=False)  # replaces the ring if each key has its own URL
@@ -90,14 +90,14 @@ class IssuerRecord:
         if not jwt.replicates_claims(token.header):
             _keep(self.headers, token.segment, rfc9068)
 
-    def known_metadata(self, now: float, wanted: Callable[[Metadata], bool]) -> Metadata | None:
+    def cached_metadata(self, now: float, wanted: Callable[[Metadata], bool]) -> Metadata | None:
         """Return a cached document for which *wanted* returns true, while it may be used."""
         return next(filter(wanted, self.metadata), None) if now < self.metadata_until else None
 
     def learn(self, metadata: Metadata, now: float, wanted: Callable[[Metadata], bool]) -> None:
         """Cache *metadata* for at most the longest lifetime of a key set.
 
-        It replaces documents for which *wanted* returns true, and stands beside one learned for another purpose.
+        It replaces documents for which *wanted* returns true. A document that was cached for another purpose is kept.
         """
         if now < self.metadata_until:
             others = tuple(known for known in self.metadata if not wanted(known))
@@ -139,9 +139,10 @@ class Resolution:
 class ResolvedIssuers(Locked):
     """The issuers that *resolver* finds; *new_record* builds the state of one.
 
-    At most ``max_issuers`` are held whose tokens were accepted; the least recently used goes first. The others
-    (newcomers) get the remaining places, and at least one. A name in an unverified token therefore never evicts an
-    issuer whose tokens were accepted. Unknown names and failures have a map of their own with the same bound.
+    At most ``max_issuers`` with an accepted token are held, and the least recently used one is evicted first. Issuers
+    without an accepted token (newcomers) get the remaining places, and at least one. A name in an unverified token
+    therefore never evicts an issuer with an accepted token. Unknown names and failures have a map of their own with the
+    same bound.
     """
 
     def __init__(self, resolver: IssuerResolver, new_record: Callable[[Issuer], IssuerRecord]) -> None:
@@ -258,8 +259,8 @@ def _check_result(name: str, issuer: object) -> Issuer:
         raise ConfigurationError(f"resolver.resolve: was asked for {name!r} and returned {issuer.url!r}")
     if issuer.token_header is not None or issuer.opaque_prefixes:
         raise ConfigurationError(
-            f"resolver.resolve: {name!r} has token_header or opaque_prefixes, which say whose a token is; an issuer "
-            "that is found by the name in its token cannot have them"
+            f"resolver.resolve: {name!r} has token_header or opaque_prefixes, which determine the issuer of a token; "
+            "an issuer that is found by the name in its token cannot have them"
         )
     return issuer
 
@@ -296,12 +297,12 @@ class Issuers:
         # The header fields that may hold a token; None for Authorization.
         headers = dict.fromkeys(record.issuer.token_header for record in self.all)
         self.headers: tuple[str | None, ...] = tuple(headers if resolved is None else {**headers, None: None})
-        # The issuer whose tokens need no iss, and hints for tokens of any issuer.
+        # The issuer that allows tokens without iss, and the hints for tokens of any issuer.
         nameless = [record for record in self.all if record.issuer.issuer_claim_optional_dangerously]
         if nameless and (len(self.all) > 1 or resolved is not None):
             raise ConfigurationError(
                 f"issuer_claim_optional_dangerously: issuer {nameless[0].issuer.url!r} has to be the only one; a token "
-                "without iss does not say whose it is"
+                "without iss does not name its issuer"
             )
         self.nameless: IssuerRecord | None = nameless[0] if nameless else None
         self.names: SimilarNames = SimilarNames(name for _, name in self._by_name)
@@ -321,13 +322,15 @@ class Issuers:
         if self._forms.setdefault(header, form) != form:
             raise ConfigurationError(
                 f"token_header: {header!r} is shared by issuers that differ in padded_segments or header_claims; the "
-                "field alone tells how a token in it is read, so let them agree"
+                "field alone determines how a token in it is read; give both the same values"
             )
         if record.issuer.validate is Validation.JWT:
             return
         for prefix in record.issuer.opaque_prefixes:
             if self._prefixes.setdefault(prefix, record) is not record:
-                raise ConfigurationError(f"opaque_prefixes: {prefix!r} stands for two issuers; a token goes to one")
+                raise ConfigurationError(
+                    f"opaque_prefixes: {prefix!r} is set for two issuers; give each issuer prefixes of its own"
+                )
         if not record.issuer.opaque_prefixes:
             if self._any_opaque is not None:
                 raise ConfigurationError(

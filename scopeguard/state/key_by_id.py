@@ -1,8 +1,8 @@
 """The keys of an issuer that publishes each key under a URL of its own.
 
-Anyone who can send a token can name a key id. A fetch for an unknown key therefore counts against a budget, whatever
-its result. The result is cached for a while, so that each id costs one fetch. A cached key is refreshed beside the
-requests, and made-up ids do not evict it.
+Anyone who can send a token can name a key id. A fetch for an unknown key therefore counts against a budget, even if it
+fails. The result is cached for a while, so that each id costs one fetch. A cached key is refreshed in the background,
+and made-up ids do not evict it.
 
 One fetch finds one key, and made-up ids must not use up all fetches. The last fetch of the budget therefore goes to the
 id that was requested most, whichever request may start it: a key that exists is requested again and again, a made-up id

@@ -4,11 +4,11 @@ A look-up never waits and never fetches. It returns what is cached and what the 
 
 * :class:`Found`: keys to try.
 * :class:`Due`: keys to try, and the caller refreshes the set. Exactly one caller gets this; the others get ``Found``.
-* :class:`Absent`: no such key, whether the caller may fetch a newer set, and whether the absence is a verdict.
+* :class:`Absent`: no keys. It says whether the caller may fetch a newer set, and whether the absence is a verdict.
 
 There are two kinds of fetch. A *scheduled* fetch (the set is old) happens once per lifetime, with a back-off after
 failures. A *provoked* fetch (an unknown key id, or a bad signature under a known id) can be caused by anyone who can
-send a token. It therefore counts against a small budget, whatever its result: ``refetch_burst`` at once, then one per
+send a token. It therefore counts against a small budget, even if it fails: ``refetch_burst`` at once, then one per
 ``refetch_interval``. A failed fetch never replaces keys.
 
 The absence of a key is a verdict only if the key is missing from a set that was fetched after its first look-up. Until
@@ -67,7 +67,8 @@ class Absent:
 
     ``held``: a set is cached, that of fetch number ``landed``, and lacks the key. ``may_fetch``: the caller may fetch a
     newer set and look again; the fetch is a provoked one if a set is held. ``undecided``: no set was fetched since the
-    first look-up of the key, so that its absence is no verdict. ``retry_after``: the seconds until a fetch may begin.
+    first look-up of the key, so that its absence is not a verdict. ``retry_after``: the seconds until a fetch may
+    begin.
     """
 
     generation: int
@@ -251,7 +252,7 @@ class KeyRing(Locked):
                 missing.recheck_at = now + missing.pause
 
     def begin(self, now: float, *, provoked: bool) -> int | None:
-        """Begin a fetch and return its number. A *provoked* fetch is taken from the budget now, whatever its result.
+        """Begin a fetch and return its number. A *provoked* fetch is taken from the budget now, even if it fails later.
 
         Returns ``None`` if another request has used up the budget since it was checked.
         """

@@ -1,7 +1,7 @@
 """Revocations: of a token, of all tokens of a subject or a client, and of cached introspection answers.
 
-Entries are digests: neither this process nor a shared store holds a token or the name of a person. An entry ends when
-the last token that it can concern has expired, so that the set is bounded by the revocations of that time.
+Entries are digests: neither this process nor a shared store holds a token or the name of a person. An entry is dropped
+when the last token that it can concern has expired, so the set does not grow forever.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scopeguard.state.fork import Locked
 
 
 class Revoked(StrEnum):
-    """What a revocation names. A reader ignores entries of an unknown kind."""
+    """The kind of thing that a revocation names. A reader ignores entries of an unknown kind."""
 
     TOKEN = "token"
     JTI = "jti"
@@ -30,9 +30,9 @@ class Revoked(StrEnum):
 class Revocation:
     """One entry. Times are seconds since the epoch.
 
-    ``digest`` identifies what is revoked (:func:`digest_of`). Tokens of a subject or a client are denied if they were
-    issued at ``at`` or earlier; answers are not used if the question was sent before ``at``. The entry may be dropped
-    after ``until``.
+    ``digest`` identifies the revoked token, subject or client (:func:`digest_of`). Tokens of a subject or a client are
+    denied if they were issued at ``at`` or earlier; answers are not used if the question was sent before ``at``. The
+    entry may be dropped after ``until``.
     """
 
     kind: Revoked
@@ -151,9 +151,9 @@ class Revocations(Locked):
         return bool(self._entries) and self._find(Revoked.TOKEN, issuer, token) is not None
 
     def outdates(self, issuer: str, subject: str | None, asked_at: float) -> bool:
-        """Return whether answers about *subject* were revoked after a question that *issuer* got at *asked_at*.
+        """Return whether an answer about *subject*, for which *issuer* was asked at *asked_at*, was revoked later.
 
-        An answer without a subject may be about any of them.
+        An answer without a subject may be about any subject, so every revocation counts.
         """
         if asked_at >= self._answers_at:
             return False

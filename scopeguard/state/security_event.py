@@ -1,4 +1,4 @@
-"""Recognising security event tokens that were already processed, so that a repetition has no effect.
+"""Recognise security event tokens that were already processed, so that a repetition has no effect.
 
 A receiver recognises a repeated token by its "jti" (RFC 8417 section 2.2).
 """

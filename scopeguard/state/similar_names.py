@@ -1,4 +1,4 @@
-"""Finding the configured issuer that a name resembles: for the log, never for a decision."""
+"""Find the configured issuer that a name resembles. Only log lines use the result, never a decision."""
 
 from __future__ import annotations
 

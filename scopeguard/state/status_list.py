@@ -13,7 +13,7 @@ from scopeguard.state.backoff import Backoff
 from scopeguard.state.bounded import BoundedMap
 from scopeguard.state.fork import Locked
 
-# The bounds for the seconds between two fetches of a list, whatever the list says.
+# The bounds for the seconds between two fetches of a list. They override the times in the list.
 SHORTEST: Final = 30.0
 LONGEST: Final = 86400.0
 _UNSAID: Final = 300.0

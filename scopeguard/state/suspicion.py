@@ -1,4 +1,4 @@
-"""Pacing introspection when a failure may be caused by the token.
+"""Pace introspection requests that failed, perhaps because of the token.
 
 Many authorization servers respond with 401, 404, 500 or a timeout to a question about a token that they cannot read.
 Such a failure says little: the next question may succeed. If it counted as an outage, as in
@@ -26,7 +26,7 @@ _PER_SECOND: Final = 20.0
 _PRICE_OF_A_TIMEOUT: Final = 5
 # This many failures of accepted tokens, without an answer in between, are an outage.
 _ENOUGH: Final = 3
-# Seconds between two questions during such an outage: at first, and at most.
+# The first and the longest pause between two questions during an outage, in seconds.
 _BACKOFF: Final = Backoff(first=0.5, longest=5.0)
 
 
@@ -48,12 +48,12 @@ class Suspicion(Locked):
         self._pause = _BACKOFF.first
         self._next = {True: float("-inf"), False: float("-inf")}  # by whether the token was accepted before
 
-    def answered_recently(self, now: float) -> bool:
-        """Return whether there was an answer recently, which shows that the server and our credentials work."""
+    def has_answered_recently(self, now: float) -> bool:
+        """Return whether the server has answered recently, so that it works and accepts the credentials of this API."""
         return now - self._answered_at < _LATELY
 
     def pause(self, now: float, *, accepted: bool) -> float:
-        """Return 0 if the question may be sent, whose result the caller reports; otherwise the seconds to wait.
+        """Return 0 if the caller may send the question, else the seconds to wait. The caller must report the result.
 
         *accepted*: whether the token was accepted before.
         """
@@ -63,7 +63,7 @@ class Suspicion(Locked):
                 if pause == 0.0:
                     self._next[accepted] = now + self._pause
                 return pause
-            if accepted or self.answered_recently(now):
+            if accepted or self.has_answered_recently(now):
                 return 0.0
             pause = self._budget.shortfall(now)
             if pause == 0.0:
@@ -71,7 +71,7 @@ class Suspicion(Locked):
             return pause
 
     def succeed(self, now: float) -> None:
-        """Record that the server answered a question, whatever the answer."""
+        """Record that the server answered a question in any way."""
         with self._lock:
             self._answered_at = max(self._answered_at, now)
             self._recover()
@@ -82,7 +82,7 @@ class Suspicion(Locked):
         Returns the seconds until the next question during an outage, otherwise 0.
         """
         with self._lock:
-            if timed_out and not self.answered_recently(now):
+            if timed_out and not self.has_answered_recently(now):
                 for _ in range(_PRICE_OF_A_TIMEOUT - 1):
                     self._budget.spend(now)
             if len(self._failed) >= _ENOUGH:

@@ -123,12 +123,12 @@ class _Seal:
 
 
 class _Packed:
-    """The packed tokens, and the seals to which their numbers refer. Replaced as a whole."""
+    """The packed tokens, and the seals to which their numbers refer. It is replaced as a whole."""
 
     __slots__ = ("_left", "_lock", "_numbers", "_seals", "tokens")
 
     def __init__(self, policy: TokenCachePolicy) -> None:
-        # The ready tokens have a quarter of the bytes.
+        # Ready tokens may use a quarter of the bytes.
         self.tokens: _Generations[bytes] = _Generations(policy.max_entries, policy.max_bytes * 5 // 8)
         self._left = policy.max_bytes // 8
         self._lock = threading.Lock()

@@ -42,7 +42,7 @@ def bad_keys(authority: FakeAuthority) -> Mapping[str, BadToken]:
 def _add(forge: Forge, corpus: Corpus, key: SigningKey, jwk: Mapping[str, Any], why: str, *rules: str) -> None:
     """Publish *jwk* and add a token signed with *key*."""
     forge.authority.authority.keys.publish(jwk)
-    corpus.bad(key.kid, forge.signed(forge.header(key), key=key), why, *rules)
+    corpus.bad(key.kid, forge.sign(forge.header(key), key=key), why, *rules)
 
 
 def _purposes(forge: Forge, corpus: Corpus) -> None:

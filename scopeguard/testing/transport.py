@@ -80,8 +80,8 @@ class Hold:
 class FakeTransport:
     """Sends requests to an :class:`~scopeguard.devserver.authority.Authority` in process.
 
-    It records each request before it is answered, also those to unknown hosts: ``requests`` has the URLs in order, and
-    ``sends`` the requests, which contain secrets. *sleep* is called with the seconds of a delay.
+    It records each request before it is answered, including those to unknown hosts: ``requests`` has the URLs in order,
+    and ``sends`` the requests, which contain secrets. *sleep* is called with the seconds of a delay.
 
     Any thread may use it, and any event loop through :meth:`asend`.
     """

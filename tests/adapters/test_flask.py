@@ -633,9 +633,9 @@ def test_invalid_arguments_are_refused_at_once(app: Flask, guard: Guard):
         ScopeGuard(app, guard)
     with pytest.raises(ConfigurationError, match="before_request"):
         requires("a")(Blueprint("b", __name__))
-    with pytest.raises(ConfigurationError, match="is no view"):
+    with pytest.raises(ConfigurationError, match="is not a view"):
         requires("a")(dict)
-    with pytest.raises(ConfigurationError, match="is no view"):
+    with pytest.raises(ConfigurationError, match="is not a view"):
         requires("a")("view")
     with pytest.raises(ConfigurationError, match="at least one scope"):
         requires()

@@ -69,10 +69,10 @@ def test_token_of_another_kind_is_refused_even_if_its_type_is_accepted(door: Doo
     forge = Forge(authority)
     spelled = [spelling for typ in TYPES for spelling in (typ, f"application/{typ}", typ.upper())]
     send = door.opened(guard_of(authority, typ=("at+jwt", *spelled)))
-    assert send(bearer(forge.signed())).status == 200
+    assert send(bearer(forge.sign())).status == 200
     accepted = []
     for typ in spelled:
-        answer = send(bearer(forge.signed(forge.header(typ=typ))))
+        answer = send(bearer(forge.sign(forge.header(typ=typ))))
         if answer.status != 401 or len(challenges(answer)) != 1:
             accepted.append(typ)
     assert accepted == []
@@ -94,9 +94,9 @@ def test_type_that_the_operator_expects_exactly_is_accepted(typ: str):
     authority = FakeAuthority()
     forge = Forge(authority)
     send = DOORS_BY_NAME["blocking"].opened(guard_of(authority, typ=typ, expected_headers={"typ": [typ]}))
-    assert send(bearer(forge.signed(forge.header(typ=typ)))).status == 200
-    assert send(bearer(forge.signed(forge.header(typ=f"application/{typ}")))).status == 401
-    assert send(bearer(forge.signed())).status == 401
+    assert send(bearer(forge.sign(forge.header(typ=typ)))).status == 200
+    assert send(bearer(forge.sign(forge.header(typ=f"application/{typ}")))).status == 401
+    assert send(bearer(forge.sign())).status == 401
 
 
 def test_transaction_token_as_bearer_token_is_refused():
@@ -106,11 +106,11 @@ def test_transaction_token_as_bearer_token_is_refused():
     claims = forge.claims("client_id", txn="97053963", req_wl="https://gateway.test", rctx={"req_ip": "192.0.2.1"})
     send = DOORS_BY_NAME["blocking"].opened(guard_of(authority))
     for typ in ("txntoken+jwt", "txn_token", "N_A", "JWT"):
-        token = forge.signed(forge.header(typ=typ), claims)
+        token = forge.sign(forge.header(typ=typ), claims)
         assert send(bearer(token)).status == 401
         beside = Exchange(target="/none", headers=((b"txn-token", token.encode()),))
         assert send(beside).status == 401
-    good = Exchange(target="/none", headers=((b"txn-token", forge.signed().encode()),))
+    good = Exchange(target="/none", headers=((b"txn-token", forge.sign().encode()),))
     assert not challenges(send(good))
     assert send(good).status == 401
 
@@ -122,7 +122,7 @@ def test_workload_identity_token_alone_is_not_a_bearer_token():
     send = DOORS_BY_NAME["blocking"].opened(guard_of(authority, typ=("at+jwt", "wit+jwt", "JWT")))
     for typ in ("wit+jwt", "JWT", "at+jwt"):
         claims = forge.claims(sub="wimse://as.test/svc", cnf={"jwk": {**key, "alg": "ES256"}})
-        token = forge.signed(forge.header(typ=typ), claims)
+        token = forge.sign(forge.header(typ=typ), claims)
         assert send(bearer(token)).status == 401
         beside = Exchange(target="/none", headers=((b"workload-identity-token", token.encode()),))
         answer = send(beside)

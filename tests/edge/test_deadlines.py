@@ -259,7 +259,7 @@ def test_time_limit_covers_a_large_request_as_a_whole(clock: FakeClock):
 
 def test_hanging_name_look_up_is_an_outage_within_the_limit(names: Names, monkeypatch: pytest.MonkeyPatch):
     names.gate.clear()
-    monkeypatch.setattr(Deadline, "left", lambda self, seconds=None: 0.0)  # As at the end of the limit.
+    monkeypatch.setattr(Deadline, "remaining", lambda self, seconds=None: 0.0)  # As at the end of the limit.
     transport = HttpxTransport()
     with pytest.raises(AuthorityUnavailable) as raised:
         transport.send(Send(url="https://as.test/keys", authority="https://as.test"))

@@ -106,7 +106,7 @@ def test_wrong_credentials_of_ours_are_an_outage_with_the_fix(
     }
     token = oauth_toolkit.token(resource=API)
     with asking(oauth_toolkit, **wrong[auth]) as guard, caplog.at_level(logging.WARNING):
-        unavailable(ask(guard, token), "our client is not allowed to introspect")
+        unavailable(ask(guard, token), "the client of this API is not allowed to introspect")
     assert any("check its rights" in message for message in caplog.messages)
 
 

@@ -285,7 +285,7 @@ class TestIntrospection:
         token = oidc_provider.token(resource=OPAQUE)
         wrong: dict[str, Any] = {"client_id": "api:basic", "client_secret": "sg-secret-of-somebody-else"}
         with asking(oidc_provider, auth="client_secret_basic", **wrong) as guard, caplog.at_level(logging.WARNING):
-            unavailable(ask(guard, token), "the server refuses our credentials")
+            unavailable(ask(guard, token), "the server refuses the credentials of this API")
         assert any("check client_id" in message for message in caplog.messages)
 
     @pytest.mark.rule("I-37")

@@ -38,15 +38,15 @@ def record(policy: KeySetPolicy | None = None) -> IssuerRecord:
 
 
 def test_metadata_is_unknown_until_it_is_stored():
-    assert record().known_metadata(NOW, anything) is None
+    assert record().cached_metadata(NOW, anything) is None
 
 
 @pytest.mark.rule("A-18")
 def test_metadata_is_used_for_the_maximum_age_of_a_key_set():
     known = record(KeySetPolicy(max_ttl=900))
     known.learn(METADATA, NOW, has_keys)
-    assert known.known_metadata(NOW + 899, anything) is METADATA
-    assert known.known_metadata(NOW + 900, anything) is None
+    assert known.cached_metadata(NOW + 899, anything) is METADATA
+    assert known.cached_metadata(NOW + 900, anything) is None
 
 
 def test_newer_document_replaces_the_one_for_the_same_endpoint():
@@ -59,18 +59,18 @@ def test_newer_document_replaces_the_one_for_the_same_endpoint():
 def test_two_documents_are_kept_if_each_has_an_endpoint_the_other_lacks():
     known, asks = record(KeySetPolicy(max_ttl=900)), replace(METADATA, introspection_endpoint="https://as.test/ask")
     known.learn(METADATA, NOW, has_keys)
-    assert known.known_metadata(NOW, lambda found: found.introspection_endpoint is not None) is None
+    assert known.cached_metadata(NOW, lambda found: found.introspection_endpoint is not None) is None
     known.learn(asks, NOW + 10, lambda found: found.introspection_endpoint is not None)
-    assert known.known_metadata(NOW + 10, lambda found: found.introspection_endpoint is not None) is asks
-    assert known.known_metadata(NOW + 10, anything) is METADATA
-    assert known.known_metadata(NOW + 900, anything) is None
+    assert known.cached_metadata(NOW + 10, lambda found: found.introspection_endpoint is not None) is asks
+    assert known.cached_metadata(NOW + 10, anything) is METADATA
+    assert known.cached_metadata(NOW + 900, anything) is None
 
 
 @pytest.mark.rule("P-19")
 def test_two_issuers_share_nothing():
     one, two = record(), record()
     one.learn(METADATA, NOW, has_keys)
-    assert two.known_metadata(NOW, anything) is None
+    assert two.cached_metadata(NOW, anything) is None
     assert one.ring is not two.ring
     assert one != two
     assert len({one, two}) == 2
@@ -135,7 +135,7 @@ def test_opaque_token_without_a_matching_issuer_is_refused():
 
 @pytest.mark.rule("I-28")
 def test_ambiguous_issuers_are_refused_at_construction():
-    with pytest.raises(ConfigurationError, match="'x-' stands for two issuers"):
+    with pytest.raises(ConfigurationError, match="'x-' is set for two issuers"):
         issuers(asked("https://a.test", "x-"), asked("https://b.test", "x-"))
     with pytest.raises(ConfigurationError, match="both introspect any opaque token"):
         issuers(asked("https://a.test"), asked("https://b.test"))

@@ -62,11 +62,11 @@ def test_request_that_times_out_costs_as_much_as_five():
 
 def test_an_answer_counts_for_a_minute():
     suspicion = Suspicion()
-    assert not suspicion.answered_recently(0.0)
+    assert not suspicion.has_answered_recently(0.0)
     suspicion.succeed(100.0)
     suspicion.succeed(90.0)  # Of a thread that was overtaken.
-    assert suspicion.answered_recently(159.9)
-    assert not suspicion.answered_recently(160.0)
+    assert suspicion.has_answered_recently(159.9)
+    assert not suspicion.has_answered_recently(160.0)
 
 
 def test_three_accepted_tokens_that_fail_are_an_outage_for_all():

@@ -63,18 +63,18 @@ class Screen:
         self._console.print(text)
         for name in ("WWW-Authenticate", "Retry-After"):
             if name in response.headers:
-                self._wrapped(f"      {name}: ", response.headers[name])
+                self._print_wrapped(f"      {name}: ", response.headers[name])
 
     def authority_requests(self, requests: Iterable[str]) -> None:
         """Print the *requests* that the authorization server received, if any."""
         if lines := list(requests):
-            self._wrapped("    ~ ", ", ".join(lines), "cyan")
+            self._print_wrapped("    ~ ", ", ".join(lines), "cyan")
 
     def explanation(self, text: str) -> None:
         """Print what a step shows."""
-        self._wrapped("    = ", text, "italic")
+        self._print_wrapped("    = ", text, "italic")
 
-    def _wrapped(self, label: str, text: str, style: str = "") -> None:
+    def _print_wrapped(self, label: str, text: str, style: str = "") -> None:
         indent = " " * (len(label) if len(label) < 10 else 8)
         for line in textwrap.wrap(
             label + text, self._width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False

@@ -93,17 +93,17 @@ def settings_from(
     tables: list[Mapping[str, Any]] = values.pop("issuers", [])
     if not tables:
         raise place.error("issuers", "is missing; add [[issuers]] with the url of your authorization server")
-    insecure = place.built(INSECURE, lambda: insecure_hosts(values.get(INSECURE, ())))
+    insecure = place.construct(INSECURE, lambda: insecure_hosts(values.get(INSECURE, ())))
     url: str | None = None
     if "resource" in values:
         url = values["resource"].url
-        place.built("resource", lambda: check_url(url, "resource", insecure=insecure))
+        place.construct("resource", lambda: check_url(url, "resource", insecure=insecure))
     if "realm" in values:
-        place.built("realm", lambda: ChallengeStyle(realm=values["realm"]))
+        place.construct("realm", lambda: ChallengeStyle(realm=values["realm"]))
     if "cors_preflight" in values:
-        place.built("cors_preflight", lambda: member(Preflight, values["cors_preflight"], "cors_preflight"))
+        place.construct("cors_preflight", lambda: member(Preflight, values["cors_preflight"], "cors_preflight"))
     if "audit" in values:
-        place.built("audit", lambda: AuditMode.of(values["audit"]))
+        place.construct("audit", lambda: AuditMode.of(values["audit"]))
     issuers = tuple(
         _issuer(with_hosts(table, insecure), place.inner(f"[[issuers]] {number}"), url)
         for number, table in enumerate(tables, 1)
@@ -140,7 +140,7 @@ def _style(values: Mapping[str, Any], contracts: Sequence[Contract], place: Plac
     if not given:
         return None
     realm = values.get("realm", values["resource"].url if "resource" in values else "api")
-    return place.inner("[challenge]").built("", lambda: ChallengeStyle(realm=realm, **given))
+    return place.inner("[challenge]").construct("", lambda: ChallengeStyle(realm=realm, **given))
 
 
 def with_hosts(table: Mapping[str, Any], insecure: frozenset[str]) -> Mapping[str, Any]:
@@ -212,7 +212,7 @@ def _rules(values: Mapping[str, Any], place: Place, of_contracts: Sequence[Rule]
     )
     # "rules = []" denies every route. Without rules and contract, the file may still have public paths.
     given = (*rules, *of_contracts) if "rules" in values or "contract" in values else None
-    return place.built("public", lambda: Rules(given, public=values.get("public", ())))
+    return place.construct("public", lambda: Rules(given, public=values.get("public", ())))
 
 
 _ACCESS: Final[Mapping[str, Callable[[Any], Requirement | Access]]] = {
@@ -234,12 +234,12 @@ def _conditions(given: Mapping[str, Any], place: Place) -> list[Condition]:
     if "acr" in given or "max_age" in given:
         key = "acr" if "acr" in given else "max_age"
         found.append(
-            place.built(key, lambda: UserAuthentication(acr=given.get("acr", ()), max_age=given.get("max_age")))
+            place.construct(key, lambda: UserAuthentication(acr=given.get("acr", ()), max_age=given.get("max_age")))
         )
     found += given.get("authorization_details", ())
     actor = given.get("delegated_to")
     if actor is not None:
-        found.append(NOT_DELEGATED if actor is False else place.built("delegated_to", lambda: DelegatedTo(actor)))
+        found.append(NOT_DELEGATED if actor is False else place.construct("delegated_to", lambda: DelegatedTo(actor)))
     if "machine" in given:
         found.append(MACHINE if given["machine"] else USER)
     return found
@@ -254,16 +254,16 @@ def _rule(table: Mapping[str, Any], place: Place) -> Rule:
         one = f"a rule needs exactly one of {', '.join(_ACCESS)}"
         raise place.error(" and ".join(names), f"contradict each other; {one}") if names else place.error("path", one)
     (name,) = names
-    access = place.built(name, lambda: _ACCESS[name](given[name]))
+    access = place.construct(name, lambda: _ACCESS[name](given[name]))
     conditions = _conditions(given, place)
     if conditions:
         if not isinstance(access, Requirement):
             more = ", ".join(key for key in _CONDITIONS if key in given)
             raise place.error(name, f"requires no token, and {more} can only be required of one")
         access = all_of(access, *conditions)
-    place.built("path", lambda: Rule(given["path"], access))
+    place.construct("path", lambda: Rule(given["path"], access))
     sources = given.get("token_sources")
     source = f"{place.file}: {place.table}"
     extensions = given.get("extension_methods", ())
-    methods = "methods" if "methods" in given else "extension_methods"
-    return place.built(methods, lambda: Rule(given["path"], access, given.get("methods"), sources, source, extensions))
+    key = "methods" if "methods" in given else "extension_methods"
+    return place.construct(key, lambda: Rule(given["path"], access, given.get("methods"), sources, source, extensions))

@@ -8,7 +8,7 @@ from operator import or_
 from typing import Any
 
 from scopeguard.config.catalog import ScopeCatalog
-from scopeguard.config.file.kinds import Place, shown
+from scopeguard.config.file.kinds import Place, show
 from scopeguard.contracts import Contract, google_discovery, openapi
 from scopeguard.contracts.contract import check_base_path, undeclared_access
 from scopeguard.contracts.openapi import security_schemes
@@ -21,25 +21,25 @@ def contracts_of(given: Mapping[str, Any], place: Place) -> tuple[Contract, ...]
         raise place.error("openapi", 'is missing; name a document: openapi = "openapi.json", or google_discovery = ...')
     if "base_path" in given and len(descriptions) + len(discoveries) > 1:
         raise place.error("base_path", "cannot apply to several documents; remove it, or name one document")
-    place.built("base_path", partial(check_base_path, given.get("base_path")))
-    place.built("undeclared", partial(undeclared_access, given.get("undeclared")))
+    place.construct("base_path", partial(check_base_path, given.get("base_path")))
+    place.construct("undeclared", partial(undeclared_access, given.get("undeclared")))
     both = {name: given[name] for name in ("base_path", "undeclared") if name in given}
     ignored = _ignored(given.get("ignore_schemes", ()), descriptions, place)
     return (
         *(
-            place.built("openapi", partial(openapi, path, ignore_schemes=ignored[path], **both))
+            place.construct("openapi", partial(openapi, path, ignore_schemes=ignored[path], **both))
             for path in descriptions
         ),
-        *(place.built("google_discovery", partial(google_discovery, path, **both)) for path in discoveries),
+        *(place.construct("google_discovery", partial(google_discovery, path, **both)) for path in discoveries),
     )
 
 
 def _ignored(names: tuple[str, ...], documents: tuple[str, ...], place: Place) -> dict[str, list[str]]:
     """Return those of *names* that each document declares. Every name must be declared by at least one."""
-    declared = {path: place.built("openapi", partial(security_schemes, path)) for path in documents}
+    declared = {path: place.construct("openapi", partial(security_schemes, path)) for path in documents}
     for name in names:
         if not any(name in schemes for schemes in declared.values()):
-            raise place.error("ignore_schemes", f"{shown(name)} is not a security scheme of any document in openapi")
+            raise place.error("ignore_schemes", f"{show(name)} is not a security scheme of any document in openapi")
     return {path: [name for name in names if name in schemes] for path, schemes in declared.items()}
 
 
@@ -50,10 +50,10 @@ def catalog_of(scopes: Mapping[str, Any], contracts: tuple[Contract, ...], place
     """
     catalogs = [contract.catalog for contract in contracts]
     if "catalog" in scopes:
-        catalogs.append(place.built("catalog", lambda: ScopeCatalog.from_toml(scopes["catalog"])))
+        catalogs.append(place.construct("catalog", lambda: ScopeCatalog.from_toml(scopes["catalog"])))
     own = {name: scopes[name] for name in ("prefix", "descriptions") if name in scopes}
-    catalogs.append(place.built("", lambda: ScopeCatalog(**own)))
+    catalogs.append(place.construct("", lambda: ScopeCatalog(**own)))
     joined = ScopeCatalog()
     for catalog in catalogs:
-        joined = place.built("prefix", partial(or_, joined, catalog))
+        joined = place.construct("prefix", partial(or_, joined, catalog))
     return joined

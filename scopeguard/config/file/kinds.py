@@ -78,7 +78,7 @@ class Place:
         """Return an error about *key* of this table."""
         return ConfigurationError(f"{self.file}: {self.table}: {key}: {problem}")
 
-    def built(self, key: str, build: Callable[[], T]) -> T:
+    def construct(self, key: str, build: Callable[[], T]) -> T:
         """Return the result of *build*. Its :class:`ConfigurationError` gets this place, and *key* if it lacks it."""
         try:
             return build()
@@ -98,7 +98,7 @@ class Place:
         for name, value in table.items():
             key = keys.get(name)
             if key is None:
-                raise self.error(shown(name), self.elsewhere(name) or _unknown(name, keys))
+                raise self.error(show(name), self.elsewhere(name) or _unknown(name, keys))
             try:
                 values[name] = key.read(self, name, value)
             except WrongKindError as needed:
@@ -107,7 +107,7 @@ class Place:
         return values
 
 
-def shown(name: str) -> str:
+def show(name: str) -> str:
     """Return the key *name* for a message: one line of limited length, whatever the key contains."""
     return name if len(name) <= 80 and name.isprintable() else ascii(name[:80])
 
@@ -206,14 +206,14 @@ def resolve(value: str, place: Place, key: str) -> str:
         found = place.environment.get(name)
         if not found:
             problem = "is not set" if found is None else "is empty"
-            raise place.error(key, f"the environment variable {shown(name)} {problem}")
+            raise place.error(key, f"the environment variable {show(name)} {problem}")
         return found
     try:
         content = text_of(place.base / name).rstrip("\r\n")
     except UnreadableError as problem:
-        raise place.error(key, f"the file {shown(name)} {problem}") from None
+        raise place.error(key, f"the file {show(name)} {problem}") from None
     if not content:
-        raise place.error(key, f"the file {shown(name)} is empty")
+        raise place.error(key, f"the file {show(name)} is empty")
     return content
 
 

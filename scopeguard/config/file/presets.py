@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 from scopeguard.config.file import kinds
-from scopeguard.config.file.kinds import Key, Place, WrongKindError, shown
+from scopeguard.config.file.kinds import Key, Place, WrongKindError, show
 from scopeguard.config.file.tables import INSECURE, ISSUER, elsewhere
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import ConfigurationError
@@ -62,16 +62,16 @@ def preset_issuer(table: Mapping[str, Any], place: Place, resource: str | None) 
     if preset is None:
         near = get_close_matches(name, PRESETS, n=1, cutoff=0.5)
         known = f"did you mean {near[0]}?" if near else f"use one of {', '.join(sorted(PRESETS))}"
-        raise place.error("preset", f"{shown(name)!r} is not a preset; {known}")
+        raise place.error("preset", f"{show(name)!r} is not a preset; {known}")
     arguments = arguments_of(preset)
 
-    def misplaced(key: str) -> str | None:
+    def explain_misplaced(key: str) -> str | None:
         if key in ISSUER:
             return f"is not an argument of the preset {name}, which takes {', '.join(arguments)}"
         return elsewhere(key)
 
     beside = {key: value for key, value in table.items() if key != "preset"}
-    given = replace(place, elsewhere=misplaced).read(beside, arguments)
+    given = replace(place, elsewhere=explain_misplaced).read(beside, arguments)
     if "audience" in arguments and "audience" not in given and resource is not None:
         # Either the audience or the client ids bind tokens to this API.
         unbound = "client_ids" in arguments and "client_ids" not in given

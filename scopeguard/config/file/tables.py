@@ -59,7 +59,7 @@ def _strings_by_name(place: Place, key: str, value: Any) -> dict[str, tuple[str,
 def _scopes_by_scope(place: Place, key: str, value: Any) -> dict[str, tuple[str, ...]]:
     inside = {name: Key(kinds.strings, '["scope"]') for name in kinds.table(place, key, value)}
     implies = place.inner(f"{place.table}: {key}").read(value, inside)
-    place.built(key, lambda: ScopeVocabulary(implies=implies))
+    place.construct(key, lambda: ScopeVocabulary(implies=implies))
     return implies
 
 
@@ -82,7 +82,7 @@ def _scope_claims(place: Place, key: str, value: Any) -> tuple[ScopeClaim, ...]:
         if "claim" not in given:
             raise place.error(key, "an item has no claim; write it as { claim = ..., form = ... }")
         found.append(given)
-    return place.built(key, lambda: tuple(ScopeClaim(**given) for given in found))
+    return place.construct(key, lambda: tuple(ScopeClaim(**given) for given in found))
 
 
 def _machine_signs(place: Place, key: str, value: Any) -> tuple[MachineSign, ...]:
@@ -91,7 +91,7 @@ def _machine_signs(place: Place, key: str, value: Any) -> tuple[MachineSign, ...
     found = [place.inner(f"{place.table}: {key}").read(item, _MACHINE_SIGN) for item in value]
     if not all("machine" in given for given in found):
         raise place.error(key, "an item has no machine; add machine = true or machine = false")
-    return place.built(key, lambda: tuple(MachineSign(**given) for given in found))
+    return place.construct(key, lambda: tuple(MachineSign(**given) for given in found))
 
 
 def _authorization_details(place: Place, key: str, value: Any) -> tuple[AuthorizationDetail, ...]:
@@ -101,7 +101,7 @@ def _authorization_details(place: Place, key: str, value: Any) -> tuple[Authoriz
         if "type" not in given:
             raise place.error(key, "an item has no type; write { type = ..., actions = [...] }")
         found.append(given)
-    return place.built(key, lambda: tuple(AuthorizationDetail(**given) for given in found))
+    return place.construct(key, lambda: tuple(AuthorizationDetail(**given) for given in found))
 
 
 def _string_or_false(place: Place, key: str, value: Any) -> str | bool:
@@ -122,12 +122,12 @@ def _token_sources(place: Place, key: str, value: Any) -> TokenSources:
     if isinstance(value, Mapping):
         inner = place.inner("[token_sources]")
         given = inner.read(value, TOKEN_SOURCES)
-        return inner.built("", lambda: TokenSources(**given))
+        return inner.construct("", lambda: TokenSources(**given))
     try:
         methods = kinds.strings(place, key, value)
     except WrongKindError:
         raise WrongKindError("a list of strings, or a table") from None
-    return place.built(key, lambda: TokenSources().only(methods))
+    return place.construct(key, lambda: TokenSources().only(methods))
 
 
 def _resource(place: Place, key: str, value: Any) -> Resource:
@@ -136,33 +136,33 @@ def _resource(place: Place, key: str, value: Any) -> Resource:
         given = inner.read(value, RESOURCE)
         if "url" not in given:
             raise inner.error("url", f"is missing; as in: url = {RESOURCE['url'].example}")
-        return inner.built("", lambda: Resource(**given))
+        return inner.construct("", lambda: Resource(**given))
     try:
         url = kinds.reference(place, key, value)
     except WrongKindError:
         raise WrongKindError("a string, or a table") from None
-    return place.built(key, lambda: Resource(url))
+    return place.construct(key, lambda: Resource(url))
 
 
 def _route_sources(place: Place, key: str, value: Any) -> tuple[str, ...]:
     methods = kinds.strings(place, key, value)
-    place.built(key, lambda: check_sources(methods, key))
+    place.construct(key, lambda: check_sources(methods, key))
     return methods
 
 
 def _key_set(place: Place, key: str, value: Any) -> KeySetPolicy:
     inner = place.inner(f"[issuers.key_set] of {place.table}")
     given = inner.read(kinds.table(place, key, value), KEY_SET)
-    return inner.built("", lambda: KeySetPolicy(**given))
+    return inner.construct("", lambda: KeySetPolicy(**given))
 
 
 def _introspection(place: Place, key: str, value: Any) -> Introspection:
     inner = place.inner(f"[issuers.introspection] of {place.table}")
     given = inner.read(kinds.table(place, key, value), INTROSPECTION)
-    settings = inner.built("", lambda: Introspection(**given))
+    settings = inner.construct("", lambda: Introspection(**given))
     if settings.private_key is not None:
         material = settings.private_key
-        inner.built(
+        inner.construct(
             "private_key",
             lambda: AssertionKey(material=material, algorithm=settings.key_algorithm, kid=settings.key_id),
         )
@@ -172,7 +172,7 @@ def _introspection(place: Place, key: str, value: Any) -> Introspection:
 def _status_list(place: Place, key: str, value: Any) -> StatusListPolicy:
     inner = place.inner(f"[issuers.experimental_status_list] of {place.table}")
     given = inner.read(kinds.table(place, key, value), STATUS_LIST)
-    return inner.built("", lambda: StatusListPolicy(**given))
+    return inner.construct("", lambda: StatusListPolicy(**given))
 
 
 def _private_key(place: Place, key: str, value: Any) -> str | Mapping[str, Any]:
@@ -194,16 +194,16 @@ def _store(place: Place, key: str, value: Any) -> RedisStore:
     given = inner.read(kinds.table(place, key, value), STORE)
     if "redis" not in given:
         raise inner.error("redis", "is missing; set it to a URL, as in: redis = " + STORE["redis"].example)
-    return inner.built("", lambda: RedisStore(given.pop("redis"), **given))
+    return inner.construct("", lambda: RedisStore(given.pop("redis"), **given))
 
 
 def _transport(place: Place, key: str, value: Any) -> HttpxTransport:
     inner = place.inner("[transport]")
     given = inner.read(kinds.table(place, key, value), TRANSPORT)
     ca_file = given.get("ca_file")
-    transport = inner.built("proxy", lambda: HttpxTransport(verify=ca_file, proxy=given.get("proxy")))
+    transport = inner.construct("proxy", lambda: HttpxTransport(verify=ca_file, proxy=given.get("proxy")))
     # Without this check, an unreadable file would fail the first request.
-    inner.built("ca_file", lambda: transport.check("ca_file"))
+    inner.construct("ca_file", lambda: transport.check("ca_file"))
     return transport
 
 
@@ -215,7 +215,7 @@ def _token_cache(place: Place, key: str, value: Any) -> TokenCachePolicy | Liter
         raise WrongKindError('"off", or a table')
     inner = place.inner("[token_cache]")
     given = inner.read(value, TOKEN_CACHE)
-    return inner.built("", lambda: TokenCachePolicy(**given))
+    return inner.construct("", lambda: TokenCachePolicy(**given))
 
 
 def _refusal_log(place: Place, key: str, value: Any) -> RefusalLog | Literal["off"]:
@@ -226,26 +226,26 @@ def _refusal_log(place: Place, key: str, value: Any) -> RefusalLog | Literal["of
         raise WrongKindError('"off", or a table')
     inner = place.inner("[refusal_log]")
     given = inner.read(value, REFUSAL_LOG)
-    return inner.built("", lambda: RefusalLog(**given))
+    return inner.construct("", lambda: RefusalLog(**given))
 
 
 def _signature_backends(place: Place, key: str, value: Any) -> tuple[SignatureBackend, ...]:
     names = kinds.strings(place, key, value)
-    return place.built(key, lambda: load_backends(names))
+    return place.construct(key, lambda: load_backends(names))
 
 
 def _revocation(place: Place, key: str, value: Any) -> RevocationPolicy:
     inner = place.inner("[revocation]")
     given = inner.read(kinds.table(place, key, value), REVOCATION)
-    return inner.built("", lambda: RevocationPolicy(**given))
+    return inner.construct("", lambda: RevocationPolicy(**given))
 
 
 def _accepted_by_name(place: Place, key: str, value: Any) -> dict[str, tuple[str | bool, ...]]:
-    inside = {name: Key(_accepted, '["value"]') for name in kinds.table(place, key, value)}
+    inside = {name: Key(_accepted_values, '["value"]') for name in kinds.table(place, key, value)}
     return place.inner(f"{place.table}: {key}").read(value, inside)
 
 
-def _accepted(place: Place, key: str, value: Any) -> tuple[str | bool, ...]:
+def _accepted_values(place: Place, key: str, value: Any) -> tuple[str | bool, ...]:
     del place, key
     items = value if isinstance(value, list) else [value]
     if not all(isinstance(item, str | bool) for item in items):
@@ -255,7 +255,7 @@ def _accepted(place: Place, key: str, value: Any) -> tuple[str | bool, ...]:
 
 def _inline_keys(place: Place, key: str, value: Any) -> Mapping[str, Any]:
     document = kinds.table(place, key, value)
-    place.built(key, lambda: parse_configured_key_set(document, setting=key))
+    place.construct(key, lambda: parse_configured_key_set(document, setting=key))
     return document
 
 

@@ -43,14 +43,14 @@ def _none(forge: Forge, corpus: Corpus) -> None:
         corpus.bad(f"alg-none-{spelling}", f"{forge.text(forge.header(alg=spelling))}.", why, *rules)
     text = forge.text(forge.header(alg="none"))
     corpus.bad("alg-none-garbage", f"{text}.{base64url(b'garbage')}", "unsecured, with a junk signature", *rules)
-    corpus.bad("alg-none-signed", forge.signed(forge.header(alg="none")), "signed, but alg is none", *rules)
+    corpus.bad("alg-none-signed", forge.sign(forge.header(alg="none")), "signed, but alg is none", *rules)
     corpus.bad("alg-none-without-kid", f"{forge.text({'alg': 'none'})}.", "the form of RFC 7519 section 6.1", *rules)
     corpus.bad("alg-none-two-segments", text, "an unsecured token without the last dot", "J-01", *rules)
 
 
 def _no_algorithm(forge: Forge, corpus: Corpus) -> None:
     why = "alg must be one of the issuer's algorithms, as an exact string"
-    corpus.bad("alg-missing", forge.signed(forge.header(None, "alg")), why, "J-10")
+    corpus.bad("alg-missing", forge.sign(forge.header(None, "alg")), why, "J-10")
     shapes: tuple[tuple[str, Any], ...] = (
         ("number", 7),
         ("null", None),
@@ -65,7 +65,7 @@ def _no_algorithm(forge: Forge, corpus: Corpus) -> None:
         ("surname", "ECDSA"),
     )
     for name, value in shapes:
-        corpus.bad(f"alg-{name}", forge.signed(forge.header(alg=value)), why, "J-10", "J-12")
+        corpus.bad(f"alg-{name}", forge.sign(forge.header(alg=value)), why, "J-10", "J-12")
 
 
 def _hmac(forge: Forge, key: SigningKey, algorithm: str, secret: bytes) -> str:
@@ -124,7 +124,7 @@ def _other_algorithm(forge: Forge, corpus: Corpus) -> None:
         signer = SigningKey(kid=forge.rsa.kid, algorithm=algorithm, private_key=forge.rsa.private_key)
         corpus.bad(
             f"rs256-key-used-for-{algorithm.lower()}",
-            forge.signed(forge.header(signer), key=signer),
+            forge.sign(forge.header(signer), key=signer),
             "the JWK of the key allows RS256 only",
             "J-15", "X-12",
         )  # fmt: skip
@@ -155,7 +155,7 @@ def _other_key_type(forge: Forge, corpus: Corpus) -> None:
         ("rs256-with-ec-signature", "RS256", forge.rsa, forge.ec),
         ("es384-by-p256-key", "ES384", forge.ec, forge.ec),
     ):
-        corpus.bad(f"alg-{name}", forge.signed(forge.header(named, alg=alg), key=signer), why, "J-14", "P-07")
+        corpus.bad(f"alg-{name}", forge.sign(forge.header(named, alg=alg), key=signer), why, "J-14", "P-07")
     wide = forge.authority.key("ES384")
     text = forge.text(forge.header(wide, alg="ES256"))
     r, s = decode_dss_signature(wide.private_key.sign(text.encode("ascii"), ec.ECDSA(hashes.SHA256())))
@@ -235,11 +235,11 @@ def _attacker(forge: Forge, corpus: Corpus) -> None:
         name = algorithm.lower()
         borrowed = SigningKey(kid=genuine.kid, algorithm=algorithm, private_key=key.private_key)
         unnamed = forge.header(key, "kid")
-        corpus.bad(f"{name}-foreign-key", forge.signed(forge.header(key), key=key), why, "P-07", "J-20")
+        corpus.bad(f"{name}-foreign-key", forge.sign(forge.header(key), key=key), why, "P-07", "J-20")
         corpus.bad(
             f"{name}-foreign-key-same-kid",
-            forge.signed(forge.header(borrowed), key=borrowed),
+            forge.sign(forge.header(borrowed), key=borrowed),
             "signed with another key that has the kid of a published one",
             "P-07", "P-19", "X-14", "X-57",
         )  # fmt: skip
-        corpus.bad(f"{name}-foreign-key-without-kid", forge.signed(unnamed, key=key), why, "P-07", "J-19")
+        corpus.bad(f"{name}-foreign-key-without-kid", forge.sign(unnamed, key=key), why, "P-07", "J-19")

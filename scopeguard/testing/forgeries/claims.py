@@ -30,7 +30,7 @@ def add_all(forge: Forge, corpus: Corpus) -> None:
 
 
 def _claims(forge: Forge, corpus: Corpus, name: str, why: str, *rules: str, **overrides: Any) -> None:
-    corpus.bad(f"claim-{name}", forge.signed(claims=forge.claims(**overrides)), why, *rules)
+    corpus.bad(f"claim-{name}", forge.sign(claims=forge.claims(**overrides)), why, *rules)
 
 
 def _missing(forge: Forge, corpus: Corpus) -> None:
@@ -38,11 +38,11 @@ def _missing(forge: Forge, corpus: Corpus) -> None:
         rules = ("P-09", "X-36") if name == "exp" else ("P-09", "P-06") if name == "aud" else ("P-09",)
         corpus.bad(
             f"claim-{name}-missing",
-            forge.signed(claims=forge.claims(name)),
+            forge.sign(claims=forge.claims(name)),
             f"RFC 9068 section 2.2 requires {name}; without it, a check of {name} must not be skipped",
             *rules,
         )
-    corpus.bad("claim-all-missing", forge.signed(claims={}), "there are no claims", "P-09")
+    corpus.bad("claim-all-missing", forge.sign(claims={}), "there are no claims", "P-09")
 
 
 def _dates(forge: Forge, corpus: Corpus) -> None:
@@ -85,26 +85,26 @@ def _overflowing_dates(forge: Forge, corpus: Corpus) -> None:
         for kind, text in (("nan", "NaN"), ("infinity", "Infinity"), ("minus-infinity", "-Infinity")):
             corpus.bad(
                 f"claim-{claim}-{kind}",
-                forge.signed(claims=forge.raw_claims(**{claim: text})),
+                forge.sign(claims=forge.raw_claims(**{claim: text})),
                 "not JSON (RFC 8259 section 6), and its comparisons with times are meaningless",
                 "J-57", "X-34",
             )  # fmt: skip
         for kind, text in (("1e400", "1e400"), ("minus-1e400", "-1e400")):
             corpus.bad(
                 f"claim-{claim}-{kind}",
-                forge.signed(claims=forge.raw_claims(**{claim: text})),
+                forge.sign(claims=forge.raw_claims(**{claim: text})),
                 "a number that overflows to infinity: the token never expires, or int() raises",
                 "J-57", "X-27", "X-34",
             )  # fmt: skip
     corpus.bad(
         "claim-exp-5000-digits",
-        forge.signed(claims=forge.raw_claims(exp="9" * 5000)),
+        forge.sign(claims=forge.raw_claims(exp="9" * 5000)),
         "more digits than Python converts: int() raises ValueError",
         "J-58", "X-27",
     )  # fmt: skip
     corpus.bad(
         "claim-unknown-1e400",
-        forge.signed(claims=forge.raw_claims(extra='{"a":[1e400]}')),
+        forge.sign(claims=forge.raw_claims(extra='{"a":[1e400]}')),
         "an infinity in an unknown claim, which an app cannot write as JSON again",
         "J-57", "X-27",
     )  # fmt: skip
@@ -213,7 +213,7 @@ def _strings(forge: Forge, corpus: Corpus) -> None:
     for claim in ("sub", "client_id", "scope"):
         corpus.bad(
             f"claim-{claim}-surrogate",
-            forge.signed(claims=forge.raw_claims(**{claim: '"a\\ud800b"'})),
+            forge.sign(claims=forge.raw_claims(**{claim: '"a\\ud800b"'})),
             "a lone surrogate: JSON parsers accept it, but it cannot be encoded as UTF-8",
             "X-21",
         )
@@ -238,7 +238,7 @@ def _scopes(forge: Forge, corpus: Corpus) -> None:
         scope=["read", "write"],
     )
     for name, value in (("number", 7), ("list-with-number", ["read", 7])):
-        token = forge.signed(claims=forge.claims("scope", scp=value))
+        token = forge.sign(claims=forge.claims("scope", scp=value))
         corpus.bad(f"claim-scp-{name}", token, "scp must be a string or a list of strings", "G-10")
 
 

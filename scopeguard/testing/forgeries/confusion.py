@@ -44,7 +44,7 @@ def add_all(forge: Forge, corpus: Corpus) -> None:
     """Add the tokens of this file."""
     for name, typ, rule in _TYPES:
         why = f"its typ is {typ}: signed with the same key, but not an access token"
-        corpus.bad(f"kind-{name}", forge.signed(forge.header(typ=typ)), why, rule, "J-63", "P-01")
+        corpus.bad(f"kind-{name}", forge.sign(forge.header(typ=typ)), why, rule, "J-63", "P-01")
     _plain_jwts(forge, corpus)
     _marked_by_a_claim(forge, corpus)
     _not_of_the_authority(forge, corpus)
@@ -82,11 +82,11 @@ def _plain_jwts(forge: Forge, corpus: Corpus) -> None:
     for name, claims, rule in kinds:
         for typ, header in (("jwt", forge.header(typ="JWT")), ("untyped", forge.header(None, "typ"))):
             why = "its claims show that it is an ID token or another kind of token, not an access token"
-            corpus.bad(f"kind-{name}-{typ}", forge.signed(header, claims), why, rule, "J-63", "P-14")
+            corpus.bad(f"kind-{name}-{typ}", forge.sign(header, claims), why, rule, "J-63", "P-14")
     claims = _id_claims(forge, azp="client", acr="1")
     corpus.bad(
         "kind-id-token-indistinguishable",
-        forge.signed(forge.header(typ="JWT"), claims),
+        forge.sign(forge.header(typ="JWT"), claims),
         "an ID token with the claims of an access token: only typ could show the difference, and it is JWT",
         "X-40", "P-14", strict=True,
     )  # fmt: skip
@@ -107,7 +107,7 @@ def _marked_by_a_claim(forge: Forge, corpus: Corpus) -> None:
     for name, marks, rule in kinds:
         for typ, header in (("jwt", forge.header(typ="JWT")), ("untyped", forge.header(None, "typ"))):
             why = "an access token but for a claim that only another kind of token has"
-            corpus.bad(f"kind-{name}-{typ}", forge.signed(header, forge.claims(**marks)), why, rule, "J-63")
+            corpus.bad(f"kind-{name}-{typ}", forge.sign(header, forge.claims(**marks)), why, rule, "J-63")
 
 
 def _not_of_the_authority(forge: Forge, corpus: Corpus) -> None:
@@ -116,7 +116,7 @@ def _not_of_the_authority(forge: Forge, corpus: Corpus) -> None:
     proof = {"jti": "1", "htm": "GET", "htu": forge.authority.audience, "iat": forge.now}
     corpus.bad(
         "dpop-proof",
-        forge.signed(header, proof, key),
+        forge.sign(header, proof, key),
         "a DPoP proof is signed with a key of the client, so anyone can make one",
         "X-44", "J-25",
     )  # fmt: skip
@@ -130,7 +130,7 @@ def _not_of_the_authority(forge: Forge, corpus: Corpus) -> None:
     }
     corpus.bad(
         "client-assertion",
-        forge.signed({"alg": "ES256", "typ": "JWT", "kid": "client-key"}, assertion, key),
+        forge.sign({"alg": "ES256", "typ": "JWT", "kid": "client-key"}, assertion, key),
         "a client assertion is for the authorization server, not for an API",
         "X-45", "P-18",
     )  # fmt: skip

@@ -21,7 +21,7 @@ def add_all(forge: Forge, corpus: Corpus) -> None:
     """Add the tokens of this file."""
     claims = json_bytes(forge.claims())
     unsecured = f"{forge.text({'alg': 'none'})}.".encode("ascii")
-    signed = forge.signed().encode("ascii")
+    signed = forge.sign().encode("ascii")
     oaep = _to_public_key(forge, {}, claims)
     why = "encryption with a public key does not prove who made the token"
     corpus.bad("jwe-plain-claims", oaep, why, "J-01", "J-46", "X-18")

@@ -108,7 +108,7 @@ class Forge:
         good = {"typ": "at+jwt", "alg": signer.algorithm, "kid": signer.kid}
         return {name: value for name, value in {**good, **overrides}.items() if name not in without}
 
-    def signed(self, header: Part | None = None, claims: Part | None = None, key: SigningKey | None = None) -> str:
+    def sign(self, header: Part | None = None, claims: Part | None = None, key: SigningKey | None = None) -> str:
         """Return a token with any header and payload, signed with *key*, by default the authority's ES256 key."""
         return self.signed_text(self.text(header, claims, key), key)
 

@@ -71,9 +71,9 @@ def _keys_brought_along(forge: Forge, corpus: Corpus) -> None:
         ("all-of-them", {"jwk": jwk, "jku": f"{ATTACKER}/jwks", "x5c": [base64.b64encode(der).decode()]}, "J-25"),
     )
     for name, members, rule in embedded:
-        token = forge.signed(forge.header(**members), key=key)
+        token = forge.sign(forge.header(**members), key=key)
         corpus.bad(f"key-from-{name}", token, why, rule, "X-04")
-    token = forge.signed(forge.header(rsa, jwk=rsa.public_jwk()), key=rsa)
+    token = forge.sign(forge.header(rsa, jwk=rsa.public_jwk()), key=rsa)
     corpus.bad("key-from-jwk-rsa", token, why, "J-25", "X-04")
 
 
@@ -86,7 +86,7 @@ def _key_ids(forge: Forge, corpus: Corpus) -> None:
         ("object", {"kid": forge.ec.kid}),
     )
     for name, value in shapes:
-        corpus.bad(f"kid-{name}", forge.signed(forge.header(kid=value)), "kid must be a string", "J-18")
+        corpus.bad(f"kid-{name}", forge.sign(forge.header(kid=value)), "kid must be a string", "J-18")
     near = (
         ("other-case", forge.ec.kid.swapcase()),
         ("trailing-space", f"{forge.ec.kid} "),
@@ -96,7 +96,7 @@ def _key_ids(forge: Forge, corpus: Corpus) -> None:
         ("unknown", "no-such-key"),
     )
     for name, value in near:
-        token = forge.signed(forge.header(kid=value))
+        token = forge.sign(forge.header(kid=value))
         corpus.bad(f"kid-{name}", token, "kid must match exactly (RFC 7515 section 4.1.4)", "J-18", "J-20")
     injected = (
         ("url", f"{ATTACKER}/jwks#attacker"),
@@ -114,14 +114,14 @@ def _key_ids(forge: Forge, corpus: Corpus) -> None:
         ("10-kB", "k" * 10_000),
     )
     for name, value in injected:
-        token = forge.signed(forge.header(attacker_key("ES256"), kid=value), key=attacker_key("ES256"))
+        token = forge.sign(forge.header(attacker_key("ES256"), kid=value), key=attacker_key("ES256"))
         why = "a kid may only be compared with those of the key set, not used as a path, a query or a command"
         corpus.bad(f"kid-{name}", token, why, "X-13", "J-20", "X-78")
     text = forge.text(forge.header(alg="HS256", kid="../../../../../../dev/null"))
     empty = base64url(hmac.new(b"", text.encode("ascii"), hashlib.sha256).digest())
     corpus.bad("kid-path-to-empty-secret", f"{text}.{empty}", "its HMAC key is the empty /dev/null", "X-13", "P-21")
     lone = forge.raw_header(kid='"\\ud800"')
-    corpus.bad("kid-surrogate", forge.signed(lone), "a lone surrogate is not a character", "X-21")
+    corpus.bad("kid-surrogate", forge.sign(lone), "a lone surrogate is not a character", "X-21")
 
 
 def _critical(forge: Forge, corpus: Corpus) -> None:
@@ -143,7 +143,7 @@ def _critical(forge: Forge, corpus: Corpus) -> None:
     for name, members, rule in cases:
         corpus.bad(
             f"crit-{name}",
-            forge.signed(forge.header(**members)),
+            forge.sign(forge.header(**members)),
             "crit is malformed, or names an extension that is not supported (RFC 7515 section 4.1.11)",
             rule, "X-05",
         )  # fmt: skip
@@ -158,12 +158,12 @@ def _unencoded_payload(forge: Forge, corpus: Corpus) -> None:
         ("true-critical", {"b64": True, "crit": ["b64"]}),
         ("string", {"b64": "false"}),
     ):
-        corpus.bad(f"b64-{name}", forge.signed(forge.header(**members)), why, "J-30", "X-05")
+        corpus.bad(f"b64-{name}", forge.sign(forge.header(**members)), why, "J-30", "X-05")
     header = base64url(json_bytes(forge.header(b64=False, crit=["b64"])))
     corpus.bad(
         "b64-unencoded", forge.signed_text(f"{header}.{json_bytes(forge.claims()).decode()}"), why, "J-30", "X-05"
     )
-    detached = forge.signed(forge.header(b64=False, crit=["b64"])).split(".")
+    detached = forge.sign(forge.header(b64=False, crit=["b64"])).split(".")
     corpus.bad("b64-detached", f"{detached[0]}..{detached[2]}", why, "J-30", "X-05")
 
 
@@ -185,24 +185,24 @@ def _types(forge: Forge, corpus: Corpus) -> None:
     )
     for name, value in shapes:
         why = "typ must be a known type of access token, in any case and with or without application/"
-        corpus.bad(f"typ-{name}", forge.signed(forge.header(typ=value)), why, "P-01", "J-43")
+        corpus.bad(f"typ-{name}", forge.sign(forge.header(typ=value)), why, "P-01", "J-43")
     why = "typ does not say that it is an access token"
-    corpus.bad("typ-jwt", forge.signed(forge.header(typ="JWT")), why, "P-01", strict=True)
-    corpus.bad("typ-missing", forge.signed(forge.header(None, "typ")), why, "P-03", strict=True)
+    corpus.bad("typ-jwt", forge.sign(forge.header(typ="JWT")), why, "P-01", strict=True)
+    corpus.bad("typ-missing", forge.sign(forge.header(None, "typ")), why, "P-03", strict=True)
 
 
 def _nested(forge: Forge, corpus: Corpus) -> None:
-    inner = forge.signed().encode("ascii")
+    inner = forge.sign().encode("ascii")
     unsecured = f"{forge.text({'alg': 'none'})}.".encode("ascii")
     why = "a token inside a token: the outer signature is not that of the issuer of the inner claims"
     for name, value in (("jwt", "JWT"), ("lower-case", "jwt"), ("media-type", "application/jwt"), ("at", "at+jwt")):
-        corpus.bad(f"cty-{name}", forge.signed(forge.header(cty=value)), why, "J-44")
+        corpus.bad(f"cty-{name}", forge.sign(forge.header(cty=value)), why, "J-44")
     outer = forge.header(cty="JWT")
-    corpus.bad("nested-signed", forge.signed(outer, inner), why, "J-44", "X-19")
-    corpus.bad("nested-unsecured", forge.signed(outer, unsecured), why, "J-44", "X-19")
-    twice = forge.signed(outer, inner).encode("ascii")
-    corpus.bad("nested-twice", forge.signed(outer, twice), why, "J-44", "X-19")
-    corpus.bad("nested-without-cty", forge.signed(claims=inner), "the payload is not a JSON object", "J-42", "J-44")
+    corpus.bad("nested-signed", forge.sign(outer, inner), why, "J-44", "X-19")
+    corpus.bad("nested-unsecured", forge.sign(outer, unsecured), why, "J-44", "X-19")
+    twice = forge.sign(outer, inner).encode("ascii")
+    corpus.bad("nested-twice", forge.sign(outer, twice), why, "J-44", "X-19")
+    corpus.bad("nested-without-cty", forge.sign(claims=inner), "the payload is not a JSON object", "J-42", "J-44")
 
 
 def _replicated(forge: Forge, corpus: Corpus) -> None:
@@ -213,7 +213,7 @@ def _replicated(forge: Forge, corpus: Corpus) -> None:
     ):
         corpus.bad(
             f"replicated-{claim}",
-            forge.signed(forge.header(**{claim: value})),
+            forge.sign(forge.header(**{claim: value})),
             "a claim is replicated in the header with another value (RFC 7519 section 5.3)",
             "J-45",
         )  # fmt: skip

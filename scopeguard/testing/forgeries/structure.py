@@ -26,7 +26,7 @@ def add_all(forge: Forge, corpus: Corpus) -> None:
 
 
 def _segments(forge: Forge, corpus: Corpus) -> None:
-    good = forge.signed()
+    good = forge.sign()
     header, payload, signature = good.split(".")
     shapes = (
         ("one", header),
@@ -46,7 +46,7 @@ def _segments(forge: Forge, corpus: Corpus) -> None:
 
 
 def _tampered(forge: Forge, corpus: Corpus) -> None:
-    header, payload, signature = forge.signed().split(".")
+    header, payload, signature = forge.sign().split(".")
     octets = base64.urlsafe_b64decode(signature + "==")
     flipped = bytes([octets[0] ^ 1]) + octets[1:]
     corpus.bad("signature-stripped", f"{header}.{payload}.", "there is no signature", "X-03")
@@ -66,7 +66,7 @@ def _tampered(forge: Forge, corpus: Corpus) -> None:
 
 
 def _json_serialization(forge: Forge, corpus: Corpus) -> None:
-    header, payload, signature = forge.signed().split(".")
+    header, payload, signature = forge.sign().split(".")
     flattened = {"payload": payload, "protected": header, "signature": signature}
     general = {"payload": payload, "signatures": [{"protected": header, "signature": signature}]}
     unprotected = {"payload": payload, "header": {"alg": "none"}, "signature": ""}
@@ -96,13 +96,13 @@ def _with_tail(part: dict[str, object], name: str) -> str:
 def _plain_alphabet(forge: Forge) -> str:
     """Return a token whose signature has ``+`` and ``/`` for ``-`` and ``_``. Random signatures need several tries."""
     while True:
-        header, payload, signature = forge.signed().split(".")
+        header, payload, signature = forge.sign().split(".")
         if "-" in signature and "_" in signature:
             return f"{header}.{payload}.{signature.replace('-', '+').replace('_', '/')}"
 
 
 def _base64(forge: Forge, corpus: Corpus) -> None:
-    header, payload, signature = forge.signed().split(".")
+    header, payload, signature = forge.sign().split(".")
     one_spelling = "a token must have one spelling only, or a second spelling evades a deny-list"
     rules = ("J-03", "X-28")
     corpus.bad("base64-padded-signature", f"{header}.{payload}.{signature}==", one_spelling, *rules)
@@ -125,8 +125,8 @@ def _character_encodings(forge: Forge, corpus: Corpus) -> None:
     header, claims = json_bytes(forge.header()).decode(), json_bytes(forge.claims()).decode()
     for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-8-sig"):
         why = "JSON must be UTF-8 without a byte order mark; json.loads(bytes) guesses the encoding"
-        corpus.bad(f"header-{encoding}", forge.signed(header.encode(encoding)), why, "J-05", "X-21")
-        corpus.bad(f"payload-{encoding}", forge.signed(claims=claims.encode(encoding)), why, "J-05", "X-21")
+        corpus.bad(f"header-{encoding}", forge.sign(header.encode(encoding)), why, "J-05", "X-21")
+        corpus.bad(f"payload-{encoding}", forge.sign(claims=claims.encode(encoding)), why, "J-05", "X-21")
     for kind, octets in (
         ("latin-1", b"\xe9"),
         ("overlong", b"\xc0\xaf"),
@@ -135,8 +135,8 @@ def _character_encodings(forge: Forge, corpus: Corpus) -> None:
         ("beyond-unicode", b"\xf5\x80\x80\x80"),
     ):
         why = "not UTF-8; only a lenient decoder accepts it"
-        corpus.bad(f"header-{kind}", forge.signed(_with_octets(header, octets)), why, "J-05", "X-21")
-        corpus.bad(f"payload-{kind}", forge.signed(claims=_with_octets(claims, octets)), why, "J-05", "X-21")
+        corpus.bad(f"header-{kind}", forge.sign(_with_octets(header, octets)), why, "J-05", "X-21")
+        corpus.bad(f"payload-{kind}", forge.sign(claims=_with_octets(claims, octets)), why, "J-05", "X-21")
 
 
 def _with_octets(document: str, octets: bytes) -> bytes:
@@ -155,8 +155,8 @@ def _not_objects(forge: Forge, corpus: Corpus) -> None:
         ("nothing", b" "),
     )
     for name, octets in shapes:
-        corpus.bad(f"header-{name}", forge.signed(octets), "the header is not a JSON object", "J-06")
-        corpus.bad(f"payload-{name}", forge.signed(claims=octets), "the payload is not a JSON object", "J-42")
+        corpus.bad(f"header-{name}", forge.sign(octets), "the header is not a JSON object", "J-06")
+        corpus.bad(f"payload-{name}", forge.sign(claims=octets), "the payload is not a JSON object", "J-42")
     for name, octets in (
         ("trailing-comma", claims[:-1] + b",}"),
         ("trailing-text", claims + b"x"),
@@ -166,7 +166,7 @@ def _not_objects(forge: Forge, corpus: Corpus) -> None:
         ("unclosed", claims[:-1]),
         ("trailing-nul", claims + b"\x00"),
     ):
-        corpus.bad(f"payload-{name}", forge.signed(claims=octets), "not JSON", "J-42")
+        corpus.bad(f"payload-{name}", forge.sign(claims=octets), "not JSON", "J-42")
 
 
 def _duplicates(forge: Forge, corpus: Corpus) -> None:
@@ -184,7 +184,7 @@ def _duplicates(forge: Forge, corpus: Corpus) -> None:
             for member, value in (("typ", '"at+jwt"'), ("kid", kid))
             if f'"{member}"' not in members
         )
-        token = forge.signed(f"{{{members}{rest}}}".encode())
+        token = forge.sign(f"{{{members}{rest}}}".encode())
         corpus.bad(f"header-duplicate-{name}", token, "parsers differ on which of two members counts", "J-07", "X-20")
     claims = (
         ("sub", '"sub":"root"'),
@@ -199,33 +199,31 @@ def _duplicates(forge: Forge, corpus: Corpus) -> None:
     )
     good = json_bytes(forge.claims())[:-1]
     for name, member in claims:
-        token = forge.signed(claims=good + b"," + member.encode() + b"}")
+        token = forge.sign(claims=good + b"," + member.encode() + b"}")
         corpus.bad(f"payload-duplicate-{name}", token, "parsers differ on which of two members counts", "J-08", "X-20")
 
 
 def _sizes(forge: Forge, corpus: Corpus) -> None:
     nested = "[" * 5000 + "]" * 5000
     corpus.bad(
-        "payload-deep", forge.signed(claims=forge.raw_claims(extra=nested)),
+        "payload-deep", forge.sign(claims=forge.raw_claims(extra=nested)),
         "nested deeper than Python recurses", "X-26",
     )  # fmt: skip
-    corpus.bad(
-        "header-deep", forge.signed(forge.raw_header(extra=nested)), "nested deeper than Python recurses", "X-26"
-    )
+    corpus.bad("header-deep", forge.sign(forge.raw_header(extra=nested)), "nested deeper than Python recurses", "X-26")
     objects = '{"a":' * 1500 + "1" + "}" * 1500
     corpus.bad(
-        "payload-deep-objects", forge.signed(claims=forge.raw_claims(extra=objects)),
+        "payload-deep-objects", forge.sign(claims=forge.raw_claims(extra=objects)),
         "nested deeper than Python recurses", "X-26",
     )  # fmt: skip
-    corpus.bad("payload-unclosed-brackets", forge.signed(claims=b"[" * 9000), "unclosed brackets", "X-26", "J-42")
+    corpus.bad("payload-unclosed-brackets", forge.sign(claims=b"[" * 9000), "unclosed brackets", "X-26", "J-42")
     corpus.bad(
-        "too-large", forge.signed(claims=forge.claims(padding="x" * 16 * 1024)),
+        "too-large", forge.sign(claims=forge.claims(padding="x" * 16 * 1024)),
         "genuine but too large: the size must be checked before anything is decoded", "X-25",
     )  # fmt: skip
 
 
 def _other_formats(forge: Forge, corpus: Corpus) -> None:
-    good = forge.signed()
+    good = forge.sign()
     # CBOR tag 61 (CWT), tag 18 (COSE_Sign1), and an array of four items, mostly empty: RFC 8392 section 6.
     cwt = base64.b64encode(bytes.fromhex("d83dd28443a10126a0") + b"\x50" + bytes(16) + b"\x58\x40" + bytes(64)).decode()
     disclosure = base64url(b'["salt","sub","root"]')
