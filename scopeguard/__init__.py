@@ -47,6 +47,7 @@ from scopeguard.config.introspection import Introspection, Validation
 from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY, Issuer, ScopeClaim, ScopeForm
 from scopeguard.config.keys import KeySetPolicy
 from scopeguard.config.machines import MachineSign
+from scopeguard.config.profiles import Profile
 from scopeguard.config.refusal_log import RefusalLog
 from scopeguard.config.resolver import IssuerResolver
 from scopeguard.config.resource import Resource
@@ -124,6 +125,7 @@ __all__ = [
     "MissingCredentials",
     "Preflight",
     "Problem",
+    "Profile",
     "Reason",
     "RefusalLog",
     "RequestTimedOut",

@@ -82,6 +82,7 @@ class Reason(StrEnum):
     TOKEN_LIFETIME_TOO_LONG = "token_lifetime_too_long"
     MALFORMED_SCOPE = "malformed_scope"
     SENDER_CONSTRAINT_UNPROVEN = "sender_constraint_unproven"
+    SENDER_CONSTRAINT_MISSING = "sender_constraint_missing"
     # revocation and introspection (RFC 7662)
     TOKEN_NOT_ACTIVE = "token_not_active"
     TOKEN_REVOKED = "token_revoked"

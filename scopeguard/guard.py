@@ -1,6 +1,8 @@
 """The guard of an API: :class:`Guard`.
 
 This module checks and documents the settings. :mod:`scopeguard.core.engine` does the work.
+
+Longer than 400 lines because each setting and each method is described here for users.
 """
 
 from __future__ import annotations
@@ -14,13 +16,21 @@ from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.config.checks import insecure_hosts, member
 from scopeguard.config.cors import Preflight
 from scopeguard.config.issuer import Issuer
+from scopeguard.config.profiles import Profile
 from scopeguard.config.refusal_log import RefusalLog, check_refusal_log
 from scopeguard.config.resolver import IssuerResolver
 from scopeguard.config.resource import Resource
 from scopeguard.config.revocation import RevocationPolicy
 from scopeguard.config.sources import TokenSource, TokenSources
 from scopeguard.config.token_cache import TokenCachePolicy, check_policy
-from scopeguard.core.arguments import Settings, challenge_style, check_arguments, check_resource, warn_of_dangers
+from scopeguard.core.arguments import (
+    Settings,
+    apply_profile,
+    challenge_style,
+    check_arguments,
+    check_resource,
+    warn_of_dangers,
+)
 from scopeguard.core.decision import Decision, Denied, Granted, Reporter, Unavailable
 from scopeguard.core.engine import Engine
 from scopeguard.core.signature_backends import load_backends
@@ -52,6 +62,10 @@ class Guard:
     One guard serves any number of threads and event loops; they share its keys and caches. It may be constructed before
     a fork. The constructor does no I/O and starts no thread: the keys of an issuer are fetched when the first request
     needs them, or by :meth:`warm`.
+
+    *profile*: a standard whose demands the settings must meet: ``"oauth21"``, ``"fapi2"`` or ``"mcp"``
+    (:class:`Profile`). It tightens settings that have their default, and refuses those that contradict it;
+    docs/profiles.md lists them. ``"fapi2"`` cannot be used yet, because it needs proofs of possession.
 
     Tokens:
 
@@ -113,6 +127,7 @@ class Guard:
     def __init__(
         self,
         *issuers: Issuer,
+        profile: Profile | str | None = None,
         resolver: IssuerResolver | None = None,
         resource: Resource | str | None = None,
         realm: str | None = None,
@@ -143,8 +158,7 @@ class Guard:
             forward_token_dangerously=forward_token_dangerously,
         )  # fmt: skip
         insecure = insecure_hosts(insecure_http_dangerously)
-        if isinstance(resource, str):
-            resource = Resource(resource)
+        resource = Resource(resource) if isinstance(resource, str) else resource
         check_resource(resource, issuers, insecure)
         # Several adapters read the rules, and an iterator can be read only once.
         rules = None if rules is None else Rules.of(rules)
@@ -163,10 +177,12 @@ class Guard:
             audit=AuditMode.of(audit),
             cors_preflight=member(Preflight, cors_preflight, "cors_preflight"),
             insecure_hosts=insecure,
+            profile=None if profile is None else member(Profile, profile, "profile"),
+            revocable=store is not None or revocation is not None,
         )
+        settings = apply_profile(settings, issuers, revocation=revocation, transport=transport)
         self._engine = Engine(settings, Reporter(on_decision, check_refusal_log(refusal_log)))
         self._engine.connect(issuers, resolver, transport or HttpxTransport(), clock or SystemClock(), store)
-        settings.sources.check_senders()
         warn_of_dangers(settings)
 
     @classmethod
@@ -190,6 +206,11 @@ class Guard:
     def resource(self) -> Resource | None:
         """The protected resource: its identifier and the settings of its metadata."""
         return self._engine.settings.resource
+
+    @property
+    def profile(self) -> Profile | None:
+        """The standard whose demands the guard follows: the argument *profile*."""
+        return self._engine.settings.profile
 
     @property
     def rules(self) -> Rules | None:
@@ -235,7 +256,8 @@ class Guard:
         * *optional*: return :class:`Anonymous` for a request without credentials. A bad token, and credentials of
           another scheme, are denied all the same.
         * *closed*: deny valid tokens as well, because no rule describes this route.
-        * *sources*: where this route takes tokens, instead of the setting of the guard.
+        * *sources*: where this route takes tokens, instead of the setting of the guard. The profile of the guard
+          limits them: other places raise :class:`ConfigurationError`.
         * *read_form*: returns the body of the request; its argument is the greatest number of bytes to return. Without
           it, a token in a form body is not found (RFC 6750 section 2.2).
 
@@ -243,7 +265,7 @@ class Guard:
         Never raises because of the content of a request.
         """
         return self._engine.check(
-            request, requirement, optional=optional, closed=closed, sources=sources, read_form=read_form
+            request, requirement, optional=optional, closed=closed, sources=self._limit(sources), read_form=read_form
         )
 
     async def acheck(
@@ -268,10 +290,14 @@ class Guard:
             requirement,
             optional=optional,
             closed=closed,
-            sources=sources,
+            sources=self._limit(sources),
             read_form=read_form,
             client_gone=client_gone,
         )
+
+    def _limit(self, sources: TokenSources | None) -> TokenSources | None:
+        limit = self.sources.limit
+        return sources if sources is None or limit is None else sources.limited(limit)
 
     def authorize(
         self,

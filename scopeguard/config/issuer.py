@@ -140,6 +140,8 @@ class Issuer:
     * ``audience_claims``: the claims that carry the audience. ``"header:NAME"`` is a header parameter.
     * ``single_audience``: refuse tokens with further audiences. With several audiences, a token does not say for which
       of them its scopes are meant (RFC 9068 §5), and each of them could use it here.
+    * ``require_sender_constraint``: accept only tokens that are bound to a key (FAPI 2.0 Security Profile §5.3.4). A
+      guard refuses the setting: it verifies no proof of possession yet, so that no token would be accepted.
     * ``canonicalize_audience``: compare audiences that are URLs without the case of their scheme and host. Only with
       ``Guard(profile="mcp")``, because the other standards compare audiences exactly.
     * ``algorithms``: the signature algorithms that are accepted. ``none`` and symmetric algorithms cannot be
@@ -215,6 +217,7 @@ class Issuer:
     aliases: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     audience_claims: Converted[Iterable[str], tuple[str, ...]] = converted(("aud",))
     single_audience: bool = False
+    require_sender_constraint: bool = False
     canonicalize_audience: bool = False
     algorithms: Converted[Iterable[str], tuple[str, ...]] = converted(DEFAULT_ALGORITHMS)
     typ: str | Iterable[str | None] = ("at+jwt", "JWT", None)
@@ -275,6 +278,7 @@ class Issuer:
         for name in (
             "single_audience",
             "canonicalize_audience",
+            "require_sender_constraint",
             "merge_scope_claims",
             "roles_as_scopes",
             "accept_id_tokens_dangerously",

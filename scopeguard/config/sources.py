@@ -38,6 +38,20 @@ class StrayQueryToken(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SourceLimit:
+    """The places that a profile allows.
+
+    * ``allowed``: the places.
+    * ``refuse_query``: refuse tokens in the query with 400, instead of ignoring them.
+    * ``profile``: the profile and its standard, for messages.
+    """
+
+    allowed: frozenset[TokenSource]
+    refuse_query: bool
+    profile: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenSources:
     """The places in a request that may hold the token. A request with tokens in more than one of them is refused.
 
@@ -80,6 +94,7 @@ class TokenSources:
     in_forwarded: bool = field(init=False, repr=False, compare=False)
     in_subprotocol: bool = field(init=False, repr=False, compare=False)
     _proxies: Proxies | None = field(init=False, repr=False, compare=False)  # None trusts every sender
+    limit: SourceLimit | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "methods", check_sources(self.methods, "token_sources"))
@@ -117,12 +132,28 @@ class TokenSources:
         return self._proxies is None or self._proxies.trusts(sender)
 
     def only(self, methods: Iterable[str]) -> Self:
-        """Return these settings with other *methods*, for a route with token sources of its own. They may include the
-        query, even with ``stray_query_token="refuse"``.
+        """Return these settings with other *methods*, for a route with token sources of its own.
+
+        They may include the query, even with ``stray_query_token="refuse"``. If a profile does not allow a place, this
+        raises :class:`ConfigurationError`.
         """
         chosen = check_sources(methods, "token_sources")
         stray = StrayQueryToken.IGNORE if TokenSource.QUERY in chosen else self.stray_query_token
-        return replace(self, methods=chosen, stray_query_token=stray)
+        changed = replace(self, methods=chosen, stray_query_token=stray)
+        return changed if self.limit is None else changed.limited(self.limit)
+
+    def limited(self, limit: SourceLimit) -> Self:
+        """Return these settings with *limit*. Raises :class:`ConfigurationError` for a place that it does not allow."""
+        refused = sorted(self.methods - limit.allowed)
+        if refused:
+            raise ConfigurationError(
+                f"token_sources: {', '.join(refused)} contradicts {limit.profile}, which allows "
+                f"{', '.join(sorted(limit.allowed))}; remove it"
+            )
+        stray = StrayQueryToken.REFUSE if limit.refuse_query else self.stray_query_token
+        changed = replace(self, stray_query_token=stray)
+        object.__setattr__(changed, "limit", limit)
+        return changed
 
 
 def check_sources(methods: Iterable[str], setting: str) -> frozenset[TokenSource]:

@@ -22,11 +22,12 @@ class StatusListPolicy:
     """Check the status of JWTs that have a ``status`` claim, in the status list that the claim names.
 
     The list must be signed with a key of the issuer itself. Every status but 0 ("VALID") refuses the token. If the
-    status cannot be determined, the answer is 503. JWTs without a ``status`` claim are not affected, and introspected
-    tokens are not looked up.
+    status cannot be determined, the answer is 503. JWTs without a ``status`` claim are not affected, unless
+    ``required`` says so, and introspected tokens are not looked up.
 
     * ``allowed_origins``: the origins that lists may be fetched from, as in ``"https://status.example.com"``. The
       default is the issuer's own origin. A token that names another origin is refused without a fetch.
+    * ``required``: refuse JWTs without a ``status`` claim.
     * ``fail_open_dangerously``: accept a token whose status cannot be determined, instead of answering 503.
     * ``max_bytes``: the largest answer in bytes, and the largest list after decompression, at most 128 MiB. Up to four
       times as much is cached for each issuer.
@@ -36,6 +37,7 @@ class StatusListPolicy:
     """
 
     allowed_origins: str | Collection[str] = ()
+    required: bool = False
     fail_open_dangerously: bool = False
     max_bytes: int = 16 * 1024 * 1024
     timeout: float = 5.0
@@ -43,6 +45,7 @@ class StatusListPolicy:
     def __post_init__(self) -> None:
         named = strings(self.allowed_origins, "experimental_status_list.allowed_origins")
         object.__setattr__(self, "allowed_origins", tuple(map(_check_origin, named)))
+        flag(self.required, "experimental_status_list.required")
         flag(self.fail_open_dangerously, "experimental_status_list.fail_open_dangerously")
         positive(self.timeout, "experimental_status_list.timeout")
         if whole(self.max_bytes, "experimental_status_list.max_bytes") > _MOST_BYTES:

@@ -12,6 +12,15 @@ from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.config.checks import check_url, flag, function, instance, methods, text
 from scopeguard.config.cors import Preflight
 from scopeguard.config.issuer import Issuer
+from scopeguard.config.profiles import (
+    DEMANDS,
+    Profile,
+    check_api,
+    check_proofs,
+    check_unprofiled,
+    limit_sources,
+    tighten_issuer,
+)
 from scopeguard.config.resolver import IssuerResolver
 from scopeguard.config.resource import Resource
 from scopeguard.config.revocation import RevocationPolicy
@@ -58,6 +67,59 @@ class Settings:
     audit: AuditMode
     cors_preflight: Preflight
     insecure_hosts: frozenset[str]
+    profile: Profile | None = None
+    # Whether revocations reach the guard: it has a store or a revocation policy.
+    revocable: bool = False
+
+    def __post_init__(self) -> None:
+        self.sources.check_senders()
+
+    def apply_profile(self, issuer: Issuer) -> Issuer:
+        """Return *issuer* with what the profile demands. Raises :class:`ConfigurationError` for a contradiction."""
+        profile = self.profile
+        if profile is None or DEMANDS[profile].exact_audience:
+            check_unprofiled(issuer)
+        if profile is None:
+            return issuer
+        return tighten_issuer(profile, issuer, self.resource, revocable=self.revocable)
+
+
+def apply_profile(
+    settings: Settings,
+    issuers: Sequence[Issuer],
+    *,
+    revocation: RevocationPolicy | None,
+    transport: object,
+) -> Settings:
+    """Return *settings* with what their profile demands.
+
+    *revocation* and *transport*: the arguments of the guard. Raises :class:`ConfigurationError` for a contradiction,
+    also in *issuers*.
+    """
+    profile = settings.profile
+    if profile is not None:
+        check_api(
+            profile,
+            issuers,
+            resource=settings.resource,
+            revocation=revocation,
+            dangers={
+                "insecure_http_dangerously": sorted(settings.insecure_hosts),
+                "forward_token_dangerously": settings.forward_token_dangerously,
+            },
+            skips_tls_verification=getattr(transport, "skips_tls_verification", False),
+        )
+        settings = replace(
+            settings,
+            sources=limit_sources(profile, settings.sources),
+            require_https=settings.require_https or DEMANDS[profile].require_https,
+        )
+        for rule in () if settings.rules is None else settings.rules.all:
+            if rule.sources is not None:
+                settings.sources.only(rule.sources)
+    for issuer in [settings.apply_profile(issuer) for issuer in issuers]:
+        check_proofs(profile, issuer)
+    return settings
 
 
 def check_resource(resource: Resource | None, issuers: Sequence[Issuer], insecure: frozenset[str]) -> None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.config.introspection import Introspection
 from scopeguard.config.issuer import Issuer
+from scopeguard.config.profiles import check_proofs
 from scopeguard.config.resolver import IssuerResolver
 from scopeguard.core.arguments import Settings
 from scopeguard.edge.runtime import warn_of_insecure_hosts
@@ -46,6 +47,8 @@ def build_context(
         hosts = issuer.insecure_http_dangerously | settings.insecure_hosts
         if hosts != issuer.insecure_http_dangerously:
             issuer = replace(issuer, insecure_http_dangerously=hosts)
+        issuer = settings.apply_profile(issuer)
+        check_proofs(settings.profile, issuer)
         return build_issuer_record(issuer, settings.catalog, settings.backends)
 
     policy = settings.revocation

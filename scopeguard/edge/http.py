@@ -66,6 +66,11 @@ class HttpxTransport(Locked):
         self._lookups = NameLookups()
         self._streams = Streams()
 
+    @property
+    def skips_tls_verification(self) -> bool:
+        """Whether the certificates of servers are not verified."""
+        return self._skip_verification
+
     def send(self, request: Send, /) -> Answer:
         """Perform one exchange; see :class:`~scopeguard.flow.effects.Send`. Raises :class:`AuthorityUnavailable`."""
         for _ in range(request.retries):

@@ -17,8 +17,9 @@ from scopeguard.state.status_list import StatusLists
 def check_token_status(access: AccessToken, record: IssuerRecord, clock: Clock) -> Flow[None]:
     """Deny *access* if its status list calls it invalid (draft-ietf-oauth-status-list, experimental).
 
-    A token without a reference to a status list passes. Called after all other checks of the token. If the list is
-    unavailable, this is an outage, unless the policy says ``fail_open_dangerously``; the flight then logs the reason.
+    A token without a reference to a status list passes, unless the policy requires one. Called after all other checks
+    of the token. If the list is unavailable, this is an outage, unless the policy says ``fail_open_dangerously``; the
+    flight then logs the reason.
     """
     policy, status_lists = record.issuer.experimental_status_list, record.status_lists
     if policy is None or status_lists is None:
@@ -27,6 +28,8 @@ def check_token_status(access: AccessToken, record: IssuerRecord, clock: Clock) 
         access.claims, policy.origins(record.issuer.url), record.issuer.insecure_http_dangerously
     )
     if named is None:
+        if policy.required:
+            raise InvalidToken(Reason.MISSING_CLAIM, claim="status")
         return
     try:
         found = yield from get_status_list(named.uri, record, policy, status_lists, clock)

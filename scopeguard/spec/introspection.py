@@ -23,7 +23,7 @@ from scopeguard.spec.client_authentication import AssertionKey, Proof
 from scopeguard.spec.discovery import MalformedMetadata, Metadata, check_endpoint
 from scopeguard.spec.jws import check_header
 from scopeguard.spec.scope_claims import granted_scopes
-from scopeguard.spec.sender_constraint import refuse_sender_constrained
+from scopeguard.spec.sender_constraint import check_sender_constraint
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 from scopeguard.spec.token_kind import check_is_access_token
 
@@ -108,7 +108,7 @@ def check_answer(token: Unverified, issuer: Issuer, now: float, *, audience_requ
     jwt.check_presence(members, issuer)
     # Check this before the kind of the token. Otherwise "DPoP" as token_type would be reported as another kind, and not
     # as a missing proof.
-    refuse_sender_constrained(members)
+    check_sender_constraint(members, issuer)
     check_is_access_token(members, issuer, introspected=True)
     granted_scopes(members, issuer)
 

@@ -21,7 +21,7 @@ from scopeguard.scopes import ScopeVocabulary
 from scopeguard.spec.audience import audience_of, check_audience
 from scopeguard.spec.jws import check_header, parse_header, split_compact
 from scopeguard.spec.scope_claims import granted_scopes
-from scopeguard.spec.sender_constraint import refuse_sender_constrained
+from scopeguard.spec.sender_constraint import check_sender_constraint
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 from scopeguard.spec.token_kind import check_is_access_token, is_other_kind
 
@@ -121,7 +121,7 @@ def check(token: Unverified, issuer: Issuer, now: float, *, headers: Mapping[byt
     check_presence(claims, issuer, rfc9068=rfc9068)
     check_is_access_token(claims, issuer, typed=rfc9068)
     granted = granted_scopes(claims, issuer)
-    refuse_sender_constrained(claims)
+    check_sender_constraint(claims, issuer)
     return rfc9068, audience, granted
 
 

@@ -323,12 +323,12 @@ ACCEPTED: Final[dict[tuple[str, str], set[str]]] = {
             {"true"},
             {
                 "Guard": "require_https keep_token_for_exchange forward_token_dangerously",
-                "Issuer": "single_audience canonicalize_audience merge_scope_claims roles_as_scopes "
-                "accept_id_tokens_dangerously issuer_claim_optional_dangerously",
+                "Issuer": "single_audience canonicalize_audience require_sender_constraint merge_scope_claims "
+                "roles_as_scopes accept_id_tokens_dangerously issuer_claim_optional_dangerously",
                 "Introspection": "require_audience signed",
                 "KeySetPolicy": "padded",
                 "RevocationPolicy": "fail_open_dangerously",
-                "StatusListPolicy": "fail_open_dangerously",
+                "StatusListPolicy": "required fail_open_dangerously",
                 "ChallengeStyle": "hide_forbidden",
                 "MachineSign": "machine subject_is_client",
                 "HttpxTransport": "dangerously_skip_tls_verification",

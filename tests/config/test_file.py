@@ -31,6 +31,7 @@ from scopeguard import (
     KeySetPolicy,
     MachineSign,
     MissingCredentials,
+    Profile,
     Reason,
     RequestView,
     Resource,
@@ -50,7 +51,6 @@ from scopeguard.config.file.tables import (
     INTROSPECTION,
     ISSUER,
     KEY_SET,
-    LATER,
     REFUSAL_LOG,
     REVOCATION,
     STATUS_LIST,
@@ -606,7 +606,8 @@ REFUSED = [
     (f"{ISSUERS}[scopes]\nprefix = 'a b'", "[scopes]: prefix: 'a b' holds several scopes"),
     (f"{ISSUERS}[scopes.descriptions]\n'a b' = 'x'", "[scopes]: descriptions: 'a b' holds several scopes"),
     (f"{ISSUERS}[scopes.descriptions]\na = 7", "[scopes]: descriptions: a: must be a string, not a whole number"),
-    (f'profile = "fapi2"\n{ISSUERS}', "top level: profile: is not available in this version; set"),
+    (f'profile = "fapi1"\n{ISSUERS}', "top level: profile: 'fapi1' is not one of 'oauth21', 'fapi2', 'mcp'"),
+    (f"profile = 2\n{ISSUERS}", "top level: profile: must be a string, not a whole number"),
     (f'{ISSUERS}validate = "auto"', "[[issuers]] 1: introspection: validate = 'auto' needs an Introspection"),
     (f'{ISSUERS}validate = "saml"', "[[issuers]] 1: validate: 'saml' is not one of 'jwt', 'introspection', 'auto'"),
     (f"{ISSUERS}{ASKING}", '[[issuers]] 1: introspection: has no effect with validate = "jwt"'),
@@ -719,8 +720,14 @@ def test_unknown_key_with_any_text_is_shown_on_one_line():
     assert "\n" not in refusal(f'"a\\nb\\u001b[2J" = 1\n{ISSUERS}')
 
 
-def test_planned_settings_are_recognised():
-    assert {"profile"} == set(LATER)
+def test_profile_is_read_and_reaches_the_guard(tmp_path: Path):
+    path = tmp_path / "api.toml"
+    path.write_text(f'profile = "oauth21"\n{ISSUERS}', "utf-8")
+    assert read_settings(path)[1]["profile"] is Profile.OAUTH21
+    assert Guard.from_file(str(path)).profile is Profile.OAUTH21
+    path.write_text(f'profile = "oauth21"\ntoken_sources = ["header", "query"]\n{ISSUERS}', "utf-8")
+    with pytest.raises(ConfigurationError, match="token_sources: query contradicts profile 'oauth21'"):
+        Guard.from_file(str(path))
 
 
 # -- the file itself
@@ -761,7 +768,7 @@ def test_guard_from_a_file_has_its_settings_and_the_overrides():
 
 # -- anything at all
 
-KEYS = st.sampled_from(sorted({key for keys in TABLES.values() for key in keys} | LATER.keys())) | st.text(max_size=8)
+KEYS = st.sampled_from(sorted({key for keys in TABLES.values() for key in keys})) | st.text(max_size=8)
 SCALARS = (
     st.text(max_size=12)
     | st.sampled_from(["https://as.test", "http://[::1", "env:X", "file:x", "jwt", "/a/{b}", "/a/{", "a b", "header"])

@@ -260,6 +260,13 @@ def _check_requirements_file(authority: FakeAuthority) -> None:
     assert rule.access == scopeguard.all_of("payments", scopeguard.USER, acr=["urn:example:gold"], max_age=300)
 
 
+def _check_profiles(_: FakeAuthority) -> None:
+    guard = run("profiles")["guard"]
+    assert guard.profile is scopeguard.Profile.MCP
+    with pytest.raises(scopeguard.ConfigurationError, match="query contradicts profile 'mcp'"):
+        guard.sources.only(["query"])
+
+
 def _check_resource_metadata(authority: FakeAuthority) -> None:
     client = TestClient(run("resource_metadata", app=asgi_app())["app"])
     url = f"{API}/.well-known/oauth-protected-resource/v1"
@@ -349,6 +356,7 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "flask": _check_flask,
     "rules": _check_rules,
     "resource_metadata": _check_resource_metadata,
+    "profiles": _check_profiles,
     "requirements": _check_requirements,
     "requirements_file": _check_requirements_file,
     "contract": _check_contract,

@@ -119,6 +119,15 @@ def test_each_status_but_valid_refuses_the_token(stage: Stage, idx: int, reason:
     assert stage.refusal(stage.token(idx)) is reason
 
 
+def test_token_without_a_status_is_refused_where_one_is_required(authority: FakeAuthority, new_bench: Any):
+    plain = authority.mint("read")
+    assert Stage(authority, new_bench).bench.judge(plain).scopes == {"read"}
+    strict = Stage(authority, new_bench, required=True)
+    assert strict.refusal(plain) is Reason.MISSING_CLAIM
+    assert strict.judge().scopes == {"read"}
+    assert strict.fetched
+
+
 def test_list_is_fetched_once_for_all_its_tokens(stage: Stage):
     stage.judge()
     stage.refusal(stage.token(INVALID))

@@ -1,7 +1,7 @@
 """Read the configuration file, a TOML document, into the arguments of :class:`~scopeguard.guard.Guard`.
 
-Nothing in the file is ignored. A key that is unknown, has a value of the wrong kind, or belongs in another table or a
-later version raises :class:`ConfigurationError` with the names of the file, the table and the key. Secrets and URLs may
+Nothing in the file is ignored. A key that is unknown, has a value of the wrong kind, or belongs in another table
+raises :class:`ConfigurationError` with the names of the file, the table and the key. Secrets and URLs may
 be references: ``env:NAME`` to an environment variable, ``file:PATH`` to a file.
 """
 
@@ -57,6 +57,7 @@ def read_settings(path: str | os.PathLike[str]) -> tuple[tuple[Issuer, ...], dic
 
 # Keys of the top level that are arguments of the guard with the same names.
 _ARGUMENTS: Final = (
+    "profile",
     "resource",
     "realm",
     "token_sources",

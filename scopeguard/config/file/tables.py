@@ -10,12 +10,14 @@ from dataclasses import fields
 from typing import Any, Final, Literal
 
 from scopeguard.conditions import AuthorizationDetail
+from scopeguard.config.checks import member
 from scopeguard.config.file import kinds
 from scopeguard.config.file.kinds import Key, Place, WrongKindError
 from scopeguard.config.introspection import Introspection
 from scopeguard.config.issuer import ScopeClaim
 from scopeguard.config.keys import KeySetPolicy
 from scopeguard.config.machines import MachineSign
+from scopeguard.config.profiles import Profile
 from scopeguard.config.refusal_log import RefusalLog
 from scopeguard.config.resource import Resource
 from scopeguard.config.revocation import RevocationPolicy
@@ -33,16 +35,9 @@ from scopeguard.stores.redis import RedisStore
 
 INSECURE: Final = "insecure_http_dangerously"
 
-# Keys of later versions, and what to do until then.
-LATER: Final = {
-    "profile": 'is not available in this version; set single keys instead, as in typ = "at+jwt" of an issuer',
-}
-
 
 def elsewhere(name: str) -> str | None:
-    """Return the problem with a key that belongs in another table or another version, or ``None``."""
-    if name in LATER:
-        return LATER[name]
+    """Return the problem with a key that belongs in another table, or ``None``."""
     homes = [home for home, keys in TABLES.items() if name in keys]
     # A usual reason: in TOML, all lines below a header belong to its table.
     return f"belongs in {' or '.join(homes)}, not in this table; move it" if homes else None
@@ -218,6 +213,11 @@ def _token_cache(place: Place, key: str, value: Any) -> TokenCachePolicy | Liter
     return inner.construct("", lambda: TokenCachePolicy(**given))
 
 
+def _profile(place: Place, key: str, value: Any) -> Profile:
+    name = kinds.string(place, key, value)
+    return place.built(key, lambda: member(Profile, name, key))
+
+
 def _refusal_log(place: Place, key: str, value: Any) -> RefusalLog | Literal["off"]:
     del key
     if value == "off":
@@ -358,6 +358,7 @@ INTROSPECTION: Final = {
 }
 STATUS_LIST: Final = {
     "allowed_origins": Key(kinds.references, '["https://status.example.com"]'),
+    "required": Key(kinds.boolean, "true"),
     "fail_open_dangerously": Key(kinds.boolean, "false"),
     "max_bytes": Key(kinds.whole_number, "16777216"),
     "timeout": Key(kinds.number, "5"),
@@ -406,6 +407,7 @@ CONTRACT: Final = {
     "ignore_schemes": Key(kinds.strings, '["apiKey"]'),
 }
 TOP_LEVEL: Final = {
+    "profile": Key(_profile, '"oauth21"'),
     "resource": Key(_resource, '"https://api.example.com"'),
     "realm": Key(kinds.reference, '"example"'),
     "error_body": Key(_error_body, '"problem"'),
@@ -446,6 +448,7 @@ ISSUER: Final = {
     "audience_claims": Key(kinds.strings, '["aud"]'),
     "single_audience": Key(kinds.boolean, "true"),
     "canonicalize_audience": Key(kinds.boolean, "true"),
+    "require_sender_constraint": Key(kinds.boolean, "false"),
     "algorithms": Key(kinds.strings, '["RS256"]'),
     "typ": Key(_types, '["at+jwt"]'),
     "required_claims": Key(kinds.strings, '["jti"]'),
