@@ -91,7 +91,7 @@ class ExchangedTokens(Locked, Generic[FailureT]):
 
     def answered_recently(self, now: float) -> bool:
         """Return whether the server has decided recently, which shows that it works and knows the client."""
-        return self._suspicion.answered_recently(now)
+        return self._suspicion.has_answered_recently(now)
 
     def keep(self, key: bytes, token: TokenResponse, seconds: float, now: float, wall: float) -> None:
         """Record *token*, which may be used for *seconds* from now."""
