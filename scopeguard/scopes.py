@@ -36,7 +36,7 @@ _MAX_ALTERNATIVES: Final = 1024
 def check_scope(scope: str, setting: str) -> str:
     """Return *scope* if it is one scope token. Otherwise raise :class:`ConfigurationError` that names *setting*."""
     if not isinstance(scope, str):
-        raise ConfigurationError(f"{setting}: a scope is a string, not {type(scope).__name__}")
+        raise ConfigurationError(f"{setting}: a scope is a string, not {type(scope).__name__}{_fix(scope)}")
     if " " in scope:
         raise ConfigurationError(f"{setting}: {scope!r} holds several scopes; pass each as its own argument")
     if not _SCOPE_TOKEN.fullmatch(scope):
@@ -45,6 +45,15 @@ def check_scope(scope: str, setting: str) -> str:
             "printable ASCII without space, quote and backslash"
         )
     return scope
+
+
+def _fix(value: object) -> str:
+    """Return how to correct *value* where it stands for a scope, for the end of a message."""
+    if isinstance(value, list | tuple | set | frozenset):
+        return "; pass each as its own argument"
+    if callable(value):
+        return '; a decorator needs its scopes in parentheses, as in @requires("read")'
+    return ""
 
 
 def is_scope(text: object) -> bool:

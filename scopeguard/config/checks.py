@@ -81,7 +81,8 @@ def check_form(url: str, setting: str, *, query: bool = True) -> SplitResult:
         raise ConfigurationError(f"{setting}: the URL must not contain credentials; remove the part before @")
     if not host or parts.scheme not in ("https", "http") or not _URL_CHARACTERS.fullmatch(url):
         # Without a scheme, the value may be a secret that was given in the wrong place. So it is not shown.
-        raise ConfigurationError(f"{setting}: {repr(url) if '://' in url else 'the value'} is not an https URL")
+        shown, fix = (repr(url), "write it") if "://" in url else ("the value", "write it with its scheme,")
+        raise ConfigurationError(f"{setting}: {shown} is not an https URL; {fix} as in https://host/path")
     if "#" in url or (not query and "?" in url):
         raise ConfigurationError(f"{setting}: {url!r} must not have a {'fragment' if query else 'query or fragment'}")
     return parts

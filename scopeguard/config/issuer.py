@@ -79,6 +79,17 @@ class ScopeForm(StrEnum):
     COMMA = "comma"  # one string, separated by commas
 
 
+def _identifier_hint(url: str) -> str:
+    """Return the identifier that the metadata at *url* probably has, for the end of a sentence."""
+    # OpenID Connect Discovery section 4 appends the well-known path to the identifier.
+    appended = url.removesuffix("/.well-known/openid-configuration")
+    if appended != url:
+        return f", probably {appended!r}"
+    # RFC 8414 section 3.1 inserts it "between the host component and the path component, if any".
+    origin, inserted, path = url.partition("/.well-known/oauth-authorization-server")
+    return f", probably {origin + path!r}" if inserted else ""
+
+
 @dataclass(frozen=True, slots=True)
 class ScopeClaim:
     """A claim that carries scopes, as in ``ScopeClaim("scp", "list")``.
@@ -341,6 +352,11 @@ class Issuer:
             # RFC 8414 §2: "a URL that uses the "https" scheme and has no query or fragment components". Some providers
             # use identifiers that are not URLs. They are allowed where no URL is derived from the identifier.
             check_url(self.url, "issuer", query=False, insecure=self.insecure_http_dangerously)
+            if "/.well-known/" in self.url:
+                raise ConfigurationError(
+                    f"issuer: {self.url!r} is the URL of a document; write the identifier that tokens have in iss"
+                    f"{_identifier_hint(self.url)}. metadata_url takes the URL of metadata, and jwks_uri that of keys"
+                )
         if self.metadata_url is not None:
             check_url(self.metadata_url, "metadata_url", insecure=self.insecure_http_dangerously)
 
@@ -400,7 +416,10 @@ class Issuer:
             )
         for audience in audiences:
             if not audience or "*" in audience:
-                raise ConfigurationError(f"audience: {audience!r} is not an identifier; audiences are compared exactly")
+                raise ConfigurationError(
+                    f"audience: {audience!r} is not an identifier; audiences are compared exactly, so write the whole "
+                    "aud of tokens for this API"
+                )
         return audiences
 
     def _check_algorithms(self) -> tuple[str, ...]:

@@ -264,7 +264,11 @@ def load(target: str, *, factory: bool) -> Any:
         try:
             found = getattr(found, name)
         except AttributeError:
-            raise ConfigurationError(f"{target}: {module_name} has no {attribute}") from None
+            from difflib import get_close_matches  # noqa: PLC0415 - only this message needs it
+
+            near = get_close_matches(name, dir(found), n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ConfigurationError(f"{target}: {module_name} has no attribute {attribute}{hint}") from None
     if factory:
         found = found()
     if not callable(found):

@@ -99,7 +99,7 @@ def test_a_worker_that_crashes_is_replaced_after_a_pause(start: Callable[..., An
     ("app", "said", "status"),
     [
         ("raise RuntimeError('no settings')", "RuntimeError: no settings", 1),
-        ("other = 1", "Error: apps:asgi: apps has no asgi", 2),
+        ("other = 1", "Error: apps:asgi: apps has no attribute asgi", 2),
         (FAILING, "no database here", 3),
     ],
 )

@@ -118,6 +118,34 @@ def test_any_other_url_is_refused(url, message):
         issuer(url)
 
 
+def test_url_without_a_scheme_is_refused_with_the_form_that_is_needed():
+    with refused("issuer: the value is not an https URL; write it with its scheme, as in https://host/path"):
+        issuer("as.example")
+    with refused("jwks_uri: 'ftp://as.example' is not an https URL; write it as in https://host/path"):
+        issuer(jwks_uri="ftp://as.example")
+
+
+DOCUMENTS = [
+    ("https://as.example/.well-known/openid-configuration", ", probably 'https://as.example'."),
+    ("https://as.example/t/1/.well-known/openid-configuration", ", probably 'https://as.example/t/1'."),
+    ("https://as.example/.well-known/oauth-authorization-server", ", probably 'https://as.example'."),
+    ("https://as.example/.well-known/oauth-authorization-server/t/1", ", probably 'https://as.example/t/1'."),
+    ("https://as.example/.well-known/jwks.json", "in iss. metadata_url takes"),
+]
+
+
+@pytest.mark.parametrize(("url", "hint"), DOCUMENTS, ids=[url for url, _ in DOCUMENTS])
+def test_url_of_a_document_is_not_an_issuer_identifier(url, hint):
+    """Kind: the URL of metadata or keys, which people copy from a browser, in place of the identifier."""
+    with refused(f"issuer: '{re.escape(url)}' is the URL of a document; .*{re.escape(hint)}"):
+        issuer(url)
+
+
+def test_identifier_may_look_like_a_document_if_no_url_is_derived_from_it():
+    url = "https://as.example/.well-known/openid-configuration"
+    assert issuer(url, jwks_uri="https://as.example/jwks").url == url
+
+
 @pytest.mark.parametrize("url", [7, None, b"https://as.example", ["https://as.example"], {}, True], ids=ascii)
 def test_url_must_be_a_string(url):
     with refused(f"jwks_uri: must be a URL, a string, not {type(url).__name__}"):

@@ -75,6 +75,18 @@ def test_scope_must_be_a_string(item):
             build(item)
 
 
+@pytest.mark.parametrize("items", [["read"], ("read", "write"), {"read"}, frozenset()], ids=ascii)
+def test_collection_in_place_of_a_scope_is_refused_with_advice(items):
+    with pytest.raises(ConfigurationError, match=r"requires: a scope is a string, not \w+; pass each as its own"):
+        require(items)
+
+
+@pytest.mark.parametrize("decorated", [lambda request: None, type("Endpoint", (), {})], ids=["function", "class"])
+def test_decorator_without_parentheses_is_refused_with_advice(decorated):
+    with pytest.raises(ConfigurationError, match=r'requires: .*; a decorator needs .*, as in @requires\("read"\)'):
+        require(decorated)
+
+
 # -- what a requirement allows
 
 

@@ -104,6 +104,17 @@ def _check_fastapi(authority: FakeAuthority) -> None:
     assert schemes["OAuth2"]["flows"]["clientCredentials"]["tokenUrl"] == f"{ISSUER}/token"
 
 
+def _check_fastapi_middleware(authority: FakeAuthority) -> None:
+    names = run("fastapi")
+    app = run("fastapi_middleware", **names)["app"]
+    app.add_api_route("/unmarked", lambda: "reached", methods=["GET"])
+    client = TestClient(app)
+    assert client.get("/unmarked").status_code == 401
+    assert client.get("/unmarked", headers=authority.bearer("read")).status_code == 200
+    assert client.post("/insert", headers=authority.bearer("read")).status_code == 403
+    assert client.get("/openapi.json").status_code == client.get("/docs").status_code == 200
+
+
 def _check_flask(authority: FakeAuthority) -> None:
     client = run("flask")["app"].test_client()
     assert client.get("/healthz").status_code == 404  # public, and there is no such route
@@ -353,6 +364,7 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "wsgi": _check_wsgi,
     "starlette": _check_starlette,
     "fastapi": _check_fastapi,
+    "fastapi_middleware": _check_fastapi_middleware,
     "flask": _check_flask,
     "rules": _check_rules,
     "resource_metadata": _check_resource_metadata,

@@ -68,6 +68,7 @@ def test_resource_is_the_default_audience_of_a_preset():
         ("preset = 7", "preset: must be a string, as in"),
         ('preset = "entrra"', "preset: 'entrra' is not a preset; did you mean entra?"),
         ('preset = "zzzzzz"', "preset: 'zzzzzz' is not a preset; use one of apple, auth0"),
+        ('preset = "mycompany"', "preset: 'mycompany' is not a preset; use one of apple, auth0"),
         ('preset = "auth0"', "domain: is missing; the preset auth0 needs it"),
         ('preset = "auth0"\ndomain = "d.example"', "audience: is missing; the preset auth0 needs it"),
         ('preset = "auth0"\ndomian = "d"', "domian: unknown key; did you mean domain?"),

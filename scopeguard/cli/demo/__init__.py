@@ -39,7 +39,7 @@ def _run_steps(world: World, screen: Screen, *, serve: bool) -> int:
     screen.line("scopeguard checks the access token of each request, and the scopes that the route requires.", "bold")
     screen.line(f"  {world.server.url}  an authorization server, for development only")
     screen.line(f"  {world.api}  an API with tables, protected by scopeguard")
-    screen.line(f"  two clients: loader may get the scope {INSERT}, reader may get {READ}")
+    screen.line(f"  clients: loader may get the scope {INSERT}, reader {READ}; biller is for another API")
     screen.line(f"  {screen.LEGEND}", "dim")
     story = Story(world, screen)
     try:

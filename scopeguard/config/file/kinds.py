@@ -113,7 +113,7 @@ def show(name: str) -> str:
 
 
 def _unknown(name: str, keys: Mapping[str, Key]) -> str:
-    near = get_close_matches(name, keys, n=1, cutoff=0.5)
+    near = get_close_matches(name, keys, n=1, cutoff=0.6)
     return f"unknown key; did you mean {near[0]}?" if near else f"unknown key; use one of {', '.join(sorted(keys))}"
 
 

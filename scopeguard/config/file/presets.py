@@ -60,7 +60,7 @@ def preset_issuer(table: Mapping[str, Any], place: Place, resource: str | None) 
         raise place.error("preset", f'must be {needed}, as in: preset = "entra"') from None
     preset = PRESETS.get(name)
     if preset is None:
-        near = get_close_matches(name, PRESETS, n=1, cutoff=0.5)
+        near = get_close_matches(name, PRESETS, n=1, cutoff=0.6)
         known = f"did you mean {near[0]}?" if near else f"use one of {', '.join(sorted(PRESETS))}"
         raise place.error("preset", f"{show(name)!r} is not a preset; {known}")
     arguments = arguments_of(preset)
