@@ -27,14 +27,17 @@ from scopeguard.adapter.declarations import Layer
 from scopeguard.adapter.resource_metadata import first_found, metadata_of
 from scopeguard.adapter.token_places import remove_from_scope, select_subprotocol
 from scopeguard.config import checks
-from scopeguard.config.checks import flag
+from scopeguard.config.checks import member, positive
 from scopeguard.config.cors import Preflight
+from scopeguard.config.sources import TokenSource
+from scopeguard.config.streams import CloseStreams
 from scopeguard.core.decision import Decision, Denied, Granted, Report, Unavailable
 from scopeguard.core.engine import Engine
 from scopeguard.core.resource_metadata import ResourceMetadata
-from scopeguard.errors import ConfigurationError
+from scopeguard.errors import ConfigurationError, Forbidden, Reason
+from scopeguard.flow.credential import Credential
 from scopeguard.guard import Guard, engine_of
-from scopeguard.inbound_token import to_serve
+from scopeguard.inbound_token import hand_over, to_serve
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.rules.routed import check_root_path, without_prefix
@@ -45,11 +48,18 @@ from scopeguard.spec.resource_metadata import WELL_KNOWN
 
 if TYPE_CHECKING:
     from scopeguard.adapter.asgi_messages import DisconnectDetector, FormBody
+    from scopeguard.adapter.streams import Connection
 
-__all__ = ["GUARD_KEY", "ASGIApp", "GuardMiddleware", "Message", "Receive", "Scope", "Send"]
+__all__ = [
+    "GUARD_KEY", "ASGIApp", "CloseStreams", "GuardMiddleware", "Message", "Receive", "ResourceMetadataMiddleware",
+    "Scope", "Send", "renew",
+]  # fmt: skip
 
 GUARD_KEY: Final = "scopeguard.guard"
 """The key in ``scope["state"]`` of the guard that checked the request. The token has the key ``access_token``."""
+
+CONNECTION_KEY: Final = "scopeguard.connection"
+"""The key in ``scope["state"]`` of what :func:`renew` needs, if *close_streams* is set."""
 
 _SECURE: Final = ("https", "wss")
 _STARTS: Final = frozenset(
@@ -71,10 +81,14 @@ class GuardMiddleware(Layer):
     * *root_path*: the prefix that the app itself removes from paths before it routes, as in ``"/api"``; ``""`` for
       none. Needed only if the app cannot be inspected: a rule then also holds for every path that ends with its path.
       The ``root_path`` of FastAPI apps is found without this setting.
-    * *close_on_expiry*: end a response that is still being sent when its token is no longer accepted. That is the
-      expiry of the token plus the issuer's leeway. A websocket is closed with code 1008, server-sent events end
-      regularly, and any other response is aborted with :class:`~scopeguard.errors.ResponseAborted`, so that the client
-      sees that it is incomplete.
+    * *close_streams*: when to end a response that is still being sent: a :class:`CloseStreams` or its value.
+      ``"expiry"`` ends it when its token is no longer accepted, which is its expiry plus the issuer's leeway.
+      ``"revocation"`` also ends it when a new request with the token would be refused: for a revocation, a status list,
+      an introspection response or a withdrawn key. An outage ends nothing. A websocket is closed with code 1008,
+      server-sent events end regularly, and any other response is aborted with
+      :class:`~scopeguard.errors.ResponseAborted`, so that the client sees that it is incomplete.
+    * *recheck_streams*: with ``"revocation"``, the seconds after which the token of a connection is validated again.
+      Revocations that the guard knows of take effect without it.
 
     The app reads the token from ``scope["state"]["access_token"]``. In Starlette and FastAPI that is
     ``request.state.access_token``; ``request.user`` and ``request.auth`` are the token, too. Any code that runs for
@@ -95,12 +109,13 @@ class GuardMiddleware(Layer):
         public: Iterable[str] = (),
         rules: Rules | Iterable[Rule] | None = None,
         cors_preflight: Preflight | str | None = None,
-        close_on_expiry: bool = False,
+        close_streams: CloseStreams | str = CloseStreams.NEVER,
+        recheck_streams: float = 30.0,
         root_path: str | None = None,
     ) -> None:
         # Not at the top of the module, because anyio and the audit would make its import a third slower. Not at the
         # place of use, because an import during a request blocks the event loop.
-        from scopeguard.adapter import asgi_messages  # noqa: PLC0415
+        from scopeguard.adapter import asgi_messages, streams  # noqa: PLC0415
         from scopeguard.audit.app_rules import AppRules  # noqa: PLC0415
         from scopeguard.audit.route_requirements import RouteRequirements  # noqa: PLC0415
         from scopeguard.audit.startup import StartCheck, is_checked_outside  # noqa: PLC0415
@@ -110,13 +125,15 @@ class GuardMiddleware(Layer):
                 "GuardMiddleware: guard must be a scopeguard.Guard, as in GuardMiddleware(app, guard=guard)"
             )
         checks.app(app, "an ASGI app")
-        flag(close_on_expiry, "close_on_expiry")
+        positive(recheck_streams, "recheck_streams")
         self.app: ASGIApp = app
         self.guard = guard
         self._engine = engine = engine_of(guard)
         self.rules: Rules = engine.check_rules(Rules.choose(rules, guard.rules).with_public(public))
         self.passes_preflights: bool = engine.passes_preflights(cors_preflight)
-        self._close_on_expiry = close_on_expiry
+        chosen = member(CloseStreams, close_streams, "close_streams")
+        self._closes_streams = chosen is not CloseStreams.NEVER
+        self._recheck = recheck_streams if chosen is CloseStreams.REVOCATION else None
         self._opens_unmatched = not self.rules.deny_unmatched
         self._find = self.rules.find
         self.root_path: str | None = check_root_path(root_path)
@@ -128,6 +145,7 @@ class GuardMiddleware(Layer):
             engine.metadata.add(self._route_requirements)
         self._is_checked_outside = is_checked_outside
         self._messages = asgi_messages
+        self._streams = streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -153,6 +171,7 @@ class GuardMiddleware(Layer):
         else:
             rule = self._rule(method, scope)
         engine, token, is_passed = self._engine, None, False
+        credential = None
         if engine.listens:
             report = engine.begin_report(method, scope["path"], None if rule is None else rule.path)
             if report is not None:  # None if a layer around this one has begun the report
@@ -168,21 +187,42 @@ class GuardMiddleware(Layer):
                 admitted = await self._admit(scope, receive, send, method, rule)
                 if admitted is None:
                     return
-                receive, send, token = admitted
+                receive, send, token, credential = admitted
         # No header can write these keys. The state is copied, because some servers give every request the same dict.
         # The guard is in the state because one more key doubles the size of the scope of uvicorn and Starlette.
         state = scope.get("state")
         mine = {"access_token": token, GUARD_KEY: self.guard}
         scope["state"] = {**state, **mine} if state else mine
         scope["user"] = scope["auth"] = ANONYMOUS if token is None else token
+        if self._closes_streams:
+            requirement = None if rule is None else rule.requirement
+            await self._run_until_ended(self._connection(scope, token, credential, requirement), scope, receive, send)
+            return
         before = begin_serving(to_serve(token) if engine.keeps_inbound else token)
         try:
-            expiry = engine.admits_until(token) if self._close_on_expiry and token is not None else None
-            if expiry is not None:
-                seconds = expiry - engine.clock.wall()
-                await self._messages.run_until_expiry(seconds, self.app, scope, receive, send)
-            else:
+            await self.app(scope, receive, send)
+        finally:
+            end_serving(before)
+
+    def _connection(
+        self, scope: Scope, token: AccessToken | None, credential: Credential | None, requirement: Requirement | None
+    ) -> Connection | None:
+        if token is None:
+            return None
+        if credential is None:  # a recalled token
+            field = _header(scope, "authorization") or b""
+            credential = Credential(token=field[len(b"Bearer ") :].decode("ascii"), source=TokenSource.HEADER)
+        return self._streams.Connection(self._engine, credential, token, requirement, self._recheck)
+
+    async def _run_until_ended(self, connection: Connection | None, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"][CONNECTION_KEY] = connection
+        hand_over(None)  # the connection has the text of its token
+        before = begin_serving(connection)
+        try:
+            if connection is None:
                 await self.app(scope, receive, send)
+            else:
+                await self._messages.run_until_ended(connection, self.app, scope, receive, send)
         finally:
             end_serving(before)
 
@@ -213,9 +253,9 @@ class GuardMiddleware(Layer):
 
     async def _admit(
         self, scope: Scope, receive: Receive, send: Send, method: str, rule: Rule | None
-    ) -> tuple[Receive, Send, AccessToken | None] | None:
-        """Check the request. Return the receive and send functions for the app and the token, or ``None`` after a
-        refusal."""
+    ) -> tuple[Receive, Send, AccessToken | None, Credential | None] | None:
+        """Check the request. Return the receive and send functions for the app, the token, and its text if the
+        connection may need it; or ``None`` after a refusal."""
         engine = self._engine
         sources = engine.sources if rule is None or rule.sources is None else engine.sources.only(rule.sources)
         requirement = None if rule is None else rule.requirement
@@ -241,6 +281,7 @@ class GuardMiddleware(Layer):
         if subprotocol is not None:
             send = select_subprotocol(send, subprotocol)
         optional = rule is not None and rule.access is OPTIONAL
+        found: list[Credential] = []
         decision: Decision = await engine.acheck(
             view,
             requirement,
@@ -250,13 +291,15 @@ class GuardMiddleware(Layer):
             read_form=None if body is None else body.read,
             client_gone=wait_for_disconnect,
             challenge_requirement=lambda: self._route_requirements.combine(requirement, method, view.path),
+            on_credential=found.append if self._closes_streams else None,
         )
         if isinstance(decision, Denied | Unavailable):
             await self._refuse(decision, scope, send)
             return None
         token = decision.access_token if isinstance(decision, Granted) else None
         replaying = body or detector
-        return replaying.receive if replaying else receive, _add_vary(send) if optional else send, token
+        receive = replaying.receive if replaying else receive
+        return receive, _add_vary(send) if optional else send, token, found[0] if found else None
 
     async def _refuse(self, refusal: Denied | Unavailable, scope: Scope, send: Send) -> None:
         response = refusal.response
@@ -276,6 +319,52 @@ class GuardMiddleware(Layer):
         if closest is not None and closest.access is DENIED:
             return False
         return not self.rules.closes(self._rule(method.decode("latin-1"), scope))
+
+
+async def renew(scope: Scope, token: str) -> Granted | Denied | Unavailable:
+    """Replace the access token of the websocket with *scope* by *token*, which its client has sent in a message.
+
+    ::
+
+        match await renew(scope, message["token"]):
+            case Granted(access_token):
+                ...  # the connection now lasts until this token ends
+            case Denied() | Unavailable():
+                ...  # the connection goes on with the old token, until that ends
+
+    The new token is checked like that of a request, with the requirement of the rule and of the decorators and
+    dependencies of the endpoint. In addition, its issuer, subject, client and sender constraint must be those of the
+    present token. The new token is then the one of ``scope["state"]["access_token"]``, ``scope["user"]`` and
+    :func:`scopeguard.current_access_token`. A connection has five attempts at once, then one in ten seconds. Refusals
+    are logged like those of requests.
+
+    Requirements that the app checks itself, in code of its own, are not known here: check them again.
+
+    Raises :class:`ConfigurationError` without a :class:`GuardMiddleware` that has *close_streams*, and for a request
+    that is not a websocket. The content of *token* never causes it: a message may hold anything, and a *token* that is
+    not a string is denied.
+    """
+    state = scope.get("state") or {}
+    if scope["type"] != "websocket" or CONNECTION_KEY not in state:
+        raise ConfigurationError(
+            "renew: the connection must be a websocket below a GuardMiddleware with close_streams; without it, no "
+            "connection ends with its token"
+        )
+    connection: Connection | None = state[CONNECTION_KEY]
+    view = request_view(scope, "GET")
+    if connection is None:  # an anonymous caller
+        return engine_of(state[GUARD_KEY]).refuse(Forbidden(Reason.RENEWAL_MISMATCH), request=view)
+    decision = await connection.renew(token, view)
+    if isinstance(decision, Granted):
+        state["access_token"] = scope["user"] = scope["auth"] = decision.access_token
+    return decision
+
+
+def require_of_renewals(scope: Scope, requirement: Requirement | None) -> None:
+    """Require *requirement* of renewals of the websocket with *scope*. Code inside the app has required it before."""
+    connection: Connection | None = (scope.get("state") or {}).get(CONNECTION_KEY)
+    if connection is not None and requirement is not None:
+        connection.require(requirement)
 
 
 def answer_metadata(metadata: ResourceMetadata, scope: Scope) -> Response | None:

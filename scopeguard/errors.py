@@ -12,7 +12,7 @@
     |   +-- InsufficientAuthorizationDetails  403  insufficient_scope, without a scope
     |   +-- Forbidden               403, a refusal that no scope would change
     +-- AuthorityUnavailable    the token could not be checked, because the authorization server is unavailable: 503
-    +-- ResponseAborted         the token expired while the response was being sent: raised to the ASGI server
+    +-- ResponseAborted         the token ended while the response was being sent: raised to the ASGI server
     +-- ConfigurationError      a setting is missing or wrong: raised at construction
 
 ``AccessDenied`` and ``AuthorityUnavailable`` share no base but ``Exception``, so that no ``except`` clause treats an
@@ -94,6 +94,9 @@ class Reason(StrEnum):
     MACHINE_REQUIRED = "machine_required"
     ACTOR_REFUSED = "actor_refused"
     NO_RULE = "no_rule"
+    # a new token for a connection in progress
+    RENEWAL_MISMATCH = "renewal_mismatch"
+    TOO_MANY_RENEWALS = "too_many_renewals"
     # outages, which say nothing about the token
     AUTHORITY_UNREACHABLE = "authority_unreachable"
     AUTHORITY_ANSWER_INVALID = "authority_answer_invalid"
@@ -134,6 +137,8 @@ _CLIENT_TEXTS: Final[Mapping[Reason, str]] = {
     Reason.MACHINE_REQUIRED: "This operation is for clients that act for themselves, not for users",
     Reason.ACTOR_REFUSED: "The party that acts for the subject of the access token may not use this operation",
     Reason.NO_RULE: "No rule allows this operation",
+    Reason.RENEWAL_MISMATCH: "The new access token is not for the user and client of this connection",
+    Reason.TOO_MANY_RENEWALS: "Too many renewals on this connection; try again later",
 }
 
 
@@ -328,7 +333,7 @@ class AuthorityUnavailable(Exception):
 
 
 class ResponseAborted(Exception):
-    """The access token expired while the response was being sent (``close_on_expiry``).
+    """The access token expired or was revoked while the response was being sent (``close_streams``).
 
     ASGI middleware raises this to the server after it has stopped the app. The server logs it, and closes the
     connection without completing the message, so that the client sees that the response is incomplete. It is not an

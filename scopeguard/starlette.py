@@ -30,15 +30,29 @@ from scopeguard.access_token import AccessToken
 from scopeguard.access_token import current_access_token as access_token
 from scopeguard.access_token import current_access_token_or_none as access_token_or_none
 from scopeguard.adapter.declarations import REQUIREMENT, mark
-from scopeguard.asgi import GUARD_KEY, GuardMiddleware, Receive, Scope, Send, request_view, send_response
+from scopeguard.asgi import (
+    GUARD_KEY,
+    CloseStreams,
+    GuardMiddleware,
+    Receive,
+    Scope,
+    Send,
+    request_view,
+    require_of_renewals,
+    send_response,
+)
+from scopeguard.asgi import renew as renew_by_scope
 from scopeguard.conditions import Condition
-from scopeguard.core.decision import Granted
+from scopeguard.core.decision import Denied, Granted, Unavailable
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard, engine_of
 from scopeguard.scopes import Requirement, all_of, require
 from scopeguard.spec import challenge
 
-__all__ = ["REQUIREMENT", "GuardMiddleware", "Refusal", "access_token", "access_token_or_none", "requires"]
+__all__ = [
+    "REQUIREMENT", "CloseStreams", "GuardMiddleware", "Refusal", "access_token", "access_token_or_none", "renew",
+    "requires",
+]  # fmt: skip
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
@@ -60,6 +74,11 @@ class Refusal(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         del receive  # a refusal does not wait for the body
         await send_response(self.refused, self.raw_headers, scope, send)
+
+
+async def renew(websocket: WebSocket, token: str) -> Granted | Denied | Unavailable:
+    """Replace the access token of *websocket* by *token*. See :func:`scopeguard.asgi.renew`."""
+    return await renew_by_scope(websocket.scope, token)
 
 
 def requires(
@@ -120,6 +139,8 @@ def _guard_function(endpoint: Any, requirement: Requirement) -> Any:
             connection = args[0] if len(args) == 1 and type(args[0]) is Request else find_connection(args, kwargs)
             refusal = _check(connection.scope, requirement)
             if refusal is None:
+                if type(connection) is not Request:
+                    require_of_renewals(connection.scope, requirement)
                 return await endpoint(*args, **kwargs)
             return await _refuse_websocket(refusal, connection) if isinstance(connection, WebSocket) else refusal
 
@@ -145,6 +166,8 @@ def _guard_class(endpoint: type, requirement: Requirement) -> Any:
     @functools.wraps(run)
     def guarded(self: HTTPEndpoint | WebSocketEndpoint) -> Any:
         refusal = _check(self.scope, requirement)
+        if refusal is None and isinstance(self, WebSocketEndpoint):
+            require_of_renewals(self.scope, requirement)
         return run(self) if refusal is None else refusal(self.scope, self.receive, self.send).__await__()
 
     # The class itself is changed, so that super() and subclasses still work. Subclasses may override dispatch().

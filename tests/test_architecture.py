@@ -68,6 +68,7 @@ PLACES = {
     "httpcore": ("edge",),
     "anyio": ("edge", "adapter", "fastapi", *CONVENIENCES),
     "asyncio": ("edge", "adapter", *CONVENIENCES),
+    "trio": ("adapter",),  # only to start a task, where it runs
     "threading": ("state", "edge", "stores", "audit", *CONVENIENCES),  # state/ uses only its Lock
     "concurrent": ("edge", *CONVENIENCES),
     "time": ("edge", *CONVENIENCES),

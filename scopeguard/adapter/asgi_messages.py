@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Protocol
 
 import anyio
 import anyio.lowlevel
@@ -185,8 +185,23 @@ def _is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     return media == b"text/event-stream" and b"content-length" not in fields
 
 
-async def run_until_expiry(seconds: float, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Run *app*. After *seconds*, when the access token expires, end a response that is not complete.
+class InProgress(Protocol):
+    """What :func:`run_until_ended` needs of a connection: see :class:`scopeguard.adapter.streams.Connection`.
+
+    ``open`` is called when a response has begun that may last, and ``close`` when it is complete. ``ending`` says why
+    the connection has ended, and the text is for the client; ``cancel_scope`` is cancelled then.
+    """
+
+    cancel_scope: anyio.CancelScope
+
+    @property
+    def ending(self) -> str | None: ...
+    def open(self) -> None: ...
+    def close(self) -> None: ...
+
+
+async def run_until_ended(connection: InProgress, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run *app*. When *connection* ends, because its access token does, end a response that is not complete.
 
     A websocket is closed with code 1008, and server-sent events end with a last, empty chunk. Any other response is
     aborted, so that the client does not take the part for the whole: this function raises
@@ -194,39 +209,30 @@ async def run_until_expiry(seconds: float, app: ASGIApp, scope: Scope, receive: 
     (RFC 9112 section 8). A response in one piece is sent even after the expiry, because its request was in time.
     """
     response = _ResponseState()
-    is_expired = False
-    failure: BaseException | None = None
 
-    async def send_and_check(message: Message) -> None:
+    async def send_and_watch(message: Message) -> None:
+        was_open = response.is_open
         response.update(message)
         await send(message)
-        if is_expired and response.is_open:
-            group.cancel_scope.cancel()
+        if response.is_open is not was_open:
+            if was_open:
+                connection.close()
+            else:
+                connection.open()
 
-    async def expire() -> None:
-        nonlocal is_expired
-        await anyio.sleep(max(0.0, seconds))
-        is_expired = True
-        if response.is_open:
-            group.cancel_scope.cancel()
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(expire)
-        try:
-            await app(scope, receive, send_and_check)
-        except Exception as error:  # noqa: BLE001 - raised again outside the group, which would wrap it
-            failure = error
-        group.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
-    if not is_expired or not response.is_open:
+    try:
+        with connection.cancel_scope:
+            await app(scope, receive, send_and_watch)
+    finally:
+        connection.close()
+    if connection.ending is None or not response.is_open:
         return
     if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1008, "reason": "The access token expired"})
+        await send({"type": "websocket.close", "code": 1008, "reason": str(connection.ending)})
     elif response.ends_cleanly:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
     else:
-        raise ResponseAborted("the access token expired before the response was complete")
+        raise ResponseAborted(f"the response was not complete: {connection.ending}")
 
 
 async def get_response_start(app: ASGIApp, scope: Scope, seconds: float) -> Message | None:

@@ -36,12 +36,13 @@ from scopeguard.errors import (
     Reason,
     printable,
 )
-from scopeguard.flow.authenticate import authenticate
+from scopeguard.flow.authenticate import authenticate, validate
 from scopeguard.flow.context import Context
 from scopeguard.flow.credential import Credential
 from scopeguard.flow.effects import Clock, Flow, Store, start
 from scopeguard.flow.issuers import choose_issuer, resolve_issuer
 from scopeguard.flow.keys import warm
+from scopeguard.flow.renewal import renew
 from scopeguard.flow.revocation import stable_part, sync
 from scopeguard.inbound_token import InboundToken, hand_over
 from scopeguard.request import RequestView
@@ -82,6 +83,8 @@ class Engine:
         """True if there is a listener for decisions. Only then does an adapter need :meth:`begin_report`."""
         # Whether a token sent in cleartext is refused, or logged once.
         self._watches_cleartext = True
+        # Called after each revocation in this process, in the thread that revokes.
+        self.revocation_listeners: set[Callable[[], None]] = set()
 
     def connect(
         self,
@@ -161,12 +164,16 @@ class Engine:
         read_form: Callable[[int], Awaitable[bytes]] | None = None,
         client_gone: Callable[[], Awaitable[None]] | None = None,
         challenge_requirement: Callable[[], Requirement | None] | None = None,
+        on_credential: Callable[[Credential], None] | None = None,
     ) -> Decision:
-        """:meth:`check` for asyncio and trio. For *client_gone* see :meth:`scopeguard.guard.Guard.acheck`."""
+        """:meth:`check` for asyncio and trio. For *client_gone* see :meth:`scopeguard.guard.Guard.acheck`.
+
+        *on_credential* is called with the token when it is found, before it is validated.
+        """
         chosen = sources or self.sources
         if chosen.in_form and read_form is None:
             chosen = _without_form(chosen)
-        flow = self._authenticate(request, chosen)
+        flow = self._authenticate(request, chosen, on_credential)
         try:
             effect, token = start(flow)
             if effect is not None:
@@ -331,22 +338,66 @@ class Engine:
             return None
         return token.expires_at + self.issuers.leeway(token.issuer, self._monotonic())
 
-    def _authenticate(self, request: RequestView, sources: TokenSources) -> Flow[AccessToken]:
+    def _authenticate(
+        self,
+        request: RequestView,
+        sources: TokenSources,
+        on_credential: Callable[[Credential], None] | None = None,
+    ) -> Flow[AccessToken]:
         # RFC 6750 section 5.3: bearer tokens must not be sent in the clear. Loopback never leaves the machine.
-        in_cleartext = not request.secure and request.client is not None and not is_loopback(request.client)
-        on_credential = self._handle_cleartext if in_cleartext else None
+        if not request.secure and request.client is not None and not is_loopback(request.client):
+            on_credential = self._handle_cleartext(on_credential)
         on_access = self._hand_over if self.keeps_inbound else None
         return authenticate(request, sources, self.context, on_credential=on_credential, on_access=on_access)
 
     def _hand_over(self, token: AccessToken, text: str) -> None:
         hand_over(InboundToken(token, text, forwardable=self.settings.forward_token_dangerously))
 
-    def _handle_cleartext(self) -> None:
+    def _handle_cleartext(self, following: Callable[[Credential], None] | None) -> Callable[[Credential], None]:
+        def handle(credential: Credential) -> None:
+            self._refuse_or_log_cleartext()
+            if following is not None:
+                following(credential)
+
+        return handle
+
+    def _refuse_or_log_cleartext(self) -> None:
         if self.settings.require_https:
             raise InvalidRequest(Reason.HTTPS_REQUIRED)
         if self._watches_cleartext:
             self._watches_cleartext = False
             log.warning("a token was sent in cleartext http; put TLS in front, and set require_https")
+
+    # -- connections in progress
+
+    async def arevalidate(self, credential: Credential) -> AccessToken:
+        """Validate the token of a connection in progress as for a new request. Nothing is logged or reported.
+
+        Raises :class:`AccessDenied` if the token is no longer accepted, and :class:`AuthorityUnavailable` in an outage.
+        """
+        return await self.aperform(validate(credential, self.context))
+
+    async def aread_revocations(self) -> None:
+        """Read the shared log of revocations. Raises :class:`AuthorityUnavailable` if the store does not answer."""
+        await self.aperform(sync(self.context))
+
+    async def arenew(
+        self,
+        token: str,
+        credential: Credential,
+        held: AccessToken,
+        requirement: Requirement | None,
+        request: RequestView | None,
+    ) -> Granted | Denied | Unavailable:
+        """Decide whether *token* may replace *held*, the token of *credential*, in a connection in progress.
+
+        It must belong to the same holder (:mod:`scopeguard.flow.renewal`) and satisfy *requirement*.
+        """
+        try:
+            access = await self.aperform(renew(token, credential, held, self.sources.max_token_bytes, self.context))
+        except (AccessDenied, AuthorityUnavailable) as error:
+            return self.refuse(error, requirement, request=request)
+        return self._authorize(access, requirement, request, closed=False, again=True)
 
     # -- settings that an adapter may override
 
@@ -387,6 +438,8 @@ class Engine:
         until = max(now + leeway, at) + self.settings.revocation.retention + leeway
         entry = Revocation(kind=kind, digest=digest_of(kind, issuer, value), at=at, until=until)
         self.issuers.revocations.add(entry, now)
+        for listener in list(self.revocation_listeners):
+            listener()
         if kind is Revoked.ANSWERS:
             log.info("introspection answers discarded: %s", issuer)
         else:

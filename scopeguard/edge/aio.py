@@ -135,12 +135,22 @@ async def _wait_or_disconnect(landed: anyio.Event, client_gone: Callable[[], Awa
     return gone and not landed.is_set()
 
 
-def _waker(landed: anyio.Event, failures: list[BaseException]) -> Wake:
-    """Return a function for other threads that sets *landed* in the event loop of the current task."""
+def loop_caller() -> Callable[[Callable[[], object]], object]:
+    """Return a function with which any thread can call a function in the event loop of the current task, soon.
+
+    It raises :class:`RuntimeError` when the loop has ended.
+    """
     # Before anyio 4.11, the native token was returned without a wrapper.
     token: Any = current_token()
     native: Any = getattr(token, "native_token", token)  # asyncio: the event loop; trio: a TrioToken
-    in_loop = native.call_soon_threadsafe if hasattr(native, "call_soon_threadsafe") else native.run_sync_soon
+    caller: Callable[[Callable[[], object]], object]
+    caller = native.call_soon_threadsafe if hasattr(native, "call_soon_threadsafe") else native.run_sync_soon
+    return caller
+
+
+def _waker(landed: anyio.Event, failures: list[BaseException]) -> Wake:
+    """Return a function for other threads that sets *landed* in the event loop of the current task."""
+    in_loop = loop_caller()
 
     def wake(failure: BaseException | None = None) -> None:
         if failure is not None:

@@ -51,7 +51,15 @@ from scopeguard.access_token import current_access_token_or_none as access_token
 from scopeguard.adapter.cors import expose_headers
 from scopeguard.adapter.declarations import Declaration, DeclaringDependency, declare_access
 from scopeguard.adapter.token_places import remove_from_scope
-from scopeguard.asgi import GUARD_KEY, GuardMiddleware, Scope, framework_route, recall, request_view
+from scopeguard.asgi import (
+    GUARD_KEY,
+    GuardMiddleware,
+    Scope,
+    framework_route,
+    recall,
+    request_view,
+    require_of_renewals,
+)
 from scopeguard.core.decision import Decision, Denied, Granted, Report, Unavailable
 from scopeguard.core.engine import Engine
 from scopeguard.errors import ConfigurationError
@@ -66,9 +74,9 @@ from scopeguard.rules import OPTIONAL, PUBLIC
 from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, require
 from scopeguard.spec.challenge import private_headers
 from scopeguard.spec.credentials import has_access_token
-from scopeguard.starlette import Refusal
+from scopeguard.starlette import Refusal, renew
 
-__all__ = ["AccessRefused", "GuardMiddleware", "Protected", "access_token", "access_token_or_none", "public"]
+__all__ = ["AccessRefused", "GuardMiddleware", "Protected", "access_token", "access_token_or_none", "public", "renew"]
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
@@ -286,6 +294,8 @@ class Protected(DeclaringDependency):
             if not engine.permits(token, requirement):
                 token = await self._decide(connection, response, requirement, tokens)
         tokens[place] = token
+        if type(connection) is not Request and (scope.get("state") or {}).get(GUARD_KEY) is self._guard:
+            require_of_renewals(scope, requirement)
         if self._optional:
             response.headers.add_vary_header("Authorization")  # an anonymous caller may see another response
         # Make it the current token for the rest of the request. FastAPI closes the exit stack in the scope when the

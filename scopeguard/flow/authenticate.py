@@ -33,20 +33,21 @@ def authenticate(
     sources: TokenSources,
     context: Context,
     *,
-    on_credential: Callable[[], None] | None = None,
+    on_credential: Callable[[Credential], None] | None = None,
     on_access: Callable[[AccessToken, str], None] | None = None,
 ) -> Flow[AccessToken]:
     """Return the access token of *request*, validated by the policy of the issuer that it names.
 
     Not checked here: whether the token satisfies the requirement of the route.
 
-    *on_credential* is called when a token is found in any of the *sources*. It may raise a denial because the request
-    was not encrypted. *on_access* is called with the access token and its text when it is valid.
+    *on_credential* is called with the token when it is found in any of the *sources*, before it is validated. It may
+    raise a denial because the request was not encrypted. *on_access* is called with the access token and its text when
+    it is valid.
     """
     issuers = context.issuers
     credential = yield from find_credential(request, sources, issuers.headers, opaque=issuers.takes_opaque)
     if on_credential is not None:
-        on_credential()
+        on_credential(credential)
     try:
         access = yield from validate(credential, context)
     except (InvalidToken, AuthorityUnavailable) as error:

@@ -15,10 +15,14 @@ def check_not_revoked(access: AccessToken, credential: Credential, context: Cont
     """Deny *access* if it was revoked. With a shared store, revocations count within ``max_lag`` seconds."""
     revocations = context.issuers.revocations
     yield from sync_if_due(context)
-    if not len(revocations):
-        return
+    if len(revocations) and revocations.covers(bearer_of(access, credential)):
+        raise InvalidToken(Reason.TOKEN_REVOKED)
+
+
+def bearer_of(access: AccessToken, credential: Credential) -> Bearer:
+    """Return the properties of *access* that a revocation may name; *credential* is its text."""
     jti = access.claims.get("jti")
-    bearer = Bearer(
+    return Bearer(
         issuer=access.issuer,
         token=stable_part(credential),
         jti=jti if isinstance(jti, str) else None,
@@ -26,8 +30,6 @@ def check_not_revoked(access: AccessToken, credential: Credential, context: Cont
         client_id=access.client_id,
         issued_at=access.issued_at,
     )
-    if revocations.covers(bearer):
-        raise InvalidToken(Reason.TOKEN_REVOKED)
 
 
 def sync_if_due(context: Context) -> Flow[None]:

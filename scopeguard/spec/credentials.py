@@ -27,7 +27,8 @@ double quote, which begins a quoted-string; and the equals sign before the end, 
 auth-param (RFC 9110 section 11.4). Some providers use other characters of VSCHAR: Salesforce ``!``, others ``|`` and
 ``:``.
 """
-_PADDED: Final = re.compile(rb"[A-Za-z0-9\-._~+/=]+")
+PADDED: Final = re.compile(rb"[A-Za-z0-9\-._~+/=]+")
+"""The syntax of tokens that are the whole value of a field: padding is allowed anywhere."""
 _TCHAR: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 # WSGI servers join repeated fields with a comma.
 _SECOND_BEARER: Final = re.compile(rb",[ \t]*bearer(?:[ \t]|\Z)", re.IGNORECASE)
@@ -85,7 +86,7 @@ def token_from_field(values: Sequence[bytes], max_bytes: int) -> str | None:
         return None
     if len(values) > 1:
         raise InvalidRequest(Reason.MALFORMED_CREDENTIALS, source="header", lines=len(values))
-    return check_token(values[0].strip(b" \t"), max_bytes, "header", _PADDED)
+    return check_token(values[0].strip(b" \t"), max_bytes, "header", PADDED)
 
 
 def check_token(token: bytes, max_bytes: int, source: str, form: re.Pattern[bytes] = TOKEN68) -> str:

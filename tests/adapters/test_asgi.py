@@ -307,7 +307,7 @@ def in_stopped_time(function: Any) -> Any:
 @pytest.mark.rule("H-04")
 def test_a_websocket_is_closed_when_its_token_expires():
     authority = FakeAuthority()
-    guarded = GuardMiddleware(stream, guard=guard_for(authority), close_on_expiry=True)
+    guarded = GuardMiddleware(stream, guard=guard_for(authority), close_streams="expiry")
 
     async def main() -> tuple[list[Any], float]:
         await trio.to_thread.run_sync(guarded.guard.warm)
@@ -344,7 +344,7 @@ def receive_until_aborted(guarded: GuardMiddleware, token: str) -> tuple[bytes, 
 def test_response_stream_is_aborted_when_its_token_is_no_longer_accepted(expires_in: int, lasts: int):
     """The class of fault: two deadlines for one token. A token within the leeway was accepted, and its stream ended."""
     authority = FakeAuthority()
-    guarded = GuardMiddleware(stream, guard=guard_for(authority), close_on_expiry=True)
+    guarded = GuardMiddleware(stream, guard=guard_for(authority), close_streams="expiry")
     body, took = receive_until_aborted(guarded, authority.mint(expires_in=expires_in))
     assert body == b"first"
     assert took == pytest.approx(lasts)
@@ -353,7 +353,7 @@ def test_response_stream_is_aborted_when_its_token_is_no_longer_accepted(expires
 @pytest.mark.rule("H-04")
 def test_stream_with_a_recalled_token_is_aborted_at_its_expiry():
     authority = FakeAuthority()
-    guarded = GuardMiddleware(stream, guard=guard_for(authority), close_on_expiry=True)
+    guarded = GuardMiddleware(stream, guard=guard_for(authority), close_streams="expiry")
     token = authority.mint(expires_in=90)
     assert [receive_until_aborted(guarded, token)[0] for _ in range(3)] == [b"first"] * 3
     assert engine_of(guarded.guard).recall(b"Bearer " + token.encode(), None, b"", None) is not None
@@ -376,8 +376,8 @@ def test_late_response_that_is_not_a_stream_is_not_aborted():
         await trio.to_thread.run_sync(guard.warm)
         headers = bearer(authority.mint(expires_in=90))
         with pytest.raises(KeyError, match="the app's own"):
-            await call_asgi(GuardMiddleware(failing, guard=guard, close_on_expiry=True), Exchange(headers=headers))
-        return await call_asgi(GuardMiddleware(slow, guard=guard, close_on_expiry=True), Exchange(headers=headers))
+            await call_asgi(GuardMiddleware(failing, guard=guard, close_streams="expiry"), Exchange(headers=headers))
+        return await call_asgi(GuardMiddleware(slow, guard=guard, close_streams="expiry"), Exchange(headers=headers))
 
     assert in_stopped_time(main).body == b"done"
 
@@ -389,7 +389,7 @@ def test_stream_that_starts_after_expiry_is_aborted_at_its_first_chunk():
         await anyio.sleep(200)
         await stream(scope, receive, send)
 
-    guarded = GuardMiddleware(late, guard=guard_for(authority), close_on_expiry=True)
+    guarded = GuardMiddleware(late, guard=guard_for(authority), close_streams="expiry")
     body, took = receive_until_aborted(guarded, authority.mint(expires_in=90))
     assert body == b"first"
     assert took == pytest.approx(200)

@@ -11,8 +11,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from endings import Expiring
 from scopeguard.adapter import asgi_messages
-from scopeguard.adapter.asgi_messages import DisconnectDetector, run_until_expiry
+from scopeguard.adapter.asgi_messages import DisconnectDetector, run_until_ended
 from scopeguard.errors import ResponseAborted
 
 
@@ -71,8 +72,8 @@ async def test_stream_is_aborted_at_its_deadline(begin: dict[str, Any]):
         while True:
             await send(chunk(b"x"))
 
-    with pytest.raises(ResponseAborted, match="expired before the response was complete"):
-        await run_until_expiry(0, app, server.scope, server.receive, server.send)
+    with pytest.raises(ResponseAborted, match="The access token expired"):
+        await run_until_ended(Expiring(0), app, server.scope, server.receive, server.send)
     assert server.sent[0] == begin
     assert all(message == chunk(b"x") for message in server.sent[1:])
 
@@ -89,7 +90,7 @@ async def test_server_sent_events_end_regularly_at_their_deadline(sends: bool):
             await send(chunk(b"data: x\n\n"))
         await anyio.sleep_forever()  # Silent from the start.
 
-    await run_until_expiry(0, app, server.scope, server.receive, server.send)
+    await run_until_ended(Expiring(0), app, server.scope, server.receive, server.send)
     assert server.sent[0] == start(EVENTS)
     assert server.sent[-1] == END
     assert END not in server.sent[:-1]
@@ -107,7 +108,7 @@ async def test_stream_that_starts_after_its_deadline_is_aborted_at_its_first_par
         await anyio.sleep_forever()
 
     with pytest.raises(ResponseAborted):
-        await run_until_expiry(0, app, server.scope, server.receive, server.send)
+        await run_until_ended(Expiring(0), app, server.scope, server.receive, server.send)
     assert server.sent == [START, chunk(b"first")]
 
 
@@ -134,7 +135,7 @@ async def test_response_sent_through_a_server_extension_is_complete(messages: li
             await anyio.lowlevel.checkpoint()
 
     with nullcontext() if complete else pytest.raises(ResponseAborted):
-        await run_until_expiry(0, app, server.scope, server.receive, server.send)
+        await run_until_ended(Expiring(0), app, server.scope, server.receive, server.send)
     assert server.sent[1:] == messages
 
 
@@ -151,7 +152,7 @@ async def test_response_with_trailers_is_complete_after_them(more: bool):
             await anyio.sleep_forever()
 
     with pytest.raises(ResponseAborted) if more else nullcontext():
-        await run_until_expiry(0 if more else 3600, app, server.scope, server.receive, server.send)
+        await run_until_ended(Expiring(0 if more else 3600), app, server.scope, server.receive, server.send)
 
 
 @pytest.mark.rule("H-04")
@@ -163,7 +164,7 @@ async def test_silent_websocket_is_closed_at_its_deadline():
         await send({"type": "websocket.accept"})
         await receive()
 
-    await run_until_expiry(0, app, server.scope, server.receive, server.send)
+    await run_until_ended(Expiring(0), app, server.scope, server.receive, server.send)
     assert [message["type"] for message in server.sent] == ["websocket.accept", "websocket.close"]
     assert server.sent[-1]["code"] == 1008
 
@@ -181,7 +182,7 @@ async def test_complete_response_is_not_aborted(seconds: float):
         for _ in range(5):
             await anyio.lowlevel.checkpoint()
 
-    await run_until_expiry(seconds, app, server.scope, server.receive, server.send)
+    await run_until_ended(Expiring(seconds), app, server.scope, server.receive, server.send)
     assert server.sent == [START, chunk(b"all", more=False)]
 
 
@@ -193,7 +194,7 @@ async def test_exception_of_the_app_is_raised_unchanged():
         raise LookupError("mine")
 
     with pytest.raises(LookupError, match="mine"):
-        await run_until_expiry(3600, app, server.scope, server.receive, server.send)
+        await run_until_ended(Expiring(3600), app, server.scope, server.receive, server.send)
     assert server.sent == []
 
 

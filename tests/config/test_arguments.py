@@ -214,7 +214,7 @@ NOT_CONSTRUCTED: Final = {
     "RequestView",
     "Requirement", "Response", "Access", "ClientSettings", "SecurityEvent", "TokenResponse", "Contract", "Difference",
     "BadToken", "Hold", "Switch", "Refusal", "Shadowed",
-    "all_of", "any_of", "requires", "Network", "required_scopes", "serve",
+    "all_of", "any_of", "requires", "renew", "Network", "required_scopes", "serve",
     "refuse_inbound_token", "arefuse_inbound_token",
 }  # fmt: skip
 # The odd values that an argument accepts. All others are of the wrong kind.
@@ -264,6 +264,7 @@ ACCEPTED: Final[dict[tuple[str, str], set[str]]] = {
         (
             {"fraction"},
             {
+                "asgi.GuardMiddleware": "recheck_streams",
                 "Issuer": "max_lifetime",
                 "TokenSources": "form_timeout",
                 "Introspection": "timeout",
@@ -332,7 +333,6 @@ ACCEPTED: Final[dict[tuple[str, str], set[str]]] = {
                 "ChallengeStyle": "hide_forbidden",
                 "MachineSign": "machine subject_is_client",
                 "HttpxTransport": "dangerously_skip_tls_verification",
-                "asgi.GuardMiddleware": "close_on_expiry",
                 "Protected": "optional",
                 "ClientCredentials": "token_type_optional scope_list",
             },

@@ -21,6 +21,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 
 import scopeguard
 from documentation import BLOCKS, NAMED, README, run
@@ -183,6 +184,24 @@ def _check_revocation(authority: FakeAuthority) -> None:
     assert [client.get("/rows", headers=headers).status_code for headers in revoked] == [401, 401]
     assert client.get("/rows", headers=others[0]).status_code == 200
     guard.close()
+
+
+def _check_streams(authority: FakeAuthority) -> None:
+    names = run("streams")
+    client = TestClient(names["app"])
+    with client.websocket_connect("/rows", headers=authority.bearer("rows.read", subject="ann")) as socket:
+        socket.send_json({"token": authority.mint("rows.read", subject="ann", expires_in=7200)})
+        assert socket.receive_json() == {"until": int(authority.clock.wall()) + 7200}
+        socket.send_json({"token": authority.mint("rows.read", subject="bob")})
+        assert "not for the user and client" in socket.receive_json()["refused"]
+        socket.send_json({"token": authority.mint("other", subject="ann")})  # lacks the scope of @requires
+        assert "lacks a scope" in socket.receive_json()["refused"]
+        socket.send_json({})
+        assert "refused" in socket.receive_json()
+        names["guard"].revoke(subject="ann")
+        with pytest.raises(WebSocketDisconnect) as closed:
+            socket.receive_json()
+    assert (closed.value.code, closed.value.reason) == (1008, "The access token was revoked")
 
 
 def _check_contract(authority: FakeAuthority) -> None:
@@ -379,6 +398,7 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "downstream_presets": _check_downstream_presets,
     "introspection": _check_introspection,
     "revocation": _check_revocation,
+    "streams": _check_streams,
     "network_http": _check_network_http,
     "network_keycloak": _check_network_keycloak,
     "network_transport": _check_network_transport,

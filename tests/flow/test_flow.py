@@ -1143,14 +1143,14 @@ def test_cleartext_token_is_reported_for_each_source(
         request_(token),
         ALL,
         Context(issuers=Issuers([bench.record], revocations=Revocations()), clock=authority.clock),
-        on_credential=lambda: told.append("once"),
+        on_credential=lambda found: told.append(found.token),
     )
     bench.script.play(flow)
-    assert told == ["once"]
+    assert told == [token]
 
 
 def test_cleartext_request_without_a_token_is_not_reported(bench: Any, authority: Any):
-    def fail() -> None:
+    def fail(found: Any) -> None:
         raise AssertionError("there was no token")
 
     flow = authenticate(

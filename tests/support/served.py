@@ -14,9 +14,10 @@ from typing import Any
 import anyio
 
 from doors import asgi_app, rules, wsgi_app
+from endings import Expiring
 from scenarios import REALM
 from scopeguard import AUTHENTICATED, ChallengeStyle, Guard, Issuer, Rule, Rules
-from scopeguard.adapter.asgi_messages import run_until_expiry
+from scopeguard.adapter.asgi_messages import run_until_ended
 from scopeguard.asgi import GuardMiddleware as GuardASGI
 from scopeguard.wsgi import GuardMiddleware as GuardWSGI
 
@@ -51,7 +52,7 @@ async def _asgi(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "websocket.send", "text": f"{token.client_id} {scope['query_string'].decode()}"})
         await send({"type": "websocket.close", "code": 1000})
     elif scope["path"].startswith("/cut/"):
-        await run_until_expiry(0, _unfinished, scope, receive, send)
+        await run_until_ended(Expiring(0), _unfinished, scope, receive, send)
     elif scope["path"] == "/stream":
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
         await send({"type": "http.response.body", "body": b"first\n", "more_body": True})

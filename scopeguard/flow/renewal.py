@@ -1,0 +1,45 @@
+"""A new token for a connection in progress."""
+
+from __future__ import annotations
+
+from scopeguard.access_token import AccessToken, fingerprint
+from scopeguard.errors import AuthorityUnavailable, Forbidden, InvalidRequest, InvalidToken, Reason
+from scopeguard.flow.authenticate import validate
+from scopeguard.flow.context import Context
+from scopeguard.flow.credential import Credential
+from scopeguard.flow.effects import Flow
+from scopeguard.spec import credentials
+
+
+def renew(
+    token: object, credential: Credential, held: AccessToken, max_bytes: int, context: Context
+) -> Flow[AccessToken]:
+    """Validate *token*, which is to replace *held*, the token of *credential*, and return it.
+
+    The new token is validated like that of a request. Its issuer, subject, client and sender constraint must be those
+    of *held*: the connection belongs to one caller, and the app decided about its earlier messages for that one. A
+    token that names neither a subject nor a client replaces none. Not checked here: whether the new token satisfies
+    the requirement of the route.
+
+    *token* is what a client has sent in a message, perhaps no string at all: a denial, as for any malformed token.
+    """
+    if not isinstance(token, str):
+        raise InvalidRequest(Reason.MALFORMED_CREDENTIALS, source="renewal")
+    form = credentials.PADDED
+    if credential.header is None:
+        form = credentials.OPAQUE if context.issuers.takes_opaque else credentials.TOKEN68
+    text = credentials.check_token(token.encode("utf-8", "surrogatepass"), max_bytes, "renewal", form)
+    renewed = Credential(token=text, source=credential.source, header=credential.header)
+    try:
+        access = yield from validate(renewed, context)
+    except (InvalidToken, AuthorityUnavailable) as error:
+        error.detail["token"] = fingerprint(text)
+        raise
+    if holder_of(access) != holder_of(held) or (access.subject is None and access.client_id is None):
+        raise Forbidden(Reason.RENEWAL_MISMATCH, token=fingerprint(text))
+    return access
+
+
+def holder_of(access: AccessToken) -> tuple[object, ...]:
+    """Return what identifies the holder of *access*: issuer, subject, client, and the key it is bound to."""
+    return access.issuer, access.subject, access.client_id, access.sender_constrained, access.claims.get("cnf")
