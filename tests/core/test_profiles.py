@@ -417,7 +417,7 @@ def test_token_is_verified_with_the_fitting_key_of_two_with_one_id():
     keys = {"keys": [other.public_jwk(), forge.ec.public_jwk()]}
     guard = Guard(Issuer(authority.url, audience=authority.audience, keys=keys), clock=authority.clock)
     for key in (forge.ec, other):
-        token = forge.signed(forge.header(key), forge.claims(), key)
+        token = forge.sign(forge.header(key), forge.claims(), key)
         view = RequestView(
             method="GET", path="/", headers=HeaderList([(b"authorization", b"Bearer " + token.encode())])
         )
@@ -506,7 +506,7 @@ class Server:
         return self.get((b"authorization", b"Bearer " + token.encode()), target=target)
 
     def token(self, *without: str, **claims: Any) -> str:
-        return self.forge.signed(claims=self.forge.claims(*without, **claims))
+        return self.forge.sign(claims=self.forge.claims(*without, **claims))
 
 
 @pytest.fixture(scope="module", params=["asgi", "wsgi"])

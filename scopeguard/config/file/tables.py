@@ -215,7 +215,7 @@ def _token_cache(place: Place, key: str, value: Any) -> TokenCachePolicy | Liter
 
 def _profile(place: Place, key: str, value: Any) -> Profile:
     name = kinds.string(place, key, value)
-    return place.built(key, lambda: member(Profile, name, key))
+    return place.construct(key, lambda: member(Profile, name, key))
 
 
 def _refusal_log(place: Place, key: str, value: Any) -> RefusalLog | Literal["off"]:
