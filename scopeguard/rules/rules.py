@@ -23,8 +23,8 @@ class Rules:
 
     * *rules*: a route that matches none of them is denied. An empty list denies every route that is not public.
       ``None`` is not an empty list: it gives no rules, and every route needs a valid token.
-    * *public*: templates of paths that need no token, whatever the method. They come first. They open the paths they
-      name and change nothing for all others.
+    * *public*: templates of paths that need no token with any method. They come first. They open the paths they name
+      and change nothing for all others.
     """
 
     __slots__ = ("_all", "_deny_unmatched", "_exact", "_public", "_rules", "_slash_matters", "_tree")
@@ -89,7 +89,7 @@ class Rules:
         """Return the rule for a request. If it is ``None``, :attr:`deny_unmatched` decides.
 
         *path* is decoded once and has no mount prefix. *raw_path* is the path as it was sent, if known. It can only
-        lead to no rule or to one that denies.
+        make the result stricter: ``None``, or a rule that denies.
         """
         exact = self._exact.get(path)
         if exact is None:
@@ -117,7 +117,7 @@ class Rules:
 
     @property
     def deny_unmatched(self) -> bool:
-        """Whether a request that matches no rule is denied: true if rules were given, even an empty list."""
+        """True if a request that matches no rule is denied: if rules were given, even an empty list."""
         return self._deny_unmatched
 
     @property
@@ -164,7 +164,9 @@ class Rules:
         return rule
 
     def _hides(self, found: int, other: int) -> bool:
-        """Return whether rule *found* would override the earlier rule *other* for the same path but its final slash."""
+        """Return whether rule *found* would override the earlier rule *other*, which matches the path with the other
+        final slash.
+        """
         if other >= found:
             return False
         rule, first = self._all[found], self._all[other]
