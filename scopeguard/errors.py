@@ -51,9 +51,17 @@ class Reason(StrEnum):
     FORM_TOO_LARGE = "form_too_large"
     FORM_INCOMPLETE = "form_incomplete"
     FORM_TOO_SLOW = "form_too_slow"
+    BODY_TOO_LARGE = "body_too_large"
+    BODY_INCOMPLETE = "body_incomplete"
+    BODY_TOO_SLOW = "body_too_slow"
     TOKEN_TOO_LARGE = "token_too_large"
     QUERY_TOKEN_REFUSED = "query_token_refused"
     HTTPS_REQUIRED = "https_required"
+    # the message of an MCP client
+    ORIGIN_REFUSED = "origin_refused"
+    HEADER_MISMATCH = "header_mismatch"
+    MALFORMED_MESSAGE = "malformed_message"
+    INVALID_MESSAGE = "invalid_message"
     # the token's form (RFC 7515, RFC 7519, RFC 8725)
     MALFORMED_TOKEN = "malformed_token"
     ENCRYPTED_TOKEN = "encrypted_token"
@@ -94,6 +102,7 @@ class Reason(StrEnum):
     MACHINE_REQUIRED = "machine_required"
     ACTOR_REFUSED = "actor_refused"
     NO_RULE = "no_rule"
+    RULE_FAILED = "rule_failed"
     # a new token for a connection in progress
     RENEWAL_MISMATCH = "renewal_mismatch"
     TOO_MANY_RENEWALS = "too_many_renewals"
@@ -125,6 +134,13 @@ _CLIENT_TEXTS: Final[Mapping[Reason, str]] = {
     Reason.FORM_TOO_LARGE: "The form is too large to contain an access token; use the Authorization header",
     Reason.FORM_INCOMPLETE: "The form ended before it was complete",
     Reason.FORM_TOO_SLOW: "The form did not arrive in time",
+    Reason.BODY_TOO_LARGE: "The body of the request is too large",
+    Reason.BODY_INCOMPLETE: "The body ended before it was complete",
+    Reason.BODY_TOO_SLOW: "The body did not arrive in time",
+    Reason.ORIGIN_REFUSED: "Requests from this origin are not allowed",
+    Reason.HEADER_MISMATCH: "The Mcp-Method and Mcp-Name headers must be present once and agree with the body",
+    Reason.MALFORMED_MESSAGE: "The body must be one JSON object in UTF-8, without repeated members",
+    Reason.INVALID_MESSAGE: "The body must be one JSON-RPC message",
     Reason.TOKEN_TOO_LARGE: "The access token is too large",
     Reason.QUERY_TOKEN_REFUSED: "Access tokens are not accepted in the query string; use the Authorization header",
     Reason.HTTPS_REQUIRED: "Access tokens are accepted over https only",
@@ -137,6 +153,7 @@ _CLIENT_TEXTS: Final[Mapping[Reason, str]] = {
     Reason.MACHINE_REQUIRED: "This operation is for clients that act for themselves, not for users",
     Reason.ACTOR_REFUSED: "The party that acts for the subject of the access token may not use this operation",
     Reason.NO_RULE: "No rule allows this operation",
+    Reason.RULE_FAILED: "The request does not have the form that the rule for this operation expects",
     Reason.RENEWAL_MISMATCH: "The new access token is not for the user and client of this connection",
     Reason.TOO_MANY_RENEWALS: "Too many renewals on this connection; try again later",
 }
@@ -204,15 +221,28 @@ class InvalidRequest(AccessDenied):
 
 
 class RequestTooLarge(InvalidRequest):
-    """A form body that may contain a token exceeds the size limit: 413."""
+    """A body that has to be read, such as a form that may contain a token, exceeds the size limit: 413."""
 
     status: ClassVar[int] = 413
 
 
 class RequestTimedOut(InvalidRequest):
-    """A form body that may contain a token did not arrive in time: 408."""
+    """A body that has to be read, such as a form that may contain a token, did not arrive in time: 408."""
 
     status: ClassVar[int] = 408
+
+
+class MalformedMessage(AccessDenied):
+    """The body of an MCP request is not one unambiguous JSON-RPC message, or differs from the header fields: 400.
+
+    There is no challenge, because another token would not help. ``message_id`` is the ``id`` of the message, if known.
+    """
+
+    status: ClassVar[int] = 400
+
+    def __init__(self, reason: Reason, /, *, message_id: str | int | None = None, **detail: object) -> None:
+        super().__init__(reason, **detail)
+        self.message_id = message_id
 
 
 class InvalidToken(AccessDenied):

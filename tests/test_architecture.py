@@ -39,7 +39,7 @@ LAYERS = (
     ("audit",),
     ("",),
     ADAPTERS,
-    ("security_events",),
+    ("security_events", "mcp"),
     ("client", "testing", "devserver", "server", "cli", "__main__"),
 )
 CONVENIENCES = LAYERS[-1]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 
 import anyio
 import anyio.lowlevel
@@ -93,18 +93,22 @@ def _ends_body(message: Message) -> bool:
     return message["type"] == "http.request" and not message.get("more_body", False)
 
 
-class FormBody:
-    """The body of a request whose form may carry the token. The app receives the same messages again.
+class RequestBody:
+    """The body of a request that has to be read for the decision. The app receives the same messages again.
 
     *receive* is called only when :meth:`read` is.
     """
 
     __slots__ = ("_receive", "_replay", "_scope", "_timeout", "_was_read")
 
-    def __init__(self, scope: Scope, receive: Receive, sources: TokenSources) -> None:
+    too_large: ClassVar[Reason] = Reason.BODY_TOO_LARGE
+    too_slow: ClassVar[Reason] = Reason.BODY_TOO_SLOW
+    incomplete: ClassVar[Reason] = Reason.BODY_INCOMPLETE
+
+    def __init__(self, scope: Scope, receive: Receive, timeout: float) -> None:
         self._scope = scope
         self._receive = receive
-        self._timeout = sources.form_timeout
+        self._timeout = timeout
         self._replay: deque[Message] = deque()  # a client may send each byte in a message of its own
         self._was_read = False
 
@@ -112,30 +116,30 @@ class FormBody:
         """Return the whole body, of at most *limit* bytes.
 
         Raises :class:`~scopeguard.errors.RequestTooLarge` for a longer body, without keeping it in memory,
-        :class:`~scopeguard.errors.RequestTimedOut` after ``form_timeout`` seconds, and
-        :class:`~scopeguard.errors.InvalidRequest` when the client disconnects before the end of the body.
+        :class:`~scopeguard.errors.RequestTimedOut` after the timeout, and :class:`~scopeguard.errors.InvalidRequest`
+        when the client disconnects before the end of the body.
         """
         for length in HeaderList(self._scope.get("headers") or ()).get_all("content-length"):
             if (declared_length(length.decode("latin-1")) or 0) > limit:
-                raise RequestTooLarge(Reason.FORM_TOO_LARGE, limit=limit)
+                raise RequestTooLarge(self.too_large, limit=limit)
         self._was_read = True
         try:
             with anyio.fail_after(self._timeout):
                 return await self._collect(limit)
         except TimeoutError:
-            raise RequestTimedOut(Reason.FORM_TOO_SLOW, seconds=self._timeout) from None
+            raise RequestTimedOut(self.too_slow, seconds=self._timeout) from None
 
     async def _collect(self, limit: int) -> bytes:
         size = 0
         while True:
             message = await self._receive()
             if message["type"] != "http.request":
-                raise InvalidRequest(Reason.FORM_INCOMPLETE)
+                raise InvalidRequest(self.incomplete)
             self._replay.append(message)
             size += len(message.get("body", b""))
             if size > limit:
                 self._replay.clear()
-                raise RequestTooLarge(Reason.FORM_TOO_LARGE, limit=limit)
+                raise RequestTooLarge(self.too_large, limit=limit)
             if not message.get("more_body", False):
                 return b"".join(part.get("body", b"") for part in self._replay)
 
@@ -147,6 +151,19 @@ class FormBody:
     async def _receive_again(self) -> Message:
         # After the body, the next message comes from the server, because an app may wait for "http.disconnect".
         return self._replay.popleft() if self._replay else await self._receive()
+
+
+class FormBody(RequestBody):
+    """The body of a request whose form may carry the token. It must arrive within ``form_timeout`` of *sources*."""
+
+    __slots__ = ()
+
+    too_large = Reason.FORM_TOO_LARGE
+    too_slow = Reason.FORM_TOO_SLOW
+    incomplete = Reason.FORM_INCOMPLETE
+
+    def __init__(self, scope: Scope, receive: Receive, sources: TokenSources) -> None:
+        super().__init__(scope, receive, sources.form_timeout)
 
 
 class _ResponseState:

@@ -32,6 +32,7 @@ from scopeguard.errors import (
     Forbidden,
     InsufficientScope,
     InvalidRequest,
+    InvalidToken,
     MissingCredentials,
     Reason,
     printable,
@@ -164,11 +165,15 @@ class Engine:
         read_form: Callable[[int], Awaitable[bytes]] | None = None,
         client_gone: Callable[[], Awaitable[None]] | None = None,
         challenge_requirement: Callable[[], Requirement | None] | None = None,
+        find_requirement: Callable[[], Awaitable[Requirement | None]] | None = None,
         on_credential: Callable[[Credential], None] | None = None,
     ) -> Decision:
         """:meth:`check` for asyncio and trio. For *client_gone* see :meth:`scopeguard.guard.Guard.acheck`.
 
         *on_credential* is called with the token when it is found, before it is validated.
+
+        *find_requirement* is awaited if the token is missing or invalid, for a requirement that is known only after the
+        body was read. It returns what the challenge names, or raises :class:`AccessDenied` to refuse otherwise.
         """
         chosen = sources or self.sources
         if chosen.in_form and read_form is None:
@@ -183,6 +188,11 @@ class Engine:
         except (AccessDenied, AuthorityUnavailable) as error:
             if optional and _is_anonymous(error):
                 return self.admit_anonymous(request)
+            if find_requirement is not None and isinstance(error, MissingCredentials | InvalidToken):
+                try:
+                    return self.refuse(error, await find_requirement(), request=request)
+                except AccessDenied as other:
+                    return self.refuse(other, request=request)
             return self.refuse(
                 error, requirement if challenge_requirement is None else challenge_requirement(), request=request
             )

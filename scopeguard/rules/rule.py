@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Final
 
 from scopeguard.conditions import Condition
-from scopeguard.config.checks import Converted, converted, instance, member, strings, text
+from scopeguard.config.checks import Converted, converted, member, strings, text
 from scopeguard.config.sources import TokenSource, check_sources
 from scopeguard.errors import ConfigurationError
 from scopeguard.rules.template import Template
@@ -60,6 +60,23 @@ def strictest(first: Requirement | Access, *others: Requirement | Access) -> Req
     return OPTIONAL if OPTIONAL in given else PUBLIC
 
 
+def check_access(access: object, where: str, wanted: str) -> Requirement | Access:
+    """Return *access*, which may also be one scope or a condition, as a requirement or an :class:`Access`.
+
+    Raises :class:`ConfigurationError` that names *where* and *wanted*.
+    """
+    if isinstance(access, str):
+        text(access, where, empty=False)
+        if access in {item.value for item in Access}:
+            raise ConfigurationError(f"{where}: write {access.upper()}, not a scope {access!r}")
+        return all_of(check_scope(access, where))
+    if isinstance(access, Condition):
+        return all_of(access)
+    if isinstance(access, Requirement | Access):
+        return access
+    raise ConfigurationError(f"{where}: must be {wanted}, not {type(access).__name__}")
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """The *access* to paths that match the template *path*, with one of *methods*.
@@ -96,19 +113,9 @@ class Rule:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "template", Template.parse(self.path))
-        access = self.access
-        if isinstance(access, str):
-            text(access, f"rule {self.path!r}: access", empty=False)
-            if access in {item.value for item in Access}:
-                raise ConfigurationError(f"rule {self.path!r}: access: write {access.upper()}, not a scope {access!r}")
-            access = all_of(check_scope(access, f"rule {self.path!r}: access"))
-            object.__setattr__(self, "access", access)
-        if isinstance(access, Condition):
-            access = all_of(access)
-            object.__setattr__(self, "access", access)
-        instance(
-            access, (Requirement, Access), f"rule {self.path!r}: access", "a requirement, PUBLIC, OPTIONAL or DENIED"
-        )
+        where = f"rule {self.path!r}: access"
+        access = check_access(self.access, where, "a requirement, PUBLIC, OPTIONAL or DENIED")
+        object.__setattr__(self, "access", access)
         if self.error_body is not None:
             member(ErrorBody, self.error_body, f"rule {self.path!r}: error_body")
         if self.source is not None:

@@ -147,7 +147,9 @@ class Rules:
     def _decide_each_method(self, path: str) -> dict[str, Rule | None]:
         segments = path[1:].split("/")
         terminals = self._tree.terminals(segments)
-        methods = {_OTHER}.union(*(terminal.by_method for terminal in terminals))
+        # A rule for one method of the other spelling may hide a rule for all methods of this one.
+        others = self._tree.terminals(_other_spelling(segments)) if len(segments) > (segments[-1] == "") else ()
+        methods = {_OTHER}.union(*(terminal.by_method for terminal in (*terminals, *others)))
         return {method: self._first(method, segments, terminals) for method in methods}
 
     def _first(self, method: str, segments: Sequence[str], terminals: Sequence[Terminal]) -> Rule | None:
@@ -158,7 +160,7 @@ class Rules:
         # A final slash is an empty last segment. "/" alone has no other spelling.
         slashed = segments[-1] == ""
         if rule.access is not DENIED and len(segments) > slashed and index in self._slash_matters[slashed]:
-            other = _lowest(method, self._tree.terminals(segments[:-1] if slashed else (*segments, "")))
+            other = _lowest(method, self._tree.terminals(_other_spelling(segments)))
             if self._hides(index, other):
                 return self._all[other] if self._all[other].access is DENIED else None
         return rule
@@ -176,6 +178,11 @@ class Rules:
             # Rules for both spellings are intended, so neither is an oversight.
             and first.template.shape.rstrip("/") != rule.template.shape.rstrip("/")
         )
+
+
+def _other_spelling(segments: Sequence[str]) -> Sequence[str]:
+    """Return the segments of the same path with its final slash, or without it."""
+    return (*segments, "") if segments[-1] else segments[:-1]
 
 
 def _lowest(method: str, terminals: Iterable[Terminal]) -> int:

@@ -71,11 +71,11 @@ _marking_decoder: Final = json.JSONDecoder(
 )
 
 
-def _is_too_deep(data: bytes) -> bool:
+def _is_too_deep(data: bytes, most: int) -> bool:
     depth = 0
     for byte in _STRINGS.sub(b"", data).translate(None, _ALL_BUT_BRACKETS):
         depth += 1 if byte in b"[{" else -1
-        if depth > MAX_DEPTH:
+        if depth > most:
             return True
     return False
 
@@ -89,18 +89,18 @@ def _decode(text: str) -> Any:
     return _decoder.decode(text)
 
 
-def parse_object(data: bytes, *, mark_ambiguous: bool = False) -> dict[str, Any]:
+def parse_object(data: bytes, *, mark_ambiguous: bool = False, max_depth: int = MAX_DEPTH) -> dict[str, Any]:
     """Parse *data* as one JSON object.
 
     Raises :class:`MalformedJSON` for anything but UTF-8 without a byte order mark, duplicate members at any depth,
-    ``NaN``, infinities and numbers that overflow, unpaired surrogates, nesting deeper than 32, and a top-level value
-    that is not an object. The work is linear in the size of *data*, which the caller bounds.
+    ``NaN``, infinities and numbers that overflow, unpaired surrogates, nesting deeper than *max_depth*, and a
+    top-level value that is not an object. The work is linear in the size of *data*, which the caller bounds.
 
     *mark_ambiguous*: duplicate members below the top level are not an error. The object that has them becomes an
     :class:`AmbiguousObject`, which the caller finds with :func:`is_ambiguous` and discards.
     """
     # The depth is at most the number of opening brackets, so few documents need the exact count.
-    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _is_too_deep(data):
+    if data.count(b"[") + data.count(b"{") > max_depth and _is_too_deep(data, max_depth):
         raise MalformedJSON("nested too deeply")
     try:
         text = data.decode("utf-8")

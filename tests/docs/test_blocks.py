@@ -33,6 +33,8 @@ from scopeguard.client import ClientCredentials, TokenEndpointError, TokenExchan
 from scopeguard.config.file import settings_from
 from scopeguard.devserver import Client
 from scopeguard.edge.http import HttpxTransport
+from scopeguard.mcp import Tool
+from scopeguard.spec.mcp import Message
 from scopeguard.stores.redis import RedisStore
 from scopeguard.testing import FakeAuthority
 from scopeguard.wsgi import GuardMiddleware as WSGIGuard
@@ -378,6 +380,22 @@ def _check_downstream_presets(_: FakeAuthority) -> None:
     assert "https://auth.partner.example" in repr(names["partner"])
 
 
+def _check_mcp(authority: FakeAuthority) -> None:
+    url = "https://mcp.example.com/mcp"
+    client = TestClient(run("mcp", app=asgi_app())["app"])
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "delete_file"}}
+    assert 'scope="files:write"' in client.post("/mcp", json=body).headers["www-authenticate"]
+    for scope, status in (("files:read", 403), ("files:write", 200)):
+        token = authority.mint(scope, audience=url)
+        assert client.post("/mcp", json=body, headers={"Authorization": f"Bearer {token}"}).status_code == status
+
+
+def _check_mcp_function(authority: FakeAuthority) -> None:
+    rule = run("mcp_function", all_of=scopeguard.all_of, Tool=Tool)["rule"]
+    message = Message(method="tools/call", name="transfer", params={"arguments": {"amount": 5000}})
+    assert rule.find_requirement(message) == scopeguard.all_of("pay:large")
+
+
 CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "asgi": _check_asgi,
     "wsgi": _check_wsgi,
@@ -388,6 +406,8 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "rules": _check_rules,
     "resource_metadata": _check_resource_metadata,
     "profiles": _check_profiles,
+    "mcp": _check_mcp,
+    "mcp_function": _check_mcp_function,
     "requirements": _check_requirements,
     "requirements_file": _check_requirements_file,
     "contract": _check_contract,

@@ -83,6 +83,7 @@ def find_first(rules: Sequence[Rule], method: str, path: str) -> Rule | None:
 @example([Rule("/a/", ADMIN), Rule("/{x}", PUBLIC)], ["/a", "/a/", "/b"])
 @example([Rule("/a/", ADMIN), Rule("/{x}", DENIED)], ["/a", "/a/", "/b"])
 @example([Rule("/a/", DENIED), Rule("/{x}", PUBLIC)], ["/a", "/a/", "/b"])
+@example([Rule("/a/", ADMIN, ["GET"]), Rule("/{r:path}", READ), Rule("/a", ADMIN)], ["/a"])
 def test_compiled_rules_give_the_same_result_as_a_linear_search(listed, paths):
     rules = Rules(listed)
     for path in paths:

@@ -1,0 +1,248 @@
+"""ASGI middleware that checks each request to an MCP server: :class:`McpMiddleware`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from scopeguard.access_token import AccessToken
+from scopeguard.adapter.asgi_types import ASGIApp, Receive, Scope, Send
+from scopeguard.adapter.token_places import remove_from_scope
+from scopeguard.asgi import GuardMiddleware, recall, request_view
+from scopeguard.config.checks import instance
+from scopeguard.config.cors import Preflight
+from scopeguard.config.streams import CloseStreams
+from scopeguard.core.decision import Decision, Denied, Granted, Unavailable
+from scopeguard.errors import AccessDenied, ConfigurationError, Forbidden, InvalidRequest, MalformedMessage, Reason
+from scopeguard.flow.credential import Credential
+from scopeguard.guard import Guard
+from scopeguard.request import RequestView
+from scopeguard.rules import DENIED, Access, Rule, Rules
+from scopeguard.rules.mcp import McpPolicy, OperationRule, origin_of
+from scopeguard.scopes import Requirement
+from scopeguard.spec.mcp import (
+    Fields,
+    Message,
+    check_agreement,
+    message_in_fields,
+    parse_message,
+    read_fields,
+    write_json_rpc,
+)
+
+if TYPE_CHECKING:
+    from scopeguard.adapter.asgi_messages import RequestBody
+
+_MAX_UNAUTHENTICATED_BYTES: Final = 16_384
+"""The greatest length of a body that is read for the challenge of a request without a valid token."""
+
+
+class McpMiddleware(GuardMiddleware):
+    """Require a valid access token for every request to an MCP server, and what *rules* say for each operation.
+
+    *app* is any MCP server that is an ASGI app: of the official SDK (``streamable_http_app()``), of fastmcp
+    (``http_app()``), or written by hand. Every request is treated as one to the MCP endpoint, unless *routes* or
+    *public* name its path.
+
+    * *rules*: :class:`Tool`, :class:`Prompt`, :class:`ResourceUri` and :class:`Method` rules. The first of a kind that
+      matches decides. An operation that none names is denied. Default: those of the guard's file.
+    * *allowed_origins*, *max_body_bytes*, *body_timeout*: see :class:`McpPolicy`.
+    * *routes*: :class:`~scopeguard.Rule` for other paths of *app*, such as an upload. Default: the rules of the guard.
+    * *public*, *cors_preflight*, *close_streams*, *recheck_streams*, *root_path*: as for
+      :class:`~scopeguard.asgi.GuardMiddleware`.
+
+    A POST carries one JSON-RPC message. The message in the body decides. Since version 2026-07-28 of the protocol the
+    headers ``Mcp-Method`` and ``Mcp-Name`` must agree with it; for older versions they are not used. The app receives
+    the same body, and its responses are streamed as it sends them. A GET (the stream of older versions) and a DELETE
+    (the end of a session) need a valid token and nothing else. Other HTTP methods are denied. A session ID replaces no
+    token: each request is checked.
+
+    Refusals are HTTP responses: 401 and 403 with a challenge that names all scopes of the operation, 400 with a
+    JSON-RPC error for a message that is malformed or differs from the headers, 403 for an ``Origin`` that is not
+    allowed, 413 and 408 for a body that is too long or too slow.
+
+    Not checked: JSON schemas, the identifiers inside arguments, and the contents of lists that the server returns. A
+    server that talks over standard input and output cannot be wrapped.
+
+    Raises :class:`ConfigurationError` without rules, if the guard takes tokens from the query string, and as
+    :class:`~scopeguard.asgi.GuardMiddleware` does.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        guard: Guard,
+        rules: Iterable[OperationRule] | None = None,
+        allowed_origins: Iterable[str] = (),
+        max_body_bytes: int = 1_048_576,
+        body_timeout: float = 10.0,
+        routes: Rules | Iterable[Rule] | None = None,
+        public: Iterable[str] = (),
+        cors_preflight: Preflight | str | None = None,
+        close_streams: CloseStreams | str = CloseStreams.NEVER,
+        recheck_streams: float = 30.0,
+        root_path: str | None = None,
+    ) -> None:
+        instance(guard, Guard, "McpMiddleware: guard", "a scopeguard.Guard")
+        if rules is None:
+            raise ConfigurationError("McpMiddleware: rules are missing; an empty list denies every operation")
+        self.policy = McpPolicy(
+            rules=rules,
+            allowed_origins=allowed_origins,
+            max_body_bytes=max_body_bytes,
+            body_timeout=body_timeout,
+        )
+        others = Rules.of(guard.rules if routes is None else routes).with_public(public)
+        check_routes(others)
+        super().__init__(
+            app,
+            guard=guard,
+            rules=Rules(others.all),
+            cors_preflight=cors_preflight,
+            close_streams=close_streams,
+            recheck_streams=recheck_streams,
+            root_path=root_path,
+        )
+        sources = self._engine.sources
+        if sources.in_query or not sources.in_header:
+            # MCP: "Access tokens MUST NOT be included in the URI query string", and clients MUST use the header.
+            raise ConfigurationError("McpMiddleware: token_sources: MCP clients send tokens in the header only")
+        resource = guard.resource
+        self._origins = self.policy.allowed_origins | ({origin_of(resource.url)} if resource else set())
+        self._operations = _Operations(self.policy)
+        if self._metadata is not None:
+            self._metadata.add(self._operations)
+
+    async def _admit(
+        self, scope: Scope, receive: Receive, send: Send, method: str, rule: Rule | None
+    ) -> tuple[Receive, Send, AccessToken | None, Credential | None] | None:
+        if rule is not None or scope["type"] != "http":
+            return await super()._admit(scope, receive, send, method, rule)
+        return await self._admit_message(scope, receive, send, method)
+
+    async def _admit_message(
+        self, scope: Scope, receive: Receive, send: Send, method: str
+    ) -> tuple[Receive, Send, AccessToken | None, Credential | None] | None:
+        """Check a request to the MCP endpoint: its header fields, its token, its message, and the rule for that."""
+        view = request_view(scope, method)
+        try:
+            fields = read_fields(scope.get("headers") or ())
+            self._check_origin(fields)
+        except AccessDenied as error:
+            await self._send_refusal(self._engine.refuse(error, request=view), scope, send)
+            return None
+        detector = self._messages.DisconnectDetector(scope, receive)
+        body = self._messages.RequestBody(scope, detector.receive_next, self.policy.body_timeout)
+        found: list[Credential] = []
+        token = recall(self._engine, scope, None)
+        if token is None:
+            remove_from_scope(scope, self._engine.sources)
+            decision = await self._engine.acheck(
+                view,
+                client_gone=detector.wait,
+                find_requirement=lambda: self._find_challenge(fields, body, method),
+                on_credential=found.append if self._closes_streams else None,
+            )
+            if not isinstance(decision, Granted):
+                await self._send_refusal(decision, scope, send)
+                return None
+            token = decision.access_token
+        if method in ("GET", "DELETE"):
+            return detector.receive, send, token, found[0] if found else None
+        try:
+            refusal = await self._refuse_message(token, view, fields, body)
+        except AccessDenied as error:
+            refusal = self._engine.refuse(error, request=view)
+        if refusal is not None:
+            await self._send_refusal(refusal, scope, send)
+            return None
+        return body.receive, send, token, found[0] if found else None
+
+    def _check_origin(self, fields: Fields) -> None:
+        # MCP: "Servers MUST validate the Origin header on all incoming connections to prevent DNS rebinding attacks".
+        if fields.origin is not None and fields.origin.decode("latin-1") not in self._origins:
+            raise Forbidden(Reason.ORIGIN_REFUSED, origin=fields.origin.decode("latin-1"))
+
+    async def _refuse_message(
+        self, token: AccessToken, view: RequestView, fields: Fields, body: RequestBody
+    ) -> Decision | None:
+        """Return the refusal of a request with a valid *token*; ``None`` if the rules allow its message.
+
+        Raises :class:`AccessDenied` for a message that is malformed, and if the function of a rule fails.
+        """
+        if view.method != "POST":
+            return self._engine.authorize(token, None, closed=True, request=view)
+        message = await read_message(body, fields, self.policy.max_body_bytes)
+        if message.method is None:
+            return None  # an answer to a request that the server sent on a stream of this client
+        access = self._find_access(message)
+        if not isinstance(access, Requirement):
+            return self._engine.authorize(token, None, closed=True, request=view)
+        if self._engine.permits(token, access):
+            return None
+        decision = self._engine.authorize(token, access, request=view)
+        return None if isinstance(decision, Granted) else decision
+
+    def _find_access(self, message: Message) -> Requirement | Access:
+        rule = self.policy.find(message)
+        return DENIED if rule is None else rule.find_requirement(message)
+
+    async def _find_challenge(self, fields: Fields, body: RequestBody, method: str) -> Requirement | None:
+        """Return the requirement for the challenge of a request without a valid token.
+
+        Reads the body only if the header fields do not name the operation, or a function needs the arguments. Raises
+        :class:`AccessDenied` for a malformed message.
+        """
+        if method != "POST":
+            return None
+        message = message_in_fields(fields)
+        rule = None if message is None else self.policy.find(message)
+        if message is None or (rule is not None and rule.decide is not None):
+            limit = min(_MAX_UNAUTHENTICATED_BYTES, self.policy.max_body_bytes)
+            try:
+                message = await read_message(body, fields, limit)
+            except InvalidRequest:  # too long, too slow or incomplete
+                return None
+        try:
+            access = None if message.method is None else self._find_access(message)
+        except Forbidden:
+            return None
+        return access if isinstance(access, Requirement) else None
+
+    async def _send_refusal(self, refusal: Decision, scope: Scope, send: Send) -> None:
+        if isinstance(refusal, Denied) and isinstance(refusal.error, MalformedMessage):
+            refusal = replace(refusal, response=write_json_rpc(refusal.error))
+        if isinstance(refusal, Denied | Unavailable):
+            await self._refuse(refusal, scope, send)
+
+
+async def read_message(body: RequestBody, fields: Fields, limit: int) -> Message:
+    """Return the message in *body*, of at most *limit* bytes, which agrees with *fields*. Raises AccessDenied."""
+    message = parse_message(await body.read(limit))
+    check_agreement(fields, message)
+    return message
+
+
+def check_routes(routes: Rules) -> None:
+    """Raise :class:`ConfigurationError` if one of *routes* matches every path, so that no request would be MCP."""
+    for rule in routes.all:
+        if rule.matches("POST", "/-/any/-path/-below/"):
+            raise ConfigurationError(
+                f"McpMiddleware: routes: {rule.path!r} matches every path, so that no request would reach the "
+                "rules for tools; name the paths beside the MCP endpoint only"
+            )
+
+
+class _Operations:
+    """What the rules for operations require, for the metadata of the resource."""
+
+    __slots__ = ("__weakref__", "_policy", "rules")
+
+    def __init__(self, policy: McpPolicy) -> None:
+        self.rules = Rules()
+        self._policy = policy
+
+    def declared_rules(self) -> tuple[Rule, ...]:
+        return tuple(Rule("/", requirement) for requirement in self._policy.requirements)
