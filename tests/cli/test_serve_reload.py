@@ -133,6 +133,7 @@ def test_invalid_file_changes_nothing_and_is_reported(start: Callable[..., Any],
             (CLOSED.replace("any_of", "any_off"), "api.toml: [[rules]] 2: any_off"),
             (CLOSED.replace("[[rules]]", "[[rules"), "not TOML"),
             (CLOSED + 'methods = ["get"]', "capitals"),
+            (f'profile = "oauth21"\ntoken_sources = ["query"]\n{CLOSED}', "query contradicts profile 'oauth21'"),
         ]:
             reload(command, folder, bad)
             line = command.wait_for("not reloaded, the previous configuration stays in force")
