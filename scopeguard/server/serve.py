@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import socket
-import stat
 import sys
 import threading
 import time
@@ -22,7 +21,7 @@ from typing import Any, Final, NoReturn
 import click
 
 from scopeguard import asgi, wsgi
-from scopeguard.edge.listener import listen
+from scopeguard.edge.listener import listen, unix_listener
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard
 from scopeguard.rules.routed import check_root_path
@@ -197,7 +196,12 @@ def _log_to_stderr(options: Options) -> None:
 def _listener(options: Options) -> Iterator[tuple[socket.socket, str]]:
     """Open the listening socket, and yield it with its URL."""
     if options.uds is not None:
-        with _unix_listener(options.uds) as listener:
+        with contextlib.ExitStack() as stack:
+            try:
+                listener = stack.enter_context(unix_listener(options.uds, backlog=_BACKLOG))
+            except OSError as problem:
+                reason = problem.strerror or problem
+                raise ConfigurationError(f"--uds: cannot listen on {options.uds}: {reason}") from None
             yield listener, f"unix:{options.uds}"
         return
     host = options.host
@@ -207,40 +211,6 @@ def _listener(options: Options) -> Iterator[tuple[socket.socket, str]]:
         raise ConfigurationError(f"cannot listen on {host} port {options.port}: {problem.strerror}") from None
     with listener:
         yield listener, f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-
-
-@contextmanager
-def _unix_listener(path: str) -> Iterator[socket.socket]:
-    """Open a Unix socket at *path*. The umask sets its permissions. A socket without a listener there is replaced."""
-    owner = os.getpid()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        try:
-            if _is_abandoned(path):
-                os.unlink(path)
-            listener.bind(path)
-            listener.listen(_BACKLOG)
-        except OSError as problem:
-            raise ConfigurationError(f"--uds: cannot listen on {path}: {problem.strerror or problem}") from None
-        try:
-            yield listener
-        finally:
-            if os.getpid() == owner:  # not a worker
-                with contextlib.suppress(OSError):
-                    os.unlink(path)
-
-
-def _is_abandoned(path: str) -> bool:
-    try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            return False
-    except FileNotFoundError:
-        return False
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:
-        try:
-            trial.connect(path)
-        except ConnectionRefusedError:
-            return True
-    return False
 
 
 def load(target: str, *, factory: bool) -> Any:
