@@ -35,8 +35,8 @@ class InboundToken:
     def text(self) -> str:
         """The text of the token, if the guard permits that it is forwarded.
 
-        Raises :class:`ConfigurationError` without ``Guard(..., forward_token_dangerously=True)``. An API that forwards
-        the token of its caller lets the next API act as this API, and the audience of the token protects neither.
+        Raises :class:`ConfigurationError` without ``Guard(..., forward_token_dangerously=True)``. An API that gets a
+        forwarded token can use it here, as the caller.
         """
         if not self._forwardable:
             raise ConfigurationError(
@@ -50,7 +50,7 @@ class InboundToken:
         return self.access_token
 
     def inbound_token(self) -> InboundToken:
-        """Return the object itself: what is current may also be another object that leads to one."""
+        """Return the object itself. The current object of a context may also be one of Flask, which holds this one."""
         return self
 
     def __repr__(self) -> str:

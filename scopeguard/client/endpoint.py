@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Final
+from typing import Final, NoReturn
 
 from scopeguard.client.errors import ScopeNotGranted, TokenEndpointError, TokenEndpointUnavailable
 from scopeguard.client.settings import Policy
@@ -45,6 +45,8 @@ _ERRORS: Final = frozenset(
         "invalid_scope", "invalid_target", "access_denied", "interaction_required",
     )
 )  # fmt: skip
+# Codes of RFC 6749 section 4.1.2.1 that some servers send with status 400. They say nothing about the request.
+_OUTAGES: Final = ("temporarily_unavailable", "server_error")
 
 
 class TokenEndpoint:
@@ -71,6 +73,8 @@ class TokenEndpoint:
         self._check_outage(answer)
         outcome = parse_token_response(answer.status, answer.body, tolerance)
         if isinstance(outcome, TokenRefusal):
+            if outcome.error in _OUTAGES:
+                self._raise_outage(answer, f"it answers with the error {outcome.error}")
             raise TokenEndpointError(self._policy.authority, self._without_secrets(outcome, secrets))
         return max(self._now() - start, self._policy.clock.wall() - start_wall), outcome
 
@@ -107,10 +111,12 @@ class TokenEndpoint:
 
     def _check_outage(self, answer: Answer) -> None:
         if is_outage(answer.status):
-            pause = retry_after(answer.headers, self._policy.clock.wall())
-            closed = None if pause is None else min(pause, _LONGEST_CLOSURE)
-            problem = f"it answers with status {answer.status}"
-            raise TokenEndpointUnavailable(self._policy.authority, problem, closed, answer.status)
+            self._raise_outage(answer, f"it answers with status {answer.status}")
+
+    def _raise_outage(self, answer: Answer, problem: str) -> NoReturn:
+        pause = retry_after(answer.headers, self._policy.clock.wall())
+        closed = None if pause is None else min(pause, _LONGEST_CLOSURE)
+        raise TokenEndpointUnavailable(self._policy.authority, problem, closed, answer.status)
 
     def _without_secrets(self, refusal: TokenRefusal, secrets: Iterable[str]) -> TokenRefusal:
         """Return *refusal* without texts that quote a secret, because exceptions and logs show them."""

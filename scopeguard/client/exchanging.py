@@ -181,7 +181,8 @@ class Exchanger:
         failure = failure.with_traceback(None)
         failure.__context__ = failure.__cause__ = None
         own.append(failure)
-        self._endpoint.search_again()
+        if not isinstance(failure, TokenExchangeRefused | ScopeNotGranted):
+            self._endpoint.search_again()
         match failure:
             case TokenEndpointUnavailable(retry_after=seconds):
                 held.fail(key, failure, now, by_server=by_server, timed_out=timed_out, retry_after=seconds)

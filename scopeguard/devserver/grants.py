@@ -192,10 +192,13 @@ def token_exchange(request: GrantRequest) -> Grant:
     subject = _exchanged_token("subject_token", request)
     if subject.client_id != client.client_id and not set(client.introspects) & set(subject.audiences):
         raise OAuthError("invalid_request", "The subject_token is neither for this client nor from it")
-    scopes = str(subject.claims.get("scope", "")).split()
+    user, scope = subject.claims.get("sub"), subject.claims.get("scope")
+    if not isinstance(user, str):
+        raise OAuthError("invalid_request", "The subject_token has no subject")
+    scopes = scope.split() if isinstance(scope, str) else []
     return Grant(
         client_id=client.client_id,
-        subject=str(subject.claims.get("sub")),
+        subject=user,
         scopes=_granted_scopes(parameters.get("scope"), [scope for scope in scopes if scope in client.scopes]),
         audiences=_granted_audiences(request, client.exchanges_for),
         token_format=client.token_format,

@@ -455,6 +455,29 @@ def test_an_outage_always_says_when_to_try_again(make, server, status):
     assert (raised.value.status, raised.value.retry_after) == (status, 1.0)
 
 
+@pytest.mark.parametrize("error", ["temporarily_unavailable", "server_error"])
+def test_an_outage_that_the_server_reports_with_status_400_is_no_refusal(make, server, error):
+    server.script = [refusal(error)]
+    with pytest.raises(TokenEndpointUnavailable, match=error):
+        make().for_token(ANN).token()
+
+
+def test_a_refusal_does_not_cause_another_search_for_the_endpoint(server, clock):
+    """One caller whose token is refused must not cause a request for metadata with each exchange."""
+    metadata: dict[str, Any] = {"issuer": "https://as.example", "token_endpoint": "https://as.example/t"}
+    server.script = [answer(200, **metadata), refusal(), refusal(), answer(404), answer(200, **metadata)]
+    exchange = TokenExchange.from_issuer("https://as.example", "orders", SECRET, transport=server, clock=clock)
+    for name in (ANN, BOB):
+        with pytest.raises(TokenExchangeRefused):
+            exchange.for_token(name).token()
+    with pytest.raises(TokenEndpointError):
+        exchange.for_token("sg-opaque-of-cleo").token()
+    exchange.for_token("sg-opaque-of-dave").token()
+    paths = [request.url.removeprefix("https://as.example") for request in server.seen]
+    assert paths[1:4] == ["/t"] * 3
+    assert paths[5] == "/t"
+
+
 def test_one_callers_token_that_breaks_the_server_does_not_shut_others_out(make, server, clock):
     """One valid token that makes the server fail must not pause the exchanges of other tokens."""
 

@@ -139,7 +139,15 @@ def _expired(bench: Any) -> str:
     return token
 
 
+def _without_subject(bench: Any) -> str:
+    """Tests may issue such a token."""
+    claims = {"aud": bench.api, "exp": bench.now + 60, "client_id": "robot", "scope": None}
+    bench.authority.tokens.add("sg-opaque-x", claims, bench.now)
+    return "sg-opaque-x"
+
+
 SUBJECTS = {
+    "without a subject": _without_subject,
     "unknown": lambda bench: "sg-opaque-unknown",
     "revoked": _revoked,
     "expired": _expired,

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import jwt
 import pytest
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
@@ -328,9 +327,7 @@ def _check_downstream(authority: FakeAuthority) -> None:
         patch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", send)
         patch.setenv("CLIENT_SECRET", "a password")
         client = TestClient(run("downstream")["app"])
-        mine = authority.mint("stock.read", subject="ann")
-        authority.authority.tokens.add(mine, jwt.decode(mine, options={"verify_signature": False}), 0)
-        headers = {"authorization": f"Bearer {mine}"}
+        headers = authority.bearer("stock.read", subject="ann")
         assert [client.get("/orders", headers=headers).json() for _ in range(2)] == [{"tea": 3}] * 2
         (token,) = set(seen)
         issued = authority.authority.tokens.find(token)
@@ -369,6 +366,10 @@ def _check_downstream_task(authority: FakeAuthority) -> None:
         assert client.get("/", headers=authority.bearer("read")).status_code == 200
     with pytest.raises(TokenEndpointError, match="invalid_client"):  # the authority does not know "orders"
         jobs[0]["auth"].token()
+
+
+def _check_downstream_testing(_: FakeAuthority) -> None:
+    run("downstream_testing")["test_the_stock_api_sees_the_user"]()
 
 
 def _check_downstream_presets(_: FakeAuthority) -> None:
@@ -415,6 +416,7 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "downstream": _check_downstream,
     "downstream_hook": _check_downstream_hook,
     "downstream_task": _check_downstream_task,
+    "downstream_testing": _check_downstream_testing,
     "downstream_presets": _check_downstream_presets,
     "introspection": _check_introspection,
     "revocation": _check_revocation,
