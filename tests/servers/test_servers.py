@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from environment import ROOT, plain_environment
@@ -262,7 +262,7 @@ def test_aborted_response_is_recognisably_incomplete(server: Server):
             server.send(Exchange(target=f"/cut/{kind}", headers=authorization))
         assert cut.value.partial == b"first\n"
     assert server.send(Exchange(target="/cut/events", headers=authorization)).body == b"first\n"
-    _eventually(lambda: server.output.count("ResponseAborted: the access token expired") == 2)
+    _eventually(lambda: server.output.count("ResponseAborted: the response was not complete: ") == 2)
 
 
 def test_lifespan_reaches_the_app_behind_the_guard(server: Server):
@@ -284,3 +284,30 @@ def test_a_websocket_is_accepted_with_a_token_and_refused_without(server: Server
         with pytest.raises(InvalidStatus) as refused:
             connect(url + bad)
         assert refused.value.response.status_code in (401, 403)
+
+
+@pytest.mark.rule("H-04")
+def test_a_websocket_ends_when_its_token_is_revoked_and_takes_a_new_one_before(server: Server):
+    if not server.kind.websockets:
+        return
+    url = f"ws://127.0.0.1:{server.port}/held"
+
+    def bearer(token: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {token}"}
+
+    held, other = server.authority.mint(subject="held"), server.authority.mint(subject="other")
+    with (
+        connect(url, additional_headers=bearer(held)) as ending,
+        connect(url, additional_headers=bearer(other)) as staying,
+    ):
+        for token, answer in ((other, "Denied"), (server.authority.mint(subject="held"), "Granted")):
+            ending.send(token)
+            assert ending.recv() == answer
+        authorization = ((b"authorization", b"Bearer " + server.tokens["T"].encode()),)
+        assert server.send(Exchange(target="/revoke", headers=authorization)).status == 204
+        with pytest.raises(ConnectionClosed) as closed:
+            ending.recv(timeout=20)
+        assert closed.value.rcvd is not None
+        assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "The access token was revoked")
+        staying.send(other)
+        assert staying.recv(timeout=20) == "Granted"

@@ -2,7 +2,8 @@
 
 Beside the routes of the scenarios: ``/stream`` sends a line, waits for the body of the request to end and sends
 another; ``/cut/...`` begins a response that is ended at once, as if its token had expired; ``/ws`` is a websocket that
-answers with the client of its token; ``/started`` tells whether lifespan ran.
+answers with the client of its token; ``/held`` is one that stays open, and takes new tokens, until ``/revoke`` revokes
+the tokens of the subject ``held``; ``/started`` tells whether lifespan ran.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from scenarios import REALM
 from scopeguard import AUTHENTICATED, ChallengeStyle, Guard, Issuer, Rule, Rules
 from scopeguard.adapter.asgi_messages import run_until_ended
 from scopeguard.asgi import GuardMiddleware as GuardASGI
+from scopeguard.asgi import renew
 from scopeguard.wsgi import GuardMiddleware as GuardWSGI
 
 _guard = Guard(
@@ -30,6 +32,8 @@ _rules = Rules(
         Rule("/stream", AUTHENTICATED),
         Rule("/cut/{kind}", AUTHENTICATED),
         Rule("/ws", token_sources=("header", "query")),
+        Rule("/held", AUTHENTICATED),
+        Rule("/revoke", AUTHENTICATED),
         *rules().all,
     ],
     public=["/started"],
@@ -48,11 +52,20 @@ async def _asgi(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.accept"})
+        if scope["path"] == "/held":
+            while (message := await receive())["type"] == "websocket.receive":
+                decision = await renew(scope, message["text"])
+                await send({"type": "websocket.send", "text": type(decision).__name__})
+            return
         token = scope["state"]["access_token"]
         await send({"type": "websocket.send", "text": f"{token.client_id} {scope['query_string'].decode()}"})
         await send({"type": "websocket.close", "code": 1000})
     elif scope["path"].startswith("/cut/"):
         await run_until_ended(Expiring(0), _unfinished, scope, receive, send)
+    elif scope["path"] == "/revoke":
+        await _guard.arevoke(subject="held")
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
     elif scope["path"] == "/stream":
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
         await send({"type": "http.response.body", "body": b"first\n", "more_body": True})
@@ -105,5 +118,5 @@ def _wsgi(environ: Any, start_response: Any) -> Iterable[bytes]:
     return wsgi_app(environ, start_response)
 
 
-asgi = GuardASGI(_asgi, guard=_guard, rules=_rules)
+asgi = GuardASGI(_asgi, guard=_guard, rules=_rules, close_streams="revocation")
 wsgi = GuardWSGI(_wsgi, guard=_guard, rules=_rules)
