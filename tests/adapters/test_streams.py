@@ -31,6 +31,7 @@ from scopeguard import (
     Validation,
     current_access_token_or_none,
 )
+from scopeguard.adapter import streams
 from scopeguard.adapter.streams import Watcher, watcher_of
 from scopeguard.asgi import CloseStreams, GuardMiddleware, renew
 from scopeguard.devserver.keys import base64url, compact
@@ -53,6 +54,12 @@ EXPIRED, REVOKED, REFUSED = (
 A_DAY = 86400
 
 
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing happen by itself: the watcher waits for ever, unless something wakes it."""
+    monkeypatch.setattr(streams, "_PAUSE", float(A_DAY))
+
+
 @pytest.fixture
 def authority() -> FakeAuthority:
     return FakeAuthority()
@@ -60,6 +67,7 @@ def authority() -> FakeAuthority:
 
 def guard_of(authority: FakeAuthority, issuer: Any = None, **settings: Any) -> Guard:
     settings.setdefault("transport", authority.transport)
+    settings.setdefault("revocation", RevocationPolicy(max_lag=A_DAY))
     return Guard(issuer or authority.issuer, clock=authority.clock, **settings)
 
 
@@ -234,13 +242,37 @@ async def test_revocation_between_the_check_and_the_handshake_ends_the_connectio
 
 async def test_revocation_in_another_process_ends_the_connection(authority: FakeAuthority):
     store = MemoryStore(authority.clock)
-    here, there = (guard_of(authority, store=store, revocation=RevocationPolicy(max_lag=0.01)) for _ in range(2))
+    here, there = (guard_of(authority, store=store) for _ in range(2))
     async with Stage(here) as stage:
         wire = await stage.connect(authority.mint(subject="ann"))
         there.revoke(subject="ann", issuer=authority.url)
         stage.later(authority, 1)
         await wire.has_ended.wait()
         assert wire.reason == REVOKED
+
+
+async def test_watcher_looks_by_itself(authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch):
+    """Expiry, the store and the checks again each have a pause of their own, which nothing here ends early."""
+    monkeypatch.setattr(streams, "_PAUSE", 0.001)
+    store = MemoryStore(authority.clock)
+    asking = Introspection(client_id="api", client_secret=authority.api.secret, ttl=0)
+    issuer = replace(authority.issuer, validate=Validation.AUTO, introspection=asking)
+    here, there = (
+        guard_of(authority, issuer, store=store, revocation=RevocationPolicy(max_lag=0.002)) for _ in range(2)
+    )
+    opaque = authority.mint(token_format="opaque", subject="bob")
+    async with Stage(here, recheck_streams=20) as stage:
+        revoked = await stage.connect(authority.mint(subject="ann"))
+        inactive = await stage.connect(opaque)
+        expired = await stage.connect(authority.mint(subject="cid", expires_in=600))
+        there.revoke(subject="ann", issuer=authority.url)
+        await revoked.has_ended.wait()
+        authority.revoke(opaque)
+        authority.clock.advance(21)
+        await inactive.has_ended.wait()
+        authority.clock.advance(700)
+        await expired.has_ended.wait()
+        assert [wire.reason for wire in (revoked, inactive, expired)] == [REVOKED, REVOKED, EXPIRED]
 
 
 async def test_expiry_ends_the_connection_by_the_clock_of_the_guard(authority: FakeAuthority):
@@ -382,7 +414,7 @@ class Faulty(MemoryStore):
 
 async def test_outage_of_the_store_ends_nothing_and_known_revocations_still_count(authority: FakeAuthority):
     store = Faulty(authority.clock)
-    guard = guard_of(authority, store=store, revocation=RevocationPolicy(max_lag=0.01))
+    guard = guard_of(authority, store=store)
     async with Stage(guard) as stage:
         wire, other = [await stage.connect(authority.mint(subject=name)) for name in ("ann", "bob")]
         store.is_down = True
@@ -491,6 +523,10 @@ async def test_closed_connections_are_freed_and_their_watcher_ends(authority: Fa
         while engine_of(guard).revocation_listeners:
             await anyio.lowlevel.checkpoint()
         del wire, watched
+        again = await stage.connect(authority.mint(subject="bob"))  # another watcher starts for it
+        guard.revoke(subject="bob")
+        await again.has_ended.wait()
+        assert again.reason == REVOKED
     await anyio.lowlevel.checkpoint()
     gc.collect()
     assert connection() is None
