@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -29,25 +29,30 @@ is_checked_outside: Final[ContextVar[bool]] = ContextVar("scopeguard_is_checked_
 class StartCheck(Locked):
     """The audit of *app* that the setting ``audit`` of *guard* requires. The constructor does not inspect the app.
 
-    *public*: templates of paths that are open on purpose. ``pending``: whether :meth:`run` must be called before a
-    request.
+    * *public*: templates of paths that are open on purpose.
+    * *check*: a further check of the complete app, whatever the setting. It raises :class:`ConfigurationError`.
+
+    ``pending``: whether :meth:`run` must be called before a request.
     """
 
-    __slots__ = ("_app", "_mode", "_problem", "_public", "pending")
+    __slots__ = ("_app", "_check", "_mode", "_problem", "_public", "pending")
 
-    def __init__(self, app: Any, guard: Guard, *, public: Iterable[str] = ()) -> None:
+    def __init__(
+        self, app: Any, guard: Guard, *, public: Iterable[str] = (), check: Callable[[], object] | None = None
+    ) -> None:
         super().__init__()
         self._app = app
         self._public = tuple(public)
         self._mode = engine_of(guard).settings.audit
         self._problem: str | None = None
-        self.pending: bool = self._mode is not AuditMode.OFF
+        self._check = check
+        self.pending: bool = self._mode is not AuditMode.OFF or check is not None
 
     def run(self) -> None:
         """Run the audit once.
 
         With the setting ``error``, every call raises :class:`ConfigurationError` if there are errors, so that the app
-        serves no request.
+        serves no request. So does every call if *check* raised one.
         """
         with self._lock:
             if not self.pending:
@@ -60,6 +65,13 @@ class StartCheck(Locked):
         raise ConfigurationError(self._problem)
 
     def _find_problem(self) -> str | None:
+        if self._check is not None:
+            try:
+                self._check()
+            except ConfigurationError as error:
+                return str(error)
+        if self._mode is AuditMode.OFF:
+            return None
         try:
             report = audit_app(self._app, public=self._public) if self._public else audit_app(self._app)
         except Exception as bug:

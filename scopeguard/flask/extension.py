@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from flask import Flask, request
@@ -20,6 +20,7 @@ from scopeguard.audit.startup import StartCheck
 from scopeguard.config.checks import instance, member
 from scopeguard.config.cors import Preflight
 from scopeguard.core.decision import Decision, Granted
+from scopeguard.core.engine import Engine
 from scopeguard.errors import ConfigurationError
 from scopeguard.flask.request_state import (
     STATE_KEY,
@@ -120,7 +121,7 @@ class ScopeGuard:
         rules = engine.check_rules(Rules.choose(self._rules, guard.rules))
         layer = _Extension(app, guard, rules.with_public(rule.path for rule in self._public))
         layer.passes_preflights = engine.passes_preflights(self._cors_preflight)
-        hooks = _Hooks(app, layer, StartCheck(app, guard))
+        hooks = _Hooks(app, layer, StartCheck(app, guard, check=_source_check(app, engine)))
         if engine.metadata is not None:
             layer.route_requirements = RouteRequirements(app, layer.rules)
             engine.metadata.add(layer.route_requirements)
@@ -132,6 +133,16 @@ class ScopeGuard:
         before.insert(0, before.pop())
         app.after_request(hooks.finish_response)
         app.teardown_request(hooks.end)
+
+
+def _source_check(app: Flask, engine: Engine) -> Callable[[], object] | None:
+    """Return a check that no view has token sources that the profile of the guard refuses.
+
+    Views are added after the extension, so this waits for the first request.
+    """
+    if engine.sources.limit is None:
+        return None
+    return lambda: engine.check_rules(Rules(RouteRequirements(app).declared_rules()))
 
 
 class _Extension(Layer):

@@ -24,6 +24,7 @@ from scopeguard import (
     ConfigurationError,
     Decision,
     Guard,
+    Issuer,
     Rule,
     all_of,
     any_of,
@@ -902,3 +903,24 @@ def test_declaration_that_closes_a_view_class_closes_subclasses(
     assert opened_by("a b") == ["Guarded", "Own", "More"]
     assert opened_by("a b c") == ["Guarded", "Own", "More", "Both"]
     assert seen == ["Guarded", "Own", "More", "Both"]
+
+
+@pytest.mark.rule("F-02", "N-06")
+@pytest.mark.parametrize("audit", ["off", "warn"])
+def test_app_whose_view_takes_tokens_that_the_profile_refuses_serves_no_request(audit: str):
+    def view() -> str:
+        return "served"
+
+    def client(**settings: Any) -> FlaskClient:
+        app = Flask(__name__)
+        app.testing = True
+        ScopeGuard(app, Guard(Issuer("https://as.test", audience="https://api.test"), audit=audit, **settings))
+        app.add_url_rule("/open", "open", public(view))
+        app.add_url_rule("/query", "query", requires("read", token_sources=["header", "query"])(view))
+        return app.test_client()
+
+    assert client().get("/open").status_code == 200
+    refused = client(profile="oauth21")
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="query contradicts profile 'oauth21'"):
+            refused.get("/open")

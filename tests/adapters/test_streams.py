@@ -44,7 +44,7 @@ from scopeguard.stores import MemoryStore
 from scopeguard.testing import FakeAuthority
 from scopeguard.testing.transport import FakeTransport
 
-pytestmark = [pytest.mark.anyio, pytest.mark.rule("H-04")]
+pytestmark = pytest.mark.anyio
 
 EXPIRED, REVOKED, REFUSED = (
     "The access token expired",
