@@ -1,4 +1,4 @@
-"""Declarations of what a route requires, as decorators, dependencies and middleware leave them for the audit."""
+"""The requirements of routes, as decorators, dependencies and middleware declare them for the audit."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def remove_from_scope(scope: Scope, sources: TokenSources) -> str | None:
     a view of the request that was made before still has the token.
     """
     if sources.in_forwarded:
-        # Underscores too: an app behind a WSGI bridge reads both spellings as one field.
+        # Remove the spelling with underscores, too, because an app behind a WSGI bridge reads both as one field.
         scope["headers"] = [pair for pair in scope["headers"] if pair[0].lower().replace(b"_", b"-") != _FORWARDED]
     if not sources.in_subprotocol or scope["type"] != "websocket":
         return None

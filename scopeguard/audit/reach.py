@@ -158,7 +158,7 @@ def values_of(item: Any) -> list[Any]:
 
 
 def _globals_of(function: FunctionType) -> list[Any]:
-    """Return the globals that *function* names, and the attributes that it names of the modules among them."""
+    """Return the globals that *function* uses. For a global module, also return the attributes that it uses."""
     names = _names_in(function.__code__)
     found = [function.__globals__[name] for name in names if name in function.__globals__]
     package = function.__globals__.get("__package__")

@@ -62,12 +62,12 @@ class TokenSources:
       * ``"form"``: the body is read before the app runs.
       * ``"forwarded"``: ``X-Forwarded-Authorization: Bearer <token>``. It is read from ``trusted_proxies`` only and
         ignored from others. The gateway must remove the field from the requests of its own callers. Otherwise they
-        choose the token, whatever the gateway has checked.
+        choose the token, and the check of the gateway has no effect.
       * ``"subprotocol"``: the token of a websocket, in either form of :mod:`scopeguard.spec.subprotocol`. ASGI only.
 
       Tokens of the last two are removed from the request before the app runs.
 
-    * ``stray_query_token``: how to treat ``?access_token=`` if ``"query"`` is not among ``methods``: a
+    * ``stray_query_token``: the treatment of ``?access_token=`` if ``"query"`` is not among ``methods``: a
       :class:`StrayQueryToken` or its value. The attribute is the member.
     * ``max_token_bytes``: the largest token.
     * ``max_form_bytes``: the largest form that may carry a token. A larger one gets 413.

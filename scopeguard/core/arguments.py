@@ -37,7 +37,7 @@ log: Final = logging.getLogger("scopeguard")
 _KINDS: Final[dict[str, tuple[type, str]]] = {
     "resolver": (IssuerResolver, "an IssuerResolver, as in IssuerResolver(accepts=..., resolve=...)"),
     "catalog": (ScopeCatalog, "a ScopeCatalog"),
-    "challenge": (ChallengeStyle, "a ChallengeStyle; a realm alone goes into realm"),
+    "challenge": (ChallengeStyle, "a ChallengeStyle; for a realm alone, set realm"),
     "implies": (Mapping, 'a table of lists, as in {"cloud-platform": ["bigquery"]}'),
     "revocation": (RevocationPolicy, "a RevocationPolicy"),
 }

@@ -1,4 +1,6 @@
-"""The decisions of a guard, and how it reports them: refusals to the log, each request once to the listener."""
+"""The decisions of a guard, and their reports: the log gets refusals, and the listener gets one decision for each
+request.
+"""
 
 from __future__ import annotations
 

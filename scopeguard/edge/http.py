@@ -50,7 +50,7 @@ class HttpxTransport(Locked):
         if verify is not None and not isinstance(verify, ssl.SSLContext | str):
             raise ConfigurationError(
                 f"verify: an ssl.SSLContext, the path of a bundle or None, not {type(verify).__name__}; to switch "
-                "verification off say dangerously_skip_tls_verification=True"
+                "verification off, set dangerously_skip_tls_verification=True"
             )
         if isinstance(verify, str):
             path(verify, "verify", "the path of a bundle of certificates")
@@ -68,7 +68,7 @@ class HttpxTransport(Locked):
 
     @property
     def skips_tls_verification(self) -> bool:
-        """Whether the certificates of servers are not verified."""
+        """True if the certificates of servers are not verified."""
         return self._skip_verification
 
     def send(self, request: Send, /) -> Answer:

@@ -17,7 +17,7 @@ def listen(host: str, port: int, *, backlog: int | None = None) -> socket.socket
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, port), family=family, backlog=backlog)
-    return socket.socket(fileno=listener.detach())  # asks the system for its protocol
+    return socket.socket(fileno=listener.detach())  # the new object reads the protocol from the system
 
 
 @contextmanager

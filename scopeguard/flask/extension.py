@@ -65,8 +65,9 @@ class ScopeGuard:
 
     * *public*: path templates that need no token, such as ``"/static/{name:path}"``. They do not change what other
       paths need.
-    * *rules*: the requirement of each route. Default: the rules of the guard. If there are rules, a route is denied
-      that matches none of them and whose view has no decorator of scopeguard. An empty list denies every such route.
+    * *rules*: the requirement of each route. Default: the rules of the guard. If there are rules, a route that matches
+      none of them is denied, unless its view has a decorator of scopeguard. An empty list denies every route without
+      such a decorator.
     * *cors_preflight*: with ``"pass"``, CORS preflights need no token, except those for routes that are denied to
       everyone. Flask answers them. An extension that adds CORS headers to all responses, such as
       ``flask_cors.CORS(app)``, adds them to refusals as well, so that scripts can read them. Default: the setting of

@@ -66,7 +66,8 @@ class Send(Effect[Answer]):
 class Store(Protocol):
     """State shared by processes and hosts.
 
-    Every operation may raise :class:`~scopeguard.errors.AuthorityUnavailable`; the flow decides what follows from it.
+    Every operation may raise :class:`~scopeguard.errors.AuthorityUnavailable`; the flow then chooses between an outage
+    and going on without the store.
     """
 
     def get(self, key: str, /) -> bytes | None:
@@ -169,7 +170,8 @@ class SingleFlight(Effect[None]):
 class CallHook(Effect[T_co]):
     """Call a function of the configuration; the answer is its return value.
 
-    Used inside a flight only, because the function may block. An awaitable runs to its end in an event loop of its own.
+    Yield it inside a flight only, because the function may block. An awaitable runs to its end in an event loop of its
+    own.
     """
 
     hook: Callable[[], T_co | Awaitable[T_co]] = field(compare=False, repr=False)

@@ -107,7 +107,7 @@ def introspect(credential: Credential, record: IssuerRecord, context: Context) -
 
 
 def longest_introspection(issuer: Issuer, settings: Introspection) -> float:
-    """Return the seconds that a caller waits for an answer at most: for its turn, then for every exchange.
+    """Return the most seconds that a caller waits for an answer. They include the wait for a place, and every exchange.
 
     The function that returns the bearer token has no other time limit than that of its callers.
     """

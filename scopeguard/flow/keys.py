@@ -332,7 +332,7 @@ def fetch_key(kid: str, url: str, record: IssuerRecord, clock: Clock) -> Flow[Ve
 
 
 def longest_fetch(issuer: Issuer) -> float:
-    """Return the seconds that a caller waits for a key set at most: for its turn, the metadata and the set."""
+    """Return the most seconds that a caller waits for a key set, including the queue and the metadata."""
     located = issuer.jwks_file is not None or issuer.jwks_uri is not None
     return QUEUE_TIMEOUT + issuer.key_set.timeout + (0.0 if located else longest_search(issuer))
 

@@ -50,9 +50,7 @@ _POOL: Final = Form(
 _RESOURCE_SERVER: Final = Form(
     re.compile(r"[!#-\[\]-~]+"), "the identifier of a resource server", "https://api.example.com"
 )
-_PINGONE_DOMAIN: Final = Form(
-    re.compile(r"com|eu|asia|ca|sg|com\.au"), "what the domain ends with", "eu", ignore_case=True
-)
+_PINGONE_DOMAIN: Final = Form(re.compile(r"com|eu|asia|ca|sg|com\.au"), "the end of the domain", "eu", ignore_case=True)
 _STYTCH_PROJECT: Final = Form(
     re.compile(r"project-(?:live|test)-[0-9A-Za-z\-]+"), "a project id", "project-live-c60c0abe"
 )

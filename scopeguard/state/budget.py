@@ -7,7 +7,7 @@ class Budget:
     """*burst* units at once, then one per *interval* seconds, which are monotonic. The owner holds a lock during each
     call.
 
-    The only state is the time at which the budget is full again, so that times out of order refill nothing twice.
+    The only state is the time at which the budget is full again. Calls with times out of order cannot refill it twice.
     """
 
     def __init__(self, burst: int, interval: float) -> None:

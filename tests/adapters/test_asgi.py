@@ -68,7 +68,7 @@ def bearer(token: str) -> tuple[tuple[bytes, bytes], ...]:
 
 
 async def nothing() -> Any:
-    raise AssertionError("nobody may read the body here")
+    raise AssertionError("the body must not be read here")
 
 
 async def test_app_sees_the_token_through_each_accessor(authority: FakeAuthority):
@@ -180,7 +180,7 @@ async def test_unknown_scope_type_does_not_reach_the_app(authority: FakeAuthorit
 
 
 @pytest.mark.rule("H-18")
-async def test_header_named_like_our_scope_key_is_only_a_header(authority: FakeAuthority):
+async def test_header_with_the_name_of_the_scope_key_is_only_a_header(authority: FakeAuthority):
     for name in (b"access_token", b"scopeguard.access_token", b"scopeguard", b"state"):
         answer = await call_asgi(GuardMiddleware(App(), guard=guard_for(authority)), Exchange(headers=((name, b"x"),)))
         assert answer.status == 401
@@ -574,7 +574,7 @@ async def test_preflight_for_a_denied_route_does_not_pass(authority: FakeAuthori
 async def test_optional_scope_keys_may_be_missing(
     kind: str, absent: bool, sources: list[str], authority: FakeAuthority
 ):
-    """``query_string``, ``headers`` and others are optional in the ASGI specification, the more so for websockets."""
+    """``query_string``, ``headers`` and others are optional in the ASGI specification, especially for websockets."""
     optional = ("query_string", "root_path", "raw_path", "client", "server", "scheme", "state", "extensions")
     given = {} if absent else dict.fromkeys(optional)
     reached: list[Any] = []

@@ -260,7 +260,7 @@ def test_dependency_without_middleware_exposes_its_headers(authority: FakeAuthor
 
 
 @pytest.mark.parametrize("kind", ["asgi", "wsgi"])
-def test_app_that_fails_at_our_preflight_does_not_change_the_refusal(
+def test_app_that_fails_at_the_preflight_of_the_guard_does_not_change_the_refusal(
     authority: FakeAuthority, kind: str, caplog: pytest.LogCaptureFixture
 ):
     guard = guard_of(authority, cors_preflight="pass")
@@ -344,7 +344,7 @@ async def refuse_over_asgi(app: Any, guard: Guard, method: str = "GET") -> tuple
 @pytest.mark.parametrize(
     "app", [_stream_until_the_client_leaves, _start_late, _fail_when_cancelled, _stream_with_starlette]
 )
-def test_endless_answer_to_our_preflight_does_not_delay_the_refusal(
+def test_endless_answer_to_the_preflight_of_the_guard_does_not_delay_the_refusal(
     authority: FakeAuthority, app: Any, backend: str, caplog: pytest.LogCaptureFixture
 ):
     status, headers = anyio.run(refuse_over_asgi, app, guard_of(authority, cors_preflight="pass"), backend=backend)
@@ -354,7 +354,7 @@ def test_endless_answer_to_our_preflight_does_not_delay_the_refusal(
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("talks", [True, False])
-def test_app_has_little_time_to_answer_our_preflight(
+def test_app_has_little_time_to_answer_the_preflight_of_the_guard(
     authority: FakeAuthority,
     backend: str,
     talks: bool,
@@ -374,14 +374,14 @@ def test_app_has_little_time_to_answer_our_preflight(
     assert "the app did not answer a preflight within 0.0 s" in caplog.text
 
 
-def test_app_that_does_not_answer_our_preflight_allows_no_origin(authority: FakeAuthority):
+def test_app_that_does_not_answer_the_preflight_of_the_guard_allows_no_origin(authority: FakeAuthority):
     async def app(scope: Any, receive: Any, send: Any) -> None: ...
 
     status, headers = anyio.run(refuse_over_asgi, app, guard_of(authority, cors_preflight="pass"))
     assert (status, "access-control-allow-origin" in headers) == (401, False)
 
 
-def test_background_task_of_the_app_sees_our_preflight_client_disconnected(authority: FakeAuthority):
+def test_background_task_of_the_app_sees_a_disconnect_after_the_preflight_of_the_guard(authority: FakeAuthority):
     async def main() -> tuple[str, bool]:
         left: list[Any] = []
 
@@ -426,7 +426,7 @@ class Endless:
 
 
 @pytest.mark.parametrize("starts", ["when called", "when iterated", "and fails to close", "and writes"])
-def test_endless_answer_of_a_wsgi_app_to_our_preflight_is_closed(
+def test_endless_answer_of_a_wsgi_app_to_the_preflight_of_the_guard_is_closed(
     authority: FakeAuthority, starts: str, caplog: pytest.LogCaptureFixture
 ):
     answers: list[Endless] = []
@@ -456,13 +456,13 @@ def test_endless_answer_of_a_wsgi_app_to_our_preflight_is_closed(
     assert [answer.is_closed for answer in answers] == ([] if starts == "and writes" else [True])
 
 
-def test_wsgi_app_that_does_not_answer_our_preflight_allows_no_origin(authority: FakeAuthority):
+def test_wsgi_app_that_does_not_answer_the_preflight_of_the_guard_allows_no_origin(authority: FakeAuthority):
     ask = over_wsgi(wsgi.GuardMiddleware(lambda *_: [], guard=guard_of(authority, cors_preflight="pass")))
     refused = ask("GET", "/", headers={"Origin": SPA})
     assert (refused.status_code, "access-control-allow-origin" in refused.headers) == (401, False)
 
 
-def test_answer_of_the_app_to_our_preflight_is_closed(authority: FakeAuthority):
+def test_answer_of_the_app_to_the_preflight_of_the_guard_is_closed(authority: FakeAuthority):
     closed: list[str] = []
 
     class Answer:

@@ -210,7 +210,7 @@ def test_stacked_decorators_add_up_and_the_challenge_lists_all_scopes(
         assert 'scope="a b"' in answer.headers["WWW-Authenticate"]
 
 
-def test_decorator_around_ours_does_not_change_the_scopes(authority: FakeAuthority, app: Flask, client: FlaskClient):
+def test_outer_decorator_does_not_change_the_scopes(authority: FakeAuthority, app: Flask, client: FlaskClient):
     @requires("read")
     def view() -> str:
         return "in"

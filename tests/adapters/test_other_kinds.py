@@ -1,4 +1,4 @@
-"""Tokens of other kinds as bearer tokens: refused through every door, whatever types the issuer accepts."""
+"""Tokens of other kinds as bearer tokens: refused by every adapter, for any accepted types of the issuer."""
 
 from __future__ import annotations
 

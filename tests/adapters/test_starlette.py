@@ -261,7 +261,7 @@ def test_refusal_is_a_response_for_other_decorators_and_middleware(authority: Fa
     assert (answer.status_code, answer.headers["x-trace"]) == (403, "1")
 
 
-def test_decorators_of_starlette_work_beside_ours(authority: FakeAuthority, guard: Guard):
+def test_decorators_of_starlette_work_beside_those_of_scopeguard(authority: FakeAuthority, guard: Guard):
     @starlettes_requires(["authenticated", "read"])
     async def both(request: Request) -> Response:
         raise AssertionError("no scope is called authenticated")

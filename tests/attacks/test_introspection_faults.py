@@ -112,7 +112,7 @@ def answer(**members: Any) -> Answer:
 
 
 def is_outage(decision: Decision, retry_after: str | None = None) -> bool:
-    """Whether *decision* is a complete 503: with Retry-After, without a challenge, and not cacheable."""
+    """Return whether *decision* is a complete 503: with Retry-After, without a challenge, and not cacheable."""
     assert isinstance(decision, Unavailable), decision
     headers = dict(decision.response.headers)
     assert decision.response.status == 503
@@ -126,7 +126,7 @@ def is_outage(decision: Decision, retry_after: str | None = None) -> bool:
 
 
 def is_refusal(decision: Decision, reason: Reason | None = None) -> bool:
-    """Whether *decision* is a 401 with ``invalid_token``."""
+    """Return whether *decision* is a 401 with ``invalid_token``."""
     assert isinstance(decision, Denied), decision
     assert decision.response.status == 401
     assert 'error="invalid_token"' in dict(decision.response.headers)["www-authenticate"]
@@ -255,7 +255,7 @@ def test_flapping_authority_causes_no_refusal_and_no_outdated_grant(
 @pytest.mark.parametrize(
     ("status", "hint"), [(400, 'validate = "auto"'), (401, "check client_id"), (403, "not allowed to introspect")]
 )
-def test_refusal_of_our_credentials_is_logged(
+def test_refusal_of_the_credentials_of_the_api_is_logged(
     authority: FakeAuthority, guard: Guard, caplog: pytest.LogCaptureFixture, status: int, hint: str
 ):
     with authority.mode("introspection", Answer(status, b"{}", JSON)), caplog.at_level(logging.WARNING):
@@ -495,7 +495,7 @@ def test_answer_is_not_used_after_the_expiry_of_the_token(authority: FakeAuthori
 def test_expired_token_within_the_leeway_is_introspected_each_time(
     authority: FakeAuthority, guard: Guard, decide: Decide
 ):
-    """The clock of the authority may be behind ours: then "active" counts for this request."""
+    """The clock of the authority may be behind that of the guard. Then "active" counts for this request."""
     with authority.mode("introspection", answer(exp=authority.clock.wall() - 1)):
         assert isinstance(decide(guard, "t"), Granted)
         assert isinstance(decide(guard, "t"), Granted)
@@ -902,7 +902,7 @@ def test_failures_at_forged_tokens_do_not_affect_valid_ones(
     """The class of input: a failure that an attacker's token may cause is not an outage for all."""
     transport = Stumbling(authority, STUMBLES[stumble])
     guard = new_guard(transport=transport)
-    if stumble == "400 invalid_client":  # It counts as a refusal of our credentials unless they were accepted recently.
+    if stumble == "400 invalid_client":  # Accepted credentials are not blamed.
         assert isinstance(guard.check(request_with(opaque(authority))), Granted)
     for second in range(30):
         for number in range(20):
@@ -966,7 +966,7 @@ def test_authority_that_never_answered_is_called_at_a_bounded_rate(
 
 @pytest.mark.rule("I-17", "I-18")
 @pytest.mark.parametrize("status", [400, 401, 403])
-def test_authority_that_refuses_our_client_is_paused(
+def test_authority_that_refuses_the_client_of_the_api_is_paused(
     authority: FakeAuthority, guard: Guard, decide: Decide, status: int
 ):
     with authority.mode("introspection", Answer(status, b'{"error": "invalid_client"}', JSON)):

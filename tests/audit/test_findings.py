@@ -36,7 +36,7 @@ def test_rules_that_can_never_decide_are_errors(guard: Guard, codes: Any):
     assert codes(GuardMiddleware(api("/rows"), guard=guard, rules=rules)) == {"shadowed-rule": ["GET /rows"]}
 
 
-def test_a_rule_may_override_a_contract_and_deny_what_it_allows(guard: Guard, codes: Any):
+def test_rule_may_deny_an_operation_that_a_contract_allows(guard: Guard, codes: Any):
     rules = [
         Rule("/rows", DENIED, ["GET"]),
         Rule("/rows", all_of("a"), ["GET"], source="tables.json: GET /rows (list)"),

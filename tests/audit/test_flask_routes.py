@@ -99,7 +99,7 @@ def test_rules_and_views_of_the_extension_both_apply(guard: Guard, lines: Any, c
 
 
 def test_middleware_in_place_of_wsgi_app_is_found(guard: Guard, lines: Any, codes: Any):
-    app: Any = a_flask()  # to type checkers wsgi_app is a method, and nothing to assign to
+    app: Any = a_flask()  # type checkers treat wsgi_app as a method, which cannot be assigned
     app.wsgi_app = GuardMiddleware(app.wsgi_app, guard=guard, public=["/both"])
     assert lines(app)["GET /rows"] == "read"
     assert lines(app)["GET /files/{rest:path}"] == "any valid token"

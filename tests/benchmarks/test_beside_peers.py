@@ -1,4 +1,4 @@
-"""The benchmarks run, with tiny settings: nothing here looks at a time. Peers take part that happen to be installed."""
+"""The benchmarks run with tiny settings. No test here measures time. Only installed peers take part."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where results are written, instead of among those that are published."""
+    """A folder for results, apart from the published ones."""
     measuring = loaded("measuring")
     monkeypatch.setattr(measuring, "RESULTS", tmp_path)
     return tmp_path
@@ -69,7 +69,7 @@ def test_a_peer_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch):
     assert why[absent.NAME] == "not installed: there-is-no-such-thing"
 
 
-def test_a_peer_says_what_it_is_and_what_it_needs():
+def test_peer_has_a_description_and_requirements():
     bare = {each.name: each for each in loaded("contestants").OURS}
     for peer in loaded("peers").found():
         assert peer.NAME.startswith(peer.BASE.partition(",")[0])
@@ -134,7 +134,7 @@ def test_library_that_accepts_a_forged_token_is_not_measured():
         loaded("cold").examine("careless", lambda token: token, material)
 
 
-def test_cold_tokens_are_more_than_anybody_remembers():
+def test_cold_tokens_are_more_than_any_cache_holds():
     contestants = loaded("contestants")
     assert (
         contestants.COLD["token_cache"].max_entries < contestants.COLD_TOKENS / 2
@@ -247,8 +247,8 @@ def found_by_all_parts() -> dict[str, dict[str, Any]]:
     }
 
 
-@pytest.mark.timeout(240)  # the first one who draws looks at all fonts of the machine
-def test_everything_that_was_found_is_drawn_and_alike_each_time(results: Path):
+@pytest.mark.timeout(240)  # the first drawing reads all fonts of the machine
+def test_drawing_contains_all_results_and_is_deterministic(results: Path):
     plots, measuring = loaded("plots"), loaded("measuring")
     for part, found in found_by_all_parts().items():
         measuring.keep(part, found)

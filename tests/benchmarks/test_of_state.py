@@ -34,7 +34,7 @@ def loaded(name: str) -> Any:
 
 
 def expect_figures(rows: list[dict[str, Any]]) -> None:
-    """What ``make bench`` needs of each."""
+    """The functions of each benchmark that ``make bench`` calls."""
     assert rows
     for row in rows:
         assert isinstance(row["value"], int | float)

@@ -1,4 +1,4 @@
-"""``scopeguard audit``: its formats, its exit statuses, and that our examples have no findings."""
+"""``scopeguard audit``: its formats, its exit statuses, and no findings in the examples."""
 
 from __future__ import annotations
 

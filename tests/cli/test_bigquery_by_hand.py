@@ -41,7 +41,7 @@ def free_port() -> str:
 
 
 def run(folder: Path, *arguments: str) -> str:
-    """What a Python program in *folder* prints."""
+    """Return the output of a Python program in *folder*."""
     done = subprocess.run(
         [sys.executable, *arguments], cwd=folder, env=plain_environment(), capture_output=True, text=True, check=False
     )

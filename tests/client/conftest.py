@@ -84,7 +84,7 @@ class TokenEndpoint:
 
     @property
     def basic(self) -> str:
-        """What the last request sent as Basic credentials."""
+        """Return the Basic credentials of the last request."""
         scheme, _, encoded = (self.seen[-1].authorization or "").partition(" ")
         assert scheme == "Basic"
         return base64.b64decode(encoded).decode()

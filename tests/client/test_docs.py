@@ -1,4 +1,4 @@
-"""What docs/client.md says about settings and limits is what the client does."""
+"""The client has the settings and limits that docs/client.md lists."""
 
 from __future__ import annotations
 

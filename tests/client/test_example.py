@@ -74,7 +74,7 @@ def test_example_prints_the_missing_scopes(url, no_leaks):
     assert done.stderr == "request these scopes: reports.write\n"
 
 
-def test_example_prints_why_there_is_no_token(url, no_leaks):
+def test_example_prints_the_reason_for_a_missing_token(url, no_leaks):
     done = run(no_leaks, "http://127.0.0.1:1/token", f"{url}/reports")
     assert (done.returncode, done.stdout) == (1, "")
     assert "authority_unreachable" in done.stderr

@@ -1,4 +1,4 @@
-"""The class is an ``Auth`` of whichever of httpx and httpx2 there is."""
+"""The class is an ``Auth`` of each installed library, httpx and httpx2."""
 
 from __future__ import annotations
 

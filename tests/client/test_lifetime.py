@@ -393,7 +393,7 @@ def test_callers_that_wait_share_a_token_without_a_lifetime(credentials, endpoin
 
 @pytest.mark.rule("C-19", "C-24")
 @pytest.mark.parametrize("kind, requests", [("refusal", 1), ("outage", 3)])
-def test_a_failure_is_shared_by_all_who_waited_for_it(credentials, endpoint, kind, requests):
+def test_a_failure_is_shared_by_all_waiting_callers(credentials, endpoint, kind, requests):
     auth = credentials(retries=2)
     endpoint.script = [endpoint.answer(401, error="invalid_client") if kind == "refusal" else endpoint.answer(503)] * 9
     open_when_all_board(auth, endpoint, 100)

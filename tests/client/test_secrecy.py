@@ -114,7 +114,7 @@ def test_a_connection_that_fails_shows_them_neither(call, credentials, api):
 
 
 @pytest.mark.rule("C-28")
-def test_when_the_request_itself_fails_no_frame_of_ours_shows_them(credentials, clock):
+def test_failed_request_shows_no_secret_in_frames_of_scopeguard(credentials, clock):
     def service(request):
         raise httpx.ConnectError("no route")
 

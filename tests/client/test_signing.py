@@ -61,7 +61,7 @@ def test_a_refused_token_is_replaced_once_and_the_request_sent_once_more(call, c
 
 @pytest.mark.rule("C-21", "C-42")
 @pytest.mark.parametrize("said", ["invalid_token", "nothing"])
-def test_a_second_refusal_is_the_answer_and_later_ones_fetch_less_and_less(
+def test_second_refusal_is_returned_and_later_ones_fetch_less_often(
     call, library, credentials, endpoint, api, clock, said
 ):
     call.library = library

@@ -1,4 +1,4 @@
-"""What the token endpoint is asked, and what becomes of its answers."""
+"""The requests to the token endpoint, and the handling of its responses."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_reserved_and_foreign_characters_are_form_encoded_before_base64(credenti
 
 
 @pytest.mark.rule("C-06", "C-07")
-def test_resources_and_audiences_repeat_and_what_is_empty_is_not_sent(credentials, endpoint):
+def test_resources_and_audiences_repeat_and_empty_values_are_not_sent(credentials, endpoint):
     credentials(
         scopes=(),
         resource=["https://api.example/v1", "urn:example:two"],
@@ -226,7 +226,7 @@ def test_no_retries_means_one_attempt(credentials, endpoint):
 
 
 @pytest.mark.rule("C-20")
-def test_an_oversized_or_otherwise_senseless_answer_is_not_asked_for_again(credentials, endpoint):
+def test_oversized_or_malformed_answer_is_not_requested_again(credentials, endpoint):
     endpoint.script = [endpoint.outage(Reason.AUTHORITY_ANSWER_INVALID)]
     with pytest.raises(TokenEndpointUnavailable):
         credentials().token()
@@ -349,7 +349,7 @@ def test_a_retry_after_of_nothing_is_a_second(credentials, endpoint, clock, said
     auth.token()
 
 
-def test_a_failed_renewal_ahead_of_expiry_is_no_error_and_backs_off_too(credentials, endpoint, clock, landed):
+def test_failed_renewal_ahead_of_expiry_raises_no_error_and_backs_off(credentials, endpoint, clock, landed):
     auth = credentials(retries=0)
     auth.token()
     clock.now += 3570
@@ -400,7 +400,7 @@ def test_the_error_names_the_setting(credentials, endpoint, name):
 
 
 @pytest.mark.rule("C-10")
-def test_a_token_type_that_is_something_else_is_refused_whatever_is_set(credentials, endpoint):
+def test_token_type_of_another_kind_is_refused_with_any_setting(credentials, endpoint):
     for kind in ("DPoP", "mac", "N_A", "Bearer2"):
         endpoint.script = [endpoint.answer(access_token="sg-opaque-x", token_type=kind)]
         with pytest.raises(TokenEndpointError, match="token_type"):
@@ -438,7 +438,7 @@ def test_a_narrower_scope_is_refused_where_that_is_configured(call, credentials,
 
 @pytest.mark.rule("C-16")
 @pytest.mark.parametrize("scope", ["write read", "read write admin", None])
-def test_the_scopes_asked_for_are_enough_and_silence_means_as_asked(credentials, endpoint, caplog, scope):
+def test_requested_scopes_suffice_and_an_absent_scope_means_the_requested_ones(credentials, endpoint, caplog, scope):
     endpoint.script = [endpoint.answer(access_token="sg-opaque-x", token_type="Bearer", scope=scope)]
     credentials(scopes=["read", "write"], narrower_scope="refuse").token()
     assert "missing" not in caplog.text
@@ -470,7 +470,7 @@ def test_errors_can_be_copied_and_pickled(credentials, endpoint, kind):
 
 @pytest.mark.parametrize("identifier", ["11111111-2222-3333-4444-555555555555", "api", "urn:acme:api"])
 def test_the_fake_authority_accepts_a_resource_that_is_one_of_its_audiences(identifier: str):
-    """Some servers know APIs by identifiers that are not URIs; what it was not told about stays refused."""
+    """Some servers name APIs by identifiers that are not URIs. Identifiers that are not configured stay refused."""
     authority = FakeAuthority(audience=identifier)
 
     def fetch(resource: str) -> TokenResponse:

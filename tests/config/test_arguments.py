@@ -477,7 +477,7 @@ def test_an_argument_of_the_wrong_kind_is_refused_by_name(constructor: str, argu
 
 
 def may_be_none(constructor: str, argument: str) -> bool:
-    """Whether the type of *argument* has ``None`` in it."""
+    """Return whether the type of *argument* includes ``None``."""
     _, signature = CONSTRUCTORS[constructor]
     if isinstance(signature, list):
         return "None" in str(ExchangeSettings.__annotations__.get(argument))

@@ -766,7 +766,7 @@ def test_guard_from_a_file_has_its_settings_and_the_overrides():
     assert guard.style.realm == "another"
 
 
-# -- anything at all
+# -- any input
 
 KEYS = st.sampled_from(sorted({key for keys in TABLES.values() for key in keys})) | st.text(max_size=8)
 SCALARS = (

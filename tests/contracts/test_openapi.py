@@ -165,7 +165,7 @@ def test_unusable_security_is_refused_with_its_operation(security: Any, message:
 # -- operations and paths
 
 
-def test_each_kind_of_operation_and_nothing_else_is_read():
+def test_only_operations_are_read_and_each_kind_of_them():
     secured = {"security": [{"oauth": ["read"]}], "callbacks": {"done": {"{$url}": {"post": {}}}}}
     methods = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
     item = {**dict.fromkeys(methods, secured), "summary": "x", "x-internal": {}, "parameters": []}

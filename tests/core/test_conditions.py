@@ -122,7 +122,7 @@ def test_a_sign_in_must_be_strong_and_recent_enough(
 
 @pytest.mark.rule("S-12")
 @pytest.mark.parametrize("auth_time", ["1800000000", True, [], {}, 1e300, -1e300, "later"])
-def test_an_auth_time_that_is_no_time_in_the_past_does_not_suffice(authority: FakeAuthority, auth_time: Any):
+def test_auth_time_that_is_not_in_the_past_does_not_suffice(authority: FakeAuthority, auth_time: Any):
     value = authority.clock.wall() + 3600 if auth_time == "later" else auth_time
     status, challenge = challenge_of(decide(authority, all_of("read", max_age=300), {"auth_time": value}))
     assert (status, 'max_age="300"' in challenge) == (401, True)
@@ -324,7 +324,7 @@ def test_the_acting_party_is_required_or_excluded(authority: FakeAuthority, cond
 @pytest.mark.rule("G-24")
 @pytest.mark.parametrize("opaque", [False, True], ids=["jwt", "introspection"])
 @pytest.mark.parametrize("act", ["agent", ["agent"], 7, True])
-def test_an_act_claim_that_is_no_object_makes_the_token_invalid(authority: FakeAuthority, act: Any, *, opaque: bool):
+def test_act_claim_that_is_not_an_object_makes_the_token_invalid(authority: FakeAuthority, act: Any, *, opaque: bool):
     status, challenge = challenge_of(decide(authority, AUTHENTICATED, {"act": act}, opaque=opaque))
     assert (status, 'error="invalid_token"' in challenge) == (401, True)
 
@@ -345,7 +345,7 @@ def test_a_client_token_is_not_taken_for_a_user(authority: FakeAuthority):
     assert isinstance(machine, Denied)
     assert (machine.response.status, machine.error.reason) == (403, Reason.USER_REQUIRED)
     unknown = decide(authority, all_of("read", USER), machine_signs=signs)
-    assert isinstance(unknown, Denied)  # nobody has said that it is a user
+    assert isinstance(unknown, Denied)  # no sign shows that it is a user
     assert isinstance(decide(authority, all_of("read", USER), {"uid": "7"}, machine_signs=signs), Granted)
     assert isinstance(decide(authority, all_of("read", MACHINE), subject="client", machine_signs=signs), Granted)
     user = decide(authority, all_of("read", MACHINE), {"uid": "7"}, machine_signs=signs)

@@ -661,7 +661,7 @@ def test_requests_that_wait_for_a_crashed_flight_end(authority: FakeAuthority):
     guard.close()
 
 
-# -- whatever a request contains
+# -- any request
 
 _ANY_TEXT = st.binary(max_size=200) | st.text(max_size=100).map(lambda text: text.encode("utf-8", "surrogatepass"))
 _SEGMENTS = st.lists(st.binary(max_size=40), max_size=5).map(b".".join)
@@ -755,7 +755,7 @@ def test_closed_guard_can_be_used_again(decide: Decide, authority: FakeAuthority
         assert isinstance(decide(guard, request_with(authority.mint())), Granted)
         anyio.run(guard.aclose)
     ours = [thread for thread in set(threading.enumerate()) - others if thread.name.startswith("scopeguard")]
-    for thread in ours:  # They were told to end; otherwise they would wait for work much longer.
+    for thread in ours:  # They are ending; otherwise they would wait for work much longer.
         thread.join(30)
     assert not [thread for thread in ours if thread.is_alive()]
 

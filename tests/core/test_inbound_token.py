@@ -58,7 +58,7 @@ def guard_of(authority: FakeAuthority, **settings: Any) -> Guard:
 
 
 def seen() -> str:
-    """What the app finds: the text, or what kind of error."""
+    """Return the text that the app reads, or the kind of error."""
     try:
         return text_for_exchange(current_inbound_token())
     except ConfigurationError as error:
@@ -173,7 +173,7 @@ def test_an_opaque_token_is_held_too(door, authority):
     assert [send(headers={"authorization": f"Bearer {token}"}).text for _ in range(2)] == [token, token]
 
 
-def test_a_guard_drops_the_text_unless_it_is_told_to_keep_it(door, authority):
+def test_guard_drops_the_text_unless_a_setting_keeps_it(door, authority):
     send = door(guard_of(authority))
     assert [send(headers=authority.bearer("read")).text for _ in range(3)] == ["dropped"] * 3
 

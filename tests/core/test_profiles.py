@@ -281,7 +281,7 @@ def test_no_caller_widens_the_token_sources_of_a_profile(profile: str):
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_profile_keeps_what_is_stricter(profile: Profile):
+def test_profile_keeps_stricter_settings(profile: Profile):
     strict: dict[str, Any] = {
         "algorithms": ("ES256",),
         "typ": "at+jwt",

@@ -94,7 +94,7 @@ def test_only_the_paths_of_the_resource_have_a_document(resource: str, path: str
 
 
 @pytest.mark.rule("R-08", "R-10", "R-11", "R-13", "R-15", "N-01")
-def test_the_document_says_what_is_in_force():
+def test_document_has_the_values_in_force():
     assert members_of(Issuer(ISS), Issuer("https://as2.example", audience=[RES, "api"])) == {
         "resource": RES,
         "authorization_servers": [ISS, "https://as2.example"],

@@ -136,7 +136,7 @@ def test_the_endpoints_stand_below_the_path_of_the_issuer(bench):
     "origin", ["http://127.0.0.1:8000", "http://localhost:3000", "https://localhost", "http://[::1]:8000"]
 )
 def test_a_page_on_another_loopback_port_may_ask_for_tokens(bench, client, origin):
-    """What Swagger UI does after "Authorize": a preflight for these headers, then the request."""
+    """The requests of Swagger UI after "Authorize": a preflight for these headers, then the token request."""
     preflight = client.options(
         "/token",
         headers={
@@ -182,7 +182,7 @@ def test_no_page_may_do_anything_else(client, path):
 
 
 @pytest.mark.rule("T-11")
-def test_the_start_page_says_what_it_is_and_how_to_use_it(bench, client):
+def test_start_page_describes_the_server_and_its_use(bench, client):
     answer = client.get("/")
     assert answer.status_code == 200
     assert "FOR DEVELOPMENT ONLY" in answer.text
@@ -259,13 +259,13 @@ def test_control_switches_faults_on_and_off(bench, client, control):
         ("mode", {"endpoint": "jwks", "mode": "wrong_issuer"}),
     ],
 )
-def test_control_refuses_what_it_cannot_do(control, action, body):
+def test_control_refuses_impossible_actions(control, action, body):
     answer = control(action, **body)
     assert answer.status_code == 400
     assert answer.json()["error"]
 
 
-def test_control_knows_its_actions_and_its_format(client):
+def test_control_refuses_unknown_actions_and_formats(client):
     assert client.post("/control/explode", json={}).status_code == 404
     assert client.get("/control/reset").status_code in (404, 405)
     assert client.post("/control/reset", content=b"[]", headers={"Content-Type": "application/json"}).status_code == 400

@@ -75,7 +75,7 @@ def test_every_other_error_is_400_and_has_its_code(bench, form, error):
     assert "www-authenticate" not in answer.headers
 
 
-def test_a_body_that_is_no_form_is_an_invalid_request(bench):
+def test_body_that_is_not_a_form_is_an_invalid_request(bench):
     answer = bench.authority.respond("POST", "/token", form=None, authorization=bench.basic(bench.robot))
     assert bench.error(answer) == (400, "invalid_request")
 
@@ -95,7 +95,7 @@ def test_basic_credentials_are_form_decoded(bench):
 
 
 @pytest.mark.rule("T-03")
-def test_basic_credentials_that_are_not_form_encoded_are_others(bench):
+def test_basic_credentials_that_are_not_form_encoded_are_different_ones(bench):
     plain = "Basic " + base64.b64encode("a:b:sg-secret-p%+ü".encode()).decode()
     form = (("grant_type", "client_credentials"),)
     answer = bench.authority.respond("POST", "/token", form=form, authorization=plain)
@@ -208,14 +208,14 @@ def test_a_jwt_has_the_type_and_all_claims_of_rfc_9068(bench):
         ),
     ],
 )
-def test_the_audience_is_the_resource_asked_for_or_the_default(bench, form, audience):
+def test_audience_is_the_requested_resource_or_the_default(bench, form, audience):
     _, claims = parts(bench.token(**form))
     assert claims["aud"] == audience
 
 
 @pytest.mark.rule("T-07")
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
-def test_a_strict_guard_accepts_what_is_issued(bench, algorithm):
+def test_strict_guard_accepts_issued_tokens(bench, algorithm):
     authority = Authority(
         bench.issuer, audience=bench.api, clients=[bench.robot], keys=KeyRing(algorithm), clock=bench.clock
     )

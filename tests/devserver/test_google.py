@@ -86,7 +86,7 @@ def test_the_private_key_is_not_shown():
 
 
 def ready_at_once(served: list[Authority]) -> Callable[..., None]:
-    """What stands in for a server that listens and is stopped."""
+    """Replace the server, which would listen until it is stopped."""
 
     def serve(authority: Authority, *_: object, ready: Callable[[], None], **__: object) -> None:
         served.append(authority)

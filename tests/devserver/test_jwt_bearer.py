@@ -19,7 +19,7 @@ EMAIL = "robot@project.iam.example"
 KEY = SigningKey.generate("RS256", kid="1")
 OTHER_KEY = SigningKey.generate("RS256", kid="1")
 PEM = KEY.private_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-NO_KEY: Any = None  # PyJWT's "none" takes none, whatever it says
+NO_KEY: Any = None  # PyJWT's "none" takes no key, although its type demands one
 
 
 def account(**settings: Any) -> ServiceAccount:
@@ -168,7 +168,7 @@ def test_an_assertion_with_an_id_is_used_once(bench):
     assert bench.error(ask(bench, once)) == (400, "invalid_grant")
     assert ask(bench, assertion(bench, jti="2")).status == 200
     assert ask(bench, assertion(bench)).status == 200
-    assert ask(bench, assertion(bench)).status == 200, "without an id nobody can tell; Google's clients send none"
+    assert ask(bench, assertion(bench)).status == 200, "without an id, a repetition is not detected"
 
 
 def test_the_ids_of_accounts_are_their_own_and_a_reset_forgets_them(bench):

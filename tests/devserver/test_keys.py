@@ -21,7 +21,7 @@ def kids(ring: KeyRing, now: float) -> list[str]:
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_key_signs_what_its_published_half_verifies(algorithm):
+def test_published_key_verifies_signatures_of_its_private_key(algorithm):
     key = SigningKey.generate(algorithm)
     (published,) = parse_key_set({"keys": [key.public_jwk()]}).keys
     assert published.verify(algorithm, b"message", key.sign(b"message"))
@@ -72,7 +72,7 @@ def test_a_rotation_without_overlap_removes_every_old_key_at_once():
     assert kids(ring, 2) == [new.kid]
 
 
-def test_a_key_for_another_algorithm_is_published_from_when_it_is_asked_for():
+def test_key_for_another_algorithm_is_published_after_its_first_use():
     ring = KeyRing("ES256")
     assert [jwk["alg"] for jwk in ring.key_set(0)["keys"]] == ["ES256"]
     assert ring.signing("EdDSA") is ring.signing("EdDSA")

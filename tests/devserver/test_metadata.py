@@ -70,7 +70,7 @@ def test_a_guard_finds_the_keys_from_the_issuer_alone(bench, issuer):
     assert isinstance(guard.check(request), Granted)
 
 
-def test_the_document_names_every_endpoint_and_what_it_can(bench):
+def test_document_names_every_endpoint_and_capability(bench):
     document = bench.read(bench.authority.respond("GET", "/.well-known/oauth-authorization-server"))
     for endpoint, member in (
         (Endpoint.TOKEN, "token_endpoint"),

@@ -163,7 +163,7 @@ def test_server_supports_ipv6_loopback():
 
 
 def test_in_the_foreground_it_serves_until_it_is_interrupted(no_leaks):
-    """In a process of its own, which is told to stop as a terminal does it."""
+    """In a process of its own, which gets the signal of Ctrl-C in a terminal."""
     script = """
         from scopeguard.devserver import Authority, Client, KeyRing, serve
         client = Client(client_id="robot", secret="sg-secret-robot")

@@ -540,6 +540,6 @@ def test_each_app_of_the_readme_answers_its_curl_line(framework: str, devserver:
     names["guard"].close()
 
 
-def test_the_development_server_of_the_readme_grants_what_its_apps_need():
+def test_development_server_of_the_readme_grants_the_scopes_of_its_apps():
     (granted,) = re.findall(r'scopeguard devserver --client "loader:any secret:(.*)"', README)
     assert set(granted.split()) == {"rows.read", "rows.write"}

@@ -46,7 +46,7 @@ def our_threads() -> list[str]:
 
 
 def threads_end() -> bool:
-    """Whether our threads end: closing tells them to end and does not wait."""
+    """Return whether the threads of scopeguard end. Closing ends them and does not wait."""
     for thread in threading.enumerate():
         if thread not in _others and thread.name.startswith("scopeguard"):
             thread.join(30)

@@ -64,7 +64,7 @@ def test_work_does_not_wait_for_a_busy_thread():
     assert not other.is_alive()
 
 
-def test_busy_thread_ends_after_its_work_if_all_are_told_to_end(monkeypatch: pytest.MonkeyPatch):
+def test_busy_thread_ends_after_its_work_once_all_threads_are_ending(monkeypatch: pytest.MonkeyPatch):
     """The result of its last work may be available before the thread is idle."""
     monkeypatch.setattr(module, "_IDLE_TIMEOUT", 600.0)
     threads = Threads()

@@ -188,7 +188,7 @@ def test_a_bad_token_is_unauthorized(world, google):
     assert 'error="invalid_token"' in caught.value.response.headers["www-authenticate"]
 
 
-def test_no_token_is_unauthorized_too_and_told_what_is_required(world, google):
+def test_request_without_a_token_gets_401_and_the_required_scopes(world, google):
     from google.auth.credentials import AnonymousCredentials
     from google.auth.exceptions import GoogleAuthError
     from google.cloud import bigquery
@@ -210,7 +210,7 @@ def test_googles_assertion_is_what_the_development_server_checks(world, load):
     claims = jwt.decode(text, options={"verify_signature": False})
     info = json.loads((world.keys / "admin.json").read_text("utf-8"))
     assert (header["alg"], header["kid"]) == ("RS256", info["private_key_id"])
-    assert claims["aud"] == "https://oauth2.googleapis.com/token", "whatever token_uri is"
+    assert claims["aud"] == "https://oauth2.googleapis.com/token", "for any token_uri"
     assert claims["iss"] == claims["sub"] == info["client_email"]
     assert claims["exp"] - claims["iat"] == 3600
     assert claims["iat"] - time.time() < 60
@@ -227,7 +227,7 @@ def test_an_account_gets_no_scope_beyond_its_own(world):
         world.client("loader").get_table(ORDERS)  # Google's library sends an empty scope then
 
 
-def test_the_library_asks_nobody_but_the_two_servers(world, monkeypatch):
+def test_library_sends_requests_to_the_two_servers_only(world, monkeypatch):
     """Without a subject it would ask Google, in the background, where the account may work."""
     import requests
 
@@ -244,7 +244,7 @@ def test_the_library_asks_nobody_but_the_two_servers(world, monkeypatch):
     assert all(url.startswith("http://127.0.0.1:") for url in asked)
 
 
-def test_an_outage_of_the_authority_is_no_denial(load, google, monkeypatch):
+def test_outage_of_the_authority_is_not_a_denial(load, google, monkeypatch):
     """Keys were never fetched: a 503 of the kind that the client tries again, unless it is set to give up at once."""
     from google.cloud.bigquery.retry import DEFAULT_RETRY
 

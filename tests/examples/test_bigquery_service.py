@@ -26,7 +26,7 @@ FIELDS = [
 
 
 class Api:
-    """Requests to a new service, and what it answers."""
+    """Requests to a new service, and its responses."""
 
     def __init__(self, client: TestClient, database: Path) -> None:
         self.client = client
@@ -435,7 +435,7 @@ def test_missing_object_is_a_google_error_body(api):
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b"\xff", b"[" * 100_000], ids=["cut", "list", "bytes", "deep"])
-def test_a_body_that_is_no_object_is_a_parse_error(api, body):
+def test_body_that_is_not_an_object_is_a_parse_error(api, body):
     assert api.error("POST", f"{P}/datasets", body) == (400, "parseError")
 
 
@@ -444,7 +444,7 @@ def test_a_body_has_its_bound(api):
 
 
 def test_the_service_has_no_word_about_tokens(load):
-    """What guards it is beside it: neither file imports scopeguard or looks at a header."""
+    """The guard is in another file: the files of the service neither import scopeguard nor read a header."""
     for name in ("table_service", "table_store"):
         source = Path(load(name).__file__ or "").read_text("utf-8")
         assert not [word for word in ("import scopeguard", "from scopeguard", ".headers", "Bearer") if word in source]

@@ -364,7 +364,7 @@ INVALID_CLIENT = b'{"error": "invalid_client"}'
     ],
     ids=str,
 )
-def test_cause_of_a_failure_decides_what_is_paused(
+def test_cause_of_a_failure_decides_between_pausing_the_token_and_the_server(
     authority: FakeAuthority, outcome: Answer | AuthorityUnavailable, blame: Blame
 ):
     stage = Failing(authority, endpoint=INTROSPECT)

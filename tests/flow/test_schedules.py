@@ -258,7 +258,7 @@ class Schedule(RuleBasedStateMachine):
         assert self.is_final(caller.kid), "the request was refused although the key was not looked up"
 
     def is_final(self, kid: str) -> bool:
-        """Whether an answer given after the first request for *kid* has arrived without it."""
+        """Return whether an answer that lacks *kid* arrived after the first request for it."""
         if self.last_good is None:
             return False
         number, kids = self.last_good

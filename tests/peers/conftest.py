@@ -21,13 +21,13 @@ Ask = Callable[..., Decision]
 
 @pytest.fixture(scope="session")
 def api_key() -> ec.EllipticCurvePrivateKey:
-    """What the client ``api-key`` signs its assertions with."""
+    """The key that signs the assertions of the client ``api-key``."""
     return ec.generate_private_key(ec.SECP256R1())
 
 
 @pytest.fixture(scope="session")
 def node_settings(api_key: ec.EllipticCurvePrivateKey) -> dict[str, Any]:
-    """What oidc-provider has to know of us."""
+    """The settings of oidc-provider for these tests."""
     return {"port": 0, "api_key": {**ECAlgorithm.to_jwk(api_key.public_key(), as_dict=True), "kid": API_KEY_ID}}
 
 

@@ -95,7 +95,7 @@ def test_its_audience_and_scope_count(ask: Ask, oauth_toolkit: Peer):
 
 @pytest.mark.rule("I-17")
 @pytest.mark.parametrize("auth", ["client_secret_basic", "client_secret_post", "bearer"])
-def test_wrong_credentials_of_ours_are_an_outage_with_the_fix(
+def test_wrong_credentials_of_the_api_are_an_outage_with_the_fix(
     ask: Ask, oauth_toolkit: Peer, caplog: pytest.LogCaptureFixture, auth: str
 ):
     """It answers 403 with an empty page, not 401."""
@@ -112,13 +112,13 @@ def test_wrong_credentials_of_ours_are_an_outage_with_the_fix(
 
 @pytest.mark.rule("I-42")
 def test_its_plain_answer_is_not_taken_for_a_signed_one(ask: Ask, oauth_toolkit: Peer):
-    """It does not know RFC 9701, and sends JSON whatever it is asked for."""
+    """The server does not support RFC 9701, and always sends JSON."""
     with asking(oauth_toolkit, signed=True) as guard:
         unavailable(ask(guard, oauth_toolkit.token(resource=API)), "the answer is not signed")
 
 
 @pytest.mark.rule("I-37")
-def test_an_authentication_that_its_metadata_do_not_list_is_told(ask: Ask, oauth_toolkit: Peer, api_key_pem: str):
+def test_error_names_an_authentication_that_the_metadata_do_not_list(ask: Ask, oauth_toolkit: Peer, api_key_pem: str):
     settings: dict[str, Any] = {"auth": "private_key_jwt", "private_key": api_key_pem, "key_algorithm": "ES256"}
     with asking(oauth_toolkit, **settings, client_secret=None) as guard:
         says = "lists client_secret_post client_secret_basic but not introspection.auth = 'private_key_jwt'"
@@ -137,7 +137,7 @@ def test_metadata_where_no_rfc_looks_for_them_need_a_setting(ask: Ask, oauth_too
         assert isinstance(ask(guard, token, READ), Granted)
 
 
-def test_a_token_of_many_callers_is_asked_about_once(ask: Ask, oauth_toolkit: Peer):
+def test_token_of_many_callers_is_introspected_once(ask: Ask, oauth_toolkit: Peer):
     before = oauth_toolkit.count("/o/introspect/")
     token = oauth_toolkit.token(resource=API)
     with asking(oauth_toolkit) as guard:

@@ -141,7 +141,7 @@ class TestJWTs:
 
     @pytest.mark.rule("I-15")
     @pytest.mark.parametrize("resource", ["https://api.example/es256", OPAQUE])
-    def test_a_token_bound_to_a_key_is_no_bearer_token(self, ask: Ask, oidc_provider: Peer, resource: str):
+    def test_token_bound_to_a_key_is_not_a_bearer_token(self, ask: Ask, oidc_provider: Peer, resource: str):
         token = bound_token(oidc_provider, resource)
         with asking(oidc_provider, AUTO, audience=resource) as guard:
             decision = ask(guard, token)
@@ -202,7 +202,7 @@ class TestIntrospection:
             refused(ask(guard, "sg-opaque-of-nobody"), Reason.TOKEN_NOT_ACTIVE)
 
     @pytest.mark.rule("I-25")
-    def test_jwts_are_judged_here_and_the_rest_is_asked_about_once(self, ask: Ask, own_oidc_provider: Peer):
+    def test_jwts_are_verified_locally_and_other_tokens_are_introspected_once(self, ask: Ask, own_oidc_provider: Peer):
         peer = own_oidc_provider
         issuer = Issuer(
             peer.url, audience=[OPAQUE, "https://api.example/rs256"], validate=AUTO, introspection=by_basic()
@@ -224,7 +224,7 @@ class TestIntrospection:
     def test_the_audience_of_its_answer_counts(self, ask: Ask, oidc_provider: Peer):
         with asking(oidc_provider) as guard:
             refused(ask(guard, oidc_provider.token(resource="https://other.example/")), Reason.WRONG_AUDIENCE)
-            refused(ask(guard, oidc_provider.token()), Reason.MISSING_CLAIM)  # nobody named a resource
+            refused(ask(guard, oidc_provider.token()), Reason.MISSING_CLAIM)  # the request named no resource
         with asking(oidc_provider, require_audience=False) as guard:
             accepted(ask(guard, oidc_provider.token()), oidc_provider)
             refused(ask(guard, oidc_provider.token(resource="https://other.example/")), Reason.WRONG_AUDIENCE)
@@ -279,7 +279,7 @@ class TestIntrospection:
             accepted(ask(guard, token), oidc_provider)
 
     @pytest.mark.rule("I-17")
-    def test_a_wrong_secret_is_our_fault_and_not_the_callers(
+    def test_wrong_secret_of_the_api_is_an_outage_and_not_a_denial(
         self, ask: Ask, oidc_provider: Peer, caplog: pytest.LogCaptureFixture
     ):
         token = oidc_provider.token(resource=OPAQUE)
@@ -289,7 +289,7 @@ class TestIntrospection:
         assert any("check client_id" in message for message in caplog.messages)
 
     @pytest.mark.rule("I-37")
-    def test_an_authentication_that_its_metadata_do_not_list_is_told(self, ask: Ask, oidc_provider: Peer):
+    def test_error_names_an_authentication_that_the_metadata_do_not_list(self, ask: Ask, oidc_provider: Peer):
         token = oidc_provider.token(resource=OPAQUE)
         post: dict[str, Any] = {"client_id": "api-post", "client_secret": secret_of("api-post")}
         with asking(oidc_provider, path="/tenant", auth="client_secret_post", **post) as guard:
@@ -333,7 +333,7 @@ class TestWhatHappensToAuthorities:
     @pytest.mark.rule("J-20", "A-16")
     @pytest.mark.parametrize("colour", ["blocking", "asyncio", "trio"])
     def test_keys_are_rotated_under_load_without_one_false_refusal(self, own_oidc_provider: Peer, colour: str):
-        """Four callers, each with tokens signed by whatever key signs at that moment, while two rotations happen."""
+        """Four callers, each with tokens signed by the key of that moment, while two rotations happen."""
         peer = own_oidc_provider
         resource = "https://api.example/es256"
         decisions: list[Decision] = []
@@ -378,7 +378,7 @@ class TestWhatHappensToAuthorities:
             refused(ask(guard, token), Reason.UNKNOWN_KEY)
 
     @pytest.mark.rule("A-17", "A-22", "I-18")
-    def test_a_dead_authority_is_an_outage_for_what_it_alone_knows(self, ask: Ask, own_oidc_provider: Peer):
+    def test_dead_authority_is_an_outage_for_tokens_that_need_introspection(self, ask: Ask, own_oidc_provider: Peer):
         peer, resource = own_oidc_provider, "https://api.example/rs256"
         signed = peer.token(resource=resource)
         opaque = peer.token(resource=OPAQUE)

@@ -74,7 +74,7 @@ WRONG: list[tuple[str, str, dict[str, Any], str]] = [
     ("cognito", "resource_server", {"resource_server": ""}, "an empty string"),
     ("pingone", "environment_id", {"environment_id": API, "audience": APP}, "a GUID"),
     ("pingone", "environment_id", {"environment_id": "acme"}, "a GUID"),
-    ("pingone", "region", {"region": "eu-central-1"}, "what the domain ends with"),
+    ("pingone", "region", {"region": "eu-central-1"}, "the end of the domain"),
     ("pingone", "region", {"region": "https://auth.pingone.eu"}, "not a URL"),
     ("salesforce", "my_domain", {"my_domain": "acme"}, "a host name with its domain"),
     ("salesforce", "my_domain", {"my_domain": "https://login.salesforce.com"}, "My Domain"),

@@ -179,7 +179,7 @@ def test_flood_of_unknown_keys_stays_within_the_budget_with_one_fetch_per_key():
 
 
 def test_flood_of_invented_keys_does_not_starve_an_existing_one():
-    """The last fetch of the budget goes to the key that is asked for most, whichever request may begin it."""
+    """The last fetch of the budget goes to the most requested key, even if a request for another key begins it."""
     region = Region()
     policy, made_up = ALB.key_set, (str(uuid.UUID(int=n)) for n in range(10_000))
     for _ in range(policy.refetch_burst):
@@ -340,7 +340,7 @@ def test_invalid_settings_are_refused(settings: Any, problem: str):
 
 def test_issuers_that_share_a_header_must_read_it_alike():
     other = replace(ALB, url="https://other.example", padded_segments=False)
-    with pytest.raises(ConfigurationError, match=r"token_header: .* let them agree"):
+    with pytest.raises(ConfigurationError, match=r"token_header: .* give both the same values"):
         Guard(ALB, other)
     Guard(ALB, replace(ALB, url="https://other.example"))
 

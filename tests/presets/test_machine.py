@@ -1,4 +1,4 @@
-"""Whether a token belongs to a machine: the signs that each preset uses, beyond the samples."""
+"""The signs by which each preset distinguishes tokens of machines, beyond the samples."""
 
 from __future__ import annotations
 

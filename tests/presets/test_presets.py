@@ -210,7 +210,7 @@ def test_entra_roles_of_an_app_are_scopes_only_if_configured_and_those_of_users_
     assert (sorted(app.scopes), sorted(app.roles)) == ([], ["bigquery.insertdata"])
     app = accepted(asked.judged("entra-v2-app"))
     assert sorted(app.scopes) == sorted(app.roles) == ["bigquery.insertdata"]
-    assert app.granted_scopes is None  # so that it can be told from a user's
+    assert app.granted_scopes is None  # so that it can be distinguished from a user's token
     user = accepted(entra_user(asked, roles=["admin"]))
     assert (sorted(user.scopes), sorted(user.roles)) == (["Jobs.Read", "bigquery.insertdata"], ["admin"])
 
@@ -250,7 +250,7 @@ def test_key_verifies_only_tokens_of_the_issuer_it_was_published_for(issuer: str
         {"authority": "https://login.microsoftonline.us"},
     ],
 )
-def test_entra_needs_one_tenant_and_a_version_it_knows(wrong: dict[str, Any]):
+def test_entra_needs_one_tenant_and_a_known_version(wrong: dict[str, Any]):
     with pytest.raises(ConfigurationError, match=f"^{next(iter(wrong))}: "):
         presets.entra(**{"tenant": TENANT, "audience": APP, **wrong})
 

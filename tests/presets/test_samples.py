@@ -156,7 +156,7 @@ def test_sample_that_must_be_refused_is_refused_and_the_log_has_the_fix(name: st
     assert decision.response.status == 401
     assert hint in caplog.text
     assert hint not in repr(decision.response)
-    assert world.internet.sends == []  # told from its text
+    assert world.internet.sends == []  # decided by the text alone
 
 
 def test_google_400_is_a_refusal_of_the_token():

@@ -93,7 +93,7 @@ def test_compiled_rules_give_the_same_result_as_a_linear_search(listed, paths):
 
 
 @given(TEMPLATES, PATHS)
-def test_single_rule_states_what_it_matches(template, path):
+def test_single_rule_matches_its_methods_and_paths(template, path):
     assert Rule(template).matches("GET", path) == (pattern(template).fullmatch(path) is not None)
     assert not Rule(template, methods=["POST"]).matches("GET", path)
     assert not Rule(template).matches("GET", path[1:]) or path.startswith("//")

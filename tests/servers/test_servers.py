@@ -221,7 +221,7 @@ def test_pipelined_requests_after_a_cached_token_are_checked_independently(serve
         else:
             assert caller is not None
             assert (answer[:3], caller[1].decode()) == (b"200", name)
-    # Some end the connection after a refusal, or after whatever it was.
+    # Some servers close the connection after a refusal or another response.
     assert len(answers) == len(sent) if server.kind.name.startswith("uvicorn") else answers
 
 

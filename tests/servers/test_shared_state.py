@@ -44,18 +44,18 @@ class Worker:
         self._log = log
 
     def status(self, token: str) -> int:
-        """What a request with *token* is answered; a 503 tells when to come back."""
+        """Return the status of a request with *token*. A 503 must have ``Retry-After``."""
         answer = self._client.get("/", headers={"authorization": f"Bearer {token}"})
         assert ("retry-after" in answer.headers) == (answer.status_code == 503)
         assert ("www-authenticate" in answer.headers) == (answer.status_code == 401)
         return answer.status_code
 
     def revoke(self, **what: Any) -> int:
-        """What it answers to being told to revoke."""
+        """Return the response to a revocation request."""
         return self._client.post("/revoke", json=what).status_code
 
     def is_up(self) -> bool:
-        """Whether it answers at all."""
+        """Return whether the worker answers."""
         try:
             return self._client.get("/healthz").status_code == 200
         except httpx.TransportError:
@@ -63,7 +63,7 @@ class Worker:
 
     @property
     def output(self) -> str:
-        """What it has printed."""
+        """Return the output of the worker."""
         return self._log.read_text("utf-8", "replace")
 
     def close(self) -> None:
@@ -144,7 +144,7 @@ class Place:
 
     @property
     def introspections(self) -> int:
-        """How often the authorization server was asked."""
+        """Return the number of requests to the authorization server."""
         return sum("introspect" in request for request in self.server.authority.requests)
 
 
@@ -224,7 +224,7 @@ def test_token_revoked_in_one_process_is_refused_in_the_other_within_the_lag(pla
 
 
 class Load:
-    """Threads that send requests to both workers until they are told to stop, and note every answer."""
+    """Threads that send requests to both workers until :meth:`stop`, and record every response."""
 
     def __init__(self, workers: list[Worker], tokens: dict[str, Callable[[], str]]) -> None:
         self._workers = workers

@@ -1,4 +1,4 @@
-"""Where a request may carry a token, and every malformed variant of it."""
+"""The places in a request that may hold a token, and every malformed variant of them."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_a_bearer_field_that_cannot_be_read_is_an_invalid_request(value, reason)
     ],
     ids=ascii,
 )  # fmt: skip
-def test_another_scheme_is_no_credential(value):
+def test_another_scheme_is_not_a_credential(value):
     assert refusal(lambda: from_header(value), E401) is Reason.UNSUPPORTED_SCHEME
 
 
@@ -506,7 +506,7 @@ def test_a_form_with_a_token_is_ascii(body):
 
 
 @pytest.mark.rule("B-20")
-def test_form_without_a_token_is_accepted_whatever_it_contains():
+def test_form_without_a_token_is_accepted_with_any_content():
     assert from_form(b"a=\xe9&b=\xff") is None
     assert from_form(b"access_token=abc&a=%C3%A9") == "abc"
 

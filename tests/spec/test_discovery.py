@@ -1,4 +1,4 @@
-"""Where the metadata of an authorization server is found, and which documents may be used."""
+"""The places of the metadata of an authorization server, and the checks of the document."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def metadata(issuer: str = ISS, **members: Any) -> Metadata:
     return parse_metadata(json.dumps({"issuer": issuer, **members}).encode(), issuer)
 
 
-# -- where the document is
+# -- the place of the document
 
 
 @pytest.mark.rule("A-01", "A-02", "A-03", "A-04")

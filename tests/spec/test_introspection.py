@@ -645,5 +645,5 @@ def test_malformed_store_entry_is_ignored(data: bytes | None):
         (b"<html>invalid_client</html>", False),
     ],
 )
-def test_error_states_whether_our_credentials_were_refused(body: bytes, *, ours: bool):
+def test_error_states_whether_the_credentials_of_the_api_were_refused(body: bytes, *, ours: bool):
     assert introspection.refuses_client(body) is ours

@@ -1142,7 +1142,7 @@ def test_cached_header_is_not_checked_again_but_another_is():
     ids=str,
 )
 def test_header_that_repeats_claims_is_not_cached(header, repeats):
-    """Whether the repeated claims are equal has to be checked for each token."""
+    """The repeated claims have to be compared for each token."""
     assert replicates_claims(header) is repeats
 
 

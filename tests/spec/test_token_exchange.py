@@ -18,7 +18,7 @@ from scopeguard.spec.token_exchange import (
 
 
 @pytest.mark.rule("G-28")
-def test_an_exchange_request_has_what_is_set_and_nothing_that_is_empty():
+def test_exchange_request_has_the_set_values_and_no_empty_ones():
     assert exchange_form("T", ACCESS_TOKEN) == (
         ("grant_type", TOKEN_EXCHANGE),
         ("subject_token", "T"),
@@ -91,7 +91,7 @@ def test_the_issued_type_is_required_unless_it_is_optional():
 
 
 @pytest.mark.parametrize(("member", "found"), [('"x"', "x"), ("1", None), ("null", None), ('["x"]', None)])
-def test_an_issued_type_that_is_no_string_counts_as_absent(member, found):
+def test_issued_type_that_is_not_a_string_counts_as_absent(member, found):
     body = f'{{"access_token": "T", "token_type": "Bearer", "issued_token_type": {member}}}'.encode()
     parsed = parse_token_response(200, body)
     assert isinstance(parsed, TokenResponse)

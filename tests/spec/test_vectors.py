@@ -28,9 +28,10 @@ JUNK: Final = (
     "marked valid with a question mark inside its base64url, which RFC 7515 section 2 forbids (J-03); and HS256"
 )
 
-# (file, tcId) -> why our result differs from the mark. All of them are "valid" there and refused here; nothing that
-# is marked invalid is accepted, and the one vector marked "acceptable" is refused (see below). What is encrypted
-# throughout (json_web_encryption_test) or of an algorithm that is not supported (Ed448, HMAC) has tests of its own.
+# (file, tcId) -> the reason for a result that differs from the mark. All of them are "valid" there and refused here;
+# nothing that is marked invalid is accepted, and the one vector marked "acceptable" is refused (see below). What is
+# encrypted throughout (json_web_encryption_test) or of an algorithm that is not supported (Ed448, HMAC) has tests of
+# its own.
 DEVIATIONS: Final[Mapping[tuple[str, int], str]] = {
     **{("json_web_signature_test", tc): HMAC for tc in (1, 348, 352, 357, 358, 359, 376, 377)},
     **{("json_web_signature_test", tc): PINNED for tc in (346, 350)},

@@ -76,7 +76,7 @@ def test_two_issuers_share_nothing():
     assert len({one, two}) == 2
 
 
-# -- which issuer a token belongs to
+# -- the issuer of a token
 
 ASKING = Introspection(client_id="api", client_secret="s")
 

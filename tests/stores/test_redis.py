@@ -136,7 +136,7 @@ class _Exploit:
 
 @pytest.mark.rule("X-68")
 def test_pickle_in_redis_is_not_executed(server: RedisServer, authority: FakeAuthority, stores: Stores):
-    """Whatever stands there, unsigned, is read as JSON or not at all: the authority is asked instead."""
+    """Any unsigned value is read as JSON or ignored. If it is ignored, the guard asks the authority."""
     guard = guarded(authority, stores(server))
     token = authority.mint("read", token_format="opaque")
     assert status(guard, token) == 200
@@ -202,7 +202,7 @@ def test_long_log_is_read_in_parts_with_each_entry_once(server: RedisServer, sto
 
 
 def test_the_log_ends_with_its_last_entry_and_old_entries_before(server: RedisServer, stores: Stores):
-    """By the clock of Redis, which may not be ours. Entries go in blocks of a hundred, so a few may stay longer."""
+    """Expiry uses the clock of Redis. Entries are removed in blocks of a hundred, so a few may stay longer."""
     store = stores(server)
     with server.client() as client, client.pipeline() as pipeline:
         now = client.time()[0]
@@ -267,7 +267,7 @@ def test_hanging_redis_is_tried_once_with_a_short_time_limit(server: RedisServer
 
 
 def test_time_out_is_not_retried(stores: Stores):
-    """Or the deadline would be twice what was asked for."""
+    """Otherwise the wait would take twice the configured time limit."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         store = RedisStore(f"redis://127.0.0.1:{silent.getsockname()[1]}", timeout=0.1)
         unavailable(lambda: store.get("k"))
@@ -521,12 +521,15 @@ def test_without_redis_answers_come_from_the_authority_and_revocations_fail_clos
         assert [status(closed, token), status(closed, revoked)] == [200, 401]
         server.kill()
         authority.clock.advance(2)
-        # What this process knows to be revoked stays refused; what others may have revoked, nobody knows.
+        # Tokens that this process knows to be revoked stay refused. It cannot know the revocations of others.
         assert [status(closed, token), status(closed, revoked)] == [503, 401]
         assert [status(opened, token), status(opened, revoked)] == [200, 401]
         unavailable(lambda: closed.revoke(token=token))
         authority.clock.advance(2)
-        assert [status(closed, token), status(opened, token)] == [401, 200]  # known to the one that was told
+        assert [status(closed, token), status(opened, token)] == [
+            401,
+            200,
+        ]  # only this process knows its revocation
         server.start()
         authority.clock.advance(2)
         assert [status(closed, token), status(opened, token)] == [401, 200]

@@ -33,7 +33,7 @@ LEVELS: Final = {
     "dual-post": 2,
     "live": 2,
 }
-"""What each handler needs: nothing (0), the scope ``read`` (1), the scope ``secret`` (2)."""
+"""The requirement of each handler: nothing (0), the scope ``read`` (1), the scope ``secret`` (2)."""
 
 ANY_METHOD: Final = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")
 READ, SECRET = all_of("read"), all_of("secret")
@@ -334,7 +334,7 @@ def _under_wsgi(app: Any) -> Any:
 
 
 def _rooted(app: Any) -> Any:
-    """An ASGI *app* on a server with a ``root_path`` that a proxy has taken off the path, as Hypercorn has it."""
+    """An ASGI *app* on a server with a ``root_path`` that a proxy has removed from the path, as on Hypercorn."""
 
     async def called(scope: Any, receive: Any, send: Any) -> None:
         await app({**scope, "root_path": MOUNT}, receive, send)

@@ -15,7 +15,9 @@ SECRET: Final = b"/secret"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spelling:
-    """One way to ask. *reaches*: the handler that it plainly names, for which policy and router have to agree."""
+    """One way to write a request. *reaches*: the handler that it plainly names, for which policy and router have to
+    agree.
+    """
 
     name: str
     target: bytes

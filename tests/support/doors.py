@@ -69,7 +69,7 @@ def rules(*, with_scopes: bool = True) -> Rules:
 
 
 def seen(token: AccessToken | None, query: bytes, body: bytes) -> bytes:
-    """What the app behind the guard tells of a request."""
+    """The response of the app behind the guard, which describes the request."""
     return json.dumps(
         {
             "client": token.client_id if token else None,

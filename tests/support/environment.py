@@ -13,7 +13,7 @@ ADAPTERS = ("asgi", "wsgi", "starlette", "fastapi", "flask")
 
 
 def in_ci() -> bool:
-    """Whether this run decides over a change: there, nothing may be left out."""
+    """Return whether this run decides about a change. Such a run must not skip tests."""
     return bool(os.environ.get("CI"))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 
 class Child:
-    """A child process that runs *check* and is gone: it never comes back to pytest. ``ok()`` waits for it."""
+    """A child process that runs *check* and exits: it never returns to pytest. ``ok()`` waits for it."""
 
     def __init__(self, check: Callable[[], object]) -> None:
         self._pid = os.fork()
@@ -28,5 +28,5 @@ class Child:
             os._exit(status)
 
     def ok(self) -> bool:
-        """Whether *check* succeeded."""
+        """Return whether *check* succeeded."""
         return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1]) == 0

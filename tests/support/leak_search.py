@@ -30,7 +30,7 @@ OPAQUE: Final = "sg-opaque-"
 
 
 def _in_base64(word: str) -> Iterable[str]:
-    """What Base64 makes of *word* inside a longer text, for each of the three ways it may fall into groups."""
+    """Return the Base64 forms of *word* inside a longer text, one for each of the three alignments."""
     data = word.encode()
     for before in range(3):
         encoded = base64.b64encode(b"\0" * before + data).decode().rstrip("=")
@@ -48,7 +48,7 @@ _PATTERNS: Final = {
 
 
 def leaks(text: str) -> list[str]:
-    """What *text* gives away: one line for each kind, with its place and without the thing itself."""
+    """Return the leaks in *text*: one line for each kind, with the place and without the secret itself."""
     return [
         f"{kind} ({match.group()[:6]}..., {len(match.group())} characters, at {match.start()})"
         for kind, pattern in _PATTERNS.items()
@@ -61,7 +61,7 @@ def _complaint(parts: Iterable[tuple[str, str]]) -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let our own records through to the search at every level, and no more of other people's than usual."""
+    """Pass the records of scopeguard to the search at every level, and those of other loggers as usual."""
     del config
     logging.getLogger("scopeguard").setLevel(logging.DEBUG)
 

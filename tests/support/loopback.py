@@ -168,7 +168,7 @@ class Certificates:
         self.bundle.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
 
     def server(self, name: str = "localhost", *, expired: bool = False, self_signed: bool = False) -> ssl.SSLContext:
-        """What a server needs that is called *name*."""
+        """Return the TLS context of a server with the host name *name*."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         certificate = self._sign(subject, key, name=name, expired=expired, by_itself=self_signed)

@@ -110,14 +110,14 @@ class Peer:
             self._process = None
 
     def count(self, path: str) -> int:
-        """How often *path* was asked for."""
+        """Return the number of requests for *path*."""
         counts: dict[str, int] = self.tell("count")["counts"]
         return sum(number for asked, number in counts.items() if asked.partition(" ")[2] == path)
 
     def client(
         self, *, scopes: str = "read", resource: str | None = None, auth_method: str = "client_secret_basic"
     ) -> ClientCredentials:
-        """A client with a token still to be fetched."""
+        """Return a client without a token yet."""
         client_id = "machine-2" if auth_method == "client_secret_post" and self.kind == "node" else "machine:1"
         return ClientCredentials(
             f"{self.url}{_TOKEN_PATHS[self.kind]}",
@@ -130,7 +130,7 @@ class Peer:
         )
 
     def token(self, **what: Any) -> str:
-        """A new access token, fetched with client credentials: see :meth:`client`."""
+        """Return a new access token, fetched with client credentials: see :meth:`client`."""
         return str(self.client(**what).token().access_token)
 
     def revoke(self, token: str) -> None:

@@ -68,7 +68,7 @@ class RedisServer:
 
     @property
     def is_up(self) -> bool:
-        """Whether it answers."""
+        """Return whether the server answers."""
         try:
             with socket.create_connection(("127.0.0.1", self._port), timeout=5) as connection:
                 connection.sendall(b"PING\r\n")

@@ -1,4 +1,4 @@
-"""What an API behind scopeguard answers, whatever the door: one table for every adapter, runtime and server.
+"""The responses of an API behind scopeguard: one table for every adapter, runtime and server.
 
 The API has these routes; every granted request is answered with what the app saw, as JSON.
 

@@ -50,7 +50,7 @@ class ServerProcess:
         return socket.create_connection((HOST, self.port), timeout=PATIENCE)
 
     def send(self, request: bytes, *, head_only: bool = False) -> bytes:
-        """What it answers to *request* on a connection of its own: all until it closes that, or just a head."""
+        """Return the answer to *request* on a new connection: everything until the server closes it, or only a head."""
         answer = b""
         with self.connect() as connection:
             try:
@@ -92,7 +92,7 @@ def server_process(
             process.terminate()
             try:
                 process.wait(timeout=20)
-            except subprocess.TimeoutExpired:  # a stream that nobody reads any more
+            except subprocess.TimeoutExpired:  # the stream has no reader any more
                 process.kill()
                 process.wait()
 

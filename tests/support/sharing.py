@@ -1,6 +1,6 @@
 """Processes that share a store: ``sharing:asgi`` and ``sharing:wsgi``, one API, configured by a file.
 
-``GET /`` needs a token. ``POST /revoke`` revokes what its JSON body names: 204, or 503 if nobody else was told.
+``GET /`` needs a token. ``POST /revoke`` revokes what its JSON body names: 204, or 503 if the store failed.
 """
 
 from __future__ import annotations

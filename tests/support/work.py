@@ -37,7 +37,7 @@ class TooMuchWork(AssertionError):
 
 
 class Work:
-    """How much was done: ``units`` of it, at most ``limit``."""
+    """The work that was done: ``units`` of it, at most ``limit``."""
 
     def __init__(self) -> None:
         self.limit = float("inf")
@@ -50,7 +50,7 @@ class Work:
 
 
 class Stepper:
-    """One compiled pattern, matched step by step. Stands in for it, and answers what it answers."""
+    """One compiled pattern, matched step by step. It replaces the pattern and returns the same results."""
 
     def __init__(self, pattern: re.Pattern[Any], work: Work) -> None:
         self._pattern = pattern

@@ -1,4 +1,4 @@
-"""Our own fixture, as a user's suite finds it by its entry point; here it is there without an installation too."""
+"""The fixture of scopeguard, which users get by its entry point. Here it works without an installation, too."""
 
 from __future__ import annotations
 

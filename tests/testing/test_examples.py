@@ -18,7 +18,7 @@ MODULES = [
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_an_example_does_what_it_says(name):
+def test_example_does_what_its_text_says(name):
     failed, attempted = doctest.testmod(importlib.import_module(name))
     assert attempted
     assert not failed

@@ -117,7 +117,7 @@ def introspect(authority: FakeAuthority, token: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("token_format", ["jwt", "opaque"])
-def test_introspection_knows_what_was_minted_until_it_is_revoked(authority, token_format):
+def test_minted_token_is_active_until_it_is_revoked(authority, token_format):
     token = authority.mint("read", subject="alice", token_format=token_format)
     assert introspect(authority, token)["sub"] == "alice"
     authority.revoke(token)

@@ -128,7 +128,7 @@ def test_each_kind_is_bad_for_its_own_reason(world, prefix, reasons):
 
 
 def verifies(token: str, jwks: list[dict[str, Any]]) -> bool:
-    """Whether the signature is a published key's, as a library sees it that checks nothing else."""
+    """Return whether a published key made the signature, by a library that checks nothing else."""
     text, _, signature = token.rpartition(".")
     octets = base64.urlsafe_b64decode(signature + "==")
     for jwk in jwks:
@@ -141,7 +141,7 @@ def verifies(token: str, jwks: list[dict[str, Any]]) -> bool:
 @pytest.mark.rule("T-10")
 @pytest.mark.parametrize("prefix", ["claim-", "kind-", "crit-", "cty-", "typ-", "replicated-", "payload-", "header-"])
 def test_tokens_with_invalid_content_have_a_valid_signature(world, prefix):
-    """A verifier that only looks at the signature lets these in: they test what comes beside it."""
+    """A verifier that checks only the signature accepts these tokens. They test the other checks."""
     jwks = world.authority.authority.keys.key_set(world.authority.clock.wall())["keys"]
     kind = [bad for name, bad in world.tokens.items() if name.startswith(prefix)]
     assert kind

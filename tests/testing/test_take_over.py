@@ -1,4 +1,4 @@
-"""An app whose guard was made at module level is tested as it is, behind every door."""
+"""An app whose guard was made at module level is tested without changes, with every adapter."""
 
 # No ``from __future__ import annotations``: FastAPI could not look up what is local to a function.
 
@@ -203,7 +203,7 @@ def test_introspection_and_the_store_are_replaced_as_well(authority: FakeAuthori
         assert call({"Authorization": f"Bearer {jwt}"}) == 401
 
 
-def test_authorities_take_over_one_after_the_other_and_the_rest_is_not_asked(authority: FakeAuthority):
+def test_authorities_take_over_one_after_the_other_and_others_get_no_request(authority: FakeAuthority):
     other = FakeAuthority("https://other.example.com", API, clock=authority.clock)
     third = FakeAuthority("https://third.example.com", API, clock=authority.clock)
     guard = module_guard(*(Issuer(each.url, audience=API) for each in (authority, other, third)))

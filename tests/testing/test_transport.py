@@ -129,7 +129,7 @@ async def test_a_held_task_can_be_cancelled(authority, anyio_backend):
 
 
 def test_many_requests_for_keys_are_one_request_to_the_authority(authority):
-    """What holding is for: a guard under load, seen from the authority."""
+    """The purpose of holding: a guard under load, seen from the authority."""
     guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock)
     view = RequestView(
         method="GET", path="/", headers=HeaderList([(b"authorization", b"Bearer " + authority.mint().encode())])

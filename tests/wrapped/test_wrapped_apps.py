@@ -78,7 +78,7 @@ def test_responses_to_requests_with_a_token_are_unchanged(pair: Pair):
 @_on()
 def test_each_request_without_a_token_is_refused_with_a_challenge(pair: Pair):
     for ask in ASKED[pair.name]:
-        if len(ask.body) < 100_000 and not ask.chunked:  # bodies that nobody reads: another test
+        if len(ask.body) < 100_000 and not ask.chunked:  # another test covers bodies that the app does not read
             answer = pair.guarded.send(ask.wire(""))
             head = answer.partition(b"\r\n\r\n")[0].lower()
             assert head.startswith(b"http/1.1 401 "), (ask.method, ask.target, head)

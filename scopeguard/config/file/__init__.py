@@ -230,7 +230,7 @@ _CONDITIONS: Final = ("acr", "max_age", "authorization_details", "delegated_to",
 
 
 def _conditions(given: Mapping[str, Any], place: Place) -> list[Condition]:
-    """Return what a rule requires besides scopes."""
+    """Return the conditions that a rule requires besides scopes."""
     found: list[Condition] = []
     if "acr" in given or "max_age" in given:
         key = "acr" if "acr" in given else "max_age"
