@@ -27,7 +27,7 @@ class InboundToken:
     __slots__ = ("_forwardable", "_text", "access_token")
 
     def __init__(self, access_token: AccessToken, text: str, *, forwardable: bool = False) -> None:
-        self.access_token = access_token
+        self.access_token: AccessToken = access_token
         self._text = text
         self._forwardable = forwardable
 
