@@ -40,6 +40,7 @@ from scopeguard.conditions import (
     DelegatedTo,
     UserAuthentication,
 )
+from scopeguard.config.authzen import AuthZen
 from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.config.client_authentication import ClientAuthentication
 from scopeguard.config.cors import Preflight
@@ -67,13 +68,15 @@ from scopeguard.errors import (
     InvalidRequest,
     InvalidToken,
     MissingCredentials,
+    PolicyDenied,
+    PolicyUnavailable,
     Reason,
     RequestTimedOut,
     RequestTooLarge,
 )
 from scopeguard.guard import Decision, Denied, Granted, Guard, Unavailable
 from scopeguard.inbound_token import InboundToken, current_inbound_token
-from scopeguard.request import HeaderList, RequestView
+from scopeguard.request import HeaderList, PolicyRequest, RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access, Rule, Rules
 from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, any_of
 from scopeguard.spec.challenge import ChallengeStyle, Response
@@ -96,6 +99,7 @@ __all__ = [
     "AccessToken",
     "Actor",
     "Anonymous",
+    "AuthZen",
     "AuthorityUnavailable",
     "AuthorizationDetail",
     "ChallengeStyle",
@@ -123,6 +127,9 @@ __all__ = [
     "KeySetPolicy",
     "MachineSign",
     "MissingCredentials",
+    "PolicyDenied",
+    "PolicyRequest",
+    "PolicyUnavailable",
     "Preflight",
     "Problem",
     "Profile",

@@ -195,8 +195,7 @@ class GuardMiddleware(Layer):
         scope["state"] = {**state, **mine} if state else mine
         scope["user"] = scope["auth"] = ANONYMOUS if token is None else token
         if self._closes_streams:
-            requirement = None if rule is None else rule.requirement
-            await self._run_until_ended(self._connection(scope, token, credential, requirement), scope, receive, send)
+            await self._run_until_ended(self._connection(scope, token, credential, rule), scope, receive, send)
             return
         before = begin_serving(to_serve(token) if engine.keeps_inbound else token)
         try:
@@ -205,14 +204,15 @@ class GuardMiddleware(Layer):
             end_serving(before)
 
     def _connection(
-        self, scope: Scope, token: AccessToken | None, credential: Credential | None, requirement: Requirement | None
+        self, scope: Scope, token: AccessToken | None, credential: Credential | None, rule: Rule | None
     ) -> Connection | None:
         if token is None:
             return None
         if credential is None:  # a recalled token
             field = _header(scope, "authorization") or b""
             credential = Credential(token=field[len(b"Bearer ") :].decode("ascii"), source=TokenSource.HEADER)
-        return self._streams.Connection(self._engine, credential, token, requirement, self._recheck)
+        requirement, policies = (None, ()) if rule is None else (rule.requirement, rule.policies)
+        return self._streams.Connection(self._engine, credential, token, requirement, self._recheck, policies)
 
     async def _run_until_ended(self, connection: Connection | None, scope: Scope, receive: Receive, send: Send) -> None:
         scope["state"][CONNECTION_KEY] = connection
@@ -292,6 +292,7 @@ class GuardMiddleware(Layer):
             client_gone=wait_for_disconnect,
             challenge_requirement=lambda: self._route_requirements.combine(requirement, method, view.path),
             on_credential=found.append if self._closes_streams else None,
+            policies=() if rule is None else rule.policies,
         )
         if isinstance(decision, Denied | Unavailable):
             await self._refuse(decision, scope, send)

@@ -11,7 +11,9 @@
     |   +-- InsufficientScope       403  insufficient_scope
     |   +-- InsufficientAuthorizationDetails  403  insufficient_scope, without a scope
     |   +-- Forbidden               403, a refusal that no scope would change
+    |       +-- PolicyDenied            403, the answer of a function or a policy decision point
     +-- AuthorityUnavailable    the token could not be checked, because the authorization server is unavailable: 503
+    |   +-- PolicyUnavailable       the policy decision point is unavailable: 503
     +-- ResponseAborted         the token ended while the response was being sent: raised to the ASGI server
     +-- ConfigurationError      a setting is missing or wrong: raised at construction
 
@@ -19,7 +21,9 @@
 outage as a denial.
 
 ``str()`` of these exceptions is for the operator's log. It names the reason and what was expected, and never contains a
-token or a secret. Clients see the constant ``description`` only.
+token or a secret. Clients see the ``description`` only.
+
+Longer than 400 lines because all exceptions and reason codes are here, so that one page describes them.
 """
 
 from __future__ import annotations
@@ -103,6 +107,7 @@ class Reason(StrEnum):
     ACTOR_REFUSED = "actor_refused"
     NO_RULE = "no_rule"
     RULE_FAILED = "rule_failed"
+    POLICY_DENIED = "policy_denied"
     # a new token for a connection in progress
     RENEWAL_MISMATCH = "renewal_mismatch"
     TOO_MANY_RENEWALS = "too_many_renewals"
@@ -116,6 +121,7 @@ class Reason(StrEnum):
     SHUTTING_DOWN = "shutting_down"
     STORE_UNAVAILABLE = "store_unavailable"
     SIGNATURE_BACKEND_FAILED = "signature_backend_failed"
+    POLICY_UNAVAILABLE = "policy_unavailable"
 
 
 # RFC 6750 section 3: values of "error_description" "MUST NOT include characters outside the set
@@ -154,9 +160,11 @@ _CLIENT_TEXTS: Final[Mapping[Reason, str]] = {
     Reason.ACTOR_REFUSED: "The party that acts for the subject of the access token may not use this operation",
     Reason.NO_RULE: "No rule allows this operation",
     Reason.RULE_FAILED: "The request does not have the form that the rule for this operation expects",
+    Reason.POLICY_DENIED: "The policy of this API does not allow this operation",
     Reason.RENEWAL_MISMATCH: "The new access token is not for the user and client of this connection",
     Reason.TOO_MANY_RENEWALS: "Too many renewals on this connection; try again later",
 }
+_MOST_CHARACTERS: Final = 300  # in a text for the client that a policy decision point wrote
 
 
 def printable(value: object, limit: int = 200) -> str:
@@ -321,6 +329,34 @@ class Forbidden(AccessDenied):
     """The request is denied with every token: 403 without a challenge, because no scope would help."""
 
 
+class PolicyDenied(Forbidden):
+    """The decision about the request, by a function or a policy decision point, is "no": 403 without a challenge.
+
+    *text* is for the client, as in ``PolicyDenied("Your plan includes ten tables")``. It is sent if it is one line of
+    at most 300 printable characters without ``<`` and ``>``. Otherwise, and without *text*, the response has a constant
+    text. *detail*: facts for the operator's log.
+    """
+
+    def __init__(self, text: str | None = None, /, **detail: object) -> None:
+        super().__init__(Reason.POLICY_DENIED, **detail)
+        self.text: str | None = text if is_plain_line(text) else None
+
+    @property
+    def description(self) -> str:
+        """The text for the client."""
+        return super().description if self.text is None else self.text
+
+
+def is_plain_line(text: object) -> bool:
+    """Return whether *text* is one line of printable characters that no client takes for markup.
+
+    Control characters and marks that change the direction of text are not printable.
+    """
+    if not isinstance(text, str) or not 0 < len(text) <= _MOST_CHARACTERS:
+        return False
+    return text.isprintable() and "<" not in text and ">" not in text
+
+
 class Blame(StrEnum):
     """The probable cause of an outage. It determines which outbound requests pause for a while."""
 
@@ -345,6 +381,9 @@ class AuthorityUnavailable(Exception):
     """
 
     status: ClassVar[int] = 503
+    description: ClassVar[str] = (
+        "The access token could not be checked because the authorization server did not answer; try again"
+    )
 
     def __init__(
         self, reason: Reason, /, authority: str, *, retry_after: float | None = None, **detail: object
@@ -360,6 +399,24 @@ class AuthorityUnavailable(Exception):
     def __str__(self) -> str:
         facts = "".join(f", {name}={value}" for name, value in self.detail.items())
         return f"{self.reason.value} (authority={printable(self.authority)}{facts})"
+
+
+class PolicyUnavailable(AuthorityUnavailable):
+    """The policy decision point gave no usable answer: 503, neither "denied" nor "allowed".
+
+    ``authority`` is its URL. *cause*, also in ``detail``, is the code of the failure. A function that decides may raise
+    this as well.
+    """
+
+    description: ClassVar[str] = (
+        "The request could not be decided because the policy decision point did not answer; try again"
+    )
+
+    def __init__(
+        self, authority: str, /, *, cause: Reason | None = None, retry_after: float | None = None, **detail: object
+    ) -> None:
+        causes = {} if cause is None else {"cause": cause.value}
+        super().__init__(Reason.POLICY_UNAVAILABLE, authority, retry_after=retry_after, **causes, **detail)
 
 
 class ResponseAborted(Exception):

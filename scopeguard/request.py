@@ -94,5 +94,27 @@ class RequestView:
         target.__class__ = RequestView
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyRequest:
+    """One HTTP request, as passed to a function that decides about it (``decide`` of a rule).
+
+    * ``method``: the method of the request line, as sent.
+    * ``path``: the decoded path that the app routes on, without the prefix of a mount.
+    * ``route``: the path template of the rule.
+    * ``query``: the raw query string, without the question mark and without an access token.
+    * ``client``: the address of the peer; ``None`` for a Unix socket.
+    * ``is_websocket``: whether this is the handshake of a WebSocket.
+
+    It has no header fields, because they contain the token.
+    """
+
+    method: str
+    path: str
+    route: str
+    query: bytes = b""
+    client: str | None = None
+    is_websocket: bool = False
+
+
 class _Unfrozen:
     __slots__ = tuple(field.name for field in fields(RequestView))

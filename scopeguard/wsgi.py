@@ -119,7 +119,7 @@ class GuardMiddleware(Layer):
         self.app: WSGIApp = app
         self.guard = guard
         self._engine = engine = engine_of(guard)
-        self.rules: Rules = engine.check_rules(Rules.choose(rules, guard.rules).with_public(public))
+        self.rules: Rules = engine.check_rules(Rules.choose(rules, guard.rules).with_public(public), blocks=True)
         self.root_path: str | None = check_root_path(root_path)
         self._find: Callable[[str, str, bytes | None], Rule | None] = AppRules(self).find
         self._opens_unmatched = not self.rules.deny_unmatched
@@ -185,6 +185,7 @@ class GuardMiddleware(Layer):
             sources=sources,
             read_form=lambda limit: read_form(environ, limit),
             challenge_requirement=lambda: self._route_requirements.combine(requirement, view.method, view.path),
+            policies=() if rule is None else rule.policies,
         )
         remove_from_environ(environ, sources)
         token: AccessToken | None = None

@@ -26,6 +26,7 @@ import anyio
 import anyio.lowlevel
 
 from scopeguard.access_token import AccessToken
+from scopeguard.config.policy import Policy
 from scopeguard.core.decision import Denied, Granted, Unavailable
 from scopeguard.core.engine import Engine
 from scopeguard.edge.aio import loop_caller
@@ -70,13 +71,13 @@ class Connection:
     """A response or websocket, and the token that it depends on. Belongs to the event loop of its task.
 
     *credential* is the text of *token*, and *requirement* what the route requires of it. *recheck*: the seconds after
-    which the token is validated again; ``None`` ends the connection at its expiry only. :attr:`cancel_scope` is around
-    the app.
+    which the token is validated again; ``None`` ends the connection at its expiry only. *policies* decide about a token
+    that replaces the current one. :attr:`cancel_scope` is around the app.
     """
 
     __slots__ = (
-        "__weakref__", "_budget", "_engine", "_requirements", "_watcher", "bearer", "cancel_scope", "changes",
-        "credential", "deadline", "ending", "expires_at", "next_check", "recheck", "token",
+        "__weakref__", "_budget", "_engine", "_policies", "_requirements", "_watcher", "bearer", "cancel_scope",
+        "changes", "credential", "deadline", "ending", "expires_at", "next_check", "recheck", "token",
     )  # fmt: skip
 
     def __init__(
@@ -86,8 +87,10 @@ class Connection:
         token: AccessToken,
         requirement: Requirement | None,
         recheck: float | None,
+        policies: tuple[Policy, ...] = (),
     ) -> None:
         self._engine = engine
+        self._policies = policies
         self._requirements: list[Requirement] = [] if requirement is None else [requirement]
         self.recheck = recheck
         self.cancel_scope = anyio.CancelScope()
@@ -167,7 +170,7 @@ class Connection:
         if self._budget.shortfall(now) > 0:
             return engine.refuse(Forbidden(Reason.TOO_MANY_RENEWALS), request=request)
         self._budget.spend(now)
-        decision = await engine.arenew(token, self.credential, self.token, self.requirement, request)
+        decision = await engine.arenew(token, self.credential, self.token, self.requirement, request, self._policies)
         if isinstance(decision, Granted):
             if self.ending is not None:
                 return engine.refuse(InvalidToken(Reason.TOKEN_EXPIRED), request=request)

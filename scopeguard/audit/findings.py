@@ -51,12 +51,13 @@ class _Verdict:
     sources: tuple[str, ...]
     declared: tuple[str, ...]
     opened: Rule | None  # the rule because of which middleware does not check a token
+    decisions: frozenset[str] = frozenset()
 
     @property
     def alternatives(self) -> tuple[frozenset[str], ...]:
         if self.kind is not Kind.SCOPES or self.requirement is None:
             return ()
-        return tuple(map(frozenset, self.requirement.terms))
+        return tuple(frozenset(terms) | self.decisions for terms in self.requirement.terms)
 
 
 @dataclass(slots=True)
@@ -70,6 +71,7 @@ class _Collected:
     denied: bool = False
     is_checked: bool = False
     opened: Rule | None = None
+    decisions: set[str] = field(default_factory=set)
 
     def kind(self) -> tuple[Kind, Requirement | None]:
         if self.denied:
@@ -79,7 +81,8 @@ class _Collected:
             return Kind.UNGUARDED, None
         whole = strictest(*declared)
         if isinstance(whole, Requirement):
-            return (Kind.AUTHENTICATED if whole == AUTHENTICATED else Kind.SCOPES), whole
+            is_bare = whole == AUTHENTICATED and not self.decisions
+            return (Kind.AUTHENTICATED if is_bare else Kind.SCOPES), whole
         return Kind(whole.value), None
 
 
@@ -216,6 +219,7 @@ class _Audit:
             sources=() if open_to_all else tuple(sorted(source.value for source in collected.sources)),
             declared=tuple(dict.fromkeys(collected.by)),
             opened=collected.opened if not collected.is_checked else None,
+            decisions=frozenset(collected.decisions),
         )
 
     def _add_layer(self, collected: _Collected, layer: Layer, method: str, path: str, *, decided_inside: bool) -> None:
@@ -239,6 +243,7 @@ class _Audit:
         collected.by.append(describe_rule(rule))
         if isinstance(rule.access, Requirement):
             collected.requirements.append(rule.access)
+            collected.decisions.update(f"decision of {policy.title}" for policy in rule.policies)
         else:
             collected.access.add(rule.access)
         if rule.access is PUBLIC and not layer.views_decide:

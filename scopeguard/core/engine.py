@@ -13,16 +13,18 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 from scopeguard.access_token import ANONYMOUS, AccessToken, Anonymous
+from scopeguard.config.authzen import AuthZen
 from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.config.checks import is_loopback, member
 from scopeguard.config.cors import Preflight
 from scopeguard.config.issuer import Issuer
+from scopeguard.config.policy import Policy
 from scopeguard.config.resolver import IssuerResolver
 from scopeguard.config.sources import StrayQueryToken, TokenSource, TokenSources
 from scopeguard.core.arguments import Settings
 from scopeguard.core.decision import Decision, Denied, Granted, Report, Reporter, Unavailable
 from scopeguard.core.resource_metadata import ResourceMetadata
-from scopeguard.core.wiring import build_context, build_issuer_record
+from scopeguard.core.wiring import build_context, build_decision_point, build_issuer_record
 from scopeguard.edge import sync as blocking
 from scopeguard.edge.runtime import Runtime, Transport
 from scopeguard.errors import (
@@ -34,6 +36,7 @@ from scopeguard.errors import (
     InvalidRequest,
     InvalidToken,
     MissingCredentials,
+    PolicyDenied,
     Reason,
     printable,
 )
@@ -43,6 +46,7 @@ from scopeguard.flow.credential import Credential
 from scopeguard.flow.effects import Clock, Flow, Store, start
 from scopeguard.flow.issuers import choose_issuer, resolve_issuer
 from scopeguard.flow.keys import warm
+from scopeguard.flow.policy import decide
 from scopeguard.flow.renewal import renew
 from scopeguard.flow.revocation import stable_part, sync
 from scopeguard.inbound_token import InboundToken, hand_over
@@ -135,8 +139,11 @@ class Engine:
         sources: TokenSources | None = None,
         read_form: Callable[[int], bytes] | None = None,
         challenge_requirement: Callable[[], Requirement | None] | None = None,
+        policies: tuple[Policy, ...] = (),
     ) -> Decision:
         """See :meth:`Guard.check <scopeguard.guard.Guard.check>`.
+
+        *policies* decide about a request whose token satisfies *requirement*.
 
         *challenge_requirement* returns the requirement that the challenge of a refusal names. Adapters give it if code
         inside the app requires more than *requirement*.
@@ -152,7 +159,10 @@ class Engine:
             return self.refuse(
                 error, requirement if challenge_requirement is None else challenge_requirement(), request=request
             )
-        return self._authorize(token, requirement, request, closed=closed, challenge_requirement=challenge_requirement)
+        refusal = self._compare(token, requirement, request, closed=closed, challenge_requirement=challenge_requirement)
+        if refusal is None and policies:
+            refusal = self._apply(policies, token, request)
+        return self._grant(token, request) if refusal is None else refusal
 
     async def acheck(
         self,
@@ -167,6 +177,7 @@ class Engine:
         challenge_requirement: Callable[[], Requirement | None] | None = None,
         find_requirement: Callable[[], Awaitable[Requirement | None]] | None = None,
         on_credential: Callable[[Credential], None] | None = None,
+        policies: tuple[Policy, ...] = (),
     ) -> Decision:
         """:meth:`check` for asyncio and trio. For *client_gone* see :meth:`scopeguard.guard.Guard.acheck`.
 
@@ -179,6 +190,7 @@ class Engine:
         if chosen.in_form and read_form is None:
             chosen = _without_form(chosen)
         flow = self._authenticate(request, chosen, on_credential)
+        token: Any  # an AccessToken, unless there is an effect first
         try:
             effect, token = start(flow)
             if effect is not None:
@@ -196,7 +208,10 @@ class Engine:
             return self.refuse(
                 error, requirement if challenge_requirement is None else challenge_requirement(), request=request
             )
-        return self._authorize(token, requirement, request, closed=closed, challenge_requirement=challenge_requirement)
+        refusal = self._compare(token, requirement, request, closed=closed, challenge_requirement=challenge_requirement)
+        if refusal is None and policies:
+            refusal = await self._aapply(policies, token, request, client_gone)
+        return self._grant(token, request) if refusal is None else refusal
 
     def recall(
         self,
@@ -261,37 +276,91 @@ class Engine:
 
         *closed*: no rule opens the route, so every token is denied. *request* is for logs and listeners.
         """
-        return self._authorize(token, requirement, request, closed=closed, again=True)
+        if token is None:
+            return self.refuse(MissingCredentials(Reason.NO_CREDENTIALS), requirement, request=request)
+        refusal = self._compare(token, requirement, request, closed=closed)
+        return self._grant(token, request, again=True) if refusal is None else refusal
 
-    def _authorize(
+    def authorize_again(
         self,
-        token: AccessToken | None,
+        token: AccessToken,
+        requirement: Requirement | None,
+        policies: tuple[Policy, ...],
+        request: RequestView,
+        *,
+        closed: bool,
+    ) -> Granted | Denied | Unavailable:
+        """:meth:`authorize` for a route with *policies*, which may block."""
+        refusal = self._compare(token, requirement, request, closed=closed)
+        if refusal is None and policies:
+            refusal = self._apply(policies, token, request)
+        return self._grant(token, request, again=True) if refusal is None else refusal
+
+    def _compare(
+        self,
+        token: AccessToken,
         requirement: Requirement | None,
         request: RequestView | None,
         *,
         closed: bool,
-        again: bool = False,
         challenge_requirement: Callable[[], Requirement | None] | None = None,
-    ) -> Granted | Denied | Unavailable:
-        if token is None:
-            return self.refuse(MissingCredentials(Reason.NO_CREDENTIALS), requirement, request=request)
+    ) -> Denied | Unavailable | None:
+        """Return the refusal of a *token* that does not satisfy *requirement*, or ``None``."""
         if closed:
             return self.refuse(Forbidden(Reason.NO_RULE), request=request)
-        denial: AccessDenied | None = None
-        if requirement is not None and not requirement.allows(token.scopes):
-            leeway = self.issuers.leeway(token.issuer, self._monotonic())
-            denial = requirement.refuse(token, self._wall(), leeway)
+        if requirement is None or requirement.allows(token.scopes):
+            return None
+        leeway = self.issuers.leeway(token.issuer, self._monotonic())
+        denial = requirement.refuse(token, self._wall(), leeway)
         if denial is None:
-            granted = Granted(token) if request is None else Granted(token, method=request.method, path=request.path)
-            if self.listens:
-                self.reporter.report(granted, request, self._monotonic(), again=again)
-            return granted
-        if challenge_requirement is not None and requirement is not None and isinstance(denial, InsufficientScope):
-            # The challenge also names the requirement of code inside the app.
+            return None
+        if challenge_requirement is not None and isinstance(denial, InsufficientScope):
+            # The challenge names what code inside the app requires as well.
             requirement = challenge_requirement() or requirement
             facts = {name: value for name, value in denial.detail.items() if name != "needed"}
             denial = InsufficientScope(requirement.challenge_scopes, **facts)
         return self.refuse(denial, requirement, request=request)
+
+    def _grant(self, token: AccessToken, request: RequestView | None, *, again: bool = False) -> Granted:
+        granted = Granted(token) if request is None else Granted(token, method=request.method, path=request.path)
+        if self.listens:
+            self.reporter.report(granted, request, self._monotonic(), again=again)
+        return granted
+
+    def _apply(
+        self, policies: tuple[Policy, ...], token: AccessToken, request: RequestView
+    ) -> Denied | Unavailable | None:
+        """Return the refusal by one of *policies*, or ``None`` if all allow the request."""
+        try:
+            if blocking.run(decide(policies, token, request, self.context), self.runtime, None):
+                return None
+        except (AccessDenied, AuthorityUnavailable) as error:
+            return self._refuse_by_policy(error, token, request)
+        return self._refuse_by_policy(PolicyDenied(), token, request)
+
+    async def _aapply(
+        self,
+        policies: tuple[Policy, ...],
+        token: AccessToken,
+        request: RequestView,
+        client_gone: Callable[[], Awaitable[None]] | None,
+    ) -> Denied | Unavailable | None:
+        """:meth:`_apply` for asyncio and trio."""
+        from scopeguard.edge import aio
+
+        flow = decide(policies, token, request, self.context)
+        try:
+            if await aio.run(flow, self.runtime, None, None, client_gone):
+                return None
+        except (AccessDenied, AuthorityUnavailable) as error:
+            return self._refuse_by_policy(error, token, request)
+        return self._refuse_by_policy(PolicyDenied(), token, request)
+
+    def _refuse_by_policy(
+        self, error: AccessDenied | AuthorityUnavailable, token: AccessToken, request: RequestView
+    ) -> Denied | Unavailable:
+        error.detail["token"] = token.fingerprint
+        return self.refuse(error, request=request)
 
     def admit_anonymous(self, request: RequestView | None, *, again: bool = False) -> Anonymous:
         """Report that a request without credentials is admitted. *again*: an outer layer has reported it already."""
@@ -397,25 +466,43 @@ class Engine:
         credential: Credential,
         held: AccessToken,
         requirement: Requirement | None,
-        request: RequestView | None,
+        request: RequestView,
+        policies: tuple[Policy, ...] = (),
     ) -> Granted | Denied | Unavailable:
         """Decide whether *token* may replace *held*, the token of *credential*, in a connection in progress.
 
-        It must belong to the same holder (:mod:`scopeguard.flow.renewal`) and satisfy *requirement*.
+        It must belong to the same holder (:mod:`scopeguard.flow.renewal`) and satisfy *requirement*. Then *policies*
+        decide.
         """
         try:
             access = await self.aperform(renew(token, credential, held, self.sources.max_token_bytes, self.context))
         except (AccessDenied, AuthorityUnavailable) as error:
             return self.refuse(error, requirement, request=request)
-        return self._authorize(access, requirement, request, closed=False, again=True)
+        refusal = self._compare(access, requirement, request, closed=False)
+        if refusal is None and policies:
+            refusal = await self._aapply(policies, access, request, None)
+        return self._grant(access, request, again=True) if refusal is None else refusal
 
     # -- settings that an adapter may override
 
-    def check_rules(self, rules: Rules) -> Rules:
-        """Return *rules*. Raises :class:`ConfigurationError` if their token sources do not work with the guard's."""
+    def check_rules(self, rules: Rules, *, blocks: bool = False) -> Rules:
+        """Return *rules*, after the state for their policy decision points is prepared.
+
+        Raises :class:`ConfigurationError` if their token sources do not work with the guard's and, for an adapter that
+        *blocks*, if one of them decides by an async function.
+        """
         for rule in rules.all:
             if rule.sources is not None:
                 self.sources.only(rule.sources).check_senders()
+            for policy in rule.policies:
+                if blocks and policy.is_async:
+                    raise ConfigurationError(
+                        f"rule {rule.path!r}: decide: {policy.title} is async, and a WSGI app has no event loop; write "
+                        "a function that blocks"
+                    )
+                settings = policy.decide
+                if isinstance(settings, AuthZen) and id(settings) not in self.context.points:
+                    self.context.points[id(settings)] = build_decision_point(settings)
         return rules
 
     def passes_preflights(self, own: Preflight | str | None = None) -> bool:

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import replace
 
+from scopeguard.config.authzen import AuthZen
 from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.config.introspection import Introspection
 from scopeguard.config.issuer import Issuer
@@ -22,6 +23,7 @@ from scopeguard.spec.client_authentication import AssertionKey
 from scopeguard.spec.jwks import parse_configured_key_set
 from scopeguard.spec.signatures import Backends
 from scopeguard.state.accepted_tokens import AcceptedTokens
+from scopeguard.state.authzen import DecisionPoint, Decisions
 from scopeguard.state.breaker import Breaker
 from scopeguard.state.introspection import IntrospectionCache, IntrospectionState
 from scopeguard.state.issuers import IssuerRecord, Issuers, ResolvedIssuers
@@ -92,6 +94,17 @@ def build_issuer_record(issuer: Issuer, catalog: ScopeCatalog, backends: Backend
     for each in sets:
         each.others = tuple(other for other in sets if other is not each)
     return record
+
+
+def build_decision_point(settings: AuthZen) -> DecisionPoint:
+    """Return the state for the policy decision point with *settings*, without kept decisions."""
+    warn_of_insecure_hosts(settings.url, settings.insecure_http_dangerously)
+    return DecisionPoint(
+        settings=settings,
+        breaker=Breaker(probe_lasts=4 * settings.timeout),
+        decisions=Decisions(ttl=settings.ttl, max_entries=settings.max_entries),
+        new_id=lambda: secrets.token_urlsafe(16),
+    )
 
 
 def _introspection_state(issuer: Issuer, settings: Introspection) -> IntrospectionState:

@@ -12,17 +12,20 @@ from typing import Any, Final, TypeVar
 
 import anyio
 import anyio.to_thread
-from anyio.lowlevel import current_token
+from anyio.lowlevel import RunVar, current_token
 
 from scopeguard.edge.runtime import Runtime, ignore, throw_into
 from scopeguard.edge.single_flight import Wake
 from scopeguard.errors import AuthorityUnavailable, Reason
-from scopeguard.flow.effects import CallHook, Effect, Flow, ReadFile, ReadForm, Send, SingleFlight, UseStore
+from scopeguard.flow.effects import CallApp, CallHook, Effect, Flow, ReadFile, ReadForm, Send, SingleFlight, UseStore
 
 T = TypeVar("T")
 
 # How long a running flight is awaited for a client that has disconnected, in seconds.
 _LINGER: Final = 1.0
+# How many functions of the app that decide about requests run at once, beside the worker threads of the app itself.
+_MOST_CALLS: Final = 40
+_calls: Final[RunVar[anyio.CapacityLimiter]] = RunVar("scopeguard_calls")  # one limiter for each event loop
 
 
 async def run(
@@ -78,11 +81,25 @@ async def _answer(
             await _fly_or_wait(effect, runtime, client_gone)
         case ReadForm(limit=limit) if read_form is not None:
             return await read_form(limit)
+        case CallApp():
+            return await _call_app(effect)
         case Send() | ReadFile() | UseStore() | CallHook():
             raise TypeError(f"{type(effect).__name__} belongs inside a SingleFlight: it would block the event loop")
         case _:
             raise TypeError(f"this edge cannot perform {effect!r}")
     return None
+
+
+async def _call_app(call: CallApp) -> Any:
+    if call.is_async:
+        return await call.function()
+    limiter = _calls.get(None)
+    if limiter is None:
+        limiter = anyio.CapacityLimiter(_MOST_CALLS)
+        _calls.set(limiter)
+    # In a list, because trio raises an error of its own for a result that can be awaited.
+    (answer,) = await anyio.to_thread.run_sync(lambda: [call.function()], limiter=limiter)
+    return answer
 
 
 async def _fly_or_wait(

@@ -95,15 +95,19 @@ class HttpxTransport(Locked):
         headers = {"accept": request.accept}
         if request.authorization is not None:
             headers["authorization"] = request.authorization
+        if request.content is not None:
+            headers["content-type"] = "application/json"
+        headers.update(request.headers)
         self._deadline.at = time.monotonic() + request.timeout
         self._deadline.sent = False
         try:
             with (
                 self._client_for(request) as client,
                 client.stream(
-                    "GET" if request.form is None else "POST",
+                    "GET" if request.form is None and request.content is None else "POST",
                     request.url,
                     headers=headers,
+                    content=request.content,
                     data=None if request.form is None else _form(request.form),
                     timeout=request.timeout,
                 ) as response,

@@ -22,6 +22,7 @@ from scopeguard.edge.threads import Threads
 from scopeguard.errors import AuthorityUnavailable, Reason
 from scopeguard.flow.effects import (
     Answer,
+    CallApp,
     CallHook,
     Clock,
     Effect,
@@ -126,6 +127,8 @@ class Runtime:
                 return _read_file(path, authority, limit)
             case CallHook(hook=hook):
                 return _call(hook)
+            case CallApp(function=function):
+                return function()
             case SingleFlight(wait=False):
                 self.launch(effect, ignore)
             case SingleFlight():

@@ -119,7 +119,7 @@ class ScopeGuard:
                 "ScopeGuard: this app has a ScopeGuard already; for several issuers, give a list of them to one Guard"
             )
         engine = engine_of(guard)
-        rules = engine.check_rules(Rules.choose(self._rules, guard.rules))
+        rules = engine.check_rules(Rules.choose(self._rules, guard.rules), blocks=True)
         layer = _Extension(app, guard, rules.with_public(rule.path for rule in self._public))
         layer.passes_preflights = engine.passes_preflights(self._cors_preflight)
         hooks = _Hooks(app, layer, StartCheck(app, guard, check=_source_check(app, engine)))
@@ -234,7 +234,7 @@ class _Hooks:
     def _decide(self, environ: dict[str, Any], state: RequestState, known: AccessToken | None) -> Decision:
         engine, route, view = self._engine, state.route, request_view(environ)
         if known is not None:
-            return engine.authorize(known, route.requirement, closed=route.closed, request=view)
+            return engine.authorize_again(known, route.requirement, route.policies, view, closed=route.closed)
         if route.token_sources.in_query and has_access_token(view.query):
             state.is_in_query = True
             _strip_query_token()
@@ -245,6 +245,7 @@ class _Hooks:
             closed=route.closed,
             sources=route.token_sources,
             read_form=lambda limit: read_form(environ, limit),
+            policies=route.policies,
         )
         remove_from_environ(environ, route.token_sources)
         return decision

@@ -43,10 +43,12 @@ class RouteAccess:
     """The combined requirement of a rule and a view for a request.
 
     *closed*: every request is denied. *is_plain*: a valid token in one of the guard's places that satisfies
-    *requirement* suffices.
+    *requirement* suffices. *policies*: what decides after the token.
     """
 
-    __slots__ = ("access", "closed", "is_plain", "requirement", "requirements", "sources", "token_sources", "view")
+    __slots__ = (
+        "access", "closed", "is_plain", "policies", "requirement", "requirements", "sources", "token_sources", "view",
+    )  # fmt: skip
 
     def __init__(self, rule: Rule | None, view: Any, endpoint: str, method: str, engine: Engine, rules: Rules) -> None:
         self.view = view
@@ -68,7 +70,8 @@ class RouteAccess:
         self.closed = self.access is DENIED or (self.access is None and rules.closes(rule))
         self.sources: frozenset[TokenSource] | None = sources[0] if sources else None
         self.token_sources = engine.sources if self.sources is None else engine.sources.only(self.sources)
-        self.is_plain = not self.closed and self.sources is None
+        self.policies = () if rule is None else rule.policies
+        self.is_plain = not self.closed and self.sources is None and not self.policies
         self._add(_hooks(endpoint))
 
     def _add(self, hooks: list[Any]) -> None:

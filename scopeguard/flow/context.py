@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from scopeguard.flow.effects import Clock
+from scopeguard.state.authzen import DecisionPoint
 from scopeguard.state.issuers import Issuers
 from scopeguard.state.token_cache import TokenCache
 
@@ -15,9 +16,10 @@ class Context:
 
     ``scopeguard.core.wiring`` builds it once, and all decisions share it. Functions that need the state of one issuer
     and the time take an :class:`IssuerRecord` and a :class:`Clock` instead. ``token_cache`` is ``None`` if verified
-    tokens are not cached.
+    tokens are not cached. ``points`` has the state of each policy decision point, by the ``id`` of its settings.
     """
 
     issuers: Issuers
     clock: Clock
     token_cache: TokenCache | None = None
+    points: dict[int, DecisionPoint] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """The I/O that a flow may ask for, as data. No effect depends on OAuth.
 
-A flow yields an effect. An edge performs it and sends the answer back, or throws the failure in. There are six effects;
-a seventh needs a reason in CHANGELOG.md.
+A flow yields an effect. An edge performs it and sends the answer back, or throws the failure in. There are seven
+effects; an eighth needs a reason in CHANGELOG.md.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class Answer:
 class Send(Effect[Answer]):
     """One HTTP exchange. Redirects are not followed; the answer is bounded in size and time.
 
-    ``form`` makes it a POST. ``limit`` is in bytes after decompression, ``timeout`` in seconds for the whole
+    ``form`` or ``content``, which is JSON, makes it a POST. ``headers`` are further fields, with names in lower case.
+    ``limit`` is in bytes after decompression, ``timeout`` in seconds for the whole
     exchange, ``retries`` the number of repetitions after a failure to connect or a 502, 503 or 504. A transport
     failure, a timeout and an oversized answer are thrown in as :class:`~scopeguard.errors.AuthorityUnavailable`, which
     names ``authority``. ``ca_file`` is the path of a file of certificates: the server is verified against these alone.
@@ -55,6 +56,8 @@ class Send(Effect[Answer]):
     authority: str
     accept: str = "application/json"
     form: tuple[tuple[str, str], ...] | None = field(default=None, repr=False)
+    content: bytes | None = field(default=None, repr=False)
+    headers: tuple[tuple[str, str], ...] = ()
     authorization: str | None = field(default=None, repr=False)
     ca_file: str | None = None
     insecure: frozenset[str] = frozenset()
@@ -129,6 +132,7 @@ class Lane(StrEnum):
     INTROSPECTION = "introspection"
     HOOKS = "hooks"
     STATUS_LISTS = "status lists"
+    DECISIONS = "decisions"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +179,18 @@ class CallHook(Effect[T_co]):
     """
 
     hook: Callable[[], T_co | Awaitable[T_co]] = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallApp(Effect[Any]):
+    """Call a function of the app about this request; the answer is its return value.
+
+    With ``is_async``, the function returns an awaitable, which runs in the event loop of the request. The other
+    functions may block: an event loop calls them in a worker thread, with the context variables of the request.
+    """
+
+    function: Callable[[], Any] = field(compare=False, repr=False)
+    is_async: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

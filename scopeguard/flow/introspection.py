@@ -10,6 +10,7 @@ from scopeguard.config.introspection import Dialect, Introspection
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import AuthorityUnavailable, Blame, InvalidToken, Reason
 from scopeguard.flow.answers import check_status, json_body
+from scopeguard.flow.bearer import own_bearer
 from scopeguard.flow.context import Context
 from scopeguard.flow.credential import Credential
 from scopeguard.flow.effects import (
@@ -17,7 +18,6 @@ from scopeguard.flow.effects import (
     LONGEST_RETRY_PAUSE,
     QUEUE_TIMEOUT,
     Answer,
-    CallHook,
     Clock,
     Flow,
     Lane,
@@ -29,7 +29,7 @@ from scopeguard.flow.effects import (
 from scopeguard.flow.issuers import discover, longest_search
 from scopeguard.flow.keys import longest_fetch, verify_signature
 from scopeguard.flow.revocation import stable_part, sync_if_due
-from scopeguard.spec import credentials, introspection, jwt, tokeninfo
+from scopeguard.spec import introspection, jwt, tokeninfo
 from scopeguard.state.introspection import IntrospectionAnswer, IntrospectionState
 from scopeguard.state.issuers import IssuerRecord
 from scopeguard.state.revocation import Revocations
@@ -313,51 +313,21 @@ def send_question(
 
 
 def bearer_token(record: IssuerRecord, state: IntrospectionState) -> Flow[str]:
-    """Return the bearer token for introspection: the configured one, or the last result of the configured function.
-
-    The function is called once for all waiting requests. Any exception in it is an outage: it says nothing about the
-    token of a request.
-    """
-    source, held, authority = state.settings.bearer_token, state.bearer, record.issuer.url
+    """Return our own token for introspection: the configured one, or what the configured function last returned."""
+    source = state.settings.bearer_token
     if not callable(source):
         return source or ""
-    seen, token = held.generation, held.token
-    if token is not None:
-        return token
-
-    def failure(problem: str) -> AuthorityUnavailable:
-        return AuthorityUnavailable(
-            Reason.AUTHORITY_UNREACHABLE, authority, problem=f"introspection.bearer_token {problem}"
-        )
-
-    def fetch() -> Flow[tuple[str, ...]]:
-        try:
-            found = yield from ask(CallHook(source))
-        except Exception as error:  # noqa: BLE001 - the function of the configuration may raise anything
-            held.fail()
-            raise failure(f"raised {type(error).__name__}") from None
-        if not credentials.is_token(found):
-            held.fail()
-            raise failure("returned no token; a string is needed, of visible ASCII without commas and quotes")
-        held.keep(found)
-        return ()
-
-    yield from ask(
-        SingleFlight(
-            key=f"bearer token for {authority}",
-            authority=authority,
-            needed=lambda: held.generation == seen,
-            flow=fetch,
-            lane=Lane.HOOKS,
-            # Strangers can cause at most one renewal in five seconds for an issuer, but they may name many new issuers.
+    return (
+        yield from own_bearer(
+            source,
+            state.bearer,
+            authority=record.issuer.url,
+            setting="introspection.bearer_token",
+            # At most one renewal in five seconds, whatever strangers send; but they may name many new issuers.
             priority=not record.newcomer,
             account=record.account,
-            deadline=HOOK_TIMEOUT,
         )
     )
-    if held.token is None:
-        raise failure("failed a moment ago, for another request")
-    return held.token
 
 
 def ask_token_info(

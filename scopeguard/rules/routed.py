@@ -190,7 +190,7 @@ class RoutedRules:
 
 
 def _join_rules(rule: Rule, others: Sequence[Rule]) -> Rule | None:
-    access, sources = rule.access, rule.token_sources
+    access, sources, policies = rule.access, rule.token_sources, rule.policies
     for other in others:
         if other.access is DENIED:
             return other
@@ -201,10 +201,11 @@ def _join_rules(rule: Rule, others: Sequence[Rule]) -> Rule | None:
                 access = strictest(access, other.access)
             except ConfigurationError:  # more alternatives than a requirement may have
                 return None
-    if access == rule.access:
+        policies += tuple(policy for policy in other.policies if policy not in policies)
+    if access == rule.access and policies == rule.policies:
         return rule
     source = " and ".join(dict.fromkeys(each.source or each.path for each in (rule, *others)))
-    return Rule(rule.path, access, token_sources=sources, source=source)
+    return Rule(rule.path, access, token_sources=sources, source=source).with_policies(policies)
 
 
 def _covers(one: Requirement | Access, other: Requirement | Access) -> bool:
@@ -273,6 +274,8 @@ def _may_differ(rules: Iterable[Rule], named: _LiteralRules) -> bool:
     strict = [rule for rule in rules if named.has(rule)]
     hiding = [rule for rule in rules if not rule.template.literal and rule.access is not DENIED]
     needed, given = {rule.access for rule in strict}, {rule.access for rule in hiding}
+    if any(rule.policies for rule in strict):
+        return True
     if len(needed) * len(given) <= _MOST_COMPARED and all(_covers(one, other) for one in given for other in needed):
         return False
     lengths = {_length(rule.template) for rule in strict}

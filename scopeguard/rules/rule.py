@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import re
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final
+from typing import Any, Final, Self
 
 from scopeguard.conditions import Condition
+from scopeguard.config.authzen import AuthZen
 from scopeguard.config.checks import Converted, converted, member, strings, text
+from scopeguard.config.policy import Decide, Policy
 from scopeguard.config.sources import TokenSource, check_sources
 from scopeguard.errors import ConfigurationError
 from scopeguard.rules.template import Template
@@ -97,6 +102,11 @@ class Rule:
     list, as in ``extension_methods=["PURGE"]``; afterwards they are among *methods*. *token_sources*: where this route
     takes tokens, instead of the guard's setting. *source*: where the rule was declared, for audits and logs; it does
     not count in comparisons. *error_body*: the error format of the contract that the rule comes from.
+
+    *decide*: decides about a request whose token satisfies *access*: an :class:`~scopeguard.AuthZen`, or a function,
+    sync or async, that takes the :class:`~scopeguard.AccessToken` and a :class:`~scopeguard.PolicyRequest`. ``True``
+    allows the request and ``False`` denies it. It may raise a denial (:class:`~scopeguard.AccessDenied`) instead. Every
+    other value or exception is an error of the app. *access* must then require a token.
     """
 
     path: str
@@ -106,10 +116,12 @@ class Rule:
     source: str | None = field(default=None, compare=False)
     extension_methods: Iterable[str] = field(default=(), compare=False)  # *methods* has them too
     error_body: ErrorBody | None = field(default=None, compare=False)
+    decide: AuthZen | Decide | None = None
     template: Template = field(init=False, repr=False, compare=False)
     # Adapters read these at every request: the requirement, and whether it is the only setting of the rule.
     requirement: Requirement | None = field(init=False, repr=False, compare=False)
     is_plain: bool = field(init=False, repr=False, compare=False)
+    policies: tuple[Policy, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "template", Template.parse(self.path))
@@ -130,7 +142,33 @@ class Rule:
             object.__setattr__(self, "token_sources", sources)
         requirement = access if isinstance(access, Requirement) else None
         object.__setattr__(self, "requirement", requirement)
-        object.__setattr__(self, "is_plain", requirement is not None and self.token_sources is None)
+        self._set_policies(() if self.decide is None else (self._policy(self.decide),))
+
+    def _set_policies(self, policies: tuple[Policy, ...]) -> None:
+        object.__setattr__(self, "policies", policies)
+        is_plain = self.requirement is not None and self.token_sources is None and not policies
+        object.__setattr__(self, "is_plain", is_plain)
+
+    def _policy(self, decide: AuthZen | Decide) -> Policy:
+        if isinstance(self.access, Access):
+            raise ConfigurationError(
+                f"rule {self.path!r}: decide: needs an access token, and {self.access.name} requires none; write a "
+                "requirement, or leave access out for any valid token"
+            )
+        if not isinstance(decide, AuthZen) and not callable(decide):
+            raise ConfigurationError(
+                f"rule {self.path!r}: decide: must be an AuthZen or a function that takes an AccessToken and a "
+                f"PolicyRequest, not {type(decide).__name__}"
+            )
+        if isinstance(decide, type):
+            raise ConfigurationError(f"rule {self.path!r}: decide: must be an object, not the class {decide.__name__}")
+        return Policy(decide=decide, route=self.path, is_async=_is_async(decide))
+
+    def with_policies(self, policies: tuple[Policy, ...]) -> Self:
+        """Return a copy of this rule, which requires a token, with *policies* instead of its own."""
+        copied = copy(self)
+        copied._set_policies(policies)
+        return copied
 
     def _check_extensions(self, given: Iterable[str]) -> frozenset[str]:
         extensions = frozenset(strings(given, f"rule {self.path!r}: extension_methods"))
@@ -176,3 +214,9 @@ class Rule:
             return False
         found = Tree([(self.template, self.methods)]).terminals(path[1:].split("/"))
         return min((terminal.first(method) for terminal in found), default=NEVER) == 0
+
+
+def _is_async(decide: Any) -> bool:
+    while isinstance(decide, functools.partial):
+        decide = decide.func
+    return inspect.iscoroutinefunction(decide) or inspect.iscoroutinefunction(getattr(decide, "__call__", None))  # noqa: B004

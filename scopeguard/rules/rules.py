@@ -8,7 +8,7 @@ from typing import Final
 from scopeguard.config.checks import items, text
 from scopeguard.errors import ConfigurationError
 from scopeguard.rules.readings import is_suspicious, other_readings
-from scopeguard.rules.rule import DENIED, PUBLIC, Access, Rule
+from scopeguard.rules.rule import DENIED, PUBLIC, Rule
 from scopeguard.rules.shadows import Shadowed, find_shadowed
 from scopeguard.rules.tree import NEVER, Terminal, Tree
 from scopeguard.scopes import Requirement
@@ -174,7 +174,7 @@ class Rules:
         rule, first = self._all[found], self._all[other]
         return (
             (isinstance(first.access, Requirement) or first.access is DENIED)
-            and first.access != rule.access
+            and (first.access != rule.access or first.policies != rule.policies)
             # Rules for both spellings are intended, so neither is an oversight.
             and first.template.shape.rstrip("/") != rule.template.shape.rstrip("/")
         )
@@ -195,22 +195,20 @@ def _lowest(method: str, terminals: Iterable[Terminal]) -> int:
 def _find_slash_conflicts(rules: Sequence[Rule]) -> tuple[frozenset[int], frozenset[int]]:
     """Return the rules that may hide an earlier one, for paths without and with a final slash.
 
-    These are rules with parameters after a rule that needs other scopes and matches the other spelling. Only they need
-    a second look-up.
+    These are rules with parameters after a rule that needs something else and matches the other spelling. Only they
+    need a second look-up.
     """
     hiding: tuple[set[int], set[int]] = (set(), set())
-    needed: tuple[set[Requirement | Access], set[Requirement | Access]] = (
-        set(),
-        set(),
-    )  # by bare rules, by slashed ones
+    needed: tuple[set[object], set[object]] = (set(), set())  # by bare rules, by slashed ones
     for index, rule in enumerate(rules):
         template, access = rule.template, rule.access
+        wanted = (access, tuple((id(policy.decide), policy.route) for policy in rule.policies))
         if not template.literal:
             for kind, matches, others in ((0, template.bare, needed[1]), (1, template.slashed, needed[0])):
-                if matches and len(others) > (access in others):
+                if matches and len(others) > (wanted in others):
                     hiding[kind].add(index)
         if isinstance(access, Requirement) or access is DENIED:
             for kind, matches in ((0, template.bare), (1, template.slashed)):
                 if matches:
-                    needed[kind].add(access)
+                    needed[kind].add(wanted)
     return frozenset(hiding[0]), frozenset(hiding[1])

@@ -202,8 +202,7 @@ def write_outage(outage: AuthorityUnavailable, style: ChallengeStyle, *, head: b
 
     A challenge would tell the client to get another token, although nothing is known to be wrong with this one.
     """
-    text = "The access token could not be checked because the authorization server did not answer; try again"
-    return _response(_problem(503, text), (("retry-after", retry_after(outage)),), style, head=head)
+    return _response(_problem(503, outage.description), (("retry-after", retry_after(outage)),), style, head=head)
 
 
 def retry_after(outage: AuthorityUnavailable) -> str:

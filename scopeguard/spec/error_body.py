@@ -24,7 +24,7 @@ class Problem:
 
     * ``status``: the HTTP status.
     * ``title``: the reason phrase of the status.
-    * ``description``: a constant text.
+    * ``description``: a constant text, or the text for the user of a policy decision.
     * ``error``: the OAuth error code (RFC 6750 section 3.1), or ``None``.
     * ``scopes``: the scopes of the route, as the challenge names them. It is empty if the challenge names none.
 

@@ -7,6 +7,8 @@
     guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock)
     client.post("/insert", headers=authority.bearer(scope="bigquery.insertdata"))
 
+A :class:`FakeDecisionPoint` decides about requests as a policy decision point does (AuthZEN).
+
 If the app creates its guard at module level, use ``with authority.takes_over(guard):``.
 
 With pytest, the fixture ``authority`` is a ``FakeAuthority``. :func:`bad_tokens` returns hostile tokens, which an app
@@ -22,12 +24,23 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from scopeguard.testing.clock import FakeClock
+    from scopeguard.testing.decision_point import FakeDecisionPoint
     from scopeguard.testing.fake import FakeAuthority
     from scopeguard.testing.hostile_keys import bad_keys
     from scopeguard.testing.hostile_tokens import BadToken, bad_tokens
     from scopeguard.testing.transport import FakeTransport, Hold, Network
 
-__all__ = ["BadToken", "FakeAuthority", "FakeClock", "FakeTransport", "Hold", "Network", "bad_keys", "bad_tokens"]
+__all__ = [
+    "BadToken",
+    "FakeAuthority",
+    "FakeClock",
+    "FakeDecisionPoint",
+    "FakeTransport",
+    "Hold",
+    "Network",
+    "bad_keys",
+    "bad_tokens",
+]
 
 # The pytest plugin is in this package, so every run of pytest imports the package. Submodules, which take longer to
 # import, are imported on first use.
@@ -35,6 +48,7 @@ _SUBMODULES: Final = {
     "BadToken": "hostile_tokens",
     "FakeAuthority": "fake",
     "FakeClock": "clock",
+    "FakeDecisionPoint": "decision_point",
     "FakeTransport": "transport",
     "Hold": "transport",
     "Network": "transport",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Protocol, Self
@@ -77,45 +78,32 @@ class Hold:
         self.release()
 
 
-class FakeTransport:
-    """Sends requests to an :class:`~scopeguard.devserver.authority.Authority` in process.
+class RecordingTransport(ABC):
+    """A transport that records each request, and holds it back if a test says so, before it is answered in process.
 
-    It records each request before it is answered, including those to unknown hosts: ``requests`` has the URLs in order,
-    and ``sends`` the requests, which contain secrets. *sleep* is called with the seconds of a delay.
-
-    Any thread may use it, and any event loop through :meth:`asend`.
+    ``requests`` has the URLs in order, and ``sends`` the requests, which contain secrets. Any thread may use it, and
+    any event loop through :meth:`asend`.
     """
 
-    def __init__(self, authority: Authority, *, sleep: Callable[[float], None] | None = None) -> None:
-        instance(
-            authority, Authority, "authority", "an Authority; the one of a FakeAuthority is its attribute authority"
-        )
-        if sleep is not None:
-            function(sleep, "sleep", "a function that takes seconds")
-        self._authority = authority
-        self._sleep = sleep
+    def __init__(self, url: str) -> None:
+        self._url = url
         self._lock = threading.Lock()
         self._holds: list[Hold] = []
         self.sends: list[Send] = []
+
+    @abstractmethod
+    def respond(self, request: Send) -> Answer:
+        """Return the answer. Raises :class:`~scopeguard.errors.AuthorityUnavailable`, as a real transport does."""
 
     @property
     def requests(self) -> list[str]:
         """The requested URLs, in order."""
         return [request.url for request in self.sends]
 
-    def count(self, endpoint: Endpoint | str) -> int:
-        """Return the number of requests to *endpoint*: ``"metadata"``, ``"jwks"``, ``"introspection"``, ``"token"``
-        or ``"revocation"``."""
-        wanted = Endpoint(endpoint)
-        return sum(
-            self.serves(request.url) and self._authority.endpoint_at(urlsplit(request.url).path) is wanted
-            for request in self.sends
-        )
-
     def serves(self, url: str) -> bool:
-        """Return whether *url* has the scheme, host and port of this authority."""
-        issuer, target = urlsplit(self._authority.issuer), urlsplit(url)
-        return (issuer.scheme, issuer.netloc) == (target.scheme, target.netloc)
+        """Return whether *url* has the scheme, host and port of this server."""
+        own, target = urlsplit(self._url), urlsplit(url)
+        return (own.scheme, own.netloc) == (target.scheme, target.netloc)
 
     def hold(self) -> Hold:
         """Hold requests back from now on: see :class:`Hold`."""
@@ -132,14 +120,56 @@ class FakeTransport:
     def send(self, request: Send, /) -> Answer:
         """Return the answer. Raises :class:`~scopeguard.errors.AuthorityUnavailable`, as a real transport does.
 
-        Delays take no time: one of ``request.timeout`` or more is a timeout at once, a shorter one is passed to
-        ``sleep``, if given. A request that a :class:`Hold` releases meets the faults of that moment.
+        A request that a :class:`Hold` releases meets the faults of that moment.
         """
         with self._lock:
             self.sends.append(request)
             holds = list(self._holds)
         for hold in holds:
             hold.wait()
+        return _check_size(self.respond(request), request)
+
+    async def asend(self, request: Send, /) -> Answer:
+        """:meth:`send` for asyncio and trio. It can be cancelled while the request is held back."""
+        return await anyio.to_thread.run_sync(
+            self.send, request, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
+        )
+
+    def close(self) -> None:  # noqa: B027 - not abstract: no transport of this module has connections
+        """Do nothing: no connection is open."""
+
+
+class FakeTransport(RecordingTransport):
+    """Sends requests to an :class:`~scopeguard.devserver.authority.Authority` in process.
+
+    It records requests to unknown hosts as well. *sleep* is called with the seconds of a delay.
+    """
+
+    def __init__(self, authority: Authority, *, sleep: Callable[[float], None] | None = None) -> None:
+        instance(
+            authority, Authority, "authority", "an Authority; the one of a FakeAuthority is its attribute authority"
+        )
+        if sleep is not None:
+            function(sleep, "sleep", "a function that takes seconds")
+        super().__init__(authority.issuer)
+        self._authority = authority
+        self._sleep = sleep
+
+    def count(self, endpoint: Endpoint | str) -> int:
+        """Return the number of requests to *endpoint*: ``"metadata"``, ``"jwks"``, ``"introspection"``, ``"token"``
+        or ``"revocation"``."""
+        wanted = Endpoint(endpoint)
+        return sum(
+            self.serves(request.url) and self._authority.endpoint_at(urlsplit(request.url).path) is wanted
+            for request in self.sends
+        )
+
+    def respond(self, request: Send) -> Answer:
+        """Return the answer of the authority.
+
+        Delays take no time: one of ``request.timeout`` or more is a timeout at once, a shorter one is passed to
+        ``sleep``, if given.
+        """
         delay = self._authority.faults.delay
         if delay >= request.timeout:
             raise AuthorityUnavailable(Reason.AUTHORITY_TIMED_OUT, request.authority, seconds=request.timeout)
@@ -148,24 +178,14 @@ class FakeTransport:
         if not self.serves(request.url):
             raise AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, request.authority, url=request.url)
         try:
-            answer = self._authority.respond(
-                "GET" if request.form is None else "POST",
+            return self._authority.respond(
+                "GET" if request.form is None and request.content is None else "POST",
                 urlsplit(request.url).path,
                 form=request.form,
                 authorization=request.authorization,
             )
         except Unreachable:
             raise AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, request.authority) from None
-        return _check_size(answer, request)
-
-    async def asend(self, request: Send, /) -> Answer:
-        """:meth:`send` for asyncio and trio. It can be cancelled while the request is held back."""
-        return await anyio.to_thread.run_sync(
-            self.send, request, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
-        )
-
-    def close(self) -> None:
-        """Do nothing: no connection is open."""
 
 
 def _check_size(answer: Answer, request: Send) -> Answer:
@@ -181,11 +201,11 @@ def _check_size(answer: Answer, request: Send) -> Answer:
 
 class _HasTransport(Protocol):
     @property
-    def transport(self) -> FakeTransport: ...
+    def transport(self) -> RecordingTransport: ...
 
 
 class Network:
-    """A transport for several authorities. Each request goes to the authority with the host of its URL.
+    """A transport for several authorities and decision points. Each request goes to the one with the host of its URL.
 
     >>> from scopeguard.testing import FakeAuthority
     >>> one, two = FakeAuthority("https://one.test"), FakeAuthority("https://two.test")
@@ -194,7 +214,8 @@ class Network:
 
     def __init__(self, *authorities: _HasTransport) -> None:
         for authority in authorities:
-            instance(getattr(authority, "transport", None), FakeTransport, "authorities", "FakeAuthority objects")
+            wanted = "FakeAuthority or FakeDecisionPoint objects"
+            instance(getattr(authority, "transport", None), RecordingTransport, "authorities", wanted)
         self._transports = [authority.transport for authority in authorities]
         self._unknown: list[str] = []
 

@@ -36,7 +36,7 @@ from scopeguard.scopes import all_of
 from scopeguard.security_events import SecurityEventReceiver
 from scopeguard.stores import MemoryStore
 from scopeguard.stores.redis import RedisStore
-from scopeguard.testing import FakeAuthority, FakeClock, FakeTransport, Network, bad_keys, bad_tokens
+from scopeguard.testing import FakeAuthority, FakeClock, FakeDecisionPoint, FakeTransport, Network, bad_keys, bad_tokens
 
 
 def _function(*_: object) -> None: ...
@@ -104,6 +104,7 @@ CONSTRUCTORS: Final[dict[str, tuple[Callable[..., object], Any]]] = {
     "Issuer": (_with(Issuer, url="https://as.test", audience="x"), Issuer),
     "TokenSources": (TokenSources, TokenSources),
     "Introspection": (_with(scopeguard.Introspection, client_id="a", client_secret="s" * 16), scopeguard.Introspection),
+    "AuthZen": (_with(scopeguard.AuthZen, url="https://pdp.test"), scopeguard.AuthZen),
     "KeySetPolicy": (scopeguard.KeySetPolicy, scopeguard.KeySetPolicy),
     "RevocationPolicy": (scopeguard.RevocationPolicy, scopeguard.RevocationPolicy),
     "StatusListPolicy": (scopeguard.StatusListPolicy, scopeguard.StatusListPolicy),
@@ -160,6 +161,7 @@ CONSTRUCTORS: Final[dict[str, tuple[Callable[..., object], Any]]] = {
     "RedisStore": (_with(RedisStore, url="redis://localhost", secret="s" * 16), RedisStore),
     "FakeAuthority": (FakeAuthority, FakeAuthority),
     "FakeClock": (FakeClock, FakeClock),
+    "FakeDecisionPoint": (FakeDecisionPoint, FakeDecisionPoint),
     "FakeTransport": (_with(FakeTransport, authority=AUTHORITY), FakeTransport),
     "bad_tokens": (_with(bad_tokens, authority=FakeAuthority()), bad_tokens),
     "bad_keys": (_with(bad_keys, authority=FakeAuthority()), bad_keys),
@@ -211,7 +213,7 @@ CONSTRUCTORS: Final[dict[str, tuple[Callable[..., object], Any]]] = {
 # elsewhere.
 NOT_CONSTRUCTED: Final = {
     "AccessToken", "InboundToken", "Actor", "Anonymous", "Denied", "Granted", "Unavailable", "HeaderList", "Problem",
-    "RequestView",
+    "RequestView", "PolicyRequest",
     "Requirement", "Response", "Access", "ClientSettings", "SecurityEvent", "TokenResponse", "Contract", "Difference",
     "BadToken", "Hold", "Switch", "Refusal", "Shadowed",
     "all_of", "any_of", "requires", "renew", "Network", "required_scopes", "serve",
@@ -411,6 +413,28 @@ ACCEPTED: Final[dict[tuple[str, str], set[str]]] = {
             {"text", "table", "bytes in a table", "text in a table", "table in a table", "numbers as names"},
             {"Resource": "signing_key"},
         ),
+        ({"function"}, {"Rule": "decide"}),
+        ({"function", "class"}, {"AuthZen": "subject action resource context evaluations"}),
+        ({"text"}, {"AuthZen": "subject_type resource_type"}),
+        ({"text", "function", "class"}, {"AuthZen": "authentication"}),
+        ({"true"}, {"AuthZen": "discover step_up strict_context"}),
+        ({"fraction"}, {"AuthZen": "timeout"}),
+        ({"zero"}, {"AuthZen": "retries"}),
+        ({"list"}, {"AuthZen": "insecure_http_dangerously"}),
+        (
+            {
+                "true",
+                "table",
+                "bytes in a table",
+                "text in a table",
+                "table in a table",
+                "numbers as names",
+                "function",
+                "class",
+            },
+            {"FakeDecisionPoint": "decide"},
+        ),
+        ({"zero", "fraction"}, {"AuthZen": "ttl"}),
         ({"zero", "fraction"}, {"Issuer": "leeway", "Introspection": "ttl negative_ttl", "RefusalLog": "interval"}),
     )
     for constructor, arguments_ in names.items()
@@ -494,6 +518,7 @@ URLS: Final = [
     ("Issuer", "metadata_url"),
     ("Issuer", "key_url_template"),
     ("Introspection", "endpoint"),
+    ("AuthZen", "url"),
     ("StatusListPolicy", "allowed_origins"),
     ("HttpxTransport", "proxy"),
     ("Protected", "openid_connect_url"),

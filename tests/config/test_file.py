@@ -20,6 +20,7 @@ from environment import ROOT
 from loopback import Certificates
 from scopeguard import (
     ANY_AUDIENCE_DANGEROUSLY,
+    AuthZen,
     ChallengeStyle,
     ClientAuthentication,
     ConfigurationError,
@@ -48,6 +49,7 @@ from scopeguard import (
 )
 from scopeguard.config.file import read_settings, settings_from
 from scopeguard.config.file.tables import (
+    AUTHZEN,
     INTROSPECTION,
     ISSUER,
     KEY_SET,
@@ -67,6 +69,7 @@ from scopeguard.stores.redis import RedisStore
 
 BASE = Path("/etc/api")
 ISSUERS = '[[issuers]]\nurl = "https://as.test"\naudience = "https://api.test"\n'
+DECIDED = '[[rules]]\npath = "/x"\nauthenticated = true\ndecide = true\n'
 KEY = (
     ec.generate_private_key(ec.SECP256R1())
     .private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -322,6 +325,7 @@ def test_tables_have_each_setting_of_the_classes(table: dict[str, object], home:
 def test_examples_in_error_messages_are_valid(table: str, key: str, tmp_path: Path):
     line = f"{key} = {TABLES[table][key].example}"
     given = {"API_SECRET": "sg-secret-1", "API_TOKEN": "sg-secret-2", "STORE_SECRET": "sg-secret-3 of some length"}
+    given["PDP_TOKEN"] = "sg-secret-4"
     headers = {"the top level": "", "[[rules]]": '[[rules]]\npath = "/x"\n', "[[issuers]]": ""}
     text = headers.get(table, f"{table}\n") + line
     if table == "[[issuers]]":
@@ -347,10 +351,24 @@ def test_examples_in_error_messages_are_valid(table: str, key: str, tmp_path: Pa
         text = f'{ISSUERS}{text}\nopenapi = "openapi.json"'
     elif table == "[store]" and key != "redis":
         text = f'{ISSUERS}{text}\nredis = "redis://127.0.0.1"'
+    elif table == "[authzen]":
+        lines = {"url": 'url = "https://pdp.test"', key: line}
+        text = "\n".join([ISSUERS, DECIDED, "[authzen]", *lines.values()])
+    elif key == "authzen":
+        text = f"{text}\n{ISSUERS}{DECIDED}"
     elif key == "issuers":
         text = f'resource = "https://api.test"\n{text}'
     else:
-        if table == "[[rules]]" and key in ("path", "methods", "extension_methods", "token_sources", *CONDITIONS):
+        if key == "decide":
+            text = f'authzen = {{ url = "https://pdp.test" }}\n{text}'
+        if table == "[[rules]]" and key in (
+            "path",
+            "methods",
+            "extension_methods",
+            "token_sources",
+            "decide",
+            *CONDITIONS,
+        ):
             text = (text if key != "path" else f"[[rules]]\n{line}") + "\nauthenticated = true"
         text = f"{text}\n{ISSUERS}"
     for name, content in FILES.items():
@@ -393,11 +411,64 @@ def test_setting_of_another_type_is_refused(table: str, key: str):
         "[contract]": {"issuers": issuers, "contract": wrong},
         "[transport]": {"issuers": issuers, "transport": wrong},
         "[challenge]": {"issuers": issuers, "challenge": wrong},
+        "[authzen]": {"issuers": issuers, "authzen": wrong},
     }
     with pytest.raises(ConfigurationError) as caught:
         settings_from(documents[table], BASE, file="api.toml")
     assert f": {key}: " in str(caught.value)
     assert f", not a date or time, as in: {key} = " in str(caught.value)
+
+
+# -- policy decisions
+
+
+def test_policy_decision_point_decides_about_the_rules_that_say_so():
+    text = f"""
+        insecure_http_dangerously = ["pdp:8181"]
+        {ISSUERS}
+        [authzen]
+        url = "http://pdp:8181"
+        authentication = "env:PDP_TOKEN"
+        ttl = 5
+        [[rules]]
+        path = "/x"
+        all_of = ["read"]
+        decide = true
+        [[rules]]
+        path = "/y"
+        authenticated = true
+        """
+    _, arguments = settings(text, PDP_TOKEN="sg-secret-7")
+    decided, plain = arguments["rules"].all
+    assert decided.decide == AuthZen(
+        "http://pdp:8181", authentication="sg-secret-7", ttl=5, insecure_http_dangerously=["pdp:8181"]
+    )
+    assert (plain.decide, plain.is_plain, decided.is_plain) == (None, True, False)
+    assert "sg-secret-7" not in repr(decided)
+
+
+def test_policy_decision_point_lacks_only_functions_in_the_file():
+    functions = {"subject", "action", "resource", "context", "evaluations", "semantics"}
+    assert set(AUTHZEN) == {setting.name for setting in fields(AuthZen) if setting.init} - functions
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ('[[rules]]\npath = "/x"\nauthenticated = true\ndecide = true', r"\[\[rules\]\] 1: decide: needs a policy"),
+        ('[authzen]\nurl = "https://pdp.test"', r"\[authzen\]: url: decides about no rule; add decide = true"),
+        (f"{DECIDED}[authzen]\nttl = 1", r"\[authzen\]: url: is missing; as in: url = "),
+        (f'{DECIDED}[authzen]\nurl = "http://pdp.test"', r"\[authzen\]: authzen.url: .* is cleartext"),
+        (f'{DECIDED}[authzen]\nurl = "https://pdp.test"\nttl = -1', "authzen.ttl: must be at least 0 seconds"),
+        (
+            f'{DECIDED.replace("authenticated", "public")}[authzen]\nurl = "https://pdp.test"',
+            r"\[\[rules\]\] 1: decide: needs an access token, and public requires none",
+        ),
+    ],
+)
+def test_mistakes_around_policy_decisions_are_named(text: str, error: str):
+    with pytest.raises(ConfigurationError, match=error):
+        settings(f"{ISSUERS}{text}")
 
 
 # -- introspection and shared state
@@ -586,7 +657,7 @@ REFUSED = [
     (f"{ISSUERS}algoritms = []", "[[issuers]] 1: algoritms: unknown key; did you mean algorithms?"),
     (f"error_body = 'html'\n{ISSUERS}", "top level: error_body: must be one of 'problem', 'google', not 'html'"),
     (f"error_body = 1\n{ISSUERS}", "top level: error_body: "),
-    (f"zzz = 1\n{ISSUERS}", "top level: zzz: unknown key; use one of audit, challenge, contract, cors_preflight"),
+    (f"zzz = 1\n{ISSUERS}", "top level: zzz: unknown key; use one of audit, authzen, challenge, contract, "),
     (f"{ISSUERS}[issuers.key_set]\ntll = 1", "[issuers.key_set] of [[issuers]] 1: tll: unknown key; did you mean ttl?"),
     (f"{ISSUERS}[scopes]\nimplis = 1", "[scopes]: implis: unknown key; did you mean implies?"),
     (f"{ISSUERS}[token_sources]\nmethod = []", "[token_sources]: method: unknown key; did you mean methods?"),

@@ -35,7 +35,7 @@ from scopeguard.edge.http import HttpxTransport
 from scopeguard.mcp import Tool
 from scopeguard.spec.mcp import Message
 from scopeguard.stores.redis import RedisStore
-from scopeguard.testing import FakeAuthority
+from scopeguard.testing import FakeAuthority, FakeDecisionPoint, Network
 from scopeguard.wsgi import GuardMiddleware as WSGIGuard
 
 ISSUER, API = "https://auth.example.com", "https://api.example.com"
@@ -397,6 +397,58 @@ def _check_mcp_function(authority: FakeAuthority) -> None:
     assert rule.find_requirement(message) == scopeguard.all_of("pay:large")
 
 
+def _check_policy_function(authority: FakeAuthority) -> None:
+    async def owners_of(table: str) -> list[str]:
+        return ["alice"] if table == "hers" else []
+
+    pdp = FakeDecisionPoint("https://pdp.example.com", decide=False)
+    rules = run("policy_function", owners_of=owners_of)["rules"]
+    guard = Guard(authority.issuer, audit="off", transport=Network(authority, pdp), clock=authority.clock)
+    client = TestClient(GuardMiddleware(asgi_app(), guard=guard, rules=rules))
+    alice = authority.bearer("tables.read reports.read", subject="alice", client_id="app")
+    assert [client.get(f"/tables/{name}", headers=alice).status_code for name in ("hers", "his")] == [200, 403]
+    assert client.get("/tables/hers", headers=authority.bearer("x", subject="alice")).status_code == 403
+    assert client.get("/reports/2026", headers=alice).status_code == 403
+    (shown,) = (b.source for b in BLOCKS if b.page == "docs/policy-decisions.md" and b.language == "http")
+    question = json.loads(shown.partition("\n\n")[2])
+    question["subject"]["properties"]["scopes"] = ["reports.read", "tables.read"]
+    assert pdp.questions == [question]
+
+
+def _check_policy_authzen(authority: FakeAuthority) -> None:
+    loader = Client(client_id="reports-api", secret="a password", scopes=["x"])
+    authority.authority.registry.add_client(loader)
+    policy = run("policy_authzen", client_secret="a password")["policy"]
+    pdp = FakeDecisionPoint(policy.url)
+    rules = [scopeguard.Rule("/reports/{rest:path}", decide=policy)]
+    guard = Guard(authority.issuer, audit="off", transport=Network(authority, pdp), clock=authority.clock, rules=rules)
+    client = TestClient(GuardMiddleware(asgi_app(), guard=guard))
+    assert client.get("/reports/2026", headers=authority.bearer()).status_code == 200
+    (question,) = pdp.questions
+    assert (question["resource"], question["action"]) == ({"type": "report", "id": "2026"}, {"name": "can_read"})
+    (sent,) = pdp.transport.sends
+    assert authority.authority.tokens.find((sent.authorization or "").removeprefix("Bearer ")) is not None
+
+
+def _check_policy_file(authority: FakeAuthority) -> None:
+    text = f'[[issuers]]\nurl = "{ISSUER}"\naudience = "{API}"\n' + NAMED["policy_file"].source
+    _, arguments = settings_from(tomllib.loads(text), ROOT, file="api.toml", environment={"PDP_TOKEN": "sg-secret"})
+    (rule,) = arguments["rules"].all
+    assert rule.decide == scopeguard.AuthZen("https://pdp.example.com", authentication="sg-secret")
+
+
+def _check_policy_test(_: FakeAuthority) -> None:
+    names = run("policy_test")
+    authority, pdp = names["authority"], names["pdp"]
+    client = TestClient(GuardMiddleware(asgi_app(), guard=names["guard"]))
+    assert client.get("/reports/1", headers=authority.bearer(subject="alice")).status_code == 200
+    assert client.get("/reports/1", headers=authority.bearer(subject="bob")).status_code == 403
+    for fault in (pdp.go_down, pdp.hang, lambda: pdp.answer(500)):
+        fault()
+        authority.clock.advance(60)
+        assert client.get("/reports/1", headers=authority.bearer(subject="alice")).status_code == 503
+
+
 CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "asgi": _check_asgi,
     "wsgi": _check_wsgi,
@@ -411,6 +463,10 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "mcp_function": _check_mcp_function,
     "requirements": _check_requirements,
     "requirements_file": _check_requirements_file,
+    "policy_function": _check_policy_function,
+    "policy_authzen": _check_policy_authzen,
+    "policy_file": _check_policy_file,
+    "policy_test": _check_policy_test,
     "contract": _check_contract,
     "client": _check_client,
     "downstream": _check_downstream,

@@ -12,6 +12,7 @@ import pytest
 import scopeguard
 from documentation import PAGES
 from scopeguard import (
+    AuthZen,
     Guard,
     Introspection,
     Issuer,
@@ -53,6 +54,7 @@ CLASSES = (
     RefusalLog,
     Resource,
     TokenCachePolicy,
+    AuthZen,
 )
 CALLABLES = (Guard, RedisStore)
 TAKEN = {"issuers", "url"}  # named in the heading of their table

@@ -23,6 +23,7 @@ from scopeguard.conditions import (
 )
 from scopeguard.config import checks
 from scopeguard.config.audit import AuditMode
+from scopeguard.config.authzen import AuthZen
 from scopeguard.config.checks import check_url, insecure_hosts, member
 from scopeguard.config.cors import Preflight
 from scopeguard.config.file.contracts import catalog_of, contracts_of
@@ -122,9 +123,21 @@ def settings_from(
     scopes = values.get("scopes", {})
     if contracts or scopes.keys() - {"implies"}:
         arguments["catalog"] = catalog_of(scopes, contracts, place.inner("[scopes]"))
+    point = _decision_point(values, place, insecure)
     if contracts or "rules" in values or "public" in values:
-        arguments["rules"] = _rules(values, place, [rule for contract in contracts for rule in contract.rules])
+        arguments["rules"] = _rules(values, place, [rule for contract in contracts for rule in contract.rules], point)
     return issuers, arguments
+
+
+def _decision_point(values: Mapping[str, Any], place: Place, insecure: frozenset[str]) -> AuthZen | None:
+    """Return the policy decision point of the file. The hosts *insecure* of the top level are added to its own."""
+    if "authzen" not in values:
+        return None
+    if not any("decide" in table for table in values.get("rules", ())):
+        raise place.inner("[authzen]").error("url", "decides about no rule; add decide = true to one of [[rules]]")
+    given = dict(values["authzen"])
+    given[INSECURE] = [*given.get(INSECURE, ()), *sorted(insecure)]
+    return place.inner("[authzen]").construct("", lambda: AuthZen(**given))
 
 
 def _style(values: Mapping[str, Any], contracts: Sequence[Contract], place: Place) -> ChallengeStyle | None:
@@ -207,9 +220,10 @@ def _refuse_shared_prefixes(issuers: tuple[Issuer, ...], place: Place) -> None:
                 )
 
 
-def _rules(values: Mapping[str, Any], place: Place, of_contracts: Sequence[Rule]) -> Rules:
+def _rules(values: Mapping[str, Any], place: Place, of_contracts: Sequence[Rule], point: AuthZen | None) -> Rules:
     rules = tuple(
-        _rule(table, place.inner(f"[[rules]] {number}")) for number, table in enumerate(values.get("rules", ()), 1)
+        _rule(table, place.inner(f"[[rules]] {number}"), point)
+        for number, table in enumerate(values.get("rules", ()), 1)
     )
     # "rules = []" denies every route. Without rules and contract, the file may still have public paths.
     given = (*rules, *of_contracts) if "rules" in values or "contract" in values else None
@@ -246,7 +260,7 @@ def _conditions(given: Mapping[str, Any], place: Place) -> list[Condition]:
     return found
 
 
-def _rule(table: Mapping[str, Any], place: Place) -> Rule:
+def _rule(table: Mapping[str, Any], place: Place, point: AuthZen | None) -> Rule:
     given = place.read(table, RULE)
     if "path" not in given:
         raise place.error("path", f"is missing; set it, as in: path = {RULE['path'].example}")
@@ -263,8 +277,16 @@ def _rule(table: Mapping[str, Any], place: Place) -> Rule:
             raise place.error(name, f"requires no token, and {more} can only be required of one")
         access = all_of(access, *conditions)
     place.construct("path", lambda: Rule(given["path"], access))
+    decide = point if "decide" in given else None
+    if "decide" in given and decide is None:
+        raise place.error("decide", "needs a policy decision point; add [authzen] with its url")
+    if decide is not None and not isinstance(access, Requirement):
+        raise place.error("decide", f"needs an access token, and {name} requires none")
     sources = given.get("token_sources")
     source = f"{place.file}: {place.table}"
     extensions = given.get("extension_methods", ())
-    key = "methods" if "methods" in given else "extension_methods"
-    return place.construct(key, lambda: Rule(given["path"], access, given.get("methods"), sources, source, extensions))
+    methods = "methods" if "methods" in given else "extension_methods"
+    return place.construct(
+        methods,
+        lambda: Rule(given["path"], access, given.get("methods"), sources, source, extensions, decide=decide),
+    )

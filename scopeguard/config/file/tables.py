@@ -170,6 +170,14 @@ def _status_list(place: Place, key: str, value: Any) -> StatusListPolicy:
     return inner.construct("", lambda: StatusListPolicy(**given))
 
 
+def _authzen_table(place: Place, key: str, value: Any) -> dict[str, Any]:
+    inner = place.inner("[authzen]")
+    given = inner.read(kinds.table(place, key, value), AUTHZEN)
+    if "url" not in given:
+        raise inner.error("url", f"is missing; as in: url = {AUTHZEN['url'].example}")
+    return given
+
+
 def _private_key(place: Place, key: str, value: Any) -> str | Mapping[str, Any]:
     if isinstance(value, Mapping):
         return value
@@ -429,6 +437,7 @@ TOP_LEVEL: Final = {
     "audit": Key(kinds.string, '"error"'),
     "cors_preflight": Key(kinds.string, '"pass"'),
     "transport": Key(_transport, '{ ca_file = "ca.pem" }'),
+    "authzen": Key(_authzen_table, '{ url = "https://pdp.example.com" }'),
     INSECURE: Key(kinds.strings, '["keycloak:8080"]'),
 }
 ISSUER: Final = {
@@ -482,6 +491,20 @@ ISSUER: Final = {
     INSECURE: Key(kinds.strings, '["keycloak:8080"]'),
     "hints": Key(_string_by_name, '{ wrong_audience = "add the audience mapper" }'),
 }
+AUTHZEN: Final = {
+    "url": Key(kinds.reference, '"https://pdp.example.com"'),
+    "authentication": Key(kinds.renewable, '"env:PDP_TOKEN"'),
+    "subject_type": Key(kinds.string, '"user"'),
+    "resource_type": Key(kinds.string, '"route"'),
+    "discover": Key(kinds.boolean, "false"),
+    "step_up": Key(kinds.boolean, "true"),
+    "strict_context": Key(kinds.boolean, "false"),
+    "ttl": Key(kinds.number, "5.0"),
+    "max_entries": Key(kinds.whole_number, "10000"),
+    "timeout": Key(kinds.number, "3.0"),
+    "retries": Key(kinds.whole_number, "1"),
+    INSECURE: Key(kinds.strings, '["pdp:8181"]'),
+}
 RULE: Final = {
     "path": Key(kinds.string, '"/tables/{table}"'),
     "methods": Key(kinds.strings, '["GET"]'),
@@ -493,6 +516,7 @@ RULE: Final = {
     "authorization_details": Key(_authorization_details, '[{ type = "payment_initiation", actions = ["initiate"] }]'),
     "delegated_to": Key(_string_or_false, '"https://agent.example.com"'),
     "machine": Key(kinds.boolean, "false"),
+    "decide": Key(kinds.only_true, "true"),
     "public": Key(kinds.only_true, "true"),
     "optional": Key(kinds.only_true, "true"),
     "authenticated": Key(kinds.only_true, "true"),
@@ -508,6 +532,7 @@ TABLES: Final[Mapping[str, Mapping[str, Key]]] = {
     "[issuers.introspection]": INTROSPECTION,
     "[issuers.experimental_status_list]": STATUS_LIST,
     "[[rules]]": RULE,
+    "[authzen]": AUTHZEN,
     "[contract]": CONTRACT,
     "[scopes]": SCOPES,
     "[store]": STORE,

@@ -1,0 +1,259 @@
+"""A question to a policy decision point (AuthZEN Authorization API 1.0), and the decision in its answer."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Final
+
+from scopeguard.access_token import AccessToken
+from scopeguard.config.authzen import AuthZen
+from scopeguard.errors import AuthorityUnavailable, Blame, PolicyUnavailable, Reason
+from scopeguard.flow.answers import json_body
+from scopeguard.flow.bearer import own_bearer
+from scopeguard.flow.effects import (
+    HOOK_TIMEOUT,
+    LONGEST_RETRY_PAUSE,
+    QUEUE_TIMEOUT,
+    Answer,
+    CallHook,
+    Clock,
+    Flow,
+    Lane,
+    Send,
+    SingleFlight,
+    ask,
+)
+from scopeguard.request import PolicyRequest
+from scopeguard.spec import authzen, credentials
+from scopeguard.spec.authzen import MalformedDecision, Outcome, Question
+from scopeguard.state.authzen import DecisionPoint
+
+# With these statuses, the decision point or its gateway is down or busy, whatever the question.
+_ABOUT_THE_POINT: Final = frozenset((408, 429, 502, 503, 504))
+_LARGEST_ANSWER: Final = 64 * 1024
+
+
+def evaluate(point: DecisionPoint, token: AccessToken, request: PolicyRequest, clock: Clock) -> Flow[bool]:
+    """Return ``True`` if the decision point permits *request*, whose verified token is *token*.
+
+    Raises the denial otherwise, and :class:`PolicyUnavailable` if there is no decision: "Policy decision" and "failure
+    to get one" are never confused. A decision is kept only as ``ttl`` says, and not longer than *token* is valid.
+    """
+    settings = point.settings
+    question = authzen.build_question(settings, token, request)
+    outcome = point.decisions.lookup(question.digest, clock.monotonic())
+    if outcome is None:
+        landed: list[Outcome] = []
+
+        def fly() -> Flow[tuple[str, ...]]:
+            sentences, found = yield from fetch_decision(point, question, culprit_of(token, request), clock)
+            landed.append(found)
+            return sentences
+
+        try:
+            yield from ask(
+                SingleFlight(
+                    key=f"decision {point.new_id()}",
+                    authority=settings.url,
+                    needed=lambda: not landed,
+                    flow=fly,
+                    label=f"decision by {settings.url}",
+                    lane=Lane.DECISIONS,
+                    deadline=longest_evaluation(settings),
+                )
+            )
+        except AuthorityUnavailable as error:
+            raise as_policy_unavailable(error, settings) from None
+        (outcome,) = landed
+        left = float("inf") if token.expires_at is None else token.expires_at - clock.wall()
+        point.decisions.keep(question.digest, outcome, clock.monotonic(), lifetime=left)
+    if outcome.permits:
+        return True
+    raise authzen.denial_of(outcome, settings)
+
+
+def as_policy_unavailable(error: AuthorityUnavailable, settings: AuthZen) -> PolicyUnavailable:
+    """Return *error*, the failure of an exchange or of a lane, as the failure to get a decision."""
+    unavailable = PolicyUnavailable(settings.url, cause=error.reason, retry_after=error.retry_after)
+    unavailable.detail.update(error.detail)
+    return unavailable
+
+
+def longest_evaluation(settings: AuthZen) -> float:
+    """Return the seconds that a caller waits for a decision at most: for its turn, then for every exchange."""
+    exchange = (1 + settings.retries) * settings.timeout + settings.retries * LONGEST_RETRY_PAUSE
+    seconds = QUEUE_TIMEOUT + exchange
+    if settings.discover:
+        seconds += exchange
+    if settings.authentication is not None and not isinstance(settings.authentication, str):
+        seconds += exchange + 2 * HOOK_TIMEOUT  # after a refusal, the function and the question are repeated
+    return seconds
+
+
+def culprit_of(token: AccessToken, request: PolicyRequest) -> bytes:
+    """Return the key under which failures of questions pause that may have been caused by the question."""
+    parts = (token.issuer, authzen.subject_of(token) or "", request.route)
+    return sha256("\0".join(parts).encode("utf-8", "surrogatepass")).digest()
+
+
+def fetch_decision(
+    point: DecisionPoint, question: Question, culprit: bytes, clock: Clock
+) -> Flow[tuple[tuple[str, ...], Outcome]]:
+    """Ask the decision point. Return sentences for the log, and the decision.
+
+    Nothing is asked while the decision point is down, or while it fails on questions like this one.
+    """
+    settings, now = point.settings, clock.monotonic()
+    pause = point.failures.pause(culprit, now)
+    pause = pause or point.suspicion.pause(now, accepted=True) or point.breaker.pause(now)
+    if pause > 0:
+        raise AuthorityUnavailable(Reason.AUTHORITY_BACKING_OFF, settings.url, retry_after=pause)
+    try:
+        sentences, outcome = yield from ask_point(point, question, clock)
+    except AuthorityUnavailable as error:
+        record_failure(error, point, culprit, clock.monotonic())
+        raise
+    point.breaker.succeed()
+    point.suspicion.succeed(clock.monotonic())
+    point.failures.succeed(culprit)
+    return sentences, outcome
+
+
+def record_failure(error: AuthorityUnavailable, point: DecisionPoint, culprit: bytes, now: float) -> None:
+    """Pause questions as *error* requires, and set its ``retry_after``.
+
+    A question can cause a time-out, for example with a path that a policy handles badly. So such a failure pauses only
+    questions like it, unless those of several subjects fail without an answer in between.
+    """
+    if error.blame is Blame.AUTHORITY:
+        point.breaker.fail(now, retry_after=error.retry_after)
+        point.endpoint.forget()
+        return
+    point.breaker.succeed()
+    if error.blame is Blame.TOKEN:
+        timed_out = error.reason is Reason.AUTHORITY_TIMED_OUT
+        outage = point.suspicion.fail(culprit, now, accepted=True, timed_out=timed_out)
+        error.retry_after = max(point.failures.fail(culprit, now), outage, error.retry_after or 0.0)
+
+
+def ask_point(point: DecisionPoint, question: Question, clock: Clock) -> Flow[tuple[tuple[str, ...], Outcome]]:
+    """Send *question*. Return sentences for the log, and the decision.
+
+    Everything but a decision raises :class:`AuthorityUnavailable`. Its ``blame`` is ``AUTHORITY`` if the decision point
+    is down, ``TOKEN`` if the question may be the cause, and ``KEYS`` if there was a response, so that no pause follows.
+    """
+    settings = point.settings
+    endpoint = yield from find_endpoint(point, clock)
+    bearer = yield from bearer_token(point)
+    identifier = point.new_id()
+    answer = yield from send_question(point, endpoint, question, bearer, identifier)
+    if answer.status == 401 and callable(settings.authentication) and point.bearer.refuse(bearer, clock.monotonic()):
+        renewed = yield from bearer_token(point)
+        if renewed != bearer:
+            answer = yield from send_question(point, endpoint, question, renewed, identifier)
+    try:
+        body = json_body(answer, endpoint, settings.url, clock)
+    except AuthorityUnavailable as error:
+        if answer.status in _ABOUT_THE_POINT:
+            error.blame = Blame.AUTHORITY
+        else:
+            error.blame = Blame.TOKEN if answer.status >= 500 else Blame.KEYS
+        raise
+    try:
+        outcome = authzen.parse_answer(body, question, settings)
+    except MalformedDecision as malformed:
+        unusable = AuthorityUnavailable(
+            Reason.AUTHORITY_ANSWER_INVALID, settings.url, url=endpoint, problem=str(malformed)
+        )
+        unusable.blame = Blame.KEYS
+        raise unusable from None
+    return compare_identifiers(point, answer, identifier, clock), outcome
+
+
+def compare_identifiers(point: DecisionPoint, answer: Answer, identifier: str, clock: Clock) -> tuple[str, ...]:
+    """Return a sentence for the log if *answer* has another request identifier than the question."""
+    found = answer.headers.get(authzen.REQUEST_ID)
+    if found is None or found == identifier or point.lines.spend(authzen.REQUEST_ID, clock.monotonic()) is None:
+        return ()
+    return (f"{point.settings.url}: the answer has another X-Request-ID than the question {identifier}",)
+
+
+def send_question(
+    point: DecisionPoint, endpoint: str, question: Question, bearer: str, identifier: str
+) -> Flow[Answer]:
+    """Send *question* to *endpoint* and return the response.
+
+    A failure to connect cannot be caused by the question. A response that is too large or too late can.
+    """
+    settings = point.settings
+    try:
+        return (
+            yield from ask(
+                Send(
+                    url=endpoint,
+                    authority=settings.url,
+                    content=question.body,
+                    headers=((authzen.REQUEST_ID, identifier),),
+                    authorization=f"Bearer {bearer}" if bearer else None,
+                    insecure=settings.insecure_http_dangerously,
+                    limit=_LARGEST_ANSWER,
+                    timeout=settings.timeout,
+                    retries=settings.retries,
+                )
+            )
+        )
+    except AuthorityUnavailable as error:
+        not_sent = error.sent is False or (error.sent is None and error.reason is Reason.AUTHORITY_UNREACHABLE)
+        error.blame = Blame.AUTHORITY if not_sent else Blame.TOKEN
+        raise
+
+
+def find_endpoint(point: DecisionPoint, clock: Clock) -> Flow[str]:
+    """Return the URL of the endpoint: a fixed path, or what the metadata of the decision point names."""
+    settings = point.settings
+    if not settings.discover:
+        return authzen.endpoint_of(settings)
+    known = point.endpoint.current(clock.monotonic())
+    if known is not None:
+        return known
+    url = authzen.metadata_url(settings.url)
+    answer = yield from ask(
+        Send(
+            url=url,
+            authority=settings.url,
+            insecure=settings.insecure_http_dangerously,
+            limit=_LARGEST_ANSWER,
+            timeout=settings.timeout,
+            retries=settings.retries,
+        )
+    )
+    body = json_body(answer, url, settings.url, clock)
+    try:
+        found = authzen.parse_metadata(body, settings, settings.insecure_http_dangerously)
+    except MalformedDecision as malformed:
+        problem = str(malformed)
+        raise AuthorityUnavailable(Reason.AUTHORITY_ANSWER_INVALID, settings.url, url=url, problem=problem) from None
+    point.endpoint.keep(found, clock.monotonic())
+    return found
+
+
+def bearer_token(point: DecisionPoint) -> Flow[str]:
+    """Return the token by which this API authenticates, ``""`` without authentication.
+
+    A failure to get it is not about the question, and pauses the questions of all requests.
+    """
+    source, url = point.settings.authentication, point.settings.url
+    if source is None or isinstance(source, str):
+        return source or ""
+    if callable(source):
+        return (yield from own_bearer(source, point.bearer, authority=url, setting="authzen.authentication"))
+    client = source
+    try:
+        found = yield from ask(CallHook(lambda: client.token().access_token))
+    except Exception as error:  # noqa: BLE001 - the client has exceptions of its own
+        problem = f"authzen.authentication raised {type(error).__name__}"
+        raise AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, url, problem=problem) from None
+    if not credentials.is_token(found):
+        problem = "authzen.authentication returned no token"
+        raise AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, url, problem=problem)
+    return found

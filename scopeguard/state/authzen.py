@@ -1,0 +1,118 @@
+"""The run-time state of a policy decision point: decisions that are kept, failures, and what is needed to ask.
+
+Decisions are kept under digests of their questions, and only if the settings say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from scopeguard.config.authzen import AuthZen
+from scopeguard.spec.authzen import Outcome
+from scopeguard.state.backoff import Backoff
+from scopeguard.state.bounded import BoundedMap
+from scopeguard.state.breaker import Breaker
+from scopeguard.state.fork import Locked
+from scopeguard.state.introspection import IntrospectionBearer
+from scopeguard.state.line_budget import LineBudget
+from scopeguard.state.suspicion import Suspicion
+
+# Seconds without a question of one subject about one route after the decision point failed on it.
+_BACKOFF: Final = Backoff(first=1.0, longest=30.0)
+_MOST_FAILED: Final = 1000
+METADATA_LIFETIME: Final = 3600.0
+"""Seconds for which the endpoint that the metadata names is used."""
+
+
+class Decisions(Locked):
+    """Decisions by the digest of their question, bounded by entries and by age. Seconds are monotonic."""
+
+    def __init__(self, *, ttl: float, max_entries: int) -> None:
+        super().__init__()
+        self._ttl = ttl
+        self._kept: BoundedMap[bytes, tuple[float, Outcome]] = BoundedMap(max_entries)
+
+    def lookup(self, key: bytes, now: float) -> Outcome | None:
+        """Return the decision under *key* if it may still be used."""
+        with self._lock:
+            entry = self._kept.get(key)
+            if entry is None or now < entry[0]:
+                return None if entry is None else entry[1]
+            self._kept.pop(key)
+            return None
+
+    def keep(self, key: bytes, outcome: Outcome, now: float, *, lifetime: float) -> None:
+        """Keep *outcome* for as long as the settings allow, and for at most *lifetime* seconds."""
+        seconds = min(self._ttl, lifetime)
+        if seconds > 0:
+            with self._lock:
+                self._kept.put(key, (now + seconds, outcome))
+
+
+class Failures(Locked):
+    """Which questions are paused because the decision point failed on them. Seconds are monotonic.
+
+    A question may be the cause of its failure, so that only questions of the same subject about the same route pause.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._failed: BoundedMap[bytes, tuple[float, float]] = BoundedMap(_MOST_FAILED)  # until when, and the pause
+
+    def pause(self, key: bytes, now: float) -> float:
+        """Return the seconds to wait before the next question under *key*."""
+        failed = self._failed.peek(key)
+        return 0.0 if failed is None else max(0.0, failed[0] - now)
+
+    def fail(self, key: bytes, now: float) -> float:
+        """Record that a question under *key* failed. Return the pause in seconds, which grows with each failure."""
+        with self._lock:
+            failed = self._failed.peek(key)
+            is_recent = failed is not None and now < failed[0] + _BACKOFF.longest
+            pause = _BACKOFF.following(failed[1]) if failed is not None and is_recent else _BACKOFF.first
+            self._failed.put(key, (now + pause, pause))
+            return pause
+
+    def succeed(self, key: bytes) -> None:
+        """Record that a question under *key* was answered."""
+        if key in self._failed:
+            with self._lock:
+                self._failed.pop(key)
+
+
+class Endpoint(Locked):
+    """The endpoint that the metadata of a policy decision point names. Seconds are monotonic."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._found: tuple[str, float] | None = None
+
+    def current(self, now: float) -> str | None:
+        """Return the endpoint if it is known and not too old."""
+        found = self._found
+        return None if found is None or now >= found[1] else found[0]
+
+    def keep(self, url: str, now: float) -> None:
+        """Record that the metadata names *url*."""
+        self._found = (url, now + METADATA_LIFETIME)
+
+    def forget(self) -> None:
+        """Read the metadata again before the next question: the endpoint may have moved."""
+        self._found = None
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class DecisionPoint:
+    """The run-time state of one policy decision point. ``new_id`` returns a new unique identifier."""
+
+    settings: AuthZen
+    breaker: Breaker
+    decisions: Decisions
+    new_id: Callable[[], str] = field(repr=False)
+    bearer: IntrospectionBearer = field(default_factory=IntrospectionBearer)
+    endpoint: Endpoint = field(default_factory=Endpoint)
+    failures: Failures = field(default_factory=Failures)
+    suspicion: Suspicion = field(default_factory=Suspicion)
+    lines: LineBudget = field(default_factory=lambda: LineBudget(5, 60.0))
