@@ -174,7 +174,7 @@ class McpMiddleware(GuardMiddleware):
         """
         if view.method != "POST":
             return self._engine.authorize(token, None, closed=True, request=view)
-        message = await read_message(body, fields, self.policy.max_body_bytes)
+        message = read_message(await body.read(self.policy.max_body_bytes), fields)
         if message.method is None:
             return None  # an answer to a request that the server sent on a stream of this client
         access = self._find_access(message)
@@ -193,7 +193,8 @@ class McpMiddleware(GuardMiddleware):
         """Return the requirement for the challenge of a request without a valid token.
 
         Reads the body only if the header fields do not name the operation, or a function needs the arguments. Raises
-        :class:`AccessDenied` for a malformed message.
+        :class:`AccessDenied` for an ambiguous message. A body without a method is not a message, but a probe: some
+        clients know only the URL, and send anything to get the challenge.
         """
         if method != "POST":
             return None
@@ -202,9 +203,12 @@ class McpMiddleware(GuardMiddleware):
         if message is None or (rule is not None and rule.decide is not None):
             limit = min(_MAX_UNAUTHENTICATED_BYTES, self.policy.max_body_bytes)
             try:
-                message = await read_message(body, fields, limit)
+                data = await body.read(limit)
             except InvalidRequest:  # too long, too slow or incomplete
                 return None
+            if b'"method"' not in data:
+                return None
+            message = read_message(data, fields)
         try:
             access = None if message.method is None else self._find_access(message)
         except Forbidden:
@@ -218,9 +222,9 @@ class McpMiddleware(GuardMiddleware):
             await self._refuse(refusal, scope, send)
 
 
-async def read_message(body: RequestBody, fields: Fields, limit: int) -> Message:
-    """Return the message in *body*, of at most *limit* bytes, which agrees with *fields*. Raises AccessDenied."""
-    message = parse_message(await body.read(limit))
+def read_message(body: bytes, fields: Fields) -> Message:
+    """Return the message in *body*, which agrees with *fields*. Raises :class:`MalformedMessage`."""
+    message = parse_message(body)
     check_agreement(fields, message)
     return message
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mcp_calls import METADATA, OLD, RESOURCE, Server, call, new, record, request, tool_call
+from mcp_calls import METADATA, NEW, OLD, RESOURCE, Server, call, new, record, request, tool_call
 from scopeguard import AUTHENTICATED, DENIED, MACHINE, ConfigurationError, Guard, Issuer, Rule, all_of, any_of
 from scopeguard.mcp import PROTOCOL_METHODS, McpMiddleware, Method, Prompt, ResourceUri, Tool
 
@@ -45,6 +45,20 @@ async def test_request_without_valid_token_learns_the_scopes_of_its_operation(
     assert 'scope="files:write files:read"' in answer.challenge
     assert METADATA in answer.challenge
     assert ("error=" in answer.challenge) == bool(token)
+
+
+@pytest.mark.rule("MC-01")
+@pytest.mark.parametrize("token", [(), ((b"authorization", b"Bearer no.valid.token"),)], ids=["missing", "invalid"])
+@pytest.mark.parametrize("headers", [(), (NEW,)], ids=["older", "newer"])
+@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"{", b"name=value"])
+async def test_probe_that_is_not_a_message_learns_where_the_metadata_is(
+    app: McpMiddleware, body: bytes, headers: Any, token: Any
+):
+    """Clients that know only the URL send any request to it, to find the challenge."""
+    answer = await call(app, body, *headers, *token)
+    assert (answer.status, answer.received) == (401, None)
+    assert METADATA in answer.challenge
+    assert "scope=" not in answer.challenge
 
 
 @pytest.mark.rule("MC-02", "MC-03", "N-08", "N-10", "N-11")
