@@ -58,18 +58,18 @@ system: ## install the Debian packages that some tests need (as root)
 		echo "not installed:$$missing; tests that need them are skipped"
 	fi
 
-# An authorization server for tests, in the versions of its package-lock.json.
+# An authorization server and clients for tests, in the versions of their package-lock.json.
 PEERS := tests/peers/node/node_modules/.installed
 
 .PHONY: peers
-peers: $(PEERS) ## install the authorization server that some tests need (with npm)
+peers: $(PEERS) ## install the authorization server and the clients that some tests need (with npm)
 
 $(PEERS): tests/peers/node/package.json tests/peers/node/package-lock.json
 	@command -v npm > /dev/null || {
-		echo "no npm: tests that need an authorization server in Node.js are skipped"
+		echo "no npm: tests that need packages of Node.js are skipped"
 		exit 0
 	}
-	echo "installing oidc-provider into tests/peers/node"
+	echo "installing oidc-provider and MCP clients into tests/peers/node"
 	cd tests/peers/node
 	npm ci --silent
 	touch node_modules/.installed
@@ -122,6 +122,10 @@ demo: $(or $(wildcard $(DEV)),$(wildcard $(VENV)/.installed-all),$(VENV)/.instal
 .PHONY: bigquery
 bigquery: $(or $(wildcard $(DEV)),$(VENV)/.installed-examples-bigquery) ## a table service protected by BigQuery's API description, called by Google's client
 	@$(BIN)/python examples/bigquery/run.py
+
+.PHONY: mcp
+mcp: $(APPS) ## an MCP server whose tools need scopes, called by the official MCP client
+	@.venv-apps/bin/python examples/mcp/run.py
 
 # -- checks
 

@@ -1,7 +1,7 @@
 """Third-party authorization servers, each in a separate process on loopback, controlled through standard input.
 
-``tests/peers/node/server.mjs`` (oidc-provider) and ``tests/peers/python/server.py`` (Django OAuth Toolkit) say what
-they understand. Each process ends with its standard input, so none outlives the tests.
+``tests/peers/node/server.mjs`` and ``mcp_provider.mjs`` (oidc-provider) and ``tests/peers/python/server.py`` (Django
+OAuth Toolkit) say what they understand. Each process ends with its standard input, so none outlives the tests.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ PATIENCE: Final = 30.0
 API_KEY_ID: Final = "api-key-1"
 """The key id of the client ``api-key``."""
 
-_NODE: Final = ROOT / "tests" / "peers" / "node"
+NODE: Final = ROOT / "tests" / "peers" / "node"
 _PYTHON: Final = ROOT / "tests" / "peers" / "python"
 _TOKEN_PATHS: Final = {"node": "/token", "python": "/o/token/"}
+_NODE_SCRIPTS: Final = {"node": "server.mjs", "mcp": "mcp_provider.mjs"}
 
 
 def secret_of(client_id: str) -> str:
@@ -45,7 +46,9 @@ class Peer:
 
     def __init__(self, kind: str, folder: Path, **settings: Any) -> None:
         self.kind = kind
-        self._command = _node_command() if kind == "node" else [sys.executable, "server.py"]
+        script = _NODE_SCRIPTS.get(kind)
+        self._command = [sys.executable, "server.py"] if script is None else node_command(script)
+        self._folder = _PYTHON if script is None else NODE
         self._log = folder / f"{kind}.log"
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
@@ -59,7 +62,7 @@ class Peer:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,
-                cwd=_NODE if self.kind == "node" else _PYTHON,
+                cwd=self._folder,
                 env=plain_environment(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -144,13 +147,14 @@ class Peer:
         assert answer.status_code == 200
 
 
-def _node_command() -> list[str]:
+def node_command(script: str, *, package: str = "oidc-provider") -> list[str]:
+    """Return the command that runs *script*, which needs *package*, in the folder :data:`NODE`."""
     node = shutil.which("node")
     if node is None:
         missing("no node: it runs the authorization server oidc-provider; install Node.js 20.12 or newer")
-    if not (_NODE / "node_modules" / "oidc-provider").is_dir():
-        missing("no oidc-provider: `make peers` installs it with npm")
-    return [node, "server.mjs"]
+    if not (NODE / "node_modules" / package).is_dir():
+        missing(f"no {package}: `make peers` installs it with npm")
+    return [node, script]
 
 
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:

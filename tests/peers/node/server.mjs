@@ -10,9 +10,10 @@
 
 import * as crypto from 'node:crypto';
 import * as http from 'node:http';
-import * as readline from 'node:readline';
 
 import { Provider } from 'oidc-provider';
+
+import { obey } from './parent.mjs';
 
 const SCOPE = 'read write';
 const TENANT = '/tenant';
@@ -136,8 +137,4 @@ const commands = {
   },
 };
 
-for await (const line of readline.createInterface({ input: process.stdin })) {
-  const { do: command, ...settings } = JSON.parse(line);
-  process.stdout.write(`${JSON.stringify(await commands[command](settings))}\n`);
-}
-process.exit(0);
+await obey(commands);

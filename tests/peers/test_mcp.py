@@ -1,0 +1,180 @@
+"""Official MCP clients, unmodified, against guarded MCP servers: they know the URL and find everything else.
+
+Each client runs in a process of its own, as a program that lists the tools, reads, deletes and reads again. It begins
+with the scope ``files:read``. Deleting needs ``files:write``, which leads the client through a second login.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import pytest
+
+from environment import ROOT, missing, plain_environment
+from peers import NODE, Peer, node_command, running
+from server_process import ServerProcess, server_process
+
+METADATA: Final = "/.well-known/oauth-protected-resource/mcp"
+PATIENCE: Final = 40.0
+"""Seconds after which a client that does not end is given up."""
+
+STEPS: Final = ("tools", "read_file:a", "delete_file:b", "read_file:c")
+RESULTS: Final = [["delete_file", "read_file"], "the text of a", "deleted b", "the text of c"]
+READ: Final = "files:read"
+WRITE: Final = "files:write"
+# A client requests the scopes that it has together with those of the challenge (SEP-2350).
+ACCUMULATED: Final = [{READ, "offline_access"}, {READ, "offline_access", WRITE}]
+
+
+class Client(NamedTuple):
+    """How to run a client, the scopes of its logins, and those of its last token."""
+
+    command: tuple[str, ...]
+    logins: list[set[str]]
+    granted: list[str]
+
+
+CLIENTS: Final = {
+    "mcp-auto": Client(("-m", "mcp_session", "auto"), ACCUMULATED, [READ, WRITE]),
+    "mcp-legacy": Client(("-m", "mcp_session", "legacy"), ACCUMULATED, [READ, WRITE]),
+    "client-auto": Client(("mcp_client.mjs", "client-auto"), ACCUMULATED, [READ, WRITE]),
+    "client-legacy": Client(("mcp_client.mjs", "client"), ACCUMULATED, [READ, WRITE]),
+    # The client of the first generation requests the scopes of the latest challenge only, so it loses the others.
+    "sdk": Client(("mcp_client.mjs", "sdk"), [{READ}, {WRITE}, {READ}], [READ]),
+}
+
+
+class Server(NamedTuple):
+    """A guarded MCP server of *kind*, and the URL that clients know."""
+
+    kind: str
+    url: str
+    process: ServerProcess
+
+    def requests(self, since: int) -> list[tuple[str, str, int]]:
+        """Return the method, path and status of each request in the access log beyond the first *since* characters."""
+        found = re.findall(r'"([A-Z]+) (\S+) HTTP/1.1" (\d{3})', self.process.output[since:])
+        return [(method, path, int(status)) for method, path, status in found]
+
+
+@pytest.fixture(scope="module")
+def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
+    """An oidc-provider where clients register themselves and the user consents to everything."""
+    settings = {"scopes": [READ, WRITE], "refresh": ["mcp-authlab"]}
+    with running("mcp", tmp_path_factory.mktemp("provider"), port=0, **settings) as peer:
+        yield peer
+
+
+@pytest.fixture(scope="module")
+def python() -> str:
+    """The Python of the environment with the third-party apps."""
+    path = ROOT / ".venv-apps" / "bin" / "python"
+    if not path.exists():
+        missing("no MCP client and servers: `make apps` installs them into .venv-apps")
+    return str(path)
+
+
+@pytest.fixture(scope="module", params=["sdk", "fastmcp"])
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, provider: Peer, python: str
+) -> Iterator[Server]:
+    kind: str = request.param
+    command = ("mcp_apps", "{port}", kind, provider.url)
+    with server_process(command, tmp_path_factory.mktemp(kind), app="", environment={}, python=python) as process:
+        yield Server(kind, f"http://127.0.0.1:{process.port}/mcp", process)
+
+
+def run(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> str:
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**plain_environment(), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def run_python(python: str, folder: Path, *arguments: str, **environment: str) -> str:
+    """Run a module of ``tests/support`` in the environment of the third-party apps."""
+    paths = os.pathsep.join((str(ROOT), str(ROOT / "tests" / "support")))
+    return run([python, *arguments], folder, {"PYTHONPATH": paths, **environment})
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+@pytest.mark.rule("MC-01", "MC-02", "MC-03", "MC-16")
+def test_clients_find_the_authorization_server_and_step_up(
+    provider: Peer, server: Server, python: str, tmp_path: Path, name: str
+):
+    client = CLIENTS[name]
+    since = len(server.process.output)
+    provider.tell("requests")
+    program, mode = client.command[-2:]
+    if program.endswith(".mjs"):
+        package = "@modelcontextprotocol/sdk" if mode == "sdk" else "@modelcontextprotocol/client"
+        output = run([*node_command(program, package=package), mode, server.url, *STEPS], NODE, {})
+    else:
+        output = run_python(python, tmp_path, *client.command, server.url, *STEPS)
+    told = json.loads(output)
+    assert told["results"] == RESULTS
+    assert [set(login["scope"].split()) for login in told["logins"]] == client.logins
+    assert {login["resource"] for login in told["logins"]} == {server.url}
+    assert told["granted"] == client.granted
+
+    requests = server.requests(since)
+    assert requests[:2] == [("POST", "/mcp", 401), ("GET", METADATA, 200)]
+    assert requests.count(("POST", "/mcp", 403)) == len(client.logins) - 1
+    at_provider = [(request["method"], request["path"]) for request in provider.tell("requests")["requests"]]
+    assert at_provider[:3] == [("GET", "/.well-known/oauth-authorization-server"), ("POST", "/reg"), ("GET", "/auth")]
+
+
+def test_oauth4webapi_accepts_the_metadata_and_the_challenge(provider: Peer, server: Server):
+    """It compares ``resource`` with the URL of the request, character by character (RFC 9728 section 3.3)."""
+    told = json.loads(run([*node_command("resource_discovery.mjs", package="oauth4webapi"), server.url], NODE, {}))
+    assert told["metadata"]["resource"] == server.url
+    assert told["metadata"]["scopes_supported"] == ([READ, WRITE] if server.kind == "sdk" else [READ])
+    assert told["issuer"] == provider.url
+    [challenge] = told["challenges"]
+    assert challenge["scheme"] == "bearer"
+    assert challenge["parameters"]["error"] == "invalid_token"
+    assert challenge["parameters"]["resource_metadata"] == server.url.replace("/mcp", METADATA)
+
+
+# The checks of mcp-authlab that do not pass here: their result, and the reason.
+EXPLAINED: Final = {
+    # The test serves on loopback without TLS, as mcp-authlab expects for development.
+    "TLS-01": ("warn", "plain http on loopback (acceptable for local development only)"),
+    # In front of fastmcp, opening a connection needs a token and no scope, so there is no scope to name.
+    "CHAL-03": ("warn", "the 401 doesn't say which scopes to request"),
+}
+
+
+@pytest.mark.rule("MC-12", "MC-13", "MC-14")
+def test_mcp_authlab_finds_no_fault(server: Server, python: str, tmp_path: Path):
+    """All 33 checks run: the scanner signs in, gets a token for another resource as well, and attacks the server."""
+
+    def authlab(*arguments: str) -> str:
+        browser = f"{python} -m headless_browser %s"
+        return run_python(
+            python, tmp_path, "-m", "mcp_authlab", *arguments, BROWSER=browser, XDG_CONFIG_HOME=str(tmp_path)
+        )
+
+    authlab("login", server.url, "--scope", READ, "--thorough", "--timeout", "20")
+    report: Any = json.loads(authlab("scan", server.url, "--tool", "delete_file", "--format", "json"))
+    results = {result["id"]: (result["status"], result["message"]) for result in report["results"]}
+    assert len(results) == 33
+    imperfect = {check: result for check, result in results.items() if result[0] != "pass"}
+    assert set(imperfect) == ({"TLS-01"} if server.kind == "sdk" else {"TLS-01", "CHAL-03"})
+    for check, (status, message) in imperfect.items():
+        assert status == EXPLAINED[check][0]
+        assert message.startswith(EXPLAINED[check][1])
+    assert results["SCOPE-01"][1] == f"403 for 'delete_file' asks for scope='{WRITE}'"
