@@ -25,7 +25,18 @@ from benchmarks.measuring import keep, machine, quiet, table
 
 ROOT = Path(__file__).parent.parent
 # Each has a function measured(quick=...) that returns a dict with the key "figures".
-PARTS = ("in_process", "cold", "sockets", "storms", "shared", "scaling", "offload", "imports", "instructions")
+PARTS = (
+    "in_process",
+    "mcp_tools",
+    "cold",
+    "sockets",
+    "storms",
+    "shared",
+    "scaling",
+    "offload",
+    "imports",
+    "instructions",
+)
 
 
 def available() -> list[str]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
-from typing import ClassVar, Final, Protocol
+from collections.abc import Coroutine, Generator, Iterable
+from typing import Any, ClassVar, Final, Protocol
 
 import anyio
 import anyio.lowlevel
@@ -124,8 +124,7 @@ class RequestBody:
                 raise RequestTooLarge(self.too_large, limit=limit)
         self._was_read = True
         try:
-            with anyio.fail_after(self._timeout):
-                return await self._collect(limit)
+            return await _run_within(self._timeout, self._collect(limit))
         except TimeoutError:
             raise RequestTimedOut(self.too_slow, seconds=self._timeout) from None
 
@@ -151,6 +150,66 @@ class RequestBody:
     async def _receive_again(self) -> Message:
         # After the body, the next message comes from the server, because an app may wait for "http.disconnect".
         return self._replay.popleft() if self._replay else await self._receive()
+
+
+async def _run_within(seconds: float, work: Coroutine[Any, Any, bytes]) -> bytes:
+    """Await *work*. Raises :class:`TimeoutError` if it takes more than *seconds* from when it first has to wait."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:  # trio
+        with anyio.fail_after(seconds):
+            return await work
+    return await _Impatient(work, seconds)
+
+
+class _Impatient:
+    """Awaits a coroutine with asyncio, and starts a timer when it first has to wait.
+
+    The body of most requests is there when it is read. A timer for each would take as long as everything else that is
+    done with the body.
+    """
+
+    __slots__ = ("_seconds", "_work")
+
+    def __init__(self, work: Coroutine[Any, Any, bytes], seconds: float) -> None:
+        self._work = work
+        self._seconds = seconds
+
+    def __await__(self) -> Generator[Any, Any, bytes]:
+        try:
+            waits_for = self._work.send(None)
+        except StopIteration as done:
+            result: bytes = done.value
+            return result
+        return (yield from self._finish(waits_for).__await__())
+
+    async def _finish(self, waits_for: Any) -> bytes:
+        async with asyncio.timeout(self._seconds):
+            return await _Resumed(self._work, waits_for)
+
+
+class _Resumed:
+    """Awaits the rest of a coroutine that waits for *waits_for*."""
+
+    __slots__ = ("_waits_for", "_work")
+
+    def __init__(self, work: Coroutine[Any, Any, bytes], waits_for: Any) -> None:
+        self._work = work
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, bytes]:
+        waits_for = self._waits_for
+        try:
+            while True:
+                try:
+                    given = yield waits_for
+                except BaseException as error:  # noqa: BLE001 - passed on, such as a cancellation
+                    waits_for = self._work.throw(error)
+                else:
+                    waits_for = self._work.send(given)
+        except StopIteration as done:
+            result: bytes = done.value
+            return result
 
 
 class FormBody(RequestBody):

@@ -88,6 +88,12 @@ class _Flood:
     statuses: ClassVar[dict[int, int]] = {}
 
 
+def test_tool_rules_are_measured():
+    mcp_tools = loaded("mcp_tools")
+    assert len(mcp_tools.body()) == 1024
+    expect_figures(mcp_tools.measured(rounds=1)["figures"])
+
+
 def test_growth_is_measured():
     scaling = loaded("scaling")
     made = scaling.Made()

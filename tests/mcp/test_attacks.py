@@ -6,6 +6,7 @@ import json
 from typing import Any, cast
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from mcp_calls import NEW, OLD, Answer, Pair, Server, call, new, request, tool_call
@@ -238,6 +239,28 @@ async def test_slow_body_times_out(server: Server):
     for headers in ((), (OLD,)):
         answer = await Slow(app, *headers).send_part()
         assert (answer.status, "scope=" in answer.challenge) == (401, False)
+
+
+async def test_request_that_waits_for_its_body_can_be_cancelled(server: Server, app: McpMiddleware):
+    with anyio.move_on_after(0.01) as limit:
+        await Slow(app, server.token("files:read")).send_part()
+    assert limit.cancelled_caught
+
+
+async def test_failure_of_the_server_while_the_body_arrives_is_its_own(server: Server, app: McpMiddleware):
+    class ServerError(Exception):
+        pass
+
+    async def receive() -> Message:
+        await anyio.lowlevel.checkpoint()
+        raise ServerError
+
+    scope: Scope = {
+        "type": "http", "method": "POST", "scheme": "https", "path": "/mcp", "query_string": b"", "root_path": "",
+        "headers": [server.token("files:read")], "client": None, "state": {},
+    }  # fmt: skip
+    with pytest.raises(ServerError):
+        await app(scope, receive, cast("Any", None))
 
 
 async def test_client_that_leaves_reaches_no_app(server: Server, app: McpMiddleware):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from scopeguard import Guard
@@ -114,6 +115,8 @@ async def call(
     left = list(parts)
 
     async def receive() -> Message:
+        if chunks is not None:
+            await anyio.lowlevel.checkpoint()  # as from a server that waits for the network
         if left:
             part = left.pop(0)
             return {"type": "http.request", "body": part, "more_body": bool(left)}
