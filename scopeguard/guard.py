@@ -28,6 +28,8 @@ from scopeguard.core.arguments import (
     apply_profile,
     challenge_style,
     check_arguments,
+    check_call,
+    check_requirement,
     check_resource,
     warn_of_dangers,
 )
@@ -262,8 +264,10 @@ class Guard:
           it, a token in a form body is not found (RFC 6750 section 2.2).
 
         May block while it waits for an authorization server; the result is then :class:`Unavailable` if that fails.
-        Never raises because of the content of a request.
+        Never raises because of the content of a request. Raises :class:`ConfigurationError` for arguments of other
+        kinds, such as a header in place of the request.
         """
+        check_call(request, requirement)
         return self._engine.check(
             request, requirement, optional=optional, closed=closed, sources=self._limit(sources), read_form=read_form
         )
@@ -285,6 +289,7 @@ class Guard:
         request waits for an authorization server, and cancelled when the wait ends. If the client disconnects, the
         exchange with the authorization server is cancelled, unless another request waits for it.
         """
+        check_call(request, requirement)
         return await self._engine.acheck(
             request,
             requirement,
@@ -317,6 +322,7 @@ class Guard:
         * *closed*: deny valid tokens as well, because no rule describes this route.
         * *request*: the request, for logs and listeners, and because a response to HEAD has no body.
         """
+        check_requirement(requirement)
         if token is None and optional:
             return self._engine.admit_anonymous(request, again=True)
         return self._engine.authorize(token, requirement, closed=closed, request=request)

@@ -27,7 +27,9 @@ from scopeguard.config.revocation import RevocationPolicy
 from scopeguard.config.sources import TokenSources
 from scopeguard.config.token_cache import TokenCachePolicy
 from scopeguard.errors import ConfigurationError
+from scopeguard.request import RequestView
 from scopeguard.rules import Rules
+from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import ChallengeStyle
 from scopeguard.spec.resource_metadata import metadata_url
 from scopeguard.spec.signatures import Backends
@@ -178,6 +180,18 @@ def check_arguments(issuers: Sequence[object], **arguments: Any) -> None:
             function(value, name, "a function that takes a decision")
         else:
             text(value, name)
+
+
+def check_call(request: object, requirement: object) -> None:
+    """Raise :class:`ConfigurationError` unless *request* and *requirement* are of the kinds that a check needs."""
+    instance(request, RequestView, "request", "a RequestView, as in RequestView(method=..., path=..., headers=...)")
+    check_requirement(requirement)
+
+
+def check_requirement(requirement: object) -> None:
+    """Raise :class:`ConfigurationError` unless *requirement* is a requirement or ``None``."""
+    if requirement is not None:
+        instance(requirement, Requirement, "requirement", 'a requirement, as in all_of("rows.read")')
 
 
 def challenge_style(

@@ -140,6 +140,33 @@ def test_failing_body_writer_is_logged_and_the_request_still_refused(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("Bearer abc",), r"request: must be a RequestView, as in RequestView\(method=.*\), not str"),
+        (({"method": "GET"},), r"request: must be a RequestView, .*, not dict"),
+        ((None,), r"request: must be a RequestView, .*, not NoneType"),
+        ((request_with(), "read"), r'requirement: must be a requirement, as in all_of\("rows.read"\), not str'),
+        ((request_with(), ["read"]), r"requirement: must be a requirement, .*, not list"),
+        ((request_with(), all_of), r"requirement: must be a requirement, .*, not function"),
+    ],
+    ids=["a header", "a dict", "None", "a scope", "a list", "the function"],
+)
+def test_check_needs_a_request_and_a_requirement(
+    authority: FakeAuthority, decide: Decide, arguments: tuple[Any, ...], message: str
+):
+    """Kind: a value that a caller takes for a request or requirement. The error must not show it: it may be a token."""
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        decide(guard_of(authority), *arguments)
+    assert "abc" not in str(caught.value)
+
+
+def test_authorize_needs_a_requirement(authority: FakeAuthority):
+    scope: Any = "read"
+    with pytest.raises(ConfigurationError, match=r"requirement: must be a requirement, .*, not str"):
+        guard_of(authority).authorize(None, scope, optional=True)
+
+
+@pytest.mark.parametrize(
     ("options", "realm"),
     [
         ({}, "api"),
