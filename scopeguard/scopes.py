@@ -48,7 +48,7 @@ def check_scope(scope: str, setting: str) -> str:
 
 
 def _fix(value: object) -> str:
-    """Return how to correct *value* where it stands for a scope, for the end of a message."""
+    """Return a hint about *value*, which was given as a scope, for the end of a message."""
     if isinstance(value, list | tuple | set | frozenset):
         return "; pass each as its own argument"
     if callable(value):

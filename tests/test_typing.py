@@ -1,4 +1,4 @@
-"""The public types as type checkers of users see them: code that works at run time is no error."""
+"""The public types as type checkers of users see them: code that works at run time is not an error."""
 
 from __future__ import annotations
 

@@ -207,7 +207,7 @@ class Watcher:
         return len(self._connections)
 
     def start(self) -> None:
-        """Run in the background of the event loop, in no context of a request."""
+        """Run in the background of the event loop, outside the context of any request."""
         self._watchers[self._engine] = self
         self._engine.revocation_listeners.add(self._listener)
         try:

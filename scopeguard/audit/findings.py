@@ -342,7 +342,7 @@ class _Audit:
 
 
 def describe_rule(rule: Rule) -> str:
-    """Return where *rule* was declared or, without a source, what it matches."""
+    """Return the source of *rule* or, without one, its access and path."""
     if rule.source is not None:
         return rule.source
     return f"{'public' if rule.access is PUBLIC else 'rule'} {rule.path}"

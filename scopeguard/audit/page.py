@@ -211,7 +211,7 @@ def _has_conditions(entry: Entry) -> bool:
 
 
 def _summary(entry: Entry) -> str:
-    """Return how many scopes *entry* requires."""
+    """Return the number of scopes that *entry* requires."""
     number = len(entry.scopes)
     if _has_conditions(entry):
         return "conditions" if number == 0 else f"{number} scope{'' if number == 1 else 's'}, conditions"

@@ -159,12 +159,12 @@ def serve(app: str, *, access_log: str, **options: Any) -> None:
     "--public",
     multiple=True,
     metavar="PATH",
-    help="A path that is meant to be open, as in /docs/{rest:path}. May be given several times.",
+    help="A path that is open on purpose, as in /docs/{rest:path}. May be given several times.",
 )
 @click.option("--online", is_flag=True, help="Ask the issuers for the scopes that they can grant.")
 @click.option("--strict", is_flag=True, help="Exit with status 1 for warnings as well.")
 def audit(app: str, **options: Any) -> None:
-    """Show what each route of an app requires, and report problems.
+    """Show the requirements of each route of an app, and report problems.
 
     APP is found from the current directory, as in example.main:app. Its module is imported, and no request is sent.
 

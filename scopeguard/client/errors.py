@@ -37,7 +37,7 @@ class TokenExchangeRefused(TokenEndpointError):
 
     ``error`` says why: ``invalid_request`` or ``invalid_grant`` for a token that it does not accept,
     ``invalid_target``, ``invalid_scope`` or ``access_denied`` for something that it does not permit,
-    ``interaction_required`` if the user has to take part. It is no outage: repeating the exchange does not help.
+    ``interaction_required`` if the user has to take part. It is not an outage: repeating the exchange does not help.
     """
 
 

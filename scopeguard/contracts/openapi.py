@@ -194,7 +194,7 @@ class Reader:
 
 
 def _with_conditions(access: Requirement | Access | None, members: Any) -> Requirement:
-    """Add what the extension of an operation requires to its *access*."""
+    """Add the requirements in the extension of an operation to its *access*."""
     if not isinstance(access, Requirement):
         raise ConfigurationError(f"{EXTENSION}: the operation needs security that requires a token")
     if not isinstance(members, Mapping) or not members:

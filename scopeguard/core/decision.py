@@ -188,7 +188,7 @@ class Report:
         try:
             _current.reset(self._before)
         except ValueError:
-            pass  # The context is another one. It ignores the report from now on, because the report has ended.
+            pass  # This call is in another context. That context ignores the report, because the report has ended.
 
 
 _current: Final[ContextVar[Report | None]] = ContextVar("scopeguard_report", default=None)

@@ -217,7 +217,7 @@ class _Hooks:
         return None
 
     def _route(self, rule: Rule | None, flask_request: Request) -> RouteAccess:
-        """Return what *rule* and the view require. The result is cached for each rule, view and method."""
+        """Return the combined requirement of *rule* and the view. It is cached for each rule, view and method."""
         endpoint = flask_request.endpoint or ""
         view = self._app.view_functions.get(endpoint)
         # Only the methods of a view class have declarations of their own. Without a view, clients could fill the cache

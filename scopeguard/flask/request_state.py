@@ -75,7 +75,7 @@ class RouteAccess:
         self._add(_hooks(endpoint))
 
     def _add(self, hooks: list[Any]) -> None:
-        """Add what the functions given to before_request require, so that one challenge names all scopes."""
+        """Add the requirements of the functions given to before_request, so that one challenge names all scopes."""
         later = tuple(getattr(hook, REQUIREMENT) for hook in hooks if hasattr(hook, REQUIREMENT))
         if later and not self.closed and not isinstance(self.access, Access):
             self.requirements += later

@@ -74,7 +74,7 @@ def find_issuer(token: Unverified | None, credential: Credential, context: Conte
 def resolve_issuer(name: str, context: Context) -> Flow[IssuerRecord | None]:
     """Return the issuer *name*, which is not configured, as the resolver finds it or found it recently.
 
-    ``None`` if there is no resolver or it does not know the name. A failure of the resolver says nothing about the
+    ``None`` without a resolver, or if the resolver returned ``None``. A failure of the resolver says nothing about the
     token: it is raised, as an outage or as the programming error that it is.
     """
     resolved, clock = context.issuers.resolved, context.clock
@@ -130,8 +130,8 @@ def discover(
 ) -> Flow[Metadata]:
     """Return the issuer's metadata, from the cache or by :func:`search_metadata`.
 
-    A document for which *wanted* returns true is cached. A document that lacks what is needed is returned uncached.
-    *anew*: search even if a document is cached.
+    A document for which *wanted* returns true is cached. Another document is returned but not cached. *anew*: search
+    even if a document is cached.
     """
     known = record.cached_metadata(clock.monotonic(), wanted)
     if known is not None and not anew:
@@ -174,10 +174,10 @@ def search_metadata(
     """Return the first metadata document of *issuer* at *places* that is *wanted*, else the first document found.
 
     The search continues after an error, a redirect (which is not followed), a response that is not metadata, and a
-    document that lacks what is needed: an authorization server may publish an OAuth document (RFC 8414) beside the
-    OpenID document, with different contents. The search ends with an error at a document that names another issuer or
-    a forbidden endpoint, because the configuration or the server has to be fixed, and at a server that does not
-    respond, because all places are on the same server.
+    document without the needed member: an authorization server may publish an OAuth document (RFC 8414) beside the
+    OpenID document, with different contents. The search ends with an error at a document that names another issuer or a
+    forbidden endpoint, because the configuration or the server has to be fixed, and at a server that does not respond,
+    because all places are on the same server.
 
     Raises :class:`AuthorityUnavailable`. *setting* names the setting that makes the search unnecessary. The documents
     may point to *internal_hosts*; hosts in *insecure* (``"name:port"``) may be reached by http. *limit* (bytes) and

@@ -41,5 +41,5 @@ def renew(
 
 
 def holder_of(access: AccessToken) -> tuple[object, ...]:
-    """Return what identifies the holder of *access*: issuer, subject, client, and the key it is bound to."""
+    """Return the values that identify the holder of *access*: issuer, subject, client, and the key it is bound to."""
     return access.issuer, access.subject, access.client_id, access.sender_constrained, access.claims.get("cnf")

@@ -341,8 +341,8 @@ def salesforce(
     * *introspection*: for opaque tokens (``00D...!...``).
 
     Introspection answers of Salesforce have no ``aud`` and no ``iss``, so only *client_ids* binds opaque tokens.
-    Without *client_ids*, every token is accepted that Salesforce lets the app of *introspection* introspect. These are
-    the app's own tokens, or those of all apps if an administrator has authorized that: then set *client_ids*.
+    Without *client_ids*, every token that the app of *introspection* may introspect is accepted. These are the app's
+    own tokens, or those of all apps if an administrator has authorized that: then set *client_ids*.
     """
     name = host(my_domain, "my_domain", "acme.my.salesforce.com")
     if name in ("login.salesforce.com", "test.salesforce.com") or name.endswith(".lightning.force.com"):

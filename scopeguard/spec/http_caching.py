@@ -1,4 +1,4 @@
-"""Read how long a response may be cached and when to retry: RFC 9111 section 5.2, RFC 9110 section 10.2.3."""
+"""Read the lifetime of a response and the time of a retry: RFC 9111 section 5.2, RFC 9110 section 10.2.3."""
 
 from __future__ import annotations
 

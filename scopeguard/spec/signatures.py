@@ -12,8 +12,8 @@ costs beyond ``public_key.verify``, which both need (CPython 3.11, minimum of 30
     this module               28     28   1142     28
     =====================  =====  =====  =====  =====
 
-The difference is 4 % of a whole PS256 or ES256 verification. What remains for ES256 is the conversion of the signature
-to DER. The tests compare each result with PyJWT's.
+The difference is 4 % of a whole PS256 or ES256 verification. For ES256, the conversion of the signature to DER remains.
+The tests compare each result with PyJWT's.
 """
 
 from __future__ import annotations

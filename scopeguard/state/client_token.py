@@ -119,7 +119,7 @@ class ClientToken(Locked, Generic[FailureT]):
 
     def accept(self, token: TokenResponse) -> None:
         """Record that an API accepted *token*: the next refusal is about this token, and not about all of them."""
-        if self._refusals == 0:  # without the lock: nearly every response comes here
+        if self._refusals == 0:  # No lock, because nearly every response causes this call.
             return
         with self._lock:
             if self._token is not None and self._token.access_token == token.access_token:

@@ -361,7 +361,7 @@ class Issuers:
     def holds(self, record: IssuerRecord, now: float) -> bool:
         """Return whether *record* is trusted at *now* (monotonic seconds).
 
-        It is if it is configured, or if it is the cached result of the resolver for its name.
+        A record is trusted if it is configured, or if it is the cached result of the resolver for its name.
         """
         if self.is_configured(record):
             return True

@@ -172,7 +172,7 @@ class KeyRing(Locked):
         return Due(found, overdue=now >= held.overdue_at and self._failures == 0)
 
     def look_beyond(self, algorithm: str, mark: str, now: float) -> Absent:
-        """Return what the caller may do about a token that names no key and that no cached key has signed.
+        """Return the next step for a token that names no key and that no cached key has signed.
 
         *mark* distinguishes such tokens. Without it, they would all share one entry, and one bad token would make the
         key of all others count as missing.

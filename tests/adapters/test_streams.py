@@ -56,7 +56,7 @@ A_DAY = 86400
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nothing happen by itself: the watcher waits for ever, unless something wakes it."""
+    """Stop the timer of the watcher: it waits until something wakes it."""
     monkeypatch.setattr(streams, "_PAUSE", float(A_DAY))
 
 

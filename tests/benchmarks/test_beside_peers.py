@@ -153,7 +153,7 @@ def test_servers_are_compared(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert all(f"| {name} " in table for name in names)
 
 
-def test_without_wrk_a_sentence_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_missing_wrk_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     run(monkeypatch, loaded("sockets"))
     assert capsys.readouterr().out == "Not measured over sockets: there is no wrk (on Debian: apt install wrk).\n"

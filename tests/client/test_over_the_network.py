@@ -107,7 +107,7 @@ def test_unreachable_server_is_an_outage():
         auth.token()
 
 
-def test_hooks_cookies_and_history_of_the_client_never_meet_the_token_request(server):
+def test_hooks_cookies_and_history_of_the_client_contain_nothing_of_the_token_request(server):
     server.script = [(200, {"set-cookie": "as=1"}, GOOD)]
     auth = ClientCredentials(f"{server.url}/token", "client-1", "sg-secret-1")
     hooked: list[object] = []

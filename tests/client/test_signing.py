@@ -360,7 +360,7 @@ def test_a_host_in_another_alphabet_is_the_same_origin_as_its_ascii_form(call, c
     assert service.tokens == [ONE]
 
 
-# -- what the API says about scopes
+# -- scopes in challenges
 
 
 @pytest.mark.rule("C-22", "C-38")

@@ -329,7 +329,7 @@ def test_a_client_revokes_its_own_tokens_only(bench):
 
 
 @pytest.mark.rule("T-08")
-def test_no_client_is_called_like_a_user(bench):
+def test_client_cannot_have_the_name_of_a_user(bench):
     with pytest.raises(ConfigurationError, match=r"'alice'.*subject"):
         bench.authority.registry.add_client(Client(client_id="alice", secret="sg-secret-alice"))
     assert "alice" not in bench.authority.registry.clients

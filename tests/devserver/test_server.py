@@ -143,7 +143,7 @@ def test_a_port_that_is_taken_is_an_error_of_the_system():
             pass  # never reached
 
 
-def test_without_uvicorn_it_says_what_to_install(monkeypatch):
+def test_missing_uvicorn_is_an_error_with_the_install_command(monkeypatch):
     monkeypatch.delitem(sys.modules, "scopeguard.devserver.serving", raising=False)  # imports uvicorn
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(ConfigurationError, match="pip install"), DevServer(authority()):

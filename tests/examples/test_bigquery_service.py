@@ -439,11 +439,11 @@ def test_body_that_is_not_an_object_is_a_parse_error(api, body):
     assert api.error("POST", f"{P}/datasets", body) == (400, "parseError")
 
 
-def test_a_body_has_its_bound(api):
+def test_body_has_a_size_limit(api):
     assert api.error("POST", f"{P}/datasets", b" " * 10_000_001) == (413, "uploadTooLarge")
 
 
-def test_the_service_has_no_word_about_tokens(load):
+def test_service_has_no_code_for_tokens(load):
     """The guard is in another file: the files of the service neither import scopeguard nor read a header."""
     for name in ("table_service", "table_store"):
         source = Path(load(name).__file__ or "").read_text("utf-8")

@@ -24,7 +24,7 @@ from environment import ROOT, plain_environment
 from redis_server import RedisServer
 from scopeguard.devserver import Authority, Client, DevServer
 
-# Each test starts two servers of its own, and waits for what is a second away; on a busy machine that adds up.
+# Each test starts two servers of its own, and waits for several seconds on a busy machine.
 pytestmark = pytest.mark.timeout(180)
 
 AUDIENCE = "https://api.test"

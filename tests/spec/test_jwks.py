@@ -139,7 +139,9 @@ def key_from(jwk: JWK) -> VerificationKey:
 
 
 def find_alarm(jwk: object) -> tuple[str, bool]:
-    """Return why *jwk* is ignored, and whether that is alarming. The good key in the same set must stay usable."""
+    """Return the reason for which *jwk* is ignored, and whether it is alarming. The good key in the same set must stay
+    usable.
+    """
     key_set = parse_key_set({"keys": [jwk, ed_jwk(kid="good")]})
     assert [key.kid for key in key_set.keys] == ["good"]
     (ignored,) = key_set.ignored

@@ -80,7 +80,9 @@ def unverified(claims: Mapping[str, Any], header: Mapping[str, Any] = HEADER) ->
 def refusal(
     claims: Mapping[str, Any], issuer: Issuer = STRICT, header: Mapping[str, Any] = HEADER, now: float = NOW
 ) -> Reason | None:
-    """Return why a token with *claims* is refused, or ``None``. A refused token never becomes an access token."""
+    """Return the reason for which a token with *claims* is refused, or ``None``. A refused token never becomes an
+    access token.
+    """
     try:
         check(unverified(claims, header), issuer, now)
     except InvalidToken as denied:
@@ -710,7 +712,7 @@ def test_token_bound_to_a_key_is_refused_as_a_bearer_token(cnf, issuer, header):
     assert refusal(changed(CLAIMS, {"cnf": cnf}), issuer, header) is Reason.SENDER_CONSTRAINT_UNPROVEN
 
 
-# -- which kind of token it is
+# -- the kind of a token
 
 OTHER_TYPES = [
     "id_token+jwt", "dpop+jwt", "logout+jwt", "secevent+jwt", "token-introspection+jwt", "client-authentication+jwt",
@@ -1065,7 +1067,7 @@ KNOWN: Final = b"a header of a token that was accepted"
 def run_check(
     claims: Mapping[str, Any], issuer: Issuer, header: Mapping[str, Any], headers: Mapping[bytes, bool]
 ) -> object:
-    """Return what :func:`check` has read, or the reason and the details of its refusal."""
+    """Return the result of :func:`check`, or the reason and the details of its refusal."""
     token = Unverified(
         header=header, claims=claims, signed=b"", signature=b"", segment=KNOWN, payload=b"", fingerprint="abc"
     )

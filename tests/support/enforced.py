@@ -109,7 +109,7 @@ class Enforced:
 
 
 class Served:
-    """Asks over the one connection."""
+    """Sends requests over one connection."""
 
     def __init__(self, enforced: Enforced, connection: http.client.HTTPConnection) -> None:
         self._enforced = enforced

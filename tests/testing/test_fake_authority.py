@@ -107,7 +107,7 @@ def test_token_with_too_few_scopes_is_403(authority):
     assert isinstance(decision.error, InsufficientScope)
 
 
-# -- what introspection says of it
+# -- introspection
 
 
 def introspect(authority: FakeAuthority, token: str) -> dict[str, Any]:

@@ -235,6 +235,6 @@ def test_malformed_credential_is_an_invalid_request():
         assert BadToken(name="a", token=token, rules=(), why="because").status == status
 
 
-def test_the_corpus_is_not_for_writing(world):
+def test_corpus_is_read_only(world):
     with pytest.raises(TypeError):
         world.tokens["x"] = world.tokens["sd-jwt"]

@@ -1,4 +1,6 @@
-"""Requests can be held, counted and sent astray, from threads and from tasks, without a socket and without sleeping."""
+"""Requests can be held, counted and sent to unknown hosts, from threads and from tasks, without a socket and without
+sleeping.
+"""
 
 from __future__ import annotations
 

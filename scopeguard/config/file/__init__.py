@@ -141,7 +141,7 @@ def _decision_point(values: Mapping[str, Any], place: Place, insecure: frozenset
 
 
 def _style(values: Mapping[str, Any], contracts: Sequence[Contract], place: Place) -> ChallengeStyle | None:
-    """Return the form of refusals, or ``None`` if the file sets at most the realm.
+    """Return the form of refusals, or ``None`` unless the file sets more than the realm.
 
     Clients of an API with a Google discovery document expect errors in Google's format and fail on others.
     """
