@@ -37,7 +37,7 @@ from scopeguard.inbound_token import InboundToken
 from scopeguard.request import RequestView
 from scopeguard.scopes import Requirement, all_of
 from scopeguard.state.budget import Budget
-from scopeguard.state.revocation import Bearer
+from scopeguard.state.revocation import Revoked, keys_of
 
 log: Final = logging.getLogger("scopeguard")
 
@@ -76,8 +76,8 @@ class Connection:
     """
 
     __slots__ = (
-        "__weakref__", "_budget", "_engine", "_policies", "_requirements", "_watcher", "bearer", "cancel_scope",
-        "changes", "credential", "deadline", "ending", "expires_at", "next_check", "recheck", "token",
+        "__weakref__", "_budget", "_engine", "_policies", "_requirements", "_watcher", "cancel_scope", "changes",
+        "credential", "deadline", "discards", "ending", "expires_at", "keys", "next_check", "recheck", "token",
     )  # fmt: skip
 
     def __init__(
@@ -143,11 +143,15 @@ class Connection:
             self.cancel_scope.cancel()
 
     def is_expired(self) -> bool:
-        """Return whether the token has expired, by the clock of the event loop or by that of the guard.
+        """Return whether the token has expired."""
+        return self.is_expired_at(anyio.current_time(), self._engine.clock.wall())
 
-        The first stands still while a machine sleeps; the second may be set back.
+    def is_expired_at(self, now: float, wall: float) -> bool:
+        """Return whether the token has expired at *now* by the clock of the event loop, or at *wall* by the guard's.
+
+        The first stands still while a machine sleeps. The second may be set back.
         """
-        return anyio.current_time() >= self.deadline or self._engine.clock.wall() >= self.expires_at
+        return now >= self.deadline or wall >= self.expires_at
 
     def _use(self, credential: Credential, token: AccessToken) -> None:
         engine = self._engine
@@ -156,8 +160,10 @@ class Connection:
         expires_at = engine.admits_until(token)
         self.expires_at: float = float("inf") if expires_at is None else expires_at
         self.deadline: float = anyio.current_time() + (self.expires_at - engine.clock.wall())
-        self.bearer: Bearer | None = None  # most responses are complete before it is needed
-        self.changes: int = -1  # the number of revocations when the token was last compared with them
+        self.keys: tuple[tuple[Revoked, str], ...] | None = None  # most responses are complete before they are needed
+        # The numbers of revocations, and of those that discard answers, when the token was last compared with them.
+        self.changes: int = -1
+        self.discards: int = 0
         self.next_check: float = float("inf") if self.recheck is None else engine.clock.monotonic() + self.recheck
 
     async def renew(self, token: str, request: RequestView) -> Granted | Denied | Unavailable:
@@ -261,26 +267,36 @@ class Watcher:
     async def _sweep(self) -> None:
         """End the connections whose token has expired or is known to be revoked."""
         revocations = self._engine.issuers.revocations
-        self._next_sweep = anyio.current_time() + self._pause
+        now, wall = anyio.current_time(), self._engine.clock.wall()
+        self._next_sweep = now + self._pause
         for number, connection in enumerate(tuple(self._connections), 1):
             if number % _BATCH == 0:
                 await anyio.lowlevel.checkpoint()
             if connection not in self._connections:  # closed in the meantime
                 continue
             changes = revocations.changes
-            if connection.is_expired():
+            if connection.is_expired_at(now, wall):
                 connection.end(Ending.EXPIRED)
             elif connection.recheck is not None and connection.changes != changes:
                 connection.changes = changes
-                if connection.bearer is None:
-                    connection.bearer = bearer_of(connection.token, connection.credential)
-                bearer = connection.bearer
-                if revocations.covers(bearer):
+                if self._covers(connection):
                     connection.end(Ending.REVOKED)
-                elif revocations.outdates(bearer.issuer, bearer.subject, float("-inf")):
-                    connection.next_check = float("-inf")  # introspection may have another answer by now
-                    self._check_alarm.ring()
             self._next_sweep = min(self._next_sweep, connection.deadline)
+
+    def _covers(self, connection: Connection) -> bool:
+        """Return whether the token of *connection* is revoked. If answers about it were discarded, make a check due."""
+        revocations, token = self._engine.issuers.revocations, connection.token
+        if connection.keys is None:
+            connection.keys = keys_of(bearer_of(token, connection.credential))
+        if revocations.covers_keys(connection.keys, token.issued_at):
+            return True
+        discards = revocations.discards
+        if connection.discards != discards:
+            connection.discards = discards
+            if revocations.outdates(token.issuer, token.subject, float("-inf")):
+                connection.next_check = float("-inf")
+                self._check_alarm.ring()
+        return False
 
     async def _follow_store(self) -> None:
         revocations = self._engine.issuers.revocations

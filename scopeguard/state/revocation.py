@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 from scopeguard.state.breaker import Breaker
@@ -81,6 +83,20 @@ class Bearer:
     issued_at: float | None
 
 
+_OF_ONE_TOKEN: Final = frozenset((Revoked.TOKEN, Revoked.JTI))
+
+
+def keys_of(bearer: Bearer) -> tuple[tuple[Revoked, str], ...]:
+    """Return the keys of the entries that name *bearer*, for a caller that looks for them more than once."""
+    named = (
+        (Revoked.TOKEN, bearer.token),
+        (Revoked.JTI, bearer.jti),
+        (Revoked.SUBJECT, bearer.subject),
+        (Revoked.CLIENT, bearer.client_id),
+    )
+    return tuple((kind, digest_of(kind, bearer.issuer, value)) for kind, value in named if value is not None)
+
+
 class Revocations(Locked):
     """The revocations that this process knows. Safe to use from any thread.
 
@@ -96,6 +112,7 @@ class Revocations(Locked):
         self._entries: dict[tuple[Revoked, str], Revocation] = {}
         self._next_sweep = 0
         self.changes: int = 0  # counts additions, so that a cleared token need not be rechecked
+        self.discards: int = 0  # counts those that discard answers
         self._answers_at = float("-inf")  # the latest "at" of the entries about answers
         # The position in the shared log, and when it was read (monotonic seconds).
         self.position: str | None = None
@@ -110,6 +127,7 @@ class Revocations(Locked):
         with self._lock:
             if entry.kind is Revoked.ANSWERS:
                 self._answers_at = max(self._answers_at, entry.at)
+                self.discards += 1
             known = self._entries.get((entry.kind, entry.digest))
             if known is not None:
                 entry = Revocation(
@@ -133,16 +151,16 @@ class Revocations(Locked):
 
     def covers(self, bearer: Bearer) -> bool:
         """Return whether the token that *bearer* describes was revoked."""
-        if not self._entries:
-            return False
-        if self.names(bearer.issuer, bearer.token):
-            return True
-        if bearer.jti is not None and self._find(Revoked.JTI, bearer.issuer, bearer.jti):
-            return True
-        for kind, value in ((Revoked.SUBJECT, bearer.subject), (Revoked.CLIENT, bearer.client_id)):
-            entry = None if value is None else self._find(kind, bearer.issuer, value)
-            # A token without iat cannot prove that it is newer than the revocation.
-            if entry is not None and (bearer.issued_at is None or bearer.issued_at <= entry.at):
+        return bool(self._entries) and self.covers_keys(keys_of(bearer), bearer.issued_at)
+
+    def covers_keys(self, keys: Iterable[tuple[Revoked, str]], issued_at: float | None) -> bool:
+        """Return whether a token with *keys* (:func:`keys_of`) that was issued at *issued_at* was revoked."""
+        for key in keys:
+            entry = self._entries.get(key)
+            if entry is None:
+                continue
+            # A token without iat cannot prove that it is newer than the revocation of all tokens until then.
+            if key[0] in _OF_ONE_TOKEN or issued_at is None or issued_at <= entry.at:
                 return True
         return False
 
