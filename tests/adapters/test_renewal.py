@@ -8,9 +8,19 @@ from starlette.applications import Starlette
 from starlette.endpoints import WebSocketEndpoint
 from starlette.middleware import Middleware
 from starlette.routing import Mount, WebSocketRoute
-from starlette.testclient import TestClient
+from starlette.testclient import TestClient, WebSocketDenialResponse
 
-from scopeguard import AccessToken, Denied, Granted, Guard, Unavailable, any_of, current_access_token
+from scopeguard import (
+    AccessToken,
+    Denied,
+    Granted,
+    Guard,
+    PolicyRequest,
+    Rule,
+    Unavailable,
+    any_of,
+    current_access_token,
+)
 from scopeguard.fastapi import Protected
 from scopeguard.fastapi import renew as renew_in_fastapi
 from scopeguard.starlette import GuardMiddleware, renew, requires
@@ -160,3 +170,28 @@ def test_requirement_of_each_message_is_added_once(authority: FakeAuthority, gua
             socket.send_text("x")
             assert socket.receive_text() == "1"
     assert sizes == [1] * 5
+
+
+def test_the_decision_of_a_rule_is_made_about_the_handshake_and_about_a_new_token(authority: FakeAuthority):
+    verdicts = {"first": True, "second": False, "third": True, "fourth": False}
+
+    def decide(token: AccessToken, request: PolicyRequest) -> bool:
+        assert request.is_websocket
+        return verdicts[str(token.claims["jti"])]
+
+    def bearer(jti: str) -> dict[str, str]:
+        return authority.bearer("read", subject="ann", claims={"jti": jti})
+
+    rules = [Rule("/function", decide=decide)]
+    guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock, audit="off", rules=rules)
+    client = TestClient(starlette_app(guard))
+    with client.websocket_connect("/function", headers=bearer("first")) as socket:
+        for jti, answered in (("second", "policy_denied"), ("third", "granted"), ("fourth", "policy_denied")):
+            socket.send_text(bearer(jti)["Authorization"].removeprefix("Bearer "))
+            assert socket.receive_text() == answered
+    with (
+        pytest.raises(WebSocketDenialResponse) as refused,
+        client.websocket_connect("/function", headers=bearer("fourth")),
+    ):
+        pass
+    assert refused.value.status_code == 403

@@ -14,7 +14,21 @@ from starlette.requests import Request
 from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
-from scopeguard import ANY_AUDIENCE_DANGEROUSLY, DENIED, OPTIONAL, PUBLIC, Guard, Issuer, Rule, all_of, any_of, wsgi
+from scopeguard import (
+    ANY_AUDIENCE_DANGEROUSLY,
+    DENIED,
+    OPTIONAL,
+    PUBLIC,
+    AccessToken,
+    AuthZen,
+    Guard,
+    Issuer,
+    PolicyRequest,
+    Rule,
+    all_of,
+    any_of,
+    wsgi,
+)
 from scopeguard.asgi import GuardMiddleware
 from scopeguard.audit.findings import audit_app
 from scopeguard.config.catalog import ScopeCatalog
@@ -29,6 +43,36 @@ async def endpoint(request: Request) -> Any: ...
 
 def api(*paths: str, methods: list[str] | None = None) -> Starlette:
     return Starlette(routes=[Route(path, endpoint, methods=methods) for path in paths])
+
+
+def allow(token: AccessToken, request: PolicyRequest) -> bool:
+    return True
+
+
+def test_decisions_after_the_token_are_shown_beside_the_scopes(guard: Guard):
+    rules = [
+        Rule("/scoped", all_of("a"), decide=AuthZen("https://pdp.test")),
+        Rule("/bare", decide=allow),
+        Rule("/either", any_of("a", "b"), decide=allow),
+        Rule("/plain"),
+    ]
+    report = audit_app(GuardMiddleware(api(*(rule.path for rule in rules)), guard=guard, rules=rules))
+    function = f"decision of {__name__}.allow"
+    assert {entry.path: entry.access for entry in report.entries} == {
+        "/scoped": "a + decision of https://pdp.test",
+        "/bare": function,
+        "/either": f"a + {function} or b + {function}",
+        "/plain": "any valid token",
+    }
+    assert report.scopes == ("a", "b")
+    assert not report.errors
+
+
+def test_rule_without_the_decision_of_another_is_an_exception(guard: Guard):
+    rules = [Rule("/rows/secret", all_of("a"), decide=allow), Rule("/rows/{id}", all_of("a"))]
+    report = audit_app(GuardMiddleware(api("/rows/{id}"), guard=guard, rules=rules))
+    (entry,) = report.entries
+    assert entry.exceptions == (f"/rows/secret: a + decision of {__name__}.allow",)
 
 
 def test_rules_that_can_never_decide_are_errors(guard: Guard, codes: Any):

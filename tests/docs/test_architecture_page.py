@@ -57,9 +57,9 @@ def test_the_table_answers_twenty_questions():
     assert all("`scopeguard/" in row for row in table.splitlines())
 
 
-def test_the_steps_of_a_request_are_ten_and_name_their_files():
+def test_the_steps_of_a_request_are_twelve_and_name_their_files():
     steps = re.findall(r"^\d+\. \*\*.*?(?=^\d+\. |^$)", PAGE, re.MULTILINE | re.DOTALL)
-    assert len(steps) == 10
+    assert len(steps) == 12
     assert all("`scopeguard/" in step for step in steps)
 
 

@@ -73,6 +73,18 @@ def test_a_form_is_posted_with_its_parameters_in_order(transport: HttpxTransport
     assert request.endswith(b"\r\n\r\ngrant_type=x+y&resource=https%3A%2F%2Fone&resource=https%3A%2F%2Ftwo")
 
 
+@pytest.mark.rule("Z-01")
+@pytest.mark.rule("Z-07")
+def test_json_is_posted_with_its_content_type_and_further_headers(transport: HttpxTransport, server: Loopback):
+    transport.send(send(server.url + "/e", content=b'{"a":1}', headers=(("x-request-id", "7"),)))
+    (request,) = server.requests
+    assert request.startswith(b"POST /e HTTP/1.1\r\n")
+    found = fields(request)
+    assert (found["content-type"], found["content-length"]) == ("application/json", "7")
+    assert (found["x-request-id"], found["accept"]) == ("7", "application/json")
+    assert request.endswith(b'\r\n\r\n{"a":1}')
+
+
 def test_header_names_of_an_answer_are_lower_case(transport: HttpxTransport, server: Loopback):
     server.respond = answering(response(b"", "CACHE-Control: max-age=5", status="404 Not Found"))
     answer = transport.send(send(server.url))
