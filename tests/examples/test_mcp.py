@@ -21,8 +21,8 @@ def requests(output: str) -> list[tuple[str, ...]]:
 
 @pytest.mark.rule("MC-01", "MC-02")
 def test_client_discovers_signs_in_and_steps_up(no_leaks: Callable[[str], None]):
-    if not PYTHON.exists():
-        missing("no MCP client and server: `make apps` installs them into .venv-apps")
+    if not [*(ROOT / ".venv-apps").glob("lib/*/site-packages/mcp")]:
+        missing("no mcp: `make apps` installs it into .venv-apps")
     done = subprocess.run(
         [str(PYTHON), "examples/mcp/run.py"],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""Official MCP clients, unmodified, against guarded MCP servers: they know the URL and find everything else.
+"""MCP clients, unmodified, against guarded MCP servers: they know the URL and find everything else.
 
 Each client runs in a process of its own, as a program that lists the tools, reads, deletes and reads again. It begins
 with the scope ``files:read``. Deleting needs ``files:write``, which leads the client through a second login.
@@ -33,20 +33,21 @@ ACCUMULATED: Final = [{READ, "offline_access"}, {READ, "offline_access", WRITE}]
 
 
 class Client(NamedTuple):
-    """How to run a client, the scopes of its logins, and those of its last token."""
+    """A client: the program around it, its mode there, and the scopes of its logins."""
 
-    command: tuple[str, ...]
+    program: str
+    mode: str
     logins: list[set[str]]
-    granted: list[str]
 
 
 CLIENTS: Final = {
-    "mcp-auto": Client(("-m", "mcp_session", "auto"), ACCUMULATED, [READ, WRITE]),
-    "mcp-legacy": Client(("-m", "mcp_session", "legacy"), ACCUMULATED, [READ, WRITE]),
-    "client-auto": Client(("mcp_client.mjs", "client-auto"), ACCUMULATED, [READ, WRITE]),
-    "client-legacy": Client(("mcp_client.mjs", "client"), ACCUMULATED, [READ, WRITE]),
-    # The client of the first generation requests the scopes of the latest challenge only, so it loses the others.
-    "sdk": Client(("mcp_client.mjs", "sdk"), [{READ}, {WRITE}, {READ}], [READ]),
+    "mcp-auto": Client("mcp_session", "auto", ACCUMULATED),
+    "mcp-legacy": Client("mcp_session", "legacy", ACCUMULATED),
+    "fastmcp": Client("mcp_session", "fastmcp", ACCUMULATED),
+    "client-auto": Client("mcp_client.mjs", "client-auto", ACCUMULATED),
+    "client-legacy": Client("mcp_client.mjs", "client", ACCUMULATED),
+    # The first generation of this client requests only the scopes of the latest challenge, so it loses the others.
+    "sdk": Client("mcp_client.mjs", "sdk", [{READ}, {WRITE}, {READ}]),
 }
 
 
@@ -74,10 +75,10 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
 @pytest.fixture(scope="module")
 def python() -> str:
     """The Python of the environment with the third-party apps."""
-    path = ROOT / ".venv-apps" / "bin" / "python"
-    if not path.exists():
-        missing("no MCP client and servers: `make apps` installs them into .venv-apps")
-    return str(path)
+    for package in ("fastmcp", "mcp", "mcp_authlab"):
+        if not [*(ROOT / ".venv-apps").glob(f"lib/*/site-packages/{package}")]:
+            missing(f"no {package}: `make apps` installs it into .venv-apps")
+    return str(ROOT / ".venv-apps" / "bin" / "python")
 
 
 @pytest.fixture(scope="module", params=["sdk", "fastmcp"])
@@ -104,10 +105,15 @@ def run(command: Sequence[str], folder: Path, environment: Mapping[str, str]) ->
     return done.stdout
 
 
-def run_python(python: str, folder: Path, *arguments: str, **environment: str) -> str:
-    """Run a module of ``tests/support`` in the environment of the third-party apps."""
-    paths = os.pathsep.join((str(ROOT), str(ROOT / "tests" / "support")))
-    return run([python, *arguments], folder, {"PYTHONPATH": paths, **environment})
+def run_python(python: str, folder: Path, module: str, *arguments: str) -> str:
+    """Run *module* in the environment of the third-party apps, with a browser and a home of its own."""
+    environment = {
+        "BROWSER": f"{python} -m headless_browser %s &",
+        "HOME": str(folder),
+        "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "support"))),
+        "XDG_CONFIG_HOME": str(folder),
+    }
+    return run([python, "-m", module, *arguments], folder, environment)
 
 
 @pytest.mark.parametrize("name", CLIENTS)
@@ -118,32 +124,32 @@ def test_clients_find_the_authorization_server_and_step_up(
     client = CLIENTS[name]
     since = len(server.process.output)
     provider.tell("requests")
-    program, mode = client.command[-2:]
-    if program.endswith(".mjs"):
-        package = "@modelcontextprotocol/sdk" if mode == "sdk" else "@modelcontextprotocol/client"
-        output = run([*node_command(program, package=package), mode, server.url, *STEPS], NODE, {})
+    if client.program.endswith(".mjs"):
+        package = f"@modelcontextprotocol/{client.mode.partition('-')[0]}"
+        output = run([*node_command(client.program, package=package), client.mode, server.url, *STEPS], NODE, {})
     else:
-        output = run_python(python, tmp_path, *client.command, server.url, *STEPS)
-    told = json.loads(output)
-    assert told["results"] == RESULTS
-    assert [set(login["scope"].split()) for login in told["logins"]] == client.logins
-    assert {login["resource"] for login in told["logins"]} == {server.url}
-    assert told["granted"] == client.granted
+        output = run_python(python, tmp_path, client.program, client.mode, server.url, *STEPS)
+    assert json.loads(output) == RESULTS
 
     requests = server.requests(since)
     assert requests[:2] == [("POST", "/mcp", 401), ("GET", METADATA, 200)]
     assert requests.count(("POST", "/mcp", 403)) == len(client.logins) - 1
-    at_provider = [(request["method"], request["path"]) for request in provider.tell("requests")["requests"]]
-    assert at_provider[:3] == [("GET", "/.well-known/oauth-authorization-server"), ("POST", "/reg"), ("GET", "/auth")]
+    at_provider = provider.tell("requests")["requests"]
+    paths = [(request["method"], request["path"]) for request in at_provider]
+    assert paths[:3] == [("GET", "/.well-known/oauth-authorization-server"), ("POST", "/reg"), ("GET", "/auth")]
+    # The client of fastmcp tries the URL of each login before it opens the browser there.
+    logins = {query["code_challenge"]: query for query in (request["query"] for request in at_provider) if query}
+    assert [set(query["scope"].split()) for query in logins.values()] == client.logins
+    assert {query["resource"] for query in logins.values()} == {server.url}
 
 
 def test_oauth4webapi_accepts_the_metadata_and_the_challenge(provider: Peer, server: Server):
     """It compares ``resource`` with the URL of the request, character by character (RFC 9728 section 3.3)."""
-    told = json.loads(run([*node_command("resource_discovery.mjs", package="oauth4webapi"), server.url], NODE, {}))
-    assert told["metadata"]["resource"] == server.url
-    assert told["metadata"]["scopes_supported"] == ([READ, WRITE] if server.kind == "sdk" else [READ])
-    assert told["issuer"] == provider.url
-    [challenge] = told["challenges"]
+    found = json.loads(run([*node_command("resource_discovery.mjs", package="oauth4webapi"), server.url], NODE, {}))
+    assert found["metadata"]["resource"] == server.url
+    assert found["metadata"]["scopes_supported"] == ([READ, WRITE] if server.kind == "sdk" else [READ])
+    assert found["issuer"] == provider.url
+    [challenge] = found["challenges"]
     assert challenge["scheme"] == "bearer"
     assert challenge["parameters"]["error"] == "invalid_token"
     assert challenge["parameters"]["resource_metadata"] == server.url.replace("/mcp", METADATA)
@@ -161,15 +167,11 @@ EXPLAINED: Final = {
 @pytest.mark.rule("MC-12", "MC-13", "MC-14")
 def test_mcp_authlab_finds_no_fault(server: Server, python: str, tmp_path: Path):
     """All 33 checks run: the scanner signs in, gets a token for another resource as well, and attacks the server."""
-
-    def authlab(*arguments: str) -> str:
-        browser = f"{python} -m headless_browser %s"
-        return run_python(
-            python, tmp_path, "-m", "mcp_authlab", *arguments, BROWSER=browser, XDG_CONFIG_HOME=str(tmp_path)
-        )
-
-    authlab("login", server.url, "--scope", READ, "--thorough", "--timeout", "20")
-    report: Any = json.loads(authlab("scan", server.url, "--tool", "delete_file", "--format", "json"))
+    run_python(python, tmp_path, "mcp_authlab", "login", server.url, "--scope", READ, "--thorough", "--timeout", "20")
+    output = run_python(
+        python, tmp_path, "mcp_authlab", "scan", server.url, "--tool", "delete_file", "--format", "json"
+    )
+    report: Any = json.loads(output)
     results = {result["id"]: (result["status"], result["message"]) for result in report["results"]}
     assert len(results) == 33
     imperfect = {check: result for check, result in results.items() if result[0] != "pass"}

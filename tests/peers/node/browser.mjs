@@ -1,8 +1,10 @@
-// A browser of the poorest kind: follows redirects with cookies, until one leads to *target*, and returns that URL.
+// A browser without windows: follows redirects with cookies until one leads to *target*, and returns that URL.
+
+const MOST_REDIRECTS = 10;
 
 export async function follow(url, target) {
   const cookies = new Map();
-  for (let hop = 0; hop < 10; hop += 1) {
+  for (let redirects = 0; redirects < MOST_REDIRECTS; redirects += 1) {
     const cookie = [...cookies].map(([name, value]) => `${name}=${value}`).join('; ');
     const response = await fetch(url, { redirect: 'manual', headers: cookie ? { cookie } : {} });
     for (const line of response.headers.getSetCookie()) {

@@ -1,10 +1,8 @@
 // node mcp_client.mjs {client,client-auto,sdk} URL STEP...
 //
-// Connects an official MCP client to URL, runs the steps in order, and prints one JSON document: what each step
-// returned, and the scopes of each login. A step is "tools" (tools/list) or the name of a tool, with an argument after
-// a colon, as in "read_file:a.txt". The application around the client knows the URL and nothing else. Like every
-// application around these clients, it registers a redirect URI, opens the browser, and repeats what failed for want of
-// a login.
+// A program around an official MCP client for Node.js. It runs the steps in order and prints their results as JSON. It
+// knows the URL and nothing else. A step is "tools", or the name of a tool and the name of a file, as in "read_file:a".
+// As these clients require of a program, it opens the browser, and repeats a call that failed because of the login.
 
 import { follow } from './browser.mjs';
 
@@ -21,9 +19,7 @@ async function load(kind) {
   return { ...index, ...http, ...auth };
 }
 
-const logins = [];
-
-// Holds in memory what an application stores.
+// Stores in memory what an application stores.
 class Application {
   redirectUrl = REDIRECT;
   clientMetadata = {
@@ -41,7 +37,6 @@ class Application {
   codeVerifier() { return this.verifier; }
   saveCodeVerifier(verifier) { this.verifier = verifier; }
   async redirectToAuthorization(url) {
-    logins.push({ scope: url.searchParams.get('scope'), resource: url.searchParams.get('resource') });
     this.callback = await follow(url, REDIRECT);
   }
 }
@@ -57,8 +52,8 @@ function newTransport() {
   return transport;
 }
 
-// Repeats *action* once after a login.
-async function loggedIn(action) {
+// Runs *action*, and once more after a login.
+async function withLogin(action) {
   try {
     return await action();
   } catch (error) {
@@ -70,18 +65,18 @@ async function loggedIn(action) {
   }
 }
 
-await loggedIn(() => client.connect(newTransport()));
+await withLogin(() => client.connect(newTransport()));
 const results = [];
 for (const step of steps) {
   const [name, argument] = step.split(':');
   if (name === 'tools') {
-    const { tools } = await loggedIn(() => client.listTools());
+    const { tools } = await withLogin(() => client.listTools());
     results.push(tools.map((tool) => tool.name).sort());
   } else {
-    const { content } = await loggedIn(() => client.callTool({ name, arguments: { name: argument } }));
+    const { content } = await withLogin(() => client.callTool({ name, arguments: { name: argument } }));
     results.push(content[0].text);
   }
 }
 await client.close();
-process.stdout.write(`${JSON.stringify({ results, logins, granted: application.saved.scope.split(' ').sort() })}\n`);
+process.stdout.write(`${JSON.stringify(results)}\n`);
 process.exit(0);
