@@ -24,7 +24,7 @@ log: Final = logging.getLogger("scopeguard")
 # RFC 9449 section 8.2 says the same of DPoP-Nonce.
 _EXPOSED: Final = ("WWW-Authenticate", "DPoP-Nonce", "Retry-After")
 TIME_LIMIT: Final = 2.0
-"""How long an ASGI app may take to start its response to a preflight about a refused request, in seconds."""
+"""The seconds within which an ASGI app must start its response to a preflight about a refused request."""
 _ALLOWED: Final = ("access-control-allow-origin", "access-control-allow-credentials", "vary")
 
 

@@ -112,7 +112,7 @@ class Connection:
 
     @property
     def requirement(self) -> Requirement | None:
-        """What the token has to satisfy: everything that was required of it in this connection."""
+        """The requirement for the token: everything that was required of it in this connection."""
         return all_of(*self._requirements) if self._requirements else None
 
     def require(self, requirement: Requirement) -> None:

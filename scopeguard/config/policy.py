@@ -1,4 +1,4 @@
-"""What decides about a request after its token: a function of the app, or a policy decision point."""
+"""Decisions about a request after its token: by a function of the app, or by a policy decision point."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Decide: TypeAlias = Callable[[AccessToken, PolicyRequest], bool | Awaitable[bool
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What decides about requests to one rule, and the path template of the rule.
+    """The function or decision point that decides about requests to one rule, and the path template of the rule.
 
     ``is_async``: whether ``decide`` is an async function.
     """

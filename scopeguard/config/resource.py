@@ -48,8 +48,8 @@ class Resource:
     * *audience_differs*: allow issuers whose ``audience`` does not contain *url*, because their authorization server
       writes another identifier into ``aud``.
 
-    Not checked here: that the URL is https; the guard checks that, because it knows ``insecure_http_dangerously``.
-    Raises :class:`ConfigurationError`. Warns about a query in *url* (RFC 9728 section 1.2: "SHOULD NOT").
+    Not checked here: that the URL is https; the guard checks that, because it has ``insecure_http_dangerously``. Raises
+    :class:`ConfigurationError`. Warns about a query in *url* (RFC 9728 section 1.2: "SHOULD NOT").
     """
 
     url: str

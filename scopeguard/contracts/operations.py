@@ -37,7 +37,7 @@ class Operation:
     path: str
     access: Requirement | Access
     source: str
-    # Whether {name:segments} was replaced by a number of parameters, for comparisons. Such an operation is not a rule.
+    # True if {name:segments} was replaced by a number of parameters. Such an operation is for comparisons only.
     unrolled: bool = False
     template: Template = field(init=False, repr=False, compare=False)
 
@@ -106,7 +106,7 @@ def _items(requirement: Requirement, needed: frozenset[str | Condition]) -> tupl
     return (*scopes, *sorted(conditions_in(needed), key=str))
 
 
-# Which of two templates is more concrete
+# The order of templates by concreteness
 
 
 def _rank(operation: Operation) -> tuple[object, ...]:

@@ -70,7 +70,7 @@ class Settings:
     cors_preflight: Preflight
     insecure_hosts: frozenset[str]
     profile: Profile | None = None
-    # Whether revocations reach the guard: it has a store or a revocation policy.
+    # True if the guard has a store or a revocation policy, so that revocations reach it.
     revocable: bool = False
 
     def __post_init__(self) -> None:

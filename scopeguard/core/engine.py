@@ -83,10 +83,10 @@ class Engine:
         self.sources: TokenSources = settings.sources
         self.reporter: Reporter = reporter
         self.keeps_inbound: bool = settings.keep_token_for_exchange or settings.forward_token_dangerously
-        """Whether the text of a token is held for its request: only then does an adapter need :func:`to_serve`."""
+        """True if the text of a token is held for its request. Only then does an adapter need :func:`to_serve`."""
         self.listens: bool = reporter.listener is not None
         """True if there is a listener for decisions. Only then does an adapter need :meth:`begin_report`."""
-        # Whether a token sent in cleartext is refused, or logged once.
+        # True to refuse a token that was sent in cleartext, False to log the first one.
         self._watches_cleartext = True
         # Called after each revocation in this process, in the thread that revokes.
         self.revocation_listeners: set[Callable[[], None]] = set()
@@ -596,7 +596,7 @@ class Engine:
     # -- start and end
 
     def prepare(self) -> None:
-        """Import what the first exchange needs, without an exchange. For servers, before they take requests.
+        """Import what the first exchange needs, without an exchange. Servers call this first.
 
         Otherwise the first exchange blocks the event loop while an HTTP client is imported.
         """
@@ -627,7 +627,7 @@ class Engine:
             raise failures[0]
 
     def take_over(self, previous: Engine) -> None:
-        """Take over the caches of *previous*, which this engine replaces. For servers that reload settings.
+        """Take over the caches of *previous*, which this engine replaces. Servers that reload settings call this.
 
         Issuers with equal settings keep their keys and answers, and revocations stay in force. The keys of all other
         issuers are fetched, and the shared log of revocations is read. Raises :class:`AuthorityUnavailable` if that

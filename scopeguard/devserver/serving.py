@@ -1,4 +1,4 @@
-"""Serving an app on a loopback port for development: without lifespan events, websockets and access log."""
+"""Serve an app on a loopback port for development: without lifespan events, websockets and access log."""
 
 from __future__ import annotations
 

@@ -21,9 +21,9 @@ from scopeguard.flow.effects import CallApp, CallHook, Effect, Flow, ReadFile, R
 
 T = TypeVar("T")
 
-# How long a running flight is awaited for a client that has disconnected, in seconds.
+# The seconds for which a running flight is awaited for a client that has disconnected.
 _LINGER: Final = 1.0
-# How many functions of the app that decide about requests run at once, beside the worker threads of the app itself.
+# The most functions of the app that decide about requests at once, besides the worker threads of the app itself.
 _MOST_CALLS: Final = 40
 _calls: Final[RunVar[anyio.CapacityLimiter]] = RunVar("scopeguard_calls")  # one limiter for each event loop
 

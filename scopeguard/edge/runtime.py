@@ -39,7 +39,7 @@ from scopeguard.state.fork import renew_after_fork
 
 log: Final = logging.getLogger("scopeguard")
 
-# How long closing waits for flights, in seconds: enough for an exchange with a healthy server.
+# The seconds for which closing waits for flights: enough for an exchange with a healthy server.
 _GRACE: Final = 0.7
 
 

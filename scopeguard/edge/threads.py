@@ -9,7 +9,7 @@ from typing import Final
 
 from scopeguard.state.fork import Locked
 
-# How long a thread waits for more work before it ends, in seconds.
+# The seconds for which a thread waits for more work before it ends.
 _IDLE_TIMEOUT: Final = 5.0
 
 

@@ -28,7 +28,7 @@ from scopeguard.spec import authzen, credentials
 from scopeguard.spec.authzen import MalformedDecision, Outcome, Question
 from scopeguard.state.authzen import DecisionPoint
 
-# With these statuses, the decision point or its gateway is down or busy, whatever the question.
+# With these statuses, the decision point or its gateway is down or busy. The question is not the cause.
 _ABOUT_THE_POINT: Final = frozenset((408, 429, 502, 503, 504))
 _LARGEST_ANSWER: Final = 64 * 1024
 

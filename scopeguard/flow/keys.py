@@ -28,7 +28,7 @@ _MOST_BYTES_OF_A_TOKEN: Final = 16 * 1024
 
 
 def _signer(token: Unverified, keys: tuple[VerificationKey, ...], record: IssuerRecord) -> VerificationKey | None:
-    """Return the one of *keys* that made the signature, or ``None``."""
+    """Return the key among *keys* that made the signature, or ``None``."""
     algorithm, signed, signature = token.header["alg"], token.signed, token.signature
     try:
         for key in keys:

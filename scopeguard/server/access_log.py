@@ -214,7 +214,7 @@ class ASGIAccessLog:
         try:
             await self._app(scope, receive, observe)
         except Exception:
-            entry.status = entry.status or 500  # as the server answers
+            entry.status = entry.status or 500  # the server answers 500
             raise
         finally:
             _current.reset(reset)

@@ -17,7 +17,7 @@ class Renewable(Protocol):
     """An object that is renewed in a child process."""
 
     def after_fork(self) -> None:
-        """Replace what belongs to threads and sockets of the parent.
+        """Replace the objects that belong to threads and sockets of the parent.
 
         Assign, and read nothing: a thread of the parent may have been constructing or changing the object.
         """

@@ -292,7 +292,7 @@ class Issuers:
             self._add(record)
         # A look-up tries each length once, for any number of prefixes.
         self._prefix_lengths = tuple(sorted({len(prefix) for prefix in self._prefixes}, reverse=True))
-        # Whether any issuer introspects opaque tokens.
+        # True if an issuer introspects opaque tokens.
         self.takes_opaque: bool = bool(self._prefixes) or self._any_opaque is not None
         # The header fields that may hold a token; None for Authorization.
         headers = dict.fromkeys(record.issuer.token_header for record in self.all)

@@ -5,8 +5,8 @@ fails. The result is cached for a while, so that each id costs one fetch. A cach
 and made-up ids do not evict it.
 
 One fetch finds one key, and made-up ids must not use up all fetches. The last fetch of the budget therefore goes to the
-id that was requested most, whichever request may start it: a key that exists is requested again and again, a made-up id
-once. A stranger who repeats ids has to send more requests than the users of the new key, for every fetch.
+id that was requested most, even if another request starts it: a key that exists is requested again and again, a made-up
+id once. A stranger who repeats ids has to send more requests than the users of the new key, for every fetch.
 """
 
 from __future__ import annotations

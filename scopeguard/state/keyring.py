@@ -119,7 +119,7 @@ class KeyRing(Locked):
         self.begun = self._landed = 0  # fetches begun; the number of the last successful one
         self._in_flight = 0  # the number of the fetch under way, 0 for none
         self._budget = Budget(policy.refetch_burst, policy.refetch_interval)
-        self._unsearched: dict[_Name, int] = {}  # how many fetches had begun at the first look-up of the key
+        self._unsearched: dict[_Name, int] = {}  # the number of fetches that had begun at the first look-up of the key
         self._missing: BoundedMap[_Name, _Missing] = BoundedMap(policy.negative_kids)
         self._backoff = Backoff(policy.first_backoff, policy.max_backoff)
         self._recheck = Backoff(policy.negative_ttl, max(policy.negative_ttl, _LONGEST_RECHECK))

@@ -465,7 +465,7 @@ def test_loop_that_ended_while_it_waited_does_not_affect_others(credentials, end
 
 
 @pytest.mark.parametrize("runtime", ["blocking", "asyncio", "trio"])
-def test_waiting_has_an_end(credentials, endpoint, landed, runtime):
+def test_waiting_is_bounded(credentials, endpoint, landed, runtime):
     auth = credentials()
     endpoint.gate = threading.Event()
     with ThreadPoolExecutor(1) as pool:

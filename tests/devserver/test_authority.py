@@ -255,7 +255,7 @@ def test_introspection_needs_authentication(bench):
 
 
 @pytest.mark.parametrize("kind", ["robot", "opaque"])
-def test_a_live_token_is_explained_to_its_api(bench, kind):
+def test_active_token_is_described_to_its_api(bench, kind):
     token = bench.token(getattr(bench, kind), scope="read")
     answer = bench.post("/introspect", bench.resource, token=token)
     assert answer.headers["cache-control"] == "no-store"

@@ -95,7 +95,7 @@ def test_googles_constant_audience_is_accepted_where_it_is_configured(bench):
         {"jti": 7},
     ],
 )
-def test_an_assertion_that_is_not_in_order_is_an_invalid_grant(bench, claims):
+def test_invalid_assertion_is_an_invalid_grant(bench, claims):
     bench.authority.registry.add_service_account(account())
     assert bench.error(ask(bench, assertion(bench, **claims))) == (400, "invalid_grant")
 

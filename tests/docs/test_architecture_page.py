@@ -1,4 +1,4 @@
-"""docs/architecture.md describes the tree as it is: files exist, rooms are complete, arrows are imports."""
+"""docs/architecture.md describes the present tree: files exist, folders are complete, arrows are imports."""
 
 from __future__ import annotations
 

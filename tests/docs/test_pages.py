@@ -1,4 +1,4 @@
-"""The README and the pages: their links lead somewhere, their commands exist, and the README stays short."""
+"""The README and the pages: the targets of their links exist, their commands exist, and the README stays short."""
 
 from __future__ import annotations
 

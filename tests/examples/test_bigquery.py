@@ -202,7 +202,7 @@ def test_request_without_a_token_gets_401_and_the_required_scopes(world, google)
 # -- the assertion that Google's library writes
 
 
-def test_googles_assertion_is_what_the_development_server_checks(world, load):
+def test_assertion_of_googles_client_passes_the_checks_of_the_development_server(world, load):
     run = load("run")
     credentials = run.credentials(world.keys / "admin.json", "cloud-platform")
     text = credentials._make_authorization_grant_assertion()

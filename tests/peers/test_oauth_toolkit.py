@@ -72,7 +72,7 @@ def test_tokens_are_accepted_by_every_authentication(ask: Ask, oauth_toolkit: Pe
 
 
 @pytest.mark.rule("I-09", "I-22")
-def test_a_token_is_refused_that_it_does_not_know_or_has_revoked(ask: Ask, oauth_toolkit: Peer):
+def test_unknown_or_revoked_token_is_refused(ask: Ask, oauth_toolkit: Peer):
     token = oauth_toolkit.token(resource=API)
     with asking(oauth_toolkit, ttl=0, negative_ttl=0) as guard:
         refused(ask(guard, "sg-opaque-of-nobody"), Reason.TOKEN_NOT_ACTIVE)

@@ -277,8 +277,9 @@ class Load:
 
 @pytest.mark.parametrize("kind", SERVERS)
 def test_redis_restart_under_load_admits_no_revoked_token(tmp_path: Path, kind: str):
-    """With what it was told on disk. Revocations fail closed: 503 until Redis is back, and never 200. What a process
-    knows to be revoked stays refused."""
+    """Redis keeps the revocations on disk. Revocations fail closed: 503 until Redis is back, and never 200. What a
+    process knows to be revoked stays refused.
+    """
     with _place(tmp_path, append_only=True) as place:
         place.kind = kind
         one, two = place.worker(), place.worker()

@@ -1,8 +1,9 @@
 """One small API in each framework, behind one policy: ``confusion_apps:asgi`` and ``confusion_apps:wsgi``.
 
-A header ``X-App`` chooses the app, so that one server process does for all of them. Each handler says its name in the
-response header ``X-Handler``; :data:`LEVELS` says what the policy demands for it. The last rule opens everything else,
-so that a path which the policy reads otherwise than the router is answered without a token: the worst there can be.
+A header ``X-App`` chooses the app, so that one server process suffices for all of them. Each handler sends its name in
+the response header ``X-Handler``; :data:`LEVELS` has the requirement of the policy for it. The last rule opens
+everything else, so that a path which the policy and the router read differently is answered without a token, which is
+the worst case.
 
 Annotations are evaluated here: FastAPI and Litestar look at those of functions inside of functions.
 """

@@ -58,7 +58,7 @@ class ServerProcess:
                 while not (head_only and b"\r\n\r\n" in answer) and (data := connection.recv(65536)):
                     answer += data
             except ConnectionError:
-                pass  # it may close on what it does not want to read
+                pass  # the server may close without reading the rest
         return answer
 
 

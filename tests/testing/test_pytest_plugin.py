@@ -29,7 +29,7 @@ def test_the_fixture_is_an_authority_of_the_tests_own(authority):
     assert pytest_plugin.authority.__doc__ is not None
 
 
-def test_importing_the_plugin_loads_and_says_nothing():
+def test_importing_the_plugin_loads_and_prints_nothing():
     said = run(
         """
         import sys
