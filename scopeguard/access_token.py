@@ -300,6 +300,9 @@ def current_access_token() -> AccessToken:
         def audit(action: str) -> None:
             log.info("%s by %s", action, current_access_token().display_name)
 
+    The token is that of the context, also in code that runs after the response: background tasks of Starlette and
+    FastAPI, and tasks that the app has started. It may have expired or been revoked by then, and is not checked again.
+
     Raises :class:`ConfigurationError` outside a guarded request, and for an anonymous caller: use
     :func:`current_access_token_or_none` there.
     """

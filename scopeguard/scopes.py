@@ -71,6 +71,18 @@ def conditions_in(alternative: frozenset[str | Condition]) -> frozenset[Conditio
     return frozenset(item for item in alternative if isinstance(item, Condition))
 
 
+def _check_kinds(alternatives: object, first: object) -> None:
+    """Raise :class:`ConfigurationError` unless these are the kinds of values that a :class:`Requirement` compares."""
+    # A string in the place of a set would be a set of characters, and a list could be changed later.
+    if not isinstance(alternatives, tuple) or not all(isinstance(item, frozenset) for item in alternatives):
+        raise ConfigurationError("a requirement: alternatives must be a tuple of frozensets; use all_of() and any_of()")
+    for item in frozenset().union(*alternatives):
+        if not isinstance(item, str | Condition):
+            raise ConfigurationError(f"a requirement: {type(item).__name__} is neither a scope nor a condition")
+    if not isinstance(first, tuple) or not all(isinstance(scope, str) for scope in first):
+        raise ConfigurationError("a requirement: first must be a tuple of scopes")
+
+
 @dataclass(frozen=True, slots=True)
 class Requirement:
     """The requirement of a route for an access token: all scopes and conditions of any one of ``alternatives``.
@@ -95,6 +107,7 @@ class Requirement:
     first: tuple[str, ...] = field(compare=False)
 
     def __post_init__(self) -> None:
+        _check_kinds(self.alternatives, self.first)
         if not self.alternatives:
             raise ConfigurationError("a requirement needs at least one scope; use AUTHENTICATED to require none")
         if len(self.alternatives) > _MAX_ALTERNATIVES:

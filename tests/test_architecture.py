@@ -33,7 +33,7 @@ LAYERS = (
     ("state",),
     ("flow",),
     ("edge",),
-    ("stores",),
+    ("stores", "transport"),
     ("config.documents", "config.catalog", "rules", "contracts", "presets", "config.file", "core", "guard"),
     ("adapter",),
     ("audit",),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import AsyncGenerator, Collection, Coroutine, Generator, Iterable, Mapping
 from enum import StrEnum
 from ipaddress import IPv6Address, ip_address
 from typing import Any, Final, Protocol, TypeVar, cast
@@ -212,9 +212,13 @@ def app(value: object, wanted: str) -> None:
 
 
 def methods(value: object, names: Iterable[str], setting: str) -> None:
-    """Raise :class:`ConfigurationError` unless *value* is an object of any class with the methods *names*."""
+    """Raise :class:`ConfigurationError` unless *value* is an object of any class with the methods *names*.
+
+    Generators and coroutines are refused: they have the methods ``send`` and ``close``, with another meaning.
+    """
     names = tuple(names)
-    if isinstance(value, type) or not all(callable(getattr(value, name, None)) for name in names):
+    is_other = isinstance(value, type | Generator | Coroutine | AsyncGenerator)
+    if is_other or not all(callable(getattr(value, name, None)) for name in names):
         given = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
         raise ConfigurationError(f"{setting}: must be an object with the methods {', '.join(names)}, not {given}")
 

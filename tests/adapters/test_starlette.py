@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import functools
 import threading
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ import anyio
 import pytest
 from starlette.applications import Starlette
 from starlette.authentication import requires as starlettes_requires
+from starlette.background import BackgroundTask
 from starlette.endpoints import HTTPEndpoint, WebSocketEndpoint
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -510,3 +513,47 @@ def test_decorated_method_called_at_the_handshake_refuses_it(authority: FakeAuth
         raise AssertionError("it was accepted")
     denial: Any = refused.value
     assert denial.status_code == 403
+
+
+def test_token_in_background_tasks_is_that_of_their_request(authority: FakeAuthority):
+    """Documented at current_access_token(): the context of a request goes with the tasks that it has started."""
+    seen: list[tuple[str, str | None]] = []
+    tasks: list[asyncio.Task[None]] = []
+
+    def note(name: str) -> None:
+        token = access_token_or_none()
+        seen.append((name, None if token is None else token.subject))
+
+    async def later(name: str, go: asyncio.Event) -> None:
+        await go.wait()
+        note(name)
+
+    async def main() -> None:
+        go = asyncio.Event()
+
+        async def endpoint(request: Request) -> Response:
+            tasks.append(asyncio.create_task(later("a task", go)))
+            tasks.append(asyncio.create_task(later("a task of its own", go), context=contextvars.Context()))
+            return PlainTextResponse("done", background=BackgroundTask(note, "background"))
+
+        guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock, audit="off")
+        app = GuardMiddleware(Starlette(routes=[Route("/", endpoint)]), guard=guard)
+        for subject in ("ann", "bob"):
+            token = authority.mint(subject=subject)
+            answered = await call_asgi(
+                app, Exchange(target="/", headers=((b"authorization", f"Bearer {token}".encode()),))
+            )
+            assert answered.status == 200
+            assert access_token_or_none() is None
+        go.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(main())
+    assert seen == [
+        ("background", "ann"),
+        ("background", "bob"),
+        ("a task", "ann"),
+        ("a task of its own", None),
+        ("a task", "bob"),
+        ("a task of its own", None),
+    ]

@@ -8,7 +8,7 @@ argument it says which odd values are right; all others must be refused at const
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 
 import pytest
@@ -625,3 +625,19 @@ def test_unambiguous_values_are_accepted():
     assert Rule("/x", "a.scope").access == all_of("a.scope")
     guard = Guard(Issuer("https://as.test", audience=["x"], algorithms=["RS256"], typ=["at+jwt"]), rules=[Rule("/x")])
     assert isinstance(guard.rules, Rules)
+
+
+@pytest.mark.parametrize("constructor", ["Guard", "ClientCredentials"])
+def test_generators_and_coroutines_are_no_transports(constructor: str):
+    """The kind of fault: methods with the same names and another meaning. Those of a generator are send and close."""
+
+    async def coroutine() -> None: ...
+
+    async def generator() -> AsyncIterator[None]:
+        yield
+
+    unawaited = coroutine()
+    for other in (number for number in [1]), unawaited, generator():
+        with pytest.raises(ConfigurationError, match=r"^transport: must be an object with the methods send, close"):
+            CONSTRUCTORS[constructor][0](transport=other)
+    unawaited.close()

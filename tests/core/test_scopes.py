@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain, combinations
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -26,6 +27,11 @@ GOOGLE = "https://www.googleapis.com/auth/"
 
 def has(*scopes: str) -> frozenset[str]:
     return frozenset(scopes)
+
+
+def raw_requirement(alternatives: Any, first: Any) -> Requirement:
+    """Build a requirement from values that a type checker refuses."""
+    return Requirement(alternatives, first)
 
 
 def subsets(names: str) -> list[frozenset[str]]:
@@ -221,6 +227,17 @@ def test_the_scopes_of_a_requirement_are_those_of_every_alternative():
         pytest.param(lambda: Requirement((has("r\u00e9ad"),), ("r\u00e9ad",)), "is not a scope", id="by hand, charset"),
         pytest.param(lambda: Requirement((has("a"),), ("b",)), "first must list the scopes", id="other first"),
         pytest.param(lambda: Requirement((has("a"),), ()), "first must list the scopes", id="no first"),
+        pytest.param(lambda: raw_requirement(("ab",), ("ab",)), "tuple of frozensets", id="a string for a set"),
+        pytest.param(lambda: raw_requirement("ab", ("ab",)), "tuple of frozensets", id="a string for all"),
+        pytest.param(lambda: raw_requirement([has("a")], ("a",)), "tuple of frozensets", id="a list of sets"),
+        pytest.param(lambda: raw_requirement(({"a"},), ("a",)), "tuple of frozensets", id="a set that may change"),
+        pytest.param(lambda: raw_requirement((), ()), "at least one scope", id="none"),
+        pytest.param(lambda: raw_requirement(None, ()), "tuple of frozensets", id="nothing"),
+        pytest.param(lambda: raw_requirement((frozenset((1,)),), ()), "int is neither", id="a number"),
+        pytest.param(lambda: raw_requirement((frozenset((b"a",)),), ()), "bytes is neither", id="bytes"),
+        pytest.param(lambda: raw_requirement((has("a"),), ["a"]), "first must be a tuple", id="a list for first"),
+        pytest.param(lambda: raw_requirement((has("a"),), "a"), "first must be a tuple", id="a string for first"),
+        pytest.param(lambda: raw_requirement((has("a"),), (None,)), "first must be a tuple", id="nothing in first"),
     ],
 )
 def test_empty_requirement_is_refused_at_construction(build, message):

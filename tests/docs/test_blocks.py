@@ -239,6 +239,14 @@ def _check_network_keycloak(_: FakeAuthority) -> None:
     run("network_keycloak", presets=presets, API=API)
 
 
+def _check_network_own_transport(authority: FakeAuthority) -> None:
+    with httpx.Client(transport=authority.httpx_transport()) as client:
+        guard = run("network_own_transport", issuer=authority.issuer, client=client)["guard"]
+        app = TestClient(GuardMiddleware(asgi_app(), guard=guard))
+        assert app.get("/rows", headers=authority.bearer("read")).text == "client"
+        guard.close()
+
+
 def _check_network_transport(authority: FakeAuthority) -> None:
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         Certificates(Path(folder)).bundle.rename("corporate-ca.pem")
@@ -480,6 +488,7 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "network_http": _check_network_http,
     "network_keycloak": _check_network_keycloak,
     "network_transport": _check_network_transport,
+    "network_own_transport": _check_network_own_transport,
     "salesforce": _check_salesforce,
     "security_events": _check_security_events,
     "rule_mark": _check_rule_mark,
