@@ -1167,3 +1167,8 @@ def test_header_parameter_and_claim_of_one_name_must_be_equal():
     with pytest.raises(InvalidToken) as caught:
         peek(with_header(exp=8), header_claims=("exp",))
     assert caught.value.reason is Reason.REPLICATED_CLAIM
+
+
+@pytest.mark.parametrize("typ", ["txntoken+jwt", "logout+jwt"])
+def test_type_of_another_kind_is_refused_even_if_the_issuer_accepts_it(typ):
+    assert refusal(CLAIMS, policy(typ=[typ, "at+jwt"]), {**HEADER, "typ": typ}) is Reason.NOT_AN_ACCESS_TOKEN
