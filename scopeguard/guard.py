@@ -42,6 +42,7 @@ from scopeguard.errors import ConfigurationError
 from scopeguard.flow.effects import Clock, Store
 from scopeguard.request import RequestView
 from scopeguard.rules import Rule, Rules
+from scopeguard.rules.mcp import McpPolicy
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import ChallengeStyle
 from scopeguard.spec.signatures import SignatureBackend
@@ -92,6 +93,9 @@ class Guard:
       without an ``audience`` must name it. Adapters serve its metadata (RFC 9728), and every challenge names the URL
       of that. It is the default *realm*.
     * *rules*: which route requires which scopes. Adapters use them unless they get rules of their own.
+    * *mcp*: which tools, prompts, resources and methods of an MCP server require what (:class:`McpPolicy
+      <scopeguard.mcp.McpPolicy>`). :class:`McpMiddleware <scopeguard.mcp.McpMiddleware>` uses it unless it gets rules
+      of its own.
     * *implies*: which scopes include others, for every issuer: ``{"cloud-platform": ["bigquery"]}``.
     * *catalog*: the scopes of the API (:class:`ScopeCatalog`). Its implications are added to *implies*. Its prefix
       applies to every issuer that has no ``scope_prefix``.
@@ -137,6 +141,7 @@ class Guard:
         implies: Mapping[str, Iterable[str]] | None = None,
         catalog: ScopeCatalog | None = None,
         rules: Rules | Iterable[Rule] | None = None,
+        mcp: McpPolicy | None = None,
         challenge: ChallengeStyle | None = None,
         require_https: bool = False,
         store: Store | None = None,
@@ -156,7 +161,7 @@ class Guard:
         check_arguments(
             issuers, resolver=resolver, catalog=catalog, challenge=challenge, require_https=require_https, store=store,
             revocation=revocation, transport=transport, clock=clock, on_decision=on_decision, realm=realm,
-            implies=implies, keep_token_for_exchange=keep_token_for_exchange,
+            implies=implies, mcp=mcp, keep_token_for_exchange=keep_token_for_exchange,
             forward_token_dangerously=forward_token_dangerously,
         )  # fmt: skip
         insecure = insecure_hosts(insecure_http_dangerously)
@@ -165,12 +170,10 @@ class Guard:
         # Several adapters read the rules, and an iterator can be read only once.
         rules = None if rules is None else Rules.of(rules)
         settings = Settings(
-            resource=resource,
+            resource=resource, rules=rules, mcp=mcp, require_https=require_https, insecure_hosts=insecure,
             sources=token_sources if isinstance(token_sources, TokenSources) else TokenSources().only(token_sources),
             style=challenge_style(challenge, realm, resource, Rules.of(rules)),
-            rules=rules,
             catalog=(catalog or ScopeCatalog()) | ScopeCatalog(implies=implies or {}),
-            require_https=require_https,
             keep_token_for_exchange=keep_token_for_exchange,
             forward_token_dangerously=forward_token_dangerously,
             revocation=revocation or RevocationPolicy(),
@@ -178,10 +181,9 @@ class Guard:
             backends=load_backends(signature_backends),
             audit=AuditMode.of(audit),
             cors_preflight=member(Preflight, cors_preflight, "cors_preflight"),
-            insecure_hosts=insecure,
             profile=None if profile is None else member(Profile, profile, "profile"),
             revocable=store is not None or revocation is not None,
-        )
+        )  # fmt: skip
         settings = apply_profile(settings, issuers, revocation=revocation, transport=transport)
         self._engine = Engine(settings, Reporter(on_decision, check_refusal_log(refusal_log)))
         self._engine.connect(issuers, resolver, transport or HttpxTransport(), clock or SystemClock(), store)
@@ -218,6 +220,11 @@ class Guard:
     def rules(self) -> Rules | None:
         """The rules that adapters use unless they get rules of their own; ``None`` if the guard has none."""
         return self._engine.settings.rules
+
+    @property
+    def mcp(self) -> McpPolicy | None:
+        """The requirements of an MCP server: the argument *mcp*."""
+        return self._engine.settings.mcp
 
     @property
     def sources(self) -> TokenSources:

@@ -29,6 +29,7 @@ from scopeguard.config.token_cache import TokenCachePolicy
 from scopeguard.errors import ConfigurationError
 from scopeguard.request import RequestView
 from scopeguard.rules import Rules
+from scopeguard.rules.mcp import McpPolicy
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import ChallengeStyle
 from scopeguard.spec.resource_metadata import metadata_url
@@ -41,6 +42,7 @@ _KINDS: Final[dict[str, tuple[type, str]]] = {
     "catalog": (ScopeCatalog, "a ScopeCatalog"),
     "challenge": (ChallengeStyle, "a ChallengeStyle; for a realm alone, set realm"),
     "implies": (Mapping, 'a table of lists, as in {"cloud-platform": ["bigquery"]}'),
+    "mcp": (McpPolicy, "an McpPolicy, as in McpPolicy(rules=[...])"),
     "revocation": (RevocationPolicy, "a RevocationPolicy"),
 }
 _FLAGS: Final = ("require_https", "keep_token_for_exchange", "forward_token_dangerously")
@@ -59,6 +61,7 @@ class Settings:
     sources: TokenSources
     style: ChallengeStyle
     rules: Rules | None
+    mcp: McpPolicy | None
     catalog: ScopeCatalog
     require_https: bool
     keep_token_for_exchange: bool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +19,7 @@ from scopeguard.flow.credential import Credential
 from scopeguard.guard import Guard
 from scopeguard.request import RequestView
 from scopeguard.rules import DENIED, Access, Rule, Rules
-from scopeguard.rules.mcp import McpPolicy, OperationRule, origin_of
+from scopeguard.rules.mcp import BODY_TIMEOUT, MAX_BODY_BYTES, McpPolicy, OperationRule, origin_of
 from scopeguard.scopes import Requirement
 from scopeguard.spec.mcp import (
     Fields,
@@ -46,8 +46,10 @@ class McpMiddleware(GuardMiddleware):
     *public* name its path.
 
     * *rules*: :class:`Tool`, :class:`Prompt`, :class:`ResourceUri` and :class:`Method` rules. The first of a kind that
-      matches decides. An operation that none names is denied. Default: those of the guard's file.
-    * *allowed_origins*, *max_body_bytes*, *body_timeout*: see :class:`McpPolicy`.
+      matches decides. An operation that none names is denied. Default: the policy of the guard
+      (``[mcp]`` in the file).
+    * *allowed_origins*, *max_body_bytes*, *body_timeout*: see :class:`McpPolicy`. They belong to *rules*, and do not
+      change the policy of the guard.
     * *routes*: :class:`~scopeguard.Rule` for other paths of *app*, such as an upload. Default: the rules of the guard.
     * *public*, *cors_preflight*, *close_streams*, *recheck_streams*, *root_path*: as for
       :class:`~scopeguard.asgi.GuardMiddleware`.
@@ -75,9 +77,9 @@ class McpMiddleware(GuardMiddleware):
         *,
         guard: Guard,
         rules: Iterable[OperationRule] | None = None,
-        allowed_origins: Iterable[str] = (),
-        max_body_bytes: int = 1_048_576,
-        body_timeout: float = 10.0,
+        allowed_origins: Collection[str] = (),
+        max_body_bytes: int = MAX_BODY_BYTES,
+        body_timeout: float = BODY_TIMEOUT,
         routes: Rules | Iterable[Rule] | None = None,
         public: Iterable[str] = (),
         cors_preflight: Preflight | str | None = None,
@@ -86,14 +88,21 @@ class McpMiddleware(GuardMiddleware):
         root_path: str | None = None,
     ) -> None:
         instance(guard, Guard, "McpMiddleware: guard", "a scopeguard.Guard")
-        if rules is None:
-            raise ConfigurationError("McpMiddleware: rules are missing; an empty list denies every operation")
-        self.policy = McpPolicy(
-            rules=rules,
-            allowed_origins=allowed_origins,
-            max_body_bytes=max_body_bytes,
-            body_timeout=body_timeout,
-        )
+        policy = guard.mcp
+        if rules is not None:
+            policy = McpPolicy(
+                rules=rules, allowed_origins=allowed_origins, max_body_bytes=max_body_bytes, body_timeout=body_timeout
+            )
+        elif allowed_origins or max_body_bytes != MAX_BODY_BYTES or body_timeout != BODY_TIMEOUT:
+            raise ConfigurationError(
+                "McpMiddleware: allowed_origins, max_body_bytes and body_timeout belong to rules; give rules as well, "
+                "or set them in the policy of the guard"
+            )
+        if policy is None:
+            raise ConfigurationError(
+                "McpMiddleware: rules are missing here and in the guard; an empty list denies every operation"
+            )
+        self.policy: McpPolicy = policy
         others = Rules.of(guard.rules if routes is None else routes).with_public(public)
         check_routes(others)
         super().__init__(

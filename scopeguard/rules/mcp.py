@@ -24,6 +24,9 @@ from scopeguard.spec.mcp import NAME_MEMBERS, Message
 Decide = Callable[[Mapping[str, Any]], "Requirement | Condition | Access | str"]
 """A function that returns the requirement of one request from its arguments. It is not asynchronous."""
 
+MAX_BODY_BYTES: Final = 1_048_576
+BODY_TIMEOUT: Final = 10.0
+
 _NO_INDEX: Final = 1 << 30
 _ORIGIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/?#@\s]+")
 _URI: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*):(?://([^/?#]*))?(.*)", re.DOTALL)
@@ -202,8 +205,8 @@ class McpPolicy:
 
     rules: Converted[Iterable[OperationRule], tuple[OperationRule, ...]] = field(default=converted(()))
     allowed_origins: Converted[Iterable[str], frozenset[str]] = field(default=converted(frozenset()))
-    max_body_bytes: int = 1_048_576
-    body_timeout: float = 10.0
+    max_body_bytes: int = MAX_BODY_BYTES
+    body_timeout: float = BODY_TIMEOUT
     _finders: Mapping[str, _Finder] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

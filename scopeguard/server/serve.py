@@ -24,6 +24,7 @@ from scopeguard import asgi, wsgi
 from scopeguard.edge.listener import listen, unix_listener
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard
+from scopeguard.mcp import McpMiddleware
 from scopeguard.rules.routed import check_root_path
 from scopeguard.server.access_log import AccessLog, ASGIAccessLog, DiagnosticFormatter, Format, WSGIAccessLog, note
 from scopeguard.server.forwarded import ASGIForwarded, Proxies, WSGIForwarded
@@ -126,6 +127,10 @@ class _Serving:
         return app
 
     def _protect(self, middleware: Any, app: Any, guard: Guard) -> Any:
+        if guard.mcp is not None:
+            if middleware is wsgi.GuardMiddleware:
+                raise ConfigurationError("[mcp]: MCP servers are ASGI apps; leave --wsgi out")
+            middleware = McpMiddleware
         return middleware(app, guard=guard, root_path=self._options.root_path)
 
     def reload(self) -> bool:

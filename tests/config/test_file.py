@@ -63,11 +63,13 @@ from scopeguard.config.file.tables import (
 from scopeguard.config.refusal_log import RefusalLog
 from scopeguard.config.token_cache import TokenCachePolicy
 from scopeguard.guard import Guard, engine_of
+from scopeguard.mcp import McpPolicy, Method, Prompt, ResourceUri, Tool
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rules
 from scopeguard.scopes import AUTHENTICATED
 from scopeguard.stores.redis import RedisStore
 
 BASE = Path("/etc/api")
+MCP_KINDS = ("tools", "prompts", "resources", "methods")
 ISSUERS = '[[issuers]]\nurl = "https://as.test"\naudience = "https://api.test"\n'
 DECIDED = '[[rules]]\npath = "/x"\nauthenticated = true\ndecide = true\n'
 KEY = (
@@ -351,6 +353,13 @@ def test_examples_in_error_messages_are_valid(table: str, key: str, tmp_path: Pa
         text = f'{ISSUERS}{text}\nopenapi = "openapi.json"'
     elif table == "[store]" and key != "redis":
         text = f'{ISSUERS}{text}\nredis = "redis://127.0.0.1"'
+    elif table.startswith("[[mcp."):
+        setting = "uri" if table == "[[mcp.resources]]" else "name"
+        named = "" if key == setting else f'{setting} = "a:b"'
+        access = "" if key in ("any_of", "all_of", "authenticated", "denied") else "authenticated = true"
+        text = f"{ISSUERS}\n{table}\n{line}\n{named}\n{access}"
+    elif table == "[mcp]":
+        text = f"{ISSUERS}{text}"
     elif table == "[authzen]":
         lines = {"url": 'url = "https://pdp.test"', key: line}
         text = "\n".join([ISSUERS, DECIDED, "[authzen]", *lines.values()])
@@ -412,11 +421,69 @@ def test_setting_of_another_type_is_refused(table: str, key: str):
         "[transport]": {"issuers": issuers, "transport": wrong},
         "[challenge]": {"issuers": issuers, "challenge": wrong},
         "[authzen]": {"issuers": issuers, "authzen": wrong},
+        "[mcp]": {"issuers": issuers, "mcp": wrong},
+        **{f"[[mcp.{kind}]]": {"issuers": issuers, "mcp": {kind: [wrong]}} for kind in MCP_KINDS},
     }
     with pytest.raises(ConfigurationError) as caught:
         settings_from(documents[table], BASE, file="api.toml")
     assert f": {key}: " in str(caught.value)
     assert f", not a date or time, as in: {key} = " in str(caught.value)
+
+
+# -- an MCP server
+
+
+def test_mcp_tables_are_read():
+    text = """
+        [mcp]
+        allowed_origins = ["https://app.test"]
+        max_body_bytes = 1000
+        [[mcp.tools]]
+        name = "delete_*"
+        all_of = ["files:write"]
+        max_age = 300
+        [[mcp.tools]]
+        name = "*"
+        authenticated = true
+        [[mcp.prompts]]
+        name = "secret"
+        denied = true
+        [[mcp.resources]]
+        uri = "file:///reports/**"
+        any_of = ["reports", "admin"]
+        [[mcp.methods]]
+        name = "tools/list"
+        authenticated = true
+        """
+    _, arguments = settings(ISSUERS + text)
+    rules = [
+        Tool("delete_*", all_of("files:write", max_age=300)),
+        Tool("*", AUTHENTICATED),
+        Prompt("secret", DENIED),
+        ResourceUri("file:///reports/**", any_of("reports", "admin")),
+        Method("tools/list", AUTHENTICATED),
+    ]
+    assert arguments["mcp"] == McpPolicy(rules=rules, allowed_origins=["https://app.test"], max_body_bytes=1000)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[[mcp.tools]]\nall_of = ["a"]', r"\[\[mcp.tools\]\] 1: name: is missing"),
+        ('[[mcp.resources]]\nname = "a"\nall_of = ["a"]', r"\[\[mcp.resources\]\] 1: name: "),
+        ('[[mcp.tools]]\nname = "a"', "exactly one of any_of, all_of, authenticated, denied$"),
+        ('[[mcp.tools]]\nname = "a"\npublic = true', r"\[\[mcp.tools\]\] 1: public: "),
+        ('[[mcp.tools]]\nname = "a"\nall_of = ["a b"]', "holds several scopes"),
+        ('[[mcp.methods]]\nname = "tools/call"\nall_of = ["a"]', "write Tool"),
+        ('[[mcp.resources]]\nuri = "a**b"\nall_of = ["a"]', "after the last slash"),
+        ('[mcp]\nallowed_origins = ["app.test"]', "is not an origin"),
+        ("[mcp]\nmax_body_bytes = 0", "max_body_bytes"),
+        ('[[mcp.tools]]\nname = "*"\nall_of = ["a"]\n[[mcp.tools]]\nname = "b"\nall_of = ["b"]', "can never decide"),
+    ],
+)
+def test_wrong_mcp_table_is_refused(text: str, message: str):
+    with pytest.raises(ConfigurationError, match=message):
+        settings(ISSUERS + text)
 
 
 # -- policy decisions

@@ -26,6 +26,7 @@ from scopeguard import (
     TokenSources,
 )
 from scopeguard.config.file.tables import TABLES
+from scopeguard.mcp import McpPolicy
 from scopeguard.stores.redis import RedisStore
 
 SETTINGS = PAGES["docs/settings.md"]
@@ -55,6 +56,7 @@ CLASSES = (
     Resource,
     TokenCachePolicy,
     AuthZen,
+    McpPolicy,
 )
 CALLABLES = (Guard, RedisStore)
 TAKEN = {"issuers", "url"}  # named in the heading of their table
@@ -94,7 +96,7 @@ def test_the_settings_are_there_with_their_defaults(home: Any, name: str):
 
 
 # These tables of the file have no class in Python, so the page describes them in a section of its own.
-OF_THE_FILE = ("[[rules]]", "[contract]", "[scopes]", "[challenge]", "[transport]")
+OF_THE_FILE = ("[[rules]]", "[contract]", "[scopes]", "[challenge]", "[transport]", "[mcp]")
 
 
 def _first_cells(text: str) -> set[str]:
@@ -113,6 +115,7 @@ def test_every_table_of_the_file_is_there_with_all_its_keys(table: str):
 )
 def test_every_key_that_the_file_may_have_stands_on_the_page(table: str, key: str):
     elsewhere = {"url": "`Issuer(url, ...)`", "any_audience_dangerously": "`any_audience_dangerously = true`"}
+    elsewhere |= {"uri": "`[[mcp.resources]]`, each with `uri`", "name": "each with `name`"}
     elsewhere["redis"] = "with the URL as `redis`"
     assert key in _first_cells(SETTINGS) or elsewhere[key] in SETTINGS
 

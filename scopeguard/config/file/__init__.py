@@ -9,33 +9,27 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from scopeguard.conditions import (
-    MACHINE,
-    NOT_DELEGATED,
-    USER,
-    Condition,
-    DelegatedTo,
-    UserAuthentication,
-)
 from scopeguard.config import checks
 from scopeguard.config.audit import AuditMode
 from scopeguard.config.authzen import AuthZen
 from scopeguard.config.checks import check_url, insecure_hosts, member
 from scopeguard.config.cors import Preflight
+from scopeguard.config.file.access import read_access
 from scopeguard.config.file.contracts import catalog_of, contracts_of
 from scopeguard.config.file.kinds import Place, UnreadableError, text_of
+from scopeguard.config.file.mcp import policy_of
 from scopeguard.config.file.presets import preset_issuer, takes
 from scopeguard.config.file.tables import INSECURE, ISSUER, RULE, TOP_LEVEL, elsewhere
 from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY, Issuer
 from scopeguard.contracts import Contract
 from scopeguard.errors import ConfigurationError
-from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Access, Rule, Rules
-from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, any_of
+from scopeguard.rules import Rule, Rules
+from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import ChallengeStyle
 
 
@@ -126,6 +120,8 @@ def settings_from(
     point = _decision_point(values, place, insecure)
     if contracts or "rules" in values or "public" in values:
         arguments["rules"] = _rules(values, place, [rule for contract in contracts for rule in contract.rules], point)
+    if "mcp" in values:
+        arguments["mcp"] = policy_of(values["mcp"], place.inner("[mcp]"))
     return issuers, arguments
 
 
@@ -230,52 +226,11 @@ def _rules(values: Mapping[str, Any], place: Place, of_contracts: Sequence[Rule]
     return place.construct("public", lambda: Rules(given, public=values.get("public", ())))
 
 
-_ACCESS: Final[Mapping[str, Callable[[Any], Requirement | Access]]] = {
-    "any_of": lambda scopes: any_of(*scopes),
-    "all_of": lambda scopes: all_of(*scopes),
-    "public": lambda _: PUBLIC,
-    "optional": lambda _: OPTIONAL,
-    "authenticated": lambda _: AUTHENTICATED,
-    "denied": lambda _: DENIED,
-}
-
-
-_CONDITIONS: Final = ("acr", "max_age", "authorization_details", "delegated_to", "machine")
-
-
-def _conditions(given: Mapping[str, Any], place: Place) -> list[Condition]:
-    """Return the conditions that a rule requires besides scopes."""
-    found: list[Condition] = []
-    if "acr" in given or "max_age" in given:
-        key = "acr" if "acr" in given else "max_age"
-        found.append(
-            place.construct(key, lambda: UserAuthentication(acr=given.get("acr", ()), max_age=given.get("max_age")))
-        )
-    found += given.get("authorization_details", ())
-    actor = given.get("delegated_to")
-    if actor is not None:
-        found.append(NOT_DELEGATED if actor is False else place.construct("delegated_to", lambda: DelegatedTo(actor)))
-    if "machine" in given:
-        found.append(MACHINE if given["machine"] else USER)
-    return found
-
-
 def _rule(table: Mapping[str, Any], place: Place, point: AuthZen | None) -> Rule:
     given = place.read(table, RULE)
     if "path" not in given:
         raise place.error("path", f"is missing; set it, as in: path = {RULE['path'].example}")
-    names = [name for name in _ACCESS if name in given]
-    if len(names) != 1:
-        one = f"a rule needs exactly one of {', '.join(_ACCESS)}"
-        raise place.error(" and ".join(names), f"contradict each other; {one}") if names else place.error("path", one)
-    (name,) = names
-    access = place.construct(name, lambda: _ACCESS[name](given[name]))
-    conditions = _conditions(given, place)
-    if conditions:
-        if not isinstance(access, Requirement):
-            more = ", ".join(key for key in _CONDITIONS if key in given)
-            raise place.error(name, f"requires no token, and {more} can only be required of one")
-        access = all_of(access, *conditions)
+    name, access = read_access(given, place, "path", RULE)
     place.construct("path", lambda: Rule(given["path"], access))
     decide = point if "decide" in given else None
     if "decide" in given and decide is None:

@@ -427,6 +427,7 @@ TOP_LEVEL: Final = {
     "forward_token_dangerously": Key(kinds.boolean, "true"),
     "issuers": Key(kinds.tables, '[{ url = "https://auth.example.com" }]'),
     "rules": Key(kinds.tables, '[{ path = "/tables/{table}", any_of = ["read"] }]'),
+    "mcp": Key(kinds.table, '{ tools = [{ name = "delete_*", all_of = ["files:write"] }] }'),
     "contract": Key(_contract_table, '{ openapi = "openapi.json" }'),
     "scopes": Key(_scopes_table, '{ implies = { cloud-platform = ["bigquery"] } }'),
     "store": Key(_store, '{ redis = "redis://127.0.0.1:6379/0" }'),
@@ -523,6 +524,24 @@ RULE: Final = {
     "denied": Key(kinds.only_true, "true"),
     "token_sources": Key(_route_sources, '["header", "query"]'),
 }
+_REQUIRED: Final = {
+    name: RULE[name]
+    for name in (
+        "any_of", "all_of", "acr", "max_age", "authorization_details", "delegated_to", "machine", "authenticated",
+        "denied",
+    )
+}  # fmt: skip
+MCP: Final = {
+    "tools": Key(kinds.tables, '[{ name = "delete_*", all_of = ["files:write"] }]'),
+    "prompts": Key(kinds.tables, '[{ name = "review", authenticated = true }]'),
+    "resources": Key(kinds.tables, '[{ uri = "file:///reports/**", all_of = ["reports:read"] }]'),
+    "methods": Key(kinds.tables, '[{ name = "tools/list", authenticated = true }]'),
+    "allowed_origins": Key(kinds.strings, '["https://app.example.com"]'),
+    "max_body_bytes": Key(kinds.whole_number, "1048576"),
+    "body_timeout": Key(kinds.number, "10.0"),
+}
+MCP_RULE: Final = {"name": Key(kinds.string, '"delete_*"')} | _REQUIRED
+MCP_RESOURCE: Final = {"uri": Key(kinds.string, '"file:///reports/**"')} | _REQUIRED
 TABLES: Final[Mapping[str, Mapping[str, Key]]] = {
     "the top level": TOP_LEVEL,
     "[resource]": RESOURCE,
@@ -532,6 +551,11 @@ TABLES: Final[Mapping[str, Mapping[str, Key]]] = {
     "[issuers.introspection]": INTROSPECTION,
     "[issuers.experimental_status_list]": STATUS_LIST,
     "[[rules]]": RULE,
+    "[mcp]": MCP,
+    "[[mcp.tools]]": MCP_RULE,
+    "[[mcp.prompts]]": MCP_RULE,
+    "[[mcp.resources]]": MCP_RESOURCE,
+    "[[mcp.methods]]": MCP_RULE,
     "[authzen]": AUTHZEN,
     "[contract]": CONTRACT,
     "[scopes]": SCOPES,
