@@ -114,6 +114,13 @@ class ClientCredentials(SigningAuth):
         """:meth:`token` for asyncio and trio."""
         return await self._fetcher.atoken()
 
+    def refuse(self, token: TokenResponse) -> bool:
+        """Record that an API refused *token*, for code that sends it without httpx.
+
+        Returns whether :meth:`token` may return a newer one: the limits of the class on token requests apply.
+        """
+        return self._fetcher.refuse(token)
+
 
 def fetcher_of(credentials: ClientCredentials) -> Fetcher:
     """Return the object that sends the token requests of *credentials*."""

@@ -38,20 +38,15 @@ class Semantics(StrEnum):
     PERMIT_ON_FIRST_PERMIT = "permit_on_first_permit"  # one permit suffices, and ends the evaluation
 
 
-class FetchedToken(Protocol):
-    """An access token from a token endpoint."""
-
-    @property
-    def access_token(self) -> str:
-        """The text of the token."""
-        ...
-
-
 class TokenClient(Protocol):
     """An OAuth client that caches and renews its access token, as :class:`scopeguard.client.ClientCredentials` does."""
 
-    def token(self) -> FetchedToken:
-        """Return the current token, and fetch one if there is none."""
+    def token(self) -> Any:
+        """Return the current token, which has its text in ``access_token``, and fetch one if there is none."""
+        ...
+
+    def refuse(self, token: Any, /) -> bool:
+        """Record that a server refused *token*. Return whether :meth:`token` may return a newer one."""
         ...
 
 
@@ -79,7 +74,8 @@ class AuthZen:
       :class:`Semantics` or its value.
     * *authentication*: how this API authenticates: a bearer token, a function that returns one, or a
       :class:`scopeguard.client.ClientCredentials`. The function may block and may be ``async``; it is called when there
-      is no token yet, and once more after a 401, but at most once in five seconds.
+      is no token yet, and once more after a 401, but at most once in five seconds. A ``ClientCredentials`` has limits
+      of its own.
     * *discover*: read the endpoint from ``/.well-known/authzen-configuration``, whose ``policy_decision_point`` must
       equal *url* exactly.
     * *step_up*: answer a denial with ``acr_values`` or ``max_age`` in its context with 401 and the challenge of
@@ -140,8 +136,12 @@ class AuthZen:
         given = self.authentication
         if isinstance(given, str):
             text(given, "authzen.authentication", empty=False)
-        elif given is not None and not callable(given) and not callable(getattr(given, "token", None)):
+        elif given is not None and not callable(given) and not _is_client(given):
             raise ConfigurationError(
                 "authzen.authentication: must be a bearer token, a function that returns one, or a ClientCredentials, "
                 f"not {type(given).__name__}"
             )
+
+
+def _is_client(given: object) -> bool:
+    return all(callable(getattr(given, name, None)) for name in ("token", "refuse"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 
 from scopeguard.access_token import AccessToken
 from scopeguard.config.authzen import AuthZen
@@ -144,11 +144,11 @@ def ask_point(point: DecisionPoint, question: Question, clock: Clock) -> Flow[tu
     """
     settings = point.settings
     endpoint = yield from find_endpoint(point, clock)
-    bearer = yield from bearer_token(point)
+    bearer, fetched = yield from own_token(point)
     identifier = point.new_id()
     answer = yield from send_question(point, endpoint, question, bearer, identifier)
-    if answer.status == 401 and callable(settings.authentication) and point.bearer.refuse(bearer, clock.monotonic()):
-        renewed = yield from bearer_token(point)
+    if answer.status == 401 and may_renew(point, bearer, fetched, clock):
+        renewed, _ = yield from own_token(point)
         if renewed != bearer:
             answer = yield from send_question(point, endpoint, question, renewed, identifier)
     try:
@@ -237,23 +237,34 @@ def find_endpoint(point: DecisionPoint, clock: Clock) -> Flow[str]:
     return found
 
 
-def bearer_token(point: DecisionPoint) -> Flow[str]:
+def own_token(point: DecisionPoint) -> Flow[tuple[str, Any]]:
     """Return the token by which this API authenticates, ``""`` without authentication.
 
-    A failure to get it is not about the question, and pauses the questions of all requests.
+    The second value is the token as its client returned it, ``None`` without a client. A failure to get a token is not
+    about the question, and pauses the questions of all requests.
     """
     source, url = point.settings.authentication, point.settings.url
     if source is None or isinstance(source, str):
-        return source or ""
+        return source or "", None
     if callable(source):
-        return (yield from own_bearer(source, point.bearer, authority=url, setting="authzen.authentication"))
-    client = source
+        return (yield from own_bearer(source, point.bearer, authority=url, setting="authzen.authentication")), None
     try:
-        found = yield from ask(CallHook(lambda: client.token().access_token))
+        fetched = yield from ask(CallHook(source.token))
+        text = fetched.access_token
     except Exception as error:  # noqa: BLE001 - the client has exceptions of its own
         problem = f"authzen.authentication raised {type(error).__name__}"
         raise AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, url, problem=problem) from None
-    if not credentials.is_token(found):
+    if not credentials.is_token(text):
         problem = "authzen.authentication returned no token"
         raise AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, url, problem=problem)
-    return found
+    return text, fetched
+
+
+def may_renew(point: DecisionPoint, bearer: str, fetched: Any, clock: Clock) -> bool:
+    """Record that the decision point refused our token. Return whether there may be a newer one."""
+    source = point.settings.authentication
+    if source is None or isinstance(source, str):
+        return False
+    if callable(source):
+        return point.bearer.refuse(bearer, clock.monotonic())
+    return source.refuse(fetched)

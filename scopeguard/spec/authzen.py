@@ -20,7 +20,6 @@ from scopeguard.errors import (
     AccessDenied,
     InsufficientUserAuthentication,
     PolicyDenied,
-    is_plain_line,
 )
 from scopeguard.request import PolicyRequest
 from scopeguard.spec.discovery import MalformedMetadata, check_endpoint
@@ -263,7 +262,10 @@ def _max_age(value: object) -> int | None:
 
 
 def _user_text(reason: object) -> str | None:
-    """Return the text for the client in *reason*: a string, or an object of strings by status or language."""
+    """Return the text for the client in *reason*: a string, or an object of strings by status or language.
+
+    :class:`PolicyDenied` checks that it is plain text.
+    """
     if isinstance(reason, dict):
         reason = next((reason[key] for key in (*_REASON_KEYS, *reason) if key in reason), None)
-    return reason if isinstance(reason, str) and is_plain_line(reason) else None
+    return reason if isinstance(reason, str) else None

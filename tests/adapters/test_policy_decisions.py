@@ -48,18 +48,18 @@ Send = Callable[[Exchange], Answered]
 DETAIL = "The policy of this API does not allow this operation"
 
 
-def asgi_door(backend: str, guard: Guard, **options: Any) -> Send:
-    return in_loop(backend, call_asgi, asgi.GuardMiddleware(asgi_app, guard=guard, **options))
+def asgi_door(backend: str, guard: Guard, app: Any = asgi_app) -> Send:
+    return in_loop(backend, call_asgi, asgi.GuardMiddleware(app, guard=guard))
 
 
-def wsgi_door(guard: Guard, **options: Any) -> Send:
-    return partial(call_wsgi, wsgi.GuardMiddleware(wsgi_app, guard=guard, **options))
+def wsgi_door(guard: Guard) -> Send:
+    return partial(call_wsgi, wsgi.GuardMiddleware(wsgi_app, guard=guard))
 
 
-def flask_door(guard: Guard, **options: Any) -> Send:
+def flask_door(guard: Guard) -> Send:
     app = flask.Flask(__name__, static_folder=None)
     app.testing = True
-    ScopeGuard(app, guard, **options)
+    ScopeGuard(app, guard)
     app.add_url_rule("/<path:path>", "any", lambda path: path, methods=["GET", "POST", "OPTIONS"])
     return partial(call_wsgi, app)
 
@@ -337,6 +337,23 @@ def test_prefix_that_an_app_removes_does_not_lead_around_a_decision():
     headers = ((b"authorization", b"Bearer " + authority.mint(scope="read").encode()),)
     assert send(Exchange(target="/api/other", headers=headers)).status == 200
     assert send(Exchange(target="/api/admin", headers=headers)).status == 403
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_prefix_that_an_asgi_app_removes_does_not_lead_around_a_decision(backend: str):
+    """The requirements are equal, so that only the decision tells the rules apart."""
+    rules = [Rule("/admin", all_of("read"), decide=lambda *_: False), Rule("/{rest:path}", all_of("read"))]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asgi_app({**scope, "path": scope["path"].removeprefix("/api")}, receive, send)
+
+    authority = FakeAuthority()
+    guard = Guard(authority.issuer, rules=rules, transport=authority.transport, clock=authority.clock)
+    send = asgi_door(backend, guard, app)
+    headers = ((b"authorization", b"Bearer " + authority.mint(scope="read").encode()),)
+    for _ in range(2):
+        assert send(Exchange(target="/api/other", headers=headers)).status == 200
+        assert send(Exchange(target="/api/admin", headers=headers)).status == 403
 
 
 def test_final_slash_does_not_lead_around_a_decision(door: Any):

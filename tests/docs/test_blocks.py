@@ -436,6 +436,9 @@ def _check_policy_authzen(authority: FakeAuthority) -> None:
     assert (question["resource"], question["action"]) == ({"type": "report", "id": "2026"}, {"name": "can_read"})
     (sent,) = pdp.transport.sends
     assert authority.authority.tokens.find((sent.authorization or "").removeprefix("Bearer ")) is not None
+    pdp.answer(401)
+    authority.clock.advance(60)
+    assert client.get("/reports/2026", headers=authority.bearer()).status_code == 503
 
 
 def _check_policy_file(authority: FakeAuthority) -> None:

@@ -256,10 +256,11 @@ def test_401_for_the_same_token_is_not_repeated():
 
 
 class Client:
-    """A client with the method ``token``, as ClientCredentials has it."""
+    """A client with the methods ``token`` and ``refuse``, as ClientCredentials has them."""
 
     def __init__(self, *tokens: Any) -> None:
         self.tokens = list(tokens)
+        self.refused: list[str] = []
 
     def token(self) -> Any:
         found = self.tokens.pop(0)
@@ -271,6 +272,10 @@ class Client:
 
         return Fetched
 
+    def refuse(self, token: Any) -> bool:
+        self.refused.append(token.access_token)
+        return len(self.refused) < 2
+
 
 def test_client_is_asked_for_its_token_each_time():
     bench = Bench(authentication=Client("one", "two", RuntimeError("sg-secret"), 7))
@@ -279,6 +284,29 @@ def test_client_is_asked_for_its_token_each_time():
     failed = bench.outage()
     assert failed.detail["problem"] == "authzen.authentication raised RuntimeError"
     assert bench.outage().detail["problem"] == "authzen.authentication returned no token"
+
+
+def test_client_learns_that_its_token_was_refused():
+    client = Client("old", "new", "newer")
+    bench = Bench(authentication=client)
+    respond = bench.player.respond
+
+    def rotated(request: Send) -> Answer:
+        return respond(request) if request.authorization == "Bearer new" else Answer(401, b"")
+
+    bench.player.respond = rotated
+    assert bench.ask() is True
+    assert (client.refused, bench.authorizations) == (["old"], ["Bearer old", "Bearer new"])
+    assert bench.outage().detail["status"] == "401"
+    assert client.refused == ["old", "newer"]
+
+
+@pytest.mark.parametrize("authentication", [None, "constant"])
+def test_401_without_another_token_is_an_outage(authentication: str | None):
+    bench = Bench(authentication=authentication)
+    bench.pdp.answer(401)
+    assert bench.outage().detail["status"] == "401"
+    assert len(bench.player.sends) == 1
 
 
 def test_failure_of_the_function_is_an_outage():
