@@ -94,4 +94,4 @@ async def main(mode: str, url: str, *steps: str) -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(main, *sys.argv[1:])
+    anyio.run(main, sys.argv[1], sys.argv[2], *sys.argv[3:])
