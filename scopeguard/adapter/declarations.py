@@ -77,6 +77,8 @@ class Layer:
     """The name in reports of the requirement of a route that matches no rule."""
     views_decide: ClassVar[bool] = False
     """True if a view may open a route that no rule opens. If a rule and a view decide, the stricter one holds."""
+    decides_messages: ClassVar[bool] = False
+    """True if requests that match no rule need a token, and the messages in them decide what else they need."""
     passes_preflights: bool = False
     """True if CORS preflights reach the app without a token."""
 

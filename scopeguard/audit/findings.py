@@ -233,7 +233,7 @@ class _Audit:
             collected.is_checked, collected.sources = True, sources
             if layer.views_decide and decided_inside:
                 return
-            if layer.rules.deny_unmatched:
+            if layer.rules.deny_unmatched and not layer.decides_messages:
                 collected.denied = True
                 collected.by.append(messages.NO_RULE)
             else:

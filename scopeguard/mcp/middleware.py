@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from scopeguard.access_token import AccessToken
 from scopeguard.adapter.asgi_types import ASGIApp, Receive, Scope, Send
@@ -70,6 +70,9 @@ class McpMiddleware(GuardMiddleware):
     Raises :class:`ConfigurationError` without rules, if the guard takes tokens from the query string, and as
     :class:`~scopeguard.asgi.GuardMiddleware` does.
     """
+
+    decides_messages: ClassVar[bool] = True
+    default: ClassVar[str] = "rules for messages"
 
     def __init__(
         self,
