@@ -115,7 +115,7 @@ class Requirement:
         if not all(self.alternatives) and self.alternatives != (frozenset(),):
             raise ConfigurationError("an alternative without a scope admits any token; use AUTHENTICATED alone")
         for scope in self.scopes:
-            check_scope(scope, "a requirement")  # no token could contain anything else, and no challenge name it
+            check_scope(scope, "a requirement")  # no token and no challenge can contain anything else
         if frozenset(self.first) != scopes_in(self.alternatives[0]):
             raise ConfigurationError("a requirement: first must list the scopes of the first alternative")
 

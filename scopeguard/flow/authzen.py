@@ -80,7 +80,7 @@ def as_policy_unavailable(error: AuthorityUnavailable, settings: AuthZen) -> Pol
 
 
 def longest_evaluation(settings: AuthZen) -> float:
-    """Return the seconds that a caller waits for a decision at most: for its turn, then for every exchange."""
+    """Return the most seconds that a caller waits for a decision, including the queue and every exchange."""
     exchange = (1 + settings.retries) * settings.timeout + settings.retries * LONGEST_RETRY_PAUSE
     seconds = QUEUE_TIMEOUT + exchange
     if settings.discover:

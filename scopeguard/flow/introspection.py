@@ -313,7 +313,7 @@ def send_question(
 
 
 def bearer_token(record: IssuerRecord, state: IntrospectionState) -> Flow[str]:
-    """Return our own token for introspection: the configured one, or what the configured function last returned."""
+    """Return the bearer token for introspection: the configured one, or the last result of the configured function."""
     source = state.settings.bearer_token
     if not callable(source):
         return source or ""

@@ -117,7 +117,7 @@ def unnamed_signer(
     ring, algorithm = record.ring, token.header["alg"]
     while True:
         beyond = ring.look_beyond(algorithm, token.fingerprint, clock.monotonic())
-        # Read after the look-up, so that its statement about the cached set applies to these keys.
+        # Read the keys after the look-up. Then they are at least as new as the set that the look-up describes.
         newer = _untried_keys(token, tried, record, clock)
         key = _signer(token, newer, record)
         if key is not None:

@@ -221,7 +221,7 @@ class KeyRing(Locked):
             return self._in_flight > 0 or self._budget.shortfall(now) == 0.0
 
     def is_final(self, begun: int) -> bool:
-        """Return whether a fetch succeeded that began after fetch *begun*: a key missing from it does not exist."""
+        """Return whether a fetch that began after fetch *begun* has succeeded. A key that it lacks does not exist."""
         return self._landed > begun
 
     def remember_absent(self, kid: str | None, algorithm: str, now: float, mark: str = "") -> None:
@@ -338,6 +338,8 @@ def _name(kid: str | None, algorithm: str, mark: str) -> _Name:
 
 
 def _holds(keys: KeySet, name: _Name) -> bool:
-    """Return whether *keys* contain the named key. For a token that names no key, only its signature could tell."""
+    """Return whether *keys* contain the named key. False for a token without a key id, which only its signature
+    connects with a key.
+    """
     kid, algorithm, mark = name
     return not mark and bool(keys.candidates(kid, algorithm))
