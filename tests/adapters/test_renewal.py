@@ -26,8 +26,6 @@ from scopeguard.fastapi import renew as renew_in_fastapi
 from scopeguard.starlette import GuardMiddleware, renew, requires
 from scopeguard.testing import FakeAuthority
 
-pytestmark = pytest.mark.rule("H-04")
-
 
 @pytest.fixture
 def authority() -> FakeAuthority:
