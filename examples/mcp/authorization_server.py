@@ -99,7 +99,8 @@ class AuthorizationServer:
             return JSONResponse({"error": "invalid_request"}, status_code=400)
         answer = {"state": query.get("state", ""), "iss": self._authority.issuer}
         scopes = query.get("scope", "").split()
-        if query.get("response_type") != "code" or query.get("code_challenge_method") != "S256":
+        challenge = query.get("code_challenge", "") if query.get("code_challenge_method") == "S256" else ""
+        if query.get("response_type") != "code" or not challenge:
             answer["error"] = "invalid_request"
         elif not set(scopes) <= set(self._scopes):
             answer["error"] = "invalid_scope"
@@ -110,7 +111,7 @@ class AuthorizationServer:
             self._codes[answer["code"]] = Code(
                 client["client_id"],
                 redirect_uri,
-                query["code_challenge"],
+                challenge,
                 query.get("resource", self._authority.audience),
                 tuple(scopes),
             )
