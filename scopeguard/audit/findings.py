@@ -1,4 +1,4 @@
-"""Find out what each route of an app requires and what is wrong with it, and make the report."""
+"""Find the requirements of each route of an app, and the problems with them, and make the report."""
 
 from __future__ import annotations
 

@@ -287,7 +287,7 @@ class Issuers:
         self._headers: dict[bytes, Mapping[str, Any]] = {}
         self.resolved = resolved
         self.revocations = revocations
-        self.shared = shared  # whether a store shares revocations and answers with other processes
+        self.shared = shared  # True if a store shares revocations and answers with other processes
         for record in records:
             self._add(record)
         # A look-up tries each length once, for any number of prefixes.

@@ -41,7 +41,7 @@ class _Slot:
 
 
 class StatusLists(Locked):
-    """Bounded by bytes, entries and age. Safe to use from any thread. Seconds are monotonic.
+    """A cache of status lists, bounded by bytes, entries and age. Safe to use from any thread. Seconds are monotonic.
 
     *max_bytes*: of all lists together; the least recently used list is evicted first. *jitter*: the fraction, 0 to 0.1,
     by which lifetimes are extended, so that the processes of a fleet do not fetch at the same time.
