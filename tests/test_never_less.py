@@ -18,11 +18,14 @@ from scopeguard import (
     Guard,
     HeaderList,
     Issuer,
+    Profile,
     RequestView,
+    Resource,
     Rule,
     TokenSources,
     all_of,
 )
+from scopeguard.config.profiles import tighten_issuer
 from scopeguard.guard import engine_of
 from scopeguard.testing import FakeAuthority
 from scopeguard.testing.forgeries.forge import Forge
@@ -138,6 +141,30 @@ def test_comparison_notices_each_looser_setting(setting: str, value: Any):
 def test_comparison_does_not_complain_of_stricter_settings(setting: str, value: Any):
     before, after = (switches.of_issuer(issuer) for issuer in (ISSUER, replace(ISSUER, **{setting: value})))
     assert before != after
+    assert switches.loosened({"x": before}, {"x": after}) == []
+
+
+UNCHANGED = ("canonicalize_audience", "accept_id_tokens_dangerously", "issuer_claim_optional_dangerously")
+ACCEPTED_BY_PROFILES = [
+    *STRICTER,
+    *((name, value) for name, value in LOOSER if name not in (*UNCHANGED, "audience", "insecure_http_dangerously")),
+]
+
+
+@pytest.mark.parametrize("profile", list(Profile))
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    ACCEPTED_BY_PROFILES,
+    ids=[f"{n} {case[0]}" for n, case in enumerate(ACCEPTED_BY_PROFILES)],
+)
+def test_profile_loosens_no_setting(profile: Profile, setting: str, value: Any):
+    """A profile refuses a setting, or leaves it at least as strict as it is."""
+    issuer = replace(ISSUER, **{setting: value})
+    try:
+        tightened = tighten_issuer(profile, issuer, Resource("https://api.example"), revocable=True)
+    except ConfigurationError:
+        return
+    before, after = switches.of_issuer(issuer), switches.of_issuer(tightened)
     assert switches.loosened({"x": before}, {"x": after}) == []
 
 
