@@ -66,4 +66,5 @@ def _is_canonically(audience: Collection[str], accepted: Collection[str]) -> boo
 
 
 def _lower_origin(value: str) -> str:
-    return _ORIGIN.sub(lambda origin: origin[0].lower(), value, count=1) if _ORIGIN.match(value) else value
+    origin = _ORIGIN.match(value)
+    return value if origin is None else origin[0].lower() + value[origin.end() :]

@@ -24,6 +24,7 @@ from scopeguard.scopes import ScopeVocabulary
 from scopeguard.server.access_log import Entry
 from scopeguard.server.forwarded import Proxies
 from scopeguard.spec import credentials, introspection, jwt, tokeninfo
+from scopeguard.spec.audience import check_audience
 from scopeguard.spec.challenge import private_headers
 from scopeguard.spec.challenge_parser import parse_challenges
 from scopeguard.spec.discovery import parse_metadata
@@ -43,6 +44,7 @@ ISSUER: Final = Issuer("https://as.example", audience="https://api.example")
 LISTS: Final = Issuer(
     "https://as.example", audience="https://api.example", scope_claims=(ScopeClaim("scope", "comma"), ScopeClaim("scp"))
 )
+CANONICAL: Final = Issuer("https://as.example", audience="https://api.example", canonicalize_audience=True)
 GUARD: Final = Guard(ISSUER, audit="off")
 VOCABULARY: Final = ScopeVocabulary(prefix="https://api.example/", implies={"a": ["b", "c"], "b": ["d"]})
 PROXIES: Final = Proxies(["10.0.0.0/8", "::1"])
@@ -127,6 +129,10 @@ PARSERS: Final[dict[str, Callable[[bytes], object]]] = {
     "claims": lambda data: jwt.peek(f"e30.{encode_segment(data)}.AAAA"),
     "claims of a token, checked": lambda data: jwt.check(
         jwt.peek(f"{RS256}.{encode_segment(as_members(data, 'iss', 'aud', 'sub', 'scope', 'jti'))}.AAAA"), ISSUER, 0.0
+    ),
+    "an audience": as_text(lambda text: check_audience(introspection.as_claims({"aud": text}, ""), CANONICAL)),
+    "an audience that is a URL": as_text(
+        lambda text: check_audience(introspection.as_claims({"aud": f"https://{text}"}, ""), CANONICAL)
     ),
     "scopes": as_text(lambda text: granted_scopes({"scope": text}, ISSUER)),
     "a list of scopes": as_text(lambda text: granted_scopes({"scope": text, "scp": text.split(",")}, LISTS)),
