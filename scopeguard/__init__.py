@@ -44,6 +44,7 @@ from scopeguard.config.authzen import AuthZen
 from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.config.client_authentication import ClientAuthentication
 from scopeguard.config.cors import Preflight
+from scopeguard.config.dpop import DPoP, DPoPMode
 from scopeguard.config.introspection import Introspection, Validation
 from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY, Issuer, ScopeClaim, ScopeForm
 from scopeguard.config.keys import KeySetPolicy
@@ -65,9 +66,11 @@ from scopeguard.errors import (
     InsufficientAuthorizationDetails,
     InsufficientScope,
     InsufficientUserAuthentication,
+    InvalidProof,
     InvalidRequest,
     InvalidToken,
     MissingCredentials,
+    NonceRequired,
     PolicyDenied,
     PolicyUnavailable,
     Reason,
@@ -106,6 +109,8 @@ __all__ = [
     "ClientAuthentication",
     "Condition",
     "ConfigurationError",
+    "DPoP",
+    "DPoPMode",
     "Decision",
     "DelegatedTo",
     "Denied",
@@ -120,6 +125,7 @@ __all__ = [
     "InsufficientScope",
     "InsufficientUserAuthentication",
     "Introspection",
+    "InvalidProof",
     "InvalidRequest",
     "InvalidToken",
     "Issuer",
@@ -127,6 +133,7 @@ __all__ = [
     "KeySetPolicy",
     "MachineSign",
     "MissingCredentials",
+    "NonceRequired",
     "PolicyDenied",
     "PolicyRequest",
     "PolicyUnavailable",

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
+from urllib.parse import quote
 
 from scopeguard.access_token import ANONYMOUS, AccessToken, begin_serving, end_serving
 from scopeguard.adapter.asgi_types import ASGIApp, Message, Receive, Scope, Send
@@ -38,11 +39,11 @@ from scopeguard.errors import ConfigurationError, Forbidden, Reason
 from scopeguard.flow.credential import Credential
 from scopeguard.guard import Guard, engine_of
 from scopeguard.inbound_token import hand_over, to_serve
-from scopeguard.request import HeaderList, RequestView
+from scopeguard.request import HeaderList, ProofNotes, RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.rules.routed import check_root_path, without_prefix
 from scopeguard.scopes import Requirement
-from scopeguard.spec.challenge import Response, private_headers
+from scopeguard.spec.challenge import Response, add_nonce, private_headers
 from scopeguard.spec.credentials import has_access_token, without_access_token
 from scopeguard.spec.resource_metadata import WELL_KNOWN
 
@@ -54,6 +55,9 @@ __all__ = [
     "GUARD_KEY", "ASGIApp", "CloseStreams", "GuardMiddleware", "Message", "Receive", "ResourceMetadataMiddleware",
     "Scope", "Send", "renew",
 ]  # fmt: skip
+
+PROOFS_KEY: Final = "scopeguard.proofs"
+"""The key in the scope of the :class:`~scopeguard.request.ProofNotes` that all guards of a request share."""
 
 GUARD_KEY: Final = "scopeguard.guard"
 """The key in ``scope["state"]`` of the guard that checked the request. The token has the key ``access_token``."""
@@ -272,7 +276,7 @@ class GuardMiddleware(Layer):
             detector = self._messages.DisconnectDetector(scope, receive)
             body = self._messages.FormBody(scope, detector.receive_next, sources)
         is_in_query = sources.in_query and has_access_token(query_of(scope))
-        view = request_view(scope, method)
+        view = request_view(scope, method, with_proofs=engine.checks_proofs)
         if is_in_query:
             # The scope itself is changed, because the server logs the query string in it.
             scope["query_string"] = without_access_token(scope["query_string"])
@@ -293,11 +297,14 @@ class GuardMiddleware(Layer):
             challenge_requirement=lambda: self._route_requirements.combine(requirement, method, view.path),
             on_credential=found.append if self._closes_streams else None,
             policies=() if rule is None else rule.policies,
+            dpop=None if rule is None else rule.mode,
         )
         if isinstance(decision, Denied | Unavailable):
             await self._refuse(decision, scope, send)
             return None
         token = decision.access_token if isinstance(decision, Granted) else None
+        if view.proofs is not None and view.proofs.nonce is not None:
+            send = _add_nonce(send, view.proofs.nonce)
         replaying = body or detector
         receive = replaying.receive if replaying else receive
         return receive, _add_vary(send) if optional else send, token, found[0] if found else None
@@ -410,7 +417,7 @@ def query_of(scope: Scope) -> bytes:
     return query
 
 
-def request_view(scope: Scope, method: str) -> RequestView:
+def request_view(scope: Scope, method: str, *, with_proofs: bool = False) -> RequestView:
     """Return the request that *scope* describes."""
     client = scope.get("client")
     return RequestView(
@@ -421,7 +428,18 @@ def request_view(scope: Scope, method: str) -> RequestView:
         secure=scope.get("scheme") in _SECURE,
         client=client[0] if client else None,
         is_websocket=scope["type"] == "websocket",
+        raw_path=full_raw_path(scope) if with_proofs else None,
+        proofs=scope.setdefault(PROOFS_KEY, ProofNotes()) if with_proofs else None,
     )
+
+
+def full_raw_path(scope: Scope) -> bytes:
+    """Return the path of the URL of *scope*, percent-encoded, with the prefix of the server."""
+    raw: bytes | None = scope.get("raw_path")
+    path = quote(scope["path"], safe="/:@!$&'()*+,;=~").encode("ascii") if raw is None else raw
+    root = quote(scope.get("root_path") or "", safe="/:@!$&'()*+,;=~").encode("ascii")
+    # The ASGI specification includes root_path in path; some servers do not.
+    return path if path.startswith(root) else root + path
 
 
 def framework_route(scope: Scope) -> str | None:
@@ -534,3 +552,15 @@ def _add_vary(send: Send) -> Send:
         await send(message)
 
     return send_with_vary
+
+
+def _add_nonce(send: Send, nonce: str) -> Send:
+    """Return a send function that gives the client the next nonce for its proofs."""
+
+    async def send_nonce(message: Message) -> None:
+        if message["type"].endswith(("http.response.start", "websocket.accept")):
+            given = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in message.get("headers", ())]
+            message = {**message, "headers": encode_headers(add_nonce(nonce, given))}
+        await send(message)
+
+    return send_nonce

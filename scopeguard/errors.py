@@ -7,6 +7,8 @@
     |   |   +-- RequestTooLarge     413  invalid_request
     |   |   +-- RequestTimedOut     408  invalid_request
     |   +-- InvalidToken            401  invalid_token
+    |   +-- InvalidProof            401  invalid_dpop_proof
+    |   |   +-- NonceRequired           401  use_dpop_nonce
     |   +-- InsufficientUserAuthentication    401  insufficient_user_authentication
     |   +-- InsufficientScope       403  insufficient_scope
     |   +-- InsufficientAuthorizationDetails  403  insufficient_scope, without a scope
@@ -95,6 +97,19 @@ class Reason(StrEnum):
     MALFORMED_SCOPE = "malformed_scope"
     SENDER_CONSTRAINT_UNPROVEN = "sender_constraint_unproven"
     SENDER_CONSTRAINT_MISSING = "sender_constraint_missing"
+    # its proof of possession (RFC 9449)
+    PROOF_MISSING = "proof_missing"
+    PROOF_REPEATED = "proof_repeated"
+    PROOF_TOO_LARGE = "proof_too_large"
+    PROOF_MALFORMED = "proof_malformed"
+    PROOF_KEY = "proof_key"
+    PROOF_SIGNATURE = "proof_signature"
+    PROOF_MISMATCH = "proof_mismatch"
+    PROOF_EXPIRED = "proof_expired"
+    PROOF_USED = "proof_used"
+    PROOF_NONCE = "proof_nonce"
+    WRONG_PROOF_KEY = "wrong_proof_key"
+    PROOF_MEMORY_FULL = "proof_memory_full"
     # revocation and introspection (RFC 7662)
     TOKEN_NOT_ACTIVE = "token_not_active"
     TOKEN_REVOKED = "token_revoked"
@@ -150,6 +165,8 @@ _CLIENT_TEXTS: Final[Mapping[Reason, str]] = {
     Reason.TOKEN_TOO_LARGE: "The access token is too large",
     Reason.QUERY_TOKEN_REFUSED: "Access tokens are not accepted in the query string; use the Authorization header",
     Reason.HTTPS_REQUIRED: "Access tokens are accepted over https only",
+    Reason.PROOF_NONCE: "The DPoP proof needs the nonce in the DPoP-Nonce header",
+    Reason.PROOF_MISSING: "Send a DPoP proof with the access token",
     # The only text that says which check of a token failed: an example in RFC 6750 section 3 has this sentence.
     Reason.TOKEN_EXPIRED: "The access token expired",
     Reason.INSUFFICIENT_USER_AUTHENTICATION: "This operation needs a stronger or more recent sign-in of the user",
@@ -194,6 +211,8 @@ class AccessDenied(Exception):
 
     def __init__(self, reason: Reason, /, **detail: object) -> None:
         self.reason = reason
+        # The scheme of the credentials, which decides the challenge that names the error (RFC 9449 section 7.2).
+        self.is_dpop: bool = False
         self.detail: dict[str, str] = {name: printable(value) for name, value in detail.items()}
         super().__init__(reason)
 
@@ -263,6 +282,31 @@ class InvalidToken(AccessDenied):
 
     status: ClassVar[int] = 401
     error: ClassVar[str | None] = "invalid_token"
+
+
+class InvalidProof(AccessDenied):
+    """The DPoP proof is missing, malformed, expired or used, or is for another request (RFC 9449 section 7.1)."""
+
+    status: ClassVar[int] = 401
+    error: ClassVar[str | None] = "invalid_dpop_proof"
+
+    @property
+    def description(self) -> str:
+        """The constant text that the client sees."""
+        return _CLIENT_TEXTS.get(self.reason, "The DPoP proof is not valid for this request")
+
+
+class NonceRequired(InvalidProof):
+    """The proof has no nonce of this API, or one that has expired (RFC 9449 §9). The response carries a new one.
+
+    A wrong nonce and a missing one get the same response.
+    """
+
+    error: ClassVar[str | None] = "use_dpop_nonce"
+
+    def __init__(self, reason: Reason, /, *, nonce: str | None = None, **detail: object) -> None:
+        super().__init__(reason, **detail)
+        self.nonce = nonce
 
 
 class InsufficientScope(AccessDenied):

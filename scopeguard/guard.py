@@ -15,6 +15,7 @@ from scopeguard.config.audit import AuditMode
 from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.config.checks import insecure_hosts, member
 from scopeguard.config.cors import Preflight
+from scopeguard.config.dpop import DPoP
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.profiles import Profile
 from scopeguard.config.refusal_log import RefusalLog, check_refusal_log
@@ -31,6 +32,7 @@ from scopeguard.core.arguments import (
     check_call,
     check_requirement,
     check_resource,
+    choose_dpop,
     warn_of_dangers,
 )
 from scopeguard.core.decision import Decision, Denied, Granted, Reporter, Unavailable
@@ -60,7 +62,8 @@ class Guard:
         app = GuardMiddleware(app, guard=guard)
 
     For each request, it finds the token, verifies it (as a JWT or by introspection), looks for a revocation, and
-    compares the token with the requirement of the route. Tokens that are bound to a proof of possession are denied.
+    compares the token with the requirement of the route. A token that is bound to a key needs a
+    proof of possession.
 
     One guard serves any number of threads and event loops; they share its keys and caches. It may be constructed before
     a fork. The constructor does no I/O and starts no thread: the keys of an issuer are fetched when the first request
@@ -86,6 +89,8 @@ class Guard:
       :class:`scopeguard.client.TokenExchange`. Otherwise it is dropped.
     * *forward_token_dangerously*: also let the app read it (``current_inbound_token().text``). Another API that gets it
       can act as the user here. A warning is logged at every start.
+
+    * *dpop*: which proofs of possession are accepted (:class:`DPoP`). Without it, tokens bound to a key are denied.
 
     The API:
 
@@ -157,6 +162,7 @@ class Guard:
         insecure_http_dangerously: Iterable[str] = (),
         keep_token_for_exchange: bool = False,
         forward_token_dangerously: bool = False,
+        dpop: DPoP | None = None,
     ) -> None:
         check_arguments(
             issuers, resolver=resolver, catalog=catalog, challenge=challenge, require_https=require_https, store=store,
@@ -165,14 +171,13 @@ class Guard:
             forward_token_dangerously=forward_token_dangerously,
         )  # fmt: skip
         insecure = insecure_hosts(insecure_http_dangerously)
-        resource = Resource(resource) if isinstance(resource, str) else resource
-        check_resource(resource, issuers, insecure)
-        # Several adapters read the rules, and an iterator can be read only once.
-        rules = None if rules is None else Rules.of(rules)
+        resource = check_resource(resource, issuers, insecure)
+        rules = None if rules is None else Rules.of(rules)  # several adapters read them, and an iterator only once
+        policy = choose_dpop(dpop, issuers, resource, rules, store)
         settings = Settings(
             resource=resource, rules=rules, mcp=mcp, require_https=require_https, insecure_hosts=insecure,
             sources=token_sources if isinstance(token_sources, TokenSources) else TokenSources().only(token_sources),
-            style=challenge_style(challenge, realm, resource, Rules.of(rules)),
+            style=challenge_style(challenge, realm, resource, Rules.of(rules), policy),
             catalog=(catalog or ScopeCatalog()) | ScopeCatalog(implies=implies or {}),
             keep_token_for_exchange=keep_token_for_exchange,
             forward_token_dangerously=forward_token_dangerously,
@@ -183,11 +188,11 @@ class Guard:
             cors_preflight=member(Preflight, cors_preflight, "cors_preflight"),
             profile=None if profile is None else member(Profile, profile, "profile"),
             revocable=store is not None or revocation is not None,
+            dpop=policy,
         )  # fmt: skip
-        settings = apply_profile(settings, issuers, revocation=revocation, transport=transport)
+        settings = warn_of_dangers(apply_profile(settings, issuers, revocation=revocation, transport=transport))
         self._engine = Engine(settings, Reporter(on_decision, check_refusal_log(refusal_log)))
         self._engine.connect(issuers, resolver, transport or HttpxTransport(), clock or SystemClock(), store)
-        warn_of_dangers(settings)
 
     @classmethod
     def from_file(cls, path: str, **overrides: Any) -> Self:

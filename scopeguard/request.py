@@ -41,6 +41,18 @@ class HeaderList:
         return found
 
 
+@dataclass(slots=True)
+class ProofNotes:
+    """What several checks of one request share about its DPoP proof.
+
+    ``accepted``: the proofs that were accepted, so that a second check of the same request is no replay. ``nonce``: a
+    nonce for the response; ``None`` if the client need not be given a new one.
+    """
+
+    accepted: set[bytes] = field(default_factory=set, repr=False)
+    nonce: str | None = field(default=None, repr=False)
+
+
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, init=False)
 class RequestView:
@@ -53,6 +65,9 @@ class RequestView:
     * ``secure``: whether the request came over TLS (``https``, ``wss``), as far as the server knows.
     * ``client``: the address of the peer; ``None`` for a Unix socket.
     * ``is_websocket``: whether this is the handshake of a WebSocket.
+    * ``raw_path``: the path of the URL as sent, with the prefix of a mount; ``None`` if the server does not say. A DPoP
+      proof is compared with it.
+    * ``proofs``: what adapters note about DPoP proofs of this request; ``None`` if none is expected.
 
     Nothing is checked. ``repr`` omits ``query``, which may contain a token.
 
@@ -69,6 +84,8 @@ class RequestView:
     secure: bool = True
     client: str | None = None
     is_websocket: bool = False
+    raw_path: bytes | None = None
+    proofs: ProofNotes | None = field(default=None, repr=False)
 
     def __init__(
         self,
@@ -80,6 +97,8 @@ class RequestView:
         secure: bool = True,
         client: str | None = None,
         is_websocket: bool = False,
+        raw_path: bytes | None = None,
+        proofs: ProofNotes | None = None,
     ) -> None:
         # As in AccessToken: assignments to a frozen object are slow, and there is a RequestView for each request.
         target: Any = self
@@ -91,6 +110,8 @@ class RequestView:
         target.secure = secure
         target.client = client
         target.is_websocket = is_websocket
+        target.raw_path = raw_path
+        target.proofs = proofs
         target.__class__ = RequestView
 
 

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Final
+from urllib.parse import quote
 
 from scopeguard.access_token import AccessToken, Anonymous, begin_serving, end_serving
 from scopeguard.adapter.cors import PREFLIGHT_KEY, Headers, ask_wsgi_app, expose_headers
@@ -30,11 +32,11 @@ from scopeguard.core.resource_metadata import ResourceMetadata
 from scopeguard.errors import ConfigurationError, InvalidRequest, Reason, RequestTooLarge
 from scopeguard.guard import Guard, engine_of
 from scopeguard.inbound_token import to_serve
-from scopeguard.request import RequestView
+from scopeguard.request import ProofNotes, RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.rules.routed import check_root_path
 from scopeguard.scopes import Requirement
-from scopeguard.spec.challenge import Response, private_headers
+from scopeguard.spec.challenge import Response, add_nonce, private_headers
 from scopeguard.spec.credentials import declared_length, has_access_token, without_access_token
 from scopeguard.spec.resource_metadata import WELL_KNOWN
 
@@ -44,6 +46,9 @@ WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 ENVIRON_KEY: Final = "scopeguard.access_token"
 """The key of the token in the environ. No header can set it, because its name has a dot and no prefix ``HTTP_``."""
+
+PROOFS_KEY: Final = "scopeguard.proofs"
+"""The key in the environ of the :class:`~scopeguard.request.ProofNotes` that all guards of a request share."""
 
 GUARD_KEY: Final = "scopeguard.guard"
 """The key in the environ of the guard that checked the request, for adapters in the app."""
@@ -170,7 +175,7 @@ class GuardMiddleware(Layer):
 
     def _check_and_call(self, environ: Environ, start_response: StartResponse, rule: Rule | None) -> Iterable[bytes]:
         engine = self._engine
-        view = request_view(environ)
+        view = request_view(environ, with_proofs=engine.checks_proofs)
         sources = engine.sources if rule is None or rule.sources is None else engine.sources.only(rule.sources)
         if sources.in_query and has_access_token(view.query):
             strip_query_token(environ)
@@ -186,6 +191,7 @@ class GuardMiddleware(Layer):
             read_form=lambda limit: read_form(environ, limit),
             challenge_requirement=lambda: self._route_requirements.combine(requirement, view.method, view.path),
             policies=() if rule is None else rule.policies,
+            dpop=None if rule is None else rule.mode,
         )
         remove_from_environ(environ, sources)
         token: AccessToken | None = None
@@ -196,6 +202,8 @@ class GuardMiddleware(Layer):
                 pass
             case refusal:
                 return _refuse(refusal, start_response, self._cors_headers(environ))
+        if view.proofs is not None and view.proofs.nonce is not None:
+            start_response = _change_headers(start_response, partial(add_nonce, view.proofs.nonce))
         if optional:
             start_response = _change_headers(start_response, _vary)
         environ[ENVIRON_KEY] = token
@@ -279,7 +287,7 @@ def decoded_path(environ: Environ) -> str:
     return path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
-def request_view(environ: Environ) -> RequestView:
+def request_view(environ: Environ, *, with_proofs: bool = False) -> RequestView:
     """Return the request that *environ* describes."""
     return RequestView(
         method=environ["REQUEST_METHOD"],
@@ -288,7 +296,18 @@ def request_view(environ: Environ) -> RequestView:
         query=environ.get("QUERY_STRING", "").encode("latin-1", "replace"),
         secure=environ.get("wsgi.url_scheme") == "https",
         client=environ.get("REMOTE_ADDR") or None,
+        raw_path=full_raw_path(environ) if with_proofs else None,
+        proofs=environ.setdefault(PROOFS_KEY, ProofNotes()) if with_proofs else None,
     )
+
+
+def full_raw_path(environ: Environ) -> bytes:
+    """Return the path of the URL as sent, percent-encoded, with ``SCRIPT_NAME``."""
+    sent = raw_path(environ)
+    if sent is not None:
+        return sent
+    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    return quote(path.encode("latin-1", "replace"), safe="/:@!$&'()*+,;=~").encode("ascii")
 
 
 def raw_path(environ: Environ) -> bytes | None:

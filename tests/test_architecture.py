@@ -49,7 +49,7 @@ VOCABULARY = (*LAYERS[0], *LAYERS[2])
 # random number, a file, the environment or the network, starts a thread or writes a log.
 PURE = {
     "__future__", "abc", "base64", "binascii", "collections", "contextlib", "contextvars", "dataclasses", "email.utils",
-    "enum", "functools", "hashlib", "hmac", "http", "ipaddress", "itertools", "json", "math", "operator", "re",
+    "enum", "functools", "hashlib", "heapq", "hmac", "http", "ipaddress", "itertools", "json", "math", "operator", "re",
     "reprlib", "string", "struct", "types", "typing", "urllib.parse", "weakref", "zlib",
 }  # fmt: skip
 PURE_LAYERS = (*VOCABULARY, "config", "spec", "state", "flow")

@@ -32,6 +32,7 @@ from scopeguard.config.checks import (
     strings,
     text,
 )
+from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.introspection import Introspection, Validation
 from scopeguard.config.keys import KeySetPolicy
 from scopeguard.config.machines import SUBJECT_IS_CLIENT, MachineSign
@@ -180,6 +181,9 @@ class Issuer:
       identifies the issuer. So no other issuer may be configured, and the keys must not sign for another service. An
       ``iss`` that is present must match, and an ``at+jwt`` must have one (RFC 9068 §2.2).
 
+    * ``dpop``: whether tokens may (``"allowed"``) or must (``"required"``) be bound to a key of the client, or whether
+      bound tokens are refused (``"off"``); see :class:`~scopeguard.DPoP`. Default: the setting of the guard.
+
     **The content of a token.**
 
     * ``scope_claims``: the claims with the scopes, as :class:`ScopeClaim`. The first that is present is read.
@@ -253,6 +257,7 @@ class Issuer:
     implies: Mapping[str, Iterable[str]] = field(default_factory=dict)
     accept_id_tokens_dangerously: bool = False
     issuer_claim_optional_dangerously: bool = False
+    dpop: Converted[str | None, DPoPMode | None] = converted(None)
     leeway: float = 30.0
     max_lifetime: float | None = None
     key_set: KeySetPolicy = _KEY_SET
@@ -276,6 +281,8 @@ class Issuer:
         self._check_url()
         self._check_keys()
         self._set("audience", self._check_audience())
+        if self.dpop is not None:
+            self._set("dpop", member(DPoPMode, self.dpop, "dpop"))
         self._set("algorithms", self._check_algorithms())
         self._set("typ", self._check_types())
         self._check_claims()

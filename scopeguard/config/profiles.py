@@ -15,6 +15,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final
 
+from scopeguard.config.dpop import DPoP, DPoPMode
 from scopeguard.config.introspection import Introspection, Validation
 from scopeguard.config.issuer import DEFAULT_ALGORITHMS, AudienceOptOut, Issuer
 from scopeguard.config.resource import Resource
@@ -208,18 +209,28 @@ def check_unprofiled(issuer: Issuer) -> None:
         )
 
 
-def check_proofs(profile: Profile | None, issuer: Issuer) -> None:
-    """Raise :class:`ConfigurationError` if *issuer* requires bound tokens: this version verifies no proof.
+def check_proofs(profile: Profile | None, issuer: Issuer, dpop: DPoP | None) -> None:
+    """Raise :class:`ConfigurationError` if *issuer* requires bound tokens and no proof is checked.
 
-    A guard calls this last, so that contradictions of other settings are reported first.
+    *dpop*: the policy of the guard, which holds for issuers without a mode of their own. A guard calls this last, so
+    that contradictions of other settings are reported first.
     """
-    if issuer.require_sender_constraint:
+    mode = issuer.dpop if issuer.dpop is not None else None if dpop is None else dpop.mode
+    if issuer.require_sender_constraint and mode in (None, DPoPMode.OFF):
         cause = "require_sender_constraint" if profile is None else f"profile {profile.value!r}"
         raise ConfigurationError(
-            f"issuer {issuer.url!r}: {cause} accepts only tokens that are bound to a key, and this version verifies "
-            "neither DPoP (RFC 9449) nor mutual TLS (RFC 8705), so that it would refuse every token; remove it, or use "
-            "profile 'oauth21'"
+            f"issuer {issuer.url!r}: {cause} accepts only tokens that are bound to a key, and no proof of possession "
+            'is checked, so that every token would be refused; set dpop=DPoP(mode="required") on the guard'
         )
+
+
+def widen_proof_window(profile: Profile, dpop: DPoP) -> DPoP:
+    """Return *dpop* with the window of *profile*, unless it has one of its own.
+
+    The DPoP extension of the Model Context Protocol: a server accepts an ``iat`` within five minutes.
+    """
+    has_own_window = (dpop.max_age, dpop.max_skew) != (DPoP().max_age, DPoP().max_skew)
+    return dpop if profile is not Profile.MCP or has_own_window else replace(dpop, max_age=300.0, max_skew=300.0)
 
 
 def _contradiction(profile: Profile, issuer: Issuer | None, setting: str, given: str, fix: str) -> ConfigurationError:

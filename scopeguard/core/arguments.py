@@ -11,6 +11,7 @@ from scopeguard.config.audit import AuditMode
 from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.config.checks import check_url, flag, function, instance, methods, text
 from scopeguard.config.cors import Preflight
+from scopeguard.config.dpop import DPoP, DPoPMode
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.profiles import (
     DEMANDS,
@@ -20,6 +21,7 @@ from scopeguard.config.profiles import (
     check_unprofiled,
     limit_sources,
     tighten_issuer,
+    widen_proof_window,
 )
 from scopeguard.config.resolver import IssuerResolver
 from scopeguard.config.resource import Resource
@@ -72,6 +74,7 @@ class Settings:
     audit: AuditMode
     cors_preflight: Preflight
     insecure_hosts: frozenset[str]
+    dpop: DPoP | None = None
     profile: Profile | None = None
     # True if the guard has a store or a revocation policy, so that revocations reach it.
     revocable: bool = False
@@ -118,17 +121,20 @@ def apply_profile(
             settings,
             sources=limit_sources(profile, settings.sources),
             require_https=settings.require_https or DEMANDS[profile].require_https,
+            dpop=None if settings.dpop is None else widen_proof_window(profile, settings.dpop),
         )
         for rule in () if settings.rules is None else settings.rules.all:
             if rule.sources is not None:
                 settings.sources.only(rule.sources)
     for issuer in [settings.apply_profile(issuer) for issuer in issuers]:
-        check_proofs(profile, issuer)
+        check_proofs(profile, issuer, settings.dpop)
     return settings
 
 
-def check_resource(resource: Resource | None, issuers: Sequence[Issuer], insecure: frozenset[str]) -> None:
-    """Raise :class:`ConfigurationError` unless *resource*, of *issuers*, can be validated and advertised as one value.
+def check_resource(
+    resource: Resource | str | None, issuers: Sequence[Issuer], insecure: frozenset[str]
+) -> Resource | None:
+    """Return *resource* if it can be validated and advertised as one value, else raise :class:`ConfigurationError`.
 
     *insecure*: hosts with ports that may be reached by http.
     """
@@ -139,7 +145,9 @@ def check_resource(resource: Resource | None, issuers: Sequence[Issuer], insecur
                     f"issuer {issuer.url!r}: audience is missing; name what its tokens for this API carry in aud, or "
                     "give the guard a resource"
                 )
-        return
+        return None
+    if isinstance(resource, str):
+        resource = Resource(resource)
     instance(resource, Resource, "resource", "the URL of the API, or a Resource")
     check_url(resource.url, "resource", insecure=insecure)
     for issuer in issuers:
@@ -150,6 +158,32 @@ def check_resource(resource: Resource | None, issuers: Sequence[Issuer], insecur
                 "another identifier into aud, set Resource(..., audience_differs=True)"
             )
         resource.warn_of_keys_of(issuer.jwks_uris)
+    return resource
+
+
+def choose_dpop(
+    dpop: object, issuers: Sequence[Issuer], resource: Resource | None, rules: Rules | None, store: object
+) -> DPoP | None:
+    """Return the policy for proofs of possession, or ``None`` if none is checked.
+
+    An issuer or a rule with a mode of its own needs a policy as well, and gets the default one. Raises
+    :class:`ConfigurationError` without a URL to compare proofs with, and if *store* cannot remember proofs.
+    """
+    if dpop is not None:
+        instance(dpop, DPoP, "dpop", 'a DPoP, as in DPoP(mode="required")')
+    modes = {issuer.dpop for issuer in issuers} | {rule.dpop for rule in (rules.all if rules is not None else ())}
+    is_used = modes - {None, DPoPMode.OFF}
+    policy = dpop if isinstance(dpop, DPoP) else DPoP(mode=DPoPMode.OFF) if is_used else None
+    if policy is None or (policy.mode is DPoPMode.OFF and not is_used):
+        return None
+    if policy.base_url is None and resource is None:
+        raise ConfigurationError(
+            "dpop: base_url is missing; give the guard a resource, or set base_url to the URL of the API, with which "
+            "the htu of proofs is compared"
+        )
+    if store is not None:
+        methods(store, ("claim",), "store")
+    return policy
 
 
 def check_arguments(issuers: Sequence[object], **arguments: Any) -> None:
@@ -198,20 +232,22 @@ def check_requirement(requirement: object) -> None:
 
 
 def challenge_style(
-    challenge: ChallengeStyle | None, realm: str | None, resource: Resource | None, rules: Rules
+    challenge: ChallengeStyle | None, realm: str | None, resource: Resource | None, rules: Rules, dpop: DPoP | None
 ) -> ChallengeStyle:
-    """Return the style of challenges, which names the URL of the metadata of *resource* if that is served."""
+    """Return the style of challenges. It names the URL of the metadata of *resource*, and the algorithms of *dpop*."""
     style = challenge
     if style is None:
         default = "api" if resource is None else resource.url
         style = ChallengeStyle(realm=realm or default, body=rules.error_body)
+    if dpop is not None:
+        style = replace(style, dpop_algorithms=dpop.algorithms, dpop_only=dpop.mode is DPoPMode.REQUIRED)
     if resource is None or not resource.serve_metadata or style.resource_metadata is not None:
         return style
     return replace(style, resource_metadata=metadata_url(resource.url))
 
 
-def warn_of_dangers(settings: Settings) -> None:
-    """Log a warning for each of *settings* that exposes tokens."""
+def warn_of_dangers(settings: Settings) -> Settings:
+    """Log a warning for each of *settings* that exposes tokens, and return *settings*."""
     if settings.sources.in_query:
         log.warning("access tokens are accepted in the query string on every route: logs often contain URLs")
     if settings.forward_token_dangerously:
@@ -219,3 +255,4 @@ def warn_of_dangers(settings: Settings) -> None:
             "forward_token_dangerously: code of the app can read the tokens of its callers; another API that gets such "
             "a token can act as the user here"
         )
+    return settings

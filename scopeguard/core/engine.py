@@ -17,6 +17,7 @@ from scopeguard.config.authzen import AuthZen
 from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.config.checks import is_loopback, member
 from scopeguard.config.cors import Preflight
+from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.policy import Policy
 from scopeguard.config.resolver import IssuerResolver
@@ -54,6 +55,7 @@ from scopeguard.request import RequestView
 from scopeguard.rules import Rules
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import write_denial, write_outage
+from scopeguard.spec.sender_constraint import thumbprint_of
 from scopeguard.state.issuers import IssuerRecord, Issuers
 from scopeguard.state.revocation import Revocation, Revoked, digest_of
 
@@ -110,12 +112,18 @@ class Engine:
         self.metadata = None
         if resource is not None and resource.serve_metadata:
             urls = [record.issuer.url for record in self.issuers.all]
-            self.metadata = ResourceMetadata(resource, urls, self.sources.methods, self.settings.rules)
+            dpop = self.settings.dpop
+            self.metadata = ResourceMetadata(resource, urls, self.sources.methods, self.settings.rules, dpop)
         # recall() reads the Authorization field only, so it cannot serve a guard that reads tokens elsewhere.
         reads_one_field = self.sources.methods == {TokenSource.HEADER} and self.issuers.headers == (None,)
         self._recall_from = self.context.token_cache if reads_one_field else None
         self._checks_queries = self.sources.stray_query_token is StrayQueryToken.REFUSE
         self._max_field_bytes = self.sources.max_token_bytes + len(b"Bearer ")
+
+    @property
+    def checks_proofs(self) -> bool:
+        """Whether requests may carry proofs of possession, so that adapters describe requests in more detail."""
+        return self.context.possession is not None
 
     @property
     def issuers(self) -> Issuers:
@@ -140,19 +148,21 @@ class Engine:
         read_form: Callable[[int], bytes] | None = None,
         challenge_requirement: Callable[[], Requirement | None] | None = None,
         policies: tuple[Policy, ...] = (),
+        dpop: DPoPMode | None = None,
     ) -> Decision:
         """See :meth:`Guard.check <scopeguard.guard.Guard.check>`.
 
         *policies* decide about a request whose token satisfies *requirement*.
 
         *challenge_requirement* returns the requirement that the challenge of a refusal names. Adapters give it if code
-        inside the app requires more than *requirement*.
+        inside the app requires more than *requirement*. *dpop*: whether this route needs a proof of possession, instead
+        of the mode of the policy.
         """
         chosen = sources or self.sources
         if chosen.in_form and read_form is None:
             chosen = _without_form(chosen)
         try:
-            token = blocking.run(self._authenticate(request, chosen), self.runtime, read_form)
+            token = blocking.run(self._authenticate(request, chosen, dpop), self.runtime, read_form)
         except (AccessDenied, AuthorityUnavailable) as error:
             if optional and _is_anonymous(error):
                 return self.admit_anonymous(request)
@@ -178,6 +188,7 @@ class Engine:
         find_requirement: Callable[[], Awaitable[Requirement | None]] | None = None,
         on_credential: Callable[[Credential], None] | None = None,
         policies: tuple[Policy, ...] = (),
+        dpop: DPoPMode | None = None,
     ) -> Decision:
         """:meth:`check` for asyncio and trio. For *client_gone* see :meth:`scopeguard.guard.Guard.acheck`.
 
@@ -189,7 +200,7 @@ class Engine:
         chosen = sources or self.sources
         if chosen.in_form and read_form is None:
             chosen = _without_form(chosen)
-        flow = self._authenticate(request, chosen, on_credential)
+        flow = self._authenticate(request, chosen, dpop, on_credential)
         token: Any  # an AccessToken, unless there is an effect first
         try:
             effect, token = start(flow)
@@ -319,6 +330,7 @@ class Engine:
             requirement = challenge_requirement() or requirement
             facts = {name: value for name, value in denial.detail.items() if name != "needed"}
             denial = InsufficientScope(requirement.challenge_scopes, **facts)
+        denial.is_dpop = token.sender_constrained and thumbprint_of(token.claims) is not None
         return self.refuse(denial, requirement, request=request)
 
     def _grant(self, token: AccessToken, request: RequestView | None, *, again: bool = False) -> Granted:
@@ -421,13 +433,14 @@ class Engine:
         self,
         request: RequestView,
         sources: TokenSources,
+        dpop: DPoPMode | None,
         on_credential: Callable[[Credential], None] | None = None,
     ) -> Flow[AccessToken]:
         # RFC 6750 section 5.3: bearer tokens must not be sent in the clear. Loopback never leaves the machine.
         if not request.secure and request.client is not None and not is_loopback(request.client):
             on_credential = self._handle_cleartext(on_credential)
         on_access = self._hand_over if self.keeps_inbound else None
-        return authenticate(request, sources, self.context, on_credential=on_credential, on_access=on_access)
+        return authenticate(request, sources, self.context, on_credential=on_credential, on_access=on_access, dpop=dpop)
 
     def _hand_over(self, token: AccessToken, text: str) -> None:
         hand_over(InboundToken(token, text, forwardable=self.settings.forward_token_dangerously))

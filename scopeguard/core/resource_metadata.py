@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Protocol
 from weakref import WeakSet
 
+from scopeguard.config.dpop import DPoP
 from scopeguard.config.resource import Resource
 from scopeguard.config.sources import TokenSource
 from scopeguard.rules import Rule, Rules
@@ -40,15 +41,21 @@ class ResourceMetadata:
     constructed, and their routes are read at the first request after that, when the app is complete.
     """
 
-    __slots__ = ("_issuers", "_key", "_methods", "_paths", "_resource", "_response", "_routes", "_rules")
+    __slots__ = ("_dpop", "_issuers", "_key", "_methods", "_paths", "_resource", "_response", "_routes", "_rules")
 
     def __init__(
-        self, resource: Resource, issuers: Iterable[str], methods: Iterable[TokenSource], rules: Rules | None
+        self,
+        resource: Resource,
+        issuers: Iterable[str],
+        methods: Iterable[TokenSource],
+        rules: Rules | None,
+        dpop: DPoP | None = None,
     ) -> None:
         self._resource = resource
         self._issuers = tuple(issuers)
         self._methods = frozenset(methods)
         self._rules = rules
+        self._dpop = dpop
         self._key = parse_signing_key(resource)
         self._paths = frozenset(metadata_paths(resource.url))
         self._routes: WeakSet[GuardedRoutes] = WeakSet()
@@ -84,7 +91,7 @@ class ResourceMetadata:
             rules += one.declared_rules()
         requirements = [rule.requirement for rule in rules if rule.requirement is not None]
         methods = self._methods.union(*(rule.sources or () for rule in rules))
-        members = build_metadata(self._resource, self._issuers, methods, requirements)
+        members = build_metadata(self._resource, self._issuers, methods, requirements, self._dpop)
         return MetadataResponse(
             members if self._key is None else sign_metadata(members, self._key), self._resource.max_age
         )

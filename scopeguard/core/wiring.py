@@ -7,20 +7,26 @@ import random
 import secrets
 from collections.abc import Iterable
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 from scopeguard.config.authzen import AuthZen
 from scopeguard.config.catalog import ScopeCatalog
+from scopeguard.config.dpop import DPoP
 from scopeguard.config.introspection import Introspection
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.profiles import check_proofs
 from scopeguard.config.resolver import IssuerResolver
+from scopeguard.config.resource import Resource
 from scopeguard.core.arguments import Settings
 from scopeguard.edge.runtime import warn_of_insecure_hosts
 from scopeguard.errors import ConfigurationError
 from scopeguard.flow.context import Context
 from scopeguard.flow.effects import Clock
+from scopeguard.flow.possession import Possession
 from scopeguard.spec.client_authentication import AssertionKey
 from scopeguard.spec.jwks import parse_configured_key_set
+from scopeguard.spec.nonce import DPOP, NonceSealer
+from scopeguard.spec.request_uri import normalise_uri
 from scopeguard.spec.signatures import Backends
 from scopeguard.state.accepted_tokens import AcceptedTokens
 from scopeguard.state.authzen import DecisionPoint, Decisions
@@ -28,6 +34,7 @@ from scopeguard.state.breaker import Breaker
 from scopeguard.state.introspection import IntrospectionCache, IntrospectionState
 from scopeguard.state.issuers import IssuerRecord, Issuers, ResolvedIssuers
 from scopeguard.state.keyring import KeyRing
+from scopeguard.state.proofs import ProofMemory
 from scopeguard.state.revocation import Revocations
 from scopeguard.state.status_list import StatusLists
 from scopeguard.state.token_cache import TokenCache
@@ -46,11 +53,13 @@ def build_context(
             if settings.resource is None:
                 raise ConfigurationError(f"issuer {issuer.url!r}: audience is missing, and the guard has no resource")
             issuer = replace(issuer, audience=settings.resource.url)
+        if issuer.dpop is None and settings.dpop is not None:
+            issuer = replace(issuer, dpop=settings.dpop.mode)
         hosts = issuer.insecure_http_dangerously | settings.insecure_hosts
         if hosts != issuer.insecure_http_dangerously:
             issuer = replace(issuer, insecure_http_dangerously=hosts)
         issuer = settings.apply_profile(issuer)
-        check_proofs(settings.profile, issuer)
+        check_proofs(settings.profile, issuer, settings.dpop)
         return build_issuer_record(issuer, settings.catalog, settings.backends)
 
     policy = settings.revocation
@@ -62,7 +71,31 @@ def build_context(
             shared=shared,
         ),
         clock=clock,
+        possession=None if settings.dpop is None else build_possession(settings.dpop, settings.resource, shared=shared),
         token_cache=None if settings.token_cache is None else TokenCache(settings.token_cache),
+    )
+
+
+def build_possession(policy: DPoP, resource: Resource | None, *, shared: bool) -> Possession:
+    """Return what the checks of proofs share. *policy* or *resource* has the URL of the API."""
+    base = policy.base_url
+    if base is None:
+        # Without the path: the path of a request is that of the URL, unless a proxy removes a prefix.
+        parts = urlsplit("" if resource is None else resource.url)
+        base = f"{parts.scheme}://{parts.netloc}"
+    normal = normalise_uri(base)
+    if normal is None:
+        raise ConfigurationError(f"dpop: base_url: {base!r} is not an absolute URL")
+    path = urlsplit(normal).path
+    return Possession(
+        policy=policy,
+        origin=normal.removesuffix(path),
+        prefix=path.rstrip("/"),
+        sealer=NonceSealer(policy.nonce_keys, DPOP, policy.nonce_lifetime, secrets.token_bytes)
+        if policy.nonce_keys
+        else None,
+        memory=ProofMemory(policy.max_proofs, policy.max_proofs_per_key),
+        shared=shared,
     )
 
 

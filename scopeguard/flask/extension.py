@@ -35,7 +35,7 @@ from scopeguard.flask.request_state import (
 from scopeguard.guard import Guard, engine_of
 from scopeguard.inbound_token import to_serve
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
-from scopeguard.spec.challenge import private_headers
+from scopeguard.spec.challenge import add_nonce, private_headers
 from scopeguard.spec.credentials import has_access_token
 from scopeguard.spec.resource_metadata import WELL_KNOWN
 from scopeguard.wsgi import (
@@ -232,7 +232,8 @@ class _Hooks:
         return route
 
     def _decide(self, environ: dict[str, Any], state: RequestState, known: AccessToken | None) -> Decision:
-        engine, route, view = self._engine, state.route, request_view(environ)
+        engine, route = self._engine, state.route
+        view = request_view(environ, with_proofs=engine.checks_proofs)
         if known is not None:
             return engine.authorize_again(known, route.requirement, route.policies, view, closed=route.closed)
         if route.token_sources.in_query and has_access_token(view.query):
@@ -246,7 +247,9 @@ class _Hooks:
             sources=route.token_sources,
             read_form=lambda limit: read_form(environ, limit),
             policies=route.policies,
+            dpop=route.dpop,
         )
+        state.proofs = view.proofs
         remove_from_environ(environ, route.token_sources)
         return decision
 
@@ -293,6 +296,8 @@ class _Hooks:
             state.report_route()
         if state is not None and state.is_in_query:
             response.headers = Headers(private_headers(list(response.headers)))
+        if state is not None and state.proofs is not None and state.proofs.nonce is not None:
+            response.headers = Headers(add_nonce(state.proofs.nonce, list(response.headers)))
         if state is not None and state.is_checked and state.route.access is OPTIONAL:
             response.vary.add("Authorization")
         return response

@@ -19,6 +19,7 @@ from scopeguard.config.sources import TokenSource
 from scopeguard.core.decision import Report
 from scopeguard.core.engine import Engine
 from scopeguard.inbound_token import InboundToken
+from scopeguard.request import ProofNotes
 from scopeguard.rules import DENIED, Access, Rule, Rules
 from scopeguard.rules.rule import strictest
 from scopeguard.scopes import Requirement, all_of
@@ -47,7 +48,8 @@ class RouteAccess:
     """
 
     __slots__ = (
-        "access", "closed", "is_plain", "policies", "requirement", "requirements", "sources", "token_sources", "view",
+        "access", "closed", "dpop", "is_plain", "policies", "requirement", "requirements", "sources",
+        "token_sources", "view",
     )  # fmt: skip
 
     def __init__(self, rule: Rule | None, view: Any, endpoint: str, method: str, engine: Engine, rules: Rules) -> None:
@@ -71,7 +73,9 @@ class RouteAccess:
         self.sources: frozenset[TokenSource] | None = sources[0] if sources else None
         self.token_sources = engine.sources if self.sources is None else engine.sources.only(self.sources)
         self.policies = () if rule is None else rule.policies
-        self.is_plain = not self.closed and self.sources is None and not self.policies
+        self.dpop = None if rule is None else rule.mode
+        has_more = self.sources is not None or self.policies or self.dpop is not None
+        self.is_plain = not self.closed and not has_more
         self._add(_hooks(endpoint))
 
     def _add(self, hooks: list[Any]) -> None:
@@ -85,13 +89,14 @@ class RouteAccess:
 class RequestState:
     """The state that the hooks and decorators of one request share."""
 
-    __slots__ = ("context", "is_checked", "is_in_query", "own_report", "report", "route", "serving")
+    __slots__ = ("context", "is_checked", "is_in_query", "own_report", "proofs", "report", "route", "serving")
 
     def __init__(self, route: RouteAccess) -> None:
         self.route = route
         self.context = get_context()
         self.is_checked = self.is_in_query = False
         self.serving: CurrentToken | None = None
+        self.proofs: ProofNotes | None = None
         self.report: Report | None = None  # the report of middleware around the app, if it has begun one
         self.own_report: Report | None = None
 

@@ -7,15 +7,17 @@ from hashlib import sha256
 from math import inf
 
 from scopeguard.access_token import AccessToken, Unverified, fingerprint
+from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.introspection import Validation
 from scopeguard.config.sources import TokenSource, TokenSources
-from scopeguard.errors import AuthorityUnavailable, InvalidToken
+from scopeguard.errors import AuthorityUnavailable, InvalidProof, InvalidToken
 from scopeguard.flow.context import Context
 from scopeguard.flow.credential import Credential, find_credential
 from scopeguard.flow.effects import Flow
 from scopeguard.flow.introspection import introspect
 from scopeguard.flow.issuers import find_issuer, parse
 from scopeguard.flow.keys import signing_keys, verify_by_any_set, verify_by_set
+from scopeguard.flow.possession import check_possession
 from scopeguard.flow.revocation import check_not_revoked
 from scopeguard.flow.status_list import check_token_status
 from scopeguard.request import RequestView
@@ -35,6 +37,7 @@ def authenticate(
     *,
     on_credential: Callable[[Credential], None] | None = None,
     on_access: Callable[[AccessToken, str], None] | None = None,
+    dpop: DPoPMode | None = None,
 ) -> Flow[AccessToken]:
     """Return the access token of *request*, validated by the policy of the issuer that it names.
 
@@ -42,16 +45,27 @@ def authenticate(
 
     *on_credential* is called with the token when it is found in any of the *sources*, before it is validated. It may
     raise a denial because the request was not encrypted. *on_access* is called with the access token and its text when
-    it is valid.
+    it is valid. *dpop*: whether this route needs a proof of possession, instead of the mode of the policy.
     """
-    issuers = context.issuers
-    credential = yield from find_credential(request, sources, issuers.headers, opaque=issuers.takes_opaque)
+    issuers, possession = context.issuers, context.possession
+    if possession is None:
+        credential = yield from find_credential(request, sources, issuers.headers, opaque=issuers.takes_opaque)
+    else:
+        mode = possession.policy.mode if dpop is None else dpop
+        credential = yield from find_credential(
+            request, sources, issuers.headers, opaque=issuers.takes_opaque, dpop=mode
+        )
     if on_credential is not None:
         on_credential(credential)
     try:
         access = yield from validate(credential, context)
-    except (InvalidToken, AuthorityUnavailable) as error:
+        if possession is not None:
+            issuer_mode = issuers.dpop_mode(access.issuer, context.clock.monotonic())
+            yield from check_possession(access, credential, request, issuer_mode, dpop, possession, context.clock)
+    except (InvalidToken, InvalidProof, AuthorityUnavailable) as error:
         error.detail["token"] = fingerprint(credential.token)
+        if not isinstance(error, AuthorityUnavailable):
+            error.is_dpop = credential.is_dpop
         raise
     if on_access is not None:
         on_access(access, credential.token)

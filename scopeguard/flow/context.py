@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from scopeguard.flow.effects import Clock
+from scopeguard.flow.possession import Possession
 from scopeguard.state.authzen import DecisionPoint
 from scopeguard.state.issuers import Issuers
 from scopeguard.state.token_cache import TokenCache
@@ -17,9 +18,11 @@ class Context:
     ``scopeguard.core.wiring`` builds it once, and all decisions share it. Functions that need the state of one issuer
     and the time take an :class:`IssuerRecord` and a :class:`Clock` instead. ``token_cache`` is ``None`` if verified
     tokens are not cached. ``points`` has the state of each policy decision point, by the ``id`` of its settings.
+    ``possession`` is ``None`` if no proofs are checked.
     """
 
     issuers: Issuers
     clock: Clock
     token_cache: TokenCache | None = None
     points: dict[int, DecisionPoint] = field(default_factory=dict)
+    possession: Possession | None = None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
+from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.sources import StrayQueryToken, TokenSource, TokenSources
 from scopeguard.errors import InvalidRequest, MissingCredentials, Reason
 from scopeguard.flow.effects import Flow, ReadForm, ask
@@ -13,6 +15,7 @@ from scopeguard.spec.subprotocol import token_from_subprotocols
 
 # Module constants: the look-up of an enumeration's member costs as much as the comparison.
 _HEADER, _REFUSE = TokenSource.HEADER, StrayQueryToken.REFUSE
+_OFF: Final = DPoPMode.OFF
 
 
 # Not frozen: a frozen object takes twice as long to construct, and each validated token needs one.
@@ -23,39 +26,44 @@ class Credential:
     token: str = field(repr=False)
     source: TokenSource
     header: str | None = None  # the field that holds only the token; None for Authorization
+    is_dpop: bool = False  # the scheme was DPoP
 
 
 def find_credential(
-    request: RequestView, sources: TokenSources, headers: tuple[str | None, ...] = (None,), *, opaque: bool = False
+    request: RequestView,
+    sources: TokenSources,
+    headers: tuple[str | None, ...] = (None,),
+    *,
+    opaque: bool = False,
+    dpop: DPoPMode = DPoPMode.OFF,
 ) -> Flow[Credential]:
     """Return the one token of the request.
 
     A request with tokens in more than one enabled place is denied: "Clients MUST NOT use more than one method to
     transmit the token in each request" (RFC 6750 section 2). *headers*: the fields that may hold the token, ``None``
-    for ``Authorization``. *opaque*: an issuer introspects opaque tokens, so that more characters are allowed.
+    for ``Authorization``. *opaque*: an issuer introspects opaque tokens, so that more characters are allowed. *dpop*:
+    whether the scheme ``DPoP`` is known, or the only one.
     """
     form = credentials.OPAQUE if opaque else credentials.TOKEN68
     found: list[Credential] = []
     absent: MissingCredentials | None = None  # why the header holds no token, if a reason is known
     for header in headers if sources.in_header else ():
         values = request.headers.get_all(header or "authorization")
+        is_dpop = False
         try:
-            if header is None:
-                token = credentials.token_from_authorization(values, sources.max_token_bytes, form)
-            else:
+            if header is not None:
                 token = credentials.token_from_field(values, sources.max_token_bytes)
+            elif dpop is not _OFF and credentials.has_dpop_scheme(values):
+                token, is_dpop = credentials.dpop_token(values[0], sources.max_token_bytes, form), True
+            else:
+                token = credentials.token_from_authorization(values, sources.max_token_bytes, form)
         except MissingCredentials as error:
             token, absent = None, error
         if token is not None:
-            found.append(Credential(token=token, source=_HEADER, header=header))
+            found.append(Credential(token=token, source=_HEADER, header=header, is_dpop=is_dpop))
     if sources.in_query:
-        token = credentials.token_from_parameters(
-            request.query,
-            max_bytes=sources.max_token_bytes,
-            max_parameters=sources.max_parameters,
-            source="query",
-            form=form,
-        )
+        limits = {"max_bytes": sources.max_token_bytes, "max_parameters": sources.max_parameters}
+        token = credentials.token_from_parameters(request.query, source="query", form=form, **limits)
         if token is not None:
             found.append(Credential(token=token, source=TokenSource.QUERY))
     elif sources.stray_query_token is _REFUSE and credentials.has_access_token(request.query):
@@ -82,6 +90,6 @@ def find_credential(
             found.append(Credential(token=token, source=TokenSource.SUBPROTOCOL))
     if len(found) > 1:
         raise InvalidRequest(Reason.SEVERAL_METHODS, methods=" ".join(credential.source for credential in found))
-    if not found:
+    if not found or (dpop is DPoPMode.REQUIRED and not found[0].is_dpop):
         raise absent or MissingCredentials(Reason.NO_CREDENTIALS)
     return found[0]

@@ -98,6 +98,18 @@ class Store(Protocol):
         ...
 
 
+class ProofStore(Store, Protocol):
+    """A store that remembers proofs of possession as well."""
+
+    def claim(self, identity: bytes, owner: str, /, *, seconds: float, limit: int) -> str:
+        """Remember the proof *identity* of the key *owner* for *seconds*, unless it is remembered already.
+
+        Return ``"new"``, ``"used"``, or ``"full"`` if *limit* proofs of *owner* are remembered. The operation is
+        atomic: of any number of callers with the same proof, in any process, one gets ``"new"``.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class UseStore(Effect[T_co]):
     """Call *operation* with the shared store; the answer is its return value."""

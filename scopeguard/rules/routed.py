@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from scopeguard.config.dpop import DPoPMode
 from scopeguard.errors import ConfigurationError
 from scopeguard.rules import DENIED, Access, Rule, Rules
 from scopeguard.rules.readings import is_suspicious
@@ -191,6 +192,8 @@ class RoutedRules:
 
 def _join_rules(rule: Rule, others: Sequence[Rule]) -> Rule | None:
     access, sources, policies = rule.access, rule.token_sources, rule.policies
+    modes = [each.dpop for each in (rule, *others) if each.dpop is not None]
+    dpop = DPoPMode.REQUIRED if DPoPMode.REQUIRED in modes else modes[0] if modes else None
     for other in others:
         if other.access is DENIED:
             return other
@@ -202,10 +205,10 @@ def _join_rules(rule: Rule, others: Sequence[Rule]) -> Rule | None:
             except ConfigurationError:  # more alternatives than a requirement may have
                 return None
         policies += tuple(policy for policy in other.policies if policy not in policies)
-    if access == rule.access and policies == rule.policies:
+    if access == rule.access and policies == rule.policies and dpop == rule.dpop:
         return rule
     source = " and ".join(dict.fromkeys(each.source or each.path for each in (rule, *others)))
-    return Rule(rule.path, access, token_sources=sources, source=source).with_policies(policies)
+    return Rule(rule.path, access, token_sources=sources, source=source, dpop=dpop).with_policies(policies)
 
 
 def _covers(one: Requirement | Access, other: Requirement | Access) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 from scopeguard.conditions import Condition
 from scopeguard.config.authzen import AuthZen
 from scopeguard.config.checks import Converted, converted, member, strings, text
+from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.policy import Decide, Policy
 from scopeguard.config.sources import TokenSource, check_sources
 from scopeguard.errors import ConfigurationError
@@ -117,6 +118,7 @@ class Rule:
     extension_methods: Iterable[str] = field(default=(), compare=False)  # *methods* has them too
     error_body: ErrorBody | None = field(default=None, compare=False)
     decide: AuthZen | Decide | None = None
+    dpop: Converted[str | None, DPoPMode | None] = converted(None)
     template: Template = field(init=False, repr=False, compare=False)
     # Adapters read these at every request: the requirement, and whether it is the only setting of the rule.
     requirement: Requirement | None = field(init=False, repr=False, compare=False)
@@ -128,6 +130,8 @@ class Rule:
         where = f"rule {self.path!r}: access"
         access = check_access(self.access, where, "a requirement, PUBLIC, OPTIONAL or DENIED")
         object.__setattr__(self, "access", access)
+        if self.dpop is not None:
+            object.__setattr__(self, "dpop", member(DPoPMode, self.dpop, f"rule {self.path!r}: dpop"))
         if self.error_body is not None:
             member(ErrorBody, self.error_body, f"rule {self.path!r}: error_body")
         if self.source is not None:
@@ -146,7 +150,8 @@ class Rule:
 
     def _set_policies(self, policies: tuple[Policy, ...]) -> None:
         object.__setattr__(self, "policies", policies)
-        is_plain = self.requirement is not None and self.token_sources is None and not policies
+        has_more = self.token_sources is not None or self.dpop is not None or policies
+        is_plain = self.requirement is not None and not has_more
         object.__setattr__(self, "is_plain", is_plain)
 
     def _policy(self, decide: AuthZen | Decide) -> Policy:
@@ -198,6 +203,11 @@ class Rule:
         if not methods:
             raise ConfigurationError(f"rule {self.path!r}: name a method, or leave methods out for all of them")
         return methods | {"HEAD"} if "GET" in methods else methods
+
+    @property
+    def mode(self) -> DPoPMode | None:
+        """Whether this route needs a proof of possession; ``None`` for the guard's setting."""
+        return self.dpop if isinstance(self.dpop, DPoPMode) else None
 
     @property
     def sources(self) -> frozenset[TokenSource] | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 
-from scopeguard.config.checks import check_form, flag, instance, items
+from scopeguard.config.checks import check_form, flag, instance, items, strings
 from scopeguard.errors import (
     AccessDenied,
     AuthorityUnavailable,
@@ -21,6 +21,7 @@ from scopeguard.errors import (
     InsufficientUserAuthentication,
     InvalidRequest,
     MissingCredentials,
+    NonceRequired,
     Reason,
 )
 from scopeguard.spec.error_body import BodyWriter, ErrorBody, Problem, check_writer, write_body
@@ -50,8 +51,6 @@ class Response:
 
     * ``status``: the HTTP status.
     * ``headers``: names, in lower case, and values. A name may occur more than once.
-    * ``resource_metadata``: the URL of the metadata of the protected resource (RFC 9728 section 5.1). The guard fills
-      it in if it serves the metadata.
     * ``body``: the bytes of the body; empty for HEAD.
     * ``body_failure``: the failure of the style's writer, for the log, if the body is a problem document instead.
     """
@@ -85,6 +84,8 @@ class ChallengeStyle:
       exist.
     * ``resource_metadata``: the URL of the metadata of the protected resource (RFC 9728 section 5.1). The guard fills
       it in if it serves the metadata.
+    * ``dpop_algorithms``: the algorithms of DPoP proofs (RFC 9449 section 7.1). A challenge with the scheme ``DPoP``
+      names them, beside the one with ``Bearer`` unless *dpop_only* is set. The guard sets both.
     * ``body``: the format of the bodies of refusals and outages: ``"problem"`` (RFC 9457), ``"google"``, or a function
       that takes a :class:`Problem` and returns a media type and bytes. The constructor tries the function. If it fails
       later, that response has a problem document instead, and the log says so.
@@ -98,6 +99,8 @@ class ChallengeStyle:
     hide_forbidden: bool = False
     body: ErrorBody | str | BodyWriter = ErrorBody.PROBLEM
     resource_metadata: str | None = None
+    dpop_algorithms: tuple[str, ...] = ()
+    dpop_only: bool = False
     _fixed: str = field(init=False, repr=False)
     _writer: BodyWriter = field(init=False, repr=False, compare=False)
 
@@ -122,6 +125,8 @@ class ChallengeStyle:
             instance(self.error_uri, str, "error_uri", "a string")
         if self.error_uri is not None and not _ABSOLUTE_URI.fullmatch(self.error_uri):
             raise ConfigurationError(f"error_uri: {self.error_uri!r} is not an absolute URI in printable ASCII")
+        object.__setattr__(self, "dpop_algorithms", strings(self.dpop_algorithms, "dpop_algorithms", empty=False))
+        flag(self.dpop_only, "dpop_only")
         if self.resource_metadata is not None:
             check_form(self.resource_metadata, "resource_metadata")
         object.__setattr__(self, "_fixed", ", ".join(parts))
@@ -137,18 +142,38 @@ class ChallengeStyle:
         (kind, _), _ = self.make_body(_problem(401, MissingCredentials(Reason.NO_CREDENTIALS).description))
         return kind.partition(";")[0]
 
-    def challenge(self, denial: AccessDenied, scopes: tuple[str, ...]) -> str:
-        """Return the value of ``WWW-Authenticate`` for *denial* on a route that requires *scopes*.
+    def challenges(self, denial: AccessDenied, scopes: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """Return the values of ``WWW-Authenticate`` for *denial* on a route that requires *scopes*.
 
-        RFC 6750 section 3: "All challenges defined by this specification MUST use the auth-scheme value "Bearer"."
+        One for each scheme that the API accepts. RFC 9449 section 7.2: if the request used one of them, "the resource
+        server SHOULD [...] include the error parameter only in the challenge for the scheme" that was used. A 403 has
+        that challenge alone, because another scheme would not help.
         """
+        found = []
+        is_ambiguous = isinstance(denial, InvalidRequest)  # such as credentials of both schemes
+        for scheme in self.schemes:
+            is_used = (scheme == "DPoP") is denial.is_dpop or is_ambiguous or len(self.schemes) == 1
+            if is_used or denial.status != HTTPStatus.FORBIDDEN:
+                found.append(self._challenge(scheme, denial, scopes, has_error=is_used))
+        return tuple(found)
+
+    @property
+    def schemes(self) -> tuple[str, ...]:
+        """The authentication schemes that the API accepts."""
+        if not self.dpop_algorithms:
+            return ("Bearer",)
+        return ("DPoP",) if self.dpop_only else ("Bearer", "DPoP")
+
+    def _challenge(self, scheme: str, denial: AccessDenied, scopes: tuple[str, ...], *, has_error: bool) -> str:
         parts = [self._fixed]
-        if denial.error is not None:
+        if scheme == "DPoP":
+            parts.append(f"algs={quote(' '.join(self.dpop_algorithms))}")
+        if denial.error is not None and has_error:
             parts.append(f'error="{denial.error}"')
             parts.append(f"error_description={quote(denial.description)}")
             if self.error_uri is not None:
                 parts.append(f"error_uri={quote(self.error_uri)}")
-        if isinstance(denial, InsufficientUserAuthentication):
+        if isinstance(denial, InsufficientUserAuthentication) and has_error:
             # RFC 9470 section 3: "acr_values" is a "space-separated string listing the authentication context class
             # reference values in order of preference", "max_age" is in seconds.
             if denial.acr_values:
@@ -161,7 +186,7 @@ class ChallengeStyle:
             parts.append(f"scope={quote(' '.join(scopes))}")
         if self.resource_metadata is not None:
             parts.append(f"resource_metadata={quote(self.resource_metadata)}")
-        return "Bearer " + ", ".join(parts)
+        return f"{scheme} " + ", ".join(parts)
 
 
 def _quote_setting(value: str, name: str) -> str:
@@ -193,7 +218,9 @@ def write_denial(
         return _response(nothing, (), style, head=head)
     headers: tuple[tuple[str, str], ...] = ()
     if denial.error is not None or isinstance(denial, MissingCredentials):
-        headers = (("www-authenticate", style.challenge(denial, scopes)),)
+        headers = tuple(("www-authenticate", value) for value in style.challenges(denial, scopes))
+    if isinstance(denial, NonceRequired) and denial.nonce is not None:
+        headers = (*headers, ("dpop-nonce", denial.nonce))
     return _response(_problem(denial.status, denial.description, denial.error, scopes), headers, style, head=head)
 
 
@@ -224,6 +251,16 @@ def _response(problem: Problem, headers: tuple[tuple[str, str], ...], style: Cha
         ("cache-control", "no-store"),
     )
     return Response(problem.status, headers + common, b"" if head else body, failure)
+
+
+def add_nonce(nonce: str, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return *headers* of a response with the next *nonce* for the client's proofs (RFC 9449 section 8.2).
+
+    It replaces a nonce of the app, because there must be one only. The response must not be stored by a cache, which
+    would give the nonce to other clients.
+    """
+    kept = [(name, value) for name, value in headers if name.lower() not in ("dpop-nonce", "cache-control")]
+    return [*kept, ("dpop-nonce", nonce), ("cache-control", "no-store")]
 
 
 def private_headers(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:

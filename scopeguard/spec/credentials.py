@@ -31,7 +31,7 @@ PADDED: Final = re.compile(rb"[A-Za-z0-9\-._~+/=]+")
 """The syntax of tokens that are the whole value of a field: padding is allowed anywhere."""
 _TCHAR: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 # WSGI servers join repeated fields with a comma.
-_SECOND_BEARER: Final = re.compile(rb",[ \t]*bearer(?:[ \t]|\Z)", re.IGNORECASE)
+_SECOND_BEARER: Final = re.compile(rb",[ \t]*(?:bearer|dpop)(?:[ \t]|\Z)", re.IGNORECASE)
 # Any character of the name may be percent-encoded: the app decodes it, and would find a token that was not checked.
 _NAME: Final = b"".join(rb"(?:%c|(?i:%%%02x))" % (character, character) for character in b"access_token")
 _ACCESS_TOKEN: Final = re.compile(rb"(?<![^&])%s(?:=([^&]*))?(?![^&])" % _NAME)
@@ -70,6 +70,28 @@ def token_from_authorization(values: Sequence[bytes], max_bytes: int, form: re.P
         raise InvalidRequest(Reason.EMPTY_CREDENTIALS, source="header")
     # RFC 6750 section 2.1: credentials = "Bearer" 1*SP b64token
     if len(token) == len(value) - 6:
+        raise InvalidRequest(Reason.MALFORMED_CREDENTIALS, source="header")
+    return check_token(token, max_bytes, "header", form)
+
+
+def has_dpop_scheme(values: Sequence[bytes]) -> bool:
+    """Return whether *values* are one field line ``Authorization`` with the scheme ``DPoP`` (RFC 9449 section 7.1)."""
+    if len(values) != 1:
+        return False
+    value = values[0].lstrip(b" \t")
+    return value[:4].lower() == b"dpop" and (len(value) <= 4 or value[4] not in _TCHAR)
+
+
+def dpop_token(value: bytes, max_bytes: int, form: re.Pattern[bytes] = TOKEN68) -> str:
+    """Return the token of *value*, which is ``DPoP <token>``.
+
+    Raises :class:`InvalidRequest` for a token that is empty, longer than *max_bytes* or malformed.
+    """
+    rest = value.strip(b" \t")[4:]
+    token = rest.lstrip(b" ")
+    if not token:
+        raise InvalidRequest(Reason.EMPTY_CREDENTIALS, source="header")
+    if len(token) == len(rest):
         raise InvalidRequest(Reason.MALFORMED_CREDENTIALS, source="header")
     return check_token(token, max_bytes, "header", form)
 

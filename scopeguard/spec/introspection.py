@@ -23,7 +23,7 @@ from scopeguard.spec.client_authentication import AssertionKey, Proof
 from scopeguard.spec.discovery import MalformedMetadata, Metadata, check_endpoint
 from scopeguard.spec.jws import check_header
 from scopeguard.spec.scope_claims import granted_scopes
-from scopeguard.spec.sender_constraint import check_sender_constraint
+from scopeguard.spec.sender_constraint import check_confirmation
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 from scopeguard.spec.token_kind import check_is_access_token
 
@@ -93,7 +93,8 @@ def check_answer(token: Unverified, issuer: Issuer, now: float, *, audience_requ
     * Checked if present: ``iss``, ``aud``, ``exp``, ``nbf``, ``iat``, and the form of the scopes. With
       *audience_required*, ``aud`` must be present.
     * Checked always: the claims that the policy of *issuer* expects or forbids, and that no claim marks another kind of
-      token (:func:`~scopeguard.spec.token_kind.check_is_access_token`), as for a JWT. ``cnf`` is refused.
+      token (:func:`~scopeguard.spec.token_kind.check_is_access_token`), as for a JWT.
+    * Refused: a ``cnf`` that is not enforced.
     * Not checked: whether the scopes suffice.
 
     *now* is in seconds since the epoch.
@@ -108,7 +109,7 @@ def check_answer(token: Unverified, issuer: Issuer, now: float, *, audience_requ
     jwt.check_presence(members, issuer)
     # Check this before the kind of the token. Otherwise "DPoP" as token_type would be reported as another kind, and not
     # as a missing proof.
-    check_sender_constraint(members, issuer)
+    check_confirmation(members, issuer)
     check_is_access_token(members, issuer, introspected=True)
     granted_scopes(members, issuer)
 

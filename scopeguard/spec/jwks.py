@@ -305,6 +305,18 @@ def _parse_key(jwk: object, backends: Backends) -> VerificationKey:
     )
 
 
+def parse_proof_key(jwk: Mapping[str, Any]) -> VerificationKey:
+    """Parse *jwk*, the key in the header of a proof (RFC 9449 section 4.2), with the checks of :func:`parse_key_set`.
+
+    Raises :class:`ValueError` for a key that is private, symmetric, weak, malformed or of a kind that is not supported.
+    The message quotes no key material.
+    """
+    try:
+        return _parse_key(jwk, ())
+    except (_InvalidKey, _UnsupportedKey) as error:
+        raise ValueError(str(error)) from None
+
+
 def _strip_number_padding(jwk: object) -> object:
     """Return *jwk* with its numbers unpadded, as its thumbprint needs them too."""
     if not isinstance(jwk, Mapping) or is_ambiguous(jwk):

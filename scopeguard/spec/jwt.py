@@ -21,7 +21,7 @@ from scopeguard.scopes import ScopeVocabulary
 from scopeguard.spec.audience import audience_of, check_audience
 from scopeguard.spec.jws import check_header, parse_header, split_compact
 from scopeguard.spec.scope_claims import granted_scopes
-from scopeguard.spec.sender_constraint import check_sender_constraint
+from scopeguard.spec.sender_constraint import check_confirmation
 from scopeguard.spec.strict_json import MalformedJSON, parse_object
 from scopeguard.spec.token_kind import check_is_access_token, is_other_kind
 
@@ -102,7 +102,7 @@ def check(token: Unverified, issuer: Issuer, now: float, *, headers: Mapping[byt
     Checked: algorithm, ``crit``, ``b64``, ``cty``, ``typ``; ``iss``, audience, ``exp``, ``nbf``, ``iat``; required,
     expected and forbidden members; that header parameters which replicate claims are equal to them; the form of the
     scope claims; that the token is an access token. NOT checked: the signature, revocation, and whether the scopes
-    suffice. Proofs of possession are not supported, so a token that needs one (``cnf``) is refused.
+    suffice. A token that is bound to a key (``cnf``) still needs its proof.
 
     *headers*: headers of tokens that were accepted before, by their encoded text, and whether the rules of RFC 9068
     applied to them. They are not checked again, so none may replicate a claim (:func:`replicates_claims`).
@@ -121,7 +121,7 @@ def check(token: Unverified, issuer: Issuer, now: float, *, headers: Mapping[byt
     check_presence(claims, issuer, rfc9068=rfc9068)
     check_is_access_token(claims, issuer, typed=rfc9068)
     granted = granted_scopes(claims, issuer)
-    check_sender_constraint(claims, issuer)
+    check_confirmation(claims, issuer)
     return rfc9068, audience, granted
 
 
@@ -186,6 +186,7 @@ def accept(
         issued_at=float(claims["iat"]) if "iat" in claims else None,
         claims=claims,
         fingerprint=token.fingerprint,
+        sender_constrained="cnf" in claims,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from scopeguard.conditions import AuthorizationDetail
+from scopeguard.config.dpop import DPoP, DPoPMode
 from scopeguard.config.resource import Resource
 from scopeguard.config.sources import TokenSource
 from scopeguard.scopes import Requirement, conditions_in
@@ -51,6 +52,7 @@ def build_metadata(
     issuers: Iterable[str],
     methods: Iterable[TokenSource],
     requirements: Sequence[Requirement],
+    dpop: DPoP | None = None,
 ) -> dict[str, Any]:
     """Return the metadata of *resource*, from its settings and from the guard.
 
@@ -75,8 +77,13 @@ def build_metadata(
         "resource_policy_uri": resource.policy_uri,
         "resource_tos_uri": resource.tos_uri,
         "authorization_details_types_supported": _detail_types(requirements),
+        "dpop_signing_alg_values_supported": [] if dpop is None else list(dpop.algorithms),
     }
-    return {name: value for name, value in members.items() if value}
+    found = {name: value for name, value in members.items() if value}
+    if dpop is not None and dpop.mode is DPoPMode.REQUIRED:
+        # RFC 9728 section 2: an empty array means that no bearer methods are supported.
+        found |= {"dpop_bound_access_tokens_required": True, "bearer_methods_supported": []}
+    return found
 
 
 def _detail_types(requirements: Iterable[Requirement]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from scopeguard.config.issuer import Issuer
 from scopeguard.errors import InvalidToken, Reason
+from scopeguard.spec.sender_constraint import accepts_proofs
 
 # Members that name the kind of a token: token_type in RFC 7662 section 2.2; token_use of Cognito, Hydra and Dex; typ of
 # Keycloak; type of Adobe; tokenName of PingAM; purpose of Curity. All values of the closed members are known, so an
@@ -91,7 +92,7 @@ def check_is_access_token(
     With ``accept_id_tokens_dangerously``, ID tokens are accepted; refresh and logout tokens are not.
 
     Raises :class:`InvalidToken`: ``NOT_AN_ACCESS_TOKEN``, or ``SENDER_CONSTRAINT_UNPROVEN`` for a token that is bound
-    to a key, because proofs of possession are not supported.
+    to a key, unless proofs are checked.
     """
     # RFC 8725 section 3.12: "If more than one kind of JWT can be issued by the same issuer, the validation rules for
     # those JWTs MUST be written such that they are mutually exclusive, rejecting JWTs of the wrong kind."
@@ -104,6 +105,9 @@ def check_is_access_token(
             if name in claims and _names_access_token(claims[name], name, issuer)
         ]
         marked = marked or bool(named)
+        if "cnf" not in claims and any(_is_bound(claims[name]) for name in named):
+            # It says that it needs a proof, and does not say of which key.
+            raise InvalidToken(Reason.SENDER_CONSTRAINT_UNPROVEN)
         # Security event tokens have "events" (RFC 8417 section 2.2).
         if "events" in claims:
             raise _not_an_access_token("events")
@@ -137,7 +141,9 @@ def _names_access_token(value: object, name: str, issuer: Issuer) -> bool:
 def _text_names_access_token(value: str, name: str, issuer: Issuer) -> bool:
     word = _normalize(value)
     if word in _BOUND:
-        raise InvalidToken(Reason.SENDER_CONSTRAINT_UNPROVEN, claim=name)
+        if not accepts_proofs(issuer):
+            raise InvalidToken(Reason.SENDER_CONSTRAINT_UNPROVEN, claim=name)
+        return True
     known = value in _ACCESS_USES if name == "token_use" else word in _ACCESS
     if known or name in issuer.expected_claims:
         return known
@@ -146,6 +152,11 @@ def _text_names_access_token(value: str, name: str, issuer: Issuer) -> bool:
     if (word in _ID or is_other or name in _CLOSED_MEMBERS) and not accepted:
         raise _not_an_access_token(name)
     return False
+
+
+def _is_bound(value: object) -> bool:
+    values = value if isinstance(value, list) else [value]
+    return any(isinstance(each, str) and _normalize(each) in _BOUND for each in values)
 
 
 def _normalize(value: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from scopeguard.access_token import Unverified
+from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.introspection import Validation
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.resolver import IssuerResolver
@@ -374,11 +375,19 @@ class Issuers:
         The longest one if several header fields have different leeways; 0 for an issuer that is unknown at *now*
         (monotonic seconds).
         """
+        return max((record.issuer.leeway for record in self._named(issuer, now)), default=0.0)
+
+    def dpop_mode(self, issuer: str, now: float) -> DPoPMode | None:
+        """Return whether tokens of *issuer* must be bound to a key; the strictest mode of several header fields."""
+        modes = [record.issuer.dpop for record in self._named(issuer, now)]
+        return DPoPMode.REQUIRED if DPoPMode.REQUIRED in modes else next(iter(modes), None)
+
+    def _named(self, issuer: str, now: float) -> list[IssuerRecord]:
         records = [self._by_name.get((header, issuer)) for header in self.headers]
         found = None if self.resolved is None else self.resolved.lookup(issuer, now)
         if found is not None:
             records.append(found.record)
-        return max((record.issuer.leeway for record in records if record is not None), default=0.0)
+        return [record for record in records if record is not None]
 
     def is_caught_up(self, now: float) -> bool:
         """Return whether no read of the shared revocation log is due at *now* (monotonic seconds)."""

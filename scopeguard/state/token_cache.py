@@ -20,6 +20,7 @@ from hashlib import sha256
 from typing import Any, Final, Generic, TypeVar
 
 from scopeguard.access_token import AccessToken, Unverified
+from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.token_cache import TokenCachePolicy
 from scopeguard.spec import jwt
 from scopeguard.spec.jwks import VerificationKey
@@ -151,7 +152,12 @@ class _Packed:
         number = self._numbers.get(name)
         if number is not None:
             return number
-        instant = location is None and record.status_lists is None and issuers.is_configured(record)
+        instant = (
+            location is None
+            and record.status_lists is None
+            and record.issuer.dpop is not DPoPMode.REQUIRED
+            and issuers.is_configured(record)
+        )
         with self._lock:
             number = self._numbers.get(name)  # another thread may have been first
             if number is None:
@@ -273,8 +279,9 @@ def _unpack(seal: _Seal, payload: bytes, key: bytes, since: float, until: float)
         if name in seal.header:
             claims.setdefault(name, seal.header[name])
     token = Unverified(header=seal.header, claims=claims, signed=b"", signature=b"", fingerprint=key[:6].hex())
+    access = jwt.accept(token, issuer, seal.record.vocabulary)
     return CachedToken(
-        access=jwt.accept(token, issuer, seal.record.vocabulary),
+        access=access,
         record=seal.record,
         key=seal.key,
         header=seal.header,
@@ -283,6 +290,6 @@ def _unpack(seal: _Seal, payload: bytes, key: bytes, since: float, until: float)
         until=until,
         # The caller compares it with the key ring's current set.
         held=None,
-        instant=seal.instant,
+        instant=seal.instant and not access.sender_constrained,
         size=_ready_size(payload),
     )

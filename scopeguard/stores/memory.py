@@ -21,6 +21,7 @@ class MemoryStore:
         self._values: dict[str, tuple[float, bytes]] = {}
         self._log: deque[tuple[float, bytes]] = deque()
         self._dropped = 0
+        self._proofs: dict[str, dict[bytes, float]] = {}
 
     def get(self, key: str, /) -> bytes | None:
         """Return the value under *key*, ``None`` if there is none or it has expired."""
@@ -49,6 +50,19 @@ class MemoryStore:
         with self._lock:
             start = max(0, (0 if after is None else int(after)) - self._dropped)
             return str(self._dropped + len(self._log)), [entry for _, entry in islice(self._log, start, None)]
+
+    def claim(self, identity: bytes, owner: str, /, *, seconds: float, limit: int) -> str:
+        """Remember a proof; see :class:`~scopeguard.flow.effects.ProofStore`."""
+        now = self._clock.monotonic()
+        with self._lock:
+            kept = {key: until for key, until in self._proofs.get(owner, {}).items() if now < until}
+            self._proofs[owner] = kept
+            if identity in kept:
+                return "used"
+            if len(kept) >= limit:
+                return "full"
+            kept[identity] = now + seconds
+            return "new"
 
     def close(self) -> None:
         """Do nothing: nothing is open."""

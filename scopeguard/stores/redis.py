@@ -35,6 +35,20 @@ _OPTIONS: Final = frozenset(
 )  # fmt: skip
 
 
+_CLAIMS: Final = ("new", "used", "full")
+# The members of the set are proofs, their scores the times in milliseconds at which they expire, by the clock of Redis.
+_CLAIM: Final = """
+local clock = redis.call("TIME")
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+redis.call("ZREMRANGEBYSCORE", KEYS[1], "-inf", now)
+if redis.call("ZSCORE", KEYS[1], ARGV[1]) then return 1 end
+if redis.call("ZCARD", KEYS[1]) >= tonumber(ARGV[3]) then return 2 end
+redis.call("ZADD", KEYS[1], now + ARGV[2], ARGV[1])
+redis.call("PEXPIRE", KEYS[1], ARGV[2])
+return 0
+"""
+
+
 class RedisStore(Locked):
     """Implements :class:`~scopeguard.flow.effects.Store` with Redis or Valkey.
 
@@ -124,6 +138,17 @@ class RedisStore(Locked):
         if len(found) < len(batch):
             log.warning("%s: ignored entries with a wrong form or signature", name)
         return after, found
+
+    def claim(self, identity: bytes, owner: str, /, *, seconds: float, limit: int) -> str:
+        """Remember the proof *identity* of *owner*; see :class:`~scopeguard.flow.effects.ProofStore`.
+
+        One script reads and writes one sorted set, so the operation is atomic for any number of processes. Redis drops
+        no key with an expiry for lack of memory under the policy ``noeviction``, which this requires: an evicted proof
+        could be used again.
+        """
+        name = f"{self._prefix}proofs:{{{owner}}}"
+        answer = self._run(lambda client: client.eval(_CLAIM, 1, name, identity, math.ceil(seconds * 1000), limit))
+        return _CLAIMS[int(answer)]
 
     def close(self) -> None:
         """Close the connections; the next operation opens new ones."""

@@ -159,7 +159,7 @@ def test_every_argument_of_the_guard_is_read():
 def test_error_body_sets_the_challenge_style_and_keeps_the_realm(text: str, realm: str):
     issuers, arguments = settings(f'error_body = "google"\n{text}\n{ISSUERS}')
     assert arguments["challenge"] == ChallengeStyle(realm=realm, body="google")
-    challenge = Guard(*issuers, **arguments).style.challenge(MissingCredentials(Reason.NO_CREDENTIALS), ())
+    challenge = Guard(*issuers, **arguments).style.challenges(MissingCredentials(Reason.NO_CREDENTIALS))[0]
     assert challenge.partition(", ")[0] == f'Bearer realm="{realm}"'
 
 
@@ -181,7 +181,7 @@ def test_challenge_table_sets_the_challenge_style():
         hide_forbidden=True,
     )
     assert "realm" not in arguments
-    header = Guard(*issuers, **arguments).style.challenge(MissingCredentials(Reason.NO_CREDENTIALS), ())
+    header = Guard(*issuers, **arguments).style.challenges(MissingCredentials(Reason.NO_CREDENTIALS))[0]
     assert header == 'Bearer realm="it", hint="https://docs.test", tenant="7"'
 
 
@@ -326,7 +326,12 @@ def test_tables_have_each_setting_of_the_classes(table: dict[str, object], home:
 )
 def test_examples_in_error_messages_are_valid(table: str, key: str, tmp_path: Path):
     line = f"{key} = {TABLES[table][key].example}"
-    given = {"API_SECRET": "sg-secret-1", "API_TOKEN": "sg-secret-2", "STORE_SECRET": "sg-secret-3 of some length"}
+    given = {
+        "API_SECRET": "sg-secret-1",
+        "API_TOKEN": "sg-secret-2",
+        "STORE_SECRET": "sg-secret-3 of some length",
+        "NONCE_KEY": "sg-secret-4 of thirty-two bytes or more",
+    }
     given["PDP_TOKEN"] = "sg-secret-4"
     headers = {"the top level": "", "[[rules]]": '[[rules]]\npath = "/x"\n', "[[issuers]]": ""}
     text = headers.get(table, f"{table}\n") + line
@@ -347,6 +352,10 @@ def test_examples_in_error_messages_are_valid(table: str, key: str, tmp_path: Pa
         text = ISSUERS + text
     elif table == "[issuers.introspection]":
         text = f'{ISSUERS}validate = "auto"\n{_asking(key, line, tmp_path)}'
+    elif table == "[dpop]":
+        text = f'resource = "https://api.test"\n{ISSUERS}{text}'
+        if key == "trust_nonce_time":
+            text += '\nnonce_keys = ["env:NONCE_KEY"]'
     elif table == "[resource]":
         text = f"{ISSUERS}{text}" if key == "url" else f'{ISSUERS}{text}\nurl = "https://api.test"'
     elif table == "[contract]" and key in ("base_path", "undeclared", "ignore_schemes"):
@@ -376,6 +385,7 @@ def test_examples_in_error_messages_are_valid(table: str, key: str, tmp_path: Pa
             "extension_methods",
             "token_sources",
             "decide",
+            "dpop",
             *CONDITIONS,
         ):
             text = (text if key != "path" else f"[[rules]]\n{line}") + "\nauthenticated = true"
@@ -409,6 +419,7 @@ def test_setting_of_another_type_is_refused(table: str, key: str):
         "[issuers.key_set]": {"issuers": [{**issuers[0], "key_set": wrong}]},
         "[issuers.introspection]": {"issuers": [{**issuers[0], "introspection": wrong}]},
         "[issuers.experimental_status_list]": {"issuers": [{**issuers[0], "experimental_status_list": wrong}]},
+        "[dpop]": {"issuers": issuers, "dpop": wrong},
         "[resource]": {"issuers": issuers, "resource": {"url": "https://api.test", **wrong}},
         "[store]": {"issuers": issuers, "store": wrong},
         "[revocation]": {"issuers": issuers, "revocation": wrong},

@@ -18,6 +18,7 @@ from scenarios import Exchange
 from scopeguard import (
     ANY_AUDIENCE_DANGEROUSLY,
     ConfigurationError,
+    DPoP,
     Guard,
     HttpxTransport,
     Introspection,
@@ -40,9 +41,16 @@ from scopeguard import (
     wsgi,
 )
 from scopeguard.access_token import Unverified
-from scopeguard.config.profiles import DEMANDS, check_api, check_proofs, limit_sources, tighten_issuer
+from scopeguard.config.profiles import (
+    DEMANDS,
+    check_api,
+    check_proofs,
+    limit_sources,
+    tighten_issuer,
+    widen_proof_window,
+)
 from scopeguard.devserver.keys import SigningKey, base64url
-from scopeguard.guard import Granted
+from scopeguard.guard import Granted, engine_of
 from scopeguard.request import HeaderList
 from scopeguard.spec import introspection, jwt
 from scopeguard.spec.jwks import parse_key_set
@@ -334,7 +342,7 @@ def test_https_is_required_by_oauth21():
     assert isinstance(Guard(authority.issuer, **settings).check(view), Granted)
 
 
-# -- FAPI 2.0, by the functions of the profile, because no guard can have it yet
+# -- FAPI 2.0, by the functions of the profile
 
 
 @pytest.mark.rule("F-05")
@@ -342,11 +350,28 @@ def test_https_is_required_by_oauth21():
     ("settings", "cause"),
     [({"profile": "fapi2"}, "profile 'fapi2'"), ({}, "require_sender_constraint")],
 )
-def test_guard_that_requires_bound_tokens_is_refused_because_it_verifies_no_proof(settings: dict[str, Any], cause: str):
+def test_guard_that_requires_bound_tokens_needs_a_policy_for_proofs(settings: dict[str, Any], cause: str):
     issuer = Issuer(ISS, audience=RES, require_sender_constraint="profile" not in settings)
     with pytest.raises(ConfigurationError, match=rf"{cause} accepts only tokens that are bound to a key.*DPoP"):
         Guard(issuer, revocation=RevocationPolicy(), **settings)
-    check_proofs(None, Issuer(ISS, audience=RES))
+    check_proofs(None, Issuer(ISS, audience=RES), None)
+    for off in (DPoP(mode="off"), None):
+        with pytest.raises(ConfigurationError, match="no proof of possession is checked"):
+            check_proofs(None, issuer if not settings else tightened(), off)
+    guard = Guard(issuer, revocation=RevocationPolicy(), resource=Resource(RES), dpop=DPoP(mode="required"), **settings)
+    assert guard.issuers[0].require_sender_constraint
+
+
+@pytest.mark.rule("MC-15")
+def test_mcp_widens_the_window_of_proofs_unless_it_is_set():
+    for policy, window in ((DPoP(), (300.0, 300.0)), (DPoP(max_age=30), (30, 10.0))):
+        found = widen_proof_window(Profile.MCP, policy)
+        assert (found.max_age, found.max_skew) == window
+    assert widen_proof_window(Profile.OAUTH21, DPoP()) == DPoP()
+    guard = Guard(Issuer(ISS), resource=RES, profile="mcp", dpop=DPoP())
+    possession = engine_of(guard).context.possession
+    assert possession is not None
+    assert possession.policy.max_age == 300
 
 
 @pytest.mark.rule("F-05")

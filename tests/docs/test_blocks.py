@@ -36,6 +36,7 @@ from scopeguard.mcp import Tool
 from scopeguard.spec.mcp import Message
 from scopeguard.stores.redis import RedisStore
 from scopeguard.testing import FakeAuthority, FakeDecisionPoint, Network
+from scopeguard.testing.proofs import ProofKey
 from scopeguard.wsgi import GuardMiddleware as WSGIGuard
 
 ISSUER, API = "https://auth.example.com", "https://api.example.com"
@@ -460,6 +461,17 @@ def _check_policy_test(_: FakeAuthority) -> None:
         assert client.get("/reports/1", headers=authority.bearer(subject="alice")).status_code == 503
 
 
+def _check_dpop(authority: FakeAuthority) -> None:
+    client = TestClient(run("dpop", app=asgi_app())["app"])
+    key = ProofKey()
+    token = authority.mint("read", claims=key.confirmation)
+    headers = key.headers(token, "GET", f"{API}/rows", at=authority.clock.wall())
+    assert client.get("/rows").headers["www-authenticate"].startswith("DPoP ")
+    assert client.get("/rows", headers={"Authorization": f"Bearer {token}"}).status_code == 401
+    assert client.get("/rows", headers=headers).status_code == 200
+    assert client.get("/rows", headers=headers).status_code == 401
+
+
 CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "asgi": _check_asgi,
     "wsgi": _check_wsgi,
@@ -468,6 +480,7 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "fastapi_middleware": _check_fastapi_middleware,
     "flask": _check_flask,
     "rules": _check_rules,
+    "dpop": _check_dpop,
     "resource_metadata": _check_resource_metadata,
     "profiles": _check_profiles,
     "mcp": _check_mcp,

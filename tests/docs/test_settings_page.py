@@ -13,6 +13,7 @@ import scopeguard
 from documentation import PAGES
 from scopeguard import (
     AuthZen,
+    DPoP,
     Guard,
     Introspection,
     Issuer,
@@ -45,6 +46,7 @@ def _rows() -> dict[tuple[str, str], str]:
 
 ROWS = _rows()
 CLASSES = (
+    DPoP,
     Issuer,
     TokenSources,
     KeySetPolicy,

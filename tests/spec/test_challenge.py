@@ -277,7 +277,7 @@ def test_any_valid_challenge_is_parsed_back_unchanged(realm, parameters, scopes,
 @given(st.text(st.characters()))
 def test_realm_that_no_header_can_hold_is_a_configuration_error(text):
     try:
-        written = ChallengeStyle(realm=text).challenge(DENIALS["expired"], ())
+        written = ChallengeStyle(realm=text).challenges(DENIALS["expired"])[0]
     except ConfigurationError:
         assert not all("\x20" <= character <= "\x7e" for character in text)
     else:

@@ -59,6 +59,7 @@ _ARGUMENTS: Final = (
     "require_https",
     "keep_token_for_exchange",
     "forward_token_dangerously",
+    "dpop",
     "store",
     "revocation",
     "token_cache",
@@ -240,8 +241,11 @@ def _rule(table: Mapping[str, Any], place: Place, point: AuthZen | None) -> Rule
     sources = given.get("token_sources")
     source = f"{place.file}: {place.table}"
     extensions = given.get("extension_methods", ())
+    if "dpop" in given:
+        place.construct("dpop", lambda: Rule(given["path"], access, dpop=given["dpop"]))
+    rest: dict[str, Any] = {"decide": decide, "dpop": given.get("dpop")}
     methods = "methods" if "methods" in given else "extension_methods"
     return place.construct(
         methods,
-        lambda: Rule(given["path"], access, given.get("methods"), sources, source, extensions, decide=decide),
+        lambda: Rule(given["path"], access, given.get("methods"), sources, source, extensions, **rest),
     )

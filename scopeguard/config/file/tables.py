@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 from scopeguard.conditions import AuthorizationDetail
 from scopeguard.config.checks import member
+from scopeguard.config.dpop import DPoP
 from scopeguard.config.file import kinds
 from scopeguard.config.file.kinds import Key, Place, WrongKindError
 from scopeguard.config.introspection import Introspection
@@ -123,6 +124,18 @@ def _token_sources(place: Place, key: str, value: Any) -> TokenSources:
     except WrongKindError:
         raise WrongKindError("a list of strings, or a table") from None
     return place.construct(key, lambda: TokenSources().only(methods))
+
+
+def _dpop(place: Place, key: str, value: Any) -> DPoP:
+    if isinstance(value, Mapping):
+        inner = place.inner("[dpop]")
+        given = inner.read(value, DPOP)
+        return inner.construct("", lambda: DPoP(**given))
+    try:
+        mode = kinds.string(place, key, value)
+    except WrongKindError:
+        raise WrongKindError("a string, or a table") from None
+    return place.construct(key, lambda: DPoP(mode=mode))
 
 
 def _resource(place: Place, key: str, value: Any) -> Resource:
@@ -334,6 +347,21 @@ RESOURCE: Final = {
     "serve_metadata": Key(kinds.boolean, "true"),
     "audience_differs": Key(kinds.boolean, "false"),
 }
+DPOP: Final = {
+    "mode": Key(kinds.string, '"required"'),
+    "base_url": Key(kinds.reference, '"https://api.example.com"'),
+    "algorithms": Key(kinds.strings, '["ES256"]'),
+    "max_age": Key(kinds.number, "60"),
+    "max_skew": Key(kinds.number, "10"),
+    "max_proof_bytes": Key(kinds.whole_number, "8192"),
+    "strict_htu": Key(kinds.boolean, "false"),
+    "nonce_keys": Key(kinds.references, '["env:NONCE_KEY"]'),
+    "nonce_lifetime": Key(kinds.number, "300"),
+    "trust_nonce_time": Key(kinds.boolean, "false"),
+    "max_proofs": Key(kinds.whole_number, "100000"),
+    "max_proofs_per_key": Key(kinds.whole_number, "1000"),
+    "replay_fail_open_dangerously": Key(kinds.boolean, "false"),
+}
 TOKEN_SOURCES: Final = {
     "methods": Key(kinds.strings, '["header", "query"]'),
     "stray_query_token": Key(kinds.string, '"refuse"'),
@@ -416,6 +444,7 @@ CONTRACT: Final = {
 }
 TOP_LEVEL: Final = {
     "profile": Key(_profile, '"oauth21"'),
+    "dpop": Key(_dpop, '"required"'),
     "resource": Key(_resource, '"https://api.example.com"'),
     "realm": Key(kinds.reference, '"example"'),
     "error_body": Key(_error_body, '"problem"'),
@@ -480,6 +509,7 @@ ISSUER: Final = {
     "implies": Key(_scopes_by_scope, '{ cloud-platform = ["bigquery"] }'),
     "accept_id_tokens_dangerously": Key(kinds.boolean, "false"),
     "issuer_claim_optional_dangerously": Key(kinds.boolean, "false"),
+    "dpop": Key(kinds.string, '"required"'),
     "leeway": Key(kinds.number, "30"),
     "max_lifetime": Key(kinds.number, "3600"),
     "key_set": Key(_key_set, "{ ttl = 600 }"),
@@ -522,6 +552,7 @@ RULE: Final = {
     "optional": Key(kinds.only_true, "true"),
     "authenticated": Key(kinds.only_true, "true"),
     "denied": Key(kinds.only_true, "true"),
+    "dpop": Key(kinds.string, '"required"'),
     "token_sources": Key(_route_sources, '["header", "query"]'),
 }
 _REQUIRED: Final = {
@@ -545,6 +576,7 @@ MCP_RESOURCE: Final = {"uri": Key(kinds.string, '"file:///reports/**"')} | _REQU
 TABLES: Final[Mapping[str, Mapping[str, Key]]] = {
     "the top level": TOP_LEVEL,
     "[resource]": RESOURCE,
+    "[dpop]": DPOP,
     "[token_sources]": TOKEN_SOURCES,
     "[[issuers]]": ISSUER,
     "[issuers.key_set]": KEY_SET,

@@ -1,0 +1,97 @@
+"""Proof of possession with DPoP (RFC 9449): which proofs are accepted, and for which tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from scopeguard.config.checks import Converted, check_url, converted, flag, member, number, positive, strings, whole
+from scopeguard.errors import ConfigurationError
+
+DPOP_ALGORITHMS: Final = ("ES256", "PS256", "EdDSA", "Ed25519")
+"""The algorithms of proofs that are accepted unless a setting says otherwise. All are asymmetric (RFC 9449 §4.3)."""
+
+SUPPORTED_DPOP_ALGORITHMS: Final = frozenset((*DPOP_ALGORITHMS, "ES384", "ES512", "PS384", "PS512", "RS256"))
+
+_MIN_KEY_BYTES: Final = 32
+
+
+class DPoPMode(StrEnum):
+    """Whether tokens may or must be bound to a key of the client."""
+
+    OFF = "off"  # a token with a cnf claim is refused, as no proof is checked
+    ALLOWED = "allowed"  # bound tokens need a proof; other tokens are bearer tokens
+    REQUIRED = "required"  # every token must be bound, and needs a proof
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DPoP:
+    """Which DPoP proofs (RFC 9449) a guard accepts: ``Guard(..., dpop=DPoP(mode="required"))``.
+
+    * *mode*: ``"allowed"`` accepts bearer tokens as well, ``"required"`` refuses them. An issuer and a rule may say
+      otherwise for their tokens. A token that is bound to a key is refused without a proof in both modes.
+    * *base_url*: scheme, host, port and, if a proxy removes a prefix from paths, that prefix, as clients see them. The
+      ``htu`` of a proof is compared with it and with the path of the request. Default: the origin of the guard's
+      resource. It is never taken from ``Host`` or a forwarded field.
+    * *algorithms*: the signature algorithms of proofs.
+    * *max_age*: for how many seconds after its ``iat`` a proof is accepted. *max_skew*: how many seconds an ``iat`` may
+      be in the future.
+    * *max_proof_bytes*: the greatest length of a proof, in bytes.
+    * *strict_htu*: refuse an ``htu`` with a query or fragment instead of ignoring both.
+    * *nonce_keys*: secrets of at least 32 bytes. With them, every proof needs a nonce of this API (RFC 9449 §9), which
+      any process with the same secrets issues and recognises. The first secret seals new nonces; add a new secret in
+      front, and remove the old one after *nonce_lifetime*.
+    * *nonce_lifetime*: for how many seconds a nonce is accepted. After half of it, responses carry a new one.
+    * *trust_nonce_time*: judge the age of a proof by its nonce instead of its ``iat``, for clients with a wrong clock.
+      Only with *nonce_keys*.
+    * *max_proofs*: how many proofs are remembered against replay. *max_proofs_per_key*: how many of one key. A proof
+      beyond either is answered with 503 until older proofs have expired: none is forgotten before.
+    * *replay_fail_open_dangerously*: accept proofs while the store that remembers them is unavailable.
+
+    Not covered by a proof: the body, the query and the header fields of the request (RFC 9449 §11.7).
+
+    Raises :class:`ConfigurationError` for a wrong or contradictory setting.
+    """
+
+    mode: Converted[str, DPoPMode] = converted(DPoPMode.ALLOWED)
+    base_url: str | None = None
+    algorithms: Converted[Iterable[str], tuple[str, ...]] = converted(DPOP_ALGORITHMS)
+    max_age: float = 60.0
+    max_skew: float = 10.0
+    max_proof_bytes: int = 8192
+    strict_htu: bool = False
+    nonce_keys: Converted[Iterable[str], tuple[str, ...]] = field(default=converted(()), repr=False)
+    nonce_lifetime: float = 300.0
+    trust_nonce_time: bool = False
+    max_proofs: int = 100_000
+    max_proofs_per_key: int = 1000
+    replay_fail_open_dangerously: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mode", member(DPoPMode, self.mode, "dpop: mode"))
+        if self.base_url is not None:
+            check_url(self.base_url, "dpop: base_url", query=False)
+        algorithms = strings(self.algorithms, "dpop: algorithms", empty=False)
+        if not algorithms:
+            raise ConfigurationError("dpop: algorithms: must not be empty; the default list is a good one")
+        for algorithm in algorithms:
+            if algorithm not in SUPPORTED_DPOP_ALGORITHMS:
+                known = ", ".join(sorted(SUPPORTED_DPOP_ALGORITHMS))
+                raise ConfigurationError(f"dpop: algorithms: {algorithm!r} is not supported; use one of {known}")
+        object.__setattr__(self, "algorithms", algorithms)
+        positive(self.max_age, "dpop: max_age")
+        if number(self.max_skew, "dpop: max_skew") < 0:
+            raise ConfigurationError(f"dpop: max_skew: must be at least 0 seconds, not {self.max_skew}")
+        positive(self.nonce_lifetime, "dpop: nonce_lifetime")
+        for name in ("max_proof_bytes", "max_proofs", "max_proofs_per_key"):
+            whole(getattr(self, name), f"dpop: {name}")
+        for name in ("strict_htu", "trust_nonce_time", "replay_fail_open_dangerously"):
+            flag(getattr(self, name), f"dpop: {name}")
+        keys = strings(self.nonce_keys, "dpop: nonce_keys", empty=False)
+        if any(len(key.encode()) < _MIN_KEY_BYTES for key in keys):
+            raise ConfigurationError(f"dpop: nonce_keys: each must have at least {_MIN_KEY_BYTES} bytes of a secret")
+        object.__setattr__(self, "nonce_keys", keys)
+        if self.trust_nonce_time and not keys:
+            raise ConfigurationError("dpop: trust_nonce_time: has no effect without nonce_keys; set nonce_keys")

@@ -1,0 +1,149 @@
+"""Proof of possession: is the sender of a request the holder of the key to which its token is bound? RFC 9449 §7.
+
+The steps are those of RFC 9449 §4.3. The proof is remembered last, when everything else is right, so that a forged
+proof cannot use up the identifier of a real one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, cast
+from urllib.parse import quote, urlsplit
+
+from scopeguard.access_token import AccessToken
+from scopeguard.config.dpop import DPoP, DPoPMode
+from scopeguard.errors import (
+    AuthorityUnavailable,
+    InvalidProof,
+    InvalidToken,
+    NonceRequired,
+    Reason,
+)
+from scopeguard.flow.credential import Credential
+from scopeguard.flow.effects import Clock, Flow, ProofStore, Store, UseStore, ask
+from scopeguard.request import RequestView
+from scopeguard.spec.dpop import Proof, check_proof, single_proof
+from scopeguard.spec.nonce import NonceSealer
+from scopeguard.spec.request_uri import normalise_path
+from scopeguard.spec.sender_constraint import thumbprint_of
+from scopeguard.state.proofs import Claim, ProofMemory
+
+_MEMORY: Final = "the memory of used proofs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Possession:
+    """What the checks of proofs share: the policy, the origin of this API, the nonces and the used proofs.
+
+    ``origin`` is ``scheme://host[:port]`` in normal form, ``prefix`` what a proxy removes from paths. ``sealer`` is
+    ``None`` if no nonces are used. Used proofs are in ``memory``, or in the shared store with ``shared``.
+    """
+
+    policy: DPoP
+    origin: str
+    prefix: str = ""
+    sealer: NonceSealer | None = field(default=None, repr=False)
+    memory: ProofMemory = field(repr=False)
+    shared: bool = False
+
+
+def check_possession(
+    access: AccessToken,
+    credential: Credential,
+    request: RequestView,
+    record_mode: DPoPMode | None,
+    rule_mode: DPoPMode | None,
+    possession: Possession,
+    clock: Clock,
+) -> Flow[None]:
+    """Check that the sender of *request* holds the key to which *access* is bound.
+
+    A token that is bound to a key needs the scheme ``DPoP`` and a proof, and a token that is not cannot have one. The
+    modes of the issuer and of the rule decide whether an unbound token is accepted at all; *rule_mode* comes first.
+
+    Raises :class:`InvalidToken`, :class:`InvalidProof`, :class:`NonceRequired`, and :class:`AuthorityUnavailable` if it
+    cannot be told whether the proof was used before.
+    """
+    jkt = thumbprint_of(access.claims)
+    if not credential.is_dpop:
+        # RFC 9449 §7.2: a resource server "MUST reject a DPoP-bound access token received as a bearer token".
+        if jkt is not None:
+            raise InvalidToken(Reason.SENDER_CONSTRAINT_UNPROVEN)
+        if DPoPMode.REQUIRED in ((rule_mode,) if rule_mode is not None else (record_mode, possession.policy.mode)):
+            raise InvalidToken(Reason.SENDER_CONSTRAINT_MISSING)
+        return
+    policy, now = possession.policy, clock.wall()
+    proof = check_proof(
+        single_proof(request.headers.get_all("dpop"), policy.max_proof_bytes),
+        policy=policy,
+        method=request.method,
+        uri=request_uri(request, possession),
+        token=credential.token,
+        jkt=jkt,
+        now=now,
+    )
+    notes = request.proofs
+    if notes is not None and proof.identity in notes.accepted:
+        return
+    check_nonce(proof, request, possession, now)
+    yield from claim_once(proof, possession, clock)
+    if notes is not None:
+        notes.accepted.add(proof.identity)
+
+
+def request_uri(request: RequestView, possession: Possession) -> str:
+    """Return the URI of *request* as its client sees it, in normal form, without query.
+
+    The origin is configured. The path is the raw one, so that ``%2F`` is not taken for a slash.
+    """
+    raw = request.raw_path
+    path = quote(request.path) if raw is None else raw.partition(b"?")[0].decode("latin-1")
+    if not path.startswith("/"):  # the absolute form of a request to a proxy (RFC 9112 §3.2.2)
+        path = urlsplit(path).path
+    return possession.origin + normalise_path(possession.prefix + path)
+
+
+def check_nonce(proof: Proof, request: RequestView, possession: Possession, now: float) -> None:
+    """Check the nonce of *proof*, and note a new one for the response if it is due.
+
+    A wrong nonce is answered exactly as a missing one. Raises :class:`NonceRequired`.
+    """
+    sealer = possession.sealer
+    if sealer is None:
+        return
+    issued_at = sealer.issued_at(proof.nonce, now)
+    if issued_at is None:
+        raise NonceRequired(Reason.PROOF_NONCE, nonce=sealer.issue(now))
+    if request.proofs is not None and sealer.is_due(issued_at, now):
+        request.proofs.nonce = sealer.issue(now)
+
+
+def claim_once(proof: Proof, possession: Possession, clock: Clock) -> Flow[None]:
+    """Remember *proof* until it has expired. Raises :class:`InvalidProof` if it was used before."""
+    policy = possession.policy
+    # The proof may be accepted until its iat, which may be in the future, is too old: one second more than that.
+    window = policy.nonce_lifetime * 2 if policy.trust_nonce_time else policy.max_age + policy.max_skew
+    seconds = window + 1.0
+    if possession.shared:
+        try:
+            answer = yield from ask(UseStore(_claim_in_store(proof, seconds, policy.max_proofs_per_key)))
+        except AuthorityUnavailable:
+            if policy.replay_fail_open_dangerously:
+                return
+            raise
+        claim = Claim(answer)
+    else:
+        claim = possession.memory.claim(proof.identity, proof.thumbprint, clock.monotonic(), seconds)
+    if claim is Claim.USED:
+        raise InvalidProof(Reason.PROOF_USED)
+    if claim is Claim.FULL:
+        raise AuthorityUnavailable(Reason.PROOF_MEMORY_FULL, _MEMORY, retry_after=window)
+
+
+def _claim_in_store(proof: Proof, seconds: float, limit: int) -> Callable[[Store], str]:
+    def claim(store: Store) -> str:
+        # The constructor of the guard has checked that the store has this method.
+        return cast(ProofStore, store).claim(proof.identity, proof.thumbprint, seconds=seconds, limit=limit)
+
+    return claim
