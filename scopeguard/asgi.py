@@ -18,10 +18,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import quote
 
-from scopeguard.access_token import ANONYMOUS, AccessToken, begin_serving, end_serving
+from scopeguard.access_token import ANONYMOUS, AccessToken, Serving, begin_serving, end_serving
 from scopeguard.adapter.asgi_types import ASGIApp, Message, Receive, Scope, Send
 from scopeguard.adapter.cors import ask_asgi_app, expose_headers_in_send
 from scopeguard.adapter.declarations import Layer
@@ -198,8 +198,8 @@ class GuardMiddleware(Layer):
         mine = {"access_token": token, GUARD_KEY: self.guard}
         scope["state"] = {**state, **mine} if state else mine
         scope["user"] = scope["auth"] = ANONYMOUS if token is None else token
-        if self._closes_streams:
-            await self._run_until_ended(self._connection(scope, token, credential, rule), scope, receive, send)
+        if self._closes_streams or (state and CONNECTION_KEY in state):
+            await self._run_connection(token, credential, rule, scope, receive, send)
             return
         before = begin_serving(to_serve(token) if engine.keeps_inbound else token)
         try:
@@ -207,26 +207,41 @@ class GuardMiddleware(Layer):
         finally:
             end_serving(before)
 
-    def _connection(
-        self, scope: Scope, token: AccessToken | None, credential: Credential | None, rule: Rule | None
-    ) -> Connection | None:
-        if token is None:
-            return None
-        if credential is None:  # a recalled token
-            field = _header(scope, "authorization") or b""
-            credential = Credential(token=field[len(b"Bearer ") :].decode("ascii"), source=TokenSource.HEADER)
+    async def _run_connection(
+        self,
+        token: AccessToken | None,
+        credential: Credential | None,
+        rule: Rule | None,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        state: dict[str, Any] = scope["state"]
         requirement, policies = (None, ()) if rule is None else (rule.requirement, rule.policies)
-        return self._streams.Connection(self._engine, credential, token, requirement, self._recheck, policies)
-
-    async def _run_until_ended(self, connection: Connection | None, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["state"][CONNECTION_KEY] = connection
-        hand_over(None)  # the connection has the text of its token
-        before = begin_serving(connection)
+        outer: Connection | None = state.pop(CONNECTION_KEY, None)
+        own: Connection | None = None
+        serving: Serving = token
+        if outer is not None and token is not None and outer.joins(self._engine, token):
+            # One connection for both layers, so that a renewal holds for both.
+            outer.add(token, requirement, policies, self._recheck)
+            serving = state[CONNECTION_KEY] = outer
+        elif self._closes_streams:
+            if token is not None:
+                if credential is None:  # a recalled token
+                    field = _header(scope, "authorization") or b""
+                    credential = Credential(token=field[len(b"Bearer ") :].decode("ascii"), source=TokenSource.HEADER)
+                connect = self._streams.Connection
+                own = connect(self._engine, credential, token, requirement, self._recheck, policies)
+            serving = state[CONNECTION_KEY] = own
+        if serving is token and self._engine.keeps_inbound:
+            serving = to_serve(token)
+        hand_over(None)  # a connection has the text of its token
+        before = begin_serving(serving)
         try:
-            if connection is None:
+            if own is None:
                 await self.app(scope, receive, send)
             else:
-                await self._messages.run_until_ended(connection, self.app, scope, receive, send)
+                await self._messages.run_until_ended(own, self.app, scope, receive, send)
         finally:
             end_serving(before)
 

@@ -11,6 +11,8 @@ ends soon after the last one, and it has three tasks, so that a slow server dela
 
 An outage ends no connection: that an answer is missing says nothing about a token. The connection stays open, at most
 until its token expires.
+
+Longer than 400 lines because a connection and its watcher refer to each other.
 """
 
 from __future__ import annotations
@@ -120,6 +122,29 @@ class Connection:
         if requirement not in self._requirements:
             self._requirements.append(requirement)
 
+    def joins(self, engine: Engine, token: AccessToken) -> bool:
+        """Return whether a layer with *engine*, which has admitted *token*, is a part of this connection."""
+        return self._engine is engine and token.fingerprint == self.token.fingerprint
+
+    def add(
+        self,
+        token: AccessToken,
+        requirement: Requirement | None,
+        policies: tuple[Policy, ...],
+        recheck: float | None,
+    ) -> None:
+        """Add what a layer inside the first one demands. Of two intervals between checks, the shorter one counts.
+
+        *token*: the object of that layer for the token.
+        """
+        self.token = token
+        if requirement is not None:
+            self.require(requirement)
+        self._policies += policies
+        if recheck is not None and (self.recheck is None or recheck < self.recheck):
+            self.recheck = recheck
+            self.next_check = self._engine.clock.monotonic() + recheck
+
     def open(self) -> None:
         """Watch the connection: it has begun, and may last."""
         if self.is_expired():
@@ -164,7 +189,7 @@ class Connection:
         # The numbers of revocations, and of those that discard answers, when the token was last compared with them.
         self.changes: int = -1
         self.discards: int = 0
-        self.next_check: float = float("inf") if self.recheck is None else engine.clock.monotonic() + self.recheck
+        self.next_check = float("inf") if self.recheck is None else engine.clock.monotonic() + self.recheck
 
     async def renew(self, token: str, request: RequestView) -> Granted | Denied | Unavailable:
         """Decide whether *token* may replace the current one, and replace it. A refusal changes nothing.

@@ -732,6 +732,57 @@ async def test_token_without_subject_and_client_renews_nothing(authority: FakeAu
         assert decision.error.reason is Reason.RENEWAL_MISMATCH
 
 
+@pytest.mark.parametrize(("outer", "inner"), [("expiry", "revocation"), ("revocation", "expiry"), ("expiry", "never")])
+async def test_layers_with_one_guard_share_a_connection(authority: FakeAuthority, outer: str, inner: str):
+    """The class of fault: a renewal that one layer knows of and another does not."""
+    answers: Answers = []
+    guard = guard_of(authority)
+    inside = GuardMiddleware(renewing(answers), guard=guard, rules=[Rule("/ws", "inner")], close_streams=inner)
+    async with Stage(guard, inside, outer, rules=[Rule("/ws", "outer")]) as stage:
+        wire = await stage.connect(authority.mint("inner outer", subject="ann", expires_in=60))
+        for scope in "inner", "outer":
+            decision, _ = await ask(wire, answers, authority.mint(scope, subject="ann"))
+            assert isinstance(decision, Denied)
+            assert decision.error.reason is Reason.INSUFFICIENT_SCOPE
+        decision, _ = await ask(wire, answers, authority.mint("inner outer", subject="ann", expires_in=600))
+        assert isinstance(decision, Granted)
+        control = await stage.connect(authority.mint("inner outer", subject="bob", expires_in=60))
+        stage.later(authority, 100)
+        await control.has_ended.wait()
+        assert wire.reason is None
+        guard.revoke(subject="ann")
+        if "revocation" not in (outer, inner):
+            stage.later(authority, 600)
+        await wire.has_ended.wait()
+        assert wire.reason == (REVOKED if "revocation" in (outer, inner) else EXPIRED)
+
+
+async def test_inner_layer_with_another_guard_takes_no_token_for_the_outer_one(authority: FakeAuthority):
+    failures: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        with pytest.raises(ConfigurationError, match="close_streams") as failure:
+            await renew(scope, authority.mint())
+        failures.append(str(failure.value))
+
+    inside = GuardMiddleware(app, guard=guard_of(authority))
+    await Wire(authority.mint()).run(GuardMiddleware(inside, guard=guard_of(authority), close_streams="expiry"))
+    assert failures
+
+
+async def test_failure_of_the_watcher_ends_its_connections(authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch):
+    async with Stage(guard_of(authority)) as stage:
+        wire = await stage.connect(authority.mint())
+
+        async def fail(watcher: Watcher) -> None:
+            raise RuntimeError("a bug")
+
+        monkeypatch.setattr(Watcher, "_sweep", fail)
+        stage.watcher.wake()
+        await wire.has_ended.wait()
+        assert wire.reason == REFUSED
+
+
 async def test_anonymous_connection_takes_no_token(authority: FakeAuthority):
     answers: Answers = []
 
