@@ -13,6 +13,7 @@ from scopeguard.config.sources import TokenSource
 from scopeguard.errors import ConfigurationError
 from scopeguard.guard import Guard, engine_of
 from scopeguard.rules import Access, Rules
+from scopeguard.rules.mcp import McpPolicy
 from scopeguard.scopes import Requirement
 
 REQUIREMENT: Final = "__scopeguard_requirement__"
@@ -77,8 +78,8 @@ class Layer:
     """The name in reports of the requirement of a route that matches no rule."""
     views_decide: ClassVar[bool] = False
     """True if a view may open a route that no rule opens. If a rule and a view decide, the stricter one holds."""
-    decides_messages: ClassVar[bool] = False
-    """True if requests that match no rule need a token, and the messages in them decide what else they need."""
+    policy: McpPolicy | None = None
+    """What an MCP server inside the layer requires for each operation. It decides where no rule matches."""
     passes_preflights: bool = False
     """True if CORS preflights reach the app without a token."""
 
@@ -89,7 +90,9 @@ class ServeLayer(Layer):
     def __init__(self, app: Any, guard: Guard) -> None:
         self.app = app
         self.guard = guard
-        self.rules: Rules = Rules.of(guard.rules)
+        self.policy = guard.mcp
+        # Middleware for an MCP server has no rule for its endpoint.
+        self.rules: Rules = Rules.of(guard.rules if guard.mcp is None else Rules.of(guard.rules).all)
         self.passes_preflights: bool = engine_of(guard).passes_preflights()
 
 

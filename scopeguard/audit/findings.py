@@ -1,8 +1,11 @@
-"""Find the requirements of each route of an app, and the problems with them, and make the report."""
+"""Find the requirements of each route of an app, and the problems with them, and make the report.
+
+Longer than 400 lines because the verdict on a route and its findings are collected in one walk.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -10,6 +13,7 @@ from scopeguard.adapter.declarations import Declaration, Layer
 from scopeguard.audit import messages
 from scopeguard.audit.differences import find_differences
 from scopeguard.audit.matching import Index, example_path
+from scopeguard.audit.operations import check_tools, describe_operations
 from scopeguard.audit.report import Code, Entry, Finding, Kind, Report, Severity
 from scopeguard.audit.route import WEBSOCKET, AppRoute, Surroundings, find_bypassing_routes
 from scopeguard.audit.scopes import find_ungrantable
@@ -30,16 +34,18 @@ def audit_app(
     target: str = "app",
     public: Iterable[str] = (),
     granted: Mapping[str, frozenset[str]] | None = None,
+    list_tools: Callable[[Any], Sequence[str] | None] | None = None,
 ) -> Report:
     """Return the report on *app*, for the guards around it, in it and at its routes.
 
     *target*: the name of the app in the report. *public*: templates of unguarded paths that are open on purpose.
     *granted*: the scopes that each issuer can grant, by the URL of the issuer. If an issuer is missing and the guard
     has no catalog, no scope is reported as ungrantable.
+    *list_tools*: returns the names of the tools of an MCP server, ``None`` if they are not known.
 
     Not checked: the code of a route, and responses of other middleware.
     """
-    return _Audit(Rules(public=public), granted or {}).report(target, find_routes(app, Surroundings()))
+    return _Audit(Rules(public=public), granted or {}, list_tools).report(target, find_routes(app, Surroundings()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,9 +93,15 @@ class _Collected:
 
 
 class _Audit:
-    def __init__(self, public: Rules, granted: Mapping[str, frozenset[str]]) -> None:
+    def __init__(
+        self,
+        public: Rules,
+        granted: Mapping[str, frozenset[str]],
+        list_tools: Callable[[Any], Sequence[str] | None] | None,
+    ) -> None:
         self._public = public
         self._granted = granted
+        self._list_tools = list_tools
         self._indexes: dict[int, tuple[Layer, Index]] = {}
         self._layers: dict[int, tuple[Layer, str]] = {}
         self._used: set[int] = set()
@@ -114,6 +126,14 @@ class _Audit:
             if not layer.views_decide:  # the Flask extension sees the path that Flask routes on
                 for code, where, message, fix in find_differences(layer, at):
                     self._add_finding(Severity.WARNING, code, where, message, fix)
+        for layer, _ in self._layers.values():
+            if layer.policy is not None:
+                tools = None if self._list_tools is None else self._list_tools(layer.app)
+                for entry in describe_operations(layer.guard, layer.policy, tools):
+                    entries.append(entry)
+                    self._check_scopes(entry, [layer.guard])
+                for severity, code, where, (message, fix) in check_tools(layer.policy, tools):
+                    self._add_finding(severity, code, where, message, fix)
         for guard in self._guards.values():
             self._check_guard(guard)
         return Report(
@@ -233,7 +253,10 @@ class _Audit:
             collected.is_checked, collected.sources = True, sources
             if layer.views_decide and decided_inside:
                 return
-            if layer.rules.deny_unmatched and not layer.decides_messages:
+            if layer.policy is not None:
+                collected.requirements.append(AUTHENTICATED)
+                collected.by.append(messages.MCP_RULES)
+            elif layer.rules.deny_unmatched:
                 collected.denied = True
                 collected.by.append(messages.NO_RULE)
             else:
@@ -284,15 +307,20 @@ class _Audit:
             message = f"{describe_rule(verdict.opened)} {messages.DECORATOR_ON_PUBLIC}"
             fix = "remove the path from public, or the decorator from the route"
             self._add_finding(Severity.ERROR, Code.DECORATOR_ON_PUBLIC, where, message, fix)
+        guards = [layer.guard for layer, _ in route.around.layers]
+        guards += [item.guard for item in route.declared if item.guard is not None]
+        self._check_scopes(entry, guards)
+
+    def _check_scopes(self, entry: Entry, guards: Iterable[Guard]) -> None:
         if entry.kind is Kind.SCOPES:
-            guards = [layer.guard for layer, _ in route.around.layers]
-            guards += [item.guard for item in route.declared if item.guard is not None]
             for guard in guards:
                 missing = find_ungrantable(entry.scope_sets, guard, self._granted)
                 if missing is not None:
                     names = ", ".join(repr(scope) for scope in missing)
                     message = f"no issuer grants {names}, so no token opens this route"
-                    self._add_finding(Severity.ERROR, Code.UNGRANTABLE_SCOPE, where, message, messages.UNGRANTABLE_FIX)
+                    self._add_finding(
+                        Severity.ERROR, Code.UNGRANTABLE_SCOPE, entry.where, message, messages.UNGRANTABLE_FIX
+                    )
 
     def _check_cors(self, route: AppRoute) -> None:
         """Report CORS middleware inside the guard if a path behind it is guarded."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 NO_RULE: Final = "no rule matches"
+MCP_RULES: Final = "rules for messages"
+TOOL_WITHOUT_RULE: Final = ("no rule matches it, so every call is denied", "add a Tool rule, or remove the tool")
+RULE_WITHOUT_TOOL: Final = ("the server has no such tool", "check the name in the rule, or remove the rule")
 UNGUARDED: Final = (
     "no middleware, decorator or dependency guards it, and it is not declared public",
     "guard it, or declare it public",

@@ -50,6 +50,8 @@ class Code(StrEnum):
     UNKNOWN_PATH = "unknown-path"
     METHOD_OVERRIDE = "method-override"
     CORS_INSIDE_GUARD = "cors-inside-guard"
+    TOOL_WITHOUT_RULE = "tool-without-rule"
+    RULE_WITHOUT_TOOL = "rule-without-tool"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +67,9 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One route and method of an app.
+    """One route and method of an app, or one operation of an MCP server.
+
+    For an operation, *method* is ``tool``, ``prompt``, ``resource`` or ``method``, and *path* its name or pattern.
 
     *method*: ``*`` for all methods. *alternatives*: sets of scopes and conditions, each of which suffices. *sources*:
     where the route takes tokens. *declared*: the middleware, rules, decorators and dependencies that require this, from

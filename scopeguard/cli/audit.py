@@ -16,6 +16,7 @@ from scopeguard.audit.findings import audit_app
 from scopeguard.audit.page import as_html
 from scopeguard.audit.report import Report
 from scopeguard.audit.text import as_markdown, as_table
+from scopeguard.cli.mcp_tools import registered_tools
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError
 from scopeguard.flow.issuers import discover
 from scopeguard.guard import Guard, engine_of
@@ -53,9 +54,11 @@ def run(
     app: Any = load(target, factory=factory)
     if config is not None:
         app = ServeLayer(app, Guard.from_file(config))
-    report = audit_app(app, target=target, public=public)
+    report = audit_app(app, target=target, public=public, list_tools=registered_tools)
     if online:
-        report = audit_app(app, target=target, public=public, granted=_published_scopes(report))
+        report = audit_app(
+            app, target=target, public=public, granted=_published_scopes(report), list_tools=registered_tools
+        )
     text = FORMATS[format_name](report)
     if output is None:
         sys.stdout.write(text)

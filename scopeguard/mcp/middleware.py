@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Final
 
 from scopeguard.access_token import AccessToken
 from scopeguard.adapter.asgi_types import ASGIApp, Receive, Scope, Send
@@ -71,9 +71,6 @@ class McpMiddleware(GuardMiddleware):
     :class:`~scopeguard.asgi.GuardMiddleware` does.
     """
 
-    decides_messages: ClassVar[bool] = True
-    default: ClassVar[str] = "rules for messages"
-
     def __init__(
         self,
         app: ASGIApp,
@@ -105,7 +102,8 @@ class McpMiddleware(GuardMiddleware):
             raise ConfigurationError(
                 "McpMiddleware: rules are missing here and in the guard; an empty list denies every operation"
             )
-        self.policy: McpPolicy = policy
+        self.policy: McpPolicy | None = policy
+        self._policy = policy
         others = Rules.of(guard.rules if routes is None else routes).with_public(public)
         check_routes(others)
         super().__init__(
@@ -122,8 +120,8 @@ class McpMiddleware(GuardMiddleware):
             # MCP: "Access tokens MUST NOT be included in the URI query string", and clients MUST use the header.
             raise ConfigurationError("McpMiddleware: token_sources: MCP clients send tokens in the header only")
         resource = guard.resource
-        self._origins = self.policy.allowed_origins | ({origin_of(resource.url)} if resource else set())
-        self._operations = _Operations(self.policy)
+        self._origins = self._policy.allowed_origins | ({origin_of(resource.url)} if resource else set())
+        self._operations = _Operations(policy)
         if self._metadata is not None:
             self._metadata.add(self._operations)
 
@@ -146,7 +144,7 @@ class McpMiddleware(GuardMiddleware):
             await self._send_refusal(self._engine.refuse(error, request=view), scope, send)
             return None
         detector = self._messages.DisconnectDetector(scope, receive)
-        body = self._messages.RequestBody(scope, detector.receive_next, self.policy.body_timeout)
+        body = self._messages.RequestBody(scope, detector.receive_next, self._policy.body_timeout)
         found: list[Credential] = []
         token = recall(self._engine, scope, None)
         if token is None:
@@ -186,7 +184,7 @@ class McpMiddleware(GuardMiddleware):
         """
         if view.method != "POST":
             return self._engine.authorize(token, None, closed=True, request=view)
-        message = read_message(await body.read(self.policy.max_body_bytes), fields)
+        message = read_message(await body.read(self._policy.max_body_bytes), fields)
         if message.method is None:
             return None  # an answer to a request that the server sent on a stream of this client
         access = self._find_access(message)
@@ -198,7 +196,7 @@ class McpMiddleware(GuardMiddleware):
         return None if isinstance(decision, Granted) else decision
 
     def _find_access(self, message: Message) -> Requirement | Access:
-        rule = self.policy.find(message)
+        rule = self._policy.find(message)
         return DENIED if rule is None else rule.find_requirement(message)
 
     async def _find_challenge(self, fields: Fields, body: RequestBody, method: str) -> Requirement | None:
@@ -211,9 +209,9 @@ class McpMiddleware(GuardMiddleware):
         if method != "POST":
             return None
         message = message_in_fields(fields)
-        rule = None if message is None else self.policy.find(message)
+        rule = None if message is None else self._policy.find(message)
         if message is None or (rule is not None and rule.decide is not None):
-            limit = min(_MAX_UNAUTHENTICATED_BYTES, self.policy.max_body_bytes)
+            limit = min(_MAX_UNAUTHENTICATED_BYTES, self._policy.max_body_bytes)
             try:
                 data = await body.read(limit)
             except InvalidRequest:  # too long, too slow or incomplete

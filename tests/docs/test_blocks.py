@@ -472,6 +472,12 @@ def _check_dpop(authority: FakeAuthority) -> None:
     assert client.get("/rows", headers=headers).status_code == 401
 
 
+def _check_mcp_file(_: FakeAuthority) -> None:
+    text = f'[[issuers]]\nurl = "{ISSUER}"\naudience = "{API}"\n' + NAMED["mcp_file"].source
+    arguments = settings_from(tomllib.loads(text), ROOT, file="api.toml", environment={})[1]
+    assert arguments["mcp"].rules[0] == Tool("delete_*", scopeguard.all_of("files:write"))
+
+
 CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "asgi": _check_asgi,
     "wsgi": _check_wsgi,
@@ -484,6 +490,7 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "resource_metadata": _check_resource_metadata,
     "profiles": _check_profiles,
     "mcp": _check_mcp,
+    "mcp_file": _check_mcp_file,
     "mcp_function": _check_mcp_function,
     "requirements": _check_requirements,
     "requirements_file": _check_requirements_file,

@@ -29,6 +29,7 @@ def test_endpoint_is_reported_as_one_that_needs_a_token():
     assert [(entry.method, entry.path, entry.access) for entry in report.entries] == [
         ("GET", "/mcp", "any valid token"),
         ("POST", "/upload", "files:write"),
+        ("method", "*", "any valid token"),
     ]
     assert report.entries[0].declared == ("rules for messages",)
     assert report.findings == ()
