@@ -15,15 +15,17 @@ from typing import Any, Final
 import pytest
 
 from scopeguard import Guard, Issuer, any_of
+from scopeguard.config.authzen import AuthZen
 from scopeguard.config.issuer import ScopeClaim
 from scopeguard.errors import printable
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.rules import PUBLIC, Rule, Rules
+from scopeguard.rules.mcp import canonical_uri
 from scopeguard.rules.routed import Place, Prefixes, RoutedRules
 from scopeguard.scopes import ScopeVocabulary
 from scopeguard.server.access_log import Entry
 from scopeguard.server.forwarded import Proxies
-from scopeguard.spec import credentials, introspection, jwt, tokeninfo
+from scopeguard.spec import authzen, credentials, introspection, jwt, mcp, tokeninfo
 from scopeguard.spec.audience import check_audience
 from scopeguard.spec.challenge import private_headers
 from scopeguard.spec.challenge_parser import parse_challenges
@@ -44,6 +46,7 @@ ISSUER: Final = Issuer("https://as.example", audience="https://api.example")
 LISTS: Final = Issuer(
     "https://as.example", audience="https://api.example", scope_claims=(ScopeClaim("scope", "comma"), ScopeClaim("scp"))
 )
+DECISION_POINT: Final = AuthZen("https://pdp.example")
 CANONICAL: Final = Issuer("https://as.example", audience="https://api.example", canonicalize_audience=True)
 GUARD: Final = Guard(ISSUER, audit="off")
 VOCABULARY: Final = ScopeVocabulary(prefix="https://api.example/", implies={"a": ["b", "c"], "b": ["d"]})
@@ -119,6 +122,19 @@ PARSERS: Final[dict[str, Callable[[bytes], object]]] = {
     "a path to an app that cannot be seen": as_text(lambda text: ROUTED.find("GET", "/a/" + text)),
     "a path to mounted apps": as_text(lambda text: MOUNTED.find("GET", "/z/zq/" + text)),
     "a path in the access log": as_text(lambda text: Entry(None, "GET", text).members(subjects=False)),
+    # an MCP server
+    "the name of a tool": mcp.decode_field,
+    "the encoded name of a tool": lambda data: mcp.decode_field(b"=?base64?" + data + b"?="),
+    "the version of the protocol": lambda data: mcp.read_fields([(b"mcp-protocol-version", data)]),
+    "the charset of a message": lambda data: mcp.read_fields([(b"content-type", b"application/json; charset=" + data)]),
+    "a JSON-RPC message": mcp.parse_message,
+    "the URI of a resource": as_text(canonical_uri),
+    "the host in the URI of a resource": as_text(lambda text: canonical_uri(f"https://{text}/a")),
+    "the step-up of a decision point": as_text(
+        lambda text: authzen.denial_of(
+            authzen.Outcome(permits=False, context={"acr_values": [text], "max_age": 1}), DECISION_POINT
+        )
+    ),
     # behind a proxy
     "X-Forwarded-For": as_text(lambda text: PROXIES.client("10.0.0.1", text)),
     # tokens
@@ -245,6 +261,7 @@ def test_work_grows_at_most_linearly_with_the_input(units_of, name):
 # Patterns that parse text of the operator or of the app.
 FOR_TRUSTED_TEXT: Final = frozenset(
     (
+        "scopeguard.rules.mcp._ORIGIN",
         "scopeguard.rules.rule._EXTENSION_METHOD",
         "scopeguard.rules.template._ANY_PARAMETER",
         "scopeguard.rules.template._PARAMETER",
