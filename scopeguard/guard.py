@@ -71,7 +71,7 @@ class Guard:
 
     *profile*: a standard whose demands the settings must meet: ``"oauth21"``, ``"fapi2"`` or ``"mcp"``
     (:class:`Profile`). It tightens settings that have their default, and refuses those that contradict it;
-    docs/profiles.md lists them. ``"fapi2"`` cannot be used yet, because it needs proofs of possession.
+    docs/profiles.md lists them. ``"fapi2"`` needs a *dpop* that requires proofs.
 
     Tokens:
 

@@ -16,7 +16,7 @@ def test_a_guard_has_these_public_names_and_no_others():
     assert {name for name in dir(GUARD) if not name.startswith("_")} == {
         *("acheck", "aclose", "arevoke", "authorize", "awarm", "check", "close", "from_file", "revoke", "warm"),
         "stop_waiting",
-        *("catalog", "issuers", "profile", "resource", "rules", "sources", "style"),
+        *("catalog", "issuers", "mcp", "profile", "resource", "rules", "sources", "style"),
     }
 
 

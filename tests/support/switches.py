@@ -100,6 +100,7 @@ OF_ISSUER: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "expected_headers": expects_less,
     "claim_prefixes": expects_less,
     "any_claims": needs_less,
+    "dpop": changed,
     "single_audience": switched_off,
     "require_sender_constraint": switched_off,
     "canonicalize_audience": switched_on,
