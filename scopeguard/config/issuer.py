@@ -152,8 +152,8 @@ class Issuer:
     * ``audience_claims``: the claims that carry the audience. ``"header:NAME"`` is a header parameter.
     * ``single_audience``: refuse tokens with further audiences. With several audiences, a token does not say for which
       of them its scopes are meant (RFC 9068 §5), and each of them could use it here.
-    * ``require_sender_constraint``: accept only tokens that are bound to a key (FAPI 2.0 Security Profile §5.3.4). A
-      guard refuses the setting: it verifies no proof of possession yet, so that no token would be accepted.
+    * ``require_sender_constraint``: accept only tokens that are bound to a key (FAPI 2.0 Security Profile §5.3.4). The
+      guard needs a ``dpop`` that checks proofs.
     * ``canonicalize_audience``: compare audiences that are URLs without the case of their scheme and host. Only with
       ``Guard(profile="mcp")``, because the other standards compare audiences exactly.
     * ``algorithms``: the signature algorithms that are accepted. ``none`` and symmetric algorithms cannot be

@@ -56,6 +56,7 @@ from scopeguard.spec import introspection, jwt
 from scopeguard.spec.jwks import parse_key_set
 from scopeguard.testing import FakeAuthority
 from scopeguard.testing.forgeries.forge import Forge
+from scopeguard.testing.proofs import ProofKey
 
 ISS, RES = "https://as.example", "https://api.example/v1"
 NOW = 1_800_000_000
@@ -394,6 +395,37 @@ def test_unbound_token_is_refused_where_bound_ones_are_required():
         with pytest.raises(InvalidToken) as refused:
             jwt.check(token, issuer, NOW)
         assert refused.value.reason is reason
+
+
+@pytest.mark.rule("F-01", "F-04", "F-05", "F-06")
+def test_fapi2_admits_the_holder_of_the_key_of_a_bound_token():
+    authority = FakeAuthority(audience=RES)
+    guard = Guard(
+        Issuer(authority.url),
+        resource=RES,
+        profile="fapi2",
+        revocation=RevocationPolicy(),
+        dpop=DPoP(mode="required"),
+        transport=authority.transport,
+        clock=authority.clock,
+    )
+    key = ProofKey("ES256")
+
+    def judge(token: str, scheme: str = "DPoP") -> Any:
+        proof = key.proof(token, "GET", f"{RES}/rows", at=authority.clock.wall())
+        pairs = [(b"authorization", f"{scheme} {token}".encode()), (b"dpop", proof.encode())]
+        view = RequestView(method="GET", path="/v1/rows", raw_path=b"/v1/rows", headers=HeaderList(pairs))
+        return guard.check(view, all_of("read"))
+
+    bound = authority.mint("read", algorithm="ES256", claims=key.confirmation)
+    assert isinstance(judge(bound), Granted)
+    assert judge(authority.mint("other", algorithm="ES256", claims=key.confirmation)).error.status == 403
+    for token, scheme in [
+        (authority.mint("read", algorithm="ES256"), "Bearer"),
+        (bound, "Bearer"),
+        (authority.mint("read", algorithm="RS256", claims=key.confirmation), "DPoP"),
+    ]:
+        assert judge(token, scheme).error.status == 401
 
 
 @pytest.mark.rule("F-06")
