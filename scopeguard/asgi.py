@@ -319,7 +319,7 @@ class GuardMiddleware(Layer):
             return None
         token = decision.access_token if isinstance(decision, Granted) else None
         if view.proofs is not None and view.proofs.nonce is not None:
-            send = _add_nonce(send, view.proofs.nonce)
+            send = send_with_nonce(send, view.proofs.nonce)
         replaying = body or detector
         receive = replaying.receive if replaying else receive
         return receive, _add_vary(send) if optional else send, token, found[0] if found else None
@@ -569,7 +569,7 @@ def _add_vary(send: Send) -> Send:
     return send_with_vary
 
 
-def _add_nonce(send: Send, nonce: str) -> Send:
+def send_with_nonce(send: Send, nonce: str) -> Send:
     """Return a send function that gives the client the next nonce for its proofs."""
 
     async def send_nonce(message: Message) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from scopeguard.access_token import AccessToken
 from scopeguard.adapter.asgi_types import ASGIApp, Receive, Scope, Send
 from scopeguard.adapter.token_places import remove_from_scope
-from scopeguard.asgi import GuardMiddleware, recall, request_view
+from scopeguard.asgi import GuardMiddleware, recall, request_view, send_with_nonce
 from scopeguard.config.checks import instance
 from scopeguard.config.cors import Preflight
 from scopeguard.config.streams import CloseStreams
@@ -136,7 +136,7 @@ class McpMiddleware(GuardMiddleware):
         self, scope: Scope, receive: Receive, send: Send, method: str
     ) -> tuple[Receive, Send, AccessToken | None, Credential | None] | None:
         """Check a request to the MCP endpoint: its header fields, its token, its message, and the rule for that."""
-        view = request_view(scope, method)
+        view = request_view(scope, method, with_proofs=self._engine.checks_proofs)
         try:
             fields = read_fields(scope.get("headers") or ())
             self._check_origin(fields)
@@ -159,6 +159,8 @@ class McpMiddleware(GuardMiddleware):
                 await self._send_refusal(decision, scope, send)
                 return None
             token = decision.access_token
+            if view.proofs is not None and view.proofs.nonce is not None:
+                send = send_with_nonce(send, view.proofs.nonce)
         if method in ("GET", "DELETE"):
             return detector.receive, send, token, found[0] if found else None
         try:

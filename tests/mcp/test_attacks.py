@@ -10,9 +10,10 @@ import anyio.lowlevel
 import pytest
 
 from mcp_calls import NEW, OLD, Answer, Pair, Server, call, new, request, tool_call
-from scopeguard import AUTHENTICATED, all_of
+from scopeguard import AUTHENTICATED, DPoP, all_of
 from scopeguard.adapter.asgi_types import Message, Scope
 from scopeguard.mcp import McpMiddleware, Method, ResourceUri, Tool
+from scopeguard.testing.proofs import ProofKey
 
 pytestmark = pytest.mark.anyio
 
@@ -334,3 +335,23 @@ async def test_decisions_are_reported_once(server: Server, cached: bool):
         await call(app, body, token, *headers)
         assert [type(decision).__name__ for decision in seen] == [kind]
         seen.clear()
+
+
+@pytest.mark.rule("MC-15")
+async def test_bound_token_needs_its_proof_at_an_mcp_server_too(server: Server):
+    key = ProofKey()
+    token = server.authority.mint("files:read", claims=key.confirmation)
+    app = server.protect(RULES, guard=server.guard(dpop=DPoP(mode="required")))
+
+    def proof(method: str = "POST") -> list[Pair]:
+        headers = key.headers(token, method, "https://mcp.test/mcp", at=server.authority.clock.wall())
+        return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+    assert (await call(app, tool_call("read"), *proof())).status == 200
+    assert (await call(app, tool_call("delete_x"), *proof())).status == 403
+    replayed = proof()
+    assert (await call(app, tool_call("read"), *replayed)).status == 200
+    for wrong in (replayed, proof("GET"), [(b"authorization", b"Bearer " + token.encode())]):
+        answer = await call(app, tool_call("read"), *wrong)
+        assert (answer.status, answer.received) == (401, None)
+        assert answer.challenge.startswith("DPoP ")
