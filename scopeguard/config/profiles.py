@@ -170,11 +170,14 @@ def check_api(
     resource: Resource | None,
     revocation: RevocationPolicy | None,
     dangers: Mapping[str, object],
+    proof_algorithms: Collection[str],
     skips_tls_verification: bool,
 ) -> None:
     """Check the settings of a guard that belong to no issuer.
 
-    *dangers*: those with ``dangerously`` in their name. *skips_tls_verification*: whether its transport does.
+    * *dangers*: those with ``dangerously`` in their name.
+    * *proof_algorithms*: the algorithms of DPoP proofs.
+    * *skips_tls_verification*: whether its transport does not verify certificates.
 
     Raises :class:`ConfigurationError`, with the names of the setting and the profile, for a contradiction.
     """
@@ -187,6 +190,8 @@ def check_api(
         )
     if revocation is not None:
         _refuse_dangers(profile, revocation, "revocation.")
+    for algorithm in () if demands.algorithms is None else proof_algorithms:
+        _check_own_algorithm(profile, None, "dpop.algorithms", algorithm, demands.algorithms or ())
     for name, value in dangers.items():
         if value:
             raise _contradiction(profile, None, name, repr(value), "remove it")

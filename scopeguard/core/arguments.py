@@ -114,7 +114,10 @@ def apply_profile(
             dangers={
                 "insecure_http_dangerously": sorted(settings.insecure_hosts),
                 "forward_token_dangerously": settings.forward_token_dangerously,
+                "dpop.replay_fail_open_dangerously": settings.dpop is not None
+                and settings.dpop.replay_fail_open_dangerously,
             },
+            proof_algorithms=() if settings.dpop is None else tuple(settings.dpop.algorithms),
             skips_tls_verification=getattr(transport, "skips_tls_verification", False),
         )
         settings = replace(

@@ -108,6 +108,12 @@ EVERY: list[tuple[str, Issuer, dict[str, Any], str]] = [
     ("query", Issuer(ISS), {"token_sources": ["header", "query"]}, "token_sources: query"),
     ("query of a route", Issuer(ISS), {"rules": [Rule("/x", token_sources=["query"])]}, "token_sources: query"),
     ("cleartext", Issuer(ISS), {"insecure_http_dangerously": ["as:80"]}, "insecure_http_dangerously: ['as:80']"),
+    (
+        "open replay",
+        Issuer(ISS),
+        {"dpop": DPoP(replay_fail_open_dangerously=True)},
+        "dpop.replay_fail_open_dangerously: True",
+    ),
     ("forwarding", Issuer(ISS), {"forward_token_dangerously": True}, "forward_token_dangerously: True"),
     (
         "cleartext of an issuer",
@@ -179,6 +185,7 @@ OF_ONE: list[tuple[str, Issuer, dict[str, Any], str]] = [
     ("fapi2", Issuer(ISS, token_header="X-Token"), {}, "token_header: 'x-token'"),
     ("fapi2", Issuer(ISS, algorithms=["RS256", "ES256"]), {}, "algorithms: RS256"),
     ("fapi2", Issuer(ISS, algorithms=["ES384", "PS384"]), {}, "algorithms: ES384 PS384"),
+    ("fapi2", Issuer(ISS), {"dpop": DPoP(algorithms=["ES256", "RS256"])}, "dpop.algorithms: RS256"),
     ("fapi2", Issuer(ISS, leeway=5), {}, "leeway: 5"),
     ("fapi2", Issuer(ISS, leeway=60), {}, "leeway: 60"),
     (
@@ -529,6 +536,7 @@ def test_settings_of_the_guard_that_a_profile_accepts():
             resource=Resource(RES),
             revocation=RevocationPolicy(),
             dangers={},
+            proof_algorithms=("ES256",),
             skips_tls_verification=False,
         )
 
