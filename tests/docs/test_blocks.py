@@ -12,6 +12,7 @@ import tempfile
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import httpx
@@ -472,6 +473,17 @@ def _check_dpop(authority: FakeAuthority) -> None:
     assert client.get("/rows", headers=headers).status_code == 401
 
 
+def _check_mcp_verifier(_: FakeAuthority) -> None:
+    provider = ModuleType("mcp.server.auth.provider")
+    vars(provider)["AccessToken"] = dict
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("mcp", "mcp.server", "mcp.server.auth"):
+            patch.setitem(sys.modules, name, ModuleType(name))
+        patch.setitem(sys.modules, provider.__name__, provider)
+        guard = Guard(Issuer(ISSUER, audience=API))
+        assert callable(run("mcp_verifier", guard=guard)["verifier"].verify_token)
+
+
 def _check_mcp_file(_: FakeAuthority) -> None:
     text = f'[[issuers]]\nurl = "{ISSUER}"\naudience = "{API}"\n' + NAMED["mcp_file"].source
     arguments = settings_from(tomllib.loads(text), ROOT, file="api.toml", environment={})[1]
@@ -491,6 +503,7 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "profiles": _check_profiles,
     "mcp": _check_mcp,
     "mcp_file": _check_mcp_file,
+    "mcp_verifier": _check_mcp_verifier,
     "mcp_function": _check_mcp_function,
     "requirements": _check_requirements,
     "requirements_file": _check_requirements_file,
