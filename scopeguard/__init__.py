@@ -49,6 +49,7 @@ from scopeguard.config.introspection import Introspection, Validation
 from scopeguard.config.issuer import ANY_AUDIENCE_DANGEROUSLY, Issuer, ScopeClaim, ScopeForm
 from scopeguard.config.keys import KeySetPolicy
 from scopeguard.config.machines import MachineSign
+from scopeguard.config.mutual_tls import CertificateSource, MutualTLS
 from scopeguard.config.profiles import Profile
 from scopeguard.config.refusal_log import RefusalLog
 from scopeguard.config.resolver import IssuerResolver
@@ -105,6 +106,7 @@ __all__ = [
     "AuthZen",
     "AuthorityUnavailable",
     "AuthorizationDetail",
+    "CertificateSource",
     "ChallengeStyle",
     "ClientAuthentication",
     "Condition",
@@ -133,6 +135,7 @@ __all__ = [
     "KeySetPolicy",
     "MachineSign",
     "MissingCredentials",
+    "MutualTLS",
     "NonceRequired",
     "PolicyDenied",
     "PolicyRequest",

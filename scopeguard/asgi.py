@@ -23,6 +23,7 @@ from urllib.parse import quote
 
 from scopeguard.access_token import ANONYMOUS, AccessToken, Serving, begin_serving, end_serving
 from scopeguard.adapter.asgi_types import ASGIApp, Message, Receive, Scope, Send
+from scopeguard.adapter.client_certificates import certificate_in_scope
 from scopeguard.adapter.cors import ask_asgi_app, expose_headers_in_send
 from scopeguard.adapter.declarations import Layer
 from scopeguard.adapter.resource_metadata import first_found, metadata_of
@@ -445,6 +446,7 @@ def request_view(scope: Scope, method: str, *, with_proofs: bool = False) -> Req
         is_websocket=scope["type"] == "websocket",
         raw_path=full_raw_path(scope) if with_proofs else None,
         proofs=scope.setdefault(PROOFS_KEY, ProofNotes()) if with_proofs else None,
+        certificate=certificate_in_scope(scope) if with_proofs else None,
     )
 
 

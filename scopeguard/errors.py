@@ -109,6 +109,7 @@ class Reason(StrEnum):
     PROOF_USED = "proof_used"
     PROOF_NONCE = "proof_nonce"
     WRONG_PROOF_KEY = "wrong_proof_key"
+    WRONG_CERTIFICATE = "wrong_certificate"
     PROOF_MEMORY_FULL = "proof_memory_full"
     # revocation and introspection (RFC 7662)
     TOKEN_NOT_ACTIVE = "token_not_active"

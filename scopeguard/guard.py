@@ -17,6 +17,7 @@ from scopeguard.config.checks import insecure_hosts, member
 from scopeguard.config.cors import Preflight
 from scopeguard.config.dpop import DPoP
 from scopeguard.config.issuer import Issuer
+from scopeguard.config.mutual_tls import MutualTLS
 from scopeguard.config.profiles import Profile
 from scopeguard.config.refusal_log import RefusalLog, check_refusal_log
 from scopeguard.config.resolver import IssuerResolver
@@ -90,7 +91,8 @@ class Guard:
     * *forward_token_dangerously*: also let the app read it (``current_inbound_token().text``). Another API that gets it
       can act as the user here. A warning is logged at every start.
 
-    * *dpop*: which proofs of possession are accepted (:class:`DPoP`). Without it, tokens bound to a key are denied.
+    * *dpop*, *mutual_tls*: which proofs of possession are accepted (:class:`DPoP`), and where client certificates are
+      found (:class:`MutualTLS`). Without them, tokens that are bound to a key are denied.
 
     The API:
 
@@ -163,11 +165,12 @@ class Guard:
         keep_token_for_exchange: bool = False,
         forward_token_dangerously: bool = False,
         dpop: DPoP | None = None,
+        mutual_tls: MutualTLS | None = None,
     ) -> None:
         check_arguments(
             issuers, resolver=resolver, catalog=catalog, challenge=challenge, require_https=require_https, store=store,
             revocation=revocation, transport=transport, clock=clock, on_decision=on_decision, realm=realm,
-            implies=implies, mcp=mcp, keep_token_for_exchange=keep_token_for_exchange,
+            implies=implies, mcp=mcp, mutual_tls=mutual_tls, keep_token_for_exchange=keep_token_for_exchange,
             forward_token_dangerously=forward_token_dangerously,
         )  # fmt: skip
         insecure = insecure_hosts(insecure_http_dangerously)
@@ -188,7 +191,7 @@ class Guard:
             cors_preflight=member(Preflight, cors_preflight, "cors_preflight"),
             profile=None if profile is None else member(Profile, profile, "profile"),
             revocable=store is not None or revocation is not None,
-            dpop=policy,
+            dpop=policy, mutual_tls=mutual_tls,
         )  # fmt: skip
         settings = warn_of_dangers(apply_profile(settings, issuers, revocation=revocation, transport=transport))
         self._engine = Engine(settings, Reporter(on_decision, check_refusal_log(refusal_log)))

@@ -67,6 +67,7 @@ class RequestView:
     * ``is_websocket``: whether this is the handshake of a WebSocket.
     * ``raw_path``: the path of the URL as sent, with the prefix of a mount; ``None`` if the server does not say. A DPoP
       proof is compared with it.
+    * ``certificate``: the thumbprint (``x5t#S256``) of the client certificate of the connection, if TLS ends here.
     * ``proofs``: what adapters note about DPoP proofs of this request; ``None`` if none is expected.
 
     Nothing is checked. ``repr`` omits ``query``, which may contain a token.
@@ -86,6 +87,7 @@ class RequestView:
     is_websocket: bool = False
     raw_path: bytes | None = None
     proofs: ProofNotes | None = field(default=None, repr=False)
+    certificate: str | None = None
 
     def __init__(
         self,
@@ -99,6 +101,7 @@ class RequestView:
         is_websocket: bool = False,
         raw_path: bytes | None = None,
         proofs: ProofNotes | None = None,
+        certificate: str | None = None,
     ) -> None:
         # As in AccessToken: assignments to a frozen object are slow, and there is a RequestView for each request.
         target: Any = self
@@ -112,6 +115,7 @@ class RequestView:
         target.is_websocket = is_websocket
         target.raw_path = raw_path
         target.proofs = proofs
+        target.certificate = certificate
         target.__class__ = RequestView
 
 

@@ -20,6 +20,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from scopeguard.access_token import AccessToken, Anonymous, begin_serving, end_serving
+from scopeguard.adapter.client_certificates import certificate_in_environ
 from scopeguard.adapter.cors import PREFLIGHT_KEY, Headers, ask_wsgi_app, expose_headers
 from scopeguard.adapter.declarations import Layer
 from scopeguard.adapter.resource_metadata import first_found, metadata_of
@@ -298,6 +299,7 @@ def request_view(environ: Environ, *, with_proofs: bool = False) -> RequestView:
         client=environ.get("REMOTE_ADDR") or None,
         raw_path=full_raw_path(environ) if with_proofs else None,
         proofs=environ.setdefault(PROOFS_KEY, ProofNotes()) if with_proofs else None,
+        certificate=certificate_in_environ(environ) if with_proofs else None,
     )
 
 

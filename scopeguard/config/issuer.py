@@ -183,6 +183,8 @@ class Issuer:
 
     * ``dpop``: whether tokens may (``"allowed"``) or must (``"required"``) be bound to a key of the client, or whether
       bound tokens are refused (``"off"``); see :class:`~scopeguard.DPoP`. Default: the setting of the guard.
+    * ``mutual_tls``: accept tokens that are bound to a client certificate (RFC 8705). The guard sets it for all issuers
+      if it has ``mutual_tls``, which says where the certificate is found.
 
     **The content of a token.**
 
@@ -258,6 +260,7 @@ class Issuer:
     accept_id_tokens_dangerously: bool = False
     issuer_claim_optional_dangerously: bool = False
     dpop: Converted[str | None, DPoPMode | None] = converted(None)
+    mutual_tls: bool = False
     leeway: float = 30.0
     max_lifetime: float | None = None
     key_set: KeySetPolicy = _KEY_SET
@@ -297,6 +300,7 @@ class Issuer:
             "single_audience",
             "canonicalize_audience",
             "require_sender_constraint",
+            "mutual_tls",
             "merge_scope_claims",
             "roles_as_scopes",
             "accept_id_tokens_dangerously",

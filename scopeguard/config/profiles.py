@@ -18,6 +18,7 @@ from typing import Any, Final
 from scopeguard.config.dpop import DPoP, DPoPMode
 from scopeguard.config.introspection import Introspection, Validation
 from scopeguard.config.issuer import DEFAULT_ALGORITHMS, AudienceOptOut, Issuer
+from scopeguard.config.mutual_tls import MutualTLS
 from scopeguard.config.resource import Resource
 from scopeguard.config.revocation import RevocationPolicy
 from scopeguard.config.sources import SourceLimit, StrayQueryToken, TokenSource, TokenSources
@@ -214,18 +215,26 @@ def check_unprofiled(issuer: Issuer) -> None:
         )
 
 
-def check_proofs(profile: Profile | None, issuer: Issuer, dpop: DPoP | None) -> None:
+def check_proofs(
+    profile: Profile | None, issuer: Issuer, dpop: DPoP | None, mutual_tls: MutualTLS | None = None
+) -> None:
     """Raise :class:`ConfigurationError` if *issuer* requires bound tokens and no proof is checked.
 
     *dpop*: the policy of the guard, which holds for issuers without a mode of their own. A guard calls this last, so
     that contradictions of other settings are reported first.
     """
     mode = issuer.dpop if issuer.dpop is not None else None if dpop is None else dpop.mode
-    if issuer.require_sender_constraint and mode in (None, DPoPMode.OFF):
+    if issuer.mutual_tls and mutual_tls is None:
+        raise ConfigurationError(
+            f"issuer {issuer.url!r}: mutual_tls: the guard does not know where certificates are found; set "
+            "mutual_tls on the guard"
+        )
+    if issuer.require_sender_constraint and mode in (None, DPoPMode.OFF) and mutual_tls is None:
         cause = "require_sender_constraint" if profile is None else f"profile {profile.value!r}"
         raise ConfigurationError(
             f"issuer {issuer.url!r}: {cause} accepts only tokens that are bound to a key, and no proof of possession "
-            'is checked, so that every token would be refused; set dpop=DPoP(mode="required") on the guard'
+            'is checked, so that every token would be refused; set dpop=DPoP(mode="required") or mutual_tls on the '
+            "guard"
         )
 
 

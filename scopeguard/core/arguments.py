@@ -13,6 +13,7 @@ from scopeguard.config.checks import check_url, flag, function, instance, method
 from scopeguard.config.cors import Preflight
 from scopeguard.config.dpop import DPoP, DPoPMode
 from scopeguard.config.issuer import Issuer
+from scopeguard.config.mutual_tls import MutualTLS
 from scopeguard.config.profiles import (
     DEMANDS,
     Profile,
@@ -46,6 +47,7 @@ _KINDS: Final[dict[str, tuple[type, str]]] = {
     "implies": (Mapping, 'a table of lists, as in {"cloud-platform": ["bigquery"]}'),
     "mcp": (McpPolicy, "an McpPolicy, as in McpPolicy(rules=[...])"),
     "revocation": (RevocationPolicy, "a RevocationPolicy"),
+    "mutual_tls": (MutualTLS, "a MutualTLS"),
 }
 _FLAGS: Final = ("require_https", "keep_token_for_exchange", "forward_token_dangerously")
 _METHODS: Final = {
@@ -75,6 +77,7 @@ class Settings:
     cors_preflight: Preflight
     insecure_hosts: frozenset[str]
     dpop: DPoP | None = None
+    mutual_tls: MutualTLS | None = None
     profile: Profile | None = None
     # True if the guard has a store or a revocation policy, so that revocations reach it.
     revocable: bool = False
@@ -130,7 +133,7 @@ def apply_profile(
             if rule.sources is not None:
                 settings.sources.only(rule.sources)
     for issuer in [settings.apply_profile(issuer) for issuer in issuers]:
-        check_proofs(profile, issuer, settings.dpop)
+        check_proofs(profile, issuer, settings.dpop, settings.mutual_tls)
     return settings
 
 

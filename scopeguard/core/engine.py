@@ -113,7 +113,10 @@ class Engine:
         if resource is not None and resource.serve_metadata:
             urls = [record.issuer.url for record in self.issuers.all]
             dpop = self.settings.dpop
-            self.metadata = ResourceMetadata(resource, urls, self.sources.methods, self.settings.rules, dpop)
+            self.metadata = ResourceMetadata(
+                resource, urls, self.sources.methods, self.settings.rules, dpop,
+                binds_certificates=self.settings.mutual_tls is not None,
+            )  # fmt: skip
         # recall() reads the Authorization field only, so it cannot serve a guard that reads tokens elsewhere.
         reads_one_field = self.sources.methods == {TokenSource.HEADER} and self.issuers.headers == (None,)
         self._recall_from = self.context.token_cache if reads_one_field else None

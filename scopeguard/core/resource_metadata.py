@@ -41,7 +41,18 @@ class ResourceMetadata:
     constructed, and their routes are read at the first request after that, when the app is complete.
     """
 
-    __slots__ = ("_dpop", "_issuers", "_key", "_methods", "_paths", "_resource", "_response", "_routes", "_rules")
+    __slots__ = (
+        "_binds_certificates",
+        "_dpop",
+        "_issuers",
+        "_key",
+        "_methods",
+        "_paths",
+        "_resource",
+        "_response",
+        "_routes",
+        "_rules",
+    )
 
     def __init__(
         self,
@@ -50,12 +61,15 @@ class ResourceMetadata:
         methods: Iterable[TokenSource],
         rules: Rules | None,
         dpop: DPoP | None = None,
+        *,
+        binds_certificates: bool = False,
     ) -> None:
         self._resource = resource
         self._issuers = tuple(issuers)
         self._methods = frozenset(methods)
         self._rules = rules
         self._dpop = dpop
+        self._binds_certificates = binds_certificates
         self._key = parse_signing_key(resource)
         self._paths = frozenset(metadata_paths(resource.url))
         self._routes: WeakSet[GuardedRoutes] = WeakSet()
@@ -91,7 +105,14 @@ class ResourceMetadata:
             rules += one.declared_rules()
         requirements = [rule.requirement for rule in rules if rule.requirement is not None]
         methods = self._methods.union(*(rule.sources or () for rule in rules))
-        members = build_metadata(self._resource, self._issuers, methods, requirements, self._dpop)
+        members = build_metadata(
+            self._resource,
+            self._issuers,
+            methods,
+            requirements,
+            self._dpop,
+            binds_certificates=self._binds_certificates,
+        )
         return MetadataResponse(
             members if self._key is None else sign_metadata(members, self._key), self._resource.max_age
         )

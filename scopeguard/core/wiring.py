@@ -16,7 +16,6 @@ from scopeguard.config.introspection import Introspection
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.profiles import check_proofs
 from scopeguard.config.resolver import IssuerResolver
-from scopeguard.config.resource import Resource
 from scopeguard.core.arguments import Settings
 from scopeguard.edge.runtime import warn_of_insecure_hosts
 from scopeguard.errors import ConfigurationError
@@ -55,11 +54,13 @@ def build_context(
             issuer = replace(issuer, audience=settings.resource.url)
         if issuer.dpop is None and settings.dpop is not None:
             issuer = replace(issuer, dpop=settings.dpop.mode)
+        if settings.mutual_tls is not None:
+            issuer = replace(issuer, mutual_tls=True)
         hosts = issuer.insecure_http_dangerously | settings.insecure_hosts
         if hosts != issuer.insecure_http_dangerously:
             issuer = replace(issuer, insecure_http_dangerously=hosts)
         issuer = settings.apply_profile(issuer)
-        check_proofs(settings.profile, issuer, settings.dpop)
+        check_proofs(settings.profile, issuer, settings.dpop, settings.mutual_tls)
         return build_issuer_record(issuer, settings.catalog, settings.backends)
 
     policy = settings.revocation
@@ -71,17 +72,20 @@ def build_context(
             shared=shared,
         ),
         clock=clock,
-        possession=None if settings.dpop is None else build_possession(settings.dpop, settings.resource, shared=shared),
+        possession=build_possession(settings, shared=shared),
         token_cache=None if settings.token_cache is None else TokenCache(settings.token_cache),
     )
 
 
-def build_possession(policy: DPoP, resource: Resource | None, *, shared: bool) -> Possession:
-    """Return what the checks of proofs share. *policy* or *resource* has the URL of the API."""
+def build_possession(settings: Settings, *, shared: bool) -> Possession | None:
+    """Return what the checks of proofs and certificates share, or ``None`` if there are none."""
+    if settings.dpop is None and settings.mutual_tls is None:
+        return None
+    policy = settings.dpop or DPoP(mode="off")
     base = policy.base_url
     if base is None:
         # Without the path: the path of a request is that of the URL, unless a proxy removes a prefix.
-        parts = urlsplit("" if resource is None else resource.url)
+        parts = urlsplit("https://unused.invalid" if settings.resource is None else settings.resource.url)
         base = f"{parts.scheme}://{parts.netloc}"
     normal = normalise_uri(base)
     if normal is None:
@@ -96,6 +100,7 @@ def build_possession(policy: DPoP, resource: Resource | None, *, shared: bool) -
         else None,
         memory=ProofMemory(policy.max_proofs, policy.max_proofs_per_key),
         shared=shared,
+        certificates=settings.mutual_tls,
     )
 
 

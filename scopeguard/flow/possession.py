@@ -1,4 +1,6 @@
-"""Proof of possession: is the sender of a request the holder of the key to which its token is bound? RFC 9449 §7.
+"""Proof of possession: is the sender of a request the holder of the key to which its token is bound?
+
+A key of DPoP (RFC 9449 §7), or that of a client certificate (RFC 8705 §3).
 
 The steps are those of RFC 9449 §4.3. The proof is remembered last, when everything else is right, so that a forged
 proof cannot use up the identifier of a real one.
@@ -13,6 +15,7 @@ from urllib.parse import quote, urlsplit
 
 from scopeguard.access_token import AccessToken
 from scopeguard.config.dpop import DPoP, DPoPMode
+from scopeguard.config.mutual_tls import CertificateSource, MutualTLS
 from scopeguard.errors import (
     AuthorityUnavailable,
     InvalidProof,
@@ -23,10 +26,11 @@ from scopeguard.errors import (
 from scopeguard.flow.credential import Credential
 from scopeguard.flow.effects import Clock, Flow, ProofStore, Store, UseStore, ask
 from scopeguard.request import RequestView
+from scopeguard.spec.client_certificate import from_field
 from scopeguard.spec.dpop import Proof, check_proof, single_proof
 from scopeguard.spec.nonce import NonceSealer
 from scopeguard.spec.request_uri import normalise_path
-from scopeguard.spec.sender_constraint import thumbprint_of
+from scopeguard.spec.sender_constraint import certificate_of, thumbprint_of
 from scopeguard.state.proofs import Claim, ProofMemory
 
 _MEMORY: Final = "the memory of used proofs"
@@ -38,6 +42,7 @@ class Possession:
 
     ``origin`` is ``scheme://host[:port]`` in normal form, ``prefix`` what a proxy removes from paths. ``sealer`` is
     ``None`` if no nonces are used. Used proofs are in ``memory``, or in the shared store with ``shared``.
+    ``certificates`` says where the certificates of clients are found.
     """
 
     policy: DPoP
@@ -46,6 +51,7 @@ class Possession:
     sealer: NonceSealer | None = field(default=None, repr=False)
     memory: ProofMemory = field(repr=False)
     shared: bool = False
+    certificates: MutualTLS | None = None
 
 
 def check_possession(
@@ -65,12 +71,18 @@ def check_possession(
     Raises :class:`InvalidToken`, :class:`InvalidProof`, :class:`NonceRequired`, and :class:`AuthorityUnavailable` if it
     cannot be told whether the proof was used before.
     """
-    jkt = thumbprint_of(access.claims)
+    jkt, bound_certificate = thumbprint_of(access.claims), certificate_of(access.claims)
+    if bound_certificate is not None and bound_certificate != find_certificate(request, possession.certificates):
+        # RFC 8705 §3: "the protected resource MUST reject the resource access attempt with an HTTP 401 status code and
+        # the "invalid_token" error code."
+        raise InvalidToken(Reason.WRONG_CERTIFICATE)
     if not credential.is_dpop:
         # RFC 9449 §7.2: a resource server "MUST reject a DPoP-bound access token received as a bearer token".
         if jkt is not None:
             raise InvalidToken(Reason.SENDER_CONSTRAINT_UNPROVEN)
-        if DPoPMode.REQUIRED in ((rule_mode,) if rule_mode is not None else (record_mode, possession.policy.mode)):
+        if bound_certificate is None and DPoPMode.REQUIRED in (
+            (rule_mode,) if rule_mode is not None else (record_mode, possession.policy.mode)
+        ):
             raise InvalidToken(Reason.SENDER_CONSTRAINT_MISSING)
         return
     policy, now = possession.policy, clock.wall()
@@ -90,6 +102,19 @@ def check_possession(
     yield from claim_once(proof, possession, clock)
     if notes is not None:
         notes.accepted.add(proof.identity)
+
+
+def find_certificate(request: RequestView, certificates: MutualTLS | None) -> str | None:
+    """Return the thumbprint of the client's certificate, or ``None`` if there is none that is trusted.
+
+    That of the connection comes first. A field is read from a configured proxy only.
+    """
+    if request.certificate is not None or certificates is None or certificates.header is None:
+        return request.certificate
+    if not certificates.trusts(request.client):
+        return None
+    source = CertificateSource(certificates.source)
+    return from_field(request.headers.get_all(certificates.header), source)
 
 
 def request_uri(request: RequestView, possession: Possession) -> str:

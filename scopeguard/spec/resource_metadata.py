@@ -53,6 +53,8 @@ def build_metadata(
     methods: Iterable[TokenSource],
     requirements: Sequence[Requirement],
     dpop: DPoP | None = None,
+    *,
+    binds_certificates: bool = False,
 ) -> dict[str, Any]:
     """Return the metadata of *resource*, from its settings and from the guard.
 
@@ -79,6 +81,7 @@ def build_metadata(
         "authorization_details_types_supported": _detail_types(requirements),
         "dpop_signing_alg_values_supported": [] if dpop is None else list(dpop.algorithms),
     }
+    members["tls_client_certificate_bound_access_tokens"] = binds_certificates
     found = {name: value for name, value in members.items() if value}
     if dpop is not None and dpop.mode is DPoPMode.REQUIRED:
         # RFC 9728 section 2: an empty array means that no bearer methods are supported.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from scopeguard.config.dpop import DPoPMode
 from scopeguard.config.issuer import Issuer
@@ -20,9 +20,9 @@ def check_confirmation(claims: Mapping[str, Any], issuer: Issuer) -> None:
     Raise it as well if they do not bind it, and *issuer* requires bound tokens (FAPI 2.0 Security Profile section
     5.3.4).
 
-    *claims* are those of a JWT, or the members of an introspection response (RFC 9449 section 6.2). Enforced is
-    ``jkt``, the thumbprint of a DPoP key, where the policy checks proofs. NOT checked: the proof itself, see
-    :mod:`scopeguard.flow.possession`.
+    *claims* are those of a JWT, or the members of an introspection response (RFC 9449 section 6.2). Enforced are
+    ``jkt``, the thumbprint of a DPoP key, and ``x5t#S256``, that of a certificate (RFC 8705 section 3.1), where the
+    policy checks them. NOT checked here: the proof itself, see :mod:`scopeguard.flow.possession`.
 
     RFC 7800 section 3.1 lets a recipient ignore a confirmation method that it does not support. A stolen token that is
     bound to a key would then be accepted as a bearer token, so every other method is refused.
@@ -32,11 +32,12 @@ def check_confirmation(claims: Mapping[str, Any], issuer: Issuer) -> None:
             raise InvalidToken(Reason.SENDER_CONSTRAINT_MISSING)
         return
     confirmation = claims["cnf"]
+    enforced = {name for name, checks in (("jkt", accepts_proofs(issuer)), ("x5t#S256", issuer.mutual_tls)) if checks}
     if (
-        not accepts_proofs(issuer)
-        or not isinstance(confirmation, Mapping)
-        or confirmation.keys() != {"jkt"}
-        or thumbprint_of(claims) is None
+        not isinstance(confirmation, Mapping)
+        or not confirmation
+        or not confirmation.keys() <= enforced
+        or not all(map(_is_thumbprint, confirmation.values()))
     ):
         raise InvalidToken(Reason.SENDER_CONSTRAINT_UNPROVEN)
 
@@ -48,6 +49,19 @@ def accepts_proofs(issuer: Issuer) -> bool:
 
 def thumbprint_of(claims: Mapping[str, Any]) -> str | None:
     """Return ``jkt``, the thumbprint of the key to which *claims* bind the token, or ``None``."""
+    return _member(claims, "jkt")
+
+
+def certificate_of(claims: Mapping[str, Any]) -> str | None:
+    """Return ``x5t#S256``, the thumbprint of the certificate to which *claims* bind the token, or ``None``."""
+    return _member(claims, "x5t#S256")
+
+
+def _member(claims: Mapping[str, Any], name: str) -> str | None:
     confirmation = claims.get("cnf")
-    value = confirmation.get("jkt") if isinstance(confirmation, Mapping) else None
-    return value if isinstance(value, str) and _THUMBPRINT.fullmatch(value) else None
+    value = confirmation.get(name) if isinstance(confirmation, Mapping) else None
+    return value if _is_thumbprint(value) else None
+
+
+def _is_thumbprint(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and _THUMBPRINT.fullmatch(value) is not None

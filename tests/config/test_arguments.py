@@ -201,6 +201,10 @@ CONSTRUCTORS: Final[dict[str, tuple[Callable[..., object], Any]]] = {
     ),
     "ScopeCatalog.from_toml": (scopeguard.ScopeCatalog.from_toml, scopeguard.ScopeCatalog.from_toml),
     "DPoP": (scopeguard.DPoP, scopeguard.DPoP),
+    "MutualTLS": (
+        _with(scopeguard.MutualTLS, source="nginx", trusted_proxies=["10.0.0.0/8"]),
+        scopeguard.MutualTLS,
+    ),
     "UserAuthentication": (_with(scopeguard.UserAuthentication, acr="x", max_age=1), scopeguard.UserAuthentication),
     "AuthorizationDetail": (_with(scopeguard.AuthorizationDetail, type="x"), scopeguard.AuthorizationDetail),
     "DelegatedTo": (_with(scopeguard.DelegatedTo, subject="x"), scopeguard.DelegatedTo),
@@ -409,6 +413,7 @@ ACCEPTED: Final[dict[tuple[str, str], set[str]]] = {
         ),
         ({"text", "list"}, {"Resource": "scopes hidden_scopes authorization_servers signing_algorithms"}),
         ({"zero"}, {"Resource": "max_age"}),
+        ({"text"}, {"MutualTLS": "header"}),
         ({"text", "list"}, {"ChallengeStyle": "dpop_algorithms"}),
         ({"true"}, {"ChallengeStyle": "dpop_only"}),
         ({"fraction"}, {"DPoP": "max_age nonce_lifetime"}),

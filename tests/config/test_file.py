@@ -352,6 +352,10 @@ def test_examples_in_error_messages_are_valid(table: str, key: str, tmp_path: Pa
         text = ISSUERS + text
     elif table == "[issuers.introspection]":
         text = f'{ISSUERS}validate = "auto"\n{_asking(key, line, tmp_path)}'
+    elif table == "[mutual_tls]":
+        rest = '\ntrusted_proxies = ["10.0.0.0/8"]' if key != "trusted_proxies" else ""
+        rest += '\nsource = "nginx"' if key != "source" else ""
+        text = f"{ISSUERS}{text}{rest if key != 'source' else ''}"
     elif table == "[dpop]":
         text = f'resource = "https://api.test"\n{ISSUERS}{text}'
         if key == "trust_nonce_time":
@@ -419,6 +423,7 @@ def test_setting_of_another_type_is_refused(table: str, key: str):
         "[issuers.key_set]": {"issuers": [{**issuers[0], "key_set": wrong}]},
         "[issuers.introspection]": {"issuers": [{**issuers[0], "introspection": wrong}]},
         "[issuers.experimental_status_list]": {"issuers": [{**issuers[0], "experimental_status_list": wrong}]},
+        "[mutual_tls]": {"issuers": issuers, "mutual_tls": wrong},
         "[dpop]": {"issuers": issuers, "dpop": wrong},
         "[resource]": {"issuers": issuers, "resource": {"url": "https://api.test", **wrong}},
         "[store]": {"issuers": issuers, "store": wrong},

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -462,6 +463,17 @@ def _check_policy_test(_: FakeAuthority) -> None:
         assert client.get("/reports/1", headers=authority.bearer(subject="alice")).status_code == 503
 
 
+def _check_mutual_tls(authority: FakeAuthority) -> None:
+    pem = (ROOT / "tests" / "data" / "rfc8705-appendix-a.pem").read_text("ascii")
+    bound = {"cnf": {"x5t#S256": "A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0"}}
+    token = authority.mint("read", claims=bound)
+    guard = run("mutual_tls")["guard"]
+    for client, granted in (("10.1.2.3", True), ("192.0.2.1", False)):
+        pairs = [(b"authorization", f"Bearer {token}".encode()), (b"x-ssl-client-cert", quote(pem).encode())]
+        view = scopeguard.RequestView(method="GET", path="/", headers=scopeguard.HeaderList(pairs), client=client)
+        assert isinstance(guard.check(view), scopeguard.Granted) is granted
+
+
 def _check_dpop(authority: FakeAuthority) -> None:
     client = TestClient(run("dpop", app=asgi_app())["app"])
     key = ProofKey()
@@ -499,6 +511,7 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "flask": _check_flask,
     "rules": _check_rules,
     "dpop": _check_dpop,
+    "mutual_tls": _check_mutual_tls,
     "resource_metadata": _check_resource_metadata,
     "profiles": _check_profiles,
     "mcp": _check_mcp,

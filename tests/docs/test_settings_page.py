@@ -19,6 +19,7 @@ from scopeguard import (
     Issuer,
     IssuerResolver,
     KeySetPolicy,
+    MutualTLS,
     RefusalLog,
     Resource,
     RevocationPolicy,
@@ -46,6 +47,7 @@ def _rows() -> dict[tuple[str, str], str]:
 
 ROWS = _rows()
 CLASSES = (
+    MutualTLS,
     DPoP,
     Issuer,
     TokenSources,

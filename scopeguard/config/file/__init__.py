@@ -60,6 +60,7 @@ _ARGUMENTS: Final = (
     "keep_token_for_exchange",
     "forward_token_dangerously",
     "dpop",
+    "mutual_tls",
     "store",
     "revocation",
     "token_cache",

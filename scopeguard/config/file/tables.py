@@ -18,6 +18,7 @@ from scopeguard.config.introspection import Introspection
 from scopeguard.config.issuer import ScopeClaim
 from scopeguard.config.keys import KeySetPolicy
 from scopeguard.config.machines import MachineSign
+from scopeguard.config.mutual_tls import MutualTLS
 from scopeguard.config.profiles import Profile
 from scopeguard.config.refusal_log import RefusalLog
 from scopeguard.config.resource import Resource
@@ -124,6 +125,12 @@ def _token_sources(place: Place, key: str, value: Any) -> TokenSources:
     except WrongKindError:
         raise WrongKindError("a list of strings, or a table") from None
     return place.construct(key, lambda: TokenSources().only(methods))
+
+
+def _mutual_tls(place: Place, key: str, value: Any) -> MutualTLS:
+    inner = place.inner("[mutual_tls]")
+    given = inner.read(kinds.table(place, key, value), MUTUAL_TLS)
+    return inner.construct("", lambda: MutualTLS(**given))
 
 
 def _dpop(place: Place, key: str, value: Any) -> DPoP:
@@ -347,6 +354,11 @@ RESOURCE: Final = {
     "serve_metadata": Key(kinds.boolean, "true"),
     "audience_differs": Key(kinds.boolean, "false"),
 }
+MUTUAL_TLS: Final = {
+    "source": Key(kinds.string, '"connection"'),
+    "header": Key(kinds.string, '"Client-Cert"'),
+    "trusted_proxies": Key(kinds.strings, '["10.0.0.0/8"]'),
+}
 DPOP: Final = {
     "mode": Key(kinds.string, '"required"'),
     "base_url": Key(kinds.reference, '"https://api.example.com"'),
@@ -445,6 +457,7 @@ CONTRACT: Final = {
 TOP_LEVEL: Final = {
     "profile": Key(_profile, '"oauth21"'),
     "dpop": Key(_dpop, '"required"'),
+    "mutual_tls": Key(_mutual_tls, '{ source = "connection" }'),
     "resource": Key(_resource, '"https://api.example.com"'),
     "realm": Key(kinds.reference, '"example"'),
     "error_body": Key(_error_body, '"problem"'),
@@ -487,6 +500,7 @@ ISSUER: Final = {
     "audience_claims": Key(kinds.strings, '["aud"]'),
     "single_audience": Key(kinds.boolean, "true"),
     "canonicalize_audience": Key(kinds.boolean, "true"),
+    "mutual_tls": Key(kinds.boolean, "false"),
     "require_sender_constraint": Key(kinds.boolean, "false"),
     "algorithms": Key(kinds.strings, '["RS256"]'),
     "typ": Key(_types, '["at+jwt"]'),
@@ -577,6 +591,7 @@ TABLES: Final[Mapping[str, Mapping[str, Key]]] = {
     "the top level": TOP_LEVEL,
     "[resource]": RESOURCE,
     "[dpop]": DPOP,
+    "[mutual_tls]": MUTUAL_TLS,
     "[token_sources]": TOKEN_SOURCES,
     "[[issuers]]": ISSUER,
     "[issuers.key_set]": KEY_SET,

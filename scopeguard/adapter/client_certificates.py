@@ -1,0 +1,38 @@
+"""The client certificate of a connection whose TLS ends at the server of the app."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from scopeguard.spec.client_certificate import from_pem, thumbprint
+
+
+def certificate_in_scope(scope: Mapping[str, Any]) -> str | None:
+    """Return the thumbprint of the certificate in the TLS extension of an ASGI *scope*, or ``None``.
+
+    The extension has a list of PEM certificates, that of the client first. No header can write it.
+    """
+    extension = (scope.get("extensions") or {}).get("tls")
+    chain = extension.get("client_cert_chain") if isinstance(extension, Mapping) else None
+    first = next(iter(chain), None) if chain else None
+    return from_pem(first) if isinstance(first, str) else None
+
+
+def certificate_in_environ(environ: Mapping[str, Any]) -> str | None:
+    """Return the thumbprint of the certificate of a WSGI request, or ``None``.
+
+    ``SSL_CLIENT_CERT`` is PEM text that servers such as Apache write. Its name has no prefix ``HTTP_``, so no header
+    can write it. gunicorn has the socket of the connection in the environ.
+    """
+    text = environ.get("SSL_CLIENT_CERT")
+    if isinstance(text, str) and text:
+        return from_pem(text)
+    read = getattr(environ.get("gunicorn.socket"), "getpeercert", None)
+    if read is None:
+        return None
+    with suppress(OSError, ValueError):  # the handshake failed, or the connection is closed
+        der = read(binary_form=True)
+        return thumbprint(der) if der else None
+    return None
