@@ -61,8 +61,8 @@ class MutualTLS:
         object.__setattr__(self, "trusted_proxies", senders)
         object.__setattr__(self, "_proxies", Proxies(senders, "mutual_tls: trusted_proxies"))
         if source is CertificateSource.CONNECTION:
-            for name in ("header", "trusted_proxies"):
-                if getattr(self, name):
+            for name, is_set in (("header", self.header is not None), ("trusted_proxies", bool(senders))):
+                if is_set:
                     raise ConfigurationError(f"mutual_tls: {name}: has no effect with source 'connection'; remove it")
             return
         if not senders:
@@ -70,7 +70,7 @@ class MutualTLS:
                 f"mutual_tls: trusted_proxies: must name the proxies that send the certificate, as in "
                 f'MutualTLS(source="{source.value}", trusted_proxies=["10.0.0.0/8"])'
             )
-        object.__setattr__(self, "header", field_name(self.header or FIELDS[source], "mutual_tls: header"))
+        object.__setattr__(self, "header", field_name(FIELDS[source] if self.header is None else self.header, "mutual_tls: header"))
 
     def trusts(self, sender: str | None) -> bool:
         """Return whether the field is read from *sender*. ``None`` is a Unix socket."""

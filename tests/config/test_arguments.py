@@ -420,6 +420,7 @@ ACCEPTED: Final[dict[tuple[str, str], set[str]]] = {
         ({"zero", "fraction"}, {"DPoP": "max_skew"}),
         ({"true"}, {"DPoP": "strict_htu replay_fail_open_dangerously"}),
         ({"list", "empty"}, {"DPoP": "nonce_keys"}),
+        ({"true"}, {"Issuer": "mutual_tls"}),
         ({"true"}, {"Resource": "serve_metadata audience_differs"}),
         (
             {"text", "table", "bytes in a table", "text in a table", "table in a table", "numbers as names"},
