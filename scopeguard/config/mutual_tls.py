@@ -70,7 +70,8 @@ class MutualTLS:
                 f"mutual_tls: trusted_proxies: must name the proxies that send the certificate, as in "
                 f'MutualTLS(source="{source.value}", trusted_proxies=["10.0.0.0/8"])'
             )
-        object.__setattr__(self, "header", field_name(FIELDS[source] if self.header is None else self.header, "mutual_tls: header"))
+        header = FIELDS[source] if self.header is None else self.header
+        object.__setattr__(self, "header", field_name(header, "mutual_tls: header"))
 
     def trusts(self, sender: str | None) -> bool:
         """Return whether the field is read from *sender*. ``None`` is a Unix socket."""
