@@ -144,9 +144,7 @@ class ResourceUri(OperationRule):
         ):
             raise ConfigurationError(f"{where}: ** may only stand after the last slash, as in file:///reports/**")
         if self.pattern != "**" and canonical_uri(self.pattern) is None:
-            raise ConfigurationError(
-                f"{where}: not a URI that could be compared: write scheme, host and plain segments"
-            )
+            raise ConfigurationError(f"{where}: no unambiguous URI; write scheme, host and plain segments")
 
     def matcher(self) -> _Glob:
         """Return what compares canonical URIs with the pattern."""
