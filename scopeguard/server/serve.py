@@ -118,7 +118,10 @@ class _Serving:
         self._log = AccessLog(options.access_log, subjects=options.log_subjects)
 
     def _read(self) -> Guard:
-        return Guard.from_file(self._options.config, on_decision=note)
+        guard = Guard.from_file(self._options.config, on_decision=note)
+        if guard.mcp is not None and self._options.wsgi:
+            raise ConfigurationError("[mcp]: an MCP server is an ASGI app; leave --wsgi out")
+        return guard
 
     def _load(self) -> Any:
         options = self._options
@@ -128,8 +131,6 @@ class _Serving:
 
     def _protect(self, middleware: Any, app: Any, guard: Guard) -> Any:
         if guard.mcp is not None:
-            if middleware is wsgi.GuardMiddleware:
-                raise ConfigurationError("[mcp]: MCP servers are ASGI apps; leave --wsgi out")
             middleware = McpMiddleware
         return middleware(app, guard=guard, root_path=self._options.root_path)
 

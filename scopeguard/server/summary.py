@@ -9,6 +9,7 @@ from scopeguard.config.checks import is_loopback
 from scopeguard.errors import AuthorityUnavailable
 from scopeguard.guard import Guard
 from scopeguard.rules import Access, Rule
+from scopeguard.rules.mcp import OperationRule
 from scopeguard.scopes import AUTHENTICATED
 
 _MOST_RULES: Final = 25
@@ -29,9 +30,19 @@ def introduction(guard: Guard, target: str, url: str, config: str) -> list[str]:
     lines += [f"  {describe_rule(rule)}" for rule in rules[:_MOST_RULES]]
     if len(rules) > _MOST_RULES:
         lines.append(f"  and {len(rules) - _MOST_RULES} more; scopeguard audit lists them all")
-    closed = guard.rules is not None and guard.rules.deny_unmatched
+    operations = () if guard.mcp is None else guard.mcp.rules
+    lines += [f"  {describe_operation(rule)}" for rule in operations[:_MOST_RULES]]
+    if len(operations) > _MOST_RULES:
+        lines.append(f"  and {len(operations) - _MOST_RULES} more; scopeguard audit lists them all")
+    closed = guard.mcp is not None or (guard.rules is not None and guard.rules.deny_unmatched)
     lines.append("  everything else: denied" if closed else "  everything else: any valid token")
     return lines
+
+
+def describe_operation(rule: OperationRule) -> str:
+    """Return *rule* as one line of text."""
+    access = "denied" if rule.requirement is None else repr(rule.requirement)
+    return f"MCP {rule.kind} {rule.pattern}: {'any valid token' if rule.requirement == AUTHENTICATED else access}"
 
 
 def describe_rule(rule: Rule) -> str:
@@ -61,7 +72,7 @@ def warnings(guard: Guard, host: str | None) -> list[str]:
     rules = () if guard.rules is None else guard.rules.all
     if not any(isinstance(rule.access, Access) for rule in rules):
         found.append('no path is public, so health checks need a token; to open a path, write public = ["/healthz"]')
-    if guard.rules is None or not guard.rules.deny_unmatched:
+    if guard.mcp is None and (guard.rules is None or not guard.rules.deny_unmatched):
         found.append("no [[rules]]: any valid token opens every route, with any scopes")
     if host is not None and not is_loopback(host):
         found.append(f"{host}: plain http; put TLS in front, or tokens can be read on the network")

@@ -86,6 +86,41 @@ def test_configuration_is_summarised_at_the_start(start: Callable[..., Any], fol
     ]
 
 
+def test_mcp_rules_of_the_file_are_applied(start: Callable[..., Any], folder: Path, authority: Authority):
+    (folder / "api.toml").write_text(
+        'realm = "served"\n[[issuers]]\nurl = "env:AUTHORITY"\naudience = "https://api.test"\n'
+        '[[mcp.tools]]\nname = "delete_*"\nall_of = ["write"]\n[[mcp.tools]]\nname = "*"\nauthenticated = true\n'
+        '[[mcp.prompts]]\nname = "*"\ndenied = true\n'
+    )
+    command, url = serve(start, folder, authority.issuer, "apps:asgi")
+    headers = {"Authorization": f"Bearer {token(authority)}"}
+
+    def call(name: str) -> httpx.Response:
+        body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": name}}
+        return httpx.post(url, json=body, headers=headers, trust_env=False, timeout=PATIENCE)
+
+    assert call("read").status_code == 200
+    refused = call("delete_all")
+    assert (refused.status_code, 'scope="write"' in refused.headers["www-authenticate"]) == (403, True)
+    assert httpx.put(url, headers=headers, trust_env=False, timeout=PATIENCE).status_code == 403
+    assert command.end(signal.SIGINT) == 0
+    shown = [line.strip() for line in command.lines]
+    assert "MCP tool delete_*: all_of('write')" in shown
+    assert "MCP tool *: any valid token" in shown
+    assert "MCP prompt *: denied" in shown
+    assert "everything else: denied" in shown
+    assert not [line for line in shown if "any valid token opens every route" in line]
+
+
+def test_mcp_server_is_no_wsgi_app(start: Callable[..., Any], folder: Path):
+    (folder / "api.toml").write_text(
+        '[[issuers]]\nurl = "https://as.test"\naudience = "https://api.test"\n[mcp]\nmax_body_bytes = 1000\n'
+    )
+    command = start("serve", "apps:wsgi", "--wsgi", "--config", "api.toml", cwd=folder)
+    command.wait_for("an MCP server is an ASGI app; leave --wsgi out")
+    assert command.process.wait(PATIENCE) == 2
+
+
 def test_app_that_cannot_start_is_a_failure(start: Callable[..., Any], folder: Path, authority: Authority):
     (folder / "apps.py").write_text(
         "async def app(scope, receive, send):\n"
