@@ -90,7 +90,7 @@ class ServeLayer(Layer):
     def __init__(self, app: Any, guard: Guard) -> None:
         self.app = app
         self.guard = guard
-        self.policy = guard.mcp
+        self.policy: McpPolicy | None = guard.mcp
         # Middleware for an MCP server has no rule for its endpoint.
         self.rules: Rules = Rules.of(guard.rules if guard.mcp is None else Rules.of(guard.rules).all)
         self.passes_preflights: bool = engine_of(guard).passes_preflights()

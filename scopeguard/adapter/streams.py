@@ -95,7 +95,7 @@ class Connection:
         self._policies = policies
         self._requirements: list[Requirement] = [] if requirement is None else [requirement]
         self.recheck = recheck
-        self.cancel_scope = anyio.CancelScope()
+        self.cancel_scope: anyio.CancelScope = anyio.CancelScope()
         self.ending: Ending | None = None
         self._watcher: Watcher | None = None
         self._budget = Budget(_ATTEMPTS, _ATTEMPT_INTERVAL)
@@ -180,7 +180,7 @@ class Connection:
 
     def _use(self, credential: Credential, token: AccessToken) -> None:
         engine = self._engine
-        self.credential = credential
+        self.credential: Credential = credential
         self.token = token
         expires_at = engine.admits_until(token)
         self.expires_at: float = float("inf") if expires_at is None else expires_at

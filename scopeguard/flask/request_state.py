@@ -15,7 +15,9 @@ from werkzeug.local import LocalProxy
 from scopeguard.access_token import AccessToken, Serving, begin_serving, end_serving
 from scopeguard.adapter.declarations import REQUIREMENT, SOURCES, access_of
 from scopeguard.audit.flask_routes import blueprint_names
-from scopeguard.config.sources import TokenSource
+from scopeguard.config.dpop import DPoPMode
+from scopeguard.config.policy import Policy
+from scopeguard.config.sources import TokenSource, TokenSources
 from scopeguard.core.decision import Report
 from scopeguard.core.engine import Engine
 from scopeguard.inbound_token import InboundToken
@@ -53,7 +55,7 @@ class RouteAccess:
     )  # fmt: skip
 
     def __init__(self, rule: Rule | None, view: Any, endpoint: str, method: str, engine: Engine, rules: Rules) -> None:
-        self.view = view
+        self.view: Any = view
         marked = _decorables(view, endpoint, method)
         requirements = tuple(getattr(item, REQUIREMENT) for item in marked if hasattr(item, REQUIREMENT))
         accesses = {access_of(item) for item in marked}
@@ -69,13 +71,13 @@ class RouteAccess:
         self.requirement = all_of(*requirements) if requirements else None
         declared = (*requirements, *(access for access in accesses if access is not None))
         self.access: Requirement | Access | None = strictest(*declared) if declared else None
-        self.closed = self.access is DENIED or (self.access is None and rules.closes(rule))
+        self.closed: bool = self.access is DENIED or (self.access is None and rules.closes(rule))
         self.sources: frozenset[TokenSource] | None = sources[0] if sources else None
-        self.token_sources = engine.sources if self.sources is None else engine.sources.only(self.sources)
-        self.policies = () if rule is None else rule.policies
-        self.dpop = None if rule is None else rule.mode
+        self.token_sources: TokenSources = engine.sources if self.sources is None else engine.sources.only(self.sources)
+        self.policies: tuple[Policy, ...] = () if rule is None else rule.policies
+        self.dpop: DPoPMode | None = None if rule is None else rule.mode
         has_more = self.sources is not None or self.policies or self.dpop is not None
-        self.is_plain = not self.closed and not has_more
+        self.is_plain: bool = not self.closed and not has_more
         self._add(_hooks(endpoint))
 
     def _add(self, hooks: list[Any]) -> None:
@@ -92,9 +94,10 @@ class RequestState:
     __slots__ = ("context", "is_checked", "is_in_query", "own_report", "proofs", "report", "route", "serving")
 
     def __init__(self, route: RouteAccess) -> None:
-        self.route = route
-        self.context = get_context()
-        self.is_checked = self.is_in_query = False
+        self.route: RouteAccess = route
+        self.context: object = get_context()
+        self.is_checked: bool = False
+        self.is_in_query: bool = False
         self.serving: CurrentToken | None = None
         self.proofs: ProofNotes | None = None
         self.report: Report | None = None  # the report of middleware around the app, if it has begun one

@@ -297,10 +297,10 @@ class _Glob:
     __slots__ = ("_parts", "is_plain", "pattern", "probe")
 
     def __init__(self, pattern: str) -> None:
-        self.pattern = pattern
-        self.probe = pattern
+        self.pattern: str = pattern
+        self.probe: str = pattern
         """A text that another pattern matches only if it matches all texts of this one."""
-        self.is_plain = "*" not in pattern
+        self.is_plain: bool = "*" not in pattern
         self._parts = pattern.split("*")
 
     def folded(self) -> _Glob:

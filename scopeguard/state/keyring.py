@@ -112,11 +112,12 @@ class KeyRing(Locked):
         never = float("inf")
         # Replaced with every fetched set, so that callers may compare it by identity.
         self.current: Held | None = None if static is None else Held(static, never, never, never)
-        self.generation = 0
+        self.generation: int = 0
         self._claimed_until = 0.0
         self._next_attempt = float("-inf")
         self._failures = 0
-        self.begun = self._landed = 0  # fetches begun; the number of the last successful one
+        self.begun: int = 0
+        self._landed = 0  # the number of the last fetch that succeeded
         self._in_flight = 0  # the number of the fetch under way, 0 for none
         self._budget = Budget(policy.refetch_burst, policy.refetch_interval)
         self._unsearched: dict[_Name, int] = {}  # the number of fetches that had begun at the first look-up of the key
