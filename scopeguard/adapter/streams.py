@@ -81,6 +81,8 @@ class Connection:
         "__weakref__", "_budget", "_engine", "_policies", "_requirements", "_watcher", "cancel_scope", "changes",
         "credential", "deadline", "discards", "ending", "expires_at", "keys", "next_check", "recheck", "token",
     )  # fmt: skip
+    token: AccessToken
+    next_check: float
 
     def __init__(
         self,
