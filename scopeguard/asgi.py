@@ -320,7 +320,7 @@ class GuardMiddleware(Layer):
             return None
         token = decision.access_token if isinstance(decision, Granted) else None
         if view.proofs is not None and view.proofs.nonce is not None:
-            send = send_with_nonce(send, view.proofs.nonce)
+            send = renew_nonce_in_send(send, view.proofs)
         replaying = body or detector
         receive = replaying.receive if replaying else receive
         return receive, _add_vary(send) if optional else send, token, found[0] if found else None
@@ -456,7 +456,7 @@ def full_raw_path(scope: Scope) -> bytes:
     path = quote(scope["path"], safe="/:@!$&'()*+,;=~").encode("ascii") if raw is None else raw
     root = quote(scope.get("root_path") or "", safe="/:@!$&'()*+,;=~").encode("ascii")
     # The ASGI specification includes root_path in path; some servers do not.
-    return path if path.startswith(root) else root + path
+    return path if path == root or path.startswith(root + b"/") else root + path
 
 
 def framework_route(scope: Scope) -> str | None:
@@ -571,13 +571,13 @@ def _add_vary(send: Send) -> Send:
     return send_with_vary
 
 
-def send_with_nonce(send: Send, nonce: str) -> Send:
-    """Return a send function that gives the client the next nonce for its proofs."""
+def renew_nonce_in_send(send: Send, notes: ProofNotes) -> Send:
+    """Return a send function that gives the client the next nonce for its proofs, if *notes* have one by then."""
 
     async def send_nonce(message: Message) -> None:
-        if message["type"].endswith(("http.response.start", "websocket.accept")):
+        if notes.nonce is not None and message["type"].endswith(("http.response.start", "websocket.accept")):
             given = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in message.get("headers", ())]
-            message = {**message, "headers": encode_headers(add_nonce(nonce, given))}
+            message = {**message, "headers": encode_headers(add_nonce(notes.nonce, given))}
         await send(message)
 
     return send_nonce

@@ -45,11 +45,12 @@ class HeaderList:
 class ProofNotes:
     """What several checks of one request share about its DPoP proof.
 
-    ``accepted``: the proofs that were accepted, so that a second check of the same request is no replay. ``nonce``: a
+    ``accepted``: the memories and proofs of the claims that were made, so that a second check of the same request is
+    no replay. ``nonce``: a
     nonce for the response; ``None`` if the client need not be given a new one.
     """
 
-    accepted: set[bytes] = field(default_factory=set, repr=False)
+    accepted: set[tuple[int | None, bytes]] = field(default_factory=set, repr=False)
     nonce: str | None = field(default=None, repr=False)
 
 

@@ -179,7 +179,7 @@ def choose_dpop(
         instance(dpop, DPoP, "dpop", 'a DPoP, as in DPoP(mode="required")')
     modes = {issuer.dpop for issuer in issuers} | {rule.dpop for rule in (rules.all if rules is not None else ())}
     is_used = modes - {None, DPoPMode.OFF}
-    policy = dpop if isinstance(dpop, DPoP) else DPoP(mode=DPoPMode.OFF) if is_used else None
+    policy = dpop if isinstance(dpop, DPoP) else DPoP() if is_used else None
     if policy is None or (policy.mode is DPoPMode.OFF and not is_used):
         return None
     if policy.base_url is None and resource is None:

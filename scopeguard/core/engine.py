@@ -34,6 +34,7 @@ from scopeguard.errors import (
     ConfigurationError,
     Forbidden,
     InsufficientScope,
+    InvalidProof,
     InvalidRequest,
     InvalidToken,
     MissingCredentials,
@@ -129,6 +130,11 @@ class Engine:
         return self.context.possession is not None
 
     @property
+    def renews_nonces(self) -> bool:
+        """Whether responses may carry a nonce for the next proof."""
+        return self.context.possession is not None and self.context.possession.sealer is not None
+
+    @property
     def issuers(self) -> Issuers:
         """The run-time state of each trusted issuer: keys, introspection answers, outages, revocations."""
         return self.context.issuers
@@ -197,8 +203,9 @@ class Engine:
 
         *on_credential* is called with the token when it is found, before it is validated.
 
-        *find_requirement* is awaited if the token is missing or invalid, for a requirement that is known only after the
-        body was read. It returns what the challenge names, or raises :class:`AccessDenied` to refuse otherwise.
+        *find_requirement* is awaited if the token or its proof is missing or invalid, for a requirement that is known
+        only after the body was read. It returns what the challenge names, or raises :class:`AccessDenied` to refuse
+        otherwise.
         """
         chosen = sources or self.sources
         if chosen.in_form and read_form is None:
@@ -214,7 +221,7 @@ class Engine:
         except (AccessDenied, AuthorityUnavailable) as error:
             if optional and _is_anonymous(error):
                 return self.admit_anonymous(request)
-            if find_requirement is not None and isinstance(error, MissingCredentials | InvalidToken):
+            if find_requirement is not None and isinstance(error, MissingCredentials | InvalidToken | InvalidProof):
                 try:
                     return self.refuse(error, await find_requirement(), request=request)
                 except AccessDenied as other:
@@ -510,6 +517,10 @@ class Engine:
         for rule in rules.all:
             if rule.sources is not None:
                 self.sources.only(rule.sources).check_senders()
+            if rule.mode not in (None, DPoPMode.OFF) and self.settings.dpop is None:
+                raise ConfigurationError(
+                    f"rule {rule.path!r}: dpop: the guard checks no proofs; create it with dpop=DPoP()"
+                )
             for policy in rule.policies:
                 if blocks and policy.is_async:
                     raise ConfigurationError(
@@ -645,12 +656,15 @@ class Engine:
     def take_over(self, previous: Engine) -> None:
         """Take over the caches of *previous*, which this engine replaces. Servers that reload settings call this.
 
-        Issuers with equal settings keep their keys and answers, and revocations stay in force. The keys of all other
-        issuers are fetched, and the shared log of revocations is read. Raises :class:`AuthorityUnavailable` if that
-        fails: keep *previous* and call this again later.
+        Issuers with equal settings keep their keys and answers, revocations stay in force, and used proofs stay used.
+        The keys of all other issuers are fetched, and the shared log of revocations is read. Raises
+        :class:`AuthorityUnavailable` if that fails: keep *previous* and call this again later.
         """
         for record in self.issuers.take_over(previous.issuers):
             self.perform(warm(record, self.clock))
+        own, old = self.context.possession, previous.context.possession
+        if own is not None and old is not None:
+            own.memory.take_over(old.memory)
         if self.store is not None and not self.settings.revocation.fail_open_dangerously:
             self.perform(sync(self.context))
 

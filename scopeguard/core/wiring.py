@@ -7,11 +7,13 @@ import random
 import secrets
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Final
 from urllib.parse import urlsplit
 
 from scopeguard.config.authzen import AuthZen
 from scopeguard.config.catalog import ScopeCatalog
-from scopeguard.config.dpop import DPoP
+from scopeguard.config.checks import member
+from scopeguard.config.dpop import DPoP, DPoPMode
 from scopeguard.config.introspection import Introspection
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.profiles import check_proofs
@@ -22,6 +24,7 @@ from scopeguard.errors import ConfigurationError
 from scopeguard.flow.context import Context
 from scopeguard.flow.effects import Clock
 from scopeguard.flow.possession import Possession
+from scopeguard.rules import Rules
 from scopeguard.spec.client_authentication import AssertionKey
 from scopeguard.spec.jwks import parse_configured_key_set
 from scopeguard.spec.nonce import DPOP, NonceSealer
@@ -38,6 +41,8 @@ from scopeguard.state.revocation import Revocations
 from scopeguard.state.status_list import StatusLists
 from scopeguard.state.token_cache import TokenCache
 
+_NO_PROOFS: Final = (None, DPoPMode.OFF)
+
 
 def build_context(
     settings: Settings, issuers: Iterable[Issuer], resolver: IssuerResolver | None, clock: Clock, *, shared: bool
@@ -46,14 +51,18 @@ def build_context(
 
     *shared*: a store shares revocations and introspection answers with other processes.
     """
+    issuers = tuple(issuers)
+    inherited = None if settings.dpop is None else settings.dpop.mode
+    if inherited is DPoPMode.OFF and any(rule.mode not in _NO_PROOFS for rule in Rules.of(settings.rules).all):
+        inherited = DPoPMode.ALLOWED  # the rules decide, and their routes take tokens of every issuer
 
     def build(issuer: Issuer) -> IssuerRecord:
         if issuer.audience is None:
             if settings.resource is None:
                 raise ConfigurationError(f"issuer {issuer.url!r}: audience is missing, and the guard has no resource")
             issuer = replace(issuer, audience=settings.resource.url)
-        if issuer.dpop is None and settings.dpop is not None:
-            issuer = replace(issuer, dpop=settings.dpop.mode)
+        if issuer.dpop is None and inherited is not None:
+            issuer = replace(issuer, dpop=inherited)
         if settings.mutual_tls is not None:
             issuer = replace(issuer, mutual_tls=True)
         hosts = issuer.insecure_http_dangerously | settings.insecure_hosts
@@ -63,7 +72,9 @@ def build_context(
         check_proofs(settings.profile, issuer, settings.dpop, settings.mutual_tls)
         return build_issuer_record(issuer, settings.catalog, settings.backends)
 
-    policy = settings.revocation
+    policy, possession = settings.revocation, build_possession(settings, shared=shared)
+    if possession is not None and any(issuer.dpop not in _NO_PROOFS for issuer in issuers):
+        possession = possession.for_issuers()
     return Context(
         issuers=Issuers(
             map(build, issuers),
@@ -72,7 +83,7 @@ def build_context(
             shared=shared,
         ),
         clock=clock,
-        possession=build_possession(settings, shared=shared),
+        possession=possession,
         token_cache=None if settings.token_cache is None else TokenCache(settings.token_cache),
     )
 
@@ -93,6 +104,7 @@ def build_possession(settings: Settings, *, shared: bool) -> Possession | None:
     path = urlsplit(normal).path
     return Possession(
         policy=policy,
+        mode=member(DPoPMode, policy.mode, "dpop: mode"),
         origin=normal.removesuffix(path),
         prefix=path.rstrip("/"),
         sealer=NonceSealer(policy.nonce_keys, DPOP, policy.nonce_lifetime, secrets.token_bytes)

@@ -72,7 +72,7 @@ from scopeguard.inbound_token import to_serve
 from scopeguard.request import HeaderList
 from scopeguard.rules import OPTIONAL, PUBLIC
 from scopeguard.scopes import AUTHENTICATED, Requirement, all_of, require
-from scopeguard.spec.challenge import add_nonce, private_headers
+from scopeguard.spec.challenge import private_headers
 from scopeguard.spec.credentials import has_access_token
 from scopeguard.starlette import Refusal, renew
 
@@ -329,8 +329,6 @@ class Protected(DeclaringDependency):
             decision = await engine.acheck(
                 view, requirement, optional=self._optional, sources=self._sources, read_form=read_form
             )
-            if view.proofs is not None and view.proofs.nonce is not None:
-                response.headers.update(dict(add_nonce(view.proofs.nonce, [])))
         match decision:
             case Granted(access_token=token):
                 return token

@@ -2,8 +2,9 @@
 
 FastAPI calls a dependency for each request, but does not say which app uses it or when that app starts. So the first
 ``Protected`` wraps two methods of the class ``FastAPI``, as instrumentation does. ``openapi()`` adds the refusals and
-the scopes of all operations to the document. ``build_middleware_stack()`` runs the audit when the app starts. Both
-ignore apps without ``Protected``. The constructor of ``Security`` is wrapped to check its scopes.
+the scopes of all operations to the document. ``build_middleware_stack()`` runs the audit when the app starts,
+and adds renewed nonces to responses, because FastAPI drops the headers of a dependency if the endpoint returns a
+``Response``. Both ignore apps without ``Protected``. The constructor of ``Security`` is wrapped to check its scopes.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from weakref import WeakKeyDictionary
 
 from fastapi import FastAPI, params
 
+from scopeguard.adapter.cors import expose_headers_in_send
 from scopeguard.adapter.declarations import DeclaringDependency, Layer
 from scopeguard.adapter.resource_metadata import first_found
 from scopeguard.asgi import (
     GUARD_KEY,
+    PROOFS_KEY,
     ASGIApp,
     Receive,
     Scope,
@@ -26,6 +29,8 @@ from scopeguard.asgi import (
     answer_metadata,
     check_at_startup,
     encode_headers,
+    headers_of,
+    renew_nonce_in_send,
     send_response,
 )
 from scopeguard.audit.fastapi_routes import expand_routes, guarding_dependencies
@@ -35,6 +40,7 @@ from scopeguard.config.audit import AuditMode
 from scopeguard.config.checks import items
 from scopeguard.core.resource_metadata import ResourceMetadata
 from scopeguard.guard import Guard, engine_of
+from scopeguard.request import ProofNotes
 from scopeguard.scopes import check_scope
 from scopeguard.spec.resource_metadata import WELL_KNOWN
 
@@ -79,7 +85,7 @@ def wrap_fastapi(kind: type[DeclaringDependency]) -> None:
         own = vars(self).get("openapi")
         if own is not None:  # an app sets this attribute to change its document, as FastAPI recommends
             setattr(self, "openapi", lambda: _complete_once(self, own(), kind))  # noqa: B010
-        return _StartCheckingStack(_MetadataServingStack(build(self), self, kind), self, kind)
+        return _StartCheckingStack(_GuardedStack(build(self), self, kind), self, kind)
 
     _wrap_security(kind)
     setattr(openapi, _WRAPPED, True)
@@ -143,14 +149,18 @@ def _complete(schema: dict[str, Any], guarding: list[DocumentedDependency]) -> N
                         operation["responses"].setdefault(str(status), response)
 
 
-class _MetadataServingStack:
-    """The middleware *stack* of *app*, with the metadata of the resources whose guards the routes of *app* name."""
+class _GuardedStack:
+    """The middleware *stack* of *app*, with what the guards that its routes name add.
+
+    That is the metadata of their resources, and the nonces for proofs that they renew.
+    """
 
     def __init__(self, stack: ASGIApp, app: FastAPI, kind: type[DeclaringDependency]) -> None:
         self._stack = stack
         self._app = app
         self._kind = kind
         self._documents: list[ResourceMetadata] | None = None
+        self._renews_nonces = self._exposes_headers = False
         self._routes: RouteRequirements | None = None  # the documents hold it weakly
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -159,11 +169,18 @@ class _MetadataServingStack:
             if answer is not None:
                 await send_response(answer, encode_headers(answer.headers), scope, send)
                 return
+        if self._documents is None:
+            self._find()
+        if self._renews_nonces and scope["type"] != "lifespan":
+            if self._exposes_headers and headers_of(scope).get_all("origin"):
+                send = expose_headers_in_send(send)
+            # Set here, because middleware between this and the dependency may copy the scope.
+            send = renew_nonce_in_send(send, scope.setdefault(PROOFS_KEY, ProofNotes()))
         await self._stack(scope, receive, send)
 
     def unwrap_if_unneeded(self) -> ASGIApp:
-        """Return the inner stack if there is no document, else this one. Call it when the app has all its routes."""
-        return self if self._find() else self._stack
+        """Return the inner stack if the guards add nothing, else this one. Call it when the app has all its routes."""
+        return self if self._find() or self._renews_nonces else self._stack
 
     def _find(self) -> list[ResourceMetadata]:
         if self._documents is None:
@@ -172,13 +189,16 @@ class _MetadataServingStack:
             self._documents = [engine.metadata for engine in engines if engine.metadata is not None]
             for document in self._documents:
                 document.add(self._routes)
+            renewing = [engine for engine in engines if engine.renews_nonces]
+            self._renews_nonces = bool(renewing)
+            self._exposes_headers = any(engine.passes_preflights() for engine in renewing)
         return self._documents
 
 
 class _StartCheckingStack:
     """The middleware *stack* of *app*, with an audit at the start if the guard of a dependency requires one."""
 
-    def __init__(self, stack: _MetadataServingStack, app: FastAPI, kind: type[DeclaringDependency]) -> None:
+    def __init__(self, stack: _GuardedStack, app: FastAPI, kind: type[DeclaringDependency]) -> None:
         self.app: ASGIApp = stack
         self._stack = stack
         self._owner = app

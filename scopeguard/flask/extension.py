@@ -289,8 +289,6 @@ class _Hooks:
 
     def finish_response(self, response: Response) -> Response:
         """Add the headers for caches and for scripts of other origins to *response*."""
-        if self._passes_preflights and "HTTP_ORIGIN" in get_request().environ:
-            response.headers = Headers(expose_headers(response.headers))
         state: RequestState | None = get_request().environ.get(STATE_KEY)
         if state is not None:
             state.report_route()
@@ -298,6 +296,8 @@ class _Hooks:
             response.headers = Headers(private_headers(list(response.headers)))
         if state is not None and state.proofs is not None and state.proofs.nonce is not None:
             response.headers = Headers(add_nonce(state.proofs.nonce, list(response.headers)))
+        if self._passes_preflights and "HTTP_ORIGIN" in get_request().environ:
+            response.headers = Headers(expose_headers(response.headers))
         if state is not None and state.is_checked and state.route.access is OPTIONAL:
             response.vary.add("Authorization")
         return response

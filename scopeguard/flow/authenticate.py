@@ -51,7 +51,7 @@ def authenticate(
     if possession is None:
         credential = yield from find_credential(request, sources, issuers.headers, opaque=issuers.takes_opaque)
     else:
-        mode = possession.policy.mode if dpop is None else dpop
+        mode = possession.mode if dpop is None else dpop
         credential = yield from find_credential(
             request, sources, issuers.headers, opaque=issuers.takes_opaque, dpop=mode
         )

@@ -9,7 +9,7 @@ proof cannot use up the identifier of a real one.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, cast
 from urllib.parse import quote, urlsplit
 
@@ -40,18 +40,23 @@ _MEMORY: Final = "the memory of used proofs"
 class Possession:
     """What the checks of proofs share: the policy, the origin of this API, the nonces and the used proofs.
 
-    ``origin`` is ``scheme://host[:port]`` in normal form, ``prefix`` what a proxy removes from paths. ``sealer`` is
-    ``None`` if no nonces are used. Used proofs are in ``memory``, or in the shared store with ``shared``.
-    ``certificates`` says where the certificates of clients are found.
+    ``mode`` is that of routes without a mode of their own. ``origin`` is ``scheme://host[:port]`` in normal form,
+    ``prefix`` what a proxy removes from paths. ``sealer`` is ``None`` if no nonces are used. Used proofs are in
+    ``memory``, or in the shared store with ``shared``. ``certificates`` says where those of clients are found.
     """
 
     policy: DPoP
+    mode: DPoPMode = DPoPMode.ALLOWED
     origin: str
     prefix: str = ""
     sealer: NonceSealer | None = field(default=None, repr=False)
     memory: ProofMemory = field(repr=False)
     shared: bool = False
     certificates: MutualTLS | None = None
+
+    def for_issuers(self) -> Possession:
+        """Return this for issuers with modes of their own, which need the scheme ``DPoP`` even if ``mode`` is off."""
+        return replace(self, mode=DPoPMode.ALLOWED) if self.mode is DPoPMode.OFF else self
 
 
 def check_possession(
@@ -95,13 +100,15 @@ def check_possession(
         jkt=jkt,
         now=now,
     )
-    notes = request.proofs
-    if notes is not None and proof.identity in notes.accepted:
-        return
     check_nonce(proof, request, possession, now)
+    # A second check of the same request is no replay. A guard that remembers proofs elsewhere makes a claim of its own.
+    claimed = (None if possession.shared else id(possession.memory), proof.identity)
+    notes = request.proofs
+    if notes is not None and claimed in notes.accepted:
+        return
     yield from claim_once(proof, possession, clock)
     if notes is not None:
-        notes.accepted.add(proof.identity)
+        notes.accepted.add(claimed)
 
 
 def find_certificate(request: RequestView, certificates: MutualTLS | None) -> str | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from scopeguard.access_token import AccessToken
 from scopeguard.adapter.asgi_types import ASGIApp, Receive, Scope, Send
 from scopeguard.adapter.token_places import remove_from_scope
-from scopeguard.asgi import GuardMiddleware, recall, request_view, send_with_nonce
+from scopeguard.asgi import GuardMiddleware, recall, renew_nonce_in_send, request_view
 from scopeguard.config.checks import instance
 from scopeguard.config.cors import Preflight
 from scopeguard.config.streams import CloseStreams
@@ -160,7 +160,7 @@ class McpMiddleware(GuardMiddleware):
                 return None
             token = decision.access_token
             if view.proofs is not None and view.proofs.nonce is not None:
-                send = send_with_nonce(send, view.proofs.nonce)
+                send = renew_nonce_in_send(send, view.proofs)
         if method in ("GET", "DELETE"):
             return detector.receive, send, token, found[0] if found else None
         try:

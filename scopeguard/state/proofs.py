@@ -32,6 +32,13 @@ class ProofMemory(Locked):
         self._order: list[tuple[float, bytes, str]] = []
         self._counts: dict[str, int] = {}
 
+    def take_over(self, previous: ProofMemory) -> None:
+        """Remember what *previous* remembers, which this memory replaces. Its own limits hold from now on."""
+        with previous._lock:
+            expiries, order, counts = dict(previous._expiries), list(previous._order), dict(previous._counts)
+        with self._lock:
+            self._expiries, self._order, self._counts = expiries, order, counts
+
     def claim(self, identity: bytes, owner: str, now: float, seconds: float) -> Claim:
         """Remember the proof *identity* of the key *owner* for *seconds* from *now* (monotonic), if it is new."""
         with self._lock:

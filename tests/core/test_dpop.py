@@ -20,12 +20,15 @@ from scopeguard import (
     Reason,
     RequestView,
     Rule,
+    Rules,
     Unavailable,
     all_of,
+    asgi,
+    wsgi,
 )
 from scopeguard.errors import AuthorityUnavailable
 from scopeguard.flow.effects import Store
-from scopeguard.guard import Decision
+from scopeguard.guard import Decision, engine_of
 from scopeguard.request import ProofNotes
 from scopeguard.spec.dpop import token_hash
 from scopeguard.stores import MemoryStore
@@ -441,8 +444,6 @@ def test_an_issuer_may_refuse_bound_tokens():
 
 
 def test_a_rule_may_require_proofs():
-    from scopeguard.guard import engine_of
-
     api = Api()
     rule = Rule("/v1/rows", all_of("read"), dpop="required")
     assert rule.is_plain is False  # the quick way does not know about proofs
@@ -454,6 +455,86 @@ def test_a_rule_may_require_proofs():
     required = api.another(mode="required")
     relaxed = Rule("/v1/rows", all_of("read"), dpop="allowed")
     assert isinstance(engine_of(required).check(view, relaxed.requirement, dpop=relaxed.mode), Granted)
+
+
+RULE = Rule("/bound", all_of("read"), dpop="required")
+
+
+@pytest.mark.parametrize(
+    ("settings", "rule", "modes"),
+    [
+        # what a bound token with a proof and an unbound bearer token get on the route of the rule, and elsewhere
+        ({"dpop": None, "issuer": "required"}, None, [(200, 401), (200, 401)]),
+        ({"dpop": None, "issuer": "allowed"}, None, [(200, 200), (200, 200)]),
+        ({"dpop": "off", "issuer": "required"}, None, [(200, 401), (200, 401)]),
+        ({"dpop": None, "issuer": None}, RULE, [(200, 401), (200, 200)]),
+        ({"dpop": "off", "issuer": None}, RULE, [(200, 401), (401, 200)]),
+        ({"dpop": "off", "issuer": "off"}, RULE, [(401, 401), (401, 200)]),
+    ],
+)
+def test_one_mode_is_enough(settings: dict[str, Any], rule: Rule | None, modes: list[tuple[int, int]]):
+    authority = FakeAuthority(audience=RES)
+    guard = Guard(
+        Issuer(authority.url, dpop=settings["issuer"]),
+        resource=RES,
+        dpop=settings["dpop"] and DPoP(mode=settings["dpop"]),
+        rules=[rule or Rule("/bound", all_of("read")), Rule("/v1/rows", all_of("read"))],
+        transport=authority.transport,
+        clock=authority.clock,
+        audit="off",
+    )
+    bound, unbound = authority.mint("read", claims=KEY.confirmation), authority.mint("read")
+
+    def status(path: str, *headers: tuple[bytes, bytes]) -> int:
+        view = RequestView(method="GET", path=path, headers=HeaderList(headers))
+        found = Rules.of(guard.rules).find("GET", path)
+        assert found is not None
+        decision = engine_of(guard).check(view, found.requirement, dpop=found.mode)
+        if isinstance(decision, Granted):
+            return 200
+        assert isinstance(decision, Denied)
+        return decision.response.status
+
+    for path, expected in zip(("/bound", "/v1/rows"), modes, strict=True):
+        proof = KEY.proof(bound, "GET", "https://api.test" + path, at=authority.clock.wall())
+        stolen = status(path, (b"authorization", f"Bearer {bound}".encode()))
+        with_proof = status(path, (b"authorization", f"DPoP {bound}".encode()), (b"dpop", proof.encode()))
+        bearer = status(path, (b"authorization", f"Bearer {unbound}".encode()))
+        assert (stolen, with_proof, bearer) == (401, *expected), path
+
+
+def test_a_rule_with_a_mode_needs_a_guard_that_checks_proofs():
+    guard = Guard(Issuer("https://as.test", audience="a"), audit="off")
+    app: Any = print
+    for layer in (asgi.GuardMiddleware, wsgi.GuardMiddleware):
+        with pytest.raises(ConfigurationError, match=r"rule '/bound': dpop: the guard checks no proofs"):
+            layer(app, guard=guard, rules=[RULE])
+
+
+@pytest.mark.rule("D-54")
+def test_a_guard_that_replaces_another_knows_its_proofs(api: Api):
+    proof, other = api.proof(), api.another(max_proofs=2)
+    assert isinstance(api.send(proof), Granted)
+    engine_of(other).take_over(engine_of(api.guard))
+    api.guard = other
+    assert refusal(api.send(proof))[1] is Reason.PROOF_USED
+    assert isinstance(api.send(api.proof()), Granted)
+    assert isinstance(api.send(api.proof()), Unavailable)
+    api.clock.advance(72)
+    assert isinstance(api.send(api.proof()), Granted)
+
+
+@pytest.mark.rule("D-75")
+def test_a_guard_that_remembers_proofs_elsewhere_makes_a_claim_of_its_own(api: Api):
+    store = MemoryStore(api.clock)
+    shared = [api.another(store=store), api.another(store=store)]
+    proof, notes = api.proof(), ProofNotes()
+    for guard in (api.guard, *shared):  # the layers of one request
+        assert isinstance(guard.check(api.request(proof, proofs=notes), all_of("read")), Granted)
+    for guard in (api.guard, *shared):
+        assert refusal(guard.check(api.request(proof, proofs=ProofNotes())))[1] is Reason.PROOF_USED
+    strict = api.another(nonce_keys=[NONCE_KEY])
+    assert refusal(strict.check(api.request(proof, proofs=notes)))[1] is Reason.PROOF_NONCE
 
 
 def test_the_strictest_mode_of_several_readings_of_a_path_holds():
@@ -712,8 +793,6 @@ def test_an_introspection_response_that_says_dpop_and_names_no_key_is_refused():
 
 @pytest.mark.rule("R-14", "R-19")
 def test_the_metadata_names_the_algorithms():
-    from scopeguard.guard import engine_of
-
     def members(**policy: Any) -> dict[str, Any]:
         metadata = engine_of(Api(**policy).guard).metadata
         assert metadata is not None

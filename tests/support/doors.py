@@ -14,6 +14,7 @@ import anyio
 
 from scenarios import REALM, Answered, Exchange, Scenario, tokens, verify
 from scopeguard import (
+    AUTHENTICATED,
     OPTIONAL,
     AccessToken,
     ChallengeStyle,
@@ -53,8 +54,11 @@ def guard_for(authority: FakeAuthority, **settings: Any) -> Guard:
     )
 
 
-def rules(*, with_scopes: bool = True) -> Rules:
-    """The routes of the API as rules; without scopes where a decorator or a dependency asks for them."""
+def rules(guard: Guard | None = None, *, with_scopes: bool = True) -> Rules:
+    """The routes of the API as rules; without scopes where a decorator or a dependency asks for them.
+
+    If *guard* checks proofs of possession, ``/bound`` requires one.
+    """
     routes = [
         Rule("/both", BOTH) if with_scopes else Rule("/both"),
         Rule("/any", ANY) if with_scopes else Rule("/any"),
@@ -65,6 +69,8 @@ def rules(*, with_scopes: bool = True) -> Rules:
         Rule("/both-places", token_sources=EVERYWHERE),
         Rule("/optional", OPTIONAL),
     ]
+    if guard is not None and engine_of(guard).checks_proofs:
+        routes.append(Rule("/bound", BOTH if with_scopes else AUTHENTICATED, dpop="required"))
     return Rules(routes, public=["/public"])
 
 
@@ -197,10 +203,10 @@ def call_wsgi(app: Any, exchange: Exchange) -> Answered:
 # The guard itself
 
 
-def _rule_of(exchange: Exchange) -> tuple[RequestView, Rule | None]:
+def _rule_of(guard: Guard, exchange: Exchange) -> tuple[RequestView, Rule | None]:
     path, _, query = exchange.target.partition("?")
     view = RequestView(method=exchange.method, path=path, headers=HeaderList(exchange.headers), query=query.encode())
-    return view, rules().find(view.method, view.path)
+    return view, rules(guard).find(view.method, view.path)
 
 
 def _answered(decision: Any, rule: Rule | None) -> Answered:
@@ -221,7 +227,7 @@ def _answered(decision: Any, rule: Rule | None) -> Answered:
 
 def call_check(guard: Guard, exchange: Exchange) -> Answered:
     """Ask the guard in this thread, as an adapter would."""
-    view, rule = _rule_of(exchange)
+    view, rule = _rule_of(guard, exchange)
     if rule is not None and rule.path == "/public":
         return Answered(status=200, headers=(), body=b"{}")
     requirement = rule.access if rule is not None and isinstance(rule.access, Requirement) else None
@@ -232,12 +238,14 @@ def call_check(guard: Guard, exchange: Exchange) -> Answered:
             {"wsgi.input": io.BytesIO(exchange.body), "CONTENT_LENGTH": str(len(exchange.body))}, limit
         )
 
-    return _answered(guard.check(view, requirement, sources=sources, read_form=read_form), rule)
+    mode = None if rule is None else rule.mode
+    decision = engine_of(guard).check(view, requirement, sources=sources, read_form=read_form, dpop=mode)
+    return _answered(decision, rule)
 
 
 async def call_acheck(guard: Guard, exchange: Exchange) -> Answered:
     """Ask the guard in this task."""
-    view, rule = _rule_of(exchange)
+    view, rule = _rule_of(guard, exchange)
     if rule is not None and rule.path == "/public":
         return Answered(status=200, headers=(), body=b"{}")
     requirement = rule.access if rule is not None and isinstance(rule.access, Requirement) else None
@@ -249,7 +257,9 @@ async def call_acheck(guard: Guard, exchange: Exchange) -> Answered:
         return next(messages)
 
     body = FormBody(scope, receive, sources)
-    return _answered(await guard.acheck(view, requirement, sources=sources, read_form=body.read), rule)
+    mode = None if rule is None else rule.mode
+    decision = await engine_of(guard).acheck(view, requirement, sources=sources, read_form=body.read, dpop=mode)
+    return _answered(decision, rule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,11 +294,11 @@ def _async(backend: str) -> Callable[[Guard], Callable[[Exchange], Answered]]:
 
 
 def _asgi(backend: str) -> Callable[[Guard], Callable[[Exchange], Answered]]:
-    return lambda guard: in_loop(backend, call_asgi, asgi.GuardMiddleware(asgi_app, guard=guard, rules=rules()))
+    return lambda guard: in_loop(backend, call_asgi, asgi.GuardMiddleware(asgi_app, guard=guard, rules=rules(guard)))
 
 
 def _wsgi(guard: Guard) -> Callable[[Exchange], Answered]:
-    return partial(call_wsgi, wsgi.GuardMiddleware(wsgi_app, guard=guard, rules=rules()))
+    return partial(call_wsgi, wsgi.GuardMiddleware(wsgi_app, guard=guard, rules=rules(guard)))
 
 
 DOORS: tuple[Door, ...] = (

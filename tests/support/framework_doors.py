@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from doors import ANY, BOTH, EVERYWHERE, GOLD, Door, call_asgi, call_wsgi, in_loop, rules, seen
 from scenarios import Answered, Exchange
-from scopeguard import AUTHENTICATED, AccessToken, Guard, Requirement
+from scopeguard import AUTHENTICATED, AccessToken, Guard, Requirement, Rule
 from scopeguard.fastapi import Protected
 from scopeguard.flask import ScopeGuard, access_token_or_none, optional, public
 from scopeguard.flask import requires as flask_requires
@@ -25,9 +25,9 @@ from scopeguard.starlette import requires as starlette_requires
 Send = Callable[[Exchange], Answered]
 
 METHODS = ["GET", "POST", "HEAD"]
-SCOPED: dict[str, Requirement] = {"/both": BOTH, "/any": ANY, "/gold": GOLD}
+SCOPED: dict[str, Requirement] = {"/both": BOTH, "/any": ANY, "/gold": GOLD, "/bound": BOTH}
 SOURCES = {"/query": ("header", "query"), "/form": ("header", "form"), "/both-places": EVERYWHERE}
-ALL = ("/both", "/any", "/gold", "/none", "/query", "/form", "/both-places", "/optional", "/public")
+ALL = ("/both", "/any", "/gold", "/bound", "/none", "/query", "/form", "/both-places", "/optional", "/public")
 
 
 def _starlette(backend: str) -> Callable[[Guard], Send]:
@@ -39,7 +39,7 @@ def _starlette(backend: str) -> Callable[[Guard], Send]:
             Route(path, starlette_requires(SCOPED[path])(endpoint) if path in SCOPED else endpoint, methods=METHODS)
             for path in ALL
         ]
-        middleware: Any = Middleware(GuardMiddleware, guard=guard, rules=rules(with_scopes=False))
+        middleware: Any = Middleware(GuardMiddleware, guard=guard, rules=rules(guard, with_scopes=False))
         return in_loop(backend, call_asgi, Starlette(routes=routes, middleware=[middleware]))
 
     return opened
@@ -56,6 +56,7 @@ def _fastapi_app(guard: Guard, *, behind_middleware: bool) -> fastapi.FastAPI:
     dependencies: dict[str, Any] = {
         "/both": fastapi.Security(protected, scopes=["read", "write"]),
         "/any": fastapi.Depends(protected.requires(ANY)),
+        "/bound": fastapi.Depends(protected.requires(BOTH)),
         "/gold": fastapi.Depends(protected.requires("read", acr="gold", max_age=300)),
         "/none": fastapi.Depends(protected),
         "/optional": fastapi.Depends(Protected(guard, optional=True)),
@@ -72,7 +73,7 @@ def _fastapi_app(guard: Guard, *, behind_middleware: bool) -> fastapi.FastAPI:
 
         app.add_api_route(path, endpoint, methods=METHODS, name=path)
     if behind_middleware:
-        app.add_middleware(GuardMiddleware, guard=guard, rules=rules(with_scopes=False))
+        app.add_middleware(GuardMiddleware, guard=guard, rules=rules(guard, with_scopes=False))
     return app
 
 
@@ -85,10 +86,16 @@ def _fastapi(backend: str, *, behind_middleware: bool) -> Callable[[Guard], Send
     return opened
 
 
+def _flask_rules(guard: Guard) -> list[Rule] | None:
+    """Return rules for what no decorator says: the route that requires a proof."""
+    modes = [rule for rule in rules(guard).all if rule.dpop is not None]
+    return [*modes, Rule("/none")] if modes else None
+
+
 def _flask(guard: Guard) -> Send:
     app = flask.Flask(__name__, static_folder=None)
     app.testing = True
-    ScopeGuard(app, guard)
+    ScopeGuard(app, guard, rules=_flask_rules(guard))
 
     def view() -> Any:
         answer = seen(access_token_or_none(), flask.request.query_string, flask.request.get_data())

@@ -1,0 +1,253 @@
+"""Proofs of possession (RFC 9449) through every adapter: the same answers, and one nonce in each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fastapi
+import flask
+import pytest
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import JSONResponse
+
+from doors import DOORS, Door, asgi_app, call_asgi, call_wsgi, guard_for, in_loop, wsgi_app
+from framework_doors import FRAMEWORK_DOORS
+from proof_doors import NONCE_KEY, ORIGIN, PROOF_SCENARIOS, WITHOUT_MODES, ProofApi, ProofScenario, challenges, errors
+from scenarios import Answered, Exchange
+from scopeguard import DPoP, Guard, Rule, TokenSources, all_of, asgi, wsgi
+from scopeguard.fastapi import Protected
+from scopeguard.flask import ScopeGuard
+from scopeguard.flask import requires as flask_requires
+
+ALL = (*DOORS, *FRAMEWORK_DOORS)
+ADAPTERS = [door for door in ALL if door.saw]
+SPA = (b"origin", b"https://spa.test")
+
+
+@pytest.fixture(scope="module", params=ALL, ids=lambda door: door.name)
+def api(request: pytest.FixtureRequest) -> ProofApi:
+    return ProofApi(request.param)
+
+
+@pytest.mark.rule("D-01", "D-06", "D-17", "D-44", "D-45", "D-46", "D-48", "D-49", "D-51", "D-52")
+@pytest.mark.parametrize("scenario", PROOF_SCENARIOS, ids=lambda scenario: scenario.name)
+def test_each_door_answers_alike(api: ProofApi, scenario: ProofScenario):
+    if scenario.needs_modes and api.door.name in WITHOUT_MODES:
+        assert api.send(scenario.make(api)).status == 200  # only a rule has a mode of its own
+        return
+    for _ in range(3):  # a token that was never seen, a remembered one, and one that is found by its field
+        sent = scenario.make(api)
+        answer = api.send(sent)
+        assert (answer.status, errors(answer)) == (scenario.status, scenario.errors), answer
+        for _, value in answer.headers:
+            assert api.bound not in value
+        if sent.method == "GET" and answer.status == 401:
+            assert answer.all("cache-control") == ["no-store"]
+            assert answer.json.get("error") == next(filter(None, errors(answer).values()), None)
+
+
+@pytest.mark.rule("D-54", "D-58")
+def test_each_door_accepts_a_proof_once(api: ProofApi):
+    once = api.good()
+    assert [api.send(once).status for _ in range(3)] == [200, 401, 401]
+    assert errors(api.send(once))["DPoP"] == "invalid_dpop_proof"
+    assert api.send(api.good()).status == 200
+
+
+@pytest.mark.rule("D-26", "D-27", "D-28", "D-31", "D-32", "D-33", "D-70")
+@pytest.mark.parametrize("door", ADAPTERS, ids=lambda door: door.name)
+def test_each_adapter_asks_for_a_nonce_and_renews_it(door: Door):
+    api = ProofApi(door, nonce_keys=[NONCE_KEY], nonce_lifetime=100)
+    for wrong in ({}, {"nonce": "unknown"}):
+        refused = api.send(api.good(claims=wrong))
+        assert (refused.status, errors(refused)["DPoP"]) == (401, "use_dpop_nonce")
+        (nonce,) = refused.all("dpop-nonce")
+        assert refused.all("cache-control") == ["no-store"]
+    young = api.send(api.good(claims={"nonce": nonce}))
+    assert (young.status, young.all("dpop-nonce")) == (200, [])
+    api.authority.clock.advance(60)
+    for method in ("GET", "POST", "HEAD"):
+        renewed = api.send(api.good(method=method, claims={"nonce": nonce}))
+        assert renewed.status == 200
+        (fresh,) = renewed.all("dpop-nonce")
+        assert fresh != nonce
+        assert renewed.all("cache-control") == ["no-store"]
+    api.authority.clock.advance(41)
+    assert api.send(api.good(claims={"nonce": nonce})).status == 401
+    assert api.send(api.good(claims={"nonce": fresh})).status == 200
+
+
+@pytest.mark.rule("D-22", "D-23")
+@pytest.mark.parametrize("door", ADAPTERS, ids=lambda door: door.name)
+def test_no_field_of_the_request_changes_the_origin(door: Door):
+    api = ProofApi(door)
+    spoofed = (
+        (b"x-forwarded-host", b"evil.test"),
+        (b"x-forwarded-proto", b"http"),
+        (b"forwarded", b"host=evil.test;proto=https"),
+        (b"x-forwarded-prefix", b"/prefix"),
+    )
+    for uri in ("https://evil.test/both", "http://api.test/both", "https://api.test/prefix/both"):
+        answer = api.send(api.request(api.proof(claims={"htu": uri}), more=spoofed))
+        assert (answer.status, errors(answer)["DPoP"]) == (401, "invalid_dpop_proof")
+    assert api.send(api.request(api.proof(), more=spoofed)).status == 200
+
+
+# An app that sets a nonce and a cache policy itself, and one whose page is on another origin.
+
+
+def guard_with_nonces(api: ProofApi, **settings: Any) -> Guard:
+    policy = DPoP(base_url=ORIGIN, nonce_keys=[NONCE_KEY], nonce_lifetime=100)
+    return guard_for(api.authority, dpop=policy, audit="off", **settings)
+
+
+OWN = {"DPoP-Nonce": "of-the-app", "Cache-Control": "public, max-age=60"}
+
+
+async def asgi_with_own_nonce(scope: Any, receive: Any, send: Any) -> None:
+    await JSONResponse({}, headers=OWN)(scope, receive, send)
+
+
+def wsgi_with_own_nonce(environ: Any, start_response: Any) -> list[bytes]:
+    start_response("200 OK", [("Access-Control-Allow-Origin", "https://spa.test"), *OWN.items()])
+    return [b"{}"]
+
+
+def _asgi(guard: Guard) -> Any:
+    app = CORSMiddleware(asgi_with_own_nonce, allow_origins=["https://spa.test"])
+    return in_loop("asyncio", call_asgi, asgi.GuardMiddleware(app, guard=guard))
+
+
+def _wsgi(guard: Guard) -> Any:
+    app = wsgi.GuardMiddleware(wsgi_with_own_nonce, guard=guard)
+    return lambda exchange: call_wsgi(app, exchange)
+
+
+def _fastapi(guard: Guard, *, inside: bool = False) -> Any:
+    app = fastapi.FastAPI()
+
+    @app.get("/both", dependencies=[fastapi.Depends(Protected(guard))])
+    async def both() -> JSONResponse:
+        return JSONResponse({}, headers=OWN)
+
+    if inside:
+        app.add_middleware(asgi.GuardMiddleware, guard=guard)
+    app.add_middleware(CORSMiddleware, allow_origins=["https://spa.test"])
+    return in_loop("asyncio", call_asgi, app)
+
+
+def _fastapi_behind(guard: Guard) -> Any:
+    return _fastapi(guard, inside=True)
+
+
+def _fastapi_injected(guard: Guard) -> Any:
+    app = fastapi.FastAPI()
+
+    @app.get("/both", dependencies=[fastapi.Depends(Protected(guard))])
+    async def both(response: fastapi.Response) -> dict[str, str]:
+        response.headers.update(OWN)
+        return {}
+
+    app.add_middleware(CORSMiddleware, allow_origins=["https://spa.test"])
+    return in_loop("trio", call_asgi, app)
+
+
+def _flask(guard: Guard) -> Any:
+    app = flask.Flask(__name__, static_folder=None)
+    ScopeGuard(app, guard)
+    app.add_url_rule("/both", "both", flask_requires("read")(lambda: ({}, OWN)))
+    return lambda exchange: call_wsgi(app, exchange)
+
+
+APPS = [_asgi, _wsgi, _fastapi, _fastapi_behind, _fastapi_injected, _flask]
+
+
+@pytest.mark.rule("D-31", "D-33", "B-58")
+@pytest.mark.parametrize("make", APPS, ids=lambda make: make.__name__.strip("_"))
+def test_the_nonce_replaces_that_of_the_app_and_scripts_can_read_it(make: Any):
+    api = ProofApi(DOORS[0])
+    send = make(guard_with_nonces(api, cors_preflight="pass"))
+
+    def ask(**claims: Any) -> Answered:
+        answer: Answered = send(api.request(api.proof(claims=claims), more=(SPA,)))
+        return answer
+
+    refused = ask()
+    (nonce,) = refused.all("dpop-nonce")
+    exposed = ", ".join(refused.all("access-control-expose-headers")).lower().split(", ")
+    assert sorted(exposed) == ["dpop-nonce", "www-authenticate"]
+    api.authority.clock.advance(60)
+    renewed = ask(nonce=nonce)
+    assert renewed.status == 200
+    (fresh,) = renewed.all("dpop-nonce")
+    assert fresh not in (nonce, "of-the-app")
+    assert renewed.all("cache-control") == ["no-store"]
+    assert renewed.all("access-control-expose-headers") == ["DPoP-Nonce"]
+    assert ask(nonce=fresh).status == 200
+
+
+@pytest.mark.rule("D-75")
+def test_layers_and_dependencies_of_one_request_accept_one_proof():
+    api = ProofApi(DOORS[0])
+    guard, other = guard_with_nonces(api), guard_for(api.authority, dpop=DPoP(base_url=ORIGIN), audit="off")
+    protected, own_sources = Protected(guard), Protected(guard, token_sources=("header",))
+    app = fastapi.FastAPI()
+
+    @app.get("/both", dependencies=[fastapi.Depends(each) for each in (protected, own_sources, Protected(other))])
+    async def both() -> dict[str, str]:
+        return {}
+
+    app.add_middleware(asgi.GuardMiddleware, guard=guard)
+    layered = asgi.GuardMiddleware(app, guard=other)
+    in_wsgi = wsgi.GuardMiddleware(wsgi.GuardMiddleware(wsgi_app, guard=guard), guard=other)
+    for send in (in_loop("asyncio", call_asgi, layered), lambda exchange: call_wsgi(in_wsgi, exchange)):
+        nonce = send(api.good()).all("dpop-nonce")[0]
+        exchange = api.good(claims={"nonce": nonce})
+        assert [send(exchange).status for _ in range(2)] == [200, 401]
+
+
+@pytest.mark.rule("D-52", "D-68")
+def test_other_places_hold_no_bound_token():
+    api = ProofApi(DOORS[0])
+    sources = TokenSources(methods=["header", "forwarded", "subprotocol"], trusted_proxies=["192.0.2.1"])
+    guard = guard_for(api.authority, dpop=DPoP(base_url=ORIGIN), token_sources=sources, audit="off")
+    proof = (b"dpop", api.proof().encode())
+    sends = (
+        in_loop("asyncio", call_asgi, asgi.GuardMiddleware(asgi_app, guard=guard)),
+        lambda exchange: call_wsgi(wsgi.GuardMiddleware(wsgi_app, guard=guard), exchange),
+    )
+    for send in sends:
+        for scheme, status in (("DPoP", 401), ("Bearer", 401)):
+            field = (b"x-forwarded-authorization", f"{scheme} {api.bound}".encode())
+            assert send(Exchange(headers=(field, proof))).status == status
+        assert send(api.request(proof[1].decode())).status == 200
+        proof = (b"dpop", api.proof().encode())
+
+
+@pytest.mark.rule("D-23", "D-67")
+@pytest.mark.parametrize(("path", "raw"), [("/v1/both", b"/v1/both"), ("/both", b"/both"), ("/v1both", b"/v1both")])
+def test_the_mount_prefix_is_part_of_the_uri(path: str, raw: bytes):
+    scope = {"type": "http", "path": path, "raw_path": raw, "root_path": "/v1", "headers": ()}
+    expected = b"/v1/both" if path == "/v1/both" else b"/v1" + raw
+    assert asgi.full_raw_path(scope) == expected
+
+
+@pytest.mark.rule("D-51")
+@pytest.mark.parametrize("door", ADAPTERS, ids=lambda door: door.name)
+def test_a_guard_that_requires_proofs_offers_no_bearer(door: Door):
+    api = ProofApi(door, mode="required")
+    for exchange in (Exchange(), api.request(scheme="Bearer", token=api.unbound), api.request(scheme="Bearer")):
+        for _ in range(3):
+            answer = api.send(exchange)
+            assert (answer.status, list(challenges(answer))) == (401, ["DPoP"])
+    assert api.send(api.good()).status == 200
+
+
+def test_a_rule_with_a_mode_alone_makes_the_guard_check_proofs():
+    api = ProofApi(DOORS[0])
+    rules = [Rule("/bound", all_of("read"), dpop="required"), Rule("/both", all_of("read"))]
+    guard = guard_for(api.authority, rules=rules, resource=ORIGIN, audit="off")
+    send = in_loop("asyncio", call_asgi, asgi.GuardMiddleware(asgi_app, guard=guard))
+    assert send(api.good("/bound")).status == 200
+    assert send(api.request(scheme="Bearer", token=api.unbound, target="/bound")).status == 401
+    assert send(api.request(scheme="Bearer", token=api.unbound)).status == 200
