@@ -17,7 +17,7 @@ from urllib.parse import unquote
 from scopeguard.config.mutual_tls import CertificateSource
 
 MAX_BYTES: Final = 64 * 1024
-_PEM: Final = re.compile(r"\s*-----BEGIN CERTIFICATE-----\s+([A-Za-z0-9+/=\s]+?)\s*-----END CERTIFICATE-----\s*")
+_PEM: Final = re.compile(r"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
 _HASH: Final = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -31,7 +31,7 @@ def from_pem(text: str) -> str | None:
     """Return the thumbprint of *text*, one PEM certificate (RFC 7468)."""
     if len(text) > MAX_BYTES:
         return None
-    found = _PEM.fullmatch(text)
+    found = _PEM.fullmatch(text.strip())
     return None if found is None else _from_base64("".join(found[1].split()))
 
 
@@ -121,8 +121,9 @@ def _is_escaped(value: str) -> bool:
 
 def _split(text: str, separator: str) -> list[str]:
     """Split *text* at *separator* outside of double quotes. A backslash in quotes escapes the next character."""
-    parts, part, quoted, escaped = [], "", False, False
-    for character in text:
+    parts: list[str] = []
+    start, quoted, escaped = 0, False, False
+    for position, character in enumerate(text):
         if escaped:
             escaped = False
         elif character == "\\" and quoted:
@@ -130,8 +131,7 @@ def _split(text: str, separator: str) -> list[str]:
         elif character == '"':
             quoted = not quoted
         elif character == separator and not quoted:
-            parts.append(part)
-            part = ""
-            continue
-        part += character
-    return [each for each in (*parts, part) if each.strip()] if not quoted else []
+            parts.append(text[start:position])
+            start = position + 1
+    parts.append(text[start:])
+    return [part for part in parts if part.strip()] if not quoted else []

@@ -17,6 +17,7 @@ import pytest
 from scopeguard import Guard, Issuer, any_of
 from scopeguard.config.authzen import AuthZen
 from scopeguard.config.issuer import ScopeClaim
+from scopeguard.config.mutual_tls import CertificateSource
 from scopeguard.errors import printable
 from scopeguard.request import HeaderList, RequestView
 from scopeguard.rules import PUBLIC, Rule, Rules
@@ -25,7 +26,16 @@ from scopeguard.rules.routed import Place, Prefixes, RoutedRules
 from scopeguard.scopes import ScopeVocabulary
 from scopeguard.server.access_log import Entry
 from scopeguard.server.forwarded import Proxies
-from scopeguard.spec import authzen, credentials, introspection, jwt, mcp, tokeninfo
+from scopeguard.spec import (
+    authzen,
+    client_certificate,
+    credentials,
+    introspection,
+    jwt,
+    mcp,
+    sender_constraint,
+    tokeninfo,
+)  # fmt: skip
 from scopeguard.spec.audience import check_audience
 from scopeguard.spec.challenge import private_headers
 from scopeguard.spec.challenge_parser import parse_challenges
@@ -34,6 +44,7 @@ from scopeguard.spec.http_caching import is_json, lifetime, retry_after
 from scopeguard.spec.jwks import parse_key_set
 from scopeguard.spec.jws import decode_base64url
 from scopeguard.spec.key_by_id import key_url, parse_public_key
+from scopeguard.spec.request_uri import normalise_uri
 from scopeguard.spec.scope_claims import granted_scopes
 from scopeguard.spec.status_list import find_reference
 from scopeguard.spec.strict_json import parse_object
@@ -134,6 +145,26 @@ PARSERS: Final[dict[str, Callable[[bytes], object]]] = {
         lambda text: authzen.denial_of(
             authzen.Outcome(permits=False, context={"acr_values": [text], "max_age": 1}), DECISION_POINT
         )
+    ),
+    # proofs of possession
+    "the URI of a proof": as_text(normalise_uri),
+    "the host in the URI of a proof": as_text(lambda text: normalise_uri(f"https://{text}/a")),
+    "the path in the URI of a proof": as_text(lambda text: normalise_uri(f"https://a.example/{text}")),
+    "the key of a token": as_text(
+        lambda text: sender_constraint.thumbprint_of({"cnf": {"jkt": text}}),
+    ),
+    "a certificate as PEM": as_text(client_certificate.from_pem),
+    "the body of a certificate as PEM": as_text(
+        lambda text: client_certificate.from_pem(f"-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+    ),
+    "the start of a certificate as PEM": as_text(
+        lambda text: client_certificate.from_pem(f"-----BEGIN CERTIFICATE-----{text}")
+    ),
+    "Client-Cert": lambda data: client_certificate.from_field([b":" + data + b":"], CertificateSource.CLIENT_CERT),
+    # Twice, so that quotes are balanced in each size; otherwise the shorter input would be refused early.
+    "X-Forwarded-Client-Cert": lambda data: client_certificate.from_field([data + data], CertificateSource.ENVOY),
+    "the digest in X-Forwarded-Client-Cert": lambda data: client_certificate.from_field(
+        [b"Hash=" + data + data], CertificateSource.ENVOY
     ),
     # behind a proxy
     "X-Forwarded-For": as_text(lambda text: PROXIES.client("10.0.0.1", text)),
