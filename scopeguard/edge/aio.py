@@ -17,7 +17,18 @@ from anyio.lowlevel import RunVar, current_token
 from scopeguard.edge.runtime import Runtime, ignore, throw_into
 from scopeguard.edge.single_flight import Wake
 from scopeguard.errors import AuthorityUnavailable, Reason
-from scopeguard.flow.effects import CallApp, CallHook, Effect, Flow, ReadFile, ReadForm, Send, SingleFlight, UseStore
+from scopeguard.flow.effects import (
+    CallApp,
+    CallHook,
+    Effect,
+    Flow,
+    ReadFile,
+    ReadForm,
+    Send,
+    SingleFlight,
+    Store,
+    UseStore,
+)
 
 T = TypeVar("T")
 
@@ -26,6 +37,10 @@ _LINGER: Final = 1.0
 # The most functions of the app that decide about requests at once, besides the worker threads of the app itself.
 _MOST_CALLS: Final = 40
 _calls: Final[RunVar[anyio.CapacityLimiter]] = RunVar("scopeguard_calls")  # one limiter for each event loop
+# The most requests that use the shared store at once, and that wait for it: if it hangs, the others are answered.
+_MOST_STORE_CALLS: Final = 40
+_MOST_WAITING: Final = 400
+_store_calls: Final[RunVar[_StoreCalls]] = RunVar("scopeguard_store_calls")
 
 
 async def run(
@@ -83,7 +98,9 @@ async def _answer(
             return await read_form(limit)
         case CallApp():
             return await _call_app(effect)
-        case Send() | ReadFile() | UseStore() | CallHook():
+        case UseStore() if runtime.store is not None:
+            return await _use_store(effect, runtime.store)
+        case Send() | ReadFile() | CallHook():
             raise TypeError(f"{type(effect).__name__} belongs inside a SingleFlight: it would block the event loop")
         case _:
             raise TypeError(f"this edge cannot perform {effect!r}")
@@ -100,6 +117,28 @@ async def _call_app(call: CallApp) -> Any:
     # In a list, because trio raises an error of its own for a result that can be awaited.
     (answer,) = await anyio.to_thread.run_sync(lambda: [call.function()], limiter=limiter)
     return answer
+
+
+class _StoreCalls:
+    """The requests in one event loop that use the shared store or wait for it."""
+
+    def __init__(self) -> None:
+        self.limiter = anyio.CapacityLimiter(_MOST_STORE_CALLS)
+        self.count = 0
+
+
+async def _use_store(effect: UseStore[T], store: Store) -> T:
+    calls = _store_calls.get(None)
+    if calls is None:
+        calls = _StoreCalls()
+        _store_calls.set(calls)
+    if calls.count >= _MOST_STORE_CALLS + _MOST_WAITING:
+        raise AuthorityUnavailable(Reason.STORE_UNAVAILABLE, "the shared store", problem="too many requests")
+    calls.count += 1
+    try:
+        return await anyio.to_thread.run_sync(effect.operation, store, limiter=calls.limiter)
+    finally:
+        calls.count -= 1
 
 
 async def _fly_or_wait(

@@ -112,7 +112,10 @@ class ProofStore(Store, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class UseStore(Effect[T_co]):
-    """Call *operation* with the shared store; the answer is its return value."""
+    """Call *operation* with the shared store; the answer is its return value.
+
+    It may block: an event loop calls it in a worker thread.
+    """
 
     operation: Callable[[Store], T_co] = field(compare=False, repr=False)
 

@@ -37,6 +37,7 @@ _OPTIONS: Final = frozenset(
 
 _CLAIMS: Final = ("new", "used", "full")
 # The members of the set are proofs, their scores the times in milliseconds at which they expire, by the clock of Redis.
+# The expiry of the set is that of its last member: other APIs may remember proofs for longer or shorter.
 _CLAIM: Final = """
 local clock = redis.call("TIME")
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -44,7 +45,7 @@ redis.call("ZREMRANGEBYSCORE", KEYS[1], "-inf", now)
 if redis.call("ZSCORE", KEYS[1], ARGV[1]) then return 1 end
 if redis.call("ZCARD", KEYS[1]) >= tonumber(ARGV[3]) then return 2 end
 redis.call("ZADD", KEYS[1], now + ARGV[2], ARGV[1])
-redis.call("PEXPIRE", KEYS[1], ARGV[2])
+if redis.call("PTTL", KEYS[1]) < tonumber(ARGV[2]) then redis.call("PEXPIRE", KEYS[1], ARGV[2]) end
 return 0
 """
 

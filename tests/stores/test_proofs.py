@@ -1,0 +1,196 @@
+"""Used proofs in a real Redis: of any number of requests with one proof, one is accepted."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import anyio
+import pytest
+
+from redis_server import RedisServer
+from scopeguard import Denied, DPoP, Granted, Guard, HeaderList, Reason, RequestView, Unavailable, all_of
+from scopeguard.edge import aio
+from scopeguard.guard import Decision
+from scopeguard.stores.redis import RedisStore
+from scopeguard.testing import FakeAuthority
+from scopeguard.testing.proofs import ProofKey
+
+URI = "https://api.test/rows"
+KEY, OTHER = ProofKey(), ProofKey()
+COPIES = 50
+
+
+class Fleet:
+    """Guards with a store each, as in several processes, and requests to them."""
+
+    def __init__(self, server: RedisServer, *, guards: int = 2, **policy: Any) -> None:
+        self.authority = FakeAuthority(audience="https://api.test")
+        self.stores = [RedisStore(server.url, timeout=5.0) for _ in range(guards)]
+        self.guards = [
+            Guard(
+                self.authority.issuer,
+                resource="https://api.test",
+                dpop=DPoP(mode="required", **policy),
+                store=store,
+                transport=self.authority.transport,
+                clock=self.authority.clock,
+                audit="off",
+            )
+            for store in self.stores
+        ]
+        self.token = self.mint(KEY)
+
+    def mint(self, key: ProofKey) -> str:
+        return self.authority.mint("read", claims=key.confirmation)
+
+    def request(self, key: ProofKey = KEY, token: str | None = None, **claims: Any) -> RequestView:
+        headers = key.headers(token or self.token, "GET", URI, at=self.authority.clock.wall(), claims=claims)
+        pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        return RequestView(method="GET", path="/rows", raw_path=b"/rows", headers=HeaderList(pairs))
+
+    def check(self, number: int, request: RequestView) -> Decision:
+        return self.guards[number % len(self.guards)].check(request, all_of("read"))
+
+
+@pytest.fixture
+def fleet(server: RedisServer) -> Iterator[Fleet]:
+    made = Fleet(server)
+    yield made
+    for store in made.stores:
+        store.close()
+
+
+def outcomes(decisions: list[Decision]) -> Counter[Any]:
+    found: Counter[Any] = Counter()
+    for each in decisions:
+        assert isinstance(each, Granted | Denied | Unavailable)
+        found["granted" if isinstance(each, Granted) else each.error.reason] += 1
+    return found
+
+
+ONCE = {"granted": 1, Reason.PROOF_USED: COPIES - 1}
+
+
+@pytest.mark.rule("D-54", "D-58")
+def test_threads_with_one_proof_are_granted_once(fleet: Fleet):
+    for _ in range(10):
+        request, barrier = fleet.request(), threading.Barrier(COPIES)
+
+        def send(number: int, request: RequestView = request, barrier: threading.Barrier = barrier) -> Decision:
+            barrier.wait(timeout=30)
+            return fleet.check(number, request)
+
+        with ThreadPoolExecutor(COPIES) as pool:
+            assert outcomes(list(pool.map(send, range(COPIES)))) == ONCE
+
+
+@pytest.mark.rule("D-54", "D-58")
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_tasks_with_one_proof_are_granted_once(fleet: Fleet, backend: str):
+    async def send_all() -> None:
+        for _ in range(10):
+            request = fleet.request()
+            decisions: list[Decision] = []
+
+            async def send(number: int, request: RequestView = request, found: list[Decision] = decisions) -> None:
+                found.append(await fleet.guards[number % 2].acheck(request, all_of("read")))
+
+            async with anyio.create_task_group() as group:
+                for number in range(COPIES):
+                    group.start_soon(send, number)
+            assert outcomes(decisions) == ONCE
+
+    anyio.run(send_all, backend=backend)
+
+
+@pytest.mark.rule("D-60")
+def test_requests_beyond_those_that_wait_for_a_hanging_redis_are_answered(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(aio, "_MOST_STORE_CALLS", 2)
+    monkeypatch.setattr(aio, "_MOST_WAITING", 3)
+    guard, requests = fleet.guards[0], [fleet.request() for _ in range(10)]
+
+    async def send_all() -> list[Decision]:
+        return await asyncio.gather(*(guard.acheck(request, all_of("read")) for request in requests))
+
+    assert isinstance(guard.check(fleet.request(), all_of("read")), Granted)  # the keys are known
+    assert outcomes(asyncio.run(send_all())) == {"granted": 5, Reason.STORE_UNAVAILABLE: 5}
+    assert isinstance(guard.check(fleet.request(), all_of("read")), Granted)
+
+
+@pytest.mark.rule("D-54", "D-58")
+def test_threads_of_one_process_without_a_store_are_granted_once():
+    authority = FakeAuthority(audience="https://api.test")
+    guard = Guard(
+        authority.issuer,
+        resource="https://api.test",
+        dpop=DPoP(),
+        transport=authority.transport,
+        clock=authority.clock,
+        audit="off",
+    )
+    token = authority.mint("read", claims=KEY.confirmation)
+    headers = KEY.headers(token, "GET", URI, at=authority.clock.wall())
+    pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    request = RequestView(method="GET", path="/rows", raw_path=b"/rows", headers=HeaderList(pairs))
+    barrier = threading.Barrier(COPIES)
+
+    def send(_: int) -> Decision:
+        barrier.wait(timeout=30)
+        return guard.check(request, all_of("read"))
+
+    with ThreadPoolExecutor(COPIES) as pool:
+        assert outcomes(list(pool.map(send, range(COPIES)))) == ONCE
+
+
+@pytest.mark.rule("D-60")
+def test_without_redis_no_proof_is_accepted(fleet: Fleet, one_server: RedisServer):
+    once = fleet.request()
+    assert isinstance(fleet.check(0, once), Granted)
+    one_server.kill()
+    try:
+        for request in (once, fleet.request()):
+            for number in range(2):
+                decision = fleet.check(number, request)
+                assert isinstance(decision, Unavailable)
+                assert decision.response.status == 503
+                assert "www-authenticate" not in dict(decision.response.headers)
+    finally:
+        one_server.start()
+
+
+@pytest.mark.rule("D-55", "D-56", "D-57")
+def test_each_key_has_a_quota_and_no_proof_is_forgotten_early(server: RedisServer):
+    fleet = Fleet(server, max_proofs_per_key=3)
+    first = fleet.request()
+    for number, request in enumerate((first, fleet.request(), fleet.request())):
+        assert isinstance(fleet.check(number, request), Granted)
+    full = fleet.check(0, fleet.request())
+    assert isinstance(full, Unavailable)
+    assert full.error.reason is Reason.PROOF_MEMORY_FULL
+    assert isinstance(fleet.check(1, fleet.request(OTHER, fleet.mint(OTHER))), Granted)
+    assert outcomes([fleet.check(1, first)]) == {Reason.PROOF_USED: 1}
+    with server.client() as client:
+        for key in client.scan_iter():
+            assert 60_000 < client.pttl(key) <= 71_000
+            assert fleet.token.encode() not in b"".join(client.zrange(key, 0, -1))
+    for store in fleet.stores:
+        store.close()
+
+
+@pytest.mark.rule("D-57")
+def test_a_shorter_claim_does_not_shorten_an_earlier_one(server: RedisServer):
+    store = RedisStore(server.url, timeout=5.0)
+    assert store.claim(b"one", "key", seconds=60, limit=5) == "new"
+    assert store.claim(b"two", "key", seconds=1, limit=5) == "new"
+    with server.client() as client:
+        (key,) = client.scan_iter()
+        assert client.pttl(key) > 50_000
+    assert store.claim(b"one", "key", seconds=1, limit=5) == "used"
+    store.close()
