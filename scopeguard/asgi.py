@@ -453,8 +453,8 @@ def request_view(scope: Scope, method: str, *, with_proofs: bool = False) -> Req
 def full_raw_path(scope: Scope) -> bytes:
     """Return the path of the URL of *scope*, percent-encoded, with the prefix of the server."""
     raw: bytes | None = scope.get("raw_path")
-    path = quote(scope["path"], safe="/:@!$&'()*+,;=~").encode("ascii") if raw is None else raw
-    root = quote(scope.get("root_path") or "", safe="/:@!$&'()*+,;=~").encode("ascii")
+    path = quote(scope["path"], safe="/:@!$&'()*+,;=~", errors="surrogatepass").encode("ascii") if raw is None else raw
+    root = quote(scope.get("root_path") or "", safe="/:@!$&'()*+,;=~", errors="surrogatepass").encode("ascii")
     # The ASGI specification includes root_path in path; some servers do not.
     return path if path == root or path.startswith(root + b"/") else root + path
 

@@ -30,8 +30,9 @@ class DPoPMode(StrEnum):
 class DPoP:
     """Which DPoP proofs (RFC 9449) a guard accepts: ``Guard(..., dpop=DPoP(mode="required"))``.
 
-    * *mode*: ``"allowed"`` accepts bearer tokens as well, ``"required"`` refuses them. An issuer and a rule may say
-      otherwise for their tokens. A token that is bound to a key is refused without a proof in both modes.
+    * *mode*: ``"allowed"`` accepts bearer tokens as well, ``"required"`` refuses them. A rule may say
+      otherwise for its requests, and an issuer may require more for its tokens. A token that is bound to a key is
+      refused without a proof in both modes.
     * *base_url*: scheme, host, port and, if a proxy removes a prefix from paths, that prefix, as clients see them. The
       ``htu`` of a proof is compared with it and with the path of the request. Default: the origin of the guard's
       resource. It is never taken from ``Host`` or a forwarded field.
@@ -47,7 +48,9 @@ class DPoP:
     * *trust_nonce_time*: judge the age of a proof by its nonce instead of its ``iat``, for clients with a wrong clock.
       Only with *nonce_keys*.
     * *max_proofs*: how many proofs are remembered against replay. *max_proofs_per_key*: how many of one key. A proof
-      beyond either is answered with 503 until older proofs have expired: none is forgotten before.
+      beyond either is answered with 503 until older proofs have expired: none is forgotten before. A client can have
+      many keys, so once half of *max_proofs* are remembered, those of one subject or client may be an eighth of them.
+      With a store, only *max_proofs_per_key* applies.
     * *replay_fail_open_dangerously*: accept proofs while the store that remembers them is unavailable.
 
     Not covered by a proof: the body, the query and the header fields of the request (RFC 9449 §11.7).

@@ -182,7 +182,8 @@ class Issuer:
       ``iss`` that is present must match, and an ``at+jwt`` must have one (RFC 9068 §2.2).
 
     * ``dpop``: whether tokens may (``"allowed"``) or must (``"required"``) be bound to a key of the client, or whether
-      bound tokens are refused (``"off"``); see :class:`~scopeguard.DPoP`. Default: the setting of the guard.
+      bound tokens are refused (``"off"``); see :class:`~scopeguard.DPoP`. A guard that requires proofs requires them
+      for every issuer. Default: the setting of the guard.
     * ``mutual_tls``: accept tokens that are bound to a client certificate (RFC 8705). The guard sets it for all issuers
       if it has ``mutual_tls``, which says where the certificate is found.
 

@@ -218,11 +218,17 @@ def check_unprofiled(issuer: Issuer) -> None:
 def check_proofs(
     profile: Profile | None, issuer: Issuer, dpop: DPoP | None, mutual_tls: MutualTLS | None = None
 ) -> None:
-    """Raise :class:`ConfigurationError` if *issuer* requires bound tokens and no proof is checked.
+    """Raise :class:`ConfigurationError` if *issuer* accepts or requires bound tokens and no proof is checked.
 
     *dpop*: the policy of the guard, which holds for issuers without a mode of their own. A guard calls this last, so
     that contradictions of other settings are reported first.
     """
+    if dpop is None and issuer.dpop not in (None, DPoPMode.OFF):
+        # A configured issuer brings the default policy with it. An issuer that a resolver finds comes too late.
+        raise ConfigurationError(
+            f"issuer {issuer.url!r}: dpop: the guard checks no proofs, so that a stolen token would be accepted; set "
+            "dpop=DPoP() on the guard"
+        )
     mode = issuer.dpop if issuer.dpop is not None else None if dpop is None else dpop.mode
     if issuer.mutual_tls and mutual_tls is None:
         raise ConfigurationError(

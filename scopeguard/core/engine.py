@@ -120,7 +120,9 @@ class Engine:
             )  # fmt: skip
         # recall() reads the Authorization field only, so it cannot serve a guard that reads tokens elsewhere.
         reads_one_field = self.sources.methods == {TokenSource.HEADER} and self.issuers.headers == (None,)
-        self._recall_from = self.context.token_cache if reads_one_field else None
+        # Nor one that takes no bearer tokens, which are the only ones that it knows.
+        takes_bearer = self.settings.dpop is None or self.settings.dpop.mode is not DPoPMode.REQUIRED
+        self._recall_from = self.context.token_cache if reads_one_field and takes_bearer else None
         self._checks_queries = self.sources.stray_query_token is StrayQueryToken.REFUSE
         self._max_field_bytes = self.sources.max_token_bytes + len(b"Bearer ")
 
@@ -511,8 +513,9 @@ class Engine:
     def check_rules(self, rules: Rules, *, blocks: bool = False) -> Rules:
         """Return *rules*, after the state for their policy decision points is prepared.
 
-        Raises :class:`ConfigurationError` if their token sources do not work with the guard's and, for an adapter that
-        *blocks*, if one of them decides by an async function.
+        Raises :class:`ConfigurationError` if their token sources do not work with the guard's, if one of them needs
+        proofs of possession and the guard checks none, and, for an adapter that *blocks*, if one of them decides by an
+        async function.
         """
         for rule in rules.all:
             if rule.sources is not None:
@@ -660,11 +663,11 @@ class Engine:
         The keys of all other issuers are fetched, and the shared log of revocations is read. Raises
         :class:`AuthorityUnavailable` if that fails: keep *previous* and call this again later.
         """
-        for record in self.issuers.take_over(previous.issuers):
-            self.perform(warm(record, self.clock))
         own, old = self.context.possession, previous.context.possession
         if own is not None and old is not None:
             own.memory.take_over(old.memory)
+        for record in self.issuers.take_over(previous.issuers):
+            self.perform(warm(record, self.clock))
         if self.store is not None and not self.settings.revocation.fail_open_dangerously:
             self.perform(sync(self.context))
 

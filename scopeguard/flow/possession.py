@@ -8,10 +8,13 @@ proof cannot use up the identifier of a real one.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import Final, cast
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from scopeguard.access_token import AccessToken
 from scopeguard.config.dpop import DPoP, DPoPMode
@@ -34,6 +37,7 @@ from scopeguard.spec.sender_constraint import certificate_of, thumbprint_of
 from scopeguard.state.proofs import Claim, ProofMemory
 
 _MEMORY: Final = "the memory of used proofs"
+_ORIGIN: Final = re.compile(r"\A[A-Za-z][A-Za-z0-9+.\-]*://[^/]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +110,7 @@ def check_possession(
     notes = request.proofs
     if notes is not None and claimed in notes.accepted:
         return
-    yield from claim_once(proof, possession, clock)
+    yield from claim_once(proof, access, possession, clock)
     if notes is not None:
         notes.accepted.add(claimed)
 
@@ -127,12 +131,15 @@ def find_certificate(request: RequestView, certificates: MutualTLS | None) -> st
 def request_uri(request: RequestView, possession: Possession) -> str:
     """Return the URI of *request* as its client sees it, in normal form, without query.
 
-    The origin is configured. The path is the raw one, so that ``%2F`` is not taken for a slash.
+    The origin is configured. The path is the raw one, so that ``%2F`` is not taken for a slash. A target without a path
+    is the one of ``OPTIONS *``, and no ``htu`` equals it.
     """
     raw = request.raw_path
-    path = quote(request.path) if raw is None else raw.partition(b"?")[0].decode("latin-1")
-    if not path.startswith("/"):  # the absolute form of a request to a proxy (RFC 9112 §3.2.2)
-        path = urlsplit(path).path
+    path = quote(request.path, errors="surrogatepass") if raw is None else raw.partition(b"?")[0].decode("latin-1")
+    # A target may have the absolute form of a request to a proxy (RFC 9112 §3.2.2).
+    path = _ORIGIN.sub("", path)
+    if path and not path.startswith("/"):  # behind the origin, it would be a part of the host
+        return "*"
     return possession.origin + normalise_path(possession.prefix + path)
 
 
@@ -151,8 +158,11 @@ def check_nonce(proof: Proof, request: RequestView, possession: Possession, now:
         request.proofs.nonce = sealer.issue(now)
 
 
-def claim_once(proof: Proof, possession: Possession, clock: Clock) -> Flow[None]:
-    """Remember *proof* until it has expired. Raises :class:`InvalidProof` if it was used before."""
+def claim_once(proof: Proof, access: AccessToken, possession: Possession, clock: Clock) -> Flow[None]:
+    """Remember *proof*, sent with *access*, until it has expired.
+
+    Raises :class:`InvalidProof` if it was used before.
+    """
     policy = possession.policy
     # The proof may be accepted until its iat, which may be in the future, is too old: one second more than that.
     window = policy.nonce_lifetime * 2 if policy.trust_nonce_time else policy.max_age + policy.max_skew
@@ -166,7 +176,9 @@ def claim_once(proof: Proof, possession: Possession, clock: Clock) -> Flow[None]
             raise
         claim = Claim(answer)
     else:
-        claim = possession.memory.claim(proof.identity, proof.thumbprint, clock.monotonic(), seconds)
+        named = json.dumps([access.issuer, access.subject, access.client_id if access.subject is None else None])
+        holder = sha256(named.encode()).digest()
+        claim = possession.memory.claim(proof.identity, proof.thumbprint, clock.monotonic(), seconds, holder=holder)
     if claim is Claim.USED:
         raise InvalidProof(Reason.PROOF_USED)
     if claim is Claim.FULL:

@@ -226,6 +226,8 @@ class McpPolicy:
         """Return the rule for *message*, which has a method. ``None`` if no rule names the operation."""
         method = message.method or ""
         if method not in NAME_MEMBERS:
+            if _fold(method).strip() in NAME_MEMBERS:  # a server that ignores case would act on the named object
+                return None
             return self._finders["method"].find(method, method)
         name = message.name or ""
         if method == "tools/call":

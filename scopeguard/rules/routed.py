@@ -192,8 +192,9 @@ class RoutedRules:
 
 def _join_rules(rule: Rule, others: Sequence[Rule]) -> Rule | None:
     access, sources, policies = rule.access, rule.token_sources, rule.policies
-    modes = [each.dpop for each in (rule, *others) if each.dpop is not None]
-    dpop = DPoPMode.REQUIRED if DPoPMode.REQUIRED in modes else modes[0] if modes else None
+    modes = [each.dpop for each in (rule, *others)]
+    # None is the mode of the guard, which may require proofs, so that no other mode may replace it.
+    dpop = DPoPMode.REQUIRED if DPoPMode.REQUIRED in modes else None if None in modes else modes[0]
     for other in others:
         if other.access is DENIED:
             return other
@@ -277,7 +278,7 @@ def _may_differ(rules: Iterable[Rule], named: _LiteralRules) -> bool:
     strict = [rule for rule in rules if named.has(rule)]
     hiding = [rule for rule in rules if not rule.template.literal and rule.access is not DENIED]
     needed, given = {rule.access for rule in strict}, {rule.access for rule in hiding}
-    if any(rule.policies for rule in strict):
+    if any(rule.policies for rule in strict) or len({rule.dpop for rule in (*strict, *hiding)}) > 1:
         return True
     if len(needed) * len(given) <= _MOST_COMPARED and all(_covers(one, other) for one in given for other in needed):
         return False

@@ -124,7 +124,7 @@ def _check_claims(claims: Mapping[str, Any], *, policy: DPoP, method: str, uri: 
     # Item 9: "the htu claim matches the HTTP URI value for the HTTP request in which the JWT was received, ignoring any
     # query and fragment parts"
     if normalise_uri(_text(claims, "htu"), strict=policy.strict_htu) != uri:
-        raise InvalidProof(Reason.PROOF_MISMATCH, claim="htu", request=uri, found=claims["htu"])
+        raise InvalidProof(Reason.PROOF_MISMATCH, claim="htu", request=uri, found=claims["htu"].partition("?")[0])
     if ath != token_hash(token):
         raise InvalidProof(Reason.PROOF_MISMATCH, claim="ath")
     issued_at = _time(claims, "iat")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from enum import StrEnum
 
 from scopeguard.state.fork import Locked
@@ -21,47 +22,57 @@ class ProofMemory(Locked):
 
     A proof is forgotten when it has expired and never before, whatever the load: an evicted proof could be used again.
     At the limits, :attr:`Claim.FULL` is returned instead. *max_entries* bounds all proofs, *max_per_owner* those of one
-    key, so that one client cannot use up the place of the others. Safe to use from any thread.
+    key. A client can have any number of keys. So once half of the places are taken, each holder of tokens gets an
+    eighth of them at most, but no fewer than one key, and the others find a place. Safe to use from any thread.
     """
 
     def __init__(self, max_entries: int, max_per_owner: int) -> None:
         super().__init__()
         self._max_entries = max_entries
         self._max_per_owner = max_per_owner
+        self._max_per_holder = max(max_per_owner, max_entries // 8)
         self._expiries: dict[bytes, float] = {}
-        self._order: list[tuple[float, bytes, str]] = []
-        self._counts: dict[str, int] = {}
+        self._order: list[tuple[float, bytes, str, bytes]] = []
+        self._counts: Counter[str | bytes] = Counter()
 
-    def take_over(self, previous: ProofMemory) -> None:
-        """Remember what *previous* remembers, which this memory replaces. Its own limits hold from now on."""
-        with previous._lock:
-            expiries, order, counts = dict(previous._expiries), list(previous._order), dict(previous._counts)
-        with self._lock:
-            self._expiries, self._order, self._counts = expiries, order, counts
+    def claim(self, identity: bytes, owner: str, now: float, seconds: float, *, holder: bytes) -> Claim:
+        """Remember the proof *identity* of the key *owner* for *seconds* from *now* (monotonic), if it is new.
 
-    def claim(self, identity: bytes, owner: str, now: float, seconds: float) -> Claim:
-        """Remember the proof *identity* of the key *owner* for *seconds* from *now* (monotonic), if it is new."""
+        *holder*: a digest that names the subject or client of the token.
+        """
         with self._lock:
             self._forget_expired(now)
             if identity in self._expiries:
                 return Claim.USED
-            count = self._counts.get(owner, 0)
-            if count >= self._max_per_owner or len(self._expiries) >= self._max_entries:
+            taken = len(self._expiries)
+            if taken >= self._max_entries or self._counts[owner] >= self._max_per_owner:
                 return Claim.FULL
-            self._expiries[identity] = now + seconds
-            self._counts[owner] = count + 1
-            heapq.heappush(self._order, (now + seconds, identity, owner))
+            if taken * 2 >= self._max_entries and self._counts[holder] >= self._max_per_holder:
+                return Claim.FULL
+            self._add(identity, owner, holder, now + seconds)
             return Claim.NEW
+
+    def _add(self, identity: bytes, owner: str, holder: bytes, expiry: float) -> None:
+        self._expiries[identity] = expiry
+        self._counts.update((owner, holder))
+        heapq.heappush(self._order, (expiry, identity, owner, holder))
+
+    def take_over(self, other: ProofMemory) -> None:
+        """Remember what *other* remembers, from now on together with it. The limits are those of this memory.
+
+        Both are used while one guard replaces another, and a proof that either accepts is used for both.
+        """
+        self._lock = other._lock
+        self._expiries, self._order, self._counts = other._expiries, other._order, other._counts
 
     def __len__(self) -> int:
         return len(self._expiries)
 
     def _forget_expired(self, now: float) -> None:
         while self._order and self._order[0][0] <= now:
-            _, identity, owner = heapq.heappop(self._order)
+            _, identity, owner, holder = heapq.heappop(self._order)
             del self._expiries[identity]
-            left = self._counts[owner] - 1
-            if left:
-                self._counts[owner] = left
-            else:
-                del self._counts[owner]
+            for name in (owner, holder):
+                self._counts[name] -= 1
+                if not self._counts[name]:
+                    del self._counts[name]
