@@ -25,6 +25,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scopeguard.client.client_credentials import ClientCredentials
+from scopeguard.client.dpop import DPoPKey
 from scopeguard.client.errors import (
     ForwardingRefused,
     OriginNotAllowed,
@@ -48,6 +49,7 @@ __all__ = [
     "ClientAuthentication",
     "ClientCredentials",
     "ClientSettings",
+    "DPoPKey",
     "ExchangeSettings",
     "ForwardingRefused",
     "NarrowerScope",

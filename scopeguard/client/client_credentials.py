@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Self, Unpack
 
 from scopeguard.client.fetching import Fetcher
+from scopeguard.client.proofs import Proofs
 from scopeguard.client.settings import ClientSettings, Policy
 from scopeguard.client.signing import Origins, SigningAuth
 from scopeguard.config.checks import text
@@ -97,6 +98,7 @@ class ClientCredentials(SigningAuth):
         self._policy = policy
         warn_of_insecure_hosts(policy.authority, policy.insecure_http_dangerously)
         self._fetcher: Fetcher = Fetcher(policy)
+        self._proofs = None if policy.dpop is None else Proofs(policy.dpop, policy.clock)
         self._origins = Origins(policy.origins, policy.insecure_http_dangerously)
 
     def __repr__(self) -> str:
@@ -120,6 +122,11 @@ class ClientCredentials(SigningAuth):
         Returns whether :meth:`token` may return a newer one: the limits of the class on token requests apply.
         """
         return self._fetcher.refuse(token)
+
+
+def proofs_of(credentials: ClientCredentials) -> Proofs | None:
+    """Return the object that makes proofs for the tokens of *credentials*, if they are bound to a key."""
+    return credentials._proofs
 
 
 def fetcher_of(credentials: ClientCredentials) -> Fetcher:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Final, NoReturn
 
 from scopeguard.client.errors import ScopeNotGranted, TokenEndpointError, TokenEndpointUnavailable
+from scopeguard.client.proofs import Proofs
 from scopeguard.client.settings import Policy
 from scopeguard.config.client_authentication import ClientAuthentication
 from scopeguard.edge.http import HttpxTransport
@@ -16,13 +17,14 @@ from scopeguard.edge.runtime import Transport
 from scopeguard.errors import AuthorityUnavailable, Reason
 from scopeguard.flow.effects import Answer, Clock, Flow, Send, ask
 from scopeguard.flow.issuers import search_metadata
+from scopeguard.spec.client_authentication import basic, post
 from scopeguard.spec.discovery import metadata_urls
+from scopeguard.spec.dpop_client import USE_DPOP_NONCE
 from scopeguard.spec.http_caching import retry_after
 from scopeguard.spec.token_endpoint import (
     TokenRefusal,
     TokenResponse,
     Tolerance,
-    basic_authorization,
     is_outage,
     parse_token_response,
 )
@@ -56,7 +58,9 @@ class TokenEndpoint:
         self._policy = policy
         self._discovered: str | None = None
         self._discovered_until = 0.0
-        exchanges = 1 if policy.issuer is None else 1 + len(metadata_urls(policy.issuer))
+        self._proofs = None if policy.dpop is None else Proofs(policy.dpop, policy.clock)
+        exchanges = 1 if policy.dpop is None else 2  # a second one with the nonce of the server
+        exchanges += 0 if policy.issuer is None else len(metadata_urls(policy.issuer))
         self.longest_request: float = exchanges * (policy.retries + 1) * (policy.timeout + _BACKOFF.longest)
         """The seconds that a request takes at most, with the search for the endpoint and all retries."""
 
@@ -69,12 +73,8 @@ class TokenEndpoint:
         """
         url = yield from self._endpoint()
         start, start_wall = self._now(), self._policy.clock.wall()
-        answer = yield from ask(self._token_request(url, form))
-        self._check_outage(answer)
-        outcome = parse_token_response(answer.status, answer.body, tolerance)
+        outcome = yield from self._exchange(url, form, tolerance)
         if isinstance(outcome, TokenRefusal):
-            if outcome.error in _OUTAGES:
-                self._raise_outage(answer, f"it answers with the error {outcome.error}")
             raise TokenEndpointError(self._policy.authority, self._without_secrets(outcome, secrets))
         return max(self._now() - start, self._policy.clock.wall() - start_wall), outcome
 
@@ -92,18 +92,59 @@ class TokenEndpoint:
     def _now(self) -> float:
         return self._policy.clock.monotonic()
 
-    def _token_request(self, url: str, form: tuple[tuple[str, str], ...]) -> Send:
+    def _exchange(
+        self, url: str, form: tuple[tuple[str, str], ...], tolerance: Tolerance
+    ) -> Flow[TokenResponse | TokenRefusal]:
+        """Request a token, and once more if the server asks for a proof with the nonce that it sends."""
+        may_repeat = self._proofs is not None
+        while True:
+            answer = yield from ask(self._token_request(url, form))
+            has_nonce = self._learn_nonce(url, answer)
+            self._check_outage(answer)
+            outcome = parse_token_response(answer.status, answer.body, tolerance)
+            if not isinstance(outcome, TokenRefusal):
+                return outcome
+            if outcome.error in _OUTAGES:
+                self._raise_outage(answer, f"it answers with the error {outcome.error}")
+            # RFC 9449 section 8: "the authorization server responds [...] with an HTTP 400 (Bad Request) error response
+            # [...] using use_dpop_nonce as the error code value". Some servers answer 401.
+            if not (may_repeat and has_nonce and outcome.error == USE_DPOP_NONCE and answer.status in (400, 401)):
+                return outcome
+            may_repeat = False
+
+    def authenticate(self, request: Send) -> Send:
+        """Return *request* with the client authentication and a DPoP proof, if it is a token request.
+
+        Call it for each attempt: a proof is for one request (RFC 9449 section 4.2).
+        """
+        if request.form is None:
+            return request
         policy, secret = self._policy, self._policy.client_secret.reveal()
-        authorization = None
         if policy.auth_method == ClientAuthentication.CLIENT_SECRET_POST:
-            form += (("client_id", policy.client_id), ("client_secret", secret))
+            credentials = post(policy.client_id, secret)
         else:
-            authorization = basic_authorization(policy.client_id, secret)
+            credentials = basic(policy.client_id, secret)
+        headers = request.headers
+        if self._proofs is not None:
+            headers += (("dpop", self._proofs.make("POST", request.url)),)
+        return replace(
+            request,
+            form=request.form + credentials.parameters,
+            authorization=credentials.authorization,
+            headers=headers,
+        )
+
+    def _learn_nonce(self, url: str, answer: Answer) -> bool:
+        """Keep the DPoP nonce in *answer*, if it has one. Return whether it has."""
+        nonce = answer.headers.get("dpop-nonce")
+        return self._proofs is not None and nonce is not None and self._proofs.learn(url, [nonce])
+
+    def _token_request(self, url: str, form: tuple[tuple[str, str], ...]) -> Send:
+        policy = self._policy
         return Send(
             url=url,
             authority=policy.authority,
             form=form,
-            authorization=authorization,
             insecure=policy.insecure_http_dangerously,
             limit=_LARGEST_ANSWER,
             timeout=policy.timeout,
@@ -175,11 +216,21 @@ class TokenEndpoint:
 class PatientTransport:
     """A transport that retries while the server is unavailable. It sleeps, and runs in a thread of its own.
 
-    *closes*: close the connection after each exchange, for a client whose next one is usually an hour away.
+    *authenticate* adds the credentials to each attempt. *closes*: close the connection after each exchange, for a
+    client whose next one is usually an hour away.
     """
 
-    def __init__(self, inner: Transport, *, retries: int, clock: Clock, closes: bool) -> None:
+    def __init__(
+        self,
+        inner: Transport,
+        authenticate: Callable[[Send], Send],
+        *,
+        retries: int,
+        clock: Clock,
+        closes: bool,
+    ) -> None:
         self._inner = inner
+        self._authenticate = authenticate
         self._retries = retries
         self._clock = clock
         self._closes = closes
@@ -196,7 +247,7 @@ class PatientTransport:
                 final = attempt >= self._retries
                 pause = 0.0
                 try:
-                    answer = self._inner.send(request)
+                    answer = self._inner.send(self._authenticate(request))
                 except AuthorityUnavailable as error:
                     if final or error.reason is Reason.AUTHORITY_ANSWER_INVALID:
                         raise
@@ -222,11 +273,15 @@ def describe(error: AuthorityUnavailable) -> str:
     return ", ".join((error.reason.value, *(f"{name}={value}" for name, value in error.detail.items())))
 
 
-def make_transport(policy: Policy, *, closes: bool) -> PatientTransport:
-    """Return the transport for the token requests of *policy*. *closes*: see :class:`PatientTransport`."""
+def make_transport(policy: Policy, endpoint: TokenEndpoint, *, closes: bool) -> PatientTransport:
+    """Return the transport for *endpoint*, which has the settings *policy*. *closes*: see :class:`PatientTransport`."""
     inner = policy.transport or HttpxTransport()
     return PatientTransport(
-        inner, retries=policy.retries, clock=policy.clock, closes=closes and policy.transport is None
+        inner,
+        endpoint.authenticate,
+        retries=policy.retries,
+        clock=policy.clock,
+        closes=closes and policy.transport is None,
     )
 
 

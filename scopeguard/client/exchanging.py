@@ -64,7 +64,7 @@ class Exchanger:
         self._redeem_with = redeem_with
         self._endpoint = TokenEndpoint(policy)
         self._held: ExchangedTokens[Failure] = ExchangedTokens(policy.max_entries)
-        self._transport = make_transport(policy, closes=False)
+        self._transport = make_transport(policy, self._endpoint, closes=False)
         self._outside = Runtime(transport=self._transport, clock=policy.clock)
         self._longest_wait = QUEUE_TIMEOUT + self._endpoint.longest_request
         if policy.actor is not None:
@@ -75,7 +75,7 @@ class Exchanger:
         settings = (
             policy.authority, policy.client_id, policy.grant, policy.audience, policy.resource, policy.scopes,
             policy.subject_token_type, policy.requested_token_type, policy.actor_token_type,
-            sorted(policy.parameters.items()),
+            sorted(policy.parameters.items()), policy.dpop,
         )  # fmt: skip
         self._context = sha256(repr(settings).encode("utf-8", "surrogatepass")).digest()
         self._has_warned = False

@@ -37,7 +37,7 @@ class Fetcher:
         self._endpoint = TokenEndpoint(policy)
         self._patience = self._endpoint.longest_request
         self._held: ClientToken[Failure] = ClientToken(claim=self._patience)
-        self._transport = make_transport(policy, closes=True)
+        self._transport = make_transport(policy, self._endpoint, closes=True)
         self._outside = Runtime(transport=self._transport, clock=policy.clock)
 
     @property

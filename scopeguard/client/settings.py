@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, Final, Protocol, TypedDict
 from urllib.parse import urlsplit
 
+from scopeguard.client.dpop import DPoPKey, check_key
 from scopeguard.config.checks import (
     Converted,
     check_url,
@@ -54,6 +55,8 @@ class ClientSettings(TypedDict, total=False):
     default_lifetime: float
     timeout: float
     retries: int
+    dpop: DPoPKey | None
+    dpop_optional: bool
     token_types: str | Iterable[str]
     token_type_optional: bool
     scope_list: bool
@@ -125,6 +128,8 @@ class Policy:
     default_lifetime: float = 300.0
     timeout: float = 5.0
     retries: int = 2
+    dpop: DPoPKey | None = None
+    dpop_optional: bool = False
     token_type_optional: bool = False
     scope_list: bool = False
     insecure_http_dangerously: Converted[Iterable[str], frozenset[str]] = converted(frozenset())
@@ -193,10 +198,19 @@ class Policy:
         for name in self.token_types:
             if name.lower() in OTHER_TOKEN_TYPES:
                 raise ConfigurationError(f"token_types: {name!r} is the name of another type, not of bearer tokens")
-        flag(self.token_type_optional, "token_type_optional")
-        flag(self.scope_list, "scope_list")
+        for name in ("token_type_optional", "scope_list", "dpop_optional"):
+            flag(getattr(self, name), name)
+        accepted = {"bearer", *(name.lower() for name in self.token_types)}
+        if self.dpop is not None:
+            check_key(self.dpop)
+            for name in ("token_types", "token_type_optional"):
+                if getattr(self, name) and not self.dpop_optional:
+                    raise ConfigurationError(f"{name}: has no effect with dpop, unless dpop_optional is set")
+            accepted = {"dpop", *(accepted if self.dpop_optional else ())}
+        elif self.dpop_optional:
+            raise ConfigurationError("dpop_optional: has no effect without dpop; set dpop=DPoPKey()")
         return Tolerance(
-            token_types=frozenset(("bearer", *(name.lower() for name in self.token_types))),
+            token_types=frozenset(accepted),
             token_type_optional=self.token_type_optional,
             scope_list=self.scope_list,
         )

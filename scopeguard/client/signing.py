@@ -4,37 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncGenerator, Generator, Iterable
-from typing import TYPE_CHECKING, Any, Protocol
-
-import httpx
+from typing import Any, Final, Protocol
 
 from scopeguard.client.errors import OriginNotAllowed
+from scopeguard.client.libraries import REPLAYABLE, Auth, with_proof, without_proof
+from scopeguard.client.proofs import Proofs
 from scopeguard.client.settings import origin
 from scopeguard.config.checks import is_loopback
 from scopeguard.spec.challenge_parser import ParsedChallenge, parse_challenges
+from scopeguard.spec.dpop_client import USE_DPOP_NONCE
 from scopeguard.spec.token_endpoint import TokenResponse
 
-if TYPE_CHECKING:
-    import httpx2
-
-    class Auth(httpx.Auth, httpx2.Auth):
-        def auth_flow(self, request: Any) -> Generator[Any, Any, None]: ...
-        def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]: ...
-        def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]: ...
-
-    REPLAYABLE: tuple[type, ...]
-else:
-    LIBRARIES = [httpx]
-    try:
-        import httpx2
-    except ImportError:
-        pass
-    else:
-        LIBRARIES.append(httpx2)
-    # A client accepts the Auth of its own library only, so the class inherits from both. After httpx2.alias_httpx()
-    # the two are the same class.
-    Auth = type("Auth", tuple(dict.fromkeys(library.Auth for library in LIBRARIES)), {})
-    REPLAYABLE = tuple(library.ByteStream for library in LIBRARIES)
+# What the steps of a request yield to get a token.
+_TOKEN: Final = object()
+# The redirects within an origin that are followed with new proofs. httpx has a limit of its own.
+_MOST_REDIRECTS: Final = 20
 
 
 class TokenSource(Protocol):
@@ -67,8 +51,7 @@ class Origins:
 
     def check(self, request: Any) -> None:
         """Raise :class:`OriginNotAllowed` if *request* goes to another origin, or by http to a host not allowed."""
-        url = request.url
-        target = origin(url.scheme, url.raw_host.decode("ascii"), url.port)
+        target, url = _origin(request), request.url
         if not target.startswith("https:") and not self._may_use_http(target, url.host):
             raise OriginNotAllowed(
                 f"{target}: an access token is sent by https only (http is for loopback addresses, and for hosts in "
@@ -89,48 +72,93 @@ class Origins:
 
 
 class SigningAuth(Auth):
-    """Sends each request with a token of ``_fetcher``, to the origins of ``_origins`` only."""
+    """Sends each request with a token of ``_fetcher``, to the origins of ``_origins`` only.
+
+    ``_proofs`` makes the proofs for tokens that are bound to a key.
+    """
 
     _fetcher: TokenSource
     _origins: Origins
+    _proofs: Proofs | None
 
     def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
         """Send *request* with a token, and once more with a newer one if the API refuses the token.
 
         ``httpx.Client`` calls it.
         """
-        self._check(request)
-        token = self._fetcher.token()
-        response = yield _with_token(request, token)
-        if self._may_repeat(response, token):
-            newer = self._fetcher.token()
-            if newer.access_token != token.access_token:
-                self._record_acceptance(newer, (yield _with_token(response.request, newer)))
+        steps = self._steps(request)
+        step = next(steps)
+        while True:
+            found = self._fetcher.token() if step is _TOKEN else (yield step)
+            try:
+                step = steps.send(found)
+            except StopIteration:
+                return
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
         """:meth:`sync_auth_flow` for ``httpx.AsyncClient``."""
+        steps = self._steps(request)
+        step = next(steps)
+        while True:
+            found = await self._fetcher.atoken() if step is _TOKEN else (yield step)
+            try:
+                step = steps.send(found)
+            except StopIteration:
+                return
+
+    def _steps(self, request: Any) -> Generator[Any, Any, None]:
+        """Yield ``_TOKEN`` for a token, and each request for its response.
+
+        A request is repeated once with a newer token, once with the nonce that the API asks for, and after redirects
+        within its origin, since the proof is for one URI. A stream is not repeated, because it may be used up; the next
+        request then has the newer token or nonce.
+        """
         self._check(request)
-        token = await self._fetcher.atoken()
-        response = yield _with_token(request, token)
-        if self._may_repeat(response, token):
-            newer = await self._fetcher.atoken()
-            if newer.access_token != token.access_token:
-                self._record_acceptance(newer, (yield _with_token(response.request, newer)))
+        token = yield _TOKEN
+        has_renewed_token = has_renewed_nonce = False
+        redirects = 0
+        target = _origin(request)
+        response = yield self._sign(request, token)
+        while True:
+            needs_token = False
+            has_nonce = self._learn_nonce(response, token, target)
+            if redirects < _MOST_REDIRECTS and _lacks_proof(response, token, target):
+                redirects += 1
+            elif has_nonce and not has_renewed_nonce and _asks_for_nonce(response):
+                has_renewed_nonce = True
+            elif has_renewed_token or not _refuses(response, token):
+                self._record_acceptance(token, response)
+                return
+            elif self._fetcher.refuse(token):
+                has_renewed_token = needs_token = True
+            else:
+                return
+            if not isinstance(response.request.stream, REPLAYABLE):
+                return
+            if needs_token:
+                newer = yield _TOKEN
+                if newer.access_token == token.access_token:
+                    return
+                token = newer
+            response = yield self._sign(response.request, token)
 
     def _check(self, request: Any) -> None:
         """Raise an exception if *request* must not be sent with a token."""
         self._origins.check(request)
 
-    def _may_repeat(self, response: Any, token: TokenResponse) -> bool:
-        """Return whether to send the request of *response* again with a newer token.
+    def _sign(self, request: Any, token: TokenResponse) -> Any:
+        request.headers = without_proof(request.headers)
+        request.headers["Authorization"] = _authorization(token)
+        if self._proofs is not None and _is_bound(token):
+            proof = self._proofs.make(request.method, str(request.url), token.access_token)
+            request.headers = with_proof(request.headers, proof)
+        return request
 
-        A request with a stream is not repeated, because the stream may be used up. Its refused token is discarded, so
-        the next request gets a newer one.
-        """
-        if not _refuses(response, token):
-            self._record_acceptance(token, response)
+    def _learn_nonce(self, response: Any, token: TokenResponse, target: str) -> bool:
+        """Keep the DPoP nonce of *response*, if it comes from the origin *target*. Return whether it has one."""
+        if self._proofs is None or not _is_from(response, token, target):
             return False
-        return self._fetcher.refuse(token) and isinstance(response.request.stream, REPLAYABLE)
+        return self._proofs.learn(str(response.request.url), response.headers.get_list("dpop-nonce"))
 
     def _record_acceptance(self, token: TokenResponse, response: Any) -> None:
         # A 403 means that the token is valid but lacks a permission. Other errors, and a response to a redirect without
@@ -139,30 +167,62 @@ class SigningAuth(Auth):
             self._fetcher.accept(token)
 
 
-def _with_token(request: Any, token: TokenResponse) -> Any:
-    request.headers["Authorization"] = f"Bearer {token.access_token}"
-    return request
+def _is_bound(token: TokenResponse) -> bool:
+    return token.token_type.lower() == "dpop"
+
+
+def _authorization(token: TokenResponse) -> str:
+    return f"{'DPoP' if _is_bound(token) else 'Bearer'} {token.access_token}"
+
+
+def _origin(request: Any) -> str:
+    url = request.url
+    return origin(url.scheme, url.raw_host.decode("ascii"), url.port)
+
+
+def _is_from(response: Any, token: TokenResponse, target: str) -> bool:
+    """Return whether *response* is from the origin *target* and answers a request with *token*, with a proof or not."""
+    authorization = response.request.headers.get("authorization")
+    return bool(authorization == _authorization(token)) and _origin(response.request) == target
 
 
 def _is_about(response: Any, token: TokenResponse) -> bool:
-    """Return whether *response* answers a request with *token*.
+    """Return whether *response* answers a request with *token*, and with a proof if it is bound to a key.
 
     It does not after a redirect to another origin, or if a hook has replaced the header.
     """
-    return bool(response.request.headers.get("authorization") == f"Bearer {token.access_token}")
+    headers = response.request.headers
+    return headers.get("authorization") == _authorization(token) and (not _is_bound(token) or "dpop" in headers)
+
+
+def _lacks_proof(response: Any, token: TokenResponse, target: str) -> bool:
+    """Return whether *response* refuses a request that httpx sent without a proof, after a redirect within *target*."""
+    return (
+        _is_bound(token)
+        and response.status_code == 401
+        and "dpop" not in response.request.headers
+        and _is_from(response, token, target)
+    )
+
+
+def _asks_for_nonce(response: Any) -> bool:
+    """Return whether *response* asks for a proof with its nonce (RFC 9449 section 9)."""
+    return response.status_code == 401 and any(c.scheme == "dpop" for c in challenges(response, USE_DPOP_NONCE))
 
 
 def _refuses(response: Any, token: TokenResponse) -> bool:
     """Return whether *response* says that *token* is invalid.
 
-    It does with status 401 and the Bearer error ``invalid_token``, or with 401 and no challenge, as many gateways send
-    it in spite of RFC 9110 section 15.5.2. A newer token would not help against another scheme or error.
+    It does with status 401 and the error ``invalid_token`` for the scheme of the token, or with 401 and no challenge,
+    as many gateways send it in spite of RFC 9110 section 15.5.2. A newer token would not help against another scheme
+    or error.
     """
     if response.status_code != 401 or not _is_about(response, token):
         return False
     if not any(line.strip() for line in response.headers.get_list("www-authenticate")):
         return True
-    return any(challenge.scheme == "bearer" for challenge in challenges(response, "invalid_token"))
+    schemes = ("dpop", "bearer") if _is_bound(token) else ("bearer",)
+    return any(challenge.scheme in schemes for challenge in challenges(response, "invalid_token"))
 
 
 def challenges(response: Any, error: str) -> list[ParsedChallenge]:

@@ -7,12 +7,14 @@ from collections.abc import AsyncGenerator, Generator
 from typing import Any, Final, Self, Unpack
 
 from scopeguard.access_token import fingerprint
-from scopeguard.client.client_credentials import ClientCredentials, fetcher_of
+from scopeguard.client.client_credentials import ClientCredentials, fetcher_of, proofs_of
 from scopeguard.client.errors import ForwardingRefused
 from scopeguard.client.exchanging import Exchanger, Subject
 from scopeguard.client.forwarding import contains
+from scopeguard.client.libraries import Auth
+from scopeguard.client.proofs import Proofs
 from scopeguard.client.settings import ExchangePolicy, ExchangeSettings, Grant
-from scopeguard.client.signing import Auth, Origins, SigningAuth
+from scopeguard.client.signing import Origins, SigningAuth
 from scopeguard.config.checks import instance, strings, text
 from scopeguard.config.client_authentication import ClientAuthentication
 from scopeguard.edge.runtime import warn_of_insecure_hosts
@@ -177,6 +179,8 @@ class TokenExchange(Auth):
         instance(redeem_with, ClientCredentials, "redeem_with", "a ClientCredentials")
         if settings.get("requested_token_type") is not None:
             raise ConfigurationError("requested_token_type: has no effect here, an identity assertion is requested")
+        if settings.get("dpop") is not None:
+            raise ConfigurationError("dpop: set it in redeem_with, whose server issues the token for the next API")
         settings["requested_token_type"] = ID_JAG
         policy = ExchangePolicy(
             token_url=token_url, issuer=None, client_id=client_id, client_secret=client_secret, **settings
@@ -194,6 +198,11 @@ class TokenExchange(Auth):
         warn_of_insecure_hosts(policy.authority, policy.insecure_http_dangerously)
         self._exchanger = Exchanger(policy, None if redeem_with is None else fetcher_of(redeem_with))
         self._origins = Origins(policy.origins, policy.insecure_http_dangerously)
+        # The server that issues the token for the next API binds it to the key of its client.
+        if redeem_with is not None:
+            self._proofs = proofs_of(redeem_with)
+        else:
+            self._proofs = None if policy.dpop is None else Proofs(policy.dpop, policy.clock)
 
     def __repr__(self) -> str:
         policy = self._policy
@@ -218,7 +227,7 @@ class TokenExchange(Auth):
                 "for_token: pass current_inbound_token(), called in the request, or the text of a token in printable "
                 f"ASCII, not {type(token).__name__}"
             )
-        return TokenOfSubject(self._exchanger, self._origins, subject)
+        return TokenOfSubject(self._exchanger, self._origins, self._proofs, subject)
 
     def token(self) -> TokenResponse:
         """Return the token for the next API, for the current request. Exchange it if there is none, which blocks.
@@ -254,9 +263,10 @@ class TokenExchange(Auth):
 class TokenOfSubject(SigningAuth):
     """Sends requests with tokens that are exchanged for one subject token. :meth:`TokenExchange.for_token` makes it."""
 
-    def __init__(self, exchanger: Exchanger, origins: Origins, subject: Subject) -> None:
+    def __init__(self, exchanger: Exchanger, origins: Origins, proofs: Proofs | None, subject: Subject) -> None:
         self._fetcher = _SubjectSource(exchanger, subject)
         self._origins = origins
+        self._proofs = proofs
         self._subject = subject
 
     def __repr__(self) -> str:

@@ -1,7 +1,7 @@
 """Authenticate a client to an authorization server: RFC 6749 section 2.3, RFC 7521, RFC 7523, RFC 8705.
 
-Used for introspection. Credentials never enter a URL. "The client MUST NOT use more than one authentication method in
-each request" (RFC 6749 section 2.3).
+Used for introspection and at the token endpoint. Credentials never enter a URL. "The client MUST NOT use more than one
+authentication method in each request" (RFC 6749 section 2.3).
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ _SIGNING: Final[Mapping[str, tuple[type, type[EllipticCurve] | None]]] = {
     "ES384": (EllipticCurvePrivateKey, SECP384R1),
     "EdDSA": (Ed25519PrivateKey, None),
 }
+
+_PUBLIC_MEMBERS: Final = ("kty", "crv", "x", "y", "n", "e")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +78,11 @@ class AssertionKey:
         """Return the signature of *message*."""
         signature: bytes = _implementation(self.algorithm).sign(message, self._key)
         return signature
+
+    def public_jwk(self) -> dict[str, str]:
+        """Return the public key as a JWK with the members that its thumbprint needs (RFC 7638 section 3.2)."""
+        exported = _implementation(self.algorithm).to_jwk(self._key.public_key(), as_dict=True)
+        return {name: exported[name] for name in _PUBLIC_MEMBERS if name in exported}
 
 
 def _implementation(algorithm: str) -> Any:
@@ -137,9 +144,14 @@ def assertion(
         "exp": int(now) + ASSERTION_LIFETIME,
         "jti": identifier,
     }
-    signed = b".".join(_encode(json.dumps(part, separators=(",", ":")).encode()) for part in (header, claims))
-    token = (signed + b"." + _encode(key.sign(signed))).decode("ascii")
+    token = sign_jwt(header, claims, key)
     return Proof(parameters=(("client_assertion_type", ASSERTION_TYPE), ("client_assertion", token)))
+
+
+def sign_jwt(header: Mapping[str, Any], claims: Mapping[str, Any], key: AssertionKey) -> str:
+    """Return a JWT in compact serialization (RFC 7515 section 3.1), signed with *key*."""
+    signed = b".".join(_encode(json.dumps(part, separators=(",", ":")).encode()) for part in (header, claims))
+    return (signed + b"." + _encode(key.sign(signed))).decode("ascii")
 
 
 def _encode(data: bytes) -> bytes:

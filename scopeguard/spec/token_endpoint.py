@@ -40,7 +40,8 @@ _MAX_SHOWN: Final = 300
 class Tolerance:
     """Deviations from RFC 6749 section 5.1 that are accepted in the responses of one token endpoint.
 
-    * ``token_types``: values of ``token_type``, in lower case, that this server uses for bearer tokens.
+    * ``token_types``: accepted values of ``token_type``, in lower case: those that this server uses for bearer tokens,
+      and ``dpop`` if the request has a proof.
     * ``token_type_optional``: without ``token_type``, the token is a bearer token.
     * ``scope_list``: ``scope`` may be an array of scopes.
     """
@@ -129,9 +130,9 @@ def parse_token_response(status: int, body: bytes, tolerance: Tolerance = STRICT
     Call it only if :func:`is_outage` returns false for *status*.
 
     Checked: status 200; one strict JSON object; ``access_token`` can be sent unambiguously in a header; ``token_type``
-    is Bearer in any case; ``expires_in`` is a whole number or a string of digits; ``scope`` follows the grammar of RFC
-    6749 section 3.3. ``null`` counts as absent. NOT checked: the content type, and the content of the token, which is
-    opaque to clients (RFC 9068 section 6).
+    is one of the accepted types, in any case; ``expires_in`` is a whole number or a string of digits; ``scope`` follows
+    the grammar of RFC 6749 section 3.3. ``null`` counts as absent. NOT checked: the content type, and the content of
+    the token, which is opaque to clients (RFC 9068 section 6).
     """
     try:
         members = parse_object(body)
@@ -161,6 +162,13 @@ def _token(members: Mapping[str, Any], tolerance: Tolerance) -> TokenResponse:
         raise _UnusableResponse("access_token or token_type is missing or not a string")
     # RFC 6749 section 7.1: "The client MUST NOT use an access token if it does not understand the token type."
     if kind.lower() not in tolerance.token_types:
+        # RFC 9449 section 5: "If the client requires [...] a DPoP-bound access token, the client MUST discard the
+        # response".
+        if "bearer" not in tolerance.token_types:
+            raise _UnusableResponse(
+                "token_type is not DPoP although a proof was sent, so the token is not bound to the key; if such "
+                "tokens are acceptable, set dpop_optional"
+            )
         raise _UnusableResponse(
             "token_type is not Bearer, and no other type is supported; if this server uses another name for bearer "
             "tokens, set token_types"

@@ -127,6 +127,7 @@ CONSTRUCTORS: Final[dict[str, tuple[Callable[..., object], Any]]] = {
         _with(ClientCredentials, token_url="https://as.test/token", client_id="c", client_secret="s" * 16),
         ["token_url", "client_id", "client_secret", *ClientSettings.__annotations__],
     ),
+    "DPoPKey": (scopeguard.client.DPoPKey, scopeguard.client.DPoPKey),
     "TokenExchange": (
         _with(TokenExchange, token_url="https://as.test/token", client_id="c", client_secret="s" * 16),
         ["token_url", "client_id", "client_secret", *_OF_AN_EXCHANGE],
@@ -367,7 +368,7 @@ ACCEPTED: Final[dict[tuple[str, str], set[str]]] = {
             {"table", "bytes in a table", "text in a table", "table in a table", "numbers as names"},
             {"ScopeCatalog.from_openapi": "document", "ScopeCatalog.from_google_discovery": "document"},
         ),
-        ({"none"}, {"ClientCredentials": "origins transport"}),
+        ({"none"}, {"ClientCredentials": "origins transport dpop", "DPoPKey": "pem file"}),
         (
             {"zero", "negative", "fraction"},
             {"FakeClock": "wall monotonic", "bad_tokens": "leeway"},

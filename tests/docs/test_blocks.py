@@ -30,7 +30,7 @@ from environment import ROOT, plain_environment
 from loopback import Certificates
 from scopeguard import Guard, Introspection, Issuer, RevocationPolicy, presets
 from scopeguard.asgi import GuardMiddleware
-from scopeguard.client import ClientCredentials, TokenEndpointError, TokenExchange
+from scopeguard.client import ClientCredentials, DPoPKey, TokenEndpointError, TokenExchange
 from scopeguard.config.file import settings_from
 from scopeguard.devserver import Client
 from scopeguard.edge.http import HttpxTransport
@@ -474,6 +474,13 @@ def _check_mutual_tls(authority: FakeAuthority) -> None:
         assert isinstance(guard.check(view), scopeguard.Granted) is granted
 
 
+def _check_client_dpop(authority: FakeAuthority) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLIENT_SECRET", "a password")
+        credentials = run("client_dpop")["credentials"]
+    assert isinstance(credentials._policy.dpop, DPoPKey)
+
+
 def _check_dpop(authority: FakeAuthority) -> None:
     client = TestClient(run("dpop", app=asgi_app())["app"])
     key = ProofKey()
@@ -526,6 +533,7 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "policy_test": _check_policy_test,
     "contract": _check_contract,
     "client": _check_client,
+    "client_dpop": _check_client_dpop,
     "downstream": _check_downstream,
     "downstream_hook": _check_downstream_hook,
     "downstream_task": _check_downstream_task,
