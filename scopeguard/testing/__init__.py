@@ -12,7 +12,7 @@ A :class:`FakeDecisionPoint` decides about requests as a policy decision point d
 If the app creates its guard at module level, use ``with authority.takes_over(guard):``.
 
 With pytest, the fixture ``authority`` is a ``FakeAuthority``. :func:`bad_tokens` returns hostile tokens, which an app
-must refuse.
+must refuse. A :class:`ProofKey` signs proofs of possession, and :func:`bad_proofs` returns bad ones.
 
 FOR TESTS ONLY: a ``FakeAuthority`` can issue any token. Its first use logs a warning.
 """
@@ -27,10 +27,13 @@ if TYPE_CHECKING:
     from scopeguard.testing.decision_point import FakeDecisionPoint
     from scopeguard.testing.fake import FakeAuthority
     from scopeguard.testing.hostile_keys import bad_keys
+    from scopeguard.testing.hostile_proofs import BadProof, bad_proofs
     from scopeguard.testing.hostile_tokens import BadToken, bad_tokens
+    from scopeguard.testing.proofs import ProofKey
     from scopeguard.testing.transport import FakeTransport, Hold, Network
 
 __all__ = [
+    "BadProof",
     "BadToken",
     "FakeAuthority",
     "FakeClock",
@@ -38,13 +41,16 @@ __all__ = [
     "FakeTransport",
     "Hold",
     "Network",
+    "ProofKey",
     "bad_keys",
+    "bad_proofs",
     "bad_tokens",
 ]
 
 # The pytest plugin is in this package, so every run of pytest imports the package. Submodules, which take longer to
 # import, are imported on first use.
 _SUBMODULES: Final = {
+    "BadProof": "hostile_proofs",
     "BadToken": "hostile_tokens",
     "FakeAuthority": "fake",
     "FakeClock": "clock",
@@ -52,7 +58,9 @@ _SUBMODULES: Final = {
     "FakeTransport": "transport",
     "Hold": "transport",
     "Network": "transport",
+    "ProofKey": "proofs",
     "bad_keys": "hostile_keys",
+    "bad_proofs": "hostile_proofs",
     "bad_tokens": "hostile_tokens",
 }
 

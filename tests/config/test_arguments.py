@@ -36,7 +36,17 @@ from scopeguard.scopes import all_of
 from scopeguard.security_events import SecurityEventReceiver
 from scopeguard.stores import MemoryStore
 from scopeguard.stores.redis import RedisStore
-from scopeguard.testing import FakeAuthority, FakeClock, FakeDecisionPoint, FakeTransport, Network, bad_keys, bad_tokens
+from scopeguard.testing import (
+    FakeAuthority,
+    FakeClock,
+    FakeDecisionPoint,
+    FakeTransport,
+    Network,
+    ProofKey,
+    bad_keys,
+    bad_proofs,
+    bad_tokens,
+)
 
 
 def _function(*_: object) -> None: ...
@@ -166,6 +176,8 @@ CONSTRUCTORS: Final[dict[str, tuple[Callable[..., object], Any]]] = {
     "FakeTransport": (_with(FakeTransport, authority=AUTHORITY), FakeTransport),
     "bad_tokens": (_with(bad_tokens, authority=FakeAuthority()), bad_tokens),
     "bad_keys": (_with(bad_keys, authority=FakeAuthority()), bad_keys),
+    "bad_proofs": (_with(bad_proofs, authority=FakeAuthority()), bad_proofs),
+    "ProofKey": (_with(ProofKey), ProofKey),
     "MemoryStore": (_with(MemoryStore, clock=FakeClock()), MemoryStore),
     "Authority": (_with(Authority, audience="x", keys=KeyRing("ES256")), Authority),
     "Client": (_with(devserver.Client, client_id="x", secret="s"), devserver.Client),
@@ -221,7 +233,7 @@ NOT_CONSTRUCTED: Final = {
     "AccessToken", "InboundToken", "Actor", "Anonymous", "Denied", "Granted", "Unavailable", "HeaderList", "Problem",
     "RequestView", "PolicyRequest",
     "Requirement", "Response", "Access", "ClientSettings", "SecurityEvent", "TokenResponse", "Contract", "Difference",
-    "BadToken", "Hold", "Switch", "Refusal", "Shadowed",
+    "BadProof", "BadToken", "Hold", "Switch", "Refusal", "Shadowed",
     "all_of", "any_of", "requires", "renew", "Network", "required_scopes", "serve",
     "refuse_inbound_token", "arefuse_inbound_token",
 }  # fmt: skip
@@ -255,6 +267,7 @@ ACCEPTED: Final[dict[tuple[str, str], set[str]]] = {
                 "HttpxTransport": "verify",
                 "Protected": "scheme_prefix",
                 "RedisStore": "prefix",
+                "bad_proofs": "scope",
             },
         ),
         ({"text", "list of nothing"}, {"Issuer": "typ"}),

@@ -32,8 +32,7 @@ from scopeguard.guard import Decision, engine_of
 from scopeguard.request import ProofNotes
 from scopeguard.spec.dpop import token_hash
 from scopeguard.stores import MemoryStore
-from scopeguard.testing import FakeAuthority, FakeClock
-from scopeguard.testing.proofs import ProofKey
+from scopeguard.testing import FakeAuthority, FakeClock, ProofKey
 
 RES = "https://api.test/v1"
 URI = "https://api.test/v1/rows"

@@ -32,8 +32,7 @@ from scopeguard import (
 from scopeguard.adapter.client_certificates import certificate_in_environ, certificate_in_scope
 from scopeguard.guard import Decision, engine_of
 from scopeguard.spec.client_certificate import MAX_BYTES, from_field, from_pem, thumbprint
-from scopeguard.testing import FakeAuthority
-from scopeguard.testing.proofs import ProofKey
+from scopeguard.testing import FakeAuthority, ProofKey
 
 PEM = Path(ROOT / "tests" / "data" / "rfc8705-appendix-a.pem").read_text("ascii")
 DER = ssl.PEM_cert_to_DER_cert(PEM)

@@ -54,9 +54,8 @@ from scopeguard.guard import Granted, engine_of
 from scopeguard.request import HeaderList
 from scopeguard.spec import introspection, jwt
 from scopeguard.spec.jwks import parse_key_set
-from scopeguard.testing import FakeAuthority
+from scopeguard.testing import FakeAuthority, ProofKey
 from scopeguard.testing.forgeries.forge import Forge
-from scopeguard.testing.proofs import ProofKey
 
 ISS, RES = "https://as.example", "https://api.example/v1"
 NOW = 1_800_000_000

@@ -37,8 +37,7 @@ from scopeguard.edge.http import HttpxTransport
 from scopeguard.mcp import Tool
 from scopeguard.spec.mcp import Message
 from scopeguard.stores.redis import RedisStore
-from scopeguard.testing import FakeAuthority, FakeDecisionPoint, Network
-from scopeguard.testing.proofs import ProofKey
+from scopeguard.testing import FakeAuthority, FakeDecisionPoint, Network, ProofKey, bad_proofs
 from scopeguard.wsgi import GuardMiddleware as WSGIGuard
 
 ISSUER, API = "https://auth.example.com", "https://api.example.com"
@@ -554,7 +553,7 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
 
 # Each of these has a test of its own below.
 ELSEWHERE = {
-    *("file", "network", "network_transport_file", "shared", "testing", "takeover"),
+    *("file", "network", "network_transport_file", "shared", "testing", "takeover", "proofs"),
     *("readme_fastapi", "readme_starlette", "readme_flask"),
 }
 
@@ -579,6 +578,7 @@ async def my_app(scope, receive, send):
     await send({"type": "http.response.body", "body": b""})
 """
     (tmp_path / "test_it.py").write_text(app + NAMED["testing"].source, "utf-8")
+    (tmp_path / "test_proofs.py").write_text(app + NAMED["proofs"].source, "utf-8")
     (tmp_path / "myapp.py").write_text(NAMED["fastapi"].source, "utf-8")
     (tmp_path / "test_takeover.py").write_text(NAMED["takeover"].source, "utf-8")
     done = subprocess.run(
@@ -590,7 +590,7 @@ async def my_app(scope, receive, send):
         check=False,
     )
     assert done.returncode == 0, done.stdout
-    assert done.stdout.splitlines()[-1].startswith("4 passed")
+    assert done.stdout.splitlines()[-1].startswith(f"{4 + 1 + len(bad_proofs(FakeAuthority()))} passed")
 
 
 def test_the_configuration_file_is_read():

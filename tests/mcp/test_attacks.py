@@ -13,7 +13,7 @@ from mcp_calls import NEW, OLD, Answer, Pair, Server, call, new, request, tool_c
 from scopeguard import AUTHENTICATED, DPoP, all_of
 from scopeguard.adapter.asgi_types import Message, Scope
 from scopeguard.mcp import McpMiddleware, Method, ResourceUri, Tool
-from scopeguard.testing.proofs import ProofKey
+from scopeguard.testing import ProofKey
 
 pytestmark = pytest.mark.anyio
 

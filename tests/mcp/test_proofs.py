@@ -11,7 +11,7 @@ import pytest
 from mcp_calls import RESOURCE, Answer, Server, call, new, tool_call
 from scopeguard import DPoP, all_of
 from scopeguard.mcp import Tool
-from scopeguard.testing.proofs import ProofKey
+from scopeguard.testing import ProofKey
 
 KEY = ProofKey()
 MESSAGE = tool_call("read_file", name="a")

@@ -17,8 +17,7 @@ from scopeguard import Denied, DPoP, Granted, Guard, HeaderList, Reason, Request
 from scopeguard.edge import aio
 from scopeguard.guard import Decision
 from scopeguard.stores.redis import RedisStore
-from scopeguard.testing import FakeAuthority
-from scopeguard.testing.proofs import ProofKey
+from scopeguard.testing import FakeAuthority, ProofKey
 
 URI = "https://api.test/rows"
 KEY, OTHER = ProofKey(), ProofKey()

@@ -14,8 +14,7 @@ from doors import Door, guard_for
 from framework_doors import FRAMEWORK_DOORS
 from scenarios import Answered, Exchange
 from scopeguard import DPoP, Guard
-from scopeguard.testing import FakeAuthority
-from scopeguard.testing.proofs import ProofKey
+from scopeguard.testing import FakeAuthority, ProofKey
 
 ORIGIN = "https://api.test"
 NONCE_KEY = "a secret of the operator, 32 bytes or more"
