@@ -103,6 +103,7 @@ LOOSER: list[tuple[str, Any]] = [
     ("any_claims", []),
     ("any_claims", ["scope", "azp"]),
     ("single_audience", False),
+    ("mutual_tls", True),
     ("require_sender_constraint", False),
     ("canonicalize_audience", True),
     ("merge_scope_claims", True),

@@ -101,6 +101,7 @@ OF_ISSUER: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "claim_prefixes": expects_less,
     "any_claims": needs_less,
     "dpop": changed,
+    "mutual_tls": switched_on,
     "single_audience": switched_off,
     "require_sender_constraint": switched_off,
     "canonicalize_audience": switched_on,
