@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-import waitress
+from waitress.server import create_server
 
 from scopeguard import Guard, MutualTLS
 from scopeguard.asgi import GuardMiddleware
@@ -50,7 +50,7 @@ def served(interface: str, guard: Guard) -> Iterator[int]:
         with Serving(GuardMiddleware(asgi_app, guard=guard), listener):
             yield port
         return
-    server = waitress.create_server(WSGIGuardMiddleware(wsgi_app, guard=guard), sockets=[listener], threads=2)
+    server = create_server(WSGIGuardMiddleware(wsgi_app, guard=guard), sockets=[listener], threads=2)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
