@@ -46,8 +46,8 @@ class ProofNotes:
     """What several checks of one request share about its DPoP proof.
 
     ``accepted``: the memories and proofs of the claims that were made, so that a second check of the same request is
-    no replay. ``nonce``: a
-    nonce for the response; ``None`` if the client need not be given a new one.
+    no replay. ``nonce``: a nonce for the response; ``None`` if the client need not be given a
+    new one.
     """
 
     accepted: set[tuple[int | None, bytes]] = field(default_factory=set, repr=False)
