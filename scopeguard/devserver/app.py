@@ -97,6 +97,7 @@ class _Endpoints:
                 path,
                 form=form,
                 authorization=", ".join(request.headers.getlist("authorization")) or None,
+                proofs=request.headers.getlist("dpop"),
             )
         except Unreachable:
             log.info("%s %r: no response, because an outage is switched on", request.method, path)

@@ -5,7 +5,8 @@ FOR DEVELOPMENT ONLY. It keeps everything in memory, has no login, and can be ma
 
 It supports client credentials (RFC 6749 section 4.4), JWT bearer assertions (RFC 7523), token exchange (RFC 8693),
 resource indicators (RFC 8707), JWT access tokens (RFC 9068) and opaque ones, introspection (RFC 7662), revocation (RFC
-7009), metadata (RFC 8414 and OpenID Connect Discovery) and key rotation. It does not support DPoP (RFC 9449).
+7009), metadata (RFC 8414 and OpenID Connect Discovery), key rotation, and tokens bound to the key of a DPoP proof (RFC
+9449 section 5), without nonces.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from __future__ import annotations
 import json
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from scopeguard.config.catalog import ScopeCatalog
 from scopeguard.config.checks import check_form, instance, methods, text, whole
+from scopeguard.config.dpop import SUPPORTED_DPOP_ALGORITHMS, DPoP
 from scopeguard.devserver.faults import Endpoint, Faults
 from scopeguard.devserver.grants import GRANTS, Grant, GrantRequest, Parameters, UsedAssertions
 from scopeguard.devserver.keys import KeyRing, compact
@@ -33,8 +37,10 @@ from scopeguard.devserver.registry import (
 )
 from scopeguard.devserver.tokens import IssuedToken, TokenBook
 from scopeguard.edge.runtime import SystemClock
-from scopeguard.errors import ConfigurationError
+from scopeguard.errors import ConfigurationError, InvalidProof
 from scopeguard.flow.effects import Answer, Clock
+from scopeguard.spec.dpop import single_proof, verify_proof
+from scopeguard.spec.request_uri import normalise_uri
 
 # RFC 6749 section 5.1 requires both headers "in any response containing tokens, credentials, or other sensitive
 # information".
@@ -48,6 +54,8 @@ _PATHS: Final[Mapping[Endpoint, str]] = {
     Endpoint.REVOCATION: "/revoke",
     Endpoint.JWKS: "/jwks",
 }
+_PROOFS: Final = DPoP(algorithms=sorted(SUPPORTED_DPOP_ALGORITHMS))
+_PROOF_ERROR: Final = "invalid_dpop_proof"
 MOST_REQUESTS: Final = 1000
 OPAQUE_PREFIX: Final = "sg-opaque-"
 """The prefix of opaque tokens, by which a scan for leaked tokens can recognise them."""
@@ -157,10 +165,19 @@ class Authority:
             return Endpoint.METADATA
         return next((endpoint for endpoint in Endpoint if path == self.path(endpoint)), None)
 
-    def respond(self, method: str, path: str, *, form: Form | None = None, authorization: str | None = None) -> Answer:
+    def respond(
+        self,
+        method: str,
+        path: str,
+        *,
+        form: Form | None = None,
+        authorization: str | None = None,
+        proofs: Sequence[str] = (),
+    ) -> Answer:
         """Return the answer to one request, with the faults that are switched on.
 
-        ``form`` has the decoded parameters of an urlencoded body, and is ``None`` without such a body. ``requests``
+        ``form`` has the decoded parameters of an urlencoded body, and is ``None`` without such a body. ``proofs`` are
+        the values of the ``DPoP`` fields, which bind the token of a token request to their key. ``requests``
         records the method and the path, but no query, body or header. Raises
         :class:`~scopeguard.devserver.faults.Unreachable` in an outage of that kind.
         """
@@ -175,12 +192,14 @@ class Authority:
         if method not in allowed:
             return Answer(405, b"Method Not Allowed", {"content-type": "text/plain", "allow": ", ".join(allowed)})
         try:
-            answer = self._answer(endpoint, form, authorization)
+            answer = self._answer(endpoint, form, authorization, proofs)
         except OAuthError as error:
             answer = _error_answer(error)
         return self.faults.apply(endpoint, answer, self.issuer)
 
-    def _answer(self, endpoint: Endpoint, form: Form | None, authorization: str | None) -> Answer:
+    def _answer(
+        self, endpoint: Endpoint, form: Form | None, authorization: str | None, proofs: Sequence[str]
+    ) -> Answer:
         if endpoint is Endpoint.METADATA:
             return _json_answer(self.metadata(), {"content-type": "application/json"})
         if endpoint is Endpoint.JWKS:
@@ -191,13 +210,13 @@ class Authority:
         if form is None:
             raise OAuthError("invalid_request", "Send the parameters as application/x-www-form-urlencoded")
         handlers: Mapping[Endpoint, Callable[[Parameters, str | None], Answer]] = {
-            Endpoint.TOKEN: self._token,
+            Endpoint.TOKEN: partial(self._token, proofs=proofs),
             Endpoint.INTROSPECTION: self._introspect,
             Endpoint.REVOCATION: self._revoke,
         }
         return handlers[endpoint](Parameters(form), authorization)
 
-    def _token(self, parameters: Parameters, authorization: str | None) -> Answer:
+    def _token(self, parameters: Parameters, authorization: str | None, *, proofs: Sequence[str]) -> Answer:
         handler = GRANTS.get(parameters.require("grant_type"))
         if handler is None:
             raise OAuthError("unsupported_grant_type", "This server supports " + " and ".join(GRANTS))
@@ -213,16 +232,36 @@ class Authority:
                 tokens=self.tokens,
             )
         )
-        issued = self.issue(grant)
+        thumbprint = self._check_proof(proofs)
+        issued = self.issue(grant if thumbprint is None else replace(grant, thumbprint=thumbprint))
         return _json_answer(
             {
                 "access_token": issued.token,
-                "token_type": "Bearer",
+                "token_type": "Bearer" if thumbprint is None else "DPoP",
                 "expires_in": grant.lifetime,
                 "scope": " ".join(grant.scopes),
                 **({} if grant.issued_token_type is None else {"issued_token_type": grant.issued_token_type}),
             }
         )
+
+    def _check_proof(self, proofs: Sequence[str]) -> str | None:
+        """Return the thumbprint of the key that has signed the proof of a token request, ``None`` without a proof.
+
+        RFC 9449 section 5: if the proof is invalid, the answer has the error code "invalid_dpop_proof".
+        """
+        if not proofs:
+            return None
+        now = self.clock.wall()
+        uri = normalise_uri(self.url(Endpoint.TOKEN)) or ""
+        try:
+            value = single_proof([proof.encode("latin-1") for proof in proofs], _PROOFS.max_proof_bytes)
+            proof = verify_proof(value, policy=_PROOFS, method="POST", uri=uri, token=None, now=now)
+        except InvalidProof as error:
+            raise OAuthError(_PROOF_ERROR, f"{error.description} ({error.reason.value})") from None
+        until = now + _PROOFS.max_age + _PROOFS.max_skew
+        if not self.assertions.use(proof.thumbprint, proof.identity.hex(), until, now):
+            raise OAuthError(_PROOF_ERROR, "The DPoP proof was used before")
+        return proof.thumbprint
 
     def issue(self, grant: Grant) -> IssuedToken:
         """Issue an access token for *grant*: a JWT with the claims of RFC 9068 section 2.2, or an opaque token."""
@@ -240,6 +279,8 @@ class Authority:
             claims["scope"] = " ".join(grant.scopes)
         if grant.actor is not None:
             claims["act"] = dict(grant.actor)
+        if grant.thumbprint is not None:
+            claims["cnf"] = {"jkt": grant.thumbprint}
         if grant.token_format == TokenFormat.OPAQUE:
             token = OPAQUE_PREFIX + secrets.token_urlsafe(32)
         else:
@@ -256,7 +297,8 @@ class Authority:
         issued = self.tokens.active(parameters.require("token"), self.clock.wall())
         if issued is None or not set(client.introspects) & set(issued.audiences):
             return _json_answer({"active": False})
-        return _json_answer({"active": True, "token_type": "Bearer", **issued.claims})
+        token_type = "DPoP" if "cnf" in issued.claims else "Bearer"
+        return _json_answer({"active": True, "token_type": token_type, **issued.claims})
 
     def _revoke(self, parameters: Parameters, authorization: str | None) -> Answer:
         """Answer a revocation request (RFC 7009 section 2).
@@ -291,6 +333,7 @@ class Authority:
             "token_endpoint_auth_methods_supported": methods,
             "introspection_endpoint_auth_methods_supported": methods,
             "revocation_endpoint_auth_methods_supported": methods,
+            "dpop_signing_alg_values_supported": list(_PROOFS.algorithms),
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": [self.keys.algorithm],
         }

@@ -102,6 +102,7 @@ class Grant:
     """The token that a request is allowed to have. The lifetime is in seconds.
 
     ``actor``: the ``act`` claim. ``issued_token_type``: the member of that name in the response (RFC 8693).
+    ``thumbprint``: that of the key to which the token is bound (RFC 9449 section 6).
     """
 
     client_id: str
@@ -112,6 +113,7 @@ class Grant:
     lifetime: int
     actor: Mapping[str, Any] | None = None
     issued_token_type: str | None = None
+    thumbprint: str | None = None
 
 
 GrantHandler = Callable[["GrantRequest"], Grant]

@@ -67,6 +67,20 @@ def check_proof(proof: str, *, policy: DPoP, method: str, uri: str, token: str, 
     Raises :class:`InvalidProof`, and :class:`InvalidToken` if the token is not bound to the key of the proof: RFC 9449
     §7.1 uses ``invalid_token`` for "an invalid token (e.g. [...] its binding)".
     """
+    found = verify_proof(proof, policy=policy, method=method, uri=uri, token=token, now=now)
+    # Item 12: "confirm that the public key to which the access token is bound matches the public key from the DPoP
+    # proof"
+    if jkt != found.thumbprint:
+        raise InvalidToken(Reason.WRONG_PROOF_KEY, bound="no" if jkt is None else "to another key")
+    return found
+
+
+def verify_proof(proof: str, *, policy: DPoP, method: str, uri: str, token: str | None, now: float) -> Proof:
+    """Check *proof* as :func:`check_proof` does, but not the key to which a token is bound.
+
+    *token* is ``None`` for a request for a token (RFC 9449 §5), whose proof needs no ``ath``. Raises
+    :class:`InvalidProof`.
+    """
     try:
         header_text, payload, signed, signature = split_compact(proof)
         header = parse_header(header_text)
@@ -92,10 +106,6 @@ def check_proof(proof: str, *, policy: DPoP, method: str, uri: str, token: str, 
     key = _key(jwk, algorithm)
     if not key.verify(algorithm, signed, signature):
         raise InvalidProof(Reason.PROOF_SIGNATURE)
-    # Item 12: "confirm that the public key to which the access token is bound matches the public key from the DPoP
-    # proof"
-    if jkt != key.thumbprint:
-        raise InvalidToken(Reason.WRONG_PROOF_KEY, bound="no" if jkt is None else "to another key")
     # A JSON array: no value of one member can look like the beginning of another.
     identity = hashlib.sha256(json.dumps([key.thumbprint, uri, identifier]).encode()).digest()
     return Proof(
@@ -113,9 +123,11 @@ def _key(jwk: Mapping[str, Any], algorithm: str) -> VerificationKey:
     return key
 
 
-def _check_claims(claims: Mapping[str, Any], *, policy: DPoP, method: str, uri: str, token: str, now: float) -> str:
+def _check_claims(
+    claims: Mapping[str, Any], *, policy: DPoP, method: str, uri: str, token: str | None, now: float
+) -> str:
     """Check the claims of RFC 9449 §4.2 and return ``jti``."""
-    identifier, ath = _text(claims, "jti"), _text(claims, "ath")
+    identifier = _text(claims, "jti")
     if len(identifier) > _MAX_IDENTIFIER:
         raise InvalidProof(Reason.PROOF_MALFORMED, problem=f"jti is longer than {_MAX_IDENTIFIER} characters")
     # Item 8: "the htm claim matches the HTTP method of the current request": method names are case-sensitive.
@@ -125,7 +137,7 @@ def _check_claims(claims: Mapping[str, Any], *, policy: DPoP, method: str, uri: 
     # query and fragment parts"
     if normalise_uri(_text(claims, "htu"), strict=policy.strict_htu) != uri:
         raise InvalidProof(Reason.PROOF_MISMATCH, claim="htu", request=uri, found=claims["htu"].partition("?")[0])
-    if ath != token_hash(token):
+    if token is not None and _text(claims, "ath") != token_hash(token):
         raise InvalidProof(Reason.PROOF_MISMATCH, claim="ath")
     issued_at = _time(claims, "iat")
     # Item 11: "the creation time of the JWT, as determined by either the iat claim or a server managed timestamp via

@@ -21,7 +21,11 @@ def mock_transport(authority: Authority) -> httpx.MockTransport:
         form = tuple(parse_qsl(request.content.decode("utf-8"), keep_blank_values=True)) if is_form else None
         try:
             answer = authority.respond(
-                request.method, request.url.path, form=form, authorization=request.headers.get("authorization")
+                request.method,
+                request.url.path,
+                form=form,
+                authorization=request.headers.get("authorization"),
+                proofs=request.headers.get_list("dpop"),
             )
         except Unreachable:
             raise httpx.ConnectError("the authority is down", request=request) from None

@@ -183,6 +183,7 @@ class FakeTransport(RecordingTransport):
                 urlsplit(request.url).path,
                 form=request.form,
                 authorization=request.authorization,
+                proofs=[value for name, value in request.headers if name == "dpop"],
             )
         except Unreachable:
             raise AuthorityUnavailable(Reason.AUTHORITY_UNREACHABLE, request.authority) from None

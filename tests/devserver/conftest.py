@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -46,13 +47,15 @@ class Bench:
         text = f"{quote_plus(client.client_id)}:{quote_plus(client.secret)}"
         return "Basic " + base64.b64encode(text.encode()).decode()
 
-    def post(self, path: str, client: Client | None, /, **form: str | list[str]) -> Answer:
+    def post(
+        self, path: str, client: Client | None, /, *, proofs: Sequence[str] = (), **form: str | list[str]
+    ) -> Answer:
         """A form, authenticated as *client* by Basic unless it is ``None``; a list repeats the parameter."""
         pairs = tuple(
             (name, item) for name, value in form.items() for item in (value if isinstance(value, list) else [value])
         )
         return self.authority.respond(
-            "POST", path, form=pairs, authorization=None if client is None else self.basic(client)
+            "POST", path, form=pairs, authorization=None if client is None else self.basic(client), proofs=proofs
         )
 
     def token(self, client: Client | None = None, /, **form: str | list[str]) -> str:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +24,7 @@ import pytest
 from environment import ROOT, plain_environment
 from redis_server import RedisServer
 from scopeguard.devserver import Authority, Client, DevServer
+from scopeguard.testing import ProofKey
 
 # Each test starts two servers of its own, and waits for several seconds on a busy machine.
 pytestmark = pytest.mark.timeout(180)
@@ -34,6 +36,20 @@ SERVERS = {
     "asgi": ("uvicorn", "sharing:asgi", "--port", "{port}", "--lifespan", "off", "--no-access-log"),
     "wsgi": ("waitress", "--threads", "8", "--listen", "127.0.0.1:{port}", "sharing:wsgi"),
 }
+
+COMMANDS = SERVERS | {
+    "gunicorn": (
+        "gunicorn",
+        "sharing:wsgi",
+        "--bind",
+        "127.0.0.1:{port}",
+        "--worker-class",
+        "gthread",
+        "--threads",
+        "8",
+    ),
+}
+COPIES = 50
 
 
 class Worker:
@@ -53,6 +69,10 @@ class Worker:
     def revoke(self, **what: Any) -> int:
         """Return the response to a revocation request."""
         return self._client.post("/revoke", json=what).status_code
+
+    def with_proof(self, token: str, proof: str) -> int:
+        """Return the status of a request with *token*, which is bound to a key, and *proof*."""
+        return self._client.get("/", headers={"authorization": f"DPoP {token}", "dpop": proof}).status_code
 
     def is_up(self) -> bool:
         """Return whether the worker answers."""
@@ -119,7 +139,7 @@ class Place:
             "REDIS_URL": self.redis.url,
             "STORE_SECRET": "sg-secret-of-the-store",
         }
-        command = [sys.executable, "-m", *(part.format(port=port) for part in SERVERS[kind])]
+        command = [sys.executable, "-m", *(part.format(port=port) for part in COMMANDS[kind])]
         log = config.with_suffix(".log")
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -139,6 +159,16 @@ class Place:
         """A token from the authorization server; ``loader``'s are opaque, those of ``signer`` JWTs."""
         form = {"grant_type": "client_credentials"}
         answer = self.client.post(f"{self.server.url}/token", auth=(client_id, LOADER), data=form)
+        self.tokens.append(answer.json()["access_token"])
+        return self.tokens[-1]
+
+    def bound_token(self, key: ProofKey) -> str:
+        """A JWT that is bound to *key*."""
+        url = f"{self.server.url}/token"
+        proof = key.proof("", "POST", url, at=time.time(), claims={"ath": None})
+        form = {"grant_type": "client_credentials"}
+        answer = self.client.post(url, auth=("signer", LOADER), data=form, headers={"dpop": proof})
+        assert answer.json()["token_type"] == "DPoP"
         self.tokens.append(answer.json()["access_token"])
         return self.tokens[-1]
 
@@ -331,6 +361,32 @@ def test_fail_open_accepts_tokens_during_an_outage_of_redis(place: Place):
     assert one.revoke(token=later) == 204
     told = time.monotonic()
     refused_in_time(two, later, told)
+
+
+@pytest.mark.rule("D-54", "D-58", "D-60")
+@pytest.mark.parametrize("kind", ["asgi", "gunicorn"])
+def test_requests_with_one_proof_are_granted_once_by_all_processes(place: Place, kind: str):
+    place.kind = kind
+    workers = [place.worker(revocation='[dpop]\nmode = "required"\nbase_url = "https://api.test"') for _ in range(2)]
+    key = ProofKey()
+    token = place.bound_token(key)
+
+    def proof() -> str:
+        return key.proof(token, "GET", "https://api.test/", at=time.time())
+
+    with ThreadPoolExecutor(COPIES) as pool:
+        for _ in range(10):
+            once = proof()
+            statuses = Counter(pool.map(lambda n, once=once: workers[n % 2].with_proof(token, once), range(COPIES)))
+            assert statuses == {200: 1, 401: COPIES - 1}
+        once = proof()
+        place.redis.kill()
+        for sent in (once, proof()):
+            statuses = Counter(pool.map(lambda n, sent=sent: workers[n % 2].with_proof(token, sent), range(COPIES)))
+            assert statuses == {503: COPIES}
+        place.redis.start()
+        eventually(lambda: workers[0].with_proof(token, proof()) == 200)
+    assert workers[1].status(token) == 401
 
 
 def answers(worker: Worker, token: str, status: int) -> bool:

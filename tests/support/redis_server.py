@@ -106,6 +106,12 @@ class RedisServer:
         found: dict[str, tuple[bytes, int]] = {}
         with self.client() as client:
             for key in client.scan_iter():
-                content = repr(client.xrange(key)).encode() if client.type(key) == b"stream" else client.get(key)
+                match client.type(key):
+                    case b"stream":
+                        content = repr(client.xrange(key)).encode()
+                    case b"zset":
+                        content = b"".join(client.zrange(key, 0, -1))
+                    case _:
+                        content = client.get(key)
                 found[key.decode()] = (content, client.pttl(key))
         return found
