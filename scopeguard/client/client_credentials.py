@@ -30,7 +30,13 @@ class ClientCredentials(SigningAuth):
       :meth:`from_issuer` reads it from the issuer's metadata instead.
     * *client_id*, *client_secret*: sent to the token endpoint only.
     * *auth_method*: ``"client_secret_basic"`` sends them in the ``Authorization`` header, ``"client_secret_post"`` in
-      the form.
+      the form. ``"private_key_jwt"`` signs an assertion with *private_key* instead (RFC 7523 section 2.2), and
+      ``"tls_client_auth"`` uses the client certificate of the *transport* (RFC 8705 section 2); both need no secret.
+    * *private_key*: PEM text, or a private JWK as a mapping. *key_algorithm*: RS256, PS256, ES256, ES384 or EdDSA.
+      *key_id*: the ``kid`` of assertions. *assertion_audience*: their ``aud``, which is the issuer identifier of the
+      server; :meth:`from_issuer` knows it. *assertion_typ*: their ``typ``, ``None`` for none.
+    * *dpop*: a :class:`DPoPKey` to which the tokens are bound (RFC 9449). Each request then has a proof.
+      *dpop_optional*: accept bearer tokens as well.
     * *scopes*: the scopes to request, one string or several.
     * *resource*: the API as an absolute URI (RFC 8707). *audience*: the API as Auth0 and others expect it.
     * *parameters*: further form parameters. A ``resource`` that is not a URI (Entra v1, AD FS) belongs here.
@@ -72,14 +78,18 @@ class ClientCredentials(SigningAuth):
       allowed. It is not sent. With ``auth=None``, httpx sends it without a token.
     """
 
-    def __init__(self, token_url: str, client_id: str, client_secret: str, **settings: Unpack[ClientSettings]) -> None:
+    def __init__(
+        self, token_url: str, client_id: str, client_secret: str | None = None, **settings: Unpack[ClientSettings]
+    ) -> None:
         text(token_url, "token_url", empty=False)
         self._configure(
             Policy(token_url=token_url, issuer=None, client_id=client_id, client_secret=client_secret, **settings)
         )
 
     @classmethod
-    def from_issuer(cls, issuer: str, client_id: str, client_secret: str, **settings: Unpack[ClientSettings]) -> Self:
+    def from_issuer(
+        cls, issuer: str, client_id: str, client_secret: str | None = None, **settings: Unpack[ClientSettings]
+    ) -> Self:
         """Return an object that finds the token endpoint in the metadata of *issuer* (RFC 8414, OpenID Connect
         Discovery).
 

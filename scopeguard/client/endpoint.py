@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import secrets
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -17,8 +18,8 @@ from scopeguard.edge.runtime import Transport
 from scopeguard.errors import AuthorityUnavailable, Reason
 from scopeguard.flow.effects import Answer, Clock, Flow, Send, ask
 from scopeguard.flow.issuers import search_metadata
-from scopeguard.spec.client_authentication import basic, post
-from scopeguard.spec.discovery import metadata_urls
+from scopeguard.spec.client_authentication import Proof, assertion, basic, client_id_only, post
+from scopeguard.spec.discovery import MalformedMetadata, Metadata, check_endpoint, metadata_urls
 from scopeguard.spec.dpop_client import USE_DPOP_NONCE
 from scopeguard.spec.http_caching import retry_after
 from scopeguard.spec.token_endpoint import (
@@ -65,17 +66,17 @@ class TokenEndpoint:
         """The seconds that a request takes at most, with the search for the endpoint and all retries."""
 
     def request(
-        self, form: tuple[tuple[str, str], ...], tolerance: Tolerance, secrets: Iterable[str] = ()
+        self, form: tuple[tuple[str, str], ...], tolerance: Tolerance, tokens: Iterable[str] = ()
     ) -> Flow[tuple[float, TokenResponse]]:
         """Request a token. Return the seconds since the request began, and the token.
 
-        *form* has the parameters without client authentication. *secrets*: the tokens in it, which no exception quotes.
+        *form* has the parameters without client authentication. *tokens*: those in it, which no exception quotes.
         """
         url = yield from self._endpoint()
         start, start_wall = self._now(), self._policy.clock.wall()
         outcome = yield from self._exchange(url, form, tolerance)
         if isinstance(outcome, TokenRefusal):
-            raise TokenEndpointError(self._policy.authority, self._without_secrets(outcome, secrets))
+            raise TokenEndpointError(self._policy.authority, self._without_secrets(outcome, tokens))
         return max(self._now() - start, self._policy.clock.wall() - start_wall), outcome
 
     def search_again(self) -> None:
@@ -119,11 +120,7 @@ class TokenEndpoint:
         """
         if request.form is None:
             return request
-        policy, secret = self._policy, self._policy.client_secret.reveal()
-        if policy.auth_method == ClientAuthentication.CLIENT_SECRET_POST:
-            credentials = post(policy.client_id, secret)
-        else:
-            credentials = basic(policy.client_id, secret)
+        credentials = self._credentials()
         headers = request.headers
         if self._proofs is not None:
             headers += (("dpop", self._proofs.make("POST", request.url)),)
@@ -133,6 +130,25 @@ class TokenEndpoint:
             authorization=credentials.authorization,
             headers=headers,
         )
+
+    def _credentials(self) -> Proof:
+        policy = self._policy
+        match policy.auth_method:
+            case ClientAuthentication.CLIENT_SECRET_BASIC:
+                return basic(policy.client_id, policy.client_secret.reveal())
+            case ClientAuthentication.CLIENT_SECRET_POST:
+                return post(policy.client_id, policy.client_secret.reveal())
+            case ClientAuthentication.PRIVATE_KEY_JWT if policy.assertion_key is not None:
+                return assertion(
+                    policy.client_id,
+                    policy.assertion_key,
+                    audience=policy.assertion_audience or policy.issuer or "",
+                    now=policy.clock.wall(),
+                    identifier=secrets.token_urlsafe(16),
+                    typ=policy.assertion_typ,
+                )
+            case _:
+                return client_id_only(policy.client_id)
 
     def _learn_nonce(self, url: str, answer: Answer) -> bool:
         """Keep the DPoP nonce in *answer*, if it has one. Return whether it has."""
@@ -159,14 +175,14 @@ class TokenEndpoint:
         closed = None if pause is None else min(pause, _LONGEST_CLOSURE)
         raise TokenEndpointUnavailable(self._policy.authority, problem, closed, answer.status)
 
-    def _without_secrets(self, refusal: TokenRefusal, secrets: Iterable[str]) -> TokenRefusal:
+    def _without_secrets(self, refusal: TokenRefusal, tokens: Iterable[str]) -> TokenRefusal:
         """Return *refusal* without texts that quote a secret, because exceptions and logs show them."""
-        secret = self._policy.client_secret.reveal()
+        secret = None if self._policy.client_secret is None else self._policy.client_secret.reveal()
 
         def shown(text: str | None) -> str | None:
-            if text and secret in text:
+            if text and secret and secret in text:
                 return "(withheld: it quotes the client secret)"
-            return "(withheld: it quotes a token)" if text and any(each in text for each in secrets) else text
+            return "(withheld: it quotes a token)" if text and any(each in text for each in tokens) else text
 
         return replace(
             refusal,
@@ -206,11 +222,24 @@ class TokenEndpoint:
                 closed = None if error.retry_after is None else min(error.retry_after, _LONGEST_CLOSURE)
                 failure = TokenEndpointUnavailable(self._policy.authority, describe(error), closed)
         else:
-            if metadata.token_endpoint is not None:
-                return metadata.token_endpoint
+            endpoint = self._token_endpoint(metadata)
+            if endpoint is not None:
+                return endpoint
             problem = "the metadata has no token_endpoint; set token_url"
             failure = TokenEndpointError(issuer, TokenRefusal(status=200, problem=problem))
         raise failure
+
+    def _token_endpoint(self, metadata: Metadata) -> str | None:
+        """Return the token endpoint in *metadata*: with mutual TLS, its alias if there is one (RFC 8705 section 5)."""
+        aliases = metadata.raw.get("mtls_endpoint_aliases")
+        if self._policy.auth_method != ClientAuthentication.TLS_CLIENT_AUTH or not isinstance(aliases, dict):
+            return metadata.token_endpoint
+        try:
+            insecure = self._policy.insecure_http_dangerously
+            alias = check_endpoint(aliases, "token_endpoint", metadata.issuer, (), insecure)
+        except MalformedMetadata as error:
+            raise TokenEndpointError(metadata.issuer, TokenRefusal(status=200, problem=str(error))) from None
+        return alias or metadata.token_endpoint
 
 
 class PatientTransport:

@@ -16,6 +16,7 @@ from scopeguard.config.checks import (
     converted,
     flag,
     insecure_hosts,
+    instance,
     mapping,
     methods,
     number,
@@ -24,14 +25,22 @@ from scopeguard.config.checks import (
     whole,
 )
 from scopeguard.config.client_authentication import ClientAuthentication
+from scopeguard.edge.http import HttpxTransport
 from scopeguard.edge.runtime import SystemClock, Transport
 from scopeguard.errors import ConfigurationError
 from scopeguard.flow.effects import Clock
 from scopeguard.scopes import check_scope
+from scopeguard.spec.client_authentication import AssertionKey
 from scopeguard.spec.token_endpoint import OTHER_TOKEN_TYPES, RESERVED_PARAMETERS, TokenResponse, Tolerance
 from scopeguard.spec.token_exchange import ACCESS_TOKEN, RESERVED_EXCHANGE_PARAMETERS
 
-_AUTH_METHODS: Final = (ClientAuthentication.CLIENT_SECRET_BASIC, ClientAuthentication.CLIENT_SECRET_POST)
+# The methods of client authentication, with the setting that each needs.
+_AUTH_METHODS: Final = {
+    ClientAuthentication.CLIENT_SECRET_BASIC: "client_secret",
+    ClientAuthentication.CLIENT_SECRET_POST: "client_secret",
+    ClientAuthentication.PRIVATE_KEY_JWT: "private_key",
+    ClientAuthentication.TLS_CLIENT_AUTH: None,
+}
 _ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:[\x21\x22\x24-\x7E]+")  # RFC 8707 section 2: no fragment
 
 
@@ -50,6 +59,11 @@ class ClientSettings(TypedDict, total=False):
     audience: str | Iterable[str]
     parameters: Mapping[str, str]
     auth_method: str
+    private_key: str | Mapping[str, Any] | None
+    key_algorithm: str
+    key_id: str | None
+    assertion_audience: str | None
+    assertion_typ: str | None
     origins: str | Iterable[str]
     narrower_scope: str
     default_lifetime: float
@@ -116,7 +130,7 @@ class Policy:
     token_url: str | None
     issuer: str | None
     client_id: str
-    client_secret: Any = field(repr=False)  # a string, converted to a Secret
+    client_secret: Any = field(default=None, repr=False)  # a string, converted to a Secret; None without one
     scopes: Any = ()  # this and the next four: one string or several, converted to tuples
     resource: Any = ()
     audience: Any = ()
@@ -124,6 +138,11 @@ class Policy:
     token_types: Any = ()
     parameters: Mapping[str, str] = field(default_factory=dict)
     auth_method: str = ClientAuthentication.CLIENT_SECRET_BASIC
+    private_key: str | Mapping[str, Any] | None = field(default=None, repr=False)
+    key_algorithm: str = "RS256"
+    key_id: str | None = None
+    assertion_audience: str | None = None
+    assertion_typ: str | None = "client-authentication+jwt"
     narrower_scope: str = NarrowerScope.WARN
     default_lifetime: float = 300.0
     timeout: float = 5.0
@@ -136,6 +155,7 @@ class Policy:
     transport: Transport | None = None
     clock: Clock = field(default_factory=SystemClock)
     tolerance: Tolerance = field(init=False)
+    assertion_key: AssertionKey | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         insecure = insecure_hosts(self.insecure_http_dangerously)
@@ -144,9 +164,7 @@ class Policy:
             check_url(self.token_url, "token_url", insecure=insecure)
         if self.issuer is not None:
             check_url(self.issuer, "issuer", query=False, insecure=insecure)
-        for name in ("client_id", "client_secret"):
-            text(getattr(self, name), name, empty=False)
-        object.__setattr__(self, "client_secret", Secret(self.client_secret))
+        text(self.client_id, "client_id", empty=False)
         for name in ("scopes", "resource", "audience", "token_types"):
             object.__setattr__(self, name, strings(getattr(self, name), name, empty=False))
         origins = () if self.origins is None else strings(self.origins, "origins")
@@ -159,6 +177,9 @@ class Policy:
         object.__setattr__(self, "parameters", dict(mapping(self.parameters, "parameters")))
         self._check_parameters()
         self._check_choices()
+        object.__setattr__(self, "assertion_key", self._check_authentication())
+        if self.client_secret is not None:
+            object.__setattr__(self, "client_secret", Secret(self.client_secret))
         object.__setattr__(self, "tolerance", self._tolerance())
 
     @property
@@ -181,7 +202,7 @@ class Policy:
                 raise ConfigurationError(f"parameters: {name!r} has a setting of its own; two values would be sent")
 
     def _check_choices(self) -> None:
-        for name, known in (("auth_method", _AUTH_METHODS), ("narrower_scope", tuple(NarrowerScope))):
+        for name, known in (("auth_method", tuple(_AUTH_METHODS)), ("narrower_scope", tuple(NarrowerScope))):
             if getattr(self, name) not in known:
                 choices = ", ".join(repr(str(item)) for item in known)
                 raise ConfigurationError(f"{name}: {getattr(self, name)!r} is not one of {choices}")
@@ -193,6 +214,44 @@ class Policy:
         if self.transport is not None:
             methods(self.transport, ("send", "close"), "transport")
         methods(self.clock, ("wall", "monotonic"), "clock")
+
+    def _check_authentication(self) -> AssertionKey | None:
+        """Check the settings of client authentication. Return the key that signs assertions, if there is one."""
+        if self.client_secret is not None:
+            text(self.client_secret, "client_secret", empty=False)
+        if self.private_key is not None:
+            instance(self.private_key, (str, Mapping), "private_key", "PEM text or a JWK")
+        text(self.key_algorithm, "key_algorithm", empty=False)
+        for name in ("key_id", "assertion_audience", "assertion_typ"):
+            if getattr(self, name) is not None:
+                text(getattr(self, name), name, empty=False)
+        method, needed = str(self.auth_method), _AUTH_METHODS[ClientAuthentication(self.auth_method)]
+        for name in ("client_secret", "private_key"):
+            is_set = getattr(self, name) is not None
+            if name == needed and not is_set:
+                raise ConfigurationError(f"{name}: is missing; auth_method={method!r} needs it")
+            if name != needed and is_set:
+                raise ConfigurationError(f"{name}: has no effect with auth_method={method!r}; remove one of them")
+        if method == ClientAuthentication.TLS_CLIENT_AUTH:
+            self._check_certificate()
+        if self.private_key is None:
+            return None
+        if self.assertion_audience is None and self.issuer is None:
+            raise ConfigurationError(
+                "assertion_audience: is missing; set it to the issuer identifier of the authorization server, or use "
+                "from_issuer"
+            )
+        return AssertionKey(
+            material=self.private_key, algorithm=self.key_algorithm, kid=self.key_id, setting="private_key"
+        )
+
+    def _check_certificate(self) -> None:
+        transport = self.transport
+        if transport is None or (isinstance(transport, HttpxTransport) and not transport.may_have_certificate):
+            raise ConfigurationError(
+                "transport: auth_method='tls_client_auth' needs a client certificate; set "
+                "transport=HttpxTransport(cert=('client.pem', 'client-key.pem'))"
+            )
 
     def _tolerance(self) -> Tolerance:
         for name in self.token_types:

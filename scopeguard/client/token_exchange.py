@@ -81,7 +81,7 @@ class TokenExchange(Auth):
     """
 
     def __init__(
-        self, token_url: str, client_id: str, client_secret: str, **settings: Unpack[ExchangeSettings]
+        self, token_url: str, client_id: str, client_secret: str | None = None, **settings: Unpack[ExchangeSettings]
     ) -> None:
         text(token_url, "token_url", empty=False)
         self._configure(
@@ -91,7 +91,9 @@ class TokenExchange(Auth):
         )
 
     @classmethod
-    def from_issuer(cls, issuer: str, client_id: str, client_secret: str, **settings: Unpack[ExchangeSettings]) -> Self:
+    def from_issuer(
+        cls, issuer: str, client_id: str, client_secret: str | None = None, **settings: Unpack[ExchangeSettings]
+    ) -> Self:
         """Return an object that finds the token endpoint in the metadata of *issuer*.
 
         See :meth:`ClientCredentials.from_issuer`.
@@ -136,7 +138,9 @@ class TokenExchange(Auth):
         )
 
     @classmethod
-    def auth0(cls, domain: str, client_id: str, client_secret: str, **settings: Unpack[ExchangeSettings]) -> Self:
+    def auth0(
+        cls, domain: str, client_id: str, client_secret: str | None = None, **settings: Unpack[ExchangeSettings]
+    ) -> Self:
         """Return an object for Auth0, as in ``TokenExchange.auth0("tenant.eu.auth0.com", ..., audience=...)``.
 
         It uses the on-behalf-of token exchange, for which the client is a *custom API client* of this API. For a custom
@@ -162,7 +166,7 @@ class TokenExchange(Auth):
         cls,
         token_url: str,
         client_id: str,
-        client_secret: str,
+        client_secret: str | None = None,
         *,
         redeem_with: ClientCredentials,
         **settings: Unpack[ExchangeSettings],

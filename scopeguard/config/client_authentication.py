@@ -10,7 +10,7 @@ class ClientAuthentication(StrEnum):
 
     The values are those of the IANA registry "OAuth Token Endpoint Authentication Methods" (RFC 7591 §2, RFC 8705 §2),
     except ``bearer``. :class:`~scopeguard.Introspection` accepts every method. The client
-    (:class:`scopeguard.client.ClientCredentials`) accepts the two with a client secret.
+    (:class:`scopeguard.client.ClientCredentials`) accepts the first four.
     """
 
     CLIENT_SECRET_BASIC = "client_secret_basic"  # the secret is in the Authorization field (RFC 6749 §2.3.1)

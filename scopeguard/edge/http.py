@@ -33,16 +33,22 @@ class HttpxTransport(Locked):
 
     * *verify*: ``None`` for the certificate authorities that httpx trusts, else an ``ssl.SSLContext`` or the path of a
       bundle. Only *dangerously_skip_tls_verification* turns verification off; it logs a warning at every start.
+    * *cert*: the certificate of the client for mutual TLS, as the path of a PEM file that holds it, its chain and its
+      private key, or as the paths of the certificates and of the key. Servers that ask for one get it, except those of
+      a request with its own certificate authority (``ca_file``). The key must not be encrypted. With an
+      ``ssl.SSLContext``, load the certificate into the context instead.
     * *proxy*: the URL of a proxy. ``HTTPS_PROXY`` and similar variables are not read: they could silently reroute the
       requests for keys.
 
-    Raises :class:`ConfigurationError`; for an unreadable bundle, at the first exchange or in :meth:`check`.
+    Raises :class:`ConfigurationError`; for an unreadable bundle or certificate, at the first exchange or in
+    :meth:`check`.
     """
 
     def __init__(
         self,
         *,
         verify: ssl.SSLContext | str | None = None,
+        cert: str | tuple[str, str] | None = None,
         proxy: str | None = None,
         dangerously_skip_tls_verification: bool = False,
     ) -> None:
@@ -57,6 +63,9 @@ class HttpxTransport(Locked):
         if verify is not None and dangerously_skip_tls_verification:
             raise ConfigurationError("verify and dangerously_skip_tls_verification contradict each other; keep one")
         self._verify = verify
+        self._cert = None if cert is None else _check_cert(cert)
+        if self._cert is not None and isinstance(verify, ssl.SSLContext):
+            raise ConfigurationError("cert: has no effect with an ssl.SSLContext; call its load_cert_chain instead")
         self._proxy = None if proxy is None else _check_proxy(proxy)
         self._skip_verification = dangerously_skip_tls_verification
         super().__init__()
@@ -70,6 +79,11 @@ class HttpxTransport(Locked):
     def skips_tls_verification(self) -> bool:
         """True if the certificates of servers are not verified."""
         return self._skip_verification
+
+    @property
+    def may_have_certificate(self) -> bool:
+        """True if *cert* is set, or there is an ``ssl.SSLContext``, which may have a certificate of the client."""
+        return self._cert is not None or isinstance(self._verify, ssl.SSLContext)
 
     def send(self, request: Send, /) -> Answer:
         """Perform one exchange; see :class:`~scopeguard.flow.effects.Send`. Raises :class:`AuthorityUnavailable`."""
@@ -166,7 +180,7 @@ class HttpxTransport(Locked):
                 client.close()
 
     def check(self, setting: str = "verify") -> None:
-        """Raise :class:`ConfigurationError` if the bundle of certificates, which came from *setting*, cannot be read.
+        """Raise :class:`ConfigurationError` if the bundle, which came from *setting*, or *cert* cannot be read.
 
         Opens no connection.
         """
@@ -194,7 +208,7 @@ class HttpxTransport(Locked):
             import logging
 
             logging.getLogger("scopeguard").warning("TLS certificates are NOT verified, as configured")
-            verify = False
+            verify = self._context() or False
         else:
             verify = self._context() or True
         try:
@@ -220,14 +234,32 @@ class HttpxTransport(Locked):
         )
 
     def _context(self, setting: str = "verify") -> ssl.SSLContext | None:
-        if not isinstance(self._verify, str):
+        if isinstance(self._verify, ssl.SSLContext) or (self._verify is None and self._cert is None):
             return self._verify
         try:
-            return ssl.create_default_context(cafile=self._verify)
+            context = self._own_context()
         except OSError as error:
             raise ConfigurationError(
                 f"{setting}: {self._verify!r} is not a readable bundle of certificates (PEM): {error.strerror or error}"
             ) from None
+        if self._cert is not None:
+            try:
+                # With a password, OpenSSL does not ask for one on the terminal.
+                context.load_cert_chain(self._cert[0], self._cert[-1], password="")
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or type(error).__name__
+                files = " and ".join(dict.fromkeys(self._cert))
+                raise ConfigurationError(
+                    f"cert: {files}: not a readable certificate with its key (PEM, not encrypted): {reason}"
+                ) from None
+        return context
+
+    def _own_context(self) -> ssl.SSLContext:
+        import httpx
+
+        if isinstance(self._verify, str):
+            return ssl.create_default_context(cafile=self._verify)
+        return httpx.create_ssl_context(verify=not self._skip_verification, trust_env=False)
 
     def abort(self) -> None:
         """Interrupt the running exchanges: each fails at its next read or write."""
@@ -246,6 +278,14 @@ class HttpxTransport(Locked):
         super().after_fork()
         self._client = None
         self._users = {}
+
+
+def _check_cert(cert: object) -> tuple[str, ...]:
+    """Return the paths in *cert*: one, or those of the certificates and of the key."""
+    paths = cert if isinstance(cert, tuple) and len(cert) == 2 else (cert,)
+    for each in paths:
+        path(each, "cert", "the path of a PEM file, or the paths of the certificates and of the key")
+    return tuple(str(each) for each in paths)
 
 
 def _check_proxy(proxy: object) -> str:

@@ -17,9 +17,10 @@ def test_the_page_lists_every_setting_with_its_default():
     shown = {name.strip(" `"): default.strip(" `") for name, default in rows}
     assert list(shown) == list(ClientSettings.__annotations__)
     policy = Policy(token_url="https://as.example", issuer=None, client_id="a", client_secret="b")
-    for name in shown.keys() - {"origins", "transport", "clock", "auth_method", "narrower_scope"}:
+    texts = {"auth_method", "narrower_scope", "key_algorithm", "assertion_typ"}
+    for name in shown.keys() - {"origins", "transport", "clock", *texts}:
         assert shown[name] == repr(getattr(policy, name)), name
-    for name in ("auth_method", "narrower_scope"):
+    for name in texts:
         assert shown[name] == f'"{getattr(policy, name)}"'
 
 

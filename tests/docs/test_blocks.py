@@ -18,6 +18,8 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
@@ -473,6 +475,17 @@ def _check_mutual_tls(authority: FakeAuthority) -> None:
         assert isinstance(guard.check(view), scopeguard.Granted) is granted
 
 
+def _check_client_keys(authority: FakeAuthority) -> None:
+    key = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PRIVATE_KEY", key.decode())
+        names = run("client_keys")
+    assert names["by_key"]._policy.assertion_key.kid == "2026-11"
+    assert names["by_certificate"]._policy.auth_method == "tls_client_auth"
+
+
 def _check_client_dpop(authority: FakeAuthority) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CLIENT_SECRET", "a password")
@@ -533,6 +546,7 @@ CHECKS: Mapping[str, Callable[[FakeAuthority], None]] = {
     "contract": _check_contract,
     "client": _check_client,
     "client_dpop": _check_client_dpop,
+    "client_keys": _check_client_keys,
     "downstream": _check_downstream,
     "downstream_hook": _check_downstream_hook,
     "downstream_task": _check_downstream_task,

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from forked import Child
-from loopback import Connection, Loopback, answering, response
+from loopback import Certificates, Connection, Loopback, answering, response
 from scopeguard.edge.http import HttpxTransport
 from scopeguard.edge.lanes import BOUNDS
 from scopeguard.errors import AuthorityUnavailable, ConfigurationError, Reason
@@ -203,6 +205,68 @@ def test_unusable_bundle_is_named(content: str | None, tmp_path: Path):
     transport = HttpxTransport(verify=str(bundle))  # No file is opened here.
     with pytest.raises(ConfigurationError, match=r"verify: .*bundle\.pem"):
         transport.send(send("https://as.test/"))
+
+
+@pytest.mark.rule("C-32")
+@pytest.mark.parametrize("pair", [False, True])
+@pytest.mark.parametrize("skips", [False, True])
+def test_server_gets_the_certificate_of_the_client(pair: bool, skips: bool, tmp_path: Path):
+    certificates = Certificates(tmp_path)
+    context = certificates.server("127.0.0.1")
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(certificates.bundle)
+    file = str(certificates.issue("client"))
+    verify: dict[str, Any] = {"verify": str(certificates.bundle)}
+    if skips:
+        verify = {"dangerously_skip_tls_verification": True}
+    with Loopback(answering(response(b"{}")), tls=context) as server:
+        with_certificate = HttpxTransport(cert=(file, file) if pair else file, **verify)
+        assert with_certificate.may_have_certificate
+        assert with_certificate.send(send(server.url)).status == 200
+        with_certificate.close()
+        without = HttpxTransport(**verify)
+        assert not without.may_have_certificate
+        with pytest.raises(AuthorityUnavailable):
+            without.send(send(server.url))
+        without.close()
+
+
+def test_certificate_of_the_client_needs_no_bundle_and_verifies_servers(tmp_path: Path):
+    certificates = Certificates(tmp_path)
+    transport = HttpxTransport(cert=str(certificates.issue("client")))
+    with (
+        Loopback(answering(response(b"{}")), tls=certificates.server("127.0.0.1")) as server,
+        pytest.raises(AuthorityUnavailable, match="CERTIFICATE_VERIFY_FAILED"),
+    ):
+        transport.send(send(server.url))
+    transport.close()
+
+
+@pytest.mark.parametrize("content", [None, "garbage", "encrypted"])
+def test_unusable_certificate_of_the_client_is_named(content: str | None, tmp_path: Path):
+    """An encrypted key must not make OpenSSL ask for its password on the terminal."""
+    file = tmp_path / "client.pem"
+    if content == "garbage":
+        file.write_text(content)
+    if content == "encrypted":
+        certificate = Certificates(tmp_path).issue("client").read_text().partition("-----BEGIN CERTIFICATE")
+        key = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"password"),
+        )
+        file.write_bytes(key + "".join(certificate[1:]).encode())
+    with pytest.raises(
+        ConfigurationError, match=r"cert: .*client\.pem: not a readable certificate with its key"
+    ) as raised:
+        HttpxTransport(cert=str(file)).check()
+    assert "PRIVATE" not in str(raised.value)
+
+
+def test_certificate_beside_a_context_is_refused():
+    with pytest.raises(ConfigurationError, match=r"cert: has no effect with an ssl\.SSLContext"):
+        HttpxTransport(cert="client.pem", verify=ssl.create_default_context())
+    assert HttpxTransport(verify=ssl.create_default_context()).may_have_certificate
 
 
 @pytest.mark.parametrize("proxy", ["gopher://proxy.test", "proxy.test:8080", "http://[::1", "https://proxy.test:x"])

@@ -169,6 +169,12 @@ class Certificates:
 
     def server(self, name: str = "localhost", *, expired: bool = False, self_signed: bool = False) -> ssl.SSLContext:
         """Return the TLS context of a server with the host name *name*."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.issue(name, expired=expired, self_signed=self_signed))
+        return context
+
+    def issue(self, name: str, *, expired: bool = False, self_signed: bool = False) -> Path:
+        """Return the file of a new certificate for *name* and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         certificate = self._sign(subject, key, name=name, expired=expired, by_itself=self_signed)
@@ -180,9 +186,7 @@ class Certificates:
             )
             + certificate.public_bytes(serialization.Encoding.PEM)
         )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(path)
-        return context
+        return path
 
     def _sign(
         self,
