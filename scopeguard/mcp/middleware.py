@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from scopeguard.access_token import AccessToken
 from scopeguard.adapter.asgi_types import ASGIApp, Receive, Scope, Send
+from scopeguard.adapter.declarations import Layer
 from scopeguard.adapter.token_places import remove_from_scope
 from scopeguard.asgi import GuardMiddleware, recall, renew_nonce_in_send, request_view
 from scopeguard.config.checks import instance
@@ -18,7 +19,7 @@ from scopeguard.errors import AccessDenied, ConfigurationError, Forbidden, Inval
 from scopeguard.flow.credential import Credential
 from scopeguard.guard import Guard
 from scopeguard.request import RequestView
-from scopeguard.rules import DENIED, Access, Rule, Rules
+from scopeguard.rules import DENIED, OPTIONAL, Access, Rule, Rules
 from scopeguard.rules.mcp import BODY_TIMEOUT, MAX_BODY_BYTES, McpPolicy, OperationRule, origin_of
 from scopeguard.scopes import Requirement
 from scopeguard.spec.mcp import (
@@ -43,7 +44,7 @@ class McpMiddleware(GuardMiddleware):
 
     *app* is any MCP server that is an ASGI app: of the official SDK (``streamable_http_app()``), of fastmcp
     (``http_app()``), or written by hand. Every request is treated as one to the MCP endpoint, unless *routes* or
-    *public* name its path.
+    *public* name its path, with any method. A path of which only one reading is named is denied.
 
     * *rules*: :class:`Tool`, :class:`Prompt`, :class:`ResourceUri` and :class:`Method` rules. The first of a kind that
       matches decides. An operation that none names is denied. Default: the policy of the guard
@@ -122,13 +123,14 @@ class McpMiddleware(GuardMiddleware):
         resource = guard.resource
         self._origins = self._policy.allowed_origins | ({origin_of(resource.url)} if resource else set())
         self._operations = _Operations(policy)
+        self._endpoint = _Endpoint(self) if others.all else None
         if self._metadata is not None:
             self._metadata.add(self._operations)
 
     async def _admit(
         self, scope: Scope, receive: Receive, send: Send, method: str, rule: Rule | None
     ) -> tuple[Receive, Send, AccessToken | None, Credential | None] | None:
-        if rule is not None or scope["type"] != "http":
+        if rule is not None or scope["type"] != "http" or not (self._endpoint is None or self._endpoint.has(scope)):
             return await super()._admit(scope, receive, send, method, rule)
         return await self._admit_message(scope, receive, send, method)
 
@@ -249,6 +251,29 @@ def check_routes(routes: Rules) -> None:
                 f"McpMiddleware: routes: {rule.path!r} matches every path, so that no request would reach the "
                 "rules for tools; name the paths beside the MCP endpoint only"
             )
+
+
+class _Endpoint(Layer):
+    """Tells the paths of the MCP endpoint from those that *routes* name, with any method and in any reading.
+
+    That no route decides about a request does not suffice: two readings of its path may lead to different routes.
+    """
+
+    def __init__(self, middleware: McpMiddleware) -> None:
+        from scopeguard.audit.app_rules import AppRules  # noqa: PLC0415 - as in GuardMiddleware
+
+        self.app: Any = middleware.app
+        self.guard: Guard = middleware.guard
+        self.root_path: str | None = middleware.root_path
+        self._rest = Rule("/{rest:path}", OPTIONAL)
+        named = dict.fromkeys(rule.path for rule in middleware.rules.all)
+        self.rules: Rules = Rules([*map(Rule, named), self._rest])
+        self._find = AppRules(self).find
+
+    def has(self, scope: Scope) -> bool:
+        """Return whether the path of *scope* belongs to the endpoint, however it is read."""
+        raw, root_path = scope.get("raw_path"), scope.get("root_path") or ""
+        return self._find("POST", scope["path"], raw, root_path) is self._rest
 
 
 class _Operations:

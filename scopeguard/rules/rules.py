@@ -174,7 +174,7 @@ class Rules:
         rule, first = self._all[found], self._all[other]
         return (
             (isinstance(first.access, Requirement) or first.access is DENIED)
-            and (first.access != rule.access or first.policies != rule.policies)
+            and (first.access, first.policies, first.dpop) != (rule.access, rule.policies, rule.dpop)
             # Rules for both spellings are intended, so neither is an oversight.
             and first.template.shape.rstrip("/") != rule.template.shape.rstrip("/")
         )
@@ -202,7 +202,7 @@ def _find_slash_conflicts(rules: Sequence[Rule]) -> tuple[frozenset[int], frozen
     needed: tuple[set[object], set[object]] = (set(), set())  # by bare rules, by slashed ones
     for index, rule in enumerate(rules):
         template, access = rule.template, rule.access
-        wanted = (access, tuple((id(policy.decide), policy.route) for policy in rule.policies))
+        wanted = (access, rule.dpop, tuple((id(policy.decide), policy.route) for policy in rule.policies))
         if not template.literal:
             for kind, matches, others in ((0, template.bare, needed[1]), (1, template.slashed, needed[0])):
                 if matches and len(others) > (wanted in others):

@@ -48,7 +48,8 @@ def from_client_cert(value: str) -> str | None:
 
 def from_nginx(value: str) -> str | None:
     """Return the thumbprint in ``$ssl_client_escaped_cert``, a percent-encoded PEM certificate."""
-    return from_pem(unquote(value, errors="strict")) if _is_escaped(value) else None
+    # An octet that is not UTF-8 becomes a character that no PEM certificate has.
+    return from_pem(unquote(value, errors="replace")) if _is_escaped(value) else None
 
 
 def from_haproxy(value: str) -> str | None:

@@ -158,6 +158,17 @@ def test_a_mode_counts_as_a_difference_between_rules(path: str):
     assert found.mode == "required"
 
 
+@pytest.mark.parametrize("path", ["/admin/", "/admin"])
+def test_a_final_slash_does_not_lead_around_a_mode(path: str):
+    """Many frameworks serve both spellings, and only one of them has the rule."""
+    rules = Rules([Rule("/admin", all_of("read"), dpop="required"), Rule("/{rest:path}", all_of("read"))])
+    found = rules.find("GET", path, path.encode())
+    assert found is None or found.mode == "required"
+    assert rules.closes(rules.find("GET", "/admin/"))
+    same = Rules([Rule("/admin", all_of("read"), dpop="off"), Rule("/{rest:path}", all_of("read"), dpop="off")])
+    assert not same.closes(same.find("GET", "/admin/"))
+
+
 @pytest.mark.parametrize("swap", [False, True])
 def test_several_readings_do_not_loosen_the_mode_of_the_guard(*, swap: bool):
     modes = ("allowed", None) if swap else (None, "allowed")

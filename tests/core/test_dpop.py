@@ -281,6 +281,7 @@ def test_strict_htu_refuses_a_query():
         (b"", "/", "https://api.test/", True),
         (b"/..", "/", "https://api.test/", True),
         (b"/a/..", "/", "https://api.test", True),
+        (b"*", "*", "https://api.test/*", False),
     ],
 )
 def test_the_raw_path_is_compared(api: Api, raw_path: bytes | None, path: str, uri: str, *, granted: bool):
@@ -698,7 +699,7 @@ def nonce_of(decision: Decision) -> str:
 
 
 @pytest.mark.rule("D-26", "D-27", "D-28", "D-31", "D-33", "D-34", "D-70", "D-74")
-@pytest.mark.parametrize("nonce", [None, "x", 7, ["a"], "A" * 48, "\u00e9", ""])
+@pytest.mark.parametrize("nonce", [None, "x", 7, ["a"], "A" * 48, "=" * 48, "\u00e9", ""])
 def test_a_wrong_nonce_is_answered_as_a_missing_one(nonce: Any):
     api = Api(nonce_keys=[NONCE_KEY])
     decision = api.send(api.proof(claims={"nonce": nonce}))

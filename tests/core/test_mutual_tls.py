@@ -92,6 +92,12 @@ def test_the_certificate_of_the_connection_must_be_the_bound_one():
 @pytest.mark.rule("M-04")
 def test_the_example_of_the_rfc_is_reproduced():
     assert (from_pem(PEM), thumbprint(DER)) == (THUMBPRINT, THUMBPRINT)
+    assert from_pem(PEM + " " * MAX_BYTES) is None
+
+
+def test_escapes_of_octets_that_are_no_text_are_no_certificate():
+    assert from_field([b"%ff"], CertificateSource.NGINX) is None
+    assert from_field([b'Cert="%ff"'], CertificateSource.ENVOY) is None
 
 
 @pytest.mark.rule("M-05")

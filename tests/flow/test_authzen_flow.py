@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -216,6 +217,17 @@ def test_metadata_are_read_again_after_an_outage():
     well_known = [send.url for send in bench.player.sends if send.content is None]
     assert well_known == ["https://pdp.test/.well-known/authzen-configuration"] * 2
     assert longest_evaluation(bench.point.settings) > longest_evaluation(AuthZen("https://pdp.test"))
+
+
+@pytest.mark.parametrize("metadata", [{}, {"policy_decision_point": "https://other.test"}], ids=repr)
+def test_metadata_of_another_decision_point_is_an_outage(metadata: dict[str, str]):
+    bench = Bench(discover=True)
+    body = json.dumps(metadata).encode()
+    bench.player.respond = lambda request: Answer(200, body, {"content-type": "application/json"})
+    failed = bench.outage()
+    assert failed.detail["cause"] == Reason.AUTHORITY_ANSWER_INVALID
+    assert "policy_decision_point" in failed.detail["problem"]
+    assert len(bench.player.sends) == 1  # no question was sent
 
 
 # -- authentication

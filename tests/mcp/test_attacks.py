@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from typing import Any, cast
+from urllib.parse import unquote
 
 import anyio
 import anyio.lowlevel
 import pytest
 
 from mcp_calls import NEW, OLD, Answer, Pair, Server, call, new, request, tool_call
-from scopeguard import AUTHENTICATED, DPoP, all_of
+from scopeguard import AUTHENTICATED, DPoP, Rule, all_of
 from scopeguard.adapter.asgi_types import Message, Scope
 from scopeguard.mcp import McpMiddleware, Method, ResourceUri, Tool
 from scopeguard.testing import ProofKey
@@ -355,3 +356,42 @@ async def test_bound_token_needs_its_proof_at_an_mcp_server_too(server: Server):
         answer = await call(app, tool_call("read"), *wrong)
         assert (answer.status, answer.received) == (401, None)
         assert answer.challenge.startswith("DPoP ")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"/%75pload", b"/upload/", b"//upload", b"/x/../upload", b"/upload%2F", b"/%2575pload", b"/x%2f..%2fupload",
+        b"/upload%00", b"/upload;x/../", b"/api/upload",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("method", ["POST", "GET", "DELETE", "PUT"])
+async def test_another_spelling_of_a_route_is_not_the_mcp_endpoint(server: Server, raw: bytes, method: str):
+    """An app may route each of them to /upload, which needs more than any message of a client."""
+
+    async def upload(scope: Scope, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    app = server.protect([Tool("*", "read")], routes=[Rule("/upload", "upload", methods=["POST"])])
+    app.app = upload
+
+    async def spelled(scope: Scope, receive: Any, send: Any) -> None:
+        await app({**scope, "path": unquote(raw.decode()), "raw_path": raw}, receive, send)
+
+    read, both = server.token("read"), server.token("read upload")
+    ping = request("ping")
+    assert (await call(spelled, ping, read, method=method)).status == 403
+    assert (await call(spelled, ping, method=method)).status in (401, 403)
+    assert (await call(app, ping, both, path="/upload")).status == 200
+    assert (await call(app, ping, read, path="/upload")).status == 403
+    assert (await call(app, ping, both, path="/upload", method="GET")).status == 403  # no route names this method
+    for path in ("/mcp", "/mcp/", "/", "/%6dcp"):
+        assert (await call(app, ping, read, path=path)).status == 200
+
+
+@pytest.mark.parametrize("method", ["Tools/Call", "TOOLS/CALL", " tools/call", "tool\u017f/call", "resources/READ"])
+async def test_another_spelling_of_a_method_does_not_lead_around_tools(server: Server, method: str):
+    app = server.protect([Method("*", "read"), Tool("*", "write")])
+    answer = await call(app, request(method, name="delete_all", uri="a:b"), server.token("read"))
+    assert (answer.status, answer.received) == (403, None)

@@ -142,6 +142,16 @@ def test_evaluations_of_another_form_are_malformed(evaluations: Any):
         parse_answer(json.dumps({"evaluations": evaluations}).encode(), Question(body=b"", count=3), settings)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"[]", b"{", b'{"decision": true, "decision": false}', b'{"decision": true, "context": []}', b"\xff\xfe{}"],
+    ids=repr,
+)
+def test_an_answer_of_another_form_is_no_decision(answer: bytes):
+    with pytest.raises(MalformedDecision, match="the answer"):
+        parse_answer(answer, ONE, SETTINGS)
+
+
 @pytest.mark.rule("Z-06")
 def test_contexts_of_all_permits_are_understood_in_strict_mode():
     settings = AuthZen(URL, evaluations=lambda token, request: [], strict_context=True)

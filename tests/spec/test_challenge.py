@@ -26,7 +26,15 @@ from scopeguard.errors import (
     RequestTooLarge,
 )
 from scopeguard.scopes import AUTHENTICATED, all_of, any_of
-from scopeguard.spec.challenge import ChallengeStyle, Response, private_headers, quote, write_denial, write_outage
+from scopeguard.spec.challenge import (
+    ChallengeStyle,
+    Response,
+    add_nonce,
+    private_headers,
+    quote,
+    write_denial,
+    write_outage,
+)
 from scopeguard.spec.challenge_parser import parse_challenges
 
 STYLE = ChallengeStyle(realm="example")
@@ -451,3 +459,8 @@ def test_no_combination_of_directives_allows_shared_caching(lines):
     directives = {directive.strip().lower() for directive in sent["cache-control"].split(",")}
     assert directives & {"private", "no-store"}
     assert not directives & {"public", "s-maxage=2", ""}
+
+
+def test_the_next_nonce_replaces_that_of_the_app_and_is_not_stored():
+    given = [("DPoP-Nonce", "old"), ("Cache-Control", "public, max-age=60"), ("x-app", "1")]
+    assert add_nonce("new", given) == [("x-app", "1"), ("dpop-nonce", "new"), ("cache-control", "no-store")]

@@ -1,0 +1,60 @@
+"""The memory of used proofs: each is accepted once, and no client uses up the places of the others."""
+
+from __future__ import annotations
+
+from scopeguard.state.proofs import Claim, ProofMemory
+
+
+class Memory(ProofMemory):
+    """Claims proofs at a time that moves only when a test moves it."""
+
+    now = 0.0
+    number = 0
+
+    def use(self, key: str = "key", holder: bytes = b"alice", *, identity: bytes | None = None) -> Claim:
+        Memory.number += 1
+        made = b"%d" % Memory.number
+        return self.claim(made if identity is None else identity, key, self.now, 10.0, holder=holder)
+
+
+def test_a_proof_is_used_until_it_has_expired():
+    memory = Memory(100, 10)
+    assert [memory.use(identity=b"1"), memory.use(identity=b"1")] == [Claim.NEW, Claim.USED]
+    memory.now = 9.9
+    assert memory.use("other", b"bob", identity=b"1") is Claim.USED
+    memory.now = 10.0
+    assert memory.use(identity=b"1") is Claim.NEW
+    assert len(memory) == 1
+
+
+def test_a_key_has_a_number_of_places():
+    memory = Memory(100, 2)
+    assert [memory.use() for _ in range(3)] == [Claim.NEW, Claim.NEW, Claim.FULL]
+    memory.now = 5.0
+    assert memory.use("other") is Claim.NEW
+    memory.now = 10.0  # the first two have expired
+    assert [memory.use() for _ in range(3)] == [Claim.NEW, Claim.NEW, Claim.FULL]
+
+
+def test_a_holder_with_many_keys_leaves_places_to_others():
+    memory = Memory(32, 2)
+    outcomes = [memory.use(f"key {number}") for number in range(32)]
+    assert outcomes == [Claim.NEW] * 16 + [Claim.FULL] * 16
+    others = [memory.use(f"{name}", name.encode()) for name in ("bob", "carol", "dave", "erin") for _ in range(2)]
+    assert others == [Claim.NEW] * 8
+    assert [memory.use(f"bob {number}", b"bob") for number in range(3)] == [Claim.NEW, Claim.NEW, Claim.FULL]
+    rest = [memory.use(f"key {number}", f"{number}".encode()) for number in range(7)]
+    assert rest == [Claim.NEW] * 6 + [Claim.FULL]  # all places are taken
+    memory.now = 10.0
+    assert memory.use("key 0") is Claim.NEW
+    assert len(memory) == 1
+
+
+def test_two_memories_share_what_they_know_while_one_replaces_the_other():
+    first, second = Memory(100, 10), Memory(100, 2)
+    assert first.use(identity=b"1") is Claim.NEW
+    second.take_over(first)
+    assert second.use(identity=b"1") is Claim.USED
+    assert [first.use(identity=b"2"), second.use(identity=b"2")] == [Claim.NEW, Claim.USED]
+    assert second.use() is Claim.FULL
+    assert first.use() is Claim.NEW
