@@ -12,6 +12,7 @@ from scopeguard.config.dpop import DPoP
 from scopeguard.spec.client_authentication import AssertionKey
 from scopeguard.spec.dpop import check_proof
 from scopeguard.spec.dpop_client import make_proof, proof_uri, read_nonce
+from scopeguard.spec.jwks import thumbprint
 from scopeguard.spec.jws import decode_base64url
 
 # RFC 9449 section 4.1, figure 2: the token, the URI and the hash of the token in section 7.1.
@@ -48,7 +49,8 @@ def test_a_proof_has_the_claims_of_its_request_and_is_accepted():
         "ath": ATH,
         "nonce": "n-1",
     }
-    checked = check_proof(proof, policy=DPoP(), method="GET", uri=URI, token=TOKEN, jkt=None, now=1562262620)
+    jkt = thumbprint(key.public_jwk())
+    checked = check_proof(proof, policy=DPoP(), method="GET", uri=URI, token=TOKEN, jkt=jkt, now=1562262620)
     assert checked.nonce == "n-1"
 
 
