@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import fastapi
@@ -29,7 +30,7 @@ def api(request: pytest.FixtureRequest) -> ProofApi:
     return ProofApi(request.param)
 
 
-@pytest.mark.rule("D-01", "D-06", "D-17", "D-44", "D-45", "D-46", "D-48", "D-49", "D-51", "D-52")
+@pytest.mark.rule("D-01", "D-06", "D-17", "D-44", "D-45", "D-46", "D-48", "D-49", "D-51", "D-52", "S-11")
 @pytest.mark.parametrize("scenario", PROOF_SCENARIOS, ids=lambda scenario: scenario.name)
 def test_each_door_answers_alike(api: ProofApi, scenario: ProofScenario):
     if scenario.needs_modes and api.door.name in WITHOUT_MODES:
@@ -75,6 +76,16 @@ def test_each_adapter_asks_for_a_nonce_and_renews_it(door: Door):
     api.authority.clock.advance(41)
     assert api.send(api.good(claims={"nonce": nonce})).status == 401
     assert api.send(api.good(claims={"nonce": fresh})).status == 200
+
+
+@pytest.mark.rule("D-69")
+@pytest.mark.parametrize("door", ADAPTERS, ids=lambda door: door.name)
+def test_a_proof_does_not_cover_query_fields_and_body(door: Door):
+    api = ProofApi(door)
+    for target, body in (("/both?a=1", b"x"), ("/both?a=2", b"y")):
+        sent = api.request(api.proof(method="POST"), target=target, method="POST", more=((b"x-other", body),))
+        answer = api.send(replace(sent, body=body))
+        assert (answer.status, answer.json["body"]) == (200, body.decode())
 
 
 @pytest.mark.rule("D-22", "D-23")

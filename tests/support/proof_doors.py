@@ -35,6 +35,7 @@ class ProofApi:
         self.guard: Guard = guard_for(self.authority, **given)
         self.send = door.opened(self.guard)
         self.bound = self.authority.mint("read write", claims=KEY.confirmation)
+        self.bound_reader = self.authority.mint("read", claims=KEY.confirmation)
         self.unbound = self.authority.mint("read write")
 
     def proof(self, target: str = "/both", method: str = "GET", *, key: ProofKey = KEY, **overrides: Any) -> str:
@@ -140,6 +141,13 @@ PROOF_SCENARIOS: tuple[ProofScenario, ...] = (
         401,
         both(),
     ),
+    ProofScenario(
+        "a scope missing",
+        lambda api: api.request(api.proof(token=api.bound_reader), token=api.bound_reader),
+        403,
+        {"DPoP": "insufficient_scope"},
+    ),
+    ProofScenario("a weak sign-in", lambda api: api.good("/gold"), 401, both(dpop="insufficient_user_authentication")),
     ProofScenario(
         "optional, stolen", lambda api: api.request(scheme="Bearer", target="/optional"), 401, both("invalid_token")
     ),
