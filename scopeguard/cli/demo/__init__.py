@@ -1,4 +1,4 @@
-"""``scopeguard demo``: a guarded API, its clients and their authorization server, in ten steps on loopback.
+"""``scopeguard demo``: a guarded API, its clients and their authorization server, in eleven steps on loopback.
 
 With ``--serve`` the servers keep running after the last step, for experiments by hand.
 """

@@ -62,8 +62,8 @@ class Screen:
             text.append(f"   ({reason})", "dim")
         self._console.print(text)
         for name in ("WWW-Authenticate", "Retry-After"):
-            if name in response.headers:
-                self._print_wrapped(f"      {name}: ", response.headers[name])
+            for value in response.headers.get_list(name):
+                self._print_wrapped(f"      {name}: ", value)
 
     def authority_requests(self, requests: Iterable[str]) -> None:
         """Print the *requests* that the authorization server received, if any."""

@@ -16,7 +16,7 @@ import httpx
 from scopeguard.cli.demo.api import INSERT, READ
 from scopeguard.cli.demo.show import Screen
 from scopeguard.cli.demo.world import LIFETIME, World
-from scopeguard.client import ClientCredentials, TokenEndpointError, TokenEndpointUnavailable
+from scopeguard.client import ClientCredentials, DPoPKey, TokenEndpointError, TokenEndpointUnavailable
 from scopeguard.spec.challenge_parser import parse_challenges
 
 ROWS: Final = "/tables/trips/rows"
@@ -84,11 +84,13 @@ class Story:
         query: str = "",
         shown: str = "",
         base: str = "",
+        scheme: str = "Bearer",
+        proof: str = "",
     ) -> httpx.Response:
         """Send one request, print the exchange, and compare the response with *expected*.
 
-        The token comes from *auth*, from *token*, or from the end of *query*. It is printed as *shown*. *base* is the
-        URL of another process of the API.
+        The token comes from *auth*, from *token* with *scheme* and *proof*, or from the end of *query*. It is printed
+        as *shown*. *base* is the URL of another process of the API.
         """
         world = self.world
         url = (base or world.api) + path
@@ -96,8 +98,10 @@ class Story:
         if query:
             visible, parameter, _ = query.partition("access_token=")
             url, target = f"{url}?{query}", f"{path}?{visible}{parameter}{shown}"
-        self.screen.request(method, target, f"Authorization: Bearer {shown}" if token or auth else "")
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.screen.request(method, target, f"Authorization: {scheme} {shown}" if token or auth else "")
+        headers = {"Authorization": f"{scheme} {token}"} if token else {}
+        if proof:
+            headers["DPoP"] = proof
         response = world.http.request(method, url, headers=headers, auth=auth)
         reason, requests = world.new_reason(), world.new_requests()
         self.screen.response(response, reason)
@@ -110,7 +114,8 @@ class Story:
         if response.status_code != expected.status:
             problems.append(f"expected status {expected.status}, got {response.status_code}")
         challenges = parse_challenges(response.headers.get_list("www-authenticate"))
-        error = next((challenge.parameters.get("error") for challenge in challenges), None)
+        errors = (challenge.parameters.get("error") for challenge in challenges)
+        error = next((error for error in errors if error is not None), None)
         if error != expected.error:
             problems.append(f"expected error code {expected.error}, got {error}")
         if response.status_code in (401, 403) and not challenges:
@@ -270,6 +275,35 @@ def rotation(story: Story) -> None:
     )
 
 
+def thief(story: Story) -> None:
+    story.step("A thief has a token that is bound to the key of its client (DPoP)")
+    base, bound = story.world.process_with_proofs, "<loader's token, bound to its key>"
+    granted = story.exchange(
+        "POST",
+        ROWS,
+        Expected(200, body=(("by", "loader"),), authority_requests=(TOKEN, *KEYS)),
+        auth=story.world.client("loader", DPoPKey()),
+        shown=f"{bound}   DPoP: <its proof>",
+        base=base,
+        scheme="DPoP",
+    )
+    sent = granted.request.headers
+    token, own = sent["authorization"].removeprefix("DPoP "), DPoPKey()
+    forged = own.proof("POST", base + ROWS, token=token, now=story.world.clock.wall())
+    for scheme, proof, shown, error in (
+        ("Bearer", "", "", "invalid_token"),
+        ("DPoP", forged, "   DPoP: <a proof by the thief's key>", "invalid_token"),
+        ("DPoP", sent["dpop"], "   DPoP: <the proof above, recorded>", "invalid_dpop_proof"),
+    ):
+        story.exchange(
+            "POST", ROWS, Expected(401, error, authority_requests=()),
+            token=token, scheme=scheme, proof=proof, shown=bound + shown, base=base,
+        )  # fmt: skip
+    story.screen.explanation(
+        "A bound token is no bearer token, the thief cannot sign with the client's key, and a proof is accepted once."
+    )
+
+
 def outage(story: Story) -> None:
     story.step("The authorization server goes down")
     story.world.stop_authority()
@@ -299,5 +333,6 @@ def recovery(story: Story) -> None:
 
 
 STEPS: Final[tuple[Callable[[Story], None], ...]] = (
-    no_token, wrong_scope, right_scope, two_tokens, query_token, bad_tokens, expiry, rotation, outage, recovery,
+    no_token, wrong_scope, right_scope, two_tokens, query_token, bad_tokens, expiry, rotation, thief, outage,
+    recovery,
 )  # fmt: skip

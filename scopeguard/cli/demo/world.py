@@ -1,4 +1,6 @@
-"""The servers and clients of the demo, on loopback: an authorization server, and two processes of one API.
+"""The servers and clients of the demo, on loopback: an authorization server, and three processes of one API.
+
+The third process also accepts tokens that are bound to a key of the client (DPoP, RFC 9449).
 
 They use real sockets and real HTTP. Only the time is simulated: all read one clock, which the demo can move forward.
 """
@@ -13,7 +15,8 @@ from typing import Final, Self
 import httpx
 
 from scopeguard.cli.demo.api import INSERT, READ, guarded_app
-from scopeguard.client import ClientCredentials
+from scopeguard.client import ClientCredentials, DPoPKey
+from scopeguard.config.dpop import DPoP
 from scopeguard.config.issuer import Issuer
 from scopeguard.devserver import Authority, Client, DevServer, KeyRing
 from scopeguard.devserver.serving import Serving
@@ -69,20 +72,22 @@ class World:
         return self
 
     def _start(self) -> None:
-        listeners = [self._stack.enter_context(listen("127.0.0.1", 0)) for _ in range(2)]
-        first, second = (f"http://127.0.0.1:{listener.getsockname()[1]}" for listener in listeners)
+        listeners = [self._stack.enter_context(listen("127.0.0.1", 0)) for _ in range(3)]
+        first, second, third = (f"http://127.0.0.1:{listener.getsockname()[1]}" for listener in listeners)
         self.api: str = first
         self.second_process: str = second
+        self.process_with_proofs: str = third
         self.authority: Authority = Authority(
             audience=self.api, clients=CLIENTS, keys=KeyRing("ES256"), clock=self.clock, jwks_max_age=600
         )
         self.server: DevServer = DevServer(self.authority)
         self.start_authority()
         self._stack.callback(self.stop_authority)
-        # Both processes serve the same API, so they share its audience.
+        # All processes serve the same API, so they share its audience.
         issuer = Issuer(self.server.url, audience=self.api)
-        for listener in listeners:
-            guard = Guard(issuer, challenge=ChallengeStyle(realm="tables"), clock=self.clock, on_decision=self._record)
+        for listener, policy in zip(listeners, (None, None, DPoP(base_url=third)), strict=True):
+            style = ChallengeStyle(realm="tables")
+            guard = Guard(issuer, challenge=style, dpop=policy, clock=self.clock, on_decision=self._record)
             self._stack.callback(guard.close)
             self._stack.enter_context(Serving(guarded_app(guard), listener))
         self.http: httpx.Client = self._stack.enter_context(httpx.Client(trust_env=False, timeout=10))
@@ -103,15 +108,16 @@ class World:
             self.server.__exit__(None, None, None)
             self._authority_is_up = False
 
-    def client(self, client_id: str) -> ClientCredentials:
-        """Return a new client, without a token. It fetches one with its first request."""
+    def client(self, client_id: str, dpop: DPoPKey | None = None) -> ClientCredentials:
+        """Return a new client, without a token. It fetches one with its first request, bound to *dpop* if given."""
         client = self.authority.registry.clients[client_id]
         return ClientCredentials(
             f"{self.server.url}/token",
             client_id,
             client.secret,
             scopes=client.scopes,
-            origins=[self.api, self.second_process],
+            origins=[self.api, self.second_process, self.process_with_proofs],
+            dpop=dpop,
             clock=self.clock,
         )
 
