@@ -52,6 +52,8 @@ from scopeguard.wsgi import (
 )
 
 _MOST_ROUTES: Final = 4096
+_REST: Final = Rule("/{rest:path}", OPTIONAL)
+_AMBIGUOUS: Final = Rule("/{rest:path}", DENIED)
 
 
 class ScopeGuard:
@@ -168,6 +170,7 @@ class _Hooks:
         self._guard = layer.guard
         self._engine = engine_of(layer.guard)
         self._rules = layer.rules
+        self._matches_every_path = Rules([*layer.rules.all, _REST])
         self._passes_preflights = layer.passes_preflights
         self._start_check = check
         self._routes: dict[tuple[int, str, str], RouteAccess] = {}
@@ -182,7 +185,7 @@ class _Hooks:
             answer = answer_metadata(engine.metadata, environ)
             if answer is not None:
                 return to_flask_response(answer)
-        rule = self._rules.find(environ["REQUEST_METHOD"], decoded_path(environ), raw_path(environ))
+        rule = self._find(environ["REQUEST_METHOD"], environ)
         route = self._route(rule, flask_request)
         known: AccessToken | None = None
         if environ.get(GUARD_KEY) is self._guard:
@@ -215,6 +218,18 @@ class _Hooks:
         environ[ENVIRON_KEY] = token
         state.serving = CurrentToken(flask_request, token, to_serve(token) if engine.keeps_inbound else token)
         return None
+
+    def _find(self, method: str, environ: dict[str, Any]) -> Rule | None:
+        """Return the rule for a request; ``None`` if no reading of its path matches a rule, so that the view decides.
+
+        If the readings lead to different rules, the result denies the request: the declaration of the view must not
+        replace the rule that one of them has.
+        """
+        path, raw = decoded_path(environ), raw_path(environ)
+        rule = self._rules.find(method, path, raw)
+        if rule is None and self._rules.deny_unmatched:
+            return None if self._matches_every_path.find(method, path, raw) is _REST else _AMBIGUOUS
+        return rule
 
     def _route(self, rule: Rule | None, flask_request: Request) -> RouteAccess:
         """Return the combined requirement of *rule* and the view. It is cached for each rule, view and method."""
@@ -273,8 +288,7 @@ class _Hooks:
         method: str | None = environ.get("HTTP_ACCESS_CONTROL_REQUEST_METHOD")
         if method is None:
             return False
-        path, raw = decoded_path(environ), raw_path(environ)
-        closest, rule = self._rules.find("OPTIONS", path, raw), self._rules.find(method, path, raw)
+        closest, rule = self._find("OPTIONS", environ), self._find(method, environ)
         if closest is not None and closest.access is DENIED:
             return False
         if rule is not None or not self._rules.closes(rule):

@@ -924,3 +924,31 @@ def test_app_whose_view_takes_tokens_that_the_profile_refuses_serves_no_request(
     for _ in range(2):
         with pytest.raises(ConfigurationError, match="query contradicts profile 'oauth21'"):
             refused.get("/open")
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        ("/admin", 403),
+        ("/%61dmin", 403),
+        ("/opened", 403),
+        ("/open%65d", 403),
+        ("/own/x", 200),  # no reading matches a rule, so that the view decides
+        ("/ow%6E/x", 200),
+        ("/own/a%2Db", 200),
+    ],
+)
+def test_another_spelling_of_a_path_does_not_replace_its_rule_by_the_view(sent: str, status: int):
+    """Flask routes on the decoded path, and a view's own declaration must not stand for the rule as well."""
+    authority = FakeAuthority(audience="https://api.test")
+    guard = Guard(authority.issuer, transport=authority.transport, clock=authority.clock, audit="off")
+    app = Flask("app")
+    app.add_url_rule("/admin", view_func=requires("read")(lambda: "admin"), endpoint="admin")
+    app.add_url_rule("/opened", view_func=public(lambda: "open"), endpoint="open")
+    app.add_url_rule("/own/<name>", view_func=requires("read")(lambda name: name), endpoint="own")
+    ScopeGuard(app, guard, rules=[Rule("/admin", "admin"), Rule("/opened", "admin")])
+    headers = {"Authorization": f"Bearer {authority.mint('read')}"}
+    response = app.test_client().get(
+        sent, base_url="https://api.test", headers=headers, environ_overrides={"RAW_URI": sent, "REQUEST_URI": sent}
+    )
+    assert response.status_code == status
