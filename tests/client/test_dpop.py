@@ -27,6 +27,7 @@ from scopeguard.client import (
 )
 from scopeguard.client.libraries import with_proof, without_proof
 from scopeguard.client.proofs import MOST_NONCES, Proofs
+from scopeguard.devserver import Client
 from scopeguard.flow.effects import Answer, Send
 from scopeguard.spec.dpop import token_hash
 from scopeguard.spec.jwks import thumbprint
@@ -224,6 +225,22 @@ def test_each_server_gets_proofs_with_its_own_nonces_only(world):
     identifiers = [proof["jti"] for proof in world.proofs + world.server.proofs]
     assert len(set(identifiers)) == 5
     assert [headers["authorization"] for _, headers in world.seen] == [f"DPoP {token}"] * 3
+
+
+def test_a_fake_authority_issues_tokens_for_the_key():
+    world = make_world()
+    world.authority.authority.registry.add_client(Client(client_id="client-1", secret="sg-secret-1", scopes=["read"]))
+    auth = ClientCredentials.from_issuer(
+        world.authority.url,
+        "client-1",
+        "sg-secret-1",
+        audience=RES,
+        dpop=KEY,
+        transport=world.authority.transport,
+        clock=world.authority.clock,
+    )
+    assert world.call(auth).status_code == 200
+    assert auth.token().token_type == "DPoP"
 
 
 @pytest.mark.rule("C-34")

@@ -6,7 +6,8 @@
 //   {"do": "retire"}     only the keys that sign stay published                   ->  {"keys": [...]}
 //   {"do": "count"}      ->  {"counts": {"POST /token/introspection": 3, ...}}
 //
-// Two issuers: the one at the root, and one with a path, whose metadata lists other ways of authentication.
+// Two issuers: the one at the root, and one with a path, whose metadata lists other ways of authentication and which
+// demands nonces in DPoP proofs.
 
 import * as crypto from 'node:crypto';
 import * as http from 'node:http';
@@ -57,7 +58,7 @@ function client(client_id, token_endpoint_auth_method, more = {}) {
   };
 }
 
-function configuration(discovery) {
+function configuration(discovery, dPoP = {}) {
   return {
     clients: [
       client('machine:1', 'client_secret_basic'),
@@ -76,6 +77,7 @@ function configuration(discovery) {
     features: {
       clientCredentials: { enabled: true },
       devInteractions: { enabled: false },
+      dPoP: { enabled: true, ...dPoP },
       introspection: { enabled: true, allowedPolicy: () => true },
       jwtIntrospection: { enabled: true },
       resourceIndicators: { enabled: true, getResourceServerInfo: resourceServer },
@@ -90,7 +92,10 @@ function configuration(discovery) {
 function publish() {
   const tenant = new Provider(
     origin + TENANT,
-    configuration({ introspection_endpoint_auth_methods_supported: ['client_secret_basic'] }),
+    configuration(
+      { introspection_endpoint_auth_methods_supported: ['client_secret_basic'] },
+      { nonceSecret: crypto.randomBytes(32), requireNonce: () => true },
+    ),
   );
   const root = new Provider(origin, configuration({}));
   handlers = [
