@@ -32,12 +32,12 @@ from scopeguard.config.policy import Policy
 from scopeguard.core.decision import Denied, Granted, Unavailable
 from scopeguard.core.engine import Engine
 from scopeguard.edge.aio import loop_caller
-from scopeguard.errors import AccessDenied, AuthorityUnavailable, Forbidden, InsufficientScope, InvalidToken, Reason
+from scopeguard.errors import AccessDenied, AuthorityUnavailable, Forbidden, InvalidToken, Reason
 from scopeguard.flow.credential import Credential
 from scopeguard.flow.revocation import bearer_of
 from scopeguard.inbound_token import InboundToken
 from scopeguard.request import RequestView
-from scopeguard.scopes import Requirement, all_of
+from scopeguard.scopes import Requirement, all_of, scopes_in
 from scopeguard.state.budget import Budget
 from scopeguard.state.revocation import Revoked, keys_of
 
@@ -359,16 +359,17 @@ class Watcher:
         try:
             access = await self._attempt(connection.token.issuer, engine.arevalidate, credential)
         except AccessDenied as error:
-            denial: AccessDenied | None = error
+            ending = _ENDINGS.get(error.reason, Ending.REFUSED)
         else:
             if access is None or access.scopes == connection.token.scopes:
                 return
-            requirement = connection.requirement  # introspection may withdraw a scope
-            denial = None if requirement is None else requirement.refuse(access, engine.clock.wall(), 0.0)
-            if not isinstance(denial, InsufficientScope):
+            # Introspection may withdraw a scope. Conditions are not compared again: a sign-in grows older.
+            requirement = connection.requirement
+            if requirement is None or any(scopes_in(each) <= access.scopes for each in requirement.alternatives):
                 return
-        if denial is not None and connection.credential is credential and connection in self._connections:
-            connection.end(Ending.EXPIRED if connection.is_expired() else _ENDINGS.get(denial.reason, Ending.REFUSED))
+            ending = Ending.REFUSED
+        if connection.credential is credential and connection in self._connections:
+            connection.end(Ending.EXPIRED if connection.is_expired() else ending)
 
     async def _attempt(self, authority: str, ask: Callable[..., Any], *arguments: Any) -> Any:
         """Return the answer, or ``None`` if there is none. The beginning of an outage is logged."""

@@ -18,17 +18,20 @@ import pytest
 
 from scopeguard import (
     AuthorityUnavailable,
+    AuthorizationDetail,
     ConfigurationError,
     Denied,
     Granted,
     Guard,
     Introspection,
     Reason,
+    Requirement,
     RevocationPolicy,
     Rule,
     StatusListPolicy,
     Unavailable,
     Validation,
+    all_of,
     current_access_token_or_none,
 )
 from scopeguard.adapter import streams
@@ -321,14 +324,28 @@ async def test_event_that_discards_answers_has_the_tokens_checked_at_once(author
         assert wire.reason == REVOKED
 
 
-async def test_scope_that_introspection_withdraws_ends_the_connection(authority: FakeAuthority):
+IS_OPEN = AuthorizationDetail("stream", where=lambda detail: detail["open"])  # raises for another detail
+
+
+@pytest.mark.parametrize(
+    "needed",
+    [all_of("live"), all_of("live", max_age=30), all_of("live", IS_OPEN)],
+    ids=["a scope", "a sign-in that grows old", "a condition that fails"],
+)
+async def test_scope_that_introspection_withdraws_ends_the_connection(authority: FakeAuthority, needed: Requirement):
+    """A condition beside the scope neither keeps the connection nor ends those of others."""
     guard = introspecting(authority)
-    async with Stage(guard, rules=[Rule("/ws", "live"), Rule("/other", "read")], recheck_streams=20) as stage:
-        token = authority.mint("live read", token_format="opaque")
+    async with Stage(guard, rules=[Rule("/ws", needed), Rule("/other", "read")], recheck_streams=20) as stage:
+        claims: dict[str, Any] = {
+            "auth_time": int(authority.clock.wall()),
+            "authorization_details": [{"type": "stream", "open": True}],
+        }
+        token = authority.mint("live read", token_format="opaque", claims=claims)
         wire, other = await stage.connect(token), await stage.connect(token, path="/other")
         content = {"iss": authority.url, "aud": authority.audience, "client_id": "client", "sub": "client"}
         now = int(authority.clock.wall())
-        authority.authority.tokens.add(token, {**content, "exp": now + 3600, "scope": "read"}, now)
+        claims["authorization_details"] = [{"type": "stream"}]
+        authority.authority.tokens.add(token, {**content, **claims, "exp": now + 3600, "scope": "read"}, now)
         stage.later(authority, 61)
         await wire.has_ended.wait()
         assert wire.reason == REFUSED
