@@ -28,6 +28,7 @@ ROOT = Path(__file__).parent.parent
 PARTS = (
     "in_process",
     "mcp_tools",
+    "proofs",
     "cold",
     "sockets",
     "storms",

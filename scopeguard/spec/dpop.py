@@ -12,6 +12,7 @@ import json
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 from scopeguard.config.checks import media_type
@@ -24,6 +25,7 @@ from scopeguard.spec.strict_json import MalformedJSON, parse_object
 
 _MAX_IDENTIFIER: Final = 1024
 _LATEST: Final = 2.0**53
+_KNOWN_HEADERS: Final = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,27 +85,18 @@ def verify_proof(proof: str, *, policy: DPoP, method: str, uri: str, token: str 
     """
     try:
         header_text, payload, signed, signature = split_compact(proof)
-        header = parse_header(header_text)
-        # Item 4: "the typ JOSE Header Parameter has the value dpop+jwt"
-        typ = header.get("typ")
-        if not isinstance(typ, str) or media_type(typ) != "dpop+jwt":
-            raise InvalidProof(Reason.PROOF_MALFORMED, problem="typ is not dpop+jwt")
-        # Item 5: "the alg JOSE Header Parameter indicates a registered asymmetric digital signature algorithm [...], is
-        # not none, is supported by the application, and is acceptable per local policy"
-        algorithm, _ = check_header(header, algorithms=policy.algorithms)
+        algorithms = tuple(policy.algorithms)
+        algorithm, _ = _read_header(header_text, algorithms)
         claims = parse_object(payload)
     except InvalidToken as error:
         detail = {name: value for name, value in error.detail.items() if name != "token"}
         raise InvalidProof(Reason.PROOF_MALFORMED, cause=error.reason.value, **detail) from None
     except MalformedJSON as error:
         raise InvalidProof(Reason.PROOF_MALFORMED, problem=f"claims: {error}") from None
-    jwk = header.get("jwk")
-    if not isinstance(jwk, Mapping):
-        raise InvalidProof(Reason.PROOF_MALFORMED, problem="no jwk in the header")
     identifier = _check_claims(claims, policy=policy, method=method, uri=uri, token=token, now=now)
     # Item 6: "the JWT signature verifies with the public key contained in the jwk JOSE Header Parameter", and item 7:
     # "the jwk JOSE Header Parameter does not contain a private key".
-    key = _key(jwk, algorithm)
+    key = _key(header_text, algorithms)
     if not key.verify(algorithm, signed, signature):
         raise InvalidProof(Reason.PROOF_SIGNATURE)
     # A JSON array: no value of one member can look like the beginning of another.
@@ -113,7 +106,28 @@ def verify_proof(proof: str, *, policy: DPoP, method: str, uri: str, token: str 
     )
 
 
-def _key(jwk: Mapping[str, Any], algorithm: str) -> VerificationKey:
+# All proofs of a client have the same header. Parsing its key takes as long as everything else but the signature.
+@lru_cache(maxsize=_KNOWN_HEADERS)
+def _read_header(text: bytes, algorithms: tuple[str, ...]) -> tuple[str, Mapping[str, Any]]:
+    """Return the algorithm and the key of the header *text*, a segment of a proof. The key is not checked."""
+    header = parse_header(text)
+    # Item 4: "the typ JOSE Header Parameter has the value dpop+jwt"
+    typ = header.get("typ")
+    if not isinstance(typ, str) or media_type(typ) != "dpop+jwt":
+        raise InvalidProof(Reason.PROOF_MALFORMED, problem="typ is not dpop+jwt")
+    # Item 5: "the alg JOSE Header Parameter indicates a registered asymmetric digital signature algorithm [...], is not
+    # none, is supported by the application, and is acceptable per local policy"
+    algorithm, _ = check_header(header, algorithms=algorithms)
+    jwk = header.get("jwk")
+    if not isinstance(jwk, Mapping):
+        raise InvalidProof(Reason.PROOF_MALFORMED, problem="no jwk in the header")
+    return algorithm, jwk
+
+
+@lru_cache(maxsize=_KNOWN_HEADERS)
+def _key(text: bytes, algorithms: tuple[str, ...]) -> VerificationKey:
+    """Return the key in the header *text*. Raises :class:`InvalidProof`."""
+    algorithm, jwk = _read_header(text, algorithms)
     try:
         key = parse_proof_key(jwk)
     except ValueError as error:

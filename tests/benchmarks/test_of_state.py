@@ -94,6 +94,10 @@ def test_tool_rules_are_measured():
     expect_figures(mcp_tools.measured(rounds=1)["figures"])
 
 
+def test_proofs_are_measured():
+    expect_figures(loaded("proofs").measured(rounds=1)["figures"])
+
+
 def test_growth_is_measured():
     scaling = loaded("scaling")
     made = scaling.Made()

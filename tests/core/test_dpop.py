@@ -246,6 +246,15 @@ def test_a_proof_whose_claims_are_no_strict_json_is_refused(api: Api):
         assert refusal(api.send(f"{signed}.AAAA"))[1] is Reason.PROOF_MALFORMED
 
 
+@pytest.mark.rule("D-11", "D-16")
+def test_a_header_that_was_accepted_before_is_still_compared_with_the_policy(api: Api):
+    assert isinstance(api.send(api.proof()), Granted)
+    strict = api.another(algorithms=["PS256"])
+    assert refusal(strict.check(api.request(api.proof())))[1] is Reason.PROOF_MALFORMED
+    forged = api.proof().rpartition(".")[0] + "." + "A" * 86  # with a key that is known
+    assert refusal(api.send(forged))[1] is Reason.PROOF_SIGNATURE
+
+
 @pytest.mark.rule("D-10", "D-18", "D-19", "D-20", "D-41", "D-67")
 @pytest.mark.parametrize(
     "overrides",
