@@ -44,7 +44,7 @@ from scopeguard.request import HeaderList, ProofNotes, RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.rules.routed import check_root_path, without_prefix
 from scopeguard.scopes import Requirement
-from scopeguard.spec.challenge import Response, add_nonce, private_headers
+from scopeguard.spec.challenge import Response, add_proof_headers, private_headers
 from scopeguard.spec.credentials import has_access_token, without_access_token
 from scopeguard.spec.resource_metadata import WELL_KNOWN
 
@@ -319,8 +319,8 @@ class GuardMiddleware(Layer):
             await self._refuse(decision, scope, send)
             return None
         token = decision.access_token if isinstance(decision, Granted) else None
-        if view.proofs is not None and view.proofs.nonce is not None:
-            send = renew_nonce_in_send(send, view.proofs)
+        if view.proofs is not None and view.proofs.changes_response:
+            send = add_proof_headers_in_send(send, view.proofs)
         replaying = body or detector
         receive = replaying.receive if replaying else receive
         return receive, _add_vary(send) if optional else send, token, found[0] if found else None
@@ -571,13 +571,13 @@ def _add_vary(send: Send) -> Send:
     return send_with_vary
 
 
-def renew_nonce_in_send(send: Send, notes: ProofNotes) -> Send:
-    """Return a send function that gives the client the next nonce for its proofs, if *notes* have one by then."""
+def add_proof_headers_in_send(send: Send, notes: ProofNotes) -> Send:
+    """Return a send function that adds what *notes* have for the response by then: a nonce, and ``Vary``."""
 
-    async def send_nonce(message: Message) -> None:
-        if notes.nonce is not None and message["type"].endswith(("http.response.start", "websocket.accept")):
+    async def send_headers(message: Message) -> None:
+        if notes.changes_response and message["type"].endswith(("http.response.start", "websocket.accept")):
             given = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in message.get("headers", ())]
-            message = {**message, "headers": encode_headers(add_nonce(notes.nonce, given))}
+            message = {**message, "headers": encode_headers(add_proof_headers(notes.nonce, notes.vary, given))}
         await send(message)
 
-    return send_nonce
+    return send_headers

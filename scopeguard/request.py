@@ -43,15 +43,21 @@ class HeaderList:
 
 @dataclass(slots=True)
 class ProofNotes:
-    """What several checks of one request share about its DPoP proof.
+    """What several checks of one request share about its proof of possession.
 
     ``accepted``: the memories and proofs of the claims that were made, so that a second check of the same request is
-    no replay. ``nonce``: a nonce for the response; ``None`` if the client need not be given a
-    new one.
+    no replay. ``nonce``: a nonce for the response; ``None`` if the client need not be given a new one. ``vary``: the
+    header field in which the certificate of the client was found, for ``Vary``.
     """
 
     accepted: set[tuple[int | None, bytes]] = field(default_factory=set, repr=False)
     nonce: str | None = field(default=None, repr=False)
+    vary: str | None = None
+
+    @property
+    def changes_response(self) -> bool:
+        """Whether the response needs header fields of the checks."""
+        return self.nonce is not None or self.vary is not None
 
 
 @final

@@ -37,7 +37,7 @@ from scopeguard.request import ProofNotes, RequestView
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
 from scopeguard.rules.routed import check_root_path
 from scopeguard.scopes import Requirement
-from scopeguard.spec.challenge import Response, add_nonce, private_headers
+from scopeguard.spec.challenge import Response, add_proof_headers, private_headers
 from scopeguard.spec.credentials import declared_length, has_access_token, without_access_token
 from scopeguard.spec.resource_metadata import WELL_KNOWN
 
@@ -203,8 +203,9 @@ class GuardMiddleware(Layer):
                 pass
             case refusal:
                 return _refuse(refusal, start_response, self._cors_headers(environ))
-        if view.proofs is not None and view.proofs.nonce is not None:
-            start_response = _change_headers(start_response, partial(add_nonce, view.proofs.nonce))
+        notes = view.proofs
+        if notes is not None and notes.changes_response:
+            start_response = _change_headers(start_response, partial(add_proof_headers, notes.nonce, notes.vary))
         if optional:
             start_response = _change_headers(start_response, _vary)
         environ[ENVIRON_KEY] = token

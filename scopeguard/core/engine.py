@@ -132,9 +132,14 @@ class Engine:
         return self.context.possession is not None
 
     @property
-    def renews_nonces(self) -> bool:
-        """Whether responses may carry a nonce for the next proof."""
-        return self.context.possession is not None and self.context.possession.sealer is not None
+    def adds_proof_headers(self) -> bool:
+        """Whether responses may carry a nonce for the next proof, or ``Vary`` for the field of a certificate."""
+        possession = self.context.possession
+        if possession is None:
+            return False
+        return possession.sealer is not None or (
+            possession.certificates is not None and possession.certificates.header is not None
+        )
 
     @property
     def issuers(self) -> Issuers:

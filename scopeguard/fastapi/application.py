@@ -26,11 +26,11 @@ from scopeguard.asgi import (
     Receive,
     Scope,
     Send,
+    add_proof_headers_in_send,
     answer_metadata,
     check_at_startup,
     encode_headers,
     headers_of,
-    renew_nonce_in_send,
     send_response,
 )
 from scopeguard.audit.fastapi_routes import expand_routes, guarding_dependencies
@@ -160,7 +160,7 @@ class _GuardedStack:
         self._app = app
         self._kind = kind
         self._documents: list[ResourceMetadata] | None = None
-        self._renews_nonces = self._exposes_headers = False
+        self._adds_headers = self._exposes_headers = False
         self._routes: RouteRequirements | None = None  # the documents hold it weakly
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -171,16 +171,16 @@ class _GuardedStack:
                 return
         if self._documents is None:
             self._find()
-        if self._renews_nonces and scope["type"] != "lifespan":
+        if self._adds_headers and scope["type"] != "lifespan":
             if self._exposes_headers and headers_of(scope).get_all("origin"):
                 send = expose_headers_in_send(send)
             # Set here, because middleware between this and the dependency may copy the scope.
-            send = renew_nonce_in_send(send, scope.setdefault(PROOFS_KEY, ProofNotes()))
+            send = add_proof_headers_in_send(send, scope.setdefault(PROOFS_KEY, ProofNotes()))
         await self._stack(scope, receive, send)
 
     def unwrap_if_unneeded(self) -> ASGIApp:
         """Return the inner stack if the guards add nothing, else this one. Call it when the app has all its routes."""
-        return self if self._find() or self._renews_nonces else self._stack
+        return self if self._find() or self._adds_headers else self._stack
 
     def _find(self) -> list[ResourceMetadata]:
         if self._documents is None:
@@ -189,9 +189,9 @@ class _GuardedStack:
             self._documents = [engine.metadata for engine in engines if engine.metadata is not None]
             for document in self._documents:
                 document.add(self._routes)
-            renewing = [engine for engine in engines if engine.renews_nonces]
-            self._renews_nonces = bool(renewing)
-            self._exposes_headers = any(engine.passes_preflights() for engine in renewing)
+            adding = [engine for engine in engines if engine.adds_proof_headers]
+            self._adds_headers = bool(adding)
+            self._exposes_headers = any(engine.passes_preflights() for engine in adding)
         return self._documents
 
 

@@ -35,7 +35,7 @@ from scopeguard.flask.request_state import (
 from scopeguard.guard import Guard, engine_of
 from scopeguard.inbound_token import to_serve
 from scopeguard.rules import DENIED, OPTIONAL, PUBLIC, Rule, Rules
-from scopeguard.spec.challenge import add_nonce, private_headers
+from scopeguard.spec.challenge import add_proof_headers, private_headers
 from scopeguard.spec.credentials import has_access_token
 from scopeguard.spec.resource_metadata import WELL_KNOWN
 from scopeguard.wsgi import (
@@ -308,8 +308,9 @@ class _Hooks:
             state.report_route()
         if state is not None and state.is_in_query:
             response.headers = Headers(private_headers(list(response.headers)))
-        if state is not None and state.proofs is not None and state.proofs.nonce is not None:
-            response.headers = Headers(add_nonce(state.proofs.nonce, list(response.headers)))
+        notes = None if state is None else state.proofs
+        if notes is not None and notes.changes_response:
+            response.headers = Headers(add_proof_headers(notes.nonce, notes.vary, list(response.headers)))
         if self._passes_preflights and "HTTP_ORIGIN" in get_request().environ:
             response.headers = Headers(expose_headers(response.headers))
         if state is not None and state.is_checked and state.route.access is OPTIONAL:

@@ -85,6 +85,8 @@ def check_possession(
         # RFC 8705 §3: "the protected resource MUST reject the resource access attempt with an HTTP 401 status code and
         # the "invalid_token" error code."
         raise InvalidToken(Reason.WRONG_CERTIFICATE)
+    if bound_certificate is not None and request.certificate is None and request.proofs is not None:
+        request.proofs.vary = None if possession.certificates is None else possession.certificates.header
     if not credential.is_dpop:
         # RFC 9449 §7.2: a resource server "MUST reject a DPoP-bound access token received as a bearer token".
         if jkt is not None:

@@ -10,7 +10,7 @@ from scopeguard.access_token import AccessToken
 from scopeguard.adapter.asgi_types import ASGIApp, Receive, Scope, Send
 from scopeguard.adapter.declarations import Layer
 from scopeguard.adapter.token_places import remove_from_scope
-from scopeguard.asgi import GuardMiddleware, recall, renew_nonce_in_send, request_view
+from scopeguard.asgi import GuardMiddleware, add_proof_headers_in_send, recall, request_view
 from scopeguard.config.checks import instance
 from scopeguard.config.cors import Preflight
 from scopeguard.config.streams import CloseStreams
@@ -161,8 +161,8 @@ class McpMiddleware(GuardMiddleware):
                 await self._send_refusal(decision, scope, send)
                 return None
             token = decision.access_token
-            if view.proofs is not None and view.proofs.nonce is not None:
-                send = renew_nonce_in_send(send, view.proofs)
+            if view.proofs is not None and view.proofs.changes_response:
+                send = add_proof_headers_in_send(send, view.proofs)
         if method in ("GET", "DELETE"):
             return detector.receive, send, token, found[0] if found else None
         try:

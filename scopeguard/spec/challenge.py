@@ -253,12 +253,19 @@ def _response(problem: Problem, headers: tuple[tuple[str, str], ...], style: Cha
     return Response(problem.status, headers + common, b"" if head else body, failure)
 
 
-def add_nonce(nonce: str, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+def add_proof_headers(nonce: str | None, vary: str | None, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return *headers* of a response with the next *nonce* for the client's proofs (RFC 9449 section 8.2).
 
     It replaces a nonce of the app, because there must be one only. The response must not be stored by a cache, which
     would give the nonce to other clients.
+
+    *vary*: the field in which a proxy has sent the certificate. A cache must not give the response to a request with
+    another certificate (RFC 9440 section 2.4).
     """
+    if vary is not None:
+        headers = [*headers, ("vary", vary)]
+    if nonce is None:
+        return headers
     kept = [(name, value) for name, value in headers if name.lower() not in ("dpop-nonce", "cache-control")]
     return [*kept, ("dpop-nonce", nonce), ("cache-control", "no-store")]
 
