@@ -41,6 +41,7 @@ from scopeguard.errors import ConfigurationError, InvalidProof
 from scopeguard.flow.effects import Answer, Clock
 from scopeguard.spec.dpop import single_proof, verify_proof
 from scopeguard.spec.request_uri import normalise_uri
+from scopeguard.spec.sender_constraint import thumbprint_of
 
 # RFC 6749 section 5.1 requires both headers "in any response containing tokens, credentials, or other sensitive
 # information".
@@ -297,7 +298,7 @@ class Authority:
         issued = self.tokens.active(parameters.require("token"), self.clock.wall())
         if issued is None or not set(client.introspects) & set(issued.audiences):
             return _json_answer({"active": False})
-        token_type = "DPoP" if "cnf" in issued.claims else "Bearer"
+        token_type = "Bearer" if thumbprint_of(issued.claims) is None else "DPoP"
         return _json_answer({"active": True, "token_type": token_type, **issued.claims})
 
     def _revoke(self, parameters: Parameters, authorization: str | None) -> Answer:

@@ -164,7 +164,7 @@ def _token(members: Mapping[str, Any], tolerance: Tolerance) -> TokenResponse:
     if kind.lower() not in tolerance.token_types:
         # RFC 9449 section 5: "If the client requires [...] a DPoP-bound access token, the client MUST discard the
         # response".
-        if "bearer" not in tolerance.token_types:
+        if tolerance.token_types == {"dpop"}:
             raise _UnusableResponse(
                 "token_type is not DPoP although a proof was sent, so the token is not bound to the key; if such "
                 "tokens are acceptable, set dpop_optional"

@@ -148,6 +148,18 @@ def test_unknown_token_type_is_refused(kind):
     assert "token_type" in expect_refusal(access_token="tok-1", token_type=kind).problem
 
 
+@pytest.mark.rule("C-10")
+@pytest.mark.parametrize(
+    ("kinds", "problem"),
+    [(("dpop",), "although a proof was sent"), (("n_a",), "token_type"), (("dpop", "mac"), "token_type")],
+)
+def test_token_that_is_not_bound_is_refused_where_only_bound_ones_are_used(kinds, problem):
+    outcome = with_tolerance(Tolerance(token_types=frozenset(kinds)), **BEST)
+    assert isinstance(outcome, TokenRefusal)
+    assert problem in outcome.problem
+    assert ("proof" in outcome.problem) == (kinds == ("dpop",))
+
+
 @pytest.mark.rule("C-27")
 @pytest.mark.parametrize("bad", ["a b", "a\r\nX: 1", "a\n", "a\x00", "ä", "a,b", '"a"', "a=b", "=", " a"])
 def test_token_that_no_header_can_hold_is_refused(bad):
