@@ -46,6 +46,7 @@ from scopeguard.rules.routed import check_root_path, without_prefix
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import Response, add_proof_headers, private_headers
 from scopeguard.spec.credentials import has_access_token, without_access_token
+from scopeguard.spec.request_uri import PATH_CHARACTERS
 from scopeguard.spec.resource_metadata import WELL_KNOWN
 
 if TYPE_CHECKING:
@@ -453,8 +454,8 @@ def request_view(scope: Scope, method: str, *, with_proofs: bool = False) -> Req
 def full_raw_path(scope: Scope) -> bytes:
     """Return the path of the URL of *scope*, percent-encoded, with the prefix of the server."""
     raw: bytes | None = scope.get("raw_path")
-    path = quote(scope["path"], safe="/:@!$&'()*+,;=~", errors="surrogatepass").encode("ascii") if raw is None else raw
-    root = quote(scope.get("root_path") or "", safe="/:@!$&'()*+,;=~", errors="surrogatepass").encode("ascii")
+    path = quote(scope["path"], safe=PATH_CHARACTERS, errors="surrogatepass").encode("ascii") if raw is None else raw
+    root = quote(scope.get("root_path") or "", safe=PATH_CHARACTERS, errors="surrogatepass").encode("ascii")
     # The ASGI specification includes root_path in path; some servers do not.
     return path if path == root or path.startswith(root + b"/") else root + path
 

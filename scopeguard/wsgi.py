@@ -39,6 +39,7 @@ from scopeguard.rules.routed import check_root_path
 from scopeguard.scopes import Requirement
 from scopeguard.spec.challenge import Response, add_proof_headers, private_headers
 from scopeguard.spec.credentials import declared_length, has_access_token, without_access_token
+from scopeguard.spec.request_uri import PATH_CHARACTERS
 from scopeguard.spec.resource_metadata import WELL_KNOWN
 
 Environ = dict[str, Any]
@@ -310,7 +311,7 @@ def full_raw_path(environ: Environ) -> bytes:
     if sent is not None:
         return sent
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-    return quote(path.encode("latin-1", "replace"), safe="/:@!$&'()*+,;=~").encode("ascii")
+    return quote(path.encode("latin-1", "replace"), safe=PATH_CHARACTERS).encode("ascii")
 
 
 def raw_path(environ: Environ) -> bytes | None:

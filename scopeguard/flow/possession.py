@@ -32,7 +32,7 @@ from scopeguard.request import RequestView
 from scopeguard.spec.client_certificate import from_field
 from scopeguard.spec.dpop import Proof, check_proof, single_proof
 from scopeguard.spec.nonce import NonceSealer
-from scopeguard.spec.request_uri import normalise_path
+from scopeguard.spec.request_uri import PATH_CHARACTERS, normalise_path
 from scopeguard.spec.sender_constraint import certificate_of, thumbprint_of
 from scopeguard.state.proofs import Claim, ProofMemory
 
@@ -137,7 +137,11 @@ def request_uri(request: RequestView, possession: Possession) -> str:
     is the one of ``OPTIONS *``, and no ``htu`` equals it.
     """
     raw = request.raw_path
-    path = quote(request.path, errors="surrogatepass") if raw is None else raw.partition(b"?")[0].decode("latin-1")
+    path = (
+        quote(request.path, safe=PATH_CHARACTERS, errors="surrogatepass")
+        if raw is None
+        else raw.partition(b"?")[0].decode("latin-1")
+    )
     # A target may have the absolute form of a request to a proxy (RFC 9112 §3.2.2).
     path = _ORIGIN.sub("", path)
     if path and not path.startswith("/"):  # behind the origin, it would be a part of the host

@@ -12,6 +12,9 @@ _URI: Final = re.compile(r"[\x21-\x7E]+")
 _PORTS: Final = {"http": 80, "https": 443}
 _WEBSOCKETS: Final = {"ws": "http", "wss": "https"}
 
+PATH_CHARACTERS: Final = "/:@!$&'()*+,;=~"
+"""The characters, besides those that are never escaped, that a path contains as they are (RFC 3986 §3.3)."""
+
 
 def normalise_uri(uri: str, *, strict: bool = False) -> str | None:
     """Return *uri* in its normal form, without query and fragment; ``None`` if it is not an absolute http(s) URI.

@@ -287,6 +287,7 @@ def test_strict_htu_refuses_a_query():
         (b"/v1/rows?x=1", "/v1/rows", URI, True),
         (b"https://api.test/v1/rows", "/v1/rows", URI, True),
         (None, "/v1/r\u00f6ws", "https://api.test/v1/r%C3%B6ws", True),
+        (None, "/v1/rows:batch@(a,b)", "https://api.test/v1/rows:batch@(a,b)", True),
         (b"", "/", "https://api.test/", True),
         (b"/..", "/", "https://api.test/", True),
         (b"/a/..", "/", "https://api.test", True),

@@ -29,7 +29,7 @@ from scopeguard.scopes import AUTHENTICATED, all_of, any_of
 from scopeguard.spec.challenge import (
     ChallengeStyle,
     Response,
-    add_nonce,
+    add_proof_headers,
     private_headers,
     quote,
     write_denial,
@@ -463,4 +463,8 @@ def test_no_combination_of_directives_allows_shared_caching(lines):
 
 def test_the_next_nonce_replaces_that_of_the_app_and_is_not_stored():
     given = [("DPoP-Nonce", "old"), ("Cache-Control", "public, max-age=60"), ("x-app", "1")]
-    assert add_nonce("new", given) == [("x-app", "1"), ("dpop-nonce", "new"), ("cache-control", "no-store")]
+    assert add_proof_headers("new", None, given) == [
+        ("x-app", "1"),
+        ("dpop-nonce", "new"),
+        ("cache-control", "no-store"),
+    ]
