@@ -40,6 +40,7 @@ from scopeguard.spec.audience import check_audience
 from scopeguard.spec.challenge import private_headers
 from scopeguard.spec.challenge_parser import parse_challenges
 from scopeguard.spec.discovery import parse_metadata
+from scopeguard.spec.dpop_client import read_nonce
 from scopeguard.spec.http_caching import is_json, lifetime, retry_after
 from scopeguard.spec.jwks import parse_key_set
 from scopeguard.spec.jws import decode_base64url
@@ -153,6 +154,7 @@ PARSERS: Final[dict[str, Callable[[bytes], object]]] = {
     "the key of a token": as_text(
         lambda text: sender_constraint.thumbprint_of({"cnf": {"jkt": text}}),
     ),
+    "DPoP-Nonce": as_text(lambda text: read_nonce([text])),
     "a certificate as PEM": as_text(client_certificate.from_pem),
     "the body of a certificate as PEM": as_text(
         lambda text: client_certificate.from_pem(f"-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
