@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import anyio
 import fastapi
 import flask
 import pytest
@@ -13,12 +14,23 @@ from starlette.responses import JSONResponse
 
 from doors import DOORS, Door, asgi_app, call_asgi, call_wsgi, guard_for, in_loop, wsgi_app
 from framework_doors import FRAMEWORK_DOORS
-from proof_doors import NONCE_KEY, ORIGIN, PROOF_SCENARIOS, WITHOUT_MODES, ProofApi, ProofScenario, challenges, errors
+from proof_doors import (
+    KEY,
+    NONCE_KEY,
+    ORIGIN,
+    PROOF_SCENARIOS,
+    WITHOUT_MODES,
+    ProofApi,
+    ProofScenario,
+    challenges,
+    errors,
+)
 from scenarios import Answered, Exchange
 from scopeguard import DPoP, Guard, Rule, TokenSources, all_of, asgi, wsgi
 from scopeguard.fastapi import Protected
 from scopeguard.flask import ScopeGuard
 from scopeguard.flask import requires as flask_requires
+from scopeguard.testing import FakeAuthority
 
 ALL = (*DOORS, *FRAMEWORK_DOORS)
 ADAPTERS = [door for door in ALL if door.saw]
@@ -107,9 +119,9 @@ def test_no_field_of_the_request_changes_the_origin(door: Door):
 # An app that sets a nonce and a cache policy itself, and one whose page is on another origin.
 
 
-def guard_with_nonces(api: ProofApi, **settings: Any) -> Guard:
+def guard_with_nonces(authority: FakeAuthority, **settings: Any) -> Guard:
     policy = DPoP(base_url=ORIGIN, nonce_keys=[NONCE_KEY], nonce_lifetime=100)
-    return guard_for(api.authority, dpop=policy, audit="off", **settings)
+    return guard_for(authority, dpop=policy, audit="off", **settings)
 
 
 OWN = {"DPoP-Nonce": "of-the-app", "Cache-Control": "public, max-age=60"}
@@ -177,7 +189,7 @@ APPS = [_asgi, _wsgi, _fastapi, _fastapi_behind, _fastapi_injected, _flask]
 @pytest.mark.parametrize("make", APPS, ids=lambda make: make.__name__.strip("_"))
 def test_the_nonce_replaces_that_of_the_app_and_scripts_can_read_it(make: Any):
     api = ProofApi(DOORS[0])
-    send = make(guard_with_nonces(api, cors_preflight="pass"))
+    send = make(guard_with_nonces(api.authority, cors_preflight="pass"))
 
     def ask(**claims: Any) -> Answered:
         answer: Answered = send(api.request(api.proof(claims=claims), more=(SPA,)))
@@ -200,7 +212,7 @@ def test_the_nonce_replaces_that_of_the_app_and_scripts_can_read_it(make: Any):
 @pytest.mark.rule("D-75")
 def test_layers_and_dependencies_of_one_request_accept_one_proof():
     api = ProofApi(DOORS[0])
-    guard, other = guard_with_nonces(api), guard_for(api.authority, dpop=DPoP(base_url=ORIGIN), audit="off")
+    guard, other = guard_with_nonces(api.authority), guard_for(api.authority, dpop=DPoP(base_url=ORIGIN), audit="off")
     protected, own_sources = Protected(guard), Protected(guard, token_sources=("header",))
     app = fastapi.FastAPI()
 
@@ -262,3 +274,71 @@ def test_a_rule_with_a_mode_alone_makes_the_guard_check_proofs():
     assert send(api.good("/bound")).status == 200
     assert send(api.request(scheme="Bearer", token=api.unbound, target="/bound")).status == 401
     assert send(api.request(scheme="Bearer", token=api.unbound)).status == 200
+
+
+class Socket:
+    """Handshakes of a websocket at ``/ws``, and the first message that the server sends."""
+
+    def __init__(self, guard: Guard, authority: FakeAuthority) -> None:
+        self.app = asgi.GuardMiddleware(self._accept, guard=guard)
+        self.authority = authority
+        self.token = authority.mint("read", claims=KEY.confirmation)
+
+    @staticmethod
+    async def _accept(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept", "headers": []})
+        await send({"type": "websocket.close", "code": 1000})
+
+    def open(self, *headers: tuple[bytes, bytes]) -> dict[str, Any]:
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            return {"type": "websocket.connect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        offered = [value.decode() for name, value in headers if name == b"sec-websocket-protocol"]
+        scope = {
+            "type": "websocket", "scheme": "wss", "path": "/ws", "raw_path": b"/ws", "query_string": b"",
+            "root_path": "", "headers": list(headers), "client": ("192.0.2.1", 1), "state": {},
+            "extensions": {"websocket.http.response": {}}, "subprotocols": ", ".join(offered).split(", "),
+        }  # fmt: skip
+        anyio.run(self.app, scope, receive, send)
+        first: dict[str, Any] = sent[0]
+        return first
+
+    def proof(self, **claims: Any) -> tuple[bytes, bytes]:
+        now = self.authority.clock.wall()
+        return b"dpop", KEY.proof(self.token, "GET", "wss://api.test/ws", at=now, claims=claims).encode()
+
+    def authorization(self, scheme: str = "DPoP") -> tuple[bytes, bytes]:
+        return b"authorization", f"{scheme} {self.token}".encode()
+
+
+@pytest.mark.rule("D-32", "D-44", "D-54", "D-67")
+def test_a_websocket_is_opened_with_a_proof():
+    authority = FakeAuthority()
+    socket = Socket(guard_with_nonces(authority), authority)
+    refused = socket.open(socket.authorization(), socket.proof())
+    assert refused["status"] == 401
+    nonce = dict(refused["headers"])[b"dpop-nonce"].decode()
+    authority.clock.advance(60)
+    proof = socket.proof(nonce=nonce)
+    accepted = socket.open(socket.authorization(), proof)
+    assert accepted["type"] == "websocket.accept"
+    assert [name for name, _ in accepted["headers"]].count(b"dpop-nonce") == 1
+    assert socket.open(socket.authorization(), proof)["status"] == 401
+    assert socket.open(socket.authorization("Bearer"), socket.proof(nonce=nonce))["status"] == 401
+
+
+@pytest.mark.rule("D-52")
+def test_a_subprotocol_holds_no_bound_token():
+    authority = FakeAuthority()
+    sources = TokenSources(methods=["header", "subprotocol"])
+    guard = guard_for(authority, dpop=DPoP(base_url=ORIGIN), token_sources=sources, audit="off")
+    socket = Socket(guard, authority)
+    unbound = authority.mint("read")
+    for token, opened in ((socket.token, False), (unbound, True)):
+        offer = (b"sec-websocket-protocol", f"chat, bearer, {token}".encode())
+        assert (socket.open(offer, socket.proof())["type"] == "websocket.accept") is opened
