@@ -179,12 +179,12 @@ class HttpxTransport(Locked):
             if closes:
                 client.close()
 
-    def check(self, setting: str = "verify") -> None:
-        """Raise :class:`ConfigurationError` if the bundle, which came from *setting*, or *cert* cannot be read.
+    def check(self, setting: str = "verify", cert_setting: str = "cert") -> None:
+        """Raise :class:`ConfigurationError` if the bundle or the certificate of the client cannot be read.
 
-        Opens no connection.
+        They came from *setting* and *cert_setting*. Opens no connection.
         """
-        self._context(setting)
+        self._context(setting, cert_setting)
 
     def prepare(self) -> None:
         """Import httpx and read the certificates, which takes long the first time. Opens no connection."""
@@ -233,7 +233,7 @@ class HttpxTransport(Locked):
             headers={"user-agent": USER_AGENT, "accept-encoding": "identity"},
         )
 
-    def _context(self, setting: str = "verify") -> ssl.SSLContext | None:
+    def _context(self, setting: str = "verify", cert_setting: str = "cert") -> ssl.SSLContext | None:
         if isinstance(self._verify, ssl.SSLContext) or (self._verify is None and self._cert is None):
             return self._verify
         try:
@@ -250,7 +250,7 @@ class HttpxTransport(Locked):
                 reason = getattr(error, "strerror", None) or type(error).__name__
                 files = " and ".join(dict.fromkeys(self._cert))
                 raise ConfigurationError(
-                    f"cert: {files}: not a readable certificate with its key (PEM, not encrypted): {reason}"
+                    f"{cert_setting}: {files}: not a readable certificate with its key (PEM, not encrypted): {reason}"
                 ) from None
         return context
 

@@ -396,7 +396,9 @@ def test_examples_in_error_messages_are_valid(table: str, key: str, tmp_path: Pa
         text = f"{text}\n{ISSUERS}"
     for name, content in FILES.items():
         (tmp_path / name).write_text(content, "utf-8")
-    Certificates(tmp_path).bundle.rename(tmp_path / "ca.pem")
+    certificates = Certificates(tmp_path)
+    certificates.bundle.rename(tmp_path / "ca.pem")
+    certificates.issue("client").rename(tmp_path / "client.pem")
     settings_from(tomllib.loads(text), tmp_path, file="api.toml", environment=given)
 
 
@@ -785,6 +787,7 @@ REFUSED = [
     (f"resource = 'http://api:8000'\n{ISSUERS}", "resource: 'http://api:8000' is cleartext; use https; for a"),
     (f"{ISSUERS}jwks_uri = 'http://k/'", 'set insecure_http_dangerously = ["k:80"]'),
     (f"{ISSUERS}[transport]\nca_file = 'nothing.pem'", "[transport]: ca_file: '/etc/api/nothing.pem' is not a"),
+    (f"{ISSUERS}[transport]\ncert_file = 'none.pem'", "[transport]: cert_file: /etc/api/none.pem: not a readable"),
     (f"{ISSUERS}[transport]\nproxy = 'proxy:3128'", "[transport]: proxy: write a URL, as in"),
     (f"{ISSUERS}[transport]\nproxy = 'env:NOPE'", "[transport]: proxy: the environment variable NOPE is not set"),
     (f"{ISSUERS}[transport]\ncafile = 'x'", "[transport]: cafile: unknown key; did you mean ca_file?"),

@@ -223,10 +223,11 @@ def _store(place: Place, key: str, value: Any) -> RedisStore:
 def _transport(place: Place, key: str, value: Any) -> HttpxTransport:
     inner = place.inner("[transport]")
     given = inner.read(kinds.table(place, key, value), TRANSPORT)
-    ca_file = given.get("ca_file")
-    transport = inner.construct("proxy", lambda: HttpxTransport(verify=ca_file, proxy=given.get("proxy")))
+    ca_file, cert_file = given.get("ca_file"), given.get("cert_file")
+    proxy = given.get("proxy")
+    transport = inner.construct("proxy", lambda: HttpxTransport(verify=ca_file, cert=cert_file, proxy=proxy))
     # Without this check, an unreadable file would fail the first request.
-    inner.construct("ca_file", lambda: transport.check("ca_file"))
+    inner.construct("", lambda: transport.check("ca_file", "cert_file"))
     return transport
 
 
@@ -434,6 +435,7 @@ REVOCATION: Final = {
 }
 TRANSPORT: Final = {
     "ca_file": Key(kinds.path, '"ca.pem"'),
+    "cert_file": Key(kinds.path, '"client.pem"'),
     "proxy": Key(kinds.reference, '"http://proxy.example.com:3128"'),
 }
 SCOPES: Final = {
