@@ -31,6 +31,8 @@ from scopeguard import (
 )
 from scopeguard.adapter.client_certificates import certificate_in_environ, certificate_in_scope
 from scopeguard.guard import Decision, engine_of
+from scopeguard.request import ProofNotes
+from scopeguard.spec.challenge import add_proof_headers
 from scopeguard.spec.client_certificate import MAX_BYTES, from_field, from_pem, thumbprint
 from scopeguard.testing import FakeAuthority, ProofKey
 
@@ -269,3 +271,28 @@ def test_adapters_find_the_certificate_of_the_connection():
 def test_a_source_that_cannot_work_is_a_configuration_error(make: Callable[[], object], message: str):
     with pytest.raises(ConfigurationError, match=message):
         make()
+
+
+@pytest.mark.rule("M-15")
+def test_the_field_of_the_certificate_is_noted_for_vary():
+    api = Api("nginx")
+    name, encode = FIELDS["nginx"]
+    notes = ProofNotes()
+    assert isinstance(api.send((name, encode(DER)), proofs=notes), Granted)
+    assert (notes.vary, notes.changes_response) == (name, True)
+    connection = ProofNotes()
+    assert isinstance(api.send(certificate=THUMBPRINT, proofs=connection), Granted)
+    assert (connection.vary, connection.changes_response) == (None, False)
+
+
+@pytest.mark.rule("M-15")
+def test_headers_for_a_nonce_and_a_certificate_are_added_to_those_of_the_app():
+    given = [("vary", "Accept"), ("cache-control", "public")]
+    assert add_proof_headers(None, None, given) == given
+    assert add_proof_headers(None, "client-cert", given) == [*given, ("vary", "client-cert")]
+    assert add_proof_headers("n", "client-cert", given) == [
+        ("vary", "Accept"),
+        ("vary", "client-cert"),
+        ("dpop-nonce", "n"),
+        ("cache-control", "no-store"),
+    ]
