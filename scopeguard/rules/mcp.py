@@ -28,6 +28,9 @@ MAX_BODY_BYTES: Final = 1_048_576
 BODY_TIMEOUT: Final = 10.0
 
 _NO_INDEX: Final = 1 << 30
+# The greatest length of a name that is compared with patterns, in characters. Unicode normalisation sorts combining
+# marks in quadratic time, so that one name as long as a body would block the event loop for minutes.
+_LONGEST_NAME: Final = 2048
 _ORIGIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/?#@\s]+")
 _URI: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*):(?://([^/?#]*))?(.*)", re.DOTALL)
 # Characters that a decoded URI could not be told apart with: slash, backslash, question mark, number sign, percent.
@@ -103,8 +106,9 @@ class Tool(OperationRule):
         Tool("delete_*", all_of("files:write"))
         Tool("transfer", lambda arguments: all_of("pay:large") if arguments["amount"] > 1000 else all_of("pay"))
 
-    ``*`` stands for any printable text. Names match in their own case only. A name that differs from another pattern
-    in case, or in compatible characters of Unicode, is denied by a pattern with ``*``.
+    ``*`` stands for any printable text, in a name of at most 2048 characters. Names match in their own case only. A
+    name that differs from another pattern in case, or in compatible characters of Unicode, is denied by a pattern with
+    ``*``.
     """
 
     __slots__ = ()
@@ -226,7 +230,9 @@ class McpPolicy:
         """Return the rule for *message*, which has a method. ``None`` if no rule names the operation."""
         method = message.method or ""
         if method not in NAME_MEMBERS:
-            if _fold(method).strip() in NAME_MEMBERS:  # a server that ignores case would act on the named object
+            if (
+                _is_comparable(method) and _fold(method).strip() in NAME_MEMBERS
+            ):  # a server that ignores case would act on the named object
                 return None
             return self._finders["method"].find(method, method)
         name = message.name or ""
@@ -349,6 +355,10 @@ def _matches(parts: list[str], given: str) -> bool:
     return True
 
 
+def _is_comparable(given: str) -> bool:
+    return len(given) <= _LONGEST_NAME and given.isprintable()
+
+
 def _fold(given: str) -> str:
     return unicodedata.normalize("NFKC", given).casefold()
 
@@ -382,7 +392,7 @@ class _Finder:
         in another case: the server may ignore case.
         """
         literal = self._literal.get(given if compared is None else compared, _NO_INDEX)
-        for index, glob, _ in self._patterns if compared is not None and compared.isprintable() else ():
+        for index, glob, _ in self._patterns if compared is not None and _is_comparable(compared) else ():
             if index > literal:
                 break
             if glob.matches(compared or ""):

@@ -13,7 +13,7 @@ import pytest
 from mcp_calls import NEW, OLD, Answer, Pair, Server, call, new, request, tool_call
 from scopeguard import AUTHENTICATED, DPoP, Rule, all_of
 from scopeguard.adapter.asgi_types import Message, Scope
-from scopeguard.mcp import McpMiddleware, Method, ResourceUri, Tool
+from scopeguard.mcp import McpMiddleware, Method, Prompt, ResourceUri, Tool
 from scopeguard.testing import ProofKey
 
 pytestmark = pytest.mark.anyio
@@ -395,3 +395,14 @@ async def test_another_spelling_of_a_method_does_not_lead_around_tools(server: S
     app = server.protect([Method("*", "read"), Tool("*", "write")])
     answer = await call(app, request(method, name="delete_all", uri="a:b"), server.token("read"))
     assert (answer.status, answer.received) == (403, None)
+
+
+@pytest.mark.parametrize("kind", ["tools/call", "prompts/get", "resources/read", "other"])
+async def test_a_long_name_does_not_block_the_event_loop(server: Server, kind: str):
+    """Unicode normalisation sorts combining marks in quadratic time: minutes for a name as long as a body."""
+    name = "A" + "\u0301\u0316" * 50_000
+    app = server.protect([Tool("D*", "write"), Tool("*", "read"), Prompt("*", "read"), Method("*", "read")])
+    message = request(name) if kind == "other" else request(kind, name=name, uri=f"a://b/{name}")
+    answer = await call(app, json.dumps(message, ensure_ascii=False).encode(), server.token("read"))
+    assert (answer.status, answer.received) == (403, None)
+    assert (await call(app, tool_call("A" + "\u0301\u0316" * 1000), server.token("read"))).status == 200
