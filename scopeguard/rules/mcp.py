@@ -1,6 +1,8 @@
 """Requirements for the tools, prompts, resources and methods of an MCP server.
 
 The first rule of a kind that matches decides. An operation that no rule names is denied.
+
+Longer than 400 lines because the kinds of rules and the comparison of names are read together.
 """
 
 from __future__ import annotations
@@ -230,9 +232,8 @@ class McpPolicy:
         """Return the rule for *message*, which has a method. ``None`` if no rule names the operation."""
         method = message.method or ""
         if method not in NAME_MEMBERS:
-            if (
-                _is_comparable(method) and _fold(method).strip() in NAME_MEMBERS
-            ):  # a server that ignores case would act on the named object
+            # A server that ignores case would act on the named object.
+            if _is_comparable(method) and _fold(method).strip() in NAME_MEMBERS:
                 return None
             return self._finders["method"].find(method, method)
         name = message.name or ""
