@@ -824,3 +824,30 @@ def test_the_metadata_names_the_algorithms():
 def test_weak_keys_are_refused(api: Api):
     weak = {"kty": "RSA", "e": "AQAB", "n": "AQ" * 60}
     assert refusal(api.send(api.proof(headers={"alg": "PS256", "jwk": weak})))[1] is Reason.PROOF_KEY
+
+
+@pytest.mark.parametrize("answer", ["claimed", "NEW", None, True, 1, b"new", RuntimeError("x"), KeyError("x")])
+def test_a_store_of_others_that_is_faulty_accepts_no_proof(answer: Any):
+    """Kind: an answer that is none of the three, or an exception: a fault of the store's code, which stays visible."""
+
+    class Faulty(MemoryStore):
+        def claim(self, identity: bytes, owner: str, /, *, seconds: float, limit: int) -> str:
+            if isinstance(answer, Exception):
+                raise answer
+            given: str = answer  # which is not even one of the strings
+            return given
+
+    authority = FakeAuthority(audience="https://api.test")
+    guard = Guard(
+        authority.issuer,
+        dpop=DPoP(base_url="https://api.test"),
+        store=Faulty(authority.clock),
+        transport=authority.transport,
+        clock=authority.clock,
+        audit="off",
+    )
+    token = authority.mint(claims=KEY.confirmation)
+    proof = KEY.proof(token, "GET", "https://api.test/", at=authority.clock.wall())
+    fields = [(b"authorization", f"DPoP {token}".encode()), (b"dpop", proof.encode())]
+    with pytest.raises(type(answer) if isinstance(answer, Exception) else ValueError):
+        guard.check(RequestView(method="GET", path="/", headers=HeaderList(fields)))

@@ -296,3 +296,57 @@ def test_headers_for_a_nonce_and_a_certificate_are_added_to_those_of_the_app():
         ("dpop-nonce", "n"),
         ("cache-control", "no-store"),
     ]
+
+
+def _xfcc(der: bytes) -> str:
+    return f'Hash={hashlib.sha256(der).hexdigest()};Cert="{quote(ssl.DER_cert_to_PEM_cert(der), safe="")}"'
+
+
+@pytest.mark.rule("M-18")
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(lambda own: own, id="an element"),
+        pytest.param(lambda own: own + ',X="', id="a quote that is never closed"),
+        pytest.param(lambda own: own + ';X="\\', id="a backslash in the open quote"),
+        pytest.param(lambda own: own + "\\", id="a backslash before the comma"),
+        pytest.param(lambda own: own + ';X="a\\"', id="an escaped quote"),
+        pytest.param(lambda own: own + ";", id="a semicolon before the comma"),
+        pytest.param(lambda own: own + ",,", id="empty elements"),
+        pytest.param(lambda own: '"' + own, id="a quote in front"),
+    ],
+)
+@pytest.mark.parametrize("lines", [1, 2])
+def test_no_element_of_the_client_hides_the_one_of_envoy(sent: Callable[[str], str], lines: int):
+    """Kind: a proxy that appends, and a client whose element would swallow or replace the appended one."""
+    api = Api("envoy")
+    own, appended = sent(_xfcc(DER)), "By=spiffe://api;" + _xfcc(OTHER)
+    values = [own, appended] if lines == 2 else [f"{own},{appended}"]
+    assert is_refused(api.send(*(("x-forwarded-client-cert", value) for value in values)))
+
+
+@pytest.mark.parametrize("holds_certificate", [True, False])
+def test_a_certificate_does_not_replace_the_proof_of_a_token_that_is_bound_to_both(holds_certificate: bool):
+    authority = FakeAuthority(audience="https://api.test")
+    key = ProofKey()
+    guard = Guard(
+        authority.issuer,
+        mutual_tls=MutualTLS(),
+        dpop=DPoP(base_url="https://api.test"),
+        transport=authority.transport,
+        clock=authority.clock,
+        audit="off",
+    )
+    token = authority.mint(claims={"cnf": {**key.confirmation["cnf"], "x5t#S256": THUMBPRINT}})
+
+    def send(scheme: str, certificate: str | None, *proofs: str) -> Decision:
+        fields = [(b"authorization", f"{scheme} {token}".encode()), *((b"dpop", proof.encode()) for proof in proofs)]
+        view = RequestView(method="GET", path="/", headers=HeaderList(fields), certificate=certificate)
+        return guard.check(view)
+
+    certificate = THUMBPRINT if holds_certificate else None
+    proof = key.proof(token, "GET", "https://api.test/", at=authority.clock.wall())
+    assert isinstance(send("Bearer", certificate), Denied)
+    assert isinstance(send("Bearer", certificate, proof), Denied)
+    assert isinstance(send("DPoP", certificate), Denied)
+    assert isinstance(send("DPoP", certificate, proof), Granted if holds_certificate else Denied)
