@@ -150,8 +150,8 @@ def _check(requirement: Requirement, sources: frozenset[TokenSource] | None) -> 
             "itself, below no other that hides it"
         )
     if state is not None and state.is_checked:
-        for checked in state.route.requirements:
-            if checked is requirement:
+        for known in state.route.requirements:
+            if known is requirement:
                 return None
     # A function given to before_request. No view runs, because Flask answers such a request itself.
     if environ.get(PREFLIGHT_KEY) and is_answered_by_flask(flask_request):

@@ -118,9 +118,9 @@ def check_possession(
 
 
 def find_certificate(request: RequestView, certificates: MutualTLS | None) -> str | None:
-    """Return the thumbprint of the client's certificate, or ``None`` if there is none that is trusted.
+    """Return the thumbprint of the client's certificate, or ``None`` if no trusted certificate is found.
 
-    That of the connection comes first. A field is read from a configured proxy only.
+    The certificate of the connection comes first. A header field is read only if a configured proxy sent it.
     """
     if request.certificate is not None or certificates is None or certificates.header is None:
         return request.certificate

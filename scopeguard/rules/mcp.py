@@ -255,10 +255,10 @@ class McpPolicy:
 
 def check_operation_access(access: object, where: str) -> Requirement | Access:
     """Return *access* as a requirement or ``DENIED``. Raises :class:`ConfigurationError` for anything else."""
-    checked = check_access(access, where, "a requirement, a scope, DENIED, or a function of the arguments")
-    if isinstance(checked, Access) and checked is not DENIED:
-        raise ConfigurationError(f"{where}: every MCP request needs a token; write AUTHENTICATED, not {checked.name}")
-    return checked
+    required = check_access(access, where, "a requirement, a scope, DENIED, or a function of the arguments")
+    if isinstance(required, Access) and required is not DENIED:
+        raise ConfigurationError(f"{where}: every MCP request needs a token; write AUTHENTICATED, not {required.name}")
+    return required
 
 
 def canonical_origin(origin: str) -> str:

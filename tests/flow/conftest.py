@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from flow_player import play
 from scopeguard.config.issuer import Issuer
 from scopeguard.config.sources import TokenSources
 from scopeguard.errors import AuthorityUnavailable, Reason
@@ -47,17 +48,7 @@ class Script:
         self.form_limits: list[int] = []
 
     def play(self, flow: Flow[Any]) -> Any:
-        try:
-            effect = next(flow)
-            while True:
-                try:
-                    answer = self._perform(effect)
-                except Exception as error:  # noqa: BLE001 - thrown in, as an edge does
-                    effect = flow.throw(error)
-                else:
-                    effect = flow.send(answer)
-        except StopIteration as stop:
-            return stop.value
+        return play(flow, self._perform)
 
     def _perform(self, effect: object) -> object:
         match effect:

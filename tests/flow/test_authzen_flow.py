@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from flow_player import play
 from scopeguard import AccessToken, AuthZen, PolicyDenied, PolicyRequest, PolicyUnavailable
 from scopeguard.config.policy import Policy
 from scopeguard.core.wiring import build_decision_point
@@ -48,17 +49,7 @@ class Player:
         self.sentences: list[str] = []
 
     def play(self, flow: Flow[Any]) -> Any:
-        try:
-            effect = next(flow)
-            while True:
-                try:
-                    answer = self._perform(effect)
-                except Exception as error:  # noqa: BLE001 - thrown in, as an edge does
-                    effect = flow.throw(error)
-                else:
-                    effect = flow.send(answer)
-        except StopIteration as stop:
-            return stop.value
+        return play(flow, self._perform)
 
     def _perform(self, effect: object) -> Any:
         match effect:

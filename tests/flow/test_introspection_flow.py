@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from flow_player import play
 from scopeguard import Guard, Issuer
 from scopeguard.config.introspection import Introspection, Validation
 from scopeguard.config.revocation import RevocationPolicy
@@ -93,17 +94,7 @@ class Stage:
         return self.play(self.flow(token))
 
     def play(self, flow: Flow[Any]) -> Any:
-        try:
-            effect = next(flow)
-            while True:
-                try:
-                    answer = self._perform(effect)
-                except Exception as error:  # noqa: BLE001 - thrown in, as an edge does
-                    effect = flow.throw(error)
-                else:
-                    effect = flow.send(answer)
-        except StopIteration as stop:
-            return stop.value
+        return play(flow, self._perform)
 
     def _perform(self, effect: object) -> object:
         self.effects.append(effect)

@@ -5,7 +5,7 @@ Longer than 400 lines because all tables of the file are here, so that a key is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any, Final, Literal
 
@@ -127,6 +127,14 @@ def _token_sources(place: Place, key: str, value: Any) -> TokenSources:
     return place.construct(key, lambda: TokenSources().only(methods))
 
 
+def _short_form(read: Callable[[Place, str, Any], str], place: Place, key: str, value: Any) -> str:
+    """Return the string that stands for a table with one member."""
+    try:
+        return read(place, key, value)
+    except WrongKindError:
+        raise WrongKindError("a string, or a table") from None
+
+
 def _mutual_tls(place: Place, key: str, value: Any) -> MutualTLS:
     inner = place.inner("[mutual_tls]")
     given = inner.read(kinds.table(place, key, value), MUTUAL_TLS)
@@ -138,10 +146,7 @@ def _dpop(place: Place, key: str, value: Any) -> DPoP:
         inner = place.inner("[dpop]")
         given = inner.read(value, DPOP)
         return inner.construct("", lambda: DPoP(**given))
-    try:
-        mode = kinds.string(place, key, value)
-    except WrongKindError:
-        raise WrongKindError("a string, or a table") from None
+    mode = _short_form(kinds.string, place, key, value)
     return place.construct(key, lambda: DPoP(mode=mode))
 
 
@@ -152,10 +157,7 @@ def _resource(place: Place, key: str, value: Any) -> Resource:
         if "url" not in given:
             raise inner.error("url", f"is missing; as in: url = {RESOURCE['url'].example}")
         return inner.construct("", lambda: Resource(**given))
-    try:
-        url = kinds.reference(place, key, value)
-    except WrongKindError:
-        raise WrongKindError("a string, or a table") from None
+    url = _short_form(kinds.reference, place, key, value)
     return place.construct(key, lambda: Resource(url))
 
 
