@@ -69,7 +69,7 @@ $(PEERS): tests/peers/node/package.json tests/peers/node/package-lock.json
 		echo "no npm: tests that need packages of Node.js are skipped"
 		exit 0
 	}
-	echo "installing oidc-provider and MCP clients into tests/peers/node"
+	echo "installing oidc-provider, MCP and OAuth clients into tests/peers/node"
 	cd tests/peers/node
 	npm ci --silent
 	touch node_modules/.installed

@@ -72,6 +72,7 @@ function configuration(discovery, dPoP = {}) {
     discovery,
     enabledJWA: {
       clientAuthSigningAlgValues: ['RS256', 'ES256'],
+      dPoPSigningAlgValues: ['ES256', 'RS256', 'PS256', 'EdDSA', 'Ed25519'],
       introspectionSigningAlgValues: ['RS256', 'ES256'],
     },
     features: {
